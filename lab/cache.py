@@ -1,0 +1,64 @@
+"""What is slow to build is built once, outside the checkout, under a name made of everything that went into it."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+
+def folder() -> Path:
+    """The cache's folder: $XDG_CACHE_HOME/dws-on-csm, by default ~/.cache/dws-on-csm."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "dws-on-csm"
+
+
+def digest(inputs: Iterable[str | bytes | Path]) -> str:
+    """Sixteen hexadecimal digits that name `inputs`: texts, bytes, files and folders (a folder counts with all its files)."""
+    total = hashlib.sha256()
+    for one in inputs:
+        for part in _parts(one):
+            total.update(len(part).to_bytes(8, "big") + part)
+    return total.hexdigest()[:16]
+
+
+def _parts(one: str | bytes | Path) -> Iterable[bytes]:
+    if isinstance(one, Path):
+        for path in [one] if one.is_file() else sorted(p for p in one.rglob("*") if p.is_file()):
+            yield str(path.relative_to(one.parent)).encode()
+            yield path.read_bytes()
+    else:
+        yield one.encode() if isinstance(one, str) else one
+
+
+def entry(
+    name: str,
+    inputs: Iterable[str | bytes | Path],
+    make: Callable[[Path], None],
+    announce: Callable[[str], None] = lambda text: None,
+    expect: str = "",
+) -> Path:
+    """The cached folder NAME-DIGEST; `make(folder)` fills it when it is not there yet.
+
+    A folder is filled aside and renamed when whole, so that an interrupted build leaves nothing that looks finished;
+    a lock keeps two builders of the same entry from working at once. `expect` says how long it takes ("6 min").
+    """
+    goal = folder() / f"{name}-{digest(inputs)}"
+    if goal.is_dir():
+        return goal
+    folder().mkdir(parents=True, exist_ok=True)
+    with (folder() / f"{goal.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not goal.is_dir():
+            announce(f"building {name}" + (f" (about {expect})" if expect else ""))
+            _fill(goal, make)
+    return goal
+
+
+def _fill(goal: Path, make: Callable[[Path], None]) -> None:
+    aside = goal.with_name(goal.name + ".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    make(aside)
+    aside.rename(goal)
