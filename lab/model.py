@@ -1,0 +1,92 @@
+"""What a lab is: its hosts, their addresses, where its state lies. Everything else in this package takes a Lab."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Role = Literal["master", "worker", "registry", "upstream", "controller", "compute"]
+
+# The last number of each host's address; it is also in its MAC address and in the name of its veth device.
+SITE: tuple[tuple[str, Role, int], ...] = (
+    ("ncn-m001", "master", 11),
+    ("upstream", "upstream", 12),
+    ("registry.local", "registry", 13),
+    ("ncn-w001", "worker", 14),
+    ("ncn-w002", "worker", 15),
+    ("ncn-w003", "worker", 16),
+    ("slurmctl1", "controller", 21),
+    ("slurmctl2", "controller", 22),
+    ("nid000001", "compute", 31),
+    ("nid000002", "compute", 32),
+)
+UPSTREAM_NAMES = ("github.com", "raw.githubusercontent.com", "ghcr.io", "gcr.io", "quay.io")
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host of a lab; `number` is the last part of its address."""
+
+    name: str
+    role: Role
+    number: int
+    address: str
+
+    @property
+    def runs_pods(self) -> bool:
+        """Whether a kubelet runs here."""
+        return self.role in ("master", "worker")
+
+    @property
+    def runs_slurm(self) -> bool:
+        """Whether slurmctld or slurmd runs here: such a host stands on the Debian root of the Slurm hosts."""
+        return self.role in ("controller", "compute")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The true parts that take the place of stand-ins; None and () leave ours where they are."""
+
+    dws_repo: Path | None = None
+    plugin_repo: Path | None = None
+    images: tuple[tuple[str, Path], ...] = ()
+    slurm_root: Path | None = None
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One lab: `state` is its folder (.lab or .lab-NAME), `index` its network 10.77.INDEX.0/24."""
+
+    name: str
+    state: Path
+    index: int
+    options: Options = field(default_factory=Options)
+
+    @property
+    def gateway(self) -> str:
+        """This machine's own address on the lab's bridge."""
+        return f"10.77.{self.index}.1"
+
+    @property
+    def tag(self) -> str:
+        """What the names of the lab's bridge, namespaces and control groups begin with; at most 9 characters."""
+        return f"dwslab{self.index}"
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """All hosts, in the order of their addresses."""
+        return tuple(Host(name, role, number, f"10.77.{self.index}.{number}") for name, role, number in SITE)
+
+    def host(self, name: str) -> Host:
+        """The host of that name; KeyError names those that exist."""
+        found = {host.name: host for host in self.hosts}
+        if name not in found:
+            raise KeyError(f"no host {name!r} in the lab; there are {', '.join(found)}")
+        return found[name]
+
+    def role(self, role: Role) -> tuple[Host, ...]:
+        """All hosts of one role."""
+        return tuple(host for host in self.hosts if host.role == role)
+
+    def folder(self, host: Host) -> Path:
+        """Where one host's files lie: layer/, upper/, work/, data/."""
+        return self.state / "hosts" / host.name
