@@ -1,0 +1,102 @@
+"""What happens in a run, as data: the display, the JSON lines, the journal and the report are all made from these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal["ok", "fixed", "change", "unknown", "failed", "refused", "skipped"]
+"""ok: was right; fixed: is right now; change: a plan would; unknown: can't be known before an earlier stage ran."""
+
+OUTCOMES: tuple[Outcome, ...] = ("ok", "fixed", "change", "unknown", "failed", "refused", "skipped")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run begins: its id, what was asked for ("install", "plan"), the hosts by role, stages with what each needs."""
+
+    run: str
+    task: str
+    hosts: Mapping[str, tuple[str, ...]]
+    stages: Mapping[str, tuple[str, ...]]
+    at: float
+
+
+@dataclass(frozen=True)
+class Began:
+    """On `host` something is being done: `title` is its readable form."""
+
+    host: str
+    stage: str
+    step: str
+    title: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of output of what runs."""
+
+    host: str
+    stage: str
+    step: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Awaiting:
+    """Something is awaited; `why` says what is there so far ("0 of 3 webhook pods: pulling the image")."""
+
+    host: str
+    stage: str
+    step: str
+    why: str
+    deadline: float
+    """Seconds left."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a person needs to understand a failure and to go on."""
+
+    command: str = ""
+    code: int | None = None
+    tail: tuple[str, ...] = ()
+    meaning: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A step is through on a host."""
+
+    host: str
+    stage: str
+    step: str
+    outcome: Outcome
+    began: float
+    seconds: float
+    diff: tuple[str, ...] = ()
+    """Lines of the difference between what was found and what is wanted; begin with "+", "-", "@" or " "."""
+    note: str = ""
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The end of a run. `exit` is the exit code; `message` one sentence for people."""
+
+    run: str
+    exit: int
+    counts: Mapping[str, int]
+    hosts: int
+    execs: int
+    connections: int
+    seconds: float
+    message: str = ""
+    next: str = ""
+    """The command that goes on from here."""
+
+
+Event = Opened | Began | Line | Awaiting | Done | Summary
