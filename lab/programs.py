@@ -1,0 +1,182 @@
+"""The lab's programs that Debian does not have, each built once from its Go module, into the cache.
+
+The folders in go/ hold what pins them: a go.mod that names the version, the go.sum that its parts are checked against,
+and a main.go only where no program of that name exists upstream.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from lab import cache
+
+KUBERNETES = "1.33.13"
+KUSTOMIZE = "5.1.1"
+CERT_MANAGER = "1.5.5"
+KUBE_RBAC_PROXY = "0.14.2"
+
+MODULES = Path(__file__).parent / "go"
+OLDEST_GO = (1, 24)
+DEADLINE = 3600.0  # seconds; the longest of these builds takes 6 minutes on two cores
+REPORT_EVERY = 30.0  # seconds between two announcements of how far a build is
+
+Announce = Callable[[str], None]
+
+
+class BuildError(RuntimeError):
+    """No fitting Go, or a build that failed; the text says what to do, or ends with what the compiler said."""
+
+
+def say(text: str) -> None:
+    """Announces by printing."""
+    print(text, flush=True)  # noqa: T201 - the default for a caller that has no display of its own
+
+
+def all_programs(announce: Announce = say) -> None:
+    """Builds every program that is not in the cache yet: about 11 minutes on two cores, nothing when all are.
+
+    Small ones first: a machine without a fitting Go or without its modules shows that within seconds. Each build uses
+    all cores by itself, so they follow one another.
+    """
+    for build in (pause, kustomize, kubernetes, cert_manager, kube_rbac_proxy):
+        build(announce)
+
+
+def pause(announce: Announce = say) -> Path:
+    """The process of a pod's sandbox: a static binary."""
+    return go_program("pause", MODULES / "pause", ".", expect="1 s", announce=announce)
+
+
+def kubernetes(announce: Announce = say) -> Path:
+    """`kube`: etcd, kubectl, kubelet and the other programs of Kubernetes in one static binary of 140 MB.
+
+    Which of them it is depends on the name it is called by, or else on its first argument.
+    """
+    major, minor, _ = KUBERNETES.split(".")
+    version = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor}
+    ldflags = " ".join(
+        f"-X k8s.io/{package}/version.{key}={value}"
+        for package in ("component-base", "client-go/pkg")
+        for key, value in version.items()
+    )
+    return go_program("kube", MODULES / "kube", ".", ldflags, expect="6 min", announce=announce)
+
+
+def kustomize(announce: Announce = say) -> Path:
+    """kustomize as its release is: `kustomize version` prints exactly v5.1.1, or else DWS's Makefile deletes it."""
+    ldflags = f"-X sigs.k8s.io/kustomize/api/provenance.version=kustomize/v{KUSTOMIZE}"
+    package = "sigs.k8s.io/kustomize/kustomize/v5"
+    return go_program("kustomize", MODULES / "kustomize", package, ldflags, expect="20 s", announce=announce)
+
+
+def kube_rbac_proxy(announce: Announce = say) -> Path:
+    """kube-rbac-proxy 0.14.2: a static binary."""
+    package = "github.com/brancz/kube-rbac-proxy/cmd/kube-rbac-proxy"
+    ldflags = f"-X k8s.io/component-base/version.gitVersion=v{KUBE_RBAC_PROXY}"
+    source = MODULES / "kube-rbac-proxy"
+    return go_program("kube-rbac-proxy", source, package, ldflags, expect="90 s", announce=announce)
+
+
+def cert_manager(announce: Announce = say) -> Path:
+    """A folder with cert-manager's controller, webhook and cainjector, and its CRDs' templates in crds/."""
+    source = MODULES / "cert-manager"
+    module = "github.com/jetstack/cert-manager"
+    packages = [f"{module}/cmd/{name}" for name in ("controller", "webhook", "cainjector")]
+    ldflags = f"-s -w -X {module}/pkg/util.AppVersion=v{CERT_MANAGER}"
+
+    def make(folder: Path) -> None:
+        compile_go(source, packages, ldflags, folder, "2 min", announce)
+        shutil.copytree(module_folder(source, module) / "deploy/crds", folder / "crds")
+
+    inputs: list[str | Path] = [source, go_version(), ldflags, *packages]
+    return cache.entry("cert-manager", inputs, make, announce, expect="2 min")
+
+
+def go_program(
+    name: str, source: Path, package: str, ldflags: str = "", expect: str = "", announce: Announce = say
+) -> Path:
+    """The static binary NAME, built from `package` of the module in the folder `source`, from the cache or made now.
+
+    `ldflags` goes to the linker ("-X path.variable=value"); `expect` is how long it takes ("90 s"). BuildError when it
+    can't be built. The module needs a complete go.sum: nothing in `source` is changed.
+    """
+    flags = f"-s -w {ldflags}".strip()
+
+    def make(folder: Path) -> None:
+        compile_go(source, [package], flags, folder / name, expect, announce)
+
+    return cache.entry(name, (source, go_version(), flags, package), make, announce, expect) / name
+
+
+def compile_go(
+    source: Path, packages: Sequence[str], ldflags: str, output: Path, expect: str, announce: Announce
+) -> None:
+    """Compiles `packages` of the module in `source` into the file `output`, or the folder when it is one."""
+    # The cache's folder has room for the linker's files of a gigabyte; /tmp may be small, and $TMPDIR may be gone.
+    with tempfile.TemporaryDirectory(dir=cache.folder()) as scratch:
+        build = ["nice", "-n", "5", str(go()), "build", "-v", "-trimpath", f"-ldflags={ldflags}"]
+        command, env = [*build, "-o", str(output), *packages], environment(Path(scratch))
+        with subprocess.Popen(command, cwd=source, env=env, stderr=subprocess.PIPE, text=True) as compiler:
+            said = _follow(compiler, source.name, expect, announce)
+    if compiler.returncode != 0:
+        raise BuildError(f"{source.name}: go build exited {compiler.returncode}\n" + "\n".join(said))
+
+
+def _follow(compiler: subprocess.Popen[str], name: str, expect: str, announce: Announce) -> Iterable[str]:
+    began = told = time.monotonic()
+    said: deque[str] = deque(maxlen=30)
+    deadline = threading.Timer(DEADLINE, compiler.kill)
+    deadline.start()
+    assert compiler.stderr is not None
+    for count, line in enumerate(compiler.stderr, 1):
+        said.append(line.rstrip())
+        if (now := time.monotonic()) - told >= REPORT_EVERY:
+            told = now
+            announce(f"  {name}: {now - began:.0f} s of about {expect or '?'}, {count} packages done")
+    deadline.cancel()
+    return said
+
+
+def environment(scratch: Path) -> dict[str, str]:
+    """What Go is run with: this machine's own settings, but for those that would change what comes out."""
+    fixed = {"CGO_ENABLED": "0", "GO111MODULE": "on", "GOFLAGS": "-buildvcs=false", "GOWORK": "off"}
+    return {**os.environ, **fixed, "GOTOOLCHAIN": "local", "TMPDIR": str(scratch)}
+
+
+def module_folder(source: Path, module: str) -> Path:
+    """Where Go keeps the files of `module`, which the module in `source` requires and which was built before."""
+    run = [str(go()), "list", "-m", "-f", "{{.Dir}}", module]
+    listed = subprocess.run(run, cwd=source, env=environment(cache.folder()), capture_output=True, text=True)
+    if listed.returncode != 0 or not listed.stdout.strip():
+        raise BuildError(f"{module}: go list exited {listed.returncode}\n{listed.stderr}")
+    return Path(listed.stdout.strip())
+
+
+def go() -> Path:
+    """The go command: PATH's, or else the one in /usr/local/go."""
+    if found := shutil.which("go"):
+        return Path(found)
+    return Path("/usr/local/go/bin/go")
+
+
+def go_version() -> str:
+    """Go's version ("go1.26.8 linux/amd64"); BuildError when there is none, or one that is too old."""
+    wanted = "Go {}.{} or newer is needed: https://go.dev/dl/ has it, to be unpacked as /usr/local/go".format(
+        *OLDEST_GO
+    )
+    try:
+        run = [str(go()), "version"]
+        said = subprocess.run(run, env=environment(Path("/")), check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError) as problem:
+        raise BuildError(f"{wanted} ({problem})") from problem
+    found = re.search(r"go(\d+)\.(\d+)\S* \S+", said)
+    if found is None or (int(found[1]), int(found[2])) < OLDEST_GO:
+        raise BuildError(f"{wanted} (this machine has {said.strip()})")
+    return found[0]
