@@ -1,0 +1,98 @@
+// The lab's stand-in for the manager of DataWorkflowServices: controller and webhook in one program, told apart by --mode.
+//
+// It is not DataWorkflowServices, and stores no data. Its flags, ports, lease, webhook paths and objects are those of the
+// true manager, so that manifests written for one start the other.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"lab/dws/admission"
+	"lab/dws/api"
+	"lab/dws/control"
+)
+
+func main() {
+	mode := flag.String("mode", "controller", "what to be: controller or webhook")
+	metrics := flag.String("metrics-bind-address", ":8080", "where metrics are served")
+	probes := flag.String("health-probe-bind-address", ":8081", "where healthz and readyz are served")
+	elect := flag.Bool("leader-elect", false, "whether only the holder of the lease works")
+	logging := zap.Options{Development: true}
+	logging.BindFlags(flag.CommandLine)
+	flag.Parse()
+	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&logging)))
+
+	if err := run(*mode, ctrl.Options{
+		Scheme:                 scheme(),
+		Cache:                  cache.Options{ByObject: ownConfigMaps()},
+		Metrics:                metricsserver.Options{BindAddress: *metrics},
+		HealthProbeBindAddress: *probes,
+		LeaderElection:         *elect,
+		LeaderElectionID:       "a08857a2.dataworkflowservices.github.io",
+	}); err != nil {
+		ctrl.Log.WithName("setup").Error(err, "the manager ends")
+		os.Exit(1)
+	}
+}
+
+func scheme() *runtime.Scheme {
+	known := runtime.NewScheme()
+	utilruntime.Must(corev1.AddToScheme(known))
+	utilruntime.Must(api.AddToScheme(known))
+	return known
+}
+
+// ownConfigMaps keeps the watch of ConfigMaps in the one namespace in which the controller's role allows it.
+func ownConfigMaps() map[client.Object]cache.ByObject {
+	return map[client.Object]cache.ByObject{
+		&corev1.ConfigMap{}: {Namespaces: map[string]cache.Config{"dws-system": {}}},
+	}
+}
+
+func run(mode string, options ctrl.Options) error {
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return err
+	}
+	manager, err := ctrl.NewManager(config, options)
+	if err != nil {
+		return err
+	}
+	if err := take(mode, manager); err != nil {
+		return err
+	}
+	if err := manager.AddHealthzCheck("healthz", healthz.Ping); err != nil {
+		return err
+	}
+	if err := manager.AddReadyzCheck("readyz", healthz.Ping); err != nil {
+		return err
+	}
+	ctrl.Log.WithName("setup").Info("the stand-in's manager starts", "mode", mode)
+	return manager.Start(ctrl.SetupSignalHandler())
+}
+
+func take(mode string, manager ctrl.Manager) error {
+	switch mode {
+	case "controller":
+		workflows := &control.Workflows{Client: manager.GetClient(), Log: ctrl.Log.WithName("controllers").WithName("Workflow")}
+		return workflows.SetupWithManager(manager)
+	case "webhook":
+		workflows := admission.Workflows{Rules: admission.Rules{Reader: manager.GetClient()}}
+		manager.GetWebhookServer().Register("/convert", http.HandlerFunc(admission.Convert))
+		return ctrl.NewWebhookManagedBy(manager).For(&api.Workflow{}).WithDefaulter(workflows).WithValidator(workflows).Complete()
+	}
+	return fmt.Errorf("--mode is controller or webhook, not %q", mode)
+}
