@@ -1,0 +1,156 @@
+"""One exec channel from its beginning to its end: writes while it reads, and keeps to its deadline."""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from fabfile.output import LineSink, Stream, tail
+from fabfile.step import Secret
+
+if TYPE_CHECKING:
+    from paramiko import Channel
+
+PIECE = 1 << 15  # what fits into one SSH packet
+DRAIN = 2.0  # a background process may hold the output open; for so long it is waited for after the script's end
+PULSE = 1.0  # the end of the script does not wake the poll, so it is looked for once a second
+STATUS = 5.0  # seconds within which the exit code follows the end of the output
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be run: the remote command that announces itself with `token`, the script that it reads, its stdin.
+
+    With a `password` that is what is answered when `prompt` appears, and nothing else is sent before `token` does.
+    """
+
+    token: str
+    command: str
+    body: bytes
+    data: bytes
+    line: LineSink | None
+    prompt: str = ""
+    password: Secret | None = None
+
+
+@dataclass
+class Talk:
+    """What came of an order. `whole`: it came to its end in time; `code` is None when the channel gave none."""
+
+    out: Stream
+    err: Stream
+    whole: bool = False
+    refused: bool = False  # the password was wrong
+    code: int | None = None
+    seconds: float = 0.0
+
+    def said(self) -> str:
+        """What the remote side wrote before the script started, in one line."""
+        return " ".join(tail(bytes(self.out.before), bytes(self.err.before), lines=3))
+
+
+class Writer:
+    """Sends from a thread of its own: the remote command first, then whatever `send` is given, in that order.
+
+    A thread, because both the command's acceptance and a full window block, and neither may keep us from reading or
+    from the deadline.
+    """
+
+    def __init__(self, channel: Channel, command: str) -> None:
+        self._channel = channel
+        self._pieces: SimpleQueue[bytes | None] = SimpleQueue()
+        threading.Thread(target=self._work, args=(command,), daemon=True, name="ssh-writer").start()
+
+    def send(self, *pieces: bytes, last: bool = False) -> None:
+        """Queues `pieces`; `last`: then the remote side sees the end of its input."""
+        for piece in pieces:
+            self._pieces.put(piece)
+        if last:
+            self._pieces.put(None)
+
+    def _work(self, command: str) -> None:
+        from paramiko import SSHException
+
+        try:
+            self._channel.exec_command(command)
+            while (piece := self._pieces.get()) is not None:
+                view = memoryview(piece)
+                for begin in range(0, len(view), PIECE):
+                    self._channel.sendall(bytes(view[begin : begin + PIECE]))
+            self._channel.shutdown_write()
+        except (SSHException, OSError, EOFError):
+            self._channel.close()  # the reader sees that end and judges by the exit code: a script need not read all
+
+
+def converse(channel: Channel, order: Order, talk: Talk, deadline: float) -> None:
+    """Runs `order` on `channel` and fills `talk`; after `deadline` seconds the channel is closed, whatever runs."""
+    began = time.monotonic()
+    writer = Writer(channel, order.command)
+    try:
+        talk.whole = _read(channel, talk, began + deadline, _Feeder(order, talk, writer))
+        if talk.whole and channel.status_event.wait(STATUS) and channel.exit_status >= 0:
+            talk.code = channel.exit_status
+    finally:
+        writer.send(last=True)
+        channel.close()
+        talk.out.end()
+        talk.err.end()
+        talk.seconds = time.monotonic() - began
+
+
+class _Feeder:
+    """Sends what is due: at once, or under sudo's questions only what was asked for."""
+
+    def __init__(self, order: Order, talk: Talk, writer: Writer) -> None:
+        self._order, self._talk, self._writer = order, talk, writer
+        self._sent = order.password is None
+        if self._sent:
+            writer.send(order.body, order.data, last=True)
+        self._answered = False
+
+    def __call__(self) -> bool:
+        """Called after each read; False: the password was wrong, and there is no sense in trying it again."""
+        if self._sent:
+            return True
+        if self._talk.err.started:
+            self._sent = True
+            self._writer.send(self._order.body, self._order.data, last=True)
+        elif prompts := self._talk.err.before.count(self._order.prompt.encode()):
+            self._talk.refused = prompts > 1
+            self._answer()
+        return not self._talk.refused
+
+    def _answer(self) -> None:
+        if not self._answered and self._order.password:
+            self._answered = True
+            self._writer.send(self._order.password.reveal() + b"\n")
+
+
+def _read(channel: Channel, talk: Talk, ends: float, feed: Callable[[], bool]) -> bool:
+    """Reads until both streams end or `feed` says no; False when `ends` (of time.monotonic) came first."""
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLIN)
+    while not _drained(channel, talk):
+        if not feed():
+            return True
+        if channel.exit_status_ready():
+            ends = min(ends, time.monotonic() + DRAIN)
+        left = ends - time.monotonic()
+        if left <= 0:
+            return channel.exit_status_ready()
+        poll.poll(min(left, PULSE) * 1000)
+    return True
+
+
+def _drained(channel: Channel, talk: Talk) -> bool:
+    over = channel.eof_received or channel.closed  # asked first: what came before the end is still to be read
+    while channel.recv_ready() and (chunk := channel.recv(1 << 18)):
+        talk.out.feed(chunk)
+    while channel.recv_stderr_ready() and (chunk := channel.recv_stderr(1 << 18)):
+        talk.err.feed(chunk)
+    return over

@@ -1,0 +1,36 @@
+"""What can go wrong between here and a host, each with the host, what happened and what to do."""
+
+from __future__ import annotations
+
+
+class Unreachable(Exception):
+    """Nothing can be run on `host`: `text` says why, `fix` what to do about it."""
+
+    def __init__(self, host: str, text: str, fix: str) -> None:
+        super().__init__(f"{host}: {text}")
+        self.host = host
+        self.text = text
+        self.fix = fix
+
+
+class SudoRefused(Unreachable):
+    """The host was reached and sudo said no."""
+
+
+class Lost(Exception):
+    """The connection broke while something ran on `host`: whether that came to its end is not known."""
+
+    def __init__(self, host: str, text: str) -> None:
+        super().__init__(f"{host}: {text}")
+        self.host = host
+        self.text = text
+
+
+class DeadlineExceeded(Exception):
+    """What ran on `host` was ended after `seconds`; `tail` are the last lines that it wrote."""
+
+    def __init__(self, host: str, seconds: float, tail: tuple[str, ...]) -> None:
+        super().__init__(f"{host}: not finished after {seconds:.0f} s")
+        self.host = host
+        self.seconds = seconds
+        self.tail = tail

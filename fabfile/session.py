@@ -1,0 +1,142 @@
+"""One host's connection: kept open, one exec channel for each script. The only importer of fabric.Connection."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fabfile import bootstrap, exchange, sudo
+from fabfile.exchange import Order, Talk
+from fabfile.faults import DeadlineExceeded, Lost, SudoRefused, Unreachable
+from fabfile.output import LineSink, Stream, tail
+from fabfile.step import Secret
+
+if TYPE_CHECKING:
+    from paramiko import Channel
+
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its errors reach people through ours, once
+
+OVERDUE = 3.0  # seconds that the remote end has to keep the deadline itself before the channel is closed
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a script wrote, its exit code (128 + N: ended by signal N), and how long it took as seen from here."""
+
+    out: bytes
+    err: bytes
+    code: int
+    seconds: float
+
+
+class Session:
+    """One host's connection. `environment` is what every script sees; with a `password` scripts run under sudo.
+
+    `execs` counts the exec channels that were opened.
+    """
+
+    def __init__(
+        self, host: str, connection: Any, environment: Mapping[str, str], password: sudo.Password | None = None
+    ) -> None:
+        self.host = host
+        self.execs = 0
+        self._connection = connection
+        self._environment = environment
+        self._password = password
+        self._asks = False  # whether sudo is known to ask here
+        self._running: list[Talk] = []
+        self._lock = threading.Lock()
+
+    def run(self, script: str, data: bytes = b"", *, deadline: float, line: LineSink | None = None) -> Result:
+        """Runs `script` with sh, as root where this session uses sudo; `data` is its stdin.
+
+        The script runs as it is (no -eu), in /, with umask 022. After `deadline` seconds it and what it started are
+        ended: DeadlineExceeded. `line` gets each line of its stdout and stderr as it comes. Raises Lost when the
+        connection breaks, and then the script may have read a shortened `data`: what is to be kept is checked before
+        it is put in place. Raises SudoRefused or Unreachable when the script could not be started.
+        """
+
+        def talk(words: tuple[str, ...], prompt: str = "", password: Secret | None = None) -> Talk:
+            token = secrets.token_hex(8)
+            body = bootstrap.whole(script, self._environment)
+            command = bootstrap.command(len(body), deadline, token, words)
+            return self._talk(Order(token, command, body, data, line, prompt, password), deadline)
+
+        if self._password is None:
+            return self._result(talk(()), deadline)
+        if not self._asks:
+            free = talk(sudo.FREE)
+            if free.err.started or free.code != 1:  # 1 is how sudo -n says that it would have to ask
+                return self._result(free, deadline)
+            self._asks = True
+        prompt = secrets.token_hex(8)
+        return self._result(talk(sudo.asking(prompt), prompt, self._password.get(self.host)), deadline)
+
+    def stop(self) -> None:
+        """Ends what runs on the host now, and what it started."""
+        with self._lock:
+            groups = [f"-{talk.err.number}" for talk in self._running if talk.err.number]
+        if groups:
+            self.run(f"kill -TERM -- {' '.join(groups)}", deadline=5)
+
+    def close(self) -> None:
+        """Closes the connection. What still runs on the host ends at its deadline."""
+        self._connection.close()
+
+    def channel(self) -> Channel:
+        """A new session channel; raises Lost or Unreachable."""
+        from paramiko import ChannelException, SSHException
+
+        try:
+            channel: Channel = self._connection.create_session()
+        except ChannelException as error:
+            fix = "raise MaxSessions in the host's sshd_config (10 is its default)"
+            raise Unreachable(self.host, f"sshd opens no further session: {error}", fix) from error
+        except (SSHException, OSError, EOFError) as error:
+            raise Lost(self.host, f"the connection broke: {error}") from error
+        with self._lock:
+            self.execs += 1
+        return channel
+
+    def _talk(self, order: Order, deadline: float) -> Talk:
+        talk = Talk(Stream(order.token, order.line), Stream(order.token, order.line))
+        with self._listed(talk):
+            exchange.converse(self.channel(), order, talk, deadline + bootstrap.GRACE + OVERDUE)
+        return talk
+
+    @contextmanager
+    def _listed(self, talk: Talk) -> Iterator[None]:
+        """Counts `talk` among what runs now: stop() ends it."""
+        with self._lock:
+            self._running.append(talk)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running = [other for other in self._running if other is not talk]
+
+    def _result(self, talk: Talk, deadline: float) -> Result:
+        """What came of `talk`, or the exception that says what went wrong."""
+        out, err = talk.out.content(), talk.err.content()
+        late = talk.code in (124, 137) and talk.seconds >= deadline  # how timeout(1) says that it ended something
+        if not talk.whole or late:
+            raise DeadlineExceeded(self.host, deadline, tail(out, err))
+        if talk.refused:
+            raise SudoRefused(self.host, "sudo did not take the password", "try again with the right one")
+        if talk.code is None:
+            raise Lost(self.host, "the connection broke while a script ran")
+        if not talk.err.started:
+            raise self._unstarted(talk)
+        return Result(out, err, talk.code, talk.seconds)
+
+    def _unstarted(self, talk: Talk) -> Unreachable:
+        if self._password:
+            fix = f"make `sudo sh` work for this user on {self.host}, or log in as root (ssh.user)"
+            return SudoRefused(self.host, f"sudo refused: {talk.said()}", fix)
+        fix = f"see what `ssh {self.host} sh -c true` says: this needs sh, head and timeout on the login's PATH"
+        return Unreachable(self.host, f"no script can be started (exit code {talk.code}): {talk.said()}", fix)

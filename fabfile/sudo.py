@@ -1,0 +1,46 @@
+"""How a script gets root's rights where one logs in as somebody else."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+import threading
+from collections.abc import Callable
+
+from fabfile.faults import SudoRefused
+from fabfile.step import Secret
+
+AskPassword = Callable[[str], str]
+"""Host -> the sudo password, from a person; raises SudoRefused where there is nobody to ask."""
+
+FREE = ("sudo", "-n", "--")
+"""sudo that never asks: it fails where it would have to."""
+
+
+def asking(prompt: str) -> tuple[str, ...]:
+    """sudo that reads the password from stdin after it has written `prompt` to stderr."""
+    return ("sudo", "-S", "-p", prompt, "--")
+
+
+class Password:
+    """The sudo password: asked for at most once a run, whichever host needs it first."""
+
+    def __init__(self, ask: AskPassword) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._known: Secret | None = None
+
+    def get(self, host: str) -> Secret:
+        """The password; raises what the asking raises."""
+        with self._lock:
+            if self._known is None:
+                self._known = Secret(self._ask(host).encode())
+            return self._known
+
+
+def ask_terminal(host: str) -> str:
+    """Asks on the terminal. Without one it raises SudoRefused."""
+    if not sys.stdin.isatty():
+        fix = "run this on a terminal, or give the user NOPASSWD in sudoers, or log in as root (ssh.user)"
+        raise SudoRefused(host, "sudo asks for a password and there is no terminal to ask on", fix)
+    return getpass.getpass(f"sudo password on {host} (for all hosts of this run): ")
