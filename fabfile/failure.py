@@ -1,0 +1,45 @@
+"""A failure as a person reads it: where, what ran, how it ended, what it means, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from fabfile.events import Done, Failure
+from fabfile.progress import fold
+from fabfile.theme import Row, duration, sign
+from fabfile.visible import escaped, output
+
+_LABEL = 11
+
+
+def block(done: Done, hosts: Sequence[str] = ()) -> list[Row]:
+    """The failure (or refusal) `done` in rows; `hosts` are all on which it went the same way."""
+    where = f"{fold(hosts or [done.host])}: {done.stage}.{done.step}"
+    head: Row = [sign(done.outcome), (f" {where} ", "bold"), (done.outcome, sign(done.outcome)[1])]
+    if done.seconds >= 0.05:
+        head.append((f" after {duration(done.seconds)}", "dim"))
+    return [head, *(row for failure in done.failures for row in _failure(failure, done.outcome == "refused"))]
+
+
+def _failure(failure: Failure, refused: bool) -> Iterator[Row]:
+    yield from _labelled("finding" if refused else "command", failure.command.splitlines())
+    if failure.code is not None:
+        yield from _labelled("exit code", [str(failure.code)])
+    yield from _labelled("output", [output(line) for line in failure.tail], "│ ")
+    yield from _labelled("means", failure.meaning.splitlines())
+    yield from _labelled("fix", failure.fix.splitlines(), style="bold")
+
+
+def _labelled(label: str, lines: Iterable[str], prefix: str = "", style: str = "") -> Iterator[Row]:
+    for number, line in enumerate(lines):
+        name = f"    {label if number == 0 else '':<{_LABEL - 1}} "
+        yield [(name, "dim"), (prefix, "dim"), (escaped(line).expandtabs(4), style)]
+
+
+def alike(failures: Iterable[Done]) -> list[tuple[Done, list[str]]]:
+    """Failures that say the same on several hosts once, with those hosts."""
+    groups: dict[object, tuple[Done, list[str]]] = {}
+    for done in failures:
+        key = (done.stage, done.step, done.outcome, done.failures, done.note)
+        groups.setdefault(key, (done, []))[1].append(done.host)
+    return list(groups.values())

@@ -1,0 +1,109 @@
+"""Where a run stands: the events so far, folded into what the displays show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from fabfile.events import Awaiting, Began, Done, Event, Line, Opened, Summary
+from fabfile.theme import BAD
+from fabfile.visible import escaped, output
+
+
+@dataclass
+class Work:
+    """What is being done on a host now."""
+
+    host: str
+    step: str
+    title: str
+    began: float
+    line: str = ""
+    """The last line of output."""
+    why: str = ""
+    """What is awaited, if anything is."""
+    until: float = 0.0
+
+
+@dataclass
+class StageProgress:
+    """What is known of a stage. There is no end of a stage among the events: it is at rest while nothing runs."""
+
+    name: str
+    needs: tuple[str, ...] = ()
+    busy: dict[tuple[str, str], Work] = field(default_factory=dict)
+    done: list[Done] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    began: float | None = None
+    ended: float = 0.0
+
+    @property
+    def bad(self) -> list[Done]:
+        """The steps that failed or were refused."""
+        return [done for done in self.done if done.outcome in BAD] if any(self.counts[o] for o in BAD) else []
+
+
+@dataclass
+class Progress:
+    """A run so far. Its parts are the stages in the order of the procedure."""
+
+    run: str = ""
+    task: str = ""
+    hosts: int = 0
+    began: float = 0.0
+    stages: dict[str, StageProgress] = field(default_factory=dict)
+    summary: Summary | None = None
+
+
+def take(progress: Progress, event: Event, now: float) -> None:
+    """Folds an event into `progress`; `now` is when it came, in seconds since the epoch."""
+    match event:
+        case Opened():
+            progress.run, progress.task, progress.began = event.run, event.task, event.at
+            progress.hosts = len({host for hosts in event.hosts.values() for host in hosts})
+            progress.stages |= {name: StageProgress(name, tuple(needs)) for name, needs in event.stages.items()}
+        case Summary():
+            progress.summary = event
+        case Done():
+            _done(stage(progress, event.stage), event)
+        case Began():
+            _began(stage(progress, event.stage), event)
+        case Line():
+            _work(progress, event, now).line = output(event.text)
+        case Awaiting():
+            work = _work(progress, event, now)
+            work.why, work.until = escaped(event.why), now + event.deadline
+
+
+def stage(progress: Progress, name: str) -> StageProgress:
+    """What is known of the stage `name`."""
+    return progress.stages.setdefault(name, StageProgress(name))
+
+
+def fold(hosts: Iterable[str]) -> str:
+    """Hosts as a node set, in as few characters as can be: `nid[000001-000004]`."""
+    from ClusterShell.NodeSet import NodeSet  # late: most runs of `invoke` show nothing
+
+    distinct = list(dict.fromkeys(hosts))
+    return distinct[0] if len(distinct) == 1 else str(NodeSet.fromlist(distinct))
+
+
+def _began(stage: StageProgress, event: Began) -> None:
+    stage.began = event.at if stage.began is None else stage.began
+    work = stage.busy.setdefault((event.step, event.host), Work(event.host, event.step, "", event.at))
+    work.title, work.why = escaped(event.title), ""
+
+
+def _done(stage: StageProgress, event: Done) -> None:
+    stage.busy.pop((event.step, event.host), None)
+    stage.done.append(event)
+    stage.counts[event.outcome] += 1
+    if event.outcome != "skipped":
+        stage.began = min(event.began, event.began if stage.began is None else stage.began)
+        stage.ended = max(stage.ended, event.began + event.seconds)
+
+
+def _work(progress: Progress, event: Line | Awaiting, now: float) -> Work:
+    busy = stage(progress, event.stage).busy
+    return busy.setdefault((event.step, event.host), Work(event.host, event.step, event.step, now))

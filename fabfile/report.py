@@ -1,0 +1,99 @@
+"""Which displays a run has: a live one on a terminal, plain lines elsewhere, JSON lines where they are asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import IO
+
+from fabfile import jsonlines, plain
+from fabfile.events import Event, Summary
+from fabfile.progress import Progress, take
+from fabfile.theme import text
+
+
+@dataclass(frozen=True)
+class Display:
+    """What shows a run: called with each event, from any thread. `paused()` gives the terminal to a question."""
+
+    show: Callable[[Event], None]
+    paused: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def __call__(self, event: Event) -> None:
+        """Shows an event."""
+        self.show(event)
+
+
+def is_terminal(stream: IO[str]) -> bool:
+    """Whether a live display can be drawn there: a terminal that can move its cursor."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+@contextmanager
+def consumer(
+    task: str,
+    *,
+    json: bool = False,
+    terminal: bool = False,
+    quiet: bool = False,
+    out: IO[str] | None = None,
+    err: IO[str] | None = None,
+) -> Iterator[Display]:
+    """The display of a run of `task` while the `with` lasts.
+
+    `json`: JSON lines on `out` (standard output) and nothing else there; people's lines go to `err`, or nowhere when
+    `quiet`. `terminal`: `out` is one (see `is_terminal`). A reader that goes away doesn't end the run.
+    """
+    out, err = out or sys.stdout, err or sys.stderr
+    lock = threading.Lock()
+    with _human(task, terminal and not json, err if json else out) as human:
+        shows = [jsonlines.consumer(_writer(out))] if json else []
+        shows += [] if quiet else [human.show]
+
+        def show(event: Event) -> None:
+            with lock:
+                for one in shows:
+                    one(event)
+
+        yield Display(show, human.paused)
+
+
+@contextmanager
+def _human(task: str, terminal: bool, stream: IO[str]) -> Iterator[Display]:
+    if task == "plan":
+        yield Display(_plan(_writer(stream)))
+    else:
+        yield Display(plain.consumer(_writer(stream)))
+
+
+def _plan(write: Callable[[str], None]) -> Callable[[Event], None]:
+    """A plan that isn't read on a terminal: only the differences, so that two plans can be compared."""
+    progress = Progress()
+
+    def consume(event: Event) -> None:
+        from fabfile import ending
+
+        take(progress, event, 0.0)
+        if isinstance(event, Summary):
+            write("".join(text(row) + "\n" for row in ending.rows(progress)))
+
+    return consume
+
+
+def _writer(stream: IO[str]) -> Callable[[str], None]:
+    """Writes at once. When the reader is gone, what would be written is dropped: the run goes on."""
+
+    def write(lines: str) -> None:
+        try:
+            stream.write(lines)
+            stream.flush()
+        except BrokenPipeError:
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, stream.fileno())
+            os.close(devnull)
+
+    return write

@@ -1,0 +1,102 @@
+"""What a difference shows, and what it must never show."""
+
+from __future__ import annotations
+
+import pytest
+
+from fabfile.diff import difference
+from fabfile.step import Secret, Value
+
+LONG = "".join(f"Line{i}=x\n" for i in range(1, 31))
+
+
+@pytest.mark.parametrize(
+    ("have", "want", "lines"),
+    [
+        pytest.param({"a": 1}, {"a": 1}, (), id="equal"),
+        pytest.param(None, "x", ("+ x",), id="nothing was there"),
+        pytest.param({"mode": "0644"}, {"mode": "0600"}, ("- mode: 0644", "+ mode: 0600"), id="scalar"),
+        pytest.param({"a": {"b": True}}, {"a": {"b": False}}, ("- a.b: true", "+ a.b: false"), id="nested"),
+        pytest.param(None, {"a": {"b": 1}}, ("+ a.b: 1",), id="a dict where nothing was"),
+        pytest.param({"a": 1, "b": 2}, {"a": 1}, ("- b: 2",), id="a key too many"),
+        pytest.param({"a": 1}, None, ("- a: 1",), id="nothing is wanted"),
+        pytest.param({"a": None}, {"a": 1}, ("+ a: 1",), id="None beside a value"),
+        pytest.param({"a": None}, {}, ("- a: (none)",), id="a key without value too many"),
+        pytest.param({}, {"a": {}}, ("+ a: {}",), id="an empty dict"),
+        pytest.param({"u": ["b", "a"]}, {"u": ["a", "c"]}, ("- u: b", "+ u: c"), id="lists are sets"),
+        pytest.param([1, 1], [1], ("- 1",), id="once too often"),
+        pytest.param([1, 2], [2, 1], ("- [1, 2]", "+ [2, 1]"), id="only the order differs"),
+        pytest.param(1, "1", ("- 1 (int)", "+ 1 (str)"), id="only the type differs"),
+        pytest.param({"a": ""}, {"a": " x"}, ('- a: ""', '+ a: " x"'), id="blanks can be seen"),
+        pytest.param(
+            {"c": [{"name": "m", "image": "a"}]},
+            {"c": [{"name": "w"}, {"name": "m", "image": "b"}]},
+            ("- c[m].image: a", "+ c[m].image: b", "+ c[w].name: w"),
+            id="named items",
+        ),
+        pytest.param({"f": "a\nb\n"}, {"f": "a\nc\n"}, ("@ f", "  a", "- b", "+ c"), id="text"),
+        pytest.param({"f": None}, {"f": "a\nb\n"}, ("@ f", "+ a", "+ b"), id="a new text"),
+        pytest.param({"f": 3}, {"f": "a\nb\n"}, ("- f: 3", "@ f", "+ a", "+ b"), id="text in place of a number"),
+        pytest.param("a", "a\n", ("@", "- a (no newline at the end)", "+ a"), id="the last newline"),
+        pytest.param("a\r\nb\n", "a\nb\n", ("@", "- a\\r", "+ a", "  b"), id="line ends"),
+        pytest.param("a\tb\n", "a b\n", ("@", "- a\tb", "+ a b"), id="tabs stay"),
+    ],
+)
+def test_lines(have: Value, want: Value, lines: tuple[str, ...]) -> None:
+    """A difference says in few lines what leads from what was found to what is wanted."""
+    assert difference(have, want) == lines
+
+
+def test_context() -> None:
+    """A change in a long text comes with three lines on either side and the line where they begin."""
+    lines = difference({"slurm.conf": LONG}, {"slurm.conf": LONG.replace("Line15=x", "Line15=y")})
+    assert lines[0] == "@ slurm.conf, line 12"
+    assert lines[1:] == (
+        *(f"  Line{i}=x" for i in (12, 13, 14)),
+        "- Line15=x",
+        "+ Line15=y",
+        *(f"  Line{i}=x" for i in (16, 17, 18)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("have", "want"),
+    [
+        (None, Secret(b"hunter2")),
+        (Secret(b"hunter1"), Secret(b"hunter2")),
+        ({"k": Secret(b"hunter2")}, {"k": None}),
+        ({"k": [Secret(b"hunter2")]}, {"k": []}),
+        ({"k": [{"s": Secret(b"hunter2")}]}, {"k": "a\nb"}),
+        ({"k": "a\nb"}, {"k": {"s": [Secret(b"hunter2")]}}),
+    ],
+)
+def test_secrets(have: Value, want: Value) -> None:
+    """A secret is named where it differs and shown nowhere."""
+    lines = difference(have, want)
+    assert any("(secret" in line for line in lines)
+    assert "hunter" not in "".join(lines)
+
+
+def test_changed_secret() -> None:
+    """Another secret in the place of one is told as a change."""
+    assert difference({"key": Secret(b"a")}, {"key": Secret(b"b")}) == ("+ key: (secret, changed)",)
+
+
+@pytest.mark.parametrize("evil", ["\x1b[2J", "\x9b31m", "a\x07b", "\u202egnp", "\u2028", "\x00", "a\rb"])
+@pytest.mark.parametrize(
+    "wrap", [lambda s: s, lambda s: {s: s}, lambda s: [s], lambda s: f"x\n{s}\n", lambda s: {"a": [{s: s}]}]
+)
+def test_control_characters(evil: str, wrap: object) -> None:
+    """Nothing that a host has in a file can drive the terminal that shows it."""
+    assert callable(wrap)
+    shown = "".join(difference("before", wrap(evil)))
+    assert shown.isprintable()
+    assert "\\" in shown
+
+
+@pytest.mark.parametrize(
+    ("have", "want"), [("\\x1b\n", "\x1b\n"), ((1,), [1]), ("a (no newline at the end)\n", "a\n.")]
+)
+def test_never_empty(have: Value, want: Value) -> None:
+    """Values that differ always show a difference, even where they look the same."""
+    assert difference(have, want)

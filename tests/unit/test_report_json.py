@@ -1,0 +1,82 @@
+"""Events as JSON: the journal's records and the lines of --json."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import get_args
+
+import pytest
+
+from fabfile import jsonlines, report
+from fabfile.events import OUTCOMES, Awaiting, Began, Done, Event, Failure, Line, Opened, Summary
+from tests.unit.sample_run import RUNS, events
+
+ALL: list[Event] = [
+    Opened("r", "install", {"master": ("m",), "computes": ()}, {"a": (), "b": ("a",)}, 1.5),
+    Began("h", "a", "s", "title", 2.5),
+    Line("h", "a", "s", "text\x1b[0m"),
+    Awaiting("h", "a", "s", "why", 3.5),
+    Done("h", "a", "s", "failed", 1.0, 2.0, ("+ x",), "note", (Failure("c", 2, ("t", "u"), "m", "f"), Failure())),
+    Summary("r", 1, {"ok": 2}, 1, 2, 3, 4.5, "message", "next"),
+]
+
+
+@pytest.mark.parametrize("event", ALL, ids=lambda event: type(event).__name__)
+def test_round_trip(event: Event) -> None:
+    """An event that was written to the journal is read back as the same event."""
+    assert jsonlines.from_json(json.loads(json.dumps(jsonlines.to_json(event)))) == event
+
+
+def test_every_kind() -> None:
+    """No kind of event is forgotten in the round trip."""
+    assert {type(event) for event in ALL} == set(get_args(Event))
+
+
+@pytest.mark.parametrize(
+    "record", [{}, {"event": "gone"}, {"event": "line", "host": "h"}, {"event": "began", "odd": 1}]
+)
+def test_strange_records(record: dict[str, object]) -> None:
+    """A record that is no event of this version is refused by name."""
+    with pytest.raises(ValueError, match="not an event"):
+        jsonlines.from_json(record)
+
+
+def written(name: str, **options: bool) -> tuple[str, str]:
+    """What a run leaves on standard output and standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with report.consumer(name, json=True, out=out, err=err, **options) as show:
+        for event in events(name):
+            show(event)
+    return out.getvalue(), err.getvalue()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_lines(name: str) -> None:
+    """Standard output has a JSON object a line and nothing else: a step each, then the summary."""
+    records = [json.loads(line) for line in written(name)[0].splitlines()]
+    assert [r["event"] for r in records] == ["step"] * (len(records) - 1) + ["summary"]
+    assert all(r["outcome"] in OUTCOMES and r.keys() >= {"host", "stage", "step", "seconds"} for r in records[:-1])
+    for outcome in OUTCOMES:
+        assert records[-1][outcome] == sum(r["outcome"] == outcome for r in records[:-1])
+
+
+def test_details() -> None:
+    """Differences and failures are in the record of their step, and only where there are some."""
+    records = {(r["stage"], r["step"]): r for r in map(json.loads, written("failed")[0].splitlines()[:-1])}
+    failure = records["deploy", "manifests"]["failures"][0]
+    assert failure["code"] == 2
+    assert failure["fix"]
+    assert records["workarea", "clone"]["diff"] == ["+ tag: v0.0.20"]
+    assert "diff" not in records["preflight", "lua"]
+
+
+def test_people() -> None:
+    """People's lines go to standard error, or nowhere when quiet."""
+    assert "deploy.manifests failed" in written("failed")[1]
+    assert written("failed", quiet=True)[1] == ""
+
+
+def test_ascii() -> None:
+    """The lines are pure ASCII, so that no terminal can be driven by them."""
+    assert written("failed")[0].isascii()

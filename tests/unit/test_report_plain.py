@@ -1,0 +1,110 @@
+"""The plain display: one line an event of interest."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+
+import pytest
+
+from fabfile import plain, report
+from fabfile.events import Awaiting, Began, Done, Event, Failure, Line, Opened
+from tests.unit.sample_run import FAILURE, RUNS, START, events
+
+
+def told(happened: list[Event]) -> list[str]:
+    """The lines that these events make; a second goes by with each event."""
+    lines: list[str] = []
+    clock = iter(range(10**6))
+    ticks = {"now": START}
+
+    def now() -> float:
+        return ticks["now"]
+
+    consume = plain.consumer(lambda text: lines.extend(text.splitlines()), now)
+    for event in happened:
+        ticks["now"] = START + next(clock)
+        consume(event)
+    return lines
+
+
+def opened() -> Opened:
+    return Opened("r", "install", {"master": ("m1",), "nodes": ("n1", "n2")}, {"a": (), "b": ("a",)}, START)
+
+
+def test_line() -> None:
+    """A line has the time, the seconds so far, stage, host, step, and how it went."""
+    lines = told([opened(), Done("m1", "a", "clone", "fixed", START, 19.2, ("+ tag: v1",))])
+    assert re.fullmatch(r"\d\d:\d\d:\d\d +\+1\.0s  a  m1  clone: fixed \(19\.2s\)", lines[1])
+    assert lines[2] == "    + tag: v1"
+
+
+def test_right_already() -> None:
+    """What was right already takes one line a stage, told once a stage that needs it begins."""
+    rights: list[Event] = [Done(h, "a", s, "ok", START, 0.0) for h in ("n1", "n2") for s in ("x", "y")]
+    lines = told([opened(), *rights, Began("n1", "b", "z", "put /z", START)])
+    assert [line.split("  ")[-2:] for line in lines[1:]] == [["n[1-2]", "4 ok"], ["n1", "z: put /z"]]
+
+
+def test_skipped() -> None:
+    """Steps that were skipped for the same reason share a line with all their hosts, and nothing is lost at the end."""
+    lines = told(events("failed"))
+    (line,) = [line for line in lines if "activation: skipped" in line]
+    assert "slurmctl[1-2]" in line
+    assert "needs deploy" in line
+
+
+def test_awaiting() -> None:
+    """What is awaited is told when its reason changes, with the time that is left, and not again and again."""
+    waits: list[Event] = [Awaiting("m1", "a", "pods", why, 90.0) for why in ("0 of 3", "0 of 3", "1 of 3")]
+    lines = told([opened(), *waits])
+    assert [line.partition("waits: ")[2] for line in lines[1:]] == [
+        "0 of 3 (at most 1m30s more)",
+        "1 of 3 (at most 1m30s more)",
+    ]
+
+
+def test_failure() -> None:
+    """A failure shows host, step, command, exit code, last output, its meaning and the fix; the end says how to go on."""
+    shown = "\n".join(told(events("failed")))
+    wanted = ["ncn-m001: deploy.manifests failed", FAILURE.command, FAILURE.tail[1], FAILURE.meaning, FAILURE.fix]
+    for piece in [*wanted, "exit code  2", "go on with: invoke install --hosts hosts.yaml"]:
+        assert piece in shown
+
+
+@pytest.mark.parametrize("evil", ["\x1b]0;owned\x07", "\x1b[2J", "\x9b2J", "a\nb", "\u202e"])
+def test_hostile(evil: str) -> None:
+    """Nothing that a host says can drive the terminal or forge a line."""
+    failure = Failure(evil, 1, (evil,), evil, evil)
+    done = Done("m1", "a", "s", "failed", START, 1.0, (), evil, (failure,))
+    harmless = Done("m1", "a", "s", "failed", START, 1.0, (), "x", (Failure("x", 1, ("x",), "x", "x"),))
+    events: list[Event] = [opened(), Began("m1", "a", "s", evil, START), Line("m1", "a", "s", evil)]
+    lines = told([*events, Awaiting("m1", "a", "s", evil, 1), done])
+    assert all(line.isprintable() for line in lines)
+    if "\n" not in evil:
+        assert len(lines) == 3 + len(told([opened(), harmless])) - 1
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_reader_goes_away(name: str) -> None:
+    """A run goes on when the program that reads its lines ends."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as gone, report.consumer(name, out=gone) as show:
+        for event in events(name):
+            show(event)
+
+
+def test_plan() -> None:
+    """A plan has no time stamps: hosts with the same difference together, and that nothing was changed."""
+    out = io.StringIO()
+    with report.consumer("plan", out=out) as show:
+        for event in events("plan"):
+            show(event)
+    shown = out.getvalue()
+    assert "~ slurmctl[1-2]  activation" in shown
+    assert "+ BurstBufferType=burst_buffer/lua" in shown
+    assert "push  known after workarea" in shown
+    assert "10 changes on 3 hosts; nothing was changed." in shown
+    assert "(secret)" in shown
