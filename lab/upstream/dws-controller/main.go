@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -80,8 +81,17 @@ func run(mode string, options ctrl.Options) error {
 	if err := manager.AddReadyzCheck("readyz", healthz.Ping); err != nil {
 		return err
 	}
-	ctrl.Log.WithName("setup").Info("the stand-in's manager starts", "mode", mode)
+	ctrl.Log.WithName("setup").Info("the stand-in's manager starts", "mode", mode, "version", version())
 	return manager.Start(ctrl.SetupSignalHandler())
+}
+
+// version is what the image says of itself: one binary serves them all.
+func version() string {
+	said, err := os.ReadFile("/version")
+	if err != nil {
+		return "none: not in an image"
+	}
+	return strings.TrimSpace(string(said))
 }
 
 func take(mode string, manager ctrl.Manager) error {

@@ -1,0 +1,154 @@
+"""What stands in for DWS, its Slurm plugin and kustomize's release in the lab: repositories, a web tree, images.
+
+upstream/ holds the files: dws/ is v0.0.20, dws-0.0.19/ what is different in v0.0.19, dws-slurm-bb-plugin/ is v0.0.5,
+dws-controller/ the program in DWS's image. True repositories can take the place of ours.
+"""
+
+import gzip
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+from lab import cache, programs
+from lab import images as image_format
+
+UPSTREAM = Path(__file__).parent / "upstream"
+NOBODY = "A stand-in"
+DWS_IMAGE = "ghcr.io/dataworkflowservices/dws"
+# v0.0.19's own manifests ask for 0.0.18 when they are deployed with the csm overlay.
+DWS_IMAGE_TAGS = ("0.0.18", "0.0.19", "0.0.20")
+PROXY_IMAGE = "quay.io/brancz/kube-rbac-proxy:v0.14.1"
+
+
+def web_tree(target: Path, dws: Path | None = None, plugin: Path | None = None) -> None:
+    """Fills `target` with what github.com and raw.githubusercontent.com serve in the lab, a folder for each name.
+
+    Everything is static files. `dws` and `plugin` are true git repositories that take the place of ours.
+    """
+    repositories(target / "github.com/DataWorkflowServices", dws, plugin)
+    script = target / "raw.githubusercontent.com/kubernetes-sigs/kustomize/master/hack/install_kustomize.sh"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(UPSTREAM / "kustomize/install_kustomize.sh", script)
+    # A web server takes the %2F in the release's address for a slash.
+    release(target / f"github.com/kubernetes-sigs/kustomize/releases/download/kustomize/v{programs.KUSTOMIZE}")
+
+
+def repositories(target: Path, dws: Path | None = None, plugin: Path | None = None) -> None:
+    """Makes bare repositories in `target` that git clones as static files, with and without .git at the end.
+
+    dws.git has the annotated tags v0.0.19 and v0.0.20, dws-slurm-bb-plugin.git v0.0.5: always the same commits.
+    A git repository in `dws` or `plugin` is served instead.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, given, make in (("dws", dws, dws_history), ("dws-slurm-bb-plugin", plugin, plugin_history)):
+            source = given
+            if source is None:
+                source = Path(scratch) / name
+                make(source)
+            _publish(source, target / f"{name}.git")
+
+
+def dws_history(folder: Path) -> None:
+    """Makes `folder` a repository with our DWS: v0.0.19, then v0.0.20 on its branch master."""
+    _begin(folder, "master")
+    shutil.copytree(UPSTREAM / "dws", folder, dirs_exist_ok=True)
+    shutil.copytree(UPSTREAM / "dws-0.0.19", folder, dirs_exist_ok=True)
+    _release(folder, "v0.0.19", "2024-03-21T16:00:00-05:00")
+    shutil.copytree(UPSTREAM / "dws", folder, dirs_exist_ok=True)
+    _release(folder, "v0.0.20", "2024-04-01T11:00:00-05:00")
+
+
+def plugin_history(folder: Path) -> None:
+    """Makes `folder` a repository with our plugin: v0.0.5 on its branch main."""
+    _begin(folder, "main")
+    shutil.copytree(UPSTREAM / "dws-slurm-bb-plugin", folder, dirs_exist_ok=True)
+    _release(folder, "v0.0.5", "2024-04-02T15:00:00-05:00")
+
+
+def release(folder: Path) -> None:
+    """Puts our build of kustomize into `folder` as its release has it: an archive, and checksums.txt (SHA-256)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"kustomize_v{programs.KUSTOMIZE}_linux_amd64.tar.gz"
+    data = _packed("kustomize", programs.kustomize())
+    (folder / name).write_bytes(data)
+    (folder / "checksums.txt").write_text(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
+
+
+def images(announce: programs.Announce = programs.say) -> dict[str, Path]:
+    """The images that the world outside has, by full name: OCI archives, from the cache or made now.
+
+    DWS's three tags differ in what /version says alone. kube-rbac-proxy is called v0.14.1, which DWS asks for, but is
+    v0.14.2, because v0.14.1 is not in Go's checksum database.
+    """
+    manager = programs.go_program("dws-manager", UPSTREAM / "dws-controller", ".", expect="60 s", announce=announce)
+    proxy = programs.kube_rbac_proxy(announce)
+
+    def make(folder: Path) -> None:
+        for tag in DWS_IMAGE_TAGS:
+            said = folder / f"version-{tag}"
+            said.write_text(f"{tag}\n")
+            files = {"/manager": manager, "/version": said}
+            image_format.archive(folder / f"dws-{tag}.tar", f"{DWS_IMAGE}:{tag}", files, ["/manager"])
+        name = "/usr/local/bin/kube-rbac-proxy"
+        image_format.archive(folder / "kube-rbac-proxy.tar", PROXY_IMAGE, {name: proxy}, [name])
+
+    names = [manager.parent.name, proxy.parent.name, *DWS_IMAGE_TAGS]
+    entry = cache.entry("stand-in-images", [*names, Path(image_format.__file__)], make, announce)
+    dws = {f"{DWS_IMAGE}:{tag}": entry / f"dws-{tag}.tar" for tag in DWS_IMAGE_TAGS}
+    return {**dws, PROXY_IMAGE: entry / "kube-rbac-proxy.tar"}
+
+
+def _begin(folder: Path, branch: str) -> None:
+    folder.mkdir(parents=True)
+    _git(folder, "init", "-q", "--template=", "-b", branch)
+
+
+def _release(folder: Path, tag: str, date: str) -> None:
+    _git(folder, "add", "-A")
+    _git(folder, "commit", "-q", "-m", f"{NOBODY} for {tag}", date=date)
+    _git(folder, "tag", "-a", "-m", f"{NOBODY} for {tag}", tag, date=date)
+
+
+def _publish(source: Path, bare: Path) -> None:
+    """Makes `bare` a repository with all of `source`, packed, and with the lists that static serving needs."""
+    shutil.rmtree(bare, ignore_errors=True)
+    _git(bare.parent, "clone", "-q", "--bare", "--no-hardlinks", "--template=", str(source.resolve()), bare.name)
+    _git(bare, "remote", "remove", "origin")
+    _git(bare, "repack", "-adq")
+    _git(bare, "pack-refs", "--all")
+    _git(bare, "update-server-info")
+    without = bare.with_suffix("")
+    without.unlink(missing_ok=True)
+    without.symlink_to(bare.name)
+
+
+def _git(folder: Path, *words: str, date: str = "") -> None:
+    """Runs git without the settings of this machine or its user: the same files make the same commits everywhere."""
+    own = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "PATH": os.environ["PATH"], "LC_ALL": "C"}
+    for who in ("AUTHOR", "COMMITTER"):
+        own |= {f"GIT_{who}_NAME": NOBODY, f"GIT_{who}_EMAIL": "nobody@lab.invalid", f"GIT_{who}_DATE": date}
+    # A repository that another user owns may be given: it is only read.
+    command = ["git", "-c", "core.autocrlf=false", "-c", "safe.directory=*", *words]
+    done = subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, timeout=600)
+    if done.returncode != 0:
+        raise RuntimeError(f"git {words[0]} in {folder} exited {done.returncode}: {done.stderr.strip()}")
+
+
+def _packed(name: str, program: Path) -> bytes:
+    """A tar.gz with one program; the same bytes for the same program."""
+    packed = io.BytesIO()
+    header = tarfile.TarInfo(name)
+    header.size, header.mode = program.stat().st_size, 0o755
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, compresslevel=6) as stream,
+        tarfile.open(fileobj=stream, mode="w") as tar,
+        program.open("rb") as data,
+    ):
+        tar.addfile(header, data)
+    return packed.getvalue()
