@@ -1,0 +1,58 @@
+"""How to reach a lab's hosts: ssh_config, known_hosts, and the site file that `invoke install --hosts` takes."""
+
+import subprocess
+
+import yaml
+
+from lab import keys
+from lab.model import Lab
+
+
+def write(lab: Lab) -> None:
+    """Writes STATE/ssh_config, known_hosts and hosts.yaml; nothing in them changes as long as the lab lives."""
+    keys.ssh_key(lab)
+    (lab.state / "ssh_config").write_text(ssh_config(lab))
+    (lab.state / "known_hosts").write_text(known_hosts(lab))
+    (lab.state / "hosts.yaml").write_text(site_file(lab))
+
+
+def ssh_config(lab: Lab) -> str:
+    """What `ssh -F` needs: addresses, the lab's key, and the host keys, strictly."""
+    lines = [f"Host {host.name}\n    HostName {host.address}\n" for host in lab.hosts]
+    everywhere = {
+        "User": "root",
+        "IdentityFile": str(lab.state / "key"),
+        "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": str(lab.state / "known_hosts"),
+        "GlobalKnownHostsFile": "/dev/null",
+        "StrictHostKeyChecking": "yes",
+        "PasswordAuthentication": "no",
+    }
+    return "\n".join([*lines, "Host *", *(f"    {key} {value}" for key, value in everywhere.items()), ""])
+
+
+def known_hosts(lab: Lab) -> str:
+    """One line a host, under its name and its address."""
+    lines = [f"{host.name},{host.address} {keys.host_key(lab, host.name)[1]}\n" for host in lab.hosts]
+    return "".join(lines)
+
+
+def site_file(lab: Lab) -> str:
+    """The lab as a site: what is not said here is as the site file's defaults have it."""
+    site = {
+        "master": {"host": lab.role("master")[0].name},
+        "controllers": [{"host": host.name} for host in lab.role("controller")],
+        "computes": {"hosts": "nid[000001-000002]"},
+        "ssh": {"config": "ssh_config", "user": "root"},
+        "slurm": {"test_job": {"user": "joe", "partition": "work"}},
+    }
+    return yaml.safe_dump(site, sort_keys=False)
+
+
+def run(lab: Lab, host: str, command: str, feed: str = "", deadline: float = 60) -> str:
+    """Runs a shell command on a host as root and returns its output; RuntimeError shows what it said when it fails."""
+    ssh = ["ssh", "-F", str(lab.state / "ssh_config"), "-o", "ConnectTimeout=5", host, command]
+    done = subprocess.run(ssh, input=feed, capture_output=True, text=True, timeout=deadline, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{host}: {command}: exit {done.returncode}\n{done.stdout}{done.stderr}".strip())
+    return done.stdout

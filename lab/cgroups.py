@@ -1,0 +1,160 @@
+"""Control groups of a lab's hosts: one group a host in every hierarchy (version 1), or in the one tree (version 2)."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from lab.model import Host, Lab
+
+ROOT = Path("/sys/fs/cgroup")
+CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
+
+
+def unified() -> bool:
+    """Whether this machine has control groups of version 2 alone."""
+    return (ROOT / "cgroup.controllers").exists()
+
+
+def hierarchies() -> list[Path]:
+    """Below which folders groups are made: this process's own groups (version 1), the root of the tree (version 2).
+
+    In the tree, a group with processes can have no children with controllers: our own group won't do there.
+    """
+    if unified():
+        return [ROOT]
+    mounts = {_controllers(options): Path(point) for point, kind, options in _mounts() if kind == "cgroup"}
+    own = dict(_own())
+    found = [point / own[name].lstrip("/") for name, point in mounts.items() if name in own]
+    return found + [Path(point) / own[""].lstrip("/") for point, kind, _ in _mounts() if kind == "cgroup2"][:1]
+
+
+def make(lab: Lab, host: Host) -> list[Path]:
+    """Makes the host's groups and returns them; a process is moved by writing its id to each one's cgroup.procs."""
+    made = []
+    for hierarchy in hierarchies():
+        for group in (hierarchy / lab.tag, hierarchy / lab.tag / host.name):
+            if unified():
+                _hand_down(group.parent)
+            group.mkdir(exist_ok=True)
+            _copy_cpuset(group)
+        made.append(hierarchy / lab.tag / host.name)
+    return made
+
+
+def groups(lab: Lab, host: Host) -> list[Path]:
+    """The host's groups that are there, wherever they were made: `up` may have run in another group than we do."""
+    tops = [ROOT] if unified() else [Path(point) for point, kind, _ in _mounts() if kind.startswith("cgroup")]
+    return [group / host.name for top in tops for group in _find(top, lab.tag) if (group / host.name).is_dir()]
+
+
+def processes(lab: Lab, host: Host) -> set[int]:
+    """The ids of all processes in the host's groups, the supervisor's included."""
+    return {pid for group in groups(lab, host) for pid in _processes(group)}
+
+
+def freeze(lab: Lab, hosts: Iterable[Host], on: bool) -> None:
+    """Stops all processes of the hosts, or lets them go on; returns when they have stopped."""
+    for host in hosts:
+        for group in groups(lab, host):
+            _freeze(group, on)
+
+
+def kill(lab: Lab, host: Host, deadline: float = 20) -> None:
+    """Ends all processes of the host and takes its groups away; TimeoutError after `deadline` seconds."""
+    until = time.monotonic() + deadline
+    freeze(lab, [host], on=False)
+    while left := processes(lab, host):
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > until:
+            raise TimeoutError(f"{host.name}: processes {sorted(left)} did not end within {deadline:.0f} s")
+        time.sleep(0.02)
+    for group in groups(lab, host):
+        _remove(group, until)
+
+
+def remove(lab: Lab) -> None:
+    """Takes away the groups that held the hosts' groups."""
+    tops = [ROOT] if unified() else [Path(point) for point, kind, _ in _mounts() if kind.startswith("cgroup")]
+    for group in [group for top in tops for group in _find(top, lab.tag)]:
+        _remove(group, time.monotonic() + 5)
+
+
+def _find(top: Path, name: str) -> list[Path]:
+    """Groups of that name at most three levels below `top`: own groups of the tools that run commands are no deeper."""
+    patterns = (name, f"*/{name}", f"*/*/{name}", f"*/*/*/{name}")
+    return [group for pattern in patterns for group in top.glob(pattern) if group.is_dir()]
+
+
+def _remove(group: Path, until: float) -> None:
+    # A process that has just ended holds its group for a moment longer.
+    while group.is_dir():
+        for folder, _, _ in os.walk(group, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
+        if group.is_dir() and time.monotonic() > until:
+            raise TimeoutError(f"control group {group} can't be removed: processes {sorted(_processes(group))}")
+        time.sleep(0.01)
+
+
+def _processes(group: Path) -> set[int]:
+    found: set[int] = set()
+    for folder, _, files in os.walk(group):
+        if "cgroup.procs" in files:
+            with contextlib.suppress(FileNotFoundError, OSError):
+                found |= {int(line) for line in (Path(folder) / "cgroup.procs").read_text().split()}
+    return found
+
+
+def _freeze(group: Path, on: bool) -> None:
+    if (group / "freezer.state").exists():
+        (group / "freezer.state").write_text("FROZEN" if on else "THAWED")
+        _await(group / "freezer.state", "FROZEN" if on else "THAWED")
+    elif unified():
+        (group / "cgroup.freeze").write_text("1" if on else "0")
+        _await(group / "cgroup.events", f"frozen {int(on)}")
+
+
+def _await(file: Path, text: str) -> None:
+    until = time.monotonic() + 10
+    while text not in file.read_text():
+        if time.monotonic() > until:
+            raise TimeoutError(f"{file} did not come to say {text} within 10 s")
+        time.sleep(0.005)
+
+
+def _hand_down(group: Path) -> None:
+    """Gives the children of `group` the controllers that it has itself (version 2)."""
+    available = (group / "cgroup.controllers").read_text().split()
+    wanted = " ".join(f"+{name}" for name in CONTROLLERS if name in available)
+    (group / "cgroup.subtree_control").write_text(wanted)
+
+
+def _copy_cpuset(group: Path) -> None:
+    """A new group of version 1 has no processors and no memory until it is given its parent's."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if not unified() and (group / name).exists():
+            (group / name).write_text((group.parent / name).read_text())
+
+
+def _own() -> list[tuple[str, str]]:
+    """(controllers, path) of each group that this process is in; "" is version 2's."""
+    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    return [(controllers, path) for _, controllers, path in lines]
+
+
+def _mounts() -> list[tuple[str, str, str]]:
+    """(mount point, kind, options) of all mounts."""
+    rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return [(row[1], row[2], row[3]) for row in rows]
+
+
+def _controllers(options: str) -> str:
+    """The controllers among a mount's options, in the form of /proc/self/cgroup."""
+    known = {name for name, _ in _own()}
+    parts = [one for one in options.split(",") if any(one in name.split(",") for name in known)]
+    return ",".join(parts)

@@ -1,0 +1,110 @@
+"""The lab's Kubernetes seen from outside: waiting until it is ready, and what every CSM cluster holds from the start."""
+
+import base64
+import datetime
+import http.client
+import json
+import ssl
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+from lab import certmanager, keys, programs, services
+from lab.model import Lab
+
+Announce = Callable[[str], None]
+ISSUER = {"kind": "Issuer", "metadata": {"name": "lab-probe"}, "spec": {"selfSigned": {}}}
+
+
+def request(lab: Lab, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+    """One request to the API server as an administrator: the status and the JSON that came back."""
+    secrets = lab.state / "secrets"
+    context = ssl.create_default_context(cafile=str(secrets / "kubernetes-ca.pem"))
+    context.load_cert_chain(secrets / "kubernetes-admin.pem")
+    (master,) = lab.role("master")
+    connection = http.client.HTTPSConnection(master.address, 6443, timeout=5, context=context)
+    try:
+        connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def wait_for_nodes(lab: Lab, since: datetime.datetime, deadline: float = 90) -> None:
+    """Returns when all nodes have reported Ready after `since`: what a snapshot's etcd says is older."""
+    wanted = {host.name for host in lab.hosts if host.runs_pods}
+    _await(lambda: wanted - ready_nodes(lab, since), "nodes are not Ready", deadline)
+
+
+def ready_nodes(lab: Lab, since: datetime.datetime | None = None) -> set[str]:
+    """The names of the nodes whose kubelet said Ready, after `since` if it is given."""
+    status, answer = _get(lab, "/api/v1/nodes")
+    nodes = answer["items"] if status == 200 else []
+    return {node["metadata"]["name"] for node in nodes if _ready(node, since)}
+
+
+def fill(lab: Lab, announce: Announce) -> None:
+    """Applies what every CSM cluster has: cert-manager, the registry's credential; says when it is there."""
+    _kubectl(lab, "apply", "--server-side", "-f", "-", feed=credential(lab) + certmanager.manifests(announce=announce))
+    _kubectl(lab, "label", "--overwrite", "node", lab.role("master")[0].name, "node-role.kubernetes.io/control-plane=")
+
+
+def wait_for_cert_manager(lab: Lab, deadline: float = 120) -> None:
+    """Returns when cert-manager's webhook admits an Issuer (a dry run: nothing is created)."""
+    _await(lambda: _webhook_problem(lab), "cert-manager does not admit", deadline)
+
+
+def credential(lab: Lab) -> str:
+    """The Secret nexus/nexus-admin-credential with its namespace, as YAML documents."""
+    login = {"username": services.REGISTRY_USER, "password": keys.password(lab, "registry")}
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in login.items()}
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "nexus"}}
+    metadata = {"name": "nexus-admin-credential", "namespace": "nexus"}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": encoded}
+    return yaml.safe_dump_all([namespace, secret], explicit_start=True)
+
+
+def _webhook_problem(lab: Lab) -> str:
+    body = {"apiVersion": "cert-manager.io/v1", **ISSUER}
+    status, answer = _send(lab, "POST", "/apis/cert-manager.io/v1/namespaces/default/issuers?dryRun=All", body)
+    return "" if status == 201 else str(answer.get("message", status))
+
+
+def _ready(node: dict[str, Any], since: datetime.datetime | None) -> bool:
+    for condition in node["status"].get("conditions", []):
+        if condition["type"] == "Ready" and condition["status"] == "True":
+            heartbeat = datetime.datetime.fromisoformat(condition["lastHeartbeatTime"])
+            return since is None or heartbeat >= since
+    return False
+
+
+def _get(lab: Lab, path: str) -> tuple[int, dict[str, Any]]:
+    return _send(lab, "GET", path)
+
+
+def _send(lab: Lab, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+    """request(), with status 0 while the API server does not answer."""
+    try:
+        return request(lab, method, path, body)
+    except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
+        return 0, {"message": f"API server: {error}"}
+
+
+def _await(problem: Callable[[], Any], what: str, deadline: float) -> None:
+    until = time.monotonic() + deadline
+    while left := problem():
+        if time.monotonic() > until:
+            told = ", ".join(sorted(left)) if isinstance(left, set) else left
+            raise TimeoutError(f"{what} within {deadline:.0f} s: {told}")
+        time.sleep(0.1)
+
+
+def _kubectl(lab: Lab, *arguments: str, feed: str = "") -> None:
+    command = [str(programs.kubernetes()), "kubectl", f"--kubeconfig={lab.state / 'admin.conf'}", *arguments]
+    done = subprocess.run(command, input=feed, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        raise RuntimeError(f"kubectl {' '.join(arguments)}: exit {done.returncode}\n{done.stderr.strip()}")

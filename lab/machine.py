@@ -1,0 +1,131 @@
+"""One host as a container: systemd-nspawn over an overlay, in a network namespace and control groups made before."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab import cgroups, network
+from lab.layer import FILES
+from lab.model import Host, Lab
+
+# An overlay can't be the upper layer of another one: container stores lie on the real file system.
+STORES = {"master": ("containerd", "containers", "kubelet"), "worker": ("containerd", "kubelet")}
+PROPAGATE = Path("/run/systemd/nspawn/propagate")
+
+
+def boot(lab: Lab, host: Host, lower: Sequence[Path]) -> None:
+    """Starts a host that is not running on the layers `lower` (the topmost first) and returns at once.
+
+    Its supervisor outlives this process; what the host's console says goes to STATE/consoles/HOST.
+    """
+    folder = lab.folder(host)
+    for name in ("upper", "work", "root", *(f"data/{store}" for store in STORES.get(host.role, ()))):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    network.attach(lab, host)
+    (folder / "cgroups").write_text("".join(f"{group}\n" for group in cgroups.make(lab, host)))
+    console = lab.state / "consoles" / host.name
+    console.parent.mkdir(exist_ok=True)
+    with console.open("ab") as output:
+        _launch(_command(lab, host, lower), output.fileno())
+
+
+def kill(lab: Lab, host: Host) -> None:
+    """Ends a host at once and takes away all that the machine knows of it; nothing when it is not running."""
+    _end_init(lab, host)
+    cgroups.kill(lab, host)
+    network.detach(lab, host)
+    with contextlib.suppress(FileNotFoundError):
+        (PROPAGATE / _name(lab, host)).rmdir()
+
+
+def running(lab: Lab, host: Host) -> bool:
+    """Whether the host has an init."""
+    return _init(lab, host) is not None
+
+
+def wait_for_ssh(hosts: Sequence[Host], deadline: float = 60) -> None:
+    """Returns when sshd greets on all hosts; TimeoutError names those that did not within `deadline` seconds."""
+    until, silent = time.monotonic() + deadline, list(hosts)
+    while silent := [host for host in silent if not greets(host)]:
+        if time.monotonic() > until:
+            names = ", ".join(host.name for host in silent)
+            raise TimeoutError(f"no sshd on {names} within {deadline:.0f} s; see consoles/ in the lab's folder")
+        time.sleep(0.05)
+
+
+def greets(host: Host) -> bool:
+    """Whether sshd on `host` says so."""
+    try:
+        with socket.create_connection((host.address, 22), timeout=0.5) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _launch(command: list[str], output: int) -> None:
+    version = "1" if cgroups.unified() else "0"
+    settings = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": version, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "yes"}
+    subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "private", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        cwd="/",
+        env={"PATH": os.defpath + ":/usr/sbin:/sbin", **settings},
+    )
+
+
+def _command(lab: Lab, host: Host, lower: Sequence[Path]) -> list[str]:
+    folder = lab.folder(host)
+    binds = {folder / "data" / store: f"/var/lib/{store}" for store in STORES.get(host.role, ())}
+    if host.role == "controller":
+        binds[lab.state / "shared" / "slurm"] = "/var/lib/slurm/shared"
+    nspawn = ["systemd-nspawn", "--quiet", "--boot", f"--directory={folder / 'root'}"]
+    nspawn += [f"--machine={_name(lab, host)}", f"--hostname={host.name}", "--register=no", "--keep-unit"]
+    nspawn += [f"--network-namespace-path=/run/netns/{network.namespace(lab, host)}"]
+    # runc needs the three calls about keys, or says "unable to create session key".
+    nspawn += ["--capability=all", "--system-call-filter=add_key keyctl request_key bpf"]
+    nspawn += ["--console=pipe", "--link-journal=no", "--resolv-conf=off", "--timezone=off", "--settings=no"]
+    nspawn += [f"--bind={source}:{target}" for source, target in binds.items()]
+    return [str(FILES / "launch"), str(folder), ":".join(str(layer) for layer in lower), *nspawn]
+
+
+def _name(lab: Lab, host: Host) -> str:
+    """The name that systemd-nspawn keeps its own files under."""
+    return f"{lab.tag}-{host.name}".replace(".", "-")
+
+
+def _init(lab: Lab, host: Host) -> int | None:
+    """The id of the host's init: the child of its supervisor."""
+    for pid in cgroups.processes(lab, host):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if Path(f"/proc/{pid}/comm").read_text() == "systemd-nspawn\n":
+                children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+                return int(children[0]) if children else None
+    return None
+
+
+def _end_init(lab: Lab, host: Host, deadline: float = 10) -> None:
+    """Kills the host's init, with which all its processes end, and lets the supervisor clean up after itself."""
+    init = _init(lab, host)
+    if init is None:
+        return
+    cgroups.freeze(lab, [host], on=False)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(init, 9)
+    until = time.monotonic() + deadline
+    while cgroups.processes(lab, host) and time.monotonic() < until:
+        time.sleep(0.02)
+
+
+def forget(lab: Lab, host: Host) -> None:
+    """Takes away what a host that is not running has written: its upper layer and its stores."""
+    for name in ("upper", "work", "data"):
+        if (lab.folder(host) / name).exists():
+            shutil.rmtree(lab.folder(host) / name)
