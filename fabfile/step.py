@@ -138,6 +138,18 @@ class Cluster(Protocol):
     def create(self, path: str, body: Mapping[str, Any], **query: str) -> dict[str, Any]:
         """POST; `dryRun="All"` for a server-side dry run. Raises ClusterError with the server's own message."""
 
+    def apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Server-side apply of one object, field manager dws-on-csm."""
+
+    def delete(self, path: str, deadline: float) -> None:
+        """Delete the object and wait until it is gone; none there is fine."""
+
+    def await_event(self, path: str, seconds: float) -> bool:
+        """Wait until something below `path` has changed since the last call for it; False after `seconds`.
+
+        The first call for a path only marks the present and returns True.
+        """
+
 
 class ClusterError(Exception):
     """The API server refused or failed; `status` is the HTTP code (0: not reached), the message the server's own."""
@@ -201,6 +213,7 @@ class Step:
 
     look    what it reads; raises Unknown where that can't be said yet (looked at in its stage then)
     want    pure; may raise Unknown or Refused
+    read    pure: what was found -> have, in the words of `want`, where that takes what is known of other hosts
     change  pure: have and want -> actions; may raise Refused. None: nothing can be done but to wait (`settle`)
     undo    pure: the have from before -> actions that give it back; what rollback replays
     settle  seconds during which the proof may look again
@@ -214,6 +227,7 @@ class Step:
     look: Callable[[Place], Look]
     want: Callable[[Place], Value]
     change: Callable[[Place, Value, Value], Sequence[Action]] | None = None
+    read: Callable[[Place, Value], Value] | None = None
     undo: Callable[[Value], Sequence[Action]] | None = None
     settle: Callable[[Site], float] | None = None
     why: Callable[[Value], str] | None = None

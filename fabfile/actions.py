@@ -1,0 +1,110 @@
+"""Actions that change a host, as one script for `sh`; run together with the looks that prove them, in a single exec."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Sequence
+
+from fabfile.step import Action, Apply, Ask, Delete, Put, Remove, Secret, Sh
+
+STATE = "/var/lib/dws-on-csm"
+"""The folder on every host for before-images, journals and the last proof: root's alone."""
+
+INLINE = 128 * 1024
+"""A file up to so many bytes travels inside the script; a larger one behind it, on the script's standard input."""
+
+BUSY = 75
+"""Exit code of a script that found another run's script still at work on this host (EX_TEMPFAIL)."""
+
+# keep: a before-image, made once a run, so that a second change in the same run doesn't overwrite it.
+# put:  a sibling with everything set, then a rename; what an interrupted one left behind is removed first.
+# The lock is inherited by whatever the script starts: a script that outlived its connection holds it until it ends.
+LIBRARY = r"""
+set -eu
+umask 077
+mkdir -p "$STATE"
+exec 9>>"$STATE/busy"
+flock -w 60 9 || { echo "another run's command is still at work on this host" >&2; exit 75; }
+keep() {
+    image="$STATE/before/$RUN$1"
+    if [ -e "$image" ] || [ -e "$image.absent" ]; then return 0; fi
+    mkdir -p "${image%/*}"
+    if [ -e "$1" ]; then cp -p -- "$1" "$image.part"; mv -f -- "$image.part" "$image"; else : >"$image.absent"; fi
+}
+real() { if [ -L "$1" ]; then readlink -f -- "$1"; else printf '%s\n' "$1"; fi; }
+put() {
+    path=$(real "$1"); name=${path##*/}; folder=${path%/*}
+    [ -d "$folder" ] || { mkdir -p -- "$folder"; chmod 755 -- "$folder"; }
+    keep "$path"
+    rm -f -- "$folder/.$name.dws-on-csm."*
+    sibling="$folder/.$name.dws-on-csm.$$"
+    if ! cat >"$sibling" || ! chown "$3" -- "$sibling" || ! chmod "$2" -- "$sibling"; then rm -f -- "$sibling"; return 1; fi
+    if command -v restorecon >/dev/null 2>&1; then restorecon -- "$sibling" || true; fi
+    mv -f -- "$sibling" "$path"
+}
+"""
+
+
+def compile_actions(actions: Sequence[Action], run: str, mark: str) -> tuple[str, bytes]:
+    """The script that performs `actions` in order and stops at the first that fails, and its standard input.
+
+    Before each action it prints the line "MARK action N", so that the reader knows where it is. Raises TypeError for
+    an action that isn't done on a host (Apply, Delete, Ask).
+    """
+    script = [f"STATE={STATE}; RUN={shlex.quote(run)}", LIBRARY]
+    data = bytearray()
+    for number, action in enumerate(actions):
+        script.append(f"printf '\\n%s\\n' '{mark} action {number}'")
+        script.append(_one(action, data))
+    script.append("set +eu; exec 9>&-")
+    return "\n".join(script) + "\n", bytes(data)
+
+
+def _one(action: Action, data: bytearray) -> str:
+    if isinstance(action, Put):
+        return _put(action, data)
+    if isinstance(action, Remove):
+        path = shlex.quote(action.path)
+        return f"if [ -e {path} ] || [ -L {path} ]; then keep {path}; rm -rf -- {path}; fi"
+    if isinstance(action, Sh):
+        data += action.data
+        source = f"head -c {len(action.data)} |" if action.data else ""
+        stdin = "" if action.data else "</dev/null"
+        return f"{source} (\nset -eu\numask 022\n{action.script}\n) {stdin}"
+    raise TypeError(f"{type(action).__name__} is not done by a script")
+
+
+def _put(put: Put, data: bytearray) -> str:
+    content = put.content.reveal() if isinstance(put.content, Secret) else put.content
+    call = f"put {shlex.quote(put.path)} {put.mode:04o} {shlex.quote(put.owner)}"
+    if len(content) <= INLINE:
+        # printf is part of the shell: what it prints is in no argv; a here-document could be a file in /tmp
+        return f"printf %s {base64.b64encode(content).decode()} | base64 -d | {call}"
+    data += content
+    return f"head -c {len(content)} | {call}"
+
+
+def title(action: Action) -> str:
+    """The action in a form for people."""
+    if isinstance(action, Put):
+        return f"write {action.path}"
+    if isinstance(action, Remove):
+        return f"remove {action.path}"
+    if isinstance(action, Sh):
+        return action.title
+    return _elsewhere(action)
+
+
+def _elsewhere(action: Action) -> str:
+    if isinstance(action, Apply):
+        return f"apply {action.manifest['kind']} {action.manifest['metadata']['name']}"
+    if isinstance(action, Delete):
+        return f"delete {action.path}"
+    assert isinstance(action, Ask)
+    return action.title
+
+
+def deadline(actions: Sequence[Action]) -> float:
+    """Seconds after which performing `actions` has failed: the sum of theirs, a minute for each file."""
+    return sum(a.deadline if isinstance(a, Sh) else 60.0 for a in actions) + 60.0

@@ -1,0 +1,338 @@
+"""The one engine: look, decide, change, prove; stages side by side where they don't need each other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from fabfile import look
+from fabfile.diff import difference
+from fabfile.events import Awaiting, Done, Event, Failure, Outcome
+from fabfile.inventory import Site
+from fabfile.look import Board, Item, LookFailed
+from fabfile.perform import ActionFailed, At, Reach, perform, refresh
+from fabfile.step import Api, Check, ClusterError, Finding, Refused, Stage, Step, Unknown
+
+TROUBLE: tuple[Outcome, ...] = ("failed", "refused", "skipped")
+
+
+@dataclass
+class Run:
+    """One run: what is asked for, and what became of it so far. `down` are hosts that can't be reached, with the reason."""
+
+    id: str
+    site: Site
+    stages: Sequence[Stage]
+    reach: Reach
+    emit: Callable[[Event], None]
+    hosts: Mapping[str, tuple[str, ...]]
+    trouble: tuple[type[Exception], ...]
+    board: Board = field(init=False)
+    outcomes: dict[tuple[str, str, str], Outcome] = field(default_factory=dict)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.board = Board(self.site)
+
+    def done(self, host: str, key: str, outcome: Outcome, began: float, **more: object) -> None:
+        """A step is through on a host: remember it and say so."""
+        stage, _, step = key.partition(".")
+        self.outcomes[stage, step, host] = outcome
+        if self.site.active(host):
+            seconds = time.time() - began
+            self.emit(Done(host, stage, step, outcome, began, seconds, **more))  # type: ignore[arg-type]
+
+    def troubled(self, stage: str, host: str | None = None) -> tuple[str, ...]:
+        """Hosts on which `stage` didn't get through."""
+        bad = {h for (s, _, h), outcome in self.outcomes.items() if s == stage and outcome in TROUBLE}
+        return tuple(sorted(h for h in bad if host in (None, h)))
+
+
+def needs(stages: Sequence[Stage], name: str) -> frozenset[str]:
+    """The names of all stages that `name` builds on, directly or not."""
+    direct = {stage.name: stage.needs for stage in stages}
+    found: set[str] = set()
+    waiting = list(direct[name])
+    while waiting:
+        one = waiting.pop()
+        if one not in found and one in direct:
+            found.add(one)
+            waiting.extend(direct[one])
+    return frozenset(found)
+
+
+def first_looks(run: Run) -> None:
+    """Everything that can be seen before anything is done: one exec a host, all hosts at once."""
+    items = look.keyed(run.stages)
+
+    def one(role: str, host: str) -> None:
+        try:
+            refresh(run.reach, run.board, host, look.of_role(items, role))
+        except (*run.trouble, ClusterError) as error:
+            for key in look.of_role(items, role):
+                if (key, host) not in run.board.seen:
+                    run.board.fail(key, host, str(error))
+
+    _on_all(run, [(role, host) for role, hosts in run.hosts.items() for host in hosts], one)
+
+
+def _on_all(run: Run, places: Sequence[tuple[str, str]], work: Callable[[str, str], None]) -> None:
+    if not places:
+        return
+    with ThreadPoolExecutor(max_workers=min(len(places), run.site.ssh.connections)) as pool:
+        for future in [pool.submit(work, *place) for place in places]:
+            future.result()
+
+
+# --- judging what was seen, without touching anything
+
+
+def findings(run: Run, stage: Stage) -> bool:
+    """Judge every check of `stage` on every host, all of it at once; False if something stands in the way."""
+    good = True
+    for key, item, host in _places(run, stage):
+        if isinstance(item, Check):
+            judge(run, key, item, host)
+            good = good and run.outcomes[stage.name, item.name, host] not in TROUBLE
+    return good
+
+
+def _places(run: Run, stage: Stage) -> Iterator[tuple[str, Item, str]]:
+    for item in stage.steps:
+        for host in run.hosts.get(item.role, ()):
+            yield f"{stage.name}.{item.name}", item, host
+
+
+def judge(run: Run, key: str, check: Check, host: str) -> None:
+    """One check on one host; findings that the site accepts by name are only noted."""
+    began = time.time()
+    try:
+        found = check.judge(run.board.place(host), run.board.have(key, host))
+    except Unknown as unknown:
+        run.done(host, key, "unknown", began, note=str(unknown))
+        return
+    except LookFailed as error:
+        run.done(host, key, "failed", began, failures=(Failure(meaning=str(error)),))
+        return
+    refused = [one for one in found if one.name not in run.site.accept]
+    note = "; ".join(f"accepted: {one.name} ({one.text})" for one in found if one not in refused)
+    run.done(host, key, "refused" if refused else "ok", began, note=note, failures=_failures(refused))
+
+
+def _failures(found: Sequence[Finding]) -> tuple[Failure, ...]:
+    return tuple(Failure(command=one.name, meaning=one.text, fix=one.fix) for one in found)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a step would do: its outcome if nothing else changed, the difference, titles of its actions."""
+
+    outcome: Outcome
+    diff: tuple[str, ...] = ()
+    note: str = ""
+    takes: str = ""
+    failures: tuple[Failure, ...] = ()
+
+
+def preview(run: Run, key: str, step: Step, host: str) -> Preview:
+    """What `step` would do on `host`, as far as can be known now; changes nothing."""
+    place = run.board.place(host)
+    try:
+        have = _have(run, key, step, host)
+        want = step.want(place)
+        if have == want:
+            return Preview("ok")
+        if step.change is not None:
+            step.change(place, have, want)
+        takes = step.takes(have, want) if step.takes else ""
+        return Preview("change", difference(have, want), takes=takes)
+    except Unknown as unknown:
+        return Preview("unknown", note=str(unknown))
+    except Refused as refused:
+        return Preview("refused", failures=_failures(refused.findings))
+    except LookFailed as error:
+        return Preview("failed", failures=(Failure(meaning=str(error)),))
+
+
+def _have(run: Run, key: str, step: Step, host: str) -> object:
+    found = run.board.have(key, host)
+    return step.read(run.board.place(host), found) if step.read else found
+
+
+def plan(run: Run) -> None:
+    """Say what an install would do on each host. Nothing that changes anything is reached from here."""
+    for stage in run.stages:
+        findings(run, stage)
+        for key, item, host in _places(run, stage):
+            if isinstance(item, Step):
+                began = time.time()
+                seen = preview(run, key, item, host)
+                run.done(host, key, seen.outcome, began, diff=seen.diff, note=seen.note, failures=seen.failures)
+
+
+def pending(run: Run) -> tuple[bool, tuple[str, ...]]:
+    """Whether any step has something to do, and what would be taken away, in words. Says nothing to anybody."""
+    seen = [
+        preview(run, key, item, host)
+        for stage in run.stages
+        for key, item, host in _places(run, stage)
+        if isinstance(item, Step)
+    ]
+    return any(one.outcome != "ok" for one in seen), tuple(dict.fromkeys(one.takes for one in seen if one.takes))
+
+
+# --- changing
+
+
+def install(run: Run) -> None:
+    """Take every stage as far as it goes, each as soon as what it needs is through."""
+    waiting = {stage.name: stage for stage in run.stages}
+    names = set(waiting)
+    running: dict[Future[None], str] = {}
+    with ThreadPoolExecutor(max_workers=len(names)) as pool:
+        while waiting or running:
+            busy = set(waiting) | set(running.values())
+            for stage in [s for s in waiting.values() if not busy & (set(s.needs) & names)]:
+                running[pool.submit(_stage, run, waiting.pop(stage.name))] = stage.name
+            through, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in through:
+                running.pop(future)
+                future.result()
+
+
+def _stage(run: Run, stage: Stage) -> None:
+    for role, group in groupby(stage.steps, key=lambda item: item.role):
+        items = {f"{stage.name}.{item.name}": item for item in group}
+        hosts = run.hosts.get(role, ())
+        first = hosts[:1] if stage.serial else hosts
+        for batch in (first, hosts[len(first) :]):
+            blocked = _blocked(run, stage)
+            work = _skip(run, items, blocked) if blocked else _advance(run, stage, items)
+            _on_all(run, [(role, host) for host in batch], work)
+
+
+def _skip(run: Run, items: Mapping[str, Item], why: str) -> Callable[[str, str], None]:
+    def work(role: str, host: str) -> None:
+        for key in items:
+            run.done(host, key, "skipped", time.time(), note=why)
+
+    return work
+
+
+def _advance(run: Run, stage: Stage, items: Mapping[str, Item]) -> Callable[[str, str], None]:
+    builds_on = needs(run.stages, stage.name) | ({stage.name} if stage.serial else set())
+
+    def work(role: str, host: str) -> None:
+        if look.stale(run.board, list(items), host, builds_on) or _differs(run, items, host):
+            _look_again(run, host, items)
+        left = dict(items)
+        for key, item in items.items():
+            _one(run, stage, key, item, host, left)
+            left.pop(key)
+
+    return work
+
+
+def _one(run: Run, stage: Stage, key: str, item: Item, host: str, left: Mapping[str, Item]) -> None:
+    why = "stopped" if run.stopping.is_set() else "an earlier step failed" if run.troubled(stage.name, host) else ""
+    if why:
+        run.done(host, key, "skipped", time.time(), note=why)
+    elif isinstance(item, Check):
+        judge(run, key, item, host)
+    else:
+        _bring(run, key, item, host, left)
+
+
+def _blocked(run: Run, stage: Stage) -> str:
+    """Why `stage` can't go on: a stage that it needs isn't through everywhere, or what came first in it failed."""
+    for need in stage.needs:
+        if bad := run.troubled(need):
+            return f"needs {need}, which did not get through on {', '.join(bad)}"
+    if bad := run.troubled(stage.name):
+        return f"{stage.name} did not get through on {', '.join(bad)}"
+    return "stopped" if run.stopping.is_set() else ""
+
+
+def _differs(run: Run, items: Mapping[str, Item], host: str) -> bool:
+    steps = {key: item for key, item in items.items() if isinstance(item, Step)}
+    return any(preview(run, key, step, host).outcome != "ok" for key, step in steps.items())
+
+
+def _look_again(run: Run, host: str, items: Mapping[str, Item]) -> None:
+    try:
+        refresh(run.reach, run.board, host, items)
+    except (*run.trouble, ClusterError) as error:
+        for key in items:
+            run.board.fail(key, host, str(error))
+
+
+def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item]) -> None:
+    """Bring one step on one host to what is wanted, and prove it."""
+    began = time.time()
+    try:
+        place = run.board.place(host)
+        have, want = _have(run, key, step, host), step.want(place)
+        if have == want:
+            run.done(host, key, "ok", began)
+        else:
+            _mend(run, key, step, host, proof, began)
+    except Unknown as unknown:
+        run.done(host, key, "failed", began, failures=(Failure(meaning=f"{unknown}, and that did not say"),))
+    except Refused as refused:
+        run.done(host, key, "refused", began, failures=_failures(refused.findings))
+    except ActionFailed as failed:
+        told = failed.failure
+        failure = Failure(told.command, told.code, told.tail, told.meaning or step.hint, told.fix)
+        run.done(host, key, "failed", began, failures=(failure,))
+    except (*run.trouble, ClusterError, LookFailed) as error:
+        run.done(host, key, "failed", began, failures=(Failure(meaning=str(error), fix=step.hint),))
+
+
+def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], began: float) -> None:
+    stage = key.partition(".")[0]
+    before, want = _have(run, key, step, host), step.want(run.board.place(host))
+    at = At(run.id, host, stage, step.name, run.emit)
+    if step.change is not None:
+        actions = step.change(run.board.place(host), before, want)
+        perform(run.reach, run.board, at, actions, proof)
+    have = _settled(run, key, step, host, proof, at)
+    want = step.want(run.board.place(host))
+    if have == want:
+        run.done(host, key, "fixed", began, diff=difference(before, have))
+    else:
+        why = step.why(have) if step.why else "it was changed, and still is not as it should be"
+        run.done(
+            host, key, "failed", began, diff=difference(have, want), failures=(Failure(meaning=why, fix=step.hint),)
+        )
+
+
+def _settled(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], at: At) -> object:
+    """What is there once it is as wanted, or once `settle` seconds have passed."""
+    end = time.monotonic() + (step.settle(run.site) if step.settle else 0.0)
+    said = ""
+    while True:
+        have = _have(run, key, step, host)
+        left = end - time.monotonic()
+        if have == step.want(run.board.place(host)) or left <= 0 or run.stopping.is_set():
+            return have
+        why = step.why(have) if step.why else "not yet as wanted"
+        if why != said:
+            run.emit(Awaiting(host, at.stage, at.step, why, left))
+            said = why
+        _pause(run, step, host, left)
+        refresh(run.reach, run.board, host, {key: step})
+
+
+def _pause(run: Run, step: Step, host: str, left: float) -> None:
+    """Until the API reports an event, where it can; else half a second: a host reports nothing by itself."""
+    made = step.look(run.board.place(host))
+    if isinstance(made, Api) and made.watch:
+        with suppress(ClusterError):
+            run.reach.cluster().await_event(made.watch, min(left, 2.0))
+    else:
+        run.stopping.wait(min(left, 0.5))

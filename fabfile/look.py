@@ -1,0 +1,140 @@
+"""Reading the hosts: all looks of a host in one exec, those of the Kubernetes API through its client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fabfile import frames
+from fabfile.frames import Frame
+from fabfile.inventory import Site
+from fabfile.step import Api, Check, Cluster, Facts, Place, Shell, Stage, Step, Unknown
+
+Item = Step | Check
+
+
+class Answer(Protocol):
+    """What a script printed and how it ended."""
+
+    @property
+    def out(self) -> bytes: ...
+    @property
+    def err(self) -> bytes: ...
+    @property
+    def code(self) -> int: ...
+
+
+class LookFailed(Exception):
+    """A snippet that should only read ended badly; the message has its name, exit code and last words."""
+
+
+@dataclass
+class Board:
+    """What is known of each step on each host, and since when.
+
+    `version` counts the changes made so far; a look is stale once a stage that it builds on has changed something since.
+    """
+
+    site: Site
+    facts: Facts = field(default_factory=Facts)
+    seen: dict[tuple[str, str], int] = field(default_factory=dict)
+    failed: dict[tuple[str, str], str] = field(default_factory=dict)
+    changed: dict[str, int] = field(default_factory=dict)
+    version: int = 0
+
+    def place(self, host: str) -> Place:
+        """Where a step of `host` is at work."""
+        return Place(self.site, self.facts, host)
+
+    def note(self, stage: str) -> None:
+        """Something of `stage` has been changed just now."""
+        self.version += 1
+        self.changed[stage] = self.version
+
+    def have(self, key: str, host: str) -> object:
+        """What `STAGE.STEP` found on `host`. Raises Unknown if it wasn't looked at, LookFailed if that failed."""
+        if (key, host) in self.failed:
+            raise LookFailed(self.failed[key, host])
+        if (key, host) not in self.seen:
+            raise Unknown(key.partition(".")[0])
+        return self.facts.found[key][host]
+
+    def store(self, key: str, host: str, value: object) -> None:
+        """A look's result."""
+        self.failed.pop((key, host), None)
+        self.facts.found.setdefault(key, {})[host] = value
+        self.seen[key, host] = self.version
+
+    def fail(self, key: str, host: str, text: str) -> None:
+        """A look that ended badly."""
+        self.failed[key, host] = text
+        self.seen[key, host] = self.version
+
+
+def keyed(stages: Iterable[Stage]) -> dict[str, Item]:
+    """All steps by "STAGE.STEP", in order."""
+    return {f"{stage.name}.{item.name}": item for stage in stages for item in stage.steps}
+
+
+def snippets(board: Board, items: Mapping[str, Item], host: str) -> dict[str, Shell]:
+    """The Shell looks among `items` that can be made on `host` now; the others wait for what they need to know."""
+    found: dict[str, Shell] = {}
+    for key, item in items.items():
+        try:
+            look = item.look(board.place(host))
+        except Unknown:
+            continue
+        if isinstance(look, Shell):
+            found[key] = look
+    return found
+
+
+def read_shell(board: Board, host: str, looks: Mapping[str, Shell], seen: Mapping[str, Frame], err: str) -> None:
+    """Parse the frames of `looks` into the board."""
+    for key, look in looks.items():
+        frame = seen.get(key)
+        if frame is None:
+            board.fail(key, host, f"the look at {key} never ended{': ' + err if err else ''}")
+        elif frame.code != 0:
+            board.fail(key, host, f"the look at {key} ended with exit code {frame.code}: {_last(frame.err)}")
+        else:
+            _parse(board, key, host, look, frame)
+
+
+def _parse(board: Board, key: str, host: str, look: Shell, frame: Frame) -> None:
+    try:
+        board.store(key, host, look.parse(frame.out))
+    except ValueError as error:
+        board.fail(key, host, f"what the look at {key} printed can't be understood: {error}")
+
+
+def _last(text: bytes, lines: int = 5) -> str:
+    return "\n".join(text.decode(errors="replace").strip().splitlines()[-lines:])
+
+
+def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Cluster) -> None:
+    """Make the looks among `items` that go to the Kubernetes API. Raises ClusterError."""
+    for key, item in items.items():
+        try:
+            look = item.look(board.place(host))
+        except Unknown:
+            continue
+        if isinstance(look, Api):
+            board.store(key, host, look.read(cluster))
+
+
+def script(looks: Mapping[str, Shell], mark: str) -> str:
+    """All of `looks` as one script; see frames."""
+    return frames.compose({key: look.script for key, look in looks.items()}, mark)
+
+
+def of_role(items: Mapping[str, Item], role: str) -> dict[str, Item]:
+    """Those that are made on hosts of `role`."""
+    return {key: item for key, item in items.items() if item.role == role}
+
+
+def stale(board: Board, keys: Sequence[str], host: str, needs: Iterable[str]) -> bool:
+    """Whether one of `keys` was never seen on `host`, or something that it builds on has changed since."""
+    newest = max((board.changed.get(stage, 0) for stage in needs), default=0)
+    return any(board.seen.get((key, host), -1) < newest for key in keys)

@@ -1,0 +1,153 @@
+"""Doing what a step decided: its actions on the host and in the cluster, and the looks that follow in the same exec."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from fabfile import actions as scripts
+from fabfile import frames, look
+from fabfile.events import Began, Event, Failure, Line
+from fabfile.look import Board, Item
+from fabfile.step import Action, Apply, Ask, Delete, Put, Remove, Sh
+
+
+class ActionFailed(Exception):
+    """An action ended badly; carries what a person needs to know."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.command)
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How the hosts are reached: `session(host)` a connection with run(); `cluster()` the Kubernetes API; `of(role)` a role's first host."""
+
+    session: Callable[[str], Any]
+    cluster: Callable[[], Any]
+    of: Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class At:
+    """Which step is at work where, for the events it makes."""
+
+    run: str
+    host: str
+    stage: str
+    step: str
+    emit: Callable[[Event], None]
+
+    def began(self, title: str) -> None:
+        """Something begins."""
+        self.emit(Began(self.host, self.stage, self.step, title, time.time()))
+
+    def line(self, text: str) -> None:
+        """A line of output."""
+        self.emit(Line(self.host, self.stage, self.step, text))
+
+
+def perform(reach: Reach, board: Board, at: At, actions: Sequence[Action], proof: Mapping[str, Item]) -> None:
+    """Do `actions` in order, then look at `proof`'s items of this host: in the same exec where the last action is a script.
+
+    Raises ActionFailed, Refused, ClusterError and what the session raises.
+    """
+    groups = [(kind, list(group)) for kind, group in groupby(actions, key=_where)]
+    looked = False
+    for number, (kind, group) in enumerate(groups):
+        last = number == len(groups) - 1
+        if kind == "host":
+            _on_host(reach, board, at, group, proof if last else {})
+            looked = last
+        elif kind == "cluster":
+            _in_cluster(reach, at, group)
+        else:
+            for ask in group:
+                assert isinstance(ask, Ask)
+                perform(reach, board, at, _answer(reach, at, ask), proof if last else {})
+                looked = last
+    board.note(at.stage)
+    refresh(reach, board, at.host, proof, shell=not looked)
+
+
+def _where(action: Action) -> str:
+    if isinstance(action, Sh | Put | Remove):
+        return "host"
+    return "ask" if isinstance(action, Ask) else "cluster"
+
+
+def _on_host(reach: Reach, board: Board, at: At, group: Sequence[Action], proof: Mapping[str, Item]) -> None:
+    mark = frames.marker()
+    script, data = scripts.compile_actions(group, at.run, mark)
+    looks = look.snippets(board, proof, at.host)
+    deadline = scripts.deadline(group) + (board.site.deadlines.look if looks else 0.0)
+    watch = _Progress(at, group, mark)
+    answer = reach.session(at.host).run(script + look.script(looks, mark), data, deadline=deadline, line=watch.line)
+    if answer.code != 0 and not watch.looking:
+        raise ActionFailed(watch.failure(answer.code))
+    board.note(at.stage)
+    look.read_shell(board, at.host, looks, frames.split(answer.out, answer.err, mark), "")
+
+
+class _Progress:
+    """Follows a script's output: which action runs, and its last lines."""
+
+    def __init__(self, at: At, group: Sequence[Action], mark: str) -> None:
+        self.at, self.group, self.mark = at, group, mark
+        self.number = 0
+        self.looking = False
+        self.tail: list[str] = []
+
+    def line(self, text: str) -> None:
+        """One line of output: a marker says which action begins, everything else is the action's own."""
+        if text.startswith(f"{self.mark} action "):
+            self.number = int(text.rsplit(" ", 1)[1])
+            self.tail = []
+            self.at.began(scripts.title(self.group[self.number]))
+        elif text.startswith(self.mark):
+            self.looking = True
+        elif text.strip() and not self.looking:
+            self.tail = [*self.tail[-19:], text]
+            self.at.line(text)
+
+    def failure(self, code: int) -> Failure:
+        """What went wrong, for people."""
+        meaning = ""
+        if code == scripts.BUSY:
+            meaning = "a command of an earlier run, cut off from its operator, is still at work there; run again when it is through"
+        return Failure(scripts.title(self.group[self.number]), code, tuple(self.tail), meaning)
+
+
+def _in_cluster(reach: Reach, at: At, group: Sequence[Action]) -> None:
+    for action in group:
+        at.began(scripts.title(action))
+        if isinstance(action, Apply):
+            reach.cluster().apply(action.manifest)
+        else:
+            assert isinstance(action, Delete)
+            reach.cluster().delete(action.path, action.deadline)
+
+
+def _answer(reach: Reach, at: At, ask: Ask) -> Sequence[Action]:
+    at.began(ask.title)
+    answer = reach.session(reach.of(ask.role)).run("set -eu\numask 077\n" + ask.script, deadline=ask.deadline)
+    if answer.code != 0:
+        tail = tuple(answer.err.decode(errors="replace").strip().splitlines()[-10:])
+        raise ActionFailed(Failure(ask.title, answer.code, tail))
+    return ask.then(answer.out)
+
+
+def refresh(reach: Reach, board: Board, host: str, items: Mapping[str, Item], shell: bool = True) -> None:
+    """Look at `items` of this host again: the shell's in one exec, the API's through its client."""
+    looks = look.snippets(board, items, host) if shell else {}
+    if looks:
+        mark = frames.marker()
+        answer = reach.session(host).run(look.script(looks, mark), deadline=board.site.deadlines.look)
+        seen = frames.split(answer.out, answer.err, mark)
+        look.read_shell(board, host, looks, seen, answer.err.decode(errors="replace")[-500:] if answer.code else "")
+    if any(item.role == "master" for item in items.values()):
+        look.read_api(board, host, items, reach.cluster)

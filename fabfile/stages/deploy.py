@@ -1,0 +1,274 @@
+"""DWS in the cluster: `make deploy`, its deployments available, its webhook answering."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fabfile import names
+from fabfile.inventory import Site
+from fabfile.stages import manifests
+from fabfile.step import Action, Api, Cluster, ClusterError, Delete, Place, Put, Sh, Stage, Step, Value
+
+PODS = f"/api/v1/namespaces/{names.NAMESPACE}/pods"
+DEPLOYMENTS = f"/apis/apps/v1/namespaces/{names.NAMESPACE}/deployments"
+
+PLURALS = {
+    "ClusterRole": "clusterroles",
+    "ClusterRoleBinding": "clusterrolebindings",
+    "CustomResourceDefinition": "customresourcedefinitions",
+    "Namespace": "namespaces",
+}
+"""Kinds without a namespace that the overlay has; the plural of every other is its name in lower case and an s."""
+
+
+def path(one: Mapping[str, Any]) -> str:
+    """Where the API has an object: `/apis/apps/v1/namespaces/dws-system/deployments/dws-webhook`."""
+    version, kind, meta = one["apiVersion"], one["kind"], one["metadata"]
+    base = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    within = f"/namespaces/{meta['namespace']}" if "namespace" in meta else ""
+    return f"{base}{within}/{PLURALS.get(kind, kind.lower() + 's')}/{meta['name']}"
+
+
+def differs(want: Any, have: Any, at: str = "") -> str:
+    """The first place where the live object isn't as its manifest says, or "". What the server adds doesn't count."""
+    if isinstance(want, Mapping) and isinstance(have, Mapping):
+        found = (
+            differs(value, have.get(key), f"{at}.{key}") for key, value in want.items() if value not in (None, {}, [])
+        )
+        return next(filter(None, found), "")
+    if isinstance(want, list) and isinstance(have, list) and len(want) == len(have):
+        return next(
+            filter(None, (differs(w, h, f"{at}[{i}]") for i, (w, h) in enumerate(zip(want, have, strict=True)))), ""
+        )
+    return "" if want == have else f"{at.lstrip('.')} is {json.dumps(have)}, not {json.dumps(want)}"
+
+
+def modern(place: Place) -> bool:
+    """Whether cert-manager here no longer serves v1alpha3, which the csm overlay of DWS asks for (1.6 and later)."""
+    return "v1alpha3" not in place.facts.one("preflight.cluster")["cert_manager"]
+
+
+def wanted(place: Place) -> list[dict[str, Any]]:
+    """The objects that are to be in the cluster, with their image tags and with the cert-manager version that is served."""
+    made = json.dumps(manifests.objects(place))
+    version = place.site.versions.dws
+    for name in manifests.asked(place):
+        base = name.rpartition(":")[0]
+        if base.endswith("/dws"):
+            made = made.replace(f'"{base}:latest"', f'"{base}:{version}"').replace(f'"{base}"', f'"{base}:{version}"')
+    if modern(place):
+        made = made.replace('"cert-manager.io/v1alpha3"', '"cert-manager.io/v1"')
+    found: list[dict[str, Any]] = json.loads(made)
+    return found
+
+
+def _label(one: Mapping[str, Any]) -> str:
+    return f"{one['kind']} {one['metadata']['name']}"
+
+
+def _look_applied(place: Place) -> Api:
+    objects = wanted(place)
+    return Api(lambda cluster: {_label(one): _state(cluster, one) for one in objects})
+
+
+def _state(cluster: Cluster, one: Mapping[str, Any]) -> str:
+    have = cluster.get(path(one))
+    if have is None:
+        return "missing"
+    if "deletionTimestamp" in have["metadata"]:
+        return "being deleted"
+    trimmed = {key: value for key, value in one.items() if key != "status"}
+    return differs(trimmed, have) or "as rendered"
+
+
+def _want_applied(place: Place) -> Value:
+    return {_label(one): "as rendered" for one in wanted(place)}
+
+
+def _change_applied(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    actions: list[Action] = []
+    if have[f"Deployment {names.WEBHOOK}"] != "missing":
+        # its three replicas need three hosts each to themselves: with three workers a rolling update never ends
+        actions.append(Delete(f"{DEPLOYMENTS}/{names.WEBHOOK}"))
+    return [*actions, *(_with_v1(place) if modern(place) else _make(place))]
+
+
+def _make(place: Place) -> Sequence[Action]:
+    script = f"cd {shlex.quote(names.clone(place.site))}\nmake deploy OVERLAY=csm\n"
+    return [Sh("make deploy OVERLAY=csm", script, place.site.deadlines.command)]
+
+
+def _with_v1(place: Place) -> Sequence[Action]:
+    """The csm overlay with cert-manager's v1 put back, by an overlay of ours beside the clone: a changed clone would be -dirty."""
+    folder = f"{place.site.master.workarea}/csm-v1-{place.site.versions.dws}"
+    script = f"{shlex.quote(names.clone(place.site))}/bin/kustomize build {shlex.quote(folder)} | kubectl apply -f -\n"
+    return [
+        Put(f"{folder}/kustomization.yaml", overlay(place.site).encode()),
+        Sh(f"kustomize build {folder} | kubectl apply -f -", script, place.site.deadlines.command),
+    ]
+
+
+def overlay(site: Site) -> str:
+    """The text of that overlay."""
+    import yaml
+
+    back = [{"op": "replace", "path": "/apiVersion", "value": "cert-manager.io/v1"}]
+    patches = [
+        {"patch": yaml.safe_dump(back), "target": {"group": "cert-manager.io", "version": "v1alpha3", "kind": kind}}
+        for kind in ("Certificate", "Issuer")
+    ]
+    image = f"{site.registry.name}/dws"
+    return "# cert-manager here serves v1 and no longer v1alpha3, which dws's csm overlay asks for\n" + yaml.safe_dump(
+        {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [f"../dws-{site.versions.dws}/config/csm"],
+            "images": [{"name": image, "newTag": site.versions.dws}],
+            "patches": patches,
+        },
+        sort_keys=False,
+    )
+
+
+# --- available
+
+
+def _look_available(place: Place) -> Api:
+    return Api(_read_available, PODS)
+
+
+def _read_available(cluster: Cluster) -> Value:
+    found: dict[str, Any] = {"waiting": []}
+    for name in (names.CONTROLLER, names.WEBHOOK):
+        one = cluster.get(f"{DEPLOYMENTS}/{name}")
+        found[name] = _ready(one) if one else "missing"
+    if any(
+        found[name].startswith("0 of") or " of " not in found[name] or not _all(found[name])
+        for name in found
+        if name != "waiting"
+    ):
+        found["waiting"] = waiting(cluster)
+    return found
+
+
+def _ready(one: Mapping[str, Any]) -> str:
+    status = one.get("status", {})
+    current = status.get("observedGeneration", 0) >= one["metadata"]["generation"]
+    good = min(status.get("availableReplicas", 0), status.get("updatedReplicas", 0)) if current else 0
+    return f"{good} of {one['spec']['replicas']}"
+
+
+def _all(text: str) -> bool:
+    good, _, every = text.partition(" of ")
+    return bool(every) and good == every
+
+
+def waiting(cluster: Cluster) -> list[dict[str, str]]:
+    """The pods of DWS that aren't ready, each with why: {"pod", "why", "stuck"} (stuck: it would wait long to try again)."""
+    pods = (cluster.get(PODS) or {}).get("items", [])
+    return [found for pod in pods if (found := _why(pod))]
+
+
+def _why(pod: Mapping[str, Any]) -> dict[str, str] | None:
+    conditions = {c["type"]: c for c in pod.get("status", {}).get("conditions", [])}
+    if conditions.get("Ready", {}).get("status") == "True" or "deletionTimestamp" in pod["metadata"]:
+        return None
+    states = [
+        (s["name"], s["state"]["waiting"])
+        for s in pod["status"].get("containerStatuses", [])
+        if "waiting" in s["state"]
+    ]
+    said = [
+        f"{name}: {state.get('reason', 'waiting')} {state.get('message', '')}".strip()[:200] for name, state in states
+    ]
+    scheduled = conditions.get("PodScheduled", {})
+    if scheduled.get("status") == "False":
+        said = [f"not scheduled: {scheduled.get('message', '')}"]
+    stuck = any(state.get("reason") in ("ImagePullBackOff", "ErrImagePull", "CrashLoopBackOff") for _, state in states)
+    return {
+        "pod": pod["metadata"]["name"],
+        "why": "; ".join(said) or "started, not ready yet",
+        "stuck": "yes" if stuck else "",
+    }
+
+
+def _want_available(place: Place) -> Value:
+    replicas = {
+        o["metadata"]["name"]: o["spec"]["replicas"] for o in manifests.objects(place) if o["kind"] == "Deployment"
+    }
+    return {name: f"{n} of {n}" for name, n in replicas.items()} | {"waiting": []}
+
+
+def _change_available(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    """Pods that back off are deleted, so that what was wrong with them is tried anew at once; the others only need time."""
+    return [Delete(f"{PODS}/{one['pod']}") for one in have["waiting"] if one["stuck"]]
+
+
+def _await(have: Value) -> str:
+    counts = ", ".join(f"{name} {have[name]}" for name in (names.CONTROLLER, names.WEBHOOK))
+    reasons = dict.fromkeys(one["why"] for one in have["waiting"])
+    return f"{counts}: {'; '.join(reasons)}" if reasons else counts
+
+
+# --- admits
+
+
+def _look_admits(place: Place) -> Api:
+    return Api(lambda cluster: {"webhook": _dry_run(cluster, place.site)})
+
+
+def _dry_run(cluster: Cluster, site: Site) -> str:
+    workflow = {
+        "apiVersion": f"{names.GROUP}/{names.WORKFLOW_VERSION}",
+        "kind": "Workflow",
+        "metadata": {"name": "dws-on-csm-dry-run", "namespace": site.access.namespace},
+        "spec": {
+            "desiredState": "Proposal",
+            "dwDirectives": [],
+            "wlmID": "dws-on-csm",
+            "jobID": "0",
+            "userID": 0,
+            "groupID": 0,
+        },
+    }
+    at = f"/apis/{names.GROUP}/{names.WORKFLOW_VERSION}/namespaces/{site.access.namespace}/workflows"
+    try:
+        cluster.create(at, workflow, dryRun="All")
+    except ClusterError as error:
+        return f"refuses: {error}"
+    return "admits a Workflow (server-side dry run)"
+
+
+def _want_admits(place: Place) -> Value:
+    return {"webhook": "admits a Workflow (server-side dry run)"}
+
+
+STAGE = Stage(
+    "deploy",
+    ("images",),
+    (
+        Step("applied", "master", _look_applied, _want_applied, _change_applied, settle=lambda site: 10.0),
+        Step(
+            "available",
+            "master",
+            _look_available,
+            _want_available,
+            _change_available,
+            settle=lambda site: site.deadlines.deploy,
+            why=_await,
+            hint="see `kubectl -n dws-system describe pods`; deadlines.deploy is how long it may take",
+        ),
+        Step(
+            "admits",
+            "master",
+            _look_admits,
+            _want_admits,
+            settle=lambda site: 30.0,
+            why=lambda have: str(have["webhook"]),
+            hint="DWS's webhook must answer before any #DW job is accepted: see `kubectl -n dws-system logs deploy/dws-webhook`",
+        ),
+    ),
+)

@@ -1,0 +1,182 @@
+"""The clone of dws at its tag on the master, and the kustomize that its Makefile asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shlex
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from fabfile import names
+from fabfile.inventory import Kustomize, Site
+from fabfile.stages import manifests
+from fabfile.step import Action, Check, Finding, Place, Put, Refused, Sh, Shell, Stage, Step, Unknown, Value
+
+# GIT_OPTIONAL_LOCKS=0: `git status` would refresh the index, and a look must not write
+_CLONE = """
+export GIT_OPTIONAL_LOCKS=0
+cd {clone} 2>/dev/null || exit 0
+owner=$(stat -c %U .)
+tag=$(git rev-parse -q --verify 'refs/tags/v{version}^{{commit}}') || tag=
+head=$(git rev-parse -q --verify HEAD) || head=
+printf 'owner=%s\\nhead=%s\\ntag=%s\\n' "$owner" "$head" "$tag"
+git status --porcelain --untracked-files=no | sed 's/^...//; s/^/modified=/'
+"""
+
+
+def _look_clone(place: Place) -> Shell:
+    script = _CLONE.format(clone=shlex.quote(names.clone(place.site)), version=place.site.versions.dws)
+    return Shell(script, _parse_clone)
+
+
+def _parse_clone(out: bytes) -> Value:
+    pairs = [line.partition("=")[::2] for line in out.decode().splitlines()]
+    if not pairs:
+        return {"at": "absent", "modified": []}
+    found = dict(pairs)
+    at = "its tag" if found["tag"] and found["head"] == found["tag"] else found["head"] or "no commit"
+    return {"at": at, "modified": [path for key, path in pairs if key == "modified"]}
+
+
+def _want_clone(place: Place) -> Value:
+    return {"at": "its tag", "modified": []}
+
+
+def _change_clone(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    folder = names.clone(place.site)
+    if have["modified"]:
+        raise Refused(
+            Finding(
+                "workarea-modified",
+                f"{folder} on {place.host} was changed: {', '.join(have['modified'])}; git would give its image a "
+                "-dirty tag that no registry has",
+                f"look at it with `git -C {folder} diff`, then keep the change elsewhere and `git -C {folder} checkout .`",
+            )
+        )
+    tag = f"v{place.site.versions.dws}"
+    script = _FETCH if have["at"] != "absent" else _NEW
+    values = {"folder": shlex.quote(folder), "tag": shlex.quote(tag), "urls": shlex.join(place.site.sources.dws)}
+    return [Sh(f"clone dws {tag} into {folder}", script.format(**values), place.site.deadlines.clone)]
+
+
+# Cloned aside and renamed: a clone that was cut off never looks like a whole one.
+_NEW = """
+export GIT_TERMINAL_PROMPT=0
+mkdir -p "$(dirname {folder})"
+for url in {urls}; do
+    rm -rf {folder}.part
+    echo "cloning $url"
+    if git clone --quiet "$url" {folder}.part && git -C {folder}.part -c advice.detachedHead=false checkout --quiet {tag}; then
+        mv {folder}.part {folder}
+        exit 0
+    fi
+done
+rm -rf {folder}.part
+exit 1
+"""
+
+_FETCH = """
+export GIT_TERMINAL_PROMPT=0
+rm -f {folder}/.git/index.lock
+for url in {urls}; do
+    if git -C {folder} rev-parse -q --verify {tag}^{{commit}} >/dev/null || git -C {folder} fetch --quiet --tags "$url"; then
+        git -C {folder} -c advice.detachedHead=false checkout --quiet {tag}
+        exit 0
+    fi
+done
+exit 1
+"""
+
+
+# --- kustomize
+
+
+def _look_kustomize(place: Place) -> Shell:
+    script = """
+cd {clone} 2>/dev/null || exit 0
+sed -n 's/^KUSTOMIZE_VERSION *?*= */asked=/p' Makefile
+[ ! -x bin/kustomize ] || echo "there=$(bin/kustomize version 2>/dev/null)"
+"""
+    return Shell(script.format(clone=shlex.quote(names.clone(place.site))), _parse_kustomize)
+
+
+def _parse_kustomize(out: bytes) -> Value:
+    found = dict(line.partition("=")[::2] for line in out.decode().splitlines())
+    return {"asked": found.get("asked", ""), "there": found.get("there", "absent")}
+
+
+def _want_kustomize(place: Place) -> Value:
+    asked = place.facts.one("workarea.kustomize")["asked"]
+    if not asked:
+        raise Unknown("workarea")
+    return {"asked": asked, "there": asked}
+
+
+def _change_kustomize(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    folder, given = names.clone(place.site), place.site.sources.kustomize
+    if given is None:
+        title = f"make kustomize: downloads and runs upstream's install script for kustomize {want['asked']}"
+        script = f"cd {shlex.quote(folder)}\nmake kustomize\n"
+        return [Sh(title, script, place.site.deadlines.clone)]
+    if "://" in given.source:
+        return [_download(place.site, folder, given)]
+    return [Put(f"{folder}/bin/kustomize", _local(given), 0o755)]
+
+
+def _local(given: Kustomize) -> bytes:
+    """The kustomize of the site file, out of its .tar.gz if it is in one. Raises Refused if it isn't what was meant."""
+    try:
+        content = Path(given.source).expanduser().read_bytes()
+    except OSError as error:
+        raise Refused(Finding("kustomize-unreadable", str(error), "correct sources.kustomize.from")) from None
+    if given.sha256 and hashlib.sha256(content).hexdigest() != given.sha256:
+        fix = "find out which of both is right before anything of it runs on the master"
+        raise Refused(Finding("kustomize-checksum", f"{given.source} is not what its sha256 says", fix))
+    if not content.startswith(b"\x1f\x8b"):
+        return content
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        member = archive.extractfile("kustomize")
+        assert member is not None
+        return member.read()
+
+
+def _download(site: Site, folder: str, given: Kustomize) -> Sh:
+    script = f"""
+cd {shlex.quote(folder)}
+mkdir -p bin
+rm -f bin/.download bin/.unpacked
+trap 'rm -f bin/.download bin/.unpacked' EXIT
+curl --fail --silent --show-error --location --output bin/.download {shlex.quote(given.source)}
+echo "{given.sha256}  bin/.download" | sha256sum --check --quiet
+if gzip -t bin/.download 2>/dev/null; then tar -xzOf bin/.download kustomize >bin/.unpacked; else cp bin/.download bin/.unpacked; fi
+chmod 755 bin/.unpacked
+mv -f bin/.unpacked bin/kustomize
+"""
+    return Sh(f"download kustomize from {given.source}", script, site.deadlines.clone)
+
+
+STAGE = Stage(
+    "workarea",
+    ("preflight",),
+    (
+        Step(
+            "clone",
+            "master",
+            _look_clone,
+            _want_clone,
+            _change_clone,
+            hint="see whether the master reaches sources.dws and whether that tag exists there",
+        ),
+        Step(
+            "kustomize",
+            "master",
+            _look_kustomize,
+            _want_kustomize,
+            _change_kustomize,
+            hint="where the master can't download it, bring it with sources.kustomize",
+        ),
+        Check("rendered", "master", manifests.look, manifests.judge),
+    ),
+)
