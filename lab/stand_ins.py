@@ -86,22 +86,26 @@ def images(announce: programs.Announce = programs.say) -> dict[str, Path]:
     DWS's three tags differ in what /version says alone. kube-rbac-proxy is called v0.14.1, which DWS asks for, but is
     v0.14.2, because v0.14.1 is not in Go's checksum database.
     """
-    manager = programs.go_program("dws-manager", UPSTREAM / "dws-controller", ".", expect="60 s", announce=announce)
-    proxy = programs.kube_rbac_proxy(announce)
+    program, proxy = manager(announce), programs.kube_rbac_proxy(announce)
 
     def make(folder: Path) -> None:
         for tag in DWS_IMAGE_TAGS:
             said = folder / f"version-{tag}"
             said.write_text(f"{tag}\n")
-            files = {"/manager": manager, "/version": said}
+            files = {"/manager": program, "/version": said}
             image_format.archive(folder / f"dws-{tag}.tar", f"{DWS_IMAGE}:{tag}", files, ["/manager"])
         name = "/usr/local/bin/kube-rbac-proxy"
         image_format.archive(folder / "kube-rbac-proxy.tar", PROXY_IMAGE, {name: proxy}, [name])
 
-    names = [manager.parent.name, proxy.parent.name, *DWS_IMAGE_TAGS]
+    names = [program.parent.name, proxy.parent.name, *DWS_IMAGE_TAGS]
     entry = cache.entry("stand-in-images", [*names, Path(image_format.__file__)], make, announce)
     dws = {f"{DWS_IMAGE}:{tag}": entry / f"dws-{tag}.tar" for tag in DWS_IMAGE_TAGS}
     return {**dws, PROXY_IMAGE: entry / "kube-rbac-proxy.tar"}
+
+
+def manager(announce: programs.Announce = programs.say) -> Path:
+    """The program in DWS's image, a static binary of 40 MB: controller or webhook."""
+    return programs.go_program("dws-manager", UPSTREAM / "dws-controller", ".", expect="60 s", announce=announce)
 
 
 def _begin(folder: Path, branch: str) -> None:

@@ -1,0 +1,253 @@
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import stand_ins
+from tests.unit import loopback_cluster
+from tests.unit.loopback_cluster import Cluster
+
+PLUGIN = stand_ins.UPSTREAM / "dws-slurm-bb-plugin/src/burst_buffer/burst_buffer.lua"
+STATES = ("Proposal", "Setup", "DataIn", "PreRun", "PostRun", "DataOut", "Teardown")
+
+# What slurmctld gives to Lua, and a call of the hook that the arguments name; prints what it returned.
+SLURMCTLD = """
+slurm = {SUCCESS = 0, ERROR = -1}
+function slurm.log_info(form, ...) io.stderr:write("info: ", form:format(...), "\\n") end
+function slurm.log_error(form, ...) io.stderr:write("error: ", form:format(...), "\\n") end
+dofile(arg[1])
+local words = {table.unpack(arg, 3)}
+if arg[2] == "slurm_bb_job_process" then words[4] = {job_id = words[4]} end
+print(_G[arg[2]](table.unpack(words)))
+"""
+
+RULE = """
+apiVersion: dataworkflowservices.github.io/v1alpha2
+kind: DWDirectiveRule
+metadata: {name: tape, namespace: dws-system}
+spec:
+- command: tape
+  watchStates: Proposal,Setup
+  ruleDefs: [{key: "^reel$", type: integer, min: 1, max: 9, isRequired: true}]
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with loopback_cluster.running(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+@pytest.fixture
+def hold(cluster: Cluster) -> Iterator[None]:
+    yield
+    cluster.kubectl("delete", "-n", "dws-system", "configmap", "lab-hold", "--ignore-not-found")
+
+
+def held(cluster: Cluster, **orders: str) -> None:
+    literals = [f"--from-literal={key.replace('_', '.')}={value}" for key, value in orders.items()]
+    done = cluster.kubectl("create", "-n", "dws-system", "configmap", "lab-hold", *literals)
+    assert done.returncode == 0, done.stderr
+
+
+def create(cluster: Cluster, name: str, directives: str = "", **spec: str) -> subprocess.CompletedProcess[str]:
+    fields = {"desiredState": "Proposal", "wlmID": "slurm", "jobID": '"1"', "userID": "1000", "groupID": "1000", **spec}
+    body = ", ".join(f"{key}: {value}" for key, value in fields.items())
+    manifest = f"""
+apiVersion: dataworkflowservices.github.io/v1alpha2
+kind: Workflow
+metadata: {{name: {name}}}
+spec: {{{body}, dwDirectives: [{directives}]}}
+"""
+    return cluster.kubectl("apply", "-f", "-", stdin=manifest, user="slurm-dws")
+
+
+def patch(cluster: Cluster, name: str, spec: str) -> subprocess.CompletedProcess[str]:
+    words = ("patch", "workflow", name, "--type=merge", "-p", f'{{"spec":{{{spec}}}}}')
+    return cluster.kubectl(*words, user="slurm-dws")
+
+
+def hook(cluster: Cluster, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Calls a hook of the plugin in Lua 5.4, with the cluster's kubeconfig in the place of the one in /etc/slurm."""
+    lua = shutil.which("lua5.4")
+    assert lua, "lua5.4 is needed: apt-get install lua5.4"
+    tools = cluster.folder / "tools"
+    tools.mkdir(exist_ok=True)
+    kubectl = tools / "kubectl"
+    kubectl.write_text(f"""#!/bin/sh
+[ "$1 $2" = "--kubeconfig /etc/slurm/slurm-dws.kubeconfig" ] || exit 9
+shift 2
+exec {cluster.folder}/bin/kubectl --kubeconfig={cluster.folder}/slurm-dws "$@"
+""")
+    kubectl.chmod(0o755)
+    (tools / "slurmctld.lua").write_text(SLURMCTLD)
+    own = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(cluster.folder)}
+    command = [lua, str(tools / "slurmctld.lua"), str(PLUGIN), name, *words]
+    return subprocess.run(command, env=own, capture_output=True, text=True, timeout=60)
+
+
+def submit(cluster: Cluster, folder: Path, job: str, directive: str) -> subprocess.CompletedProcess[str]:
+    script = folder / "script"
+    script.write_text(f"#!/bin/sh\n{directive}\nhostname\n")
+    return hook(cluster, "slurm_bb_job_process", str(script), "1000", "100", job)
+
+
+def test_a_workflow_walks_through_its_states(cluster: Cluster) -> None:
+    """Each next desired state is reached and completed, and a deleted Workflow goes with its Computes."""
+    assert create(cluster, "walk").returncode == 0
+    for state in STATES:
+        assert patch(cluster, "walk", f'"desiredState":"{state}"').returncode == 0
+        seen = cluster.until("walk", state, "Completed")
+        assert seen["status"]["ready"] is True
+    assert seen["metadata"]["finalizers"] == ["dataworkflowservices.github.io/workflow"]
+    assert {"desiredStateChange", "readyChange", "elapsedTimeLastState", "env", "computes"} <= set(seen["status"])
+    assert cluster.kubectl("delete", "workflow", "walk", user="slurm-dws").returncode == 0
+    assert cluster.kubectl("get", "computes").stdout == ""
+
+
+def test_columns_are_those_of_the_procedure(cluster: Cluster) -> None:
+    """kubectl get workflows prints NAME STATE READY STATUS JOBID AGE."""
+    assert create(cluster, "columns").returncode == 0
+    cluster.until("columns", "Proposal", "Completed")
+    head, row = cluster.kubectl("get", "workflows", "columns").stdout.splitlines()
+    assert head.split() == ["NAME", "STATE", "READY", "STATUS", "JOBID", "AGE"]
+    assert row.split()[:5] == ["columns", "Proposal", "true", "Completed", "1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "directives", "spec", "reason"),
+    [
+        ("late", "", {"desiredState": "Setup"}, "Spec.DesiredState"),
+        ("hasty", "", {"hurry": "true"}, "Spec.Hurry"),
+        ("ruled", '"#DW jobdw"', {}, "unable to find ruleset in namespace: dws-system"),
+        ("odd", "", {"desiredState": "Sideways"}, "Unsupported value"),
+    ],
+)
+def test_creation_is_refused(cluster: Cluster, name: str, directives: str, spec: dict[str, str], reason: str) -> None:
+    """A Workflow that starts elsewhere, in a hurry, or with directives that no rule knows is not created."""
+    done = create(cluster, name, directives, **spec)
+    assert done.returncode == 1
+    assert reason in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ('"desiredState":"DataIn"', "Spec.DesiredState"),
+        ('"hurry":true', "Spec.Hurry"),
+        ('"userID":7', "Spec.UserID: Forbidden"),
+        ('"dwDirectives":["#DW x"]', "Spec.DWDirectives: Forbidden"),
+    ],
+)
+def test_change_is_refused(cluster: Cluster, spec: str, reason: str) -> None:
+    """No state is skipped, hurry is for Teardown alone, and who asked for what stays as it was created."""
+    assert create(cluster, "fixed").returncode == 0
+    cluster.until("fixed", "Proposal", "Completed")
+    done = patch(cluster, "fixed", spec)
+    assert done.returncode == 1
+    assert reason in done.stderr
+
+
+def test_a_held_workflow_waits_until_it_is_released(cluster: Cluster, hold: None) -> None:
+    """While the ConfigMap lab-hold names a state, a Workflow stays there in DriverWait; afterwards it goes on."""
+    held(cluster, Setup="for a test")
+    assert create(cluster, "held").returncode == 0
+    cluster.until("held", "Proposal", "Completed")
+    assert patch(cluster, "held", '"desiredState":"Setup"').returncode == 0
+    status = cluster.until("held", "Setup", "DriverWait")["status"]
+    assert (status["ready"], status["message"]) == (False, "DW Directive 0: for a test")
+    assert "Status.State" in patch(cluster, "held", '"desiredState":"DataIn"').stderr
+    cluster.kubectl("delete", "-n", "dws-system", "configmap", "lab-hold")
+    cluster.until("held", "Setup", "Completed")
+
+
+def test_teardown_ends_a_hold_in_an_earlier_state(cluster: Cluster, hold: None) -> None:
+    """A Workflow that is held by its own name goes to Teardown in a hurry at any time."""
+    held(cluster, bb77_Proposal="stay")
+    assert create(cluster, "bb77").returncode == 0
+    cluster.until("bb77", "Proposal", "DriverWait")
+    assert patch(cluster, "bb77", '"desiredState":"Teardown","hurry":true').returncode == 0
+    assert cluster.until("bb77", "Teardown", "Completed")["spec"]["hurry"] is True
+
+
+def test_drivers_of_a_rule_hold_as_they_do_upstream(cluster: Cluster) -> None:
+    """A directive that a rule knows registers its driver, and a state is reached once that driver has completed it."""
+    assert cluster.kubectl("apply", "-f", "-", stdin=RULE).returncode == 0
+    try:
+        cluster.kubectl("wait", "dwdirectiverule/tape", "-n", "dws-system", "--for=create", "--timeout=5s")
+        assert "'^reel$'" in create(cluster, "wrong", '"#DW tape"').stderr
+        assert create(cluster, "driven", '"#DW tape reel=3"').returncode == 0
+        drivers = cluster.until("driven", "Proposal", "DriverWait")["status"]["drivers"]
+        assert [(d["driverID"], d["watchState"]) for d in drivers] == [("tape", "Proposal"), ("tape", "Setup")]
+        done = '[{"op":"add","path":"/status/drivers/%d/completed","value":true}, \
+                 {"op":"add","path":"/status/drivers/%d/status","value":"Completed"}]'
+        words = ("patch", "workflow", "driven", "--type=json", "-p")
+        assert "Status.Drivers[1]" in cluster.kubectl(*words, done % (1, 1)).stderr
+        assert cluster.kubectl(*words, done % (0, 0)).returncode == 0
+        cluster.until("driven", "Proposal", "Completed")
+    finally:
+        cluster.kubectl("delete", "-n", "dws-system", "dwdirectiverule", "tape")
+
+
+def test_v1alpha1_is_served_too(cluster: Cluster) -> None:
+    """A Workflow can be read as v1alpha1, where its jobID is a number, and written back without losing its text."""
+    assert create(cluster, "older").returncode == 0
+    cluster.until("older", "Proposal", "Completed")
+    older = "workflows.v1alpha1.dataworkflowservices.github.io"
+    assert cluster.kubectl("get", older, "older", "-o", "jsonpath={.spec.jobID}").stdout == "1"
+    assert cluster.kubectl("label", older, "older", "seen=yes").returncode == 0
+    again = cluster.workflow("older")
+    assert again["spec"]["jobID"] == "1"
+    assert "dataworkflowservices.github.io/conversion-data" not in again["metadata"]["annotations"]
+
+
+def test_the_plugin_takes_a_job_through_its_workflow(cluster: Cluster, tmp_path: Path) -> None:
+    """Slurm's hooks, called in order with a bare #DW, create bb12, take it through every state and delete it."""
+    done = submit(cluster, tmp_path, "12", "#DW")
+    assert done.stdout.startswith("0\t#!/bin/sh"), done.stderr
+    assert "kind: Workflow" in done.stderr
+    seen = cluster.workflow("bb12")
+    assert seen["metadata"]["labels"] == {"origin": "burst_buffer.lua"}
+    assert (seen["spec"]["jobID"], seen["spec"]["userID"], seen["spec"]["dwDirectives"]) == ("12", 1000, [])
+    assert hook(cluster, "slurm_bb_setup", "12", "1000", "100", "", "0", "s").stdout == "0\tSuccess\n"
+    for name in ("data_in", "pre_run", "post_run", "data_out"):
+        assert hook(cluster, f"slurm_bb_{name}", "12", "s", "1000", "100").stdout.startswith("0")
+    status = hook(cluster, "slurm_bb_get_status", "0", "0", "workflow", "12").stdout
+    assert status == "0\tdesiredState=DataOut currentState=DataOut status=Completed\n"
+    assert hook(cluster, "slurm_bb_job_teardown", "12", "s", "false", "1000", "100").stdout.startswith("0")
+    assert "not found" in cluster.kubectl("get", "workflow", "bb12").stderr
+    assert hook(cluster, "slurm_bb_job_teardown", "12", "s", "false", "1000", "100").stdout.startswith("0")
+
+
+def test_a_refused_workflow_refuses_the_job(cluster: Cluster, tmp_path: Path) -> None:
+    """sbatch gets the API server's own words when a directive has no rule, and no Workflow is left."""
+    done = submit(cluster, tmp_path, "13", '#DW jobdw name="x"')
+    assert done.stdout.startswith("-1")
+    assert "unable to find ruleset in namespace: dws-system" in done.stdout
+    assert "not found" in cluster.kubectl("get", "workflow", "bb13").stderr
+
+
+def test_the_plugin_reports_a_failed_driver(cluster: Cluster, tmp_path: Path, hold: None) -> None:
+    """A driver's error ends the hook with that error, and the teardown asks Slurm to cancel the job in a hurry."""
+    held(cluster, bb14_DataIn="error no tape left")
+    assert submit(cluster, tmp_path, "14", "#DW").stdout.startswith("0")
+    assert hook(cluster, "slurm_bb_setup", "14", "1000", "100", "", "0", "s").stdout.startswith("0")
+    done = hook(cluster, "slurm_bb_data_in", "14", "s", "1000", "100")
+    assert done.stdout.startswith("-1")
+    assert "lab-hold: no tape left" in done.stdout
+    (cluster.folder / "tools/scancel").write_text(f"#!/bin/sh\necho $* > {tmp_path}/cancelled\n")
+    (cluster.folder / "tools/scancel").chmod(0o755)
+    assert hook(cluster, "slurm_bb_job_teardown", "14", "s", "true", "1000", "100").stdout.startswith("0")
+    assert (tmp_path / "cancelled").read_text() == "--hurry 14\n"
+
+
+def test_hooks_are_those_of_the_true_plugin() -> None:
+    """The plugin has the hooks that Slurm 23.02 asks for, and not the two that 24.05 wants on top."""
+    early = ["job_process", "pools", "setup", "data_in", "real_size", "paths", "pre_run"]
+    late = ["post_run", "data_out", "job_teardown", "get_status"]
+    found = re.findall(r"^function slurm_bb_(\w+)", PLUGIN.read_text(), re.MULTILINE)
+    assert sorted(found) == sorted(early + late)
