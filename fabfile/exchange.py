@@ -142,13 +142,13 @@ def _read(channel: Channel, talk: Talk, ends: float, feed: Callable[[], bool]) -
             ends = min(ends, time.monotonic() + DRAIN)
         left = ends - time.monotonic()
         if left <= 0:
-            return channel.exit_status_ready()
+            return bool(channel.exit_status_ready())
         poll.poll(min(left, PULSE) * 1000)
     return True
 
 
 def _drained(channel: Channel, talk: Talk) -> bool:
-    over = channel.eof_received or channel.closed  # asked first: what came before the end is still to be read
+    over = bool(channel.eof_received or channel.closed)  # asked first: what came before the end is still to be read
     while channel.recv_ready() and (chunk := channel.recv(1 << 18)):
         talk.out.feed(chunk)
     while channel.recv_stderr_ready() and (chunk := channel.recv_stderr(1 << 18)):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fabfile import bootstrap, exchange, sudo
 from fabfile.exchange import Order, Talk
@@ -18,6 +19,9 @@ from fabfile.step import Secret
 
 if TYPE_CHECKING:
     from paramiko import Channel
+
+    from fabfile.dial import Jumps
+    from fabfile.sshconfig import Destination
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its errors reach people through ours, once
 
@@ -35,22 +39,48 @@ class Result:
 
 
 class Session:
-    """One host's connection. `environment` is what every script sees; with a `password` scripts run under sudo.
+    """One host's connection to `to`. `environment` is what every script sees; with a `password` they run under sudo.
 
-    `execs` counts the exec channels that were opened.
+    `execs` counts the exec channels that were opened. To be made in the main thread: Fabric's configurations can't be
+    made in several at once.
     """
 
     def __init__(
-        self, host: str, connection: Any, environment: Mapping[str, str], password: sudo.Password | None = None
+        self, to: Destination, environment: Mapping[str, str], password: sudo.Password | None, jumps: Jumps
     ) -> None:
-        self.host = host
+        from fabric import Config, Connection
+        from paramiko import SSHConfig
+
+        self.host = to.name
         self.execs = 0
-        self._connection = connection
+        self._to = to
+        self._jumps = jumps
+        empty = Config(lazy=True, ssh_config=SSHConfig())  # what Fabric would read itself, ssh -G has read better
+        self._connection = Connection(
+            to.hostname, user=to.user, port=to.port, config=empty, gateway=False, forward_agent=to.forward_agent
+        )
         self._environment = environment
         self._password = password
         self._asks = False  # whether sudo is known to ask here
         self._running: list[Talk] = []
         self._lock = threading.Lock()
+
+    def open(self, seconds: float) -> None:
+        """Connects and logs in within `seconds`, or raises Unreachable."""
+        from paramiko import SSHException
+
+        from fabfile import dial
+        from fabfile.hostkeys import HostKeys
+
+        ends = time.monotonic() + seconds
+        try:
+            self._connection.client.set_missing_host_key_policy(HostKeys(self._to))
+            self._connection.connect_kwargs = dial.settings(self._to, ends, self._jumps)
+            self._connection.open()
+            self._connection.transport.set_keepalive(dial.KEEPALIVE)
+        except (Unreachable, SSHException, OSError, EOFError) as error:
+            self._connection.close()
+            raise dial.explain(self._to, error, seconds, time.monotonic() >= ends) from error
 
     def run(self, script: str, data: bytes = b"", *, deadline: float, line: LineSink | None = None) -> Result:
         """Runs `script` with sh, as root where this session uses sudo; `data` is its stdin.

@@ -1,0 +1,97 @@
+"""Connections to all hosts of a run, opened side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fabfile import sudo
+from fabfile.faults import Unreachable
+from fabfile.session import Session
+from fabfile.sshconfig import Asked, Destination, resolve
+
+if TYPE_CHECKING:
+    from fabfile.dial import Jumps
+    from fabfile.inventory import Host, Site
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where programs are looked for on hosts other than the master, which has a key for it in the site file."""
+
+
+class Sessions(dict[str, Session | Unreachable]):
+    """The hosts of a run by name: a connection, or why there is none."""
+
+    def __init__(self, jumps: Jumps) -> None:
+        super().__init__()
+        self.jumps = jumps
+
+    def open(self) -> list[Session]:
+        """Those that are connected."""
+        return [one for one in self.values() if isinstance(one, Session)]
+
+    @property
+    def execs(self) -> int:
+        """Exec channels opened so far."""
+        return sum(session.execs for session in self.open())
+
+    @property
+    def connections(self) -> int:
+        """Connections opened, those to jump hosts included."""
+        return len(self.open()) + len(self.jumps)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        for session in self.open():
+            session.close()
+        self.jumps.close()
+
+
+def connect_all(site: Site, hosts: Sequence[Host], ask: sudo.AskPassword = sudo.ask_terminal) -> Sessions:
+    """Connects to `hosts`, so many at once as the site allows, each within the site's deadline.
+
+    `ask` is called at most once, when a host's sudo wants a password.
+    """
+    seconds = site.deadlines.connect
+    jumps: dict[Asked, Destination] = {}
+
+    def lead(host: Host) -> Destination:
+        return resolve(Asked(host.name, site.ssh.config, host.user), seconds, jumps)
+
+    def connected(made: Session | Unreachable) -> Session:
+        if isinstance(made, Unreachable):
+            raise made
+        made.open(seconds)
+        return made
+
+    with ThreadPoolExecutor(site.ssh.connections, thread_name_prefix="connect") as pool:
+        leads = [pool.submit(lead, host) for host in hosts]
+        from fabfile.dial import Jumps  # slow to import, and meanwhile ssh -G is at work
+
+        sessions = Sessions(Jumps())
+        make = _maker(site, sudo.Password(ask), sessions.jumps)
+        made = [_either(partial(make, host, one.result)) for host, one in zip(hosts, leads, strict=True)]
+        opened = [pool.submit(connected, one) for one in made]
+        sessions.update((host.name, _either(one.result)) for host, one in zip(hosts, opened, strict=True))
+    return sessions
+
+
+def _either(attempt: Callable[[], Session]) -> Session | Unreachable:
+    try:
+        return attempt()
+    except Unreachable as error:
+        return error
+
+
+def _maker(site: Site, password: sudo.Password, jumps: Jumps) -> Callable[[Host, Callable[[], Destination]], Session]:
+    def make(host: Host, to: Callable[[], Destination]) -> Session:
+        return Session(to(), _environment(site, host), password if host.sudo else None, jumps)
+
+    return make
+
+
+def _environment(site: Site, host: Host) -> dict[str, str]:
+    if host.role != "master":
+        return {"LC_ALL": "C", "PATH": PATH}
+    return {"LC_ALL": "C", "PATH": site.master.path, "KUBECONFIG": site.master.kubeconfig}
