@@ -46,48 +46,58 @@ def make(lab: Lab, host: Host) -> list[Path]:
 
 def groups(lab: Lab, host: Host) -> list[Path]:
     """The host's groups that are there, wherever they were made: `up` may have run in another group than we do."""
-    tops = [ROOT] if unified() else [Path(point) for point, kind, _ in _mounts() if kind.startswith("cgroup")]
-    return [group / host.name for top in tops for group in _find(top, lab.tag) if (group / host.name).is_dir()]
+    return [group / host.name for group in _lab_groups(lab) if (group / host.name).is_dir()]
 
 
-def processes(lab: Lab, host: Host) -> set[int]:
-    """The ids of all processes in the host's groups, the supervisor's included."""
-    return {pid for group in groups(lab, host) for pid in _processes(group)}
+def processes(groups: Iterable[Path]) -> set[int]:
+    """The ids of all processes in `groups` and below: a host's own and its supervisor."""
+    return {pid for group in groups for pid in _processes(group)}
 
 
-def freeze(lab: Lab, hosts: Iterable[Host], on: bool) -> None:
-    """Stops all processes of the hosts, or lets them go on; returns when they have stopped."""
-    for host in hosts:
-        for group in groups(lab, host):
-            _freeze(group, on)
+def freeze(groups: Iterable[Path], on: bool) -> None:
+    """Stops all processes in `groups`, or lets them go on; returns when it is so."""
+    for group in groups:
+        if (group / "freezer.state").exists():
+            (group / "freezer.state").write_text("FROZEN" if on else "THAWED")
+            _await(group / "freezer.state", "FROZEN" if on else "THAWED")
+        elif unified():
+            (group / "cgroup.freeze").write_text("1" if on else "0")
+            _await(group / "cgroup.events", f"frozen {int(on)}")
 
 
-def kill(lab: Lab, host: Host, deadline: float = 20) -> None:
-    """Ends all processes of the host and takes its groups away; TimeoutError after `deadline` seconds."""
+def kill(groups: Iterable[Path], deadline: float = 20) -> None:
+    """Ends all processes in `groups` and takes the groups away; TimeoutError after `deadline` seconds."""
     until = time.monotonic() + deadline
-    freeze(lab, [host], on=False)
-    while left := processes(lab, host):
+    while left := processes(groups):
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if time.monotonic() > until:
-            raise TimeoutError(f"{host.name}: processes {sorted(left)} did not end within {deadline:.0f} s")
+            raise TimeoutError(f"processes {sorted(left)} did not end within {deadline:.0f} s")
         time.sleep(0.02)
-    for group in groups(lab, host):
+    for group in groups:
         _remove(group, until)
 
 
 def remove(lab: Lab) -> None:
     """Takes away the groups that held the hosts' groups."""
-    tops = [ROOT] if unified() else [Path(point) for point, kind, _ in _mounts() if kind.startswith("cgroup")]
-    for group in [group for top in tops for group in _find(top, lab.tag)]:
+    for group in _lab_groups(lab):
         _remove(group, time.monotonic() + 5)
 
 
-def _find(top: Path, name: str) -> list[Path]:
-    """Groups of that name at most three levels below `top`: own groups of the tools that run commands are no deeper."""
-    patterns = (name, f"*/{name}", f"*/*/{name}", f"*/*/*/{name}")
-    return [group for pattern in patterns for group in top.glob(pattern) if group.is_dir()]
+def _lab_groups(lab: Lab) -> list[Path]:
+    """The lab's group in every hierarchy, at most three levels down: no tool runs our commands in a deeper one."""
+    tops = [ROOT] if unified() else [Path(point) for point, kind, _ in _mounts() if kind.startswith("cgroup")]
+    return [Path(folder) for top in tops for folder in _walk(str(top), 4) if folder.endswith(f"/{lab.tag}")]
+
+
+def _walk(folder: str, levels: int) -> Iterable[str]:
+    # Groups come and go while we look: one that has just gone is no error.
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if levels and entry.is_dir(follow_symlinks=False):
+                yield entry.path
+                yield from _walk(entry.path, levels - 1)
 
 
 def _remove(group: Path, until: float) -> None:
@@ -108,15 +118,6 @@ def _processes(group: Path) -> set[int]:
             with contextlib.suppress(FileNotFoundError, OSError):
                 found |= {int(line) for line in (Path(folder) / "cgroup.procs").read_text().split()}
     return found
-
-
-def _freeze(group: Path, on: bool) -> None:
-    if (group / "freezer.state").exists():
-        (group / "freezer.state").write_text("FROZEN" if on else "THAWED")
-        _await(group / "freezer.state", "FROZEN" if on else "THAWED")
-    elif unified():
-        (group / "cgroup.freeze").write_text("1" if on else "0")
-        _await(group / "cgroup.events", f"frozen {int(on)}")
 
 
 def _await(file: Path, text: str) -> None:

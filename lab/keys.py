@@ -21,7 +21,7 @@ def kept(path: Path, make: Callable[[], bytes]) -> bytes:
 
 def password(lab: Lab, name: str) -> str:
     """The password of that name: "registry" (user admin), "operator" (for sudo)."""
-    return kept(lab.state / "secrets" / name, lambda: secrets.token_urlsafe(12).encode()).decode()
+    return kept(lab.state / "secrets" / name, lambda: f"{secrets.token_urlsafe(12)}\n".encode()).decode().strip()
 
 
 def ssh_key(lab: Lab) -> str:

@@ -16,7 +16,7 @@ PAUSE = "lab.local/pause:1"
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
 NODE_UNITS = ("node-prepare", "containerd", "node-images", "kubelet", "kube-proxy")
 MASTER_UNITS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-TAINT = "--register-with-taints=node-role.kubernetes.io/control-plane=:NoSchedule"
+TAINT = "{key: node-role.kubernetes.io/control-plane, effect: NoSchedule}"
 
 
 @dataclass(frozen=True)

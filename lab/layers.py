@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab import every, keys, kubernetes, pki, roots, services, stand_ins
+
 try:
     from lab import slurm
 except ImportError:

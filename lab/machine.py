@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -36,8 +37,10 @@ def boot(lab: Lab, host: Host, lower: Sequence[Path]) -> None:
 
 def kill(lab: Lab, host: Host) -> None:
     """Ends a host at once and takes away all that the machine knows of it; nothing when it is not running."""
-    _end_init(lab, host)
-    cgroups.kill(lab, host)
+    groups = cgroups.groups(lab, host)
+    cgroups.freeze(groups, on=False)
+    _end_init(groups)
+    cgroups.kill(groups)
     network.detach(lab, host)
     with contextlib.suppress(FileNotFoundError):
         (PROPAGATE / _name(lab, host)).rmdir()
@@ -45,7 +48,7 @@ def kill(lab: Lab, host: Host) -> None:
 
 def running(lab: Lab, host: Host) -> bool:
     """Whether the host has an init."""
-    return _init(lab, host) is not None
+    return _init(cgroups.groups(lab, host)) is not None
 
 
 def wait_for_ssh(hosts: Sequence[Host], deadline: float = 60) -> None:
@@ -101,9 +104,9 @@ def _name(lab: Lab, host: Host) -> str:
     return f"{lab.tag}-{host.name}".replace(".", "-")
 
 
-def _init(lab: Lab, host: Host) -> int | None:
-    """The id of the host's init: the child of its supervisor."""
-    for pid in cgroups.processes(lab, host):
+def _init(groups: Sequence[Path]) -> int | None:
+    """The id of a host's init: the child of its supervisor."""
+    for pid in cgroups.processes(groups):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             if Path(f"/proc/{pid}/comm").read_text() == "systemd-nspawn\n":
                 children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -111,16 +114,15 @@ def _init(lab: Lab, host: Host) -> int | None:
     return None
 
 
-def _end_init(lab: Lab, host: Host, deadline: float = 10) -> None:
-    """Kills the host's init, with which all its processes end, and lets the supervisor clean up after itself."""
-    init = _init(lab, host)
+def _end_init(groups: Sequence[Path], deadline: float = 10) -> None:
+    """Kills a host's init, with which all its processes end, and lets the supervisor clean up after itself."""
+    init = _init(groups)
     if init is None:
         return
-    cgroups.freeze(lab, [host], on=False)
     with contextlib.suppress(ProcessLookupError):
-        os.kill(init, 9)
+        os.kill(init, signal.SIGKILL)
     until = time.monotonic() + deadline
-    while cgroups.processes(lab, host) and time.monotonic() < until:
+    while cgroups.processes(groups) and time.monotonic() < until:
         time.sleep(0.02)
 
 
