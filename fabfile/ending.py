@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from fabfile.events import Done, Outcome, Summary
 from fabfile.failure import alike, block
 from fabfile.progress import Progress, StageProgress, fold
+from fabfile.screen import spent
 from fabfile.theme import Row, changed, counted, duration, plural, sign, worst
 from fabfile.visible import escaped
 
@@ -50,14 +51,6 @@ def _listed(stage: StageProgress) -> Iterator[Row]:
         yield [("    ", ""), word, (f"{fold(hosts)}  {escaped(done.step)}", ""), (took + note, "dim")]
     if len(told) > LISTED:
         yield [(f"    … and {len(told) - LISTED} more", "dim")]
-
-
-def spent(stage: StageProgress) -> float:
-    """Seconds from the first to the last thing that was done in a stage; what was right already took none."""
-    at_work = [done for done in stage.done if done.outcome not in ("ok", "skipped", "unknown")]
-    if not at_work:
-        return 0.0
-    return max(d.began + d.seconds for d in at_work) - min(d.began for d in at_work)
 
 
 # --- a plan

@@ -35,8 +35,8 @@ class StageProgress:
     busy: dict[tuple[str, str], Work] = field(default_factory=dict)
     done: list[Done] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
-    began: float | None = None
-    ended: float = 0.0
+    touched: float = 0.0
+    """When something was last heard of it, in seconds since the epoch."""
 
     @property
     def bad(self) -> list[Done]:
@@ -58,6 +58,8 @@ class Progress:
 
 def take(progress: Progress, event: Event, now: float) -> None:
     """Folds an event into `progress`; `now` is when it came, in seconds since the epoch."""
+    if not isinstance(event, Opened | Summary):
+        stage(progress, event.stage).touched = now
     match event:
         case Opened():
             progress.run, progress.task, progress.began = event.run, event.task, event.at
@@ -90,7 +92,6 @@ def fold(hosts: Iterable[str]) -> str:
 
 
 def _began(stage: StageProgress, event: Began) -> None:
-    stage.began = event.at if stage.began is None else stage.began
     work = stage.busy.setdefault((event.step, event.host), Work(event.host, event.step, "", event.at))
     work.title, work.why = escaped(event.title), ""
 
@@ -99,9 +100,6 @@ def _done(stage: StageProgress, event: Done) -> None:
     stage.busy.pop((event.step, event.host), None)
     stage.done.append(event)
     stage.counts[event.outcome] += 1
-    if event.outcome != "skipped":
-        stage.began = min(event.began, event.began if stage.began is None else stage.began)
-        stage.ended = max(stage.ended, event.began + event.seconds)
 
 
 def _work(progress: Progress, event: Line | Awaiting, now: float) -> Work:

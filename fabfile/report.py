@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import IO
+from typing import TextIO
 
 from fabfile import jsonlines, plain
 from fabfile.events import Event, Summary
 from fabfile.progress import Progress, take
-from fabfile.theme import text
+from fabfile.theme import encodable, text
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,10 @@ class Display:
         self.show(event)
 
 
-def is_terminal(stream: IO[str]) -> bool:
-    """Whether a live display can be drawn there: a terminal that can move its cursor."""
-    return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a live display can be drawn there: a terminal that can move its cursor and has the signs."""
+    unicode = codecs.lookup(stream.encoding or "ascii").name == "utf-8"
+    return unicode and stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
 @contextmanager
@@ -40,8 +42,8 @@ def consumer(
     json: bool = False,
     terminal: bool = False,
     quiet: bool = False,
-    out: IO[str] | None = None,
-    err: IO[str] | None = None,
+    out: TextIO | None = None,
+    err: TextIO | None = None,
 ) -> Iterator[Display]:
     """The display of a run of `task` while the `with` lasts.
 
@@ -63,8 +65,13 @@ def consumer(
 
 
 @contextmanager
-def _human(task: str, terminal: bool, stream: IO[str]) -> Iterator[Display]:
-    if task == "plan":
+def _human(task: str, terminal: bool, stream: TextIO) -> Iterator[Display]:
+    if terminal:
+        from fabfile.live import screen_on  # late: rich is not needed elsewhere
+
+        with screen_on(stream, task) as screen:
+            yield Display(screen.show, screen.paused)
+    elif task == "plan":
         yield Display(_plan(_writer(stream)))
     else:
         yield Display(plain.consumer(_writer(stream)))
@@ -84,12 +91,13 @@ def _plan(write: Callable[[str], None]) -> Callable[[Event], None]:
     return consume
 
 
-def _writer(stream: IO[str]) -> Callable[[str], None]:
+def _writer(stream: TextIO) -> Callable[[str], None]:
     """Writes at once. When the reader is gone, what would be written is dropped: the run goes on."""
+    encoding = stream.encoding or "utf-8"
 
     def write(lines: str) -> None:
         try:
-            stream.write(lines)
+            stream.write(encodable(lines, encoding))
             stream.flush()
         except BrokenPipeError:
             devnull = os.open(os.devnull, os.O_WRONLY)

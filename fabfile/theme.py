@@ -22,8 +22,7 @@ SIGNS: Mapping[Outcome, str] = {
     "skipped": "-",
 }
 
-ASCII: Mapping[str, str] = {"✓": "*", "±": "+", "✗": "X", "·": ".", "│": "|", "…": "~", "→": ">"}
-"""What stands for a sign where the encoding has no other."""
+_ASCII = str.maketrans({"✓": "*", "±": "+", "✗": "X", "·": ".", "│": "|", "…": "..."})
 
 STYLES: Mapping[Outcome, str] = {
     "ok": "green",
@@ -70,6 +69,15 @@ def duration(seconds: float) -> str:
 def changed(line: str, indent: str = "") -> Row:
     """A line of a difference in its colour; its first character says the same without one."""
     return [(indent + line.expandtabs(4), _DIFF_STYLES.get(line[:1], "dim"))]
+
+
+def encodable(lines: str, encoding: str) -> str:
+    """`lines` in characters that `encoding` has: ASCII for our signs, escapes for what hosts say."""
+    try:
+        lines.encode(encoding)
+    except UnicodeEncodeError:
+        return lines.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    return lines
 
 
 def plural(number: int, noun: str) -> str:

@@ -66,7 +66,7 @@ def test_awaiting() -> None:
 
 
 def test_failure() -> None:
-    """A failure shows host, step, command, exit code, last output, its meaning and the fix; the end says how to go on."""
+    """A failure shows host, step, command, exit code, last output, its meaning, the fix and how to go on."""
     shown = "\n".join(told(events("failed")))
     wanted = ["ncn-m001: deploy.manifests failed", FAILURE.command, FAILURE.tail[1], FAILURE.meaning, FAILURE.fix]
     for piece in [*wanted, "exit code  2", "go on with: invoke install --hosts hosts.yaml"]:

@@ -1,0 +1,149 @@
+"""The live display's screen: stages, what runs in them now, and how it went so far. Pure; drawn by live.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fabfile.failure import alike
+from fabfile.progress import Progress, StageProgress, Work, fold
+from fabfile.theme import STYLES, Row, Span, counted, duration, plural, sign, worst
+from fabfile.visible import escaped
+
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+PAUSE = 0.5
+"""Seconds without news after which a stage in which nothing runs is taken to be through, not between two steps."""
+
+BUSY_STYLE = "bold cyan"
+
+
+def frame(progress: Progress, height: int, now: float) -> list[Row]:
+    """What is shown at `now` (seconds since the epoch), in at most `height` rows; cut to the width by who draws it."""
+    stages = list(progress.stages.values())
+    short = height < len(stages) + 4
+    heads = _folded(progress, stages, now) if short else [(_stage(progress, s, now), s) for s in stages]
+    top = [_head(progress, now)] if short else [_head(progress, now), []]
+    details = _fitted([_details(s, now) if s else [] for _, s in heads], height - len(top) - len(heads))
+    rows = [row for (head, _), below in zip(heads, details, strict=True) for row in (head, *below)]
+    return [*top, *rows][:height]
+
+
+def _head(progress: Progress, now: float) -> Row:
+    elapsed = duration(now - progress.began) if progress.began else ""
+    about = f"  {plural(progress.hosts, 'host')}  {progress.run}" if progress.run else ""
+    return [(progress.task or "connecting", "bold"), (f"  {elapsed}", BUSY_STYLE), (about, "dim")]
+
+
+# --- stages
+
+
+def begun(stage: StageProgress) -> bool:
+    """Whether anything was heard of it."""
+    return bool(stage.busy or stage.done)
+
+
+def moving(progress: Progress, stage: StageProgress, now: float) -> bool:
+    """Whether something happens in `stage`, seen or not: looks that begin a stage are no events."""
+    if begun(stage):
+        return bool(stage.busy) or now - stage.touched < PAUSE
+    return progress.summary is None and not _awaited(progress, stage, now)
+
+
+def _awaited(progress: Progress, stage: StageProgress, now: float) -> list[str]:
+    """The stages that `stage` waits for."""
+    needs = [progress.stages[name] for name in stage.needs if name in progress.stages]
+    return [need.name for need in needs if not begun(need) or moving(progress, need, now)]
+
+
+def _stage(progress: Progress, stage: StageProgress, now: float) -> Row:
+    name = f" {escaped(stage.name):<{_width(progress)}}  "
+    if moving(progress, stage, now):
+        state: Row = counted(stage.counts) if begun(stage) else [("looking", "dim")]
+        return [_spinner(now), (name, "bold"), *state]
+    if not begun(stage):
+        after = ", ".join(_awaited(progress, stage, now))
+        return [("·", "dim"), (name, "dim"), (f"after {after}" if after else "", "dim")]
+    took = f"  {duration(spent(stage))}" if spent(stage) >= 0.05 else ""
+    return [sign(worst(stage.counts)), (name, "bold"), *counted(stage.counts), (took, "dim")]
+
+
+def _width(progress: Progress) -> int:
+    return max((len(name) for name in progress.stages), default=0)
+
+
+def _spinner(now: float) -> Span:
+    return SPINNER[int(now * 8) % len(SPINNER)], BUSY_STYLE
+
+
+def spent(stage: StageProgress) -> float:
+    """Seconds from the first to the last thing that was done in a stage; what was right already took none."""
+    at_work = [done for done in stage.done if done.outcome not in ("ok", "skipped", "unknown")]
+    if not at_work:
+        return 0.0
+    return max(d.began + d.seconds for d in at_work) - min(d.began for d in at_work)
+
+
+def _folded(progress: Progress, stages: Sequence[StageProgress], now: float) -> list[tuple[Row, StageProgress | None]]:
+    """For a low screen: stages that are through in one row, and those to come in another."""
+    open_ = [s for s in stages if moving(progress, s, now) or s.bad]
+    through = [s for s in stages if begun(s) and s not in open_]
+    ahead = [s for s in stages if s not in open_ and s not in through]
+    rows: list[tuple[Row, StageProgress | None]] = []
+    if through:
+        counts = sum((s.counts for s in through), through[0].counts.__class__())
+        rows.append(([sign(worst(counts)), (f" {_names(through)}  ", ""), *counted(counts)], None))
+    rows += [(_stage(progress, s, now), s) for s in open_]
+    return rows + ([([("·", "dim"), (f" {_names(ahead)}", "dim")], None)] if ahead else [])
+
+
+def _names(stages: Sequence[StageProgress]) -> str:
+    return ", ".join(escaped(stage.name) for stage in stages)
+
+
+# --- what runs
+
+Detail = tuple[int, Row]
+"""A row and its rank: 0 what must be seen, 1 what runs, 2 the last line of its output."""
+
+
+def _details(stage: StageProgress, now: float) -> list[Detail]:
+    works = sorted(stage.busy.values(), key=lambda work: work.began)
+    host = min(max((len(work.host) for work in works), default=0), 24)
+    step = min(max((len(work.step) for work in works), default=0), 24)
+    bad = [(0, _bad(done.outcome, hosts, done.step, _first(done.failures))) for done, hosts in alike(stage.bad)]
+    return [*bad, *(detail for work in works for detail in _work(work, host, step, now))]
+
+
+def _first(failures: Sequence[object]) -> str:
+    first = failures[0] if failures else None
+    return next((line for line in str(getattr(first, "meaning", "")).splitlines() if line), "")
+
+
+def _bad(outcome: str, hosts: list[str], step: str, meaning: str) -> Row:
+    style = STYLES["failed"]
+    return [("    ", ""), (f"{fold(hosts)}  {escaped(step)}  {outcome}", style), (f"  {escaped(meaning)}", "")]
+
+
+def _work(work: Work, host: int, step: int, now: float) -> list[Detail]:
+    where = f"    {work.host:<{host}}  {escaped(work.step):<{step}}  "
+    elapsed = (f"{duration(now - work.began):>6}  ", "cyan")
+    if work.why:
+        left = f"waits, {max(work.until - now, 0):.0f}s left: "
+        return [(1, [(where, ""), elapsed, (left, "yellow"), (work.why, "")])]
+    row: Row = [(where, ""), elapsed, (work.title, "")]
+    return [(1, row), (2, [(" " * (6 + host), ""), (f"│ {work.line}", "dim")])] if work.line else [(1, row)]
+
+
+def _fitted(parts: list[list[Detail]], room: int) -> list[list[Row]]:
+    """The details of each stage, in at most `room` rows in all: output goes first, then the largest is shortened."""
+    if sum(map(len, parts)) > room:
+        parts = [[detail for detail in part if detail[0] < 2] for part in parts]
+    sizes = [len(part) for part in parts]
+    while sum(sizes) > max(room, 0):
+        sizes[sizes.index(max(sizes))] -= 1
+    return [_cut([row for _, row in part], size) for part, size in zip(parts, sizes, strict=True)]
+
+
+def _cut(rows: list[Row], size: int) -> list[Row]:
+    if len(rows) <= size or size == 0:
+        return rows[:size]
+    return [*rows[: size - 1], [(f"    … and {len(rows) - size + 1} more at work", "dim")]]
