@@ -73,7 +73,7 @@ def kustomize(announce: Announce = say) -> Path:
     """kustomize as its release is: `kustomize version` prints exactly v5.1.1, or else DWS's Makefile deletes it."""
     ldflags = f"-X sigs.k8s.io/kustomize/api/provenance.version=kustomize/v{KUSTOMIZE}"
     package = "sigs.k8s.io/kustomize/kustomize/v5"
-    return go_program("kustomize", MODULES / "kustomize", package, ldflags, expect="20 s", announce=announce)
+    return go_program("kustomize", MODULES / "kustomize", package, ldflags, expect="12 s", announce=announce)
 
 
 def kube_rbac_proxy(announce: Announce = say) -> Path:
@@ -81,7 +81,7 @@ def kube_rbac_proxy(announce: Announce = say) -> Path:
     package = "github.com/brancz/kube-rbac-proxy/cmd/kube-rbac-proxy"
     ldflags = f"-X k8s.io/component-base/version.gitVersion=v{KUBE_RBAC_PROXY}"
     source = MODULES / "kube-rbac-proxy"
-    return go_program("kube-rbac-proxy", source, package, ldflags, expect="90 s", announce=announce)
+    return go_program("kube-rbac-proxy", source, package, ldflags, expect="2 min", announce=announce)
 
 
 def cert_manager(announce: Announce = say) -> Path:
@@ -93,7 +93,9 @@ def cert_manager(announce: Announce = say) -> Path:
 
     def make(folder: Path) -> None:
         compile_go(source, packages, ldflags, folder, "2 min", announce)
-        shutil.copytree(module_folder(source, module) / "deploy/crds", folder / "crds")
+        (folder / "crds").mkdir()
+        for crd in (module_folder(source, module) / "deploy/crds").glob("crd-*.yaml"):
+            shutil.copyfile(crd, folder / "crds" / crd.name)
 
     inputs: list[str | Path] = [source, go_version(), ldflags, *packages]
     return cache.entry("cert-manager", inputs, make, announce, expect="2 min")

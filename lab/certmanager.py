@@ -1,0 +1,73 @@
+"""cert-manager for the lab's cluster: what is applied, and the images that its pods run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab import cache, images, programs
+
+OURS = Path(__file__).with_name("certmanager.yaml")
+COMPONENTS = ("controller", "webhook", "cainjector")
+CA = "cert-manager/cert-manager-webhook-ca"  # the Secret that the webhook makes, and cainjector reads its CA from
+SERVICE = {"name": "cert-manager-webhook", "namespace": "cert-manager", "path": "/convert"}
+
+
+def manifests(v1alpha3: bool = True, announce: Callable[[str], None] = programs.say) -> str:
+    """The YAML that `kubectl apply -f -` takes: namespace, CRDs, rights, Deployments, Services, webhooks.
+
+    With `v1alpha3` False the CRDs know v1 alone, as cert-manager's do from 1.6 on; else v1alpha2, v1alpha3 and v1beta1
+    as well. Builds cert-manager when the cache does not have it; BuildError when that fails.
+    """
+    built = programs.cert_manager(announce)
+
+    def make(folder: Path) -> None:
+        crds = [_fitted(path, v1alpha3) for path in sorted((built / "crds").glob("crd-*.yaml"))]
+        (folder / "crds.yaml").write_text("".join(f"---\n{json.dumps(crd)}\n" for crd in crds))
+
+    entry = cache.entry("cert-manager-crds", (built.name, Path(__file__), str(v1alpha3)), make)
+    return (entry / "crds.yaml").read_text() + OURS.read_text()
+
+
+def archives(announce: Callable[[str], None] = programs.say) -> list[Path]:
+    """The images that manifests() asks for, as archives for `ctr -n k8s.io images import`: three files of 30 to 60 MB.
+
+    Builds cert-manager when the cache does not have it; BuildError when that fails.
+    """
+    built = programs.cert_manager(announce)
+
+    def make(folder: Path) -> None:
+        for part in COMPONENTS:
+            images.archive(folder / f"{part}.tar", image(part), {f"/{part}": built / part}, [f"/{part}"])
+
+    entry = cache.entry("cert-manager-images", (built.name, Path(images.__file__), Path(__file__)), make)
+    return [entry / f"{part}.tar" for part in COMPONENTS]
+
+
+def image(component: str) -> str:
+    """The name of a component's image; it has no registry behind it, nodes get it from archives()."""
+    return f"lab.local/cert-manager-{component}:{programs.CERT_MANAGER}"
+
+
+def _fitted(template: Path, v1alpha3: bool) -> dict[str, Any]:
+    """The CRD in the chart's `template`, with the places that Helm would fill set for this cluster."""
+    crd: dict[str, Any] = yaml.load(template.read_text(), Loader=yaml.CSafeLoader)
+    crd["metadata"] = {"name": crd["metadata"]["name"], "labels": {"app": "cert-manager"}}
+    spec = crd["spec"]
+    spec["versions"] = [_terse(version) for version in spec["versions"] if v1alpha3 or version["name"] == "v1"]
+    if v1alpha3:
+        crd["metadata"]["annotations"] = {"cert-manager.io/inject-ca-from-secret": CA}
+        spec["conversion"]["webhook"] = {"conversionReviewVersions": ["v1"], "clientConfig": {"service": SERVICE}}
+    else:
+        spec["conversion"] = {"strategy": "None"}
+    return crd
+
+
+def _terse(schema: Any) -> Any:
+    """`schema` without its prose, which is most of a megabyte that the API server would parse at every boot."""
+    if isinstance(schema, dict):
+        prose = {key for key, value in schema.items() if key == "description" and isinstance(value, str)}
+        return {key: _terse(value) for key, value in schema.items() if key not in prose}
+    return [_terse(item) for item in schema] if isinstance(schema, list) else schema
