@@ -213,9 +213,10 @@ def test_the_plugin_takes_a_job_through_its_workflow(cluster: Cluster, tmp_path:
     seen = cluster.workflow("bb12")
     assert seen["metadata"]["labels"] == {"origin": "burst_buffer.lua"}
     assert (seen["spec"]["jobID"], seen["spec"]["userID"], seen["spec"]["dwDirectives"]) == ("12", 1000, [])
-    assert hook(cluster, "slurm_bb_setup", "12", "1000", "100", "", "0", "s").stdout == "0\tSuccess\n"
-    for name in ("data_in", "pre_run", "post_run", "data_out"):
-        assert hook(cluster, f"slurm_bb_{name}", "12", "s", "1000", "100").stdout.startswith("0")
+    assert hook(cluster, "slurm_bb_setup", "12", "1000", "100", "", "0", "s").stdout == "0\n"
+    assert hook(cluster, "slurm_bb_data_in", "12", "s", "1000", "100").stdout == "0\n"
+    for name in ("pre_run", "post_run", "data_out"):
+        assert hook(cluster, f"slurm_bb_{name}", "12", "s", "1000", "100").stdout == "0\tSuccess\n"
     status = hook(cluster, "slurm_bb_get_status", "0", "0", "workflow", "12").stdout
     assert status == "0\tdesiredState=DataOut currentState=DataOut status=Completed\n"
     assert hook(cluster, "slurm_bb_job_teardown", "12", "s", "false", "1000", "100").stdout.startswith("0")
@@ -225,10 +226,17 @@ def test_the_plugin_takes_a_job_through_its_workflow(cluster: Cluster, tmp_path:
 
 def test_a_refused_workflow_refuses_the_job(cluster: Cluster, tmp_path: Path) -> None:
     """sbatch gets the API server's own words when a directive has no rule, and no Workflow is left."""
-    done = submit(cluster, tmp_path, "13", '#DW jobdw name="x"')
+    done = submit(cluster, tmp_path, "13", "#DW jobdw name=x")
     assert done.stdout.startswith("-1")
     assert "unable to find ruleset in namespace: dws-system" in done.stdout
     assert "not found" in cluster.kubectl("get", "workflow", "bb13").stderr
+
+
+def test_a_double_quote_in_a_directive_refuses_the_job(cluster: Cluster, tmp_path: Path) -> None:
+    """As with the true plugin, a #DW line with a double quote in it is refused with what kubectl says of the YAML."""
+    done = submit(cluster, tmp_path, "15", '#DW jobdw name="x"')
+    assert done.stdout.startswith("-1")
+    assert "yaml" in done.stdout
 
 
 def test_the_plugin_reports_a_failed_driver(cluster: Cluster, tmp_path: Path, hold: None) -> None:

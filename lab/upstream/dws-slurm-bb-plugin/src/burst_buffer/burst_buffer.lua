@@ -137,12 +137,13 @@ local function advance(workflow, state, hurry)
 	return await(workflow)
 end
 
--- Returns the #DW lines that say something; a bare #DW asks for a Workflow without directives.
+-- Returns the #DW lines that say something; a bare #DW asks for a Workflow without directives. As in the true one nothing is
+-- escaped: a line with a double quote in it makes no YAML, and the job is refused.
 local function directives(script)
 	local found = {}
 	for line in script:gmatch("[^\n]+") do
 		if line:match("^#" .. DIRECTIVE .. " .") then
-			table.insert(found, '"' .. line:gsub('[\\"]', "\\%0") .. '"')
+			table.insert(found, '"' .. line .. '"')
 		end
 	end
 	return table.concat(found, ", ")
@@ -171,13 +172,14 @@ local function failed(hook, workflow, reason)
 	return slurm.ERROR, reason
 end
 
-local function stage(hook, job_id, state)
+-- What follows the state is said to Slurm when it is reached.
+local function stage(hook, job_id, state, ...)
 	local workflow = workflow_of(job_id)
 	local done, reason = advance(workflow, state)
 	if not done then
 		return failed(hook, workflow, reason)
 	end
-	return slurm.SUCCESS, "Success"
+	return slurm.SUCCESS, ...
 end
 
 -- slurmctld waits for this one while a job is submitted: it makes the Workflow and does not wait for its Proposal.
@@ -224,17 +226,17 @@ end
 
 function slurm_bb_pre_run(job_id, job_script, uid, gid, job_info)
 	called("slurm_bb_pre_run", job_id, uid, gid)
-	return stage("slurm_bb_pre_run", job_id, "PreRun")
+	return stage("slurm_bb_pre_run", job_id, "PreRun", "Success")
 end
 
 function slurm_bb_post_run(job_id, job_script, uid, gid, job_info)
 	called("slurm_bb_post_run", job_id, uid, gid)
-	return stage("slurm_bb_post_run", job_id, "PostRun")
+	return stage("slurm_bb_post_run", job_id, "PostRun", "Success")
 end
 
 function slurm_bb_data_out(job_id, job_script, uid, gid, job_info)
 	called("slurm_bb_data_out", job_id, uid, gid)
-	return stage("slurm_bb_data_out", job_id, "DataOut")
+	return stage("slurm_bb_data_out", job_id, "DataOut", "Success")
 end
 
 -- Goes on after a failure: a Workflow that could not be torn down is deleted all the same.
