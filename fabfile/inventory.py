@@ -1,0 +1,196 @@
+"""hosts.yaml -> a frozen Site: read against the schema, checked as a whole, and narrowed to the hosts asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fabfile.nodeset import expand, near
+from fabfile.schema import Problem
+from fabfile.site import (
+    Access,
+    ComputeGroup,
+    Deadlines,
+    Host,
+    HostsError,
+    Kustomize,
+    Master,
+    Registry,
+    Role,
+    Site,
+    Slurm,
+    Sources,
+    Ssh,
+    TestJob,
+    Versions,
+)
+from fabfile.sitefile import Content, SiteError, read, shown
+
+__all__ = [
+    "DEFAULT",
+    "ROOT",
+    "SCHEMA",
+    "ComputeGroup",
+    "Host",
+    "HostsError",
+    "Kustomize",
+    "Problem",
+    "Role",
+    "Site",
+    "SiteError",
+    "from_hosts_option",
+    "load",
+    "narrow",
+]
+
+ROOT = Path(__file__).resolve().parent.parent
+SCHEMA = ROOT / "templates" / "hosts.schema.json"
+DEFAULT = ROOT / "hosts.yaml"
+
+
+def load(path: Path) -> Site:
+    """The site that a file describes. SiteError with all that is wrong with it."""
+    content = read(path, SCHEMA)
+    problems = sorted({*content.problems, *_conflicts(content, path)})
+    if problems:
+        raise SiteError(path, tuple(problems))
+    return _site(path, content.data)
+
+
+def narrow(site: Site, nodeset: str) -> Site:
+    """The same site, limited to these hosts (within the limit that it has). HostsError for hosts that it lacks.
+
+    All hosts stay in it: a master that is not among them still says what the CA and the cluster are.
+    """
+    try:
+        names = frozenset(expand(nodeset))
+    except ValueError as error:
+        raise HostsError(f"{nodeset!r} is no node set: {error}") from None
+    known = {host.name for host in site.hosts() if site.active(host)}
+    where = shown(site.path) if site.limit is None else "what it is narrowed to already"
+    unknown = [f"{name}: not a host of {where}{near(name, known)}" for name in sorted(names - known)]
+    if unknown:
+        raise HostsError("\n".join(unknown))
+    return replace(site, limit=names)
+
+
+def from_hosts_option(value: str | bool | None, limit: str | None, default: Path = DEFAULT) -> Site:
+    """The site that `--hosts VALUE --limit LIMIT` mean. SiteError, HostsError.
+
+    No value: the default file. A value with a / in it or with .yaml at its end: that file. Another one: a node set
+    that narrows the default file's hosts.
+    """
+    text = value if isinstance(value, str) else ""
+    a_file = "/" in text or text.endswith(".yaml")
+    site = load(Path(text).expanduser() if a_file else default)
+    for nodeset in (text if not a_file else "", limit):
+        site = narrow(site, nodeset) if nodeset else site
+    return site
+
+
+def _conflicts(content: Content, path: Path) -> Iterator[Problem]:
+    """What is wrong only in the light of other keys or of this machine; a key that is wrong by itself is passed over."""
+    yield from _twice(content)
+    access = content.data.get("access") or {}
+    days, left = access.get("days"), access.get("renew_below")
+    if days is not None and left is not None and left >= days:
+        yield content.problem("access.renew_below", f"expected less than access.days ({days}), or every run renews")
+    kustomize = (content.data.get("sources") or {}).get("kustomize") or {}
+    source, digits = kustomize.get("from"), kustomize.get("sha256")
+    if source and digits == "":
+        yield content.problem("sources.kustomize.sha256", "missing: the sha256 of what `from` names, from `sha256sum`")
+    if digits and source == "":
+        yield content.problem("sources.kustomize.from", "missing: what the sha256 is of")
+    config = (content.data.get("ssh") or {}).get("config")
+    if config and not _local(path, config).is_file():
+        yield content.problem("ssh.config", f"no such file: {shown(_local(path, config))}")
+
+
+def _twice(content: Content) -> Iterator[Problem]:
+    """A problem for each key that names a host which another key named before it."""
+    owner: dict[str, str] = {}
+    for key, nodeset in _named(content.data):
+        names = expand(nodeset)
+        again = [name for name in names if name in owner]
+        if again:
+            more = f" and {len(again) - 1} more" if again[1:] else ""
+            yield content.problem(key, f"{again[0]}{more}: named by {owner[again[0]]} already; a host has one role")
+        owner |= dict.fromkeys(names, key)
+
+
+def _named(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Key and node set of every key that names hosts rightly."""
+    named = [("master.host", (data.get("master") or {}).get("host"))]
+    named += [(f"controllers[{i}].host", (c or {}).get("host")) for i, c in enumerate(data.get("controllers") or [])]
+    computes = data.get("computes") or []
+    if isinstance(computes, dict):
+        named.append(("computes.hosts", computes.get("hosts")))
+    else:
+        named += [(f"computes[{i}].hosts", (group or {}).get("hosts")) for i, group in enumerate(computes)]
+    return ((key, nodeset) for key, nodeset in named if nodeset is not None)
+
+
+def _local(path: Path, name: str) -> Path:
+    """A path of this machine that the site file names, absolute: `~` is a home, others are the file's siblings."""
+    return path.absolute().parent / Path(name).expanduser()
+
+
+def _site(path: Path, data: dict[str, Any]) -> Site:
+    """The site for content without problems."""
+    ssh, registry = data["ssh"], data["registry"]
+    config = _local(path, ssh["config"]) if ssh["config"] else None
+    namespace, _, secret = registry["secret"].partition("/")
+    return Site(
+        path=path,
+        master=_master(data["master"], ssh),
+        controllers=tuple(
+            host for rule in data["controllers"] for host in _hosts(rule["host"], "controller", rule, ssh)
+        ),
+        computes=_computes(data["computes"] or [], ssh),
+        ssh=Ssh(config, ssh["user"] or "", ssh["sudo"], ssh["connections"]),
+        versions=Versions(**data["versions"]),
+        sources=_sources(path, data["sources"]),
+        registry=Registry(registry["name"], namespace, secret),
+        access=Access(**data["access"]),
+        slurm=Slurm(**data["slurm"]),
+        test_job=TestJob(**data["test_job"]),
+        deadlines=Deadlines(**{name: float(seconds) for name, seconds in data["deadlines"].items()}),
+        accept=frozenset(data["accept"]),
+        keep_runs=data["keep_runs"],
+    )
+
+
+def _master(rule: dict[str, Any], ssh: dict[str, Any]) -> Master:
+    (host,) = _hosts(rule["host"], "master", rule, ssh)
+    return Master(host, rule["kubeconfig"], rule["context"], rule["pki"], rule["path"], rule["workarea"])
+
+
+def _hosts(nodeset: str, role: Role, rule: dict[str, Any], ssh: dict[str, Any]) -> tuple[Host, ...]:
+    user = rule["user"] or ssh["user"] or ""
+    sudo = ssh["sudo"] if rule["sudo"] is None else rule["sudo"]
+    return tuple(Host(name, role, user, sudo) for name in expand(nodeset))
+
+
+def _computes(rules: dict[str, Any] | list[dict[str, Any]], ssh: dict[str, Any]) -> tuple[ComputeGroup, ...]:
+    groups = [rules] if isinstance(rules, dict) else rules
+    return tuple(_group(rule, _hosts(rule["hosts"], "compute", rule, ssh)) for rule in groups)
+
+
+def _group(rule: dict[str, Any], hosts: tuple[Host, ...]) -> ComputeGroup:
+    """The group, with a share of its hosts made a number of them."""
+    down = rule["may_be_down"]
+    if isinstance(down, str):
+        down = len(hosts) * int(down.removesuffix("%")) // 100
+    return ComputeGroup(hosts, rule["slurm_conf"], down)
+
+
+def _sources(path: Path, rule: dict[str, Any]) -> Sources:
+    kustomize, lists = rule["kustomize"], {name: tuple(rule[name]) for name in rule if name != "kustomize"}
+    source = kustomize["from"]
+    if not source:
+        return Sources(**lists, kustomize=None)
+    if not source.startswith(("https://", "http://")):
+        source = str(_local(path, source))
+    return Sources(**lists, kustomize=Kustomize(source, kustomize["sha256"].lower()))

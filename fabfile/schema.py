@@ -1,0 +1,212 @@
+"""A YAML tree against a JSON schema: its values with the schema's defaults, and everything that is wrong, with places.
+
+The schema that editors complete from is the one that is obeyed here, so that keys, defaults and patterns exist once.
+What this module knows of JSON schema is in KEYWORDS; patterns match whole texts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from fabfile.nodeset import expand, near
+
+KEYWORDS = frozenset(
+    {"$schema", "$ref", "$defs", "title", "description", "default", "type", "oneOf", "enum", "pattern", "format"}
+    | {"properties", "required", "additionalProperties", "items", "minItems", "minimum", "maximum", "exclusiveMinimum"}
+)
+"""What a schema may use."""
+
+Rule = Mapping[str, Any]
+"""A part of a schema."""
+
+_TAG = "tag:yaml.org,2002:"
+_KINDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "null": "null"}
+_WORDS = {
+    "object": "keys with values",
+    "array": "a list",
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """What is wrong with a key (`controllers[0].host`, "" for the file); line and column from 1, or 0 for nowhere."""
+
+    line: int
+    column: int
+    key: str
+    text: str
+
+
+def member(key: str, name: str) -> str:
+    """The key `name` of the mapping `key`: `master.host`."""
+    return f"{key}.{name}" if key else name
+
+
+class Walk:
+    """One way through a YAML tree hand in hand with a schema.
+
+    problems    what was found to be wrong
+    places      key -> (line, column) of every value that was seen
+    """
+
+    def __init__(self, root: Rule) -> None:
+        self.root = root
+        self.problems: list[Problem] = []
+        self.places: dict[str, tuple[int, int]] = {}
+
+    def value(self, node: yaml.Node, rule: Rule, key: str) -> Any:
+        """The node's value with defaults for what it lacks; None, and a problem, where it isn't as the rule says."""
+        self.places[key] = (node.start_mark.line + 1, node.start_mark.column + 1)
+        rule = self._resolved(rule)
+        for branch in self._branches(rule):
+            if _kind(node) in _kinds(branch):
+                return self._typed(node, branch, key)
+        return self._wrong(node, key, self._mismatch(node, rule))
+
+    def defaults(self, rule: Rule) -> Any:
+        """What holds where the file says nothing: the default; for a section the defaults of its keys; None."""
+        rule = self._resolved(rule)
+        if "default" in rule or "null" not in _kinds(rule):
+            return rule.get("default")
+        return {name: self.defaults(part) for name, part in rule["properties"].items()}
+
+    def _resolved(self, rule: Rule) -> Rule:
+        name = rule.get("$ref", "").rpartition("/")[2]
+        return {**self.root["$defs"][name], **rule} if name else rule
+
+    def _branches(self, rule: Rule) -> list[Rule]:
+        """The rules one of which is to hold: at most one for each kind of node."""
+        title = {"title": rule["title"]} if "title" in rule else {}
+        return [{**title, **self._resolved(part)} for part in rule.get("oneOf", [rule])]
+
+    def _wrong(self, node: yaml.Node, key: str, text: str) -> Any:
+        self.problems.append(Problem(node.start_mark.line + 1, node.start_mark.column + 1, key, text))
+
+    def _typed(self, node: yaml.Node, rule: Rule, key: str) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, rule, key)
+        if isinstance(node, yaml.SequenceNode):
+            return self._list(node, rule, key)
+        return self.defaults(rule) if _kind(node) == "null" else self._scalar(node, rule, key)
+
+    def _mapping(self, node: yaml.MappingNode, rule: Rule, key: str) -> dict[str, Any]:
+        pairs, parts = self._pairs(node, key, ()), rule["properties"]
+        for name in pairs.keys() - parts.keys():
+            self._wrong(pairs[name][0], member(key, name), f"no such key{self._meant(name, parts)}")
+        for name in set(rule.get("required", ())) - pairs.keys():
+            self._wrong(node, member(key, name), f"missing: {self._expected(parts[name])}")
+        return {
+            name: self.value(pairs[name][1], part, member(key, name)) if name in pairs else self.defaults(part)
+            for name, part in parts.items()
+        }
+
+    def _pairs(
+        self, node: yaml.MappingNode, key: str, above: tuple[yaml.Node, ...]
+    ) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+        """Name -> (the key's node, the value's), what `<<` brings in included; a key that stands twice is a problem."""
+        own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        for name, value in node.value:
+            if name.tag == _TAG + "merge":
+                for part in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    merged = self._merged(part, key, (*above, node)) | merged
+            elif not isinstance(name, yaml.ScalarNode):
+                self._wrong(name, key, "a key is a single word")
+            elif name.value in own:
+                line = own[name.value][0].start_mark.line + 1
+                self._wrong(name, member(key, name.value), f"stands twice: it is in line {line} already")
+            else:
+                own[name.value] = (name, value)
+        return merged | own
+
+    def _merged(
+        self, node: yaml.Node, key: str, above: tuple[yaml.Node, ...]
+    ) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+        if isinstance(node, yaml.MappingNode) and node not in above:
+            return self._pairs(node, key, above)
+        self._wrong(node, member(key, "<<"), "expected an alias of other keys with values")
+        return {}
+
+    def _list(self, node: yaml.SequenceNode, rule: Rule, key: str) -> Any:
+        if len(node.value) < rule.get("minItems", 0):
+            return self._wrong(node, key, f"an empty list: at least one item is needed")
+        return [self.value(item, rule["items"], f"{key}[{i}]") for i, item in enumerate(node.value)]
+
+    def _scalar(self, node: yaml.Node, rule: Rule, key: str) -> Any:
+        try:
+            value = yaml.SafeLoader("").construct_object(node)
+            if not _holds(value, rule):
+                return self._wrong(node, key, self._mismatch(node, rule))
+            if rule.get("format") == "nodeset":
+                expand(value)
+        except ValueError as error:
+            return self._wrong(node, key, f"expected {self._expected(rule)}, not {_shown(node)}: {error}")
+        return value
+
+    def _mismatch(self, node: yaml.Node, rule: Rule) -> str:
+        """What was expected instead of the node; where quotes would do, that they would."""
+        patterns = [part.get("pattern", ".*") for part in self._branches(rule) if "string" in _kinds(part)]
+        plain = isinstance(node, yaml.ScalarNode) and _kind(node) not in ("string", "null")
+        if plain and any(re.fullmatch(pattern, node.value) for pattern in patterns):
+            what = _WORDS.get(_kind(node), f"a {_kind(node)}")
+            return f'expected a text, and in YAML {node.value} is {what}: quote it, "{node.value}"'
+        return f"expected {self._expected(rule)}, not {_shown(node)}"
+
+    def _expected(self, rule: Rule) -> str:
+        """In words, what a value must be."""
+        rule = self._resolved(rule)
+        if "title" in rule:
+            return str(rule["title"])
+        if "enum" in rule:
+            return ", ".join(rule["enum"][:-1]) + " or " + str(rule["enum"][-1])
+        word, high = _WORDS[_kinds(rule)[0]], rule.get("maximum")
+        if "exclusiveMinimum" in rule:
+            return f"{word} over {rule['exclusiveMinimum']}, at most {high}"
+        return f"{word} from {rule['minimum']} to {high}" if high is not None else word
+
+    def _meant(self, name: str, parts: Rule) -> str:
+        """For an unknown key: a known one that looks like it, and the sections that do have this one."""
+        homes = [home for home, rule in self.root["properties"].items() if name in rule.get("properties", ())]
+        return near(name, parts) + (f"; {' and '.join(homes)} can have it" if homes else "")
+
+
+def _kind(node: yaml.Node) -> str:
+    """What JSON schema calls it; a YAML tag where it has no name for it (`timestamp`, `!mine`)."""
+    if isinstance(node, yaml.ScalarNode):
+        tag = str(node.tag).removeprefix(_TAG)
+        return _KINDS.get(tag, tag)
+    return "object" if isinstance(node, yaml.MappingNode) else "array"
+
+
+def _kinds(rule: Rule) -> list[str]:
+    """The kinds of node that a rule lets pass."""
+    kinds = rule.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else list(kinds)
+    return [*kinds, "integer"] if "number" in kinds else kinds
+
+
+def _holds(value: Any, rule: Rule) -> bool:
+    """Whether a scalar of the right kind is one that the rule lets pass."""
+    if isinstance(value, str):
+        return value in rule.get("enum", [value]) and bool(re.fullmatch(rule.get("pattern", "(?s:.*)"), value))
+    low, over, high = (rule.get(name) for name in ("minimum", "exclusiveMinimum", "maximum"))
+    # Asked this way round, since nothing that is asked of a NaN is true.
+    return all((low is None or value >= low, over is None or value > over, high is None or value <= high))
+
+
+def _shown(node: yaml.Node) -> str:
+    """A wrong value for the screen: short, and without the password that may be what is wrong with it."""
+    if not isinstance(node, yaml.ScalarNode):
+        return _WORDS[_kind(node)]
+    text = re.sub(r"//.*@", "//***@", str(node.value))
+    return json.dumps(text if len(text) <= 60 else text[:57] + "...", ensure_ascii=False) if text else "nothing"
