@@ -8,15 +8,20 @@ from fabfile.events import Done, Outcome, Summary
 from fabfile.failure import alike, block
 from fabfile.progress import Progress, StageProgress, fold
 from fabfile.screen import spent
-from fabfile.theme import Row, changed, counted, duration, plural, sign, worst
+from fabfile.theme import BAD, Row, changed, counted, duration, plural, sign, worst
 from fabfile.visible import escaped
 
 LISTED = 12
 """Steps of a stage that are listed one by one; the rest is counted."""
 
+NAMED = 40
+"""Characters that the names of hosts may take in such a row."""
+
 
 def rows(progress: Progress, longest: int = 0) -> list[Row]:
-    """The last screen. A difference has at most `longest` lines; 0: all of them."""
+    """The last screen. A difference has at most `longest` lines; 0: all of them. Before a run began: nothing."""
+    if not progress.stages:
+        return []
     stages = list(progress.stages.values())
     plan = progress.task == "plan"
     shown = _plan(stages, longest) if plan else (row for stage in stages for row in _stage(stage))
@@ -36,7 +41,8 @@ def _stage(stage: StageProgress) -> Iterator[Row]:
         yield [("· ", "dim"), (f"{escaped(stage.name):<{width}}", ""), ("not begun", "dim")]
         return
     time = [(f"  {duration(spent(stage))}", "dim")] if spent(stage) >= 0.05 else []
-    yield [sign(worst(stage.counts)), (f" {escaped(stage.name):<{width}}", "bold"), *counted(stage.counts), *time]
+    mark = ("…", "yellow") if stage.busy else sign(worst(stage.counts))
+    yield [mark, (f" {escaped(stage.name):<{width}}", "bold"), *counted(stage.counts), *time]
     yield from _listed(stage)
     for work in list(stage.busy.values())[:LISTED]:
         yield [(f"    was at  {work.host}  {work.step}  {work.title}", "yellow")]
@@ -47,10 +53,16 @@ def _listed(stage: StageProgress) -> Iterator[Row]:
     for done, hosts in told[:LISTED]:
         took = f"  {duration(done.seconds)}" if done.seconds >= 0.05 else ""
         note = f"  {escaped(done.note)}" if done.note else ""
-        word: tuple[str, str] = (f"{done.outcome:<8}", sign(done.outcome)[1])
-        yield [("    ", ""), word, (f"{fold(hosts)}  {escaped(done.step)}", ""), (took + note, "dim")]
+        word = (f"    {done.outcome:<8}", sign(done.outcome)[1])
+        yield [word, (f"{_hosts(done, hosts)}  {escaped(done.step)}", ""), (took + note, "dim")]
     if len(told) > LISTED:
         yield [(f"    … and {len(told) - LISTED} more", "dim")]
+
+
+def _hosts(done: Done, hosts: list[str]) -> str:
+    """Where something went well: by number where the names would fill the line; where it went badly: by name."""
+    names = fold(hosts)
+    return names if len(names) <= NAMED or done.outcome in BAD else plural(len(hosts), "host")
 
 
 # --- a plan
@@ -62,12 +74,9 @@ def _plan(stages: list[StageProgress], longest: int) -> Iterator[Row]:
         yield [sign(worst(stage.counts)), (f" {escaped(stage.name):<12}", "bold"), *counted(stage.counts)]
         for done, hosts in told:
             note = f"  {escaped(done.note)}" if done.note else ""
-            yield [
-                ("    ", ""),
-                sign(done.outcome),
-                (f" {fold(hosts)}  {escaped(done.step)}", "bold"),
-                (note, "magenta"),
-            ]
+            mark, style = sign(done.outcome)
+            where = f"{fold(hosts)}  {escaped(done.step)}"
+            yield [(f"    {mark} ", style), (where, "bold"), (note, "magenta")]
             cut = done.diff[:longest] if longest else done.diff
             yield from (changed(line, "        ") for line in cut)
             if len(cut) < len(done.diff):

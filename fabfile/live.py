@@ -54,11 +54,13 @@ class Screen:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves the terminal to somebody else, for a question."""
+        """Leaves the terminal to somebody else, for a question; where the run stands stays above it."""
+        self.live.transient = False
         self.live.stop()
         try:
             yield
         finally:
+            self.live.transient = True
             self.live.start(refresh=True)
 
     def last(self) -> None:

@@ -28,9 +28,10 @@ def frame(progress: Progress, height: int, now: float) -> list[Row]:
 
 
 def _head(progress: Progress, now: float) -> Row:
-    elapsed = duration(now - progress.began) if progress.began else ""
-    about = f"  {plural(progress.hosts, 'host')}  {progress.run}" if progress.run else ""
-    return [(progress.task or "connecting", "bold"), (f"  {elapsed}", BUSY_STYLE), (about, "dim")]
+    if not progress.run:
+        return [_spinner(now), (f" {progress.task}  ", "bold"), ("connecting", "dim")]
+    about = f"  {plural(progress.hosts, 'host')}  {progress.run}"
+    return [(progress.task, "bold"), (f"  {duration(now - progress.began)}", BUSY_STYLE), (about, "dim")]
 
 
 # --- stages
@@ -44,7 +45,8 @@ def begun(stage: StageProgress) -> bool:
 def moving(progress: Progress, stage: StageProgress, now: float) -> bool:
     """Whether something happens in `stage`, seen or not: looks that begin a stage are no events."""
     if begun(stage):
-        return bool(stage.busy) or now - stage.touched < PAUSE
+        followed = any(begun(other) for other in progress.stages.values() if stage.name in other.needs)
+        return bool(stage.busy) or (not followed and now - stage.touched < PAUSE)
     return progress.summary is None and not _awaited(progress, stage, now)
 
 
@@ -57,7 +59,9 @@ def _awaited(progress: Progress, stage: StageProgress, now: float) -> list[str]:
 def _stage(progress: Progress, stage: StageProgress, now: float) -> Row:
     name = f" {escaped(stage.name):<{_width(progress)}}  "
     if moving(progress, stage, now):
-        state: Row = counted(stage.counts) if begun(stage) else [("looking", "dim")]
+        at_work = [(f"{len(stage.busy)} at work", BUSY_STYLE)] if stage.busy else []
+        gap: Row = [(", ", "")] if at_work and stage.counts else []
+        state = [*at_work, *gap, *counted(stage.counts)] or [("looking", "dim")]
         return [_spinner(now), (name, "bold"), *state]
     if not begun(stage):
         after = ", ".join(_awaited(progress, stage, now))
@@ -90,7 +94,7 @@ def _folded(progress: Progress, stages: Sequence[StageProgress], now: float) -> 
     rows: list[tuple[Row, StageProgress | None]] = []
     if through:
         counts = sum((s.counts for s in through), through[0].counts.__class__())
-        rows.append(([sign(worst(counts)), (f" {_names(through)}  ", ""), *counted(counts)], None))
+        rows.append(([sign(worst(counts)), (" ", ""), *counted(counts), (f"  {_names(through)}", "dim")], None))
     rows += [(_stage(progress, s, now), s) for s in open_]
     return rows + ([([("·", "dim"), (f" {_names(ahead)}", "dim")], None)] if ahead else [])
 
