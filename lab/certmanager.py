@@ -24,7 +24,7 @@ def manifests(v1alpha3: bool = True, announce: Callable[[str], None] = programs.
     built = programs.cert_manager(announce)
 
     def make(folder: Path) -> None:
-        crds = [_fitted(path, v1alpha3) for path in sorted((built / "crds").glob("crd-*.yaml"))]
+        crds = [fitted(path, v1alpha3) for path in sorted((built / "crds").glob("crd-*.yaml"))]
         (folder / "crds.yaml").write_text("".join(f"---\n{json.dumps(crd)}\n" for crd in crds))
 
     entry = cache.entry("cert-manager-crds", (built.name, Path(__file__), str(v1alpha3)), make)
@@ -42,7 +42,8 @@ def archives(announce: Callable[[str], None] = programs.say) -> list[Path]:
         for part in COMPONENTS:
             images.archive(folder / f"{part}.tar", image(part), {f"/{part}": built / part}, [f"/{part}"])
 
-    entry = cache.entry("cert-manager-images", (built.name, Path(images.__file__), Path(__file__)), make)
+    inputs: list[str | Path] = [built.name, Path(images.__file__), *map(image, COMPONENTS)]
+    entry = cache.entry("cert-manager-images", inputs, make)
     return [entry / f"{part}.tar" for part in COMPONENTS]
 
 
@@ -51,7 +52,7 @@ def image(component: str) -> str:
     return f"lab.local/cert-manager-{component}:{programs.CERT_MANAGER}"
 
 
-def _fitted(template: Path, v1alpha3: bool) -> dict[str, Any]:
+def fitted(template: Path, v1alpha3: bool) -> dict[str, Any]:
     """The CRD in the chart's `template`, with the places that Helm would fill set for this cluster."""
     crd: dict[str, Any] = yaml.load(template.read_text(), Loader=yaml.CSafeLoader)
     crd["metadata"] = {"name": crd["metadata"]["name"], "labels": {"app": "cert-manager"}}
