@@ -18,6 +18,12 @@ def unified() -> bool:
     return (ROOT / "cgroup.controllers").exists()
 
 
+def mounted() -> set[str]:
+    """The controllers of version 1 whose hierarchies are mounted ("name=systemd" is one)."""
+    options = [_controllers(options) for _, kind, options in _mounts() if kind == "cgroup"]
+    return {name for names in options for name in names.split(",")}
+
+
 def hierarchies() -> list[Path]:
     """Below which folders groups are made: this process's own groups (version 1), the root of the tree (version 2).
 

@@ -1,4 +1,4 @@
-"""The lab's Kubernetes seen from outside: waiting until it is ready, and what every CSM cluster holds from the start."""
+"""The lab's Kubernetes seen from outside: when it is ready, and what every CSM cluster holds from the start."""
 
 import base64
 import datetime
@@ -15,7 +15,6 @@ import yaml
 from lab import certmanager, keys, programs, services
 from lab.model import Lab
 
-Announce = Callable[[str], None]
 ISSUER = {"kind": "Issuer", "metadata": {"name": "lab-probe"}, "spec": {"selfSigned": {}}}
 
 
@@ -47,9 +46,9 @@ def ready_nodes(lab: Lab, since: datetime.datetime | None = None) -> set[str]:
     return {node["metadata"]["name"] for node in nodes if _ready(node, since)}
 
 
-def fill(lab: Lab, announce: Announce) -> None:
-    """Applies what every CSM cluster has: cert-manager, the registry's credential; says when it is there."""
-    _kubectl(lab, "apply", "--server-side", "-f", "-", feed=credential(lab) + certmanager.manifests(announce=announce))
+def fill(lab: Lab) -> None:
+    """Applies what every CSM cluster holds: cert-manager, and the registry's credential."""
+    _kubectl(lab, "apply", "--server-side", "-f", "-", feed=credential(lab) + certmanager.manifests())
     _kubectl(lab, "label", "--overwrite", "node", lab.role("master")[0].name, "node-role.kubernetes.io/control-plane=")
 
 

@@ -11,12 +11,18 @@ from lab.model import Lab
 def kept(path: Path, make: Callable[[], bytes]) -> bytes:
     """The content of `path`, which is made (0600) with make() when it is not there yet."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(path.name + ".part")
-        aside.touch(mode=0o600)
-        aside.write_bytes(make())
-        aside.rename(path)
+        write(path, make())
     return path.read_bytes()
+
+
+def write(path: Path, content: bytes) -> None:
+    """Puts a secret into `path`, 0600; the file is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    aside.unlink(missing_ok=True)
+    aside.touch(mode=0o600)
+    aside.write_bytes(content)
+    aside.rename(path)
 
 
 def password(lab: Lab, name: str) -> str:

@@ -1,20 +1,18 @@
 """The layers of the Kubernetes nodes: certificates and kubeconfigs in kubeadm's layout, settings, units, programs."""
 
 from base64 import b64encode
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from lab import certmanager, images, pki, programs
+from lab import pki, programs, store
 from lab.layer import Layer
 from lab.model import Host, Lab
 
 PKI = "/etc/kubernetes/pki"
-PAUSE = "lab.local/pause:1"
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
-NODE_UNITS = ("node-prepare", "containerd", "node-images", "kubelet", "kube-proxy")
+NODE_UNITS = ("node-prepare", "containerd", "kubelet", "kube-proxy")
 MASTER_UNITS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 TAINT = "{key: node-role.kubernetes.io/control-plane, effect: NoSchedule}"
 
@@ -47,23 +45,14 @@ def write_layer(lab: Lab, host: Host, layer: Layer, keys: Keys) -> None:
         _write_control_plane(lab, host, layer, keys, values)
 
 
-def write_programs(folder: Path, names: tuple[str, ...], announce: Callable[[str], None]) -> None:
+def write_programs(folder: Path, names: tuple[str, ...]) -> None:
     """Fills `folder`, a layer that hosts share, with the Kubernetes programs of those names: links to one file."""
     target = folder / "usr/bin/kube"
     target.parent.mkdir(parents=True)
-    target.write_bytes(programs.kubernetes(announce).read_bytes())
+    target.write_bytes(programs.kubernetes().read_bytes())
     target.chmod(0o755)
     for name in names:
         (target.parent / name).symlink_to("kube")
-
-
-def write_images(folder: Path, announce: Callable[[str], None]) -> None:
-    """Fills `folder`, a layer that nodes share, with the images that they hold from the start."""
-    target = folder / "usr/local/share/lab/images"
-    target.mkdir(parents=True)
-    images.archive(target / "pause.tar", PAUSE, {"/pause": programs.pause(announce)}, ["/pause"])
-    for archive in certmanager.archives(announce):
-        (target / archive.name).write_bytes(archive.read_bytes())
 
 
 def kubeconfig(lab: Lab, keys: Keys, user: str, pair: pki.Pair) -> str:
@@ -121,10 +110,11 @@ def _values(lab: Lab, host: Host) -> dict[str, str]:
     return {
         "NAME": host.name,
         "ADDRESS": host.address,
+        "MASTER": lab.role("master")[0].address,
         "PODS": _pods(host),
         "POD_ROUTES": "\n".join(f"ip route replace {_pods(one)} via {one.address}" for one in others),
         "TAINTS": TAINT if host.role == "master" else "",
-        "PAUSE": PAUSE,
+        "PAUSE": store.PAUSE,
         "PKI": PKI,
     }
 

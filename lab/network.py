@@ -1,13 +1,16 @@
-"""A lab's network: one bridge on this machine, and for each host a network namespace with a veth device on it."""
+"""A lab's network: a bridge in a namespace of its own, a veth device from there to each host and to this machine.
+
+This machine gets one device more, and no rule of its packet filter ever sees what the hosts say to each other.
+"""
 
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from lab.model import Host, Lab
 
-# IFALIASZ of the kernel is 256, its last byte a zero.
+NETNS = Path("/run/netns")
+# The kernel keeps 255 characters of a device's alias.
 ALIAS_LENGTH = 255
 
 
@@ -16,40 +19,54 @@ def namespace(lab: Lab, host: Host) -> str:
     return f"{lab.tag}-{host.name}"
 
 
-def veth(lab: Lab, host: Host) -> str:
-    """The name of the bridge's end of a host's veth device."""
-    return f"{lab.tag}-{host.number}"
+def owners() -> dict[int, str]:
+    """The labs on this machine that have a network: their index -> the state folder (its end, when it is long)."""
+    links = json.loads(_ip("-json", "link", "show", "type", "veth") or "[]")
+    named = {link.get("ifname", ""): link.get("ifalias", "") for link in links}
+    return {int(name[6:]): alias for name, alias in named.items() if name[:6] == "dwslab" and name[6:].isdigit()}
 
 
-def owners() -> dict[str, str]:
-    """The bridges of all labs on this machine: device name -> state folder of the lab that made it."""
-    listing = json.loads(_ip("-json", "link", "show", "type", "bridge") or "[]")
-    bridges: list[dict[str, Any]] = [one for one in listing if one.get("ifname", "").startswith("dwslab")]
-    return {one["ifname"]: one.get("ifalias", "") for one in bridges}
+def addresses() -> list[str]:
+    """The IPv4 addresses of this machine with their prefix lengths ("10.0.0.5/24")."""
+    devices = json.loads(_ip("-json", "-4", "addr", "show") or "[]")
+    found = [(one["local"], one["prefixlen"]) for device in devices for one in device.get("addr_info", [])]
+    return [f"{address}/{length}" for address, length in found]
 
 
-def ensure_bridge(lab: Lab) -> None:
-    """Makes the lab's bridge, with this machine's own address on it; nothing when it is there."""
-    if lab.tag not in owners():
-        _batch(
-            f"link add {lab.tag} type bridge",
-            f"link set {lab.tag} alias {str(lab.state)[-ALIAS_LENGTH:]}",
-            f"addr add {lab.gateway}/24 dev {lab.tag}",
-            f"link set {lab.tag} up",
-        )
+def owns(lab: Lab) -> bool:
+    """Whether the network with the lab's index is there, and is this lab's."""
+    return owners().get(lab.index) == _alias(lab)
+
+
+def ensure(lab: Lab) -> None:
+    """Makes the lab's bridge, and this machine's own address on it; nothing when they are there."""
+    if owns(lab) and (NETNS / lab.tag).exists():
+        return
+    remove(lab)
+    _batch(f"netns add {lab.tag}", f"link add {lab.tag} type veth peer name machine netns {lab.tag}")
+    bridge = ("link add lab type bridge", "link set machine master lab", "link set machine up", "link set lab up")
+    _batch(*bridge, within=lab.tag)
+    _batch(f"addr add {lab.gateway}/24 dev {lab.tag}", f"link set {lab.tag} up")
+    # Last, since it says that the rest is there.
+    _ip("link", "set", lab.tag, "alias", _alias(lab))
+
+
+def remove(lab: Lab) -> None:
+    """Takes the lab's bridge and this machine's device away, if they are there."""
+    if Path("/sys/class/net", lab.tag).exists():
+        _ip("link", "del", lab.tag)
+    _delete(lab.tag)
 
 
 def attach(lab: Lab, host: Host) -> None:
     """Makes a host's network namespace with its eth0 on the bridge; what an earlier boot left is taken away first."""
     detach(lab, host)
-    device, space = veth(lab, host), namespace(lab, host)
+    space, device = namespace(lab, host), str(host.number)
     # The same MAC at every boot: a host that comes back meets no stale ARP entries.
     mac = f"02:00:0a:4d:{lab.index:02x}:{host.number:02x}"
-    _batch(
-        f"netns add {space}",
-        f"link add {device} type veth peer name eth0 address {mac} netns {space}",
-        f"link set {device} master {lab.tag} up",
-    )
+    _ip("netns", "add", space)
+    pair = f"link add {device} type veth peer name eth0 address {mac} netns {space}"
+    _batch(pair, f"link set {device} master lab up", within=lab.tag)
     _batch(f"addr add {host.address}/24 dev eth0", "link set eth0 up", "link set lo up", within=space)
 
 
@@ -58,16 +75,24 @@ def detach(lab: Lab, host: Host) -> None:
 
     The device goes by name: sockets that are still closing can keep a namespace, and with it the device, for minutes.
     """
-    if Path(f"/sys/class/net/{veth(lab, host)}").exists():
-        _ip("link", "del", veth(lab, host))
-    if Path(f"/run/netns/{namespace(lab, host)}").exists():
-        _ip("netns", "del", namespace(lab, host))
+    if (NETNS / lab.tag).exists() and _exists(lab.tag, str(host.number)):
+        _ip("-n", lab.tag, "link", "del", str(host.number))
+    _delete(namespace(lab, host))
 
 
-def remove_bridge(lab: Lab) -> None:
-    """Takes the lab's bridge away, if it is there."""
-    if lab.tag in owners():
-        _ip("link", "del", lab.tag)
+def _exists(space: str, device: str) -> bool:
+    run = subprocess.run(["ip", "-n", space, "link", "show", device], capture_output=True, check=False, timeout=30)
+    return run.returncode == 0
+
+
+def _delete(space: str) -> None:
+    # `ip netns add` that was cut short leaves a file that is no namespace: `ip netns del` takes that away as well.
+    if (NETNS / space).exists():
+        _ip("netns", "del", space)
+
+
+def _alias(lab: Lab) -> str:
+    return str(lab.state)[-ALIAS_LENGTH:]
 
 
 def _batch(*lines: str, within: str = "") -> None:
@@ -76,7 +101,8 @@ def _batch(*lines: str, within: str = "") -> None:
 
 
 def _ip(*arguments: str, feed: str = "") -> str:
-    run = subprocess.run(["ip", *arguments], input=feed, capture_output=True, text=True, check=False, timeout=30)
+    command = ["ip", *arguments]
+    run = subprocess.run(command, input=feed, capture_output=True, text=True, check=False, timeout=30)
     if run.returncode:
         raise RuntimeError(f"ip {' '.join(arguments)}: {run.stderr.strip() or run.stdout.strip()}\n{feed}".strip())
     return run.stdout

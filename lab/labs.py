@@ -1,0 +1,103 @@
+"""Which labs there are: a lab's folder, its network, and the options it was made with, kept in STATE/lab.json."""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import ipaddress
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lab import network
+from lab.model import Lab, Options
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
+LAST_INDEX = 254
+
+
+def folder(name: str) -> Path:
+    """The state folder of the lab of that name; "" is the default lab. ValueError when it is no name for a lab."""
+    if name and not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name for a lab: take small letters, digits and hyphens, at most 20")
+    return CHECKOUT / (f".lab-{name}" if name else ".lab")
+
+
+def find(name: str) -> Lab | None:
+    """The lab of that name, up or not; None when there is none."""
+    record = folder(name) / "lab.json"
+    if not record.exists():
+        return None
+    kept = json.loads(record.read_text())
+    return Lab(name, folder(name), kept["index"], _from_json(kept["options"]))
+
+
+def existing(name: str) -> Lab:
+    """The lab of that name; LookupError says how to get it."""
+    lab = find(name)
+    if lab is None:
+        raise LookupError(f"there is no lab in {folder(name)}: run invoke lab.up" + (f" --name {name}" if name else ""))
+    return lab
+
+
+def create(name: str, options: Options) -> Lab:
+    """The lab of that name, with a network of its own if it is new; writes STATE/lab.json.
+
+    A lab that is there keeps its options: ValueError when others are asked for.
+    """
+    lab = find(name)
+    if lab is None:
+        with locked("networks"):
+            lab = Lab(name, folder(name), free_index(name), options)
+            lab.state.mkdir(parents=True, exist_ok=True)
+            lab.state.chmod(0o755)
+            record = {"index": lab.index, "options": dataclasses.asdict(options)}
+            (lab.state / "lab.json").write_text(json.dumps(record, default=str))
+    if options not in (Options(), lab.options):
+        raise ValueError(f"the lab in {lab.state} was made with other options: run invoke lab.down first")
+    return lab
+
+
+def free_index(name: str) -> int:
+    """The first index whose network nobody has; the default lab begins to look at 0, others at 1.
+
+    A network that this lab left behind without its folder is taken up again.
+    """
+    owners = network.owners()
+    for index, owner in owners.items():
+        if owner == str(folder(name))[-network.ALIAS_LENGTH :]:
+            return index
+    taken = {other.index for other in all_labs()} | owners.keys() | addresses_in_use()
+    return next(index for index in range(1 if name else 0, LAST_INDEX + 1) if index not in taken)
+
+
+def all_labs() -> list[Lab]:
+    """All labs of this checkout."""
+    names = (path.parent.name.removeprefix(".lab").removeprefix("-") for path in CHECKOUT.glob(".lab*/lab.json"))
+    return [lab for name in names if (lab := find(name))]
+
+
+def addresses_in_use() -> set[int]:
+    """The N of every 10.77.N.0/24 that overlaps a network of this machine."""
+    networks = [ipaddress.ip_interface(address).network for address in network.addresses()]
+    ours = {index: ipaddress.ip_network(f"10.77.{index}.0/24") for index in range(LAST_INDEX + 1)}
+    return {
+        index for index, own in ours.items() if any(own.overlaps(other) for other in networks if other.version == 4)
+    }
+
+
+@contextlib.contextmanager
+def locked(what: str | Path) -> Iterator[None]:
+    """Keeps others out of `what` on this machine; waits for them."""
+    digest = hashlib.sha256(str(what).encode()).hexdigest()[:12]
+    with Path(f"/run/lock/dws-on-csm-{digest}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _from_json(kept: dict[str, Any]) -> Options:
+    paths = {key: Path(kept[key]) if kept[key] else None for key in ("dws_repo", "plugin_repo", "slurm_root")}
+    return Options(images=tuple((name, Path(archive)) for name, archive in kept["images"]), **paths)
