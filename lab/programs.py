@@ -40,7 +40,7 @@ def say(text: str) -> None:
 
 
 def all_programs(announce: Announce = say) -> None:
-    """Builds every program that is not in the cache yet: about 11 minutes on two cores, nothing when all are.
+    """Builds every program that is not in the cache yet: about 10 minutes on two cores, nothing when all are.
 
     Small ones first: a machine without a fitting Go or without its modules shows that within seconds. Each build uses
     all cores by itself, so they follow one another.
@@ -132,17 +132,24 @@ def compile_go(
 
 
 def _follow(compiler: subprocess.Popen[str], name: str, expect: str, announce: Announce) -> Iterable[str]:
-    began = told = time.monotonic()
-    said: deque[str] = deque(maxlen=30)
+    """The last lines that `compiler` said, once it has ended by itself or because an hour is over."""
     deadline = threading.Timer(DEADLINE, compiler.kill)
     deadline.start()
+    try:
+        return _announced(compiler, name, expect, announce)
+    finally:
+        deadline.cancel()  # also when interrupted: this process would not end before its timers
+
+
+def _announced(compiler: subprocess.Popen[str], name: str, expect: str, announce: Announce) -> Iterable[str]:
+    began = told = time.monotonic()
+    said: deque[str] = deque(maxlen=30)
     assert compiler.stderr is not None
     for count, line in enumerate(compiler.stderr, 1):
         said.append(line.rstrip())
         if (now := time.monotonic()) - told >= REPORT_EVERY:
             told = now
             announce(f"  {name}: {now - began:.0f} s of about {expect or '?'}, {count} packages done")
-    deadline.cancel()
     return said
 
 
