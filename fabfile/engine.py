@@ -43,9 +43,7 @@ class Run:
         """A step is through on a host: remember it and say so."""
         stage, _, step = key.partition(".")
         self.outcomes[stage, step, host] = outcome
-        if self.site.active(host):
-            seconds = time.time() - began
-            self.emit(Done(host, stage, step, outcome, began, seconds, **more))  # type: ignore[arg-type]
+        self.emit(Done(host, stage, step, outcome, began, time.time() - began, **more))  # type: ignore[arg-type]
 
     def troubled(self, stage: str, host: str | None = None) -> tuple[str, ...]:
         """Hosts on which `stage` didn't get through."""
@@ -70,15 +68,12 @@ def first_looks(run: Run) -> None:
     """Everything that can be seen before anything is done: one exec a host, all hosts at once."""
     items = look.keyed(run.stages)
 
-    def one(role: str, host: str) -> None:
-        try:
-            refresh(run.reach, run.board, host, look.of_role(items, role))
-        except (*run.trouble, ClusterError) as error:
-            for key in look.of_role(items, role):
-                if (key, host) not in run.board.seen:
-                    run.board.fail(key, host, str(error))
+    def one(_: str, host: str) -> None:
+        mine = {key: item for key, item in items.items() if host in run.hosts.get(item.role, ())}
+        _look_again(run, host, mine)
 
-    _on_all(run, [(role, host) for role, hosts in run.hosts.items() for host in hosts], one)
+    hosts = dict.fromkeys(host for some in run.hosts.values() for host in some)
+    _on_all(run, [("", host) for host in hosts], one)
 
 
 def _on_all(run: Run, places: Sequence[tuple[str, str]], work: Callable[[str, str], None]) -> None:
@@ -104,7 +99,7 @@ def findings(run: Run, stage: Stage) -> bool:
 
 def _places(run: Run, stage: Stage) -> Iterator[tuple[str, Item, str]]:
     for item in stage.steps:
-        for host in run.hosts.get(item.role, ()):
+        for host in filter(run.site.active, run.hosts.get(item.role, ())):
             yield f"{stage.name}.{item.name}", item, host
 
 
@@ -146,7 +141,7 @@ def preview(run: Run, key: str, step: Step, host: str) -> Preview:
         have = _have(run, key, step, host)
         want = step.want(place)
         if have == want:
-            return Preview("ok")
+            return Preview("ok", note=step.why(have) if step.why else "")
         if step.change is not None:
             step.change(place, have, want)
         takes = step.takes(have, want) if step.takes else ""
@@ -218,7 +213,7 @@ def _stage(run: Run, stage: Stage) -> None:
 
 def _skip(run: Run, items: Mapping[str, Item], why: str) -> Callable[[str, str], None]:
     def work(role: str, host: str) -> None:
-        for key in items:
+        for key in items if run.site.active(host) else ():
             run.done(host, key, "skipped", time.time(), note=why)
 
     return work
@@ -230,6 +225,8 @@ def _advance(run: Run, stage: Stage, items: Mapping[str, Item]) -> Callable[[str
     def work(role: str, host: str) -> None:
         if look.stale(run.board, list(items), host, builds_on) or _differs(run, items, host):
             _look_again(run, host, items)
+        if not run.site.active(host):
+            return
         left = dict(items)
         for key, item in items.items():
             _one(run, stage, key, item, host, left)
@@ -264,11 +261,14 @@ def _differs(run: Run, items: Mapping[str, Item], host: str) -> bool:
 
 
 def _look_again(run: Run, host: str, items: Mapping[str, Item]) -> None:
+    for key in items:
+        run.board.forget(key, host)
     try:
         refresh(run.reach, run.board, host, items)
-    except (*run.trouble, ClusterError) as error:
+    except run.trouble as error:
         for key in items:
-            run.board.fail(key, host, str(error))
+            if not run.board.looked(key, host):
+                run.board.fail(key, host, str(error))
 
 
 def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item]) -> None:
@@ -278,7 +278,7 @@ def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item])
         place = run.board.place(host)
         have, want = _have(run, key, step, host), step.want(place)
         if have == want:
-            run.done(host, key, "ok", began)
+            run.done(host, key, "ok", began, note=step.why(have) if step.why else "")
         else:
             _mend(run, key, step, host, proof, began)
     except Unknown as unknown:
@@ -289,7 +289,7 @@ def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item])
         told = failed.failure
         failure = Failure(told.command, told.code, told.tail, told.meaning or step.hint, told.fix)
         run.done(host, key, "failed", began, failures=(failure,))
-    except (*run.trouble, ClusterError, LookFailed) as error:
+    except (LookFailed, *run.trouble) as error:
         run.done(host, key, "failed", began, failures=(Failure(meaning=str(error), fix=step.hint),))
 
 
@@ -303,7 +303,7 @@ def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], 
     have = _settled(run, key, step, host, proof, at)
     want = step.want(run.board.place(host))
     if have == want:
-        run.done(host, key, "fixed", began, diff=difference(before, have))
+        run.done(host, key, "fixed", began, diff=difference(before, have), note=step.why(have) if step.why else "")
     else:
         why = step.why(have) if step.why else "it was changed, and still is not as it should be"
         run.done(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from fabfile import frames
 from fabfile.frames import Frame
@@ -14,24 +13,13 @@ from fabfile.step import Api, Check, Cluster, Facts, Place, Shell, Stage, Step, 
 Item = Step | Check
 
 
-class Answer(Protocol):
-    """What a script printed and how it ended."""
-
-    @property
-    def out(self) -> bytes: ...
-    @property
-    def err(self) -> bytes: ...
-    @property
-    def code(self) -> int: ...
-
-
 class LookFailed(Exception):
     """A snippet that should only read ended badly; the message has its name, exit code and last words."""
 
 
 @dataclass
 class Board:
-    """What is known of each step on each host, and since when.
+    """What is known of each step on each host, and since when; `waits`: the stage that must run before a look can be made.
 
     `version` counts the changes made so far; a look is stale once a stage that it builds on has changed something since.
     """
@@ -40,6 +28,7 @@ class Board:
     facts: Facts = field(default_factory=Facts)
     seen: dict[tuple[str, str], int] = field(default_factory=dict)
     failed: dict[tuple[str, str], str] = field(default_factory=dict)
+    waits: dict[tuple[str, str], str] = field(default_factory=dict)
     changed: dict[str, int] = field(default_factory=dict)
     version: int = 0
 
@@ -57,7 +46,7 @@ class Board:
         if (key, host) in self.failed:
             raise LookFailed(self.failed[key, host])
         if (key, host) not in self.seen:
-            raise Unknown(key.partition(".")[0])
+            raise Unknown(self.waits.get((key, host), key.partition(".")[0]))
         return self.facts.found[key][host]
 
     def store(self, key: str, host: str, value: object) -> None:
@@ -65,6 +54,15 @@ class Board:
         self.failed.pop((key, host), None)
         self.facts.found.setdefault(key, {})[host] = value
         self.seen[key, host] = self.version
+
+    def forget(self, key: str, host: str) -> None:
+        """What was seen of it is not to be relied on any more."""
+        self.seen.pop((key, host), None)
+        self.failed.pop((key, host), None)
+
+    def looked(self, key: str, host: str) -> bool:
+        """Whether a look has said something since it was forgotten."""
+        return (key, host) in self.seen
 
     def fail(self, key: str, host: str, text: str) -> None:
         """A look that ended badly."""
@@ -83,7 +81,8 @@ def snippets(board: Board, items: Mapping[str, Item], host: str) -> dict[str, Sh
     for key, item in items.items():
         try:
             look = item.look(board.place(host))
-        except Unknown:
+        except Unknown as unknown:
+            board.waits[key, host] = unknown.stage
             continue
         if isinstance(look, Shell):
             found[key] = look
@@ -113,15 +112,16 @@ def _last(text: bytes, lines: int = 5) -> str:
     return "\n".join(text.decode(errors="replace").strip().splitlines()[-lines:])
 
 
-def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Cluster) -> None:
+def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Callable[[], Cluster]) -> None:
     """Make the looks among `items` that go to the Kubernetes API. Raises ClusterError."""
     for key, item in items.items():
         try:
             look = item.look(board.place(host))
-        except Unknown:
+        except Unknown as unknown:
+            board.waits[key, host] = unknown.stage
             continue
         if isinstance(look, Api):
-            board.store(key, host, look.read(cluster))
+            board.store(key, host, look.read(cluster()))
 
 
 def script(looks: Mapping[str, Shell], mark: str) -> str:

@@ -1,0 +1,14 @@
+"""The procedure: its stages in order, each with what it needs."""
+
+from fabfile.stages import access, deploy, images, plugin, preflight, slurm, verify, workarea
+
+STAGES = (
+    preflight.STAGE,
+    workarea.STAGE,
+    images.STAGE,
+    deploy.STAGE,
+    access.STAGE,
+    plugin.STAGE,
+    slurm.STAGE,
+    verify.STAGE,
+)

@@ -22,7 +22,7 @@ def _look_role(place: Place) -> Api:
 
 
 def _rules(role: Mapping[str, Any] | None) -> Value:
-    return {"rules": role["rules"]} if role else "missing"
+    return {"rules": role["rules"]} if role else None
 
 
 def _want_role(place: Place) -> Value:
@@ -45,7 +45,7 @@ def _look_binding(place: Place) -> Api:
 
 def _bound(binding: Mapping[str, Any] | None) -> Value:
     if binding is None:
-        return "missing"
+        return None
     return {
         "role": binding["roleRef"]["name"],
         "subjects": sorted(f"{s['kind']} {s['name']}" for s in binding.get("subjects", [])),
@@ -67,7 +67,7 @@ def _change_binding(place: Place, have: Value, want: Value) -> Sequence[Action]:
             "subjects": [{"apiGroup": group, "kind": "User", "name": place.site.access.common_name}],
         }
     )
-    if have == "missing":
+    if have is None:
         return [binding]
     # a binding's role can't be changed, and a list of subjects is better made anew than merged
     return [Delete(f"{RBAC}/clusterrolebindings/{names.BINDING}"), binding]
@@ -153,7 +153,7 @@ def _parse_kubeconfig(out: bytes) -> Value:
 def _read_kubeconfig(place: Place, found: Value) -> Value:
     """What was found, in the words of what is wanted."""
     if "mode" not in found:
-        return "missing"
+        return None
     cluster = place.facts.one("access.cluster")
     return {
         "certificate": _judged(_decoded(found.get("client-certificate-data", "")), cluster["ca"].encode(), place),
@@ -221,7 +221,7 @@ def _want_kubeconfig(place: Place) -> Value:
 
 def _change_kubeconfig(place: Place, have: Value, want: Value) -> Sequence[Action]:
     """A new key and certificate; a key whose file can't be trusted any more isn't worth keeping."""
-    if have != "missing" and _only_file(have, want):
+    if have is not None and _only_file(have, want):
         return [
             Sh(f"chown and chmod {names.KUBECONFIG}", _OWN.format(slurm_user=slurm_user(place), file=names.KUBECONFIG))
         ]

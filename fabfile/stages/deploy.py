@@ -74,6 +74,16 @@ def _look_applied(place: Place) -> Api:
     return Api(lambda cluster: {_label(one): _state(cluster, one) for one in objects})
 
 
+def _read_applied(place: Place, found: Value) -> Value:
+    """{"as rendered": how many, "missing": names, "not as rendered": names and where}."""
+    odd = [f"{name}: {state}" for name, state in found.items() if state not in ("missing", "as rendered")]
+    return {
+        "as rendered": sum(1 for state in found.values() if state == "as rendered"),
+        "missing": [name for name, state in found.items() if state == "missing"],
+        "not as rendered": odd,
+    }
+
+
 def _state(cluster: Cluster, one: Mapping[str, Any]) -> str:
     have = cluster.get(path(one))
     if have is None:
@@ -85,12 +95,12 @@ def _state(cluster: Cluster, one: Mapping[str, Any]) -> str:
 
 
 def _want_applied(place: Place) -> Value:
-    return {_label(one): "as rendered" for one in wanted(place)}
+    return {"as rendered": len(wanted(place)), "missing": [], "not as rendered": []}
 
 
 def _change_applied(place: Place, have: Value, want: Value) -> Sequence[Action]:
     actions: list[Action] = []
-    if have[f"Deployment {names.WEBHOOK}"] != "missing":
+    if f"Deployment {names.WEBHOOK}" not in have["missing"]:
         # its three replicas need three hosts each to themselves: with three workers a rolling update never ends
         actions.append(Delete(f"{DEPLOYMENTS}/{names.WEBHOOK}"))
     return [*actions, *(_with_v1(place) if modern(place) else _make(place))]
@@ -141,17 +151,11 @@ def _look_available(place: Place) -> Api:
 
 
 def _read_available(cluster: Cluster) -> Value:
-    found: dict[str, Any] = {"waiting": []}
-    for name in (names.CONTROLLER, names.WEBHOOK):
-        one = cluster.get(f"{DEPLOYMENTS}/{name}")
-        found[name] = _ready(one) if one else "missing"
-    if any(
-        found[name].startswith("0 of") or " of " not in found[name] or not _all(found[name])
-        for name in found
-        if name != "waiting"
-    ):
-        found["waiting"] = waiting(cluster)
-    return found
+    deployments = {name: cluster.get(f"{DEPLOYMENTS}/{name}") for name in (names.CONTROLLER, names.WEBHOOK)}
+    found: dict[str, Any] = {name: _ready(one) if one else "missing" for name, one in deployments.items()}
+    pods = [] if all(map(_all, found.values())) else waiting(cluster)
+    stuck = [one["pod"] for one in pods if one["stuck"]]
+    return found | {"because": "; ".join(dict.fromkeys(one["why"] for one in pods)), "stuck": stuck}
 
 
 def _ready(one: Mapping[str, Any]) -> str:
@@ -195,22 +199,24 @@ def _why(pod: Mapping[str, Any]) -> dict[str, str] | None:
     }
 
 
+def _shown_available(place: Place, found: Value) -> Value:
+    return {key: value for key, value in found.items() if key != "stuck"}
+
+
 def _want_available(place: Place) -> Value:
-    replicas = {
-        o["metadata"]["name"]: o["spec"]["replicas"] for o in manifests.objects(place) if o["kind"] == "Deployment"
-    }
-    return {name: f"{n} of {n}" for name, n in replicas.items()} | {"waiting": []}
+    deployments = [one for one in manifests.objects(place) if one["kind"] == "Deployment"]
+    counts = {one["metadata"]["name"]: one["spec"]["replicas"] for one in deployments}
+    return {name: f"{count} of {count}" for name, count in counts.items()} | {"because": ""}
 
 
 def _change_available(place: Place, have: Value, want: Value) -> Sequence[Action]:
-    """Pods that back off are deleted, so that what was wrong with them is tried anew at once; the others only need time."""
-    return [Delete(f"{PODS}/{one['pod']}") for one in have["waiting"] if one["stuck"]]
+    """Pods that back off are deleted, so that what was wrong with them is tried anew at once; others only need time."""
+    return [Delete(f"{PODS}/{pod}") for pod in place.facts.one("deploy.available")["stuck"]]
 
 
 def _await(have: Value) -> str:
     counts = ", ".join(f"{name} {have[name]}" for name in (names.CONTROLLER, names.WEBHOOK))
-    reasons = dict.fromkeys(one["why"] for one in have["waiting"])
-    return f"{counts}: {'; '.join(reasons)}" if reasons else counts
+    return f"{counts}: {have['because']}" if have["because"] else counts
 
 
 # --- admits
@@ -250,13 +256,22 @@ STAGE = Stage(
     "deploy",
     ("images",),
     (
-        Step("applied", "master", _look_applied, _want_applied, _change_applied, settle=lambda site: 10.0),
+        Step(
+            "applied",
+            "master",
+            _look_applied,
+            _want_applied,
+            _change_applied,
+            read=_read_applied,
+            settle=lambda site: 10.0,
+        ),
         Step(
             "available",
             "master",
             _look_available,
             _want_available,
             _change_available,
+            read=_shown_available,
             settle=lambda site: site.deadlines.deploy,
             why=_await,
             hint="see `kubectl -n dws-system describe pods`; deadlines.deploy is how long it may take",

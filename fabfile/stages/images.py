@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fabfile.actions import STATE
 from fabfile.inventory import Site
 from fabfile.stages import manifests
-from fabfile.step import Action, Finding, Place, Refused, Sh, Shell, Stage, Step, Value
+from fabfile.step import Action, Finding, Place, Refused, Sh, Shell, Stage, Step, Unknown, Value
 
 RECORD = f"{STATE}/images.json"
 """On the master: image -> digest of its configuration as it was pushed (it is the same in every registry)."""
@@ -43,11 +43,14 @@ _LOOK = """
 {credential}
 accept='application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json'
 login=$(credential curl) || exit 1
-for image in {images}; do
+images={images}
+# before the manifests were read: those that were pushed the last time, which are the same ones unless something changed
+[ -n "$images" ] || images=$(python3 -c 'import json, sys; print(*json.load(open(sys.argv[1])))' {record} 2>/dev/null) || true
+for image in $images; do
     path=${{image#*/}}; name=${{path%:*}}; tag=${{path##*:}}
     printf '%s %s ' "$image" {registry}
     printf '%s\\n' "$login" | curl --config - --silent --show-error --max-time 20 --header "Accept: $accept" \\
-        --write-out ' %{{http_code}}' {scheme}://{registry}/v2/$name/manifests/$tag | tr -d '\\n' || true
+        --write-out ' %{{http_code}}' https://{registry}/v2/$name/manifests/$tag | tr -d '\\n' || true
     echo
 done
 echo "record $(cat {record} 2>/dev/null | tr -d '\\n')"
@@ -57,12 +60,26 @@ echo "record $(cat {record} 2>/dev/null | tr -d '\\n')"
 def _look_pushed(place: Place) -> Shell:
     script = _LOOK.format(
         credential=credential(place.site),
-        images=shlex.join(manifests.asked(place)),
+        images=shlex.quote(" ".join(_asked(place))),
         registry=shlex.quote(place.site.registry.name),
-        scheme="https",
         record=RECORD,
     )
     return Shell(script, _parse_pushed)
+
+
+def _asked(place: Place) -> Mapping[str, str]:
+    try:
+        return manifests.asked(place)
+    except Unknown:
+        return {}
+
+
+def _read_pushed(place: Place, found: Value) -> Value:
+    asked = manifests.asked(place)
+    return {name: found.get(name, {"registry": "not asked yet", "pushed": _NEVER}) for name in asked}
+
+
+_NEVER = "never by this tool"
 
 
 def _parse_pushed(out: bytes) -> Value:
@@ -74,7 +91,7 @@ def _parse_pushed(out: bytes) -> Value:
             record = json.loads(rest or "{}")
         elif word:
             found[word] = {"registry": _in_registry(rest.partition(" ")[2])}
-    return {name: one | {"pushed": record.get(name, "never by this tool")} for name, one in found.items()}
+    return {name: one | {"pushed": record.get(name, _NEVER)} for name, one in found.items()}
 
 
 def _in_registry(answer: str) -> str:
@@ -93,7 +110,7 @@ _MEANING = {
 
 
 def _want_pushed(place: Place) -> Value:
-    have = place.facts.one("images.pushed")
+    have = _read_pushed(place, place.facts.one("images.pushed"))
     same = {
         name: one["pushed"] if one["pushed"].startswith("sha256:") else "as its source" for name, one in have.items()
     }
@@ -187,6 +204,7 @@ STAGE = Stage(
             _look_pushed,
             _want_pushed,
             _change_pushed,
+            read=_read_pushed,
             hint="a registry that is read-only or full, a stale password in the Secret, or a source that can't be reached",
         ),
     ),

@@ -1,0 +1,42 @@
+# make demo | test | check | setup. Everything that is installed goes into .venv, the cache, or comes from apt.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help setup demo test fast check lint format types completion clean
+
+help: ## What there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Install what is needed into .venv (apt packages too, where this runs as root)
+
+$(READY): pyproject.toml constraints.txt lab/setup.sh
+	sh lab/setup.sh $(PYTHON) $(VENV)
+	touch $@
+
+demo: $(READY) ## A site in a box, DWS installed on it, proven by a job
+	$(BIN)/invoke demo
+
+test: $(READY) check ## All tests, those on the lab included
+	$(BIN)/pytest
+
+fast: $(READY) ## The tests that need no lab
+	$(BIN)/pytest -m 'not lab'
+
+check: lint types ## Style, formatting, types
+
+lint: $(READY) ## ruff: style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY) ## ruff: put style and formatting right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(READY) ## mypy, strict
+	$(BIN)/mypy tasks.py fabfile lab tests
+
+clean: ## Take the environment away; the lab and the cache stay
+	rm -rf $(VENV)

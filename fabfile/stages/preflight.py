@@ -1,0 +1,191 @@
+"""What can be known to fail is said before anything is touched, all of it at once."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fabfile import names
+from fabfile.stages import images
+from fabfile.step import Api, Check, Cluster, Finding, Place, Shell, Stage, Value
+
+TOOLS = ("awk", "bash", "curl", "expr", "git", "kubectl", "make", "openssl", "podman", "python3", "sed", "which")
+"""What the Makefile of dws and this tool call on the master (its deploy.sh, git-version-gen and undeploy's python3)."""
+
+ROOM = 2_000_000
+"""Kilobytes that must be free: the clone is 100 MB, images and podman's unpacked layers some hundred more."""
+
+SKEW = 30.0
+"""Seconds that a host's clock may differ: a certificate is valid from the master's time on."""
+
+_MASTER = """
+echo "uid $(id -u)"
+echo "time $(date +%s)"
+for tool in {tools}; do command -v "$tool" >/dev/null || echo "lacks $tool"; done
+python3 -c 'import yaml' 2>/dev/null || echo "lacks python3-yaml"
+folder={workarea}
+while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
+for one in "$folder" /var/lib/containers /var/lib; do
+    [ ! -d "$one" ] || df -Pk "$one" | awk -v at="$one" 'NR == 2 {{print "room", $4, at}}'
+done
+[ -r {pki}/ca.key ] || echo "lacks-key {pki}/ca.key"
+[ -r {kubeconfig} ] || echo "lacks-file {kubeconfig}"
+"""
+
+
+def _look_master(place: Place) -> Shell:
+    master = place.site.master
+    script = _MASTER.format(
+        tools=" ".join(TOOLS),
+        workarea=shlex.quote(master.workarea),
+        pki=shlex.quote(master.pki),
+        kubeconfig=shlex.quote(master.kubeconfig),
+    )
+    return Shell(script, lambda out: {"lines": out.decode().splitlines(), "skew": _skew(out)})
+
+
+def _skew(out: bytes) -> float:
+    told = [line.split()[1] for line in out.decode().splitlines() if line.startswith("time ")]
+    return round(float(told[0]) - time.time(), 0) if told else 0.0
+
+
+def _judge_master(place: Place, have: Value) -> Sequence[Finding]:
+    words = [line.split(" ", 1) for line in have["lines"]]
+    lacking = [rest for word, rest in words if word == "lacks"]
+    found = [_uid(place.host)] if ["uid", "0"] not in words else []
+    if lacking:
+        text = f"{place.host} lacks {', '.join(lacking)}"
+        found.append(
+            Finding("tools-missing", text, "install them with the host's package manager, or correct master.path")
+        )
+    found += [_unreadable(rest) for word, rest in words if word in ("lacks-key", "lacks-file")]
+    rooms = dict.fromkeys(rest for word, rest in words if word == "room" and int(rest.split()[0]) < ROOM)
+    found += [_room(place.host, *rest.split(" ", 1)) for rest in rooms]
+    return [*found, *clock(place.host, have["skew"])]
+
+
+def _uid(host: str) -> Finding:
+    return Finding("not-root", f"the login on {host} isn't root's", "set user: root for this host, or sudo: true")
+
+
+def _unreadable(path: str) -> Finding:
+    fix = "set master.pki and master.kubeconfig to where they are"
+    return Finding("master-file-missing", f"{path} can't be read", fix)
+
+
+def _room(host: str, free: str, where: str) -> Finding:
+    text = f"{where} on {host} has {int(free) // 1000} MB free, and {ROOM // 1000} are needed"
+    return Finding("disk-full", text, f"make room below {where}, for instance with `podman image prune`")
+
+
+def clock(host: str, skew: float) -> Sequence[Finding]:
+    """A finding if the clock of `host` is `skew` seconds from ours, and that is too much."""
+    if abs(skew) <= SKEW:
+        return ()
+    text = f"the clock of {host} differs from this machine's by {skew:+.0f} s: certificates would not be valid yet, or no more"
+    return (Finding("clock-skew", text, f"see chronyd or ntpd on {host} and on this machine"),)
+
+
+# --- the registry
+
+_REGISTRY = """
+{credential}
+if ! login=$(credential curl 2>&1); then printf 'secret %s\\n' "$(printf '%s' "$login" | tail -n 1)"; exit 0; fi
+code=$(printf '%s\\n' "$login" | curl --config - --silent --show-error --max-time 20 --output /dev/null \\
+    --write-out 'code %{{http_code}}' https://{registry}/v2/ 2>&1) || true
+echo "$code" | tail -n 2
+"""
+
+
+def _look_registry(place: Place) -> Shell:
+    values = {"credential": images.credential(place.site), "registry": shlex.quote(place.site.registry.name)}
+    return Shell(_REGISTRY.format(**values), lambda out: out.decode().strip())
+
+
+def _judge_registry(place: Place, have: Value) -> Sequence[Finding]:
+    registry = place.site.registry
+    secret = f"{registry.secret_namespace}/{registry.secret_name}"
+    if have.startswith("secret "):
+        return (Finding("registry-secret", f"no credential in {secret}: {have[7:]}", "correct registry.secret"),)
+    code = have.rpartition("code ")[2]
+    if code == "200":
+        return ()
+    if code in ("401", "403"):
+        fix = f"was the password changed in Nexus? Then set it in the Secret {secret} too"
+        return (
+            Finding("registry-credential", f"{registry.name} refuses the credential of {secret} (HTTP {code})", fix),
+        )
+    said = have.splitlines()[0].removesuffix(f"code {code}").strip() or f"HTTP {code}"
+    fix = f"see `curl -v https://{registry.name}/v2/` on {place.host}"
+    return (Finding("registry-unreachable", f"{registry.name} does not answer as a registry: {said}", fix),)
+
+
+# --- the cluster
+
+
+def _read_cluster(cluster: Cluster) -> Value:
+    version = cluster.get("/version") or {}
+    served = cluster.get("/apis/cert-manager.io") or {"versions": []}
+    nodes = (cluster.get("/api/v1/nodes") or {"items": []})["items"]
+    deployment = cluster.get(f"/apis/apps/v1/namespaces/{names.NAMESPACE}/deployments/{names.CONTROLLER}")
+    crds = cluster.get("/apis/apiextensions.k8s.io/v1/customresourcedefinitions") or {"items": []}
+    return {
+        "kubernetes": version.get("gitVersion", ""),
+        "cert_manager": [one["version"] for one in served["versions"]],
+        "workers": [node["metadata"]["name"] for node in nodes if _schedulable(node)],
+        "dws": _image(deployment),
+        "stuck": [
+            one["metadata"]["name"]
+            for one in crds["items"]
+            if one["spec"]["group"] == names.GROUP and "deletionTimestamp" in one["metadata"]
+        ],
+    }
+
+
+def _schedulable(node: Mapping[str, Any]) -> bool:
+    spec = node["spec"]
+    taints = [taint for taint in spec.get("taints", []) if taint["effect"] in ("NoSchedule", "NoExecute")]
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"].get("conditions", []))
+    return ready and not taints and not spec.get("unschedulable", False)
+
+
+def _image(deployment: Mapping[str, Any] | None) -> str:
+    """The version of dws that is deployed: its image's tag; "" if none is."""
+    if deployment is None:
+        return ""
+    images_ = [c["image"] for c in deployment["spec"]["template"]["spec"]["containers"]]
+    return next((image.rpartition(":")[2] for image in images_ if image.rpartition(":")[0].endswith("/dws")), "unknown")
+
+
+def _judge_cluster(place: Place, have: Value) -> Sequence[Finding]:
+    found = []
+    if not {"v1", "v1alpha3"} & set(have["cert_manager"]):
+        text = (
+            "cert-manager is not there, or serves neither v1 nor v1alpha3; DWS gets its webhook's certificate from it"
+        )
+        found.append(
+            Finding("cert-manager-missing", text, "install cert-manager first; on CSM it is part of the platform")
+        )
+    if len(have["workers"]) < 3:
+        text = f"{len(have['workers'])} workers are Ready and take pods, and the webhook's 3 replicas need 3 hosts of their own"
+        found.append(Finding("workers-few", text, "make a third one Ready, uncordoned and without a NoSchedule taint"))
+    if have["dws"] not in ("", place.site.versions.dws):
+        text = f"DWS {have['dws']} is installed, and the site file says {place.site.versions.dws}"
+        found.append(Finding("other-version", text, "undeploy it first: `make undeploy OVERLAY=csm` in its workarea"))
+    if have["stuck"]:
+        text = f"{', '.join(have['stuck'])}: being deleted and held back by a finalizer, since an undeploy with a live Workflow"
+        found.append(Finding("crd-terminating", text, "see which Workflows are left, and take their finalizers off"))
+    return found
+
+
+STAGE = Stage(
+    "preflight",
+    (),
+    (
+        Check("master", "master", _look_master, _judge_master),
+        Check("registry", "master", _look_registry, _judge_registry),
+        Check("cluster", "master", lambda place: Api(_read_cluster), _judge_cluster),
+    ),
+)

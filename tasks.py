@@ -1,0 +1,51 @@
+"""What an operator runs: `invoke --list` is the table of contents."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from invoke import Collection, task
+
+
+def _site(hosts: Any, limit: str | None) -> Any:
+    from fabfile.inventory import HostsError, from_hosts_option
+    from fabfile.sitefile import SiteError
+
+    try:
+        return from_hosts_option(hosts, limit)
+    except (SiteError, HostsError) as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+
+
+HELP = {
+    "hosts": "a site file (has a / or ends in .yaml) or a node set of hosts.yaml's hosts; alone or left out: hosts.yaml",
+    "limit": "a node set: only these hosts are changed",
+    "json": "JSON lines on standard output, and nothing else there",
+    "yes": "answer yes where something is taken away",
+    "verify": "submit the test job even if nothing was changed",
+}
+
+
+def _run(name: str, hosts: Any, limit: str | None, **options: Any) -> None:
+    site = _site(hosts, limit)
+    from fabfile.run import Options, run
+    from fabfile.stages import STAGES
+
+    sys.exit(run(site, STAGES, Options(task=name, **options)))
+
+
+@task(optional=["hosts"], auto_shortflags=False, help={k: HELP[k] for k in ("hosts", "limit", "json", "yes", "verify")})
+def install(c, hosts=None, limit=None, json=False, yes=False, verify=False):  # type: ignore[no-untyped-def]
+    """Install DWS and its burst-buffer plugin, or put right what isn't, and prove it with a job."""
+    _run("install", hosts, limit, json=json, yes=yes, verify=verify)
+
+
+@task(optional=["hosts"], auto_shortflags=False, help={k: HELP[k] for k in ("hosts", "limit", "json")})
+def plan(c, hosts=None, limit=None, json=False):  # type: ignore[no-untyped-def]
+    """Show what an install would change, as differences; changes nothing."""
+    _run("plan", hosts, limit, json=json, plan=True)
+
+
+namespace = Collection(install, plan)

@@ -1,0 +1,258 @@
+"""The engine on a host that is a folder: the real sh runs what it decides."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fabfile import engine
+from fabfile.engine import Run
+from fabfile.events import Done, Event, Line
+from fabfile.faults import Lost
+from fabfile.inventory import DEFAULT, Site, load
+from fabfile.perform import Reach
+from fabfile.step import Action, Check, Finding, Place, Put, Refused, Secret, Sh, Shell, Stage, Step, Unknown, Value
+from tests.unit.conftest import LocalHost
+
+
+def a_file(host: LocalHost, name: str, text: str) -> Step:
+    """A step that wants the file NAME with this text."""
+    path = host.folder / name
+
+    def look(place: Place) -> Shell:
+        return Shell(f"cat {shlex.quote(str(path))} 2>/dev/null || true", bytes.decode)
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        return [Put(str(path), text.encode(), owner="root")]
+
+    return Step(name, "master", look, lambda place: text, change)
+
+
+def a_run(host: LocalHost, *stages: Stage, roles: dict[str, tuple[str, ...]] | None = None) -> tuple[Run, list[Event]]:
+    seen: list[Event] = []
+    site = load(DEFAULT)
+    reach = Reach(lambda name: host, lambda: pytest.fail("no cluster here"), lambda role: "one")
+    return Run("run-1", site, stages, reach, seen.append, roles or {"master": ("one",)}, (Lost,)), seen
+
+
+def outcomes(seen: Sequence[Event]) -> dict[str, str]:
+    return {f"{e.stage}.{e.step}": e.outcome for e in seen if isinstance(e, Done)}
+
+
+def install(run: Run) -> None:
+    engine.first_looks(run)
+    engine.install(run)
+
+
+def test_what_is_wrong_is_put_right_and_what_is_right_is_left_alone(local_host: LocalHost) -> None:
+    """A file that differs is written, one that is right isn't touched."""
+    (local_host.folder / "right").write_text("same")
+    run, seen = a_run(
+        local_host, Stage("files", (), (a_file(local_host, "right", "same"), a_file(local_host, "wrong", "new")))
+    )
+    install(run)
+    assert outcomes(seen) == {"files.right": "ok", "files.wrong": "fixed"}
+    assert (local_host.folder / "wrong").read_text() == "new"
+
+
+def test_a_second_run_takes_one_exec_and_changes_nothing(local_host: LocalHost) -> None:
+    """When everything is right, one exec sees it."""
+    stages = (
+        Stage("one", (), (a_file(local_host, "a", "1"), a_file(local_host, "b", "2"))),
+        Stage("two", ("one",), (a_file(local_host, "c", "3"),)),
+    )
+    install(a_run(local_host, *stages)[0])
+    local_host.scripts.clear()
+    run, seen = a_run(local_host, *stages)
+    install(run)
+    assert set(outcomes(seen).values()) == {"ok"}
+    assert local_host.execs == 1
+
+
+def test_a_plan_says_the_same_and_writes_nothing(local_host: LocalHost) -> None:
+    """A plan shows the difference, and the folder is as it was."""
+    run, seen = a_run(local_host, Stage("files", (), (a_file(local_host, "wrong", "new"),)))
+    engine.first_looks(run)
+    engine.plan(run)
+    assert outcomes(seen) == {"files.wrong": "change"}
+    assert list(local_host.folder.iterdir()) == []
+    assert any("new" in line for e in seen if isinstance(e, Done) for line in e.diff)
+
+
+def test_a_step_that_stays_wrong_has_failed_whatever_its_exit_code(local_host: LocalHost) -> None:
+    """An action that ends with 0 and changes nothing isn't believed."""
+    step = replace(a_file(local_host, "x", "1"), change=lambda place, have, want: [Sh("do nothing", "true")])
+    run, seen = a_run(local_host, Stage("files", (), (step,)))
+    install(run)
+    assert outcomes(seen) == {"files.x": "failed"}
+
+
+def test_a_failing_command_is_shown_with_its_last_words_and_what_needs_it_is_skipped(local_host: LocalHost) -> None:
+    """The failure has the command's title, exit code and output; stages that need it name it."""
+    bad = replace(
+        a_file(local_host, "x", "1"), change=lambda place, have, want: [Sh("fall over", "echo alas >&2; exit 3")]
+    )
+    run, seen = a_run(
+        local_host,
+        Stage("first", (), (bad,)),
+        Stage("apart", (), (a_file(local_host, "y", "1"),)),
+        Stage("second", ("first",), (a_file(local_host, "z", "1"),)),
+    )
+    install(run)
+    assert outcomes(seen) == {"first.x": "failed", "apart.y": "fixed", "second.z": "skipped"}
+    failure = next(e for e in seen if isinstance(e, Done) and e.outcome == "failed").failures[0]
+    assert (failure.command, failure.code, failure.tail) == ("fall over", 3, ("alas",))
+
+
+def test_a_secret_reaches_its_file_and_nothing_else(local_host: LocalHost) -> None:
+    """No event has a secret in it, and its file has the mode that was asked for."""
+    path = local_host.folder / "key"
+    step = Step(
+        "key",
+        "master",
+        lambda place: Shell(f"[ ! -e {path} ] || stat -c %a {path}", lambda out: out.decode().strip()),
+        lambda place: "600",
+        lambda place, have, want: [Put(str(path), Secret(b"hunter2"), 0o600, "root")],
+    )
+    run, seen = a_run(local_host, Stage("files", (), (step,)))
+    install(run)
+    assert path.read_bytes() == b"hunter2"
+    assert "hunter2" not in repr(seen)
+    assert not any("aHVudGVyMg" in e.text for e in seen if isinstance(e, Line))
+
+
+def test_the_file_that_was_there_is_kept_once_a_run(local_host: LocalHost, tmp_path: Path) -> None:
+    """A before-image holds what was there before the run, not what a first change of the same run made."""
+    path = local_host.folder / "x"
+    path.write_text("old")
+    twice = replace(
+        a_file(local_host, "x", "new"),
+        change=lambda place, have, want: [
+            Put(str(path), b"between", owner="root"),
+            Put(str(path), b"new", owner="root"),
+        ],
+    )
+    install(a_run(local_host, Stage("files", (), (twice,)))[0])
+    assert (tmp_path / "state/before/run-1" / str(path).lstrip("/")).read_text() == "old"
+
+
+def test_a_large_file_travels_behind_the_script(local_host: LocalHost) -> None:
+    """A file too large for the script arrives whole, next to a small one in the same exec."""
+    large, small = bytes(range(256)) * 4096, b"small"
+    paths = [local_host.folder / "large", local_host.folder / "small"]
+    step = Step(
+        "both",
+        "master",
+        lambda place: Shell(f"cd {local_host.folder}; ls | sort", bytes.decode),
+        lambda place: "large\nsmall\n",
+        lambda place, have, want: [Put(str(p), c, owner="root") for p, c in zip(paths, (large, small), strict=True)],
+    )
+    install(a_run(local_host, Stage("files", (), (step,)))[0])
+    assert [p.read_bytes() for p in paths] == [large, small]
+
+
+def test_findings_of_all_checks_are_told_at_once_and_a_site_may_accept_one(local_host: LocalHost) -> None:
+    """Every check is judged before anything else, and an accepted finding stands in nobody's way."""
+
+    def check(name: str) -> Check:
+        judged = (Finding(name, "so it is", "mend it"),)
+        return Check(name, "master", lambda place: Shell("true", bytes.decode), lambda place, have: judged)
+
+    run, seen = a_run(local_host, Stage("preflight", (), (check("a"), check("b"), check("c"))))
+    run.site = replace(run.site, accept=frozenset({"b"}))
+    run.board.site = run.site
+    engine.first_looks(run)
+    assert not engine.findings(run, run.stages[0])
+    assert outcomes(seen) == {"preflight.a": "refused", "preflight.b": "ok", "preflight.c": "refused"}
+
+
+def test_what_an_earlier_stage_finds_out_is_unknown_in_a_plan_and_known_in_an_install(local_host: LocalHost) -> None:
+    """A step may want what only a stage before it can say."""
+    source = a_file(local_host, "source", "text")
+    copy = a_file(local_host, "copy", "text")
+
+    def want(place: Place) -> Value:
+        found = place.facts.one("first.source")
+        if not found:
+            raise Unknown("first")
+        return found
+
+    stages = (Stage("first", (), (source,)), Stage("second", ("first",), (replace(copy, want=want),)))
+    run, seen = a_run(local_host, *stages)
+    engine.first_looks(run)
+    engine.plan(run)
+    assert outcomes(seen) == {"first.source": "change", "second.copy": "unknown"}
+    run, seen = a_run(local_host, *stages)
+    install(run)
+    assert outcomes(seen) == {"first.source": "fixed", "second.copy": "fixed"}
+
+
+def test_a_refusal_names_what_to_do_and_touches_nothing(local_host: LocalHost) -> None:
+    """Refused is told apart from failed."""
+
+    def refuse(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        raise Refused(Finding("busy", "3 Workflows remain", "wait for them"))
+
+    run, seen = a_run(local_host, Stage("files", (), (replace(a_file(local_host, "x", "1"), change=refuse),)))
+    install(run)
+    assert outcomes(seen) == {"files.x": "refused"}
+
+
+def test_a_serial_stage_stops_after_its_first_host(local_host: LocalHost) -> None:
+    """Where the first host fails, the others aren't begun."""
+    bad = replace(
+        a_file(local_host, "x", "1"), role="controller", change=lambda place, have, want: [Sh("fall over", "exit 1")]
+    )
+    run, seen = a_run(
+        local_host, Stage("slurm", (), (bad,), serial=True), roles={"controller": ("one", "two", "three")}
+    )
+    install(run)
+    assert [(e.host, e.outcome) for e in seen if isinstance(e, Done)] == [
+        ("one", "failed"),
+        ("two", "skipped"),
+        ("three", "skipped"),
+    ]
+
+
+def test_a_look_that_breaks_is_a_failure_of_its_own_step(local_host: LocalHost) -> None:
+    """One broken look doesn't hide the others of its host."""
+    broken = replace(a_file(local_host, "x", "1"), look=lambda place: Shell("echo why >&2; exit 4", bytes.decode))
+    run, seen = a_run(local_host, Stage("a", (), (broken,)), Stage("b", (), (a_file(local_host, "y", "1"),)))
+    install(run)
+    assert outcomes(seen) == {"a.x": "failed", "b.y": "fixed"}
+    failure = next(e for e in seen if isinstance(e, Done) and e.outcome == "failed").failures[0]
+    assert "exit code 4" in failure.meaning
+    assert "why" in failure.meaning
+
+
+def test_a_stage_is_looked_at_again_after_something_it_needs_has_changed(local_host: LocalHost) -> None:
+    """What was right before may be wrong after: the second stage sees it."""
+    path = local_host.folder / "shared"
+    path.write_text("right")
+    spoil = replace(
+        a_file(local_host, "first", "1"),
+        change=lambda place, have, want: [
+            Put(str(local_host.folder / "first"), b"1", owner="root"),
+            Sh("spoil", f"echo wrong >{path}"),
+        ],
+    )
+    run, seen = a_run(
+        local_host, Stage("a", (), (spoil,)), Stage("b", ("a",), (a_file(local_host, "shared", "right"),))
+    )
+    install(run)
+    assert outcomes(seen) == {"a.first": "fixed", "b.shared": "fixed"}
+    assert path.read_text() == "right"
+
+
+def test_a_limit_leaves_the_other_hosts_alone(local_host: LocalHost, tmp_path: Path) -> None:
+    """A host outside the limit is read, and not changed."""
+    step = replace(a_file(local_host, "x", "1"), role="controller")
+    run, seen = a_run(local_host, Stage("a", (), (step,)), roles={"controller": ("one", "two")})
+    site: Site = replace(run.site, limit=frozenset({"two"}))
+    run.site = run.board.site = site
+    install(run)
+    assert [(e.host, e.outcome) for e in seen if isinstance(e, Done)] == [("two", "fixed")]
