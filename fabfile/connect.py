@@ -86,7 +86,8 @@ def _either(attempt: Callable[[], Session]) -> Session | Unreachable:
 
 def _maker(site: Site, password: sudo.Password, jumps: Jumps) -> Callable[[Host, Callable[[], Destination]], Session]:
     def make(host: Host, to: Callable[[], Destination]) -> Session:
-        return Session(to(), _environment(site, host), password if host.sudo else None, jumps)
+        context = site.master.context if host.role == "master" else ""
+        return Session(to(), _environment(site, host), password if host.sudo else None, jumps, context)
 
     return make
 

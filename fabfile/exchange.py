@@ -27,6 +27,7 @@ class Order:
     """What is to be run: the remote command that announces itself with `token`, the script that it reads, its stdin.
 
     With a `password` that is what is answered when `prompt` appears, and nothing else is sent before `token` does.
+    `stay`: the script's stdin is left open after `data`.
     """
 
     token: str
@@ -36,6 +37,7 @@ class Order:
     line: LineSink | None
     prompt: str = ""
     password: Secret | None = None
+    stay: bool = False
 
 
 @dataclass
@@ -61,17 +63,20 @@ class Writer:
     from the deadline.
     """
 
-    def __init__(self, channel: Channel, command: str) -> None:
+    def __init__(self, channel: Channel, command: str, stay: bool) -> None:
         self._channel = channel
+        self._stay = stay
         self._pieces: SimpleQueue[bytes | None] = SimpleQueue()
         threading.Thread(target=self._work, args=(command,), daemon=True, name="ssh-writer").start()
 
-    def send(self, *pieces: bytes, last: bool = False) -> None:
-        """Queues `pieces`; `last`: then the remote side sees the end of its input."""
+    def send(self, *pieces: bytes) -> None:
+        """Queues `pieces`."""
         for piece in pieces:
             self._pieces.put(piece)
-        if last:
-            self._pieces.put(None)
+
+    def end(self) -> None:
+        """Nothing more will be queued: ends the thread."""
+        self._pieces.put(None)
 
     def _work(self, command: str) -> None:
         from paramiko import SSHException
@@ -82,7 +87,8 @@ class Writer:
                 view = memoryview(piece)
                 for begin in range(0, len(view), PIECE):
                     self._channel.sendall(bytes(view[begin : begin + PIECE]))
-            self._channel.shutdown_write()
+            if not self._stay:
+                self._channel.shutdown_write()
         except (SSHException, OSError, EOFError):
             self._channel.close()  # the reader sees that end and judges by the exit code: a script need not read all
 
@@ -90,17 +96,43 @@ class Writer:
 def converse(channel: Channel, order: Order, talk: Talk, deadline: float) -> None:
     """Runs `order` on `channel` and fills `talk`; after `deadline` seconds the channel is closed, whatever runs."""
     began = time.monotonic()
-    writer = Writer(channel, order.command)
+    writer = Writer(channel, order.command, order.stay)
     try:
-        talk.whole = _read(channel, talk, began + deadline, _Feeder(order, talk, writer))
-        if talk.whole and channel.status_event.wait(STATUS) and channel.exit_status >= 0:
-            talk.code = channel.exit_status
+        talk.whole = _read(channel, talk, began + deadline, _Feeder(order, talk, writer).feed)
     finally:
-        writer.send(last=True)
-        channel.close()
-        talk.out.end()
-        talk.err.end()
+        _finish(channel, talk, writer)
         talk.seconds = time.monotonic() - began
+
+
+def begin(channel: Channel, order: Order, talk: Talk, deadline: float, ready: bytes) -> None:
+    """Runs `order`, whose script stays, until it has written a line that begins with `ready` to stderr.
+
+    The channel is left open then. It is closed when that did not come in `deadline` seconds, or can't come any more.
+    """
+    writer = Writer(channel, order.command, order.stay)
+    feeder = _Feeder(order, talk, writer)
+    began = time.monotonic()
+    talk.whole = _read(channel, talk, began + deadline, lambda: feeder.feed() and ready_line(talk, ready) is None)
+    talk.seconds = time.monotonic() - began
+    if ready_line(talk, ready) is None:
+        _finish(channel, talk, writer)
+
+
+def _finish(channel: Channel, talk: Talk, writer: Writer) -> None:
+    if talk.whole and not talk.refused and channel.status_event.wait(STATUS) and channel.exit_status >= 0:
+        talk.code = channel.exit_status
+    writer.end()
+    channel.close()
+    talk.out.end()
+    talk.err.end()
+
+
+def ready_line(talk: Talk, ready: bytes) -> str | None:
+    """What follows `ready` on its line of stderr; None before that line is there."""
+    for line in talk.err.content().splitlines(keepends=True):
+        if line.startswith(ready) and line.endswith(b"\n"):
+            return line.removeprefix(ready).decode().strip()
+    return None
 
 
 class _Feeder:
@@ -110,16 +142,18 @@ class _Feeder:
         self._order, self._talk, self._writer = order, talk, writer
         self._sent = order.password is None
         if self._sent:
-            writer.send(order.body, order.data, last=True)
+            writer.send(order.body, order.data)
+            writer.end()
         self._answered = False
 
-    def __call__(self) -> bool:
+    def feed(self) -> bool:
         """Called after each read; False: the password was wrong, and there is no sense in trying it again."""
         if self._sent:
             return True
         if self._talk.err.started:
             self._sent = True
-            self._writer.send(self._order.body, self._order.data, last=True)
+            self._writer.send(self._order.body, self._order.data)
+            self._writer.end()
         elif prompts := self._talk.err.before.count(self._order.prompt.encode()):
             self._talk.refused = prompts > 1
             self._answer()

@@ -6,7 +6,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from fabfile.step import Secret
 if TYPE_CHECKING:
     from paramiko import Channel
 
+    from fabfile.cluster import Cluster
     from fabfile.dial import Jumps
     from fabfile.sshconfig import Destination
 
@@ -38,15 +39,30 @@ class Result:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Rights:
+    """How a script gets its rights: the words before it, and what is answered when they ask."""
+
+    words: tuple[str, ...] = ()
+    prompt: str = ""
+    password: Secret | None = None
+
+
 class Session:
     """One host's connection to `to`. `environment` is what every script sees; with a `password` they run under sudo.
+    `context` is that of the kubeconfig for cluster(), "" its current one.
 
     `execs` counts the exec channels that were opened. To be made in the main thread: Fabric's configurations can't be
     made in several at once.
     """
 
     def __init__(
-        self, to: Destination, environment: Mapping[str, str], password: sudo.Password | None, jumps: Jumps
+        self,
+        to: Destination,
+        environment: Mapping[str, str],
+        password: sudo.Password | None,
+        jumps: Jumps,
+        context: str = "",
     ) -> None:
         from fabric import Config, Connection
         from paramiko import SSHConfig
@@ -64,6 +80,9 @@ class Session:
         self._asks = False  # whether sudo is known to ask here
         self._running: list[Talk] = []
         self._lock = threading.Lock()
+        self._context = context
+        self._cluster: Cluster | None = None
+        self._making = threading.Lock()
 
     def open(self, seconds: float) -> None:
         """Connects and logs in within `seconds`, or raises Unreachable."""
@@ -91,21 +110,67 @@ class Session:
         it is put in place. Raises SudoRefused or Unreachable when the script could not be started.
         """
 
-        def talk(words: tuple[str, ...], prompt: str = "", password: Secret | None = None) -> Talk:
-            token = secrets.token_hex(8)
-            body = bootstrap.whole(script, self._environment)
-            command = bootstrap.command(len(body), deadline, token, words)
-            return self._talk(Order(token, command, body, data, line, prompt, password), deadline)
+        body = bootstrap.whole(script, self._environment)
 
+        def converse(rights: Rights) -> Talk:
+            order, talk = self._order(rights, body, data, deadline, line)
+            with self._listed(talk):
+                exchange.converse(self.channel(), order, talk, deadline + bootstrap.GRACE + OVERDUE)
+            return talk
+
+        return self._result(self._with_rights(converse), deadline)
+
+    def pipe(self, script: str, ready: str, *, deadline: float, lifetime: float) -> tuple[Channel, str]:
+        """A channel whose two directions are stdin and stdout of `script`, from the line `ready REST` on its stderr.
+
+        Returns the channel and REST. The script is given `deadline` seconds to get so far, and ended after `lifetime`.
+        Raises what run() raises, and Unreachable with the script's words when it ends before it is ready.
+        """
+        body = bootstrap.whole(script, self._environment)
+        opened: list[Channel] = []
+
+        def begin(rights: Rights) -> Talk:
+            order, talk = self._order(rights, body, b"", lifetime, None, stay=True)
+            opened.append(self.channel())
+            exchange.begin(opened[-1], order, talk, deadline, ready.encode())
+            return talk
+
+        talk = self._with_rights(begin)
+        rest = exchange.ready_line(talk, ready.encode())
+        if rest is not None:
+            return opened[-1], rest
+        self._result(talk, deadline)
+        text = " ".join(tail(talk.err.content(), lines=3)) or "nothing was said"
+        raise Unreachable(self.host, f"what was to stay open ended at once: {text}", "see what it says")
+
+    def _with_rights(self, attempt: Callable[[Rights], Talk]) -> Talk:
+        """The attempt as oneself, or under sudo: without a password as long as that is enough."""
         if self._password is None:
-            return self._result(talk(()), deadline)
+            return attempt(Rights())
         if not self._asks:
-            free = talk(sudo.FREE)
-            if free.err.started or free.code != 1:  # 1 is how sudo -n says that it would have to ask
-                return self._result(free, deadline)
+            talk = attempt(Rights(sudo.FREE))
+            if talk.err.started or talk.code != 1:  # 1 is how sudo -n says that it would have to ask
+                return talk
             self._asks = True
         prompt = secrets.token_hex(8)
-        return self._result(talk(sudo.asking(prompt), prompt, self._password.get(self.host)), deadline)
+        return attempt(Rights(sudo.asking(prompt), prompt, self._password.get(self.host)))
+
+    def _order(
+        self, rights: Rights, body: bytes, data: bytes, seconds: float, line: LineSink | None, stay: bool = False
+    ) -> tuple[Order, Talk]:
+        token = secrets.token_hex(8)
+        command = bootstrap.command(len(body), seconds, token, rights.words)
+        order = Order(token, command, body, data, line, rights.prompt, rights.password, stay)
+        return order, Talk(Stream(token, line), Stream(token, line))
+
+    def cluster(self) -> Cluster:
+        """The Kubernetes API as the admin of this host sees it: the master's; one for all who ask."""
+        from fabfile.cluster import Cluster
+
+        with self._making:
+            if self._cluster is None:
+                self._cluster = Cluster(self, self._context)
+            return self._cluster
 
     def stop(self) -> None:
         """Ends what runs on the host now, and what it started."""
@@ -116,6 +181,8 @@ class Session:
 
     def close(self) -> None:
         """Closes the connection. What still runs on the host ends at its deadline."""
+        if self._cluster:
+            self._cluster.close()
         self._connection.close()
 
     def channel(self) -> Channel:
@@ -132,12 +199,6 @@ class Session:
         with self._lock:
             self.execs += 1
         return channel
-
-    def _talk(self, order: Order, deadline: float) -> Talk:
-        talk = Talk(Stream(order.token, order.line), Stream(order.token, order.line))
-        with self._listed(talk):
-            exchange.converse(self.channel(), order, talk, deadline + bootstrap.GRACE + OVERDUE)
-        return talk
 
     @contextmanager
     def _listed(self, talk: Talk) -> Iterator[None]:
