@@ -48,7 +48,9 @@ def ready_nodes(lab: Lab, since: datetime.datetime | None = None) -> set[str]:
 
 def fill(lab: Lab) -> None:
     """Applies what every CSM cluster holds: cert-manager, and the registry's credential."""
-    _kubectl(lab, "apply", "--server-side", "-f", "-", feed=credential(lab) + certmanager.manifests())
+    _kubectl(
+        lab, "apply", "--server-side", "-f", "-", feed=credential(lab) + certmanager.manifests(lab.options.old_api)
+    )
     _kubectl(lab, "label", "--overwrite", "node", lab.role("master")[0].name, "node-role.kubernetes.io/control-plane=")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lab import network
+from lab import keys, network
 from lab.model import Lab, Options
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -55,7 +55,7 @@ def create(name: str, options: Options) -> Lab:
             lab.state.mkdir(parents=True, exist_ok=True)
             lab.state.chmod(0o755)
             record = {"index": lab.index, "options": dataclasses.asdict(options)}
-            (lab.state / "lab.json").write_text(json.dumps(record, default=str))
+            keys.write(lab.state / "lab.json", json.dumps(record, default=str).encode())
     if options not in (Options(), lab.options):
         raise ValueError(f"the lab in {lab.state} was made with other options: run invoke lab.down first")
     return lab
@@ -66,12 +66,18 @@ def free_index(name: str) -> int:
 
     A network that this lab left behind without its folder is taken up again.
     """
-    owners = network.owners()
-    for index, owner in owners.items():
-        if owner == str(folder(name))[-network.ALIAS_LENGTH :]:
-            return index
-    taken = {other.index for other in all_labs()} | owners.keys() | addresses_in_use()
+    if left := lost(name):
+        return left.index
+    taken = {other.index for other in all_labs()} | network.owners().keys() | addresses_in_use()
     return next(index for index in range(1 if name else 0, LAST_INDEX + 1) if index not in taken)
+
+
+def lost(name: str) -> Lab | None:
+    """The lab of that name whose folder somebody took away while its hosts were running; None when there is none."""
+    for index, owner in network.owners().items():
+        if owner == str(folder(name))[-network.ALIAS_LENGTH :]:
+            return Lab(name, folder(name), index)
+    return None
 
 
 def all_labs() -> list[Lab]:
@@ -99,5 +105,6 @@ def locked(what: str | Path) -> Iterator[None]:
 
 
 def _from_json(kept: dict[str, Any]) -> Options:
-    paths = {key: Path(kept[key]) if kept[key] else None for key in ("dws_repo", "plugin_repo", "slurm_root")}
-    return Options(images=tuple((name, Path(archive)) for name, archive in kept["images"]), **paths)
+    paths = {key: Path(kept[key]) for key in ("dws_repo", "plugin_repo", "slurm_root") if kept.get(key)}
+    images = tuple((name, Path(archive)) for name, archive in kept.get("images", []))
+    return Options(images=images, old_api=kept.get("old_api", True), **paths)

@@ -50,6 +50,7 @@ class Options:
     plugin_repo: Path | None = None
     images: tuple[tuple[str, Path], ...] = ()
     slurm_root: Path | None = None
+    old_api: bool = True  # whether cert-manager serves more than v1
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def _go() -> str:
 def _network() -> list[str]:
     """Tries, in namespaces that end with the trial, what hosts and pods will do."""
     trials = {
-        "network namespaces, veth and bridge devices": "ip link add v1 type veth peer name v2; ip link add b1 type bridge",
+        "network namespaces, veth, bridges": "ip link add v1 type veth peer name v2; ip link add b1 type bridge",
         "nftables": "nft add table ip lab; nft add chain ip lab nat '{ type nat hook postrouting priority 100; }'",
     }
     if not all(shutil.which(program) for program in ("unshare", "ip", "nft")):

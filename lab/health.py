@@ -1,0 +1,61 @@
+"""What is right and what is wrong with a lab, host by host."""
+
+import concurrent.futures
+import subprocess
+from dataclasses import dataclass
+
+from lab import access, cluster, machine
+from lab.model import Host, Lab
+
+
+@dataclass(frozen=True)
+class Health:
+    """One host: what it is ("up", "booting", "down"), and what is wrong with it."""
+
+    host: Host
+    state: str
+    problems: tuple[str, ...] = ()
+
+    @property
+    def well(self) -> bool:
+        """Whether the host is up and nothing is wrong with it."""
+        return self.state == "up" and not self.problems
+
+
+def look(lab: Lab) -> list[Health]:
+    """The health of every host, all looked at at once; takes at most about 15 seconds."""
+    ready = cluster.ready_nodes(lab) if machine.running(lab, lab.role("master")[0]) else set()
+    with concurrent.futures.ThreadPoolExecutor(len(lab.hosts)) as pool:
+        return list(pool.map(lambda host: _look(lab, host, ready), lab.hosts))
+
+
+def table(lab: Lab, report: list[Health]) -> str:
+    """The report as lines for people."""
+    lines = [f"{lab.state}  10.77.{lab.index}.0/24"]
+    for one in report:
+        told = "; ".join(one.problems)
+        lines.append(f"  {one.host.name:15} {one.host.address:12} {one.host.role:11} {one.state:8} {told}".rstrip())
+    return "\n".join(lines)
+
+
+def failed_units(lab: Lab, host: Host) -> tuple[str, ...]:
+    """The units that failed on a host, and each one's last line; one line if the host can't be asked."""
+    try:
+        said = access.run(lab, host.name, FAILED, deadline=15)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        return (str(error).splitlines()[-1],)
+    return tuple(line for line in said.splitlines() if line)
+
+
+FAILED = """for unit in $(systemctl --failed --plain --no-legend | cut -d' ' -f1); do
+  echo "$unit failed: $(journalctl -q -n 1 -o cat -u "$unit")"
+done"""
+
+
+def _look(lab: Lab, host: Host, ready: set[str]) -> Health:
+    if not machine.running(lab, host):
+        return Health(host, "down")
+    if not machine.greets(host):
+        return Health(host, "booting")
+    node = () if not host.runs_pods or host.name in ready else ("node is not Ready",)
+    return Health(host, "up", failed_units(lab, host) + node)

@@ -1,0 +1,140 @@
+"""`invoke lab.up | lab.down | lab.status | lab.reset | lab.ssh`."""
+# ruff: noqa: T201 - tasks speak to people
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from invoke import Collection, Context, Exit, task
+
+NAME = "which lab; several live side by side, each in a folder .lab-NAME with a network of its own"
+UP_HELP = {
+    "name": NAME,
+    "dws_repo": "a git repository of DWS in place of the stand-in",
+    "plugin_repo": "a git repository of DWS's plugin for Slurm in place of the stand-in",
+    "image": "NAME:TAG=ARCHIVE, an OCI archive that the outer world's registries serve (can be given several times)",
+    "slurm_root": "a Debian root with another Slurm for controllers and compute nodes",
+    "old_api": "--no-old-api: a cert-manager that serves v1 alone, as from 1.6 on",
+}
+
+
+def up(
+    c: Context,
+    name: str = "",
+    dws_repo: str = "",
+    plugin_repo: str = "",
+    image: list[str] | None = None,
+    slurm_root: str = "",
+    old_api: bool = True,
+) -> None:
+    """Bring the cluster in a box up, from any earlier state."""
+    from lab import labs, site
+    from lab.model import Options
+
+    with _errors("lab.up"):
+        given = Options(_path(dws_repo), _path(plugin_repo), _images(image or []), _path(slurm_root), old_api)
+        lab = labs.create(name, given)
+        site.up(lab, _clock())
+        shown = os.path.relpath(lab.state)
+        print(f"the lab is up: ssh -F {shown}/ssh_config {lab.hosts[0].name}; its site file is {shown}/hosts.yaml")
+
+
+def down(c: Context, name: str = "") -> None:
+    """End the cluster in a box and leave nothing of it."""
+    from lab import labs, site
+
+    with _errors("lab.down"):
+        lab = labs.find(name) or labs.lost(name)
+        if lab is None:
+            print(f"there is no lab in {labs.folder(name)}")
+        else:
+            site.down(lab)
+
+
+def reset(c: Context, name: str = "") -> None:
+    """Make the site pristine again, within seconds."""
+    from lab import labs, site
+
+    with _errors("lab.reset"):
+        site.reset(labs.existing(name), _clock())
+
+
+def status(c: Context, name: str = "") -> None:
+    """Show the hosts and what is wrong with them; exit 1 when something is."""
+    from lab import health, labs
+
+    with _errors("lab.status"):
+        lab = labs.existing(name)
+        report = health.look(lab)
+        print(health.table(lab, report))
+        if any(not one.well for one in report):
+            raise Exit(code=1)
+
+
+def ssh(c: Context, host: str, name: str = "", command: str = "", user: str = "root") -> None:
+    """Log in to a host of the lab, or run a command there."""
+    from lab import labs
+
+    with _errors("lab.ssh"):
+        lab = labs.existing(name)
+        lab.host(host)
+        login = ["ssh", "-F", str(lab.state / "ssh_config"), "-l", user, host]
+        raise Exit(code=subprocess.run([*login, *([command] if command else [])], check=False).returncode)
+
+
+@contextmanager
+def _errors(what: str) -> Iterator[None]:
+    """Shows what is known to go wrong without a traceback."""
+    try:
+        yield
+    except (RuntimeError, OSError, LookupError, ValueError, subprocess.SubprocessError, ExceptionGroup) as error:
+        several = error.exceptions if isinstance(error, ExceptionGroup) else (error,)
+        raise Exit("\n".join(f"{what}: {_text(one)}" for one in several), code=1) from error
+    except KeyboardInterrupt:
+        raise Exit(f"{what} was interrupted: invoke lab.up goes on from here", code=130) from None
+
+
+def _text(error: BaseException) -> str:
+    said = f"\n{error.stderr}" if isinstance(error, subprocess.CalledProcessError) and error.stderr else ""
+    return f"{error.args[0] if isinstance(error, KeyError) else error}{said}"
+
+
+def _clock() -> Callable[[str], None]:
+    """Announces with the seconds since now."""
+    began = time.monotonic()
+
+    def announce(text: str) -> None:
+        print(f"{time.monotonic() - began:7.1f} s  {text}", flush=True)
+
+    return announce
+
+
+def _path(given: str) -> Path | None:
+    if given and not Path(given).exists():
+        raise LookupError(f"there is no {given}")
+    return Path(given).resolve() if given else None
+
+
+def _images(given: list[str]) -> tuple[tuple[str, Path], ...]:
+    pairs = [one.partition("=") for one in given]
+    for name, equals, archive in pairs:
+        if not equals or ":" not in name.rpartition("/")[2] or not Path(archive).is_file():
+            raise ValueError(f"--image {name}{equals}{archive}: want NAME:TAG=ARCHIVE, ARCHIVE being a file")
+    return tuple((name, Path(archive).resolve()) for name, _, archive in pairs)
+
+
+namespace = Collection(
+    "lab",
+    task(up, help=UP_HELP, iterable=["image"], auto_shortflags=False),
+    task(down, help={"name": NAME}, auto_shortflags=False),
+    task(reset, help={"name": NAME}, auto_shortflags=False),
+    task(status, help={"name": NAME}, auto_shortflags=False),
+    task(
+        ssh,
+        help={"name": NAME, "host": "a host", "command": "what to run there", "user": "root, admin, operator or joe"},
+        auto_shortflags=False,
+    ),
+)
