@@ -91,7 +91,7 @@ def from_hosts_option(value: str | bool | None, limit: str | None, default: Path
 
 
 def _conflicts(content: Content, path: Path) -> Iterator[Problem]:
-    """What is wrong only in the light of other keys or of this machine; a key that is wrong by itself is passed over."""
+    """What is wrong only in the light of other keys or of this machine; a key that is wrong by itself is left out."""
     yield from _twice(content)
     access = content.data.get("access") or {}
     days, left = access.get("days"), access.get("renew_below")

@@ -139,7 +139,7 @@ class Walk:
 
     def _list(self, node: yaml.SequenceNode, rule: Rule, key: str) -> Any:
         if len(node.value) < rule.get("minItems", 0):
-            return self._wrong(node, key, f"an empty list: at least one item is needed")
+            return self._wrong(node, key, "an empty list: at least one item is needed")
         return [self.value(item, rule["items"], f"{key}[{i}]") for i, item in enumerate(node.value)]
 
     def _scalar(self, node: yaml.Node, rule: Rule, key: str) -> Any:
@@ -175,9 +175,11 @@ class Walk:
         return f"{word} from {rule['minimum']} to {high}" if high is not None else word
 
     def _meant(self, name: str, parts: Rule) -> str:
-        """For an unknown key: a known one that looks like it, and the sections that do have this one."""
-        homes = [home for home, rule in self.root["properties"].items() if name in rule.get("properties", ())]
-        return near(name, parts) + (f"; {' and '.join(homes)} can have it" if homes else "")
+        """For an unknown key: a known one that looks like it, and the places that do have this one."""
+        sections = self.root["properties"]
+        homes = [home for home, rule in sections.items() if name in rule.get("properties", ())]
+        own = f"; {name} is a section of its own, at the left margin" if name in sections else ""
+        return near(name, parts) + own + (f"; {' and '.join(homes)} can have it" if homes else "")
 
 
 def _kind(node: yaml.Node) -> str:
@@ -208,5 +210,5 @@ def _shown(node: yaml.Node) -> str:
     """A wrong value for the screen: short, and without the password that may be what is wrong with it."""
     if not isinstance(node, yaml.ScalarNode):
         return _WORDS[_kind(node)]
-    text = re.sub(r"//.*@", "//***@", str(node.value))
+    text = "" if _kind(node) == "null" else re.sub(r"//.*@", "//***@", str(node.value))
     return json.dumps(text if len(text) <= 60 else text[:57] + "...", ensure_ascii=False) if text else "nothing"

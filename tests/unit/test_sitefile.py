@@ -1,0 +1,189 @@
+"""What is said of a site file that is wrong: all of it, each with its place and what was expected."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fabfile.inventory import SiteError, load
+from tests.unit.site_files import HOSTS, JUDGE, MINIMAL, said
+
+BAD_FOR_BOTH: list[tuple[str, dict[str, Any], str]] = [
+    ("a wrong key", {"master": {"host": "m", "hots": "x"}}, "master.hots: no such key; did you mean host?"),
+    ("no hosts", {"controllers": []}, "controllers: an empty list"),
+    ("no master", {"master": {}}, "master.host: missing: a host's name"),
+    ("nothing where hosts are", {"controllers": None}, "controllers: expected a list of `- host: NAME`, not nothing"),
+    ("a key elsewhere", {"slurm": {"days": 3}}, "slurm.days: no such key; access can have it"),
+    ("a section elsewhere", {"slurm": {"test_job": {}}}, "test_job is a section of its own, at the left margin"),
+    ("two letters", {"acess": {}}, "acess: no such key; did you mean access?"),
+    (
+        "a number",
+        {"versions": {"dws": 0.1}},
+        'versions.dws: expected a text, and in YAML 0.1 is a number: quote it, "0.1"',
+    ),
+    ("a truth", {"test_job": {"qos": True}}, "test_job.qos: expected a text, and in YAML true is true or false: quote"),
+    ("a v", {"versions": {"plugin": "v0.0.5"}}, "versions.plugin: expected a version without its v"),
+    ("no tag of git", {"versions": {"dws": "1..2"}}, "versions.dws: expected a version"),
+    ("no tag of an image", {"versions": {"kube_rbac_proxy": "a b"}}, "kube_rbac_proxy: expected an image's tag"),
+    ("a command", {"versions": {"dws": "$(reboot)"}}, "versions.dws: expected a version"),
+    ("an option", {"master": {"host": "-oProxyCommand=x"}}, "master.host: expected a host's name or address"),
+    ("a space", {"controllers": [{"host": "a b"}]}, "controllers[0].host: expected a host's name or a node set"),
+    ("a group", {"controllers": [{"host": "@all"}]}, "controllers[0].host: expected a host's name or a node set"),
+    ("an item", {"controllers": ["c"]}, 'controllers[0]: expected `host: NAME` and what goes with it, not "c"'),
+    ("a relative path", {"master": {"host": "m", "workarea": "x"}}, "master.workarea: expected an absolute path"),
+    ("the root", {"master": {"host": "m", "workarea": "/"}}, "master.workarea: expected an absolute path"),
+    ("a way up", {"slurm": {"folder": "/etc/../x"}}, "slurm.folder: expected an absolute path"),
+    ("PATH", {"master": {"host": "m", "path": "/bin:bin"}}, "master.path: expected absolute folders with colons"),
+    ("a unit", {"slurm": {"service": "a;b"}}, "slurm.service: expected a systemd unit's name"),
+    ("few days", {"access": {"days": 0}}, 'access.days: expected a whole number from 1 to 3650, not "0"'),
+    ("many days", {"access": {"days": 9999}}, "access.days: expected a whole number from 1 to 3650"),
+    ("half days", {"access": {"days": 1.5}}, "access.days: expected a whole number from 1 to 3650"),
+    ("a namespace", {"access": {"namespace": "A_b"}}, "access.namespace: expected a namespace's name"),
+    ("a common name", {"access": {"common_name": "system:masters"}}, "access.common_name: expected at most 64"),
+    ("no TLS", {"access": {"server": "http://a:1"}}, "access.server: expected https://HOST:PORT"),
+    ("no name", {"registry": {"secret": "nexus"}}, "registry.secret: expected NAMESPACE/NAME"),
+    ("a Secret's name", {"registry": {"secret": "nexus/A"}}, "registry.secret: expected NAMESPACE/NAME"),
+    ("a registry's path", {"registry": {"name": "a/b"}}, "registry.name: expected HOST or HOST:PORT"),
+    ("no deadline", {"deadlines": {"look": 0}}, 'deadlines.look: expected a number over 0, at most 86400, not "0"'),
+    ("for ever", {"deadlines": {"look": float("inf")}}, "deadlines.look: expected a number over 0"),
+    ("true seconds", {"deadlines": {"look": True}}, "deadlines.look: expected a number over 0"),
+    ("no sources", {"sources": {"dws": []}}, "sources.dws: an empty list"),
+    ("a source", {"sources": {"dws": "https://a/b"}}, "sources.dws: expected a list"),
+    ("a git command", {"sources": {"dws": ["ext::sh"]}}, "sources.dws[0]: expected a git URL"),
+    ("an image's tag", {"sources": {"dws_image": ["a/b:1"]}}, "sources.dws_image[0]: expected an image's name without"),
+    ("a checksum", {"sources": {"kustomize": {"from": "x", "sha256": "ab"}}}, "sha256: expected 64 hexadecimal"),
+    ("slurm_conf", {"computes": {"hosts": "n", "slurm_conf": "no"}}, "slurm_conf: expected check, edit or print"),
+    ("a share", {"computes": [{"hosts": "n", "may_be_down": "101%"}]}, "may_be_down: expected a number of hosts, or"),
+    ("no connections", {"ssh": {"connections": 0}}, "ssh.connections: expected a whole number from 1 to 1000"),
+    ("perhaps", {"ssh": {"sudo": "perhaps"}}, 'ssh.sudo: expected true or false, not "perhaps"'),
+    ("a finding", {"accept": "x"}, "accept: expected a list"),
+    ("a finding's name", {"accept": ["a b"]}, "accept[0]: expected a finding's name"),
+    ("no runs", {"keep_runs": 0}, "keep_runs: expected a whole number from 1 to 1000"),
+    ("a partition", {"test_job": {"partition": "-x"}}, "test_job.partition: expected a name in Slurm"),
+]
+
+
+@pytest.mark.parametrize(("content", "text"), [bad[1:] for bad in BAD_FOR_BOTH], ids=[bad[0] for bad in BAD_FOR_BOTH])
+def test_the_loader_and_an_editor_refuse_the_same(tmp_path: Path, content: dict[str, Any], text: str) -> None:
+    """Each wrong content is refused by the loader, naming the key, and by the schema as others read it."""
+    whole = HOSTS | content
+    assert not JUDGE.is_valid(whole)
+    (line,) = said(tmp_path, yaml.safe_dump(whole))
+    assert text in line
+
+
+BAD_FOR_THE_LOADER = [
+    ("one role", "computes: {hosts: 'c,n'}", "3:19: computes.hosts: c: named by controllers[0].host already"),
+    ("one node set", "computes: {hosts: 'n[1-'}", "3:19: computes.hosts: expected a host's name or a node set, like"),
+    ("a range", "computes: {hosts: 'n[2-1]'}", "bad range"),
+    ("a slip", "computes: {hosts: 'n[1-99999999]'}", "more than 100000 hosts"),
+    ("nobody", "computes: {hosts: 'n!n'}", "no host is in it"),
+    ("twice", "slurm: {service: a, service: b}", "3:21: slurm.service: stands twice: it is in line 3 already"),
+    ("for ever new", "access: {days: 30}", "3:9: access.renew_below: expected less than access.days (30)"),
+    ("no checksum", "sources: {kustomize: {from: x}}", "3:22: sources.kustomize.sha256: missing"),
+    ("no source", f"sources: {{kustomize: {{sha256: {'ab' * 32}}}}}", "sources.kustomize.from: missing"),
+    ("no ssh_config", "ssh: {config: nowhere}", "3:15: ssh.config: no such file: "),
+    (
+        "not a number",
+        "deadlines: {look: .nan}",
+        '3:19: deadlines.look: expected a number over 0, at most 86400, not ".nan"',
+    ),
+    ("a date", "test_job: {qos: 2024-01-01}", "in YAML 2024-01-01 is a timestamp: quote it"),
+    ("a tag", "slurm: !mine x", '3:8: slurm: expected keys with values, not "x"'),
+    ("no number", "keep_runs: !!int x", "3:12: keep_runs: expected a whole number from 1 to 1000"),
+    ("a wrong merge", "slurm: {<<: x}", "3:13: slurm.<<: expected an alias of other keys with values"),
+    ("itself", "slurm: &s {<<: *s}", "slurm.<<: expected an alias of other keys with values"),
+    ("a key of keys", "slurm: {? {a: b} : c}", "slurm: a key is a single word"),
+    ("a line's end", 'versions: {dws: "1\\n"}', "3:17: versions.dws: expected a version"),
+]
+
+
+@pytest.mark.parametrize(("line", "text"), [b[1:] for b in BAD_FOR_THE_LOADER], ids=[b[0] for b in BAD_FOR_THE_LOADER])
+def test_what_no_schema_can_say_is_refused_too(tmp_path: Path, line: str, text: str) -> None:
+    """What hangs on other keys, on how YAML was written or on this machine has its place and its reason as well."""
+    (problem,) = said(tmp_path, f"{MINIMAL}{line}\n")
+    assert text in problem
+
+
+BAD_YAML: list[tuple[str, str | bytes, str]] = [
+    ("a bracket", "master: [", "1:10: not YAML: while parsing a flow node, "),
+    ("a tab", "master:\n\thost: m\n", "2:1: not YAML: while scanning for the next token, "),
+    ("an alias of nothing", "master: *m\n", "1:9: not YAML: found undefined alias 'm'"),
+    ("two documents", f"{MINIMAL}---\na: b\n", "not YAML: expected a single document in the stream"),
+    ("a control character", "master: \x01", "not YAML: unacceptable character #x0001"),
+    ("Latin 1", "a: b\nmaster: {host: m\u00fcller}\n".encode("latin-1"), "2:17: this byte is not UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("text", "problem"), [bad[1:] for bad in BAD_YAML], ids=[bad[0] for bad in BAD_YAML])
+def test_what_is_not_yaml_is_said_with_its_place(tmp_path: Path, text: str | bytes, problem: str) -> None:
+    """A file that can't be parsed has one problem, in one line."""
+    (line,) = said(tmp_path, text)
+    assert problem in line
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "{}"])
+def test_an_empty_file_lacks_what_is_required(tmp_path: Path, text: str) -> None:
+    """The two keys that every site needs are named."""
+    assert [line.split(": ")[:3] for line in said(tmp_path, text)] == [
+        ["1:1", "controllers", "missing"],
+        ["1:1", "master", "missing"],
+    ]
+
+
+def test_a_file_that_is_not_there_is_said_with_what_to_do(tmp_path: Path) -> None:
+    """No file and no readable file are problems of the file, not stack traces."""
+    with pytest.raises(SiteError, match=r"nowhere.yaml: no such file: .*--hosts PATH"):
+        load(tmp_path / "nowhere.yaml")
+    with pytest.raises(SiteError, match=r"Is a directory: expected a file that can be read"):
+        load(tmp_path)
+
+
+def test_all_that_is_wrong_is_said_at_once_in_the_files_order(tmp_path: Path) -> None:
+    """Wrong keys, wrong types, bad node sets and conflicts stand in one message, each with its line and column."""
+    text = (
+        "master: {host: m, pki: pki}\n"
+        "controllers:\n"
+        "- hots: c\n"
+        "- host: c[1-\n"
+        "- host: m\n"
+        "versions:\n"
+        "  dws: 0.1\n"
+        "access: {days: 0, renew_below: 600}\n"
+    )
+    assert [re.split(": (?=expected|missing|no such|m:)", line)[0] for line in said(tmp_path, text)] == [
+        "1:24: master.pki",
+        "3:3: controllers[0].host",
+        "3:3: controllers[0].hots",
+        "4:9: controllers[1].host",
+        "5:9: controllers[2].host",
+        "7:8: versions.dws",
+        "8:16: access.days",
+    ]
+
+
+def test_a_wrong_part_of_a_mapping_that_is_merged_twice_is_one_problem(tmp_path: Path) -> None:
+    """The place is where it is written, once for each key that has it from there."""
+    text = "master: {host: m}\ncontrollers: [&c {host: c, sudo: x, sudo: y}, {<<: *c, host: d}]\n"
+    lines = said(tmp_path, text)
+    assert sum("controllers[0].sudo: stands twice" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "sources: {dws: ['https://joe:geheim@host/x']}",
+        "sources: {plugin: ['https://geheim@host/x']}",
+        "sources: {kustomize: {from: 'https://joe:geheim@host/x'}}",
+        "sources: {dws: ['ssh://joe:geheim@host/x']}",
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_not_shown(tmp_path: Path, source: str) -> None:
+    """What is put into a URL would show in process lists: it is refused, and the message doesn't spread it."""
+    lines = said(tmp_path, f"{MINIMAL}{source}\n")
+    assert any("without a password" in line for line in lines)
+    assert "geheim" not in "".join(lines)
