@@ -1,0 +1,101 @@
+"""The Slurm hosts of a lab: the Debian root that they stand on, and the layers of controllers and compute nodes."""
+
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from lab import access, cache, keys, roots
+from lab.layer import FILES, Layer
+from lab.model import Host, Lab
+
+SUITE = "trixie"
+PACKAGES = (
+    *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "procps", "less", "vim-tiny"),
+    *("iproute2", "iputils-ping", "ca-certificates", "curl", "git", "python3-minimal"),
+    *("munge", "slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "lua5.4", "liblua5.4-0"),
+)
+# More of what a container has no use for: half of the time of a boot.
+MASKED = (
+    *("sys-kernel-debug.mount", "sys-kernel-tracing.mount", "sys-kernel-config.mount", "sys-fs-fuse-connections.mount"),
+    *("dev-hugepages.mount", "dev-mqueue.mount", "systemd-sysusers.service", "systemd-journal-flush.service"),
+    *("ldconfig.service", "systemd-journal-catalog-update.service", "systemd-update-done.service"),
+)
+REBUILD = FILES / "rebuild-burst-buffer-lua"
+REBUILD_DEADLINE = 900.0  # seconds; it takes 30 on two cores
+
+
+def root(announce: Callable[[str], None] = lambda text: None) -> Path:
+    """The root of controllers and compute nodes, from the cache or made anew (about 90 s): Slurm with Lua 5.4.
+
+    Debian links burst_buffer_lua.so with Lua 5.1, in which DWS's plugin can't read the exit code of its commands: that
+    one file is built again. RuntimeError ends with what the build said.
+    """
+
+    def make(folder: Path) -> None:
+        roots.bootstrap(folder / "root", SUITE, PACKAGES)
+        announce("  Slurm's root is unpacked; burst_buffer_lua.so is built with Lua 5.4")
+        _rebuild_plugin(folder / "root", folder / "scratch")
+        roots.trim(folder / "root")
+        for unit in MASKED:
+            (folder / "root/etc/systemd/system" / unit).symlink_to("/dev/null")
+
+    inputs = (SUITE, *PACKAGES, *roots.MASKED, *MASKED, REBUILD)
+    return cache.entry("slurm", inputs, make, announce, expect="90 s") / "root"
+
+
+def _rebuild_plugin(into: Path, scratch: Path) -> None:
+    command = ["nice", "-n", "5", "unshare", "--mount", "--propagation", "private", str(REBUILD), str(into)]
+    run = subprocess.run([*command, str(scratch)], capture_output=True, text=True, timeout=REBUILD_DEADLINE)
+    if run.returncode:
+        said = "\n".join((run.stdout + run.stderr).splitlines()[-30:])
+        raise RuntimeError(f"{REBUILD.name} exited {run.returncode}\n{said}")
+    shutil.rmtree(scratch)
+
+
+def write_layer(lab: Lab, host: Host, folder: Path) -> None:
+    """Writes into its layer what makes `host` a controller or a compute node: configuration, munge key, units enabled.
+
+    slurm.conf and nodes.conf are the same on all of them. The root may be another than root()'s: owners are looked up
+    in its passwd, and LookupError says which account it lacks.
+    """
+    layer = Layer(folder, lab.options.slurm_root or root())
+    layer.tree("slurm", {})
+    if host in lab.role("controller")[1:]:
+        layer.tree("slurm-backup", {})
+    key = keys.kept(lab.state / "secrets" / "munge.key", lambda: secrets.token_bytes(128))
+    layer.put("/etc/munge/munge.key", key, 0o400, account(layer, "munge"))
+    layer.enable("munge.service", "slurmctld.service" if host.role == "controller" else "slurmd.service")
+
+
+def account(layer: Layer, name: str) -> tuple[int, int]:
+    """The (uid, gid) of an account of the host; LookupError when it has none of that name."""
+    for line in layer.read("/etc/passwd").splitlines():
+        user, _, uid, gid, *_ = line.split(":")
+        if user == name:
+            return int(uid), int(gid)
+    raise LookupError(f"no account {name} in {layer.root}/etc/passwd: is it a Debian root with Slurm and munge?")
+
+
+def settle(lab: Lab, deadline: float = 60) -> None:
+    """Returns when both controllers answer and both nodes are idle; TimeoutError shows what Slurm says instead.
+
+    A backup answers about 6 seconds after it has started: slurmctld gives the primary 5 to set itself up.
+    """
+    controller, *_ = lab.role("controller")
+    until = time.monotonic() + deadline
+    while not settled(said := _state(lab, controller)):
+        if time.monotonic() > until:
+            raise TimeoutError(f"Slurm is not ready after {deadline:.0f} s; {controller.name} says:\n{said}")
+        time.sleep(0.2)
+
+
+def settled(said: str) -> bool:
+    """Whether the output of `scontrol ping; sinfo -h -N -o %t` is that of a ready site: two are UP, two idle."""
+    return said.count(" is UP") == 2 and said.splitlines()[-2:] == ["idle", "idle"]
+
+
+def _state(lab: Lab, controller: Host) -> str:
+    return access.run(lab, controller.name, "{ scontrol ping; sinfo -h -N -o %t; } 2>&1 || true")
