@@ -1,0 +1,25 @@
+"""Scripts and files made from templates/: a template is valid as it stands, and its settings go before it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from string import Template
+
+TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+
+
+def read(name: str) -> str:
+    """The template's text as it stands."""
+    return (TEMPLATES / name).read_text()
+
+
+def script(*names: str, **settings: str) -> str:
+    """The shell templates `names` one after the other, behind the assignments of `settings` (quoted)."""
+    assignments = "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items())
+    return assignments + "\n".join(read(name) for name in names)
+
+
+def fill(template: str, /, **values: str) -> str:
+    """The template with each $NAME replaced by its value, which goes in as it is. KeyError for a name without one."""
+    return Template(read(template)).substitute(values)

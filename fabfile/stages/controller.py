@@ -1,0 +1,173 @@
+"""What a controller is like before anything is done there: its Slurm, slurm.conf, Lua, kubectl. Read once, by many."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fabfile import compatibility, render, slurmconf
+from fabfile.inventory import Site
+from fabfile.stages import daemon
+from fabfile.step import Check, Finding, Place, Shell, Unknown, Value
+
+FACT = "preflight.controller"
+"""Where what LOOK finds is kept, by host."""
+
+
+SINGLE = (
+    *("host", "program", "version", "main", "LoadState", "ActiveState"),  # slurmctld: its file, process, service
+    *("user", "uid", "path", "kubectl"),  # SlurmUser, and PATH as slurmctld has it
+    "library",  # burst_buffer_lua.so
+)
+
+
+def look(place: Place) -> Shell:
+    """The look that the check `controller` makes; see `parse` for what it finds."""
+    slurm = place.site.slurm
+    return Shell(
+        render.script("slurmctld.sh", "lua.sh", "controller.sh", folder=slurm.folder, unit=slurm.service), parse
+    )
+
+
+def parse(out: bytes) -> Value:
+    """The look's lines as a dict: SINGLE by name ("" for what isn't there), and these lists and dicts.
+
+    hooks    the functions that slurmctld asks for
+    linked   the Lua of its burst_buffer_lua.so: ["5.4"]
+    lua      [version, path] of each interpreter on the host
+    files    path -> text of slurm.conf, which is the first, and of what it includes; `unreadable`: the others
+    """
+    pairs = [line.partition("=")[::2] for line in out.decode(errors="surrogateescape").splitlines() if "=" in line]
+    single = dict.fromkeys(SINGLE, "")
+    found: dict[str, Any] = single | {key: text for key, text in pairs if key in single}
+    for key in ("hook", "linked", "unreadable"):
+        found[f"{key}s" if key == "hook" else key] = [text for one, text in pairs if one == key]
+    found["lua"] = [text.split(" ", 1) for key, text in pairs if key == "lua"]
+    found["files"] = dict(_file(text) for key, text in pairs if key == "file")
+    return found
+
+
+def _file(line: str) -> tuple[str, str]:
+    path, content = line.rsplit(" ", 1)
+    return path, base64.b64decode(content).decode(errors="surrogateescape")
+
+
+def found(place: Place) -> Mapping[str, Any]:
+    """What LOOK found on this controller. Raises Unknown if it wasn't made."""
+    everywhere = place.facts.all(FACT)
+    if place.host not in everywhere:
+        raise Unknown("preflight")
+    answer: Mapping[str, Any] = everywhere[place.host]
+    return answer
+
+
+def interpreter(place: Place) -> str:
+    """The path of a Lua of the version that this Slurm's burst_buffer_lua.so has; "" if the host has none."""
+    seen = found(place)
+    return next((path for version, path in seen["lua"] if version in seen["linked"]), "")
+
+
+def setting(found: Mapping[str, Any], site: Site, key: str) -> slurmconf.Setting | None:
+    """What slurm.conf and its includes say of `key`; None if nothing."""
+    text = found["files"].get(f"{site.slurm.folder}/slurm.conf", "")
+    return slurmconf.value(text, key, found["files"])
+
+
+# --- what stands in the way
+
+
+def judge(place: Place, found: Value) -> Sequence[Finding]:
+    """Everything on this controller that an install would fail at."""
+    conf = f"{place.site.slurm.folder}/slurm.conf"
+    if not found["program"]:
+        text = f"there is no slurmctld on {place.host}"
+        return (Finding("slurm-missing", text, "controllers are the hosts where slurmctld runs: correct them"),)
+    if conf not in found["files"]:
+        return (Finding("slurm-conf-missing", f"{conf} on {place.host} can't be read", "correct slurm.folder"),)
+    return [*_service(place, found), *_plugin(place, found), *_conf(place, found), *_user(place, found)]
+
+
+def _service(place: Place, found: Value) -> Sequence[Finding]:
+    unit, host = place.site.slurm.service, place.host
+    if found["LoadState"] == "not-found":
+        text = f"systemd on {host} has no unit {unit}"
+        return (Finding("slurm-unit-missing", text, "set slurm.service to the name of slurmctld's unit"),)
+    enabled = _type(place, found) == OURS
+    if not found["main"] and not enabled:
+        text = f"slurmctld does not run on {host}, so it could not be told whether it starts with the burst buffer"
+        return (Finding("slurmctld-not-running", text, f"systemctl start {unit} on {host}, and see why it had ended"),)
+    return ()
+
+
+OURS = "burst_buffer/lua"
+
+
+def _type(place: Place, found: Value) -> str:
+    said = setting(found, place.site, "BurstBufferType")
+    return said.value if said else ""
+
+
+def _plugin(place: Place, found: Value) -> Sequence[Finding]:
+    versions = {"plugin": place.site.versions.plugin, "slurm": found["version"]}
+    versions |= {"dws": place.site.versions.dws, "lua": min(found["linked"], default="")}
+    seen = list(compatibility.findings(versions, place.host))
+    if not found["library"]:
+        text = f"Slurm {found['version']} on {place.host} has no burst_buffer_lua.so"
+        fix = "install the package that has it, or build Slurm with Lua's development files at hand"
+        seen.append(Finding("bb-plugin-missing", text, fix))
+    return seen
+
+
+def _conf(place: Place, found: Value) -> Sequence[Finding]:
+    seen = []
+    conf = f"{place.site.slurm.folder}/slurm.conf"
+    if found["unreadable"]:
+        text = f"{conf} on {place.host} includes {', '.join(found['unreadable'])}, which can't be read"
+        seen.append(Finding("slurm-conf-include", text, "slurmctld would not start again: correct the Include"))
+    other = setting(found, place.site, "BurstBufferType")
+    if other and other.value.lower() not in (OURS, "(null)", ""):
+        text = f"slurm.conf on {place.host} has BurstBufferType={other.value}, and Slurm takes one only"
+        fix = f"take it out first, if no job needs it any more: `grep -ri BurstBufferType {place.site.slurm.folder}`"
+        seen.append(Finding("other-burst-buffer", text, fix))
+    return [*seen, *_position(place, found), *_unread(place, found)]
+
+
+def _position(place: Place, found: Value) -> Sequence[Finding]:
+    pings = daemon.found(place)["pings"]
+    if not pings or any(where == "here" for where, _ in pings):
+        return ()
+    text = f"{place.host} calls itself {found['host']}, which slurm.conf names as no SlurmctldHost"
+    return (Finding("not-a-controller", text, "controllers are the hosts that slurm.conf names as SlurmctldHost"),)
+
+
+def _unread(place: Place, found: Value) -> Sequence[Finding]:
+    """A restart would load what somebody changed and nobody tried; with our line already in it, it has to be."""
+    if _type(place, found) == OURS or not (changed := daemon.unread(place.site, daemon.found(place))):
+        return ()
+    text = f"{', '.join(changed)} on {place.host} was changed since slurmctld read it, and a restart would load it"
+    return (
+        Finding(
+            "slurm-conf-not-loaded",
+            text,
+            f"restart {place.site.slurm.service} and see that it answers, or undo that change",
+        ),
+    )
+
+
+def _user(place: Place, found: Value) -> Sequence[Finding]:
+    seen = []
+    if not found["uid"]:
+        text = f"SlurmUser={found['user']}, and {place.host} knows no such user"
+        seen.append(
+            Finding(
+                "slurm-user-unknown", text, "correct SlurmUser, or create the user: the kubeconfig becomes that user's"
+            )
+        )
+    if not found["kubectl"]:
+        text = f"kubectl on {place.host} is nowhere where slurmctld would find it ({found['path']})"
+        seen.append(Finding("kubectl-missing", text, "put a kubectl that fits the cluster into /usr/local/bin there"))
+    return seen
+
+
+CHECK = Check("controller", "controller", look, judge)

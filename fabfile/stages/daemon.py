@@ -1,0 +1,93 @@
+"""A slurmctld on its own host: whether it answers, and whether it has read what its files say now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fabfile import render
+from fabfile.inventory import Site
+from fabfile.step import Place, Shell, Unknown, Value
+
+FACT = "slurm.daemon"
+"""Where what LOOK finds is kept, by host."""
+
+TYPE = "burst_buffer/lua"
+
+
+def look(place: Place) -> Shell:
+    """The look of the step `daemon`; see `parse` for what it finds."""
+    slurm = place.site.slurm
+    return Shell(render.script("slurmctld.sh", "daemon.sh", folder=slurm.folder, unit=slurm.service), parse)
+
+
+def parse(out: bytes) -> Value:
+    """What the look printed, as a dict. Times are seconds of the host's clock, with two digits behind the point.
+
+    main, started   the process ("" if none) and when it began
+    loaded          whether it has burst_buffer_lua.so in its memory
+    changed         path -> when slurm.conf, what it includes and burst_buffer.conf were changed
+    pings           ["here" or "there", "UP" or "DOWN"] of each SlurmctldHost, in the order in which they take over
+    type            BurstBufferType of the slurmctld that is in charge
+    """
+    pairs = [line.partition("=")[::2] for line in out.decode(errors="replace").splitlines() if "=" in line]
+    last = dict(pairs)
+    changed = [text.split(" ", 1) for key, text in pairs if key == "changed"]
+    return {
+        "main": last.get("main", ""),
+        "started": float(last.get("started") or 0),
+        "loaded": last.get("loaded") == "yes",
+        "changed": {path: float(at) for at, path in changed},
+        "pings": [text.split(" ") for key, text in pairs if key == "ping"],
+        "type": last.get("type", ""),
+    }
+
+
+def found(place: Place) -> Mapping[str, Any]:
+    """What LOOK found on this controller. Raises Unknown if it wasn't made."""
+    everywhere = place.facts.all(FACT)
+    if place.host not in everywhere:
+        raise Unknown("slurm")
+    answer: Mapping[str, Any] = everywhere[place.host]
+    return answer
+
+
+def in_charge(found: Mapping[str, Any]) -> bool:
+    """Whether this slurmctld is the one that is at work now: the first that answers. The others stand by."""
+    answering = [where for where, state in found["pings"] if state == "UP"]
+    return answering[:1] == ["here"]
+
+
+def answers(found: Mapping[str, Any]) -> bool:
+    """Whether this host's own slurmctld answers, be it in charge or standing by."""
+    return bool(found["main"]) and ["here", "UP"] in found["pings"]
+
+
+def unread(site: Site, found: Mapping[str, Any]) -> list[str]:
+    """The paths of slurm.conf and its includes that were changed after this slurmctld had started."""
+    conf = _conf(site)
+    return [p for p, at in found["changed"].items() if p != conf and found["main"] and at > found["started"]]
+
+
+def stale(site: Site, found: Mapping[str, Any]) -> list[str]:
+    """Why this slurmctld has to be started again, in words; nothing if it is current."""
+    if not found["main"]:
+        return []
+    why = [f"{path} was changed after it was read" for path in unread(site, found)]
+    if (conf := _conf(site)) not in found["changed"]:
+        why.append(f"there is no {conf}: jobs would run without their Workflows")
+    elif found["changed"][conf] > found["started"]:
+        why.append(f"{conf} was changed after it was read")
+    return [*why, *_without(found)]
+
+
+def _without(found: Mapping[str, Any]) -> Sequence[str]:
+    if not in_charge(found):
+        return ()
+    if found["type"] != TYPE:
+        return (f"BurstBufferType is {found['type'] or 'not told'}",)
+    return () if found["loaded"] else ("burst_buffer_lua.so is not loaded",)
+
+
+def _conf(site: Site) -> str:
+    return f"{site.slurm.folder}/burst_buffer.conf"

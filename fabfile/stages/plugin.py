@@ -1,0 +1,219 @@
+"""burst_buffer.lua and burst_buffer.conf: fetched once on the master, put beside slurm.conf on every controller.
+
+The controllers get the files' content through us: they need neither git nor a way out, and all get the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+
+from fabfile import compatibility, render
+from fabfile.inventory import Site
+from fabfile.stages import controller
+from fabfile.stages.access import slurm_user
+from fabfile.step import Action, Finding, Place, Put, Refused, Sh, Shell, Stage, Step, Unknown, Value
+
+LUA, CONF = "burst_buffer.lua", "burst_buffer.conf"
+MARK = "added by dws-on-csm: this Slurm asks for functions that the plugin lacks"
+
+
+def clone(site: Site) -> str:
+    """The folder of the clone of the plugin's repository on the master, one a version."""
+    return f"{site.master.workarea}/dws-slurm-bb-plugin-{site.versions.plugin}"
+
+
+# --- the repository on the master
+
+
+def _look_repository(place: Place) -> Shell:
+    settings = {"clone": clone(place.site), "tag": f"v{place.site.versions.plugin}", "files": f"{LUA} {CONF}"}
+    return Shell(render.script("plugin_look.sh", **settings), _parse_repository)
+
+
+def _parse_repository(out: bytes) -> Value:
+    """{"there": bool, "commit": the tag's or "", "modified": paths, "files": name -> text as the tag has it}."""
+    pairs = [line.partition("=")[::2] for line in out.decode().splitlines()]
+    files = [text.partition(" ")[::2] for key, text in pairs if key == "file"]
+    return {
+        "there": bool(pairs),
+        "commit": dict(pairs).get("commit", ""),
+        "modified": [text for key, text in pairs if key == "modified"],
+        "files": {name: base64.b64decode(content).decode(errors="replace") for name, content in files},
+    }
+
+
+def _read_repository(place: Place, found: Value) -> Value:
+    if not found["there"]:
+        return None
+    at = f"v{place.site.versions.plugin}" if found["commit"] and len(found["files"]) == 2 else "no such tag"
+    return {"at": at, "modified": found["modified"]}
+
+
+def _want_repository(place: Place) -> Value:
+    return {"at": f"v{place.site.versions.plugin}", "modified": []}
+
+
+def _change_repository(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    folder, tag = clone(place.site), want["at"]
+    if have and have["modified"]:
+        text = f"{folder} on {place.host} was changed: {', '.join(have['modified'])}; only {tag} itself is installed"
+        fix = f"keep the change elsewhere (a fork in sources.plugin), then `git -C {folder} checkout .`"
+        raise Refused(Finding("plugin-modified", text, fix))
+    settings = {"clone": folder, "tag": tag, "urls": shlex.join(place.site.sources.plugin)}
+    title = f"clone dws-slurm-bb-plugin {tag} into {folder}"
+    return [Sh(title, render.script("plugin_clone.sh", **settings), place.site.deadlines.clone)]
+
+
+# --- the files on the controllers
+
+
+def _look_lua(place: Place) -> Shell:
+    script = render.script("lua.sh", "plugin_file.sh", file=f"{place.site.slurm.folder}/{LUA}")
+    return Shell(script, _parse_file)
+
+
+def _look_conf(place: Place) -> Shell:
+    return Shell(render.script("plugin_file.sh", file=f"{place.site.slurm.folder}/{CONF}"), _parse_file)
+
+
+def _parse_file(out: bytes) -> Value:
+    """{"mode", "owner", "text", "compiled": path of a Lua -> "" or why it can't compile it}, or None: no such file."""
+    pairs = [line.partition("=")[::2] for line in out.decode(errors="replace").splitlines()]
+    if not pairs:
+        return None
+    found = dict(pairs)
+    text = base64.b64decode(found["content"]).decode(errors="backslashreplace")
+    compiled = dict(rest.partition(" ")[::2] for key, rest in pairs if key == "compiled")
+    return {"mode": found["mode"], "owner": found["owner"], "compiled": compiled, "text": text}
+
+
+def _read_conf(place: Place, found: Value) -> Value:
+    return {key: found[key] for key in ("mode", "owner", "text")} if found else None
+
+
+def _read_lua(place: Place, found: Value) -> Value:
+    if not found:
+        return None
+    lua = controller.interpreter(place)
+    said = found["compiled"].get(lua, "") if lua else ""
+    return {**_read_conf(place, found), "compiles": f"no: {said}" if said else _compiles(place)}
+
+
+def _compiles(place: Place) -> str:
+    """What there is to say of a file that this host's Lua compiles, or that it has no such Lua."""
+    lua = controller.interpreter(place)
+    linked = " or ".join(controller.found(place)["linked"]) or "of Slurm's version"
+    return f"with {lua}" if lua else f"not tried, this host has no Lua {linked}"
+
+
+def upstream(place: Place) -> Mapping[str, str]:
+    """The plugin's files by name, as its repository's tag has them. Raises Unknown before it was cloned."""
+    found = place.facts.one("plugin.repository")
+    if len(found["files"]) < 2:
+        raise Unknown("plugin")
+    files: Mapping[str, str] = found["files"]
+    return files
+
+
+def _want_lua(place: Place) -> Value:
+    text = with_shim(place, upstream(place)[LUA])
+    return {"mode": "644", "owner": "root:root", "text": text, "compiles": _compiles(place)}
+
+
+def _want_conf(place: Place) -> Value:
+    return {"mode": "644", "owner": "root:root", "text": upstream(place)[CONF]}
+
+
+def with_shim(place: Place, text: str) -> str:
+    """The plugin's text; at its end the functions that this controller's Slurm asks for and the plugin doesn't define.
+
+    Raises Refused for a function of which it isn't known what it would have to do.
+    """
+    lacking = [hook for hook in asked(place) if hook not in defined(text)]
+    if unknown := [hook for hook in lacking if hook not in STANDS_IN]:
+        raise Refused(_unknown_hooks(place, unknown))
+    if not lacking:
+        return text
+    functions = "\n".join(render.fill("shim.lua", name=hook) for hook in lacking)
+    return f"{text.rstrip()}\n\n-- begin: {MARK}\n{functions}-- end: {MARK}\n"
+
+
+STANDS_IN = ("slurm_bb_test_data_in", "slurm_bb_test_data_out")
+"""Hooks that say whether the staging has ended: the plugin's own data_in and data_out return only when it has."""
+
+
+def asked(place: Place) -> Sequence[str]:
+    """The functions that slurmctld asks for: those that its burst_buffer_lua.so names, or else those of its version."""
+    seen = controller.found(place)
+    if seen["hooks"]:
+        hooks: Sequence[str] = seen["hooks"]
+        return hooks
+    broken = compatibility.broken({"plugin": place.site.versions.plugin, "slurm": seen["version"]})
+    return STANDS_IN if any(row.name == "hooks-missing" for row in broken) else ()
+
+
+def defined(text: str) -> set[str]:
+    """The names of the global functions that a Lua file defines at the beginning of a line."""
+    return set(re.findall(r"^(?:function[ \t]+(\w+)[ \t]*\()", text, re.MULTILINE)) | set(
+        re.findall(r"^(\w+)[ \t]*=[ \t]*function\b", text, re.MULTILINE)
+    )
+
+
+def _unknown_hooks(place: Place, hooks: Sequence[str]) -> Finding:
+    version = controller.found(place)["version"]
+    text = f"Slurm {version} on {place.host} asks for {', '.join(hooks)}, which this plugin lacks"
+    return Finding(
+        "hooks-unknown", text, "take a plugin that was made for this Slurm: versions.plugin and sources.plugin"
+    )
+
+
+def _change_lua(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    return [*_load(place, want["text"]), _put(place, LUA, want["text"])]
+
+
+def _change_conf(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    return [_put(place, CONF, want["text"])]
+
+
+def _put(place: Place, name: str, text: str) -> Put:
+    return Put(f"{place.site.slurm.folder}/{name}", text.encode(), 0o644)
+
+
+def _load(place: Place, text: str) -> Sequence[Action]:
+    """Load the text with the Lua that slurmctld would use, as the user that it runs as, before it is put in place."""
+    lua = controller.interpreter(place)
+    if not lua:
+        return []
+    settings = {"lua": lua, "program": render.read("load.lua"), "hooks": " ".join(asked(place))}
+    script = slurm_user(place) + render.script("load.sh", **settings)
+    return [Sh(f"load {LUA} with {lua}, before it is put in place", script, 30.0, text.encode())]
+
+
+STAGE = Stage(
+    "plugin",
+    ("preflight",),
+    (
+        Step(
+            "repository",
+            "master",
+            _look_repository,
+            _want_repository,
+            _change_repository,
+            read=_read_repository,
+            hint="see whether the master reaches sources.plugin and whether that tag exists there",
+        ),
+        Step(
+            "lua",
+            "controller",
+            _look_lua,
+            _want_lua,
+            _change_lua,
+            read=_read_lua,
+            hint=f"{LUA} is as it was: with one that does not load slurmctld refuses every #DW job and does not start",
+        ),
+        Step("conf", "controller", _look_conf, _want_conf, _change_conf, read=_read_conf),
+    ),
+)

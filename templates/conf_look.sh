@@ -1,0 +1,1 @@
+[ ! -r "$file" ] || base64 -w 0 <"$file"

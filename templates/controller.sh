@@ -1,0 +1,63 @@
+# What is so on a controller, before anything is done there. Prints "name=value" lines. Only reads.
+slurm_path
+main=$(main_pid)
+program=$(program)
+echo "host=$(uname -n)"
+echo "program=$program"
+[ -z "$program" ] || echo "version=$("$program" -V 2>/dev/null </dev/null | sed 's/^.* //')"
+echo "main=$main"
+if systemd; then
+    systemctl show -p LoadState -p ActiveState "$unit"
+fi
+user=$(
+    if [ -e "$folder/slurm.conf" ]; then conf_files | while IFS= read -r file; do cat -- "$file" 2>/dev/null; done; fi |
+        sed -n 's/^[[:space:]]*[Ss][Ll][Uu][Rr][Mm][Uu][Ss][Ee][Rr][[:space:]]*=[[:space:]]*\([^#([:space:]]*\).*/\1/p' | tail -n 1
+)
+echo "user=${user:-root}"
+echo "uid=$(id -u -- "${user:-root}" 2>/dev/null)"
+
+# --- slurm.conf and its includes: path, mode, owner and content
+if [ -e "$folder/slurm.conf" ]; then
+    conf_files | while IFS= read -r file; do
+        if [ -r "$file" ]; then
+            printf 'file=%s ' "$file"
+            base64 -w 0 <"$file"
+            echo
+        else
+            echo "unreadable=$file"
+        fi
+    done
+fi
+
+# --- the burst buffer plugin of this Slurm: the one beside the plugins in use, else the one where packages put it
+folders=$(
+    [ -z "$main" ] || sed -n 's|^.* \(/[^ ]*\)/[^/ ]*\.so$|\1|p' "/proc/$main/maps" 2>/dev/null | grep -i slurm | sort -u
+    sed -n 's/^[[:space:]]*[Pp][Ll][Uu][Gg][Ii][Nn][Dd][Ii][Rr][[:space:]]*=[[:space:]]*\([^#[:space:]]*\).*/\1/p' \
+        "$folder/slurm.conf" 2>/dev/null | tr : '\n'
+    [ -z "$program" ] || ls -d "${program%/*/*}"/lib*/slurm "${program%/*/*}"/lib*/slurm-wlm "${program%/*/*}"/lib/*/slurm-wlm 2>/dev/null
+    ls -d /usr/lib64/slurm /usr/lib/slurm /usr/lib/*/slurm-wlm /usr/lib/*/slurm 2>/dev/null
+)
+for place in $folders; do
+    [ -r "$place/burst_buffer_lua.so" ] || continue
+    library=$place/burst_buffer_lua.so
+    echo "library=$library"
+    # The names stand in the library whole: of the functions that it looks for, and of the Lua that it opens.
+    grep -azx 'slurm_bb_[a-z_]*' "$library" | tr '\0' '\n' | sort -u | sed 's/^/hook=/'
+    grep -aoE 'liblua[.a-z-]*-?5\.[1-9]' "$library" | sed 's/.*\(5\.[1-9]\)$/linked=\1/' | sort -u
+    break
+done
+
+# --- interpreters that could load the plugin's file
+interpreters | sed 's/^/lua=/'
+
+# --- kubectl, where slurmctld would find it
+if [ -n "$main" ]; then
+    searched=$(tr '\0' '\n' <"/proc/$main/environ" | sed -n 's/^PATH=//p')
+elif systemd; then
+    searched=$(systemctl show-environment | sed -n 's/^PATH=//p')
+fi
+searched=${searched:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin}
+echo "path=$searched"
+for place in $(echo "$searched" | tr : ' '); do
+    [ ! -x "$place/kubectl" ] || { echo "kubectl=$place/kubectl"; break; }
+done

@@ -1,0 +1,20 @@
+# The state of this host's slurmctld: since when it runs, when the files that it reads were changed, what it answers.
+slurm_path
+main=$(main_pid)
+echo "main=$main"
+if [ -n "$main" ]; then
+    echo "started=$(started "$main")"
+    # The one proof that the plugin was loaded: scontrol shows what slurm.conf said when it was read last.
+    ! grep -q '/burst_buffer_lua\.so' "/proc/$main/maps" 2>/dev/null || echo "loaded=yes"
+fi
+{ [ ! -e "$folder/slurm.conf" ] || conf_files; echo "$folder/burst_buffer.conf"; } | while IFS= read -r file; do
+    # of the inode, not of the content: a file that was restored with an old date was changed all the same
+    [ ! -e "$file" ] || stat -L -c 'changed=%.2Z %n' -- "$file"
+done
+told=$(pings)
+[ -z "$told" ] || echo "$told" | sed 's/^/ping=/'
+# Without an answer scontrol would try for as long as MessageTimeout.
+case $told in *UP*)
+    timeout 30 scontrol show config 2>/dev/null </dev/null | sed -n 's/^BurstBufferType *= */type=/p'
+    ;;
+esac

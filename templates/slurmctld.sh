@@ -1,0 +1,75 @@
+# Functions around one slurmctld on its own host, for sh. Set before: $folder (of slurm.conf), $unit (its service).
+LC_ALL=C
+export LC_ALL
+unset SLURM_TIME_FORMAT
+
+systemd() { [ -d /run/systemd/system ] && command -v systemctl >/dev/null; }
+
+# The process as the service manager has it; nothing if there is none.
+main_pid() {
+    if systemd; then
+        systemctl show -p MainPID "$unit" | sed -n 's/^MainPID=0*\([1-9][0-9]*\)$/\1/p'
+    else
+        pgrep -o -x slurmctld || :
+    fi
+}
+
+# Where slurmctld itself lies: that of the process, or else the one on PATH.
+program() {
+    main=$(main_pid)
+    if [ -n "$main" ] && readlink -f "/proc/$main/exe"; then return 0; fi
+    command -v slurmctld || :
+}
+
+# scontrol is installed beside slurmctld, and that folder need not be on PATH.
+slurm_path() {
+    found=$(program)
+    if [ -n "$found" ]; then PATH=$PATH:${found%/*}:${found%/*/*}/bin; fi
+    PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/opt/slurm/sbin:/opt/slurm/bin
+    export PATH
+}
+
+# slurm.conf and everything that it includes, a path a line. A relative path is meant from slurm.conf's folder.
+included=
+follow() {
+    case "
+$included
+" in *"
+$1
+"*) return 0 ;; esac
+    included="$included
+$1"
+    [ -r "$1" ] || return 0
+    for target in $(sed -n "s/%c/$cluster/g
+s/^[[:space:]]*[Ii][Nn][Cc][Ll][Uu][Dd][Ee][[:space:]]\{1,\}\([^#[:space:]]*\).*/\1/p" "$1"); do
+        case $target in /*) follow "$target" ;; *) follow "$folder/$target" ;; esac
+    done
+}
+conf_files() {
+    cluster=$(sed -n 's/^[[:space:]]*[Cc][Ll][Uu][Ss][Tt][Ee][Rr][Nn][Aa][Mm][Ee][[:space:]]*=[[:space:]]*\([^#[:space:]]*\).*/\1/p' \
+        "$folder/slurm.conf" | tail -n 1 | tr '[:upper:]' '[:lower:]')
+    included=
+    follow "$folder/slurm.conf"
+    printf '%s\n' "$included" | sed '/^$/d'
+}
+
+# What `scontrol ping` says of each SlurmctldHost, in the order in which they take over: "here|there UP|DOWN" a line.
+# A host may be named there with or without its domain, and several names may stand for one.
+pings() {
+    timeout 30 scontrol ping 2>/dev/null </dev/null |
+        sed -n 's/^Slurmctld([^)]*) at \([^ ]*\) is \(UP\|DOWN\).*/\1 \2/p' |
+        while read -r names state; do
+            where=there
+            for name in $(echo "$names" | tr , ' '); do
+                if [ "$name" = "$(uname -n)" ] || [ "$name" = "$(uname -n | cut -d. -f1)" ]; then where=here; fi
+            done
+            echo "$where $state"
+        done
+}
+
+# When the process $1 began, in seconds of this host's clock with two digits behind the point.
+started() {
+    sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null |
+        awk -v now="$(date +%s.%N)" -v up="$(cut -d' ' -f1 /proc/uptime)" -v hertz="$(getconf CLK_TCK)" \
+            '{ printf "%.2f\n", now - up + $20 / hertz }'
+}

@@ -1,0 +1,68 @@
+"""What goes with what: the table and how it is read."""
+
+import pytest
+
+from fabfile.compatibility import TABLE, broken, findings, within
+
+FITS = {
+    "plugin": "0.0.5",
+    "dws": "0.0.20",
+    "slurm": "23.11.4",
+    "lua": "5.4",
+    "cert-manager": "1.5.5",
+    "kubernetes": "1.24.17",
+}
+
+
+@pytest.mark.parametrize(
+    ("version", "span", "holds"),
+    [
+        ("23.02.0", ">=23.02", True),
+        ("22.05.8", ">=23.02", False),
+        ("24.05", "<24.05", False),
+        ("24.05.0-rc1", "<24.05", False),
+        ("0.1.12", ">=0.0.5 <0.1.13", True),
+        ("0.0.5", "0.0.5", True),
+        ("v0.0.5", "0.0.5", True),
+        ("0.0.51", "0.0.5", False),
+    ],
+)
+def test_versions_are_compared_as_numbers(version: str, span: str, holds: bool) -> None:
+    """A version is in a range if every comparison of it holds, number by number."""
+    assert within(version, span) is holds
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({}, []),
+        ({"slurm": "22.05.8"}, ["slurm-too-old"]),
+        ({"slurm": "24.11.5"}, ["hooks-missing"]),
+        ({"lua": "5.1"}, ["slurm-lua-5.1"]),
+        ({"dws": "0.1.13"}, ["dws-too-new"]),
+        ({"plugin": "0.0.4"}, ["plugin-too-old"]),
+        ({"cert-manager": "1.12.9"}, ["cert-manager-v1"]),
+        ({"kubernetes": "1.19.9"}, ["kubernetes-too-old"]),
+        ({"slurm": ""}, []),
+    ],
+)
+def test_each_row_is_broken_by_what_it_excludes(change: dict[str, str], names: list[str]) -> None:
+    """One version out of its range breaks the row for it, and no other; what isn't known breaks nothing."""
+    assert [row.name for row in broken(FITS | change)] == names
+
+
+def test_what_this_tool_mends_stands_in_nobodys_way() -> None:
+    """A row that this tool mends is no finding; any other is one, with the versions, the reason and a fix."""
+    assert findings(FITS | {"slurm": "24.11.5", "cert-manager": "1.12.9"}) == []
+    (one,) = findings(FITS | {"slurm": "22.05.8"}, "slurmctl1")
+    assert one.name == "slurm-too-old"
+    assert "22.05.8 on slurmctl1" in one.text
+    assert "job_info" in one.text
+    assert one.fix
+
+
+def test_every_row_has_its_source_and_a_way_out() -> None:
+    """A row says where it is from, and either how a person mends it or that this tool does."""
+    for row in TABLE:
+        assert row.source
+        assert bool(row.fix) != bool(row.mended), row.name
