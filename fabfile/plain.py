@@ -25,7 +25,7 @@ class _Log:
     progress: Progress = field(default_factory=Progress)
     stages: int = 10
     hosts: int = 8
-    quiet: dict[str, list[Done]] = field(default_factory=dict)
+    quiet: dict[str, dict[tuple[str, str], Done]] = field(default_factory=dict)
     said: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
 
@@ -83,7 +83,7 @@ def _news(log: _Log, event: Began | Awaiting, what: str, detail: str = "") -> It
 
 def _done(log: _Log, done: Done) -> Iterator[str]:
     if done.outcome in QUIET and (done.outcome == "skipped" or not done.note):
-        log.quiet.setdefault(done.stage, []).append(done)
+        log.quiet.setdefault(done.stage, {})[done.step, done.host] = done
         return
     yield from _through(log, done.stage)
     took = f" ({duration(done.seconds)})" if done.seconds >= 0.05 else ""
@@ -103,7 +103,7 @@ def _through(log: _Log, stage: str) -> Iterator[str]:
 
 def _silent(log: _Log, stage: str) -> Iterator[str]:
     """One line for all that was right in a stage, one for each reason to skip something."""
-    silent = log.quiet.pop(stage, [])
+    silent = list(log.quiet.pop(stage, {}).values())
     if right := [done.host for done in silent if done.outcome == "ok"]:
         yield _line(log, stage, fold(right), f"{len(right)} ok")
     for done, hosts in alike(done for done in silent if done.outcome == "skipped"):

@@ -33,10 +33,16 @@ class StageProgress:
     name: str
     needs: tuple[str, ...] = ()
     busy: dict[tuple[str, str], Work] = field(default_factory=dict)
-    done: list[Done] = field(default_factory=list)
+    results: dict[tuple[str, str], Done] = field(default_factory=dict)
+    """Step and host -> how it went; what is judged again counts once."""
     counts: Counter[str] = field(default_factory=Counter)
     touched: float = 0.0
     """When something was last heard of it, in seconds since the epoch."""
+
+    @property
+    def done(self) -> list[Done]:
+        """The steps that are through, by host."""
+        return list(self.results.values())
 
     @property
     def bad(self) -> list[Done]:
@@ -98,7 +104,9 @@ def _began(stage: StageProgress, event: Began) -> None:
 
 def _done(stage: StageProgress, event: Done) -> None:
     stage.busy.pop((event.step, event.host), None)
-    stage.done.append(event)
+    if (before := stage.results.pop((event.step, event.host), None)) is not None:
+        stage.counts[before.outcome] -= 1
+    stage.results[event.step, event.host] = event
     stage.counts[event.outcome] += 1
 
 

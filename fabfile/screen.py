@@ -39,7 +39,7 @@ def _head(progress: Progress, now: float) -> Row:
 
 def begun(stage: StageProgress) -> bool:
     """Whether anything was heard of it."""
-    return bool(stage.busy or stage.done)
+    return bool(stage.busy or stage.results)
 
 
 def moving(progress: Progress, stage: StageProgress, now: float) -> bool:

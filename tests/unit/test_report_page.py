@@ -1,0 +1,165 @@
+"""The report of a run as an HTML page."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from fabfile import page, timeline
+from fabfile.events import Awaiting, Began, Done, Event, Failure, Opened, Summary
+from fabfile.timeline import Bar
+from tests.unit.sample_run import FAILURE, RUNS, START, events
+
+VOID = {"meta"}
+EVIL = [
+    "<script>alert(1)</script>",
+    '" onmouseover="alert(1)',
+    "' x='",
+    "</style></title></pre><b>",
+    "&lt;b&gt;&#60;",
+    "$title ${head} $$",
+    "\x1b[2J\x00\x85\u202e",
+    "a\nb",
+    "\udc80",
+]
+
+
+class Reader(HTMLParser):
+    """The page's elements, their attributes and its text; fails on elements that aren't closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.texts += [value for name, value in attrs if name == "title" and value]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def told(happened: list[Event]) -> str:
+    """The text of the page of these events."""
+    return "".join(Reader(page.render(happened)).texts)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_alone(name: str) -> None:
+    """The page is one file that asks nothing of any network, runs no program, and is well-formed."""
+    text = page.render(events(name))
+    reader = Reader(text)
+    assert reader.tags.isdisjoint({"script", "link", "img", "iframe", "object"})
+    assert reader.attributes.isdisjoint({"src", "href", "onclick"})
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "default-src 'none'" in text
+    assert text.isascii()
+
+
+def test_told() -> None:
+    """The page has the run, its result, each step's outcome and difference, the failure and how to go on."""
+    text = told(events("failed"))
+    pieces = ["20251210-205320-4f2a", "✗ failed", "Deploy failed; Slurm was not touched.", "± fixed", "+ tag: v0.0.20"]
+    pieces += [
+        FAILURE.command,
+        FAILURE.meaning,
+        FAILURE.fix,
+        FAILURE.tail[1],
+        "make: *** [Makefile:113: deploy] Error 1",
+    ]
+    for piece in [*pieces, "invoke install --hosts hosts.yaml", "slurmctl[1-2]", "20 steps right already"]:
+        assert piece in text
+
+
+def test_proof() -> None:
+    """What verify saw is on the page; a verify that did not run is no proof."""
+    assert "Proofslurmctl1: job" in told(events("install")).replace("\n", "")
+    assert "Workflow bb12 went through 7 states and is gone" in told(events("install"))
+    assert "Proof" not in told(events("failed"))
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_hostile(evil: str) -> None:
+    """Whatever a host, a site file or a program says stays text."""
+    where = {"host": evil, "stage": evil, "step": evil}
+    failures = (Failure(evil, 1, (evil,), evil, evil),)
+    happened: list[Event] = [
+        Opened(evil, evil, {evil: (evil,)}, {evil: ()}, START),
+        Began(**where, title=evil, at=START),
+        Awaiting(**where, why=evil, deadline=9.0),
+        Done(**where, outcome="failed", began=START, seconds=2.0, diff=(f"+ {evil}",), note=evil, failures=failures),
+        Done(evil, "verify", evil, "fixed", START, 2.0, (f"+ {evil}",), evil),
+        Summary(evil, 1, {"failed": 1}, 1, 1, 1, 2.0, evil, evil),
+    ]
+    harmless = Reader(page.render(events("failed")) + page.render(events("install")))
+    reader = Reader(page.render(happened))
+    assert reader.tags <= harmless.tags
+    assert reader.attributes <= harmless.attributes
+    texts = "".join(reader.texts)
+    assert texts.replace("\n", "").isprintable()
+    if evil.isprintable():
+        assert texts.count(evil) > 10
+
+
+def test_bars() -> None:
+    """A step that took time has a bar, instant ones of a host share a mark, and a wait is part of its step's bar."""
+    where = ("h", "deploy", "pods")
+    happened: list[Event] = [
+        Opened("r", "install", {"m": ("h",)}, {"deploy": ()}, START),
+        *(Done("h", "deploy", step, "ok", START + 1.0, 0.0) for step in ("a", "b")),
+        Began(*where, "kubectl apply", START + 1.0),
+        Done("other", "deploy", "x", "fixed", START + 1.0, 1.0),
+        Awaiting(*where, "0 of 3", 60.0),
+        Awaiting(*where, "1 of 3", 50.0),
+        Done(*where, "fixed", START + 1.0, 9.0),
+        Done("h", "deploy", "late", "skipped", START + 10.0, 0.0),
+    ]
+    mark, pods, other = sorted(timeline.bars(happened), key=lambda bar: (bar.host, bar.end))[:3]
+    assert mark == Bar("deploy", "h", "a, b", "ok", 1.0, 1.0, label="2 ok")
+    assert pods == Bar("deploy", "h", "pods", "fixed", 1.0, 10.0, 2.0, "0 of 3; 1 of 3")
+    assert other.host == "other"
+
+
+def test_bars_inside() -> None:
+    """No bar leaves the axis, and a wait is within its bar."""
+    for name in RUNS:
+        text = page.render(events(name))
+        for left, width in re.findall(r"left:([\d.]+)%;width:([\d.]+)%", text):
+            assert float(left) + float(width) <= 100.1
+        assert all(float(share) <= 100 for share in re.findall(r'<u style="width:([\d.]+)%', text))
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_cut(cut: int) -> None:
+    """A run that was cut at any moment has a page that says so."""
+    assert "… was cut" in told(events("install")[:cut])
+
+
+def test_many_hosts() -> None:
+    """Hundreds of hosts are folded, and hosts that failed alike are told once."""
+    text = page.render(events("wide"))
+    assert text.count("The disk is full.") == 2
+    assert len(text) < 200_000
+
+
+def test_judged_twice() -> None:
+    """A step that was judged again counts once."""
+    done = Done("h", "preflight", "disk", "ok", START, 0.0)
+    opened = Opened("r", "install", {"m": ("h",)}, {"preflight": ()}, START)
+    assert "1 step right already" in told([opened, done, replace(done, began=START + 1)])
