@@ -15,7 +15,7 @@ def folder() -> Path:
 
 
 def digest(inputs: Iterable[str | bytes | Path]) -> str:
-    """Sixteen hexadecimal digits that name `inputs`: texts, bytes, files and folders (a folder counts with all its files)."""
+    """Sixteen hexadecimal digits that name `inputs`: texts, bytes, files, and folders with all their files."""
     total = hashlib.sha256()
     for one in inputs:
         for part in _parts(one):

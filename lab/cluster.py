@@ -33,8 +33,8 @@ def request(lab: Lab, method: str, path: str, body: dict[str, Any] | None = None
         connection.close()
 
 
-def wait_for_nodes(lab: Lab, since: datetime.datetime, deadline: float = 90) -> None:
-    """Returns when all nodes have reported Ready after `since`: what a snapshot's etcd says is older."""
+def wait_for_nodes(lab: Lab, since: datetime.datetime | None, deadline: float = 90) -> None:
+    """Returns when all nodes have reported Ready, after `since` if given: what a snapshot's etcd says is older."""
     wanted = {host.name for host in lab.hosts if host.runs_pods}
     _await(lambda: wanted - ready_nodes(lab, since), "nodes are not Ready", deadline)
 

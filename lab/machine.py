@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lab import cgroups, network
@@ -19,10 +19,10 @@ STORES = {"master": ("containerd", "containers", "kubelet"), "worker": ("contain
 PROPAGATE = Path("/run/systemd/nspawn/propagate")
 
 
-def boot(lab: Lab, host: Host, lower: Sequence[Path]) -> None:
-    """Starts a host that is not running on the layers `lower` (the topmost first) and returns at once.
+def boot(lab: Lab, host: Host, lower: Sequence[Path]) -> subprocess.Popen[bytes]:
+    """Starts a host that is not running on the layers `lower` (the topmost first) and returns its supervisor at once.
 
-    Its supervisor outlives this process; what the host's console says goes to STATE/consoles/HOST.
+    The supervisor outlives this process; what the host's console says goes to STATE/consoles/HOST.
     """
     folder = lab.folder(host)
     for name in ("upper", "work", "root", *(f"data/{store}" for store in STORES.get(host.role, ()))):
@@ -32,7 +32,7 @@ def boot(lab: Lab, host: Host, lower: Sequence[Path]) -> None:
     console = lab.state / "consoles" / host.name
     console.parent.mkdir(exist_ok=True)
     with console.open("ab") as output:
-        _launch(_command(lab, host, lower), output.fileno())
+        return _launch(_command(lab, host, lower), output.fileno())
 
 
 def kill(lab: Lab, host: Host) -> None:
@@ -51,13 +51,18 @@ def running(lab: Lab, host: Host) -> bool:
     return _init(cgroups.groups(lab, host)) is not None
 
 
-def wait_for_ssh(hosts: Sequence[Host], deadline: float = 60) -> None:
-    """Returns when sshd greets on all hosts; TimeoutError names those that did not within `deadline` seconds."""
-    until, silent = time.monotonic() + deadline, list(hosts)
+def wait_for_ssh(lab: Lab, booted: Mapping[Host, subprocess.Popen[bytes]], deadline: float = 60) -> None:
+    """Returns when sshd greets on all hosts of the lab, of which `booted` have just been started.
+
+    RuntimeError shows the console of one that ended instead; TimeoutError names those that say nothing.
+    """
+    until, silent = time.monotonic() + deadline, list(lab.hosts)
     while silent := [host for host in silent if not greets(host)]:
+        for host in silent:
+            if host in booted and booted[host].poll() is not None:
+                raise RuntimeError(f"{host.name} did not boot; its console says:\n{_console(lab, host)}")
         if time.monotonic() > until:
-            names = ", ".join(host.name for host in silent)
-            raise TimeoutError(f"no sshd on {names} within {deadline:.0f} s; see consoles/ in the lab's folder")
+            raise TimeoutError(f"no sshd within {deadline:.0f} s on {', '.join(host.name for host in silent)}")
         time.sleep(0.05)
 
 
@@ -70,10 +75,10 @@ def greets(host: Host) -> bool:
         return False
 
 
-def _launch(command: list[str], output: int) -> None:
+def _launch(command: list[str], output: int) -> subprocess.Popen[bytes]:
     version = "1" if cgroups.unified() else "0"
     settings = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": version, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "yes"}
-    subprocess.Popen(
+    return subprocess.Popen(
         ["unshare", "--mount", "--propagation", "private", *command],
         stdin=subprocess.DEVNULL,
         stdout=output,
@@ -97,6 +102,11 @@ def _command(lab: Lab, host: Host, lower: Sequence[Path]) -> list[str]:
     nspawn += ["--console=pipe", "--link-journal=no", "--resolv-conf=off", "--timezone=off", "--settings=no"]
     nspawn += [f"--bind={source}:{target}" for source, target in binds.items()]
     return [str(FILES / "launch"), str(folder), ":".join(str(layer) for layer in lower), *nspawn]
+
+
+def _console(lab: Lab, host: Host, lines: int = 15) -> str:
+    said = (lab.state / "consoles" / host.name).read_text(errors="replace").splitlines()
+    return "\n".join(f"  {line}" for line in said[-lines:])
 
 
 def _name(lab: Lab, host: Host) -> str:

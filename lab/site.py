@@ -1,15 +1,17 @@
-"""A lab's life: up, down, reset."""
+"""A lab's life: up, reset, down."""
 
 import datetime
 import shutil
+import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TypeVar
 
-from lab import access, cgroups, cluster, labs, layers, machine, needs, network, pristine, slurm
+from lab import access, cgroups, cluster, health, labs, layers, machine, needs, network, pristine, slurm
 from lab.model import Host, Lab
 
 Announce = Callable[[str], None]
+T = TypeVar("T")
 
 
 def up(lab: Lab, announce: Announce) -> None:
@@ -48,19 +50,15 @@ def down(lab: Lab) -> None:
             shutil.rmtree(lab.state)
 
 
-def each(hosts: Sequence[Host], act: Callable[[Host], Any]) -> list[Any]:
+def each(hosts: Sequence[Host], act: Callable[[Host], T]) -> list[T]:
     """Calls act(host) for all hosts at once and returns the results; errors are raised when all calls have ended."""
     if not hosts:
         return []
     with ThreadPoolExecutor(len(hosts)) as pool:
         calls = [pool.submit(act, host) for host in hosts]
-    errors = [error for call in calls if (error := call.exception())]
-    if errors:
-        raise (
-            errors[0]
-            if len(errors) == 1
-            else ExceptionGroup("several hosts", [e for e in errors if isinstance(e, Exception)])
-        )
+    errors = [error for call in calls if isinstance(error := call.exception(), Exception)]
+    if len(errors) > 1:
+        raise ExceptionGroup("several hosts", errors)
     return [call.result() for call in calls]
 
 
@@ -87,31 +85,43 @@ def _reset(lab: Lab, announce: Announce) -> None:
 
 
 def _start(lab: Lab, hosts: Sequence[Host], announce: Announce, new: bool = False) -> None:
-    """Boots `hosts` and returns when the whole site is ready; a new one is filled with what every CSM cluster holds."""
-    since = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    """Boots `hosts` and returns when the whole site is ready; a new one is filled with what every CSM cluster holds.
+
+    TimeoutError says what is wrong with which host.
+    """
+    # Whole seconds, as the API server keeps its times. Without a boot, what it says is not from before one.
+    since = datetime.datetime.now(datetime.UTC).replace(microsecond=0) if hosts else None
     network.ensure(lab)
-    each(hosts, lambda host: _boot(lab, host))
-    if hosts:
-        announce(f"{len(hosts)} hosts are booting")
-    machine.wait_for_ssh(lab.hosts)
+    booted = dict(zip(hosts, each(hosts, lambda host: _boot(lab, host)), strict=True))
+    announce(f"{len(hosts)} hosts are booting" if hosts else "all hosts are running")
+    try:
+        _wait(lab, booted, since, announce, new)
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}\n{health.table(lab, health.look(lab))}") from error
+
+
+def _boot(lab: Lab, host: Host) -> subprocess.Popen[bytes]:
+    # What is left of a host that died by itself is taken away first.
+    machine.kill(lab, host)
+    return machine.boot(lab, host, pristine.layers(lab, host) + layers.stack(lab, host))
+
+
+def _wait(
+    lab: Lab,
+    booted: dict[Host, subprocess.Popen[bytes]],
+    since: datetime.datetime | None,
+    announce: Announce,
+    new: bool,
+) -> None:
+    machine.wait_for_ssh(lab, booted)
     announce("sshd answers on all hosts")
     with ThreadPoolExecutor(1) as pool:
         settled = pool.submit(slurm.settle, lab)
-        _wait_for_kubernetes(lab, since, announce, new)
+        cluster.wait_for_nodes(lab, since)
+        announce("all nodes are Ready")
+        if new:
+            cluster.fill(lab)
+        cluster.wait_for_cert_manager(lab)
+        announce("cert-manager admits")
         settled.result()
-    announce("Slurm is ready")
-
-
-def _boot(lab: Lab, host: Host) -> None:
-    # What is left of a host that died by itself is taken away first.
-    machine.kill(lab, host)
-    machine.boot(lab, host, pristine.layers(lab, host) + layers.stack(lab, host))
-
-
-def _wait_for_kubernetes(lab: Lab, since: datetime.datetime, announce: Announce, new: bool) -> None:
-    cluster.wait_for_nodes(lab, since)
-    announce("all nodes are Ready")
-    if new:
-        cluster.fill(lab)
-    cluster.wait_for_cert_manager(lab)
-    announce("cert-manager admits")
+    announce("Slurm answers, its nodes are idle")
