@@ -49,3 +49,7 @@ def plan(c, hosts=None, limit=None, json=False):  # type: ignore[no-untyped-def]
 
 
 namespace = Collection(install, plan)
+
+from lab.tasks import namespace as lab  # noqa: E402
+
+namespace.add_collection(lab)

@@ -88,13 +88,31 @@ def _on_all(run: Run, places: Sequence[tuple[str, str]], work: Callable[[str, st
 
 
 def findings(run: Run, stage: Stage) -> bool:
-    """Judge every check of `stage` on every host, all of it at once; False if something stands in the way."""
-    good = True
-    for key, item, host in _places(run, stage):
-        if isinstance(item, Check):
-            judge(run, key, item, host)
-            good = good and run.outcomes[stage.name, item.name, host] not in TROUBLE
-    return good
+    """Judge every check of `stage` on every host, all of it at once; False if something stands in the way.
+
+    A check that couldn't be made before the others had said something is made now: one more exec on its host.
+    """
+    checks = [(key, item, host) for key, item, host in _places(run, stage) if isinstance(item, Check)]
+    late = [(key, item, host) for key, item, host in checks if _early(run, key, item, host) is None]
+    hosts = dict.fromkeys(host for _, _, host in late)
+    _on_all(
+        run,
+        [("", host) for host in hosts],
+        lambda _, host: _look_again(run, host, {key: item for key, item, at in late if at == host}),
+    )
+    for key, item, host in checks:
+        judge(run, key, item, host)
+    return not any(run.outcomes[stage.name, item.name, host] in TROUBLE for _, item, host in checks)
+
+
+def _early(run: Run, key: str, check: Check, host: str) -> Sequence[Finding] | None:
+    """What a check finds with what is known so far; None if it can't say yet."""
+    try:
+        return check.judge(run.board.place(host), run.board.have(key, host))
+    except Unknown:
+        return None
+    except LookFailed:
+        return ()
 
 
 def _places(run: Run, stage: Stage) -> Iterator[tuple[str, Item, str]]:

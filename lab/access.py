@@ -44,7 +44,7 @@ def site_file(lab: Lab) -> str:
         "controllers": [{"host": host.name} for host in lab.role("controller")],
         "computes": {"hosts": "nid[000001-000002]"},
         "ssh": {"config": "ssh_config", "user": "root"},
-        "slurm": {"test_job": {"user": "joe", "partition": "work"}},
+        "test_job": {"user": "joe", "partition": "work"},
     }
     return yaml.safe_dump(site, sort_keys=False)
 

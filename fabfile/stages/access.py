@@ -105,6 +105,12 @@ def server(place: Place) -> str:
     return place.site.access.server or str(place.facts.one("access.cluster")["server"])
 
 
+def reaches(place: Place) -> bool:
+    """Whether this controller's kubeconfig, as it lies there, reached the API server that is wanted."""
+    found = place.facts.found.get("access.kubeconfig", {}).get(place.host, {})
+    return found.get("server") == server(place) and _rights(found.get("may", [])) == _RIGHTS
+
+
 # --- the kubeconfig
 
 # The key never leaves the host: of the file only what is public is printed. kubectl, run as SlurmUser, proves the rest;

@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fabfile import names
-from fabfile.stages import images
-from fabfile.step import Api, Check, Cluster, Finding, Place, Shell, Stage, Value
+from fabfile import compatibility, names
+from fabfile.stages import access, controller, images
+from fabfile.step import Api, Check, Cluster, Finding, Place, Shell, Stage, Unknown, Value
 
 TOOLS = ("awk", "bash", "curl", "expr", "git", "kubectl", "make", "openssl", "podman", "python3", "sed", "which")
 """What the Makefile of dws and this tool call on the master (its deploy.sh, git-version-gen and undeploy's python3)."""
@@ -160,7 +160,12 @@ def _image(deployment: Mapping[str, Any] | None) -> str:
 
 
 def _judge_cluster(place: Place, have: Value) -> Sequence[Finding]:
-    found = []
+    versions = {
+        "dws": place.site.versions.dws,
+        "plugin": place.site.versions.plugin,
+        "kubernetes": have["kubernetes"].partition("+")[0],
+    }
+    found = list(compatibility.findings(versions))
     if not {"v1", "v1alpha3"} & set(have["cert_manager"]):
         text = (
             "cert-manager is not there, or serves neither v1 nor v1alpha3; DWS gets its webhook's certificate from it"
@@ -180,6 +185,39 @@ def _judge_cluster(place: Place, have: Value) -> Sequence[Finding]:
     return found
 
 
+# --- the API server, as a controller reaches it
+
+_REACH = """
+printf '%s' {ca} | timeout 15 kubectl --kubeconfig /dev/null --request-timeout 10s --server {server} \\
+    --certificate-authority /dev/stdin --token nobody get --raw /version 2>&1 | tail -n 1
+"""
+
+
+def _look_api(place: Place) -> Shell:
+    """Only where no kubeconfig proves it already: kubectl with the cluster's CA, as nobody, so that being refused is an answer."""
+    if place.host not in place.facts.found.get("access.kubeconfig", {}):
+        return Shell(":", lambda out: None)
+    ca = shlex.quote(place.facts.one("access.cluster")["trusts"])
+    script = _REACH.format(ca=ca, server=shlex.quote(access.server(place)))
+    return Shell(script, lambda out: out.decode(errors="replace").strip())
+
+
+def _judge_api(place: Place, have: Value) -> Sequence[Finding]:
+    if access.reaches(place):
+        return ()
+    if have is None:
+        raise Unknown("access")
+    if any(sign in have for sign in ("gitVersion", "}", "Forbidden", "forbidden", "Unauthorized", "provide credentials", "logged in")):
+        return ()
+    server = access.server(place)
+    text = f"{place.host} does not reach the API server at {server}: {have or 'kubectl said nothing'}"
+    return (
+        Finding(
+            "api-unreachable", text, "set access.server to an address that its certificate names and this host reaches"
+        ),
+    )
+
+
 STAGE = Stage(
     "preflight",
     (),
@@ -187,5 +225,7 @@ STAGE = Stage(
         Check("master", "master", _look_master, _judge_master),
         Check("registry", "master", _look_registry, _judge_registry),
         Check("cluster", "master", lambda place: Api(_read_cluster), _judge_cluster),
+        Check("controller", "controller", controller.look, controller.judge),
+        Check("api", "controller", _look_api, _judge_api),
     ),
 )
