@@ -112,14 +112,15 @@ def _lines(lines: Sequence[str], name: str) -> Html:
 
 
 def _proof(stage: StageProgress | None) -> Html:
-    told = [d for d in stage.done if d.outcome != "skipped" and (d.note or d.diff)] if stage else []
+    seen: tuple[Outcome, ...] = ("ok", "fixed", "failed")
+    told = [d for d in stage.done if d.outcome in seen and (d.note or d.diff)] if stage else []
     if not told:
         return Html("")
-    seen = [
+    articles = [
         tag("article", tag("h3", f"{d.host}: {d.step} ", _outcome(d.outcome)), tag("p", d.note), _diff(d.diff))
         for d in told
     ]
-    return tag("section", tag("h2", "Proof"), *seen)
+    return tag("section", tag("h2", "Proof"), *articles)
 
 
 def _stage(stage: StageProgress) -> Html:
