@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from fabfile.events import Done, Failure
 from fabfile.progress import fold
@@ -36,10 +37,12 @@ def _labelled(label: str, lines: Iterable[str], prefix: str = "", style: str = "
         yield [(name, "dim"), (prefix, "dim"), (escaped(line).expandtabs(4), style)]
 
 
-def alike(failures: Iterable[Done]) -> list[tuple[Done, list[str]]]:
-    """Failures that say the same on several hosts once, with those hosts."""
-    groups: dict[object, tuple[Done, list[str]]] = {}
-    for done in failures:
-        key = (done.stage, done.step, done.outcome, done.failures, done.note)
-        groups.setdefault(key, (done, []))[1].append(done.host)
-    return list(groups.values())
+def alike(some: Iterable[Done]) -> list[tuple[Done, list[str]]]:
+    """What went the same way on several hosts once, with those hosts and the longest time that it took."""
+    groups: dict[object, list[Done]] = {}
+    for done in some:
+        groups.setdefault((done.stage, done.step, done.outcome, done.failures, done.note), []).append(done)
+    return [
+        (replace(group[0], seconds=max(done.seconds for done in group)), [done.host for done in group])
+        for group in groups.values()
+    ]

@@ -66,10 +66,10 @@ def _bar(done: Done, begin: float, waited: tuple[float, str] | None) -> Bar:
 
 def _instants(found: Sequence[Bar]) -> list[Bar]:
     """Bars of no length in one row and moment become one mark that names them all."""
-    long = [bar for bar in found if bar.end - bar.begin >= INSTANT]
+    long = [bar for bar in found if not _instant(bar)]
     marks: dict[tuple[str, str, Outcome, float], list[Bar]] = {}
     for bar in found:
-        if bar.end - bar.begin < INSTANT:
+        if _instant(bar):
             marks.setdefault((bar.stage, bar.host, bar.outcome, round(bar.begin, 1)), []).append(bar)
     merged = [
         Bar(stage, host, ", ".join(b.step for b in some), outcome, some[0].begin, some[-1].end, label=_named(some))
@@ -129,15 +129,23 @@ def _row(name: str, host: str, found: Sequence[Bar], total: float) -> Html:
 
 def _track(found: Sequence[Bar], total: float) -> Iterator[Html]:
     """Bars with their labels: in the bar, or behind it where neither a bar of some length nor a label stands."""
-    labelled = 0.0
-    for number, bar in enumerate(found):
-        begin, end, needed = (100 * bar.begin / total, 100 * bar.end / total, _share(_signed(bar)))
+    taken = [(_percent(bar.begin, total), _percent(bar.end, total)) for bar in found if not _instant(bar)]
+    for bar in sorted(found, key=lambda bar: (_instant(bar), bar.outcome == "ok", bar.begin)):
+        begin, end, needed = _percent(bar.begin, total), _percent(bar.end, total), _share(_signed(bar))
         inside = end - begin > needed
         yield _drawn(bar, begin, end - begin, inside)
-        after = min((100 * b.begin / total for b in found[number + 1 :] if b.end - b.begin >= INSTANT), default=100.0)
-        if not inside and labelled <= end <= after - needed:
+        free = end + needed <= 100 and all(b <= end or a >= end + needed for a, b in taken)
+        if not inside and free:
             yield tag("s", _signed(bar), style=f"left:{end:.2f}%")
-            labelled = end + needed
+            taken.append((end, end + needed))
+
+
+def _percent(at: float, total: float) -> float:
+    return 100 * at / total
+
+
+def _instant(bar: Bar) -> bool:
+    return bar.end - bar.begin < INSTANT
 
 
 def _drawn(bar: Bar, begin: float, width: float, label: bool) -> Html:
