@@ -40,6 +40,7 @@ def authority(name: str) -> Pair:
     key = rsa.generate_private_key(65537, 2048)
     subject = _subject(name, "")
     draft = _draft(subject, subject, key, 10).add_extension(x509.BasicConstraints(True, None), critical=True)
+    draft = _linked(draft, key, key)
     return Pair(draft.add_extension(_key_usage(True), critical=True).sign(key, hashes.SHA256()), key)
 
 
@@ -47,7 +48,7 @@ def issue(ca: Pair, name: str, usage: Usage, organization: str = "", names: Sequ
     """A new certificate with an EC key, signed by `ca`, for a year; `names` are its host names and addresses."""
     key = ec.generate_private_key(ec.SECP256R1())
     draft = _draft(_subject(name, organization), ca.certificate.subject, key, 1)
-    draft = draft.add_extension(x509.BasicConstraints(False, None), critical=True)
+    draft = _linked(draft.add_extension(x509.BasicConstraints(False, None), critical=True), key, ca.key)
     draft = draft.add_extension(_key_usage(False), critical=True)
     draft = draft.add_extension(x509.ExtendedKeyUsage([USAGES[usage]]), critical=False)
     if names:
@@ -89,6 +90,13 @@ def _draft(subject: x509.Name, issuer: x509.Name, key: Key, years: int) -> x509.
     draft = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
     draft = draft.serial_number(x509.random_serial_number()).not_valid_before(now)
     return draft.not_valid_after(now + years * YEAR)
+
+
+def _linked(draft: x509.CertificateBuilder, key: Key, signer: Key) -> x509.CertificateBuilder:
+    """Adds the identifiers of both keys, without which a strict check refuses a certificate."""
+    draft = draft.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+    return draft.add_extension(issuer, critical=False)
 
 
 def _subject(name: str, organization: str) -> x509.Name:

@@ -1,0 +1,140 @@
+"""What a lab refuses and what it says: names, networks, options, a machine that can't carry it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invoke import Exit
+
+from lab import cgroups, labs, needs, network, programs, tasks
+from lab.model import Lab, Options
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout without labs, on a machine with one network and no lab."""
+    monkeypatch.setattr(labs, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(network, "owners", dict)
+    monkeypatch.setattr(network, "addresses", lambda: ["192.168.1.5/24"])
+    return tmp_path
+
+
+def test_the_default_lab_lies_in_dot_lab(checkout: Path) -> None:
+    """The default lab has the network 10.77.0.0/24 and the folder .lab; the next one a network of its own."""
+    first, second = labs.create("", Options()), labs.create("two", Options())
+    assert (first.state, first.index) == (checkout / ".lab", 0)
+    assert (second.state, second.index) == (checkout / ".lab-two", 1)
+    assert labs.existing("two") == second
+
+
+@pytest.mark.parametrize("name", ["Two", "a/b", "-x", "a" * 21, "a b"])
+def test_a_bad_name_is_refused(checkout: Path, name: str) -> None:
+    """A name that would not do for a folder and a device is refused with what would."""
+    with pytest.raises(ValueError, match="small letters"):
+        labs.folder(name)
+
+
+def test_networks_of_others_are_left_alone(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that another checkout's lab or the machine itself has is not taken."""
+    monkeypatch.setattr(network, "owners", lambda: {0: "/elsewhere/.lab"})
+    monkeypatch.setattr(network, "addresses", lambda: ["10.77.1.9/24", "10.77.2.0/23"])
+    assert labs.create("", Options()).index == 4
+
+
+def test_a_lab_without_its_folder_is_found_again(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lab whose folder was taken away while its hosts ran is taken up again under the same index."""
+    monkeypatch.setattr(network, "owners", lambda: {9: str(checkout / ".lab-x")})
+    lost = labs.lost("x")
+    assert lost is not None
+    assert lost.index == labs.create("x", Options()).index == 9
+    assert labs.lost("y") is None
+
+
+def test_options_are_kept_and_no_others_taken(checkout: Path) -> None:
+    """A lab remembers its options; up without options takes it as it is, up with others is refused with the fix."""
+    options = Options(dws_repo=Path("/srv/dws"), images=(("ghcr.io/x/dws:1", Path("/srv/dws.tar")),), old_api=False)
+    made = labs.create("true", options)
+    assert made.options == labs.create("true", Options()).options == options
+    with pytest.raises(ValueError, match=r"invoke lab\.down first"):
+        labs.create("true", Options(dws_repo=Path("/srv/other")))
+
+
+def test_a_missing_lab_is_said_with_the_fix(checkout: Path) -> None:
+    """Asking for a lab that is not there says how to make it."""
+    with pytest.raises(LookupError, match=r"invoke lab\.up --name two"):
+        labs.existing("two")
+
+
+def test_all_that_is_missing_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with several shortcomings hears of all of them in one error, each with its fix."""
+    monkeypatch.setattr(needs, "PACKAGES", {})
+    monkeypatch.setattr(needs, "MEMORY", 1 << 60)
+    monkeypatch.setattr(needs, "DISK_STATE", 1 << 60)
+    monkeypatch.setattr(programs, "OLDEST_GO", (99, 0))
+    state = tmp_path / "a b"
+    state.mkdir()
+    with pytest.raises(needs.NeedsError) as caught:
+        needs.meet(Lab("x", state, 3), lambda text: None)
+    said = str(caught.value)
+    for part in ("memory", "make room", "go.dev/dl", "move the checkout"):
+        assert part in said
+
+
+def test_only_root_makes_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else than root is told so before anything is tried."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(needs.NeedsError, match="run this as root"):
+        needs.meet(Lab("x", tmp_path, 3), lambda text: None)
+
+
+def test_a_limit_that_is_too_low_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fs.inotify.max_user_instances is raised when it is too low for a lab, and left alone when it is not."""
+    limit = tmp_path / "max_user_instances"
+    monkeypatch.setattr(needs, "INSTANCES", limit)
+    for before, after in (("128\n", 1024), ("4096\n", 4096)):
+        limit.write_text(before)
+        assert needs._inotify() == ""
+        assert int(limit.read_text()) == after
+
+
+def test_this_machines_control_groups_are_found() -> None:
+    """Every hierarchy in which a host gets a group is there, and holds this very process."""
+    own = {str(group) for group in cgroups.hierarchies()}
+    assert own
+    assert all((Path(group) / "cgroup.procs").exists() for group in own)
+
+
+@pytest.mark.parametrize("given", ["dws:1", "dws=/etc/hostname", "dws:1=/nonexistent"])
+def test_a_wrong_image_option_says_what_is_wanted(given: str) -> None:
+    """--image without a tag, an archive or a file is refused with its form."""
+    with pytest.raises(ValueError, match="want NAME:TAG=ARCHIVE"):
+        tasks._images([given])
+
+
+def test_an_image_option_is_taken_apart() -> None:
+    """--image's name may hold a registry's port."""
+    assert tasks._images(["reg:5000/dws:1=/etc/hostname"]) == (("reg:5000/dws:1", Path("/etc/hostname")),)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(KeyError("no host x"), "no host x"), (ExceptionGroup("several", [ValueError("a"), ValueError("b")]), "b")],
+)
+def test_errors_are_shown_without_a_traceback(error: Exception, said: str) -> None:
+    """A known error ends a task with its text alone, several errors with all of theirs."""
+    with pytest.raises(Exit, match=said), tasks._errors("lab.up"):
+        raise error
+
+
+def test_each_reports_every_failure() -> None:
+    """When several hosts fail at once, all failures are in the error."""
+    from lab import site
+
+    def act(host: Any) -> None:
+        raise RuntimeError(host.name)
+
+    hosts = Lab("x", Path("/nonexistent"), 3).hosts[:2]
+    with pytest.raises(ExceptionGroup) as caught:
+        site.each(hosts, act)
+    assert [str(error) for error in caught.value.exceptions] == [host.name for host in hosts]
