@@ -18,11 +18,11 @@ GRACE = 5.0
 def command(size: int, seconds: float, token: str, sudo: tuple[str, ...] = ()) -> str:
     """The remote command for a script of `size` bytes that ends after `seconds`, under `sudo` (its words) if any.
 
-    It writes `token` to stdout and `token PGID` to stderr when it is ready for the script; what comes before that
-    is the login shell's own talk. Any login shell can run it: sh, csh and fish read these quotes alike.
+    It writes `token PGID` to stdout and stderr when it is ready for the script; what comes before that is the login
+    shell's own talk. Any login shell can run it: sh, csh and fish read these quotes alike.
     """
     read = f's=$(head -c {size}); case $s in *"{WHOLE}") eval "$s";; *) echo "script cut off" >&2; exit 125;; esac'
-    inner = f"echo {token}; echo {token} $PPID >&2; {read}"
+    inner = f"echo {token} $PPID; echo {token} $PPID >&2; {read}"
     bounded = f"timeout -k {GRACE:g} {seconds:.3f} sh -c {shlex.quote(inner)}; exit $?"
     return shlex.join(("exec", *sudo, "sh", "-c", bounded))
 

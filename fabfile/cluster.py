@@ -23,7 +23,7 @@ Request = tuple[str, str, Mapping[str, str], Mapping[str, Any] | None, str]
 MANAGER = "dws-on-csm"
 """The field manager of what is applied."""
 ANSWER = 60.0  # seconds within which the API server answers a request
-CONNECTIONS, WATCHES = 3, 3  # with sshd's MaxSessions of 10 there remain 4 for scripts
+CONNECTIONS, WATCHES = 2, 2  # and the proxy itself: 5 of the 10 sessions that sshd allows
 NOT_FOUND = 404
 
 
@@ -70,7 +70,7 @@ class Cluster:
     def delete(self, path: str, deadline: float = 60.0) -> None:
         """Deletes the object and returns when it is gone; none there is fine. What it owned goes a little later."""
         ends = time.monotonic() + deadline
-        # Not "Foreground": that waits for the garbage collector, which a broken conversion webhook can hold up for ever.
+        # "Foreground" would wait for the garbage collector, which a broken conversion webhook can hold up for ever.
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         status, _ = self._call("DELETE", path, {}, options)
         left = self.get(path) if status != NOT_FOUND else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 15  # what fits into one SSH packet
 DRAIN = 2.0  # a background process may hold the output open; for so long it is waited for after the script's end
-PULSE = 1.0  # the end of the script does not wake the poll, so it is looked for once a second
+PULSE = 1.0  # the end of the script does not wake the reader, so it is looked for once a second
 STATUS = 5.0  # seconds within which the exit code follows the end of the output
 
 
@@ -165,20 +164,33 @@ class _Feeder:
             self._writer.send(self._order.password.reveal() + b"\n")
 
 
+class _Wake(threading.Event):
+    """What Paramiko's buffers set when something has come. They would clear it too when they are empty, each by itself:
+    so does Channel.fileno(), which loses what comes to the other at that moment."""
+
+    def clear(self) -> None:
+        pass
+
+    def heard(self) -> None:
+        """From now on something new counts."""
+        super().clear()
+
+
 def _read(channel: Channel, talk: Talk, ends: float, feed: Callable[[], bool]) -> bool:
     """Reads until both streams end or `feed` says no; False when `ends` (of time.monotonic) came first."""
-    poll = select.poll()
-    poll.register(channel.fileno(), select.POLLIN)
-    while not _drained(channel, talk):
-        if not feed():
+    wake = _Wake()
+    channel.in_buffer.set_event(wake)
+    channel.in_stderr_buffer.set_event(wake)
+    while True:
+        wake.heard()
+        if _drained(channel, talk) or not feed():
             return True
         if channel.exit_status_ready():
             ends = min(ends, time.monotonic() + DRAIN)
         left = ends - time.monotonic()
         if left <= 0:
             return bool(channel.exit_status_ready())
-        poll.poll(min(left, PULSE) * 1000)
-    return True
+        wake.wait(min(left, PULSE))
 
 
 def _drained(channel: Channel, talk: Talk) -> bool:

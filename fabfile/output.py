@@ -39,10 +39,10 @@ class Lines:
 
 
 class Stream:
-    """One of stdout and stderr: what came before the mark TOKEN (with a number, if any), and what came after."""
+    """One of stdout and stderr: what came before the mark TOKEN and its number, and what came after."""
 
     def __init__(self, token: str, sink: LineSink | None) -> None:
-        self._mark = re.compile(rb"%b(?: (\d+))?\n" % token.encode())
+        self._mark = re.compile(rb"%b (\d+)\n" % token.encode())
         self._parts: list[bytes] = []
         self._lines = Lines(sink) if sink else None
         self.before = bytearray()
@@ -60,7 +60,7 @@ class Stream:
     def _seek(self) -> None:
         if found := self._mark.search(self.before):
             self.started = True
-            self.number = int(found[1]) if found[1] else None
+            self.number = int(found[1])
             rest = bytes(self.before[found.end() :])
             del self.before[found.start() :]
             self._take(rest)

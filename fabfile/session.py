@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its errors reach people through ours, once
 
+SCRIPTS = 4  # at once on one connection: sshd allows 10 sessions, of which the cluster's API takes up to 5
 OVERDUE = 3.0  # seconds that the remote end has to keep the deadline itself before the channel is closed
 
 
@@ -78,6 +79,7 @@ class Session:
         self._environment = environment
         self._password = password
         self._asks = False  # whether sudo is known to ask here
+        self._places = threading.Semaphore(SCRIPTS)
         self._running: list[Talk] = []
         self._lock = threading.Lock()
         self._context = context
@@ -110,6 +112,15 @@ class Session:
         it is put in place. Raises SudoRefused or Unreachable when the script could not be started.
         """
 
+        ends = time.monotonic() + deadline
+        if not self._places.acquire(timeout=deadline):
+            raise DeadlineExceeded(self.host, deadline, ("other scripts ran here all the time",))
+        try:
+            return self._run(script, data, ends - time.monotonic(), line)
+        finally:
+            self._places.release()
+
+    def _run(self, script: str, data: bytes, deadline: float, line: LineSink | None) -> Result:
         body = bootstrap.whole(script, self._environment)
 
         def converse(rights: Rights) -> Talk:
@@ -175,9 +186,10 @@ class Session:
     def stop(self) -> None:
         """Ends what runs on the host now, and what it started."""
         with self._lock:
-            groups = [f"-{talk.err.number}" for talk in self._running if talk.err.number]
+            numbers = [talk.out.number or talk.err.number for talk in self._running]
+        groups = [f"-{number}" for number in numbers if number]
         if groups:
-            self.run(f"kill -TERM -- {' '.join(groups)}", deadline=5)
+            self._run(f"kill -s TERM -- {' '.join(groups)}", b"", 5, None)
 
     def close(self) -> None:
         """Closes the connection. What still runs on the host ends at its deadline."""

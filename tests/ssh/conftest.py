@@ -1,0 +1,110 @@
+"""What the tests over SSH share: a server, and connections to what an ssh_config names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fabfile.connect import Sessions, connect_all
+from fabfile.faults import Unreachable
+from fabfile.inventory import Host, Role
+from fabfile.session import Session
+from tests.ssh.server import Server, running
+
+
+@dataclass(frozen=True)
+class Ssh:
+    config: Path
+    connections: int = 8
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    connect: float = 10.0
+
+
+@dataclass(frozen=True)
+class Master:
+    path: str = "/usr/sbin:/usr/bin:/sbin:/bin"
+    kubeconfig: str = "/etc/kubernetes/admin.conf"
+    context: str = ""
+
+
+@dataclass(frozen=True)
+class Site:
+    """As much of a site as connecting needs."""
+
+    ssh: Ssh
+    deadlines: Deadlines = Deadlines()
+    master: Master = Master()
+
+
+Connect = Callable[..., Sessions]
+One = Callable[..., Session]
+Refused = Callable[..., Unreachable]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An sshd that all tests may use that don't harm it."""
+    with running(tmp_path_factory.mktemp("sshd") / "server") as one:
+        yield one
+
+
+@pytest.fixture
+def connect(tmp_path: Path) -> Iterator[Connect]:
+    """Connects to hosts by the text of an ssh_config; closes the connections after the test."""
+    made: list[Sessions] = []
+
+    def connected(
+        config: str,
+        *names: str,
+        user: str = "root",
+        sudo: bool = False,
+        role: Role = "controller",
+        ask: Callable[[str], str] = lambda host: pytest.fail("asked for a password"),
+        **site: object,
+    ) -> Sessions:
+        file = tmp_path / "ssh_config"
+        file.write_text(config)
+        hosts = [Host(name, role, user, sudo) for name in names or ("host",)]
+        made.append(connect_all(Site(Ssh(file), **site), hosts, ask))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield connected
+    for sessions in made:
+        sessions.close()
+
+
+@pytest.fixture
+def one(connect: Connect) -> One:
+    """The same for one host, which must be reached."""
+
+    def session(config: str, **more: object) -> Session:
+        (found,) = connect(config, **more).values()
+        if isinstance(found, Unreachable):
+            raise found
+        return found
+
+    return session
+
+
+@pytest.fixture
+def refused(connect: Connect) -> Refused:
+    """The same for one host, which must not be reached."""
+
+    def unreachable(config: str, **more: object) -> Unreachable:
+        (found,) = connect(config, **more).values()
+        assert isinstance(found, Unreachable)
+        return found
+
+    return unreachable
+
+
+@pytest.fixture
+def session(server: Server, one: One) -> Session:
+    """A connection to the shared server."""
+    return one(server.config())

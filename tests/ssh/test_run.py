@@ -1,0 +1,185 @@
+"""A script on a host: what goes in, what comes back, and when it ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from fabfile import bootstrap
+from fabfile.faults import DeadlineExceeded, Lost, Unreachable
+from fabfile.session import Session
+from tests.ssh.conftest import One
+from tests.ssh.server import Server, running
+
+BIG = 50 << 20
+
+
+def test_streams_code_and_input_are_kept_apart(session: Session) -> None:
+    """A script's stdout, stderr and exit code come back as they are, and its stdin is the data."""
+    result = session.run("cat; echo 'to stderr' >&2; exit 3", b"\0 data without end", deadline=10)
+    assert (result.out, result.err, result.code) == (b"\0 data without end", b"to stderr\n", 3)
+
+
+def test_script_is_taken_to_the_letter(session: Session) -> None:
+    """Quotes, here-documents and words that shells love pass unharmed."""
+    script = """cat <<'END'\n$HOME `id` "x" 'y' \\ ! % é\nEND\nprintf '%s' "$#"\n"""
+    assert session.run(script, deadline=10).out.decode() == """$HOME `id` "x" 'y' \\ ! % é\n0"""
+
+
+def test_one_exec_for_one_script(session: Session) -> None:
+    """Each script costs one exec channel on the connection that is there."""
+    for _ in range(3):
+        session.run("true", deadline=10)
+    assert session.execs == 3
+
+
+def test_much_data_goes_both_ways_at_once(session: Session) -> None:
+    """50 MB in, the same out and as much on stderr: nobody waits for the other."""
+    data = os.urandom(BIG)
+    result = session.run("tee /dev/stderr", data, deadline=60)
+    assert result.code == 0
+    assert result.out == data
+    assert result.err == data
+
+
+def test_input_that_is_not_read_holds_nothing_up(session: Session) -> None:
+    """A script that ends without reading its data has ended."""
+    result = session.run("exit 4", bytes(BIG), deadline=20)
+    assert (result.code, result.seconds < 10) == (4, True)
+
+
+def test_lines_come_while_the_script_runs(session: Session) -> None:
+    """A line is passed on when it is written, not when the script ends; carriage returns end lines."""
+    seen: list[tuple[float, str]] = []
+    script = r"echo one; printf 'ten %%\rfifty %%\r' >&2; printf '\377 odd\n'; sleep 1; printf last"
+    session.run(script, deadline=10, line=lambda text: seen.append((time.monotonic(), text)))
+    texts = [text for _, text in seen]
+    assert sorted(texts[:-1]) == ["fifty %", "one", "ten %", "\N{REPLACEMENT CHARACTER} odd"]
+    assert texts[-1] == "last"
+    assert seen[-1][0] - seen[0][0] > 0.8
+
+
+def test_nothing_of_the_script_is_in_argv(session: Session) -> None:
+    """Neither the script nor its data nor a stated variable can be seen by others on the host."""
+    mark = os.urandom(8).hex()
+    script = f": {mark}\ncat > /dev/null; cat /proc/[0-9]*/cmdline /proc/self/environ"
+    result = session.run(script, mark.encode(), deadline=10)
+    assert b"timeout" in result.out
+    assert mark.encode() not in result.out
+
+
+def test_deadline_ends_the_script_and_its_children(session: Session) -> None:
+    """What takes too long is ended together with what it started, and its last lines are told."""
+    with pytest.raises(DeadlineExceeded) as caught:
+        session.run("echo begun; echo pid $$; sleep 100 & sleep 100", deadline=1)
+    begun, pid = caught.value.tail
+    assert begun == "begun"
+    group = session.run(f"ps -o pid= -o args= --sid {pid.split()[1]}; pgrep -fx 'sleep 100'", deadline=10)
+    assert group.out == b""
+
+
+def test_deadline_ends_what_ignores_the_signal(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that does not heed TERM is killed."""
+    monkeypatch.setattr(bootstrap, "GRACE", 0.5)
+    began = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        session.run("trap '' TERM; while :; do sleep 0.1; done", deadline=0.5)
+    assert time.monotonic() - began < 2.5
+
+
+def test_killed_script_has_a_code(session: Session) -> None:
+    """A script that a signal ended has 128 and the signal's number as its code."""
+    assert session.run("kill -KILL $$", deadline=10).code == 137
+
+
+def test_background_process_does_not_keep_us(session: Session) -> None:
+    """What a script leaves running may hold its output open: the script has ended all the same."""
+    result = session.run("sleep 30 & echo $!; exit 5", deadline=20)
+    assert (result.code, result.seconds < 5) == (5, True)
+    session.run(f"kill {result.out.decode()}", deadline=10)
+
+
+def test_stop_ends_what_runs(session: Session) -> None:
+    """stop() ends the script that runs, with what it started."""
+    begun = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        running_ = pool.submit(session.run, "echo on; sleep 60", deadline=60, line=lambda text: begun.set())
+        assert begun.wait(10)
+        session.stop()
+        assert running_.result(10).code == 143
+
+
+def test_scripts_side_by_side(session: Session) -> None:
+    """Several threads may use one connection."""
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda n: session.run(f"sleep 0.1; echo {n}", deadline=20).out, range(24)))
+    assert results == [f"{n}\n".encode() for n in range(24)]
+
+
+def test_login_shell_that_talks_is_not_heard(tmp_path: Path, one: One) -> None:
+    """What a .bashrc prints is no part of a script's output."""
+    with running(tmp_path / "talking") as server:
+        (server.folder / "home/.bashrc").write_text("echo welcome; echo beware >&2; export PATH=/nowhere:$PATH\n")
+        result = one(server.config()).run("echo $PATH", deadline=10)
+    assert (result.out, result.err) == (b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n", b"")
+
+
+def test_master_sees_its_kubeconfig(server: Server, one: One) -> None:
+    """On the master PATH and KUBECONFIG are the site's; elsewhere there is no KUBECONFIG."""
+    script = "echo $PATH; echo ${KUBECONFIG-none}; echo $LC_ALL; pwd; umask"
+    master = one(server.config(), role="master").run(script, deadline=10).out.decode().split()
+    assert master == ["/usr/sbin:/usr/bin:/sbin:/bin", "/etc/kubernetes/admin.conf", "C", "/", "0022"]
+    assert b"none" in one(server.config()).run(script, deadline=10).out
+
+
+def test_broken_connection_is_told(tmp_path: Path, one: One) -> None:
+    """When the connection breaks while a script runs, that is neither success nor failure: it is Lost."""
+    with running(tmp_path / "doomed") as server:
+        session = one(server.config())
+        with ThreadPoolExecutor(1) as pool:
+            begun = threading.Event()
+            lost = pool.submit(session.run, "echo on; sleep 20", deadline=30, line=lambda text: begun.set())
+            assert begun.wait(10)
+            server.kill()
+            with pytest.raises(Lost):
+                lost.result(10)
+        with pytest.raises(Lost):
+            session.run("true", deadline=10)
+
+
+def test_no_shell_is_told(tmp_path: Path, one: One) -> None:
+    """A login that does not run commands is named as such, with the shell's own words."""
+    options = "ForceCommand echo no commands here; exit 1"
+    with running(tmp_path / "closed", options) as server, pytest.raises(Unreachable) as caught:
+        one(server.config()).run("true", deadline=10)
+    assert "no commands here" in caught.value.text
+    assert "ssh host" in caught.value.fix
+
+
+def test_too_many_sessions_are_told(tmp_path: Path, one: One) -> None:
+    """sshd's limit of sessions on a connection is named, with the setting that raises it."""
+    with running(tmp_path / "narrow", "MaxSessions 1") as server:
+        session = one(server.config())
+        with ThreadPoolExecutor(1) as pool:
+            begun = threading.Event()
+            first = pool.submit(session.run, "echo on; sleep 2", deadline=30, line=lambda text: begun.set())
+            assert begun.wait(10)
+            with pytest.raises(Unreachable) as caught:
+                session.run("true", deadline=10)
+            assert first.result(10).code == 0
+    assert "MaxSessions" in caught.value.fix
+
+
+def test_script_cut_off_is_not_run(tmp_path: Path) -> None:
+    """Of a script that did not arrive whole nothing is run."""
+    body = bootstrap.whole(f"touch {tmp_path / 'done'}", {})
+    for size in (len(body) - 1, len(body)):
+        command = bootstrap.command(len(body), 10, "token")
+        done = subprocess.run(["sh", "-c", command], input=body[:size], capture_output=True, timeout=10, check=False)
+        assert ((tmp_path / "done").exists(), done.returncode) == ((True, 0) if size == len(body) else (False, 125))
