@@ -20,7 +20,7 @@ from fabfile.events import Began, Done, Event, Opened
 from fabfile.jsonlines import from_json
 from fabfile.progress import Progress, take
 
-WIDTH = 92
+WIDTH = 100
 
 # Without the fonts that rich would have fetched from the network.
 FRAME = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
@@ -66,8 +66,8 @@ def picture(events: Iterable[Event], seconds: float) -> str:
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, highlight=False)
     console.print(Text("$ invoke install --hosts"))
     progress, now = standing(events, seconds)
-    for row in screen.frame(progress, 30, now):
-        console.print(Text.assemble(*row, no_wrap=True, overflow="ellipsis"))
+    for row in screen.frame(progress, WIDTH, 30, now):
+        console.print(Text.assemble(*row), no_wrap=True, overflow="ellipsis")
     return console.export_svg(title="invoke install", theme=DIMMED_MONOKAI, code_format=FRAME, unique_id="run")
 
 

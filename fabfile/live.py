@@ -33,7 +33,7 @@ class _Frame:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         with self.lock:
-            rows = screen.frame(self.progress, options.size.height - 1, time.time())
+            rows = screen.frame(self.progress, options.size.width, options.size.height - 1, time.time())
         yield Group(*(Text.assemble(*row, no_wrap=True, overflow="ellipsis") for row in rows))
 
 

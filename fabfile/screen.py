@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from fabfile.failure import alike
@@ -16,13 +17,13 @@ PAUSE = 0.5
 BUSY_STYLE = "bold cyan"
 
 
-def frame(progress: Progress, height: int, now: float) -> list[Row]:
-    """What is shown at `now` (seconds since the epoch), in at most `height` rows; cut to the width by who draws it."""
+def frame(progress: Progress, width: int, height: int, now: float) -> list[Row]:
+    """What is shown at `now` (seconds since the epoch), in at most `height` rows; who draws them cuts at `width`."""
     stages = list(progress.stages.values())
     short = height < len(stages) + 4
     heads = _folded(progress, stages, now) if short else [(_stage(progress, s, now), s) for s in stages]
     top = [_head(progress, now)] if short else [_head(progress, now), []]
-    details = _fitted([_details(s, now) if s else [] for _, s in heads], height - len(top) - len(heads))
+    details = _fitted([_details(s, width, now) if s else [] for _, s in heads], height - len(top) - len(heads))
     rows = [row for (head, _), below in zip(heads, details, strict=True) for row in (head, *below)]
     return [*top, *rows][:height]
 
@@ -109,12 +110,13 @@ Detail = tuple[int, Row]
 """A row and its rank: 0 what must be seen, 1 what runs, 2 the last line of its output."""
 
 
-def _details(stage: StageProgress, now: float) -> list[Detail]:
+def _details(stage: StageProgress, width: int, now: float) -> list[Detail]:
     works = sorted(stage.busy.values(), key=lambda work: work.began)
     host = min(max((len(work.host) for work in works), default=0), 24)
     step = min(max((len(work.step) for work in works), default=0), 24)
     bad = [(0, _bad(done.outcome, hosts, done.step, _first(done.failures))) for done, hosts in alike(stage.bad)]
-    return [*bad, *(detail for work in works for detail in _work(work, host, step, now))]
+    places = (f"    {work.host:<{host}}  {escaped(work.step):<{step}}  " for work in works)
+    return [*bad, *(row for work, where in zip(works, places, strict=True) for row in _work(work, where, width, now))]
 
 
 def _first(failures: Sequence[object]) -> str:
@@ -127,14 +129,30 @@ def _bad(outcome: str, hosts: list[str], step: str, meaning: str) -> Row:
     return [("    ", ""), (f"{fold(hosts)}  {escaped(step)}  {outcome}", style), (f"  {escaped(meaning)}", "")]
 
 
-def _work(work: Work, host: int, step: int, now: float) -> list[Detail]:
-    where = f"    {work.host:<{host}}  {escaped(work.step):<{step}}  "
-    elapsed = (f"{duration(now - work.began):>6}  ", "cyan")
+def _work(work: Work, where: str, width: int, now: float) -> list[Detail]:
+    """What runs, or is awaited; what doesn't fit beside it and the last line of output stand below."""
+    head: Row = [(where, ""), (f"{duration(now - work.began):>6}  ", "cyan")]
     if work.why:
-        left = f"waits, {max(work.until - now, 0):.0f}s left: "
-        return [(1, [(where, ""), elapsed, (left, "yellow"), (work.why, "")])]
-    row: Row = [(where, ""), elapsed, (work.title, "")]
-    return [(1, row), (2, [(" " * (6 + host), ""), (f"│ {work.line}", "dim")])] if work.line else [(1, row)]
+        head.append((f"waits, {max(work.until - now, 0):.0f}s left: ", "yellow"))
+    first, rest = _split(work.why or work.title, width - sum(len(span[0]) for span in head))
+    below = [rest] if rest else []
+    if work.line and not work.why:
+        below.append(f"│ {work.line}")
+    indent = len(where) + 8 if len(where) + 8 + max(map(len, below), default=0) <= width else 6
+    return [
+        (1, [*head, (first, "")]),
+        *((2, [(" " * indent + line, "dim" if line[0] == "│" else "")]) for line in below),
+    ]
+
+
+def _split(words: str, room: int) -> tuple[str, str]:
+    """The words that fit in `room` columns, and the rest; none of them fit where there is hardly room for any."""
+    if len(words) <= room:
+        return words, ""
+    if room < 20:
+        return "", words
+    first = textwrap.wrap(words, room)[0]
+    return first, words[len(first) :].strip()
 
 
 def _fitted(parts: list[list[Detail]], room: int) -> list[list[Row]]:

@@ -25,9 +25,9 @@ def standing(name: str, until: float) -> Progress:
     return progress
 
 
-def shown(name: str, at: float, height: int = 24) -> list[str]:
+def shown(name: str, at: float, height: int = 24, width: int = 100) -> list[str]:
     """The rows of the screen at that second."""
-    return [text(row) for row in screen.frame(standing(name, at), height, START + at)]
+    return [text(row) for row in screen.frame(standing(name, at), width, height, START + at)]
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -49,6 +49,14 @@ def test_awaited() -> None:
     """What is awaited stands there with its reason and the seconds that are left, counted down."""
     assert any("waits, 118s left: 0 of 3 webhook pods: pulling the image" in row for row in shown("install", 12.0))
     assert any("waits, 117s left: 0 of 3 webhook pods" in row for row in shown("install", 13.0))
+
+
+def test_narrow() -> None:
+    """A reason that is too long for its row goes on below, so that all of it can be read."""
+    rows = shown("install", 13.0, width=60)
+    (at,) = [i for i, row in enumerate(rows) if "waits, 117s left:" in row]
+    assert rows[at + 1].strip() == "0 of 3 webhook pods: pulling the image"
+    assert max(map(len, rows)) <= 60
 
 
 def test_through() -> None:
@@ -139,7 +147,7 @@ def test_hostile(evil: str) -> None:
     take(progress, Began("m1", "a", "s", evil, START), START)
     for event in (Line("m1", "a", "s", evil), Awaiting("m1", "a", "t", evil, 1)):
         take(progress, event, START)
-    rows = screen.frame(progress, 24, START)
+    rows = screen.frame(progress, 80, 24, START)
     assert all(text(row).isprintable() for row in rows)
     console = Console(file=io.StringIO(), width=80, markup=False, emoji=False)
     visible = "".join(line.plain for row in rows for line in live.wrapped(row, console))
@@ -172,5 +180,5 @@ def test_cheap() -> None:
         take(progress, Began(host, "a", "s", "title", START), START)
     begin = time.perf_counter()
     for _ in range(10):
-        screen.frame(progress, 50, START)
+        screen.frame(progress, 80, 50, START)
     assert (time.perf_counter() - begin) / 10 < 0.25 / live.RATE
