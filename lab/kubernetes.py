@@ -49,8 +49,7 @@ def write_programs(folder: Path, names: tuple[str, ...]) -> None:
     """Fills `folder`, a layer that hosts share, with the Kubernetes programs of those names: links to one file."""
     target = folder / "usr/bin/kube"
     target.parent.mkdir(parents=True)
-    target.write_bytes(programs.kubernetes().read_bytes())
-    target.chmod(0o755)
+    store.link_or_copy(programs.kubernetes(), target)
     for name in names:
         (target.parent / name).symlink_to("kube")
 

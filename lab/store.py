@@ -54,6 +54,14 @@ def copy(source: Path, target: Path) -> None:
                 _unlink_from(Path(folder) / name)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Puts a file that nobody will change in a second place: as a link, where both lie on one file system."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def _unlink_from(path: Path) -> None:
     """Gives the path a file of its own instead of a link."""
     aside = path.with_name(path.name + ".part")

@@ -88,6 +88,8 @@ def ssh(c: Context, host: str, name: str = "", command: str = "", user: str = "r
 @contextmanager
 def _errors(what: str) -> Iterator[None]:
     """Shows what is known to go wrong without a traceback."""
+    if os.geteuid() != 0:
+        raise Exit(f"{what}: a lab is root's alone: run this as root", code=1)
     try:
         yield
     except (RuntimeError, OSError, LookupError, ValueError, subprocess.SubprocessError, ExceptionGroup) as error:

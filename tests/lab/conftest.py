@@ -1,0 +1,46 @@
+"""The cluster in a box that these tests run on: one lab named "test" for a whole run.
+
+LAB_KEEP=1 leaves it up at the end, so that the next run begins with a reset instead of a boot.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lab import access, labs, pristine, site
+from lab.model import Lab, Options
+
+On = Callable[..., str]
+
+
+def announce(text: str) -> None:
+    """Says what the lab is doing; pytest shows it when a test fails."""
+    print(text, flush=True)  # noqa: T201 - pytest captures it
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A pristine site."""
+    made = labs.create("test", Options())
+    (site.reset if pristine.taken(made) else site.up)(made, announce)
+    yield made
+    if not os.environ.get("LAB_KEEP"):
+        site.down(made)
+
+
+@pytest.fixture
+def pristine_lab(lab: Lab) -> Lab:
+    """The site as it was before anything was done to it."""
+    site.reset(lab, announce)
+    return lab
+
+
+@pytest.fixture(scope="session")
+def on(lab: Lab) -> On:
+    """on(HOST, COMMAND, feed="", deadline=60): a shell command there as root, through ssh; its output."""
+
+    def run(host: str, command: str, feed: str = "", deadline: float = 60) -> str:
+        return access.run(lab, host, command, feed, deadline)
+
+    return run

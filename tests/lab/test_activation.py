@@ -1,0 +1,230 @@
+"""The activation of a real slurmctld: what it does, what it puts back, and that nobody has to stay for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fabfile import actions, frames
+from fabfile.connect import Sessions, connect_all
+from fabfile.inventory import Site, load
+from fabfile.session import Result
+from fabfile.stages import controller, daemon, plugin, slurm
+from fabfile.step import Facts, Place, Sh
+from lab.model import Lab
+from tests.lab.conftest import On
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+PRIMARY, BACKUP = "slurmctl1", "slurmctl2"
+CONF, LUA, STATE = "/etc/slurm/slurm.conf", "/etc/slurm/burst_buffer.lua", actions.STATE
+UPSTREAM = Path(__file__).parents[2] / "lab/upstream/dws-slurm-bb-plugin/src/burst_buffer"
+
+
+class Controllers:
+    """The two controllers as the stage slurm meets them, and what a test does to them."""
+
+    def __init__(self, site: Site, sessions: Sessions, on: On) -> None:
+        self.site, self.sessions, self.on = site, sessions, on
+
+    def place(self, host: str) -> Place:
+        """The host with what the looks find there now."""
+        facts = Facts()
+        looks = {controller.FACT: controller.look, daemon.FACT: daemon.look, "slurm.conf": slurm.STAGE.steps[1].look}
+        for key, look in looks.items():
+            made = look(Place(self.site, facts, host))
+            facts.found[key] = {host: made.parse(self.run(host, made.script).out)}
+        return Place(self.site, facts, host)
+
+    def run(self, host: str, script: str, data: bytes = b"") -> Result:
+        """A script on a host, through the connection that is kept open."""
+        return self.sessions[host].run(script, data, deadline=120)
+
+    def enabling(self, host: str) -> Sh:
+        """What the step `conf` would do on `host`."""
+        place = self.place(host)
+        have = slurm.seen(place)
+        (action,) = slurm._change_conf(place, have, slurm.wanted(place, have))
+        return action
+
+    def restarting(self, host: str) -> Sh:
+        """What the step `daemon` would do on `host`."""
+        (action,) = slurm._change_daemon(self.place(host), None, None)
+        return action
+
+    def do(self, host: str, action: Sh) -> Result:
+        """Perform one action as the engine does."""
+        script, data = actions.compile_actions([action], "20260101T000000Z-test", frames.marker())
+        return self.run(host, script, data)
+
+    def text(self, host: str) -> str:
+        """slurm.conf there."""
+        return self.on(host, f"cat {CONF}")
+
+    def daemon(self, host: str) -> dict[str, object]:
+        """What the look at the daemon finds there."""
+        return dict(daemon.found(self.place(host)))
+
+
+@pytest.fixture(scope="module")
+def controllers(lab: Lab, on: On) -> Iterator[Controllers]:
+    """Both controllers with the plugin's files, and slurm.conf without a burst buffer."""
+    site = load(lab.state / "hosts.yaml")
+    sessions = connect_all(site, site.controllers)
+    made = Controllers(site, sessions, on)
+    for host in (PRIMARY, BACKUP):
+        text = plugin.with_shim(made.place(host), (UPSTREAM / plugin.LUA).read_text())
+        on(host, f"cat >{LUA}", feed=text)
+        on(host, "cat >/etc/slurm/burst_buffer.conf", feed=(UPSTREAM / plugin.CONF).read_text())
+    yield made
+    sessions.close()
+
+
+@pytest.fixture
+def fresh(controllers: Controllers) -> Iterator[Controllers]:
+    """The same before each test: files as they were, both daemons without a burst buffer."""
+    kept = {(host, path): controllers.on(host, f"cat {path}") for host in (PRIMARY, BACKUP) for path in (CONF, LUA)}
+    yield controllers
+    for (host, path), text in kept.items():
+        controllers.on(host, f"cat {path} | cmp -s - /dev/fd/3 3<&0 </dev/null || true")
+        controllers.on(host, f"rm -f {path}; cat >{path}", feed=text)
+    for host in (PRIMARY, BACKUP):
+        controllers.on(host, "systemctl reset-failed slurmctld; systemctl restart slurmctld")
+    until = time.monotonic() + 60
+    while controllers.on(PRIMARY, "scontrol ping || true").count(" is UP") < 2:
+        assert time.monotonic() < until, "the controllers did not come back"
+        time.sleep(0.2)
+
+
+def outcome(there: Controllers, host: str) -> str:
+    """What the last activation on `host` ended with."""
+    return there.on(host, f"sed -n s/^outcome=//p {STATE}/activation").strip()
+
+
+def leftovers(there: Controllers, host: str) -> str:
+    """Files that no activation should leave behind."""
+    return there.on(
+        host, f"find /etc/slurm -name '.*dws*'; find {STATE} -maxdepth 1 -name 'activation.*' ! -name '*.lock'"
+    )
+
+
+def test_a_good_activation(fresh: Controllers) -> None:
+    """slurm.conf has the line, slurmctld answers with the burst buffer, owner and mode are kept, nothing is left over."""
+    fresh.on(PRIMARY, f"chown slurm:slurm {CONF}; chmod 640 {CONF}")
+    before, told = fresh.text(PRIMARY), fresh.do(PRIMARY, fresh.enabling(PRIMARY))
+    assert told.code == 0, told
+    assert fresh.text(PRIMARY) == before.rstrip("\n") + fresh.text(PRIMARY)[len(before.rstrip("\n")) :]
+    assert "BurstBufferType=burst_buffer/lua" in fresh.text(PRIMARY)
+    assert "burst_buffer/lua" in fresh.on(PRIMARY, "scontrol show config | grep BurstBufferType")
+    assert fresh.on(PRIMARY, f"stat -c '%a %U:%G' {CONF}").strip() == "640 slurm:slurm"
+    found = fresh.daemon(PRIMARY)
+    assert daemon.answers(found) and daemon.stale(fresh.site, found) == []
+    assert (outcome(fresh, PRIMARY), leftovers(fresh, PRIMARY)) == ("activated", "")
+    assert fresh.on(PRIMARY, f"stat -c %a {STATE}/activation").strip() == "600"
+
+
+@pytest.mark.parametrize("broken", ["function (", "error('no')", "x = 1"])
+def test_a_plugin_that_slurmctld_refuses(fresh: Controllers, broken: str) -> None:
+    """slurmctld ends with the new text, so the old one is put back, it answers again, and its own words are shown."""
+    fresh.on(PRIMARY, f"cat >{LUA}", feed=broken + "\n")
+    before, told = fresh.text(PRIMARY), fresh.do(PRIMARY, fresh.enabling(PRIMARY))
+    assert told.code == 1
+    assert b"fatal: failed to initialize burst_buffer plugin" in told.out
+    assert fresh.text(PRIMARY) == before
+    assert daemon.answers(fresh.daemon(PRIMARY))
+    assert (outcome(fresh, PRIMARY), leftovers(fresh, PRIMARY)) == ("reverted", "")
+
+
+def test_slurm_conf_changed_in_between(fresh: Controllers) -> None:
+    """What somebody wrote since the look stays, and slurmctld is not touched."""
+    planned, main = fresh.enabling(PRIMARY), fresh.daemon(PRIMARY)["main"]
+    fresh.on(PRIMARY, f"echo '# by somebody else' >>{CONF}")
+    told = fresh.do(PRIMARY, planned)
+    assert told.code == 1
+    assert b"run again" in told.out
+    assert fresh.text(PRIMARY).endswith("# by somebody else\n")
+    assert "BurstBufferType" not in fresh.text(PRIMARY)
+    assert fresh.daemon(PRIMARY)["main"] == main
+    assert (outcome(fresh, PRIMARY), leftovers(fresh, PRIMARY)) == ("refused", "")
+
+
+def test_a_daemon_killed_while_it_is_awaited(fresh: Controllers) -> None:
+    """A slurmctld that is killed before it answers counts as dead: the old text is put back, and it answers."""
+    before = fresh.text(BACKUP)
+    kill = "sleep 2; kill -9 $(systemctl show -p MainPID --value slurmctld)"  # a backup answers after 5 seconds
+    fresh.on(BACKUP, f"systemd-run --quiet sh -c '{kill}'")
+    told = fresh.do(BACKUP, fresh.enabling(BACKUP))
+    assert told.code == 1
+    assert fresh.text(BACKUP) == before
+    assert daemon.answers(fresh.daemon(BACKUP))
+    assert (outcome(fresh, BACKUP), leftovers(fresh, BACKUP)) == ("reverted", "")
+
+
+def test_a_daemon_that_does_not_answer_in_time(fresh: Controllers) -> None:
+    """One that is alive and silent at the deadline gets the old text, and the run says that it has not answered yet."""
+    before = fresh.text(BACKUP)
+    fresh.site = replace(fresh.site, deadlines=replace(fresh.site.deadlines, slurmctld=2.0))
+    try:
+        told = fresh.do(BACKUP, fresh.enabling(BACKUP))
+    finally:
+        fresh.site = replace(fresh.site, deadlines=replace(fresh.site.deadlines, slurmctld=120.0))
+    assert told.code == 1
+    assert b"did not answer within 2 s" in told.out
+    assert fresh.text(BACKUP) == before
+    assert outcome(fresh, BACKUP) == "reverted"
+
+
+def test_a_connection_that_breaks_in_the_middle(fresh: Controllers) -> None:
+    """The activation goes on without us and ends well; a second one is refused meanwhile; a look tells that it works."""
+    looks = slurm.STAGE.steps[0].look(fresh.place(BACKUP))
+    planned, second = fresh.enabling(BACKUP), fresh.restarting(BACKUP)
+    script, data = actions.compile_actions([planned], "20260101T000000Z-cut", frames.marker())
+    follower = fresh.on(BACKUP, "cat >/run/script; chmod 600 /run/script", feed=script)
+    follower = fresh.on(BACKUP, "cat >/run/data", feed=data.decode()) + follower
+    start = "setsid sh /run/script </run/data >/run/told 2>&1 & echo $!"
+    pid = fresh.on(BACKUP, start).strip()
+    fresh.on(BACKUP, "for i in 1 2 3 4 5 6 7 8 9 10; do grep -q starting /run/told && break; sleep 0.2; done")
+    fresh.on(BACKUP, f"kill -9 -- -{pid}; rm /run/script /run/data")
+    assert looks.parse(fresh.run(BACKUP, looks.script).out).startswith("at work since ")
+    refused = fresh.do(BACKUP, second)
+    assert refused.code == actions.BUSY
+    until = time.monotonic() + 30
+    while looks.parse(fresh.run(BACKUP, looks.script).out) != "none":
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert outcome(fresh, BACKUP) == "activated"
+    assert "BurstBufferType=burst_buffer/lua" in fresh.text(BACKUP)
+    assert daemon.stale(fresh.site, fresh.daemon(BACKUP)) == []
+
+
+def test_a_restart_that_fails(fresh: Controllers) -> None:
+    """A slurmctld with the burst buffer on that does not come up again runs without it rather than not at all."""
+    assert fresh.do(PRIMARY, fresh.enabling(PRIMARY)).code == 0
+    fresh.on(PRIMARY, f"echo '(' >{LUA}")
+    told = fresh.do(PRIMARY, fresh.restarting(PRIMARY))
+    assert told.code == 1
+    assert b"BurstBufferType was taken out" in told.out
+    assert "BurstBufferType" not in fresh.text(PRIMARY)
+    assert daemon.answers(fresh.daemon(PRIMARY))
+
+
+def test_slurm_conf_that_is_a_link(fresh: Controllers) -> None:
+    """A link stays one: its target is what gets the line."""
+    fresh.on(PRIMARY, f"mkdir -p /etc/site; mv {CONF} /etc/site/slurm.conf; ln -s /etc/site/slurm.conf {CONF}")
+    assert fresh.do(PRIMARY, fresh.enabling(PRIMARY)).code == 0
+    assert fresh.on(PRIMARY, f"readlink {CONF}").strip() == "/etc/site/slurm.conf"
+    assert "BurstBufferType=burst_buffer/lua" in fresh.on(PRIMARY, "cat /etc/site/slurm.conf")
+
+
+def test_a_daemon_is_current_when_it_started_after_its_files(fresh: Controllers) -> None:
+    """burst_buffer.conf written after the start makes it stale, within the same second too; a restart mends that."""
+    assert fresh.do(PRIMARY, fresh.enabling(PRIMARY)).code == 0
+    assert daemon.stale(fresh.site, fresh.daemon(PRIMARY)) == []
+    fresh.on(PRIMARY, "systemctl restart slurmctld; printf '# x\\n' >>/etc/slurm/burst_buffer.conf")
+    (why,) = daemon.stale(fresh.site, fresh.daemon(PRIMARY))
+    assert why == "/etc/slurm/burst_buffer.conf was changed after it was read"
+    assert fresh.do(PRIMARY, fresh.restarting(PRIMARY)).code == 0
+    assert daemon.stale(fresh.site, fresh.daemon(PRIMARY)) == []
