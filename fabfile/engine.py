@@ -38,6 +38,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.board = Board(self.site)
+        self.trouble = (LookFailed, *self.trouble)
 
     def done(self, host: str, key: str, outcome: Outcome, began: float, **more: object) -> None:
         """A step is through on a host: remember it and say so."""
@@ -307,7 +308,7 @@ def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item])
         told = failed.failure
         failure = Failure(told.command, told.code, told.tail, told.meaning or step.hint, told.fix)
         run.done(host, key, "failed", began, failures=(failure,))
-    except (LookFailed, *run.trouble) as error:
+    except run.trouble as error:
         run.done(host, key, "failed", began, failures=(Failure(meaning=str(error), fix=step.hint),))
 
 

@@ -19,9 +19,11 @@ RUNS = ROOT / "runs"
 class Journal:
     """The events of one run, in memory and in `runs/RUN/journal.jsonl`; lines of output are left out."""
 
-    def __init__(self, run: str, folder: Path = RUNS) -> None:
+    def __init__(self, run: str, keep: int, folder: Path = RUNS) -> None:
+        self.run = run
         self.folder = folder / run
         self.folder.mkdir(parents=True)
+        prune(keep, folder)
         self.folder.chmod(0o700)
         self.events: list[Event] = []
         self._file = (self.folder / "journal.jsonl").open("w", buffering=1)

@@ -8,7 +8,7 @@ import shlex
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,8 +64,11 @@ cd {state}
 
 
 @contextmanager
-def hold(session: Any, run: str) -> Iterator[None]:
-    """Hold the site's lock while the `with` lasts. Raises Locked; a run of this machine whose process is gone gives way."""
+def hold(session: Any, run: str, lost: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Hold the site's lock while the `with` lasts. Raises Locked; a run of this machine whose process is gone gives way.
+
+    `lost`: what a broken connection raises; then the lock ends by itself.
+    """
     try:
         _take(session, run, over="")
     except Locked as locked:
@@ -73,13 +76,14 @@ def hold(session: Any, run: str) -> Iterator[None]:
             raise
         _take(session, run, over=locked.holder.run)
     ended = threading.Event()
-    renewing = threading.Thread(target=_renew, args=(session, run, ended), daemon=True)
+    renewing = threading.Thread(target=_renew, args=(session, run, ended, lost), daemon=True)
     renewing.start()
     try:
         yield
     finally:
         ended.set()
-        session.run(_LEAVE.format(state=STATE, run=shlex.quote(run)), deadline=30.0)
+        with suppress(*lost):
+            session.run(_LEAVE.format(state=STATE, run=shlex.quote(run)), deadline=30.0)
 
 
 def owner() -> str:
@@ -108,7 +112,7 @@ def _gone(holder: Holder) -> bool:
     return False
 
 
-def _renew(session: Any, run: str, ended: threading.Event) -> None:
-    while not ended.wait(HOLD / 3):
-        if session.run(_RENEW.format(state=STATE, run=shlex.quote(run), hold=HOLD), deadline=30.0).code != 0:
-            return
+def _renew(session: Any, run: str, ended: threading.Event, lost: tuple[type[Exception], ...]) -> None:
+    with suppress(*lost):
+        while not ended.wait(HOLD / 3):
+            session.run(_RENEW.format(state=STATE, run=shlex.quote(run), hold=HOLD), deadline=30.0)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from fabfile import engine, page, report
@@ -17,7 +19,7 @@ from fabfile.inventory import Site
 from fabfile.journal import Journal
 from fabfile.lock import Locked, hold
 from fabfile.perform import Reach
-from fabfile.cluster import Cluster, preload
+from fabfile.cluster import preload
 from fabfile.connect import Sessions, connect_all
 from fabfile.session import Session
 from fabfile.stages.verify import FORGET
@@ -26,7 +28,8 @@ from fabfile.step import ClusterError, Stage
 CONVERGED, FAILED, SITE_FILE, REFUSED, CHANGES, UNPROVEN = 0, 1, 2, 3, 4, 5
 """Exit codes: nothing left to do; failed; the site file has errors; refused; a plan has changes; installed, not proven."""
 
-TROUBLE = (Unreachable, Lost, DeadlineExceeded, ClusterError)
+TROUBLE: tuple[type[Exception], ...] = (Unreachable, Lost, DeadlineExceeded, ClusterError)
+"""What can go wrong on the way to a host or in the cluster."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +63,18 @@ def run(site: Site, stages: Sequence[Stage], options: Options) -> int:
 
 def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.Display) -> int:
     began = time.time()
-    name = identifier(began)
-    journal = Journal(name)
-
-    def emit(event: Event) -> None:
-        journal(event)
-        display(event)
-
+    journal = Journal(identifier(began), site.keep_runs)
+    emit = _both(journal, display)
     hosts = roles(site)
-    emit(Opened(name, options.task, hosts, {stage.name: stage.needs for stage in stages}, began))
+    emit(Opened(journal.run, options.task, hosts, {stage.name: stage.needs for stage in stages}, began))
     threading.Thread(target=preload, daemon=True).start()
     sessions = connect_all(site, site.hosts())
     try:
-        made = Run(name, site, stages, _reach(site, sessions), emit, _reached(hosts, sessions, emit), TROUBLE)
-        refused = "" if len(made.hosts) < len(hosts) else _work(made, options, display)
-        unreached = any(isinstance(found, Unreachable) for found in sessions.values())
-        code = FAILED if unreached else exit_code(made.outcomes, options.plan, _unproven(made))
-        code = REFUSED if refused else code
+        reached, down = _reached(site, hosts, sessions, emit)
+        made = Run(journal.run, site, stages, _reach(site, sessions), emit, reached, TROUBLE)
+        with _interrupt(made, sessions):
+            refused = _safely(made, options, display, down)
+        code = _code(made, options, refused, down)
         emit(_summary(made, sessions, code, began, options, refused))
         journal.report(page.render)
         return code
@@ -85,47 +83,84 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
         journal.close()
 
 
-def _reach(site: Site, sessions: Sessions) -> Reach:
-    made: list[Cluster] = []
-    lock = threading.Lock()
+def _both(journal: Journal, display: report.Display) -> Callable[[Event], None]:
+    def emit(event: Event) -> None:
+        journal(event)
+        display(event)
 
+    return emit
+
+
+def _safely(made: Run, options: Options, display: report.Display, down: Sequence[str]) -> str:
+    """Do the work; what breaks outside of any step is told like a step of its own."""
+    began = time.time()
+    try:
+        return _work(made, options, display, down)
+    except TROUBLE as error:
+        made.done(getattr(error, "host", "-"), "run.work", "failed", began, failures=(Failure(meaning=str(error)),))
+        return ""
+
+
+@contextmanager
+def _interrupt(made: Run, sessions: Sessions) -> Iterator[None]:
+    """Ctrl-C begins nothing more and ends what runs on the hosts; an activation goes on by itself. Twice: leave at once."""
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        made.stopping.set()
+        for session in sessions.open():
+            threading.Thread(target=_stop, args=(session,), daemon=True).start()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _stop(session: Session) -> None:
+    with suppress(*TROUBLE):  # a host that is gone has nothing left to end
+        session.stop()
+
+
+def _reach(site: Site, sessions: Sessions) -> Reach:
     def session(host: str) -> Session:
         found = sessions[host]
         if isinstance(found, Unreachable):
             raise found
         return found
 
-    def cluster() -> Cluster:
-        with lock:
-            if not made:
-                made.append(Cluster(session(site.master.host.name), site.master.context))
-        return made[0]
-
-    return Reach(session, cluster, lambda role: roles(site)[role][0])
+    return Reach(session, lambda: session(site.master.host.name).cluster(), lambda role: roles(site)[role][0])
 
 
 def _reached(
-    hosts: Mapping[str, tuple[str, ...]], sessions: Sessions, emit: Callable[[Event], None]
-) -> dict[str, tuple[str, ...]]:
-    """The hosts that answered; each that didn't is told with what to do."""
-    for host in dict.fromkeys(host for some in hosts.values() for host in some):
-        found = sessions[host]
-        if isinstance(found, Unreachable):
-            failure = Failure(command=f"ssh {host}", meaning=found.text, fix=found.fix)
-            emit(Done(host, "connect", "ssh", "failed", time.time(), 0.0, failures=(failure,)))
-    return {
-        role: tuple(host for host in some if not isinstance(sessions[host], Unreachable))
-        for role, some in hosts.items()
-    }
+    site: Site, hosts: Mapping[str, tuple[str, ...]], sessions: Sessions, emit: Callable[[Event], None]
+) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """The hosts that answered by role, and those that should have. Each that didn't is told with what to do."""
+    silent = {host: found for host, found in sessions.items() if isinstance(found, Unreachable)}
+    spared = _spared(site, silent)
+    for host, found in silent.items():
+        failure = Failure(command=f"ssh {host}", meaning=found.text, fix=found.fix)
+        note = "may be down, as the site file says" if host in spared else ""
+        outcome: Outcome = "skipped" if host in spared else "failed"
+        emit(Done(host, "connect", "ssh", outcome, time.time(), 0.0, note=note, failures=(failure,)))
+    reached = {role: tuple(host for host in some if host not in silent) for role, some in hosts.items()}
+    return reached, tuple(host for host in silent if host not in spared)
 
 
-def _work(made: Run, options: Options, display: report.Display) -> str:
+def _spared(site: Site, silent: Collection[str]) -> set[str]:
+    """Unreachable compute nodes whose group may have so many of them down."""
+    groups = [({host.name for host in group.hosts} & set(silent), group.may_be_down) for group in site.computes]
+    return {host for down, allowed in groups if len(down) <= allowed for host in down}
+
+
+def _work(made: Run, options: Options, display: report.Display, down: Sequence[str]) -> str:
     """Look, judge, and change what is to be changed. Why nothing was changed, if it was refused as a whole; else ""."""
     engine.first_looks(made)
     if options.plan:
         engine.plan(made)
         return ""
-    if not engine.findings(made, made.stages[0]):
+    if not engine.findings(made, made.stages[0]) or down:
         return ""
     changes, takes = engine.pending(made)
     if not changes and not options.verify:
@@ -140,7 +175,7 @@ def _change(made: Run) -> str:
     """Change what is to be changed, as the only run that does. Why not, if another one is at work."""
     master = made.reach.session(made.site.master.host.name)
     try:
-        with hold(master, made.id):
+        with hold(master, made.id, TROUBLE):
             for host in made.hosts["submitter"]:
                 made.reach.session(host).run(FORGET, deadline=30.0)
                 made.board.forget("verify.job", host)
@@ -148,6 +183,12 @@ def _change(made: Run) -> str:
     except Locked as locked:
         return str(locked)
     return ""
+
+
+def _code(made: Run, options: Options, refused: str, down: Sequence[str]) -> int:
+    if refused:
+        return REFUSED
+    return FAILED if down or made.stopping.is_set() else exit_code(made.outcomes, options.plan, _unproven(made))
 
 
 def _agreed(takes: Sequence[str], display: report.Display) -> bool:
@@ -170,14 +211,16 @@ def _summary(made: Run, sessions: Sessions, code: int, began: float, options: Op
         execs=sessions.execs,
         connections=sessions.connections,
         seconds=time.time() - began,
-        message=refused or _message(code, counts),
+        message=refused or _message(code, counts, made.stopping.is_set()),
         next=f"invoke {options.task} --hosts {made.site.path}" if code in (FAILED, REFUSED, UNPROVEN) else "",
     )
 
 
-def _message(code: int, counts: Mapping[str, int]) -> str:
+def _message(code: int, counts: Mapping[str, int], stopped: bool) -> str:
     said = {
-        FAILED: "Failed. Running it again goes on from here.",
+        FAILED: "Stopped. Running it again goes on from here."
+        if stopped
+        else "Failed. Running it again goes on from here.",
         REFUSED: "Refused: nothing that stands in the way was touched.",
         CHANGES: "",
         UNPROVEN: "Installed, but not proven.",

@@ -30,8 +30,13 @@ cd "$folder"
 job=$(printf '#!/bin/sh\n#DW\ntrue\n' | eval "as \"\$user\" sbatch --parsable --job-name=dws-on-csm-test --output=/dev/null --time=1 $options")
 job=${job%%;*}
 echo "submitted job $job as $user"
-plugin_kubectl get "$workflows" "bb$job" --watch --output-watch-events \
-    --output 'jsonpath={.type} {.object.status.state} {.object.status.status}{"\n"}' >"$work/seen" 2>"$work/errors" &
+(
+    # exec, so that the process that is ended below is kubectl itself
+    exec 9>&-
+    exec setpriv --reuid "$slurm_user" --regid "$(id -g "$slurm_user")" --init-groups env HOME="$work" \
+        kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" get "$workflows" "bb$job" --watch --output-watch-events \
+        --output 'jsonpath={.type} {.object.status.state} {.object.status.status}{"\n"}' >"$work/seen" 2>"$work/errors"
+) &
 watcher=$!
 
 # 3. what is to be seen: the Workflow through its states, bbstat, the job completed, the Workflow gone
