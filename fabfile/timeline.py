@@ -37,17 +37,18 @@ def bars(events: Iterable[Event]) -> list[Bar]:
     """A bar for each step and host that took time, and one for all of a host's instant ones in a stage."""
     begin = now = 0.0
     waits: dict[tuple[str, str, str], tuple[float, str]] = {}
-    found: list[Bar] = []
+    found: dict[tuple[str, str, str], Bar] = {}
     for event in events:
         now = max(now, _at(event))
         if isinstance(event, Opened):
             begin = now = event.at
         elif isinstance(event, Awaiting):
-            since, said = waits.get((event.stage, event.step, event.host), (now, ""))
-            waits[event.stage, event.step, event.host] = since, f"{said}; {event.why}" if said else event.why
+            since, said = waits.get(key := (event.stage, event.step, event.host), (now, ""))
+            waits[key] = since, f"{said}; {event.why}" if said else event.why
         elif isinstance(event, Done) and event.outcome != "skipped":
-            found.append(_bar(event, begin, waits.get((event.stage, event.step, event.host))))
-    return _instants(found)
+            key = (event.stage, event.step, event.host)
+            found[key] = _bar(event, begin, waits.get(key))
+    return _instants(list(found.values()))
 
 
 def _at(event: Event) -> float:
@@ -113,8 +114,7 @@ def _ticks(total: float) -> Iterator[float]:
 def _stage(name: str, found: Sequence[Bar], total: float) -> Html:
     ordered = sorted(found, key=lambda bar: bar.host)
     rows = {host: list(some) for host, some in groupby(ordered, key=lambda bar: bar.host)}
-    ranked = sorted(rows.items(), key=lambda pair: (min(bar.begin for bar in pair[1]), pair[0]))
-    drawn = [_row("" if at else name, host, some, total) for at, (host, some) in enumerate(ranked)]
+    drawn = [_row("" if at else name, host, some, total) for at, (host, some) in enumerate(rows.items())]
     if len(drawn) <= FEW:
         return joined(*drawn)
     outcome = worst({bar.outcome: 1 for bar in found})

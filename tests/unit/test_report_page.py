@@ -162,4 +162,6 @@ def test_judged_twice() -> None:
     """A step that was judged again counts once."""
     done = Done("h", "preflight", "disk", "ok", START, 0.0)
     opened = Opened("r", "install", {"m": ("h",)}, {"preflight": ()}, START)
-    assert "1 step right already" in told([opened, done, replace(done, began=START + 1)])
+    again = replace(done, began=START + 1)
+    assert "1 step right already" in told([opened, done, again])
+    assert [bar.begin for bar in timeline.bars([opened, done, again])] == [1.0]
