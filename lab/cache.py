@@ -25,11 +25,15 @@ def digest(inputs: Iterable[str | bytes | Path]) -> str:
 
 def _parts(one: str | bytes | Path) -> Iterable[bytes]:
     if isinstance(one, Path):
-        for path in [one] if one.is_file() else sorted(p for p in one.rglob("*") if p.is_file()):
+        for path in [one] if one.is_file() else _files(one):
             yield str(path.relative_to(one.parent)).encode()
             yield path.read_bytes()
     else:
         yield one.encode() if isinstance(one, str) else one
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
 
 
 def entry(

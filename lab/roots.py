@@ -40,7 +40,9 @@ def bootstrap(root: Path, suite: str, packages: Sequence[str]) -> None:
     keyring = "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg"
     languages = '--aptopt=Acquire::Languages "none"'
     line = f"deb {mirror()} {suite} main"
-    subprocess.run([*run, keyring, languages, suite, str(root), line], check=True, capture_output=True, text=True)
+    subprocess.run(
+        [*run, keyring, languages, suite, str(root), line], check=True, capture_output=True, text=True, timeout=1800
+    )
 
 
 def mirror() -> str:

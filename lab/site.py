@@ -5,9 +5,10 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
-from lab import access, cgroups, cluster, health, labs, layers, machine, needs, network, pristine, slurm
+from lab import access, cache, cgroups, cluster, health, labs, layers, machine, needs, network, pristine, slurm
 from lab.model import Host, Lab
 
 Announce = Callable[[str], None]
@@ -27,6 +28,8 @@ def up(lab: Lab, announce: Announce) -> None:
         elif (lab.state / "resetting").exists():
             _reset(lab, announce)
         else:
+            if not current(lab):
+                announce("this lab was made by other files than lab/ has now: lab.down and lab.up renew it")
             _start(lab, [host for host in lab.hosts if not machine.running(lab, host)], announce)
 
 
@@ -50,6 +53,12 @@ def down(lab: Lab) -> None:
             shutil.rmtree(lab.state)
 
 
+def current(lab: Lab) -> bool:
+    """Whether the lab was made by what the folder lab/ holds now."""
+    stamp = lab.state / "stamp"
+    return stamp.exists() and stamp.read_text() == _stamp()
+
+
 def each(hosts: Sequence[Host], act: Callable[[Host], T]) -> list[T]:
     """Calls act(host) for all hosts at once and returns the results; errors are raised when all calls have ended."""
     if not hosts:
@@ -66,6 +75,7 @@ def _begin(lab: Lab, announce: Announce) -> None:
     """From nothing, or from what an interrupted run left, to a site with its snapshot."""
     each(lab.hosts, lambda host: machine.kill(lab, host))
     shutil.rmtree(lab.state / "consoles", ignore_errors=True)
+    (lab.state / "stamp").write_text(_stamp())
     layers.write(lab, announce)
     access.write(lab)
     pristine.restore_shared(lab)
@@ -73,6 +83,10 @@ def _begin(lab: Lab, announce: Announce) -> None:
     _start(lab, lab.hosts, announce, new=True)
     pristine.take(lab)
     announce("snapshot taken")
+
+
+def _stamp() -> str:
+    return cache.digest([Path(__file__).parent])
 
 
 def _reset(lab: Lab, announce: Announce) -> None:
@@ -93,7 +107,8 @@ def _start(lab: Lab, hosts: Sequence[Host], announce: Announce, new: bool = Fals
     since = datetime.datetime.now(datetime.UTC).replace(microsecond=0) if hosts else None
     network.ensure(lab)
     booted = dict(zip(hosts, each(hosts, lambda host: _boot(lab, host)), strict=True))
-    announce(f"{len(hosts)} hosts are booting" if hosts else "all hosts are running")
+    everything = hosts and len(hosts) == len(lab.hosts)
+    announce("booting " + ("all hosts" if everything else ", ".join(host.name for host in hosts) or "none: all run"))
     try:
         _wait(lab, booted, since, announce, new)
     except TimeoutError as error:

@@ -1,6 +1,6 @@
-"""The cluster in a box that these tests run on: one lab named "test" for a whole run.
+"""The cluster in a box that these tests run on: one lab for a whole run, named "test" or as LAB_NAME says.
 
-LAB_KEEP=1 leaves it up at the end, so that the next run begins with a reset instead of a boot.
+LAB_KEEP=1 leaves it up at the end, so that the next run begins with a reset, or anew if lab/ has changed.
 """
 
 import os
@@ -22,7 +22,11 @@ def announce(text: str) -> None:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """A pristine site."""
-    made = labs.create("test", Options())
+    name = os.environ.get("LAB_NAME", "test")
+    made = labs.create(name, Options())
+    if pristine.taken(made) and not site.current(made):
+        site.down(made)
+        made = labs.create(name, Options())
     (site.reset if pristine.taken(made) else site.up)(made, announce)
     yield made
     if not os.environ.get("LAB_KEEP"):

@@ -146,7 +146,7 @@ def life() -> Iterator[Lab]:
 
 def test_an_interrupted_up_is_mended(lab: Lab, life: Lab) -> None:
     """`lab.up`, killed while hosts were booting, is mended by the next one, beside another lab that goes on."""
-    interrupt(life, "hosts are booting")
+    interrupt(life, "booting all hosts")
     assert any(machine.running(life, host) for host in life.hosts)
     site.up(life, announce)
     assert [one for one in health.look(life) if not one.well] == []
@@ -157,7 +157,7 @@ def test_an_interrupted_up_is_mended(lab: Lab, life: Lab) -> None:
 def test_an_interrupted_reset_is_mended(life: Lab) -> None:
     """`lab.reset`, killed half way, is finished by the next `lab.up`."""
     access.run(life, "upstream", "touch /etc/mark")
-    interrupt(life, "hosts are booting", task="reset")
+    interrupt(life, "booting all hosts", task="reset")
     site.up(life, announce)
     assert "mark" not in access.run(life, "upstream", "ls /etc")
     assert [one for one in health.look(life) if not one.well] == []
