@@ -9,119 +9,106 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from paramiko import Channel, ProxyCommand, SSHClient, Transport
+from paramiko import Channel, SSHClient, SSHException, Transport
 
 from fabfile.faults import Unreachable
 from fabfile.hostkeys import HostKeys
 from fabfile.login import Login
 from fabfile.sshconfig import Destination
+from fabfile.wire import CommandSocket, left, tcp
 
-KEEPALIVE = 15  # seconds; a way that is cut without a word is noticed by what is not acknowledged
-UNACKNOWLEDGED = 30_000  # milliseconds
+KEEPALIVE = 15  # seconds
 PUBKEYS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 
-Way = socket.socket | ProxyCommand | Channel
+Way = socket.socket | Channel
+
+ERRORS = (Unreachable, SSHException, OSError, EOFError)
+"""What connecting may raise, for explain()."""
 
 
-class QuickSocket(socket.socket):
-    """A socket that acknowledges at once. The kernel's habit of waiting 40 ms for company rules the time of short
-    exchanges otherwise; it falls back into it, so it is told again after each receive."""
-
-    def recv(self, size: int, flags: int = 0, /) -> bytes:
-        data = super().recv(size, flags)
-        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        return data
+Connect = Callable[[dict[str, Any]], object]
+"""Connects and logs in with these arguments of paramiko.SSHClient.connect."""
 
 
 class Jumps:
-    """Connections to jump hosts, each opened once however many hosts lie behind it."""
+    """Connections to jump hosts: each is tried once, however many hosts lie behind it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._locks: dict[Destination, threading.Lock] = {}
-        self._open: dict[Destination, SSHClient] = {}
+        self._tried: dict[Destination, SSHClient | Unreachable] = {}
 
     def channel(self, to: Destination, via: Destination, ends: float) -> Channel:
-        """A channel through `via` to the port of `to`; raises Unreachable, SSHException."""
+        """A channel through `via` to the port of `to`; raises Unreachable, SSHException, TimeoutError."""
         with self._lock:
             lock = self._locks.setdefault(via, threading.Lock())
-        with lock:
-            if via not in self._open:
-                self._open[via] = self._connect(via, ends)
-        transport = self._open[via].get_transport()
+        if not lock.acquire(timeout=left(ends)):
+            raise TimeoutError("the jump host is still being connected to")
+        try:
+            if via not in self._tried:
+                self._tried[via] = self._connect(via, ends)
+            client = self._tried[via]
+        finally:
+            lock.release()
+        if isinstance(client, Unreachable):
+            raise client
+        transport = client.get_transport()
         assert transport
         return transport.open_channel("direct-tcpip", (to.hostname, to.port), ("", 0), timeout=left(ends))
 
-    def _connect(self, via: Destination, ends: float) -> SSHClient:
+    def _connect(self, via: Destination, ends: float) -> SSHClient | Unreachable:
         client = SSHClient()
         client.set_missing_host_key_policy(HostKeys(via))
-        client.connect(via.hostname, via.port, via.user, **settings(via, ends, self))
+        try:
+            connect(via, ends, self, lambda how: client.connect(via.hostname, via.port, via.user, **how))
+        except Unreachable as error:
+            client.close()
+            return error
         if transport := client.get_transport():
             transport.set_keepalive(KEEPALIVE)
         return client
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self.clients())
+
+    def clients(self) -> list[SSHClient]:
+        """The connections there are."""
+        return [client for client in self._tried.values() if isinstance(client, SSHClient)]
 
     def close(self) -> None:
         """Closes them all."""
-        for client in self._open.values():
+        for client in self.clients():
             client.close()
 
 
-def left(ends: float) -> float:
-    """Seconds until `ends` (of time.monotonic); TimeoutError when there are none."""
-    seconds = ends - time.monotonic()
-    if seconds <= 0:
-        raise TimeoutError("the deadline has passed")
-    return seconds
-
-
-def settings(to: Destination, ends: float, jumps: Jumps) -> dict[str, Any]:
-    """What paramiko.SSHClient.connect takes for this way, which is opened already. Raises what explain() explains."""
-    if to.timeout is not None:
-        ends = min(ends, time.monotonic() + to.timeout)
-    way = _way(to, ends, jumps)
-    seconds = left(ends)
-    return {
-        "sock": way,
-        "auth_strategy": Login(to),
-        "transport_factory": _transport(to),
-        "timeout": seconds,
-        "banner_timeout": seconds,
-        "auth_timeout": seconds,
-        "channel_timeout": seconds,
-    }
+def connect(to: Destination, ends: float, jumps: Jumps, login: Connect) -> None:
+    """Opens the way to a host and has `login` use it, all until `ends` (of time.monotonic); raises Unreachable."""
+    began, way = time.monotonic(), None
+    ends = min(ends, began + to.timeout) if to.timeout is not None else ends
+    try:
+        way = _way(to, ends, jumps)
+        login(_arguments(to, way, left(ends)))
+    except ERRORS as error:
+        said = way.said() if isinstance(way, CommandSocket) else ""
+        if way:
+            way.close()
+        late = ends - began if time.monotonic() >= ends else None
+        raise _explained(to, error, late, said) from error
 
 
 def _way(to: Destination, ends: float, jumps: Jumps) -> Way:
     if to.jump:
         return jumps.channel(to, to.jump, ends)
     if to.command:
-        return ProxyCommand(to.command)
-    return _tcp(to, ends)
+        return CommandSocket(to.command)
+    return tcp(to, ends)
 
 
-def _tcp(to: Destination, ends: float) -> socket.socket:
-    """A connection to the first of the host's addresses that takes one."""
-    failure: OSError = OSError(f"{to.hostname} has no address")
-    for family, kind, protocol, _, address in socket.getaddrinfo(to.hostname, to.port, to.family, socket.SOCK_STREAM):
-        link = QuickSocket(family, kind, protocol)
-        try:
-            link.settimeout(left(ends))
-            if to.bind:
-                link.bind((to.bind, 0))
-            link.connect(address)
-        except OSError as error:
-            link.close()
-            failure = error
-            continue
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
-        return link
-    raise failure
+def _arguments(to: Destination, way: Way, seconds: float) -> dict[str, Any]:
+    waits = ("timeout", "banner_timeout", "auth_timeout", "channel_timeout")
+    fixed = {"sock": way, "auth_strategy": Login(to), "transport_factory": _transport(to)}
+    return fixed | dict.fromkeys(waits, seconds)
 
 
 def _transport(to: Destination) -> Callable[..., Transport]:
@@ -151,8 +138,8 @@ def _both(to: Destination, keyword: str, ours: Sequence[str]) -> tuple[str, ...]
     return both
 
 
-def explain(to: Destination, error: Exception, seconds: float, late: bool) -> Unreachable:
-    """What an error while connecting means to the one who has to mend it; `late`: its `seconds` were over."""
+def _explained(to: Destination, error: Exception, late: float | None, said: str) -> Unreachable:
+    """What an error means to the one who has to mend it. `late`: so many seconds were all there were."""
     if isinstance(error, Unreachable):
         if error.host == to.name:
             return error
@@ -160,12 +147,13 @@ def explain(to: Destination, error: Exception, seconds: float, late: bool) -> Un
     if isinstance(error, socket.gaierror):
         text = f"no address for {to.hostname}: {error.strerror}"
         return Unreachable(to.name, text, "see HostName in ssh_config, or DNS")
-    where = f"{to.hostname} port {to.port}" + (f" through jump host {to.jump.name}" if to.jump else "")
-    if late or isinstance(error, TimeoutError):
+    through = f" through jump host {to.jump.name}" if to.jump else f" by `{to.command}`" if to.command else ""
+    where = f"{to.hostname} port {to.port}{through}"
+    if late is not None:
         fix = f"see whether `ssh {to.name}` works; more time: deadlines.connect of the site file"
-        return Unreachable(to.name, f"no answer from {where} within {seconds:.0f} s", fix)
+        return Unreachable(to.name, f"no answer from {where} within {late:.0f} s", fix)
     if isinstance(error, OSError) and error.errno:
         text = f"no connection to {where}: {os.strerror(error.errno)}"
         return Unreachable(to.name, text, f"see whether sshd runs there, and whether `ssh {to.name}` works")
-    text = f"no SSH with {where}: {str(error) or type(error).__name__}"
+    text = f"no SSH with {where}: {said or str(error) or type(error).__name__}"
     return Unreachable(to.name, text, f"see what `ssh -v {to.name}` says")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fabfile import bootstrap, exchange, sudo
 from fabfile.exchange import Order, Talk
@@ -88,20 +88,20 @@ class Session:
 
     def open(self, seconds: float) -> None:
         """Connects and logs in within `seconds`, or raises Unreachable."""
-        from paramiko import SSHException
-
         from fabfile import dial
         from fabfile.hostkeys import HostKeys
 
-        ends = time.monotonic() + seconds
-        try:
-            self._connection.client.set_missing_host_key_policy(HostKeys(self._to))
-            self._connection.connect_kwargs = dial.settings(self._to, ends, self._jumps)
+        def login(how: dict[str, Any]) -> None:
+            self._connection.connect_kwargs = how
             self._connection.open()
             self._connection.transport.set_keepalive(dial.KEEPALIVE)
-        except (Unreachable, SSHException, OSError, EOFError) as error:
-            self._connection.close()
-            raise dial.explain(self._to, error, seconds, time.monotonic() >= ends) from error
+
+        self._connection.client.set_missing_host_key_policy(HostKeys(self._to))
+        try:
+            dial.connect(self._to, time.monotonic() + seconds, self._jumps, login)
+        except Unreachable:
+            self._connection.client.close()  # Fabric's own close() does nothing for a connection that failed
+            raise
 
     def run(self, script: str, data: bytes = b"", *, deadline: float, line: LineSink | None = None) -> Result:
         """Runs `script` with sh, as root where this session uses sudo; `data` is its stdin.

@@ -106,6 +106,7 @@ def running(folder: Path, *options: str, inside: Sequence[str] = ()) -> Iterator
         "StrictModes no",
         "UsePAM no",
         "PidFile none",
+        "MaxStartups 100",
     )
     (folder / "sshd_config").write_text("\n".join(lines) + "\n")
     with (folder / "log").open("wb") as log:

@@ -1,0 +1,191 @@
+"""The way to a host: what ssh_config says, and what is said when there is none."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fabfile.faults import Unreachable
+from fabfile.session import Session
+from tests.ssh.conftest import Connect, Deadlines, One, Refused
+from tests.ssh.server import Server, free_port, running
+
+
+@pytest.fixture
+def jump(tmp_path: Path) -> Iterator[Server]:
+    """A second server, to jump over."""
+    with running(tmp_path / "jump") as one:
+        yield one
+
+
+@pytest.fixture
+def mute() -> Iterator[int]:
+    """A port that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_includes_and_matches_hold(server: Server, one: One, tmp_path: Path) -> None:
+    """Include and Match exec mean what they mean to ssh."""
+    included = tmp_path / "included"
+    included.write_text(f'Match exec "test %n = host"\n  {server.config().partition(chr(10))[2]}')
+    assert one(f"Include {included}\n").run("echo in", deadline=10).out == b"in\n"
+
+
+def test_user_of_the_site_file_holds(server: Server, refused: Refused) -> None:
+    """The site file's user outranks ssh_config's; without one ssh_config's holds."""
+    assert "no login as daemon" in refused(server.config("User root"), user="daemon").text
+    assert "no login as nobody" in refused(server.config("User nobody"), user="").text
+
+
+def test_many_hosts_side_by_side(server: Server, connect: Connect) -> None:
+    """Many hosts are connected to at once, within the site's bound, and counted; those that fail hinder no other."""
+    names = [f"host{n}" for n in range(20)]
+    text = f"Host host7\n  Port {free_port()}\n" + server.config(name="host*")
+    sessions = connect(text, *names)
+    assert list(sessions) == names
+    assert [name for name, one in sessions.items() if isinstance(one, Unreachable)] == ["host7"]
+    assert sessions.connections == 19
+    for session in sessions.open():
+        assert session.run("echo hi", deadline=10).out == b"hi\n"
+    assert sessions.execs == 19
+
+
+def test_closed_port_is_told(server: Server, refused: Refused) -> None:
+    """Nobody listening there is said in a word, with the address."""
+    port = free_port()
+    error = refused(server.config(f"Port {port}"))
+    assert error.text == f"no connection to 127.0.0.1 port {port}: Connection refused"
+    assert "ssh host" in error.fix
+
+
+def test_unknown_name_is_told(server: Server, refused: Refused) -> None:
+    """A name without an address is said to be one."""
+    error = refused(server.config("HostName nowhere.invalid"))
+    assert "no address for nowhere.invalid" in error.text
+
+
+def test_mute_host_is_given_up(server: Server, refused: Refused, mute: int) -> None:
+    """A host that takes the connection and says nothing is given up at the deadline."""
+    began = time.monotonic()
+    error = refused(server.config(f"Port {mute}"), deadlines=Deadlines(connect=1))
+    assert "within 1 s" in error.text
+    assert time.monotonic() - began < 4
+
+
+def test_connect_timeout_of_ssh_config_holds(server: Server, refused: Refused, mute: int) -> None:
+    """A shorter ConnectTimeout of ssh_config outranks the site's deadline."""
+    began = time.monotonic()
+    refused(server.config(f"Port {mute}", "ConnectTimeout 1"))
+    assert time.monotonic() - began < 4
+
+
+def test_other_service_is_told(server: Server, refused: Refused) -> None:
+    """A port with something else than SSH is said to be no SSH."""
+
+    def answer(listener: socket.socket) -> None:
+        link, _ = listener.accept()
+        link.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 200)
+        link.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        port = listener.getsockname()[1]
+        assert f"no SSH with 127.0.0.1 port {port}" in refused(server.config(f"Port {port}")).text
+        thread.join(5)
+
+
+def test_jump_host_is_shared(server: Server, jump: Server, connect: Connect) -> None:
+    """Hosts behind a jump host are reached through one connection to it."""
+    text = server.config("ProxyJump jump", name="host*") + jump.config(name="jump")
+    sessions = connect(text, "host1", "host2", "host3")
+    for session in sessions.values():
+        assert isinstance(session, Session), session
+        assert session.run("cat", b"through", deadline=10).out == b"through"
+    assert sessions.connections == 4
+
+
+def test_jump_over_jump(server: Server, jump: Server, one: One) -> None:
+    """ProxyJump takes a list, users and ports; each hop is reached through the one before."""
+    near, far = jump.config(name="near"), jump.config(name="127.0.0.1")
+    text = server.config(f"ProxyJump near,root@127.0.0.1:{jump.port}") + near + far
+    assert one(text).run("echo far", deadline=10).out == b"far\n"
+
+
+def test_jump_that_fails_is_named(server: Server, jump: Server, refused: Refused) -> None:
+    """What fails at the jump host is said of the jump host, also when it can't get any further."""
+    closed = refused(server.config("ProxyJump jump") + jump.config(f"Port {free_port()}", name="jump"))
+    assert "through jump host jump: no connection to" in closed.text
+    strange = refused(server.config("ProxyJump jump") + jump.config("UserKnownHostsFile /dev/null", name="jump"))
+    assert "through jump host jump: its host key is not known" in strange.text
+    beyond = refused(server.config(f"Port {free_port()}", "ProxyJump jump") + jump.config(name="jump"))
+    assert "through jump host jump" in beyond.text
+
+
+def test_jump_that_fails_is_tried_once(server: Server, jump: Server, connect: Connect, mute: int) -> None:
+    """Hosts behind a jump host that does not answer are told together, not one deadline after the other."""
+    text = server.config("ProxyJump jump", name="host*") + jump.config(f"Port {mute}", name="jump")
+    began = time.monotonic()
+    sessions = connect(text, *(f"host{n}" for n in range(6)), deadlines=Deadlines(connect=1))
+    assert all(isinstance(one, Unreachable) for one in sessions.values())
+    assert time.monotonic() - began < 4
+
+
+def test_jump_in_a_circle_is_told(server: Server, refused: Refused) -> None:
+    """Jump hosts that lead to each other are refused."""
+    text = server.config("ProxyJump one") + "Host one\n  ProxyJump two\nHost two\n  ProxyJump one\n"
+    assert "circle" in refused(text).text
+
+
+def test_proxy_command(server: Server, jump: Server, one: One, tmp_path: Path) -> None:
+    """A ProxyCommand is run with its tokens filled in."""
+    (tmp_path / "jump_config").write_text(jump.config(name="jump"))
+    command = f"ssh -F {tmp_path / 'jump_config'} -W %h:%p root@jump"
+    session = one(server.config(f"ProxyCommand {command}"))
+    assert session.run("cat", b"piped" * 100_000, deadline=20).out == b"piped" * 100_000
+
+
+def test_proxy_command_that_fails_is_told(server: Server, refused: Refused) -> None:
+    """A ProxyCommand that ends without a connection is an error, not a wait."""
+    began = time.monotonic()
+    error = refused(server.config("ProxyCommand echo no way >&2; false"))
+    assert error.text == f"no SSH with 127.0.0.1 port {server.port} by `echo no way >&2; false`: no way"
+    assert time.monotonic() - began < 8
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["RevokedHostKeys /etc/hosts", "PubkeyAuthentication no", "PreferredAuthentications password", "BindInterface lo"],
+)
+def test_what_cannot_hold_is_refused(server: Server, refused: Refused, line: str) -> None:
+    """A setting that matters and can't be honoured is refused by its name."""
+    error = refused(server.config(line))
+    assert line.split()[0] in error.text
+    assert line.split()[0] in error.fix
+
+
+def test_mistake_in_ssh_config_is_told(server: Server, refused: Refused) -> None:
+    """What ssh does not understand is said in its own words, with the line."""
+    error = refused("Nonsense yes\n" + server.config())
+    assert "line 1: Bad configuration option: nonsense" in error.text
+
+
+def test_algorithms_of_ssh_config_hold(server: Server, one: One, refused: Refused) -> None:
+    """Ciphers of ssh_config are what is used; where none of them is known here, that is said."""
+    session = one(server.config("Ciphers aes256-gcm@openssh.com,chacha20-poly1305@openssh.com"))
+    assert session.run("cat", b"x" * 1_000_000, deadline=10).out == b"x" * 1_000_000
+    error = refused(server.config("Ciphers chacha20-poly1305@openssh.com"))
+    assert "ciphers" in error.text
+    assert "aes256-gcm@openssh.com" in error.fix
+
+
+def test_without_ssh_there_is_a_clear_word(server: Server, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where OpenSSH's client is not installed, that is what is said."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "no ssh on this machine" in refused(server.config()).text
