@@ -1,0 +1,127 @@
+"""Root's rights for one who logs in as somebody else: real sudo, with users that exist for this sshd alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from fabfile.faults import SudoRefused
+from fabfile.sudo import ask_terminal
+from tests.ssh.conftest import Connect, One
+from tests.ssh.server import Server, running
+
+PASSWORD = "correct horse; touch /wrong"  # if it ever got to a shell as a command, that would show
+USERS = ("admin", "operator", "stranger")
+RULES = "admin ALL=(ALL) NOPASSWD: ALL\noperator ALL=(ALL) ALL\n"
+
+
+@pytest.fixture(scope="module", params=["use_pty", "!use_pty"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An sshd in a mount namespace of its own, whose passwd, shadow and sudoers hide this machine's."""
+    folder = tmp_path_factory.mktemp("sudo")
+    made = ("openssl", "passwd", "-6", "-stdin")
+    digest = subprocess.run(made, input=PASSWORD, capture_output=True, text=True, check=True).stdout.strip()
+    users = [f"{user}:x:{64000 + n}:65534::/nonexistent:/bin/sh" for n, user in enumerate(USERS)]
+    shadow = [f"{user}:{digest}:20000:0:99999:7:::" for user in USERS]
+    _write(folder / "passwd", Path("/etc/passwd").read_text() + "\n".join(users))
+    _write(folder / "shadow", Path("/etc/shadow").read_text() + "\n".join(shadow))
+    _write(folder / "sudoers", f"Defaults env_reset, {request.param}, passwd_tries=3\nroot ALL=(ALL) ALL\n{RULES}")
+    (folder / "sudoers").chmod(0o440)
+    binds = " && ".join(f"mount --bind {folder / name} /etc/{name}" for name in ("passwd", "shadow", "sudoers"))
+    inside = ("unshare", "--mount", "sh", "-c", f'{binds} && exec "$@"', "sh")
+    keys = f"AuthorizedKeysCommand /bin/cat {folder / 'server/authorized_keys'}"  # users can't read the file itself
+    with running(folder / "server", keys, "AuthorizedKeysCommandUser root", inside=inside) as server:
+        yield server
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text + "\n")
+
+
+def test_passwordless_sudo_is_not_asked(server: Server, one: One) -> None:
+    """Where sudo asks nothing, nothing is asked, and one script is one exec; data and environment arrive."""
+    session = one(server.config(), user="admin", sudo=True)
+    result = session.run("id -u; cat; echo $LC_ALL $SUDO_USER; exit 3", b"data\n", deadline=20)
+    assert (result.out, result.code) == (b"0\ndata\nC admin\n", 3)
+    assert session.execs == 1
+
+
+def test_password_is_asked_once_a_run(server: Server, connect: Connect) -> None:
+    """Many hosts and scripts, one question; the second exec of the first script is the only one more."""
+    asked: list[str] = []
+
+    def ask(host: str) -> str:
+        asked.append(host)
+        return PASSWORD
+
+    sessions = connect(server.config(name="host*"), "host1", "host2", user="operator", sudo=True, ask=ask)
+    with ThreadPoolExecutor() as pool:
+        runs = pool.map(lambda session: session.run("id -u; cat", b"in", deadline=30), sessions.open())
+        assert [result.out for result in runs] == [b"0\nin", b"0\nin"]
+    assert sessions.open()[0].run("cat", b"again", deadline=30).out == b"again"
+    assert len(asked) == 1
+    assert sessions.execs == 5
+
+
+def test_password_goes_nowhere_else(server: Server, one: One) -> None:
+    """The password is in no process's arguments or environment, and no part of what the script reads or writes."""
+    lines: list[str] = []
+    session = one(server.config(), user="operator", sudo=True, ask=lambda host: PASSWORD)
+    script = "cat; cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ"
+    result = session.run(script, b"data", deadline=30, line=lines.append)
+    assert PASSWORD.encode() not in result.out + result.err
+    assert not any(PASSWORD in line for line in lines)
+    assert result.out.startswith(b"data")
+    assert not Path("/wrong").exists()
+
+
+def test_wrong_password_is_one_clear_error(server: Server, one: One) -> None:
+    """A wrong password is tried once, not three times."""
+    session = one(server.config(), user="operator", sudo=True, ask=lambda host: "wrong")
+    began = time.monotonic()
+    with pytest.raises(SudoRefused) as caught:
+        session.run("id -u", deadline=30)
+    assert "did not take the password" in caught.value.text
+    assert time.monotonic() - began < 10
+    assert "wrong" not in str(caught.value)
+
+
+def test_user_without_the_right_is_told(server: Server, one: One) -> None:
+    """Who is not in sudoers is told so in sudo's words."""
+    session = one(server.config(), user="stranger", sudo=True, ask=lambda host: PASSWORD)
+    with pytest.raises(SudoRefused) as caught:
+        session.run("id -u", deadline=30)
+    assert "stranger is not in the sudoers file" in caught.value.text
+
+
+def test_without_a_terminal_there_is_nobody_to_ask(server: Server, one: One) -> None:
+    """Without a terminal a password that is wanted is an error with what to do."""
+    session = one(server.config(), user="operator", sudo=True, ask=ask_terminal)
+    with pytest.raises(SudoRefused) as caught:
+        session.run("id -u", deadline=30)
+    assert "NOPASSWD" in caught.value.fix
+
+
+def test_much_data_through_sudo(server: Server, one: One) -> None:
+    """50 MB each way go through sudo unharmed."""
+    data = os.urandom(50 << 20)
+    session = one(server.config(), user="operator", sudo=True, ask=lambda host: PASSWORD)
+    assert session.run("cat", data, deadline=60).out == data
+
+
+def test_stop_reaches_what_root_runs(server: Server, one: One) -> None:
+    """What runs under sudo is ended too."""
+    session = one(server.config(), user="admin", sudo=True)
+    with ThreadPoolExecutor(1) as pool:
+        script = pool.submit(session.run, "sleep 60", deadline=60, line=None)
+        ends = time.monotonic() + 10
+        while not script.done() and time.monotonic() < ends:
+            session.stop()
+            time.sleep(0.1)  # until the script has begun there is nothing to stop
+        assert script.result(1).code == 143
