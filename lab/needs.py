@@ -72,7 +72,7 @@ def _inotify() -> str:
 
 
 def _overlay() -> str:
-    if "\toverlay\n" not in Path("/proc/filesystems").read_text():
+    if "\toverlay\n" not in Path("/proc/filesystems").read_text() and shutil.which("modprobe"):
         subprocess.run(["modprobe", "overlay"], capture_output=True, check=False, timeout=30)
     known = "\toverlay\n" in Path("/proc/filesystems").read_text()
     return (
