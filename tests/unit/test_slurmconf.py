@@ -1,0 +1,268 @@
+"""slurm.conf as Slurm reads it, and edits that leave every other byte as it was.
+
+What the tables say of Slurm was seen on slurmctld 24.11.5: each text was put in its slurm.conf, slurmctld restarted,
+and `scontrol show config` and its journal read.
+"""
+
+import random
+
+import pytest
+
+from fabfile import slurmconf
+from fabfile.slurmconf import Setting
+
+KEY = "BurstBufferType"
+LUA = "burst_buffer/lua"
+SITE = """\
+# slurm.conf of the site
+ClusterName=Alps   # %c is alps
+SlurmctldHost=ctl1
+SlurmctldHost=ctl2
+SchedulerParameters=bf_interval=30,\\
+bf_window=1440
+#BurstBufferType=burst_buffer/datawarp
+NodeName=DEFAULT CPUs=64 RealMemory=512000
+Include nodes.conf
+MailProg="/usr/bin/mail # quoted"
+"""
+
+
+def found(text: str, key: str = "MailProg") -> str | None:
+    setting = slurmconf.value(text, key)
+    return setting.value if setting else None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("MailProg=/bin/a\n", "/bin/a"),
+        ("  mailprog = /bin/a  \n", "/bin/a"),
+        ("\tMAILPROG\t=\t/bin/a\n", "/bin/a"),
+        ("\x0bMailProg=/bin/a\n", "/bin/a"),
+        ("MailProg+=/bin/a\n", "/bin/a"),
+        ("MailProg=/bin/a", "/bin/a"),
+        ('MailProg="/bin/a b"\n', "/bin/a b"),
+        ('MailProg=""\n', ""),
+        ("MailProg='/bin/a'\n", "'/bin/a'"),
+        ("MailProg=(null)\n", "(null)"),
+        ("MailProg=/bin/a\u00a0\n", "/bin/a\u00a0"),
+        ("# caf\udce9\nMailProg=/bin/a\n", "/bin/a"),  # a byte that is no UTF-8
+        # comments
+        ("#MailProg=/bin/a\n", None),
+        ("MailProg=/bin/a#b\n", "/bin/a"),
+        ("MailProg=/bin/a\\#b\n", "/bin/a#b"),
+        ('MailProg="/bin/a#b"\n', '"/bin/a'),
+        # continuations
+        ("MailProg=/bin/\\\na\n", "/bin/a"),
+        ("MailProg=\\\n   /bin/a\n", "/bin/a"),
+        ("Mail\\\nProg=/bin/a\n", "/bin/a"),
+        ("MailProg=/bin/\\  \na\n", "/bin/a"),
+        ("MailProg=/bin/\\ # why\na\n", "/bin/a"),
+        ("MailProg=/bin/a \\", "/bin/a"),
+        ("# MailProg=/bin/x \\\nMailProg=/bin/a\n", "/bin/a"),
+        ("KillWait=7 \\\n# note\nMailProg=/bin/a\n", "/bin/a"),
+        ("MailProg=/bin/a\\\\\nKillWait=7\n", "/bin/a\\"),
+        # ends of lines
+        ("MailProg=/bin/a\r\nKillWait=7\r\n", "/bin/a"),
+        ("MailProg=/bin/\\\r\na\r\n", "/bin/a"),
+        ("KillWait=7\x85MailProg=/bin/a\n", None),  # one line to Slurm, two to Python
+        # set twice: "MailProg 1 specified more than once, latest value used"
+        ("MailProg=/bin/a\nmailprog=/bin/b\n", "/bin/b"),
+        # other keys
+        ("XMailProg=/bin/a\nMailProgX=/bin/a\nMail Prog=/bin/a\n", None),
+        ("NodeName=nid1 MailProg=/bin/a\n", None),
+        ("MailProg=\n", None),  # "Parse error": slurmctld does not start
+    ],
+)
+def test_a_value_is_what_slurm_takes_it_for(text: str, value: str | None) -> None:
+    """Whatever way a line is written, it says what `scontrol show config` shows."""
+    assert found(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("include mail.conf\n", "/bin/inc"),
+        ("INCLUDE\tmail.conf   # why\n", "/bin/inc"),
+        ("Include \\\nmail.conf\n", "/bin/inc"),
+        ("Include /etc/slurm/mail.conf\n", "/bin/inc"),
+        ("Include sub/mail.conf\n", "/bin/sub"),
+        ("Include sub/outer.conf\n", "/bin/inc"),  # relative to slurm.conf's folder, not to the file that includes
+        ("ClusterName=Alps\nInclude %c.conf\n", "/bin/alps"),
+        ("MailProg=/bin/a\ninclude mail.conf\n", "/bin/inc"),
+        ("include mail.conf\nMailProg=/bin/a\n", "/bin/a"),
+        ("include mail.conf\nMailProg=/bin/a\ninclude mail.conf\n", "/bin/inc"),
+        ("Include loop.conf\n", "/bin/loop"),
+        ("Include elsewhere.conf\n", None),
+        ("#Include mail.conf\n", None),
+        ("  Include mail.conf\n", None),  # "Parse error": slurmctld does not start
+        ("Include=mail.conf\n", None),  # "unrecognized key: Include": slurmctld does not start
+    ],
+)
+def test_included_files_are_read_where_the_include_stands(text: str, value: str | None) -> None:
+    """An Include is as if the file's lines stood there."""
+    files = {
+        "/etc/slurm/sub/mail.conf": "MailProg=/bin/sub\n",
+        "/etc/slurm/sub/outer.conf": "Include mail.conf\n",
+        "/etc/slurm/mail.conf": "MailProg=/bin/inc\n",
+        "/etc/slurm/alps.conf": "MailProg=/bin/alps\n",
+        "/etc/slurm/loop.conf": "MailProg=/bin/loop\nInclude loop.conf\n",
+    }
+    setting = slurmconf.value(text, "MailProg", files)
+    assert (setting.value if setting else None) == value
+
+
+def test_a_setting_names_its_file_and_lines() -> None:
+    """Somebody has to find it: the lines of a continued one count from where it begins to where it ends."""
+    files = {"/etc/slurm/nodes.conf": "\n\nBurstBufferType=burst_buffer/datawarp\n"}
+    assert slurmconf.value("\n\nKillWait=\\\n7\n", "killwait") == Setting("7", "", 3, 4)
+    assert slurmconf.value(SITE, KEY, files) == Setting("burst_buffer/datawarp", "/etc/slurm/nodes.conf", 3, 3)
+    assert slurmconf.value(SITE, "SchedulerParameters") == Setting("bf_interval=30,bf_window=1440", "", 5, 6)
+
+
+def test_a_key_that_may_stand_twice_has_all_its_settings() -> None:
+    """SlurmctldHost names the primary first, then the backups."""
+    assert slurmconf.settings(SITE, "slurmctldhost") == (Setting("ctl1", "", 3, 3), Setting("ctl2", "", 4, 4))
+
+
+def test_includes_are_listed_as_written() -> None:
+    """Whoever fetches the files has to know their names."""
+    text = 'Include a.conf # x\n#Include b.conf\ninclude\t/etc/%c/c.conf\n Include d.conf\nIncludes=e\nInclude "f"\n'
+    assert slurmconf.includes(text) == ("a.conf", "/etc/%c/c.conf", '"f"')
+
+
+TEXTS = [
+    "",
+    "\n",
+    SITE,
+    SITE.rstrip("\n"),
+    SITE.replace("\n", "\r\n"),
+    SITE.replace("\n", "\r\n").rstrip(),
+    SITE + "\n\n\n",
+    "KillWait=7",
+    "# caf\udce9\x85\u2028 \x0b\x0c\nKillWait=7\n",
+    "# dws-on-csm is described in the wiki\n",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_is_appended_comes_off_again_without_a_trace(text: str) -> None:
+    """A rollback or an undeploy gives back the very bytes, final newline or none included."""
+    changed = slurmconf.with_setting(text, KEY, LUA, "why")
+    assert changed.startswith(text)
+    assert changed[len(text) :].split() == ["#", "dws-on-csm:", "why", f"{KEY}={LUA}"]
+    assert found(changed, KEY) == LUA
+    assert slurmconf.with_setting(changed, KEY, LUA, "why") == changed
+    assert slurmconf.without_setting(changed, KEY) == text
+
+
+def test_what_is_appended_ends_its_lines_as_the_file_does() -> None:
+    """A file from an editor that writes CR LF keeps one kind of end."""
+    changed = slurmconf.with_setting(SITE.replace("\n", "\r\n"), KEY, LUA, "set by dws-on-csm")
+    assert changed.endswith(f"\r\n# set by dws-on-csm\r\n{KEY}={LUA}\r\n")
+
+
+def test_a_file_that_ends_in_a_continuation_does_not_swallow_what_is_appended() -> None:
+    """The comment, not the setting, is what joins the line before; and it stays there, or that line would go on."""
+    text = "KillWait=7 \\\n"
+    changed = slurmconf.with_setting(text, KEY, LUA, "why")
+    assert found(changed, KEY) == LUA
+    assert found(changed, "KillWait") == "7"
+    kept = slurmconf.without_setting(changed, KEY) + "MailProg=/bin/a\n"
+    assert (found(kept), found(kept, "KillWait")) == ("/bin/a", "7")
+
+
+@pytest.mark.parametrize(
+    ("line", "after"),
+    [
+        ("BurstBufferType=generic\n", "BurstBufferType=burst_buffer/lua\n"),
+        ("  burstbuffertype = generic\t# theirs\n", "  burstbuffertype = burst_buffer/lua\t# theirs\n"),
+        ('BurstBufferType="a b"  #c\r\n', "BurstBufferType=burst_buffer/lua  #c\r\n"),
+        ('BurstBufferType=""\n', "BurstBufferType=burst_buffer/lua\n"),
+        ("BurstBufferType=\\ # one\n  gen\\#eric # two\n", "BurstBufferType=\\ # one\n  burst_buffer/lua # two\n"),
+        ("BurstBufferType=burst_\\\nbuffer/data\\\nwarp # c\n", "BurstBufferType=burst_buffer/lua # c\n"),
+        ("BurstBuffer\\\nType=generic\n", "BurstBuffer\\\nType=burst_buffer/lua\n"),
+        ("BurstBufferType = burst_buffer/lua  # as wanted\n", "BurstBufferType = burst_buffer/lua  # as wanted\n"),
+        ('BurstBufferType="burst_buffer/lua"\n', 'BurstBufferType="burst_buffer/lua"\n'),
+    ],
+)
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_value_is_replaced_in_its_place(text: str, line: str, after: str) -> None:
+    """Not a byte changes but the value's: spelling, white space, comments and all other lines are the site's."""
+    changed = slurmconf.with_setting(line + text, KEY, LUA, "why")
+    assert changed == after + text
+    assert slurmconf.without_setting(changed, KEY) == text
+
+
+def test_of_several_lines_the_one_that_counts_stays() -> None:
+    """Slurm takes the last and logs an error for the others, which go; the lines between them stay."""
+    text = f"{KEY}=a # 1\nKillWait=7\n# set by dws-on-csm\n{KEY}=b\n\n burstbuffertype=c # 3\nInclude x\n"
+    changed = slurmconf.with_setting(text, KEY, LUA, "why")
+    assert changed == f"KillWait=7\n\n burstbuffertype={LUA} # 3\nInclude x\n"
+    assert slurmconf.with_setting(changed, KEY, LUA, "why") == changed
+
+
+def test_no_text_whatever_loses_another_setting() -> None:
+    """Ten thousand texts, of parts that are hard to take apart: the key is set once, all else means what it meant."""
+    dice = random.Random(1)  # noqa: S311 - texts to try, no secrets
+    parts = [
+        "burstbuffertype=x",
+        f"{KEY} = y z",
+        "A=1",
+        "B = 2",
+        "\\",
+        "#",
+        '"',
+        " ",
+        "\r",
+        "\n",
+        "\n",
+        "\n",
+        "# dws-on-csm\n",
+    ]
+    for _ in range(10_000):
+        text = "".join(dice.choices(parts, k=dice.randint(0, 14)))
+        changed = slurmconf.with_setting(text, KEY, LUA, "why")
+        without = slurmconf.without_setting(changed, KEY)
+        assert [setting.value for setting in slurmconf.settings(changed, KEY)] == [LUA], repr(text)
+        assert slurmconf.with_setting(changed, KEY, LUA, "why") == changed, repr(text)
+        assert slurmconf.settings(without, KEY) == (), repr(text)
+        for key in "AB":
+            meant = [setting.value for setting in slurmconf.settings(text, key)]
+            assert [setting.value for setting in slurmconf.settings(changed, key)] == meant, repr(text)
+            assert [setting.value for setting in slurmconf.settings(without, key)] == meant, repr(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "without"),
+    [
+        ("A=1\nBurstBufferType=x\nB=2\n", "A=1\nB=2\n"),
+        ("A=1\nburstbuffertype = \\\n  x # c\nB=2\n", "A=1\nB=2\n"),
+        ("A=1\nBurstBufferType=x", "A=1"),
+        ("A=1\n# theirs\nBurstBufferType=x\n", "A=1\n# theirs\n"),
+        ("A=1\n# set by dws-on-csm: x\nBurstBufferType=x\n", "A=1\n"),
+        ("# set by dws-on-csm: x\n\nBurstBufferType=x\n", "# set by dws-on-csm: x\n\n"),
+        ("A=1 # dws-on-csm\nBurstBufferType=x\n", "A=1 # dws-on-csm\n"),
+        ("BurstBufferType=x\nB=2\nBurstBufferType=y\n", "B=2\n"),
+        ("A=1\n#BurstBufferType=x\n", "A=1\n#BurstBufferType=x\n"),
+    ],
+)
+def test_a_key_is_taken_out_with_our_comment_alone(text: str, without: str) -> None:
+    """What the site wrote above the line is the site's."""
+    assert slurmconf.without_setting(text, KEY) == without
+
+
+@pytest.mark.parametrize("value", ["plain", "two words", "", "a#b", "a\\b", "#", "\\", "a\tb # c", "'x'"])
+def test_what_is_written_is_read_again(value: str) -> None:
+    """Any value comes back, quoted and escaped where Slurm's grammar asks for it."""
+    for text in ("", "MailProg=/bin/a # c\n"):
+        changed = slurmconf.with_setting(text, "MailProg", value, "why")
+        assert found(changed) == value
+        assert slurmconf.with_setting(changed, "MailProg", value, "why") == changed
+
+
+@pytest.mark.parametrize("value", ['say "a"', "two\nlines"])
+def test_a_value_that_slurm_conf_cannot_hold_is_refused(value: str) -> None:
+    """Better no file than one that means something else."""
+    with pytest.raises(ValueError, match="no way to write"):
+        slurmconf.with_setting(SITE, KEY, value, "why")
