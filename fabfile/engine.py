@@ -35,6 +35,7 @@ class Run:
     board: Board = field(init=False)
     outcomes: dict[tuple[str, str, str], Outcome] = field(default_factory=dict)
     stopping: threading.Event = field(default_factory=threading.Event)
+    through: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.board = Board(self.site)
@@ -66,15 +67,16 @@ def needs(stages: Sequence[Stage], name: str) -> frozenset[str]:
 
 
 def first_looks(run: Run) -> None:
-    """Everything that can be seen before anything is done: one exec a host, all hosts at once."""
+    """Everything that can be seen before anything is done: one exec a host, all hosts at once.
+
+    Looks that need to know what these find are made in a second one.
+    """
     items = look.keyed(run.stages)
-
-    def one(_: str, host: str) -> None:
-        mine = {key: item for key, item in items.items() if host in run.hosts.get(item.role, ())}
-        _look_again(run, host, mine)
-
-    hosts = dict.fromkeys(host for some in run.hosts.values() for host in some)
-    _on_all(run, [("", host) for host in hosts], one)
+    every = dict.fromkeys(host for some in run.hosts.values() for host in some)
+    mine = {h: {key: item for key, item in items.items() if h in run.hosts.get(item.role, ())} for h in every}
+    _on_all(run, [("", host) for host in every], lambda _, host: _look_again(run, host, mine[host]))
+    late = {host: found for host in every if (found := look.ready(run.board, mine[host], host))}
+    _on_all(run, [("", host) for host in late], lambda _, host: _look_again(run, host, late[host]))
 
 
 def _on_all(run: Run, places: Sequence[tuple[str, str]], work: Callable[[str, str], None]) -> None:
@@ -163,7 +165,7 @@ def preview(run: Run, key: str, step: Step, host: str) -> Preview:
             return Preview("ok", note=step.why(have) if step.why else "")
         if step.change is not None:
             step.change(place, have, want)
-        takes = step.takes(have, want) if step.takes else ""
+        takes = step.takes(place, have, want) if step.takes else ""
         return Preview("change", difference(have, want), takes=takes)
     except Unknown as unknown:
         return Preview("unknown", note=str(unknown))
@@ -189,26 +191,39 @@ def plan(run: Run) -> None:
                 run.done(host, key, seen.outcome, began, diff=seen.diff, note=seen.note, failures=seen.failures)
 
 
-def pending(run: Run) -> tuple[bool, tuple[str, ...]]:
-    """Whether any step has something to do, and what would be taken away, in words. Says nothing to anybody."""
+@dataclass(frozen=True)
+class Pending:
+    """What is to be done: in which stages, what of it takes something away, in words, and what to run before asking."""
+
+    changes: frozenset[str]
+    takes: tuple[str, ...]
+    before: frozenset[str]
+
+
+def pending(run: Run) -> Pending:
+    """What there is to do, as far as it is known. Says nothing to anybody."""
     seen = [
-        preview(run, key, item, host)
+        (stage.name, item, preview(run, key, item, host))
         for stage in run.stages
         for key, item, host in _places(run, stage)
         if isinstance(item, Step)
     ]
-    return any(one.outcome != "ok" for one in seen), tuple(dict.fromkeys(one.takes for one in seen if one.takes))
+    changes = frozenset(stage for stage, _, one in seen if one.outcome != "ok")
+    after = [item.after for _, item, one in seen if one.takes and item.after in changes]
+    before = frozenset().union(*({stage} | needs(run.stages, stage) for stage in after))
+    return Pending(changes, tuple(dict.fromkeys(one.takes for _, _, one in seen if one.takes)), before)
 
 
 # --- changing
 
 
-def install(run: Run) -> None:
-    """Take every stage as far as it goes, each as soon as what it needs is through."""
-    waiting = {stage.name: stage for stage in run.stages}
+def install(run: Run, only: frozenset[str] = frozenset()) -> None:
+    """Take every stage as far as it goes, or `only` these, each as soon as what it needs is through; none twice."""
+    waiting = {s.name: s for s in run.stages if s.name not in run.through and (not only or s.name in only)}
     names = set(waiting)
     running: dict[Future[None], str] = {}
-    with ThreadPoolExecutor(max_workers=len(names)) as pool:
+    run.through |= names
+    with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
         while waiting or running:
             busy = set(waiting) | set(running.values())
             for stage in [s for s in waiting.values() if not busy & (set(s.needs) & names)]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fabfile import frames
 from fabfile.frames import Frame
 from fabfile.inventory import Site
-from fabfile.step import Api, Check, Cluster, Facts, Place, Shell, Stage, Step, Unknown
+from fabfile.step import Api, Check, Cluster, Facts, Known, Place, Shell, Stage, Step, Unknown
 
 Item = Step | Check
 
@@ -76,7 +76,10 @@ def keyed(stages: Iterable[Stage]) -> dict[str, Item]:
 
 
 def snippets(board: Board, items: Mapping[str, Item], host: str) -> dict[str, Shell]:
-    """The Shell looks among `items` that can be made on `host` now; the others wait for what they need to know."""
+    """The Shell looks among `items` that can be made on `host` now; the others wait for what they need to know.
+
+    What needs no reading is stored at once.
+    """
     found: dict[str, Shell] = {}
     for key, item in items.items():
         try:
@@ -84,9 +87,25 @@ def snippets(board: Board, items: Mapping[str, Item], host: str) -> dict[str, Sh
         except Unknown as unknown:
             board.waits[key, host] = unknown.stage
             continue
-        if isinstance(look, Shell):
+        if isinstance(look, Known):
+            board.store(key, host, look.value)
+        elif isinstance(look, Shell):
             found[key] = look
     return found
+
+
+def ready(board: Board, items: Mapping[str, Item], host: str) -> dict[str, Item]:
+    """Those of `items` that waited on `host` for something which is known by now."""
+    waiting = {key: item for key, item in items.items() if not board.looked(key, host) and (key, host) in board.waits}
+    return {key: item for key, item in waiting.items() if _possible(item, board.place(host))}
+
+
+def _possible(item: Item, place: Place) -> bool:
+    try:
+        item.look(place)
+    except Unknown:
+        return False
+    return True
 
 
 def read_shell(board: Board, host: str, looks: Mapping[str, Shell], seen: Mapping[str, Frame], err: str) -> None:

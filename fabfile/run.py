@@ -34,13 +34,21 @@ TROUBLE: tuple[type[Exception], ...] = (Unreachable, Lost, DeadlineExceeded, Clu
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is made: `plan` only shows; `yes` answers what is asked; `verify` proves even if nothing was changed."""
+    """How a run is made: `plan` only shows; `yes` answers what is asked; `verify` proves even if nothing was changed.
+
+    flags   the task's further words, for the command that goes on from here (" --slurm")
+    done    what a run that changed something has done, in words
+    right   what there is to say where nothing was to be done
+    """
 
     task: str = "install"
     plan: bool = False
     yes: bool = False
     verify: bool = False
     json: bool = False
+    flags: str = ""
+    done: str = "Installed and proven."
+    right: str = "Everything is as it should be."
 
 
 def roles(site: Site) -> dict[str, tuple[str, ...]]:
@@ -57,8 +65,13 @@ def roles(site: Site) -> dict[str, tuple[str, ...]]:
 def run(site: Site, stages: Sequence[Stage], options: Options) -> int:
     """Make a run and show it. The exit code says how it went."""
     terminal = report.is_terminal(sys.stdout)
-    with report.consumer(options.task, json=options.json, terminal=terminal) as display:
+    with report.consumer(_shown(options), json=options.json, terminal=terminal) as display:
         return _run(site, stages, options, display)
+
+
+def _shown(options: Options) -> str:
+    """The task as displays and the journal have it: the plan of any task is a plan."""
+    return "plan" if options.plan else options.task
 
 
 def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.Display) -> int:
@@ -66,7 +79,7 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
     journal = Journal(identifier(began), site.keep_runs)
     emit = _both(journal, display)
     hosts = roles(site)
-    emit(Opened(journal.run, options.task, hosts, {stage.name: stage.needs for stage in stages}, began))
+    emit(Opened(journal.run, _shown(options), hosts, {stage.name: stage.needs for stage in stages}, began))
     threading.Thread(target=preload, daemon=True).start()
     sessions = connect_all(site, site.hosts())
     try:
@@ -162,23 +175,34 @@ def _work(made: Run, options: Options, display: report.Display, down: Sequence[s
         return ""
     if not engine.findings(made, made.stages[0]) or down:
         return ""
-    changes, takes = engine.pending(made)
-    if not changes and not options.verify:
+    pending = engine.pending(made)
+    if not pending.changes and not options.verify:
         engine.install(made)
         return ""
-    if takes and not (options.yes or _agreed(takes, display)):
-        return "Nothing was changed: this would take something away, and nobody agreed (--yes does)."
-    return _change(made)
+    asks = bool(pending.takes) and not options.yes
+    if asks and not (pending.before and sys.stdin.isatty()) and not _agreed(pending.takes, display):
+        return NOBODY_AGREED
+    return _change(made, display, pending.before if asks else frozenset())
 
 
-def _change(made: Run) -> str:
-    """Change what is to be changed, as the only run that does. Why not, if another one is at work."""
+NOBODY_AGREED = "Nothing was taken away: it has to be agreed to, by an answer or by --yes."
+
+
+def _change(made: Run, display: report.Display, before: frozenset[str]) -> str:
+    """Change what is to be changed, as the only run that does. Why not, if another one is at work or nobody agreed.
+
+    before   the stages to take through before asking, so that everything can be told; none: nothing to ask
+    """
     master = made.reach.session(made.site.master.host.name)
     try:
         with hold(master, made.id, TROUBLE):
             for host in made.hosts["submitter"]:
                 made.reach.session(host).run(FORGET, deadline=30.0)
                 made.board.forget("verify.job", host)
+            if before:
+                engine.install(made, before)
+                if (takes := engine.pending(made).takes) and not _agreed(takes, display):
+                    return NOBODY_AGREED
             engine.install(made)
     except Locked as locked:
         return str(locked)
@@ -202,6 +226,7 @@ def _unproven(made: Run) -> bool:
 
 
 def _summary(made: Run, sessions: Sessions, code: int, began: float, options: Options, refused: str) -> Summary:
+    again = code in (FAILED, REFUSED, UNPROVEN)
     counts: dict[str, int] = {one: sum(1 for outcome in made.outcomes.values() if outcome == one) for one in OUTCOMES}
     return Summary(
         made.id,
@@ -211,12 +236,12 @@ def _summary(made: Run, sessions: Sessions, code: int, began: float, options: Op
         execs=sessions.execs,
         connections=sessions.connections,
         seconds=time.time() - began,
-        message=refused or _message(code, counts, made.stopping.is_set()),
-        next=f"invoke {options.task} --hosts {made.site.path}" if code in (FAILED, REFUSED, UNPROVEN) else "",
+        message=refused or _message(options, code, counts, made.stopping.is_set()),
+        next=f"invoke {options.task}{options.flags} --hosts {made.site.path}" if again else "",
     )
 
 
-def _message(code: int, counts: Mapping[str, int], stopped: bool) -> str:
+def _message(options: Options, code: int, counts: Mapping[str, int], stopped: bool) -> str:
     said = {
         FAILED: "Stopped. Running it again goes on from here."
         if stopped
@@ -225,7 +250,7 @@ def _message(code: int, counts: Mapping[str, int], stopped: bool) -> str:
         CHANGES: "",
         UNPROVEN: "Installed, but not proven.",
     }
-    return said.get(code, "Installed and proven." if counts["fixed"] else "Everything is as it should be.")
+    return said.get(code, options.done if counts["fixed"] else options.right)
 
 
 def identifier(at: float) -> str:

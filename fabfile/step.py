@@ -178,7 +178,14 @@ class Api:
     watch: str = ""
 
 
-Look = Shell | Api
+@dataclass(frozen=True)
+class Known:
+    """Nothing has to be read: what would be found is known already."""
+
+    value: Value
+
+
+Look = Shell | Api | Known
 
 
 @dataclass
@@ -219,6 +226,7 @@ class Step:
     settle  seconds during which the proof may look again
     why     what is awaited, in words, while it settles ("0 of 3 webhook pods: pulling the image")
     takes   what the change takes away, in words, or "": asked before (an older version, an orphan)
+    after   the stage after which `takes` can tell everything; it is run before anybody is asked
     hint    what a failure of this step means, and what to do
     """
 
@@ -231,7 +239,8 @@ class Step:
     undo: Callable[[Value], Sequence[Action]] | None = None
     settle: Callable[[Site], float] | None = None
     why: Callable[[Value], str] | None = None
-    takes: Callable[[Value, Value], str] | None = None
+    takes: Callable[[Place, Value, Value], str] | None = None
+    after: str = ""
     hint: str = ""
 
 

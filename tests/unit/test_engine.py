@@ -15,7 +15,7 @@ from fabfile.events import Done, Event, Line
 from fabfile.faults import Lost
 from fabfile.inventory import DEFAULT, Site, load
 from fabfile.perform import Reach
-from fabfile.step import Action, Check, Finding, Place, Put, Refused, Secret, Sh, Shell, Stage, Step, Unknown, Value
+from fabfile.step import Action, Check, Finding, Known, Place, Put, Refused, Secret, Sh, Shell, Stage, Step, Unknown, Value
 from tests.unit.conftest import LocalHost
 
 
@@ -256,3 +256,41 @@ def test_a_limit_leaves_the_other_hosts_alone(local_host: LocalHost, tmp_path: P
     run.site = run.board.site = site
     install(run)
     assert [(e.host, e.outcome) for e in seen if isinstance(e, Done)] == [("two", "fixed")]
+
+
+def test_a_look_that_builds_on_another_is_made_in_a_second_exec(local_host: LocalHost) -> None:
+    """What a first look finds decides what a second one reads, before anything is changed; knowing it takes no exec."""
+    (local_host.folder / "name").write_text("other")
+    (local_host.folder / "other").write_text("text")
+    name = replace(a_file(local_host, "name", "other"), name="name")
+
+    def look(place: Place) -> Shell:
+        return Shell(f"cat {local_host.folder}/{place.facts.one('one.name')}", bytes.decode)
+
+    def known(place: Place) -> Known:
+        return Known(place.facts.one("one.name"))
+
+    second = Step("second", "master", look, lambda place: "text")
+    third = Step("third", "master", known, lambda place: "other")
+    run, seen = a_run(local_host, Stage("one", (), (name, second, third)))
+    engine.first_looks(run)
+    assert run.board.have("one.second", "one") == "text"
+    assert run.board.have("one.third", "one") == "other"
+    assert local_host.execs == 2
+
+
+def test_what_takes_something_away_says_what_to_run_before_asking(local_host: LocalHost) -> None:
+    """A question that a stage can answer in more detail waits for that stage alone, and the rest runs once after it."""
+    taken = replace(a_file(local_host, "taken", "1"), takes=lambda place, have, want: "it", after="first")
+    stages = (
+        Stage("first", (), (a_file(local_host, "source", "1"),)),
+        Stage("second", ("first",), (taken,)),
+    )
+    run, seen = a_run(local_host, *stages)
+    engine.first_looks(run)
+    pending = engine.pending(run)
+    assert (pending.takes, pending.before) == (("it",), frozenset({"first"}))
+    engine.install(run, pending.before)
+    assert outcomes(seen) == {"first.source": "fixed"}
+    engine.install(run)
+    assert [e.outcome for e in seen if isinstance(e, Done)] == ["fixed", "fixed"]
