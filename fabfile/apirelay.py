@@ -77,6 +77,8 @@ def serve(command: list) -> None:  # type: ignore[type-arg]  # a parameter's is,
         threading.Thread(target=watch, args=(output,), daemon=True).start()
         ready(path)
         relay(path)
+    except OSError as error:
+        sys.exit(str(error))
     finally:
         if child:
             child.kill()

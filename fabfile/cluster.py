@@ -139,7 +139,7 @@ class Cluster:
     ) -> Json:
         status, answer = self._call(method, path, query, body, kind)
         if status == NOT_FOUND:
-            raise ClusterError(status, _message(json.dumps(answer).encode()))
+            raise ClusterError(status, answer["message"])
         return answer
 
     def _call(
@@ -148,7 +148,9 @@ class Cluster:
         """Status and answer. 404 is an answer; everything else that is no success is a ClusterError."""
         response = self._open(self._client, (method, path, query, body, kind), ANSWER)
         content = _read(response)
-        if not 200 <= response.status < 300 and response.status != NOT_FOUND:
+        if response.status == NOT_FOUND:
+            return response.status, {"message": _message(content)}
+        if not 200 <= response.status < 300:
             raise ClusterError(response.status, _message(content))
         return response.status, _parsed(content)
 
@@ -162,7 +164,13 @@ class Cluster:
             method, path, query_params=list(query.items()), header_params=headers, body=body
         )
         try:
-            response = client.call_api(*serialized, _request_timeout=seconds)
+            try:
+                response = client.call_api(*serialized, _request_timeout=seconds)
+            except urllib3.exceptions.ProtocolError:
+                if method != "GET":
+                    raise
+                # A kept connection that ends while it is being used again: what only reads may ask once more.
+                response = client.call_api(*serialized, _request_timeout=seconds)
         except (Lost, Unreachable, SSHException, OSError, urllib3.exceptions.HTTPError) as error:
             raise ClusterError(0, f"no answer to {method} {path}: {error}") from error
         answer: urllib3.HTTPResponse = response.response

@@ -152,7 +152,7 @@ class Session:
             return opened[-1], rest
         self._result(talk, deadline)
         text = " ".join(tail(talk.err.content(), lines=3)) or "nothing was said"
-        raise Unreachable(self.host, f"what was to stay open ended at once: {text}", "see what it says")
+        raise Unreachable(self.host, f"what was to stay ended at once: {text}", "mend what it complains about")
 
     def _with_rights(self, attempt: Callable[[Rights], Talk]) -> Talk:
         """The attempt as oneself, or under sudo: without a password as long as that is enough."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,34 +13,14 @@ import pytest
 from fabfile.faults import SudoRefused
 from fabfile.sudo import ask_terminal
 from tests.ssh.conftest import Connect, One
-from tests.ssh.server import Server, running
-
-PASSWORD = "correct horse; touch /wrong"  # if it ever got to a shell as a command, that would show
-USERS = ("admin", "operator", "stranger")
-RULES = "admin ALL=(ALL) NOPASSWD: ALL\noperator ALL=(ALL) ALL\n"
+from tests.ssh.server import Server
+from tests.ssh.sudoers import PASSWORD, hosting
 
 
 @pytest.fixture(scope="module", params=["use_pty", "!use_pty"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An sshd in a mount namespace of its own, whose passwd, shadow and sudoers hide this machine's."""
-    folder = tmp_path_factory.mktemp("sudo")
-    made = ("openssl", "passwd", "-6", "-stdin")
-    digest = subprocess.run(made, input=PASSWORD, capture_output=True, text=True, check=True).stdout.strip()
-    users = [f"{user}:x:{64000 + n}:65534::/nonexistent:/bin/sh" for n, user in enumerate(USERS)]
-    shadow = [f"{user}:{digest}:20000:0:99999:7:::" for user in USERS]
-    _write(folder / "passwd", Path("/etc/passwd").read_text() + "\n".join(users))
-    _write(folder / "shadow", Path("/etc/shadow").read_text() + "\n".join(shadow))
-    _write(folder / "sudoers", f"Defaults env_reset, {request.param}, passwd_tries=3\nroot ALL=(ALL) ALL\n{RULES}")
-    (folder / "sudoers").chmod(0o440)
-    binds = " && ".join(f"mount --bind {folder / name} /etc/{name}" for name in ("passwd", "shadow", "sudoers"))
-    inside = ("unshare", "--mount", "sh", "-c", f'{binds} && exec "$@"', "sh")
-    keys = f"AuthorizedKeysCommand /bin/cat {folder / 'server/authorized_keys'}"  # users can't read the file itself
-    with running(folder / "server", keys, "AuthorizedKeysCommandUser root", inside=inside) as server:
+    with hosting(tmp_path_factory.mktemp("sudo"), request.param) as server:
         yield server
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text + "\n")
 
 
 def test_passwordless_sudo_is_not_asked(server: Server, one: One) -> None:

@@ -1,0 +1,37 @@
+"""An sshd whose hosts' users and sudoers are its own: real sudo, and nothing of this machine is changed."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.ssh.server import Server, running
+
+PASSWORD = "correct horse; touch /wrong"  # if it ever got to a shell as a command, that would show
+RULES = "admin ALL=(ALL) NOPASSWD: ALL\noperator ALL=(ALL) ALL\n"
+USERS = ("admin", "operator", "stranger")
+"""Who may do everything without a password, who with it, and who may not."""
+
+
+@contextmanager
+def hosting(folder: Path, defaults: str = "use_pty") -> Iterator[Server]:
+    """The sshd, in a mount namespace whose passwd, shadow and sudoers hide this machine's."""
+    made = ("openssl", "passwd", "-6", "-stdin")
+    digest = subprocess.run(made, input=PASSWORD, capture_output=True, text=True, check=True).stdout.strip()
+    users = [f"{user}:x:{64000 + n}:65534::/nonexistent:/bin/sh" for n, user in enumerate(USERS)]
+    shadow = [f"{user}:{digest}:20000:0:99999:7:::" for user in USERS]
+    _write(folder / "passwd", Path("/etc/passwd").read_text() + "\n".join(users))
+    _write(folder / "shadow", Path("/etc/shadow").read_text() + "\n".join(shadow))
+    _write(folder / "sudoers", f"Defaults env_reset, {defaults}, passwd_tries=3\nroot ALL=(ALL) ALL\n{RULES}")
+    (folder / "sudoers").chmod(0o440)
+    binds = " && ".join(f"mount --bind {folder / name} /etc/{name}" for name in ("passwd", "shadow", "sudoers"))
+    inside = ("unshare", "--mount", "sh", "-c", f'{binds} && exec "$@"', "sh")
+    keys = f"AuthorizedKeysCommand /bin/cat {folder / 'server/authorized_keys'}"  # users can't read the file itself
+    with running(folder / "server", keys, "AuthorizedKeysCommandUser root", inside=inside) as server:
+        yield server
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text + "\n")

@@ -1,0 +1,270 @@
+"""The Kubernetes API over SSH: a real API server, a real kubectl proxy, and a real sshd between."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile.cluster import Cluster
+from fabfile.session import Session
+from fabfile.step import ClusterError
+from tests.ssh.conftest import Connect, Master, One
+from tests.ssh.server import Server
+from tests.ssh.sudoers import PASSWORD, hosting
+from tests.unit import loopback_cluster
+from tests.unit.loopback_cluster import Cluster as ApiServer
+
+pytestmark = pytest.mark.lab
+
+MAPS = "/api/v1/namespaces/default/configmaps"
+LEFTOVERS = ("pgrep", "-fa", "--unix-socket=/run/dws-on-csm-")
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    with loopback_cluster.running(tmp_path_factory.mktemp("api")) as one:
+        yield one
+
+
+def _master(api: ApiServer, user: str = "admin", context: str = "") -> Master:
+    return Master(f"{api.folder / 'bin'}:/usr/bin:/bin", str(api.folder / user), context)
+
+
+@pytest.fixture
+def master(api: ApiServer, server: Server, one: One) -> Session:
+    return one(server.config(), role="master", master=_master(api))
+
+
+@pytest.fixture
+def cluster(master: Session) -> Cluster:
+    return master.cluster()
+
+
+def _map(name: str, **data: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def _await(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.02)  # what other processes do wakes nobody here
+
+
+def test_read_and_create(cluster: Cluster) -> None:
+    """What is created can be read; what is not there is None; a dry run leaves nothing."""
+    assert cluster.create(MAPS, _map("dry", x="1"), dryRun="All")["data"] == {"x": "1"}
+    assert cluster.get(f"{MAPS}/dry") is None
+    cluster.create(MAPS, _map("made", x="1"))
+    made = cluster.get(f"{MAPS}/made")
+    assert made is not None and made["data"] == {"x": "1"}
+    listed = cluster.get(MAPS, fieldSelector="metadata.name=made")
+    assert listed is not None and len(listed["items"]) == 1
+
+
+def test_refusals_speak_for_the_server(cluster: Cluster) -> None:
+    """A refusal carries the server's status and its own words."""
+    cluster.create(MAPS, _map("twice"))
+    with pytest.raises(ClusterError, match='configmaps "twice" already exists') as caught:
+        cluster.create(MAPS, _map("twice"))
+    assert caught.value.status == 409
+    with pytest.raises(ClusterError, match='namespaces "nowhere" not found') as caught:
+        cluster.create("/api/v1/namespaces/nowhere/configmaps", _map("x"))
+    assert caught.value.status == 404
+
+
+def test_apply_converges(cluster: Cluster) -> None:
+    """Applied once, again and after somebody else's change an object is as its manifest says."""
+    cluster.apply(_map("applied", x="1"))
+    cluster.patch(f"{MAPS}/applied", {"data": {"x": "drift", "more": "theirs"}})
+    with pytest.raises(ClusterError) as caught:
+        cluster.apply(_map("applied", x="1"), force=False)
+    assert caught.value.status == 409
+    assert cluster.apply(_map("applied", x="1"))["data"] == {"x": "1", "more": "theirs"}
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "applied"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+    }
+    assert cluster.apply(binding)["metadata"]["managedFields"][0]["manager"] == "dws-on-csm"
+
+
+def test_kind_that_nobody_knows(cluster: Cluster) -> None:
+    """A kind that the server does not know is named."""
+    with pytest.raises(ClusterError, match="knows no Confusion of v1"):
+        cluster.apply({"apiVersion": "v1", "kind": "Confusion", "metadata": {"name": "x"}})
+    with pytest.raises(ClusterError, match=r"knows no Thing of example\.com/v1"):
+        cluster.apply({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "x"}})
+
+
+def test_delete_waits_until_it_is_gone(cluster: Cluster) -> None:
+    """Deleting returns when the object is gone, and is fine with none; what stays is told with its finalizers."""
+    held = _map("held")
+    held["metadata"]["finalizers"] = ["example.com/held"]
+    cluster.create(MAPS, held)
+    with pytest.raises(ClusterError, match=r"still there after 1 s \(finalizers: example\.com/held\)"):
+        cluster.delete(f"{MAPS}/held", deadline=1)
+    with ThreadPoolExecutor(1) as pool:
+        gone = pool.submit(cluster.delete, f"{MAPS}/held", 20)
+        cluster.patch(f"{MAPS}/held", {"metadata": {"finalizers": None}})
+        gone.result(10)
+    assert cluster.get(f"{MAPS}/held") is None
+    cluster.delete(f"{MAPS}/held")
+
+
+def test_watch_tells_what_happens(cluster: Cluster) -> None:
+    """A watch yields what is there and what comes, and ends by itself."""
+    cluster.create(MAPS, _map("watched-before"))
+    seen = []
+    for event in cluster.watch(MAPS, 30):
+        seen.append((event["type"], event["object"]["metadata"]["name"]))
+        if seen[-1] == ("ADDED", "watched-before"):
+            cluster.create(MAPS, _map("watched-after"))
+        if seen[-1] == ("ADDED", "watched-after"):
+            break
+    assert sum(1 for _ in cluster.watch(MAPS, 1)) >= 2
+
+
+def test_watch_of_nothing(cluster: Cluster) -> None:
+    """A watch of what does not exist is an error, not silence; so is waiting for its events."""
+    with pytest.raises(ClusterError) as caught:
+        list(cluster.watch("/apis/example.com/v1/things", 5))
+    assert caught.value.status == 404
+    with pytest.raises(ClusterError):
+        cluster.await_event("/apis/example.com/v1/things", 5)
+
+
+def test_event_ends_the_wait(cluster: Cluster) -> None:
+    """Waiting for an event ends with one, also with one that came since the last wait; else after its seconds."""
+    assert not cluster.await_event(MAPS, 0.3)
+    timer = threading.Timer(0.3, cluster.apply, (_map("event", x="1"),))
+    timer.start()
+    began = time.monotonic()
+    assert cluster.await_event(MAPS, 20)
+    assert time.monotonic() - began < 10
+    timer.join()
+    cluster.apply(_map("event", x="2"))
+    assert cluster.await_event(MAPS, 20)
+
+
+def test_many_threads_share_a_few_channels(cluster: Cluster, master: Session) -> None:
+    """Many requests at once, with watches open and scripts running, stay within what sshd allows."""
+    cluster.apply(_map("shared", x="y" * 500_000))
+
+    def work(n: int) -> int:
+        if n % 4 == 0:
+            return int(master.run("echo 500000", deadline=20).out)
+        if n % 4 == 1:
+            cluster.await_event(MAPS, 0.2)
+        found = cluster.get(f"{MAPS}/shared")
+        assert found
+        return len(found["data"]["x"])
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(work, range(48))) == {500_000}
+
+
+def test_api_server_that_is_down(api: ApiServer, server: Server, one: One, tmp_path: Path) -> None:
+    """Without an API server the error says so; without kubectl, or with a kubeconfig that is none, too."""
+    dead = tmp_path / "kubeconfig"
+    dead.write_text((api.folder / "admin").read_text().replace(str(api.port), "1"))
+    with pytest.raises(ClusterError, match="connection refused") as caught:
+        one(server.config(), role="master", master=Master(_master(api).path, str(dead))).cluster().get("/version")
+    assert caught.value.status >= 500
+    (tmp_path / "python3").symlink_to("/usr/bin/python3")
+    with pytest.raises(ClusterError, match="No such file or directory: 'kubectl'"):
+        one(server.config(), role="master", master=Master(str(tmp_path), str(dead))).cluster().get("/version")
+    gone = Master(_master(api).path, "/nowhere/admin.conf")
+    with pytest.raises(ClusterError, match=r"/nowhere/admin\.conf"):
+        one(server.config(), role="master", master=gone).cluster().get("/version")
+
+
+def test_context_is_the_one_that_is_named(api: ApiServer, server: Server, one: One) -> None:
+    """Another context than the kubeconfig's current one can be used."""
+    session = one(server.config(), role="master", master=_master(api, context="nobody"))
+    with pytest.raises(ClusterError, match="nobody"):
+        session.cluster().get("/version")
+    assert one(server.config(), role="master", master=_master(api, context="admin")).cluster().get("/version")
+
+
+def test_proxy_that_died_is_started_anew(cluster: Cluster, master: Session) -> None:
+    """When kubectl proxy dies the next request starts another."""
+    assert cluster.get("/version")
+    socket = cluster._proxy._socket
+    master.run(f"kill -KILL $(pgrep -f 'kubectl proxy.*{socket}')", deadline=10)
+    _await(lambda: not Path(socket).exists())
+    assert cluster.get("/version")
+
+
+def test_folder_is_root_s_alone_and_goes(cluster: Cluster, master: Session) -> None:
+    """The socket lies in a folder that only root may enter, and both are gone after close."""
+    assert cluster.get("/version")
+    folder = Path(cluster._proxy._socket).parent
+    assert (folder.stat().st_mode & 0o777, folder.stat().st_uid) == (0o700, 0)
+    master.close()
+    _await(lambda: not folder.exists())
+
+
+def test_no_cache_is_left(server: Server, cluster: Cluster) -> None:
+    """kubectl writes nothing into root's home."""
+    assert cluster.get("/version")
+    assert not (server.folder / "home/.kube").exists()
+
+
+def test_nothing_is_left_of_one_who_is_killed(api: ApiServer, server: Server, tmp_path: Path) -> None:
+    """When our process is killed, the proxy on the master and its folder are gone within seconds."""
+    (tmp_path / "config").write_text(server.config())
+    program = f"""
+import time
+from pathlib import Path
+from fabfile.connect import connect_all
+from fabfile.inventory import Host
+from tests.ssh.conftest import Master, Site, Ssh
+master = Master({_master(api).path!r}, {str(api.folder / "admin")!r})
+site = Site(Ssh(Path({str(tmp_path / "config")!r})), master=master)
+(session,) = connect_all(site, [Host("host", "master", "root", False)]).values()
+session.cluster().get("/version")
+print(session.cluster()._proxy._socket, flush=True)
+time.sleep(60)
+"""
+    client = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    try:
+        assert client.stdout
+        socket = Path(client.stdout.readline().strip())
+        assert socket.is_socket()
+    finally:
+        client.kill()
+        client.wait(5)
+    _await(lambda: not socket.parent.exists(), 5)
+    _await(lambda: not subprocess.run(["pgrep", "-f", str(socket)], capture_output=True, check=False).stdout, 5)
+
+
+def test_under_sudo(api: ApiServer, connect: Connect, tmp_path: Path) -> None:
+    """Where one is root through sudo alone, the API is reached the same way, with one question for the password."""
+    asked = []
+
+    def ask(host: str) -> str:
+        asked.append(host)
+        return PASSWORD
+
+    with hosting(tmp_path) as server:
+        sessions = connect(server.config(), user="operator", sudo=True, ask=ask, role="master", master=_master(api))
+        (session,) = sessions.open()
+        cluster = session.cluster()
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: cluster.get("/version"), range(8)))
+        assert all(found)
+        folder = Path(cluster._proxy._socket).parent
+        assert folder.stat().st_uid == 0
+        sessions.close()
+        _await(lambda: not folder.exists())
+    assert asked == ["host"]
