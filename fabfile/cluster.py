@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -38,8 +39,9 @@ class Cluster:
     def __init__(self, session: Session, context: str = "") -> None:
         from kubernetes.client import ApiClient, Configuration
 
-        command = ["kubectl", "proxy", *([f"--context={context}"] if context else [])]  # KUBECONFIG says the rest
-        self._proxy = Proxy(session, command)
+        named = f" --context={shlex.quote(context)}" if context else ""
+        # Named outright: of a KUBECONFIG that is not there kubectl says nothing, and turns to localhost.
+        self._proxy = Proxy(session, f'kubectl proxy --kubeconfig="$KUBECONFIG"{named}')
         configuration = Configuration(host="http://localhost")  # a name that kubectl proxy accepts
         self._client = ApiClient(configuration)
         self._client.rest_client.pool_manager = pool(self._proxy, CONNECTIONS)

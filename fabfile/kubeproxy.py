@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shlex
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,12 @@ LIFETIME = 6 * 3600.0  # seconds after which what was forgotten on the master en
 
 
 class Proxy:
-    """`kubectl proxy` on the master, started with the first channel and gone with it; `command` starts it.
+    """`kubectl proxy` on the master, started with the first channel and gone with it; `command` (for sh) starts it.
 
     One exec brings both the proxy and the way for the first requests; further channels are only ways.
     """
 
-    def __init__(self, session: Session, command: Sequence[str]) -> None:
+    def __init__(self, session: Session, command: str) -> None:
         self._session = session
         self._command = command
         self._lock = threading.Lock()
@@ -38,9 +38,9 @@ class Proxy:
         """A new way to the API server. Raises what Session.pipe raises."""
         with self._lock:
             if self._keeper is None or self._keeper.closed or self._keeper.eof_received:
-                self._keeper, self._socket = self._pipe("serve", *self._command)
+                self._keeper, self._socket = self._pipe(f"serve {self._command}")
                 return self._keeper
-        return self._pipe("join", self._socket)[0]
+        return self._pipe(f"join {shlex.quote(self._socket)}")[0]
 
     def release(self, channel: Channel) -> None:
         """Closes a way, unless the proxy lives by it."""
@@ -53,8 +53,8 @@ class Proxy:
             if self._keeper:
                 self._keeper.close()
 
-    def _pipe(self, *words: str) -> tuple[Channel, str]:
-        script = f"exec {shlex.join(('python3', '-c', PROGRAM, *words))}"
+    def _pipe(self, words: str) -> tuple[Channel, str]:
+        script = f"exec python3 -c {shlex.quote(PROGRAM)} {words}"
         return self._session.pipe(script, "ready ", deadline=START, lifetime=LIFETIME)
 
 
