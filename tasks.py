@@ -48,7 +48,25 @@ def plan(c, hosts=None, limit=None, json=False):  # type: ignore[no-untyped-def]
     _run("plan", hosts, limit, json=json, plan=True)
 
 
-namespace = Collection(install, plan)
+@task(optional=["hosts"], auto_shortflags=False, help={k: HELP[k] for k in ("hosts", "limit", "json")})
+def verify(c, hosts=None, limit=None, json=False):  # type: ignore[no-untyped-def]
+    """Prove what is installed with a test job; changes nothing."""
+    site = _site(hosts, limit)
+    from fabfile.run import Options, run
+    from fabfile.stages.verify import ALONE
+
+    sys.exit(run(site, ALONE, Options(task="verify", verify=True, json=json)))
+
+
+@task
+def demo(c):  # type: ignore[no-untyped-def]
+    """Boot a site in a box, install DWS on it, and show a job's Workflow."""
+    from lab.demo import demo as show
+
+    sys.exit(show())
+
+
+namespace = Collection(install, plan, verify, demo)
 
 from lab.tasks import namespace as lab  # noqa: E402
 

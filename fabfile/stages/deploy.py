@@ -244,7 +244,7 @@ def _dry_run(cluster: Cluster, site: Site) -> str:
     try:
         cluster.create(at, workflow, dryRun="All")
     except ClusterError as error:
-        return f"refuses: {error}"
+        return "no Workflows are served" if error.status == 404 else f"refuses: {error}"
     return "admits a Workflow (server-side dry run)"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fabfile import names
@@ -31,12 +32,16 @@ def _parse(out: bytes) -> Value:
 
 
 def _read(place: Place, found: Value) -> Value:
-    return {"proof": "there" if found["proof"] else "none", **(found["proof"] or {}), "now": found["now"]}
+    """The proof in a sentence, None where there is none."""
+    proof = found["proof"]
+    if proof is None:
+        return None
+    age = _ago(max(0, found["now"] - proof["at"]))
+    return f"job {proof['job']}, {age}: {proof['states']} in {proof['seconds']} s; bbstat: {proof['bbstat']}"
 
 
 def _want(place: Place) -> Value:
-    found = place.facts.all("verify.job")[place.host]
-    return _read(place, found) | {"proof": "there"}
+    return _read(place, place.facts.all("verify.job")[place.host]) or "proven by a job"
 
 
 def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
@@ -62,13 +67,6 @@ def _options(site: Site) -> list[str]:
     return [f"--{key}={value}" for key, value in given.items() if value]
 
 
-def _note(have: Value) -> str:
-    if have["proof"] != "there":
-        return ""
-    age = max(0, have["now"] - have["at"])
-    return f"job {have['job']}, {_ago(age)}: {have['states']} in {have['seconds']} s; {have['bbstat']}"
-
-
 def _ago(seconds: int) -> str:
     if seconds < 120:
         return "just now"
@@ -92,8 +90,11 @@ STAGE = Stage(
             _want,
             _change,
             read=_read,
-            why=_note,
+            why=lambda have: str(have or "no proof yet"),
             hint="`invoke logs` shows what the plugin and DWS said; test_job in the site file is how the job is submitted",
         ),
     ),
 )
+
+ALONE = (replace(STAGE, needs=()),)
+"""The proof without the rest of the procedure."""
