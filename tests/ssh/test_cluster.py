@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import pytest
 from fabfile.cluster import Cluster
 from fabfile.session import Session
 from fabfile.step import ClusterError
+from lab import pki
 from tests.ssh.conftest import Connect, Master, One
-from tests.ssh.server import Server
+from tests.ssh.server import Server, free_port
 from tests.ssh.sudoers import PASSWORD, hosting
 from tests.unit import loopback_cluster
 from tests.unit.loopback_cluster import Cluster as ApiServer
@@ -25,12 +27,14 @@ from tests.unit.loopback_cluster import Cluster as ApiServer
 pytestmark = pytest.mark.lab
 
 MAPS = "/api/v1/namespaces/default/configmaps"
-LEFTOVERS = ("pgrep", "-fa", "--unix-socket=/run/dws-on-csm-")
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with loopback_cluster.running(tmp_path_factory.mktemp("api")) as one:
+    """An API server alone: DWS's webhook would want a port that only one on this machine can have."""
+    one = ApiServer(tmp_path_factory.mktemp("api"), free_port(), pki.authority("loopback"))
+    with ExitStack() as ends:
+        loopback_cluster._start_api_server(one, ends)
         yield one
 
 
