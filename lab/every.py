@@ -9,6 +9,12 @@ from lab import keys
 from lab.layer import Layer
 from lab.model import UPSTREAM_NAMES, Host, Lab
 
+# Nothing of a host needs these, and what they mount is the whole machine's.
+MASKED = (
+    *("systemd-sysusers.service", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service"),
+    *("systemd-journal-flush.service", "dev-hugepages.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount"),
+    *("sys-fs-fuse-connections.mount", "sys-kernel-config.mount"),
+)
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -31,6 +37,8 @@ def users(lab: Lab) -> tuple[User, ...]:
 def write_layer(lab: Lab, host: Host, layer: Layer) -> None:
     """Writes what `host` has in common with all others of the lab."""
     layer.tree("every", {})
+    for unit in MASKED:
+        layer.link(f"/etc/systemd/system/{unit}", "/dev/null")
     layer.put("/etc/hostname", f"{host.name}\n")
     layer.put("/etc/hosts", hosts_file(lab))
     layer.put("/etc/resolv.conf", "")

@@ -14,8 +14,9 @@ from lab import cgroups, network
 from lab.layer import FILES
 from lab.model import Host, Lab
 
-# An overlay can't be the upper layer of another one: container stores lie on the real file system.
-STORES = {"master": ("containerd", "containers", "kubelet"), "worker": ("containerd", "kubelet")}
+# What lies on the real file system: an overlay can't be the upper layer of another one, which container stores make;
+# and etcd's log of 64 MB would be copied up as a whole at the first byte written.
+STORES = {"master": ("containerd", "containers", "kubelet", "etcd"), "worker": ("containerd", "kubelet")}
 PROPAGATE = Path("/run/systemd/nspawn/propagate")
 
 
@@ -26,7 +27,7 @@ def boot(lab: Lab, host: Host, lower: Sequence[Path]) -> subprocess.Popen[bytes]
     """
     folder = lab.folder(host)
     for name in ("upper", "work", "root", *(f"data/{store}" for store in STORES.get(host.role, ()))):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700 if name == "data/etcd" else 0o755)
     network.attach(lab, host)
     (folder / "cgroups").write_text("".join(f"{group}\n" for group in cgroups.make(lab, host)))
     console = lab.state / "consoles" / host.name
