@@ -2,14 +2,14 @@
 # again, and whatever doesn't come up put back. Ends with exit code 0 only if slurmctld answers with what was wanted.
 # Set before: $work (its own folder: next, back, progress), $state, $folder, $unit, $seen (slurm.conf's checksum), $deadline.
 #   next   the text that slurm.conf is to have; absent where only the restart is wanted
-#   back   the text that slurm.conf gets if slurmctld doesn't come up
+#   back   the text that slurm.conf gets if slurmctld doesn't come up; absent where it must not be touched
 set -u
 umask 077
 conf=$(readlink -f -- "$folder/slurm.conf")
 
 say() { printf '%s\n' "$*" >>"$work/progress"; }
 sum() { sha256sum -- "$1" | cut -d' ' -f1; }
-clock() { cut -d. -f1 /proc/uptime; }
+clock() { awk '{ printf "%d\n", $1 * 10 }' /proc/uptime; } # tenths of a second; nobody sets this clock
 
 # finish CODE OUTCOME: the outcome outlives the folder, for whoever comes after a lost connection.
 finish() {
@@ -55,7 +55,7 @@ bring_up() {
     rm -f -- "$work/through"
     log_at=$(wc -c <"$log" 2>/dev/null) || log_at=0
     since=$(date +%s)
-    until_=$(($(clock) + deadline))
+    until_=$(($(clock) + deadline * 10))
     said=
     say "starting $unit again"
     (start_again; : >"$work/through") >>"$work/progress" 2>&1 8>&- &
@@ -63,11 +63,13 @@ bring_up() {
         if [ ! -e "$work/through" ]; then sleep 0.1; continue; fi
         alive || return 1
         main=$(main_pid)
+        patience=$(((until_ - $(clock)) / 10 + 1))
         # it answers only once it has loaded its plugins and read its state
-        if here && alive && [ "$(main_pid)" = "$main" ]; then return 0; fi
+        if here && alive && [ "$(main_pid)" = "$main" ]; then patience=30; return 0; fi
         if [ -z "$said" ] && alive; then said=yes; say "slurmctld runs and does not answer yet"; fi
         sleep 0.2
     done
+    patience=30
     alive || return 1
     return 2
 }
@@ -77,28 +79,31 @@ last_words() {
     {
         [ -z "$log" ] || tail -c "+$((log_at + 1))" -- "$log" 2>/dev/null
         ! systemd || journalctl -q -o cat -u "$unit" --since "@$since" 2>/dev/null
-    } | grep -aE 'fatal|error' | cut -c 1-300 | awk '!seen[$0]++' | tail -n 6 | while IFS= read -r line; do say "  $line"; done
+    } | grep -aE 'fatal|error' | sed 's/^\[[^]]*\] //; s/^slurmctld: //' | cut -c 1-300 | awk '!seen[$0]++' | tail -n 6 | while IFS= read -r line; do say "  $line"; done
 }
 
 put_back() {
     last_words
     if [ "$code" = 1 ]; then why="slurmctld ended"; else why="slurmctld did not answer within $deadline s"; fi
-    if [ ! -e "$work/back" ]; then finish 1 down "$why"; fi
-    if [ ! -e "$work/next" ] && pings | grep -qx 'there UP'; then
-        finish 1 down "$why; another one is in charge, so slurm.conf was left as it is"
+    if [ ! -e "$work/back" ]; then
+        finish 1 down "$why; slurm.conf is left as it is, since another controller shares it and runs with it"
     fi
     if replace "$work/back" "$now"; then
-        say "$why: slurm.conf is as it was"
         what="slurm.conf was put back"
         [ -e "$work/next" ] || what="BurstBufferType was taken out of slurm.conf"
+        say "$why; $what"
     else
         what="slurm.conf was changed by somebody else meanwhile, and left"
     fi
-    if bring_up; then finish 1 reverted "$why; $what, and slurmctld answers"; fi
+    bring_up
+    code=$?
+    [ "$code" != 0 ] || finish 1 reverted "$why; $what, and slurmctld answers"
     last_words
-    finish 1 down "$why; $what, and slurmctld still does not answer"
+    [ "$code" = 1 ] || finish 1 reverted "$why; $what; slurmctld runs and has not answered yet"
+    finish 1 down "$why; $what, and slurmctld ended again"
 }
 
+: >"$work/begun"
 exec 8>>"$state/activation.lock"
 # a look holds it for an instant
 flock -w 5 8 || { say "another activation is at work on this host"; : >"$work/done"; exit 75; }
@@ -117,4 +122,5 @@ began=$(clock)
 bring_up
 code=$?
 [ "$code" = 0 ] || put_back
-finish 0 activated "slurmctld answers after $(($(clock) - began)) s"
+took=$(($(clock) - began))
+finish 0 activated "slurmctld answers after $((took / 10)).$((took % 10)) s"

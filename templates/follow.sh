@@ -2,7 +2,10 @@
 # one to put back: $next_size and $back_size bytes. Set before: $state, $conf, $next_size, $back_size, $next_sum, $back_sum,
 # $program (activate.sh with its settings, but for $work).
 umask 077
-find "$state" -maxdepth 1 -name 'activation.d.*' -mmin +1440 -exec rm -rf -- {} +
+# left by a follower whose connection broke
+for old in "$state"/activation.d.*; do
+    if [ -e "$old/done" ] || [ -n "$(find "$old" -maxdepth 0 -mmin +1440 2>/dev/null)" ]; then rm -rf -- "$old"; fi
+done
 work=$(mktemp -d "$state/activation.d.XXXXXX")
 trap 'rm -rf -- "$work"' EXIT
 if [ "$next_size" -gt 0 ]; then head -c "$next_size" >"$work/next"; fi
@@ -24,11 +27,11 @@ else
     setsid sh "$work/activate" >/dev/null 2>&1 </dev/null 9>&- &
 fi
 follower=$!
-tail -s 0.1 -n +1 -f --pid="$follower" "$work/progress" 2>/dev/null
+tail -s 0.1 -n +1 -f --pid="$follower" "$work/progress" 2>/dev/null || :
 code=0
 wait "$follower" || code=$?
-# what is still at work needs its folder
-if [ -e "$work/done" ]; then rm -rf -- "$work"; fi
+# one that is still at work needs its folder
+if [ -e "$work/done" ] || [ ! -e "$work/begun" ]; then rm -rf -- "$work"; fi
 if [ "$code" != 0 ] && systemctl is-active --quiet dws-on-csm-activation.service 2>/dev/null; then
     echo "another activation is at work on this host"
     exit 75

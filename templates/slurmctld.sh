@@ -41,7 +41,7 @@ $1
 $1"
     [ -r "$1" ] || return 0
     for target in $(sed -n "s/%c/$cluster/g
-s/^[[:space:]]*[Ii][Nn][Cc][Ll][Uu][Dd][Ee][[:space:]]\{1,\}\([^#[:space:]]*\).*/\1/p" "$1"); do
+s/^[Ii][Nn][Cc][Ll][Uu][Dd][Ee][[:space:]]\{1,\}\([^#[:space:]]*\).*/\1/p" "$1"); do
         case $target in /*) follow "$target" ;; *) follow "$folder/$target" ;; esac
     done
 }
@@ -54,9 +54,11 @@ conf_files() {
 }
 
 # What `scontrol ping` says of each SlurmctldHost, in the order in which they take over: "here|there UP|DOWN" a line.
-# A host may be named there with or without its domain, and several names may stand for one.
+# A host may be named there with or without its domain, and several names may stand for one. For one that doesn't answer
+# scontrol tries for as long as MessageTimeout, at most $patience seconds for all of them.
+patience=30
 pings() {
-    timeout 30 scontrol ping 2>/dev/null </dev/null |
+    timeout "$patience" scontrol ping 2>/dev/null </dev/null |
         sed -n 's/^Slurmctld([^)]*) at \([^ ]*\) is \(UP\|DOWN\).*/\1 \2/p' |
         while read -r names state; do
             where=there

@@ -73,18 +73,19 @@ def _look_conf(place: Place) -> Shell:
 
 
 def parse_conf(out: bytes) -> Value:
-    """The file's text; bytes that are no UTF-8 stay what they are. None where there is no such file."""
+    """{"id": which file it is, "text": what is in it}; bytes that are no UTF-8 stay what they are. None: no such file."""
     if not out.strip():
         return None
-    return base64.b64decode(out).decode(errors="surrogateescape")
+    which, _, content = out.decode().partition("\n")
+    return {"id": which, "text": base64.b64decode(content).decode(errors="surrogateescape")}
 
 
 def seen(place: Place) -> str:
     """slurm.conf as it was seen on this controller. Raises Unknown if it wasn't."""
-    text = place.facts.all("slurm.conf").get(place.host)
-    if text is None:
+    found = place.facts.all("slurm.conf").get(place.host)
+    if found is None:
         raise Unknown("slurm")
-    return str(text)
+    return str(found["text"])
 
 
 def _want_conf(place: Place) -> Value:
@@ -148,9 +149,18 @@ def _want_daemon(place: Place) -> Value:
 
 
 def _change_daemon(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    """Start it again; if it doesn't come up, then without the burst buffer: unless that took it from another one."""
     now = seen(place)
-    title = f"start {place.site.slurm.service} again"
-    return [activation(place, title, now, None, back=slurmconf.without_setting(now, KEY))]
+    back = None if _runs_elsewhere(place) else slurmconf.without_setting(now, KEY)
+    return [activation(place, f"start {place.site.slurm.service} again", now, None, back)]
+
+
+def _runs_elsewhere(place: Place) -> bool:
+    """Whether a controller that has the same slurm.conf, not only an equal one, runs with what it says now."""
+    files, daemons = place.facts.all("slurm.conf"), place.facts.all(daemon.FACT)
+    same = [host for host, file in files.items() if file and file["id"] == files[place.host]["id"]]
+    good = [host for host in same if host in daemons and daemon.answers(daemons[host])]
+    return any(host != place.host and not daemon.stale(place.site, daemons[host]) for host in good)
 
 
 def _why(have: Value) -> str:
@@ -176,6 +186,7 @@ STAGE = Stage(
             _look_conf,
             _want_conf,
             _change_conf,
+            read=lambda place, found: found["text"] if found else None,
             hint="see above what slurmctld said; what was put back is said there too, and a new run tries again",
         ),
         Step(

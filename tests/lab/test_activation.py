@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import actions, frames
+from fabfile import actions, frames, slurmconf
 from fabfile.connect import Sessions, connect_all
 from fabfile.inventory import Site, load
-from fabfile.session import Result
+from fabfile.session import Result, Session
 from fabfile.stages import controller, daemon, plugin, slurm
 from fabfile.step import Facts, Place, Sh
 from lab.model import Lab
-from tests.lab.conftest import On
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 PRIMARY, BACKUP = "slurmctl1", "slurmctl2"
@@ -24,16 +23,32 @@ CONF, LUA, STATE = "/etc/slurm/slurm.conf", "/etc/slurm/burst_buffer.lua", actio
 UPSTREAM = Path(__file__).parents[2] / "lab/upstream/dws-slurm-bb-plugin/src/burst_buffer"
 
 
+# Kills the next slurmctld of this host as soon as it is there; a backup's answers only 5 seconds later.
+KILLER = """
+main() { systemctl show -p MainPID --value slurmctld; }
+old=$(main)
+while new=$(main); [ "$new" = "$old" ] || [ "$new" = 0 ]; do sleep 0.05; done
+kill -9 "$new"
+"""
+
+
 class Controllers:
     """The two controllers as the stage slurm meets them, and what a test does to them."""
 
-    def __init__(self, site: Site, sessions: Sessions, on: On) -> None:
-        self.site, self.sessions, self.on = site, sessions, on
+    def __init__(self, site: Site, sessions: Sessions) -> None:
+        self.site, self.sessions = site, sessions
+        self.touched: set[str] = set()
+
+    def on(self, host: str, command: str, feed: str = "") -> str:
+        """A command on a host; its output."""
+        told = self.run(host, command, feed.encode())
+        assert told.code == 0, (host, command, told)
+        return told.out.decode()
 
     def place(self, host: str) -> Place:
         """The host with what the looks find there now."""
         facts = Facts()
-        looks = {controller.FACT: controller.look, daemon.FACT: daemon.look, "slurm.conf": slurm.STAGE.steps[1].look}
+        looks = {controller.FACT: controller.look, daemon.FACT: daemon.look, "slurm.conf": slurm._look_conf}
         for key, look in looks.items():
             made = look(Place(self.site, facts, host))
             facts.found[key] = {host: made.parse(self.run(host, made.script).out)}
@@ -41,22 +56,27 @@ class Controllers:
 
     def run(self, host: str, script: str, data: bytes = b"") -> Result:
         """A script on a host, through the connection that is kept open."""
-        return self.sessions[host].run(script, data, deadline=120)
+        session = self.sessions[host]
+        assert isinstance(session, Session), session
+        return session.run(script, data, deadline=120)
 
     def enabling(self, host: str) -> Sh:
         """What the step `conf` would do on `host`."""
         place = self.place(host)
         have = slurm.seen(place)
         (action,) = slurm._change_conf(place, have, slurm.wanted(place, have))
+        assert isinstance(action, Sh)
         return action
 
     def restarting(self, host: str) -> Sh:
         """What the step `daemon` would do on `host`."""
         (action,) = slurm._change_daemon(self.place(host), None, None)
+        assert isinstance(action, Sh)
         return action
 
     def do(self, host: str, action: Sh) -> Result:
         """Perform one action as the engine does."""
+        self.touched.add(host)
         script, data = actions.compile_actions([action], "20260101T000000Z-test", frames.marker())
         return self.run(host, script, data)
 
@@ -70,15 +90,15 @@ class Controllers:
 
 
 @pytest.fixture(scope="module")
-def controllers(lab: Lab, on: On) -> Iterator[Controllers]:
+def controllers(lab: Lab) -> Iterator[Controllers]:
     """Both controllers with the plugin's files, and slurm.conf without a burst buffer."""
     site = load(lab.state / "hosts.yaml")
     sessions = connect_all(site, site.controllers)
-    made = Controllers(site, sessions, on)
+    made = Controllers(site, sessions)
     for host in (PRIMARY, BACKUP):
         text = plugin.with_shim(made.place(host), (UPSTREAM / plugin.LUA).read_text())
-        on(host, f"cat >{LUA}", feed=text)
-        on(host, "cat >/etc/slurm/burst_buffer.conf", feed=(UPSTREAM / plugin.CONF).read_text())
+        made.on(host, f"cat >{LUA}", feed=text)
+        made.on(host, "cat >/etc/slurm/burst_buffer.conf", feed=(UPSTREAM / plugin.CONF).read_text())
     yield made
     sessions.close()
 
@@ -89,10 +109,10 @@ def fresh(controllers: Controllers) -> Iterator[Controllers]:
     kept = {(host, path): controllers.on(host, f"cat {path}") for host in (PRIMARY, BACKUP) for path in (CONF, LUA)}
     yield controllers
     for (host, path), text in kept.items():
-        controllers.on(host, f"cat {path} | cmp -s - /dev/fd/3 3<&0 </dev/null || true")
         controllers.on(host, f"rm -f {path}; cat >{path}", feed=text)
-    for host in (PRIMARY, BACKUP):
+    for host in controllers.touched:
         controllers.on(host, "systemctl reset-failed slurmctld; systemctl restart slurmctld")
+    controllers.touched.clear()
     until = time.monotonic() + 60
     while controllers.on(PRIMARY, "scontrol ping || true").count(" is UP") < 2:
         assert time.monotonic() < until, "the controllers did not come back"
@@ -116,7 +136,7 @@ def test_a_good_activation(fresh: Controllers) -> None:
     fresh.on(PRIMARY, f"chown slurm:slurm {CONF}; chmod 640 {CONF}")
     before, told = fresh.text(PRIMARY), fresh.do(PRIMARY, fresh.enabling(PRIMARY))
     assert told.code == 0, told
-    assert fresh.text(PRIMARY) == before.rstrip("\n") + fresh.text(PRIMARY)[len(before.rstrip("\n")) :]
+    assert slurmconf.without_setting(fresh.text(PRIMARY), slurm.KEY).startswith(before.rstrip("\n"))
     assert "BurstBufferType=burst_buffer/lua" in fresh.text(PRIMARY)
     assert "burst_buffer/lua" in fresh.on(PRIMARY, "scontrol show config | grep BurstBufferType")
     assert fresh.on(PRIMARY, f"stat -c '%a %U:%G' {CONF}").strip() == "640 slurm:slurm"
@@ -154,8 +174,8 @@ def test_slurm_conf_changed_in_between(fresh: Controllers) -> None:
 def test_a_daemon_killed_while_it_is_awaited(fresh: Controllers) -> None:
     """A slurmctld that is killed before it answers counts as dead: the old text is put back, and it answers."""
     before = fresh.text(BACKUP)
-    kill = "sleep 2; kill -9 $(systemctl show -p MainPID --value slurmctld)"  # a backup answers after 5 seconds
-    fresh.on(BACKUP, f"systemd-run --quiet sh -c '{kill}'")
+    fresh.on(BACKUP, "cat >/run/killer", feed=KILLER)
+    fresh.on(BACKUP, "systemd-run --quiet sh /run/killer")
     told = fresh.do(BACKUP, fresh.enabling(BACKUP))
     assert told.code == 1
     assert fresh.text(BACKUP) == before
@@ -179,15 +199,16 @@ def test_a_daemon_that_does_not_answer_in_time(fresh: Controllers) -> None:
 
 def test_a_connection_that_breaks_in_the_middle(fresh: Controllers) -> None:
     """The activation goes on without us and ends well; a second one is refused meanwhile; a look tells that it works."""
-    looks = slurm.STAGE.steps[0].look(fresh.place(BACKUP))
+    looks = slurm._look_activation(fresh.place(BACKUP))
     planned, second = fresh.enabling(BACKUP), fresh.restarting(BACKUP)
     script, data = actions.compile_actions([planned], "20260101T000000Z-cut", frames.marker())
-    follower = fresh.on(BACKUP, "cat >/run/script; chmod 600 /run/script", feed=script)
-    follower = fresh.on(BACKUP, "cat >/run/data", feed=data.decode()) + follower
+    fresh.touched.add(BACKUP)
+    fresh.on(BACKUP, "cat >/run/script", feed=script)
+    fresh.on(BACKUP, "cat >/run/data", feed=data.decode())
     start = "setsid sh /run/script </run/data >/run/told 2>&1 & echo $!"
     pid = fresh.on(BACKUP, start).strip()
     fresh.on(BACKUP, "for i in 1 2 3 4 5 6 7 8 9 10; do grep -q starting /run/told && break; sleep 0.2; done")
-    fresh.on(BACKUP, f"kill -9 -- -{pid}; rm /run/script /run/data")
+    fresh.on(BACKUP, f"kill -s KILL -- -{pid} && rm /run/script /run/data")
     assert looks.parse(fresh.run(BACKUP, looks.script).out).startswith("at work since ")
     refused = fresh.do(BACKUP, second)
     assert refused.code == actions.BUSY
