@@ -118,6 +118,8 @@ def _summary(progress: Progress, plan: bool) -> Iterator[Row]:
     yield [("  ", ""), *counted(end.counts), (f"  {sizes}, {duration(end.seconds)}", "dim")]
     if end.next:
         yield [("  go on with  ", "dim"), (escaped(end.next), "bold")]
+    if end.report:
+        yield [("  report  ", "dim"), (escaped(end.report), "")]
 
 
 def _result(end: Summary) -> tuple[str, str]:

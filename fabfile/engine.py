@@ -36,16 +36,21 @@ class Run:
     outcomes: dict[tuple[str, str, str], Outcome] = field(default_factory=dict)
     stopping: threading.Event = field(default_factory=threading.Event)
     through: set[str] = field(default_factory=set)
+    codes: set[int] = field(default_factory=set)
+    changing: bool = False
 
     def __post_init__(self) -> None:
         self.board = Board(self.site)
         self.trouble = (LookFailed, *self.trouble)
 
-    def done(self, host: str, key: str, outcome: Outcome, began: float, **more: object) -> None:
+    def done(
+        self, host: str, key: str, outcome: Outcome, began: float, failures: tuple[Failure, ...] = (), **more: object
+    ) -> None:
         """A step is through on a host: remember it and say so."""
         stage, _, step = key.partition(".")
         self.outcomes[stage, step, host] = outcome
-        self.emit(Done(host, stage, step, outcome, began, time.time() - began, **more))  # type: ignore[arg-type]
+        self.codes |= {one.code for one in failures if one.code is not None}
+        self.emit(Done(host, stage, step, outcome, began, time.time() - began, failures=failures, **more))  # type: ignore[arg-type]
 
     def troubled(self, stage: str, host: str | None = None) -> tuple[str, ...]:
         """Hosts on which `stage` didn't get through."""
@@ -274,7 +279,8 @@ def _one(run: Run, stage: Stage, key: str, item: Item, host: str, left: Mapping[
     if why:
         run.done(host, key, "skipped", time.time(), note=why)
     elif isinstance(item, Check):
-        judge(run, key, item, host)
+        if run.outcomes.get((stage.name, item.name, host)) != "ok":  # judged before anything was touched
+            judge(run, key, item, host)
     else:
         _bring(run, key, item, host, left)
 
@@ -356,7 +362,7 @@ def _settled(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item
             return have
         why = step.why(have) if step.why else "not yet as wanted"
         if why != said:
-            run.emit(Awaiting(host, at.stage, at.step, why, left))
+            run.emit(Awaiting(host, at.stage, at.step, why, left, time.time()))
             said = why
         _pause(run, step, host, left)
         refresh(run.reach, run.board, host, {key: step})

@@ -54,6 +54,7 @@ class Awaiting:
     why: str
     deadline: float
     """Seconds left."""
+    at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ class Summary:
     message: str = ""
     next: str = ""
     """The command that goes on from here."""
+    report: str = ""
+    """Where the run's report lies."""
 
 
 Event = Opened | Began | Line | Awaiting | Done | Summary

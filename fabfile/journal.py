@@ -25,6 +25,7 @@ class Journal:
         self.folder.mkdir(parents=True)
         prune(keep, folder)
         self.folder.chmod(0o700)
+        self.page = self.folder / "report.html"
         self.events: list[Event] = []
         self._file = (self.folder / "journal.jsonl").open("w", buffering=1)
         self._lock = threading.Lock()
@@ -43,9 +44,8 @@ class Journal:
 
     def report(self, render: Callable[[Sequence[Event]], str]) -> Path:
         """Write the run's report beside the journal; its path."""
-        path = self.folder / "report.html"
-        path.write_text(render(self.events))
-        return path
+        self.page.write_text(render(self.events))
+        return self.page
 
     def close(self) -> None:
         """Nothing more is written."""

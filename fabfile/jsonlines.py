@@ -71,6 +71,6 @@ def _summary(end: Summary) -> dict[str, Any]:
     """The counts stand beside the rest, each outcome under its own name, 0 where there is none."""
     counts: dict[str, int] = {outcome: end.counts.get(outcome, 0) for outcome in OUTCOMES}
     sizes = {"hosts": end.hosts, "execs": end.execs, "connections": end.connections}
-    some = {key: value for key, value in {"message": end.message, "next": end.next}.items() if value}
+    some = {key: value for key, value in {"message": end.message, "next": end.next, "report": end.report}.items() if value}
     head = {"event": "summary", "run": end.run, "exit": end.exit}
     return {**head, **counts, **sizes, "seconds": round(end.seconds, 3), **some}

@@ -120,3 +120,5 @@ def _summary(log: _Log, end: Summary) -> Iterator[str]:
         yield _line(log, log.progress.task, "", escaped(end.message))
     if end.next:
         yield _line(log, log.progress.task, "", f"go on with: {escaped(end.next)}")
+    if end.report:
+        yield _line(log, log.progress.task, "", f"report: {escaped(end.report)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 import sys
@@ -11,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from fabfile import engine, page, report
+from fabfile import engine, page, report, trail
 from fabfile.engine import Run
 from fabfile.events import OUTCOMES, Done, Event, Failure, Opened, Outcome, Summary
 from fabfile.faults import DeadlineExceeded, Lost, Unreachable
@@ -88,7 +89,12 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
         with _interrupt(made, sessions):
             refused = _safely(made, options, display, down)
         code = _code(made, options, refused, down)
-        emit(_summary(made, sessions, code, began, options, refused))
+        if made.changing:
+            with suppress(*TROUBLE):  # the run itself has ended, and says how; a host that is gone keeps no line of it
+                trail.leave(
+                    made.reach, made.id, options.task, trail.changed(made.outcomes), journal.text(), site.keep_runs
+                )
+        emit(_summary(made, sessions, code, began, options, refused, journal))
         journal.report(page.render)
         return code
     finally:
@@ -196,6 +202,7 @@ def _change(made: Run, display: report.Display, before: frozenset[str]) -> str:
     master = made.reach.session(made.site.master.host.name)
     try:
         with hold(master, made.id, TROUBLE):
+            made.changing = True
             for host in made.hosts["submitter"]:
                 made.reach.session(host).run(FORGET, deadline=30.0)
                 made.board.forget("verify.job", host)
@@ -222,10 +229,14 @@ def _agreed(takes: Sequence[str], display: report.Display) -> bool:
 
 
 def _unproven(made: Run) -> bool:
-    return {stage for (stage, _, _), outcome in made.outcomes.items() if outcome in engine.TROUBLE} == {"verify"}
+    """Whether everything is installed, and the test job never got resources (its script's exit code says so)."""
+    troubled = {stage for (stage, _, _), outcome in made.outcomes.items() if outcome in engine.TROUBLE}
+    return troubled == {"verify"} and made.codes == {UNPROVEN}
 
 
-def _summary(made: Run, sessions: Sessions, code: int, began: float, options: Options, refused: str) -> Summary:
+def _summary(
+    made: Run, sessions: Sessions, code: int, began: float, options: Options, refused: str, journal: Journal
+) -> Summary:
     again = code in (FAILED, REFUSED, UNPROVEN)
     counts: dict[str, int] = {one: sum(1 for outcome in made.outcomes.values() if outcome == one) for one in OUTCOMES}
     return Summary(
@@ -238,6 +249,7 @@ def _summary(made: Run, sessions: Sessions, code: int, began: float, options: Op
         seconds=time.time() - began,
         message=refused or _message(options, code, counts, made.stopping.is_set()),
         next=f"invoke {options.task}{options.flags} --hosts {made.site.path}" if again else "",
+        report=os.path.relpath(journal.page),
     )
 
 

@@ -53,7 +53,7 @@ def bars(events: Iterable[Event]) -> list[Bar]:
 
 def _at(event: Event) -> float:
     """When an event was, as far as it says."""
-    if isinstance(event, Opened | Began):
+    if isinstance(event, Opened | Began | Awaiting):
         return event.at
     return event.began + event.seconds if isinstance(event, Done) else 0.0
 
