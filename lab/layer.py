@@ -55,6 +55,14 @@ class Layer:
         own = self.folder / path.lstrip("/")
         return (own if own.is_file() else self.root / path.lstrip("/")).read_text()
 
+    def account(self, name: str) -> tuple[int, int]:
+        """The (uid, gid) of an account of the host; LookupError when it has none of that name."""
+        for line in self.read("/etc/passwd").splitlines():
+            user, _, uid, gid, *_ = line.split(":")
+            if user == name:
+                return int(uid), int(gid)
+        raise LookupError(f"no account {name} in {self.root}/etc/passwd")
+
     def at(self, path: str) -> Path:
         """Where `path` lies on this machine; its folders are made like the root's, for the upper layer's modes win."""
         target = self.folder / path.lstrip("/")

@@ -16,11 +16,10 @@ def write_registry(lab: Lab, host: Host, layer: Layer) -> None:
     """A registry with TLS and a password at 443, and a read-only one for the nodes on the same store at 5000."""
     layer.tree("registry", {})
     secret = bcrypt.hashpw(keys.password(lab, "registry").encode(), bcrypt.gensalt(6)).decode()
-    _, owner = _account(layer, "docker-registry")
+    owner = layer.account("docker-registry")
     layer.put("/etc/docker/registry/htpasswd", f"{REGISTRY_USER}:{secret}\n", 0o640, owner)
-    _put_pair(
-        layer, "/etc/docker/registry", pki.issue(keys.authority(lab), host.name, "server", names=[host.name]), owner
-    )
+    pair = pki.issue(keys.authority(lab), host.name, "server", names=[host.name])
+    _put_pair(layer, "/etc/docker/registry", pair, owner)
     layer.enable("registry-write.service", "registry-read.service")
 
 
@@ -32,7 +31,7 @@ def write_upstream(lab: Lab, host: Host, layer: Layer, archives: dict[str, Path]
     layer.tree("upstream", {})
     pair = pki.issue(keys.authority(lab), "upstream", "server", names=UPSTREAM_NAMES)
     _put_pair(layer, "/etc/nginx", pair, (0, 0))
-    store = layer.mkdir(STORE, 0o755, _account(layer, "docker-registry")[1])
+    store = layer.mkdir(STORE, 0o755, layer.account("docker-registry"))
     for name, archive in archives.items():
         images.push_layout(store, name, archive)
     layer.enable("nginx.service", "docker-registry.service")
@@ -41,12 +40,3 @@ def write_upstream(lab: Lab, host: Host, layer: Layer, archives: dict[str, Path]
 def _put_pair(layer: Layer, folder: str, pair: pki.Pair, owner: tuple[int, int]) -> None:
     layer.put(f"{folder}/tls.crt", pair.crt)
     layer.put(f"{folder}/tls.key", pair.pem, 0o600, owner)
-
-
-def _account(layer: Layer, name: str) -> tuple[str, tuple[int, int]]:
-    """The name and (uid, gid) of an account of the host."""
-    for line in layer.read("/etc/passwd").splitlines():
-        account, _, uid, gid, *_ = line.split(":")
-        if account == name:
-            return account, (int(uid), int(gid))
-    raise LookupError(f"no account {name} in {layer.root}/etc/passwd")
