@@ -92,7 +92,7 @@ class Running:
         out, err = (self._said(number) for number in (0, 1))
         lines = [json.loads(line) for line in out.splitlines()] if "{" in out[:1] else []
         steps = tuple(line for line in lines if line["event"] == "step")
-        summary = next((line for line in lines if line["event"] == "summary"), {})
+        summary: Record = next((line for line in lines if line["event"] == "summary"), {})
         return Answer(code, steps, summary, out, err, seconds, self.folder())
 
     def folder(self) -> Path | None:

@@ -1,0 +1,116 @@
+"""The states of a site that tests begin with, its site file and variants of it."""
+
+import functools
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fabfile.actions import STATE
+from lab import access, labs, site
+from lab.model import Lab
+from tests.lab import product, secret
+from tests.lab.product import Answer
+
+MASTER, PRIMARY, BACKUP, REGISTRY = "ncn-m001", "slurmctl1", "slurmctl2", "registry.local"
+HOSTS = (MASTER, PRIMARY, BACKUP, "nid000001", "nid000002")
+"""The hosts of the site file."""
+
+
+def site_file(lab: Lab) -> Path:
+    """The site file that the lab has written."""
+    return lab.state / "hosts.yaml"
+
+
+def variant(lab: Lab, folder: Path, changes: Mapping[str, Any]) -> Path:
+    """A copy of the lab's site file in `folder` with some keys changed: {"versions": {"dws": "0.0.19"}}."""
+    site = yaml.safe_load(site_file(lab).read_text())
+    site["ssh"]["config"] = str(lab.state / "ssh_config")
+    for key, value in changes.items():
+        site[key] = {**site.get(key, {}), **value} if isinstance(value, Mapping) else value
+    path = folder / "hosts.yaml"
+    path.write_text(yaml.safe_dump(site))
+    return path
+
+
+def everywhere(lab: Lab, command: str, *names: str, feed: str = "") -> dict[str, str]:
+    """Host -> what a shell command, as root, says there; on all hosts of the lab unless some are named."""
+    hosts = names or [host.name for host in lab.hosts]
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        return dict(pool.map(lambda name: (name, access.run(lab, name, command, feed)), hosts))
+
+
+def pristine(lab: Lab) -> None:
+    """The site to which nothing was done: made so again only where something was."""
+    touched = everywhere(lab, f"[ ! -e {STATE} ] || echo yes", MASTER, PRIMARY, BACKUP)
+    if any(touched.values()):
+        site.reset(lab, lambda text: print(text, flush=True))  # noqa: T201 - pytest shows it when a test fails
+
+
+def installed(lab: Lab) -> Answer:
+    """The site with everything as it should be, whatever it was before; the run that saw to it."""
+    done = product.install(site_file(lab))
+    assert done.code == 0, done.err
+    return done
+
+
+# --- the one install from nothing, watched
+
+
+@dataclass(frozen=True)
+class Cold:
+    """An install on a pristine site: how it ended, and where secrets were seen meanwhile and afterwards.
+
+    processes   what processes had as arguments or environment, all of it
+    leaks       a line for each place where a secret was seen, "WHAT: WHERE"
+    kept        the paths with a secret that are its destination, "HOST:PATH"
+    """
+
+    answer: Answer
+    processes: frozenset[bytes]
+    leaks: tuple[str, ...]
+    kept: frozenset[str]
+
+
+@functools.cache
+def cold(lab: Lab) -> Cold:
+    """The install on a pristine site, made once however many tests ask for it."""
+    pristine(lab)
+    began = time.time()
+    with _sampled() as samples:
+        answer = product.install(site_file(lab))
+    needles = secret.of(lab)
+    kept, elsewhere = secret.files(lab, needles, began)
+    leaks = [
+        *secret.within(needles, {one[:200].replace(b"\0", b" ").decode(errors="replace"): one for one in samples.seen}),
+        *secret.within(needles, secret.said(lab, answer, began)),
+        *elsewhere,
+    ]
+    return Cold(answer, frozenset(samples.seen), tuple(leaks), frozenset(kept))
+
+
+@dataclass
+class _Samples:
+    seen: set[bytes] = field(default_factory=set)
+
+
+@contextmanager
+def _sampled() -> Iterator[_Samples]:
+    import base64
+
+    command = [sys.executable, "-m", "tests.lab.sampler"]
+    samples = _Samples()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=labs.CHECKOUT) as process:
+        try:
+            yield samples
+        finally:
+            out, _ = process.communicate(b"enough\n", timeout=60)
+    samples.seen.update(base64.b64decode(line) for line in out.splitlines())
+    assert process.returncode == 0
