@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from paramiko import HostKeys as ParamikoHostKeys
 from paramiko import MissingHostKeyPolicy, PKey, SSHClient
@@ -42,22 +43,43 @@ def known(names: Iterable[str], files: Iterable[Path]) -> list[Line]:
 def _of_file(file: Path, names: tuple[str, ...]) -> Iterator[Line]:
     if not file.is_file():
         return
-    for number, hosts, marker, rest in _rows(file, file.stat().st_mtime_ns):
-        if any(_matches(hosts, name) for name in names):
-            kind, _, key = rest.partition(" ")
-            yield Line(file, number, marker, kind, _decoded(key.partition(" ")[0]))
+    plain, others = _rows(file, file.stat().st_mtime_ns)
+    rows = {row for name in names for row in plain.get(name, ())}
+    rows |= {row for row in others if any(_matches(row.hosts, name) for name in names)}
+    for row in sorted(rows):
+        yield Line(file, row.number, row.marker, row.kind, _decoded(row.key))
 
 
-@lru_cache(maxsize=16)  # a file of thousands of lines is split once, not once a host
-def _rows(file: Path, _changed: int) -> tuple[tuple[int, str, str, str], ...]:
-    rows = []
-    for number, text in enumerate(file.read_text(errors="replace").splitlines(), 1):
-        line = " ".join(text.split())
-        marker, _, line = line.partition(" ") if line.startswith("@") else ("", "", line)
-        hosts, _, rest = line.partition(" ")
-        if rest and not hosts.startswith("#"):
-            rows.append((number, hosts, marker, rest))
-    return tuple(rows)
+class _Row(NamedTuple):
+    number: int
+    hosts: str
+    marker: str
+    kind: str
+    key: str
+
+
+Rows = tuple[dict[str, list[_Row]], list[_Row]]
+"""Rows that name hosts outright, by name, and the others: hashed ones and patterns, which have to be tried."""
+
+
+@lru_cache(maxsize=16)  # a file of thousands of lines is read once, not once a host
+def _rows(file: Path, _changed: int) -> Rows:
+    plain: dict[str, list[_Row]] = {}
+    others: list[_Row] = []
+    for row in _read(file.read_text(errors="replace")):
+        if set(row.hosts) & set("|*?!"):
+            others.append(row)
+        else:
+            for name in row.hosts.lower().split(","):
+                plain.setdefault(name, []).append(row)
+    return plain, others
+
+
+def _read(text: str) -> Iterator[_Row]:
+    for number, line in enumerate(text.splitlines(), 1):
+        marker, *fields = line.split() if line.lstrip().startswith("@") else ("", *line.split())
+        if len(fields) >= 3 and not fields[0].startswith("#"):
+            yield _Row(number, fields[0], marker, fields[1], fields[2])
 
 
 def _matches(hosts: str, name: str) -> bool:

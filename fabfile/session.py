@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ from fabfile import bootstrap, exchange, sudo
 from fabfile.exchange import Order, Talk
 from fabfile.faults import DeadlineExceeded, Lost, SudoRefused, Unreachable
 from fabfile.output import LineSink, Stream, tail
-from fabfile.step import Secret
+from fabfile.step import ClusterError
+from fabfile.sudo import Rights
 
 if TYPE_CHECKING:
     from paramiko import Channel
@@ -38,15 +39,6 @@ class Result:
     err: bytes
     code: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class Rights:
-    """How a script gets its rights: the words before it, and what is answered when they ask."""
-
-    words: tuple[str, ...] = ()
-    prompt: str = ""
-    password: Secret | None = None
 
 
 class Session:
@@ -116,7 +108,7 @@ class Session:
         if not self._places.acquire(timeout=deadline):
             raise DeadlineExceeded(self.host, deadline, ("other scripts ran here all the time",))
         try:
-            return self._run(script, data, ends - time.monotonic(), line)
+            return self._run(script, data, max(ends - time.monotonic(), 0.1), line)  # to timeout(1) 0 means for ever
         finally:
             self._places.release()
 
@@ -157,14 +149,13 @@ class Session:
     def _with_rights(self, attempt: Callable[[Rights], Talk]) -> Talk:
         """The attempt as oneself, or under sudo: without a password as long as that is enough."""
         if self._password is None:
-            return attempt(Rights())
+            return attempt(sudo.NONE)
         if not self._asks:
-            talk = attempt(Rights(sudo.FREE))
-            if talk.err.started or talk.code != 1:  # 1 is how sudo -n says that it would have to ask
+            talk = attempt(sudo.FREE)
+            if talk.err.started or talk.code != sudo.WOULD_ASK:
                 return talk
             self._asks = True
-        prompt = secrets.token_hex(8)
-        return attempt(Rights(sudo.asking(prompt), prompt, self._password.get(self.host)))
+        return attempt(sudo.asking(self._password.get(self.host)))
 
     def _order(
         self, rights: Rights, body: bytes, data: bytes, seconds: float, line: LineSink | None, stay: bool = False
@@ -182,6 +173,17 @@ class Session:
             if self._cluster is None:
                 self._cluster = Cluster(self, self._context)
             return self._cluster
+
+    def warm(self) -> threading.Thread:
+        """Starts what cluster() needs, in a thread: the first request finds it there. That one tells of errors."""
+
+        def start() -> None:
+            with suppress(ClusterError):
+                self.cluster().get("/version")
+
+        thread = threading.Thread(target=start, daemon=True, name="warm")
+        thread.start()
+        return thread
 
     def stop(self) -> None:
         """Ends what runs on the host now, and what it started."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import secrets
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from fabfile.faults import SudoRefused
 from fabfile.step import Secret
@@ -13,13 +15,26 @@ from fabfile.step import Secret
 AskPassword = Callable[[str], str]
 """Host -> the sudo password, from a person; raises SudoRefused where there is nobody to ask."""
 
-FREE = ("sudo", "-n", "--")
-"""sudo that never asks: it fails where it would have to."""
+
+@dataclass(frozen=True)
+class Rights:
+    """How a script gets its rights: the words before it, and what is answered to which prompt on stderr."""
+
+    words: tuple[str, ...] = ()
+    prompt: str = ""
+    password: Secret | None = None
 
 
-def asking(prompt: str) -> tuple[str, ...]:
-    """sudo that reads the password from stdin after it has written `prompt` to stderr."""
-    return ("sudo", "-S", "-p", prompt, "--")
+NONE = Rights()
+FREE = Rights(("sudo", "-n", "--"))
+"""sudo that never asks; where it would have to, it ends with WOULD_ASK."""
+WOULD_ASK = 1
+
+
+def asking(password: Secret) -> Rights:
+    """sudo that reads the password from stdin after it has written a prompt that nothing else writes."""
+    prompt = secrets.token_hex(8)
+    return Rights(("sudo", "-S", "-p", prompt, "--"), prompt, password)
 
 
 class Password:

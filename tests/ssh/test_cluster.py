@@ -218,6 +218,13 @@ def test_folder_is_root_s_alone_and_goes(cluster: Cluster, master: Session) -> N
     _await(lambda: not folder.exists())
 
 
+def test_warm_starts_the_proxy(master: Session) -> None:
+    """Warmed up, the first request finds the proxy there."""
+    master.warm().join(20)
+    assert master.cluster().get("/version")
+    assert master.execs == 1
+
+
 def test_no_cache_is_left(server: Server, cluster: Cluster) -> None:
     """kubectl writes nothing into root's home."""
     assert cluster.get("/version")

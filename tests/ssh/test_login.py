@@ -77,6 +77,16 @@ def test_key_of_the_agent(server: Server, one: One, agent: Agent) -> None:
     one(server.config(f"IdentityAgent {socket}").replace(f"IdentityFile {server.key}", "IdentityFile none"))
 
 
+def test_agent_is_forwarded_when_told_so(
+    server: Server, one: One, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ForwardAgent yes scripts on the host can use the agent, and without it they can't."""
+    monkeypatch.setenv("SSH_AUTH_SOCK", agent(server.key))
+    shown = one(server.config("ForwardAgent yes")).run("ssh-add -l", deadline=10)
+    assert b"id (ED25519)" in shown.out
+    assert one(server.config("ForwardAgent no")).run("ssh-add -l", deadline=10).code == 2
+
+
 def test_only_named_keys_of_the_agent(tmp_path: Path, one: One, agent: Agent) -> None:
     """With IdentitiesOnly a full agent does not use up the host's patience: only what IdentityFile names is tried."""
     with running(tmp_path / "server", "MaxAuthTries 2") as server:
