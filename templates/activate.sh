@@ -86,7 +86,7 @@ put_back() {
     last_words
     if [ "$code" = 1 ]; then why="slurmctld ended"; else why="slurmctld did not answer within $deadline s"; fi
     if [ ! -e "$work/back" ]; then
-        finish 1 down "$why; slurm.conf is left as it is, since another controller shares it and runs with it"
+        finish 1 down "$why; slurm.conf is left as it is"
     fi
     if replace "$work/back" "$now"; then
         what="slurm.conf was put back"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import compatibility, render, slurmconf
-from fabfile.inventory import Site
+from fabfile.site import Site
 from fabfile.stages import daemon
 from fabfile.step import Check, Finding, Place, Shell, Unknown, Value
 

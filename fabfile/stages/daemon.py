@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import render
-from fabfile.inventory import Site
+from fabfile.site import Site
 from fabfile.step import Place, Shell, Unknown, Value
 
 FACT = "slurm.daemon"

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from fabfile import compatibility, render
-from fabfile.inventory import Site
+from fabfile.site import Site
 from fabfile.stages import controller
 from fabfile.stages.access import slurm_user
 from fabfile.step import Action, Finding, Place, Put, Refused, Sh, Shell, Stage, Step, Unknown, Value

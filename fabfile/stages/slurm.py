@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from fabfile import render, slurmconf
 from fabfile.actions import STATE
-from fabfile.inventory import Site
+from fabfile.site import Site
 from fabfile.stages import daemon
 from fabfile.step import Action, Finding, Place, Refused, Sh, Shell, Stage, Step, Unknown, Value
 

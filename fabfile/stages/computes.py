@@ -1,0 +1,130 @@
+"""slurm.conf on the compute nodes that have one of their own: the same as the controllers', made so, or only compared.
+
+Only slurmctld reads BurstBufferType, and slurmd needs no restart for it: a node whose file lacks that line alone runs its
+jobs, and slurmctld notes once that the files differ.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+from base64 import b64decode
+from collections.abc import Sequence
+
+from fabfile import render, slurmconf
+from fabfile.site import ComputeGroup
+from fabfile.stages import controller, daemon, slurm
+from fabfile.step import Action, Check, Finding, Known, Place, Put, Refused, Shell, Stage, Step, Value
+
+FACT = "preflight.slurm-conf"
+"""Where CHECK keeps what it found on nodes that are only compared."""
+
+
+def group(place: Place) -> ComputeGroup:
+    """The group of the site file that this node is in."""
+    return next(one for one in place.site.computes if any(host.name == place.host for host in one.hosts))
+
+
+def _look(place: Place) -> Shell:
+    return Shell(render.script("compute_look.sh", file=slurm.path(place.site)), parse)
+
+
+def parse(out: bytes) -> Value:
+    """{"mode", "owner", "text"} of a node's slurm.conf; None where there is none."""
+    if not out.strip():
+        return None
+    mode, owner, content = out.decode().split()
+    return {"mode": mode, "owner": owner, "text": gzip.decompress(b64decode(content)).decode(errors="surrogateescape")}
+
+
+def wanted(place: Place) -> str:
+    """slurm.conf as the first controller has it once it is right. Raises Unknown before that was looked at."""
+    first = Place(place.site, place.facts, place.site.controllers[0].name)
+    return slurm.wanted(first, slurm.seen(first))
+
+
+def configless(place: Place) -> bool:
+    """Whether nodes get their slurm.conf from slurmctld: nothing is to be done about their own then."""
+    first = Place(place.site, place.facts, place.site.controllers[0].name)
+    said = controller.setting(controller.found(first), place.site, "SlurmctldParameters")
+    return said is not None and "enable_configless" in said.value.lower()
+
+
+# --- compared
+
+
+def _look_compared(place: Place) -> Shell | Known:
+    return Known(None) if group(place).slurm_conf == "edit" else _look(place)
+
+
+def judge(place: Place, found: Value) -> Sequence[Finding]:
+    """A node whose slurm.conf must be the controllers', and differs in more than what slurmctld alone reads."""
+    if group(place).slurm_conf != "check" or configless(place):
+        return ()
+    try:
+        lines = _difference(place, found, ours=False)
+    except Refused:
+        return ()  # the controller's own check says what is wrong there
+    if not lines:
+        return ()
+    text = f"{slurm.path(place.site)} on {place.host} differs from the controllers': {_some(lines)}"
+    fix = "make it the same, or set slurm_conf for its group: edit makes it so, print only shows"
+    return (Finding("slurm-conf-differs", text, fix),)
+
+
+def _difference(place: Place, found: Value, ours: bool) -> list[str]:
+    """The lines that come and go between a node's file and the controllers'; without `ours`, BurstBufferType aside."""
+    texts = [found["text"] if found else "", wanted(place)]
+    if not ours:
+        texts = [slurmconf.without_setting(text, slurm.KEY) for text in texts]
+    have, want = (text.rstrip().splitlines() for text in texts)
+    return [line for line in difflib.ndiff(have, want) if line[0] in "+-" and line[2:].strip()]
+
+
+def _some(lines: Sequence[str]) -> str:
+    more = f" and {len(lines) - 3} more lines" if len(lines) > 3 else ""
+    return "; ".join(lines[:3]) + more
+
+
+def _told(place: Place) -> str:
+    """What there is to say of a node that is only compared."""
+    found = place.facts.all(FACT).get(place.host)
+    lines = [] if configless(place) else _difference(place, found, ours=True)
+    if group(place).slurm_conf == "check" and not _difference(place, found, ours=False):
+        return f"lacks {slurm.KEY}={daemon.TYPE}, which slurmctld alone reads" if lines else ""
+    return f"differs from the controllers': {_some(lines)}" if lines else ""
+
+
+# --- edited
+
+
+def _look_edited(place: Place) -> Shell | Known:
+    return _look(place) if group(place).slurm_conf == "edit" else Known(None)
+
+
+def _read(place: Place, found: Value) -> Value:
+    if group(place).slurm_conf == "edit":
+        return found["text"] if found else None
+    return {"told": _told(place)}
+
+
+def _want(place: Place) -> Value:
+    if group(place).slurm_conf != "edit":
+        return {"told": _told(place)}
+    if configless(place):
+        return _read(place, place.facts.all("computes.conf")[place.host])
+    return wanted(place)
+
+
+def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    seen = place.facts.all("computes.conf")[place.host] or {"mode": "644", "owner": "root:root"}
+    content = str(want).encode(errors="surrogateescape")
+    return [Put(slurm.path(place.site), content, int(seen["mode"], 8), seen["owner"])]
+
+
+def _why(have: Value) -> str:
+    return str(have["told"]) if isinstance(have, dict) else ""
+
+
+CHECK = Check("slurm-conf", "compute", _look_compared, judge)
+STAGE = Stage("computes", ("slurm",), (Step("conf", "compute", _look_edited, _want, _change, read=_read, why=_why),))

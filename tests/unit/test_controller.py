@@ -1,0 +1,155 @@
+"""What a look at a controller finds, and what stands in the way there."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile import render
+from fabfile.inventory import DEFAULT, load
+from fabfile.stages import controller, daemon
+from fabfile.step import Facts, Place
+
+SITE = load(DEFAULT)
+CONF = "/etc/slurm/slurm.conf"
+TEXT = "ClusterName=lab\nSlurmctldHost=slurmctl\nSlurmUser=slurm\n"
+GOOD: dict[str, Any] = {
+    **dict.fromkeys(controller.SINGLE, ""),
+    "host": "slurmctl",
+    "program": "/usr/sbin/slurmctld",
+    "version": "24.11.5",
+    "main": "51",
+    "LoadState": "loaded",
+    "user": "slurm",
+    "uid": "64030",
+    "path": "/usr/bin",
+    "kubectl": "/usr/bin/kubectl",
+    "library": "/usr/lib64/slurm/burst_buffer_lua.so",
+    "hooks": ["slurm_bb_pools"],
+    "linked": ["5.4"],
+    "lua": [["5.4", "/usr/bin/lua5.4"]],
+    "files": {CONF: TEXT},
+    "unreadable": [],
+}
+RUNNING: dict[str, Any] = {
+    **daemon.parse(b""),
+    "main": "51",
+    "started": 100.0,
+    "changed": {CONF: 50.0},
+    "pings": [["here", "UP"]],
+}
+
+
+def names(found: dict[str, Any], running: dict[str, Any]) -> list[str]:
+    place = Place(SITE, Facts({daemon.FACT: {"slurmctl": running}}), "slurmctl")
+    seen = controller.judge(place, found)
+    assert all(one.fix for one in seen)
+    return [one.name for one in seen]
+
+
+@pytest.mark.parametrize(
+    ("change", "running", "expected"),
+    [
+        ({}, {}, []),
+        ({"program": ""}, {}, ["slurm-missing"]),
+        ({"files": {}}, {}, ["slurm-conf-missing"]),
+        ({"LoadState": "not-found"}, {}, ["slurm-unit-missing"]),
+        ({"main": ""}, {"main": ""}, ["slurmctld-not-running"]),
+        ({"main": "", "files": {CONF: TEXT + "BurstBufferType=burst_buffer/lua\n"}}, {"main": ""}, []),
+        ({"version": "22.05.8"}, {}, ["slurm-too-old"]),
+        ({"linked": ["5.1"]}, {}, ["slurm-lua-5.1"]),
+        ({"library": "", "linked": [], "hooks": []}, {}, ["bb-plugin-missing"]),
+        ({"files": {CONF: TEXT + "burstbuffertype = burst_buffer/datawarp # old\n"}}, {}, ["other-burst-buffer"]),
+        (
+            {
+                "files": {
+                    CONF: TEXT + "Include bb.conf\n",
+                    "/etc/slurm/bb.conf": "BurstBufferType=burst_buffer/generic\n",
+                }
+            },
+            {},
+            ["other-burst-buffer"],
+        ),
+        ({"unreadable": ["/etc/slurm/gone.conf"]}, {}, ["slurm-conf-include"]),
+        ({}, {"pings": [["there", "UP"]]}, ["not-a-controller"]),
+        ({}, {"changed": {CONF: 150.0}}, ["slurm-conf-not-loaded"]),
+        ({"files": {CONF: TEXT + "BurstBufferType=burst_buffer/lua\n"}}, {"changed": {CONF: 150.0}}, []),
+        ({"uid": ""}, {}, ["slurm-user-unknown"]),
+        ({"kubectl": ""}, {}, ["kubectl-missing"]),
+        (
+            {"kubectl": "", "uid": "", "version": "22.05"},
+            {},
+            ["slurm-too-old", "slurm-user-unknown", "kubectl-missing"],
+        ),
+    ],
+)
+def test_findings(change: dict[str, Any], running: dict[str, Any], expected: list[str]) -> None:
+    """Each thing that an install would fail at has its name and a fix, all of them at once."""
+    assert names(GOOD | change, RUNNING | running) == expected
+
+
+# --- the look itself, run on this machine
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """A host's folders: a slurmctld of version 23.02.7 below opt/, whose library asks for two hooks and has Lua 5.3."""
+    for name in ("etc", "opt/sbin", "opt/lib64/slurm", "bin"):
+        (tmp_path / name).mkdir(parents=True)
+    program(tmp_path / "opt/sbin/slurmctld", "echo slurm 23.02.7")
+    content = b"\x7fELF\0slurm_bb_pools\0slurm_bb_flags2str\0xslurm_bb_no\0slurm_bb_setup\0liblua-5.3.so\0liblua.so\0"
+    (tmp_path / "opt/lib64/slurm/burst_buffer_lua.so").write_bytes(content)
+    return tmp_path
+
+
+def program(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def look(host: Path, unit: str = "no-such-unit-at-all") -> Any:
+    (host / "bin").mkdir(exist_ok=True)
+    program(host / "bin/pgrep", "exit 1")  # this machine may run a slurmctld of its own
+    script = render.script("slurmctld.sh", "lua.sh", "controller.sh", folder=str(host / "etc"), unit=unit)
+    settings = {"PATH": f"{host}/bin:{host}/opt/sbin:/usr/bin:/bin:/usr/sbin"}
+    told = subprocess.run(["sh", "-c", script], env=settings, capture_output=True, timeout=30, check=False)
+    assert (told.returncode, told.stderr) == (0, b"")
+    return controller.parse(told.stdout)
+
+
+def test_the_look_reads_the_library(host: Path) -> None:
+    """Version, hooks and Lua come from the files of this Slurm; a name that only resembles a hook is none."""
+    found = look(host)
+    assert found["version"] == "23.02.7"
+    assert found["library"] == f"{host}/opt/lib64/slurm/burst_buffer_lua.so"
+    assert found["hooks"] == ["slurm_bb_pools", "slurm_bb_setup"]
+    assert found["linked"] == ["5.3"]
+
+
+def test_the_look_follows_includes(host: Path) -> None:
+    """Files included by files are read, relative to slurm.conf's folder; one that is missing is named; a circle ends."""
+    etc = host / "etc"
+    (etc / "slurm.conf").write_text("ClusterName=LAB\nInclude nodes.conf # x\ninclude  %c.conf\nInclude gone.conf\n")
+    (etc / "nodes.conf").write_text("Include slurm.conf\nSlurmUser=daemon\n")
+    (etc / "lab.conf").write_bytes(b"\xe4=1\n#Include not.conf\n  Include neither.conf\n")
+    found = look(host)
+    assert list(found["files"]) == [f"{etc}/slurm.conf", f"{etc}/nodes.conf", f"{etc}/lab.conf"]
+    assert found["files"][f"{etc}/lab.conf"].encode(errors="surrogateescape").startswith(b"\xe4=1\n")
+    assert found["unreadable"] == [f"{etc}/gone.conf"]
+    assert (found["user"], found["uid"]) == ("daemon", "1")
+
+
+def test_the_look_without_slurm(tmp_path: Path) -> None:
+    """On a host without Slurm it finds nothing, and doesn't fail."""
+    found = look(tmp_path)
+    assert (found["files"], found["main"], found["user"]) == ({}, "", "root")
+
+
+def test_kubectl_is_looked_for_where_slurmctld_would(host: Path) -> None:
+    """A kubectl on the login's PATH alone doesn't count: slurmctld would not find it."""
+    program(host / "bin/kubectl", "true")
+    assert f"{host}/bin" not in look(host)["path"]
+    assert not look(host)["kubectl"].startswith(str(host))

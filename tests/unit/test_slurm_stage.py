@@ -1,0 +1,302 @@
+"""slurm.conf's next text, when a slurmctld is current, and what is said of compute nodes."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from fabfile import render, slurmconf
+from fabfile.inventory import DEFAULT, load
+from fabfile.site import ComputeGroup, Host
+from fabfile.stages import computes, daemon, slurm
+from fabfile.step import Facts, Place, Refused, Sh, Unknown
+
+SITE = load(DEFAULT)
+CONF, BB = "/etc/slurm/slurm.conf", "/etc/slurm/burst_buffer.conf"
+TEXT = "ClusterName=lab\nSlurmctldLogFile=/var/log/slurmctld.log\n"
+LINE = "BurstBufferType=burst_buffer/lua\n"
+CURRENT: dict[str, Any] = {
+    "main": "51",
+    "started": 100.0,
+    "loaded": True,
+    "changed": {CONF: 90.0, BB: 95.0},
+    "pings": [["here", "UP"], ["there", "UP"]],
+    "type": "burst_buffer/lua",
+}
+
+
+def place(
+    text: str = TEXT, included: str = "", host: str = "one", facts: dict[str, dict[str, Any]] | None = None
+) -> Place:
+    """A controller with this slurm.conf, which may include one more file."""
+    files = {CONF: text} | ({"/etc/slurm/more.conf": included} if included else {})
+    found: dict[str, dict[str, Any]] = {
+        "preflight.controller": {host: {"files": files}},
+        "slurm.conf": {host: {"id": "1 1.1", "text": text}},
+        "slurm.daemon": {host: CURRENT},
+    }
+    return Place(SITE, Facts(found | (facts or {})), host)
+
+
+# --- slurm.conf
+
+
+@pytest.mark.parametrize(
+    ("text", "included"),
+    [
+        (TEXT + LINE, ""),
+        (TEXT + "burstbuffertype = burst_buffer/lua # ours\n", ""),
+        (TEXT + "Include more.conf\n", LINE),
+    ],
+)
+def test_what_says_so_already_is_left_alone(text: str, included: str) -> None:
+    """Byte for byte, whoever wrote it and wherever it stands."""
+    assert slurm.wanted(place(text, included), text) == text
+
+
+def test_the_line_is_added_once_and_taken_out_again() -> None:
+    """With it the text is as wanted, and without it what it was."""
+    text = slurm.wanted(place(), TEXT)
+    assert slurmconf.value(text, slurm.KEY) is not None
+    assert slurm.wanted(place(text), text) == text
+    assert slurmconf.without_setting(text, slurm.KEY) == TEXT
+
+
+@pytest.mark.parametrize("included", ["", "BurstBufferType=burst_buffer/datawarp\n"])
+def test_another_burst_buffer_is_never_replaced(included: str) -> None:
+    """Neither in slurm.conf nor in a file that it includes: somebody's jobs may need it."""
+    text = TEXT + ("Include more.conf\n" if included else "BurstBufferType=burst_buffer/generic\n")
+    with pytest.raises(Refused, match="other-burst-buffer"):
+        slurm.wanted(place(text, included), text)
+
+
+@pytest.mark.parametrize("content", [b"A=1\n", b"A=\xff\xe4\n", b"A=1\r\nB=2", b"#\n"])
+def test_any_bytes_come_back_as_they_were(tmp_path: Path, content: bytes) -> None:
+    """What the look reads and what would be written are the same bytes, whatever their encoding."""
+    file = tmp_path / "slurm.conf"
+    file.write_bytes(content)
+    script = render.script("conf_look.sh", file=str(file))
+    told = subprocess.run(["sh", "-c", script], capture_output=True, timeout=10, check=True)
+    found = slurm.parse_conf(told.stdout)
+    assert slurm._bytes(found["text"]) == content
+    assert found["id"].startswith(f"{file.stat().st_ino} ")
+    assert slurm.parse_conf(b"") is None
+
+
+def test_the_transaction_has_both_texts_and_their_checksums() -> None:
+    """What to put, what to put back, what must be there now; all that goes through standard input."""
+    here = place()
+    (action,) = slurm._change_conf(here, TEXT, slurm.wanted(here, TEXT))
+    assert isinstance(action, Sh)
+    assert action.data == slurm.wanted(here, TEXT).encode() + TEXT.encode()
+    assert slurm._sum(TEXT.encode()) in action.script
+    assert "log=/var/log/slurmctld.log" in action.script
+    assert "BurstBufferType=" not in action.title
+    assert action.deadline > 2 * SITE.deadlines.slurmctld
+
+
+def test_disabling_what_is_not_enabled_does_nothing() -> None:
+    """An undeploy that is repeated finds nothing to do; otherwise the line goes, and comes back if that fails."""
+    assert slurm.disable(place()) == []
+    (action,) = slurm.disable(place(TEXT + LINE))
+    assert isinstance(action, Sh)
+    assert action.data == TEXT.encode() + (TEXT + LINE).encode()
+
+
+def test_an_undo_gives_the_text_back() -> None:
+    """The text from before is what is put, and what is there now is what comes back if that fails."""
+    (action,) = slurm.undo(place(TEXT + LINE), TEXT)
+    assert isinstance(action, Sh)
+    assert action.data == TEXT.encode() + (TEXT + LINE).encode()
+    assert slurm.undo(place(TEXT), TEXT) == []
+
+
+# --- the daemon
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, []),
+        ({"changed": {CONF: 100.01, BB: 95.0}}, [f"{CONF} was changed after it was read"]),
+        (
+            {"changed": {CONF: 90.0, "/etc/slurm/n.conf": 101.0, BB: 9.0}},
+            ["/etc/slurm/n.conf was changed after it was read"],
+        ),
+        ({"changed": {CONF: 90.0, BB: 100.5}}, [f"{BB} was changed after it was read"]),
+        ({"changed": {CONF: 90.0}}, [f"there is no {BB}: jobs would run without their Workflows"]),
+        ({"type": "(null)"}, ["BurstBufferType is (null)"]),
+        ({"type": ""}, ["BurstBufferType is not told"]),
+        ({"loaded": False}, ["burst_buffer_lua.so is not loaded"]),
+        ({"type": "(null)", "pings": [["there", "UP"], ["here", "UP"]]}, []),
+        ({"loaded": False, "pings": [["there", "UP"], ["here", "UP"]]}, []),
+        ({"loaded": False, "pings": [["there", "DOWN"], ["here", "UP"]]}, ["burst_buffer_lua.so is not loaded"]),
+        ({"main": ""}, []),
+    ],
+)
+def test_when_a_slurmctld_is_current(change: dict[str, Any], why: list[str]) -> None:
+    """It started after its files were changed; and the one in charge, the first that answers, has loaded the plugin."""
+    assert daemon.stale(SITE, CURRENT | change) == why
+
+
+@pytest.mark.parametrize(
+    ("change", "answers"),
+    [
+        ({}, True),
+        ({"pings": [["here", "DOWN"], ["there", "UP"]]}, False),
+        ({"pings": []}, False),
+        ({"main": ""}, False),
+    ],
+)
+def test_another_ones_answer_does_not_count(change: dict[str, Any], answers: bool) -> None:
+    """scontrol succeeds as soon as any controller answers; what counts is that this host's does."""
+    assert daemon.answers(CURRENT | change) is answers
+
+
+def test_a_daemon_that_is_down_is_started() -> None:
+    """With files that are right, one that does not answer is brought up by the same transaction, without a new text."""
+    here = place(TEXT + LINE)
+    (action,) = slurm._change_daemon(here, {"answers": False, "not read": []}, None)
+    assert isinstance(action, Sh)
+    assert action.data == TEXT.encode()
+    assert "next_size=0\n" in action.script
+
+
+@pytest.mark.parametrize(
+    ("identity", "other", "kept"),
+    [
+        ("1 1.1", CURRENT, True),
+        ("1 1.1", CURRENT | {"changed": {CONF: 200.0, BB: 1.0}}, False),
+        ("1 1.1", CURRENT | {"main": ""}, False),
+        ("2 1.1", CURRENT, False),
+    ],
+)
+def test_a_file_that_another_runs_with_is_not_taken_away(identity: str, other: dict[str, Any], kept: bool) -> None:
+    """On a shared /etc/slurm the second one's failure leaves slurm.conf to the first, if that runs with it."""
+    conf = {"one": {"id": "1 1.1", "text": TEXT + LINE}, "two": {"id": identity, "text": TEXT + LINE}}
+    here = place(TEXT + LINE, facts={"slurm.conf": conf, "slurm.daemon": {"one": CURRENT, "two": other}})
+    (action,) = slurm._change_daemon(here, None, None)
+    assert isinstance(action, Sh)
+    assert (action.data == b"") is kept
+
+
+# --- its scripts, run
+
+
+def run(script: str, tmp_path: Path, **programs: str) -> str:
+    for name, body in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    settings = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    whole = render.script("slurmctld.sh", folder="/nowhere", unit="slurmctld") + script
+    return subprocess.run(
+        ["sh", "-c", whole], env=settings, capture_output=True, timeout=20, check=True, text=True
+    ).stdout
+
+
+@pytest.mark.parametrize(
+    ("here", "told", "expected"),
+    [
+        ("a", "Slurmctld(primary) at a is UP\nSlurmctld(backup) at b is DOWN\n***\n", "here UP\nthere DOWN\n"),
+        ("b.site", "Slurmctld(primary) at a is UP\nSlurmctld(backup) at b is UP\n", "there UP\nhere UP\n"),
+        ("b", "Slurmctld(primary) at a,b is UP\n", "here UP\n"),
+        ("c.site", "Slurmctld(backup1) at c.site is DOWN\n", "here DOWN\n"),
+        ("ab", "Slurmctld(primary) at a is UP\n", "there UP\n"),
+        ("a", "", ""),
+    ],
+)
+def test_who_answers(tmp_path: Path, here: str, told: str, expected: str) -> None:
+    """scontrol's lines in their order, and which of them means this host, by its name with and without its domain."""
+    assert run("pings", tmp_path, uname=f"echo {here}", scontrol=f"printf '{told}'; exit 1") == expected
+
+
+def test_when_a_process_began(tmp_path: Path) -> None:
+    """The clock's time of a process's start is right to a few hundredths: later files are later, within a second too."""
+    before = tmp_path / "before"
+    before.write_text("")
+    time.sleep(0.05)
+    process = subprocess.Popen(["sleep", "30"])
+    began = time.time()
+    time.sleep(0.05)
+    (tmp_path / "after").write_text("")
+    try:
+        started = float(run(f"started {process.pid}", tmp_path))
+    finally:
+        process.kill()
+        process.wait()
+    assert abs(started - began) < 0.045
+    assert before.stat().st_ctime < started < (tmp_path / "after").stat().st_ctime
+
+
+# --- compute nodes
+
+
+def node(mode: Literal["check", "edit", "print"], text: str | None, controllers: str = TEXT, more: str = "") -> Place:
+    """A node with this slurm.conf, below a controller with another."""
+    host = Host("nid1", "compute", "root", False)
+    site = replace(SITE, computes=(ComputeGroup((host,), mode, 0),))
+    first = site.controllers[0].name
+    found = {"mode": "640", "owner": "root:slurm", "text": text} if text is not None else None
+    facts = place(controllers + more, host=first).facts
+    controller = facts.found["preflight.controller"][first] | {"host": first}
+    facts.found["preflight.controller"][first] = controller
+    return Place(site, Facts(facts.found | {computes.FACT: {"nid1": found}, "computes.conf": {"nid1": found}}), "nid1")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (TEXT, []),
+        (TEXT + LINE, []),
+        (TEXT.replace("lab", "other"), ["slurm-conf-differs"]),
+        (None, ["slurm-conf-differs"]),
+    ],
+)
+def test_a_node_that_is_checked(text: str | None, names: list[str]) -> None:
+    """It may lack the line that slurmctld alone reads, and nothing else, before the controllers have it and after."""
+    for controllers in (TEXT, slurm.wanted(place(), TEXT)):
+        here = node("check", text, controllers)
+        assert [one.name for one in computes.judge(here, here.facts.all(computes.FACT)["nid1"])] == names
+
+
+def test_what_is_said_of_nodes_that_are_only_compared() -> None:
+    """That the line is lacking, or in what they differ; nothing of one that is the same, or where Slurm is configless."""
+    configless = "SlurmctldParameters=power_save_interval=5,enable_configless\n"
+    assert computes._told(node("check", TEXT)).startswith("lacks BurstBufferType=burst_buffer/lua")
+    assert computes._told(node("check", slurm.wanted(place(), TEXT))) == ""
+    assert "+ BurstBufferType=burst_buffer/lua" in computes._told(node("print", TEXT))
+    assert computes._told(node("print", "X=1\n", more=configless)) == ""
+
+
+def test_a_node_that_is_edited() -> None:
+    """It gets the controllers' text, with the mode and owner that its file had."""
+    here = node("edit", "X=1\n")
+    want = computes._want(here)
+    (put,) = computes._change(here, "X=1\n", want)
+    assert want == slurm.wanted(place(), TEXT)
+    assert (put.path, put.content, put.mode, put.owner) == (CONF, want.encode(), 0o640, "root:slurm")  # type: ignore[union-attr]
+
+
+def test_a_node_is_known_only_after_the_controller() -> None:
+    """Before a controller was looked at nothing can be wanted of a node."""
+    here = node("edit", TEXT)
+    with pytest.raises(Unknown):
+        computes._want(replace(here, facts=Facts({"computes.conf": {"nid1": None}})))
+
+
+def test_a_nodes_file_comes_in_small(tmp_path: Path) -> None:
+    """What the look prints is read again byte for byte, and is much less than the file."""
+    file = tmp_path / "slurm.conf"
+    file.write_text(TEXT * 200)
+    script = render.script("compute_look.sh", file=str(file))
+    told = subprocess.run(["sh", "-c", script], capture_output=True, timeout=10, check=True).stdout
+    assert computes.parse(told)["text"] == TEXT * 200
+    assert len(told) < len(TEXT * 200) / 10
+    assert gzip.decompress(base64.b64decode(told.split()[-1])).decode() == TEXT * 200
