@@ -100,10 +100,19 @@ def _want_applied(place: Place) -> Value:
 
 def _change_applied(place: Place, have: Value, want: Value) -> Sequence[Action]:
     actions: list[Action] = []
-    if f"Deployment {names.WEBHOOK}" not in have["missing"]:
+    if _webhook_changes(place, have):
         # its three replicas need three hosts each to themselves: with three workers a rolling update never ends
         actions.append(Delete(f"{DEPLOYMENTS}/{names.WEBHOOK}"))
     return [*actions, *(_with_v1(place) if modern(place) else _make(place))]
+
+
+def _webhook_changes(place: Place, have: Value) -> bool:
+    """Whether the webhook's Deployment is there, and either differs from its manifest or has never become available."""
+    label = f"Deployment {names.WEBHOOK}"
+    if label in have["missing"]:
+        return False
+    ready = place.facts.one("deploy.available")[names.WEBHOOK]
+    return not _all(ready) or any(one.startswith(f"{label}: ") for one in have["not as rendered"])
 
 
 def _make(place: Place) -> Sequence[Action]:
@@ -113,12 +122,17 @@ def _make(place: Place) -> Sequence[Action]:
 
 def _with_v1(place: Place) -> Sequence[Action]:
     """The csm overlay with cert-manager's v1 put back, by an overlay of ours beside the clone: a changed clone would be -dirty."""
-    folder = f"{place.site.master.workarea}/csm-v1-{place.site.versions.dws}"
+    folder = overlay_folder(place.site)
     script = f"{shlex.quote(names.clone(place.site))}/bin/kustomize build {shlex.quote(folder)} | kubectl apply -f -\n"
     return [
         Put(f"{folder}/kustomization.yaml", overlay(place.site).encode()),
         Sh(f"kustomize build {folder} | kubectl apply -f -", script, place.site.deadlines.command),
     ]
+
+
+def overlay_folder(site: Site) -> str:
+    """Where that overlay lies on the master: beside the clone, one a version."""
+    return f"{site.master.workarea}/csm-v1-{site.versions.dws}"
 
 
 def overlay(site: Site) -> str:
@@ -254,7 +268,7 @@ def _want_admits(place: Place) -> Value:
 
 STAGE = Stage(
     "deploy",
-    ("images",),
+    ("images", "previous"),
     (
         Step(
             "applied",

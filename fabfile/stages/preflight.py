@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fabfile import compatibility, names
-from fabfile.stages import access, controller, images
+from fabfile import compatibility, render
+from fabfile.stages import access, controller, images, installed, inuse, upgrade
 from fabfile.step import Api, Check, Cluster, Finding, Place, Shell, Stage, Unknown, Value
 
 TOOLS = ("awk", "bash", "curl", "expr", "git", "kubectl", "make", "openssl", "podman", "python3", "sed", "which")
@@ -91,17 +91,15 @@ def clock(host: str, skew: float) -> Sequence[Finding]:
 # --- the registry
 
 _REGISTRY = """
-{credential}
 if ! login=$(credential curl 2>&1); then printf 'secret %s\\n' "$(printf '%s' "$login" | tail -n 1)"; exit 0; fi
-code=$(printf '%s\\n' "$login" | curl --config - --silent --show-error --max-time 20 --output /dev/null \\
-    --write-out 'code %{{http_code}}' https://{registry}/v2/ 2>&1) || true
+code=$(ask --output /dev/null --write-out 'code %{http_code}' "https://$registry/v2/" 2>&1) || true
 echo "$code" | tail -n 2
 """
 
 
 def _look_registry(place: Place) -> Shell:
-    values = {"credential": images.credential(place.site), "registry": shlex.quote(place.site.registry.name)}
-    return Shell(_REGISTRY.format(**values), lambda out: out.decode().strip())
+    script = render.script("registry.sh", **images.reached(place.site)) + _REGISTRY
+    return Shell(script, lambda out: out.decode().strip())
 
 
 def _judge_registry(place: Place, have: Value) -> Sequence[Finding]:
@@ -129,18 +127,10 @@ def _read_cluster(cluster: Cluster) -> Value:
     version = cluster.get("/version") or {}
     served = cluster.get("/apis/cert-manager.io") or {"versions": []}
     nodes = (cluster.get("/api/v1/nodes") or {"items": []})["items"]
-    deployment = cluster.get(f"/apis/apps/v1/namespaces/{names.NAMESPACE}/deployments/{names.CONTROLLER}")
-    crds = cluster.get("/apis/apiextensions.k8s.io/v1/customresourcedefinitions") or {"items": []}
     return {
         "kubernetes": version.get("gitVersion", ""),
         "cert_manager": [one["version"] for one in served["versions"]],
         "workers": [node["metadata"]["name"] for node in nodes if _schedulable(node)],
-        "dws": _image(deployment),
-        "stuck": [
-            one["metadata"]["name"]
-            for one in crds["items"]
-            if one["spec"]["group"] == names.GROUP and "deletionTimestamp" in one["metadata"]
-        ],
     }
 
 
@@ -149,14 +139,6 @@ def _schedulable(node: Mapping[str, Any]) -> bool:
     taints = [taint for taint in spec.get("taints", []) if taint["effect"] in ("NoSchedule", "NoExecute")]
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"].get("conditions", []))
     return ready and not taints and not spec.get("unschedulable", False)
-
-
-def _image(deployment: Mapping[str, Any] | None) -> str:
-    """The version of dws that is deployed: its image's tag; "" if none is."""
-    if deployment is None:
-        return ""
-    images_ = [c["image"] for c in deployment["spec"]["template"]["spec"]["containers"]]
-    return next((image.rpartition(":")[2] for image in images_ if image.rpartition(":")[0].endswith("/dws")), "unknown")
 
 
 def _judge_cluster(place: Place, have: Value) -> Sequence[Finding]:
@@ -176,12 +158,6 @@ def _judge_cluster(place: Place, have: Value) -> Sequence[Finding]:
     if len(have["workers"]) < 3:
         text = f"{len(have['workers'])} workers are Ready and take pods, and the webhook's 3 replicas need 3 hosts of their own"
         found.append(Finding("workers-few", text, "make a third one Ready, uncordoned and without a NoSchedule taint"))
-    if have["dws"] not in ("", place.site.versions.dws):
-        text = f"DWS {have['dws']} is installed, and the site file says {place.site.versions.dws}"
-        found.append(Finding("other-version", text, "undeploy it first: `make undeploy OVERLAY=csm` in its workarea"))
-    if have["stuck"]:
-        text = f"{', '.join(have['stuck'])}: being deleted and held back by a finalizer, since an undeploy with a live Workflow"
-        found.append(Finding("crd-terminating", text, "see which Workflows are left, and take their finalizers off"))
     return found
 
 
@@ -207,7 +183,10 @@ def _judge_api(place: Place, have: Value) -> Sequence[Finding]:
         return ()
     if have is None:
         raise Unknown("access")
-    if any(sign in have for sign in ("gitVersion", "}", "Forbidden", "forbidden", "Unauthorized", "provide credentials", "logged in")):
+    if any(
+        sign in have
+        for sign in ("gitVersion", "}", "Forbidden", "forbidden", "Unauthorized", "provide credentials", "logged in")
+    ):
         return ()
     server = access.server(place)
     text = f"{place.host} does not reach the API server at {server}: {have or 'kubectl said nothing'}"
@@ -225,6 +204,8 @@ STAGE = Stage(
         Check("master", "master", _look_master, _judge_master),
         Check("registry", "master", _look_registry, _judge_registry),
         Check("cluster", "master", lambda place: Api(_read_cluster), _judge_cluster),
+        installed.CHECK,
+        *inuse.checks("preflight", upgrade.due),
         Check("controller", "controller", controller.look, controller.judge),
         Check("api", "controller", _look_api, _judge_api),
     ),

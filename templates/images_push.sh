@@ -1,0 +1,44 @@
+# Bring images to the registry, side by side. Behind this come lines "start IMAGE DIGEST SOURCE...", with the digest of the
+# configuration that the registry has of it or a word, and then "finish".
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+started=
+bring() {
+    image=$1 there=$2
+    shift 2
+    digest=
+    for source in "$@"; do
+        echo "pulling $source"
+        if podman pull --quiet "$source" >/dev/null; then
+            digest=$(podman image inspect --format '{{.Id}}' "$source")
+            break
+        fi
+    done
+    if [ -z "$digest" ]; then
+        echo "no source has $image: $*"
+        return 1
+    fi
+    digest=sha256:${digest#sha256:}
+    if [ "$digest" = "$there" ]; then
+        echo "the registry has $image already"
+    else
+        podman tag "$source" "$image"
+        echo "pushing $image"
+        credential podman | podman push --quiet --authfile /dev/stdin "$image"
+    fi
+    printf '%s %s\n' "$image" "$digest" >"$work/${image##*/}"
+}
+start() {
+    bring "$@" &
+    started="$started $!"
+}
+finish() {
+    failed=0
+    for one in $started; do wait "$one" || failed=1; done
+    for one in "$work"/*; do
+        [ -e "$one" ] || continue
+        { grep -v "^$(cut -d' ' -f1 "$one") " "$record" 2>/dev/null || true; cat "$one"; } >"$record.part"
+        mv -f "$record.part" "$record"
+    done
+    return $failed
+}
