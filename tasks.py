@@ -58,6 +58,31 @@ def verify(c, hosts=None, limit=None, json=False):  # type: ignore[no-untyped-de
     sys.exit(run(site, ALONE, Options(task="verify", verify=True, json=json)))
 
 
+UNDEPLOY = {
+    "slurm": "first take the plugin, its kubeconfig and BurstBufferType from the controllers",
+    "rbac": "at last take the plugin's role and binding away",
+    "orphans": "delete Workflows whose job is gone",
+    "all-jobs": "refuse while any job is in Slurm, not only those that use the burst buffer",
+    "plan": "show what would go, and change nothing",
+}
+
+
+@task(
+    optional=["hosts"], auto_shortflags=False, help=UNDEPLOY | {k: HELP[k] for k in ("hosts", "limit", "json", "yes")}
+)
+def undeploy(  # type: ignore[no-untyped-def]
+    c, hosts=None, limit=None, slurm=False, rbac=False, orphans=False, all_jobs=False, json=False, yes=False, plan=False
+):
+    """Take DWS out of the cluster, unless a Workflow or a job still needs it."""
+    site = _site(hosts, limit)
+    from fabfile.run import Options, run
+    from fabfile.stages import undeploy as procedure
+
+    given = {"slurm": slurm, "rbac": rbac, "orphans": orphans, "all_jobs": all_jobs}
+    options = Options(task="undeploy", plan=plan, yes=yes, json=json, **procedure.words(**given))
+    sys.exit(run(site, procedure.stages(**given), options))
+
+
 @task
 def demo(c):  # type: ignore[no-untyped-def]
     """Boot a site in a box, install DWS on it, and show a job's Workflow."""
@@ -66,7 +91,7 @@ def demo(c):  # type: ignore[no-untyped-def]
     sys.exit(show())
 
 
-namespace = Collection(install, plan, verify, demo)
+namespace = Collection(install, plan, verify, undeploy, demo)
 
 from lab.tasks import namespace as lab  # noqa: E402
 

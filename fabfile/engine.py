@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 
 from fabfile import look
@@ -74,14 +75,19 @@ def needs(stages: Sequence[Stage], name: str) -> frozenset[str]:
 def first_looks(run: Run) -> None:
     """Everything that can be seen before anything is done: one exec a host, all hosts at once.
 
-    Looks that need to know what these find are made in a second one.
+    Looks that need to know what these find are made after them, as long as there are any.
     """
     items = look.keyed(run.stages)
     every = dict.fromkeys(host for some in run.hosts.values() for host in some)
     mine = {h: {key: item for key, item in items.items() if h in run.hosts.get(item.role, ())} for h in every}
     _on_all(run, [("", host) for host in every], lambda _, host: _look_again(run, host, mine[host]))
-    late = {host: found for host in every if (found := look.ready(run.board, mine[host], host))}
-    _on_all(run, [("", host) for host in late], lambda _, host: _look_again(run, host, late[host]))
+    for _ in run.stages:  # what one finds lets the next be made: there is an end to that
+        late = {host: found for host in every if (found := look.ready(run.board, mine[host], host))}
+        _on_all(run, [("", host) for host in late], partial(_look_late, run, late))
+
+
+def _look_late(run: Run, late: Mapping[str, Mapping[str, Item]], role: str, host: str) -> None:
+    _look_again(run, host, late[host])
 
 
 def _on_all(run: Run, places: Sequence[tuple[str, str]], work: Callable[[str, str], None]) -> None:

@@ -1,11 +1,12 @@
 """The procedure: its stages in order, each with what it needs."""
 
-from fabfile.stages import access, deploy, images, plugin, preflight, slurm, verify, workarea
+from fabfile.stages import access, deploy, images, plugin, preflight, slurm, upgrade, verify, workarea
 
 STAGES = (
     preflight.STAGE,
     workarea.STAGE,
     images.STAGE,
+    upgrade.STAGE,
     deploy.STAGE,
     access.STAGE,
     plugin.STAGE,

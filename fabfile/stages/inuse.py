@@ -1,0 +1,119 @@
+"""Why DWS must not be taken away now: Workflows and jobs that need it, each with how to get rid of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fabfile import names
+from fabfile.stages import installed, jobs, workflows
+from fabfile.stages.jobs import Job, Jobs
+from fabfile.stages.workflows import Fate, Workflow
+from fabfile.step import Api, Check, Finding, Known, Look, Place, Unknown, Value
+
+FIRST = "preflight"
+"""The stage that tells it all before anything is touched. Later ones only tell what has changed since."""
+
+LISTED = 25
+"""Workflows and jobs that are told one by one; of more than these the number is told."""
+
+FIXES: dict[Fate, str] = {
+    "live": "wait until the job is through, or `scancel {job}`; `scancel --hurry {job}` leaves out the copying of its results",
+    "new": "wait a minute and run again: it, or its job, is too young to say",
+    "ending": "wait a minute and run again: its job has just ended, and Slurm takes it down",
+    "orphan": "Slurm will never take it down: `invoke undeploy --orphans` deletes it, or "
+    f"`kubectl delete {names.WORKFLOWS} --namespace {{namespace}} {{name}}` on the master",
+    "foreign": "ask who made it; when it is no longer needed: "
+    f"`kubectl delete {names.WORKFLOWS} --namespace {{namespace}} {{name}}` on the master",
+}
+
+
+def checks(
+    stage: str, due: Callable[[Place], bool], orphans: bool = False, all_jobs: bool = False
+) -> tuple[Check, Check]:
+    """The checks `jobs` and `workflows` of a stage: nothing that uses DWS may be there where it is `due` to be taken away.
+
+    orphans    orphaned Workflows are no reason, since they are deleted
+    all_jobs   every job of Slurm's is one, not only those that use the burst buffer
+    """
+
+    def workflows_look(place: Place) -> Look:
+        return Api(workflows.read) if due(place) else Known([])
+
+    def jobs_look(place: Place) -> Look:
+        return jobs.look(place) if due(place) else Known(None)
+
+    def judge_workflows(place: Place, have: Value) -> Sequence[Finding]:
+        told = stage != FIRST and have == place.facts.one(f"{FIRST}.workflows")
+        return () if told or not due(place) else _workflows(have, _jobs(place, stage), orphans, stuck(place))
+
+    def judge_jobs(place: Place, have: Value) -> Sequence[Finding]:
+        if not due(place):
+            return ()
+        if have is None:
+            raise Unknown(stage)
+        if stage != FIRST and have["jobs"] == _jobs(place, FIRST)["jobs"] and have["answers"]:
+            return ()
+        return _others(have, _owners(place, stage), all_jobs) if have["answers"] else (_silent(place),)
+
+    return (
+        Check("jobs", "submitter", jobs_look, judge_jobs),
+        Check("workflows", "master", workflows_look, judge_workflows),
+    )
+
+
+def found(place: Place, stage: str) -> tuple[list[Workflow], Jobs]:
+    """The Workflows and jobs that the checks of `stage` found last. Raises Unknown if they weren't made."""
+    return place.facts.one(f"{stage}.workflows"), _jobs(place, stage)
+
+
+def stuck(place: Place) -> bool:
+    """Whether the Workflows' CRD was being deleted: then its Workflows are lost, and stand in nobody's way."""
+    crd = installed.found(place)["crds"].get("workflows")
+    return bool(crd and crd["deleting"])
+
+
+def _jobs(place: Place, stage: str) -> Jobs:
+    """What is known of Slurm's jobs; where its host can't be reached, nothing."""
+    everywhere = place.facts.found.get(f"{stage}.jobs", {})
+    nothing: Jobs = {"answers": False, "now": 0.0, "jobs": {}}
+    return next((one for one in everywhere.values() if one), nothing)
+
+
+def _owners(place: Place, stage: str) -> set[str]:
+    everywhere = place.facts.found.get(f"{stage}.workflows", {})
+    return {one["job"] for some in everywhere.values() for one in some}
+
+
+def _workflows(every: Sequence[Workflow], seen: Jobs, orphans: bool, lost: bool) -> Sequence[Finding]:
+    sorted_ = workflows.by_fate(every, seen, lost)
+    told = [
+        Finding(f"workflow-{fate}", workflows.told(one, seen), FIXES[fate].format(**one))
+        for fate in FIXES
+        if not (fate == "orphan" and orphans)
+        for one in sorted_.get(fate, ())
+    ]
+    return _cut(told, "workflows-more", "Workflows", f"`kubectl get {names.WORKFLOWS} -A` lists them")
+
+
+def _others(seen: Jobs, owners: set[str], all_jobs: bool) -> Sequence[Finding]:
+    """Jobs in Slurm that need DWS, and are not told with their Workflow."""
+    alive = [job for job in seen["jobs"].values() if not job["over"] and job["id"] not in owners]
+    told = [_job(job, seen["now"]) for job in alive if all_jobs or job["burst_buffer"]]
+    return _cut(told, "jobs-more", "jobs", "`squeue` lists them")
+
+
+def _job(job: Job, now: float) -> Finding:
+    what = "uses the burst buffer" if job["burst_buffer"] else "is in Slurm, and --all-jobs was given"
+    text = f"job {job['id']} of {job['user']} {what}: {job['state']}, submitted {workflows.age(now - job['submitted'])} ago"
+    return Finding("job-in-slurm", text, f"wait until it is through, or `scancel {job['id']}`")
+
+
+def _silent(place: Place) -> Finding:
+    text = f"squeue on {place.host} does not answer, so nobody knows which jobs need DWS"
+    return Finding("jobs-unknown", text, f"see `systemctl status {place.site.slurm.service}` there, and run again")
+
+
+def _cut(told: Sequence[Finding], name: str, what: str, fix: str) -> Sequence[Finding]:
+    if len(told) <= LISTED:
+        return told
+    return [*told[:LISTED], Finding(name, f"and {len(told) - LISTED} more {what}", fix)]

@@ -1,0 +1,303 @@
+"""An installed version of DWS taken out of the cluster: its clone at its tag, what is stuck set free, `make undeploy`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fabfile import names, render
+from fabfile.stages import deploy, installed, manifests, workarea
+from fabfile.step import (
+    Action,
+    Api,
+    Apply,
+    Check,
+    Cluster,
+    Delete,
+    Known,
+    Look,
+    Place,
+    Put,
+    Sh,
+    Step,
+    Unknown,
+    Value,
+)
+
+Due = Callable[[Place], str]
+"""The version that is to be taken away, as its clone is called; "" where nothing is. Raises Unknown before it was looked."""
+
+Takes = Callable[[Place, Value, Value], str]
+
+
+# --- the clone of that version
+
+
+def clone_steps(stage: str, due: Due) -> tuple[Step | Check, ...]:
+    """Steps of `stage`: the clone of the version that is `due` to be taken away, its kustomize, what its manifests say."""
+    clone, kustomize = (
+        _only_if(due, stage, step)
+        for step in workarea.STAGE.steps
+        if isinstance(step, Step) and step.name in ("clone", "kustomize")
+    )
+    return _as_it_is(clone, stage), kustomize, _rendered(due, stage)
+
+
+def _only_if(due: Due, stage: str, step: Step) -> Step:
+    """A step of the stage workarea for the version that is due; where none is, nothing is looked at."""
+
+    def at(place: Place) -> Place:
+        return installed.as_of(place, due(place), stage)
+
+    def look(place: Place) -> Look:
+        return step.look(at(place)) if due(place) else Known(None)
+
+    def want(place: Place) -> Value:
+        return step.want(at(place)) if due(place) else None
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        assert step.change is not None
+        return step.change(at(place), have, want)
+
+    return replace(step, look=look, want=want, change=change)
+
+
+def _as_it_is(clone: Step, stage: str) -> Step:
+    """Files in it that somebody changed stay: they may be what was deployed, and no image gets its tag from this clone."""
+
+    def want(place: Place) -> Value:
+        wanted, have = clone.want(place), place.facts.one(f"{stage}.{clone.name}")
+        return {**wanted, "modified": have["modified"]} if wanted else None
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        assert clone.change is not None
+        actions = clone.change(place, have, want)
+        gone = have["at"] == "absent"
+        return [
+            replace(a, title=f"its clone is not there: {a.title}") if gone and isinstance(a, Sh) else a for a in actions
+        ]
+
+    return replace(clone, want=want, change=change)
+
+
+def _rendered(due: Due, stage: str) -> Check:
+    def look(place: Place) -> Look:
+        return manifests.look(installed.as_of(place, due(place), stage)) if due(place) else Known({"objects": []})
+
+    return Check("rendered", "master", look, lambda place, have: ())
+
+
+# --- CRDs that somebody's undeploy left half deleted
+
+
+def stuck_step(takes: Takes) -> Step:
+    """The step `stuck`: no CRD of DWS is being deleted for ever, held back by an object that nobody can finish any more."""
+    return Step(
+        "stuck",
+        "master",
+        lambda place: Api(_stuck) if _any_stuck(place) else Known({}),
+        lambda place: {},
+        _free,
+        settle=lambda site: 30.0,
+        why=_held,
+        takes=takes,
+        hint="an object that has finalizers of somebody else's waits for them: see who serves them",
+    )
+
+
+def _any_stuck(place: Place) -> bool:
+    return any(crd["deleting"] for crd in installed.found(place)["crds"].values())
+
+
+def _stuck(cluster: Cluster) -> Value:
+    """CRDs that are being deleted, by plural: {"version", "objects": NAMESPACE/NAME -> finalizers}."""
+    deleting = {plural: crd for plural, crd in installed.crds(cluster).items() if crd["deleting"]}
+    return {
+        plural: {
+            "version": crd["storage"],
+            "objects": {_name(one): _finalizers(one) for one in _objects(cluster, plural, crd)},
+        }
+        for plural, crd in deleting.items()
+    }
+
+
+def _objects(cluster: Cluster, plural: str, crd: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (cluster.get(installed.path(plural, crd)) or {"items": []})["items"]
+    return found
+
+
+def _name(one: Mapping[str, Any]) -> str:
+    return f"{one['metadata']['namespace']}/{one['metadata']['name']}"
+
+
+def _finalizers(one: Mapping[str, Any]) -> list[str]:
+    return list(one["metadata"].get("finalizers", []))
+
+
+def _free(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    """DWS's finalizers are cleared. Its webhooks go first: one that has no pods refuses every change of a Workflow."""
+    held = [
+        (f"{plural}.{crd['version']}.{names.GROUP}", name, [f for f in finalizers if not f.startswith(names.GROUP)])
+        for plural, crd in have.items()
+        for name, finalizers in crd["objects"].items()
+        if any(f.startswith(names.GROUP) for f in finalizers)
+    ]
+    webhooks = [Delete(path) for label, path in installed.TRACES.items() if "WebhookConfiguration" in label]
+    return [*webhooks, *(_clear(*one) for one in held)] if held else []
+
+
+def _clear(resource: str, name: str, left: Sequence[str]) -> Sh:
+    space, _, short = name.partition("/")
+    patch = json.dumps({"metadata": {"finalizers": list(left)}})
+    words = ["kubectl", "patch", resource, short, "--namespace", space, "--type", "merge", "--patch", patch]
+    return Sh(f"clear DWS's finalizer of {resource.partition('.')[0]} {name}", shlex.join(words))
+
+
+def _held(have: Value) -> str:
+    """What holds CRDs back, in words."""
+    told = []
+    for plural, crd in have.items():
+        objects = [f"{name} (finalizers {', '.join(some) or 'none'})" for name, some in crd["objects"].items()]
+        told.append(f"CRD {plural} is being deleted" + (f", and held back by {', '.join(objects)}" if objects else ""))
+    return "; ".join(told)
+
+
+def takes_lost(place: Place, have: Value, want: Value) -> str:
+    """What is asked before it is freed."""
+    lost = [f"{plural} {name}" for plural, crd in have.items() for name in crd["objects"]]
+    said = (
+        f"{', '.join(lost)}: half deleted by an undeploy, and nobody can finish it any more: its finalizer is cleared"
+    )
+    return said if lost else ""
+
+
+# --- make undeploy
+
+
+def removed_step(due: Due, workarea_stage: str, takes: Takes, told_after: str = "") -> Step:
+    """The step `removed`: nothing of the version that is due is in the cluster, its namespace aside.
+
+    workarea_stage   the stage that has its clone
+    told_after       the stage after which `takes` can tell everything
+    """
+
+    def at(place: Place) -> Place:
+        return installed.as_of(place, due(place), workarea_stage)
+
+    def look(place: Place) -> Look:
+        if not due(place):
+            return Known(None)
+        place.facts.one(f"{workarea_stage}.rendered")
+        objects = _paths(at(place))
+        return Api(lambda cluster: _remains(cluster, objects))
+
+    def want(place: Place) -> Value:
+        return {"DWS": "none", "CRDs": {}, "objects": []} if due(place) else None
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        return _undeploy(at(place), installed.said(place), have)
+
+    return Step(
+        "removed",
+        "master",
+        look,
+        want,
+        change,
+        settle=lambda site: site.deadlines.command,
+        why=_left,
+        takes=takes,
+        after=told_after or workarea_stage,
+        hint="what holds an object back is in its metadata.finalizers; a new run goes on from here",
+    )
+
+
+def _paths(place: Place) -> dict[str, str]:
+    """Label -> path of what is to go, CRDs aside: as the clone's manifests have it, or else what all versions have."""
+    try:
+        objects = deploy.wanted(place)
+    except Unknown:
+        return installed.TRACES
+    stays = ("Namespace", "CustomResourceDefinition")
+    own = {f"{one['kind']} {one['metadata']['name']}": deploy.path(one) for one in objects if one["kind"] not in stays}
+    return own | installed.TRACES
+
+
+def _remains(cluster: Cluster, objects: Mapping[str, str]) -> Value:
+    found = installed.read(cluster)
+    return {
+        "DWS": found["tag"] or found["unfinished"] or "none",
+        "CRDs": {plural: _crd(cluster, plural, crd) for plural, crd in found["crds"].items()},
+        "objects": [label for label, path in objects.items() if cluster.get(path)],
+    }
+
+
+def _crd(cluster: Cluster, plural: str, crd: Mapping[str, Any]) -> dict[str, Any]:
+    named = [_name(one) for one in _objects(cluster, plural, crd)]
+    return {
+        "served": ", ".join(sorted(crd["served"])),
+        **({"objects": named} if named else {}),
+        **({"deleting": True} if crd["deleting"] else {}),
+    }
+
+
+def _left(have: Value) -> str:
+    """What is still there, in words; nothing where nothing is."""
+    if not have or have == {"DWS": "none", "CRDs": {}, "objects": []}:
+        return ""
+    crds = [
+        f"CRD {plural}" + (f", held back by {', '.join(crd['objects'])}" if crd.get("objects") else "")
+        for plural, crd in have["CRDs"].items()
+    ]
+    return f"still there: {', '.join([*crds, *have['objects']]) or 'the mark of an undeploy that was cut off'}"
+
+
+def _undeploy(place: Place, tag: str, have: Value) -> Sequence[Action]:
+    """Marked in the cluster while it runs, so that one that was cut off is known, with the version that it took away."""
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": names.NAMESPACE}}
+    marked = {**space, "metadata": {"name": names.NAMESPACE, "annotations": {installed.UNFINISHED: tag}}}
+    kept = installed.found(place)["namespace"]
+    rest = set(have["CRDs"]) - {_plural(one) for one in manifests.objects(place) if _plural(one)}
+    return [
+        *([Apply(marked)] if kept else []),
+        *(_with_v1(place) if deploy.modern(place) else _make(place)),
+        *(Delete(f"{installed.CRDS}/{plural}.{names.GROUP}") for plural in sorted(rest)),
+        *([Apply(space)] if kept else []),
+    ]
+
+
+def _plural(one: Mapping[str, Any]) -> str:
+    name: str = one["metadata"]["name"]
+    return name.partition(".")[0] if one["kind"] == "CustomResourceDefinition" else ""
+
+
+def _make(place: Place) -> Sequence[Action]:
+    return [_sh(place, "make undeploy OVERLAY=csm", "make undeploy OVERLAY=csm")]
+
+
+def _with_v1(place: Place) -> Sequence[Action]:
+    """What was deployed with cert-manager's v1 is deleted with it: the csm overlay's own v1alpha3 nobody serves there."""
+    folder = deploy.overlay_folder(place.site)
+    program = shlex.quote(_WITHOUT_NAMESPACE)
+    command = (
+        f"bin/kustomize build {shlex.quote(folder)} | python3 -c {program} | kubectl delete --ignore-not-found -f -"
+    )
+    return [
+        Put(f"{folder}/kustomization.yaml", deploy.overlay(place.site).encode()),
+        _sh(place, f"kustomize build {folder} | kubectl delete -f -, the namespace aside", command),
+    ]
+
+
+_WITHOUT_NAMESPACE = """
+import sys, yaml
+print(yaml.safe_dump_all(one for one in yaml.safe_load_all(sys.stdin) if one["kind"] != "Namespace"))
+"""
+
+
+def _sh(place: Place, title: str, command: str) -> Sh:
+    """It ends by itself before its deadline, and says what is still there."""
+    patience = int(place.site.deadlines.command)
+    settings = {"clone": names.clone(place.site), "command": command, "patience": str(patience), "group": names.GROUP}
+    return Sh(title, render.script("undeploy.sh", **settings), patience + 60.0)

@@ -1,0 +1,155 @@
+"""The undeploy: stages like an install's. The Slurm side goes first where it is asked for, then DWS, then role and binding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fabfile import names
+from fabfile.stages import controller, installed, inuse, preflight, removal, unplug, workflows
+from fabfile.step import Action, Api, Check, Cluster, Delete, Finding, Place, Stage, Step, Value
+
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+APPLIED = {
+    f"ClusterRoleBinding {names.BINDING}": f"{RBAC}/clusterrolebindings/{names.BINDING}",
+    "ClusterRole workload-manager": f"{RBAC}/clusterroles/workload-manager",
+}
+"""What an install applies beside DWS's own manifests, by label: where the API has it."""
+
+
+def stages(slurm: bool = False, rbac: bool = False, orphans: bool = False, all_jobs: bool = False) -> tuple[Stage, ...]:
+    """The procedure in order.
+
+    slurm     first the plugin, its kubeconfig and slurm.conf's BurstBufferType are taken from the controllers
+    rbac      at last the plugin's role and binding are taken away
+    orphans   Workflows whose job is gone are deleted; without it they are a reason to refuse
+    all_jobs  any job in Slurm is a reason to refuse, not only those that use the burst buffer
+    """
+
+    def due(place: Place) -> bool:
+        return installed.there(place) or slurm
+
+    before = (unplug.SLURM, unplug.FILES) if slurm else ()
+    after = (_RBAC,) if rbac else ()
+    return (
+        _preflight(slurm, inuse.checks("preflight", due, orphans, all_jobs)),
+        *before,
+        Stage("workarea", ("preflight",), removal.clone_steps("workarea", version)),
+        _removal(
+            ("workarea", *(stage.name for stage in before)), inuse.checks("undeploy", due, orphans, all_jobs), orphans
+        ),
+        *after,
+    )
+
+
+def words(slurm: bool = False, **flags: bool) -> dict[str, str]:
+    """What a run of these stages has to say of itself (`flags`, `done`, `right` of a run's options)."""
+    given = "".join(f" --{name.replace('_', '-')}" for name, on in {"slurm": slurm, **flags}.items() if on)
+    kept = f"The namespace {names.NAMESPACE} and its Secret webhook-server-cert stay, as upstream has it"
+    points = "" if slurm else "; Slurm still has its burst buffer, and refuses #DW jobs (--slurm takes it away)"
+    return {
+        "flags": given,
+        "done": f"Undeployed. {kept}{points}.",
+        "right": "Nothing is installed: there is nothing to undeploy.",
+    }
+
+
+def version(place: Place) -> str:
+    """The version that is due to be taken away: whichever is there; "" where nothing is."""
+    return installed.version(place) if installed.there(place) else ""
+
+
+# --- before anything is touched
+
+
+def _preflight(slurm: bool, checks: Sequence[Check]) -> Stage:
+    """What an undeploy needs of an install's checks, and what stands in the way of an undeploy."""
+    known = {item.name: item for item in preflight.STAGE.steps if isinstance(item, Check)}
+    tools = replace(known["master"], judge=lambda place, have: _tools(place, have, known["master"].judge(place, have)))
+    read = replace(known["cluster"], judge=lambda place, have: ())
+    limited = Check(controller.CHECK.name, "controller", controller.look, unplug.judge)
+    return Stage("preflight", (), (tools, read, installed.CHECK, *checks, *((limited,) if slurm else ())))
+
+
+NEEDED = ("awk", "bash", "expr", "git", "kubectl", "make", "python3", "python3-yaml", "sed", "which")
+"""What `make undeploy` and a clone call on the master."""
+
+
+def _tools(place: Place, have: Value, of_install: Sequence[Finding]) -> Sequence[Finding]:
+    """Of what an install finds on the master: the login, and the tools that an undeploy calls as well."""
+    found = [one for one in of_install if one.name == "not-root"]
+    lacking = [line.removeprefix("lacks ") for line in have["lines"] if line.startswith("lacks ")]
+    needs = [one for one in lacking if one in NEEDED] if version(place) else []
+    if needs:
+        fix = "install them with the host's package manager, or correct master.path"
+        found.append(Finding("tools-missing", f"{place.host} lacks {', '.join(needs)}", fix))
+    return found
+
+
+# --- DWS
+
+
+def _removal(needs: tuple[str, ...], checks: Sequence[Check], orphans: bool) -> Stage:
+    deleting = (_orphans("undeploy"),) if orphans else ()
+    stuck = removal.stuck_step(removal.takes_lost)
+    return Stage("undeploy", needs, (*checks, *deleting, stuck, removal.removed_step(version, "workarea", _takes)))
+
+
+def _orphans(stage: str) -> Step:
+    """The step `orphans`: no Workflow is there whose job is gone."""
+
+    def read(place: Place, found: Value) -> Value:
+        _, seen = inuse.found(place, stage)
+        sorted_ = workflows.by_fate(found, seen, inuse.stuck(place))
+        return {workflows.label(one): workflows.told(one, seen) for one in sorted_.get("orphan", ())}
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        stored = installed.found(place)["crds"]["workflows"]["storage"]
+        every = place.facts.one(f"{stage}.orphans")
+        return [Delete(workflows.path(one, stored)) for one in every if workflows.label(one) in have]
+
+    return Step(
+        "orphans",
+        "master",
+        lambda place: Api(workflows.read),
+        lambda place: {},
+        change,
+        read=read,
+        takes=lambda place, have, want: "orphans: " + "; ".join(have.values()),
+        hint="DWS's controller takes a deleted Workflow down: see `kubectl -n dws-system logs deploy/dws-controller-manager`",
+    )
+
+
+def _takes(place: Place, have: Value, want: Value) -> str:
+    objects = [
+        f"{len(crd['objects'])} {plural} ({', '.join(crd['objects'][:5])})"
+        for plural, crd in have["CRDs"].items()
+        if crd.get("objects")
+    ]
+    with_them = f", and with them {', '.join(objects)}" if objects else ", of which no objects are left"
+    return f"DWS {have['DWS']}: {len(have['CRDs'])} CRDs{with_them}; {len(have['objects'])} objects of its own"
+
+
+# --- role and binding
+
+
+def _applied(cluster: Cluster) -> Value:
+    return [label for label, path in APPLIED.items() if cluster.get(path)]
+
+
+_RBAC = Stage(
+    "access",
+    ("undeploy",),
+    (
+        Step(
+            "rbac",
+            "master",
+            lambda place: Api(_applied),
+            lambda place: [],
+            lambda place, have, want: [Delete(path) for label, path in APPLIED.items() if label in have],
+            takes=lambda place, have, want: (
+                f"{' and '.join(have)}: the kubeconfigs of the controllers may do nothing any more"
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,107 @@
+"""The Slurm side of an undeploy: no controller's slurmctld uses the burst buffer any more, and then its files go."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fabfile import names, slurmconf
+from fabfile.inventory import Site
+from fabfile.stages import controller, daemon, plugin, slurm
+from fabfile.step import Action, Finding, Place, Refused, Remove, Shell, Stage, Step, Value
+
+_SLURM = {step.name: step for step in slurm.STAGE.steps if isinstance(step, Step)}
+
+
+def judge(place: Place, found: Value) -> Sequence[Finding]:
+    """A slurmctld must not lose files that it, or another one that shares them, still uses: all controllers, or none."""
+    left_out = [host.name for host in place.site.controllers if not place.site.active(host)]
+    if not left_out:
+        return ()
+    text = f"{', '.join(left_out)} would go on with a burst buffer whose files may be the very ones that are taken away"
+    return (Finding("controllers-left-out", text, "give no --limit with --slurm"),)
+
+
+# --- slurm.conf and the daemon
+
+
+def _want_conf(place: Place) -> Value:
+    text = slurm.seen(place)
+    own = slurmconf.value(text, slurm.KEY)
+    if own:
+        return slurmconf.without_setting(text, slurm.KEY) if own.value.lower() == daemon.TYPE else text
+    other = controller.setting(controller.found(place), place.site, slurm.KEY)
+    if other and other.file and other.value.lower() == daemon.TYPE:
+        found = f"{slurm.KEY} stands in {other.file} on {place.host}, which this tool does not write"
+        raise Refused(Finding("burst-buffer-included", found, "take that line out there, and run again"))
+    return text
+
+
+def _read_daemon(place: Place, found: Value) -> Value:
+    """Whether it answers, and what of slurm.conf it has not read; a slurmctld that is not there reads it when it starts."""
+    unread = [f"{path} was changed after it was read" for path in daemon.unread(place.site, found)]
+    loaded = ["burst_buffer_lua.so is still loaded"] if found["loaded"] else []
+    return {"answers": daemon.answers(found) or not found["main"], "not read": [*unread, *loaded]}
+
+
+def _restart(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    title = f"start {place.site.slurm.service} again"
+    return [slurm.activation(place, title, slurm.seen(place), None, back=None)]
+
+
+SLURM = Stage(
+    "slurm",
+    ("preflight",),
+    (
+        _SLURM["activation"],
+        replace(
+            _SLURM["conf"],
+            want=_want_conf,
+            change=lambda place, have, want: slurm.disable(place),
+            takes=lambda place, have, want: (
+                f"{slurm.KEY} of {place.host}'s slurm.conf: Slurm takes no #DW job any more"
+            ),
+        ),
+        replace(
+            _SLURM["daemon"], read=_read_daemon, want=lambda place: {"answers": True, "not read": []}, change=_restart
+        ),
+    ),
+    serial=True,
+)
+"""One controller after the other, each started again without the burst buffer."""
+
+
+# --- the files
+
+
+def _paths(site: Site) -> tuple[str, ...]:
+    return (f"{site.slurm.folder}/{plugin.LUA}", f"{site.slurm.folder}/{plugin.CONF}", names.KUBECONFIG)
+
+
+def _look_files(place: Place) -> Shell:
+    paths = shlex.join(_paths(place.site))
+    return Shell(
+        f'for file in {paths}; do [ ! -e "$file" ] || echo "$file"; done', lambda out: out.decode().splitlines()
+    )
+
+
+def _remove(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    return [Remove(path) for path in have]
+
+
+FILES = Stage(
+    "plugin",
+    ("slurm",),
+    (
+        Step(
+            "files",
+            "controller",
+            _look_files,
+            lambda place: [],
+            _remove,
+            takes=lambda place, have, want: f"{', '.join(have)} on {place.host} (kept there as before-images)",
+        ),
+    ),
+)
+"""The plugin and its kubeconfig, when no controller uses them any more."""

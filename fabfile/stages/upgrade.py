@@ -1,0 +1,99 @@
+"""An install where another version of DWS is in the cluster, older or newer: it is undeployed with its own clone before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fabfile import compatibility, names
+from fabfile.stages import installed, inuse, manifests, removal
+from fabfile.step import Place, Stage, Unknown, Value
+
+
+def other(place: Place) -> str:
+    """The version whose clone undeploys what is in the cluster, where that isn't what the site file asks for; else ""."""
+    said = installed.said(place)
+    return "" if said in ("", place.site.versions.dws) else installed.version(place)
+
+
+def due(place: Place) -> bool:
+    """Whether anything is to be taken away: another version, or what an undeploy of somebody's left half deleted."""
+    return bool(other(place)) or any(crd["deleting"] for crd in installed.found(place)["crds"].values())
+
+
+# --- what is told before it is done
+
+
+def _takes(place: Place, have: Value, want: Value) -> str:
+    """Both versions, the CRD versions that come and go, and whether the plugin's Workflows are served by the new one."""
+    new = place.site.versions.dws
+    told = [f"DWS {have['DWS']} is undeployed, and DWS {new} takes its place", *crds_told(place, have), *_objects(have)]
+    return "; ".join([*told, plugin_told(place)])
+
+
+def crds_told(place: Place, have: Value) -> Sequence[str]:
+    """Which versions of which CRDs come and go, in words."""
+    try:
+        come = versions(manifests.objects(place))
+    except Unknown as unknown:
+        return (f"which versions of its CRDs come is {unknown}",)
+    old = {plural: set(crd["served"].split(", ")) for plural, crd in have["CRDs"].items()}
+    gone = {plural: old[plural] - come.get(plural, set()) for plural in old}
+    new = {plural: come[plural] - old.get(plural, set()) for plural in come}
+    return (f"CRD versions that go: {_listed(gone)}", f"that come: {_listed(new)}")
+
+
+def versions(objects: Sequence[Mapping[str, Any]]) -> dict[str, set[str]]:
+    """The versions that the CRDs among rendered objects serve, by plural."""
+    crds = [one for one in objects if one["kind"] == "CustomResourceDefinition"]
+    return {
+        one["metadata"]["name"].partition(".")[0]: {v["name"] for v in one["spec"]["versions"] if v["served"]}
+        for one in crds
+    }
+
+
+def _listed(by_plural: Mapping[str, set[str]]) -> str:
+    """`workflows v1alpha1, v1alpha2 and storages v1alpha1`; what all have in common is said once."""
+    by_versions: dict[tuple[str, ...], list[str]] = {}
+    for plural, some in sorted(by_plural.items()):
+        if some:
+            by_versions.setdefault(tuple(sorted(some)), []).append(plural)
+    told = [f"{', '.join(some)} of {', '.join(plurals)}" for some, plurals in by_versions.items()]
+    return " and ".join(told) or "none"
+
+
+def _objects(have: Value) -> Sequence[str]:
+    kept = [
+        f"{len(crd['objects'])} {plural} ({', '.join(crd['objects'][:5])})"
+        for plural, crd in have["CRDs"].items()
+        if crd.get("objects")
+    ]
+    return (f"objects that go with their CRDs: {', '.join(kept)}",) if kept else ()
+
+
+def plugin_told(place: Place) -> str:
+    """Which Workflow version the plugin writes, and whether the DWS that comes serves it."""
+    writes = f"the plugin {place.site.versions.plugin} writes Workflows of {names.WORKFLOW_VERSION}"
+    try:
+        served = versions(manifests.objects(place)).get("workflows", set())
+    except Unknown:
+        broken = compatibility.broken({"plugin": place.site.versions.plugin, "dws": place.site.versions.dws})
+        return f"{writes}, which DWS {place.site.versions.dws} {'does not serve' if broken else 'serves'}"
+    fits = "is among" if names.WORKFLOW_VERSION in served else "is NOT among"
+    return f"{writes}, which {fits} those that DWS {place.site.versions.dws} serves: {', '.join(sorted(served))}"
+
+
+_JOBS, _WORKFLOWS = inuse.checks("previous", due)
+
+STAGE = Stage(
+    "previous",
+    ("images",),
+    (
+        _JOBS,
+        *removal.clone_steps("previous", other),
+        _WORKFLOWS,
+        removal.stuck_step(removal.takes_lost),
+        removal.removed_step(other, "previous", _takes, told_after="workarea"),
+    ),
+)
+"""Another version goes when everything is at hand that the wanted one needs."""

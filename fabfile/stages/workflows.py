@@ -1,0 +1,122 @@
+"""The Workflows that are there, and what is to become of each: those of jobs that live, and orphans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Literal, TypedDict
+
+from fabfile import names
+from fabfile.stages import installed
+from fabfile.stages.jobs import Jobs
+from fabfile.step import Cluster
+
+ORIGIN = "burst_buffer.lua"
+"""The label `origin` of a Workflow that Slurm's plugin made."""
+
+SETTLED = 60
+"""Seconds that a Workflow is given to appear beside its job in Slurm, and to go after it has ended."""
+
+Fate = Literal["live", "new", "ending", "orphan", "foreign", "lost"]
+"""live: its job is in Slurm; new, ending: it or its job's end is younger than SETTLED; orphan: its job is gone;
+foreign: not made by Slurm's plugin; lost: it is being deleted with its CRD, and can't be saved any more."""
+
+
+class Workflow(TypedDict):
+    """A Workflow as far as it matters here; `job` is "" where its name isn't one that the plugin gives."""
+
+    namespace: str
+    name: str
+    job: str
+    uid: int
+    desired: str
+    state: str
+    ready: bool
+    status: str
+    created: float
+    deleting: bool
+    finalizers: list[str]
+
+
+def read(cluster: Cluster) -> list[Workflow]:
+    """All Workflows of the cluster, oldest first; none where there is no such CRD. Raises ClusterError."""
+    crd = installed.crd(cluster, "workflows")
+    listed = cluster.get(installed.path("workflows", crd)) if crd else None
+    return sorted((parse(one) for one in (listed or {"items": []})["items"]), key=lambda one: one["created"])
+
+
+def parse(one: Mapping[str, Any]) -> Workflow:
+    """A Workflow object as the API has it."""
+    meta, spec, status = one["metadata"], one.get("spec", {}), one.get("status", {})
+    made_by_plugin = meta.get("labels", {}).get("origin") == ORIGIN and meta["name"] == f"bb{spec.get('jobID')}"
+    return {
+        "namespace": meta["namespace"],
+        "name": meta["name"],
+        "job": str(spec["jobID"]) if made_by_plugin else "",
+        "uid": int(spec.get("userID", 0)),
+        "desired": spec.get("desiredState", ""),
+        "state": status.get("state", ""),
+        "ready": bool(status.get("ready", False)),
+        "status": status.get("status", ""),
+        "created": datetime.fromisoformat(meta["creationTimestamp"]).timestamp(),
+        "deleting": "deletionTimestamp" in meta,
+        "finalizers": list(meta.get("finalizers", [])),
+    }
+
+
+def fate(one: Workflow, jobs: Jobs, crd_deleting: bool = False) -> Fate:
+    """What is to be thought of a Workflow, by what Slurm says of its job."""
+    if crd_deleting and one["deleting"]:
+        return "lost"
+    if not one["job"]:
+        return "foreign"
+    job = jobs["jobs"].get(one["job"])
+    if not jobs["answers"] or (job and not job["over"]):
+        return "live"
+    if jobs["now"] - one["created"] < SETTLED:
+        return "new"
+    return "ending" if job and jobs["now"] - job["ended"] < SETTLED else "orphan"
+
+
+def path(one: Workflow, version: str) -> str:
+    """Where the API has it."""
+    return f"/apis/{names.GROUP}/{version}/namespaces/{one['namespace']}/workflows/{one['name']}"
+
+
+def label(one: Workflow) -> str:
+    """NAMESPACE/NAME."""
+    return f"{one['namespace']}/{one['name']}"
+
+
+def told(one: Workflow, jobs: Jobs) -> str:
+    """A Workflow in words: "Workflow default/bb12 in PreRun (not ready): job 12 of joe, RUNNING, 3 min"."""
+    state = one["desired"] + ("" if one["ready"] else f" (not ready{': ' + one['status'] if one['status'] else ''})")
+    return f"Workflow {label(one)} in {state}: {_job(one, jobs)}, {age(jobs['now'] - one['created'])} old"
+
+
+def _job(one: Workflow, jobs: Jobs) -> str:
+    job = jobs["jobs"].get(one["job"])
+    if not one["job"]:
+        return f"made by no job of Slurm's, of user {one['uid']}"
+    if not jobs["answers"]:
+        return f"job {one['job']} of user {one['uid']}, of which nothing is known"
+    if job is None:
+        return f"job {one['job']} of user {one['uid']}, which Slurm no longer knows"
+    since = f" {age(jobs['now'] - job['ended'])} ago" if job["over"] else ""
+    return f"job {one['job']} of {job['user']}, {job['state']}{since}"
+
+
+def age(seconds: float) -> str:
+    """So many seconds in words: "12 s", "3 min", "5 h", "2 days"."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def by_fate(every: Iterable[Workflow], jobs: Jobs, crd_deleting: bool = False) -> dict[Fate, list[Workflow]]:
+    """Workflows by what is to be thought of them."""
+    sorted_: dict[Fate, list[Workflow]] = {}
+    for one in every:
+        sorted_.setdefault(fate(one, jobs, crd_deleting), []).append(one)
+    return sorted_
