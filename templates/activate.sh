@@ -106,7 +106,7 @@ put_back() {
 : >"$work/begun"
 exec 8>>"$state/activation.lock"
 # a look holds it for an instant
-flock -w 5 8 || { say "another activation is at work on this host"; : >"$work/done"; exit 75; }
+flock -w 2 8 || { say "another activation is at work on this host"; : >"$work/done"; exit 75; }
 : >"$state/activation.lock" # its time says since when
 slurm_path
 now=$seen

@@ -1,0 +1,226 @@
+"""The activation's script where a real slurmctld can't be made to follow: what its parts do is in tests/lab.
+
+slurmctld, scontrol and the service manager are stood in for by scripts that keep a slurmctld as a file; it ends when
+slurm.conf has the word BROKEN in it, and never answers when it has SILENT. Files, locks, checksums and shells are real.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fabfile import render
+from fabfile.actions import BUSY, LIBRARY
+
+RESTART = """
+if grep -q BROKEN "$HERE/etc/slurm.conf"; then
+    rm -f "$HERE/alive"; echo "[now] fatal: no burst buffer" >>"$HERE/log"; exit 1
+fi
+echo x >>"$HERE/restarts"; : >"$HERE/alive"; [ ! -e "$HERE/meanwhile" ] || sh "$HERE/meanwhile"
+"""
+PROGRAMS = {
+    "service": RESTART,
+    "pgrep": '[ ! -e "$HERE/alive" ] || echo 4711',
+    "systemctl": f"""
+case "$*" in
+restart*) {RESTART} ;;
+*MainPID*) if [ -e "$HERE/alive" ]; then echo MainPID=4711; else echo MainPID=0; fi ;;
+*ActiveState*) if [ -e "$HERE/alive" ]; then echo ActiveState=active; else echo ActiveState=failed; fi ;;
+is-active*) exit 3 ;;
+esac""",
+    "systemd-run": 'for last; do :; done; exec sh "$last"',
+    "journalctl": "true",
+    "scontrol": 'if [ -e "$HERE/alive" ] && ! grep -q SILENT "$HERE/etc/slurm.conf"; then s=UP; else s=DOWN; fi\n'
+    'echo "Slurmctld(primary) at $(uname -n) is $s"',
+}
+OLD, NEW = "ClusterName=lab\n", "ClusterName=lab\nBurstBufferType=burst_buffer/lua\n"
+Activate = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """A controller: etc/slurm.conf, a running slurmctld, and the programs around it."""
+    for name in ("etc", "state", "bin"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "etc/slurm.conf").write_text(OLD)
+    (tmp_path / "alive").touch()
+    for name, body in PROGRAMS.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    return tmp_path
+
+
+@pytest.fixture(params=["dash", "bash"])
+def activate(host: Path, request: pytest.FixtureRequest) -> Activate:
+    """activate(next, back, seen=OLD, cut=0): the whole of it, as the stage would, in the shells that /bin/sh may be.
+
+    `next` None: only the restart. `cut`: so many bytes of the texts get lost on the way.
+    """
+    shell = shutil.which(request.param)
+    assert shell, f"{request.param} is needed: apt-get install {request.param}"
+    (host / "bin/sh").symlink_to(shell)
+
+    def run(following: str | None, back: str | None, seen: str = OLD, cut: int = 0) -> subprocess.CompletedProcess[str]:
+        fixed = {"state": f"{host}/state", "folder": f"{host}/etc", "unit": "slurmctld", "log": f"{host}/log"}
+        fixed |= {"seen": checksum(seen), "deadline": "1"}
+        settings = {"state": f"{host}/state", "conf": f"{host}/etc/slurm.conf"}
+        settings |= {"program": render.script("slurmctld.sh", "activate.sh", **fixed)}
+        texts = {"next": following or "", "back": back or ""}
+        for name, text in texts.items():
+            settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}
+        data = "".join(texts.values())
+        script = f"STATE={host}/state; RUN=test\n{LIBRARY}\n(\n{render.script('follow.sh', **settings)}\n)"
+        environment = {"PATH": f"{host}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HERE": str(host)}
+        return subprocess.run(
+            [shell, "-c", script],
+            env=environment,
+            input=data[: len(data) - cut],
+            capture_output=True,
+            timeout=60,
+            check=False,
+            text=True,
+        )
+
+    return run
+
+
+def conf(host: Path) -> str:
+    return (host / "etc/slurm.conf").read_text()
+
+
+def outcome(host: Path) -> str:
+    result = host / "state/activation"
+    return result.read_text().partition("\n")[0].removeprefix("outcome=") if result.exists() else "none"
+
+
+def leftovers(host: Path) -> list[str]:
+    return [path.name for path in (*host.glob("etc/.*"), *host.glob("state/activation.d.*"))]
+
+
+def test_a_good_one(host: Path, activate: Activate) -> None:
+    """The text is put, with mode and times of its own; slurmctld is started once; nothing is left."""
+    (host / "etc/slurm.conf").chmod(0o640)
+    told = activate(NEW, OLD)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "slurmctld answers" in told.stdout
+    assert (conf(host), outcome(host), leftovers(host)) == (NEW, "activated", [])
+    assert (host / "etc/slurm.conf").stat().st_mode & 0o777 == 0o640
+    assert (host / "restarts").read_text() == "x\n"
+    assert (host / f"state/before/test{host}/etc/slurm.conf").read_text() == OLD
+
+
+def test_one_that_ends(host: Path, activate: Activate) -> None:
+    """The old text is put back, slurmctld is started with it, and its last words are told."""
+    told = activate("BROKEN\n", OLD)
+    assert told.returncode == 1
+    assert "fatal: no burst buffer" in told.stdout
+    assert (conf(host), outcome(host), leftovers(host)) == (OLD, "reverted", [])
+    assert (host / "alive").exists()
+
+
+def test_one_that_never_answers(host: Path, activate: Activate) -> None:
+    """Alive is not enough for ever: after the deadline the old text is put back."""
+    told = activate("SILENT\n", OLD)
+    assert told.returncode == 1
+    assert "did not answer within 1 s" in told.stdout
+    assert (conf(host), outcome(host)) == (OLD, "reverted")
+
+
+def test_what_is_worse_still(host: Path, activate: Activate) -> None:
+    """If it doesn't start with the old text either, that is said, and the file is as it was."""
+    (host / "etc/slurm.conf").write_text("BROKEN before\n")
+    told = activate("BROKEN\n", "BROKEN before\n", seen="BROKEN before\n")
+    assert told.returncode == 1
+    assert "ended again" in told.stdout
+    assert (conf(host), outcome(host)) == ("BROKEN before\n", "down")
+
+
+def test_a_file_that_changed_since(host: Path, activate: Activate) -> None:
+    """Somebody else's text stays, and slurmctld is not touched."""
+    told = activate(NEW, OLD, seen="another\n")
+    assert told.returncode == 1
+    assert (conf(host), outcome(host), leftovers(host)) == (OLD, "refused", [])
+    assert not (host / "restarts").exists()
+
+
+def test_a_file_that_changes_meanwhile(host: Path, activate: Activate) -> None:
+    """What somebody writes while slurmctld is awaited is not overwritten by what would have been put back."""
+    (host / "meanwhile").write_text(f"echo 'SILENT by somebody' >{host}/etc/slurm.conf\n")
+    told = activate(NEW, OLD)
+    assert told.returncode == 1
+    assert "changed by somebody else" in told.stdout
+    assert conf(host) == "SILENT by somebody\n"
+
+
+@pytest.mark.parametrize("cut", [1, len(OLD), len(OLD) + 1, len(OLD) + len(NEW)])
+def test_a_text_that_did_not_come_whole(host: Path, activate: Activate, cut: int) -> None:
+    """A connection that breaks while the texts are sent changes nothing."""
+    told = activate(NEW, OLD, cut=cut)
+    assert told.returncode != 0
+    assert (conf(host), outcome(host), leftovers(host)) == (OLD, "none", [])
+    assert not (host / "restarts").exists()
+
+
+def test_a_restart_alone(host: Path, activate: Activate) -> None:
+    """Without a new text slurm.conf is the same file before and after."""
+    before = (host / "etc/slurm.conf").stat()
+    assert activate(None, "without\n").returncode == 0
+    assert (host / "etc/slurm.conf").stat().st_ino == before.st_ino
+    assert (host / "restarts").read_text() == "x\n"
+
+
+@pytest.mark.parametrize(("back", "after"), [("without\n", "without\n"), (None, "BROKEN by now\n")])
+def test_a_restart_that_fails(host: Path, activate: Activate, back: str | None, after: str) -> None:
+    """It comes up without the burst buffer; where the file belongs to another one too it is left, and that is told."""
+    (host / "etc/slurm.conf").write_text("BROKEN by now\n")
+    assert activate(None, back, seen="BROKEN by now\n").returncode == 1
+    assert conf(host) == after
+    assert outcome(host) == ("reverted" if back else "down")
+
+
+def test_a_link_stays_one(host: Path, activate: Activate) -> None:
+    """What gets the new text is the link's target, in its own folder."""
+    (host / "site").mkdir()
+    (host / "etc/slurm.conf").rename(host / "site/slurm.conf")
+    (host / "etc/slurm.conf").symlink_to(host / "site/slurm.conf")
+    assert activate(NEW, OLD).returncode == 0
+    assert (host / "etc/slurm.conf").readlink() == host / "site/slurm.conf"
+    assert (host / "site/slurm.conf").read_text() == NEW
+
+
+def test_a_file_that_can_not_be_replaced(host: Path, activate: Activate) -> None:
+    """Where its sibling can't be written (a full disk, here a file without room), nothing is touched."""
+    (host / "bin/cp").write_text('#!/bin/sh\ncase "$*" in *attributes-only*) exit 1 ;; esac\nexec /bin/cp "$@"\n')
+    (host / "bin/cp").chmod(0o755)
+    told = activate(NEW, OLD)
+    assert told.returncode == 1
+    assert (conf(host), outcome(host), leftovers(host)) == (OLD, "refused", [])
+    assert not (host / "restarts").exists()
+
+
+def test_two_at_once(host: Path, activate: Activate) -> None:
+    """While one works, held here by its lock, another does nothing and says why; a look tells that one works."""
+    lock = host / "state/activation.lock"
+    lock.touch()
+    look = f"lock={lock}\n" + render.read("activation_look.sh")
+    with subprocess.Popen(["flock", str(lock), "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin and holder.stdout
+        holder.stdin.write(b"x\n")
+        holder.stdin.flush()
+        os.read(holder.stdout.fileno(), 2)  # cat runs, so the lock is held
+        assert subprocess.check_output(["sh", "-c", look], text=True).startswith("at work since ")
+        told = activate(NEW, OLD)
+    assert told.returncode == BUSY
+    assert "another activation is at work" in told.stdout
+    assert (conf(host), leftovers(host)) == (OLD, [])
+    assert subprocess.check_output(["sh", "-c", look], text=True) == ""
