@@ -76,12 +76,11 @@ def test_nothing_of_the_script_is_in_argv(session: Session) -> None:
 
 def test_deadline_ends_the_script_and_its_children(session: Session) -> None:
     """What takes too long is ended together with what it started, and its last lines are told."""
+    seconds = 10_000_000 + os.getpid()  # tells these sleeps from others on this machine
     with pytest.raises(DeadlineExceeded) as caught:
-        session.run("echo begun; echo pid $$; sleep 100 & sleep 100", deadline=1)
-    begun, pid = caught.value.tail
-    assert begun == "begun"
-    group = session.run(f"ps -o pid= -o args= --sid {pid.split()[1]}; pgrep -fx 'sleep 100'", deadline=10)
-    assert group.out == b""
+        session.run(f"echo begun; sleep {seconds} & echo more >&2; sleep {seconds}", deadline=1)
+    assert caught.value.tail == ("begun", "more")
+    assert session.run(f"pgrep -fx 'sleep {seconds}'", deadline=10).out == b""
 
 
 def test_deadline_ends_what_ignores_the_signal(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +89,7 @@ def test_deadline_ends_what_ignores_the_signal(session: Session, monkeypatch: py
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded):
         session.run("trap '' TERM; while :; do sleep 0.1; done", deadline=0.5)
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 4
 
 
 def test_killed_script_has_a_code(session: Session) -> None:
