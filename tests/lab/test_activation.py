@@ -88,6 +88,16 @@ class Controllers:
         """What the look at the daemon finds there."""
         return dict(daemon.found(self.place(host)))
 
+    def restart(self) -> None:
+        """Both daemons answer, those that were touched after a new start."""
+        for host in self.touched:
+            self.on(host, "systemctl reset-failed slurmctld; systemctl restart slurmctld")
+        self.touched.clear()
+        until = time.monotonic() + 60
+        while self.on(PRIMARY, "scontrol ping || true").count(" is UP") < 2:
+            assert time.monotonic() < until, "the controllers did not come back"
+            time.sleep(0.2)
+
 
 @pytest.fixture(scope="module")
 def controllers(lab: Lab) -> Iterator[Controllers]:
@@ -96,9 +106,13 @@ def controllers(lab: Lab) -> Iterator[Controllers]:
     sessions = connect_all(site, site.controllers)
     made = Controllers(site, sessions)
     for host in (PRIMARY, BACKUP):
-        text = plugin.with_shim(made.place(host), (UPSTREAM / plugin.LUA).read_text())
-        made.on(host, f"cat >{LUA}", feed=text)
+        text = made.text(host)
+        if (without := slurmconf.without_setting(text, slurm.KEY)) != text:
+            made.on(host, f"cat >{CONF}", feed=without)
+            made.touched.add(host)
+        made.on(host, f"cat >{LUA}", feed=plugin.with_shim(made.place(host), (UPSTREAM / plugin.LUA).read_text()))
         made.on(host, "cat >/etc/slurm/burst_buffer.conf", feed=(UPSTREAM / plugin.CONF).read_text())
+    made.restart()
     yield made
     sessions.close()
 
@@ -110,13 +124,7 @@ def fresh(controllers: Controllers) -> Iterator[Controllers]:
     yield controllers
     for (host, path), text in kept.items():
         controllers.on(host, f"rm -f {path}; cat >{path}", feed=text)
-    for host in controllers.touched:
-        controllers.on(host, "systemctl reset-failed slurmctld; systemctl restart slurmctld")
-    controllers.touched.clear()
-    until = time.monotonic() + 60
-    while controllers.on(PRIMARY, "scontrol ping || true").count(" is UP") < 2:
-        assert time.monotonic() < until, "the controllers did not come back"
-        time.sleep(0.2)
+    controllers.restart()
 
 
 def outcome(there: Controllers, host: str) -> str:
