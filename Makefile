@@ -5,7 +5,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo test fast check lint format types completion clean
+# Parallel make would run style and tests at once, and mix what they print.
+.NOTPARALLEL:
+.PHONY: help setup demo test fast tools check lint format types completion clean
 
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,11 +21,14 @@ $(READY): pyproject.toml constraints.txt lab/setup.sh
 demo: $(READY) ## A site in a box, DWS installed on it, proven by a job
 	$(BIN)/invoke demo
 
-test: $(READY) check ## All tests, those on the lab included
+test: $(READY) check tools ## All tests, those on the lab included
 	$(BIN)/pytest
 
-fast: $(READY) ## The tests that need no lab
+fast: $(READY) tools ## The tests that need no lab
 	$(BIN)/pytest -m 'not lab'
+
+tools: ## The programs that tests call: sshd, sudo, Lua, ...
+	sh tests/tools.sh
 
 check: lint types ## Style, formatting, types
 

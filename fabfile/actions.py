@@ -18,7 +18,7 @@ BUSY = 75
 """Exit code of a script that found another run's script still at work on this host (EX_TEMPFAIL)."""
 
 # keep: a before-image, made once a run, so that a second change in the same run doesn't overwrite it.
-# put:  a sibling with everything set, then a rename; what an interrupted one left behind is removed first.
+# put:  a sibling with everything set and its size checked, then a rename; what an interrupted one left is removed first.
 # The lock is inherited by whatever the script starts: a script that outlived its connection holds it until it ends.
 LIBRARY = r"""
 set -eu
@@ -39,7 +39,12 @@ put() {
     keep "$path"
     rm -f -- "$folder/.$name.dws-on-csm."*
     sibling="$folder/.$name.dws-on-csm.$$"
-    if ! cat >"$sibling" || ! chown "$3" -- "$sibling" || ! chmod "$2" -- "$sibling"; then rm -f -- "$sibling"; return 1; fi
+    if ! cat >"$sibling" || [ "$(stat -c %s -- "$sibling")" != "$4" ]; then
+        rm -f -- "$sibling"
+        echo "$path did not arrive whole" >&2
+        return 1
+    fi
+    if ! chown "$3" -- "$sibling" || ! chmod "$2" -- "$sibling"; then rm -f -- "$sibling"; return 1; fi
     if command -v restorecon >/dev/null 2>&1; then restorecon -- "$sibling" || true; fi
     mv -f -- "$sibling" "$path"
 }
@@ -77,7 +82,7 @@ def _one(action: Action, data: bytearray) -> str:
 
 def _put(put: Put, data: bytearray) -> str:
     content = put.content.reveal() if isinstance(put.content, Secret) else put.content
-    call = f"put {shlex.quote(put.path)} {put.mode:04o} {shlex.quote(put.owner)}"
+    call = f"put {shlex.quote(put.path)} {put.mode:04o} {shlex.quote(put.owner)} {len(content)}"
     if len(content) <= INLINE:
         # printf is part of the shell: what it prints is in no argv; a here-document could be a file in /tmp
         return f"printf %s {base64.b64encode(content).decode()} | base64 -d | {call}"

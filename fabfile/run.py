@@ -83,6 +83,8 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
     emit(Opened(journal.run, _shown(options), hosts, {stage.name: stage.needs for stage in stages}, began))
     threading.Thread(target=preload, daemon=True).start()
     sessions = connect_all(site, site.hosts())
+    if isinstance(master := sessions[site.master.host.name], Session):
+        master.warm()
     try:
         reached, down = _reached(site, hosts, sessions, emit)
         made = Run(journal.run, site, stages, _reach(site, sessions), emit, reached, TROUBLE)
