@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
+from typing import Any
 
 from fabfile import look
 from fabfile.diff import difference
@@ -199,7 +200,8 @@ def plan(run: Run) -> None:
             if isinstance(item, Step):
                 began = time.time()
                 seen = preview(run, key, item, host)
-                run.done(host, key, seen.outcome, began, diff=seen.diff, note=seen.note, failures=seen.failures)
+                note = seen.note or seen.takes
+                run.done(host, key, seen.outcome, began, diff=seen.diff, note=note, failures=seen.failures)
 
 
 @dataclass(frozen=True)
@@ -324,7 +326,7 @@ def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item])
         place = run.board.place(host)
         have, want = _have(run, key, step, host), step.want(place)
         if have == want:
-            run.done(host, key, "ok", began, note=step.why(have) if step.why else "")
+            run.done(host, key, "ok", began, **_told(run, key, step, host))
         else:
             _mend(run, key, step, host, proof, began)
     except Unknown as unknown:
@@ -349,12 +351,18 @@ def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], 
     have = _settled(run, key, step, host, proof, at)
     want = step.want(run.board.place(host))
     if have == want:
-        run.done(host, key, "fixed", began, diff=difference(before, have), note=step.why(have) if step.why else "")
+        run.done(host, key, "fixed", began, diff=difference(before, have), **_told(run, key, step, host))
     else:
         why = step.why(have) if step.why else "it was changed, and still is not as it should be"
         run.done(
             host, key, "failed", began, diff=difference(have, want), failures=(Failure(meaning=why, fix=step.hint),)
         )
+
+
+def _told(run: Run, key: str, step: Step, host: str) -> dict[str, Any]:
+    """What there is to say of a step that is as wanted."""
+    note = step.why(_have(run, key, step, host)) if step.why else ""
+    return {"note": note, "table": step.table(run.board.have(key, host)) if step.table else ()}
 
 
 def _settled(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], at: At) -> object:

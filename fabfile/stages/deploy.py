@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -58,7 +59,7 @@ def wanted(place: Place) -> list[dict[str, Any]]:
     for name in manifests.asked(place):
         base = name.rpartition(":")[0]
         if base.endswith("/dws"):
-            made = made.replace(f'"{base}:latest"', f'"{base}:{version}"').replace(f'"{base}"', f'"{base}:{version}"')
+            made = re.sub(rf'"{re.escape(base)}(:[^"]*)?"', f'"{base}:{version}"', made)
     if modern(place):
         made = made.replace('"cert-manager.io/v1alpha3"', '"cert-manager.io/v1"')
     found: list[dict[str, Any]] = json.loads(made)
@@ -116,8 +117,12 @@ def _webhook_changes(place: Place, have: Value) -> bool:
 
 
 def _make(place: Place) -> Sequence[Action]:
-    script = f"cd {shlex.quote(names.clone(place.site))}\nmake deploy OVERLAY=csm\n"
-    return [Sh("make deploy OVERLAY=csm", script, place.site.deadlines.command)]
+    command = "make deploy OVERLAY=csm"
+    if names.version_key(place.site.versions.dws) < (0, 0, 20):
+        # through 0.0.19 it puts its version into an image of another name than the overlay has, whose own tag is an older one
+        command += f" IMAGE_TAG_BASE={shlex.quote(place.site.registry.name)}/dws"
+    script = f"cd {shlex.quote(names.clone(place.site))}\n{command}\n"
+    return [Sh(command, script, place.site.deadlines.command)]
 
 
 def _with_v1(place: Place) -> Sequence[Action]:
