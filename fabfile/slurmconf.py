@@ -209,6 +209,11 @@ def _is_ours(line: _Line) -> bool:
 
 
 def _appended(text: str, line: str, comment: str) -> str:
+    """`text` with `line` at its end under our comment, or where our comment stands already without its line."""
     end = "\r\n" if re.search(r"\r\n[^\n]*\Z", text) else "\n"
-    block = f"# {comment if MARK in comment else f'{MARK}: {comment}'}{end}{line}"
+    ours = f"# {comment if MARK in comment else f'{MARK}: {comment}'}"
+    if left := next((one for one in _lines(text) if one.raw.rstrip("\r\n") == ours and one.raw != ours), None):
+        after = left.start + len(left.raw)
+        return f"{text[:after]}{line}{end}{text[after:]}"
+    block = f"{ours}{end}{line}"
     return f"{text}{end}{block}" if text and not text.endswith("\n") else f"{text}{block}{end}"

@@ -266,3 +266,10 @@ def test_a_value_that_slurm_conf_cannot_hold_is_refused(value: str) -> None:
     """Better no file than one that means something else."""
     with pytest.raises(ValueError, match="no way to write"):
         slurmconf.with_setting(SITE, KEY, value, "why")
+
+
+def test_a_comment_of_ours_that_lost_its_line_gets_it_back() -> None:
+    """Somebody took the line out and left our comment: it is put under it, and no second comment is made."""
+    whole = slurmconf.with_setting("A=1\n", "BurstBufferType", "burst_buffer/lua", "why") + "B=2\n"
+    without = "".join(line for line in whole.splitlines(keepends=True) if not line.startswith("BurstBufferType"))
+    assert slurmconf.with_setting(without, "BurstBufferType", "burst_buffer/lua", "why") == whole
