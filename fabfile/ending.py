@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fabfile import tables
 from fabfile.events import Done, Outcome, Summary
 from fabfile.failure import alike, block
 from fabfile.progress import Progress, StageProgress, fold
@@ -44,6 +45,7 @@ def _stage(stage: StageProgress) -> Iterator[Row]:
     mark = ("…", "yellow") if stage.busy else sign(worst(stage.counts))
     yield [mark, (f" {escaped(stage.name):<{width}}", "bold"), *counted(stage.counts), *time]
     yield from _listed(stage)
+    yield from (row for table in tables.merged(stage.done) for row in tables.rows(table))
     for work in list(stage.busy.values())[:LISTED]:
         yield [(f"    was at  {work.host}  {work.step}  {work.title}", "yellow")]
 

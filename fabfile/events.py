@@ -12,6 +12,10 @@ Outcome = Literal["ok", "fixed", "change", "unknown", "failed", "refused", "skip
 OUTCOMES: tuple[Outcome, ...] = ("ok", "fixed", "change", "unknown", "failed", "refused", "skipped")
 
 
+Table = tuple[tuple[str, ...], ...]
+"""Rows of cells; the first names the columns."""
+
+
 @dataclass(frozen=True)
 class Opened:
     """A run begins: its id, what was asked for ("install", "plan"), the hosts by role, stages with what each needs."""
@@ -82,6 +86,8 @@ class Done:
     """Lines of the difference between what was found and what is wanted; begin with "+", "-", "@" or " "."""
     note: str = ""
     failures: tuple[Failure, ...] = ()
+    table: Table = ()
+    """What was measured; displays show the tables of a stage that have the same columns as one."""
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ def _back(key: str, value: Any) -> Any:
         return tuple(Failure(**{k: _back(k, v) for k, v in failure.items()}) for failure in value)
     if key in ("hosts", "stages") and isinstance(value, dict):
         return {name: tuple(items) for name, items in value.items()}
+    if key == "table":
+        return tuple(tuple(row) for row in value)
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -60,9 +62,10 @@ def consumer(write: Callable[[str], object]) -> Callable[[Event], None]:
 
 
 def _step(done: Done) -> dict[str, Any]:
-    """What each step and host gets; diff, note and failures only where there are some."""
+    """What each step and host gets; diff, note, failures and table (an object a row) only where there are some."""
     always = {"host": done.host, "stage": done.stage, "step": done.step, "outcome": done.outcome}
-    some = {"diff": done.diff, "note": done.note, "failures": _plain(done.failures)}
+    table = [dict(zip(done.table[0], row, strict=True)) for row in done.table[1:]]
+    some = {"diff": done.diff, "note": done.note, "failures": _plain(done.failures), "table": table}
     seconds = {"seconds": round(done.seconds, 3)}
     return {"event": "step", **always, **seconds, **{key: value for key, value in some.items() if value}}
 
@@ -71,6 +74,8 @@ def _summary(end: Summary) -> dict[str, Any]:
     """The counts stand beside the rest, each outcome under its own name, 0 where there is none."""
     counts: dict[str, int] = {outcome: end.counts.get(outcome, 0) for outcome in OUTCOMES}
     sizes = {"hosts": end.hosts, "execs": end.execs, "connections": end.connections}
-    some = {key: value for key, value in {"message": end.message, "next": end.next, "report": end.report}.items() if value}
+    some = {
+        key: value for key, value in {"message": end.message, "next": end.next, "report": end.report}.items() if value
+    }
     head = {"event": "summary", "run": end.run, "exit": end.exit}
     return {**head, **counts, **sizes, "seconds": round(end.seconds, 3), **some}

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from string import Template
 
-from fabfile.events import OUTCOMES, Done, Event, Failure, Opened, Outcome
+from fabfile import tables
+from fabfile.events import OUTCOMES, Done, Event, Failure, Opened, Outcome, Table
 from fabfile.failure import alike
 from fabfile.markup import Html, joined, tag
 from fabfile.progress import Progress, StageProgress, fold, take
@@ -17,8 +18,8 @@ from fabfile.visible import output
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "templates" / "report.html"
 
-PROOF = "verify"
-"""The stage whose steps prove that the site works."""
+PROOFS = ("verify", "cancel")
+"""The stages whose steps prove that the site works."""
 
 LONG = 14
 """Lines of a difference that are shown at once; longer ones are unfolded by who wants them."""
@@ -35,7 +36,7 @@ def render(events: Sequence[Event]) -> str:
         "head": _head(progress),
         "failures": _failures(progress),
         "timeline": drawn(progress, events),
-        "proof": _proof(progress.stages.get(PROOF)),
+        "proof": _proof([progress.stages[name] for name in PROOFS if name in progress.stages]),
         "steps": joined(*(_stage(stage) for stage in progress.stages.values())),
         "hosts": _hosts(opened),
     }
@@ -111,16 +112,27 @@ def _lines(lines: Sequence[str], name: str) -> Html:
 # --- proof and steps
 
 
-def _proof(stage: StageProgress | None) -> Html:
+def _proof(stages: Sequence[StageProgress]) -> Html:
     seen: tuple[Outcome, ...] = ("ok", "fixed", "failed")
-    told = [d for d in stage.done if d.outcome in seen and (d.note or d.diff)] if stage else []
-    if not told:
+    done = [one for stage in stages for one in stage.done if one.outcome in seen]
+    told, measured = [one for one in done if one.note or one.diff], [*map(_table, tables.merged(done))]
+    if not told and not measured:
         return Html("")
     articles = [
         tag("article", tag("h3", f"{d.host}: {d.step} ", _outcome(d.outcome)), tag("p", d.note), _diff(d.diff))
         for d in told
     ]
-    return tag("section", tag("h2", "Proof"), *articles)
+    return tag("section", tag("h2", "Proof"), *articles, *measured)
+
+
+def _table(table: Table) -> Html:
+    """What was measured; a row whose first cell is indented belongs to the one above."""
+    head = tag("thead", tag("tr", *(tag("th", name) for name in table[0])))
+    body = [
+        tag("tr", *(tag("td", cell.strip()) for cell in row), class_="below" if row[0].startswith(tables.GAP) else "")
+        for row in table[1:]
+    ]
+    return tag("table", head, tag("tbody", *body), class_="measured")
 
 
 def _stage(stage: StageProgress) -> Html:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from fabfile import tables
 from fabfile.events import OUTCOMES, Awaiting, Began, Done, Event, Opened, Summary
 from fabfile.failure import alike, block
 from fabfile.progress import Progress, fold, take
@@ -110,9 +111,17 @@ def _silent(log: _Log, stage: str) -> Iterator[str]:
         yield _line(log, stage, fold(hosts), f"{done.step}: skipped: {escaped(done.note)}")
 
 
+def _tables(log: _Log, stage: str) -> Iterator[str]:
+    """What was measured in a stage, once everything has been."""
+    for table in tables.merged(log.progress.stages[stage].done):
+        yield _line(log, stage, "", "measured:")
+        yield from (text(row) for row in tables.rows(table))
+
+
 def _summary(log: _Log, end: Summary) -> Iterator[str]:
     for stage in list(log.progress.stages):
         yield from _silent(log, stage)
+        yield from _tables(log, stage)
     counts = text(counted({name: end.counts.get(name, 0) for name in OUTCOMES})) or "nothing"
     sizes = f"{plural(end.hosts, 'host')}, {plural(end.connections, 'connection')}, {plural(end.execs, 'exec')}"
     yield _line(log, log.progress.task, "", f"{counts} on {sizes} in {duration(end.seconds)}; exit code {end.exit}")

@@ -40,6 +40,7 @@ class Options:
     flags   the task's further words, for the command that goes on from here (" --slurm")
     done    what a run that changed something has done, in words
     right   what there is to say where nothing was to be done
+    work    what is done, if the first stage's checks hold, in place of the stages' steps: by the only run at work there
     """
 
     task: str = "install"
@@ -50,6 +51,7 @@ class Options:
     flags: str = ""
     done: str = "Installed and proven."
     right: str = "Everything is as it should be."
+    work: Callable[[Run], None] | None = None
 
 
 def roles(site: Site) -> dict[str, tuple[str, ...]]:
@@ -183,6 +185,8 @@ def _work(made: Run, options: Options, display: report.Display, down: Sequence[s
         return ""
     if not engine.findings(made, made.stages[0]) or down:
         return ""
+    if options.work:
+        return _alone(made, options.work)
     pending = engine.pending(made)
     if not pending.changes and not options.verify:
         engine.install(made)
@@ -191,6 +195,16 @@ def _work(made: Run, options: Options, display: report.Display, down: Sequence[s
     if asks and not (pending.before and sys.stdin.isatty()) and not _agreed(pending.takes, display):
         return NOBODY_AGREED
     return _change(made, display, pending.before if asks else frozenset())
+
+
+def _alone(made: Run, work: Callable[[Run], None]) -> str:
+    """Do `work` as the only run there. Why not, if another one is at work."""
+    try:
+        with hold(made.reach.session(made.site.master.host.name), made.id, TROUBLE):
+            work(made)
+    except Locked as locked:
+        return str(locked)
+    return ""
 
 
 NOBODY_AGREED = "Nothing was taken away: it has to be agreed to, by an answer or by --yes."
@@ -233,7 +247,7 @@ def _agreed(takes: Sequence[str], display: report.Display) -> bool:
 def _unproven(made: Run) -> bool:
     """Whether everything is installed, and the test job never got resources (its script's exit code says so)."""
     troubled = {stage for (stage, _, _), outcome in made.outcomes.items() if outcome in engine.TROUBLE}
-    return troubled == {"verify"} and made.codes == {UNPROVEN}
+    return troubled in ({"verify"}, {"cancel"}) and made.codes == {UNPROVEN}
 
 
 def _summary(

@@ -225,6 +225,7 @@ class Step:
     undo    pure: the have from before -> actions that give it back; what rollback replays
     settle  seconds during which the proof may look again
     why     what is awaited, in words, while it settles ("0 of 3 webhook pods: pulling the image")
+    table   what was found -> rows of cells for people, the columns' names first: what was measured
     takes   what the change takes away, in words, or "": asked before (an older version, an orphan)
     after   the stage after which `takes` can tell everything; it is run before anybody is asked
     hint    what a failure of this step means, and what to do
@@ -239,6 +240,7 @@ class Step:
     undo: Callable[[Value], Sequence[Action]] | None = None
     settle: Callable[[Site], float] | None = None
     why: Callable[[Value], str] | None = None
+    table: Callable[[Value], tuple[tuple[str, ...], ...]] | None = None
     takes: Callable[[Place, Value, Value], str] | None = None
     after: str = ""
     hint: str = ""

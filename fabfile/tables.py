@@ -1,0 +1,36 @@
+"""Tables of steps as rows for a screen: those of one stage with the same columns as one, aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from fabfile.events import Done, Table
+from fabfile.theme import Row
+from fabfile.visible import escaped
+
+GAP = "  "
+"""What stands between two columns; a first cell that begins with it belongs to the row above."""
+
+
+def merged(some: Iterable[Done]) -> list[Table]:
+    """The tables of these steps, those with the same columns as one."""
+    found: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for done in some:
+        if done.table:
+            found.setdefault(done.table[0], []).extend(done.table[1:])
+    return [(columns, *rows) for columns, rows in found.items()]
+
+
+def rows(table: Table, indent: str = "    ") -> list[Row]:
+    """The table in aligned rows, the names of its columns first; what belongs to a row above it is dim."""
+    shown = [tuple(escaped(cell) for cell in line) for line in table]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return [[(indent, ""), (_aligned(line, widths), _style(number, line))] for number, line in enumerate(shown)]
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
+    return GAP.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+def _style(number: int, line: Sequence[str]) -> str:
+    return "bold" if number == 0 else "dim" if line[0].startswith(GAP) else ""
