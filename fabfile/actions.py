@@ -6,7 +6,7 @@ import base64
 import shlex
 from collections.abc import Sequence
 
-from fabfile.step import Action, Apply, Ask, Delete, Put, Remove, Secret, Sh
+from fabfile.step import Action, Apply, Ask, AskApi, Delete, Put, Remove, Secret, Sh
 
 STATE = "/var/lib/dws-on-csm"
 """The folder on every host for before-images, journals and the last proof: root's alone."""
@@ -46,6 +46,11 @@ put() {
     fi
     if ! chown "$3" -- "$sibling" || ! chmod "$2" -- "$sibling"; then rm -f -- "$sibling"; return 1; fi
     if command -v restorecon >/dev/null 2>&1; then restorecon -- "$sibling" || true; fi
+    if [ $# -gt 4 ] && ! "$5" "$sibling"; then
+        rm -f -- "$sibling"
+        echo "the new $path was tried, and does not do: the old one stays" >&2
+        return 1
+    fi
     mv -f -- "$sibling" "$path"
 }
 """
@@ -55,7 +60,7 @@ def compile_actions(actions: Sequence[Action], run: str, mark: str) -> tuple[str
     """The script that performs `actions` in order and stops at the first that fails, and its standard input.
 
     Before each action it prints the line "MARK action N", so that the reader knows where it is. Raises TypeError for
-    an action that isn't done on a host (Apply, Delete, Ask).
+    an action that isn't done on a host (Apply, Delete, Ask, AskApi).
     """
     script = [f"STATE={STATE}; RUN={shlex.quote(run)}", LIBRARY]
     data = bytearray()
@@ -83,6 +88,8 @@ def _one(action: Action, data: bytearray) -> str:
 def _put(put: Put, data: bytearray) -> str:
     content = put.content.reveal() if isinstance(put.content, Secret) else put.content
     call = f"put {shlex.quote(put.path)} {put.mode:04o} {shlex.quote(put.owner)} {len(content)}"
+    if put.check:
+        call = f"{{\ntry_new() (\nfile=$1\n{put.check}\n)\n{call} try_new; }}"
     if len(content) <= INLINE:
         # printf is part of the shell: what it prints is in no argv; a here-document could be a file in /tmp
         return f"printf %s {base64.b64encode(content).decode()} | base64 -d | {call}"
@@ -106,7 +113,7 @@ def _elsewhere(action: Action) -> str:
         return f"apply {action.manifest['kind']} {action.manifest['metadata']['name']}"
     if isinstance(action, Delete):
         return f"delete {action.path}"
-    assert isinstance(action, Ask)
+    assert isinstance(action, Ask | AskApi)
     return action.title
 
 

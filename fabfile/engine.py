@@ -353,7 +353,7 @@ def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], 
     if have == want:
         run.done(host, key, "fixed", began, diff=difference(before, have), **_told(run, key, step, host))
     else:
-        why = step.why(have) if step.why else "it was changed, and still is not as it should be"
+        why = (step.why(have) if step.why else "") or "it was changed, and still is not as it should be"
         run.done(
             host, key, "failed", began, diff=difference(have, want), failures=(Failure(meaning=why, fix=step.hint),)
         )
@@ -374,7 +374,7 @@ def _settled(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item
         left = end - time.monotonic()
         if have == step.want(run.board.place(host)) or left <= 0 or run.stopping.is_set():
             return have
-        why = step.why(have) if step.why else "not yet as wanted"
+        why = (step.why(have) if step.why else "") or "not yet as wanted"
         if why != said:
             run.emit(Awaiting(host, at.stage, at.step, why, left, time.time()))
             said = why

@@ -12,7 +12,7 @@ from fabfile import actions as scripts
 from fabfile import frames, look
 from fabfile.events import Began, Event, Failure, Line
 from fabfile.look import Board, Item
-from fabfile.step import Action, Apply, Ask, Delete, Put, Remove, Sh
+from fabfile.step import Action, Apply, Ask, AskApi, Delete, Put, Remove, Sh
 
 
 class ActionFailed(Exception):
@@ -67,7 +67,7 @@ def perform(reach: Reach, board: Board, at: At, actions: Sequence[Action], proof
             _in_cluster(reach, at, group)
         else:
             for ask in group:
-                assert isinstance(ask, Ask)
+                assert isinstance(ask, Ask | AskApi)
                 perform(reach, board, at, _answer(reach, at, ask), proof if last else {})
                 looked = last
     board.note(at.stage)
@@ -77,7 +77,7 @@ def perform(reach: Reach, board: Board, at: At, actions: Sequence[Action], proof
 def _where(action: Action) -> str:
     if isinstance(action, Sh | Put | Remove):
         return "host"
-    return "ask" if isinstance(action, Ask) else "cluster"
+    return "ask" if isinstance(action, Ask | AskApi) else "cluster"
 
 
 def _on_host(reach: Reach, board: Board, at: At, group: Sequence[Action], proof: Mapping[str, Item]) -> None:
@@ -132,8 +132,10 @@ def _in_cluster(reach: Reach, at: At, group: Sequence[Action]) -> None:
             reach.cluster().delete(action.path, action.deadline)
 
 
-def _answer(reach: Reach, at: At, ask: Ask) -> Sequence[Action]:
+def _answer(reach: Reach, at: At, ask: Ask | AskApi) -> Sequence[Action]:
     at.began(ask.title)
+    if isinstance(ask, AskApi):
+        return ask.then(ask.ask(reach.cluster()))
     answer = reach.session(reach.of(ask.role)).run("set -eu\numask 077\n" + ask.script, deadline=ask.deadline)
     if answer.code != 0:
         tail = tuple(answer.err.decode(errors="replace").strip().splitlines()[-10:])

@@ -82,12 +82,17 @@ class Sh:
 
 @dataclass(frozen=True)
 class Put:
-    """A file with this content, replaced atomically; the one that was there is kept as a before-image."""
+    """A file with this content, replaced atomically; the one that was there is kept as a before-image.
+
+    check   a script for `sh` (without -e) that tries the new file, $file, which lies beside the old one with its owner
+            and mode already. Only if it ends with 0 does the new file take the old one's place
+    """
 
     path: str
     content: bytes | Secret
     mode: int = 0o644
     owner: str = "root:root"
+    check: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,16 @@ class Ask:
     deadline: float = 60.0
 
 
-Action = Sh | Put | Remove | Apply | Delete | Ask
+@dataclass(frozen=True)
+class AskApi:
+    """Calls of the Kubernetes API whose answer makes the next actions here (a certificate that the cluster signs)."""
+
+    title: str
+    ask: Callable[[Cluster], bytes]
+    then: Callable[[bytes], Sequence[Action]]
+
+
+Action = Sh | Put | Remove | Apply | Delete | Ask | AskApi
 
 
 # --- looks: the only ways to read
@@ -137,6 +151,9 @@ class Cluster(Protocol):
 
     def create(self, path: str, body: Mapping[str, Any], **query: str) -> dict[str, Any]:
         """POST; `dryRun="All"` for a server-side dry run. Raises ClusterError with the server's own message."""
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A JSON merge patch; with a resourceVersion in it only as long as nobody else has changed the object."""
 
     def apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Server-side apply of one object, field manager dws-on-csm."""

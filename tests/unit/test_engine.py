@@ -15,7 +15,22 @@ from fabfile.events import Done, Event, Line
 from fabfile.faults import Lost
 from fabfile.inventory import DEFAULT, Site, load
 from fabfile.perform import Reach
-from fabfile.step import Action, Check, Finding, Known, Place, Put, Refused, Secret, Sh, Shell, Stage, Step, Unknown, Value
+from fabfile.step import (
+    Action,
+    Check,
+    Finding,
+    Known,
+    Place,
+    Put,
+    Refused,
+    Secret,
+    Sh,
+    Shell,
+    Stage,
+    Step,
+    Unknown,
+    Value,
+)
 from tests.unit.conftest import LocalHost
 
 
@@ -294,3 +309,22 @@ def test_what_takes_something_away_says_what_to_run_before_asking(local_host: Lo
     assert outcomes(seen) == {"first.source": "fixed"}
     engine.install(run)
     assert [e.outcome for e in seen if isinstance(e, Done)] == ["fixed", "fixed"]
+
+
+@pytest.mark.parametrize(
+    ("check", "outcome", "text"), [("grep -q new $file", "fixed", "new"), ("false", "failed", "old")]
+)
+def test_a_new_file_takes_the_old_ones_place_only_if_it_does(
+    local_host: LocalHost, check: str, outcome: str, text: str
+) -> None:
+    """A file with a check is tried beside the old one, and leaves nothing behind where it doesn't do."""
+    path = local_host.folder / "x"
+    path.write_text("old")
+    step = replace(
+        a_file(local_host, "x", "new"),
+        change=lambda place, have, want: [Put(str(path), b"new", owner="root", check=check)],
+    )
+    run, seen = a_run(local_host, Stage("files", (), (step,)))
+    install(run)
+    assert outcomes(seen) == {"files.x": outcome}
+    assert {one.name: one.read_text() for one in local_host.folder.iterdir()} == {"x": text}
