@@ -351,7 +351,9 @@ def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], 
     have = _settled(run, key, step, host, proof, at)
     want = step.want(run.board.place(host))
     if have == want:
-        run.done(host, key, "fixed", began, diff=difference(before, have), **_told(run, key, step, host))
+        told = _told(run, key, step, host)
+        told["note"] = "; ".join(filter(None, (told["note"], *at.notes)))
+        run.done(host, key, "fixed", began, diff=difference(before, have), **told)
     else:
         why = (step.why(have) if step.why else "") or "it was changed, and still is not as it should be"
         run.done(

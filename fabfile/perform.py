@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -41,6 +41,8 @@ class At:
     stage: str
     step: str
     emit: Callable[[Event], None]
+    notes: list[str] = field(default_factory=list)
+    """What was measured on the way, for whoever reads that the step is through."""
 
     def began(self, title: str) -> None:
         """Something begins."""
@@ -123,12 +125,17 @@ class _Progress:
 
 
 def _in_cluster(reach: Reach, at: At, group: Sequence[Action]) -> None:
+    deleted: dict[str, float] = {}
     for action in group:
         at.began(scripts.title(action))
         if isinstance(action, Apply):
             reach.cluster().apply(action.manifest)
+            kind, name = action.manifest["kind"], action.manifest["metadata"]["name"]
+            if since := deleted.pop(f"{kind.lower()}s/{name}", 0.0):
+                at.notes.append(f"{kind} {name} was made anew: not there for {time.monotonic() - since:.2f} s at most")
         else:
             assert isinstance(action, Delete)
+            deleted["/".join(action.path.split("/")[-2:])] = time.monotonic()
             reach.cluster().delete(action.path, action.deadline)
 
 

@@ -92,6 +92,17 @@ def path(plural: str, crd: Mapping[str, Any]) -> str:
     return f"/apis/{names.GROUP}/{crd['storage']}/{plural}"
 
 
+def objects(cluster: Cluster, plural: str, crd: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All objects of a CRD."""
+    every: list[dict[str, Any]] = (cluster.get(path(plural, crd)) or {"items": []})["items"]
+    return every
+
+
+def name(one: Mapping[str, Any]) -> str:
+    """NAMESPACE/NAME."""
+    return f"{one['metadata']['namespace']}/{one['metadata']['name']}"
+
+
 def found(place: Place) -> Mapping[str, Any]:
     """What the check found before anything was done. Raises Unknown if it wasn't made."""
     answer: Mapping[str, Any] = place.facts.one(FACT)

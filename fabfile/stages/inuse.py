@@ -87,12 +87,19 @@ def _owners(place: Place, stage: str) -> set[str]:
 def _workflows(every: Sequence[Workflow], seen: Jobs, orphans: bool, lost: bool) -> Sequence[Finding]:
     sorted_ = workflows.by_fate(every, seen, lost)
     told = [
-        Finding(f"workflow-{fate}", workflows.told(one, seen), FIXES[fate].format(**one))
+        Finding(f"workflow-{fate}", workflows.told(one, seen), _fix(fate, one))
         for fate in FIXES
         if not (fate == "orphan" and orphans)
         for one in sorted_.get(fate, ())
     ]
     return _cut(told, "workflows-more", "Workflows", f"`kubectl get {names.WORKFLOWS} -A` lists them")
+
+
+def _fix(fate: Fate, one: Workflow) -> str:
+    if fate == "live" and one["desired"] == "Proposal":
+        # a job that is held, or has to begin later, is cancelled without a teardown (seen on Slurm 24.11)
+        return f"wait until the job is through, or `scancel {one['job']}`, and, if its Workflow stays, --orphans a minute later"
+    return FIXES[fate].format(**one)
 
 
 def _others(seen: Jobs, owners: set[str], all_jobs: bool) -> Sequence[Finding]:

@@ -1,8 +1,7 @@
-"""An installed version of DWS taken out of the cluster: its clone at its tag, what is stuck set free, `make undeploy`."""
+"""An installed version of DWS taken out of the cluster: its clone at its tag, `make undeploy`."""
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -90,90 +89,6 @@ def _rendered(due: Due, stage: str) -> Check:
     return Check("rendered", "master", look, lambda place, have: ())
 
 
-# --- CRDs that somebody's undeploy left half deleted
-
-
-def stuck_step(takes: Takes) -> Step:
-    """The step `stuck`: no CRD of DWS is being deleted for ever, held back by an object that nobody can finish any more."""
-    return Step(
-        "stuck",
-        "master",
-        lambda place: Api(_stuck) if _any_stuck(place) else Known({}),
-        lambda place: {},
-        _free,
-        settle=lambda site: 30.0,
-        why=_held,
-        takes=takes,
-        hint="an object that has finalizers of somebody else's waits for them: see who serves them",
-    )
-
-
-def _any_stuck(place: Place) -> bool:
-    return any(crd["deleting"] for crd in installed.found(place)["crds"].values())
-
-
-def _stuck(cluster: Cluster) -> Value:
-    """CRDs that are being deleted, by plural: {"version", "objects": NAMESPACE/NAME -> finalizers}."""
-    deleting = {plural: crd for plural, crd in installed.crds(cluster).items() if crd["deleting"]}
-    return {
-        plural: {
-            "version": crd["storage"],
-            "objects": {_name(one): _finalizers(one) for one in _objects(cluster, plural, crd)},
-        }
-        for plural, crd in deleting.items()
-    }
-
-
-def _objects(cluster: Cluster, plural: str, crd: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (cluster.get(installed.path(plural, crd)) or {"items": []})["items"]
-    return found
-
-
-def _name(one: Mapping[str, Any]) -> str:
-    return f"{one['metadata']['namespace']}/{one['metadata']['name']}"
-
-
-def _finalizers(one: Mapping[str, Any]) -> list[str]:
-    return list(one["metadata"].get("finalizers", []))
-
-
-def _free(place: Place, have: Value, want: Value) -> Sequence[Action]:
-    """DWS's finalizers are cleared. Its webhooks go first: one that has no pods refuses every change of a Workflow."""
-    held = [
-        (f"{plural}.{crd['version']}.{names.GROUP}", name, [f for f in finalizers if not f.startswith(names.GROUP)])
-        for plural, crd in have.items()
-        for name, finalizers in crd["objects"].items()
-        if any(f.startswith(names.GROUP) for f in finalizers)
-    ]
-    webhooks = [Delete(path) for label, path in installed.TRACES.items() if "WebhookConfiguration" in label]
-    return [*webhooks, *(_clear(*one) for one in held)] if held else []
-
-
-def _clear(resource: str, name: str, left: Sequence[str]) -> Sh:
-    space, _, short = name.partition("/")
-    patch = json.dumps({"metadata": {"finalizers": list(left)}})
-    words = ["kubectl", "patch", resource, short, "--namespace", space, "--type", "merge", "--patch", patch]
-    return Sh(f"clear DWS's finalizer of {resource.partition('.')[0]} {name}", shlex.join(words))
-
-
-def _held(have: Value) -> str:
-    """What holds CRDs back, in words."""
-    told = []
-    for plural, crd in have.items():
-        objects = [f"{name} (finalizers {', '.join(some) or 'none'})" for name, some in crd["objects"].items()]
-        told.append(f"CRD {plural} is being deleted" + (f", and held back by {', '.join(objects)}" if objects else ""))
-    return "; ".join(told)
-
-
-def takes_lost(place: Place, have: Value, want: Value) -> str:
-    """What is asked before it is freed."""
-    lost = [f"{plural} {name}" for plural, crd in have.items() for name in crd["objects"]]
-    said = (
-        f"{', '.join(lost)}: half deleted by an undeploy, and nobody can finish it any more: its finalizer is cleared"
-    )
-    return said if lost else ""
-
-
 # --- make undeploy
 
 
@@ -235,7 +150,7 @@ def _remains(cluster: Cluster, objects: Mapping[str, str]) -> Value:
 
 
 def _crd(cluster: Cluster, plural: str, crd: Mapping[str, Any]) -> dict[str, Any]:
-    named = [_name(one) for one in _objects(cluster, plural, crd)]
+    named = [installed.name(one) for one in installed.objects(cluster, plural, crd)]
     return {
         "served": ", ".join(sorted(crd["served"])),
         **({"objects": named} if named else {}),

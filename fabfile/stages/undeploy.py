@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fabfile import names
-from fabfile.stages import controller, installed, inuse, preflight, removal, unplug, workflows
+from fabfile.stages import controller, installed, inuse, preflight, removal, stuck, unplug, workflows
 from fabfile.step import Action, Api, Check, Cluster, Delete, Finding, Place, Stage, Step, Value
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -91,8 +91,7 @@ def _tools(place: Place, have: Value, of_install: Sequence[Finding]) -> Sequence
 
 def _removal(needs: tuple[str, ...], checks: Sequence[Check], orphans: bool) -> Stage:
     deleting = (_orphans("undeploy"),) if orphans else ()
-    stuck = removal.stuck_step(removal.takes_lost)
-    return Stage("undeploy", needs, (*checks, *deleting, stuck, removal.removed_step(version, "workarea", _takes)))
+    return Stage("undeploy", needs, (*checks, *deleting, stuck.step("undeploy"), removal.removed_step(version, "workarea", _takes)))
 
 
 def _orphans(stage: str) -> Step:
@@ -127,7 +126,8 @@ def _takes(place: Place, have: Value, want: Value) -> str:
         if crd.get("objects")
     ]
     with_them = f", and with them {', '.join(objects)}" if objects else ", of which no objects are left"
-    return f"DWS {have['DWS']}: {len(have['CRDs'])} CRDs{with_them}; {len(have['objects'])} objects of its own"
+    what = f"DWS {have['DWS']}" if have["DWS"] != "none" else "what is left of DWS"
+    return f"{what}: {len(have['CRDs'])} CRDs{with_them}; {len(have['objects'])} objects of its own"
 
 
 # --- role and binding

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import compatibility, names
-from fabfile.stages import installed, inuse, manifests, removal
+from fabfile.stages import installed, inuse, manifests, removal, stuck
 from fabfile.step import Place, Stage, Unknown, Value
 
 
 def other(place: Place) -> str:
     """The version whose clone undeploys what is in the cluster, where that isn't what the site file asks for; else ""."""
-    said = installed.said(place)
+    found = installed.found(place)
+    said = found["tag"] or found["unfinished"]
     return "" if said in ("", place.site.versions.dws) else installed.version(place)
 
 
@@ -92,7 +93,7 @@ STAGE = Stage(
         _JOBS,
         *removal.clone_steps("previous", other),
         _WORKFLOWS,
-        removal.stuck_step(removal.takes_lost),
+        stuck.step("previous"),
         removal.removed_step(other, "previous", _takes, told_after="workarea"),
     ),
 )

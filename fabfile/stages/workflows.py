@@ -41,8 +41,8 @@ class Workflow(TypedDict):
 def read(cluster: Cluster) -> list[Workflow]:
     """All Workflows of the cluster, oldest first; none where there is no such CRD. Raises ClusterError."""
     crd = installed.crd(cluster, "workflows")
-    listed = cluster.get(installed.path("workflows", crd)) if crd else None
-    return sorted((parse(one) for one in (listed or {"items": []})["items"]), key=lambda one: one["created"])
+    every = installed.objects(cluster, "workflows", crd) if crd else []
+    return sorted(map(parse, every), key=lambda one: one["created"])
 
 
 def parse(one: Mapping[str, Any]) -> Workflow:
