@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fabfile import names
 from fabfile.stages import installed, inuse, workflows
