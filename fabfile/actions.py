@@ -37,8 +37,10 @@ put() {
     path=$(real "$1"); name=${path##*/}; folder=${path%/*}
     [ -d "$folder" ] || { mkdir -p -- "$folder"; chmod 755 -- "$folder"; }
     keep "$path"
-    rm -f -- "$folder/.$name.dws-on-csm."*
-    sibling="$folder/.$name.dws-on-csm.$$"
+    # with the host's name: controllers may share the folder, and be at work in it at the same time
+    mine="$folder/.$name.dws-on-csm.$(uname -n)"
+    rm -f -- "$mine".*
+    sibling="$mine.$$"
     if ! cat >"$sibling" || [ "$(stat -c %s -- "$sibling")" != "$4" ]; then
         rm -f -- "$sibling"
         echo "$path did not arrive whole" >&2

@@ -144,6 +144,8 @@ def judge(run: Run, key: str, check: Check, host: str) -> None:
     except Unknown as unknown:
         run.done(host, key, "unknown", began, note=str(unknown))
         return
+    except Refused as refusal:
+        found = refusal.findings
     except LookFailed as error:
         run.done(host, key, "failed", began, failures=(Failure(meaning=str(error)),))
         return

@@ -15,6 +15,8 @@ clock() { awk '{ printf "%d\n", $1 * 10 }' /proc/uptime; } # tenths of a second;
 finish() {
     say "$3"
     printf 'outcome=%s\nat=%s\nreason=%s\n' "$2" "$(date '+%F %T')" "$3" >"$state/activation.part"
+    # the text that slurmctld is known to start with
+    [ "$2" != activated ] || echo "sum=$(sum "$conf")" >>"$state/activation.part"
     mv -f -- "$state/activation.part" "$state/activation"
     rm -f -- "$work/next" "$work/back"
     : >"$work/done"

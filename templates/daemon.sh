@@ -11,6 +11,7 @@ fi
     # of the inode, not of the content: a file that was restored with an old date was changed all the same
     [ ! -e "$file" ] || stat -L -c 'changed=%.2Z %n' -- "$file"
 done
+[ ! -e "$state/activation" ] || sed -n 's/^sum=/activated=/p' "$state/activation"
 told=$(pings)
 [ -z "$told" ] || echo "$told" | sed 's/^/ping=/'
 # Without an answer scontrol would try for as long as MessageTimeout.

@@ -1,6 +1,6 @@
 """The procedure: its stages in order, each with what it needs."""
 
-from fabfile.stages import access, deploy, images, plugin, preflight, slurm, upgrade, verify, workarea
+from fabfile.stages import access, computes, deploy, images, plugin, preflight, slurm, upgrade, verify, workarea
 
 STAGES = (
     preflight.STAGE,
@@ -11,5 +11,6 @@ STAGES = (
     access.STAGE,
     plugin.STAGE,
     slurm.STAGE,
+    computes.STAGE,
     verify.STAGE,
 )

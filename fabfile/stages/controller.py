@@ -8,7 +8,7 @@ from typing import Any
 
 from fabfile import compatibility, render, slurmconf
 from fabfile.site import Site
-from fabfile.stages import daemon
+from fabfile.stages import daemon, slurm
 from fabfile.step import Check, Finding, Place, Shell, Unknown, Value
 
 FACT = "preflight.controller"
@@ -144,6 +144,9 @@ def _position(place: Place, found: Value) -> Sequence[Finding]:
 def _unread(place: Place, found: Value) -> Sequence[Finding]:
     """A restart would load what somebody changed and nobody tried; with our line already in it, it has to be."""
     if _type(place, found) == OURS or not (changed := daemon.unread(place.site, daemon.found(place))):
+        return ()
+    conf = f"{place.site.slurm.folder}/slurm.conf"
+    if changed == [conf] and slurm.ours_again(found["files"][conf]) == daemon.found(place)["activated"]:
         return ()
     text = f"{', '.join(changed)} on {place.host} was changed since slurmctld read it, and a restart would load it"
     return (

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import render
+from fabfile.actions import STATE
 from fabfile.site import Site
 from fabfile.step import Place, Shell, Unknown, Value
 
@@ -18,7 +19,8 @@ TYPE = "burst_buffer/lua"
 def look(place: Place) -> Shell:
     """The look of the step `daemon`; see `parse` for what it finds."""
     slurm = place.site.slurm
-    return Shell(render.script("slurmctld.sh", "daemon.sh", folder=slurm.folder, unit=slurm.service), parse)
+    settings = {"folder": slurm.folder, "unit": slurm.service, "state": STATE}
+    return Shell(render.script("slurmctld.sh", "daemon.sh", **settings), parse)
 
 
 def parse(out: bytes) -> Value:
@@ -29,6 +31,7 @@ def parse(out: bytes) -> Value:
     changed         path -> when slurm.conf, what it includes and burst_buffer.conf were changed
     pings           ["here" or "there", "UP" or "DOWN"] of each SlurmctldHost, in the order in which they take over
     type            BurstBufferType of the slurmctld that is in charge
+    activated       the checksum of the slurm.conf with which an activation of ours saw this slurmctld answer; "" if none did
     """
     pairs = [line.partition("=")[::2] for line in out.decode(errors="replace").splitlines() if "=" in line]
     last = dict(pairs)
@@ -40,6 +43,7 @@ def parse(out: bytes) -> Value:
         "changed": {path: float(at) for at, path in changed},
         "pings": [text.split(" ") for key, text in pairs if key == "ping"],
         "type": last.get("type", ""),
+        "activated": last.get("activated", ""),
     }
 
 

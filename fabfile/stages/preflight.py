@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import compatibility, render
-from fabfile.stages import access, controller, images, installed, inuse, upgrade
+from fabfile.stages import access, computes, controller, images, installed, inuse, upgrade
 from fabfile.step import Api, Check, Cluster, Finding, Place, Shell, Stage, Unknown, Value
 
 TOOLS = ("awk", "bash", "curl", "expr", "git", "kubectl", "make", "openssl", "podman", "python3", "sed", "which")
@@ -208,5 +208,6 @@ STAGE = Stage(
         *inuse.checks("preflight", upgrade.due),
         Check("controller", "controller", controller.look, controller.judge),
         Check("api", "controller", _look_api, _judge_api),
+        computes.CHECK,
     ),
 )

@@ -104,6 +104,11 @@ def wanted(place: Place, text: str) -> str:
     return slurmconf.with_setting(text, KEY, daemon.TYPE, COMMENT)
 
 
+def ours_again(text: str) -> str:
+    """The checksum that slurm.conf would have with our line: where an activation knows it, only that line was taken out."""
+    return _sum(_bytes(slurmconf.with_setting(text, KEY, daemon.TYPE, COMMENT)))
+
+
 def _files(place: Place) -> dict[str, str]:
     """The files that this controller's slurm.conf includes, with their text."""
     everywhere = place.facts.all("preflight.controller")
