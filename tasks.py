@@ -55,7 +55,7 @@ def verify(c, hosts=None, limit=None, json=False):  # type: ignore[no-untyped-de
     from fabfile.run import Options, run
     from fabfile.stages.verify import ALONE
 
-    sys.exit(run(site, ALONE, Options(task="verify", verify=True, json=json)))
+    sys.exit(run(site, ALONE, Options(task="verify", verify=True, json=json, done="Proven.")))
 
 
 UNDEPLOY = {

@@ -1,99 +1,170 @@
 # Proves an installation with a job that has a bare #DW: its Workflow seen in each state, bbstat, completed, gone.
-# Set before: kubeconfig workflows namespace user folder options patience state
+# Goes behind slurmctld.sh. Set before: kubeconfig workflows namespace slurm_user user job_folder options patience state_folder
 # Lines on standard output are for people; the last one names the proof. Exit codes: 0 proven, 5 never got resources.
+# Whatever happens, and if it is killed, nothing of it stays: neither job nor Workflow nor process.
 
-began=$(date +%s)
-work=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
-watcher=
+name=dws-on-csm-test
+work=
 job=
+watcher=
+over=yes # nothing to clear away
+patient=60 # seconds that Slurm has to take a Workflow down before it is deleted
+
+now() { date +%s%3N; }
+seconds() { spent "$(($(now) - began))"; }
+spent() { printf '%d.%d' "$(($1 / 1000))" "$(($1 % 1000 / 100))"; }
+as() {
+    who=$1
+    shift
+    setpriv --reuid "$who" --regid "$(id -g "$who")" --init-groups "$@"
+}
+plugin_kubectl() { as "$slurm_user" env HOME="$work" timeout 30 kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" "$@"; }
+job_says() { timeout 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
+there() { plugin_kubectl get "$workflows" "bb$job" --ignore-not-found --output name; }
+events() { grep "|bb$job|" "$work/seen" || true; }
+last() { events | tail -n 1 | cut -d '|' -f "$1"; }
+failed() {
+    echo "$*"
+    drivers='jsonpath={range .status.drivers[*]}{.driverID} {.watchState} {.status} {.error}{"\n"}{end}'
+    if [ -n "$job" ]; then plugin_kubectl get "$workflows" "bb$job" --ignore-not-found --output "$drivers" || true; fi
+    exit 1
+}
+
 finish() {
-    [ -z "$watcher" ] || kill "$watcher" 2>/dev/null || true
-    rm -rf "$work"
+    code=$?
+    trap - EXIT
+    trap '' PIPE
+    set +e
+    if [ -z "$over" ]; then clear_away >/dev/null 2>&1; fi
+    if [ -n "$watcher" ]; then kill "$watcher" 2>/dev/null; fi
+    if [ -n "$work" ]; then rm -rf "$work"; fi
+    exit "$code"
+}
+clear_away() {
+    timeout 30 scancel --hurry --quiet --name="$name" --user="$user"
+    [ -n "$job" ] || return 0
+    end=$(($(date +%s) + patient))
+    while [ -n "$(there)" ]; do
+        if [ "$(date +%s)" -ge "$end" ]; then
+            plugin_kubectl delete "$workflows" "bb$job" --wait=false
+            return
+        fi
+        sleep 0.3
+    done
 }
 trap finish EXIT
-as() {
-    if [ "$1" = root ]; then shift; "$@"; else who=$1; shift; runuser -u "$who" -- "$@"; fi
-}
+# five seconds later what is left of this script is killed
+trap 'patient=3; exit 143' HUP INT TERM
+# the connection is gone; that must not end this before it has cleared away
+trap 'exit 141' PIPE
+
+slurm_path
+work=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
 chown "$slurm_user" "$work"
-plugin_kubectl() { as "$slurm_user" env HOME="$work" kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" "$@"; }
-seconds() { echo $(($(date +%s) - began)); }
-field() { scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
-there() { plugin_kubectl get "$workflows" "bb$job" --ignore-not-found --output name; }
+mkfifo -m 600 "$work/events"
+chown "$slurm_user" "$work/events"
+: >"$work/seen"
 
 # 1. the API as the plugin reaches it
-echo "reaching the API as $slurm_user: $(plugin_kubectl get "$workflows" 2>&1 | tail -n 1)"
-plugin_kubectl get "$workflows" >/dev/null
+began=$(now)
+if ! listed=$(plugin_kubectl get "$workflows" --output name 2>&1); then
+    failed "the API as $slurm_user reaches it with $kubeconfig: $listed"
+fi
+api=$(($(now) - began))
+number=$(printf '%s' "$listed" | grep -c . || true)
+if [ "$number" = 0 ]; then listed="No resources found"; else listed="$number there"; fi
+echo "kubectl get $workflows as $slurm_user: $listed ($(spent "$api") s)"
 
-# 2. the job
-cd "$folder"
-# shellcheck disable=SC2086 # options are words, each quoted before
-job=$(printf '#!/bin/sh\n#DW\ntrue\n' | eval "as \"\$user\" sbatch --parsable --job-name=dws-on-csm-test --output=/dev/null --time=1 $options")
-job=${job%%;*}
-echo "submitted job $job as $user"
+# 2. its Workflow is watched from before it is there: each event with the time at which it came
+while IFS= read -r line; do echo "$(now)|$line"; done <"$work/events" >"$work/seen" 9>&- &
 (
     # exec, so that the process that is ended below is kubectl itself
     exec 9>&-
     exec setpriv --reuid "$slurm_user" --regid "$(id -g "$slurm_user")" --init-groups env HOME="$work" \
-        kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" get "$workflows" "bb$job" --watch --output-watch-events \
-        --output 'jsonpath={.type} {.object.status.state} {.object.status.status}{"\n"}' >"$work/seen" 2>"$work/errors"
+        kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" get "$workflows" --watch --output-watch-events --output \
+        'jsonpath={.type}|{.object.metadata.name}|{.object.spec.desiredState}|{.object.status.state}|{.object.status.status}{"\n"}' \
+        >"$work/events" 2>"$work/errors"
 ) &
 watcher=$!
 
-# 3. what is to be seen: the Workflow through its states, bbstat, the job completed, the Workflow gone
+# 3. the job; one that an earlier run left, as it was killed, is none of this run's
+timeout 30 scancel --hurry --quiet --name="$name" --user="$user" || true
+cd "$job_folder"
+began=$(now)
+over=
+# shellcheck disable=SC2086 # options are words, each quoted before
+job=$(printf '#!/bin/sh\n#DW\ntrue\n' |
+    eval "as \"\$user\" timeout 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=1 $options") || exit 1
+job=${job%%;*}
+echo "submitted job $job as $user"
+if [ -z "$(there)" ]; then
+    failed "job $job was taken without a Workflow: slurmctld runs without the plugin, or without burst_buffer.conf"
+fi
+
+# 4. what is to be seen: the Workflow through its states, bbstat, the job completed, the Workflow gone
 bbstat=
 said=0
-slept=0
 resources=
+limit=$(($(date +%s) + patience))
 while :; do
-    state=$(field JobState)
-    case $state in RUNNING | COMPLETING | COMPLETED) resources=yes ;; esac
-    lines=$(grep -c . "$work/seen" || true)
-    if [ "$lines" -gt "$said" ]; then
-        tail -n +"$((said + 1))" "$work/seen" | sed "s/^/$(seconds) s  Workflow bb$job  /"
-        said=$lines
-    fi
-    if [ -z "$bbstat" ] && [ "$said" -gt 0 ]; then
-        bbstat=$(as "$user" scontrol show bbstat workflow "$job" 2>&1)
-        echo "scontrol show bbstat workflow $job: $bbstat"
-    fi
-    if grep -q '^DELETED' "$work/seen"; then break; fi
+    state=$(job_says JobState)
     case $state in
-    COMPLETED) if [ -z "$(there)" ]; then break; fi ;;
-    FAILED | CANCELLED | TIMEOUT | NODE_FAIL | BOOT_FAIL | OUT_OF_MEMORY | '')
-        echo "job $job ended as '${state:-unknown}': $(field Reason)"
-        exit 1
+    RUNNING | COMPLETING | COMPLETED | STAGE_OUT)
+        if [ -z "$resources" ]; then resources=yes limit=$(($(date +%s) + 120)); fi
+        ;;
+    BOOT_FAIL | CANCELLED | DEADLINE | FAILED | LAUNCH_FAILED | NODE_FAIL | OUT_OF_MEMORY | PREEMPTED | REVOKED | TIMEOUT | '')
+        failed "job $job ended as '${state:-unknown}': $(job_says Reason)"
         ;;
     esac
-    if [ -z "$resources" ] && [ "$(seconds)" -ge "$patience" ]; then
-        echo "job $job never got resources in $patience s: $(field Reason); cancelling it"
-        scancel --hurry "$job"
-        end=$(($(date +%s) + 60))
-        while [ -n "$(there)" ] && [ "$(date +%s)" -lt "$end" ]; do sleep 0.5; done
-        if [ -n "$(there)" ]; then plugin_kubectl delete "$workflows" "bb$job" --wait=false; fi
+    lines=$(events | grep -c . || true)
+    if [ "$lines" -gt "$said" ]; then
+        events | tail -n +"$((said + 1))" | while IFS='|' read -r at type _ desired current status; do
+            echo "$(spent $((at - began))) s  Workflow bb$job  $type  desired $desired, ${current:-no state} ${status:-}"
+        done
+        said=$lines
+    fi
+    if [ -z "$bbstat" ]; then
+        bbstat=$(as "$user" timeout 60 scontrol show bbstat workflow "$job" 2>&1 | tr -cd '[:alnum:]=:_. -')
+        echo "scontrol show bbstat workflow $job: $bbstat"
+    fi
+    if [ "$(last 2)" = DELETED ]; then break; fi
+    if [ "$(last 6)" = Error ]; then failed "Workflow bb$job in $(last 5): Error"; fi
+    if [ "$state" = COMPLETED ] && [ -z "$(there)" ]; then break; fi
+    if [ "$(date +%s)" -ge "$limit" ]; then
+        if [ -n "$resources" ] || [ "$(last 6)" != Completed ]; then
+            failed "job $job is $state, and its Workflow stays in $(last 4) ($(last 6))"
+        fi
+        echo "job $job never got resources in $patience s: $(job_says Reason); cancelled"
         exit 5
     fi
-    if [ -n "$resources" ]; then slept=$((slept + 1)); fi
-    if [ "$slept" -ge 400 ]; then
-        echo "job $job is $state, and its Workflow does not end: $(plugin_kubectl get "$workflows" "bb$job" 2>&1 | tail -n 1)"
-        exit 1
-    fi
-    sleep 0.3 # neither Slurm nor the plugin reports an event to wait for
+    sleep 0.3 # Slurm reports no event to wait for
 done
-end=$(($(date +%s) + 30))
-until [ "$(field JobState)" = COMPLETED ]; do
-    if [ "$(date +%s)" -ge "$end" ]; then echo "the Workflow is gone, and job $job is $(field JobState)"; exit 1; fi
+took=$(seconds)
+limit=$(($(date +%s) + 30))
+until [ "$(job_says JobState)" = COMPLETED ]; do
+    if [ "$(date +%s)" -ge "$limit" ]; then
+        failed "Workflow bb$job is gone, and job $job is $(job_says JobState): $(job_says Reason)"
+    fi
     sleep 0.2
 done
 case $bbstat in
 *desiredState=*currentState=*) ;;
-*)
-    echo "scontrol show bbstat workflow $job did not answer: $bbstat"
-    exit 1
-    ;;
+*) failed "scontrol show bbstat workflow $job did not answer: $bbstat" ;;
 esac
-states=$(sed -n 's/^[A-Z]* \([A-Za-z]*\) Completed.*/\1/p' "$work/seen" | uniq | tr '\n' ' ')
+
+over=yes
+
+# 5. the time in each state: from the event in which Slurm asked for it to the one in which it asked for the next
+all='Proposal Setup DataIn PreRun PostRun DataOut Teardown'
+states=$(events | sed -n 's/.*|\([A-Za-z]*\)|Completed$/\1/p' | uniq | paste -sd ' ' -)
+if [ "$(last 2)" = DELETED ] && [ "$states" != "$all" ]; then failed "Workflow bb$job completed '$states', and not '$all'"; fi
+times=$(events | awk -F '|' '
+    function mark(name) { if (name != at) { if (at) printf ", \"%s\": %.3f", at, ($1 - since) / 1000; at = name; since = $1 } }
+    $2 == "DELETED" { mark(""); next }
+    $4 == "PreRun" && $5 == "PreRun" && $6 == "Completed" { mark("running"); next }
+    $4 != "PreRun" || at != "running" { mark($4) }')
 echo "job $job COMPLETED, Workflow bb$job gone; states seen: $states"
 mkdir -p "$state_folder"
-printf '{"job": "%s", "at": %s, "seconds": %s, "states": "%s", "bbstat": "%s"}\n' \
-    "$job" "$(date +%s)" "$(seconds)" "${states% }" "$bbstat" >"$state_folder/proof.part"
+printf '{"job": "%s", "at": %s, "seconds": %s, "states": "%s", "bbstat": "%s", "api": "%s", "times": {"API": %s%s}}\n' \
+    "$job" "$(date +%s)" "$took" "$states" "$bbstat" "$listed" "$(spent "$api")" "$times" >"$state_folder/proof.part"
 mv -f "$state_folder/proof.part" "$state_folder/proof.json"

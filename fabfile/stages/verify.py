@@ -6,20 +6,80 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from fabfile import names
+from fabfile import names, render
 from fabfile.actions import STATE
 from fabfile.inventory import Site
 from fabfile.stages.access import slurm_user
-from fabfile.step import Action, Place, Sh, Shell, Stage, Step, Value
+from fabfile.step import Action, Check, Finding, Place, Sh, Shell, Stage, Step, Value
 
 PROOF = f"{STATE}/proof.json"
 
 FORGET = f"rm -f {PROOF}\n"
 """A proof holds until something is changed: it is taken away before, so that a run that is cut off leaves none."""
 
-TEMPLATE = Path(__file__).parents[2] / "templates" / "test_job.sh"
+
+# --- what a test job needs
+
+_LOOK_USER = """
+slurm_path
+id -u "$user" >/dev/null 2>&1 || { echo unknown; exit 0; }
+command -v sbatch >/dev/null || echo sbatch
+setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups test -x "$job_folder" || echo folder
+"""
+
+
+def _look_user(place: Place) -> Shell:
+    return Shell(script(place, _LOOK_USER), lambda out: out.decode().split())
+
+
+def _judge_user(place: Place, found: Value) -> Sequence[Finding]:
+    job, host = place.site.test_job, place.host
+    every = {
+        "unknown": Finding(
+            "test-user-unknown",
+            f"{host} knows no user {job.user}, as whom the test job is submitted",
+            "set test_job.user to an ordinary user of the site",
+        ),
+        "sbatch": Finding(
+            "sbatch-missing",
+            f"{host} has no sbatch, on PATH or beside slurmctld",
+            "install Slurm's client commands there: the test job is submitted there",
+        ),
+        "folder": Finding(
+            "test-folder", f"{job.user} can't enter {job.folder} on {host}", "set test_job.folder to one that it can"
+        ),
+    }
+    return [every[word] for word in found]
+
+
+USER = Check("user", "submitter", _look_user, _judge_user)
+"""Whether the test job can be submitted at all."""
+
+
+def script(place: Place, body: str, **more: str) -> str:
+    """A script that submits jobs as the test user: `body` behind the functions of slurmctld.sh, with $user, $slurm_user,
+    $job_folder, $options (sbatch's, as the site file has them), $kubeconfig, $workflows, $namespace and `more` set."""
+    slurm, job = place.site.slurm, place.site.test_job
+    given = {
+        "kubeconfig": names.KUBECONFIG,
+        "workflows": names.WORKFLOWS,
+        "namespace": place.site.access.namespace,
+        "job_folder": job.folder,
+        "options": shlex.join(_options(place.site)),
+        **more,
+    }
+    user = f"{slurm_user(place)}slurm_user=$user\nuser={shlex.quote(job.user)}\n"
+    return user + render.script("slurmctld.sh", folder=slurm.folder, unit=slurm.service, **given) + body
+
+
+def _options(site: Site) -> list[str]:
+    job = site.test_job
+    given = {"account": job.account, "partition": job.partition, "qos": job.qos, "reservation": job.reservation}
+    return [f"--{key}={value}" for key, value in given.items() if value]
+
+
+# --- the job
 
 
 def _look(place: Place) -> Shell:
@@ -40,31 +100,21 @@ def _read(place: Place, found: Value) -> Value:
     return f"job {proof['job']}, {age}: {proof['states']} in {proof['seconds']} s; bbstat: {proof['bbstat']}"
 
 
+def _table(found: Value) -> tuple[tuple[str, ...], ...]:
+    """Seconds that the API took to answer SlurmUser, and that the Workflow spent in each state."""
+    times = (found["proof"] or {}).get("times", {})
+    return (tuple(times), tuple(f"{seconds:.1f}s" for seconds in times.values())) if times else ()
+
+
 def _want(place: Place) -> Value:
     return _read(place, place.facts.all("verify.job")[place.host]) or "proven by a job"
 
 
 def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
     job = place.site.test_job
-    given = {
-        "kubeconfig": names.KUBECONFIG,
-        "workflows": names.WORKFLOWS,
-        "namespace": place.site.access.namespace,
-        "user": job.user,
-        "folder": job.folder,
-        "options": shlex.join(_options(place.site)),
-        "patience": str(int(job.deadline)),
-        "state_folder": STATE,
-    }
-    settings = "".join(f"{key}={shlex.quote(value)}\n" for key, value in given.items())
-    script = f"{settings}{slurm_user(place)}slurm_user=$user\nuser={shlex.quote(job.user)}\n{TEMPLATE.read_text()}"
-    return [Sh(f"submit a test job as {job.user}, and follow its Workflow", script, job.deadline + 240.0)]
-
-
-def _options(site: Site) -> list[str]:
-    job = site.test_job
-    given = {"account": job.account, "partition": job.partition, "qos": job.qos, "reservation": job.reservation}
-    return [f"--{key}={value}" for key, value in given.items() if value]
+    body = render.read("test_job.sh")
+    made = script(place, body, patience=str(int(job.deadline)), state_folder=STATE)
+    return [Sh(f"submit a test job as {job.user}, and follow its Workflow", made, job.deadline + 300.0)]
 
 
 def _ago(seconds: int) -> str:
@@ -83,6 +133,7 @@ STAGE = Stage(
     "verify",
     ("deploy", "access", "slurm"),
     (
+        USER,
         Step(
             "job",
             "submitter",
@@ -91,6 +142,7 @@ STAGE = Stage(
             _change,
             read=_read,
             why=lambda have: str(have or "no proof yet"),
+            table=_table,
             hint="`invoke logs` shows what the plugin and DWS said; test_job in the site file is how the job is submitted",
         ),
     ),
