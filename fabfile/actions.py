@@ -18,6 +18,7 @@ BUSY = 75
 """Exit code of a script that found another run's script still at work on this host (EX_TEMPFAIL)."""
 
 # keep: a before-image, made once a run, so that a second change in the same run doesn't overwrite it.
+# left: what this run leaves of a file, written before it is: a later rollback tells by it whether somebody changed it since.
 # put:  a sibling with everything set and its size checked, then a rename; what an interrupted one left is removed first.
 # The lock is inherited by whatever the script starts: a script that outlived its connection holds it until it ends.
 LIBRARY = r"""
@@ -32,6 +33,7 @@ keep() {
     mkdir -p "${image%/*}"
     if [ -e "$1" ]; then cp -p -- "$1" "$image.part"; mv -f -- "$image.part" "$image"; else : >"$image.absent"; fi
 }
+left() { mkdir -p "$STATE/before/$RUN"; printf 'left %s %s\n' "$1" "$2" >>"$STATE/before/$RUN/.record"; }
 real() { if [ -L "$1" ]; then readlink -f -- "$1"; else printf '%s\n' "$1"; fi; }
 put() {
     path=$(real "$1"); name=${path##*/}; folder=${path%/*}
@@ -53,18 +55,23 @@ put() {
         echo "the new $path was tried, and does not do: the old one stays" >&2
         return 1
     fi
+    left "$(sha256sum <"$sibling" | cut -d' ' -f1)" "$path"
     mv -f -- "$sibling" "$path"
 }
 """
 
 
-def compile_actions(actions: Sequence[Action], run: str, mark: str) -> tuple[str, bytes]:
+def compile_actions(actions: Sequence[Action], run: str, mark: str, step: str = "") -> tuple[str, bytes]:
     """The script that performs `actions` in order and stops at the first that fails, and its standard input.
+
+    `step`, "STAGE.STEP", is written beside the before-images first: a run that is cut off is known by that.
 
     Before each action it prints the line "MARK action N", so that the reader knows where it is. Raises TypeError for
     an action that isn't done on a host (Apply, Delete, Ask, AskApi).
     """
     script = [f"STATE={STATE}; RUN={shlex.quote(run)}", LIBRARY]
+    if step:
+        script.append(f'mkdir -p "$STATE/before/$RUN"; echo \'step {step}\' >>"$STATE/before/$RUN/.record"')
     data = bytearray()
     for number, action in enumerate(actions):
         script.append(f"printf '\\n%s\\n' '{mark} action {number}'")
@@ -78,7 +85,7 @@ def _one(action: Action, data: bytearray) -> str:
         return _put(action, data)
     if isinstance(action, Remove):
         path = shlex.quote(action.path)
-        return f"if [ -e {path} ] || [ -L {path} ]; then keep {path}; rm -rf -- {path}; fi"
+        return f"if [ -e {path} ] || [ -L {path} ]; then keep {path}; left absent {path}; rm -rf -- {path}; fi"
     if isinstance(action, Sh):
         data += action.data
         source = f"head -c {len(action.data)} |" if action.data else ""

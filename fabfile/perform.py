@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from fabfile import actions as scripts
-from fabfile import frames, look
+from fabfile import before, frames, look
 from fabfile.events import Began, Event, Failure, Line
 from fabfile.look import Board, Item
 from fabfile.step import Action, Apply, Ask, AskApi, Delete, Put, Remove, Sh
@@ -62,6 +62,8 @@ def perform(reach: Reach, board: Board, at: At, actions: Sequence[Action], proof
     looked = False
     for number, (kind, group) in enumerate(groups):
         last = number == len(groups) - 1
+        touched = [path for action in group for path in before.touched(action, reach.cluster)]
+        before.keep(reach, at, touched)
         if kind == "host":
             _on_host(reach, board, at, group, proof if last else {})
             looked = last
@@ -72,6 +74,7 @@ def perform(reach: Reach, board: Board, at: At, actions: Sequence[Action], proof
                 assert isinstance(ask, Ask | AskApi)
                 perform(reach, board, at, _answer(reach, at, ask), proof if last else {})
                 looked = last
+        before.left(reach, at, touched)
     board.note(at.stage)
     refresh(reach, board, at.host, proof, shell=not looked)
 
@@ -84,7 +87,7 @@ def _where(action: Action) -> str:
 
 def _on_host(reach: Reach, board: Board, at: At, group: Sequence[Action], proof: Mapping[str, Item]) -> None:
     mark = frames.marker()
-    script, data = scripts.compile_actions(group, at.run, mark)
+    script, data = scripts.compile_actions(group, at.run, mark, f"{at.stage}.{at.step}")
     looks = look.snippets(board, proof, at.host)
     deadline = scripts.deadline(group) + (board.site.deadlines.look if looks else 0.0)
     watch = _Progress(at, group, mark)

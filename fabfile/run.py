@@ -12,7 +12,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from fabfile import before as images
 from fabfile import engine, page, report, trail
+from fabfile.cluster import preload
+from fabfile.connect import Sessions, connect_all
 from fabfile.engine import Run
 from fabfile.events import OUTCOMES, Done, Event, Failure, Opened, Outcome, Summary
 from fabfile.faults import DeadlineExceeded, Lost, Unreachable
@@ -20,8 +23,6 @@ from fabfile.inventory import Site
 from fabfile.journal import Journal
 from fabfile.lock import Locked, hold
 from fabfile.perform import Reach
-from fabfile.cluster import preload
-from fabfile.connect import Sessions, connect_all
 from fabfile.session import Session
 from fabfile.stages.verify import FORGET
 from fabfile.step import ClusterError, Stage
@@ -40,6 +41,7 @@ class Options:
     flags   the task's further words, for the command that goes on from here (" --slurm")
     done    what a run that changed something has done, in words
     right   what there is to say where nothing was to be done
+    undoes  the run before which everything is put back, where that is what this one does
     work    what is done, if the first stage's checks hold, in place of the stages' steps: by the only run at work there
     """
 
@@ -51,6 +53,7 @@ class Options:
     flags: str = ""
     done: str = "Installed and proven."
     right: str = "Everything is as it should be."
+    undoes: str = ""
     work: Callable[[Run], None] | None = None
 
 
@@ -194,7 +197,7 @@ def _work(made: Run, options: Options, display: report.Display, down: Sequence[s
     asks = bool(pending.takes) and not options.yes
     if asks and not (pending.before and sys.stdin.isatty()) and not _agreed(pending.takes, display):
         return NOBODY_AGREED
-    return _change(made, display, pending.before if asks else frozenset())
+    return _change(made, options, display, pending.before if asks else frozenset())
 
 
 def _alone(made: Run, work: Callable[[Run], None]) -> str:
@@ -210,7 +213,7 @@ def _alone(made: Run, work: Callable[[Run], None]) -> str:
 NOBODY_AGREED = "Nothing was taken away: it has to be agreed to, by an answer or by --yes."
 
 
-def _change(made: Run, display: report.Display, before: frozenset[str]) -> str:
+def _change(made: Run, options: Options, display: report.Display, before: frozenset[str]) -> str:
     """Change what is to be changed, as the only run that does. Why not, if another one is at work or nobody agreed.
 
     before   the stages to take through before asking, so that everything can be told; none: nothing to ask
@@ -219,6 +222,7 @@ def _change(made: Run, display: report.Display, before: frozenset[str]) -> str:
     try:
         with hold(master, made.id, TROUBLE):
             made.changing = True
+            images.opened(made.reach, made.id, options.task, options.undoes, made.board)
             for host in made.hosts["submitter"]:
                 made.reach.session(host).run(FORGET, deadline=30.0)
                 made.board.forget("verify.job", host)

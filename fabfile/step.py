@@ -78,6 +78,8 @@ class Sh:
     deadline: float = 120.0
     data: bytes = b""
     """What the script reads from its standard input."""
+    objects: tuple[str, ...] = ()
+    """API paths of the objects that it changes in the cluster: how they were is kept on the master."""
 
 
 @dataclass(frozen=True)

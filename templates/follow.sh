@@ -16,6 +16,7 @@ for one in next back; do
     if [ -n "$wanted" ]; then echo "$wanted  $work/$one" | sha256sum --check --status; fi
 done
 keep "$conf"
+for one in "$next_sum" "$back_sum"; do [ -z "$one" ] || left "$one" "$(real "$conf")"; done
 trap - EXIT # from here on the folder is the activation's
 : >"$work/progress"
 printf 'work=%s\n%s\n' "'$work'" "$program" >"$work/activate"

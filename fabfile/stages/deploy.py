@@ -122,7 +122,13 @@ def _make(place: Place) -> Sequence[Action]:
         # through 0.0.19 it puts its version into an image of another name than the overlay has, whose own tag is an older one
         command += f" IMAGE_TAG_BASE={shlex.quote(place.site.registry.name)}/dws"
     script = f"cd {shlex.quote(names.clone(place.site))}\n{command}\n"
-    return [Sh(command, script, place.site.deadlines.command)]
+    return [Sh(command, script, place.site.deadlines.command, objects=_odd(place))]
+
+
+def _odd(place: Place) -> tuple[str, ...]:
+    """The paths of the objects that aren't as rendered: those that an apply changes."""
+    found = place.facts.one("deploy.applied")
+    return tuple(path(one) for one in wanted(place) if found[_label(one)] != "as rendered")
 
 
 def _with_v1(place: Place) -> Sequence[Action]:
@@ -131,7 +137,7 @@ def _with_v1(place: Place) -> Sequence[Action]:
     script = f"{shlex.quote(names.clone(place.site))}/bin/kustomize build {shlex.quote(folder)} | kubectl apply -f -\n"
     return [
         Put(f"{folder}/kustomization.yaml", overlay(place.site).encode()),
-        Sh(f"kustomize build {folder} | kubectl apply -f -", script, place.site.deadlines.command),
+        Sh(f"kustomize build {folder} | kubectl apply -f -", script, place.site.deadlines.command, objects=_odd(place)),
     ]
 
 
