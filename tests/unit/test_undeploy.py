@@ -1,0 +1,473 @@
+"""What stands in the way of an undeploy, what it takes away, and what another version in the site file means: as tables."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile import names, render
+from fabfile.events import Event
+from fabfile.inventory import DEFAULT, Site, load
+from fabfile.look import Board
+from fabfile.perform import At, Reach, perform
+from fabfile.stages import access, installed, inuse, jobs, removal, stuck, undeploy, unplug, upgrade, workflows
+from fabfile.stages.jobs import Job, Jobs
+from fabfile.stages.workflows import Workflow
+from fabfile.step import Apply, Check, Delete, Facts, Place, Refused, Remove, Sh, Unknown, Value
+
+NOW = 1_700_000_000.0
+MASTER, CONTROLLER = "ncn-m001", "slurmctl"
+CRDS: dict[str, Any] = {"workflows": {"served": ["v1alpha1", "v1alpha2"], "storage": "v1alpha2", "deleting": False}}
+INSTALLED: dict[str, Any] = {
+    "tag": "0.0.20",
+    "unfinished": "",
+    "namespace": True,
+    "traces": ["Deployment dws-webhook"],
+    "crds": CRDS,
+}
+
+
+def a_site(dws: str = "0.0.20") -> Site:
+    site = load(DEFAULT)
+    return replace(site, versions=replace(site.versions, dws=dws))
+
+
+def a_place(found: Mapping[str, Value], host: str = MASTER, dws: str = "0.0.20") -> Place:
+    """A place where these facts were found, each on its own host."""
+    where = {"jobs": CONTROLLER, "conf": CONTROLLER, "controller": CONTROLLER, "daemon": CONTROLLER}
+    facts = {key: {where.get(key.partition(".")[2], MASTER): value} for key, value in found.items()}
+    return Place(a_site(dws), Facts(facts), host)
+
+
+def a_workflow(name: str = "bb12", **more: Any) -> Workflow:
+    made: Workflow = {
+        "namespace": "default",
+        "name": name,
+        "job": name.removeprefix("bb"),
+        "uid": 1500,
+        "desired": "PreRun",
+        "state": "PreRun",
+        "ready": True,
+        "status": "Completed",
+        "created": NOW - 600,
+        "deleting": False,
+        "finalizers": [],
+    }
+    return made | more  # type: ignore[return-value]
+
+
+def a_job(state: str = "RUNNING", *, ended: float = 0.0, burst_buffer: bool = True, number: str = "12") -> Job:
+    return {
+        "id": number,
+        "user": "joe",
+        "state": state,
+        "submitted": NOW - 600,
+        "ended": ended,
+        "over": state in jobs.OVER,
+        "burst_buffer": burst_buffer,
+    }
+
+
+def slurm_says(*some: Job, answers: bool = True) -> Jobs:
+    return {"answers": answers, "now": NOW, "jobs": {job["id"]: job for job in some}}
+
+
+# --- Workflows and jobs
+
+
+@pytest.mark.parametrize(
+    ("fate", "workflow", "seen"),
+    [
+        ("live", a_workflow(), slurm_says(a_job("RUNNING"))),
+        ("live", a_workflow(), slurm_says(a_job("PENDING"))),
+        ("live", a_workflow(), slurm_says(a_job("STAGE_OUT"))),
+        ("live", a_workflow(), slurm_says(answers=False)),
+        ("ending", a_workflow(), slurm_says(a_job("COMPLETED", ended=NOW - 5))),
+        ("orphan", a_workflow(), slurm_says(a_job("CANCELLED", ended=NOW - 120))),
+        ("orphan", a_workflow(), slurm_says()),
+        ("new", a_workflow(created=NOW - 5), slurm_says()),
+        ("foreign", a_workflow("mine", job=""), slurm_says()),
+    ],
+)
+def test_a_workflow_is_an_orphan_only_when_its_job_is_gone_for_a_while(
+    fate: str, workflow: Workflow, seen: Jobs
+) -> None:
+    """Where Slurm doesn't answer, or the job or the Workflow is young, nothing is taken for an orphan."""
+    assert workflows.fate(workflow, seen) == fate
+
+
+def test_a_workflow_that_goes_with_its_crd_is_lost_whatever_its_job_does() -> None:
+    """Nobody can save a Workflow whose CRD is being deleted: it stands in nobody's way."""
+    assert workflows.fate(a_workflow(deleting=True), slurm_says(a_job()), crd_deleting=True) == "lost"
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "job"),
+    [
+        ("bb12", {"origin": "burst_buffer.lua"}, "12"),
+        ("bb12", {}, ""),
+        ("other", {"origin": "burst_buffer.lua"}, ""),
+    ],
+)
+def test_only_what_the_plugin_made_belongs_to_a_job(name: str, labels: dict[str, str], job: str) -> None:
+    """A name like the plugin's is not enough: its label has to be there as well."""
+    meta = {"namespace": "default", "name": name, "labels": labels, "creationTimestamp": "2026-01-31T12:00:00Z"}
+    assert workflows.parse({"metadata": meta, "spec": {"jobID": "12", "userID": 1500}})["job"] == job
+
+
+def test_squeue_is_read_with_and_without_a_burst_buffer() -> None:
+    """A blank specification is a job without a burst buffer; times that aren't known yet are 0."""
+    rows = "job=#D12   RUNNING    joe  1700000000  N/A  \njob=  13   CANCELLED  ann  1700000000  1700000060"
+    seen = jobs.parse(f"now=1700000100\nanswers=yes\n{rows}\n".encode())
+    assert [(j["id"], j["burst_buffer"], j["over"], j["ended"]) for j in seen["jobs"].values()] == [
+        ("12", True, False, 0.0),
+        ("13", False, True, 1700000060.0),
+    ]
+
+
+def test_a_slurm_that_does_not_answer_is_no_slurm_without_jobs() -> None:
+    """No answer and no jobs are two things."""
+    assert jobs.parse(b"now=1700000100\n")["answers"] is False
+
+
+def refusals(found: Mapping[str, Value], orphans: bool = False, all_jobs: bool = False) -> dict[str, str]:
+    """What the checks of an undeploy say: names of findings with what to do."""
+    place = a_place({installed.FACT: INSTALLED, **found})
+    checks = inuse.checks("preflight", installed.there, orphans, all_jobs)
+    told = [
+        one
+        for check in checks
+        for one in check.judge(
+            replace(place, host=CONTROLLER if check.role == "submitter" else MASTER), found[f"preflight.{check.name}"]
+        )
+    ]
+    return {f"{one.name} {one.text}": one.fix for one in told}
+
+
+def test_a_refusal_says_name_job_user_state_age_and_what_to_do() -> None:
+    """Every Workflow is told with its job, every job without one by itself."""
+    told = refusals(
+        {
+            "preflight.workflows": [a_workflow(), a_workflow("bb9"), a_workflow("mine", job="")],
+            "preflight.jobs": slurm_says(
+                a_job(), a_job("PENDING", number="13"), a_job("RUNNING", number="14", burst_buffer=False)
+            ),
+        }
+    )
+    assert list(told) == [
+        "job-in-slurm job 13 of joe uses the burst buffer: PENDING, submitted 10 min ago",
+        "workflow-live Workflow default/bb12 in PreRun: job 12 of joe, RUNNING, 10 min old",
+        "workflow-orphan Workflow default/bb9 in PreRun: job 9 of user 1500, which Slurm no longer knows, 10 min old",
+        "workflow-foreign Workflow default/mine in PreRun: made by no job of Slurm's, of user 1500, 10 min old",
+    ]
+    assert (
+        "scancel --hurry 12"
+        in told["workflow-live Workflow default/bb12 in PreRun: job 12 of joe, RUNNING, 10 min old"]
+    )
+    assert all(told.values())
+
+
+def test_orphans_that_are_to_be_deleted_stand_in_nobodys_way() -> None:
+    """With --orphans an orphan is no finding, and a live one still is."""
+    found = {"preflight.workflows": [a_workflow(), a_workflow("bb9")], "preflight.jobs": slurm_says(a_job())}
+    assert [one.split()[0] for one in refusals(found, orphans=True)] == ["workflow-live"]
+
+
+def test_all_jobs_means_every_job_that_is_not_over() -> None:
+    """With --all-jobs a job without a burst buffer is a reason as well."""
+    some = (a_job(burst_buffer=False), a_job("COMPLETED", number="13", ended=NOW, burst_buffer=False))
+    found = {"preflight.workflows": [], "preflight.jobs": slurm_says(*some)}
+    assert refusals(found) == {}
+    assert [one.split()[0] for one in refusals(found, all_jobs=True)] == ["job-in-slurm"]
+
+
+def test_a_slurm_that_does_not_answer_is_a_reason() -> None:
+    """Nobody knows then which jobs need DWS."""
+    found = {"preflight.workflows": [], "preflight.jobs": slurm_says(answers=False)}
+    assert [one.split()[0] for one in refusals(found)] == ["jobs-unknown"]
+
+
+def test_many_are_told_by_number() -> None:
+    """A thousand Workflows are not a thousand lines."""
+    found = {
+        "preflight.workflows": [a_workflow(f"bb{n}") for n in range(1000)],
+        "preflight.jobs": slurm_says(*(a_job(number=str(n)) for n in range(1000))),
+    }
+    told = refusals(found)
+    assert len(told) == inuse.LISTED + 1
+    assert any("and 975 more" in one for one in told)
+
+
+# --- what is installed
+
+
+@pytest.mark.parametrize(
+    ("tag", "version"),
+    [
+        ("0.0.20", "0.0.20"),
+        ("0.0.20-dirty", "0.0.20"),
+        ("0.0.20.3-ab12", "0.0.20"),
+        ("0.1.12.11-0f3c-dirty", "0.1.12"),
+        ("latest", ""),
+        ("9f1c" * 10, ""),
+    ],
+)
+def test_a_tag_names_the_clone_that_undeploys_it(tag: str, version: str) -> None:
+    """A dirty tag and one of some commits later are undeployed with the clone of their release; others by the site's."""
+    assert installed.release(tag) == version
+    assert installed.version(a_place({installed.FACT: {**INSTALLED, "tag": tag}}, dws="0.0.19")) == (
+        version or "0.0.19"
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "other"),
+    [
+        ({}, "0.0.20", ""),
+        ({}, "0.0.19", "0.0.20"),
+        ({"tag": "0.0.19"}, "0.0.20", "0.0.19"),
+        ({"tag": "0.0.20-dirty"}, "0.0.20", "0.0.20"),
+        ({"tag": "", "unfinished": "0.0.19"}, "0.0.20", "0.0.19"),
+        ({"tag": "", "traces": [], "crds": {}}, "0.0.20", ""),
+        ({"tag": "", "traces": []}, "0.0.20", ""),
+    ],
+)
+def test_another_version_goes_before_the_wanted_one_comes(found: dict[str, Any], wanted: str, other: str) -> None:
+    """Older or newer, dirty, or half undeployed: with the clone of what is there; CRDs alone say no version."""
+    assert upgrade.other(a_place({installed.FACT: {**INSTALLED, **found}}, dws=wanted)) == other
+
+
+def test_nothing_is_known_before_it_was_looked_at() -> None:
+    """Neither task decides anything before the cluster was read."""
+    for decide in (upgrade.other, undeploy.version, upgrade.due):
+        with pytest.raises(Unknown):
+            decide(a_place({}))
+
+
+# --- what is told before another version comes
+
+
+def rendered(**crds: tuple[str, ...]) -> dict[str, Any]:
+    """What the clone of the wanted version deploys, as far as its CRDs go."""
+    objects = [
+        {
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": f"{plural}.{names.GROUP}"},
+            "spec": {"versions": [{"name": one, "served": True, "storage": False} for one in versions]},
+        }
+        for plural, versions in crds.items()
+    ]
+    return {"objects": objects}
+
+
+HAVE = {
+    "DWS": "0.0.20",
+    "CRDs": {"workflows": {"served": "v1alpha1, v1alpha2"}, "storages": {"served": "v1alpha2", "objects": ["a/b"]}},
+    "objects": [],
+}
+
+
+def test_the_crd_versions_that_come_and_go_are_told() -> None:
+    """Against what the wanted version's clone deploys; before it is cloned that is said."""
+    come = rendered(workflows=("v1alpha2", "v1alpha3"), storages=("v1alpha2",), computes=("v1alpha3",))
+    told = upgrade.crds_told(a_place({"workarea.rendered": come}), HAVE)
+    assert told == ("CRD versions that go: v1alpha1 of workflows", "that come: v1alpha3 of computes, workflows")
+    assert upgrade.crds_told(a_place({}), HAVE) == ("which versions of its CRDs come is known after workarea",)
+
+
+@pytest.mark.parametrize(
+    ("served", "told"),
+    [
+        (("v1alpha1", "v1alpha2"), "which is among those that DWS 0.0.20 serves: v1alpha1, v1alpha2"),
+        (("v1alpha5", "v1alpha6"), "which is NOT among those that DWS 0.0.20 serves: v1alpha5, v1alpha6"),
+    ],
+)
+def test_whether_the_plugins_workflows_are_served_is_told(served: tuple[str, ...], told: str) -> None:
+    """By what the clone's own manifests say."""
+    assert upgrade.plugin_told(a_place({"workarea.rendered": rendered(workflows=served)})).endswith(told)
+
+
+def test_before_the_clone_the_table_says_whether_they_are_served() -> None:
+    """The versions that are known not to fit are told without a clone."""
+    assert "does not serve" in upgrade.plugin_told(a_place({}, dws="0.1.13"))
+    assert "which DWS 0.0.20 serves" in upgrade.plugin_told(a_place({}))
+
+
+def test_objects_that_go_with_their_crds_are_named() -> None:
+    """Somebody else's objects of DWS's kinds are lost with a CRD: that has to be said before."""
+    assert "1 storages (a/b)" in undeploy._takes(a_place({}), HAVE, {})
+
+
+# --- what is done
+
+
+def undeployed(found: dict[str, Any], have: dict[str, Any]) -> list[Any]:
+    """The actions of an undeploy of 0.0.20."""
+    facts = {
+        installed.FACT: {**INSTALLED, **found},
+        "preflight.cluster": {"cert_manager": ["v1", "v1alpha3"]},
+        "workarea.rendered": rendered(workflows=("v1alpha2",)),
+    }
+    step = removal.removed_step(undeploy.version, "workarea", undeploy._takes)
+    assert step.change is not None
+    return list(step.change(a_place(facts), have, {}))
+
+
+def test_an_undeploy_is_marked_while_it_runs() -> None:
+    """The namespace says which version is going until all of it is gone; CRDs that the clone doesn't know go as well."""
+    have = {"DWS": "0.0.20", "CRDs": {"workflows": {}, "later": {}}, "objects": []}
+    mark, make, later, unmark = undeployed({}, have)
+    assert (mark.manifest["metadata"]["annotations"], "annotations" in unmark.manifest["metadata"]) == (
+        {installed.UNFINISHED: "0.0.20"},
+        False,
+    )
+    assert isinstance(make, Sh) and make.title == "make undeploy OVERLAY=csm"
+    assert isinstance(later, Delete) and later.path.endswith(f"/later.{names.GROUP}")
+
+
+def test_no_namespace_is_made_for_a_mark() -> None:
+    """Where somebody deleted the namespace, an undeploy doesn't bring it back."""
+    (only,) = undeployed({"namespace": False}, {"DWS": "none", "CRDs": {}, "objects": []})
+    assert isinstance(only, Sh)
+
+
+KUBECTL = """#!/bin/sh
+case "$*" in
+*"get crd"*) echo customresourcedefinition/workflows ;;
+*"get workflows."*) echo "{there}" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("there", "code", "done"), [("", 0, True), ("default bb12 [dataworkflowservices.github.io/workflow]", 1, False)]
+)
+def test_a_workflow_that_came_meanwhile_stops_it_at_the_last_moment(
+    tmp_path: Path, there: str, code: int, done: bool
+) -> None:
+    """The script looks once more itself: with a Workflow there nothing is deleted, and it is named."""
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(KUBECTL.format(there=there).replace('echo ""', ":"))
+    kubectl.chmod(0o755)
+    settings = {"clone": str(tmp_path), "command": "touch done", "patience": "20", "group": names.GROUP}
+    script = "set -eu\n" + render.script("undeploy.sh", **settings)
+    ran = subprocess.run(
+        ["sh"], input=script, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True
+    )
+    assert (ran.returncode, (tmp_path / "done").exists()) == (code, done), ran.stderr
+    assert there in ran.stdout
+
+
+def test_stuck_objects_lose_dwss_finalizers_and_no_others() -> None:
+    """Webhooks without pods go first; somebody else's finalizer stays, and is named."""
+    held = {
+        "default/bb1": ["dataworkflowservices.github.io/workflow", "nnf.cray.hpe.com/x"],
+        "default/bb2": ["other/y"],
+    }
+    have = {"workflows": {"version": "v1alpha2", "objects": held}}
+    actions = list(stuck._free(a_place({}), have, {}))
+    assert [type(one) for one in actions] == [Delete, Delete, Sh]
+    assert isinstance(actions[2], Sh) and '["nnf.cray.hpe.com/x"]' in actions[2].script
+    assert "default/bb2 (finalizers other/y)" in stuck._held(have)
+
+
+# --- the Slurm side
+
+
+def conf(text: str) -> dict[str, Any]:
+    return {
+        "slurm.conf": {"id": "1:2", "text": text},
+        "preflight.controller": {
+            "files": {"/etc/slurm/slurm.conf": text, "/etc/slurm/bb.conf": "BurstBufferType=burst_buffer/lua\n"}
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "without"),
+    [
+        ("A=1\nBurstBufferType=burst_buffer/lua\nB=2\n", "A=1\nB=2\n"),
+        ("A=1\nBurstBufferType=burst_buffer/datawarp\n", "A=1\nBurstBufferType=burst_buffer/datawarp\n"),
+        ("A=1\n", "A=1\n"),
+    ],
+)
+def test_only_our_burst_buffer_is_taken_out_of_slurm_conf(text: str, without: str) -> None:
+    """Another burst buffer, and a file without one, stay as they are."""
+    assert unplug._want_conf(a_place(conf(text), host=CONTROLLER)) == without
+
+
+def test_a_burst_buffer_in_an_included_file_is_refused_by_name() -> None:
+    """Files that slurm.conf includes are not written: the refusal says which one it is."""
+    with pytest.raises(Refused, match=r"/etc/slurm/bb\.conf"):
+        unplug._want_conf(a_place(conf("Include bb.conf\n"), host=CONTROLLER))
+
+
+def test_files_are_not_taken_from_a_controller_that_is_left_out() -> None:
+    """With a limit another controller may still run with the very same files."""
+    site = replace(a_site(), limit=frozenset({MASTER}))
+    (finding,) = unplug.judge(Place(site, Facts(), CONTROLLER), {})
+    assert finding.name == "controllers-left-out" and CONTROLLER in finding.text
+    assert unplug.judge(Place(a_site(), Facts(), CONTROLLER), {}) == ()
+
+
+def test_the_slurm_side_goes_first_and_its_files_after_every_slurmctld() -> None:
+    """slurm.conf on all controllers, then the files, then DWS, then the role: each needs the one before."""
+    stages = {stage.name: stage for stage in undeploy.stages(slurm=True, rbac=True)}
+    assert stages["slurm"].serial
+    assert (
+        "slurm" in stages["plugin"].needs
+        and "plugin" in stages["undeploy"].needs
+        and "undeploy" in stages["access"].needs
+    )
+    (files,) = stages["plugin"].steps
+    assert not isinstance(files, Check) and files.change is not None
+    assert list(files.change(a_place({}), ["/etc/slurm/burst_buffer.lua"], [])) == [
+        Remove("/etc/slurm/burst_buffer.lua")
+    ]
+
+
+def test_without_flags_neither_slurm_nor_the_role_is_touched() -> None:
+    """What isn't asked for isn't even a stage."""
+    assert [stage.name for stage in undeploy.stages()] == ["preflight", "workarea", "undeploy"]
+
+
+# --- the role's other name
+
+
+class Recorder:
+    """A cluster that notes what is done to it."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def delete(self, path: str, deadline: float) -> None:
+        self.done.append(f"delete {path.rpartition('/')[2]}")
+
+    def apply(self, manifest: Mapping[str, Any]) -> None:
+        self.done.append(f"apply {manifest['roleRef']['name']}")
+
+
+@pytest.mark.parametrize(
+    ("before", "dws", "role"),
+    [("workload-manager", "0.1.1", "dws-workload-manager"), ("dws-workload-manager", "0.1.0", "workload-manager")],
+)
+def test_a_binding_to_the_other_role_is_made_anew_and_the_gap_told(before: str, dws: str, role: str) -> None:
+    """A binding's role can't be changed; from 0.1.1 on it is another one. How long it was not there is measured."""
+    (step,) = (one for one in access.STAGE.steps if one.name == "binding" and not isinstance(one, Check))
+    place = a_place({}, dws=dws)
+    want = step.want(place)
+    assert want["role"] == role and step.change is not None
+    actions = step.change(place, {**want, "role": before}, want)
+    assert [type(one) for one in actions] == [Delete, Apply]
+    cluster, events = Recorder(), list[Event]()
+    at = At("run-1", MASTER, "access", "binding", events.append)
+    perform(Reach(lambda host: None, lambda: cluster, lambda role: MASTER), Board(place.site), at, actions, {})
+    assert cluster.done == ["delete slurm-dws-viewer", f"apply {role}"]
+    assert at.notes == [at.notes[0]] and at.notes[0].startswith(
+        "ClusterRoleBinding slurm-dws-viewer was made anew: not there for 0.0"
+    )
