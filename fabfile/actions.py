@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import shlex
 from collections.abc import Sequence
 
-from fabfile.step import Action, Apply, Ask, AskApi, Delete, Put, Remove, Secret, Sh
+from fabfile.step import Action, Apply, Ask, AskApi, Bring, Delete, Put, Remove, Secret, Sh
 
 STATE = "/var/lib/dws-on-csm"
 """The folder on every host for before-images, journals and the last proof: root's alone."""
+
+PARTS = f"{STATE}/parts"
+"""Where files lie that are brought only for the script that needs them."""
 
 INLINE = 128 * 1024
 """A file up to so many bytes travels inside the script; a larger one behind it, on the script's standard input."""
@@ -20,13 +24,23 @@ BUSY = 75
 # keep: a before-image, made once a run, so that a second change in the same run doesn't overwrite it.
 # left: what this run leaves of a file, written before it is: a later rollback tells by it whether somebody changed it since.
 # put:  a sibling with everything set and its size checked, then a rename; what an interrupted one left is removed first.
-# The lock is inherited by whatever the script starts: a script that outlived its connection holds it until it ends.
+# receive: a file that only this script needs, in pieces, so that it can tell how far it is; `forget` takes it away again.
+# The lock is shared by a run's own scripts, whose stages are at work side by side, and kept from every other run's. It is
+# inherited by whatever a script starts: one that outlived its connection holds it until it ends.
 LIBRARY = r"""
 set -eu
 umask 077
 mkdir -p "$STATE"
-exec 9>>"$STATE/busy"
-flock -w 60 9 || { echo "another run's command is still at work on this host" >&2; exit 75; }
+exec 8>>"$STATE/entry" 9>>"$STATE/busy"
+busy() { echo "another run's command is still at work on this host" >&2; exit 75; }
+flock -w 90 8 || busy
+if [ "$(cat "$STATE/busy")" != "$RUN" ]; then
+    flock -w 60 9 || busy
+    rm -rf -- "$STATE/parts"
+    printf %s "$RUN" >"$STATE/busy"
+fi
+flock -s -w 60 9 || busy
+exec 8>&-
 keep() {
     image="$STATE/before/$RUN$1"
     if [ -e "$image" ] || [ -e "$image.absent" ]; then return 0; fi
@@ -58,6 +72,21 @@ put() {
     left "$(sha256sum <"$sibling" | cut -d' ' -f1)" "$path"
     mv -f -- "$sibling" "$path"
 }
+brought=
+forget() { for one in $brought; do rm -f -- "$STATE/parts/$one"; done; }
+receive() {
+    mkdir -p "$STATE/parts"
+    brought="$brought $1"; trap forget EXIT; trap 'exit 143' HUP INT TERM
+    at=0; file="$STATE/parts/$1"; : >"$file"
+    while [ "$at" -lt "$2" ]; do
+        piece=$(($2 - at)); [ "$piece" -le 8388608 ] || piece=8388608
+        head -c "$piece" >>"$file"
+        at=$((at + piece))
+        [ "$(stat -c %s -- "$file")" = "$at" ] || { echo "$1 did not arrive whole" >&2; return 1; }
+        echo "$1: $((at / 1000000)) of $(($2 / 1000000)) MB are there"
+    done
+    [ "$(sha256sum <"$file")" = "$3  -" ] || { echo "$1 is not what was sent" >&2; return 1; }
+}
 """
 
 
@@ -86,6 +115,10 @@ def _one(action: Action, data: bytearray) -> str:
     if isinstance(action, Remove):
         path = shlex.quote(action.path)
         return f"if [ -e {path} ] || [ -L {path} ]; then keep {path}; left absent {path}; rm -rf -- {path}; fi"
+    if isinstance(action, Bring):
+        content = action.read()
+        data += content
+        return f"receive {shlex.quote(action.name)} {len(content)} {hashlib.sha256(content).hexdigest()}"
     if isinstance(action, Sh):
         data += action.data
         source = f"head -c {len(action.data)} |" if action.data else ""
@@ -112,7 +145,7 @@ def title(action: Action) -> str:
         return f"write {action.path}"
     if isinstance(action, Remove):
         return f"remove {action.path}"
-    if isinstance(action, Sh):
+    if isinstance(action, Sh | Bring):
         return action.title
     return _elsewhere(action)
 
@@ -128,4 +161,4 @@ def _elsewhere(action: Action) -> str:
 
 def deadline(actions: Sequence[Action]) -> float:
     """Seconds after which performing `actions` has failed: the sum of theirs, a minute for each file."""
-    return sum(a.deadline if isinstance(a, Sh) else 60.0 for a in actions) + 60.0
+    return sum(a.deadline if isinstance(a, Sh | Bring) else 60.0 for a in actions) + 60.0

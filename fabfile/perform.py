@@ -12,7 +12,7 @@ from fabfile import actions as scripts
 from fabfile import before, frames, look
 from fabfile.events import Began, Event, Failure, Line
 from fabfile.look import Board, Item
-from fabfile.step import Action, Apply, Ask, AskApi, Delete, Put, Remove, Sh
+from fabfile.step import Action, Apply, Ask, AskApi, Bring, Delete, Put, Remove, Sh
 
 
 class ActionFailed(Exception):
@@ -80,7 +80,7 @@ def perform(reach: Reach, board: Board, at: At, actions: Sequence[Action], proof
 
 
 def _where(action: Action) -> str:
-    if isinstance(action, Sh | Put | Remove):
+    if isinstance(action, Sh | Put | Bring | Remove):
         return "host"
     return "ask" if isinstance(action, Ask | AskApi) else "cluster"
 

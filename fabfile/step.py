@@ -98,6 +98,19 @@ class Put:
 
 
 @dataclass(frozen=True)
+class Bring:
+    """A file that the actions behind it need on the host, as actions.PARTS/NAME; it is gone when they are through.
+
+    `read` gives the content when it is sent, and raises Refused where it can't; NAME has letters, digits and . _ - only.
+    """
+
+    name: str
+    title: str
+    read: Callable[[], bytes]
+    deadline: float = 600.0
+
+
+@dataclass(frozen=True)
 class Remove:
     """No such file; the one that was there is kept as a before-image."""
 
@@ -139,7 +152,7 @@ class AskApi:
     then: Callable[[bytes], Sequence[Action]]
 
 
-Action = Sh | Put | Remove | Apply | Delete | Ask | AskApi
+Action = Sh | Put | Bring | Remove | Apply | Delete | Ask | AskApi
 
 
 # --- looks: the only ways to read
