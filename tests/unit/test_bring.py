@@ -1,0 +1,120 @@
+"""Files that are brought for one script, and the scripts of a run side by side: with the real sh."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from fabfile import actions
+from fabfile.actions import BUSY, compile_actions
+from fabfile.step import Action, Bring, Finding, Refused, Sh
+
+MARK = "==mark"
+CONTENT = bytes(range(256)) * 40_000
+"""10 MB: more than one piece."""
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that stands for /var/lib/dws-on-csm."""
+    monkeypatch.setattr(actions, "STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(actions, "LIBRARY", actions.LIBRARY.replace("-w 60", "-w 0.2"))
+    return tmp_path / "state"
+
+
+def start(planned: Sequence[Action], run: str = "r") -> tuple[subprocess.Popen[bytes], bytes]:
+    script, data = compile_actions(planned, run, MARK)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(["sh", "-c", script], stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT), data
+
+
+def done(planned: Sequence[Action], run: str = "r", cut: int = 0) -> tuple[int, str]:
+    """Exit code and output of the script for these actions; `cut` bytes of its data are lost."""
+    process, data = start(planned, run)
+    out, _ = process.communicate(data[: len(data) - cut], timeout=30)
+    return process.returncode, out.decode()
+
+
+def bring(content: bytes = CONTENT, name: str = "dws.bundle") -> Bring:
+    return Bring(name, f"bring {name}", lambda: content)
+
+
+def use(state: Path, name: str = "dws.bundle") -> Sh:
+    return Sh("use it", f"sha256sum {state}/parts/{name} | cut -d' ' -f1; stat -c %a {state}/parts/{name}")
+
+
+def test_a_file_is_there_for_the_actions_behind_it_and_gone_afterwards(state: Path) -> None:
+    """It arrives byte for byte, root's alone, and says how far it is."""
+    code, out = done([bring(), bring(b"small", "other"), use(state), use(state, "other")])
+    assert code == 0, out
+    assert hashlib.sha256(CONTENT).hexdigest() + "\n600\n" in out
+    assert hashlib.sha256(b"small").hexdigest() + "\n600\n" in out
+    assert "dws.bundle: 8 of 10 MB are there\ndws.bundle: 10 of 10 MB are there\n" in out
+    assert list((state / "parts").iterdir()) == []
+
+
+def test_it_is_gone_as_well_when_what_needs_it_fails(state: Path) -> None:
+    """The exit code is that of what failed."""
+    assert done([bring(), Sh("fail", "exit 7")])[0] == 7
+    assert list((state / "parts").iterdir()) == []
+
+
+def test_a_file_that_was_cut_off_is_not_used(state: Path) -> None:
+    """The connection may break at any byte: what is behind it is not run."""
+    code, out = done([bring(), Sh("never", f"touch {state}/never")], cut=1)
+    assert code == 1 and "dws.bundle did not arrive whole" in out
+    assert not (state / "never").exists()
+    assert list((state / "parts").iterdir()) == []
+
+
+def test_a_file_that_cannot_be_read_is_refused_before_the_script_is_made() -> None:
+    """What `read` raises comes through."""
+
+    def read() -> bytes:
+        raise Refused(Finding("source-unreadable", "no such file", "correct sources.dws"))
+
+    with pytest.raises(Refused, match="source-unreadable"):
+        compile_actions([Bring("x", "bring x", read)], "r", MARK)
+
+
+def hold(state: Path, run: str) -> subprocess.Popen[bytes]:
+    """A script of `run` that is at work until its pipe is closed."""
+    process, _ = start([Sh("wait", f"mkfifo {state}/fifo; echo here; read line <{state}/fifo")], run)
+    assert process.stdout
+    while b"here" not in process.stdout.readline():
+        assert process.poll() is None
+    return process
+
+
+def end(state: Path, process: subprocess.Popen[bytes]) -> None:
+    (state / "fifo").write_text("go\n")
+    process.communicate(timeout=10)
+    assert process.returncode == 0
+
+
+def test_the_scripts_of_one_run_are_at_work_side_by_side(state: Path) -> None:
+    """Stages that don't need each other don't wait for each other's commands."""
+    first = hold(state, "r")
+    try:
+        assert done([Sh("at once", "true")], "r")[0] == 0
+    finally:
+        end(state, first)
+
+
+def test_a_script_of_an_earlier_run_keeps_the_next_run_out_until_it_ends(state: Path) -> None:
+    """One that was cut off from its operator goes on, and what it brought stays as long."""
+    first = hold(state, "r")
+    (state / "parts").mkdir()
+    (state / "parts/left").touch()
+    try:
+        code, out = done([Sh("too early", "true")], "later")
+        assert code == BUSY and "another run's command is still at work" in out
+        assert (state / "parts/left").exists()
+    finally:
+        end(state, first)
+    assert done([Sh("now", "true")], "later")[0] == 0
+    assert not (state / "parts").exists()
