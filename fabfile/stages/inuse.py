@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from fabfile import names
 from fabfile.stages import installed, jobs, workflows
@@ -22,18 +22,20 @@ FIXES: dict[Fate, str] = {
     "ending": "wait a minute and run again: its job has just ended, and Slurm takes it down",
     "orphan": "Slurm will never take it down: `invoke undeploy --orphans` deletes it, or "
     f"`kubectl delete {names.WORKFLOWS} --namespace {{namespace}} {{name}}` on the master",
+    "lost": "`invoke undeploy` without --slurm sets it free, so that Slurm can end its job; then again with --slurm",
     "foreign": "ask who made it; when it is no longer needed: "
     f"`kubectl delete {names.WORKFLOWS} --namespace {{namespace}} {{name}}` on the master",
 }
 
 
 def checks(
-    stage: str, due: Callable[[Place], bool], orphans: bool = False, all_jobs: bool = False
+    stage: str, due: Callable[[Place], bool], orphans: bool = False, all_jobs: bool = False, slurm: bool = False
 ) -> tuple[Check, Check]:
     """The checks `jobs` and `workflows` of a stage: nothing that uses DWS may be there where it is `due` to be taken away.
 
     orphans    orphaned Workflows are no reason, since they are deleted
     all_jobs   every job of Slurm's is one, not only those that use the burst buffer
+    slurm      the burst buffer is taken from Slurm as well, which then can't end a job whose Workflow is lost
     """
 
     def workflows_look(place: Place) -> Look:
@@ -44,7 +46,11 @@ def checks(
 
     def judge_workflows(place: Place, have: Value) -> Sequence[Finding]:
         told = stage != FIRST and have == place.facts.one(f"{FIRST}.workflows")
-        return () if told or not due(place) else _workflows(have, _jobs(place, stage), orphans, stuck(place))
+        if told or not due(place):
+            return ()
+        seen = _jobs(place, stage)
+        fates = workflows.by_fate(have, seen, stuck(place))
+        return _workflows(fates, seen, {*(("orphan",) if orphans else ()), *(() if slurm else ("lost",))})
 
     def judge_jobs(place: Place, have: Value) -> Sequence[Finding]:
         if not due(place):
@@ -84,13 +90,13 @@ def _owners(place: Place, stage: str) -> set[str]:
     return {one["job"] for some in everywhere.values() for one in some}
 
 
-def _workflows(every: Sequence[Workflow], seen: Jobs, orphans: bool, lost: bool) -> Sequence[Finding]:
-    sorted_ = workflows.by_fate(every, seen, lost)
+def _workflows(fates: Mapping[Fate, Sequence[Workflow]], seen: Jobs, spared: Collection[str]) -> Sequence[Finding]:
     told = [
         Finding(f"workflow-{fate}", workflows.told(one, seen), _fix(fate, one))
         for fate in FIXES
-        if not (fate == "orphan" and orphans)
-        for one in sorted_.get(fate, ())
+        if fate not in spared
+        for one in fates.get(fate, ())
+        if fate != "lost" or workflows.needed(one, seen)
     ]
     return _cut(told, "workflows-more", "Workflows", f"`kubectl get {names.WORKFLOWS} -A` lists them")
 

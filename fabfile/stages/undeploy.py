@@ -32,7 +32,7 @@ def stages(slurm: bool = False, rbac: bool = False, orphans: bool = False, all_j
     before = (unplug.SLURM, unplug.FILES) if slurm else ()
     after = (_RBAC,) if rbac else ()
     return (
-        _preflight(slurm, inuse.checks("preflight", due, orphans, all_jobs)),
+        _preflight(slurm, inuse.checks("preflight", due, orphans, all_jobs, slurm)),
         *before,
         Stage("workarea", ("preflight",), removal.clone_steps("workarea", version)),
         _removal(
@@ -91,7 +91,11 @@ def _tools(place: Place, have: Value, of_install: Sequence[Finding]) -> Sequence
 
 def _removal(needs: tuple[str, ...], checks: Sequence[Check], orphans: bool) -> Stage:
     deleting = (_orphans("undeploy"),) if orphans else ()
-    return Stage("undeploy", needs, (*checks, *deleting, stuck.step("undeploy"), removal.removed_step(version, "workarea", _takes)))
+    return Stage(
+        "undeploy",
+        needs,
+        (*checks, *deleting, stuck.step("undeploy"), removal.removed_step(version, "workarea", _takes)),
+    )
 
 
 def _orphans(stage: str) -> Step:

@@ -70,12 +70,18 @@ def fate(one: Workflow, jobs: Jobs, crd_deleting: bool = False) -> Fate:
         return "lost"
     if not one["job"]:
         return "foreign"
-    job = jobs["jobs"].get(one["job"])
-    if not jobs["answers"] or (job and not job["over"]):
+    if needed(one, jobs):
         return "live"
+    job = jobs["jobs"].get(one["job"])
     if jobs["now"] - one["created"] < SETTLED:
         return "new"
     return "ending" if job and jobs["now"] - job["ended"] < SETTLED else "orphan"
+
+
+def needed(one: Workflow, jobs: Jobs) -> bool:
+    """Whether its job is still in Slurm, or nobody knows."""
+    job = jobs["jobs"].get(one["job"])
+    return not jobs["answers"] or bool(job and not job["over"])
 
 
 def path(one: Workflow, version: str) -> str:

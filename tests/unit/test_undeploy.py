@@ -178,6 +178,18 @@ def test_orphans_that_are_to_be_deleted_stand_in_nobodys_way() -> None:
     assert [one.split()[0] for one in refusals(found, orphans=True)] == ["workflow-live"]
 
 
+def test_the_burst_buffer_stays_in_slurm_while_a_job_of_a_lost_workflow_is_there() -> None:
+    """Without a burst buffer Slurm could not end such a job; setting its Workflow free comes first."""
+    dying = {**INSTALLED, "crds": {"workflows": {**CRDS["workflows"], "deleting": True}}}
+    every, seen = [a_workflow(deleting=True), a_workflow("bb9", deleting=True)], slurm_says(a_job("STAGE_OUT"))
+    place = a_place({installed.FACT: dying, "preflight.workflows": every, "preflight.jobs": seen})
+    told = {
+        slurm: [one.text for one in inuse.checks("preflight", installed.there, slurm=slurm)[1].judge(place, every)]
+        for slurm in (False, True)
+    }
+    assert told == {False: [], True: ["Workflow default/bb12 in PreRun: job 12 of joe, STAGE_OUT, 10 min old"]}
+
+
 def test_all_jobs_means_every_job_that_is_not_over() -> None:
     """With --all-jobs a job without a burst buffer is a reason as well."""
     some = (a_job(burst_buffer=False), a_job("COMPLETED", number="13", ended=NOW, burst_buffer=False))
