@@ -27,36 +27,54 @@ def request(common_name: str) -> Request:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
     csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return Request(Secret(pem), csr.public_bytes(serialization.Encoding.PEM))
 
 
 def serial() -> str:
-    """A random serial number for `openssl x509 -set_serial`: 127 bits, so that no ca.srl is needed and it is positive."""
-    return f"0x{secrets.randbits(127) | 1:x}"
+    """A random serial number as openssl reads it from a file: 32 hexadecimal digits, positive, never 0."""
+    return f"{secrets.randbits(127) | 1:032x}"
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a certificate says: its common name, its end, days left (whole, rounded down), serial in hexadecimal."""
+    """What a certificate says of itself. `subject` and `issuer` as in RFC 4514 ("CN=kubernetes"), `serial` in hexadecimal.
+
+    days_left   whole days until its end, rounded down: negative when it is over
+    """
 
     common_name: str
+    subject: str
+    issuer: str
+    since: datetime
     until: datetime
     days_left: int
     serial: str
 
 
 def read(pem: bytes) -> Certificate:
-    """What is in a certificate. Raises ValueError if it is none."""
+    """What is in a certificate, the first of several. Raises ValueError if it is none."""
     from cryptography import x509
 
     found = x509.load_pem_x509_certificate(pem)
     names = found.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    left = found.not_valid_after_utc - datetime.now(UTC)
-    name = str(names[0].value) if names else ""
-    return Certificate(name, found.not_valid_after_utc, left.days, f"{found.serial_number:x}")
+    return Certificate(
+        common_name=str(names[0].value) if names else "",
+        subject=found.subject.rfc4514_string(),
+        issuer=found.issuer.rfc4514_string(),
+        since=found.not_valid_before_utc,
+        until=found.not_valid_after_utc,
+        days_left=(found.not_valid_after_utc - datetime.now(UTC)).days,
+        serial=f"{found.serial_number:x}",
+    )
+
+
+def common_name(pem: bytes) -> str:
+    """Whom a certificate is for; "" if it is none."""
+    try:
+        return read(pem).common_name
+    except ValueError:
+        return ""
 
 
 def signed_by(pem: bytes, ca: bytes) -> bool:
@@ -74,7 +92,9 @@ def signed_by(pem: bytes, ca: bytes) -> bool:
     return False
 
 
-def kubeconfig(cluster: str, server: str, ca: bytes, user: str, namespace: str, certificate: bytes, key: Secret) -> Secret:
+def kubeconfig(
+    cluster: str, server: str, ca: bytes, user: str, namespace: str, certificate: bytes, key: Secret
+) -> Secret:
     """A kubeconfig with everything embedded, user and context both named `user`; YAML that is JSON in its values."""
     import yaml
 

@@ -97,10 +97,14 @@ class Registry:
 
 @dataclass(frozen=True)
 class Access:
-    """The controllers' access to the API server; `days` and `renew_below` in days, `server` "": the admin's."""
+    """The controllers' access to the API server; `days` and `renew_below` in days, `server` "": the admin's.
+
+    via     who signs: the CA's key on the master, or the cluster, by a CertificateSigningRequest
+    """
 
     common_name: str
     days: int
+    via: Literal["ca", "csr"]
     renew_below: int
     namespace: str
     server: str

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from fabfile import compatibility, render
 from fabfile.site import Site
 from fabfile.stages import controller
-from fabfile.stages.access import slurm_user
+from fabfile.stages.kubeconfig import slurm_user
 from fabfile.step import Action, Finding, Place, Put, Refused, Sh, Shell, Stage, Step, Unknown, Value
 
 LUA, CONF = "burst_buffer.lua", "burst_buffer.conf"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import compatibility, render
-from fabfile.stages import access, computes, controller, images, installed, inuse, upgrade
+from fabfile.stages import computes, controller, images, installed, inuse, kubeconfig, upgrade
 from fabfile.step import Api, Check, Cluster, Finding, Place, Shell, Stage, Unknown, Value
 
 TOOLS = ("awk", "bash", "curl", "expr", "git", "kubectl", "make", "openssl", "podman", "python3", "sed", "which")
@@ -60,7 +60,8 @@ def _judge_master(place: Place, have: Value) -> Sequence[Finding]:
         found.append(
             Finding("tools-missing", text, "install them with the host's package manager, or correct master.path")
         )
-    found += [_unreadable(rest) for word, rest in words if word in ("lacks-key", "lacks-file")]
+    needed = ("lacks-file",) if place.site.access.via == "csr" else ("lacks-key", "lacks-file")
+    found += [_unreadable(rest) for word, rest in words if word in needed]
     rooms = dict.fromkeys(rest for word, rest in words if word == "room" and int(rest.split()[0]) < ROOM)
     found += [_room(place.host, *rest.split(" ", 1)) for rest in rooms]
     return [*found, *clock(place.host, have["skew"])]
@@ -174,12 +175,12 @@ def _look_api(place: Place) -> Shell:
     if place.host not in place.facts.found.get("access.kubeconfig", {}):
         return Shell(":", lambda out: None)
     ca = shlex.quote(place.facts.one("access.cluster")["trusts"])
-    script = _REACH.format(ca=ca, server=shlex.quote(access.server(place)))
+    script = _REACH.format(ca=ca, server=shlex.quote(kubeconfig.server(place)))
     return Shell(script, lambda out: out.decode(errors="replace").strip())
 
 
 def _judge_api(place: Place, have: Value) -> Sequence[Finding]:
-    if access.reaches(place):
+    if kubeconfig.reaches(place):
         return ()
     if have is None:
         raise Unknown("access")
@@ -188,7 +189,7 @@ def _judge_api(place: Place, have: Value) -> Sequence[Finding]:
         for sign in ("gitVersion", "}", "Forbidden", "forbidden", "Unauthorized", "provide credentials", "logged in")
     ):
         return ()
-    server = access.server(place)
+    server = kubeconfig.server(place)
     text = f"{place.host} does not reach the API server at {server}: {have or 'kubectl said nothing'}"
     return (
         Finding(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from fabfile import names, render
 from fabfile.actions import STATE
 from fabfile.inventory import Site
-from fabfile.stages.access import slurm_user
+from fabfile.stages.kubeconfig import slurm_user
 from fabfile.step import Action, Check, Finding, Place, Sh, Shell, Stage, Step, Value
 
 PROOF = f"{STATE}/proof.json"

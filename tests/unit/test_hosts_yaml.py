@@ -96,6 +96,7 @@ OTHERS: dict[str, Any] = {
     "ssh.config": "/etc/passwd",
     "registry.secret": "a/b",
     "access.server": "https://a:1",
+    "access.via": "csr",
     "accept": ["a"],
 }
 """Values that are not the default, where their kind alone doesn't give one."""

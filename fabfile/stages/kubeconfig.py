@@ -1,0 +1,246 @@
+"""The kubeconfig on a controller with which the plugin proves who it is: read, judged, tried, and made anew."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Sequence
+
+from fabfile import names, pki
+from fabfile.stages import signing
+from fabfile.step import Action, Finding, Place, Put, Refused, Sh, Shell, Step, Value
+
+
+def server(place: Place) -> str:
+    """The API server's URL as the controllers use it. Raises Unknown before the admin's context was read."""
+    return place.site.access.server or str(place.facts.one("access.cluster")["server"])
+
+
+def reaches(place: Place) -> bool:
+    """Whether this controller's kubeconfig, as it lies there, reached the API server that is wanted."""
+    found = place.facts.found.get("access.kubeconfig", {}).get(place.host, {})
+    return found.get("server") == server(place) and _rights(found.get("may", [])) == _RIGHTS
+
+
+# The key never leaves the host: of the file only what is public is printed. kubectl, run as SlurmUser, proves the rest.
+_LOOK_KUBECONFIG = """
+file={kubeconfig}
+{slurm_user}
+printf 'slurm_user=%s\\n' "$user"
+[ -e "$file" ] || exit 0
+stat -L -c 'mode=%a
+owner=%U' "$file"
+for key in client-certificate-data certificate-authority-data server namespace current-context; do
+    sed -n "s/^[- ]*$key: *\\"*\\([^\\"]*\\)\\"*$/$key=\\1/p" "$file" | head -n 1
+done
+{can_i}
+can_i --list --no-headers 2>&1 | sed -n '/^Warning/d; s/^/may=/p'
+"""
+
+# can_i ARGUMENTS: kubectl auth can-i with $file, as SlurmUser; its cache is a folder in memory that goes away
+_CAN_I = """
+cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
+trap 'rm -rf "$cache"' EXIT
+chown "$user" "$cache"
+run_as() { if [ "$user" = root ]; then "$@"; else setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups "$@"; fi; }
+can_i() { run_as timeout 20 env HOME="$cache" kubectl --kubeconfig "$file" --cache-dir "$cache" auth can-i "$@"; }
+"""
+
+# A new certificate is tried before it takes the place of one that works: an API server may learn of a new binding, or
+# come to the certificate's first second, a moment later than the master.
+_TRY = """
+{slurm_user}{can_i}
+end=$(($(date +%s) + {seconds}))
+until said=$(can_i create {workflows} 2>&1); do
+    [ "$(date +%s)" -lt "$end" ] || {{ printf '%s\n' "$said"; exit 1; }}
+    sleep 0.5
+done
+"""
+
+# SlurmUser is root unless slurm.conf says otherwise (slurm.conf(5)); the last line that says so counts
+_SLURM_USER = """
+key='[Ss][Ll][Uu][Rr][Mm][Uu][Ss][Ee][Rr]'
+user=$(cat {folder}/*.conf 2>/dev/null |
+    sed -n "s/^[[:space:]]*$key[[:space:]]*=[[:space:]]*\\([^#[:space:]]*\\).*/\\1/p" | tail -n 1)
+user=${{user:-root}}
+user=${{user%%(*}}
+"""
+
+
+def slurm_user(place: Place) -> str:
+    """Shell lines that set $user to SlurmUser as this controller's slurm.conf has it."""
+    return _SLURM_USER.format(folder=shlex.quote(place.site.slurm.folder))
+
+
+def look(place: Place) -> Shell:
+    script = _LOOK_KUBECONFIG.format(kubeconfig=names.KUBECONFIG, slurm_user=slurm_user(place), can_i=_CAN_I)
+    return Shell(script, _parse)
+
+
+def _parse(out: bytes) -> Value:
+    pairs = [line.partition("=")[::2] for line in out.decode(errors="replace").splitlines()]
+    return dict(pairs) | {"may": [text for key, text in pairs if key == "may"]}
+
+
+def read(place: Place, found: Value) -> Value:
+    """What was found, in the words of what is wanted."""
+    if "mode" not in found:
+        return None
+    cluster = place.facts.one("access.cluster")
+    return {
+        "certificate": _judged(certificate(found), cluster["ca"].encode(), place),
+        "valid": _valid(found),
+        "server": found.get("server", ""),
+        "trusts": "the cluster's CA"
+        if _decoded(found.get("certificate-authority-data", "")) == cluster["trusts"].encode()
+        else "another CA",
+        "namespace": found.get("namespace", "default"),
+        "context": found.get("current-context", ""),
+        "mode": found["mode"],
+        "owner": "SlurmUser" if found["owner"] == found["slurm_user"] else found["owner"],
+        "SlurmUser": _rights(found["may"]),
+    }
+
+
+def certificate(found: Value) -> bytes:
+    """The certificate (PEM) of what was found on a controller; b"" if there is none."""
+    return _decoded(found.get("client-certificate-data", ""))
+
+
+def _valid(found: Value) -> Value:
+    """Until when its certificate holds; None if it has none."""
+    try:
+        seen = pki.read(certificate(found))
+    except ValueError:
+        return None
+    return {"until": f"{seen.until:%Y-%m-%d}", "days left": seen.days_left}
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""
+
+
+def _judged(pem: bytes, ca: bytes, place: Place) -> str:
+    try:
+        found = pki.read(pem)
+    except ValueError:
+        return "none"
+    if found.common_name != place.site.access.common_name:
+        return f"for {found.common_name}"
+    return FITS if pki.signed_by(pem, ca) else "not of this cluster's CA"
+
+
+FITS = "of this cluster's CA"
+_RIGHTS = "may work on Workflows, and may not read Secrets"
+
+
+def _rights(table: Sequence[str]) -> str:
+    """`kubectl auth can-i --list` in a sentence: resource first, verbs in the last brackets."""
+    verbs = {
+        row.split()[0]: set(row.rpartition("[")[2].rstrip("] ").split()) for row in table if row.rstrip().endswith("]")
+    }
+    if not verbs:
+        return "is refused: " + (table[-1][:200] if table else "kubectl said nothing")
+    lacking = {"create", "get", "patch", "delete"} - verbs.get(names.WORKFLOWS, set())
+    if lacking:
+        return f"may not {', '.join(sorted(lacking))} Workflows"
+    return "may read Secrets" if {"secrets", "*.*", "*"} & set(verbs) else _RIGHTS
+
+
+def wanted(place: Place) -> Value:
+    seen = place.facts.found.get("access.kubeconfig", {}).get(place.host)
+    valid, least = seen and _valid(seen), place.site.access.renew_below
+    return {
+        "certificate": FITS,
+        "valid": valid if valid and valid["days left"] > least else {"days left": f"more than {least}"},
+        "server": server(place),
+        "trusts": "the cluster's CA",
+        "namespace": place.site.access.namespace,
+        "context": place.site.access.common_name,
+        "mode": "600",
+        "owner": "SlurmUser",
+        "SlurmUser": _RIGHTS,
+    }
+
+
+def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    """A new key and certificate; a key whose file can't be trusted any more isn't worth keeping."""
+    if have is not None and _only_file(have, want):
+        return [
+            Sh(f"chown and chmod {names.KUBECONFIG}", _OWN.format(slurm_user=slurm_user(place), file=names.KUBECONFIG))
+        ]
+    asked = pki.request(place.site.access.common_name)
+    cluster = place.facts.one("access.cluster")
+    works = have is not None and have["SlurmUser"] == _RIGHTS
+
+    def then(certificate: bytes) -> Sequence[Action]:
+        _refuse_short(place, certificate)
+        content = pki.kubeconfig(
+            cluster["name"],
+            want["server"],
+            cluster["trusts"].encode(),
+            place.site.access.common_name,
+            want["namespace"],
+            certificate,
+            asked.key,
+        )
+        owner = place.facts.all("access.kubeconfig")[place.host]["slurm_user"]
+        return [Put(names.KUBECONFIG, content, 0o600, f"{owner}:", check=_tried(place) if works else "")]
+
+    return [signing.signed(place, asked.csr, then)]
+
+
+def _refuse_short(place: Place, certificate: bytes) -> None:
+    """What every run would have to renew again is not worth taking the place of what is there."""
+    left, least = pki.read(certificate).days_left, place.site.access.renew_below
+    if left <= least:
+        text = f"the certificate that came holds for {left} days, and one below {least} is renewed (access.renew_below)"
+        fix = "raise --cluster-signing-duration of kube-controller-manager, lower access.renew_below, or set access.via: ca"
+        raise Refused(Finding("certificate-short", text, fix))
+
+
+def _tried(place: Place) -> str:
+    return _TRY.format(slurm_user=slurm_user(place), can_i=_CAN_I, seconds=10, workflows=names.WORKFLOWS)
+
+
+WARN = 60
+"""Days before its end from which every run says how long a certificate still holds."""
+
+
+def near_its_end(have: Value) -> str:
+    """A warning if the certificate ends soon, else ""."""
+    valid = (have or {}).get("valid") or {"days left": WARN}
+    if valid["days left"] >= WARN:
+        return ""
+    return f"{valid['days left']} days left until {valid['until']}: `invoke certs.rotate`"
+
+
+def _only_file(have: Value, want: Value) -> bool:
+    return {key for key in want if have[key] != want[key]} <= {"mode", "owner", "SlurmUser"} and "refused" not in have[
+        "SlurmUser"
+    ]
+
+
+_OWN = """
+{slurm_user}
+keep {file}
+chown "$user:$(id -g "$user")" {file}
+chmod 600 {file}
+"""
+
+
+STEP = Step(
+    "kubeconfig",
+    "controller",
+    look,
+    wanted,
+    change,
+    read=read,
+    settle=lambda site: 10.0,
+    why=near_its_end,
+    hint="the plugin reaches the API with this file only: see `kubectl auth can-i --list` as SlurmUser on that controller",
+)
+"""The step as an install makes it."""

@@ -1,0 +1,31 @@
+# Signs the request on standard input with the cluster's CA, whose key stays where it is; prints the certificate.
+# `openssl ca` and not `openssl x509 -req`: only it can let a certificate begin before now, and an API server whose clock is
+# a little behind must not refuse it as not valid yet. Its database and its serial's file live in the folder that goes away.
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cat >"$folder/csr"
+: >"$folder/index"
+printf '%s\n' "$serial" >"$folder/serial"
+cat >"$folder/conf" <<CONF
+[ca]
+default_ca = once
+[once]
+database = $folder/index
+serial = $folder/serial
+new_certs_dir = $folder
+default_md = sha256
+policy = names
+x509_extensions = client
+[names]
+commonName = supplied
+[client]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature, keyEncipherment
+extendedKeyUsage = clientAuth
+CONF
+now=$(date +%s)
+at() { date -u -d "@$1" +%Y%m%d%H%M%SZ; }
+openssl ca -batch -notext -config "$folder/conf" -cert "$pki/ca.crt" -keyfile "$pki/ca.key" \
+    -startdate "$(at $((now - before)))" -enddate "$(at $((now + days * 86400)))" \
+    -in "$folder/csr" -out "$folder/crt" 2>"$folder/said" || { cat "$folder/said" >&2; exit 1; }
+cat "$folder/crt"
