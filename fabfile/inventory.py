@@ -17,6 +17,7 @@ from fabfile.site import (
     HostsError,
     Kustomize,
     Master,
+    Proxies,
     Registry,
     Role,
     Site,
@@ -164,7 +165,8 @@ def _site(path: Path, data: dict[str, Any]) -> Site:
 
 def _master(rule: dict[str, Any], ssh: dict[str, Any]) -> Master:
     (host,) = _hosts(rule["host"], "master", rule, ssh)
-    return Master(host, rule["kubeconfig"], rule["context"], rule["pki"], rule["path"], rule["workarea"])
+    proxies = Proxies(rule["proxies"]["https"], tuple(rule["proxies"]["no_proxy"]))
+    return Master(host, rule["kubeconfig"], rule["context"], rule["pki"], rule["path"], rule["workarea"], proxies)
 
 
 def _hosts(nodeset: str, role: Role, rule: dict[str, Any], ssh: dict[str, Any]) -> tuple[Host, ...]:

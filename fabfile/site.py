@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fabfile.nodeset import near
 from fabfile.sitefile import shown
+
+if TYPE_CHECKING:
+    from fabfile.bundle import Bundle
 
 Role = Literal["master", "controller", "compute"]
 
@@ -28,6 +31,14 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Proxies:
+    """How the master reaches https:// sources: through this proxy ("": directly), and which hosts without it all the same."""
+
+    https: str
+    no_proxy: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Master:
     """The CSM master, and where things lie on it; `context` "": the kubeconfig's current one."""
 
@@ -37,6 +48,7 @@ class Master:
     pki: str
     path: str
     workarea: str
+    proxies: Proxies
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,10 @@ class Kustomize:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where things come from, each to be tried in order: git URLs, and names of images without a tag."""
+    """Where things come from, each to be tried in order: git URLs, and names of images without a tag.
+
+    What begins with / is on this machine: a repository or git bundle, or an image's archive.
+    """
 
     dws: tuple[str, ...]
     plugin: tuple[str, ...]
@@ -148,7 +163,11 @@ class Deadlines:
 
 @dataclass(frozen=True)
 class Site:
-    """All that hosts.yaml says. `limit`: the hosts that a run may change, None for all; the others are only read."""
+    """All that hosts.yaml says.
+
+    limit   the hosts that a run may change, None for all; the others are only read
+    bundle  what everything comes from in place of `sources`, if anything
+    """
 
     path: Path
     master: Master
@@ -165,6 +184,7 @@ class Site:
     accept: frozenset[str]
     keep_runs: int
     limit: frozenset[str] | None = None
+    bundle: Bundle | None = None
 
     @cached_property
     def _by_name(self) -> dict[str, Host]:

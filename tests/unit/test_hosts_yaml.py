@@ -62,7 +62,7 @@ def test_the_schema_is_one_that_the_loader_obeys_wholly() -> None:
 def test_the_schema_and_the_site_have_the_same_parts(section: str, part: str) -> None:
     """What can be written in a section is what the code gets of it."""
     rule = RULES["properties"][section] if section else RULES
-    own = {"path", "limit"} if not section else set()
+    own = {"path", "limit", "bundle"} if not section else set()
     assert {field.name for field in fields(getattr(site_module, part))} - own == set(rule["properties"])
 
 
@@ -92,6 +92,8 @@ def test_what_the_schema_calls_a_default_is_what_holds(tmp_path: Path, key: str,
 
 OTHERS: dict[str, Any] = {
     "master.path": "/bin",
+    "master.proxies.https": "http://proxy:3128",
+    "master.proxies.no_proxy": ["mirror.example"],
     "computes[0].slurm_conf": "edit",
     "ssh.config": "/etc/passwd",
     "registry.secret": "a/b",
