@@ -39,6 +39,8 @@ class Options:
     """How a run is made: `plan` only shows; `yes` answers what is asked; `verify` proves even if nothing was changed.
 
     flags   the task's further words, for the command that goes on from here (" --slurm")
+    again   that command, where it isn't `invoke TASK`
+    reads   stages that are only looked at, for what the own ones need to know
     done    what a run that changed something has done, in words
     right   what there is to say where nothing was to be done
     undoes  the run before which everything is put back, where that is what this one does
@@ -51,6 +53,8 @@ class Options:
     verify: bool = False
     json: bool = False
     flags: str = ""
+    again: str = ""
+    reads: Sequence[Stage] = ()
     done: str = "Installed and proven."
     right: str = "Everything is as it should be."
     undoes: str = ""
@@ -91,8 +95,8 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
     if isinstance(master := sessions[site.master.host.name], Session):
         master.warm()
     try:
-        reached, down = _reached(site, hosts, sessions, emit)
-        made = Run(journal.run, site, stages, _reach(site, sessions), emit, reached, TROUBLE)
+        reached, down = answering(site, hosts, sessions, emit)
+        made = Run(journal.run, site, stages, reach(site, sessions), emit, reached, TROUBLE)
         with _interrupt(made, sessions):
             refused = _safely(made, options, display, down)
         code = _code(made, options, refused, down)
@@ -149,7 +153,9 @@ def _stop(session: Session) -> None:
         session.stop()
 
 
-def _reach(site: Site, sessions: Sessions) -> Reach:
+def reach(site: Site, sessions: Sessions) -> Reach:
+    """How a run's hosts are reached through these connections."""
+
     def session(host: str) -> Session:
         found = sessions[host]
         if isinstance(found, Unreachable):
@@ -159,7 +165,7 @@ def _reach(site: Site, sessions: Sessions) -> Reach:
     return Reach(session, lambda: session(site.master.host.name).cluster(), lambda role: roles(site)[role][0])
 
 
-def _reached(
+def answering(
     site: Site, hosts: Mapping[str, tuple[str, ...]], sessions: Sessions, emit: Callable[[Event], None]
 ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
     """The hosts that answered by role, and those that should have. Each that didn't is told with what to do."""
@@ -182,7 +188,9 @@ def _spared(site: Site, silent: Collection[str]) -> set[str]:
 
 def _work(made: Run, options: Options, display: report.Display, down: Sequence[str]) -> str:
     """Look, judge, and change what is to be changed. Why nothing was changed, if it was refused as a whole; else ""."""
+    made.stages, own = (*options.reads, *made.stages), made.stages
     engine.first_looks(made)
+    made.stages = own
     if options.plan:
         engine.plan(made)
         return ""
@@ -268,7 +276,7 @@ def _summary(
         connections=sessions.connections,
         seconds=time.time() - began,
         message=refused or _message(options, code, counts, made.stopping.is_set()),
-        next=f"invoke {options.task}{options.flags} --hosts {made.site.path}" if again else "",
+        next=(options.again or f"invoke {options.task}{options.flags} --hosts {made.site.path}") if again else "",
         report=os.path.relpath(journal.page),
     )
 
