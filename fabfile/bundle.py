@@ -1,0 +1,241 @@
+"""The bundle: all that an install takes from outside the site, in one file with a checksum for every byte.
+
+It is a plain tar (`tar -tf` lists it): manifest.json first, then the parts, then SHA256SUMS, as sha256sum has it. What
+isn't content in it (headers, padding) can only be in one way, so that no byte can be changed unseen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from fabfile.sitefile import shown
+from fabfile.step import Finding, Refused
+
+if TYPE_CHECKING:
+    from fabfile.site import Site
+
+FORMAT = 1
+"""The version of what manifest.json looks like."""
+
+ROLES = ("dws", "plugin", "dws_image", "kube_rbac_proxy_image", "kustomize")
+"""What a bundle has, by the names that `sources` has in a site file."""
+
+MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
+BLOCK, PIECE = 512, 1 << 20
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part: its file's name in the bundle, size in bytes, sha256, and the source that it came from."""
+
+    file: str
+    size: int
+    sha256: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is in a bundle. `versions` as in a site file, and kustomize's; `made`: when and by what; parts by role."""
+
+    versions: Mapping[str, str]
+    made: Mapping[str, str]
+    parts: Mapping[str, Part]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was read and found whole, and where in it each file begins, in bytes."""
+
+    path: Path
+    manifest: Manifest
+    offsets: Mapping[str, int]
+
+    def read(self, role: str) -> bytes:
+        """A part's content. Raises Refused if the file is not any more what it was when it was checked."""
+        part = self.manifest.parts[role]
+        with self.path.open("rb") as file:
+            file.seek(self.offsets[part.file])
+            content = file.read(part.size)
+        if hashlib.sha256(content).hexdigest() != part.sha256:
+            raise damaged(self.path, f"{part.file} has changed since it was checked")
+        return content
+
+
+def damaged(path: Path, text: str) -> Refused:
+    """The refusal of a bundle that isn't what it was when it was made."""
+    fix = f"copy it again, and compare `sha256sum {path.name}` here and where it was made"
+    return Refused(Finding("bundle-damaged", f"{path}: {text}", fix))
+
+
+# --- writing
+
+
+def part(file: Path, source: str) -> Part:
+    """The part that a file of this machine becomes; it keeps its name."""
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return Part(file.name, file.stat().st_size, digest, source)
+
+
+def write(path: Path, manifest: Manifest, folder: Path) -> None:
+    """Write a bundle with the parts that lie in `folder`; in place of an older one only when it is whole.
+
+    The same manifest and parts make the same bytes.
+    """
+    told = manifest_text(manifest)
+    parts = sorted(manifest.parts.values(), key=lambda one: one.file)
+    sums = _sums_text({MANIFEST: hashlib.sha256(told).hexdigest(), **{one.file: one.sha256 for one in parts}})
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        with aside.open("wb") as out:
+            _add(out, MANIFEST, len(told), [told])
+            for one in parts:
+                _add(out, one.file, one.size, _pieces(folder / one.file))
+            _add(out, SUMS, len(sums), [sums])
+            out.write(bytes(2 * BLOCK))
+            out.flush()
+            os.fsync(out.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def manifest_text(manifest: Manifest) -> bytes:
+    """manifest.json."""
+    told = {"format": FORMAT, **asdict(manifest)}
+    return json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def _sums_text(sums: Mapping[str, str]) -> bytes:
+    return "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()
+
+
+def _add(out: IO[bytes], name: str, size: int, pieces: Iterable[bytes]) -> None:
+    out.write(_header(name, size))
+    out.writelines(pieces)
+    out.write(bytes(-size % BLOCK))
+
+
+def _header(name: str, size: int) -> bytes:
+    """The block before a file: the one and only that a bundle has for this name and size."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as content:
+        while piece := content.read(PIECE):
+            yield piece
+
+
+# --- reading
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    offset: int
+    size: int
+    sha256: str
+    small: bytes
+    """The content, if it is small."""
+
+
+def load(path: Path) -> Bundle:
+    """The bundle, every byte of it checked. Raises Refused with what is wrong and what to do."""
+    try:
+        with path.open("rb") as file:
+            members = list(_members(file, path))
+    except OSError as error:
+        fix = "say where the bundle lies; `invoke bundle.make FILE` makes one where there is a network"
+        raise Refused(Finding("bundle-unreadable", f"{path}: {error.strerror}", fix)) from None
+    sums = members[-1]
+    if sums.small != _sums_text({one.name: one.sha256 for one in members[:-1]}):
+        raise damaged(path, f"its checksums are wrong: {_wrong(members)}")
+    return Bundle(path, _manifest(path, members), {one.name: one.offset for one in members})
+
+
+def _members(file: IO[bytes], path: Path) -> Iterator[_Member]:
+    """The files in it, in order: the first is the manifest, the last the checksums, and nothing is behind them."""
+    expected = MANIFEST
+    while True:
+        head = file.read(BLOCK)
+        try:
+            info = tarfile.TarInfo.frombuf(head, "utf-8", "strict")
+            right = head == _header(info.name, info.size) and expected in ("", info.name)
+        except (tarfile.HeaderError, ValueError):  # of all sorts of nonsense
+            right = False
+        if not right:
+            raise damaged(path, f"no file begins at byte {file.tell() - len(head)} as a bundle's would")
+        yield _member(file, info.name, info.size, path)
+        expected = ""
+        if info.name == SUMS:
+            break
+    if file.read() != bytes(2 * BLOCK):
+        raise damaged(path, "it does not end as it should")
+
+
+def _member(file: IO[bytes], name: str, size: int, path: Path) -> _Member:
+    offset, left, digest, small = file.tell(), size, hashlib.sha256(), b""
+    while left and (piece := file.read(min(left, PIECE))):
+        digest.update(piece)
+        small = piece if size <= PIECE else b""
+        left -= len(piece)
+    padding = -size % BLOCK
+    if left or file.read(padding) != bytes(padding):
+        raise damaged(path, f"{name} is not whole")
+    return _Member(name, offset, size, digest.hexdigest(), small)
+
+
+def _wrong(members: list[_Member]) -> str:
+    """The files that are not what the checksums say, in words."""
+    lines = members[-1].small.decode(errors="replace").splitlines()
+    said = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    return ", ".join(one.name for one in members[:-1] if said.get(one.name) != one.sha256) or SUMS
+
+
+def _manifest(path: Path, members: Sequence[_Member]) -> Manifest:
+    there = {one.name: (one.size, one.sha256) for one in members[1:-1]}
+    try:
+        told: dict[str, Any] = json.loads(members[0].small)
+        if told["format"] != FORMAT:
+            text = f"{path} has format {told['format']}, and this checkout of dws-on-csm knows {FORMAT}"
+            raise Refused(Finding("bundle-format", text, "make it with the same version of dws-on-csm"))
+        parts = {role: Part(**told["parts"][role]) for role in ROLES}
+        versions, made = ({str(k): str(v) for k, v in told[key].items()} for key in ("versions", "made"))
+        as_told = {one.file: (one.size, one.sha256) for one in parts.values()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(path, f"{MANIFEST} can't be understood: {error!r}") from None
+    if as_told != there or not all(re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._-]*", name) for name in there):
+        raise damaged(path, f"{MANIFEST} tells of other files than are in it")
+    return Manifest(versions, made, parts)
+
+
+# --- does it fit
+
+
+def attach(site: Site, path: Path) -> Site:
+    """The site, to be supplied by this bundle alone. Raises Refused for a damaged one and for other versions."""
+    bundle = load(path)
+    has = bundle.manifest.versions
+    asked = {name: getattr(site.versions, name) for name in ("dws", "plugin", "kube_rbac_proxy")}
+    other = [name for name in asked if has.get(name) != asked[name]]
+    if other:
+        raise Refused(*(_other(site, path, name, has.get(name, "none"), asked[name]) for name in other))
+    return replace(site, bundle=bundle)
+
+
+def _other(site: Site, path: Path, name: str, has: str, asked: str) -> Finding:
+    text = f"{path} has {name} {has}, and {shown(site.path)} asks for {asked}"
+    fix = f"set versions.{name} to {has}, or make a bundle for this site file: `invoke bundle.make FILE --hosts PATH`"
+    return Finding("bundle-version", text, fix)

@@ -1,0 +1,26 @@
+# The repository with $tag as $clone, from the first of $sources that has it: URLs, and paths of git bundles on this host.
+# Cloned aside and renamed: a clone that was cut off never looks like a whole one.
+export GIT_TERMINAL_PROMPT=0
+eval "set -- $sources"
+get() { # SOURCE
+    rm -rf -- "$clone.part"
+    case $1 in
+        /*)
+            git init --quiet "$clone.part" &&
+                { [ -z "$origin" ] || git -C "$clone.part" remote add origin "$origin"; } &&
+                git -C "$clone.part" fetch --quiet --no-tags "$1" "refs/tags/$tag:refs/tags/$tag"
+            ;;
+        *) via git clone --quiet "$1" "$clone.part" ;;
+    esac
+}
+mkdir -p -- "${clone%/*}"
+for source; do
+    echo "cloning $source"
+    if get "$source" && git -C "$clone.part" -c advice.detachedHead=false checkout --quiet "$tag"; then
+        rm -rf -- "$clone"
+        mv -- "$clone.part" "$clone"
+        exit 0
+    fi
+done
+rm -rf -- "$clone.part"
+exit 1
