@@ -1,28 +1,29 @@
 # Bring images to the registry, side by side. Behind this come lines "start IMAGE DIGEST SOURCE...", with the digest of the
-# configuration that the registry has of it or a word, and then "finish".
+# configuration that the registry has of it or a word, and then "finish". A source is a name, or the path of an archive.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 started=
+transport() {
+    case $1 in /*) ;; *) return ;; esac
+    if tar -tf "$1" | grep -qx '\(\./\)\{0,1\}oci-layout'; then printf oci-archive:; else printf docker-archive:; fi
+}
 bring() {
     image=$1 there=$2
     shift 2
     digest=
     for source in "$@"; do
         echo "pulling $source"
-        if podman pull --quiet "$source" >/dev/null; then
-            digest=$(podman image inspect --format '{{.Id}}' "$source")
-            break
-        fi
+        if digest=$(via podman pull --quiet "$(transport "$source")$source"); then break; fi
     done
     if [ -z "$digest" ]; then
         echo "no source has $image: $*"
         return 1
     fi
-    digest=sha256:${digest#sha256:}
+    digest=sha256:$(printf '%s\n' "$digest" | tail -n 1)
     if [ "$digest" = "$there" ]; then
         echo "the registry has $image already"
     else
-        podman tag "$source" "$image"
+        podman tag "${digest#sha256:}" "$image"
         echo "pushing $image"
         credential podman | podman push --quiet --authfile /dev/stdin "$image"
     fi

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from fabfile import render
+from fabfile import supply as supplies
 from fabfile.actions import STATE
 from fabfile.inventory import Site
 from fabfile.stages import manifests
@@ -87,7 +88,7 @@ def _change_pushed(place: Place, have: Value, want: Value) -> Sequence[Action]:
         why = next(iter(bad.values())).removeprefix("not readable: ")
         raise Refused(Finding("registry-unreadable", f"{place.site.registry.name}: {why}", _fix(place.site, why)))
     wrong = {name: one["registry"] for name, one in have.items() if one != want[name]}
-    return [_writable(place.site, next(iter(wrong))), _push(place, wrong)]
+    return [_writable(place.site, next(iter(wrong))), *_push(place, wrong)]
 
 
 def _fix(site: Site, why: str) -> str:
@@ -104,20 +105,17 @@ def _writable(site: Site, name: str) -> Sh:
     return Sh(title, render.script("registry.sh", "images_writable.sh", **settings), 60.0)
 
 
-def _push(place: Place, wrong: Mapping[str, str]) -> Sh:
+def _push(place: Place, wrong: Mapping[str, str]) -> Sequence[Action]:
     """Pull, tag and push these images, side by side; image -> what the registry has of it."""
     asked = manifests.asked(place)
-    settings = reached(place.site) | {"record": RECORD}
-    starts = [
-        shlex.join(["start", name, there, *_sources(place.site, asked[name], name)]) for name, there in wrong.items()
-    ]
-    script = "\n".join([render.script("registry.sh", "images_push.sh", **settings), *starts, "finish"])
-    return Sh(f"pull, tag and push {' and '.join(wrong)}", script, place.site.deadlines.image * len(wrong))
-
-
-def _sources(site: Site, source: str, name: str) -> list[str]:
-    tag = name.rpartition(":")[2]
-    return [f"{base}:{tag}" for base in getattr(site.sources, source)]
+    supply = {name: supplies.image(place.site, asked[name], name.rpartition(":")[2]) for name in wrong}
+    settings = reached(place.site) | {"record": RECORD} | supplies.settings(place.site)
+    starts = [shlex.join(["start", name, there, *supply[name].sources]) for name, there in wrong.items()]
+    scripts = ("via.sh", "registry.sh", "images_push.sh")
+    script = "\n".join([render.script(*scripts, **settings), *starts, "finish"])
+    title = f"pull, tag and push {' and '.join(wrong)}"
+    brings = [bring for one in supply.values() for bring in one.brings]
+    return [*brings, Sh(title, script, place.site.deadlines.image * len(wrong))]
 
 
 STAGE = Stage(

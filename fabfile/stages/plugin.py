@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from fabfile import compatibility, render
+from fabfile import supply as supplies
 from fabfile.site import Site
 from fabfile.stages import controller
 from fabfile.stages.kubeconfig import slurm_user
@@ -62,9 +63,11 @@ def _change_repository(place: Place, have: Value, want: Value) -> Sequence[Actio
         text = f"{folder} on {place.host} was changed: {', '.join(have['modified'])}; only {tag} itself is installed"
         fix = f"keep the change elsewhere (a fork in sources.plugin), then `git -C {folder} checkout .`"
         raise Refused(Finding("plugin-modified", text, fix))
-    settings = {"clone": folder, "tag": tag, "urls": shlex.join(place.site.sources.plugin)}
+    supply = supplies.repository(place.site, "plugin")
+    settings = {"clone": folder, "tag": tag, "sources": shlex.join(supply.sources), "origin": supply.origin}
     title = f"clone dws-slurm-bb-plugin {tag} into {folder}"
-    return [Sh(title, render.script("plugin_clone.sh", **settings), place.site.deadlines.clone)]
+    script = render.script("via.sh", "clone.sh", **settings, **supplies.settings(place.site))
+    return [*supply.brings, Sh(title, script, place.site.deadlines.clone)]
 
 
 # --- the files on the controllers

@@ -9,7 +9,10 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from fabfile import names
+from fabfile import names, render
+from fabfile import supply as supplies
+from fabfile.actions import PARTS
+from fabfile.bundle import Bundle
 from fabfile.inventory import Kustomize, Site
 from fabfile.stages import manifests
 from fabfile.step import Action, Check, Finding, Place, Put, Refused, Sh, Shell, Stage, Step, Unknown, Value
@@ -55,39 +58,11 @@ def _change_clone(place: Place, have: Value, want: Value) -> Sequence[Action]:
                 f"look at it with `git -C {folder} diff`, then keep the change elsewhere and `git -C {folder} checkout .`",
             )
         )
-    tag = f"v{place.site.versions.dws}"
-    script = _FETCH if have["at"] != "absent" else _NEW
-    values = {"folder": shlex.quote(folder), "tag": shlex.quote(tag), "urls": shlex.join(place.site.sources.dws)}
-    return [Sh(f"clone dws {tag} into {folder}", script.format(**values), place.site.deadlines.clone)]
-
-
-# Cloned aside and renamed: a clone that was cut off never looks like a whole one.
-_NEW = """
-export GIT_TERMINAL_PROMPT=0
-mkdir -p "$(dirname {folder})"
-for url in {urls}; do
-    rm -rf {folder}.part
-    echo "cloning $url"
-    if git clone --quiet "$url" {folder}.part && git -C {folder}.part -c advice.detachedHead=false checkout --quiet {tag}; then
-        mv {folder}.part {folder}
-        exit 0
-    fi
-done
-rm -rf {folder}.part
-exit 1
-"""
-
-_FETCH = """
-export GIT_TERMINAL_PROMPT=0
-rm -f {folder}/.git/index.lock
-for url in {urls}; do
-    if git -C {folder} rev-parse -q --verify {tag}^{{commit}} >/dev/null || git -C {folder} fetch --quiet --tags "$url"; then
-        git -C {folder} -c advice.detachedHead=false checkout --quiet {tag}
-        exit 0
-    fi
-done
-exit 1
-"""
+    tag, supply = f"v{place.site.versions.dws}", supplies.repository(place.site, "dws")
+    told = {"clone": folder, "tag": tag, "sources": shlex.join(supply.sources), "origin": supply.origin}
+    template = "clone.sh" if have["at"] == "absent" else "fetch.sh"
+    script = render.script("via.sh", template, **told, **supplies.settings(place.site))
+    return [*supply.brings, Sh(f"clone dws {tag} into {folder}", script, place.site.deadlines.clone)]
 
 
 # --- kustomize
@@ -115,14 +90,24 @@ def _want_kustomize(place: Place) -> Value:
 
 
 def _change_kustomize(place: Place, have: Value, want: Value) -> Sequence[Action]:
-    folder, given = names.clone(place.site), place.site.sources.kustomize
+    site, folder = place.site, names.clone(place.site)
+    given, bring = site.sources.kustomize, supplies.kustomize(site, want["asked"])
+    if bring:
+        return [bring, _unpacked(site, folder, f"unpack {bring.name}", f"archive={PARTS}/{bring.name}")]
+    if given is None and site.bundle:
+        raise Refused(_other_kustomize(site.bundle, want["asked"]))
     if given is None:
         title = f"make kustomize: downloads and runs upstream's install script for kustomize {want['asked']}"
-        script = f"cd {shlex.quote(folder)}\nmake kustomize\n"
-        return [Sh(title, script, place.site.deadlines.clone)]
+        script = render.script("via.sh", **supplies.settings(site)) + f"cd {shlex.quote(folder)}\nvia make kustomize\n"
+        return [Sh(title, script, site.deadlines.clone)]
     if "://" in given.source:
-        return [_download(place.site, folder, given)]
+        return [_download(site, folder, given)]
     return [Put(f"{folder}/bin/kustomize", _local(given), 0o755)]
+
+
+def _other_kustomize(bundle: Bundle, asked: str) -> Finding:
+    text = f"the Makefile asks for kustomize {asked}, and {bundle.path} has {bundle.manifest.versions['kustomize']}"
+    return Finding("bundle-kustomize", text, "make the bundle anew from the repositories that the site has")
 
 
 def _local(given: Kustomize) -> bytes:
@@ -144,17 +129,26 @@ def _local(given: Kustomize) -> bytes:
 
 def _download(site: Site, folder: str, given: Kustomize) -> Sh:
     script = f"""
+archive=bin/.download
+via curl --fail --silent --show-error --location --output "$archive" {shlex.quote(given.source)}
+echo "{given.sha256}  $archive" | sha256sum --check --quiet
+"""
+    return _unpacked(site, folder, f"download kustomize from {given.source}", script)
+
+
+def _unpacked(site: Site, folder: str, title: str, gets: str) -> Sh:
+    """kustomize into bin/, from the binary or .tar.gz that the script `gets` leaves at the path $archive."""
+    script = f"""
 cd {shlex.quote(folder)}
 mkdir -p bin
 rm -f bin/.download bin/.unpacked
 trap 'rm -f bin/.download bin/.unpacked' EXIT
-curl --fail --silent --show-error --location --output bin/.download {shlex.quote(given.source)}
-echo "{given.sha256}  bin/.download" | sha256sum --check --quiet
-if gzip -t bin/.download 2>/dev/null; then tar -xzOf bin/.download kustomize >bin/.unpacked; else cp bin/.download bin/.unpacked; fi
+{gets}
+if gzip -t "$archive" 2>/dev/null; then tar -xzOf "$archive" kustomize >bin/.unpacked; else cp "$archive" bin/.unpacked; fi
 chmod 755 bin/.unpacked
 mv -f bin/.unpacked bin/kustomize
 """
-    return Sh(f"download kustomize from {given.source}", script, site.deadlines.clone)
+    return Sh(title, render.script("via.sh", **supplies.settings(site)) + script, site.deadlines.clone)
 
 
 STAGE = Stage(

@@ -128,7 +128,8 @@ def repository(tmp_path: Path) -> Path:
 
 def clone(repository: Path, folder: Path, tag: str = "v0.0.5") -> subprocess.CompletedProcess[bytes]:
     urls = f"file://{folder.parent}/nowhere.git file://{repository}"
-    return run("set -eu\n" + render.script("plugin_clone.sh", clone=str(folder), tag=tag, urls=urls), folder.parent)
+    settings = {"clone": str(folder), "tag": tag, "sources": urls, "origin": "", "proxy": "", "unproxied": ""}
+    return run("set -eu\n" + render.script("via.sh", "clone.sh", **settings), folder.parent)
 
 
 def look(folder: Path, tag: str = "v0.0.5") -> Any:
