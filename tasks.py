@@ -48,13 +48,26 @@ def plan(c, hosts=None, limit=None, json=False):  # type: ignore[no-untyped-def]
     _run("plan", hosts, limit, json=json, plan=True)
 
 
-@task(optional=["hosts"], auto_shortflags=False, help={k: HELP[k] for k in ("hosts", "limit", "json")})
-def verify(c, hosts=None, limit=None, json=False):  # type: ignore[no-untyped-def]
-    """Prove what is installed with a test job; changes nothing."""
-    site = _site(hosts, limit)
+@task(
+    optional=["hosts"],
+    auto_shortflags=False,
+    help={k: HELP[k] for k in ("hosts", "limit", "json")}
+    | {"cancel": "cancel jobs in each state of their Workflow, and see what becomes of it"},
+)
+def verify(c, hosts=None, limit=None, json=False, cancel=False):  # type: ignore[no-untyped-def]
+    """Prove what is installed with a test job, or with jobs that are cancelled; changes nothing."""
+    from dataclasses import replace
+
+    site = replace(_site(hosts, limit), limit=None)  # nothing is changed, so there is nothing to limit
     from fabfile.run import Options, run
     from fabfile.stages.verify import ALONE
 
+    if cancel:
+        from fabfile.cancel import work
+        from fabfile.stages.cancel import STAGE
+
+        right = "Cancelled jobs went as they are known to."
+        sys.exit(run(site, (STAGE,), Options("verify", json=json, flags=" --cancel", right=right, work=work)))
     sys.exit(run(site, ALONE, Options(task="verify", verify=True, json=json, done="Proven.")))
 
 

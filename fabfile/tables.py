@@ -13,15 +13,15 @@ GAP = "  "
 
 
 def merged(some: Iterable[Done]) -> list[Table]:
-    """The tables of these steps, those with the same columns as one."""
+    """The tables of these steps, those with the same columns as one, in the order in which the steps began."""
     found: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-    for done in some:
+    for done in sorted(some, key=lambda one: one.began):
         if done.table:
             found.setdefault(done.table[0], []).extend(done.table[1:])
     return [(columns, *rows) for columns, rows in found.items()]
 
 
-def rows(table: Table, indent: str = "    ") -> list[Row]:
+def rows(table: Table, indent: str = "  ") -> list[Row]:
     """The table in aligned rows, the names of its columns first; what belongs to a row above it is dim."""
     shown = [tuple(escaped(cell) for cell in line) for line in table]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]

@@ -1,0 +1,103 @@
+"""Jobs cancelled in each state of their Workflow, several at a time: what becomes of it, beside what is known."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from fabfile.cancel_case import Bench, End, Failed, cancelled, collection, gone, reach, submit
+from fabfile.engine import Run
+from fabfile.events import Failure, Outcome
+from fabfile.holds import Holds
+from fabfile.perform import At
+from fabfile.stages import cancel
+from fabfile.stages.cancel_table import CASES, Case, rows, told
+from fabfile.workflow_watch import Watch
+
+AT_ONCE = 5
+"""Cases side by side: a Workflow that is held costs its controller one call of kubectl a second."""
+
+CLEARED = 10.0
+"""Seconds that Slurm has to take down the Workflows of jobs that are left, before they are deleted."""
+
+
+def work(run: Run) -> None:
+    """Make every case that can be made at this site, and tell how each went. Leaves nothing behind."""
+    host = run.hosts["submitter"][0]
+    able, cluster = cancel.holds(run.board.place(host)), run.reach.cluster()
+    watch = Watch(cluster, collection(run))
+    bench = Bench(run, host, watch, Holds(cluster) if able else None)
+    try:
+        _clear(bench)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for done in [pool.submit(_case, bench, case) for case in CASES if able or not case.held]:
+                done.result()
+    finally:
+        _clear(bench)
+        watch.close()
+    if not able:
+        _left_out(bench)
+
+
+def _left_out(bench: Bench) -> None:
+    states = ", ".join(dict.fromkeys(case.where for case in CASES if case.held))
+    note = f"{states}: a Workflow has to be held there for that, which only a lab's DWS does"
+    bench.run.done(bench.host, "cancel.left out", "ok", time.time(), note=note)
+
+
+def _clear(bench: Bench) -> None:
+    """Hold nothing, cancel what jobs of these there are, those of a run that was killed too, and see their Workflows gone."""
+    if bench.holds:
+        bench.holds.clear()
+    place, session = bench.run.board.place(bench.host), bench.run.reach.session(bench.host)
+    found = cancel.answers(session.run(cancel.script(place, "clear"), deadline=150.0).out)
+    ends = time.monotonic() + CLEARED
+    cluster = bench.run.reach.cluster()
+    for job in found.get("id", "").split():
+        path = f"{collection(bench.run)}/bb{job}"
+        if cluster.get(path) and not bench.until(job, gone, ends - time.monotonic()):
+            cluster.delete(path)
+
+
+def _case(bench: Bench, case: Case) -> None:
+    run, key, began = bench.run, f"cancel.{case.name}", time.time()
+    try:
+        outcome, more = _made(bench, case)
+    except Failed as failed:
+        fix = "test_job in the site file is how jobs are submitted; `invoke logs` shows what the plugin and DWS said"
+        run.done(bench.host, key, "failed", began, (Failure(case.command, failed.code, meaning=str(failed), fix=fix),))
+    except run.trouble as error:
+        run.done(bench.host, key, "failed", began, (Failure(case.command, meaning=str(error)),))
+    else:
+        run.done(bench.host, key, outcome, began, **more)
+
+
+def _made(bench: Bench, case: Case) -> tuple[Outcome, dict[str, Any]]:
+    """A case from its job's submission to the end: the outcome, and what there is to tell."""
+    if bench.run.stopping.is_set():
+        return "skipped", {"note": "stopped"}
+    at = At(bench.run.id, bench.host, "cancel", case.name, bench.run.emit)
+    at.began("submit a job")
+    job = submit(bench, case)
+    at.began(f"job {job}: {case.reached}")
+    reach(bench, case, job)
+    at.began(f"{case.command} {job}")
+    return _judged(case, job, cancelled(bench, case, job))
+
+
+def _judged(case: Case, job: str, end: End) -> tuple[Outcome, dict[str, Any]]:
+    table = rows(case, end.course, end.seconds)
+    if end.killed:
+        return "ok", {"table": table, "note": KILLED.format(job=job)}
+    if end.course == case.known:
+        return "ok", {"table": table}
+    meaning = f"seen: {told(end.course)}\nknown: {told(case.known)}"
+    fix = f"`invoke logs --job {job}` shows what Slurm and DWS said of it"
+    return "failed", {"table": table, "failures": (Failure(f"{case.command} {job}", meaning=meaning, fix=fix),)}
+
+
+KILLED = (
+    "job {job}: slurmctld killed its own teardown (slurm_bb_job_teardown killed by signal 9), as it sometimes does. The "
+    "Workflow was deleted; slurmctld itself forgets the job's buffer when it is started again"
+)

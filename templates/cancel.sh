@@ -1,0 +1,67 @@
+# One thing done with a job that is to be cancelled. Goes behind slurmctld.sh. Set before: user options job_folder name (of
+# the job), and $step with what it needs. Answers are "name=value" lines.
+slurm_path
+as() {
+    who=$1
+    shift
+    setpriv --reuid "$who" --regid "$(id -g "$who")" --init-groups "$@"
+}
+look() {
+    shown=$(timeout 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n')
+    state=$(said JobState)
+    buffer=$(said BurstBufferState)
+}
+said() { printf '%s\n' "$shown" | sed -n "s/^$1=//p" | head -n 1; }
+answer() { printf 'job=%s\nbuffer=%s\nreason=%s\n' "$state" "$buffer" "$(said Reason)"; }
+over() { case $state in PENDING | RUNNING | CONFIGURING | COMPLETING | STAGE_OUT | SUSPENDED | SIGNALING | STOPPED) false ;; esac; }
+
+# slurmctld's log, wherever it is kept
+log_file() { timeout 30 scontrol show config 2>/dev/null | sed -n 's/^SlurmctldLogFile *= *//p'; }
+log_since() {
+    file=$(log_file)
+    if [ -f "$file" ]; then tail -c "+$(($1 + 1))" "$file"; else journalctl --quiet --unit "$unit" --since "@$2" --output cat; fi
+}
+
+case $step in
+submit) # $how: sbatch's options that make the case; $commands: what the job does
+    cd "$job_folder"
+    # shellcheck disable=SC2086 # options are words, each quoted before
+    id=$(printf '#!/bin/sh\n#DW\n%s\n' "$commands" |
+        eval "as \"\$user\" timeout 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=10 $how $options") || exit 1
+    echo "id=${id%%;*}"
+    ;;
+begin) # $release: whether it is held; $wanted: state of its burst buffer that is awaited, for $patience seconds
+    if [ -n "$release" ]; then scontrol release "$job"; fi
+    limit=$(($(date +%s) + patience))
+    look
+    until [ "$buffer" = "$wanted" ] || over || [ "$(date +%s)" -ge "$limit" ]; do
+        sleep 0.2 # Slurm reports no event to wait for
+        look
+    done
+    answer
+    ;;
+cancel) # $words: scancel's options
+    file=$(log_file)
+    if [ -f "$file" ]; then echo "size=$(stat -L -c %s "$file")"; else echo size=0; fi
+    date +since=%s
+    # shellcheck disable=SC2086 # one option or none
+    as "$user" timeout 60 scancel $words "$job" 2>&1 | sed 's/^/said=/'
+    ;;
+end) # $size and $since: how long the log was when it was cancelled, and when; $patience in seconds
+    limit=$(($(date +%s) + patience))
+    while look; do
+        if over && [ "$buffer" = complete ]; then break; fi
+        if over && log_since "$size" "$since" | grep -q "JobId=$job slurm_bb_job_teardown killed by signal"; then
+            echo killed=yes
+            break
+        fi
+        [ "$(date +%s)" -lt "$limit" ] || break
+        sleep 0.3 # nor of this
+    done
+    answer
+    ;;
+clear) # all jobs of this name
+    timeout 60 squeue --noheader --name="$name" --user="$user" --format='id=%A'
+    timeout 60 scancel --hurry --quiet --name="$name" --user="$user"
+    ;;
+esac
