@@ -96,6 +96,36 @@ def undeploy(  # type: ignore[no-untyped-def]
     sys.exit(run(site, procedure.stages(**given), options))
 
 
+@task(
+    optional=["hosts"],
+    positional=["name"],
+    auto_shortflags=False,
+    help={"name": "a run's id: this one in detail"} | {k: HELP[k] for k in ("hosts", "json")},
+)
+def journal(c, name="", hosts=None, json=False):  # type: ignore[no-untyped-def]
+    """List the runs that the site has seen: when, who, what, how it ended, and what it changed where."""
+    site = _site(hosts, None)
+    from fabfile.past import show
+
+    sys.exit(show(site, name, json))
+
+
+@task(
+    optional=["hosts"],
+    positional=["name"],
+    auto_shortflags=False,
+    help={"name": "a run's id; left out: the last that changed something", "plan": "show it, and change nothing"}
+    | {k: HELP[k] for k in ("hosts", "limit", "json", "yes")},
+)
+def rollback(c, name="", hosts=None, limit=None, json=False, yes=False, plan=False):  # type: ignore[no-untyped-def]
+    """Bring everything back to how it was before a run."""
+    site = _site(hosts, limit)
+    from fabfile.rollback import rollback as back
+    from fabfile.run import Options
+
+    sys.exit(back(site, name, Options(task="rollback", plan=plan, yes=yes, json=json)))
+
+
 @task
 def demo(c):  # type: ignore[no-untyped-def]
     """Boot a site in a box, install DWS on it, and show a job's Workflow."""
@@ -104,7 +134,7 @@ def demo(c):  # type: ignore[no-untyped-def]
     sys.exit(show())
 
 
-namespace = Collection(install, plan, verify, undeploy, demo)
+namespace = Collection(install, plan, verify, undeploy, journal, rollback, demo)
 
 from lab.tasks import namespace as lab  # noqa: E402
 

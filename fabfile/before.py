@@ -88,13 +88,14 @@ def fingerprint(one: Any) -> str:
     """The same for two objects that say the same; "absent" for none."""
     if one is None:
         return "absent"
-    return hashlib.sha256(json.dumps(_lasting(normal(one)), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(lasting(normal(one)), sort_keys=True).encode()).hexdigest()
 
 
-def _lasting(value: Any) -> Any:
+def lasting(value: Any) -> Any:
+    """Of an object what does not come by itself."""
     if isinstance(value, Mapping):
-        return {key: _lasting(one) for key, one in value.items() if key not in _LATER}
-    return [_lasting(one) for one in value] if isinstance(value, list) else value
+        return {key: lasting(one) for key, one in value.items() if key not in _LATER}
+    return [lasting(one) for one in value] if isinstance(value, list) else value
 
 
 def _kept(one: Any) -> Any:

@@ -174,7 +174,7 @@ def _unknown_hooks(place: Place, hooks: Sequence[str]) -> Finding:
 
 
 def _change_lua(place: Place, have: Value, want: Value) -> Sequence[Action]:
-    return [*_load(place, want["text"]), _put(place, LUA, want["text"])]
+    return [*load(place, want["text"]), _put(place, LUA, want["text"])]
 
 
 def _change_conf(place: Place, have: Value, want: Value) -> Sequence[Action]:
@@ -185,7 +185,7 @@ def _put(place: Place, name: str, text: str) -> Put:
     return Put(f"{place.site.slurm.folder}/{name}", text.encode(), 0o644)
 
 
-def _load(place: Place, text: str) -> Sequence[Action]:
+def load(place: Place, text: str) -> Sequence[Action]:
     """Load the text with the Lua that slurmctld would use, as the user that it runs as, before it is put in place."""
     lua = controller.interpreter(place)
     if not lua:

@@ -1,0 +1,219 @@
+"""The runs that a site has seen: from the operator's own journals, and from what runs left on the hosts for colleagues."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fabfile import journal, render
+from fabfile.actions import STATE
+from fabfile.connect import Sessions, connect_all
+from fabfile.faults import Unreachable
+from fabfile.inventory import Host, Site
+from fabfile.lock import owner
+
+PROOFS = ("verify.", "cancel.")
+"""Steps that change nothing that lasts begin so."""
+
+
+@dataclass
+class Past:
+    """A run of the past.
+
+    at         when it began, in seconds since 1970
+    code       its exit code; None if it was cut off, or is still at work
+    changed    host -> steps that were begun or put right there
+    undoes     the run before which it put everything back, "" where that isn't what it did
+    installed  what of DWS there was before it; None where nobody looked
+    kept       whether what it changed is known on the hosts, so that it can be rolled back
+    """
+
+    id: str
+    task: str = "?"
+    by: str = "?"
+    at: float = 0.0
+    code: int | None = None
+    message: str = ""
+    changed: dict[str, list[str]] = field(default_factory=dict)
+    undoes: str = ""
+    installed: Mapping[str, Any] | None = None
+    kept: bool = False
+
+    def note(self, host: str, step: str) -> None:
+        """A step was at work on `host`."""
+        steps = self.changed.setdefault(host, [])
+        if step not in steps and not step.startswith(PROOFS):
+            steps.append(step)
+
+    @property
+    def changes(self) -> dict[str, list[str]]:
+        """Host -> steps, hosts on which nothing lasts left out."""
+        return {host: steps for host, steps in self.changed.items() if steps}
+
+
+# --- on the hosts
+
+
+def reading(site: Site, sessions: Sessions, hosts: Sequence[Host], script: str) -> dict[str, list[str]]:
+    """Host -> the lines that `script` prints there, all at once. Raises Unreachable and what else a session raises."""
+
+    def one(host: Host) -> tuple[str, list[str]]:
+        session = sessions[host.name]
+        if isinstance(session, Unreachable):
+            raise session
+        answer = session.run(script, deadline=site.deadlines.look)
+        if answer.code != 0:
+            raise Unreachable(host.name, f"its history can't be read: {answer.err.decode(errors='replace')}", "")
+        return host.name, answer.out.decode(errors="surrogateescape").splitlines()
+
+    with ThreadPoolExecutor(site.ssh.connections) as pool:
+        return dict(pool.map(one, hosts))
+
+
+def on_hosts(site: Site, sessions: Sessions) -> dict[str, Past]:
+    """The runs of which something is known on the master and the controllers, by id; hosts that don't answer are left out."""
+    hosts = [host for host in known(site) if not isinstance(sessions[host.name], Unreachable)]
+    lines = reading(site, sessions, hosts, render.script("history.sh", state=STATE))
+    runs: dict[str, Past] = {}
+    for host, some in lines.items():
+        for line in some:
+            _take(runs, host, line)
+    return runs
+
+
+def known(site: Site) -> tuple[Host, ...]:
+    """The hosts on which runs leave what was there before."""
+    return (site.master.host, *site.controllers)
+
+
+def _take(runs: dict[str, Past], host: str, line: str) -> None:
+    word, _, rest = line.partition(" ")
+    if word == "opened":
+        head = json.loads(rest)
+        run = runs.setdefault(head["run"], Past(head["run"]))
+        run.task, run.by, run.at, run.undoes = head["task"], head["by"], head["at"], head["undoes"]
+        run.installed, run.kept = head["installed"], True
+        return
+    name, _, rest = rest.partition(" ")
+    run = runs.setdefault(name, Past(name))
+    if word == "step":
+        run.note(host, rest)
+    else:
+        _event(run, json.loads(rest))
+
+
+def _event(run: Past, record: Mapping[str, Any]) -> None:
+    if record["event"] == "opened":
+        run.task, run.at = record["task"], record["at"]
+    elif record["event"] == "summary":
+        run.code, run.message = record["exit"], record["message"]
+    elif record["event"] == "done" and record["outcome"] in ("fixed", "failed") and record["stage"] != "connect":
+        run.note(record["host"], f"{record['stage']}.{record['step']}")
+
+
+# --- at the operator's
+
+
+def of_operator(hosts: Iterable[str], folder: Path = journal.RUNS) -> dict[str, Past]:
+    """The runs of this checkout in which one of `hosts` had a part, by id; plans are left out, they change nothing."""
+    mine = set(hosts)
+    found = {path.parent.name: _own(path) for path in sorted(folder.glob("*/journal.jsonl"))}
+    return {run: past for run, (past, there) in found.items() if past.task != "plan" and there & mine}
+
+
+def _own(path: Path) -> tuple[Past, set[str]]:
+    run, hosts = Past(path.parent.name, by=owner()), set()
+    for record in journal.read(path):
+        _event(run, record)
+        if record["event"] == "opened":
+            hosts = {host for some in record["hosts"].values() for host in some}
+    return run, hosts
+
+
+# --- both
+
+
+def runs(site: Site) -> list[Past]:
+    """All runs that are known, the oldest first. Raises Unreachable where the master can't be reached."""
+    sessions = connect_all(site, known(site))
+    try:
+        if isinstance(master := sessions[site.master.host.name], Unreachable):
+            raise master
+        return joined(of_operator(host.name for host in site.hosts()), on_hosts(site, sessions))
+    finally:
+        sessions.close()
+
+
+def joined(own: Mapping[str, Past], theirs: Mapping[str, Past]) -> list[Past]:
+    """Both as one, by the time at which they began: the hosts know who it was, the operator how it ended."""
+    return [_join(own.get(run), theirs.get(run)) for run in sorted({*own, *theirs})]
+
+
+def _join(own: Past | None, theirs: Past | None) -> Past:
+    if own is None or theirs is None:
+        found = own or theirs
+        assert found is not None
+        return found
+    for host, steps in own.changed.items():
+        for step in steps:
+            theirs.note(host, step)
+    theirs.code = own.code if theirs.code is None else theirs.code
+    theirs.message = theirs.message or own.message
+    theirs.task, theirs.at, theirs.by = (
+        theirs.task if theirs.kept else own.task,
+        theirs.at or own.at,
+        theirs.by if theirs.by != "?" else own.by,
+    )
+    return theirs
+
+
+def last(every: Sequence[Past]) -> Past | None:
+    """The run that a rollback undoes unless told otherwise: the last that changed something and isn't undone yet."""
+    undone = ""
+    for run in reversed(every):
+        if run.undoes and run.code == 0 and (not undone or run.id < undone):
+            undone = min(undone or run.undoes, run.undoes)
+        if run.kept and run.changes and not run.undoes and (not undone or run.id < undone):
+            return run
+    return None
+
+
+def text(every: Iterable[Past]) -> Iterator[str]:
+    """The runs as lines for people."""
+    import time
+
+    for run in every:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.at)) if run.at else "?"
+        yield f"{run.id}  {when}  {run.by}  {run.task}{f' of {run.undoes}' if run.undoes else ''}  {result(run)}"
+        for host, steps in run.changes.items():
+            yield f"    {host}: {', '.join(steps)}"
+
+
+RESULTS = {0: "done", 1: "failed", 3: "refused", 5: "not proven"}
+
+
+def result(run: Past) -> str:
+    """How it ended, in a word."""
+    if run.code is None:
+        return "cut off, or still at work"
+    return RESULTS.get(run.code, f"exit code {run.code}") if run.changes or run.code else "nothing to do"
+
+
+def record(run: Past) -> dict[str, Any]:
+    """The run as JSON's own types."""
+    return {
+        "run": run.id,
+        "at": run.at,
+        "by": run.by,
+        "task": run.task,
+        "result": result(run),
+        "exit": run.code,
+        "message": run.message,
+        "changed": run.changes,
+        "undoes": run.undoes,
+        "can_be_rolled_back": run.kept and bool(run.changes),
+    }

@@ -1,0 +1,56 @@
+"""`invoke journal`: the runs that a site has seen, as a list or one of them in detail."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+
+from fabfile import history, journal
+from fabfile.faults import DeadlineExceeded, Lost, Unreachable
+from fabfile.history import Past
+from fabfile.inventory import Site
+
+BROKEN = (Unreachable, Lost, DeadlineExceeded)
+
+
+def show(site: Site, name: str, as_json: bool) -> int:
+    """Print the runs, the oldest first, or the run `name` alone; the exit code."""
+    try:
+        every = history.runs(site)
+    except BROKEN as error:
+        print(f"{site.master.host.name}: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    found = [one for one in every if name in ("", one.id)]
+    if name and not found:
+        print(f"No run {name} is known: `invoke journal` lists them.", file=sys.stderr)  # noqa: T201
+        return 3
+    lines = map(json.dumps, map(history.record, found)) if as_json else _lines(found, name)
+    print(*lines, sep="\n")  # noqa: T201
+    return 0
+
+
+def _lines(found: list[Past], name: str) -> Iterator[str]:
+    if not found:
+        yield "No run has changed anything here yet."
+    yield from history.text(found)
+    if not name:
+        return
+    run = found[0]
+    yield f"    {run.message}" if run.message else "    It never said how it ended."
+    yield (
+        f"    `invoke rollback {run.id}` brings back what was before it"
+        if run.kept
+        else "    Its before-images are gone"
+    )
+    yield from _diffs(run)
+
+
+def _diffs(run: Past) -> Iterator[str]:
+    """What it changed, as differences; where the journal is another operator's they are in his report."""
+    path = journal.RUNS / run.id / "journal.jsonl"
+    for record in journal.read(path) if path.exists() else ():
+        if record["event"] == "done" and (record["diff"] or record["failures"]):
+            yield f"\n{record['host']}: {record['stage']}.{record['step']}: {record['outcome']}"
+            yield from (f"    {line}" for line in record["diff"])
+            yield from (f"    ! {one['meaning'] or one['command']}" for one in record["failures"])
