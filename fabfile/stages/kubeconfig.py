@@ -41,6 +41,7 @@ can_i --list --no-headers 2>&1 | sed -n '/^Warning/d; s/^/may=/p'
 _CAN_I = """
 cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
 trap 'rm -rf "$cache"' EXIT
+trap 'exit 143' HUP TERM PIPE # of a signal alone dash would leave it
 chown "$user" "$cache"
 run_as() { if [ "$user" = root ]; then "$@"; else setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups "$@"; fi; }
 can_i() { run_as timeout 20 env HOME="$cache" kubectl --kubeconfig "$file" --cache-dir "$cache" auth can-i "$@"; }
