@@ -39,6 +39,7 @@ class Run:
     stopping: threading.Event = field(default_factory=threading.Event)
     through: set[str] = field(default_factory=set)
     codes: set[int] = field(default_factory=set)
+    told: set[tuple[str, str]] = field(default_factory=set)
     changing: bool = False
 
     def __post_init__(self) -> None:
@@ -147,11 +148,20 @@ def judge(run: Run, key: str, check: Check, host: str) -> None:
     except Refused as refusal:
         found = refusal.findings
     except LookFailed as error:
-        run.done(host, key, "failed", began, failures=(Failure(meaning=str(error)),))
+        _unseen(run, key, host, began, error)
         return
     refused = [one for one in found if one.name not in run.site.accept]
     note = "; ".join(f"accepted: {one.name} ({one.text})" for one in found if one not in refused)
     run.done(host, key, "refused" if refused else "ok", began, note=note, failures=_failures(refused))
+
+
+def _unseen(run: Run, key: str, host: str, began: float, error: LookFailed) -> None:
+    """A look that failed is told once, however many looks failed with it for the same reason."""
+    if (host, str(error)) in run.told:
+        run.done(host, key, "skipped", began, note="could not be looked at for the same reason")
+    else:
+        run.told.add((host, str(error)))
+        run.done(host, key, "failed", began, failures=(Failure(meaning=str(error)),))
 
 
 def _failures(found: Sequence[Finding]) -> tuple[Failure, ...]:

@@ -4,7 +4,8 @@
 credential() {
     kubectl get secret --namespace "$secret_namespace" "$secret_name" --output json | python3 -c '
 import base64, json, sys
-data = {key: base64.b64decode(value).decode() for key, value in json.load(sys.stdin)["data"].items()}
+text = sys.stdin.read() or sys.exit(1)  # kubectl has said why
+data = {key: base64.b64decode(value).decode() for key, value in json.loads(text)["data"].items()}
 pair = data["username"] + ":" + data["password"]
 if sys.argv[1] == "curl":
     print("user = " + chr(34) + pair.replace(chr(92), chr(92) * 2).replace(chr(34), chr(92) + chr(34)) + chr(34))
