@@ -34,12 +34,16 @@ BLOCK, PIECE = 512, 1 << 20
 
 @dataclass(frozen=True)
 class Part:
-    """One part: its file's name in the bundle, size in bytes, sha256, and the source that it came from."""
+    """One part: its file's name in the bundle, size in bytes, sha256, and the source that it came from.
+
+    id  the commit of a repository, the digest of an image's configuration, or ""
+    """
 
     file: str
     size: int
     sha256: str
     source: str
+    id: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ Files are sent to the master for the script that needs them, and are gone from t
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from fabfile import git
 from fabfile.actions import PARTS
+from fabfile.download import SourceError
 from fabfile.site import Site
 from fabfile.step import Bring, Finding, Refused
 
@@ -110,15 +111,9 @@ def git_bundle(source: Path, tag: str, deadline: float = 300.0) -> bytes:
     """A git bundle with `tag` and all it needs: the file `source`, or one made of the repository there. Raises Refused."""
     if source.is_file():
         return source.read_bytes()
-    # only read, so it doesn't matter who owns it
     create = ["bundle", "create", "--quiet", "-", f"refs/tags/{tag}"]
-    command = ["git", "-c", "safe.directory=*", "-C", str(source), *create]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=deadline, check=False)
-    except FileNotFoundError:
-        fix = "install git here, or name a git bundle (`git bundle create FILE --tags`)"
-        raise Refused(Finding("git-missing", f"{source} is a repository, and this machine has no git", fix)) from None
-    if done.returncode:
+    try:  # only read, so it doesn't matter who owns it
+        return git.written(["-c", "safe.directory=*", "-C", str(source), *create], deadline)
+    except SourceError as error:
         fix = f"see `git -C {source} tag`; the versions are those of the site file"
-        raise Refused(Finding("source-without-tag", f"{source}: {done.stderr.decode().strip()}", fix))
-    return done.stdout
+        raise Refused(Finding("source-without-tag", f"{source}: {error}", fix)) from None

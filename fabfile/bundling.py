@@ -1,0 +1,123 @@
+"""`invoke bundle.make` and `bundle.show`: what they say, and their exit codes."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from fabfile import bundle, gather
+from fabfile.bundle import Manifest
+from fabfile.download import Progress, SourceError
+from fabfile.report import is_terminal
+from fabfile.site import Site
+from fabfile.step import Refused
+
+
+def attached(site: Site, file: str) -> tuple[Site, str]:
+    """The site that is supplied by this bundle alone, and the words for the command that goes on with it.
+
+    A bundle that can't be used is said with the fix, and ends this process with exit code 3: nothing was touched.
+    """
+    try:
+        return bundle.attach(site, _path(file)), f" --bundle {shlex.quote(file)}"
+    except Refused as refused:
+        _told(refused)
+        sys.exit(3)
+
+
+def make(site: Site, file: str) -> int:
+    """Make the bundle for this site, show how far it is, and say what is in it: 0; or why not: 1."""
+    target = _path(file)
+    try:
+        with _display(sys.stderr) as begin:
+            manifest = gather.make(site, target, begin)
+    except Refused as refused:
+        return _told(refused)
+    except (SourceError, OSError) as error:
+        print(f"{target}: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    except KeyboardInterrupt:
+        print(f"Stopped: {target} is as it was before.", file=sys.stderr)  # noqa: T201
+        return 1
+    _list(target, manifest)
+    return 0
+
+
+def show(file: str) -> int:
+    """Check every byte of a bundle and say what is in it: 0; or what is wrong with it: 1."""
+    path = _path(file)
+    try:
+        _list(path, bundle.load(path).manifest)
+    except Refused as refused:
+        return _told(refused)
+    return 0
+
+
+def _path(file: str) -> Path:
+    return Path(file).expanduser()
+
+
+def _told(refused: Refused) -> int:
+    for one in refused.findings:
+        print(f"{one.name}: {one.text}\n  {one.fix}", file=sys.stderr)  # noqa: T201
+    return 1
+
+
+def _list(path: Path, manifest: Manifest) -> None:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    rows = [f"{path}  {path.stat().st_size / 1e6:.1f} MB  sha256 {digest}", f"  {versions}"]
+    rows += [f"  made {manifest.made['at']} by {manifest.made['by']}"]
+    rows += [f"  {one.size / 1e6:8.1f} MB  {one.file}  from {one.source}  {one.id}" for one in manifest.parts.values()]
+    print("\n".join(row.rstrip() for row in rows))  # noqa: T201
+
+
+@contextmanager
+def _display(stream: TextIO) -> Iterator[Callable[[str], Progress]]:
+    """Bars on a terminal, elsewhere a line for each thing that begins and ends."""
+    if not is_terminal(stream):
+        yield _lines(stream)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+    )
+    with Bars(*columns, console=Console(file=stream)) as bars:
+
+        def begin(title: str) -> Progress:
+            task = bars.add_task(title, total=None)
+            return lambda done, total: bars.update(task, completed=done, total=total or None)
+
+        yield begin
+
+
+def _lines(stream: TextIO) -> Callable[[str], Progress]:
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - began:7.1f} s  {text}", file=stream, flush=True)
+
+    def begin(title: str) -> Progress:
+        say(title)
+
+        def progress(done: int, total: int) -> None:
+            if done == total:
+                say(f"{title}: {done / 1e6:.1f} MB")
+
+        return progress
+
+    return begin
