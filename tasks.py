@@ -22,30 +22,39 @@ def _site(hosts: Any, limit: str | None) -> Any:
 HELP = {
     "hosts": "a site file (has a / or ends in .yaml) or a node set of hosts.yaml's hosts; alone or left out: hosts.yaml",
     "limit": "a node set: only these hosts are changed",
+    "bundle": "a file of bundle.make: everything from outside comes from it",
     "json": "JSON lines on standard output, and nothing else there",
     "yes": "answer yes where something is taken away",
     "verify": "submit the test job even if nothing was changed",
 }
 
 
-def _run(name: str, hosts: Any, limit: str | None, **options: Any) -> None:
+def _run(name: str, hosts: Any, limit: str | None, bundle: str = "", **options: Any) -> None:
     site = _site(hosts, limit)
+    if bundle:
+        from fabfile.bundling import attached
+
+        site, options["flags"] = attached(site, bundle)
     from fabfile.run import Options, run
     from fabfile.stages import STAGES
 
     sys.exit(run(site, STAGES, Options(task=name, **options)))
 
 
-@task(optional=["hosts"], auto_shortflags=False, help={k: HELP[k] for k in ("hosts", "limit", "json", "yes", "verify")})
-def install(c, hosts=None, limit=None, json=False, yes=False, verify=False):  # type: ignore[no-untyped-def]
+@task(
+    optional=["hosts"],
+    auto_shortflags=False,
+    help={k: HELP[k] for k in ("hosts", "limit", "bundle", "json", "yes", "verify")},
+)
+def install(c, hosts=None, limit=None, bundle="", json=False, yes=False, verify=False):  # type: ignore[no-untyped-def]
     """Install DWS and its burst-buffer plugin, or put right what isn't, and prove it with a job."""
-    _run("install", hosts, limit, json=json, yes=yes, verify=verify)
+    _run("install", hosts, limit, bundle, json=json, yes=yes, verify=verify)
 
 
-@task(optional=["hosts"], auto_shortflags=False, help={k: HELP[k] for k in ("hosts", "limit", "json")})
-def plan(c, hosts=None, limit=None, json=False):  # type: ignore[no-untyped-def]
+@task(optional=["hosts"], auto_shortflags=False, help={k: HELP[k] for k in ("hosts", "limit", "bundle", "json")})
+def plan(c, hosts=None, limit=None, bundle="", json=False):  # type: ignore[no-untyped-def]
     """Show what an install would change, as differences; changes nothing."""
-    _run("plan", hosts, limit, json=json, plan=True)
+    _run("plan", hosts, limit, bundle, json=json, plan=True)
 
 
 @task(
@@ -126,6 +135,28 @@ def rollback(c, name="", hosts=None, limit=None, json=False, yes=False, plan=Fal
     sys.exit(back(site, name, Options(task="rollback", plan=plan, yes=yes, json=json)))
 
 
+@task(
+    positional=["file"],
+    optional=["hosts"],
+    auto_shortflags=False,
+    help={"file": "the bundle's path", "hosts": HELP["hosts"]},
+)
+def make_bundle(c, file, hosts=None):  # type: ignore[no-untyped-def]
+    """Fetch all that an install of this site takes from outside, and write it as one file."""
+    site = _site(hosts, None)
+    from fabfile.bundling import make
+
+    sys.exit(make(site, file))
+
+
+@task(positional=["file"], auto_shortflags=False, help={"file": "the bundle's path"})
+def show_bundle(c, file):  # type: ignore[no-untyped-def]
+    """Check a bundle's checksums, and say what is in it."""
+    from fabfile.bundling import show
+
+    sys.exit(show(file))
+
+
 @task
 def demo(c):  # type: ignore[no-untyped-def]
     """Boot a site in a box, install DWS on it, and show a job's Workflow."""
@@ -135,6 +166,11 @@ def demo(c):  # type: ignore[no-untyped-def]
 
 
 namespace = Collection(install, plan, verify, undeploy, journal, rollback, demo)
+
+bundles = Collection("bundle")
+bundles.add_task(make_bundle, name="make")
+bundles.add_task(show_bundle, name="show")
+namespace.add_collection(bundles)
 
 from lab.tasks import namespace as lab  # noqa: E402
 
