@@ -61,22 +61,24 @@ def _clear(bench: Bench) -> None:
 
 
 def _case(bench: Bench, case: Case) -> None:
-    run, key, began = bench.run, f"cancel.{case.name}", time.time()
+    began = time.time()
+    trouble: tuple[type[Exception], ...] = (Failed, *bench.run.trouble)
     try:
         outcome, more = _made(bench, case)
-    except Failed as failed:
-        fix = "test_job in the site file is how jobs are submitted; `invoke logs` shows what the plugin and DWS said"
-        run.done(bench.host, key, "failed", began, (Failure(case.command, failed.code, meaning=str(failed), fix=fix),))
-    except run.trouble as error:
-        run.done(bench.host, key, "failed", began, (Failure(case.command, meaning=str(error)),))
-    else:
-        run.done(bench.host, key, outcome, began, **more)
+    except trouble as failed:
+        code = getattr(failed, "code", None)
+        outcome, more = "failed", {"failures": (Failure(case.command, code, meaning=str(failed), fix=FIX),)}
+    if outcome == "failed" and bench.run.stopping.is_set():
+        outcome, more = "skipped", {"note": "stopped"}
+    bench.run.done(bench.host, f"cancel.{case.name}", outcome, began, **more)
+
+
+FIX = "test_job in the site file is how jobs are submitted; `invoke logs` shows what the plugin and DWS said"
 
 
 def _made(bench: Bench, case: Case) -> tuple[Outcome, dict[str, Any]]:
-    """A case from its job's submission to the end: the outcome, and what there is to tell."""
-    if bench.run.stopping.is_set():
-        return "skipped", {"note": "stopped"}
+    """A case from its job's submission to the end: the outcome, and what there is to tell. Raises Failed."""
+    bench.go_on()
     at = At(bench.run.id, bench.host, "cancel", case.name, bench.run.emit)
     at.began("submit a job")
     job = submit(bench, case)

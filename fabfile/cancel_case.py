@@ -50,12 +50,16 @@ class Bench:
     watch: Watch
     holds: Holds | None
 
+    def go_on(self) -> None:
+        """Raises Failed when the run is to stop."""
+        if self.run.stopping.is_set():
+            raise Failed("stopped")
+
     def script(self, step: str, deadline: float, **given: str) -> Mapping[str, str]:
         """What the script for `step` answers. Raises Failed with its last words."""
         made = cancel.script(self.run.board.place(self.host), step, **given)
         answer = self.run.reach.session(self.host).run(f"set -eu\n{made}", deadline=deadline)
-        if self.run.stopping.is_set():
-            raise Failed("stopped")
+        self.go_on()
         if answer.code != 0:
             said = (answer.err or answer.out).decode(errors="replace").strip()
             raise Failed(f"{step} ended with exit code {answer.code}: {said[-500:]}")
@@ -113,7 +117,7 @@ def reach(bench: Bench, case: Case, job: str) -> None:
         _begin(bench, case, job)
         reached = not case.held or bench.until(job, lambda seen: _held(seen, case.where), EFFECT)
     if not reached:
-        raise Failed("stopped" if bench.run.stopping.is_set() else f"Workflow bb{job} never was in {case.where}")
+        raise Failed(f"Workflow bb{job} never was in {case.where}")
 
 
 def _proposed(seen: Sequence[Seen]) -> bool:
