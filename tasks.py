@@ -7,6 +7,10 @@ from typing import Any
 
 from invoke import Collection, task
 
+from fabfile import leftout
+
+leftout.allow()
+
 
 def _site(hosts: Any, limit: str | None) -> Any:
     from fabfile.inventory import HostsError, from_hosts_option

@@ -25,6 +25,8 @@ class Opened:
     hosts: Mapping[str, tuple[str, ...]]
     stages: Mapping[str, tuple[str, ...]]
     at: float
+    site: str = ""
+    """The site file."""
 
 
 @dataclass(frozen=True)

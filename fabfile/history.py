@@ -118,20 +118,21 @@ def _event(run: Past, record: Mapping[str, Any]) -> None:
 # --- at the operator's
 
 
-def of_operator(hosts: Iterable[str], folder: Path = journal.RUNS) -> dict[str, Past]:
-    """The runs of this checkout in which one of `hosts` had a part, by id; plans are left out, they change nothing."""
-    mine = set(hosts)
+def of_operator(site: Site, folder: Path = journal.RUNS) -> dict[str, Past]:
+    """The runs of this checkout with this site file, by id; plans are left out, they change nothing."""
     found = {path.parent.name: _own(path) for path in sorted(folder.glob("*/journal.jsonl"))}
-    return {run: past for run, (past, there) in found.items() if past.task != "plan" and there & mine}
+    return {
+        run: past for run, (past, file) in found.items() if past.task != "plan" and file == str(site.path.absolute())
+    }
 
 
-def _own(path: Path) -> tuple[Past, set[str]]:
-    run, hosts = Past(path.parent.name, by=owner()), set()
+def _own(path: Path) -> tuple[Past, str]:
+    run, file = Past(path.parent.name, by=owner()), ""
     for record in journal.read(path):
         _event(run, record)
         if record["event"] == "opened":
-            hosts = {host for some in record["hosts"].values() for host in some}
-    return run, hosts
+            file = record.get("site", "")
+    return run, file
 
 
 # --- both
@@ -143,7 +144,7 @@ def runs(site: Site) -> list[Past]:
     try:
         if isinstance(master := sessions[site.master.host.name], Unreachable):
             raise master
-        return joined(of_operator(host.name for host in site.hosts()), on_hosts(site, sessions))
+        return joined(of_operator(site), on_hosts(site, sessions))
     finally:
         sessions.close()
 

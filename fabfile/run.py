@@ -89,7 +89,8 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
     journal = Journal(identifier(began), site.keep_runs)
     emit = _both(journal, display)
     hosts = roles(site)
-    emit(Opened(journal.run, _shown(options), hosts, {stage.name: stage.needs for stage in stages}, began))
+    needs = {stage.name: stage.needs for stage in stages}
+    emit(Opened(journal.run, _shown(options), hosts, needs, began, str(site.path.absolute())))
     threading.Thread(target=preload, daemon=True).start()
     sessions = connect_all(site, site.hosts())
     if isinstance(master := sessions[site.master.host.name], Session):
@@ -100,12 +101,14 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
         with _interrupt(made, sessions):
             refused = _safely(made, options, display, down)
         code = _code(made, options, refused, down)
+        end = _summary(made, sessions, code, began, options, refused, journal)
+        journal(end)
         if made.changing:
             with suppress(*TROUBLE):  # the run itself has ended, and says how; a host that is gone keeps no line of it
                 trail.leave(
                     made.reach, made.id, options.task, trail.changed(made.outcomes), journal.text(), site.keep_runs
                 )
-        emit(_summary(made, sessions, code, began, options, refused, journal))
+        display(end)
         journal.report(page.render)
         return code
     finally:
