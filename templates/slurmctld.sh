@@ -69,9 +69,19 @@ pings() {
         done
 }
 
-# When the process $1 began, in seconds of this host's clock with two digits behind the point.
+# When the process $1 began, in seconds of this host's clock with two digits behind the point. The clock and the time since
+# boot can't be read at once: on a busy host seconds lie between, so the closest of some pairs counts.
 started() {
-    sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null |
-        awk -v now="$(date +%s.%N)" -v up="$(cut -d' ' -f1 /proc/uptime)" -v hertz="$(getconf CLK_TCK)" \
-            '{ printf "%.2f\n", now - up + $20 / hertz }'
+    ticks=$(sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20)
+    tries=0
+    while [ "$tries" -lt 10 ]; do
+        tries=$((tries + 1))
+        read -r before rest </proc/uptime
+        now=$(date +%s.%N)
+        read -r after rest </proc/uptime
+        echo "$before $now $after"
+        if [ "${before%?}" = "${after%?}" ]; then break; fi
+    done | awk -v ticks="$ticks" -v hertz="$(getconf CLK_TCK)" '
+        NR == 1 || $3 - $1 < best { best = $3 - $1; boot = $2 - $1 }
+        END { printf "%.2f\n", boot + ticks / hertz }'
 }
