@@ -84,6 +84,8 @@ def verify(c, hosts=None, limit=None, json=False, cancel=False):  # type: ignore
     sys.exit(run(site, ALONE, Options(task="verify", verify=True, json=json, done="Proven.")))
 
 
+PLAN = "show what would change, and change nothing"
+
 UNDEPLOY = {
     "slurm": "first take the plugin, its kubeconfig and BurstBufferType from the controllers",
     "rbac": "at last take the plugin's role and binding away",
@@ -139,6 +141,49 @@ def rollback(c, name="", hosts=None, limit=None, json=False, yes=False, plan=Fal
     sys.exit(back(site, name, Options(task="rollback", plan=plan, yes=yes, json=json)))
 
 
+@task(optional=["hosts"], auto_shortflags=False, help={k: HELP[k] for k in ("hosts", "limit", "json")})
+def show(c, hosts=None, limit=None, json=False):  # type: ignore[no-untyped-def]
+    """Show each controller's certificate: whose, by whom, until when, and whether SlurmUser can use it."""
+    site = _site(hosts, limit)
+    from fabfile.certs import show as table
+
+    sys.exit(table(site, json))
+
+
+@task(
+    optional=["hosts"],
+    auto_shortflags=False,
+    help={"via": "who signs: ca (its key on the master) or csr (the cluster); left out: access.via", "plan": PLAN}
+    | {k: HELP[k] for k in ("hosts", "limit", "json")},
+)
+def rotate(c, hosts=None, limit=None, via="", json=False, plan=False):  # type: ignore[no-untyped-def]
+    """Give each controller a new key and certificate, while the plugin goes on working."""
+    site = _site(hosts, limit)
+    from fabfile import certs
+    from fabfile.run import run
+
+    sys.exit(run(*certs.rotating(site, via, plan=plan, json=json)))
+
+
+@task(
+    optional=["hosts"],
+    positional=["name"],
+    auto_shortflags=False,
+    help={
+        "name": "the common name; left out: whichever is in use beside the site file's access.common_name",
+        "plan": PLAN,
+    }
+    | {k: HELP[k] for k in ("hosts", "json", "yes")},
+)
+def revoke(c, name="", hosts=None, json=False, yes=False, plan=False):  # type: ignore[no-untyped-def]
+    """Give the controllers the site file's new common name, and the old one no rights any more."""
+    site = _site(hosts, None)
+    from fabfile import certs
+    from fabfile.run import run
+
+    sys.exit(run(*certs.revoking(site, name, plan=plan, json=json, yes=yes)))
+
+
 @task(
     positional=["file"],
     optional=["hosts"],
@@ -170,6 +215,10 @@ def demo(c):  # type: ignore[no-untyped-def]
 
 
 namespace = Collection(install, plan, verify, undeploy, journal, rollback, demo)
+
+certs = Collection("certs", rotate, revoke)
+certs.add_task(show, default=True)
+namespace.add_collection(certs)
 
 bundles = Collection("bundle")
 bundles.add_task(make_bundle, name="make")

@@ -42,6 +42,7 @@ __all__ = [
     "Site",
     "SiteError",
     "from_hosts_option",
+    "line_of",
     "load",
     "narrow",
 ]
@@ -58,6 +59,11 @@ def load(path: Path) -> Site:
     if problems:
         raise SiteError(path, tuple(problems))
     return _site(path, content.data)
+
+
+def line_of(path: Path, key: str) -> int:
+    """The line of the site file in which the value of `key` ("access.common_name") begins; 0 if the file doesn't have it."""
+    return read(path, SCHEMA).places.get(key, (0, 0))[0]
 
 
 def narrow(site: Site, nodeset: str) -> Site:

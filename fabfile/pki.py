@@ -6,8 +6,12 @@ import base64
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from fabfile.step import Secret
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,12 @@ def read(pem: bytes) -> Certificate:
     """What is in a certificate, the first of several. Raises ValueError if it is none."""
     from cryptography import x509
 
-    found = x509.load_pem_x509_certificate(pem)
+    return _said(x509.load_pem_x509_certificate(pem))
+
+
+def _said(found: x509.Certificate) -> Certificate:
+    from cryptography import x509
+
     names = found.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return Certificate(
         common_name=str(names[0].value) if names else "",
@@ -77,8 +86,8 @@ def common_name(pem: bytes) -> str:
         return ""
 
 
-def signed_by(pem: bytes, ca: bytes) -> bool:
-    """Whether one of the certificates in `ca` signed `pem` (signature and names)."""
+def signer(pem: bytes, ca: bytes) -> Certificate | None:
+    """Which of the certificates in `ca` signed `pem`, by signature and names; None if none did."""
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
 
@@ -88,8 +97,13 @@ def signed_by(pem: bytes, ca: bytes) -> bool:
             certificate.verify_directly_issued_by(issuer)
         except (ValueError, TypeError, InvalidSignature):
             continue
-        return True
-    return False
+        return _said(issuer)
+    return None
+
+
+def signed_by(pem: bytes, ca: bytes) -> bool:
+    """Whether one of the certificates in `ca` signed `pem`."""
+    return signer(pem, ca) is not None
 
 
 def kubeconfig(

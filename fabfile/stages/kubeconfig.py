@@ -19,7 +19,7 @@ def server(place: Place) -> str:
 def reaches(place: Place) -> bool:
     """Whether this controller's kubeconfig, as it lies there, reached the API server that is wanted."""
     found = place.facts.found.get("access.kubeconfig", {}).get(place.host, {})
-    return found.get("server") == server(place) and _rights(found.get("may", [])) == _RIGHTS
+    return found.get("server") == server(place) and rights(found.get("may", [])) == RIGHTS
 
 
 # The key never leaves the host: of the file only what is public is printed. kubectl, run as SlurmUser, proves the rest.
@@ -99,7 +99,7 @@ def read(place: Place, found: Value) -> Value:
         "context": found.get("current-context", ""),
         "mode": found["mode"],
         "owner": "SlurmUser" if found["owner"] == found["slurm_user"] else found["owner"],
-        "SlurmUser": _rights(found["may"]),
+        "SlurmUser": rights(found["may"]),
     }
 
 
@@ -135,10 +135,10 @@ def _judged(pem: bytes, ca: bytes, place: Place) -> str:
 
 
 FITS = "of this cluster's CA"
-_RIGHTS = "may work on Workflows, and may not read Secrets"
+RIGHTS = "may work on Workflows, and may not read Secrets"
 
 
-def _rights(table: Sequence[str]) -> str:
+def rights(table: Sequence[str]) -> str:
     """`kubectl auth can-i --list` in a sentence: resource first, verbs in the last brackets."""
     verbs = {
         row.split()[0]: set(row.rpartition("[")[2].rstrip("] ").split()) for row in table if row.rstrip().endswith("]")
@@ -148,7 +148,7 @@ def _rights(table: Sequence[str]) -> str:
     lacking = {"create", "get", "patch", "delete"} - verbs.get(names.WORKFLOWS, set())
     if lacking:
         return f"may not {', '.join(sorted(lacking))} Workflows"
-    return "may read Secrets" if {"secrets", "*.*", "*"} & set(verbs) else _RIGHTS
+    return "may read Secrets" if {"secrets", "*.*", "*"} & set(verbs) else RIGHTS
 
 
 def wanted(place: Place) -> Value:
@@ -163,7 +163,7 @@ def wanted(place: Place) -> Value:
         "context": place.site.access.common_name,
         "mode": "600",
         "owner": "SlurmUser",
-        "SlurmUser": _RIGHTS,
+        "SlurmUser": RIGHTS,
     }
 
 
@@ -175,7 +175,7 @@ def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
         ]
     asked = pki.request(place.site.access.common_name)
     cluster = place.facts.one("access.cluster")
-    works = have is not None and have["SlurmUser"] == _RIGHTS
+    works = have is not None and have["SlurmUser"] == RIGHTS
 
     def then(certificate: bytes) -> Sequence[Action]:
         _refuse_short(place, certificate)

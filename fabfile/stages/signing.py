@@ -14,7 +14,8 @@ from fabfile.step import Action, Ask, AskApi, Cluster, ClusterError, Place
 BEFORE = 300
 """Seconds before now from which a certificate is valid: so far may an API server's clock be behind the master's."""
 
-REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+VERSION = "/apis/certificates.k8s.io/v1"
+REQUESTS = f"{VERSION}/certificatesigningrequests"
 SIGNER = "kubernetes.io/kube-apiserver-client"
 DEADLINE = 30.0
 """Seconds for the controller manager to sign what was approved: it takes less than one."""

@@ -1,0 +1,203 @@
+"""`invoke certs` and what goes with it: the certificate of each controller, whether the plugin can use it, and new ones."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from fabfile import pki
+from fabfile.inventory import Site
+from fabfile.paint import printed
+from fabfile.reading import Reading, looked
+from fabfile.run import Options
+from fabfile.stages import certificates, kubeconfig, revocation
+from fabfile.stages.certificates import ACCESS
+from fabfile.step import Check, Stage
+from fabfile.theme import Row, plural
+from fabfile.visible import escaped
+
+STAGES = (
+    Stage("access", (), (ACCESS["cluster"], Check("kubeconfig", "controller", kubeconfig.look, lambda p, h: ()))),
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a certificate and what to do; `bad`: the plugin can't use it, or soon can't any more."""
+
+    text: str
+    fix: str
+    bad: bool = True
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A controller's kubeconfig as it is shown. "" for what is not there; times are UTC, `since` and `until` in ISO 8601.
+
+    days_left   whole days until it or the CA that signed it ends, whichever comes first; None without a certificate
+    signed      whether the cluster's CA of today signed it; None where that isn't known
+    may         what SlurmUser may do with it at the API server
+    """
+
+    host: str
+    subject: str = ""
+    issuer: str = ""
+    since: str = ""
+    until: str = ""
+    days_left: int | None = None
+    serial: str = ""
+    signed: bool | None = None
+    server: str = ""
+    file: str = ""
+    slurm_user: str = ""
+    may: str = ""
+    problems: tuple[Problem, ...] = ()
+
+
+def show(site: Site, as_json: bool) -> int:
+    """Print the controllers' certificates. 1 when one can't be used, or has fewer days left than access.renew_below."""
+    with looked(replace(site, computes=()), STAGES) as reading:
+        every = [_shown(reading, host.name) for host in site.controllers if site.active(host)]
+    code = int(any(problem.bad for one in every for problem in one.problems))
+    if as_json:
+        for record in (*({"event": "certificate", **asdict(one)} for one in every), {"event": "summary", "exit": code}):
+            print(json.dumps(record), flush=True)  # noqa: T201
+    else:
+        printed(rows(every))
+    return code
+
+
+def rotating(site: Site, via: str, **how: bool) -> tuple[Site, Sequence[Stage], Options]:
+    """What makes a run of `invoke certs.rotate`; `via` "": as the site file says. Ends the program for what is no such way."""
+    if via not in ("", "ca", "csr"):
+        sys.exit(f"--via {via}: expected ca or csr")
+    access = replace(site.access, via=via) if via in ("ca", "csr") else site.access
+    site = replace(site, computes=(), access=access)
+    done = "Every controller has a new key and certificate, and the plugin works with it."
+    flags = f" --via {via}" if via else ""
+    return site, certificates.stages(site), Options(task="certs.rotate", flags=flags, done=done, **how)
+
+
+def revoking(site: Site, name: str, **how: bool) -> tuple[Site, Sequence[Stage], Options]:
+    """What makes a run of `invoke certs.revoke`."""
+    done = "Revoked: whoever has a kubeconfig of the old name is refused, and the plugin works with the new one."
+    right = "It is revoked: whoever has a kubeconfig of that name is refused."
+    options = Options(task="certs.revoke", flags=f" {name}" if name else "", done=done, right=right, **how)
+    return replace(site, computes=()), revocation.stages(name), options
+
+
+# --- what is there
+
+
+def _shown(reading: Reading, host: str) -> Shown:
+    if reason := reading.silent.get(host):
+        return Shown(host, problems=(Problem(f"can't be reached: {reason.text}", reason.fix),))
+    board = reading.run.board
+    if failed := board.failed.get(("access.kubeconfig", host)):
+        return Shown(host, problems=(Problem(failed, "see whether the host is well"),))
+    found = board.facts.all("access.kubeconfig")[host]
+    ca = next(iter(board.facts.found.get("access.cluster", {}).values()), None)
+    return described(reading.run.site, host, found, ca["ca"].encode() if ca else b"")
+
+
+def described(site: Site, host: str, found: Mapping[str, Any], ca: bytes) -> Shown:
+    """What was found on a controller, in the light of the cluster's CA of today (PEM; b"": not known)."""
+    shown = Shown(host, slurm_user=found["slurm_user"])
+    if "mode" not in found:
+        return replace(shown, problems=(Problem("there is no kubeconfig", "`invoke install` makes one"),))
+    may, server = kubeconfig.rights(found["may"]), found.get("server", "")
+    shown = replace(shown, server=server, file=f"{found['mode']} {found['owner']}", may=may)
+    try:
+        certificate = pki.read(pem := kubeconfig.certificate(found))
+    except ValueError:
+        return replace(
+            shown, problems=(Problem("no certificate is embedded in it", "`invoke install` makes a new one"),)
+        )
+    signer = pki.signer(pem, ca) if ca else None
+    left = min(one.days_left for one in (certificate, signer) if one)
+    shown = replace(
+        shown,
+        subject=certificate.subject,
+        issuer=certificate.issuer,
+        since=f"{certificate.since:%Y-%m-%dT%H:%M:%SZ}",
+        until=f"{certificate.until:%Y-%m-%dT%H:%M:%SZ}",
+        days_left=left,
+        serial=certificate.serial,
+        signed=signer is not None if ca else None,
+    )
+    return replace(shown, problems=tuple(_problems(site, shown, certificate, signer)))
+
+
+def _problems(
+    site: Site, shown: Shown, certificate: pki.Certificate, signer: pki.Certificate | None
+) -> Iterator[Problem]:
+    own = site.access.common_name
+    if shown.signed is None:
+        yield Problem("nobody knows whether it is of the cluster's CA: the master did not say", "see `invoke plan`")
+    elif signer is None:
+        yield Problem("the cluster's CA of today did not sign it", "`invoke certs.rotate`")
+    elif signer.days_left < certificate.days_left:
+        yield Problem(
+            f"the CA itself ends {signer.until:%Y-%m-%d}, before it", "renew the cluster's CA first", bad=False
+        )
+    if certificate.common_name != own:
+        yield Problem(
+            f"the site file says {own}", "`invoke install`, or `invoke certs.revoke` to shut the old name out"
+        )
+    if shown.days_left is not None and shown.days_left < kubeconfig.WARN:
+        low = shown.days_left <= site.access.renew_below
+        yield Problem("it is over" if shown.days_left < 0 else "it ends soon", "`invoke certs.rotate`", bad=low)
+    if shown.may != kubeconfig.RIGHTS:
+        yield Problem(f"{shown.slurm_user} {shown.may}", "`invoke install` puts right what it needs")
+
+
+# --- how it is shown
+
+GAP = "  "
+
+
+def rows(every: Sequence[Shown]) -> Iterator[Row]:
+    """A column for each controller, and below what is wrong, once for all that have it."""
+    cells = [_cells(one) for one in every]
+    names = list(cells[0]) if cells else []
+    first = max(map(len, names), default=0)
+    widths = [max(len(text) for text in column.values()) for column in cells]
+    for name in names:
+        line = GAP.join(escaped(column[name]).ljust(width) for column, width in zip(cells, widths, strict=True))
+        yield [(name.ljust(first) + GAP, "dim"), (line.rstrip(), "bold" if not name else "")]
+    yield from _told(every)
+
+
+def _cells(one: Shown) -> dict[str, str]:
+    day = {"T": " ", "Z": ""}
+    since, until = ("".join(day.get(c, c) for c in text) for text in (one.since, one.until))
+    signed = {True: "the cluster's CA of today", False: "another CA", None: ""}[one.signed]
+    return {
+        "": one.host,
+        "subject": one.subject,
+        "issuer": one.issuer,
+        "from": since,
+        "until": until,
+        "days left": "" if one.days_left is None else str(one.days_left),
+        "serial": one.serial,
+        "signed by": signed,
+        "API server": one.server,
+        "file": one.file,
+        "SlurmUser": f"{one.slurm_user} {one.may}",
+    }
+
+
+def _told(every: Sequence[Shown]) -> Iterator[Row]:
+    groups: dict[Problem, list[str]] = {}
+    for one in every:
+        for problem in one.problems:
+            groups.setdefault(problem, []).append(one.host)
+    yield []
+    if not groups:
+        yield [("✓ ", "green"), (f"{plural(len(every), 'certificate')}, and SlurmUser can use each.", "bold")]
+    for problem, hosts in groups.items():
+        sign, style = ("✗", "bold red") if problem.bad else ("!", "yellow")
+        yield [(f"{sign} {', '.join(hosts)}: {escaped(problem.text)}", style), (f"  {problem.fix}", "bold")]
