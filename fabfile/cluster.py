@@ -21,11 +21,14 @@ Json = dict[str, Any]
 JSON = "application/json"
 Request = tuple[str, str, Mapping[str, str], Mapping[str, Any] | None, str]
 """Method, path, query, body, the body's content type."""
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""What is asked for where the objects' metadata is enough (Kubernetes 1.15 and later)."""
 MANAGER = "dws-on-csm"
 """The field manager of what is applied."""
 ANSWER = 60.0  # seconds within which the API server answers a request
 CONNECTIONS, WATCHES = 2, 2  # and the proxy itself: 5 of the 10 sessions that sshd allows
 NOT_FOUND = 404
+PIECE = 1 << 16  # bytes of an answer that is read in lines
 
 
 def preload() -> None:
@@ -34,9 +37,12 @@ def preload() -> None:
 
 
 class Cluster:
-    """The API as parsed JSON, by paths (`/api/v1/nodes`). Every method raises ClusterError; threads may share it."""
+    """The API as parsed JSON, by paths (`/api/v1/nodes`). Every method raises ClusterError; threads may share it.
 
-    def __init__(self, session: Session, context: str = "") -> None:
+    `watches` is how many answers that go on may be open at once, beside all others.
+    """
+
+    def __init__(self, session: Session, context: str = "", watches: int = WATCHES) -> None:
         from kubernetes.client import ApiClient, Configuration
 
         named = f" --context={shlex.quote(context)}" if context else ""
@@ -46,7 +52,7 @@ class Cluster:
         self._client = ApiClient(configuration)
         self._client.rest_client.pool_manager = pool(self._proxy, CONNECTIONS)
         self._watching = ApiClient(configuration)
-        self._watching.rest_client.pool_manager = pool(self._proxy, WATCHES)
+        self._watching.rest_client.pool_manager = pool(self._proxy, watches)
         self._kinds: dict[str, list[Json]] = {}
         self._changes: dict[str, Changes] = {}
         self._lock = threading.Lock()
@@ -91,11 +97,32 @@ class Cluster:
         query = {**query, "watch": "1", "timeoutSeconds": str(max(1, round(seconds)))}
         if resource_version:
             query["resourceVersion"] = resource_version
-        response = self._open(self._watching, ("GET", path, query, None, JSON), seconds + ANSWER)
+        response = self._must_open(self._watching, ("GET", path, query, None, JSON), seconds + ANSWER)
         try:
             yield from _events(response)
         finally:
             response.close()  # its connection is in the middle of an answer, so it is not used again
+
+    def names(self, path: str) -> list[str]:
+        """The names of the objects in the collection at `path`, without the objects: CRDs alone would be megabytes."""
+        answer = _parsed(self._must_open(self._client, ("GET", path, {}, None, METADATA)).data)
+        return [one["metadata"]["name"] for one in answer["items"]]
+
+    def lines(self, path: str, seconds: float = ANSWER, **query: str) -> Generator[str | None]:
+        """An answer in lines as they come (a pod's log); None after each piece. It may pause for `seconds`, not more."""
+        response = self._must_open(self._watching, ("GET", path, query, None, JSON), seconds)
+        rest = b""
+        try:
+            for chunk in response.stream(amt=PIECE, decode_content=False):
+                *whole, rest = (rest + chunk).split(b"\n")
+                yield from (line.decode(errors="replace") for line in whole)
+                yield None
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            raise ClusterError(0, f"the answer broke off: {error}") from error
+        finally:
+            response.close()
+        if rest:
+            yield rest.decode(errors="replace")
 
     def path(self, manifest: Mapping[str, Any]) -> str:
         """The path of the object that `manifest` describes, by what the server says of its kind."""
@@ -156,12 +183,18 @@ class Cluster:
             raise ClusterError(response.status, _message(content))
         return response.status, _parsed(content)
 
+    def _must_open(self, client: Any, request: Request, seconds: float = ANSWER) -> urllib3.HTTPResponse:
+        response = self._open(client, request, seconds)
+        if response.status != 200:
+            raise ClusterError(response.status, _message(_read(response)))
+        return response
+
     def _open(self, client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse:
         """The response to a request, its body still to be read."""
         from paramiko import SSHException
 
         method, path, query, body, kind = request
-        headers = {"Accept": "application/json", "Content-Type": kind}
+        headers = {"Accept": kind if kind == METADATA else JSON, "Content-Type": kind}
         serialized = client.param_serialize(
             method, path, query_params=list(query.items()), header_params=headers, body=body
         )
@@ -204,8 +237,6 @@ def _message(content: bytes) -> str:
 
 def _events(response: urllib3.HTTPResponse) -> Iterator[Json]:
     """The events of a watch, one JSON object a line."""
-    if response.status != 200:
-        raise ClusterError(response.status, _message(_read(response)))
     rest = b""
     try:
         for chunk in response.stream(amt=None, decode_content=False):
