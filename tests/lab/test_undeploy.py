@@ -1,0 +1,194 @@
+"""`invoke undeploy` as administrators use it: refused while DWS is needed, then all of it gone, and a site mended that somebody
+undeployed with a live Workflow.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from lab.model import Lab
+from tests.lab import product, scene
+from tests.lab.conftest import On
+from tests.lab.product import Answer
+from tests.lab.scene import BACKUP, MASTER, PRIMARY
+from tests.lab.watch import watched
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(500)]
+
+WORKFLOWS = "workflows.dataworkflowservices.github.io"
+SUBMIT = "cd /tmp && runuser -u joe -- sbatch --parsable --output=/dev/null --partition=work"
+BURST_BUFFER, PLAIN = "#!/bin/sh\n#DW\nsleep 900\n", "#!/bin/sh\nsleep 900\n"
+FILES = "/etc/slurm/burst_buffer.lua /etc/slurm/burst_buffer.conf /etc/slurm/slurm-dws.kubeconfig"
+# longer ago than a Workflow is given to go by itself
+ENDED = (
+    "at=$(scontrol -o show job {job} | tr ' ' '\\n' | sed -n s/^EndTime=//p);"
+    ' [ $(($(date +%s) - $(date +%s --date "$at"))) -gt 61 ]'
+)
+LEFT = """
+kubectl get crd --output name | grep dataworkflowservices || true
+kubectl get all,serviceaccounts --namespace dws-system --output name | grep -v serviceaccount/default || true
+kubectl get clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations --output name |
+    grep -e dws -e workload-manager || true
+"""
+
+
+def undeploy(site: Path, *options: str) -> Answer:
+    """`invoke undeploy --json`."""
+    return product.invoke("undeploy", f"--hosts={site}", "--json", *options, deadline=240)
+
+
+def until(on: On, host: str, condition: str, seconds: int = 60) -> None:
+    """Wait until a shell condition holds there."""
+    on(
+        host,
+        f"for i in $(seq {5 * seconds}); do ! {{ {condition}; }} || exit 0; sleep 0.2; done; exit 1",
+        deadline=seconds + 30,
+    )
+
+
+def told(answer: Answer) -> dict[str, str]:
+    """What refused it: the finding's text and what to do about it."""
+    return {
+        f["meaning"]: f["fix"]
+        for step in answer.steps
+        for f in step.get("failures", ())
+        if step["outcome"] == "refused"
+    }
+
+
+@pytest.fixture(scope="module")
+def before(lab: Lab, on: On) -> str:
+    """slurm.conf as it was before anything was installed."""
+    scene.pristine(lab)
+    return on(PRIMARY, "cat /etc/slurm/slurm.conf")
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab, before: str) -> Path:
+    """The site file of a site with everything installed."""
+    scene.installed(lab)
+    return scene.site_file(lab)
+
+
+@pytest.fixture(scope="module")
+def orphan(site: Path, on: On) -> str:
+    """The number of a job that is held: cancelled, its Workflow stays for ever."""
+    job = on(PRIMARY, f"{SUBMIT} --hold", feed=BURST_BUFFER).strip()
+    until(on, MASTER, f"kubectl get {WORKFLOWS} bb{job}")
+    return job
+
+
+def test_it_is_refused_while_jobs_need_it(site: Path, orphan: str, on: On) -> None:
+    """Running, held and plain ones: each is told with its user and its state, and nothing was touched."""
+    running = on(PRIMARY, SUBMIT, feed=BURST_BUFFER).strip()
+    plain = on(PRIMARY, f"{SUBMIT} --hold", feed=PLAIN).strip()
+    until(on, MASTER, f"kubectl get {WORKFLOWS} bb{running} --output jsonpath={{.status.state}} | grep -q PreRun")
+    until(on, PRIMARY, f"squeue --noheader --jobs {running} --states RUNNING | grep -q .")
+    refused, every = undeploy(site, "--yes"), undeploy(site, "--yes", "--all-jobs", "--slurm", "--rbac", "--orphans")
+    on(PRIMARY, f"scancel {running} {orphan} {plain}")
+    assert (refused.code, every.code) == (3, 3), refused.err + every.err
+    assert refused.findings() == {"workflow-live"}
+    assert every.findings() == {"workflow-live", "job-in-slurm"}
+    words = told(refused)
+    assert f"Workflow default/bb{running} in PreRun: job {running} of joe, RUNNING" in " ".join(words)
+    assert f"job {orphan} of joe, PENDING" in " ".join(words) and f"job {plain} " not in " ".join(words)
+    assert f"scancel --hurry {running}" in " ".join(words.values())
+    assert f"job {plain} of joe is in Slurm" in " ".join(told(every))
+    assert refused.having("fixed") | every.having("fixed") == set()
+    on(MASTER, "kubectl get deployment --namespace dws-system dws-webhook")
+
+
+def test_a_plan_shows_what_would_go_and_takes_nothing(site: Path, orphan: str, on: On) -> None:
+    """Each object by name, the lines of slurm.conf, the files; nothing is changed by it."""
+    on(PRIMARY, f"scancel {orphan}")
+    until(on, PRIMARY, "! squeue --noheader --user joe | grep -q .")
+    until(on, PRIMARY, ENDED.format(job=orphan), 90)
+    shown = undeploy(site, "--plan", "--slurm", "--rbac", "--orphans")
+    lines = [line for step in shown.steps for line in step.get("diff", ())]
+    assert shown.code == 4, shown.err
+    assert shown.having("fixed", "failed", "refused", "unknown") == set()
+    for gone in ("DWS: 0.0.20", "objects: Deployment dws-webhook", "BurstBufferType=burst_buffer/lua", *FILES.split()):
+        assert any(line.startswith("- ") and gone in line for line in lines), gone
+    on(PRIMARY, f"ls {FILES} && grep -q ^BurstBufferType /etc/slurm/slurm.conf")
+    on(MASTER, f"kubectl get {WORKFLOWS} bb{orphan}")
+
+
+def test_an_orphan_is_told_apart_and_without_an_answer_nothing_goes(site: Path, orphan: str, on: On) -> None:
+    """Without --orphans it refuses, and says what the orphan is; with it, it asks, and nobody answers here."""
+    refused, asked = undeploy(site), undeploy(site, "--orphans")
+    assert (refused.code, asked.code) == (3, 3)
+    assert refused.findings() == {"workflow-orphan"}
+    assert f"Workflow default/bb{orphan} in Proposal: job {orphan} of joe, CANCELLED" in " ".join(told(refused))
+    assert f"orphans: Workflow default/bb{orphan}" in asked.err and "DWS 0.0.20: 9 CRDs" in asked.err
+    on(MASTER, f"kubectl get {WORKFLOWS} bb{orphan}; kubectl get deployment --namespace dws-system dws-webhook")
+
+
+def test_it_takes_orphans_and_dws_and_leaves_what_upstream_leaves(site: Path, orphan: str, on: On) -> None:
+    """The namespace and its certificate's Secret stay, role and binding too; Slurm keeps its burst buffer, and it says so."""
+    done = undeploy(site, "--orphans", "--yes")
+    assert done.code == 0, done.err
+    assert done.having("fixed") == {f"undeploy.orphans@{MASTER}", f"undeploy.removed@{MASTER}"}
+    left = on(MASTER, LEFT).split()
+    assert left == [
+        "clusterrole.rbac.authorization.k8s.io/workload-manager",
+        "clusterrolebinding.rbac.authorization.k8s.io/slurm-dws-viewer",
+    ]
+    on(MASTER, "kubectl get secret --namespace dws-system webhook-server-cert")
+    assert "--slurm takes it away" in done.summary["message"]
+    refused = on(PRIMARY, f"{SUBMIT} 2>&1 || true", feed=BURST_BUFFER)
+    assert "Burst Buffer request invalid" in refused and "NotFound" in refused
+
+
+def test_where_nothing_is_installed_it_changes_nothing(site: Path) -> None:
+    """A second run finds nothing to do."""
+    again = undeploy(site, "--yes")
+    assert (again.code, again.having("fixed", "failed", "refused")) == (0, set()), again.err
+    assert "Nothing is installed" in again.summary["message"]
+
+
+@pytest.fixture(scope="module")
+def lost(site: Path, lab: Lab, on: On) -> str:
+    """The number of a job whose Workflow somebody's undeploy left half deleted, with its CRD: DWS is gone."""
+    scene.installed(lab)
+    job = on(PRIMARY, SUBMIT, feed=BURST_BUFFER).strip()
+    until(on, PRIMARY, f"squeue --noheader --jobs {job} --states RUNNING | grep -q .")
+    until(on, MASTER, f"kubectl get {WORKFLOWS} bb{job} --output jsonpath={{.status.state}} | grep -q PreRun")
+    on(MASTER, "cd /root/dws-on-csm/dws-0.0.20 && ! timeout 8 make undeploy OVERLAY=csm >/dev/null 2>&1", deadline=60)
+    assert on(MASTER, "kubectl get crd --output name | grep dataworkflowservices").split() == [
+        f"customresourcedefinition.apiextensions.k8s.io/{WORKFLOWS}"
+    ]
+    return job
+
+
+def test_what_an_undeploy_left_half_deleted_is_asked_about_by_name(site: Path, lost: str) -> None:
+    """The Workflow is named with its job; the burst buffer is not taken from Slurm while that job is there."""
+    asked, refused = undeploy(site), undeploy(site, "--slurm", "--yes")
+    assert (asked.code, refused.code) == (3, 3)
+    assert f"Workflow default/bb{lost} in PreRun: job {lost} of joe, RUNNING" in asked.err
+    assert refused.findings() == {"workflow-lost"}
+    assert refused.having("fixed") == set()
+
+
+def test_it_is_set_free_and_its_job_ends(site: Path, lost: str, on: On) -> None:
+    """The CRD goes at last, and Slurm, which had waited for the Workflow, gets rid of the job."""
+    done = undeploy(site, "--yes")
+    assert done.code == 0, done.err
+    assert f"undeploy.stuck@{MASTER}" in done.having("fixed")
+    assert "dataworkflowservices" not in on(MASTER, LEFT)
+    on(PRIMARY, f"scancel {lost}")
+    until(on, PRIMARY, f"! squeue --noheader --jobs {lost} | grep -q .")
+
+
+def test_the_slurm_side_goes_whole(site: Path, lost: str, before: str, lab: Lab, on: On) -> None:
+    """Each slurmctld is started again once, its files go after that, and slurm.conf is what it was before the install."""
+    with watched(lab, PRIMARY) as primary, watched(lab, BACKUP) as backup:
+        done = undeploy(site, "--slurm", "--rbac", "--yes")
+    assert done.code == 0, done.err
+    for host, seen in ((PRIMARY, primary), (BACKUP, backup)):
+        assert on(host, f"ls {FILES} 2>/dev/null || true") == ""
+        assert on(host, "cat /etc/slurm/slurm.conf") == before
+        assert len(seen.texts) == 2 and len({sample.process for sample in seen.samples if sample.process}) == 2
+        assert "fatal" not in on(host, "cat /var/log/slurm/slurmctld.log")
+        on(host, "scontrol ping | grep -c UP")
+    assert on(MASTER, LEFT) == ""
+    assert undeploy(site, "--slurm", "--rbac").code == 0
