@@ -17,12 +17,9 @@ from fabfile.faults import Unreachable
 from fabfile.history import Past
 from fabfile.inventory import Host, Site
 from fabfile.run import REFUSED, TROUBLE, Options, roles, run
-from fabfile.stages import daemon, installed, plugin, slurm
+from fabfile.stages import daemon, installed, plugin, revoked, slurm
 from fabfile.stages import rollback as procedure
 from fabfile.stages.rollback import ABSENT, File, Goal, Thing
-
-REVOKES = "certs.revoke"
-"""The task that takes a kubeconfig's rights away for good."""
 
 BINDING = f"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{names.BINDING}"
 
@@ -75,14 +72,13 @@ def _read(site: Site, name: str) -> tuple[Past, Goal, str, list[str]]:
             raise master
         every = history.joined({}, history.on_hosts(site, sessions))
         wanted = _chosen(every, name, site)
-        chain = [one for one in every if one.id >= wanted.id]
         trails = _trails(site, sessions, hosts, wanted.id)
         now = installed.read(master.cluster())
         ca = master.run(f"cat {site.master.pki}/ca.crt", deadline=30.0).out
-        binding = master.cluster().get(BINDING)
+        binding, gone = master.cluster().get(BINDING), frozenset(revoked.read(master.cluster()))
     finally:
         sessions.close()
-    return wanted, *_goal(site, chain, trails, now, ca, binding)
+    return wanted, *_goal(site, wanted, trails, now, Names(ca, binding, gone))
 
 
 def _chosen(every: Sequence[Past], name: str, site: Site) -> Past:
@@ -172,20 +168,27 @@ def _object(objects: dict[str, dict[str, Any]], rest: str) -> None:
 # --- what is to be reached
 
 
+@dataclass(frozen=True)
+class Names:
+    """What tells whether a kubeconfig is worth anything: the cluster's CA (PEM), the binding, the names that were revoked."""
+
+    ca: bytes
+    binding: Any
+    revoked: frozenset[str]
+
+
 def _goal(
-    site: Site, chain: Sequence[Past], trails: Mapping[str, Trail], now: Mapping[str, Any], ca: bytes, binding: Any
+    site: Site, wanted: Past, trails: Mapping[str, Trail], now: Mapping[str, Any], known: Names
 ) -> tuple[Goal, str, list[str]]:
-    wanted, master = chain[0], trails[site.master.host.name]
-    revoked = any(one.task == REVOKES for one in chain)
-    dws = _dws(wanted, now)
-    things, said = _things(master, dws, wanted, revoked)
+    master, dws = trails[site.master.host.name], _dws(wanted, now)
+    things, said = _things(master, dws, known.revoked)
     conf = next((one.conf[0] for one in trails.values() if one.conf[0]), slurm.path(site))
     enabled = {host.name: _enabled(trails.get(host.name), conf) for host in site.controllers}
-    bound = _bound(master, binding, revoked)
+    known = replace(known, binding=next((one.before for one in things if one.path == BINDING), known.binding))
     files: dict[str, dict[str, File]] = {}
     renew = False
     for host, one in trails.items():
-        files[host], words, anew = _host_files(site, host, one, enabled.get(host, False), revoked, ca, bound)
+        files[host], words, anew = _host_files(site, host, one, enabled.get(host, False), known)
         said += words
         renew = renew or anew
     side = any(path in (conf, f"{site.slurm.folder}/{plugin.CONF}") for some in files.values() for path in some)
@@ -213,14 +216,18 @@ OF_DWS = ("deploy.", "previous.", "undeploy.")
 """Steps whose objects come and go with a version of DWS as a whole."""
 
 
-def _things(master: Trail, dws: str, wanted: Past, revoked: bool) -> tuple[list[Thing], list[str]]:
+def _things(master: Trail, dws: str, gone: frozenset[str]) -> tuple[list[Thing], list[str]]:
     made, said = [], []
     for path, one in master.objects.items():
         was = one["before"]
         if dws == "install" and one["step"].startswith(OF_DWS):
             continue
-        if revoked and path == BINDING and was is not None:
-            said.append(f"{names.BINDING} stays as it is, since {REVOKES} took rights away after {wanted.id}.")
+        if path == revoked.PATH:
+            said.append(f"What was revoked stays revoked: {', '.join(sorted(gone))}.")
+        elif path == BINDING and was is not None and (back := _subjects(was) & gone):
+            said.append(
+                f"{names.BINDING} stays as it is, since {', '.join(sorted(back))} had rights then and was revoked."
+            )
         elif was is not None and was.get("withheld"):
             said.append(f"{path} stays as it is: what was in a Secret isn't kept.")
         else:
@@ -250,15 +257,12 @@ def _enabled(found: Trail | None, conf: str) -> bool:
     return _has(was.text.decode(errors="surrogateescape") if was and was.text is not None else found.conf[1])
 
 
-def _bound(master: Trail, binding: Any, revoked: bool) -> set[str]:
-    """The common names that are bound when the binding is as it was; empty where there is none."""
-    was = master.objects.get(BINDING)
-    one = was["before"] if was and not revoked else binding
-    return {subject["name"] for subject in (one or {}).get("subjects", [])}
+def _subjects(binding: Any) -> frozenset[str]:
+    return frozenset(one["name"] for one in (binding or {}).get("subjects", []))
 
 
 def _host_files(
-    site: Site, host: str, found: Trail, enabled: bool, revoked: bool, ca: bytes, bound: set[str]
+    site: Site, host: str, found: Trail, enabled: bool, known: Names
 ) -> tuple[dict[str, File], list[str], bool]:
     """The files that are to be as they were on a host; what stays and why; whether kubeconfigs are to be made anew."""
     files, said, anew = {}, [], False
@@ -268,7 +272,7 @@ def _host_files(
             continue
         if path in needed and one.sum == ABSENT and enabled:
             said.append(f"{path} on {host} stays, though it wasn't there: its slurmctld has the burst buffer.")
-        elif path == names.KUBECONFIG and (why := _unusable(one, found, ca, revoked, bound)):
+        elif path == names.KUBECONFIG and (why := _unusable(one, found, known)):
             said.append(f"The former kubeconfig on {host} stays away: {why}.")
             anew = anew or enabled
         else:
@@ -276,19 +280,20 @@ def _host_files(
     return files, said, anew
 
 
-def _unusable(one: File, found: Trail, ca: bytes, revoked: bool, bound: set[str]) -> str:
+def _unusable(one: File, found: Trail, known: Names) -> str:
     """Why a kubeconfig must not come back, or ""."""
     if one.sum == ABSENT:
         return ""
-    if revoked:
-        return "kubeconfigs of that time were revoked"
     try:
-        certificate = pki.read(found.certificates.get(one.run, b""))
-        ours = pki.signed_by(found.certificates[one.run], ca)
+        pem = found.certificates.get(one.run, b"")
+        certificate, ours = pki.read(pem), pki.signed_by(pem, known.ca)
     except ValueError:
         return "its certificate can't be read"
+    name, bound = certificate.common_name, _subjects(known.binding)
+    if name in known.revoked:
+        return f"{name} was revoked"
     if certificate.until <= datetime.now(UTC):
         return f"its certificate ended on {certificate.until:%Y-%m-%d}"
     if not ours:
         return "the cluster's CA of today did not sign its certificate"
-    return f"{certificate.common_name} has no rights any more" if bound and certificate.common_name not in bound else ""
+    return f"{name} has no rights any more" if bound and name not in bound else ""

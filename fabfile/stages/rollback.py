@@ -146,7 +146,9 @@ _QUIET = Check(controller.CHECK.name, "controller", controller.look, lambda plac
 
 def _base(goal: Goal) -> Stage:
     if goal.dws == "install":
-        return preflight.STAGE
+        # whether controllers reach the API is for those to say who make kubeconfigs
+        kept = tuple(one for one in preflight.STAGE.steps if one.name != "api")
+        return replace(preflight.STAGE, steps=kept)
     every = undeploy.stages(slurm=goal.off)[0]
     wanted = {"cluster", "installed"} if goal.dws == "leave" else {one.name for one in every.steps}
     return replace(every, steps=tuple(one for one in every.steps if one.name in wanted))
@@ -214,7 +216,7 @@ def _chain(every: Sequence[Stage]) -> tuple[Stage, ...]:
 
 
 def _kubeconfigs() -> Sequence[Step | Check]:
-    return [one for one in access.STAGE.steps if one.name not in ("role", "binding")]
+    return [one for one in access.STAGE.steps if one.name in ("cluster", "kubeconfig")]
 
 
 def _slurm(goal: Goal, conf: str) -> Stage:
@@ -355,22 +357,32 @@ def _cluster(goal: Goal) -> tuple[Stage, ...]:
 
 def _objects(goal: Goal, needs: tuple[str, ...]) -> Stage:
     """Single objects, the last one that was made first."""
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        versions = {label: version for label, (_, version) in place.facts.one("objects.objects").items()}
+        odd = [one for one in reversed(goal.things) if have[one.label] != want[one.label]]
+        return [action for one in odd for action in _change(one, versions[one.label])]
+
     step = Step(
         "objects",
         "master",
-        lambda place: Api(lambda cluster: _seen(cluster, goal.things)),
+        lambda place: Api(lambda cluster: {one.label: _seen(cluster, one) for one in goal.things}),
         lambda place: {one.label: _shown(one.before) for one in goal.things},
-        lambda place, have, want: _changes(goal.things, have),
+        change,
+        read=lambda place, found: {label: text for label, (text, _) in found.items()},
         settle=lambda site: 30.0,
         takes=lambda place, have, want: _takes_things(goal.things, have),
-        hint="what holds an object back is in its metadata.finalizers",
+        hint="what holds an object back is in its metadata.finalizers; one that is written by others too may change again",
     )
     return Stage("objects", needs, (step,))
 
 
-def _seen(cluster: Cluster, things: Sequence[Thing]) -> Value:
-    found = ((one, cluster.get(one.path)) for one in things)
-    return {one.label: "there" if seen and one.before is None else _shown(seen) for one, seen in found}
+def _seen(cluster: Cluster, one: Thing) -> tuple[str, str]:
+    """An object as it is to be compared, and its resourceVersion ("": not there)."""
+    found = cluster.get(one.path)
+    if found is None:
+        return ABSENT, ""
+    return "there" if one.before is None else _shown(found), found["metadata"]["resourceVersion"]
 
 
 def _shown(one: Mapping[str, Any] | None) -> str:
@@ -378,24 +390,24 @@ def _shown(one: Mapping[str, Any] | None) -> str:
     return ABSENT if one is None else json.dumps(before.lasting(before.normal(one)), indent=1, sort_keys=True) + "\n"
 
 
-def _changes(things: Sequence[Thing], have: Value) -> Sequence[Action]:
-    odd = [one for one in reversed(things) if have[one.label] != _shown(one.before)]
-    return [action for one in odd for action in _change(one, have[one.label] != ABSENT)]
-
-
-def _change(one: Thing, there: bool) -> Sequence[Action]:
+def _change(one: Thing, version: str) -> Sequence[Action]:
     if one.before is None:
         return [Delete(one.path, 180.0)]
     # a binding's role can't be changed
-    anew = there and one.before["kind"].endswith("RoleBinding")
-    verb = "replace" if there and not anew else "create"
-    made = Sh(
-        f"put {one.label} back",
-        f"kubectl {verb} --filename -",
-        data=json.dumps(one.before).encode(),
-        objects=(one.path,),
-    )
+    anew = bool(version) and one.before["kind"].endswith("RoleBinding")
+    if version and not anew:
+        return [_write(one, "replace", one.path, version)]
+    made = _write(one, "create", one.path.rpartition("/")[0], "")
     return [Delete(one.path), made] if anew else [made]
+
+
+def _write(one: Thing, verb: str, path: str, version: str) -> Sh:
+    """The object exactly as it was: kubectl itself would change an annotation. A version that is no longer so is refused."""
+    assert one.before is not None
+    meta = {**one.before["metadata"], **({"resourceVersion": version} if version else {})}
+    content = json.dumps({**one.before, "metadata": meta}).encode()
+    command = f"kubectl {verb} --raw {shlex.quote(path)} --filename - >/dev/null"
+    return Sh(f"put {one.label} back", command, data=content, objects=(one.path,))
 
 
 def _takes_things(things: Sequence[Thing], have: Value) -> str:
