@@ -2,7 +2,8 @@
 # Set before: $registry, $secret_namespace, $secret_name. `credential curl` prints a curl configuration, `credential podman`
 # an authfile.
 credential() {
-    kubectl get secret --namespace "$secret_namespace" "$secret_name" --output json | python3 -c '
+    # --raw: without discovery, of which kubectl would keep a cache in a folder
+    kubectl get --raw "/api/v1/namespaces/$secret_namespace/secrets/$secret_name" | python3 -c '
 import base64, json, sys
 text = sys.stdin.read() or sys.exit(1)  # kubectl has said why
 data = {key: base64.b64decode(value).decode() for key, value in json.loads(text)["data"].items()}
