@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from fabfile import pki
 from fabfile.inventory import Site
@@ -70,18 +70,21 @@ def show(site: Site, as_json: bool) -> int:
     return code
 
 
-def rotating(site: Site, via: str, **how: bool) -> tuple[Site, Sequence[Stage], Options]:
+VIA: dict[str, Literal["ca", "csr"]] = {"ca": "ca", "csr": "csr"}
+
+
+def rotating(site: Site, via: str, **how: Any) -> tuple[Site, Sequence[Stage], Options]:
     """What makes a run of `invoke certs.rotate`; `via` "": as the site file says. Ends the program for what is no such way."""
-    if via not in ("", "ca", "csr"):
-        sys.exit(f"--via {via}: expected ca or csr")
-    access = replace(site.access, via=via) if via in ("ca", "csr") else site.access
+    if via and via not in VIA:
+        sys.exit(f"--via {via}: expected {' or '.join(VIA)}")
+    access = replace(site.access, via=VIA.get(via, site.access.via))
     site = replace(site, computes=(), access=access)
     done = "Every controller has a new key and certificate, and the plugin works with it."
     flags = f" --via {via}" if via else ""
     return site, certificates.stages(site), Options(task="certs.rotate", flags=flags, done=done, **how)
 
 
-def revoking(site: Site, name: str, **how: bool) -> tuple[Site, Sequence[Stage], Options]:
+def revoking(site: Site, name: str, **how: Any) -> tuple[Site, Sequence[Stage], Options]:
     """What makes a run of `invoke certs.revoke`."""
     done = "Revoked: whoever has a kubeconfig of the old name is refused, and the plugin works with the new one."
     right = "It is revoked: whoever has a kubeconfig of that name is refused."
@@ -144,9 +147,8 @@ def _problems(
             f"the CA itself ends {signer.until:%Y-%m-%d}, before it", "renew the cluster's CA first", bad=False
         )
     if certificate.common_name != own:
-        yield Problem(
-            f"the site file says {own}", "`invoke install`, or `invoke certs.revoke` to shut the old name out"
-        )
+        fix = "`invoke install` changes it, and `invoke certs.revoke` shuts the old name out for good"
+        yield Problem(f"it is for {certificate.common_name}, and the site file says {own}", fix, bad=False)
     if shown.days_left is not None and shown.days_left < kubeconfig.WARN:
         low = shown.days_left <= site.access.renew_below
         yield Problem("it is over" if shown.days_left < 0 else "it ends soon", "`invoke certs.rotate`", bad=low)

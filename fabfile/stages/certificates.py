@@ -32,6 +32,15 @@ def before(place: Place) -> Mapping[str, Any]:
     return found
 
 
+def _judge_before(place: Place, have: Value) -> Sequence[Finding]:
+    """A rotation changes no names: the new certificate is for whoever the old one is for."""
+    own, found = place.site.access.common_name, pki.common_name(kubeconfig.certificate(have))
+    if found in ("", own):
+        return ()
+    text = f"the kubeconfig on {place.host} is for {found}, and access.common_name is {own}"
+    return (Finding("other-name", text, "`invoke install` changes names, and makes new keys and certificates with them"),)
+
+
 def _look_signing(place: Place) -> Look:
     if place.site.access.via == "csr":
         return Api(lambda cluster: None if cluster.get(signing.VERSION) else "api")
@@ -64,7 +73,7 @@ def stages(site: Site) -> tuple[Stage, ...]:
     """The rotation: on one controller first, and on the others when the plugin has used the new certificate there."""
     step = replace(kubeconfig.STEP, read=_read, want=_want, why=said(site), hint=_HINT)
     return (
-        Stage("preflight", (), (SIGNING, BEFORE)),
+        Stage("preflight", (), (SIGNING, replace(BEFORE, judge=_judge_before))),
         Stage("access", ("preflight",), (ACCESS["cluster"], step), serial=True),
         replace(verify.STAGE, needs=("access",)),
     )

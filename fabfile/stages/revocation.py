@@ -109,23 +109,21 @@ def _nameable(place: Place, going: Sequence[str]) -> Sequence[Finding]:
 
 def _edit(site: Site, record: Iterable[str]) -> str:
     """What to change in the site file, and where."""
-    fresh = _fresh(site.access.common_name, set(record))
+    new = fresh(site.access.common_name, set(record))
     line, section = (inventory.line_of(site.path, key) for key in ("access.common_name", "access"))
     name = site.path.name
     if line:
-        return f"change line {line} of {name} to `common_name: {fresh}`"
-    return (
-        f"add `common_name: {fresh}` below `access:` (line {section} of {name})"
-        if section
-        else (f"add `access: {{common_name: {fresh}}}` to {name}")
-    )
+        return f"change line {line} of {name} to `common_name: {new}`"
+    if section:
+        return f"add `common_name: {new}` to `access` (line {section} of {name})"
+    return f"add `access: {{common_name: {new}}}` to {name}"
 
 
-def _fresh(own: str, taken: set[str]) -> str:
+def fresh(own: str, taken: set[str]) -> str:
     """A name that says since when it holds."""
     base = re.sub(r"-\d{8}(-\d+)?$", "", own)[:50] + time.strftime("-%Y%m%d", time.gmtime())
-    every = [base, *(f"{base}-{number}" for number in range(2, len(taken) + 4))]
-    return next(one for one in every if one not in taken and one != own)
+    every = [base, *(f"{base}-{number}" for number in range(2, len(taken) + 3))]
+    return next(one for one in every if one not in {own, *taken})
 
 
 # --- what is recorded

@@ -1,0 +1,70 @@
+"""A certificate authority for tests: certificates of any name and time, and kubeconfigs as a look finds them."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+MAY = ["workflows.dataworkflowservices.github.io   []   []   [create delete get list patch update watch]"]
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A CA's key and certificate, both PEM."""
+
+    key: bytes
+    certificate: bytes
+
+    def sign(self, name: str, days: float, ago: float = 1) -> bytes:
+        """A certificate for `name` that ends in so many days and began so many ago."""
+        signer = serialization.load_pem_private_key(self.key, None)
+        issuer = x509.load_pem_x509_certificate(self.certificate).subject
+        return _made(name, ec.generate_private_key(ec.SECP256R1()).public_key(), issuer, signer, days, ago)
+
+
+@cache
+def authority(name: str = "kubernetes", days: float = 3650) -> Authority:
+    """A CA that ends in so many days."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _made(name, key.public_key(), _name(name), key, days, 1)
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return Authority(pem, certificate)
+
+
+def found(pem: bytes, may: list[str] = MAY, server: str = "https://api:6443") -> dict[str, Any]:
+    """What a look finds of a kubeconfig with this certificate."""
+    return {
+        "slurm_user": "slurm",
+        "mode": "600",
+        "owner": "slurm",
+        "client-certificate-data": base64.b64encode(pem).decode(),
+        "server": server,
+        "may": may,
+    }
+
+
+def _name(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _made(name: str, key: Any, issuer: x509.Name, signer: Any, days: float, ago: float) -> bytes:
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(_name(name))
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=ago))
+        .not_valid_after(now + timedelta(days=days))
+        .sign(signer, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.PEM)

@@ -1,0 +1,420 @@
+"""What is decided about certificates: what is wrong with one, who signs, and which names have to go."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile import certs
+from fabfile.inventory import Site, load
+from fabfile.stages import access, certificates, kubeconfig, refusal, revocation, revoked, signing
+from fabfile.step import AskApi, ClusterError, Facts, Place, Refused
+from fabfile.theme import text
+from tests.unit.authority import MAY, authority, found
+from tests.unit.site_files import write
+
+TEXT = "master: {host: m}\ncontrollers: [{host: 'c[1-2]'}]\n"
+CA = authority().certificate
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return load(write(tmp_path, TEXT))
+
+
+def named(site: Site, name: str = "slurm-dws", **more: Any) -> Site:
+    return replace(site, access=replace(site.access, common_name=name, **more))
+
+
+# --- invoke certs
+
+OTHER = authority("kubernetes", 100)
+SHOWN: dict[str, tuple[dict[str, Any], list[tuple[str, bool]]]] = {
+    "all is well": (found(authority().sign("slurm-dws", 400)), []),
+    "it ends in two months": (found(authority().sign("slurm-dws", 59.5)), [("it ends soon", False)]),
+    "less is left than is renewed": (found(authority().sign("slurm-dws", 30.5)), [("it ends soon", True)]),
+    "it is over": (found(authority().sign("slurm-dws", -1, 20)), [("it is over", True)]),
+    "the CA was made anew": (found(OTHER.sign("slurm-dws", 90)), [("the cluster's CA of today did not sign it", True)]),
+    "it is for somebody else": (
+        found(authority().sign("me", 400)),
+        [("it is for me, and the site file says slurm-dws", False)],
+    ),
+    "there is none": ({"slurm_user": "slurm", "may": []}, [("there is no kubeconfig", True)]),
+    "it is in another file": (found(b""), [("no certificate is embedded in it", True)]),
+    "SlurmUser can't read it": (
+        found(authority().sign("slurm-dws", 400), ["error: open: permission denied"]),
+        [("slurm is refused: error: open: permission denied", True)],
+    ),
+    "SlurmUser may too little": (
+        found(authority().sign("slurm-dws", 400), [MAY[0].replace("create ", "")]),
+        [("slurm may not create Workflows", True)],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SHOWN)
+def test_what_is_wrong_with_a_certificate(site: Site, case: str) -> None:
+    """Each thing that is wrong is told, and counts as bad when the plugin can't use it or soon can't any more."""
+    seen, wrong = SHOWN[case]
+    told = certs.described(site, "c1", seen, CA)
+    assert [(problem.text, problem.bad) for problem in told.problems] == wrong
+
+
+def test_a_certificate_does_not_outlive_its_ca(site: Site) -> None:
+    """Where the CA ends first, its days count, and it is told."""
+    short = authority("short", 70)
+    told = certs.described(site, "c1", found(short.sign("slurm-dws", 400)), short.certificate)
+    assert told.days_left == 69 and [problem.bad for problem in told.problems] == [False]
+    assert re.match(r"the CA itself ends \d{4}-\d\d-\d\d, before it", told.problems[0].text)
+
+
+def test_a_master_that_says_nothing(site: Site) -> None:
+    """Without the CA nobody knows whether a certificate is any good, and that is bad."""
+    told = certs.described(site, "c1", found(authority().sign("slurm-dws", 400)), b"")
+    assert told.signed is None and [problem.bad for problem in told.problems] == [True]
+
+
+def test_the_table_has_a_column_for_each_controller_and_tells_what_is_wrong_once(site: Site) -> None:
+    """What two controllers have in common is told with both names."""
+    pems = [authority().sign("slurm-dws", days) for days in (20, 21)]
+    every = [certs.described(site, host, found(pem), CA) for host, pem in zip(("c1", "c2"), pems, strict=True)]
+    lines = [text(row) for row in certs.rows(every)]
+    assert lines[0].split() == ["c1", "c2"]
+    assert next(line for line in lines if line.startswith("days left")).split()[2:] == ["19", "20"]
+    assert lines[-1] == "✗ c1, c2: it ends soon  `invoke certs.rotate`"
+    assert "slurm may work on Workflows" in "\n".join(lines)
+
+
+# --- every run's warning
+
+
+@pytest.mark.parametrize(("days", "said"), [(60.5, ""), (59.5, "59 days left until {}: `invoke certs.rotate`")])
+def test_every_run_warns_two_months_ahead(site: Site, days: float, said: str) -> None:
+    """Below 60 days the step says so, though nothing is to be done yet; above that it says nothing."""
+    place = at(site, {"c1": found(authority().sign("slurm-dws", days), server="https://api")})
+    have = kubeconfig.read(place, place.facts.all("access.kubeconfig")["c1"])
+    assert have == {**kubeconfig.wanted(place)}
+    assert kubeconfig.near_its_end(have) == said.format(have["valid"]["until"])
+
+
+@pytest.mark.parametrize("have", [None, {"valid": None}])
+def test_a_kubeconfig_without_a_certificate_has_no_end(have: Any) -> None:
+    """Where there is nothing to warn of nothing is said."""
+    assert kubeconfig.near_its_end(have) == ""
+
+
+def test_a_certificate_that_ends_within_renew_below_is_made_anew(site: Site) -> None:
+    """30 days are too few where more than 30 are wanted."""
+    place = at(site, {"c1": found(authority().sign("slurm-dws", 30.5))})
+    assert kubeconfig.wanted(place)["valid"] == {"days left": "more than 30"}
+
+
+def at(site: Site, kubeconfigs: Mapping[str, Any], host: str = "c1", **more: dict[str, Any]) -> Place:
+    """A place where this was found: host -> its kubeconfig."""
+    ca = base64.b64encode(CA).decode()
+    found = {
+        one: {"certificate-authority-data": ca, "current-context": "slurm-dws", **it} for one, it in kubeconfigs.items()
+    }
+    cluster = {"name": "kubernetes", "server": "https://api", "trusts": CA.decode(), "ca": CA.decode()}
+    facts = {"access.cluster": {"m": cluster}, "access.kubeconfig": found, "preflight.before": found}
+    return Place(site, Facts({**facts, **{key.replace("__", "."): {"m": value} for key, value in more.items()}}), host)
+
+
+# --- who signs
+
+
+@dataclass
+class Signer:
+    """A cluster whose signer answers as `answer` says: it gets the request and returns its status."""
+
+    answer: Callable[[Mapping[str, Any]], dict[str, Any]]
+    minor: str = "33"
+    objects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seen: list[dict[str, Any]] = field(default_factory=list)
+
+    def get(self, path: str, **query: str) -> dict[str, Any] | None:
+        return {"major": "1", "minor": self.minor} if path == "/version" else self.objects.get(path)
+
+    def create(self, path: str, body: Mapping[str, Any], **query: str) -> dict[str, Any]:
+        name = f"{path}/{body['metadata']['name']}"
+        assert name not in self.objects
+        self.objects[name] = {**body, "metadata": {**body["metadata"], "resourceVersion": "7"}}
+        self.seen.append(dict(body))
+        return self.objects[name]
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        name, _, part = path.rpartition("/")
+        assert part == "approval" and body["metadata"]["resourceVersion"] == "7"
+        self.objects[name]["status"] = {**body["status"], **self.answer(self.objects[name])}
+        return self.objects[name]
+
+    def apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def delete(self, path: str, deadline: float) -> None:
+        self.objects.pop(path, None)
+
+    def await_event(self, path: str, seconds: float) -> bool:
+        return True
+
+
+def grants(request: Mapping[str, Any]) -> dict[str, Any]:
+    return {"certificate": base64.b64encode(b"PEM").decode()}
+
+
+def test_a_request_is_approved_signed_and_gone(site: Site) -> None:
+    """The cluster is asked for a client certificate of so many days; nothing of it stays."""
+    cluster = Signer(grants)
+    assert signing.by_request(cluster, at(site, {}), b"CSR") == b"PEM"
+    (asked,) = (one["spec"] for one in cluster.seen)
+    assert base64.b64decode(asked["request"]) == b"CSR"
+    assert (asked["signerName"], asked["usages"]) == ("kubernetes.io/kube-apiserver-client", ["client auth"])
+    assert asked["expirationSeconds"] == 500 * 86400
+    assert cluster.objects == {}
+
+
+@pytest.mark.parametrize(("minor", "asked"), [("20+", False), ("21", False), ("22", True), ("33+", True)])
+def test_days_are_asked_for_where_the_api_knows_that(site: Site, minor: str, asked: bool) -> None:
+    """expirationSeconds came with Kubernetes 1.22."""
+    cluster = Signer(grants, minor)
+    signing.by_request(cluster, at(site, {}), b"CSR")
+    assert ("expirationSeconds" in cluster.seen[0]["spec"]) is asked
+
+
+def test_a_request_that_a_run_left_is_replaced(site: Site) -> None:
+    """A run that was cut off leaves a request of the same name; it is in nobody's way."""
+    cluster = Signer(grants, objects={f"{signing.REQUESTS}/dws-on-csm-c1": {}})
+    assert signing.by_request(cluster, at(site, {}), b"CSR") == b"PEM"
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ({"conditions": [{"type": "Denied", "message": "no"}]}, "the request was denied: no"),
+        ({"conditions": [{"type": "Failed", "message": "why"}]}, "the request was failed: why"),
+        ({}, "not signed within 0 s"),
+    ],
+)
+def test_a_request_that_comes_to_nothing(site: Site, status: dict[str, Any], said: str) -> None:
+    """The cluster's own words are told, or that nobody signed in time; the request is gone all the same."""
+    cluster = Signer(lambda request: status)
+    with pytest.raises(ClusterError, match=re.escape(said)):
+        signing.by_request(cluster, at(site, {}), b"CSR", deadline=0.0)
+    assert cluster.objects == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "name"), [("nid-A_1", "dws-on-csm-nid-a-1"), ("10.0.0.1", "dws-on-csm-10.0.0.1"), ("c1", "dws-on-csm-c1")]
+)
+def test_a_request_is_named_after_its_host(site: Site, host: str, name: str) -> None:
+    """As names of the API have to be."""
+    cluster = Signer(grants)
+    signing.by_request(cluster, at(site, {}, host), b"CSR")
+    assert cluster.seen[0]["metadata"]["name"] == name
+
+
+def test_what_would_be_renewed_at_once_is_refused(site: Site) -> None:
+    """A certificate that comes with fewer days than are renewed does not take the place of the old one."""
+    place = at(named(site, via="csr"), {"c1": found(authority().sign("slurm-dws", 20))})
+    (ask,) = kubeconfig.change(place, None, kubeconfig.wanted(place))
+    assert isinstance(ask, AskApi)
+    with pytest.raises(Refused, match="certificate-short"):
+        ask.then(authority().sign("slurm-dws", 30.5))
+
+
+# --- rotation
+
+
+def test_a_certificate_is_anew_when_it_is_another_than_at_first(site: Site) -> None:
+    """A controller that shares the folder of one before it finds the new one there, and has nothing to do."""
+    step = certificates.stages(site)[1].steps[1]
+    old, new = (found(authority().sign("slurm-dws", 400)) for _ in range(2))
+    place = at(site, {"c1": old, "c2": old}, "c2")
+    want = step.want(place)  # type: ignore[union-attr]
+    read = step.read  # type: ignore[union-attr]
+    assert read(place, old)[certificates.MADE] != want[certificates.MADE]  # type: ignore[misc]
+    assert read(place, new)[certificates.MADE] == want[certificates.MADE]  # type: ignore[misc]
+
+
+def test_a_rotation_changes_no_names(site: Site) -> None:
+    """Where the site file has another name than the kubeconfig it is refused, with the command that changes names."""
+    (check,) = (item for item in certificates.stages(site)[0].steps if item.name == "before")
+    place = at(site, {})
+    assert check.judge(place, found(authority().sign("slurm-dws", 4))) == ()  # type: ignore[union-attr]
+    assert check.judge(place, {"slurm_user": "slurm", "may": []}) == ()  # type: ignore[union-attr]
+    (finding,) = check.judge(place, found(authority().sign("me", 4)))  # type: ignore[union-attr]
+    assert (finding.name, "invoke install" in finding.fix) == ("other-name", True)
+
+
+@pytest.mark.parametrize(
+    ("via", "days", "said"),
+    [
+        ("ca", 499.5, "holds until {}, 499 days"),
+        ("csr", 364.5, "holds until {}, 364 days; access.days asks for 500: the cluster signs for no longer"),
+    ],
+)
+def test_what_came_is_told(site: Site, via: str, days: float, said: str) -> None:
+    """Less than was asked for is told with its reason."""
+    asking = named(site, via=via)
+    have = kubeconfig.read(place := at(asking, {}), found(authority().sign("slurm-dws", days)))
+    assert place and certificates.said(asking)(have).startswith(said.format(have["valid"]["until"]))
+
+
+# --- a new name leaves no gap
+
+
+@pytest.mark.parametrize(
+    ("limit", "first", "last"),
+    [
+        (None, ["User new", "User old"], []),
+        (frozenset({"m", "c1"}), ["User new", "User old"], ["User old"]),
+    ],
+)
+def test_a_former_name_keeps_its_rights_as_long_as_a_kubeconfig_has_it(
+    site: Site, limit: frozenset[str] | None, first: list[str], last: list[str]
+) -> None:
+    """First both names have the rights; at last only those that a controller has which the run must not change."""
+    here = replace(named(site, "new"), limit=limit)
+    old = found(authority().sign("old", 100))
+    bound = {"role": "workload-manager", "subjects": ["User old", "User somebody"]}
+    place = at(here, {"c1": old, "c2": old}, "m", access__binding=bound)
+    binding, former = (item for item in access.STAGE.steps if item.name in ("binding", "former"))
+    assert binding.want(place)["subjects"] == first  # type: ignore[union-attr]
+    assert former.want(place) == last  # type: ignore[union-attr]
+
+
+# --- revocation
+
+BOUND = {"role": "workload-manager", "subjects": ["User old"]}
+
+
+def revoking(
+    site: Site, given: str = "", record: dict[str, str] | None = None, bound: Any = BOUND
+) -> list[tuple[str, str]]:
+    """Names and fixes of what stands in the way of a revocation where all controllers have kubeconfigs of `old`."""
+    old = found(authority().sign("old", 100))
+    record = record or {}
+    place = at(
+        site, {"c1": old, "c2": old}, "m", preflight__names=bound, preflight__common_name=record, preflight__kept={}
+    )
+    checks = {item.name: item for item in revocation.stages(given)[0].steps}
+    told = [*checks["names"].judge(place, bound), *checks["common_name"].judge(place, record)]  # type: ignore[union-attr]
+    return [(one.name, one.fix) for one in told]
+
+
+def test_the_old_name_goes_where_the_site_file_has_a_new_one(site: Site) -> None:
+    """Whether it is named or not."""
+    assert revoking(named(site, "new")) == revoking(named(site, "new"), "old") == []
+
+
+@pytest.mark.parametrize("given", ["", "old"])
+def test_a_name_that_the_site_file_still_has_is_not_revoked(tmp_path: Path, given: str) -> None:
+    """The very line of the site file is told, and a name that was never used."""
+    site = load(write(tmp_path, f"{TEXT}access:\n  days: 400\n  common_name: old\n"))
+    ((name, fix),) = revoking(site, given)
+    assert name == "name-in-use"
+    assert re.search(r"change line 5 of hosts.yaml to `common_name: old-\d{8}`", fix)
+
+
+@pytest.mark.parametrize(
+    ("section", "fix"),
+    [
+        ("", r"add `access: {common_name: slurm-dws-\d{8}}` to hosts.yaml"),
+        ("access:\n  days: 400\n", r"add `common_name: slurm-dws-\d{8}` to `access` \(line 4 of hosts.yaml\)"),
+    ],
+)
+def test_a_name_that_the_site_file_does_not_mention(tmp_path: Path, section: str, fix: str) -> None:
+    """Where the name is the default it is told what to add, and where."""
+    site = load(write(tmp_path, TEXT + section))
+    assert [name for name, said in revoking(site, "slurm-dws") if re.search(fix, said)] == ["name-in-use"]
+
+
+def test_what_is_in_nobodys_hands_is_not_revoked_for_nothing(site: Site) -> None:
+    """A name with a typing error is refused, with those that are known."""
+    ((name, fix),) = revoking(named(site, "new"), "odl")
+    assert (name, fix) == ("name-unknown", "known are old")
+
+
+def test_a_revoked_name_never_comes_back(site: Site) -> None:
+    """Neither by a revocation of another one nor, by the same check, by an install."""
+    assert [name for name, _ in revoking(named(site, "new"), record={"new": "2030-01-01 revoked"})] == ["name-revoked"]
+
+
+def test_a_revocation_that_was_cut_off_goes_on(site: Site) -> None:
+    """What is recorded as being revoked has to go, though no binding and no kubeconfig has it any more."""
+    new = found(authority().sign("new", 100))
+    record = {"old": "2030-01-01 being revoked", "older": "2029-01-01 revoked"}
+    bound = {"role": "workload-manager", "subjects": ["User new"]}
+    place = at(named(site, "new"), {"c1": new, "c2": new}, "m", preflight__names=bound, preflight__common_name=record)
+    assert revocation.leaving(place, "") == ("old",)
+
+
+@pytest.mark.parametrize("bound", [None, {"role": "dws-workload-manager", "subjects": ["User old"]}])
+def test_nothing_is_revoked_where_a_binding_would_have_to_be_made_anew(site: Site, bound: Any) -> None:
+    """Without the binding, or with another role in it, there would be a gap: an install comes first."""
+    assert ("not-installed", "run `invoke install` first") in revoking(named(site, "new"), "old", bound=bound)
+
+
+def test_all_controllers_or_none(site: Site) -> None:
+    """A controller that is left out would keep a kubeconfig that is refused."""
+    told = revoking(replace(named(site, "new"), limit=frozenset({"m", "c1"})), "old")
+    assert [name for name, _ in told] == ["controllers-left-out"]
+
+
+@pytest.mark.parametrize(
+    ("own", "taken", "fresh"),
+    [
+        ("slurm-dws", set(), r"slurm-dws-\d{8}"),
+        ("slurm-dws-20250101", set(), r"slurm-dws-\d{8}"),
+        ("slurm-dws-20250101-4", set(), r"slurm-dws-\d{8}"),
+        ("x" * 64, set(), r"x{50}-\d{8}"),
+    ],
+)
+def test_a_fresh_name_says_since_when_it_holds(own: str, taken: set[str], fresh: str) -> None:
+    """It is the old one with today's date, within 64 characters."""
+    assert re.fullmatch(fresh, made := revocation.fresh(own, taken)) and len(made) <= 64
+
+
+def test_a_fresh_name_is_one_that_was_never_used() -> None:
+    """Two on one day are told apart."""
+    first = revocation.fresh("a", set())
+    second = revocation.fresh(first, {"a"})
+    third = revocation.fresh(second, {"a", first})
+    assert (second, third) == (f"{first}-2", f"{first}-3")
+
+
+def test_only_kubeconfigs_that_could_still_work_have_to_be_refused(site: Site) -> None:
+    """Of those that were kept: not those of another name, not those that are over, not those of another CA."""
+    pems = {
+        "works": authority().sign("old", 100),
+        "over": authority().sign("old", -1, 20),
+        "another CA's": OTHER.sign("old", 90),
+        "another name's": authority().sign("new", 100),
+    }
+    kept = {run: {**found(pem), "may": "yes", "said": "bb1"} for run, pem in pems.items()}
+    place = at(site, {}, "c1", revoked__refused={})
+    place.facts.found["revoked.refused"] = {"c1": kept}
+    step = refusal.refused(lambda place: ("old",))
+    assert step.read and step.read(place, kept) == {"works": "still works: bb1"}
+    assert step.want(place) == {"works": "refused"}
+    kept["works"]["may"] = "no"
+    assert step.read(place, kept) == step.want(place)
+
+
+@pytest.mark.parametrize(
+    ("text", "state", "until"),
+    [
+        ("2028-04-06 being revoked", revoked.BEING, "2028-04-06"),
+        ("2028-04-06 revoked", revoked.DONE, "2028-04-06"),
+        ("", "", ""),
+    ],
+)
+def test_what_is_recorded(text: str, state: str, until: str) -> None:
+    """The day on which its certificates end, and how far it has come."""
+    assert (revoked.state(text), revoked.until(text)) == (state, until)
