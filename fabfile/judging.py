@@ -1,0 +1,134 @@
+"""What was seen, judged without touching anything: findings, a plan, what there is to do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fabfile.diff import difference
+from fabfile.events import Failure, Outcome
+from fabfile.look import LookFailed
+from fabfile.running import TROUBLE, Run, have_of, look_again, needs, on_all, places, told_of
+from fabfile.step import Check, Finding, Refused, Stage, Step, Unknown
+
+
+def findings(run: Run, stage: Stage) -> bool:
+    """Judge every check of `stage` on every host, all of it at once; False if something stands in the way.
+
+    A check that couldn't be made before the others had said something is made now: one more exec on its host.
+    """
+    checks = [(key, item, host) for key, item, host in places(run, stage) if isinstance(item, Check)]
+    late = [(key, item, host) for key, item, host in checks if _early(run, key, item, host) is None]
+    hosts = dict.fromkeys(host for _, _, host in late)
+    on_all(
+        run,
+        [("", host) for host in hosts],
+        lambda _, host: look_again(run, host, {key: item for key, item, at in late if at == host}),
+    )
+    for key, item, host in checks:
+        judge(run, key, item, host)
+    return not any(run.outcomes[stage.name, item.name, host] in TROUBLE for _, item, host in checks)
+
+
+def _early(run: Run, key: str, check: Check, host: str) -> Sequence[Finding] | None:
+    """What a check finds with what is known so far; None if it can't say yet."""
+    try:
+        return check.judge(run.board.place(host), run.board.have(key, host))
+    except Unknown:
+        return None
+    except LookFailed:
+        return ()
+
+
+def judge(run: Run, key: str, check: Check, host: str) -> None:
+    """One check on one host; findings that the site accepts by name are only noted."""
+    began = time.time()
+    try:
+        found = check.judge(run.board.place(host), run.board.have(key, host))
+    except Unknown as unknown:
+        run.done(host, key, "unknown", began, note=str(unknown))
+        return
+    except Refused as refusal:
+        found = refusal.findings
+    except LookFailed as error:
+        _unseen(run, key, host, began, error)
+        return
+    refused = [one for one in found if one.name not in run.site.accept]
+    note = "; ".join(f"accepted: {one.name} ({one.text})" for one in found if one not in refused)
+    run.done(host, key, "refused" if refused else "ok", began, note=note, failures=told_of(refused))
+
+
+def _unseen(run: Run, key: str, host: str, began: float, error: LookFailed) -> None:
+    """A look that failed is told once, however many looks failed with it for the same reason."""
+    if (host, str(error)) in run.told:
+        run.done(host, key, "skipped", began, note="could not be looked at for the same reason")
+    else:
+        run.told.add((host, str(error)))
+        run.done(host, key, "failed", began, failures=(Failure(meaning=str(error)),))
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a step would do: its outcome if nothing else changed, the difference, titles of its actions."""
+
+    outcome: Outcome
+    diff: tuple[str, ...] = ()
+    note: str = ""
+    takes: str = ""
+    failures: tuple[Failure, ...] = ()
+
+
+def preview(run: Run, key: str, step: Step, host: str) -> Preview:
+    """What `step` would do on `host`, as far as can be known now; changes nothing."""
+    place = run.board.place(host)
+    try:
+        have = have_of(run, key, step, host)
+        want = step.want(place)
+        if have == want:
+            return Preview("ok", note=step.why(have) if step.why else "")
+        if step.change is not None:
+            step.change(place, have, want)
+        takes = step.takes(place, have, want) if step.takes else ""
+        return Preview("change", difference(have, want), takes=takes)
+    except Unknown as unknown:
+        return Preview("unknown", note=str(unknown))
+    except Refused as refused:
+        return Preview("refused", failures=told_of(refused.findings))
+    except LookFailed as error:
+        return Preview("failed", failures=(Failure(meaning=str(error)),))
+
+
+def plan(run: Run) -> None:
+    """Say what an install would do on each host. Nothing that changes anything is reached from here."""
+    for stage in run.stages:
+        findings(run, stage)
+        for key, item, host in places(run, stage):
+            if isinstance(item, Step):
+                began = time.time()
+                seen = preview(run, key, item, host)
+                note = seen.note or seen.takes
+                run.done(host, key, seen.outcome, began, diff=seen.diff, note=note, failures=seen.failures)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What is to be done: in which stages, what of it takes something away, in words, and what to run before asking."""
+
+    changes: frozenset[str]
+    takes: tuple[str, ...]
+    before: frozenset[str]
+
+
+def pending(run: Run) -> Pending:
+    """What there is to do, as far as it is known. Says nothing to anybody."""
+    seen = [
+        (stage.name, item, preview(run, key, item, host))
+        for stage in run.stages
+        for key, item, host in places(run, stage)
+        if isinstance(item, Step)
+    ]
+    changes = frozenset(stage for stage, _, one in seen if one.outcome != "ok")
+    after = [item.after for _, item, one in seen if one.takes and item.after in changes]
+    before = frozenset().union(*({stage} | needs(run.stages, stage) for stage in after))
+    return Pending(changes, tuple(dict.fromkeys(one.takes for _, _, one in seen if one.takes)), before)

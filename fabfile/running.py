@@ -1,0 +1,122 @@
+"""One run: what is asked for, what is known and what became of it so far; and how its hosts are looked at."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+
+from fabfile import look
+from fabfile.events import Done, Event, Failure, Outcome
+from fabfile.inventory import Site
+from fabfile.look import Board, Item, LookFailed
+from fabfile.perform import Reach, refresh
+from fabfile.step import Finding, Stage, Step
+
+TROUBLE: tuple[Outcome, ...] = ("failed", "refused", "skipped")
+
+
+@dataclass
+class Run:
+    """One run: what is asked for, and what became of it so far. `down` are hosts that can't be reached, with the reason."""
+
+    id: str
+    site: Site
+    stages: Sequence[Stage]
+    reach: Reach
+    emit: Callable[[Event], None]
+    hosts: Mapping[str, tuple[str, ...]]
+    trouble: tuple[type[Exception], ...]
+    board: Board = field(init=False)
+    outcomes: dict[tuple[str, str, str], Outcome] = field(default_factory=dict)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    through: set[str] = field(default_factory=set)
+    codes: set[int] = field(default_factory=set)
+    told: set[tuple[str, str]] = field(default_factory=set)
+    changing: bool = False
+
+    def __post_init__(self) -> None:
+        self.board = Board(self.site)
+        self.trouble = (LookFailed, *self.trouble)
+
+    def done(
+        self, host: str, key: str, outcome: Outcome, began: float, failures: tuple[Failure, ...] = (), **more: object
+    ) -> None:
+        """A step is through on a host: remember it and say so."""
+        stage, _, step = key.partition(".")
+        self.outcomes[stage, step, host] = outcome
+        self.codes |= {one.code for one in failures if one.code is not None}
+        self.emit(Done(host, stage, step, outcome, began, time.time() - began, failures=failures, **more))  # type: ignore[arg-type]
+
+    def troubled(self, stage: str, host: str | None = None) -> tuple[str, ...]:
+        """Hosts on which `stage` didn't get through."""
+        bad = {h for (s, _, h), outcome in self.outcomes.items() if s == stage and outcome in TROUBLE}
+        return tuple(sorted(h for h in bad if host in (None, h)))
+
+
+def needs(stages: Sequence[Stage], name: str) -> frozenset[str]:
+    """The names of all stages that `name` builds on, directly or not."""
+    direct = {stage.name: stage.needs for stage in stages}
+    found: set[str] = set()
+    waiting = list(direct[name])
+    while waiting:
+        one = waiting.pop()
+        if one not in found and one in direct:
+            found.add(one)
+            waiting.extend(direct[one])
+    return frozenset(found)
+
+
+def first_looks(run: Run) -> None:
+    """Everything that can be seen before anything is done: one exec a host, all hosts at once.
+
+    Looks that need to know what these find are made after them, as long as there are any.
+    """
+    items = look.keyed(run.stages)
+    every = dict.fromkeys(host for some in run.hosts.values() for host in some)
+    mine = {h: {key: item for key, item in items.items() if h in run.hosts.get(item.role, ())} for h in every}
+    on_all(run, [("", host) for host in every], lambda _, host: look_again(run, host, mine[host]))
+    for _ in run.stages:  # what one finds lets the next be made: there is an end to that
+        late = {host: found for host in every if (found := look.ready(run.board, mine[host], host))}
+        on_all(run, [("", host) for host in late], partial(_look_late, run, late))
+
+
+def _look_late(run: Run, late: Mapping[str, Mapping[str, Item]], role: str, host: str) -> None:
+    look_again(run, host, late[host])
+
+
+def on_all(run: Run, places: Sequence[tuple[str, str]], work: Callable[[str, str], None]) -> None:
+    if not places:
+        return
+    with ThreadPoolExecutor(max_workers=min(len(places), run.site.ssh.connections)) as pool:
+        for future in [pool.submit(work, *place) for place in places]:
+            future.result()
+
+
+def look_again(run: Run, host: str, items: Mapping[str, Item]) -> None:
+    for key in items:
+        run.board.forget(key, host)
+    try:
+        refresh(run.reach, run.board, host, items)
+    except run.trouble as error:
+        for key in items:
+            if not run.board.looked(key, host):
+                run.board.fail(key, host, str(error))
+
+
+def places(run: Run, stage: Stage) -> Iterator[tuple[str, Item, str]]:
+    for item in stage.steps:
+        for host in filter(run.site.active, run.hosts.get(item.role, ())):
+            yield f"{stage.name}.{item.name}", item, host
+
+
+def have_of(run: Run, key: str, step: Step, host: str) -> object:
+    found = run.board.have(key, host)
+    return step.read(run.board.place(host), found) if step.read else found
+
+
+def told_of(found: Sequence[Finding]) -> tuple[Failure, ...]:
+    return tuple(Failure(command=one.name, meaning=one.text, fix=one.fix) for one in found)
