@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from fabfile import names
 from fabfile.stages import installed, jobs, workflows
@@ -28,21 +29,34 @@ FIXES: dict[Fate, str] = {
 }
 
 
-def checks(
-    stage: str, due: Callable[[Place], bool], orphans: bool = False, all_jobs: bool = False, slurm: bool = False
-) -> tuple[Check, Check]:
-    """The checks `jobs` and `workflows` of a stage: nothing that uses DWS may be there where it is `due` to be taken away.
+@dataclass(frozen=True)
+class Terms:
+    """What is asked for, as far as it says what stands in the way.
 
     orphans    orphaned Workflows are no reason, since they are deleted
     all_jobs   every job of Slurm's is one, not only those that use the burst buffer
     slurm      the burst buffer is taken from Slurm as well, which then can't end a job whose Workflow is lost
     """
 
+    orphans: bool = False
+    all_jobs: bool = False
+    slurm: bool = False
+
+
+def checks(
+    stage: str, due: Callable[[Place], bool], terms: Terms | None = None, read: Callable[[Place], bool] | None = None
+) -> tuple[Check, Check]:
+    """The checks `jobs` and `workflows` of a stage: nothing that uses DWS may be there where it is `due` to be taken away.
+
+    read   where jobs and Workflows are looked at, if that is elsewhere too
+    """
+    read, terms = read or due, terms or Terms()
+
     def workflows_look(place: Place) -> Look:
-        return Api(workflows.read) if due(place) else Known([])
+        return Api(workflows.read) if read(place) else Known([])
 
     def jobs_look(place: Place) -> Look:
-        return jobs.look(place) if due(place) else Known(None)
+        return jobs.look(place) if read(place) else Known(None)
 
     def judge_workflows(place: Place, have: Value) -> Sequence[Finding]:
         told = stage != FIRST and have == place.facts.one(f"{FIRST}.workflows")
@@ -50,7 +64,7 @@ def checks(
             return ()
         seen = _jobs(place, stage)
         fates = workflows.by_fate(have, seen, stuck(place))
-        return _workflows(fates, seen, {*(("orphan",) if orphans else ()), *(() if slurm else ("lost",))})
+        return _workflows(fates, seen, {*(("orphan",) if terms.orphans else ()), *(() if terms.slurm else ("lost",))})
 
     def judge_jobs(place: Place, have: Value) -> Sequence[Finding]:
         if not due(place):
@@ -59,7 +73,7 @@ def checks(
             raise Unknown(stage)
         if stage != FIRST and have["jobs"] == _jobs(place, FIRST)["jobs"] and have["answers"]:
             return ()
-        return _others(have, _owners(place, stage), all_jobs) if have["answers"] else (_silent(place),)
+        return _others(have, _owners(place, stage), terms.all_jobs) if have["answers"] else (_silent(place),)
 
     return (
         Check("jobs", "submitter", jobs_look, judge_jobs),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import compatibility, render
-from fabfile.stages import computes, controller, images, installed, inuse, kubeconfig, revoked, upgrade
+from fabfile.stages import computes, controller, images, installed, kubeconfig, revoked, upgrade
 from fabfile.step import Api, Check, Cluster, Finding, Place, Shell, Stage, Unknown, Value
 
 TOOLS = ("awk", "bash", "curl", "expr", "git", "kubectl", "make", "openssl", "podman", "python3", "sed", "which")
@@ -201,7 +201,7 @@ STAGE = Stage(
         Check("cluster", "master", lambda place: Api(_read_cluster), _judge_cluster),
         installed.CHECK,
         revoked.CHECK,
-        *inuse.checks("preflight", upgrade.due),
+        *upgrade.checks("preflight"),
         Check("controller", "controller", controller.look, controller.judge),
         Check("api", "controller", _look_api, _judge_api),
         computes.CHECK,

@@ -23,7 +23,7 @@ def step(stage: str) -> Step:
     return Step(
         "stuck",
         "master",
-        lambda place: Api(_stuck) if _any_stuck(place) else Known({}),
+        lambda place: Api(_stuck) if there(place) else Known({}),
         lambda place: {},
         _free,
         settle=lambda site: 30.0,
@@ -33,7 +33,8 @@ def step(stage: str) -> Step:
     )
 
 
-def _any_stuck(place: Place) -> bool:
+def there(place: Place) -> bool:
+    """Whether a CRD was being deleted."""
     return any(crd["deleting"] for crd in installed.found(place)["crds"].values())
 
 

@@ -29,15 +29,14 @@ def stages(slurm: bool = False, rbac: bool = False, orphans: bool = False, all_j
     def due(place: Place) -> bool:
         return installed.there(place) or slurm
 
+    terms = inuse.Terms(orphans, all_jobs, slurm)
     before = (unplug.SLURM, unplug.FILES) if slurm else ()
     after = (_RBAC,) if rbac else ()
     return (
-        _preflight(slurm, inuse.checks("preflight", due, orphans, all_jobs, slurm)),
+        _preflight(slurm, inuse.checks("preflight", due, terms)),
         *before,
         Stage("workarea", ("preflight",), removal.clone_steps("workarea", version)),
-        _removal(
-            ("workarea", *(stage.name for stage in before)), inuse.checks("undeploy", due, orphans, all_jobs), orphans
-        ),
+        _removal(("workarea", *(stage.name for stage in before)), inuse.checks("undeploy", due, terms), orphans),
         *after,
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fabfile import compatibility, names
 from fabfile.stages import installed, inuse, manifests, removal, stuck
-from fabfile.step import Place, Stage, Unknown, Value
+from fabfile.step import Check, Place, Stage, Unknown, Value
 
 
 def other(place: Place) -> str:
@@ -18,8 +18,13 @@ def other(place: Place) -> str:
 
 
 def due(place: Place) -> bool:
-    """Whether anything is to be taken away: another version, or what an undeploy of somebody's left half deleted."""
-    return bool(other(place)) or any(crd["deleting"] for crd in installed.found(place)["crds"].values())
+    """Whether a version is to be taken away before the wanted one comes."""
+    return bool(other(place))
+
+
+def checks(stage: str) -> tuple[Check, Check]:
+    """The checks of what uses DWS: reasons where another version is there, and read where a CRD is stuck, to be told of."""
+    return inuse.checks(stage, due, read=lambda place: due(place) or stuck.there(place))
 
 
 # --- what is told before it is done
@@ -84,7 +89,7 @@ def plugin_told(place: Place) -> str:
     return f"{writes}, which {fits} those that DWS {place.site.versions.dws} serves: {', '.join(sorted(served))}"
 
 
-_JOBS, _WORKFLOWS = inuse.checks("previous", due)
+_JOBS, _WORKFLOWS = checks("previous")
 
 STAGE = Stage(
     "previous",

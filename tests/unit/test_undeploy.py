@@ -19,6 +19,7 @@ from fabfile.stages import access, installed, inuse, jobs, removal, stuck, undep
 from fabfile.stages.jobs import Job, Jobs
 from fabfile.stages.workflows import Workflow
 from fabfile.step import Apply, Check, Delete, Facts, Place, Refused, Remove, Sh, Unknown, Value
+from tests.unit.conftest import LocalHost
 
 NOW = 1_700_000_000.0
 MASTER, CONTROLLER = "ncn-m001", "slurmctl"
@@ -138,7 +139,7 @@ def test_a_slurm_that_does_not_answer_is_no_slurm_without_jobs() -> None:
 def refusals(found: Mapping[str, Value], orphans: bool = False, all_jobs: bool = False) -> dict[str, str]:
     """What the checks of an undeploy say: names of findings with what to do."""
     place = a_place({installed.FACT: INSTALLED, **found})
-    checks = inuse.checks("preflight", installed.there, orphans, all_jobs)
+    checks = inuse.checks("preflight", installed.there, inuse.Terms(orphans, all_jobs))
     told = [
         one
         for check in checks
@@ -184,7 +185,10 @@ def test_the_burst_buffer_stays_in_slurm_while_a_job_of_a_lost_workflow_is_there
     every, seen = [a_workflow(deleting=True), a_workflow("bb9", deleting=True)], slurm_says(a_job("STAGE_OUT"))
     place = a_place({installed.FACT: dying, "preflight.workflows": every, "preflight.jobs": seen})
     told = {
-        slurm: [one.text for one in inuse.checks("preflight", installed.there, slurm=slurm)[1].judge(place, every)]
+        slurm: [
+            one.text
+            for one in inuse.checks("preflight", installed.there, inuse.Terms(slurm=slurm))[1].judge(place, every)
+        ]
         for slurm in (False, True)
     }
     assert told == {False: [], True: ["Workflow default/bb12 in PreRun: job 12 of joe, STAGE_OUT, 10 min old"]}
@@ -457,6 +461,12 @@ class Recorder:
     def __init__(self) -> None:
         self.done: list[str] = []
 
+    def path(self, manifest: Mapping[str, Any]) -> str:
+        return f"{access.RBAC}/clusterrolebindings/{manifest['metadata']['name']}"
+
+    def get(self, path: str) -> None:
+        return None
+
     def delete(self, path: str, deadline: float) -> None:
         self.done.append(f"delete {path.rpartition('/')[2]}")
 
@@ -468,7 +478,9 @@ class Recorder:
     ("before", "dws", "role"),
     [("workload-manager", "0.1.1", "dws-workload-manager"), ("dws-workload-manager", "0.1.0", "workload-manager")],
 )
-def test_a_binding_to_the_other_role_is_made_anew_and_the_gap_told(before: str, dws: str, role: str) -> None:
+def test_a_binding_to_the_other_role_is_made_anew_and_the_gap_told(
+    local_host: LocalHost, before: str, dws: str, role: str
+) -> None:
     """A binding's role can't be changed; from 0.1.1 on it is another one. How long it was not there is measured."""
     (step,) = (one for one in access.STAGE.steps if one.name == "binding" and not isinstance(one, Check))
     place = a_place({}, dws=dws)
@@ -478,7 +490,7 @@ def test_a_binding_to_the_other_role_is_made_anew_and_the_gap_told(before: str, 
     assert [type(one) for one in actions] == [Delete, Apply]
     cluster, events = Recorder(), list[Event]()
     at = At("run-1", MASTER, "access", "binding", events.append)
-    perform(Reach(lambda host: None, lambda: cluster, lambda role: MASTER), Board(place.site), at, actions, {})
+    perform(Reach(lambda host: local_host, lambda: cluster, lambda role: MASTER), Board(place.site), at, actions, {})
     assert cluster.done == ["delete slurm-dws-viewer", f"apply {role}"]
     assert at.notes == [at.notes[0]] and at.notes[0].startswith(
         "ClusterRoleBinding slurm-dws-viewer was made anew: not there for 0.0"

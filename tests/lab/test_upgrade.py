@@ -1,0 +1,140 @@
+"""`invoke install` with another version in the site file, older or newer: refused, asked about, done, mended when cut off."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.model import Lab
+from tests.lab import product, scene
+from tests.lab.conftest import On
+from tests.lab.product import Answer, Record, Running
+from tests.lab.scene import MASTER, PRIMARY
+from tests.lab.test_undeploy import BURST_BUFFER, SUBMIT, WORKFLOWS, told, until
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+
+IMAGES = "kubectl get deployments --namespace dws-system --output jsonpath='{..containers[*].image}'"
+
+
+def images(on: On, version: str) -> bool:
+    """Whether both deployments have this version of DWS, and no other."""
+    found = {image for image in on(MASTER, IMAGES).split() if "/dws:" in image}
+    return found == {f"registry.local/dws:{version}"}
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site file that asks for 0.0.20."""
+    scene.installed(lab)
+    return scene.variant(lab, tmp_path_factory.mktemp("new"), {})
+
+
+@pytest.fixture(scope="module")
+def older(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same one, asking for 0.0.19."""
+    return scene.variant(lab, tmp_path_factory.mktemp("old"), {"versions": {"dws": "0.0.19"}})
+
+
+@pytest.fixture
+def held(site: Path, on: On) -> Iterator[str]:
+    """The number of a job with a Workflow; it ends, and its Workflow with it."""
+    job = on(PRIMARY, SUBMIT, feed=BURST_BUFFER).strip()
+    until(on, MASTER, f"kubectl get {WORKFLOWS} bb{job} --output jsonpath={{.status.state}} | grep -q PreRun")
+    yield job
+    on(PRIMARY, f"scancel {job}")
+    until(on, MASTER, f"! kubectl get {WORKFLOWS} bb{job} 2>/dev/null")
+
+
+def test_another_version_is_refused_while_dws_is_needed(older: Path, held: str, on: On) -> None:
+    """The same refusals as an undeploy's, and nothing is touched: not even the other version is cloned."""
+    refused = product.install(older, "--yes")
+    assert refused.code == 3, refused.err
+    assert refused.findings() == {"workflow-live"}
+    assert f"job {held} of joe" in " ".join(told(refused))
+    assert refused.having("fixed") == set() and images(on, "0.0.20")
+    assert on(MASTER, "ls /root/dws-on-csm").split().count("dws-0.0.19") == 0
+
+
+def test_another_version_is_asked_about(older: Path, on: On) -> None:
+    """Both versions and what the plugin writes are told; nobody answers here, so nothing is done."""
+    asked = product.install(older)
+    assert asked.code == 3, asked.err
+    assert "DWS 0.0.20 is undeployed, and DWS 0.0.19 takes its place" in asked.err
+    assert "writes Workflows of v1alpha2, which DWS 0.0.19 serves" in asked.err
+    assert asked.having("fixed") == set() and images(on, "0.0.20")
+
+
+def cut(site: Path, kind: str, step: str, seconds: float) -> None:
+    """An install that is killed so many seconds after this event of the step."""
+
+    def reached(record: Record) -> bool:
+        return record["event"] == kind and f"{record.get('stage')}.{record.get('step')}" == step
+
+    with Running("install", f"--hosts={site}", "--json", "--yes") as run:
+        assert run.until(reached, 200), f"{step} was never reached"
+        time.sleep(seconds)
+        run.process.send_signal(signal.SIGKILL)
+        run.process.wait(20)
+
+
+def mended(site: Path) -> Answer:
+    """The run after it."""
+    done = product.install(site, "--yes")
+    assert done.code == 0, done.err
+    return done
+
+
+def test_an_upgrade_backwards_goes_on_wherever_it_was_cut(older: Path, on: On) -> None:
+    """Killed while the clone is at work, within `make undeploy`, and while the new one is deployed: the last run ends proven."""
+    cut(older, "began", "previous.removed", 1.5)
+    cut(older, "done", "previous.removed", 0.0)
+    cut(older, "began", "deploy.applied", 0.5)
+    done = mended(older)
+    assert images(on, "0.0.19")
+    assert f"verify.job@{PRIMARY}" in done.having("fixed") and done.having("failed", "refused", "skipped") == set()
+    assert "undeploying" not in on(MASTER, "kubectl get namespace dws-system --output yaml")
+
+
+def test_an_upgrade_whose_clone_is_gone_clones_that_tag_again(site: Path, older: Path, on: On) -> None:
+    """What is installed is undeployed with its own clone: a plan says that it is missing, the run that it is made."""
+    on(MASTER, "rm -rf /root/dws-on-csm/dws-0.0.19")
+    plan = product.plan(site)
+    clone = next(step for step in plan.steps if (step["stage"], step["step"]) == ("previous", "clone"))
+    assert (plan.code, clone["outcome"]) == (4, "change") and "- at: absent" in clone["diff"]
+    done = mended(site)
+    assert {f"previous.clone@{MASTER}", f"previous.removed@{MASTER}"} <= done.having("fixed")
+    assert "its clone is not there: clone dws v0.0.19" in done.err
+    assert images(on, "0.0.20")
+    assert product.install(site).having("fixed") == set()
+
+
+def test_a_binding_to_another_role_is_made_anew_and_the_gap_told(site: Path, on: On) -> None:
+    """From DWS 0.1.1 on the role has another name, and a binding's role can't be changed."""
+    on(
+        MASTER,
+        "kubectl delete clusterrolebinding slurm-dws-viewer && "
+        "kubectl create clusterrolebinding slurm-dws-viewer --clusterrole=dws-workload-manager --user=slurm-dws",
+    )
+    done = mended(site)
+    (step,) = (one for one in done.steps if one["step"] == "binding")
+    assert step["outcome"] == "fixed" and "- role: dws-workload-manager" in step["diff"]
+    assert "ClusterRoleBinding slurm-dws-viewer was made anew: not there for" in step["note"]
+    binding = json.loads(on(MASTER, "kubectl get clusterrolebinding slurm-dws-viewer --output json"))
+    assert binding["roleRef"]["name"] == "workload-manager"
+
+
+def test_an_install_mends_what_somebody_undeployed_with_a_live_workflow(site: Path, held: str, on: On) -> None:
+    """The CRD that would never go is set free, DWS comes back, and a job proves it."""
+    clone = "/root/dws-on-csm/dws-0.0.20"
+    on(
+        MASTER,
+        f"cd {clone} && ! timeout 8 make undeploy OVERLAY=csm >/dev/null 2>&1",
+    )
+    asked, done = product.install(site), product.install(site, "--yes")
+    assert asked.code == 3 and f"Workflow default/bb{held}" in asked.err
+    assert done.code == 0, done.err
+    assert {f"previous.stuck@{MASTER}", f"deploy.applied@{MASTER}", f"verify.job@{PRIMARY}"} <= done.having("fixed")
