@@ -206,6 +206,39 @@ def show_bundle(c, file):  # type: ignore[no-untyped-def]
     sys.exit(show(file))
 
 
+@task(
+    optional=["hosts"],
+    auto_shortflags=False,
+    help={k: HELP[k] for k in ("hosts", "json")}
+    | {"yaml": "print this Workflow (bb12, NAMESPACE/bb12, or a job's number)"},
+)
+def workflows(c, hosts=None, yaml=None, json=False):  # type: ignore[no-untyped-def]
+    """List the Workflows with their jobs; orphans are marked."""
+    site = _site(hosts, None)
+    from fabfile.workflows import show
+
+    sys.exit(show(site, yaml, json))
+
+
+@task(
+    optional=["hosts"],
+    auto_shortflags=False,
+    help={k: HELP[k] for k in ("hosts",)}
+    | {
+        "limit": "a node set: only the logs of these controllers, and of DWS's pods with the master",
+        "job": "only what is about this job",
+        "since": "how far back: 30s, 10m, 2h, 1d, or a time (2026-01-31T12:00)",
+        "follow": "go on showing what comes, until Ctrl-C",
+    },
+)
+def logs(c, hosts=None, limit=None, job=None, since="10m", follow=False):  # type: ignore[no-untyped-def]
+    """Show what the plugin and DWS said, merged by time."""
+    site = _site(hosts, limit)
+    from fabfile.logs import logs as show
+
+    sys.exit(show(site, job, since, follow))
+
+
 @task
 def demo(c):  # type: ignore[no-untyped-def]
     """Boot a site in a box, install DWS on it, and show a job's Workflow."""
@@ -214,7 +247,7 @@ def demo(c):  # type: ignore[no-untyped-def]
     sys.exit(show())
 
 
-namespace = Collection(install, plan, verify, undeploy, journal, rollback, demo)
+namespace = Collection(install, plan, verify, undeploy, workflows, logs, journal, rollback, demo)
 
 certs = Collection("certs", rotate, revoke)
 certs.add_task(show, default=True)

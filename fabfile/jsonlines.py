@@ -54,14 +54,14 @@ def consumer(write: Callable[[str], object]) -> Callable[[Event], None]:
 
     def consume(event: Event) -> None:
         if isinstance(event, Done):
-            write(json.dumps(_step(event)) + "\n")
+            write(json.dumps(step_record(event)) + "\n")
         elif isinstance(event, Summary):
             write(json.dumps(_summary(event)) + "\n")
 
     return consume
 
 
-def _step(done: Done) -> dict[str, Any]:
+def step_record(done: Done) -> dict[str, Any]:
     """What each step and host gets; diff, note, failures and table (an object a row) only where there are some."""
     always = {"host": done.host, "stage": done.stage, "step": done.step, "outcome": done.outcome}
     table = [dict(zip(done.table[0], row, strict=True)) for row in done.table[1:]]

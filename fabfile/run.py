@@ -98,7 +98,7 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
     try:
         reached, down = answering(site, hosts, sessions, emit)
         made = Run(journal.run, site, stages, reach(site, sessions), emit, reached, TROUBLE)
-        with _interrupt(made, sessions):
+        with interruptible(made, sessions):
             refused = _safely(made, options, display, down)
         code = _code(made, options, refused, down)
         end = _summary(made, sessions, code, began, options, refused, journal)
@@ -135,7 +135,7 @@ def _safely(made: Run, options: Options, display: report.Display, down: Sequence
 
 
 @contextmanager
-def _interrupt(made: Run, sessions: Sessions) -> Iterator[None]:
+def interruptible(made: Run, sessions: Sessions) -> Iterator[None]:
     """Ctrl-C begins nothing more and ends what runs on the hosts; an activation goes on by itself. Twice: leave at once."""
 
     def stop(number: int, frame: object) -> None:

@@ -1,0 +1,108 @@
+"""What slurmctld's log says of the plugin, read on a controller: first what is there, then what comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fabfile import render
+from fabfile.logs_entries import Clock, Entry, of_slurm, zone
+from fabfile.site import Site
+
+if TYPE_CHECKING:
+    from paramiko import Channel
+
+    from fabfile.session import Session
+
+MARK = "--dws-on-csm-logs"
+QUIET = 0.25
+"""Seconds without anything new after which an entry is taken to be whole."""
+LIFETIME = 24 * 3600.0
+"""Seconds after which what was forgotten on a host ends by itself."""
+NOTED = 0.5
+"""Seconds that a clock may differ without being corrected: measuring it takes some hundredths."""
+ODD = 65536
+"""Bytes of a line that are kept while its end has not come."""
+
+
+@dataclass
+class HostLog:
+    """slurmctld's log on `host`. `notes` are what there is to say about it, once it was opened."""
+
+    host: str
+    notes: list[str]
+    clock: Clock
+    _lines: Iterator[str | None]
+    _channel: Channel
+
+    def past(self) -> Iterator[Entry]:
+        """The entries that are there already."""
+        for entry in of_slurm(self._until_mark(), self.host, self.clock):
+            if entry:
+                yield entry
+
+    def coming(self) -> Iterator[Entry]:
+        """The entries that come, after those of the past; without an end. Raises EOFError when the host is gone."""
+        for entry in of_slurm(self._lines, self.host, self.clock):
+            if entry:
+                yield entry
+        raise EOFError(f"{self.host}: its log can't be followed any more, the connection broke")
+
+    def close(self) -> None:
+        """Ends what runs on the host."""
+        self._channel.close()
+
+    def _until_mark(self) -> Iterator[str]:
+        for line in self._lines:
+            if line == MARK:
+                return
+            if line == f"{MARK} undated":
+                self.notes.append(
+                    f"{self.host}: lines without a date are left out: set LogTimeFormat=iso8601_ms in slurm.conf"
+                )
+            elif line is not None:
+                yield line
+
+
+def opened(site: Site, session: Session, since: float, follow: bool) -> HostLog:
+    """The log on the session's host from `since` on (seconds since 1970, this machine's clock). Raises what a session raises."""
+    settings = {"folder": site.slurm.folder, "unit": site.slurm.service, "mark": MARK}
+    settings |= {"since": str(int(since)), "follow": "yes" if follow else ""}
+    script = render.script("slurmctld.sh", "logs.sh", **settings)
+    channel, ready = session.pipe(script, "ready ", deadline=site.deadlines.look, lifetime=LIFETIME)
+    now = time.time()
+    told, offset, where = ready.split(" ", 2)
+    ahead = float(told) - now
+    notes = [f"{session.host}: the log is {where}"] if not where.startswith("/") else []
+    if abs(ahead) > NOTED:
+        notes.append(skewed(session.host, ahead))
+    channel.sendall(b"go\n")
+    clock = Clock(ahead if abs(ahead) > NOTED else 0.0, zone(offset))
+    return HostLog(session.host, notes, clock, _lines(channel), channel)
+
+
+def skewed(name: str, ahead: float) -> str:
+    """A clock's difference and what is done about it, in words."""
+    which = "ahead of" if ahead > 0 else "behind"
+    return f"{name}: its clock is {abs(ahead):.1f} s {which} this machine's; its times are corrected"
+
+
+def _lines(channel: Channel) -> Iterator[str | None]:
+    """The channel's lines as they come; None whenever nothing has come for QUIET seconds."""
+    channel.settimeout(QUIET)
+    rest = b""
+    while True:
+        try:
+            chunk = channel.recv(1 << 16)
+        except TimeoutError:
+            yield None
+            continue
+        if not chunk:
+            return
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line.decode(errors="replace") for line in whole)
+        if len(rest) > ODD:
+            yield rest.decode(errors="replace")
+            rest = b""

@@ -1,0 +1,94 @@
+"""Looking at a site without changing anything: what a look, the doctor and a support archive have in common."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from fabfile import engine
+from fabfile.cluster import preload
+from fabfile.connect import Sessions, connect_all
+from fabfile.engine import Run
+from fabfile.events import Done, Event
+from fabfile.faults import Unreachable
+from fabfile.inventory import Site
+from fabfile.run import TROUBLE, answering, identifier, interruptible, reach, roles
+from fabfile.session import Session
+from fabfile.step import Stage
+from fabfile.theme import plural
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was seen.
+
+    run        its board has what every look found; nothing was changed
+    sessions   the connections, open as long as the reading is
+    silent     hosts that can't be reached, with the reason
+    events     what became of each step, once somebody has judged them
+    """
+
+    run: Run
+    sessions: Sessions
+    silent: Mapping[str, Unreachable]
+    events: list[Event]
+
+    def done(self) -> list[Done]:
+        """The steps and checks that were judged."""
+        return [event for event in self.events if isinstance(event, Done)]
+
+
+@contextmanager
+def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
+    """Connects to all hosts of `site`, makes all looks of `stages` that can be made, and ends the connections at last."""
+    events: list[Event] = []
+    threading.Thread(target=preload, daemon=True).start()
+    with _told(f"looking at {plural(len(site.hosts()), 'host')} ..."):
+        sessions = connect_all(site, site.hosts())
+        try:
+            warm(site, sessions)
+            hosts, _ = answering(site, roles(site), sessions, events.append)
+            run = Run(identifier(time.time()), site, stages, reach(site, sessions), events.append, hosts, TROUBLE)
+            with interruptible(run, sessions):
+                engine.first_looks(run)
+        except BaseException:
+            sessions.close()
+            raise
+    silent = {host: found for host, found in sessions.items() if isinstance(found, Unreachable)}
+    try:
+        yield Reading(run, sessions, silent, events)
+    finally:
+        sessions.close()
+
+
+def warm(site: Site, sessions: Sessions) -> None:
+    """Starts the way to the Kubernetes API, where the master was reached."""
+    if isinstance(master := sessions[site.master.host.name], Session):
+        master.warm()
+
+
+def only(site: Site, name: str) -> Site:
+    """The site for a run on one host: limited to it, and without the nodes that this has nothing to do with.
+
+    Master and controllers stay: they say what is wanted, and who shares a folder with whom. HostsError.
+    """
+    host = site.host(name)
+    groups = [replace(group, hosts=(host,), may_be_down=0) for group in site.computes if host in group.hosts]
+    return replace(site, computes=tuple(groups), limit=frozenset({host.name}))
+
+
+@contextmanager
+def _told(text: str) -> Iterator[None]:
+    """Says on a terminal what is being waited for, and takes it away again."""
+    shown = sys.stderr.isatty()
+    if shown:
+        print(text, end="", flush=True, file=sys.stderr)  # noqa: T201
+    try:
+        yield
+    finally:
+        if shown:
+            print("\r\033[K", end="", flush=True, file=sys.stderr)  # noqa: T201

@@ -1,0 +1,122 @@
+"""One host: `fab -H HOST look | redo STAGE|STEP | logs`, by the same engine and stages as a whole install."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fabric import Connection, task
+from invoke import Collection
+
+if TYPE_CHECKING:
+    from fabfile.inventory import Site
+    from fabfile.step import Check, Stage, Step
+
+SITE = "the site file, if it isn't hosts.yaml"
+HELP = {
+    "site": SITE,
+    "yes": "answer yes where something is taken away",
+    "json": "JSON lines on standard output, and nothing else there",
+    "job": "only what is about this job",
+    "since": "how far back: 30s, 10m, 2h, 1d",
+    "follow": "go on showing what comes, until Ctrl-C",
+}
+
+
+@task(auto_shortflags=False, help={key: HELP[key] for key in ("site", "json")})
+def look(c, site=None, json=False):  # type: ignore[no-untyped-def]
+    """Show what is there on this host, and how it differs from what is wanted; changes nothing."""
+    given = _site(c, site)
+    from fabfile.found import show
+
+    sys.exit(show(given, json))
+
+
+@task(
+    positional=["what"],
+    auto_shortflags=False,
+    help={"what": "a stage (plugin) or one step of it (plugin.lua)"}
+    | {key: HELP[key] for key in ("site", "yes", "json")},
+)
+def redo(c, what, site=None, yes=False, json=False):  # type: ignore[no-untyped-def]
+    """Look at a stage or step on this host, put right what isn't, and prove it."""
+    given = _site(c, site)
+    from fabfile.run import Options, run
+    from fabfile.stages import STAGES
+
+    stages = chosen(given, STAGES, what)
+    host = next(iter(given.limit or ()))
+    again = f"fab -H {host} redo {what} --site {given.path}"
+    right = f"{what} is as it should be on {host}."
+    options = Options("redo", yes=yes, verify=what.startswith("verify"), json=json, again=again, reads=STAGES)
+    sys.exit(run(given, stages, replace(options, done=f"{what} was put right on {host}.", right=right)))
+
+
+@task(auto_shortflags=False, help={key: HELP[key] for key in ("site", "job", "since", "follow")})
+def logs(c, site=None, job=None, since="10m", follow=False):  # type: ignore[no-untyped-def]
+    """Show what the plugin said on this controller, or DWS's pods on the master."""
+    given = _site(c, site)
+    from fabfile.logs import logs as show
+
+    sys.exit(show(given, job, since, follow))
+
+
+def _site(c: Any, path: str | None) -> Site:
+    """The site file's site, for the one host that -H names. The connection that fab has made is never opened: ours is stricter."""
+    from fabfile.inventory import DEFAULT, HostsError, SiteError, load
+    from fabfile.reading import only
+
+    if not isinstance(c, Connection):
+        _leave("which host? fab -H HOST, with a host of the site file")
+    plain = Connection(c.original_host, config=c.config)
+    if (c.user, c.port) != (plain.user, plain.port):
+        _leave(f"fab -H {c.original_host}, without a user or port: the site file and ssh_config say how it is reached")
+    try:
+        return only(load(Path(path).expanduser() if path else DEFAULT), c.original_host)
+    except (SiteError, HostsError) as error:
+        _leave(str(error))
+
+
+def _leave(text: str) -> NoReturn:
+    print(text, file=sys.stderr)  # noqa: T201
+    sys.exit(2)
+
+
+def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
+    """The preflight and the stage or step that `what` names: the only ones that a repair on `site`'s one host has to do with.
+
+    Exits where there is no such thing, or where it has nothing to do there.
+    """
+    from fabfile.nodeset import near
+    from fabfile.stages import prerequisites
+
+    name, _, step = what.partition(".")
+    known = {stage.name: stage for stage in stages}
+    if name not in known:
+        _leave(f"{name}: no stage{near(name, known)}; there are {', '.join(known)}")
+    items = tuple(item for item in known[name].steps if step in ("", item.name))
+    if not items:
+        names = [item.name for item in known[name].steps]
+        _leave(f"{step}: no step of {name}{near(step, names)}; there are {', '.join(names)}")
+    check = prerequisites.check(stages, name, _role(site, what, items))
+    first = replace(known["preflight"], steps=(*known["preflight"].steps, check))
+    return (first,) if name == "preflight" else (first, replace(known[name], steps=items))
+
+
+def _role(site: Site, what: str, items: Sequence[Step | Check]) -> str:
+    """The role in which the site's one host has one of `items` to do; exits where it has none."""
+    from fabfile.run import roles
+
+    host = next(iter(site.limit or ()))
+    every = roles(site)
+    mine = [item.role for item in items if host in every.get(item.role, ())]
+    if not mine:
+        at = dict.fromkeys(one for item in items for one in every.get(item.role, ()))
+        _leave(f"{what} has nothing to do on {host}: it is done on {', '.join(at) or 'no host of this site'}")
+    return mine[0]
+
+
+namespace = Collection(look, redo, logs)

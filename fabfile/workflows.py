@@ -1,0 +1,168 @@
+"""`invoke workflows`: every Workflow with its job, orphans marked; and what else in the cluster is called so."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from fabfile import names, tables
+from fabfile.cluster import Cluster, preload
+from fabfile.connect import Sessions, connect_all
+from fabfile.faults import Unreachable
+from fabfile.inventory import Site
+from fabfile.paint import printed
+from fabfile.reading import warm
+from fabfile.run import CONVERGED, FAILED, TROUBLE
+from fabfile.session import Session
+from fabfile.stages import installed, jobs, workflows
+from fabfile.stages.jobs import Jobs
+from fabfile.stages.workflows import Fate, Workflow
+from fabfile.step import Facts, Place
+from fabfile.theme import Row, plural
+
+NOTES: Mapping[Fate, str] = {
+    "orphan": "ORPHAN: its job is gone",
+    "ending": "its job has ended",
+    "foreign": "not made by Slurm",
+    "lost": "lost: its CRD is being deleted",
+}
+COLUMNS = ("WORKFLOW", "JOB", "USER", "SLURM", "STATE", "READY", "STATUS", "AGE", "")
+
+
+def show(site: Site, yaml: str | None, as_json: bool) -> int:
+    """Print all Workflows, or one as YAML. The exit code: 1 where the cluster can't be asked or has no such Workflow."""
+    threading.Thread(target=preload, daemon=True).start()
+    with closing(connect_all(site, (site.master.host, *site.controllers))) as sessions:
+        warm(site, sessions)
+        try:
+            cluster = _master(site, sessions).cluster()
+            return _one(cluster, yaml) if yaml else _all(site, sessions, cluster, as_json)
+        except TROUBLE as error:
+            print(error, file=sys.stderr)  # noqa: T201
+            return FAILED
+
+
+def _master(site: Site, sessions: Sessions) -> Session:
+    found = sessions[site.master.host.name]
+    if isinstance(found, Unreachable):
+        raise found
+    return found
+
+
+# --- one of them
+
+
+def _one(cluster: Cluster, name: str) -> int:
+    """Print the Workflow NAME, NAMESPACE/NAME or that of job NAME as YAML, without what the API server notes for itself."""
+    import yaml
+
+    crd = installed.crd(cluster, "workflows")
+    every = installed.objects(cluster, "workflows", crd) if crd else []
+    wanted = f"bb{name}" if name.isdigit() else name
+    found = [one for one in every if wanted in (one["metadata"]["name"], installed.name(one))]
+    if not found:
+        there = ", ".join(installed.name(one) for one in every) or "none"
+        print(f"no Workflow {wanted}; there are: {there}", file=sys.stderr)  # noqa: T201
+        return FAILED
+    for one in found:
+        one["metadata"].pop("managedFields", None)
+    sys.stdout.write(yaml.safe_dump_all(found, sort_keys=False))
+    return CONVERGED
+
+
+# --- all of them
+
+
+def _all(site: Site, sessions: Sessions, cluster: Cluster, as_json: bool) -> int:
+    every = workflows.read(cluster)
+    crd = installed.crd(cluster, "workflows")
+    seen = _jobs(site, sessions)
+    fates = [workflows.fate(one, seen, bool(crd and crd["deleting"])) for one in every]
+    others = namesakes(cluster.names(installed.CRDS))
+    if as_json:
+        for record in _records(every, seen, fates, others):
+            sys.stdout.write(json.dumps(record) + "\n")
+    else:
+        printed(_rows(every, seen, fates, others, crd is not None))
+    return CONVERGED
+
+
+def namesakes(crds: Sequence[str]) -> list[str]:
+    """CRDs (`PLURAL.GROUP`) that are called as DWS's is: `kubectl get workflows` may mean one of them."""
+    return sorted(crd for crd in crds if crd.partition(".")[0] == "workflows" and crd != names.WORKFLOWS)
+
+
+def _jobs(site: Site, sessions: Sessions) -> Jobs:
+    """Slurm's jobs as the first controller tells them on which squeue answers."""
+    nothing: Jobs = {"answers": False, "now": 0.0, "jobs": {}}
+    for host in site.controllers:
+        session = sessions[host.name]
+        if isinstance(session, Unreachable):
+            print(f"note: {session}", file=sys.stderr)  # noqa: T201
+            continue
+        look = jobs.look(Place(site, Facts(), host.name))
+        found: Jobs = look.parse(session.run(look.script, deadline=site.deadlines.look).out)
+        if found["answers"]:
+            return found
+        nothing = found
+    print("note: squeue answers on no controller, so nothing is known of the jobs", file=sys.stderr)  # noqa: T201
+    return nothing
+
+
+def _cells(one: Workflow, seen: Jobs, fate: Fate) -> tuple[str, ...]:
+    job = seen["jobs"].get(one["job"])
+    state = one["state"] or "-"
+    return (
+        workflows.label(one),
+        one["job"] or "-",
+        job["user"] if job else f"uid {one['uid']}",
+        job["state"] if job else "gone" if seen["answers"] and one["job"] else "-",
+        state if one["desired"] == one["state"] else f"{state}>{one['desired']}",
+        "yes" if one["ready"] else "no",
+        one["status"] or "-",
+        workflows.age(seen["now"] - one["created"]) if seen["now"] else "-",
+        NOTES.get(fate, ""),
+    )
+
+
+def _rows(
+    every: Sequence[Workflow], seen: Jobs, fates: Sequence[Fate], others: Sequence[str], there: bool
+) -> Iterator[Row]:
+    if every:
+        cells = [_cells(one, seen, fate) for one, fate in zip(every, fates, strict=True)]
+        head, *body = tables.rows((COLUMNS, *cells), "")
+        yield head
+        yield from ([(row[1][0], _style(fate))] for row, fate in zip(body, fates, strict=True))
+    else:
+        yield [("No Workflows." if there else f"DWS isn't installed: there is no CRD {names.WORKFLOWS}.", "bold")]
+    if orphans := fates.count("orphan"):
+        yield [
+            (
+                f"{plural(orphans, 'orphan')}: Slurm will never take them down; `invoke undeploy --orphans --plan`",
+                "bold red",
+            )
+        ]
+    for other in others:
+        text = (
+            f"also here: {other}, which is not DWS's; `kubectl get workflows` may mean it, {names.WORKFLOWS} does not"
+        )
+        yield [(text, "yellow")]
+
+
+def _style(fate: Fate) -> str:
+    return "bold red" if fate in ("orphan", "lost") else ""
+
+
+def _records(
+    every: Sequence[Workflow], seen: Jobs, fates: Sequence[Fate], others: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    for one, fate in zip(every, fates, strict=True):
+        job = seen["jobs"].get(one["job"])
+        yield {"event": "workflow", **one, "fate": fate, "slurm": dict(job) if job else None}
+    counts = Counter(fates)
+    yield {"event": "summary", "workflows": len(every), "orphans": counts["orphan"], "namesakes": list(others)}

@@ -1,0 +1,64 @@
+# What slurmctld's log says of the burst buffer from $since (seconds since 1970) on: its own lines, those of the script
+# daemon, and the lines without a time stamp that go with one. With $follow it goes on until its standard input ends.
+# Prints "ready NOW ZONE WHERE" on standard error and waits for a line; then the entries; a line of $mark; what comes.
+folder_conf=$folder/slurm.conf
+log=
+if [ -e "$folder_conf" ]; then
+    log=$(conf_files | while IFS= read -r one; do cat -- "$one" 2>/dev/null; done |
+        sed -n 's/^[[:space:]]*[Ss][Ll][Uu][Rr][Mm][Cc][Tt][Ll][Dd][Ll][Oo][Gg][Ff][Ii][Ll][Ee][[:space:]]*=[[:space:]]*\([^#[:space:]]*\).*/\1/p' |
+        tail -n 1)
+fi
+case $log in /*) ;; *) log= ;; esac
+from=$(date -d "@$since" +%Y-%m-%dT%H:%M:%S)
+# mawk waits for a full block of input unless it is told not to
+case $(awk -W version 2>&1 </dev/null) in mawk*) awk="awk -W interactive" ;; *) awk=awk ;; esac
+
+# Entries begin with [YYYY-MM-DDT...; in the journal's words with the time and a name. What follows one belongs to it.
+pick() {
+    $awk -v from="$from" -v mark="$mark" '
+    function stamped() { return $0 ~ /^\[[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T/ }
+    /^[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T/ {
+        at = $1
+        sub(/^[^ ]+ [^ ]+ [^ ]+: /, "")
+        sub(/^\[[0-9-]+T[^]]*\] /, "")
+        $0 = "[" at "] " $0
+    }
+    stamped() {
+        dated = 1
+        shown = substr($0, 2, 19) >= from && $0 ~ /(^|[^A-Za-z])lua|slurm_bb_|burst_buffer|slurmscriptd|(etup|eardown|tage.?in|tage.?out|re.?run|ost.?run) for JobId/
+    }
+    { seen = 1 }
+    shown { print; fflush() }
+    END { if (seen && !dated) print mark " undated" }
+    '
+}
+# a log that was rotated since then, oldest first, and the one in use as far as it goes now
+before() {
+    find "${log%/*}" -maxdepth 1 -type f -newermt "@$since" \( -name "${log##*/}[.-]*" \) -printf '%T@ %p\n' 2>/dev/null |
+        sort -n | while read -r _ one; do gzip -cdf -- "$one" 2>/dev/null || true; done
+    head -c "$end" -- "$log"
+}
+journal() { journalctl --unit "$unit" --quiet --no-pager --output short-iso-precise "$@" 2>/dev/null; }
+
+if [ -n "$log" ] && [ -r "$log" ]; then
+    end=$(stat -L -c %s -- "$log")
+    where=$log
+elif [ -z "$log" ] && command -v journalctl >/dev/null; then
+    where="the journal of $unit"
+else
+    where="nowhere: ${log:-slurm.conf names no SlurmctldLogFile} can't be read"
+fi
+printf 'ready %s %s %s\n' "$(date +%s.%N)" "$(date +%z)" "$where" >&2
+read -r _ || exit 0
+case $where in
+/*) before | pick ;;
+the*) [ -n "$follow" ] || journal --since "@$since" | pick ;;
+esac
+echo "$mark"
+[ -n "$follow" ] || exit 0
+case $where in
+/*) tail -c "+$((end + 1))" -F -- "$log" 2>/dev/null | pick & ;;
+the*) journal --since "@$since" --follow --lines all | pick & ;;
+esac
+cat >/dev/null # until the one who reads has gone
+kill 0

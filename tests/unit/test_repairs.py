@@ -1,0 +1,140 @@
+"""What a repair of one host is made of: the host, the stage or step, and what has to be right before."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fabfile.found import brief
+from fabfile.inventory import ROOT, HostsError, Site, load
+from fabfile.reading import only
+from fabfile.repairs import chosen
+from fabfile.stages import STAGES, prerequisites
+from fabfile.step import Check, Facts, Place, Refused, Secret, Stage, Step
+from tests.unit.site_files import write
+
+SITE = """
+master: {host: ncn-m001}
+controllers: [{host: 'slurmctl[1-2]'}]
+computes: [{hosts: 'nid[000001-000002]', may_be_down: 1}, {hosts: nid000003}]
+"""
+MASTER, PRIMARY, NODE = "ncn-m001", "slurmctl1", "nid000001"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A site with two controllers and two groups of nodes."""
+    return load(write(tmp_path, SITE))
+
+
+def test_a_repair_has_the_one_host_and_those_that_say_what_is_wanted(site: Site) -> None:
+    """Nodes that have nothing to do with it aren't even connected to; master and controllers always are."""
+    names = [host.name for host in only(site, PRIMARY).hosts()]
+    assert names == [MASTER, PRIMARY, "slurmctl2"]
+    assert [host.name for host in only(site, NODE).hosts()] == [*names, NODE]
+    assert only(site, NODE).computes[0].may_be_down == 0
+    assert [name for name in names if only(site, PRIMARY).active(name)] == [PRIMARY]
+
+
+@pytest.mark.parametrize("name", ["slurmctl9", "slurmctl[1-2]", "root@slurmctl1"])
+def test_a_host_that_is_not_in_the_site_file_is_refused(site: Site, name: str) -> None:
+    """One name of the site file, as it stands there, and nothing else."""
+    with pytest.raises(HostsError, match="not a host of"):
+        only(site, name)
+
+
+def test_a_stage_or_one_step_of_it_is_chosen_with_the_preflight_before(site: Site) -> None:
+    """`plugin` is the whole stage, `plugin.lua` that step alone; the preflight is judged before either."""
+    stages = {stage.name: stage for stage in STAGES}
+    first, plugin = chosen(only(site, PRIMARY), STAGES, "plugin")
+    assert first.steps[:-1] == stages["preflight"].steps
+    assert plugin == stages["plugin"]
+    assert [item.name for item in chosen(only(site, PRIMARY), STAGES, "plugin.lua")[1].steps] == ["lua"]
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("plugins", "did you mean plugin?"),
+        ("plugin.luae", "did you mean lua?"),
+        ("plugin.repository", f"it is done on {MASTER}"),
+        ("deploy", f"it is done on {MASTER}"),
+    ],
+)
+def test_what_there_is_not_to_do_there_is_told(
+    site: Site, what: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stage, step or host that doesn't go together ends with what there is instead, and exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        chosen(only(site, PRIMARY), STAGES, what)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def _stage(name: str, *needs: str) -> Stage:
+    step = Step("file", "controller", lambda place: pytest.fail("not looked at"), lambda place: "right")
+    return Stage(name, needs, (step,))
+
+
+@pytest.mark.parametrize(
+    ("found", "names"),
+    [
+        ({"one": "right", "two": "right"}, []),
+        ({"one": "wrong", "two": "right"}, ["one.file"]),
+        ({"one": "wrong", "two": "wrong", "other": "wrong"}, ["one.file", "two.file"]),
+        ({}, []),
+    ],
+)
+def test_what_a_stage_needs_has_to_be_right_before(site: Site, found: dict[str, str], names: list[str]) -> None:
+    """Steps of stages that it builds on, however far back, refuse a repair; those of others don't."""
+    stages = [_stage("one"), _stage("other"), _stage("two", "one"), _stage("three", "two")]
+    facts = Facts({f"{name}.file": {PRIMARY: value} for name, value in found.items()})
+    check = prerequisites.check(stages, "three", "controller")
+    told = check.judge(Place(site, facts, PRIMARY), None)
+    assert [finding.text.split()[0] for finding in told] == names
+    assert all(f"fab -H {PRIMARY} redo" in finding.fix for finding in told)
+
+
+def test_what_a_needed_step_refuses_refuses_the_repair(site: Site) -> None:
+    """A step that can't even say what it wants there isn't right."""
+
+    def refuse(place: Place) -> str:
+        raise Refused
+
+    one = _stage("one")
+    step = one.steps[0]
+    assert isinstance(step, Step)
+    stages = [replace(one, steps=(replace(step, want=refuse),)), _stage("two", "one")]
+    check: Check = prerequisites.check(stages, "two", "controller")
+    assert len(check.judge(Place(site, Facts({"one.file": {PRIMARY: ""}}), PRIMARY), None)) == 1
+
+
+def test_long_texts_are_told_by_their_size() -> None:
+    """A look's screen shows values, and of a file how long it is; a secret is never in it."""
+    seen = brief({"mode": "644", "text": "a\nb\n", "list": ["x" * 200], "objects": [{}] * 9, "key": Secret(b"s3cret")})
+    assert seen == {
+        "mode": "644",
+        "text": "(4 bytes, 2 lines)",
+        "list": ["(200 bytes, 1 line)"],
+        "objects": "(9 of them)",
+        "key": "(secret)",
+    }
+
+
+def test_importing_a_module_of_ours_does_not_import_fabric() -> None:
+    """The package is what `fab` loads, and importing a part of it costs none of that."""
+    code = "import sys, fabfile.step; assert not {'fabric', 'invoke', 'paramiko'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+def test_fab_lists_the_repairs() -> None:
+    """Fabric's own command finds the tasks, from the checkout."""
+    fab = Path(sys.executable).with_name("fab")
+    done = subprocess.run([fab, "--list"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ") and line[2] != " "] == [
+        "logs",
+        "look",
+        "redo",
+    ]
