@@ -130,9 +130,9 @@ def _held(seen: Sequence[Seen], state: str) -> bool:
 
 def _begin(bench: Bench, case: Case, job: str) -> None:
     """Return when Slurm has called the plugin for what is to be cancelled; before that a cancel finds nothing to do."""
-    patience, wanted = bench.run.site.test_job.deadline, BUFFER[case.where]
-    given = {"release": "yes" if _waits(case) else "", "wanted": wanted, "patience": f"{patience:.0f}"}
-    found = bench.script("begin", patience + 60.0, job=job, **given)
+    allowed, wanted = bench.run.site.test_job.deadline, BUFFER[case.where]
+    given = {"release": "yes" if _waits(case) else "", "wanted": wanted, "allowed": f"{allowed:.0f}"}
+    found = bench.script("begin", allowed + 60.0, job=job, **given)
     if found["buffer"] == wanted:
         return
     text = f"job {job} is {found['job']} ({found['reason']}), its burst buffer {found['buffer']}, and not yet {wanted}"
@@ -182,8 +182,8 @@ def _through(
 
 
 def _end(bench: Bench, job: str, mark: Mapping[str, str]) -> Mapping[str, str]:
-    patience = {"patience": f"{EFFECT:.0f}"}
-    return bench.script("end", EFFECT + 60.0, job=job, size=mark["size"], since=mark["since"], **patience)
+    given = {"size": mark["size"], "since": mark["since"], "allowed": f"{EFFECT:.0f}"}
+    return bench.script("end", EFFECT + 60.0, job=job, **given)
 
 
 def _after(seen: Sequence[Seen], before: Sequence[Seen]) -> Iterator[Seen]:

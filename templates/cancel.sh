@@ -30,9 +30,9 @@ submit) # $how: sbatch's options that make the case; $commands: what the job doe
         eval "as \"\$user\" timeout 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=10 $how $options") || exit 1
     echo "id=${id%%;*}"
     ;;
-begin) # $release: whether it is held; $wanted: state of its burst buffer that is awaited, for $patience seconds
+begin) # $release: whether it is held; $wanted: state of its burst buffer that is awaited, for $allowed seconds
     if [ -n "$release" ]; then scontrol release "$job"; fi
-    limit=$(($(date +%s) + patience))
+    limit=$(($(date +%s) + allowed))
     look
     until [ "$buffer" = "$wanted" ] || over || [ "$(date +%s)" -ge "$limit" ]; do
         sleep 0.2 # Slurm reports no event to wait for
@@ -47,8 +47,8 @@ cancel) # $words: scancel's options
     # shellcheck disable=SC2086 # one option or none
     as "$user" timeout 60 scancel $words "$job" 2>&1 | sed 's/^/said=/'
     ;;
-end) # $size and $since: how long the log was when it was cancelled, and when; $patience in seconds
-    limit=$(($(date +%s) + patience))
+end) # $size and $since: how long the log was when it was cancelled, and when; $allowed in seconds
+    limit=$(($(date +%s) + allowed))
     while look; do
         if over && [ "$buffer" = complete ]; then break; fi
         if over && log_since "$size" "$since" | grep -q "JobId=$job slurm_bb_job_teardown killed by signal"; then

@@ -1,5 +1,5 @@
 # Proves an installation with a job that has a bare #DW: its Workflow seen in each state, bbstat, completed, gone.
-# Goes behind slurmctld.sh. Set before: kubeconfig workflows namespace slurm_user user job_folder options patience state_folder
+# Goes behind slurmctld.sh. Set before: kubeconfig workflows namespace slurm_user user job_folder options allowed state_folder
 # Lines on standard output are for people; the last one names the proof. Exit codes: 0 proven, 5 never got resources.
 # Whatever happens, and if it is killed, nothing of it stays: neither job nor Workflow nor process.
 
@@ -45,7 +45,8 @@ clear_away() {
     [ -n "$job" ] || return 0
     end=$(($(date +%s) + patient))
     while [ -n "$(there)" ]; do
-        if [ "$(date +%s)" -ge "$end" ]; then
+        # complete: Slurm is through with it, and never takes down what it had not begun to set up
+        if [ "$(job_says BurstBufferState)" = complete ] || [ "$(date +%s)" -ge "$end" ]; then
             plugin_kubectl delete "$workflows" "bb$job" --wait=false
             return
         fi
@@ -105,7 +106,7 @@ fi
 bbstat=
 said=0
 resources=
-limit=$(($(date +%s) + patience))
+limit=$(($(date +%s) + allowed))
 while :; do
     state=$(job_says JobState)
     case $state in
@@ -134,7 +135,7 @@ while :; do
         if [ -n "$resources" ] || [ "$(last 6)" != Completed ]; then
             failed "job $job is $state, and its Workflow stays in $(last 4) ($(last 6))"
         fi
-        echo "job $job never got resources in $patience s: $(job_says Reason); cancelled"
+        echo "job $job never got resources in $allowed s: $(job_says Reason); cancelled"
         exit 5
     fi
     sleep 0.3 # Slurm reports no event to wait for

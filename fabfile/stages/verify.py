@@ -113,7 +113,7 @@ def _want(place: Place) -> Value:
 def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
     job = place.site.test_job
     body = render.read("test_job.sh")
-    made = script(place, body, patience=str(int(job.deadline)), state_folder=STATE)
+    made = script(place, body, allowed=str(int(job.deadline)), state_folder=STATE)
     return [Sh(f"submit a test job as {job.user}, and follow its Workflow", made, job.deadline + 300.0)]
 
 
