@@ -1,0 +1,89 @@
+"""What lies on a host of a run and all later ones: before-images of files and objects, and what became of them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fabfile import names
+from fabfile.stages.restored import ABSENT, File
+
+
+@dataclass
+class Trail:
+    """What lies on a host of a run and all later ones.
+
+    files        path -> how it was before the first of them that changed it
+    certificates run -> that of the kubeconfig in its before-image (PEM)
+    objects      path -> how it was, on the master alone; `left` what it became
+    conf         slurm.conf's real path and its text now
+    """
+
+    files: dict[str, File] = field(default_factory=dict)
+    now: dict[str, str] = field(default_factory=dict)
+    certificates: dict[str, bytes] = field(default_factory=dict)
+    objects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    conf: tuple[str, str] = ("", "")
+
+
+def trail(lines: Sequence[str]) -> Trail:
+    """What the lines of templates/chain.sh say."""
+    found = Trail()
+    left: dict[str, tuple[str, set[str]]] = {}
+    for line in lines:
+        word, _, rest = line.partition(" ")
+        if word in ("image", "absent"):
+            one = _image(rest) if word == "image" else _absence(rest)
+            found.files.setdefault(one.path, one)
+            _leaves(left, one.run, one.path, one.sum)
+        elif word == "left":
+            run, sum_, path = rest.split(" ", 2)
+            _leaves(left, run, path, sum_)
+        elif word == "object":
+            _object(found.objects, rest)
+        elif word == "certificate":
+            run, _, text = rest.partition(" ")
+            found.certificates[run] = base64.b64decode(text)
+        elif word == "conf":
+            path, _, text = rest.partition(" ")
+            found.conf = path, base64.b64decode(text).decode(errors="surrogateescape")
+    found.files = {path: replace(one, left=frozenset(left[path][1])) for path, one in found.files.items()}
+    return found
+
+
+def _leaves(left: dict[str, tuple[str, set[str]]], run: str, path: str, sum_: str) -> None:
+    """What the last run that had to do with a file found or left there; runs come in order, but for a run's own lines."""
+    last, sums = left.get(path, ("", set()))
+    if run > last:
+        left[path] = run, {sum_}
+    elif run == last:
+        sums.add(sum_)
+
+
+def _image(rest: str) -> File:
+    run, mode, owner, sum_, content, path = rest.split(" ", 5)
+    text = None if path == names.KUBECONFIG else base64.b64decode("" if content == "-" else content)
+    return File(path, run, mode, owner, sum_, frozenset(), text)
+
+
+def _absence(rest: str) -> File:
+    run, _, path = rest.partition(" ")
+    return File(path, run, "", "", ABSENT, frozenset())
+
+
+def _object(objects: dict[str, dict[str, Any]], rest: str) -> None:
+    run, _, text = rest.partition(" ")
+    try:
+        record = json.loads(text)
+    except ValueError:
+        return  # a line that was cut off with its connection: nothing was changed after it
+    one = objects.setdefault(
+        record["path"], {"before": record.get("before"), "step": record.get("step", ""), "left": {}}
+    )
+    if "before" in record:
+        one["left"][run] = [*one["left"].get(run, []), None]
+    elif one["left"].get(run):
+        one["left"][run] = [one_ for one_ in one["left"][run][:-1] if one_] + [record["left"]]

@@ -1,0 +1,136 @@
+"""A rollback brings a site back to how it was before a run: files, slurm.conf and the cluster, as far as that may be."""
+
+import re
+from collections.abc import Mapping
+
+import pytest
+
+from lab.model import Lab
+from tests.lab import product, scene, tree
+from tests.lab.conftest import On
+from tests.lab.product import Answer, Record, Running
+from tests.lab.scene import BACKUP, MASTER, PRIMARY
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+
+CONTROLLERS = (PRIMARY, BACKUP)
+SLURM = """cd /etc/slurm; find . -type f -printf '%P %m %u:%g ' -exec sha256sum {} \\; | sort"""
+UP = 'scontrol ping | grep -c "at $(uname -n) is UP"'
+
+# What pods and their Deployments come and go with, and what controllers write as time passes.
+PASSING = re.compile(
+    r"/(pods|endpoints|endpointslices|replicasets|controllerrevisions|configmaps kube-system/extension-)"
+)
+
+
+def rollback(lab: Lab, *options: str) -> Answer:
+    """`invoke rollback --hosts=SITE --json`."""
+    return product.invoke("rollback", f"--hosts={scene.site_file(lab)}", "--json", *options, deadline=280)
+
+
+def files(lab: Lab) -> Mapping[str, str]:
+    """Controller -> its /etc/slurm: each file's mode, owner and checksum."""
+    return scene.everywhere(lab, SLURM, *CONTROLLERS)
+
+
+def objects(lab: Lab) -> set[str]:
+    """The names of all objects of the cluster, but for those that come and go by themselves."""
+    return {name for name in tree.objects(lab)["cluster"] if not PASSING.search(name)}
+
+
+def runs(lab: Lab, words: str) -> list[str]:
+    """The runs that `invoke journal` lists with these words, the oldest first."""
+    listed = product.invoke("journal", f"--hosts={scene.site_file(lab)}", deadline=60).out
+    return [line.split()[0] for line in listed.splitlines() if words in line]
+
+
+def said(answer: Answer) -> str:
+    """All that a run had to say of what stood in its way."""
+    return "\n".join(f"{one['command']}: {one['meaning']} {one['fix']}" for one in answer.failures())
+
+
+def activating(record: Record) -> bool:
+    """Whether a run has just begun to change the second controller's slurm.conf."""
+    return [record.get(key) for key in ("event", "host", "stage", "step")] == ["began", BACKUP, "slurm", "conf"]
+
+
+@pytest.fixture(scope="module")
+def untouched(lab: Lab) -> tuple[Mapping[str, str], set[str]]:
+    """The pristine site's files of Slurm and objects of the cluster."""
+    scene.pristine(lab)
+    return files(lab), objects(lab)
+
+
+def test_an_install_that_was_killed(lab: Lab, on: On, untouched: tuple[Mapping[str, str], set[str]]) -> None:
+    """What a run had done when it was killed is known on the hosts: a rollback finds and undoes it, and slurmctld answers."""
+    with Running("install", f"--hosts={scene.site_file(lab)}", "--json") as run:
+        assert run.until(activating), run.end(9).err
+        run.process.kill()
+        folder = run.folder()
+    assert folder
+    assert runs(lab, " install  cut off") == [folder.name]
+    back = rollback(lab, "--yes")
+    assert back.code == 0, back.err
+    assert (files(lab), objects(lab)) == untouched
+    assert scene.everywhere(lab, UP, *CONTROLLERS) == dict.fromkeys(CONTROLLERS, "1\n")
+
+
+def test_an_install(lab: Lab, untouched: tuple[Mapping[str, str], set[str]]) -> None:
+    """After install and rollback Slurm's files are the same to the byte, and the cluster has the objects that it had."""
+    run = scene.installed(lab).summary["run"]
+    planned = rollback(lab, "--plan")
+    assert planned.code == 4 and {f"slurm.conf@{one}" for one in CONTROLLERS} <= planned.having("change"), planned.err
+    asked = rollback(lab)
+    assert asked.code == 3 and "agreed" in asked.summary["message"], asked.err
+    back = rollback(lab, run, "--yes")
+    assert back.code == 0, back.err
+    assert (files(lab), objects(lab)) == untouched
+    assert "/root/dws-on-csm and the images in registry.local stay" in back.summary["message"]
+
+
+def test_a_rollback_is_undone(lab: Lab) -> None:
+    """A rollback is a run like any other: undone, it leaves an installed site in which nothing is to be done but to prove it."""
+    back = rollback(lab, runs(lab, " rollback of ")[-1], "--yes")
+    assert back.code == 0, back.err
+    planned = product.plan(scene.site_file(lab))
+    assert planned.having("change", "unknown") <= {f"verify.job@{PRIMARY}"}, planned.err
+
+
+def test_a_repair(lab: Lab, on: On) -> None:
+    """What a run put right is wrong again after its rollback, exactly as it was; what slurmctld needs to start stays."""
+    scene.installed(lab)
+    on(PRIMARY, "echo '-- edited' >>/etc/slurm/burst_buffer.lua; chmod 644 /etc/slurm/slurm-dws.kubeconfig")
+    on(BACKUP, "rm /etc/slurm/burst_buffer.conf")
+    on(MASTER, "kubectl label clusterrole workload-manager mine=yes")
+    on(MASTER, """kubectl patch clusterrole workload-manager --type json -p '[{"op": "remove", "path": "/rules/0"}]'""")
+    on(MASTER, "kubectl delete clusterrolebinding slurm-dws-viewer")
+    role = "kubectl get clusterrole workload-manager -o jsonpath='{.metadata.labels} {.rules}'"
+    drifted, rules = files(lab)[PRIMARY], on(MASTER, role)
+    scene.installed(lab)
+    assert files(lab)[PRIMARY] != drifted and on(MASTER, role) != rules
+    back = rollback(lab, "--yes")
+    assert back.code == 0, back.err
+    assert (files(lab)[PRIMARY], on(MASTER, role)) == (drifted, rules)
+    assert on(MASTER, "kubectl get clusterrolebinding slurm-dws-viewer --ignore-not-found") == ""
+    assert f"/etc/slurm/burst_buffer.conf on {BACKUP} stays" in back.summary["message"]
+    assert on(BACKUP, "ls /etc/slurm/burst_buffer.conf")
+
+
+def test_what_was_changed_since(lab: Lab, on: On, untouched: tuple[Mapping[str, str], set[str]]) -> None:
+    """A file that somebody changed after the run, and a Workflow that needs DWS, are named, and nothing is touched.
+
+    When they are settled, the first install is undone, with all that came after it.
+    """
+    scene.installed(lab)
+    on(PRIMARY, "echo '# a node was added' >>/etc/slurm/slurm.conf")
+    job = on(PRIMARY, "printf '#!/bin/sh\n#DW\ntrue\n' | sbatch --parsable --hold --output=/dev/null").strip()
+    first, before = runs(lab, " install  done")[0], files(lab)
+    back = rollback(lab, first, "--yes")
+    assert back.code == 3, back.err
+    assert f"/etc/slurm/slurm.conf on {PRIMARY} is not as run" in said(back) and f"bb{job}" in said(back)
+    assert files(lab) == before
+    on(PRIMARY, f"sed -i '$d' /etc/slurm/slurm.conf; scancel {job}")
+    on(MASTER, "kubectl delete workflows.dataworkflowservices.github.io --all-namespaces --all --wait")
+    back = rollback(lab, first, "--yes")
+    assert back.code == 0, back.err
+    assert (files(lab), objects(lab)) == untouched

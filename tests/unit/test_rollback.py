@@ -1,0 +1,183 @@
+"""What a rollback makes of what lies on the hosts: which run, which files and objects, and what must stay."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from fabfile import before, goals, history, names
+from fabfile.history import Past
+from fabfile.inventory import Site, load
+from fabfile.stages import revoked
+from fabfile.stages.restored import ABSENT, File
+from fabfile.trails import trail
+from tests.unit.site_files import MINIMAL, write
+
+LUA = "/etc/slurm/burst_buffer.lua"
+CONTENT = base64.b64encode(b"text\n").decode()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A site with a master and a controller."""
+    return load(write(tmp_path, MINIMAL))
+
+
+def past(run: str, undoes: str = "", code: int | None = 0, changed: bool = True) -> Past:
+    """A run that changed something, or not."""
+    steps = {"m": ["deploy.applied"]} if changed else {}
+    return Past(run, "rollback" if undoes else "install", code=code, changed=steps, undoes=undoes, kept=True)
+
+
+@pytest.mark.parametrize(
+    ("runs", "chosen"),
+    [
+        ([past("1"), past("2")], "2"),
+        ([past("1"), past("2", code=None)], "2"),
+        ([past("1"), past("2", changed=False)], "1"),
+        ([past("1"), past("2"), past("3", undoes="2")], "1"),
+        ([past("1"), past("2"), past("3", undoes="1")], None),
+        ([past("1"), past("2", undoes="1"), past("3")], "3"),
+        ([past("1"), past("2", undoes="1", code=1)], "1"),
+        ([past("1"), past("2", undoes="1", code=None)], "1"),
+        ([past("1"), past("2"), past("3", undoes="2"), past("4", undoes="3")], "2"),
+    ],
+)
+def test_which_run(runs: Sequence[Past], chosen: str | None) -> None:
+    """Unless told otherwise it is the last that changed something and is not undone; a rollback that failed undid nothing."""
+    found = history.last(runs)
+    assert (found.id if found else None) == chosen
+
+
+def test_the_oldest_image_counts() -> None:
+    """A file that several runs changed is to be as it was before the first; it may be what the last one left, or found."""
+    found = trail(
+        [
+            f"image 1 644 root:root aaa {CONTENT} {LUA}",
+            f"left 1 bbb {LUA}",
+            f"image 2 600 root:root ccc - {LUA}",
+            f"left 2 ddd {LUA}",
+            f"left 2 eee {LUA}",
+        ]
+    )
+    assert found.files[LUA] == File(LUA, "1", "644", "root:root", "aaa", frozenset({"ccc", "ddd", "eee"}), b"text\n")
+
+
+def test_a_file_that_was_not_there() -> None:
+    """A file that a run made is to go, whether or not the run came to writing it."""
+    assert trail([f"absent 1 {LUA}"]).files[LUA].left == {ABSENT}
+    assert trail([f"absent 1 {LUA}", f"left 1 bbb {LUA}"]).files[LUA].left == {ABSENT, "bbb"}
+
+
+ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/workload-manager"
+
+
+@pytest.mark.parametrize(
+    ("after", "known"),
+    [
+        (['{"path": "%s", "left": "f"}'], {"f", before.fingerprint(None)}),
+        ([], set()),
+        (['{"path": "%s", "le'], set()),
+        (['{"path": "%s", "left": "f"}', '{"path": "%s", "step": "access.role", "before": null}'], set()),
+    ],
+)
+def test_objects_of_a_run_that_was_cut_off(after: Sequence[str], known: set[str]) -> None:
+    """Where a run was cut off between its record of an object and the change, nobody knows what it left."""
+    first = '{"path": "%s", "step": "access.role", "before": null}'
+    found = trail([f"object 1 {line % ROLE if '%s' in line else line}" for line in [first, *after]])
+    things, _ = goals.things(found, "leave", frozenset())
+    assert [(thing.path, thing.before, set(thing.left)) for thing in things] == [(ROLE, None, known)]
+
+
+def test_what_was_revoked() -> None:
+    """A binding of a name that was revoked does not come back, nor does the record of what was revoked go."""
+    binding = '{"path": "%s", "step": "access.binding", "before": {"kind": "x", "metadata": {}, "subjects": [{"name": "old"}]}}'
+    record = '{"path": "%s", "step": "access.recorded", "before": null}'
+    lines = [f"object 1 {binding % goals.BINDING}", f"object 1 {record % revoked.PATH}"]
+    made, said = goals.things(trail(lines), "leave", frozenset({"old"}))
+    assert made == [] and "old had rights then and was revoked" in said[0] and "stays revoked" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "what"),
+    [
+        (("", []), "0.0.20", "remove"),
+        (("", []), "", "leave"),
+        (("0.0.20", ["D"]), "0.0.20", "leave"),
+        (("0.0.19", ["D"]), "0.0.20", "install"),
+        (("0.0.20", ["D"]), "", "install"),
+    ],
+)
+def test_dws(was: tuple[str, list[str]], now: str, what: str) -> None:
+    """DWS goes where it was not there, and comes in the version that was; where it is the same, it stays."""
+    tag, traces = was
+    then = replace(past("1"), installed={"tag": tag, "unfinished": "", "traces": traces, "crds": []})
+    assert goals.dws_work(then, {"tag": now, "unfinished": "", "traces": ["D"] if now else [], "crds": {}}) == what
+
+
+# --- kubeconfigs
+
+
+def certificate(name: str, days: int, key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A certificate (PEM) for `name`, signed by `key` under the name "ca", that ends in so many days."""
+    subject, issuer = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, one)]) for one in (name, "ca"))
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
+    made = made.serial_number(7).not_valid_before(now - timedelta(days=99)).not_valid_after(now + timedelta(days=days))
+    return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+OURS, OTHER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "key", "why"),
+    [
+        ("slurm-dws", 9, OURS, ""),
+        ("slurm-dws", -1, OURS, "its certificate ended on"),
+        ("slurm-dws", 9, OTHER, "did not sign"),
+        ("old", 9, OURS, "old was revoked"),
+        ("other", 9, OURS, "no rights any more"),
+    ],
+)
+def test_kubeconfigs(site: Site, name: str, days: int, key: ec.EllipticCurvePrivateKey, why: str) -> None:
+    """A kubeconfig comes back only if it would work: not one that ended, was revoked, or is of another CA or name."""
+    image = f"image 1 600 slurm:slurm aaa - {names.KUBECONFIG}"
+    found = trail(
+        [
+            f"certificate 1 {base64.b64encode(certificate(name, days, key)).decode()}",
+            image,
+            f"left 1 bbb {names.KUBECONFIG}",
+        ]
+    )
+    known = goals.Names(certificate("ca", 9, OURS), {"subjects": [{"name": "slurm-dws"}]}, frozenset({"old"}))
+    files, said, anew = goals.of_host(site, "c1", found, True, known)
+    assert (names.KUBECONFIG in files, anew) == ((True, False) if not why else (False, True))
+    assert why in " ".join(said) and bool(said) == bool(why)
+
+
+def test_a_slurmctld_keeps_what_it_needs(site: Site) -> None:
+    """A plugin's file that was not there before stays as long as slurmctld is to start with it."""
+    found = trail([f"absent 1 {LUA}"])
+    known = goals.Names(b"", None, frozenset())
+    assert goals.of_host(site, "c1", found, False, known)[0] == found.files
+    files, said, _ = goals.of_host(site, "c1", found, True, known)
+    assert files == {} and "its slurmctld has the burst buffer" in said[0]
+
+
+def test_a_fingerprint_is_of_what_lasts() -> None:
+    """What the API server and controllers write by themselves makes no other object."""
+    one = {
+        "kind": "D",
+        "metadata": {"name": "d", "uid": "1", "annotations": {"deployment.kubernetes.io/revision": "1"}},
+    }
+    other = {"kind": "D", "metadata": {"name": "d", "uid": "2", "annotations": {}}, "status": {"ready": 1}}
+    assert before.fingerprint(one) == before.fingerprint(other)
+    assert before.fingerprint(one) != before.fingerprint({**one, "spec": {"replicas": 0}})
