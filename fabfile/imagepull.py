@@ -62,7 +62,7 @@ def pull(source: Remote, tag: str, name: str, target: Path, ends: float, progres
     It must be there before `ends` (of time.monotonic). Raises SourceError.
     """
     headers = _token(source, tag)
-    manifest = _manifest(source, tag, headers)
+    manifest, told = _manifest(source, tag, headers)
     config, layers = manifest["config"], manifest["layers"]
     _known(source, tag, [config, *layers])
     about, _ = download.read(source.url("blobs", config["digest"]), headers)
@@ -70,7 +70,7 @@ def pull(source: Remote, tag: str, name: str, target: Path, ends: float, progres
     _ours(source, tag, _parsed(source.url("blobs", config["digest"]), about))
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         blobs = _layers(source, layers, headers, Path(folder), ends, progress)
-        _archive(target, name, manifest, {config["digest"]: about}, blobs)
+        _archive(target, name, told, {config["digest"]: about, **blobs})
     return str(config["digest"])
 
 
@@ -90,27 +90,32 @@ def _token(source: Remote, tag: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {given.get('token') or given.get('access_token')}"}
 
 
-def _manifest(source: Remote, tag: str, headers: Mapping[str, str]) -> dict[str, Any]:
-    """The image's manifest for our platform, in OCI's words."""
-    found, kind = _fetched(source, tag, headers)
+def _manifest(source: Remote, tag: str, headers: Mapping[str, str]) -> tuple[dict[str, Any], bytes]:
+    """The image's manifest for our platform, in OCI's words: parsed, and as it is to be; an OCI one as it came."""
+    found, kind, content = _fetched(source, tag, headers)
     if kind in INDEXES:
         fits = [one for one in found["manifests"] if _platform(one.get("platform", {})) == PLATFORM]
         if not fits:
             raise SourceError(f"{source.url('manifests', tag)}: no image for {'/'.join(PLATFORM)} is in it")
-        found, kind = _fetched(source, fits[0]["digest"], headers)
-    if kind not in MANIFESTS:
+        found, kind, content = _fetched(source, fits[0]["digest"], headers)
+    if kind == MANIFESTS[0]:
+        return found, content
+    if kind != MANIFESTS[1]:
         raise SourceError(f"{source.url('manifests', tag)}: {kind or 'no media type'} is no image that can be taken")
-    return {**_oci(found), "mediaType": MANIFESTS[0], "config": _oci(found["config"]), "layers": _all(found["layers"])}
+    layers = [_oci(layer) for layer in found["layers"]]
+    as_oci = {**_oci(found), "mediaType": MANIFESTS[0], "config": _oci(found["config"]), "layers": layers}
+    return as_oci, _json(as_oci)
 
 
-def _fetched(source: Remote, which: str, headers: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+def _fetched(source: Remote, which: str, headers: Mapping[str, str]) -> tuple[dict[str, Any], str, bytes]:
+    """A manifest or index: parsed, its media type, and as it came."""
     url = source.url("manifests", which)
     content, told = download.read(url, {**headers, "Accept": ", ".join((*INDEXES, *MANIFESTS))})
     digest = which if which.startswith("sha256:") else told.get("Docker-Content-Digest", "")
     if digest:
         _checked(url, content, digest)
     found = _parsed(url, content)
-    return found, found.get("mediaType") or told.get_content_type()
+    return found, found.get("mediaType") or told.get_content_type(), content
 
 
 def _platform(found: Mapping[str, str]) -> tuple[str, str]:
@@ -120,10 +125,6 @@ def _platform(found: Mapping[str, str]) -> tuple[str, str]:
 def _oci(part: Mapping[str, Any]) -> dict[str, Any]:
     kind = part.get("mediaType", "")
     return {**part, "mediaType": AS_OCI.get(kind, kind)}
-
-
-def _all(parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [_oci(part) for part in parts]
 
 
 def _known(source: Remote, tag: str, parts: Sequence[Mapping[str, Any]]) -> None:
@@ -181,18 +182,14 @@ def _layers(
 # --- the archive
 
 
-def _archive(
-    target: Path, name: str, manifest: Mapping[str, Any], small: Mapping[str, bytes], files: Mapping[str, Path]
-) -> None:
-    told = _json(manifest)
-    digest = f"sha256:{hashlib.sha256(told).hexdigest()}"
+def _archive(target: Path, name: str, manifest: bytes, parts: Mapping[str, bytes | Path]) -> None:
+    digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
     names = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name}
-    entry = {"mediaType": MANIFESTS[0], "digest": digest, "size": len(told), "annotations": names}
-    blobs: dict[str, bytes | Path] = {digest: told, **small, **files}
+    entry = {"mediaType": MANIFESTS[0], "digest": digest, "size": len(manifest), "annotations": names}
     with tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as tar:
         _add(tar, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
         _add(tar, "index.json", _json({"schemaVersion": 2, "mediaType": INDEXES[0], "manifests": [entry]}))
-        for which, content in sorted(blobs.items()):
+        for which, content in sorted({digest: manifest, **parts}.items()):
             _add(tar, f"blobs/{which.replace(':', '/')}", content)
 
 

@@ -1,0 +1,90 @@
+"""A registry on the loopback, as far as its HTTP API is needed to pull: with or without tokens, blobs served elsewhere."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+TOKEN = "for-anybody"
+
+
+@dataclass
+class Registry:
+    """What it has. `manifests`: tag or digest -> media type and bytes; `blobs`: digest -> bytes.
+
+    token   whether it wants one
+    asked   path and Authorization header of each request for a blob, at the place that it is redirected to
+    """
+
+    manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    token: bool = False
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    base: str = ""
+
+    def blob(self, content: bytes) -> str:
+        """Takes it in; its digest."""
+        digest = f"sha256:{sha256(content).hexdigest()}"
+        self.blobs[digest] = content
+        return digest
+
+    def manifest(self, content: object, tag: str = "") -> str:
+        """Takes it in under its digest, and a tag if given; its digest."""
+        body = json.dumps(content).encode()
+        kind = content["mediaType"] if isinstance(content, dict) else "text/html"
+        digest = f"sha256:{sha256(body).hexdigest()}"
+        self.manifests |= {name: (kind, body) for name in (digest, tag) if name}
+        return digest
+
+
+@contextmanager
+def serving(registry: Registry) -> Iterator[Registry]:
+    """The registry at `base`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path == "/token":
+                self._answer(200, "application/json", json.dumps({"token": TOKEN}).encode())
+            elif path.startswith("/storage/"):
+                registry.asked.append((path, self.headers.get("Authorization", "")))
+                self._answer(200, "application/octet-stream", registry.blobs[path.removeprefix("/storage/")])
+            elif registry.token and self.headers.get("Authorization") != f"Bearer {TOKEN}":
+                self._answer(
+                    401, "text/plain", b"", ("WWW-Authenticate", f'Bearer realm="{registry.base}/token",service="x"')
+                )
+            else:
+                self._registry(path.rpartition("/")[2], "/blobs/" in path)
+
+        def _registry(self, which: str, blob: bool) -> None:
+            if blob and which in registry.blobs:
+                self._answer(307, "text/plain", b"", ("Location", f"{registry.base}/storage/{which}"))
+            elif not blob and which in registry.manifests:
+                self._answer(200, *registry.manifests[which])
+            else:
+                self._answer(404, "application/json", b"{}")
+
+        def _answer(self, code: int, kind: str, body: bytes, *headers: tuple[str, str]) -> None:
+            self.send_response(code)
+            for name, value in (("Content-Type", kind), ("Content-Length", str(len(body))), *headers):
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        registry.base = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield registry
+        finally:
+            server.shutdown()
+            thread.join()
