@@ -1,0 +1,212 @@
+"""The table of what becomes of a Workflow whose job is cancelled, how it is shown and judged, and what is seen of a Workflow."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fabfile import tables
+from fabfile.cancel import _judged
+from fabfile.cancel_case import End
+from fabfile.events import Done
+from fabfile.holds import Holds
+from fabfile.stages.cancel import answers
+from fabfile.stages.cancel_table import CASES, NOT_BEGUN, STATES, Case, Course, rows, told
+from fabfile.step import ClusterError
+from fabfile.theme import text
+from fabfile.workflow_watch import Watch, seen
+
+BY_NAME = {case.name: case for case in CASES}
+
+
+def test_every_moment_is_cancelled_both_ways() -> None:
+    """Each state, and each moment without one of its own, has a case for scancel and one for scancel --hurry."""
+    wanted = {(where, hurry) for where in (*NOT_BEGUN, *STATES, "running") for hurry in (False, True)}
+    assert {(case.where, case.hurry) for case in CASES} == wanted
+    assert len(CASES) == len(wanted)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_course_ends_where_it_can(case: Case) -> None:
+    """Only states that come later are passed, in order, and a Workflow that is taken away passed Teardown."""
+    later = STATES[STATES.index(case.where) + 1 :] if case.held else STATES
+    known = case.known
+    assert [state for state in later if state in known.states] == list(known.states)
+    assert known.gone == (case.where == "Teardown" or "Teardown" in known.states)
+    assert case.documented != known
+
+
+def test_the_whole_table_fits_a_narrow_terminal() -> None:
+    """80 columns hold every row, also of a case that took long."""
+    done = [Done("m", "cancel", c.name, "ok", i, 1.0, table=rows(c, c.known, 59.9)) for i, c in enumerate(CASES)]
+    (table,) = tables.merged(done)
+    assert len(table) == 1 + len(CASES) + sum(case.documented is not None for case in CASES)
+    assert max(len(text(row)) for row in tables.rows(table)) <= 80
+
+
+def test_tables_of_a_stage_are_one_in_the_order_of_their_beginnings() -> None:
+    """Rows come in the order in which their steps began; other columns make a table of their own."""
+    columns = ("a", "b")
+    done = [
+        Done("m", "s", "late", "ok", 2.0, 1.0, table=(columns, ("3", "4"))),
+        Done("m", "s", "other", "ok", 1.5, 1.0, table=(("c",), ("5",))),
+        Done("m", "s", "early", "ok", 1.0, 9.0, table=(columns, ("1", "2"))),
+    ]
+    assert tables.merged(done) == [(columns, ("1", "2"), ("3", "4")), (("c",), ("5",))]
+
+
+RUNNING = BY_NAME["running, scancel"]
+STAYS = Course(False, ("PostRun",), gone=False)
+ROWS = {
+    "as known": (BY_NAME["Setup, scancel"], BY_NAME["Setup, scancel"].known, ["scancel"]),
+    "as known, and documented otherwise": (RUNNING, RUNNING.known, ["scancel", "documented"]),
+    "otherwise": (RUNNING, STAYS, ["scancel", "known", "documented"]),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows(name: str) -> None:
+    """What is known, or documented, stands below what was seen where it differs."""
+    case, course, commands = ROWS[name]
+    assert [row[1] for row in rows(case, course, 1.0)[1:]] == commands
+
+
+JUDGED = {
+    "as known": (End(RUNNING.known, 2.0, False), "ok"),
+    "its teardown killed": (End(STAYS, 2.0, True), "ok"),
+    "it stays": (End(STAYS, 2.0, False), "failed"),
+    "hurried": (End(replace(RUNNING.known, hurry=True), 2.0, False), "failed"),
+    "its job ended otherwise": (End(replace(RUNNING.known, job="COMPLETED"), 2.0, False), "failed"),
+}
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_judged(name: str) -> None:
+    """Anything but what is known is a failure that names both; a teardown that slurmctld killed is none, and is named."""
+    end, outcome = JUDGED[name]
+    judged, more = _judged(RUNNING, "12", end)
+    assert judged == outcome
+    assert ("killed its own teardown" in more.get("note", "")) == end.killed
+    failures = more.get("failures", ())
+    assert [one.meaning for one in failures] == (
+        [f"seen: {told(end.course)}\nknown: {told(RUNNING.known)}"] if outcome == "failed" else []
+    )
+
+
+def test_answers() -> None:
+    """Lines without a mark are left out, several of one name are one value, a value may have the mark in it."""
+    assert answers(b"id=1\nnoise\nid=2\nreason=a=b\nempty=\n") == {"id": "1 2", "reason": "a=b", "empty": ""}
+
+
+# --- Workflows that go by
+
+
+def event(kind: str = "MODIFIED", name: str = "bb1", version: int = 1, **content: Any) -> dict[str, Any]:
+    return {"type": kind, "object": {"metadata": {"name": name, "resourceVersion": str(version)}, **content}}
+
+
+SEEN: dict[str, tuple[dict[str, Any], tuple[str, str, str, bool, bool]]] = {
+    "just made": ({"spec": {"desiredState": "Proposal"}}, ("Proposal", "", "", False, False)),
+    "hurried": ({"spec": {"desiredState": "Teardown", "hurry": True}}, ("Teardown", "", "", True, False)),
+    "held by a driver": (
+        {
+            "status": {
+                "state": "Setup",
+                "status": "DriverWait",
+                "drivers": [{"watchState": "Setup", "completed": False}],
+            }
+        },
+        ("", "Setup", "DriverWait", False, True),
+    ),
+    "held by a driver before": (
+        {"status": {"state": "DataIn", "drivers": [{"watchState": "Setup", "completed": False}]}},
+        ("", "DataIn", "", False, False),
+    ),
+    "released": (
+        {"status": {"state": "Setup", "drivers": [{"watchState": "Setup", "completed": True}]}},
+        ("", "Setup", "", False, False),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_seen(name: str) -> None:
+    """Of an event counts what Slurm wants, where the Workflow is, and whether a driver of that state keeps it there."""
+    content, wanted = SEEN[name]
+    found = seen(event(**content))
+    assert (found.desired, found.state, found.status, found.hurry, found.waits) == wanted
+
+
+class Feed:
+    """An API whose watches tell what is put into `events`: an event, an error, or None where a round is over."""
+
+    def __init__(self) -> None:
+        self.events: queue.Queue[Mapping[str, Any] | ClusterError | None] = queue.Queue()
+        self.versions: list[str] = []
+
+    def get(self, path: str, **query: str) -> dict[str, Any]:
+        return {"metadata": {"resourceVersion": "7"}}
+
+    def watch(self, path: str, seconds: float, version: str) -> Iterator[Mapping[str, Any]]:
+        self.versions.append(version)
+        while (one := self.events.get()) is not None:
+            if isinstance(one, ClusterError):
+                raise one
+            yield one
+
+
+GO_ON = threading.Event()
+
+
+def test_a_watch_goes_on_where_a_round_ended() -> None:
+    """Each Workflow has its own events, the next round begins at the last version, and what was awaited is told."""
+    feed = Feed()
+    watch = Watch(feed, "/workflows")
+    for one in (event("ADDED", "bb1", 8), event("ADDED", "bb2", 9), None, event("DELETED", "bb1", 10)):
+        feed.events.put(one)
+    assert watch.until("bb1", lambda some: bool(some) and some[-1].type == "DELETED", 10.0, GO_ON)
+    assert [one.type for one in watch.events("bb1")] == ["ADDED", "DELETED"]
+    assert len(watch.events("bb2")) == 1
+    assert feed.versions[:2] == ["7", "9"]
+
+
+def test_what_never_comes_is_awaited_until_its_deadline() -> None:
+    """Nothing more is waited for after the time, nor once the run is to stop."""
+    watch, stop = Watch(Feed(), "/workflows"), threading.Event()
+    stop.set()
+    assert not watch.until("bb1", bool, 0.01, GO_ON)
+    assert not watch.until("bb1", bool, 3600.0, stop)
+
+
+def test_a_watch_that_breaks_is_an_error_for_all_who_wait() -> None:
+    """Who waits is told what the server said."""
+    feed = Feed()
+    watch = Watch(feed, "/workflows")
+    feed.events.put(ClusterError(410, "too old"))
+    with pytest.raises(ClusterError, match="too old"):
+        watch.until("bb1", bool, 10.0, GO_ON)
+
+
+class Store:
+    """An API that keeps each ConfigMap that was applied."""
+
+    def __init__(self) -> None:
+        self.kept: list[list[str]] = []
+
+    def apply(self, manifest: Mapping[str, Any]) -> None:
+        self.kept.append(list(manifest["data"]))
+
+
+def test_a_workflow_without_a_name_is_held_with_all_others() -> None:
+    """Proposal is held for everybody until the new Workflow's name is known, then for that one alone, and never torn."""
+    store = Store()
+    holds = Holds(store)
+    with holds.proposals():
+        holds.change(add=["bb1.Proposal"])
+    holds.change(add=["bb2.Setup"], drop=["bb1.Proposal"])
+    assert store.kept == [["Proposal"], ["Proposal", "bb1.Proposal"], ["bb1.Proposal"], ["bb2.Setup"]]
