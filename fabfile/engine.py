@@ -115,7 +115,7 @@ def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item])
         run.done(host, key, "refused", began, failures=told_of(refused.findings))
     except ActionFailed as failed:
         told = failed.failure
-        failure = Failure(told.command, told.code, told.tail, told.meaning or step.hint, told.fix)
+        failure = Failure(told.command, told.code, told.tail, told.meaning, told.fix or step.hint)
         run.done(host, key, "failed", began, failures=(failure,))
     except run.trouble as error:
         run.done(host, key, "failed", began, failures=(Failure(meaning=str(error), fix=step.hint),))
