@@ -41,7 +41,7 @@ class Work:
 def make(site: Site, target: Path, begin: Callable[[str], Progress]) -> Manifest:
     """Write the bundle for this site to `target`; in place of an older one only when it is whole.
 
-    Raises Refused where a source can't be had, and OSError where the file can't be written.
+    Raises Refused where a source can't be had, SourceError where git fails, and OSError where nothing can be written.
     """
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.absolute().parent) as folder:
         work = Work(site, Path(folder), begin)
@@ -115,7 +115,10 @@ def repository(work: Work, name: str, file: str) -> Part:
 
 def _local(work: Work, name: str, source: str, ref: str) -> str:
     file = work.folder / f"{name}.given"
-    file.write_bytes(supply.git_bundle(Path(source), ref.removeprefix("refs/tags/")))
+    try:
+        file.write_bytes(supply.git_bundle(Path(source), ref.removeprefix("refs/tags/"), work.site.deadlines.clone))
+    except OSError as error:
+        raise SourceError(str(error)) from None
     return str(file)
 
 

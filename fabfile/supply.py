@@ -103,17 +103,20 @@ def _listed(
 def _readable(read: Callable[[], bytes], name: str) -> bytes:
     try:
         return read()
-    except OSError as error:
-        raise Refused(Finding("source-unreadable", str(error), f"correct sources.{name}")) from None
+    except (SourceError, OSError) as error:
+        fix = f"correct sources.{name}, or the version that is asked for"
+        raise Refused(Finding("source-unreadable", str(error), fix)) from None
 
 
 def git_bundle(source: Path, tag: str, deadline: float = 300.0) -> bytes:
-    """A git bundle with `tag` and all it needs: the file `source`, or one made of the repository there. Raises Refused."""
-    if source.is_file():
+    """A git bundle with `tag` and all it needs: the file `source`, or one made of the repository in that folder.
+
+    Raises OSError where there is no such file, SourceError where git can't make one of it.
+    """
+    if not source.is_dir():
         return source.read_bytes()
     create = ["bundle", "create", "--quiet", "-", f"refs/tags/{tag}"]
     try:  # only read, so it doesn't matter who owns it
         return git.written(["-c", "safe.directory=*", "-C", str(source), *create], deadline)
     except SourceError as error:
-        fix = f"see `git -C {source} tag`; the versions are those of the site file"
-        raise Refused(Finding("source-without-tag", f"{source}: {error}", fix)) from None
+        raise SourceError(f"{source}: {error}") from None

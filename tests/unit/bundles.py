@@ -53,7 +53,8 @@ def repository(folder: Path, tag: str = "v0.0.20", **files: str) -> Path:
     folder.mkdir(parents=True)
     for name, text in {"README": "x\n", **files}.items():
         (folder / name.replace("_", ".")).write_text(text)
-    script = f"{GIT} init -q . && git add . && {GIT} commit -qm {tag} && {GIT} tag -am one {tag} && {GIT} commit -q --allow-empty -m two"
+    release = f"{GIT} commit -qm {tag} && {GIT} tag -am {tag} {tag}"
+    script = f"{GIT} init -q . && git add . && {release} && {GIT} commit -q --allow-empty -m later"
     subprocess.run(["sh", "-c", script], cwd=folder, check=True, timeout=30)
     return folder
 

@@ -1,0 +1,182 @@
+"""Bundles: what is written can be read by people's own tools, and no byte of it can be changed unseen."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fabfile import bundle
+from fabfile.bundle import Manifest
+from fabfile.step import Refused
+from tests.unit import bundles
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    return bundles.written(tmp_path / "site.bundle", tmp_path / "parts")
+
+
+def refused(path: Path) -> str:
+    """The name of what a bundle is refused for."""
+    with pytest.raises(Refused) as error:
+        bundle.load(path)
+    (finding,) = error.value.findings
+    assert finding.fix
+    return finding.name
+
+
+def test_what_is_written_is_read_again(made: Path, tmp_path: Path) -> None:
+    """The manifest and every part, byte for byte."""
+    found = bundle.load(made)
+    assert found.manifest == bundles.parts(tmp_path / "parts")
+    for role, (name, _) in bundles.FILES.items():
+        assert found.read(role) == (tmp_path / "parts" / name).read_bytes()
+
+
+def test_a_bundle_is_a_tar_with_checksums_for_sha256sum(made: Path, tmp_path: Path) -> None:
+    """Those who get it can look at it and check it with what every system has."""
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    subprocess.run(["tar", "-xf", made, "-C", folder], check=True, timeout=10)
+    command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    check = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    assert check.stdout.count(": OK") == 6
+    assert json.loads((folder / "manifest.json").read_text())["versions"] == bundles.VERSIONS
+
+
+def test_the_same_parts_make_the_same_bytes(made: Path, tmp_path: Path) -> None:
+    """Whenever, wherever and by whomever it is written."""
+    again = tmp_path / "parts-again"
+    assert bundles.written(tmp_path / "again.bundle", again).read_bytes() == made.read_bytes()
+
+
+def test_any_other_byte_is_refused(made: Path, tmp_path: Path) -> None:
+    """One flipped bit anywhere: in content, checksums, names, padding or at the end.
+
+    Every 11th byte: in each of the many headers that is another place.
+    """
+    whole, wrong = made.read_bytes(), tmp_path / "wrong.bundle"
+    for at in range(0, len(whole), 11):
+        wrong.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :])
+        assert refused(wrong) == "bundle-damaged", at
+
+
+def test_a_shorter_or_longer_one_is_refused(made: Path, tmp_path: Path) -> None:
+    """A copy that was cut off, an empty one, and one with something behind it."""
+    whole, wrong = made.read_bytes(), tmp_path / "wrong.bundle"
+    for content in (b"", whole[:1], whole[:-1], whole[:-512], whole[: len(whole) // 2], whole + b"\0", whole + whole):
+        wrong.write_bytes(content)
+        assert refused(wrong) == "bundle-damaged"
+
+
+@pytest.mark.parametrize("name", ["nowhere", "."])
+def test_what_is_no_file_is_said(tmp_path: Path, name: str) -> None:
+    """No such file, and a folder."""
+    assert refused(tmp_path / name) == "bundle-unreadable"
+
+
+def rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> Path:
+    """A bundle that is whole, with a manifest that says something else."""
+    text = bundle.manifest_text
+    other = {"manifest_text": lambda manifest: json.dumps(json.loads(text(manifest)) | changes).encode()}
+    monkeypatch.setattr(bundle, "manifest_text", other["manifest_text"])
+    return bundles.written(tmp_path / "other.bundle", tmp_path / "parts")
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"format": 2}, "bundle-format"),
+        ({"parts": {}}, "bundle-damaged"),
+        ({"versions": 1}, "bundle-damaged"),
+        (
+            {"parts": {role: {"file": "x", "size": 1, "sha256": "", "source": ""} for role in bundle.ROLES}},
+            "bundle-damaged",
+        ),
+    ],
+)
+def test_a_manifest_that_tells_of_something_else_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], name: str
+) -> None:
+    """One of another format, and one that doesn't tell what is in the bundle."""
+    assert refused(rewritten(tmp_path, monkeypatch, **changes)) == name
+
+
+def test_a_part_that_changes_after_the_check_is_refused(made: Path) -> None:
+    """What is sent is what was checked."""
+    found = bundle.load(made)
+    content = bytearray(made.read_bytes())
+    content[found.offsets["dws-0.0.20.bundle"]] ^= 1
+    made.write_bytes(content)
+    assert found.read("plugin")
+    with pytest.raises(Refused, match=r"dws-0\.0\.20\.bundle has changed since"):
+        found.read("dws")
+
+
+def test_one_that_can_not_be_written_leaves_the_older_one(made: Path, tmp_path: Path) -> None:
+    """No half bundle lies there under any name."""
+    before, manifest = made.read_bytes(), bundles.parts(tmp_path / "parts")
+    (tmp_path / "parts" / "kustomize-v5.1.1.tar.gz").unlink()
+    with pytest.raises(FileNotFoundError):
+        bundle.write(made, manifest, tmp_path / "parts")
+    assert made.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"site.bundle", "parts"}
+
+
+# --- does it fit the site
+
+
+def test_a_bundle_with_the_sites_versions_supplies_it(made: Path, tmp_path: Path) -> None:
+    """The site is the same but for where things come from."""
+    site = bundles.site(tmp_path)
+    supplied = bundle.attach(site, made)
+    assert supplied.bundle and supplied.bundle.manifest.versions == bundles.VERSIONS
+    assert supplied.versions == site.versions
+
+
+def test_each_version_that_differs_is_refused_with_the_fix(made: Path, tmp_path: Path) -> None:
+    """All of them at once, with what the bundle has and what the site file asks for."""
+    site = bundles.site(tmp_path, "versions: {dws: 0.0.19, kube_rbac_proxy: v0.15.0}\n")
+    with pytest.raises(Refused) as error:
+        bundle.attach(site, made)
+    one, two = error.value.findings
+    assert one.text == f"{made} has dws 0.0.20, and {site.path} asks for 0.0.19"
+    assert one.fix.startswith("set versions.dws to 0.0.20, or make a bundle for this site file")
+    assert "kube_rbac_proxy v0.14.1" in two.text
+
+
+def test_a_refused_bundle_is_said_before_anybody_is_connected_to(made: Path, tmp_path: Path) -> None:
+    """Exit code 3 and the fix, without a word of the hosts, which can't be reached; and no run begins."""
+    site = bundles.site(tmp_path, "versions: {dws: 0.0.19}\n")
+    command = [sys.executable, "-m", "invoke", "install", f"--hosts={site.path}", f"--bundle={made}", "--json"]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    assert done.stderr.startswith("bundle-version: ") and "set versions.dws to 0.0.20" in done.stderr
+    assert "nowhere" not in done.stderr and "runs/" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_bundle_is_shown_with_all_that_is_in_it(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """bundle.show: its checksum as sha256sum has it, versions, and each part with where it came from."""
+    from fabfile import bundling
+
+    assert bundling.show(str(made)) == 0
+    said = capsys.readouterr().out
+    digest = subprocess.run(["sha256sum", made], capture_output=True, text=True, check=True).stdout.split()[0]
+    assert digest in said
+    assert all(name in said and source in said for name, source in bundles.FILES.values())
+    made.write_bytes(made.read_bytes()[:-1])
+    assert bundling.show(str(made)) == 1
+    assert "bundle-damaged" in capsys.readouterr().err
+
+
+def test_a_manifest_is_told_in_the_same_order_always() -> None:
+    """It is a text of sorted keys: two bundles can be compared by eye."""
+    text = bundle.manifest_text(Manifest({"b": "1", "a": "2"}, {}, {})).decode()
+    assert text.index('"a"') < text.index('"b"') and text.endswith("}\n")
