@@ -194,13 +194,14 @@ def text(every: Iterable[Past]) -> Iterator[str]:
             yield f"    {host}: {', '.join(steps)}"
 
 
+CUT_OFF = "cut off, or still at work"
 RESULTS = {0: "done", 1: "failed", 3: "refused", 5: "not proven"}
 
 
 def result(run: Past) -> str:
     """How it ended, in a word."""
     if run.code is None:
-        return "cut off, or still at work"
+        return CUT_OFF
     return RESULTS.get(run.code, f"exit code {run.code}") if run.changes or run.code else "nothing to do"
 
 

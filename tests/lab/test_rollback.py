@@ -1,10 +1,12 @@
 """A rollback brings a site back to how it was before a run: files, slurm.conf and the cluster, as far as that may be."""
 
+import json
 import re
 from collections.abc import Mapping
 
 import pytest
 
+from fabfile import history
 from lab.model import Lab
 from tests.lab import product, scene, tree
 from tests.lab.conftest import On
@@ -38,10 +40,11 @@ def objects(lab: Lab) -> set[str]:
     return {name for name in tree.objects(lab)["cluster"] if not PASSING.search(name)}
 
 
-def runs(lab: Lab, words: str) -> list[str]:
-    """The runs that `invoke journal` lists with these words, the oldest first."""
-    listed = product.invoke("journal", f"--hosts={scene.site_file(lab)}", deadline=60).out
-    return [line.split()[0] for line in listed.splitlines() if words in line]
+def runs(lab: Lab, task: str, result: str) -> list[str]:
+    """The runs of a task with a result that `invoke journal` lists and that can be rolled back, the oldest first."""
+    listed = product.invoke("journal", f"--hosts={scene.site_file(lab)}", "--json", deadline=60).out
+    found = [record for record in map(json.loads, listed.splitlines()) if record["can_be_rolled_back"]]
+    return [one["run"] for one in found if (one["task"], one["result"]) == (task, result)]
 
 
 def said(answer: Answer) -> str:
@@ -68,7 +71,7 @@ def test_an_install_that_was_killed(lab: Lab, on: On, untouched: tuple[Mapping[s
         run.process.kill()
         folder = run.folder()
     assert folder
-    assert runs(lab, " install  cut off") == [folder.name]
+    assert runs(lab, "install", history.CUT_OFF) == [folder.name]
     back = rollback(lab, "--yes")
     assert back.code == 0, back.err
     assert (files(lab), objects(lab)) == untouched
@@ -90,7 +93,7 @@ def test_an_install(lab: Lab, untouched: tuple[Mapping[str, str], set[str]]) -> 
 
 def test_a_rollback_is_undone(lab: Lab) -> None:
     """A rollback is a run like any other: undone, it leaves an installed site in which nothing is to be done but to prove it."""
-    back = rollback(lab, runs(lab, " rollback of ")[-1], "--yes")
+    back = rollback(lab, runs(lab, "rollback", "done")[-1], "--yes")
     assert back.code == 0, back.err
     planned = product.plan(scene.site_file(lab))
     assert planned.having("change", "unknown") <= {f"verify.job@{PRIMARY}"}, planned.err
@@ -124,7 +127,7 @@ def test_what_was_changed_since(lab: Lab, on: On, untouched: tuple[Mapping[str, 
     scene.installed(lab)
     on(PRIMARY, "echo '# a node was added' >>/etc/slurm/slurm.conf")
     job = on(PRIMARY, "printf '#!/bin/sh\n#DW\ntrue\n' | sbatch --parsable --hold --output=/dev/null").strip()
-    first, before = runs(lab, " install  done")[0], files(lab)
+    first, before = runs(lab, "install", "done")[0], files(lab)
     back = rollback(lab, first, "--yes")
     assert back.code == 3, back.err
     assert f"/etc/slurm/slurm.conf on {PRIMARY} is not as run" in said(back) and f"bb{job}" in said(back)
