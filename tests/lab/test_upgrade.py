@@ -34,7 +34,7 @@ def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def older(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def older(lab: Lab, site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same one, asking for 0.0.19."""
     return scene.variant(lab, tmp_path_factory.mktemp("old"), {"versions": {"dws": "0.0.19"}})
 
