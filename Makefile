@@ -41,7 +41,7 @@ format: $(READY) ## ruff: put style and formatting right
 	$(BIN)/ruff format .
 
 types: $(READY) ## mypy, strict
-	$(BIN)/mypy tasks.py fabfile lab tests
+	$(BIN)/mypy tasks.py fabfile lab tests docs
 
 clean: ## Take the environment away; the lab and the cache stay
 	rm -rf $(VENV)
