@@ -206,7 +206,7 @@ STAGE = Stage(
             _want_repository,
             _change_repository,
             read=_read_repository,
-            hint="see whether the master reaches sources.plugin and whether that tag exists there",
+            hint="see whether the master reaches sources.plugin and whether that tag exists there; docs/offline.md if it can't",
         ),
         Step(
             "lua",

@@ -161,7 +161,7 @@ STAGE = Stage(
             _look_clone,
             _want_clone,
             _change_clone,
-            hint="see whether the master reaches sources.dws and whether that tag exists there",
+            hint="see whether the master reaches sources.dws and whether that tag exists there; docs/offline.md if it can't",
         ),
         Step(
             "kustomize",
@@ -169,7 +169,7 @@ STAGE = Stage(
             _look_kustomize,
             _want_kustomize,
             _change_kustomize,
-            hint="where the master can't download it, bring it with sources.kustomize",
+            hint="where the master can't download it, bring it with sources.kustomize or a bundle: docs/offline.md",
         ),
         Check("rendered", "master", manifests.look, manifests.judge),
     ),
