@@ -43,6 +43,8 @@ def make(site: Site, target: Path, begin: Callable[[str], Progress]) -> Manifest
 
     Raises Refused where a source can't be had, SourceError where git fails, and OSError where nothing can be written.
     """
+    if target.is_dir():
+        raise Refused(Finding("file-is-folder", f"{target} is a folder", "say the name of the file to be made"))
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.absolute().parent) as folder:
         work = Work(site, Path(folder), begin)
         dws = repository(work, "dws", f"dws-{site.versions.dws}.bundle")

@@ -139,13 +139,15 @@ def test_the_releases_own_checksum_counts(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_task_says_what_is_wrong_with_the_fix(
     tmp_path: Path, sources: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 1: a source that isn't there, and a folder that isn't."""
+    """Exit code 1: a source that isn't there, a folder that isn't, and a folder in place of a file."""
     wrong = site(tmp_path, sources, plugin=["/nowhere/plugin"])
     assert bundling.make(wrong, str(folder(tmp_path) / "b")) == 1
     said = capsys.readouterr().err
     assert "source-failed: " in said and "correct sources.plugin" in said
     assert bundling.make(wrong, str(tmp_path / "not/there")) == 1
     assert "No such file or directory" in capsys.readouterr().err
+    assert bundling.make(wrong, str(tmp_path)) == 1
+    assert "file-is-folder: " in capsys.readouterr().err
 
 
 def test_the_task_tells_each_part_and_the_checksum(
