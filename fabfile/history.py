@@ -208,6 +208,7 @@ def result(run: Past) -> str:
 def record(run: Past) -> dict[str, Any]:
     """The run as JSON's own types."""
     return {
+        "event": "run",
         "run": run.id,
         "at": run.at,
         "by": run.by,
