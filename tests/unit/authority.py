@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -12,6 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from fabfile.inventory import Site
+from fabfile.step import Facts, Place
 
 MAY = ["workflows.dataworkflowservices.github.io   []   []   [create delete get list patch update watch]"]
 
@@ -32,7 +36,7 @@ class Authority:
 
 @cache
 def authority(name: str = "kubernetes", days: float = 3650) -> Authority:
-    """A CA that ends in so many days."""
+    """A CA that ends in so many days, the same one whenever it is asked for."""
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _made(name, key.public_key(), _name(name), key, days, 1)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -49,6 +53,23 @@ def found(pem: bytes, may: list[str] = MAY, server: str = "https://api:6443") ->
         "server": server,
         "may": may,
     }
+
+
+def named(site: Site, name: str = "slurm-dws", **more: Any) -> Site:
+    """The site with this common name and other keys of `access`."""
+    return replace(site, access=replace(site.access, common_name=name, **more))
+
+
+def at(site: Site, kubeconfigs: Mapping[str, Any], host: str = "c1", **more: dict[str, Any]) -> Place:
+    """A place where this was found: host -> its kubeconfig."""
+    whole = authority().certificate
+    ca = base64.b64encode(whole).decode()
+    found = {
+        one: {"certificate-authority-data": ca, "current-context": "slurm-dws", **it} for one, it in kubeconfigs.items()
+    }
+    cluster = {"name": "kubernetes", "server": "https://api", "trusts": whole.decode(), "ca": whole.decode()}
+    facts = {"access.cluster": {"m": cluster}, "access.kubeconfig": found, "preflight.before": found}
+    return Place(site, Facts({**facts, **{key.replace("__", "."): {"m": value} for key, value in more.items()}}), host)
 
 
 def _name(name: str) -> x509.Name:

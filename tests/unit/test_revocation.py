@@ -1,0 +1,176 @@
+"""What is decided when a common name is given up: which rights stay until when, and what stands in the way."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile.inventory import Site, load
+from fabfile.stages import access, refusal, revocation, revoked
+from tests.unit.authority import at, authority, found, named
+from tests.unit.site_files import write
+
+TEXT = "master: {host: m}\ncontrollers: [{host: 'c[1-2]'}]\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return load(write(tmp_path, TEXT))
+
+
+# --- a new name leaves no gap
+
+
+@pytest.mark.parametrize(
+    ("limit", "first", "last"),
+    [
+        (None, ["User new", "User old"], []),
+        (frozenset({"m", "c1"}), ["User new", "User old"], ["User old"]),
+    ],
+)
+def test_a_former_name_keeps_its_rights_as_long_as_a_kubeconfig_has_it(
+    site: Site, limit: frozenset[str] | None, first: list[str], last: list[str]
+) -> None:
+    """First both names have the rights; at last only those that a controller has which the run must not change."""
+    here = replace(named(site, "new"), limit=limit)
+    old = found(authority().sign("old", 100))
+    bound = {"role": "workload-manager", "subjects": ["User old", "User somebody"]}
+    place = at(here, {"c1": old, "c2": old}, "m", access__binding=bound)
+    binding, former = (item for item in access.STAGE.steps if item.name in ("binding", "former"))
+    assert binding.want(place)["subjects"] == first  # type: ignore[union-attr]
+    assert former.want(place) == last  # type: ignore[union-attr]
+
+
+# --- revocation
+
+BOUND = {"role": "workload-manager", "subjects": ["User old"]}
+
+
+def revoking(
+    site: Site, given: str = "", record: dict[str, str] | None = None, bound: Any = BOUND
+) -> list[tuple[str, str]]:
+    """Names and fixes of what stands in the way of a revocation where all controllers have kubeconfigs of `old`."""
+    old = found(authority().sign("old", 100))
+    record = record or {}
+    place = at(
+        site, {"c1": old, "c2": old}, "m", preflight__names=bound, preflight__common_name=record, preflight__kept={}
+    )
+    checks = {item.name: item for item in revocation.stages(given)[0].steps}
+    told = [*checks["names"].judge(place, bound), *checks["common_name"].judge(place, record)]  # type: ignore[union-attr]
+    return [(one.name, one.fix) for one in told]
+
+
+def test_the_old_name_goes_where_the_site_file_has_a_new_one(site: Site) -> None:
+    """Whether it is named or not."""
+    assert revoking(named(site, "new")) == revoking(named(site, "new"), "old") == []
+
+
+@pytest.mark.parametrize("given", ["", "old"])
+def test_a_name_that_the_site_file_still_has_is_not_revoked(tmp_path: Path, given: str) -> None:
+    """The very line of the site file is told, and a name that was never used."""
+    site = load(write(tmp_path, f"{TEXT}access:\n  days: 400\n  common_name: old\n"))
+    ((name, fix),) = revoking(site, given)
+    assert name == "name-in-use"
+    assert re.search(r"change line 5 of hosts.yaml to `common_name: old-\d{8}`", fix)
+
+
+@pytest.mark.parametrize(
+    ("section", "fix"),
+    [
+        ("", r"add `access: {common_name: slurm-dws-\d{8}}` to hosts.yaml"),
+        ("access:\n  days: 400\n", r"add `common_name: slurm-dws-\d{8}` to `access` \(line 4 of hosts.yaml\)"),
+    ],
+)
+def test_a_name_that_the_site_file_does_not_mention(tmp_path: Path, section: str, fix: str) -> None:
+    """Where the name is the default it is told what to add, and where."""
+    site = load(write(tmp_path, TEXT + section))
+    assert [name for name, said in revoking(site, "slurm-dws") if re.search(fix, said)] == ["name-in-use"]
+
+
+def test_what_is_in_nobodys_hands_is_not_revoked_for_nothing(site: Site) -> None:
+    """A name with a typing error is refused, with those that are known."""
+    ((name, fix),) = revoking(named(site, "new"), "odl")
+    assert (name, fix) == ("name-unknown", "known are old")
+
+
+def test_a_revoked_name_never_comes_back(site: Site) -> None:
+    """Neither by a revocation of another one nor, by the same check, by an install."""
+    assert [name for name, _ in revoking(named(site, "new"), record={"new": "2030-01-01 revoked"})] == ["name-revoked"]
+
+
+def test_a_revocation_that_was_cut_off_goes_on(site: Site) -> None:
+    """What is recorded as being revoked has to go, though no binding and no kubeconfig has it any more."""
+    new = found(authority().sign("new", 100))
+    record = {"old": "2030-01-01 being revoked", "older": "2029-01-01 revoked"}
+    bound = {"role": "workload-manager", "subjects": ["User new"]}
+    place = at(named(site, "new"), {"c1": new, "c2": new}, "m", preflight__names=bound, preflight__common_name=record)
+    assert revocation.leaving(place, "") == ("old",)
+
+
+@pytest.mark.parametrize("bound", [None, {"role": "dws-workload-manager", "subjects": ["User old"]}])
+def test_nothing_is_revoked_where_a_binding_would_have_to_be_made_anew(site: Site, bound: Any) -> None:
+    """Without the binding, or with another role in it, there would be a gap: an install comes first."""
+    assert ("not-installed", "run `invoke install` first") in revoking(named(site, "new"), "old", bound=bound)
+
+
+def test_all_controllers_or_none(site: Site) -> None:
+    """A controller that is left out would keep a kubeconfig that is refused."""
+    told = revoking(replace(named(site, "new"), limit=frozenset({"m", "c1"})), "old")
+    assert [name for name, _ in told] == ["controllers-left-out"]
+
+
+@pytest.mark.parametrize(
+    ("own", "taken", "fresh"),
+    [
+        ("slurm-dws", set(), r"slurm-dws-\d{8}"),
+        ("slurm-dws-20250101", set(), r"slurm-dws-\d{8}"),
+        ("slurm-dws-20250101-4", set(), r"slurm-dws-\d{8}"),
+        ("x" * 64, set(), r"x{50}-\d{8}"),
+    ],
+)
+def test_a_fresh_name_says_since_when_it_holds(own: str, taken: set[str], fresh: str) -> None:
+    """It is the old one with today's date, within 64 characters."""
+    assert re.fullmatch(fresh, made := revocation.fresh(own, taken)) and len(made) <= 64
+
+
+def test_a_fresh_name_is_one_that_was_never_used() -> None:
+    """Two on one day are told apart."""
+    first = revocation.fresh("a", set())
+    second = revocation.fresh(first, {"a"})
+    third = revocation.fresh(second, {"a", first})
+    assert (second, third) == (f"{first}-2", f"{first}-3")
+
+
+def test_only_kubeconfigs_that_could_still_work_have_to_be_refused(site: Site) -> None:
+    """Of those that were kept: not those of another name, not those that are over, not those of another CA."""
+    pems = {
+        "works": authority().sign("old", 100),
+        "over": authority().sign("old", -1, 20),
+        "another CA's": authority("kubernetes", 100).sign("old", 90),
+        "another name's": authority().sign("new", 100),
+    }
+    kept = {run: {**found(pem), "may": "yes", "said": "bb1"} for run, pem in pems.items()}
+    place = at(site, {}, "c1", revoked__refused={})
+    place.facts.found["revoked.refused"] = {"c1": kept}
+    step = refusal.refused(lambda place: ("old",))
+    assert step.read and step.read(place, kept) == {"works": "still works: bb1"}
+    assert step.want(place) == {"works": "refused"}
+    kept["works"]["may"] = "no"
+    assert step.read(place, kept) == step.want(place)
+
+
+@pytest.mark.parametrize(
+    ("text", "state", "until"),
+    [
+        ("2028-04-06 being revoked", revoked.BEING, "2028-04-06"),
+        ("2028-04-06 revoked", revoked.DONE, "2028-04-06"),
+        ("", "", ""),
+    ],
+)
+def test_what_is_recorded(text: str, state: str, until: str) -> None:
+    """The day on which its certificates end, and how far it has come."""
+    assert (revoked.state(text), revoked.until(text)) == (state, until)
