@@ -103,11 +103,13 @@ def undeploy(  # type: ignore[no-untyped-def]
 ):
     """Take DWS out of the cluster, unless a Workflow or a job still needs it."""
     site = _site(hosts, limit)
+    from dataclasses import replace
+
     from fabfile.run import Options, run
     from fabfile.stages import undeploy as procedure
 
     given = {"slurm": slurm, "rbac": rbac, "orphans": orphans, "all_jobs": all_jobs}
-    options = Options(task="undeploy", plan=plan, yes=yes, json=json, **procedure.words(**given))
+    options = replace(Options(task="undeploy", plan=plan, yes=yes, json=json), **procedure.words(**given))
     sys.exit(run(site, procedure.stages(**given), options))
 
 
@@ -239,6 +241,20 @@ def logs(c, hosts=None, limit=None, job=None, since="10m", follow=False):  # typ
     sys.exit(show(site, job, since, follow))
 
 
+@task(
+    optional=["hosts"],
+    auto_shortflags=False,
+    help={k: HELP[k] for k in ("hosts", "limit", "json")}
+    | {"bundle": "write a support archive to this file (.tar.gz), without secrets"},
+)
+def doctor(c, hosts=None, limit=None, bundle=None, json=False):  # type: ignore[no-untyped-def]
+    """Say what is wrong, by name, each with its fix; changes nothing."""
+    site = _site(hosts, limit)
+    from fabfile.doctor import doctor as examine
+
+    sys.exit(examine(site, bundle, json))
+
+
 @task
 def demo(c):  # type: ignore[no-untyped-def]
     """Boot a site in a box, install DWS on it, and show a job's Workflow."""
@@ -247,7 +263,7 @@ def demo(c):  # type: ignore[no-untyped-def]
     sys.exit(show())
 
 
-namespace = Collection(install, plan, verify, undeploy, workflows, logs, journal, rollback, demo)
+namespace = Collection(install, plan, verify, undeploy, workflows, logs, doctor, journal, rollback, demo)
 
 certs = Collection("certs", rotate, revoke)
 certs.add_task(show, default=True)

@@ -97,13 +97,12 @@ def test_proof() -> None:
 @pytest.mark.parametrize("evil", EVIL)
 def test_hostile(evil: str) -> None:
     """Whatever a host, a site file or a program says stays text."""
-    where = {"host": evil, "stage": evil, "step": evil}
     failures = (Failure(evil, 1, (evil,), evil, evil),)
     happened: list[Event] = [
         Opened(evil, evil, {evil: (evil,)}, {evil: ()}, START),
-        Began(**where, title=evil, at=START),
-        Awaiting(**where, why=evil, deadline=9.0),
-        Done(**where, outcome="failed", began=START, seconds=2.0, diff=(f"+ {evil}",), note=evil, failures=failures),
+        Began(evil, evil, evil, title=evil, at=START),
+        Awaiting(evil, evil, evil, why=evil, deadline=9.0),
+        Done(evil, evil, evil, "failed", START, 2.0, diff=(f"+ {evil}",), note=evil, failures=failures),
         Done(evil, "verify", evil, "fixed", START, 2.0, (f"+ {evil}",), evil),
         Summary(evil, 1, {"failed": 1}, 1, 1, 1, 2.0, evil, evil),
     ]
