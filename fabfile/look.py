@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fabfile import frames
 from fabfile.frames import Frame
 from fabfile.inventory import Site
-from fabfile.step import Api, Check, Cluster, Facts, Known, Place, Shell, Stage, Step, Unknown
+from fabfile.step import Api, Check, Cluster, ClusterError, Facts, Known, Place, Shell, Stage, Step, Unknown
 
 Item = Step | Check
 
@@ -132,7 +132,10 @@ def _last(text: bytes, lines: int = 5) -> str:
 
 
 def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Callable[[], Cluster]) -> None:
-    """Make the looks among `items` that go to the Kubernetes API. Raises ClusterError."""
+    """Make the looks among `items` that go to the Kubernetes API. One that the server refuses has failed alone.
+
+    Raises ClusterError where the server isn't reached at all.
+    """
     for key, item in items.items():
         try:
             look = item.look(board.place(host))
@@ -140,7 +143,12 @@ def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Callab
             board.waits[key, host] = unknown.stage
             continue
         if isinstance(look, Api):
-            board.store(key, host, look.read(cluster()))
+            try:
+                board.store(key, host, look.read(cluster()))
+            except ClusterError as error:
+                if not error.status:
+                    raise
+                board.fail(key, host, f"the look at {key} was refused by the API server: {error}")
 
 
 def script(looks: Mapping[str, Shell], mark: str) -> str:
