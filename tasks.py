@@ -103,13 +103,13 @@ def undeploy(  # type: ignore[no-untyped-def]
 ):
     """Take DWS out of the cluster, unless a Workflow or a job still needs it."""
     site = _site(hosts, limit)
-    from dataclasses import replace
-
     from fabfile.run import Options, run
     from fabfile.stages import undeploy as procedure
 
     given = {"slurm": slurm, "rbac": rbac, "orphans": orphans, "all_jobs": all_jobs}
-    options = replace(Options(task="undeploy", plan=plan, yes=yes, json=json), **procedure.words(**given))
+    words = procedure.words(**given)
+    told = (words["flags"], words["done"], words["right"])
+    options = Options("undeploy", plan, yes, json=json, flags=told[0], done=told[1], right=told[2])
     sys.exit(run(site, procedure.stages(**given), options))
 
 

@@ -15,7 +15,7 @@ from fabfile.connect import Sessions, connect_all
 from fabfile.engine import Run
 from fabfile.events import Done, Event
 from fabfile.faults import Unreachable
-from fabfile.inventory import Site
+from fabfile.inventory import DEFAULT, Site
 from fabfile.run import TROUBLE, answering, identifier, interruptible, reach, roles
 from fabfile.session import Session
 from fabfile.step import Stage
@@ -79,6 +79,12 @@ def only(site: Site, name: str) -> Site:
     host = site.host(name)
     groups = [replace(group, hosts=(host,), may_be_down=0) for group in site.computes if host in group.hosts]
     return replace(site, computes=tuple(groups), limit=frozenset({host.name}))
+
+
+def redo(site: Site, host: str, what: str) -> str:
+    """The command that repairs a stage or step on one host, as it is typed."""
+    path = "" if site.path == DEFAULT else f" --site {site.path}"
+    return f"fab -H {host} redo {what}{path}"
 
 
 @contextmanager

@@ -1,0 +1,196 @@
+"""The support archive of `invoke doctor --bundle`: what was seen, said and done, without secrets, for whoever helps."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import subprocess
+import tarfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from fabfile import logs_merge, names, redact, render
+from fabfile.doctor_judge import Diagnosis, records
+from fabfile.inventory import ROOT
+from fabfile.journal import RUNS
+from fabfile.logs_pods import PODS
+from fabfile.reading import Reading
+from fabfile.run import TROUBLE
+from fabfile.session import Session
+from fabfile.stages import access, installed
+
+BACK = 24 * 3600.0
+"""Seconds of logs."""
+LINES = 40_000
+"""Entries of logs at most, the newest."""
+JOURNALS = 5
+"""Journals of the last runs."""
+
+ABOUT = """A support archive of dws-on-csm, {at}.
+
+doctor.jsonl     what is wrong, by name, and what could not be seen
+looks/HOST.json  everything that was found on a host
+logs.txt         what slurmctld's plugin and DWS's pods said in the last 24 hours, merged, one clock
+runs/            journals of the last runs
+hosts/HOST.txt   versions, services and jobs there
+cluster/         DWS's objects and events; of Secrets the names alone
+versions.txt     this tool and what it is made of
+
+Keys, passwords and tokens are taken out: "{gone}" stands where one was. Names of hosts and users are in it.
+"""
+
+Member = tuple[str, str]
+"""A file's name in the archive and its text."""
+
+
+def write(path: Path, reading: Reading, diagnosis: Diagnosis) -> None:
+    """Writes the archive, for its owner alone; `path` must not be there. It is whole or not there at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    with (
+        os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+        tarfile.open(fileobj=file, mode="w:gz") as archive,
+    ):
+        for name, said in members(reading, diagnosis):
+            _add(archive, f"{path.name.removesuffix('.tar.gz')}/{name}", redact.text(said))
+    part.rename(path)
+
+
+def _add(archive: tarfile.TarFile, name: str, said: str) -> None:
+    content = said.encode(errors="replace")
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mtime, entry.mode = len(content), int(time.time()), 0o600
+    archive.addfile(entry, io.BytesIO(content))
+
+
+def members(reading: Reading, diagnosis: Diagnosis) -> Iterator[Member]:
+    """The files of the archive. What can't be read is said in its place."""
+    yield "README.txt", ABOUT.format(at=time.strftime("%Y-%m-%d %H:%M %z"), gone=redact.GONE)
+    yield "doctor.jsonl", "".join(json.dumps(redact.data(record)) + "\n" for record in records(diagnosis))
+    yield "versions.txt", _versions()
+    yield from _looks(reading)
+    yield from _hosts(reading)
+    yield from _cluster(reading)
+    yield from _runs(reading.run.site.master.host.name)
+    yield "logs.txt", _logs(reading)
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(redact.data(value), indent=1, default=str) + "\n"
+
+
+def _looks(reading: Reading) -> Iterator[Member]:
+    board = reading.run.board
+    for host in reading.run.site.hosts():
+        found = {key: some[host.name] for key, some in board.facts.found.items() if host.name in some}
+        failed = {key: why for (key, name), why in board.failed.items() if name == host.name}
+        if reason := reading.silent.get(host.name):
+            failed["connect"] = reason.text
+        yield f"looks/{host.name}.json", _dumped({"found": found, "failed": failed})
+
+
+def _hosts(reading: Reading) -> Iterator[Member]:
+    site = reading.run.site
+    script = render.script("slurmctld.sh", "support.sh", folder=site.slurm.folder, unit=site.slurm.service)
+
+    def one(session: Session) -> Member:
+        try:
+            answer = session.run(script, deadline=120.0)
+            said = (answer.out + answer.err).decode(errors="replace")
+        except TROUBLE as error:
+            said = f"{error}\n"
+        return f"hosts/{session.host}.txt", said
+
+    with ThreadPoolExecutor(site.ssh.connections) as pool:
+        yield from pool.map(one, reading.sessions.open())
+
+
+def _cluster(reading: Reading) -> Iterator[Member]:
+    namespace = reading.run.site.access.namespace
+    apps = f"/apis/apps/v1/namespaces/{names.NAMESPACE}"
+    paths = {
+        **{kind: f"{apps}/{kind}" for kind in ("deployments", "replicasets")},
+        "pods": PODS,
+        **{kind: f"/api/v1/namespaces/{names.NAMESPACE}/{kind}" for kind in ("services", "endpoints", "events")},
+        "events-of-workflows": f"/api/v1/namespaces/{namespace}/events",
+        "nodes": "/api/v1/nodes",
+        "certificates": f"/apis/cert-manager.io/v1/namespaces/{names.NAMESPACE}/certificates",
+        "role": f"{access.RBAC}/clusterroles/{names.role(reading.run.site)}",
+        "binding": f"{access.RBAC}/clusterrolebindings/{names.BINDING}",
+    }
+    paths |= {label.replace(" ", "-"): path for label, path in installed.TRACES.items() if "Webhook" in label}
+    for name, path in paths.items():
+        yield f"cluster/{name}.json", _asked(reading, path)
+    yield "cluster/secrets.txt", _secrets(reading)
+    yield from _own(reading)
+
+
+def _asked(reading: Reading, path: str) -> str:
+    try:
+        return _dumped(_trimmed(reading.run.reach.cluster().get(path)))
+    except TROUBLE as error:
+        return f"{path}: {error}\n"
+
+
+def _trimmed(value: Any) -> Any:
+    """Without what the API server notes for itself."""
+    if isinstance(value, dict):
+        return {key: _trimmed(item) for key, item in value.items() if key != "managedFields"}
+    return [_trimmed(item) for item in value] if isinstance(value, list) else value
+
+
+def _secrets(reading: Reading) -> str:
+    try:
+        found = reading.run.reach.cluster().names(f"/api/v1/namespaces/{names.NAMESPACE}/secrets")
+    except TROUBLE as error:
+        return f"{error}\n"
+    return "".join(f"{name}\n" for name in found)
+
+
+def _own(reading: Reading) -> Iterator[Member]:
+    """DWS's own objects, by kind, and the versions of their CRDs."""
+    try:
+        cluster = reading.run.reach.cluster()
+        crds = installed.crds(cluster)
+        yield "cluster/crds.json", _dumped(crds)
+        for plural, crd in crds.items():
+            yield f"cluster/{plural}.json", _dumped(_trimmed(installed.objects(cluster, plural, crd)))
+    except TROUBLE as error:
+        yield "cluster/crds.txt", f"{error}\n"
+
+
+def _runs(master: str) -> Iterator[Member]:
+    """The journals of the last runs on this site: their first line names the master."""
+    journals = sorted(RUNS.glob("*/journal.jsonl"), reverse=True)
+    ours = (path for path in journals if f'"master": ["{master}"]' in path.open(errors="replace").readline())
+    for path in islice(ours, JOURNALS):
+        yield f"runs/{path.parent.name}.jsonl", path.read_text(errors="replace")
+
+
+def _logs(reading: Reading) -> str:
+    """The newest LINES entries, in order."""
+    site = reading.run.site
+    with logs_merge.sources(site, time.time() - BACK, follow=False) as found:
+        newest = deque(logs_merge.past(found), LINES)
+    stamped = (
+        f"{time.strftime('%Y-%m-%dT%H:%M:%S%z', time.localtime(one.at))} {one.source} {one.text}" for one in newest
+    )
+    return "\n".join(stamped) + "\n"
+
+
+def _versions() -> str:
+    git = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True)
+    commit = git.stdout.strip() or "not known"
+    packages = [
+        f"{name} {metadata.version(name)}" for name in ("fabric", "invoke", "paramiko", "kubernetes", "cryptography")
+    ]
+    lines = [f"dws-on-csm {commit}", f"Python {platform.python_version()}", platform.platform(), *packages]
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,101 @@
+"""`invoke doctor`: every known problem with its name and its fix, by host; 0: nothing is wrong, 1: something is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+from fabfile.doctor_judge import Diagnosis, Told, Unseen, diagnosed, records
+from fabfile.doctor_probes import stages
+from fabfile.inventory import Site
+from fabfile.paint import printed
+from fabfile.progress import fold
+from fabfile.reading import Reading, looked
+from fabfile.run import CONVERGED, FAILED, REFUSED
+from fabfile.theme import Row, plural
+from fabfile.visible import escaped
+
+PATIENCE = 200.0
+"""Seconds for the looks of a host: several of them wait for what doesn't answer, one after the other."""
+
+
+def doctor(site: Site, bundle: str | None, as_json: bool) -> int:
+    """Look at everything and say what is wrong; `bundle` names the support archive that is written besides."""
+    if bundle and Path(bundle).exists():
+        print(f"{bundle} is there already: name another file", file=sys.stderr)  # noqa: T201
+        return REFUSED
+    patient = replace(site, deadlines=replace(site.deadlines, look=max(PATIENCE, site.deadlines.look)))
+    with looked(patient, stages()) as reading:
+        diagnosis = diagnosed(reading)
+        if as_json:
+            sys.stdout.writelines(json.dumps(record) + "\n" for record in records(diagnosis))
+        else:
+            printed(_rows(reading, diagnosis))
+        if bundle:
+            from fabfile import bundle_support
+
+            bundle_support.write(Path(bundle), reading, diagnosis)
+            print(f"{bundle} has it all, for whoever helps; secrets are taken out", file=sys.stderr)  # noqa: T201
+    return FAILED if diagnosis.found else CONVERGED
+
+
+# --- for people
+
+
+def _rows(reading: Reading, diagnosis: Diagnosis) -> Iterator[Row]:
+    for host, some in groupby(_folded(diagnosis.found), key=lambda one: one.host):
+        yield [(host, "bold")]
+        for one in some:
+            yield [("  ✗ ", "bold red"), (one.finding.name, "bold red")]
+            yield [("      ", ""), (escaped(one.finding.text), "")]
+            yield [("      fix  ", "dim"), (escaped(one.finding.fix), "bold")]
+        yield []
+    yield from _unseen(diagnosis.unseen)
+    for one in diagnosis.accepted:
+        yield [(f"accepted by the site file: {one.host}: {one.finding.name}: {escaped(one.finding.text)}", "dim")]
+    for note in diagnosis.notes:
+        yield [(f"note: {note}", "dim")]
+    yield _end(reading, diagnosis)
+
+
+def _end(reading: Reading, diagnosis: Diagnosis) -> Row:
+    hosts = len(reading.sessions.open())
+    sizes = f"  {plural(diagnosis.looked, 'look')} at {plural(hosts, 'host')}"
+    if diagnosis.found:
+        return [("✗ ", "bold red"), (f"{plural(len(diagnosis.found), 'finding')}", "bold red"), (sizes, "dim")]
+    said = "Nothing is wrong" + (", as far as could be seen" if diagnosis.unseen else "")
+    return [("✓ ", "green"), (f"{said}.", "bold"), (sizes, "dim")]
+
+
+def _folded(found: tuple[Told, ...]) -> list[Told]:
+    """What is said of many hosts in the same words once, under their folded names."""
+    groups: dict[tuple[str, str, str], list[Told]] = {}
+    for one in found:
+        text, fix = (said.replace(one.host, "HOST") for said in (one.finding.text, one.finding.fix))
+        groups.setdefault((one.finding.name, text, fix), []).append(one)
+    told = []
+    for (_, text, fix), some in groups.items():
+        if len(some) == 1:
+            told += some
+            continue
+        hosts = fold([one.host for one in some])
+        same = replace(some[0].finding, text=text.replace("HOST", "each of them"), fix=fix)
+        told.append(Told(hosts, same))
+    return sorted(
+        told, key=lambda one: [t.host for t in found].index(one.host) if one.host in {t.host for t in found} else -1
+    )
+
+
+def _unseen(unseen: tuple[Unseen, ...]) -> Iterator[Row]:
+    """What could not be seen, by the reason."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for one in unseen:
+        groups.setdefault((one.host, one.why), []).append(one.step)
+    for (host, why), steps in groups.items():
+        yield [("? ", "magenta"), (f"{host}: not seen: {', '.join(steps)}: {escaped(why)}", "magenta")]
+    if groups:
+        yield []

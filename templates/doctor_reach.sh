@@ -1,0 +1,23 @@
+# How the plugin reaches the API server from here: with $file, as SlurmUser ($user), by the kubectl that slurmctld finds.
+# Prints "name=value" lines, of the file nothing that is secret. Only reads.
+echo "user=$user"
+token=/var/run/secrets/kubernetes.io/serviceaccount/token
+[ ! -e "$token" ] || echo "token=$token"
+[ -e "$file" ] || exit 0
+echo there=yes
+! grep -qE '^[[:space:]-]*"?(token|tokenFile)"?:' -- "$file" || echo "token=$file"
+as() { if [ "$user" = root ]; then "$@"; else setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups "$@"; fi; }
+if ! as cat -- "$file" >/dev/null 2>&1; then exit 0; fi
+echo readable=yes
+cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
+trap 'rm -rf "$cache"' EXIT
+chown "$user" "$cache"
+began=$(date +%s%N)
+# verbosity 6 tells of each request its URL, the answer's code and the time, and nothing of what was sent
+code=0
+as timeout 20 env HOME="$cache" kubectl --kubeconfig "$file" --cache-dir "$cache" --request-timeout 15s -v 6 \
+    get --raw /version >/dev/null 2>"$cache/said" </dev/null || code=$?
+echo "milliseconds=$((($(date +%s%N) - began) / 1000000))"
+echo "code=$code"
+sed -n 's/.* status="\([0-9][0-9][0-9]\)[ "].*/status=\1/p; s/.*GET https[^ ]* \([0-9][0-9][0-9]\) .* in .*/status=\1/p' "$cache/said" | tail -n 1
+grep -v '^[IWE][0-9]' "$cache/said" | tail -n 1 | sed 's/^/said=/'
