@@ -35,6 +35,11 @@ class Answer:
         """The steps with one of these outcomes, as "STAGE.STEP@HOST"."""
         return {named(step) for step in self.steps if step["outcome"] in outcomes}
 
+    @property
+    def told(self) -> str:
+        """What people were told, without the differences."""
+        return "\n".join(line for line in self.err.splitlines() if not re.match(r"    [-+@]( |$)", line))
+
     def failures(self) -> list[Record]:
         """All that was told of what went wrong: "command", "meaning", "fix" and more."""
         return [failure for step in self.steps for failure in step.get("failures", ())]
@@ -60,7 +65,7 @@ def plan(site: Path, *options: str, deadline: float = 120) -> Answer:
 
 
 def invoke(*arguments: str, deadline: float, checkout: Path = labs.CHECKOUT) -> Answer:
-    """Any invoke command in a checkout, to its end; subprocess.TimeoutExpired when there is none."""
+    """Any invoke command in a checkout, to its end; TimeoutError when there is none."""
     with Running(*arguments, checkout=checkout) as running:
         return running.end(deadline)
 
@@ -86,8 +91,11 @@ class Running:
             os.close(pipe)
 
     def end(self, deadline: float) -> Answer:
-        """Waits for the run's end."""
-        code = self.process.wait(deadline)
+        """Waits for the run's end. TimeoutError with what it said last when there is none within `deadline` seconds."""
+        try:
+            code = self.process.wait(deadline)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"no end within {deadline:.0f} s; the run said:\n{self._said(1)[-3000:]}") from None
         seconds = time.monotonic() - self._began
         out, err = (self._said(number) for number in (0, 1))
         lines = [json.loads(line) for line in out.splitlines()] if "{" in out[:1] else []

@@ -57,7 +57,7 @@ def pristine(lab: Lab) -> None:
 def installed(lab: Lab) -> Answer:
     """The site with everything as it should be, whatever it was before; the run that saw to it."""
     done = product.install(site_file(lab))
-    assert done.code == 0, done.err
+    assert done.code == 0, done.told
     return done
 
 

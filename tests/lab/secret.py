@@ -26,13 +26,18 @@ Needles = Mapping[str, tuple[bytes, ...]]
 
 def of(lab: Lab) -> Needles:
     """The secrets that an install has to do with: the registry's password as it may be encoded, keys line by line."""
-    word = keys.password(lab, "registry").encode()
-    found: dict[str, tuple[bytes, ...]] = {"the registry's password": (word, _base64(word), _base64(b"admin:" + word))}
+    found = dict(password(lab))
     found["the CA's key"] = _key(access.run(lab, "ncn-m001", f"cat {CA_KEY}"))
     found["the admin's key"] = _embedded(access.run(lab, "ncn-m001", f"cat {ADMIN}"))
     for host in CONTROLLERS:
         found[f"the key of {host}"] = _embedded(access.run(lab, host, f"cat {KUBECONFIG}"))
     return found
+
+
+def password(lab: Lab) -> Needles:
+    """The registry's password as it may be encoded."""
+    word = keys.password(lab, "registry").encode()
+    return {"the registry's password": (word, _base64(word), _base64(b"admin:" + word))}
 
 
 def _base64(content: bytes) -> bytes:

@@ -37,7 +37,7 @@ def site(lab: Lab, cold: Answer) -> Path:
 
 def test_an_install_from_nothing_ends_well(cold: Answer) -> None:
     """On a pristine site everything is put right in one run, with exit code 0 and one connection a host."""
-    assert (cold.code, cold.summary["exit"]) == (0, 0), cold.err
+    assert (cold.code, cold.summary["exit"]) == (0, 0), cold.told
     assert cold.having("failed", "refused", "skipped", "unknown", "change") == set()
     assert cold.summary["connections"] == len(HOSTS)
     assert {one.partition(".")[0] for one in cold.having("fixed")} == {
@@ -142,7 +142,7 @@ def test_an_install_on_an_installed_site_changes_nothing(lab: Lab, site: Path) -
     """The second install finds all as it should be, takes one exec a host and one for the API, and writes nothing."""
     before = tree.files(lab), tree.objects(lab)
     again = product.install(site)
-    assert again.code == 0, again.err
+    assert again.code == 0, again.told
     assert {step["outcome"] for step in again.steps} == {"ok"}
     looked = {step["host"] for step in again.steps}
     assert (again.summary["connections"], again.summary["execs"]) == (len(HOSTS), len(looked) + 1)
@@ -152,7 +152,7 @@ def test_an_install_on_an_installed_site_changes_nothing(lab: Lab, site: Path) -
 def test_a_plan_after_an_install_is_empty(site: Path) -> None:
     """There is nothing left to plan: exit code 0, and every step is ok."""
     planned = product.plan(site)
-    assert (planned.code, {step["outcome"] for step in planned.steps}) == (0, {"ok"}), planned.err
+    assert (planned.code, {step["outcome"] for step in planned.steps}) == (0, {"ok"}), planned.told
 
 
 def test_the_last_proof_is_shown_and_a_new_one_made_when_asked_for(site: Path) -> None:
@@ -178,7 +178,7 @@ def test_limit_leaves_the_other_hosts_alone(site: Path, on: On) -> None:
     """--limit puts right what is wrong on these hosts and touches no other."""
     edit(on)
     limited = product.install(site, f"--limit={BACKUP}")
-    assert limited.code == 0, limited.err
+    assert limited.code == 0, limited.told
     assert limited.having("fixed") == {f"plugin.lua@{BACKUP}"}
     assert {step["host"] for step in limited.steps} == {BACKUP}
     assert "edited" in on(PRIMARY, "tail -n 1 /etc/slurm/burst_buffer.lua")
@@ -194,8 +194,8 @@ def test_hosts_takes_a_node_set_of_the_checkouts_own_site_file(lab: Lab, site: P
     edit(on)
     part = product.invoke("plan", "--hosts", "slurmctl[2]", "--json", deadline=60, checkout=tmp_path)
     every = product.invoke("install", "--hosts", "--json", deadline=120, checkout=tmp_path)
-    assert (part.code, part.having("change")) == (4, {f"plugin.lua@{BACKUP}"}), part.err
-    assert every.code == 0 and every.having("fixed") >= {f"plugin.lua@{host}" for host in (PRIMARY, BACKUP)}, every.err
+    assert (part.code, part.having("change")) == (4, {f"plugin.lua@{BACKUP}"}), part.told
+    assert every.code == 0 and every.having("fixed") >= {f"plugin.lua@{host}" for host in (PRIMARY, BACKUP)}, every.told
 
 
 def test_a_host_that_the_site_does_not_have(site: Path) -> None:

@@ -23,7 +23,7 @@ def test_on_an_installed_site(lab: Lab) -> None:
     """A plan where nothing is to be done says so with exit code 0, and writes nothing anywhere."""
     scene.installed(lab)
     planned = untouched(lab)
-    assert (planned.code, {step["outcome"] for step in planned.steps}) == (0, {"ok"}), planned.err
+    assert (planned.code, {step["outcome"] for step in planned.steps}) == (0, {"ok"}), planned.told
 
 
 def test_on_a_site_with_something_to_put_right(lab: Lab, on: On) -> None:
@@ -32,7 +32,7 @@ def test_on_a_site_with_something_to_put_right(lab: Lab, on: On) -> None:
     on(PRIMARY, "echo '-- edited' >>/etc/slurm/burst_buffer.lua; chmod 644 /etc/slurm/slurm-dws.kubeconfig")
     on(MASTER, "kubectl delete clusterrolebinding slurm-dws-viewer")
     planned = untouched(lab)
-    assert planned.code == 4, planned.err
+    assert planned.code == 4, planned.told
     assert planned.having("change") >= {
         f"plugin.lua@{PRIMARY}",
         f"access.kubeconfig@{PRIMARY}",
@@ -46,7 +46,7 @@ def test_on_a_pristine_site(lab: Lab) -> None:
     """A plan on a site to which nothing was done shows what can be known, with exit code 4, and writes nothing."""
     scene.pristine(lab)
     planned = untouched(lab)
-    assert planned.code == 4, planned.err
+    assert planned.code == 4, planned.told
     assert planned.having("fixed", "failed", "refused", "skipped") == set()
     diffs = {product.named(step): step.get("diff", []) for step in planned.steps if step["outcome"] == "change"}
     assert "+ BurstBufferType=burst_buffer/lua" in diffs[f"slurm.conf@{PRIMARY}"]
