@@ -15,8 +15,8 @@ from fabfile.stages import cancel
 from fabfile.stages.cancel_table import CASES, Case, rows, told
 from fabfile.workflow_watch import Watch
 
-AT_ONCE = 5
-"""Cases side by side: a Workflow that is held costs its controller one call of kubectl a second."""
+AT_ONCE = 4
+"""Cases side by side: so many scripts a connection takes, and one that is held costs its controller a kubectl a second."""
 
 CLEARED = 10.0
 """Seconds that Slurm has to take down the Workflows of jobs that are left, before they are deleted."""
@@ -70,6 +70,8 @@ def _case(bench: Bench, case: Case) -> None:
         outcome, more = "failed", {"failures": (Failure(case.command, code, meaning=str(failed), fix=FIX),)}
     if outcome == "failed" and bench.run.stopping.is_set():
         outcome, more = "skipped", {"note": "stopped"}
+    if outcome == "failed":
+        bench.run.codes |= {more["failures"][0].code or 1}  # one failure outweighs all jobs that never got resources
     bench.run.done(bench.host, f"cancel.{case.name}", outcome, began, **more)
 
 

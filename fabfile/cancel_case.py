@@ -91,7 +91,7 @@ def gone(seen: Sequence[Seen]) -> bool:
 def submit(bench: Bench, case: Case) -> str:
     """The id of a new job, whose Workflow will come no further than to where it is to be cancelled."""
     how = "--begin=now+1hour" if case.where == "not begun" else "--hold" if _waits(case) else ""
-    commands = "sleep 300" if case.where in (*STATES[:4], "running") else "true"
+    commands = "sleep 250" if case.where in (*STATES[:4], "running") else "true"
     with _unborn(bench, case):
         job = bench.script("submit", 150.0, how=how, commands=commands)["id"]
         if bench.holds and case.held:

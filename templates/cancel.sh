@@ -7,7 +7,7 @@ as() {
     setpriv --reuid "$who" --regid "$(id -g "$who")" --init-groups "$@"
 }
 look() {
-    shown=$(timeout 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n')
+    shown=$(timeout --foreground 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n')
     state=$(said JobState)
     buffer=$(said BurstBufferState)
 }
@@ -16,7 +16,7 @@ answer() { printf 'job=%s\nbuffer=%s\nreason=%s\n' "$state" "$buffer" "$(said Re
 over() { case $state in PENDING | RUNNING | CONFIGURING | COMPLETING | STAGE_OUT | SUSPENDED | SIGNALING | STOPPED) false ;; esac; }
 
 # slurmctld's log, wherever it is kept
-log_file() { timeout 30 scontrol show config 2>/dev/null | sed -n 's/^SlurmctldLogFile *= *//p'; }
+log_file() { timeout --foreground 30 scontrol show config 2>/dev/null | sed -n 's/^SlurmctldLogFile *= *//p'; }
 log_since() {
     file=$(log_file)
     if [ -f "$file" ]; then tail -c "+$(($1 + 1))" "$file"; else journalctl --quiet --unit "$unit" --since "@$2" --output cat; fi
@@ -27,7 +27,7 @@ submit) # $how: sbatch's options that make the case; $commands: what the job doe
     cd "$job_folder"
     # shellcheck disable=SC2086 # options are words, each quoted before
     id=$(printf '#!/bin/sh\n#DW\n%s\n' "$commands" |
-        eval "as \"\$user\" timeout 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=10 $how $options") || exit 1
+        eval "as \"\$user\" timeout --foreground 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=5 $how $options") || exit 1
     echo "id=${id%%;*}"
     ;;
 begin) # $release: whether it is held; $wanted: state of its burst buffer that is awaited, for $allowed seconds
@@ -45,7 +45,7 @@ cancel) # $words: scancel's options
     if [ -f "$file" ]; then echo "size=$(stat -L -c %s "$file")"; else echo size=0; fi
     date +since=%s
     # shellcheck disable=SC2086 # one option or none
-    as "$user" timeout 60 scancel $words "$job" 2>&1 | sed 's/^/said=/'
+    as "$user" timeout --foreground 60 scancel $words "$job" 2>&1 | sed 's/^/said=/'
     ;;
 end) # $size and $since: how long the log was when it was cancelled, and when; $allowed in seconds
     limit=$(($(date +%s) + allowed))
@@ -61,7 +61,7 @@ end) # $size and $since: how long the log was when it was cancelled, and when; $
     answer
     ;;
 clear) # all jobs of this name
-    timeout 60 squeue --noheader --name="$name" --user="$user" --format='id=%A'
-    timeout 60 scancel --hurry --quiet --name="$name" --user="$user"
+    timeout --foreground 60 squeue --noheader --name="$name" --user="$user" --format='id=%A'
+    timeout --foreground 60 scancel --hurry --quiet --name="$name" --user="$user"
     ;;
 esac

@@ -10,6 +10,7 @@ watcher=
 over=yes # nothing to clear away
 patient=60 # seconds that Slurm has to take a Workflow down before it is deleted
 
+# Every timeout is one with --foreground: a process group of its own would not hear the signals that end this script.
 now() { date +%s%3N; }
 seconds() { spent "$(($(now) - began))"; }
 spent() { printf '%d.%d' "$(($1 / 1000))" "$(($1 % 1000 / 100))"; }
@@ -18,9 +19,9 @@ as() {
     shift
     setpriv --reuid "$who" --regid "$(id -g "$who")" --init-groups "$@"
 }
-plugin_kubectl() { as "$slurm_user" env HOME="$work" timeout 30 kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" "$@"; }
-job_says() { timeout 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
-there() { plugin_kubectl get "$workflows" "bb$job" --ignore-not-found --output name; }
+plugin_kubectl() { as "$slurm_user" env HOME="$work" timeout --foreground 30 kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" "$@"; }
+job_says() { timeout --foreground 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
+gone() { there=$(plugin_kubectl get "$workflows" "bb$job" --ignore-not-found --output name) && [ -z "$there" ]; }
 events() { grep "|bb$job|" "$work/seen" || true; }
 last() { events | tail -n 1 | cut -d '|' -f "$1"; }
 failed() {
@@ -41,10 +42,10 @@ finish() {
     exit "$code"
 }
 clear_away() {
-    timeout 30 scancel --hurry --quiet --name="$name" --user="$user"
+    timeout --foreground 30 scancel --hurry --quiet --name="$name" --user="$user"
     [ -n "$job" ] || return 0
     end=$(($(date +%s) + patient))
-    while [ -n "$(there)" ]; do
+    until gone; do
         # complete: Slurm is through with it, and never takes down what it had not begun to set up
         if [ "$(job_says BurstBufferState)" = complete ] || [ "$(date +%s)" -ge "$end" ]; then
             plugin_kubectl delete "$workflows" "bb$job" --wait=false
@@ -89,16 +90,16 @@ while IFS= read -r line; do echo "$(now)|$line"; done <"$work/events" >"$work/se
 watcher=$!
 
 # 3. the job; one that an earlier run left, as it was killed, is none of this run's
-timeout 30 scancel --hurry --quiet --name="$name" --user="$user" || true
+timeout --foreground 30 scancel --hurry --quiet --name="$name" --user="$user" || true
 cd "$job_folder"
 began=$(now)
 over=
 # shellcheck disable=SC2086 # options are words, each quoted before
 job=$(printf '#!/bin/sh\n#DW\ntrue\n' |
-    eval "as \"\$user\" timeout 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=1 $options") || exit 1
+    eval "as \"\$user\" timeout --foreground 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=1 $options") || exit 1
 job=${job%%;*}
 echo "submitted job $job as $user"
-if [ -z "$(there)" ]; then
+if gone; then
     failed "job $job was taken without a Workflow: slurmctld runs without the plugin, or without burst_buffer.conf"
 fi
 
@@ -125,12 +126,12 @@ while :; do
         said=$lines
     fi
     if [ -z "$bbstat" ]; then
-        bbstat=$(as "$user" timeout 60 scontrol show bbstat workflow "$job" 2>&1 | tr -cd '[:alnum:]=:_. -')
+        bbstat=$(as "$user" timeout --foreground 60 scontrol show bbstat workflow "$job" 2>&1 | tr -cd '[:alnum:]=:_. -')
         echo "scontrol show bbstat workflow $job: $bbstat"
     fi
     if [ "$(last 2)" = DELETED ]; then break; fi
     if [ "$(last 6)" = Error ]; then failed "Workflow bb$job in $(last 5): Error"; fi
-    if [ "$state" = COMPLETED ] && [ -z "$(there)" ]; then break; fi
+    if [ "$state" = COMPLETED ] && gone; then break; fi
     if [ "$(date +%s)" -ge "$limit" ]; then
         if [ -n "$resources" ] || [ "$(last 6)" != Completed ]; then
             failed "job $job is $state, and its Workflow stays in $(last 4) ($(last 6))"

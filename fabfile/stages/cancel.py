@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from fabfile import names, render
@@ -53,13 +54,15 @@ def _judge_active(place: Place, found: Value) -> Sequence[Finding]:
 
 # What the stand-in's controller says first tells that it can hold a Workflow; nothing is written to find out.
 _LOOK_HOLDS = f"""
-kubectl --namespace {names.NAMESPACE} logs deployment/{names.CONTROLLER} --container manager --limit-bytes 8192 2>/dev/null |
+kubectl "$@" --namespace {names.NAMESPACE} logs deployment/{names.CONTROLLER} --container manager --limit-bytes 8192 2>/dev/null |
     grep -c "the stand-in's manager starts" || true
 """
 
 
 def _look_holds(place: Place) -> Shell:
-    return Shell(_LOOK_HOLDS, lambda out: int(out) > 0)
+    context = place.site.master.context
+    words = f"set -- --context={shlex.quote(context)}" if context else "set --"
+    return Shell(words + _LOOK_HOLDS, lambda out: int(out) > 0)
 
 
 def holds(place: Place) -> bool:

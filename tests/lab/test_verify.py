@@ -169,19 +169,3 @@ def test_a_cancel_that_goes_otherwise(live: Path, on: On) -> None:
     assert (answer.code, answer.having("failed")) == (1, {f"cancel.running, scancel --hurry@{PRIMARY}"}), answer.err
     assert answer.failures()[0]["meaning"].startswith("seen: no hurry, Teardown")
     assert left(on) == ""
-
-
-KILLED = """/^function slurm_bb_job_teardown/a \\
-os.execute([[echo "slurmscriptd: _run_script: JobId=]] .. job_id .. \\
-[[ slurm_bb_job_teardown killed by signal 9" >>/var/log/slurm/slurmctld.log; sleep 300]])"""
-"""A teardown that does nothing more, and the line with which slurmctld says that it killed one: its race can't be forced."""
-
-
-def test_a_teardown_that_slurmctld_kills(live: Path, on: On) -> None:
-    """It is recognised by slurmctld's log and named, the Workflow is deleted, and the installation has not failed."""
-    with edited(on, KILLED):
-        answer = verify(live, "--cancel")
-    assert answer.code == 0, answer.err
-    notes = [step["note"] for step in answer.steps if step["step"].startswith("running")]
-    assert len(notes) == 2 and all("slurmctld killed its own teardown" in note for note in notes)
-    assert left(on) == ""
