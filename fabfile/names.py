@@ -30,7 +30,7 @@ def image(site: Site, name: str, tag: str) -> str:
 
 
 def role(site: Site) -> str:
-    """The ClusterRole for the plugin: through 0.1.0 applied by hand, from 0.1.1 deployed with a prefix (config/rbac of both tags)."""
+    """The ClusterRole for the plugin: through 0.1.0 applied by hand, from 0.1.1 deployed with a prefix (config/rbac of both)."""
     return "workload-manager" if version_key(site.versions.dws) < (0, 1, 1) else "dws-workload-manager"
 
 

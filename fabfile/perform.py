@@ -25,7 +25,7 @@ class ActionFailed(Exception):
 
 @dataclass(frozen=True)
 class Reach:
-    """How the hosts are reached: `session(host)` a connection with run(); `cluster()` the Kubernetes API; `of(role)` a role's first host."""
+    """How hosts are reached: `session(host)` a connection with run(), `cluster()` the API, `of(role)` a role's first host."""
 
     session: Callable[[str], Any]
     cluster: Callable[[], Any]

@@ -38,7 +38,9 @@ def _judge_before(place: Place, have: Value) -> Sequence[Finding]:
     if found in ("", own):
         return ()
     text = f"the kubeconfig on {place.host} is for {found}, and access.common_name is {own}"
-    return (Finding("other-name", text, "`invoke install` changes names, and makes new keys and certificates with them"),)
+    return (
+        Finding("other-name", text, "`invoke install` changes names, and makes new keys and certificates with them"),
+    )
 
 
 def _look_signing(place: Place) -> Look:

@@ -289,7 +289,7 @@ STAGE = Stage(
             _change_applied,
             read=_read_applied,
             settle=lambda site: 10.0,
-            hint="run it again: what was created stays. If cert-manager's webhook refused, see its pods in the namespace cert-manager",
+            hint="run it again: what was created stays. If cert-manager's webhook refused, see the pods in cert-manager",
         ),
         Step(
             "available",

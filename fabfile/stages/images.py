@@ -129,7 +129,7 @@ STAGE = Stage(
             _want_pushed,
             _change_pushed,
             read=_read_pushed,
-            hint="a registry that is read-only or full, a stale password in the Secret, or a source that can't be reached (docs/offline.md)",
+            hint="the registry may be read-only or full, or a source out of reach (docs/offline.md)",
         ),
     ),
 )

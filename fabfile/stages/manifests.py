@@ -34,7 +34,7 @@ def look(place: Place) -> Shell:
 
 
 def objects(place: Place) -> list[dict[str, Any]]:
-    """What the csm overlay of the clone deploys, as Kubernetes objects; CRDs without schemas. Raises Unknown before it is cloned."""
+    """What the csm overlay of the clone deploys, as objects; CRDs without schemas. Raises Unknown before it is cloned."""
     found: list[dict[str, Any]] = place.facts.one("workarea.rendered")["objects"]
     if not found:
         raise Unknown("workarea")

@@ -287,7 +287,7 @@ def test_a_look_that_builds_on_another_is_made_in_a_second_exec(local_host: Loca
 
     second = Step("second", "master", look, lambda place: "text")
     third = Step("third", "master", known, lambda place: "other")
-    run, seen = a_run(local_host, Stage("one", (), (name, second, third)))
+    run, _ = a_run(local_host, Stage("one", (), (name, second, third)))
     engine.first_looks(run)
     assert run.board.have("one.second", "one") == "text"
     assert run.board.have("one.third", "one") == "other"
