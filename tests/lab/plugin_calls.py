@@ -50,3 +50,4 @@ def plugin_calls(lab: Lab) -> Iterator[Calls]:
         calls.made += len(lines)
         calls.failed += [f"{host}: {line}" for line in lines if line != "ok"]
         assert loop.returncode == 0, (host, loop.returncode)
+    print(f"{calls.made} calls, {len(calls.failed)} failed")  # noqa: T201 - pytest shows it on demand
