@@ -32,7 +32,8 @@ def install(run: Run, only: frozenset[str] = frozenset()) -> None:
             busy = set(waiting) | set(running.values())
             for stage in [s for s in waiting.values() if not busy & (set(s.needs) & names)]:
                 running[pool.submit(_stage, run, waiting.pop(stage.name))] = stage.name
-            through, _ = wait(running, return_when=FIRST_COMPLETED)
+            # a signal may reach another thread: only a main thread that wakes up by itself sees to it
+            through, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in through:
                 running.pop(future)
                 future.result()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -92,7 +92,10 @@ def on_all(run: Run, places: Sequence[tuple[str, str]], work: Callable[[str, str
     if not places:
         return
     with ThreadPoolExecutor(max_workers=min(len(places), run.site.ssh.connections)) as pool:
-        for future in [pool.submit(work, *place) for place in places]:
+        futures = [pool.submit(work, *place) for place in places]
+        while wait(futures, timeout=0.5).not_done:  # a main thread that wakes up sees to Ctrl-C
+            pass
+        for future in futures:
             future.result()
 
 

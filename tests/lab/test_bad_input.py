@@ -1,0 +1,252 @@
+"""What is wrong with a site is said once, clearly, with what to do, within seconds; and the site is left as it was."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import pki
+from lab.model import Lab
+from tests.lab import product, scene, secret, tree
+from tests.lab.conftest import On
+from tests.lab.product import Answer
+from tests.lab.scene import BACKUP, MASTER, PRIMARY, REGISTRY
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+
+Commands = tuple[tuple[str, str], ...]
+"""(host, shell command) each."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something that is wrong: keys of the site file, or what is done to hosts, and how it is undone.
+
+    code    the exit code
+    says    what the error says, by the name of its finding where it has one
+    """
+
+    code: int
+    says: str
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    broken: Commands = ()
+    mended: Commands = ()
+
+
+def away(host: str, path: str) -> dict[str, Any]:
+    """A file is moved away, and back."""
+    return {"broken": ((host, f"mv {path} {path}.away"),), "mended": ((host, f"mv {path}.away {path}"),)}
+
+
+def stopped(host: str, unit: str) -> dict[str, Any]:
+    """A unit is stopped, and started."""
+    return {"broken": ((host, f"systemctl stop {unit}"),), "mended": ((host, f"systemctl start {unit}; {READY}"),)}
+
+
+READY = "until curl -ks --max-time 2 https://ncn-m001:6443/readyz >/dev/null; do sleep 0.3; done"
+PASSWORDS = "/etc/docker/registry/htpasswd"
+SMALL = "mkdir -p /root/dws-on-csm && mount -t tmpfs -o size=400k tmpfs /root/dws-on-csm"
+UNMOUNT = "umount /root/dws-on-csm"
+WRITE, RESTART = "/etc/docker/registry/write.yml", "systemctl restart registry-write"
+READONLY = r"/^storage:/a\  maintenance: {readonly: {enabled: true}}"
+CERT_MANAGER = "kubectl -n cert-manager"
+NO_ENDPOINT = f"{CERT_MANAGER} wait --for=delete pod -l app.kubernetes.io/name=webhook --timeout=30s"
+AVAILABLE = f"{CERT_MANAGER} wait --for=condition=Available deployment/cert-manager-webhook --timeout=30s"
+CONF = "/etc/slurm/slurm.conf"
+ANSWERS = """until scontrol ping | grep -q "at $(uname -n) is UP"; do sleep 0.2; done"""
+
+# What is found before anything is touched, or by the first thing that is touched and then ends.
+REFUSED: dict[str, Case] = {
+    "a host that nobody knows": Case(1, "slurmctl9", {"controllers": [{"host": "slurmctl1"}, {"host": "slurmctl9"}]}),
+    "no git on the master": Case(3, "tools-missing", **away(MASTER, "/usr/bin/git")),
+    "no CA key": Case(3, "master-file-missing", **away(MASTER, "/etc/kubernetes/pki/ca.key")),
+    "no kubectl on a controller": Case(3, "kubectl-missing", **away(BACKUP, "/usr/bin/kubectl")),
+    "a refused password": Case(
+        3,
+        "registry-credential",
+        broken=((REGISTRY, f"cp -a {PASSWORDS} /tmp/htpasswd; sed -i s/^admin/other/ {PASSWORDS}; {RESTART}"),),
+        mended=((REGISTRY, f"mv /tmp/htpasswd {PASSWORDS}; {RESTART}"),),
+    ),
+    "no registry": Case(3, "registry-unreachable", **stopped(REGISTRY, "registry-write")),
+    "a full disk": Case(3, "disk-full", broken=((MASTER, SMALL),), mended=((MASTER, UNMOUNT),)),
+    "too few workers": Case(
+        3,
+        "workers-few",
+        broken=((MASTER, "kubectl cordon ncn-w002"),),
+        mended=((MASTER, "kubectl uncordon ncn-w002"),),
+    ),
+    "another burst buffer": Case(
+        3,
+        "other-burst-buffer",
+        {"accept": ["slurm-conf-not-loaded"]},
+        broken=((PRIMARY, f"cp -a {CONF} /tmp/conf; echo BurstBufferType=burst_buffer/datawarp >>{CONF}"),),
+        mended=((PRIMARY, f"mv /tmp/conf {CONF}; systemctl restart slurmctld; {ANSWERS}"),),
+    ),
+    "a slurmctld that does not run": Case(3, "slurmctld-not-running", **stopped(BACKUP, "slurmctld")),
+    "no API server": Case(1, "API", **stopped(MASTER, "kube-apiserver")),
+    "a test job's user that nobody knows": Case(3, "nosuch", {"test_job": {"user": "nosuch"}}),
+}
+
+
+# What shows itself only while something is made; what was made until then stays, and a run goes on from there.
+HALFWAY: dict[str, Case] = {
+    "a version that does not exist": Case(1, "v0.0.99", {"versions": {"dws": "0.0.99"}}),
+    "no way to github.com": Case(1, "github.com", **stopped("upstream", "nginx")),
+    "a disk that fills up": Case(
+        1,
+        "No space left",
+        {"accept": ["disk-full"]},
+        broken=((MASTER, SMALL),),
+        mended=((MASTER, UNMOUNT),),
+    ),
+    "no way to the images": Case(1, "ghcr.io", **stopped("upstream", "docker-registry")),
+    "a registry that is read-only": Case(
+        1,
+        "takes no upload",
+        broken=((REGISTRY, f"cp -a {WRITE} /tmp/write; sed -i '{READONLY}' {WRITE}; {RESTART}"),),
+        mended=((REGISTRY, f"mv /tmp/write {WRITE}; {RESTART}"),),
+    ),
+    "no webhook of cert-manager": Case(
+        1,
+        "make deploy",
+        broken=((MASTER, f"{CERT_MANAGER} scale deployment cert-manager-webhook --replicas=0; {NO_ENDPOINT}"),),
+        mended=((MASTER, f"{CERT_MANAGER} scale deployment cert-manager-webhook --replicas=1; {AVAILABLE}"),),
+    ),
+}
+# What only the job shows.
+UNPROVEN: dict[str, Case] = {
+    "no node that takes jobs": Case(
+        5,
+        "never got resources",
+        {"test_job": {"deadline": 10}},
+        broken=((PRIMARY, "scontrol update nodename=nid00000[1-2] state=drain reason=test"),),
+        mended=((PRIMARY, "scontrol update nodename=nid00000[1-2] state=resume"),),
+    ),
+    "a Workflow that does not go on": Case(
+        1,
+        "stays in DataIn",
+        {"test_job": {"deadline": 5}},
+        broken=((MASTER, "kubectl -n dws-system create configmap lab-hold --from-literal=DataIn=held"),),
+        mended=((MASTER, "kubectl -n dws-system delete configmap lab-hold"),),
+    ),
+    "a partition that does not exist": Case(1, "partition", {"test_job": {"partition": "nosuch"}}),
+}
+
+
+@pytest.fixture(scope="module")
+def untouched(lab: Lab) -> None:
+    """A site to which nothing was done."""
+    scene.pristine(lab)
+
+
+@pytest.fixture(scope="module")
+def installed(lab: Lab) -> None:
+    """A site with everything as it should be."""
+    scene.installed(lab)
+
+
+@contextmanager
+def wrong(lab: Lab, on: On, case: Case, folder: Path) -> Iterator[Path]:
+    """The site file for a site with what is wrong in this case; what was done to the hosts is undone afterwards."""
+    for host, command in case.broken:
+        on(host, command)
+    try:
+        yield scene.variant(lab, folder, case.keys)
+    finally:
+        for host, command in case.mended:
+            on(host, command)
+
+
+def told(lab: Lab, answer: Answer, case: Case) -> None:
+    """Exit code and one error, which says what it has to and what to do; and no secret."""
+    failures = answer.failures()
+    assert (answer.code, len(failures)) == (case.code, 1), answer.told
+    said = " ".join([failures[0]["command"], failures[0]["meaning"], *failures[0]["tail"]])
+    assert case.says in said and (failures[0]["fix"] or failures[0]["meaning"]), failures
+    assert "Traceback" not in answer.err
+    assert secret.within(secret.password(lab), {"output": (answer.out + answer.err).encode()}) == []
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_before_anything_is_touched(lab: Lab, on: On, untouched: None, tmp_path: Path, what: str) -> None:
+    """One clear error with its fix, within seconds, and every file is what it was."""
+    with wrong(lab, on, REFUSED[what], tmp_path) as site:
+        files = tree.files(lab, MASTER, PRIMARY, BACKUP, REGISTRY)
+        answer = product.install(site)
+        assert tree.differences(files, tree.files(lab, *files)) == []
+    told(lab, answer, REFUSED[what])
+    assert answer.seconds < 20
+
+
+# How ssh is told what it needs, and what is wrong with it.
+SSH = {
+    "a key that the host refuses": ("IdentityFile", "stranger", "refuse"),
+    "a host that has another key": ("UserKnownHostsFile", "changed", "host key"),
+    "a host whose key nobody knows": ("UserKnownHostsFile", "empty", "host key"),
+}
+
+
+@pytest.mark.parametrize("what", SSH)
+def test_hosts_that_ssh_does_not_reach(lab: Lab, untouched: None, tmp_path: Path, what: str) -> None:
+    """Each host that can't be reached is told, with the reason and the fix, and nothing is done on the others."""
+    key, name, says = SSH[what]
+    (tmp_path / "empty").touch()
+    (tmp_path / "stranger").touch(mode=0o600)
+    (tmp_path / "stranger").write_bytes(pki.ssh_key()[0])
+    known = [line.split(" ", 1) for line in (lab.state / "known_hosts").read_text().splitlines()]
+    moved = zip(known, known[1:] + known[:1], strict=True)
+    (tmp_path / "changed").write_text("".join(f"{host} {other}\n" for (host, _), (_, other) in moved))
+    config = (lab.state / "ssh_config").read_text()
+    (tmp_path / "ssh_config").write_text(re.sub(rf"( {key}) .*", rf"\1 {tmp_path / name}", config))
+    answer = product.install(scene.variant(lab, tmp_path, {"ssh": {"config": str(tmp_path / "ssh_config")}}))
+    assert answer.code == 1 and answer.seconds < 20, answer.told
+    assert {step["host"] for step in answer.steps} == set(scene.HOSTS)
+    assert all(says in one["meaning"].lower() and one["fix"] for one in answer.failures()), answer.told
+
+
+ERRORS = """\
+master: {host: ncn-m001, kubeconfig: admin.conf}
+controllers: []
+slurm: {folder: /etc/slurm, servise: slurmctld}
+"""
+
+
+def test_a_site_file_with_errors(tmp_path: Path) -> None:
+    """All errors of a site file are told at once, each with its line, column and key; exit code 2."""
+    (tmp_path / "hosts.yaml").write_text(ERRORS)
+    answer = product.install(tmp_path / "hosts.yaml")
+    assert (answer.code, answer.out) == (2, "")
+    for place, key in ((":1:", "master.kubeconfig"), (":2:", "controllers"), (":3:", "slurm.servise")):
+        assert any(place in line and key in line for line in answer.err.splitlines()), answer.told
+
+
+def test_no_site_file(tmp_path: Path) -> None:
+    """A site file that isn't there is told with what to do; exit code 2."""
+    answer = product.install(tmp_path / "none.yaml")
+    assert answer.code == 2 and "none.yaml" in answer.err and "hosts.yaml" in answer.err
+
+
+@pytest.mark.parametrize("what", HALFWAY)
+def test_halfway(lab: Lab, on: On, untouched: None, tmp_path: Path, what: str) -> None:
+    """One clear error with what to do, soon; nothing half made is left, and slurmctld answers."""
+    with wrong(lab, on, HALFWAY[what], tmp_path) as site:
+        answer = product.install(site)
+        left = on(MASTER, "ls -d /root/dws-on-csm/*.part /var/lib/dws-on-csm/lock 2>/dev/null || true")
+    told(lab, answer, HALFWAY[what])
+    assert answer.seconds < 40 and left == ""
+    assert on(PRIMARY, "scontrol ping | grep -c 'is UP'") == "2\n"
+
+
+@pytest.mark.parametrize("what", UNPROVEN)
+def test_not_proven(lab: Lab, on: On, installed: None, tmp_path: Path, what: str) -> None:
+    """A job that does not get through is cancelled and its Workflow gone; without resources that is exit code 5."""
+    with wrong(lab, on, UNPROVEN[what], tmp_path) as site:
+        answer = product.install(site, "--verify")
+        left = on(PRIMARY, "squeue --noheader"), on(MASTER, "kubectl get workflows -A -o name")
+    told(lab, answer, UNPROVEN[what])
+    assert left == ("", "")
+    assert answer.having("failed") == {f"verify.job@{PRIMARY}"}

@@ -1,0 +1,192 @@
+"""A run that is cut off at any moment is mended by the next one, and slurmctld knows nothing of it."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from lab.model import Lab
+from tests.lab import product, scene
+from tests.lab.conftest import On
+from tests.lab.product import Record, Running
+from tests.lab.scene import BACKUP, MASTER, PRIMARY, REGISTRY
+from tests.lab.watch import Watched, watched
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+
+LINES = (
+    "BurstBufferType=burst_buffer/lua",
+    "# set by dws-on-csm: jobs with #DW lines get a Workflow from DataWorkflowServices",
+)
+CLONE, PROOF = "/root/dws-on-csm/dws-0.0.20", "/var/lib/dws-on-csm/proof.json"
+KUBECONFIG, LUA = "/etc/slurm/slurm-dws.kubeconfig", "/etc/slurm/burst_buffer.lua"
+REPOSITORIES = "/var/lib/docker-registry/docker/registry/v2/repositories"
+DISABLE = """while systemctl -q is-active dws-on-csm-activation; do sleep 0.1; done
+sed -i '/dws-on-csm/d; /^BurstBufferType/d' /etc/slurm/slurm.conf; systemctl restart slurmctld
+until scontrol ping | grep -q "at $(uname -n) is UP"; do sleep 0.2; done"""
+
+Moment = tuple[str, str, str, float, tuple[tuple[str, str], ...]]
+"""Kind of event, host, step, seconds after it, and what is undone beforehand, and where, so that a run comes to it."""
+
+# What a killed run has begun on a host goes on there for a moment, and holds this lock.
+THEN = "mkdir -p /var/lib/dws-on-csm; flock -w 60 /var/lib/dws-on-csm/busy"
+NO_CLONE = (MASTER, f"{THEN} rm -rf {CLONE}")
+NO_KUSTOMIZE = (MASTER, f"{THEN} rm -rf {CLONE}/bin")
+NO_IMAGES = (MASTER, f"{THEN} true"), (REGISTRY, f"rm -rf {REPOSITORIES}/*/_manifests/tags")
+NO_DEPLOYMENTS = (MASTER, f"{THEN} kubectl -n dws-system delete deployments --all")
+NO_KUBECONFIG = (PRIMARY, f"{THEN} rm -f {KUBECONFIG}"), (BACKUP, f"{THEN} rm -f {KUBECONFIG}")
+NO_PLUGIN = (BACKUP, f"{THEN} rm -f {LUA}")
+DISABLED = (PRIMARY, DISABLE), (BACKUP, DISABLE)
+NO_PROOF = (PRIMARY, f"{THEN} rm -f {PROOF}")
+
+# The run after a kill is the one that is killed at the next moment: each goes on from where the one before was cut off.
+MOMENTS: tuple[Moment, ...] = (
+    ("opened", "", "", 0.0, ()),
+    ("opened", "", "", 0.8, ()),
+    ("began", MASTER, "workarea.clone", 0.0, (NO_CLONE,)),
+    ("began", MASTER, "workarea.clone", 0.2, (NO_CLONE,)),
+    ("done", MASTER, "workarea.clone", 0.0, (NO_CLONE,)),
+    ("began", MASTER, "workarea.kustomize", 0.1, (NO_KUSTOMIZE,)),
+    ("began", MASTER, "images.pushed", 0.0, NO_IMAGES),
+    ("began", MASTER, "images.pushed", 1.0, NO_IMAGES),
+    ("done", MASTER, "images.pushed", 0.0, NO_IMAGES),
+    ("began", PRIMARY, "access.kubeconfig", 0.0, NO_KUBECONFIG),
+    ("done", BACKUP, "access.kubeconfig", 0.0, NO_KUBECONFIG),
+    ("began", BACKUP, "plugin.lua", 0.0, (NO_PLUGIN,)),
+    ("began", MASTER, "deploy.applied", 0.3, (NO_DEPLOYMENTS,)),
+    ("began", MASTER, "deploy.applied", 1.5, (NO_DEPLOYMENTS,)),
+    ("awaiting", MASTER, "deploy.available", 0.5, (NO_DEPLOYMENTS,)),
+    ("began", PRIMARY, "slurm.conf", 0.0, DISABLED),
+    ("began", PRIMARY, "slurm.conf", 0.4, DISABLED),
+    ("done", PRIMARY, "slurm.conf", 0.0, DISABLED),
+    ("began", BACKUP, "slurm.conf", 1.5, DISABLED),
+    ("began", PRIMARY, "verify.job", 0.0, (NO_PROOF,)),
+    ("began", PRIMARY, "verify.job", 2.0, (NO_PROOF,)),
+)
+
+
+@dataclass
+class Controllers:
+    """What was seen of both controllers, on a site that began pristine; complete after `end()`."""
+
+    seen: dict[str, Watched]
+    pristine: str
+    end: Callable[[], None]
+
+
+@pytest.fixture(scope="module")
+def controllers(lab: Lab, on: On) -> Iterator[Controllers]:
+    """Both controllers, watched from before the first kill."""
+    scene.pristine(lab)
+    with ExitStack() as stack:
+        seen = {host: stack.enter_context(watched(lab, host)) for host in (PRIMARY, BACKUP)}
+        yield Controllers(seen, on(PRIMARY, "cat /etc/slurm/slurm.conf"), stack.close)
+
+
+def reached(moment: Moment) -> Callable[[Record], bool]:
+    """Whether a record of the journal is the one that is waited for."""
+    kind, host, step, _, _ = moment
+
+    def this(record: Record) -> bool:
+        named = step and (record.get("host"), f"{record.get('stage')}.{record.get('step')}")
+        return record["event"] == kind and (not step or named == (host, step))
+
+    return this
+
+
+def name(moment: Moment) -> str:
+    """A moment as people call it: "began deploy.applied ncn-m001 +0.3"."""
+    kind, host, step, seconds, _ = moment
+    return f"{kind} {step} {host} +{seconds}".replace("   ", " ")
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=name)
+def test_killed(lab: Lab, on: On, controllers: Controllers, moment: Moment) -> None:
+    """A run comes to each moment, wherever the one before it was killed, and is killed there."""
+    *_, seconds, beforehand = moment
+    for host, command in beforehand:
+        on(host, command)
+    with Running("install", f"--hosts={scene.site_file(lab)}", "--json") as run:
+        assert run.until(reached(moment)), run.end(10).told
+        time.sleep(seconds)  # the moment itself
+        run.process.kill()
+        assert run.process.wait() == -signal.SIGKILL, run.end(10).told
+
+
+def test_running_again_converges(lab: Lab, controllers: Controllers) -> None:
+    """After all of that a run ends well, the one after it finds nothing to do, and neither waits for a lock."""
+    mended = scene.installed(lab)
+    planned = product.plan(scene.site_file(lab))
+    assert mended.seconds < 90
+    assert (planned.code, {step["outcome"] for step in planned.steps}) == (0, {"ok"}), planned.told
+
+
+def test_slurm_conf_was_never_torn(controllers: Controllers) -> None:
+    """At every moment slurm.conf had all the lines that it had before, in their order, and none but ours besides."""
+    controllers.end()
+    for host, seen in controllers.seen.items():
+        assert len(seen.texts) >= 2, f"nothing was seen of {host}"
+        for text in seen.texts:
+            assert [line for line in text.splitlines() if line not in LINES] == controllers.pristine.splitlines()
+
+
+def test_slurmctld_answered(controllers: Controllers) -> None:
+    """slurmctld answered all the time, but for its own restarts, none of which took long."""
+    controllers.end()
+    for host, seen in controllers.seen.items():
+        assert len(seen.samples) > 100 and seen.samples[-1].up, host
+        assert [gap for gap in seen.gaps() if not gap.restarted or gap.seconds > 30] == []
+
+
+# What runs leave aside while they are at work.
+LEFT = r"""find / \( -path /proc -o -path /sys -o -path /var/lib/containers -o -path /run/containerd \) -prune -o \
+    \( -name '*.dws-on-csm.*' -o -name 'dws-on-csm.??????' -o -path '/root/dws-on-csm*.part' -o -path '/var/lib/dws-on-csm/*.part' \
+    -o -path '/var/lib/dws-on-csm/lock*' -o -path '/var/lib/dws-on-csm/activation.d.*' \) -print"""
+
+
+@pytest.mark.parametrize("host", [MASTER, PRIMARY, BACKUP])
+def test_nothing_is_left_over(lab: Lab, on: On, controllers: Controllers, host: str) -> None:
+    """No half a file, no lock and no temporary folder is left."""
+    assert on(host, LEFT).split() == []
+
+
+def test_no_job_is_left_over(controllers: Controllers, on: On) -> None:
+    """The test jobs of runs that were killed end by themselves, and their Workflows go."""
+    await_ = 'for i in $(seq 150); do [ -n "$({})" ] || exit 0; sleep 0.2; done; {}; exit 1'
+    for host, command in ((PRIMARY, "squeue --noheader"), (MASTER, "kubectl get workflows -A -o name")):
+        on(host, await_.format(command, command))
+
+
+# --- a run that is asked to stop, and two at once
+
+INTERRUPTED = ("images.pushed", "deploy.available", "slurm.conf", "verify.job")
+
+
+@pytest.mark.parametrize("moment", [one for one in MOMENTS if one[2] in INTERRUPTED and one[3]], ids=name)
+def test_interrupted(lab: Lab, on: On, moment: Moment) -> None:
+    """Ctrl-C ends a run within seconds; it says where things stand and how to go on, and leaves no lock."""
+    scene.installed(lab)
+    for host, command in moment[4]:
+        on(host, command)
+    with Running("install", f"--hosts={scene.site_file(lab)}", "--json") as run:
+        assert run.until(reached(moment)), run.end(10).told
+        run.process.send_signal(signal.SIGINT)
+        answer = run.end(20)
+    assert answer.code == answer.summary["exit"] == 1
+    assert answer.having("fixed", "ok") and answer.having("skipped", "failed")
+    assert "invoke install --hosts" in answer.summary["next"] and "Traceback" not in answer.err
+    assert on(MASTER, "ls /var/lib/dws-on-csm | grep lock || true") == ""
+
+
+def test_two_at_once(lab: Lab, on: On) -> None:
+    """While a run is at work a second one is refused with exit code 3, and says whose it is; the first goes on."""
+    scene.installed(lab)
+    on(*NO_CLONE)
+    with Running("install", f"--hosts={scene.site_file(lab)}", "--json") as first:
+        assert first.until(reached(("began", MASTER, "workarea.clone", 0.0, ()))), first.end(10).told
+        second = product.install(scene.site_file(lab))
+        assert first.end(120).code == 0
+    assert second.code == 3 and "is at work here with run" in second.summary["message"], second.told

@@ -1,0 +1,76 @@
+"""What a controller is like while others work on it: every text that slurm.conf had, and when slurmctld answered."""
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+
+from lab.model import Lab
+
+# Both end with their standard input. The first reads by bash's own means: nothing is started for a look.
+_TEXTS = r"""bash -c '
+last=
+while :; do
+    IFS= read -r -d "" text 2>/dev/null </etc/slurm/slurm.conf || [ -n "$text" ] || text=absent
+    if [ "$text" != "$last" ]; then printf "%s\0" "$text"; last=$text; fi
+    read -r -t 0.005; [ $? -gt 128 ] || exit 0
+done'"""
+_ANSWERS = r"""bash -c '
+while :; do
+    process=$(systemctl show -p MainPID --value slurmctld)
+    echo "$EPOCHREALTIME $process $(timeout 20 scontrol ping | grep -c "at $(uname -n) is UP")"
+    read -r -t 0.1; [ $? -gt 128 ] || exit 0
+done'"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One look at slurmctld: when, its process, whether it answered."""
+
+    at: float
+    process: int
+    up: bool
+
+
+@dataclass(frozen=True)
+class Gap:
+    """slurmctld did not answer for so many seconds; `restarted`: it was another process afterwards."""
+
+    seconds: float
+    restarted: bool
+
+
+@dataclass
+class Watched:
+    """What was seen of a controller; complete once it is no longer watched."""
+
+    texts: Sequence[str] = ()
+    samples: Sequence[Sample] = ()
+
+    def gaps(self) -> list[Gap]:
+        """The times without an answer, each from the last answer before to the first one after."""
+        up = [sample for sample in self.samples if sample.up]
+        between = pairwise(self.samples)
+        ends = {after.at for before, after in between if not before.up and after.up}
+        pairs = pairwise(up)
+        return [
+            Gap(after.at - before.at, before.process != after.process) for before, after in pairs if after.at in ends
+        ]
+
+
+@contextmanager
+def watched(lab: Lab, host: str) -> Iterator[Watched]:
+    """Watches a controller while the `with` lasts."""
+    found = Watched()
+    ssh = ["ssh", "-F", str(lab.state / "ssh_config"), host]
+
+    def start(script: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*ssh, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    with start(_TEXTS) as texts, start(_ANSWERS) as answers:
+        yield found
+        said = [process.communicate(timeout=30)[0].decode() for process in (texts, answers)]
+    found.texts = said[0].split("\0")[:-1]
+    rows = (line.split() for line in said[1].splitlines())
+    found.samples = [Sample(float(at), int(process), up == "1") for at, process, up in rows]
