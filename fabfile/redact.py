@@ -30,7 +30,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
 _BASE64 = re.compile(r"LS0tLS1CRUdJTi[A-Za-z0-9+/]+=*")
 _PAIR = re.compile(
     r"""(?P<head>(?P<quote>\\?["']?)(?P<name>[A-Za-z][\w.-]*)(?P=quote)[ \t]*[:=][ \t]*)"""
-    r"""(?P<value>\\?"(?:[^"\\]|\\[^"])*\\?"|'[^']*'|[^\s,;{}\[\]"'\\]+)"""
+    r"""(?P<value>"(?:[^"\\]|\\.)*"|\\"(?:(?!\\").)*\\"|'[^']*'|[^\s,;{}\[\]"'\\]+)"""
 )
 
 
@@ -48,9 +48,11 @@ def _encoded(found: re.Match[str]) -> str:
 
 
 def _pair(found: re.Match[str]) -> str:
-    if not _SECRET_NAME.fullmatch(found["name"]) or found["value"] == GONE.split()[0]:
-        return found[0]
     value = found["value"]
+    if not _SECRET_NAME.fullmatch(found["name"]):
+        return found["head"] + _PAIR.sub(_pair, value)  # JSON in JSON: a text that has pairs of its own
+    if value == GONE.split()[0]:
+        return found[0]
     quote = re.match(r"\\?[\"']", value)
     return found["head"] + (f"{quote[0]}{GONE}{quote[0]}" if quote else GONE)
 

@@ -1,0 +1,231 @@
+"""Logs: entries are cut, dated, picked and merged; the script that reads slurmctld's log runs in the real sh."""
+
+import gzip
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fabfile import render
+from fabfile.logs_entries import Clock, Entry, about, of_pod, of_slurm, since, zone
+from fabfile.logs_pods import _ahead
+
+UTC = UTC
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()
+YAML = ["[2026-01-31T12:00:00.250] lua: apiVersion: v1alpha2", "kind: Workflow", "metadata:", "  name: bb12", ""]
+
+
+def entries(found: Iterator[Entry | None]) -> list[tuple[float, str]]:
+    """Seconds after noon and text of each."""
+    return [(round(entry.at - NOON, 3), entry.text) for entry in found if entry]
+
+
+def test_lines_without_a_time_belong_to_the_entry_before() -> None:
+    """The plugin writes a whole Workflow over several lines: they stay together, and the next entry is its own."""
+    lines = ["of an entry that was cut off", *YAML, "[2026-01-31T12:00:01] slurm_bb_setup(). job id:12"]
+    assert entries(of_slurm(lines, "slurmctl1", Clock())) == [
+        (0.25, "lua: apiVersion: v1alpha2\nkind: Workflow\nmetadata:\n  name: bb12\n"),
+        (1.0, "slurm_bb_setup(). job id:12"),
+    ]
+
+
+def test_an_entry_is_shown_when_nothing_more_comes() -> None:
+    """While a log is followed, a pause ends an entry; what belongs to it and comes later has its time."""
+    lines = [*YAML[:2], None, "late", None]
+    assert entries(of_slurm(lines, "slurmctl1", Clock())) == [
+        (0.25, "lua: apiVersion: v1alpha2\nkind: Workflow"),
+        (0.25, "late"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stamp", "clock", "seconds"),
+    [
+        ("2026-01-31T12:00:00.500", Clock(), 0.5),
+        ("2026-01-31T13:30:00", Clock(zone=zone("+0130")), 0),
+        ("2026-01-31T05:00:00", Clock(zone=zone("-0700")), 0),
+        ("2026-01-31T13:00:00.250+01:00", Clock(zone=zone("-0700")), 0.25),
+        ("2026-01-31T12:00:00.391228052Z", Clock(), 0.391),
+        ("2026-01-31T12:01:30", Clock(ahead=90), 0),
+        ("2026-01-31T11:59:00", Clock(ahead=-60), 0),
+    ],
+)
+def test_all_times_are_told_by_one_clock(stamp: str, clock: Clock, seconds: float) -> None:
+    """A stamp's own zone, or that of its host; what the host's clock is ahead or behind is taken off."""
+    assert clock.time(stamp) - NOON == pytest.approx(seconds, abs=0.001)
+
+
+def test_pods_tell_their_time_once() -> None:
+    """DWS and Kubernetes' programs stamp their lines; the API's stamp is finer. Stack traces stay with what they are of."""
+    lines = [
+        '2026-01-31T12:00:00.100000000Z 2026-01-31T12:00:00Z\tINFO\tcontrollers.Workflow\ttext\t{"name":"bb12"}',
+        "2026-01-31T12:00:00.200000000Z I0131 12:00:00.200000       1 leaderelection.go:257] attempting",
+        "2026-01-31T12:00:01.000000000Z panic: runtime error",
+        "2026-01-31T12:00:01.000010000Z ",
+        "2026-01-31T12:00:01.000020000Z goroutine 1 [running]:",
+        "2026-01-31T12:00:02.000000000Z not dated, and by itself",
+    ]
+    assert entries(of_pod(lines, "manager@ncn-w001", Clock())) == [
+        (0.1, 'INFO  controllers.Workflow  text  {"name":"bb12"}'),
+        (0.2, "leaderelection.go:257] attempting"),
+        (1.0, "panic: runtime error\n\ngoroutine 1 [running]:"),
+        (2.0, "not dated, and by itself"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("burst_buffer.lua: slurm_bb_setup(). job id:12, uid:1500", True),
+        ("slurmscriptd: error: _run_script: JobId=12 slurm_bb_job_teardown exit status 0:9", True),
+        ("lua: apiVersion\nkind: Workflow\nmetadata:\n  name: bb12\n", True),
+        ('INFO  controllers.Workflow  text  {"Workflow": {"name":"bb12","namespace":"default"}}', True),
+        ("slurm_bb_job_process(). job_id=12", True),
+        ("slurm_bb_setup(). job id:123, uid:1500", False),
+        ("slurm_bb_setup(). job id:1, uid:12", False),
+        ('  jobID: "12"\n', True),
+        ("name: bb120", False),
+        ("name: abb12", False),
+    ],
+)
+def test_a_jobs_entries_are_those_that_name_it(text: str, found: bool) -> None:
+    """By its number as Slurm and the plugin write it, or by its Workflow; not by part of another number."""
+    assert bool(about("12").search(text)) is found
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("10m", 600), ("2h", 7200), ("1d", 86400)])
+def test_so_long_ago(text: str, seconds: int) -> None:
+    """A number and a unit are counted back from now."""
+    assert since(text, 100_000.0) == 100_000.0 - seconds
+
+
+def test_a_time_of_this_machine_and_what_is_none() -> None:
+    """A time may be given as it stands; anything else is told with what would do."""
+    assert since("2026-01-31T12:00:00+00:00", 0.0) == NOON
+    with pytest.raises(ValueError, match="10m"):
+        since("yesterday", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("renewed", "ahead"),
+    [("12:00:00.400000", 0.0), ("12:00:01.900000", 0.0), ("12:01:30.500000", 90.0), ("11:59:30.500000", -30.0)],
+)
+def test_a_nodes_clock_is_told_by_its_lease(renewed: str, ahead: float) -> None:
+    """A kubelet writes its own time, the API server its own beside it, in whole seconds: less than two are nothing."""
+    fields = [
+        {"manager": "kubelet", "time": "2026-01-31T12:00:00Z"},
+        {"manager": "other", "time": "2026-01-31T13:00:00Z"},
+    ]
+    lease = {"metadata": {"managedFields": fields}, "spec": {"renewTime": f"2026-01-31T{renewed}Z"}}
+    assert _ahead(lease) == ahead
+
+
+# --- the script
+
+
+def log_line(ago: float, text: str) -> str:
+    at = datetime.now() - timedelta(seconds=ago)
+    return f"[{at.isoformat(timespec='milliseconds')}] {text}\n"
+
+
+def command(folder: Path, log: str, back: float, follow: str = "") -> list[str]:
+    (folder / "slurm.conf").write_text(f"ClusterName=lab\nslurmctldlogfile = {log}   # here\n")
+    settings = {"folder": str(folder), "unit": "slurmctld", "mark": "--mark", "follow": follow}
+    return ["sh", "-c", render.script("slurmctld.sh", "logs.sh", since=str(int(time.time() - back)), **settings)]
+
+
+def read(folder: Path, log: str, back: float = 600) -> tuple[list[str], str]:
+    """What the script prints, and what it says when it is ready."""
+    done = subprocess.run(
+        command(folder, log, back), input="go\n", capture_output=True, text=True, timeout=30, check=True
+    )
+    return done.stdout.splitlines(), done.stderr
+
+
+def test_the_plugins_lines_are_picked_with_what_goes_with_them(tmp_path: Path) -> None:
+    """Entries of the burst buffer with their continuation lines, the script daemon's, none that is older; then the mark."""
+    log = tmp_path / "slurmctld.log"
+    log.write_text(
+        log_line(5000, "lua: too old")
+        + "  with a line of its own\n"
+        + log_line(60, "sched: Allocate JobId=1")
+        + log_line(50, "lua: apiVersion: v1alpha2")
+        + "kind: Workflow\n\n"
+        + log_line(40, "_job_complete: JobId=1 done, evaluated")
+        + "not wanted either\n"
+        + log_line(30, "slurmscriptd: error: _run_script: JobId=1 slurm_bb_job_teardown exit status 0:9")
+        + log_line(20, "error: Teardown for JobId=1 failed. status: -1")
+        + log_line(10, "burst_buffer/lua: bb_p_load_state")
+    )
+    lines, said = read(tmp_path, str(log))
+    assert [line.partition("] ")[2] or line for line in lines] == [
+        "lua: apiVersion: v1alpha2",
+        "kind: Workflow",
+        "",
+        "slurmscriptd: error: _run_script: JobId=1 slurm_bb_job_teardown exit status 0:9",
+        "error: Teardown for JobId=1 failed. status: -1",
+        "burst_buffer/lua: bb_p_load_state",
+        "--mark",
+    ]
+    word, now, offset, where = said.split(maxsplit=3)
+    assert (word, where.strip()) == ("ready", str(log))
+    assert abs(float(now) - time.time()) < 30
+    assert len(offset) == 5
+
+
+def test_a_log_that_was_rotated_is_read_too(tmp_path: Path) -> None:
+    """What was put away since the time that is asked for comes first, packed or not; older ones aren't opened."""
+    log = tmp_path / "slurmctld.log"
+    log.write_text(log_line(10, "lua: newest"))
+    (tmp_path / "slurmctld.log.1").write_text(log_line(200, "lua: middle"))
+    with gzip.open(tmp_path / "slurmctld.log-20260130.gz", "wt") as packed:
+        packed.write(log_line(300, "lua: oldest"))
+    (tmp_path / "slurmctld.log.9").write_text(log_line(300, "lua: forgotten"))
+    now = time.time()
+    for name, ago in (("slurmctld.log-20260130.gz", 250), ("slurmctld.log.1", 150), ("slurmctld.log.9", 5000)):
+        os.utime(tmp_path / name, (now - ago, now - ago))
+    lines, _ = read(tmp_path, str(log))
+    assert [line.rpartition(" ")[2] for line in lines] == ["oldest", "middle", "newest", "--mark"]
+
+
+def test_lines_without_a_date_are_noticed(tmp_path: Path) -> None:
+    """With another LogTimeFormat nothing can be put in order, and that is said."""
+    log = tmp_path / "slurmctld.log"
+    log.write_text("[Jan 31 12:00:00.1 12345 5] lua: something\n")
+    assert read(tmp_path, str(log))[0] == ["--mark undated", "--mark"]
+
+
+def test_a_log_that_is_not_there_is_said(tmp_path: Path) -> None:
+    """The place that slurm.conf names is told."""
+    lines, said = read(tmp_path, str(tmp_path / "elsewhere.log"))
+    assert lines == ["--mark"]
+    assert f"nowhere: {tmp_path}/elsewhere.log can't be read" in said
+
+
+def test_a_followed_log_goes_on_and_ends_with_its_reader(tmp_path: Path) -> None:
+    """What comes after the mark comes at once, through a rotation too; nothing is left when the input ends."""
+    log = tmp_path / "slurmctld.log"
+    log.write_text(log_line(10, "lua: before"))
+    with subprocess.Popen(
+        ["setsid", *command(tmp_path, str(log), 600, "yes")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin and process.stdout and process.stderr
+        assert process.stderr.readline().startswith("ready ")
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        assert process.stdout.readline().endswith("lua: before\n")
+        assert process.stdout.readline() == "--mark\n"
+        with log.open("a") as more:
+            more.write(log_line(0, "sched: nothing") + log_line(0, "lua: after"))
+        assert process.stdout.readline().endswith("lua: after\n")
+        log.rename(tmp_path / "slurmctld.log.1")
+        log.write_text(log_line(0, "lua: rotated"))
+        assert process.stdout.readline().endswith("lua: rotated\n")
+        process.stdin.close()
+        assert process.stdout.read() == ""  # ends only when nobody holds it open any more
+        assert process.wait(20) != 0

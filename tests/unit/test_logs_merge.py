@@ -1,0 +1,121 @@
+"""Merging logs: one order whatever comes first, and no more in memory than is waited for."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from fabfile import logs_merge
+from fabfile.logs_entries import Entry
+from fabfile.logs_merge import ROOM, WINDOW, Sources, coming, past
+from fabfile.step import ClusterError
+
+
+@dataclass
+class Log:
+    """A host's log that was written beforehand: pauses and entries."""
+
+    what: list[float | Entry] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    ends: bool = True
+
+    def past(self) -> Iterator[Entry]:
+        return (one for one in self.what if isinstance(one, Entry))
+
+    def coming(self) -> Iterator[Entry]:
+        for one in self.what:
+            if isinstance(one, Entry):
+                yield one
+            else:
+                time.sleep(one)
+        if self.ends:
+            raise EOFError("slurmctl1: the connection broke")
+
+
+def sources(*logs: Any) -> Sources:
+    return Sources(hosts=list(logs))
+
+
+def test_what_is_there_comes_in_order() -> None:
+    """Entries of several logs are told in the order in which they were written."""
+    one = Log([Entry(1, "a", "1"), Entry(3, "a", "3")])
+    two = Log([Entry(2, "b", "2"), Entry(4, "b", "4")])
+    assert [entry.text for entry in past(sources(one, two))] == ["1", "2", "3", "4"]
+
+
+def test_what_comes_late_is_put_in_its_place() -> None:
+    """An entry waits a moment for earlier ones from elsewhere; one that comes even later comes when it comes."""
+    slow = Log([WINDOW / 4, Entry(1, "slow", "1"), 2 * WINDOW, Entry(3, "slow", "3")])
+    fast = Log([Entry(2, "fast", "2"), Entry(4, "fast", "4")])
+    assert [entry.text for entry in coming(sources(slow, fast))] == ["1", "2", "4", "3"]
+
+
+def test_a_log_that_breaks_off_is_told_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """The end of one source is a note; the command ends when there is none any more."""
+    found = sources(Log(), Log([WINDOW / 2, Entry(1, "b", "still")], ends=False))
+    assert [entry.text for entry in coming(found)] == ["still"]
+    assert "note: slurmctl1: the connection broke" in capsys.readouterr().err
+    assert found.missing
+
+
+def test_no_more_is_read_than_is_shown() -> None:
+    """A log that says more than anybody reads is left waiting: what is held has a bound."""
+    read = [0]
+
+    class Endless(Log):
+        def coming(self) -> Iterator[Entry]:
+            while True:
+                read[0] += 1
+                yield Entry(read[0], "a", "x" * 100)
+
+    shown = list(islice(coming(sources(Endless())), 3 * ROOM))
+    assert len(shown) == 3 * ROOM
+    assert read[0] <= len(shown) + 2 * ROOM + 10
+
+
+class Api:
+    """An API server that is away at first; then it has one pod, and later another one."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.followed: list[str] = []
+
+    def get(self, path: str) -> dict[str, Any]:
+        self.asked += 1
+        if self.asked == 1:
+            raise ClusterError(0, "connection refused")
+        names = ["dws-webhook-1-a"] if self.asked == 2 else ["dws-webhook-1-a", "dws-webhook-1-b"]
+        status = {"name": "webhook", "restartCount": 0, "state": {"running": {}}}
+        return {
+            "items": [
+                {"metadata": {"name": n}, "spec": {"nodeName": "w1"}, "status": {"containerStatuses": [status]}}
+                for n in names
+            ]
+        }
+
+    def await_event(self, path: str, seconds: float) -> bool:
+        threading.Event().wait(0.05)
+        return True
+
+    def lines(self, path: str, seconds: float, **query: str) -> Iterator[str | None]:
+        assert query["follow"] == "true"
+        self.followed.append(path.split("/")[-2])
+        yield "2026-01-31T12:00:00.5Z 2026-01-31T12:00:00Z\tINFO\tsaid by " + self.followed[-1]
+        yield None
+        threading.Event().wait(60)
+
+
+def test_pods_that_come_are_followed_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """An API server that is away is asked again, and each new pod is read once, from when the past ended."""
+    monkeypatch.setattr(logs_merge, "LOOK", 0.05)
+    api = Api()
+    found = Sources(cluster=api)  # type: ignore[arg-type]
+    entries = list(islice(coming(found), 2))
+    assert {entry.text for entry in entries} == {"INFO  said by dws-webhook-1-a", "INFO  said by dws-webhook-1-b"}
+    assert {entry.source for entry in entries} == {"webhook@w1"}
+    assert sorted(api.followed) == ["dws-webhook-1-a", "dws-webhook-1-b"]
+    assert "again every" in capsys.readouterr().err
