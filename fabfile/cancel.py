@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from fabfile.cancel_case import Bench, End, Failed, cancelled, collection, gone, reach, submit
@@ -31,7 +31,10 @@ def work(run: Run) -> None:
     try:
         _clear(bench)
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for done in [pool.submit(_case, bench, case) for case in CASES if able or not case.held]:
+            cases = [pool.submit(_case, bench, case) for case in CASES if able or not case.held]
+            while wait(cases, timeout=0.5).not_done:  # a main thread that wakes up sees to Ctrl-C
+                pass
+            for done in cases:
                 done.result()
     finally:
         _clear(bench)
