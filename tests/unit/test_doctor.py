@@ -1,0 +1,369 @@
+"""From what was seen to names: each problem by itself, and a page that knows them all."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fabfile import doctor_access, doctor_rules, names
+from fabfile.compatibility import TABLE
+from fabfile.doctor import _folded
+from fabfile.doctor_judge import HERE, Told, clocks
+from fabfile.doctor_probes import _answered, _judge_alike, _judge_loads, _judge_reach, _judge_workflows, stages
+from fabfile.inventory import DEFAULT, ROOT, load
+from fabfile.stages import controller, daemon
+from fabfile.step import Facts, Finding, Place, Unknown, Value
+from fabfile.workflows import namesakes
+
+SITE = load(DEFAULT)
+MASTER, HOST = SITE.master.host.name, SITE.controllers[0].name
+GROUP = names.GROUP
+
+
+def place(host: str = HOST, **found: Any) -> Place:
+    """A host and what was found there: `slurm_daemon={...}` is slurm.daemon."""
+    return Place(SITE, Facts({key.replace("_", ".", 1): {host: value} for key, value in found.items()}), host)
+
+
+def told(found: Iterable[Finding]) -> list[str]:
+    every = list(found)
+    assert all(one.text and one.fix for one in every)
+    return [one.name for one in every]
+
+
+# --- the kubeconfig
+
+
+def certificate(name: str = "slurm-dws", days: float = 400) -> str:
+    """A certificate for `name` that ends in so many days, signed by its own key, in base64."""
+    from base64 import b64encode
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    made = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now - timedelta(days=900)).not_valid_after(now + timedelta(days=days, minutes=5))
+    return b64encode(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)).decode()
+
+
+ALL_AT_ONCE = ["kubeconfig-open", "certificate-ends-soon", "certificate-foreign", "kubeconfig-namespace"]
+GOOD: dict[str, Any] = {"mode": "600", "owner": "slurm", "slurm_user": "slurm", "server": "https://m:6443", "may": []}
+
+
+@pytest.mark.parametrize(
+    ("change", "days", "name", "expected"),
+    [
+        ({}, 400, "slurm-dws", []),
+        ({"mode": "644"}, 400, "slurm-dws", ["kubeconfig-open"]),
+        ({}, 59, "slurm-dws", ["certificate-ends-soon"]),
+        ({}, 60, "slurm-dws", []),
+        ({}, -1, "slurm-dws", ["certificate-expired"]),
+        ({}, 400, "somebody", ["certificate-foreign"]),
+        ({"namespace": "user"}, 400, "slurm-dws", ["kubeconfig-namespace"]),
+        ({"mode": "640", "namespace": "user"}, 3, "x", ALL_AT_ONCE),
+    ],
+)  # fmt: skip
+def test_a_kubeconfig_is_judged_thing_by_thing(
+    change: dict[str, str], days: float, name: str, expected: list[str]
+) -> None:
+    """Mode, end, name and settings each have a finding of their own; nothing of the cluster has to be known for it."""
+    found = {**GOOD, "client-certificate-data": certificate(name, days), **change}
+    assert told(doctor_access.file(place(), found)) == expected
+
+
+def test_a_kubeconfig_that_is_not_there_or_has_no_certificate() -> None:
+    """Each has its name, and the rest isn't guessed at."""
+    assert told(doctor_access.file(place(), {"slurm_user": "slurm"})) == ["kubeconfig-missing"]
+    assert told(doctor_access.file(place(), GOOD)) == ["certificate-missing"]
+
+
+def test_a_certificate_of_another_ca_is_told_where_the_ca_is_known() -> None:
+    """The cluster's CA of today didn't sign it."""
+    from base64 import b64decode
+
+    found = {**GOOD, "client-certificate-data": certificate()}
+    other = {"ca": b64decode(certificate("kubernetes")).decode(), "server": "https://m:6443"}
+    seen = Place(SITE, Facts({"access.cluster": {MASTER: other}}), HOST)
+    assert told(doctor_access.file(seen, found)) == ["certificate-foreign"]
+
+
+# --- role and binding
+
+
+def rule(*verbs: str, group: str = GROUP, resource: str = "workflows") -> dict[str, list[str]]:
+    return {"apiGroups": [group], "resources": [resource, "computes"], "verbs": list(verbs)}
+
+
+@pytest.mark.parametrize(
+    ("rules", "lacks"),
+    [
+        ([rule("create", "get", "patch", "delete")], ""),
+        ([rule("create", "get"), rule("patch", "delete")], ""),
+        ([rule("*")], ""),
+        ([rule("create", "get", "delete")], "patch"),
+        ([rule("create", "get", "patch", "delete", group="argoproj.io")], "create, get, patch, delete"),
+        ([rule("*", resource="storages")], "create, get, patch, delete"),
+        ([], "create, get, patch, delete"),
+    ],
+)
+def test_a_role_lets_the_plugin_work_or_says_what_it_lacks(rules: list[Value], lacks: str) -> None:
+    """Judged by what is in the cluster, whatever is known of the manifests."""
+    found = list(doctor_access.role(place(MASTER), {"rules": rules}))
+    assert [one.name for one in found] == (["role-lacks-rights"] if lacks else [])
+    assert all(f"not {lacks} Workflows" in one.text for one in found)
+
+
+def test_no_role_and_no_binding() -> None:
+    """Both are told, each by itself."""
+    want = {"role": "workload-manager", "subjects": ["User slurm-dws"]}
+    assert told(doctor_access.role(place(MASTER), None)) == ["role-lacks-rights"]
+    assert told(doctor_access.binding(place(MASTER), None, want)) == ["binding-wrong"]
+    other = {"role": "workload-manager", "subjects": ["User somebody"]}
+    (found,) = doctor_access.binding(place(MASTER), other, want)
+    assert "somebody" in found.text and "slurm-dws" in found.text
+
+
+# --- how the plugin fares
+
+REACH = {
+    "user": "slurm",
+    "there": "yes",
+    "readable": "yes",
+    "code": "0",
+    "status": "200",
+    "milliseconds": "90",
+    "token": [],
+}
+KUBECTL = {"kubectl": "/usr/bin/kubectl"}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, []),
+        ({"readable": None, "code": None}, ["kubeconfig-unreadable"]),
+        ({"there": None, "readable": None, "code": None}, []),
+        ({"status": None, "code": "1"}, ["api-unreachable"]),
+        ({"status": "401", "code": "1"}, ["kubeconfig-refused"]),
+        ({"milliseconds": "3100"}, ["api-slow"]),
+        ({"status": None, "code": "1", "milliseconds": "15000"}, ["api-unreachable"]),
+        ({"token": [names.KUBECONFIG, "/var/run/secrets/x"]}, ["token-beside-certificate"] * 2),
+    ],
+)
+def test_how_the_plugin_reaches_the_api(change: dict[str, Any], expected: list[str]) -> None:
+    """Read, reached, accepted, fast, and as whom: what answers is known by its HTTP status, not by kubectl's words."""
+    found = {key: value for key, value in {**REACH, **change}.items() if value is not None}
+    assert told(_judge_reach(place(preflight_controller=KUBECTL), found)) == expected
+
+
+def test_without_kubectl_nothing_is_said_of_the_api() -> None:
+    """That kubectl is missing has a finding of its own, and says nothing about the server."""
+    found = {**REACH, "code": "127", "status": None}
+    seen = place(preflight_controller={"kubectl": ""})
+    assert told(_judge_reach(seen, {k: v for k, v in found.items() if v is not None})) == []
+
+
+def test_what_the_server_is_called_is_in_the_finding() -> None:
+    """The address that doesn't answer, and what kubectl said."""
+    seen = place(access_kubeconfig={"server": "https://10.0.0.9:6443"})
+    (found,) = _answered(seen, {"code": "1", "milliseconds": "20", "said": "refused"})
+    assert "https://10.0.0.9:6443" in found.text and "refused" in found.text
+
+
+def test_a_plugin_that_does_not_load() -> None:
+    """Lua's own words are in it."""
+    (found,) = _judge_loads(place(), {"lua": "/usr/bin/lua5.4", "said": "line 3: boom"})
+    assert (found.name, "line 3: boom" in found.text) == ("plugin-not-loading", True)
+    assert _judge_loads(place(), {"lua": "", "said": ""}) == ()
+
+
+# --- orphans
+
+NOW = 1_000_000.0
+
+
+def workflow(job: str, age: float) -> dict[str, Any]:
+    return {
+        "namespace": "default", "name": f"bb{job}", "job": job, "uid": 1, "desired": "Proposal", "state": "Proposal",
+        "ready": True, "status": "Completed", "created": NOW - age, "deleting": False, "finalizers": [],
+    }  # fmt: skip
+
+
+def test_only_workflows_without_a_job_are_orphans() -> None:
+    """One with a job, and one that is younger than a minute, aren't told."""
+    job = {
+        "id": "1",
+        "user": "joe",
+        "state": "RUNNING",
+        "submitted": NOW,
+        "ended": 0.0,
+        "over": False,
+        "burst_buffer": True,
+    }
+    seen = place(doctor_jobs={"answers": True, "now": NOW, "jobs": {"1": job}})
+    found = _judge_workflows(seen, [workflow("1", 500), workflow("2", 500), workflow("3", 5)])
+    assert [(one.name, "bb2" in one.text, "bb2" in one.fix) for one in found] == [("orphan", True, True)]
+
+
+def test_without_slurms_word_nobody_is_called_an_orphan() -> None:
+    """Where squeue answers nowhere, nothing can be said of a Workflow's job."""
+    silent = place(doctor_jobs={"answers": False, "now": 0.0, "jobs": {}})
+    with pytest.raises(Unknown):
+        _judge_workflows(silent, [workflow("2", 500)])
+    assert _judge_workflows(silent, []) == []
+
+
+def test_other_crds_called_workflows_are_named() -> None:
+    """Argo's CRD has the same plural; what only begins alike has not."""
+    crds = ["workflows.argoproj.io", names.WORKFLOWS, "workflowtemplates.argoproj.io", "jobs.batch"]
+    assert namesakes(crds) == ["workflows.argoproj.io"]
+
+
+# --- steps that are not as wanted
+
+
+def test_burst_buffer_conf_has_its_own_name_and_effect() -> None:
+    """Its absence makes jobs run without Workflows, and that is said."""
+    want = {"text": "Directive=DW\n", "mode": "644", "owner": "root:root"}
+    (found,) = doctor_rules.RULES["plugin.conf"](place(), None, want)
+    assert found.name == "burst-buffer-conf-missing" and "without a Workflow" in found.text
+    have = {"text": "Directive=BB\n", "mode": "600", "owner": "root:root"}
+    assert told(doctor_rules.RULES["plugin.conf"](place(), have, want)) == [
+        "burst-buffer-conf-edited",
+        "burst-buffer-conf-mode",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("have", "changed", "expected"),
+    [
+        (
+            {"answers": True, "not read": ["/etc/slurm/slurm.conf was changed"]},
+            ["burst_buffer.conf"],
+            ["slurmctld-stale"],
+        ),
+        ({"answers": True, "not read": ["there is no /etc/slurm/burst_buffer.conf"]}, [], []),
+        ({"answers": False, "not read": []}, ["burst_buffer.conf"], ["slurmctld-not-answering"]),
+        (
+            {"answers": False, "not read": ["/etc/slurm/burst_buffer.conf was changed"]},
+            ["burst_buffer.conf"],
+            ["slurmctld-not-answering", "slurmctld-stale"],
+        ),
+    ],
+)
+def test_a_slurmctld_that_is_older_than_its_files(have: Value, changed: list[str], expected: list[str]) -> None:
+    """That a file is missing is told of the file; that slurmctld hasn't read one is told of slurmctld."""
+    running = {**daemon.parse(b""), "changed": {f"/etc/slurm/{name}": 1.0 for name in changed}}
+    assert told(doctor_rules.RULES["slurm.daemon"](place(slurm_daemon=running), have, None)) == expected
+
+
+INSTALLED = {"tag": SITE.versions.dws, "unfinished": "", "namespace": True, "traces": ["Deployment x"], "crds": {}}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, []),
+        ({"tag": f"{SITE.versions.dws}-dirty"}, ["dirty-tag"]),
+        ({"tag": "0.0.1"}, ["other-version"]),
+        ({"tag": "", "traces": []}, ["dws-not-installed"]),
+        ({"unfinished": "0.0.19"}, ["undeploy-unfinished"]),
+        ({"crds": {"workflows": {"deleting": True}}}, ["crds-stuck"]),
+    ],
+)
+def test_what_is_there_of_dws(change: dict[str, Any], expected: list[str]) -> None:
+    """Nothing, another version, a changed clone's tag, an undeploy that was cut off, CRDs that never go."""
+    assert told(doctor_rules.in_cluster(place(MASTER), {**INSTALLED, **change})) == expected
+
+
+def test_of_a_site_without_dws_its_parts_are_not_told_one_by_one() -> None:
+    """That nothing is installed is one finding, and not four."""
+    seen = place(MASTER, preflight_installed={**INSTALLED, "tag": "", "traces": []})
+    have = {"missing": ["a"], "not as rendered": ["b"], "webhook": "no", "because": ""}
+    for step in ("deploy.applied", "deploy.available", "deploy.admits"):
+        assert told(doctor_rules.RULES[step](seen, have, {})) == []
+
+
+def test_controllers_with_different_files() -> None:
+    """Each file that differs from the first controller's is told; the line that is ours is left out of it."""
+    one = {"files": {"/etc/slurm/slurm.conf": "A=1\n", "/etc/slurm/nodes.conf": "N=1\n"}}
+    two = {
+        "files": {"/etc/slurm/slurm.conf": "A=1\nBurstBufferType=burst_buffer/lua\n", "/etc/slurm/nodes.conf": "N=2\n"}
+    }
+    seen = Place(SITE, Facts({controller.FACT: {HOST: one, "other": two}}), "other")
+    assert [one.text.split()[0] for one in _judge_alike(seen, None)] == ["/etc/slurm/nodes.conf"]
+    assert told(_judge_alike(Place(SITE, seen.facts, HOST), None)) == []
+
+
+def test_a_step_without_a_rule_is_told_all_the_same() -> None:
+    """A step that is added some day is not overlooked."""
+    (found,) = doctor_rules.other("new.step")(place(), {"a": 1}, {"a": 2})
+    assert found.name == "not-as-wanted" and "new.step" in found.text
+
+
+# --- clocks
+
+
+@pytest.mark.parametrize(
+    ("ahead", "wrong"),
+    [
+        ({"a": 0.1, "b": -0.2, "c": 29.0}, []),
+        ({"a": 0.1, "b": -0.2, "c": 90.0}, ["c"]),
+        ({"a": 100.1, "b": 99.8, "c": 100.0}, [HERE]),
+        ({"a": 100.1, "b": 99.8, "c": 0.0}, [HERE, "c"]),
+        ({}, []),
+    ],
+)
+def test_the_clock_that_is_wrong_is_named(ahead: dict[str, float], wrong: list[str]) -> None:
+    """The one that differs from most; where all differ from this machine, it is this machine's."""
+    assert [one.host for one in clocks(ahead)] == wrong
+
+
+# --- for people
+
+
+def test_the_same_on_many_hosts_is_told_once() -> None:
+    """A thousand nodes with the same difference are one paragraph; another one has its own."""
+    some = [
+        Told(f"nid{n}", Finding("slurm-conf-differs", f"slurm.conf on nid{n} differs: X=1", "fix it"))
+        for n in (1, 2, 3)
+    ]
+    other = Told("nid4", Finding("slurm-conf-differs", "slurm.conf on nid4 differs: Y=1", "fix it"))
+    assert [(one.host, one.finding.text) for one in _folded((*some, other))] == [
+        ("nid[1-3]", "slurm.conf on each of them differs: X=1"),
+        ("nid4", "slurm.conf on nid4 differs: Y=1"),
+    ]
+
+
+def test_the_page_has_every_name() -> None:
+    """A finding that the doctor can tell stands in docs/when-it-fails.md with what it means."""
+    files = [*ROOT.glob("fabfile/doctor*.py")]
+    files += [
+        ROOT / f"fabfile/stages/{name}.py" for name in ("controller", "manifests", "access", "computes", "verify")
+    ]
+    known = {
+        call.args[0].value
+        for file in files
+        for call in ast.walk(ast.parse(file.read_text()))
+        if isinstance(call, ast.Call)
+        and getattr(call.func, "id", "") == "Finding"
+        and isinstance(call.args[0], ast.Constant)
+    }
+    page = set(re.findall(r"`([a-z0-9-]+)`", (ROOT / "docs/when-it-fails.md").read_text()))
+    assert len(known) > 40
+    assert known - page - {row.name for row in TABLE} == set()
+
+
+def test_the_doctor_looks_at_everything_that_an_install_looks_at() -> None:
+    """All stages are there, but for what only an upgrade asks."""
+    from fabfile.stages import STAGES
+
+    assert {stage.name for stage in stages()} == {stage.name for stage in STAGES} - {"previous"} | {"doctor"}
