@@ -199,6 +199,25 @@ def test_lines_without_a_date_are_noticed(tmp_path: Path) -> None:
     assert read(tmp_path, str(log))[0] == ["--mark undated", "--mark"]
 
 
+def test_without_a_file_the_journal_is_read(tmp_path: Path) -> None:
+    """Its time comes first, then host and program; lines of one message that follow are indented, and stay with it."""
+    at = datetime.now().astimezone().strftime("%Y-%m-%dT%H:%M:%S.123456%z")
+    said = (
+        f"{at} slurmctl1 slurmctld[7]: lua: apiVersion\n       kind: Workflow\n{at} slurmctl1 slurmctld[7]: sched: no\n"
+    )
+    (tmp_path / "said").write_text(said)
+    journal = tmp_path / "journalctl"
+    journal.write_text(f'#!/bin/sh\n[ "$1 $2" = "--unit slurmctld" ] && cat {tmp_path}/said\n')
+    journal.chmod(0o755)
+    words = command(tmp_path, "none", 600)
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(words, input="go\n", capture_output=True, text=True, timeout=30, check=True, env=path)
+    assert done.stdout.splitlines() == [f"[{at}] lua: apiVersion", "       kind: Workflow", "--mark"]
+    assert done.stderr.rstrip().endswith("the journal of slurmctld")
+    (entry,) = [one for one in of_slurm(done.stdout.splitlines()[:-1], "slurmctl1", Clock()) if one]
+    assert abs(entry.at - time.time()) < 60
+
+
 def test_a_log_that_is_not_there_is_said(tmp_path: Path) -> None:
     """The place that slurm.conf names is told."""
     lines, said = read(tmp_path, str(tmp_path / "elsewhere.log"))
