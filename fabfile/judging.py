@@ -61,10 +61,11 @@ def judge(run: Run, key: str, check: Check, host: str) -> None:
 
 def _unseen(run: Run, key: str, host: str, began: float, error: LookFailed) -> None:
     """A look that failed is told once, however many looks failed with it for the same reason."""
-    if (host, str(error)) in run.told:
+    why = str(error).replace(key, "")
+    if (host, why) in run.told:
         run.done(host, key, "skipped", began, note="could not be looked at for the same reason")
     else:
-        run.told.add((host, str(error)))
+        run.told.add((host, why))
         run.done(host, key, "failed", began, failures=(Failure(meaning=str(error)),))
 
 

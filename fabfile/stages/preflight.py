@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import compatibility, render
-from fabfile.stages import computes, controller, images, installed, kubeconfig, revoked, upgrade
+from fabfile.stages import computes, controller, images, installed, kubeconfig, revoked, upgrade, verify
 from fabfile.step import Api, Check, Cluster, Finding, Place, Shell, Stage, Unknown, Value
 
 TOOLS = ("awk", "bash", "curl", "expr", "git", "kubectl", "make", "openssl", "podman", "python3", "sed", "which")
@@ -107,6 +107,7 @@ def _judge_registry(place: Place, have: Value) -> Sequence[Finding]:
     registry = place.site.registry
     secret = f"{registry.secret_namespace}/{registry.secret_name}"
     if have.startswith("secret "):
+        _needs_the_api(place)
         return (Finding("registry-secret", f"no credential in {secret}: {have[7:]}", "correct registry.secret"),)
     code = have.rpartition("code ")[2]
     if code == "200":
@@ -162,6 +163,12 @@ def _judge_cluster(place: Place, have: Value) -> Sequence[Finding]:
     return found
 
 
+def _needs_the_api(place: Place) -> None:
+    """Raises Unknown where the master itself doesn't reach the API server: that is told once, by the check `cluster`."""
+    if "preflight.cluster" not in place.facts.found:
+        raise Unknown("preflight")
+
+
 # --- the API server, as a controller reaches it
 
 # curl's exit code says whether the address answers with a certificate that names it and is of this CA; whatever the API
@@ -187,6 +194,7 @@ def _judge_api(place: Place, have: Value) -> Sequence[Finding]:
         return ()
     if have is None:
         raise Unknown("access")
+    _needs_the_api(place)
     text = f"{place.host} does not reach the API server at {kubeconfig.server(place)}: {have}"
     fix = "set access.server to an address that its certificate names and this host reaches"
     return (Finding("api-unreachable", text, fix),)
@@ -205,5 +213,6 @@ STAGE = Stage(
         Check("controller", "controller", controller.look, controller.judge),
         Check("api", "controller", _look_api, _judge_api),
         computes.CHECK,
+        verify.USER,
     ),
 )

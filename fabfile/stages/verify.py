@@ -133,7 +133,6 @@ STAGE = Stage(
     "verify",
     ("deploy", "access", "slurm"),
     (
-        USER,
         Step(
             "job",
             "submitter",
@@ -148,5 +147,5 @@ STAGE = Stage(
     ),
 )
 
-ALONE = (replace(STAGE, needs=()),)
+ALONE = (replace(STAGE, needs=(), steps=(USER, *STAGE.steps)),)
 """The proof without the rest of the procedure."""
