@@ -21,6 +21,9 @@ for source; do
         mv -- "$clone.part" "$clone"
         exit 0
     fi
+    # git doesn't always say so, and what it wrote goes away now
+    left=$(df -Pk -- "${clone%/*}" | awk 'NR == 2 {print $4}')
+    [ "$left" -gt 1024 ] || echo "No space left below ${clone%/*}"
 done
 rm -rf -- "$clone.part"
 exit 1
