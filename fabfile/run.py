@@ -24,6 +24,7 @@ from fabfile.journal import Journal
 from fabfile.lock import Locked, hold
 from fabfile.perform import Reach
 from fabfile.session import Session
+from fabfile.stages import installed
 from fabfile.stages.verify import FORGET
 from fabfile.step import ClusterError, Stage
 
@@ -205,8 +206,9 @@ def _work(made: Run, options: Options, display: report.Display, down: Sequence[s
     if not pending.changes and not options.verify:
         engine.install(made)
         return ""
-    asks = bool(pending.takes) and not options.yes
-    if asks and not (pending.before and sys.stdin.isatty()) and not _agreed(pending.takes, display):
+    takes = pending.takes or _replaced(made, options)
+    asks = bool(takes) and not options.yes
+    if asks and not (pending.before and sys.stdin.isatty()) and not _agreed(takes, display):
         return NOBODY_AGREED
     return _change(made, options, display, pending.before if asks else frozenset())
 
@@ -219,6 +221,15 @@ def _alone(made: Run, work: Callable[[Run], None]) -> str:
     except Locked as locked:
         return str(locked)
     return ""
+
+
+def _replaced(made: Run, options: Options) -> tuple[str, ...]:
+    """Another version that an install would take away, where no step could say so yet."""
+    place = made.board.place(made.site.master.host.name)
+    if options.task != "install" or installed.FACT not in place.facts.found or not installed.there(place):
+        return ()
+    was, will = installed.version(place), made.site.versions.dws
+    return () if was == will else (f"DWS {was} is undeployed, and DWS {will} takes its place",)
 
 
 NOBODY_AGREED = "Nothing was taken away: it has to be agreed to, by an answer or by --yes."

@@ -117,23 +117,3 @@ def test_a_repair(lab: Lab, on: On) -> None:
     assert on(MASTER, "kubectl get clusterrolebinding slurm-dws-viewer --ignore-not-found") == ""
     assert f"/etc/slurm/burst_buffer.conf on {BACKUP} stays" in back.summary["message"]
     assert on(BACKUP, "ls /etc/slurm/burst_buffer.conf")
-
-
-def test_what_was_changed_since(lab: Lab, on: On, untouched: tuple[Mapping[str, str], set[str]]) -> None:
-    """A file that somebody changed after the run, and a Workflow that needs DWS, are named, and nothing is touched.
-
-    When they are settled, the first install is undone, with all that came after it.
-    """
-    scene.installed(lab)
-    on(PRIMARY, "echo '# a node was added' >>/etc/slurm/slurm.conf")
-    job = on(PRIMARY, "printf '#!/bin/sh\n#DW\ntrue\n' | sbatch --parsable --hold --output=/dev/null").strip()
-    first, before = runs(lab, "install", "done")[0], files(lab)
-    back = rollback(lab, first, "--yes")
-    assert back.code == 3, back.err
-    assert f"/etc/slurm/slurm.conf on {PRIMARY} is not as run" in said(back) and f"bb{job}" in said(back)
-    assert files(lab) == before
-    on(PRIMARY, f"sed -i '$d' /etc/slurm/slurm.conf; scancel {job}")
-    on(MASTER, "kubectl delete workflows.dataworkflowservices.github.io --all-namespaces --all --wait")
-    back = rollback(lab, first, "--yes")
-    assert back.code == 0, back.err
-    assert (files(lab), objects(lab)) == untouched
