@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lab import site as lifecycle
 from lab.model import Lab
 from tests.lab import product, scene
 from tests.lab.conftest import On
@@ -29,6 +30,7 @@ def images(on: On, version: str) -> bool:
 @pytest.fixture(scope="module")
 def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site file that asks for 0.0.20."""
+    lifecycle.reset(lab, lambda text: None)  # what an undeploy leaves is another test's subject
     scene.installed(lab)
     return scene.variant(lab, tmp_path_factory.mktemp("new"), {})
 
