@@ -19,7 +19,7 @@ def role(place: Place, found: Value) -> Iterator[Finding]:
     if found is None:
         yield Finding("role-lacks-rights", f"there is no ClusterRole {name}: the plugin may do nothing", fix)
         return
-    lacking = [verb for verb in VERBS if not any(_allows(rule, verb) for rule in found["rules"])]
+    lacking = [verb for verb in VERBS if not any(_allows(rule, verb) for rule in found["rules"] or ())]
     if lacking:
         text = f"ClusterRole {name} lets the plugin not {', '.join(lacking)} Workflows"
         yield Finding("role-lacks-rights", text, fix)
@@ -30,7 +30,7 @@ def role(place: Place, found: Value) -> Iterator[Finding]:
 
 def _allows(rule: Value, verb: str) -> bool:
     said = {"apiGroups": names.GROUP, "resources": "workflows", "verbs": verb}
-    return all({word, "*"} & set(rule.get(key, ())) for key, word in said.items())
+    return all({word, "*"} & set(rule.get(key) or ()) for key, word in said.items())
 
 
 def _differs(place: Place, found: Value) -> bool:

@@ -128,6 +128,8 @@ def _judged(run: Run, key: str, item: Item, host: str) -> Iterator[Told | Unseen
             yield from (Told(host, one) for one in refused.findings)
         except (Unknown, LookFailed) as unknown:
             yield Unseen(host, key, str(unknown))
+        except Exception as error:  # noqa: BLE001 - what one judge does not understand must hide nothing that others find
+            yield Unseen(host, key, f"what is there can't be judged, which is a mistake of this tool: {error!r}")
 
 
 def _judges(run: Run, key: str, item: Item, host: str, found: Value) -> Iterator[Callable[[], Iterable[Finding]]]:
