@@ -49,7 +49,12 @@ def kill(lab: Lab, host: Host) -> None:
 
 def running(lab: Lab, host: Host) -> bool:
     """Whether the host has an init."""
-    return _init(cgroups.groups(lab, host)) is not None
+    return init(lab, host) is not None
+
+
+def init(lab: Lab, host: Host) -> int | None:
+    """The process id, on this machine, of the host's init; None when it is not running."""
+    return _init(cgroups.groups(lab, host))
 
 
 def wait_for_ssh(lab: Lab, booted: Mapping[Host, subprocess.Popen[bytes]], deadline: float = 60) -> None:

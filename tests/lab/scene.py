@@ -1,5 +1,6 @@
 """The states of a site that tests begin with, its site file and variants of it."""
 
+import base64
 import functools
 import subprocess
 import sys
@@ -7,14 +8,14 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from fabfile.actions import STATE
-from lab import access, labs, site
+from lab import access, labs, machine, site
 from lab.model import Lab
 from tests.lab import product, secret
 from tests.lab.product import Answer
@@ -68,13 +69,13 @@ def installed(lab: Lab) -> Answer:
 class Cold:
     """An install on a pristine site: how it ended, and where secrets were seen meanwhile and afterwards.
 
-    processes   what processes had as arguments or environment, all of it
+    programs    the arguments and the environment of each program that was started, on whatever host
     leaks       a line for each place where a secret was seen, "WHAT: WHERE"
     kept        the paths with a secret that are its destination, "HOST:PATH"
     """
 
     answer: Answer
-    processes: frozenset[bytes]
+    programs: frozenset[bytes]
     leaks: tuple[str, ...]
     kept: frozenset[str]
 
@@ -84,33 +85,29 @@ def cold(lab: Lab) -> Cold:
     """The install on a pristine site, made once however many tests ask for it."""
     pristine(lab)
     began = time.time()
-    with _sampled() as samples:
+    with traced(lab) as programs:
         answer = product.install(site_file(lab))
     needles = secret.of(lab)
     kept, elsewhere = secret.files(lab, needles, began)
     leaks = [
-        *secret.within(needles, {one[:200].replace(b"\0", b" ").decode(errors="replace"): one for one in samples.seen}),
+        *secret.within(needles, {one[:200].replace(b"\0", b" ").decode(errors="replace"): one for one in programs}),
         *secret.within(needles, secret.said(lab, answer, began)),
         *elsewhere,
     ]
-    return Cold(answer, frozenset(samples.seen), tuple(leaks), frozenset(kept))
-
-
-@dataclass
-class _Samples:
-    seen: set[bytes] = field(default_factory=set)
+    return Cold(answer, frozenset(programs), tuple(leaks), frozenset(kept))
 
 
 @contextmanager
-def _sampled() -> Iterator[_Samples]:
-    import base64
-
-    command = [sys.executable, "-m", "tests.lab.sampler"]
-    samples = _Samples()
+def traced(lab: Lab) -> Iterator[set[bytes]]:
+    """Arguments and environment of each program that is started on a host or this machine; complete after the `with`."""
+    inits = [str(machine.init(lab, host)) for host in lab.hosts]
+    command = [sys.executable, "-m", "tests.lab.exec_trace", *inits]
+    seen: set[bytes] = set()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=labs.CHECKOUT) as process:
         try:
-            yield samples
+            assert process.stdout and process.stdout.readline() == b"ready\n"
+            yield seen
         finally:
-            out, _ = process.communicate(b"enough\n", timeout=60)
-    samples.seen.update(base64.b64decode(line) for line in out.splitlines())
+            out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
+    seen.update(base64.b64decode(line) for line in out.splitlines())

@@ -4,7 +4,8 @@ import pytest
 
 from lab.model import Lab
 from tests.lab import scene, secret
-from tests.lab.scene import Cold
+from tests.lab.conftest import On
+from tests.lab.scene import MASTER, PRIMARY, Cold
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -28,10 +29,27 @@ def test_secrets_are_seen_at_their_destination(cold: Cold) -> None:
     assert etcd and cold.kept - etcd == kubeconfigs
 
 
-@pytest.mark.parametrize("program", ["podman push", "curl --config -", "kubectl get secret"])
-def test_processes_with_secrets_were_seen(cold: Cold, program: str) -> None:
+READ_CREDENTIAL = "kubectl get --raw /api/v1/namespaces/nexus/secrets/nexus-admin-credential"
+
+
+@pytest.mark.parametrize("program", ["podman push", "curl --config -", READ_CREDENTIAL])
+def test_programs_with_secrets_were_seen(cold: Cold, program: str) -> None:
     """The programs that are given secrets were seen at work, with their arguments."""
-    assert any(program in one.replace(b"\0", b" ").decode(errors="replace") for one in cold.processes)
+    assert any(program in one.replace(b"\0", b" ").decode(errors="replace") for one in cold.programs)
+
+
+def test_no_program_is_missed(lab: Lab, on: On) -> None:
+    """However short they live and however many there are: each program's arguments and environment are seen."""
+    with scene.traced(lab) as programs:
+        for host in (MASTER, PRIMARY):
+            on(host, "me=$(hostname); for i in $(seq 200); do env -i MARK=$me-$i /bin/true $me-$i & done; wait")
+    expected = {
+        f"{before}{host}-{i}"
+        for before in ("/bin/true\0", "MARK=")
+        for host in (MASTER, PRIMARY)
+        for i in range(1, 201)
+    }
+    assert expected - {one.decode(errors="replace") for one in programs} == set()
 
 
 def test_a_secret_in_an_argument_would_be_noticed() -> None:

@@ -11,6 +11,7 @@ from tests.lab import product, scene
 from tests.lab.conftest import On
 from tests.lab.product import Answer
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
+from tests.lab.waits import until
 from tests.lab.watch import watched
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(500)]
@@ -35,15 +36,6 @@ kubectl get clusterroles,clusterrolebindings,mutatingwebhookconfigurations,valid
 def undeploy(site: Path, *options: str) -> Answer:
     """`invoke undeploy --json`."""
     return product.invoke("undeploy", f"--hosts={site}", "--json", *options, deadline=240)
-
-
-def until(on: On, host: str, condition: str, seconds: int = 60) -> None:
-    """Wait until a shell condition holds there."""
-    on(
-        host,
-        f"for i in $(seq {5 * seconds}); do ! {{ {condition}; }} || exit 0; sleep 0.2; done; exit 1",
-        deadline=seconds + 30,
-    )
 
 
 def told(answer: Answer) -> dict[str, str]:

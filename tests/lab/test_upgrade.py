@@ -14,7 +14,8 @@ from tests.lab import product, scene
 from tests.lab.conftest import On
 from tests.lab.product import Answer, Record, Running
 from tests.lab.scene import MASTER, PRIMARY
-from tests.lab.test_undeploy import BURST_BUFFER, SUBMIT, WORKFLOWS, told, until
+from tests.lab.test_undeploy import BURST_BUFFER, SUBMIT, WORKFLOWS, told
+from tests.lab.waits import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 

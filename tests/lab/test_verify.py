@@ -13,6 +13,7 @@ from tests.lab import product, scene
 from tests.lab.conftest import On
 from tests.lab.product import Answer, Running
 from tests.lab.scene import MASTER, PRIMARY
+from tests.lab.waits import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -119,13 +120,13 @@ def test_a_workflow_that_fails(site: Path, on: On) -> None:
 def test_an_interrupt_while_the_job_waits(site: Path, on: On) -> None:
     """Ctrl-C takes the job, its Workflow and everything that watched it away."""
     with held(on, DataIn="held for a test"), Running("verify", f"--hosts={site}", "--json") as running:
-        running.until(lambda record: record["event"] == "began" and record["step"] == "job")
-        on(MASTER, "kubectl wait --for=jsonpath={.status.state}=DataIn --timeout=30s workflows --all")
+        submitting = running.until(lambda record: record["event"] == "began" and record["step"] == "job")
+        assert submitting, running.end(10).told
+        until(on, MASTER, "kubectl get workflows -A -o jsonpath='{.items[*].status.state}' | grep -qx DataIn")
         running.process.send_signal(signal.SIGINT)
         answer = running.end(60)
     assert answer.code == 1
-    gone = "for i in $(seq 50); do [ -n \"$(pgrep -f '^sh.*dws-on-csm-tes[t]')\" ] || exit 0; sleep 0.2; done"
-    on(PRIMARY, gone)
+    until(on, PRIMARY, "! pgrep -fa '^sh.*dws-on-csm-tes[t]'")
     assert left(on) == ""
 
 

@@ -1,0 +1,15 @@
+"""Waiting for what comes about on a host by itself."""
+
+from tests.lab.conftest import On
+
+_WAIT = """ends=$(($(date +%s) + SECONDS_))
+until said=$({ CONDITION
+} 2>&1); do
+    [ $(date +%s) -lt $ends ] || { echo "$said"; exit 1; }
+    sleep 0.2
+done"""
+
+
+def until(on: On, host: str, condition: str, seconds: int = 90) -> None:
+    """Returns when a shell condition holds there; RuntimeError with what it said last when it never does."""
+    on(host, _WAIT.replace("SECONDS_", str(seconds)).replace("CONDITION", condition), deadline=seconds + 60)
