@@ -180,7 +180,8 @@ def in_cluster(place: Place, found: Value) -> Iterator[Finding]:
         yield Finding("dws-not-installed", "there is nothing of DWS in the cluster", "`invoke install`")
     if found["tag"].endswith("-dirty"):
         text = f"DWS runs with the tag {found['tag']}, which git gives a changed clone, and no registry has"
-        fix = "see `git status` in the clone that it was deployed from; `invoke install` then undeploys it (it asks first) and deploys the tag"
+        fix = "see `git status` in the clone that it was deployed from; `invoke install` then undeploys it "
+        fix += "(it asks first) and deploys the tag"
         yield Finding("dirty-tag", text, fix)
     elif found["tag"] not in ("", version):
         text = f"DWS {found['tag']} is in the cluster, and the site file asks for {version}"

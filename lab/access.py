@@ -4,7 +4,7 @@ import subprocess
 
 import yaml
 
-from lab import keys
+from lab import keys, slurm_pod
 from lab.model import Lab
 
 
@@ -39,9 +39,10 @@ def known_hosts(lab: Lab) -> str:
 
 def site_file(lab: Lab) -> str:
     """The lab as a site: what is not said here is as the site file's defaults have it."""
+    hosts = [{"host": host.name} for host in lab.role("controller")]
     site = {
         "master": {"host": lab.role("master")[0].name},
-        "controllers": [{"host": host.name} for host in lab.role("controller")],
+        "controllers": [{"pod": slurm_pod.POD}] if lab.options.slurmctld_pod else hosts,
         "computes": {"hosts": "nid[000001-000002]"},
         "ssh": {"config": "ssh_config", "user": "root"},
         "test_job": {"user": "joe", "partition": "work"},

@@ -36,27 +36,26 @@ def request(lab: Lab, method: str, path: str, body: dict[str, Any] | None = None
 def wait_for_nodes(lab: Lab, since: datetime.datetime | None, deadline: float = 90) -> None:
     """Returns when all nodes have reported Ready, after `since` if given: what a snapshot's etcd says is older."""
     wanted = {host.name for host in lab.hosts if host.runs_pods}
-    _await(lambda: wanted - ready_nodes(lab, since), "nodes are not Ready", deadline)
+    await_none(lambda: wanted - ready_nodes(lab, since), "nodes are not Ready", deadline)
 
 
 def ready_nodes(lab: Lab, since: datetime.datetime | None = None) -> set[str]:
     """The names of the nodes whose kubelet said Ready, after `since` if it is given."""
-    status, answer = _get(lab, "/api/v1/nodes")
+    status, answer = look(lab, "/api/v1/nodes")
     nodes = answer["items"] if status == 200 else []
     return {node["metadata"]["name"] for node in nodes if _ready(node, since)}
 
 
-def fill(lab: Lab) -> None:
-    """Applies what every CSM cluster holds: cert-manager, and the registry's credential."""
-    _kubectl(
-        lab, "apply", "--server-side", "-f", "-", feed=credential(lab) + certmanager.manifests(lab.options.old_api)
-    )
+def fill(lab: Lab, more: str) -> None:
+    """Applies what every CSM cluster holds: cert-manager, and the registry's credential; and the YAML in `more`."""
+    everything = credential(lab) + certmanager.manifests(lab.options.old_api) + more
+    _kubectl(lab, "apply", "--server-side", "-f", "-", feed=everything)
     _kubectl(lab, "label", "--overwrite", "node", lab.role("master")[0].name, "node-role.kubernetes.io/control-plane=")
 
 
 def wait_for_cert_manager(lab: Lab, deadline: float = 120) -> None:
     """Returns when cert-manager's webhook admits an Issuer (a dry run: nothing is created)."""
-    _await(lambda: _webhook_problem(lab), "cert-manager does not admit", deadline)
+    await_none(lambda: _webhook_problem(lab), "cert-manager does not admit", deadline)
 
 
 def credential(lab: Lab) -> str:
@@ -83,7 +82,8 @@ def _ready(node: dict[str, Any], since: datetime.datetime | None) -> bool:
     return False
 
 
-def _get(lab: Lab, path: str) -> tuple[int, dict[str, Any]]:
+def look(lab: Lab, path: str) -> tuple[int, dict[str, Any]]:
+    """What the API server says to a GET: the status and the JSON; 0 and a message while it does not answer."""
     return _send(lab, "GET", path)
 
 
@@ -95,7 +95,8 @@ def _send(lab: Lab, method: str, path: str, body: dict[str, Any] | None = None) 
         return 0, {"message": f"API server: {error}"}
 
 
-def _await(problem: Callable[[], Any], what: str, deadline: float) -> None:
+def await_none(problem: Callable[[], Any], what: str, deadline: float) -> None:
+    """Returns when problem() is empty; TimeoutError tells `what` was wrong, and how it was said last."""
     until = time.monotonic() + deadline
     while left := problem():
         if time.monotonic() > until:

@@ -2,9 +2,9 @@
 
 import concurrent.futures
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from lab import access, cluster, machine
+from lab import access, cluster, machine, slurm_pod
 from lab.model import Host, Lab
 
 
@@ -23,10 +23,11 @@ class Health:
 
 
 def look(lab: Lab) -> list[Health]:
-    """The health of every host, all looked at at once; takes at most about 15 seconds."""
+    """The health of every host, and of slurmctld's pod as if it were one; takes at most about 15 seconds."""
     ready = cluster.ready_nodes(lab) if machine.running(lab, lab.role("master")[0]) else set()
     with concurrent.futures.ThreadPoolExecutor(len(lab.hosts)) as pool:
-        return list(pool.map(lambda host: _look(lab, host, ready), lab.hosts))
+        hosts = list(pool.map(lambda host: _look(lab, host, ready), lab.hosts))
+    return [*hosts, _look_at_pod(lab)] if lab.options.slurmctld_pod else hosts
 
 
 def table(lab: Lab, report: list[Health]) -> str:
@@ -59,3 +60,11 @@ def _look(lab: Lab, host: Host, ready: set[str]) -> Health:
         return Health(host, "booting")
     node = () if not host.runs_pods or host.name in ready else ("node is not Ready",)
     return Health(host, "up", failed_units(lab, host) + node)
+
+
+def _look_at_pod(lab: Lab) -> Health:
+    (worker,) = lab.slurmctlds
+    # For a while the API server believes a worker that is gone.
+    problem = slurm_pod.problem(lab) if machine.running(lab, worker) else f"{worker.name} is down"
+    pod = replace(worker, name="pod slurmctld", role="controller")
+    return Health(pod, "down", (problem,)) if problem else Health(pod, "up")

@@ -9,7 +9,8 @@ import platform
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
+from functools import cached_property
+from hashlib import file_digest
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,19 +23,29 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # as uname has it, as O
 
 @dataclass(frozen=True)
 class Blob:
-    """A part of an image, known by the checksum of its bytes."""
+    """A part of an image, known by the checksum of its bytes; a large one stays in the file `data`."""
 
-    data: bytes
+    data: bytes | Path
     media_type: str
 
-    @property
+    @cached_property
     def hex(self) -> str:
         """The checksum, 64 hexadecimal digits."""
-        return sha256(self.data).hexdigest()
+        with self.open() as content:
+            return file_digest(content, "sha256").hexdigest()
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return self.data.stat().st_size if isinstance(self.data, Path) else len(self.data)
+
+    def open(self) -> io.BufferedIOBase:
+        """The bytes, to be read."""
+        return self.data.open("rb") if isinstance(self.data, Path) else io.BytesIO(self.data)
 
     def descriptor(self) -> dict[str, Any]:
         """How another part refers to this one."""
-        return {"mediaType": self.media_type, "digest": f"sha256:{self.hex}", "size": len(self.data)}
+        return {"mediaType": self.media_type, "digest": f"sha256:{self.hex}", "size": self.size}
 
 
 def archive(target: Path, name: str, files: Mapping[str, Path], entrypoint: Sequence[str], user: int = 65532) -> None:
@@ -43,15 +54,23 @@ def archive(target: Path, name: str, files: Mapping[str, Path], entrypoint: Sequ
     `files` maps a path in the image to the file it comes from, whose execute bit it keeps; `entrypoint` is what runs,
     as the numeric `user`. `ctr -n k8s.io images import`, `podman load` and `skopeo copy oci-archive:` read it.
     """
-    layer = Blob(_layer(files), LAYER)
-    config = Blob(_json(_config(layer, entrypoint, user)), CONFIG)
+    settings = {"Entrypoint": list(entrypoint), "Env": ["PATH=/"], "User": str(user), "WorkingDir": "/"}
+    pack(target, name, Blob(_layer(files), LAYER), settings)
+
+
+def pack(target: Path, name: str, layer: Blob, settings: Mapping[str, Any]) -> None:
+    """Writes the image `name`, which is `layer` alone, to `target`, as archive() does.
+
+    `settings` are OCI's: Entrypoint, Env, User, WorkingDir.
+    """
+    config = Blob(_json(_config(layer, settings)), CONFIG)
     manifest = Blob(_json(_manifest(config, layer)), MANIFEST)
     aside = target.with_name(target.name + ".part")
     with tarfile.open(aside, "w", format=tarfile.USTAR_FORMAT) as tar:
         _add(tar, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
         _add(tar, "index.json", _json(_index(manifest, name)))
         for blob in sorted((layer, config, manifest), key=lambda blob: blob.hex):
-            _add(tar, f"blobs/sha256/{blob.hex}", blob.data)
+            _add_blob(tar, blob)
     aside.rename(target)
 
 
@@ -95,12 +114,12 @@ def _layer(files: Mapping[str, Path]) -> bytes:
     return buffer.getvalue()
 
 
-def _config(layer: Blob, entrypoint: Sequence[str], user: int) -> dict[str, Any]:
+def _config(layer: Blob, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "created": EPOCH,
-        "config": {"Entrypoint": list(entrypoint), "Env": ["PATH=/"], "User": str(user), "WorkingDir": "/"},
+        "config": dict(settings),
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.hex}"]},
         "history": [{"created": EPOCH, "created_by": "dws-on-csm lab"}],
     }
@@ -125,6 +144,13 @@ def _add(tar: tarfile.TarFile, path: str, data: bytes, mode: int = 0o644) -> Non
     header = tarfile.TarInfo(path)
     header.size, header.mode = len(data), mode
     tar.addfile(header, io.BytesIO(data))
+
+
+def _add_blob(tar: tarfile.TarFile, blob: Blob) -> None:
+    header = tarfile.TarInfo(f"blobs/sha256/{blob.hex}")
+    header.size, header.mode = blob.size, 0o644
+    with blob.open() as content:
+        tar.addfile(header, content)
 
 
 def _add_folder(tar: tarfile.TarFile, path: str, mode: int) -> None:

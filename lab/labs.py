@@ -105,6 +105,7 @@ def locked(what: str | Path) -> Iterator[None]:
 
 
 def _from_json(kept: dict[str, Any]) -> Options:
-    paths = {key: Path(kept[key]) for key in ("dws_repo", "plugin_repo", "slurm_root") if kept.get(key)}
+    paths: dict[str, Any] = {key: Path(kept[key]) for key in ("dws_repo", "plugin_repo", "slurm_root") if kept.get(key)}
     images = tuple((name, Path(archive)) for name, archive in kept.get("images", []))
-    return Options(images=images, old_api=kept.get("old_api", True), **paths)
+    flags = {key: kept[key] for key in ("old_api", "slurmctld_pod") if key in kept}
+    return Options(images=images, **paths, **flags)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import cache, every, keys, kubernetes, pki, programs, roots, services, slurm, stand_ins, store
+from lab import cache, every, keys, kubernetes, pki, programs, roots, services, slurm, slurm_image, stand_ins, store
 from lab.layer import Layer
-from lab.model import Host, Lab
+from lab.model import POD_HOST, Host, Lab
 
 Announce = Callable[[str], None]
 SHARED = {"master": ("kubernetes",), "worker": ("kubernetes",), "controller": ("kubectl",)}
@@ -23,7 +23,9 @@ def build(lab: Lab, announce: Announce) -> None:
         programs.all_programs(announce)
         stand_ins.images(announce)
         debian.result()
-    store.filled(announce)
+    for host in lab.hosts:
+        if host.runs_pods:
+            images(lab, host, announce)
 
 
 def write(lab: Lab, announce: Announce) -> None:
@@ -51,6 +53,13 @@ def root(lab: Lab, host: Host, announce: Announce) -> Path:
     if host.runs_slurm:
         return lab.options.slurm_root or slurm.root(announce)
     return roots.debian12(announce)
+
+
+def images(lab: Lab, host: Host, announce: Announce) -> Path:
+    """What containerd holds on a node from the start, from the cache or made now: a folder for store.copy()."""
+    if lab.options.slurmctld_pod and host.name == POD_HOST:
+        return slurm_image.store_with(lab.options.slurm_root or slurm.root(announce), announce)
+    return store.filled(announce)
 
 
 def _write_own(lab: Lab, host: Host, layer: Layer, cluster: kubernetes.Keys, announce: Announce) -> None:

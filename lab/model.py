@@ -19,6 +19,7 @@ SITE: tuple[tuple[str, Role, int], ...] = (
     ("nid000001", "compute", 31),
     ("nid000002", "compute", 32),
 )
+POD_HOST = "ncn-w001"  # where slurmctld's pod runs, in the host's network: its name is slurmctld's
 UPSTREAM_NAMES = ("github.com", "raw.githubusercontent.com", "ghcr.io", "gcr.io", "quay.io")
 
 
@@ -44,13 +45,14 @@ class Host:
 
 @dataclass(frozen=True)
 class Options:
-    """The true parts that take the place of stand-ins; None and () leave ours where they are."""
+    """What a lab is made with: true parts in place of stand-ins (None and () leave ours where they are), other shapes."""
 
     dws_repo: Path | None = None
     plugin_repo: Path | None = None
     images: tuple[tuple[str, Path], ...] = ()
     slurm_root: Path | None = None
     old_api: bool = True  # whether cert-manager serves more than v1
+    slurmctld_pod: bool = False  # whether slurmctld runs in a pod instead of on hosts of its own
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,9 @@ class Lab:
 
     @property
     def hosts(self) -> tuple[Host, ...]:
-        """All hosts, in the order of their addresses."""
-        return tuple(Host(name, role, number, f"10.77.{self.index}.{number}") for name, role, number in SITE)
+        """All hosts, in the order of their addresses; controllers only where slurmctld runs in no pod."""
+        site = [one for one in SITE if one[1] != "controller" or not self.options.slurmctld_pod]
+        return tuple(Host(name, role, number, f"10.77.{self.index}.{number}") for name, role, number in site)
 
     def host(self, name: str) -> Host:
         """The host of that name; KeyError names those that exist."""
@@ -83,6 +86,11 @@ class Lab:
         if name not in found:
             raise KeyError(f"no host {name!r} in the lab; there are {', '.join(found)}")
         return found[name]
+
+    @property
+    def slurmctlds(self) -> tuple[Host, ...]:
+        """The hosts that slurm.conf names as SlurmctldHost, the primary first."""
+        return (self.host(POD_HOST),) if self.options.slurmctld_pod else self.role("controller")
 
     def role(self, role: Role) -> tuple[Host, ...]:
         """All hosts of one role."""

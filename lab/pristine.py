@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from lab import cgroups, machine, store
+from lab import cgroups, layers, machine, store
 from lab.model import Host, Lab
 
 
@@ -35,7 +35,7 @@ def take(lab: Lab) -> None:
     aside.rename(lab.state / "pristine")
 
 
-def layers(lab: Lab, host: Host) -> list[Path]:
+def layer(lab: Lab, host: Host) -> list[Path]:
     """The layer of a host that the snapshot holds: one, or none before it is taken."""
     return [lab.state / "pristine" / host.name / "upper"] if taken(lab) else []
 
@@ -46,7 +46,7 @@ def restore(lab: Lab, host: Host) -> None:
     if taken(lab):
         _copy_stores(lab.state / "pristine" / host.name / "data", lab.folder(host) / "data")
     elif "containerd" in machine.STORES.get(host.role, ()):
-        store.copy(store.filled(lambda text: None), lab.folder(host) / "data/containerd")
+        store.copy(layers.images(lab, host, lambda text: None), lab.folder(host) / "data/containerd")
 
 
 def restore_shared(lab: Lab) -> None:

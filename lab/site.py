@@ -8,8 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from lab import access, cache, cgroups, cluster, health, labs, layers, machine, needs, network, pristine, slurm
-from lab.model import Host, Lab
+from lab import (
+    access,
+    cache,
+    cgroups,
+    cluster,
+    health,
+    labs,
+    layers,
+    machine,
+    needs,
+    network,
+    pristine,
+    slurm,
+    slurm_pod,
+)
+from lab.model import POD_HOST, Host, Lab
 
 Announce = Callable[[str], None]
 T = TypeVar("T")
@@ -118,7 +132,7 @@ def _start(lab: Lab, hosts: Sequence[Host], announce: Announce, new: bool = Fals
 def _boot(lab: Lab, host: Host) -> subprocess.Popen[bytes]:
     # What is left of a host that died by itself is taken away first.
     machine.kill(lab, host)
-    return machine.boot(lab, host, pristine.layers(lab, host) + layers.stack(lab, host))
+    return machine.boot(lab, host, pristine.layer(lab, host) + layers.stack(lab, host))
 
 
 def _wait(
@@ -135,8 +149,11 @@ def _wait(
         cluster.wait_for_nodes(lab, since)
         announce("all nodes are Ready")
         if new:
-            cluster.fill(lab)
+            cluster.fill(lab, slurm_pod.manifests(lab))
         cluster.wait_for_cert_manager(lab)
         announce("cert-manager admits")
+        if lab.options.slurmctld_pod:
+            slurm_pod.wait(lab, since if lab.host(POD_HOST) in booted else None)
+            announce("slurmctld's pod is Ready")
         settled.result()
     announce("Slurm answers, its nodes are idle")

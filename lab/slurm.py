@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab import access, cache, keys, roots
-from lab.layer import FILES, Layer
+from lab.layer import FILES, Layer, fill
 from lab.model import Host, Lab
 
 SUITE = "trixie"
@@ -65,12 +65,36 @@ def write_layer(lab: Lab, host: Host, folder: Path) -> None:
     in its passwd, and LookupError says which account it lacks.
     """
     layer = Layer(folder, lab.options.slurm_root or root())
-    layer.tree("slurm", {})
+    layer.tree("slurm", _values(lab))
     if host in lab.role("controller")[1:]:
         layer.tree("slurm-backup", {})
-    key = keys.kept(lab.state / "secrets" / "munge.key", lambda: secrets.token_bytes(128))
-    layer.put("/etc/munge/munge.key", key, 0o400, account(layer, "munge"))
+    layer.put("/etc/munge/munge.key", munge_key(lab), 0o400, account(layer, "munge"))
     layer.enable("munge.service", "slurmctld.service" if host.role == "controller" else "slurmd.service")
+
+
+def munge_key(lab: Lab) -> bytes:
+    """The key by which the lab's munge daemons trust each other."""
+    return keys.kept(lab.state / "secrets" / "munge.key", lambda: secrets.token_bytes(128))
+
+
+def configuration(lab: Lab) -> dict[str, str]:
+    """The files in /etc/slurm, the same wherever Slurm runs: slurm.conf, nodes.conf, cgroup.conf."""
+    return {path.name: fill(path.read_text(), _values(lab)) for path in sorted((FILES / "slurm/etc/slurm").iterdir())}
+
+
+def _values(lab: Lab) -> dict[str, str]:
+    """What slurm.conf has for slurmctld on hosts, or in a pod, which logs to its standard error."""
+    if lab.options.slurmctld_pod:
+        return {"CONTROLLERS": POD_LINE.format(lab.slurmctlds[0].name), "LOG": POD_LOG}
+    primary, backup = lab.slurmctlds
+    return {"CONTROLLERS": HOST_LINES.format(primary.name, backup.name), "LOG": HOST_LOG}
+
+
+HOST_LINES = """SlurmctldHost={}     # primary
+SlurmctldHost={}     # backup: takes over SlurmctldTimeout after the last sign of life"""
+HOST_LOG = "SlurmctldLogFile = /var/log/slurm/slurmctld.log"
+POD_LINE = "SlurmctldHost={}     # the worker whose network slurmctld's pod is in"
+POD_LOG = "# slurmctld runs in the foreground of a pod and has no file: kubectl logs shows what it says."
 
 
 def account(layer: Layer, name: str) -> tuple[int, int]:
@@ -83,22 +107,21 @@ def account(layer: Layer, name: str) -> tuple[int, int]:
 
 
 def settle(lab: Lab, deadline: float = 60) -> None:
-    """Returns when both controllers answer and both nodes are idle; TimeoutError shows what Slurm says instead.
+    """Returns when every slurmctld answers and both nodes are idle; TimeoutError shows what Slurm says instead.
 
     A backup answers about 6 seconds after it has started: slurmctld gives the primary 5 to set itself up.
     """
-    controller, *_ = lab.role("controller")
-    until = time.monotonic() + deadline
-    while not settled(said := _state(lab, controller)):
+    until, asked = time.monotonic() + deadline, lab.role("compute")[0]
+    while not settled(said := _state(lab, asked), len(lab.slurmctlds)):
         if time.monotonic() > until:
-            raise TimeoutError(f"Slurm is not ready after {deadline:.0f} s; {controller.name} says:\n{said}")
+            raise TimeoutError(f"Slurm is not ready after {deadline:.0f} s; on {asked.name} it says:\n{said}")
         time.sleep(0.2)
 
 
-def settled(said: str) -> bool:
-    """Whether the output of `scontrol ping; sinfo -h -N -o %t` is that of a ready site: two are UP, two idle."""
-    return said.count(" is UP") == 2 and said.splitlines()[-2:] == ["idle", "idle"]
+def settled(said: str, slurmctlds: int) -> bool:
+    """Whether what `scontrol ping; sinfo -h -N -o %t` printed is a ready site's: every slurmctld UP, both nodes idle."""
+    return said.count(" is UP") == slurmctlds and said.splitlines()[-2:] == ["idle", "idle"]
 
 
-def _state(lab: Lab, controller: Host) -> str:
-    return access.run(lab, controller.name, "{ scontrol ping; sinfo -h -N -o %t; } 2>&1 || true")
+def _state(lab: Lab, asked: Host) -> str:
+    return access.run(lab, asked.name, "{ scontrol ping; sinfo -h -N -o %t; } 2>&1 || true")

@@ -32,7 +32,7 @@ def filled(announce: Announce) -> Path:
             images.archive(Path(scratch) / "pause.tar", PAUSE, {"/pause": pause}, ["/pause"])
             for archive in archives:
                 shutil.copyfile(archive, Path(scratch) / archive.name)
-            _import(root, folder / "store", Path(scratch))
+            add(folder / "store", Path(scratch), announce)
 
     inputs = [root.parent.name, pause.parent.name, *(f"{path.parent.name}/{path.name}" for path in archives)]
     return cache.entry("containerd", [*inputs, FILES / "fill-store", CONFIG], make, announce, "10 s") / "store"
@@ -69,7 +69,12 @@ def _unlink_from(path: Path) -> None:
     aside.rename(path)
 
 
-def _import(root: Path, store: Path, scratch: Path) -> None:
+def add(store: Path, scratch: Path, announce: Announce) -> None:
+    """Imports the archives SCRATCH/*.tar into a store of containerd's; RuntimeError shows what it said when it can't.
+
+    SCRATCH has to lie on a file system that takes an overlay's upper layer.
+    """
+    root = roots.debian12(announce)
     shutil.copyfile(CONFIG, scratch / "config.toml")
     alone = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
     run = [*alone, str(FILES / "fill-store"), str(root), str(store), str(scratch)]

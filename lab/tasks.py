@@ -18,6 +18,7 @@ UP_HELP = {
     "image": "NAME:TAG=ARCHIVE, an OCI archive that the outer world's registries serve (can be given several times)",
     "slurm_root": "a Debian root with another Slurm for controllers and compute nodes",
     "old_api": "--no-old-api: a cert-manager that serves v1 alone, as from 1.6 on",
+    "slurmctld_pod": "slurmctld in a pod (namespace user, label app=slurmctld) in place of the hosts slurmctl1 and 2",
 }
 
 
@@ -29,14 +30,15 @@ def up(
     image: list[str] | None = None,
     slurm_root: str = "",
     old_api: bool = True,
+    slurmctld_pod: bool = False,
 ) -> None:
     """Bring the cluster in a box up, from any earlier state."""
     from lab import labs, site
     from lab.model import Options
 
     with _errors("lab.up"):
-        given = Options(_path(dws_repo), _path(plugin_repo), _images(image or []), _path(slurm_root), old_api)
-        lab = labs.create(name, given)
+        roots = _path(dws_repo), _path(plugin_repo), _images(image or []), _path(slurm_root)
+        lab = labs.create(name, Options(*roots, old_api, slurmctld_pod))
         site.up(lab, _clock())
         shown = os.path.relpath(lab.state)
         print(f"the lab is up: ssh -F {shown}/ssh_config {lab.hosts[0].name}; its site file is {shown}/hosts.yaml")

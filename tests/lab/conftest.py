@@ -22,11 +22,21 @@ def announce(text: str) -> None:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """A pristine site."""
-    name = os.environ.get("LAB_NAME", "test")
-    made = labs.create(name, Options())
+    yield from _brought_up(os.environ.get("LAB_NAME", "test"), Options())
+
+
+@pytest.fixture(scope="session")
+def pod_lab() -> Iterator[Lab]:
+    """A site whose slurmctld runs in a pod, pristine at first; its name is "pod", beside the other."""
+    yield from _brought_up("pod", Options(slurmctld_pod=True))
+
+
+def _brought_up(name: str, options: Options) -> Iterator[Lab]:
+    """The lab of that name, pristine; ended after the run unless LAB_KEEP is set."""
+    made = labs.create(name, options)
     if pristine.taken(made) and not site.current(made):
         site.down(made)
-        made = labs.create(name, Options())
+        made = labs.create(name, options)
     (site.reset if pristine.taken(made) else site.up)(made, announce)
     yield made
     if not os.environ.get("LAB_KEEP"):

@@ -30,7 +30,8 @@ def test_a_program_is_built_once_with_its_flags(module: Path) -> None:
     said = subprocess.run([built[0]], capture_output=True, text=True, check=True).stderr
     assert said == "hello\n"
     assert built[0] == built[1]
-    assert announced == ["building hello (about 1 s)"]
+    # A busy machine may hear besides how far it is.
+    assert [text for text in announced if not text.startswith("  ")] == ["building hello (about 1 s)"]
 
 
 def test_a_changed_file_gives_another_program(module: Path) -> None:

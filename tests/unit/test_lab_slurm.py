@@ -89,4 +89,4 @@ def test_a_root_without_munge_is_refused_by_name(tmp_path: Path) -> None:
 )
 def test_a_site_is_ready_when_both_controllers_answer_and_both_nodes_are_idle(said: str, ready: bool) -> None:
     """What `scontrol ping` and sinfo print decides, word by word."""
-    assert slurm.settled(said) is ready
+    assert slurm.settled(said, 2) is ready
