@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fabfile.actions import STATE
 from fabfile.lock import owner
-from fabfile.step import Action, Apply, Delete, Sh
+from fabfile.step import Action, Apply, Ask, AskApi, Delete, Sh
 
 if TYPE_CHECKING:
     from fabfile.look import Board
@@ -58,7 +58,7 @@ def touched(action: Action, cluster: Callable[[], Any]) -> Sequence[str]:
         return (path,)
     if isinstance(action, Delete):
         return (action.path,)
-    return action.objects if isinstance(action, Sh) else ()
+    return action.objects if isinstance(action, Sh | Ask | AskApi) else ()
 
 
 def keep(reach: Reach, at: At, paths: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ class Sessions(dict[str, Session | Unreachable]):
     @property
     def connections(self) -> int:
         """Connections opened, those to jump hosts included."""
-        return len(self.open()) + len(self.jumps)
+        return sum(session.connects for session in self.open()) + len(self.jumps)
 
     def close(self) -> None:
         """Closes all connections."""
@@ -65,6 +65,7 @@ def connect_all(site: Site, hosts: Sequence[Host], ask: sudo.AskPassword = sudo.
         made.open(seconds)
         return made
 
+    every, hosts = hosts, [host for host in hosts if not host.pod]
     with ThreadPoolExecutor(site.ssh.connections, thread_name_prefix="connect") as pool:
         leads = [pool.submit(lead, host) for host in hosts]
         from fabfile.dial import Jumps  # slow to import, and meanwhile ssh -G is at work
@@ -74,7 +75,22 @@ def connect_all(site: Site, hosts: Sequence[Host], ask: sudo.AskPassword = sudo.
         made = [_either(partial(make, host, one.result)) for host, one in zip(hosts, leads, strict=True)]
         opened = [pool.submit(connected, one) for one in made]
         sessions.update((host.name, _either(one.result)) for host, one in zip(hosts, opened, strict=True))
+    sessions.update((host.name, _either(partial(_pod, site, host, sessions))) for host in every if host.pod)
     return sessions
+
+
+def _pod(site: Site, host: Host, sessions: Sessions) -> Session:
+    """The container of a pod, through the master. Raises Unreachable."""
+    from fabfile.podsession import PodSession
+
+    master = sessions[site.master.host.name]
+    if isinstance(master, Unreachable):
+        raise Unreachable(host.name, f"it is reached through {master.host}, which can't be reached", master.fix)
+    assert host.pod is not None
+    outer = _environment(site, site.master.host)
+    made = PodSession(host.name, host.pod, master, _environment(site, host), outer, site.master.context)
+    made.open(site.deadlines.connect)
+    return made
 
 
 def _either(attempt: Callable[[], Session]) -> Session | Unreachable:

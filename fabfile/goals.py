@@ -42,8 +42,12 @@ def of(
     """
     master, dws = trails[site.master.host.name], dws_work(wanted, now)
     objects, said = things(master, dws, known.revoked)
+    inside = [one for one in objects if of_pods(site, one.path)]
+    objects = [one for one in objects if one not in inside]
     conf = next((one.conf[0] for one in trails.values() if one.conf[0]), slurm.path(site))
-    enabled = {host.name: _enabled(trails.get(host.name), conf) for host in site.controllers}
+    enabled = {
+        host.name: _enabled(trails.get(host.name), conf, inside if host.pod else ()) for host in site.controllers
+    }
     known = replace(known, binding=next((one.before for one in objects if one.path == BINDING), known.binding))
     made = {host: of_host(site, host, one, enabled.get(host, False), known) for host, one in trails.items()}
     files = {host: some for host, (some, _, _) in made.items()}
@@ -51,7 +55,8 @@ def of(
     side = any(path in (conf, f"{site.slurm.folder}/{plugin.CONF}") for some in files.values() for path in some)
     off = any(not on and _has(trails[host].conf[1]) for host, on in enabled.items() if host in trails)
     renew = any(anew for _, _, anew in made.values())
-    return Goal(wanted.id, dws, files, objects, enabled, side, off, renew, roles), conf, said
+    renew = renew or any(enabled[name] for name in lost_kubeconfigs(site, master))
+    return Goal(wanted.id, dws, files, objects, enabled, side, off, renew, inside, roles), conf, said
 
 
 def dws_work(wanted: Past, now: Mapping[str, Any]) -> Dws:
@@ -109,10 +114,30 @@ def _has(text: str) -> bool:
     return bool(said and said.value.lower() == daemon.TYPE)
 
 
-def _enabled(found: Trail | None, conf: str) -> bool:
-    """Whether a controller's slurm.conf has the burst buffer when it is as it was."""
+def of_pods(site: Site, path: str) -> bool:
+    """Whether an object is one that a slurmctld in a pod is made of, or has as its /etc/slurm."""
+    spaces = {host.pod.namespace for host in site.controllers if host.pod}
+    kinds = ("configmaps", "secrets", "deployments", "statefulsets")
+    return any(f"/namespaces/{space}/{kind}/" in path for space in spaces for kind in kinds)
+
+
+def lost_kubeconfigs(site: Site, master: Trail) -> list[str]:
+    """The pods whose kubeconfig was a Secret then, which can't come back: nothing that was in one is kept."""
+    withheld = [path for path, one in master.objects.items() if (one["before"] or {}).get("withheld")]
+    return [
+        host.name
+        for host in site.controllers
+        if host.pod and any(f"/namespaces/{host.pod.namespace}/secrets/" in path for path in withheld)
+    ]
+
+
+def _enabled(found: Trail | None, conf: str, inside: Sequence[Thing] = ()) -> bool:
+    """Whether a controller's slurm.conf has the burst buffer when it is as it was; `inside`: the objects of a pod."""
     if found is None:
         return True
+    for one in inside:
+        if one.before and "slurm.conf" in one.before.get("data", {}):
+            return _has(one.before["data"]["slurm.conf"])
     was = found.files.get(conf)
     return _has(was.text.decode(errors="surrogateescape") if was and was.text is not None else found.conf[1])
 

@@ -17,6 +17,7 @@ from fabfile.site import (
     HostsError,
     Kustomize,
     Master,
+    Pod,
     Proxies,
     Registry,
     Role,
@@ -100,6 +101,7 @@ def from_hosts_option(value: str | bool | None, limit: str | None, default: Path
 def _conflicts(content: Content, path: Path) -> Iterator[Problem]:
     """What is wrong only in the light of other keys or of this machine; a key that is wrong by itself is left out."""
     yield from _twice(content)
+    yield from _placeless(content)
     access = content.data.get("access") or {}
     days, left = access.get("days"), access.get("renew_below")
     if days is not None and left is not None and left >= days:
@@ -127,10 +129,23 @@ def _twice(content: Content) -> Iterator[Problem]:
         owner |= dict.fromkeys(names, key)
 
 
+def _placeless(content: Content) -> Iterator[Problem]:
+    """A problem for each controller that has both a host and a pod, or neither."""
+    for number, rule in enumerate(content.data.get("controllers") or []):
+        key = f"controllers[{number}].host"
+        if rule and rule["pod"] is not None and key in content.places:
+            yield content.problem(key, "a controller is a host or a pod, not both")
+        elif rule and rule["pod"] is None and key not in content.places and f"{key[:-4]}pod" not in content.places:
+            yield content.problem(key, "missing: a host's name or a node set, like nid[000001-000008]; or a pod")
+
+
 def _named(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Key and node set of every key that names hosts rightly."""
     named = [("master.host", (data.get("master") or {}).get("host"))]
-    named += [(f"controllers[{i}].host", (c or {}).get("host")) for i, c in enumerate(data.get("controllers") or [])]
+    for number, rule in enumerate(data.get("controllers") or []):
+        named.append((f"controllers[{number}].host", (rule or {}).get("host")))
+        if pod := (rule or {}).get("pod"):
+            named.append((f"controllers[{number}].pod", pod["name"] or pod["container"]))
     computes = data.get("computes") or []
     if isinstance(computes, dict):
         named.append(("computes.hosts", computes.get("hosts")))
@@ -152,9 +167,7 @@ def _site(path: Path, data: dict[str, Any]) -> Site:
     return Site(
         path=path,
         master=_master(data["master"], ssh),
-        controllers=tuple(
-            host for rule in data["controllers"] for host in _hosts(rule["host"], "controller", rule, ssh)
-        ),
+        controllers=tuple(host for rule in data["controllers"] for host in _controllers(rule, data["master"], ssh)),
         computes=_computes(data["computes"] or [], ssh),
         ssh=Ssh(config, ssh["user"] or "", ssh["sudo"], ssh["connections"]),
         versions=Versions(**data["versions"]),
@@ -179,6 +192,15 @@ def _hosts(nodeset: str, role: Role, rule: dict[str, Any], ssh: dict[str, Any]) 
     user = rule["user"] or ssh["user"] or ""
     sudo = ssh["sudo"] if rule["sudo"] is None else rule["sudo"]
     return tuple(Host(name, role, user, sudo) for name in expand(nodeset))
+
+
+def _controllers(rule: dict[str, Any], master: dict[str, Any], ssh: dict[str, Any]) -> tuple[Host, ...]:
+    """A controller of its own or several; a pod is reached as the master is."""
+    if not (pod := rule["pod"]):
+        return _hosts(rule["host"], "controller", rule, ssh)
+    (way,) = _hosts(master["host"], "master", master, ssh)
+    where = Pod(pod["namespace"], pod["selector"], pod["container"])
+    return (Host(pod["name"] or pod["container"], "controller", way.user, way.sudo, where),)
 
 
 def _computes(rules: dict[str, Any] | list[dict[str, Any]], ssh: dict[str, Any]) -> tuple[ComputeGroup, ...]:

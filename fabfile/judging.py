@@ -91,7 +91,8 @@ def preview(run: Run, key: str, step: Step, host: str) -> Preview:
         if step.change is not None:
             step.change(place, have, want)
         takes = step.takes(place, have, want) if step.takes else ""
-        return Preview("change", difference(have, want), takes=takes)
+        means = step.means(place, have, want) if step.means else ""
+        return Preview("change", difference(have, want), means, takes)
     except Unknown as unknown:
         return Preview("unknown", note=str(unknown))
     except Refused as refused:
@@ -108,7 +109,7 @@ def plan(run: Run) -> None:
             if isinstance(item, Step):
                 began = time.time()
                 seen = preview(run, key, item, host)
-                note = seen.note or seen.takes
+                note = "; ".join(text for text in (seen.takes, seen.note) if text)
                 run.done(host, key, seen.outcome, began, diff=seen.diff, note=note, failures=seen.failures)
 
 

@@ -146,9 +146,12 @@ def _answer(reach: Reach, at: At, ask: Ask | AskApi) -> Sequence[Action]:
     at.began(ask.title)
     if isinstance(ask, AskApi):
         return ask.then(ask.ask(reach.cluster()))
-    answer = reach.session(reach.of(ask.role)).run("set -eu\numask 077\n" + ask.script, deadline=ask.deadline)
+    line = at.line if ask.told else None
+    script = "set -eu\numask 077\n" + ask.script
+    answer = reach.session(reach.of(ask.role)).run(script, deadline=ask.deadline, line=line)
     if answer.code != 0:
-        tail = tuple(answer.err.decode(errors="replace").strip().splitlines()[-10:])
+        said = answer.out + answer.err if ask.told else answer.err
+        tail = tuple(said.decode(errors="replace").strip().splitlines()[-10:])
         raise ActionFailed(Failure(ask.title, answer.code, tail))
     return ask.then(answer.out)
 
@@ -161,5 +164,4 @@ def refresh(reach: Reach, board: Board, host: str, items: Mapping[str, Item], sh
         answer = reach.session(host).run(look.script(looks, mark), deadline=board.site.deadlines.look)
         seen = frames.split(answer.out, answer.err, mark)
         look.read_shell(board, host, looks, seen, answer.err.decode(errors="replace")[-500:] if answer.code else "")
-    if any(item.role == "master" for item in items.values()):
-        look.read_api(board, host, items, reach.cluster)
+    look.read_api(board, host, items, reach.cluster)

@@ -63,10 +63,11 @@ class Options:
 
 
 def roles(site: Site) -> dict[str, tuple[str, ...]]:
-    """Role -> hosts; the submitter is the controller on which the test job is submitted."""
+    """Role -> hosts; the submitter is the controller on which the test job is submitted, a pod one of the controllers."""
     every = {
         "master": (site.master.host.name,),
         "controller": tuple(host.name for host in site.controllers),
+        "pod": tuple(host.name for host in site.controllers if host.pod),
         "submitter": (site.controllers[0].name,),
         "compute": tuple(host.name for host in site.hosts("compute")),
     }
@@ -106,15 +107,23 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
         journal(end)
         if made.changing:
             with suppress(*TROUBLE):  # the run itself has ended, and says how; a host that is gone keeps no line of it
-                trail.leave(
-                    made.reach, made.id, options.task, trail.changed(made.outcomes), journal.text(), site.keep_runs
-                )
+                changed = _lasting(site, trail.changed(made.outcomes))
+                trail.leave(made.reach, made.id, options.task, changed, journal.text(), site.keep_runs)
         display(end)
         journal.report(page.render)
         return code
     finally:
         sessions.close()
         journal.close()
+
+
+def _lasting(site: Site, changed: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """What was changed by host; what was changed of pods is left on the master, for nothing lasts in a pod."""
+    pods = {host.name for host in site.controllers if host.pod}
+    inside = [f"{host}: {step}" for host in pods & changed.keys() for step in changed[host]]
+    hosts = {host: steps for host, steps in changed.items() if host not in pods}
+    master = site.master.host.name
+    return hosts | ({master: [*hosts.get(master, ()), *inside]} if inside else {})
 
 
 def _both(journal: Journal, display: report.Display) -> Callable[[Event], None]:

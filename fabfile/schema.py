@@ -97,7 +97,10 @@ class Walk:
             return self._mapping(node, rule, key)
         if isinstance(node, yaml.SequenceNode):
             return self._list(node, rule, key)
-        return self.defaults(rule) if _kind(node) == "null" else self._scalar(node, rule, key)
+        if _kind(node) != "null":
+            return self._scalar(node, rule, key)
+        # a section with nothing in it is there, whatever holds where it is left out
+        return self.defaults({name: rule[name] for name in rule if name != "default" or "properties" not in rule})
 
     def _mapping(self, node: yaml.MappingNode, rule: Rule, key: str) -> dict[str, Any]:
         pairs, parts = self._pairs(node, key, ()), rule["properties"]

@@ -41,12 +41,17 @@ class Result:
     seconds: float
 
 
+def token() -> str:
+    """What a script says first, so that the login's own talk is known from it."""
+    return secrets.token_hex(8)
+
+
 class Session:
     """One host's connection to `to`. `environment` is what every script sees; with a `password` they run under sudo.
     `context` is that of the kubeconfig for cluster(), "" its current one.
 
-    `execs` counts the exec channels that were opened. To be made in the main thread: Fabric's configurations can't be
-    made in several at once.
+    `execs` counts the exec channels that were opened, `connects` the connections of its own. To be made in the main
+    thread: Fabric's configurations can't be made in several at once.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Session:
 
         self.host = to.name
         self.execs = 0
+        self.connects = 1
         self._to = to
         self._jumps = jumps
         empty = Config(lazy=True, ssh_config=SSHConfig())  # what Fabric would read itself, ssh -G has read better
@@ -160,10 +166,10 @@ class Session:
     def _order(
         self, rights: Rights, body: bytes, data: bytes, seconds: float, line: LineSink | None, stay: bool = False
     ) -> tuple[Order, Talk]:
-        token = secrets.token_hex(8)
-        command = bootstrap.command(len(body), seconds, token, rights.words)
-        order = Order(token, command, body, data, line, rights.prompt, rights.password, stay)
-        return order, Talk(Stream(token, line), Stream(token, line))
+        mark = token()
+        command = bootstrap.command(len(body), seconds, mark, rights.words)
+        order = Order(mark, command, body, data, line, rights.prompt, rights.password, stay)
+        return order, Talk(Stream(mark, line), Stream(mark, line))
 
     def cluster(self) -> Cluster:
         """The Kubernetes API as the admin of this host sees it: the master's; one for all who ask."""

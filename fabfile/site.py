@@ -21,13 +21,26 @@ class HostsError(LookupError):
 
 
 @dataclass(frozen=True)
+class Pod:
+    """A slurmctld that runs in a pod: its namespace, the labels that find it (`app=slurmctld`), its container."""
+
+    namespace: str
+    selector: str
+    container: str
+
+
+@dataclass(frozen=True)
 class Host:
-    """A host of the site. `user` "": as ssh_config says, or else the name of who runs this."""
+    """A host of the site. `user` "": as ssh_config says, or else the name of who runs this.
+
+    pod   where it isn't a host by itself: it is reached through the master
+    """
 
     name: str
     role: Role
     user: str
     sudo: bool
+    pod: Pod | None = None
 
 
 @dataclass(frozen=True)

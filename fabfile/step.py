@@ -134,22 +134,32 @@ class Delete:
 
 @dataclass(frozen=True)
 class Ask:
-    """A script on another role's host whose output makes the next actions here (a CSR that the master's CA signs)."""
+    """A script on another role's host whose output makes the next actions here (a CSR that the master's CA signs).
+
+    told     whether its lines are shown while it runs
+    objects  as a Sh has them
+    """
 
     title: str
     role: str
     script: str
     then: Callable[[bytes], Sequence[Action]]
     deadline: float = 60.0
+    told: bool = False
+    objects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class AskApi:
-    """Calls of the Kubernetes API whose answer makes the next actions here (a certificate that the cluster signs)."""
+    """Calls of the Kubernetes API whose answer makes the next actions here (a certificate that the cluster signs).
+
+    objects  as a Sh has them
+    """
 
     title: str
     ask: Callable[[Cluster], bytes]
     then: Callable[[bytes], Sequence[Action]]
+    objects: tuple[str, ...] = ()
 
 
 Action = Sh | Put | Bring | Remove | Apply | Delete | Ask | AskApi
@@ -259,6 +269,7 @@ class Step:
     why     what is awaited, in words, while it settles ("0 of 3 webhook pods: pulling the image")
     table   what was found -> rows of cells for people, the columns' names first: what was measured
     takes   what the change takes away, in words, or "": asked before (an older version, an orphan)
+    means   what the change does beside what is shown to differ, in words, for a plan ("slurmctld stops meanwhile")
     after   the stage after which `takes` can tell everything; it is run before anybody is asked
     hint    what a failure of this step means, and what to do
     """
@@ -274,6 +285,7 @@ class Step:
     why: Callable[[Value], str] | None = None
     table: Callable[[Value], tuple[tuple[str, ...], ...]] | None = None
     takes: Callable[[Place, Value, Value], str] | None = None
+    means: Callable[[Place, Value, Value], str] | None = None
     after: str = ""
     hint: str = ""
 

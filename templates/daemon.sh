@@ -7,9 +7,13 @@ if [ -n "$main" ]; then
     # The one proof that the plugin was loaded: scontrol shows what slurm.conf said when it was read last.
     ! grep -q '/burst_buffer_lua\.so' "/proc/$main/maps" 2>/dev/null || echo "loaded=yes"
 fi
+# Whether it is known that slurmctld has read the file as it is now (pod_noted.sh).
+read_so() {
+    [ -e "$state/activation" ] && grep -qxF "file=$(sha256sum <"$1" | cut -d' ' -f1) $1" "$state/activation" && echo "changed=0 $1"
+}
 { [ ! -e "$folder/slurm.conf" ] || conf_files; echo "$folder/burst_buffer.conf"; } | while IFS= read -r file; do
     # of the inode, not of the content: a file that was restored with an old date was changed all the same
-    [ ! -e "$file" ] || stat -L -c 'changed=%.2Z %n' -- "$file"
+    [ ! -e "$file" ] || read_so "$file" || stat -L -c 'changed=%.2Z %n' -- "$file"
 done
 [ ! -e "$state/activation" ] || sed -n 's/^sum=/activated=/p' "$state/activation"
 told=$(pings)

@@ -1,6 +1,6 @@
 """The procedure: its stages in order, each with what it needs."""
 
-from fabfile.stages import access, computes, deploy, images, plugin, preflight, slurm, upgrade, verify, workarea
+from fabfile.stages import access, computes, deploy, images, plugin, pod, preflight, slurm, upgrade, verify, workarea
 
 STAGES = (
     preflight.STAGE,
@@ -8,6 +8,7 @@ STAGES = (
     images.STAGE,
     upgrade.STAGE,
     deploy.STAGE,
+    pod.STAGE,
     access.STAGE,
     plugin.STAGE,
     slurm.STAGE,

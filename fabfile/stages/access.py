@@ -136,7 +136,7 @@ def _judge_cluster(place: Place, have: Value) -> Sequence[Finding]:
 
 STAGE = Stage(
     "access",
-    ("workarea",),
+    ("workarea", "pod"),
     (
         Check("cluster", "master", _look_cluster, _judge_cluster),
         Step("role", "master", _look_role, _want_role, _change_role),

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from fabfile import names, pki
-from fabfile.stages import signing
+from fabfile.stages import pod, signing
 from fabfile.step import Action, Finding, Place, Put, Refused, Sh, Shell, Step, Value
 
 
@@ -26,7 +26,7 @@ def reaches(place: Place) -> bool:
 _LOOK_KUBECONFIG = """
 file={kubeconfig}
 {slurm_user}
-printf 'slurm_user=%s\\n' "$user"
+printf 'slurm_user=%s\\nslurm_group=%s\\n' "$user" "$(id -g "$user" 2>/dev/null)"
 [ -e "$file" ] || exit 0
 stat -L -c 'mode=%a
 owner=%U' "$file"
@@ -88,7 +88,7 @@ def read(place: Place, found: Value) -> Value:
     if "mode" not in found:
         return None
     cluster = place.facts.one("access.cluster")
-    return {
+    told = {
         "certificate": _judged(certificate(found), cluster["ca"].encode(), place),
         "valid": _valid(found),
         "server": found.get("server", ""),
@@ -101,6 +101,7 @@ def read(place: Place, found: Value) -> Value:
         "owner": "SlurmUser" if found["owner"] == found["slurm_user"] else found["owner"],
         "SlurmUser": rights(found["may"]),
     }
+    return pod.as_in(place, told)
 
 
 def certificate(found: Value) -> bytes:
@@ -154,7 +155,7 @@ def rights(table: Sequence[str]) -> str:
 def wanted(place: Place) -> Value:
     seen = place.facts.found.get("access.kubeconfig", {}).get(place.host)
     valid, least = seen and _valid(seen), place.site.access.renew_below
-    return {
+    told = {
         "certificate": FITS,
         "valid": valid if valid and valid["days left"] > least else {"days left": f"more than {least}"},
         "server": server(place),
@@ -165,11 +166,12 @@ def wanted(place: Place) -> Value:
         "owner": "SlurmUser",
         "SlurmUser": RIGHTS,
     }
+    return pod.as_in(place, told)
 
 
 def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
     """A new key and certificate; a key whose file can't be trusted any more isn't worth keeping."""
-    if have is not None and _only_file(have, want):
+    if have is not None and not pod.of(place) and _only_file(have, want):
         return [
             Sh(f"chown and chmod {names.KUBECONFIG}", _OWN.format(slurm_user=slurm_user(place), file=names.KUBECONFIG))
         ]
@@ -188,6 +190,8 @@ def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
             certificate,
             asked.key,
         )
+        if pod.of(place):
+            return pod.kubeconfig(place, content)
         owner = place.facts.all("access.kubeconfig")[place.host]["slurm_user"]
         return [Put(names.KUBECONFIG, content, 0o600, f"{owner}:", check=_tried(place) if works else "")]
 
@@ -240,7 +244,7 @@ STEP = Step(
     wanted,
     change,
     read=read,
-    settle=lambda site: 10.0,
+    settle=pod.settle(10.0),
     why=near_its_end,
     hint="the plugin reaches the API with this file only: see `kubectl auth can-i --list` as SlurmUser on that controller",
 )

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from fabfile import compatibility, render
 from fabfile import supply as supplies
 from fabfile.site import Site
-from fabfile.stages import controller
+from fabfile.stages import controller, pod
 from fabfile.stages.kubeconfig import slurm_user
 from fabfile.step import Action, Finding, Place, Put, Refused, Sh, Shell, Stage, Step, Unknown, Value
 
@@ -94,7 +94,7 @@ def _parse_file(out: bytes) -> Value:
 
 
 def _read_conf(place: Place, found: Value) -> Value:
-    return {key: found[key] for key in ("mode", "owner", "text")} if found else None
+    return pod.as_in(place, {key: found[key] for key in ("mode", "owner", "text")}) if found else None
 
 
 def _read_lua(place: Place, found: Value) -> Value:
@@ -123,11 +123,11 @@ def upstream(place: Place) -> Mapping[str, str]:
 
 def _want_lua(place: Place) -> Value:
     text = with_shim(place, upstream(place)[LUA])
-    return {"mode": "644", "owner": "root:root", "text": text, "compiles": _compiles(place)}
+    return pod.as_in(place, {"mode": "644", "owner": "root:root", "text": text, "compiles": _compiles(place)})
 
 
 def _want_conf(place: Place) -> Value:
-    return {"mode": "644", "owner": "root:root", "text": upstream(place)[CONF]}
+    return pod.as_in(place, {"mode": "644", "owner": "root:root", "text": upstream(place)[CONF]})
 
 
 def with_shim(place: Place, text: str) -> str:
@@ -174,15 +174,17 @@ def _unknown_hooks(place: Place, hooks: Sequence[str]) -> Finding:
 
 
 def _change_lua(place: Place, have: Value, want: Value) -> Sequence[Action]:
-    return [*load(place, want["text"]), _put(place, LUA, want["text"])]
+    return [*load(place, want["text"]), *_put(place, LUA, want["text"])]
 
 
 def _change_conf(place: Place, have: Value, want: Value) -> Sequence[Action]:
-    return [_put(place, CONF, want["text"])]
+    return _put(place, CONF, want["text"])
 
 
-def _put(place: Place, name: str, text: str) -> Put:
-    return Put(f"{place.site.slurm.folder}/{name}", text.encode(), 0o644)
+def _put(place: Place, name: str, text: str) -> Sequence[Action]:
+    if pod.of(place):
+        return pod.config(place, {name: text})
+    return [Put(f"{place.site.slurm.folder}/{name}", text.encode(), 0o644)]
 
 
 def load(place: Place, text: str) -> Sequence[Action]:
@@ -197,7 +199,7 @@ def load(place: Place, text: str) -> Sequence[Action]:
 
 STAGE = Stage(
     "plugin",
-    ("preflight",),
+    ("preflight", "pod"),
     (
         Step(
             "repository",
@@ -215,8 +217,9 @@ STAGE = Stage(
             _want_lua,
             _change_lua,
             read=_read_lua,
+            settle=pod.settle(0.0),
             hint=f"{LUA} is as it was: with one that does not load slurmctld refuses every #DW job and does not start",
         ),
-        Step("conf", "controller", _look_conf, _want_conf, _change_conf, read=_read_conf),
+        Step("conf", "controller", _look_conf, _want_conf, _change_conf, read=_read_conf, settle=pod.settle(0.0)),
     ),
 )

@@ -80,6 +80,7 @@ class Goal:
     enabled  controller -> whether its slurmctld has the burst buffer afterwards
     off      whether one loses it now
     renew    whether kubeconfigs are to be made anew instead of being put back
+    pods     objects that a slurmctld in a pod is made of, or has as its /etc/slurm
     """
 
     run: str
@@ -90,6 +91,7 @@ class Goal:
     slurm: bool = False
     off: bool = False
     renew: bool = False
+    pods: Sequence[Thing] = ()
     roles: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
@@ -133,7 +135,7 @@ def _changed(place: Place, path: str, goal: Goal) -> Finding:
 
 def things_since(goal: Goal) -> Check:
     """A check: so are the objects, as far as it is known what the runs left."""
-    watched = [one for one in goal.things if one.left]
+    watched = [one for one in (*goal.things, *goal.pods) if one.left]
 
     def judge(place: Place, have: Value) -> Sequence[Finding]:
         odd = [one for one in watched if have[one.path] not in one.left]
@@ -234,26 +236,25 @@ def _put_back(known: File) -> Sh:
 # --- objects of the cluster
 
 
-def objects(goal: Goal, needs: tuple[str, ...]) -> Stage:
-    """Single objects, the last one that was made first."""
+def objects(things: Sequence[Thing], stage: str) -> Step:
+    """The step `objects` of `stage`: single objects, the last one that was made first."""
 
     def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
-        versions = {label: version for label, (_, version) in place.facts.one("objects.objects").items()}
-        odd = [one for one in reversed(goal.things) if have[one.label] != want[one.label]]
+        versions = {label: version for label, (_, version) in place.facts.one(f"{stage}.objects").items()}
+        odd = [one for one in reversed(things) if have[one.label] != want[one.label]]
         return [action for one in odd for action in _change(one, versions[one.label])]
 
-    step = Step(
+    return Step(
         "objects",
         "master",
-        lambda place: Api(lambda cluster: {one.label: _seen(cluster, one) for one in goal.things}),
-        lambda place: {one.label: _shown(one.before) for one in goal.things},
+        lambda place: Api(lambda cluster: {one.label: _seen(cluster, one) for one in things}),
+        lambda place: {one.label: _shown(one.before) for one in things},
         change,
         read=lambda place, found: {label: text for label, (text, _) in found.items()},
         settle=lambda site: 30.0,
-        takes=lambda place, have, want: _takes_things(goal.things, have),
+        takes=lambda place, have, want: _takes_things(things, have),
         hint="what holds an object back is in its metadata.finalizers; one that is written by others too may change again",
     )
-    return Stage("objects", needs, (step,))
 
 
 def _seen(cluster: Cluster, one: Thing) -> tuple[str, str]:

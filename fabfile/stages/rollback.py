@@ -17,6 +17,7 @@ from fabfile.stages import (
     deploy,
     images,
     inuse,
+    pod,
     preflight,
     restored,
     slurm,
@@ -62,9 +63,9 @@ def _preflight(goal: Goal, conf: str) -> Stage:
     if goal.dws != "remove":
         due = inuse.checks("preflight", lambda place: _loses(goal) or (goal.dws == "install" and upgrade.due(place)))
         known |= {one.name: one for one in due}
-    if goal.slurm or any(goal.files.values()):
+    if goal.slurm or goal.pods or any(goal.files.values()):
         judge = unplug.judge if goal.off else known.get("controller", _QUIET).judge  # type: ignore[union-attr]
-        known["controller"] = replace(_QUIET, judge=judge)
+        known |= {"pod": pod.KNOWN, "controller": replace(_QUIET, judge=judge)}
     since = (restored.files_since(role, goal) for role in ("controller", "compute"))
     return Stage("preflight", (), (*known.values(), *since, restored.things_since(goal)))
 
@@ -92,7 +93,7 @@ def _base(goal: Goal) -> Stage:
 
 def _slurm_side(goal: Goal, conf: str) -> tuple[Stage, ...]:
     made = restored.files(goal, "plugin", "controller", {conf})
-    daemons = (_slurm(goal, conf),) if goal.slurm else ()
+    daemons = (*((_slurm(goal, conf),) if goal.slurm else ()), *((_pods(goal),) if goal.pods else ()))
     nodes = restored.files(goal, "computes", "compute", set())
     order = (*made, *daemons) if all(goal.enabled.values()) else (*daemons, *made)
     fresh = (replace(access.STAGE, needs=(), steps=tuple(_kubeconfigs())),) if goal.renew else ()
@@ -137,6 +138,23 @@ def _slurm(goal: Goal, conf: str) -> Stage:
     return Stage("slurm", (), (steps["activation"], told, alive), serial=True)
 
 
+def _pods(goal: Goal) -> Stage:
+    """What slurmctlds in pods are made of, as it was, and each answering in its new pod."""
+    answers = Step(
+        "answers",
+        "pod",
+        daemon.look,
+        lambda place: {"answers": True, "not read": []},
+        read=lambda place, found: {"answers": daemon.answers(found), "not read": daemon.unread(place.site, found)},
+        settle=lambda site: site.deadlines.slurmctld + 60.0,
+        why=lambda have: (
+            "; ".join(have["not read"]) if have["answers"] else "slurmctld does not answer `scontrol ping`"
+        ),
+        hint="see `kubectl rollout status` and `kubectl logs` of the workload that the pod is of",
+    )
+    return Stage("pods", (), (restored.objects(goal.pods, "pods"), answers))
+
+
 def _takes_conf(place: Place, have: Value, want: Value) -> str:
     kept = slurmconf.value(str(want), slurm.KEY)
     gone = not (kept and kept.value.lower() == daemon.TYPE)
@@ -153,5 +171,6 @@ def _cluster(goal: Goal) -> tuple[Stage, ...]:
         dws = undeploy.stages(slurm=False)[1:]
     elif goal.dws == "install":
         dws = (workarea.STAGE, images.STAGE, upgrade.STAGE, deploy.STAGE)
-    things = (restored.objects(goal, (dws[-1].name if dws else "preflight",)),) if goal.things else ()
+    needs = (dws[-1].name if dws else "preflight",)
+    things = (Stage("objects", needs, (restored.objects(goal.things, "objects"),)),) if goal.things else ()
     return (*dws, *things)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from fabfile import render, slurmconf
 from fabfile.actions import STATE
 from fabfile.site import Site
-from fabfile.stages import daemon
-from fabfile.step import Action, Finding, Place, Refused, Sh, Shell, Stage, Step, Unknown, Value
+from fabfile.stages import daemon, pod
+from fabfile.step import Action, Ask, Finding, Known, Look, Place, Refused, Sh, Shell, Stage, Step, Unknown, Value
 
 KEY = "BurstBufferType"
 COMMENT = "set by dws-on-csm: jobs with #DW lines get a Workflow from DataWorkflowServices"
@@ -24,11 +24,13 @@ def path(site: Site) -> str:
 # --- the transaction
 
 
-def activation(place: Place, title: str, seen: str, following: str | None, back: str | None) -> Sh:
+def activation(place: Place, title: str, seen: str, following: str | None, back: str | None) -> Sh | Ask:
     """slurm.conf from `seen` to `following` (None: as it is), slurmctld started again; `back` if it doesn't come up.
 
     It is refused on the host if slurm.conf is no longer `seen`, and goes on there if the connection breaks.
     """
+    if pod.of(place):
+        return _rollout(place, title, seen, following, back)
     slurm, deadline = place.site.slurm, place.site.deadlines.slurmctld
     texts = [_bytes(text) if text is not None else b"" for text in (following, back)]
     fixed = {"state": STATE, "folder": slurm.folder, "unit": slurm.service, "seen": _sum(_bytes(seen))}
@@ -41,7 +43,22 @@ def activation(place: Place, title: str, seen: str, following: str | None, back:
     for name, text in zip(("next", "back"), texts, strict=True):
         settings |= {f"{name}_size": str(len(text)), f"{name}_sum": _sum(text) if text else ""}
     # twice: what doesn't come up is put back and started again; each stop may take systemd's own 90 seconds
-    return Sh(title, render.script("follow.sh", **settings), 2 * (deadline + 100.0) + 30.0, b"".join(texts))
+    return Sh(
+        title, render.script("detach.sh", "follow.sh", **settings), 2 * (deadline + 100.0) + 30.0, b"".join(texts)
+    )
+
+
+def _rollout(place: Place, title: str, seen: str, following: str | None, back: str | None) -> Ask:
+    """The same for a pod: slurm.conf is a key of a ConfigMap, and another pod reads it."""
+
+    def edit(before: str, after: str) -> dict[str, Value]:
+        name = f"configmap/{pod.found(place)['config_map']['name']}"
+        return {"object": name, "at": ["data", "slurm.conf"], "seen": before, "value": after}
+
+    edits = [edit(seen, following)] if following is not None else []
+    return pod.rollout(
+        place, title, edits, [edit(seen if following is None else following, back)] if back is not None else []
+    )
 
 
 def _log(place: Place, text: str) -> str:
@@ -60,7 +77,9 @@ def _sum(content: bytes) -> str:
 # --- an activation of an earlier run
 
 
-def _look_activation(place: Place) -> Shell:
+def _look_activation(place: Place) -> Look:
+    if pod.of(place):
+        return Known("none")  # a rollout waits for one that is still at work
     script = f"lock={STATE}/activation.lock\n" + render.read("activation_look.sh")
     return Shell(script, lambda out: out.decode().strip() or "none")
 
@@ -123,7 +142,8 @@ def _change_conf(place: Place, have: Value, want: Value) -> Sequence[Action]:
 
 
 def _title(place: Place, what: str) -> str:
-    then = f"start {place.site.slurm.service} again"
+    unit = place.site.slurm.service
+    then = f"roll {pod.workload(place)} out" if pod.of(place) else f"start {unit} again"
     return f"{what}, {then}; put back unless it answers within {place.site.deadlines.slurmctld:.0f} s"
 
 
@@ -172,6 +192,10 @@ def _why(have: Value) -> str:
     return "; ".join(have["not read"]) if have["answers"] else "slurmctld does not answer `scontrol ping`"
 
 
+def _means(place: Place, have: Value, want: Value) -> str:
+    return pod.means(place) if pod.of(place) else f"{place.site.slurm.service} is started again"
+
+
 STAGE = Stage(
     "slurm",
     ("plugin", "access", "images"),
@@ -192,6 +216,8 @@ STAGE = Stage(
             _want_conf,
             _change_conf,
             read=lambda place, found: found["text"] if found else None,
+            settle=pod.settle(0.0),
+            means=_means,
             hint="see above what slurmctld said; what was put back is said there too, and a new run tries again",
         ),
         Step(
@@ -203,6 +229,7 @@ STAGE = Stage(
             read=_read_daemon,
             settle=lambda site: 10.0,
             why=_why,
+            means=_means,
             hint="see `journalctl -u slurmctld` and slurmctld's log on that controller",
         ),
     ),

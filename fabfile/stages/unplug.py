@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from fabfile import names, slurmconf
 from fabfile.inventory import Site
-from fabfile.stages import controller, daemon, plugin, slurm
+from fabfile.stages import controller, daemon, plugin, pod, slurm
 from fabfile.step import Action, Finding, Place, Refused, Remove, Shell, Stage, Step, Value
 
 _SLURM = {step.name: step for step in slurm.STAGE.steps if isinstance(step, Step)}
@@ -87,7 +87,9 @@ def _look_files(place: Place) -> Shell:
 
 
 def _remove(place: Place, have: Value, want: Value) -> Sequence[Action]:
-    return [Remove(path) for path in have]
+    if not pod.of(place):
+        return [Remove(path) for path in have]
+    return [*pod.without(place, pod.PLUGIN), *pod.no_kubeconfig(place)]
 
 
 FILES = Stage(
@@ -100,6 +102,7 @@ FILES = Stage(
             _look_files,
             lambda place: [],
             _remove,
+            settle=pod.settle(0.0),
             takes=lambda place, have, want: f"{', '.join(have)} on {place.host} (kept there as before-images)",
         ),
     ),

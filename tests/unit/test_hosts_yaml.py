@@ -66,7 +66,17 @@ def test_the_schema_and_the_site_have_the_same_parts(section: str, part: str) ->
     assert {field.name for field in fields(getattr(site_module, part))} - own == set(rule["properties"])
 
 
-DEFAULTS = [(key, rule["default"]) for key, rule in parts(RULES) if "default" in rule]
+DEFAULTS = [(key, rule["default"]) for key, rule in parts(RULES) if rule.get("default") is not None]
+
+
+POD = "controllers[0].pod."
+
+
+def minimal(key: str) -> str:
+    """The smallest site that has what the key belongs to."""
+    if key.startswith(POD):
+        return "master: {host: m}\ncontrollers: [{pod: {}}]\n"
+    return MINIMAL + ("computes: [{hosts: n}]\n" if key.startswith("computes") else "")
 
 
 def with_value(key: str, value: Any) -> str:
@@ -74,6 +84,8 @@ def with_value(key: str, value: Any) -> str:
     content: Any = json.loads(json.dumps(HOSTS))
     if key.startswith("computes"):
         content["computes"] = [{"hosts": "n"}]
+    if key.startswith(POD[:-1]):
+        content["controllers"] = [{"pod": {}}]
     here, names = content, re.findall(r"[a-z_0-9]+", key)
     for name in names[:-1]:
         here = here[0] if name == "0" else here.setdefault(name, {})
@@ -84,10 +96,9 @@ def with_value(key: str, value: Any) -> str:
 @pytest.mark.parametrize(("key", "value"), DEFAULTS, ids=[key for key, _ in DEFAULTS])
 def test_what_the_schema_calls_a_default_is_what_holds(tmp_path: Path, key: str, value: Any) -> None:
     """A default that is written down changes nothing, and an editor lets it pass."""
-    computes = "computes: [{hosts: n}]\n" if key.startswith("computes") else ""
     text = with_value(key, value)
     assert JUDGE.is_valid(yaml.safe_load(text))
-    assert load(write(tmp_path, text)) == load(write(tmp_path, MINIMAL + computes))
+    assert load(write(tmp_path, text)) == load(write(tmp_path, minimal(key)))
 
 
 OTHERS: dict[str, Any] = {
@@ -97,6 +108,7 @@ OTHERS: dict[str, Any] = {
     "computes[0].slurm_conf": "edit",
     "ssh.config": "/etc/passwd",
     "registry.secret": "a/b",
+    "controllers[0].pod.selector": "app.kubernetes.io/name=slurmctld",
     "access.server": "https://a:1",
     "access.via": "csr",
     "accept": ["a"],
@@ -123,8 +135,7 @@ LEAVES = [
 @pytest.mark.parametrize(("key", "value"), LEAVES, ids=[key for key, _ in LEAVES])
 def test_no_key_is_read_and_forgotten(tmp_path: Path, key: str, value: Any) -> None:
     """Another value for a key makes another site."""
-    computes = "computes: [{hosts: n}]\n" if key.startswith("computes") else ""
-    assert load(write(tmp_path, with_value(key, value))) != load(write(tmp_path, MINIMAL + computes))
+    assert load(write(tmp_path, with_value(key, value))) != load(write(tmp_path, minimal(key)))
 
 
 LINE = re.compile(r"^(?P<lead> *)(?P<off># )?(?P<more> *)(?P<item>- )?(?P<name>[a-z_0-9]+):(?= |$)(?P<rest>.*)$")
@@ -149,6 +160,8 @@ def example() -> Iterator[tuple[int, str, re.Match[str], tuple[int, ...]]]:
 
 def uncommented(*indices: int) -> str:
     lines = list(EXAMPLE)
+    if POD_LINE in indices and len(indices) < 10:  # a controller is a host or a pod
+        lines[POD_LINE - 3] = "  -"
     for index in indices:
         lines[index] = re.sub(r"^( *)# ", r"\1", lines[index], count=1)
     return "\n".join(lines) + "\n"
@@ -157,6 +170,7 @@ def uncommented(*indices: int) -> str:
 KEYS = {key: (index, found, above) for index, key, found, above in example()}
 OFF = {key: (index, above) for key, (index, found, above) in KEYS.items() if found["off"]}
 NODES = KEYS["computes[0].hosts"][0], KEYS["computes"][0]
+POD_LINE = KEYS[POD[:-1]][0]
 
 
 def test_the_example_names_every_key_that_there_is_in_the_schemas_order() -> None:
@@ -176,7 +190,13 @@ def test_the_example_is_valid_as_it_stands_and_with_everything_in_it() -> None:
 def test_a_commented_line_of_the_example_says_what_holds_without_it(tmp_path: Path, key: str) -> None:
     """Uncommenting a line changes nothing, but for the nodes, which are an example."""
     index, above = OFF[key]
-    beside = NODES if key.startswith("computes") else ()
+    if key == POD[:-1]:
+        assert (
+            load(write(tmp_path, uncommented(index))).controllers[0].pod
+            == load(write(tmp_path, minimal(POD))).controllers[0].pod
+        )
+        return
+    beside = NODES if key.startswith("computes") else (POD_LINE,) if key.startswith(POD[:-1]) else ()
     site = load(write(tmp_path, uncommented(index, *above, *beside)))
     assert site == load(write(tmp_path, uncommented(*beside)))
 

@@ -33,7 +33,11 @@ BAD_FOR_BOTH: list[tuple[str, dict[str, Any], str]] = [
     ("an option", {"master": {"host": "-oProxyCommand=x"}}, "master.host: expected a host's name or address"),
     ("a space", {"controllers": [{"host": "a b"}]}, "controllers[0].host: expected a host's name or a node set"),
     ("a group", {"controllers": [{"host": "@all"}]}, "controllers[0].host: expected a host's name or a node set"),
-    ("an item", {"controllers": ["c"]}, 'controllers[0]: expected `host: NAME` and what goes with it, not "c"'),
+    (
+        "an item",
+        {"controllers": ["c"]},
+        'controllers[0]: expected `host: NAME` or `pod:`, and what goes with it, not "c"',
+    ),
     ("a relative path", {"master": {"host": "m", "workarea": "x"}}, "master.workarea: expected an absolute path"),
     ("the root", {"master": {"host": "m", "workarea": "/"}}, "master.workarea: expected an absolute path"),
     ("a way up", {"slurm": {"folder": "/etc/../x"}}, "slurm.folder: expected an absolute path"),

@@ -1,0 +1,31 @@
+# detached UNIT DESCRIPTION: run $program (a script, with $work set before it) so that it outlives this connection, and follow
+# what it writes to $work/progress. Ends with its exit code, or 75 where another one of UNIT is at work.
+detached() {
+    : >"$work/progress"
+    printf 'work=%s\n%s\n' "'$work'" "$program" >"$work/activate"
+    if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; then
+        systemctl reset-failed "$1.service" 2>/dev/null || :
+        systemd-run --wait --collect --quiet --unit="$1" --setenv="PATH=$PATH" --setenv="KUBECONFIG=${KUBECONFIG-}" \
+            --description="$2" sh "$work/activate" &
+    else
+        setsid sh "$work/activate" >/dev/null 2>&1 </dev/null 9>&- &
+    fi
+    follower=$!
+    tail -s 0.1 -n +1 -f --pid="$follower" "$work/progress" 2>/dev/null || :
+    code=0
+    wait "$follower" || code=$?
+    # one that is still at work needs its folder
+    if [ -e "$work/done" ] || [ ! -e "$work/begun" ]; then rm -rf -- "$work"; fi
+    if [ "$code" != 0 ] && systemctl is-active --quiet "$1.service" 2>/dev/null; then
+        echo "another activation is at work on this host"
+        exit 75
+    fi
+    exit "$code"
+}
+
+# left by a follower whose connection broke
+swept() {
+    for old in "$state"/activation.d.*; do
+        if [ -e "$old/done" ] || [ -n "$(find "$old" -maxdepth 0 -mmin +1440 2>/dev/null)" ]; then rm -rf -- "$old"; fi
+    done
+}

@@ -1,0 +1,9 @@
+# Starts a rollout that outlives this connection, and follows it. Set before: $state, $unit, $program (pod_activate.sh with its
+# settings, but for $work), $next and $back (edits for pod_edit.py, base64). The functions are those of detach.sh.
+umask 077
+mkdir -p "$state"
+swept
+work=$(mktemp -d "$state/activation.d.XXXXXX")
+printf %s "$next" | base64 -d >"$work/next"
+printf %s "$back" | base64 -d >"$work/back"
+detached "$unit" 'a slurmctld in a pod rolled out again by dws-on-csm'

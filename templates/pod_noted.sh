@@ -1,0 +1,13 @@
+# noted: write down what the files that slurmctld reads when it starts are now. Every change of a ConfigMap gives all files of
+# its volume a new time, so times alone don't tell whether slurmctld has read what they say. The note lives as long as the
+# container, which is as long as its slurmctld.
+noted() {
+    mkdir -p "$state"
+    {
+        echo "sum=$(sha256sum <"$folder/slurm.conf" | cut -d' ' -f1)"
+        { conf_files; echo "$folder/burst_buffer.conf"; } | while IFS= read -r file; do
+            [ ! -e "$file" ] || echo "file=$(sha256sum <"$file" | cut -d' ' -f1) $file"
+        done
+    } >"$state/activation.part"
+    mv -f -- "$state/activation.part" "$state/activation"
+}

@@ -1,0 +1,246 @@
+"""A slurmctld in a pod: what of it can be made lasting, and the volume that shows it the kubeconfig."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile import render
+from fabfile.inventory import load
+from fabfile.stages import pod
+from fabfile.step import Facts, Place
+from tests.unit.site_files import write
+
+NAME = "slurmctld"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """The controller of a site whose slurmctld runs in a pod."""
+    site = load(write(tmp_path, "master: {host: m}\ncontrollers: [{pod: {}}]\n"))
+    return Place(site, Facts(), NAME)
+
+
+CONFIG_VOLUME: dict[str, Any] = {"name": "conf", "configMap": {"name": "slurm-conf", "defaultMode": 420}}
+BOTH: dict[str, Any] = {
+    "name": "conf",
+    "projected": {
+        "defaultMode": 420,
+        "sources": [
+            {"configMap": {"name": "slurm-conf"}},
+            {
+                "secret": {
+                    "name": "slurmctld-slurm-dws",
+                    "items": [{"key": "kubeconfig", "path": "slurm-dws.kubeconfig", "mode": 0o444}],
+                    "optional": True,
+                }
+            },
+        ],
+    },
+}
+
+
+class Cluster:
+    """A fake of the API: objects by path."""
+
+    def __init__(self, objects: dict[str, Any]) -> None:
+        self.objects = objects
+
+    def get(self, path: str, **query: str) -> Any:
+        return self.objects.get(path)
+
+
+APPS = "/apis/apps/v1/namespaces/user"
+
+
+def owned(kind: str, name: str) -> dict[str, Any]:
+    return {"ownerReferences": [{"kind": kind, "name": name, "controller": True}]}
+
+
+def deployment(volume: dict[str, Any] | None, mount: dict[str, Any] | None = None, **meta: Any) -> dict[str, Any]:
+    mounts = [{"name": "conf", "mountPath": "/etc/slurm", **(mount or {})}] if volume else []
+    spec = {"containers": [{"name": NAME, "volumeMounts": mounts}], "volumes": [volume] if volume else []}
+    return {
+        "metadata": {"name": NAME, "namespace": "user", **meta},
+        "spec": {"strategy": {"type": "Recreate"}, "template": {"metadata": {}, "spec": spec}},
+    }
+
+
+def objects(
+    made: dict[str, Any], config: dict[str, Any] | None = None, owner: tuple[str, str] = ("ReplicaSet", "rs")
+) -> dict[str, Any]:
+    """A cluster with a pod of that Deployment."""
+    one = {
+        "metadata": {"name": "slurmctld-1", **owned(*owner)},
+        "spec": made["spec"]["template"]["spec"],
+        "status": {"phase": "Running"},
+    }
+    return {
+        "/api/v1/namespaces/user/pods": {"items": [one]},
+        f"{APPS}/replicasets/rs": {"metadata": {"name": "rs", **owned("Deployment", NAME)}},
+        f"{APPS}/deployments/{NAME}": made,
+        "/api/v1/namespaces/user/configmaps/slurm-conf": config
+        or {"metadata": {"name": "slurm-conf"}, "data": {"slurm.conf": ""}},
+    }
+
+
+def seen(place: Place, there: dict[str, Any]) -> Any:
+    wanted = pod.of(place)
+    assert wanted is not None
+    return pod.read(Cluster(there), wanted)  # type: ignore[arg-type]
+
+
+HELM = {"annotations": {"meta.helm.sh/release-name": "slurm"}}
+DATA = {"slurm.conf": ""}
+SUBPATH = {"mountPath": "/etc/slurm/slurm.conf", "subPath": "slurm.conf"}
+
+
+@pytest.mark.parametrize(
+    ("there", "names"),
+    [
+        (objects(deployment(CONFIG_VOLUME)), []),
+        (objects(deployment(BOTH)), []),
+        (objects(deployment(None)), ["pod-folder"]),
+        (objects(deployment({"name": "conf", "emptyDir": {}})), ["pod-folder"]),
+        (objects(deployment({"name": "conf", "hostPath": {"path": "/etc/slurm"}})), ["pod-folder"]),
+        (objects(deployment(CONFIG_VOLUME), {"metadata": {}, "data": {"other": ""}}), ["pod-folder"]),
+        (objects(deployment(CONFIG_VOLUME, SUBPATH)), ["pod-subpath", "pod-folder"]),
+        (objects(deployment(CONFIG_VOLUME, **HELM)), ["pod-kept"]),
+        (objects(deployment(CONFIG_VOLUME, **owned("Controller", "slurm"))), ["pod-kept"]),
+        (objects(deployment(CONFIG_VOLUME), {"metadata": HELM, "data": DATA}), ["pod-kept"]),
+        (objects(deployment(CONFIG_VOLUME), {"metadata": {}, "data": DATA, "immutable": True}), ["pod-immutable"]),
+        (objects(deployment(CONFIG_VOLUME), owner=("Job", "once")), ["pod-workload"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_made_lasting_is_refused(place: Place, there: dict[str, Any], names: list[str]) -> None:
+    """By name, and with the place to change it."""
+    found = list(pod.judge(place, seen(place, there)))
+    assert [one.name for one in found] == names
+    assert all(one.fix for one in found)
+
+
+def test_a_finding_names_what_has_to_be_where(place: Place) -> None:
+    """Whoever keeps the objects is told each key and the volume."""
+    (found,) = pod.judge(place, seen(place, objects(deployment(CONFIG_VOLUME, **HELM))))
+    assert "Helm release slurm" in found.text
+    for word in (
+        "burst_buffer.lua",
+        "burst_buffer.conf",
+        "BurstBufferType",
+        "slurm-conf",
+        "slurmctld-slurm-dws",
+        "namespace user",
+    ):
+        assert word in found.fix
+
+
+def wanted(place: Place, volume: dict[str, Any], user: str = "slurm", group: str = "64030") -> Any:
+    have = {**seen(place, objects(deployment(volume))), "group": "64030"}
+    facts = Facts({pod.FACT: {NAME: have}, "access.kubeconfig": {NAME: {"slurm_user": user, "slurm_group": group}}})
+    return pod._wanted_volume(replace(place, facts=facts))
+
+
+@pytest.mark.parametrize(
+    ("user", "group", "mode"), [("root", "0", 0o400), ("slurm", "64030", 0o440), ("slurm", "1", 0o444)]
+)
+def test_the_kubeconfig_is_as_closed_as_slurm_user_allows(place: Place, user: str, group: str, mode: int) -> None:
+    """Root's where it can be, the fsGroup's where SlurmUser is in it, or else everybody's in the pod."""
+    secret = wanted(place, CONFIG_VOLUME, user, group)["projected"]["sources"][1]["secret"]
+    assert secret["items"] == [{"key": "kubeconfig", "path": "slurm-dws.kubeconfig", "mode": mode}]
+
+
+def test_a_volume_that_has_both_is_left_as_it_is(place: Place) -> None:
+    """Nothing is rolled out for what is mounted already."""
+    assert wanted(place, BOTH) == BOTH
+    assert wanted(place, CONFIG_VOLUME, group="1") == BOTH
+
+
+def test_a_volume_that_lists_its_files_lists_the_plugins_too(place: Place) -> None:
+    """A key that isn't listed is not shown in the pod."""
+    items = [{"key": "slurm.conf", "path": "slurm.conf"}]
+    listing = {"name": "conf", "configMap": {"name": "slurm-conf", "items": items}}
+    some = wanted(place, listing)["projected"]["sources"][0]["configMap"]["items"]
+    assert [one["path"] for one in some] == ["slurm.conf", "burst_buffer.lua", "burst_buffer.conf"]
+
+
+# --- edits on the master
+
+KUBECTL = """#!{python}
+import json, pathlib, sys
+words = sys.argv[1:]
+folder = pathlib.Path({folder!r})
+if "get" in words:
+    print((folder / words[words.index("get") + 1].replace("/", "_")).read_text())
+else:
+    made = json.load(sys.stdin)
+    if made["metadata"]["name"] == "stubborn":
+        sys.exit("conflict")
+    (folder / made["kind"]).write_text(json.dumps(made))
+"""
+
+
+@pytest.fixture
+def edit(tmp_path: Path) -> Any:
+    """edit(OBJECTS, EDITS) -> exit code, and the objects afterwards; kubectl is a fake that keeps files."""
+    program = tmp_path / "kubectl"
+    program.write_text(KUBECTL.format(python=sys.executable, folder=str(tmp_path)))
+    program.chmod(0o755)
+
+    def run(there: dict[str, Any], edits: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
+        for name, one in there.items():
+            (tmp_path / name.replace("/", "_")).write_text(json.dumps({**one, "kind": name.replace("/", "_")}))
+        (tmp_path / "edits").write_text(json.dumps(edits))
+        script = render.TEMPLATES / "pod_edit.py"
+        done = subprocess.run([sys.executable, str(script), str(tmp_path / "edits"), "user", str(program)], check=False)
+        return done.returncode, {name: json.loads((tmp_path / name.replace("/", "_")).read_text()) for name in there}
+
+    return run
+
+
+def thing(name: str, **more: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name, "resourceVersion": "7"}, **more}
+
+
+def test_edits_reach_what_they_name(edit: Any) -> None:
+    """A key of a ConfigMap, one of several volumes, an annotation where there were none."""
+    there = {
+        "configmap/c": thing("c", data={"slurm.conf": "old", "other": "x"}),
+        "deployment/d": thing("d", spec={"volumes": [{"name": "a"}, {"name": "b"}], "metadata": {}}),
+    }
+    edits = [
+        {"object": "configmap/c", "at": ["data", "slurm.conf"], "seen": "old", "value": "new"},
+        {
+            "object": "deployment/d",
+            "at": ["spec", "volumes", {"name": "b"}],
+            "seen": {"name": "b"},
+            "value": {"name": "b", "x": 1},
+        },
+        {"object": "deployment/d", "at": ["spec", "metadata", "annotations", "k"], "seen": "*", "value": "v"},
+    ]
+    code, after = edit(there, edits)
+    assert code == 0
+    assert after["configmap/c"]["data"] == {"slurm.conf": "new", "other": "x"}
+    assert after["deployment/d"]["spec"] == {
+        "volumes": [{"name": "a"}, {"name": "b", "x": 1}],
+        "metadata": {"annotations": {"k": "v"}},
+    }
+
+
+def test_what_was_changed_meanwhile_is_left(edit: Any) -> None:
+    """All edits or none: the first object stays too."""
+    there = {"configmap/a": thing("a", data={"k": "1"}), "configmap/b": thing("b", data={"k": "other"})}
+    edits = [{"object": name, "at": ["data", "k"], "seen": "1", "value": "2"} for name in there]
+    code, after = edit(there, edits)
+    assert (code, after["configmap/a"]["data"], after["configmap/b"]["data"]) == (3, {"k": "1"}, {"k": "other"})
+
+
+def test_a_write_that_fails_takes_the_ones_before_it_back(edit: Any) -> None:
+    """The API server may refuse the second object."""
+    there = {"configmap/a": thing("a", data={"k": "1"}), "configmap/b": thing("stubborn", data={"k": "1"})}
+    edits = [{"object": name, "at": ["data", "k"], "seen": "1", "value": "2"} for name in there]
+    code, after = edit(there, edits)
+    assert (code, after["configmap/a"]["data"]) == (1, {"k": "1"})
