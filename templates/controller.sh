@@ -31,7 +31,7 @@ fi
 
 # --- the burst buffer plugin of this Slurm: the one beside the plugins in use, else the one where packages put it
 folders=$(
-    [ -z "$main" ] || sed -n 's|^.* \(/[^ ]*\)/[^/ ]*\.so$|\1|p' "/proc/$main/maps" 2>/dev/null | grep -i slurm | sort -u
+    [ -z "$main" ] || of_process "$main" maps | sed -n 's|^.* \(/[^ ]*\)/[^/ ]*\.so$|\1|p' | grep -i slurm | sort -u
     sed -n 's/^[[:space:]]*[Pp][Ll][Uu][Gg][Ii][Nn][Dd][Ii][Rr][[:space:]]*=[[:space:]]*\([^#[:space:]]*\).*/\1/p' \
         "$folder/slurm.conf" 2>/dev/null | tr : '\n'
     [ -z "$program" ] || ls -d "${program%/*/*}"/lib*/slurm "${program%/*/*}"/lib*/slurm-wlm "${program%/*/*}"/lib/*/slurm-wlm 2>/dev/null
@@ -52,7 +52,7 @@ interpreters | sed 's/^/lua=/'
 
 # --- kubectl, where slurmctld would find it
 if [ -n "$main" ]; then
-    searched=$(tr '\0' '\n' <"/proc/$main/environ" | sed -n 's/^PATH=//p')
+    searched=$(of_process "$main" environ | tr '\0' '\n' | sed -n 's/^PATH=//p')
 elif systemd; then
     searched=$(systemctl show-environment | sed -n 's/^PATH=//p')
 fi

@@ -5,7 +5,7 @@ echo "main=$main"
 if [ -n "$main" ]; then
     echo "started=$(started "$main")"
     # The one proof that the plugin was loaded: scontrol shows what slurm.conf said when it was read last.
-    ! grep -q '/burst_buffer_lua\.so' "/proc/$main/maps" 2>/dev/null || echo "loaded=yes"
+    ! of_process "$main" maps | grep -q '/burst_buffer_lua\.so' || echo "loaded=yes"
 fi
 # Whether it is known that slurmctld has read the file as it is now (pod_noted.sh).
 read_so() {

@@ -1,16 +1,17 @@
 """Edits of objects of the cluster, from a file: all of them or none, and only where they still say what was seen.
 
 python3 pod_edit.py FILE NAMESPACE KUBECTL...: FILE is JSON, a list of {"object": "KIND/NAME", "at": [KEY, ...], "seen", "value"}.
-A KEY {"name": NAME} picks from a list. null: no such key; "*" in "seen": whatever. Exit code 3: something else is there than was seen.
+A KEY {"name": NAME} picks from a list. null: no such key; "*" in "seen": whatever. Exit code 3: something else is there.
 """
 
 import json
+import pathlib
 import subprocess
 import sys
 
 
 def main(file, namespace, *kubectl):
-    edits = json.loads(open(file).read())
+    edits = json.loads(pathlib.Path(file).read_text())
     call = [*kubectl, "--namespace", namespace]
     names = list(dict.fromkeys(edit["object"] for edit in edits))
     before = {name: json.loads(run([*call, "get", name, "--output", "json"])) for name in names}

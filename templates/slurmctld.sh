@@ -14,6 +14,13 @@ main_pid() {
     fi
 }
 
+# What /proc says of the process $1 in its file $2. In a container root has fewer rights, and only the process's own user may
+# read some of it.
+of_process() {
+    cat "/proc/$1/$2" 2>/dev/null ||
+        setpriv --reuid "$(stat -c %u "/proc/$1")" --regid "$(stat -c %g "/proc/$1")" --clear-groups cat "/proc/$1/$2" 2>/dev/null
+}
+
 # Where slurmctld itself lies: that of the process, or else the one on PATH.
 program() {
     main=$(main_pid)

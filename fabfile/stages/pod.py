@@ -20,7 +20,6 @@ from fabfile.site import Pod, Site
 from fabfile.step import (
     Action,
     Api,
-    Apply,
     Ask,
     AskApi,
     Check,
@@ -377,28 +376,20 @@ def workload(place: Place) -> str:
     return f"{have['kind'].lower()}/{have['name']}"
 
 
-def config(place: Place, keys: Mapping[str, str]) -> Sequence[Action]:
-    """Keys of the ConfigMap that is the pod's /etc/slurm, and the pod told to look at it now."""
-    pod, have = of(place), found(place)
-    assert pod is not None
-    meta = {"name": have["config_map"]["name"], "namespace": pod.namespace}
-    return [
-        note(place),
-        Apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": dict(keys)}),
-        poke(place, pod),
-    ]
+def config(place: Place, keys: Mapping[str, str | None]) -> Sequence[Action]:
+    """Keys of the ConfigMap that is the pod's /etc/slurm (None: no such key), and the pod told to look at it now.
 
-
-def without(place: Place, keys: Sequence[str]) -> Sequence[Action]:
-    """No such keys of that ConfigMap."""
+    A patch: what is applied as a whole loses the keys that another step applied.
+    """
     pod, path = of(place), found(place)["config_map"]["path"]
     assert pod is not None
 
     def ask(cluster: Cluster) -> bytes:
-        cluster.patch(path, {"data": dict.fromkeys(keys)})
+        cluster.patch(path, {"data": dict(keys)})
         return b""
 
-    title = f"take {', '.join(keys)} out of ConfigMap {found(place)['config_map']['name']}"
+    said = [f"{'write' if text is not None else 'remove'} {key}" for key, text in keys.items()]
+    title = f"{', '.join(said)} in ConfigMap {found(place)['config_map']['name']}"
     return [note(place), AskApi(title, ask, _nothing, objects=(path,)), poke(place, pod)]
 
 

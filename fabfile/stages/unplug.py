@@ -89,7 +89,7 @@ def _look_files(place: Place) -> Shell:
 def _remove(place: Place, have: Value, want: Value) -> Sequence[Action]:
     if not pod.of(place):
         return [Remove(path) for path in have]
-    return [*pod.without(place, pod.PLUGIN), *pod.no_kubeconfig(place)]
+    return [*pod.config(place, dict.fromkeys(pod.PLUGIN)), *pod.no_kubeconfig(place)]
 
 
 FILES = Stage(
