@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from fabfile import names, pki
 from fabfile.reading import redo
-from fabfile.stages import access, kubeconfig
+from fabfile.stages import access, kubeconfig, pod
 from fabfile.step import Finding, Place, Unknown, Value
 
 VERBS = ("create", "get", "patch", "delete")
@@ -57,7 +57,11 @@ def file(place: Place, found: Value) -> Iterator[Finding]:
         text = f"there is no {names.KUBECONFIG} on {host}: every #DW sbatch fails"
         yield Finding("kubeconfig-missing", text, fix)
         return
-    if int(found["mode"], 8) & 0o077:
+    if pod.of(place) and int(found["mode"], 8) & 0o007:
+        text = f"{names.KUBECONFIG} in {host} has mode {found['mode']}: every user in the pod can read the key in it"
+        group = f"set securityContext.fsGroup: {found['slurm_group']}, SlurmUser's group, in the pod's template"
+        yield Finding("kubeconfig-open", text, f"{group}; then `invoke install` closes it")
+    elif not pod.of(place) and int(found["mode"], 8) & 0o077:
         text = f"{names.KUBECONFIG} on {host} has mode {found['mode']}: others than SlurmUser can read the key in it"
         yield Finding("kubeconfig-open", text, f"{fix}, and `invoke certs.revoke`: somebody may have the key")
     yield from _certificate(place, kubeconfig.certificate(found), fix)

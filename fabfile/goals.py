@@ -41,7 +41,7 @@ def of(
     now     what of DWS is there (see installed.read)
     """
     master, dws = trails[site.master.host.name], dws_work(wanted, now)
-    objects, said = things(master, dws, known.revoked)
+    objects, said = things(master, dws, known.revoked, wanted)
     inside = [one for one in objects if of_pods(site, one.path)]
     objects = [one for one in objects if one not in inside]
     conf = next((one.conf[0] for one in trails.values() if one.conf[0]), slurm.path(site))
@@ -79,13 +79,13 @@ OF_DWS = ("deploy.", "previous.", "undeploy.")
 """Steps whose objects come and go with a version of DWS as a whole."""
 
 
-def things(master: Trail, dws: str, gone: frozenset[str]) -> tuple[list[Thing], list[str]]:
-    """The objects that are to be as they were; what stays and why. `gone`: the names that were revoked."""
+def things(master: Trail, dws: str, gone: frozenset[str], wanted: Past) -> tuple[list[Thing], list[str]]:
+    """The objects that are to be as they were before `wanted`; what stays and why. `gone`: the names that were revoked."""
     made: list[Thing] = []
     said: list[str] = []
     for path, one in master.objects.items():
         was = one["before"]
-        if dws == "install" and one["step"].startswith(OF_DWS):
+        if one["step"].startswith(OF_DWS) and (dws == "install" or _came_back(one, wanted)):
             continue
         if path == revoked.PATH:
             said.append(f"What was revoked stays revoked: {', '.join(sorted(gone))}.")
@@ -98,6 +98,13 @@ def things(master: Trail, dws: str, gone: frozenset[str]) -> tuple[list[Thing], 
         else:
             made.append(Thing(path, was, _left(one, dws)))
     return made, said
+
+
+def _came_back(one: Mapping[str, Any], wanted: Past) -> bool:
+    """Whether an object of a DWS that was there before `wanted` is only one that a later run found absent: one run had
+    undeployed it, as a whole and without a record of each object, and another one deployed it again."""
+    there = bool(wanted.installed and wanted.installed["traces"])
+    return there and one["before"] is None and min(one["left"], default="") > wanted.id
 
 
 def _left(one: Mapping[str, Any], dws: str) -> frozenset[str]:

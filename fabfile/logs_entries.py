@@ -79,6 +79,27 @@ def of_pod(lines: Iterable[str | None], source: str, clock: Clock) -> Iterator[E
     return _entries(lines, source, head, bare)
 
 
+def of_slurmctld(lines: Iterable[str | None], source: str, clock: Clock) -> Iterator[Entry | None]:
+    """The entries of a slurmctld that writes to its container's log: those of the plugin and of the script daemon."""
+
+    def head(line: str, last: float) -> Head | None:
+        found = _POD.match(line)
+        own = _SLURMCTLD.match(found[2]) if found else None
+        return (clock.time(found[1]), own[1]) if found and own else None
+
+    for entry in _entries(lines, source, head, bare):
+        if entry is None or _OF_PLUGIN.search(entry.text.partition("\n")[0]):
+            yield entry
+
+
+_SLURMCTLD = re.compile(r"slurmctld: (?:\[[^\]]*\] )?(.*)", re.DOTALL)
+_OF_PLUGIN = re.compile(
+    r"\blua|slurm_bb_|burst_buffer|slurmscriptd|"
+    r"(etup|eardown|tage.?in|tage.?out|re.?run|ost.?run) for JobId"
+)
+"""What templates/logs.sh picks of a log file."""
+
+
 def bare(line: str) -> str:
     """A line of a pod's log without the API's time stamp."""
     found = _POD.match(line)

@@ -18,7 +18,7 @@ from fabfile import logs_hosts, logs_pods
 from fabfile.cluster import Cluster, preload
 from fabfile.connect import connect_all
 from fabfile.faults import Unreachable
-from fabfile.inventory import Site
+from fabfile.inventory import Host, Site
 from fabfile.logs_entries import Clock, Entry
 from fabfile.logs_hosts import HostLog
 from fabfile.logs_pods import PodLog
@@ -48,6 +48,7 @@ class Sources:
     ends: float = 0.0
     """When the past ends for pods: what they say later is what comes."""
     missing: bool = False
+    inside: tuple[Host, ...] = ()
 
     def note(self, text: str) -> None:
         """Something that people have to know about a source."""
@@ -74,7 +75,7 @@ def sources(site: Site, began: float, follow: bool) -> Iterator[Sources]:
                 found.lacks(str(session))
             elif host.role == "master":
                 _open_pods(site, session, found, ends)
-            else:
+            elif not host.pod:
                 _open_host(site, session, found, follow, ends)
         found.ends = time.time()
         yield found
@@ -96,7 +97,8 @@ def _open_host(site: Site, session: Session, found: Sources, follow: bool, ends:
 def _open_pods(site: Site, session: Session, found: Sources, ends: ExitStack) -> None:
     found.cluster = Cluster(session, site.master.context, watches=logs_pods.STREAMS + 1)
     ends.callback(found.cluster.close)
-    found.pods = logs_pods.readable(found.cluster, found.lacks)
+    found.inside = tuple(host for host in site.controllers if host.pod and site.active(host))
+    found.pods = logs_pods.readable(found.cluster, found.lacks, found.inside)
     try:
         ahead = _ahead(session)
         found.clocks = logs_pods.clocks(found.cluster, ahead, [log.node for log in found.pods])
@@ -195,7 +197,7 @@ def _follow_pods(found: Sources, cluster: Cluster, news: News) -> None:
     away = ""
     while True:
         try:
-            for log in logs_pods.found(cluster):
+            for log in logs_pods.found(cluster, found.inside):
                 one = reading.setdefault((log.pod, log.container), _Reading(found.ends))
                 if one.due(log):
                     one.restarts = log.restarts

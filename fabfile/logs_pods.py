@@ -9,7 +9,9 @@ from typing import Any
 
 from fabfile import names
 from fabfile.cluster import Cluster
-from fabfile.logs_entries import Clock, Entry, of_pod
+from fabfile.logs_entries import Clock, Entry, of_pod, of_slurmctld
+from fabfile.pods import running
+from fabfile.site import Host
 from fabfile.step import ClusterError
 
 PODS = f"/api/v1/namespaces/{names.NAMESPACE}/pods"
@@ -25,7 +27,10 @@ SILENT = ("kube-rbac-proxy",)
 
 @dataclass(frozen=True)
 class PodLog:
-    """A container's log; `source` is its name for people, `restarts` how often it was started again."""
+    """A container's log; `source` is its name for people, `restarts` how often it was started again.
+
+    slurm   whether it is slurmctld's, in a pod that the site file names, and not one of DWS
+    """
 
     pod: str
     container: str
@@ -33,6 +38,8 @@ class PodLog:
     node: str
     restarts: int
     running: bool
+    path: str = PODS
+    slurm: bool = False
 
     def lines(self, cluster: Cluster, since: float, follow: bool, previous: bool = False) -> Iterator[str | None]:
         """Its lines with time stamps, from `since` on (seconds since 1970, the node's clock). Raises ClusterError."""
@@ -40,14 +47,29 @@ class PodLog:
         query = {"container": self.container, "timestamps": "true", "sinceTime": at}
         query |= {"follow": "true"} if follow else {}
         query |= {"previous": "true"} if previous else {}
-        return cluster.lines(f"{PODS}/{self.pod}/log", LIFETIME if follow else 60.0, **query)
+        return cluster.lines(f"{self.path}/{self.pod}/log", LIFETIME if follow else 60.0, **query)
 
 
-def found(cluster: Cluster) -> list[PodLog]:
-    """The containers of DWS that have begun, the controller manager's first. Raises ClusterError."""
+def found(cluster: Cluster, controllers: Sequence[Host] = ()) -> list[PodLog]:
+    """The containers of DWS that have begun, the controller manager's first, behind those of controllers that are pods.
+
+    Raises ClusterError.
+    """
     pods = (cluster.get(PODS) or {"items": []})["items"]
     logs = [log for pod in pods for log in _of_pod(pod)]
-    return sorted(logs, key=lambda log: (not log.pod.startswith(names.CONTROLLER), log.source))
+    ours = sorted(logs, key=lambda log: (not log.pod.startswith(names.CONTROLLER), log.source))
+    return [*(log for host in controllers for log in _of_controller(cluster, host)), *ours]
+
+
+def _of_controller(cluster: Cluster, host: Host) -> Iterator[PodLog]:
+    assert host.pod is not None
+    for one in running(cluster, host.pod):
+        for state in one["status"].get("containerStatuses", ()):
+            if state["name"] == host.pod.container:
+                path = f"/api/v1/namespaces/{host.pod.namespace}/pods"
+                node, alive = one["spec"].get("nodeName", ""), "running" in state["state"]
+                name = one["metadata"]["name"]
+                yield PodLog(name, state["name"], host.name, node, state["restartCount"], alive, path, slurm=True)
 
 
 def _of_pod(pod: Mapping[str, Any]) -> Iterator[PodLog]:
@@ -76,7 +98,8 @@ def coming(cluster: Cluster, log: PodLog, after: float, clock: Clock) -> Iterato
 
 def _entries(lines: Iterator[str | None], log: PodLog, after: float, clock: Clock) -> Iterator[Entry]:
     """The API takes whole seconds only: what is too old is left out here."""
-    for entry in of_pod(lines, log.source, clock):
+    parse = of_slurmctld if log.slurm else of_pod
+    for entry in parse(lines, log.source, clock):
         if entry and entry.at > after:
             yield entry
 
@@ -105,14 +128,14 @@ def _ahead(lease: Mapping[str, Any]) -> float:
 Note = Callable[[str], None]
 
 
-def readable(cluster: Cluster, note: Note) -> list[PodLog]:
+def readable(cluster: Cluster, note: Note, controllers: Sequence[Host] = ()) -> list[PodLog]:
     """The containers whose logs are read; says what can't be. A site without DWS has none."""
     try:
-        logs = found(cluster)
+        logs = found(cluster, controllers)
     except ClusterError as error:
         note(f"DWS's pods can't be asked: {error}")
         return []
-    if not logs:
+    if not [log for log in logs if not log.slurm]:
         note(f"there are no pods of DWS in {names.NAMESPACE}")
     if len(logs) > STREAMS:
         left = ", ".join(log.pod for log in logs[STREAMS:])

@@ -43,6 +43,8 @@ SETTLE = 150.0
 
 PLUGIN = ("burst_buffer.lua", "burst_buffer.conf")
 FOLDER, FILE = (str(PurePosixPath(names.KUBECONFIG).parent), PurePosixPath(names.KUBECONFIG).name)
+OURS = "-slurm-dws"
+"""What the name of a Secret of ours ends in, behind the workload's."""
 KEY = "kubeconfig"
 """The Secret's key."""
 
@@ -200,7 +202,7 @@ def _secret(volume: Json | None, workload: Json | None) -> Value:
             if item["path"] == FILE:
                 return {"name": one["secret"]["name"], "key": item["key"], "mounted": True}
     return {
-        "name": f"{workload['metadata']['name'] if workload else 'slurmctld'}-slurm-dws",
+        "name": f"{workload['metadata']['name'] if workload else 'slurmctld'}{OURS}",
         "key": KEY,
         "mounted": False,
     }
@@ -290,7 +292,7 @@ def _wanted_volume(place: Place) -> dict[str, Any]:
     """The volume with the plugin's files and the Secret in it; itself where they are."""
     have = found(place)
     volume: dict[str, Any] = have["volume"]
-    some = [_with_plugin(one, have["config_map"]["name"]) for one in sources(volume)]
+    some = [_with_mode(place, _with_plugin(one, have["config_map"]["name"])) for one in sources(volume)]
     if not have["secret"]["mounted"]:
         item = {"key": have["secret"]["key"], "path": FILE, "mode": mode(place)}
         some.append({"secret": {"name": have["secret"]["name"], "items": [item], "optional": True}})
@@ -298,6 +300,14 @@ def _wanted_volume(place: Place) -> dict[str, Any]:
         return volume
     kind = volume.get("projected") or volume.get("configMap") or {}
     return {"name": volume["name"], "projected": {"defaultMode": kind.get("defaultMode", 0o644), "sources": some}}
+
+
+def _with_mode(place: Place, source: dict[str, Any]) -> dict[str, Any]:
+    """A Secret that this tool has mounted is as closed as it can be by now."""
+    mine = source.get("secret", {})
+    if mine.get("name") != f"{found(place)['workload']['name']}{OURS}":
+        return source
+    return {"secret": {**mine, "items": [{**item, "mode": mode(place)} for item in mine.get("items") or ()]}}
 
 
 def _with_plugin(source: dict[str, Any], name: str) -> dict[str, Any]:
@@ -365,6 +375,38 @@ STAGE = Stage(
     ),
 )
 """What the pod's template lacks for a kubeconfig to be seen in the pod."""
+
+
+# --- a rollout that somebody else began
+
+
+def _look_rolled(place: Place) -> Api:
+    pod, path = of(place), found(place)["workload"]["path"]
+    assert pod is not None
+    watch = f"/api/v1/namespaces/{pod.namespace}/pods"
+    return Api(lambda cluster: {"rolled out": _rolled(cluster, path), "pods": len(pods.running(cluster, pod))}, watch)
+
+
+def _rolled(cluster: Cluster, path: str) -> bool:
+    """Whether the workload's pods are of its template as it is now, and available."""
+    one = cluster.get(path)
+    if one is None:
+        return False
+    status, wanted = one.get("status", {}), one["spec"].get("replicas", 1)
+    counts = {status.get(key, 0) for key in ("replicas", "updatedReplicas", "readyReplicas")}
+    return status.get("observedGeneration", 0) >= one["metadata"]["generation"] and counts == {wanted}
+
+
+ROLLED = Step(
+    "rolled",
+    "pod",
+    _look_rolled,
+    lambda place: {"rolled out": True, "pods": 1},
+    settle=lambda site: site.deadlines.slurmctld + 60.0,
+    why=lambda have: "" if have["rolled out"] else "the workload rolls out",
+    hint="see `kubectl rollout status` of the workload, and `kubectl describe` of its pod",
+)
+"""The pod is of its template as it is now: a step that only waits."""
 
 
 # --- changes

@@ -93,7 +93,7 @@ def _base(goal: Goal) -> Stage:
 
 def _slurm_side(goal: Goal, conf: str) -> tuple[Stage, ...]:
     made = restored.files(goal, "plugin", "controller", {conf})
-    daemons = (*((_slurm(goal, conf),) if goal.slurm else ()), *((_pods(goal),) if goal.pods else ()))
+    daemons = (*((_slurm(goal, conf),) if goal.slurm else ()), *(_pods(goal) if goal.pods else ()))
     nodes = restored.files(goal, "computes", "compute", set())
     order = (*made, *daemons) if all(goal.enabled.values()) else (*daemons, *made)
     fresh = (replace(access.STAGE, needs=(), steps=tuple(_kubeconfigs())),) if goal.renew else ()
@@ -138,8 +138,8 @@ def _slurm(goal: Goal, conf: str) -> Stage:
     return Stage("slurm", (), (steps["activation"], told, alive), serial=True)
 
 
-def _pods(goal: Goal) -> Stage:
-    """What slurmctlds in pods are made of, as it was, and each answering in its new pod."""
+def _pods(goal: Goal) -> tuple[Stage, Stage]:
+    """What slurmctlds in pods are made of, as it was; then each answers in its new pod."""
     answers = Step(
         "answers",
         "pod",
@@ -152,7 +152,7 @@ def _pods(goal: Goal) -> Stage:
         ),
         hint="see `kubectl rollout status` and `kubectl logs` of the workload that the pod is of",
     )
-    return Stage("pods", (), (restored.objects(goal.pods, "pods"), answers))
+    return Stage("pods", (), (restored.objects(goal.pods, "pods"), pod.ROLLED)), Stage("slurmctld", (), (answers,))
 
 
 def _takes_conf(place: Place, have: Value, want: Value) -> str:

@@ -92,6 +92,11 @@ def _remove(place: Place, have: Value, want: Value) -> Sequence[Action]:
     return [*pod.config(place, dict.fromkeys(pod.PLUGIN)), *pod.no_kubeconfig(place)]
 
 
+def _takes_files(place: Place, have: Value, want: Value) -> str:
+    kept = "kept on the master, but for the kubeconfig" if pod.of(place) else "kept there as before-images"
+    return f"{', '.join(have)} on {place.host} ({kept})"
+
+
 FILES = Stage(
     "plugin",
     ("slurm",),
@@ -103,7 +108,7 @@ FILES = Stage(
             lambda place: [],
             _remove,
             settle=pod.settle(0.0),
-            takes=lambda place, have, want: f"{', '.join(have)} on {place.host} (kept there as before-images)",
+            takes=_takes_files,
         ),
     ),
 )

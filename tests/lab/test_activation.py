@@ -208,6 +208,7 @@ def test_a_daemon_that_does_not_answer_in_time(fresh: Controllers) -> None:
 def test_a_connection_that_breaks_in_the_middle(fresh: Controllers) -> None:
     """The activation goes on without us and ends well; a second one is refused meanwhile; a look tells that it works."""
     looks = slurm._look_activation(fresh.place(BACKUP))
+    assert isinstance(looks, Shell)
     planned, second = fresh.enabling(BACKUP), fresh.restarting(BACKUP)
     script, data = actions.compile_actions([planned], "20260101T000000Z-cut", frames.marker())
     fresh.touched.add(BACKUP)

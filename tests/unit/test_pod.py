@@ -155,7 +155,7 @@ def test_the_kubeconfig_is_as_closed_as_slurm_user_allows(place: Place, user: st
 
 def test_a_volume_that_has_both_is_left_as_it_is(place: Place) -> None:
     """Nothing is rolled out for what is mounted already."""
-    assert wanted(place, BOTH) == BOTH
+    assert wanted(place, BOTH, group="1") == BOTH
     assert wanted(place, CONFIG_VOLUME, group="1") == BOTH
 
 

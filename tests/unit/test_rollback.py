@@ -92,8 +92,17 @@ def test_objects_of_a_run_that_was_cut_off(after: Sequence[str], known: set[str]
     """Where a run was cut off between its record of an object and the change, nobody knows what it left."""
     first = '{"path": "%s", "step": "access.role", "before": null}'
     found = trail([f"object 1 {line % ROLE if '%s' in line else line}" for line in [first, *after]])
-    things, _ = goals.things(found, "leave", frozenset())
+    things, _ = goals.things(found, "leave", frozenset(), past("1"))
     assert [(thing.path, thing.before, set(thing.left)) for thing in things] == [(ROLE, None, known)]
+
+
+@pytest.mark.parametrize(("run", "goes"), [("1", True), ("2", False)])
+def test_objects_of_dws_that_came_back(run: str, goes: bool) -> None:
+    """What a run undeployed as a whole, and a later one deployed again, was there: only what the run itself made goes."""
+    found = trail([f"object {run} " + '{"path": "/crd", "step": "deploy.applied", "before": null}'])
+    there = replace(past("1"), installed={"tag": "0.0.20", "unfinished": "", "traces": ["D"], "crds": []})
+    things, _ = goals.things(found, "leave", frozenset(), there)
+    assert bool(things) == goes
 
 
 def test_what_was_revoked() -> None:
@@ -101,7 +110,7 @@ def test_what_was_revoked() -> None:
     binding = '{"path": "%s", "step": "access.binding", "before": {"kind": "x", "metadata": {}, "subjects": [{"name": "old"}]}}'
     record = '{"path": "%s", "step": "access.recorded", "before": null}'
     lines = [f"object 1 {binding % goals.BINDING}", f"object 1 {record % revoked.PATH}"]
-    made, said = goals.things(trail(lines), "leave", frozenset({"old"}))
+    made, said = goals.things(trail(lines), "leave", frozenset({"old"}), past("1"))
     assert made == [] and "old had rights then and was revoked" in said[0] and "stays revoked" in said[1]
 
 
