@@ -14,7 +14,7 @@ from fabfile.connect import Sessions, connect_all
 from fabfile.inventory import Site, load
 from fabfile.session import Result, Session
 from fabfile.stages import controller, daemon, plugin, slurm
-from fabfile.step import Facts, Place, Sh
+from fabfile.step import Facts, Place, Sh, Shell
 from lab.model import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]

@@ -30,12 +30,8 @@ def test_a_program_is_built_once_with_its_flags(module: Path) -> None:
     said = subprocess.run([built[0]], capture_output=True, text=True, check=True).stderr
     assert said == "hello\n"
     assert built[0] == built[1]
-<<<<<<< HEAD
     # A busy machine may hear besides how far it is.
     assert [text for text in announced if not text.startswith("  ")] == ["building hello (about 1 s)"]
-=======
-    assert [one for one in announced if "building" in one] == ["building hello (about 1 s)"]
->>>>>>> 1b8f31e (A slurmctld in a pod: reached through the master, its files changed where the pod has them from, rolled out as one transaction)
 
 
 def test_a_changed_file_gives_another_program(module: Path) -> None:

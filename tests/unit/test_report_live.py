@@ -178,7 +178,7 @@ def test_cheap() -> None:
         for number in range(10):
             take(progress, Done(host, "a", f"s{number}", "ok", START, 0.0), START)
         take(progress, Began(host, "a", "s", "title", START), START)
-    begin = time.perf_counter()
+    begin = time.process_time()
     for _ in range(10):
         screen.frame(progress, 80, 50, START)
-    assert (time.perf_counter() - begin) / 10 < 0.25 / live.RATE
+    assert (time.process_time() - begin) / 10 < 0.25 / live.RATE
