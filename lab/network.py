@@ -39,9 +39,16 @@ def owns(lab: Lab) -> bool:
 
 
 def ensure(lab: Lab) -> None:
-    """Makes the lab's bridge, and this machine's own address on it; nothing when they are there."""
+    """Makes the lab's bridge, and this machine's own address on it; nothing when they are there.
+
+    RuntimeError when another checkout's lab took the network since this one chose it.
+    """
     if owns(lab) and (NETNS / lab.tag).exists():
         return
+    if (other := owners().get(lab.index)) and other != _alias(lab):
+        raise RuntimeError(
+            f"10.77.{lab.index}.0/24 is now the network of {other}: lab.down and lab.up take another one"
+        )
     remove(lab)
     _batch(f"netns add {lab.tag}", f"link add {lab.tag} type veth peer name machine netns {lab.tag}")
     bridge = ("link add lab type bridge", "link set machine master lab", "link set machine up", "link set lab up")
@@ -52,10 +59,19 @@ def ensure(lab: Lab) -> None:
 
 
 def remove(lab: Lab) -> None:
-    """Takes the lab's bridge and this machine's device away, if they are there."""
-    if Path("/sys/class/net", lab.tag).exists():
-        _ip("link", "del", lab.tag)
+    """Takes the lab's bridge and this machine's device away, if they are there.
+
+    The device goes last: once it is gone, another lab may take the network, and must not lose anything.
+    """
+    device = Path("/sys/class/net", lab.tag)
     _delete(lab.tag)
+    try:
+        if device.exists():
+            _ip("link", "del", lab.tag)
+    except RuntimeError:
+        # The device's other end was in the namespace; the kernel takes both away, in its own time.
+        if device.exists():
+            raise
 
 
 def attach(lab: Lab, host: Host) -> None:

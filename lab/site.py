@@ -61,8 +61,8 @@ def down(lab: Lab) -> None:
     """Ends the lab and leaves nothing of it on this machine: no process, device, control group, mount or file."""
     with labs.locked(lab.state):
         each(lab.hosts, lambda host: machine.kill(lab, host))
-        network.remove(lab)
         cgroups.remove(lab)
+        network.remove(lab)  # last: from here on the lab's number is free for another one
         if lab.state.exists():
             shutil.rmtree(lab.state)
 

@@ -15,6 +15,8 @@ Files = dict[str, str]
 Objects = dict[str, str]
 """Kind and name of a Kubernetes object -> its resourceVersion: any write that changes something gives it a new one."""
 
+_OF_A_CONTAINER = r"[^/]*/containers/[^/]*/io|[^/]*/k8s\.io/[^/]*"
+
 # What changes by itself, or with any login, whoever it is: the roles ("": all), a pattern of paths, and why.
 LEFT_OUT: tuple[tuple[str, str, str], ...] = (
     ("", r"/(proc|sys|dev/pts|dev/mqueue)(/.*)?", "the kernel's own views"),
@@ -24,7 +26,9 @@ LEFT_OUT: tuple[tuple[str, str, str], ...] = (
     ("master", r"/var/lib/etcd/.*", "all components renew their leases; objects are compared by their version"),
     ("master worker", r"/var/log/pods/.*\.log|/run/containerd/.*/io/.*", "what pods say"),
     ("master worker", r"/var/lib/kubelet/pods/.*", "pods' tokens are renewed"),
+    ("master worker", rf"/run/containerd/({_OF_A_CONTAINER})", "probes run programs in containers"),
     ("controller", r"/var/lib/slurm(/.*)?", "slurmctld saves its state every few minutes"),
+    ("worker", r"/var/lib/slurm/shared(/.*)?", "so does slurmctld in a pod"),
     ("controller compute", r"/var/log/slurm/.*", "slurmctld and slurmd say what they do"),
     ("upstream", r"/var/log/nginx/.*", "a log of what was asked for"),
 )

@@ -51,6 +51,16 @@ def test_a_lab_without_its_folder_is_found_again(checkout: Path, monkeypatch: py
     assert labs.lost("y") is None
 
 
+def test_a_network_that_another_checkout_took_meanwhile_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two labs that chose the same network at the same time: the second one is told, and takes nothing away."""
+    monkeypatch.setattr(network, "owners", lambda: {9: "/elsewhere/.lab"})
+    monkeypatch.setattr(network, "remove", lambda lab: pytest.fail("a network of another lab's was taken away"))
+    with pytest.raises(RuntimeError, match=r"network of /elsewhere/\.lab: lab\.down and lab\.up"):
+        network.ensure(Lab("x", tmp_path, 9))
+
+
 def test_options_are_kept_and_no_others_taken(checkout: Path) -> None:
     """A lab remembers its options; up without options takes it as it is, up with others is refused with the fix."""
     options = Options(dws_repo=Path("/srv/dws"), images=(("ghcr.io/x/dws:1", Path("/srv/dws.tar")),), old_api=False)
