@@ -16,7 +16,7 @@ from fabfile.judging import findings, judge, pending, plan, preview
 from fabfile.look import Item
 from fabfile.perform import ActionFailed, At, perform, refresh
 from fabfile.running import TROUBLE, Run, first_looks, have_of, look_again, needs, on_all, told_of
-from fabfile.step import Api, Check, ClusterError, Refused, Stage, Step, Unknown
+from fabfile.step import Api, Check, ClusterError, Finding, Refused, Stage, Step, Unknown
 
 __all__ = ["TROUBLE", "Run", "findings", "first_looks", "install", "pending", "plan"]
 
@@ -127,6 +127,7 @@ def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], 
     before, want = have_of(run, key, step, host), step.want(run.board.place(host))
     at = At(run.id, host, stage, step.name, run.emit)
     if step.change is not None:
+        _agreed_to(run, key, step, host)
         actions = step.change(run.board.place(host), before, want)
         perform(run.reach, run.board, at, actions, proof)
     have = _settled(run, key, step, host, proof, at)
@@ -140,6 +141,16 @@ def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], 
         run.done(
             host, key, "failed", began, diff=difference(have, want), failures=(Failure(meaning=why, fix=step.hint),)
         )
+
+
+def _agreed_to(run: Run, key: str, step: Step, host: str) -> None:
+    """Raises Refused where a change takes away what nobody was asked about, since it could not be told before."""
+    if step.takes is None or run.yes or (key, host) in run.agreed:
+        return
+    place = run.board.place(host)
+    if takes := step.takes(place, have_of(run, key, step, host), step.want(place)):
+        fix = "run it again: it asks now that this is known; or give --yes"
+        raise Refused(Finding("not-agreed", f"this would take away what nobody was asked about: {takes}", fix))
 
 
 def _told(run: Run, key: str, step: Step, host: str) -> dict[str, Any]:

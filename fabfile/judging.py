@@ -83,18 +83,20 @@ class Preview:
 def preview(run: Run, key: str, step: Step, host: str) -> Preview:
     """What `step` would do on `host`, as far as can be known now; changes nothing."""
     place = run.board.place(host)
+    takes = ""
     try:
         have = have_of(run, key, step, host)
         want = step.want(place)
         if have == want:
             return Preview("ok", note=step.why(have) if step.why else "")
+        takes = step.takes(place, have, want) if step.takes else ""
         if step.change is not None:
             step.change(place, have, want)
-        takes = step.takes(place, have, want) if step.takes else ""
         means = step.means(place, have, want) if step.means else ""
         return Preview("change", difference(have, want), means, takes)
     except Unknown as unknown:
-        return Preview("unknown", note=str(unknown))
+        # how it is done may not be known yet, where what it takes away is
+        return Preview("unknown", note=str(unknown), takes=takes)
     except Refused as refused:
         return Preview("refused", failures=told_of(refused.findings))
     except LookFailed as error:
@@ -115,22 +117,28 @@ def plan(run: Run) -> None:
 
 @dataclass(frozen=True)
 class Pending:
-    """What is to be done: in which stages, what of it takes something away, in words, and what to run before asking."""
+    """What is to be done: in which stages, what of it takes something away, in words, and what to run before asking.
+
+    taking   the steps that `takes` tells of, by "STAGE.STEP" and host
+    """
 
     changes: frozenset[str]
     takes: tuple[str, ...]
     before: frozenset[str]
+    taking: frozenset[tuple[str, str]] = frozenset()
 
 
 def pending(run: Run) -> Pending:
     """What there is to do, as far as it is known. Says nothing to anybody."""
     seen = [
-        (stage.name, item, preview(run, key, item, host))
+        (stage.name, item, (key, host), preview(run, key, item, host))
         for stage in run.stages
         for key, item, host in places(run, stage)
         if isinstance(item, Step)
     ]
-    changes = frozenset(stage for stage, _, one in seen if one.outcome != "ok")
-    after = [item.after for _, item, one in seen if one.takes and item.after in changes]
+    changes = frozenset(stage for stage, _, _, one in seen if one.outcome != "ok")
+    asked = [(item, where, one.takes) for _, item, where, one in seen if one.takes]
+    after = [item.after for item, _, _ in asked if item.after in changes]
     before = frozenset().union(*({stage} | needs(run.stages, stage) for stage in after))
-    return Pending(changes, tuple(dict.fromkeys(one.takes for _, _, one in seen if one.takes)), before)
+    told = tuple(dict.fromkeys(takes for _, _, takes in asked))
+    return Pending(changes, told, before, frozenset(where for _, where, _ in asked))

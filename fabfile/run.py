@@ -21,10 +21,10 @@ from fabfile.events import OUTCOMES, Done, Event, Failure, Opened, Outcome, Summ
 from fabfile.faults import DeadlineExceeded, Lost, Unreachable
 from fabfile.inventory import Site
 from fabfile.journal import Journal
+from fabfile.judging import Pending
 from fabfile.lock import Locked, hold
 from fabfile.perform import Reach
 from fabfile.session import Session
-from fabfile.stages import installed
 from fabfile.stages.verify import FORGET
 from fabfile.step import ClusterError, Stage
 
@@ -99,7 +99,7 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
         master.warm()
     try:
         reached, down = answering(site, hosts, sessions, emit)
-        made = Run(journal.run, site, stages, reach(site, sessions), emit, reached, TROUBLE)
+        made = Run(journal.run, site, stages, reach(site, sessions), emit, reached, TROUBLE, yes=options.yes)
         with interruptible(made, sessions):
             refused = _safely(made, options, display, down)
         code = _code(made, options, refused, down)
@@ -215,9 +215,8 @@ def _work(made: Run, options: Options, display: report.Display, down: Sequence[s
     if not pending.changes and not options.verify:
         engine.install(made)
         return ""
-    takes = pending.takes or _replaced(made, options)
-    asks = bool(takes) and not options.yes
-    if asks and not (pending.before and sys.stdin.isatty()) and not _agreed(takes, display):
+    asks = bool(pending.takes) and not options.yes
+    if asks and not (pending.before and sys.stdin.isatty()) and not _agreed(made, pending, display):
         return NOBODY_AGREED
     return _change(made, options, display, pending.before if asks else frozenset())
 
@@ -230,15 +229,6 @@ def _alone(made: Run, work: Callable[[Run], None]) -> str:
     except Locked as locked:
         return str(locked)
     return ""
-
-
-def _replaced(made: Run, options: Options) -> tuple[str, ...]:
-    """Another version that an install would take away, where no step could say so yet."""
-    place = made.board.place(made.site.master.host.name)
-    if options.task != "install" or installed.FACT not in place.facts.found or not installed.there(place):
-        return ()
-    was, will = installed.version(place), made.site.versions.dws
-    return () if was == will else (f"DWS {was} is undeployed, and DWS {will} takes its place",)
 
 
 NOBODY_AGREED = "Nothing was taken away: it has to be agreed to, by an answer or by --yes."
@@ -259,7 +249,7 @@ def _change(made: Run, options: Options, display: report.Display, before: frozen
                 made.board.forget("verify.job", host)
             if before:
                 engine.install(made, before)
-                if (takes := engine.pending(made).takes) and not _agreed(takes, display):
+                if (pending := engine.pending(made)).takes and not _agreed(made, pending, display):
                     return NOBODY_AGREED
             engine.install(made)
     except Locked as locked:
@@ -273,10 +263,13 @@ def _code(made: Run, options: Options, refused: str, down: Sequence[str]) -> int
     return FAILED if down or made.stopping.is_set() else exit_code(made.outcomes, options.plan, _unproven(made))
 
 
-def _agreed(takes: Sequence[str], display: report.Display) -> bool:
+def _agreed(made: Run, pending: Pending, display: report.Display) -> bool:
+    """Ask whether what is told may be taken away; the steps that do it are then agreed to."""
     with display.paused():
-        print("This takes something away:", *(f"  {one}" for one in takes), sep="\n", file=sys.stderr)  # noqa: T201
-        return sys.stdin.isatty() and input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+        print("This takes something away:", *(f"  {one}" for one in pending.takes), sep="\n", file=sys.stderr)  # noqa: T201
+        yes = sys.stdin.isatty() and input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+    made.agreed |= pending.taking if yes else set()
+    return yes
 
 
 def _unproven(made: Run) -> bool:

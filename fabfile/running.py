@@ -21,7 +21,11 @@ TROUBLE: tuple[Outcome, ...] = ("failed", "refused", "skipped")
 
 @dataclass
 class Run:
-    """One run: what is asked for, and what became of it so far. `down` are hosts that can't be reached, with the reason."""
+    """One run: what is asked for, and what became of it so far.
+
+    yes     whatever it takes away was agreed to beforehand
+    agreed  the steps ("STAGE.STEP", host) of which somebody was told what they take away, and agreed
+    """
 
     id: str
     site: Site
@@ -37,6 +41,8 @@ class Run:
     codes: set[int] = field(default_factory=set)
     told: set[tuple[str, str]] = field(default_factory=set)
     changing: bool = False
+    yes: bool = False
+    agreed: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.board = Board(self.site)

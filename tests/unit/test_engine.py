@@ -307,8 +307,47 @@ def test_what_takes_something_away_says_what_to_run_before_asking(local_host: Lo
     assert (pending.takes, pending.before) == (("it",), frozenset({"first"}))
     engine.install(run, pending.before)
     assert outcomes(seen) == {"first.source": "fixed"}
+    run.agreed |= engine.pending(run).taking
     engine.install(run)
     assert [e.outcome for e in seen if isinstance(e, Done)] == ["fixed", "fixed"]
+
+
+def test_what_is_taken_away_is_told_even_where_the_way_there_is_not_known_yet(local_host: LocalHost) -> None:
+    """A step that can't say yet what it will do, but what goes, is asked about beforehand."""
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        raise Unknown("first")
+
+    taken = replace(a_file(local_host, "taken", "1"), change=change, takes=lambda place, have, want: "it")
+    run, _ = a_run(local_host, Stage("second", (), (taken,)))
+    engine.first_looks(run)
+    assert engine.pending(run).takes == ("it",)
+
+
+@pytest.mark.parametrize(
+    ("agrees", "outcome"), [({}, "refused"), ({"yes": True}, "fixed"), ({"agreed": {("second.x", "one")}}, "fixed")]
+)
+def test_nothing_goes_that_nobody_was_asked_about(
+    local_host: LocalHost, agrees: dict[str, object], outcome: str
+) -> None:
+    """What only shows within a run that it takes something away is refused there, unless that was agreed to."""
+    (local_host.folder / "x").write_text("mine")
+    ready = a_file(local_host, "ready", "1")
+    x = replace(
+        a_file(local_host, "x", "1"),
+        look=lambda place: Shell(f"cd {local_host.folder}; [ -e ready ] && cat x", bytes.decode),
+        takes=lambda place, have, want: have,
+    )
+    run, seen = a_run(local_host, Stage("first", (), (ready,)), Stage("second", ("first",), (x,)))
+    vars(run).update(agrees)
+    engine.first_looks(run)
+    assert engine.pending(run).takes == ()
+    engine.install(run)
+    assert outcomes(seen) == {"first.ready": "fixed", "second.x": outcome}
+    assert (local_host.folder / "x").read_text() == ("mine" if outcome == "refused" else "1")
+    assert (
+        outcome == "fixed" or "mine" in next(e for e in seen if isinstance(e, Done) and e.failures).failures[0].meaning
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,27 @@ import pytest
 from fabfile import names, render
 from fabfile.events import Event
 from fabfile.inventory import DEFAULT, Site, load
+from fabfile.judging import preview
 from fabfile.look import Board
 from fabfile.perform import At, Reach, perform
-from fabfile.stages import access, installed, inuse, jobs, removal, stuck, undeploy, unplug, upgrade, workflows
+from fabfile.running import Run
+from fabfile.stages import (
+    access,
+    installed,
+    inuse,
+    jobs,
+    manifests,
+    procedure,
+    removal,
+    stuck,
+    undeploy,
+    unplug,
+    upgrade,
+    workflows,
+)
 from fabfile.stages.jobs import Job, Jobs
 from fabfile.stages.workflows import Workflow
-from fabfile.step import Apply, Check, Delete, Facts, Place, Refused, Remove, Sh, Unknown, Value
+from fabfile.step import Apply, Check, Delete, Facts, Place, Refused, Remove, Sh, Step, Unknown, Value
 from tests.unit.conftest import LocalHost
 
 NOW = 1_700_000_000.0
@@ -346,6 +361,24 @@ def test_an_undeploy_is_marked_while_it_runs() -> None:
     assert isinstance(later, Delete) and later.path.endswith(f"/later.{names.GROUP}")
 
 
+def test_what_goes_is_told_without_the_clone_that_takes_it_away() -> None:
+    """Where the installed version's clone is gone, nobody knows its manifests yet: what goes is asked about all the same."""
+    facts = {
+        installed.FACT: {**INSTALLED, "tag": "0.0.20"},
+        "preflight.cluster": {"cert_manager": ["v1alpha3"]},
+        "previous.rendered": {"objects": []},
+        "previous.removed": {**HAVE, "objects": ["Deployment dws-webhook"]},
+    }
+    place = a_place(facts, dws="0.0.19")
+    run = Run("run-1", place.site, (upgrade.STAGE,), Reach(*[pytest.fail] * 3), list[Event]().append, {}, ())
+    run.board.facts = place.facts
+    run.board.seen = {(key, MASTER): 0 for key in facts}
+    step = next(one for one in upgrade.STAGE.steps if one.name == "removed")
+    assert isinstance(step, Step)
+    seen = preview(run, "previous.removed", step, MASTER)
+    assert seen.outcome == "unknown" and "DWS 0.0.20 is undeployed, and DWS 0.0.19 takes its place" in seen.takes
+
+
 def test_no_namespace_is_made_for_a_mark() -> None:
     """Where somebody deleted the namespace, an undeploy doesn't bring it back."""
     (only,) = undeployed({"namespace": False}, {"DWS": "none", "CRDs": {}, "objects": []})
@@ -495,3 +528,16 @@ def test_a_binding_to_the_other_role_is_made_anew_and_the_gap_told(
     assert at.notes == [at.notes[0]] and at.notes[0].startswith(
         "ClusterRoleBinding slurm-dws-viewer was made anew: not there for 0.0"
     )
+
+
+@pytest.mark.parametrize(
+    ("dws", "applied", "waits"), [("0.0.20", True, False), ("0.1.0", True, False), ("0.1.9", False, True)]
+)
+def test_the_role_is_applied_by_hand_only_where_dws_does_not_bring_it(dws: str, applied: bool, waits: bool) -> None:
+    """Every version has the file with the role's old name; from 0.1.1 on DWS deploys it, and what builds on it waits."""
+    roles = [{"kind": "ClusterRole", "metadata": {"name": one}} for one in ("dws-workload-manager", "workload-manager")]
+    place = a_place({"workarea.rendered": {"objects": roles}}, dws=dws)
+    assert (manifests.role(place) is not None) == applied
+    assert manifests.objects(place) == roles[:1]
+    stages = {stage.name: stage for stage in procedure(place.site)}
+    assert ("deploy" in stages["access"].needs) == waits
