@@ -27,7 +27,7 @@ MANAGER = "dws-on-csm"
 """The field manager of what is applied."""
 ANSWER = 60.0  # seconds within which the API server answers a request
 CONNECTIONS, WATCHES = 2, 2  # and the proxy itself: 5 of the 10 sessions that sshd allows
-NOT_FOUND = 404
+NOT_FOUND, LATER = 404, 429
 PIECE = 1 << 16  # bytes of an answer that is read in lines
 
 
@@ -190,7 +190,20 @@ class Cluster:
         return response
 
     def _open(self, client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse:
-        """The response to a request, its body still to be read."""
+        """The response to a request, its body still to be read. What the server puts off is asked again when it says.
+
+        It does so, having done nothing, with the first list of a CRD's objects after that CRD has changed, or when busy.
+        """
+        ends = time.monotonic() + ANSWER
+        while True:
+            answer = self._once(client, request, seconds)
+            later = answer.headers.get("Retry-After", "")
+            if answer.status != LATER or not later.isdigit() or time.monotonic() + int(later) > ends:
+                return answer
+            answer.drain_conn()
+            time.sleep(int(later))
+
+    def _once(self, client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse:
         from paramiko import SSHException
 
         method, path, query, body, kind = request

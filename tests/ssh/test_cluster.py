@@ -102,6 +102,31 @@ def test_apply_converges(cluster: Cluster) -> None:
     assert cluster.apply(binding)["metadata"]["managedFields"][0]["manager"] == "dws-on-csm"
 
 
+def test_what_is_put_off_is_asked_again(cluster: Cluster) -> None:
+    """Objects are listed right after their CRD has changed too, when the API server says to come later (HTTP 429)."""
+    widgets = "/apis/example.com/v1/widgets"
+    for number in range(10):
+        _apply_widgets(cluster, f".metadata.annotations.{number}")
+        _await(lambda: cluster.get(widgets) is not None)
+        listed = cluster.get(widgets)
+        assert listed is not None and listed["items"] == []
+
+
+def _apply_widgets(cluster: Cluster, column: str) -> None:
+    columns = [{"name": "Column", "type": "string", "jsonPath": column}]
+    schema = {"openAPIV3Schema": {"type": "object"}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema, "additionalPrinterColumns": columns}
+    spec = {"group": "example.com", "scope": "Cluster", "versions": [version]}
+    cluster.apply(
+        {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": "widgets.example.com"},
+            "spec": {**spec, "names": {"kind": "Widget", "plural": "widgets"}},
+        }
+    )
+
+
 def test_kind_that_nobody_knows(cluster: Cluster) -> None:
     """A kind that the server does not know is named."""
     with pytest.raises(ClusterError, match="knows no Confusion of v1"):
