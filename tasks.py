@@ -40,9 +40,9 @@ def _run(name: str, hosts: Any, limit: str | None, bundle: str = "", **options: 
 
         site, options["flags"] = attached(site, bundle)
     from fabfile.run import Options, run
-    from fabfile.stages import STAGES
+    from fabfile.stages import procedure
 
-    sys.exit(run(site, STAGES, Options(task=name, **options)))
+    sys.exit(run(site, procedure(site), Options(task=name, **options)))
 
 
 @task(

@@ -15,6 +15,9 @@ WORKFLOW_VERSION = "v1alpha2"
 WORKFLOWS = f"workflows.{GROUP}"
 BINDING = "slurm-dws-viewer"
 
+ROLE = "workload-manager"
+"""The plugin's ClusterRole as config/rbac/workload_manager_role.yaml of every version of dws has it."""
+
 KUBECONFIG = "/etc/slurm/slurm-dws.kubeconfig"
 """The path is fixed in the plugin's burst_buffer.lua."""
 
@@ -31,7 +34,12 @@ def image(site: Site, name: str, tag: str) -> str:
 
 def role(site: Site) -> str:
     """The ClusterRole for the plugin: through 0.1.0 applied by hand, from 0.1.1 deployed with a prefix (config/rbac of both)."""
-    return "workload-manager" if version_key(site.versions.dws) < (0, 1, 1) else "dws-workload-manager"
+    return ROLE if role_by_hand(site) else f"dws-{ROLE}"
+
+
+def role_by_hand(site: Site) -> bool:
+    """Whether the role has to be applied beside what DWS deploys."""
+    return version_key(site.versions.dws) < (0, 1, 1)
 
 
 def version_key(version: str) -> tuple[int, ...]:

@@ -45,13 +45,14 @@ def redo(c, what, site=None, yes=False, json=False):  # type: ignore[no-untyped-
     """Look at a stage or step on this host, put right what isn't, and prove it."""
     given = _site(c, site)
     from fabfile.run import Options, run
-    from fabfile.stages import STAGES
+    from fabfile.stages import procedure
 
-    stages = chosen(given, STAGES, what)
+    every = procedure(given)
+    stages = chosen(given, every, what)
     host = next(iter(given.limit or ()))
     again = f"fab -H {host} redo {what} --site {given.path}"
     right = f"{what} is as it should be on {host}."
-    options = Options("redo", yes=yes, verify=what.startswith("verify"), json=json, again=again, reads=STAGES)
+    options = Options("redo", yes=yes, verify=what.startswith("verify"), json=json, again=again, reads=every)
     sys.exit(run(given, stages, replace(options, done=f"{what} was put right on {host}.", right=right)))
 
 

@@ -1,7 +1,7 @@
 """What stands in for DWS, its Slurm plugin and kustomize's release in the lab: repositories, a web tree, images.
 
-upstream/ holds the files: dws/ is v0.0.20, dws-0.0.19/ what is different in v0.0.19, dws-slurm-bb-plugin/ is v0.0.5,
-dws-controller/ the program in DWS's image. True repositories can take the place of ours.
+upstream/ holds the files: dws/ is v0.0.20, dws-0.0.19/ and dws-0.1.9/ what is different in those, dws-slurm-bb-plugin/
+is v0.0.5, dws-controller/ the program in DWS's image. True repositories can take the place of ours.
 """
 
 import gzip
@@ -21,7 +21,7 @@ UPSTREAM = Path(__file__).parent / "upstream"
 NOBODY = "A stand-in"
 DWS_IMAGE = "ghcr.io/dataworkflowservices/dws"
 # v0.0.19's own manifests ask for 0.0.18 when they are deployed with the csm overlay.
-DWS_IMAGE_TAGS = ("0.0.18", "0.0.19", "0.0.20")
+DWS_IMAGE_TAGS = ("0.0.18", "0.0.19", "0.0.20", "0.1.9")
 PROXY_IMAGE = "quay.io/brancz/kube-rbac-proxy:v0.14.1"
 
 
@@ -41,7 +41,7 @@ def web_tree(target: Path, dws: Path | None = None, plugin: Path | None = None) 
 def repositories(target: Path, dws: Path | None = None, plugin: Path | None = None) -> None:
     """Makes bare repositories in `target` that git clones as static files, with and without .git at the end.
 
-    dws.git has the annotated tags v0.0.19 and v0.0.20, dws-slurm-bb-plugin.git v0.0.5: always the same commits.
+    dws.git has the annotated tags v0.0.19, v0.0.20 and v0.1.9, dws-slurm-bb-plugin.git v0.0.5: always the same commits.
     A git repository in `dws` or `plugin` is served instead.
     """
     target.mkdir(parents=True, exist_ok=True)
@@ -55,13 +55,15 @@ def repositories(target: Path, dws: Path | None = None, plugin: Path | None = No
 
 
 def dws_history(folder: Path) -> None:
-    """Makes `folder` a repository with our DWS: v0.0.19, then v0.0.20 on its branch master."""
+    """Makes `folder` a repository with our DWS: v0.0.19, v0.0.20, then v0.1.9 on its branch master."""
     _begin(folder, "master")
     shutil.copytree(UPSTREAM / "dws", folder, dirs_exist_ok=True)
     shutil.copytree(UPSTREAM / "dws-0.0.19", folder, dirs_exist_ok=True)
     _release(folder, "v0.0.19", "2024-03-21T16:00:00-05:00")
     shutil.copytree(UPSTREAM / "dws", folder, dirs_exist_ok=True)
     _release(folder, "v0.0.20", "2024-04-01T11:00:00-05:00")
+    shutil.copytree(UPSTREAM / "dws-0.1.9", folder, dirs_exist_ok=True)
+    _release(folder, "v0.1.9", "2025-02-06T09:42:00-06:00")
 
 
 def plugin_history(folder: Path) -> None:
@@ -83,7 +85,7 @@ def release(folder: Path) -> None:
 def images(announce: programs.Announce = programs.say) -> dict[str, Path]:
     """The images that the world outside has, by full name: OCI archives, from the cache or made now.
 
-    DWS's three tags differ in what /version says alone. kube-rbac-proxy is called v0.14.1, which DWS asks for, but is
+    DWS's tags differ in what /version says alone. kube-rbac-proxy is called v0.14.1, which DWS asks for, but is
     v0.14.2, because v0.14.1 is not in Go's checksum database.
     """
     program, proxy = manager(announce), programs.kube_rbac_proxy(announce)

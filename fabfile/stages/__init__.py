@@ -1,6 +1,13 @@
 """The procedure: its stages in order, each with what it needs."""
 
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fabfile import names
+from fabfile.inventory import Site
 from fabfile.stages import access, computes, deploy, images, plugin, pod, preflight, slurm, upgrade, verify, workarea
+from fabfile.step import Stage
 
 STAGES = (
     preflight.STAGE,
@@ -15,3 +22,13 @@ STAGES = (
     computes.STAGE,
     verify.STAGE,
 )
+
+
+def procedure(site: Site) -> tuple[Stage, ...]:
+    """STAGES as this site's version of DWS needs them.
+
+    From 0.1.1 on the plugin's role comes with DWS, so that no kubeconfig has any rights before that is deployed.
+    """
+    if names.role_by_hand(site):
+        return STAGES
+    return tuple(replace(one, needs=(*one.needs, "deploy")) if one is access.STAGE else one for one in STAGES)

@@ -35,18 +35,20 @@ def look(place: Place) -> Shell:
 
 def objects(place: Place) -> list[dict[str, Any]]:
     """What the csm overlay of the clone deploys, as objects; CRDs without schemas. Raises Unknown before it is cloned."""
-    found: list[dict[str, Any]] = place.facts.one("workarea.rendered")["objects"]
-    if not found:
-        raise Unknown("workarea")
-    return [one for one in found if one["metadata"]["name"] != "workload-manager"]
+    return [one for one in _all(place) if one["metadata"]["name"] != names.ROLE]
 
 
 def role(place: Place) -> dict[str, Any] | None:
-    """The ClusterRole workload-manager of the clone, which is applied by hand through DWS 0.1.0; None in later ones."""
-    found = place.facts.one("workarea.rendered")["objects"]
+    """The plugin's ClusterRole as it is applied by hand through DWS 0.1.0; None in later ones, which deploy their own."""
+    found = {one["metadata"]["name"]: one for one in _all(place)}
+    return found.get(names.ROLE) if names.role_by_hand(place.site) else None
+
+
+def _all(place: Place) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = place.facts.one("workarea.rendered")["objects"]
     if not found:
         raise Unknown("workarea")
-    return next((one for one in found if one["metadata"]["name"] == "workload-manager"), None)
+    return found
 
 
 def judge(place: Place, have: Value) -> Sequence[Finding]:

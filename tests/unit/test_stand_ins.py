@@ -69,7 +69,7 @@ def deployed_images(clone: Path) -> set[str]:
 @pytest.mark.parametrize("ending", [".git", ""])
 def test_both_addresses_clone_as_static_files(site: str, tmp_path: Path, ending: str) -> None:
     """git clones both repositories from a plain web server, with and without .git at the end, tags included."""
-    for name, tags in (("dws", "v0.0.19\nv0.0.20"), ("dws-slurm-bb-plugin", "v0.0.5")):
+    for name, tags in (("dws", "v0.0.19\nv0.0.20\nv0.1.9"), ("dws-slurm-bb-plugin", "v0.0.5")):
         git(tmp_path, "clone", "-q", f"{site}/github.com/DataWorkflowServices/{name}{ending}", name)
         assert git(tmp_path / name, "tag") == tags
 
@@ -121,6 +121,18 @@ def test_v0_0_19_deploys_the_image_of_0_0_18_with_the_csm_overlay(clone: Path) -
     assert "registry.local/dws:0.0.19" in deployed_images(clone)
 
 
+def test_v0_1_9_deploys_the_plugins_role_under_another_name(clone: Path) -> None:
+    """From v0.1.1 on the role is deployed as dws-workload-manager; the file still has its old name, and the same rules."""
+    git(clone, "checkout", "-q", "v0.1.9")
+    assert make(clone, "deploy", "OVERLAY=csm").returncode == 0
+    roles = {one["metadata"]["name"]: one["rules"] for one in applied(clone) if one["kind"] == "ClusterRole"}  # type: ignore[index]
+    by_hand = yaml.safe_load((clone / "config/rbac/workload_manager_role.yaml").read_text())
+    assert by_hand["metadata"]["name"] == "workload-manager" and "workload-manager" not in roles
+    assert roles["dws-workload-manager"] == by_hand["rules"]
+    assert deployed_images(clone) == {"registry.local/dws:0.1.9", "registry.local/kube-rbac-proxy:v0.14.1"}
+    assert len(applied(clone)) == 35 and git(clone, "status", "--porcelain") == ""
+
+
 def test_a_modified_clone_is_dirty(clone: Path) -> None:
     """A changed file makes the image's tag end in -dirty, and VERSION= on the command line overrides it."""
     with (clone / "README.md").open("a") as readme:
@@ -162,4 +174,4 @@ def test_images_differ_by_version_and_run_as_a_number() -> None:
     """Each tag of DWS's image is an image of its own, so that what a registry holds tells the versions apart."""
     made = stand_ins.images()
     assert set(made) == {f"{stand_ins.DWS_IMAGE}:{t}" for t in stand_ins.DWS_IMAGE_TAGS} | {stand_ins.PROXY_IMAGE}
-    assert len({images.digest(path) for path in made.values()}) == 4
+    assert len({images.digest(path) for path in made.values()}) == len(made)
