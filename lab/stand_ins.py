@@ -57,20 +57,26 @@ def repositories(target: Path, dws: Path | None = None, plugin: Path | None = No
 def dws_history(folder: Path) -> None:
     """Makes `folder` a repository with our DWS: v0.0.19, v0.0.20, then v0.1.9 on its branch master."""
     _begin(folder, "master")
-    shutil.copytree(UPSTREAM / "dws", folder, dirs_exist_ok=True)
-    shutil.copytree(UPSTREAM / "dws-0.0.19", folder, dirs_exist_ok=True)
+    _copy("dws", folder)
+    _copy("dws-0.0.19", folder)
     _release(folder, "v0.0.19", "2024-03-21T16:00:00-05:00")
-    shutil.copytree(UPSTREAM / "dws", folder, dirs_exist_ok=True)
+    _copy("dws", folder)
     _release(folder, "v0.0.20", "2024-04-01T11:00:00-05:00")
-    shutil.copytree(UPSTREAM / "dws-0.1.9", folder, dirs_exist_ok=True)
+    _copy("dws-0.1.9", folder)
     _release(folder, "v0.1.9", "2025-02-06T09:42:00-06:00")
 
 
 def plugin_history(folder: Path) -> None:
     """Makes `folder` a repository with our plugin: v0.0.5 on its branch main."""
     _begin(folder, "main")
-    shutil.copytree(UPSTREAM / "dws-slurm-bb-plugin", folder, dirs_exist_ok=True)
+    _copy("dws-slurm-bb-plugin", folder)
     _release(folder, "v0.0.5", "2024-04-02T15:00:00-05:00")
+
+
+def _copy(name: str, folder: Path) -> None:
+    """Copies files of upstream/ with a time of their own: by an older one git would take a new text of the same size for
+    the one that it knows."""
+    shutil.copytree(UPSTREAM / name, folder, dirs_exist_ok=True, copy_function=shutil.copy)
 
 
 def release(folder: Path) -> None:
