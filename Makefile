@@ -4,10 +4,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# Each worker has a lab of its own: while one waits for pods, the other is at work. A lab takes up to 4 GiB of memory.
+WORKERS ?= $(shell awk '/^MemAvailable/ {print ($$2 > 9000000) ? 2 : 1}' /proc/meminfo)
+PYTEST := $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 # Parallel make would run style and tests at once, and mix what they print.
 .NOTPARALLEL:
-.PHONY: help setup demo test fast tools check lint format types completion clean
+.PHONY: help setup demo test fast tools parts check lint format types completion clean
 
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,11 +24,14 @@ $(READY): pyproject.toml constraints.txt lab/setup.sh
 demo: $(READY) ## A site in a box, DWS installed on it, proven by a job
 	$(BIN)/invoke demo
 
-test: $(READY) check tools ## All tests, those on the lab included
-	$(BIN)/pytest
+test: $(READY) check tools parts ## All tests, those on the lab included
+	$(PYTEST)
 
 fast: $(READY) tools ## The tests that need no lab
-	$(BIN)/pytest -m 'not lab'
+	$(PYTEST) -m 'not lab'
+
+parts: $(READY) ## What labs are made of, built into the cache (15 minutes the first time)
+	$(BIN)/invoke lab.build --name test
 
 tools: ## The programs that tests call: sshd, sudo, Lua, ...
 	sh tests/tools.sh

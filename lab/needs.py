@@ -19,6 +19,7 @@ PACKAGES = {
     "ssh": "openssh-client",
     "git": "git",
     "unshare": "util-linux",
+    "update-ca-certificates": "ca-certificates",
 }
 INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 INSTANCES_WANTED = 1024

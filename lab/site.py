@@ -47,6 +47,13 @@ def up(lab: Lab, announce: Announce) -> None:
             _start(lab, [host for host in lab.hosts if not machine.running(lab, host)], announce)
 
 
+def build(lab: Lab, announce: Announce) -> None:
+    """Fetches and builds all that a lab is made of, into the cache, and boots nothing."""
+    with labs.locked(lab.state):
+        needs.meet(lab, announce)
+        layers.build(lab, announce)
+
+
 def reset(lab: Lab, announce: Announce) -> None:
     """Gives the pristine site back, within seconds; a lab that never came up is brought up."""
     if not pristine.taken(lab):

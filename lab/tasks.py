@@ -1,4 +1,4 @@
-"""`invoke lab.up | lab.down | lab.status | lab.reset | lab.ssh`."""
+"""`invoke lab.up | lab.build | lab.down | lab.status | lab.reset | lab.ssh`."""
 # ruff: noqa: T201 - tasks speak to people
 
 import os
@@ -42,6 +42,15 @@ def up(
         site.up(lab, _clock())
         shown = os.path.relpath(lab.state)
         print(f"the lab is up: ssh -F {shown}/ssh_config {lab.hosts[0].name}; its site file is {shown}/hosts.yaml")
+
+
+def build(c: Context, name: str = "") -> None:
+    """Fetch and build what a lab is made of: the first time for about 15 minutes."""
+    from lab import labs, site
+    from lab.model import Options
+
+    with _errors("lab.build"):
+        site.build(labs.create(name, Options()), _clock())
 
 
 def down(c: Context, name: str = "") -> None:
@@ -133,6 +142,7 @@ def _images(given: list[str]) -> tuple[tuple[str, Path], ...]:
 namespace = Collection(
     "lab",
     task(up, help=UP_HELP, iterable=["image"], auto_shortflags=False),
+    task(build, help={"name": NAME}, auto_shortflags=False),
     task(down, help={"name": NAME}, auto_shortflags=False),
     task(reset, help={"name": NAME}, auto_shortflags=False),
     task(status, help={"name": NAME}, auto_shortflags=False),

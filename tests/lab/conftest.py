@@ -1,4 +1,4 @@
-"""The cluster in a box that these tests run on: one lab for a whole run, named "test" or as LAB_NAME says.
+"""The cluster in a box that these tests run on: one lab a worker, named "test" or as LAB_NAME says ("test-1" is the second's).
 
 LAB_KEEP=1 leaves it up at the end, so that the next run begins with a reset, or anew if lab/ has changed.
 """
@@ -10,6 +10,7 @@ import pytest
 
 from lab import access, labs, pristine, site
 from lab.model import Lab, Options
+from tests.conftest import RUN
 
 On = Callable[..., str]
 
@@ -32,15 +33,27 @@ def pod_lab() -> Iterator[Lab]:
 
 
 def _brought_up(name: str, options: Options) -> Iterator[Lab]:
-    """The lab of that name, pristine; ended after the run unless LAB_KEEP is set."""
-    made = labs.create(name, options)
-    if pristine.taken(made) and not site.current(made):
-        site.down(made)
+    """This worker's lab of that name, pristine; ended after the run unless LAB_KEEP is set."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    name += "" if worker == "0" else f"-{worker}"
+    # A run that was cut off may not have ended yet.
+    with labs.locked(f"{labs.folder(name)} for tests"):
         made = labs.create(name, options)
-    (site.reset if pristine.taken(made) else site.up)(made, announce)
-    yield made
-    if not os.environ.get("LAB_KEEP"):
-        site.down(made)
+        if pristine.taken(made) and not site.current(made):
+            site.down(made)
+            made = labs.create(name, options)
+        kept = bool(os.environ.get("LAB_KEEP"))
+        if not kept:
+            mark(made)
+        (site.reset if pristine.taken(made) else site.up)(made, announce)
+        yield made
+        if not kept:
+            site.down(made)
+
+
+def mark(lab: Lab) -> None:
+    """Says that a lab goes with this run, whatever becomes of the worker that it is for."""
+    (lab.state / "run").write_text(os.environ[RUN])
 
 
 @pytest.fixture

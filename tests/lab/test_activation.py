@@ -216,12 +216,14 @@ def test_a_connection_that_breaks_in_the_middle(fresh: Controllers) -> None:
     fresh.on(BACKUP, "cat >/run/data", feed=data.decode())
     start = "setsid sh /run/script </run/data >/run/told 2>&1 & echo $!"
     pid = fresh.on(BACKUP, start).strip()
-    fresh.on(BACKUP, "for i in 1 2 3 4 5 6 7 8 9 10; do grep -q starting /run/told && break; sleep 0.2; done")
+    fresh.on(
+        BACKUP, "for i in $(seq 600); do ! grep -q starting /run/told || exit 0; sleep 0.1; done; cat /run/told; exit 1"
+    )
     fresh.on(BACKUP, f"kill -s KILL -- -{pid} && rm /run/script /run/data")
     assert looks.parse(fresh.run(BACKUP, looks.script).out).startswith("at work since ")
     refused = fresh.do(BACKUP, second)
     assert refused.code == actions.BUSY
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while looks.parse(fresh.run(BACKUP, looks.script).out) != "none":
         assert time.monotonic() < until
         time.sleep(0.2)

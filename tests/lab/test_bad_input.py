@@ -42,20 +42,28 @@ def away(host: str, path: str) -> dict[str, Any]:
     return {"broken": ((host, f"mv {path} {path}.away"),), "mended": ((host, f"mv {path}.away {path}"),)}
 
 
-def stopped(host: str, unit: str) -> dict[str, Any]:
-    """A unit is stopped, and started."""
-    return {"broken": ((host, f"systemctl stop {unit}"),), "mended": ((host, f"systemctl start {unit}; {READY}"),)}
+def stopped(host: str, unit: str, ready: str = "true") -> dict[str, Any]:
+    """A unit is stopped, and started until `ready`."""
+    return {"broken": ((host, f"systemctl stop {unit}"),), "mended": ((host, f"systemctl start {unit}; {ready}"),)}
 
 
-READY = "until curl -ks --max-time 2 https://ncn-m001:6443/readyz >/dev/null; do sleep 0.3; done"
+def awaited(url: str) -> str:
+    """Waits for what is there to answer, whomever it lets in."""
+    status = f"curl -ks --max-time 2 --output /dev/null --write-out '%{{http_code}}' {url}"
+    return f"until {status} | grep -q -e 200 -e 40[13]; do sleep 0.2; done"
+
+
+API, SITES_REGISTRY, WORLDS_REGISTRY = (
+    awaited(url) for url in ("https://ncn-m001:6443/readyz", "https://registry.local/v2/", "https://ghcr.io/v2/")
+)
 PASSWORDS = "/etc/docker/registry/htpasswd"
 SMALL = "mkdir -p /root/dws-on-csm && mount -t tmpfs -o size=400k tmpfs /root/dws-on-csm"
 UNMOUNT = "umount /root/dws-on-csm"
-WRITE, RESTART = "/etc/docker/registry/write.yml", "systemctl restart registry-write"
+WRITE, RESTART = "/etc/docker/registry/write.yml", f"systemctl restart registry-write; {SITES_REGISTRY}"
 READONLY = r"/^storage:/a\  maintenance: {readonly: {enabled: true}}"
 CERT_MANAGER = "kubectl -n cert-manager"
-NO_ENDPOINT = f"{CERT_MANAGER} wait --for=delete pod -l app.kubernetes.io/name=webhook --timeout=30s"
-AVAILABLE = f"{CERT_MANAGER} wait --for=condition=Available deployment/cert-manager-webhook --timeout=30s"
+NO_ENDPOINT = f"{CERT_MANAGER} wait --for=delete pod -l app.kubernetes.io/name=webhook --timeout=55s"
+AVAILABLE = f"{CERT_MANAGER} rollout status deployment/cert-manager-webhook --timeout=55s"
 CONF = "/etc/slurm/slurm.conf"
 ANSWERS = """until scontrol ping | grep -q "at $(uname -n) is UP"; do sleep 0.2; done"""
 
@@ -71,7 +79,7 @@ REFUSED: dict[str, Case] = {
         broken=((REGISTRY, f"cp -a {PASSWORDS} /tmp/htpasswd; sed -i s/^admin/other/ {PASSWORDS}; {RESTART}"),),
         mended=((REGISTRY, f"mv /tmp/htpasswd {PASSWORDS}; {RESTART}"),),
     ),
-    "no registry": Case(3, "registry-unreachable", **stopped(REGISTRY, "registry-write")),
+    "no registry": Case(3, "registry-unreachable", **stopped(REGISTRY, "registry-write", SITES_REGISTRY)),
     "a full disk": Case(3, "disk-full", broken=((MASTER, SMALL),), mended=((MASTER, UNMOUNT),)),
     "too few workers": Case(
         3,
@@ -86,8 +94,8 @@ REFUSED: dict[str, Case] = {
         broken=((PRIMARY, f"cp -a {CONF} /tmp/conf; echo BurstBufferType=burst_buffer/datawarp >>{CONF}"),),
         mended=((PRIMARY, f"mv /tmp/conf {CONF}; systemctl restart slurmctld; {ANSWERS}"),),
     ),
-    "a slurmctld that does not run": Case(3, "slurmctld-not-running", **stopped(BACKUP, "slurmctld")),
-    "no API server": Case(1, "API", **stopped(MASTER, "kube-apiserver")),
+    "a slurmctld that does not run": Case(3, "slurmctld-not-running", **stopped(BACKUP, "slurmctld", ANSWERS)),
+    "no API server": Case(1, "API", **stopped(MASTER, "kube-apiserver", API)),
     "a test job's user that nobody knows": Case(3, "nosuch", {"test_job": {"user": "nosuch"}}),
 }
 
@@ -103,7 +111,7 @@ HALFWAY: dict[str, Case] = {
         broken=((MASTER, SMALL),),
         mended=((MASTER, UNMOUNT),),
     ),
-    "no way to the images": Case(1, "ghcr.io", **stopped("upstream", "docker-registry")),
+    "no way to the images": Case(1, "ghcr.io", **stopped("upstream", "docker-registry", WORLDS_REGISTRY)),
     "a registry that is read-only": Case(
         1,
         "takes no upload",
@@ -129,7 +137,7 @@ UNPROVEN: dict[str, Case] = {
     "a Workflow that does not go on": Case(
         1,
         "stays in DataIn",
-        {"test_job": {"deadline": 5}},
+        {"test_job": {"deadline": 15}},
         broken=((MASTER, "kubectl -n dws-system create configmap lab-hold --from-literal=DataIn=held"),),
         mended=((MASTER, "kubectl -n dws-system delete configmap lab-hold"),),
     ),

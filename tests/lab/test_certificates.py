@@ -163,7 +163,8 @@ def test_every_run_warns_of_an_end_that_comes_near(variant: Variant) -> None:
 def test_plans_change_nothing(lab: Lab, site: Path, variant: Variant) -> None:
     """A rotation's plan and a revocation's say what would be, with exit code 4, and write nothing anywhere."""
     named = variant(common_name="slurm-dws-planned")
-    before = tree.files(lab, MASTER, *CONTROLLERS), tree.objects(lab)
+    objects = tree.settled(lab)
+    before = tree.files(lab, MASTER, *CONTROLLERS), objects
     plans = [rotate(site, "--plan"), rotate(site, "--plan", "--via=csr"), revoke(named, "--plan")]
     after = tree.files(lab, MASTER, *CONTROLLERS), tree.objects(lab)
     assert [*tree.differences(before[0], after[0]), *tree.differences(before[1], after[1])] == []

@@ -12,6 +12,7 @@ from tests.lab import product, scene, tree
 from tests.lab.conftest import On
 from tests.lab.product import Answer
 from tests.lab.scene import BACKUP, HOSTS, MASTER, PRIMARY
+from tests.lab.waits import until_silent
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 CLONE = "/root/dws-on-csm/dws-0.0.20"
@@ -58,8 +59,7 @@ def test_a_users_job_gets_its_workflow(site: Path, on: On) -> None:
     job = on(PRIMARY, submit, feed="#!/bin/sh\n#DW\ntrue\n").strip()
     log = on(PRIMARY, "cat /var/log/slurm/slurmctld.log")
     assert f"name: bb{job}" in log and f"_job_complete: JobId={job} done" in log
-    left = 'for i in $(seq 100); do [ -n "$(kubectl get workflows -A -o name)" ] || exit 0; sleep 0.2; done; exit 1'
-    on(MASTER, left)
+    until_silent(on, MASTER, "kubectl get workflows -A -o name")
 
 
 # host, command, what it says
@@ -140,7 +140,8 @@ CA = "/etc/kubernetes/pki/ca.crt"
 
 def test_an_install_on_an_installed_site_changes_nothing(lab: Lab, site: Path) -> None:
     """The second install finds all as it should be, takes one exec a host and one for the API, and writes nothing."""
-    before = tree.files(lab), tree.objects(lab)
+    objects = tree.settled(lab)
+    before = tree.files(lab), objects
     again = product.install(site)
     assert again.code == 0, again.told
     assert {step["outcome"] for step in again.steps} == {"ok"}

@@ -14,7 +14,7 @@ import pytest
 
 from lab import access, cgroups, health, keys, labs, machine, network, site
 from lab.model import Lab, Options
-from tests.lab.conftest import On, announce
+from tests.lab.conftest import On, announce, mark
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 NODES = {"ncn-m001", "ncn-w001", "ncn-w002", "ncn-w003"}
@@ -140,6 +140,7 @@ def life() -> Iterator[Lab]:
     made = labs.create("life", Options())
     site.down(made)
     made = labs.create("life", Options())
+    mark(made)
     yield made
     site.down(made)
 

@@ -13,11 +13,11 @@ from lab.model import Lab
 from tests.lab import command, scene
 from tests.lab.conftest import On
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
+from tests.lab.waits import until_silent
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 JOB = "su joe -c 'cd /tmp; printf \"#!/bin/sh\\n#DW\\ntrue\\n\" | sbatch --parsable --output=/dev/null --time=1'"
-GONE = 'until [ -z "$(kubectl get workflows.dataworkflowservices.github.io -A -o name)" ]; do sleep 0.2; done'
 ROW = re.compile(r"(\d\d:\d\d:\d\d\.\d{3})  (\S+)  (.*)")
 AHEAD = """printf '#!/bin/sh\\nexec /usr/bin/date -d "@$(($(/usr/bin/date +%%s) + 3600))" "$@"\\n' >/usr/local/bin/date
 chmod +x /usr/local/bin/date"""
@@ -34,7 +34,7 @@ def site(lab: Lab) -> Path:
 def run_job(on: On) -> str:
     """Submits a job with a bare #DW and waits until its Workflow is gone; its number."""
     job = on(PRIMARY, JOB).strip()
-    on(MASTER, f"timeout 60 sh -c '{GONE}'")
+    until_silent(on, MASTER, "kubectl get workflows.dataworkflowservices.github.io -A -o name")
     return job
 
 
@@ -106,4 +106,4 @@ def test_logs_are_followed_until_ctrl_c(lab: Lab, on: On, site: Path) -> None:
         finally:
             process.kill()
     for host in (MASTER, PRIMARY, BACKUP):
-        assert on(host, f'for i in $(seq 40); do [ -n "$({LEFT})" ] || exit 0; sleep 0.1; done; {LEFT}') == ""
+        until_silent(on, host, LEFT)

@@ -13,7 +13,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 def untouched(lab: Lab) -> Answer:
     """A plan, after which every file of every host and every object of the cluster is what it was."""
-    before = tree.files(lab), tree.objects(lab)
+    objects = tree.settled(lab)
+    before = tree.files(lab), objects
     planned = product.plan(scene.site_file(lab))
     assert [*tree.differences(before[0], tree.files(lab)), *tree.differences(before[1], tree.objects(lab))] == []
     return planned

@@ -14,7 +14,7 @@ from tests.lab import product, scene
 from tests.lab.conftest import On
 from tests.lab.product import Answer, Record, Running
 from tests.lab.scene import MASTER, PRIMARY
-from tests.lab.test_undeploy import BURST_BUFFER, SUBMIT, WORKFLOWS, told
+from tests.lab.test_undeploy import BURST_BUFFER, SUBMIT, WORKFLOWS, told, undeploy_by_hand
 from tests.lab.waits import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
@@ -132,11 +132,7 @@ def test_a_binding_to_another_role_is_made_anew_and_the_gap_told(site: Path, on:
 
 def test_an_install_mends_what_somebody_undeployed_with_a_live_workflow(site: Path, held: str, on: On) -> None:
     """The CRD that would never go is set free, DWS comes back, and a job proves it."""
-    clone = "/root/dws-on-csm/dws-0.0.20"
-    on(
-        MASTER,
-        f"cd {clone} && ! timeout 8 make undeploy OVERLAY=csm >/dev/null 2>&1",
-    )
+    undeploy_by_hand(on)
     asked, done = product.install(site), product.install(site, "--yes")
     assert asked.code == 3 and f"Workflow default/bb{held}" in asked.err
     assert done.code == 0, done.err

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -71,6 +72,17 @@ def differences(before: Mapping[str, Mapping[str, str]], after: Mapping[str, Map
 
 
 # --- the cluster
+
+
+def settled(lab: Lab, deadline: float = 90) -> dict[str, Objects]:
+    """objects(), once two looks find the same: controllers are through with what came before. TimeoutError otherwise."""
+    ends, before = time.monotonic() + deadline, objects(lab)
+    while (now := objects(lab)) != before:
+        if time.monotonic() > ends:
+            raise TimeoutError(f"objects still change: {differences(before, now)}")
+        before = now
+    return now
+
 
 PULSE = ("leases", "events")
 """Resources that change by themselves. Of nodes, what their kubelets report is left out."""

@@ -1,5 +1,6 @@
 """What a controller is like while others work on it: every text that slurm.conf had, and when slurmctld answered."""
 
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,19 +9,21 @@ from itertools import pairwise
 
 from lab.model import Lab
 
-# Both end with their standard input. The first reads by bash's own means: nothing is started for a look.
+# Both end with their standard input, after a last look. The first reads by bash's own means: nothing is started for a look.
 _TEXTS = r"""bash -c '
 last=
 while :; do
     IFS= read -r -d "" text 2>/dev/null </etc/slurm/slurm.conf || [ -n "$text" ] || text=absent
     if [ "$text" != "$last" ]; then printf "%s\0" "$text"; last=$text; fi
-    read -r -t 0.005; [ $? -gt 128 ] || exit 0
+    [ -z "$over" ] || exit 0
+    read -r -t 0.005; [ $? -gt 128 ] || over=yes
 done'"""
 _ANSWERS = r"""bash -c '
 while :; do
     process=$(systemctl show -p MainPID --value slurmctld)
     echo "$EPOCHREALTIME $process $(timeout 20 scontrol ping | grep -c "at $(uname -n) is UP")"
-    read -r -t 0.1; [ $? -gt 128 ] || exit 0
+    [ -z "$over" ] || exit 0
+    read -r -t 0.1; [ $? -gt 128 ] || over=yes
 done'"""
 
 
@@ -69,8 +72,12 @@ def watched(lab: Lab, host: str) -> Iterator[Watched]:
         return subprocess.Popen([*ssh, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     with start(_TEXTS) as texts, start(_ANSWERS) as answers:
+        watching = (texts, answers)
+        # A first look is through before anything is done.
+        first = [os.read(process.stdout.fileno(), 1 << 16) for process in watching if process.stdout]
         yield found
-        said = [process.communicate(timeout=30)[0].decode() for process in (texts, answers)]
+        rest = [process.communicate(timeout=60)[0] for process in watching]
+    said = [(before + after).decode() for before, after in zip(first, rest, strict=True)]
     found.texts = said[0].split("\0")[:-1]
     rows = (line.split() for line in said[1].splitlines())
     found.samples = [Sample(float(at), int(process), up == "1") for at, process, up in rows]

@@ -67,7 +67,7 @@ def test_wrong_password_is_one_clear_error(server: Server, one: One) -> None:
     with pytest.raises(SudoRefused) as caught:
         session.run("id -u", deadline=30)
     assert "did not take the password" in caught.value.text
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
     assert "wrong" not in str(caught.value)
 
 
@@ -99,7 +99,7 @@ def test_stop_reaches_what_root_runs(server: Server, one: One) -> None:
     session = one(server.config(), user="admin", sudo=True)
     with ThreadPoolExecutor(1) as pool:
         script = pool.submit(session.run, "sleep 60", deadline=60, line=None)
-        ends = time.monotonic() + 10
+        ends = time.monotonic() + 50
         while not script.done() and time.monotonic() < ends:
             session.stop()
             time.sleep(0.1)  # until the script has begun there is nothing to stop

@@ -1,0 +1,68 @@
+"""A whole run: files in an order that keeps all workers busy to the end, and no lab left behind, however it ends."""
+
+import os
+import signal
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+RUN = "DWS_ON_CSM_TEST_RUN"
+"""In the environment of a run and of all that it starts: what its labs are marked with."""
+
+# What takes longest comes first, so that no worker is left with it at the end; what needs no lab fills the rest.
+LONGEST = (
+    *(
+        "test_kill",
+        "test_doctor",
+        "test_bad_input",
+        "test_certificates",
+        "test_verify",
+        "test_undeploy",
+        "test_upgrade",
+    ),
+    *("test_lab", "test_drift", "test_offline", "test_install", "test_secrets", "test_rollback", "test_activation"),
+)
+# An install from nothing is made once for both.
+TOGETHER = {"tests/lab/test_secrets.py": "tests/lab/test_install.py"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that a run begins with marks it, and ends as by Ctrl-C when it is asked to end."""
+    if not hasattr(config, "workerinput"):
+        os.environ[RUN] = str(os.getpid())
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Takes away the labs of workers that did not come to do it themselves."""
+    from lab import labs, site
+
+    if not hasattr(config, "workerinput"):
+        for lab in labs.all_labs():
+            mark = lab.state / "run"
+            if mark.exists() and mark.read_text() == os.environ[RUN]:
+                site.down(lab)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts by file: the longest, the others with a lab, the rest."""
+    last = len(LONGEST)
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        name = item.path.stem
+        return item.get_closest_marker("lab") is None, LONGEST.index(name) if name in LONGEST else last
+
+    items.sort(key=place)
+
+
+class Scheduling(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
+    """A file's tests go to one worker, and those of files that share what they begin with too."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return TOGETHER.get(file, file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:
+    """How tests are given to workers, where there are several."""
+    return Scheduling(config, log)
