@@ -175,7 +175,7 @@ def test_interrupted(lab: Lab, on: On, moment: Moment) -> None:
     with Running("install", f"--hosts={scene.site_file(lab)}", "--json") as run:
         assert run.until(reached(moment)), run.end(10).told
         run.process.send_signal(signal.SIGINT)
-        answer = run.end(20)
+        answer = run.end(60)
     assert answer.code == answer.summary["exit"] == 1
     assert answer.having("fixed", "ok") and answer.having("skipped", "failed")
     assert "invoke install --hosts" in answer.summary["next"] and "Traceback" not in answer.err

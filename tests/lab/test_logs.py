@@ -101,8 +101,8 @@ def test_logs_are_followed_until_ctrl_c(lab: Lab, on: On, site: Path) -> None:
                     break
             began = time.monotonic()
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0
-            assert time.monotonic() - began < 10
+            assert process.wait(60) == 0
+            assert time.monotonic() - began < 30
         finally:
             process.kill()
     for host in (MASTER, PRIMARY, BACKUP):

@@ -14,7 +14,9 @@ MAIN = 'package main\n\nvar said = "unset"\n\nfunc main() { println(said) }\n'
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A module of one program, and a cache of its own."""
+    """A module of one program, and a cache of its own; Go keeps its, or each test would compile Go's own packages anew."""
+    kept = subprocess.run([str(programs.go()), "env", "GOCACHE"], capture_output=True, text=True, check=True).stdout
+    monkeypatch.setenv("GOCACHE", kept.strip())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "hello"
     folder.mkdir()
