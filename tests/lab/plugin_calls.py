@@ -20,7 +20,7 @@ GET = "get workflows.v1alpha2.dataworkflowservices.github.io --output=name"
 _LOOP = f"""bash -c '
 while :; do
     if said=$({KUBECTL} {KUBECONFIG} {GET} 2>&1); then echo ok; else echo "$EPOCHREALTIME $said"; fi
-    read -r -t 0.005; [ $? -gt 128 ] || exit 0
+    read -r -t 0.05; [ $? -gt 128 ] || exit 0
 done'"""
 
 

@@ -16,14 +16,14 @@ while :; do
     IFS= read -r -d "" text 2>/dev/null </etc/slurm/slurm.conf || [ -n "$text" ] || text=absent
     if [ "$text" != "$last" ]; then printf "%s\0" "$text"; last=$text; fi
     [ -z "$over" ] || exit 0
-    read -r -t 0.005; [ $? -gt 128 ] || over=yes
+    read -r -t 0.02; [ $? -gt 128 ] || over=yes
 done'"""
 _ANSWERS = r"""bash -c '
 while :; do
     process=$(systemctl show -p MainPID --value slurmctld)
     echo "$EPOCHREALTIME $process $(timeout 20 scontrol ping | grep -c "at $(uname -n) is UP")"
     [ -z "$over" ] || exit 0
-    read -r -t 0.1; [ $? -gt 128 ] || over=yes
+    read -r -t 0.3; [ $? -gt 128 ] || over=yes
 done'"""
 
 
