@@ -17,6 +17,8 @@ from lab.model import Lab, Options
 CHECKOUT = Path(__file__).resolve().parent.parent
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
 LAST_INDEX = 254
+TAKEN = Path("/run/dws-on-csm")
+"""Index -> the state folder of the lab that has it, whatever checkout that is in: its network is made only later."""
 
 
 def folder(name: str) -> Path:
@@ -56,6 +58,8 @@ def create(name: str, options: Options) -> Lab:
             lab.state.chmod(0o755)
             record = {"index": lab.index, "options": dataclasses.asdict(options)}
             keys.write(lab.state / "lab.json", json.dumps(record, default=str).encode())
+            TAKEN.mkdir(exist_ok=True)
+            (TAKEN / str(lab.index)).write_text(str(lab.state))
     if options not in (Options(), lab.options):
         raise ValueError(f"the lab in {lab.state} was made with other options: run invoke lab.down first")
     return lab
@@ -68,8 +72,29 @@ def free_index(name: str) -> int:
     """
     if left := lost(name):
         return left.index
-    taken = {other.index for other in all_labs()} | network.owners().keys() | addresses_in_use()
+    taken = {other.index for other in all_labs()} | taken_elsewhere() | network.owners().keys() | addresses_in_use()
     return next(index for index in range(1 if name else 0, LAST_INDEX + 1) if index not in taken)
+
+
+def taken_elsewhere() -> set[int]:
+    """The indexes of labs in any checkout on this machine that were made since it booted and are still there."""
+    states = {int(path.name): Path(path.read_text()) for path in TAKEN.glob("*")}
+    return {index for index, state in states.items() if _index(state) == index}
+
+
+def release(lab: Lab) -> None:
+    """Lets others have the index of a lab that is no more."""
+    with locked("networks"):
+        mine = TAKEN / str(lab.index)
+        if mine.exists() and mine.read_text() == str(lab.state):
+            mine.unlink()
+
+
+def _index(state: Path) -> int | None:
+    try:
+        return int(json.loads((state / "lab.json").read_text())["index"])
+    except FileNotFoundError:
+        return None
 
 
 def lost(name: str) -> Lab | None:

@@ -72,6 +72,7 @@ def down(lab: Lab) -> None:
         network.remove(lab)  # last: from here on the lab's number is free for another one
         if lab.state.exists():
             shutil.rmtree(lab.state)
+        labs.release(lab)
 
 
 def current(lab: Lab) -> bool:

@@ -15,6 +15,7 @@ from lab.model import Lab, Options
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout without labs, on a machine with one network and no lab."""
     monkeypatch.setattr(labs, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(labs, "TAKEN", tmp_path / "taken")
     monkeypatch.setattr(network, "owners", dict)
     monkeypatch.setattr(network, "addresses", lambda: ["192.168.1.5/24"])
     return tmp_path
@@ -40,6 +41,18 @@ def test_networks_of_others_are_left_alone(checkout: Path, monkeypatch: pytest.M
     monkeypatch.setattr(network, "owners", lambda: {0: "/elsewhere/.lab"})
     monkeypatch.setattr(network, "addresses", lambda: ["10.77.1.9/24", "10.77.2.0/23"])
     assert labs.create("", Options()).index == 4
+
+
+def test_labs_of_other_checkouts_keep_their_networks(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lab that another checkout has just made, whose network is not there yet, has its index; one that is gone has none."""
+    first = labs.create("", Options())
+    monkeypatch.setattr(labs, "CHECKOUT", checkout / "other")
+    second = labs.create("", Options())
+    assert (first.index, second.index) == (0, 1)
+    labs.release(first)
+    assert labs.create("x", Options()).index == 2
+    (second.state / "lab.json").unlink()
+    assert labs.taken_elsewhere() == {2}
 
 
 def test_a_lab_without_its_folder_is_found_again(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
