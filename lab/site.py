@@ -1,5 +1,6 @@
 """A lab's life: up, reset, down."""
 
+import dataclasses
 import datetime
 import shutil
 import subprocess
@@ -48,10 +49,12 @@ def up(lab: Lab, announce: Announce) -> None:
 
 
 def build(lab: Lab, announce: Announce) -> None:
-    """Fetches and builds all that a lab is made of, into the cache, and boots nothing."""
+    """Fetches and builds all that a lab is made of, with slurmctld on hosts or in a pod, and boots nothing."""
     with labs.locked(lab.state):
         needs.meet(lab, announce)
-        layers.build(lab, announce)
+        for pod in (False, True):
+            options = dataclasses.replace(lab.options, slurmctld_pod=pod)
+            layers.build(dataclasses.replace(lab, options=options), announce)
 
 
 def reset(lab: Lab, announce: Announce) -> None:

@@ -20,7 +20,16 @@ LONGEST = (
         "test_undeploy",
         "test_upgrade",
     ),
-    *("test_lab", "test_drift", "test_offline", "test_install", "test_secrets", "test_rollback", "test_activation"),
+    *(
+        "test_lab",
+        "test_drift",
+        "test_offline",
+        "test_install",
+        "test_secrets",
+        "test_rollback",
+        "test_adoption",
+        "test_lab_pod",
+    ),
 )
 # An install from nothing is made once for both.
 TOGETHER = {"tests/lab/test_secrets.py": "tests/lab/test_install.py"}
