@@ -202,7 +202,7 @@ def result(run: Past) -> str:
     """How it ended, in a word."""
     if run.code is None:
         return CUT_OFF
-    return RESULTS.get(run.code, f"exit code {run.code}") if run.changes or run.code else "nothing to do"
+    return RESULTS.get(run.code, f"exit code {run.code}") if run.changes or run.code else "changed nothing"
 
 
 def record(run: Past) -> dict[str, Any]:

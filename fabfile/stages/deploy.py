@@ -10,8 +10,8 @@ from typing import Any
 
 from fabfile import names
 from fabfile.inventory import Site
-from fabfile.stages import manifests
-from fabfile.step import Action, Api, Cluster, ClusterError, Delete, Place, Put, Sh, Stage, Step, Value
+from fabfile.stages import manifests, overlay
+from fabfile.step import Action, Api, Cluster, ClusterError, Delete, Place, Sh, Stage, Step, Value
 
 PODS = f"/api/v1/namespaces/{names.NAMESPACE}/pods"
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{names.NAMESPACE}/deployments"
@@ -47,11 +47,6 @@ def differs(want: Any, have: Any, at: str = "") -> str:
     return "" if want == have else f"{at.lstrip('.')} is {json.dumps(have)}, not {json.dumps(want)}"
 
 
-def modern(place: Place) -> bool:
-    """Whether cert-manager here no longer serves v1alpha3, which the csm overlay of DWS asks for (1.6 and later)."""
-    return "v1alpha3" not in place.facts.one("preflight.cluster")["cert_manager"]
-
-
 def wanted(place: Place) -> list[dict[str, Any]]:
     """The objects that are to be in the cluster, with their image tags and with the cert-manager version that is served."""
     made = json.dumps(manifests.objects(place))
@@ -60,7 +55,7 @@ def wanted(place: Place) -> list[dict[str, Any]]:
         base = name.rpartition(":")[0]
         if base.endswith("/dws"):
             made = re.sub(rf'"{re.escape(base)}(:[^"]*)?"', f'"{base}:{version}"', made)
-    if modern(place):
+    if overlay.modern(place):
         made = made.replace('"cert-manager.io/v1alpha3"', '"cert-manager.io/v1"')
     found: list[dict[str, Any]] = json.loads(made)
     return found
@@ -104,7 +99,7 @@ def _change_applied(place: Place, have: Value, want: Value) -> Sequence[Action]:
     if _webhook_changes(place, have):
         # its three replicas need three hosts each to themselves: with three workers a rolling update never ends
         actions.append(Delete(f"{DEPLOYMENTS}/{names.WEBHOOK}"))
-    return [*actions, *(_with_v1(place) if modern(place) else _make(place))]
+    return [*actions, *(_with_v1(place) if overlay.modern(place) else _make(place))]
 
 
 def _webhook_changes(place: Place, have: Value) -> bool:
@@ -132,40 +127,11 @@ def _odd(place: Place) -> tuple[str, ...]:
 
 
 def _with_v1(place: Place) -> Sequence[Action]:
-    """The csm overlay with cert-manager's v1 put back, by an overlay of ours beside the clone: a changed clone would be -dirty."""
-    folder = overlay_folder(place.site)
+    """The csm overlay with cert-manager's v1 put back."""
+    folder = overlay.folder(place.site)
     script = f"{shlex.quote(names.clone(place.site))}/bin/kustomize build {shlex.quote(folder)} | kubectl apply -f -\n"
-    return [
-        Put(f"{folder}/kustomization.yaml", overlay(place.site).encode()),
-        Sh(f"kustomize build {folder} | kubectl apply -f -", script, place.site.deadlines.command, objects=_odd(place)),
-    ]
-
-
-def overlay_folder(site: Site) -> str:
-    """Where that overlay lies on the master: beside the clone, one a version."""
-    return f"{site.master.workarea}/csm-v1-{site.versions.dws}"
-
-
-def overlay(site: Site) -> str:
-    """The text of that overlay."""
-    import yaml
-
-    back = [{"op": "replace", "path": "/apiVersion", "value": "cert-manager.io/v1"}]
-    patches = [
-        {"patch": yaml.safe_dump(back), "target": {"group": "cert-manager.io", "version": "v1alpha3", "kind": kind}}
-        for kind in ("Certificate", "Issuer")
-    ]
-    image = f"{site.registry.name}/dws"
-    return "# cert-manager here serves v1 and no longer v1alpha3, which dws's csm overlay asks for\n" + yaml.safe_dump(
-        {
-            "apiVersion": "kustomize.config.k8s.io/v1beta1",
-            "kind": "Kustomization",
-            "resources": [f"../dws-{site.versions.dws}/config/csm"],
-            "images": [{"name": image, "newTag": site.versions.dws}],
-            "patches": patches,
-        },
-        sort_keys=False,
-    )
+    title = f"kustomize build {folder} | kubectl apply -f -"
+    return [Sh(title, script, place.site.deadlines.command, objects=_odd(place))]
 
 
 # --- available
@@ -281,6 +247,7 @@ STAGE = Stage(
     "deploy",
     ("images", "previous"),
     (
+        overlay.STEP,
         Step(
             "applied",
             "master",

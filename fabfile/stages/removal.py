@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from fabfile import names, render
-from fabfile.stages import deploy, installed, manifests, workarea
+from fabfile.stages import deploy, installed, manifests, overlay, workarea
 from fabfile.step import (
     Action,
     Api,
@@ -19,7 +19,6 @@ from fabfile.step import (
     Known,
     Look,
     Place,
-    Put,
     Sh,
     Step,
     Unknown,
@@ -177,7 +176,7 @@ def _undeploy(place: Place, tag: str, have: Value) -> Sequence[Action]:
     rest = set(have["CRDs"]) - {_plural(one) for one in manifests.objects(place) if _plural(one)}
     return [
         *([Apply(marked)] if kept else []),
-        *(_with_v1(place) if deploy.modern(place) else _make(place)),
+        *(_with_v1(place) if overlay.modern(place) else _make(place)),
         *(Delete(f"{installed.CRDS}/{plural}.{names.GROUP}") for plural in sorted(rest)),
         *([Apply(space)] if kept else []),
     ]
@@ -194,13 +193,13 @@ def _make(place: Place) -> Sequence[Action]:
 
 def _with_v1(place: Place) -> Sequence[Action]:
     """What was deployed with cert-manager's v1 is deleted with it: the csm overlay's own v1alpha3 nobody serves there."""
-    folder = deploy.overlay_folder(place.site)
+    folder = overlay.folder(place.site)
     program = shlex.quote(_WITHOUT_NAMESPACE)
     command = (
         f"bin/kustomize build {shlex.quote(folder)} | python3 -c {program} | kubectl delete --ignore-not-found -f -"
     )
     return [
-        Put(f"{folder}/kustomization.yaml", deploy.overlay(place.site).encode()),
+        overlay.put(place.site),
         _sh(place, f"kustomize build {folder} | kubectl delete -f -, the namespace aside", command),
     ]
 
