@@ -78,6 +78,9 @@ def version(wanted: Past) -> str:
 OF_DWS = ("deploy.", "previous.", "undeploy.")
 """Steps whose objects come and go with a version of DWS as a whole."""
 
+OF_JOBS = f"/apis/{names.GROUP}/"
+"""Where the API has Workflows. Runs take away those whose jobs are gone."""
+
 
 def things(master: Trail, dws: str, gone: frozenset[str], wanted: Past) -> tuple[list[Thing], list[str]]:
     """The objects that are to be as they were before `wanted`; what stays and why. `gone`: the names that were revoked."""
@@ -85,9 +88,11 @@ def things(master: Trail, dws: str, gone: frozenset[str], wanted: Past) -> tuple
     said: list[str] = []
     for path, one in master.objects.items():
         was = one["before"]
-        if one["step"].startswith(OF_DWS) and (dws == "install" or _came_back(one, wanted)):
+        if path.startswith(OF_JOBS):
+            said.append(f"{path.rpartition('/')[2]} stays as it is: Slurm knows its job no more.")
+        elif one["step"].startswith(OF_DWS) and (dws == "install" or _came_back(one, wanted)):
             continue
-        if path == revoked.PATH:
+        elif path == revoked.PATH:
             said.append(f"What was revoked stays revoked: {', '.join(sorted(gone))}.")
         elif path == BINDING and was is not None and (back := _subjects(was) & gone):
             said.append(

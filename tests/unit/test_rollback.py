@@ -105,6 +105,15 @@ def test_objects_of_dws_that_came_back(run: str, goes: bool) -> None:
     assert bool(things) == goes
 
 
+@pytest.mark.parametrize("dws", ["leave", "remove", "install"])
+def test_an_orphan_that_was_taken_away_does_not_come_back(dws: str) -> None:
+    """Nobody would ever take it down; and before DWS was there it was not there either, whatever came in between."""
+    path = f"/apis/{names.GROUP}/v1alpha2/namespaces/default/workflows/bb10"
+    record = f'{{"path": "{path}", "step": "undeploy.orphans", "before": {{"kind": "Workflow", "metadata": {{}}}}}}'
+    made, said = goals.things(trail([f"object 1 {record}"]), dws, frozenset(), past("1"))
+    assert made == [] and [line.partition(":")[0] for line in said] == ["bb10 stays as it is"]
+
+
 def test_what_was_revoked() -> None:
     """A binding of a name that was revoked does not come back, nor does the record of what was revoked go."""
     binding = '{"path": "%s", "step": "access.binding", "before": {"kind": "x", "metadata": {}, "subjects": [{"name": "old"}]}}'
