@@ -80,8 +80,9 @@ _QUIET = Check(controller.CHECK.name, "controller", controller.look, lambda plac
 
 def _base(goal: Goal) -> Stage:
     if goal.dws == "install":
-        # whether controllers reach the API is for those to say who make kubeconfigs
-        kept = tuple(one for one in preflight.STAGE.steps if one.name != "api")
+        # whether controllers reach the API is for those to say who make kubeconfigs; what Slurm is like, for what changes it
+        left_out = {"api"} if goal.slurm else {"api", "controller", "slurm-conf"}
+        kept = tuple(one for one in preflight.STAGE.steps if one.name not in left_out)
         return replace(preflight.STAGE, steps=kept)
     every = undeploy.stages(slurm=goal.off)[0]
     wanted = {"cluster", "installed"} if goal.dws == "leave" else {one.name for one in every.steps}

@@ -15,8 +15,8 @@ from cryptography.x509.oid import NameOID
 from fabfile import before, goals, history, names
 from fabfile.history import Past
 from fabfile.inventory import Site, load
-from fabfile.stages import revoked
-from fabfile.stages.restored import ABSENT, File
+from fabfile.stages import revoked, rollback
+from fabfile.stages.restored import ABSENT, File, Goal
 from fabfile.trails import trail
 from tests.unit.site_files import MINIMAL, write
 
@@ -199,3 +199,13 @@ def test_a_fingerprint_is_of_what_lasts() -> None:
     other = {"kind": "D", "metadata": {"name": "d", "uid": "2", "annotations": {}}, "status": {"ready": 1}}
     assert before.fingerprint(one) == before.fingerprint(other)
     assert before.fingerprint(one) != before.fingerprint({**one, "spec": {"replicas": 0}})
+
+
+@pytest.mark.parametrize("slurm", [True, False])
+def test_a_slurm_side_that_stays_is_not_judged(slurm: bool) -> None:
+    """Where DWS alone comes back, what stands in the way on controllers and nodes stands in nobody's way."""
+    goal = Goal("1", "install", {}, (), {"slurmctl": True}, slurm=slurm)
+    first, *_ = rollback.stages(goal, "/etc/slurm/slurm.conf")
+    judged = {step.name for step in first.steps}
+    assert {"cluster", "registry", "workflows"} <= judged
+    assert judged & {"controller", "slurm-conf"} == ({"controller", "slurm-conf"} if slurm else set())
