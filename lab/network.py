@@ -38,6 +38,12 @@ def owns(lab: Lab) -> bool:
     return owners().get(lab.index) == _alias(lab)
 
 
+def other(lab: Lab) -> str:
+    """The state folder of another lab that has the network with this lab's index; "" when none has."""
+    owner = owners().get(lab.index, "")
+    return "" if owner == _alias(lab) else owner
+
+
 def ensure(lab: Lab) -> None:
     """Makes the lab's bridge, and this machine's own address on it; nothing when they are there.
 
@@ -45,9 +51,9 @@ def ensure(lab: Lab) -> None:
     """
     if owns(lab) and (NETNS / lab.tag).exists():
         return
-    if (other := owners().get(lab.index)) and other != _alias(lab):
+    if owner := other(lab):
         raise RuntimeError(
-            f"10.77.{lab.index}.0/24 is now the network of {other}: lab.down and lab.up take another one"
+            f"10.77.{lab.index}.0/24 is now the network of {owner}: lab.down and lab.up take another one"
         )
     remove(lab)
     _batch(f"netns add {lab.tag}", f"link add {lab.tag} type veth peer name machine netns {lab.tag}")

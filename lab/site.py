@@ -37,6 +37,7 @@ def up(lab: Lab, announce: Announce) -> None:
     """
     with labs.locked(lab.state):
         needs.meet(lab, announce)
+        network.ensure(lab)
         layers.build(lab, announce)
         if not pristine.taken(lab):
             _begin(lab, announce)
@@ -64,15 +65,17 @@ def reset(lab: Lab, announce: Announce) -> None:
         return
     with labs.locked(lab.state):
         needs.meet(lab, announce)
+        network.ensure(lab)
         _reset(lab, announce)
 
 
 def down(lab: Lab) -> None:
     """Ends the lab and leaves nothing of it on this machine: no process, device, control group, mount or file."""
     with labs.locked(lab.state):
-        each(lab.hosts, lambda host: machine.kill(lab, host))
-        cgroups.remove(lab)
-        network.remove(lab)  # last: from here on the lab's number is free for another one
+        if not network.other(lab):  # else what goes by the network's number is another lab's
+            each(lab.hosts, lambda host: machine.kill(lab, host))
+            cgroups.remove(lab)
+            network.remove(lab)  # last: from here on the lab's number is free for another one
         if lab.state.exists():
             shutil.rmtree(lab.state)
         labs.release(lab)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from invoke import Exit
 
-from lab import cgroups, labs, needs, network, programs, tasks
+from lab import cgroups, labs, machine, needs, network, programs, site, tasks
 from lab.model import Lab, Options
 
 
@@ -53,6 +53,18 @@ def test_labs_of_other_checkouts_keep_their_networks(checkout: Path, monkeypatch
     assert labs.create("x", Options()).index == 2
     (second.state / "lab.json").unlink()
     assert labs.taken_elsewhere() == {2}
+
+
+def test_a_lab_whose_network_another_has_touches_nothing_of_it(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own up is refused with what to do, and its down takes its files alone."""
+    made = labs.create("x", Options())
+    monkeypatch.setattr(network, "owners", lambda: {made.index: "/elsewhere/.lab"})
+    monkeypatch.setattr(network, "_ip", lambda *arguments, feed="": pytest.fail(f"ip {arguments}"))
+    monkeypatch.setattr(machine, "kill", lambda lab, host: pytest.fail(f"{host.name} is another lab's"))
+    with pytest.raises(RuntimeError, match=r"10\.77\.1\.0/24 is now the network of /elsewhere/\.lab: lab\.down"):
+        network.ensure(made)
+    site.down(made)
+    assert not made.state.exists()
 
 
 def test_a_lab_without_its_folder_is_found_again(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +164,6 @@ def test_errors_are_shown_without_a_traceback(error: Exception, said: str) -> No
 
 def test_each_reports_every_failure() -> None:
     """When several hosts fail at once, all failures are in the error."""
-    from lab import site
 
     def act(host: Any) -> None:
         raise RuntimeError(host.name)
