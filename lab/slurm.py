@@ -4,7 +4,7 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lab import access, cache, keys, roots
@@ -62,14 +62,22 @@ def write_layer(lab: Lab, host: Host, folder: Path) -> None:
     """Writes into its layer what makes `host` a controller or a compute node: configuration, munge key, units enabled.
 
     slurm.conf and nodes.conf are the same on all of them. The root may be another than root()'s: owners are looked up
-    in its passwd, and LookupError says which account it lacks.
+    in its passwd, and LookupError says which account it lacks; what it has in /etc/slurm itself stays.
     """
     layer = Layer(folder, lab.options.slurm_root or root())
     layer.tree("slurm", _values(lab))
+    _leave_to_root(layer, configuration(lab))
     if host in lab.role("controller")[1:]:
         layer.tree("slurm-backup", {})
     layer.put("/etc/munge/munge.key", munge_key(lab), 0o400, account(layer, "munge"))
     layer.enable("munge.service", "slurmctld.service" if host.role == "controller" else "slurmd.service")
+
+
+def _leave_to_root(layer: Layer, names: Iterable[str]) -> None:
+    """Another Slurm may take other settings: a file that a root was given goes before ours."""
+    for path in (f"/etc/slurm/{name}" for name in names):
+        if (layer.root / path.lstrip("/")).exists():
+            layer.at(path).unlink()
 
 
 def munge_key(lab: Lab) -> bytes:

@@ -69,6 +69,15 @@ def test_the_configuration_asks_for_no_burst_buffer(layers: dict[str, Path]) -> 
     assert "burst" not in text.lower()
 
 
+def test_what_a_root_has_in_etc_slurm_goes_before_ours(tmp_path: Path) -> None:
+    """Another Slurm may refuse a setting of ours: 22.05 knows no CgroupPlugin=disabled."""
+    lab = lab_over(tmp_path, PASSWD)
+    (tmp_path / "root/etc/slurm").mkdir()
+    (tmp_path / "root/etc/slurm/cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
+    for folder in written(lab).values():
+        assert sorted(path.name for path in (folder / "etc/slurm").iterdir()) == ["nodes.conf", "slurm.conf"]
+
+
 def test_a_root_without_munge_is_refused_by_name(tmp_path: Path) -> None:
     """Another root than ours may be anything: what it lacks is said."""
     with pytest.raises(LookupError, match=r"no account munge in .*/root/etc/passwd"):
