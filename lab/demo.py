@@ -14,8 +14,14 @@ WORKFLOWS = "workflows.dataworkflowservices.github.io"
 
 
 def demo() -> int:
-    """Boot the default lab, install DWS on it, show a job with its Workflow. Returns install's exit code."""
+    """Boot the default lab, install DWS on it, show a job with its Workflow. Returns install's exit code.
+
+    2 where the default lab is there and has slurmctld in a pod: what is shown is shown on its hosts.
+    """
     lab = labs.create("", Options())
+    if lab.options.slurmctld_pod:
+        print(f"{lab.state} has slurmctld in a pod, and the demo is for hosts: invoke lab.down, then again")
+        return 2
     began = time.monotonic()
     site.up(lab, lambda text: print(f"{time.monotonic() - began:7.1f} s  {text}", flush=True))
     here = os.path.relpath(lab.state)
