@@ -114,8 +114,13 @@ def _resources(lab: Lab) -> Iterator[str]:
                 yield f"{version}/{one['name']}"
 
 
-def _get(lab: Lab, path: str) -> dict[str, Any]:
-    status, answer = cluster.request(lab, "GET", path)
-    if status != 200:
-        raise RuntimeError(f"{path}: HTTP {status} {answer.get('message', '')}")
-    return answer
+def _get(lab: Lab, path: str, deadline: float = 30) -> dict[str, Any]:
+    """The JSON at a path. A kind that the API server has only just begun to keep is asked for again: it says so itself."""
+    until = time.monotonic() + deadline
+    while True:
+        status, answer = cluster.request(lab, "GET", path)
+        if status == 200:
+            return answer
+        if status != 429 or time.monotonic() > until:
+            raise RuntimeError(f"{path}: HTTP {status} {answer.get('message', '')}")
+        time.sleep(0.2)

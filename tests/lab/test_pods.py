@@ -1,0 +1,229 @@
+"""slurmctld in a pod: installed from nothing, kept right, given new certificates, undeployed and brought back.
+
+Each test begins with what the one before it has left.
+"""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fabfile.inventory import load
+from fabfile.stages import pod as stage
+from fabfile.step import Facts, Place
+from lab import access
+from lab.model import Lab
+from tests.lab import command, pod, product, scene, tree
+from tests.lab.plugin_calls import GET, KUBECONFIG, KUBECTL
+from tests.lab.scene import MASTER
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+
+CONFIG, NAME = "configmap slurm-conf", "slurmctld"
+HELM = "meta.helm.sh/release-name"
+Kubectl = Callable[[str], str]
+
+
+@pytest.fixture
+def site(pod_lab: Lab) -> Path:
+    """The site file that the lab has written."""
+    return scene.site_file(pod_lab)
+
+
+@pytest.fixture
+def kubectl(pod_lab: Lab) -> Kubectl:
+    """kubectl(WORDS) in the pod's namespace, as the admin on the master."""
+    return lambda words: access.run(pod_lab, MASTER, f"kubectl --namespace=user {words}", deadline=150)
+
+
+def config(kubectl: Kubectl) -> dict[str, str]:
+    data: dict[str, str] = json.loads(kubectl(f"get {CONFIG} --output=json"))["data"]
+    return data
+
+
+def pods(kubectl: Kubectl) -> list[str]:
+    return kubectl("get pods --selector=app=slurmctld --output=name").split()
+
+
+def test_a_plan_says_where_slurmctld_stops_and_changes_nothing(pod_lab: Lab, site: Path, kubectl: Kubectl) -> None:
+    """Every rollout is told with what it means, and neither the master nor the cluster is another afterwards."""
+    before = tree.files(pod_lab, MASTER), tree.objects(pod_lab), pods(kubectl)
+    done = product.invoke("plan", f"--hosts={site}", deadline=120)
+    assert done.code == 4, done.err
+    assert done.out.count("slurmctld stops while Deployment slurmctld rolls out (Recreate)") >= 2
+    assert "secret slurmctld-slurm-dws: slurm-dws.kubeconfig (mode 0444)" in done.out
+    assert "+ BurstBufferType=burst_buffer/lua" in done.out
+    assert tree.differences(before[0], tree.files(pod_lab, MASTER)) == []
+    assert (before[1], before[2]) == (tree.objects(pod_lab), pods(kubectl))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "restore", "finding", "told"),
+    [
+        (f"annotate {CONFIG} {HELM}=slurm", f"annotate {CONFIG} {HELM}-", "pod-kept", "Helm release slurm"),
+        (f"annotate deployment {NAME} {HELM}=slurm", f"annotate deployment {NAME} {HELM}-", "pod-kept", "Deployment"),
+    ],
+)
+def test_what_others_keep_is_refused(
+    site: Path, kubectl: Kubectl, spoil: str, restore: str, finding: str, told: str
+) -> None:
+    """Nothing is touched, and the fix names what has to be where."""
+    kubectl(spoil)
+    try:
+        done = product.install(site)
+    finally:
+        kubectl(restore)
+    assert (done.code, done.findings()) == (3, {finding})
+    assert any(told in failure["meaning"] and "burst_buffer.lua" in failure["fix"] for failure in done.failures())
+    assert sorted(config(kubectl)) == ["cgroup.conf", "nodes.conf", "slurm.conf"]
+
+
+def test_an_install_from_nothing_is_proven_by_a_job(pod_lab: Lab, site: Path, kubectl: Kubectl) -> None:
+    """ConfigMap, Secret and template have what the plugin needs; the job's Workflow went through all its states."""
+    done = product.install(site)
+    assert done.code == 0, done.told
+    assert {
+        "pod.mount@slurmctld",
+        "access.kubeconfig@slurmctld",
+        "slurm.conf@slurmctld",
+        "verify.job@slurmctld",
+    } <= done.having("fixed")
+    assert "BurstBufferType=burst_buffer/lua" in config(kubectl)["slurm.conf"]
+    assert pod.run(pod_lab, f"{KUBECTL} {KUBECONFIG} {GET} 2>&1") == ""
+    with pytest.raises(RuntimeError, match="Read-only file system"):
+        pod.run(pod_lab, "touch /etc/slurm/burst_buffer.lua")
+
+
+def test_again_nothing_changes(site: Path, kubectl: Kubectl) -> None:
+    """No other pod, no other object; one exec in the pod."""
+    before = pods(kubectl)
+    done = product.install(site)
+    assert (done.code, done.having("fixed", "failed")) == (0, set()), done.told
+    assert pods(kubectl) == before
+    assert product.plan(site).code == 0
+
+
+def test_a_new_pod_needs_nothing_but_a_proof(site: Path, kubectl: Kubectl) -> None:
+    """What was installed outlives the pod: nothing was copied into it."""
+    kubectl("delete pod --selector=app=slurmctld")
+    kubectl(f"rollout status deployment/{NAME} --timeout=120s")
+    done = product.install(site)
+    assert (done.code, done.having("fixed")) == (0, {"verify.job@slurmctld"}), done.told
+
+
+def test_exactly_what_was_edited_is_put_right(site: Path, kubectl: Kubectl) -> None:
+    """A key of the ConfigMap that somebody removed comes back, in the pod that is there."""
+    before = pods(kubectl)
+    kubectl(f"""patch {CONFIG} --type=merge --patch '{{"data": {{"burst_buffer.lua": null}}}}'""")
+    done = product.install(site)
+    assert done.code == 0, done.told
+    assert done.having("fixed") == {"plugin.lua@slurmctld", "verify.job@slurmctld"}
+    assert pods(kubectl) == before
+
+
+def test_the_certificate_outranks_the_token_that_lies_beside_it(pod_lab: Lab, site: Path) -> None:
+    """With both, as the plugin calls kubectl in a pod, the API server takes the certificate; the doctor tells of the token."""
+    token = "$(cat /var/run/secrets/kubernetes.io/serviceaccount/token)"
+    assert "slurm-dws" in pod.run(pod_lab, f'{KUBECTL} {KUBECONFIG} --token="{token}" auth whoami 2>&1')
+    with pytest.raises(RuntimeError, match="system:serviceaccount:user:default"):
+        pod.run(
+            pod_lab,
+            f'kubectl --server="$(sed -n "s/^ *server: //p" {KUBECONFIG})" --insecure-skip-tls-verify --token="{token}" {GET}',
+        )
+    findings = {one["name"]: one for one in command.invoke("doctor", f"--hosts={site}", "--json").records("finding")}
+    assert set(findings) == {"token-beside-certificate", "kubeconfig-open"}
+    assert "automountServiceAccountToken: false" in findings["token-beside-certificate"]["fix"]
+    assert "fsGroup: 64030" in findings["kubeconfig-open"]["fix"]
+
+
+_LOOP = f"""while :; do
+    if said=$({KUBECTL} {KUBECONFIG} {GET} 2>&1); then echo ok; else echo "$said"; fi
+    read -r -t 1 line || [ $? -gt 128 ] || exit 0
+done"""
+
+
+@contextmanager
+def plugin_calls(lab: Lab) -> Iterator[list[str]]:
+    """Calls as the plugin makes them, in the pod, one a second at least; what they printed is there when it is over."""
+    inside = "kubectl -n user exec -i deployment/slurmctld -- bash -c " + "'" + _LOOP.replace("'", "'\\''") + "'"
+    loop = subprocess.Popen(
+        ["ssh", "-F", str(lab.state / "ssh_config"), MASTER, inside],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    said: list[str] = []
+    try:
+        yield said
+    finally:
+        said += loop.communicate(timeout=60)[0].splitlines()
+
+
+def test_a_rotation_leaves_no_gap(pod_lab: Lab, site: Path, kubectl: Kubectl) -> None:
+    """The plugin goes on calling the API meanwhile; the pod stays, and its slurmctld is current."""
+    before, secret = (
+        pods(kubectl),
+        kubectl("get secret slurmctld-slurm-dws --output=jsonpath={.metadata.resourceVersion}"),
+    )
+    with plugin_calls(pod_lab) as calls:
+        done = product.invoke("certs.rotate", f"--hosts={site}", "--json", deadline=200)
+    assert done.code == 0, done.told
+    assert set(calls) == {"ok"} and len(calls) > 3
+    assert kubectl("get secret slurmctld-slurm-dws --output=jsonpath={.metadata.resourceVersion}") != secret
+    assert pods(kubectl) == before
+    assert product.plan(site).code == 0
+
+
+def test_a_rollout_whose_slurmctld_does_not_start_is_put_back(pod_lab: Lab, site: Path, kubectl: Kubectl) -> None:
+    """With a slurm.conf that no slurmctld starts with, what was changed comes back, and slurmctld answers."""
+    before = config(kubectl)
+    place = Place(load(site), Facts(), NAME)
+    facts = stage.read(_Api(kubectl), load(site).controllers[0].pod)  # type: ignore[arg-type]
+    place = Place(place.site, Facts({stage.FACT: {NAME: facts}}), NAME)
+    wrong = before["slurm.conf"] + "NoSuchKey=1\n"
+    edit = {
+        "object": "configmap/slurm-conf",
+        "at": ["data", "slurm.conf"],
+        "seen": before["slurm.conf"],
+        "value": wrong,
+    }
+    made = stage.rollout(place, "a slurm.conf that does not do", [edit])
+    script = f"export KUBECONFIG=/etc/kubernetes/admin.conf\nset -eu\n{made.script}"
+    with pytest.raises(RuntimeError, match="everything was put back, and slurmctld answers"):
+        access.run(pod_lab, MASTER, "sh -s", feed=script, deadline=200)
+    assert config(kubectl) == before
+    assert "is UP" in pod.run(pod_lab, "scontrol ping")
+
+
+class _Api:
+    """The API by kubectl's raw requests."""
+
+    def __init__(self, kubectl: Kubectl) -> None:
+        self.kubectl = kubectl
+
+    def get(self, path: str, **query: str) -> object:
+        words = "&".join(f"{key}={value.replace('=', '%3D')}" for key, value in query.items())
+        return json.loads(self.kubectl(f"get --raw '{path}{'?' if words else ''}{words}'"))
+
+
+def test_an_undeploy_takes_all_of_it_away(pod_lab: Lab, site: Path, kubectl: Kubectl) -> None:
+    """slurm.conf's line goes with a rollout before the plugin's files do; the Secret goes too."""
+    done = product.invoke("undeploy", f"--hosts={site}", "--slurm", "--rbac", "--yes", "--json", deadline=300)
+    assert done.code == 0, done.told
+    assert sorted(config(kubectl)) == ["cgroup.conf", "nodes.conf", "slurm.conf"]
+    assert "BurstBufferType" not in config(kubectl)["slurm.conf"]
+    assert "slurm-dws" not in kubectl("get secrets --output=name")
+    assert "is UP" in pod.run(pod_lab, "scontrol ping")
+
+
+def test_a_rollback_brings_it_back(site: Path, kubectl: Kubectl) -> None:
+    """ConfigMap and template are as before the undeploy, the kubeconfig is a new one, and a job proves it."""
+    done = product.invoke("rollback", f"--hosts={site}", "--yes", "--json", deadline=300)
+    assert done.code == 0, done.told
+    assert "BurstBufferType=burst_buffer/lua" in config(kubectl)["slurm.conf"]
+    assert product.invoke("verify", f"--hosts={site}", "--json", deadline=120).code == 0
+    again = product.install(site)
+    assert (again.code, again.having("fixed")) == (0, set()), again.told
