@@ -26,9 +26,10 @@ def lab() -> Iterator[Lab]:
     yield from _brought_up(os.environ.get("LAB_NAME", "test"), Options())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pod_lab() -> Iterator[Lab]:
-    """A site whose slurmctld runs in a pod, pristine at first; its name is "pod", beside the other."""
+    """A site whose slurmctld runs in a pod, pristine at first; its name is "pod". It is there for one file of tests alone:
+    a third lab would take its time from the two that are there anyway."""
     yield from _brought_up("pod", Options(slurmctld_pod=True))
 
 
