@@ -115,10 +115,13 @@ def test_a_new_pod_needs_nothing_but_a_proof(site: Path, kubectl: Kubectl) -> No
     assert (done.code, done.having("fixed")) == (0, {"verify.job@slurmctld"}), done.told
 
 
-def test_exactly_what_was_edited_is_put_right(site: Path, kubectl: Kubectl) -> None:
+def test_exactly_what_was_edited_is_put_right(pod_lab: Lab, site: Path, kubectl: Kubectl) -> None:
     """A key of the ConfigMap that somebody removed comes back, in the pod that is there."""
     before = pods(kubectl)
     kubectl(f"""patch {CONFIG} --type=merge --patch '{{"data": {{"burst_buffer.lua": null}}}}'""")
+    kubectl("annotate pod --selector=app=slurmctld look=now")  # or else the kubelet may take a minute to show it
+    gone = "timeout 90 sh -c 'while [ -e /etc/slurm/burst_buffer.lua ]; do sleep 0.2; done'"
+    pod.run(pod_lab, gone, deadline=120)
     done = product.install(site)
     assert done.code == 0, done.told
     assert done.having("fixed") == {"plugin.lua@slurmctld", "verify.job@slurmctld"}
