@@ -1,6 +1,5 @@
 """`invoke install` with another version in the site file, older or newer: refused, asked about, done, mended when cut off."""
 
-import json
 import signal
 import time
 from collections.abc import Iterator
@@ -8,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from lab import site as lifecycle
 from lab.model import Lab
 from tests.lab import product, scene
 from tests.lab.conftest import On
@@ -31,7 +29,6 @@ def images(on: On, version: str) -> bool:
 @pytest.fixture(scope="module")
 def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site file that asks for 0.0.20."""
-    lifecycle.reset(lab, lambda text: None)  # what an undeploy leaves is another test's subject
     scene.installed(lab)
     return scene.variant(lab, tmp_path_factory.mktemp("new"), {})
 
@@ -40,6 +37,12 @@ def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def older(lab: Lab, site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same one, asking for 0.0.19."""
     return scene.variant(lab, tmp_path_factory.mktemp("old"), {"versions": {"dws": "0.0.19"}})
+
+
+@pytest.fixture(scope="module")
+def newer(lab: Lab, site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same one, asking for 0.1.9, where the plugin's role comes with DWS and has another name."""
+    return scene.variant(lab, tmp_path_factory.mktemp("newer"), {"versions": {"dws": "0.1.9"}})
 
 
 @pytest.fixture
@@ -115,21 +118,6 @@ def test_an_upgrade_whose_clone_is_gone_clones_that_tag_again(site: Path, older:
     assert product.install(site).having("fixed") == set()
 
 
-def test_a_binding_to_another_role_is_made_anew_and_the_gap_told(site: Path, on: On) -> None:
-    """From DWS 0.1.1 on the role has another name, and a binding's role can't be changed."""
-    on(
-        MASTER,
-        "kubectl delete clusterrolebinding slurm-dws-viewer && "
-        "kubectl create clusterrolebinding slurm-dws-viewer --clusterrole=dws-workload-manager --user=slurm-dws",
-    )
-    done = mended(site)
-    (step,) = (one for one in done.steps if one["step"] == "binding")
-    assert step["outcome"] == "fixed" and "- role: dws-workload-manager" in step["diff"]
-    assert "ClusterRoleBinding slurm-dws-viewer was made anew: not there for" in step["note"]
-    binding = json.loads(on(MASTER, "kubectl get clusterrolebinding slurm-dws-viewer --output json"))
-    assert binding["roleRef"]["name"] == "workload-manager"
-
-
 def test_an_install_mends_what_somebody_undeployed_with_a_live_workflow(site: Path, held: str, on: On) -> None:
     """The CRD that would never go is set free, DWS comes back, and a job proves it."""
     undeploy_by_hand(on)
@@ -137,3 +125,34 @@ def test_an_install_mends_what_somebody_undeployed_with_a_live_workflow(site: Pa
     assert asked.code == 3 and f"Workflow default/bb{held}" in asked.err
     assert done.code == 0, done.err
     assert {f"previous.stuck@{MASTER}", f"deploy.applied@{MASTER}", f"verify.job@{PRIMARY}"} <= done.having("fixed")
+
+
+ROLE = "kubectl get clusterrolebinding slurm-dws-viewer --output jsonpath={.roleRef.name}"
+
+
+def bound_anew(done: Answer) -> bool:
+    """Whether a run made the binding anew, said how long it was not there, and proved it all with a job."""
+    (binding,) = (one for one in done.steps if product.named(one) == f"access.binding@{MASTER}")
+    told = "ClusterRoleBinding slurm-dws-viewer was made anew: not there for" in binding["note"]
+    return told and {f"access.binding@{MASTER}", f"verify.job@{PRIMARY}"} <= done.having("fixed")
+
+
+def test_a_role_of_another_name_takes_the_binding_along(site: Path, newer: Path, on: On) -> None:
+    """To 0.1.9, whose role is another one, and back: a binding can't change its role, so it is made anew, and the gap told."""
+    forth = mended(newer)
+    assert bound_anew(forth) and images(on, "0.1.9"), forth.told
+    assert on(MASTER, ROLE) == "dws-workload-manager"
+    assert product.install(newer).having("fixed") == set()
+    back = mended(site)
+    assert bound_anew(back) and images(on, "0.0.20"), back.told
+    assert on(MASTER, ROLE) == "workload-manager"
+
+
+def test_a_rollback_of_an_upgrade_puts_the_old_version_back(site: Path, newer: Path, on: On) -> None:
+    """Its objects, its role and the binding to it: a job proves that, and the site file of that version finds nothing to do."""
+    back = product.invoke("rollback", f"--hosts={site}", "--json", "--yes", deadline=280)
+    assert back.code == 0 and f"previous.removed@{MASTER}" in back.having("fixed"), back.told
+    assert images(on, "0.1.9") and on(MASTER, ROLE) == "dws-workload-manager"
+    proof = product.invoke("verify", f"--hosts={newer}", "--json", deadline=200)
+    assert proof.code == 0 and f"verify.job@{PRIMARY}" in proof.having("fixed"), proof.told
+    assert product.install(newer).having("fixed") == set()
