@@ -45,6 +45,12 @@ def split(out: bytes, err: bytes, mark: str) -> dict[str, Frame]:
     return frames
 
 
+def last_words(err: bytes, mark: str) -> str:
+    """What the snippet that was at work last, or `sh` itself, wrote to standard error."""
+    words = (_sections(err, mark) or [("", err)])[-1][1]
+    return words.decode(errors="replace").strip()[-500:]
+
+
 def _sections(stream: bytes, mark: str) -> list[tuple[str, bytes]]:
     parts = re.split(rb"\n" + re.escape(mark.encode()) + rb" ([^\n]+)\n", stream)
     return [(parts[i].decode(), parts[i + 1]) for i in range(1, len(parts) - 1, 2)]

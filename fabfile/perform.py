@@ -163,5 +163,5 @@ def refresh(reach: Reach, board: Board, host: str, items: Mapping[str, Item], sh
         mark = frames.marker()
         answer = reach.session(host).run(look.script(looks, mark), deadline=board.site.deadlines.look)
         seen = frames.split(answer.out, answer.err, mark)
-        look.read_shell(board, host, looks, seen, answer.err.decode(errors="replace")[-500:] if answer.code else "")
+        look.read_shell(board, host, looks, seen, frames.last_words(answer.err, mark) if answer.code else "")
     look.read_api(board, host, items, reach.cluster)

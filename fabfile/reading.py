@@ -55,6 +55,9 @@ def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
             run = Run(identifier(time.time()), site, stages, reach(site, sessions), events.append, hosts, TROUBLE)
             with interruptible(run, sessions):
                 engine.first_looks(run)
+            if run.stopping.is_set():
+                print("Stopped; nothing was changed.", file=sys.stderr)  # noqa: T201
+                raise KeyboardInterrupt  # a look that was cut off says nothing about its host
         except BaseException:
             sessions.close()
             raise
