@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 from fabfile.inventory import Site
 from fabfile.logs_entries import Entry, about, since
-from fabfile.logs_merge import coming, past, sources
+from fabfile.logs_merge import coming, past
+from fabfile.logs_sources import sources
 from fabfile.paint import painter
 from fabfile.run import CONVERGED, FAILED, SITE_FILE
 from fabfile.theme import Row
@@ -18,22 +19,41 @@ from fabfile.visible import output
 def logs(site: Site, job: str | None, back: str, follow: bool) -> int:
     """Print the entries since `back` ("10m"), those about `job` alone if one is given; with `follow` those that come too."""
     try:
-        began = since(back, time.time())
+        began, asked = _asked(site, job, back)
     except ValueError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return SITE_FILE
-    show = _shower(job)
+    show = _shower()
     with sources(site, began, follow) as found:
         try:
-            for entry in past(found):
+            if not sum(show(entry) for entry in filter(asked, past(found))):
+                found.note(_silence(began, job, follow))
+            for entry in filter(asked, coming(found) if follow else ()):
                 show(entry)
-            if follow:
-                for entry in coming(found):
-                    show(entry)
         except KeyboardInterrupt:
             if not follow:
                 raise
     return FAILED if found.missing else CONVERGED
+
+
+def _asked(site: Site, job: str | None, back: str) -> tuple[float, Callable[[Entry], bool]]:
+    """Since when, and whether an entry is asked for. ValueError says what can't be asked for."""
+    if job and not job.isdigit():
+        raise ValueError(
+            f"{job!r} is no job's number; a task of an array has one of its own, as `squeue -o %A` shows it"
+        )
+    having = [host.name for host in (*site.controllers, site.master.host)]
+    if not any(map(site.active, having)):
+        raise ValueError(f"there are no such logs: the plugin's and DWS's are had from {', '.join(having)}")
+    wanted = about(job) if job else None
+    return since(back, time.time()), lambda entry: wanted is None or bool(wanted.search(entry.text))
+
+
+def _silence(began: float, job: str | None, follow: bool) -> str:
+    """That nothing is shown, and is no mistake, in words."""
+    what = f" about job {job}" if job else ""
+    then = "what comes is shown, until Ctrl-C" if follow else "--since goes further back"
+    return f"nothing was said{what} since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(began))}; {then}"
 
 
 # --- for people
@@ -41,14 +61,12 @@ def logs(site: Site, job: str | None, back: str, follow: bool) -> int:
 _COLOURS = ("cyan", "magenta", "blue", "green", "yellow")
 
 
-def _shower(job: str | None) -> Callable[[Entry], None]:
-    """Prints entries, those about `job` alone if one is given, with the date where it changes."""
-    paint, wanted = painter(), about(job) if job else None
+def _shower() -> Callable[[Entry], bool]:
+    """Prints entries, with the date where it changes; True for each."""
+    paint = painter()
     day, colours = [""], dict[str, str]()
 
-    def show(entry: Entry) -> None:
-        if wanted and not wanted.search(entry.text):
-            return
+    def show(entry: Entry) -> bool:
         date = time.strftime("%A, %Y-%m-%d (%z)", time.localtime(entry.at))
         if date != day[0]:
             day[0] = date
@@ -56,6 +74,7 @@ def _shower(job: str | None) -> Callable[[Entry], None]:
         colour = colours.setdefault(entry.source, _COLOURS[len(colours) % len(_COLOURS)])
         for row in _rows(entry, colour):
             paint(row)
+        return True
 
     return show
 

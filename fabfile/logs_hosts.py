@@ -34,6 +34,7 @@ class HostLog:
     host: str
     notes: list[str]
     clock: Clock
+    readable: bool
     _lines: Iterator[str | None]
     _channel: Channel
 
@@ -70,7 +71,7 @@ def opened(site: Site, session: Session, since: float, follow: bool) -> HostLog:
     """The log on the session's host from `since` on (seconds since 1970, this machine's clock). Raises what a session raises."""
     settings = {"folder": site.slurm.folder, "unit": site.slurm.service, "mark": MARK}
     settings |= {"since": str(int(since)), "follow": "yes" if follow else ""}
-    script = render.script("slurmctld.sh", "logs.sh", **settings)
+    script = render.script("slurmctld.sh", "log_file.sh", "logs.sh", **settings)
     channel, ready = session.pipe(script, "ready ", deadline=site.deadlines.look, lifetime=LIFETIME)
     now = time.time()
     told, offset, where = ready.split(" ", 2)
@@ -80,7 +81,7 @@ def opened(site: Site, session: Session, since: float, follow: bool) -> HostLog:
         notes.append(skewed(session.host, ahead))
     channel.sendall(b"go\n")
     clock = Clock(ahead if abs(ahead) > NOTED else 0.0, zone(offset))
-    return HostLog(session.host, notes, clock, _lines(channel), channel)
+    return HostLog(session.host, notes, clock, not where.startswith("nowhere"), _lines(channel), channel)
 
 
 def skewed(name: str, ahead: float) -> str:

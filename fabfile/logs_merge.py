@@ -1,29 +1,24 @@
-"""Where entries of logs come from, opened side by side; merged into one order: what is there, then what comes."""
+"""Entries of logs merged into one order: what is there, then what comes."""
 
 from __future__ import annotations
 
 import heapq
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from operator import attrgetter
 
-from fabfile import logs_hosts, logs_pods
-from fabfile.cluster import Cluster, preload
-from fabfile.connect import connect_all
-from fabfile.faults import Unreachable
-from fabfile.inventory import Host, Site
+from fabfile import logs_pods
+from fabfile.cluster import Cluster
 from fabfile.logs_entries import Clock, Entry
-from fabfile.logs_hosts import HostLog
 from fabfile.logs_pods import PodLog
+from fabfile.logs_sources import Sources
 from fabfile.run import TROUBLE
-from fabfile.session import Session
 from fabfile.step import ClusterError
 
 WINDOW = 1.0
@@ -34,87 +29,6 @@ ENDS: tuple[type[Exception], ...] = (*TROUBLE, EOFError)
 """How a source may end badly."""
 LOOK = 5.0
 """Seconds after which it is looked for new pods, whether the API tells of one or not."""
-
-
-@dataclass
-class Sources:
-    """Where entries come from. `missing` is set when one of them can't be read."""
-
-    cluster: Cluster | None = None
-    hosts: list[HostLog] = field(default_factory=list)
-    pods: list[PodLog] = field(default_factory=list)
-    clocks: dict[str, Clock] = field(default_factory=dict)
-    began: float = 0.0
-    ends: float = 0.0
-    """When the past ends for pods: what they say later is what comes."""
-    missing: bool = False
-    inside: tuple[Host, ...] = ()
-
-    def note(self, text: str) -> None:
-        """Something that people have to know about a source."""
-        print(f"note: {text}", file=sys.stderr)  # noqa: T201
-
-    def lacks(self, text: str) -> None:
-        """A source that can't be read."""
-        self.missing = True
-        self.note(text)
-
-
-@contextmanager
-def sources(site: Site, began: float, follow: bool) -> Iterator[Sources]:
-    """The logs of the site's hosts, opened, and the API for those of pods; only of hosts that `site` is limited to."""
-    threading.Thread(target=preload, daemon=True).start()
-    found = Sources(began=began)
-    wanted = [host for host in (site.master.host, *site.controllers) if site.active(host)]
-    with ExitStack() as ends:
-        sessions = connect_all(site, wanted)
-        ends.callback(sessions.close)
-        for host in wanted:
-            session = sessions[host.name]
-            if isinstance(session, Unreachable):
-                found.lacks(str(session))
-            elif host.role == "master":
-                _open_pods(site, session, found, ends)
-            elif not host.pod:
-                _open_host(site, session, found, follow, ends)
-        found.ends = time.time()
-        yield found
-
-
-def _open_host(site: Site, session: Session, found: Sources, follow: bool, ends: ExitStack) -> None:
-    try:
-        log = logs_hosts.opened(site, session, found.began, follow)
-    except TROUBLE as error:
-        found.lacks(str(error))
-        return
-    ends.callback(log.close)
-    for text in log.notes:
-        found.note(text)
-    log.notes.clear()
-    found.hosts.append(log)
-
-
-def _open_pods(site: Site, session: Session, found: Sources, ends: ExitStack) -> None:
-    found.cluster = Cluster(session, site.master.context, watches=logs_pods.STREAMS + 1)
-    ends.callback(found.cluster.close)
-    found.inside = tuple(host for host in site.controllers if host.pod and site.active(host))
-    found.pods = logs_pods.readable(found.cluster, found.lacks, found.inside)
-    try:
-        ahead = _ahead(session)
-        found.clocks = logs_pods.clocks(found.cluster, ahead, [log.node for log in found.pods])
-    except TROUBLE as error:
-        found.note(f"the nodes' clocks can't be told, their times are taken as they are: {error}")
-    for node, clock in found.clocks.items():
-        if abs(clock.ahead) > logs_hosts.NOTED:
-            found.note(logs_hosts.skewed(node, clock.ahead))
-
-
-def _ahead(session: Session) -> float:
-    """Seconds that a host's clock is ahead of this machine's; 0 where that is too little to be sure of."""
-    before = time.time()
-    answer = session.run("date +%s.%N", deadline=20.0)
-    ahead = float(answer.out) - (before + time.time()) / 2
-    return ahead if abs(ahead) > logs_hosts.NOTED else 0.0
 
 
 # --- what is there
@@ -213,11 +127,15 @@ def _follow_pods(found: Sources, cluster: Cluster, news: News) -> None:
 
 @dataclass
 class _Reading:
-    """A container that is read: when its last entry was written, how often it had been started again, who reads."""
+    """A container that is read: when its last entry was written, how often it had been started again, who reads.
+
+    `wrong` is why it could not be read the last time; "" if it could.
+    """
 
     last: float
     restarts: int = -1
     thread: threading.Thread | None = None
+    wrong: str = ""
 
     def due(self, log: PodLog) -> bool:
         """Whether nobody reads it, and there is something to come, or something that nobody has read."""
@@ -227,6 +145,14 @@ class _Reading:
 
 
 def _coming(found: Sources, cluster: Cluster, log: PodLog, one: _Reading) -> Iterator[Entry]:
-    for entry in logs_pods.coming(cluster, log, one.last, _clock(found, log)):
-        one.last = entry.at
-        yield entry
+    """What a container says; what can't be read is noted once, and asked for again with the next look at the pods."""
+    wrong = ""
+    try:
+        for entry in logs_pods.coming(cluster, log, one.last, _clock(found, log)):
+            one.last = entry.at
+            yield entry
+    except ClusterError as error:
+        wrong = str(error)
+        if wrong != one.wrong:
+            found.note(f"{log.source}: {wrong}; it is tried again")
+    one.wrong = wrong

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fabfile import names
-from fabfile.cluster import Cluster
+from fabfile.cluster import NOT_FOUND, Cluster
 from fabfile.logs_entries import Clock, Entry, of_pod, of_slurmctld
 from fabfile.pods import running
 from fabfile.site import Host
@@ -97,11 +97,15 @@ def coming(cluster: Cluster, log: PodLog, after: float, clock: Clock) -> Iterato
 
 
 def _entries(lines: Iterator[str | None], log: PodLog, after: float, clock: Clock) -> Iterator[Entry]:
-    """The API takes whole seconds only: what is too old is left out here."""
+    """The API takes whole seconds only: what is too old is left out here. A pod that has gone meanwhile says nothing."""
     parse = of_slurmctld if log.slurm else of_pod
-    for entry in parse(lines, log.source, clock):
-        if entry and entry.at > after:
-            yield entry
+    try:
+        for entry in parse(lines, log.source, clock):
+            if entry and entry.at > after:
+                yield entry
+    except ClusterError as error:
+        if error.status != NOT_FOUND:
+            raise
 
 
 def clocks(cluster: Cluster, master: float, nodes: Sequence[str]) -> dict[str, Clock]:

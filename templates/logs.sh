@@ -1,14 +1,7 @@
 # What slurmctld's log says of the burst buffer from $since (seconds since 1970) on: its own lines, those of the script
 # daemon, and the lines without a time stamp that go with one. With $follow it goes on until its standard input ends.
 # Prints "ready NOW ZONE WHERE" on standard error and waits for a line; then the entries; a line of $mark; what comes.
-folder_conf=$folder/slurm.conf
-log=
-if [ -e "$folder_conf" ]; then
-    log=$(conf_files | while IFS= read -r one; do cat -- "$one" 2>/dev/null; done |
-        sed -n 's/^[[:space:]]*[Ss][Ll][Uu][Rr][Mm][Cc][Tt][Ll][Dd][Ll][Oo][Gg][Ff][Ii][Ll][Ee][[:space:]]*=[[:space:]]*\([^#[:space:]]*\).*/\1/p' |
-        tail -n 1)
-fi
-case $log in /*) ;; *) log= ;; esac
+log=$(log_file)
 from=$(date -d "@$since" +%Y-%m-%dT%H:%M:%S)
 # mawk waits for a full block of input unless it is told not to
 case $(awk -W version 2>&1 </dev/null) in mawk*) awk="awk -W interactive" ;; *) awk=awk ;; esac

@@ -18,6 +18,7 @@ from tests.lab.waits import until_silent
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 JOB = "su joe -c 'cd /tmp; printf \"#!/bin/sh\\n#DW\\ntrue\\n\" | sbatch --parsable --output=/dev/null --time=1'"
+MANAGER = "deployment/dws-controller-manager"
 ROW = re.compile(r"(\d\d:\d\d:\d\d\.\d{3})  (\S+)  (.*)")
 AHEAD = """printf '#!/bin/sh\\nexec /usr/bin/date -d "@$(($(/usr/bin/date +%%s) + 3600))" "$@"\\n' >/usr/local/bin/date
 chmod +x /usr/local/bin/date"""
@@ -78,20 +79,20 @@ def test_a_clock_that_is_wrong_is_corrected_and_said(on: On, site: Path) -> None
     assert abs(told - time.time()) < 120
 
 
-def test_logs_are_followed_until_ctrl_c(lab: Lab, on: On, site: Path) -> None:
+def test_logs_are_followed_until_ctrl_c(on: On, site: Path, tmp_path: Path) -> None:
     """What a job does is shown while it does it, in a pod that came meanwhile too; nothing is left when it ends."""
     words = [str(command.BIN / "invoke"), "logs", f"--hosts={site}", "--since", "1s", "--follow"]
-    with subprocess.Popen(
-        words, cwd=labs.CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True
-    ) as process:
+    notes = tmp_path / "notes"
+    with (
+        notes.open("w") as err,
+        subprocess.Popen(
+            words, cwd=labs.CHECKOUT, stdout=subprocess.PIPE, stderr=err, stdin=subprocess.DEVNULL, text=True
+        ) as process,
+    ):
         try:
             assert process.stdout
-            on(MASTER, "kubectl -n dws-system rollout restart deployment/dws-controller-manager")
-            on(
-                MASTER,
-                "kubectl -n dws-system rollout status deployment/dws-controller-manager --timeout=60s",
-                deadline=90,
-            )
+            on(MASTER, f"kubectl -n dws-system rollout restart {MANAGER}")
+            on(MASTER, f"kubectl -n dws-system rollout status {MANAGER} --timeout=60s", deadline=90)
             job = on(PRIMARY, JOB).strip()
             seen: list[str] = []
             for line in process.stdout:
@@ -101,7 +102,7 @@ def test_logs_are_followed_until_ctrl_c(lab: Lab, on: On, site: Path) -> None:
                     break
             began = time.monotonic()
             process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 0
+            assert process.wait(60) == 0, notes.read_text()
             assert time.monotonic() - began < 30
         finally:
             process.kill()

@@ -5,12 +5,15 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from fabfile import render
+from fabfile.inventory import DEFAULT, load
+from fabfile.logs import _asked, _silence
 from fabfile.logs_entries import Clock, Entry, about, of_pod, of_slurm, since, zone
 from fabfile.logs_pods import _ahead
 
@@ -103,6 +106,26 @@ def test_so_long_ago(text: str, seconds: int) -> None:
     assert since(text, 100_000.0) == 100_000.0 - seconds
 
 
+@pytest.mark.parametrize(
+    ("host", "job", "said"),
+    [
+        ("slurmctl", "12_3", "squeue -o %A"),
+        ("slurmctl", "bb12", "no job's number"),
+        ("nid000001", None, "slurmctl, ncn"),
+    ],
+)
+def test_what_can_not_be_asked_for_is_said(host: str, job: str | None, said: str) -> None:
+    """A job has a number; nodes have no such logs: an empty answer would look like silence."""
+    with pytest.raises(ValueError, match=said):
+        _asked(replace(load(DEFAULT), limit=frozenset({host})), job, "10m")
+
+
+def test_silence_is_said() -> None:
+    """Since when, and about which job; whoever follows is told how to end it."""
+    assert _silence(NOON, "12", follow=False).startswith("nothing was said about job 12 since 2026-01-31 ")
+    assert _silence(NOON, None, follow=True).endswith("until Ctrl-C")
+
+
 def test_a_time_of_this_machine_and_what_is_none() -> None:
     """A time may be given as it stands; anything else is told with what would do."""
     assert since("2026-01-31T12:00:00+00:00", 0.0) == NOON
@@ -135,7 +158,11 @@ def log_line(ago: float, text: str) -> str:
 def command(folder: Path, log: str, back: float, follow: str = "") -> list[str]:
     (folder / "slurm.conf").write_text(f"ClusterName=lab\nslurmctldlogfile = {log}   # here\n")
     settings = {"folder": str(folder), "unit": "slurmctld", "mark": "--mark", "follow": follow}
-    return ["sh", "-c", render.script("slurmctld.sh", "logs.sh", since=str(int(time.time() - back)), **settings)]
+    return [
+        "sh",
+        "-c",
+        render.script("slurmctld.sh", "log_file.sh", "logs.sh", since=str(int(time.time() - back)), **settings),
+    ]
 
 
 def read(folder: Path, log: str, back: float = 600) -> tuple[list[str], str]:

@@ -11,7 +11,8 @@ import pytest
 
 from fabfile import logs_merge
 from fabfile.logs_entries import Entry
-from fabfile.logs_merge import ROOM, WINDOW, Sources, coming, past
+from fabfile.logs_merge import ROOM, WINDOW, coming, past
+from fabfile.logs_sources import Sources
 from fabfile.step import ClusterError
 
 
@@ -119,3 +120,32 @@ def test_pods_that_come_are_followed_too(monkeypatch: pytest.MonkeyPatch, capsys
     assert {entry.source for entry in entries} == {"webhook@w1"}
     assert sorted(api.followed) == ["dws-webhook-1-a", "dws-webhook-1-b"]
     assert "again every" in capsys.readouterr().err
+
+
+class Failing(Api):
+    """One pod has gone when its log is asked for; the other one's answer breaks off twice before it says something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 2
+        self.broken = 0
+
+    def lines(self, path: str, seconds: float, **query: str) -> Iterator[str | None]:
+        if path.split("/")[-2].endswith("a"):
+            raise ClusterError(404, "pods not found")
+        self.broken += 1
+        if self.broken < 3:
+            raise ClusterError(0, "the answer broke off")
+        yield from super().lines(path, seconds, **query)
+
+
+def test_a_pod_that_has_gone_or_breaks_off_is_no_source_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While logs are followed pods come and go: what broke off is noted once and asked for again."""
+    monkeypatch.setattr(logs_merge, "LOOK", 0.05)
+    found = Sources(cluster=Failing())  # type: ignore[arg-type]
+    (entry,) = islice(coming(found), 1)
+    assert entry.text == "INFO  said by dws-webhook-1-b"
+    assert capsys.readouterr().err == "note: webhook@w1: the answer broke off; it is tried again\n"
+    assert not found.missing

@@ -1,0 +1,103 @@
+"""Where entries of logs come from: the controllers' and the pods', opened, with their clocks and what can't be read."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from fabfile import logs_hosts, logs_pods
+from fabfile.cluster import Cluster, preload
+from fabfile.connect import connect_all
+from fabfile.faults import Unreachable
+from fabfile.inventory import Host, Site
+from fabfile.logs_entries import Clock
+from fabfile.logs_hosts import HostLog
+from fabfile.logs_pods import PodLog
+from fabfile.run import TROUBLE
+from fabfile.session import Session
+
+
+@dataclass
+class Sources:
+    """Where entries come from. `missing` is set when one of them can't be read; `inside` are controllers that are pods."""
+
+    cluster: Cluster | None = None
+    hosts: list[HostLog] = field(default_factory=list)
+    pods: list[PodLog] = field(default_factory=list)
+    clocks: dict[str, Clock] = field(default_factory=dict)
+    began: float = 0.0
+    ends: float = 0.0
+    """When the past ends for pods: what they say later is what comes."""
+    missing: bool = False
+    inside: tuple[Host, ...] = ()
+
+    def note(self, text: str) -> None:
+        """Something that people have to know about a source."""
+        print(f"note: {text}", file=sys.stderr)  # noqa: T201
+
+    def lacks(self, text: str) -> None:
+        """A source that can't be read."""
+        self.missing = True
+        self.note(text)
+
+
+@contextmanager
+def sources(site: Site, began: float, follow: bool) -> Iterator[Sources]:
+    """The logs of the site's hosts, opened, and the API for those of pods; only of hosts that `site` is limited to."""
+    threading.Thread(target=preload, daemon=True).start()
+    found = Sources(began=began)
+    wanted = [host for host in (site.master.host, *site.controllers) if site.active(host)]
+    with ExitStack() as ends:
+        sessions = connect_all(site, wanted)
+        ends.callback(sessions.close)
+        for host in wanted:
+            session = sessions[host.name]
+            if isinstance(session, Unreachable):
+                found.lacks(str(session))
+            elif host.role == "master":
+                _open_pods(site, session, found, ends)
+            elif not host.pod:
+                _open_host(site, session, found, follow, ends)
+        found.ends = time.time()
+        yield found
+
+
+def _open_host(site: Site, session: Session, found: Sources, follow: bool, ends: ExitStack) -> None:
+    try:
+        log = logs_hosts.opened(site, session, found.began, follow)
+    except TROUBLE as error:
+        found.lacks(str(error))
+        return
+    ends.callback(log.close)
+    for text in log.notes:
+        found.note(text)
+    log.notes.clear()
+    found.missing |= not log.readable
+    found.hosts.append(log)
+
+
+def _open_pods(site: Site, session: Session, found: Sources, ends: ExitStack) -> None:
+    found.cluster = Cluster(session, site.master.context, watches=logs_pods.STREAMS + 1)
+    ends.callback(found.cluster.close)
+    found.inside = tuple(host for host in site.controllers if host.pod and site.active(host))
+    found.pods = logs_pods.readable(found.cluster, found.lacks, found.inside)
+    try:
+        ahead = _ahead(session)
+        found.clocks = logs_pods.clocks(found.cluster, ahead, [log.node for log in found.pods])
+    except TROUBLE as error:
+        found.note(f"the nodes' clocks can't be told, their times are taken as they are: {error}")
+    for node, clock in found.clocks.items():
+        if abs(clock.ahead) > logs_hosts.NOTED:
+            found.note(logs_hosts.skewed(node, clock.ahead))
+
+
+def _ahead(session: Session) -> float:
+    """Seconds that a host's clock is ahead of this machine's; 0 where that is too little to be sure of."""
+    before = time.time()
+    answer = session.run("date +%s.%N", deadline=20.0)
+    ahead = float(answer.out) - (before + time.time()) / 2
+    return ahead if abs(ahead) > logs_hosts.NOTED else 0.0
