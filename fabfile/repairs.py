@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fabric import Connection, task
+from fabric.main import program
 from invoke import Collection
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def _site(c: Any, path: str | None) -> Site:
 
     if not isinstance(c, Connection):
         _leave("which host? fab -H HOST, with a host of the site file")
+    if "," in program.args.hosts.value:
+        _leave("one host at a time: `invoke plan` and `invoke install` take several, with --limit NODESET")
     plain = Connection(c.original_host, config=c.config)
     if (c.user, c.port) != (plain.user, plain.port):
         _leave(f"fab -H {c.original_host}, without a user or port: the site file and ssh_config say how it is reached")
