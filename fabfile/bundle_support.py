@@ -22,6 +22,7 @@ from fabfile.doctor_judge import Diagnosis, records
 from fabfile.inventory import ROOT
 from fabfile.journal import RUNS
 from fabfile.logs_pods import PODS
+from fabfile.logs_sources import sources
 from fabfile.reading import Reading
 from fabfile.run import TROUBLE
 from fabfile.session import Session
@@ -40,8 +41,9 @@ doctor.jsonl     what is wrong, by name, and what could not be seen
 looks/HOST.json  everything that was found on a host
 logs.txt         what slurmctld's plugin and DWS's pods said in the last 24 hours, merged, one clock
 runs/            journals of the last runs
-hosts/HOST.txt   versions, services and jobs there
+hosts/HOST.txt   versions, services and jobs there; the last 400 lines of slurmctld's log
 cluster/         DWS's objects and events; of Secrets the names alone
+site.yaml        the site file
 versions.txt     this tool and what it is made of
 
 Keys, passwords and tokens are taken out: "{gone}" stands where one was. Names of hosts and users are in it.
@@ -75,6 +77,7 @@ def members(reading: Reading, diagnosis: Diagnosis) -> Iterator[Member]:
     """The files of the archive. What can't be read is said in its place."""
     yield "README.txt", ABOUT.format(at=time.strftime("%Y-%m-%d %H:%M %z"), gone=redact.GONE)
     yield "doctor.jsonl", "".join(json.dumps(redact.data(record)) + "\n" for record in records(diagnosis))
+    yield "site.yaml", reading.run.site.path.read_text(errors="replace")
     yield "versions.txt", _versions()
     yield from _looks(reading)
     yield from _hosts(reading)
@@ -99,7 +102,9 @@ def _looks(reading: Reading) -> Iterator[Member]:
 
 def _hosts(reading: Reading) -> Iterator[Member]:
     site = reading.run.site
-    script = render.script("slurmctld.sh", "support.sh", folder=site.slurm.folder, unit=site.slurm.service)
+    script = render.script(
+        "slurmctld.sh", "log_file.sh", "support.sh", folder=site.slurm.folder, unit=site.slurm.service
+    )
 
     def one(session: Session) -> Member:
         try:
@@ -178,7 +183,7 @@ def _runs(master: str) -> Iterator[Member]:
 def _logs(reading: Reading) -> str:
     """The newest LINES entries, in order."""
     site = reading.run.site
-    with logs_merge.sources(site, time.time() - BACK, follow=False) as found:
+    with sources(site, time.time() - BACK, follow=False) as found:
         newest = deque(logs_merge.past(found), LINES)
     stamped = (
         f"{time.strftime('%Y-%m-%dT%H:%M:%S%z', time.localtime(one.at))} {one.source} {one.text}" for one in newest

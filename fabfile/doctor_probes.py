@@ -21,7 +21,8 @@ SLOW = 3000
 
 
 def _look_reach(place: Place) -> Shell:
-    return Shell(slurm_user(place) + render.script("doctor_reach.sh", file=names.KUBECONFIG), _parse_reach)
+    settings = {"file": names.KUBECONFIG, "folder": place.site.slurm.folder, "unit": place.site.slurm.service}
+    return Shell(slurm_user(place) + render.script("slurmctld.sh", "doctor_reach.sh", **settings), _parse_reach)
 
 
 def _parse_reach(out: bytes) -> Value:

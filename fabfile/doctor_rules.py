@@ -8,7 +8,7 @@ from fabfile import doctor_access, names
 from fabfile.diff import difference
 from fabfile.look import LookFailed
 from fabfile.reading import redo
-from fabfile.stages import daemon, installed, plugin
+from fabfile.stages import access, daemon, installed, plugin
 from fabfile.step import Finding, Place, Value
 
 Rule = Callable[[Place, Value, Value], Iterable[Finding]]
@@ -141,8 +141,11 @@ def _node_conf(place: Place, have: Value, want: Value) -> Iterator[Finding]:
 
 
 def _former(place: Place, have: Value, want: Value) -> Iterator[Finding]:
-    text = f"ClusterRoleBinding {names.BINDING} still has {', '.join(sorted(set(have) - set(want)))}"
-    yield Finding("binding-former", text, f"{_redo(place, 'access')}; `invoke certs` shows who uses which name")
+    """A name that a controller still has; one that nobody has makes the binding wrong, and that is told."""
+    if used := access.former(place, [host.name for host in place.site.controllers]) & set(have):
+        text = f"ClusterRoleBinding {names.BINDING} still has {', '.join(sorted(used))}, which a controller still uses"
+        fix = "`invoke certs` shows which; `invoke install` gives it a new certificate, and takes the name out then"
+        yield Finding("binding-former", text, fix)
 
 
 RULES: dict[str, Rule] = {
@@ -180,8 +183,7 @@ def in_cluster(place: Place, found: Value) -> Iterator[Finding]:
         yield Finding("dws-not-installed", "there is nothing of DWS in the cluster", "`invoke install`")
     if found["tag"].endswith("-dirty"):
         text = f"DWS runs with the tag {found['tag']}, which git gives a changed clone, and no registry has"
-        fix = "see `git status` in the clone that it was deployed from; `invoke install` then undeploys it "
-        fix += "(it asks first) and deploys the tag"
+        fix = "see `git status` in the clone that it came from; `invoke install` asks, undeploys it and deploys the tag"
         yield Finding("dirty-tag", text, fix)
     elif found["tag"] not in ("", version):
         text = f"DWS {found['tag']} is in the cluster, and the site file asks for {version}"

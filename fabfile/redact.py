@@ -25,7 +25,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"), GONE),
     (re.compile(r"(?i)\b(bearer|basic)(\s+)[A-Za-z0-9+/=._~-]{6,}"), rf"\1\2{GONE}"),
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s:@\"']*:[^/\s@\"']+@", re.IGNORECASE), rf"\1{GONE}@"),
-    (re.compile(r"(--(?:password|token|creds?)[= ])\S+"), rf"\1{GONE}"),
+    (re.compile(r"(--(?:password|token|creds?)[= ])(?!\(taken out\))\S+"), rf"\1{GONE}"),
 )
 _BASE64 = re.compile(r"LS0tLS1CRUdJTi[A-Za-z0-9+/]+=*")
 _PAIR = re.compile(

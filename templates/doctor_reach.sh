@@ -1,4 +1,5 @@
 # How the plugin reaches the API server from here: with $file, as SlurmUser ($user), by the kubectl that slurmctld finds.
+# Behind slurmctld.sh.
 # Prints "name=value" lines, of the file nothing that is secret. Only reads.
 echo "user=$user"
 token=/var/run/secrets/kubernetes.io/serviceaccount/token
@@ -12,10 +13,12 @@ echo readable=yes
 cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
 trap 'rm -rf "$cache"' EXIT
 chown "$user" "$cache"
+main=$(main_pid)
+searched=$([ -z "$main" ] || tr '\0' '\n' <"/proc/$main/environ" | sed -n 's/^PATH=//p')
 began=$(date +%s%N)
 # verbosity 6 tells of each request its URL, the answer's code and the time, and nothing of what was sent
 code=0
-as timeout 20 env HOME="$cache" kubectl --kubeconfig "$file" --cache-dir "$cache" --request-timeout 15s -v 6 \
+as timeout 20 env PATH="${searched:-$PATH}" HOME="$cache" kubectl --kubeconfig "$file" --cache-dir "$cache" --request-timeout 15s -v 6 \
     get --raw /version >/dev/null 2>"$cache/said" </dev/null || code=$?
 echo "milliseconds=$((($(date +%s%N) - began) / 1000000))"
 echo "code=$code"

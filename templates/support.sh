@@ -20,6 +20,8 @@ if [ -e "$folder/slurm.conf" ]; then
         say systemctl status --no-pager --lines 0 "$unit"
         say journalctl --unit "$unit" --no-pager --lines 100
     fi
+    log=$(log_file)
+    [ ! -r "$log" ] || say tail -n 400 "$log"
     if command -v scontrol >/dev/null; then
         say scontrol ping
         say squeue --all --format '%i %u %T %M %V %S %R'

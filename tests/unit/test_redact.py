@@ -100,5 +100,5 @@ def test_objects_lose_secrets_by_key_and_by_variable() -> None:
 
 def test_taking_out_twice_is_taking_out_once() -> None:
     """What was redacted as an object is redacted as text again, and stays readable."""
-    once = redact.text(f"password: {SECRET}\nnext: line")
+    once = redact.text(f"password: {SECRET}\nnext: line\ncurl --token={SECRET} --creds {SECRET} here")
     assert redact.text(once) == once
