@@ -209,10 +209,10 @@ def show_bundle(c, file):  # type: ignore[no-untyped-def]
 
 
 @task(
-    optional=["hosts"],
+    optional=["hosts", "yaml"],
     auto_shortflags=False,
     help={k: HELP[k] for k in ("hosts", "json")}
-    | {"yaml": "print this Workflow (bb12, NAMESPACE/bb12, or a job's number)"},
+    | {"yaml": "print this Workflow (bb12, NAMESPACE/bb12, or a job's number), or alone: all of them"},
 )
 def workflows(c, hosts=None, yaml=None, json=False):  # type: ignore[no-untyped-def]
     """List the Workflows with their jobs; orphans are marked."""
@@ -244,8 +244,11 @@ def logs(c, hosts=None, limit=None, job=None, since="10m", follow=False):  # typ
 @task(
     optional=["hosts"],
     auto_shortflags=False,
-    help={k: HELP[k] for k in ("hosts", "limit", "json")}
-    | {"bundle": "write a support archive to this file (.tar.gz), without secrets"},
+    help={k: HELP[k] for k in ("hosts", "json")}
+    | {
+        "limit": "a node set: only what is wrong on these hosts is told",
+        "bundle": "write a support archive to this file (.tar.gz), without secrets",
+    },
 )
 def doctor(c, hosts=None, limit=None, bundle=None, json=False):  # type: ignore[no-untyped-def]
     """Say what is wrong, by name, each with its fix; changes nothing."""

@@ -34,14 +34,14 @@ NOTES: Mapping[Fate, str] = {
 COLUMNS = ("WORKFLOW", "JOB", "USER", "SLURM", "STATE", "READY", "STATUS", "AGE", "")
 
 
-def show(site: Site, yaml: str | None, as_json: bool) -> int:
-    """Print all Workflows, or one as YAML. The exit code: 1 where the cluster can't be asked or has no such Workflow."""
+def show(site: Site, yaml: str | bool | None, as_json: bool) -> int:
+    """Print all Workflows; as YAML one of them (its name), or all (True). 1: the cluster can't be asked, or has none such."""
     threading.Thread(target=preload, daemon=True).start()
     with closing(connect_all(site, (site.master.host, *site.controllers))) as sessions:
         warm(site, sessions)
         try:
             cluster = _master(site, sessions).cluster()
-            return _one(cluster, yaml) if yaml else _all(site, sessions, cluster, as_json)
+            return _yaml(cluster, yaml) if yaml else _all(site, sessions, cluster, as_json)
         except TROUBLE as error:
             print(error, file=sys.stderr)  # noqa: T201
             return FAILED
@@ -54,25 +54,29 @@ def _master(site: Site, sessions: Sessions) -> Session:
     return found
 
 
-# --- one of them
+# --- as YAML
 
 
-def _one(cluster: Cluster, name: str) -> int:
-    """Print the Workflow NAME, NAMESPACE/NAME or that of job NAME as YAML, without what the API server notes for itself."""
+def _yaml(cluster: Cluster, which: str | bool) -> int:
+    """Print the Workflow NAME, NAMESPACE/NAME or that of job NAME, or all; without what the API server notes for itself."""
     import yaml
 
     crd = installed.crd(cluster, "workflows")
     every = installed.objects(cluster, "workflows", crd) if crd else []
-    wanted = f"bb{name}" if name.isdigit() else name
-    found = [one for one in every if wanted in (one["metadata"]["name"], installed.name(one))]
+    found = every if which is True else _called(every, str(which))
     if not found:
-        there = ", ".join(installed.name(one) for one in every) or "none"
-        print(f"no Workflow {wanted}; there are: {there}", file=sys.stderr)  # noqa: T201
-        return FAILED
+        there = f"there are {', '.join(installed.name(one) for one in every)}" if every else "there are none at all"
+        print(f"no Workflow{'' if which is True else f' {which}'}: {there}", file=sys.stderr)  # noqa: T201
+        return CONVERGED if which is True else FAILED
     for one in found:
         one["metadata"].pop("managedFields", None)
     sys.stdout.write(yaml.safe_dump_all(found, sort_keys=False))
     return CONVERGED
+
+
+def _called(every: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    wanted = f"bb{name}" if name.isdigit() else name
+    return [one for one in every if wanted in (one["metadata"]["name"], installed.name(one))]
 
 
 # --- all of them

@@ -55,9 +55,9 @@ def pristine(lab: Lab) -> None:
         site.reset(lab, lambda text: print(text, flush=True))  # noqa: T201 - pytest shows it when a test fails
 
 
-def installed(lab: Lab) -> Answer:
-    """The site with everything as it should be, whatever it was before; the run that saw to it."""
-    done = product.install(site_file(lab))
+def installed(lab: Lab, site: Path | None = None) -> Answer:
+    """The site with everything as the site file (the lab's unless given) says, whatever it was; the run that saw to it."""
+    done = product.install(site or site_file(lab))
     assert done.code == 0, done.told
     return done
 
