@@ -57,13 +57,16 @@ def write(path: Path, reading: Reading, diagnosis: Diagnosis) -> None:
     """Writes the archive, for its owner alone; `path` must not be there. It is whole or not there at all."""
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)
-    with (
-        os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
-        tarfile.open(fileobj=file, mode="w:gz") as archive,
-    ):
-        for name, said in members(reading, diagnosis):
-            _add(archive, f"{path.name.removesuffix('.tar.gz')}/{name}", redact.text(said))
-    part.rename(path)
+    try:
+        with (
+            os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+            tarfile.open(fileobj=file, mode="w:gz") as archive,
+        ):
+            for name, said in members(reading, diagnosis):
+                _add(archive, f"{path.name.removesuffix('.tar.gz')}/{name}", redact.text(said))
+        part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _add(archive: tarfile.TarFile, name: str, said: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,8 +26,9 @@ PATIENCE = 200.0
 
 def doctor(site: Site, bundle: str | None, as_json: bool) -> int:
     """Look at everything and say what is wrong; `bundle` names the support archive that is written besides."""
-    if bundle and Path(bundle).exists():
-        print(f"{bundle} is there already: name another file", file=sys.stderr)  # noqa: T201
+    archive = Path(bundle).expanduser() if bundle else None
+    if archive and (why := _unwritable(archive)):
+        print(why, file=sys.stderr)  # noqa: T201
         return REFUSED
     patient = replace(site, deadlines=replace(site.deadlines, look=max(PATIENCE, site.deadlines.look)))
     with looked(patient, stages()) as reading:
@@ -35,12 +37,29 @@ def doctor(site: Site, bundle: str | None, as_json: bool) -> int:
             sys.stdout.writelines(json.dumps(record) + "\n" for record in records(diagnosis))
         else:
             printed(_rows(reading, diagnosis))
-        if bundle:
-            from fabfile import bundle_support
+        written = archive is None or _written(archive, reading, diagnosis)
+    return FAILED if diagnosis.found or not written else CONVERGED
 
-            bundle_support.write(Path(bundle), reading, diagnosis)
-            print(f"{bundle} has it all, for whoever helps; secrets are taken out", file=sys.stderr)  # noqa: T201
-    return FAILED if diagnosis.found else CONVERGED
+
+def _unwritable(archive: Path) -> str:
+    """Why there can be no such archive, known before anything is looked at; "" if there can."""
+    if archive.exists():
+        return f"{archive} is there already: name another file"
+    writable = archive.parent.is_dir() and os.access(archive.parent, os.W_OK)
+    return "" if writable else f"{archive.parent} is no folder that can be written to: name another file"
+
+
+def _written(archive: Path, reading: Reading, diagnosis: Diagnosis) -> bool:
+    """Whether the support archive could be written; both is said."""
+    from fabfile import bundle_support
+
+    try:
+        bundle_support.write(archive, reading, diagnosis)
+    except OSError as error:
+        print(f"{archive} could not be written: {error}", file=sys.stderr)  # noqa: T201
+        return False
+    print(f"{archive} has it all, for whoever helps; secrets are taken out", file=sys.stderr)  # noqa: T201
+    return True
 
 
 # --- for people

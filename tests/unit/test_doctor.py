@@ -6,13 +6,14 @@ import ast
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fabfile import doctor_access, doctor_rules, names
 from fabfile.compatibility import TABLE
-from fabfile.doctor import _folded
+from fabfile.doctor import _folded, _unwritable
 from fabfile.doctor_judge import HERE, Told, clocks
 from fabfile.doctor_probes import _answered, _judge_alike, _judge_loads, _judge_reach, _judge_workflows, stages
 from fabfile.inventory import DEFAULT, ROOT, load
@@ -342,6 +343,14 @@ def test_the_same_on_many_hosts_is_told_once() -> None:
         ("nid[1-3]", "slurm.conf on each of them differs: X=1"),
         ("nid4", "slurm.conf on nid4 differs: Y=1"),
     ]
+
+
+def test_an_archive_that_can_not_be_written_is_known_before(tmp_path: Path) -> None:
+    """A file that is there, or a folder that isn't, is told before any host is looked at."""
+    (tmp_path / "there.tar.gz").touch()
+    assert "name another file" in _unwritable(tmp_path / "there.tar.gz")
+    assert "no folder" in _unwritable(tmp_path / "nowhere/support.tar.gz")
+    assert _unwritable(tmp_path / "support.tar.gz") == ""
 
 
 def test_the_page_has_every_name() -> None:
