@@ -14,7 +14,7 @@ cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
 trap 'rm -rf "$cache"' EXIT
 chown "$user" "$cache"
 main=$(main_pid)
-searched=$([ -z "$main" ] || tr '\0' '\n' <"/proc/$main/environ" | sed -n 's/^PATH=//p')
+searched=$([ -z "$main" ] || of_process "$main" environ | tr '\0' '\n' | sed -n 's/^PATH=//p')
 began=$(date +%s%N)
 # verbosity 6 tells of each request its URL, the answer's code and the time, and nothing of what was sent
 code=0
