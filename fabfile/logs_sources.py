@@ -23,7 +23,12 @@ from fabfile.session import Session
 
 @dataclass
 class Sources:
-    """Where entries come from. `missing` is set when one of them can't be read; `inside` are controllers that are pods."""
+    """Where entries come from.
+
+    missing   set when one of them can't be read
+    inside    controllers that are pods
+    over      set when nothing more is wanted: what ends from then on was ended here, and there is nothing to say of it
+    """
 
     cluster: Cluster | None = None
     hosts: list[HostLog] = field(default_factory=list)
@@ -34,14 +39,16 @@ class Sources:
     """When the past ends for pods: what they say later is what comes."""
     missing: bool = False
     inside: tuple[Host, ...] = ()
+    over: bool = False
 
     def note(self, text: str) -> None:
         """Something that people have to know about a source."""
-        print(f"note: {text}", file=sys.stderr)  # noqa: T201
+        if not self.over:
+            print(f"note: {text}", file=sys.stderr)  # noqa: T201
 
     def lacks(self, text: str) -> None:
         """A source that can't be read."""
-        self.missing = True
+        self.missing |= not self.over
         self.note(text)
 
 
@@ -63,7 +70,10 @@ def sources(site: Site, began: float, follow: bool) -> Iterator[Sources]:
             elif not host.pod:
                 _open_host(site, session, found, follow, ends)
         found.ends = time.time()
-        yield found
+        try:
+            yield found
+        finally:
+            found.over = True
 
 
 def _open_host(site: Site, session: Session, found: Sources, follow: bool, ends: ExitStack) -> None:

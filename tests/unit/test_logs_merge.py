@@ -63,6 +63,14 @@ def test_a_log_that_breaks_off_is_told_and_the_others_go_on(capsys: pytest.Captu
     assert found.missing
 
 
+def test_what_ends_when_nothing_more_is_wanted_is_no_news(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever ends the following breaks the connections off himself."""
+    found = sources(Log())
+    found.over = True
+    assert list(coming(found)) == []
+    assert (capsys.readouterr().err, found.missing) == ("", False)
+
+
 def test_no_more_is_read_than_is_shown() -> None:
     """A log that says more than anybody reads is left waiting: what is held has a bound."""
     read = [0]
