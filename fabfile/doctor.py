@@ -96,24 +96,27 @@ def _folded(found: tuple[Told, ...]) -> list[Told]:
     for one in found:
         text, fix = (said.replace(one.host, "HOST") for said in (one.finding.text, one.finding.fix))
         groups.setdefault((one.finding.name, text, fix), []).append(one)
-    told = []
-    for (_, text, fix), some in groups.items():
-        if len(some) == 1:
-            told += some
-            continue
-        hosts = fold([one.host for one in some])
-        same = replace(some[0].finding, text=text.replace("HOST", "each of them"), fix=fix)
-        told.append(Told(hosts, same))
-    return sorted(
-        told, key=lambda one: [t.host for t in found].index(one.host) if one.host in {t.host for t in found} else -1
-    )
+    told = [_together(some, text, fix) for (_, text, fix), some in groups.items()]
+    hosts = [*dict.fromkeys(one.host for one in found)]
+    return [
+        one for first, one in sorted(told, key=lambda pair: (hosts.index(pair[0]), len(pair[1].host), pair[1].host))
+    ]
+
+
+def _together(some: list[Told], text: str, fix: str) -> tuple[str, Told]:
+    """The first of the hosts, and what is told of all of them."""
+    first = some[0].host
+    if len(some) == 1:
+        return first, some[0]
+    same = replace(some[0].finding, text=text.replace("HOST", "each of them"), fix=fix)
+    return first, Told(fold([one.host for one in some]), same)
 
 
 def _unseen(unseen: tuple[Unseen, ...]) -> Iterator[Row]:
-    """What could not be seen, by the reason."""
+    """What could not be seen: all that has one reason on a host in one line."""
     groups: dict[tuple[str, str], list[str]] = {}
     for one in unseen:
-        groups.setdefault((one.host, one.why), []).append(one.step)
+        groups.setdefault((one.host, one.why.replace(one.step, "it")), []).append(one.step)
     for (host, why), steps in groups.items():
         yield [("? ", "magenta"), (f"{host}: not seen: {', '.join(steps)}: {escaped(why)}", "magenta")]
     if groups:

@@ -119,17 +119,23 @@ def _judged(run: Run, key: str, item: Item, host: str) -> Iterator[Told | Unseen
         yield from _failed(run, key, host, str(failed))
         return
     except Unknown as unknown:
-        yield Unseen(host, key, str(unknown))
+        yield Unseen(host, key, _lacking(unknown))
         return
     for judge in _judges(run, key, item, host, found):
         try:
             yield from (Told(host, one) for one in judge() if one.name != "clock-skew")  # measured better by `measured`
         except Refused as refused:
             yield from (Told(host, one) for one in refused.findings)
-        except (Unknown, LookFailed) as unknown:
-            yield Unseen(host, key, str(unknown))
+        except Unknown as unknown:
+            yield Unseen(host, key, _lacking(unknown))
+        except LookFailed as failed:
+            yield Unseen(host, key, str(failed))
         except Exception as error:  # noqa: BLE001 - what one judge does not understand must hide nothing that others find
             yield Unseen(host, key, f"what is there can't be judged, which is a mistake of this tool: {error!r}")
+
+
+def _lacking(unknown: Unknown) -> str:
+    return f"something of {unknown.stage} was not seen, which it is to be compared with"
 
 
 def _judges(run: Run, key: str, item: Item, host: str, found: Value) -> Iterator[Callable[[], Iterable[Finding]]]:

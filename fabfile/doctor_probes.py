@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fabfile import names, render, slurmconf
 from fabfile.reading import redo
-from fabfile.stages import STAGES, controller, jobs, plugin, preflight, slurm, workflows
+from fabfile.stages import STAGES, controller, jobs, plugin, pod, preflight, slurm, workflows
 from fabfile.stages.jobs import Jobs
 from fabfile.stages.kubeconfig import slurm_user
 from fabfile.stages.workflows import Workflow
@@ -46,6 +46,8 @@ def _token(place: Place, where: str) -> Finding:
     host = place.host
     text = f"{where} on {host}: kubectl may take this token in place of the certificate, and be somebody else"
     fix = "set automountServiceAccountToken: false in the pod's template"
+    if not pod.of(place):
+        fix = "remove it: only a pod has one"
     if where == names.KUBECONFIG:
         fix = f"remove that file; {redo(place.site, host, 'access')} then makes a new one"
     return Finding("token-beside-certificate", text, fix)

@@ -15,6 +15,10 @@ Rule = Callable[[Place, Value, Value], Iterable[Finding]]
 """Place, what is there and what is wanted, which differ -> what is wrong."""
 
 
+SIGNS = "- is there, + is wanted"
+"""What a difference's signs mean."""
+
+
 def _redo(place: Place, what: str) -> str:
     return redo(place.site, place.host, what)
 
@@ -74,10 +78,15 @@ def _some(words: list[str], shown: int = 3) -> str:
 
 def _available(place: Place, have: Value, want: Value) -> Iterator[Finding]:
     if installed.there(place):
-        counts = ", ".join(f"{name} {have[name]}" for name in (names.CONTROLLER, names.WEBHOOK))
+        counts = ", ".join(f"{name} {_of(have[name], want[name])}" for name in (names.CONTROLLER, names.WEBHOOK))
         text = f"not all pods of DWS are ready: {counts}{'; ' + have['because'] if have['because'] else ''}"
         fix = f"kubectl -n {names.NAMESPACE} describe pods on the master; {_redo(place, 'deploy')} once the reason is gone"
         yield Finding("pods-not-ready", text, fix)
+
+
+def _of(have: str, want: str) -> str:
+    """So many of those that are wanted, and not of those that somebody asked for."""
+    return have if have == "missing" else f"{have.partition(' of ')[0]} of {want.partition(' of ')[2]}"
 
 
 def _admits(place: Place, have: Value, want: Value) -> Iterator[Finding]:
@@ -88,10 +97,12 @@ def _admits(place: Place, have: Value, want: Value) -> Iterator[Finding]:
 
 
 def _repository(place: Place, have: Value, want: Value) -> Iterator[Finding]:
-    folder = plugin.clone(place.site)
-    what = f"was changed: {', '.join(have['modified'])}" if have and have["modified"] else "is not the clone at its tag"
-    text = f"{folder} {what}; what the plugin's files should be comes from there"
-    yield Finding("plugin-clone", text, _redo(place, "plugin"))
+    folder, why = plugin.clone(place.site), "what the plugin's files should be comes from there"
+    if have and have["modified"]:
+        text = f"{folder} was changed: {', '.join(have['modified'])}; {why}"
+        yield Finding("plugin-clone", text, f"git -C {folder} diff, then git -C {folder} checkout .")
+    else:
+        yield Finding("plugin-clone", f"{folder} is not the clone at its tag; {why}", _redo(place, "plugin"))
 
 
 def _lua(place: Place, have: Value, want: Value) -> Iterator[Finding]:
@@ -111,7 +122,7 @@ def _file(place: Place, name: str, short: str, have: Value, want: Value, effect:
         return
     if have["text"] != want["text"]:
         lines = "; ".join(line for line in difference(have["text"], want["text"]) if line[:1] in "+-")
-        text = f"{path} on {place.host} is not that of plugin {place.site.versions.plugin}: {lines[:200]}"
+        text = f"{path} on {place.host} is not that of plugin {place.site.versions.plugin} ({SIGNS}): {lines[:200]}"
         yield Finding(f"{short}-edited", text, fix)
     if (have["mode"], have["owner"]) != (want["mode"], want["owner"]):
         text = f"{path} on {place.host} has mode {have['mode']} and owner {have['owner']}"
@@ -136,7 +147,7 @@ def _daemon(place: Place, have: Value, want: Value) -> Iterator[Finding]:
 
 def _node_conf(place: Place, have: Value, want: Value) -> Iterator[Finding]:
     lines = _some([line for line in difference(have, want) if line[:2] in ("+ ", "- ")])
-    text = f"{place.site.slurm.folder}/slurm.conf on {place.host} differs from the controllers': {lines}"
+    text = f"{place.site.slurm.folder}/slurm.conf on {place.host} differs from the controllers' ({SIGNS}): {lines}"
     yield Finding("slurm-conf-differs", text, _redo(place, "computes"))
 
 

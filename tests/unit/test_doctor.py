@@ -13,8 +13,8 @@ import pytest
 
 from fabfile import doctor_access, doctor_rules, names
 from fabfile.compatibility import TABLE
-from fabfile.doctor import _folded, _unwritable
-from fabfile.doctor_judge import HERE, Told, clocks
+from fabfile.doctor import _folded, _unseen, _unwritable
+from fabfile.doctor_judge import HERE, Told, Unseen, clocks
 from fabfile.doctor_probes import _answered, _judge_alike, _judge_loads, _judge_reach, _judge_workflows, stages
 from fabfile.inventory import DEFAULT, ROOT, load
 from fabfile.stages import controller, daemon
@@ -343,6 +343,22 @@ def test_the_same_on_many_hosts_is_told_once() -> None:
         ("nid[1-3]", "slurm.conf on each of them differs: X=1"),
         ("nid4", "slurm.conf on nid4 differs: Y=1"),
     ]
+
+
+def test_hosts_stay_in_the_order_of_the_site_file() -> None:
+    """The master's findings together before those of controllers; what is told of several of them behind the first's own."""
+    pairs = [(MASTER, "a"), (MASTER, "b"), ("c1", "same"), ("c1", "own"), ("c2", "same")]
+    told = _folded(tuple(Told(host, Finding(name, name, "fix it")) for host, name in pairs))
+    assert [(one.host, one.finding.name) for one in told] == [
+        *((MASTER, "a"), (MASTER, "b"), ("c1", "own"), ("c[1-2]", "same"))
+    ]
+
+
+def test_one_reason_why_something_was_not_seen_is_told_once() -> None:
+    """An API server that is down keeps ten looks from being made, and is one line for each host."""
+    unseen = tuple(Unseen(MASTER, step, f"the look at {step} was refused") for step in ("a.one", "a.two"))
+    (row, _) = _unseen((*unseen,))
+    assert row[1][0] == f"{MASTER}: not seen: a.one, a.two: the look at it was refused"
 
 
 def test_an_archive_that_can_not_be_written_is_known_before(tmp_path: Path) -> None:
