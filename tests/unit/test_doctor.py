@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fabfile import doctor_access, doctor_rules, names
+from fabfile import doctor_access, doctor_master, doctor_rules, names
 from fabfile.compatibility import TABLE
 from fabfile.doctor import _folded, _unseen, _unwritable
 from fabfile.doctor_judge import HERE, Told, Unseen, clocks
@@ -283,7 +283,7 @@ INSTALLED = {"tag": SITE.versions.dws, "unfinished": "", "namespace": True, "tra
 )
 def test_what_is_there_of_dws(change: dict[str, Any], expected: list[str]) -> None:
     """Nothing, another version, a changed clone's tag, an undeploy that was cut off, CRDs that never go."""
-    assert told(doctor_rules.in_cluster(place(MASTER), {**INSTALLED, **change})) == expected
+    assert told(doctor_master.in_cluster(place(MASTER), {**INSTALLED, **change})) == expected
 
 
 def test_of_a_site_without_dws_its_parts_are_not_told_one_by_one() -> None:
