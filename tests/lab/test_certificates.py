@@ -232,6 +232,18 @@ def test_what_is_revoked_stays_so(variant: Variant) -> None:
     assert without.code == 3 and "revoked already: first" in without.err
 
 
+def test_a_rollback_brings_no_revoked_name_back(variant: Variant, on: On) -> None:
+    """Back to before the revocation the old kubeconfig stays away; where none is left a new one is made, and it says so."""
+    on(BACKUP, f"rm {KUBECONFIG}")
+    back = product.invoke("rollback", f"--hosts={variant(common_name='second')}", "--json", "--yes", deadline=200)
+    assert back.code == 0, back.told
+    assert back.having("fixed") == {f"access.kubeconfig@{BACKUP}"}
+    for host in CONTROLLERS:
+        assert f"The former kubeconfig on {host} stays away: first was revoked" in back.summary["message"]
+    assert {certificate(on, host).common_name for host in CONTROLLERS} == {"second"}
+    assert bound(on) == ["second"] and "What was revoked stays revoked: first" in back.summary["message"]
+
+
 MOMENTS = (("done", PRIMARY, "kubeconfig"), ("began", MASTER, "former"), ("done", MASTER, "former"))
 """When the revocation is killed: event, host, step; each run goes on from where the one before was cut off."""
 

@@ -12,6 +12,8 @@ from tests.lab import product, scene, tree
 from tests.lab.conftest import On
 from tests.lab.product import Answer, Record, Running
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
+from tests.lab.test_undeploy import BURST_BUFFER, SUBMIT, WORKFLOWS
+from tests.lab.waits import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
@@ -117,3 +119,41 @@ def test_a_repair(lab: Lab, on: On) -> None:
     assert on(MASTER, "kubectl get clusterrolebinding slurm-dws-viewer --ignore-not-found") == ""
     assert f"/etc/slurm/burst_buffer.conf on {BACKUP} stays" in back.summary["message"]
     assert on(BACKUP, "ls /etc/slurm/burst_buffer.conf")
+
+
+def test_what_was_changed_since(lab: Lab, on: On, untouched: tuple[Mapping[str, str], set[str]]) -> None:
+    """A file and an object that somebody changed after the run, a Workflow and a job that need DWS: each is named at once,
+    and nothing is touched.
+    """
+    scene.installed(lab)
+    on(PRIMARY, "echo '# a node was added' >>/etc/slurm/slurm.conf")
+    on(MASTER, "kubectl label clusterrole workload-manager mine=yes --overwrite")
+    job = on(PRIMARY, f"{SUBMIT} --hold", feed=BURST_BUFFER).strip()
+    until(on, MASTER, f"kubectl get {WORKFLOWS} bb{job}")
+    first, before = runs(lab, "install", "done")[0], files(lab)
+    back = rollback(lab, first, "--yes")
+    assert back.code == 3, back.told
+    assert back.findings() >= {"file-changed", "object-changed", "workflow-live"}
+    told = said(back)
+    assert f"/etc/slurm/slurm.conf on {PRIMARY} is not as run {first}" in told
+    assert f"clusterroles/workload-manager is not as run {first}" in told
+    assert f"Workflow default/bb{job}" in told and f"job {job} of joe, PENDING" in told
+    assert (files(lab), back.having("fixed")) == (before, set())
+
+
+def test_it_goes_on_when_these_are_settled_and_wherever_it_was_killed(
+    lab: Lab, on: On, untouched: tuple[Mapping[str, str], set[str]]
+) -> None:
+    """The first install is undone, with all that came after it, by a rollback that is killed midway and one that goes on."""
+    on(PRIMARY, "sed -i '$d' /etc/slurm/slurm.conf; scancel --user joe")
+    on(MASTER, "kubectl label clusterrole workload-manager mine-")
+    on(MASTER, f"kubectl delete {WORKFLOWS} --all-namespaces --all --wait", deadline=90)
+    until(on, PRIMARY, "! squeue --noheader --user joe | grep -q .")
+    first = runs(lab, "install", "done")[0]
+    with Running("rollback", first, f"--hosts={scene.site_file(lab)}", "--json", "--yes") as run:
+        assert run.until(activating), run.end(9).err
+        run.process.kill()
+    back = rollback(lab, first, "--yes")
+    assert back.code == 0, back.told
+    assert (files(lab), objects(lab)) == untouched
+    assert scene.everywhere(lab, UP, *CONTROLLERS) == dict.fromkeys(CONTROLLERS, "1\n")
