@@ -6,7 +6,19 @@ from dataclasses import replace
 
 from fabfile import names
 from fabfile.inventory import Site
-from fabfile.stages import access, computes, deploy, images, plugin, pod, preflight, slurm, upgrade, verify, workarea
+from fabfile.stages import (
+    access,
+    computes,
+    deploy,
+    images,
+    plugin,
+    podmount,
+    preflight,
+    slurm,
+    upgrade,
+    verify,
+    workarea,
+)
 from fabfile.step import Stage
 
 STAGES = (
@@ -15,7 +27,7 @@ STAGES = (
     images.STAGE,
     upgrade.STAGE,
     deploy.STAGE,
-    pod.STAGE,
+    podmount.STAGE,
     access.STAGE,
     plugin.STAGE,
     slurm.STAGE,

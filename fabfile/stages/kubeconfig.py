@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from fabfile import names, pki
-from fabfile.stages import pod, signing
+from fabfile.stages import pod, podfiles, signing
 from fabfile.step import Action, Finding, Place, Put, Refused, Sh, Shell, Step, Value
 
 
@@ -191,7 +191,7 @@ def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
             asked.key,
         )
         if pod.of(place):
-            return pod.kubeconfig(place, content)
+            return podfiles.kubeconfig(place, content)
         owner = place.facts.all("access.kubeconfig")[place.host]["slurm_user"]
         return [Put(names.KUBECONFIG, content, 0o600, f"{owner}:", check=_tried(place) if works else "")]
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from fabfile import compatibility, render
 from fabfile import supply as supplies
 from fabfile.site import Site
-from fabfile.stages import controller, pod
+from fabfile.stages import controller, pod, podfiles
 from fabfile.stages.kubeconfig import slurm_user
 from fabfile.step import Action, Finding, Place, Put, Refused, Sh, Shell, Stage, Step, Unknown, Value
 
@@ -183,7 +183,7 @@ def _change_conf(place: Place, have: Value, want: Value) -> Sequence[Action]:
 
 def _put(place: Place, name: str, text: str) -> Sequence[Action]:
     if pod.of(place):
-        return pod.config(place, {name: text})
+        return podfiles.config(place, {name: text})
     return [Put(f"{place.site.slurm.folder}/{name}", text.encode(), 0o644)]
 
 

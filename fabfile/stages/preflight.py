@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import compatibility, render
-from fabfile.stages import computes, controller, images, installed, kubeconfig, pod, revoked, upgrade, verify
+from fabfile.stages import computes, controller, images, installed, kubeconfig, podcheck, revoked, upgrade, verify
 from fabfile.step import Api, Check, Cluster, Finding, Place, Shell, Stage, Unknown, Value
 
 TOOLS = ("awk", "bash", "curl", "expr", "git", "kubectl", "make", "openssl", "podman", "python3", "sed", "which")
@@ -210,7 +210,7 @@ STAGE = Stage(
         installed.CHECK,
         revoked.CHECK,
         *upgrade.checks("preflight"),
-        pod.CHECK,
+        podcheck.CHECK,
         Check("controller", "controller", controller.look, controller.judge),
         Check("api", "controller", _look_api, _judge_api),
         computes.CHECK,

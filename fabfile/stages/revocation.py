@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from fabfile import inventory, names, pki
 from fabfile.site import Site
-from fabfile.stages import kubeconfig, pod, refusal, revoked, verify
+from fabfile.stages import kubeconfig, podcheck, refusal, revoked, verify
 from fabfile.stages.certificates import ACCESS, BEFORE, SIGNING, before, common_names
 from fabfile.stages.refusal import Gone
 from fabfile.step import Action, Api, Check, Finding, Place, Stage, Step, Value
@@ -27,7 +27,7 @@ def stages(name: str = "") -> tuple[Stage, ...]:
     former = ACCESS["former"]
     assert isinstance(former, Step)
     taking = replace(former, takes=lambda place, have, want: _takes(place, have))
-    first = (revoked.CHECK, SIGNING, pod.KNOWN, BEFORE, refusal.KEPT, _names(gone))
+    first = (revoked.CHECK, SIGNING, podcheck.KNOWN, BEFORE, refusal.KEPT, _names(gone))
     changes = (
         ACCESS["cluster"],
         _recorded("recorded", gone, revoked.BEING),

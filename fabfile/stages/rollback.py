@@ -17,9 +17,10 @@ from fabfile.stages import (
     deploy,
     images,
     inuse,
-    pod,
+    podcheck,
     preflight,
     restored,
+    rollout,
     slurm,
     undeploy,
     unplug,
@@ -65,7 +66,7 @@ def _preflight(goal: Goal, conf: str) -> Stage:
         known |= {one.name: one for one in due}
     if goal.slurm or goal.pods or any(goal.files.values()):
         judge = unplug.judge if goal.off else known.get("controller", _QUIET).judge  # type: ignore[union-attr]
-        known |= {"pod": pod.KNOWN, "controller": replace(_QUIET, judge=judge)}
+        known |= {"pod": podcheck.KNOWN, "controller": replace(_QUIET, judge=judge)}
     since = (restored.files_since(role, goal) for role in ("controller", "compute"))
     return Stage("preflight", (), (*known.values(), *since, restored.things_since(goal)))
 
@@ -153,7 +154,7 @@ def _pods(goal: Goal) -> tuple[Stage, Stage]:
         ),
         hint="see `kubectl rollout status` and `kubectl logs` of the workload that the pod is of",
     )
-    return Stage("pods", (), (restored.objects(goal.pods, "pods"), pod.ROLLED)), Stage("slurmctld", (), (answers,))
+    return Stage("pods", (), (restored.objects(goal.pods, "pods"), rollout.ROLLED)), Stage("slurmctld", (), (answers,))
 
 
 def _takes_conf(place: Place, have: Value, want: Value) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fabfile import render, slurmconf
 from fabfile.actions import STATE
 from fabfile.site import Site
-from fabfile.stages import daemon, pod
+from fabfile.stages import daemon, pod, rollout
 from fabfile.step import Action, Ask, Finding, Known, Look, Place, Refused, Sh, Shell, Stage, Step, Unknown, Value
 
 KEY = "BurstBufferType"
@@ -56,7 +56,7 @@ def _rollout(place: Place, title: str, seen: str, following: str | None, back: s
         return {"object": name, "at": ["data", "slurm.conf"], "seen": before, "value": after}
 
     edits = [edit(seen, following)] if following is not None else []
-    return pod.rollout(
+    return rollout.action(
         place, title, edits, [edit(seen if following is None else following, back)] if back is not None else []
     )
 
@@ -143,7 +143,7 @@ def _change_conf(place: Place, have: Value, want: Value) -> Sequence[Action]:
 
 def _title(place: Place, what: str) -> str:
     unit = place.site.slurm.service
-    then = f"roll {pod.workload(place)} out" if pod.of(place) else f"start {unit} again"
+    then = f"roll {rollout.workload(place)} out" if pod.of(place) else f"start {unit} again"
     return f"{what}, {then}; put back unless it answers within {place.site.deadlines.slurmctld:.0f} s"
 
 
@@ -193,7 +193,7 @@ def _why(have: Value) -> str:
 
 
 def _means(place: Place, have: Value, want: Value) -> str:
-    return pod.means(place) if pod.of(place) else f"{place.site.slurm.service} is started again"
+    return rollout.means(place) if pod.of(place) else f"{place.site.slurm.service} is started again"
 
 
 STAGE = Stage(

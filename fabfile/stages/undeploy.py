@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fabfile import names
-from fabfile.stages import controller, installed, inuse, pod, preflight, removal, stuck, unplug, workflows
+from fabfile.stages import controller, installed, inuse, podcheck, preflight, removal, stuck, unplug, workflows
 from fabfile.step import Action, Api, Check, Cluster, Delete, Finding, Place, Stage, Step, Value
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -67,7 +67,9 @@ def _preflight(slurm: bool, checks: Sequence[Check]) -> Stage:
     tools = replace(known["master"], judge=lambda place, have: _tools(place, have, known["master"].judge(place, have)))
     read = replace(known["cluster"], judge=lambda place, have: ())
     limited = Check(controller.CHECK.name, "controller", controller.look, unplug.judge)
-    return Stage("preflight", (), (tools, read, installed.CHECK, *checks, *((pod.KNOWN, limited) if slurm else ())))
+    return Stage(
+        "preflight", (), (tools, read, installed.CHECK, *checks, *((podcheck.KNOWN, limited) if slurm else ()))
+    )
 
 
 NEEDED = ("awk", "bash", "expr", "git", "kubectl", "make", "python3", "python3-yaml", "sed", "which")

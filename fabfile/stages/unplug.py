@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from fabfile import names, slurmconf
 from fabfile.inventory import Site
-from fabfile.stages import controller, daemon, plugin, pod, slurm
+from fabfile.stages import controller, daemon, plugin, pod, podfiles, slurm
 from fabfile.step import Action, Finding, Place, Refused, Remove, Shell, Stage, Step, Value
 
 _SLURM = {step.name: step for step in slurm.STAGE.steps if isinstance(step, Step)}
@@ -89,7 +89,7 @@ def _look_files(place: Place) -> Shell:
 def _remove(place: Place, have: Value, want: Value) -> Sequence[Action]:
     if not pod.of(place):
         return [Remove(path) for path in have]
-    return [*pod.config(place, dict.fromkeys(pod.PLUGIN)), *pod.no_kubeconfig(place)]
+    return [*podfiles.config(place, dict.fromkeys(pod.PLUGIN)), *podfiles.no_kubeconfig(place)]
 
 
 def _takes_files(place: Place, have: Value, want: Value) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from fabfile import names, render
 from fabfile.actions import STATE
 from fabfile.inventory import Site
-from fabfile.stages import pod
+from fabfile.stages import pod, podfiles
 from fabfile.stages.kubeconfig import slurm_user
 from fabfile.step import Action, Check, Finding, Place, Sh, Shell, Stage, Step, Value
 
@@ -117,7 +117,7 @@ def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
     made = script(place, body, allowed=str(int(job.deadline)), state_folder=STATE)
     submit = Sh(f"submit a test job as {job.user}, and follow its Workflow", made, job.deadline + 300.0)
     # of a pod that somebody else has started it isn't known yet what its slurmctld has read
-    return [pod.note(place), submit] if pod.of(place) else [submit]
+    return [podfiles.note(place), submit] if pod.of(place) else [submit]
 
 
 def _ago(seconds: int) -> str:

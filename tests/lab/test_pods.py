@@ -13,6 +13,7 @@ import pytest
 
 from fabfile.inventory import load
 from fabfile.stages import pod as stage
+from fabfile.stages import rollout
 from fabfile.step import Facts, Place
 from lab import access
 from lab.model import Lab
@@ -194,7 +195,7 @@ def test_a_rollout_whose_slurmctld_does_not_start_is_put_back(pod_lab: Lab, site
         "seen": before["slurm.conf"],
         "value": wrong,
     }
-    made = stage.rollout(place, "a slurm.conf that does not do", [edit])
+    made = rollout.action(place, "a slurm.conf that does not do", [edit])
     script = f"export KUBECONFIG=/etc/kubernetes/admin.conf\nset -eu\n{made.script}"
     with pytest.raises(RuntimeError, match="everything was put back, and slurmctld answers"):
         access.run(pod_lab, MASTER, "sh -s", feed=script, deadline=200)

@@ -11,7 +11,7 @@ import pytest
 
 from fabfile import render
 from fabfile.inventory import load
-from fabfile.stages import pod
+from fabfile.stages import pod, podcheck, podmount
 from fabfile.step import Facts, Place
 from tests.unit.site_files import write
 
@@ -118,14 +118,14 @@ SUBPATH = {"mountPath": "/etc/slurm/slurm.conf", "subPath": "slurm.conf"}
 )  # fmt: skip
 def test_what_cannot_be_made_lasting_is_refused(place: Place, there: dict[str, Any], names: list[str]) -> None:
     """By name, and with the place to change it."""
-    found = list(pod.judge(place, seen(place, there)))
+    found = list(podcheck.judge(place, seen(place, there)))
     assert [one.name for one in found] == names
     assert all(one.fix for one in found)
 
 
 def test_a_finding_names_what_has_to_be_where(place: Place) -> None:
     """Whoever keeps the objects is told each key and the volume."""
-    (found,) = pod.judge(place, seen(place, objects(deployment(CONFIG_VOLUME, **HELM))))
+    (found,) = podcheck.judge(place, seen(place, objects(deployment(CONFIG_VOLUME, **HELM))))
     assert "Helm release slurm" in found.text
     for word in (
         "burst_buffer.lua",
@@ -141,7 +141,7 @@ def test_a_finding_names_what_has_to_be_where(place: Place) -> None:
 def wanted(place: Place, volume: dict[str, Any], user: str = "slurm", group: str = "64030") -> Any:
     have = {**seen(place, objects(deployment(volume))), "group": "64030"}
     facts = Facts({pod.FACT: {NAME: have}, "access.kubeconfig": {NAME: {"slurm_user": user, "slurm_group": group}}})
-    return pod._wanted_volume(replace(place, facts=facts))
+    return podmount.wanted_volume(replace(place, facts=facts))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""What of a slurmctld in a pod can't be made lasting: said before anything is touched, with the place to change it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from fabfile.site import Pod
+from fabfile.stages.pod import FILE, FOLDER, KEY, look, of, sources
+from fabfile.step import Check, Finding, Place, Value
+
+
+def judge(place: Place, have: Value) -> Sequence[Finding]:
+    """Everything about this pod that can't be made lasting, each with the place to change it."""
+    pod = of(place)
+    assert pod is not None
+    if not have["pod"]:
+        return ()  # told when it was connected to
+    return [*_workload_findings(place, pod, have), *_folder_findings(place, have), *_kept_findings(place, pod, have)]
+
+
+def _workload_findings(place: Place, pod: Pod, have: Value) -> Iterator[Finding]:
+    workload = have["workload"]
+    if workload is None:
+        text = f"pod {have['pod']} belongs to {have['owner']}, and not to a Deployment or StatefulSet: a change would go with it"
+        yield Finding("pod-workload", text, f"run slurmctld in a Deployment or StatefulSet; {_by_hand(pod, have)}")
+    elif workload["strategy"] == "OnDelete":
+        text = f"{workload['kind']} {workload['name']} has the update strategy OnDelete: a changed template makes no new pod"
+        yield Finding("pod-on-delete", text, "set spec.updateStrategy.type to RollingUpdate")
+    if place.site.slurm.folder != FOLDER:
+        text = f"slurm.folder is {place.site.slurm.folder}, and in a pod everything is in the one folder {FOLDER}"
+        yield Finding("pod-folder", text, f"set slurm.folder to {FOLDER}, and mount it there")
+
+
+def _folder_findings(place: Place, have: Value) -> Iterator[Finding]:
+    volume, config_map = have["volume"], have["config_map"]
+    if have["subpaths"]:
+        text = f"{', '.join(have['subpaths'])} of pod {have['pod']} is mounted with a subPath: it never gets what is changed"
+        yield Finding("pod-subpath", text, f"mount the whole ConfigMap as {FOLDER}")
+    if volume is None or not sources(volume):
+        kind = ", ".join(sorted(set(volume) - {"name"})) if volume else "the image itself"
+        text = f"{FOLDER} of pod {have['pod']} is from {kind}, and not from a ConfigMap"
+        yield Finding("pod-folder", text, f"put slurm.conf into a ConfigMap, and mount that as {FOLDER}")
+    elif config_map is None:
+        text = f"none of the ConfigMaps that pod {have['pod']} has as {FOLDER} has a key slurm.conf"
+        yield Finding("pod-folder", text, "name that key as the file is named")
+    elif config_map["immutable"]:
+        text = f"ConfigMap {config_map['name']} is immutable"
+        yield Finding("pod-immutable", text, "make it anew without `immutable: true`")
+
+
+def _kept_findings(place: Place, pod: Pod, have: Value) -> Iterator[Finding]:
+    for one, what in ((have["workload"], "workload"), (have["config_map"], "ConfigMap")):
+        if one and one["kept"]:
+            kind = one.get("kind", what)
+            text = f"{kind} {pod.namespace}/{one['name']} is kept by {one['kept']}: what is changed in it is undone sooner or later"
+            yield Finding(
+                "pod-kept", text, f"change it there: {_by_hand(pod, have)}; then accept this finding by its name"
+            )
+
+
+def _by_hand(pod: Pod, have: Value) -> str:
+    """What the site has to bring about where we can't."""
+    name = have["config_map"]["name"] if have["config_map"] else "the ConfigMap with slurm.conf"
+    secret = have["secret"]["name"]
+    return (
+        f"burst_buffer.lua, burst_buffer.conf and BurstBufferType=burst_buffer/lua in {name}, and {FOLDER} as a projected "
+        f"volume of it and of Secret {secret} (key {KEY} as {FILE}, optional), all in namespace {pod.namespace}"
+    )
+
+
+CHECK = Check("pod", "pod", look, judge)
+KNOWN = replace(CHECK, judge=lambda place, have: ())
+"""The same look, where nothing new is to be mounted."""

@@ -1,0 +1,103 @@
+"""The volume that a pod has as its /etc/slurm: of the ConfigMap and the Secret with the kubeconfig."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fabfile.stages import rollout
+from fabfile.stages.pod import FILE, FOLDER, OURS, PLUGIN, Json, found, look, sources
+from fabfile.step import Action, Place, Stage, Step, Unknown, Value
+
+
+def mode(place: Place) -> int:
+    """Of the kubeconfig in the volume: as tight as SlurmUser can still read it. Such a file is root's and the fsGroup's."""
+    seen = place.facts.all("access.kubeconfig").get(place.host)
+    if seen is None:
+        raise Unknown("access")
+    if seen["slurm_user"] == "root":
+        return 0o400
+    return 0o440 if found(place)["group"] == seen["slurm_group"] else 0o444
+
+
+def wanted_volume(place: Place) -> dict[str, Any]:
+    """The volume with the plugin's files and the Secret in it; itself where they are."""
+    have = found(place)
+    volume: dict[str, Any] = have["volume"]
+    some = [_with_mode(place, _with_plugin(one, have["config_map"]["name"])) for one in sources(volume)]
+    if not have["secret"]["mounted"]:
+        item = {"key": have["secret"]["key"], "path": FILE, "mode": mode(place)}
+        some.append({"secret": {"name": have["secret"]["name"], "items": [item], "optional": True}})
+    if some == sources(volume):
+        return volume
+    kind = volume.get("projected") or volume.get("configMap") or {}
+    return {"name": volume["name"], "projected": {"defaultMode": kind.get("defaultMode", 0o644), "sources": some}}
+
+
+def _with_mode(place: Place, source: dict[str, Any]) -> dict[str, Any]:
+    """A Secret that this tool has mounted is as closed as it can be by now."""
+    mine = source.get("secret", {})
+    if mine.get("name") != f"{found(place)['workload']['name']}{OURS}":
+        return source
+    return {"secret": {**mine, "items": [{**item, "mode": mode(place)} for item in mine.get("items") or ()]}}
+
+
+def _with_plugin(source: dict[str, Any], name: str) -> dict[str, Any]:
+    """A source that lists its files lists the plugin's too."""
+    mine: dict[str, Any] = source.get("configMap", {})
+    if mine.get("name") != name or not mine.get("items"):
+        return source
+    lacking = [{"key": key, "path": key} for key in PLUGIN if key not in {item["path"] for item in mine["items"]}]
+    return {**source, "configMap": {**mine, "items": [*mine["items"], *lacking]}}
+
+
+def _read_mount(place: Place, have: Value) -> Value:
+    return _shown(have["volume"])
+
+
+def _shown(volume: Json) -> Value:
+    """What a volume shows, in words."""
+    told = []
+    for one in sources(volume):
+        for kind, source in one.items():
+            items = source.get("items")
+            files = ", ".join(f"{i['path']}{_octal(i)}" for i in items) if items else "all its keys"
+            told.append(f"{kind} {source.get('name', '')}: {files}")
+    return {FOLDER: told}
+
+
+def _octal(item: Json) -> str:
+    return f" (mode {item['mode']:04o})" if "mode" in item else ""
+
+
+def _change_mount(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    volume, wanted = found(place)["volume"], wanted_volume(place)
+    at = ["spec", "template", "spec", "volumes", {"name": volume["name"]}]
+    edit = {"object": rollout.workload(place), "at": at, "seen": volume, "value": wanted}
+    title = f"mount Secret {found(place)['secret']['name']} beside ConfigMap {found(place)['config_map']['name']}"
+    return [rollout.action(place, title, [edit])]
+
+
+def _means_mount(place: Place) -> str:
+    open_ = "; every user in the pod can read the kubeconfig: with its securityContext.fsGroup set to SlurmUser's group, only that"
+    return rollout.means(place) + (open_ if mode(place) == 0o444 else "")
+
+
+STAGE = Stage(
+    "pod",
+    ("preflight",),
+    (
+        Step(
+            "mount",
+            "pod",
+            look,
+            lambda place: _shown(wanted_volume(place)),
+            _change_mount,
+            read=_read_mount,
+            settle=lambda site: 30.0,
+            means=lambda place, have, want: _means_mount(place),
+            hint="the pod's template is as it was; `kubectl describe` of the pod says what it waited for",
+        ),
+    ),
+)
+"""What the pod's template lacks for a kubeconfig to be seen in the pod."""

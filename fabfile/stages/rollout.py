@@ -1,0 +1,125 @@
+"""Another pod for a slurmctld: one transaction, at work on the master, and put back unless slurmctld answers in it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Sequence
+
+from fabfile import pods, render
+from fabfile.actions import STATE
+from fabfile.site import Pod
+from fabfile.stages.pod import Json, found, of
+from fabfile.step import Action, Api, Ask, Cluster, Place, Step
+
+RESTARTED = "dws-on-csm/restarted"
+"""An annotation of the pod's template: another value makes another pod."""
+
+
+def workload(place: Place) -> str:
+    """`deployment/slurmctld`, as kubectl takes it."""
+    have = found(place)["workload"]
+    return f"{have['kind'].lower()}/{have['name']}"
+
+
+def means(place: Place) -> str:
+    """What a rollout does to slurmctld, for a plan."""
+    have = found(place)["workload"]
+    return f"slurmctld stops while {have['kind']} {have['name']} rolls out ({have['strategy']}), and starts again in a new pod"
+
+
+def action(place: Place, title: str, edits: Sequence[Json], back: Sequence[Json] | None = None) -> Ask:
+    """The edits (see pod_edit.py) and a new pod, at work on the master and put back unless slurmctld answers in it.
+
+    back    edits that are made then; left out: those that undo `edits`
+    """
+    pod, have = of(place), found(place)["workload"]
+    assert pod is not None
+    at = ["spec", "template", "metadata", "annotations", RESTARTED]
+    again = {
+        "object": workload(place),
+        "at": at,
+        "seen": ANYTHING,
+        "value": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    undone = [_undone(one) for one in reversed(edits)] if back is None else list(back)
+    script = _rollout_script(place, pod, [*edits, again], [*undone, {**again, "value": f"{again['value']}-back"}])
+    deadline = 2 * (place.site.deadlines.slurmctld + 60.0) + 60.0
+    objects = (have["path"], found(place)["config_map"]["path"])
+    return Ask(title, "master", script, _nothing, deadline, told=True, objects=objects)
+
+
+ANYTHING = "*"
+"""What an edit may find where it doesn't matter."""
+
+
+def _undone(edit: Json) -> Json:
+    """The edit that takes another one back. What is no text comes back from the API server with its defaults in it."""
+    seen = edit["value"] if isinstance(edit["value"], str) else ANYTHING
+    return {**edit, "seen": seen, "value": edit["seen"]}
+
+
+def _rollout_script(place: Place, pod: Pod, following: Sequence[Json], undone: Sequence[Json]) -> str:
+    slurm, context = place.site.slurm, place.site.master.context
+    inside = {"folder": slurm.folder, "unit": slurm.service, "state": STATE}
+    fixed = {
+        "state": STATE,
+        "host": place.host,
+        "namespace": pod.namespace,
+        "selector": pod.selector,
+        "container": pod.container,
+        "workload": workload(place),
+        "context": f"--context={context}" if context else "",
+        "deadline": str(int(place.site.deadlines.slurmctld)),
+        "edit": render.read("pod_edit.py"),
+        "answers": render.script("slurmctld.sh", "pod_noted.sh", "pod_answers.sh", **inside),
+    }
+    settings = {
+        "state": STATE,
+        "unit": f"dws-on-csm-rollout-{place.host}",
+        "program": render.script("pod_activate.sh", **fixed),
+        "next": _base64(following),
+        "back": _base64(undone),
+    }
+    return render.script("detach.sh", "pod_follow.sh", **settings)
+
+
+def _base64(edits: Sequence[Json]) -> str:
+    return base64.b64encode(json.dumps(edits).encode()).decode()
+
+
+def _nothing(answer: bytes) -> Sequence[Action]:
+    return ()
+
+
+# --- a rollout that somebody else began
+
+
+def _look_rolled(place: Place) -> Api:
+    pod, path = of(place), found(place)["workload"]["path"]
+    assert pod is not None
+    watch = f"/api/v1/namespaces/{pod.namespace}/pods"
+    return Api(lambda cluster: {"rolled out": _rolled(cluster, path), "pods": len(pods.running(cluster, pod))}, watch)
+
+
+def _rolled(cluster: Cluster, path: str) -> bool:
+    """Whether the workload's pods are of its template as it is now, and available."""
+    one = cluster.get(path)
+    if one is None:
+        return False
+    status, wanted = one.get("status", {}), one["spec"].get("replicas", 1)
+    counts = {status.get(key, 0) for key in ("replicas", "updatedReplicas", "readyReplicas")}
+    return status.get("observedGeneration", 0) >= one["metadata"]["generation"] and counts == {wanted}
+
+
+ROLLED = Step(
+    "rolled",
+    "pod",
+    _look_rolled,
+    lambda place: {"rolled out": True, "pods": 1},
+    settle=lambda site: site.deadlines.slurmctld + 60.0,
+    why=lambda have: "" if have["rolled out"] else "the workload rolls out",
+    hint="see `kubectl rollout status` of the workload, and `kubectl describe` of its pod",
+)
+"""The pod is of its template as it is now: a step that only waits."""
