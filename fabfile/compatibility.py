@@ -58,7 +58,7 @@ TABLE = (
         ("lua", ">=5.2"),
         "with Lua 5.1 popen():close() tells no exit code, so the plugin takes every kubectl call for failed",
         "build Slurm's burst_buffer_lua.so with Lua 5.2 or newer; Debian's packages have 5.1",
-        "Lua 5.2's manual, 8.2 (io.close of a popen file); burst_buffer.lua of v0.0.5, DWS:io_popen; seen on Debian 13",
+        "Lua 5.2's manual, 8.2 (io.close of a popen file); burst_buffer.lua of v0.0.5, DWS:io_popen; seen on Debian 12 and 13",
     ),
     Row(
         "dws-too-new",

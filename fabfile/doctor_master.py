@@ -49,7 +49,7 @@ def applied(place: Place, have: Value, want: Value) -> Iterator[Finding]:
     if not installed.there(place):
         return  # said once, by itself
     if missing := have["missing"]:
-        text = f"{len(missing)} objects of DWS are missing: {some(missing)}"
+        text = f"missing of DWS: {some(missing)}"
         yield Finding("objects-missing", text, _redo(place, "deploy"))
     if odd := have["not as rendered"]:
         text = f"{len(odd)} objects of DWS are not as its manifests have them: {some(odd)}"

@@ -89,6 +89,13 @@ def _want_kustomize(place: Place) -> Value:
     return {"asked": asked, "there": asked}
 
 
+def _other_version(have: Value) -> str:
+    """That the kustomize which is there is another one than is asked for; "" if it is that one."""
+    if have is None or have["there"] == have["asked"]:
+        return ""
+    return f"bin/kustomize is {have['there']}, and the Makefile of this dws asks for {have['asked']}"
+
+
 def _change_kustomize(place: Place, have: Value, want: Value) -> Sequence[Action]:
     site, folder = place.site, names.clone(place.site)
     given, bring = site.sources.kustomize, supplies.kustomize(site, want["asked"])
@@ -169,7 +176,9 @@ STAGE = Stage(
             _look_kustomize,
             _want_kustomize,
             _change_kustomize,
-            hint="where the master can't download it, bring it with sources.kustomize or a bundle: docs/offline.md",
+            why=_other_version,
+            hint="sources.kustomize has to be the one that is asked for; where the site file has none, the master downloads it, "
+            "and docs/offline.md says what else there is",
         ),
         Check("rendered", "master", manifests.look, manifests.judge),
     ),

@@ -13,7 +13,7 @@ import pytest
 from fabfile import actions, names, render, supply
 from fabfile.inventory import Site
 from fabfile.stages import workarea
-from fabfile.step import Action, Bring, Facts, Place, Refused, Sh
+from fabfile.step import Action, Bring, Facts, Place, Refused, Sh, Step
 from tests.unit import bundles
 from tests.unit.conftest import LocalHost
 from tests.unit.site_files import MINIMAL, said
@@ -174,6 +174,21 @@ def test_a_bundle_with_another_kustomize_than_the_makefile_asks_for_is_refused(t
     site = bundles.site(tmp_path, "", bundles.written(tmp_path / "site.bundle", tmp_path / "parts"))
     with pytest.raises(Refused, match=r"bundle-kustomize: the Makefile asks for kustomize v9, and .* has v5\.1\.1"):
         workarea._change_kustomize(place(site), {}, {"asked": "v9", "there": "v9"})
+
+
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        ("v5.5.0", ""),
+        ("v5.1.1", "bin/kustomize is v5.1.1, and the Makefile of this dws asks for v5.5.0"),
+        ("absent", "bin/kustomize is absent, and the Makefile of this dws asks for v5.5.0"),
+    ],
+)
+def test_a_kustomize_of_another_version_is_told(there: str, told: str) -> None:
+    """sources.kustomize that was right for the version before may be another one's: both versions are said."""
+    (step,) = (one for one in workarea.STAGE.steps if isinstance(one, Step) and one.name == "kustomize")
+    assert step.why is not None and step.why({"asked": "v5.5.0", "there": there}) == told
+    assert step.why(None) == ""  # where no other version has to be undeployed, nothing is looked at
 
 
 # --- the proxy
