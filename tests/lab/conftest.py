@@ -23,17 +23,17 @@ def announce(text: str) -> None:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """A pristine site."""
-    yield from _brought_up(os.environ.get("LAB_NAME", "test"), Options())
+    yield from brought_up(os.environ.get("LAB_NAME", "test"), Options())
 
 
 @pytest.fixture(scope="module")
 def pod_lab() -> Iterator[Lab]:
     """A site whose slurmctld runs in a pod, pristine at first; its name is "pod". It is there for one file of tests alone:
     a third lab would take its time from the two that are there anyway."""
-    yield from _brought_up("pod", Options(slurmctld_pod=True))
+    yield from brought_up("pod", Options(slurmctld_pod=True))
 
 
-def _brought_up(name: str, options: Options) -> Iterator[Lab]:
+def brought_up(name: str, options: Options) -> Iterator[Lab]:
     """This worker's lab of that name, pristine; ended after the run unless LAB_KEEP is set."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     name += "" if worker == "0" else f"-{worker}"

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab import access, labs
-from lab import site as lifecycle
+from lab import access
 from lab.model import Lab, Options
 from tests.lab import product, scene
-from tests.lab.conftest import announce
+from tests.lab.conftest import brought_up
 from tests.lab.product import Answer
 from tests.lab.scene import MASTER, PRIMARY
 
@@ -20,13 +19,8 @@ OVERLAY = "/root/dws-on-csm/csm-v1-0.0.20"
 
 @pytest.fixture(scope="module")
 def modern() -> Iterator[Lab]:
-    """A lab of its own, as `lab.up --no-old-api` makes it."""
-    options = Options(old_api=False)
-    lifecycle.down(labs.find("v1") or labs.create("v1", options))
-    made = labs.create("v1", options)
-    lifecycle.up(made, announce)
-    yield made
-    lifecycle.down(made)
+    """A lab of its own, as `lab.up --no-old-api` makes it, gone when these tests are through."""
+    yield from brought_up("v1", Options(old_api=False))
 
 
 @pytest.fixture(scope="module")
