@@ -11,25 +11,23 @@ RUN = "DWS_ON_CSM_TEST_RUN"
 
 # What takes longest comes first, so that no worker is left with it at the end; what needs no lab fills the rest.
 LONGEST = (
-    *(
-        "test_kill",
-        "test_doctor",
-        "test_bad_input",
-        "test_certificates",
-        "test_verify",
-        "test_undeploy",
-        "test_upgrade",
-    ),
-    *(
-        "test_lab",
-        "test_drift",
-        "test_offline",
-        "test_install",
-        "test_secrets",
-        "test_rollback",
-        "test_adoption",
-        "test_lab_pod",
-    ),
+    "test_kill",
+    "test_doctor",
+    "test_bad_input",
+    "test_pods",
+    "test_certificates",
+    "test_verify",
+    "test_undeploy",
+    "test_upgrade",
+    "test_rollback",
+    "test_lab",
+    "test_drift",
+    "test_offline",
+    "test_install",
+    "test_secrets",
+    "test_cert_manager",
+    "test_adoption",
+    "test_lab_pod",
 )
 # An install from nothing is made once for both.
 TOGETHER = {"tests/lab/test_secrets.py": "tests/lab/test_install.py"}
