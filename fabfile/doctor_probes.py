@@ -59,9 +59,9 @@ def _answered(place: Place, found: Value) -> Iterator[Finding]:
     if "status" not in found:
         server = place.facts.found.get("access.kubeconfig", {}).get(host, {}).get("server", "its server")
         text = f"the kubeconfig on {host} names {server}, and nothing answers there: {said}"
-        yield Finding(
-            "api-unreachable", text, f"see access.server in the site file; then {redo(place.site, host, 'access')}"
-        )
+        fix = "see whether the API server answers on the master (`kubectl get --raw /readyz`); if it does, "
+        fix += f"correct access.server in the site file, then {redo(place.site, host, 'access')}"
+        yield Finding("api-unreachable", text, fix)
     elif found["status"] != "200":
         text = f"the API server refuses the kubeconfig on {host} (HTTP {found['status']}): {said}"
         yield Finding("kubeconfig-refused", text, redo(place.site, host, "access"))

@@ -22,7 +22,7 @@ from fabfile.session import Session
 from fabfile.stages import installed, jobs, workflows
 from fabfile.stages.jobs import Jobs
 from fabfile.stages.workflows import Fate, Workflow
-from fabfile.step import Facts, Place
+from fabfile.step import ClusterError, Facts, Place
 from fabfile.theme import Row, plural
 
 NOTES: Mapping[Fate, str] = {
@@ -42,6 +42,9 @@ def show(site: Site, yaml: str | bool | None, as_json: bool) -> int:
         try:
             cluster = _master(site, sessions).cluster()
             return _yaml(cluster, yaml) if yaml else _all(site, sessions, cluster, as_json)
+        except ClusterError as error:
+            print(f"the Kubernetes API can't be asked on {site.master.host.name}: {error}", file=sys.stderr)  # noqa: T201
+            return FAILED
         except TROUBLE as error:
             print(error, file=sys.stderr)  # noqa: T201
             return FAILED
