@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from fabfile.inventory import ROOT
 from fabfile.jsonlines import to_json
 
 RUNS = ROOT / "runs"
+NAME = "journal.jsonl"
 
 
 class Journal:
@@ -27,7 +30,8 @@ class Journal:
         self.folder.chmod(0o700)
         self.page = self.folder / "report.html"
         self.events: list[Event] = []
-        self._file = (self.folder / "journal.jsonl").open("w", buffering=1)
+        self._file = (self.folder / NAME).open("w", buffering=1)
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # as long as the run is at work, or until it is killed
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
@@ -40,7 +44,7 @@ class Journal:
 
     def text(self) -> bytes:
         """The journal so far."""
-        return (self.folder / "journal.jsonl").read_bytes()
+        return (self.folder / NAME).read_bytes()
 
     def report(self, render: Callable[[Sequence[Event]], str]) -> Path:
         """Write the run's report beside the journal; its path."""
@@ -53,9 +57,23 @@ class Journal:
 
 
 def prune(keep: int, folder: Path = RUNS) -> None:
-    """Leave the newest `keep` runs; their names are times, so they sort."""
+    """Leave the newest `keep` runs, and those that are still at work; their names are times, so they sort."""
     for old in sorted(path for path in folder.iterdir() if path.is_dir())[:-keep]:
-        shutil.rmtree(old)
+        if not _at_work(old / NAME):
+            with suppress(FileNotFoundError):  # another run takes it away at the same time
+                shutil.rmtree(old)
+
+
+def _at_work(file: Path) -> bool:
+    """Whether a run writes this journal."""
+    if not file.exists():
+        return False
+    with file.open() as journal:
+        try:
+            fcntl.flock(journal, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def read(path: Path) -> list[dict[str, Any]]:

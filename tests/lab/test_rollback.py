@@ -127,7 +127,7 @@ def test_what_was_changed_since(lab: Lab, on: On, untouched: tuple[Mapping[str, 
     """
     scene.installed(lab)
     on(PRIMARY, "echo '# a node was added' >>/etc/slurm/slurm.conf")
-    on(MASTER, "kubectl label clusterrole workload-manager mine=yes --overwrite")
+    on(MASTER, "kubectl label clusterrole workload-manager since=yes")
     job = on(PRIMARY, f"{SUBMIT} --hold", feed=BURST_BUFFER).strip()
     until(on, MASTER, f"kubectl get {WORKFLOWS} bb{job}")
     first, before = runs(lab, "install", "done")[0], files(lab)
@@ -146,7 +146,7 @@ def test_it_goes_on_when_these_are_settled_and_wherever_it_was_killed(
 ) -> None:
     """The first install is undone, with all that came after it, by a rollback that is killed midway and one that goes on."""
     on(PRIMARY, "sed -i '$d' /etc/slurm/slurm.conf; scancel --user joe")
-    on(MASTER, "kubectl label clusterrole workload-manager mine-")
+    on(MASTER, "kubectl label clusterrole workload-manager since-")
     on(MASTER, f"kubectl delete {WORKFLOWS} --all-namespaces --all --wait", deadline=90)
     until(on, PRIMARY, "! squeue --noheader --user joe | grep -q .")
     first = runs(lab, "install", "done")[0]

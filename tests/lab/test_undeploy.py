@@ -147,7 +147,8 @@ def undeploy_by_hand(on: On) -> None:
     """`make undeploy` with a live Workflow: of DWS only the Workflows' CRD is left, which can't go; make waits for ever."""
     on(MASTER, UNDEPLOY)
     until(on, MASTER, f"{{ {LEFT} }} >/dev/shm/left; ! grep -v -e {WORKFLOWS} {STAYS} /dev/shm/left")
-    on(MASTER, "systemctl stop undeploy-by-hand; rm /dev/shm/left")
+    # what is stopped in the middle has failed
+    on(MASTER, "systemctl stop undeploy-by-hand; systemctl reset-failed undeploy-by-hand; rm /dev/shm/left")
     deleted = on(MASTER, f"kubectl get crd {WORKFLOWS} --output jsonpath='{{.metadata.deletionTimestamp}}'")
     assert deleted, "the CRD is not being deleted"
 
