@@ -21,9 +21,9 @@ for source; do
         mv -- "$clone.part" "$clone"
         exit 0
     fi
-    # git doesn't always say so, and what it wrote goes away now
+    # git doesn't always say so, and what it wrote goes away now; on the stream that git complains on, to stand behind that
     left=$(df -Pk -- "${clone%/*}" | awk 'NR == 2 {print $4}')
-    [ "$left" -gt 1024 ] || echo "No space left below ${clone%/*}"
+    [ "$left" -gt 1024 ] || echo "No space left below ${clone%/*}" >&2
 done
 rm -rf -- "$clone.part"
 exit 1

@@ -145,6 +145,9 @@ def test_where_nothing_is_installed_it_changes_nothing(site: Path) -> None:
 
 def undeploy_by_hand(on: On) -> None:
     """`make undeploy` with a live Workflow: of DWS only the Workflows' CRD is left, which can't go; make waits for ever."""
+    # a controller that is quick enough would still let the Workflow go
+    on(MASTER, "kubectl --namespace dws-system scale deployment dws-controller-manager --replicas=0")
+    until(on, MASTER, "! kubectl --namespace dws-system get pods --output name | grep dws-controller-manager")
     on(MASTER, UNDEPLOY)
     until(on, MASTER, f"{{ {LEFT} }} >/dev/shm/left; ! grep -v -e {WORKFLOWS} {STAYS} /dev/shm/left")
     # what is stopped in the middle has failed
