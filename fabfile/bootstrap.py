@@ -29,5 +29,9 @@ def command(size: int, seconds: float, token: str, sudo: tuple[str, ...] = ()) -
 
 def whole(script: str, environment: Mapping[str, str]) -> bytes:
     """`script` as it is sent: with a stated environment, umask and folder, and the mark of its end."""
-    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
-    return f"{exports}umask 022\ncd /\n{script}\n{WHOLE}".encode()
+    return f"{exports(environment)}umask 022\ncd /\n{script}\n{WHOLE}".encode()
+
+
+def exports(environment: Mapping[str, str]) -> str:
+    """The lines of sh that set `environment`."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from paramiko import Channel
 
 # kubectl would keep what it learns of the API in the admin's home; a plan leaves nothing there.
-_EXEC = """{exports}
-cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX) || exit
+_EXEC = """{exports}cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX) || exit
 trap 'rm -rf -- "$cache"' EXIT
 trap 'exit 143' HUP TERM PIPE
 kubectl{context} --cache-dir "$cache" exec --stdin --namespace {namespace} {pod} --container {container} -- sh -c {command}
@@ -110,10 +109,9 @@ class PodSession(Session):
             "container": self._pod.container,
             "command": inner,
         }
-        exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in self._outer.items())
         context = f" --context={shlex.quote(self._context)}" if self._context else ""
         quoted = {name: shlex.quote(value) for name, value in settings.items()}
-        outer = _EXEC.format(exports=exports, context=context, **quoted)
+        outer = _EXEC.format(exports=bootstrap.exports(self._outer), context=context, **quoted)
         command = shlex.join(("exec", *rights.words, "sh", "-c", outer))
         order = Order(mark, command, body, data, line, rights.prompt, rights.password, stay)
         return order, Talk(Stream(mark, line), Stream(mark, line))

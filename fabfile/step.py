@@ -143,7 +143,7 @@ class Ask:
     title: str
     role: str
     script: str
-    then: Callable[[bytes], Sequence[Action]]
+    then: Callable[[bytes], Sequence[Action]] = lambda answer: ()
     deadline: float = 60.0
     told: bool = False
     objects: tuple[str, ...] = ()
@@ -158,7 +158,7 @@ class AskApi:
 
     title: str
     ask: Callable[[Cluster], bytes]
-    then: Callable[[bytes], Sequence[Action]]
+    then: Callable[[bytes], Sequence[Action]] = lambda answer: ()
     objects: tuple[str, ...] = ()
 
 

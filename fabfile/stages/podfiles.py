@@ -27,7 +27,7 @@ def config(place: Place, keys: Mapping[str, str | None]) -> Sequence[Action]:
 
     said = [f"{'write' if text is not None else 'remove'} {key}" for key, text in keys.items()]
     title = f"{', '.join(said)} in ConfigMap {found(place)['config_map']['name']}"
-    return [note(place), AskApi(title, ask, _nothing, objects=(path,)), poke(place, pod)]
+    return [note(place), AskApi(title, ask, objects=(path,)), poke(place, pod)]
 
 
 def kubeconfig(place: Place, content: Secret) -> Sequence[Action]:
@@ -47,9 +47,7 @@ def _written(place: Place, pod: Pod, content: Secret) -> AskApi:
         cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "Opaque", "data": data})
         return b""
 
-    return AskApi(
-        f"write Secret {pod.namespace}/{secret['name']}", ask, _nothing, objects=(f"{folder}/{secret['name']}",)
-    )
+    return AskApi(f"write Secret {pod.namespace}/{secret['name']}", ask, objects=(f"{folder}/{secret['name']}",))
 
 
 def no_kubeconfig(place: Place) -> Sequence[Action]:
@@ -58,10 +56,6 @@ def no_kubeconfig(place: Place) -> Sequence[Action]:
     assert pod is not None
     path = f"/api/v1/namespaces/{pod.namespace}/secrets/{found(place)['secret']['name']}"
     return [note(place), Delete(path), poke(place, pod)]
-
-
-def _nothing(answer: bytes) -> Sequence[Action]:
-    return ()
 
 
 def poke(place: Place, pod: Pod) -> AskApi:
@@ -74,7 +68,7 @@ def poke(place: Place, pod: Pod) -> AskApi:
             cluster.patch(path, {"metadata": {"annotations": {"dws-on-csm/changed": f"{time.time():.3f}"}}})
         return b""
 
-    return AskApi("have the kubelet bring the pod's files up to date", ask, _nothing)
+    return AskApi("have the kubelet bring the pod's files up to date", ask)
 
 
 def note(place: Place) -> Sh:

@@ -11,7 +11,7 @@ from fabfile import pods, render
 from fabfile.actions import STATE
 from fabfile.site import Pod
 from fabfile.stages.pod import Json, found, of
-from fabfile.step import Action, Api, Ask, Cluster, Place, Step
+from fabfile.step import Api, Ask, Cluster, Place, Step
 
 RESTARTED = "dws-on-csm/restarted"
 """An annotation of the pod's template: another value makes another pod."""
@@ -47,7 +47,7 @@ def action(place: Place, title: str, edits: Sequence[Json], back: Sequence[Json]
     script = _rollout_script(place, pod, [*edits, again], [*undone, {**again, "value": f"{again['value']}-back"}])
     deadline = 2 * (place.site.deadlines.slurmctld + 60.0) + 60.0
     objects = (have["path"], found(place)["config_map"]["path"])
-    return Ask(title, "master", script, _nothing, deadline, told=True, objects=objects)
+    return Ask(title, "master", script, deadline=deadline, told=True, objects=objects)
 
 
 ANYTHING = "*"
@@ -87,10 +87,6 @@ def _rollout_script(place: Place, pod: Pod, following: Sequence[Json], undone: S
 
 def _base64(edits: Sequence[Json]) -> str:
     return base64.b64encode(json.dumps(edits).encode()).decode()
-
-
-def _nothing(answer: bytes) -> Sequence[Action]:
-    return ()
 
 
 # --- a rollout that somebody else began
