@@ -16,6 +16,7 @@ Files = dict[str, str]
 Objects = dict[str, str]
 """Kind and name of a Kubernetes object -> its resourceVersion: any write that changes something gives it a new one."""
 
+_BOOKS = r"io\.containerd\.(metadata|snapshotter)\.v1\.[a-z]+/meta(data)?\.db"
 _OF_A_CONTAINER = r"[^/]*/containers/[^/]*/io|[^/]*/k8s\.io/[^/]*"
 
 # What changes by itself, or with any login, whoever it is: the roles ("": all), a pattern of paths, and why.
@@ -28,6 +29,11 @@ LEFT_OUT: tuple[tuple[str, str, str], ...] = (
     ("master worker", r"/var/log/pods/.*\.log|/run/containerd/.*/io/.*", "what pods say"),
     ("master worker", r"/var/lib/kubelet/pods/.*", "pods' tokens are renewed"),
     ("master worker", rf"/run/containerd/({_OF_A_CONTAINER})", "probes run programs in containers"),
+    (
+        "master worker",
+        rf"/var/lib/containerd/{_BOOKS}",
+        "containerd looks for what nobody uses any more; what it holds counts",
+    ),
     ("controller", r"/var/lib/slurm(/.*)?", "slurmctld saves its state every few minutes"),
     ("worker", r"/var/lib/slurm/shared(/.*)?", "so does slurmctld in a pod"),
     ("controller compute", r"/var/log/slurm/.*", "slurmctld and slurmd say what they do"),
