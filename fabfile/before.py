@@ -15,9 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from fabfile.actions import STATE
+from fabfile.actions import STATE, Action, Apply, Ask, AskApi, Delete, Sh
 from fabfile.lock import owner
-from fabfile.step import Action, Apply, Ask, AskApi, Delete, Sh
 
 if TYPE_CHECKING:
     from fabfile.look import Board

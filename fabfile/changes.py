@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator
 from typing import Any, Protocol
 
-from fabfile.step import ClusterError
+from fabfile.api import ClusterError
 
 UNUSED = 15.0  # seconds after the last question until the watch ends
 ROUND = 20.0  # seconds for which the server is asked to watch at a time

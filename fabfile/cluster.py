@@ -11,11 +11,11 @@ from typing import Any
 
 import urllib3
 
+from fabfile.api import ClusterError
 from fabfile.changes import Changes
 from fabfile.faults import Lost, Unreachable
 from fabfile.kubeproxy import Proxy, pool
 from fabfile.session import Session
-from fabfile.step import ClusterError
 
 Json = dict[str, Any]
 JSON = "application/json"

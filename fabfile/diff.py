@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from fabfile.step import Secret, Value
+from fabfile.secret import Secret
+from fabfile.step import Value
 from fabfile.visible import escaped
 
 CONTEXT = 3

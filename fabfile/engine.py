@@ -10,13 +10,14 @@ from itertools import groupby
 from typing import Any
 
 from fabfile import look
+from fabfile.api import ClusterError
 from fabfile.diff import difference
 from fabfile.events import Awaiting, Failure
 from fabfile.judging import findings, judge, pending, plan, preview
 from fabfile.look import Item
 from fabfile.perform import ActionFailed, At, perform, refresh
 from fabfile.running import TROUBLE, Run, first_looks, have_of, look_again, needs, on_all, told_of
-from fabfile.step import Api, Check, ClusterError, Finding, Refused, Stage, Step, Unknown
+from fabfile.step import Api, Check, Finding, Refused, Stage, Step, Unknown
 
 __all__ = ["TROUBLE", "Run", "findings", "first_looks", "install", "pending", "plan"]
 

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from fabfile.output import LineSink, Stream, tail
-from fabfile.step import Secret
+from fabfile.secret import Secret
 
 if TYPE_CHECKING:
     from paramiko import Channel

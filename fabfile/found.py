@@ -16,7 +16,8 @@ from fabfile.look import LookFailed, keyed
 from fabfile.paint import printed
 from fabfile.reading import Reading, looked
 from fabfile.run import FAILED, exit_code, roles
-from fabfile.step import Secret, Unknown, Value
+from fabfile.secret import Secret
+from fabfile.step import Unknown, Value
 from fabfile.theme import Row, changed, counted, plural, sign
 from fabfile.visible import escaped
 

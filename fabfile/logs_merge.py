@@ -14,12 +14,12 @@ from itertools import count
 from operator import attrgetter
 
 from fabfile import logs_pods
+from fabfile.api import ClusterError
 from fabfile.cluster import Cluster
 from fabfile.logs_entries import Clock, Entry
 from fabfile.logs_pods import PodLog
 from fabfile.logs_sources import Sources
 from fabfile.run import TROUBLE
-from fabfile.step import ClusterError
 
 WINDOW = 1.0
 """Seconds that an entry waits for earlier ones from elsewhere before it is shown."""

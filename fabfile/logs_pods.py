@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fabfile import names
+from fabfile.api import ClusterError
 from fabfile.cluster import NOT_FOUND, Cluster
 from fabfile.logs_entries import Clock, Entry, of_pod, of_slurmctld
 from fabfile.pods import running
 from fabfile.site import Host
-from fabfile.step import ClusterError
 
 PODS = f"/api/v1/namespaces/{names.NAMESPACE}/pods"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"

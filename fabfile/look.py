@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fabfile import frames
+from fabfile.api import Cluster, ClusterError
 from fabfile.frames import Frame
 from fabfile.inventory import Site
-from fabfile.step import Api, Check, Cluster, ClusterError, Facts, Known, Place, Shell, Stage, Step, Unknown
+from fabfile.step import Api, Check, Facts, Known, Place, Shell, Stage, Step, Unknown
 
 Item = Step | Check
 

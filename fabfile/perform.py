@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from fabfile import actions as scripts
 from fabfile import before, frames, look
+from fabfile.actions import Action, Apply, Ask, AskApi, Bring, Delete, Put, Remove, Sh, title, within
 from fabfile.events import Began, Event, Failure, Line
 from fabfile.look import Board, Item
-from fabfile.step import Action, Apply, Ask, AskApi, Bring, Delete, Put, Remove, Sh
+from fabfile.script import BUSY, compile_actions
 
 
 class ActionFailed(Exception):
@@ -44,9 +44,9 @@ class At:
     notes: list[str] = field(default_factory=list)
     """What was measured on the way, for whoever reads that the step is through."""
 
-    def began(self, title: str) -> None:
+    def began(self, what: str) -> None:
         """Something begins."""
-        self.emit(Began(self.host, self.stage, self.step, title, time.time()))
+        self.emit(Began(self.host, self.stage, self.step, what, time.time()))
 
     def line(self, text: str) -> None:
         """A line of output."""
@@ -87,9 +87,9 @@ def _where(action: Action) -> str:
 
 def _on_host(reach: Reach, board: Board, at: At, group: Sequence[Action], proof: Mapping[str, Item]) -> None:
     mark = frames.marker()
-    script, data = scripts.compile_actions(group, at.run, mark, f"{at.stage}.{at.step}")
+    script, data = compile_actions(group, at.run, mark, f"{at.stage}.{at.step}")
     looks = look.snippets(board, proof, at.host)
-    deadline = scripts.deadline(group) + (board.site.deadlines.look if looks else 0.0)
+    deadline = within(group) + (board.site.deadlines.look if looks else 0.0)
     watch = _Progress(at, group, mark)
     answer = reach.session(at.host).run(script + look.script(looks, mark), data, deadline=deadline, line=watch.line)
     if answer.code != 0 and not watch.looking:
@@ -112,7 +112,7 @@ class _Progress:
         if text.startswith(f"{self.mark} action "):
             self.number = int(text.rsplit(" ", 1)[1])
             self.tail = []
-            self.at.began(scripts.title(self.group[self.number]))
+            self.at.began(title(self.group[self.number]))
         elif text.startswith(self.mark):
             self.looking = True
         elif text.strip() and not self.looking:
@@ -122,15 +122,15 @@ class _Progress:
     def failure(self, code: int) -> Failure:
         """What went wrong, for people."""
         meaning = ""
-        if code == scripts.BUSY:
+        if code == BUSY:
             meaning = "a command of an earlier run, cut off from its operator, is still at work there; run again when it is through"
-        return Failure(scripts.title(self.group[self.number]), code, tuple(self.tail), meaning)
+        return Failure(title(self.group[self.number]), code, tuple(self.tail), meaning)
 
 
 def _in_cluster(reach: Reach, at: At, group: Sequence[Action]) -> None:
     deleted: dict[str, float] = {}
     for action in group:
-        at.began(scripts.title(action))
+        at.began(title(action))
         if isinstance(action, Apply):
             reach.cluster().apply(action.manifest)
             kind, name = action.manifest["kind"], action.manifest["metadata"]["name"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from fabfile.step import Secret
+from fabfile.secret import Secret
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fabfile import bootstrap, pods
+from fabfile.api import ClusterError
 from fabfile.exchange import Order, Talk
 from fabfile.faults import Unreachable
 from fabfile.output import LineSink, Stream
 from fabfile.session import Session, token
 from fabfile.site import Pod
-from fabfile.step import ClusterError
 from fabfile.sudo import Rights
 
 if TYPE_CHECKING:

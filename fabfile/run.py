@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from fabfile import before as images
 from fabfile import engine, page, report, trail
+from fabfile.api import ClusterError
 from fabfile.cluster import preload
 from fabfile.connect import Sessions, connect_all
 from fabfile.engine import Run
@@ -26,7 +27,7 @@ from fabfile.lock import Locked, hold
 from fabfile.perform import Reach
 from fabfile.session import Session
 from fabfile.stages.verify import FORGET
-from fabfile.step import ClusterError, Stage
+from fabfile.step import Stage
 
 CONVERGED, FAILED, SITE_FILE, REFUSED, CHANGES, UNPROVEN = 0, 1, 2, 3, 4, 5
 """Exit codes: nothing left to do; failed; the site file has errors; refused; a plan has changes; installed, not proven."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fabfile import bootstrap, exchange, sudo
+from fabfile.api import ClusterError
 from fabfile.exchange import Order, Talk
 from fabfile.faults import DeadlineExceeded, Lost, SudoRefused, Unreachable
 from fabfile.output import LineSink, Stream, tail
-from fabfile.step import ClusterError
 from fabfile.sudo import Rights
 
 if TYPE_CHECKING:

@@ -4,38 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+from fabfile.actions import Action
+from fabfile.api import Cluster
 
 if TYPE_CHECKING:
     from fabfile.inventory import Site
 
 Value = Any
 """What a look finds and a step wants: None, bool, int, str, Secret, and lists and dicts of them. Compared with ==."""
-
-
-class Secret:
-    """Bytes that show themselves to nobody: not in str, repr, an exception or a diff. `reveal()` is the only way in."""
-
-    __slots__ = ("_content",)
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def reveal(self) -> bytes:
-        """The bytes themselves, for the one who writes them to their destination."""
-        return self._content
-
-    def __repr__(self) -> str:
-        return "Secret(...)"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._content == other._content
-
-    def __hash__(self) -> int:
-        return hash(self._content)
-
-    def __reduce__(self) -> str:
-        raise TypeError("a Secret is not written anywhere")
 
 
 @dataclass(frozen=True)
@@ -63,142 +41,7 @@ class Unknown(Exception):
         self.stage = stage
 
 
-# --- actions: the only ways to change anything
-
-
-@dataclass(frozen=True)
-class Sh:
-    """A script that changes something, for `sh` with -eu; `title` is its readable form for people.
-
-    Its output's lines are shown while it runs. Exit code 0 or the step has failed.
-    """
-
-    title: str
-    script: str
-    deadline: float = 120.0
-    data: bytes = b""
-    """What the script reads from its standard input."""
-    objects: tuple[str, ...] = ()
-    """API paths of the objects that it changes in the cluster: how they were is kept on the master."""
-
-
-@dataclass(frozen=True)
-class Put:
-    """A file with this content, replaced atomically; the one that was there is kept as a before-image.
-
-    check   a script for `sh` (without -e) that tries the new file, $file, which lies beside the old one with its owner
-            and mode already. Only if it ends with 0 does the new file take the old one's place
-    """
-
-    path: str
-    content: bytes | Secret
-    mode: int = 0o644
-    owner: str = "root:root"
-    check: str = ""
-
-
-@dataclass(frozen=True)
-class Bring:
-    """A file that the actions behind it need on the host, as actions.PARTS/NAME; it is gone when they are through.
-
-    `read` gives the content when it is sent, and raises Refused where it can't; NAME has letters, digits and . _ - only.
-    """
-
-    name: str
-    title: str
-    read: Callable[[], bytes]
-    deadline: float = 600.0
-
-
-@dataclass(frozen=True)
-class Remove:
-    """No such file; the one that was there is kept as a before-image."""
-
-    path: str
-
-
-@dataclass(frozen=True)
-class Apply:
-    """A Kubernetes object as the manifest says (server-side apply, field manager dws-on-csm)."""
-
-    manifest: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Delete:
-    """No such Kubernetes object, waited for until it is gone."""
-
-    path: str
-    deadline: float = 60.0
-
-
-@dataclass(frozen=True)
-class Ask:
-    """A script on another role's host whose output makes the next actions here (a CSR that the master's CA signs).
-
-    told     whether its lines are shown while it runs
-    objects  as a Sh has them
-    """
-
-    title: str
-    role: str
-    script: str
-    then: Callable[[bytes], Sequence[Action]] = lambda answer: ()
-    deadline: float = 60.0
-    told: bool = False
-    objects: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class AskApi:
-    """Calls of the Kubernetes API whose answer makes the next actions here (a certificate that the cluster signs).
-
-    objects  as a Sh has them
-    """
-
-    title: str
-    ask: Callable[[Cluster], bytes]
-    then: Callable[[bytes], Sequence[Action]] = lambda answer: ()
-    objects: tuple[str, ...] = ()
-
-
-Action = Sh | Put | Bring | Remove | Apply | Delete | Ask | AskApi
-
-
 # --- looks: the only ways to read
-
-
-class Cluster(Protocol):
-    """The Kubernetes API as stages see it; paths as in the API (`/api/v1/nodes`), objects as parsed JSON."""
-
-    def get(self, path: str, **query: str) -> dict[str, Any] | None:
-        """The object or list at `path`; None where there is none (404)."""
-
-    def create(self, path: str, body: Mapping[str, Any], **query: str) -> dict[str, Any]:
-        """POST; `dryRun="All"` for a server-side dry run. Raises ClusterError with the server's own message."""
-
-    def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """A JSON merge patch; with a resourceVersion in it only as long as nobody else has changed the object."""
-
-    def apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """Server-side apply of one object, field manager dws-on-csm."""
-
-    def delete(self, path: str, deadline: float) -> None:
-        """Delete the object and wait until it is gone; none there is fine."""
-
-    def await_event(self, path: str, seconds: float) -> bool:
-        """Wait until something below `path` has changed since the last call for it; False after `seconds`.
-
-        The first call for a path only marks the present and returns True.
-        """
-
-
-class ClusterError(Exception):
-    """The API server refused or failed; `status` is the HTTP code (0: not reached), the message the server's own."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass(frozen=True)

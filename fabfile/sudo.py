@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fabfile.faults import SudoRefused
-from fabfile.step import Secret
+from fabfile.secret import Secret
 
 AskPassword = Callable[[str], str]
 """Host -> the sudo password, from a person; raises SudoRefused where there is nobody to ask."""

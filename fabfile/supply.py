@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from fabfile import git
-from fabfile.actions import PARTS
+from fabfile.actions import PARTS, Bring
 from fabfile.download import SourceError
 from fabfile.site import Site
-from fabfile.step import Bring, Finding, Refused
+from fabfile.step import Finding, Refused
 
 VERSION_OF = {"dws_image": "dws", "kube_rbac_proxy_image": "kube_rbac_proxy"}
 """Which of a site's versions is the tag of an image."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fabfile.step import ClusterError
+from fabfile.api import ClusterError
 
 ROUND = 60.0
 """Seconds for which the server is asked to watch at a time."""

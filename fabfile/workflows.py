@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import Any
 
 from fabfile import names, tables
+from fabfile.api import ClusterError
 from fabfile.cluster import Cluster, preload
 from fabfile.connect import Sessions, connect_all
 from fabfile.faults import Unreachable
@@ -22,7 +23,7 @@ from fabfile.session import Session
 from fabfile.stages import installed, jobs, workflows
 from fabfile.stages.jobs import Jobs
 from fabfile.stages.workflows import Fate, Workflow
-from fabfile.step import ClusterError, Facts, Place
+from fabfile.step import Facts, Place
 from fabfile.theme import Row, plural
 
 NOTES: Mapping[Fate, str] = {

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import names, pki
+from fabfile.actions import Action, Apply, Delete
 from fabfile.stages import kubeconfig, manifests
-from fabfile.step import Action, Api, Apply, Check, Delete, Finding, Place, Shell, Stage, Step, Value
+from fabfile.step import Api, Check, Finding, Place, Shell, Stage, Step, Value
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 

@@ -12,9 +12,10 @@ from base64 import b64decode
 from collections.abc import Sequence
 
 from fabfile import render, slurmconf
+from fabfile.actions import Action, Put
 from fabfile.site import ComputeGroup
 from fabfile.stages import controller, daemon, slurm
-from fabfile.step import Action, Check, Finding, Known, Place, Put, Refused, Shell, Stage, Step, Value
+from fabfile.step import Check, Finding, Known, Place, Refused, Shell, Stage, Step, Value
 
 FACT = "preflight.slurm-conf"
 """Where CHECK keeps what it found on nodes that are only compared."""

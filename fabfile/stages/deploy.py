@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import names
+from fabfile.actions import Action, Delete, Sh
+from fabfile.api import Cluster, ClusterError
 from fabfile.inventory import Site
 from fabfile.stages import manifests, overlay
-from fabfile.step import Action, Api, Cluster, ClusterError, Delete, Place, Sh, Stage, Step, Value
+from fabfile.step import Api, Place, Stage, Step, Value
 
 PODS = f"/api/v1/namespaces/{names.NAMESPACE}/pods"
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{names.NAMESPACE}/deployments"

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from fabfile import render
 from fabfile import supply as supplies
-from fabfile.actions import STATE
+from fabfile.actions import STATE, Action, Sh
 from fabfile.inventory import Site
 from fabfile.stages import manifests
-from fabfile.step import Action, Finding, Place, Refused, Sh, Shell, Stage, Step, Unknown, Value
+from fabfile.step import Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
 
 RECORD = f"{STATE}/images"
 """On the master: image and digest of its configuration as it was pushed (the same in every registry), a line each."""

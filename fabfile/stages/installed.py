@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from fabfile import names
-from fabfile.step import Api, Check, Cluster, Facts, Place, Value
+from fabfile.api import Cluster
+from fabfile.step import Api, Check, Facts, Place, Value
 
 FACT = "preflight.installed"
 """Where what CHECK finds is kept."""

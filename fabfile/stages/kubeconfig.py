@@ -7,8 +7,9 @@ import shlex
 from collections.abc import Sequence
 
 from fabfile import names, pki
+from fabfile.actions import Action, Put, Sh
 from fabfile.stages import pod, podfiles, signing
-from fabfile.step import Action, Finding, Place, Put, Refused, Sh, Shell, Step, Value
+from fabfile.step import Finding, Place, Refused, Shell, Step, Value
 
 
 def server(place: Place) -> str:

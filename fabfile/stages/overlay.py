@@ -8,8 +8,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from fabfile.actions import Action, Put
 from fabfile.inventory import Site
-from fabfile.step import Action, Place, Put, Shell, Step, Value
+from fabfile.step import Place, Shell, Step, Value
 
 
 def modern(place: Place) -> bool:

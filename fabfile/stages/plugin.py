@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 
 from fabfile import compatibility, render
 from fabfile import supply as supplies
+from fabfile.actions import Action, Put, Sh
 from fabfile.site import Site
 from fabfile.stages import controller, pod, podfiles
 from fabfile.stages.kubeconfig import slurm_user
-from fabfile.step import Action, Finding, Place, Put, Refused, Sh, Shell, Stage, Step, Unknown, Value
+from fabfile.step import Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
 
 LUA, CONF = "burst_buffer.lua", "burst_buffer.conf"
 MARK = "added by dws-on-csm: this Slurm asks for functions that the plugin lacks"

@@ -11,8 +11,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from fabfile import names, pods
+from fabfile.api import Cluster
 from fabfile.site import Pod, Site
-from fabfile.step import Api, Cluster, Place, Unknown, Value
+from fabfile.step import Api, Place, Unknown, Value
 
 FACT, MOUNT = "preflight.pod", "pod.mount"
 """Where what `look` finds is kept, by controller: at first, and by the step that may change it."""

@@ -7,10 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 
 from fabfile import pods, render
-from fabfile.actions import STATE
+from fabfile.actions import STATE, Action, AskApi, Delete, Sh
+from fabfile.api import Cluster
+from fabfile.secret import Secret
 from fabfile.site import Pod
 from fabfile.stages.pod import found, of
-from fabfile.step import Action, AskApi, Cluster, Delete, Place, Secret, Sh
+from fabfile.step import Place
 
 
 def config(place: Place, keys: Mapping[str, str | None]) -> Sequence[Action]:

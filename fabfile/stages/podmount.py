@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fabfile.actions import Action
 from fabfile.stages import rollout
 from fabfile.stages.pod import FILE, FOLDER, OURS, PLUGIN, Json, found, look, sources
-from fabfile.step import Action, Place, Stage, Step, Unknown, Value
+from fabfile.step import Place, Stage, Step, Unknown, Value
 
 
 def mode(place: Place) -> int:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import compatibility, render
+from fabfile.api import Cluster
 from fabfile.stages import computes, controller, images, installed, kubeconfig, podcheck, revoked, upgrade, verify
-from fabfile.step import Api, Check, Cluster, Finding, Place, Shell, Stage, Unknown, Value
+from fabfile.step import Api, Check, Finding, Place, Shell, Stage, Unknown, Value
 
 TOOLS = ("awk", "bash", "curl", "expr", "git", "kubectl", "make", "openssl", "podman", "python3", "sed", "which")
 """What the Makefile of dws and this tool call on the master (its deploy.sh, git-version-gen and undeploy's python3)."""

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from fabfile import names, pki, render
 from fabfile.actions import STATE
+from fabfile.api import Cluster
 from fabfile.stages import kubeconfig
-from fabfile.step import Api, Check, Cluster, Look, Place, Shell, Step, Value
+from fabfile.step import Api, Check, Look, Place, Shell, Step, Value
 
 Gone = Callable[[Place], tuple[str, ...]]
 """The names that are to have no rights, as far as is known. Raises Unknown."""

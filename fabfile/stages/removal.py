@@ -8,22 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from fabfile import names, render
+from fabfile.actions import Action, Apply, Delete, Sh
+from fabfile.api import Cluster
 from fabfile.stages import deploy, installed, manifests, overlay, workarea
-from fabfile.step import (
-    Action,
-    Api,
-    Apply,
-    Check,
-    Cluster,
-    Delete,
-    Known,
-    Look,
-    Place,
-    Sh,
-    Step,
-    Unknown,
-    Value,
-)
+from fabfile.step import Api, Check, Known, Look, Place, Step, Unknown, Value
 
 Due = Callable[[Place], str]
 """The version that is to be taken away, as its clone is called; "" where nothing is. Raises Unknown before it was looked."""

@@ -10,26 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fabfile import before, names, render
-from fabfile.actions import STATE
+from fabfile.actions import STATE, Action, Delete, Remove, Sh
+from fabfile.api import Cluster
 from fabfile.stages import plugin
-from fabfile.step import (
-    Action,
-    Api,
-    Check,
-    Cluster,
-    Delete,
-    Finding,
-    Known,
-    Look,
-    Place,
-    Refused,
-    Remove,
-    Sh,
-    Shell,
-    Stage,
-    Step,
-    Value,
-)
+from fabfile.step import Api, Check, Finding, Known, Look, Place, Refused, Shell, Stage, Step, Value
 
 ABSENT = "absent"
 

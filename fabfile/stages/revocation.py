@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from fabfile import inventory, names, pki
+from fabfile.actions import Action
 from fabfile.site import Site
 from fabfile.stages import kubeconfig, podcheck, refusal, revoked, verify
 from fabfile.stages.certificates import ACCESS, BEFORE, SIGNING, before, common_names
 from fabfile.stages.refusal import Gone
-from fabfile.step import Action, Api, Check, Finding, Place, Stage, Step, Value
+from fabfile.step import Api, Check, Finding, Place, Stage, Step, Value
 
 
 def stages(name: str = "") -> tuple[Stage, ...]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fabfile.step import Api, Apply, Check, Cluster, Finding, Place, Value
+from fabfile.actions import Apply
+from fabfile.api import Cluster
+from fabfile.step import Api, Check, Finding, Place, Value
 
 NAME, NAMESPACE = "dws-on-csm-revoked", "kube-system"
 PATH = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{NAME}"

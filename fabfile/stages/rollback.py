@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fabfile import slurmconf
+from fabfile.actions import Action
 from fabfile.stages import (
     access,
     controller,
@@ -28,14 +29,7 @@ from fabfile.stages import (
     workarea,
 )
 from fabfile.stages.restored import Goal
-from fabfile.step import (
-    Action,
-    Check,
-    Place,
-    Stage,
-    Step,
-    Value,
-)
+from fabfile.step import Check, Place, Stage, Step, Value
 
 
 def stages(goal: Goal, conf: str) -> tuple[Stage, ...]:

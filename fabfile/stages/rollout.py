@@ -8,10 +8,11 @@ import time
 from collections.abc import Sequence
 
 from fabfile import pods, render
-from fabfile.actions import STATE
+from fabfile.actions import STATE, Ask
+from fabfile.api import Cluster
 from fabfile.site import Pod
 from fabfile.stages.pod import Json, found, of
-from fabfile.step import Api, Ask, Cluster, Place, Step
+from fabfile.step import Api, Place, Step
 
 RESTARTED = "dws-on-csm/restarted"
 """An annotation of the pod's template: another value makes another pod."""

@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fabfile import pki, render
-from fabfile.step import Action, Ask, AskApi, Cluster, ClusterError, Place
+from fabfile.actions import Action, Ask, AskApi
+from fabfile.api import Cluster, ClusterError
+from fabfile.step import Place
 
 BEFORE = 300
 """Seconds before now from which a certificate is valid: so far may an API server's clock be behind the master's."""

@@ -7,10 +7,10 @@ import hashlib
 from collections.abc import Sequence
 
 from fabfile import render, slurmconf
-from fabfile.actions import STATE
+from fabfile.actions import STATE, Action, Ask, Sh
 from fabfile.site import Site
 from fabfile.stages import daemon, pod, rollout
-from fabfile.step import Action, Ask, Finding, Known, Look, Place, Refused, Sh, Shell, Stage, Step, Unknown, Value
+from fabfile.step import Finding, Known, Look, Place, Refused, Shell, Stage, Step, Unknown, Value
 
 KEY = "BurstBufferType"
 COMMENT = "set by dws-on-csm: jobs with #DW lines get a Workflow from DataWorkflowServices"

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import names
+from fabfile.actions import Action, Delete, Sh
+from fabfile.api import Cluster
 from fabfile.stages import installed, inuse, workflows
 from fabfile.stages.jobs import Jobs
 from fabfile.stages.workflows import Workflow
-from fabfile.step import Action, Api, Cluster, Delete, Known, Place, Sh, Step, Value
+from fabfile.step import Api, Known, Place, Step, Value
 
 
 def step(stage: str) -> Step:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fabfile import names
+from fabfile.actions import Action, Delete
+from fabfile.api import Cluster
 from fabfile.stages import controller, installed, inuse, podcheck, preflight, removal, stuck, unplug, workflows
-from fabfile.step import Action, Api, Check, Cluster, Delete, Finding, Place, Stage, Step, Value
+from fabfile.step import Api, Check, Finding, Place, Stage, Step, Value
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 APPLIED = {

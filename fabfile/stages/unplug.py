@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fabfile import names, slurmconf
+from fabfile.actions import Action, Remove
 from fabfile.inventory import Site
 from fabfile.stages import controller, daemon, plugin, pod, podfiles, slurm
-from fabfile.step import Action, Finding, Place, Refused, Remove, Shell, Stage, Step, Value
+from fabfile.step import Finding, Place, Refused, Shell, Stage, Step, Value
 
 _SLURM = {step.name: step for step in slurm.STAGE.steps if isinstance(step, Step)}
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fabfile import names, render
-from fabfile.actions import STATE
+from fabfile.actions import STATE, Action, Sh
 from fabfile.inventory import Site
 from fabfile.stages import pod, podfiles
 from fabfile.stages.kubeconfig import slurm_user
-from fabfile.step import Action, Check, Finding, Place, Sh, Shell, Stage, Step, Value
+from fabfile.step import Check, Finding, Place, Shell, Stage, Step, Value
 
 PROOF = f"{STATE}/proof.json"
 

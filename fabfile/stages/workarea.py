@@ -11,11 +11,11 @@ from pathlib import Path
 
 from fabfile import names, render
 from fabfile import supply as supplies
-from fabfile.actions import PARTS
+from fabfile.actions import PARTS, Action, Put, Sh
 from fabfile.bundle import Bundle
 from fabfile.inventory import Kustomize, Site
 from fabfile.stages import manifests
-from fabfile.step import Action, Check, Finding, Place, Put, Refused, Sh, Shell, Stage, Step, Unknown, Value
+from fabfile.step import Check, Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
 
 # GIT_OPTIONAL_LOCKS=0: `git status` would refresh the index, and a look must not write
 _CLONE = """

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict
 
 from fabfile import names
+from fabfile.api import Cluster
 from fabfile.stages import installed
 from fabfile.stages.jobs import Jobs
-from fabfile.step import Cluster
 
 ORIGIN = "burst_buffer.lua"
 """The label `origin` of a Workflow that Slurm's plugin made."""

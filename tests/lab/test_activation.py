@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import actions, frames, slurmconf
+from fabfile import frames, slurmconf
+from fabfile.actions import STATE, Sh
 from fabfile.connect import Sessions, connect_all
 from fabfile.inventory import Site, load
+from fabfile.script import BUSY, compile_actions
 from fabfile.session import Result, Session
 from fabfile.stages import controller, daemon, plugin, slurm
-from fabfile.step import Facts, Place, Sh, Shell
+from fabfile.step import Facts, Place, Shell
 from lab.model import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 PRIMARY, BACKUP = "slurmctl1", "slurmctl2"
-CONF, LUA, STATE = "/etc/slurm/slurm.conf", "/etc/slurm/burst_buffer.lua", actions.STATE
+CONF, LUA = "/etc/slurm/slurm.conf", "/etc/slurm/burst_buffer.lua"
 UPSTREAM = Path(__file__).parents[2] / "lab/upstream/dws-slurm-bb-plugin/src/burst_buffer"
 
 
@@ -77,7 +79,7 @@ class Controllers:
     def do(self, host: str, action: Sh) -> Result:
         """Perform one action as the engine does."""
         self.touched.add(host)
-        script, data = actions.compile_actions([action], "20260101T000000Z-test", frames.marker())
+        script, data = compile_actions([action], "20260101T000000Z-test", frames.marker())
         return self.run(host, script, data)
 
     def text(self, host: str) -> str:
@@ -210,7 +212,7 @@ def test_a_connection_that_breaks_in_the_middle(fresh: Controllers) -> None:
     looks = slurm._look_activation(fresh.place(BACKUP))
     assert isinstance(looks, Shell)
     planned, second = fresh.enabling(BACKUP), fresh.restarting(BACKUP)
-    script, data = actions.compile_actions([planned], "20260101T000000Z-cut", frames.marker())
+    script, data = compile_actions([planned], "20260101T000000Z-cut", frames.marker())
     fresh.touched.add(BACKUP)
     fresh.on(BACKUP, "cat >/run/script", feed=script)
     fresh.on(BACKUP, "cat >/run/data", feed=data.decode())
@@ -222,7 +224,7 @@ def test_a_connection_that_breaks_in_the_middle(fresh: Controllers) -> None:
     fresh.on(BACKUP, f"kill -s KILL -- -{pid} && rm /run/script /run/data")
     assert looks.parse(fresh.run(BACKUP, looks.script).out).startswith("at work since ")
     refused = fresh.do(BACKUP, second)
-    assert refused.code == actions.BUSY
+    assert refused.code == BUSY
     until = time.monotonic() + 90
     while looks.parse(fresh.run(BACKUP, looks.script).out) != "none":
         assert time.monotonic() < until

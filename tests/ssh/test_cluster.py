@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from fabfile.api import ClusterError
 from fabfile.cluster import Cluster
 from fabfile.session import Session
-from fabfile.step import ClusterError
 from lab import pki
 from tests.ssh.conftest import Connect, Master, One
 from tests.ssh.server import Server, free_port

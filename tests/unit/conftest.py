@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import actions
-
 
 @dataclass
 class Answer:
@@ -49,7 +47,8 @@ class LocalHost:
 
 @pytest.fixture
 def local_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalHost:
-    monkeypatch.setattr(actions, "STATE", str(tmp_path / "state"))
+    for module in ("actions", "script"):
+        monkeypatch.setattr(f"fabfile.{module}.STATE", str(tmp_path / "state"))
     folder = tmp_path / "host"
     folder.mkdir()
     return LocalHost(folder)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from fabfile.diff import difference
 from fabfile.events import Awaiting, Began, Done, Event, Failure, Line, Opened, Outcome, Summary
-from fabfile.step import Secret, Value
+from fabfile.secret import Secret
+from fabfile.step import Value
 
 MASTER = "ncn-m001"
 CONTROLLERS = ("slurmctl1", "slurmctl2")

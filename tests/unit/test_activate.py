@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fabfile import render
-from fabfile.actions import BUSY, LIBRARY
+from fabfile.script import BUSY, LIBRARY
 
 RESTART = """
 if grep -q BROKEN "$HERE/etc/slurm.conf"; then

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from fabfile import tables
+from fabfile.api import ClusterError
 from fabfile.cancel import _judged
 from fabfile.cancel_case import End
 from fabfile.events import Done
 from fabfile.holds import Holds
 from fabfile.stages.cancel import answers
 from fabfile.stages.cancel_table import CASES, NOT_BEGUN, STATES, Case, Course, rows, told
-from fabfile.step import ClusterError
 from fabfile.theme import text
 from fabfile.workflow_watch import Watch, seen
 

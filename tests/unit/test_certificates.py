@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from fabfile import certs
+from fabfile.actions import AskApi
+from fabfile.api import ClusterError
 from fabfile.inventory import Site, load
 from fabfile.stages import certificates, kubeconfig, signing
-from fabfile.step import AskApi, ClusterError, Refused
+from fabfile.step import Refused
 from fabfile.theme import text
 from tests.unit.authority import MAY, at, authority, found, named
 from tests.unit.site_files import write

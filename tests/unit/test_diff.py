@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fabfile.diff import difference
-from fabfile.step import Secret, Value
+from fabfile.secret import Secret
+from fabfile.step import Value
 
 LONG = "".join(f"Line{i}=x\n" for i in range(1, 31))
 

@@ -10,27 +10,14 @@ from pathlib import Path
 import pytest
 
 from fabfile import engine
+from fabfile.actions import Action, Put, Sh
 from fabfile.engine import Run
 from fabfile.events import Done, Event, Line
 from fabfile.faults import Lost
 from fabfile.inventory import DEFAULT, Site, load
 from fabfile.perform import Reach
-from fabfile.step import (
-    Action,
-    Check,
-    Finding,
-    Known,
-    Place,
-    Put,
-    Refused,
-    Secret,
-    Sh,
-    Shell,
-    Stage,
-    Step,
-    Unknown,
-    Value,
-)
+from fabfile.secret import Secret
+from fabfile.step import Check, Finding, Known, Place, Refused, Shell, Stage, Step, Unknown, Value
 from tests.unit.conftest import LocalHost
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from fabfile import logs_merge
+from fabfile.api import ClusterError
 from fabfile.logs_entries import Entry
 from fabfile.logs_merge import ROOM, WINDOW, coming, past
 from fabfile.logs_sources import Sources
-from fabfile.step import ClusterError
 
 
 @dataclass

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from fabfile import render
+from fabfile.actions import Put, Sh
 from fabfile.inventory import DEFAULT, load
 from fabfile.stages import plugin
-from fabfile.step import Facts, Place, Put, Refused, Sh, Unknown
+from fabfile.step import Facts, Place, Refused, Unknown
 
 SITE = load(DEFAULT)
 HOOKS = ["slurm_bb_pools", "slurm_bb_test_data_in", "slurm_bb_test_data_out"]

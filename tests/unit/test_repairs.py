@@ -11,8 +11,9 @@ from fabfile.found import brief
 from fabfile.inventory import ROOT, HostsError, Site, load
 from fabfile.reading import only
 from fabfile.repairs import chosen
+from fabfile.secret import Secret
 from fabfile.stages import STAGES, prerequisites
-from fabfile.step import Check, Facts, Place, Refused, Secret, Stage, Step
+from fabfile.step import Check, Facts, Place, Refused, Stage, Step
 from tests.unit.site_files import write
 
 SITE = """

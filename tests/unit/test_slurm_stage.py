@@ -13,10 +13,11 @@ from typing import Any, Literal
 import pytest
 
 from fabfile import render, slurmconf
+from fabfile.actions import Sh
 from fabfile.inventory import DEFAULT, load
 from fabfile.site import ComputeGroup, Host
 from fabfile.stages import computes, daemon, slurm
-from fabfile.step import Facts, Place, Refused, Sh, Unknown
+from fabfile.step import Facts, Place, Refused, Unknown
 
 SITE = load(DEFAULT)
 CONF, BB = "/etc/slurm/slurm.conf", "/etc/slurm/burst_buffer.conf"

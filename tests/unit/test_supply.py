@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from fabfile import actions, names, render, supply
+from fabfile.actions import Action, Bring, Sh
 from fabfile.inventory import Site
+from fabfile.script import compile_actions
 from fabfile.stages import workarea
-from fabfile.step import Action, Bring, Facts, Place, Refused, Sh, Step
+from fabfile.step import Facts, Place, Refused, Step
 from tests.unit import bundles
 from tests.unit.conftest import LocalHost
 from tests.unit.site_files import MINIMAL, said
@@ -32,7 +34,7 @@ def host(local_host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> LocalHost:
 
 def run(host: LocalHost, planned: list[Action]) -> tuple[int, str]:
     """Exit code and output of these actions on the host."""
-    script, data = actions.compile_actions(planned, "r", "==mark")
+    script, data = compile_actions(planned, "r", "==mark")
     done = host.run(script, data, deadline=60)
     return done.code, (done.out + done.err).decode()
 

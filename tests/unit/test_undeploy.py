@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fabfile import names, render
+from fabfile.actions import Apply, Delete, Remove, Sh
 from fabfile.events import Event
 from fabfile.inventory import DEFAULT, Site, load
 from fabfile.judging import preview
@@ -33,7 +34,7 @@ from fabfile.stages import (
 )
 from fabfile.stages.jobs import Job, Jobs
 from fabfile.stages.workflows import Workflow
-from fabfile.step import Apply, Check, Delete, Facts, Place, Refused, Remove, Sh, Step, Unknown, Value
+from fabfile.step import Check, Facts, Place, Refused, Step, Unknown, Value
 from tests.unit.conftest import LocalHost
 
 NOW = 1_700_000_000.0
