@@ -100,8 +100,9 @@ RULES: dict[str, Rule] = {
     "workarea.kustomize": doctor_master.kustomize,
     "images.pushed": doctor_master.images,
     "deploy.applied": doctor_master.applied,
-    "deploy.available": doctor_master.available,
+    "deploy.serves": lambda place, have, want: (),  # told with all pods of the deployments
     "deploy.admits": doctor_master.admits,
+    "deploy.available": doctor_master.available,
     "access.role": lambda place, have, want: (),  # judged whatever is wanted
     "access.binding": doctor_access.binding,
     "access.kubeconfig": lambda place, have, want: doctor_access.rights(place, have) if have else (),

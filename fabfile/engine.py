@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import groupby
 from typing import Any
@@ -30,14 +30,26 @@ def install(run: Run, only: frozenset[str] = frozenset()) -> None:
     run.through |= names
     with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
         while waiting or running:
-            busy = set(waiting) | set(running.values())
-            for stage in [s for s in waiting.values() if not busy & (set(s.needs) & names)]:
-                running[pool.submit(_stage, run, waiting.pop(stage.name))] = stage.name
-            # a signal may reach another thread: only a main thread that wakes up by itself sees to it
-            through, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-            for future in through:
+            run.stirred.clear()
+            for future in [one for one in running if one.done()]:
                 running.pop(future)
                 future.result()
+            busy = waiting.keys() | set(running.values())
+            for stage in [s for s in waiting.values() if not any(_awaited(run, need, busy) for need in s.needs)]:
+                future = pool.submit(_stage, run, waiting.pop(stage.name))
+                running[future] = stage.name
+                future.add_done_callback(lambda _: run.stirred.set())
+            # a signal may reach another thread: only a main thread that wakes up by itself sees to it
+            run.stirred.wait(0.5)
+
+
+def _awaited(run: Run, need: str, busy: Set[str]) -> bool:
+    """Whether what a stage needs isn't through yet: a stage, or one step of it on all its hosts."""
+    name, _, step = need.partition(".")
+    if name not in busy or not step:
+        return name in busy
+    role = next(item.role for stage in run.stages if stage.name == name for item in stage.steps if item.name == step)
+    return any((name, step, host) not in run.outcomes for host in run.hosts.get(role, ()))
 
 
 def _stage(run: Run, stage: Stage) -> None:
@@ -87,7 +99,7 @@ def _one(run: Run, stage: Stage, key: str, item: Item, host: str, left: Mapping[
 
 
 def _blocked(run: Run, stage: Stage) -> str:
-    """Why `stage` can't go on: a stage that it needs isn't through everywhere, or what came first in it failed."""
+    """Why `stage` can't go on: something that it needs isn't through everywhere, or what came first in it failed."""
     for need in stage.needs:
         if bad := run.troubled(need):
             return f"needs {need}, which did not get through on {', '.join(bad)}"

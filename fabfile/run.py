@@ -92,7 +92,7 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
     journal = Journal(identifier(began), site.keep_runs)
     emit = _both(journal, display)
     hosts = roles(site)
-    needs = {stage.name: stage.needs for stage in stages}
+    needs = {stage.name: stage.builds_on for stage in stages}
     emit(Opened(journal.run, _shown(options), hosts, needs, began, str(site.path.absolute())))
     threading.Thread(target=preload, daemon=True).start()
     sessions = connect_all(site, site.hosts())

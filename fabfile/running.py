@@ -25,6 +25,7 @@ class Run:
 
     yes     whatever it takes away was agreed to beforehand
     agreed  the steps ("STAGE.STEP", host) of which somebody was told what they take away, and agreed
+    stirred set when a step or a stage is through: another stage may begin
     """
 
     id: str
@@ -43,6 +44,7 @@ class Run:
     changing: bool = False
     yes: bool = False
     agreed: set[tuple[str, str]] = field(default_factory=set)
+    stirred: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.board = Board(self.site)
@@ -54,18 +56,19 @@ class Run:
         """A step is through on a host: remember it and say so."""
         stage, _, step = key.partition(".")
         self.outcomes[stage, step, host] = outcome
+        self.stirred.set()
         self.codes |= {one.code for one in failures if one.code is not None}
         self.emit(Done(host, stage, step, outcome, began, time.time() - began, failures=failures, **more))  # type: ignore[arg-type]
 
-    def troubled(self, stage: str, host: str | None = None) -> tuple[str, ...]:
-        """Hosts on which `stage` didn't get through."""
-        bad = {h for (s, _, h), outcome in self.outcomes.items() if s == stage and outcome in TROUBLE}
+    def troubled(self, need: str, host: str | None = None) -> tuple[str, ...]:
+        """Hosts on which a stage ("STAGE"), or one step of it ("STAGE.STEP"), didn't get through."""
+        bad = {h for (s, t, h), outcome in self.outcomes.items() if need in (s, f"{s}.{t}") and outcome in TROUBLE}
         return tuple(sorted(h for h in bad if host in (None, h)))
 
 
 def needs(stages: Sequence[Stage], name: str) -> frozenset[str]:
     """The names of all stages that `name` builds on, directly or not."""
-    direct = {stage.name: stage.needs for stage in stages}
+    direct = {stage.name: stage.builds_on for stage in stages}
     found: set[str] = set()
     waiting = list(direct[name])
     while waiting:

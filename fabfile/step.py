@@ -147,7 +147,7 @@ class Check:
 class Stage:
     """A paragraph of the procedure: steps in order on each host of their role.
 
-    needs    stages that must be through on all their hosts before this one begins
+    needs    what must be through on all its hosts before this one begins: "STAGE", or "STAGE.STEP" for that step alone
     serial   one host first, and the others only when it is through
     """
 
@@ -155,3 +155,8 @@ class Stage:
     needs: tuple[str, ...]
     steps: tuple[Step | Check, ...]
     serial: bool = False
+
+    @property
+    def builds_on(self) -> tuple[str, ...]:
+        """The names of the stages in `needs`, also of those of which it needs a step alone."""
+        return tuple(dict.fromkeys(need.partition(".")[0] for need in self.needs))

@@ -43,4 +43,4 @@ def procedure(site: Site) -> tuple[Stage, ...]:
     """
     if names.role_by_hand(site):
         return STAGES
-    return tuple(replace(one, needs=(*one.needs, "deploy")) if one is access.STAGE else one for one in STAGES)
+    return tuple(replace(one, needs=(*one.needs, "deploy.applied")) if one is access.STAGE else one for one in STAGES)

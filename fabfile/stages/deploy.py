@@ -1,9 +1,7 @@
-"""DWS in the cluster: `make deploy`, its deployments available, its webhook answering."""
+"""DWS in the cluster: `make deploy`, its pods, its webhook answering."""
 
 from __future__ import annotations
 
-import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,64 +10,13 @@ from fabfile import names
 from fabfile.actions import Action, Delete, Sh
 from fabfile.api import Cluster, ClusterError
 from fabfile.inventory import Site
-from fabfile.stages import manifests, overlay
+from fabfile.stages import overlay, readiness, rendered
 from fabfile.step import Api, Place, Stage, Step, Value
-
-PODS = f"/api/v1/namespaces/{names.NAMESPACE}/pods"
-DEPLOYMENTS = f"/apis/apps/v1/namespaces/{names.NAMESPACE}/deployments"
-
-PLURALS = {
-    "ClusterRole": "clusterroles",
-    "ClusterRoleBinding": "clusterrolebindings",
-    "CustomResourceDefinition": "customresourcedefinitions",
-    "Namespace": "namespaces",
-}
-"""Kinds without a namespace that the overlay has; the plural of every other is its name in lower case and an s."""
-
-
-def path(one: Mapping[str, Any]) -> str:
-    """Where the API has an object: `/apis/apps/v1/namespaces/dws-system/deployments/dws-webhook`."""
-    version, kind, meta = one["apiVersion"], one["kind"], one["metadata"]
-    base = f"/apis/{version}" if "/" in version else f"/api/{version}"
-    within = f"/namespaces/{meta['namespace']}" if "namespace" in meta else ""
-    return f"{base}{within}/{PLURALS.get(kind, kind.lower() + 's')}/{meta['name']}"
-
-
-def differs(want: Any, have: Any, at: str = "") -> str:
-    """The first place where the live object isn't as its manifest says, or "". What the server adds doesn't count."""
-    if isinstance(want, Mapping) and isinstance(have, Mapping):
-        found = (
-            differs(value, have.get(key), f"{at}.{key}") for key, value in want.items() if value not in (None, {}, [])
-        )
-        return next(filter(None, found), "")
-    if isinstance(want, list) and isinstance(have, list) and len(want) == len(have):
-        return next(
-            filter(None, (differs(w, h, f"{at}[{i}]") for i, (w, h) in enumerate(zip(want, have, strict=True)))), ""
-        )
-    return "" if want == have else f"{at.lstrip('.')} is {json.dumps(have)}, not {json.dumps(want)}"
-
-
-def wanted(place: Place) -> list[dict[str, Any]]:
-    """The objects that are to be in the cluster, with their image tags and with the cert-manager version that is served."""
-    made = json.dumps(manifests.objects(place))
-    version = place.site.versions.dws
-    for name in manifests.asked(place):
-        base = name.rpartition(":")[0]
-        if base.endswith("/dws"):
-            made = re.sub(rf'"{re.escape(base)}(:[^"]*)?"', f'"{base}:{version}"', made)
-    if overlay.modern(place):
-        made = made.replace('"cert-manager.io/v1alpha3"', '"cert-manager.io/v1"')
-    found: list[dict[str, Any]] = json.loads(made)
-    return found
-
-
-def _label(one: Mapping[str, Any]) -> str:
-    return f"{one['kind']} {one['metadata']['name']}"
 
 
 def _look_applied(place: Place) -> Api:
-    objects = wanted(place)
-    return Api(lambda cluster: {_label(one): _state(cluster, one) for one in objects})
+    objects = rendered.wanted(place)
+    return Api(lambda cluster: {rendered.label(one): _state(cluster, one) for one in objects})
 
 
 def _read_applied(place: Place, found: Value) -> Value:
@@ -83,24 +30,24 @@ def _read_applied(place: Place, found: Value) -> Value:
 
 
 def _state(cluster: Cluster, one: Mapping[str, Any]) -> str:
-    have = cluster.get(path(one))
+    have = cluster.get(rendered.path(one))
     if have is None:
         return "missing"
     if "deletionTimestamp" in have["metadata"]:
         return "being deleted"
     trimmed = {key: value for key, value in one.items() if key != "status"}
-    return differs(trimmed, have) or "as rendered"
+    return rendered.differs(trimmed, have) or "as rendered"
 
 
 def _want_applied(place: Place) -> Value:
-    return {"as rendered": len(wanted(place)), "missing": [], "not as rendered": []}
+    return {"as rendered": len(rendered.wanted(place)), "missing": [], "not as rendered": []}
 
 
 def _change_applied(place: Place, have: Value, want: Value) -> Sequence[Action]:
     actions: list[Action] = []
     if _webhook_changes(place, have):
         # its three replicas need three hosts each to themselves: with three workers a rolling update never ends
-        actions.append(Delete(f"{DEPLOYMENTS}/{names.WEBHOOK}"))
+        actions.append(Delete(f"{readiness.DEPLOYMENTS}/{names.WEBHOOK}"))
     return [*actions, *(_with_v1(place) if overlay.modern(place) else _make(place))]
 
 
@@ -110,7 +57,7 @@ def _webhook_changes(place: Place, have: Value) -> bool:
     if label in have["missing"]:
         return False
     ready = place.facts.one("deploy.available")[names.WEBHOOK]
-    return not _all(ready) or any(one.startswith(f"{label}: ") for one in have["not as rendered"])
+    return not readiness.complete(ready) or any(one.startswith(f"{label}: ") for one in have["not as rendered"])
 
 
 def _make(place: Place) -> Sequence[Action]:
@@ -125,7 +72,7 @@ def _make(place: Place) -> Sequence[Action]:
 def _odd(place: Place) -> tuple[str, ...]:
     """The paths of the objects that aren't as rendered: those that an apply changes."""
     found = place.facts.one("deploy.applied")
-    return tuple(path(one) for one in wanted(place) if found[_label(one)] != "as rendered")
+    return tuple(rendered.path(one) for one in rendered.wanted(place) if found[rendered.label(one)] != "as rendered")
 
 
 def _with_v1(place: Place) -> Sequence[Action]:
@@ -134,82 +81,6 @@ def _with_v1(place: Place) -> Sequence[Action]:
     script = f"{shlex.quote(names.clone(place.site))}/bin/kustomize build {shlex.quote(folder)} | kubectl apply -f -\n"
     title = f"kustomize build {folder} | kubectl apply -f -"
     return [Sh(title, script, place.site.deadlines.command, objects=_odd(place))]
-
-
-# --- available
-
-
-def _look_available(place: Place) -> Api:
-    return Api(_read_available, PODS)
-
-
-def _read_available(cluster: Cluster) -> Value:
-    deployments = {name: cluster.get(f"{DEPLOYMENTS}/{name}") for name in (names.CONTROLLER, names.WEBHOOK)}
-    found: dict[str, Any] = {name: _ready(one) if one else "missing" for name, one in deployments.items()}
-    pods = [] if all(map(_all, found.values())) else waiting(cluster)
-    stuck = [one["pod"] for one in pods if one["stuck"]]
-    return found | {"because": "; ".join(dict.fromkeys(one["why"] for one in pods)), "stuck": stuck}
-
-
-def _ready(one: Mapping[str, Any]) -> str:
-    status = one.get("status", {})
-    current = status.get("observedGeneration", 0) >= one["metadata"]["generation"]
-    good = min(status.get("availableReplicas", 0), status.get("updatedReplicas", 0)) if current else 0
-    return f"{good} of {one['spec']['replicas']}"
-
-
-def _all(text: str) -> bool:
-    good, _, every = text.partition(" of ")
-    return bool(every) and good == every
-
-
-def waiting(cluster: Cluster) -> list[dict[str, str]]:
-    """The pods of DWS that aren't ready, each with why: {"pod", "why", "stuck"} (stuck: it would wait long to try again)."""
-    pods = (cluster.get(PODS) or {}).get("items", [])
-    return [found for pod in pods if (found := _why(pod))]
-
-
-def _why(pod: Mapping[str, Any]) -> dict[str, str] | None:
-    conditions = {c["type"]: c for c in pod.get("status", {}).get("conditions", [])}
-    if conditions.get("Ready", {}).get("status") == "True" or "deletionTimestamp" in pod["metadata"]:
-        return None
-    states = [
-        (s["name"], s["state"]["waiting"])
-        for s in pod["status"].get("containerStatuses", [])
-        if "waiting" in s["state"]
-    ]
-    said = [
-        f"{name}: {state.get('reason', 'waiting')} {state.get('message', '')}".strip()[:200] for name, state in states
-    ]
-    scheduled = conditions.get("PodScheduled", {})
-    if scheduled.get("status") == "False":
-        said = [f"not scheduled: {scheduled.get('message', '')}"]
-    stuck = any(state.get("reason") in ("ImagePullBackOff", "ErrImagePull", "CrashLoopBackOff") for _, state in states)
-    return {
-        "pod": pod["metadata"]["name"],
-        "why": "; ".join(said) or "started, not ready yet",
-        "stuck": "yes" if stuck else "",
-    }
-
-
-def _shown_available(place: Place, found: Value) -> Value:
-    return {key: value for key, value in found.items() if key != "stuck"}
-
-
-def _want_available(place: Place) -> Value:
-    deployments = [one for one in manifests.objects(place) if one["kind"] == "Deployment"]
-    counts = {one["metadata"]["name"]: one["spec"]["replicas"] for one in deployments}
-    return {name: f"{count} of {count}" for name, count in counts.items()} | {"because": ""}
-
-
-def _change_available(place: Place, have: Value, want: Value) -> Sequence[Action]:
-    """Pods that back off are deleted, so that what was wrong with them is tried anew at once; others only need time."""
-    return [Delete(f"{PODS}/{pod}") for pod in place.facts.one("deploy.available")["stuck"]]
-
-
-def _await(have: Value) -> str:
-    counts = ", ".join(f"{name} {have[name]}" for name in (names.CONTROLLER, names.WEBHOOK))
-    return f"{counts}: {have['because']}" if have["because"] else counts
 
 
 # --- admits
@@ -260,17 +131,7 @@ STAGE = Stage(
             settle=lambda site: 10.0,
             hint="run it again: what was created stays. If cert-manager's webhook refused, see the pods in cert-manager",
         ),
-        Step(
-            "available",
-            "master",
-            _look_available,
-            _want_available,
-            _change_available,
-            read=_shown_available,
-            settle=lambda site: site.deadlines.deploy,
-            why=_await,
-            hint="see `kubectl -n dws-system describe pods`; deadlines.deploy is how long it may take",
-        ),
+        readiness.SERVES,
         Step(
             "admits",
             "master",
@@ -280,5 +141,6 @@ STAGE = Stage(
             why=lambda have: str(have["webhook"]),
             hint="DWS's webhook must answer before any #DW job is accepted: see `kubectl -n dws-system logs deploy/dws-webhook`",
         ),
+        readiness.AVAILABLE,
     ),
 )

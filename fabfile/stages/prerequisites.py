@@ -19,7 +19,7 @@ def check(stages: Sequence[Stage], name: str, role: str) -> Check:
 
 def _needed(stages: Sequence[Stage], name: str) -> list[Stage]:
     """The stages that `name` needs, directly or not, in the procedure's order."""
-    direct = {stage.name: set(stage.needs) for stage in stages}
+    direct = {stage.name: set(stage.builds_on) for stage in stages}
     every = set(direct[name])
     for _ in stages:
         every |= {need for one in every for need in direct.get(one, ())}

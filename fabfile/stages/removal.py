@@ -10,7 +10,7 @@ from typing import Any
 from fabfile import names, render
 from fabfile.actions import Action, Apply, Delete, Sh
 from fabfile.api import Cluster
-from fabfile.stages import deploy, installed, manifests, overlay, workarea
+from fabfile.stages import installed, manifests, overlay, rendered, workarea
 from fabfile.step import Api, Check, Known, Look, Place, Step, Unknown, Value
 
 Due = Callable[[Place], str]
@@ -119,11 +119,13 @@ def removed_step(due: Due, workarea_stage: str, takes: Takes, told_after: str = 
 def _paths(place: Place) -> dict[str, str]:
     """Label -> path of what is to go, CRDs aside: as the clone's manifests have it, or else what all versions have."""
     try:
-        objects = deploy.wanted(place)
+        objects = rendered.wanted(place)
     except Unknown:
         return installed.TRACES
     stays = ("Namespace", "CustomResourceDefinition")
-    own = {f"{one['kind']} {one['metadata']['name']}": deploy.path(one) for one in objects if one["kind"] not in stays}
+    own = {
+        f"{one['kind']} {one['metadata']['name']}": rendered.path(one) for one in objects if one["kind"] not in stays
+    }
     return own | installed.TRACES
 
 

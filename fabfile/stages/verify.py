@@ -134,7 +134,7 @@ def _ago(seconds: int) -> str:
 
 STAGE = Stage(
     "verify",
-    ("deploy", "access", "slurm"),
+    ("deploy.admits", "access", "slurm"),
     (
         Step(
             "job",

@@ -231,6 +231,34 @@ def test_a_look_that_breaks_is_a_failure_of_its_own_step(local_host: LocalHost) 
     assert "why" in failure.meaning
 
 
+def test_a_stage_that_needs_a_step_alone_does_not_wait_for_the_rest_of_that_stage(local_host: LocalHost) -> None:
+    """The first stage's second step awaits what the second stage makes once the first step is through."""
+    awaited = replace(a_file(local_host, "made", "1"), change=None, settle=lambda site: 20.0)
+    first = Stage("a", (), (a_file(local_host, "first", "1"), awaited))
+    run, seen = a_run(local_host, first, Stage("b", ("a.first",), (a_file(local_host, "made", "1"),)))
+    install(run)
+    assert [(e.stage, e.step, e.outcome) for e in seen if isinstance(e, Done)] == [
+        ("a", "first", "fixed"),
+        ("b", "made", "fixed"),
+        ("a", "made", "fixed"),
+    ]
+
+
+def test_a_stage_that_needs_a_step_alone_is_stopped_by_that_step_alone(local_host: LocalHost) -> None:
+    """What fails behind that step is nothing to it; where the step itself fails, it names it."""
+    fails = replace(a_file(local_host, "x", "1"), change=lambda place, have, want: [Sh("fail", "exit 1")])
+    first = Stage("a", (), (a_file(local_host, "first", "1"), fails))
+    run, seen = a_run(
+        local_host,
+        first,
+        Stage("b", ("a.first",), (a_file(local_host, "b", "1"),)),
+        Stage("c", ("a.x",), (a_file(local_host, "c", "1"),)),
+    )
+    install(run)
+    assert outcomes(seen) == {"a.first": "fixed", "a.x": "failed", "b.b": "fixed", "c.c": "skipped"}
+    assert next(e.note for e in seen if isinstance(e, Done) and e.stage == "c").startswith("needs a.x, which did not")
+
+
 def test_a_stage_is_looked_at_again_after_something_it_needs_has_changed(local_host: LocalHost) -> None:
     """What was right before may be wrong after: the second stage sees it."""
     path = local_host.folder / "shared"

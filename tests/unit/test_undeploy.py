@@ -541,4 +541,4 @@ def test_the_role_is_applied_by_hand_only_where_dws_does_not_bring_it(dws: str, 
     assert (manifests.role(place) is not None) == applied
     assert manifests.objects(place) == roles[:1]
     stages = {stage.name: stage for stage in procedure(place.site)}
-    assert ("deploy" in stages["access"].needs) == waits
+    assert ("deploy.applied" in stages["access"].needs) == waits

@@ -1,0 +1,71 @@
+"""How many of DWS's pods are ready, as the API tells of its deployments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from fabfile import names
+from fabfile.inventory import DEFAULT, load
+from fabfile.stages import readiness
+from fabfile.step import Facts, Place
+
+
+def a_deployment(wanted: int, generation: int = 1, **status: int) -> dict[str, Any]:
+    return {
+        "metadata": {"generation": generation},
+        "spec": {"replicas": wanted},
+        "status": {"observedGeneration": 1, **status},
+    }
+
+
+class Answers:
+    """The API of a cluster that has these deployments and no pod to tell of."""
+
+    def __init__(self, **deployments: Mapping[str, Any]) -> None:
+        self.deployments = {name.replace("_", "-"): one for name, one in deployments.items()}
+
+    def get(self, path: str, **query: str) -> Any:
+        """A Deployment by the last word of its path."""
+        return self.deployments.get(path.rpartition("/")[2])
+
+
+@pytest.mark.parametrize(
+    ("status", "generation", "ready"),
+    [
+        ({}, 1, "0 of 3"),
+        ({"replicas": 3, "updatedReplicas": 3}, 1, "0 of 3"),
+        ({"replicas": 3, "updatedReplicas": 3, "availableReplicas": 1}, 1, "1 of 3"),
+        ({"replicas": 3, "updatedReplicas": 3, "availableReplicas": 3}, 1, "3 of 3"),
+        (
+            {"replicas": 4, "updatedReplicas": 1, "availableReplicas": 3},
+            1,
+            "0 of 3",
+        ),  # a rolling update: all are former
+        ({"replicas": 4, "updatedReplicas": 3, "availableReplicas": 3}, 1, "2 of 3"),
+        ({"replicas": 3, "updatedReplicas": 3, "availableReplicas": 3}, 2, "0 of 3"),  # changed, and not yet seen to
+    ],
+)
+def test_pods_of_a_former_form_do_not_count(status: dict[str, int], generation: int, ready: str) -> None:
+    """A Deployment that is being updated has as many ready pods as surely are of its present form."""
+    found = readiness.AVAILABLE.look(None).read(Answers(dws_webhook=a_deployment(3, generation, **status)))  # type: ignore[arg-type, union-attr]
+    assert found[names.WEBHOOK] == ready and found[names.CONTROLLER] == "missing"
+
+
+@pytest.mark.parametrize(
+    ("controller", "webhook", "serves"),
+    [(1, 0, False), (0, 3, False), (1, 1, True), (1, 3, True)],
+)
+def test_a_proof_needs_the_controller_and_one_that_answers(controller: int, webhook: int, serves: bool) -> None:
+    """What a Workflow needs is there with the first of the webhook's pods, but not without the controller."""
+    rendered = [
+        {"kind": "Deployment", "metadata": {"name": name}, "spec": {"replicas": count}}
+        for name, count in ((names.CONTROLLER, 1), (names.WEBHOOK, 3))
+    ]
+    place = Place(load(DEFAULT), Facts({"workarea.rendered": {"ncn-m001": {"objects": rendered}}}), "ncn-m001")
+    have = {names.CONTROLLER: f"{controller} of 1", names.WEBHOOK: f"{webhook} of 3", "because": "slow", "stuck": []}
+    step = readiness.SERVES
+    assert step.read is not None
+    assert (step.read(place, have) == step.want(place)) == serves
