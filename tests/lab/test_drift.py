@@ -1,5 +1,7 @@
 """Whatever is removed or edited on an installed site, a run puts exactly that right again."""
 
+from pathlib import Path
+
 import pytest
 
 from lab.model import Lab
@@ -103,3 +105,19 @@ def test_drift(lab: Lab, on: On, table: tuple[Drift, ...]) -> None:
     settles = SETTLES if f"deploy.applied@{MASTER}" in expected else set()
     assert mended.having("fixed") - settles == expected | {f"verify.job@{PRIMARY}"}
     assert product.plan(scene.site_file(lab)).code == 0
+
+
+def test_what_serves_is_proven_though_a_pod_finds_no_host(lab: Lab, on: On, tmp_path: Path) -> None:
+    """The proof doesn't wait for the webhook's last pod; that this one never comes is the run's only failure."""
+    scene.installed(lab)
+    on(MASTER, f"kubectl cordon ncn-w003; {DEPLOY} delete pod --field-selector spec.nodeName=ncn-w003")
+    try:
+        site = scene.variant(lab, tmp_path, {"accept": ["workers-few"], "deadlines": {"deploy": 15}})
+        lacking = product.install(site)
+    finally:
+        on(MASTER, "kubectl uncordon ncn-w003")
+    assert lacking.code == 1 and lacking.having("failed") == {f"deploy.available@{MASTER}"}, lacking.told
+    assert f"verify.job@{PRIMARY}" in lacking.having("fixed")
+    (failure,) = lacking.failures()
+    assert "2 of 3" in failure["meaning"] and "not scheduled" in failure["meaning"]
+    assert product.install(scene.site_file(lab)).code == 0
