@@ -25,6 +25,7 @@ from fabfile.journal import Journal
 from fabfile.judging import Pending
 from fabfile.lock import Locked, hold
 from fabfile.perform import Reach
+from fabfile.running import at_work
 from fabfile.session import Session
 from fabfile.stages.verify import FORGET
 from fabfile.step import Stage
@@ -92,8 +93,7 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
     journal = Journal(identifier(began), site.keep_runs)
     emit = _both(journal, display)
     hosts = roles(site)
-    needs = {stage.name: stage.builds_on for stage in stages}
-    emit(Opened(journal.run, _shown(options), hosts, needs, began, str(site.path.absolute())))
+    emit(Opened(journal.run, _shown(options), hosts, at_work(stages, hosts), began, str(site.path.absolute())))
     threading.Thread(target=preload, daemon=True).start()
     sessions = connect_all(site, site.hosts())
     if isinstance(master := sessions[site.master.host.name], Session):

@@ -66,6 +66,13 @@ class Run:
         return tuple(sorted(h for h in bad if host in (None, h)))
 
 
+def at_work(stages: Sequence[Stage], hosts: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Stage -> the stages that it builds on; without those whose steps are all of roles that this site has no host for."""
+    idle = {stage.name for stage in stages if stage.steps and not hosts.keys() & {item.role for item in stage.steps}}
+    shown = [stage for stage in stages if stage.name not in idle]
+    return {stage.name: tuple(one for one in stage.builds_on if one not in idle) for stage in shown}
+
+
 def needs(stages: Sequence[Stage], name: str) -> frozenset[str]:
     """The names of all stages that `name` builds on, directly or not."""
     direct = {stage.name: stage.builds_on for stage in stages}

@@ -16,6 +16,7 @@ from fabfile.events import Done, Event, Line
 from fabfile.faults import Lost
 from fabfile.inventory import DEFAULT, Site, load
 from fabfile.perform import Reach
+from fabfile.running import at_work
 from fabfile.secret import Secret
 from fabfile.step import Check, Finding, Known, Place, Refused, Shell, Stage, Step, Unknown, Value
 from tests.unit.conftest import LocalHost
@@ -229,6 +230,17 @@ def test_a_look_that_breaks_is_a_failure_of_its_own_step(local_host: LocalHost) 
     failure = next(e for e in seen if isinstance(e, Done) and e.outcome == "failed").failures[0]
     assert "exit code 4" in failure.meaning
     assert "why" in failure.meaning
+
+
+def test_a_stage_without_hosts_is_not_shown(local_host: LocalHost) -> None:
+    """Displays and reports are told of the stages that have a host to work on, and of what those build on."""
+    step = a_file(local_host, "x", "1")
+    stages = (
+        Stage("a", (), (step,)),
+        Stage("pod", ("a",), (replace(step, role="pod"),)),
+        Stage("b", ("a.x", "pod"), (step,)),
+    )
+    assert at_work(stages, {"master": ("one",)}) == {"a": (), "b": ("a",)}
 
 
 def test_a_stage_that_needs_a_step_alone_does_not_wait_for_the_rest_of_that_stage(local_host: LocalHost) -> None:
