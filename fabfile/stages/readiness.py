@@ -117,30 +117,22 @@ def _wanted(place: Place) -> dict[str, str]:
     return {one["metadata"]["name"]: "{0} of {0}".format(one["spec"]["replicas"]) for one in deployments}
 
 
-_HINT = "see `kubectl -n dws-system describe pods`; deadlines.deploy is how long it may take"
+def _step(name: str, want: Callable[[Place], Value], read: Callable[[Place, Value], Value]) -> Step:
+    return Step(
+        name,
+        "master",
+        _look,
+        want,
+        _again(f"deploy.{name}"),
+        read=read,
+        settle=lambda site: site.deadlines.deploy,
+        why=_await,
+        hint="see `kubectl -n dws-system describe pods`; deadlines.deploy is how long it may take",
+    )
 
-SERVES = Step(
-    "serves",
-    "master",
-    _look,
-    _want_serves,
-    _again("deploy.serves"),
-    read=_read_serves,
-    settle=lambda site: site.deadlines.deploy,
-    why=_await,
-    hint=_HINT,
-)
+
+SERVES = _step("serves", _want_serves, _read_serves)
 """The controller, and of the webhook's pods one: what a Workflow needs. What proves DWS needn't wait for the others."""
 
-AVAILABLE = Step(
-    "available",
-    "master",
-    _look,
-    _want_available,
-    _again("deploy.available"),
-    read=_read_available,
-    settle=lambda site: site.deadlines.deploy,
-    why=_await,
-    hint=_HINT,
-)
+AVAILABLE = _step("available", _want_available, _read_available)
 """Both deployments, with all their pods."""
