@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fabfile import names, pki
+from fabfile import doctor_master, names, pki
 from fabfile.reading import redo
 from fabfile.stages import access, kubeconfig, pod
 from fabfile.step import Finding, Place, Unknown, Value
@@ -23,9 +23,31 @@ def role(place: Place, found: Value) -> Iterator[Finding]:
     if lacking:
         text = f"ClusterRole {name} lets the plugin not {', '.join(lacking)} Workflows"
         yield Finding("role-lacks-rights", text, fix)
-    elif _differs(place, found):
-        text = f"the rules of ClusterRole {name} aren't those of DWS {place.site.versions.dws}"
-        yield Finding("role-differs", text, fix)
+    elif (want := _wanted(place, found)) != found:
+        yield _other_rules(place, sorted(_allowed(found) - _allowed(want)), fix)
+
+
+def _other_rules(place: Place, more: list[str], fix: str) -> Finding:
+    """The role lets the plugin work, and isn't that of DWS: it allows `more`, or is just another one."""
+    name, version = names.role(place.site), place.site.versions.dws
+    if not more:
+        return Finding("role-differs", f"the rules of ClusterRole {name} aren't those of DWS {version}", fix)
+    text = f"ClusterRole {name} lets the plugin do what that of DWS {version} doesn't: {doctor_master.some(more)}"
+    return Finding("role-too-wide", text, fix)
+
+
+def _allowed(role: Value) -> set[str]:
+    """Every single thing that a role's rules allow, in words."""
+    return {
+        f"{verb} {what}" for rule in role["rules"] or () for verb in rule.get("verbs") or () for what in _objects(rule)
+    }
+
+
+def _objects(rule: Value) -> Iterator[str]:
+    """What a rule is about: RESOURCE or RESOURCE.GROUP, as kubectl names it, and URLs."""
+    yield from rule.get("nonResourceURLs") or ()
+    for resource in rule.get("resources") or ():
+        yield from (f"{resource}.{group}" if group else resource for group in rule.get("apiGroups") or ())
 
 
 def _allows(rule: Value, verb: str) -> bool:
@@ -33,12 +55,13 @@ def _allows(rule: Value, verb: str) -> bool:
     return all({word, "*"} & set(rule.get(key) or ()) for key, word in said.items())
 
 
-def _differs(place: Place, found: Value) -> bool:
+def _wanted(place: Place, found: Value) -> Value:
+    """The role as the manifests have it; as it was found where those weren't seen."""
     try:
         step = next(step for step in access.STAGE.steps if step.name == "role")
-        return bool(step.want(place) != found)  # type: ignore[union-attr]
+        return step.want(place)  # type: ignore[union-attr]
     except Unknown:
-        return False
+        return found
 
 
 def binding(place: Place, have: Value, want: Value) -> Iterator[Finding]:
@@ -97,6 +120,9 @@ def _settings(place: Place, found: Value, fix: str) -> Iterator[Finding]:
         if want and have != want:
             text = f"the kubeconfig on {place.host} has {key} {have or '(none)'}, and {want} is wanted"
             yield Finding(f"kubeconfig-{key}", text, fix)
+    if not kubeconfig.trusted(place, found):
+        text = f"the kubeconfig on {place.host} trusts another CA than the cluster's: kubectl takes no answer of the API server"
+        yield Finding("kubeconfig-ca", text, fix)
 
 
 def _server(place: Place) -> str:

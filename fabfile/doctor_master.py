@@ -100,5 +100,6 @@ def in_cluster(place: Place, found: Value) -> Iterator[Finding]:
         text = f"an undeploy of DWS {found['unfinished']} was cut off"
         yield Finding("undeploy-unfinished", text, "`invoke undeploy`, or `invoke install`, goes on from there")
     if stuck := [plural for plural, crd in found["crds"].items() if crd["deleting"]]:
-        text = f"CRDs of DWS are being deleted and do not go: {', '.join(stuck)}; no Workflow can be made"
-        yield Finding("crds-stuck", text, "`invoke install` or `invoke undeploy` frees them")
+        text = f"CRDs of DWS are being deleted and do not go: {', '.join(stuck)}; no object of theirs can be made"
+        text += ", so every #DW sbatch fails" if "workflows" in stuck else ""
+        yield Finding("crds-stuck", text, "`invoke install` or `invoke undeploy` says what holds them, and frees them")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from fabfile import names, render, slurmconf
+from fabfile import doctor_room, names, render, slurmconf
 from fabfile.reading import redo
 from fabfile.stages import STAGES, controller, jobs, plugin, pod, preflight, slurm, workflows
 from fabfile.stages.jobs import Jobs
@@ -15,6 +15,9 @@ from fabfile.step import Api, Check, Finding, Known, Look, Place, Shell, Stage, 
 
 SLOW = 3000
 """Milliseconds of one kubectl call from which a user notices: sbatch waits for one, and scontrol gives up after 10 s."""
+
+TIMED_OUT = "124"
+"""The exit code of `timeout` where it ended kubectl, which then had no time to say what it asked."""
 
 
 # --- the way of the plugin to the API server
@@ -56,9 +59,12 @@ def _token(place: Place, where: str) -> Finding:
 def _answered(place: Place, found: Value) -> Iterator[Finding]:
     host, seconds = place.host, int(found["milliseconds"]) / 1000
     said = found.get("said", "") or f"kubectl ended with {found['code']}"
-    if "status" not in found:
+    if "asked" not in found and found["code"] not in ("0", TIMED_OUT):
+        text = f"kubectl can't use the kubeconfig on {host}, and asks no server: {said}; every #DW sbatch fails"
+        yield Finding("kubeconfig-broken", text, redo(place.site, host, "access"))
+    elif "status" not in found:
         server = place.facts.found.get("access.kubeconfig", {}).get(host, {}).get("server", "its server")
-        text = f"the kubeconfig on {host} names {server}, and nothing answers there: {said}"
+        text = f"the kubeconfig on {host} names {server}, and kubectl gets no answer there: {said}"
         fix = "see whether the API server answers on the master (`kubectl get --raw /readyz`); if it does, "
         fix += f"correct access.server in the site file, then {redo(place.site, host, 'access')}"
         yield Finding("api-unreachable", text, fix)
@@ -161,6 +167,7 @@ PROBES = Stage(
         Check("jobs", "controller", jobs.look, lambda place, found: ()),
         Check("reach", "controller", _look_reach, _judge_reach),
         Check("loads", "controller", _look_loads, _judge_loads),
+        doctor_room.CHECK,
         Check("alike", "controller", lambda place: Known(None), _judge_alike),
     ),
 )

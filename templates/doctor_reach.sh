@@ -22,5 +22,7 @@ as timeout 20 env PATH="${searched:-$PATH}" HOME="$cache" kubectl --kubeconfig "
     get --raw /version >/dev/null 2>"$cache/said" </dev/null || code=$?
 echo "milliseconds=$((($(date +%s%N) - began) / 1000000))"
 echo "code=$code"
+# Each request, answered or not, is a line of it; where a kubeconfig can't be used at all there is none.
+! grep -qE '(GET |url=")https:' "$cache/said" || echo asked=yes
 sed -n 's/.* status="\([0-9][0-9][0-9]\)[ "].*/status=\1/p; s/.*GET https[^ ]* \([0-9][0-9][0-9]\) .* in .*/status=\1/p' "$cache/said" | tail -n 1
 grep -v '^[IWE][0-9]' "$cache/said" | tail -n 1 | sed 's/^/said=/'

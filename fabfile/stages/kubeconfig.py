@@ -93,9 +93,7 @@ def read(place: Place, found: Value) -> Value:
         "certificate": _judged(certificate(found), cluster["ca"].encode(), place),
         "valid": _valid(found),
         "server": found.get("server", ""),
-        "trusts": "the cluster's CA"
-        if _decoded(found.get("certificate-authority-data", "")) == cluster["trusts"].encode()
-        else "another CA",
+        "trusts": "the cluster's CA" if trusted(place, found) else "another CA",
         "namespace": found.get("namespace", "default"),
         "context": found.get("current-context", ""),
         "mode": found["mode"],
@@ -108,6 +106,12 @@ def read(place: Place, found: Value) -> Value:
 def certificate(found: Value) -> bytes:
     """The certificate (PEM) of what was found on a controller; b"" if there is none."""
     return _decoded(found.get("client-certificate-data", ""))
+
+
+def trusted(place: Place, found: Value) -> bool:
+    """Whether it has the CA that the admin's kubeconfig has; True where that wasn't seen."""
+    seen = place.facts.found.get("access.cluster", {}).values()
+    return all(_decoded(found.get("certificate-authority-data", "")) == one["trusts"].encode() for one in seen)
 
 
 def _valid(found: Value) -> Value:

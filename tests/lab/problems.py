@@ -52,6 +52,25 @@ NO_RULES = (
 )
 SOMEBODY = """kubectl get clusterrolebinding slurm-dws-viewer -o json | sed 's/"slurm-dws"/"somebody"/' | kubectl replace -f -"""
 
+WIDE = """kubectl patch clusterrole workload-manager --type=json \
+    -p '[{"op": "add", "path": "/rules/-", "value": {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create"]}}]'"""
+FOREIGN = f"""cd $(mktemp -d)
+openssl req -x509 -newkey rsa:2048 -noenc -subj /CN=kubernetes -keyout ca.key -out ca.crt -days 400
+openssl req -newkey rsa:2048 -noenc -subj /CN=slurm-dws -keyout key -out csr
+openssl x509 -req -in csr -CA ca.crt -CAkey ca.key -days 400 -out crt
+sed -i "s|client-certificate-data: .*|client-certificate-data: $(base64 -w 0 crt)|" {KUBECONFIG}
+sed -i "s|client-key-data: .*|client-key-data: $(base64 -w 0 key)|" {KUBECONFIG}"""
+MOUNTS = "clientmounts.dataworkflowservices.github.io"
+STUCK = f"""kubectl create -f - <<'YAML'
+apiVersion: dataworkflowservices.github.io/v1alpha2
+kind: ClientMount
+metadata: {{name: held, namespace: default, finalizers: [example.com/held]}}
+spec: {{}}
+YAML
+kubectl delete crd {MOUNTS} --wait=false"""
+LET_GO = f"""kubectl patch {MOUNTS} held --type=merge --patch '{{"metadata": {{"finalizers": null}}}}'
+kubectl wait --for=delete crd/{MOUNTS} --timeout=60s"""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -75,6 +94,19 @@ class Problem:
 def moved(path: str) -> tuple[str, str]:
     """Commands that take a file away, and that bring it back."""
     return f"mv {path} {path}.away", f"mv {path}.away {path}"
+
+
+def full(folder: str) -> tuple[str, str]:
+    """Commands that leave no room in a folder, and that give it back."""
+    return (
+        f"mount -t tmpfs -o size=1m full {folder}; ! dd if=/dev/zero of={folder}/fill 2>/dev/null",
+        f"umount {folder}",
+    )
+
+
+def spread(commands: str, back: str, told: Sequence[str]) -> tuple[str, Sequence[str], str]:
+    """What a Problem takes, of two commands that belong together."""
+    return commands, told, back
 
 
 GONE_KUBECTL = moved("/usr/bin/kubectl")
@@ -116,8 +148,14 @@ FIRST = (
         "certificates were made for 45 days only",
         BACKUP,
         ":",
-        ["certificate-ends-soon", f"{PRIMARY} certificate-ends-soon"],
+        ["certificate-ends-soon"],
         f"rm {KUBECONFIG}",
+    ),
+    Problem(
+        "a certificate has ended, in a kubeconfig that trusts another CA",
+        PRIMARY,
+        ":",
+        ["certificate-expired", "kubeconfig-ca"],
     ),
     Problem(
         "the password was changed in Nexus, and not in the Secret",
@@ -168,8 +206,11 @@ SECOND = (
         "the binding names somebody else",
         MASTER,
         SOMEBODY,
-        ["binding-wrong", f"{PRIMARY} role-lacks-rights", f"{BACKUP} role-lacks-rights"],
+        ["binding-wrong", f"{PRIMARY} role-lacks-rights"],
     ),
+    Problem("the role allows more than DWS asks for", MASTER, WIDE, ["role-too-wide"]),
+    Problem("a certificate is another CA's", BACKUP, FOREIGN, ["certificate-foreign", "kubeconfig-refused"]),
+    Problem("a CRD is deleted and held back", MASTER, STUCK, ["crds-stuck", "objects-differ"], LET_GO),
     Problem(
         "the controllers include different files",
         BACKUP,
@@ -186,6 +227,20 @@ SECOND = (
     ),
 )
 """What would have hidden, or been hidden by, one of FIRST for a good reason: who is refused by the registry sees no image."""
+
+THIRD = (
+    Problem(
+        "the kubeconfig is no use to kubectl",
+        PRIMARY,
+        f"cp -a {KUBECONFIG} {KUBECONFIG}.away; sed -i 's|certificate-data: .*|certificate-data: Z2FyYmFnZQ==|' {KUBECONFIG}",
+        ["kubeconfig-broken", "certificate-missing"],
+        f"mv {KUBECONFIG}.away {KUBECONFIG}",
+    ),
+    Problem("the kubeconfig is gone", BACKUP, *spread(*moved(KUBECONFIG), ["kubeconfig-missing"])),
+    Problem("a controller's disk is full", BACKUP, *spread(*full("/var/log/slurm"), ["disk-full"])),
+    Problem("the master's disk is full", MASTER, *spread(*full("/var/lib/containers"), ["disk-full"])),
+)
+"""Of what hides too much for the others; all of it is taken back, so that no install has to follow."""
 
 
 def expected(problems: Sequence[Problem]) -> set[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """`invoke doctor` on a real site: many problems are provoked at once and looked at once; each is told by its name."""
 
+import base64
 import json
 import signal
 import subprocess
@@ -16,8 +17,9 @@ from lab import labs
 from lab.model import Lab
 from tests.lab import command, scene, secret
 from tests.lab.conftest import On
-from tests.lab.problems import FIRST, KUBECONFIG, NOWHERE, PLANTED, SECOND, WORKFLOW, expected, provoked
+from tests.lab.problems import FIRST, KUBECONFIG, NOWHERE, PLANTED, SECOND, THIRD, WORKFLOW, expected, provoked
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
+from tests.unit.authority import Authority, authority, pem, private
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
@@ -65,12 +67,25 @@ def first(lab: Lab, on: On, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     scene.everywhere(lab, f"rm -f {KUBECONFIG}", PRIMARY, BACKUP)
     scene.installed(lab, site)
     on(MASTER, WORKFLOW)
+    on(PRIMARY, "\n".join(f"sed -i 's|{key}: .*|{key}: {data}|' {KUBECONFIG}" for key, data in ended(on).items()))
     on(PRIMARY, f'echo "[$(date +%Y-%m-%dT%H:%M:%S.000)] error: lua: password={PLANTED}" >>{LOG}')
     site.write_text(site.read_text().replace("nid[000001-000002]", f"nid[000001-000002],{NOWHERE}"))
     needles = {**secret.of(lab), "what was planted": (PLANTED.encode(),)}
     with provoked(on, FIRST):
         seen = examined(site, "--bundle", str(archive))
     return Scene(seen, members(archive), archive.stat().st_mode & 0o777, needles)
+
+
+def ended(on: On) -> dict[str, str]:
+    """Keys of a kubeconfig that kubectl can use: a certificate of the cluster that ended yesterday, and trust in another CA."""
+    signer = (on(MASTER, f"cat /etc/kubernetes/pki/ca.{kind}").encode() for kind in ("key", "crt"))
+    key = private()
+    made = {
+        "client-certificate-data": Authority(*signer).sign("slurm-dws", days=-1, ago=46, key=key),
+        "client-key-data": pem(key),
+        "certificate-authority-data": authority("another").certificate,
+    }
+    return {name: base64.b64encode(data).decode() for name, data in made.items()}
 
 
 def members(archive: Path) -> dict[str, bytes]:
@@ -106,7 +121,7 @@ def test_the_archive_has_no_secret(first: Scene) -> None:
 
 
 def test_an_install_puts_right_what_it_can_and_the_rest_has_names_too(lab: Lab, on: On, first: Scene) -> None:
-    """After FIRST an install leaves nothing; SECOND is told, an orphan once its job had a minute to appear; then nothing."""
+    """After FIRST an install leaves nothing; SECOND is told, an orphan once its job had a minute to appear; THIRD; then nothing."""
     site = scene.site_file(lab)
     scene.installed(lab)
     with provoked(on, SECOND):
@@ -115,6 +130,8 @@ def test_an_install_puts_right_what_it_can_and_the_rest_has_names_too(lab: Lab, 
         workflows_are_listed(site)
         who_is_stopped_says_nothing(on, site)
     scene.installed(lab)
+    with provoked(on, THIRD):
+        assert examined(site).findings == expected(THIRD)
     assert examined(site) == Seen(set(), set())
 
 

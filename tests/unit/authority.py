@@ -27,20 +27,31 @@ class Authority:
     key: bytes
     certificate: bytes
 
-    def sign(self, name: str, days: float, ago: float = 1) -> bytes:
-        """A certificate for `name` that ends in so many days and began so many ago."""
+    def sign(self, name: str, days: float, ago: float = 1, key: Any = None) -> bytes:
+        """A certificate for `name` that ends in so many days and began so many ago; of a key that nobody has unless given."""
         signer = serialization.load_pem_private_key(self.key, None)
         issuer = x509.load_pem_x509_certificate(self.certificate).subject
-        return _made(name, ec.generate_private_key(ec.SECP256R1()).public_key(), issuer, signer, days, ago)
+        public = (key or private()).public_key()
+        return _made(name, public, issuer, signer, days, ago)
 
 
 @cache
 def authority(name: str = "kubernetes", days: float = 3650) -> Authority:
     """A CA that ends in so many days, the same one whenever it is asked for."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = _made(name, key.public_key(), _name(name), key, days, 1)
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return Authority(pem, certificate)
+    key = private()
+    return Authority(pem(key), _made(name, key.public_key(), _name(name), key, days, 1))
+
+
+def private() -> ec.EllipticCurvePrivateKey:
+    """A new key."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A key as a file has it."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def found(pem: bytes, may: list[str] = MAY, server: str = "https://api:6443") -> dict[str, Any]:

@@ -91,9 +91,11 @@ def test_a_certificate_of_another_ca_is_told_where_the_ca_is_known() -> None:
     from base64 import b64decode
 
     found = {**GOOD, "client-certificate-data": certificate()}
-    other = {"ca": b64decode(certificate("kubernetes")).decode(), "server": "https://m:6443"}
+    other = {"ca": b64decode(certificate("kubernetes")).decode(), "server": "https://m:6443", "trusts": ""}
     seen = Place(SITE, Facts({"access.cluster": {MASTER: other}}), HOST)
     assert told(doctor_access.file(seen, found)) == ["certificate-foreign"]
+    seen = Place(SITE, Facts({"access.cluster": {MASTER: {**other, "trusts": "another one"}}}), HOST)
+    assert told(doctor_access.file(seen, found)) == ["certificate-foreign", "kubeconfig-ca"]
 
 
 # --- role and binding
@@ -140,6 +142,7 @@ REACH = {
     "there": "yes",
     "readable": "yes",
     "code": "0",
+    "asked": "yes",
     "status": "200",
     "milliseconds": "90",
     "token": [],
@@ -154,6 +157,8 @@ KUBECTL = {"kubectl": "/usr/bin/kubectl"}
         ({"readable": None, "code": None}, ["kubeconfig-unreadable"]),
         ({"there": None, "readable": None, "code": None}, []),
         ({"status": None, "code": "1"}, ["api-unreachable"]),
+        ({"status": None, "code": "1", "asked": None}, ["kubeconfig-broken"]),
+        ({"status": None, "code": "124", "asked": None}, ["api-unreachable"]),
         ({"status": "401", "code": "1"}, ["kubeconfig-refused"]),
         ({"milliseconds": "3100"}, ["api-slow"]),
         ({"status": None, "code": "1", "milliseconds": "15000"}, ["api-unreachable"]),
@@ -176,7 +181,7 @@ def test_without_kubectl_nothing_is_said_of_the_api() -> None:
 def test_what_the_server_is_called_is_in_the_finding() -> None:
     """The address that doesn't answer, and what kubectl said."""
     seen = place(access_kubeconfig={"server": "https://10.0.0.9:6443"})
-    (found,) = _answered(seen, {"code": "1", "milliseconds": "20", "said": "refused"})
+    (found,) = _answered(seen, {"code": "1", "asked": "yes", "milliseconds": "20", "said": "refused"})
     assert "https://10.0.0.9:6443" in found.text and "refused" in found.text
 
 
