@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
-from fabfile.cancel_case import Bench, End, Failed, cancelled, collection, gone, reach, submit
+from fabfile.cancel_case import Bench, End, Failed, abandon, cancelled, collection, gone, reach, submit
 from fabfile.engine import Run
 from fabfile.events import Failure, Outcome
 from fabfile.holds import Holds
@@ -87,10 +87,14 @@ def _made(bench: Bench, case: Case) -> tuple[Outcome, dict[str, Any]]:
     at = At(bench.run.id, bench.host, "cancel", case.name, bench.run.emit)
     at.began("submit a job")
     job = submit(bench, case)
-    at.began(f"job {job}: {case.reached}")
-    reach(bench, case, job)
-    at.began(f"{case.command} {job}")
-    return _judged(case, job, cancelled(bench, case, job))
+    try:
+        at.began(f"job {job}: {case.reached}")
+        reach(bench, case, job)
+        at.began(f"{case.command} {job}")
+        return _judged(case, job, cancelled(bench, case, job))
+    except Failed:
+        abandon(bench, case, job)
+        raise
 
 
 def _judged(case: Case, job: str, end: End) -> tuple[Outcome, dict[str, Any]]:

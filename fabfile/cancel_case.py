@@ -140,6 +140,13 @@ def _begin(bench: Bench, case: Case, job: str) -> None:
     raise Failed(f"{text}: it never got resources" if lacks else text, NO_RESOURCES if lacks else None)
 
 
+def abandon(bench: Bench, case: Case, job: str) -> None:
+    """End the job of a case that could not be made: the other cases need the resources that it would hold until the end."""
+    if not bench.run.stopping.is_set():  # then all jobs are cancelled at once
+        bench.release(case, job)
+        bench.script("cancel", 120.0, job=job, words="--hurry")
+
+
 # --- from the cancel on
 
 

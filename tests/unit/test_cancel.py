@@ -5,15 +5,17 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from fabfile import tables
 from fabfile.api import ClusterError
-from fabfile.cancel import _judged
-from fabfile.cancel_case import End
+from fabfile.cancel import _judged, _made
+from fabfile.cancel_case import Bench, End, Failed
+from fabfile.engine import Run
 from fabfile.events import Done
 from fabfile.holds import Holds
 from fabfile.stages.cancel import answers
@@ -96,6 +98,34 @@ def test_judged(name: str) -> None:
     assert [one.meaning for one in failures] == (
         [f"seen: {told(end.course)}\nknown: {told(RUNNING.known)}"] if outcome == "failed" else []
     )
+
+
+@dataclass(frozen=True)
+class Scripted(Bench):
+    """A bench whose submitter answers as it is told, and what was asked of it."""
+
+    answers: Mapping[str, Mapping[str, str]]
+    asked: list[tuple[str, Mapping[str, str]]]
+
+    def script(self, step: str, deadline: float, **given: str) -> Mapping[str, str]:
+        """The answer to `step`."""
+        self.asked.append((step, given))
+        return self.answers[step]
+
+
+def test_a_case_that_cannot_be_made_leaves_its_resources_to_the_others() -> None:
+    """Its job is cancelled as soon as that is known, not when all cases are through: a running one would keep them waiting."""
+    job = SimpleNamespace(deadline=1.0)
+    run = SimpleNamespace(
+        id="r", emit=lambda event: None, stopping=threading.Event(), site=SimpleNamespace(test_job=job)
+    )
+    pending = {"job": "PENDING", "buffer": "staged-in", "reason": "Resources"}
+    answers = {"submit": {"id": "7"}, "begin": pending, "cancel": {"size": "0", "since": "0"}}
+    bench = Scripted(cast(Run, run), "c1", cast(Watch, None), None, answers, [])
+    with pytest.raises(Failed, match="never got resources"):
+        _made(bench, RUNNING)
+    assert [step for step, _ in bench.asked] == ["submit", "begin", "cancel"]
+    assert bench.asked[-1][1] == {"job": "7", "words": "--hurry"}
 
 
 def test_answers() -> None:
