@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -13,14 +13,18 @@ from fabfile.inventory import Site
 from fabfile.paint import printed
 from fabfile.reading import Reading, looked
 from fabfile.run import Options
-from fabfile.stages import certificates, kubeconfig, revocation
+from fabfile.stages import certificates, kubeconfig, revocation, revoked
 from fabfile.stages.certificates import ACCESS
 from fabfile.step import Check, Stage
 from fabfile.theme import Row, plural
 from fabfile.visible import escaped
 
 STAGES = (
-    Stage("access", (), (ACCESS["cluster"], Check("kubeconfig", "controller", kubeconfig.look, lambda p, h: ()))),
+    Stage(
+        "access",
+        (),
+        (ACCESS["cluster"], revoked.CHECK, Check("kubeconfig", "controller", kubeconfig.look, lambda p, h: ())),
+    ),
 )
 
 
@@ -103,11 +107,13 @@ def _shown(reading: Reading, host: str) -> Shown:
         return Shown(host, problems=(Problem(failed, "see whether the host is well"),))
     found = board.facts.all("access.kubeconfig")[host]
     ca = next(iter(board.facts.found.get("access.cluster", {}).values()), None)
-    return described(reading.run.site, host, found, ca["ca"].encode() if ca else b"")
+    gone: Mapping[str, str] = next(iter(board.facts.found.get("access.common_name", {}).values()), {})
+    return described(reading.run.site, host, found, ca["ca"].encode() if ca else b"", gone)
 
 
-def described(site: Site, host: str, found: Mapping[str, Any], ca: bytes) -> Shown:
-    """What was found on a controller, in the light of the cluster's CA of today (PEM; b"": not known)."""
+def described(site: Site, host: str, found: Mapping[str, Any], ca: bytes, gone: Collection[str] = ()) -> Shown:
+    """What was found on a controller, in the light of the cluster's CA of today (PEM; b"": not known), and of the names
+    that were revoked (`gone`)."""
     shown = Shown(host, slurm_user=found["slurm_user"])
     if "mode" not in found:
         return replace(shown, problems=(Problem("there is no kubeconfig", "`invoke install` makes one"),))
@@ -131,13 +137,12 @@ def described(site: Site, host: str, found: Mapping[str, Any], ca: bytes) -> Sho
         serial=certificate.serial,
         signed=signer is not None if ca else None,
     )
-    return replace(shown, problems=tuple(_problems(site, shown, certificate, signer)))
+    return replace(shown, problems=tuple(_problems(site, shown, certificate, signer, gone)))
 
 
 def _problems(
-    site: Site, shown: Shown, certificate: pki.Certificate, signer: pki.Certificate | None
+    site: Site, shown: Shown, certificate: pki.Certificate, signer: pki.Certificate | None, gone: Collection[str]
 ) -> Iterator[Problem]:
-    own = site.access.common_name
     if shown.signed is None:
         yield Problem("nobody knows whether it is of the cluster's CA: the master did not say", "see `invoke plan`")
     elif signer is None:
@@ -146,14 +151,22 @@ def _problems(
         yield Problem(
             f"the CA itself ends {signer.until:%Y-%m-%d}, before it", "renew the cluster's CA first", bad=False
         )
-    if certificate.common_name != own:
-        fix = "`invoke install` changes it, and `invoke certs.revoke` shuts the old name out for good"
-        yield Problem(f"it is for {certificate.common_name}, and the site file says {own}", fix, bad=False)
+    if certificate.common_name != site.access.common_name:
+        yield _other_name(site, certificate.common_name, gone)
     if shown.days_left is not None and shown.days_left < kubeconfig.WARN:
         low = shown.days_left <= site.access.renew_below
         yield Problem("it is over" if shown.days_left < 0 else "it ends soon", "`invoke certs.rotate`", bad=low)
     if shown.may != kubeconfig.RIGHTS:
         yield Problem(f"{shown.slurm_user} {shown.may}", "`invoke install` puts right what it needs")
+
+
+def _other_name(site: Site, name: str, gone: Collection[str]) -> Problem:
+    own = site.access.common_name
+    text = f"it is for {name}, and the site file says {own}"
+    if own in gone:  # no install gives that name its rights again: it is the site file that is old
+        return Problem(f"{text}, which was revoked", f"set access.common_name in {site.path.name} to {name}", bad=False)
+    fix = "`invoke install` changes it, and `invoke certs.revoke` shuts the old name out for good"
+    return Problem(text, fix, bad=False)
 
 
 # --- how it is shown

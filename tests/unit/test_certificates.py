@@ -72,6 +72,14 @@ def test_a_certificate_does_not_outlive_its_ca(site: Site) -> None:
     assert re.match(r"the CA itself ends \d{4}-\d\d-\d\d, before it", told.problems[0].text)
 
 
+def test_a_site_file_with_a_revoked_name_is_what_is_old(site: Site) -> None:
+    """No install gives a revoked name back: the fix is to name in the site file what the controllers have."""
+    told = certs.described(site, "c1", found(authority().sign("new", 400)), CA, {"slurm-dws": "2028-04-10 revoked"})
+    (problem,) = told.problems
+    assert problem.text == "it is for new, and the site file says slurm-dws, which was revoked"
+    assert problem.fix == f"set access.common_name in {site.path.name} to new"
+
+
 def test_a_master_that_says_nothing(site: Site) -> None:
     """Without the CA nobody knows whether a certificate is any good, and that is bad."""
     told = certs.described(site, "c1", found(authority().sign("slurm-dws", 400)), b"")
