@@ -193,6 +193,18 @@ def test_drivers_of_a_rule_hold_as_they_do_upstream(cluster: Cluster) -> None:
         cluster.kubectl("delete", "-n", "dws-system", "dwdirectiverule", "tape")
 
 
+@pytest.mark.parametrize("state", ["Proposal", "Setup"])
+def test_a_driver_joins_no_workflow_that_is_there(cluster: Cluster, state: str) -> None:
+    """Drivers are registered by rules when a Workflow is created; one that is added later is refused in any state."""
+    name = f"late-{state.lower()}"
+    assert create(cluster, name).returncode == 0
+    cluster.until(name, "Proposal", "Completed")
+    entry = f'{{"driverID":"tape","taskID":"","dwdIndex":0,"lastHB":0,"completed":false,"watchState":"{state}"}}'
+    done = cluster.kubectl("patch", "workflow", name, "--type=merge", "-p", f'{{"status":{{"drivers":[{entry}]}}}}')
+    assert done.returncode == 1
+    assert "Status.Drivers[0]" in done.stderr
+
+
 def test_v1alpha1_is_served_too(cluster: Cluster) -> None:
     """A Workflow can be read as v1alpha1, where its jobID is a number, and written back without losing its text."""
     assert create(cluster, "older").returncode == 0

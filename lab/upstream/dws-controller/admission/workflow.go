@@ -113,7 +113,8 @@ func unchanged(old, spec api.WorkflowSpec) error {
 	return nil
 }
 
-// drivers checks that only entries of the present state change, and that no finished driver takes it back.
+// drivers checks that only entries of the present state change, that no finished driver takes it back, and that none joins
+// later than at the Workflow's creation: at such an entry the true webhook breaks off. Only the lab's own may.
 func drivers(old api.WorkflowStatus, now []api.DriverStatus) error {
 	for index, driver := range now {
 		path := field.NewPath("Status", "Drivers").Index(index)
@@ -123,6 +124,8 @@ func drivers(old api.WorkflowStatus, now []api.DriverStatus) error {
 			if isNew || !reflect.DeepEqual(driver, old.Drivers[index]) {
 				return field.InternalError(path, fmt.Errorf("only a driver of the state %s can change now", old.State))
 			}
+		case isNew && !driver.Completed && driver.DriverID != api.Holder:
+			return field.InternalError(path, fmt.Errorf("a driver takes part from the Workflow's creation on, by a rule"))
 		case driver.Completed && (driver.Status != api.Completed || driver.Error != ""):
 			return field.InternalError(path, fmt.Errorf("completed wants the status Completed and no error"))
 		case !driver.Completed && !isNew && old.Drivers[index].Completed:

@@ -17,9 +17,6 @@ import (
 // read ConfigMaps in its own namespace only, as the true one's does.
 var holdKey = client.ObjectKey{Namespace: "dws-system", Name: "lab-hold"}
 
-// holder is the driver that the lab adds to a held Workflow.
-const holder = "lab-hold"
-
 // hold gives the lab's driver its say about the present state: it waits or fails as the ConfigMap has it, and is
 // completed once the ConfigMap no longer mentions it.
 func (w *Workflows) hold(ctx context.Context, workflow *api.Workflow) error {
@@ -30,13 +27,13 @@ func (w *Workflows) hold(ctx context.Context, workflow *api.Workflow) error {
 	order, held := ordered(orders.Data, workflow)
 	status := &workflow.Status
 	index := slices.IndexFunc(status.Drivers, func(driver api.DriverStatus) bool {
-		return driver.DriverID == holder && driver.WatchState == status.State
+		return driver.DriverID == api.Holder && driver.WatchState == status.State
 	})
 	if index < 0 && !held {
 		return nil
 	}
 	if index < 0 {
-		status.Drivers = append(status.Drivers, api.DriverStatus{DriverID: holder, WatchState: status.State})
+		status.Drivers = append(status.Drivers, api.DriverStatus{DriverID: api.Holder, WatchState: status.State})
 		index = len(status.Drivers) - 1
 	}
 	obey(&status.Drivers[index], order, held)
