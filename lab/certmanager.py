@@ -1,17 +1,19 @@
 """cert-manager for the lab's cluster: what is applied, and the images that its pods run."""
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lab import cache, images, programs
+from lab import cache, images, pki, programs
+from lab.layer import fill
 
 OURS = Path(__file__).with_name("certmanager.yaml")
 COMPONENTS = ("controller", "webhook", "cainjector")
-CA = "cert-manager/cert-manager-webhook-ca"  # the Secret that the webhook makes, and cainjector reads its CA from
+CA = "cert-manager/cert-manager-webhook-ca"  # the Secret that the webhook and cainjector read the webhook's CA from
 SERVICE = {"name": "cert-manager-webhook", "namespace": "cert-manager", "path": "/convert"}
 
 
@@ -19,7 +21,9 @@ def manifests(v1alpha3: bool = True, announce: Callable[[str], None] = programs.
     """The YAML that `kubectl apply -f -` takes: namespace, CRDs, rights, Deployments, Services, webhooks.
 
     With `v1alpha3` False the CRDs know v1 alone, as cert-manager's do from 1.6 on; else v1alpha2, v1alpha3 and v1beta1
-    as well. Builds cert-manager when the cache does not have it; BuildError when that fails.
+    as well. The webhook's CA is a new one, and stands where cainjector would put it: a CRD that it had to change later
+    would answer nobody for a while, and cert-manager's controller waits longer after every such refusal. Builds
+    cert-manager when the cache does not have it; BuildError when that fails.
     """
     built = programs.cert_manager(announce)
 
@@ -28,7 +32,9 @@ def manifests(v1alpha3: bool = True, announce: Callable[[str], None] = programs.
         (folder / "crds.yaml").write_text("".join(f"---\n{json.dumps(crd)}\n" for crd in crds))
 
     entry = cache.entry("cert-manager-crds", (built.name, Path(__file__), str(v1alpha3)), make)
-    return (entry / "crds.yaml").read_text() + OURS.read_text()
+    ca = pki.authority(CA.rpartition("/")[2])
+    values = {"CA": b64encode(ca.crt).decode(), "CA_KEY": b64encode(ca.pem).decode()}
+    return fill((entry / "crds.yaml").read_text() + OURS.read_text(), values)
 
 
 def archives(announce: Callable[[str], None] = programs.say) -> list[Path]:
@@ -53,14 +59,15 @@ def image(component: str) -> str:
 
 
 def fitted(template: Path, v1alpha3: bool) -> dict[str, Any]:
-    """The CRD in the chart's `template`, with the places that Helm would fill set for this cluster."""
+    """The CRD in the chart's `template`, with the places that Helm would fill set for this cluster, and @CA@ for its CA."""
     crd: dict[str, Any] = yaml.load(template.read_text(), Loader=yaml.CSafeLoader)
     crd["metadata"] = {"name": crd["metadata"]["name"], "labels": {"app": "cert-manager"}}
     spec = crd["spec"]
     spec["versions"] = [_terse(version) for version in spec["versions"] if v1alpha3 or version["name"] == "v1"]
     if v1alpha3:
         crd["metadata"]["annotations"] = {"cert-manager.io/inject-ca-from-secret": CA}
-        spec["conversion"]["webhook"] = {"conversionReviewVersions": ["v1"], "clientConfig": {"service": SERVICE}}
+        client = {"service": SERVICE, "caBundle": "@CA@"}
+        spec["conversion"]["webhook"] = {"conversionReviewVersions": ["v1"], "clientConfig": client}
     else:
         spec["conversion"] = {"strategy": "None"}
     return crd

@@ -15,8 +15,6 @@ import yaml
 from lab import certmanager, keys, programs, services
 from lab.model import Lab
 
-ISSUER = {"kind": "Issuer", "metadata": {"name": "lab-probe"}, "spec": {"selfSigned": {}}}
-
 
 def request(lab: Lab, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
     """One request to the API server as an administrator: the status and the JSON that came back."""
@@ -53,11 +51,6 @@ def fill(lab: Lab, more: str) -> None:
     _kubectl(lab, "label", "--overwrite", "node", lab.role("master")[0].name, "node-role.kubernetes.io/control-plane=")
 
 
-def wait_for_cert_manager(lab: Lab, deadline: float = 120) -> None:
-    """Returns when cert-manager's webhook admits an Issuer (a dry run: nothing is created)."""
-    await_none(lambda: _webhook_problem(lab), "cert-manager does not admit", deadline)
-
-
 def credential(lab: Lab) -> str:
     """The Secret nexus/nexus-admin-credential with its namespace, as YAML documents."""
     login = {"username": services.REGISTRY_USER, "password": keys.password(lab, "registry")}
@@ -66,12 +59,6 @@ def credential(lab: Lab) -> str:
     metadata = {"name": "nexus-admin-credential", "namespace": "nexus"}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": encoded}
     return yaml.safe_dump_all([namespace, secret], explicit_start=True)
-
-
-def _webhook_problem(lab: Lab) -> str:
-    body = {"apiVersion": "cert-manager.io/v1", **ISSUER}
-    status, answer = _send(lab, "POST", "/apis/cert-manager.io/v1/namespaces/default/issuers?dryRun=All", body)
-    return "" if status == 201 else str(answer.get("message", status))
 
 
 def _ready(node: dict[str, Any], since: datetime.datetime | None) -> bool:
@@ -84,10 +71,10 @@ def _ready(node: dict[str, Any], since: datetime.datetime | None) -> bool:
 
 def look(lab: Lab, path: str) -> tuple[int, dict[str, Any]]:
     """What the API server says to a GET: the status and the JSON; 0 and a message while it does not answer."""
-    return _send(lab, "GET", path)
+    return send(lab, "GET", path)
 
 
-def _send(lab: Lab, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+def send(lab: Lab, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
     """request(), with status 0 while the API server does not answer."""
     try:
         return request(lab, method, path, body)

@@ -15,6 +15,7 @@ from lab import (
     cgroups,
     cluster,
     health,
+    issuance,
     labs,
     layers,
     machine,
@@ -164,8 +165,8 @@ def _wait(
         announce("all nodes are Ready")
         if new:
             cluster.fill(lab, slurm_pod.manifests(lab))
-        cluster.wait_for_cert_manager(lab)
-        announce("cert-manager admits")
+        issuance.wait(lab)
+        announce("cert-manager issues certificates")
         if lab.options.slurmctld_pod:
             slurm_pod.wait(lab, since if lab.host(POD_HOST) in booted else None)
             announce("slurmctld's pod is Ready")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import access, cgroups, health, keys, labs, machine, network, site
+from lab import access, cgroups, health, issuance, keys, labs, machine, network, site
 from lab.model import Lab, Options
 from tests.lab.conftest import On, announce, mark
 
@@ -52,6 +52,26 @@ def test_cert_manager_serves_the_old_api(on: On) -> None:
     issuer = "apiVersion: cert-manager.io/v1alpha3\nkind: Issuer\nmetadata: {name: x}\nspec: {selfSigned: {}}\n"
     assert "created" in on("ncn-m001", "kubectl apply --dry-run=server -f -", feed=issuer)
     on("ncn-m001", "kubectl -n cert-manager wait --for=condition=Available deploy --all --timeout=30s")
+
+
+def test_a_lab_is_not_up_before_certificates_are_issued(lab: Lab, on: On) -> None:
+    """With cert-manager's controller gone its webhook still admits, but the lab does not count as up; with it, it does."""
+    scale = "kubectl -n cert-manager scale deployment cert-manager --replicas"
+    gone = "kubectl -n cert-manager wait --for=delete pod --selector=app=cert-manager --timeout=60s"
+    on("ncn-m001", f"{scale}=0 && {gone}")
+    with pytest.raises(TimeoutError, match="issues no certificate"):
+        issuance.wait(lab, deadline=5)
+    on("ncn-m001", f"{scale}=1")
+    issuance.wait(lab)
+    left = "kubectl -n default get issuers,certificates,certificaterequests,secrets --output=name"
+    assert on("ncn-m001", left) == ""
+
+
+def test_cert_managers_kinds_stay_as_they_were_created(on: On) -> None:
+    """No CRD of cert-manager is changed after it was applied: for a while it would answer nobody, and who asks often waits."""
+    shown = "kubectl get crd --output=custom-columns=NAME:.metadata.name,CHANGED:.metadata.generation --no-headers"
+    changed = dict(line.split() for line in on("ncn-m001", shown).splitlines() if "cert-manager.io" in line)
+    assert changed["certificates.cert-manager.io"] and set(changed.values()) == {"1"}
 
 
 def test_the_worlds_repositories_can_be_cloned(on: On) -> None:

@@ -123,4 +123,4 @@ def test_a_charts_crd_is_filled_in_for_the_cluster(tmp_path: Path, v1alpha3: boo
     assert [version["name"] for version in crd["spec"]["versions"]] == versions
     assert crd["spec"]["versions"][-1]["schema"] == {"properties": {"description": {"type": "string"}}}
     converts = crd["spec"]["conversion"].get("webhook", {}).get("clientConfig")
-    assert converts == ({"service": certmanager.SERVICE} if v1alpha3 else None)
+    assert converts == ({"service": certmanager.SERVICE, "caBundle": "@CA@"} if v1alpha3 else None)
