@@ -31,8 +31,8 @@ MAPS = "/api/v1/namespaces/default/configmaps"
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """An API server alone: DWS's webhook would want a port that only one on this machine can have."""
-    one = ApiServer(tmp_path_factory.mktemp("api"), free_port(), pki.authority("loopback"))
+    """An API server alone: what is tried here needs nothing of DWS."""
+    one = ApiServer(tmp_path_factory.mktemp("api"), free_port(), free_port(), pki.authority("loopback"))
     with ExitStack() as ends:
         loopback_cluster._start_api_server(one, ends)
         yield one

@@ -25,15 +25,18 @@ USERS = {
     "webhook": ("system:serviceaccount:dws-system:dws-webhook", "system:serviceaccounts"),
     "slurm-dws": ("slurm-dws", "system:authenticated"),
 }
-WEBHOOK = "https://127.0.0.1:9443"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running API server, and the folder with kubectl and a kubeconfig for each of USERS."""
+    """A running API server, and the folder with kubectl and a kubeconfig for each of USERS.
+
+    `port` is the API server's, `webhook` that of DWS's webhook, both on 127.0.0.1.
+    """
 
     folder: Path
     port: int
+    webhook: int
     ca: pki.Pair
 
     def kubectl(self, *words: str, stdin: str = "", user: str = "admin") -> subprocess.CompletedProcess[str]:
@@ -61,7 +64,7 @@ class Cluster:
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[Cluster]:
     """An API server with our DWS's CRDs and webhooks, its controller and its webhook, all ended afterwards."""
-    cluster = Cluster(folder, free_port(), pki.authority("loopback"))
+    cluster = Cluster(folder, free_port(), free_port(), pki.authority("loopback"))
     with contextlib.ExitStack() as ends:
         _start_api_server(cluster, ends)
         _apply_dws(cluster)
@@ -118,7 +121,7 @@ def _apply_dws(cluster: Cluster) -> None:
     objects = [o for o in yaml.safe_load_all(rendered) if o["kind"] not in ("Certificate", "Issuer")]
     for one in objects:
         for client in _webhook_clients(one):
-            client["url"] = WEBHOOK + client.pop("service")["path"]
+            client["url"] = f"https://127.0.0.1:{cluster.webhook}{client.pop('service')['path']}"
             client["caBundle"] = b64encode(cluster.ca.crt).decode()
     applied = cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
     assert applied.returncode == 0, applied.stderr
@@ -144,10 +147,11 @@ def _start_dws(cluster: Cluster, ends: contextlib.ExitStack) -> None:
     for mode in ("controller", "webhook"):
         probes = f"127.0.0.1:{free_port()}"
         flags = [f"--mode={mode}", "--metrics-bind-address=0", f"--health-probe-bind-address={probes}"]
+        flags += [f"--webhook-port={cluster.webhook}"]
         own = {"KUBECONFIG": str(folder / mode), "TMPDIR": str(folder), "POD_NAMESPACE": "dws-system"}
         _start(ends, folder, mode, [str(stand_ins.manager()), *flags], own)
         _await(f"http://{probes}/readyz", folder / f"{mode}.log")
-    with contextlib.closing(_connected(9443, folder / "webhook.log")):
+    with contextlib.closing(_connected(cluster.webhook, folder / "webhook.log")):
         pass
 
 

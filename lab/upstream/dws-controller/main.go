@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"lab/dws/admission"
 	"lab/dws/api"
@@ -30,6 +31,7 @@ func main() {
 	mode := flag.String("mode", "controller", "what to be: controller or webhook")
 	metrics := flag.String("metrics-bind-address", ":8080", "where metrics are served")
 	probes := flag.String("health-probe-bind-address", ":8081", "where healthz and readyz are served")
+	port := flag.Int("webhook-port", 9443, "the port on which the webhook answers")
 	elect := flag.Bool("leader-elect", false, "whether only the holder of the lease works")
 	logging := zap.Options{Development: true}
 	logging.BindFlags(flag.CommandLine)
@@ -41,6 +43,7 @@ func main() {
 		Cache:                  cache.Options{ByObject: ownConfigMaps()},
 		Metrics:                metricsserver.Options{BindAddress: *metrics},
 		HealthProbeBindAddress: *probes,
+		WebhookServer:          webhook.NewServer(webhook.Options{Port: *port}),
 		LeaderElection:         *elect,
 		LeaderElectionID:       "a08857a2.dataworkflowservices.github.io",
 	}); err != nil {
