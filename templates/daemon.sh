@@ -11,9 +11,9 @@ fi
 read_so() {
     [ -e "$state/activation" ] && grep -qxF "file=$(sha256sum <"$1" | cut -d' ' -f1) $1" "$state/activation" && echo "changed=0 $1"
 }
-{ [ ! -e "$folder/slurm.conf" ] || conf_files; echo "$folder/burst_buffer.conf"; } | while IFS= read -r file; do
+start_files | while IFS= read -r file; do
     # of the inode, not of the content: a file that was restored with an old date was changed all the same
-    [ ! -e "$file" ] || read_so "$file" || stat -L -c 'changed=%.2Z %n' -- "$file"
+    read_so "$file" || stat -L -c 'changed=%.2Z %n' -- "$file"
 done
 [ ! -e "$state/activation" ] || sed -n 's/^sum=/activated=/p' "$state/activation"
 told=$(pings)

@@ -5,8 +5,8 @@ noted() {
     mkdir -p "$state"
     {
         echo "sum=$(sha256sum <"$folder/slurm.conf" | cut -d' ' -f1)"
-        { conf_files; echo "$folder/burst_buffer.conf"; } | while IFS= read -r file; do
-            [ ! -e "$file" ] || echo "file=$(sha256sum <"$file" | cut -d' ' -f1) $file"
+        start_files | while IFS= read -r file; do
+            echo "file=$(sha256sum <"$file" | cut -d' ' -f1) $file"
         done
     } >"$state/activation.part"
     mv -f -- "$state/activation.part" "$state/activation"

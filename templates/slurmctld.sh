@@ -60,6 +60,13 @@ conf_files() {
     printf '%s\n' "$included" | sed '/^$/d'
 }
 
+# The files that slurmctld reads when it starts, as far as they are there, a path a line.
+start_files() {
+    { [ ! -e "$folder/slurm.conf" ] || conf_files; echo "$folder/burst_buffer.conf"; } | while IFS= read -r file; do
+        [ ! -e "$file" ] || printf '%s\n' "$file"
+    done
+}
+
 # What `scontrol ping` says of each SlurmctldHost, in the order in which they take over: "here|there UP|DOWN" a line.
 # A host may be named there with or without its domain, and several names may stand for one. For one that doesn't answer
 # scontrol tries for as long as MessageTimeout, at most $patience seconds for all of them.

@@ -85,8 +85,8 @@ slurm_path
 main=$(main_pid)
 if [ -n "$main" ] && [ ! -e "$state/activation" ]; then
     began=$(started "$main")
-    { conf_files; echo "$folder/burst_buffer.conf"; } | while IFS= read -r file; do
-        [ ! -e "$file" ] || stat -L -c '%.2Z' -- "$file"
+    start_files | while IFS= read -r file; do
+        stat -L -c '%.2Z' -- "$file"
     done | awk -v began="$began" '$1 > began { late = 1 } END { exit late }' && noted
 fi
 :
