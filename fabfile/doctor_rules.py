@@ -8,14 +8,11 @@ from fabfile import doctor_access, doctor_master, names
 from fabfile.diff import difference
 from fabfile.reading import redo
 from fabfile.stages import access, daemon, plugin
+from fabfile.stages.computes import LEGEND
 from fabfile.step import Finding, Place, Value
 
 Rule = Callable[[Place, Value, Value], Iterable[Finding]]
 """Place, what is there and what is wanted, which differ -> what is wrong."""
-
-
-SIGNS = "- is there, + is wanted"
-"""What a difference's signs mean."""
 
 
 def _redo(place: Place, what: str) -> str:
@@ -58,7 +55,7 @@ def _file(place: Place, name: str, short: str, have: Value, want: Value, effect:
         return
     if have["text"] != want["text"]:
         lines = "; ".join(line for line in difference(have["text"], want["text"]) if line[:1] in "+-")
-        text = f"{path} on {place.host} is not that of plugin {place.site.versions.plugin} ({SIGNS}): {lines[:200]}"
+        text = f"{path} on {place.host} is not that of plugin {place.site.versions.plugin} ({LEGEND}): {lines[:200]}"
         yield Finding(f"{short}-edited", text, fix)
     if (have["mode"], have["owner"]) != (want["mode"], want["owner"]):
         text = f"{path} on {place.host} has mode {have['mode']} and owner {have['owner']}"
@@ -83,7 +80,7 @@ def _daemon(place: Place, have: Value, want: Value) -> Iterator[Finding]:
 
 def _node_conf(place: Place, have: Value, want: Value) -> Iterator[Finding]:
     lines = doctor_master.some([line for line in difference(have, want) if line[:2] in ("+ ", "- ")])
-    text = f"{place.site.slurm.folder}/slurm.conf on {place.host} differs from the controllers' ({SIGNS}): {lines}"
+    text = f"{place.site.slurm.folder}/slurm.conf on {place.host} differs from the controllers' ({LEGEND}): {lines}"
     yield Finding("slurm-conf-differs", text, _redo(place, "computes"))
 
 

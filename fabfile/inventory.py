@@ -53,9 +53,9 @@ SCHEMA = ROOT / "templates" / "hosts.schema.json"
 DEFAULT = ROOT / "hosts.yaml"
 
 
-def load(path: Path) -> Site:
-    """The site that a file describes. SiteError with all that is wrong with it."""
-    content = read(path, SCHEMA)
+def load(path: Path, option: str = "--hosts") -> Site:
+    """The site that a file describes, of which the command was told with `option`. SiteError with all that is wrong."""
+    content = read(path, SCHEMA, option)
     problems = sorted({*content.problems, *_conflicts(content, path)})
     if problems:
         raise SiteError(path, tuple(problems))

@@ -79,7 +79,7 @@ def _site(c: Any, path: str | None) -> Site:
     if (c.user, c.port) != (plain.user, plain.port):
         _leave(f"fab -H {c.original_host}, without a user or port: the site file and ssh_config say how it is reached")
     try:
-        return only(load(Path(path).expanduser() if path else DEFAULT), c.original_host)
+        return only(load(Path(path).expanduser() if path else DEFAULT, "--site"), c.original_host)
     except (SiteError, HostsError) as error:
         _leave(str(error))
 

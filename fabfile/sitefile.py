@@ -51,11 +51,14 @@ class Content:
         return Problem(*self.places[place], key, text)
 
 
-def read(path: Path, schema: Path) -> Content:
-    """The file's content by this schema, problems included. SiteError where there is no YAML to read."""
+def read(path: Path, schema: Path, option: str = "--hosts") -> Content:
+    """The file's content by this schema, problems included. SiteError where there is no YAML to read.
+
+    `option` is how whoever reads it is told of another file.
+    """
     rules: dict[str, Any] = json.loads(schema.read_text())
     walk = Walk(rules)
-    data = walk.value(_compose(path) or _nothing(), rules, "")
+    data = walk.value(_compose(path, option) or _nothing(), rules, "")
     return Content(data or {}, tuple(sorted(set(walk.problems))), walk.places)
 
 
@@ -70,12 +73,13 @@ def _nothing() -> yaml.Node:
     return yaml.MappingNode("tag:yaml.org,2002:map", [], start, start)
 
 
-def _compose(path: Path) -> yaml.Node | None:
+def _compose(path: Path, option: str) -> yaml.Node | None:
     """The file's nodes, or None for an empty file. SiteError for no file and for no YAML."""
     try:
         return yaml.compose(path.read_bytes().decode(), Loader=yaml.SafeLoader)
     except FileNotFoundError:
-        problem = Problem(0, 0, "", "no such file: begin with a copy of the project's hosts.yaml, or say --hosts PATH")
+        text = f"no such file: begin with a copy of the project's hosts.yaml, or say {option} PATH"
+        problem = Problem(0, 0, "", text)
     except OSError as error:
         problem = Problem(0, 0, "", f"{os.strerror(error.errno or 0)}: expected a file that can be read")
     except UnicodeDecodeError as error:

@@ -17,6 +17,9 @@ from fabfile.site import ComputeGroup
 from fabfile.stages import controller, daemon, slurm
 from fabfile.step import Check, Finding, Known, Place, Refused, Shell, Stage, Step, Value
 
+LEGEND = "- is there, + is wanted"
+"""What the signs before a difference's lines mean, for where a few of them stand in a sentence."""
+
 FACT = "preflight.slurm-conf"
 """Where CHECK keeps what it found on nodes that are only compared."""
 
@@ -68,7 +71,7 @@ def judge(place: Place, found: Value) -> Sequence[Finding]:
         return ()  # the controller's own check says what is wrong there
     if not lines:
         return ()
-    text = f"{slurm.path(place.site)} on {place.host} differs from the controllers': {_some(lines)}"
+    text = f"{slurm.path(place.site)} on {place.host} differs from the controllers' ({LEGEND}): {_some(lines)}"
     fix = "make it the same, or set slurm_conf for its group: edit makes it so, print only shows"
     return (Finding("slurm-conf-differs", text, fix),)
 
@@ -93,7 +96,7 @@ def _told(place: Place) -> str:
     lines = [] if configless(place) else _difference(place, found, ours=True)
     if group(place).slurm_conf == "check" and not _difference(place, found, ours=False):
         return f"lacks {slurm.KEY}={daemon.TYPE}, which slurmctld alone reads" if lines else ""
-    return f"differs from the controllers': {_some(lines)}" if lines else ""
+    return f"differs from the controllers' ({LEGEND}): {_some(lines)}" if lines else ""
 
 
 # --- edited

@@ -139,3 +139,11 @@ def test_fab_lists_the_repairs() -> None:
         "look",
         "redo",
     ]
+
+
+def test_fab_names_its_own_option_where_there_is_no_site_file(tmp_path: Path) -> None:
+    """What fab says of a site file that isn't there names --site, not the --hosts of invoke's tasks."""
+    fab = Path(sys.executable).with_name("fab")
+    words = [str(fab), "-H", "ncn-m001", "look", "--site", str(tmp_path / "hosts.yaml")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, "--site PATH" in done.stderr, "--hosts" in done.stderr) == (2, True, False), done.stderr

@@ -140,9 +140,11 @@ def test_an_empty_file_lacks_what_is_required(tmp_path: Path, text: str) -> None
 
 
 def test_a_file_that_is_not_there_is_said_with_what_to_do(tmp_path: Path) -> None:
-    """No file and no readable file are problems of the file, not stack traces."""
+    """No file and no readable file are problems of the file, not stack traces; the option is that of who asked."""
     with pytest.raises(SiteError, match=r"nowhere.yaml: no such file: .*--hosts PATH"):
         load(tmp_path / "nowhere.yaml")
+    with pytest.raises(SiteError, match=r"or say --site PATH$"):
+        load(tmp_path / "nowhere.yaml", "--site")
     with pytest.raises(SiteError, match=r"Is a directory: expected a file that can be read"):
         load(tmp_path)
 

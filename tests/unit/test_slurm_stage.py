@@ -265,7 +265,9 @@ def test_a_node_that_is_checked(text: str | None, names: list[str]) -> None:
     """It may lack the line that slurmctld alone reads, and nothing else, before the controllers have it and after."""
     for controllers in (TEXT, slurm.wanted(place(), TEXT)):
         here = node("check", text, controllers)
-        assert [one.name for one in computes.judge(here, here.facts.all(computes.FACT)["nid1"])] == names
+        found = computes.judge(here, here.facts.all(computes.FACT)["nid1"])
+        assert [one.name for one in found] == names
+        assert all("(- is there, + is wanted): " in one.text for one in found)
 
 
 def test_what_is_said_of_nodes_that_are_only_compared() -> None:
@@ -273,7 +275,9 @@ def test_what_is_said_of_nodes_that_are_only_compared() -> None:
     configless = "SlurmctldParameters=power_save_interval=5,enable_configless\n"
     assert computes._told(node("check", TEXT)).startswith("lacks BurstBufferType=burst_buffer/lua")
     assert computes._told(node("check", slurm.wanted(place(), TEXT))) == ""
-    assert "+ BurstBufferType=burst_buffer/lua" in computes._told(node("print", TEXT))
+    told = computes._told(node("print", TEXT))
+    assert told.startswith("differs from the controllers' (- is there, + is wanted): + ")
+    assert "; + BurstBufferType=burst_buffer/lua" in told
     assert computes._told(node("print", "X=1\n", more=configless)) == ""
 
 
