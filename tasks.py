@@ -39,7 +39,8 @@ def _run(name: str, hosts: Any, limit: str | None, bundle: str = "", **options: 
         from fabfile.bundling import attached
 
         site, options["flags"] = attached(site, bundle)
-    from fabfile.run import Options, run
+    from fabfile.options import Options
+    from fabfile.run import run
     from fabfile.stages import procedure
 
     sys.exit(run(site, procedure(site), Options(task=name, **options)))
@@ -72,7 +73,8 @@ def verify(c, hosts=None, limit=None, json=False, cancel=False):  # type: ignore
     from dataclasses import replace
 
     site = replace(_site(hosts, limit), limit=None)  # nothing is changed, so there is nothing to limit
-    from fabfile.run import Options, run
+    from fabfile.options import Options
+    from fabfile.run import run
     from fabfile.stages.verify import ALONE
 
     if cancel:
@@ -103,7 +105,8 @@ def undeploy(  # type: ignore[no-untyped-def]
 ):
     """Take DWS out of the cluster, unless a Workflow or a job still needs it."""
     site = _site(hosts, limit)
-    from fabfile.run import Options, run
+    from fabfile.options import Options
+    from fabfile.run import run
     from fabfile.stages import undeploy as procedure
 
     given = {"slurm": slurm, "rbac": rbac, "orphans": orphans, "all_jobs": all_jobs}
@@ -137,8 +140,8 @@ def journal(c, name="", hosts=None, json=False):  # type: ignore[no-untyped-def]
 def rollback(c, name="", hosts=None, limit=None, json=False, yes=False, plan=False):  # type: ignore[no-untyped-def]
     """Bring everything back to how it was before a run."""
     site = _site(hosts, limit)
+    from fabfile.options import Options
     from fabfile.rollback import rollback as back
-    from fabfile.run import Options
 
     sys.exit(back(site, name, Options(task="rollback", plan=plan, yes=yes, json=json)))
 

@@ -23,8 +23,8 @@ from fabfile.inventory import ROOT
 from fabfile.journal import RUNS
 from fabfile.logs_pods import PODS
 from fabfile.logs_sources import sources
+from fabfile.reached import TROUBLE
 from fabfile.reading import Reading
-from fabfile.run import TROUBLE
 from fabfile.session import Session
 from fabfile.stages import access, installed
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from fabfile import pki
 from fabfile.inventory import Site
+from fabfile.options import Options
 from fabfile.paint import printed
 from fabfile.reading import Reading, looked
-from fabfile.run import Options
 from fabfile.stages import certificates, kubeconfig, revocation, revoked
 from fabfile.stages.certificates import ACCESS
 from fabfile.step import Check, Stage

@@ -16,7 +16,7 @@ from fabfile.inventory import Site
 from fabfile.paint import printed
 from fabfile.progress import fold
 from fabfile.reading import Reading, looked
-from fabfile.run import CONVERGED, FAILED, REFUSED
+from fabfile.summary import CONVERGED, FAILED, REFUSED
 from fabfile.theme import Row, plural
 from fabfile.visible import escaped
 

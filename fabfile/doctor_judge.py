@@ -12,8 +12,8 @@ from functools import partial
 from fabfile import doctor_rules
 from fabfile.engine import Run
 from fabfile.look import Item, LookFailed, keyed
+from fabfile.reached import TROUBLE
 from fabfile.reading import Reading
-from fabfile.run import TROUBLE
 from fabfile.session import Session
 from fabfile.stages.preflight import SKEW
 from fabfile.step import Check, Finding, Refused, Step, Unknown, Value

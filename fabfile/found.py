@@ -14,10 +14,11 @@ from fabfile.inventory import Site
 from fabfile.jsonlines import step_record
 from fabfile.look import LookFailed, keyed
 from fabfile.paint import printed
+from fabfile.reached import roles
 from fabfile.reading import Reading, looked
-from fabfile.run import FAILED, exit_code, roles
 from fabfile.secret import Secret
 from fabfile.step import Unknown, Value
+from fabfile.summary import FAILED, exit_code
 from fabfile.theme import Row, changed, counted, plural, sign
 from fabfile.visible import escaped
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import secrets
 import shutil
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +19,11 @@ from fabfile.jsonlines import to_json
 
 RUNS = ROOT / "runs"
 NAME = "journal.jsonl"
+
+
+def identifier(at: float) -> str:
+    """A run's id: when it began, in UTC, and four random digits: `20260131T120000Z-1f3a`."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at)) + "-" + secrets.token_hex(2)
 
 
 class Journal:

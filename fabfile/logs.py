@@ -11,7 +11,7 @@ from fabfile.logs_entries import Entry, about, since
 from fabfile.logs_merge import coming, past
 from fabfile.logs_sources import sources
 from fabfile.paint import painter
-from fabfile.run import CONVERGED, FAILED, SITE_FILE
+from fabfile.summary import CONVERGED, FAILED, SITE_FILE
 from fabfile.theme import Row
 from fabfile.visible import output
 

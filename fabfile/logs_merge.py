@@ -19,7 +19,7 @@ from fabfile.cluster import Cluster
 from fabfile.logs_entries import Clock, Entry
 from fabfile.logs_pods import PodLog
 from fabfile.logs_sources import Sources
-from fabfile.run import TROUBLE
+from fabfile.reached import TROUBLE
 
 WINDOW = 1.0
 """Seconds that an entry waits for earlier ones from elsewhere before it is shown."""

@@ -17,7 +17,7 @@ from fabfile.inventory import Host, Site
 from fabfile.logs_entries import Clock
 from fabfile.logs_hosts import HostLog
 from fabfile.logs_pods import PodLog
-from fabfile.run import TROUBLE
+from fabfile.reached import TROUBLE
 from fabfile.session import Session
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from fabfile import engine
-from fabfile.cluster import preload
-from fabfile.connect import Sessions, connect_all
+from fabfile.connect import Sessions
 from fabfile.engine import Run
 from fabfile.events import Done, Event
 from fabfile.faults import Unreachable
 from fabfile.inventory import DEFAULT, Site
-from fabfile.run import TROUBLE, answering, identifier, interruptible, reach, roles
-from fabfile.session import Session
+from fabfile.journal import identifier
+from fabfile.reached import TROUBLE, answering, connected, interruptible, reach, roles
 from fabfile.step import Stage
 from fabfile.theme import plural
 
@@ -46,11 +44,9 @@ class Reading:
 def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
     """Connects to all hosts of `site`, makes all looks of `stages` that can be made, and ends the connections at last."""
     events: list[Event] = []
-    threading.Thread(target=preload, daemon=True).start()
     with _told(f"looking at {plural(len(site.hosts()), 'host')} ..."):
-        sessions = connect_all(site, site.hosts())
+        sessions = connected(site, site.hosts())
         try:
-            warm(site, sessions)
             hosts, _ = answering(site, roles(site), sessions, events.append)
             run = Run(identifier(time.time()), site, stages, reach(site, sessions), events.append, hosts, TROUBLE)
             with interruptible(run, sessions):
@@ -66,12 +62,6 @@ def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
         yield Reading(run, sessions, silent, events)
     finally:
         sessions.close()
-
-
-def warm(site: Site, sessions: Sessions) -> None:
-    """Starts the way to the Kubernetes API, where the master was reached."""
-    if isinstance(master := sessions[site.master.host.name], Session):
-        master.warm()
 
 
 def only(site: Site, name: str) -> Site:

@@ -45,7 +45,8 @@ def look(c, site=None, json=False):  # type: ignore[no-untyped-def]
 def redo(c, what, site=None, yes=False, json=False):  # type: ignore[no-untyped-def]
     """Look at a stage or step on this host, put right what isn't, and prove it."""
     given = _site(c, site)
-    from fabfile.run import Options, run
+    from fabfile.options import Options
+    from fabfile.run import run
     from fabfile.stages import procedure
 
     every = procedure(given)
@@ -112,7 +113,7 @@ def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
 
 def _role(site: Site, what: str, items: Sequence[Step | Check]) -> str:
     """The role in which the site's one host has one of `items` to do; exits where it has none."""
-    from fabfile.run import roles
+    from fabfile.reached import roles
 
     host = next(iter(site.limit or ()))
     every = roles(site)

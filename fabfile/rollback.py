@@ -12,10 +12,13 @@ from fabfile.connect import Sessions, connect_all
 from fabfile.faults import Unreachable
 from fabfile.history import Past
 from fabfile.inventory import Host, Site
-from fabfile.run import FAILED, REFUSED, TROUBLE, Options, roles, run
+from fabfile.options import Options
+from fabfile.reached import TROUBLE, roles
+from fabfile.run import run
 from fabfile.stages import installed, revoked, slurm
 from fabfile.stages import rollback as procedure
 from fabfile.stages.restored import Goal
+from fabfile.summary import FAILED, REFUSED
 from fabfile.trails import Trail, trail
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -12,18 +11,18 @@ from typing import Any
 
 from fabfile import names, tables
 from fabfile.api import ClusterError
-from fabfile.cluster import Cluster, preload
-from fabfile.connect import Sessions, connect_all
+from fabfile.cluster import Cluster
+from fabfile.connect import Sessions
 from fabfile.faults import Unreachable
 from fabfile.inventory import Site
 from fabfile.paint import printed
-from fabfile.reading import warm
-from fabfile.run import CONVERGED, FAILED, TROUBLE
+from fabfile.reached import TROUBLE, connected
 from fabfile.session import Session
 from fabfile.stages import installed, jobs, workflows
 from fabfile.stages.jobs import Jobs
 from fabfile.stages.workflows import Fate, Workflow
 from fabfile.step import Facts, Place
+from fabfile.summary import CONVERGED, FAILED
 from fabfile.theme import Row, plural
 
 NOTES: Mapping[Fate, str] = {
@@ -37,9 +36,7 @@ COLUMNS = ("WORKFLOW", "JOB", "USER", "SLURM", "STATE", "READY", "STATUS", "AGE"
 
 def show(site: Site, yaml: str | bool | None, as_json: bool) -> int:
     """Print all Workflows; as YAML one of them (its name), or all (True). 1: the cluster can't be asked, or has none such."""
-    threading.Thread(target=preload, daemon=True).start()
-    with closing(connect_all(site, (site.master.host, *site.controllers))) as sessions:
-        warm(site, sessions)
+    with closing(connected(site, (site.master.host, *site.controllers))) as sessions:
         try:
             cluster = _master(site, sessions).cluster()
             return _yaml(cluster, yaml) if yaml else _all(site, sessions, cluster, as_json)

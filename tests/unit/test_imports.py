@@ -29,6 +29,10 @@ DATA = {
 ABOVE = {
     "engine",
     "run",
+    "work",
+    "reached",
+    "options",
+    "summary",
     "report",
     "journal",
     "session",

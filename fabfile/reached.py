@@ -1,0 +1,98 @@
+"""The hosts of a run: which role each has, which of them answered, how they are reached, and how their work is stopped."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+from fabfile.api import ClusterError
+from fabfile.cluster import preload
+from fabfile.connect import Sessions, connect_all
+from fabfile.events import Done, Event, Failure, Outcome
+from fabfile.faults import DeadlineExceeded, Lost, Unreachable
+from fabfile.inventory import Host, Site
+from fabfile.perform import Reach
+from fabfile.running import Run
+from fabfile.session import Session
+
+TROUBLE: tuple[type[Exception], ...] = (Unreachable, Lost, DeadlineExceeded, ClusterError)
+"""What can go wrong on the way to a host or in the cluster."""
+
+
+def roles(site: Site) -> dict[str, tuple[str, ...]]:
+    """Role -> hosts; the submitter is the controller on which the test job is submitted, a pod one of the controllers."""
+    every = {
+        "master": (site.master.host.name,),
+        "controller": tuple(host.name for host in site.controllers),
+        "pod": tuple(host.name for host in site.controllers if host.pod),
+        "submitter": (site.controllers[0].name,),
+        "compute": tuple(host.name for host in site.hosts("compute")),
+    }
+    return {role: hosts for role, hosts in every.items() if hosts}
+
+
+def connected(site: Site, hosts: Sequence[Host]) -> Sessions:
+    """Connections to these hosts, the master among them, whose way to the Kubernetes API is made ready meanwhile."""
+    threading.Thread(target=preload, daemon=True).start()
+    sessions = connect_all(site, hosts)
+    if isinstance(master := sessions[site.master.host.name], Session):
+        master.warm()
+    return sessions
+
+
+def reach(site: Site, sessions: Sessions) -> Reach:
+    """How a run's hosts are reached through these connections."""
+
+    def session(host: str) -> Session:
+        found = sessions[host]
+        if isinstance(found, Unreachable):
+            raise found
+        return found
+
+    return Reach(session, lambda: session(site.master.host.name).cluster(), lambda role: roles(site)[role][0])
+
+
+def answering(
+    site: Site, hosts: Mapping[str, tuple[str, ...]], sessions: Sessions, emit: Callable[[Event], None]
+) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """The hosts that answered by role, and those that should have. Each that didn't is told with what to do."""
+    silent = {host: found for host, found in sessions.items() if isinstance(found, Unreachable)}
+    spared = _spared(site, silent)
+    for host, found in silent.items():
+        failure = Failure(command=f"ssh {host}", meaning=found.text, fix=found.fix)
+        note = "may be down, as the site file says" if host in spared else ""
+        outcome: Outcome = "skipped" if host in spared else "failed"
+        emit(Done(host, "connect", "ssh", outcome, time.time(), 0.0, note=note, failures=(failure,)))
+    reached = {role: tuple(host for host in some if host not in silent) for role, some in hosts.items()}
+    return reached, tuple(host for host in silent if host not in spared)
+
+
+def _spared(site: Site, silent: Collection[str]) -> set[str]:
+    """Unreachable compute nodes whose group may have so many of them down."""
+    groups = [({host.name for host in group.hosts} & set(silent), group.may_be_down) for group in site.computes]
+    return {host for down, allowed in groups if len(down) <= allowed for host in down}
+
+
+@contextmanager
+def interruptible(made: Run, sessions: Sessions) -> Iterator[None]:
+    """Ctrl-C begins nothing more and ends what runs on the hosts; an activation goes on by itself. Twice: leave at once."""
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        made.stopping.set()
+        for session in sessions.open():
+            threading.Thread(target=_stop, args=(session,), daemon=True).start()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _stop(session: Session) -> None:
+    with suppress(*TROUBLE):  # a host that is gone has nothing left to end
+        session.stop()

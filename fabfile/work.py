@@ -1,0 +1,109 @@
+"""The work of a run, between its first looks and its last proof: judge, ask what has to be agreed to, change."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from fabfile import before as images
+from fabfile import engine, report
+from fabfile.events import Failure
+from fabfile.judging import Pending
+from fabfile.lock import Locked, hold
+from fabfile.options import Options
+from fabfile.reached import TROUBLE
+from fabfile.running import Run
+from fabfile.stages.verify import FORGET
+
+NOBODY_AGREED = "Nothing was taken away: it has to be agreed to, by an answer or by --yes."
+
+
+def work(made: Run, options: Options, display: report.Display, down: Sequence[str]) -> str:
+    """Do the work of a run, of whose hosts `down` should have answered. Why it was refused as a whole; else "".
+
+    What breaks outside of any step is told like a step of its own.
+    """
+    began = time.time()
+    try:
+        _look(made, options)
+        return _work(made, options, display, down)
+    except TROUBLE as error:
+        made.done(getattr(error, "host", "-"), "run.work", "failed", began, failures=(Failure(meaning=str(error)),))
+        return ""
+
+
+def _look(made: Run, options: Options) -> None:
+    made.stages, own = (*options.reads, *made.stages), made.stages
+    engine.first_looks(made)
+    made.stages = own
+
+
+def _work(made: Run, options: Options, display: report.Display, down: Sequence[str]) -> str:
+    """Judge, and change what is to be changed. Why nothing was changed, if it was refused as a whole; else ""."""
+    if options.plan:
+        engine.plan(made)
+        return ""
+    if not engine.findings(made, made.stages[0]) or down:
+        return ""
+    if options.work:
+        return _alone(made, partial(_instead, options.work, made))
+    pending = engine.pending(made)
+    if pending.changes or options.verify:
+        return _change(made, options, display, pending)
+    engine.install(made)
+    return ""
+
+
+def _alone(made: Run, do: Callable[[], str]) -> str:
+    """Do it as the only run there. Why not, if another one is at work; else what `do` returns."""
+    try:
+        with hold(made.reach.session(made.site.master.host.name), made.id, TROUBLE):
+            return do()
+    except Locked as locked:
+        return str(locked)
+
+
+def _instead(other: Callable[[Run], None], made: Run) -> str:
+    other(made)
+    return ""
+
+
+def _change(made: Run, options: Options, display: report.Display, pending: Pending) -> str:
+    """Change what is pending, as the only run that does. Why not, if another one is at work or nobody agreed.
+
+    What takes something away is asked before; but where more can be told of it after the first stages, behind those.
+    """
+    asks = bool(pending.takes) and not options.yes
+    if asks and not (pending.before and sys.stdin.isatty()) and not _agreed(made, pending, display):
+        return NOBODY_AGREED
+    return _alone(made, partial(_changed, made, options, display, pending.before if asks else frozenset()))
+
+
+def _changed(made: Run, options: Options, display: report.Display, before: frozenset[str]) -> str:
+    made.changing = True
+    images.opened(made.reach, made.id, options.task, options.undoes, made.board)
+    _forget_proof(made)
+    if before:
+        engine.install(made, before)
+        if (pending := engine.pending(made)).takes and not _agreed(made, pending, display):
+            return NOBODY_AGREED
+    engine.install(made)
+    return ""
+
+
+def _forget_proof(made: Run) -> None:
+    """What was proven before doesn't count any more once something is changed."""
+    for host in made.hosts["submitter"]:
+        made.reach.session(host).run(FORGET, deadline=30.0)
+        made.board.forget("verify.job", host)
+
+
+def _agreed(made: Run, pending: Pending, display: report.Display) -> bool:
+    """Ask whether what is told may be taken away; the steps that do it are then agreed to."""
+    with display.paused():
+        print("This takes something away:", *(f"  {one}" for one in pending.takes), sep="\n", file=sys.stderr)  # noqa: T201
+        yes = sys.stdin.isatty() and input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+    made.agreed |= pending.taking if yes else set()
+    return yes
