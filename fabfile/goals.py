@@ -44,7 +44,7 @@ def of(
     objects, said = things(master, dws, known.revoked, wanted)
     inside = [one for one in objects if of_pods(site, one.path)]
     objects = [one for one in objects if one not in inside]
-    conf = next((one.conf[0] for one in trails.values() if one.conf[0]), slurm.path(site))
+    conf = next((one.conf[0] for one in trails.values() if one.conf[0]), site.slurm.conf)
     enabled = {
         host.name: _enabled(trails.get(host.name), conf, inside if host.pod else ()) for host in site.controllers
     }

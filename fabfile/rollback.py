@@ -15,7 +15,7 @@ from fabfile.inventory import Host, Site
 from fabfile.options import Options
 from fabfile.reached import TROUBLE, roles
 from fabfile.run import run
-from fabfile.stages import installed, revoked, slurm
+from fabfile.stages import installed, revoked
 from fabfile.stages import rollback as procedure
 from fabfile.stages.restored import Goal
 from fabfile.summary import FAILED, REFUSED
@@ -79,6 +79,6 @@ def _chosen(every: Sequence[Past], name: str, site: Site) -> Past:
 
 def _trails(site: Site, sessions: Sessions, hosts: Sequence[Host], first: str) -> dict[str, Trail]:
     there = [host for host in hosts if not isinstance(sessions[host.name], Unreachable)]
-    settings = {"state": STATE, "first": first, "kubeconfig": names.KUBECONFIG, "conf": slurm.path(site)}
+    settings = {"state": STATE, "first": first, "kubeconfig": names.KUBECONFIG, "conf": site.slurm.conf}
     lines = history.reading(site, sessions, there, render.script("chain.sh", **settings))
     return {host: trail(some) for host, some in lines.items()}

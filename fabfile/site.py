@@ -145,6 +145,11 @@ class Slurm:
     folder: str
     service: str
 
+    @property
+    def conf(self) -> str:
+        """slurm.conf itself."""
+        return f"{self.folder}/slurm.conf"
+
 
 @dataclass(frozen=True)
 class TestJob:

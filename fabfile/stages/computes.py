@@ -30,7 +30,7 @@ def group(place: Place) -> ComputeGroup:
 
 
 def _look(place: Place) -> Shell:
-    return Shell(render.script("compute_look.sh", file=slurm.path(place.site)), parse)
+    return Shell(render.script("compute_look.sh", file=place.site.slurm.conf), parse)
 
 
 def parse(out: bytes) -> Value:
@@ -71,7 +71,7 @@ def judge(place: Place, found: Value) -> Sequence[Finding]:
         return ()  # the controller's own check says what is wrong there
     if not lines:
         return ()
-    text = f"{slurm.path(place.site)} on {place.host} differs from the controllers' ({LEGEND}): {_some(lines)}"
+    text = f"{place.site.slurm.conf} on {place.host} differs from the controllers' ({LEGEND}): {_some(lines)}"
     fix = "make it the same, or set slurm_conf for its group: edit makes it so, print only shows"
     return (Finding("slurm-conf-differs", text, fix),)
 
@@ -123,7 +123,7 @@ def _want(place: Place) -> Value:
 def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
     seen = place.facts.all("computes.conf")[place.host] or {"mode": "644", "owner": "root:root"}
     content = str(want).encode(errors="surrogateescape")
-    return [Put(slurm.path(place.site), content, int(seen["mode"], 8), seen["owner"])]
+    return [Put(place.site.slurm.conf, content, int(seen["mode"], 8), seen["owner"])]
 
 
 def _why(have: Value) -> str:

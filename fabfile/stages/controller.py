@@ -70,7 +70,7 @@ def interpreter(place: Place) -> str:
 
 def setting(found: Mapping[str, Any], site: Site, key: str) -> slurmconf.Setting | None:
     """What slurm.conf and its includes say of `key`; None if nothing."""
-    text = found["files"].get(f"{site.slurm.folder}/slurm.conf", "")
+    text = found["files"].get(site.slurm.conf, "")
     return slurmconf.value(text, key, found["files"])
 
 
@@ -79,7 +79,7 @@ def setting(found: Mapping[str, Any], site: Site, key: str) -> slurmconf.Setting
 
 def judge(place: Place, found: Value) -> Sequence[Finding]:
     """Everything on this controller that an install would fail at."""
-    conf = f"{place.site.slurm.folder}/slurm.conf"
+    conf = place.site.slurm.conf
     if not found["program"]:
         text = f"there is no slurmctld on {place.host}"
         return (Finding("slurm-missing", text, "controllers are the hosts where slurmctld runs: correct them"),)
@@ -121,7 +121,7 @@ def _plugin(place: Place, found: Value) -> Sequence[Finding]:
 
 def _conf(place: Place, found: Value) -> Sequence[Finding]:
     seen = []
-    conf = f"{place.site.slurm.folder}/slurm.conf"
+    conf = place.site.slurm.conf
     if found["unreadable"]:
         text = f"{conf} on {place.host} includes {', '.join(found['unreadable'])}, which can't be read"
         seen.append(Finding("slurm-conf-include", text, "slurmctld would not start again: correct the Include"))
@@ -145,7 +145,7 @@ def _unread(place: Place, found: Value) -> Sequence[Finding]:
     """A restart would load what somebody changed and nobody tried; with our line already in it, it has to be."""
     if _type(place, found) == OURS or not (changed := daemon.unread(place.site, daemon.found(place))):
         return ()
-    conf = f"{place.site.slurm.folder}/slurm.conf"
+    conf = place.site.slurm.conf
     if changed == [conf] and slurm.ours_again(found["files"][conf]) == daemon.found(place)["activated"]:
         return ()
     text = f"{', '.join(changed)} on {place.host} was changed since slurmctld read it, and a restart would load it"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from fabfile import names, slurmconf
 from fabfile.actions import Action, Remove
 from fabfile.inventory import Site
-from fabfile.stages import controller, daemon, plugin, pod, podfiles, slurm
+from fabfile.stages import activation, controller, daemon, plugin, pod, podfiles, slurm
 from fabfile.step import Finding, Place, Refused, Shell, Stage, Step, Value
 
 _SLURM = {step.name: step for step in slurm.STAGE.steps if isinstance(step, Step)}
@@ -48,7 +48,7 @@ def _read_daemon(place: Place, found: Value) -> Value:
 
 def _restart(place: Place, have: Value, want: Value) -> Sequence[Action]:
     title = f"start {place.site.slurm.service} again"
-    return [slurm.activation(place, title, slurm.seen(place), None, back=None)]
+    return [activation.transaction(place, title, slurm.seen(place), None, back=None)]
 
 
 SLURM = Stage(

@@ -15,7 +15,7 @@ from fabfile.connect import Sessions, connect_all
 from fabfile.inventory import Site, load
 from fabfile.script import BUSY, compile_actions
 from fabfile.session import Result, Session
-from fabfile.stages import controller, daemon, plugin, slurm
+from fabfile.stages import activation, controller, daemon, plugin, slurm
 from fabfile.step import Facts, Place, Shell
 from lab.model import Lab
 
@@ -209,7 +209,7 @@ def test_a_daemon_that_does_not_answer_in_time(fresh: Controllers) -> None:
 
 def test_a_connection_that_breaks_in_the_middle(fresh: Controllers) -> None:
     """The activation goes on without us and ends well; a second one is refused meanwhile; a look tells that it works."""
-    looks = slurm._look_activation(fresh.place(BACKUP))
+    looks = activation.look(fresh.place(BACKUP))
     assert isinstance(looks, Shell)
     planned, second = fresh.enabling(BACKUP), fresh.restarting(BACKUP)
     script, data = compile_actions([planned], "20260101T000000Z-cut", frames.marker())

@@ -16,7 +16,7 @@ from fabfile import render, slurmconf
 from fabfile.actions import Sh
 from fabfile.inventory import DEFAULT, load
 from fabfile.site import ComputeGroup, Host
-from fabfile.stages import computes, daemon, slurm
+from fabfile.stages import activation, computes, daemon, slurm
 from fabfile.step import Facts, Place, Refused, Unknown
 
 SITE = load(DEFAULT)
@@ -86,7 +86,7 @@ def test_any_bytes_come_back_as_they_were(tmp_path: Path, content: bytes) -> Non
     script = render.script("conf_look.sh", file=str(file))
     told = subprocess.run(["sh", "-c", script], capture_output=True, timeout=10, check=True)
     found = slurm.parse_conf(told.stdout)
-    assert slurm._bytes(found["text"]) == content
+    assert activation.content(found["text"]) == content
     assert found["id"].startswith(f"{file.stat().st_ino} ")
     assert slurm.parse_conf(b"") is None
 
@@ -97,7 +97,7 @@ def test_the_transaction_has_both_texts_and_their_checksums() -> None:
     (action,) = slurm._change_conf(here, TEXT, slurm.wanted(here, TEXT))
     assert isinstance(action, Sh)
     assert action.data == slurm.wanted(here, TEXT).encode() + TEXT.encode()
-    assert slurm._sum(TEXT.encode()) in action.script
+    assert activation.checksum(TEXT.encode()) in action.script
     assert "log=/var/log/slurmctld.log" in action.script
     assert "BurstBufferType=" not in action.title
     assert action.deadline > 2 * SITE.deadlines.slurmctld

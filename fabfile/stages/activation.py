@@ -1,0 +1,77 @@
+"""The transaction that activates slurm.conf on a controller: it runs there by itself, and puts back what doesn't come up."""
+
+from __future__ import annotations
+
+import hashlib
+
+from fabfile import render, slurmconf
+from fabfile.actions import STATE, Ask, Sh
+from fabfile.stages import pod, rollout
+from fabfile.step import Known, Look, Place, Shell, Value
+
+
+def transaction(place: Place, title: str, seen: str, following: str | None, back: str | None) -> Sh | Ask:
+    """slurm.conf from `seen` to `following` (None: as it is), slurmctld started again; `back` if it doesn't come up.
+
+    It is refused on the host if slurm.conf is no longer `seen`, and goes on there if the connection breaks.
+    """
+    if pod.of(place):
+        return _rollout(place, title, seen, following, back)
+    slurm, deadline = place.site.slurm, place.site.deadlines.slurmctld
+    texts = [content(text) if text is not None else b"" for text in (following, back)]
+    fixed = {"state": STATE, "folder": slurm.folder, "unit": slurm.service, "seen": checksum(content(seen))}
+    fixed |= {"deadline": str(int(deadline)), "log": _log(place, seen)}
+    settings = {
+        "state": STATE,
+        "conf": place.site.slurm.conf,
+        "program": render.script("slurmctld.sh", "activate.sh", **fixed),
+    }
+    for name, text in zip(("next", "back"), texts, strict=True):
+        settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}
+    # twice: what doesn't come up is put back and started again; each stop may take systemd's own 90 seconds
+    return Sh(
+        title, render.script("detach.sh", "follow.sh", **settings), 2 * (deadline + 100.0) + 30.0, b"".join(texts)
+    )
+
+
+def _rollout(place: Place, title: str, seen: str, following: str | None, back: str | None) -> Ask:
+    """The same for a pod: slurm.conf is a key of a ConfigMap, and another pod reads it."""
+
+    def edit(before: str, after: str) -> dict[str, Value]:
+        name = f"configmap/{pod.found(place)['config_map']['name']}"
+        return {"object": name, "at": ["data", "slurm.conf"], "seen": before, "value": after}
+
+    edits = [edit(seen, following)] if following is not None else []
+    return rollout.action(
+        place, title, edits, [edit(seen if following is None else following, back)] if back is not None else []
+    )
+
+
+def _log(place: Place, text: str) -> str:
+    said = slurmconf.value(text, "SlurmctldLogFile", included(place))
+    return said.value if said else ""
+
+
+def content(text: str) -> bytes:
+    """The bytes of a text in which those that are no UTF-8 stayed what they were."""
+    return text.encode(errors="surrogateescape")
+
+
+def checksum(content: bytes) -> str:
+    """sha256, as the host's sha256sum writes it."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def look(place: Place) -> Look:
+    """Whether an activation of an earlier run is still at work there: "none", or since when."""
+    if pod.of(place):
+        return Known("none")  # a rollout waits for one that is still at work
+    script = f"lock={STATE}/activation.lock\n" + render.read("activation_look.sh")
+    return Shell(script, lambda out: out.decode().strip() or "none")
+
+
+def included(place: Place) -> dict[str, str]:
+    """The files that this controller's slurm.conf includes, with their text."""
+    everywhere = place.facts.all("preflight.controller")
+    files = everywhere.get(place.host, {}).get("files", {})
+    return {name: text for name, text in files.items() if name != place.site.slurm.conf}
