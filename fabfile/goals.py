@@ -11,7 +11,7 @@ from fabfile import before, names, pki, slurmconf
 from fabfile.history import Past
 from fabfile.inventory import Site
 from fabfile.stages import daemon, installed, plugin, revoked, slurm
-from fabfile.stages.restored import ABSENT, Dws, File, Goal, Thing
+from fabfile.stages.earlier import ABSENT, Dws, File, Goal, Thing
 from fabfile.trails import Trail
 
 BINDING = f"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{names.BINDING}"

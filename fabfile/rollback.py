@@ -17,7 +17,7 @@ from fabfile.reached import TROUBLE, roles
 from fabfile.run import run
 from fabfile.stages import installed, revoked
 from fabfile.stages import rollback as procedure
-from fabfile.stages.restored import Goal
+from fabfile.stages.earlier import Goal
 from fabfile.summary import FAILED, REFUSED
 from fabfile.trails import Trail, trail
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fabfile import names
-from fabfile.stages.restored import ABSENT, File
+from fabfile.stages.earlier import ABSENT, File
 
 
 @dataclass

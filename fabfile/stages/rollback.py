@@ -16,19 +16,22 @@ from fabfile.stages import (
     controller,
     daemon,
     deploy,
+    earlier,
     images,
     inuse,
     podcheck,
     preflight,
-    restored,
+    restored_files,
+    restored_objects,
     rollout,
+    since,
     slurm,
     undeploy,
     unplug,
     upgrade,
     workarea,
 )
-from fabfile.stages.restored import Goal
+from fabfile.stages.earlier import Goal
 from fabfile.step import Check, Place, Stage, Step, Value
 
 
@@ -61,8 +64,8 @@ def _preflight(goal: Goal, conf: str) -> Stage:
     if goal.slurm or goal.pods or any(goal.files.values()):
         judge = unplug.judge if goal.off else known.get("controller", _QUIET).judge  # type: ignore[union-attr]
         known |= {"pod": podcheck.KNOWN, "controller": replace(_QUIET, judge=judge)}
-    since = (restored.files_since(role, goal) for role in ("controller", "compute"))
-    return Stage("preflight", (), (*known.values(), *since, restored.things_since(goal)))
+    untouched = (since.files(role, goal) for role in ("controller", "compute"))
+    return Stage("preflight", (), (*known.values(), *untouched, since.things(goal)))
 
 
 def _loses(goal: Goal) -> bool:
@@ -88,9 +91,9 @@ def _base(goal: Goal) -> Stage:
 
 
 def _slurm_side(goal: Goal, conf: str) -> tuple[Stage, ...]:
-    made = restored.files(goal, "plugin", "controller", {conf})
+    made = restored_files.files(goal, "plugin", "controller", {conf})
     daemons = (*((_slurm(goal, conf),) if goal.slurm else ()), *(_pods(goal) if goal.pods else ()))
-    nodes = restored.files(goal, "computes", "compute", set())
+    nodes = restored_files.files(goal, "computes", "compute", set())
     order = (*made, *daemons) if all(goal.enabled.values()) else (*daemons, *made)
     fresh = (replace(access.STAGE, needs=(), steps=tuple(_kubeconfigs())),) if goal.renew else ()
     return _chain((*fresh, *order, *nodes))
@@ -111,7 +114,7 @@ def _slurm(goal: Goal, conf: str) -> Stage:
 
     def want(place: Place) -> Value:
         known = goal.files.get(place.host, {}).get(conf)
-        return restored.text_of(known.text) if known and known.text is not None else slurm.seen(place)
+        return earlier.text_of(known.text) if known and known.text is not None else slurm.seen(place)
 
     def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
         return slurm.undo(place, want)
@@ -148,7 +151,9 @@ def _pods(goal: Goal) -> tuple[Stage, Stage]:
         ),
         hint="see `kubectl rollout status` and `kubectl logs` of the workload that the pod is of",
     )
-    return Stage("pods", (), (restored.objects(goal.pods, "pods"), rollout.ROLLED)), Stage("slurmctld", (), (answers,))
+    return Stage("pods", (), (restored_objects.step(goal.pods, "pods"), rollout.ROLLED)), Stage(
+        "slurmctld", (), (answers,)
+    )
 
 
 def _takes_conf(place: Place, have: Value, want: Value) -> str:
@@ -168,5 +173,5 @@ def _cluster(goal: Goal) -> tuple[Stage, ...]:
     elif goal.dws == "install":
         dws = (workarea.STAGE, images.STAGE, upgrade.STAGE, deploy.STAGE)
     needs = (dws[-1].name if dws else "preflight",)
-    things = (Stage("objects", needs, (restored.objects(goal.things, "objects"),)),) if goal.things else ()
+    things = (Stage("objects", needs, (restored_objects.step(goal.things, "objects"),)),) if goal.things else ()
     return (*dws, *things)

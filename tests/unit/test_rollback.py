@@ -16,7 +16,7 @@ from fabfile import before, goals, history, names
 from fabfile.history import Past
 from fabfile.inventory import Site, load
 from fabfile.stages import revoked, rollback
-from fabfile.stages.restored import ABSENT, File, Goal
+from fabfile.stages.earlier import ABSENT, File, Goal
 from fabfile.trails import trail
 from tests.unit.site_files import MINIMAL, write
 

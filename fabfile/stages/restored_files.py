@@ -1,0 +1,96 @@
+"""Files as they were before a run: the steps that bring them back."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+
+from fabfile import names, render
+from fabfile.actions import STATE, Action, Remove, Sh
+from fabfile.stages import earlier, plugin, since
+from fabfile.stages.earlier import ABSENT, File, Goal
+from fabfile.step import Known, Look, Place, Refused, Shell, Stage, Step, Value
+
+
+def files(goal: Goal, stage: str, role: str, but: set[str]) -> tuple[Stage, ...]:
+    """A stage with a step a file, for those of the hosts of `role` that are to be as they were; none, no stage."""
+    hosts = goal.roles.get(role, ())
+    paths = dict.fromkeys(path for host in hosts for path in goal.files.get(host, {}) if path not in but)
+    steps = tuple(_file(goal, role, path) for path in paths)
+    return (Stage(stage, ("preflight",), steps),) if steps else ()
+
+
+_LOOK = """
+file={path}
+[ -e "$file" ] || exit 0
+stat -L -c '%a %U:%G' -- "$file"
+sha256sum <"$file" | cut -d' ' -f1
+{content}
+"""
+
+
+def _file(goal: Goal, role: str, path: str) -> Step:
+    def mine(place: Place) -> File | None:
+        return goal.files.get(place.host, {}).get(path)
+
+    def look(place: Place) -> Look:
+        content = 'base64 -w 0 "$file"' if path != names.KUBECONFIG else ""
+        script = _LOOK.format(path=shlex.quote(path), content=content)
+        return Shell(script, _parse) if mine(place) else Known(None)
+
+    def read(place: Place, found: Value) -> Value:
+        known = mine(place)
+        return _told(found, known.sum == ABSENT) if found and known else found
+
+    def want(place: Place) -> Value:
+        known = mine(place)
+        return read(place, _described(known)) if known else None
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        known, found = mine(place), place.facts.all(f"{stage}.{name}")[place.host]
+        assert known is not None
+        if (found["sum"] if found else ABSENT) not in known.left:
+            raise Refused(since.file_changed(place, path, goal))
+        return [Remove(path)] if known.sum == ABSENT else [*_tried(place, known), _put_back(known)]
+
+    stage, name = "plugin" if role == "controller" else "computes", path.rpartition("/")[2]
+    return Step(name, role, look, want, change, read=read, takes=_takes_file(path))
+
+
+def _parse(out: bytes) -> Value:
+    lines = out.decode().splitlines()
+    if not lines:
+        return {}
+    mode, owner = lines[0].split()
+    found = {"mode": mode, "owner": owner, "sum": lines[1]}
+    return {**found, "text": earlier.text_of(base64.b64decode(lines[2]))} if len(lines) > 2 else found
+
+
+def _told(found: Mapping[str, str], goes: bool) -> Value:
+    """Of a file its text; its checksum where that isn't to be shown, or would only be shown to go."""
+    left_out = "text" if goes else "sum" if "text" in found else ""
+    return {key: value for key, value in found.items() if key != left_out}
+
+
+def _described(known: File) -> Value:
+    if known.sum == ABSENT:
+        return {}
+    found = {"mode": known.mode, "owner": known.owner, "sum": known.sum}
+    return found if known.text is None else {**found, "text": earlier.text_of(known.text)}
+
+
+def _takes_file(path: str) -> Callable[[Place, Value, Value], str]:
+    return lambda place, have, want: "" if want else f"{path} on {place.host} (kept there as a before-image)"
+
+
+def _tried(place: Place, known: File) -> Sequence[Action]:
+    """A plugin is loaded before it is put back: with one that doesn't load, slurmctld would not start any more."""
+    return (
+        plugin.load(place, earlier.text_of(known.text)) if known.path.endswith(f"/{plugin.LUA}") and known.text else []
+    )
+
+
+def _put_back(known: File) -> Sh:
+    settings = {"path": known.path, "source": f"{STATE}/before/{known.run}{known.path}", "sum": known.sum}
+    return Sh(f"put {known.path} back as it was before {known.run}", render.script("put_back.sh", **settings))

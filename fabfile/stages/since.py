@@ -1,0 +1,58 @@
+"""What somebody changed since a run: checks that files and objects are still as the runs that are undone left them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from fabfile import before
+from fabfile.actions import STATE
+from fabfile.stages.earlier import Goal
+from fabfile.step import Api, Check, Finding, Known, Look, Place, Shell, Value
+
+_SUMS = """
+for file in {paths}; do
+    if [ -e "$file" ]; then echo "$(sha256sum <"$file" | cut -d' ' -f1) $file"; else echo "absent $file"; fi
+done
+"""
+
+
+def files(role: str, goal: Goal) -> Check:
+    """A check: the files of the hosts of `role` are as the runs that are undone left them."""
+
+    def look(place: Place) -> Look:
+        paths = shlex.join(goal.files.get(place.host, {}))
+        return Shell(_SUMS.format(paths=paths), _sums) if paths else Known({})
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        mine = goal.files.get(place.host, {})
+        return [file_changed(place, path, goal) for path, sum_ in have.items() if sum_ not in mine[path].left]
+
+    return Check(f"since-{role}", role, look, judge)
+
+
+def _sums(out: bytes) -> Value:
+    return {path: sum_ for sum_, _, path in (line.partition(" ") for line in out.decode().splitlines())}
+
+
+def file_changed(place: Place, path: str, goal: Goal) -> Finding:
+    """The finding for a file that isn't as the runs that are undone left it."""
+    text = f"{path} on {place.host} is not as run {goal.run}, or a later one, left it: somebody changed it since"
+    image = f"{STATE}/before/{goal.files[place.host][path].run}{path}"
+    return Finding("file-changed", text, f"how it was before lies there in {image}: settle it by hand, and run again")
+
+
+def things(goal: Goal) -> Check:
+    """A check: the objects are as those runs left them, as far as that is known."""
+    watched = [one for one in (*goal.things, *goal.pods) if one.left]
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        odd = [one for one in watched if have[one.path] not in one.left]
+        text = "is not as run {} left it: somebody changed it since"
+        fix = "compare it with before/RUN/.objects in {} on the master, settle it by hand, and run again"
+        return [Finding("object-changed", f"{o.label} {text.format(goal.run)}", fix.format(STATE)) for o in odd]
+
+    def look(place: Place) -> Look:
+        return Api(lambda cluster: {one.path: before.fingerprint(cluster.get(one.path)) for one in watched})
+
+    return Check("since-cluster", "master", look if watched else lambda place: Known({}), judge)
