@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import urllib3
 
+from fabfile import apicall
 from fabfile.api import ClusterError
+from fabfile.apicall import ANSWER, JSON, METADATA, NOT_FOUND, Json
 from fabfile.changes import Changes
-from fabfile.faults import Lost, Unreachable
 from fabfile.kubeproxy import Proxy, pool
 from fabfile.session import Session
 
-Json = dict[str, Any]
-JSON = "application/json"
-Request = tuple[str, str, Mapping[str, str], Mapping[str, Any] | None, str]
-"""Method, path, query, body, the body's content type."""
-METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-"""What is asked for where the objects' metadata is enough (Kubernetes 1.15 and later)."""
 MANAGER = "dws-on-csm"
 """The field manager of what is applied."""
-ANSWER = 60.0  # seconds within which the API server answers a request
 CONNECTIONS, WATCHES = 2, 2  # and the proxy itself: 5 of the 10 sessions that sshd allows
-NOT_FOUND, LATER = 404, 429
 PIECE = 1 << 16  # bytes of an answer that is read in lines
 
 
@@ -97,20 +89,20 @@ class Cluster:
         query = {**query, "watch": "1", "timeoutSeconds": str(max(1, round(seconds)))}
         if resource_version:
             query["resourceVersion"] = resource_version
-        response = self._must_open(self._watching, ("GET", path, query, None, JSON), seconds + ANSWER)
+        response = apicall.must_open(self._watching, ("GET", path, query, None, JSON), seconds + ANSWER)
         try:
-            yield from _events(response)
+            yield from apicall.events(response)
         finally:
             response.close()  # its connection is in the middle of an answer, so it is not used again
 
     def names(self, path: str) -> list[str]:
         """The names of the objects in the collection at `path`, without the objects: CRDs alone would be megabytes."""
-        answer = _parsed(self._must_open(self._client, ("GET", path, {}, None, METADATA)).data)
+        answer = apicall.parsed(apicall.must_open(self._client, ("GET", path, {}, None, METADATA)).data)
         return [one["metadata"]["name"] for one in answer["items"]]
 
     def lines(self, path: str, seconds: float = ANSWER, **query: str) -> Generator[str | None]:
         """An answer in lines as they come (a pod's log); None after each piece. It may pause for `seconds`, not more."""
-        response = self._must_open(self._watching, ("GET", path, query, None, JSON), seconds)
+        response = apicall.must_open(self._watching, ("GET", path, query, None, JSON), seconds)
         rest = b""
         try:
             for chunk in response.stream(amt=PIECE, decode_content=False):
@@ -175,88 +167,10 @@ class Cluster:
         self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None = None, kind: str = JSON
     ) -> tuple[int, Json]:
         """Status and answer. 404 is an answer; everything else that is no success is a ClusterError."""
-        response = self._open(self._client, (method, path, query, body, kind), ANSWER)
-        content = _read(response)
+        response = apicall.opened(self._client, (method, path, query, body, kind), ANSWER)
+        content = apicall.read(response)
         if response.status == NOT_FOUND:
-            return response.status, {"message": _message(content)}
+            return response.status, {"message": apicall.message(content)}
         if not 200 <= response.status < 300:
-            raise ClusterError(response.status, _message(content))
-        return response.status, _parsed(content)
-
-    def _must_open(self, client: Any, request: Request, seconds: float = ANSWER) -> urllib3.HTTPResponse:
-        response = self._open(client, request, seconds)
-        if response.status != 200:
-            raise ClusterError(response.status, _message(_read(response)))
-        return response
-
-    def _open(self, client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse:
-        """The response to a request, its body still to be read. What the server puts off is asked again when it says.
-
-        It does so, having done nothing, with the first list of a CRD's objects after that CRD has changed, or when busy.
-        """
-        ends = time.monotonic() + ANSWER
-        while True:
-            answer = self._once(client, request, seconds)
-            later = answer.headers.get("Retry-After", "")
-            if answer.status != LATER or not later.isdigit() or time.monotonic() + int(later) > ends:
-                return answer
-            answer.drain_conn()
-            time.sleep(int(later))
-
-    def _once(self, client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse:
-        from paramiko import SSHException
-
-        method, path, query, body, kind = request
-        headers = {"Accept": kind if kind == METADATA else JSON, "Content-Type": kind}
-        serialized = client.param_serialize(
-            method, path, query_params=list(query.items()), header_params=headers, body=body
-        )
-        try:
-            try:
-                response = client.call_api(*serialized, _request_timeout=seconds)
-            except urllib3.exceptions.ProtocolError:
-                if method != "GET":
-                    raise
-                # A kept connection that ends while it is being used again: what only reads may ask once more.
-                response = client.call_api(*serialized, _request_timeout=seconds)
-        except (Lost, Unreachable, SSHException, OSError, urllib3.exceptions.HTTPError) as error:
-            raise ClusterError(0, f"no answer to {method} {path}: {error}") from error
-        answer: urllib3.HTTPResponse = response.response
-        return answer
-
-
-def _read(response: urllib3.HTTPResponse) -> bytes:
-    try:
-        return response.data
-    except (OSError, urllib3.exceptions.HTTPError) as error:
-        raise ClusterError(0, f"the answer broke off: {error}") from error
-
-
-def _parsed(content: bytes) -> Json:
-    try:
-        parsed: Json = json.loads(content)
-    except ValueError as error:
-        raise ClusterError(0, f"the answer is no JSON: {content[:200].decode(errors='replace')}") from error
-    return parsed
-
-
-def _message(content: bytes) -> str:
-    """The server's own words: of a Status object, or of the proxy in between."""
-    try:
-        return str(json.loads(content)["message"])
-    except (ValueError, KeyError, TypeError):
-        return content.decode(errors="replace").strip()
-
-
-def _events(response: urllib3.HTTPResponse) -> Iterator[Json]:
-    """The events of a watch, one JSON object a line."""
-    rest = b""
-    try:
-        for chunk in response.stream(amt=None, decode_content=False):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for event in map(_parsed, lines):
-                if event["type"] == "ERROR":
-                    raise ClusterError(event["object"].get("code", 0), event["object"].get("message", ""))
-                yield event
-    except (OSError, urllib3.exceptions.HTTPError) as error:
-        raise ClusterError(0, f"the watch broke off: {error}") from error
+            raise ClusterError(response.status, apicall.message(content))
+        return response.status, apicall.parsed(content)

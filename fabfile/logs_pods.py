@@ -9,7 +9,8 @@ from typing import Any
 
 from fabfile import names
 from fabfile.api import ClusterError
-from fabfile.cluster import NOT_FOUND, Cluster
+from fabfile.apicall import NOT_FOUND
+from fabfile.cluster import Cluster
 from fabfile.logs_entries import Clock, Entry, of_pod, of_slurmctld
 from fabfile.pods import running
 from fabfile.site import Host

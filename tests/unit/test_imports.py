@@ -38,6 +38,7 @@ ABOVE = {
     "session",
     "connect",
     "cluster",
+    "apicall",
     "reading",
     "doctor",
     "repairs",
