@@ -1,7 +1,6 @@
 """The bundle: all that an install takes from outside the site, in one file with a checksum for every byte.
 
-It is a plain tar (`tar -tf` lists it): manifest.json first, then the parts, then SHA256SUMS, as sha256sum has it. What
-isn't content in it (headers, padding) can only be in one way, so that no byte can be changed unseen.
+It is a plain tar (`tar -tf` lists it): manifest.json first, then the parts, then SHA256SUMS, as sha256sum has it.
 """
 
 from __future__ import annotations
@@ -10,12 +9,13 @@ import hashlib
 import json
 import os
 import re
-import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
+from fabfile import bundletar
+from fabfile.bundletar import BLOCK, MANIFEST, SUMS, Member, damaged
 from fabfile.sitefile import shown
 from fabfile.step import Finding, Refused
 
@@ -27,9 +27,6 @@ FORMAT = 1
 
 ROLES = ("dws", "plugin", "dws_image", "kube_rbac_proxy_image", "kustomize")
 """What a bundle has, by the names that `sources` has in a site file."""
-
-MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
-BLOCK, PIECE = 512, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -74,12 +71,6 @@ class Bundle:
         return content
 
 
-def damaged(path: Path, text: str) -> Refused:
-    """The refusal of a bundle that isn't what it was when it was made."""
-    fix = f"copy it again, and compare `sha256sum {path.name}` here and where it was made"
-    return Refused(Finding("bundle-damaged", f"{path}: {text}", fix))
-
-
 # --- writing
 
 
@@ -101,10 +92,10 @@ def write(path: Path, manifest: Manifest, folder: Path) -> None:
     aside = path.with_name(f".{path.name}.part")
     try:
         with aside.open("wb") as out:
-            _add(out, MANIFEST, len(told), [told])
+            bundletar.add(out, MANIFEST, len(told), [told])
             for one in parts:
-                _add(out, one.file, one.size, _pieces(folder / one.file))
-            _add(out, SUMS, len(sums), [sums])
+                bundletar.add(out, one.file, one.size, bundletar.pieces(folder / one.file))
+            bundletar.add(out, SUMS, len(sums), [sums])
             out.write(bytes(2 * BLOCK))
             out.flush()
             os.fsync(out.fileno())
@@ -123,92 +114,31 @@ def _sums_text(sums: Mapping[str, str]) -> bytes:
     return "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()
 
 
-def _add(out: IO[bytes], name: str, size: int, pieces: Iterable[bytes]) -> None:
-    out.write(_header(name, size))
-    out.writelines(pieces)
-    out.write(bytes(-size % BLOCK))
-
-
-def _header(name: str, size: int) -> bytes:
-    """The block before a file: the one and only that a bundle has for this name and size."""
-    info = tarfile.TarInfo(name)
-    info.size = size
-    return info.tobuf(tarfile.USTAR_FORMAT)
-
-
-def _pieces(file: Path) -> Iterator[bytes]:
-    with file.open("rb") as content:
-        while piece := content.read(PIECE):
-            yield piece
-
-
 # --- reading
-
-
-@dataclass(frozen=True)
-class _Member:
-    name: str
-    offset: int
-    size: int
-    sha256: str
-    small: bytes
-    """The content, if it is small."""
 
 
 def load(path: Path) -> Bundle:
     """The bundle, every byte of it checked. Raises Refused with what is wrong and what to do."""
     try:
         with path.open("rb") as file:
-            members = list(_members(file, path))
+            found = list(bundletar.members(file, path))
     except OSError as error:
         fix = "say where the bundle lies; `invoke bundle.make FILE` makes one where there is a network"
         raise Refused(Finding("bundle-unreadable", f"{path}: {error.strerror}", fix)) from None
-    sums = members[-1]
-    if sums.small != _sums_text({one.name: one.sha256 for one in members[:-1]}):
-        raise damaged(path, f"its checksums are wrong: {_wrong(members)}")
-    return Bundle(path, _manifest(path, members), {one.name: one.offset for one in members})
+    sums = found[-1]
+    if sums.small != _sums_text({one.name: one.sha256 for one in found[:-1]}):
+        raise damaged(path, f"its checksums are wrong: {_wrong(found)}")
+    return Bundle(path, _manifest(path, found), {one.name: one.offset for one in found})
 
 
-def _members(file: IO[bytes], path: Path) -> Iterator[_Member]:
-    """The files in it, in order: the first is the manifest, the last the checksums, and nothing is behind them."""
-    expected = MANIFEST
-    while True:
-        head = file.read(BLOCK)
-        try:
-            info = tarfile.TarInfo.frombuf(head, "utf-8", "strict")
-            right = head == _header(info.name, info.size) and expected in ("", info.name)
-        except (tarfile.HeaderError, ValueError):  # of all sorts of nonsense
-            right = False
-        if not right:
-            raise damaged(path, f"no file begins at byte {file.tell() - len(head)} as a bundle's would")
-        yield _member(file, info.name, info.size, path)
-        expected = ""
-        if info.name == SUMS:
-            break
-    if file.read() != bytes(2 * BLOCK):
-        raise damaged(path, "it does not end as it should")
-
-
-def _member(file: IO[bytes], name: str, size: int, path: Path) -> _Member:
-    offset, left, digest, small = file.tell(), size, hashlib.sha256(), b""
-    while left and (piece := file.read(min(left, PIECE))):
-        digest.update(piece)
-        small = piece if size <= PIECE else b""
-        left -= len(piece)
-    padding = -size % BLOCK
-    if left or file.read(padding) != bytes(padding):
-        raise damaged(path, f"{name} is not whole")
-    return _Member(name, offset, size, digest.hexdigest(), small)
-
-
-def _wrong(members: list[_Member]) -> str:
+def _wrong(members: list[Member]) -> str:
     """The files that are not what the checksums say, in words."""
     lines = members[-1].small.decode(errors="replace").splitlines()
     said = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     return ", ".join(one.name for one in members[:-1] if said.get(one.name) != one.sha256) or SUMS
 
 
-def _manifest(path: Path, members: Sequence[_Member]) -> Manifest:
+def _manifest(path: Path, members: Sequence[Member]) -> Manifest:
     there = {one.name: (one.size, one.sha256) for one in members[1:-1]}
     try:
         told: dict[str, Any] = json.loads(members[0].small)
