@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fabfile import doctor_room, names, render, slurmconf
 from fabfile.reading import redo
-from fabfile.stages import STAGES, controller, jobs, plugin, pod, preflight, slurm, workflows
+from fabfile.stages import STAGES, controller, hooks, jobs, plugin, pod, preflight, slurm, workflows
 from fabfile.stages.jobs import Jobs
 from fabfile.stages.kubeconfig import slurm_user
 from fabfile.stages.workflows import Workflow
@@ -86,7 +86,7 @@ def _look_loads(place: Place) -> Look:
     lua = controller.interpreter(place)
     if not lua:
         return Known({"lua": "", "said": ""})
-    settings = {"lua": lua, "program": render.read("load.lua"), "hooks": " ".join(plugin.asked(place))}
+    settings = {"lua": lua, "program": render.read("load.lua"), "hooks": " ".join(hooks.asked(place))}
     script = slurm_user(place) + render.script("load.sh", **settings)
     file = f"{place.site.slurm.folder}/{plugin.LUA}"
     whole = (

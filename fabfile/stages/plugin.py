@@ -6,20 +6,18 @@ The controllers get the files' content through us: they need neither git nor a w
 from __future__ import annotations
 
 import base64
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from fabfile import compatibility, render
+from fabfile import render
 from fabfile import supply as supplies
 from fabfile.actions import Action, Put, Sh
 from fabfile.site import Site
-from fabfile.stages import controller, pod, podfiles
+from fabfile.stages import controller, hooks, pod, podfiles
 from fabfile.stages.kubeconfig import slurm_user
 from fabfile.step import Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
 
 LUA, CONF = "burst_buffer.lua", "burst_buffer.conf"
-MARK = "added by dws-on-csm: this Slurm asks for functions that the plugin lacks"
 
 
 def clone(site: Site) -> str:
@@ -123,55 +121,12 @@ def upstream(place: Place) -> Mapping[str, str]:
 
 
 def _want_lua(place: Place) -> Value:
-    text = with_shim(place, upstream(place)[LUA])
+    text = hooks.with_shim(place, upstream(place)[LUA])
     return pod.as_in(place, {"mode": "644", "owner": "root:root", "text": text, "compiles": _compiles(place)})
 
 
 def _want_conf(place: Place) -> Value:
     return pod.as_in(place, {"mode": "644", "owner": "root:root", "text": upstream(place)[CONF]})
-
-
-def with_shim(place: Place, text: str) -> str:
-    """The plugin's text; at its end the functions that this controller's Slurm asks for and the plugin doesn't define.
-
-    Raises Refused for a function of which it isn't known what it would have to do.
-    """
-    lacking = [hook for hook in asked(place) if hook not in defined(text)]
-    if unknown := [hook for hook in lacking if hook not in STANDS_IN]:
-        raise Refused(_unknown_hooks(place, unknown))
-    if not lacking:
-        return text
-    functions = "\n".join(render.fill("shim.lua", name=hook) for hook in lacking)
-    return f"{text.rstrip()}\n\n-- begin: {MARK}\n{functions}-- end: {MARK}\n"
-
-
-STANDS_IN = ("slurm_bb_test_data_in", "slurm_bb_test_data_out")
-"""Hooks that say whether the staging has ended: the plugin's own data_in and data_out return only when it has."""
-
-
-def asked(place: Place) -> Sequence[str]:
-    """The functions that slurmctld asks for: those that its burst_buffer_lua.so names, or else those of its version."""
-    seen = controller.found(place)
-    if seen["hooks"]:
-        hooks: Sequence[str] = seen["hooks"]
-        return hooks
-    broken = compatibility.broken({"plugin": place.site.versions.plugin, "slurm": seen["version"]})
-    return STANDS_IN if any(row.name == "hooks-missing" for row in broken) else ()
-
-
-def defined(text: str) -> set[str]:
-    """The names of the global functions that a Lua file defines at the beginning of a line."""
-    return set(re.findall(r"^(?:function[ \t]+(\w+)[ \t]*\()", text, re.MULTILINE)) | set(
-        re.findall(r"^(\w+)[ \t]*=[ \t]*function\b", text, re.MULTILINE)
-    )
-
-
-def _unknown_hooks(place: Place, hooks: Sequence[str]) -> Finding:
-    version = controller.found(place)["version"]
-    text = f"Slurm {version} on {place.host} asks for {', '.join(hooks)}, which this plugin lacks"
-    return Finding(
-        "hooks-unknown", text, "take a plugin that was made for this Slurm: versions.plugin and sources.plugin"
-    )
 
 
 def _change_lua(place: Place, have: Value, want: Value) -> Sequence[Action]:
@@ -193,7 +148,7 @@ def load(place: Place, text: str) -> Sequence[Action]:
     lua = controller.interpreter(place)
     if not lua:
         return []
-    settings = {"lua": lua, "program": render.read("load.lua"), "hooks": " ".join(asked(place))}
+    settings = {"lua": lua, "program": render.read("load.lua"), "hooks": " ".join(hooks.asked(place))}
     script = slurm_user(place) + render.script("load.sh", **settings)
     return [Sh(f"load {LUA} with {lua}, before it is put in place", script, 30.0, text.encode())]
 

@@ -15,7 +15,7 @@ from fabfile.connect import Sessions, connect_all
 from fabfile.inventory import Site, load
 from fabfile.script import BUSY, compile_actions
 from fabfile.session import Result, Session
-from fabfile.stages import activation, controller, daemon, plugin, slurm
+from fabfile.stages import activation, controller, daemon, hooks, plugin, slurm
 from fabfile.step import Facts, Place, Shell
 from lab.model import Lab
 
@@ -112,7 +112,7 @@ def controllers(lab: Lab) -> Iterator[Controllers]:
         if (without := slurmconf.without_setting(text, slurm.KEY)) != text:
             made.on(host, f"cat >{CONF}", feed=without)
             made.touched.add(host)
-        made.on(host, f"cat >{LUA}", feed=plugin.with_shim(made.place(host), (UPSTREAM / plugin.LUA).read_text()))
+        made.on(host, f"cat >{LUA}", feed=hooks.with_shim(made.place(host), (UPSTREAM / plugin.LUA).read_text()))
         made.on(host, "cat >/etc/slurm/burst_buffer.conf", feed=(UPSTREAM / plugin.CONF).read_text())
     made.restart()
     yield made

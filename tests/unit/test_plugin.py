@@ -13,7 +13,7 @@ import pytest
 from fabfile import render
 from fabfile.actions import Put, Sh
 from fabfile.inventory import DEFAULT, load
-from fabfile.stages import plugin
+from fabfile.stages import hooks, plugin
 from fabfile.step import Facts, Place, Refused, Unknown
 
 SITE = load(DEFAULT)
@@ -37,27 +37,27 @@ def place(host: str = "slurmctl1", files: dict[str, str] | None = None, **more: 
 
 def test_hooks_that_slurm_asks_for_and_the_plugin_lacks_are_added() -> None:
     """They go into one marked block at the end; what was there stays byte for byte."""
-    text = plugin.with_shim(place(), PLUGIN)
+    text = hooks.with_shim(place(), PLUGIN)
     assert text.startswith(PLUGIN)
-    assert plugin.defined(text) == {"slurm_bb_pools", "slurm_bb_test_data_in", "slurm_bb_test_data_out"}
-    assert text.count(plugin.MARK) == 2
+    assert hooks.defined(text) == {"slurm_bb_pools", "slurm_bb_test_data_in", "slurm_bb_test_data_out"}
+    assert text.count(hooks.MARK) == 2
 
 
-@pytest.mark.parametrize("hooks", [["slurm_bb_pools"], []])
-def test_a_plugin_that_has_them_all_is_left_alone(hooks: list[str]) -> None:
+@pytest.mark.parametrize("asked", [["slurm_bb_pools"], []])
+def test_a_plugin_that_has_them_all_is_left_alone(asked: list[str]) -> None:
     """An older Slurm asks for fewer hooks, and gets the plugin as upstream has it."""
-    assert plugin.with_shim(place(hooks=hooks, version="23.11.4"), PLUGIN) == PLUGIN
+    assert hooks.with_shim(place(hooks=asked, version="23.11.4"), PLUGIN) == PLUGIN
 
 
 def test_the_version_tells_where_the_library_does_not() -> None:
     """Without names in burst_buffer_lua.so the table of versions says which hooks are asked for."""
-    assert "slurm_bb_test_data_in" in plugin.with_shim(place(hooks=[], version="24.05.1"), PLUGIN)
+    assert "slurm_bb_test_data_in" in hooks.with_shim(place(hooks=[], version="24.05.1"), PLUGIN)
 
 
 def test_a_hook_that_nobody_knows_is_refused() -> None:
     """What a hook of a Slurm to come has to do can't be guessed."""
     with pytest.raises(Refused, match=r"hooks-unknown: .*slurm_bb_to_come"):
-        plugin.with_shim(place(hooks=[*HOOKS, "slurm_bb_to_come"]), PLUGIN)
+        hooks.with_shim(place(hooks=[*HOOKS, "slurm_bb_to_come"]), PLUGIN)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_hook_that_nobody_knows_is_refused() -> None:
 )
 def test_only_global_functions_count_as_defined(text: str, names: set[str]) -> None:
     """A local function, a comment or a string that names a hook doesn't define it."""
-    assert plugin.defined(text) == names
+    assert hooks.defined(text) == names
 
 
 # --- what is wanted, and how it is made so
@@ -89,7 +89,7 @@ def test_the_file_is_loaded_before_it_is_put_in_place() -> None:
     here = place()
     load_, put = plugin._change_lua(here, None, plugin._want_lua(here))
     assert isinstance(load_, Sh)
-    assert load_.data == plugin.with_shim(here, PLUGIN).encode()
+    assert load_.data == hooks.with_shim(here, PLUGIN).encode()
     assert put == Put("/etc/slurm/burst_buffer.lua", load_.data, 0o644)
 
 
@@ -184,8 +184,8 @@ def lua() -> str:
     return found
 
 
-def load_lua(lua: str, text: str, tmp_path: Path, hooks: str = "") -> subprocess.CompletedProcess[bytes]:
-    settings = {"user": "root", "lua": lua, "program": render.read("load.lua"), "hooks": hooks}
+def load_lua(lua: str, text: str, tmp_path: Path, asked: str = "") -> subprocess.CompletedProcess[bytes]:
+    settings = {"user": "root", "lua": lua, "program": render.read("load.lua"), "hooks": asked}
     return run(render.script("load.sh", **settings), tmp_path, text.encode())
 
 
@@ -208,7 +208,7 @@ def test_what_slurmctld_would_refuse_does_not_load(lua: str, tmp_path: Path, tex
 def test_a_good_plugin_loads(lua: str, tmp_path: Path) -> None:
     """Ours, with the hooks added, loads and has every function that is asked for."""
     text = (Path(__file__).parents[2] / OURS / plugin.LUA).read_text()
-    told = load_lua(lua, plugin.with_shim(place(), text), tmp_path, " ".join(HOOKS))
+    told = load_lua(lua, hooks.with_shim(place(), text), tmp_path, " ".join(HOOKS))
     assert (told.returncode, told.stderr) == (0, b"")
 
 
