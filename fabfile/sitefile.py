@@ -67,6 +67,11 @@ def shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
+def local(path: Path, name: str) -> Path:
+    """A path of this machine that the site file names, absolute: `~` is a home, others are the file's siblings."""
+    return path.absolute().parent / Path(name).expanduser()
+
+
 def _nothing() -> yaml.Node:
     """What stands in an empty file."""
     start = yaml.Mark("", 0, 0, 0, "", 0)
