@@ -13,7 +13,7 @@ from fabfile.inventory import Site
 from fabfile.options import Options
 from fabfile.paint import printed
 from fabfile.reading import Reading, looked
-from fabfile.stages import certificates, kubeconfig, revocation, revoked
+from fabfile.stages import certificates, kubeconfig, revocation, revoked, slurmuser
 from fabfile.stages.certificates import ACCESS
 from fabfile.step import Check, Stage
 from fabfile.theme import Row, plural
@@ -117,7 +117,7 @@ def described(site: Site, host: str, found: Mapping[str, Any], ca: bytes, gone: 
     shown = Shown(host, slurm_user=found["slurm_user"])
     if "mode" not in found:
         return replace(shown, problems=(Problem("there is no kubeconfig", "`invoke install` makes one"),))
-    may, server = kubeconfig.rights(found["may"]), found.get("server", "")
+    may, server = slurmuser.rights(found["may"]), found.get("server", "")
     shown = replace(shown, server=server, file=f"{found['mode']} {found['owner']}", may=may)
     try:
         certificate = pki.read(pem := kubeconfig.certificate(found))
@@ -156,7 +156,7 @@ def _problems(
     if shown.days_left is not None and shown.days_left < kubeconfig.WARN:
         low = shown.days_left <= site.access.renew_below
         yield Problem("it is over" if shown.days_left < 0 else "it ends soon", "`invoke certs.rotate`", bad=low)
-    if shown.may != kubeconfig.RIGHTS:
+    if shown.may != slurmuser.RIGHTS:
         yield Problem(f"{shown.slurm_user} {shown.may}", "`invoke install` puts right what it needs")
 
 

@@ -9,7 +9,7 @@ from fabfile import doctor_room, names, render, slurmconf
 from fabfile.reading import redo
 from fabfile.stages import STAGES, controller, hooks, jobs, plugin, pod, preflight, slurm, workflows
 from fabfile.stages.jobs import Jobs
-from fabfile.stages.kubeconfig import slurm_user
+from fabfile.stages.slurmuser import slurm_user
 from fabfile.stages.workflows import Workflow
 from fabfile.step import Api, Check, Finding, Known, Look, Place, Shell, Stage, Unknown, Value
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import shlex
 from collections.abc import Sequence
 
 from fabfile import names, pki
 from fabfile.actions import Action, Put, Sh
-from fabfile.stages import pod, podfiles, signing
+from fabfile.stages import pod, podfiles, signing, slurmuser
+from fabfile.stages.slurmuser import slurm_user
 from fabfile.step import Finding, Place, Refused, Shell, Step, Value
 
 
@@ -20,7 +20,7 @@ def server(place: Place) -> str:
 def reaches(place: Place) -> bool:
     """Whether this controller's kubeconfig, as it lies there, reached the API server that is wanted."""
     found = place.facts.found.get("access.kubeconfig", {}).get(place.host, {})
-    return found.get("server") == server(place) and rights(found.get("may", [])) == RIGHTS
+    return found.get("server") == server(place) and slurmuser.rights(found.get("may", [])) == slurmuser.RIGHTS
 
 
 # The key never leaves the host: of the file only what is public is printed. kubectl, run as SlurmUser, proves the rest.
@@ -38,44 +38,9 @@ done
 can_i --list --no-headers 2>&1 | sed -n '/^Warning/d; s/^/may=/p'
 """
 
-# can_i ARGUMENTS: kubectl auth can-i with $file, as SlurmUser; its cache is a folder in memory that goes away
-_CAN_I = """
-cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
-trap 'rm -rf "$cache"' EXIT
-trap 'exit 143' HUP TERM PIPE # of a signal alone dash would leave it
-chown "$user" "$cache"
-run_as() { if [ "$user" = root ]; then "$@"; else setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups "$@"; fi; }
-can_i() { run_as timeout 20 env HOME="$cache" kubectl --kubeconfig "$file" --cache-dir "$cache" auth can-i "$@"; }
-"""
-
-# A new certificate is tried before it takes the place of one that works: an API server may learn of a new binding, or
-# come to the certificate's first second, a moment later than the master.
-_TRY = """
-{slurm_user}{can_i}
-end=$(($(date +%s) + {seconds}))
-until said=$(can_i create {workflows} 2>&1); do
-    [ "$(date +%s)" -lt "$end" ] || {{ printf '%s\n' "$said"; exit 1; }}
-    sleep 0.5
-done
-"""
-
-# SlurmUser is root unless slurm.conf says otherwise (slurm.conf(5)); the last line that says so counts
-_SLURM_USER = """
-key='[Ss][Ll][Uu][Rr][Mm][Uu][Ss][Ee][Rr]'
-user=$(cat {folder}/*.conf 2>/dev/null |
-    sed -n "s/^[[:space:]]*$key[[:space:]]*=[[:space:]]*\\([^#[:space:]]*\\).*/\\1/p" | tail -n 1)
-user=${{user:-root}}
-user=${{user%%(*}}
-"""
-
-
-def slurm_user(place: Place) -> str:
-    """Shell lines that set $user to SlurmUser as this controller's slurm.conf has it."""
-    return _SLURM_USER.format(folder=shlex.quote(place.site.slurm.folder))
-
 
 def look(place: Place) -> Shell:
-    script = _LOOK_KUBECONFIG.format(kubeconfig=names.KUBECONFIG, slurm_user=slurm_user(place), can_i=_CAN_I)
+    script = _LOOK_KUBECONFIG.format(kubeconfig=names.KUBECONFIG, slurm_user=slurm_user(place), can_i=slurmuser.CAN_I)
     return Shell(script, _parse)
 
 
@@ -98,7 +63,7 @@ def read(place: Place, found: Value) -> Value:
         "context": found.get("current-context", ""),
         "mode": found["mode"],
         "owner": "SlurmUser" if found["owner"] == found["slurm_user"] else found["owner"],
-        "SlurmUser": rights(found["may"]),
+        "SlurmUser": slurmuser.rights(found["may"]),
     }
     return pod.as_in(place, told)
 
@@ -141,20 +106,6 @@ def _judged(pem: bytes, ca: bytes, place: Place) -> str:
 
 
 FITS = "of this cluster's CA"
-RIGHTS = "may work on Workflows, and may not read Secrets"
-
-
-def rights(table: Sequence[str]) -> str:
-    """`kubectl auth can-i --list` in a sentence: resource first, verbs in the last brackets."""
-    verbs = {
-        row.split()[0]: set(row.rpartition("[")[2].rstrip("] ").split()) for row in table if row.rstrip().endswith("]")
-    }
-    if not verbs:
-        return "is refused: " + (table[-1][:200] if table else "kubectl said nothing")
-    lacking = {"create", "get", "patch", "delete"} - verbs.get(names.WORKFLOWS, set())
-    if lacking:
-        return f"may not {', '.join(sorted(lacking))} Workflows"
-    return "may read Secrets" if {"secrets", "*.*", "*"} & set(verbs) else RIGHTS
 
 
 def wanted(place: Place) -> Value:
@@ -169,7 +120,7 @@ def wanted(place: Place) -> Value:
         "context": place.site.access.common_name,
         "mode": "600",
         "owner": "SlurmUser",
-        "SlurmUser": RIGHTS,
+        "SlurmUser": slurmuser.RIGHTS,
     }
     return pod.as_in(place, told)
 
@@ -182,7 +133,7 @@ def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
         ]
     asked = pki.request(place.site.access.common_name)
     cluster = place.facts.one("access.cluster")
-    works = have is not None and have["SlurmUser"] == RIGHTS
+    works = have is not None and have["SlurmUser"] == slurmuser.RIGHTS
 
     def then(certificate: bytes) -> Sequence[Action]:
         _refuse_short(place, certificate)
@@ -198,7 +149,7 @@ def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
         if pod.of(place):
             return podfiles.kubeconfig(place, content)
         owner = place.facts.all("access.kubeconfig")[place.host]["slurm_user"]
-        return [Put(names.KUBECONFIG, content, 0o600, f"{owner}:", check=_tried(place) if works else "")]
+        return [Put(names.KUBECONFIG, content, 0o600, f"{owner}:", check=slurmuser.tried(place) if works else "")]
 
     return [signing.signed(place, asked.csr, then)]
 
@@ -210,10 +161,6 @@ def _refuse_short(place: Place, certificate: bytes) -> None:
         text = f"the certificate that came holds for {left} days, and one below {least} is renewed (access.renew_below)"
         fix = "raise --cluster-signing-duration of kube-controller-manager, lower access.renew_below, or set access.via: ca"
         raise Refused(Finding("certificate-short", text, fix))
-
-
-def _tried(place: Place) -> str:
-    return _TRY.format(slurm_user=slurm_user(place), can_i=_CAN_I, seconds=10, workflows=names.WORKFLOWS)
 
 
 WARN = 60

@@ -14,7 +14,7 @@ from fabfile import supply as supplies
 from fabfile.actions import Action, Put, Sh
 from fabfile.site import Site
 from fabfile.stages import controller, hooks, pod, podfiles
-from fabfile.stages.kubeconfig import slurm_user
+from fabfile.stages.slurmuser import slurm_user
 from fabfile.step import Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
 
 LUA, CONF = "burst_buffer.lua", "burst_buffer.conf"

@@ -11,7 +11,7 @@ from fabfile import names, render
 from fabfile.actions import STATE, Action, Sh
 from fabfile.inventory import Site
 from fabfile.stages import pod, podfiles
-from fabfile.stages.kubeconfig import slurm_user
+from fabfile.stages.slurmuser import slurm_user
 from fabfile.step import Check, Finding, Place, Shell, Stage, Step, Value
 
 PROOF = f"{STATE}/proof.json"

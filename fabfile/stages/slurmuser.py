@@ -1,0 +1,65 @@
+"""SlurmUser on a controller: who that is, and what it may do in the cluster with a kubeconfig."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from fabfile import names
+from fabfile.step import Place
+
+# can_i ARGUMENTS: kubectl auth can-i with $file, as SlurmUser; its cache is a folder in memory that goes away
+CAN_I = """
+cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
+trap 'rm -rf "$cache"' EXIT
+trap 'exit 143' HUP TERM PIPE # of a signal alone dash would leave it
+chown "$user" "$cache"
+run_as() { if [ "$user" = root ]; then "$@"; else setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups "$@"; fi; }
+can_i() { run_as timeout 20 env HOME="$cache" kubectl --kubeconfig "$file" --cache-dir "$cache" auth can-i "$@"; }
+"""
+
+# A new certificate is tried before it takes the place of one that works: an API server may learn of a new binding, or
+# come to the certificate's first second, a moment later than the master.
+_TRY = """
+{slurm_user}{can_i}
+end=$(($(date +%s) + {seconds}))
+until said=$(can_i create {workflows} 2>&1); do
+    [ "$(date +%s)" -lt "$end" ] || {{ printf '%s\n' "$said"; exit 1; }}
+    sleep 0.5
+done
+"""
+
+# SlurmUser is root unless slurm.conf says otherwise (slurm.conf(5)); the last line that says so counts
+_SLURM_USER = """
+key='[Ss][Ll][Uu][Rr][Mm][Uu][Ss][Ee][Rr]'
+user=$(cat {folder}/*.conf 2>/dev/null |
+    sed -n "s/^[[:space:]]*$key[[:space:]]*=[[:space:]]*\\([^#[:space:]]*\\).*/\\1/p" | tail -n 1)
+user=${{user:-root}}
+user=${{user%%(*}}
+"""
+
+
+def slurm_user(place: Place) -> str:
+    """Shell lines that set $user to SlurmUser as this controller's slurm.conf has it."""
+    return _SLURM_USER.format(folder=shlex.quote(place.site.slurm.folder))
+
+
+def tried(place: Place) -> str:
+    """A script that tries the kubeconfig $file until it may create Workflows; it fails after some seconds."""
+    return _TRY.format(slurm_user=slurm_user(place), can_i=CAN_I, seconds=10, workflows=names.WORKFLOWS)
+
+
+RIGHTS = "may work on Workflows, and may not read Secrets"
+
+
+def rights(table: Sequence[str]) -> str:
+    """`kubectl auth can-i --list` in a sentence: resource first, verbs in the last brackets."""
+    verbs = {
+        row.split()[0]: set(row.rpartition("[")[2].rstrip("] ").split()) for row in table if row.rstrip().endswith("]")
+    }
+    if not verbs:
+        return "is refused: " + (table[-1][:200] if table else "kubectl said nothing")
+    lacking = {"create", "get", "patch", "delete"} - verbs.get(names.WORKFLOWS, set())
+    if lacking:
+        return f"may not {', '.join(sorted(lacking))} Workflows"
+    return "may read Secrets" if {"secrets", "*.*", "*"} & set(verbs) else RIGHTS
