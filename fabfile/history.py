@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,11 +164,9 @@ def _join(own: Past | None, theirs: Past | None) -> Past:
             theirs.note(host, step)
     theirs.code = own.code if theirs.code is None else theirs.code
     theirs.message = theirs.message or own.message
-    theirs.task, theirs.at, theirs.by = (
-        theirs.task if theirs.kept else own.task,
-        theirs.at or own.at,
-        theirs.by if theirs.by != "?" else own.by,
-    )
+    theirs.task = theirs.task if theirs.kept else own.task
+    theirs.at = theirs.at or own.at
+    theirs.by = theirs.by if theirs.by != "?" else own.by
     return theirs
 
 
@@ -181,42 +179,3 @@ def last(every: Sequence[Past]) -> Past | None:
         if run.kept and run.changes and not run.undoes and (not undone or run.id < undone):
             return run
     return None
-
-
-def text(every: Iterable[Past]) -> Iterator[str]:
-    """The runs as lines for people."""
-    import time
-
-    for run in every:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.at)) if run.at else "?"
-        yield f"{run.id}  {when}  {run.by}  {run.task}{f' of {run.undoes}' if run.undoes else ''}  {result(run)}"
-        for host, steps in run.changes.items():
-            yield f"    {host}: {', '.join(steps)}"
-
-
-CUT_OFF = "cut off, or still at work"
-RESULTS = {0: "done", 1: "failed", 3: "refused", 5: "not proven"}
-
-
-def result(run: Past) -> str:
-    """How it ended, in a word."""
-    if run.code is None:
-        return CUT_OFF
-    return RESULTS.get(run.code, f"exit code {run.code}") if run.changes or run.code else "changed nothing"
-
-
-def record(run: Past) -> dict[str, Any]:
-    """The run as JSON's own types."""
-    return {
-        "event": "run",
-        "run": run.id,
-        "at": run.at,
-        "by": run.by,
-        "task": run.task,
-        "result": result(run),
-        "exit": run.code,
-        "message": run.message,
-        "changed": run.changes,
-        "undoes": run.undoes,
-        "can_be_rolled_back": run.kept and bool(run.changes),
-    }

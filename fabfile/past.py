@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
+from typing import Any
 
 from fabfile import history, journal
 from fabfile.faults import DeadlineExceeded, Lost, Unreachable
@@ -25,7 +27,7 @@ def show(site: Site, name: str, as_json: bool) -> int:
     if name and not found:
         print(f"No run {name} is known: `invoke journal` lists them.", file=sys.stderr)  # noqa: T201
         return 3
-    lines = map(json.dumps, map(history.record, found)) if as_json else _lines(found, name)
+    lines = map(json.dumps, map(_record, found)) if as_json else _lines(found, name)
     print(*lines, sep="\n")  # noqa: T201
     return 0
 
@@ -33,7 +35,7 @@ def show(site: Site, name: str, as_json: bool) -> int:
 def _lines(found: list[Past], name: str) -> Iterator[str]:
     if not found:
         yield "No run has changed anything here yet."
-    yield from history.text(found)
+    yield from _text(found)
     if not name:
         return
     run = found[0]
@@ -54,3 +56,40 @@ def _diffs(run: Past) -> Iterator[str]:
             yield f"\n{record['host']}: {record['stage']}.{record['step']}: {record['outcome']}"
             yield from (f"    {line}" for line in record["diff"])
             yield from (f"    ! {one['meaning'] or one['command']}" for one in record["failures"])
+
+
+def _text(every: list[Past]) -> Iterator[str]:
+    """The runs as lines for people."""
+    for run in every:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.at)) if run.at else "?"
+        yield f"{run.id}  {when}  {run.by}  {run.task}{f' of {run.undoes}' if run.undoes else ''}  {_result(run)}"
+        for host, steps in run.changes.items():
+            yield f"    {host}: {', '.join(steps)}"
+
+
+CUT_OFF = "cut off, or still at work"
+RESULTS = {0: "done", 1: "failed", 3: "refused", 5: "not proven"}
+
+
+def _result(run: Past) -> str:
+    """How it ended, in a word."""
+    if run.code is None:
+        return CUT_OFF
+    return RESULTS.get(run.code, f"exit code {run.code}") if run.changes or run.code else "changed nothing"
+
+
+def _record(run: Past) -> dict[str, Any]:
+    """The run as JSON's own types."""
+    return {
+        "event": "run",
+        "run": run.id,
+        "at": run.at,
+        "by": run.by,
+        "task": run.task,
+        "result": _result(run),
+        "exit": run.code,
+        "message": run.message,
+        "changed": run.changes,
+        "undoes": run.undoes,
+        "can_be_rolled_back": run.kept and bool(run.changes),
+    }

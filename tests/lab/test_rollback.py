@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from fabfile import history
+from fabfile import past
 from lab.model import Lab
 from tests.lab import product, scene, tree
 from tests.lab.conftest import On
@@ -73,7 +73,7 @@ def test_an_install_that_was_killed(lab: Lab, on: On, untouched: tuple[Mapping[s
         run.process.kill()
         folder = run.folder()
     assert folder
-    assert runs(lab, "install", history.CUT_OFF) == [folder.name]
+    assert runs(lab, "install", past.CUT_OFF) == [folder.name]
     back = rollback(lab, "--yes")
     assert back.code == 0, back.err
     assert (files(lab), objects(lab)) == untouched
