@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fabfile import certs
+from fabfile import certs, certs_table
 from fabfile.actions import AskApi
 from fabfile.api import ClusterError
 from fabfile.inventory import Site, load
@@ -90,7 +90,7 @@ def test_the_table_has_a_column_for_each_controller_and_tells_what_is_wrong_once
     """What two controllers have in common is told with both names."""
     pems = [authority().sign("slurm-dws", days) for days in (20, 21)]
     every = [certs.described(site, host, found(pem), CA) for host, pem in zip(("c1", "c2"), pems, strict=True)]
-    lines = [text(row) for row in certs.rows(every)]
+    lines = [text(row) for row in certs_table.rows(every)]
     assert lines[0].split() == ["c1", "c2"]
     assert next(line for line in lines if line.startswith("days left")).split()[2:] == ["19", "20"]
     assert lines[-1] == "✗ c1, c2: it ends soon  `invoke certs.rotate`"
