@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fabfile import logs_merge, names, redact, render
-from fabfile.doctor_judge import Diagnosis, records
+from fabfile.diagnosis import Diagnosis, records
 from fabfile.inventory import ROOT
 from fabfile.journal import RUNS
 from fabfile.logs_pods import PODS

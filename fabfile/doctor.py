@@ -10,7 +10,8 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from fabfile.doctor_judge import Diagnosis, Told, Unseen, diagnosed, records
+from fabfile.diagnosis import Diagnosis, Told, Unseen, records
+from fabfile.doctor_judge import diagnosed
 from fabfile.doctor_probes import stages
 from fabfile.inventory import Site
 from fabfile.paint import printed

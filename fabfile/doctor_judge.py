@@ -6,10 +6,10 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
 from fabfile import doctor_rules
+from fabfile.diagnosis import Diagnosis, Told, Unseen
 from fabfile.engine import Run
 from fabfile.look import Item, LookFailed, keyed
 from fabfile.reached import TROUBLE
@@ -19,34 +19,6 @@ from fabfile.stages.preflight import SKEW
 from fabfile.step import Check, Finding, Refused, Step, Unknown, Value
 
 HERE = "this machine"
-
-
-@dataclass(frozen=True)
-class Told:
-    """A finding and where it was made."""
-
-    host: str
-    finding: Finding
-
-
-@dataclass(frozen=True)
-class Unseen:
-    """What nobody could look at or judge, where, and why."""
-
-    host: str
-    step: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """All that is wrong; what the site accepts by name; what could not be seen; what else there is to say."""
-
-    found: tuple[Told, ...]
-    accepted: tuple[Told, ...]
-    unseen: tuple[Unseen, ...]
-    notes: tuple[str, ...]
-    looked: int
 
 
 def diagnosed(reading: Reading) -> Diagnosis:
@@ -94,18 +66,6 @@ def _notes(reading: Reading) -> Iterator[str]:
     for host, found in reading.run.board.facts.found.get("verify.job", {}).items():
         if found["proof"] is None:
             yield f"{host}: no job has proven it since something was changed: `invoke verify`"
-
-
-def records(diagnosis: Diagnosis) -> Iterator[dict[str, object]]:
-    """The diagnosis as JSON objects: findings, what could not be seen, a summary."""
-    for accepted, some in ((False, diagnosis.found), (True, diagnosis.accepted)):
-        for one in some:
-            told = {"name": one.finding.name, "text": one.finding.text, "fix": one.finding.fix}
-            yield {"event": "finding", "host": one.host, **told, "accepted": accepted}
-    for unseen in diagnosis.unseen:
-        yield {"event": "unseen", "host": unseen.host, "step": unseen.step, "why": unseen.why}
-    counts = {"findings": len(diagnosis.found), "accepted": len(diagnosis.accepted), "unseen": len(diagnosis.unseen)}
-    yield {"event": "summary", "exit": 1 if diagnosis.found else 0, **counts, "looked": diagnosis.looked}
 
 
 # --- one item on one host

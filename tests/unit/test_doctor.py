@@ -13,8 +13,9 @@ import pytest
 
 from fabfile import doctor_access, doctor_master, doctor_rules, names
 from fabfile.compatibility import TABLE
+from fabfile.diagnosis import Told, Unseen
 from fabfile.doctor import _folded, _unseen, _unwritable
-from fabfile.doctor_judge import HERE, Told, Unseen, clocks
+from fabfile.doctor_judge import HERE, clocks
 from fabfile.doctor_probes import _answered, _judge_alike, _judge_loads, _judge_reach, _judge_workflows, stages
 from fabfile.inventory import DEFAULT, ROOT, load
 from fabfile.stages import controller, daemon
