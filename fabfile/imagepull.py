@@ -6,10 +6,8 @@ Without credentials, or with the token that a registry gives to anybody. Everyth
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
-import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,21 +15,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from fabfile import download
+from fabfile import download, ociarchive
 from fabfile.download import Progress, SourceError
+from fabfile.ociarchive import OCI
 
 PLATFORM = ("linux", "amd64")
 """What CSM's masters and workers are."""
 
-_OCI, _DOCKER = "application/vnd.oci.image", "application/vnd.docker"
-INDEXES = (f"{_OCI}.index.v1+json", f"{_DOCKER}.distribution.manifest.list.v2+json")
-MANIFESTS = (f"{_OCI}.manifest.v1+json", f"{_DOCKER}.distribution.manifest.v2+json")
+_DOCKER = "application/vnd.docker"
+INDEXES = (ociarchive.INDEX, f"{_DOCKER}.distribution.manifest.list.v2+json")
+MANIFESTS = (ociarchive.MANIFEST, f"{_DOCKER}.distribution.manifest.v2+json")
 
 AS_OCI = {
     MANIFESTS[1]: MANIFESTS[0],
-    f"{_DOCKER}.container.image.v1+json": f"{_OCI}.config.v1+json",
-    f"{_DOCKER}.image.rootfs.diff.tar.gzip": f"{_OCI}.layer.v1.tar+gzip",
-    f"{_DOCKER}.image.rootfs.diff.tar": f"{_OCI}.layer.v1.tar",
+    f"{_DOCKER}.container.image.v1+json": f"{OCI}.config.v1+json",
+    f"{_DOCKER}.image.rootfs.diff.tar.gzip": f"{OCI}.layer.v1.tar+gzip",
+    f"{_DOCKER}.image.rootfs.diff.tar": f"{OCI}.layer.v1.tar",
 }
 """Docker's media types as OCI calls the same content: what they are of stays as it is, byte for byte."""
 
@@ -70,7 +69,7 @@ def pull(source: Remote, tag: str, name: str, target: Path, ends: float, progres
     _ours(source, tag, _parsed(source.url("blobs", config["digest"]), about))
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         blobs = _layers(source, layers, headers, Path(folder), ends, progress)
-        _archive(target, name, told, {config["digest"]: about, **blobs})
+        ociarchive.write(target, name, told, {config["digest"]: about, **blobs})
     return str(config["digest"])
 
 
@@ -104,7 +103,7 @@ def _manifest(source: Remote, tag: str, headers: Mapping[str, str]) -> tuple[dic
         raise SourceError(f"{source.url('manifests', tag)}: {kind or 'no media type'} is no image that can be taken")
     layers = [_oci(layer) for layer in found["layers"]]
     as_oci = {**_oci(found), "mediaType": MANIFESTS[0], "config": _oci(found["config"]), "layers": layers}
-    return as_oci, _json(as_oci)
+    return as_oci, ociarchive.compact(as_oci)
 
 
 def _fetched(source: Remote, which: str, headers: Mapping[str, str]) -> tuple[dict[str, Any], str, bytes]:
@@ -129,7 +128,7 @@ def _oci(part: Mapping[str, Any]) -> dict[str, Any]:
 
 def _known(source: Remote, tag: str, parts: Sequence[Mapping[str, Any]]) -> None:
     for part in parts:
-        if not part["mediaType"].startswith(_OCI) or "nondistributable" in part["mediaType"] or part.get("urls"):
+        if not part["mediaType"].startswith(OCI) or "nondistributable" in part["mediaType"] or part.get("urls"):
             raise SourceError(
                 f"{source.url('manifests', tag)}: a part is {part['mediaType']}, which can't be taken along"
             )
@@ -177,28 +176,3 @@ def _layers(
 
         download.save(source.url("blobs", digest), files[digest], digest[7:], ends, so_far, headers)
     return files
-
-
-# --- the archive
-
-
-def _archive(target: Path, name: str, manifest: bytes, parts: Mapping[str, bytes | Path]) -> None:
-    digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
-    names = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name}
-    entry = {"mediaType": MANIFESTS[0], "digest": digest, "size": len(manifest), "annotations": names}
-    with tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as tar:
-        _add(tar, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
-        _add(tar, "index.json", _json({"schemaVersion": 2, "mediaType": INDEXES[0], "manifests": [entry]}))
-        for which, content in sorted({digest: manifest, **parts}.items()):
-            _add(tar, f"blobs/{which.replace(':', '/')}", content)
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes | Path) -> None:
-    header = tarfile.TarInfo(name)
-    header.size = content.stat().st_size if isinstance(content, Path) else len(content)
-    with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as data:
-        tar.addfile(header, data)
