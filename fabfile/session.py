@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fabfile import bootstrap, exchange, sudo
@@ -16,6 +15,7 @@ from fabfile.api import ClusterError
 from fabfile.exchange import Order, Talk
 from fabfile.faults import DeadlineExceeded, Lost, SudoRefused, Unreachable
 from fabfile.output import LineSink, Stream, tail
+from fabfile.result import Result, result
 from fabfile.sudo import Rights
 
 if TYPE_CHECKING:
@@ -29,16 +29,6 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its errors re
 
 SCRIPTS = 4  # at once on one connection: sshd allows 10 sessions, of which the cluster's API takes up to 5
 OVERDUE = 3.0  # seconds that the remote end has to keep the deadline itself before the channel is closed
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a script wrote, its exit code (128 + N: ended by signal N), and how long it took as seen from here."""
-
-    out: bytes
-    err: bytes
-    code: int
-    seconds: float
 
 
 def token() -> str:
@@ -127,7 +117,7 @@ class Session:
                 exchange.converse(self.channel(), order, talk, deadline + bootstrap.GRACE + OVERDUE)
             return talk
 
-        return self._result(self._with_rights(converse), deadline)
+        return result(self.host, self._with_rights(converse), deadline, self._unstarted)
 
     def pipe(self, script: str, ready: str, *, deadline: float, lifetime: float) -> tuple[Channel, str]:
         """A channel whose two directions are stdin and stdout of `script`, from the line `ready REST` on its stderr.
@@ -148,7 +138,7 @@ class Session:
         rest = exchange.ready_line(talk, ready.encode())
         if rest is not None:
             return opened[-1], rest
-        self._result(talk, deadline)
+        result(self.host, talk, deadline, self._unstarted)
         text = " ".join(tail(talk.err.content(), lines=3)) or "nothing was said"
         raise Unreachable(self.host, f"what was to stay ended at once: {text}", "mend what it complains about")
 
@@ -230,20 +220,6 @@ class Session:
         finally:
             with self._lock:
                 self._running = [other for other in self._running if other is not talk]
-
-    def _result(self, talk: Talk, deadline: float) -> Result:
-        """What came of `talk`, or the exception that says what went wrong."""
-        out, err = talk.out.content(), talk.err.content()
-        late = talk.code in (124, 137) and talk.seconds >= deadline  # how timeout(1) says that it ended something
-        if not talk.whole or late:
-            raise DeadlineExceeded(self.host, deadline, tail(out, err))
-        if talk.refused:
-            raise SudoRefused(self.host, "sudo did not take the password", "try again with the right one")
-        if talk.code is None:
-            raise Lost(self.host, "the connection broke while a script ran")
-        if not talk.err.started:
-            raise self._unstarted(talk)
-        return Result(out, err, talk.code, talk.seconds)
 
     def _unstarted(self, talk: Talk) -> Unreachable:
         if self._password:

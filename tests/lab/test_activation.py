@@ -13,8 +13,9 @@ from fabfile import frames, slurmconf
 from fabfile.actions import STATE, Sh
 from fabfile.connect import Sessions, connect_all
 from fabfile.inventory import Site, load
+from fabfile.result import Result
 from fabfile.script import BUSY, compile_actions
-from fabfile.session import Result, Session
+from fabfile.session import Session
 from fabfile.stages import activation, controller, daemon, hooks, plugin, slurm
 from fabfile.step import Facts, Place, Shell
 from lab.model import Lab
