@@ -47,23 +47,28 @@ def make(site: Site, target: Path, begin: Callable[[str], Progress]) -> Manifest
         raise Refused(Finding("file-is-folder", f"{target} is a folder", "say the name of the file to be made"))
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.absolute().parent) as folder:
         work = Work(site, Path(folder), begin)
-        dws = repository(work, "dws", f"dws-{site.versions.dws}.bundle")
-        asked = wanted_kustomize(work)
-        check_proxy(work)
-        parts = {
-            "dws": dws,
-            "plugin": repository(work, "plugin", f"dws-slurm-bb-plugin-{site.versions.plugin}.bundle"),
-            "dws_image": image(work, "dws_image", f"dws-image-{site.versions.dws}.tar"),
-            "kube_rbac_proxy_image": image(
-                work, "kube_rbac_proxy_image", f"kube-rbac-proxy-{site.versions.kube_rbac_proxy}.tar"
-            ),
-            "kustomize": kustomize(work, asked),
-        }
-        versions = site.versions
-        names = {"dws": versions.dws, "plugin": versions.plugin, "kube_rbac_proxy": versions.kube_rbac_proxy}
-        manifest = Manifest({**names, "kustomize": asked}, made(), parts)
+        manifest = _gathered(work)
         bundle.write(target, manifest, work.folder)
     return manifest
+
+
+def _gathered(work: Work) -> Manifest:
+    """What doesn't fit together is refused before images are fetched: dws says which kustomize and proxy it wants."""
+    versions = work.site.versions
+    dws = repository(work, "dws", f"dws-{versions.dws}.bundle")
+    asked = wanted_kustomize(work)
+    check_proxy(work)
+    parts = {
+        "dws": dws,
+        "plugin": repository(work, "plugin", f"dws-slurm-bb-plugin-{versions.plugin}.bundle"),
+        "dws_image": image(work, "dws_image", f"dws-image-{versions.dws}.tar"),
+        "kube_rbac_proxy_image": image(
+            work, "kube_rbac_proxy_image", f"kube-rbac-proxy-{versions.kube_rbac_proxy}.tar"
+        ),
+        "kustomize": kustomize(work, asked),
+    }
+    names = {"dws": versions.dws, "plugin": versions.plugin, "kube_rbac_proxy": versions.kube_rbac_proxy}
+    return Manifest({**names, "kustomize": asked}, made(), parts)
 
 
 def made() -> Mapping[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from fabfile import names, pki
 from fabfile.actions import Action, Put, Sh
+from fabfile.secret import Secret
 from fabfile.stages import pod, podfiles, signing, slurmuser
 from fabfile.stages.slurmuser import slurm_user
 from fabfile.step import Finding, Place, Refused, Shell, Step, Value
@@ -128,30 +129,26 @@ def wanted(place: Place) -> Value:
 def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
     """A new key and certificate; a key whose file can't be trusted any more isn't worth keeping."""
     if have is not None and not pod.of(place) and _only_file(have, want):
-        return [
-            Sh(f"chown and chmod {names.KUBECONFIG}", _OWN.format(slurm_user=slurm_user(place), file=names.KUBECONFIG))
-        ]
+        script = _OWN.format(slurm_user=slurm_user(place), file=names.KUBECONFIG)
+        return [Sh(f"chown and chmod {names.KUBECONFIG}", script)]
     asked = pki.request(place.site.access.common_name)
-    cluster = place.facts.one("access.cluster")
     works = have is not None and have["SlurmUser"] == slurmuser.RIGHTS
 
     def then(certificate: bytes) -> Sequence[Action]:
         _refuse_short(place, certificate)
-        content = pki.kubeconfig(
-            cluster["name"],
-            want["server"],
-            cluster["trusts"].encode(),
-            place.site.access.common_name,
-            want["namespace"],
-            certificate,
-            asked.key,
-        )
+        content = _content(place, want, certificate, asked.key)
         if pod.of(place):
             return podfiles.kubeconfig(place, content)
         owner = place.facts.all("access.kubeconfig")[place.host]["slurm_user"]
         return [Put(names.KUBECONFIG, content, 0o600, f"{owner}:", check=slurmuser.tried(place) if works else "")]
 
     return [signing.signed(place, asked.csr, then)]
+
+
+def _content(place: Place, want: Value, certificate: bytes, key: Secret) -> Secret:
+    cluster, user = place.facts.one("access.cluster"), place.site.access.common_name
+    trusts, space = cluster["trusts"].encode(), want["namespace"]
+    return pki.kubeconfig(cluster["name"], want["server"], trusts, user, space, certificate, key)
 
 
 def _refuse_short(place: Place, certificate: bytes) -> None:
