@@ -63,7 +63,7 @@ def test_stages_know_data_alone(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["step", "look", "judging", "running", "perform", "engine", "actions", "script", "diff"]
+    "name", ["step", "look", "judging", "running", "perform", "engine", "actions", "secret", "api", "script", "diff"]
 )
 def test_the_engine_knows_no_stage_and_no_connection(name: str) -> None:
     """It is given both."""
