@@ -9,7 +9,7 @@ from fabfile import frames
 from fabfile.api import Cluster, ClusterError
 from fabfile.frames import Frame
 from fabfile.inventory import Site
-from fabfile.step import Api, Check, Facts, Known, Place, Shell, Stage, Step, Unknown
+from fabfile.step import Api, Check, Facts, Known, Look, Place, Shell, Stage, Step, Unknown
 
 Item = Step | Check
 
@@ -76,23 +76,32 @@ def keyed(stages: Iterable[Stage]) -> dict[str, Item]:
     return {f"{stage.name}.{item.name}": item for stage in stages for item in stage.steps}
 
 
-def snippets(board: Board, items: Mapping[str, Item], host: str) -> dict[str, Shell]:
-    """The Shell looks among `items` that can be made on `host` now; the others wait for what they need to know.
+def snippets(board: Board, items: Mapping[str, Item], host: str) -> tuple[dict[str, Shell], dict[str, Item]]:
+    """The Shell looks among `items` that can be made on `host` now; and the items for read_api(), once these are made.
 
-    What needs no reading is stored at once.
+    What goes to the API, or waits, is asked anew then: what it looks at may depend on what the shell finds. What needs no
+    reading is stored at once.
     """
     found: dict[str, Shell] = {}
+    rest: dict[str, Item] = {}
     for key, item in items.items():
-        try:
-            look = item.look(board.place(host))
-        except Unknown as unknown:
-            board.waits[key, host] = unknown.stage
-            continue
+        look = _look(board, key, item, host)
         if isinstance(look, Known):
             board.store(key, host, look.value)
         elif isinstance(look, Shell):
             found[key] = look
-    return found
+        else:
+            rest[key] = item
+    return found, rest
+
+
+def _look(board: Board, key: str, item: Item, host: str) -> Look | None:
+    """What `item` looks at on `host`; None, which the board notes, while that isn't known."""
+    try:
+        return item.look(board.place(host))
+    except Unknown as unknown:
+        board.waits[key, host] = unknown.stage
+        return None
 
 
 def ready(board: Board, items: Mapping[str, Item], host: str) -> dict[str, Item]:
@@ -138,11 +147,7 @@ def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Callab
     Raises ClusterError where the server isn't reached at all.
     """
     for key, item in items.items():
-        try:
-            look = item.look(board.place(host))
-        except Unknown as unknown:
-            board.waits[key, host] = unknown.stage
-            continue
+        look = _look(board, key, item, host)
         if isinstance(look, Api):
             try:
                 board.store(key, host, look.read(cluster()))

@@ -59,13 +59,14 @@ def perform(reach: Reach, board: Board, at: At, actions: Sequence[Action], proof
     Raises ActionFailed, Refused, ClusterError and what the session raises.
     """
     groups = [(kind, list(group)) for kind, group in groupby(actions, key=_where)]
+    left = proof
     looked = False
     for number, (kind, group) in enumerate(groups):
         last = number == len(groups) - 1
         touched = [path for action in group for path in before.touched(action, reach.cluster)]
         before.keep(reach, at, touched)
         if kind == "host":
-            _on_host(reach, board, at, group, proof if last else {})
+            left = _on_host(reach, board, at, group, proof if last else {})
             looked = last
         elif kind == "cluster":
             _in_cluster(reach, at, group)
@@ -73,10 +74,13 @@ def perform(reach: Reach, board: Board, at: At, actions: Sequence[Action], proof
             for ask in group:
                 assert isinstance(ask, Ask | AskApi)
                 perform(reach, board, at, _answer(reach, at, ask), proof if last else {})
-                looked = last
+                left, looked = {}, last
         before.left(reach, at, touched)
     board.note(at.stage)
-    refresh(reach, board, at.host, proof, shell=not looked)
+    if looked:
+        look.read_api(board, at.host, left, reach.cluster)
+    else:
+        refresh(reach, board, at.host, proof)
 
 
 def _where(action: Action) -> str:
@@ -85,10 +89,13 @@ def _where(action: Action) -> str:
     return "ask" if isinstance(action, Ask | AskApi) else "cluster"
 
 
-def _on_host(reach: Reach, board: Board, at: At, group: Sequence[Action], proof: Mapping[str, Item]) -> None:
+def _on_host(
+    reach: Reach, board: Board, at: At, group: Sequence[Action], proof: Mapping[str, Item]
+) -> Mapping[str, Item]:
+    """Does the `group` and looks at `proof` in one exec; what of `proof` that left, which goes to the API."""
     mark = frames.marker()
     script, data = compile_actions(group, at.run, mark, f"{at.stage}.{at.step}")
-    looks = look.snippets(board, proof, at.host)
+    looks, left = look.snippets(board, proof, at.host)
     deadline = within(group) + (board.site.deadlines.look if looks else 0.0)
     watch = _Progress(at, group, mark)
     answer = reach.session(at.host).run(script + look.script(looks, mark), data, deadline=deadline, line=watch.line)
@@ -96,6 +103,7 @@ def _on_host(reach: Reach, board: Board, at: At, group: Sequence[Action], proof:
         raise ActionFailed(watch.failure(answer.code))
     board.note(at.stage)
     look.read_shell(board, at.host, looks, frames.split(answer.out, answer.err, mark), "")
+    return left
 
 
 class _Progress:
@@ -156,12 +164,12 @@ def _answer(reach: Reach, at: At, ask: Ask | AskApi) -> Sequence[Action]:
     return ask.then(answer.out)
 
 
-def refresh(reach: Reach, board: Board, host: str, items: Mapping[str, Item], shell: bool = True) -> None:
+def refresh(reach: Reach, board: Board, host: str, items: Mapping[str, Item]) -> None:
     """Look at `items` of this host again: the shell's in one exec, the API's through its client."""
-    looks = look.snippets(board, items, host) if shell else {}
+    looks, left = look.snippets(board, items, host)
     if looks:
         mark = frames.marker()
         answer = reach.session(host).run(look.script(looks, mark), deadline=board.site.deadlines.look)
         seen = frames.split(answer.out, answer.err, mark)
         look.read_shell(board, host, looks, seen, frames.last_words(answer.err, mark) if answer.code else "")
-    look.read_api(board, host, items, reach.cluster)
+    look.read_api(board, host, left, reach.cluster)

@@ -15,10 +15,11 @@ from fabfile.engine import Run
 from fabfile.events import Done, Event, Line
 from fabfile.faults import Lost
 from fabfile.inventory import DEFAULT, Site, load
-from fabfile.perform import Reach
+from fabfile.look import keyed
+from fabfile.perform import Reach, refresh
 from fabfile.running import at_work
 from fabfile.secret import Secret
-from fabfile.step import Check, Finding, Known, Place, Refused, Shell, Stage, Step, Unknown, Value
+from fabfile.step import Api, Check, Finding, Known, Place, Refused, Shell, Stage, Step, Unknown, Value
 from tests.unit.conftest import LocalHost
 
 
@@ -319,6 +320,27 @@ def test_a_look_that_builds_on_another_is_made_in_a_second_exec(local_host: Loca
     assert run.board.have("one.second", "one") == "text"
     assert run.board.have("one.third", "one") == "other"
     assert local_host.execs == 2
+
+
+def test_each_look_is_worked_out_once_and_one_at_the_cluster_after_the_shells(local_host: LocalHost) -> None:
+    """A look again asks a step for its look once; one that goes to the cluster may build on what the shell found just now."""
+    asked: list[str] = []
+
+    def look(place: Place) -> Shell:
+        asked.append("shell")
+        return Shell("echo new", lambda out: out.decode().strip())
+
+    def in_cluster(place: Place) -> Api:
+        asked.append("cluster")
+        name = place.facts.one("one.shell")
+        return Api(lambda cluster: f"{name} in {cluster}")
+
+    steps = (Step("cluster", "master", in_cluster, str), Step("shell", "master", look, str))
+    run, _ = a_run(local_host, Stage("one", (), steps))
+    reach = replace(run.reach, cluster=lambda: "the cluster")
+    refresh(reach, run.board, "one", keyed(run.stages))
+    assert run.board.have("one.cluster", "one") == "new in the cluster"
+    assert asked.count("shell") == 1
 
 
 def test_what_takes_something_away_says_what_to_run_before_asking(local_host: LocalHost) -> None:
