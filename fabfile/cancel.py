@@ -70,7 +70,8 @@ def _case(bench: Bench, case: Case) -> None:
         outcome, more = _made(bench, case)
     except trouble as failed:
         code = getattr(failed, "code", None)
-        outcome, more = "failed", {"failures": (Failure(case.command, code, meaning=str(failed), fix=FIX),)}
+        command = f"submit a job, {case.reached}, {case.command}"  # the failure says how far it came
+        outcome, more = "failed", {"failures": (Failure(command, code, meaning=str(failed), fix=FIX),)}
     if outcome == "failed" and bench.run.stopping.is_set():
         outcome, more = "skipped", {"note": "stopped"}
     if outcome == "failed":

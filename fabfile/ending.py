@@ -99,7 +99,8 @@ def _changes(progress: Progress) -> Row:
     changes = [d for stage in progress.stages.values() for d in stage.done if d.outcome in ("change", "unknown")]
     hosts = len({done.host for done in changes})
     if not changes:
-        return [("Nothing to do; nothing was changed.", "bold")]
+        right = progress.summary is not None and progress.summary.exit == 0  # one that was refused has not seen it all
+        return [("Nothing to do; nothing was changed." if right else "Nothing was changed.", "bold")]
     return [(f"{plural(len(changes), 'change')} on {plural(hosts, 'host')}; nothing was changed.", "bold")]
 
 

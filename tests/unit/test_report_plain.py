@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import os
 import re
+from dataclasses import replace
 
 import pytest
 
 from fabfile import plain, report
-from fabfile.events import Awaiting, Began, Done, Event, Failure, Line, Opened
+from fabfile.events import Awaiting, Began, Done, Event, Failure, Line, Opened, Summary
 from tests.unit.sample_run import FAILURE, RUNS, START, events
 
 
@@ -108,3 +109,20 @@ def test_plan() -> None:
     assert "push  known after workarea" in shown
     assert "10 changes on 3 hosts; nothing was changed." in shown
     assert "(secret)" in shown
+
+
+def plan_of_nothing(code: int) -> str:
+    """What is shown of a plan without a change that ended with this code."""
+    out = io.StringIO()
+    with report.consumer("plan", out=out) as show:
+        for event in events("again"):
+            event = replace(event, exit=code) if isinstance(event, Summary) else event
+            show(replace(event, task="plan") if isinstance(event, Opened) else event)
+    return out.getvalue()
+
+
+def test_a_plan_that_was_refused_does_not_say_that_there_is_nothing_to_do() -> None:
+    """It has not seen what there is to do: only one that ended well may say so."""
+    assert "Nothing to do; nothing was changed." in plan_of_nothing(0)
+    assert "Nothing to do; nothing" not in plan_of_nothing(3)
+    assert "Nothing was changed." in plan_of_nothing(3)
