@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from fabfile import doctor_access, doctor_master, names
 from fabfile.diff import difference
 from fabfile.reading import redo
-from fabfile.stages import access, daemon, plugin
+from fabfile.stages import access, daemon, plugin, slurm
 from fabfile.stages.computes import LEGEND
 from fabfile.step import Finding, Place, Value
 
@@ -72,10 +72,18 @@ def _daemon(place: Place, have: Value, want: Value) -> Iterator[Finding]:
     if not have["answers"]:
         text = f"slurmctld on {place.host} does not answer `scontrol ping`"
         yield Finding("slurmctld-not-answering", text, f"journalctl -u {unit} there; {fix}")
-    lacks = f"{place.site.slurm.folder}/burst_buffer.conf" not in daemon.found(place)["changed"]
-    if why := [one for one in have["not read"] if not (lacks and "burst_buffer.conf" in one)]:
+    if why := _unread(place, have["not read"]):
         text = f"slurmctld on {place.host} is older than its files: {'; '.join(why)}"
         yield Finding("slurmctld-stale", text, fix)
+
+
+def _unread(place: Place, reasons: Iterable[str]) -> list[str]:
+    """Without what other findings tell: no burst_buffer.conf; a slurm.conf, as slurmctld has read it, without the plugin."""
+    found = daemon.found(place)
+    lacks = f"{place.site.slurm.folder}/burst_buffer.conf" not in found["changed"]
+    off = daemon.without(found)
+    off = off if off and not slurm.enabled(place) else ()
+    return [one for one in reasons if one not in off and not (lacks and "burst_buffer.conf" in one)]
 
 
 def _node_conf(place: Place, have: Value, want: Value) -> Iterator[Finding]:

@@ -82,10 +82,11 @@ def stale(site: Site, found: Mapping[str, Any]) -> list[str]:
         why.append(f"there is no {conf}: jobs would run without their Workflows")
     elif found["changed"][conf] > found["started"]:
         why.append(f"{conf} was changed after it was read")
-    return [*why, *_without(found)]
+    return [*why, *without(found)]
 
 
-def _without(found: Mapping[str, Any]) -> Sequence[str]:
+def without(found: Mapping[str, Any]) -> Sequence[str]:
+    """How the slurmctld in charge runs without the plugin, in words; nothing if it has it, or stands by."""
     if not in_charge(found):
         return ()
     if found["type"] != TYPE:

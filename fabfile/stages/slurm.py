@@ -37,6 +37,12 @@ def seen(place: Place) -> str:
     return str(found["text"])
 
 
+def enabled(place: Place) -> bool:
+    """Whether slurm.conf as it was seen, or a file that it includes, sets the burst buffer. Raises Unknown if it wasn't."""
+    said = slurmconf.value(seen(place), KEY, activation.included(place))
+    return said is not None and said.value.lower() == daemon.TYPE
+
+
 def _want_conf(place: Place) -> Value:
     return wanted(place, seen(place))
 

@@ -273,6 +273,19 @@ def test_a_slurmctld_that_is_older_than_its_files(have: Value, changed: list[str
     assert told(doctor_rules.RULES["slurm.daemon"](place(slurm_daemon=running), have, None)) == expected
 
 
+@pytest.mark.parametrize(("line", "expected"), [("", []), ("BurstBufferType=burst_buffer/lua\n", ["slurmctld-stale"])])
+def test_a_slurmctld_that_has_read_a_slurm_conf_without_the_burst_buffer(line: str, expected: list[str]) -> None:
+    """It is as old as its files, and no finding of its own; it is one where slurm.conf sets what slurmctld does not have."""
+    running = daemon.parse(
+        b"main=9\nstarted=5.0\nchanged=1.0 /etc/slurm/burst_buffer.conf\nping=here UP\ntype=(null)\n"
+    )
+    conf = {"id": "1", "text": f"ClusterName=x\n{line}"}
+    seen = place(slurm_daemon=running, slurm_conf=conf, preflight_controller={"files": {}})
+    have = {"answers": True, "not read": daemon.stale(SITE, running)}
+    assert have["not read"] == ["BurstBufferType is (null)"]
+    assert told(doctor_rules.RULES["slurm.daemon"](seen, have, None)) == expected
+
+
 INSTALLED = {"tag": SITE.versions.dws, "unfinished": "", "namespace": True, "traces": ["Deployment x"], "crds": {}}
 
 
