@@ -38,7 +38,7 @@ def _rollout(place: Place, title: str, seen: str, following: str | None, back: s
     """The same for a pod: slurm.conf is a key of a ConfigMap, and another pod reads it."""
 
     def edit(before: str, after: str) -> dict[str, Value]:
-        name = f"configmap/{pod.found(place)['config_map']['name']}"
+        name = f"configmap/{pod.part(place, 'config_map')['name']}"
         return {"object": name, "at": ["data", "slurm.conf"], "seen": before, "value": after}
 
     edits = [edit(seen, following)] if following is not None else []

@@ -169,8 +169,16 @@ def _user(place: Place, found: Value) -> Sequence[Finding]:
         )
     if not found["kubectl"]:
         text = f"kubectl on {place.host} is nowhere where slurmctld would find it ({found['path']})"
-        seen.append(Finding("kubectl-missing", text, "put a kubectl that fits the cluster into /usr/local/bin there"))
+        seen.append(Finding("kubectl-missing", text, _kubectl(place)))
     return seen
+
+
+def _kubectl(place: Place) -> str:
+    """Where a kubectl has to be put: in a pod it would go with the pod."""
+    if pod := next((host.pod for host in place.site.controllers if host.name == place.host), None):
+        which = f"container {pod.container} of {pod.selector} in namespace {pod.namespace}"
+        return f"give {which} an image with a kubectl that fits the cluster"
+    return "put a kubectl that fits the cluster into /usr/local/bin there"
 
 
 CHECK = Check("controller", "controller", look, judge)

@@ -6,7 +6,7 @@ its /etc/slurm, the kubeconfig is a key of a Secret, and one projected volume sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -55,6 +55,14 @@ def found(place: Place) -> Json:
     raise Unknown("preflight")
 
 
+def part(place: Place, name: str) -> Json:
+    """Its `workload` or `config_map`. Raises Unknown where there is none: that is a finding, and what would follow isn't known."""
+    if (one := found(place).get(name)) is None:
+        raise Unknown("preflight")
+    answer: Json = one
+    return answer
+
+
 # --- what is there
 
 
@@ -83,14 +91,14 @@ def read(cluster: Cluster, pod: Pod) -> Value:
     one = some[0]
     workload, owner = _workload(cluster, pod.namespace, one)
     spec = workload["spec"]["template"]["spec"] if workload else one["spec"]
-    volume, subpaths = _mounted(spec, pod.container)
+    volume, subpaths, files = _mounted(spec, pod.container)
     return {
         "pod": one["metadata"]["name"],
         "workload": _described(workload) if workload else None,
         "owner": owner,
         "volume": volume,
         "subpaths": subpaths,
-        "config_map": _config_map(cluster, pod.namespace, volume),
+        "config_map": _config_map(cluster, pod.namespace, volume or files),
         "secret": _secret(volume, workload),
         "group": str(spec.get("securityContext", {}).get("fsGroup", "")),
     }
@@ -134,7 +142,7 @@ def _described(workload: Json) -> Value:
 def kept(one: Json) -> str:
     """By whom an object is kept as it is, so that what we change in it would be undone; "" by nobody."""
     meta = one["metadata"]
-    if owner := _controller(one):
+    if owner := _controller(one) or next(iter(meta.get("ownerReferences") or ()), None):
         return f"{owner['kind']} {owner['name']}"
     labels, notes = meta.get("labels") or {}, meta.get("annotations") or {}
     if "meta.helm.sh/release-name" in notes:
@@ -142,7 +150,8 @@ def kept(one: Json) -> str:
     return "Helm" if labels.get("app.kubernetes.io/managed-by") == "Helm" else ""
 
 
-def _mounted(spec: Json, container: str) -> tuple[Value, Value]:
+def _mounted(spec: Json, container: str) -> tuple[Value, Value, Value]:
+    """The volume that is the folder, the mounts with a subPath in it, and the volume that the first of those is of."""
     mine: Json = next((one for one in spec["containers"] if one["name"] == container), {})
     mounts = [
         one for one in mine.get("volumeMounts", ()) if f"{one['mountPath'].rstrip('/')}/".startswith(f"{FOLDER}/")
@@ -151,7 +160,12 @@ def _mounted(spec: Json, container: str) -> tuple[Value, Value]:
     whole = [
         one["name"] for one in mounts if one["mountPath"].rstrip("/") == FOLDER and one["mountPath"] not in subpaths
     ]
-    return next((one for one in spec.get("volumes", ()) if one["name"] in whole), None), subpaths
+    pieces = [one["name"] for one in mounts if one["mountPath"] in subpaths]
+    return _volume(spec, whole), subpaths, _volume(spec, pieces[:1])
+
+
+def _volume(spec: Json, some: Sequence[str]) -> Value:
+    return next((one for one in spec.get("volumes", ()) if one["name"] in some), None)
 
 
 def sources(volume: Json | None) -> list[dict[str, Any]]:

@@ -35,18 +35,29 @@ def _workload_findings(place: Place, pod: Pod, have: Value) -> Iterator[Finding]
 def _folder_findings(place: Place, have: Value) -> Iterator[Finding]:
     volume, config_map = have["volume"], have["config_map"]
     if have["subpaths"]:
-        text = f"{', '.join(have['subpaths'])} of pod {have['pod']} is mounted with a subPath: it never gets what is changed"
-        yield Finding("pod-subpath", text, f"mount the whole ConfigMap as {FOLDER}")
-    if volume is None or not sources(volume):
+        text = f"{', '.join(have['subpaths'])} of pod {have['pod']} comes with a subPath, and so never gets what is changed"
+        yield Finding(
+            "pod-subpath", text, f"mount the whole ConfigMap as {FOLDER}, without subPath, in {_template(place, have)}"
+        )
+    elif volume is None or not sources(volume):
         kind = ", ".join(sorted(set(volume) - {"name"})) if volume else "the image itself"
         text = f"{FOLDER} of pod {have['pod']} is from {kind}, and not from a ConfigMap"
-        yield Finding("pod-folder", text, f"put slurm.conf into a ConfigMap, and mount that as {FOLDER}")
+        fix = f"put slurm.conf into a ConfigMap, and mount that as {FOLDER} in {_template(place, have)}"
+        yield Finding("pod-folder", text, fix)
     elif config_map is None:
         text = f"none of the ConfigMaps that pod {have['pod']} has as {FOLDER} has a key slurm.conf"
         yield Finding("pod-folder", text, "name that key as the file is named")
     elif config_map["immutable"]:
-        text = f"ConfigMap {config_map['name']} is immutable"
+        text = f"ConfigMap {config_map['name']} is immutable: nothing can be added to it"
         yield Finding("pod-immutable", text, "make it anew without `immutable: true`")
+
+
+def _template(place: Place, have: Value) -> str:
+    """Where a mount is changed, in words."""
+    pod, workload = of(place), have["workload"]
+    assert pod is not None
+    whose = f"{workload['kind']} {pod.namespace}/{workload['name']}" if workload else f"what makes pod {have['pod']}"
+    return f"the template of {whose}, container {pod.container}"
 
 
 def _kept_findings(place: Place, pod: Pod, have: Value) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from fabfile.actions import STATE, Action, AskApi, Delete, Sh
 from fabfile.api import Cluster
 from fabfile.secret import Secret
 from fabfile.site import Pod
-from fabfile.stages.pod import found, of
+from fabfile.stages.pod import found, of, part
 from fabfile.step import Place
 
 
@@ -20,7 +20,7 @@ def config(place: Place, keys: Mapping[str, str | None]) -> Sequence[Action]:
 
     A patch: what is applied as a whole loses the keys that another step applied.
     """
-    pod, path = of(place), found(place)["config_map"]["path"]
+    pod, path = of(place), part(place, "config_map")["path"]
     assert pod is not None
 
     def ask(cluster: Cluster) -> bytes:
@@ -28,7 +28,7 @@ def config(place: Place, keys: Mapping[str, str | None]) -> Sequence[Action]:
         return b""
 
     said = [f"{'write' if text is not None else 'remove'} {key}" for key, text in keys.items()]
-    title = f"{', '.join(said)} in ConfigMap {found(place)['config_map']['name']}"
+    title = f"{', '.join(said)} in ConfigMap {part(place, 'config_map')['name']}"
     return [note(place), AskApi(title, ask, objects=(path,)), poke(place, pod)]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fabfile.actions import Action
 from fabfile.stages import rollout
-from fabfile.stages.pod import FILE, FOLDER, OURS, PLUGIN, Json, found, look, sources
+from fabfile.stages.pod import FILE, FOLDER, OURS, PLUGIN, Json, found, look, part, sources
 from fabfile.step import Place, Stage, Step, Unknown, Value
 
 
@@ -24,8 +24,12 @@ def mode(place: Place) -> int:
 def wanted_volume(place: Place) -> dict[str, Any]:
     """The volume with the plugin's files and the Secret in it; itself where they are."""
     have = found(place)
-    volume: dict[str, Any] = have["volume"]
-    some = [_with_mode(place, _with_plugin(one, have["config_map"]["name"])) for one in sources(volume)]
+    volume: dict[str, Any] | None = have["volume"]
+    if volume is None:
+        raise Unknown("preflight")  # which says why
+    name = part(place, "config_map")["name"]
+    some = [_with_mode(place, one) for one in sources(volume)]
+    some += _plugin(some, name)
     if not have["secret"]["mounted"]:
         item = {"key": have["secret"]["key"], "path": FILE, "mode": mode(place)}
         some.append({"secret": {"name": have["secret"]["name"], "items": [item], "optional": True}})
@@ -38,18 +42,22 @@ def wanted_volume(place: Place) -> dict[str, Any]:
 def _with_mode(place: Place, source: dict[str, Any]) -> dict[str, Any]:
     """A Secret that this tool has mounted is as closed as it can be by now."""
     mine = source.get("secret", {})
-    if mine.get("name") != f"{found(place)['workload']['name']}{OURS}":
+    if mine.get("name") != f"{part(place, 'workload')['name']}{OURS}":
         return source
     return {"secret": {**mine, "items": [{**item, "mode": mode(place)} for item in mine.get("items") or ()]}}
 
 
-def _with_plugin(source: dict[str, Any], name: str) -> dict[str, Any]:
-    """A source that lists its files lists the plugin's too."""
-    mine: dict[str, Any] = source.get("configMap", {})
-    if mine.get("name") != name or not mine.get("items"):
-        return source
-    lacking = [{"key": key, "path": key} for key in PLUGIN if key not in {item["path"] for item in mine["items"]}]
-    return {**source, "configMap": {**mine, "items": [*mine["items"], *lacking]}}
+def _plugin(some: Sequence[Json], name: str) -> list[dict[str, Any]]:
+    """What is to be added where the sources list that ConfigMap's files, and not the plugin's.
+
+    Optional, in a source of its own: with a key that isn't there (yet, or any more) the kubelet would start no pod.
+    """
+    mine = [one["configMap"] for one in some if one.get("configMap", {}).get("name") == name]
+    if not all(one.get("items") for one in mine):
+        return []
+    listed = {item["path"] for one in mine for item in one["items"]}
+    items = [{"key": key, "path": key} for key in PLUGIN if key not in listed]
+    return [{"configMap": {"name": name, "items": items, "optional": True}}] if items else []
 
 
 def _read_mount(place: Place, have: Value) -> Value:
@@ -75,7 +83,7 @@ def _change_mount(place: Place, have: Value, want: Value) -> Sequence[Action]:
     volume, wanted = found(place)["volume"], wanted_volume(place)
     at = ["spec", "template", "spec", "volumes", {"name": volume["name"]}]
     edit = {"object": rollout.workload(place), "at": at, "seen": volume, "value": wanted}
-    title = f"mount Secret {found(place)['secret']['name']} beside ConfigMap {found(place)['config_map']['name']}"
+    title = f"mount Secret {found(place)['secret']['name']} beside ConfigMap {part(place, 'config_map')['name']}"
     return [rollout.action(place, title, [edit])]
 
 

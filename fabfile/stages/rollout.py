@@ -11,7 +11,7 @@ from fabfile import pods, render
 from fabfile.actions import STATE, Ask
 from fabfile.api import Cluster
 from fabfile.site import Pod
-from fabfile.stages.pod import Json, found, of
+from fabfile.stages.pod import Json, of, part
 from fabfile.step import Api, Place, Step
 
 RESTARTED = "dws-on-csm/restarted"
@@ -20,13 +20,13 @@ RESTARTED = "dws-on-csm/restarted"
 
 def workload(place: Place) -> str:
     """`deployment/slurmctld`, as kubectl takes it."""
-    have = found(place)["workload"]
+    have = part(place, "workload")
     return f"{have['kind'].lower()}/{have['name']}"
 
 
 def means(place: Place) -> str:
     """What a rollout does to slurmctld, for a plan."""
-    have = found(place)["workload"]
+    have = part(place, "workload")
     return f"slurmctld stops while {have['kind']} {have['name']} rolls out ({have['strategy']}), and starts again in a new pod"
 
 
@@ -35,7 +35,7 @@ def action(place: Place, title: str, edits: Sequence[Json], back: Sequence[Json]
 
     back    edits that are made then; left out: those that undo `edits`
     """
-    pod, have = of(place), found(place)["workload"]
+    pod, have = of(place), part(place, "workload")
     assert pod is not None
     at = ["spec", "template", "metadata", "annotations", RESTARTED]
     again = {
@@ -47,7 +47,7 @@ def action(place: Place, title: str, edits: Sequence[Json], back: Sequence[Json]
     undone = [_undone(one) for one in reversed(edits)] if back is None else list(back)
     script = _rollout_script(place, pod, [*edits, again], [*undone, {**again, "value": f"{again['value']}-back"}])
     deadline = 2 * (place.site.deadlines.slurmctld + 60.0) + 60.0
-    objects = (have["path"], found(place)["config_map"]["path"])
+    objects = (have["path"], part(place, "config_map")["path"])
     return Ask(title, "master", script, deadline=deadline, told=True, objects=objects)
 
 
@@ -94,7 +94,7 @@ def _base64(edits: Sequence[Json]) -> str:
 
 
 def _look_rolled(place: Place) -> Api:
-    pod, path = of(place), found(place)["workload"]["path"]
+    pod, path = of(place), part(place, "workload")["path"]
     assert pod is not None
     watch = f"/api/v1/namespaces/{pod.namespace}/pods"
     return Api(lambda cluster: {"rolled out": _rolled(cluster, path), "pods": len(pods.running(cluster, pod))}, watch)

@@ -5,7 +5,7 @@ import functools
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,10 +84,15 @@ class Cold:
 def cold(lab: Lab) -> Cold:
     """The install on a pristine site, made once however many tests ask for it."""
     pristine(lab)
+    return watched(lab, lambda: secret.of(lab))
+
+
+def watched(lab: Lab, secrets: Callable[[], secret.Needles]) -> Cold:
+    """An install while every program is seen; what `secrets` there are afterwards is then looked for everywhere."""
     began = time.time()
     with traced(lab) as programs:
         answer = product.install(site_file(lab))
-    needles = secret.of(lab)
+    needles = secrets()
     kept, elsewhere = secret.files(lab, needles, began)
     leaks = [
         *secret.within(needles, {one[:200].replace(b"\0", b" ").decode(errors="replace"): one for one in programs}),

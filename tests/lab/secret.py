@@ -16,7 +16,12 @@ CONTROLLERS = ("slurmctl1", "slurmctl2")
 # Where secrets belong: on which hosts, where, and why.
 DESTINATIONS: tuple[tuple[str, str, str], ...] = (
     ("slurmctl[12]", KUBECONFIG, "SlurmUser's key"),
-    ("ncn-m001", "/var/lib/etcd/.*", "the Secret with the registry's password"),
+    ("ncn-m001", "/var/lib/etcd/.*", "the Secrets with the registry's password, and with a pod's kubeconfig"),
+    (
+        "ncn-w[0-9]+",
+        "/var/lib/kubelet/pods/[^/]+/volumes/kubernetes.io~(projected|secret)/.*",
+        "a Secret's volume, in memory",
+    ),
     ("ncn-m001", f"{CA_KEY}|{ADMIN}|/etc/kubernetes/.*", "the cluster's own keys"),
 )
 
@@ -24,14 +29,17 @@ Needles = Mapping[str, tuple[bytes, ...]]
 """What it is -> the pieces of it to look for."""
 
 
-def of(lab: Lab) -> Needles:
-    """The secrets that an install has to do with: the registry's password as it may be encoded, keys line by line."""
+def of(lab: Lab, kubeconfigs: Mapping[str, str] | None = None) -> Needles:
+    """The secrets that an install has to do with: the registry's password as it may be encoded, keys line by line.
+
+    kubeconfigs     name -> text of those that were made; left out: of the hosts that are controllers
+    """
     found = dict(password(lab))
     found["the CA's key"] = _key(access.run(lab, "ncn-m001", f"cat {CA_KEY}"))
     found["the admin's key"] = _embedded(access.run(lab, "ncn-m001", f"cat {ADMIN}"))
-    for host in CONTROLLERS:
-        found[f"the key of {host}"] = _embedded(access.run(lab, host, f"cat {KUBECONFIG}"))
-    return found
+    if kubeconfigs is None:
+        kubeconfigs = {host: access.run(lab, host, f"cat {KUBECONFIG}") for host in CONTROLLERS}
+    return found | {f"the key of {name}": _embedded(text) for name, text in kubeconfigs.items()}
 
 
 def password(lab: Lab) -> Needles:

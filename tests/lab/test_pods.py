@@ -4,10 +4,12 @@ Each test begins with what the one before it has left.
 """
 
 import json
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,15 +18,14 @@ from fabfile.stages import pod as stage
 from fabfile.stages import rollout
 from fabfile.step import Facts, Place
 from lab import access
-from lab.model import Lab
-from tests.lab import command, pod, product, scene, tree
+from lab.model import POD_HOST, Lab
+from tests.lab import command, pod, product, scene, secret, tree
 from tests.lab.plugin_calls import GET, KUBECONFIG, KUBECTL
 from tests.lab.scene import MASTER
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
 CONFIG, NAME = "configmap slurm-conf", "slurmctld"
-HELM = "meta.helm.sh/release-name"
 Kubectl = Callable[[str], str]
 
 
@@ -62,31 +63,91 @@ def test_a_plan_says_where_slurmctld_stops_and_changes_nothing(pod_lab: Lab, sit
     assert (before[1], there) == (tree.objects(pod_lab), pods(kubectl))
 
 
-@pytest.mark.parametrize(
-    ("spoil", "restore", "finding", "told"),
-    [
-        (f"annotate {CONFIG} {HELM}=slurm", f"annotate {CONFIG} {HELM}-", "pod-kept", "Helm release slurm"),
-        (f"annotate deployment {NAME} {HELM}=slurm", f"annotate deployment {NAME} {HELM}-", "pod-kept", "Deployment"),
-    ],
-)
-def test_what_others_keep_is_refused(
-    site: Path, kubectl: Kubectl, spoil: str, restore: str, finding: str, told: str
-) -> None:
-    """Nothing is touched, and the fix names what has to be where."""
-    kubectl(spoil)
+FILES = ("slurm.conf", "nodes.conf", "cgroup.conf")
+SUBPATHS = [{"name": "configuration", "mountPath": f"/etc/slurm/{one}", "subPath": one} for one in FILES]
+WHOLE = [{"name": "configuration", "mountPath": "/etc/slurm", "readOnly": True}]
+LISTED = {"name": "slurm-conf", "items": [{"key": one, "path": one} for one in FILES]}
+CONTAINER = "/spec/template/spec/containers/0/volumeMounts"
+
+
+def mounted(kubectl: Kubectl, mounts: list[dict[str, Any]], config_map: dict[str, Any]) -> None:
+    """The Deployment with these mounts of its ConfigMap, this source as its volume, in a new pod."""
+    spec = json.loads(kubectl(f"get deployment {NAME} --output=json"))["spec"]["template"]["spec"]
+    others = [one for one in spec["containers"][0]["volumeMounts"] if one["name"] != "configuration"]
+    number = [one["name"] for one in spec["volumes"]].index("configuration")
+    volume = {"name": "configuration", "configMap": config_map}
+    changes = {CONTAINER: mounts + others, f"/spec/template/spec/volumes/{number}": volume}
+    patch = [{"op": "replace", "path": path, "value": value} for path, value in changes.items()]
+    kubectl(f"patch deployment {NAME} --type=json --patch '{json.dumps(patch)}'")
+    kubectl(f"rollout status deployment/{NAME} --timeout=120s")
+
+
+@contextmanager
+def owned(kubectl: Kubectl) -> Iterator[None]:
+    """ConfigMap and Deployment belong to an object, as what an operator makes does."""
+    uid = kubectl("get configmap kube-root-ca.crt --output=jsonpath={.metadata.uid}")
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "kube-root-ca.crt", "uid": uid, "controller": True}
+
+    def write(owners: list[dict[str, Any]]) -> None:
+        patch = json.dumps({"metadata": {"ownerReferences": owners}})
+        for one in (CONFIG, f"deployment {NAME}"):
+            kubectl(f"patch {one} --type=merge --patch '{patch}'")
+
+    write([owner])
     try:
-        done = product.install(site)
+        yield
     finally:
-        kubectl(restore)
-    assert (done.code, done.findings()) == (3, {finding})
-    assert any(told in failure["meaning"] and "burst_buffer.lua" in failure["fix"] for failure in done.failures())
-    assert sorted(config(kubectl)) == ["cgroup.conf", "nodes.conf", "slurm.conf"]
+        write([])
+
+
+@contextmanager
+def released_by_helm(kubectl: Kubectl) -> Iterator[None]:
+    """ConfigMap and Deployment are Helm's: by the annotation that it makes, and by the label of its charts."""
+    kubectl(f"annotate {CONFIG} meta.helm.sh/release-name=slurm")
+    kubectl(f"label deployment {NAME} app.kubernetes.io/managed-by=Helm")
+    try:
+        yield
+    finally:
+        kubectl(f"annotate {CONFIG} meta.helm.sh/release-name-")
+        kubectl(f"label deployment {NAME} app.kubernetes.io/managed-by-")
+
+
+def refused(done: product.Answer) -> list[tuple[str, str, str]]:
+    """Name, text and fix of each finding of a run that was refused."""
+    assert (done.code, done.having("fixed", "failed")) == (3, set()), done.told
+    told = [one for one in done.steps if one["outcome"] == "refused"]
+    return [(one["command"], one["meaning"], one["fix"]) for step in told for one in step["failures"]]
+
+
+def test_what_does_not_last_is_refused(pod_lab: Lab, site: Path, kubectl: Kubectl) -> None:
+    """All at once, with the object, the reason, the place to change it; a plan and an install tell it, and touch nothing."""
+    mounted(kubectl, SUBPATHS, {"name": "slurm-conf"})
+    pod.run(pod_lab, 'rm "$(command -v kubectl)"')
+    with released_by_helm(kubectl):
+        before = tree.objects(pod_lab)
+        helm = refused(product.plan(site))
+        assert tree.objects(pod_lab) == before
+    with owned(kubectl):
+        before = tree.objects(pod_lab)
+        operator = refused(product.install(site))
+        assert tree.objects(pod_lab) == before
+    mounted(kubectl, WHOLE, LISTED)
+    for told, keepers in ((helm, ("Helm", "Helm release slurm")), (operator, ("ConfigMap kube-root-ca.crt",) * 2)):
+        assert [name for name, _, _ in told] == ["pod-subpath", "pod-kept", "pod-kept", "kubectl-missing"]
+        subpath, workload, config_map, image = told
+        assert "/etc/slurm/slurm.conf" in subpath[1] and "template of Deployment user/slurmctld" in subpath[2]
+        assert f"Deployment user/slurmctld is kept by {keepers[0]}:" in workload[1]
+        assert f"ConfigMap user/slurm-conf is kept by {keepers[1]}:" in config_map[1]
+        assert "burst_buffer.lua" in config_map[2] and "slurmctld-slurm-dws" in config_map[2]
+        assert "container slurmctld" in image[2] and "image" in image[2]
 
 
 def test_an_install_from_nothing_is_proven_by_a_job(pod_lab: Lab, site: Path, kubectl: Kubectl) -> None:
-    """ConfigMap, Secret and template have what the plugin needs; the job's Workflow went through all its states."""
-    done = product.install(site)
+    """ConfigMap, Secret and template have what the plugin needs, whose volume lists its files; a job went through all states."""
+    seen = scene.watched(pod_lab, lambda: needles(pod_lab))
+    done = seen.answer
     assert done.code == 0, done.told
+    no_secret_is_where_it_does_not_belong(pod_lab, kubectl, seen)
     assert {
         "pod.mount@slurmctld",
         "access.kubeconfig@slurmctld",
@@ -97,6 +158,28 @@ def test_an_install_from_nothing_is_proven_by_a_job(pod_lab: Lab, site: Path, ku
     assert pod.run(pod_lab, f"{KUBECTL} {KUBECONFIG} {GET} 2>&1") == ""
     with pytest.raises(RuntimeError, match="Read-only file system"):
         pod.run(pod_lab, "touch /etc/slurm/burst_buffer.lua")
+
+
+def needles(lab: Lab) -> secret.Needles:
+    """The secrets of this site."""
+    return secret.of(lab, {"the pod": pod.run(lab, f"cat {secret.KUBECONFIG}")})
+
+
+OBJECTS = "configmaps,pods,deployments,replicasets,statefulsets,daemonsets,controllerrevisions,events"
+
+
+def no_secret_is_where_it_does_not_belong(lab: Lab, kubectl: Kubectl, seen: scene.Cold) -> None:
+    """In no program, file, journal, output, object or log; but in etcd, and in the memory that is the pod's volume."""
+    assert seen.leaks == ()
+    told = {"objects": kubectl(f"get {OBJECTS} --all-namespaces --output=json")}
+    told["slurmctld's log"] = kubectl(f"logs deployment/{NAME}")
+    assert secret.within(needles(lab), {where: text.encode() for where, text in told.items()}) == []
+    paths = {path.partition(":")[2] for path in seen.kept if path.startswith(f"{POD_HOST}:")}
+    assert {path.rpartition("/")[2] for path in paths} == {"slurm-dws.kubeconfig"}
+    kinds = access.run(lab, POD_HOST, f"stat --file-system --format=%T {shlex.join(paths)}").split()
+    assert set(kinds) == {"tmpfs"}
+    assert any(path.startswith(f"{MASTER}:/var/lib/etcd/") for path in seen.kept)
+    assert {path.partition(":")[0] for path in seen.kept} == {MASTER, POD_HOST}
 
 
 def test_again_nothing_changes(site: Path, kubectl: Kubectl) -> None:

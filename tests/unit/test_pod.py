@@ -108,7 +108,7 @@ SUBPATH = {"mountPath": "/etc/slurm/slurm.conf", "subPath": "slurm.conf"}
         (objects(deployment({"name": "conf", "emptyDir": {}})), ["pod-folder"]),
         (objects(deployment({"name": "conf", "hostPath": {"path": "/etc/slurm"}})), ["pod-folder"]),
         (objects(deployment(CONFIG_VOLUME), {"metadata": {}, "data": {"other": ""}}), ["pod-folder"]),
-        (objects(deployment(CONFIG_VOLUME, SUBPATH)), ["pod-subpath", "pod-folder"]),
+        (objects(deployment(CONFIG_VOLUME, SUBPATH)), ["pod-subpath"]),
         (objects(deployment(CONFIG_VOLUME, **HELM)), ["pod-kept"]),
         (objects(deployment(CONFIG_VOLUME, **owned("Controller", "slurm"))), ["pod-kept"]),
         (objects(deployment(CONFIG_VOLUME), {"metadata": HELM, "data": DATA}), ["pod-kept"]),
@@ -163,8 +163,10 @@ def test_a_volume_that_lists_its_files_lists_the_plugins_too(place: Place) -> No
     """A key that isn't listed is not shown in the pod."""
     items = [{"key": "slurm.conf", "path": "slurm.conf"}]
     listing = {"name": "conf", "configMap": {"name": "slurm-conf", "items": items}}
-    some = wanted(place, listing)["projected"]["sources"][0]["configMap"]["items"]
-    assert [one["path"] for one in some] == ["slurm.conf", "burst_buffer.lua", "burst_buffer.conf"]
+    own, plugin = (one["configMap"] for one in wanted(place, listing)["projected"]["sources"][:2])
+    assert own == {"name": "slurm-conf", "items": items}
+    assert [one["path"] for one in plugin["items"]] == ["burst_buffer.lua", "burst_buffer.conf"]
+    assert plugin["optional"]  # the keys come later, and go earlier: a pod whose volume lacks one does not start
 
 
 # --- edits on the master
