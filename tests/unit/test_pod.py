@@ -11,8 +11,8 @@ import pytest
 
 from fabfile import render
 from fabfile.inventory import load
-from fabfile.stages import pod, podcheck, podmount
-from fabfile.step import Facts, Place
+from fabfile.stages import pod, podcheck, podmount, rollout
+from fabfile.step import Facts, Place, Unknown
 from tests.unit.site_files import write
 
 NAME = "slurmctld"
@@ -95,6 +95,7 @@ def seen(place: Place, there: dict[str, Any]) -> Any:
 
 
 HELM = {"annotations": {"meta.helm.sh/release-name": "slurm"}}
+OWNED = {"ownerReferences": [{"kind": "Slurm", "name": "slurm"}]}
 DATA = {"slurm.conf": ""}
 SUBPATH = {"mountPath": "/etc/slurm/slurm.conf", "subPath": "slurm.conf"}
 
@@ -109,9 +110,11 @@ SUBPATH = {"mountPath": "/etc/slurm/slurm.conf", "subPath": "slurm.conf"}
         (objects(deployment({"name": "conf", "hostPath": {"path": "/etc/slurm"}})), ["pod-folder"]),
         (objects(deployment(CONFIG_VOLUME), {"metadata": {}, "data": {"other": ""}}), ["pod-folder"]),
         (objects(deployment(CONFIG_VOLUME, SUBPATH)), ["pod-subpath"]),
+        (objects(deployment(CONFIG_VOLUME, SUBPATH), {"metadata": HELM, "data": DATA}), ["pod-subpath", "pod-kept"]),
         (objects(deployment(CONFIG_VOLUME, **HELM)), ["pod-kept"]),
         (objects(deployment(CONFIG_VOLUME, **owned("Controller", "slurm"))), ["pod-kept"]),
         (objects(deployment(CONFIG_VOLUME), {"metadata": HELM, "data": DATA}), ["pod-kept"]),
+        (objects(deployment(CONFIG_VOLUME), {"metadata": OWNED, "data": DATA}), ["pod-kept"]),
         (objects(deployment(CONFIG_VOLUME), {"metadata": {}, "data": DATA, "immutable": True}), ["pod-immutable"]),
         (objects(deployment(CONFIG_VOLUME), owner=("Job", "once")), ["pod-workload"]),
     ],
@@ -121,6 +124,25 @@ def test_what_cannot_be_made_lasting_is_refused(place: Place, there: dict[str, A
     found = list(podcheck.judge(place, seen(place, there)))
     assert [one.name for one in found] == names
     assert all(one.fix for one in found)
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        objects(deployment(None)),
+        objects(deployment({"name": "conf", "emptyDir": {}})),
+        objects(deployment(CONFIG_VOLUME, SUBPATH)),
+        objects(deployment(CONFIG_VOLUME), owner=("Job", "once")),
+    ],
+)
+def test_what_is_refused_is_planned_no_further(place: Place, there: dict[str, Any]) -> None:
+    """Without a volume, a ConfigMap or a workload it isn't known what would be mounted where, and a plan says that."""
+    found = seen(place, there)
+    kubeconfig = {"slurm_user": "slurm", "slurm_group": "1"}
+    spot = replace(place, facts=Facts({pod.FACT: {NAME: found}, "access.kubeconfig": {NAME: kubeconfig}}))
+    with pytest.raises(Unknown):
+        podmount.wanted_volume(spot)
+        rollout.means(spot)
 
 
 def test_a_finding_names_what_has_to_be_where(place: Place) -> None:
