@@ -6,10 +6,9 @@ Each test begins with what the one before it has left.
 import json
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,12 +20,21 @@ from lab import access
 from lab.model import POD_HOST, Lab
 from tests.lab import command, pod, product, scene, secret, tree
 from tests.lab.plugin_calls import GET, KUBECONFIG, KUBECTL
+from tests.lab.pod_states import (
+    CONFIG,
+    LISTED,
+    NAME,
+    SUBPATHS,
+    WHOLE,
+    Kubectl,
+    as_a_stateful_set,
+    mounted,
+    owned,
+    released_by_helm,
+)
 from tests.lab.scene import MASTER
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
-
-CONFIG, NAME = "configmap slurm-conf", "slurmctld"
-Kubectl = Callable[[str], str]
 
 
 @pytest.fixture
@@ -61,55 +69,6 @@ def test_a_plan_says_where_slurmctld_stops_and_changes_nothing(pod_lab: Lab, sit
     assert "+ BurstBufferType=burst_buffer/lua" in done.out
     assert tree.differences(before[0], tree.files(pod_lab, MASTER)) == []
     assert (before[1], there) == (tree.objects(pod_lab), pods(kubectl))
-
-
-FILES = ("slurm.conf", "nodes.conf", "cgroup.conf")
-SUBPATHS = [{"name": "configuration", "mountPath": f"/etc/slurm/{one}", "subPath": one} for one in FILES]
-WHOLE = [{"name": "configuration", "mountPath": "/etc/slurm", "readOnly": True}]
-LISTED = {"name": "slurm-conf", "items": [{"key": one, "path": one} for one in FILES]}
-CONTAINER = "/spec/template/spec/containers/0/volumeMounts"
-
-
-def mounted(kubectl: Kubectl, mounts: list[dict[str, Any]], config_map: dict[str, Any]) -> None:
-    """The Deployment with these mounts of its ConfigMap, this source as its volume, in a new pod."""
-    spec = json.loads(kubectl(f"get deployment {NAME} --output=json"))["spec"]["template"]["spec"]
-    others = [one for one in spec["containers"][0]["volumeMounts"] if one["name"] != "configuration"]
-    number = [one["name"] for one in spec["volumes"]].index("configuration")
-    volume = {"name": "configuration", "configMap": config_map}
-    changes = {CONTAINER: mounts + others, f"/spec/template/spec/volumes/{number}": volume}
-    patch = [{"op": "replace", "path": path, "value": value} for path, value in changes.items()]
-    kubectl(f"patch deployment {NAME} --type=json --patch '{json.dumps(patch)}'")
-    kubectl(f"rollout status deployment/{NAME} --timeout=120s")
-
-
-@contextmanager
-def owned(kubectl: Kubectl) -> Iterator[None]:
-    """ConfigMap and Deployment belong to an object, as what an operator makes does."""
-    uid = kubectl("get configmap kube-root-ca.crt --output=jsonpath={.metadata.uid}")
-    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "kube-root-ca.crt", "uid": uid, "controller": True}
-
-    def write(owners: list[dict[str, Any]]) -> None:
-        patch = json.dumps({"metadata": {"ownerReferences": owners}})
-        for one in (CONFIG, f"deployment {NAME}"):
-            kubectl(f"patch {one} --type=merge --patch '{patch}'")
-
-    write([owner])
-    try:
-        yield
-    finally:
-        write([])
-
-
-@contextmanager
-def released_by_helm(kubectl: Kubectl) -> Iterator[None]:
-    """ConfigMap and Deployment are Helm's: by the annotation that it makes, and by the label of its charts."""
-    kubectl(f"annotate {CONFIG} meta.helm.sh/release-name=slurm")
-    kubectl(f"label deployment {NAME} app.kubernetes.io/managed-by=Helm")
-    try:
-        yield
-    finally:
-        kubectl(f"annotate {CONFIG} meta.helm.sh/release-name-")
-        kubectl(f"label deployment {NAME} app.kubernetes.io/managed-by-")
 
 
 def refused(done: product.Answer) -> list[tuple[str, str, str]]:
@@ -315,3 +274,14 @@ def test_a_rollback_brings_it_back(site: Path, kubectl: Kubectl) -> None:
     assert product.invoke("verify", f"--hosts={site}", "--json", deadline=120).code == 0
     again = product.install(site)
     assert (again.code, again.having("fixed")) == (0, set()), again.told
+
+
+def test_a_stateful_set_is_rolled_out_too(site: Path, kubectl: Kubectl) -> None:
+    """A slurm.conf whose line is gone gets it back in the pod of a StatefulSet, whose slurmctld proves it by a job."""
+    text = config(kubectl)["slurm.conf"].replace("BurstBufferType=burst_buffer/lua", "")
+    as_a_stateful_set(kubectl, {"slurm.conf": text})
+    before = kubectl("get pod slurmctld-0 --output=jsonpath={.metadata.uid}")
+    done = product.install(site)
+    assert (done.code, done.having("failed")) == (0, set()), done.told
+    assert {"slurm.conf@slurmctld", "verify.job@slurmctld"} <= done.having("fixed")
+    assert kubectl("get pod slurmctld-0 --output=jsonpath={.metadata.uid}") != before
