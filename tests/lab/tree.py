@@ -40,10 +40,10 @@ LEFT_OUT: tuple[tuple[str, str, str], ...] = (
     ("upstream", r"/var/log/nginx/.*", "a log of what was asked for"),
 )
 
-# The time of the last change can't be set back: where it is the same, so are the bytes. But a file that several labs
-# share as hard links gets a new one whenever one of them comes or goes.
+# The time of the last change can't be set back: where it is the same, so are the bytes. But what several labs share as hard
+# links, files and symbolic links of images, gets a new one whenever one of them comes or goes.
 _FIND = r"""find / \( -path /proc -o -path /sys \) -prune -o \
-    -type f -links +1 -printf '%p\t%y %m %U:%G %s %T@ shared\0' -o \
+    \( -type f -o -type l \) -links +1 -printf '%p\t%y %m %U:%G %s %T@ %l shared\0' -o \
     -printf '%p\t%y %m %U:%G %s %T@ %C@ %l\0'"""
 
 
