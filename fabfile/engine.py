@@ -30,10 +30,6 @@ def install(run: Run, only: frozenset[str] = frozenset()) -> None:
     run.through |= names
     with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
         while waiting or running:
-            run.stirred.clear()
-            for future in [one for one in running if one.done()]:
-                running.pop(future)
-                future.result()
             busy = waiting.keys() | set(running.values())
             for stage in [s for s in waiting.values() if not any(_awaited(run, need, busy) for need in s.needs)]:
                 future = pool.submit(_stage, run, waiting.pop(stage.name))
@@ -41,6 +37,10 @@ def install(run: Run, only: frozenset[str] = frozenset()) -> None:
                 future.add_done_callback(lambda _: run.stirred.set())
             # a signal may reach another thread: only a main thread that wakes up by itself sees to it
             run.stirred.wait(0.5)
+            run.stirred.clear()
+            for future in [one for one in running if one.done()]:
+                running.pop(future)
+                future.result()
 
 
 def _awaited(run: Run, need: str, busy: Set[str]) -> bool:
@@ -190,10 +190,10 @@ def _settled(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item
 
 
 def _pause(run: Run, step: Step, host: str, left: float) -> None:
-    """Until the API reports an event, where it can; else half a second: a host reports nothing by itself."""
+    """Until the API reports an event, where it can; else for a while: a host reports nothing by itself, and costs an exec."""
     made = step.look(run.board.place(host))
     if isinstance(made, Api) and made.watch:
         with suppress(ClusterError):
             run.reach.cluster().await_event(made.watch, min(left, 2.0))
     else:
-        run.stopping.wait(min(left, 0.5))
+        run.stopping.wait(min(left, 0.2 if isinstance(made, Api) else 0.5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -231,6 +232,29 @@ def test_a_look_that_breaks_is_a_failure_of_its_own_step(local_host: LocalHost) 
     failure = next(e for e in seen if isinstance(e, Done) and e.outcome == "failed").failures[0]
     assert "exit code 4" in failure.meaning
     assert "why" in failure.meaning
+
+
+class Woken(threading.Event):
+    """Remembers of each wait whether something ended it before its time was over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.woken: list[bool] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """As any event's."""
+        self.woken.append(super().wait(timeout))
+        return self.woken[-1]
+
+
+def test_no_time_is_lost_between_stages_nor_behind_the_last(local_host: LocalHost) -> None:
+    """Whatever is through wakes the run at once: it never sleeps until a time is over where nothing takes any."""
+    right = Step("right", "master", lambda place: Known(1), lambda place: 1)
+    run, seen = a_run(local_host, Stage("a", (), (right,)), Stage("b", ("a",), (right,)), Stage("c", ("b",), (right,)))
+    run.stirred = woken = Woken()
+    install(run)
+    assert outcomes(seen) == {"a.right": "ok", "b.right": "ok", "c.right": "ok"}
+    assert woken.woken and all(woken.woken)
 
 
 def test_a_stage_without_hosts_is_not_shown(local_host: LocalHost) -> None:
