@@ -11,8 +11,8 @@ from collections.abc import Mapping
 WHOLE = "#whole"
 """A script's last line. One that was cut on its way lacks it, and nothing of it is run."""
 
-GRACE = 5.0
-"""Seconds between the signals TERM and KILL for what exceeds its deadline."""
+GRACE = 20.0
+"""Seconds between the signals TERM and KILL: for what exceeds its deadline or is to stop, and still has to clear away."""
 
 
 def command(size: int, seconds: float, token: str, sudo: tuple[str, ...] = ()) -> str:

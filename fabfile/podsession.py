@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # kubectl would keep what it learns of the API in the admin's home; a plan leaves nothing there.
 _EXEC = """{exports}cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX) || exit
 trap 'rm -rf -- "$cache"' EXIT
-trap 'exit 143' HUP TERM PIPE
+trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE # of a signal alone dash would leave it, and `timeout` sends it twice
 kubectl{context} --cache-dir "$cache" exec --stdin --namespace {namespace} {pod} --container {container} -- sh -c {command}
 exit $?
 """

@@ -71,7 +71,7 @@ brought=
 forget() { for one in $brought; do rm -f -- "$STATE/parts/$one"; done; }
 receive() {
     mkdir -p "$STATE/parts"
-    brought="$brought $1"; trap forget EXIT; trap 'exit 143' HUP INT TERM
+    brought="$brought $1"; trap forget EXIT; trap 'trap "" HUP INT TERM; exit 143' HUP INT TERM
     at=0; file="$STATE/parts/$1"; : >"$file"
     while [ "$at" -lt "$2" ]; do
         piece=$(($2 - at)); [ "$piece" -le 8388608 ] || piece=8388608

@@ -12,13 +12,14 @@ if ! as cat -- "$file" >/dev/null 2>&1; then exit 0; fi
 echo readable=yes
 cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
 trap 'rm -rf "$cache"' EXIT
+trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE # of a signal alone dash would leave it, and `timeout` sends it twice
 chown "$user" "$cache"
 main=$(main_pid)
 searched=$([ -z "$main" ] || of_process "$main" environ | tr '\0' '\n' | sed -n 's/^PATH=//p')
 began=$(date +%s%N)
 # verbosity 6 tells of each request its URL, the answer's code and the time, and nothing of what was sent
 code=0
-as timeout 20 env PATH="${searched:-$PATH}" HOME="$cache" kubectl --kubeconfig "$file" --cache-dir "$cache" --request-timeout 15s -v 6 \
+as timeout --foreground 20 env PATH="${searched:-$PATH}" HOME="$cache" kubectl --kubeconfig "$file" --cache-dir "$cache" --request-timeout 15s -v 6 \
     get --raw /version >/dev/null 2>"$cache/said" </dev/null || code=$?
 echo "milliseconds=$((($(date +%s%N) - began) / 1000000))"
 echo "code=$code"

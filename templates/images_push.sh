@@ -2,7 +2,7 @@
 # configuration that the registry has of it or a word, and then "finish". A source is a name, or the path of an archive.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-trap 'exit 143' HUP TERM PIPE # of a signal alone dash would leave it
+trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE # of a signal alone dash would leave it, and `timeout` sends it twice
 started=
 transport() {
     case $1 in /*) ;; *) return ;; esac

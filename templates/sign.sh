@@ -3,7 +3,7 @@
 # a little behind must not refuse it as not valid yet. Its database and its serial's file live in the folder that goes away.
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-trap 'exit 143' HUP TERM PIPE # of a signal alone dash would leave it
+trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE # of a signal alone dash would leave it, and `timeout` sends it twice
 cat >"$folder/csr"
 : >"$folder/index"
 printf '%s\n' "$serial" >"$folder/serial"

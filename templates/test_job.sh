@@ -8,9 +8,11 @@ work=
 job=
 watcher=
 over=yes # nothing to clear away
+stopped=
 patient=60 # seconds that Slurm has to take a Workflow down before it is deleted
 
-# Every timeout is one with --foreground: a process group of its own would not hear the signals that end this script.
+# Every timeout is one with --foreground: a process group of its own would not hear the signals that end this script. It
+# kills at the end, since what clears away ignores them.
 now() { date +%s%3N; }
 seconds() { spent "$(($(now) - began))"; }
 spent() { printf '%d.%d' "$(($1 / 1000))" "$(($1 % 1000 / 100))"; }
@@ -19,8 +21,8 @@ as() {
     shift
     setpriv --reuid "$who" --regid "$(id -g "$who")" --init-groups "$@"
 }
-plugin_kubectl() { as "$slurm_user" env HOME="$work" timeout --foreground 30 kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" "$@"; }
-job_says() { timeout --foreground 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
+plugin_kubectl() { as "$slurm_user" env HOME="$work" timeout --foreground --kill-after=3 30 kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" "$@"; }
+job_says() { timeout --foreground --kill-after=3 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
 gone() { there=$(plugin_kubectl get "$workflows" "bb$job" --ignore-not-found --output name) && [ -z "$there" ]; }
 events() { grep "|bb$job|" "$work/seen" || true; }
 last() { events | tail -n 1 | cut -d '|' -f "$1"; }
@@ -35,19 +37,21 @@ finish() {
     code=$?
     trap - EXIT
     trap '' PIPE
+    if [ -z "$stopped" ]; then trap 'patient=3' HUP INT TERM; fi
     set +e
     if [ -z "$over" ]; then clear_away >/dev/null 2>&1; fi
     if [ -n "$watcher" ]; then kill "$watcher" 2>/dev/null; fi
+    trap '' HUP INT TERM
     if [ -n "$work" ]; then rm -rf "$work"; fi
     exit "$code"
 }
 clear_away() {
-    timeout --foreground 30 scancel --hurry --quiet --name="$name" --user="$user"
+    timeout --foreground --kill-after=3 30 scancel --hurry --quiet --name="$name" --user="$user"
     [ -n "$job" ] || return 0
-    end=$(($(date +%s) + patient))
+    from=$(date +%s)
     until gone; do
         # complete: Slurm is through with it, and never takes down what it had not begun to set up
-        if [ "$(job_says BurstBufferState)" = complete ] || [ "$(date +%s)" -ge "$end" ]; then
+        if [ "$(job_says BurstBufferState)" = complete ] || [ "$(date +%s)" -ge $((from + patient)) ]; then
             plugin_kubectl delete "$workflows" "bb$job" --wait=false
             return
         fi
@@ -55,8 +59,8 @@ clear_away() {
     done
 }
 trap finish EXIT
-# five seconds later what is left of this script is killed
-trap 'patient=3; exit 143' HUP INT TERM
+# this script is to stop, and what is left of it some seconds later is killed
+trap 'stopped=yes; trap "" HUP INT TERM PIPE; patient=3; exit 143' HUP INT TERM # `timeout` sends it twice
 # the connection is gone; that must not end this before it has cleared away
 trap 'exit 141' PIPE
 
@@ -90,13 +94,13 @@ while IFS= read -r line; do echo "$(now)|$line"; done <"$work/events" >"$work/se
 watcher=$!
 
 # 3. the job; one that an earlier run left, as it was killed, is none of this run's
-timeout --foreground 30 scancel --hurry --quiet --name="$name" --user="$user" || true
+timeout --foreground --kill-after=3 30 scancel --hurry --quiet --name="$name" --user="$user" || true
 cd "$job_folder"
 began=$(now)
 over=
 # shellcheck disable=SC2086 # options are words, each quoted before
 job=$(printf '#!/bin/sh\n#DW\ntrue\n' |
-    eval "as \"\$user\" timeout --foreground 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=1 $options") || exit 1
+    eval "as \"\$user\" timeout --foreground --kill-after=3 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=1 $options") || exit 1
 job=${job%%;*}
 echo "submitted job $job as $user"
 if gone; then
@@ -126,7 +130,7 @@ while :; do
         said=$lines
     fi
     if [ -z "$bbstat" ]; then
-        bbstat=$(as "$user" timeout --foreground 60 scontrol show bbstat workflow "$job" 2>&1 | tr -cd '[:alnum:]=:_. -')
+        bbstat=$(as "$user" timeout --foreground --kill-after=3 60 scontrol show bbstat workflow "$job" 2>&1 | tr -cd '[:alnum:]=:_. -')
         echo "scontrol show bbstat workflow $job: $bbstat"
     fi
     if [ "$(last 2)" = DELETED ]; then break; fi

@@ -20,9 +20,10 @@ slurm_path
 cd /
 home=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
 trap 'rm -rf "$home"' EXIT
+trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE # of a signal alone dash would leave it, and `timeout` sends it twice
 chown "$slurm_user" "$home"
-timeout 60 scontrol show config 2>/dev/null | sed -n 's/^BurstBufferType *= */type=/p'
-setpriv --reuid "$slurm_user" --regid "$(id -g "$slurm_user")" --init-groups env HOME="$home" timeout 30 kubectl \\
+timeout --foreground 60 scontrol show config 2>/dev/null | sed -n 's/^BurstBufferType *= */type=/p'
+setpriv --reuid "$slurm_user" --regid "$(id -g "$slurm_user")" --init-groups env HOME="$home" timeout --foreground 30 kubectl \\
     --kubeconfig "$kubeconfig" --namespace "$namespace" get "$workflows" --output name 2>"$home/said" >/dev/null ||
     sed 's/^/refused=/' "$home/said"
 """

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from fabfile import names
 from fabfile.step import Place
 
-# can_i ARGUMENTS: kubectl auth can-i with $file, as SlurmUser; its cache is a folder in memory that goes away
+# can_i ARGUMENTS: kubectl auth can-i with $file, as SlurmUser; its cache is a folder in memory that goes away. (A timeout
+# without --foreground makes a process group of its own: what is to stop would not reach kubectl, and sh waits for that.)
 CAN_I = """
 cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
 trap 'rm -rf "$cache"' EXIT
-trap 'exit 143' HUP TERM PIPE # of a signal alone dash would leave it
+trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE # of a signal alone dash would leave it, and `timeout` sends it twice
 chown "$user" "$cache"
 run_as() { if [ "$user" = root ]; then "$@"; else setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups "$@"; fi; }
-can_i() { run_as timeout 20 env HOME="$cache" kubectl --kubeconfig "$file" --cache-dir "$cache" auth can-i "$@"; }
+can_i() { run_as timeout --foreground 20 env HOME="$cache" kubectl --kubeconfig "$file" --cache-dir "$cache" auth can-i "$@"; }
 """
 
 # A new certificate is tried before it takes the place of one that works: an API server may learn of a new binding, or

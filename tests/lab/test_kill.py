@@ -180,6 +180,8 @@ def test_interrupted(lab: Lab, on: On, moment: Moment) -> None:
     assert answer.having("fixed", "ok") and answer.having("skipped", "failed")
     assert "invoke install --hosts" in answer.summary["next"] and "Traceback" not in answer.err
     assert on(MASTER, "ls /var/lib/dws-on-csm | grep lock || true") == ""
+    for host in (MASTER, PRIMARY, BACKUP):
+        until_silent(on, host, "ls -d /dev/shm/dws-on-csm.* 2>/dev/null || true")
 
 
 def test_two_at_once(lab: Lab, on: On) -> None:
