@@ -25,7 +25,9 @@ TIMED_OUT = "124"
 
 def _look_reach(place: Place) -> Shell:
     settings = {"file": names.KUBECONFIG, "folder": place.site.slurm.folder, "unit": place.site.slurm.service}
-    return Shell(slurm_user(place) + render.script("slurmctld.sh", "doctor_reach.sh", **settings), _parse_reach)
+    return Shell(
+        slurm_user(place) + render.script("slurmctld.sh", "vanishing.sh", "doctor_reach.sh", **settings), _parse_reach
+    )
 
 
 def _parse_reach(out: bytes) -> Value:

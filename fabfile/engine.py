@@ -48,8 +48,8 @@ def _awaited(run: Run, need: str, busy: Set[str]) -> bool:
     name, _, step = need.partition(".")
     if name not in busy or not step:
         return name in busy
-    role = next(item.role for stage in run.stages if stage.name == name for item in stage.steps if item.name == step)
-    return any((name, step, host) not in run.outcomes for host in run.hosts.get(role, ()))
+    hosts = run.hosts.get(look.keyed(run.stages)[need].role, ())
+    return any((name, step, host) not in run.outcomes for host in hosts)
 
 
 def _stage(run: Run, stage: Stage) -> None:

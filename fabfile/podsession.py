@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fabfile import bootstrap, pods
+from fabfile import bootstrap, pods, render
 from fabfile.api import ClusterError
 from fabfile.exchange import Order, Talk
 from fabfile.faults import Unreachable
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 # kubectl would keep what it learns of the API in the admin's home; a plan leaves nothing there.
 _EXEC = """{exports}cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX) || exit
-trap 'rm -rf -- "$cache"' EXIT
-trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE # of a signal alone dash would leave it, and `timeout` sends it twice
+vanishing "$cache"
 kubectl{context} --cache-dir "$cache" exec --stdin --namespace {namespace} {pod} --container {container} -- sh -c {command}
 exit $?
 """
@@ -111,7 +110,9 @@ class PodSession(Session):
         }
         context = f" --context={shlex.quote(self._context)}" if self._context else ""
         quoted = {name: shlex.quote(value) for name, value in settings.items()}
-        outer = _EXEC.format(exports=bootstrap.exports(self._outer), context=context, **quoted)
+        outer = render.read("vanishing.sh") + _EXEC.format(
+            exports=bootstrap.exports(self._outer), context=context, **quoted
+        )
         command = shlex.join(("exec", *rights.words, "sh", "-c", outer))
         order = Order(mark, command, body, data, line, rights.prompt, rights.password, stay)
         return order, Talk(Stream(mark, line), Stream(mark, line))

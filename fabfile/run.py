@@ -22,13 +22,8 @@ from fabfile.work import work
 def run(site: Site, stages: Sequence[Stage], options: Options) -> int:
     """Make a run and show it. The exit code says how it went."""
     terminal = report.is_terminal(sys.stdout)
-    with report.consumer(_shown(options), json=options.json, terminal=terminal) as display:
+    with report.consumer(options.shown, json=options.json, terminal=terminal) as display:
         return _run(site, stages, options, display)
-
-
-def _shown(options: Options) -> str:
-    """The task as displays and the journal have it: the plan of any task is a plan."""
-    return "plan" if options.plan else options.task
 
 
 def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.Display) -> int:

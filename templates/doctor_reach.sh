@@ -11,8 +11,7 @@ as() { if [ "$user" = root ]; then "$@"; else setpriv --reuid "$user" --regid "$
 if ! as cat -- "$file" >/dev/null 2>&1; then exit 0; fi
 echo readable=yes
 cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
-trap 'rm -rf "$cache"' EXIT
-trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE # of a signal alone dash would leave it, and `timeout` sends it twice
+vanishing "$cache"
 chown "$user" "$cache"
 main=$(main_pid)
 searched=$([ -z "$main" ] || of_process "$main" environ | tr '\0' '\n' | sed -n 's/^PATH=//p')

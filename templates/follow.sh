@@ -4,8 +4,7 @@
 umask 077
 swept
 work=$(mktemp -d "$state/activation.d.XXXXXX")
-trap 'rm -rf -- "$work"' EXIT
-trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE # of a signal alone dash would leave it, and `timeout` sends it twice
+vanishing "$work"
 if [ "$next_size" -gt 0 ]; then head -c "$next_size" >"$work/next"; fi
 if [ "$back_size" -gt 0 ]; then head -c "$back_size" >"$work/back"; fi
 # a connection that broke may have brought a part only

@@ -1,8 +1,7 @@
 # Bring images to the registry, side by side. Behind this come lines "start IMAGE DIGEST SOURCE...", with the digest of the
 # configuration that the registry has of it or a word, and then "finish". A source is a name, or the path of an archive.
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE # of a signal alone dash would leave it, and `timeout` sends it twice
+vanishing "$work"
 started=
 transport() {
     case $1 in /*) ;; *) return ;; esac

@@ -3,8 +3,7 @@
 # Set before: $state, $kubeconfig, $call, $workflows. No key is printed.
 file=$(readlink -f "$kubeconfig" || echo "$kubeconfig")
 cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
-trap 'rm -rf "$cache"' EXIT
-trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE # of a signal alone dash would leave it, and `timeout` sends it twice
+vanishing "$cache"
 old() { timeout --foreground 20 env HOME="$cache" kubectl --kubeconfig "$image" --cache-dir "$cache" "$@"; }
 for image in "$state"/before/*"$file"; do
     [ -f "$image" ] || continue

@@ -2,8 +2,7 @@
 # `openssl ca` and not `openssl x509 -req`: only it can let a certificate begin before now, and an API server whose clock is
 # a little behind must not refuse it as not valid yet. Its database and its serial's file live in the folder that goes away.
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE # of a signal alone dash would leave it, and `timeout` sends it twice
+vanishing "$folder"
 cat >"$folder/csr"
 : >"$folder/index"
 printf '%s\n' "$serial" >"$folder/serial"

@@ -30,7 +30,10 @@ def transaction(place: Place, title: str, seen: str, following: str | None, back
         settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}
     # twice: what doesn't come up is put back and started again; each stop may take systemd's own 90 seconds
     return Sh(
-        title, render.script("detach.sh", "follow.sh", **settings), 2 * (deadline + 100.0) + 30.0, b"".join(texts)
+        title,
+        render.script("detach.sh", "vanishing.sh", "follow.sh", **settings),
+        2 * (deadline + 100.0) + 30.0,
+        b"".join(texts),
     )
 
 

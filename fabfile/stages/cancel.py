@@ -19,8 +19,7 @@ _LOOK_ACTIVE = """
 slurm_path
 cd /
 home=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
-trap 'rm -rf "$home"' EXIT
-trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE # of a signal alone dash would leave it, and `timeout` sends it twice
+vanishing "$home"
 chown "$slurm_user" "$home"
 timeout --foreground 60 scontrol show config 2>/dev/null | sed -n 's/^BurstBufferType *= */type=/p'
 setpriv --reuid "$slurm_user" --regid "$(id -g "$slurm_user")" --init-groups env HOME="$home" timeout --foreground 30 kubectl \\
@@ -30,7 +29,7 @@ setpriv --reuid "$slurm_user" --regid "$(id -g "$slurm_user")" --init-groups env
 
 
 def _look_active(place: Place) -> Shell:
-    return Shell(verify.script(place, _LOOK_ACTIVE), answers)
+    return Shell(verify.script(place, render.read("vanishing.sh") + _LOOK_ACTIVE), answers)
 
 
 def answers(out: bytes) -> dict[str, str]:

@@ -111,7 +111,7 @@ def _push(place: Place, wrong: Mapping[str, str]) -> Sequence[Action]:
     supply = {name: supplies.image(place.site, asked[name], name.rpartition(":")[2]) for name in wrong}
     settings = reached(place.site) | {"record": RECORD} | supplies.settings(place.site)
     starts = [shlex.join(["start", name, there, *supply[name].sources]) for name, there in wrong.items()]
-    scripts = ("via.sh", "registry.sh", "images_push.sh")
+    scripts = ("via.sh", "registry.sh", "vanishing.sh", "images_push.sh")
     script = "\n".join([render.script(*scripts, **settings), *starts, "finish"])
     title = f"pull, tag and push {' and '.join(wrong)}"
     brings = [bring for one in supply.values() for bring in one.brings]

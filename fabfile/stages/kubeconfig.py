@@ -41,7 +41,7 @@ can_i --list --no-headers 2>&1 | sed -n '/^Warning/d; s/^/may=/p'
 
 
 def look(place: Place) -> Shell:
-    script = _LOOK_KUBECONFIG.format(kubeconfig=names.KUBECONFIG, slurm_user=slurm_user(place), can_i=slurmuser.CAN_I)
+    script = _LOOK_KUBECONFIG.format(kubeconfig=names.KUBECONFIG, slurm_user=slurm_user(place), can_i=slurmuser.can_i())
     return Shell(script, _parse)
 
 

@@ -48,7 +48,7 @@ def _allowed(cluster: Cluster, name: str, namespace: str) -> str:
 
 def _look_kept(place: Place, call: str) -> Shell:
     settings = {"state": STATE, "kubeconfig": names.KUBECONFIG, "call": call, "workflows": names.WORKFLOWS}
-    return Shell(render.script("kept_kubeconfigs.sh", **settings), _parse_kept)
+    return Shell(render.script("vanishing.sh", "kept_kubeconfigs.sh", **settings), _parse_kept)
 
 
 def _parse_kept(out: bytes) -> Value:

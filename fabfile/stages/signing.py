@@ -29,7 +29,9 @@ def signed(place: Place, csr: bytes, then: Callable[[bytes], Sequence[Action]]) 
     what = f"a certificate for {access.common_name}, {access.days} days"
     if access.via == "csr":
         return AskApi(f"request {what}, from the cluster", lambda cluster: by_request(cluster, place, csr), then)
-    script = render.script("sign.sh", pki=place.site.master.pki, serial=pki.serial(), **_times(access.days))
+    script = render.script(
+        "vanishing.sh", "sign.sh", pki=place.site.master.pki, serial=pki.serial(), **_times(access.days)
+    )
     return Ask(f"sign {what}, with the cluster's CA", "master", _fed(script, csr), then)
 
 

