@@ -73,13 +73,13 @@ def prune(keep: int, folder: Path = RUNS) -> None:
 
 def _at_work(file: Path) -> bool:
     """Whether a run writes this journal."""
-    if not file.exists():
-        return False
-    with file.open() as journal:
-        try:
+    try:
+        with file.open() as journal:
             fcntl.flock(journal, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except FileNotFoundError:  # it has none, or another run has just taken it away
+        return False
+    except BlockingIOError:
+        return True
     return False
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fabfile.actions import STATE
+from fabfile.faults import Unreachable
+from fabfile.output import tail
 
 HOLD = 120
 """Seconds, by the master's clock, that the lock holds without being renewed; it is renewed three times as often."""
@@ -44,11 +46,16 @@ mkdir -p {state}; chmod 700 {state}
 cd {state}
 now=$(date +%s)
 new=lock.$$
+trap 'rm -rf "$new"' EXIT
 mkdir "$new"
 printf '%s\\n' {owner} {process} {run} $((now + {hold})) >"$new/holder"
 until=$(sed -n 4p lock/holder 2>/dev/null) || until=
 if [ -d lock ] && {{ [ "${{until:-0}}" -le "$now" ] || [ "$(sed -n 3p lock/holder)" = {over} ]; }}; then rm -rf lock; fi
-if mv -T "$new" lock 2>/dev/null; then echo taken; else rm -rf "$new"; echo "$now"; cat lock/holder; fi
+for try in 1 2 3; do # one that is left just now is neither in the way nor can it be read
+    if mv -T "$new" lock 2>/dev/null; then echo taken; exit; fi
+    if held=$(cat lock/holder 2>/dev/null); then printf '%s\\n' "$now" "$held"; exit; fi
+done
+mv -T "$new" lock
 """
 
 _RENEW = """
@@ -66,6 +73,7 @@ cd {state}
 @contextmanager
 def hold(session: Any, run: str, lost: tuple[type[Exception], ...]) -> Iterator[None]:
     """Hold the site's lock while the `with` lasts. Raises Locked; a run of this machine whose process is gone gives way.
+    Raises Unreachable where no lock can be made.
 
     `lost`: what a broken connection raises; then the lock ends by itself.
     """
@@ -96,6 +104,11 @@ def _take(session: Any, run: str, over: str) -> None:
     quoted = {key: shlex.quote(value) for key, value in words.items()}
     answer = session.run("set -eu\n" + _TAKE.format(state=STATE, hold=HOLD, **quoted), deadline=30.0)
     lines = answer.out.decode().splitlines()
+    if answer.code != 0:
+        why = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
+        raise Unreachable(
+            session.host, f"the site can't be locked: {why}", f"mend {STATE} there, where runs keep their own files"
+        )
     if lines != ["taken"]:
         now, who, process, other, until = lines
         raise Locked(Holder(who, int(process), other, int(until) - int(now)))

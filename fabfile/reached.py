@@ -78,10 +78,15 @@ def _spared(site: Site, silent: Collection[str]) -> set[str]:
 
 @contextmanager
 def interruptible(made: Run, sessions: Sessions) -> Iterator[None]:
-    """Ctrl-C begins nothing more and ends what runs on the hosts; an activation goes on by itself. Twice: leave at once."""
+    """Ctrl-C begins nothing more and ends what runs on the hosts; an activation goes on by itself. Twice: leave at once.
+
+    Where the work is over nothing is left to be ended: the run's last words, which take moments, are said.
+    """
 
     def stop(number: int, frame: object) -> None:
         signal.signal(signal.SIGINT, before)
+        if made.over:
+            return
         made.stopping.set()
         for session in sessions.open():
             threading.Thread(target=_stop, args=(session,), daemon=True).start()

@@ -38,11 +38,14 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
         made = Run(journal.run, site, stages, reach(site, sessions), emit, hosts, TROUBLE, yes=options.yes)
         with interruptible(made, sessions):
             refused = work(made, options, display, down)
-        end = ended(made, options, refused, down, sessions, began, journal.page)
-        journal(end)
-        _leave_trail(made, options.task, journal)
-        display(end)
-        journal.report(page.render)
+            made.over = True
+            end = ended(made, options, refused, down, sessions, began, journal.page)
+            journal(end)
+            try:
+                _leave_trail(made, options.task, journal)
+            finally:
+                display(end)
+                journal.report(page.render)
         return end.exit
     finally:
         sessions.close()

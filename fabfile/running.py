@@ -26,6 +26,7 @@ class Run:
     yes     whatever it takes away was agreed to beforehand
     agreed  the steps ("STAGE.STEP", host) of which somebody was told what they take away, and agreed
     stirred set when a step or a stage is through: another stage may begin
+    over    the work is through: how it ended is all that is left to say
     """
 
     id: str
@@ -42,6 +43,7 @@ class Run:
     codes: set[int] = field(default_factory=set)
     told: set[tuple[str, str]] = field(default_factory=set)
     changing: bool = False
+    over: bool = False
     yes: bool = False
     agreed: set[tuple[str, str]] = field(default_factory=set)
     stirred: threading.Event = field(default_factory=threading.Event)
@@ -62,7 +64,8 @@ class Run:
 
     def troubled(self, need: str, host: str | None = None) -> tuple[str, ...]:
         """Hosts on which a stage ("STAGE"), or one step of it ("STAGE.STEP"), didn't get through."""
-        bad = {h for (s, t, h), outcome in self.outcomes.items() if need in (s, f"{s}.{t}") and outcome in TROUBLE}
+        outcomes = list(self.outcomes.items())  # in one go: other stages add to them meanwhile
+        bad = {h for (s, t, h), outcome in outcomes if need in (s, f"{s}.{t}") and outcome in TROUBLE}
         return tuple(sorted(h for h in bad if host in (None, h)))
 
 

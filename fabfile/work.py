@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -17,13 +18,15 @@ from fabfile.reached import TROUBLE
 from fabfile.running import Run
 from fabfile.stages.verify import FORGET
 
+DEFECT = "a defect of dws-on-csm"
+REPORT = "running it again goes on from here; please report this, with the journal in the folder of this run's report"
 NOBODY_AGREED = "Nothing was taken away: it has to be agreed to, by an answer or by --yes."
 
 
 def work(made: Run, options: Options, display: report.Display, down: Sequence[str]) -> str:
     """Do the work of a run, of whose hosts `down` should have answered. Why it was refused as a whole; else "".
 
-    What breaks outside of any step is told like a step of its own.
+    What breaks outside of any step is told like a step of its own, and so is a defect: how a run ended is said however it did.
     """
     began = time.time()
     try:
@@ -31,6 +34,11 @@ def work(made: Run, options: Options, display: report.Display, down: Sequence[st
         return _work(made, options, display, down)
     except TROUBLE as error:
         made.done(getattr(error, "host", "-"), "run.work", "failed", began, failures=(Failure(meaning=str(error)),))
+        return ""
+    except Exception as error:  # noqa: BLE001  # whoever waits for this run is owed its end, whatever we did wrong
+        tail = tuple("".join(traceback.format_exception(error)).splitlines())
+        meaning = f"{DEFECT}: {type(error).__name__}: {error}"
+        made.done("-", "run.work", "failed", began, failures=(Failure(tail=tail, meaning=meaning, fix=REPORT),))
         return ""
 
 

@@ -11,12 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fabfile.work import DEFECT
 from lab import labs
 
 INVOKE = Path(sys.executable).with_name("invoke")
 RUN = re.compile(r"\b\d{8}T\d{6}Z-[0-9a-f]{4}\b")
 
 Record = dict[str, Any]
+
+
+class Told(dict[str, Any]):
+    """The summary's record; of a run that ended without one it says what that run said instead."""
+
+    def __init__(self, record: Record, code: int, err: str) -> None:
+        super().__init__(record)
+        self._instead = f"exit code {code}; it said:\n{err[-5000:]}"
+
+    def __missing__(self, key: str) -> Any:
+        raise KeyError(f"{key}: {self._instead}")
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self else f"no summary, {self._instead}"
 
 
 @dataclass(frozen=True)
@@ -101,7 +116,8 @@ class Running:
         lines = [json.loads(line) for line in out.splitlines()] if "{" in out[:1] else []
         steps = tuple(line for line in lines if line["event"] == "step")
         summary: Record = next((line for line in lines if line["event"] == "summary"), {})
-        return Answer(code, steps, summary, out, err, seconds, self.folder())
+        assert DEFECT not in err, err
+        return Answer(code, steps, Told(summary, code, err), out, err, seconds, self.folder())
 
     def folder(self) -> Path | None:
         """runs/RUN of this run; None as long as it has not said which one it is."""

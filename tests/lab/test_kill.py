@@ -184,6 +184,18 @@ def test_interrupted(lab: Lab, on: On, moment: Moment) -> None:
         until_silent(on, host, "ls -d /dev/shm/dws-on-csm.* 2>/dev/null || true")
 
 
+def test_interrupted_at_its_end(lab: Lab, on: On) -> None:
+    """Ctrl-C that comes when the work is through takes nothing from a run: it says how it ended, and leaves its journal."""
+    scene.installed(lab)
+    on(*NO_PLUGIN)
+    with Running("install", f"--hosts={scene.site_file(lab)}", "--json") as run:
+        assert run.until(lambda record: record["event"] == "summary"), run.end(10).told
+        run.process.send_signal(signal.SIGINT)
+        answer = run.end(60)
+    assert answer.summary["exit"] == 0 and answer.having("fixed"), answer.told
+    assert on(MASTER, "ls /var/lib/dws-on-csm/runs").split()[-1] == answer.summary["run"]
+
+
 def test_two_at_once(lab: Lab, on: On) -> None:
     """While a run is at work a second one is refused with exit code 3, and says whose it is; the first goes on."""
     scene.installed(lab)

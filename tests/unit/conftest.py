@@ -25,6 +25,7 @@ class LocalHost:
 
     folder: Path
     scripts: list[str] = field(default_factory=list)
+    host: str = "one"
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property

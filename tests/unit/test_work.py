@@ -1,0 +1,47 @@
+"""How the work of a run ends where something breaks that no step expected."""
+
+from __future__ import annotations
+
+from fabfile.events import Done, Event
+from fabfile.faults import Lost
+from fabfile.inventory import DEFAULT, load
+from fabfile.options import Options
+from fabfile.perform import Reach
+from fabfile.report import Display
+from fabfile.running import Run
+from fabfile.step import Place, Shell, Stage, Step, Value
+from fabfile.work import DEFECT, work
+from tests.unit.conftest import LocalHost
+
+
+def a_step(wrong: Exception) -> Step:
+    """A step that breaks while it decides."""
+
+    def want(place: Place) -> Value:
+        raise wrong
+
+    return Step("one", "master", lambda place: Shell("true", bytes.decode), want)
+
+
+def worked(host: LocalHost, step: Step) -> list[Done]:
+    seen: list[Event] = []
+    reach = Reach(lambda name: host, lambda: None, lambda role: "one")
+    run = Run("run-1", load(DEFAULT), [Stage("some", (), (step,))], reach, seen.append, {"master": ("one",)}, (Lost,))
+    assert work(run, Options(plan=True), Display(seen.append), ()) == ""
+    return [event for event in seen if isinstance(event, Done)]
+
+
+def test_a_defect_of_ours_is_told_like_a_failed_step(local_host: LocalHost) -> None:
+    """Whoever waits for the run gets its end: what broke, where in the code, and what to do."""
+    (done,) = worked(local_host, a_step(KeyError("nowhere")))
+    (told,) = done.failures
+    assert (done.host, done.stage, done.step, done.outcome) == ("-", "run", "work", "failed")
+    assert told.meaning == f"{DEFECT}: KeyError: 'nowhere'" and "report" in told.fix
+    assert told.tail[0] == "Traceback (most recent call last):" and any("in want" in line for line in told.tail)
+
+
+def test_a_broken_connection_is_no_defect(local_host: LocalHost) -> None:
+    """It is told with its host and what happened."""
+    (done,) = worked(local_host, a_step(Lost("one", "the connection broke")))
+    assert (done.host, done.outcome) == ("one", "failed")
+    assert [one.meaning for one in done.failures] == ["one: the connection broke"]
