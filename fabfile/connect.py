@@ -8,9 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fabfile import sudo
+from fabfile.destination import Destination
 from fabfile.faults import Unreachable
 from fabfile.session import Session
-from fabfile.sshconfig import Asked, Destination, resolve
+from fabfile.sshconfig import Asked, resolve
 
 if TYPE_CHECKING:
     from fabfile.dial import Jumps

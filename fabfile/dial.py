@@ -11,10 +11,10 @@ from typing import Any
 
 from paramiko import Channel, SSHClient, SSHException, Transport
 
+from fabfile.destination import Destination
 from fabfile.faults import Unreachable
 from fabfile.hostkeys import HostKeys
 from fabfile.login import Login
-from fabfile.sshconfig import Destination
 from fabfile.wire import CommandSocket, left, tcp
 
 KEEPALIVE = 15  # seconds

@@ -17,8 +17,8 @@ from typing import NamedTuple
 from paramiko import HostKeys as ParamikoHostKeys
 from paramiko import MissingHostKeyPolicy, PKey, SSHClient
 
+from fabfile.destination import Destination
 from fabfile.faults import Unreachable
-from fabfile.sshconfig import Destination
 
 
 @dataclass(frozen=True)

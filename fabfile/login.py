@@ -11,8 +11,8 @@ from paramiko import AuthenticationException, BadAuthenticationType, PKey, SSHEx
 from paramiko.agent import AgentSSH
 from paramiko.pkey import PublicBlob, UnknownKeyType
 
+from fabfile.destination import Destination
 from fabfile.faults import Unreachable
-from fabfile.sshconfig import Destination
 
 Candidate = tuple[str, PKey]
 """A key and what people call it."""

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from paramiko import Channel
 
     from fabfile.cluster import Cluster
+    from fabfile.destination import Destination
     from fabfile.dial import Jumps
-    from fabfile.sshconfig import Destination
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its errors reach people through ours, once
 

@@ -7,8 +7,8 @@ import subprocess
 import tempfile
 import time
 
+from fabfile.destination import Destination
 from fabfile.output import tail
-from fabfile.sshconfig import Destination
 
 UNACKNOWLEDGED = 30_000  # milliseconds; a way that is cut without a word is noticed by what is not acknowledged
 
