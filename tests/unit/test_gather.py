@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fabfile import bundle, bundling, download, gather
+from fabfile import bundle, bundling, download, fetch, gather
 from fabfile.download import SourceError
 from fabfile.inventory import Site
 from fabfile.step import Refused
@@ -131,9 +131,9 @@ def test_the_releases_own_checksum_counts(monkeypatch: pytest.MonkeyPatch) -> No
     """The line of checksums.txt for exactly that file."""
     lines = b"11  kustomize_v5.1.1_linux_amd64.tar.gz.sig\n22  kustomize_v5.1.1_linux_amd64.tar.gz\n"
     monkeypatch.setattr(download, "read", lambda url: (lines, None))
-    assert gather._published("https://x/", "kustomize_v5.1.1_linux_amd64.tar.gz") == "22"
+    assert fetch._published("https://x/", "kustomize_v5.1.1_linux_amd64.tar.gz") == "22"
     with pytest.raises(SourceError, match="has no line for kustomize_v9"):
-        gather._published("https://x/", "kustomize_v9")
+        fetch._published("https://x/", "kustomize_v9")
 
 
 def test_the_task_says_what_is_wrong_with_the_fix(
