@@ -12,7 +12,8 @@ from fabfile.api import ClusterError
 from fabfile.exchange import Order, Talk
 from fabfile.faults import Unreachable
 from fabfile.output import LineSink, Stream
-from fabfile.session import Session, token
+from fabfile.session import Session
+from fabfile.shell import token
 from fabfile.site import Pod
 from fabfile.sudo import Rights
 

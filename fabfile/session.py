@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from fabfile import bootstrap, exchange, sudo
+from fabfile import sudo
 from fabfile.api import ClusterError
-from fabfile.exchange import Order, Talk
-from fabfile.faults import DeadlineExceeded, Lost, SudoRefused, Unreachable
-from fabfile.output import LineSink, Stream, tail
-from fabfile.result import Result, result
-from fabfile.sudo import Rights
+from fabfile.faults import Lost, Unreachable
+from fabfile.shell import Shell
 
 if TYPE_CHECKING:
     from paramiko import Channel
@@ -27,7 +23,8 @@ if TYPE_CHECKING:
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its errors reach people through ours, once
 
-class Session:
+
+class Session(Shell):
     """One host's connection to `to`. `environment` is what every script sees; with a `password` they run under sudo.
     `context` is that of the kubeconfig for cluster(), "" its current one.
 
@@ -46,7 +43,7 @@ class Session:
         from fabric import Config, Connection
         from paramiko import SSHConfig
 
-        self.host = to.name
+        super().__init__(to.name, environment, password)
         self.execs = 0
         self.connects = 1
         self._to = to
@@ -55,12 +52,6 @@ class Session:
         self._connection = Connection(
             to.hostname, user=to.user, port=to.port, config=empty, gateway=False, forward_agent=to.forward_agent
         )
-        self._environment = environment
-        self._password = password
-        self._asks = False  # whether sudo is known to ask here
-        self._places = threading.Semaphore(SCRIPTS)
-        self._running: list[Talk] = []
-        self._lock = threading.Lock()
         self._context = context
         self._cluster: Cluster | None = None
         self._making = threading.Lock()

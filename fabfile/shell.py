@@ -1,4 +1,25 @@
-HEAD
+"""Scripts on one host, each over an exec channel that a session opens: how they get their rights, run and end."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from fabfile import bootstrap, exchange, sudo
+from fabfile.exchange import Order, Talk
+from fabfile.faults import DeadlineExceeded, SudoRefused, Unreachable
+from fabfile.output import LineSink, Stream, tail
+from fabfile.result import Result, result
+from fabfile.sudo import Rights
+
+if TYPE_CHECKING:
+    from paramiko import Channel
+
 SCRIPTS = 4  # at once on one connection: sshd allows 10 sessions, of which the cluster's API takes up to 5
 OVERDUE = 3.0  # seconds that the remote end has to keep the deadline itself before the channel is closed
 
@@ -8,7 +29,21 @@ def token() -> str:
     return secrets.token_hex(8)
 
 
-CLASS
+class Shell(ABC):
+    """Runs scripts on `host`. `environment` is what each of them sees; with a `password` they run under sudo."""
+
+    def __init__(self, host: str, environment: Mapping[str, str], password: sudo.Password | None) -> None:
+        self.host = host
+        self._environment = environment
+        self._password = password
+        self._asks = False  # whether sudo is known to ask here
+        self._places = threading.Semaphore(SCRIPTS)
+        self._running: list[Talk] = []
+        self._lock = threading.Lock()
+
+    @abstractmethod
+    def channel(self) -> Channel:
+        """A new session channel; raises Lost or Unreachable."""
 
     def run(self, script: str, data: bytes = b"", *, deadline: float, line: LineSink | None = None) -> Result:
         """Runs `script` with sh, as root where this session uses sudo; `data` is its stdin.

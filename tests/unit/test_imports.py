@@ -36,6 +36,7 @@ ABOVE = {
     "report",
     "journal",
     "session",
+    "shell",
     "connect",
     "cluster",
     "apicall",
