@@ -15,20 +15,16 @@ from fabfile.site import (
     Deadlines,
     Host,
     HostsError,
-    Kustomize,
     Master,
     Pod,
-    Proxies,
-    Registry,
     Role,
     Site,
     Slurm,
-    Sources,
     Ssh,
     TestJob,
-    Versions,
 )
 from fabfile.sitefile import SiteError, local, read, shown
+from fabfile.sources import Kustomize, Proxies, Registry, Sources, Versions
 
 __all__ = [
     "DEFAULT",

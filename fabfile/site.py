@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fabfile.nodeset import near
 from fabfile.sitefile import shown
+from fabfile.sources import Proxies, Registry, Sources, Versions
 
 if TYPE_CHECKING:
     from fabfile.bundle import Bundle
@@ -44,14 +45,6 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Proxies:
-    """How the master reaches https:// sources: through this proxy ("": directly), and which hosts without it all the same."""
-
-    https: str
-    no_proxy: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Master:
     """The CSM master, and where things lie on it; `context` "": the kubeconfig's current one."""
 
@@ -81,46 +74,6 @@ class Ssh:
     user: str
     sudo: bool
     connections: int
-
-
-@dataclass(frozen=True)
-class Versions:
-    """Tags without their v (`0.0.20`) for dws and plugin, the image's tag as it is for kube_rbac_proxy (`v0.14.1`)."""
-
-    dws: str
-    plugin: str
-    kube_rbac_proxy: str
-
-
-@dataclass(frozen=True)
-class Kustomize:
-    """Where kustomize comes from: an absolute path on this machine, or a URL for the master; sha256 in small digits."""
-
-    source: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where things come from, each to be tried in order: git URLs, and names of images without a tag.
-
-    What begins with / is on this machine: a repository or git bundle, or an image's archive.
-    """
-
-    dws: tuple[str, ...]
-    plugin: tuple[str, ...]
-    dws_image: tuple[str, ...]
-    kube_rbac_proxy_image: tuple[str, ...]
-    kustomize: Kustomize | None
-
-
-@dataclass(frozen=True)
-class Registry:
-    """The registry that the cluster pulls from, and the Secret with `username` and `password` for it."""
-
-    name: str
-    secret_namespace: str
-    secret_name: str
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from fabfile import site as site_module
 from fabfile.inventory import DEFAULT, load
 from fabfile.schema import KEYWORDS
+from fabfile.site import Access, Deadlines, Site, Slurm, Ssh, TestJob
+from fabfile.sources import Sources, Versions
 from tests.unit.site_files import HOSTS, JUDGE, MINIMAL, RULES, said, write
 
 
@@ -55,15 +56,15 @@ def test_the_schema_is_one_that_the_loader_obeys_wholly() -> None:
 @pytest.mark.parametrize(
     ("section", "part"),
     [
-        *[("versions", "Versions"), ("access", "Access"), ("slurm", "Slurm"), ("test_job", "TestJob")],
-        *[("deadlines", "Deadlines"), ("sources", "Sources"), ("ssh", "Ssh"), ("", "Site")],
+        *[("versions", Versions), ("access", Access), ("slurm", Slurm), ("test_job", TestJob)],
+        *[("deadlines", Deadlines), ("sources", Sources), ("ssh", Ssh), ("", Site)],
     ],
 )
-def test_the_schema_and_the_site_have_the_same_parts(section: str, part: str) -> None:
+def test_the_schema_and_the_site_have_the_same_parts(section: str, part: type[Any]) -> None:
     """What can be written in a section is what the code gets of it."""
     rule = RULES["properties"][section] if section else RULES
     own = {"path", "limit", "bundle"} if not section else set()
-    assert {field.name for field in fields(getattr(site_module, part))} - own == set(rule["properties"])
+    assert {field.name for field in fields(part)} - own == set(rule["properties"])
 
 
 DEFAULTS = [(key, rule["default"]) for key, rule in parts(RULES) if rule.get("default") is not None]
