@@ -1,40 +1,25 @@
 """A YAML tree against a JSON schema: its values with the schema's defaults, and everything that is wrong, with places.
 
 The schema that editors complete from is the one that is obeyed here, so that keys, defaults and patterns exist once.
-What this module knows of JSON schema is in KEYWORDS; patterns match whole texts.
+What is known here of JSON schema is in KEYWORDS; patterns match whole texts.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from fabfile.nodeset import expand, near
+from fabfile.schema_kinds import TAG, WORDS, Rule, holds, kind_of, kinds_of, shown
 
 KEYWORDS = frozenset(
     {"$schema", "$ref", "$defs", "title", "description", "default", "type", "oneOf", "enum", "pattern", "format"}
     | {"properties", "required", "additionalProperties", "items", "minItems", "minimum", "maximum", "exclusiveMinimum"}
 )
 """What a schema may use."""
-
-Rule = Mapping[str, Any]
-"""A part of a schema."""
-
-_TAG = "tag:yaml.org,2002:"
-_KINDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "null": "null"}
-_WORDS = {
-    "object": "keys with values",
-    "array": "a list",
-    "string": "a text",
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-}
 
 
 @dataclass(frozen=True, order=True)
@@ -69,14 +54,14 @@ class Walk:
         self.places[key] = (node.start_mark.line + 1, node.start_mark.column + 1)
         rule = self._resolved(rule)
         for branch in self._branches(rule):
-            if _kind(node) in _kinds(branch):
+            if kind_of(node) in kinds_of(branch):
                 return self._typed(node, branch, key)
         return self._wrong(node, key, self._mismatch(node, rule))
 
     def defaults(self, rule: Rule) -> Any:
         """What holds where the file says nothing: the default; for a section the defaults of its keys; None."""
         rule = self._resolved(rule)
-        if "default" in rule or "null" not in _kinds(rule):
+        if "default" in rule or "null" not in kinds_of(rule):
             return rule.get("default")
         return {name: self.defaults(part) for name, part in rule["properties"].items()}
 
@@ -97,7 +82,7 @@ class Walk:
             return self._mapping(node, rule, key)
         if isinstance(node, yaml.SequenceNode):
             return self._list(node, rule, key)
-        if _kind(node) != "null":
+        if kind_of(node) != "null":
             return self._scalar(node, rule, key)
         # a section with nothing in it is there, whatever holds where it is left out
         return self.defaults({name: rule[name] for name in rule if name != "default" or "properties" not in rule})
@@ -120,7 +105,7 @@ class Walk:
         own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         for name, value in node.value:
-            if name.tag == _TAG + "merge":
+            if name.tag == TAG + "merge":
                 for part in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     merged = self._merged(part, key, (*above, node)) | merged
             elif not isinstance(name, yaml.ScalarNode):
@@ -148,22 +133,22 @@ class Walk:
     def _scalar(self, node: yaml.Node, rule: Rule, key: str) -> Any:
         try:
             value = yaml.SafeLoader("").construct_object(node)
-            if not _holds(value, rule):
+            if not holds(value, rule):
                 return self._wrong(node, key, self._mismatch(node, rule))
             if rule.get("format") == "nodeset":
                 expand(value)
         except ValueError as error:
-            return self._wrong(node, key, f"expected {self._expected(rule)}, not {_shown(node)}: {error}")
+            return self._wrong(node, key, f"expected {self._expected(rule)}, not {shown(node)}: {error}")
         return value
 
     def _mismatch(self, node: yaml.Node, rule: Rule) -> str:
         """What was expected instead of the node; where quotes would do, that they would."""
-        patterns = [part.get("pattern", ".*") for part in self._branches(rule) if "string" in _kinds(part)]
-        plain = isinstance(node, yaml.ScalarNode) and _kind(node) not in ("string", "null")
+        patterns = [part.get("pattern", ".*") for part in self._branches(rule) if "string" in kinds_of(part)]
+        plain = isinstance(node, yaml.ScalarNode) and kind_of(node) not in ("string", "null")
         if plain and any(re.fullmatch(pattern, node.value) for pattern in patterns):
-            what = _WORDS.get(_kind(node), f"a {_kind(node)}")
+            what = WORDS.get(kind_of(node), f"a {kind_of(node)}")
             return f'expected a text, and in YAML {node.value} is {what}: quote it, "{node.value}"'
-        return f"expected {self._expected(rule)}, not {_shown(node)}"
+        return f"expected {self._expected(rule)}, not {shown(node)}"
 
     def _expected(self, rule: Rule) -> str:
         """In words, what a value must be."""
@@ -172,7 +157,7 @@ class Walk:
             return str(rule["title"])
         if "enum" in rule:
             return ", ".join(rule["enum"][:-1]) + " or " + str(rule["enum"][-1])
-        word, high = _WORDS[_kinds(rule)[0]], rule.get("maximum")
+        word, high = WORDS[kinds_of(rule)[0]], rule.get("maximum")
         if "exclusiveMinimum" in rule:
             return f"{word} over {rule['exclusiveMinimum']}, at most {high}"
         return f"{word} from {rule['minimum']} to {high}" if high is not None else word
@@ -183,35 +168,3 @@ class Walk:
         homes = [home for home, rule in sections.items() if name in rule.get("properties", ())]
         own = f"; {name} is a section of its own, at the left margin" if name in sections else ""
         return near(name, parts) + own + (f"; {' and '.join(homes)} can have it" if homes else "")
-
-
-def _kind(node: yaml.Node) -> str:
-    """What JSON schema calls it; a YAML tag where it has no name for it (`timestamp`, `!mine`)."""
-    if isinstance(node, yaml.ScalarNode):
-        tag = str(node.tag).removeprefix(_TAG)
-        return _KINDS.get(tag, tag)
-    return "object" if isinstance(node, yaml.MappingNode) else "array"
-
-
-def _kinds(rule: Rule) -> list[str]:
-    """The kinds of node that a rule lets pass."""
-    kinds = rule.get("type", [])
-    kinds = [kinds] if isinstance(kinds, str) else list(kinds)
-    return [*kinds, "integer"] if "number" in kinds else kinds
-
-
-def _holds(value: Any, rule: Rule) -> bool:
-    """Whether a scalar of the right kind is one that the rule lets pass."""
-    if isinstance(value, str):
-        return value in rule.get("enum", [value]) and bool(re.fullmatch(rule.get("pattern", "(?s:.*)"), value))
-    low, over, high = (rule.get(name) for name in ("minimum", "exclusiveMinimum", "maximum"))
-    # Asked this way round, since nothing that is asked of a NaN is true.
-    return all((low is None or value >= low, over is None or value > over, high is None or value <= high))
-
-
-def _shown(node: yaml.Node) -> str:
-    """A wrong value for the screen: short, and without the password that may be what is wrong with it."""
-    if not isinstance(node, yaml.ScalarNode):
-        return _WORDS[_kind(node)]
-    text = "" if _kind(node) == "null" else re.sub(r"//.*@", "//***@", str(node.value))
-    return json.dumps(text if len(text) <= 60 else text[:57] + "...", ensure_ascii=False) if text else "nothing"
