@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import platform
 import subprocess
-import tarfile
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from fabfile import logs_merge, names, redact, render
@@ -51,29 +47,6 @@ Keys, passwords and tokens are taken out: "{gone}" stands where one was. Names o
 
 Member = tuple[str, str]
 """A file's name in the archive and its text."""
-
-
-def write(path: Path, reading: Reading, diagnosis: Diagnosis) -> None:
-    """Writes the archive, for its owner alone; `path` must not be there. It is whole or not there at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)
-    try:
-        with (
-            os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
-            tarfile.open(fileobj=file, mode="w:gz") as archive,
-        ):
-            for name, said in members(reading, diagnosis):
-                _add(archive, f"{path.name.removesuffix('.tar.gz')}/{name}", redact.text(said))
-        part.rename(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _add(archive: tarfile.TarFile, name: str, said: str) -> None:
-    content = said.encode(errors="replace")
-    entry = tarfile.TarInfo(name)
-    entry.size, entry.mtime, entry.mode = len(content), int(time.time()), 0o600
-    archive.addfile(entry, io.BytesIO(content))
 
 
 def members(reading: Reading, diagnosis: Diagnosis) -> Iterator[Member]:

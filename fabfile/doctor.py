@@ -52,10 +52,10 @@ def _unwritable(archive: Path) -> str:
 
 def _written(archive: Path, reading: Reading, diagnosis: Diagnosis) -> bool:
     """Whether the support archive could be written; both is said."""
-    from fabfile import bundle_support
+    from fabfile import bundle_support, tarball
 
     try:
-        bundle_support.write(archive, reading, diagnosis)
+        tarball.write(archive, bundle_support.members(reading, diagnosis))
     except OSError as error:
         print(f"{archive} could not be written: {error}", file=sys.stderr)  # noqa: T201
         return False
