@@ -265,8 +265,10 @@ def doctor(c, hosts=None, limit=None, bundle=None, json=False):  # type: ignore[
 def demo(c):  # type: ignore[no-untyped-def]
     """Boot a site in a box, install DWS on it, and show a job's Workflow."""
     from lab.demo import demo as show
+    from lab.tasks import errors
 
-    sys.exit(show())
+    with errors("demo"):
+        sys.exit(show())
 
 
 namespace = Collection(install, plan, verify, undeploy, workflows, logs, doctor, journal, rollback, demo)

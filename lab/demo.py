@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from lab import labs, site
+from lab import labs, needs, site
 from lab.model import Lab, Options
 
 JOB = "#!/bin/sh\n#DW\nsleep 5\n"
@@ -18,12 +18,17 @@ def demo() -> int:
 
     2 where the default lab is there and has slurmctld in a pod: what is shown is shown on its hosts.
     """
+    began = time.monotonic()
+
+    def announce(text: str) -> None:
+        print(f"{time.monotonic() - began:7.1f} s  {text}", flush=True)
+
+    needs.programs_of_packages(announce)
     lab = labs.create("", Options())
     if lab.options.slurmctld_pod:
         print(f"{lab.state} has slurmctld in a pod, and the demo is for hosts: invoke lab.down, then again")
         return 2
-    began = time.monotonic()
-    site.up(lab, lambda text: print(f"{time.monotonic() - began:7.1f} s  {text}", flush=True))
+    site.up(lab, announce)
     here = os.path.relpath(lab.state)
     print(f"\n$ invoke install --hosts {here}/hosts.yaml --verify", flush=True)
     invoke = [sys.executable, "-m", "invoke", "install", "--hosts", f"{here}/hosts.yaml", "--verify"]

@@ -34,16 +34,29 @@ class NeedsError(RuntimeError):
     """What this machine lacks, one line each with what to do."""
 
 
+def programs_of_packages(announce: Announce) -> None:
+    """Installs the packages whose programs are missing: even to find a lab's place takes some. NeedsError where that fails."""
+    if problems := list(_install(_missing(), announce)):
+        raise _lacking(problems)
+
+
 def meet(lab: Lab, announce: Announce) -> None:
     """Installs missing packages, raises the limit on inotify instances; NeedsError with all that is still missing."""
     if os.geteuid() != 0:
         raise NeedsError("only root can make hosts: run this as root")
-    missing = sorted({package for program, package in PACKAGES.items() if not shutil.which(program)})
-    problems = list(_install(missing, announce))
+    problems = list(_install(_missing(), announce))
     problems += [problem for check in (_inotify, _overlay, _cgroups, _go) if (problem := check())]
     problems += _network() + _upper(lab) + _room(lab) + _path(lab)
     if problems:
-        raise NeedsError("this machine can't carry a lab yet:\n" + "\n".join(f"  - {problem}" for problem in problems))
+        raise _lacking(problems)
+
+
+def _lacking(problems: list[str]) -> NeedsError:
+    return NeedsError("this machine can't carry a lab yet:\n" + "\n".join(f"  - {problem}" for problem in problems))
+
+
+def _missing() -> list[str]:
+    return sorted({package for program, package in PACKAGES.items() if not shutil.which(program)})
 
 
 def _install(packages: list[str], announce: Announce) -> Iterable[str]:

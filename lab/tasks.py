@@ -33,31 +33,33 @@ def up(
     slurmctld_pod: bool = False,
 ) -> None:
     """Bring the cluster in a box up, from any earlier state."""
-    from lab import labs, site
+    from lab import labs, needs, site
     from lab.model import Options
 
-    with _errors("lab.up"):
+    with errors("lab.up"):
+        needs.programs_of_packages(announce := _clock())
         roots = _path(dws_repo), _path(plugin_repo), _images(image or []), _path(slurm_root)
         lab = labs.create(name, Options(*roots, old_api, slurmctld_pod))
-        site.up(lab, _clock())
+        site.up(lab, announce)
         shown = os.path.relpath(lab.state)
         print(f"the lab is up: ssh -F {shown}/ssh_config {lab.hosts[0].name}; its site file is {shown}/hosts.yaml")
 
 
 def build(c: Context, name: str = "") -> None:
     """Fetch and build what a lab is made of: the first time for about 15 minutes."""
-    from lab import labs, site
+    from lab import labs, needs, site
     from lab.model import Options
 
-    with _errors("lab.build"):
-        site.build(labs.create(name, Options()), _clock())
+    with errors("lab.build"):
+        needs.programs_of_packages(announce := _clock())
+        site.build(labs.create(name, Options()), announce)
 
 
 def down(c: Context, name: str = "") -> None:
     """End the cluster in a box and leave nothing of it."""
     from lab import labs, site
 
-    with _errors("lab.down"):
+    with errors("lab.down"):
         lab = labs.find(name) or labs.lost(name)
         if lab is None:
             print(f"there is no lab in {labs.folder(name)}")
@@ -69,7 +71,7 @@ def reset(c: Context, name: str = "") -> None:
     """Make the site pristine again, within seconds."""
     from lab import labs, site
 
-    with _errors("lab.reset"):
+    with errors("lab.reset"):
         site.reset(labs.existing(name), _clock())
 
 
@@ -77,7 +79,7 @@ def status(c: Context, name: str = "") -> None:
     """Show the hosts and what is wrong with them; exit 1 when something is."""
     from lab import health, labs
 
-    with _errors("lab.status"):
+    with errors("lab.status"):
         lab = labs.existing(name)
         report = health.look(lab)
         print(health.table(lab, report))
@@ -89,7 +91,7 @@ def ssh(c: Context, host: str, name: str = "", command: str = "", user: str = "r
     """Log in to a host of the lab, or run a command there."""
     from lab import labs
 
-    with _errors("lab.ssh"):
+    with errors("lab.ssh"):
         lab = labs.existing(name)
         lab.host(host)
         login = ["ssh", "-F", str(lab.state / "ssh_config"), "-l", user, host]
@@ -97,7 +99,7 @@ def ssh(c: Context, host: str, name: str = "", command: str = "", user: str = "r
 
 
 @contextmanager
-def _errors(what: str) -> Iterator[None]:
+def errors(what: str) -> Iterator[None]:
     """Shows what is known to go wrong without a traceback."""
     if os.geteuid() != 0:
         raise Exit(f"{what}: a lab is root's alone: run this as root", code=1)

@@ -13,6 +13,7 @@ from typing import Any
 from fabfile import names, pods
 from fabfile.api import Cluster
 from fabfile.site import Pod, Site
+from fabfile.stages import keepers
 from fabfile.step import Api, Place, Unknown, Value
 
 FACT, MOUNT = "preflight.pod", "pod.mount"
@@ -144,10 +145,7 @@ def kept(one: Json) -> str:
     meta = one["metadata"]
     if owner := _controller(one) or next(iter(meta.get("ownerReferences") or ()), None):
         return f"{owner['kind']} {owner['name']}"
-    labels, notes = meta.get("labels") or {}, meta.get("annotations") or {}
-    if "meta.helm.sh/release-name" in notes:
-        return f"Helm release {notes['meta.helm.sh/release-name']}"
-    return "Helm" if labels.get("app.kubernetes.io/managed-by") == "Helm" else ""
+    return keepers.told(meta)
 
 
 def _mounted(spec: Json, container: str) -> tuple[Value, Value, Value]:

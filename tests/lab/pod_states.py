@@ -58,6 +58,18 @@ def released_by_helm(kubectl: Kubectl) -> Iterator[None]:
         kubectl(f"label deployment {NAME} app.kubernetes.io/managed-by-")
 
 
+@contextmanager
+def delivered(kubectl: Kubectl) -> Iterator[None]:
+    """The ConfigMap is delivered by Flux, the Deployment by Argo CD: by the marks that they make."""
+    kubectl(f"label {CONFIG} kustomize.toolkit.fluxcd.io/name=site")
+    kubectl(f"annotate deployment {NAME} argocd.argoproj.io/tracking-id=wlm:apps/Deployment:user/{NAME}")
+    try:
+        yield
+    finally:
+        kubectl(f"label {CONFIG} kustomize.toolkit.fluxcd.io/name-")
+        kubectl(f"annotate deployment {NAME} argocd.argoproj.io/tracking-id-")
+
+
 def as_a_stateful_set(kubectl: Kubectl, config: dict[str, str]) -> None:
     """The Deployment's place is taken by a StatefulSet with the same template, and its first pod reads this ConfigMap."""
     spec = json.loads(kubectl(f"get deployment {NAME} --output=json"))["spec"]

@@ -28,6 +28,7 @@ from tests.lab.pod_states import (
     WHOLE,
     Kubectl,
     as_a_stateful_set,
+    delivered,
     mounted,
     owned,
     released_by_helm,
@@ -86,12 +87,18 @@ def test_what_does_not_last_is_refused(pod_lab: Lab, site: Path, kubectl: Kubect
         before = tree.objects(pod_lab)
         helm = refused(product.plan(site))
         assert tree.objects(pod_lab) == before
+    with delivered(kubectl):
+        gitops = refused(product.plan(site))
     with owned(kubectl):
         before = tree.objects(pod_lab)
         operator = refused(product.install(site))
         assert tree.objects(pod_lab) == before
     mounted(kubectl, WHOLE, LISTED)
-    for told, keepers in ((helm, ("Helm", "Helm release slurm")), (operator, ("ConfigMap kube-root-ca.crt",) * 2)):
+    for told, keepers in (
+        (helm, ("Helm", "Helm release slurm")),
+        (gitops, ("Argo CD application wlm", "Flux Kustomization site")),
+        (operator, ("ConfigMap kube-root-ca.crt",) * 2),
+    ):
         assert [name for name, _, _ in told] == ["pod-subpath", "pod-kept", "pod-kept", "kubectl-missing"]
         subpath, workload, config_map, image = told
         assert "/etc/slurm/slurm.conf" in subpath[1] and "template of Deployment user/slurmctld" in subpath[2]

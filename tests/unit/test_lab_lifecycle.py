@@ -158,7 +158,7 @@ def test_an_image_option_is_taken_apart() -> None:
 )
 def test_errors_are_shown_without_a_traceback(error: Exception, said: str) -> None:
     """A known error ends a task with its text alone, several errors with all of theirs."""
-    with pytest.raises(Exit, match=said), tasks._errors("lab.up"):
+    with pytest.raises(Exit, match=said), tasks.errors("lab.up"):
         raise error
 
 

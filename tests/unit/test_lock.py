@@ -44,7 +44,9 @@ def test_somebody_elses_is_kept(local_host: LocalHost, state: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "holder", [("ann@admin2", 1, "run-9", 5), (owner(), GONE, "run-9", int(time.time()) + 50), ()], ids=str
+    "holder",
+    [("ann@admin2", 1, "run-9", 5), (owner(), GONE, "run-9", int(time.time()) + 50), ()],
+    ids=["over", "process gone", "cut off"],
 )
 def test_one_that_has_ended_gives_way(local_host: LocalHost, state: Path, holder: tuple[object, ...]) -> None:
     """A lock whose time is over, whose process is gone or that was cut off while it was taken away holds nobody up."""

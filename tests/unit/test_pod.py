@@ -11,7 +11,7 @@ import pytest
 
 from fabfile import render
 from fabfile.inventory import load
-from fabfile.stages import pod, podcheck, podmount, rollout
+from fabfile.stages import keepers, pod, podcheck, podmount, rollout
 from fabfile.step import Facts, Place, Unknown
 from tests.unit.site_files import write
 
@@ -124,6 +124,26 @@ def test_what_cannot_be_made_lasting_is_refused(place: Place, there: dict[str, A
     found = list(podcheck.judge(place, seen(place, there)))
     assert [one.name for one in found] == names
     assert all(one.fix for one in found)
+
+
+@pytest.mark.parametrize(
+    ("meta", "keeper"),
+    [
+        ({}, ""),
+        ({"labels": {"app.kubernetes.io/instance": "slurm"}, "annotations": {"note": "by hand"}}, ""),
+        ({"labels": None, "annotations": None, "managedFields": [{"manager": "kubectl-edit"}, {}]}, ""),
+        (HELM, "Helm release slurm"),
+        ({"labels": {"app.kubernetes.io/managed-by": "Helm"}}, "Helm"),
+        ({**HELM, "labels": {"helm.toolkit.fluxcd.io/name": "wlm"}}, "Flux HelmRelease wlm"),
+        ({"labels": {"kustomize.toolkit.fluxcd.io/name": "site"}}, "Flux Kustomization site"),
+        ({"annotations": {"argocd.argoproj.io/tracking-id": "wlm:/ConfigMap:user/c"}}, "Argo CD application wlm"),
+        ({"labels": {"argocd.argoproj.io/instance": "wlm"}}, "Argo CD application wlm"),
+        ({"managedFields": [{"manager": "argocd-controller"}]}, "Argo CD"),
+    ],
+)  # fmt: skip
+def test_who_keeps_an_object_is_read_from_its_marks(meta: dict[str, Any], keeper: str) -> None:
+    """Helm, Flux and Argo CD each have their own, with the name under which the change is to be made."""
+    assert keepers.told(meta) == keeper
 
 
 @pytest.mark.parametrize(

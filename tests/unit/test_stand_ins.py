@@ -2,6 +2,7 @@ import functools
 import http.server
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,12 +49,14 @@ def git(folder: Path, *words: str) -> str:
 
 
 def make(clone: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Runs make with a kubectl that notes what it was given in the folder beside the clone."""
+    """Runs make with a kubectl that notes what it was given in the folder beside the clone, and a Python that has YAML, as
+    the lab's master has."""
     tools = clone.parent / "tools"
     tools.mkdir(exist_ok=True)
     (tools / "kubectl").write_text(KUBECTL)
     (tools / "kubectl").chmod(0o755)
-    own = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "SEEN": str(clone.parent)}
+    path = f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    own = {**os.environ, "PATH": path, "SEEN": str(clone.parent)}
     return subprocess.run(["make", *words], cwd=clone, env=own, capture_output=True, text=True, timeout=60)
 
 
