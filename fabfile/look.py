@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -32,6 +33,7 @@ class Board:
     waits: dict[tuple[str, str], str] = field(default_factory=dict)
     changed: dict[str, int] = field(default_factory=dict)
     version: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def place(self, host: str) -> Place:
         """Where a step of `host` is at work."""
@@ -39,8 +41,9 @@ class Board:
 
     def note(self, stage: str) -> None:
         """Something of `stage` has been changed just now."""
-        self.version += 1
-        self.changed[stage] = self.version
+        with self.lock:
+            self.version += 1
+            self.changed[stage] = self.version
 
     def have(self, key: str, host: str) -> object:
         """What `STAGE.STEP` found on `host`. Raises Unknown if it wasn't looked at, LookFailed if that failed."""
@@ -51,10 +54,11 @@ class Board:
         return self.facts.found[key][host]
 
     def store(self, key: str, host: str, value: object) -> None:
-        """A look's result."""
-        self.failed.pop((key, host), None)
-        self.facts.found.setdefault(key, {})[host] = value
-        self.seen[key, host] = self.version
+        """A look's result. Whoever goes through those of other hosts at that moment goes on with what was there."""
+        with self.lock:
+            self.failed.pop((key, host), None)
+            self.facts.found[key] = {**self.facts.found.get(key, {}), host: value}
+            self.seen[key, host] = self.version
 
     def forget(self, key: str, host: str) -> None:
         """What was seen of it is not to be relied on any more."""

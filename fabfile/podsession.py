@@ -13,7 +13,7 @@ from fabfile.exchange import Order, Talk
 from fabfile.faults import Unreachable
 from fabfile.output import LineSink, Stream
 from fabfile.session import Session
-from fabfile.shell import token
+from fabfile.shell import Shell, token
 from fabfile.site import Pod
 from fabfile.sudo import Rights
 
@@ -44,18 +44,13 @@ class PodSession(Session):
         outer: Mapping[str, str],
         context: str,
     ) -> None:
-        self.host = name
+        Shell.__init__(self, name, environment, master._password)  # there is no connection to be made
         self.execs = 0
         self.connects = 0
         self._pod = pod
         self._master = master
-        self._environment = environment
         self._outer = outer
-        self._password = master._password
-        self._asks = False
         self._places = master._places
-        self._running = []
-        self._lock = threading.Lock()
         self._context = context
         self._making = threading.Lock()
 

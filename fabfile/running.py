@@ -59,7 +59,7 @@ class Run:
         stage, _, step = key.partition(".")
         self.outcomes[stage, step, host] = outcome
         self.stirred.set()
-        self.codes |= {one.code for one in failures if one.code is not None}
+        self.codes.update({one.code for one in failures if one.code is not None})
         self.emit(Done(host, stage, step, outcome, began, time.time() - began, failures=failures, **more))  # type: ignore[arg-type]
 
     def troubled(self, need: str, host: str | None = None) -> tuple[str, ...]:
