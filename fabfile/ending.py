@@ -15,6 +15,9 @@ from fabfile.visible import escaped
 LISTED = 12
 """Steps of a stage that are listed one by one; the rest is counted."""
 
+WIDTH = 12
+"""Characters of a stage's name, so that what is said of each begins in one column."""
+
 NAMED = 40
 """Characters that the names of hosts may take in such a row."""
 
@@ -37,17 +40,21 @@ def _head(progress: Progress) -> Iterator[Row]:
 
 
 def _stage(stage: StageProgress) -> Iterator[Row]:
-    width = 12
     if not stage.done and not stage.busy:
-        yield [("· ", "dim"), (f"{escaped(stage.name):<{width}}", ""), ("not begun", "dim")]
+        yield _untouched(stage, "not begun")
         return
     time = [(f"  {duration(spent(stage))}", "dim")] if spent(stage) >= 0.05 else []
     mark = ("…", "yellow") if stage.busy else sign(worst(stage.counts))
-    yield [mark, (f" {escaped(stage.name):<{width}}", "bold"), *counted(stage.counts), *time]
+    yield [mark, (f" {escaped(stage.name):<{WIDTH}}", "bold"), *counted(stage.counts), *time]
     yield from _listed(stage)
     yield from (row for table in tables.merged(stage.done) for row in tables.rows(table))
     for work in list(stage.busy.values())[:LISTED]:
         yield [(f"    was at  {work.host}  {work.step}  {work.title}", "yellow")]
+
+
+def _untouched(stage: StageProgress, said: str) -> Row:
+    """A stage of which nothing is known: none that is right."""
+    return [("· ", "dim"), (f"{escaped(stage.name):<{WIDTH}}", ""), (said, "dim")]
 
 
 def _listed(stage: StageProgress) -> Iterator[Row]:
@@ -73,7 +80,10 @@ def _hosts(done: Done, hosts: list[str]) -> str:
 def _plan(stages: list[StageProgress], longest: int) -> Iterator[Row]:
     for stage in stages:
         told = _same(stage)
-        yield [sign(worst(stage.counts)), (f" {escaped(stage.name):<12}", "bold"), *counted(stage.counts)]
+        if not stage.done:
+            yield _untouched(stage, "not looked at")
+            continue
+        yield [sign(worst(stage.counts)), (f" {escaped(stage.name):<{WIDTH}}", "bold"), *counted(stage.counts)]
         for done, hosts in told:
             note = f"  {escaped(done.note)}" if done.note else ""
             mark, style = sign(done.outcome)

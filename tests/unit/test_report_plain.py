@@ -126,3 +126,13 @@ def test_a_plan_that_was_refused_does_not_say_that_there_is_nothing_to_do() -> N
     assert "Nothing to do; nothing was changed." in plan_of_nothing(0)
     assert "Nothing to do; nothing" not in plan_of_nothing(3)
     assert "Nothing was changed." in plan_of_nothing(3)
+
+
+def test_a_plan_does_not_call_right_what_it_has_not_seen() -> None:
+    """Where no host answered each stage is said not to have been looked at."""
+    out = io.StringIO()
+    with report.consumer("plan", out=out) as show:
+        for event in events("plan"):
+            if not isinstance(event, Done):
+                show(event)
+    assert "· deploy      not looked at" in out.getvalue() and "✓" not in out.getvalue().partition("not looked at")[2]
