@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from fabfile import render
 from fabfile.actions import STATE
 from fabfile.faults import Unreachable
 from fabfile.output import tail
@@ -46,7 +47,7 @@ mkdir -p {state}; chmod 700 {state}
 cd {state}
 now=$(date +%s)
 new=lock.$$
-trap 'rm -rf "$new"' EXIT
+vanishing "$new"
 mkdir "$new"
 printf '%s\\n' {owner} {process} {run} $((now + {hold})) >"$new/holder"
 until=$(sed -n 4p lock/holder 2>/dev/null) || until=
@@ -56,6 +57,7 @@ for try in 1 2 3; do # one that is left just now is neither in the way nor can i
     if held=$(cat lock/holder 2>/dev/null); then printf '%s\\n' "$now" "$held"; exit; fi
 done
 mv -T "$new" lock
+echo taken
 """
 
 _RENEW = """
@@ -102,7 +104,8 @@ def owner() -> str:
 def _take(session: Any, run: str, over: str) -> None:
     words = {"owner": owner(), "process": str(os.getpid()), "run": run, "over": over or "nobody"}
     quoted = {key: shlex.quote(value) for key, value in words.items()}
-    answer = session.run("set -eu\n" + _TAKE.format(state=STATE, hold=HOLD, **quoted), deadline=30.0)
+    script = "set -eu\n" + render.read("vanishing.sh") + _TAKE.format(state=STATE, hold=HOLD, **quoted)
+    answer = session.run(script, deadline=30.0)
     lines = answer.out.decode().splitlines()
     if answer.code != 0:
         why = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +51,6 @@ class PodSession(Session):
         self._outer = outer
         self._places = master._places
         self._context = context
-        self._making = threading.Lock()
 
     def open(self, seconds: float) -> None:
         """Raises Unreachable where no such pod runs, or several do."""

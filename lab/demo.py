@@ -8,6 +8,7 @@ import time
 
 from lab import labs, needs, site
 from lab.model import Lab, Options
+from lab.tasks import clock
 
 JOB = "#!/bin/sh\n#DW\nsleep 5\n"
 WORKFLOWS = "workflows.dataworkflowservices.github.io"
@@ -18,12 +19,7 @@ def demo() -> int:
 
     2 where the default lab is there and has slurmctld in a pod: what is shown is shown on its hosts.
     """
-    began = time.monotonic()
-
-    def announce(text: str) -> None:
-        print(f"{time.monotonic() - began:7.1f} s  {text}", flush=True)
-
-    needs.programs_of_packages(announce)
+    needs.programs_of_packages(announce := clock())
     lab = labs.create("", Options())
     if lab.options.slurmctld_pod:
         print(f"{lab.state} has slurmctld in a pod, and the demo is for hosts: invoke lab.down, then again")

@@ -37,7 +37,7 @@ def up(
     from lab.model import Options
 
     with errors("lab.up"):
-        needs.programs_of_packages(announce := _clock())
+        needs.programs_of_packages(announce := clock())
         roots = _path(dws_repo), _path(plugin_repo), _images(image or []), _path(slurm_root)
         lab = labs.create(name, Options(*roots, old_api, slurmctld_pod))
         site.up(lab, announce)
@@ -51,7 +51,7 @@ def build(c: Context, name: str = "") -> None:
     from lab.model import Options
 
     with errors("lab.build"):
-        needs.programs_of_packages(announce := _clock())
+        needs.programs_of_packages(announce := clock())
         site.build(labs.create(name, Options()), announce)
 
 
@@ -72,7 +72,7 @@ def reset(c: Context, name: str = "") -> None:
     from lab import labs, site
 
     with errors("lab.reset"):
-        site.reset(labs.existing(name), _clock())
+        site.reset(labs.existing(name), clock())
 
 
 def status(c: Context, name: str = "") -> None:
@@ -117,7 +117,7 @@ def _text(error: BaseException) -> str:
     return f"{error.args[0] if isinstance(error, KeyError) else error}{said}"
 
 
-def _clock() -> Callable[[str], None]:
+def clock() -> Callable[[str], None]:
     """Announces with the seconds since now."""
     began = time.monotonic()
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 CONFIG, NAME = "configmap slurm-conf", "slurmctld"
@@ -47,27 +47,33 @@ def owned(kubectl: Kubectl) -> Iterator[None]:
 
 
 @contextmanager
-def released_by_helm(kubectl: Kubectl) -> Iterator[None]:
+def _marked(kubectl: Kubectl, *marks: tuple[str, str, str]) -> Iterator[None]:
+    """Each mark is kubectl's verb, the object, and KEY=VALUE; they go again."""
+    for verb, one, mark in marks:
+        kubectl(f"{verb} {one} {mark}")
+    try:
+        yield
+    finally:
+        for verb, one, mark in marks:
+            kubectl(f"{verb} {one} {mark.partition('=')[0]}-")
+
+
+def released_by_helm(kubectl: Kubectl) -> AbstractContextManager[None]:
     """ConfigMap and Deployment are Helm's: by the annotation that it makes, and by the label of its charts."""
-    kubectl(f"annotate {CONFIG} meta.helm.sh/release-name=slurm")
-    kubectl(f"label deployment {NAME} app.kubernetes.io/managed-by=Helm")
-    try:
-        yield
-    finally:
-        kubectl(f"annotate {CONFIG} meta.helm.sh/release-name-")
-        kubectl(f"label deployment {NAME} app.kubernetes.io/managed-by-")
+    return _marked(
+        kubectl,
+        ("annotate", CONFIG, "meta.helm.sh/release-name=slurm"),
+        ("label", f"deployment {NAME}", "app.kubernetes.io/managed-by=Helm"),
+    )
 
 
-@contextmanager
-def delivered(kubectl: Kubectl) -> Iterator[None]:
+def delivered(kubectl: Kubectl) -> AbstractContextManager[None]:
     """The ConfigMap is delivered by Flux, the Deployment by Argo CD: by the marks that they make."""
-    kubectl(f"label {CONFIG} kustomize.toolkit.fluxcd.io/name=site")
-    kubectl(f"annotate deployment {NAME} argocd.argoproj.io/tracking-id=wlm:apps/Deployment:user/{NAME}")
-    try:
-        yield
-    finally:
-        kubectl(f"label {CONFIG} kustomize.toolkit.fluxcd.io/name-")
-        kubectl(f"annotate deployment {NAME} argocd.argoproj.io/tracking-id-")
+    return _marked(
+        kubectl,
+        ("label", CONFIG, "kustomize.toolkit.fluxcd.io/name=site"),
+        ("annotate", f"deployment {NAME}", f"argocd.argoproj.io/tracking-id=wlm:apps/Deployment:user/{NAME}"),
+    )
 
 
 def as_a_stateful_set(kubectl: Kubectl, config: dict[str, str]) -> None:
