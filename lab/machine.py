@@ -72,10 +72,10 @@ def wait_for_ssh(lab: Lab, booted: Mapping[Host, subprocess.Popen[bytes]], deadl
         time.sleep(0.05)
 
 
-def greets(host: Host) -> bool:
-    """Whether sshd on `host` says so."""
+def greets(host: Host, patience: float = 0.5) -> bool:
+    """Whether sshd on `host` says so, within `patience` seconds for the connection and as many for the greeting."""
     try:
-        with socket.create_connection((host.address, 22), timeout=0.5) as connection:
+        with socket.create_connection((host.address, 22), timeout=patience) as connection:
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False

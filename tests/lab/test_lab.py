@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,16 @@ def test_all_nodes_are_ready(on: On) -> None:
 def test_nothing_is_wrong_with_any_host(lab: Lab) -> None:
     """Every host is up, and no unit has failed on any of them."""
     assert [one for one in health.look(lab) if not one.well] == []
+
+
+def test_a_host_that_is_slow_to_answer_is_up(lab: Lab) -> None:
+    """A host that does nothing for two seconds, as on a busy machine, is not taken for one that is still booting."""
+    groups = cgroups.groups(lab, lab.host("nid000001"))
+    cgroups.freeze(groups, on=True)
+    thaw = threading.Timer(2, cgroups.freeze, (groups, False))
+    thaw.start()
+    assert [one for one in health.look(lab) if not one.well] == []
+    thaw.join()
 
 
 def test_hosts_have_the_tools_of_the_procedure(on: On) -> None:
