@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fabfile.destination import Destination
     from fabfile.dial import Jumps
 
+FREED = 5.0  # seconds within which sshd gives the place of a session that has ended to another one
+
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its errors reach people through ours, once
 
 
@@ -101,15 +103,29 @@ class Session(Shell):
 
     def channel(self) -> Channel:
         """A new session channel; raises Lost or Unreachable."""
-        from paramiko import ChannelException, SSHException
-
-        try:
-            channel: Channel = self._connection.create_session()
-        except ChannelException as error:
-            fix = "raise MaxSessions in the host's sshd_config (10 is its default)"
-            raise Unreachable(self.host, f"sshd opens no further session: {error}", fix) from error
-        except (SSHException, OSError, EOFError) as error:
-            raise Lost(self.host, f"the connection broke: {error}") from error
+        ends = time.monotonic() + FREED
+        while (channel := self._opened(ends)) is None:
+            time.sleep(0.02)  # nothing tells when sshd has seen to the end of another session
         with self._lock:
             self.execs += 1
         return channel
+
+    def _opened(self, ends: float) -> Channel | None:
+        """A new session channel; None where sshd refuses one and `ends` (of time.monotonic) is still to come."""
+        from paramiko import SSHException
+
+        try:
+            channel: Channel = self._connection.create_session()
+        except (SSHException, OSError, EOFError) as error:
+            if isinstance(error, SSHException) and self._connection.is_connected and time.monotonic() < ends:
+                return None
+            raise self._unopened(error) from error
+        return channel
+
+    def _unopened(self, error: Exception) -> Lost | Unreachable:
+        from paramiko import ChannelException
+
+        if not isinstance(error, ChannelException):
+            return Lost(self.host, f"the connection broke: {error}")
+        fix = "raise MaxSessions in the host's sshd_config (10 is its default)"
+        return Unreachable(self.host, f"sshd opens no further session: {error}", fix)

@@ -23,7 +23,7 @@ class Ssh:
 
 @dataclass(frozen=True)
 class Deadlines:
-    connect: float = 10.0
+    connect: float = 60.0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SSHD = Path("/usr/sbin/sshd")  # sshd insists on being called by its full path
-START = 10.0
+START = 60.0
+HANG = 60.0
+"""Seconds for what takes a moment on a quiet machine."""
+_given: set[int] = set()
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,12 @@ class Server:
         for pid in (self.process.pid, *_below(self.process.pid)):
             with suppress(ProcessLookupError):  # it ended by itself
                 os.kill(pid, signal.SIGKILL)
-        self.process.wait(5)
+        self.process.wait(HANG)
 
 
 def _below(pid: int) -> list[int]:
     """All processes that `pid` has started, and theirs."""
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, timeout=5, check=False)
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, timeout=HANG, check=False)
     children = [int(child) for child in found.stdout.split()]
     return [one for child in children for one in (child, *_below(child))]
 
@@ -71,17 +74,20 @@ def keygen(file: Path, *words: str, passphrase: str = "") -> Path:
     """A new key pair FILE and FILE.pub."""
     options = words or ("-t", "ed25519")
     subprocess.run(
-        ["ssh-keygen", "-q", *options, "-N", passphrase, "-C", file.name, "-f", file], check=True, timeout=30
+        ["ssh-keygen", "-q", *options, "-N", passphrase, "-C", file.name, "-f", file], check=True, timeout=HANG
     )
     return file
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A TCP port of the loopback that nobody listens on, each time another one: the last may not be in use yet."""
+    while True:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port: int = listener.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 @contextmanager

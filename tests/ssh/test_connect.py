@@ -13,7 +13,7 @@ import pytest
 from fabfile.faults import Unreachable
 from fabfile.session import Session
 from tests.ssh.conftest import Connect, Deadlines, One, Refused
-from tests.ssh.server import Server, free_port, running
+from tests.ssh.server import HANG, Server, free_port, running
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_includes_and_matches_hold(server: Server, one: One, tmp_path: Path) -> 
     """Include and Match exec mean what they mean to ssh."""
     included = tmp_path / "included"
     included.write_text(f'Match exec "test %n = host"\n  {server.config().partition(chr(10))[2]}')
-    assert one(f"Include {included}\n").run("echo in", deadline=10).out == b"in\n"
+    assert one(f"Include {included}\n").run("echo in", deadline=HANG).out == b"in\n"
 
 
 def test_user_of_the_site_file_holds(server: Server, refused: Refused) -> None:
@@ -52,7 +52,7 @@ def test_many_hosts_side_by_side(server: Server, connect: Connect) -> None:
     assert [name for name, one in sessions.items() if isinstance(one, Unreachable)] == ["host7"]
     assert sessions.connections == 19
     for session in sessions.open():
-        assert session.run("echo hi", deadline=10).out == b"hi\n"
+        assert session.run("echo hi", deadline=HANG).out == b"hi\n"
     assert sessions.execs == 19
 
 
@@ -73,16 +73,17 @@ def test_unknown_name_is_told(server: Server, refused: Refused) -> None:
 def test_mute_host_is_given_up(server: Server, refused: Refused, mute: int) -> None:
     """A host that takes the connection and says nothing is given up at the deadline."""
     began = time.monotonic()
-    error = refused(server.config(f"Port {mute}"), deadlines=Deadlines(connect=1))
-    assert "within 1 s" in error.text
-    assert time.monotonic() - began < 15
+    # not less: `ssh -G` has as much for its answer
+    error = refused(server.config(f"Port {mute}"), deadlines=Deadlines(connect=5))
+    assert "within 5 s" in error.text
+    assert time.monotonic() - began < 60
 
 
 def test_connect_timeout_of_ssh_config_holds(server: Server, refused: Refused, mute: int) -> None:
     """A shorter ConnectTimeout of ssh_config outranks the site's deadline."""
     began = time.monotonic()
-    refused(server.config(f"Port {mute}", "ConnectTimeout 1"), deadlines=Deadlines(connect=60))
-    assert time.monotonic() - began < 30
+    refused(server.config(f"Port {mute}", "ConnectTimeout 1"), deadlines=Deadlines(connect=200))
+    assert time.monotonic() - began < 100
 
 
 def test_other_service_is_told(server: Server, refused: Refused) -> None:
@@ -107,7 +108,7 @@ def test_jump_host_is_shared(server: Server, jump: Server, connect: Connect) -> 
     sessions = connect(text, "host1", "host2", "host3")
     for session in sessions.values():
         assert isinstance(session, Session), session
-        assert session.run("cat", b"through", deadline=10).out == b"through"
+        assert session.run("cat", b"through", deadline=HANG).out == b"through"
     assert sessions.connections == 4
 
 
@@ -115,7 +116,7 @@ def test_jump_over_jump(server: Server, jump: Server, one: One) -> None:
     """ProxyJump takes a list, users and ports; each hop is reached through the one before."""
     near, far = jump.config(name="near"), jump.config(name="127.0.0.1")
     text = server.config(f"ProxyJump near,root@127.0.0.1:{jump.port}") + near + far
-    assert one(text).run("echo far", deadline=10).out == b"far\n"
+    assert one(text).run("echo far", deadline=HANG).out == b"far\n"
 
 
 def test_jump_that_fails_is_named(server: Server, jump: Server, refused: Refused) -> None:
@@ -132,9 +133,9 @@ def test_jump_that_fails_is_tried_once(server: Server, jump: Server, connect: Co
     """Hosts behind a jump host that does not answer are told together, not one deadline after the other."""
     text = server.config("ProxyJump jump", name="host*") + jump.config(f"Port {mute}", name="jump")
     began = time.monotonic()
-    sessions = connect(text, *(f"host{n}" for n in range(6)), deadlines=Deadlines(connect=3))
+    sessions = connect(text, *(f"host{n}" for n in range(6)), deadlines=Deadlines(connect=5))
     assert all(isinstance(one, Unreachable) for one in sessions.values())
-    assert time.monotonic() - began < 6 * 3
+    assert time.monotonic() - began < 6 * 5
 
 
 def test_jump_in_a_circle_is_told(server: Server, refused: Refused) -> None:
@@ -148,15 +149,15 @@ def test_proxy_command(server: Server, jump: Server, one: One, tmp_path: Path) -
     (tmp_path / "jump_config").write_text(jump.config(name="jump"))
     command = f"ssh -F {tmp_path / 'jump_config'} -W %h:%p root@jump"
     session = one(server.config(f"ProxyCommand {command}"))
-    assert session.run("cat", b"piped" * 100_000, deadline=20).out == b"piped" * 100_000
+    assert session.run("cat", b"piped" * 100_000, deadline=HANG).out == b"piped" * 100_000
 
 
 def test_proxy_command_that_fails_is_told(server: Server, refused: Refused) -> None:
     """A ProxyCommand that ends without a connection is an error, not a wait."""
     began = time.monotonic()
-    error = refused(server.config("ProxyCommand echo no way >&2; false"), deadlines=Deadlines(connect=60))
+    error = refused(server.config("ProxyCommand echo no way >&2; false"), deadlines=Deadlines(connect=200))
     assert error.text == f"no SSH with 127.0.0.1 port {server.port} by `echo no way >&2; false`: no way"
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 100
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_mistake_in_ssh_config_is_told(server: Server, refused: Refused) -> None
 def test_algorithms_of_ssh_config_hold(server: Server, one: One, refused: Refused) -> None:
     """Ciphers of ssh_config are what is used; where none of them is known here, that is said."""
     session = one(server.config("Ciphers aes256-gcm@openssh.com,chacha20-poly1305@openssh.com"))
-    assert session.run("cat", b"x" * 1_000_000, deadline=10).out == b"x" * 1_000_000
+    assert session.run("cat", b"x" * 1_000_000, deadline=HANG).out == b"x" * 1_000_000
     error = refused(server.config("Ciphers chacha20-poly1305@openssh.com"))
     assert "ciphers" in error.text
     assert "aes256-gcm@openssh.com" in error.fix

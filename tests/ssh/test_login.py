@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.ssh.conftest import One, Refused
-from tests.ssh.server import Server, keygen, running
+from tests.ssh.server import HANG, Server, keygen, running
 
 Agent = Callable[..., str]
 
@@ -24,12 +24,12 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
 
     def add(*keys: Path) -> str:
         environment = {"SSH_AUTH_SOCK": str(socket), "PATH": "/usr/bin"}
-        subprocess.run(["ssh-add", "-q", *keys], env=environment, check=True, timeout=10)
+        subprocess.run(["ssh-add", "-q", *keys], env=environment, check=True, timeout=HANG)
         return str(socket)
 
     yield add
     process.terminate()
-    process.wait(5)
+    process.wait(HANG)
 
 
 def test_refused_key_is_named(server: Server, refused: Refused, tmp_path: Path) -> None:
@@ -82,9 +82,9 @@ def test_agent_is_forwarded_when_told_so(
 ) -> None:
     """With ForwardAgent yes scripts on the host can use the agent, and without it they can't."""
     monkeypatch.setenv("SSH_AUTH_SOCK", agent(server.key))
-    shown = one(server.config("ForwardAgent yes")).run("ssh-add -l", deadline=10)
+    shown = one(server.config("ForwardAgent yes")).run("ssh-add -l", deadline=HANG)
     assert b"id (ED25519)" in shown.out
-    assert one(server.config("ForwardAgent no")).run("ssh-add -l", deadline=10).code == 2
+    assert one(server.config("ForwardAgent no")).run("ssh-add -l", deadline=HANG).code == 2
 
 
 def test_only_named_keys_of_the_agent(tmp_path: Path, one: One, agent: Agent) -> None:
@@ -122,7 +122,7 @@ def test_certificate_logs_in(tmp_path: Path, one: One, refused: Refused) -> None
         text = server.config().replace(str(server.key), str(key))
         assert f"{key} (refused)" in refused(text).text
         sign = ["ssh-keygen", "-q", "-s", str(authority), "-I", "me", "-n", "root", f"{key}.pub"]
-        subprocess.run(sign, check=True, timeout=10)
+        subprocess.run(sign, check=True, timeout=HANG)
         one(text)
         certificate = tmp_path / "elsewhere-cert.pub"
         Path(f"{key}-cert.pub").rename(certificate)
