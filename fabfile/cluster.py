@@ -120,13 +120,14 @@ class Cluster:
         """The path of the object that `manifest` describes, by what the server says of its kind."""
         version, kind, meta = manifest["apiVersion"], manifest["kind"], manifest["metadata"]
         root = f"/apis/{version}" if "/" in version else f"/api/{version}"
-        if version not in self._kinds:
-            self._kinds[version] = (self.get(root) or {}).get("resources", [])
-        for one in self._kinds[version]:
+        kinds = self._kinds.get(version)
+        if kinds is None:
+            kinds = self._kinds[version] = (self.get(root) or {}).get("resources", [])
+        for one in kinds:
             if one["kind"] == kind and "/" not in one["name"]:
                 space = f"/namespaces/{meta.get('namespace', 'default')}" if one["namespaced"] else ""
                 return f"{root}{space}/{one['name']}/{meta['name']}"
-        del self._kinds[version]  # a CRD may bring it later
+        self._kinds.pop(version, None)  # a CRD may bring it later
         raise ClusterError(NOT_FOUND, f"the API server knows no {kind} of {version}")
 
     def close(self) -> None:
