@@ -72,16 +72,25 @@ def opened(site: Site, session: Session, since: float, follow: bool) -> HostLog:
     settings = {"folder": site.slurm.folder, "unit": site.slurm.service, "mark": MARK}
     settings |= {"since": str(int(since)), "follow": "yes" if follow else ""}
     script = render.script("slurmctld.sh", "log_file.sh", "logs.sh", **settings)
+    before = time.time()
     channel, ready = session.pipe(script, "ready ", deadline=site.deadlines.look, lifetime=LIFETIME)
-    now = time.time()
+    after = time.time()
     told, offset, where = ready.split(" ", 2)
-    ahead = float(told) - now
+    ahead = skew(float(told), before, after)
     notes = [f"{session.host}: the log is {where}"] if not where.startswith("/") else []
-    if abs(ahead) > NOTED:
+    if ahead:
         notes.append(skewed(session.host, ahead))
     channel.sendall(b"go\n")
-    clock = Clock(ahead if abs(ahead) > NOTED else 0.0, zone(offset))
+    clock = Clock(ahead, zone(offset))
     return HostLog(session.host, notes, clock, not where.startswith("nowhere"), _lines(channel), channel)
+
+
+def skew(told: float, before: float, after: float) -> float:
+    """Seconds that a clock which `told` this time is ahead, as it was read between two moments of this machine's clock.
+
+    0 where it may be right: an answer that took long, as on a busy machine, says little.
+    """
+    return 0.0 if before - NOTED <= told <= after + NOTED else told - after
 
 
 def skewed(name: str, ahead: float) -> str:

@@ -109,5 +109,4 @@ def _ahead(session: Session) -> float:
     """Seconds that a host's clock is ahead of this machine's; 0 where that is too little to be sure of."""
     before = time.time()
     answer = session.run("date +%s.%N", deadline=20.0)
-    ahead = float(answer.out) - (before + time.time()) / 2
-    return ahead if abs(ahead) > logs_hosts.NOTED else 0.0
+    return logs_hosts.skew(float(answer.out), before, time.time())

@@ -15,6 +15,7 @@ from fabfile import render
 from fabfile.inventory import DEFAULT, load
 from fabfile.logs import _asked, _silence
 from fabfile.logs_entries import Clock, Entry, about, of_pod, of_slurm, since, zone
+from fabfile.logs_hosts import skew
 from fabfile.logs_pods import _ahead
 
 UTC = UTC
@@ -145,6 +146,14 @@ def test_a_nodes_clock_is_told_by_its_lease(renewed: str, ahead: float) -> None:
     ]
     lease = {"metadata": {"managedFields": fields}, "spec": {"renewTime": f"2026-01-31T{renewed}Z"}}
     assert _ahead(lease) == ahead
+
+
+@pytest.mark.parametrize(
+    ("told", "ahead"), [(100.1, 0.0), (99.6, 0.0), (104.9, 0.0), (105.4, 0.0), (3704.9, 3599.9), (69.9, -35.1)]
+)
+def test_a_clock_is_not_called_wrong_for_an_answer_that_took_long(told: float, ahead: float) -> None:
+    """What a host said at some moment of five seconds is right for any of them."""
+    assert skew(told, 100.0, 105.0) == pytest.approx(ahead)
 
 
 # --- the script
