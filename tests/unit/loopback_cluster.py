@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 
 from lab import pki, programs, stand_ins
+from tests.ssh.server import free_port
 
 # Who logs in with a token of the name, and the groups they are in; RBAC decides what they may do.
 USERS = {
@@ -40,10 +40,10 @@ class Cluster:
     ca: pki.Pair
 
     def kubectl(self, *words: str, stdin: str = "", user: str = "admin") -> subprocess.CompletedProcess[str]:
-        """Runs kubectl as `user`; 30 s at most."""
+        """Runs kubectl as `user`; 100 s at most."""
         command = [str(self.folder / "bin/kubectl"), f"--kubeconfig={self.folder / user}", *words]
         home = {**os.environ, "HOME": str(self.folder)}
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=30, env=home)
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=100, env=home)
 
     def workflow(self, name: str) -> dict[str, Any]:
         """The Workflow `name` in the namespace default."""
@@ -53,10 +53,10 @@ class Cluster:
         return found
 
     def until(self, name: str, state: str, status: str) -> dict[str, Any]:
-        """Waits (10 s at most) until the Workflow shows that state and status."""
+        """Waits (60 s at most for each) until the Workflow shows that state and status."""
         words = (f"--for=jsonpath={{.status.status}}={status}", f"--for=jsonpath={{.status.state}}={state}")
         for word in reversed(words):
-            waited = self.kubectl("wait", "workflow", name, word, "--timeout=10s")
+            waited = self.kubectl("wait", "workflow", name, word, "--timeout=60s")
             assert waited.returncode == 0, f"{waited.stderr}\n{self.workflow(name)['status']}"
         return self.workflow(name)
 
@@ -70,14 +70,6 @@ def running(folder: Path) -> Iterator[Cluster]:
         _apply_dws(cluster)
         _start_dws(cluster, ends)
         yield cluster
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _start_api_server(cluster: Cluster, ends: contextlib.ExitStack) -> None:
@@ -110,14 +102,16 @@ def _start_api_server(cluster: Cluster, ends: contextlib.ExitStack) -> None:
         "disable-admission-plugins": "ServiceAccount",
     }
     _start(ends, folder, "apiserver", ["bin/kube-apiserver", *(f"--{k}={v}" for k, v in flags.items())])
-    _await(f"https://127.0.0.1:{cluster.port}/readyz", folder / "apiserver.log", folder / "ca.crt")
+    # the namespace is made by the API server itself, which may be ready before it
+    for path in ("readyz", "api/v1/namespaces/default"):
+        _await(f"https://127.0.0.1:{cluster.port}/{path}", folder / "apiserver.log", folder / "ca.crt")
 
 
 def _apply_dws(cluster: Cluster) -> None:
     """Applies what `make deploy OVERLAY=csm` does, but for cert-manager's objects; the webhooks are on the loopback."""
     tree = stand_ins.UPSTREAM / "dws/config"
     build = [str(programs.kustomize()), "build", str(tree / "csm")]
-    rendered = subprocess.run(build, check=True, capture_output=True, text=True, timeout=30).stdout
+    rendered = subprocess.run(build, check=True, capture_output=True, text=True, timeout=100).stdout
     objects = [o for o in yaml.safe_load_all(rendered) if o["kind"] not in ("Certificate", "Issuer")]
     for one in objects:
         for client in _webhook_clients(one):
@@ -130,7 +124,7 @@ def _apply_dws(cluster: Cluster) -> None:
     bind = ("create", "clusterrolebinding", "slurm-dws", "--clusterrole=workload-manager", "--user=slurm-dws")
     assert cluster.kubectl(*bind).returncode == 0
     for crd in (o["metadata"]["name"] for o in objects if o["kind"] == "CustomResourceDefinition"):
-        assert cluster.kubectl("wait", f"crd/{crd}", "--for=condition=Established", "--timeout=10s").returncode == 0
+        assert cluster.kubectl("wait", f"crd/{crd}", "--for=condition=Established", "--timeout=60s").returncode == 0
 
 
 def _webhook_clients(one: dict[str, Any]) -> list[dict[str, Any]]:
@@ -160,29 +154,29 @@ def _start(
 ) -> None:
     log = ends.enter_context((folder / f"{name}.log").open("w"))
     process = subprocess.Popen(command, cwd=folder, env={**os.environ, **(own or {})}, stdout=log, stderr=log)
-    ends.callback(process.wait, 10)
+    ends.callback(process.wait, 60)
     ends.callback(process.kill)
 
 
 def _await(url: str, log: Path, ca: Path | None = None) -> None:
     context = create_default_context(cafile=str(ca)) if ca else None
     request = urllib.request.Request(url, headers={"Authorization": "Bearer admin"})  # noqa: S310 - ours
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         try:
             with urllib.request.urlopen(request, timeout=5, context=context):  # noqa: S310 - ours
                 return
-        except (urllib.error.URLError, ConnectionError) as problem:
+        except OSError as problem:  # no connection, no answer in time, or another than is wanted
             assert time.monotonic() < deadline, f"{url}: {problem}\n{log.read_text()[-2000:]}"
             time.sleep(0.05)
 
 
 def _connected(port: int, log: Path) -> socket.socket:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             return socket.create_connection(("127.0.0.1", port), timeout=2)
-        except ConnectionError:
+        except OSError:
             assert time.monotonic() < deadline, log.read_text()[-2000:]
             time.sleep(0.05)
 

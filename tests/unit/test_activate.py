@@ -62,17 +62,20 @@ def host(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["dash", "bash"])
 def activate(host: Path, request: pytest.FixtureRequest) -> Activate:
-    """activate(next, back, seen=OLD, cut=0): the whole of it, as the stage would, in the shells that /bin/sh may be.
+    """activate(next, back, seen=OLD, cut=0, deadline=30): the whole of it, as the stage would, in the shells that /bin/sh
+    may be.
 
-    `next` None: only the restart. `cut`: so many bytes of the texts get lost on the way.
+    `next` None: only the restart. `cut`: so many bytes of the texts get lost on the way. `deadline`: seconds for an answer.
     """
     shell = shutil.which(request.param)
     assert shell, f"{request.param} is needed: apt-get install {request.param}"
     (host / "bin/sh").symlink_to(shell)
 
-    def run(following: str | None, back: str | None, seen: str = OLD, cut: int = 0) -> subprocess.CompletedProcess[str]:
+    def run(
+        following: str | None, back: str | None, seen: str = OLD, cut: int = 0, deadline: int = 30
+    ) -> subprocess.CompletedProcess[str]:
         fixed = {"state": f"{host}/state", "folder": f"{host}/etc", "unit": "slurmctld", "log": f"{host}/log"}
-        fixed |= {"seen": checksum(seen), "deadline": "1"}
+        fixed |= {"seen": checksum(seen), "deadline": str(deadline)}
         settings = {"state": f"{host}/state", "conf": f"{host}/etc/slurm.conf"}
         settings |= {"program": render.script("slurmctld.sh", "activate.sh", **fixed)}
         texts = {"next": following or "", "back": back or ""}
@@ -87,7 +90,7 @@ def activate(host: Path, request: pytest.FixtureRequest) -> Activate:
             env=environment,
             input=data[: len(data) - cut],
             capture_output=True,
-            timeout=60,
+            timeout=120,
             check=False,
             text=True,
         )
@@ -131,7 +134,7 @@ def test_one_that_ends(host: Path, activate: Activate) -> None:
 
 def test_one_that_never_answers(host: Path, activate: Activate) -> None:
     """Alive is not enough for ever: after the deadline the old text is put back."""
-    told = activate("SILENT\n", OLD)
+    told = activate("SILENT\n", OLD, deadline=1)
     assert told.returncode == 1
     assert "did not answer within 1 s" in told.stdout
     assert (conf(host), outcome(host)) == (OLD, "reverted")
@@ -156,11 +159,11 @@ def test_a_file_that_changed_since(host: Path, activate: Activate) -> None:
 
 def test_a_file_that_changes_meanwhile(host: Path, activate: Activate) -> None:
     """What somebody writes while slurmctld is awaited is not overwritten by what would have been put back."""
-    (host / "meanwhile").write_text(f"echo 'SILENT by somebody' >{host}/etc/slurm.conf\n")
+    (host / "meanwhile").write_text(f"echo 'BROKEN by somebody' >{host}/etc/slurm.conf; rm {host}/alive\n")
     told = activate(NEW, OLD)
     assert told.returncode == 1
     assert "changed by somebody else" in told.stdout
-    assert conf(host) == "SILENT by somebody\n"
+    assert conf(host) == "BROKEN by somebody\n"
 
 
 @pytest.mark.parametrize("cut", [1, len(OLD), len(OLD) + 1, len(OLD) + len(NEW)])

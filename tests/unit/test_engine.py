@@ -208,7 +208,7 @@ def test_a_refusal_names_what_to_do_and_touches_nothing(local_host: LocalHost) -
 
 
 def test_a_serial_stage_stops_after_its_first_host(local_host: LocalHost) -> None:
-    """Where the first host fails, the others aren't begun."""
+    """Where the first host fails, the others aren't begun; those are told in no order."""
     bad = replace(
         a_file(local_host, "x", "1"), role="controller", change=lambda place, have, want: [Sh("fall over", "exit 1")]
     )
@@ -216,11 +216,9 @@ def test_a_serial_stage_stops_after_its_first_host(local_host: LocalHost) -> Non
         local_host, Stage("slurm", (), (bad,), serial=True), roles={"controller": ("one", "two", "three")}
     )
     install(run)
-    assert [(e.host, e.outcome) for e in seen if isinstance(e, Done)] == [
-        ("one", "failed"),
-        ("two", "skipped"),
-        ("three", "skipped"),
-    ]
+    first, *others = [(e.host, e.outcome) for e in seen if isinstance(e, Done)]
+    assert first == ("one", "failed")
+    assert sorted(others) == [("three", "skipped"), ("two", "skipped")]
 
 
 def test_a_look_that_breaks_is_a_failure_of_its_own_step(local_host: LocalHost) -> None:
@@ -235,15 +233,15 @@ def test_a_look_that_breaks_is_a_failure_of_its_own_step(local_host: LocalHost) 
 
 
 class Woken(threading.Event):
-    """Remembers of each wait whether something ended it before its time was over."""
+    """Remembers of each wait whether something ended it; it waits long, so that only what nothing ends is over by itself."""
 
     def __init__(self) -> None:
         super().__init__()
         self.woken: list[bool] = []
 
     def wait(self, timeout: float | None = None) -> bool:
-        """As any event's."""
-        self.woken.append(super().wait(timeout))
+        """As any event's, but for how long."""
+        self.woken.append(super().wait(60))
         return self.woken[-1]
 
 
@@ -270,15 +268,14 @@ def test_a_stage_without_hosts_is_not_shown(local_host: LocalHost) -> None:
 
 def test_a_stage_that_needs_a_step_alone_does_not_wait_for_the_rest_of_that_stage(local_host: LocalHost) -> None:
     """The first stage's second step awaits what the second stage makes once the first step is through."""
-    awaited = replace(a_file(local_host, "made", "1"), change=None, settle=lambda site: 20.0)
+    awaited = replace(a_file(local_host, "made", "1"), change=None, settle=lambda site: 60.0)
     first = Stage("a", (), (a_file(local_host, "first", "1"), awaited))
     run, seen = a_run(local_host, first, Stage("b", ("a.first",), (a_file(local_host, "made", "1"),)))
     install(run)
-    assert [(e.stage, e.step, e.outcome) for e in seen if isinstance(e, Done)] == [
-        ("a", "first", "fixed"),
-        ("b", "made", "fixed"),
-        ("a", "made", "fixed"),
-    ]
+    begun, *through = [(e.stage, e.step, e.outcome) for e in seen if isinstance(e, Done)]
+    assert begun == ("a", "first", "fixed")
+    # whoever looks first sees the file: the stage that made it, or the one that awaits it
+    assert sorted(through) == [("a", "made", "fixed"), ("b", "made", "fixed")]
 
 
 def test_a_stage_that_needs_a_step_alone_is_stopped_by_that_step_alone(local_host: LocalHost) -> None:

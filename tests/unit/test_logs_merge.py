@@ -16,11 +16,18 @@ from fabfile.logs_merge import ROOM, WINDOW, coming, past
 from fabfile.logs_sources import Sources
 
 
+@dataclass(frozen=True)
+class Say:
+    """All before it has been told."""
+
+    told: threading.Event
+
+
 @dataclass
 class Log:
-    """A host's log that was written beforehand: pauses and entries."""
+    """A host's log that was written beforehand: entries, pauses, what it waits for, and what it says of itself."""
 
-    what: list[float | Entry] = field(default_factory=list)
+    what: list[float | threading.Event | Say | Entry] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     ends: bool = True
 
@@ -31,6 +38,10 @@ class Log:
         for one in self.what:
             if isinstance(one, Entry):
                 yield one
+            elif isinstance(one, Say):
+                one.told.set()
+            elif isinstance(one, threading.Event):
+                assert one.wait(60)
             else:
                 time.sleep(one)
         if self.ends:
@@ -48,11 +59,27 @@ def test_what_is_there_comes_in_order() -> None:
     assert [entry.text for entry in past(sources(one, two))] == ["1", "2", "3", "4"]
 
 
-def test_what_comes_late_is_put_in_its_place() -> None:
-    """An entry waits a moment for earlier ones from elsewhere; one that comes even later comes when it comes."""
-    slow = Log([WINDOW / 4, Entry(1, "slow", "1"), 2 * WINDOW, Entry(3, "slow", "3")])
-    fast = Log([Entry(2, "fast", "2"), Entry(4, "fast", "4")])
-    assert [entry.text for entry in coming(sources(slow, fast))] == ["1", "2", "4", "3"]
+def test_what_comes_late_is_put_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry waits for earlier ones from elsewhere, at most for a time: here it would be long, but there is no more room."""
+    monkeypatch.setattr(logs_merge, "WINDOW", 100.0)
+    monkeypatch.setattr(logs_merge, "ROOM", 3)
+    told = threading.Event()
+    slow = Log([told, Entry(1, "slow", "1")])
+    fast = Log([Entry(2, "fast", "2"), Entry(4, "fast", "4"), Say(told)])
+    assert [entry.text for entry in islice(coming(sources(slow, fast)), 1)] == ["1"]
+
+
+def test_what_comes_even_later_comes_when_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was shown already is not waited with."""
+    monkeypatch.setattr(logs_merge, "WINDOW", 0.1)
+    shown = threading.Event()
+    found = sources(Log([shown, Entry(3, "slow", "3")]), Log([Entry(2, "fast", "2"), Entry(4, "fast", "4")]))
+    texts: list[str] = []
+    for entry in coming(found):
+        texts.append(entry.text)
+        if entry.text == "4":
+            shown.set()
+    assert texts == ["2", "4", "3"]
 
 
 def test_a_log_that_breaks_off_is_told_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,8 +139,9 @@ class Api:
 
     def lines(self, path: str, seconds: float, **query: str) -> Iterator[str | None]:
         assert query["follow"] == "true"
-        self.followed.append(path.split("/")[-2])
-        yield "2026-01-31T12:00:00.5Z 2026-01-31T12:00:00Z\tINFO\tsaid by " + self.followed[-1]
+        pod = path.split("/")[-2]
+        self.followed.append(pod)
+        yield f"2026-01-31T12:00:00.5Z 2026-01-31T12:00:00Z\tINFO\tsaid by {pod}"
         yield None
         threading.Event().wait(60)
 

@@ -87,7 +87,7 @@ exec {cluster.folder}/bin/kubectl --kubeconfig={cluster.folder}/slurm-dws "$@"
     (tools / "slurmctld.lua").write_text(SLURMCTLD)
     own = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(cluster.folder)}
     command = [lua, str(tools / "slurmctld.lua"), str(PLUGIN), name, *words]
-    return subprocess.run(command, env=own, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=own, capture_output=True, text=True, timeout=100)
 
 
 def submit(cluster: Cluster, folder: Path, job: str, directive: str) -> subprocess.CompletedProcess[str]:
@@ -178,7 +178,7 @@ def test_drivers_of_a_rule_hold_as_they_do_upstream(cluster: Cluster) -> None:
     """A directive that a rule knows registers its driver, and a state is reached once that driver has completed it."""
     assert cluster.kubectl("apply", "-f", "-", stdin=RULE).returncode == 0
     try:
-        cluster.kubectl("wait", "dwdirectiverule/tape", "-n", "dws-system", "--for=create", "--timeout=5s")
+        cluster.kubectl("wait", "dwdirectiverule/tape", "-n", "dws-system", "--for=create", "--timeout=60s")
         assert "'^reel$'" in create(cluster, "wrong", '"#DW tape"').stderr
         assert create(cluster, "driven", '"#DW tape reel=3"').returncode == 0
         drivers = cluster.until("driven", "Proposal", "DriverWait")["status"]["drivers"]
