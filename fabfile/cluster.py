@@ -78,7 +78,7 @@ class Cluster:
             if time.monotonic() >= ends:
                 finalizers = ", ".join(left["metadata"].get("finalizers", [])) or "none"
                 raise ClusterError(504, f"{path} is still there after {deadline:.0f} s (finalizers: {finalizers})")
-            self._changed(path, left, ends - time.monotonic())
+            self._gone(path, ends - time.monotonic())
             left = self.get(path)
 
     def watch(self, path: str, seconds: float, resource_version: str = "", **query: str) -> Generator[Json]:
@@ -145,12 +145,15 @@ class Cluster:
                 changes = self._changes[path] = Changes(self, path)
         return changes.wait(seconds)
 
-    def _changed(self, path: str, seen: Json, seconds: float) -> None:
-        """Returns when the object is no longer as `seen`, or after `seconds`."""
+    def _gone(self, path: str, seconds: float) -> None:
+        """Returns when the object is gone, when something happens to it, or after `seconds`."""
         collection, _, name = path.rpartition("/")
-        events = self.watch(
-            collection, seconds, seen["metadata"]["resourceVersion"], fieldSelector=f"metadata.name={name}"
-        )
+        named = {"fieldSelector": f"metadata.name={name}"}
+        # watched from the list's version: the server may have forgotten that of an object that changed long ago
+        listed = self.get(collection, **named)
+        if not listed or not listed["items"]:
+            return
+        events = self.watch(collection, seconds, listed["metadata"]["resourceVersion"], **named)
         try:
             next(events, None)
         finally:

@@ -94,7 +94,7 @@ started() {
         now=$(date +%s.%N)
         read -r after rest </proc/uptime
         echo "$before $now $after"
-        if [ "${before%?}" = "${after%?}" ]; then break; fi
+        if [ "$before" = "$after" ]; then break; fi
     done | awk -v ticks="$ticks" -v hertz="$(getconf CLK_TCK)" '
         NR == 1 || $3 - $1 < best { best = $3 - $1; boot = $2 - $1 }
         END { printf "%.2f\n", boot + ticks / hertz }'

@@ -1,7 +1,7 @@
 """What threads that share the Kubernetes API do to each other, without one; what it says is in tests/ssh."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -29,3 +29,21 @@ def test_a_kind_that_nobody_knows_is_told_to_all_who_ask_at_once(monkeypatch: py
         for told in [pool.submit(cluster.path, THING) for _ in range(2)]:
             with pytest.raises(ClusterError, match=r"knows no Thing of example\.com/v1"):
                 told.result()
+
+
+def test_what_is_being_deleted_for_long_is_awaited_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API server that was started again no longer knows the version of an object that changed before that."""
+    old = {"metadata": {"name": "x", "resourceVersion": "7"}}
+    answers = iter([old, {"metadata": {"resourceVersion": "900"}, "items": [old]}, None])
+
+    def watch(path: str, seconds: float, version: str, **query: str) -> Generator[dict[str, Any]]:
+        if int(version) < 800:
+            raise ClusterError(410, "too old resource version")
+        yield {"type": "DELETED", "object": old}
+
+    cluster = Cluster(cast(Session, None))
+    monkeypatch.setattr(cluster, "_call", lambda *request: (200, {}))
+    monkeypatch.setattr(cluster, "get", lambda path, **query: next(answers))
+    monkeypatch.setattr(cluster, "watch", watch)
+    cluster.delete("/api/v1/things/x")
+    assert next(answers, "all asked") == "all asked"

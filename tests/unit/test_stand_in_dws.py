@@ -105,8 +105,10 @@ def test_a_workflow_walks_through_its_states(cluster: Cluster) -> None:
         assert seen["status"]["ready"] is True
     assert seen["metadata"]["finalizers"] == ["dataworkflowservices.github.io/workflow"]
     assert {"desiredStateChange", "readyChange", "elapsedTimeLastState", "env", "computes"} <= set(seen["status"])
+    assert cluster.kubectl("get", "computes", "walk").returncode == 0
     assert cluster.kubectl("delete", "workflow", "walk", user="slurm-dws").returncode == 0
-    assert cluster.kubectl("get", "computes").stdout == ""
+    gone = cluster.kubectl("get", "computes", "walk", "--ignore-not-found")
+    assert (gone.returncode, gone.stdout) == (0, "")
 
 
 def test_columns_are_those_of_the_procedure(cluster: Cluster) -> None:
