@@ -44,7 +44,11 @@ class CommandSocket(socket.socket):
         super().close()
         if self._process.poll() is None:
             self._process.terminate()
-            self._process.wait(5)
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
 
 
 def left(ends: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from fabfile.faults import Unreachable
 from fabfile.session import Session
+from fabfile.wire import CommandSocket
 from tests.ssh.conftest import Connect, Deadlines, One, Refused
 from tests.ssh.server import HANG, Server, free_port, running
 
@@ -150,6 +152,14 @@ def test_proxy_command(server: Server, jump: Server, one: One, tmp_path: Path) -
     command = f"ssh -F {tmp_path / 'jump_config'} -W %h:%p root@jump"
     session = one(server.config(f"ProxyCommand {command}"))
     assert session.run("cat", b"piped" * 100_000, deadline=HANG).out == b"piped" * 100_000
+
+
+def test_proxy_command_that_does_not_heed_is_ended() -> None:
+    """With the socket ends what it runs, also what ignores that it is asked to."""
+    link = CommandSocket("sh -c 'trap \"\" TERM; echo on; while :; do sleep 0.1; done'")
+    assert link.recv(3) == b"on\n"
+    link.close()
+    assert link._process.returncode == -signal.SIGKILL
 
 
 def test_proxy_command_that_fails_is_told(server: Server, refused: Refused) -> None:

@@ -92,7 +92,7 @@ def hold(state: Path, run: str) -> subprocess.Popen[bytes]:
 
 def end(state: Path, process: subprocess.Popen[bytes]) -> None:
     (state / "fifo").write_text("go\n")
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert process.returncode == 0
 
 

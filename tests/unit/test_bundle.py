@@ -43,7 +43,7 @@ def test_a_bundle_is_a_tar_with_checksums_for_sha256sum(made: Path, tmp_path: Pa
     """Those who get it can look at it and check it with what every system has."""
     folder = tmp_path / "unpacked"
     folder.mkdir()
-    subprocess.run(["tar", "-xf", made, "-C", folder], check=True, timeout=10)
+    subprocess.run(["tar", "-xf", made, "-C", folder], check=True, timeout=60)
     command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
     check = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     assert check.stdout.count(": OK") == 6

@@ -84,7 +84,7 @@ def test_any_bytes_come_back_as_they_were(tmp_path: Path, content: bytes) -> Non
     file = tmp_path / "slurm.conf"
     file.write_bytes(content)
     script = render.script("conf_look.sh", file=str(file))
-    told = subprocess.run(["sh", "-c", script], capture_output=True, timeout=10, check=True)
+    told = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True)
     found = slurm.parse_conf(told.stdout)
     assert activation.content(found["text"]) == content
     assert found["id"].startswith(f"{file.stat().st_ino} ")
@@ -198,7 +198,7 @@ def run(script: str, tmp_path: Path, **programs: str) -> str:
     settings = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     whole = render.script("slurmctld.sh", folder="/nowhere", unit="slurmctld") + script
     return subprocess.run(
-        ["sh", "-c", whole], env=settings, capture_output=True, timeout=20, check=True, text=True
+        ["sh", "-c", whole], env=settings, capture_output=True, timeout=60, check=True, text=True
     ).stdout
 
 
@@ -302,7 +302,7 @@ def test_a_nodes_file_comes_in_small(tmp_path: Path) -> None:
     file = tmp_path / "slurm.conf"
     file.write_text(TEXT * 200)
     script = render.script("compute_look.sh", file=str(file))
-    told = subprocess.run(["sh", "-c", script], capture_output=True, timeout=10, check=True).stdout
+    told = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True).stdout
     assert computes.parse(told)["text"] == TEXT * 200
     assert len(told) < len(TEXT * 200) / 10
     assert gzip.decompress(base64.b64decode(told.split()[-1])).decode() == TEXT * 200

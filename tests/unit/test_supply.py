@@ -160,7 +160,7 @@ def test_kustomize_comes_from_the_bundle(tmp_path: Path, host: LocalHost, monkey
     clone.mkdir()
     (folder / "kustomize").write_text("#!/bin/sh\necho v5.1.1\n")
     archive = folder / "kustomize-v5.1.1.tar.gz"
-    subprocess.run(["tar", "-czf", archive, "-C", folder, "kustomize"], check=True, timeout=10)
+    subprocess.run(["tar", "-czf", archive, "-C", folder, "kustomize"], check=True, timeout=60)
     monkeypatch.setattr(names, "clone", lambda site: str(clone))
     site = bundles.site(tmp_path, "", bundles.written(tmp_path / "site.bundle", folder))
     planned = list(workarea._change_kustomize(place(site), {}, WANT))
@@ -200,7 +200,7 @@ def via(site: Site, command: str) -> str:
     script = render.script("via.sh", **supply.settings(site)) + command
     environment = {"PATH": "/usr/bin:/bin", "no_proxy": "old", "https_proxy": "http://old:1"}
     done = subprocess.run(
-        ["sh", "-euc", script], env=environment, capture_output=True, text=True, timeout=10, check=True
+        ["sh", "-euc", script], env=environment, capture_output=True, text=True, timeout=60, check=True
     )
     return done.stdout
 
