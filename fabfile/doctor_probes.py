@@ -24,7 +24,8 @@ TIMED_OUT = "124"
 
 
 def _look_reach(place: Place) -> Shell:
-    settings = {"file": names.KUBECONFIG, "folder": place.site.slurm.folder, "unit": place.site.slurm.service}
+    slurm = place.site.slurm
+    settings = {"file": names.KUBECONFIG, "folder": slurm.folder, "unit": slurm.service, "slow": str(SLOW)}
     return Shell(
         slurm_user(place) + render.script("slurmctld.sh", "vanishing.sh", "doctor_reach.sh", **settings), _parse_reach
     )

@@ -1,5 +1,5 @@
 # How the plugin reaches the API server from here: with $file, as SlurmUser ($user), by the kubectl that slurmctld finds.
-# Behind slurmctld.sh.
+# Behind slurmctld.sh. One that takes $slow milliseconds or more is called again, three times at most: the quickest counts.
 # Prints "name=value" lines, of the file nothing that is secret. Only reads.
 echo "user=$user"
 token=/var/run/secrets/kubernetes.io/serviceaccount/token
@@ -15,12 +15,21 @@ vanishing "$cache"
 chown "$user" "$cache"
 main=$(main_pid)
 searched=$([ -z "$main" ] || of_process "$main" environ | tr '\0' '\n' | sed -n 's/^PATH=//p')
-began=$(date +%s%N)
-# verbosity 6 tells of each request its URL, the answer's code and the time, and nothing of what was sent
-code=0
-as timeout --foreground 20 env PATH="${searched:-$PATH}" HOME="$cache" kubectl --kubeconfig "$file" --cache-dir "$cache" --request-timeout 15s -v 6 \
-    get --raw /version >/dev/null 2>"$cache/said" </dev/null || code=$?
-echo "milliseconds=$((($(date +%s%N) - began) / 1000000))"
+tries=0
+quickest=
+while :; do
+    began=$(date +%s%N)
+    # verbosity 6 tells of each request its URL, the answer's code and the time, and nothing of what was sent
+    code=0
+    as timeout --foreground 20 env PATH="${searched:-$PATH}" HOME="$cache" kubectl --kubeconfig "$file" --cache-dir "$cache" --request-timeout 15s -v 6 \
+        get --raw /version >/dev/null 2>"$cache/said" </dev/null || code=$?
+    took=$((($(date +%s%N) - began) / 1000000))
+    tries=$((tries + 1))
+    if [ "${quickest:-$took}" -ge "$took" ]; then quickest=$took; fi
+    # a host that stood still for a moment makes one call slow, and not three
+    if [ "$code" != 0 ] || [ "$took" -lt "$slow" ] || [ "$tries" -ge 3 ]; then break; fi
+done
+echo "milliseconds=$quickest"
 echo "code=$code"
 # Each request, answered or not, is a line of it; where a kubeconfig can't be used at all there is none.
 ! grep -qE '(GET |url=")https:' "$cache/said" || echo asked=yes

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fabfile import doctor_access, doctor_master, doctor_rules, names
+from fabfile import doctor_access, doctor_master, doctor_rules, names, render
 from fabfile.compatibility import TABLE
 from fabfile.diagnosis import Told, Unseen
 from fabfile.doctor import _folded, _unseen, _unwritable
@@ -170,6 +172,33 @@ def test_how_the_plugin_reaches_the_api(change: dict[str, Any], expected: list[s
     """Read, reached, accepted, fast, and as whom: what answers is known by its HTTP status, not by kubectl's words."""
     found = {key: value for key, value in {**REACH, **change}.items() if value is not None}
     assert told(_judge_reach(place(preflight_controller=KUBECTL), found)) == expected
+
+
+_ONCE_SLOW = """#!/bin/sh
+echo call >>"$CALLS"
+[ "$(wc -l <"$CALLS")" -gt 1 ] || sleep 2
+"""
+
+
+def test_one_slow_call_is_no_slow_api(tmp_path: Path) -> None:
+    """A host that stood still for a moment is asked again; the quickest call counts."""
+    # no slurmctld: that of a lab would bring its own PATH
+    for name, text in {"kubectl": _ONCE_SLOW, "pgrep": "#!/bin/sh\nexit 1\n", "kubeconfig": ""}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    settings = {
+        "user": "root",
+        "file": str(tmp_path / "kubeconfig"),
+        "folder": "/nowhere",
+        "unit": "nosuch",
+        "slow": "2000",
+    }
+    script = render.script("slurmctld.sh", "vanishing.sh", "doctor_reach.sh", **settings)
+    own = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls")}
+    done = subprocess.run(["sh", "-s"], input=script, env=own, capture_output=True, text=True, timeout=60, check=True)
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert int(found["milliseconds"]) < 2000 and found["code"] == "0"
+    assert (tmp_path / "calls").read_text().count("call") > 1
 
 
 def test_without_kubectl_nothing_is_said_of_the_api() -> None:
