@@ -52,7 +52,8 @@ def site_file(lab: Lab) -> str:
 
 def run(lab: Lab, host: str, command: str, feed: str = "", deadline: float = 60) -> str:
     """Runs a shell command on a host as root and returns its output; RuntimeError shows what it said when it fails."""
-    ssh = ["ssh", "-F", str(lab.state / "ssh_config"), "-o", "ConnectTimeout=5", host, command]
+    # ssh counts the greeting too, for which a busy host takes its time.
+    ssh = ["ssh", "-F", str(lab.state / "ssh_config"), "-o", "ConnectTimeout=30", host, command]
     done = subprocess.run(ssh, input=feed, capture_output=True, text=True, timeout=deadline, check=False)
     if done.returncode:
         raise RuntimeError(f"{host}: {command}: exit {done.returncode}\n{done.stdout}{done.stderr}".strip())

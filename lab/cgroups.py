@@ -71,7 +71,7 @@ def freeze(groups: Iterable[Path], on: bool) -> None:
             _await(group / "cgroup.events", f"frozen {int(on)}")
 
 
-def kill(groups: Iterable[Path], deadline: float = 20) -> None:
+def kill(groups: Iterable[Path], deadline: float = 60) -> None:
     """Ends all processes in `groups` and takes the groups away; TimeoutError after `deadline` seconds."""
     until = time.monotonic() + deadline
     while left := processes(groups):
@@ -88,7 +88,7 @@ def kill(groups: Iterable[Path], deadline: float = 20) -> None:
 def remove(lab: Lab) -> None:
     """Takes away the groups that held the hosts' groups."""
     for group in _lab_groups(lab):
-        _remove(group, time.monotonic() + 5)
+        _remove(group, time.monotonic() + 30)
 
 
 def _lab_groups(lab: Lab) -> list[Path]:
@@ -126,11 +126,12 @@ def _processes(group: Path) -> set[int]:
     return found
 
 
-def _await(file: Path, text: str) -> None:
-    until = time.monotonic() + 10
+def _await(file: Path, text: str, deadline: float = 60) -> None:
+    # What waits for a disk stands still only when that has answered.
+    until = time.monotonic() + deadline
     while text not in file.read_text():
         if time.monotonic() > until:
-            raise TimeoutError(f"{file} did not come to say {text} within 10 s")
+            raise TimeoutError(f"{file} did not come to say {text} within {deadline:.0f} s")
         time.sleep(0.005)
 
 

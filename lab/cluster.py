@@ -22,7 +22,7 @@ def request(lab: Lab, method: str, path: str, body: dict[str, Any] | None = None
     context = ssl.create_default_context(cafile=str(secrets / "kubernetes-ca.pem"))
     context.load_cert_chain(secrets / "kubernetes-admin.pem")
     (master,) = lab.role("master")
-    connection = http.client.HTTPSConnection(master.address, 6443, timeout=5, context=context)
+    connection = http.client.HTTPSConnection(master.address, 6443, timeout=20, context=context)
     try:
         connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
         answer = connection.getresponse()
@@ -31,7 +31,7 @@ def request(lab: Lab, method: str, path: str, body: dict[str, Any] | None = None
         connection.close()
 
 
-def wait_for_nodes(lab: Lab, since: datetime.datetime | None, deadline: float = 90) -> None:
+def wait_for_nodes(lab: Lab, since: datetime.datetime | None, deadline: float = 180) -> None:
     """Returns when all nodes have reported Ready, after `since` if given: what a snapshot's etcd says is older."""
     wanted = {host.name for host in lab.hosts if host.runs_pods}
     await_none(lambda: wanted - ready_nodes(lab, since), "nodes are not Ready", deadline)

@@ -23,7 +23,7 @@ class Health:
 
 
 def look(lab: Lab) -> list[Health]:
-    """The health of every host, and of slurmctld's pod as if it were one; takes at most about 40 seconds."""
+    """The health of every host, and of slurmctld's pod as if it were one; takes at most about 90 seconds."""
     ready = cluster.ready_nodes(lab) if machine.running(lab, lab.role("master")[0]) else set()
     with concurrent.futures.ThreadPoolExecutor(len(lab.hosts)) as pool:
         hosts = list(pool.map(lambda host: _look(lab, host, ready), lab.hosts))
@@ -42,7 +42,7 @@ def table(lab: Lab, report: list[Health]) -> str:
 def failed_units(lab: Lab, host: Host) -> tuple[str, ...]:
     """The units that failed on a host, and each one's last line; one line if the host can't be asked."""
     try:
-        said = access.run(lab, host.name, FAILED, deadline=15)
+        said = access.run(lab, host.name, FAILED, deadline=45)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         return (str(error).splitlines()[-1],)
     return tuple(line for line in said.splitlines() if line)
@@ -56,8 +56,7 @@ done"""
 def _look(lab: Lab, host: Host, ready: set[str]) -> Health:
     if not machine.running(lab, host):
         return Health(host, "down")
-    # Asked once, and of all hosts together: on a busy machine even a host that is up takes its time.
-    if not machine.greets(host, patience=10):
+    if not machine.greets(host):
         return Health(host, "booting")
     node = () if not host.runs_pods or host.name in ready else ("node is not Ready",)
     return Health(host, "up", failed_units(lab, host) + node)

@@ -16,7 +16,7 @@ SPECS: dict[str, dict[str, Any]] = {
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
 
 
-def wait(lab: Lab, deadline: float = 120) -> None:
+def wait(lab: Lab, deadline: float = 240) -> None:
     """Returns when cert-manager has issued a certificate that was asked for now, in the oldest version that it serves.
 
     That its webhook admits does not tell that its controller is at work. TimeoutError says what was missing last.

@@ -30,10 +30,10 @@ def folder(name: str) -> Path:
 
 def find(name: str) -> Lab | None:
     """The lab of that name, up or not; None when there is none."""
-    record = folder(name) / "lab.json"
-    if not record.exists():
+    try:
+        kept = json.loads((folder(name) / "lab.json").read_text())
+    except FileNotFoundError:
         return None
-    kept = json.loads(record.read_text())
     return Lab(name, folder(name), kept["index"], _from_json(kept["options"]))
 
 

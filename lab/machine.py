@@ -57,7 +57,7 @@ def init(lab: Lab, host: Host) -> int | None:
     return _init(cgroups.groups(lab, host))
 
 
-def wait_for_ssh(lab: Lab, booted: Mapping[Host, subprocess.Popen[bytes]], deadline: float = 60) -> None:
+def wait_for_ssh(lab: Lab, booted: Mapping[Host, subprocess.Popen[bytes]], deadline: float = 180) -> None:
     """Returns when sshd greets on all hosts of the lab, of which `booted` have just been started.
 
     RuntimeError shows the console of one that ended instead; TimeoutError names those that say nothing.
@@ -72,7 +72,7 @@ def wait_for_ssh(lab: Lab, booted: Mapping[Host, subprocess.Popen[bytes]], deadl
         time.sleep(0.05)
 
 
-def greets(host: Host, patience: float = 0.5) -> bool:
+def greets(host: Host, patience: float = 10) -> bool:
     """Whether sshd on `host` says so, within `patience` seconds for the connection and as many for the greeting."""
     try:
         with socket.create_connection((host.address, 22), timeout=patience) as connection:
@@ -130,7 +130,7 @@ def _init(groups: Sequence[Path]) -> int | None:
     return None
 
 
-def _end_init(groups: Sequence[Path], deadline: float = 10) -> None:
+def _end_init(groups: Sequence[Path], deadline: float = 30) -> None:
     """Kills a host's init, with which all its processes end, and lets the supervisor clean up after itself."""
     init = _init(groups)
     if init is None:

@@ -23,8 +23,8 @@ def take(lab: Lab) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     groups = [group for host in lab.hosts for group in cgroups.groups(lab, host)]
-    cgroups.freeze(groups, on=True)
     try:
+        cgroups.freeze(groups, on=True)
         for host in lab.hosts:
             (aside / host.name).mkdir()
             copy(lab.folder(host) / "upper", aside / host.name / "upper")

@@ -114,7 +114,7 @@ def account(layer: Layer, name: str) -> tuple[int, int]:
     raise LookupError(f"no account {name} in {layer.root}/etc/passwd: is it a Debian root with Slurm and munge?")
 
 
-def settle(lab: Lab, deadline: float = 60) -> None:
+def settle(lab: Lab, deadline: float = 180) -> None:
     """Returns when every slurmctld answers and both nodes are idle; TimeoutError shows what Slurm says instead.
 
     A backup answers about 6 seconds after it has started: slurmctld gives the primary 5 to set itself up.
@@ -132,4 +132,5 @@ def settled(said: str, slurmctlds: int) -> bool:
 
 
 def _state(lab: Lab, asked: Host) -> str:
-    return access.run(lab, asked.name, "{ scontrol ping; sinfo -h -N -o %t; } 2>&1 || true")
+    # Both try for a long time to reach a slurmctld that does not answer.
+    return access.run(lab, asked.name, "{ timeout 20 scontrol ping; timeout 20 sinfo -h -N -o %t; } 2>&1 || true")

@@ -30,7 +30,7 @@ def manifests(lab: Lab) -> str:
     return yaml.safe_dump_all([namespace, files, secret], explicit_start=True) + deployment
 
 
-def wait(lab: Lab, since: datetime.datetime | None, deadline: float = 90) -> None:
+def wait(lab: Lab, since: datetime.datetime | None, deadline: float = 180) -> None:
     """Returns when the pod is Ready with a container that was started after `since`, if given; TimeoutError says why."""
     cluster.await_none(lambda: problem(lab, since), "slurmctld's pod is not Ready", deadline)
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from lab import access, cgroups, health, issuance, keys, labs, machine, network, site
+from lab import access, cgroups, cluster, health, issuance, keys, labs, machine, network, site
 from lab.model import Lab, Options
 from tests.lab.conftest import On, announce, mark
+from tests.lab.waits import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 NODES = {"ncn-m001", "ncn-w001", "ncn-w002", "ncn-w003"}
@@ -31,7 +32,12 @@ def test_all_nodes_are_ready(on: On) -> None:
 
 def test_nothing_is_wrong_with_any_host(lab: Lab) -> None:
     """Every host is up, and no unit has failed on any of them."""
-    assert [one for one in health.look(lab) if not one.well] == []
+    cluster.await_none(lambda: ill(lab), "something is wrong", 60)
+
+
+def ill(lab: Lab) -> list[health.Health]:
+    """The hosts with which something is wrong; on a busy machine that may be so for a moment."""
+    return [one for one in health.look(lab) if not one.well]
 
 
 def test_a_host_that_is_slow_to_answer_is_up(lab: Lab) -> None:
@@ -40,8 +46,9 @@ def test_a_host_that_is_slow_to_answer_is_up(lab: Lab) -> None:
     cgroups.freeze(groups, on=True)
     thaw = threading.Timer(2, cgroups.freeze, (groups, False))
     thaw.start()
-    assert [one for one in health.look(lab) if not one.well] == []
+    states = {one.host.name: one.state for one in health.look(lab)}
     thaw.join()
+    assert states["nid000001"] == "up"
 
 
 def test_hosts_have_the_tools_of_the_procedure(on: On) -> None:
@@ -54,7 +61,7 @@ def test_controllers_reach_the_api_server(lab: Lab, on: On) -> None:
     """The API server answers a controller with a certificate that names the master by name and by address."""
     authority = on("ncn-m001", "cat /etc/kubernetes/pki/ca.crt")
     for name in ("ncn-m001", lab.host("ncn-m001").address):
-        ask = f"curl -sS --max-time 5 --cacert /dev/stdin https://{name}:6443/readyz -o /dev/null -w '%{{http_code}}'"
+        ask = f"curl -sS --max-time 30 --cacert /dev/stdin https://{name}:6443/readyz -o /dev/null -w '%{{http_code}}'"
         assert on("slurmctl2", ask, feed=authority) in ("200", "401", "403")
 
 
@@ -62,16 +69,16 @@ def test_cert_manager_serves_the_old_api(on: On) -> None:
     """cert-manager admits and converts an Issuer of v1alpha3, the version that DWS's csm overlay asks for."""
     issuer = "apiVersion: cert-manager.io/v1alpha3\nkind: Issuer\nmetadata: {name: x}\nspec: {selfSigned: {}}\n"
     assert "created" in on("ncn-m001", "kubectl apply --dry-run=server -f -", feed=issuer)
-    on("ncn-m001", "kubectl -n cert-manager wait --for=condition=Available deploy --all --timeout=30s")
+    on("ncn-m001", "kubectl -n cert-manager wait --for=condition=Available deploy --all --timeout=100s", deadline=120)
 
 
 def test_a_lab_is_not_up_before_certificates_are_issued(lab: Lab, on: On) -> None:
     """With cert-manager's controller gone its webhook still admits, but the lab does not count as up; with it, it does."""
     scale = "kubectl -n cert-manager scale deployment cert-manager --replicas"
-    gone = "kubectl -n cert-manager wait --for=delete pod --selector=app=cert-manager --timeout=60s"
-    on("ncn-m001", f"{scale}=0 && {gone}")
+    gone = "kubectl -n cert-manager wait --for=delete pod --selector=app=cert-manager --timeout=100s"
+    on("ncn-m001", f"{scale}=0 && {gone}", deadline=120)
     with pytest.raises(TimeoutError, match="issues no certificate"):
-        issuance.wait(lab, deadline=5)
+        issuance.wait(lab, deadline=15)
     on("ncn-m001", f"{scale}=1")
     issuance.wait(lab)
     left = "kubectl -n default get issuers,certificates,certificaterequests,secrets --output=name"
@@ -110,8 +117,8 @@ def test_an_image_goes_from_the_world_to_a_pod(lab: Lab, on: On) -> None:
     login = f"{PASSWORD} | podman login -u admin --password-stdin registry.local"
     on("ncn-m001", f"{login} && podman push -q {image} && podman logout registry.local")
     on("ncn-m001", f"kubectl run pushed --image={image} --restart=Never --image-pull-policy=Always")
-    pulled = "kubectl wait --for=jsonpath='{.status.containerStatuses[0].imageID}' pod/pushed --timeout=60s"
-    on("ncn-m001", f"{pulled} && kubectl delete pod pushed --now")
+    pulled = "kubectl wait --for=jsonpath='{.status.containerStatuses[0].imageID}' pod/pushed --timeout=100s"
+    on("ncn-m001", f"{pulled} && kubectl delete pod pushed --now", deadline=180)
 
 
 DWS = "ghcr.io/dataworkflowservices/dws:0.0.20"
@@ -120,7 +127,7 @@ PASSWORD = "kubectl get secret -n nexus nexus-admin-credential -o go-template='{
 
 def test_a_job_without_a_workflow_runs(on: On) -> None:
     """An ordinary user's job runs on a compute node, and both slurmctld answer."""
-    assert on("slurmctl1", "scontrol ping").count("UP") == 2
+    until(on, "slurmctl1", "[ $(scontrol ping | grep -c UP) = 2 ]")
     assert on("slurmctl1", "su joe -c 'srun --chdir=/ -p work sh -c \"id -un; hostname\"'").split()[0] == "joe"
 
 
@@ -157,7 +164,7 @@ def test_a_reset_takes_everything_back(lab: Lab, on: On) -> None:
     on("registry.local", "touch /var/lib/docker-registry/mark")
     began = time.monotonic()
     site.reset(lab, announce)
-    assert time.monotonic() - began < 120
+    assert time.monotonic() - began < 300
     assert "mark" not in on("ncn-m001", "ls /etc; kubectl get namespaces; podman images")
     assert "slurm.conf" in on("slurmctl2", "ls /etc/slurm")
     assert "mark" not in on("slurmctl2", "ls /etc/slurm /var/lib/slurm/shared")
@@ -179,9 +186,9 @@ def life() -> Iterator[Lab]:
 def test_an_interrupted_up_is_mended(lab: Lab, life: Lab) -> None:
     """`lab.up`, killed while hosts were booting, is mended by the next one, beside another lab that goes on."""
     interrupt(life, "booting all hosts")
-    assert any(machine.running(life, host) for host in life.hosts)
+    cluster.await_none(lambda: not any(machine.running(life, host) for host in life.hosts), "no host boots", 60)
     site.up(life, announce)
-    assert [one for one in health.look(life) if not one.well] == []
+    cluster.await_none(lambda: ill(life), "something is wrong", 60)
     assert life.index != lab.index
     assert access.run(lab, "ncn-m001", "hostname") == access.run(life, "ncn-m001", "hostname")
 
@@ -192,7 +199,7 @@ def test_an_interrupted_reset_is_mended(life: Lab) -> None:
     interrupt(life, "booting all hosts", task="reset")
     site.up(life, announce)
     assert "mark" not in access.run(life, "upstream", "ls /etc")
-    assert [one for one in health.look(life) if not one.well] == []
+    cluster.await_none(lambda: ill(life), "something is wrong", 60)
 
 
 def interrupt(lab: Lab, at: str, task: str = "up") -> None:
@@ -210,7 +217,7 @@ def interrupt(lab: Lab, at: str, task: str = "up") -> None:
 
 def test_a_host_that_died_comes_back_as_it_was(life: Lab) -> None:
     """A host that ended is shown as down; the next `lab.up` boots it with what it had written."""
-    access.run(life, "nid000001", "touch /root/kept && sync")
+    access.run(life, "nid000001", "touch /root/kept")
     machine.kill(life, life.host("nid000001"))
     states = {one.host.name: one.state for one in health.look(life)}
     assert (states["nid000001"], states["nid000002"]) == ("down", "up")
@@ -228,16 +235,25 @@ def test_down_leaves_nothing(life: Lab) -> None:
 
 def traces(lab: Lab) -> list[str]:
     """What this machine still knows of a lab."""
-    devices = [path.name for path in Path("/sys/class/net").glob(f"{lab.tag}*")]
-    namespaces = [path.name for path in Path("/run/netns").glob(f"{lab.tag}*")]
+    named = [Path("/sys/class/net", lab.tag), *(Path("/run/netns").glob(f"{lab.tag}-*")), Path("/run/netns", lab.tag)]
     groups = [str(group) for host in lab.hosts for group in cgroups.groups(lab, host)]
     mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if f"{lab.state}/" in line]
-    nspawn = [str(path) for path in Path("/run/systemd/nspawn").rglob(f"{lab.tag}*")]
+    # Not deeper: folders of another lab may go while we look.
+    nspawn = [str(path) for path in Path("/run/systemd/nspawn").glob(f"*/{lab.tag}-*")]
     networks = [owner for index, owner in network.owners().items() if index == lab.index]
-    return devices + namespaces + groups + mounts + nspawn + networks + supervisors(lab)
+    there = [str(path) for path in named if path.exists()]
+    return there + groups + mounts + nspawn + networks + supervisors(lab)
 
 
 def supervisors(lab: Lab) -> list[str]:
     """The command lines of processes that name the lab's folder."""
-    lines = [path.read_bytes().replace(b"\0", b" ").decode() for path in Path("/proc").glob("[0-9]*/cmdline")]
+    lines = [arguments(path) for path in Path("/proc").glob("[0-9]*/cmdline")]
     return [line for line in lines if re.search(rf"systemd-nspawn .*{re.escape(str(lab.state))}/", line)]
+
+
+def arguments(cmdline: Path) -> str:
+    """What a process was started with; "" where it has ended since it was found."""
+    try:
+        return cmdline.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
