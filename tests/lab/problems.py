@@ -45,8 +45,11 @@ STALE = (
     f'{SECRET} >/root/credential; {SECRET} | sed \'s/"password": ".*"/"password": "c3RhbGU="/\' | kubectl replace -f -'
 )
 CLEAN = "kubectl -n dws-system set image deployment/dws-controller-manager manager=registry.local/dws:0.0.20"
+# Until somebody has tried to have the image: the cluster tells of it.
+DIRTY = f"""{CLEAN}-dirty
+until kubectl -n dws-system get events | grep -q -e -dirty; do sleep 0.2; done"""
 NO_WEBHOOK = """kubectl -n dws-system scale deployment/dws-webhook --replicas=0
-kubectl -n dws-system wait --for=delete pod -l control-plane=webhook --timeout=60s"""
+kubectl -n dws-system wait --for=delete pod -l control-plane=webhook --timeout=100s"""
 NO_RULES = (
     """kubectl patch clusterrole workload-manager --type=json -p '[{"op": "replace", "path": "/rules", "value": []}]'"""
 )
@@ -185,7 +188,7 @@ FIRST = (
         NO_WEBHOOK,
         ["webhook-not-answering", "pods-not-ready", "objects-differ"],
     ),
-    Problem("DWS has the tag of a changed clone", MASTER, f"{CLEAN}-dirty", ["dirty-tag", "objects-differ"], CLEAN),
+    Problem("DWS has the tag of a changed clone", MASTER, DIRTY, ["dirty-tag", "objects-differ"], CLEAN),
     Problem(
         "a node has another slurm.conf",
         NODE,
