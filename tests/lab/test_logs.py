@@ -13,16 +13,18 @@ from lab.model import Lab
 from tests.lab import command, scene
 from tests.lab.conftest import On
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
-from tests.lab.waits import until_silent
+from tests.lab.waits import until, until_silent
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 JOB = "su joe -c 'cd /tmp; printf \"#!/bin/sh\\n#DW\\ntrue\\n\" | sbatch --parsable --output=/dev/null --time=1'"
 MANAGER = "deployment/dws-controller-manager"
 ROW = re.compile(r"(\d\d:\d\d:\d\d\.\d{3})  (\S+)  (.*)")
+DAY = re.compile(r"\w+day, (\d{4}-\d\d-\d\d) ")
 AHEAD = """printf '#!/bin/sh\\nexec /usr/bin/date -d "@$(($(/usr/bin/date +%%s) + 3600))" "$@"\\n' >/usr/local/bin/date
 chmod +x /usr/local/bin/date"""
-LEFT = "ps -eo args= | grep -E '^(tail -c|awk|mawk|kubectl proxy)' || true"
+AT_WORK = "ps -eo args= | grep -E '^(tail -c|awk|mawk|kubectl proxy)'"
+LEFT = f"{AT_WORK} || true"
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +41,23 @@ def run_job(on: On) -> str:
     return job
 
 
+def stamps(out: str) -> list[tuple[str, str]]:
+    """When each entry was said, and its first line: the date is shown where it changes."""
+    day, found = "", []
+    for line in out.splitlines():
+        day = told[1] if (told := DAY.match(line)) else day
+        found += [(f"{day} {row[1]}", row[3])] if (row := ROW.match(line)) else []
+    return found
+
+
 def test_one_jobs_entries_from_everywhere_in_one_order(on: On, site: Path) -> None:
     """The plugin's hooks with the Workflow that they wrote, DWS's controller and webhook, by time, and no other job's."""
     other, job = run_job(on), run_job(on)
     said = command.invoke("logs", f"--hosts={site}", "--job", job, "--since", "5m")
     assert said.code == 0, said.err
     rows = [found for line in said.out.splitlines() if (found := ROW.match(line))]
-    assert [row[1] for row in rows] == sorted(row[1] for row in rows)
+    times = [at for at, _ in stamps(said.out)]
+    assert len(times) == len(rows) and times == sorted(times)
     sources = {row[2].partition("@")[0] for row in rows}
     assert {PRIMARY, "manager", "webhook"} <= sources
     hooks = re.findall(r"slurm_bb_(\w+)\(\)", "\n".join(row[3] for row in rows if row[2] == PRIMARY))
@@ -74,8 +86,8 @@ def test_a_clock_that_is_wrong_is_corrected_and_said(on: On, site: Path) -> None
     finally:
         on(PRIMARY, "rm /usr/local/bin/date")
     assert f"note: {PRIMARY}: its clock is " in said.err and "ahead of this machine's" in said.err
-    (row,) = [line for line in said.out.splitlines() if "said an hour ahead" in line]
-    told = time.mktime(time.strptime(time.strftime("%Y-%m-%d ") + row[:8], "%Y-%m-%d %H:%M:%S"))
+    (at,) = [at for at, text in stamps(said.out) if "said an hour ahead" in text]
+    told = time.mktime(time.strptime(at.partition(".")[0], "%Y-%m-%d %H:%M:%S"))
     assert abs(told - time.time()) < 120
 
 
@@ -91,8 +103,10 @@ def test_logs_are_followed_until_ctrl_c(on: On, site: Path, tmp_path: Path) -> N
     ):
         try:
             assert process.stdout
+            for host in (MASTER, PRIMARY, BACKUP):
+                until(on, host, AT_WORK)
             on(MASTER, f"kubectl -n dws-system rollout restart {MANAGER}")
-            on(MASTER, f"kubectl -n dws-system rollout status {MANAGER} --timeout=60s", deadline=90)
+            on(MASTER, f"kubectl -n dws-system rollout status {MANAGER} --timeout=120s", deadline=150)
             job = on(PRIMARY, JOB).strip()
             seen: list[str] = []
             for line in process.stdout:
@@ -100,11 +114,9 @@ def test_logs_are_followed_until_ctrl_c(on: On, site: Path, tmp_path: Path) -> N
                 text = "".join(seen)
                 if f"job id:{job}," in text and re.search(rf'manager@\S+ .*"bb{job}".*Teardown', text):
                     break
-            began = time.monotonic()
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 0, notes.read_text()
             assert "can't be followed" not in notes.read_text()
-            assert time.monotonic() - began < 30
         finally:
             process.kill()
     for host in (MASTER, PRIMARY, BACKUP):
