@@ -35,7 +35,7 @@ from tests.lab.pod_states import (
 )
 from tests.lab.scene import MASTER
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
@@ -62,7 +62,8 @@ def pods(kubectl: Kubectl) -> list[str]:
 def test_a_plan_says_where_slurmctld_stops_and_changes_nothing(pod_lab: Lab, site: Path, kubectl: Kubectl) -> None:
     """Every rollout is told with what it means, and neither the master nor the cluster is another afterwards."""
     there = pods(kubectl)  # first: kubectl itself keeps what it learns of the API
-    before = tree.files(pod_lab, MASTER), tree.objects(pod_lab)
+    objects = tree.settled(pod_lab)
+    before = tree.files(pod_lab, MASTER), objects
     done = product.invoke("plan", f"--hosts={site}", deadline=120)
     assert done.code == 4, done.err
     assert done.out.count("slurmctld stops while Deployment slurmctld rolls out (Recreate)") >= 2
@@ -84,13 +85,13 @@ def test_what_does_not_last_is_refused(pod_lab: Lab, site: Path, kubectl: Kubect
     mounted(kubectl, SUBPATHS, {"name": "slurm-conf"})
     pod.run(pod_lab, 'rm "$(command -v kubectl)"')
     with released_by_helm(kubectl):
-        before = tree.objects(pod_lab)
+        before = tree.settled(pod_lab)
         helm = refused(product.plan(site))
         assert tree.objects(pod_lab) == before
     with delivered(kubectl):
         gitops = refused(product.plan(site))
     with owned(kubectl):
-        before = tree.objects(pod_lab)
+        before = tree.settled(pod_lab)
         operator = refused(product.install(site))
         assert tree.objects(pod_lab) == before
     mounted(kubectl, WHOLE, LISTED)
