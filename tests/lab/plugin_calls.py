@@ -44,7 +44,7 @@ def plugin_calls(lab: Lab) -> Iterator[Calls]:
     try:
         yield calls
     finally:
-        said = {loop: loop.communicate(timeout=30)[0] for loop in loops}
+        said = {loop: loop.communicate(timeout=60)[0] for loop in loops}
     for loop, host in loops.items():
         lines = said[loop].splitlines()
         calls.made += len(lines)

@@ -100,7 +100,7 @@ def files(lab: Lab, needles: Needles, since: float) -> tuple[list[str], list[str
     feed = "".join(f"{piece.decode()}\n" for pieces in needles.values() for piece in pieces)
 
     def search(host: str) -> list[str]:
-        return access.run(lab, host, _GREP.format(since=int(since)), feed).splitlines()
+        return access.run(lab, host, _GREP.format(since=int(since)), feed, deadline=180).splitlines()
 
     with ThreadPoolExecutor(len(lab.hosts)) as pool:
         hits = zip(lab.hosts, pool.map(lambda host: search(host.name), lab.hosts), strict=True)

@@ -18,7 +18,7 @@ from tests.lab.plugin_calls import GET, KUBECONFIG, KUBECTL, plugin_calls
 from tests.lab.product import Answer, Record, Running
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 CONTROLLERS = (PRIMARY, BACKUP)
 NEW_ONES = {f"access.kubeconfig@{host}" for host in CONTROLLERS}
