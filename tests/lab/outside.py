@@ -31,7 +31,7 @@ def make_bundle(lab: Lab, site: Path, target: Path, environment: Mapping[str, st
     invoke = str(Path(sys.executable).with_name("invoke"))
     command = connected(lab, invoke, "bundle.make", str(target), f"--hosts={site}")
     own = {**os.environ, **(environment or {})}
-    done = subprocess.run(command, cwd=labs.CHECKOUT, env=own, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=labs.CHECKOUT, env=own, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -48,7 +48,7 @@ def cut(lab: Lab) -> Iterator[None]:
 
 
 def _cable(lab: Lab, host: Host, state: str) -> None:
-    subprocess.run(["ip", "-n", lab.tag, "link", "set", str(host.number), state], check=True, timeout=10)
+    subprocess.run(["ip", "-n", lab.tag, "link", "set", str(host.number), state], check=True, timeout=60)
 
 
 @contextmanager
@@ -57,11 +57,11 @@ def no_way_from(lab: Lab, name: str) -> Iterator[None]:
     (upstream,) = lab.role("upstream")
     space = network.namespace(lab, lab.host(name))
     route = ["ip", "-n", space, "route"]
-    subprocess.run([*route, "add", "unreachable", f"{upstream.address}/32"], check=True, timeout=10)
+    subprocess.run([*route, "add", "unreachable", f"{upstream.address}/32"], check=True, timeout=60)
     try:
         yield
     finally:
-        subprocess.run([*route, "del", "unreachable", f"{upstream.address}/32"], check=True, timeout=10)
+        subprocess.run([*route, "del", "unreachable", f"{upstream.address}/32"], check=True, timeout=60)
 
 
 @dataclass
@@ -84,5 +84,5 @@ def proxy(lab: Lab) -> Iterator[Proxy]:
             assert process.stdout.readline() == "ready\n"
             yield found
         finally:
-            out, _ = process.communicate("", timeout=30)
+            out, _ = process.communicate("", timeout=60)
     found.asked.update(out.split())

@@ -224,7 +224,7 @@ def test_a_rotation_leaves_no_gap(pod_lab: Lab, site: Path, kubectl: Kubectl) ->
         kubectl("get secret slurmctld-slurm-dws --output=jsonpath={.metadata.resourceVersion}"),
     )
     with plugin_calls(pod_lab) as calls:
-        done = product.invoke("certs.rotate", f"--hosts={site}", "--json", deadline=200)
+        done = product.invoke("certs.rotate", f"--hosts={site}", "--json", deadline=400)
     assert done.code == 0, done.told
     assert set(calls) == {"ok"} and len(calls) > 3
     assert kubectl("get secret slurmctld-slurm-dws --output=jsonpath={.metadata.resourceVersion}") != secret
