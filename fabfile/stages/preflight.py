@@ -44,12 +44,15 @@ def _look_master(place: Place) -> Shell:
         pki=shlex.quote(master.pki),
         kubeconfig=shlex.quote(master.kubeconfig),
     )
-    return Shell(script, lambda out: {"lines": out.decode().splitlines(), "skew": _skew(out)})
+    asked = time.time()
+    return Shell(script, lambda out: {"lines": out.decode().splitlines(), "skew": _skew(out, asked, time.time())})
 
 
-def _skew(out: bytes) -> float:
-    told = [line.split()[1] for line in out.decode().splitlines() if line.startswith("time ")]
-    return round(float(told[0]) - time.time(), 0) if told else 0.0
+def _skew(out: bytes, asked: float, answered: float) -> float:
+    """Seconds that the host's clock is off at least: it was read at some moment between the question and the answer, which
+    comes with those of all other looks there, and takes long where they do."""
+    told = [float(line.split()[1]) for line in out.decode().splitlines() if line.startswith("time ")]
+    return round(told[0] - min(max(told[0], asked), answered), 0) if told else 0.0
 
 
 def _judge_master(place: Place, have: Value) -> Sequence[Finding]:
