@@ -72,7 +72,8 @@ bring_up() {
         sleep 0.2
     done
     patience=30
-    alive || return 1
+    # one that is still being stopped, or started, has not died
+    [ ! -e "$work/through" ] || alive || return 1
     return 2
 }
 

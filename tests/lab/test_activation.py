@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,13 +27,23 @@ CONF, LUA = "/etc/slurm/slurm.conf", "/etc/slurm/burst_buffer.lua"
 UPSTREAM = Path(__file__).parents[2] / "lab/upstream/dws-slurm-bb-plugin/src/burst_buffer"
 
 
-# Kills the next slurmctld of this host as soon as it is there; a backup's answers only 5 seconds later.
+# Kills the slurmctld of this host that comes after the process OLD as soon as it is there; a backup's answers only 5 seconds
+# later.
 KILLER = """
-main() { systemctl show -p MainPID --value slurmctld; }
-old=$(main)
-while new=$(main); [ "$new" = "$old" ] || [ "$new" = 0 ]; do sleep 0.05; done
+until new=$(systemctl show -p MainPID --value slurmctld); [ "${new:-0}" != 0 ] && [ "$new" != OLD ]; do sleep 0.05; done
 kill -9 "$new"
 """
+
+HOLD = """
+rm -f /run/go; mkdir -p /run/systemd/system/slurmctld.service.d
+cat >/run/systemd/system/slurmctld.service.d/held.conf <<'END'
+[Service]
+ExecStartPre=sh -c 'until [ -e /run/go ]; do sleep 0.1; done'
+END
+systemctl daemon-reload
+"""
+GO = "touch /run/go"
+FREE = f"{GO}; rm /run/systemd/system/slurmctld.service.d/held.conf; systemctl daemon-reload"
 
 
 class Controllers:
@@ -96,10 +107,20 @@ class Controllers:
         for host in self.touched:
             self.on(host, "systemctl reset-failed slurmctld; systemctl restart slurmctld")
         self.touched.clear()
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while self.on(PRIMARY, "scontrol ping || true").count(" is UP") < 2:
             assert time.monotonic() < until, "the controllers did not come back"
             time.sleep(0.2)
+
+
+@contextmanager
+def held_back(there: Controllers, host: str) -> Iterator[None]:
+    """A slurmctld that is to start on `host` does so when GO is given, or the `with` is over."""
+    there.on(host, HOLD)
+    try:
+        yield
+    finally:
+        there.on(host, FREE)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +206,7 @@ def test_slurm_conf_changed_in_between(fresh: Controllers) -> None:
 def test_a_daemon_killed_while_it_is_awaited(fresh: Controllers) -> None:
     """A slurmctld that is killed before it answers counts as dead: the old text is put back, and it answers."""
     before = fresh.text(BACKUP)
-    fresh.on(BACKUP, "cat >/run/killer", feed=KILLER)
+    fresh.on(BACKUP, "cat >/run/killer", feed=KILLER.replace("OLD", str(fresh.daemon(BACKUP)["main"])))
     fresh.on(BACKUP, "systemd-run --quiet sh /run/killer")
     told = fresh.do(BACKUP, fresh.enabling(BACKUP))
     assert told.code == 1
@@ -208,6 +229,9 @@ def test_a_daemon_that_does_not_answer_in_time(fresh: Controllers) -> None:
     assert outcome(fresh, BACKUP) == "reverted"
 
 
+STARTING = "for i in $(seq 600); do ! grep -q starting /run/told || exit 0; sleep 0.1; done; cat /run/told; exit 1"
+
+
 def test_a_connection_that_breaks_in_the_middle(fresh: Controllers) -> None:
     """The activation goes on without us and ends well; a second one is refused meanwhile; a look tells that it works."""
     looks = activation.look(fresh.place(BACKUP))
@@ -218,18 +242,18 @@ def test_a_connection_that_breaks_in_the_middle(fresh: Controllers) -> None:
     fresh.on(BACKUP, "cat >/run/script", feed=script)
     fresh.on(BACKUP, "cat >/run/data", feed=data.decode())
     start = "setsid sh /run/script </run/data >/run/told 2>&1 & echo $!"
-    pid = fresh.on(BACKUP, start).strip()
-    fresh.on(
-        BACKUP, "for i in $(seq 600); do ! grep -q starting /run/told || exit 0; sleep 0.1; done; cat /run/told; exit 1"
-    )
-    fresh.on(BACKUP, f"kill -s KILL -- -{pid} && rm /run/script /run/data")
-    assert looks.parse(fresh.run(BACKUP, looks.script).out).startswith("at work since ")
-    refused = fresh.do(BACKUP, second)
-    assert refused.code == BUSY
-    until = time.monotonic() + 90
-    while looks.parse(fresh.run(BACKUP, looks.script).out) != "none":
-        assert time.monotonic() < until
-        time.sleep(0.2)
+    with held_back(fresh, BACKUP):
+        pid = fresh.on(BACKUP, start).strip()
+        fresh.on(BACKUP, STARTING)
+        fresh.on(BACKUP, f"kill -s KILL -- -{pid} && rm /run/script /run/data")
+        assert looks.parse(fresh.run(BACKUP, looks.script).out).startswith("at work since ")
+        refused = fresh.do(BACKUP, second)
+        assert refused.code == BUSY
+        fresh.on(BACKUP, GO)
+        until = time.monotonic() + 180
+        while looks.parse(fresh.run(BACKUP, looks.script).out) != "none":
+            assert time.monotonic() < until
+            time.sleep(0.2)
     assert outcome(fresh, BACKUP) == "activated"
     assert "BurstBufferType=burst_buffer/lua" in fresh.text(BACKUP)
     assert daemon.stale(fresh.site, fresh.daemon(BACKUP)) == []

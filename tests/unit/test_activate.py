@@ -19,6 +19,7 @@ from fabfile import render
 from fabfile.script import BUSY, LIBRARY
 
 RESTART = """
+if [ -e "$HERE/slow" ]; then rm "$HERE/alive" "$HERE/slow"; sleep 3; fi
 if grep -q BROKEN "$HERE/etc/slurm.conf"; then
     rm -f "$HERE/alive"; echo "[now] fatal: no burst buffer" >>"$HERE/log"; exit 1
 fi
@@ -137,6 +138,15 @@ def test_one_that_never_answers(host: Path, activate: Activate) -> None:
     told = activate("SILENT\n", OLD, deadline=1)
     assert told.returncode == 1
     assert "did not answer within 1 s" in told.stdout
+    assert (conf(host), outcome(host)) == (OLD, "reverted")
+
+
+def test_one_that_is_still_being_stopped(host: Path, activate: Activate) -> None:
+    """What takes longer to stop than there is time for an answer has not ended, and nobody is told so."""
+    (host / "slow").touch()
+    told = activate(NEW, OLD, deadline=1)
+    assert told.returncode == 1
+    assert "did not answer within 1 s" in told.stdout and "slurmctld ended" not in told.stdout
     assert (conf(host), outcome(host)) == (OLD, "reverted")
 
 
