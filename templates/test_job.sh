@@ -40,7 +40,8 @@ finish() {
     if [ -z "$stopped" ]; then trap 'patient=3' HUP INT TERM; fi
     set +e
     if [ -z "$over" ]; then clear_away >/dev/null 2>&1; fi
-    if [ -n "$watcher" ]; then kill "$watcher" 2>/dev/null; fi
+    # ended at once, and awaited: while it ended by itself it could still write to its folder
+    if [ -n "$watcher" ]; then kill -s KILL "$watcher" 2>/dev/null; wait "$watcher" 2>/dev/null; fi
     trap '' HUP INT TERM
     if [ -n "$work" ]; then rm -rf "$work"; fi
     exit "$code"
