@@ -166,7 +166,7 @@ def cancelled(bench: Bench, case: Case, job: str) -> End:
     mark = bench.script("cancel", 120.0, job=job, words="--hurry" if case.hurry else "")
     itself, found = _through(bench, case, job, before, mark)
     if case.known.gone and "killed" not in found:
-        bench.until(job, gone, 10.0)  # Slurm is through as soon as it has asked for that
+        bench.until(job, gone, 30.0)  # Slurm is through as soon as it has asked for that
     seen = bench.watch.events(f"bb{job}")
     ended = seen[-1].at if gone(seen) else time.monotonic()
     if not gone(seen):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DRAIN = 2.0  # a background process may hold the output open; for so long it is waited for after the script's end
 PULSE = 1.0  # the end of the script does not wake the reader, so it is looked for once a second
-STATUS = 5.0  # seconds within which the exit code follows the end of the output
+STATUS = 30.0  # seconds within which the exit code follows the end of the output
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ class Shell(ABC):
             numbers = [talk.out.number or talk.err.number for talk in self._running]
         groups = [f"-{number}" for number in numbers if number]
         if groups:
-            self._run(f"kill -s TERM -- {' '.join(groups)}", b"", 5, None)
+            self._run(f"kill -s TERM -- {' '.join(groups)}", b"", 30, None)
 
     @contextmanager
     def _listed(self, talk: Talk) -> Iterator[None]:
