@@ -9,6 +9,7 @@ from typing import Any
 
 from lab import cluster
 from lab.model import Host, Lab
+from tests.lab import scene
 
 Files = dict[str, str]
 """Path -> kind, mode, owner, size, time of the last write, target of a link, time of the last change."""
@@ -80,14 +81,33 @@ def differences(before: Mapping[str, Mapping[str, str]], after: Mapping[str, Map
 # --- the cluster
 
 
-def settled(lab: Lab, deadline: float = 90) -> dict[str, Objects]:
-    """objects(), once two looks find the same: controllers are through with what came before. TimeoutError otherwise."""
+def settled(lab: Lab, deadline: float = 180) -> dict[str, Objects]:
+    """objects(), once two looks find the same and no node has anything of pods that are gone: controllers and kubelets are
+    through with what came before. TimeoutError otherwise.
+    """
     ends, before = time.monotonic() + deadline, objects(lab)
-    while (now := objects(lab)) != before:
+    while True:
+        left, now = _left(lab), objects(lab)
+        if not left and now == before:
+            return now
         if time.monotonic() > ends:
-            raise TimeoutError(f"objects still change: {differences(before, now)}")
+            raise TimeoutError(f"not settled: {left or differences(before, now)}")
         before = now
-    return now
+
+
+# Once a minute a kubelet takes away what pods have left, their logs' folders last; containerd's own part, the layers on which
+# they wrote, goes when that has forgotten it.
+_LEFT = """ls /var/log/pods 2>/dev/null
+[ "$(ctr --namespace k8s.io snapshots list | tail -n +2 | wc -l)" = \
+    "$(ls /var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots | wc -l)" ] || echo layers"""
+
+
+def _left(lab: Lab) -> list[str]:
+    """What of pods that are gone lies on the nodes: folders of logs, NAMESPACE_NAME_UID, and "layers"."""
+    nodes = [host.name for host in lab.hosts if host.runs_pods]
+    there = {pod["metadata"]["uid"] for pod in _get(lab, "/api/v1/pods")["items"]}
+    found = [f"{host}: {one}" for host, said in scene.everywhere(lab, _LEFT, *nodes).items() for one in said.split()]
+    return [one for one in found if one.rpartition("_")[2] not in there]
 
 
 PULSE = ("leases", "events")
