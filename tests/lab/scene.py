@@ -56,8 +56,9 @@ def pristine(lab: Lab) -> None:
 
 
 def installed(lab: Lab, site: Path | None = None) -> Answer:
-    """The site with everything as the site file (the lab's unless given) says, whatever it was; the run that saw to it."""
-    done = product.install(site or site_file(lab))
+    """The site with everything as the site file (the lab's unless given) says, whatever it was, another version of DWS
+    too; the run that saw to it."""
+    done = product.install(site or site_file(lab), "--yes")
     assert done.code == 0, done.told
     return done
 

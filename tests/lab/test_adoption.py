@@ -15,8 +15,8 @@ from tests.lab.conftest import On
 from tests.lab.product import Answer, named
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
 from tests.lab.test_rollback import files, rollback
-from tests.lab.test_undeploy import FILES, LEFT, undeploy
-from tests.lab.waits import until
+from tests.lab.test_undeploy import FILES, LEFT, PODS, undeploy
+from tests.lab.waits import until, until_silent
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -65,7 +65,9 @@ def by_hand(lab: Lab, before: str, on: On) -> Mapping[str, str]:
 @pytest.fixture(scope="module")
 def adopted(lab: Lab, by_hand: Mapping[str, str]) -> Answer:
     """The first install there."""
-    return scene.installed(lab)
+    done = product.install(scene.site_file(lab))
+    assert done.code == 0, done.told
+    return done
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +129,7 @@ def test_what_was_installed_by_hand_is_undeployed(
     assert done.code == 0, done.told
     assert f"workarea.clone@{MASTER}" in done.having("fixed")
     assert "csm-v1-0.0.20 | kubectl delete" in done.err
+    until_silent(on, MASTER, PODS)
     assert on(MASTER, LEFT) == ""
     for host in (PRIMARY, BACKUP):
         assert on(host, f"ls {FILES} 2>/dev/null || true") == ""

@@ -11,7 +11,7 @@ from tests.lab import product, scene
 from tests.lab.conftest import On
 from tests.lab.product import Answer
 from tests.lab.scene import BACKUP, MASTER, PRIMARY
-from tests.lab.waits import until
+from tests.lab.waits import until, until_silent
 from tests.lab.watch import watched
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(500)]
@@ -31,8 +31,8 @@ kubectl get all,serviceaccounts --namespace dws-system --output name | grep -v s
 kubectl get clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations --output name |
     grep -e dws -e workload-manager || true
 """
-
-
+# what Deployments had made goes by itself when they are gone
+PODS = "kubectl get replicasets,pods --namespace dws-system --output name"
 UNDEPLOY = """systemd-run --quiet --unit undeploy-by-hand --working-directory /root/dws-on-csm/dws-0.0.20 \\
     --setenv KUBECONFIG=/etc/kubernetes/admin.conf make undeploy OVERLAY=csm"""
 STAYS = "-e clusterrole.rbac.authorization.k8s.io/workload-manager -e clusterrolebinding.rbac.authorization.k8s.io/slurm-dws-viewer"
@@ -99,7 +99,7 @@ def test_a_plan_shows_what_would_go_and_takes_nothing(site: Path, orphan: str, o
     """Each object by name, the lines of slurm.conf, the files; nothing is changed by it."""
     on(PRIMARY, f"scancel {orphan}")
     until(on, PRIMARY, "! squeue --noheader --user joe | grep -q .")
-    until(on, PRIMARY, ENDED.format(job=orphan), 90)
+    until(on, PRIMARY, ENDED.format(job=orphan), 180)
     shown = undeploy(site, "--plan", "--slurm", "--rbac", "--orphans")
     lines = [line for step in shown.steps for line in step.get("diff", ())]
     assert shown.code == 4, shown.err
@@ -125,6 +125,7 @@ def test_it_takes_orphans_and_dws_and_leaves_what_upstream_leaves(site: Path, or
     done = undeploy(site, "--orphans", "--yes")
     assert done.code == 0, done.err
     assert done.having("fixed") == {f"undeploy.orphans@{MASTER}", f"undeploy.removed@{MASTER}"}
+    until_silent(on, MASTER, PODS)
     left = on(MASTER, LEFT).split()
     assert left == [
         "clusterrole.rbac.authorization.k8s.io/workload-manager",
@@ -197,5 +198,6 @@ def test_the_slurm_side_goes_whole(site: Path, lost: str, before: str, lab: Lab,
         assert len(seen.texts) == 2 and len({sample.process for sample in seen.samples if sample.process}) == 2
         assert "fatal" not in on(host, "cat /var/log/slurm/slurmctld.log")
         on(host, "scontrol ping | grep -c UP")
+    until_silent(on, MASTER, PODS)
     assert on(MASTER, LEFT) == ""
     assert undeploy(site, "--slurm", "--rbac").code == 0
