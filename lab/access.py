@@ -46,6 +46,8 @@ def site_file(lab: Lab) -> str:
         "computes": {"hosts": "nid[000001-000002]"},
         "ssh": {"config": "ssh_config", "user": "root"},
         "test_job": {"user": "joe", "partition": "work"},
+        # A whole site on one machine, which may be busy with another one.
+        "deadlines": {"connect": 30, "deploy": 240},
     }
     return yaml.safe_dump(site, sort_keys=False)
 

@@ -124,7 +124,7 @@ class Running:
         found = RUN.search(self._said(1))
         return self._checkout / "runs" / found[0] if found else None
 
-    def until(self, reached: Callable[[Record], bool], deadline: float = 120) -> Record | None:
+    def until(self, reached: Callable[[Record], bool], deadline: float = 280) -> Record | None:
         """The first record of the run's journal for which `reached`; None when the run ended without one."""
         ends = time.monotonic() + deadline
         seen = 0

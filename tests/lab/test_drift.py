@@ -110,7 +110,9 @@ def test_drift(lab: Lab, on: On, table: tuple[Drift, ...]) -> None:
 def test_what_serves_is_proven_though_a_pod_finds_no_host(lab: Lab, on: On, tmp_path: Path) -> None:
     """The proof doesn't wait for the webhook's last pod; that this one never comes is the run's only failure."""
     scene.installed(lab)
-    on(MASTER, f"kubectl cordon ncn-w003; {DEPLOY} delete pod --field-selector spec.nodeName=ncn-w003")
+    # the webhook's alone: the controller, were it there too, might need longer than the deadline to come up elsewhere
+    webhook = "pod --selector control-plane=webhook --field-selector spec.nodeName=ncn-w003"
+    on(MASTER, f"kubectl cordon ncn-w003; {DEPLOY} delete {webhook}")
     try:
         site = scene.variant(lab, tmp_path, {"accept": ["workers-few"], "deadlines": {"deploy": 15}})
         lacking = product.install(site)
