@@ -59,6 +59,8 @@ def awaited(url: str) -> str:
 API, SITES_REGISTRY, WORLDS_REGISTRY = (
     awaited(url) for url in ("https://ncn-m001:6443/readyz", "https://registry.local/v2/", "https://ghcr.io/v2/")
 )
+# Were it at work meanwhile, it would take all nodes for dead when the API server is there again, for a minute and more.
+CONTROL = "kube-controller-manager"
 PASSWORDS = "/etc/docker/registry/htpasswd"
 SMALL = "mkdir -p /root/dws-on-csm && mount -t tmpfs -o size=400k tmpfs /root/dws-on-csm"
 UNMOUNT = "umount /root/dws-on-csm"
@@ -103,7 +105,12 @@ REFUSED: dict[str, Case] = {
         mended=((PRIMARY, f"mv /tmp/conf {CONF}; systemctl restart slurmctld; {ANSWERS}"),),
     ),
     "a slurmctld that does not run": Case(3, "slurmctld-not-running", **stopped(BACKUP, "slurmctld", ANSWERS)),
-    "no API server": Case(1, "API", **stopped(MASTER, "kube-apiserver", API)),
+    "no API server": Case(
+        1,
+        "API",
+        broken=((MASTER, f"systemctl stop {CONTROL} kube-apiserver"),),
+        mended=((MASTER, f"systemctl start kube-apiserver; {API}; systemctl start {CONTROL}"),),
+    ),
     "a test job's user that nobody knows": Case(3, "nosuch", {"test_job": {"user": "nosuch"}}),
 }
 
