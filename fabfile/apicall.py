@@ -10,7 +10,7 @@ from typing import Any
 import urllib3
 
 from fabfile.api import ClusterError
-from fabfile.faults import Lost, Unreachable
+from fabfile.faults import DeadlineExceeded, Lost, Unreachable
 
 Json = dict[str, Any]
 JSON = "application/json"
@@ -50,7 +50,7 @@ def _once(client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse
 
     try:
         return _sent(client, request, seconds)
-    except (Lost, Unreachable, SSHException, OSError, urllib3.exceptions.HTTPError) as error:
+    except (Lost, Unreachable, DeadlineExceeded, SSHException, OSError, urllib3.exceptions.HTTPError) as error:
         raise ClusterError(0, f"no answer to {request[0]} {request[1]}: {error}") from error
 
 

@@ -15,8 +15,10 @@ from fabfile.sshwriter import Writer
 if TYPE_CHECKING:
     from paramiko import Channel
 
-DRAIN = 2.0  # a background process may hold the output open; for so long it is waited for after the script's end
 PULSE = 1.0  # the end of the script does not wake the reader, so it is looked for once a second
+# A background process may hold the output open. After the script's end so many pulses without a word are awaited, counted
+# and not timed (a machine that stood still has heard nothing), and no more seconds of one that goes on talking.
+DRAIN, LINGER = 3, 30.0
 STATUS = 30.0  # seconds within which the exit code follows the end of the output
 
 
@@ -143,16 +145,19 @@ def _read(channel: Channel, talk: Talk, ends: float, feed: Callable[[], bool]) -
     wake = _Wake()
     channel.in_buffer.set_event(wake)
     channel.in_stderr_buffer.set_event(wake)
+    quiet = 0
     while True:
         wake.heard()
         if _drained(channel, talk) or not feed():
             return True
-        if channel.exit_status_ready():
-            ends = min(ends, time.monotonic() + DRAIN)
+        over = bool(channel.exit_status_ready())
+        if over:
+            ends = min(ends, time.monotonic() + LINGER)
         left = ends - time.monotonic()
-        if left <= 0:
-            return bool(channel.exit_status_ready())
-        wake.wait(min(left, PULSE))
+        if left <= 0 or quiet == DRAIN:
+            return over
+        if not wake.wait(min(left, PULSE)) and over:
+            quiet += 1
 
 
 def _drained(channel: Channel, talk: Talk) -> bool:

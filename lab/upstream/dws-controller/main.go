@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -38,6 +39,8 @@ func main() {
 	flag.Parse()
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&logging)))
 
+	// Longer than by default (15 and 10 s), since a whole site shares one machine: who can't renew it in time ends.
+	lease, renewal := 30*time.Second, 25*time.Second
 	if err := run(*mode, ctrl.Options{
 		Scheme:                 scheme(),
 		Cache:                  cache.Options{ByObject: ownConfigMaps()},
@@ -46,6 +49,10 @@ func main() {
 		WebhookServer:          webhook.NewServer(webhook.Options{Port: *port}),
 		LeaderElection:         *elect,
 		LeaderElectionID:       "a08857a2.dataworkflowservices.github.io",
+		// Whoever is stopped gives it up: the next one need not wait until it has run out.
+		LeaseDuration:                 &lease,
+		RenewDeadline:                 &renewal,
+		LeaderElectionReleaseOnCancel: true,
 	}); err != nil {
 		ctrl.Log.WithName("setup").Error(err, "the manager ends")
 		os.Exit(1)

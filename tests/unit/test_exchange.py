@@ -1,0 +1,87 @@
+"""How long a script's output is waited for once it has ended, on a channel that is stood in for."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from fabfile import exchange
+from fabfile.exchange import Talk
+from fabfile.output import Stream
+
+if TYPE_CHECKING:
+    import threading
+
+    from paramiko import Channel
+
+
+@dataclass
+class Buffer:
+    """Wakes nobody: what comes is found by those who look."""
+
+    def set_event(self, event: threading.Event) -> None:
+        pass
+
+
+@dataclass
+class Ended:
+    """A channel whose script has ended; at the look number `late` the rest of its output comes, and the end of it."""
+
+    late: int
+    looks: int = 0
+    closed: bool = False
+    in_buffer: Buffer = field(default_factory=Buffer)
+    in_stderr_buffer: Buffer = field(default_factory=Buffer)
+    rest: bytes = b"the rest\n"
+
+    @property
+    def eof_received(self) -> bool:
+        self.looks += 1
+        return self.looks >= self.late
+
+    def exit_status_ready(self) -> bool:
+        return True
+
+    def recv_ready(self) -> bool:
+        return bool(self.rest) and self.looks >= self.late
+
+    def recv(self, size: int) -> bytes:
+        rest, self.rest = self.rest, b""
+        return rest
+
+    def recv_stderr_ready(self) -> bool:
+        return False
+
+
+@pytest.fixture
+def talk() -> Talk:
+    """A talk in which the script has begun."""
+    begun = Talk(Stream("token", None), Stream("token", None))
+    begun.out.feed(b"token 7\n")
+    return begun
+
+
+def read(channel: Ended, talk: Talk) -> bool:
+    """What became of a script that had ten minutes."""
+    return exchange._read(cast("Channel", channel), talk, time.monotonic() + 600, lambda: True)
+
+
+def test_what_comes_after_a_standstill_is_read(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still for seconds has not been quiet for so long: the rest of the output is still awaited."""
+    clock = itertools.count(time.monotonic(), 4)
+    monkeypatch.setattr(exchange, "PULSE", 0.01)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    assert read(Ended(late=3), talk)
+    assert talk.out.content() == b"the rest\n"
+
+
+def test_an_output_that_is_held_open_is_not_waited_for_to_its_end(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs on in the background and says nothing keeps nobody."""
+    monkeypatch.setattr(exchange, "PULSE", 0.01)
+    channel = Ended(late=1000)
+    assert read(channel, talk)
+    assert channel.looks == exchange.DRAIN + 1 and talk.out.content() == b""
