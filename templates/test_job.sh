@@ -88,11 +88,14 @@ while IFS= read -r line; do echo "$(now)|$line"; done <"$work/events" >"$work/se
     # exec, so that the process that is ended below is kubectl itself
     exec 9>&-
     exec setpriv --reuid "$slurm_user" --regid "$(id -g "$slurm_user")" --init-groups env HOME="$work" \
-        kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" get "$workflows" --watch --output-watch-events --output \
+        kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" get "$workflows" -v 6 --watch --output-watch-events --output \
         'jsonpath={.type}|{.object.metadata.name}|{.object.spec.desiredState}|{.object.status.state}|{.object.status.status}{"\n"}' \
         >"$work/events" 2>"$work/errors"
 ) &
 watcher=$!
+# At verbosity 6 it tells of each request once that is answered, and nothing that is secret.
+limit=$(($(date +%s) + 10))
+until grep -q 'watch=true' "$work/errors" || [ "$(date +%s)" -ge "$limit" ]; do sleep 0.05; done 2>/dev/null
 
 # 3. the job; one that an earlier run left, as it was killed, is none of this run's
 timeout --foreground --kill-after=3 30 scancel --hurry --quiet --name="$name" --user="$user" || true
