@@ -75,9 +75,8 @@ def _answered(place: Place, found: Value) -> Iterator[Finding]:
         text = f"the API server refuses the kubeconfig on {host} (HTTP {found['status']}): {said}"
         yield Finding("kubeconfig-refused", text, redo(place.site, host, "access"))
     elif int(found["milliseconds"]) >= SLOW:
-        text = (
-            f"a kubectl call on {host} took {seconds:.1f} s; every sbatch with #DW waits for one, and Slurm for sbatch"
-        )
+        text = f"the quickest of three kubectl calls on {host} took {seconds:.1f} s; "
+        text += "every sbatch with #DW waits for one, and Slurm for sbatch"
         fix = "look at the API server and etcd on the master (load, disk), and at the network in between"
         yield Finding("api-slow", text, fix)
 
