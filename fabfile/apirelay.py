@@ -17,6 +17,7 @@ import threading
 from typing import IO
 
 KILLED_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 def relay(path: str) -> None:
@@ -80,6 +81,7 @@ def serve(command: list) -> None:  # type: ignore[type-arg]  # a parameter's is,
     except OSError as error:
         sys.exit(str(error))
     finally:
+        deaf()  # else watch() would end us for COMMAND's end while the folder is being taken away
         if child:
             child.kill()
         shutil.rmtree(folder, ignore_errors=True)
@@ -98,13 +100,20 @@ def ready(path: str) -> None:
     sys.stderr.flush()
 
 
+def deaf() -> None:
+    """From now on no signal ends us."""
+    for one in SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
+
+
 def leave(number: int, frame: object) -> None:
-    """On a signal: through every `finally`."""
+    """On a signal, the first of them: through every `finally`."""
+    deaf()
     sys.exit(128 + number)
 
 
 if __name__ == "__main__":
-    for one in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for one in SIGNALS:
         signal.signal(one, leave)
     if sys.argv[1] == "serve":
         serve(sys.argv[2:])

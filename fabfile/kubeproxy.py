@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PROGRAM = (Path(__file__).parent / "apirelay.py").read_text()
 START = 20.0  # seconds for kubectl proxy to be there
+END = 5.0  # seconds that it has to go, with its folder
 LIFETIME = 6 * 3600.0  # seconds after which what was forgotten on the master ends by itself
 
 
@@ -48,9 +49,11 @@ class Proxy:
             channel.close()
 
     def close(self) -> None:
-        """Ends the proxy, and with it all ways to it."""
+        """Ends the proxy, and with it all ways to it; where the master still answers, nothing of it is left there then."""
         with self._lock:
-            if self._keeper:
+            if self._keeper and not self._keeper.closed:
+                self._keeper.shutdown_write()
+                self._keeper.status_event.wait(END)
                 self._keeper.close()
 
     def _pipe(self, words: str) -> tuple[Channel, str]:
