@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import calendar
 import json
+import re
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +19,6 @@ from fabfile.connect import Sessions, connect_all
 from fabfile.faults import Unreachable
 from fabfile.inventory import Host, Site
 from fabfile.lock import owner
-
-PROOFS = ("verify.", "cancel.")
-"""Steps that change nothing that lasts begin so."""
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Past:
     undoes     the run before which it put everything back, "" where that isn't what it did
     installed  what of DWS there was before it; None where nobody looked
     kept       whether what it changed is known on the hosts, so that it can be rolled back
+    ended      whether a host's log of runs has its line: how it ended may not be known any more
     """
 
     id: str
@@ -42,17 +44,23 @@ class Past:
     undoes: str = ""
     installed: Mapping[str, Any] | None = None
     kept: bool = False
+    ended: bool = False
 
     def note(self, host: str, step: str) -> None:
         """A step was at work on `host`."""
         steps = self.changed.setdefault(host, [])
-        if step not in steps and not step.startswith(PROOFS):
+        if step not in steps and step.partition(".")[0] not in journal.PROOFS:
             steps.append(step)
 
     @property
     def changes(self) -> dict[str, list[str]]:
         """Host -> steps, hosts on which nothing lasts left out."""
         return {host: steps for host, steps in self.changed.items() if steps}
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it changed something, or was cut off before anybody could say: its before-images may be wanted."""
+        return bool(self.changes) or (self.kept and self.code is None)
 
 
 # --- on the hosts
@@ -77,17 +85,27 @@ def reading(site: Site, sessions: Sessions, hosts: Sequence[Host], script: str) 
 def on_hosts(site: Site, sessions: Sessions) -> dict[str, Past]:
     """The runs of which something is known on the master and the controllers, by id; hosts that don't answer are left out."""
     hosts = [host for host in known(site) if not isinstance(sessions[host.name], Unreachable)]
-    lines = reading(site, sessions, hosts, render.script("history.sh", state=STATE))
+    lines = reading(site, sessions, hosts, script())
     runs: dict[str, Past] = {}
     for host, some in lines.items():
-        for line in some:
-            _take(runs, host, line)
+        take(runs, host, some)
     return runs
+
+
+def script() -> str:
+    """The script that prints what is known on a host, in lines for `take`."""
+    return render.script("history.sh", state=STATE)
 
 
 def known(site: Site) -> tuple[Host, ...]:
     """The hosts on which runs leave what was there before."""
     return (site.master.host, *site.controllers)
+
+
+def take(runs: dict[str, Past], host: str, lines: Sequence[str]) -> None:
+    """Put what the lines of templates/history.sh say of runs, as `host` printed them, into `runs`."""
+    for line in lines:
+        _take(runs, host, line)
 
 
 def _take(runs: dict[str, Past], host: str, line: str) -> None:
@@ -98,6 +116,9 @@ def _take(runs: dict[str, Past], host: str, line: str) -> None:
         run.task, run.by, run.at, run.undoes = head["task"], head["by"], head["at"], head["undoes"]
         run.installed, run.kept = head["installed"], True
         return
+    if word == "log":
+        _logged(runs, rest)
+        return
     name, _, rest = rest.partition(" ")
     run = runs.setdefault(name, Past(name))
     if word == "step":
@@ -106,13 +127,29 @@ def _take(runs: dict[str, Past], host: str, line: str) -> None:
         _event(run, json.loads(rest))
 
 
+_LOGGED = re.compile(r"(?P<at>\S+) (?P<run>\S+) (?P<task>.+?) by (?P<by>\S+): .*")
+"""A line of a host's log of runs, written at a run's end."""
+
+
+def _logged(runs: dict[str, Past], line: str) -> None:
+    """What a log of runs says counts only where nobody else knows it: who it was, what it was, and that it ended."""
+    if not (found := _LOGGED.fullmatch(line)):
+        return  # a line that was cut off with its connection
+    run = runs.setdefault(found["run"], Past(found["run"]))
+    run.ended = True
+    run.task = found["task"] if run.task == "?" else run.task
+    run.by = found["by"] if run.by == "?" else run.by
+    with suppress(ValueError):  # no time of ours: then that is not known
+        run.at = run.at or calendar.timegm(time.strptime(found["at"], "%Y-%m-%dT%H:%M:%SZ"))
+
+
 def _event(run: Past, record: Mapping[str, Any]) -> None:
     if record["event"] == "opened":
         run.task, run.at = record["task"], record["at"]
     elif record["event"] == "summary":
         run.code, run.message = record["exit"], record["message"]
-    elif record["event"] == "done" and record["outcome"] in ("fixed", "failed") and record["stage"] != "connect":
-        run.note(record["host"], f"{record['stage']}.{record['step']}")
+    elif step := journal.change(record):
+        run.note(record["host"], step)
 
 
 # --- at the operator's

@@ -8,17 +8,21 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fabfile.events import Event, Line
+from fabfile.events import Event, Line, Opened
 from fabfile.inventory import ROOT
 from fabfile.jsonlines import to_json
 
 RUNS = ROOT / "runs"
 NAME = "journal.jsonl"
+
+PROOFS = ("verify", "cancel")
+"""Stages that prove what is there; nothing that lasts is changed in them, nor in those that only look."""
+LOOKING = ("connect", "preflight")
 
 
 def identifier(at: float) -> str:
@@ -32,9 +36,9 @@ class Journal:
     def __init__(self, run: str, keep: int, folder: Path = RUNS) -> None:
         self.run = run
         self.folder = folder / run
-        self.folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         prune(keep, folder)
-        self.folder.chmod(0o700)
+        self.folder.mkdir(mode=0o700)
         self.page = self.folder / "report.html"
         self.events: list[Event] = []
         self._file = (self.folder / NAME).open("w", buffering=1)
@@ -59,16 +63,38 @@ class Journal:
         return self.page
 
     def close(self) -> None:
-        """Nothing more is written."""
+        """Nothing more is written. A run that was ended before it did anything leaves no folder."""
         self._file.close()
+        if all(isinstance(event, Opened) for event in self.events):
+            shutil.rmtree(self.folder)
 
 
 def prune(keep: int, folder: Path = RUNS) -> None:
-    """Leave the newest `keep` runs, and those that are still at work; their names are times, so they sort."""
-    for old in sorted(path for path in folder.iterdir() if path.is_dir())[:-keep]:
-        if not _at_work(old / NAME):
+    """Leave the newest `keep` runs that changed something, as many that didn't, and those that are still at work.
+
+    Their names are times, so they sort.
+    """
+    ended = [path for path in sorted(folder.iterdir()) if path.is_dir() and not _at_work(path / NAME)]
+    changed = {path for path in ended if _changed(path / NAME)}
+    for some in ([path for path in ended if path in changed], [path for path in ended if path not in changed]):
+        for old in some[:-keep]:
             with suppress(FileNotFoundError):  # another run takes it away at the same time
                 shutil.rmtree(old)
+
+
+def _changed(file: Path) -> bool:
+    """Whether the run changed something, by its journal; most of that need not be read for it. One that can't be: no."""
+    with suppress(OSError, ValueError, KeyError), file.open() as lines:
+        plan = json.loads(next(lines, "{}")).get("task") == "plan"
+        return not plan and any(change(json.loads(line)) for line in lines if '"fixed"' in line or '"failed"' in line)
+    return False
+
+
+def change(record: Mapping[str, Any]) -> str:
+    """What was put right that lasts, or tried to be, by a journal's record: "STAGE.STEP"; "" for any other one."""
+    if record["event"] != "done" or record["outcome"] not in ("fixed", "failed"):
+        return ""
+    return "" if record["stage"] in (*LOOKING, *PROOFS) else f"{record['stage']}.{record['step']}"
 
 
 def _at_work(file: Path) -> bool:

@@ -10,6 +10,7 @@ from string import Template
 from fabfile import tables
 from fabfile.events import OUTCOMES, Done, Event, Failure, Opened, Outcome, Table
 from fabfile.failure import alike
+from fabfile.journal import PROOFS
 from fabfile.markup import Html, joined, tag
 from fabfile.progress import Progress, StageProgress, fold, take
 from fabfile.theme import SIGNS, duration, plural
@@ -17,9 +18,6 @@ from fabfile.timeline import INSTANT, drawn
 from fabfile.visible import output
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "templates" / "report.html"
-
-PROOFS = ("verify", "cancel")
-"""The stages whose steps prove that the site works."""
 
 LONG = 14
 """Lines of a difference that are shown at once; longer ones are unfolded by who wants them."""

@@ -39,7 +39,7 @@ def _lines(found: list[Past], name: str) -> Iterator[str]:
     if not name:
         return
     run = found[0]
-    yield f"    {run.message}" if run.message else "    It never said how it ended."
+    yield f"    {run.message or _result(run)}"
     yield (
         f"    `invoke rollback {run.id}` brings back what was before it"
         if run.kept
@@ -68,13 +68,14 @@ def _text(every: list[Past]) -> Iterator[str]:
 
 
 CUT_OFF = "cut off, or still at work"
+GONE = "ended; how it ended is not known any more"
 RESULTS = {0: "done", 1: "failed", 3: "refused", 5: "not proven"}
 
 
 def _result(run: Past) -> str:
     """How it ended, in a word."""
-    if run.code is None:
-        return CUT_OFF
+    if run.code is None:  # one that is at work is known on the master, and at its operator's
+        return GONE if run.ended or run.task == "?" else CUT_OFF
     return RESULTS.get(run.code, f"exit code {run.code}") if run.changes or run.code else "changed nothing"
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 
 from fabfile import page, report, trail
 from fabfile.events import Event, Opened
@@ -42,7 +43,7 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
             end = ended(made, options, refused, down, sessions, began, journal.page)
             journal(end)
             try:
-                _leave_trail(made, options.task, journal)
+                end = replace(end, message=" ".join((end.message, *_trail(made, options.task, journal))).strip())
             finally:
                 display(end)
                 journal.report(page.render)
@@ -52,13 +53,28 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
         journal.close()
 
 
-def _leave_trail(made: Run, task: str, journal: Journal) -> None:
-    """For colleagues, on the hosts: what was changed there, and the journal."""
+def _trail(made: Run, task: str, journal: Journal) -> list[str]:
+    """For colleagues, on the hosts: what was changed there, and the journal; old runs go. What of it could not be done."""
     if not made.changing:
-        return
-    with suppress(*TROUBLE):  # the run itself has ended, and says how; a host that is gone keeps no line of it
-        changed = _lasting(made.site, trail.changed(made.outcomes))
-        trail.leave(made.reach, made.id, task, changed, journal.text(), made.site.keep_runs)
+        return []
+    changed, site = _lasting(made.site, trail.changed(made.outcomes)), made.site
+    told = []
+    for do in (
+        partial(trail.leave, made.reach, made.id, task, changed, journal.text()),
+        partial(trail.prune, made.reach, _reached(made), site.keep_runs, site.ssh.connections),
+    ):
+        try:
+            do()
+        except TROUBLE as error:  # the run itself has ended, and its exit code says how
+            told.append(f"{str(error).rstrip('.')}.")
+    return told
+
+
+def _reached(made: Run) -> list[str]:
+    """The hosts on which runs leave something, of those that answered: the master, and what this run may change."""
+    master, pods = made.site.master.host.name, {host.name for host in made.site.controllers if host.pod}
+    answered = dict.fromkeys(host for hosts in made.hosts.values() for host in hosts)
+    return [host for host in answered if host not in pods and (host == master or made.site.active(host))]
 
 
 def _lasting(site: Site, changed: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:

@@ -1,4 +1,8 @@
-"""What a run leaves on the hosts that it changed: a line in their log of runs, its journal on the master, old ones pruned."""
+"""What a run leaves on the hosts that it changed: a line in their log of runs, its journal on the master. Old runs go.
+
+Which runs go is decided once, by what the master knows, and holds on every host that the run reaches: what lies there of
+a run may be a key, and must not stay longer on a host that nobody changes any more.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +11,41 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from fabfile import history
 from fabfile.actions import STATE
 from fabfile.events import Outcome
+from fabfile.faults import Unreachable
+from fabfile.history import Past
 from fabfile.lock import owner
+from fabfile.output import tail
 from fabfile.perform import Reach
 
-# Names of runs are times, so they sort: the newest are the last.
 _LEAVE = """
+set -eu
 umask 077
 mkdir -p {state}/before {state}/runs
 printf '%s\\n' {line} >>{state}/runs.log
-for folder in before runs; do
-    ls -1 {state}/$folder | sort | head -n -{keep} | while IFS= read -r old; do rm -rf -- "{state}/$folder/$old"; done
-done
 """
 
 _JOURNAL = """
 cat >{state}/runs/{run}.part
 mv -f {state}/runs/{run}.part {state}/runs/{run}
+"""
+
+# On its standard input: the oldest run that is kept ("-": however old), then those that go though they are younger.
+_PRUNE = """
+set -eu
+[ -d {state} ] || exit 0
+cd {state}
+read -r oldest
+gone=$(cat)
+for one in before/* runs/*; do
+    [ -e "$one" ] || continue
+    run=${{one#*/}}
+    if {{ [ "$oldest" != - ] && [ "$run" \\< "$oldest" ]; }} || printf '%s\\n' "$gone" | grep -qxF -e "$run"; then
+        rm -rf -- "$one"
+    fi
+done
 """
 
 
@@ -37,17 +58,48 @@ def changed(outcomes: Mapping[tuple[str, str, str], Outcome]) -> dict[str, list[
     return found
 
 
-def leave(reach: Reach, run: str, task: str, hosts: Mapping[str, Sequence[str]], journal: bytes, keep: int) -> None:
+def leave(reach: Reach, run: str, task: str, hosts: Mapping[str, Sequence[str]], journal: bytes) -> None:
     """Write the line of this run on each host of `hosts` (host -> steps), and its journal on the master."""
 
     def one(host: str) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = shlex.quote(f"{at} {run} {task} by {owner()}: {', '.join(hosts.get(host, ())) or 'nothing here'}")
-        script = _LEAVE.format(state=STATE, line=line, keep=keep)
+        script = _LEAVE.format(state=STATE, line=line)
         master = host == reach.of("master")
         script += _JOURNAL.format(state=STATE, run=shlex.quote(run)) if master else ""
-        reach.session(host).run(script, journal if master else b"", deadline=30.0)
+        _told(reach, host, script, journal if master else b"")
 
     with ThreadPoolExecutor(8) as pool:
         for done in [pool.submit(one, host) for host in dict.fromkeys([reach.of("master"), *hosts])]:
             done.result()
+
+
+def prune(reach: Reach, hosts: Sequence[str], keep: int, at_once: int = 8) -> None:
+    """Take away what lies on `hosts` of runs that aren't among those to keep."""
+    known: dict[str, Past] = {}
+    master = reach.of("master")
+    history.take(known, master, _told(reach, master, history.script()).splitlines())
+    oldest, gone = outlived(list(known.values()), keep)
+    data = "".join(f"{one}\n" for one in (oldest or "-", *gone)).encode()
+    with ThreadPoolExecutor(at_once) as pool:
+        for done in [pool.submit(_told, reach, host, _PRUNE.format(state=STATE), data) for host in hosts]:
+            done.result()
+
+
+def outlived(known: Sequence[Past], keep: int) -> tuple[str, list[str]]:
+    """Of the runs that the master knows: the oldest one to keep, "" for all, and the younger ones that go all the same.
+
+    The newest `keep` that changed something stay, and as many of those that changed nothing: they push none of the others
+    out. A run that the master doesn't know stays elsewhere until it is older than all of these. Ids are times: they sort.
+    """
+    lasting = sorted(run.id for run in known if run.lasts)
+    idle = sorted(run.id for run in known if not run.lasts)
+    return lasting[-keep] if len(lasting) >= keep else "", idle[:-keep]
+
+
+def _told(reach: Reach, host: str, script: str, data: bytes = b"") -> str:
+    answer = reach.session(host).run(script, data, deadline=30.0)
+    if answer.code != 0:
+        why = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
+        raise Unreachable(host, f"what this run did can't be kept: {why}", f"mend {STATE} there")
+    return str(answer.out.decode(errors="surrogateescape"))

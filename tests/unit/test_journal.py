@@ -1,17 +1,63 @@
 """The journals of runs: how many are kept, and which never go."""
 
+import json
 from pathlib import Path
 
-from fabfile.journal import Journal
+from fabfile.events import Done, Opened, Outcome
+from fabfile.journal import Journal, prune
+
+
+def _run(folder: Path, name: str, task: str = "install", stage: str = "slurm", outcome: Outcome = "fixed") -> None:
+    """A run that has ended, with one step of this stage."""
+    journal = Journal(name, 2, folder)
+    journal(Opened(name, task, {}, {}, 0.0))
+    journal(Done("one", stage, "step", outcome, 0.0, 0.0))
+    journal.close()
+
+
+def _left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_the_newest_are_kept_and_whatever_is_at_work(tmp_path: Path) -> None:
     """A run that began before many others, and goes on, keeps its folder until it has ended."""
     long = Journal("1", 2, tmp_path)
+    long(Opened("1", "install", {}, {}, 0.0))
     for number in "2345":
-        Journal(number, 2, tmp_path).close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "4", "5"]
-    assert long.text() == b""
+        _run(tmp_path, number)
+    prune(2, tmp_path)
+    assert _left(tmp_path) == ["1", "4", "5"]
+    long(Done("one", "slurm", "step", "fixed", 0.0, 0.0))
     long.close()
-    Journal("6", 2, tmp_path).close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["5", "6"]
+    prune(2, tmp_path)
+    assert _left(tmp_path) == ["4", "5"]
+
+
+def test_runs_that_changed_nothing_push_none_out_that_did(tmp_path: Path) -> None:
+    """However many plans, proofs and refused runs come after an install, its journal stays; of them the newest do."""
+    _run(tmp_path, "1")
+    for number in range(2, 6):
+        _run(tmp_path, f"{number}a", "verify", "verify")
+        _run(tmp_path, f"{number}b", "plan", "slurm", "failed")
+        _run(tmp_path, f"{number}c", "install", "preflight", "failed")
+        _run(tmp_path, f"{number}d", "install", "slurm", "ok")
+    prune(2, tmp_path)
+    assert _left(tmp_path) == ["1", "5c", "5d"]
+
+
+def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path) -> None:
+    """Ended while it connects, a run has done nothing that anybody could want to read."""
+    journal = Journal("1", 2, tmp_path)
+    journal(Opened("1", "plan", {}, {}, 0.0))
+    journal.close()
+    assert _left(tmp_path) == []
+
+
+def test_a_journal_that_was_cut_off_keeps_nobody_from_pruning(tmp_path: Path) -> None:
+    """A last line that was cut off is no reason to fail: the run before it is judged by what is whole."""
+    for number in "123":
+        _run(tmp_path, number)
+    with (tmp_path / "3" / "journal.jsonl").open("a") as journal:
+        journal.write(json.dumps({"event": "done", "outcome": "fixed"})[:-3])
+    prune(1, tmp_path)
+    assert _left(tmp_path) == ["3"]
