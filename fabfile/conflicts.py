@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fabfile.acceptable import refusal
 from fabfile.nodeset import expand
 from fabfile.schema import Problem
 from fabfile.sitefile import Content, local, shown
@@ -17,6 +18,7 @@ def conflicts(content: Content, path: Path) -> Iterator[Problem]:
     yield from _placeless(content)
     yield from _always_renewed(content)
     yield from _kustomize(content)
+    yield from _accepted(content)
     config = (content.data.get("ssh") or {}).get("config")
     if config and not local(path, config).is_file():
         yield content.problem("ssh.config", f"no such file: {shown(local(path, config))}")
@@ -37,6 +39,13 @@ def _kustomize(content: Content) -> Iterator[Problem]:
         yield content.problem("sources.kustomize.sha256", "missing: the sha256 of what `from` names, from `sha256sum`")
     if digits and source == "":
         yield content.problem("sources.kustomize.from", "missing: what the sha256 is of")
+
+
+def _accepted(content: Content) -> Iterator[Problem]:
+    """A problem for each finding that no site can live with, or that there is not: it would stay unnoticed."""
+    for number, name in enumerate(content.data.get("accept") or []):
+        if name and (why := refusal(name)):
+            yield content.problem(f"accept[{number}]", why)
 
 
 def _twice(content: Content) -> Iterator[Problem]:

@@ -18,7 +18,7 @@ Value = Any
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that stands in the way: its name (a site file may accept it), what is so, and what to do."""
+    """Something that stands in the way: its name, what is so, and what to do. `acceptable` says which a site may live with."""
 
     name: str
     text: str

@@ -11,6 +11,7 @@ from fabfile.connect import Sessions
 from fabfile.events import OUTCOMES, Outcome, Summary
 from fabfile.options import Options
 from fabfile.running import TROUBLE, Run
+from fabfile.theme import plural
 
 CONVERGED, FAILED, SITE_FILE, REFUSED, CHANGES, UNPROVEN = 0, 1, 2, 3, 4, 5
 """Exit codes: nothing left to do; failed; the site file has errors; refused; a plan has changes; installed, not proven."""
@@ -50,7 +51,11 @@ def _code(made: Run, options: Options, refused: str, down: Sequence[str]) -> int
 
 
 def exit_code(outcomes: Mapping[tuple[str, str, str], Outcome], plan: bool, unproven: bool) -> int:
-    """The exit code of a run with these outcomes."""
+    """The exit code of a run with these outcomes.
+
+    FAILED where something is still not known at the end: nobody can say that the site is as wanted, and a script that asks
+    for 0 must not go on. Running it again looks once more, as after any other failure.
+    """
     seen = set(outcomes.values())
     if "failed" in seen:
         return UNPROVEN if unproven else FAILED
@@ -58,7 +63,9 @@ def exit_code(outcomes: Mapping[tuple[str, str, str], Outcome], plan: bool, unpr
         return REFUSED
     if "skipped" in seen:
         return FAILED
-    return CHANGES if plan and seen & {"change", "unknown"} else CONVERGED
+    if plan:
+        return CHANGES if seen & {"change", "unknown"} else CONVERGED
+    return FAILED if "unknown" in seen else CONVERGED
 
 
 def _unproven(made: Run) -> bool:
@@ -68,6 +75,11 @@ def _unproven(made: Run) -> bool:
 
 
 def _message(options: Options, code: int, counts: Mapping[str, int], stopped: bool) -> str:
+    if code == FAILED and not stopped and counts["unknown"] and not counts["failed"] and not counts["skipped"]:
+        unknown = plural(counts["unknown"], "thing")
+        return (
+            f"{unknown} could not be looked at, so nobody knows whether all is right. Running it again looks once more."
+        )
     said = {
         FAILED: f"{'Stopped' if stopped else 'Failed'}. Running it again goes on from here.",
         REFUSED: "Refused: nothing that stands in the way was touched.",

@@ -112,7 +112,7 @@ OTHERS: dict[str, Any] = {
     "controllers[0].pod.selector": "app.kubernetes.io/name=slurmctld",
     "access.server": "https://a:1",
     "access.via": "csr",
-    "accept": ["a"],
+    "accept": ["clock-skew"],
 }
 """Values that are not the default, where their kind alone doesn't give one."""
 
