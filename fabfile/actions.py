@@ -62,9 +62,13 @@ class Bring:
 
 @dataclass(frozen=True)
 class Remove:
-    """No such file; the one that was there is kept as a before-image."""
+    """No such file; the one that was there is kept as a before-image.
+
+    secret  whether it has a key or a password in it: the record beside the before-image says so
+    """
 
     path: str
+    secret: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import hashlib
 import shlex
 from collections.abc import Sequence
 
+from fabfile import render
 from fabfile.actions import STATE, Action, Bring, Put, Remove, Sh
 from fabfile.secret import Secret
 
@@ -16,13 +17,16 @@ INLINE = 128 * 1024
 BUSY = 75
 """Exit code of a script that found another run's script still at work on this host (EX_TEMPFAIL)."""
 
+# record: a line of what this run does to files, written before it is done; it is on the disk once `recorded` has ended.
 # keep: a before-image, made once a run, so that a second change in the same run doesn't overwrite it.
-# left: what this run leaves of a file, written before it is: a later rollback tells by it whether somebody changed it since.
-# put:  a sibling with everything set and its size checked, then a rename; what an interrupted one left is removed first.
+# left: what this run leaves of a file: a later rollback tells by it whether somebody changed it since.
+# secret: that a file has a key or a password in it, now or before.
+# All of them name files by their real paths: no link is in them.
+# put:  the file is made beside the old one with everything set and its size checked (safe_file.sh), then it is renamed.
 # receive: a file that only this script needs, in pieces, so that it can tell how far it is; `forget` takes it away again.
 # The lock is shared by a run's own scripts, whose stages are at work side by side, and kept from every other run's. It is
 # inherited by whatever a script starts: one that outlived its connection holds it until it ends.
-LIBRARY = r"""
+LIBRARY = render.read("safe_file.sh") + r"""
 set -eu
 umask 077
 mkdir -p "$STATE"
@@ -36,37 +40,54 @@ if [ "$(cat "$STATE/busy")" != "$RUN" ]; then
 fi
 flock -s -w 60 9 || busy
 exec 8>&-
-keep() {
-    image="$STATE/before/$RUN$1"
+record() ( umask 077; mkdir -p "$STATE/before/$RUN" && printf '%s\n' "$*" >>"$STATE/before/$RUN/.record" )
+recorded() { sync -- "$STATE/before/$RUN/.record" "$STATE/before/$RUN" "$STATE/before"; }
+kept() { # behind `into`
+    image="$STATE/before/$RUN$folder/$name"
     if [ -e "$image" ] || [ -e "$image.absent" ]; then return 0; fi
-    mkdir -p "${image%/*}"
-    if [ -e "$1" ]; then cp -p -- "$1" "$image.part"; mv -f -- "$image.part" "$image"; else : >"$image.absent"; fi
-}
-left() { mkdir -p "$STATE/before/$RUN"; printf 'left %s %s\n' "$1" "$2" >>"$STATE/before/$RUN/.record"; }
-real() { if [ -L "$1" ]; then readlink -f -- "$1"; else printf '%s\n' "$1"; fi; }
-put() {
-    path=$(real "$1"); name=${path##*/}; folder=${path%/*}
-    [ -d "$folder" ] || { mkdir -p -- "$folder"; chmod 755 -- "$folder"; }
-    keep "$path"
-    # with the host's name: controllers may share the folder, and be at work in it at the same time
-    mine="$folder/.$name.dws-on-csm.$(uname -n)"
-    rm -f -- "$mine".*
-    sibling="$mine.$$"
-    if ! cat >"$sibling" || [ "$(stat -c %s -- "$sibling")" != "$4" ]; then
-        rm -f -- "$sibling"
-        echo "$path did not arrive whole" >&2
-        return 1
+    if [ -e "./$name" ]; then what "./$name" || return 1; fi
+    mkdir -p "${image%/*}" || return 1
+    if [ -e "./$name" ]; then
+        copied "./$name" "$image.part" && whole "$image.part" "$image" || return 1
+    else
+        { : >"$image.absent"; } && lasting "$image.absent" || return 1
     fi
-    if ! chown "$3" -- "$sibling" || ! chmod "$2" -- "$sibling"; then rm -f -- "$sibling"; return 1; fi
-    if command -v restorecon >/dev/null 2>&1; then restorecon -- "$sibling" || true; fi
-    if [ $# -gt 4 ] && ! "$5" "$sibling"; then
-        rm -f -- "$sibling"
-        echo "the new $path was tried, and does not do: the old one stays" >&2
-        return 1
-    fi
-    left "$(sha256sum <"$sibling" | cut -d' ' -f1)" "$path"
-    mv -f -- "$sibling" "$path"
+    image=${image%/*}
+    while [ "$image" != "$STATE/before" ]; do image=${image%/*}; sync -- "$image" || return 1; done
 }
+keep() ( umask 077; into "$1" && kept )
+left() { record "left $1 $2" && recorded; }
+secret() ( path=$(real "$1") && record "secret $path" && recorded )
+put() ( # PATH MODE OWNER SIZE secret|plain [CHECK]
+    into "$1" make || exit 1
+    path=$folder/$name
+    [ "$5" = plain ] || record "secret $path" || exit 1
+    kept && staged || exit 1
+    if ! (set -C; cat >./new) || [ "$(stat -c %s -- ./new)" != "$4" ]; then
+        unstaged
+        refused "$path did not arrive whole" || exit 1
+    fi
+    sum=$(checksum ./new)
+    if ! chown -h -- "$3" ./new || ! chmod -- "$2" ./new; then unstaged; exit 1; fi
+    labelled
+    if [ $# -gt 5 ]; then
+        # others may come to the file by its name, and to nothing else in this folder
+        chmod 711 .
+        if ! "$6" "$(pwd -P)/new"; then
+            unstaged
+            refused "the new $path was tried, and does not do: the old one stays" || exit 1
+        fi
+        chmod 700 .
+    fi
+    if record "left $sum $path" && recorded; then placed; else unstaged; exit 1; fi
+)
+remove() ( # PATH secret|plain
+    into "$1" || exit 1
+    path=$folder/$name
+    [ -e "./$name" ] || exit 0
+    [ "$2" = plain ] || record "secret $path" || exit 1
+    kept && record "left absent $path" && recorded && rm -f -- "./$name" && sync -- .
+)
 brought=
 forget() { for one in $brought; do rm -f -- "$STATE/parts/$one"; done; }
 receive() {
@@ -95,7 +116,7 @@ def compile_actions(actions: Sequence[Action], run: str, mark: str, step: str = 
     """
     script = [f"STATE={STATE}; RUN={shlex.quote(run)}", LIBRARY]
     if step:
-        script.append(f'mkdir -p "$STATE/before/$RUN"; echo \'step {step}\' >>"$STATE/before/$RUN/.record"')
+        script.append(f"record 'step {step}'")
     data = bytearray()
     for number, action in enumerate(actions):
         script.append(f"printf '\\n%s\\n' '{mark} action {number}'")
@@ -109,7 +130,8 @@ def _one(action: Action, data: bytearray) -> str:
         return _put(action, data)
     if isinstance(action, Remove):
         path = shlex.quote(action.path)
-        return f"if [ -e {path} ] || [ -L {path} ]; then keep {path}; left absent {path}; rm -rf -- {path}; fi"
+        kind = "secret" if action.secret else "plain"
+        return f"if [ -e {path} ]; then remove {path} {kind}; fi"
     if isinstance(action, Bring):
         content = action.read()
         data += content
@@ -124,9 +146,10 @@ def _one(action: Action, data: bytearray) -> str:
 
 def _put(put: Put, data: bytearray) -> str:
     content = put.content.reveal() if isinstance(put.content, Secret) else put.content
-    call = f"put {shlex.quote(put.path)} {put.mode:04o} {shlex.quote(put.owner)} {len(content)}"
+    kind = "secret" if isinstance(put.content, Secret) else "plain"
+    call = f"put {shlex.quote(put.path)} {put.mode:04o} {shlex.quote(put.owner)} {len(content)} {kind}"
     if put.check:
-        call = f"{{\ntry_new() (\nfile=$1\n{put.check}\n)\n{call} try_new; }}"
+        call = f"{{\ntry_new() (\ncd /\nfile=$1\n{put.check}\n)\n{call} try_new; }}"
     if len(content) <= INLINE:
         # printf is part of the shell: what it prints is in no argv; a here-document could be a file in /tmp
         return f"printf %s {base64.b64encode(content).decode()} | base64 -d | {call}"

@@ -1,14 +1,16 @@
 # One activation, on the controller itself and detached from whoever asked for it: slurm.conf replaced, slurmctld started
 # again, and whatever doesn't come up put back. Ends with exit code 0 only if slurmctld answers with what was wanted.
-# Set before: $work (its own folder: next, back, progress), $state, $folder, $unit, $seen (slurm.conf's checksum), $deadline.
+# The functions are those of safe_file.sh and slurmctld.sh. Set before: $work (its own folder: next, back, progress), $state,
+# $folder, $unit, $seen (slurm.conf's checksum), $deadline, $log (slurmctld's, or "").
 #   next   the text that slurm.conf is to have; absent where only the restart is wanted
 #   back   the text that slurm.conf gets if slurmctld doesn't come up; absent where it must not be touched
 set -u
 umask 077
-conf=$(readlink -f -- "$folder/slurm.conf")
+conf=$folder/slurm.conf
 
 say() { printf '%s\n' "$*" >>"$work/progress"; }
 sum() { sha256sum -- "$1" | cut -d' ' -f1; }
+conf_sum() { { peek "$conf" 2>/dev/null || echo unreadable; } | sha256sum | cut -d' ' -f1; }
 clock() { awk '{ printf "%d\n", $1 * 10 }' /proc/uptime; } # tenths of a second; nobody sets this clock
 
 # finish CODE OUTCOME: the outcome outlives the folder, for whoever comes after a lost connection.
@@ -16,24 +18,24 @@ finish() {
     say "$3"
     printf 'outcome=%s\nat=%s\nreason=%s\n' "$2" "$(date '+%F %T')" "$3" >"$state/activation.part"
     # the text that slurmctld is known to start with
-    [ "$2" != activated ] || echo "sum=$(sum "$conf")" >>"$state/activation.part"
-    mv -f -- "$state/activation.part" "$state/activation"
+    [ "$2" != activated ] || echo "sum=$(conf_sum)" >>"$state/activation.part"
+    whole "$state/activation.part" "$state/activation"
     rm -f -- "$work/next" "$work/back"
     : >"$work/done"
     exit "$1"
 }
 
-# The same owner, mode, labels and attributes as the file that it takes the place of; never half of it. Copying them first
-# means that the text is never readable to more people than before.
-replace() {
-    sibling=${conf%/*}/.${conf##*/}.dws-on-csm.$$
-    if cp --attributes-only --preserve=all -- "$conf" "$sibling" && cat -- "$1" >"$sibling" && sync -- "$sibling" &&
-        [ "$(sum "$sibling")" = "$(sum "$1")" ] && [ "$(sum "$conf")" = "$2" ]; then
-        mv -f -- "$sibling" "$conf" && return 0
+# replace FILE SUM: slurm.conf, which has this checksum, gets the text of FILE. The same owner, mode, labels and attributes as
+# what it takes the place of; never half of it, and never readable to more people than before.
+replace() (
+    into "$conf" && staged || exit 1
+    if copied "../$name" ./new && [ "$(sum ./new)" = "$2" ] && cat -- "$1" >./new && [ "$(sum ./new)" = "$(sum "$1")" ]; then
+        placed
+    else
+        unstaged
+        exit 1
     fi
-    rm -f -- "$sibling"
-    return 1
-}
+) 2>>"$work/progress"
 
 start_again() {
     # started several times within seconds, systemd would refuse
@@ -113,7 +115,7 @@ flock -w 2 8 || { say "another activation is at work on this host"; : >"$work/do
 : >"$state/activation.lock" # its time says since when
 slurm_path
 now=$seen
-if [ "$(sum "$conf")" != "$seen" ]; then
+if [ "$(conf_sum)" != "$seen" ]; then
     finish 1 refused "slurm.conf was changed since it was looked at: nothing was done, run again"
 fi
 if [ -e "$work/next" ]; then

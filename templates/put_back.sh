@@ -1,12 +1,13 @@
 # A before-image put back: its bytes, mode, owner and date. Goes behind the library of actions. Set before: $path, $source, $sum
-path=$(real "$path")
-name=${path##*/}
-folder=${path%/*}
-[ "$(sha256sum <"$source" | cut -d' ' -f1)" = "$sum" ] || { echo "$source is not what it was"; exit 1; }
-keep "$path"
-left "$sum" "$path"
-mine="$folder/.$name.dws-on-csm.$(uname -n)"
-rm -f -- "$mine".*
-cp -p -- "$source" "$mine.$$"
-if command -v restorecon >/dev/null 2>&1; then restorecon -- "$mine.$$" || true; fi
-mv -f -- "$mine.$$" "$path"
+(
+    umask 077
+    into "$path" || exit 1
+    path=$folder/$name
+    kept && staged || exit 1
+    if ! cp -p -- "$source" ./new || [ "$(checksum ./new)" != "$sum" ]; then
+        unstaged
+        refused "$source is not what it was" || exit 1
+    fi
+    labelled
+    if record "left $sum $path" && recorded; then placed; else unstaged; exit 1; fi
+)

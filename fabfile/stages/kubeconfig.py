@@ -6,7 +6,7 @@ import base64
 from collections.abc import Sequence
 
 from fabfile import names, pki
-from fabfile.actions import Action, Put, Sh
+from fabfile.actions import Action, Put
 from fabfile.secret import Secret
 from fabfile.stages import pod, podfiles, signing, slurmuser
 from fabfile.stages.slurmuser import slurm_user
@@ -127,10 +127,11 @@ def wanted(place: Place) -> Value:
 
 
 def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
-    """A new key and certificate; a key whose file can't be trusted any more isn't worth keeping."""
-    if have is not None and not pod.of(place) and _only_file(have, want):
-        script = _OWN.format(slurm_user=slurm_user(place), file=names.KUBECONFIG)
-        return [Sh(f"chown and chmod {names.KUBECONFIG}", script)]
+    """A new key and certificate; a key whose file can't be trusted any more isn't worth keeping.
+
+    Where only owner or mode are wrong too: whoever could read the key may have it, and whoever may write to the folder may
+    have moved another file of root's there, which must not be given to SlurmUser.
+    """
     asked = pki.request(place.site.access.common_name)
     works = have is not None and have["SlurmUser"] == slurmuser.RIGHTS
 
@@ -170,20 +171,6 @@ def near_its_end(have: Value) -> str:
     if valid["days left"] >= WARN:
         return ""
     return f"{valid['days left']} days left until {valid['until']}: `invoke certs.rotate`"
-
-
-def _only_file(have: Value, want: Value) -> bool:
-    return {key for key in want if have[key] != want[key]} <= {"mode", "owner", "SlurmUser"} and "refused" not in have[
-        "SlurmUser"
-    ]
-
-
-_OWN = """
-{slurm_user}
-keep {file}
-chown "$user:$(id -g "$user")" {file}
-chmod 600 {file}
-"""
 
 
 STEP = Step(

@@ -89,7 +89,7 @@ def _look_files(place: Place) -> Shell:
 
 def _remove(place: Place, have: Value, want: Value) -> Sequence[Action]:
     if not pod.of(place):
-        return [Remove(path) for path in have]
+        return [Remove(path, secret=path == names.KUBECONFIG) for path in have]
     return [*podfiles.config(place, dict.fromkeys(pod.PLUGIN)), *podfiles.no_kubeconfig(place)]
 
 

@@ -78,7 +78,7 @@ def activate(host: Path, request: pytest.FixtureRequest) -> Activate:
         fixed = {"state": f"{host}/state", "folder": f"{host}/etc", "unit": "slurmctld", "log": f"{host}/log"}
         fixed |= {"seen": checksum(seen), "deadline": str(deadline)}
         settings = {"state": f"{host}/state", "conf": f"{host}/etc/slurm.conf"}
-        settings |= {"program": render.script("slurmctld.sh", "activate.sh", **fixed)}
+        settings |= {"program": render.script("safe_file.sh", "slurmctld.sh", "activate.sh", **fixed)}
         texts = {"next": following or "", "back": back or ""}
         for name, text in texts.items():
             settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}
@@ -214,7 +214,7 @@ def test_a_link_stays_one(host: Path, activate: Activate) -> None:
 
 def test_a_file_that_can_not_be_replaced(host: Path, activate: Activate) -> None:
     """Where its sibling can't be written (a full disk, here a file without room), nothing is touched."""
-    (host / "bin/cp").write_text('#!/bin/sh\ncase "$*" in *attributes-only*) exit 1 ;; esac\nexec /bin/cp "$@"\n')
+    (host / "bin/cp").write_text('#!/bin/sh\ncase "$*" in *preserve=all*/new) exit 1 ;; esac\nexec /bin/cp "$@"\n')
     (host / "bin/cp").chmod(0o755)
     told = activate(NEW, OLD)
     assert told.returncode == 1

@@ -1,0 +1,156 @@
+# Files that root reads and writes in folders of others: SlurmUser's /etc/slurm, for one. No name there can be relied on: its
+# owner may put a link, a fifo or another file in its place between any two commands. So these functions work as openat(2)
+# does. They go into the folder step by step from /, know each step by its parent, and from then on name files relative to
+# it. What is written is made whole in a folder of root's alone inside that one, which nobody else can enter; it takes its
+# place by rename(2), which follows no link. Content, name and folder are on the disk in that order before a function ends.
+# A link is followed only where it is root's and lies in a folder that root alone can write, as all folders above it do.
+# POSIX sh with coreutils 8.24 or newer (sync FILE). Bodies in ( ): neither folder nor variables are the caller's.
+
+refused() {
+    echo "$*" >&2
+    return 1
+}
+
+# --- going there
+
+# stepped: looks where the shell is now; sets $id (of this folder), $above (of its parent), $who (its owner and mode), $here
+# (yes: root alone can write it). $chain is no from the first folder on that others can write; one that is sticky, as /tmp,
+# lets nobody move what is root's in it.
+stepped() {
+    # shellcheck disable=SC2046 # words
+    set -- $(stat -c '%d:%i %u %a' . ..)
+    [ $# = 6 ] || return 1
+    id=$1 above=$4 who="$2 $3" here=no
+    case $who in
+    '0 '[1357]???) case $who in *[2367]? | *[2367]) ;; *) here=yes ;; esac ;;
+    '0 '*[2367]? | '0 '*[2367]) chain=no ;;
+    '0 '*) here=yes ;;
+    *) chain=no ;;
+    esac
+}
+
+# into PATH [make]: the shell goes into the folder in which the file lies that PATH means; sets $name, the file's there, and
+# $folder. Folders that are lacking are made, where that is asked for.
+into() {
+    rest=$1 make=${2-} hops=0 chain=yes
+    case $rest in /*) ;; *) refused "$1 is no whole path" || return 1 ;; esac
+    { cd -P / && stepped; } || return 1
+    while :; do
+        while :; do case $rest in /*) rest=${rest#/} ;; *) break ;; esac; done
+        name=${rest%%/*}
+        rest=${rest#"$name"}
+        if [ -L "./$name" ]; then
+            if [ "$chain $here $(stat -c %u -- "./$name")" != 'yes yes 0' ] || [ "$hops" = 40 ]; then
+                refused "$1: $(pwd -P)/$name is a link in a folder that others than root can write, and root does not follow it:" \
+                    "put the file itself there"
+                return 1
+            fi
+            hops=$((hops + 1))
+            rest=$(readlink -- "./$name")$rest
+            case $rest in /*) { cd -P / && stepped; } || return 1 ;; esac
+            continue
+        fi
+        case $rest in '' | /)
+            case $name in '' | . | ..) refused "$1 is no file" || return 1 ;; esac
+            folder=$(pwd -P)
+            [ "$folder" != / ] || folder=
+            return 0
+            ;;
+        esac
+        if [ -n "$make" ] && [ ! -e "./$name" ]; then mkdir -m 755 -- "./$name" && sync -- . || return 1; fi
+        parent=$id
+        { cd -P "./$name" && stepped; } || { refused "$1: no folder $name in $(pwd -P)" || return 1; }
+        case $name in . | ..) continue ;; esac
+        if [ "$above" != "$parent" ]; then refused "$1: $name is no folder of the one that it was seen in" || return 1; fi
+    done
+}
+
+# real PATH: the path of the file that PATH means, without a link in it; PATH itself where there is no such folder
+real() (
+    if [ ! -d "${1%/*}/" ]; then printf '%s\n' "$1"; else into "$1" && printf '%s\n' "$folder/$name"; fi
+)
+
+# --- reading
+
+# what FILE: all by which a regular file is known from what somebody puts in its place, or changes it into meanwhile. In a
+# folder of others a second name of a file is one of somebody else's file.
+what() {
+    known=$(stat -c '%h %d:%i %u:%g %a %s %.9Y %.9Z %F' -- "$1") || return 1
+    case $known in
+    *' regular file' | *' regular empty file') ;;
+    *) refused "$folder/$name is no regular file" || return 1 ;;
+    esac
+    case $here$known in
+    yes* | 'no1 '*) ;;
+    *) refused "$folder/$name has a second name, and lies in a folder that others than root can write" || return 1 ;;
+    esac
+}
+
+# copied FILE COPY: COPY, in a folder of root's alone, becomes what FILE is: content, owner, mode (but for set-id bits), date,
+# labels. Neither a link is followed nor a fifo or a device opened; some 64 MiB at most.
+copied() {
+    what "$1" || return 1
+    seen_=$known
+    rm -rf -- "$2"
+    if (ulimit -f 131072 2>/dev/null; exec timeout --foreground --kill-after=3 30 cp -RP --preserve=all -- "$1" "$2") &&
+        what "$1" && [ "$known" = "$seen_" ] && [ -f "$2" ] && [ ! -L "$2" ] && chmod u-s,g-s -- "$2"; then
+        return 0
+    fi
+    rm -rf -- "$2"
+    refused "$folder/$name could not be read as one whole, or was changed meanwhile: run again"
+}
+
+# peek PATH: its content; nothing is written
+peek() (
+    into "$1" && what "./$name" && dd if="./$name" iflag=nofollow,nonblock bs=65536 status=none
+)
+
+# --- on the disk
+
+# lasting FILE: what was written to it is on the disk, and so is its name. For files in folders of root's alone.
+lasting() { sync -- "$1" && sync -- "${1%/*}"; }
+
+# whole PART FILE: PART, written, takes FILE's place, in the same folder of root's alone
+whole() { sync -- "$1" && mv -fT -- "$1" "$2" && sync -- "${2%/*}"; }
+
+# --- writing
+
+# staged: behind `into`. The shell goes on into a new folder of root's alone inside that one; the file is to be made in it as
+# ./new. What interrupted ones left is cleared first: theirs have this host's name, since controllers may share a folder.
+staged() {
+    mine=".$name.dws-on-csm.$(uname -n)"
+    find . -maxdepth 1 -name "$mine.*" \( -user 0 -o -type f \) -exec rm -rf -- {} + || return 1
+    parent=$id there=$here
+    stage=$(umask 077 && mktemp -d "./$mine.XXXXXXXXXX") || return 1
+    { cd -P "$stage" && stepped; } || return 1
+    here=$there # of the folder that the file lies in
+    case $above,$who in
+    "$parent,0 700" | "$parent,0 "?700) ;;
+    *) refused "$folder: $stage is not the folder that was made there" || return 1 ;;
+    esac
+}
+
+# unstaged: out of that folder, which goes
+unstaged() {
+    rm -f -- ./new
+    cd -P .. && { rmdir -- "$stage" 2>/dev/null || :; }
+}
+
+# placed: ./new takes the file's place. Once it has, this says 0: what is there then is the new one.
+placed() {
+    if ! sync -- ./new || ! mv -fT -- ./new "../$name"; then
+        unstaged
+        return 1
+    fi
+    unstaged
+    sync -- . || echo "$folder/$name is new, and may be the old one after a power failure: its folder could not be synced" >&2
+}
+
+# labelled: ./new gets the SELinux label that its place has by the policy
+labelled() {
+    if command -v selinuxenabled >/dev/null 2>&1 && selinuxenabled && label=$(matchpathcon -n "$folder/$name"); then
+        chcon -h -- "$label" ./new || :
+    fi
+}
+
+checksum() { sha256sum <"$1" | cut -d' ' -f1; }

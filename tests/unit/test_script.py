@@ -1,0 +1,353 @@
+"""What root writes and reads in folders of others: the real sh, a real second user, real links, fifos and renames."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pwd
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fabfile import render
+from fabfile.actions import Action, Put, Remove
+from fabfile.script import LIBRARY, compile_actions
+from fabfile.secret import Secret
+
+NOBODY = pwd.getpwnam("nobody")
+"""The user that stands for SlurmUser: the folder is its own."""
+
+SHELLS = {"dash": ("dash", "-c"), "bash": ("bash", "--posix", "-c")}
+
+
+@dataclass
+class Host:
+    """`etc` is SlurmUser's, `own` is root's, `state` stands for /var/lib/dws-on-csm; `shell` is what /bin/sh is."""
+
+    root: Path
+    shell: Sequence[str]
+
+    @property
+    def etc(self) -> Path:
+        return self.root / "etc"
+
+    @property
+    def own(self) -> Path:
+        return self.root / "own"
+
+    @property
+    def before(self) -> Path:
+        return self.root / "state/before/r"
+
+    @property
+    def record(self) -> list[str]:
+        return (self.before / ".record").read_text().splitlines()
+
+    def sh(self, script: str, data: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+        """The script behind the library of actions."""
+        whole = f"STATE={self.root}/state; RUN=r\n{LIBRARY}\n{script}"
+        return subprocess.run(
+            [*self.shell, whole],
+            input=data,
+            capture_output=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, **environment},
+        )
+
+    def do(self, *actions: Action, **environment: str) -> subprocess.CompletedProcess[bytes]:
+        script, data = compile_actions(actions, "r", "==mark", "stage.step")
+        return subprocess.run(
+            [*self.shell, script],
+            input=data,
+            capture_output=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, **environment},
+        )
+
+    def image(self, path: Path) -> Path:
+        return self.before / str(path).lstrip("/")
+
+
+@pytest.fixture(params=SHELLS)
+def host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """A host with a folder of SlurmUser's and one of root's, each with a file; where others may go, unlike in tmp_path."""
+    assert shutil.which(request.param), f"{request.param} is needed: apt-get install {request.param}"
+    with tempfile.TemporaryDirectory() as made:
+        root = Path(made)
+        root.chmod(0o755)
+        for module in ("actions", "script"):
+            monkeypatch.setattr(f"fabfile.{module}.STATE", f"{root}/state")
+        for name in ("etc", "own"):
+            (root / name).mkdir(mode=0o755)
+            (root / name / "file").write_text("old\n")
+        os.chown(root / "etc", NOBODY.pw_uid, NOBODY.pw_gid)
+        yield Host(root, SHELLS[request.param])
+
+
+@pytest.fixture
+def canary(host: Host) -> Path:
+    """A file of root's that nobody else may read."""
+    path = host.own / "canary"
+    path.write_text("root's own secret\n")
+    path.chmod(0o600)
+    return path
+
+
+def unharmed(host: Host, canary: Path) -> bool:
+    """The canary is as it was, and its content lies in no other file."""
+    found = canary.stat()
+    same = canary.read_text() == "root's own secret\n" and (found.st_uid, found.st_mode & 0o7777) == (0, 0o600)
+    return same and not any(tells(one, canary) for one in host.root.rglob("*"))
+
+
+def tells(path: Path, canary: Path) -> bool:
+    """Whether a file has the canary's content, and is another one; one that goes at this moment has not."""
+    try:
+        return path.is_file() and not path.samefile(canary) and b"root's own secret" in path.read_bytes()
+    except OSError:
+        return False
+
+
+# --- what is written
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+@pytest.mark.parametrize("folder", ["etc", "own"])
+def test_a_file_has_the_content_mode_and_owner_that_were_asked_for(host: Host, mode: int, folder: str) -> None:
+    """Whoever's the folder is, and whoever's the file was; nothing else is left there."""
+    path = host.root / folder / "file"
+    done = host.do(Put(str(path), b"new\n", mode, "nobody:"))
+    assert (done.returncode, done.stderr) == (0, b"")
+    found = path.stat()
+    assert (path.read_text(), found.st_mode & 0o7777) == ("new\n", mode)
+    assert (found.st_uid, found.st_gid) == (NOBODY.pw_uid, NOBODY.pw_gid)
+    assert [one.name for one in path.parent.iterdir()] == ["file"]
+    assert host.image(path).read_text() == "old\n"
+
+
+def test_a_folder_that_is_lacking_is_made(host: Host) -> None:
+    """Everybody may enter it, and it is root's."""
+    path = host.own / "a/b/file"
+    assert host.do(Put(str(path), b"new\n")).returncode == 0
+    assert path.read_text() == "new\n"
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (path.parent, path.parent.parent)] == [0o755, 0o755]
+    assert host.image(path).with_name("file.absent").exists()
+
+
+def test_a_folder_with_the_set_group_bit_is_no_obstacle(host: Host) -> None:
+    """Folders made in it inherit the bit."""
+    host.etc.chmod(0o2775)
+    assert host.do(Put(str(host.etc / "file"), b"new\n", 0o644, "nobody:")).returncode == 0
+    assert (host.etc / "file").read_text() == "new\n"
+
+
+# --- what is recorded
+
+
+def test_files_are_recorded_by_their_real_paths(host: Host) -> None:
+    """Links of root's are followed, those of folders too: images and records lie under the path that has none."""
+    (host.own / "link").symlink_to("../etc")
+    path = host.own / "link/file"
+    assert host.do(Put(str(path), b"new\n"), Remove(str(path))).returncode == 0
+    assert not (host.etc / "file").exists()
+    assert host.image(host.etc / "file").read_text() == "old\n"
+    sum_ = "7aa7a5359173d05b63cfd682e3c38487f3cb4f7f1d60659fe59fab1505977d4c"
+    assert host.record == ["step stage.step", f"left {sum_} {host.etc}/file", f"left absent {host.etc}/file"]
+
+
+def test_a_secret_is_recorded_as_one(host: Host) -> None:
+    """Before its before-image is made, so that there is never an image of a key that nothing tells to be one."""
+    (host.own / "link").symlink_to(host.etc / "file")
+    assert host.do(Put(str(host.own / "link"), Secret(b"key"), 0o600, "nobody:")).returncode == 0
+    assert f"secret {host.etc}/file" in host.record
+    assert host.do(Put(str(host.own / "open"), b"text")).returncode == 0
+    assert host.do(Remove(str(host.own / "file"), secret=True)).returncode == 0
+    assert [line for line in host.record if line.startswith("secret")] == [
+        f"secret {host.etc}/file",
+        f"secret {host.own}/file",
+    ]
+
+
+def test_a_before_image_is_the_file_with_mode_owner_and_date_and_no_set_id_bits(host: Host) -> None:
+    """Put back, a program of somebody else's would be root's."""
+    path = host.etc / "file"
+    path.chmod(0o6755)
+    os.utime(path, (1, 1))
+    assert host.do(Remove(str(path))).returncode == 0
+    found = host.image(path).stat()
+    assert (found.st_mode & 0o7777, found.st_uid, found.st_mtime) == (0o755, 0, 1)
+
+
+# --- links, fifos and the like
+
+
+@pytest.mark.parametrize("action", ["put", "secret", "remove", "keep", "put back"])
+@pytest.mark.parametrize("trap", ["link", "link to a folder", "fifo", "second name", "folder"])
+def test_what_slurm_user_put_in_a_files_place_is_not_followed(host: Host, canary: Path, action: str, trap: str) -> None:
+    """Neither written to nor read, given away nor waited for: it is refused, and told."""
+    path = host.etc / "file"
+    path.unlink()
+    {
+        "link": lambda: path.symlink_to(canary),
+        "link to a folder": lambda: path.symlink_to(host.own),
+        "fifo": lambda: os.mkfifo(path),
+        "second name": lambda: path.hardlink_to(canary),
+        "folder": lambda: path.mkdir(),
+    }[trap]()
+    os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False) if trap != "second name" else None
+    image = host.root / "image"
+    image.write_text("earlier\n")
+    back = f"path={path}\nsource={image}\nsum=$(sha256sum <{image} | cut -d' ' -f1)\n{render.read('put_back.sh')}"
+    done = {
+        "put": lambda: host.do(Put(str(path), b"new\n", 0o644, "nobody:")),
+        "secret": lambda: host.do(Put(str(path), Secret(b"new\n"), 0o600, "nobody:")),
+        "remove": lambda: host.do(Remove(str(path))),
+        "keep": lambda: host.sh(f"keep {path}"),
+        "put back": lambda: host.sh(back),
+    }[action]()
+    assert done.returncode == 1, done.stderr
+    assert str(path) in done.stderr.decode()
+    assert unharmed(host, canary)
+    assert path.is_symlink() or path.is_fifo() or path.is_dir() or path.samefile(canary)
+
+
+def test_a_link_of_root_in_a_folder_that_others_can_write_is_not_followed_either(host: Host, canary: Path) -> None:
+    """Its owner says nothing: SlurmUser may move it there from elsewhere in its folder."""
+    (host.etc / "file").unlink()
+    (host.etc / "file").symlink_to(canary)
+    done = host.do(Put(str(host.etc / "file"), b"new\n"))
+    assert done.returncode == 1 and b"root does not follow it" in done.stderr
+    assert unharmed(host, canary)
+
+
+def test_what_is_cleared_is_roots_alone(host: Host) -> None:
+    """A killed put's folder goes with the next put; a link of that name goes, and not what it points to."""
+    name = f".file.dws-on-csm.{os.uname().nodename}"
+    (host.etc / f"{name}.killed").mkdir(mode=0o700)
+    (host.etc / f"{name}.killed/new").write_text("half")
+    (host.etc / f"{name}.4711").write_text("half, of an earlier version")
+    (host.etc / f"{name}.link").symlink_to(host.own)
+    (host.etc / ".file.dws-on-csm.other.killed").mkdir()
+    assert host.do(Put(str(host.etc / "file"), b"new\n")).returncode == 0
+    assert sorted(one.name for one in host.etc.iterdir()) == [".file.dws-on-csm.other.killed", "file"]
+    assert (host.own / "file").read_text() == "old\n"
+
+
+def test_a_before_image_that_is_not_what_it_was_stays_where_it_is(host: Host) -> None:
+    """Its checksum was told when the rollback was planned."""
+    image = host.root / "image"
+    image.write_text("changed\n")
+    script = f"path={host.own}/file\nsource={image}\nsum=abc\n{render.read('put_back.sh')}"
+    done = host.sh(script)
+    assert done.returncode == 1 and f"{image} is not what it was" in done.stderr.decode()
+    assert [(one.name, one.read_text()) for one in host.own.iterdir()] == [("file", "old\n")]
+
+
+# --- while somebody is at work against it
+
+
+def race(etc: Path, canary: Path, others: Path) -> None:
+    """SlurmUser, who swaps whatever root makes in its folder for a link, as soon as it is there. Never returns."""
+    os.setgroups([])
+    os.setresgid(NOBODY.pw_gid, NOBODY.pw_gid, NOBODY.pw_gid)
+    os.setresuid(NOBODY.pw_uid, NOBODY.pw_uid, NOBODY.pw_uid)
+    while True:
+        for path in etc.iterdir():
+            with suppress(OSError):
+                swap(path, canary, others)
+
+
+def swap(path: Path, canary: Path, others: Path) -> None:
+    """The file for a link to the canary; a folder for one to another folder of root's, or to root's file."""
+    if path.name == "file":
+        path.unlink()
+        path.symlink_to(canary)
+    elif not path.name.endswith(".away"):
+        away = path.rename(f"{path}.away")
+        path.symlink_to(others if away.is_dir() else canary)
+
+
+def test_nothing_of_roots_is_given_away_in_a_race(host: Host, canary: Path) -> None:
+    """Folders and files that root makes are swapped for links while it works: a put fails or succeeds, and no more."""
+    (host.own / "new").write_text("root's")
+    (host.own / "new").chmod(0o600)
+    racer = multiprocessing.get_context("fork").Process(target=race, args=(host.etc, canary, host.own), daemon=True)
+    racer.start()
+    try:
+        for number in range(12):
+            host.do(Put(str(host.etc / "file"), f"new {number}\n".encode(), 0o644, "nobody:"))
+            assert unharmed(host, canary)
+            assert ((host.own / "new").read_text(), (host.own / "new").owner()) == ("root's", "root")
+        assert racer.is_alive()
+    finally:
+        racer.kill()
+        racer.join()
+
+
+# --- on the disk
+
+TRACED = "openat,mkdir,fsync,rename,renameat,renameat2,unlinkat,unlink"
+
+
+def traced(host: Host, tmp_path: Path, *actions: Action) -> list[str]:
+    """The system calls with which the actions reach the disk, in order, names of what is random left out."""
+    script, data = compile_actions(actions, "r", "==mark", "stage.step")
+    trace = str(tmp_path / "trace")
+    command = ["strace", "-f", "-y", "-qq", "-e", f"trace={TRACED}", "-o", trace, *host.shell, script]
+    done = subprocess.run(command, input=data, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return re.sub(r"(dws-on-csm\.[^/]*?)\.\w{10}\b", r"\1.X", Path(trace).read_text()).splitlines()
+
+
+def at(calls: Sequence[str], pattern: str) -> int:
+    """Which call is the first that fits."""
+    found = [number for number, call in enumerate(calls) if re.search(pattern, call)]
+    assert found, f"no call fits {pattern}:\n" + "\n".join(calls)
+    return found[0]
+
+
+def test_what_is_written_is_on_the_disk_in_order(host: Host, tmp_path: Path) -> None:
+    """The before-image, the record, the content, the name: each is synced before the next is begun; and so is the folder."""
+    etc, before = re.escape(str(host.etc)), re.escape(str(host.before))
+    calls = traced(host, tmp_path, Put(f"{host.etc}/file", b"new\n", 0o644, "nobody:"))
+    staged = rf"{etc}/\.file\.dws-on-csm\.[^/]+\.X"
+    order = [
+        rf"fsync\(\d+<{before}{etc}/file\.part>\)",
+        rf'rename\w*\(.*"{before}{etc}/file\.part".*"{before}{etc}/file"',
+        rf"fsync\(\d+<{before}{etc}>\)",
+        rf"fsync\(\d+<{before}>\)",
+        r"openat\(.*\"\./new\", O_WRONLY\|O_CREAT\|O_EXCL",
+        rf"fsync\(\d+<{before}/\.record>\)",
+        rf"fsync\(\d+<{staged}/new>\)",
+        r'rename\w*\(.*"\./new".*"\.\./file"',
+        rf"fsync\(\d+<{etc}>\)",
+    ]
+    places = [at(calls, pattern) for pattern in order]
+    assert places == sorted(places), "\n".join(calls[place] for place in places)
+    # what lies there is opened by cp alone, which follows no link
+    opened = [call for call in calls if re.search(r'openat\(.*"\./file"', call)]
+    assert opened and all("O_NOFOLLOW" in call for call in opened)
+
+
+def test_what_is_removed_is_recorded_on_the_disk_before(host: Host, tmp_path: Path) -> None:
+    """Its image, the record, and then it goes; and its folder knows it."""
+    etc, before = re.escape(str(host.etc)), re.escape(str(host.before))
+    calls = traced(host, tmp_path, Remove(f"{host.etc}/file"))
+    order = [
+        rf"fsync\(\d+<{before}{etc}/file\.part>\)",
+        rf"fsync\(\d+<{before}/\.record>\)",
+        r'unlink\w*\(.*"\./file"',
+        rf"fsync\(\d+<{etc}>\)",
+    ]
+    places = [at(calls, pattern) for pattern in order]
+    assert places == sorted(places), "\n".join(calls[place] for place in places)
