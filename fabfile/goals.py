@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from fabfile import before, names, pki, slurmconf
+from fabfile import former, names, pki, slurmconf
 from fabfile.history import Past
 from fabfile.inventory import Site
-from fabfile.stages import daemon, installed, plugin, revoked, slurm
-from fabfile.stages.earlier import ABSENT, Dws, File, Goal, Thing
+from fabfile.stages import daemon, plugin, slurm
+from fabfile.stages.earlier import ABSENT, File, Goal, Thing
 from fabfile.trails import Trail
-
-BINDING = f"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{names.BINDING}"
 
 
 @dataclass(frozen=True)
@@ -29,26 +27,32 @@ class Names:
 def of(
     site: Site,
     wanted: Past,
+    every: Sequence[Past],
     roles: Mapping[str, Sequence[str]],
     trails: Mapping[str, Trail],
     now: Mapping[str, Any],
     known: Names,
 ) -> tuple[Goal, str, list[str]]:
-    """What is to be reached, slurm.conf's path, and what stays as it is, in sentences.
+    """What is to be reached, slurm.conf's path, and what stays as it is, in sentences. Raises former.Halfway.
 
     wanted  the run before which everything is to be as it was
+    every   all runs that are known
     trails  what lies on each host that answers
     now     what of DWS is there (see installed.read)
     """
-    master, dws = trails[site.master.host.name], dws_work(wanted, now)
-    objects, said = things(master, dws, known.revoked, wanted)
+    master = trails[site.master.host.name]
+    was = former.former(wanted, every, site.master.host.name, now)
+    dws = former.work(was, now)
+    objects, said = former.things(master, was, dws, known.binding, known.revoked)
+    said += former.said(was, now)
     inside = [one for one in objects if of_pods(site, one.path)]
     objects = [one for one in objects if one not in inside]
     conf = next((one.conf[0] for one in trails.values() if one.conf[0]), site.slurm.conf)
     enabled = {
         host.name: _enabled(trails.get(host.name), conf, inside if host.pod else ()) for host in site.controllers
     }
-    known = replace(known, binding=next((one.before for one in objects if one.path == BINDING), known.binding))
+    then = next((one.before for one in objects if one.path == former.BINDING), known.binding)
+    known = replace(known, binding=then)
     made = {host: of_host(site, host, one, enabled.get(host, False), known) for host, one in trails.items()}
     files = {host: some for host, (some, _, _) in made.items()}
     said += [word for _, words, _ in made.values() for word in words]
@@ -56,69 +60,11 @@ def of(
     off = any(not on and _has(trails[host].conf[1]) for host, on in enabled.items() if host in trails)
     renew = any(anew for _, _, anew in made.values())
     renew = renew or any(enabled[name] for name in lost_kubeconfigs(site, master))
-    return Goal(wanted.id, dws, files, objects, enabled, side, off, renew, inside, roles), conf, said
-
-
-def dws_work(wanted: Past, now: Mapping[str, Any]) -> Dws:
-    """What is to be done about DWS: where it wasn't there it goes, where another version was that one comes."""
-    was = wanted.installed
-    if was is None:
-        return "leave"
-    if not (was["traces"] or was["crds"]) or was["unfinished"]:
-        return "remove" if now["traces"] or now["crds"] or now["unfinished"] else "leave"
-    same = installed.release(now["tag"]) == installed.release(was["tag"])
-    return "leave" if same or not installed.release(was["tag"]) else "install"
-
-
-def version(wanted: Past) -> str:
-    """The version of DWS that was there before the run; "" where none was, or nobody looked."""
-    return installed.release(wanted.installed["tag"]) if wanted.installed else ""
-
-
-OF_DWS = ("deploy.", "previous.", "undeploy.")
-"""Steps whose objects come and go with a version of DWS as a whole."""
-
-OF_JOBS = f"/apis/{names.GROUP}/"
-"""Where the API has Workflows. Runs take away those whose jobs are gone."""
-
-
-def things(master: Trail, dws: str, gone: frozenset[str], wanted: Past) -> tuple[list[Thing], list[str]]:
-    """The objects that are to be as they were before `wanted`; what stays and why. `gone`: the names that were revoked."""
-    made: list[Thing] = []
-    said: list[str] = []
-    for path, one in master.objects.items():
-        was = one["before"]
-        if path.startswith(OF_JOBS):
-            said.append(f"{path.rpartition('/')[2]} stays as it is: Slurm knows its job no more.")
-        elif one["step"].startswith(OF_DWS) and (dws == "install" or _came_back(one, wanted)):
-            continue
-        elif path == revoked.PATH:
-            said.append(f"What was revoked stays revoked: {', '.join(sorted(gone))}.")
-        elif path == BINDING and was is not None and (back := _subjects(was) & gone):
-            said.append(
-                f"{names.BINDING} stays as it is, since {', '.join(sorted(back))} had rights then and was revoked."
-            )
-        elif was is not None and was.get("withheld"):
-            said.append(f"{path} stays as it is: what was in a Secret isn't kept.")
-        else:
-            made.append(Thing(path, was, _left(one, dws)))
-    return made, said
-
-
-def _came_back(one: Mapping[str, Any], wanted: Past) -> bool:
-    """Whether an object of a DWS that was there before `wanted` is only one that a later run found absent: one run had
-    undeployed it, as a whole and without a record of each object, and another one deployed it again."""
-    there = bool(wanted.installed and wanted.installed["traces"])
-    return there and one["before"] is None and min(one["left"], default="") > wanted.id
-
-
-def _left(one: Mapping[str, Any], dws: str) -> frozenset[str]:
-    """The fingerprints that an object may have; empty where that isn't known, or an undeploy comes before."""
-    runs = one["left"]
-    last = runs[max(runs)] if runs else []
-    if None in last or (dws == "remove" and one["step"].startswith(OF_DWS)):
-        return frozenset()
-    return frozenset({last[-1], before.fingerprint(one["before"])}) if last else frozenset()
+    # a kubeconfig that lies there may be of a name whose rights don't come back
+    renew = renew or (former.left_out(master, known.revoked) and any(enabled.values()))
+    if renew and (own := site.access.common_name) not in known.revoked:
+        objects = former.with_subject(objects, own)
+    return Goal(wanted.id, dws, files, objects, enabled, side, off, renew, inside, roles, was.version), conf, said
 
 
 def _has(text: str) -> bool:
@@ -154,10 +100,6 @@ def _enabled(found: Trail | None, conf: str, inside: Sequence[Thing] = ()) -> bo
     return _has(was.text.decode(errors="surrogateescape") if was and was.text is not None else found.conf[1])
 
 
-def _subjects(binding: Any) -> frozenset[str]:
-    return frozenset(one["name"] for one in (binding or {}).get("subjects", []))
-
-
 def of_host(
     site: Site, host: str, found: Trail, enabled: bool, known: Names
 ) -> tuple[dict[str, File], list[str], bool]:
@@ -188,7 +130,7 @@ def _unusable(one: File, found: Trail, known: Names) -> str:
         certificate, ours = pki.read(pem), pki.signed_by(pem, known.ca)
     except ValueError:
         return "its certificate can't be read"
-    name, bound = certificate.common_name, _subjects(known.binding)
+    name, bound = certificate.common_name, former.subjects(known.binding)
     if name in known.revoked:
         return f"{name} was revoked"
     if certificate.until <= datetime.now(UTC):

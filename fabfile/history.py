@@ -83,18 +83,36 @@ def reading(site: Site, sessions: Sessions, hosts: Sequence[Host], script: str) 
 
 
 def on_hosts(site: Site, sessions: Sessions) -> dict[str, Past]:
-    """The runs of which something is known on the master and the controllers, by id; hosts that don't answer are left out."""
+    """The runs of which something is known on the master and the controllers, by id; hosts that don't answer are left out.
+
+    What a run was, what was there before it and how it ended, the master alone says. A controller says what was begun on
+    that controller.
+    """
     hosts = [host for host in known(site) if not isinstance(sessions[host.name], Unreachable)]
-    lines = reading(site, sessions, hosts, script())
-    runs: dict[str, Past] = {}
-    for host, some in lines.items():
-        take(runs, host, some)
-    return runs
+    return told(site.master.host.name, reading(site, sessions, hosts, script()))
 
 
 def script() -> str:
     """The script that prints what is known on a host, in lines for `take`."""
     return render.script("history.sh", state=STATE)
+
+
+def told(master: str, lines: Mapping[str, Sequence[str]]) -> dict[str, Past]:
+    """The runs of which the hosts tell with these lines of history.sh, by id."""
+    runs: dict[str, Past] = {}
+    take(runs, master, lines.get(master, ()))
+    for host in lines.keys() - {master}:
+        for line in lines[host]:
+            _begun(runs, host, line)
+    return runs
+
+
+def _begun(runs: Mapping[str, Past], host: str, line: str) -> None:
+    """A controller's line: a step that was begun there in a run that the master knows."""
+    word, _, rest = line.partition(" ")
+    name, _, step = rest.partition(" ")
+    if word == "step" and name in runs:
+        runs[name].note(host, step)
 
 
 def known(site: Site) -> tuple[Host, ...]:

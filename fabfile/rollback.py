@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fabfile import goals, history, names, render
+from fabfile import former, goals, history, names, render
 from fabfile.actions import STATE
 from fabfile.connect import Sessions, connect_all
 from fabfile.faults import Unreachable
@@ -40,7 +40,7 @@ def rollback(site: Site, name: str, options: Options) -> int:
     said = " ".join([told, *kept])
     done, right = f"Rolled back to how it was before {wanted.id}. {said}", f"It is as before {wanted.id}. {said}"
     made = replace(options, flags=f" {wanted.id}", undoes=wanted.id, done=done, right=right)
-    as_of = replace(site, versions=replace(site.versions, dws=goals.version(wanted) or site.versions.dws))
+    as_of = replace(site, versions=replace(site.versions, dws=goal.version or site.versions.dws))
     return run(as_of if goal.dws == "install" else site, procedure.stages(goal, conf), made)
 
 
@@ -56,11 +56,27 @@ def _read(site: Site, name: str) -> tuple[Past, Goal, str, list[str]]:
         trails = _trails(site, sessions, hosts, wanted.id)
         now = installed.read(master.cluster())
         ca = master.run(f"cat {site.master.pki}/ca.crt", deadline=30.0).out
-        binding, gone = master.cluster().get(goals.BINDING), frozenset(revoked.read(master.cluster()))
+        binding, gone = master.cluster().get(former.BINDING), frozenset(revoked.read(master.cluster()))
     finally:
         sessions.close()
     known = goals.Names(ca, binding, gone)
-    return wanted, *goals.of(site, wanted, roles(site), trails, now, known)
+    try:
+        return wanted, *goals.of(site, wanted, every, roles(site), trails, now, known)
+    except former.Halfway as half:
+        raise Cannot(_halfway(half, wanted, every)) from half
+
+
+def _halfway(half: former.Halfway, wanted: Past, every: Sequence[Past]) -> str:
+    """Why nothing is rolled back where half of DWS was there, and which run to go back to instead."""
+    text = (
+        f"Before run {wanted.id}, DWS {half.version} was half removed: an undeploy had been cut off. That cannot be "
+        "brought back, and the DWS of now stays."
+    )
+    whole = [
+        one.id for one in every if one.id < wanted.id and one.kept and one.installed and not one.installed["unfinished"]
+    ]
+    back = f" `invoke rollback {whole[-1]}` goes back to when it was whole." if whole else ""
+    return f"{text}{back} `invoke undeploy` removes DWS."
 
 
 def _chosen(every: Sequence[Past], name: str, site: Site) -> Past:

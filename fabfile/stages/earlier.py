@@ -56,6 +56,7 @@ class Goal:
     off      whether one loses it now
     renew    whether kubeconfigs are to be made anew instead of being put back
     pods     objects that a slurmctld in a pod is made of, or has as its /etc/slurm
+    version  the version of DWS that was there; "" where none was, or it isn't known
     """
 
     run: str
@@ -68,6 +69,7 @@ class Goal:
     renew: bool = False
     pods: Sequence[Thing] = ()
     roles: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    version: str = ""
 
 
 def text_of(content: bytes) -> str:

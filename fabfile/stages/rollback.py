@@ -18,11 +18,13 @@ from fabfile.stages import (
     deploy,
     earlier,
     images,
+    installed,
     inuse,
     podcheck,
     preflight,
     restored_files,
     restored_objects,
+    revoked,
     rollout,
     since,
     slurm,
@@ -64,13 +66,17 @@ def _preflight(goal: Goal, conf: str) -> Stage:
     if goal.slurm or goal.pods or any(goal.files.values()):
         judge = unplug.judge if goal.off else known.get("controller", _QUIET).judge  # type: ignore[union-attr]
         known |= {"pod": podcheck.KNOWN, "controller": replace(_QUIET, judge=judge)}
+    if goal.renew:  # a name that was revoked gets no new kubeconfig
+        known |= {revoked.CHECK.name: revoked.CHECK}
     untouched = (since.files(role, goal) for role in ("controller", "compute"))
     return Stage("preflight", (), (*known.values(), *untouched, since.things(goal)))
 
 
 def _loses(goal: Goal) -> bool:
-    """Whether jobs lose their burst buffer, or Workflows their CRD."""
-    return goal.off or any(one.before is None and "/customresourcedefinitions/" in one.path for one in goal.things)
+    """Whether jobs lose their burst buffer, or Workflows their CRD or what serves them."""
+    serving = set(installed.TRACES.values())
+    gone = [one.path for one in goal.things if one.before is None]
+    return goal.off or any(path in serving or "/customresourcedefinitions/" in path for path in gone)
 
 
 _QUIET = Check(controller.CHECK.name, "controller", controller.look, lambda place, have: ())

@@ -1,6 +1,7 @@
 """What a rollback makes of what lies on the hosts: which run, which files and objects, and what must stay."""
 
 import base64
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,11 +13,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fabfile import before, goals, history, names
+from fabfile import before, former, goals, history, names
+from fabfile.former import Former
 from fabfile.history import Past
 from fabfile.inventory import Site, load
-from fabfile.stages import revoked, rollback
-from fabfile.stages.earlier import ABSENT, File, Goal
+from fabfile.stages import installed, revoked, rollback
+from fabfile.stages.earlier import ABSENT, Dws, File, Goal
 from fabfile.trails import trail
 from tests.unit.site_files import MINIMAL, write
 
@@ -92,35 +94,50 @@ def test_objects_of_a_run_that_was_cut_off(after: Sequence[str], known: set[str]
     """Where a run was cut off between its record of an object and the change, nobody knows what it left."""
     first = '{"path": "%s", "step": "access.role", "before": null}'
     found = trail([f"object 1 {line % ROLE if '%s' in line else line}" for line in [first, *after]])
-    things, _ = goals.things(found, "leave", frozenset(), past("1"))
+    things, _ = former.things(found, Former(), "leave", None, frozenset())
     assert [(thing.path, thing.before, set(thing.left)) for thing in things] == [(ROLE, None, known)]
 
 
-@pytest.mark.parametrize(("run", "goes"), [("1", True), ("2", False)])
-def test_objects_of_dws_that_came_back(run: str, goes: bool) -> None:
-    """What a run undeployed as a whole, and a later one deployed again, was there: only what the run itself made goes."""
-    found = trail([f"object {run} " + '{"path": "/crd", "step": "deploy.applied", "before": null}'])
-    there = replace(past("1"), installed={"tag": "0.0.20", "unfinished": "", "traces": ["D"], "crds": []})
-    things, _ = goals.things(found, "leave", frozenset(), there)
+THERE = {"tag": "0.0.20", "unfinished": "", "traces": ["D"], "crds": []}
+NONE = {"tag": "", "unfinished": "", "traces": [], "crds": []}
+
+
+@pytest.mark.parametrize(
+    ("then", "step", "goes"),
+    [(NONE, "deploy.applied", True), (THERE, "deploy.applied", False), (THERE, "objects.objects", False)],
+)
+@pytest.mark.parametrize("replaced", [False, True])
+def test_no_object_of_a_dws_that_was_there_goes(then: dict[str, object], step: str, goes: bool, replaced: bool) -> None:
+    """What a run found absent goes only where DWS was not there before, whichever run or rollback recorded it."""
+    crd = f"{installed.CRDS}/workflows.{names.GROUP}"
+    found = trail([f'object 1 {{"path": "{crd}", "step": "{step}", "before": null}}'])
+    was = former.former(replace(past("1"), installed=then), [replace(past("1"), installed=then)], "m", then)
+    things, _ = former.things(found, replace(was, replaced=replaced), "leave", None, frozenset())
     assert bool(things) == goes
 
 
 @pytest.mark.parametrize("dws", ["leave", "remove", "install"])
-def test_an_orphan_that_was_taken_away_does_not_come_back(dws: str) -> None:
+def test_an_orphan_that_was_taken_away_does_not_come_back(dws: Dws) -> None:
     """Nobody would ever take it down; and before DWS was there it was not there either, whatever came in between."""
     path = f"/apis/{names.GROUP}/v1alpha2/namespaces/default/workflows/bb10"
     record = f'{{"path": "{path}", "step": "undeploy.orphans", "before": {{"kind": "Workflow", "metadata": {{}}}}}}'
-    made, said = goals.things(trail([f"object 1 {record}"]), dws, frozenset(), past("1"))
+    made, said = former.things(trail([f"object 1 {record}"]), Former(), dws, None, frozenset())
     assert made == [] and [line.partition(":")[0] for line in said] == ["bb10 stays as it is"]
 
 
 def test_what_was_revoked() -> None:
-    """A binding of a name that was revoked does not come back, nor does the record of what was revoked go."""
-    binding = '{"path": "%s", "step": "access.binding", "before": {"kind": "x", "metadata": {}, "subjects": [{"name": "old"}]}}'
-    record = '{"path": "%s", "step": "access.recorded", "before": null}'
-    lines = [f"object 1 {binding % goals.BINDING}", f"object 1 {record % revoked.PATH}"]
-    made, said = goals.things(trail(lines), "leave", frozenset({"old"}), past("1"))
-    assert made == [] and "old had rights then and was revoked" in said[0] and "stays revoked" in said[1]
+    """The binding comes back with the role that it had, for the name of now, without one that was revoked; the record stays."""
+    old = {"kind": "x", "metadata": {}, "roleRef": {"name": "then"}, "subjects": [{"name": "old"}, {"name": "both"}]}
+    now = {"roleRef": {"name": "now"}, "subjects": [{"name": "new"}, {"name": "both"}]}
+    records = [
+        {"path": former.BINDING, "step": "access.binding", "before": old},
+        {"path": revoked.PATH, "step": "access.recorded", "before": None},
+    ]
+    found = trail([f"object 1 {json.dumps(one)}" for one in records])
+    (made,), said = former.things(found, Former(), "leave", now, frozenset({"old"}))
+    assert made.before and made.before["roleRef"] == {"name": "then"}
+    assert former.subjects(made.before) == {"both", "new"}
+    assert "gives no rights to old again" in said[0] and "stays revoked" in said[1]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +154,34 @@ def test_dws(was: tuple[str, list[str]], now: str, what: str) -> None:
     """DWS goes where it was not there, and comes in the version that was; where it is the same, it stays."""
     tag, traces = was
     then = replace(past("1"), installed={"tag": tag, "unfinished": "", "traces": traces, "crds": []})
-    assert goals.dws_work(then, {"tag": now, "unfinished": "", "traces": ["D"] if now else [], "crds": {}}) == what
+    found = {"tag": now, "unfinished": "", "traces": ["D"] if now else [], "crds": {}}
+    assert former.work(former.former(then, [then], "m", found), found) == what
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'opened {"run": "r1", "task": "x", "by": "x", "at": 1, "undoes": "", "installed": null}',
+        'opened {"run": "r2", "task": "x", "by": "x", "at": 1, "undoes": "r1", "installed": null}',
+        'event r1 {"event": "summary", "exit": 1, "message": "no"}',
+        'event r2 {"event": "opened", "task": "install", "at": 1}',
+        "step r2 undeploy.removed",
+    ],
+)
+def test_what_a_controller_says_of_runs(line: str) -> None:
+    """What a run was, what was there before it and how it ended, the master alone says: a controller adds no run."""
+    head = {"run": "r1", "task": "install", "by": "me", "at": 1.0, "undoes": "", "installed": THERE}
+    master = [f"opened {json.dumps(head)}", 'event r1 {"event": "summary", "exit": 0, "message": "done"}']
+    told = history.told("m", {"c": [line, "step r1 plugin.lua"], "m": master})
+    assert list(told) == ["r1"]
+    run = told["r1"]
+    assert (run.installed, run.task, run.code, run.changed) == (THERE, "install", 0, {"c": ["plugin.lua"]})
+
+
+def test_a_controller_says_nothing_of_the_cluster() -> None:
+    """A step that takes DWS away is the master's: a controller's line of one replaces no version."""
+    run = replace(past("1"), installed=THERE, changed={"c": ["undeploy.removed"]})
+    assert not former.former(run, [run], "m", THERE).replaced
 
 
 # --- kubeconfigs
