@@ -30,6 +30,14 @@ class Opened:
 
 
 @dataclass(frozen=True)
+class Renamed:
+    """The run has another id from now on: the master's clock gives them, and it is after that of every run known there."""
+
+    run: str
+    at: float
+
+
+@dataclass(frozen=True)
 class Began:
     """On `host` something is being done: `title` is its readable form."""
 
@@ -110,4 +118,4 @@ class Summary:
     """Where the run's report lies."""
 
 
-Event = Opened | Began | Line | Awaiting | Done | Summary
+Event = Opened | Renamed | Began | Line | Awaiting | Done | Summary

@@ -17,6 +17,14 @@ class SudoRefused(Unreachable):
     """The host was reached and sudo said no."""
 
 
+class LockLost(Exception):
+    """This run no longer holds the site's lock, which is on `host`: another one may be at work by now."""
+
+    def __init__(self, host: str, text: str) -> None:
+        super().__init__(text)
+        self.host = host
+
+
 class Lost(Exception):
     """The connection broke while something ran on `host`: whether that came to its end is not known."""
 

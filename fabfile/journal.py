@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fabfile.events import Event, Line, Opened
+from fabfile.events import Event, Line, Opened, Renamed
 from fabfile.inventory import ROOT
 from fabfile.jsonlines import to_json
 
@@ -22,7 +22,8 @@ NAME = "journal.jsonl"
 
 PROOFS = ("verify", "cancel")
 """Stages that prove what is there; nothing that lasts is changed in them, nor in those that only look."""
-LOOKING = ("connect", "preflight")
+LOOKING = ("connect", "preflight", "run")
+"""What changes nothing either; what is told of a run as a whole has the stage "run"."""
 
 
 def identifier(at: float) -> str:
@@ -50,8 +51,15 @@ class Journal:
         if isinstance(event, Line):
             return
         with self._lock:
+            if isinstance(event, Renamed):
+                self._rename(event.run)
             self.events.append(event)
             self._file.write(json.dumps(to_json(event)) + "\n")
+
+    def _rename(self, run: str) -> None:
+        folder = self.folder.with_name(run)
+        self.folder.rename(folder)
+        self.run, self.folder, self.page = run, folder, folder / self.page.name
 
     def text(self) -> bytes:
         """The journal so far."""

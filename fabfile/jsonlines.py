@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from fabfile.events import OUTCOMES, Awaiting, Began, Done, Event, Failure, Line, Opened, Summary
+from fabfile.events import OUTCOMES, Awaiting, Began, Done, Event, Failure, Line, Opened, Renamed, Summary
 
 _KINDS: Mapping[str, type[Event]] = {
-    kind.__name__.lower(): kind for kind in (Opened, Began, Line, Awaiting, Done, Summary)
+    kind.__name__.lower(): kind for kind in (Opened, Renamed, Began, Line, Awaiting, Done, Summary)
 }
 
 

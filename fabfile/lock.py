@@ -1,34 +1,39 @@
-"""One run at a time may change a site: a lock on the master, which ends by itself when its holder is gone."""
+"""One run at a time may change a site: a lock on the master, which ends by itself when its holder is gone.
+
+What it is on the master stands in templates/lock.sh.
+"""
 
 from __future__ import annotations
 
-import getpass
 import os
 import shlex
-import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 from fabfile import render
 from fabfile.actions import STATE
-from fabfile.faults import Unreachable
+from fabfile.faults import LockLost, Unreachable
+from fabfile.holder import Holder, gone, identity, owner
 from fabfile.output import tail
+
+__all__ = ["HOLD", "Holder", "Lock", "Locked", "hold", "owner"]
 
 HOLD = 120
 """Seconds, by the master's clock, that the lock holds without being renewed; it is renewed three times as often."""
 
+AGAIN = 5.0
+"""Seconds until a renewal that failed is tried again."""
 
-@dataclass(frozen=True)
-class Holder:
-    """Who holds the lock: who and where from ("joe@admin1"), process id there, run, seconds until it would end."""
+MARGIN = 10.0
+"""Seconds before the lock's end from which on nothing more is begun, unless it could be renewed."""
 
-    owner: str
-    process: int
-    run: str
-    left: int
+LOST = 3
+"""Exit code of a renewal that found somebody else's lock, or none."""
+
+DEADLINE = 30.0
 
 
 class Locked(Exception):
@@ -36,99 +41,133 @@ class Locked(Exception):
 
     def __init__(self, holder: Holder) -> None:
         super().__init__(
-            f"{holder.owner} is at work here with run {holder.run}; were it cut off, its lock would end in {holder.left} s"
+            f"{holder.owner} is at work here with run {holder.run}. "
+            f"If that run has died, its lock expires in {holder.left} s."
         )
         self.holder = holder
 
 
-# Made whole aside and renamed into place: it is there with its content, or it isn't there.
-_TAKE = """
-mkdir -p {state}; chmod 700 {state}
-cd {state}
-now=$(date +%s)
-new=lock.$$
-vanishing "$new"
-mkdir "$new"
-printf '%s\\n' {owner} {process} {run} $((now + {hold})) >"$new/holder"
-until=$(sed -n 4p lock/holder 2>/dev/null) || until=
-if [ -d lock ] && {{ [ "${{until:-0}}" -le "$now" ] || [ "$(sed -n 3p lock/holder)" = {over} ]; }}; then rm -rf lock; fi
-for try in 1 2 3; do # one that is left just now is neither in the way nor can it be read
-    if mv -T "$new" lock 2>/dev/null; then echo taken; exit; fi
-    if held=$(cat lock/holder 2>/dev/null); then printf '%s\\n' "$now" "$held"; exit; fi
-done
-mv -T "$new" lock
-echo taken
-"""
+def clock() -> float:
+    """Seconds that also pass while this machine is asleep: meanwhile the lock's time passes on the master."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
-_RENEW = """
-cd {state}
-[ "$(sed -n 3p lock/holder 2>/dev/null)" = {run} ] || exit 1
-{{ head -n 3 lock/holder; echo $(($(date +%s) + {hold})); }} >lock/new && mv lock/new lock/holder
-"""
 
-_LEAVE = """
-cd {state}
-[ "$(sed -n 3p lock/holder 2>/dev/null)" != {run} ] || rm -rf lock
-"""
+class Lock:
+    """The lock of `run`, as far as this process knows. `tell` is called once, with the reason, when it is found lost."""
+
+    def __init__(self, session: Any, run: str, asked: float, tell: Callable[[str], None]) -> None:
+        self.run = run
+        self.lost = ""
+        self.over = threading.Event()
+        self._session = session
+        self._tell = tell
+        self._until = asked + HOLD - MARGIN
+        self._renewing = threading.Lock()
+
+    def check(self) -> None:
+        """Raises LockLost where something else may be at work by now."""
+        if not self.lost and clock() >= self._until:  # this process, or its machine, stood still for long
+            self.renew()
+        if self.lost:
+            raise LockLost(self._session.host, self.lost)
+
+    def renew(self) -> bool:
+        """Whether the lock could be renewed. Where it is lost, that is told."""
+        with self._renewing:
+            asked = clock()
+            why = "" if self.lost else self._renewed()
+            if not why and not self.lost:
+                self._until = asked + HOLD - MARGIN
+                return True
+            if clock() >= self._until:
+                self._lose(f"it could not be renewed for {HOLD - MARGIN:.0f} s ({why}), and has ended")
+            return False
+
+    def _renewed(self) -> str:
+        """Why the renewal failed, or ""."""
+        try:
+            answer = self._session.beside(_script("lock_renew.sh", run=self.run), deadline=DEADLINE)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it may be over at the next try
+            return str(error) or type(error).__name__
+        if answer.code == LOST:
+            holder = answer.out.decode(errors="replace").split("\n")
+            self._lose(f"{holder[0]} took it with run {holder[2]}" if len(holder) > 2 else "it is gone from the master")
+        return "" if answer.code == 0 else _said(answer)
+
+    def _lose(self, why: str) -> None:
+        if not self.lost and not self.over.is_set():
+            self.lost = f"this run has lost its lock on the site: {why}. It changes nothing more."
+            self._tell(self.lost)
+
+    def keep(self) -> None:
+        """Renews until the lock is `over` or lost."""
+        wait = HOLD / 3
+        while not self.lost and not self.over.wait(wait):
+            wait = HOLD / 3 if self.renew() else AGAIN
+
+    def leave(self) -> None:
+        """Gives the lock up, if it is still this run's."""
+        self.over.set()
+        for _ in range(2):  # a signal that was meant for other scripts may have ended the first
+            if self._session.beside(_script("lock_leave.sh", run=self.run), deadline=DEADLINE).code == 0:
+                return
 
 
 @contextmanager
-def hold(session: Any, run: str, lost: tuple[type[Exception], ...]) -> Iterator[None]:
+def hold(
+    session: Any, run: str, lost: tuple[type[Exception], ...], tell: Callable[[str], None] = lambda why: None
+) -> Iterator[Lock]:
     """Hold the site's lock while the `with` lasts. Raises Locked; a run of this machine whose process is gone gives way.
-    Raises Unreachable where no lock can be made.
+    Raises Unreachable where no lock can be made. `run` may get another name, see templates/lock_take.sh.
 
     `lost`: what a broken connection raises; then the lock ends by itself.
     """
+    lock = _taken(session, run, lost, tell)
+    threading.Thread(target=lock.keep, daemon=True, name="lock").start()
     try:
-        _take(session, run, over="")
-    except Locked as locked:
-        if not _gone(locked.holder):
-            raise
-        _take(session, run, over=locked.holder.run)
-    ended = threading.Event()
-    renewing = threading.Thread(target=_renew, args=(session, run, ended, lost), daemon=True)
-    renewing.start()
-    try:
-        yield
+        yield lock
     finally:
-        ended.set()
         with suppress(*lost):
-            session.run(_LEAVE.format(state=STATE, run=shlex.quote(run)), deadline=30.0)
+            lock.leave()
 
 
-def owner() -> str:
-    """Who runs this, and where: "joe@admin1"."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
-
-
-def _take(session: Any, run: str, over: str) -> None:
-    words = {"owner": owner(), "process": str(os.getpid()), "run": run, "over": over or "nobody"}
-    quoted = {key: shlex.quote(value) for key, value in words.items()}
-    script = "set -eu\n" + render.read("vanishing.sh") + _TAKE.format(state=STATE, hold=HOLD, **quoted)
-    answer = session.run(script, deadline=30.0)
-    lines = answer.out.decode().splitlines()
-    if answer.code != 0:
-        why = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
-        raise Unreachable(
-            session.host, f"the site can't be locked: {why}", f"mend {STATE} there, where runs keep their own files"
-        )
-    if lines != ["taken"]:
-        now, who, process, other, until = lines
-        raise Locked(Holder(who, int(process), other, int(until) - int(now)))
-
-
-def _gone(holder: Holder) -> bool:
-    """Whether the holder was a process of ours on this very machine that has ended."""
-    if holder.owner != owner():
-        return False
+def _taken(session: Any, run: str, lost: tuple[type[Exception], ...], tell: Callable[[str], None]) -> Lock:
     try:
-        os.kill(holder.process, 0)
-    except ProcessLookupError:
-        return True
-    return False
+        return _take(session, run, "", tell)
+    except Locked as locked:
+        if not gone(locked.holder):
+            raise
+        return _take(session, run, locked.holder.run, tell)
+    except lost:
+        with suppress(*lost):  # it may have been taken all the same, and the answer alone was lost
+            Lock(session, run, clock(), tell).leave()
+        raise
 
 
-def _renew(session: Any, run: str, ended: threading.Event, lost: tuple[type[Exception], ...]) -> None:
-    with suppress(*lost):
-        while not ended.wait(HOLD / 3):
-            session.run(_RENEW.format(state=STATE, run=shlex.quote(run), hold=HOLD), deadline=30.0)
+def _take(session: Any, run: str, over: str, tell: Callable[[str], None]) -> Lock:
+    asked = clock()
+    settings = {"run": run, "over": over, "who": owner(), "pid": str(os.getpid()), "process": "\n".join(identity())}
+    answer = session.run(_script("lock_take.sh", **settings), deadline=DEADLINE)
+    word, _, rest = answer.out.decode(errors="replace").partition("\n")
+    if answer.code != 0:
+        fix = f"mend {STATE} there, where runs keep their own files"
+        raise Unreachable(session.host, f"the site can't be locked: {_said(answer)}", fix)
+    name, _, value = word.partition(" ")
+    if name == "held":
+        raise Locked(_holder(rest.split("\n"), int(value)))
+    return Lock(session, value, asked, tell)
+
+
+def _holder(lines: list[str], now: int) -> Holder:
+    who, process, run, until, *identified = lines
+    number = int(process) if process.isdecimal() else 0
+    return Holder(who or "somebody", number, run or "?", int(until) - now, tuple(filter(None, identified)))
+
+
+def _said(answer: Any) -> str:
+    return " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
+
+
+def _script(name: str, **settings: str) -> str:
+    assignments = "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items())
+    return f"state={shlex.quote(STATE)}\nhold={HOLD}\n{assignments}{render.read('lock.sh')}\n{render.read(name)}"

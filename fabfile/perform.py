@@ -25,11 +25,14 @@ class ActionFailed(Exception):
 
 @dataclass(frozen=True)
 class Reach:
-    """How hosts are reached: `session(host)` a connection with run(), `cluster()` the API, `of(role)` a role's first host."""
+    """How hosts are reached: `session(host)` a connection with run(), `cluster()` the API, `of(role)` a role's first host.
+    `guard()` is called before each change, and raises where this run may change nothing any more.
+    """
 
     session: Callable[[str], Any]
     cluster: Callable[[], Any]
     of: Callable[[str], str]
+    guard: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def perform(reach: Reach, board: Board, at: At, actions: Sequence[Action], proof
     looked = False
     for number, (kind, group) in enumerate(groups):
         last = number == len(groups) - 1
+        reach.guard()
         touched = [path for action in group for path in before.touched(action, reach.cluster)]
         before.keep(reach, at, touched)
         if kind == "host":
@@ -137,7 +141,9 @@ class _Progress:
 
 def _in_cluster(reach: Reach, at: At, group: Sequence[Action]) -> None:
     deleted: dict[str, float] = {}
-    for action in group:
+    for number, action in enumerate(group):
+        if number:
+            reach.guard()
         at.began(title(action))
         if isinstance(action, Apply):
             reach.cluster().apply(action.manifest)

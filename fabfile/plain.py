@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from fabfile import tables
-from fabfile.events import OUTCOMES, Awaiting, Began, Done, Event, Opened, Summary
+from fabfile.events import OUTCOMES, Awaiting, Began, Done, Event, Opened, Renamed, Summary
 from fabfile.failure import alike, block
 from fabfile.progress import Progress, fold, take
 from fabfile.theme import changed, counted, duration, plural, text
@@ -46,6 +46,8 @@ def _told(log: _Log, event: Event) -> Iterator[str]:
     match event:
         case Opened():
             yield from _opened(log, event)
+        case Renamed():
+            yield _line(log, log.progress.task, "", f"this run is {event.run} from now on, by the master's clock")
         case Began():
             yield from _through(log, event.stage)
             yield from _news(log, event, escaped(event.title))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from fabfile.events import Awaiting, Began, Done, Event, Line, Opened, Summary
+from fabfile.events import Awaiting, Began, Done, Event, Line, Opened, Renamed, Summary
 from fabfile.theme import BAD
 from fabfile.visible import escaped, output
 
@@ -64,13 +64,15 @@ class Progress:
 
 def take(progress: Progress, event: Event, now: float) -> None:
     """Folds an event into `progress`; `now` is when it came, in seconds since the epoch."""
-    if not isinstance(event, Opened | Summary):
+    if not isinstance(event, Opened | Renamed | Summary):
         stage(progress, event.stage).touched = now
     match event:
         case Opened():
             progress.run, progress.task, progress.began = event.run, event.task, event.at
             progress.hosts = len({host for hosts in event.hosts.values() for host in hosts})
             progress.stages |= {name: StageProgress(name, tuple(needs)) for name, needs in event.stages.items()}
+        case Renamed():
+            progress.run = event.run
         case Summary():
             progress.summary = event
         case Done():

@@ -12,14 +12,14 @@ from fabfile.api import ClusterError
 from fabfile.cluster import preload
 from fabfile.connect import Sessions, connect_all
 from fabfile.events import Done, Event, Failure, Outcome
-from fabfile.faults import DeadlineExceeded, Lost, Unreachable
+from fabfile.faults import DeadlineExceeded, LockLost, Lost, Unreachable
 from fabfile.inventory import Host, Site
 from fabfile.perform import Reach
 from fabfile.running import Run
 from fabfile.session import Session
 
-TROUBLE: tuple[type[Exception], ...] = (Unreachable, Lost, DeadlineExceeded, ClusterError)
-"""What can go wrong on the way to a host or in the cluster."""
+TROUBLE: tuple[type[Exception], ...] = (Unreachable, Lost, DeadlineExceeded, ClusterError, LockLost)
+"""What can go wrong on the way to a host or in the cluster, or with the lock that a run holds there."""
 
 
 def roles(site: Site) -> dict[str, tuple[str, ...]]:

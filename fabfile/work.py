@@ -6,11 +6,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from fabfile import before as images
 from fabfile import engine, report
-from fabfile.events import Failure
+from fabfile.events import Failure, Renamed
 from fabfile.judging import Pending
 from fabfile.lock import Locked, hold
 from fabfile.options import Options
@@ -20,6 +21,7 @@ from fabfile.stages.verify import FORGET
 
 DEFECT = "a defect of dws-on-csm"
 REPORT = "running it again goes on from here; please report this, with the journal in the folder of this run's report"
+AGAIN = "run the same command again, once no other run is at work: it continues from there"
 NOBODY_AGREED = "Nothing was taken away: it has to be agreed to, by an answer or by --yes."
 
 
@@ -65,9 +67,22 @@ def _work(made: Run, options: Options, display: report.Display, down: Sequence[s
 
 
 def _alone(made: Run, do: Callable[[], str]) -> str:
-    """Do it as the only run there. Why not, if another one is at work; else what `do` returns."""
+    """Do it as the only run there. Why not, if another one is at work; else what `do` returns.
+
+    From then on the run has the id that it got with the lock, and each change asks first whether it is still held.
+    """
+    master = made.site.master.host.name
+
+    def lost(why: str) -> None:
+        made.done(master, "run.lock", "failed", time.time(), failures=(Failure(meaning=why, fix=AGAIN),))
+        made.stopping.set()
+
     try:
-        with hold(made.reach.session(made.site.master.host.name), made.id, TROUBLE):
+        with hold(made.reach.session(master), made.id, TROUBLE, lost) as lock:
+            if lock.run != made.id:
+                made.id = lock.run
+                made.emit(Renamed(made.id, time.time()))
+            made.reach = replace(made.reach, guard=lock.check)
             return do()
     except Locked as locked:
         return str(locked)

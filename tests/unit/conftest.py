@@ -45,6 +45,9 @@ class LocalHost:
                 line(text)
         return Answer(done.stdout, done.stderr, done.returncode)
 
+    def beside(self, script: str, *, deadline: float) -> Answer:
+        return self.run(script, deadline=deadline)
+
 
 @pytest.fixture
 def local_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalHost:

@@ -1,19 +1,36 @@
 """The lock of a site, on a folder of this machine: the real sh takes it, renews it and leaves it."""
 
+from __future__ import annotations
+
+import os
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from fabfile.faults import Lost, Unreachable
+from fabfile import holder, lock
+from fabfile.actions import AskApi, Sh
+from fabfile.events import Done, Event, Renamed
+from fabfile.faults import LockLost, Lost, Unreachable
+from fabfile.holder import Holder, gone, identity
+from fabfile.inventory import DEFAULT, load
+from fabfile.journal import identifier
 from fabfile.lock import Locked, hold, owner
-from tests.unit.conftest import LocalHost
+from fabfile.options import Options
+from fabfile.perform import Reach
+from fabfile.report import Display
+from fabfile.running import Run
+from fabfile.step import Place, Shell, Stage, Step
+from fabfile.work import work
+from tests.unit.conftest import Answer, LocalHost
 
-GONE = "4194305"  # above what Linux gives any process
-NEVER = 1 << 40
-"""When a lock ends that does not end during any run of the tests."""
+HANG = 60.0
+"""Seconds after which something hangs that takes a moment on a quiet machine."""
 
 
 @pytest.fixture
@@ -24,39 +41,140 @@ def state(local_host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     assert [path.name for path in folder.glob("lock*")] == [] if folder.is_dir() else True
 
 
-def held(state: Path, *holder: object) -> None:
+def held(state: Path, *lines: object, identified: tuple[str, ...] = ()) -> None:
+    """Somebody's lock, of an earlier version where nothing tells its process from others."""
     (state / "lock").mkdir(parents=True)
-    (state / "lock" / "holder").write_text("".join(f"{line}\n" for line in holder))
+    (state / "lock" / "holder").write_text("".join(f"{line}\n" for line in lines))
+    if identified:
+        (state / "lock" / "process").write_text("".join(f"{line}\n" for line in identified))
+
+
+def lines(state: Path) -> list[str]:
+    return (state / "lock" / "holder").read_text().splitlines()
+
+
+def forced(state: Path) -> None:
+    subprocess.run(["rm", "-r", state / "lock"], check=True)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + HANG
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.01)  # what other threads do wakes nobody here
+
+
+def now() -> str:
+    return identifier(time.time())
 
 
 def test_it_is_there_while_a_run_is_at_work(local_host: LocalHost, state: Path) -> None:
-    """The lock names who holds it, and is gone after the run."""
-    with hold(local_host, "run-1", (Lost,)):
-        who, _, run, until = (state / "lock" / "holder").read_text().splitlines()
-        assert (who, run) == (owner(), "run-1") and 60 < int(until) - time.time() <= 121
+    """The lock names who holds it and what tells its process from others, and is gone after the run."""
+    run = now()
+    with hold(local_host, run, (Lost,)) as got:
+        who, process, run_, until_ = lines(state)
+        assert (who, int(process), run_, got.run) == (owner(), os.getpid(), run, run)
+        assert 60 < int(until_) - time.time() <= 121
+        assert tuple((state / "lock" / "process").read_text().splitlines()) == identity() != ()
+        got.check()
 
 
 def test_somebody_elses_is_kept(local_host: LocalHost, state: Path) -> None:
     """Another operator's run is named, with the seconds until its lock would end, and its lock stays."""
-    held(state, "ann@admin2", 1, "run-9", int(time.time()) + 500)
+    held(state, "ann@admin2", 1, "run-9", int(time.time()) + 100)
     with pytest.raises(Locked, match="ann@admin2 is at work here with run run-9") as refused, hold(local_host, "r", ()):
         pass
-    assert 400 <= refused.value.holder.left <= 500
-    subprocess.run(["rm", "-r", state / "lock"], check=True)
+    assert 20 <= refused.value.holder.left <= 100
+    forced(state)
+
+
+def ended() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
 
 
 @pytest.mark.parametrize(
-    "holder",
-    [("ann@admin2", 1, "run-9", 5), (owner(), GONE, "run-9", NEVER), ()],
-    ids=["over", "process gone", "cut off"],
+    ("others", "taken"),
+    [
+        (lambda: (owner(), ended(), identity()), True),
+        (lambda: (owner(), os.getpid(), (identity()[0], "1")), True),
+        (lambda: (owner(), os.getpid(), identity()), False),
+        (lambda: (owner(), 1, (identity()[0], holder._started(1))), False),
+        (lambda: (owner(), ended(), ("another machine", "1")), False),
+        (lambda: (owner(), ended(), ()), False),
+        (lambda: (owner(), 10**30, identity()), False),
+    ],
+    ids=["ended", "number reused", "at work", "root's", "same name elsewhere", "earlier version", "no number"],
 )
-def test_one_that_has_ended_gives_way(local_host: LocalHost, state: Path, holder: tuple[object, ...]) -> None:
-    """A lock whose time is over, whose process is gone or that was cut off while it was taken away holds nobody up."""
-    held(state, *holder)
-    if not holder:
+def test_only_a_process_of_this_machine_that_has_ended_gives_way_early(
+    local_host: LocalHost, state: Path, others: Callable[[], tuple[str, int, tuple[str, ...]]], taken: bool
+) -> None:
+    """A live lock is taken over where its process is known to have ended: not for its name, nor for a number that was reused."""
+    who, process, identified = others()
+    held(state, who, process, "run-9", int(time.time()) + 100, identified=identified)
+    with ExitStack() as ends:
+        if taken:
+            ends.enter_context(hold(local_host, now(), (Lost,)))
+            assert lines(state)[1] == str(os.getpid())
+            return
+        with pytest.raises(Locked):
+            ends.enter_context(hold(local_host, now(), (Lost,)))
+    forced(state)
+
+
+def test_a_process_of_somebody_else_is_no_defect(tmp_path: Path) -> None:
+    """Who may not signal the holder's process, since it is another user's, takes it for one that is at work."""
+    code = "import sys; from fabfile.holder import *; from fabfile import holder as h\n"
+    code += "mine = identity(); print(gone(Holder('o', 1, 'r', 9, (mine[0], h._started(1)))), gone(Holder('o', 1, 'r', 9, mine)))"
+    as_nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"] if os.getuid() == 0 else []
+    # this very interpreter and source, wherever they lie: what was loaded already needs no rights
+    loaded = f"import os; import fabfile.holder\n{'os.setgid(65534); os.setuid(65534)' if as_nobody else ''}\n{code}"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True, timeout=HANG)
+    assert done.stdout.split() == ["False", "True"]
+
+
+def test_a_machine_that_tells_nothing_of_its_processes_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without /proc (macOS), or in another process namespace, nobody's lock is taken over early."""
+    dead = Holder(owner(), ended(), "r", 9, identity())
+    assert gone(dead)
+    monkeypatch.setattr(holder, "BOOT", Path("/nowhere"))
+    assert identity() == () and not gone(dead) and not gone(replace(dead, identity=()))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [("ann@admin2", 1, "run-9", 5), ("ann@admin2", 1, "run-9", 0), ()],
+    ids=["over", "long over", "cut off"],
+)
+def test_one_that_has_ended_gives_way(local_host: LocalHost, state: Path, line: tuple[object, ...]) -> None:
+    """A lock whose time is over, or that was cut off while an earlier version took it away, holds nobody up."""
+    held(state, *line)
+    if not line:
         (state / "lock" / "holder").unlink()
-    with hold(local_host, "run-1", (Lost,)):
-        assert "run-1" in (state / "lock" / "holder").read_text()
+    run = now()
+    with hold(local_host, run, (Lost,)):
+        assert run in lines(state)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "ann@admin2\n1\nrun-9\n", "ann@admin2\n1\nrun-9\n17x\n", "\0\0\0\0", f"ann@admin2\n1\nrun-9\n{1 << 60}\n"],
+    ids=["empty", "no end", "no number", "zeros", "clock was set back"],
+)
+def test_one_whose_end_nobody_knows_ends(local_host: LocalHost, state: Path, text: str) -> None:
+    """A torn lock, and one from before the master's clock was set back, hold for as long as one that was just renewed."""
+    held(state)
+    (state / "lock" / "holder").write_text(text)
+    for _ in range(2):
+        with pytest.raises(Locked) as refused, hold(local_host, now(), (Lost,)):
+            pass
+        assert lock.HOLD / 2 < refused.value.holder.left <= lock.HOLD
+    end = lines(state)
+    (state / "lock" / "holder").write_text("\n".join([*end[:3], str(int(time.time()) - 1), ""]))
+    with hold(local_host, now(), (Lost,)):
+        pass
 
 
 def test_one_that_can_not_be_made_is_told(local_host: LocalHost, state: Path) -> None:
@@ -67,3 +185,187 @@ def test_one_that_can_not_be_made_is_told(local_host: LocalHost, state: Path) ->
         hold(local_host, "r", ()),
     ):
         pass
+
+
+# --- renewing
+
+
+@dataclass
+class Broken(LocalHost):
+    """A master whose connection fails at the next renewals."""
+
+    fails: int = 0
+
+    def beside(self, script: str, *, deadline: float) -> Answer:
+        if self.fails:
+            self.fails -= 1
+            raise Lost("one", "the connection broke")
+        return super().beside(script, deadline=deadline)
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that is renewed every second, and again at once where that failed."""
+    monkeypatch.setattr(lock, "HOLD", 3)
+    monkeypatch.setattr(lock, "AGAIN", 0.01)
+    monkeypatch.setattr(lock, "MARGIN", 0.0)
+
+
+def test_it_is_renewed(local_host: LocalHost, state: Path, hurried: None) -> None:
+    """As long as its run is at work the lock's end moves on, by itself."""
+    with hold(local_host, now(), (Lost,)):
+        first = int(lines(state)[3])
+        until(lambda: int(lines(state)[3]) >= first + 2)
+
+
+def test_a_renewal_that_fails_is_tried_again(
+    local_host: LocalHost, state: Path, hurried: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One renewal that fails, or several, is not the last one."""
+    monkeypatch.setattr(lock, "HOLD", 60)
+    host, told = Broken(local_host.folder, fails=3), list[str]()
+    with hold(host, now(), (Lost,), told.append) as got:
+        first = int(lines(state)[3])
+        assert [got.renew() for _ in range(3)] == [False] * 3
+        got.check()
+        until(lambda: got.renew() and int(lines(state)[3]) > first)
+    assert told == []
+
+
+def test_renewing_goes_on_by_itself_after_a_failure(local_host: LocalHost, state: Path, hurried: None) -> None:
+    """The thread that renews tries again soon after a failure, until the lock would have ended."""
+    host = Broken(local_host.folder, fails=2)
+    with hold(host, now(), (Lost,)):
+        first = int(lines(state)[3])
+        until(lambda: host.fails == 0 and int(lines(state)[3]) >= first + 2)
+
+
+def test_a_lock_that_could_not_be_renewed_in_time_is_lost(local_host: LocalHost, state: Path, hurried: None) -> None:
+    """Where no renewal gets through until the lock has ended, that is said once, and nothing may be changed any more."""
+    host, told = Broken(local_host.folder, fails=1 << 30), list[str]()
+    with hold(host, now(), (Lost,), told.append) as got:
+        until(lambda: bool(told))
+        with pytest.raises(LockLost, match=r"could not be renewed for 3 s .*the connection broke"):
+            got.check()
+        host.fails = 0
+    assert len(told) == 1
+
+
+def test_a_run_that_stood_still_asks_before_it_goes_on(
+    local_host: LocalHost, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its machine slept longer than the lock holds a run goes on if nobody took the lock; else it changes nothing."""
+    asleep = 0.0
+    real = lock.clock
+    monkeypatch.setattr(lock, "clock", lambda: real() + asleep)
+    with hold(local_host, now(), (Lost,)) as got:
+        asleep = 500.0
+        got.check()
+        asleep = 1000.0
+        (state / "lock" / "holder").write_text(f"ann@admin2\n1\nrun-9\n{int(time.time()) + 100}\n")
+        with pytest.raises(LockLost, match=r"has lost its lock on the site: ann@admin2 took it with run run-9\."):
+            got.check()
+    assert lines(state)[2] == "run-9", "left, whoever holds it"
+    forced(state)
+
+
+def test_a_lock_that_is_gone_is_lost(local_host: LocalHost, state: Path, hurried: None) -> None:
+    """Where somebody took and left the lock meanwhile, or took it away by hand, that is noticed too."""
+    told: list[str] = []
+    with hold(local_host, now(), (Lost,), told.append):
+        forced(state)
+        until(lambda: bool(told))
+    assert "it is gone from the master" in told[0] and not (state / "lock").exists()
+
+
+def test_a_run_that_lost_its_lock_stops_before_its_next_change(
+    local_host: LocalHost, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose lock was taken meanwhile changes nothing more, says who took it, and fails."""
+    seen: list[Event] = []
+    changed = local_host.folder / "changed"
+
+    def stolen(cluster: object) -> bytes:
+        (state / "lock" / "holder").write_text(f"ann@admin2\n1\nrun-9\n{int(time.time()) + 100}\n")
+        monkeypatch.setattr(lock, "clock", lambda: time.monotonic() + 1e9)  # so that it is asked for at once
+        return b""
+
+    def step(name: str, change: Callable[[Place, str, str], list[AskApi | Sh]]) -> Step:
+        look = Shell(f"[ -e {local_host.folder / name} ] && echo there || echo none", lambda out: out.decode().strip())
+        return Step(name, "master", lambda place: look, lambda place: "there", change)
+
+    steps = (
+        step("one", lambda *_: [AskApi("steal", stolen), Sh("change", f"touch {changed}")]),
+        step("two", lambda *_: [Sh("change", f"touch {changed}")]),
+    )
+    reach = Reach(lambda name: local_host, lambda: None, lambda role: "one")
+    stages = [Stage("first", (), (steps[0],)), Stage("second", ("first",), (steps[1],))]
+    run = Run(now(), load(DEFAULT), stages, reach, seen.append, {"master": ("one",), "submitter": ()}, (Lost, LockLost))
+    assert work(run, Options(yes=True), Display(seen.append), ()) == ""
+    done = {f"{one.stage}.{one.step}": one for one in seen if isinstance(one, Done)}
+    assert not changed.exists()
+    assert done["run.lock"].outcome == "failed" and "ann@admin2 took it" in done["run.lock"].failures[0].meaning
+    assert done["first.one"].outcome == "failed" and done["second.two"].outcome == "skipped"
+    assert run.stopping.is_set()
+    forced(state)
+
+
+# --- the names of runs
+
+
+@pytest.mark.parametrize("hours", [-24, -2, 0, 2, 24])
+def test_a_run_is_named_by_the_masters_clock(local_host: LocalHost, state: Path, hours: int) -> None:
+    """An operator's clock that is wrong names no run: each has the master's time, and its own last digits."""
+    run = identifier(time.time() + 3600 * hours)
+    with hold(local_host, run, (Lost,)) as got:
+        assert lines(state)[2] == got.run
+        assert (
+            abs(int(time.strftime("%s", time.strptime(got.run[:15], "%Y%m%dT%H%M%S"))) - time.mktime(time.gmtime()))
+            < HANG
+        )
+        assert got.run[-4:] == run[-4:] and (got.run == run) == (hours == 0)
+
+
+def test_names_of_runs_are_in_the_order_of_the_runs(local_host: LocalHost, state: Path) -> None:
+    """Whatever the operators' clocks say, and behind a name from the future on the master: each name is after the last."""
+    begun = int(time.time())
+    names = [identifier(begun + 90000)]
+    (state / "before" / names[0]).mkdir(parents=True)
+    for proposed in (begun, begun - 86400, begun + 86400, begun, begun):
+        with hold(local_host, identifier(proposed), (Lost,)) as got:
+            (state / "runs").mkdir(exist_ok=True)
+            (state / "runs" / got.run).touch()
+            names.append(got.run)
+    assert names == sorted(names) and len({name[:16] for name in names}) == len(names)
+
+
+def test_two_runs_of_one_second_are_in_order(local_host: LocalHost, state: Path) -> None:
+    """The second of two runs that began in one second has the later name, whatever its digits."""
+    begun = identifier(time.time() - 30)[:-4]
+    names = []
+    for digits in ("ffff", "0000"):
+        with hold(local_host, begun + digits, (Lost,)) as got:
+            (state / "before" / got.run).mkdir(parents=True)
+            names.append(got.run)
+    assert names[0] == begun + "ffff" and names[0] < names[1] and names[1].endswith("-0000")
+
+
+def test_the_run_goes_by_its_name_from_then_on(local_host: LocalHost, state: Path) -> None:
+    """What a run leaves on hosts, and what is told of it, has the name that the master gave it."""
+    seen: list[Event] = []
+    look = Shell("cat one 2>/dev/null || echo none", lambda out: out.decode().strip())
+    step = Step("one", "master", lambda place: look, lambda place: "x", lambda *_: [Sh("change", "echo x >one")])
+    reach = Reach(lambda name: local_host, lambda: None, lambda role: "one")
+    late = identifier(time.time() + 86400)
+    run = Run(
+        late,
+        load(DEFAULT),
+        [Stage("s", (), (step,))],
+        reach,
+        seen.append,
+        {"master": ("one",), "submitter": ()},
+        (Lost,),
+    )
+    work(run, Options(yes=True), Display(seen.append), ())
+    (renamed,) = [one for one in seen if isinstance(one, Renamed)]
+    assert renamed.run == run.id < late
