@@ -79,7 +79,7 @@ def _looks(reading: Reading) -> Iterator[Member]:
 def _hosts(reading: Reading) -> Iterator[Member]:
     site = reading.run.site
     script = render.script(
-        "slurmctld.sh", "log_file.sh", "support.sh", folder=site.slurm.folder, unit=site.slurm.service
+        "as.sh", "slurmctld.sh", "log_file.sh", "support.sh", folder=site.slurm.folder, unit=site.slurm.service
     )
 
     def one(session: Session) -> Member:

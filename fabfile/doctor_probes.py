@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fabfile import doctor_room, names, render, slurmconf
 from fabfile.reading import redo
-from fabfile.stages import STAGES, controller, hooks, jobs, plugin, pod, preflight, slurm, workflows
+from fabfile.stages import STAGES, controller, jobs, plugin, pod, preflight, slurm, workflows
 from fabfile.stages.jobs import Jobs
 from fabfile.stages.slurmuser import slurm_user
 from fabfile.stages.workflows import Workflow
@@ -26,9 +26,8 @@ TIMED_OUT = "124"
 def _look_reach(place: Place) -> Shell:
     slurm = place.site.slurm
     settings = {"file": names.KUBECONFIG, "folder": slurm.folder, "unit": slurm.service, "slow": str(SLOW)}
-    return Shell(
-        slurm_user(place) + render.script("slurmctld.sh", "vanishing.sh", "doctor_reach.sh", **settings), _parse_reach
-    )
+    parts = ("as.sh", "slurmctld.sh", "vanishing.sh", "doctor_reach.sh")
+    return Shell(slurm_user(place) + render.script(*parts, **settings), _parse_reach)
 
 
 def _parse_reach(out: bytes) -> Value:
@@ -88,13 +87,15 @@ def _look_loads(place: Place) -> Look:
     lua = controller.interpreter(place)
     if not lua:
         return Known({"lua": "", "said": ""})
-    settings = {"lua": lua, "program": render.read("load.lua"), "hooks": " ".join(hooks.asked(place))}
-    script = slurm_user(place) + render.script("load.sh", **settings)
     file = f"{place.site.slurm.folder}/{plugin.LUA}"
-    whole = (
-        f'[ -e {file} ] || exit 0\nsaid=$( ( {script}\n) <{file} 2>&1) || printf "%s" "${{said:-it does not load}}"\n'
-    )
-    return Shell(whole, lambda out: {"lua": lua, "said": out.decode(errors="replace").strip()})
+    given = f"file={file}\n[ -e $file ] || exit 0\n"
+    script = given + plugin.loading(place, lua, _LOADS)
+    return Shell(script, lambda out: {"lua": lua, "said": out.decode(errors="replace").strip()})
+
+
+_LOADS = """
+said=$(as "$(reader "$user" "$file")" cat -- "$file" | loads 2>&1) || printf "%s" "${said:-it does not load}"
+"""
 
 
 def _judge_loads(place: Place, found: Value) -> Sequence[Finding]:

@@ -1,13 +1,8 @@
-# One thing done with a job that is to be cancelled. Goes behind slurmctld.sh. Set before: user options job_folder name (of
+# One thing done with a job that is to be cancelled. Goes behind as.sh and slurmctld.sh. Set before: user options job_folder name (of
 # the job), and $step with what it needs. Answers are "name=value" lines.
 slurm_path
-as() {
-    who=$1
-    shift
-    setpriv --reuid "$who" --regid "$(id -g "$who")" --init-groups "$@"
-}
 look() {
-    shown=$(timeout --foreground 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n')
+    shown=$(slurm timeout --foreground 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n')
     state=$(said JobState)
     buffer=$(said BurstBufferState)
 }
@@ -16,10 +11,10 @@ answer() { printf 'job=%s\nbuffer=%s\nreason=%s\n' "$state" "$buffer" "$(said Re
 over() { case $state in PENDING | RUNNING | CONFIGURING | COMPLETING | STAGE_OUT | SUSPENDED | SIGNALING | STOPPED) false ;; esac; }
 
 # slurmctld's log, wherever it is kept
-log_file() { timeout --foreground 30 scontrol show config 2>/dev/null | sed -n 's/^SlurmctldLogFile *= *//p'; }
+log_file() { slurm timeout --foreground 30 scontrol show config 2>/dev/null | sed -n 's/^SlurmctldLogFile *= *//p'; }
 log_since() {
     file=$(log_file)
-    if [ -f "$file" ]; then tail -c "+$(($1 + 1))" "$file"; else journalctl --quiet --unit "$unit" --since "@$2" --output cat; fi
+    if slurm test -f "$file"; then slurm tail -c "+$(($1 + 1))" -- "$file"; else journalctl --quiet --unit "$unit" --since "@$2" --output cat; fi
 }
 
 case $step in
@@ -31,7 +26,7 @@ submit) # $how: sbatch's options that make the case; $commands: what the job doe
     echo "id=${id%%;*}"
     ;;
 begin) # $release: whether it is held; $wanted: state of its burst buffer that is awaited, for $allowed seconds
-    if [ -n "$release" ]; then scontrol release "$job"; fi
+    if [ -n "$release" ]; then slurm scontrol release "$job"; fi
     limit=$(($(date +%s) + allowed))
     look
     until [ "$buffer" = "$wanted" ] || over || [ "$(date +%s)" -ge "$limit" ]; do
@@ -42,7 +37,7 @@ begin) # $release: whether it is held; $wanted: state of its burst buffer that i
     ;;
 cancel) # $words: scancel's options
     file=$(log_file)
-    if [ -f "$file" ]; then echo "size=$(stat -L -c %s "$file")"; else echo size=0; fi
+    if slurm test -f "$file"; then echo "size=$(slurm stat -L -c %s -- "$file")"; else echo size=0; fi
     date +since=%s
     # shellcheck disable=SC2086 # one option or none
     as "$user" timeout --foreground 60 scancel $words "$job" 2>&1 | sed 's/^/said=/'
@@ -61,7 +56,7 @@ end) # $size and $since: how long the log was when it was cancelled, and when; $
     answer
     ;;
 clear) # all jobs of this name
-    timeout --foreground 60 squeue --noheader --name="$name" --user="$user" --format='id=%A'
-    timeout --foreground 60 scancel --hurry --quiet --name="$name" --user="$user"
+    slurm timeout --foreground 60 squeue --noheader --name="$name" --user="$user" --format='id=%A'
+    slurm timeout --foreground 60 scancel --hurry --quiet --name="$name" --user="$user"
     ;;
 esac

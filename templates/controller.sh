@@ -4,25 +4,23 @@ main=$(main_pid)
 program=$(program)
 echo "host=$(uname -n)"
 echo "program=$program"
-[ -z "$program" ] || echo "version=$("$program" -V 2>/dev/null </dev/null | sed 's/^.* //')"
+[ -z "$program" ] || echo "version=$(slurm "$program" -V 2>/dev/null </dev/null | sed 's/^.* //')"
 echo "main=$main"
 if systemd; then
     systemctl show -p LoadState -p ActiveState "$unit"
 fi
-user=$(
-    if [ -e "$folder/slurm.conf" ]; then conf_files | while IFS= read -r file; do cat -- "$file" 2>/dev/null; done; fi |
-        sed -n 's/^[[:space:]]*[Ss][Ll][Uu][Rr][Mm][Uu][Ss][Ee][Rr][[:space:]]*=[[:space:]]*\([^#([:space:]]*\).*/\1/p' | tail -n 1
-)
-echo "user=${user:-root}"
-echo "uid=$(id -u -- "${user:-root}" 2>/dev/null)"
+user=$(slurm_user)
+echo "user=$user"
+echo "uid=$(id -u -- "$user" 2>/dev/null)"
 
 # --- slurm.conf and its includes: path, mode, owner and content
 if [ -e "$folder/slurm.conf" ]; then
+    whose=$(reader "$user" "$folder/slurm.conf")
     conf_files | while IFS= read -r file; do
-        if [ -r "$file" ]; then
-            printf 'file=%s ' "$file"
-            base64 -w 0 <"$file"
-            echo
+        # who writes slurm.conf says what it includes: that could be any file
+        if [ "$whose" = root ]; then reads=$(reader "$user" "$file"); else reads=$whose; fi
+        if content=$(as "$reads" base64 -w 0 -- "$file" 2>/dev/null); then
+            printf 'file=%s %s\n' "$file" "$content"
         else
             echo "unreadable=$file"
         fi
@@ -38,7 +36,7 @@ folders=$(
     ls -d /usr/lib64/slurm /usr/lib/slurm /usr/lib/*/slurm-wlm /usr/lib/*/slurm 2>/dev/null
 )
 for place in $folders; do
-    [ -r "$place/burst_buffer_lua.so" ] || continue
+    [ -f "$place/burst_buffer_lua.so" ] || continue
     library=$place/burst_buffer_lua.so
     echo "library=$library"
     # The names stand in the library whole: of the functions that it looks for, and of the Lua that it opens.
@@ -48,7 +46,7 @@ for place in $folders; do
 done
 
 # --- interpreters that could load the plugin's file
-interpreters | sed 's/^/lua=/'
+interpreters "$user" | sed 's/^/lua=/'
 
 # --- kubectl, where slurmctld would find it
 if [ -n "$main" ]; then

@@ -20,6 +20,6 @@ told=$(pings)
 [ -z "$told" ] || echo "$told" | sed 's/^/ping=/'
 # Without an answer scontrol would try for as long as MessageTimeout.
 case $told in *UP*)
-    timeout 30 scontrol show config 2>/dev/null </dev/null | sed -n 's/^BurstBufferType *= */type=/p'
+    slurm timeout 30 scontrol show config 2>/dev/null </dev/null | sed -n 's/^BurstBufferType *= */type=/p'
     ;;
 esac

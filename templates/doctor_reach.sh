@@ -1,18 +1,18 @@
 # How the plugin reaches the API server from here: with $file, as SlurmUser ($user), by the kubectl that slurmctld finds.
-# Behind slurmctld.sh. One that takes $slow milliseconds or more is called again, three times at most: the quickest counts.
+# Behind as.sh, vanishing.sh and slurmctld.sh. One that takes $slow milliseconds or more is called again, three times at most: the quickest counts.
 # Prints "name=value" lines, of the file nothing that is secret. Only reads.
 echo "user=$user"
 token=/var/run/secrets/kubernetes.io/serviceaccount/token
 [ ! -e "$token" ] || echo "token=$token"
 [ -e "$file" ] || exit 0
 echo there=yes
-! grep -qE '^[[:space:]-]*"?(token|tokenFile)"?:' -- "$file" || echo "token=$file"
-as() { if [ "$user" = root ]; then "$@"; else setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups "$@"; fi; }
-if ! as cat -- "$file" >/dev/null 2>&1; then exit 0; fi
+if [ "$user" = root ]; then user=$(reader root "$file"); fi
+slurm_path
+if ! as "$user" cat -- "$file" >/dev/null 2>&1; then exit 0; fi
 echo readable=yes
-cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
-vanishing "$cache"
-chown "$user" "$cache"
+! as "$user" grep -qE '^[[:space:]-]*"?(token|tokenFile)"?:' -- "$file" || echo "token=$file"
+in_memory "$user"
+vanishing "$work"
 main=$(main_pid)
 searched=$([ -z "$main" ] || of_process "$main" environ | tr '\0' '\n' | sed -n 's/^PATH=//p')
 tries=0
@@ -21,8 +21,8 @@ while :; do
     began=$(date +%s%N)
     # verbosity 6 tells of each request its URL, the answer's code and the time, and nothing of what was sent
     code=0
-    as timeout --foreground 20 env PATH="${searched:-$PATH}" HOME="$cache" kubectl --kubeconfig "$file" --cache-dir "$cache" --request-timeout 15s -v 6 \
-        get --raw /version >/dev/null 2>"$cache/said" </dev/null || code=$?
+    as "$user" timeout --foreground 20 env PATH="${searched:-$PATH}" HOME="$home" kubectl --kubeconfig "$file" --cache-dir "$home" --request-timeout 15s -v 6 \
+        get --raw /version >/dev/null 2>"$work/said" </dev/null || code=$?
     took=$((($(date +%s%N) - began) / 1000000))
     tries=$((tries + 1))
     if [ "${quickest:-$took}" -ge "$took" ]; then quickest=$took; fi
@@ -32,6 +32,6 @@ done
 echo "milliseconds=$quickest"
 echo "code=$code"
 # Each request, answered or not, is a line of it; where a kubeconfig can't be used at all there is none.
-! grep -qE '(GET |url=")https:' "$cache/said" || echo asked=yes
-sed -n 's/.* status="\([0-9][0-9][0-9]\)[ "].*/status=\1/p; s/.*GET https[^ ]* \([0-9][0-9][0-9]\) .* in .*/status=\1/p' "$cache/said" | tail -n 1
-grep -v '^[IWE][0-9]' "$cache/said" | tail -n 1 | sed 's/^/said=/'
+! grep -qE '(GET |url=")https:' "$work/said" || echo asked=yes
+sed -n 's/.* status="\([0-9][0-9][0-9]\)[ "].*/status=\1/p; s/.*GET https[^ ]* \([0-9][0-9][0-9]\) .* in .*/status=\1/p' "$work/said" | tail -n 1
+grep -v '^[IWE][0-9]' "$work/said" | tail -n 1 | sed 's/^/said=/'

@@ -1,18 +1,39 @@
 # The kubeconfigs that runs have kept as before-images: a line RUN CERTIFICATE MAY SAID each, with tabs between.
 # MAY and SAID only with $call: whether it may create Workflows ("yes", "no"), and what a call as the plugin makes it says.
-# Set before: $state, $kubeconfig, $call, $workflows. No key is printed.
+# Behind as.sh and vanishing.sh. Set before: $state, $kubeconfig, $call, $workflows, $namespace, $cluster (of a kubeconfig, as
+# JSON). No key is printed.
+# What was SlurmUser's may name programs to run, files to read and servers to call: kubectl never sees it. Certificate and key
+# are taken out of it, and a kubeconfig of our own is made with the cluster's own address and CA. It has no name: /proc alone
+# leads to it, and it ends with the calls.
 file=$(readlink -f "$kubeconfig" || echo "$kubeconfig")
-cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
-vanishing "$cache"
-old() { timeout --foreground 20 env HOME="$cache" kubectl --kubeconfig "$image" --cache-dir "$cache" "$@"; }
+umask 077
+in_memory root
+vanishing "$work"
+values() { sed -n "s/^[- ]*$1: *\"*\\([A-Za-z0-9+/=]*\\)\"*\$/\\1/p" "$image"; }
+ours() {
+    user=$(printf '{"client-certificate-data": "%s", "client-key-data": "%s"}' "$certificate" "$(values client-key-data | sed -n "${number}p")")
+    context=$(printf '{"cluster": "c", "user": "u", "namespace": "%s"}' "$namespace")
+    printf '{"apiVersion": "v1", "kind": "Config", "current-context": "x", "clusters": [{"name": "c", "cluster": %s}], "contexts": [{"name": "x", "context": %s}], "users": [{"name": "u", "user": %s}]}' \
+        "$cluster" "$context" "$user"
+}
+old() { as root env HOME="$home" timeout --foreground 20 kubectl --kubeconfig /proc/self/fd/3 --cache-dir "$home" "$@" </dev/null; }
 for image in "$state"/before/*"$file"; do
     [ -f "$image" ] || continue
     run=${image#"$state/before/"}
-    may='' said=''
-    if [ -n "$call" ]; then
-        may=$(old auth can-i create "$workflows" 2>/dev/null) || true
-        said=$(old get "$workflows" 2>&1 | tail -n 1 | tr '\t' ' ') || true
-    fi
-    certificate=$(sed -n 's/^[- ]*client-certificate-data: *"*\([^"]*\)"*$/\1/p' "$image" | head -n 1)
-    printf '%s\t%s\t%s\t%s\n' "${run%%/*}" "$certificate" "$may" "$said"
+    run=${run%%/*}
+    number=0
+    for certificate in $(values client-certificate-data); do
+        number=$((number + 1))
+        may='' said=''
+        if [ -n "$call" ]; then
+            ours >"$work/ours"
+            exec 3<"$work/ours"
+            rm -f "$work/ours"
+            may=$(old auth can-i create "$workflows" 2>/dev/null) || true
+            said=$(old get "$workflows" 2>&1 | tail -n 1 | tr '\t' ' ') || true
+            exec 3<&-
+        fi
+        if [ "$number" = 1 ]; then at=$run; else at="$run, user $number"; fi
+        printf '%s\t%s\t%s\t%s\n' "$at" "$certificate" "$may" "$said"
+    done
 done

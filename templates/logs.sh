@@ -1,7 +1,10 @@
 # What slurmctld's log says of the burst buffer from $since (seconds since 1970) on: its own lines, those of the script
 # daemon, and the lines without a time stamp that go with one. With $follow it goes on until its standard input ends.
 # Prints "ready NOW ZONE WHERE" on standard error and waits for a line; then the entries; a line of $mark; what comes.
+slurm_path
 log=$(log_file)
+# slurm.conf names it and SlurmUser writes it, so that root must not read it: it could be any file
+theirs() { slurm "$@" 2>/dev/null; }
 from=$(date -d "@$since" +%Y-%m-%dT%H:%M:%S)
 # mawk waits for a full block of input unless it is told not to
 case $(awk -W version 2>&1 </dev/null) in mawk*) awk="awk -W interactive" ;; *) awk=awk ;; esac
@@ -27,14 +30,14 @@ pick() {
 }
 # a log that was rotated since then, oldest first, and the one in use as far as it goes now
 before() {
-    find "${log%/*}" -maxdepth 1 -type f -newermt "@$since" \( -name "${log##*/}[.-]*" \) -printf '%T@ %p\n' 2>/dev/null |
-        sort -n | while read -r _ one; do gzip -cdf -- "$one" 2>/dev/null || true; done
-    head -c "$end" -- "$log"
+    theirs find "${log%/*}" -maxdepth 1 -type f -newermt "@$since" \( -name "${log##*/}[.-]*" \) -printf '%T@ %p\n' |
+        sort -n | while read -r _ one; do theirs gzip -cdf -- "$one" </dev/null || true; done
+    theirs head -c "$end" -- "$log"
 }
 journal() { journalctl --unit "$unit" --quiet --no-pager --output short-iso-precise "$@" 2>/dev/null; }
 
-if [ -n "$log" ] && [ -r "$log" ]; then
-    end=$(stat -L -c %s -- "$log")
+if [ -n "$log" ] && theirs test -r "$log"; then
+    end=$(theirs stat -L -c %s -- "$log")
     where=$log
 elif [ -z "$log" ] && command -v journalctl >/dev/null; then
     where="the journal of $unit"
@@ -50,7 +53,7 @@ esac
 echo "$mark"
 [ -n "$follow" ] || exit 0
 case $where in
-/*) tail -c "+$((end + 1))" -F -- "$log" 2>/dev/null | pick & ;;
+/*) theirs tail -c "+$((end + 1))" -F -- "$log" | pick & ;;
 the*) journal --since "@$since" --follow --lines all | pick & ;;
 esac
 cat >/dev/null # until the one who reads has gone

@@ -1,11 +1,15 @@
-# A file of the plugin as it lies on a controller, and whether the Luas of this host compile it (it is not run).
+# A file of the plugin as it lies on a controller, and whether the Luas of this host compile it (it is not run). It is read as
+# SlurmUser ($user) where root alone is not the one who can write it: it could be a link to what only root may read.
 [ -e "$file" ] || exit 0
 stat -L -c 'mode=%a
 owner=%U:%G' -- "$file"
-printf 'content=%s\n' "$(base64 -w 0 <"$file")"
+reader=$(reader "$user" "$file")
+content=$(as "$reader" base64 -w 0 -- "$file" 2>/dev/null) || content=
+printf 'content=%s\n' "$content"
 if command -v interpreters >/dev/null; then
-    interpreters | while read -r _ lua; do
-        said=$("$lua" -e 'local made, why = loadfile(arg[1]) if not made then io.write(why) end' /dev/null "$file" 2>&1 </dev/null)
+    interpreters "$reader" | while read -r _ lua; do
+        said=$(printf %s "$content" | base64 -d |
+            as "$reader" "$lua" -e 'local made, why = (loadstring or load)(io.read("*a"), "@" .. arg[1], "t") if not made then io.write(why) end' /dev/null "$file" 2>&1)
         printf 'compiled=%s %s\n' "$lua" "$(printf '%s' "$said" | tr '\n' ' ')"
     done
 fi

@@ -1,4 +1,4 @@
-# Functions around one slurmctld on its own host, for sh. Set before: $folder (of slurm.conf), $unit (its service).
+# Functions around one slurmctld on its own host, for sh, behind as.sh. Set before: $folder (of slurm.conf), $unit (its service).
 LC_ALL=C
 export LC_ALL
 unset SLURM_TIME_FORMAT
@@ -10,30 +10,90 @@ main_pid() {
     if systemd; then
         systemctl show -p MainPID "$unit" | sed -n 's/^MainPID=0*\([1-9][0-9]*\)$/\1/p'
     else
-        pgrep -o -x slurmctld || :
+        for one in $(pgrep -x slurmctld); do
+            ! slurms "$one" || printf '%s %s\n' "$(began "$one")" "$one"
+        done | sort -n | sed -n '1s/.* //p'
     fi
 }
 
+# slurms PID: whether a process that calls itself slurmctld is Slurm's. Anybody can start one of that name, and root runs what it
+# is and believes what it says: it has to be root's or SlurmUser's, and the program one that root alone can change.
+# What /proc has of owners tells nothing: a process can make them root's.
+slurms() {
+    number=$(id -u -- "$(slurm_user)" 2>/dev/null)
+    for has in $(sed -n 's/^Uid://p' "/proc/$1/status" 2>/dev/null) none; do
+        case $has in 0 | "$number") ;; none) break ;; *) return 1 ;; esac
+    done
+    lies=$(lies_at "$1")
+    [ "${lies##*/}" = slurmctld ] && roots "$lies"
+}
+# Where the program of the process $1 lies; one that was replaced since, as by an update, is where its successor is.
+lies_at() {
+    lies=$(by_its_user "$1" readlink "/proc/$1/exe")
+    printf '%s\n' "${lies% (deleted)}"
+}
+# When the process $1 began, in ticks since boot.
+began() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+
 # What /proc says of the process $1 in its file $2. In a container root has fewer rights, and only the process's own user may
 # read some of it.
-of_process() {
-    cat "/proc/$1/$2" 2>/dev/null ||
-        setpriv --reuid "$(stat -c %u "/proc/$1")" --regid "$(stat -c %g "/proc/$1")" --clear-groups cat "/proc/$1/$2" 2>/dev/null
+of_process() { by_its_user "$1" cat "/proc/$1/$2"; }
+by_its_user() {
+    of=$1
+    shift
+    "$@" 2>/dev/null || {
+        number=$(sed -n 's/^Uid:[[:space:]]*[0-9]*[[:space:]]*\([0-9]*\).*/\1/p' "/proc/$of/status" 2>/dev/null)
+        group=$(sed -n 's/^Gid:[[:space:]]*[0-9]*[[:space:]]*\([0-9]*\).*/\1/p' "/proc/$of/status" 2>/dev/null)
+        [ -z "$group" ] || setpriv --reuid "$number" --regid "$group" --clear-groups env -i "PATH=$PATH" "$@" 8>&- 9>&- 2>/dev/null
+    }
 }
 
-# Where slurmctld itself lies: that of the process, or else the one on PATH.
+# Where slurmctld itself lies: that of the process, or else the one where Slurm's programs are looked for. It may be somebody
+# else's than root's, and so root never runs it: `slurm PROGRAM -V` does.
 program() {
     main=$(main_pid)
-    if [ -n "$main" ] && readlink -f "/proc/$main/exe"; then return 0; fi
-    command -v slurmctld || :
+    if [ -n "$main" ] && lies=$(lies_at "$main") && [ -n "$lies" ]; then
+        printf '%s\n' "$lies"
+        return 0
+    fi
+    (PATH=${as_path:-$PATH:$usual}; command -v slurmctld) || :
+}
+usual=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/opt/slurm/sbin:/opt/slurm/bin
+
+# scontrol is installed beside slurmctld, and that folder need not be on PATH. Root's own PATH stays as it is: these folders may
+# be another user's.
+slurm_path() {
+    slurm_as=$(runs_slurm)
+    found=$(program)
+    as_path=$PATH
+    if [ -n "$found" ]; then as_path=$as_path:${found%/*}:${found%/*/*}/bin; fi
+    as_path=$as_path:$usual
 }
 
-# scontrol is installed beside slurmctld, and that folder need not be on PATH.
-slurm_path() {
-    found=$(program)
-    if [ -n "$found" ]; then PATH=$PATH:${found%/*}:${found%/*/*}/bin; fi
-    PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/opt/slurm/sbin:/opt/slurm/bin
-    export PATH
+# slurm COMMAND...: a program of Slurm's as SlurmUser, who may do everything there that root may. Slurm's programs load plugins
+# from where slurm.conf says (PluginDir): whoever can write that would be root.
+slurm() {
+    slurm_as=${slurm_as:-$(runs_slurm)}
+    if [ "$slurm_as" = - ]; then
+        echo "SlurmUser is root, and others than root can write $folder/slurm.conf: no command of Slurm is run" >&2
+        return 77
+    fi
+    as "$slurm_as" "$@"
+}
+# As whom Slurm's programs run; "-" where that would be root, by the word of somebody else.
+runs_slurm() {
+    user_=$(slurm_user)
+    if [ "$user_" = root ] && [ -e "$folder/slurm.conf" ] && ! roots "$folder/slurm.conf"; then user_=-; fi
+    echo "$user_"
+}
+
+# SlurmUser, as slurm.conf or what it includes says; root unless they do.
+slurm_user() {
+    user_=$(
+        if [ -e "$folder/slurm.conf" ]; then conf_files | while IFS= read -r file; do cat -- "$file" 2>/dev/null; done; fi |
+            sed -n 's/^[[:space:]]*[Ss][Ll][Uu][Rr][Mm][Uu][Ss][Ee][Rr][[:space:]]*=[[:space:]]*\([^#([:space:]]*\).*/\1/p' | tail -n 1
+    )
+    echo "${user_:-root}"
 }
 
 # slurm.conf and everything that it includes, a path a line. A relative path is meant from slurm.conf's folder.
@@ -72,7 +132,7 @@ start_files() {
 # scontrol tries for as long as MessageTimeout, at most $patience seconds for all of them.
 patience=30
 pings() {
-    timeout "$patience" scontrol ping 2>/dev/null </dev/null |
+    slurm timeout "$patience" scontrol ping 2>/dev/null </dev/null |
         sed -n 's/^Slurmctld([^)]*) at \([^ ]*\) is \(UP\|DOWN\).*/\1 \2/p' |
         while read -r names state; do
             where=there
@@ -86,7 +146,7 @@ pings() {
 # When the process $1 began, in seconds of this host's clock with two digits behind the point. The clock and the time since
 # boot can't be read at once: on a busy host seconds lie between, so the closest of some pairs counts.
 started() {
-    ticks=$(sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20)
+    ticks=$(began "$1")
     tries=0
     while [ "$tries" -lt 10 ]; do
         tries=$((tries + 1))

@@ -1,7 +1,8 @@
 # What there is to know of a host for somebody who helps: versions, services, jobs. Only reads.
 say() {
+    case $1 in slurm) shift; with='slurm timeout 20' ;; *) with='timeout 20' ;; esac
     echo "== $*"
-    timeout 20 "$@" 2>&1 </dev/null | tail -n 400
+    $with "$@" 2>&1 </dev/null | tail -n 400
 }
 say date
 say uname -a
@@ -14,17 +15,17 @@ if command -v podman >/dev/null; then say podman --version; fi
 if [ -e "$folder/slurm.conf" ]; then
     slurm_path
     program=$(program)
-    [ -z "$program" ] || say "$program" -V
+    [ -z "$program" ] || say slurm "$program" -V
     say ls -l "$folder"
     if systemd; then
         say systemctl status --no-pager --lines 0 "$unit"
         say journalctl --unit "$unit" --no-pager --lines 100
     fi
     log=$(log_file)
-    [ ! -r "$log" ] || say tail -n 400 "$log"
-    if command -v scontrol >/dev/null; then
-        say scontrol ping
-        say squeue --all --format '%i %u %T %M %V %S %R'
-        say scontrol show burstbuffer
+    [ -z "$log" ] || say slurm tail -n 400 -- "$log"
+    if (PATH=$as_path; command -v scontrol >/dev/null); then
+        say slurm scontrol ping
+        say slurm squeue --all --format '%i %u %T %M %V %S %R'
+        say slurm scontrol show burstbuffer
     fi
 fi

@@ -1,5 +1,5 @@
 # Proves an installation with a job that has a bare #DW: its Workflow seen in each state, bbstat, completed, gone.
-# Goes behind slurmctld.sh. Set before: kubeconfig workflows namespace slurm_user user job_folder options allowed state_folder
+# Goes behind as.sh, vanishing.sh and slurmctld.sh. Set before: kubeconfig workflows namespace slurm_user user job_folder options allowed state_folder
 # Lines on standard output are for people; the last one names the proof. Exit codes: 0 proven, 5 never got resources.
 # Whatever happens, and if it is killed, nothing of it stays: neither job nor Workflow nor process.
 
@@ -16,13 +16,8 @@ patient=60 # seconds that Slurm has to take a Workflow down before it is deleted
 now() { date +%s%3N; }
 seconds() { spent "$(($(now) - began))"; }
 spent() { printf '%d.%d' "$(($1 / 1000))" "$(($1 % 1000 / 100))"; }
-as() {
-    who=$1
-    shift
-    setpriv --reuid "$who" --regid "$(id -g "$who")" --init-groups "$@"
-}
-plugin_kubectl() { as "$slurm_user" env HOME="$work" timeout --foreground --kill-after=3 30 kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" "$@"; }
-job_says() { timeout --foreground --kill-after=3 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
+plugin_kubectl() { as "$slurm_user" env HOME="$home" timeout --foreground --kill-after=3 30 kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" "$@"; }
+job_says() { slurm timeout --foreground --kill-after=3 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
 gone() { there=$(plugin_kubectl get "$workflows" "bb$job" --ignore-not-found --output name) && [ -z "$there" ]; }
 events() { grep "|bb$job|" "$work/seen" || true; }
 last() { events | tail -n 1 | cut -d '|' -f "$1"; }
@@ -43,11 +38,11 @@ finish() {
     # ended at once, and awaited: while it ended by itself it could still write to its folder
     if [ -n "$watcher" ]; then kill -s KILL "$watcher" 2>/dev/null; wait "$watcher" 2>/dev/null; fi
     trap '' HUP INT TERM
-    if [ -n "$work" ]; then rm -rf "$work"; fi
+    if [ -n "$work" ]; then rm -rf -- "$work"; fi
     exit "$code"
 }
 clear_away() {
-    timeout --foreground --kill-after=3 30 scancel --hurry --quiet --name="$name" --user="$user"
+    slurm timeout --foreground --kill-after=3 30 scancel --hurry --quiet --name="$name" --user="$user"
     [ -n "$job" ] || return 0
     from=$(date +%s)
     until gone; do
@@ -66,10 +61,8 @@ trap 'stopped=yes; trap "" HUP INT TERM PIPE; patient=3; exit 143' HUP INT TERM 
 trap 'exit 141' PIPE
 
 slurm_path
-work=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
-chown "$slurm_user" "$work"
+in_memory "$slurm_user"
 mkfifo -m 600 "$work/events"
-chown "$slurm_user" "$work/events"
 : >"$work/seen"
 
 # 1. the API as the plugin reaches it
@@ -85,9 +78,8 @@ echo "kubectl get $workflows as $slurm_user: $listed ($(spent "$api") s)"
 # 2. its Workflow is watched from before it is there: each event with the time at which it came
 while IFS= read -r line; do echo "$(now)|$line"; done <"$work/events" >"$work/seen" 9>&- &
 (
-    # exec, so that the process that is ended below is kubectl itself
-    exec 9>&-
-    exec setpriv --reuid "$slurm_user" --regid "$(id -g "$slurm_user")" --init-groups env HOME="$work" \
+    # as execs, so that the process that is ended below is kubectl itself
+    exec_as "$slurm_user" env HOME="$home" \
         kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" get "$workflows" -v 6 --watch --output-watch-events --output \
         'jsonpath={.type}|{.object.metadata.name}|{.object.spec.desiredState}|{.object.status.state}|{.object.status.status}{"\n"}' \
         >"$work/events" 2>"$work/errors"
@@ -98,7 +90,7 @@ limit=$(($(date +%s) + 10))
 until grep -q 'watch=true' "$work/errors" || [ "$(date +%s)" -ge "$limit" ]; do sleep 0.05; done 2>/dev/null
 
 # 3. the job; one that an earlier run left, as it was killed, is none of this run's
-timeout --foreground --kill-after=3 30 scancel --hurry --quiet --name="$name" --user="$user" || true
+slurm timeout --foreground --kill-after=3 30 scancel --hurry --quiet --name="$name" --user="$user" || true
 cd "$job_folder"
 began=$(now)
 over=

@@ -5,3 +5,13 @@ vanishing() {
     trap 'rm -rf -- "$vanishing"' EXIT
     trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE
 }
+
+# in_memory USER: a folder in memory, $work, where root writes; and $home in it, which is USER's and where root writes nothing:
+# whoever owns a folder can have a link in it where a file of root's is to be. It is removed without following any.
+in_memory() {
+    work=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
+    home=$work/home
+    mkdir -m 700 "$home"
+    chown -h "$(id -u -- "$1"):$(id -g -- "$1")" "$home"
+    chmod 711 "$work"
+}

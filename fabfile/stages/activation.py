@@ -24,7 +24,7 @@ def transaction(place: Place, title: str, seen: str, following: str | None, back
     settings = {
         "state": STATE,
         "conf": place.site.slurm.conf,
-        "program": render.script("safe_file.sh", "slurmctld.sh", "activate.sh", **fixed),
+        "program": render.script("safe_file.sh", "as.sh", "slurmctld.sh", "activate.sh", **fixed),
     }
     for name, text in zip(("next", "back"), texts, strict=True):
         settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}

@@ -18,18 +18,17 @@ HOLD = {"namespace": names.NAMESPACE, "name": "lab-hold"}
 _LOOK_ACTIVE = """
 slurm_path
 cd /
-home=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
-vanishing "$home"
-chown "$slurm_user" "$home"
-timeout --foreground 60 scontrol show config 2>/dev/null | sed -n 's/^BurstBufferType *= */type=/p'
-setpriv --reuid "$slurm_user" --regid "$(id -g "$slurm_user")" --init-groups env HOME="$home" timeout --foreground 30 kubectl \\
-    --kubeconfig "$kubeconfig" --namespace "$namespace" get "$workflows" --output name 2>"$home/said" >/dev/null ||
-    sed 's/^/refused=/' "$home/said"
+in_memory "$slurm_user"
+vanishing "$work"
+slurm timeout --foreground 60 scontrol show config 2>/dev/null | sed -n 's/^BurstBufferType *= */type=/p'
+as "$slurm_user" env HOME="$home" timeout --foreground 30 kubectl \\
+    --kubeconfig "$kubeconfig" --namespace "$namespace" get "$workflows" --output name 2>"$work/said" >/dev/null ||
+    sed 's/^/refused=/' "$work/said"
 """
 
 
 def _look_active(place: Place) -> Shell:
-    return Shell(verify.script(place, render.read("vanishing.sh") + _LOOK_ACTIVE), answers)
+    return Shell(verify.script(place, _LOOK_ACTIVE), answers)
 
 
 def answers(out: bytes) -> dict[str, str]:

@@ -26,7 +26,8 @@ def look(place: Place) -> Shell:
     """The look that the check `controller` makes; see `parse` for what it finds."""
     slurm = place.site.slurm
     return Shell(
-        render.script("slurmctld.sh", "lua.sh", "controller.sh", folder=slurm.folder, unit=slurm.service), parse
+        render.script("as.sh", "slurmctld.sh", "lua.sh", "controller.sh", folder=slurm.folder, unit=slurm.service),
+        parse,
     )
 
 

@@ -73,12 +73,16 @@ def _change_repository(place: Place, have: Value, want: Value) -> Sequence[Actio
 
 
 def _look_lua(place: Place) -> Shell:
-    script = render.script("lua.sh", "plugin_file.sh", file=f"{place.site.slurm.folder}/{LUA}")
-    return Shell(script, _parse_file)
+    return _look_file(place, LUA, "lua.sh")
 
 
 def _look_conf(place: Place) -> Shell:
-    return Shell(render.script("plugin_file.sh", file=f"{place.site.slurm.folder}/{CONF}"), _parse_file)
+    return _look_file(place, CONF)
+
+
+def _look_file(place: Place, name: str, *before: str) -> Shell:
+    script = render.script("as.sh", *before, "plugin_file.sh", file=f"{place.site.slurm.folder}/{name}")
+    return Shell(slurm_user(place) + script, _parse_file)
 
 
 def _parse_file(out: bytes) -> Value:
@@ -148,9 +152,14 @@ def load(place: Place, text: str) -> Sequence[Action]:
     lua = controller.interpreter(place)
     if not lua:
         return []
-    settings = {"lua": lua, "program": render.read("load.lua"), "hooks": " ".join(hooks.asked(place))}
-    script = slurm_user(place) + render.script("load.sh", **settings)
+    script = "file=\n" + loading(place, lua, "loads\n")
     return [Sh(f"load {LUA} with {lua}, before it is put in place", script, 30.0, text.encode())]
+
+
+def loading(place: Place, lua: str, body: str) -> str:
+    """The script `body`, with templates/load.sh's function before it; $file has to be set."""
+    settings = {"lua": lua, "program": render.read("load.lua"), "hooks": " ".join(hooks.asked(place))}
+    return slurm_user(place) + render.script("as.sh", "load.sh", **settings) + body
 
 
 STAGE = Stage(

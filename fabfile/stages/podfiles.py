@@ -76,7 +76,9 @@ def poke(place: Place, pod: Pod) -> AskApi:
 def note(place: Place) -> Sh:
     """What slurmctld has read is written down before its files get a new time, unless that is known already."""
     slurm = place.site.slurm
-    script = render.script("slurmctld.sh", "pod_noted.sh", folder=slurm.folder, unit=slurm.service, state=STATE)
+    script = render.script(
+        "as.sh", "slurmctld.sh", "pod_noted.sh", folder=slurm.folder, unit=slurm.service, state=STATE
+    )
     return Sh("note what slurmctld has read", script + _UNREAD, 60.0)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable
 
 from fabfile import names, pki, render
@@ -48,7 +50,18 @@ def _allowed(cluster: Cluster, name: str, namespace: str) -> str:
 
 def _look_kept(place: Place, call: str) -> Shell:
     settings = {"state": STATE, "kubeconfig": names.KUBECONFIG, "call": call, "workflows": names.WORKFLOWS}
-    return Shell(render.script("vanishing.sh", "kept_kubeconfigs.sh", **settings), _parse_kept)
+    settings |= {"namespace": place.site.access.namespace, "cluster": _cluster(place) if call else ""}
+    return Shell(render.script("as.sh", "vanishing.sh", "kept_kubeconfigs.sh", **settings), _parse_kept)
+
+
+def _cluster(place: Place) -> str:
+    """Where the API server is and whom to trust, as a kubeconfig has it: what an old one says of that is not believed."""
+    trusts: str = place.facts.one("access.cluster")["trusts"]
+    told = {
+        "server": kubeconfig.server(place),
+        "certificate-authority-data": base64.b64encode(trusts.encode()).decode(),
+    }
+    return json.dumps(told)
 
 
 def _parse_kept(out: bytes) -> Value:
@@ -67,12 +80,7 @@ def refused(gone: Gone) -> Step:
         ca = place.facts.one("access.cluster")["ca"].encode()
         pems = {run: kubeconfig.certificate(one) for run, one in found.items()}
         tried = {run for run, pem in pems.items() if pki.common_name(pem) in gone(place) and _holds(pem, ca)}
-        return {
-            run: "refused"
-            if found[run]["may"] == "no"
-            else f"still works: {found[run]['said'] or 'no Workflow is there'}"
-            for run in tried
-        }
+        return {run: _answer(found[run]["may"], found[run]["said"]) for run in tried}
 
     def want(place: Place) -> Value:
         found = place.facts.found.get("revoked.refused", {}).get(place.host, {})
@@ -88,6 +96,12 @@ def refused(gone: Gone) -> Step:
         why=lambda have: f"tried {len(have)} kept before: {', '.join(sorted(set(have.values())))}" if have else "",
         hint="a kubeconfig of the name that was revoked still works there",
     )
+
+
+def _answer(may: str, said: str) -> str:
+    if may == "no":
+        return "refused"
+    return f"still works: {said or 'no Workflow is there'}" if may == "yes" else f"could not be tried: {said}"
 
 
 def _holds(pem: bytes, ca: bytes) -> bool:

@@ -74,7 +74,7 @@ def _rollout_script(place: Place, pod: Pod, following: Sequence[Json], undone: S
         "context": f"--context={context}" if context else "",
         "deadline": str(int(place.site.deadlines.slurmctld)),
         "edit": render.read("pod_edit.py"),
-        "answers": render.script("slurmctld.sh", "pod_noted.sh", "pod_answers.sh", **inside),
+        "answers": render.script("as.sh", "slurmctld.sh", "pod_noted.sh", "pod_answers.sh", **inside),
     }
     settings = {
         "state": STATE,

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from fabfile import names, render
 from fabfile.step import Place
 
-# can_i ARGUMENTS: kubectl auth can-i with $file, as SlurmUser; its cache is a folder in memory that goes away. (A timeout
-# without --foreground makes a process group of its own: what is to stop would not reach kubectl, and sh waits for that.)
+# can_i ARGUMENTS: kubectl auth can-i with $file, as SlurmUser; its cache is a folder in memory that goes away. A kubeconfig may
+# name a program to run: where SlurmUser is root, but others can write the file, it is nobody who asks. (A timeout without
+# --foreground makes a process group of its own: what is to stop would not reach kubectl, and sh waits for that.)
 _CAN_I = """
-cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
-vanishing "$cache"
-chown "$user" "$cache"
-run_as() { if [ "$user" = root ]; then "$@"; else setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups "$@"; fi; }
-can_i() { run_as timeout --foreground 20 env HOME="$cache" kubectl --kubeconfig "$file" --cache-dir "$cache" auth can-i "$@"; }
+asks=$(reader "$user" "$file")
+if [ "$asks" = root ]; then asks=$user; fi
+in_memory "$asks"
+vanishing "$work"
+can_i() { as "$asks" timeout --foreground 20 env HOME="$home" kubectl --kubeconfig "$file" --cache-dir "$home" auth can-i "$@"; }
 """
 
 # A new certificate is tried before it takes the place of one that works: an API server may learn of a new binding, or
@@ -41,7 +42,7 @@ user=${{user%%(*}}
 
 def can_i() -> str:
     """Shell lines with which `can_i ARGUMENTS` asks as $user what the kubeconfig $file may do."""
-    return render.read("vanishing.sh") + _CAN_I
+    return render.script("as.sh", "vanishing.sh") + _CAN_I
 
 
 def slurm_user(place: Place) -> str:

@@ -25,8 +25,8 @@ FORGET = f"rm -f {PROOF}\n"
 _LOOK_USER = """
 slurm_path
 id -u "$user" >/dev/null 2>&1 || { echo unknown; exit 0; }
-command -v sbatch >/dev/null || echo sbatch
-setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups test -x "$job_folder" || echo folder
+(PATH=$as_path; command -v sbatch >/dev/null) || echo sbatch
+as "$user" test -x "$job_folder" || echo folder
 """
 
 
@@ -59,7 +59,7 @@ USER = Check("user", "submitter", _look_user, _judge_user)
 
 
 def script(place: Place, body: str, **more: str) -> str:
-    """A script that submits jobs as the test user: `body` behind the functions of slurmctld.sh, with $user, $slurm_user,
+    """A script that submits jobs as the test user: `body` behind as.sh, vanishing.sh and slurmctld.sh, with $user, $slurm_user,
     $job_folder, $options (sbatch's, as the site file has them), $kubeconfig, $workflows, $namespace and `more` set."""
     slurm, job = place.site.slurm, place.site.test_job
     given = {
@@ -71,7 +71,8 @@ def script(place: Place, body: str, **more: str) -> str:
         **more,
     }
     user = f"{slurm_user(place)}slurm_user=$user\nuser={shlex.quote(job.user)}\n"
-    return user + render.script("slurmctld.sh", folder=slurm.folder, unit=slurm.service, **given) + body
+    parts = ("as.sh", "vanishing.sh", "slurmctld.sh")
+    return user + render.script(*parts, folder=slurm.folder, unit=slurm.service, **given) + body
 
 
 def _options(site: Site) -> list[str]:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ echo x >>"$HERE/restarts"; : >"$HERE/alive"; [ ! -e "$HERE/meanwhile" ] || sh "$
 """
 PROGRAMS = {
     "service": RESTART,
-    "pgrep": '[ ! -e "$HERE/alive" ] || echo 4711',
+    "pgrep": '[ ! -e "$HERE/alive" ] || cat "$HERE/process"',
     "systemctl": f"""
 case "$*" in
 restart*) {RESTART} ;;
@@ -49,16 +49,21 @@ def checksum(text: str) -> str:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Path:
+def host(tmp_path: Path) -> Iterator[Path]:
     """A controller: etc/slurm.conf, a running slurmctld, and the programs around it."""
     for name in ("etc", "state", "bin"):
         (tmp_path / name).mkdir()
     (tmp_path / "etc/slurm.conf").write_text(OLD)
     (tmp_path / "alive").touch()
     for name, body in PROGRAMS.items():
-        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\nHERE={tmp_path}\n{body}\n")
         (tmp_path / "bin" / name).chmod(0o755)
-    return tmp_path
+    shutil.copy("/bin/sleep", tmp_path / "slurmctld")  # what is taken for one is a process of that name
+    process = subprocess.Popen([tmp_path / "slurmctld", "600"])
+    (tmp_path / "process").write_text(f"{process.pid}\n")
+    yield tmp_path
+    process.kill()
+    process.wait()
 
 
 @pytest.fixture(params=["dash", "bash"])
@@ -78,7 +83,7 @@ def activate(host: Path, request: pytest.FixtureRequest) -> Activate:
         fixed = {"state": f"{host}/state", "folder": f"{host}/etc", "unit": "slurmctld", "log": f"{host}/log"}
         fixed |= {"seen": checksum(seen), "deadline": str(deadline)}
         settings = {"state": f"{host}/state", "conf": f"{host}/etc/slurm.conf"}
-        settings |= {"program": render.script("safe_file.sh", "slurmctld.sh", "activate.sh", **fixed)}
+        settings |= {"program": render.script("safe_file.sh", "as.sh", "slurmctld.sh", "activate.sh", **fixed)}
         texts = {"next": following or "", "back": back or ""}
         for name, text in texts.items():
             settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}

@@ -175,15 +175,19 @@ def test_how_the_plugin_reaches_the_api(change: dict[str, Any], expected: list[s
 
 
 _ONCE_SLOW = """#!/bin/sh
-echo call >>"$CALLS"
-[ "$(wc -l <"$CALLS")" -gt 1 ] || sleep 2
+echo call >>{0}
+[ "$(wc -l <{0})" -gt 1 ] || sleep 2
 """
 
 
 def test_one_slow_call_is_no_slow_api(tmp_path: Path) -> None:
     """A host that stood still for a moment is asked again; the quickest call counts."""
     # no slurmctld: that of a lab would bring its own PATH
-    for name, text in {"kubectl": _ONCE_SLOW, "pgrep": "#!/bin/sh\nexit 1\n", "kubeconfig": ""}.items():
+    for name, text in {
+        "kubectl": _ONCE_SLOW.format(tmp_path / "calls"),
+        "pgrep": "#!/bin/sh\nexit 1\n",
+        "kubeconfig": "",
+    }.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     settings = {
@@ -193,8 +197,8 @@ def test_one_slow_call_is_no_slow_api(tmp_path: Path) -> None:
         "unit": "nosuch",
         "slow": "2000",
     }
-    script = render.script("slurmctld.sh", "vanishing.sh", "doctor_reach.sh", **settings)
-    own = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls")}
+    script = render.script("as.sh", "slurmctld.sh", "vanishing.sh", "doctor_reach.sh", **settings)
+    own = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["sh", "-s"], input=script, env=own, capture_output=True, text=True, timeout=60, check=True)
     found = dict(line.split("=", 1) for line in done.stdout.splitlines())
     assert int(found["milliseconds"]) < 2000 and found["code"] == "0"

@@ -13,7 +13,6 @@ from fabfile import render
 
 # The watcher says that it is there; asked to end it still writes to its HOME, as kubectl to its cache.
 PROGRAMS = {
-    "setpriv": 'shift 5; exec "$@"',
     "chown": "true",
     "scancel": "true",
     "kubectl": """
@@ -33,17 +32,17 @@ def script(tmp_path: Path) -> str:
     for name in ("bin", "shm"):
         (tmp_path / name).mkdir()
     for name, body in PROGRAMS.items():
-        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\nHERE={tmp_path}\n{body}\n")
         (tmp_path / "bin" / name).chmod(0o755)
     os.mkfifo(tmp_path / "told")
     given = "".join(f"{name}=x\n" for name in SETTINGS) + "slurm_user=root\nuser=root\njob_folder=/\n"
-    body = render.read("test_job.sh").replace("/dev/shm", f"{tmp_path}/shm")
-    return f"set -eu\nslurm_path() {{ :; }}\n{given}{body}"
+    body = render.script("as.sh", "vanishing.sh", "test_job.sh").replace("/dev/shm", f"{tmp_path}/shm")
+    return f'set -eu\n{given}slurm_path() {{ :; }}\nslurm() {{ as root "$@"; }}\n{body}'
 
 
 def test_nothing_is_written_behind_the_one_that_is_stopped(tmp_path: Path, script: str) -> None:
     """What watched the Workflow, and takes a moment to end, brings no file back that was taken away."""
-    environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "HERE": str(tmp_path)}
+    environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
     alive, held = os.pipe()
     process = subprocess.Popen(
         ["sh", "-c", script], env=environment, stdout=subprocess.DEVNULL, start_new_session=True, pass_fds=[held]

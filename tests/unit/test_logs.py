@@ -170,7 +170,9 @@ def command(folder: Path, log: str, back: float, follow: str = "") -> list[str]:
     return [
         "sh",
         "-c",
-        render.script("slurmctld.sh", "log_file.sh", "logs.sh", since=str(int(time.time() - back)), **settings),
+        render.script(
+            "as.sh", "slurmctld.sh", "log_file.sh", "logs.sh", since=str(int(time.time() - back)), **settings
+        ),
     ]
 
 

@@ -168,7 +168,7 @@ def test_a_changed_work_tree_is_seen_and_not_installed(repository: Path, tmp_pat
 def test_the_look_at_a_file_tells_what_it_is_like(tmp_path: Path) -> None:
     """Mode, owner, content; nothing where there is none."""
     file = tmp_path / plugin.CONF
-    script = render.script("plugin_file.sh", file=str(file))
+    script = render.script("as.sh", "plugin_file.sh", user="root", file=str(file))
     assert plugin._parse_file(run(script, tmp_path).stdout) is None
     file.write_text("Directive=DW\n")
     file.chmod(0o640)
@@ -185,8 +185,8 @@ def lua() -> str:
 
 
 def load_lua(lua: str, text: str, tmp_path: Path, asked: str = "") -> subprocess.CompletedProcess[bytes]:
-    settings = {"user": "root", "lua": lua, "program": render.read("load.lua"), "hooks": asked}
-    return run(render.script("load.sh", **settings), tmp_path, text.encode())
+    settings = {"user": "root", "file": "", "lua": lua, "program": render.read("load.lua"), "hooks": asked}
+    return run(render.script("as.sh", "load.sh", **settings) + "loads", tmp_path, text.encode())
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,12 @@ def test_a_good_plugin_loads(lua: str, tmp_path: Path) -> None:
 def test_what_lies_there_is_compiled_and_not_run(lua: str, tmp_path: Path) -> None:
     """A look at a file that would do harm when it is run does none; a syntax error is told."""
     file = tmp_path / plugin.LUA
-    script = "interpreters() { echo 5.4 " + lua + "; }\n" + render.script("plugin_file.sh", file=str(file))
+    script = (
+        "interpreters() { echo 5.4 "
+        + lua
+        + "; }\n"
+        + render.script("as.sh", "plugin_file.sh", user="root", file=str(file))
+    )
     file.write_text(f"io.open('{tmp_path}/harm', 'w')")
     assert plugin._parse_file(run(script, tmp_path).stdout)["compiled"] == {lua: ""}
     assert not (tmp_path / "harm").exists()

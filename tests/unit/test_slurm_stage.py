@@ -196,7 +196,7 @@ def run(script: str, tmp_path: Path, **programs: str) -> str:
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
     settings = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    whole = render.script("slurmctld.sh", folder="/nowhere", unit="slurmctld") + script
+    whole = render.script("as.sh", "slurmctld.sh", folder="/nowhere", unit="slurmctld") + script
     return subprocess.run(
         ["sh", "-c", whole], env=settings, capture_output=True, timeout=60, check=True, text=True
     ).stdout

@@ -1,0 +1,110 @@
+"""A host with three users at once: root at work, a SlurmUser and an ordinary user who mean harm. They are real."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SLURM_USER, USER = "daemon", "nobody"
+"""Users that every system has, and that nothing of importance runs as."""
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes on other users' rights, which root alone may")
+
+
+@dataclass(frozen=True)
+class Host:
+    """A folder that other users can enter. `etc` is SlurmUser's, as /etc/slurm often is; `secret` only root's to read.
+
+    programs   what stands in for Slurm and kubectl, root's
+    """
+
+    top: Path
+
+    @property
+    def etc(self) -> Path:
+        """SlurmUser's folder of slurm.conf."""
+        return self.top / "etc"
+
+    @property
+    def programs(self) -> Path:
+        """What comes first on PATH."""
+        return self.top / "bin"
+
+    @property
+    def open(self) -> Path:
+        """Where everybody can write."""
+        return self.top / "open"
+
+    @property
+    def secret(self) -> Path:
+        """A file of root's with SECRET in it."""
+        return self.top / "secret"
+
+    def program(self, name: str, body: str) -> Path:
+        """A program of root's by this name."""
+        path = self.programs / name
+        path.write_text(f"#!/bin/sh\nTOP={self.top}\n{body}\n")
+        path.chmod(0o755)
+        return path
+
+    def owned(self, path: Path, text: str, user: str = SLURM_USER, mode: int = 0o600) -> Path:
+        """A file that belongs to that user."""
+        path.write_text(text)
+        path.chmod(mode)
+        shutil.chown(path, user)
+        return path
+
+    def run(
+        self, script: str, shell: str = "sh", environment: dict[str, str] | None = None, seconds: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """The script as root runs it."""
+        own = {"PATH": f"{self.programs}:/usr/sbin:/usr/bin:/sbin:/bin", **(environment or {})}
+        return subprocess.run(
+            [shell, "-c", script], env=own, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=seconds, check=False,
+        )  # fmt: skip
+
+    def unharmed(self) -> bool:
+        """Whether root's file is as it was, and still root's alone."""
+        told = self.secret.lstat()
+        return (self.secret.read_text(), told.st_uid, told.st_mode & 0o777) == (SECRET, 0, 0o600)
+
+
+SECRET = "what-only-root-may-read\n"
+
+
+@pytest.fixture
+def hostile_host() -> Iterator[Host]:
+    """A host of this kind, with a slurm.conf that names SlurmUser."""
+    top = Path(tempfile.mkdtemp(prefix="dws-hostile-"))
+    top.chmod(0o755)
+    host = Host(top)
+    for folder in (host.etc, host.programs, host.open):
+        folder.mkdir()
+        folder.chmod(0o755)
+    host.open.chmod(0o1777)
+    shutil.chown(host.etc, SLURM_USER)
+    host.owned(host.etc / "slurm.conf", f"ClusterName=lab\nSlurmUser={SLURM_USER}\n", mode=0o644)
+    host.secret.write_text(SECRET)
+    host.secret.chmod(0o600)
+    yield host
+    shutil.rmtree(top)
+
+
+@contextmanager
+def running(user: str, words: Sequence[str | Path]) -> Iterator[int]:
+    """A process of that user, and its number."""
+    process = subprocess.Popen(words, user=user, group=user if user != USER else "nogroup", extra_groups=[])
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,335 @@
+"""Root's scripts where a hostile SlurmUser or an ordinary user has been before them: real users, real shells, real files."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fabfile import render
+from fabfile.stages import controller, plugin, refusal
+from tests.unit.hostile import SECRET, SLURM_USER, USER, Host, hostile_host, needs_root, running
+
+__all__ = ["hostile_host"]
+pytestmark = needs_root
+SHELLS = pytest.mark.parametrize("shell", ["dash", "bash"])
+
+HELD = {
+    "as.sh": ("test_what_another_user_gets_of_root", "test_what_is_roots_alone"),
+    "cancel.sh": ("test_a_log_that_is_named_to_have_another_file_read",),
+    "controller.sh": ("test_a_slurm_conf_that_includes_what_only_root_may_read", "test_a_program_of_another_user"),
+    "daemon.sh": ("test_slurms_programs_are_slurm_users", "test_a_process_that_only_calls_itself_slurmctld"),
+    "doctor_reach.sh": ("test_a_link_where_root_would_write_is_never_followed",),
+    "jobs.sh": ("test_slurms_programs_are_slurm_users",),
+    "kept_kubeconfigs.sh": ("test_a_kubeconfig_that_names_a_program_is_parsed_and_not_run",),
+    "load.sh": ("test_the_plugin_is_loaded_as_slurm_user",),
+    "logs.sh": ("test_a_log_that_is_named_to_have_another_file_read",),
+    "lua.sh": ("test_a_program_of_another_user",),
+    "plugin_file.sh": ("test_a_plugin_that_is_a_link_to_what_only_root_may_read",),
+    "slurmctld.sh": ("test_a_process_that_only_calls_itself_slurmctld", "test_slurms_programs_are_slurm_users"),
+    "support.sh": ("test_a_log_that_is_named_to_have_another_file_read",),
+    "test_job.sh": ("test_a_test_job_gets_nothing_of_roots",),
+    "vanishing.sh": ("test_a_link_where_root_would_write_is_never_followed",),
+}
+"""Template -> the tests that run it against a hostile user."""
+
+
+def test_every_test_that_is_listed_is_there() -> None:
+    """A template whose test was renamed or removed is one without it."""
+    assert {name for some in HELD.values() for name in some} <= set(globals())
+    assert all((render.TEMPLATES / name).is_file() for name in HELD)
+
+
+# --- what another user gets
+
+
+@SHELLS
+def test_what_another_user_gets_of_root(hostile_host: Host, shell: str) -> None:
+    """Its own rights and groups, a stated environment, and no file but the three that every program has: no lock."""
+    script = render.script("as.sh") + (
+        'exec 8>>"$TOP/entry" 9>>"$TOP/busy"\n'
+        f"as {SLURM_USER} sh -c 'id -u; id -G; echo ---; env | sort; echo ---; ls /proc/self/fd; grep CapEff /proc/self/status'"
+    )
+    answer = hostile_host.run(script, shell, {"TOP": str(hostile_host.top), "TOKEN": "geheim", "KUBECONFIG": "/x"})
+    ids, environment, rest = answer.stdout.split("---\n")
+    assert ids == "1\n1\n", answer
+    named = dict(line.partition("=")[::2] for line in environment.splitlines())
+    assert set(named) <= {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LC_ALL", "PWD", "OLDPWD", "SHLVL", "_"}
+    *descriptors, rights = rest.splitlines()
+    assert set(descriptors) == {"0", "1", "2", "3"}  # 3 is the folder that ls reads
+    assert rights.split() == ["CapEff:", "0000000000000000"]
+
+
+@SHELLS
+def test_what_is_roots_alone(hostile_host: Host, shell: str) -> None:
+    """Neither the file nor a folder above it, nor where a link leads to or lies, can be changed by somebody else."""
+    top = hostile_host.top
+    safe = hostile_host.program("safe", "true")
+    (top / "link").symlink_to("bin/safe")
+    (top / "open-file").write_text("")
+    (top / "open-file").chmod(0o666)
+    (top / "open-group").write_text("")
+    (top / "open-group").chmod(0o664)
+    (hostile_host.etc / "link").symlink_to(safe)
+    (hostile_host.etc / "roots").write_text("")
+    (top / "to-theirs").symlink_to(hostile_host.etc / "slurm.conf")
+    (top / "circle").symlink_to("circle")
+    (hostile_host.open / "roots").write_text("")  # as in /tmp: nobody can take it away
+    expected = {
+        "bin/safe": True, "link": True, "open/roots": True,
+        "open-file": False, "open-group": False, "etc/link": False, "etc/roots": False, "etc/slurm.conf": False,
+        "to-theirs": False, "circle": False, "nowhere": False,
+    }  # fmt: skip
+    lines = "".join(f"if roots {top}/{name}; then echo {name}; fi\n" for name in expected)
+    told = hostile_host.run(render.script("as.sh") + lines, shell).stdout.split()
+    assert told == [name for name, safe in expected.items() if safe]
+
+
+# --- a kubeconfig is parsed, never executed
+
+EXEC = """
+  user:
+    exec:
+      apiVersion: client.authentication.k8s.io/v1
+      command: {program}
+"""
+# As kubectl does: it runs what a kubeconfig names, and takes certificate, key and server out of it.
+KUBECTL = """
+file=
+while [ $# -gt 0 ]; do case $1 in --kubeconfig) file=$2 ;; esac; last=$1; shift; done
+program=$(sed -n 's/^ *command: //p' "$file")
+[ -z "$program" ] || "$program"
+cat "$file" >>"$TOP/seen"
+echo >>"$TOP/seen"
+env >"$TOP/environment"
+case $last in workflows*) echo no ;; esac
+"""
+
+
+@SHELLS
+def test_a_kubeconfig_that_names_a_program_is_parsed_and_not_run(hostile_host: Host, shell: str) -> None:
+    """Of a kept one certificate and key are tried, at the cluster's own address; its program, server and files are not."""
+    harm = hostile_host.program("harm", 'id -u >>"$TOP/harmed"')
+    hostile_host.program("kubectl", KUBECTL)
+    kept = hostile_host.top / "state/before/20260101T000000" / str(hostile_host.etc).lstrip("/")
+    kept.mkdir(parents=True)
+    text = (
+        "apiVersion: v1\nclusters:\n- cluster:\n    server: https://evil:1\n  name: k\nusers:\n- name: a\n"
+        f"{EXEC.format(program=harm)}    client-certificate-data: Q0VSVA==\n    client-key-data: S0VZ\n"
+        "- name: b\n  user:\n    client-certificate-data: Q0VSVDI=\n    client-key-data: S0VZMg==\n"
+    )
+    hostile_host.owned(kept / "kubeconfig", text)
+    settings = {
+        "state": str(hostile_host.top / "state"), "kubeconfig": str(hostile_host.etc / "kubeconfig"), "call": "yes",
+        "workflows": "workflows.x", "namespace": "default", "cluster": '{"server": "https://api:6443"}',
+    }  # fmt: skip
+    script = "set -eu\n" + render.script("as.sh", "vanishing.sh", "kept_kubeconfigs.sh", **settings)
+    before = set(Path("/dev/shm").iterdir())
+    answer = hostile_host.run(script, shell, {"TOKEN": "geheim"})
+    assert not (hostile_host.top / "harmed").exists()
+    assert "S0VZ" not in answer.stdout + answer.stderr
+    seen = (hostile_host.top / "seen").read_text()
+    assert "https://api:6443" in seen and "evil" not in seen and '"client-key-data": "S0VZ"' in seen
+    assert '"client-key-data": "S0VZMg=="' in seen  # the second user's, too
+    assert "geheim" not in (hostile_host.top / "environment").read_text()
+    found = refusal._parse_kept(answer.stdout.encode())
+    assert [one["client-certificate-data"] for one in found.values()] == ["Q0VSVA==", "Q0VSVDI="], answer
+    assert {one["may"] for one in found.values()} == {"no"}
+    assert set(Path("/dev/shm").iterdir()) <= before
+
+
+# --- root's files lie in root's folders
+
+# What SlurmUser's kubectl may be: it puts links where root would write, in whatever folder it is given.
+LINKS = """
+cd "$HOME" || exit 1
+for name in said seen errors events; do rm -f "$name" "../$name"; ln -s "$TOP/secret" "$name"; ln -s "$TOP/secret" "../$name"; done
+mv "$HOME" "$HOME.gone" && ln -s "$TOP" "$HOME"
+exit 0
+"""
+
+
+@SHELLS
+def test_a_link_where_root_would_write_is_never_followed(hostile_host: Host, shell: str) -> None:
+    """SlurmUser owns its HOME alone: what it puts in there, or in its place, harms no file of root's; nothing stays."""
+    hostile_host.program("kubectl", f"sleep 0.3\n{LINKS}")
+    hostile_host.program("pgrep", "exit 1")
+    hostile_host.owned(hostile_host.etc / "kubeconfig", "")
+    settings = {"user": SLURM_USER, "file": str(hostile_host.etc / "kubeconfig"), "folder": str(hostile_host.etc)}
+    settings |= {"unit": "no-such-unit", "slow": "200"}  # it is called three times
+    script = render.script("as.sh", "slurmctld.sh", "vanishing.sh", "doctor_reach.sh", **settings)
+    # PATH as slurmctld has it is not to be known here: nothing runs
+    before = set(Path("/dev/shm").iterdir())
+    answer = hostile_host.run(script, shell)
+    assert hostile_host.unharmed(), answer
+    assert "code=" in answer.stdout
+    assert set(Path("/dev/shm").iterdir()) <= before
+
+
+def test_a_test_job_gets_nothing_of_roots(hostile_host: Host) -> None:
+    """sbatch has a clean environment and no lock to pass on; SlurmUser's links harm no file of root's, though root writes."""
+    hostile_host.program("kubectl", f'case "$*" in *--watch*) sleep 30 ;; esac\n{LINKS}')
+    hostile_host.program("scancel", "true")
+    hostile_host.program("scontrol", "true")
+    hostile_host.program(
+        "sbatch", f'env >"{hostile_host.open}/env"; ls /proc/self/fd >"{hostile_host.open}/fd"; exit 1'
+    )
+    settings = {
+        "kubeconfig": "/nowhere", "workflows": "workflows.x", "namespace": "default", "options": "", "allowed": "1",
+        "state_folder": str(hostile_host.top), "slurm_user": SLURM_USER, "user": USER, "job_folder": "/tmp",
+        "folder": str(hostile_host.etc), "unit": "no-such-unit",
+    }  # fmt: skip
+    locks = f"exec 8>>{hostile_host.top}/entry 9>>{hostile_host.top}/busy\n"
+    script = "set -eu\n" + locks + render.script("as.sh", "vanishing.sh", "slurmctld.sh", "test_job.sh", **settings)
+    before = set(Path("/dev/shm").iterdir())
+    hostile_host.program("sleep", 'case $1 in 30) exec /bin/sleep 30 ;; *) exec /bin/sleep "$1" ;; esac')
+    answer = hostile_host.run(script, "dash", {"ROOTS_TOKEN": "geheim", "SBATCH_EXPORT": "ALL"}, 120)
+    assert hostile_host.unharmed(), answer
+    environment = (hostile_host.open / "env").read_text()
+    assert "geheim" not in environment and "SBATCH" not in environment, environment
+    assert f"USER={USER}\n" in environment
+    assert set((hostile_host.open / "fd").read_text().split()) == {"0", "1", "2", "3"}
+    assert set(Path("/dev/shm").iterdir()) <= before
+
+
+# --- Slurm's programs and processes
+
+WHO = (
+    'id -u >>"$TOP/open/who"\necho "Slurmctld(primary) at $(uname -n) is UP"\necho "BurstBufferType = burst_buffer/lua"'
+)
+
+
+@pytest.mark.parametrize("template", ["daemon.sh", "jobs.sh"])
+def test_slurms_programs_are_slurm_users(hostile_host: Host, template: str) -> None:
+    """They load plugins from where slurm.conf says, and SlurmUser can write that: they never run as root."""
+    for name in ("scontrol", "squeue"):
+        hostile_host.program(name, WHO)
+    settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit", "state": str(hostile_host.top)}
+    hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
+    answer = hostile_host.run(render.script("as.sh", "slurmctld.sh", template, **settings))
+    assert set((hostile_host.open / "who").read_text().split()) == {"1"}, answer
+
+
+@pytest.mark.parametrize("template", ["daemon.sh", "jobs.sh"])
+def test_a_slurm_conf_that_makes_slurm_user_root_is_believed_from_root_alone(hostile_host: Host, template: str) -> None:
+    """Whoever can write that line could be root by it; nothing of Slurm is run then, and nothing is known."""
+    for name in ("scontrol", "squeue"):
+        hostile_host.program(name, WHO)
+    hostile_host.owned(hostile_host.etc / "slurm.conf", "SlurmUser=root\n", mode=0o644)
+    hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
+    settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit", "state": str(hostile_host.top)}
+    script = render.script("as.sh", "slurmctld.sh", template, **settings)
+    answer = hostile_host.run(script)
+    assert (hostile_host.open / "who").read_text() == "", answer
+    assert "answers=yes" not in answer.stdout and "ping=" not in answer.stdout
+    for path in (hostile_host.etc, hostile_host.etc / "slurm.conf"):
+        shutil.chown(path, "root")
+    assert "answers=yes" in (told := hostile_host.run(script).stdout) or "ping=" in told
+    assert set((hostile_host.open / "who").read_text().split()) == {"0"}
+
+
+@SHELLS
+def test_a_process_that_only_calls_itself_slurmctld(hostile_host: Host, shell: str) -> None:
+    """Where there is no systemd: only root's or SlurmUser's is one, and only if root alone could put its program there."""
+    if Path("/run/systemd/system").is_dir():
+        pytest.skip("systemd says here which process is slurmctld")
+    roots = hostile_host.programs / "slurmctld"
+    theirs = hostile_host.open / "slurmctld"
+    other = hostile_host.programs / "sleeper"
+    for path in (roots, theirs, other):
+        shutil.copy("/bin/sleep", path)
+        path.chmod(0o755)
+    shutil.chown(theirs, SLURM_USER)
+    script = render.script("as.sh", "slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
+    with (
+        running(USER, [roots, "60"]) as a_users,
+        running(SLURM_USER, [theirs, "60"]) as of_a_program_of_its_own,
+        running(SLURM_USER, [other, "60"]) as another,
+        running(SLURM_USER, [roots, "60"]) as right,
+    ):
+        hostile_host.program("pgrep", f"printf '%s\\n' {a_users} {of_a_program_of_its_own} {another} {right}")
+        assert hostile_host.run(script + "main_pid", shell).stdout == f"{right}\n"
+        hostile_host.program("pgrep", f"printf '%s\\n' {a_users} {of_a_program_of_its_own} {another}")
+        assert hostile_host.run(script + "main_pid", shell).stdout == ""
+
+
+def test_a_program_of_another_user(hostile_host: Host) -> None:
+    """A slurmctld or a Lua of SlurmUser's is asked for its version as SlurmUser, on `plan` too."""
+    hostile_host.program("pgrep", "exit 1")
+    path = hostile_host.owned(hostile_host.programs / "slurmctld", "", mode=0o755)
+    lua = hostile_host.owned(hostile_host.programs / "lua5.4", "", mode=0o755)
+    hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
+    for file, says in ((path, "slurm 24.05"), (lua, "Lua 5.4.6")):
+        file.write_text(f"#!/bin/sh\nid -u >>{hostile_host.open}/who\necho {says}\n")
+    settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit"}
+    answer = hostile_host.run(render.script("as.sh", "slurmctld.sh", "lua.sh", "controller.sh", **settings))
+    found = controller.parse(answer.stdout.encode())
+    assert found["version"] == "24.05", answer
+    assert ["5.4", str(lua)] in found["lua"]
+    assert set((hostile_host.open / "who").read_text().split()) == {"1"}
+
+
+# --- nothing is read on behalf of somebody who may not read it
+
+
+def test_a_slurm_conf_that_includes_what_only_root_may_read(hostile_host: Host) -> None:
+    """An Include, or a link, that leads to a file of root's tells none of it."""
+    hostile_host.program("pgrep", "exit 1")
+    (hostile_host.etc / "link.conf").symlink_to(hostile_host.secret)
+    conf = f"SlurmUser={SLURM_USER}\nInclude {hostile_host.secret}\nInclude link.conf\nInclude more.conf\n"
+    hostile_host.owned(hostile_host.etc / "slurm.conf", conf, mode=0o644)
+    hostile_host.owned(hostile_host.etc / "more.conf", "X=1\n", mode=0o600)
+    settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit"}
+    answer = hostile_host.run(render.script("as.sh", "slurmctld.sh", "lua.sh", "controller.sh", **settings))
+    found = controller.parse(answer.stdout.encode())
+    assert SECRET not in "".join(found["files"].values()), answer
+    assert found["files"][f"{hostile_host.etc}/more.conf"] == "X=1\n"
+    assert f"{hostile_host.etc}/link.conf" in found["unreadable"]
+
+
+def test_a_plugin_that_is_a_link_to_what_only_root_may_read(hostile_host: Host) -> None:
+    """What a plan would show as a difference, and a journal would keep, is nothing that SlurmUser can't read itself."""
+    file = hostile_host.etc / plugin.LUA
+    script = render.script("as.sh", "plugin_file.sh", user=SLURM_USER, file=str(file))
+    file.symlink_to(hostile_host.secret)
+    assert plugin._parse_file(hostile_host.run(script).stdout.encode())["text"] == ""
+    file.unlink()
+    hostile_host.owned(file, "return 0\n")
+    assert plugin._parse_file(hostile_host.run(script).stdout.encode())["text"] == "return 0\n"
+
+
+@pytest.mark.parametrize("template", ["logs.sh", "support.sh"])
+def test_a_log_that_is_named_to_have_another_file_read(hostile_host: Host, template: str) -> None:
+    """SlurmctldLogFile is SlurmUser's word: the log is read with SlurmUser's rights, for the support archive too."""
+    wanted = "[2030-01-01T00:00:00.000] burst_buffer/lua: "
+    hostile_host.secret.write_text(f"{wanted}{SECRET}")
+    log = hostile_host.owned(hostile_host.etc / "log", f"{wanted}their own\n")
+    settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit", "mark": "MARK", "since": "1", "follow": ""}
+    script = render.script("as.sh", "slurmctld.sh", "log_file.sh", template, **settings)
+    for named, seen in ((hostile_host.secret, False), (log, True)):
+        conf = f"SlurmUser={SLURM_USER}\nSlurmctldLogFile={named}\n"
+        hostile_host.owned(hostile_host.etc / "slurm.conf", conf, mode=0o644)
+        answer = hostile_host.run(f"echo go | (\n{script}\n)")
+        assert SECRET not in answer.stdout
+        assert ("their own" in answer.stdout) is seen, answer
+
+
+# --- the plugin's Lua
+
+
+def test_the_plugin_is_loaded_as_slurm_user(hostile_host: Host) -> None:
+    """What it does when it is loaded, it does with SlurmUser's rights; as root it is not tried where others wrote it."""
+    lua = shutil.which("lua5.4")
+    assert lua, "lua5.4 is needed: apt-get install lua5.4"
+    file = hostile_host.etc / plugin.LUA
+    told = hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
+    harm = base64.b64encode(f"os.execute('id -u >>{told}')\n".encode()).decode()
+    for user, expected in ((SLURM_USER, ["1"]), ("root", ["1"])):  # as root: not once more
+        settings = {"user": user, "file": str(file), "lua": lua, "program": render.read("load.lua"), "hooks": ""}
+        script = render.script("as.sh", "load.sh", **settings) + f"echo {harm} | base64 -d | loads"
+        hostile_host.owned(file, "")
+        answer = hostile_host.run(script)
+        assert told.read_text().split() == expected, answer
+    assert answer.returncode == 1
