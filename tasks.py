@@ -30,15 +30,25 @@ HELP = {
     "json": "JSON lines on standard output, and nothing else there",
     "yes": "answer yes where something is taken away",
     "verify": "submit the test job even if nothing was changed",
+    "delete-persistent-storage": "delete users' persistent storage with its data: all its names (a,b,c), or their number",
 }
 
 
-def _run(name: str, hosts: Any, limit: str | None, bundle: str = "", **options: Any) -> None:
-    site = _site(hosts, limit)
+def _deleting(site: Any, typed: str) -> tuple[Any, str]:
+    """The site with what was typed of persistent storage, and the flag for the command that goes on from here."""
+    from dataclasses import replace
+    from shlex import quote
+
+    return replace(site, deletes=typed), f" --delete-persistent-storage={quote(typed)}" if typed else ""
+
+
+def _run(name: str, hosts: Any, limit: str | None, bundle: str = "", deletes: str = "", **options: Any) -> None:
+    site, options["flags"] = _deleting(_site(hosts, limit), deletes)
     if bundle:
         from fabfile.bundling import attached
 
-        site, options["flags"] = attached(site, bundle)
+        site, flags = attached(site, bundle)
+        options["flags"] += flags
     from fabfile.options import Options
     from fabfile.run import run
     from fabfile.stages import procedure
@@ -49,11 +59,13 @@ def _run(name: str, hosts: Any, limit: str | None, bundle: str = "", **options: 
 @task(
     optional=["hosts"],
     auto_shortflags=False,
-    help={k: HELP[k] for k in ("hosts", "limit", "bundle", "json", "yes", "verify")},
+    help={k: HELP[k] for k in ("hosts", "limit", "bundle", "json", "yes", "verify", "delete-persistent-storage")},
 )
-def install(c, hosts=None, limit=None, bundle="", json=False, yes=False, verify=False):  # type: ignore[no-untyped-def]
+def install(  # type: ignore[no-untyped-def]
+    c, hosts=None, limit=None, bundle="", json=False, yes=False, verify=False, delete_persistent_storage=""
+):
     """Install DWS and its burst-buffer plugin, or put right what isn't, and prove it with a job."""
-    _run("install", hosts, limit, bundle, json=json, yes=yes, verify=verify)
+    _run("install", hosts, limit, bundle, delete_persistent_storage, json=json, yes=yes, verify=verify)
 
 
 @task(optional=["hosts"], auto_shortflags=False, help={k: HELP[k] for k in ("hosts", "limit", "bundle", "json")})
@@ -98,20 +110,32 @@ UNDEPLOY = {
 
 
 @task(
-    optional=["hosts"], auto_shortflags=False, help=UNDEPLOY | {k: HELP[k] for k in ("hosts", "limit", "json", "yes")}
+    optional=["hosts"],
+    auto_shortflags=False,
+    help=UNDEPLOY | {k: HELP[k] for k in ("hosts", "limit", "json", "yes", "delete-persistent-storage")},
 )
 def undeploy(  # type: ignore[no-untyped-def]
-    c, hosts=None, limit=None, slurm=False, rbac=False, orphans=False, all_jobs=False, json=False, yes=False, plan=False
+    c,
+    hosts=None,
+    limit=None,
+    slurm=False,
+    rbac=False,
+    orphans=False,
+    all_jobs=False,
+    json=False,
+    yes=False,
+    plan=False,
+    delete_persistent_storage="",
 ):
-    """Take DWS out of the cluster, unless a Workflow or a job still needs it."""
-    site = _site(hosts, limit)
+    """Take DWS out of the cluster, unless a Workflow, a job or persistent storage still needs it."""
+    site, deleting = _deleting(_site(hosts, limit), delete_persistent_storage)
     from fabfile.options import Options
     from fabfile.run import run
     from fabfile.stages import undeploy as procedure
 
     given = {"slurm": slurm, "rbac": rbac, "orphans": orphans, "all_jobs": all_jobs}
     words = procedure.words(**given)
-    told = (words["flags"], words["done"], words["right"])
+    told = (words["flags"] + deleting, words["done"], words["right"])
     options = Options("undeploy", plan, yes, json=json, flags=told[0], done=told[1], right=told[2])
     sys.exit(run(site, procedure.stages(**given), options))
 

@@ -36,6 +36,7 @@ _REFUSALS: Mapping[str, tuple[str, ...]] = {
     "data of users or of jobs would be lost": (
         *("workflow-live", "workflow-new", "workflow-ending", "workflow-orphan", "workflow-lost", "workflow-foreign"),
         *("workflows-more", "job-in-slurm", "jobs-more", "jobs-unknown"),
+        *("storage-persistent", "storage-in-use", "storage-unknown-kind", "storage-not-agreed"),
     ),
     "somebody who must not may have, or get, rights in the cluster": (
         *(

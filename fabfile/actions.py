@@ -80,10 +80,11 @@ class Apply:
 
 @dataclass(frozen=True)
 class Delete:
-    """No such Kubernetes object, waited for until it is gone."""
+    """No such Kubernetes object, waited for until it is gone. `uid`: that very one, and no other of its name."""
 
     path: str
     deadline: float = 60.0
+    uid: str = ""
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ class Cluster(Protocol):
     def apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Server-side apply of one object, field manager dws-on-csm."""
 
-    def delete(self, path: str, deadline: float) -> None:
-        """Delete the object and wait until it is gone; none there is fine."""
+    def delete(self, path: str, deadline: float, uid: str = "") -> None:
+        """Delete the object and wait until it is gone; none there is fine. `uid`: only the one that has it."""
 
     def await_event(self, path: str, seconds: float) -> bool:
         """Wait until something below `path` has changed since the last call for it; False after `seconds`.

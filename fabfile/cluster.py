@@ -67,14 +67,19 @@ class Cluster:
         query = {"fieldManager": MANAGER, "force": str(force).lower()}
         return self._must("PATCH", self.path(manifest), query, manifest, "application/apply-patch+yaml")
 
-    def delete(self, path: str, deadline: float = 60.0) -> None:
-        """Deletes the object and returns when it is gone; none there is fine. What it owned goes a little later."""
+    def delete(self, path: str, deadline: float = 60.0, uid: str = "") -> None:
+        """Deletes the object and returns when it is gone; none there is fine. What it owned goes a little later.
+
+        With a `uid` another object of its name stays, and is a conflict.
+        """
         ends = time.monotonic() + deadline
         # "Foreground" would wait for the garbage collector, which a broken conversion webhook can hold up for ever.
-        options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        options: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if uid:
+            options["preconditions"] = {"uid": uid}
         status, _ = self._call("DELETE", path, {}, options)
         left = self.get(path) if status != NOT_FOUND else None
-        while left:
+        while left and (not uid or left["metadata"]["uid"] == uid):
             if time.monotonic() >= ends:
                 finalizers = ", ".join(left["metadata"].get("finalizers", [])) or "none"
                 raise ClusterError(504, f"{path} is still there after {deadline:.0f} s (finalizers: {finalizers})")

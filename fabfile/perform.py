@@ -153,7 +153,7 @@ def _in_cluster(reach: Reach, at: At, group: Sequence[Action]) -> None:
         else:
             assert isinstance(action, Delete)
             deleted["/".join(action.path.split("/")[-2:])] = time.monotonic()
-            reach.cluster().delete(action.path, action.deadline)
+            reach.cluster().delete(action.path, action.deadline, *([action.uid] if action.uid else []))
 
 
 def _answer(reach: Reach, at: At, ask: Ask | AskApi) -> Sequence[Action]:

@@ -26,7 +26,9 @@ BUSY = 75
 # receive: a file that only this script needs, in pieces, so that it can tell how far it is; `forget` takes it away again.
 # The lock is shared by a run's own scripts, whose stages are at work side by side, and kept from every other run's. It is
 # inherited by whatever a script starts: one that outlived its connection holds it until it ends.
-LIBRARY = render.read("safe_file.sh") + r"""
+LIBRARY = (
+    render.read("safe_file.sh")
+    + r"""
 set -eu
 umask 077
 mkdir -p "$STATE"
@@ -104,6 +106,7 @@ receive() {
     [ "$(sha256sum <"$file")" = "$3  -" ] || { echo "$1 is not what was sent" >&2; return 1; }
 }
 """
+)
 
 
 def compile_actions(actions: Sequence[Action], run: str, mark: str, step: str = "") -> tuple[str, bytes]:

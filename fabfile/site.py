@@ -138,6 +138,7 @@ class Site:
 
     limit   the hosts that a run may change, None for all; the others are only read
     bundle  what everything comes from in place of `sources`, if anything
+    deletes what was typed for persistent storage that a run may delete: its names or their number (see stages/storage)
     """
 
     path: Path
@@ -156,6 +157,7 @@ class Site:
     keep_runs: int
     limit: frozenset[str] | None = None
     bundle: Bundle | None = None
+    deletes: str = ""
 
     @cached_property
     def _by_name(self) -> dict[str, Host]:

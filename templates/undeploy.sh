@@ -1,28 +1,47 @@
-# DWS taken out of the cluster with its own clone, unless a Workflow has come since it was looked for: that would hold the
-# undeploy for ever. Set before: $clone, $command, $patience (seconds), $group (of DWS's CRDs).
+# DWS taken out of the cluster with its own clone. First it is closed: the API server refuses new objects of its kinds with
+# words, so that nothing comes between the last look and the deed. The look (see last_look.py) stops all of it where something
+# is there that must not go, or where somebody does not answer. However this ends, DWS is opened again.
+# Set before: $clone, $command, $rest (CRDs that the command does not know, by name), $patience (seconds), $group (of the CRDs),
+# $look (a program), $asked (its input), $closed (the configuration's name), $again (yes: what is kept is to be put back),
+# $namespace and $mark (an annotation for it while DWS is half there, KEY=TAG; "" for none); STATE and RUN by the engine.
 cd "$clone"
+saved="$STATE/before/$RUN/.kept.json"
+pending="$STATE/put-back.json"
 
-# objects CRD: NAMESPACE NAME FINALIZERS of each, a line; nothing where there is no such CRD
-objects() {
-    if [ -n "$(kubectl get crd "$1" --ignore-not-found --output name)" ]; then
-        kubectl get "$1" --all-namespaces --ignore-not-found --no-headers \
-            --output custom-columns=:metadata.namespace,:metadata.name,:metadata.finalizers
+open_again() {
+    code=$?
+    trap '' HUP INT TERM PIPE
+    if ! kubectl --request-timeout=60s delete validatingwebhookconfiguration "$closed" --ignore-not-found >/dev/null; then
+        echo "DWS is still closed: run again, or kubectl delete validatingwebhookconfiguration $closed" || :
+        [ "$code" != 0 ] || code=1
     fi
+    exit "$code"
+}
+trap open_again EXIT
+for signal in HUP INT TERM PIPE; do
+    # what is shown may have nobody to read it any more
+    trap 'exit 143' "$signal"
+done
+
+# objects CRD: NAMESPACE NAME FINALIZERS of each, a line
+objects() {
+    kubectl --request-timeout=60s get "$1" --all-namespaces --ignore-not-found --no-headers \
+        --output custom-columns=:metadata.namespace,:metadata.name,:metadata.finalizers
 }
 
-left=$(objects "workflows.$group")
-if [ -n "$left" ]; then
-    echo "a Workflow has come meanwhile, so nothing was undeployed:"
-    echo "$left"
-    exit 1
-fi
+printf %s "$asked" | python3 -c "$look" "$saved" "$pending" "$again"
+[ -z "$mark" ] || kubectl --request-timeout=60s annotate namespace "$namespace" "$mark" --overwrite >/dev/null
 code=0
 timeout "$patience" bash -o pipefail -c "$command" || code=$?
 if [ "$code" = 124 ]; then
     echo "not through after $patience s; what is still there (namespace, name, finalizers):"
-    for crd in $(kubectl get crd --output name | grep "\.$group\$"); do
+    for crd in $(kubectl --request-timeout=60s get crd --output name | grep "\.$group\$"); do
         echo "${crd#*/}"
         objects "${crd#*/}"
     done
 fi
-exit "$code"
+[ "$code" = 0 ] || exit "$code"
+# shellcheck disable=SC2086 # several names
+[ -z "$rest" ] || kubectl delete crd $rest --ignore-not-found --timeout="${patience}s"
+[ -z "$mark" ] || kubectl --request-timeout=60s annotate namespace "$namespace" "${mark%%=*}-" >/dev/null
+[ "$again" = yes ] || rm -f -- "$pending"

@@ -10,7 +10,7 @@ from fabfile import names
 from fabfile.actions import Action, Delete, Sh
 from fabfile.api import Cluster, ClusterError
 from fabfile.inventory import Site
-from fabfile.stages import overlay, readiness, rendered
+from fabfile.stages import kept, overlay, readiness, rendered, storage
 from fabfile.step import Api, Place, Stage, Step, Value
 
 
@@ -132,6 +132,7 @@ STAGE = Stage(
             hint="run it again: what was created stays. If cert-manager's webhook refused, see the pods in cert-manager",
         ),
         readiness.SERVES,
+        storage.OPEN,
         Step(
             "admits",
             "master",
@@ -142,5 +143,6 @@ STAGE = Stage(
             hint="DWS's webhook must answer before any #DW job is accepted: see `kubectl -n dws-system logs deploy/dws-webhook`",
         ),
         readiness.AVAILABLE,
+        *kept.STEPS,
     ),
 )

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from fabfile import names
-from fabfile.api import Cluster
+from fabfile.api import Cluster, ClusterError
+from fabfile.stages import held
 from fabfile.step import Api, Check, Facts, Place, Value
 
 FACT = "preflight.installed"
@@ -65,7 +66,7 @@ def tag(deployment: Mapping[str, Any] | None) -> str:
 
 
 def crds(cluster: Cluster) -> dict[str, dict[str, Any]]:
-    """DWS's CRDs by their plural ("workflows"): {"served": versions, "storage": version, "deleting": bool}.
+    """DWS's CRDs by their plural ("workflows"): {"kind", "served": versions, "storage": version, "deleting": bool}.
 
     A site has some hundred CRDs, of some ten kilobytes each: only those are asked for that discovery tells of.
     """
@@ -82,26 +83,42 @@ def crd(cluster: Cluster, plural: str) -> dict[str, Any] | None:
         return None
     versions = one["spec"]["versions"]
     return {
+        "kind": one["spec"]["names"]["kind"],
         "served": [version["name"] for version in versions if version["served"]],
         "storage": next(version["name"] for version in versions if version["storage"]),
         "deleting": "deletionTimestamp" in one["metadata"],
     }
 
 
-def path(plural: str, crd: Mapping[str, Any]) -> str:
-    """Where the API lists the objects of a CRD, in the version in which they are stored: no webhook has to convert them."""
-    return f"/apis/{names.GROUP}/{crd['storage']}/{plural}"
+def path(plural: str, found: Mapping[str, Any]) -> str:
+    """Where the API lists the objects of a CRD: in the version in which they are stored, so that no webhook has to convert
+    them, unless that one isn't served."""
+    version = found["storage"] if found["storage"] in found["served"] else next(iter(found["served"]), found["storage"])
+    return f"/apis/{names.GROUP}/{version}/{plural}"
 
 
-def objects(cluster: Cluster, plural: str, crd: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All objects of a CRD."""
-    every: list[dict[str, Any]] = (cluster.get(path(plural, crd)) or {"items": []})["items"]
-    return every
+def objects(cluster: Cluster, plural: str, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All objects of a CRD. Raises ClusterError, also where a CRD is there and nobody can say what it holds."""
+    every = cluster.get(path(plural, found))
+    if every is None and crd(cluster, plural):
+        raise ClusterError(
+            404, f"CRD {plural}.{names.GROUP} is there, and its objects are not served at {path(plural, found)}"
+        )
+    items: list[dict[str, Any]] = every["items"] if every else []
+    return [
+        {"kind": found["kind"], "apiVersion": path(plural, found).split("/", 2)[2].rpartition("/")[0], **one}
+        for one in items
+    ]
 
 
 def name(one: Mapping[str, Any]) -> str:
-    """NAMESPACE/NAME."""
-    return f"{one['metadata']['namespace']}/{one['metadata']['name']}"
+    """NAMESPACE/NAME; NAME where objects of its kind have no namespace."""
+    return held.name(dict(one))
+
+
+def contents(cluster: Cluster) -> dict[str, list[dict[str, Any]]]:
+    """What all kinds of the DWS that is there hold, whichever they are, by plural; Workflows aside. Raises ClusterError."""
+    return {plural: objects(cluster, plural, one) for plural, one in crds(cluster).items() if plural != "workflows"}
 
 
 def found(place: Place) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Why DWS must not be taken away now: Workflows and jobs that need it, each with how to get rid of it."""
+"""Why DWS must not be taken away now: Workflows and jobs that need it, and persistent storage, each with how to get rid of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from fabfile import names
-from fabfile.stages import installed, jobs, workflows
+from fabfile.stages import installed, jobs, storage, workflows
 from fabfile.stages.jobs import Job, Jobs
 from fabfile.stages.workflows import Fate, Workflow
 from fabfile.step import Api, Check, Finding, Known, Look, Place, Unknown, Value
@@ -45,10 +45,12 @@ class Terms:
 
 def checks(
     stage: str, due: Callable[[Place], bool], terms: Terms | None = None, read: Callable[[Place], bool] | None = None
-) -> tuple[Check, Check]:
+) -> tuple[Check, ...]:
     """The checks `jobs` and `workflows` of a stage: nothing that uses DWS may be there where it is `due` to be taken away.
 
-    read   where jobs and Workflows are looked at, if that is elsewhere too
+    The first stage also checks `storage`; whoever takes DWS away has storage.step for that.
+
+    read   where jobs, Workflows and storage are looked at, if that is elsewhere too
     """
     read, terms = read or due, terms or Terms()
 
@@ -78,6 +80,7 @@ def checks(
     return (
         Check("jobs", "submitter", jobs_look, judge_jobs),
         Check("workflows", "master", workflows_look, judge_workflows),
+        *((storage.check(due, read),) if stage == FIRST else ()),
     )
 
 

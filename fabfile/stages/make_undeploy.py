@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import names, render
-from fabfile.actions import Action, Apply, Delete, Sh
-from fabfile.stages import installed, manifests, overlay
+from fabfile.actions import Action, Sh
+from fabfile.stages import held, installed, manifests, overlay, storage
 from fabfile.step import Place, Value
 
+ORDER = (
+    "in this order: DWS is closed, so that sbatch refuses #DW with words (dws-is-being-removed.submit-again-later); all that it"
+    " holds is looked at once more, and stops this where it must not go; what is kept is saved; DWS goes; it is opened"
+)
+"""What is done, for a plan."""
 
-def actions(place: Place, tag: str, have: Value) -> Sequence[Action]:
-    """What takes away version `tag`, of which `have` is there; `place` is as of its clone.
+
+def actions(place: Place, tag: str, have: Value, *, again: bool = False) -> Sequence[Action]:
+    """What takes away version `tag`, of which `have` is there; `place` is as of its clone. `again`: what is kept comes back.
 
     Marked in the cluster while it runs, so that one that was cut off is known, with the version that it took away.
     """
-    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": names.NAMESPACE}}
-    marked = {**space, "metadata": {"name": names.NAMESPACE, "annotations": {installed.UNFINISHED: tag}}}
-    kept = installed.found(place)["namespace"]
-    rest = set(have["CRDs"]) - {_plural(one) for one in manifests.objects(place) if _plural(one)}
-    return [
-        *([Apply(marked)] if kept else []),
-        *(_with_v1(place) if overlay.modern(place) else _make(place)),
-        *(Delete(f"{installed.CRDS}/{plural}.{names.GROUP}") for plural in sorted(rest)),
-        *([Apply(space)] if kept else []),
-    ]
+    mark = f"{installed.UNFINISHED}={tag}" if installed.found(place)["namespace"] else ""
+    rest = sorted(set(have["CRDs"]) - {_plural(one) for one in manifests.objects(place) if _plural(one)})
+    settings = {
+        "rest": " ".join(f"{plural}.{names.GROUP}" for plural in rest),
+        "look": f"{inspect.getsource(held)}\n{render.read('last_look.py')}",
+        "asked": json.dumps({"closing": storage.CLOSING, "own": own(place), "common": names.WORKFLOW_VERSION}),
+        "closed": storage.CLOSED,
+        "again": "yes" if again else "",
+        "namespace": names.NAMESPACE,
+        "mark": mark,
+    }
+    return _with_v1(place, settings) if overlay.modern(place) else _make(place, settings)
+
+
+def own(place: Place) -> list[str]:
+    """Labels of the objects of DWS's own kinds that its manifests have: they come and go with it."""
+    return [held.label(one) for one in manifests.objects(place) if one["apiVersion"].partition("/")[0] == names.GROUP]
 
 
 def _plural(one: Mapping[str, Any]) -> str:
@@ -34,11 +49,11 @@ def _plural(one: Mapping[str, Any]) -> str:
     return name.partition(".")[0] if one["kind"] == "CustomResourceDefinition" else ""
 
 
-def _make(place: Place) -> Sequence[Action]:
-    return [_sh(place, "make undeploy OVERLAY=csm", "make undeploy OVERLAY=csm")]
+def _make(place: Place, settings: Mapping[str, str]) -> Sequence[Action]:
+    return [_sh(place, "make undeploy OVERLAY=csm", "make undeploy OVERLAY=csm", settings)]
 
 
-def _with_v1(place: Place) -> Sequence[Action]:
+def _with_v1(place: Place, settings: Mapping[str, str]) -> Sequence[Action]:
     """What was deployed with cert-manager's v1 is deleted with it: the csm overlay's own v1alpha3 nobody serves there."""
     folder = overlay.folder(place.site)
     program = shlex.quote(_WITHOUT_NAMESPACE)
@@ -47,7 +62,7 @@ def _with_v1(place: Place) -> Sequence[Action]:
     )
     return [
         overlay.put(place.site),
-        _sh(place, f"kustomize build {folder} | kubectl delete -f -, the namespace aside", command),
+        _sh(place, f"kustomize build {folder} | kubectl delete -f -, the namespace aside", command, settings),
     ]
 
 
@@ -56,9 +71,13 @@ import sys, yaml
 print(yaml.safe_dump_all(one for one in yaml.safe_load_all(sys.stdin) if one["kind"] != "Namespace"))
 """
 
+LOOKING = 300
+"""Seconds for closing, the last look and opening, whose calls end by themselves."""
 
-def _sh(place: Place, title: str, command: str) -> Sh:
+
+def _sh(place: Place, title: str, command: str, settings: Mapping[str, str]) -> Sh:
     """It ends by itself before its deadline, and says what is still there."""
     patience = int(place.site.deadlines.command)
-    settings = {"clone": names.clone(place.site), "command": command, "patience": str(patience), "group": names.GROUP}
-    return Sh(title, render.script("undeploy.sh", **settings), patience + 60.0)
+    more = {"clone": names.clone(place.site), "command": command, "patience": str(patience), "group": names.GROUP}
+    script = render.script("undeploy.sh", **more, **settings)
+    return Sh(title, script, patience + 60.0 + LOOKING, objects=(installed.NAMESPACE,) if settings["mark"] else ())

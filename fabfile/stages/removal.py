@@ -8,7 +8,7 @@ from typing import Any
 
 from fabfile.actions import Action, Sh
 from fabfile.api import Cluster
-from fabfile.stages import installed, make_undeploy, manifests, rendered, workarea
+from fabfile.stages import installed, make_undeploy, manifests, rendered, storage, workarea
 from fabfile.step import Api, Check, Known, Look, Place, Step, Unknown, Value
 
 Due = Callable[[Place], str]
@@ -77,11 +77,12 @@ def _rendered(due: Due, stage: str) -> Check:
 # --- the version itself
 
 
-def removed_step(due: Due, workarea_stage: str, takes: Takes, told_after: str = "") -> Step:
+def removed_step(due: Due, workarea_stage: str, takes: Takes, told_after: str = "", *, again: bool = False) -> Step:
     """The step `removed`: nothing of the version that is due is in the cluster, its namespace aside.
 
     workarea_stage   the stage that has its clone
     told_after       the stage after which `takes` can tell everything
+    again            another version follows, so that what is kept is put back there (see stages/kept)
     """
 
     def at(place: Place) -> Place:
@@ -98,7 +99,7 @@ def removed_step(due: Due, workarea_stage: str, takes: Takes, told_after: str = 
         return {"DWS": "none", "CRDs": {}, "objects": []} if due(place) else None
 
     def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
-        return make_undeploy.actions(at(place), installed.said(place), have)
+        return make_undeploy.actions(at(place), installed.said(place), have, again=again)
 
     return Step(
         "removed",
@@ -109,6 +110,7 @@ def removed_step(due: Due, workarea_stage: str, takes: Takes, told_after: str = 
         settle=lambda site: site.deadlines.command,
         why=_left,
         takes=takes,
+        means=lambda place, have, want: make_undeploy.ORDER,
         after=told_after or workarea_stage,
         hint="what holds an object back is in its metadata.finalizers; a new run goes on from here",
     )
@@ -119,12 +121,16 @@ def _paths(place: Place) -> dict[str, str]:
     try:
         objects = rendered.wanted(place)
     except Unknown:
-        return installed.TRACES
+        return installed.TRACES | _CLOSED
     stays = ("Namespace", "CustomResourceDefinition")
     own = {
         f"{one['kind']} {one['metadata']['name']}": rendered.path(one) for one in objects if one["kind"] not in stays
     }
-    return own | installed.TRACES
+    return own | installed.TRACES | _CLOSED
+
+
+_CLOSED = {f"ValidatingWebhookConfiguration {storage.CLOSED}": storage.CLOSED_PATH}
+"""Of ours: it must be gone as well when DWS is, or nobody opens it again."""
 
 
 def _remains(cluster: Cluster, objects: Mapping[str, str]) -> Value:

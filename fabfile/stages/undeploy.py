@@ -8,7 +8,19 @@ from dataclasses import replace
 from fabfile import names
 from fabfile.actions import Action, Delete
 from fabfile.api import Cluster
-from fabfile.stages import controller, installed, inuse, podcheck, preflight, removal, stuck, unplug, workflows
+from fabfile.stages import (
+    controller,
+    installed,
+    inuse,
+    kept,
+    podcheck,
+    preflight,
+    removal,
+    storage,
+    stuck,
+    unplug,
+    workflows,
+)
 from fabfile.step import Api, Check, Finding, Place, Stage, Step, Value
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -97,7 +109,14 @@ def _removal(needs: tuple[str, ...], checks: Sequence[Check], orphans: bool) -> 
     return Stage(
         "undeploy",
         needs,
-        (*checks, *deleting, stuck.step("undeploy"), removal.removed_step(version, "workarea", _takes)),
+        (
+            *checks,
+            *deleting,
+            storage.step("undeploy", version),
+            stuck.step("undeploy"),
+            removal.removed_step(version, "workarea", _takes),
+            kept.told_step(version),
+        ),
     )
 
 
@@ -127,14 +146,10 @@ def _orphans(stage: str) -> Step:
 
 
 def _takes(place: Place, have: Value, want: Value) -> str:
-    objects = [
-        f"{len(crd['objects'])} {plural} ({', '.join(crd['objects'][:5])})"
-        for plural, crd in have["CRDs"].items()
-        if crd.get("objects")
-    ]
-    with_them = f", and with them {', '.join(objects)}" if objects else ", of which no objects are left"
+    every = storage.kept(place)
+    saved = f"; objects that are saved before, and not put back: {', '.join(every)}" if every else ""
     what = f"DWS {have['DWS']}" if have["DWS"] != "none" else "what is left of DWS"
-    return f"{what}: {len(have['CRDs'])} CRDs{with_them}; {len(have['objects'])} objects of its own"
+    return f"{what}: {len(have['CRDs'])} CRDs; {len(have['objects'])} objects of its own{saved}"
 
 
 # --- role and binding

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import compatibility, names
-from fabfile.stages import installed, inuse, manifests, removal, stuck
+from fabfile.stages import installed, inuse, manifests, removal, storage, stuck
 from fabfile.step import Check, Place, Stage, Unknown, Value
 
 
@@ -22,7 +22,7 @@ def due(place: Place) -> bool:
     return bool(other(place))
 
 
-def checks(stage: str) -> tuple[Check, Check]:
+def checks(stage: str) -> tuple[Check, ...]:
     """The checks of what uses DWS: reasons where another version is there, and read where a CRD is stuck, to be told of."""
     return inuse.checks(stage, due, read=lambda place: due(place) or stuck.there(place))
 
@@ -33,7 +33,9 @@ def checks(stage: str) -> tuple[Check, Check]:
 def _takes(place: Place, have: Value, want: Value) -> str:
     """Both versions, the CRD versions that come and go, and whether the plugin's Workflows are served by the new one."""
     new = place.site.versions.dws
-    told = [f"DWS {have['DWS']} is undeployed, and DWS {new} takes its place", *crds_told(place, have), *_objects(have)]
+    told = [f"DWS {have['DWS']} is undeployed, and DWS {new} takes its place", *crds_told(place, have)]
+    kept = storage.kept(place)
+    told += [f"objects that are saved before and put back: {', '.join(kept)}"] if kept else []
     return "; ".join([*told, plugin_told(place)])
 
 
@@ -68,15 +70,6 @@ def _listed(by_plural: Mapping[str, set[str]]) -> str:
     return " and ".join(told) or "none"
 
 
-def _objects(have: Value) -> Sequence[str]:
-    kept = [
-        f"{len(crd['objects'])} {plural} ({', '.join(crd['objects'][:5])})"
-        for plural, crd in have["CRDs"].items()
-        if crd.get("objects")
-    ]
-    return (f"objects that go with their CRDs: {', '.join(kept)}",) if kept else ()
-
-
 def plugin_told(place: Place) -> str:
     """Which Workflow version the plugin writes, and whether the DWS that comes serves it."""
     writes = f"the plugin {place.site.versions.plugin} writes Workflows of {names.WORKFLOW_VERSION}"
@@ -98,8 +91,9 @@ STAGE = Stage(
         _JOBS,
         *removal.clone_steps("previous", other),
         _WORKFLOWS,
+        storage.step("previous", other),
         stuck.step("previous"),
-        removal.removed_step(other, "previous", _takes, told_after="workarea"),
+        removal.removed_step(other, "previous", _takes, told_after="workarea", again=True),
     ),
 )
 """Another version goes when everything is at hand that the wanted one needs."""

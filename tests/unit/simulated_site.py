@@ -59,7 +59,8 @@ def dws(version: str) -> dict[str, Object]:
     made: dict[str, Object] = {installed.NAMESPACE: _object("Namespace", names.NAMESPACE)}
     for plural in CRDS:
         one = _object("CustomResourceDefinition", f"{plural}.{names.GROUP}")
-        one["spec"] = {"versions": [{"name": "v1alpha2", "served": True, "storage": True}], "of": version}
+        versions = [{"name": "v1alpha2", "served": True, "storage": True}]
+        one["spec"] = {"names": {"plural": plural, "kind": plural.title()}, "versions": versions, "of": version}
         made[f"{installed.CRDS}/{plural}.{names.GROUP}"] = one
     for label, path in installed.TRACES.items():
         kind, _, name = label.partition(" ")

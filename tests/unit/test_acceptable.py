@@ -22,6 +22,7 @@ MADE = {
     "{short}-mode": ["plugin-mode", "burst-buffer-conf-mode"],
     "row.name": [row.name for row in compatibility.TABLE if not row.mended],
     "name": ["workflows-more", "jobs-more"],
+    "_finding(one)": ["storage-persistent", "storage-in-use", "storage-unknown-kind"],
 }
 """Names that are made where a finding is, as the source has them."""
 

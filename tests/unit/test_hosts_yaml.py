@@ -63,7 +63,7 @@ def test_the_schema_is_one_that_the_loader_obeys_wholly() -> None:
 def test_the_schema_and_the_site_have_the_same_parts(section: str, part: type[Any]) -> None:
     """What can be written in a section is what the code gets of it."""
     rule = RULES["properties"][section] if section else RULES
-    own = {"path", "limit", "bundle"} if not section else set()
+    own = {"path", "limit", "bundle", "deletes"} if not section else set()
     assert {field.name for field in fields(part)} - own == set(rule["properties"])
 
 

@@ -6,12 +6,11 @@ import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fabfile import names, render
+from fabfile import names
 from fabfile.actions import Apply, Delete, Remove, Sh
 from fabfile.events import Event
 from fabfile.inventory import DEFAULT, Site, load
@@ -27,6 +26,7 @@ from fabfile.stages import (
     manifests,
     procedure,
     removal,
+    storage,
     stuck,
     undeploy,
     unplug,
@@ -155,6 +155,7 @@ def test_a_slurm_that_does_not_answer_is_no_slurm_without_jobs() -> None:
 
 def refusals(found: Mapping[str, Value], orphans: bool = False, all_jobs: bool = False) -> dict[str, str]:
     """What the checks of an undeploy say: names of findings with what to do."""
+    found = {"preflight.storage": storage.NOTHING, **found}
     place = a_place({installed.FACT: INSTALLED, **found})
     checks = inuse.checks("preflight", installed.there, inuse.Terms(orphans, all_jobs))
     told = [
@@ -289,6 +290,7 @@ def rendered(**crds: tuple[str, ...]) -> dict[str, Any]:
     """What the clone of the wanted version deploys, as far as its CRDs go."""
     objects = [
         {
+            "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",
             "metadata": {"name": f"{plural}.{names.GROUP}"},
             "spec": {"versions": [{"name": one, "served": True, "storage": False} for one in versions]},
@@ -331,9 +333,12 @@ def test_before_the_clone_the_table_says_whether_they_are_served() -> None:
     assert "which DWS 0.0.20 serves" in upgrade.plugin_told(a_place({}))
 
 
-def test_objects_that_go_with_their_crds_are_named() -> None:
-    """Somebody else's objects of DWS's kinds are lost with a CRD: that has to be said before."""
-    assert "1 storages (a/b)" in undeploy._takes(a_place({}), HAVE, {})
+def test_everything_that_goes_with_its_crd_is_named() -> None:
+    """None of it is cut off; what of it comes back, and what does not, is said."""
+    every = [f"Storage default/rabbit-{n}" for n in range(200)]
+    place = a_place({storage.FACT: {"data": [], "kept": every}})
+    assert f"saved before, and not put back: {', '.join(every)}" in undeploy._takes(place, HAVE, {})
+    assert f"saved before and put back: {', '.join(every)}" in upgrade._takes(place, HAVE, {})
 
 
 # --- what is done
@@ -351,16 +356,26 @@ def undeployed(found: dict[str, Any], have: dict[str, Any]) -> list[Any]:
     return list(step.change(a_place(facts), have, {}))
 
 
-def test_an_undeploy_is_marked_while_it_runs() -> None:
-    """The namespace says which version is going until all of it is gone; CRDs that the clone doesn't know go as well."""
-    have = {"DWS": "0.0.20", "CRDs": {"workflows": {}, "later": {}}, "objects": []}
-    mark, make, later, unmark = undeployed({}, have)
-    assert (mark.manifest["metadata"]["annotations"], "annotations" in unmark.manifest["metadata"]) == (
-        {installed.UNFINISHED: "0.0.20"},
-        False,
-    )
-    assert isinstance(make, Sh) and make.title == "make undeploy OVERLAY=csm"
-    assert isinstance(later, Delete) and later.path.endswith(f"/later.{names.GROUP}")
+def settings(action: Any) -> dict[str, str]:
+    """What is set before the script that undeploys."""
+    assert isinstance(action, Sh)
+    lines = "\n".join(f"printf '%s\\n' \"{one}=${one}\"" for one in ("mark", "rest", "again", "command"))
+    head = action.script.partition("# DWS taken out")[0]
+    ran = subprocess.run(["sh"], input=f"{head}\n{lines}\n", capture_output=True, text=True, check=True)
+    told = ran.stdout.splitlines()
+    return {key: text for key, _, text in (line.partition("=") for line in told)}
+
+
+def test_an_undeploy_knows_what_the_clone_does_not() -> None:
+    """The mark has the version that goes; CRDs that the clone's manifests lack go as well."""
+    (make,) = undeployed({}, {"DWS": "0.0.20", "CRDs": {"workflows": {}, "later": {}}, "objects": []})
+    assert make.title == "make undeploy OVERLAY=csm"
+    assert settings(make) == {
+        "mark": f"{installed.UNFINISHED}=0.0.20",
+        "rest": f"later.{names.GROUP}",
+        "again": "",
+        "command": "make undeploy OVERLAY=csm",
+    }
 
 
 def test_what_goes_is_told_without_the_clone_that_takes_it_away() -> None:
@@ -384,34 +399,7 @@ def test_what_goes_is_told_without_the_clone_that_takes_it_away() -> None:
 def test_no_namespace_is_made_for_a_mark() -> None:
     """Where somebody deleted the namespace, an undeploy doesn't bring it back."""
     (only,) = undeployed({"namespace": False}, {"DWS": "none", "CRDs": {}, "objects": []})
-    assert isinstance(only, Sh)
-
-
-KUBECTL = """#!/bin/sh
-case "$*" in
-*"get crd"*) echo customresourcedefinition/workflows ;;
-*"get workflows."*) echo "{there}" ;;
-esac
-"""
-
-
-@pytest.mark.parametrize(
-    ("there", "code", "done"), [("", 0, True), ("default bb12 [dataworkflowservices.github.io/workflow]", 1, False)]
-)
-def test_a_workflow_that_came_meanwhile_stops_it_at_the_last_moment(
-    tmp_path: Path, there: str, code: int, done: bool
-) -> None:
-    """The script looks once more itself: with a Workflow there nothing is deleted, and it is named."""
-    kubectl = tmp_path / "kubectl"
-    kubectl.write_text(KUBECTL.format(there=there).replace('echo ""', ":"))
-    kubectl.chmod(0o755)
-    settings = {"clone": str(tmp_path), "command": "touch done", "patience": "20", "group": names.GROUP}
-    script = "set -eu\n" + render.script("undeploy.sh", **settings)
-    ran = subprocess.run(
-        ["sh"], input=script, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True
-    )
-    assert (ran.returncode, (tmp_path / "done").exists()) == (code, done), ran.stderr
-    assert there in ran.stdout
+    assert settings(only)["mark"] == ""
 
 
 def test_stuck_objects_lose_dwss_finalizers_and_no_others() -> None:
@@ -502,7 +490,7 @@ class Recorder:
     def get(self, path: str) -> None:
         return None
 
-    def delete(self, path: str, deadline: float) -> None:
+    def delete(self, path: str, deadline: float, uid: str = "") -> None:
         self.done.append(f"delete {path.rpartition('/')[2]}")
 
     def apply(self, manifest: Mapping[str, Any]) -> None:

@@ -1,0 +1,213 @@
+"""What DWS's kinds hold: data of users, and configuration that somebody made. Pure, by what upstream's schemas say.
+
+Its text also runs on the master, in front of templates/last_look.py, so that the look before a deletion is this very one:
+nothing but the standard library, in the words of Python 3.6.
+"""
+
+import calendar
+import json
+import re
+import time
+from typing import Any, Dict, List, Optional, Set
+
+GROUP = "dataworkflowservices.github.io"
+
+PERSISTENT = "persistentstorageinstances"
+"""What `#DW create_persistent` leaves. When one is deleted, the storage driver destroys its file system."""
+
+CONFIGURATION = (
+    "clientmounts",
+    "computes",
+    "directivebreakdowns",
+    "dwdirectiverules",
+    "servers",
+    "storages",
+    "systemconfigurations",
+    "systemstatuses",
+)
+"""Kinds that are known to hold no data of users, unless they are in use. Of any other kind each object counts as data."""
+
+Object = Dict[str, Any]
+Kinds = Dict[str, List[Object]]
+"""The objects of each kind by its plural ("storages"), Workflows aside."""
+
+
+def data(kinds: Kinds) -> List[Dict[str, Any]]:
+    """What users would lose: kind, name (NAMESPACE/NAME), uid, plural, created, and in words what, owner and size.
+
+    An object that goes together with another one of these isn't told by itself: its owner's words name it.
+    """
+    found = [one for plural in sorted(kinds) for one in kinds[plural] if used(plural, one)]
+    uids = {uid(one) for one in found}
+    return [_told(one, kinds) for one in found if not (owners(one) & uids)]
+
+
+def kept(kinds: Kinds, own: Set[str]) -> List[Object]:
+    """What is to be there again, as it can be created anew. `own`: labels of objects that DWS's manifests have themselves.
+
+    Left out: what is being deleted, and what goes with an owner that doesn't stay.
+    """
+    staying = [
+        (plural, one)
+        for plural in sorted(kinds)
+        for one in kinds[plural]
+        if not used(plural, one) and "deletionTimestamp" not in one["metadata"] and label(one) not in own
+    ]
+    uids = {uid(one) for _, one in staying}
+    return [_anew(one) for _, one in staying if owners(one) <= uids]
+
+
+def used(plural: str, one: Object) -> bool:
+    """Whether an object stands for data of users."""
+    if plural == "servers":
+        return bool(_storages(one))
+    if plural == "clientmounts":
+        mounts = part(one, "status", "mounts") or []
+        return part(one, "spec", "desiredState") == "mounted" or any(m.get("state") == "mounted" for m in mounts)
+    return plural not in CONFIGURATION
+
+
+def _anew(one: Object) -> Object:
+    """An object without what the API server, DWS and drivers write themselves."""
+    meta = {
+        key: value for key, value in one["metadata"].items() if key in ("name", "namespace", "labels", "annotations")
+    }
+    others = [ref for ref in one["metadata"].get("ownerReferences") or [] if not _of_dws(ref)]
+    if others:
+        meta["ownerReferences"] = others
+    made = {key: value for key, value in one.items() if key not in ("metadata", "status")}
+    made["metadata"] = meta
+    return made
+
+
+# --- what is said of an object
+
+
+def label(one: Object) -> str:
+    """`Storage default/rabbit-1`: how people call an object."""
+    return "{} {}".format(one["kind"], name(one))
+
+
+def name(one: Object) -> str:
+    """NAMESPACE/NAME, or NAME."""
+    meta = one["metadata"]
+    return "{}/{}".format(meta["namespace"], meta["name"]) if meta.get("namespace") else str(meta["name"])
+
+
+def uid(one: Object) -> str:
+    """The object's own, which another one of its name does not have."""
+    return str(one["metadata"].get("uid", ""))
+
+
+def owners(one: Object) -> Set[str]:
+    """The uids of the objects of DWS with which it goes."""
+    return {ref["uid"] for ref in one["metadata"].get("ownerReferences") or [] if _of_dws(ref)}
+
+
+def _of_dws(ref: Object) -> bool:
+    return str(ref["apiVersion"]).partition("/")[0] == GROUP
+
+
+def part(one: Object, *keys: str) -> Any:
+    """What is at these keys; None where nothing is."""
+    found: Any = one
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
+def _storages(servers: Object) -> List[str]:
+    """The names of the Storages of which a Servers has allocations, wanted or made."""
+    wanted = [s["name"] for one in part(servers, "spec", "allocationSets") or [] for s in one.get("storage") or []]
+    made = [name for one in part(servers, "status", "allocationSets") or [] for name in one.get("storage") or {}]
+    return sorted({*wanted, *made})
+
+
+def _told(one: Object, kinds: Kinds) -> Dict[str, Any]:
+    plural = next(plural for plural, some in kinds.items() if one in some)
+    children = [s for s in kinds.get("servers", []) if uid(one) in owners(s)]
+    where = sorted({place for s in [one, *children] if s["kind"] == "Servers" for place in _storages(s)})
+    words = [_what(plural, one)]
+    words += [f"with {label(child)}" for child in children]
+    words += ["on Storage {}".format(", ".join(where))] if where else []
+    return {
+        "kind": one["kind"],
+        "plural": plural,
+        "name": name(one),
+        "uid": uid(one),
+        "created": one["metadata"].get("creationTimestamp", ""),
+        "owner": _owner(one),
+        "size": _size(one, children),
+        "what": ", ".join(filter(None, words)),
+    }
+
+
+def _what(plural: str, one: Object) -> str:
+    if plural == PERSISTENT:
+        state = part(one, "status", "state") or part(one, "spec", "state") or ""
+        users = len(part(one, "spec", "consumerReferences") or [])
+        words = ["{} file system".format(part(one, "spec", "fsType") or "a"), state.lower()]
+        return ", ".join(filter(None, [*words, f"used by {users}" if users else ""]))
+    if plural == "servers":
+        return "has allocations"
+    if plural == "clientmounts":
+        paths = [str(mount.get("mountPath", "")) for mount in part(one, "spec", "mounts") or []]
+        return "mounted on {} at {}".format(part(one, "spec", "node") or "a node", ", ".join(paths) or "some path")
+    return "of a kind that is not known here, and so taken for data"
+
+
+def _owner(one: Object) -> str:
+    user = part(one, "spec", "userID")
+    if user is None:
+        users = [m.get("userID") for m in part(one, "spec", "mounts") or [] if isinstance(m, dict) and m.get("userID")]
+        user = users[0] if users else None
+    return f"of user {user}" if user is not None else "of an unknown user"
+
+
+def _size(one: Object, children: List[Object]) -> str:
+    """What is allocated, or else what the #DW line asked for; "" where neither is known."""
+    total = sum(_allocated(servers) for servers in [one, *children] if servers["kind"] == "Servers")
+    if total:
+        return size(total)
+    asked = re.search(r"(?:^|\s)capacity=(\S+)", str(part(one, "spec", "dwDirective") or ""))
+    return asked.group(1) if asked else ""
+
+
+def _allocated(servers: Object) -> int:
+    return sum(
+        int(one.get("allocationSize") or 0) * int(storage.get("allocationCount") or 1)
+        for one in part(servers, "spec", "allocationSets") or []
+        for storage in one.get("storage") or []
+    )
+
+
+def size(count: int) -> str:
+    """So many bytes in words: "1.5 TiB"."""
+    left = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if left < 1024:
+            return f"{left:.4g} {unit}"
+        left /= 1024
+    return f"{left:.4g} PiB"
+
+
+def told(one: Dict[str, Any], now: Optional[float] = None) -> str:
+    """One of `data` in words: name, owner, size where it is known, age."""
+    words = [one["what"], one["owner"], one["size"] or "of unknown size", _age(one["created"], now)]
+    # a path to mount at and the like are what some user wrote
+    return re.sub(r"[^ -~]", "?", "{} {}: {}".format(one["kind"], one["name"], ", ".join(filter(None, words))))
+
+
+def _age(created: str, now: Optional[float]) -> str:
+    if not created:
+        return ""
+    seconds = (time.time() if now is None else now) - calendar.timegm(time.strptime(created, "%Y-%m-%dT%H:%M:%SZ"))
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} old"
+    return f"{max(0.0, seconds):.0f} s old"
+
+
+def text(objects: List[Object]) -> str:
+    """Objects as a file that `kubectl create -f` takes."""
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}, indent=1, sort_keys=True) + "\n"

@@ -1,0 +1,136 @@
+"""What administrators and drivers had made of DWS's kinds is there again after another version took DWS's place."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fabfile import actions, names
+from fabfile.actions import Action, AskApi, Sh
+from fabfile.api import Cluster
+from fabfile.stages import held, installed, rendered
+from fabfile.step import Api, Known, Place, Shell, Step, Value
+
+
+def pending() -> str:
+    """The file on the master with what is still to be put back; there is none where nothing is."""
+    return f"{actions.STATE}/put-back.json"
+
+
+def _items(out: bytes) -> Value:
+    return json.loads(out)["items"] if out.strip() else []
+
+
+# --- put back
+
+
+def _look(place: Place) -> Api:
+    objects = place.facts.one("deploy.saved")
+    return Api(lambda cluster: {held.label(one): state(cluster, one) for one in objects})
+
+
+def state(cluster: Cluster, one: Mapping[str, Any]) -> str:
+    """ "as saved", "missing", or where it differs."""
+    path = _path(cluster, one)
+    have = cluster.get(path) if path else None
+    if have is None or "deletionTimestamp" in have["metadata"]:
+        return "missing"
+    return rendered.differs(one, have) or "as saved"
+
+
+def _path(cluster: Cluster, one: Mapping[str, Any]) -> str:
+    """Where the API has it; "" where it has no such kind."""
+    plural = next((name for name, crd in installed.crds(cluster).items() if crd["kind"] == one["kind"]), "")
+    space = one["metadata"].get("namespace")
+    within = f"namespaces/{space}/" if space else ""
+    return f"/apis/{one['apiVersion']}/{within}{plural}/{one['metadata']['name']}" if plural else ""
+
+
+def _read(place: Place, found: Value) -> Value:
+    return {
+        "as saved": sum(1 for state in found.values() if state == "as saved"),
+        "missing": [name for name, state in found.items() if state == "missing"],
+        "not as saved": [f"{name}: {state}" for name, state in found.items() if state not in ("missing", "as saved")],
+    }
+
+
+def _want(place: Place) -> Value:
+    return {"as saved": len(place.facts.one("deploy.saved")), "missing": [], "not as saved": []}
+
+
+def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    objects = place.facts.one("deploy.saved")
+    return [
+        AskApi(f"put back what is kept: {', '.join(map(held.label, objects))}", lambda cluster: put(cluster, objects))
+    ]
+
+
+def put(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> bytes:
+    """Create those that are missing, and give the others what was saved of them. Raises ClusterError."""
+    for one in objects:
+        seen = state(cluster, one)
+        path = _path(cluster, one)
+        if seen == "missing":
+            cluster.create(path.rpartition("/")[0], one)
+        elif seen != "as saved":
+            cluster.patch(path, {key: value for key, value in one.items() if key not in ("apiVersion", "kind")})
+    return b""
+
+
+STEPS = (
+    Step(
+        "kept",
+        "master",
+        _look,
+        _want,
+        _change,
+        read=_read,
+        settle=lambda site: 10.0,
+        hint=f"what could not be put back lies in {actions.STATE}/put-back.json on the master; a new run goes on from here, and"
+        " where that file is moved away it is let be",
+    ),
+    Step(
+        "saved",
+        "master",
+        lambda place: Shell(f"cat {shlex.quote(pending())} 2>/dev/null || true", _items),
+        lambda place: [],
+        lambda place, have, want: [Sh("all that was kept is there again", f"rm -f -- {shlex.quote(pending())}")],
+        read=lambda place, found: [held.label(one) for one in found],
+    ),
+)
+"""Steps of the stage deploy: what a removal saved is there as it was; then nothing is left to be put back."""
+
+
+# --- told, where no version follows
+
+
+def told_step(due: Callable[[Place], str]) -> Step:
+    """The step `kept` of an undeploy: it says where what was saved lies, and how that comes back."""
+    newest = f"ls -1 {shlex.quote(actions.STATE)}/before/*/.kept.json 2>/dev/null | tail -n 1"
+    script = f'file=$({newest})\n[ -n "$file" ] || exit 0\necho "$file"\ncat -- "$file"\n'
+    return Step(
+        "kept",
+        "master",
+        lambda place: Shell(script, _parse) if due(place) else Known({"file": "", "objects": []}),
+        lambda place: place.facts.one("undeploy.kept"),
+        why=_where,
+    )
+
+
+def _parse(out: bytes) -> Value:
+    file, _, text = out.partition(b"\n")
+    return {"file": file.decode(), "objects": [held.label(one) for one in _items(text)]}
+
+
+def _where(have: Value) -> str:
+    if not have["objects"]:
+        return ""
+    every = ", ".join(have["objects"])
+    return (
+        f"saved in {have['file']}: {every}; `kubectl create -f {have['file']}` puts them back once DWS is there again"
+    )
+
+
+assert names.GROUP == held.GROUP, "held.py stands alone, and has to say it itself"

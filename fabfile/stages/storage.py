@@ -1,0 +1,158 @@
+"""Persistent storage is data of users: it stands in the way of whatever takes DWS away, unless its deletion was typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from fabfile import names
+from fabfile.actions import Action, Delete
+from fabfile.api import Cluster
+from fabfile.stages import held, installed
+from fabfile.step import Api, Check, Finding, Known, Place, Refused, Step, Value
+
+FACT = "preflight.storage"
+"""Where what `check` finds is kept: what somebody agreed to when he typed names or their number."""
+
+OPTION = "--delete-persistent-storage"
+
+NOTHING: Mapping[str, Any] = {"data": [], "kept": []}
+
+
+def read(cluster: Cluster) -> Value:
+    """What DWS holds, of whichever kinds it has: {"data": see held.data, "kept": labels}. Raises ClusterError."""
+    kinds = installed.contents(cluster)
+    found = [{**one, "path": _path(one, kinds)} for one in held.data(kinds)]
+    return {"data": found, "kept": [held.label(one) for one in held.kept(kinds, set())]}
+
+
+def _path(one: Mapping[str, Any], kinds: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Where the API has it."""
+    version = next(each["apiVersion"] for each in kinds[one["plural"]] if held.uid(dict(each)) == one["uid"])
+    space, _, short = one["name"].rpartition("/")
+    return f"/apis/{version}/{f'namespaces/{space}/' if space else ''}{one['plural']}/{short}"
+
+
+def check(due: Callable[[Place], bool], looks: Callable[[Place], bool]) -> Check:
+    """The check `storage` of preflight: no data of users is there where DWS is `due` to go, unless its deletion was typed."""
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        return objections(place.site.deletes, have["data"]) if due(place) else ()
+
+    return Check("storage", "master", lambda place: Api(read) if looks(place) else Known(NOTHING), judge)
+
+
+def objections(typed: str, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
+    """What stands in the way of deleting all of `found`, when this was typed for it: every one by name, none left out."""
+    left = [one for one in found if not _typed(typed, one, found)]
+    if not left:
+        return ()
+    fix = f"to delete {_it(found)} with all data: {OPTION}={','.join(one['name'] for one in found)}, or {OPTION}={len(found)}"
+    told = [Finding(_finding(one), held.told(dict(one)), "keep it, or ask its owner") for one in left]
+    why = "its deletion destroys what users have stored, so --yes does not cover it"
+    if typed:
+        why += f"; {typed!r} names neither all of it nor its number, which is {len(found)}"
+    return (*told, Finding("storage-not-agreed", why, fix))
+
+
+def _it(found: Sequence[Any]) -> str:
+    return "it" if len(found) == 1 else f"all {len(found)} of them"
+
+
+def _finding(one: Mapping[str, Any]) -> str:
+    if one["plural"] == held.PERSISTENT:
+        return "storage-persistent"
+    return "storage-in-use" if one["plural"] in held.CONFIGURATION else "storage-unknown-kind"
+
+
+def _typed(typed: str, one: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether what was typed covers one of `found`: their number, or a list that has its name.
+
+    Something may be called "3": a number that is also a name counts as a name.
+    """
+    words = {word.strip() for word in typed.split(",")} - {""}
+    every = {name for some in found for name in (some["name"], some["name"].rpartition("/")[2])}
+    if len(words) == 1 and typed.strip().isascii() and typed.strip().isdigit() and not words & every:
+        return int(typed) == len(found)
+    return bool(words & {one["name"], one["name"].rpartition("/")[2]})
+
+
+# --- right before DWS goes
+
+
+def step(stage: str, due: Callable[[Place], str]) -> Step:
+    """The step `storage` of `stage`: none is left where a version of DWS is due to go. It deletes what was agreed to, that is
+    what preflight found, while DWS and the drivers are still there to free it; anything else it refuses."""
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        found = place.facts.one(f"{stage}.storage")["data"]
+        agreed = place.facts.one(FACT)["data"]
+        stop = [*objections(place.site.deletes, agreed), *_since(found, {one["uid"] for one in agreed})]
+        if stop:
+            raise Refused(*stop)
+        # what a PersistentStorageInstance owns its driver frees in the order that it needs
+        first = sorted(found, key=lambda one: one["plural"] != held.PERSISTENT)
+        return [Delete(one["path"], place.site.deadlines.command, one["uid"]) for one in first]
+
+    return Step(
+        "storage",
+        "master",
+        lambda place: Api(read) if due(place) else Known(NOTHING),
+        lambda place: [],
+        change,
+        read=lambda place, found: [held.told(one) for one in found["data"]],
+        takes=lambda place, have, want: f"persistent storage with all data on it, for ever: {'; '.join(have)}",
+        hint="its storage driver frees it, and then its finalizer: see that driver's log; a new run goes on from here",
+    )
+
+
+def _since(found: Sequence[Mapping[str, Any]], agreed: Collection[str]) -> Sequence[Finding]:
+    fix = f"run again: the names, or the number, for {OPTION} are others now"
+    new = [one for one in found if one["uid"] not in agreed]
+    return [Finding(_finding(one), f"{held.told(dict(one))}; it came while this was at work", fix) for one in new]
+
+
+def kept(place: Place) -> list[str]:
+    """Labels of what is saved before DWS goes, as far as that was seen before anything was done."""
+    found = next(iter(place.facts.found.get(FACT, {}).values()), NOTHING)
+    return list(found["kept"])
+
+
+CLOSED = "dws-on-csm-closed"
+"""The configuration that closes DWS while it goes: its webhook has nobody behind it, so that the API server refuses."""
+
+CLOSING: Mapping[str, Any] = {
+    "apiVersion": "admissionregistration.k8s.io/v1",
+    "kind": "ValidatingWebhookConfiguration",
+    "metadata": {"name": CLOSED},
+    "webhooks": [
+        {
+            # kubectl's words, which sbatch shows, have this name in them
+            "name": "dws-is-being-removed.submit-again-later.dws-on-csm.invalid",
+            "admissionReviewVersions": ["v1"],
+            "clientConfig": {"service": {"namespace": names.NAMESPACE, "name": CLOSED, "path": "/"}},
+            "failurePolicy": "Fail",
+            "sideEffects": "None",
+            "timeoutSeconds": 5,
+            "rules": [
+                {
+                    "apiGroups": [names.GROUP],
+                    "apiVersions": ["*"],
+                    "operations": ["CREATE"],
+                    "resources": ["*"],
+                    "scope": "*",
+                }
+            ],
+        }
+    ],
+}
+CLOSED_PATH = f"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{CLOSED}"
+
+OPEN = Step(
+    "open",
+    "master",
+    lambda place: Api(lambda cluster: "closed" if cluster.get(CLOSED_PATH) else "open"),
+    lambda place: "open",
+    lambda place, have, want: [Delete(CLOSED_PATH)],
+)
+"""DWS takes Workflows again, also after a removal that was killed while it had closed DWS."""

@@ -1,0 +1,142 @@
+# The last look before DWS goes, behind the text of stages/held.py: whether all that it holds may go, and what is kept of it.
+# It closes DWS first, waits until that holds, looks, and writes what is kept; what it finds in the way it prints.
+# python3 -c TEXT SAVED PENDING AGAIN: the file for what is kept, and the one of what runs have still to put back; AGAIN: yes
+# where this run puts it back as well.
+# On its standard input: {"closing": the configuration that closes DWS, "own": labels of what DWS's manifests have,
+# "common": an API version}.
+# Exit code 3: something is there that must not go. 1: somebody did not answer.
+
+import os
+import pathlib
+import subprocess
+import sys
+
+TIMES = {"closed": 30, "known": 2, "answer": 60}
+
+
+def main(saved, pending, again):
+    asked = json.load(sys.stdin)
+    kubectl(["apply", "--filename", "-"], json.dumps(asked["closing"]))
+    wait_closed(asked["closing"]["webhooks"][0]["name"])
+    # each API server hears of it for itself, and nothing says when the last of them has
+    time.sleep(TIMES["known"])
+    kinds = {plural: objects(plural, crd) for plural, crd in crds().items()}
+    there = [label(one) for one in kinds.pop("workflows", [])] + [told(one) for one in data(kinds)]
+    if there:
+        print("DWS is still needed, so nothing was undeployed:")
+        print("\n".join(there))
+        sys.exit(3)
+    stays = merged(pending, kept(in_common(kinds, asked["common"]), set(asked["own"])))
+    write(saved, stays)
+    if again == "yes":
+        write(pending, stays)
+    if stays:
+        print("{} objects are saved in {}: {}".format(len(stays), saved, ", ".join(label(one) for one in stays)))
+
+
+def in_common(kinds, common):
+    """The objects in the version that all versions of DWS serve which this tool installs: what is kept may go to another.
+
+    Where nobody converts them any more, since DWS is half gone, they stay in the version in which they are stored.
+    """
+    found = {}
+    for plural, some in kinds.items():
+        done = call(["get", "--raw", f"/apis/{GROUP}/{common}/{plural}"], "") if some else None
+        found[plural] = json.loads(done.stdout)["items"] if done and done.returncode == 0 else some
+    return found
+
+
+def wait_closed(webhook):
+    """Returns once a new object is refused for our sake. Where no kind is left that shows it, DWS is as good as gone."""
+    there = crds()
+    kind = next((plural for plural in ("computes", "dwdirectiverules") if plural in there), None)
+    if kind is None:
+        return
+    trial = {
+        "apiVersion": f"{GROUP}/{version(there[kind])}",
+        "kind": there[kind]["spec"]["names"]["kind"],
+        "metadata": {"name": "dws-on-csm-closed", "namespace": "default"},
+    }
+    ends = time.time() + TIMES["closed"]
+    while True:
+        done = call(["create", "--dry-run=server", "--filename", "-"], json.dumps(trial))
+        if webhook in done.stderr:
+            return
+        if time.time() > ends:
+            print("DWS could not be closed: {}".format(done.stderr.strip() or "new objects are still admitted"))
+            sys.exit(1)
+        time.sleep(0.2)
+
+
+def crds():
+    every = json.loads(kubectl(["get", "--raw", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"]))["items"]
+    return {one["spec"]["names"]["plural"]: one for one in every if one["spec"]["group"] == GROUP}
+
+
+def version(crd):
+    """The version in which objects are stored, where it is served: no webhook has to convert them then."""
+    versions = sorted((v for v in crd["spec"]["versions"] if v["served"]), key=lambda v: not v["storage"])
+    if not versions:
+        print("CRD {} serves no version, so nobody can say what it holds".format(crd["metadata"]["name"]))
+        sys.exit(1)
+    return versions[0]["name"]
+
+
+def objects(plural, crd):
+    path = f"/apis/{GROUP}/{version(crd)}/{plural}"
+    found = json.loads(kubectl(["get", "--raw", path]))["items"]
+    # the items of a list may leave out what the list says
+    kind, group = crd["spec"]["names"]["kind"], f"{GROUP}/{version(crd)}"
+    return [dict(one, apiVersion=one.get("apiVersion", group), kind=one.get("kind", kind)) for one in found]
+
+
+def merged(pending, stays):
+    """What earlier runs had still to put back, and is not there any more, goes on being kept."""
+    file = pathlib.Path(pending)
+    before = json.loads(file.read_text())["items"] if file.exists() else []
+    there = {label(one) for one in stays}
+    return stays + [one for one in before if label(one) not in there]
+
+
+def write(path, objects):
+    """The file whole or not at all, root's alone."""
+    place = pathlib.Path(path)
+    place.parent.mkdir(0o700, parents=True, exist_ok=True)
+    beside = place.with_name(f"{place.name}.part")
+    if beside.exists():
+        beside.unlink()
+    with os.fdopen(os.open(str(beside), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text(objects))
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(place)
+    folder = os.open(str(place.parent), os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def kubectl(words, feed=""):
+    done = call(words, feed)
+    if done.returncode:
+        print("kubectl {}: {}".format(" ".join(words), done.stderr.strip() or f"exit code {done.returncode}"))
+        sys.exit(1)
+    return done.stdout
+
+
+def call(words, feed):
+    command = ["kubectl", "--request-timeout={}s".format(TIMES["answer"]), *words]
+    try:
+        return subprocess.run(
+            command,
+            input=feed,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+            timeout=2 * TIMES["answer"],
+        )
+    except subprocess.TimeoutExpired:
+        print("kubectl {}: no answer within {} s".format(" ".join(words), 2 * TIMES["answer"]))
+        sys.exit(1)
+
+
+main(*sys.argv[1:])

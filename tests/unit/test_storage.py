@@ -1,0 +1,554 @@
+"""Persistent storage is data of users: what counts as such, who agrees to its end, and the last look before DWS goes."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import shutil
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile import names, render
+from fabfile.actions import Delete, Sh
+from fabfile.api import ClusterError
+from fabfile.inventory import DEFAULT, load
+from fabfile.stages import held, installed, inuse, kept, make_undeploy, storage, undeploy, upgrade
+from fabfile.step import Check, Facts, Place, Refused, Step
+from tests.unit import fake_kubectl
+
+V = "v1alpha2"
+MASTER = "ncn-m001"
+
+
+def an_object(kind: str, name: str, *, owner: str = "", **more: Any) -> dict[str, Any]:
+    meta: dict[str, Any] = {"name": name, "namespace": "default", "uid": f"{kind}-{name}"}
+    meta["creationTimestamp"] = "2026-01-31T12:00:00Z"
+    if owner:
+        group = f"{names.GROUP}/{V}"
+        meta["ownerReferences"] = [{"apiVersion": group, "kind": owner.split("-")[0], "name": "x", "uid": owner}]
+    return {"apiVersion": f"{names.GROUP}/{V}", "kind": kind, "metadata": meta, **more}
+
+
+def a_psi(name: str = "scratch", user: int = 1500) -> dict[str, Any]:
+    line = f"#DW create_persistent type=lustre capacity=10TiB name={name}"
+    spec = {"name": name, "fsType": "lustre", "dwDirective": line, "userID": user, "state": "Active"}
+    return an_object("PersistentStorageInstance", name, spec=spec, status={"state": "Active"})
+
+
+def some_servers(name: str, *, owner: str = "", storages: Sequence[str] = ("rabbit-1",)) -> dict[str, Any]:
+    sets = [
+        {"label": "ost", "allocationSize": 1 << 40, "storage": [{"name": s, "allocationCount": 2} for s in storages]}
+    ]
+    return an_object("Servers", name, owner=owner, spec={"allocationSets": sets if storages else []})
+
+
+def a_mount(name: str, state: str) -> dict[str, Any]:
+    mounts = [{"mountPath": "/mnt/data", "userID": 1500}]
+    return an_object("ClientMount", name, spec={"node": "x1000", "desiredState": state, "mounts": mounts})
+
+
+CONFIG = an_object("SystemConfiguration", "default", spec={"storageNodes": [{"type": "Rabbit", "name": "rabbit-1"}]})
+RULE = an_object("DWDirectiveRule", "site", spec=[{"command": "jobdw", "ruleDefs": []}])
+IDLE = an_object("Storage", "rabbit-1", spec={"state": "Enabled"}, status={"capacity": 5})
+
+NOW = 1_769_860_800.0 + 3 * 86400
+
+
+# --- what counts as data
+
+
+@pytest.mark.parametrize(
+    ("plural", "one", "is_data"),
+    [
+        ("persistentstorageinstances", a_psi(), True),
+        ("servers", some_servers("a"), True),
+        ("servers", some_servers("a", storages=()), False),
+        (
+            "servers",
+            an_object("Servers", "a", status={"allocationSets": [{"label": "x", "storage": {"rabbit-1": {}}}]}),
+            True,
+        ),
+        ("clientmounts", a_mount("m", "mounted"), True),
+        ("clientmounts", a_mount("m", "unmounted"), False),
+        ("clientmounts", {**a_mount("m", "unmounted"), "status": {"mounts": [{"state": "mounted"}]}}, True),
+        ("storages", IDLE, False),
+        ("systemconfigurations", CONFIG, False),
+        ("dwdirectiverules", RULE, False),
+        ("computes", an_object("Computes", "x", data=[]), False),
+        ("vaults", an_object("Vault", "x"), True),
+    ],
+)
+def test_data_of_users_is_what_is_persistent_in_use_or_unknown(plural: str, one: dict[str, Any], is_data: bool) -> None:
+    """Everything else is configuration, and is kept."""
+    assert [bool(held.data({plural: [one]})), bool(held.kept({plural: [one]}, set()))] == [is_data, not is_data]
+
+
+def test_what_is_lost_is_told_with_owner_size_and_age() -> None:
+    """A Servers goes with the instance that owns it, and says how much it is and on which Storages; none is cut off."""
+    psi, servers = (
+        a_psi(),
+        some_servers("scratch", owner="PersistentStorageInstance-scratch", storages=("rabbit-1", "rabbit-2")),
+    )
+    kinds = {"persistentstorageinstances": [psi, a_psi("small", 7)], "servers": [servers], "storages": [IDLE]}
+    assert [held.told(one, NOW) for one in held.data(kinds)] == [
+        "PersistentStorageInstance default/scratch: lustre file system, active, with Servers default/scratch,"
+        " on Storage rabbit-1, rabbit-2, of user 1500, 4 TiB, 3 days old",
+        "PersistentStorageInstance default/small: lustre file system, active, of user 7, 10TiB, 3 days old",
+    ]
+    many = {"persistentstorageinstances": [a_psi(f"p{n}") for n in range(300)]}
+    assert len(held.data(many)) == 300
+
+
+def test_what_a_user_wrote_reaches_no_terminal_as_it_is() -> None:
+    """An escape sequence in a path to mount at is shown as question marks."""
+    one = a_mount("m", "mounted")
+    one["spec"]["mounts"][0]["mountPath"] = "/mnt/\x1b[2Jgone\n"
+    (told,) = held.data({"clientmounts": [one]})
+    assert "\x1b" not in held.told(told) and "\n" not in held.told(told) and "/mnt/?[2Jgone?" in held.told(told)
+
+
+def test_what_is_kept_can_be_created_anew_anywhere() -> None:
+    """Without what the server, DWS and drivers write; and without an owner whose uid nobody has any more."""
+    owner = {"apiVersion": "nnf.cray.hpe.com/v1", "kind": "NnfNode", "name": "n", "uid": "1"}
+    one = {
+        **IDLE,
+        "metadata": {**IDLE["metadata"], "labels": {"a": "b"}, "finalizers": ["x/y"], "resourceVersion": "7"},
+    }
+    one["metadata"]["ownerReferences"] = [owner]
+    (made,) = held.kept({"storages": [one]}, set())
+    meta = {"name": "rabbit-1", "namespace": "default", "labels": {"a": "b"}, "ownerReferences": [owner]}
+    assert made == {
+        "apiVersion": f"{names.GROUP}/{V}",
+        "kind": "Storage",
+        "metadata": meta,
+        "spec": {"state": "Enabled"},
+    }
+
+
+def test_what_goes_anyway_is_not_kept() -> None:
+    """DWS's own objects, what is being deleted, and what belongs to an object that doesn't stay."""
+    dying = {**IDLE, "metadata": {**IDLE["metadata"], "name": "dying", "deletionTimestamp": "2026-01-31T12:00:00Z"}}
+    of_job = an_object("Computes", "bb1", owner="Workflow-bb1")
+    of_config = an_object("Computes", "default", owner="SystemConfiguration-default")
+    kinds = {
+        "storages": [dying],
+        "computes": [of_job, of_config],
+        "systemconfigurations": [CONFIG],
+        "dwdirectiverules": [RULE],
+    }
+    every = [held.label(one) for one in held.kept(kinds, {"DWDirectiveRule default/site"})]
+    assert every == ["Computes default/default", "SystemConfiguration default/default"]
+
+
+# --- who agrees
+
+
+def found(*objects: dict[str, Any]) -> list[dict[str, Any]]:
+    plural = {"PersistentStorageInstance": "persistentstorageinstances", "Servers": "servers", "Vault": "vaults"}
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for one in objects:
+        kinds.setdefault(plural[one["kind"]], []).append(one)
+    return [{**one, "path": f"/{one['plural']}/{one['name']}"} for one in held.data(kinds)]
+
+
+@pytest.mark.parametrize(
+    ("typed", "objects", "agreed"),
+    [
+        ("", ["a", "b"], False),
+        ("2", ["a", "b"], True),
+        ("1", ["a", "b"], False),
+        ("3", ["a", "b"], False),
+        ("a,b", ["a", "b"], True),
+        (" default/a , b", ["a", "b"], True),
+        ("a", ["a", "b"], False),
+        ("a,b,gone", ["a", "b"], True),
+        ("2", ["2", "b"], False),
+        ("2,b", ["2", "b"], True),
+        ("yes", ["a"], False),
+        ("*", ["a"], False),
+        ("-1", ["a"], False),
+        ("\u0661", ["a"], False),
+        (",", ["a"], False),
+    ],
+)
+def test_only_all_names_or_their_number_agree(typed: str, objects: list[str], agreed: bool) -> None:
+    """A number that is somebody's name as well is a name: else `2` would delete what nobody meant."""
+    told = storage.objections(typed, found(*map(a_psi, objects)))
+    assert (not told) == agreed
+    if not agreed:
+        assert told[-1].name == "storage-not-agreed" and "--delete-persistent-storage=" in told[-1].fix
+
+
+def test_a_refusal_has_every_name_and_the_words_that_would_agree() -> None:
+    """Nothing is cut off, whatever the number; what is of an unknown kind, or in use, has a name of its own."""
+    every = found(*(a_psi(f"p{n}") for n in range(100)), some_servers("left"), an_object("Vault", "v"))
+    told = storage.objections("", every)
+    assert len(told) == 103
+    assert {one.name for one in told} == {
+        "storage-persistent",
+        "storage-in-use",
+        "storage-unknown-kind",
+        "storage-not-agreed",
+    }
+    assert "default/p99" in told[-1].fix and told[-1].fix.endswith("--delete-persistent-storage=102")
+
+
+def a_place(
+    typed: str = "",
+    found: Mapping[str, Any] | None = None,
+    *,
+    agreed: Sequence[Any] = (),
+    now: Sequence[Any] = (),
+    dws: str = "0.0.20",
+) -> Place:
+    site = load(DEFAULT)
+    site = replace(site, versions=replace(site.versions, dws=dws), deletes=typed)
+    there = {"tag": "0.0.20", "unfinished": "", "namespace": True, "traces": ["x"], "crds": {}}
+    facts = {
+        installed.FACT: there,
+        storage.FACT: {"data": list(agreed), "kept": []},
+        "undeploy.storage": {"data": list(now)},
+    }
+    return Place(site, Facts({key: {MASTER: value} for key, value in {**facts, **(found or {})}.items()}), MASTER)
+
+
+def deleted(place: Place) -> list[Delete]:
+    step = storage.step("undeploy", undeploy.version)
+    assert step.change is not None and step.read is not None
+    have = step.read(place, place.facts.one("undeploy.storage"))
+    return [one for one in step.change(place, have, []) if isinstance(one, Delete)]
+
+
+def test_what_was_agreed_to_is_deleted_one_by_one_while_drivers_can_free_it() -> None:
+    """Instances first; each by its uid, so that another one that has got its name meanwhile stays."""
+    some = found(some_servers("left"), a_psi("a"))
+    gone = deleted(a_place("2", agreed=some, now=some))
+    assert [(one.path.split("/")[1], one.uid) for one in gone] == [
+        ("persistentstorageinstances", "PersistentStorageInstance-a"),
+        ("servers", "Servers-left"),
+    ]
+
+
+@pytest.mark.parametrize("typed", ["", "1", "a"])
+def test_what_came_between_question_and_deed_is_refused(typed: str) -> None:
+    """One that has the number's place, or the very name of one that was agreed to, but is another."""
+    before, later = found(a_psi("a")), found(a_psi("a"))
+    later[0]["uid"] = "another"
+    with pytest.raises(Refused, match="came while this was at work"):
+        deleted(a_place(typed, agreed=before, now=later))
+
+
+def test_yes_does_not_cover_it_wherever_dws_goes() -> None:
+    """The same check stands before an undeploy, an upgrade and a rollback; and the step that deletes in both removals."""
+    some = found(a_psi("a"))
+    for checks in (undeploy.stages()[0].steps, upgrade.checks("preflight"), inuse.checks("preflight", installed.there)):
+        (check,) = (one for one in checks if one.name == "storage")
+        assert isinstance(check, Check)
+        place = a_place(dws="0.1.9")
+        assert [one.name for one in check.judge(place, {"data": some, "kept": []})] == [
+            "storage-persistent",
+            "storage-not-agreed",
+        ]
+        assert not check.judge(a_place("a", dws="0.1.9"), {"data": some, "kept": []})
+    for stage in (undeploy.stages()[-1], upgrade.STAGE):
+        order = [one.name for one in stage.steps]
+        assert order.index("storage") < order.index("removed")
+
+
+class Cluster:
+    """The API of a cluster that is a dict: path -> object or list."""
+
+    def __init__(self, objects: Mapping[str, Any]) -> None:
+        self.objects = dict(objects)
+
+    def get(self, path: str, **query: str) -> Any:
+        return self.objects.get(path)
+
+    def create(self, path: str, body: Mapping[str, Any], **query: str) -> Any:
+        self.objects[f"{path}/{body['metadata']['name']}"] = body
+        return body
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        self.objects[path] = {**self.objects[path], **body}
+        return self.objects[path]
+
+
+def dws(**kinds: tuple[str, list[dict[str, Any]]]) -> Cluster:
+    """A cluster with these CRDs of DWS and their objects: plural=(KIND, objects)."""
+    group = f"/apis/{names.GROUP}"
+    resources = {"resources": [{"name": plural} for plural in kinds]}
+    made: dict[str, Any] = {group: {"versions": [{"groupVersion": f"{names.GROUP}/{V}"}]}, f"{group}/{V}": resources}
+    for plural, (kind, objects) in kinds.items():
+        made[f"{installed.CRDS}/{plural}.{names.GROUP}"] = fake_kubectl.crd(plural, kind, [V], V)
+        made[f"{group}/{V}/{plural}"] = {"items": objects}
+    return Cluster(made)
+
+
+def test_kinds_are_found_by_asking_and_not_from_a_list() -> None:
+    """A kind that no version had so far, and holds something, is found, and refused."""
+    cluster = dws(vaults=("Vault", [an_object("Vault", "v")]), workflows=("Workflow", []), storages=("Storage", [IDLE]))
+    seen = storage.read(cluster)  # type: ignore[arg-type]
+    assert [one["path"] for one in seen["data"]] == [f"/apis/{names.GROUP}/{V}/namespaces/default/vaults/v"]
+    assert seen["kept"] == ["Storage default/rabbit-1"]
+
+
+def test_a_kind_whose_objects_are_not_served_is_no_empty_kind() -> None:
+    """Nobody can say then what it holds: the look fails, and nothing is done."""
+    cluster = dws(vaults=("Vault", []))
+    del cluster.objects[f"/apis/{names.GROUP}/{V}/vaults"]
+    with pytest.raises(ClusterError, match="not served"):
+        storage.read(cluster)  # type: ignore[arg-type]
+
+
+# --- the last look, with the real sh and the master's Python
+
+
+Site = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Runs the script that undeploys in a folder with a kubectl of ours; the folder `cluster` says what is there."""
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    shutil.copy(str(fake_kubectl.__file__), folder / "kubectl")
+    (folder / "kubectl").chmod(0o755)
+    crds = {
+        "workflows": "Workflow",
+        "computes": "Computes",
+        "persistentstorageinstances": "PersistentStorageInstance",
+        "storages": "Storage",
+        "systemconfigurations": "SystemConfiguration",
+    }
+    served = {plural: {"kind": kind, "served": ["v1alpha1", V], "storage": V} for plural, kind in crds.items()}
+    (folder / "crds.json").write_text(json.dumps(served))
+    rendered = {"objects": [RULE]}
+    place = a_place(found={"preflight.cluster": {"cert_manager": ["v1alpha3"]}, "workarea.rendered": rendered})
+
+    def run(command: str = "touch done", again: bool = False, patience: int = 20) -> subprocess.Popen[str]:
+        (action,) = make_undeploy.actions(place, "0.0.20", {"CRDs": {}}, again=again)
+        assert isinstance(action, Sh)
+        # what is awaited for a person's sake is not in a test
+        text = action.script.replace('"known": 2', '"known": 0').replace('"answer": 60', '"answer": 1')
+        own = f"clone={tmp_path}\ncommand='{command}'\npatience={patience}\n"
+        head = f"set -eu\numask 022\nSTATE={tmp_path}/state\nRUN=run-1\n"
+        script = text.replace('cd "$clone"', f'{own}cd "$clone"', 1)
+        return subprocess.Popen(
+            ["sh", "-c", head + script],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={"PATH": f"{folder}:/usr/bin:/bin"},
+        )
+
+    return run
+
+
+def holds(tmp_path: Path, plural: str, *objects: dict[str, Any]) -> None:
+    (tmp_path / "cluster" / f"{plural}.json").write_text(json.dumps(objects))
+
+
+def calls(tmp_path: Path) -> list[str]:
+    return (tmp_path / "cluster" / "calls").read_text().splitlines()
+
+
+def test_dws_is_closed_looked_at_saved_removed_and_opened_in_this_order(site: Site, tmp_path: Path) -> None:
+    """Nothing can come between the look and the deed: by then new objects are refused. The mark is there while it is half gone."""
+    holds(tmp_path, "systemconfigurations", CONFIG)
+    ran = site(
+        "cp closed-by-now.sh /dev/null 2>/dev/null; ls cluster/closed state/before/run-1/.kept.json && touch done"
+    )
+    said, _ = ran.communicate(timeout=60)
+    assert ran.returncode == 0 and (tmp_path / "done").exists(), said
+    every = calls(tmp_path)
+    order = [
+        next(n for n, call in enumerate(every) if call.startswith(word))
+        for word in (
+            "apply",
+            "create --dry-run=server",
+            "get --raw /apis/dataworkflowservices",
+            "annotate",
+            "delete validating",
+        )
+    ]
+    assert order == sorted(order)
+    assert not (tmp_path / "cluster/closed").exists()
+    assert every[-1] == f"delete validatingwebhookconfiguration {storage.CLOSED} --ignore-not-found"
+    marks = [call for call in every if call.startswith("annotate")]
+    assert marks == [
+        f"annotate namespace dws-system {installed.UNFINISHED}=0.0.20 --overwrite",
+        f"annotate namespace dws-system {installed.UNFINISHED}-",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("plural", "there"),
+    [
+        ("persistentstorageinstances", a_psi()),
+        ("workflows", an_object("Workflow", "bb12")),
+    ],
+)
+def test_what_came_meanwhile_stops_it_at_the_last_moment(
+    site: Site, tmp_path: Path, plural: str, there: dict[str, Any]
+) -> None:
+    """It is named, nothing is deleted or marked as half gone, and DWS is opened again."""
+    holds(tmp_path, plural, there)
+    ran = site()
+    said, _ = ran.communicate(timeout=60)
+    assert ran.returncode == 3 and not (tmp_path / "done").exists()
+    assert held.label(there) in said
+    assert not (tmp_path / "cluster/closed").exists() and not any("annotate" in one for one in calls(tmp_path))
+
+
+QUESTIONS = ("apply", "customresourcedefinitions", "persistentstorageinstances", "workflows", "storages")
+
+
+@pytest.mark.parametrize(
+    ("which", "how"), [*((one, "fails") for one in (*QUESTIONS, "annotate")), *((one, "late") for one in QUESTIONS)]
+)
+def test_an_api_that_does_not_answer_stops_it(site: Site, tmp_path: Path, which: str, how: str) -> None:
+    """Whichever question it leaves open: no answer is no empty list. Nothing is deleted."""
+    (tmp_path / "cluster" / how).write_text(which)
+    ran = site()
+    said, _ = ran.communicate(timeout=60)
+    assert ran.returncode not in (0, 3) and not (tmp_path / "done").exists(), said
+    assert not (tmp_path / "cluster/closed").exists()
+
+
+def test_a_kind_that_serves_no_version_stops_it(site: Site, tmp_path: Path) -> None:
+    """What it holds nobody can say."""
+    crds = json.loads((tmp_path / "cluster/crds.json").read_text())
+    crds["storages"]["served"] = []
+    (tmp_path / "cluster/crds.json").write_text(json.dumps(crds))
+    ran = site()
+    said, _ = ran.communicate(timeout=60)
+    assert ran.returncode == 1 and "serves no version" in said and not (tmp_path / "done").exists()
+
+
+def test_dws_is_opened_again_where_the_undeploy_fails(site: Site, tmp_path: Path) -> None:
+    """The exit code is make's; the mark stays, since nobody knows what is left."""
+    ran = site("exit 2")
+    ran.communicate(timeout=60)
+    assert ran.returncode == 2 and not (tmp_path / "cluster/closed").exists()
+    assert not any(call.endswith("undeploying-") for call in calls(tmp_path))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_dws_is_opened_again_by_a_script_that_is_ended(site: Site, tmp_path: Path, number: signal.Signals) -> None:
+    """While make is at work, too."""
+    ran = site("touch begun; sleep 1; echo; echo")
+    while not (tmp_path / "begun").exists():
+        assert ran.poll() is None
+        time.sleep(0.01)
+    assert (tmp_path / "cluster/closed").exists()
+    ran.send_signal(number)
+    ran.communicate(timeout=60)
+    assert ran.returncode == 143 and not (tmp_path / "cluster/closed").exists()
+
+
+def test_dws_that_stays_closed_is_told_and_is_a_failure(site: Site, tmp_path: Path) -> None:
+    """With the command that opens it."""
+    (tmp_path / "cluster/fails").write_text("delete validating")
+    ran = site()
+    said, _ = ran.communicate(timeout=60)
+    assert ran.returncode == 1 and f"kubectl delete validatingwebhookconfiguration {storage.CLOSED}" in said
+
+
+def test_what_is_kept_is_saved_before_for_root_alone(site: Site, tmp_path: Path) -> None:
+    """As a file for `kubectl create`; with another version to come, it is also what is to be put back."""
+    holds(tmp_path, "systemconfigurations", CONFIG)
+    holds(tmp_path, "storages", IDLE)
+    ran = site(again=True)
+    said, _ = ran.communicate(timeout=60)
+    saved, pending = tmp_path / "state/before/run-1/.kept.json", tmp_path / "state/put-back.json"
+    assert "2 objects are saved in" in said and "Storage default/rabbit-1" in said
+    assert stat.S_IMODE(saved.stat().st_mode) == stat.S_IMODE(pending.stat().st_mode) == 0o600
+    assert saved.read_text() == pending.read_text()
+    content = json.loads(saved.read_text())
+    assert (content["kind"], [one["kind"] for one in content["items"]]) == ("List", ["Storage", "SystemConfiguration"])
+    assert content["items"][1]["spec"] == CONFIG["spec"]
+
+
+def test_what_an_upgrade_that_was_cut_had_still_to_put_back_is_not_lost(site: Site, tmp_path: Path) -> None:
+    """The next run finds less in the cluster than the first had saved: it keeps both, as they are now where they are there."""
+    pending = tmp_path / "state/put-back.json"
+    pending.parent.mkdir()
+    pending.write_text(held.text([*held.kept({"dwdirectiverules": [RULE], "systemconfigurations": [CONFIG]}, set())]))
+    newer = {**CONFIG, "spec": {"storageNodes": []}}
+    holds(tmp_path, "systemconfigurations", newer)
+    ran = site(again=True)
+    said, _ = ran.communicate(timeout=60)
+    assert ran.returncode == 0, said
+    items = {one["kind"]: one["spec"] for one in json.loads(pending.read_text())["items"]}
+    assert items == {"SystemConfiguration": newer["spec"], "DWDirectiveRule": RULE["spec"]}
+
+
+def test_a_plain_undeploy_puts_nothing_back_later(site: Site, tmp_path: Path) -> None:
+    """It saves also what an upgrade that was cut had not put back, and no later install brings that by itself."""
+    pending = tmp_path / "state/put-back.json"
+    pending.parent.mkdir()
+    pending.write_text(held.text(held.kept({"dwdirectiverules": [RULE]}, set())))
+    ran = site()
+    ran.communicate(timeout=60)
+    saved = json.loads((tmp_path / "state/before/run-1/.kept.json").read_text())
+    assert [one["kind"] for one in saved["items"]] == ["DWDirectiveRule"] and not pending.exists()
+
+
+def test_the_look_on_the_master_is_in_the_words_of_its_python() -> None:
+    """3.6 on SLES 15; and it is the very text that judges before anything is touched."""
+    program = f"{inspect.getsource(held)}\n{render.read('last_look.py')}"
+    ast.parse(program, feature_version=(3, 6))
+    assert "capture_output" not in program and "fromisoformat" not in program and "from __future__" not in program
+    assert len(program) < 100_000
+
+
+# --- put back
+
+
+def of_deploy(name: str) -> Step:
+    (step,) = (one for one in kept.STEPS if one.name == name)
+    return step
+
+
+def test_what_is_missing_or_differs_is_put_back_and_compared() -> None:
+    """Whatever new DWS or a driver added stays; a second look finds all of it as it was saved."""
+    saved = held.kept({"storages": [IDLE], "systemconfigurations": [CONFIG], "dwdirectiverules": [RULE]}, set())
+    cluster = dws(
+        storages=("Storage", []),
+        systemconfigurations=("SystemConfiguration", []),
+        dwdirectiverules=("DWDirectiveRule", []),
+    )
+    at = f"/apis/{names.GROUP}/{V}/namespaces/default"
+    cluster.objects[f"{at}/systemconfigurations/default"] = {
+        **saved[2],
+        "spec": {"storageNodes": [], "portsCooldownInSeconds": 60},
+    }
+    assert [one["kind"] for one in saved] == ["DWDirectiveRule", "Storage", "SystemConfiguration"]
+    before = {held.label(one): kept.state(cluster, one) for one in saved}  # type: ignore[arg-type]
+    assert (
+        before["Storage default/rabbit-1"] == "missing"
+        and "storageNodes" in before["SystemConfiguration default/default"]
+    )
+    kept.put(cluster, saved)  # type: ignore[arg-type]
+    assert {kept.state(cluster, one) for one in saved} == {"as saved"}  # type: ignore[arg-type]
+    place = a_place(found={"deploy.saved": saved})
+    look, step = {held.label(one): kept.state(cluster, one) for one in saved}, of_deploy("kept")  # type: ignore[arg-type]
+    assert step.read is not None and step.read(place, look) == step.want(place)
+
+
+def test_a_dws_that_was_left_closed_is_opened_by_an_install() -> None:
+    """Also where the run that had closed it was killed, and nobody undeploys again."""
+    cluster = Cluster({storage.CLOSED_PATH: storage.CLOSING})
+    look = storage.OPEN.look(a_place())
+    assert look.read(cluster) == "closed" and storage.OPEN.change is not None  # type: ignore[union-attr,arg-type]
+    assert list(storage.OPEN.change(a_place(), "closed", "open")) == [Delete(storage.CLOSED_PATH)]
