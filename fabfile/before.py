@@ -15,8 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from fabfile import render
 from fabfile.actions import STATE, Action, Apply, Ask, AskApi, Delete, Sh
+from fabfile.faults import Unreachable
 from fabfile.lock import owner
+from fabfile.output import tail
 
 if TYPE_CHECKING:
     from fabfile.look import Board
@@ -25,19 +28,21 @@ if TYPE_CHECKING:
 INSTALLED = "preflight.installed"
 """The check that finds what of DWS is in the cluster."""
 
-# Opened for appending and locked: stages side by side write to it. A line that was cut off with its connection ends there.
+# What could not be written whole is taken back, and nothing is changed then.
 _APPEND = """
 set -eu
 umask 077
 mkdir -p {folder}
-exec 8>>{folder}/{name}
-flock -w 30 8
-{{ echo; cat; }} >&8
+appended {folder}/{name} {size}
 """
 
 _OF_THE_SERVER = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid")
 _LATER = ("caBundle", "deployment.kubernetes.io/revision")
 """Fields that controllers fill in after an object was written; they come by themselves."""
+
+
+class NotKept(Unreachable):
+    """What a change needs for its way back could not be written on the master: the change is not made."""
 
 
 def opened(reach: Reach, run: str, task: str, undoes: str, board: Board) -> None:
@@ -110,8 +115,10 @@ def _get(reach: Reach, paths: Sequence[str]) -> list[Any]:
 
 
 def _append(reach: Reach, run: str, name: str, records: Sequence[Mapping[str, Any]]) -> None:
-    text = "".join(json.dumps(record) + "\n" for record in records)
-    script = _APPEND.format(folder=f"{STATE}/before/{shlex.quote(run)}", name=name)
-    answer = reach.session(reach.of("master")).run(script, text.encode(), deadline=60.0)
+    text = "".join(json.dumps(record) + "\n" for record in records).encode()
+    script = _APPEND.format(folder=f"{STATE}/before/{shlex.quote(run)}", name=name, size=len(text))
+    host = reach.of("master")
+    answer = reach.session(host).run(render.read("written.sh") + script, text, deadline=60.0)
     if answer.code != 0:
-        raise OSError(f"how things were can't be kept on the master: {answer.err.decode(errors='replace').strip()}")
+        said = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
+        raise NotKept(host, f"how things were before could not be kept there: {said}", f"make room: `df -h {STATE}`")

@@ -129,6 +129,8 @@ def _summary(progress: Progress, plan: bool) -> Iterator[Row]:
         yield [_result(end), (f" {escaped(end.message)}", "bold")]
     sizes = f"{plural(end.hosts, 'host')}, {plural(end.connections, 'connection')}, {plural(end.execs, 'exec')}"
     yield [("  ", ""), *counted(end.counts), (f"  {sizes}, {duration(end.seconds)}", "dim")]
+    for lacking in end.lacking:
+        yield [("! ", "yellow"), (escaped(lacking), "yellow")]
     if end.next:
         yield [("  go on with  ", "dim"), (escaped(end.next), "bold")]
     if end.report:

@@ -132,7 +132,8 @@ def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item])
         failure = Failure(told.command, told.code, told.tail, told.meaning, told.fix or step.hint)
         run.done(host, key, "failed", began, failures=(failure,))
     except run.trouble as error:
-        run.done(host, key, "failed", began, failures=(Failure(meaning=str(error), fix=step.hint),))
+        fix = getattr(error, "fix", "") or step.hint
+        run.done(host, key, "failed", began, failures=(Failure(meaning=str(error), fix=fix),))
 
 
 def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], began: float) -> None:

@@ -116,6 +116,8 @@ class Summary:
     """The command that goes on from here."""
     report: str = ""
     """Where the run's report lies."""
+    lacking: tuple[str, ...] = ()
+    """Records of the run that could not be written, in sentences."""
 
 
 Event = Opened | Renamed | Began | Line | Awaiting | Done | Summary

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import calendar
-import json
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -13,12 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fabfile import journal, render
+from fabfile import journal, record, render
 from fabfile.actions import STATE
 from fabfile.connect import Sessions, connect_all
 from fabfile.faults import Unreachable
 from fabfile.inventory import Host, Site
 from fabfile.lock import owner
+
+OPENED = "who began it, and what was installed before it"
+"""What a run writes on the master before it changes anything."""
+
+_FOREIGN = (KeyError, TypeError, ValueError)
+"""What a record raises that isn't one of ours."""
 
 
 @dataclass
@@ -32,6 +37,7 @@ class Past:
     installed  what of DWS there was before it; None where nobody looked
     kept       whether what it changed is known on the hosts, so that it can be rolled back
     ended      whether a host's log of runs has its line: how it ended may not be known any more
+    unread     records of it that can't be read, in words; what they would say is not known here
     """
 
     id: str
@@ -45,12 +51,18 @@ class Past:
     installed: Mapping[str, Any] | None = None
     kept: bool = False
     ended: bool = False
+    unread: list[str] = field(default_factory=list)
 
     def note(self, host: str, step: str) -> None:
         """A step was at work on `host`."""
         steps = self.changed.setdefault(host, [])
         if step not in steps and step.partition(".")[0] not in journal.PROOFS:
             steps.append(step)
+
+    def unreadable(self, what: str) -> None:
+        """There is a record of it that can't be read."""
+        if what not in self.unread:
+            self.unread.append(what)
 
     @property
     def changes(self) -> dict[str, list[str]]:
@@ -128,12 +140,6 @@ def take(runs: dict[str, Past], host: str, lines: Sequence[str]) -> None:
 
 def _take(runs: dict[str, Past], host: str, line: str) -> None:
     word, _, rest = line.partition(" ")
-    if word == "opened":
-        head = json.loads(rest)
-        run = runs.setdefault(head["run"], Past(head["run"]))
-        run.task, run.by, run.at, run.undoes = head["task"], head["by"], head["at"], head["undoes"]
-        run.installed, run.kept = head["installed"], True
-        return
     if word == "log":
         _logged(runs, rest)
         return
@@ -141,8 +147,18 @@ def _take(runs: dict[str, Past], host: str, line: str) -> None:
     run = runs.setdefault(name, Past(name))
     if word == "step":
         run.note(host, rest)
-    else:
-        _event(run, json.loads(rest))
+    elif not (_opened if word == "opened" else _event)(run, record.parse(rest)):
+        run.unreadable(f"{OPENED if word == 'opened' else 'a line of its journal'}, on {host}")
+
+
+def _opened(run: Past, head: Mapping[str, Any]) -> bool:
+    """Takes what a run wrote before its first change; False where that can't be read."""
+    try:
+        run.task, run.by, run.at, run.undoes = head["task"], head["by"], float(head["at"]), head["undoes"]
+        run.installed, run.kept = head["installed"], True
+    except _FOREIGN:
+        return False
+    return True
 
 
 _LOGGED = re.compile(r"(?P<at>\S+) (?P<run>\S+) (?P<task>.+?) by (?P<by>\S+): .*")
@@ -161,13 +177,22 @@ def _logged(runs: dict[str, Past], line: str) -> None:
         run.at = run.at or calendar.timegm(time.strptime(found["at"], "%Y-%m-%dT%H:%M:%SZ"))
 
 
-def _event(run: Past, record: Mapping[str, Any]) -> None:
-    if record["event"] == "opened":
-        run.task, run.at = record["task"], record["at"]
-    elif record["event"] == "summary":
-        run.code, run.message = record["exit"], record["message"]
-    elif step := journal.change(record):
-        run.note(record["host"], step)
+def _event(run: Past, event: Mapping[str, Any]) -> bool:
+    """Takes an event of a run's journal; False where it can't be read."""
+    try:
+        _taken(run, event)
+    except _FOREIGN:
+        return False
+    return True
+
+
+def _taken(run: Past, event: Mapping[str, Any]) -> None:
+    if event["event"] == "opened":
+        run.task, run.at = event["task"], event["at"]
+    elif event["event"] == "summary":
+        run.code, run.message = event["exit"], event["message"]
+    elif step := journal.change(event):
+        run.note(event["host"], step)
 
 
 # --- at the operator's
@@ -183,10 +208,14 @@ def of_operator(site: Site, folder: Path = journal.RUNS) -> dict[str, Past]:
 
 def _own(path: Path) -> tuple[Past, str]:
     run, file = Past(path.parent.name, by=owner()), ""
-    for record in journal.read(path):
-        _event(run, record)
-        if record["event"] == "opened":
-            file = record.get("site", "")
+    every, wrong = journal.records(path)
+    if wrong:
+        run.unreadable(wrong)
+    for one in every:
+        if not _event(run, one):
+            run.unreadable(f"a line of {path}")
+        if one.get("event") == "opened":
+            file = str(one.get("site", ""))
     return run, file
 
 
@@ -217,12 +246,19 @@ def _join(own: Past | None, theirs: Past | None) -> Past:
     for host, steps in own.changed.items():
         for step in steps:
             theirs.note(host, step)
+    for one in own.unread:
+        theirs.unreadable(one)
     theirs.code = own.code if theirs.code is None else theirs.code
     theirs.message = theirs.message or own.message
     theirs.task = theirs.task if theirs.kept else own.task
     theirs.at = theirs.at or own.at
     theirs.by = theirs.by if theirs.by != "?" else own.by
     return theirs
+
+
+def headless(run: Past) -> bool:
+    """Whether a run changed something, and its record of who began it and what was there before can't be read."""
+    return bool(run.changes) and not run.kept and any(one.startswith(OPENED) for one in run.unread)
 
 
 def last(every: Sequence[Past]) -> Past | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import os
 import secrets
 import shutil
 import threading
@@ -13,9 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from fabfile import record
 from fabfile.events import Event, Line, Opened, Renamed
 from fabfile.inventory import ROOT
 from fabfile.jsonlines import to_json
+from fabfile.theme import plural
 
 RUNS = ROOT / "runs"
 NAME = "journal.jsonl"
@@ -32,19 +36,34 @@ def identifier(at: float) -> str:
 
 
 class Journal:
-    """The events of one run, in memory and in `runs/RUN/journal.jsonl`; lines of output are left out."""
+    """The events of one run, in memory and in `runs/RUN/journal.jsonl`; lines of output are left out.
+
+    The run goes on where its folder can't be written, as on a full disk: what is missing there is tried again with each
+    event, and `problems` says in the end what is lacking. The file has whole lines alone.
+    """
 
     def __init__(self, run: str, keep: int, folder: Path = RUNS) -> None:
         self.run = run
         self.folder = folder / run
+        self.page = self.folder / "report.html"
+        self.events: list[Event] = []
+        self._lines: list[bytes] = []
+        self._written = 0  # lines that are in the file
+        self._file: int | None = None
+        self._why: OSError | None = None
+        self._unreported = ""
+        self._lock = threading.Lock()
+        try:
+            self._open(keep, folder)
+        except OSError as error:
+            self._why = error
+
+    def _open(self, keep: int, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         prune(keep, folder)
         self.folder.mkdir(mode=0o700)
-        self.page = self.folder / "report.html"
-        self.events: list[Event] = []
-        self._file = (self.folder / NAME).open("w", buffering=1)
+        self._file = os.open(self.folder / NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX)  # as long as the run is at work, or until it is killed
-        self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
         """Writes an event."""
@@ -54,27 +73,74 @@ class Journal:
             if isinstance(event, Renamed):
                 self._rename(event.run)
             self.events.append(event)
-            self._file.write(json.dumps(to_json(event)) + "\n")
+            self._lines.append(json.dumps(to_json(event)).encode() + b"\n")
+            self._write()
+
+    def _write(self) -> None:
+        """Brings the file up to date, or leaves it at its last whole line."""
+        if self._file is None:
+            return
+        left = b"".join(self._lines[self._written :])
+        size = os.fstat(self._file).st_size
+        try:
+            if os.write(self._file, left) < len(left):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            self._why = error
+            os.ftruncate(self._file, size)
+        else:
+            self._written = len(self._lines)
 
     def _rename(self, run: str) -> None:
-        folder = self.folder.with_name(run)
-        self.folder.rename(folder)
-        self.run, self.folder, self.page = run, folder, folder / self.page.name
+        self.run, folder = run, self.folder.with_name(run)
+        try:
+            self.folder.rename(folder)
+        except OSError as error:  # it keeps its first name, or there is none
+            self._why = error
+        else:
+            self.folder, self.page = folder, folder / self.page.name
 
     def text(self) -> bytes:
         """The journal so far."""
-        return (self.folder / NAME).read_bytes()
+        with self._lock:
+            return b"".join(self._lines)
 
-    def report(self, render: Callable[[Sequence[Event]], str]) -> Path:
-        """Write the run's report beside the journal; its path."""
-        self.page.write_text(render(self.events))
-        return self.page
+    def report(self, render: Callable[[Sequence[Event]], str]) -> bool:
+        """Write the run's report beside the journal; whether that could be done."""
+        part = self.page.with_suffix(".part")
+        try:
+            part.write_text(render(self.events))
+            part.replace(self.page)
+        except Exception as error:  # noqa: BLE001  # the run has ended, and how is still to be said, whatever is wrong here
+            self._unreported = _why(error)
+            with suppress(OSError):
+                part.unlink()
+        return not self._unreported
+
+    def problems(self) -> list[str]:
+        """What could not be written, and why, in sentences."""
+        with self._lock:
+            self._write()
+            short = self._written < len(self._lines)
+        found = [f"The journal of this run could not be written to {self.folder}: {_why(self._why)}."] if short else []
+        if self._unreported:
+            found.append(f"The report of this run could not be written to {self.page}: {self._unreported}.")
+        return found
 
     def close(self) -> None:
         """Nothing more is written. A run that was ended before it did anything leaves no folder."""
-        self._file.close()
+        if self._file is None:
+            return
+        os.close(self._file)
+        self._file = None
         if all(isinstance(event, Opened) for event in self.events):
             shutil.rmtree(self.folder)
+
+
+def _why(error: Exception | None) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__}: {error}"
 
 
 def prune(keep: int, folder: Path = RUNS) -> None:
@@ -93,16 +159,17 @@ def prune(keep: int, folder: Path = RUNS) -> None:
 def _changed(file: Path) -> bool:
     """Whether the run changed something, by its journal; most of that need not be read for it. One that can't be: no."""
     with suppress(OSError, ValueError, KeyError), file.open() as lines:
-        plan = json.loads(next(lines, "{}")).get("task") == "plan"
-        return not plan and any(change(json.loads(line)) for line in lines if '"fixed"' in line or '"failed"' in line)
+        plan = record.parse(next(lines, "")).get("task") == "plan"
+        some = (record.parse(line) for line in lines if '"fixed"' in line or '"failed"' in line)
+        return not plan and any(change(one) for one in some if one)
     return False
 
 
-def change(record: Mapping[str, Any]) -> str:
+def change(event: Mapping[str, Any]) -> str:
     """What was put right that lasts, or tried to be, by a journal's record: "STAGE.STEP"; "" for any other one."""
-    if record["event"] != "done" or record["outcome"] not in ("fixed", "failed"):
+    if event["event"] != "done" or event["outcome"] not in ("fixed", "failed"):
         return ""
-    return "" if record["stage"] in (*LOOKING, *PROOFS) else f"{record['stage']}.{record['step']}"
+    return "" if event["stage"] in (*LOOKING, *PROOFS) else f"{event['stage']}.{event['step']}"
 
 
 def _at_work(file: Path) -> bool:
@@ -119,5 +186,18 @@ def _at_work(file: Path) -> bool:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The records of a journal; a last line that was cut off is left out."""
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    return records(path)[0]
+
+
+def records(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """The records of a journal that can be read, and what can't be and why, in words; "" where all can.
+
+    A last line without its end was cut off with its run, and is no loss.
+    """
+    try:
+        lines = path.read_text(errors="replace").splitlines(keepends=True)
+    except OSError as error:
+        return [], f"{path} cannot be read: {_why(error)}"
+    parsed = [record.parse(line) for line in lines if line.endswith("\n")]
+    bad = parsed.count({})
+    return [one for one in parsed if one], f"{plural(bad, 'line')} of {path} cannot be read" if bad else ""

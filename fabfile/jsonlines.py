@@ -76,6 +76,6 @@ def _summary(end: Summary) -> dict[str, Any]:
     sizes = {"hosts": end.hosts, "execs": end.execs, "connections": end.connections}
     some = {
         key: value for key, value in {"message": end.message, "next": end.next, "report": end.report}.items() if value
-    }
+    } | ({"lacking": list(end.lacking)} if end.lacking else {})
     head = {"event": "summary", "run": end.run, "exit": end.exit}
     return {**head, **counts, **sizes, "seconds": round(end.seconds, 3), **some}

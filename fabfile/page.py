@@ -55,7 +55,8 @@ def _head(progress: Progress) -> Html:
     facts = tag("dl", *(tag("div", tag("dt", key), tag("dd", value)) for key, value in about.items()))
     said = tag("p", end.message, class_="message") if end is not None and end.message else ""
     go_on = tag("p", "Go on with ", tag("code", end.next)) if end is not None and end.next else ""
-    return joined(tag("h1", progress.task, " ", _result(progress)), said, go_on, facts, _counts(progress))
+    lacking = joined(*(tag("p", one, class_="message") for one in end.lacking)) if end is not None else ""
+    return joined(tag("h1", progress.task, " ", _result(progress)), said, lacking, go_on, facts, _counts(progress))
 
 
 def _result(progress: Progress) -> Html:

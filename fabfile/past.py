@@ -52,7 +52,7 @@ def _diffs(run: Past) -> Iterator[str]:
     """What it changed, as differences; where the journal is another operator's they are in his report."""
     path = journal.RUNS / run.id / "journal.jsonl"
     for record in journal.read(path) if path.exists() else ():
-        if record["event"] == "done" and (record["diff"] or record["failures"]):
+        if record.get("event") == "done" and (record["diff"] or record["failures"]):
             yield f"\n{record['host']}: {record['stage']}.{record['step']}: {record['outcome']}"
             yield from (f"    {line}" for line in record["diff"])
             yield from (f"    ! {one['meaning'] or one['command']}" for one in record["failures"])
@@ -65,6 +65,7 @@ def _text(every: list[Past]) -> Iterator[str]:
         yield f"{run.id}  {when}  {run.by}  {run.task}{f' of {run.undoes}' if run.undoes else ''}  {_result(run)}"
         for host, steps in run.changes.items():
             yield f"    {host}: {', '.join(steps)}"
+        yield from (f"    could not be read: {one}" for one in run.unread)
 
 
 CUT_OFF = "cut off, or still at work"
@@ -93,4 +94,5 @@ def _record(run: Past) -> dict[str, Any]:
         "changed": run.changes,
         "undoes": run.undoes,
         "can_be_rolled_back": run.kept and bool(run.changes),
+        "unread": run.unread,
     }

@@ -129,6 +129,8 @@ def _summary(log: _Log, end: Summary) -> Iterator[str]:
     yield _line(log, log.progress.task, "", f"{counts} on {sizes} in {duration(end.seconds)}; exit code {end.exit}")
     if end.message:
         yield _line(log, log.progress.task, "", escaped(end.message))
+    for lacking in end.lacking:
+        yield _line(log, log.progress.task, "", escaped(lacking))
     if end.next:
         yield _line(log, log.progress.task, "", f"go on with: {escaped(end.next)}")
     if end.report:

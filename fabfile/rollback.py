@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fabfile import former, goals, history, names, render
@@ -54,6 +54,7 @@ def _read(site: Site, name: str) -> tuple[Past, Goal, str, list[str]]:
         every = history.joined({}, history.on_hosts(site, sessions))
         wanted = _chosen(every, name, site)
         trails = _trails(site, sessions, hosts, wanted.id)
+        passed = passed_over(every, trails, wanted.id)
         now = installed.read(master.cluster())
         ca = master.run(f"cat {site.master.pki}/ca.crt", deadline=30.0).out
         binding, gone = master.cluster().get(former.BINDING), frozenset(revoked.read(master.cluster()))
@@ -61,9 +62,10 @@ def _read(site: Site, name: str) -> tuple[Past, Goal, str, list[str]]:
         sessions.close()
     known = goals.Names(ca, binding, gone)
     try:
-        return wanted, *goals.of(site, wanted, every, roles(site), trails, now, known)
+        goal, conf, said = goals.of(site, wanted, every, roles(site), trails, now, known)
     except former.Halfway as half:
         raise Cannot(_halfway(half, wanted, every)) from half
+    return wanted, goal, conf, [*said, *passed]
 
 
 def _halfway(half: former.Halfway, wanted: Past, every: Sequence[Past]) -> str:
@@ -79,15 +81,48 @@ def _halfway(half: former.Halfway, wanted: Past, every: Sequence[Past]) -> str:
     return f"{text}{back} `invoke undeploy` removes DWS."
 
 
+def passed_over(every: Sequence[Past], trails: Mapping[str, Trail], first: str) -> list[str]:
+    """Records of the run `first` and later ones that can't be read and don't matter for a rollback, in sentences.
+
+    Raises Cannot where one does: without it nobody knows how something was.
+    """
+    missed = [
+        f"run {run}: {what}, on {host}"
+        for host, one in trails.items()
+        for run in one.missed
+        for what in one.missed[run]
+    ]
+    if missed:
+        raise Cannot(
+            f"Nothing was rolled back: records of how things were cannot be read: {'; '.join(missed)}. "
+            "Choose a later run (`invoke journal` lists them), or put it right by hand."
+        )
+    some = {
+        (run, f"{what}, on {host}") for host, one in trails.items() for run in one.unread for what in one.unread[run]
+    }
+    some |= {(one.id, what) for one in every if one.id >= first for what in one.unread}
+    return [f"A record of run {run} cannot be read and was passed over: {what}." for run, what in sorted(some)]
+
+
 def _chosen(every: Sequence[Past], name: str, site: Site) -> Past:
     found = {one.id: one for one in every}
     if not name:
         last = history.last(every)
+        later = [one.id for one in every if history.headless(one) and (last is None or one.id > last.id)]
+        if later:
+            raise Cannot(
+                f"Which run is to be rolled back is not known: of run {later[-1]} the record cannot be read that says "
+                f"{history.OPENED}. Name a run: `invoke journal` lists them."
+            )
         if last is None:
             raise Cannot("Nothing to roll back: no run is known on the hosts that changed something and isn't undone.")
         return last
     if name not in found:
         raise Cannot(f"No run {name} is known on the hosts: `invoke journal` lists them; {site.keep_runs} are kept.")
+    if history.headless(found[name]):
+        raise Cannot(
+            f"Run {name} cannot be rolled back: its record on {site.master.host.name} that says {history.OPENED} cannot be read."
+        )
     if not found[name].kept:
         raise Cannot(f"Of run {name} no before-images are left: the last {site.keep_runs} runs are kept (keep_runs).")
     return found[name]

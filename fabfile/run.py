@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 from fabfile import page, report, trail
 from fabfile.events import Event, Opened
@@ -42,11 +41,13 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
             made.over = True
             end = ended(made, options, refused, down, sessions, began, journal.page)
             journal(end)
+            told = end
             try:
-                end = replace(end, message=" ".join((end.message, *_trail(made, options.task, journal))).strip())
+                told = replace(end, lacking=tuple(_trail(made, options.task, journal)))
             finally:
-                display(end)
-                journal.report(page.render)
+                there = journal.report(lambda events: page.render([*events[:-1], told]))
+                lacking = (*told.lacking, *journal.problems())
+                display(replace(told, lacking=lacking, report=end.report if there else ""))
         return end.exit
     finally:
         sessions.close()
@@ -58,16 +59,8 @@ def _trail(made: Run, task: str, journal: Journal) -> list[str]:
     if not made.changing:
         return []
     changed, site = _lasting(made.site, trail.changed(made.outcomes)), made.site
-    told = []
-    for do in (
-        partial(trail.leave, made.reach, made.id, task, changed, journal.text()),
-        partial(trail.prune, made.reach, _reached(made), site.keep_runs, site.ssh.connections),
-    ):
-        try:
-            do()
-        except TROUBLE as error:  # the run itself has ended, and its exit code says how
-            told.append(f"{str(error).rstrip('.')}.")
-    return told
+    left = trail.leave(made.reach, made.id, task, changed, journal.text(), TROUBLE)
+    return left + trail.prune(made.reach, _reached(made), site.keep_runs, TROUBLE, site.ssh.connections)
 
 
 def _reached(made: Run) -> list[str]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from fabfile import history
+from fabfile import history, render
 from fabfile.actions import STATE
 from fabfile.events import Outcome
 from fabfile.faults import Unreachable
@@ -21,15 +21,14 @@ from fabfile.output import tail
 from fabfile.perform import Reach
 
 _LEAVE = """
-set -eu
 umask 077
 mkdir -p {state}/before {state}/runs
-printf '%s\\n' {line} >>{state}/runs.log
+wrong=0
+printf '%s\\n' {line} | appended {state}/runs.log {size} || wrong=1
 """
 
 _JOURNAL = """
-cat >{state}/runs/{run}.part
-mv -f {state}/runs/{run}.part {state}/runs/{run}
+written {state}/runs/{run} {size} || wrong=1
 """
 
 # On its standard input: the oldest run that is kept ("-": however old), then those that go though they are younger.
@@ -58,32 +57,59 @@ def changed(outcomes: Mapping[tuple[str, str, str], Outcome]) -> dict[str, list[
     return found
 
 
-def leave(reach: Reach, run: str, task: str, hosts: Mapping[str, Sequence[str]], journal: bytes) -> None:
-    """Write the line of this run on each host of `hosts` (host -> steps), and its journal on the master."""
+Lost = tuple[type[Exception], ...]
+"""What a host that is gone raises."""
+
+
+def leave(
+    reach: Reach, run: str, task: str, hosts: Mapping[str, Sequence[str]], journal: bytes, lost: Lost
+) -> list[str]:
+    """Write the line of this run on each host of `hosts` (host -> steps), and its journal on the master.
+
+    Returns what could not be written, and why, in sentences.
+    """
 
     def one(host: str) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        line = shlex.quote(f"{at} {run} {task} by {owner()}: {', '.join(hosts.get(host, ())) or 'nothing here'}")
-        script = _LEAVE.format(state=STATE, line=line)
+        line = f"{at} {run} {task} by {owner()}: {', '.join(hosts.get(host, ())) or 'nothing here'}"
+        size = str(len(line.encode()) + 1)
+        script = render.read("written.sh") + _LEAVE.format(state=STATE, line=shlex.quote(line), size=size)
         master = host == reach.of("master")
-        script += _JOURNAL.format(state=STATE, run=shlex.quote(run)) if master else ""
-        _told(reach, host, script, journal if master else b"")
+        script += _JOURNAL.format(state=STATE, run=shlex.quote(run), size=len(journal)) if master else ""
+        _told(reach, host, script + "exit $wrong\n", journal if master else b"")
 
-    with ThreadPoolExecutor(8) as pool:
-        for done in [pool.submit(one, host) for host in dict.fromkeys([reach.of("master"), *hosts])]:
-            done.result()
+    return _each([*dict.fromkeys([reach.of("master"), *hosts])], one, lost)
 
 
-def prune(reach: Reach, hosts: Sequence[str], keep: int, at_once: int = 8) -> None:
-    """Take away what lies on `hosts` of runs that aren't among those to keep."""
+def prune(reach: Reach, hosts: Sequence[str], keep: int, lost: Lost, at_once: int = 8) -> list[str]:
+    """Take away what lies on `hosts` of runs that aren't among those to keep. What could not be, and why, in sentences."""
     known: dict[str, Past] = {}
     master = reach.of("master")
-    history.take(known, master, _told(reach, master, history.script()).splitlines())
+    try:
+        history.take(known, master, _told(reach, master, history.script()).splitlines())
+    except lost as error:
+        return [_sentence(error)]
     oldest, gone = outlived(list(known.values()), keep)
     data = "".join(f"{one}\n" for one in (oldest or "-", *gone)).encode()
+    return _each(hosts, lambda host: _told(reach, host, _PRUNE.format(state=STATE), data), lost, at_once)
+
+
+def _each(hosts: Sequence[str], work: Callable[[str], object], lost: Lost, at_once: int = 8) -> list[str]:
+    """Do it on each host, whatever becomes of it on the others; why it could not be done."""
+
+    def one(host: str) -> str:
+        try:
+            work(host)
+        except lost as error:
+            return _sentence(error)
+        return ""
+
     with ThreadPoolExecutor(at_once) as pool:
-        for done in [pool.submit(_told, reach, host, _PRUNE.format(state=STATE), data) for host in hosts]:
-            done.result()
+        return [said for said in pool.map(one, hosts) if said]
+
+
+def _sentence(error: Exception) -> str:
+    return f"{str(error).rstrip('.')}."
 
 
 def outlived(known: Sequence[Past], keep: int) -> tuple[str, list[str]]:
@@ -101,5 +127,5 @@ def _told(reach: Reach, host: str, script: str, data: bytes = b"") -> str:
     answer = reach.session(host).run(script, data, deadline=30.0)
     if answer.code != 0:
         why = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
-        raise Unreachable(host, f"what this run did can't be kept: {why}", f"mend {STATE} there")
+        raise Unreachable(host, f"what this run did can't be kept there: {why}", f"mend {STATE} there")
     return str(answer.out.decode(errors="surrogateescape"))

@@ -35,7 +35,8 @@ def work(made: Run, options: Options, display: report.Display, down: Sequence[st
         _look(made, options)
         return _work(made, options, display, down)
     except TROUBLE as error:
-        made.done(getattr(error, "host", "-"), "run.work", "failed", began, failures=(Failure(meaning=str(error)),))
+        failure = Failure(meaning=str(error), fix=getattr(error, "fix", ""))
+        made.done(getattr(error, "host", "-"), "run.work", "failed", began, failures=(failure,))
         return ""
     except Exception as error:  # noqa: BLE001  # whoever waits for this run is owed its end, whatever we did wrong
         tail = tuple("".join(traceback.format_exception(error)).splitlines())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from dataclasses import replace
 from fabfile import names, render
 from fabfile.actions import STATE, Action, Sh
 from fabfile.inventory import Site
+from fabfile.record import parse
 from fabfile.stages import pod, podfiles
 from fabfile.stages.slurmuser import slurm_user
 from fabfile.step import Check, Finding, Place, Shell, Stage, Step, Value
@@ -89,8 +89,9 @@ def _look(place: Place) -> Shell:
 
 
 def _parse(out: bytes) -> Value:
-    now, _, rest = out.decode().partition("\n")
-    return {"now": int(now), "proof": json.loads(rest)} if rest.strip() else {"now": int(now), "proof": None}
+    """When it is, and the proof; a proof that can't be read proves nothing."""
+    now, _, rest = out.decode(errors="replace").partition("\n")
+    return {"now": int(now), "proof": parse(rest) or None}
 
 
 def _read(place: Place, found: Value) -> Value:

@@ -17,6 +17,7 @@ DATA = {
     "inventory",
     "site",
     "render",
+    "record",
     "pki",
     "names",
     "slurmconf",

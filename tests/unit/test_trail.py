@@ -66,8 +66,8 @@ def _run(
         events.append({**done, "diff": ['+ "outcome": "fixed", "began": 1']})
     events.append({"event": "summary", "run": run, "exit": 0, "message": "Installed."})
     text = "".join(json.dumps(event) + "\n" for event in events)
-    trail.leave(_reach(hosts), run, "install", {host: [step] for host in on}, text.encode())
-    trail.prune(_reach(hosts), reached, keep)
+    trail.leave(_reach(hosts), run, "install", {host: [step] for host in on}, text.encode(), (Unreachable,))
+    trail.prune(_reach(hosts), reached, keep, (Unreachable,))
 
 
 def _kept(host: LocalHost) -> list[str]:
@@ -138,10 +138,11 @@ def test_a_run_that_was_cut_off_is_kept_as_one_that_changed_something(hosts: Map
 
 
 def test_what_can_not_be_written_is_told(hosts: Mapping[str, LocalHost]) -> None:
-    """What could not be written on a host is an error with its name, and not silence."""
+    """What could not be written on a host is said with its name, and the others have theirs."""
     (hosts["ctl1"].folder / "state").write_text("no folder")
-    with pytest.raises(Unreachable, match="ctl1: what this run did can't be kept"):
-        trail.leave(_reach(hosts), _id(2), "install", {"ctl1": ["slurm.conf"]}, b"")
+    (said,) = trail.leave(_reach(hosts), _id(2), "install", {"ctl1": ["slurm.conf"]}, b"", (Unreachable,))
+    assert said.startswith("ctl1: what this run did can't be kept")
+    assert (hosts["master"].folder / "state" / "runs.log").exists()
 
 
 def test_a_finished_run_is_never_shown_as_cut_off(hosts: Mapping[str, LocalHost]) -> None:
@@ -168,11 +169,15 @@ def test_what_keeps_a_run_from_being_kept_is_said_at_the_end(monkeypatch: pytest
 
     pruned: list[object] = []
 
-    def full(*more: object) -> None:
-        raise Unreachable("ncn-m001", "what this run did can't be kept: No space left on device", "")
+    def full(*more: object) -> list[str]:
+        return ["ncn-m001: what this run did can't be kept: No space left on device."]
+
+    def prune(*more: object) -> list[str]:
+        pruned.append(more)
+        return []
 
     monkeypatch.setattr(trail, "leave", full)
-    monkeypatch.setattr(trail, "prune", lambda *more: pruned.append(more))
+    monkeypatch.setattr(trail, "prune", prune)
     host = SimpleNamespace(name="ncn-m001", pod=None)
     site = SimpleNamespace(
         controllers=(), master=SimpleNamespace(host=host), keep_runs=3, ssh=SimpleNamespace(connections=4)

@@ -1,0 +1,394 @@
+"""A disk that is full, at the operator's or on a host: what is written is whole or not there, and it is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile import before, history, render, rollback, run, trail
+from fabfile.actions import Put, Sh
+from fabfile.events import Done, Event, Opened, Summary
+from fabfile.faults import Unreachable
+from fabfile.history import Past
+from fabfile.inventory import DEFAULT, load
+from fabfile.journal import Journal
+from fabfile.look import Board
+from fabfile.options import Options
+from fabfile.perform import At, Reach, perform
+from fabfile.report import Display
+from fabfile.script import compile_actions
+from fabfile.step import Place, Shell, Stage, Step, Value
+from fabfile.trails import Trail
+from fabfile.trails import trail as trail_of
+from tests.unit.conftest import LocalHost
+from tests.unit.small_disk import PAGE, Disk, small_disk
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+LARGE = b"y" * (4 * PAGE + 100)
+FREE = (0, 1, 2, 3)
+"""Pages: none, room for the begin of what is written, and for nearly all of it."""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    with small_disk(tmp_path / "small") as made:
+        yield made
+
+
+@pytest.fixture
+def host(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> LocalHost:
+    """A host whose state lies on the small disk."""
+    for module in ("actions", "script", "before", "trail", "history"):
+        monkeypatch.setattr(f"fabfile.{module}.STATE", str(disk.folder / "state"))
+    (disk.folder / "state").mkdir()
+    return LocalHost(disk.folder)
+
+
+def reached(host: LocalHost, cluster: Any = None) -> Reach:
+    return Reach(lambda name: host, lambda: cluster, lambda role: "one")
+
+
+def leftovers(folder: Path) -> list[str]:
+    """What of a write was left, where others find it."""
+    every = [path for path in folder.rglob("*") if "before" not in path.parts]
+    return [path.name for path in every if path.suffix == ".part" or ".dws-on-csm." in path.name]
+
+
+# --- the shell's writers
+
+WRITERS = {
+    "written.sh": "here",
+    "put_back.sh": "here",
+    "pod_noted.sh": "here",
+    "images_push.sh": "here",
+    "test_job.sh": "here",
+    "activate.sh": "here",
+    "clone.sh": "a clone is made aside and renamed once git has checked it out",
+    "detach.sh": "its files end with the activation; set -e stops before one begins that isn't whole",
+    "follow.sh": "what came is compared with its checksum before an activation begins",
+    "pod_follow.sh": "set -e stops before a rollout begins that isn't whole",
+    "pod_activate.sh": "its files end with the rollout; its record is pod_noted.sh's kind",
+    "sign.sh": "its folder ends with it, and openssl reads each file that it writes",
+}
+"""Each template that writes to a file, and where it is tried on a full disk, or why it need not be."""
+
+_WRITES = re.compile(r'(?<![<\d&$-])>{1,2}(?![&=])\s*"?\$|\btruncate\b|\btee\b|(?<![\w-])(?:mv|cp) -')
+
+
+def test_every_template_that_writes_is_known_here() -> None:
+    """A new one is tried on a full disk, or says why it need not be."""
+    found = {
+        path.name
+        for path in render.TEMPLATES.glob("*.sh")
+        if any(_WRITES.search(line.partition("# ")[0]) for line in path.read_text().splitlines())
+    }
+    assert found - {"logs.sh"} == set(WRITERS)  # logs.sh compares in awk
+
+
+def sh(script: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["sh", "-c", script], input=data, capture_output=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("free", FREE)
+@pytest.mark.parametrize("kind", ["written", "appended"])
+def test_a_record_is_whole_or_as_it_was(disk: Disk, kind: str, free: int) -> None:
+    """Whatever room is left: what was there is there, and nothing of what did not fit."""
+    file = disk.folder / "record"
+    file.write_bytes(b"before\n")
+    disk.leave(free)
+    done = sh(f"{render.read('written.sh')}\n{kind} {file} {len(LARGE)}", LARGE)
+    assert done.returncode == 1 and str(file) in done.stderr.decode()
+    assert file.read_bytes() == b"before\n" and leftovers(disk.folder) == []
+    disk.room()
+    assert sh(f"{render.read('written.sh')}\n{kind} {file} {len(LARGE)}", LARGE).returncode == 0
+    assert file.read_bytes() == (LARGE if kind == "written" else b"before\n\n" + LARGE)
+
+
+@pytest.mark.parametrize("kind", ["written", "appended"])
+def test_what_came_with_a_broken_connection_is_no_record(disk: Disk, kind: str) -> None:
+    """Fewer bytes than were sent are taken back."""
+    file = disk.folder / "record"
+    file.write_bytes(b"before\n")
+    assert sh(f"{render.read('written.sh')}\n{kind} {file} 100", b"half").returncode == 1
+    assert file.read_bytes() == b"before\n"
+
+
+@pytest.mark.parametrize("free", FREE)
+def test_a_file_that_does_not_fit_is_not_put(host: LocalHost, disk: Disk, free: int) -> None:
+    """The one that is there stays, and nothing of the new one."""
+    file = disk.folder / "file"
+    file.write_bytes(b"before\n")
+    disk.leave(free)
+    script, data = compile_actions([Put(str(file), LARGE)], "run-1", "mark", "some.step")
+    assert host.run(script, data, deadline=60).code != 0
+    assert file.read_bytes() == b"before\n" and leftovers(disk.folder) == []
+
+
+def test_a_before_image_that_does_not_fit_stops_the_change(host: LocalHost, disk: Disk) -> None:
+    """What could not be put back is not changed."""
+    file = disk.folder / "file"
+    file.write_bytes(LARGE)
+    disk.leave(2)
+    script, data = compile_actions([Put(str(file), b"small")], "run-1", "mark", "some.step")
+    assert host.run(script, data, deadline=60).code != 0
+    assert file.read_bytes() == LARGE
+    assert not list((disk.folder / "state/before").rglob("file"))
+
+
+@pytest.mark.parametrize("free", FREE)
+def test_put_back_is_whole_or_not_at_all(host: LocalHost, disk: Disk, free: int, tmp_path: Path) -> None:
+    """A before-image that does not fit any more leaves the file as it is."""
+    file, image = disk.folder / "file", tmp_path / "image"
+    file.write_bytes(b"now\n")
+    image.write_bytes(LARGE)
+    sum_ = sh(f"sha256sum <{image}").stdout.decode().split()[0]
+    settings = {"path": str(file), "source": str(image), "sum": sum_}
+    disk.leave(free)
+    script, data = compile_actions([Sh("put back", render.script("put_back.sh", **settings))], "run-1", "mark")
+    assert host.run(script, data, deadline=60).code != 0
+    assert file.read_bytes() == b"now\n"
+
+
+def _tail_of(name: str, mark: str) -> str:
+    text = render.read(name)
+    return text[text.index(mark) :]
+
+
+RECORDS = {
+    "pod_noted.sh": (
+        "activation",
+        "start_files() { i=0; while [ $i -lt 300 ]; do echo /etc/hostname; i=$((i+1)); done; }",
+    ),
+    "images_push.sh": (
+        "record",
+        "started=; work=$disk/../pushed; mkdir -p $work; head -c 17000 /dev/zero | tr '\\0' y >$work/one",
+    ),
+    "test_job.sh": (
+        "proof.json",
+        "spent() { :; }; state_folder=$state job=1 took= bbstat= listed= api= times=\n"
+        "states=$(head -c 17000 /dev/zero | tr '\\0' y)",
+    ),
+    "activate.sh": ("activation", "work=$disk/../work; mkdir -p $work; sum() { echo sum; }; conf="),
+}
+ENDS = {
+    "pod_noted.sh": ("noted() {", "noted"),
+    "images_push.sh": ("finish() {", "finish"),
+    "test_job.sh": ('mkdir -p "$state_folder"', ""),
+    "activate.sh": ("finish() {", 'finish 0 activated "$(head -c 17000 /dev/zero | tr "\\0" y)"'),
+}
+
+
+@pytest.mark.parametrize("free", FREE)
+@pytest.mark.parametrize("name", RECORDS)
+def test_what_scripts_note_is_whole_or_as_it_was(disk: Disk, name: str, free: int) -> None:
+    """A note that does not fit does not take the place of the one before it."""
+    note, prepared = RECORDS[name]
+    begin, call = ENDS[name]
+    body = _tail_of(name, begin)
+    body = body if not call else body[: body.index("\n}\n") + 3]
+    file = disk.folder / note
+    file.write_text("before\n")
+    settings = f"disk={disk.folder} state={disk.folder} folder=/etc record={file}"
+    disk.leave(free)
+    sh(f"set -eu\n{settings}\nsay() {{ :; }}\n{prepared}\n{body}\n{call}")
+    assert file.read_text() == "before\n"
+
+
+# --- what a run keeps on the master
+
+
+@pytest.mark.parametrize("free", FREE[:2])
+def test_nothing_is_changed_whose_way_back_could_not_be_kept(host: LocalHost, disk: Disk, free: int) -> None:
+    """The object's state does not fit on the master's disk: the action does not run, and the cause is said with its fix."""
+
+    class Api:
+        def get(self, path: str) -> Any:
+            return {"kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"text": LARGE.decode()}}
+
+    disk.leave(free)
+    at = At("run-1", "one", "some", "step", lambda event: None)
+    action = Sh("change it", f"touch {disk.folder}/changed", objects=("/api/x",))
+    with pytest.raises(before.NotKept) as kept:
+        perform(reached(host, Api()), Board(load(DEFAULT)), at, [action], {})
+    assert "could not be kept" in str(kept.value) and "df -h" in kept.value.fix
+    disk.room()
+    assert not (disk.folder / "changed").exists()
+    assert history.on_hosts(load(DEFAULT), Connected(host)) == {}  # type: ignore[arg-type]
+
+
+class Connected(dict[str, Any]):
+    """All hosts of the site are one."""
+
+    execs = connections = 1
+
+    def __init__(self, host: LocalHost) -> None:
+        super().__init__()
+        self.one = host
+
+    def __missing__(self, name: str) -> LocalHost:
+        return self.one
+
+    def open(self) -> Sequence[Any]:
+        return ()
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_journal_that_does_not_fit_on_the_master(host: LocalHost, disk: Disk) -> None:
+    """It is said, no half of it is left there, and the history can be read by everybody."""
+    reach = reached(host)
+    text = b"".join(
+        json.dumps({"event": "opened", "task": "install", "at": 1.0, "n": n}).encode() + b"\n" for n in range(300)
+    )
+    disk.leave(3)
+    said = trail.leave(reach, "run-1", "install", {"one": ["a.b"]}, text, (Unreachable,))
+    assert len(said) == 1 and "can't be kept there" in said[0] and "runs/run-1" in said[0]
+    assert leftovers(disk.folder) == [] and not (disk.folder / "state/runs/run-1").exists()
+    disk.room()
+    assert history.on_hosts(load(DEFAULT), Connected(host)) == {}  # type: ignore[arg-type]
+    assert trail.leave(reach, "run-1", "install", {"one": ["a.b"]}, text, (Unreachable,)) == []
+    assert (disk.folder / "state/runs/run-1").read_bytes() == text
+
+
+# --- records that are torn already
+
+
+def test_torn_records_are_named_and_passed_over(host: LocalHost, disk: Disk) -> None:
+    """Whatever lies in the state of a host, the journal lists the runs and says what it could not read."""
+    state = disk.folder / "state"
+    for name, opened in {"1": '{"run": "1", "task": "install"', "2": "", "3": '{"run": "3"}', "4": "{[]"}.items():
+        (state / "before" / name).mkdir(parents=True)
+        (state / "before" / name / ".opened").write_text(f"\n{opened}\n")
+        (state / "before" / name / ".record").write_text("step a.b\nleft 12\nst")
+    (state / "runs").mkdir()
+    (state / "runs/2").write_text('{"event": "opened", "task": "install", "at": 5.0}\n{"event": "summary", "exit"')
+    (state / "runs/5").write_bytes(b'{"event": "opened"}\n\xff\xfe{"event": "summary"\n[]\n')
+    found = history.on_hosts(load(DEFAULT), Connected(host))  # type: ignore[arg-type]
+    assert {name: bool(one.unread) for name, one in found.items()} == {
+        "1": True, "2": True, "3": True, "4": True, "5": True,
+    }  # fmt: skip
+    assert found["2"].task == "install" and found["1"].changes
+
+
+def test_the_operators_own_journals_may_be_torn(tmp_path: Path) -> None:
+    """Lines that are no records are counted, the others are read."""
+    (tmp_path / "1").mkdir()
+    opened = json.dumps({"event": "opened", "task": "install", "at": 1.0, "site": str(DEFAULT.absolute())})
+    (tmp_path / "1/journal.jsonl").write_bytes(opened.encode() + b'\n{"event": "su\n\xff\n{"event": "summary"}\n{"ev')
+    (found,) = history.of_operator(load(DEFAULT), tmp_path).values()
+    assert found.task == "install" and found.code is None
+    assert found.unread[0].startswith("2 lines of ") and len(found.unread) == 2
+
+
+OBJECT = 'object 1 {"path": "/x", "step": "deploy.applied", "before": null}'
+
+
+@pytest.mark.parametrize(
+    ("line", "matters"),
+    [
+        ('object 1 {"path": "/y", "step": "dep', False),
+        ('object 1 {"pa', False),
+        ("left 1 abc", False),
+        ("object 1 {\0\0\0", True),
+        ('object 1 {"step": 3}', True),
+        ("image 1 644 root:root", True),
+        ("image 1 644 root:root abc no-base-64! /etc/x", True),
+    ],
+)
+def test_a_rollback_passes_over_what_does_not_matter(line: str, matters: bool) -> None:
+    """It says whose record it could not read, and refuses where without it nobody knows how something was."""
+    found: dict[str, Trail] = {"one": trail_of([OBJECT, line])}
+    assert found["one"].objects["/x"]["before"] is None
+    if matters:
+        with pytest.raises(rollback.Cannot, match=r"run 1: .* on one"):
+            rollback.passed_over([], found, "1")
+    else:
+        (said,) = rollback.passed_over([], found, "1")
+        assert "run 1" in said and "passed over" in said
+
+
+def test_a_rollback_of_a_run_whose_begin_cannot_be_read(tmp_path: Path) -> None:
+    """It names the record, and does not go back to a run before it in its place."""
+    whole = Past("1", changed={"one": ["a.b"]}, kept=True)
+    torn = Past("2", changed={"one": ["a.b"]}, unread=[f"{history.OPENED}, on one"])
+    for name in ("", "2"):
+        with pytest.raises(rollback.Cannot, match=r"2.* record"):
+            rollback._chosen([whole, torn], name, load(DEFAULT))
+    assert rollback._chosen([whole, replace(torn, changed={})], "", load(DEFAULT)) is whole
+
+
+# --- the operator's own disk
+
+
+def opened(name: str) -> Event:
+    return Opened(name, "install", {"master": ("one",)}, {"some": ()}, 1.0)
+
+
+def test_a_journal_goes_on_without_a_disk(disk: Disk) -> None:
+    """Full at the start, midway or at the end: no event raises, the file has whole lines, and what is lacking is said."""
+    disk.leave(0)
+    folder = disk.folder / "runs"
+    first = Journal("1", 10, folder)
+    first(opened("1"))
+    assert not first.report(lambda events: "page")
+    assert ["journal" in first.problems()[0], "report" in first.problems()[1]] == [True, True]
+    assert "No space left" in first.problems()[0] and b"opened" in first.text()
+    disk.room()
+    second = Journal("2", 10, folder)
+    second(opened("2"))
+    disk.leave(0)
+    long = Done("one", "some", "step", "fixed", 1.0, 1.0, diff=("+ " + "x" * PAGE,) * 2)
+    for _ in range(3):
+        second(long)
+    assert second.problems() and second.text().count(b"\n") == 4
+    lines = (folder / "2/journal.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["opened"]
+    disk.room()
+    second(long)
+    assert second.problems() == [] and (folder / "2/journal.jsonl").read_bytes() == second.text()
+    disk.leave(1)
+    assert not second.report(lambda events: "x" * (2 * PAGE))
+    assert [path.name for path in (folder / "2").iterdir()] == ["journal.jsonl"]
+
+
+@pytest.mark.parametrize("when", ["start", "midway", "never"])
+def test_a_run_says_how_it_ended_and_does_what_it_was_to(
+    host: LocalHost, disk: Disk, monkeypatch: pytest.MonkeyPatch, when: str, tmp_path: Path
+) -> None:
+    """The operator's disk fills up: the change is made, the summary comes with what could not be written."""
+    target = tmp_path / "target"
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Any]:
+        if when == "midway":
+            disk.leave(0)
+        return [Sh("make it", f"printf done >{target}")]
+
+    step = Step(
+        "step", "master", lambda place: Shell(f"cat {target} 2>/dev/null || :", bytes.decode), lambda p: "done", change
+    )
+    monkeypatch.setattr("fabfile.actions.STATE", str(tmp_path / "state"))
+    for module in ("script", "before", "trail", "history", "lock"):
+        monkeypatch.setattr(f"fabfile.{module}.STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(run, "connected", lambda site, hosts: Connected(LocalHost(tmp_path)))
+    monkeypatch.setattr(run, "answering", lambda site, hosts, sessions, emit: (hosts, ()))
+    monkeypatch.setattr(run, "roles", lambda site: {"master": ("one",), "submitter": ()})
+    monkeypatch.setattr(run, "Journal", partial(Journal, folder=disk.folder / "runs"))
+    if when == "start":
+        disk.leave(0)
+    seen: list[Event] = []
+    stages = [Stage("preflight", (), ()), Stage("some", (), (step,))]
+    code = run._run(load(DEFAULT), stages, Options("install"), Display(seen.append))
+    assert target.read_text() == "done"
+    summary = seen[-1]
+    assert isinstance(summary, Summary) and summary.exit == code == 0
+    assert bool(summary.lacking) == (when != "never") and bool(summary.report) == (when == "never")
