@@ -315,7 +315,7 @@ class Simulated:
         """The runs that the hosts know."""
         master: list[str] = []
         for run, record in self.on_master.items():
-            master += [f"opened {line}" for line in record.get(".opened", ())]
+            master += [f"opened {run} {line}" for line in record.get(".opened", ())]
             master += [f"step {run} {line.removeprefix('step ')}" for line in record.get(".record", ())]
             some = [json.loads(line) for line in record.get(".objects", ())]
             master += [f"step {run} {one['step']}" for one in some if "step" in one]

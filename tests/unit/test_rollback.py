@@ -161,8 +161,8 @@ def test_dws(was: tuple[str, list[str]], now: str, what: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        'opened {"run": "r1", "task": "x", "by": "x", "at": 1, "undoes": "", "installed": null}',
-        'opened {"run": "r2", "task": "x", "by": "x", "at": 1, "undoes": "r1", "installed": null}',
+        'opened r1 {"run": "r1", "task": "x", "by": "x", "at": 1, "undoes": "", "installed": null}',
+        'opened r2 {"run": "r2", "task": "x", "by": "x", "at": 1, "undoes": "r1", "installed": null}',
         'event r1 {"event": "summary", "exit": 1, "message": "no"}',
         'event r2 {"event": "opened", "task": "install", "at": 1}',
         "step r2 undeploy.removed",
@@ -171,7 +171,7 @@ def test_dws(was: tuple[str, list[str]], now: str, what: str) -> None:
 def test_what_a_controller_says_of_runs(line: str) -> None:
     """What a run was, what was there before it and how it ended, the master alone says: a controller adds no run."""
     head = {"run": "r1", "task": "install", "by": "me", "at": 1.0, "undoes": "", "installed": THERE}
-    master = [f"opened {json.dumps(head)}", 'event r1 {"event": "summary", "exit": 0, "message": "done"}']
+    master = [f"opened r1 {json.dumps(head)}", 'event r1 {"event": "summary", "exit": 0, "message": "done"}']
     told = history.told("m", {"c": [line, "step r1 plugin.lua"], "m": master})
     assert list(told) == ["r1"]
     run = told["r1"]
