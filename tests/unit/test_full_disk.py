@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fabfile import before, history, render, rollback, run, trail
+from fabfile import before, history, lock, render, rollback, run, trail
 from fabfile.actions import Put, Sh
 from fabfile.events import Done, Event, Opened, Summary
 from fabfile.faults import Unreachable
@@ -73,6 +73,9 @@ WRITERS = {
     "images_push.sh": "here",
     "test_job.sh": "here",
     "activate.sh": "here",
+    "lock.sh": "here",
+    "lock_take.sh": "here",
+    "lock_leave.sh": "it renames and removes alone",
     "clone.sh": "a clone is made aside and renamed once git has checked it out",
     "detach.sh": "its files end with the activation; set -e stops before one begins that isn't whole",
     "follow.sh": "what came is compared with its checksum before an activation begins",
@@ -203,6 +206,25 @@ def test_what_scripts_note_is_whole_or_as_it_was(disk: Disk, name: str, free: in
     disk.leave(free)
     sh(f"set -eu\n{settings}\nsay() {{ :; }}\n{prepared}\n{body}\n{call}")
     assert file.read_text() == "before\n"
+
+
+@pytest.mark.parametrize("free", [0, 1])
+def test_a_lock_is_held_or_free(disk: Disk, free: int) -> None:
+    """A lock that cannot be taken or renewed for want of room stays as it was, and nobody takes himself for its holder."""
+    one = {"run": "20260101T000000Z-0001", "over": "", "who": "me@here", "pid": "1", "process": "x" * 3 * PAGE}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(lock, "STATE", str(disk.folder))
+        take, renew = lock._script("lock_take.sh", **one), lock._script("lock_renew.sh", run="$(sed -n 3p lock/holder)")
+    disk.leave(free)
+    done = sh(take)
+    assert done.returncode != 0 and b"taken" not in done.stdout and not (disk.folder / "lock").exists()
+    disk.room()
+    assert b"taken" in sh(take).stdout
+    held = (disk.folder / "lock/holder").read_text()
+    renew = renew.replace("run='$(sed -n 3p lock/holder)'", f"run={held.splitlines()[2]}")
+    disk.leave(0)
+    assert sh(renew).returncode != 0
+    assert (disk.folder / "lock/holder").read_text() == held
 
 
 # --- what a run keeps on the master
