@@ -73,6 +73,7 @@ WRITERS = {
     "images_push.sh": "here",
     "test_job.sh": "here",
     "activate.sh": "here",
+    "kept_kubeconfigs.sh": "its folder ends with it, and what does not fit cannot be used as a certificate",
     "lock.sh": "here",
     "lock_take.sh": "here",
     "lock_leave.sh": "it renames and removes alone",
