@@ -63,6 +63,11 @@ class Screen:
             self.live.transient = True
             self.live.start(refresh=True)
 
+    def leave(self) -> None:
+        """Draws nothing more, and prints the screen that stays."""
+        self.live.stop()
+        self.last()
+
     def last(self) -> None:
         """Prints the screen that stays."""
         with self._lock:

@@ -11,6 +11,7 @@ from typing import Any
 from fabfile import history, journal
 from fabfile.faults import DeadlineExceeded, Lost, Unreachable
 from fabfile.history import Past
+from fabfile.interrupt import read_only
 from fabfile.inventory import Site
 
 BROKEN = (Unreachable, Lost, DeadlineExceeded)
@@ -19,7 +20,8 @@ BROKEN = (Unreachable, Lost, DeadlineExceeded)
 def show(site: Site, name: str, as_json: bool) -> int:
     """Print the runs, the oldest first, or the run `name` alone; the exit code."""
     try:
-        every = history.runs(site)
+        with read_only():
+            every = history.runs(site)
     except BROKEN as error:
         print(f"{site.master.host.name}: {error}", file=sys.stderr)  # noqa: T201
         return 1

@@ -1,12 +1,10 @@
-"""The hosts of a run: which role each has, which of them answered, how they are reached, and how their work is stopped."""
+"""The hosts of a run: which role each has, which of them answered, and how they are reached."""
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from fabfile.api import ClusterError
 from fabfile.cluster import preload
@@ -15,7 +13,6 @@ from fabfile.events import Done, Event, Failure, Outcome
 from fabfile.faults import DeadlineExceeded, LockLost, Lost, Unreachable
 from fabfile.inventory import Host, Site
 from fabfile.perform import Reach
-from fabfile.running import Run
 from fabfile.session import Session
 
 TROUBLE: tuple[type[Exception], ...] = (Unreachable, Lost, DeadlineExceeded, ClusterError, LockLost)
@@ -74,30 +71,3 @@ def _spared(site: Site, silent: Collection[str]) -> set[str]:
     """Unreachable compute nodes whose group may have so many of them down."""
     groups = [({host.name for host in group.hosts} & set(silent), group.may_be_down) for group in site.computes]
     return {host for down, allowed in groups if len(down) <= allowed for host in down}
-
-
-@contextmanager
-def interruptible(made: Run, sessions: Sessions) -> Iterator[None]:
-    """Ctrl-C begins nothing more and ends what runs on the hosts; an activation goes on by itself. Twice: leave at once.
-
-    Where the work is over nothing is left to be ended: the run's last words, which take moments, are said.
-    """
-
-    def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, before)
-        if made.over:
-            return
-        made.stopping.set()
-        for session in sessions.open():
-            threading.Thread(target=_stop, args=(session,), daemon=True).start()
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _stop(session: Session) -> None:
-    with suppress(*TROUBLE):  # a host that is gone has nothing left to end
-        session.stop()

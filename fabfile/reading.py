@@ -13,9 +13,10 @@ from fabfile.connect import Sessions
 from fabfile.engine import Run
 from fabfile.events import Done, Event
 from fabfile.faults import Unreachable
+from fabfile.interrupt import STOPPED, interruptible, still_running
 from fabfile.inventory import DEFAULT, Site
 from fabfile.journal import identifier
-from fabfile.reached import TROUBLE, answering, connected, interruptible, reach, roles
+from fabfile.reached import TROUBLE, answering, connected, reach, roles
 from fabfile.step import Stage
 from fabfile.theme import plural
 
@@ -44,15 +45,15 @@ class Reading:
 def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
     """Connects to all hosts of `site`, makes all looks of `stages` that can be made, and ends the connections at last."""
     events: list[Event] = []
-    with _told(f"looking at {plural(len(site.hosts()), 'host')} ..."):
+    with _told(f"looking at {plural(len(site.hosts()), 'host')} ..."), interruptible(_left) as interrupts:
         sessions = connected(site, site.hosts())
         try:
             hosts, _ = answering(site, roles(site), sessions, events.append)
             run = Run(identifier(time.time()), site, stages, reach(site, sessions), events.append, hosts, TROUBLE)
-            with interruptible(run, sessions):
-                engine.first_looks(run)
+            interrupts.watch(run, sessions)
+            engine.first_looks(run)
             if run.stopping.is_set():
-                print("Stopped; nothing was changed.", file=sys.stderr)  # noqa: T201
+                print(STOPPED, file=sys.stderr)  # noqa: T201
                 raise KeyboardInterrupt  # a look that was cut off says nothing about its host
         except BaseException:
             sessions.close()
@@ -62,6 +63,13 @@ def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
         yield Reading(run, sessions, silent, events)
     finally:
         sessions.close()
+
+
+def _left(watched: tuple[Run, Sessions] | None) -> None:
+    """What there is to say where a look ends without waiting for its scripts."""
+    running = still_running((), watched[1] if watched else None)
+    told = (f"Still running: {one}; each ends by itself, at the latest at its deadline." for one in running)
+    print("", STOPPED, *told, sep="\n", file=sys.stderr)  # noqa: T201
 
 
 def only(site: Site, name: str) -> Site:

@@ -23,6 +23,8 @@ class Display:
 
     show: Callable[[Event], None]
     paused: Callable[[], AbstractContextManager[None]] = nullcontext
+    leave: Callable[[], None] = lambda: None
+    """Gives the terminal back for good, with the last screen on it, where this process ends without waiting for anything."""
 
     def __call__(self, event: Event) -> None:
         """Shows an event."""
@@ -61,7 +63,7 @@ def consumer(
                 for one in shows:
                     one(event)
 
-        yield Display(show, human.paused)
+        yield Display(show, human.paused, human.leave)
 
 
 @contextmanager
@@ -70,7 +72,7 @@ def _human(task: str, terminal: bool, stream: TextIO) -> Iterator[Display]:
         from fabfile.live import screen_on  # late: rich is not needed elsewhere
 
         with screen_on(stream, task) as screen:
-            yield Display(screen.show, screen.paused)
+            yield Display(screen.show, screen.paused, screen.leave)
     elif task == "plan":
         yield Display(_plan(_writer(stream)))
     else:

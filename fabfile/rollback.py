@@ -11,6 +11,7 @@ from fabfile.actions import STATE
 from fabfile.connect import Sessions, connect_all
 from fabfile.faults import Unreachable
 from fabfile.history import Past
+from fabfile.interrupt import read_only
 from fabfile.inventory import Host, Site
 from fabfile.options import Options
 from fabfile.reached import TROUBLE, roles
@@ -29,7 +30,8 @@ class Cannot(Exception):
 def rollback(site: Site, name: str, options: Options) -> int:
     """Put everything back as it was before the run `name` ("": the last that changed something); the exit code."""
     try:
-        wanted, goal, conf, kept = _read(site, name)
+        with read_only():
+            wanted, goal, conf, kept = _read(site, name)
     except Cannot as error:
         print(error, file=sys.stderr)  # noqa: T201
         return REFUSED

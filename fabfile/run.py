@@ -6,16 +6,19 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from fabfile import page, report, trail
+from fabfile.connect import Sessions
 from fabfile.events import Event, Opened
+from fabfile.interrupt import Interrupts, interruptible, still_running
 from fabfile.inventory import Site
 from fabfile.journal import Journal, identifier
 from fabfile.options import Options
-from fabfile.reached import TROUBLE, answering, connected, interruptible, reach, roles
+from fabfile.reached import TROUBLE, answering, connected, reach, roles
 from fabfile.running import Run, at_work
 from fabfile.step import Stage
-from fabfile.summary import ended
+from fabfile.summary import ended, left
 from fabfile.work import work
 
 
@@ -29,6 +32,22 @@ def run(site: Site, stages: Sequence[Stage], options: Options) -> int:
 def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.Display) -> int:
     began = time.time()
     journal = Journal(identifier(began), site.keep_runs)
+    try:
+        with interruptible(partial(_left, site, options, journal, display, began)) as interrupts:
+            return _connected(site, stages, options, journal, display, began, interrupts)
+    finally:
+        journal.close()
+
+
+def _connected(
+    site: Site,
+    stages: Sequence[Stage],
+    options: Options,
+    journal: Journal,
+    display: report.Display,
+    began: float,
+    interrupts: Interrupts,
+) -> int:
     emit = _both(journal, display)
     every = roles(site)
     emit(Opened(journal.run, options.shown, every, at_work(stages, every), began, str(site.path.absolute())))
@@ -36,22 +55,38 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
     try:
         hosts, down = answering(site, every, sessions, emit)
         made = Run(journal.run, site, stages, reach(site, sessions), emit, hosts, TROUBLE, yes=options.yes)
-        with interruptible(made, sessions):
-            refused = work(made, options, display, down)
-            made.over = True
-            end = ended(made, options, refused, down, sessions, began, journal.page)
-            journal(end)
-            told = end
-            try:
-                told = replace(end, lacking=tuple(_trail(made, options.task, journal)))
-            finally:
-                there = journal.report(lambda events: page.render([*events[:-1], told]))
-                lacking = (*told.lacking, *journal.problems())
-                display(replace(told, lacking=lacking, report=end.report if there else ""))
+        interrupts.watch(made, sessions)
+        refused = work(made, options, display, down)
+        made.over = True
+        end = ended(made, options, refused, down, sessions, began, journal.page)
+        journal(end)
+        told = end
+        try:
+            told = replace(end, lacking=tuple(_trail(made, options.task, journal)))
+        finally:
+            there = journal.report(lambda events: page.render([*events[:-1], told]))
+            lacking = (*told.lacking, *journal.problems())
+            display(replace(told, lacking=lacking, report=end.report if there else ""))
         return end.exit
     finally:
         sessions.close()
-        journal.close()
+
+
+def _left(
+    site: Site,
+    options: Options,
+    journal: Journal,
+    display: report.Display,
+    began: float,
+    watched: tuple[Run, Sessions] | None,
+) -> None:
+    """Say where a run stands that ends without waiting for what it began: on the terminal, in its journal and report."""
+    running = still_running(list(journal.events), watched[1] if watched else None)
+    end = left(site, options, watched, running, journal.run, began, journal.page)
+    display(end)
+    display.leave()
+    journal(end)
+    journal.report(page.render)
 
 
 def _trail(made: Run, task: str, journal: Journal) -> list[str]:
@@ -59,8 +94,8 @@ def _trail(made: Run, task: str, journal: Journal) -> list[str]:
     if not made.changing:
         return []
     changed, site = _lasting(made.site, trail.changed(made.outcomes)), made.site
-    left = trail.leave(made.reach, made.id, task, changed, journal.text(), TROUBLE)
-    return left + trail.prune(made.reach, _reached(made), site.keep_runs, TROUBLE, site.ssh.connections)
+    lacking = trail.leave(made.reach, made.id, task, changed, journal.text(), TROUBLE)
+    return lacking + trail.prune(made.reach, _reached(made), site.keep_runs, TROUBLE, site.ssh.connections)
 
 
 def _reached(made: Run) -> list[str]:

@@ -27,6 +27,8 @@ class Run:
     agreed  the steps ("STAGE.STEP", host) of which somebody was told what they take away, and agreed
     stirred set when a step or a stage is through: another stage may begin
     over    the work is through: how it ended is all that is left to say
+    holding it has the site's lock: it may have begun to change something
+    asking  somebody is asked on the terminal just now
     """
 
     id: str
@@ -44,6 +46,8 @@ class Run:
     told: set[tuple[str, str]] = field(default_factory=set)
     changing: bool = False
     over: bool = False
+    asking: bool = False
+    holding: bool = False
     yes: bool = False
     agreed: set[tuple[str, str]] = field(default_factory=set)
     stirred: threading.Event = field(default_factory=threading.Event)

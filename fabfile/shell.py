@@ -119,6 +119,11 @@ class Shell(ABC):
         order = Order(mark, command, body, data, line, rights.prompt, rights.password, stay)
         return order, Talk(Stream(mark, line), Stream(mark, line))
 
+    @property
+    def busy(self) -> bool:
+        """Whether a script runs on the host now."""
+        return bool(self._running)
+
     def stop(self) -> None:
         """Ends what runs on the host now, and what it started."""
         with self._lock:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fabfile.connect import Sessions
 from fabfile.events import OUTCOMES, Outcome, Summary
+from fabfile.inventory import Site
+from fabfile.lock import HOLD
 from fabfile.options import Options
 from fabfile.running import TROUBLE, Run
 from fabfile.theme import plural
@@ -29,7 +31,7 @@ def ended(
     """The end of a run. `refused` says why it was as a whole, or ""; `down` are hosts that should have answered."""
     code = _code(made, options, refused, down)
     again = code in (FAILED, REFUSED, UNPROVEN)
-    counts: dict[str, int] = {one: sum(1 for outcome in made.outcomes.values() if outcome == one) for one in OUTCOMES}
+    counts = _counts(made.outcomes)
     return Summary(
         made.id,
         code,
@@ -39,9 +41,58 @@ def ended(
         connections=sessions.connections,
         seconds=time.time() - began,
         message=refused or _message(options, code, counts, made.stopping.is_set()),
-        next=(options.again or f"invoke {options.task}{options.flags} --hosts {made.site.path}") if again else "",
+        next=_again(options, made.site) if again else "",
         report=os.path.relpath(page),
     )
+
+
+def left(
+    site: Site,
+    options: Options,
+    watched: tuple[Run, Sessions] | None,
+    running: Sequence[str],
+    run: str,
+    began: float,
+    page: Path,
+) -> Summary:
+    """The end of a run that does not wait for what is still `running` on hosts; None `watched`: it has begun nothing yet."""
+    made, sessions = watched or (None, None)
+    return Summary(
+        run,
+        FAILED,
+        _counts(made.outcomes if made else {}),
+        hosts=len(sessions or site.hosts()),
+        execs=sessions.execs if sessions else 0,
+        connections=sessions.connections if sessions else 0,
+        seconds=time.time() - began,
+        message=" ".join(_leaving(made, running)),
+        next=_again(options, site),
+        report=os.path.relpath(page),
+    )
+
+
+def _leaving(made: Run | None, running: Sequence[str]) -> Iterator[str]:
+    if made is None:
+        yield "Stopped before anything was begun. Nothing was changed."
+        return
+    yield "Left at once."
+    if running:
+        yield f"Still running: {'; '.join(running)}."
+        yield "What still runs there goes on until it ends, at the latest at its deadline."
+    if made.holding:
+        yield f"This run's lock expires within {HOLD} s; the next run from this machine need not wait for that."
+        yield "Run the same command again to continue: it waits for what still runs."
+    else:
+        yield "Nothing was changed."
+
+
+def _again(options: Options, site: Site) -> str:
+    return options.again or f"invoke {options.task}{options.flags} --hosts {site.path}"
+
+
+def _counts(outcomes: Mapping[tuple[str, str, str], Outcome]) -> dict[str, int]:
+    seen = list(outcomes.values())  # in one go: stages add to them meanwhile
+    return {one: seen.count(one) for one in OUTCOMES}
 
 
 def _code(made: Run, options: Options, refused: str, down: Sequence[str]) -> int:

@@ -83,7 +83,7 @@ def _alone(made: Run, do: Callable[[], str]) -> str:
             if lock.run != made.id:
                 made.id = lock.run
                 made.emit(Renamed(made.id, time.time()))
-            made.reach = replace(made.reach, guard=lock.check)
+            made.reach, made.holding = replace(made.reach, guard=lock.check), True
             return do()
     except Locked as locked:
         return str(locked)
@@ -101,7 +101,7 @@ def _change(made: Run, options: Options, display: report.Display, pending: Pendi
     """
     asks = bool(pending.takes) and not options.yes
     if asks and not (pending.before and sys.stdin.isatty()) and not _agreed(made, pending, display):
-        return NOBODY_AGREED
+        return _unagreed(made)
     return _alone(made, partial(_changed, made, options, display, pending.before if asks else frozenset()))
 
 
@@ -112,7 +112,7 @@ def _changed(made: Run, options: Options, display: report.Display, before: froze
     if before:
         engine.install(made, before)
         if (pending := engine.pending(made)).takes and not _agreed(made, pending, display):
-            return NOBODY_AGREED
+            return _unagreed(made)
     engine.install(made)
     return ""
 
@@ -128,6 +128,20 @@ def _agreed(made: Run, pending: Pending, display: report.Display) -> bool:
     """Ask whether what is told may be taken away; the steps that do it are then agreed to."""
     with display.paused():
         print("This takes something away:", *(f"  {one}" for one in pending.takes), sep="\n", file=sys.stderr)  # noqa: T201
-        yes = sys.stdin.isatty() and input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+        yes = sys.stdin.isatty() and _yes(made)
     made.agreed |= pending.taking if yes else set()
     return yes
+
+
+def _yes(made: Run) -> bool:
+    try:
+        made.asking = True
+        return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+    except KeyboardInterrupt:  # Ctrl-C has stopped the run
+        return False
+    finally:
+        made.asking = False
+
+
+def _unagreed(made: Run) -> str:
+    return "" if made.stopping.is_set() else NOBODY_AGREED

@@ -1,0 +1,180 @@
+"""A run that is asked to stop, a process of its own against a real sshd: by Ctrl-C, by SIGTERM, and a second time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ssh.server import HANG, Server, running
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# A run of one step on the master, whose change does not heed TERM; its hosts are one sshd.
+RUN = """
+import sys
+from pathlib import Path
+from fabfile.actions import Sh
+from fabfile.inventory import load
+from fabfile.journal import Journal
+from fabfile.options import Options
+from fabfile.run import run
+from fabfile.step import Shell, Stage, Step
+
+folder, change, mode = sys.argv[1:]
+Journal.__init__.__defaults__ = (Path(folder) / "runs",)
+look = Shell("[ -e /var/lib/changed ] && echo there || echo none", lambda out: out.decode().strip())
+takes = (lambda *_: "all of it") if mode == "ask" else None
+step = Step("hard", "master", lambda place: look, lambda place: "there",
+            lambda *_: [Sh("work for long", change, 500.0)], takes=takes)
+more = Step("next", "master", lambda place: look, lambda place: "there", lambda *_: [Sh("go on", "touch /var/lib/changed")])
+stages = (Stage("first", (), ()), Stage("second", ("first",), (step,)), Stage("third", ("second",), (more,)))
+sys.exit(run(load(Path(folder) / "hosts.yaml"), stages, Options(json=mode == "json")))
+"""
+STUBBORN = "trap '' TERM; echo begun; touch {at}; while [ -e {at} ]; do sleep 0.1; done"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """An sshd that sees a /var/lib of its own: nothing of this machine's is changed."""
+    inside = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /var/lib && exec "$@"', "sh")
+    with running(tmp_path / "server", inside=inside) as one:
+        yield one
+
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(server: Server, tmp_path: Path) -> Iterator[Start]:
+    """Starts a run whose change is this script."""
+    (tmp_path / "ssh_config").write_text(server.config(name="m c"))
+    (tmp_path / "hosts.yaml").write_text(
+        f"master: {{host: m}}\ncontrollers: [{{host: c}}]\nssh: {{config: {tmp_path / 'ssh_config'}, user: root}}\n"
+    )
+    begun: list[subprocess.Popen[str]] = []
+
+    def run(change: str, mode: str = "json", **more: object) -> subprocess.Popen[str]:
+        words = [sys.executable, "-c", RUN, str(tmp_path), change, mode]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
+        begun.append(subprocess.Popen(words, cwd=ROOT, text=True, start_new_session=True, **pipes))  # type: ignore[call-overload]
+        return begun[-1]
+
+    yield run
+    (tmp_path / "at").unlink(missing_ok=True)  # what is still running on the host ends by that
+    for process in begun:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + HANG
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.02)  # what other processes do wakes nobody here
+
+
+def summary(out: str) -> dict[str, object]:
+    (end,) = [record for line in out.splitlines() if (record := json.loads(line))["event"] == "summary"]
+    return dict(end)
+
+
+def journal(folder: Path) -> list[dict[str, object]]:
+    (file,) = (folder / "runs").glob("*/journal.jsonl")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[float, str, str]:
+    began = time.monotonic()
+    out, err = process.communicate(timeout=HANG)
+    return time.monotonic() - began, out, err
+
+
+def test_the_second_leaves_at_once(start: Start, tmp_path: Path) -> None:
+    """Where a script does not end, the second Ctrl-C leaves within moments: it says what still runs where, and what to do."""
+    process = start(STUBBORN.format(at=tmp_path / "at"))
+    until((tmp_path / "at").exists)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1.5)  # long enough for whatever the first one ends
+    assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGINT)
+    seconds, out, err = ended(process)
+    end = summary(out)
+    assert process.returncode == end["exit"] == 1 and seconds < 5, (
+        seconds,
+        out,
+        err,
+    )  # it waits 0.8 s at most by itself
+    assert "Left at once. Still running: m: second.hard (work for long)." in str(end["message"])
+    assert "lock expires within" in str(end["message"]) and "Run the same command again" in str(end["message"])
+    assert str(end["next"]).startswith("invoke install --hosts") and "Traceback" not in err
+    assert journal(tmp_path)[-1]["event"] == "summary"
+
+
+def test_the_first_ends_what_runs(start: Start, tmp_path: Path) -> None:
+    """Ctrl-C ends a script that heeds it, begins nothing more, and says so; the lock is left."""
+    process = start(f"touch {tmp_path / 'at'}; sleep 400")
+    until((tmp_path / "at").exists)
+    process.send_signal(signal.SIGINT)
+    _, out, err = ended(process)
+    assert process.returncode == summary(out)["exit"] == 1 and "Traceback" not in err, (out, err)
+    assert '"step": "next", "outcome": "skipped"' in out
+    assert summary(out)["message"].startswith("Stopped.")  # type: ignore[attr-defined]
+
+
+def test_sigterm_is_like_ctrl_c(start: Start, tmp_path: Path) -> None:
+    """SIGTERM (a shutdown, `kill`, a job's end) stops a run as Ctrl-C does, and a second one leaves."""
+    process = start(STUBBORN.format(at=tmp_path / "at"))
+    until((tmp_path / "at").exists)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)  # two at once are one
+    process.send_signal(signal.SIGTERM)
+    _, out, _ = ended(process)
+    assert process.returncode == summary(out)["exit"] == 1 and "Still running: m: second.hard" in out
+
+
+def test_before_anything_was_begun_the_first_leaves(start: Start, server: Server, tmp_path: Path) -> None:
+    """While hosts are being connected to, one Ctrl-C is enough: nothing was changed, and that is said."""
+    os.kill(server.process.pid, signal.SIGSTOP)  # connections are made, and nobody answers
+    try:
+        process = start("true")
+        until(lambda: any((tmp_path / "runs").glob("*/journal.jsonl")) and bool(journal(tmp_path)))
+        time.sleep(1)  # it connects meanwhile; if it does not yet, the same holds
+        process.send_signal(signal.SIGINT)
+        seconds, out, err = ended(process)
+    finally:
+        os.kill(server.process.pid, signal.SIGCONT)
+    assert seconds < 5 and "Traceback" not in err, (seconds, err)
+    assert summary(out)["message"] == "Stopped before anything was begun. Nothing was changed."
+
+
+def test_at_the_question_the_first_is_enough(start: Start, tmp_path: Path) -> None:
+    """Ctrl-C answers the question too: nothing was agreed to, the run stops, and the terminal is as it was."""
+    ours, theirs = os.openpty()
+    environment = os.environ | {"TERM": "xterm", "LC_ALL": "C.UTF-8"}
+    process = start("true", "ask", stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    said = read(ours, b"[y/N]")
+    process.send_signal(signal.SIGINT)
+    said += read(ours, b"")
+    assert process.wait(HANG) == 1
+    assert b"Stopped." in said and said.count(b"\x1b[?25l") <= said.count(b"\x1b[?25h")
+
+
+def read(terminal: int, mark: bytes) -> bytes:
+    """What is written on a terminal until the mark; without one, until nobody has it any more."""
+    said = b""
+    while not mark or mark not in said:
+        try:
+            said += os.read(terminal, 1 << 16)
+        except OSError:  # how Linux says that the other end is closed
+            break
+    return said
