@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # kubectl would keep what it learns of the API in the admin's home; a plan leaves nothing there.
 _EXEC = """{exports}cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX) || exit
 vanishing "$cache"
-kubectl{context} --cache-dir "$cache" exec --stdin --namespace {namespace} {pod} --container {container} -- sh -c {command}
+timeout --foreground -k 5 {limit} \\
+    kubectl{context} --cache-dir "$cache" exec --stdin --namespace {namespace} {pod} --container {container} -- sh -c {command}
 exit $?
 """
 
@@ -104,8 +105,9 @@ class PodSession(Session):
         }
         context = f" --context={shlex.quote(self._context)}" if self._context else ""
         quoted = {name: shlex.quote(value) for name, value in settings.items()}
+        # the script in the container has its own deadline; of a kubelet that never answers kubectl would wait for ever
         outer = render.read("vanishing.sh") + _EXEC.format(
-            exports=bootstrap.exports(self._outer), context=context, **quoted
+            exports=bootstrap.exports(self._outer), context=context, limit=int(seconds + bootstrap.GRACE) + 30, **quoted
         )
         command = shlex.join(("exec", *rights.words, "sh", "-c", outer))
         order = Order(mark, command, body, data, line, rights.prompt, rights.password, stay)

@@ -1,28 +1,84 @@
 # One activation, on the controller itself and detached from whoever asked for it: slurm.conf replaced, slurmctld started
 # again, and whatever doesn't come up put back. Ends with exit code 0 only if slurmctld answers with what was wanted.
 # The functions are those of safe_file.sh and slurmctld.sh. Set before: $work (its own folder: next, back, progress), $state,
-# $folder, $unit, $seen (slurm.conf's checksum), $deadline, $log (slurmctld's, or "").
+# $folder, $unit, $seen (slurm.conf's checksum), $deadline, $log (slurmctld's, or ""), $units (where systemd reads units of
+# this host's own).
 #   next   the text that slurm.conf is to have; absent where only the restart is wanted
 #   back   the text that slurm.conf gets if slurmctld doesn't come up; absent where it must not be touched
+# $1: nothing for the activation itself. If that was interrupted, the same script puts back what it had changed:
+#   stopped   its unit has ended, whatever ended it
+#   boot      the host starts, and slurmctld has not been started yet
+#   again     a later run found it
 set -u
 umask 077
+how=${1-}
 conf=$folder/slurm.conf
+pending=$state/activation.pending # a link to $work, from before the first change until it is settled
+boot=dws-on-csm-activation-boot.service
 
-say() { printf '%s\n' "$*" >>"$work/progress"; }
+say() {
+    printf '%s\n' "$*" >>"$work/progress"
+    case $how in boot | again) printf '%s\n' "$*" ;; esac
+}
 sum() { sha256sum -- "$1" | cut -d' ' -f1; }
 conf_sum() { { peek "$conf" 2>/dev/null || echo unreadable; } | sha256sum | cut -d' ' -f1; }
 clock() { awk '{ printf "%d\n", $1 * 10 }' /proc/uptime; } # tenths of a second; nobody sets this clock
 
-# finish CODE OUTCOME: the outcome outlives the folder, for whoever comes after a lost connection.
+# Written out before anything is changed: whoever comes after an end in the middle knows by it what to put back. /run does
+# not outlive the host, so what is to be done when that starts is a unit on disk, there for as long as this takes.
+pledge() {
+    rm -f -- "$pending"
+    there=$(real "$conf")
+    if systemd; then
+        mkdir -p -- "$units/multi-user.target.wants" &&
+            cat >"$units/$boot" <<END && ln -sf -- "../$boot" "$units/multi-user.target.wants/$boot" || return 1
+# Made by dws-on-csm while it activates slurm.conf, and removed by it: puts back what was cut off with the host.
+[Unit]
+Description=slurm.conf put back after an activation that was cut off
+ConditionPathExists=$pending
+RequiresMountsFor="$state" "$folder" "${there%/*}"
+Before=${unit%.service}.service
+[Service]
+Type=oneshot
+TimeoutStartSec=120
+ExecStart=/bin/sh $pending/activate boot
+END
+        sync -- "$units/$boot" "$units/multi-user.target.wants" "$units" || return 1
+    fi
+    for one in activate next back; do [ ! -e "$work/$one" ] || sync -- "$work/$one" || return 1; done
+    sync -- "$work" && ln -s -- "$work" "$pending" && sync -- "$state"
+}
+pledged() { [ "$(readlink -- "$pending")" = "$work" ]; }
+
+# finish CODE OUTCOME REASON: the outcome outlives the folder, for whoever comes after a lost connection.
 finish() {
     say "$3"
-    printf 'outcome=%s\nat=%s\nreason=%s\n' "$2" "$(date '+%F %T')" "$3" >"$state/activation.part"
-    # the text that slurmctld is known to start with
-    [ "$2" != activated ] || echo "sum=$(conf_sum)" >>"$state/activation.part"
+    {
+        printf 'outcome=%s\nat=%s\nreason=%s\n' "$2" "$(date '+%F %T')" "$3"
+        [ -z "$answered" ] || has_read
+    } >"$state/activation.part"
     whole "$state/activation.part" "$state/activation"
-    rm -f -- "$work/next" "$work/back"
+    # how it ended is on disk before the means to settle it go
     : >"$work/done"
+    sync -- "$work"
+    settled
     exit "$1"
+}
+settled() {
+    if pledged; then rm -f -- "$pending"; fi
+    [ -e "$pending" ] || rm -f -- "$units/multi-user.target.wants/$boot" "$units/$boot"
+    rm -f -- "$work/next" "$work/back"
+    # nobody follows these
+    case $how in boot | again) rm -rf -- "$work" ;; esac
+}
+# What slurmctld is known to start with: the text of its files, and which process has read them.
+has_read() {
+    echo "sum=$(conf_sum)"
+    echo "process=$(identity "$(main_pid)")"
+    conf_files | while IFS= read -r file; do
+        content=$(peek "$file" 2>/dev/null | base64 -w 0)
+        [ -z "$content" ] || printf 'text=%s %s\n' "$file" "$content"
+    done
 }
 
 # replace FILE SUM: slurm.conf, which has this checksum, gets the text of FILE. The same owner, mode, labels and attributes as
@@ -56,6 +112,8 @@ here() { pings | grep -qx 'here UP'; }
 # Start slurmctld again and wait until it answers. 1: it died; 2: it is alive, and did not answer within the deadline.
 # The old process answers too: so nothing counts before the restart is through, which waits for as long as the unit's type has it.
 bring_up() {
+    answered=
+    : >"$work/touched"
     rm -f -- "$work/through"
     log_at=$(wc -c <"$log" 2>/dev/null) || log_at=0
     since=$(date +%s)
@@ -69,7 +127,7 @@ bring_up() {
         main=$(main_pid)
         patience=$(((until_ - $(clock)) / 10 + 1))
         # it answers only once it has loaded its plugins and read its state
-        if here && alive && [ "$(main_pid)" = "$main" ]; then patience=30; return 0; fi
+        if here && alive && [ "$(main_pid)" = "$main" ]; then patience=30; answered=yes; return 0; fi
         if [ -z "$said" ] && alive; then said=yes; say "slurmctld runs and does not answer yet"; fi
         sleep 0.2
     done
@@ -100,6 +158,11 @@ put_back() {
     else
         what="slurm.conf was changed by somebody else meanwhile, and left"
     fi
+    come_up
+}
+
+# slurmctld with the text that slurm.conf has now, after what is told by $why and $what.
+come_up() {
     bring_up
     code=$?
     [ "$code" != 0 ] || finish 1 reverted "$why; $what, and slurmctld answers"
@@ -108,16 +171,76 @@ put_back() {
     finish 1 down "$why; $what, and slurmctld ended again"
 }
 
-: >"$work/begun"
-exec 8>>"$state/activation.lock"
+# What was interrupted is put back, wherever that was; done twice, it does nothing the second time.
+recover() {
+    trap '' HUP INT TERM PIPE
+    if ! pledged; then
+        say "the activation was interrupted before it changed anything"
+        : >"$work/done"
+        exit 1
+    fi
+    why="the activation was interrupted"
+    now=$(conf_sum)
+    if [ "$now" = "$seen" ]; then
+        what="slurm.conf is as it was"
+        [ -e "$work/touched" ] || finish 1 refused "$why before it changed anything"
+    elif [ -e "$work/next" ] && [ "$now" = "$(sum "$work/next")" ] && [ -e "$work/back" ]; then
+        replace "$work/back" "$now" || { say "$why, and slurm.conf could not be put back"; exit 1; }
+        what="slurm.conf was put back"
+        now=$(sum "$work/back")
+    elif [ -e "$work/back" ] && [ "$now" = "$(sum "$work/back")" ]; then
+        what="BurstBufferType was taken out of slurm.conf"
+    else
+        what="slurm.conf was changed by somebody else meanwhile, and left"
+    fi
+    if [ "$how" = boot ] || host_stops; then finish 1 reverted "$why; $what, and slurmctld starts with it when the host does"; fi
+    say "$why; $what"
+    if [ "$now" != "$seen" ] || [ -e "$work/next" ]; then come_up; fi
+    # a restart alone: one that does not come up is treated as it would have been
+    bring_up
+    code=$?
+    [ "$code" != 0 ] || finish 1 reverted "$why; $what, and slurmctld answers"
+    put_back
+}
+# While the host goes down systemd starts nothing.
+host_stops() { systemd && [ "$(systemctl is-system-running 2>/dev/null)" = stopping ]; }
+ended() {
+    code=$?
+    if [ -e "$work/done" ]; then
+        settled
+        exit "$code"
+    fi
+    slurm_path
+    recover
+}
 # a look holds it for an instant
-flock -w 2 8 || { say "another activation is at work on this host"; : >"$work/done"; exit 75; }
+alone() {
+    exec 8>>"$state/activation.lock"
+    flock -w "$1" 8 || { say "another activation is at work on this host"; [ -n "$how" ] || : >"$work/done"; exit 75; }
+}
+
+answered=
+if [ -n "$how" ]; then
+    alone 60
+    ended
+fi
+: >"$work/begun"
+alone 2
 : >"$state/activation.lock" # its time says since when
+if [ -e "$pending" ]; then
+    exec 8>&-
+    sh "$pending/activate" again >>"$work/progress" 2>&1
+    alone 60
+    [ ! -e "$pending" ] || finish 1 refused "what an interrupted activation left could not be put back: nothing was done"
+fi
+trap ended EXIT
+trap 'exit 143' HUP INT TERM
 slurm_path
 now=$seen
 if [ "$(conf_sum)" != "$seen" ]; then
     finish 1 refused "slurm.conf was changed since it was looked at: nothing was done, run again"
 fi
+pledge || finish 1 refused "what would have to be put back could not be written down: nothing was done"
 if [ -e "$work/next" ]; then
     now=$(sum "$work/next")
     replace "$work/next" "$seen" || finish 1 refused "slurm.conf could not be written: nothing was done"

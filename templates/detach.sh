@@ -1,14 +1,18 @@
 # detached UNIT DESCRIPTION: run $program (a script, with $work set before it) so that it outlives this connection, and follow
-# what it writes to $work/progress. Ends with its exit code, or 75 where another one of UNIT is at work.
+# what it writes to $work/progress. Ends with its exit code, or 75 where another one of UNIT is at work. It is asked to stop
+# after $longest seconds, and whatever ends it, it is called once more with the word "stopped", which puts back what it must.
 detached() {
     : >"$work/progress"
     printf 'work=%s\n%s\n' "'$work'" "$program" >"$work/activate"
     if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; then
         systemctl reset-failed "$1.service" 2>/dev/null || :
         systemd-run --wait --collect --quiet --unit="$1" --setenv="PATH=$PATH" --setenv="KUBECONFIG=${KUBECONFIG-}" \
-            --description="$2" sh "$work/activate" &
+            --property=KillMode=mixed --property="RuntimeMaxSec=$longest" --property="TimeoutStopSec=$longest" \
+            --property="ExecStopPost=-/bin/sh $work/activate stopped" --description="$2" sh "$work/activate" &
     else
-        setsid sh "$work/activate" >/dev/null 2>&1 </dev/null 9>&- &
+        # shellcheck disable=SC2016 # for the shell that is started
+        setsid sh -c 'timeout --foreground "$1" sh "$2"; code=$?; sh "$2" stopped; exit "$code"' sh "$longest" "$work/activate" \
+            >/dev/null 2>&1 </dev/null 9>&- &
     fi
     follower=$!
     tail -s 0.1 -n +1 -f --pid="$follower" "$work/progress" 2>/dev/null || :
@@ -26,6 +30,7 @@ detached() {
 # left by a follower whose connection broke
 swept() {
     for old in "$state"/activation.d.*; do
+        if [ "$old" = "$(readlink -- "$state/activation.pending")" ]; then continue; fi
         if [ -e "$old/done" ] || [ -n "$(find "$old" -maxdepth 0 -mmin +1440 2>/dev/null)" ]; then rm -rf -- "$old"; fi
     done
 }

@@ -1,6 +1,6 @@
 # Starts an activation that outlives this connection, and follows it. Its standard input is slurm.conf's next text, then the
 # one to put back: $next_size and $back_size bytes. Set before: $state, $conf, $next_size, $back_size, $next_sum, $back_sum,
-# $program (activate.sh with its settings, but for $work). The functions are those of detach.sh.
+# $program (activate.sh with its settings, but for $work), $longest. The functions are those of detach.sh.
 umask 077
 swept
 work=$(mktemp -d "$state/activation.d.XXXXXX")

@@ -2,29 +2,36 @@
 # anew, and everything put back unless slurmctld answers in it. Exit code 0 only if it does.
 # Set before: $work (its own folder: next, back, progress), $state, $host (the controller's name), $namespace, $selector,
 # $container, $workload (KIND/NAME), $context (kubectl's option or ""), $deadline (seconds), $edit (pod_edit.py), $answers (a script
-# for the container).
+# for the container). $1: nothing; or "stopped" once it has ended, whatever ended it: what it had changed is then put back.
 set -u
 umask 077
 say() { printf '%s\n' "$*" >>"$work/progress"; }
-kube() { kubectl ${context:+"$context"} --cache-dir "$work/cache" "$@"; }
+# kube SECONDS ARGUMENTS: an API server, or a kubelet, may take a request and never answer it.
+kube() {
+    limit=$1
+    shift
+    timeout --foreground -k 5 "$limit" kubectl ${context:+"$context"} --cache-dir "$work/cache" --namespace "$namespace" "$@"
+}
 finish() {
     say "$2"
     : >"$work/done"
     exit "$1"
 }
 edited() {
-    python3 "$work/edit" "$work/$1" "$namespace" kubectl ${context:+"$context"} --cache-dir "$work/cache" >>"$work/progress" 2>&1
+    timeout --foreground -k 5 300 python3 "$work/edit" "$work/$1" "$namespace" kubectl ${context:+"$context"} \
+        --cache-dir "$work/cache" --request-timeout 20s >>"$work/progress" 2>&1
 }
 # The newest pod that isn't being ended: "NAME RESTARTS WAITING-FOR".
 pod() {
-    kube --namespace "$namespace" get pods --selector "$selector" --sort-by=.metadata.creationTimestamp --output go-template='{{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}}{{range .status.containerStatuses}}{{if eq .name "'"$container"'"}} {{.restartCount}} {{with .state.waiting}}{{.reason}}{{end}}{{end}}{{end}}{{"\n"}}{{end}}{{end}}' 2>/dev/null | tail -n 1
+    kube 30 --request-timeout 20s get pods --selector "$selector" --sort-by=.metadata.creationTimestamp --output go-template='{{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}}{{range .status.containerStatuses}}{{if eq .name "'"$container"'"}} {{.restartCount}} {{with .state.waiting}}{{.reason}}{{end}}{{end}}{{end}}{{"\n"}}{{end}}{{end}}' 2>/dev/null | tail -n 1
 }
 
 # Wait until the workload's new pod is there and slurmctld answers in it. 1: it ends again and again, or can't be started;
 # 2: it did not answer within the deadline.
 bring_up() {
     ends=$(($(date +%s) + deadline))
-    kube --namespace "$namespace" rollout status "$workload" --timeout="${deadline}s" >"$work/rollout" 2>&1 &
+    (exec timeout --foreground -k 5 "$((deadline + 10))" kubectl ${context:+"$context"} --cache-dir "$work/cache" \
+        --namespace "$namespace" rollout status "$workload" --timeout="${deadline}s") >"$work/rollout" 2>&1 &
     status=$!
     while kill -0 "$status" 2>/dev/null; do
         case $(pod) in
@@ -42,7 +49,7 @@ bring_up() {
     left=$((ends - $(date +%s)))
     [ "$left" -gt 5 ] || left=5
     printf 'patience_=%s\n%s\n' "$left" "$answers" |
-        kube --namespace "$namespace" exec --stdin "$name" --container "$container" -- sh -s >"$work/said" 2>&1 || return 2
+        kube "$((left + 30))" exec --stdin "$name" --container "$container" -- sh -s >"$work/said" 2>&1 || return 2
 }
 
 # What slurmctld said when it ended: its last errors.
@@ -51,8 +58,8 @@ last_words() {
     name=${name%% *}
     [ -n "$name" ] || return 0
     {
-        kube --namespace "$namespace" logs "$name" --container "$container" --previous --tail 300
-        kube --namespace "$namespace" logs "$name" --container "$container" --tail 300
+        kube 30 --request-timeout 20s logs "$name" --container "$container" --previous --tail 300
+        kube 30 --request-timeout 20s logs "$name" --container "$container" --tail 300
     } 2>/dev/null | grep -aE 'fatal|error' | sed 's/^\[[^]]*\] //; s/^slurmctld: //' | cut -c 1-300 | awk '!seen[$0]++' |
         tail -n 6 | while IFS= read -r line; do say "  $line"; done
 }
@@ -60,21 +67,46 @@ last_words() {
 put_back() {
     last_words
     if [ "$code" = 1 ]; then why="slurmctld ended in its new pod"; else why="slurmctld did not answer in its new pod within $deadline s"; fi
+    undo
+}
+
+# Everything as it was, after what $why tells.
+undo() {
     broken=$(pod)
     broken=${broken%% *}
     edited back || finish 1 "$why; and the objects could not be put back, see above"
     say "$why; what was changed is put back"
     # a StatefulSet would wait for a broken pod for ever before it takes the next one
-    [ -z "$broken" ] || kube --namespace "$namespace" delete pod "$broken" --wait=false >/dev/null 2>&1
+    [ -z "$broken" ] || kube 30 --request-timeout 20s delete pod "$broken" --wait=false >/dev/null 2>&1
     if bring_up; then finish 1 "$why; everything was put back, and slurmctld answers"; fi
     last_words
     finish 1 "$why; everything was put back, and slurmctld has not answered yet"
 }
 
+ended() {
+    code=$?
+    if [ -e "$work/done" ]; then exit "$code"; fi
+    trap '' HUP INT TERM
+    [ -e "$work/edited" ] || finish 1 "the rollout was interrupted before it changed anything"
+    why="the rollout was interrupted"
+    undo
+}
+alone() {
+    exec 8>>"$state/activation-$host.lock"
+    flock -w "$deadline" 8 || { say "another rollout of it is at work"; : >"$work/done"; exit 75; }
+}
+
+if [ "${1-}" = stopped ]; then
+    [ ! -e "$work/done" ] || exit 0
+    alone
+    ended
+fi
 : >"$work/begun"
-exec 8>>"$state/activation-$host.lock"
-flock -w "$deadline" 8 || { say "another rollout of it is at work"; : >"$work/done"; exit 75; }
+alone
+trap ended EXIT
+trap 'exit 143' HUP INT TERM
 printf '%s\n' "$edit" >"$work/edit"
+: >"$work/edited"
 edited next || finish 1 "nothing was changed"
 say "$workload rolls out: slurmctld stops, and starts again in a new pod"
 began=$(date +%s)

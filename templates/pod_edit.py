@@ -9,6 +9,9 @@ import pathlib
 import subprocess
 import sys
 
+PATIENCE = 60
+"""Seconds of one call of kubectl, which has its own for each request."""
+
 
 def main(file, namespace, *kubectl):
     edits = json.loads(pathlib.Path(file).read_text())
@@ -20,14 +23,21 @@ def main(file, namespace, *kubectl):
         change(after[edit["object"]], edit)
     done = []
     for name in names:
+        done.append(name)
         try:
             run([*call, "replace", "--filename", "-"], json.dumps(after[name]))
         except SystemExit:
             for other in done:
-                del before[other]["metadata"]["resourceVersion"]
-                run([*call, "replace", "--filename", "-"], json.dumps(before[other]))
+                restore(call, other, before[other])
             raise
-        done.append(name)
+
+
+def restore(call, name, before):
+    """An object as it was before; what got no answer may have been done all the same."""
+    now = json.loads(run([*call, "get", name, "--output", "json"]))
+    if now["metadata"].get("resourceVersion") != before["metadata"].get("resourceVersion"):
+        del before["metadata"]["resourceVersion"]
+        run([*call, "replace", "--filename", "-"], json.dumps(before))
 
 
 def change(found, edit):
@@ -52,7 +62,18 @@ def place(found, key):
 
 
 def run(command, feed=""):
-    done = subprocess.run(command, input=feed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    try:
+        done = subprocess.run(
+            command,
+            input=feed,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+            timeout=PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        print(f"kubectl {command[-2]} got no answer within {PATIENCE} s")
+        sys.exit(1)
     if done.returncode:
         print(done.stderr.strip())
         sys.exit(1)

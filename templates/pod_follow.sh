@@ -1,5 +1,5 @@
 # Starts a rollout that outlives this connection, and follows it. Set before: $state, $unit, $program (pod_activate.sh with its
-# settings, but for $work), $next and $back (edits for pod_edit.py, base64). The functions are those of detach.sh.
+# settings, but for $work), $longest, $next and $back (edits for pod_edit.py, base64). The functions are those of detach.sh.
 umask 077
 mkdir -p "$state"
 swept

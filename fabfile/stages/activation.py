@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from fabfile import render, slurmconf
-from fabfile.actions import STATE, Ask, Sh
+from fabfile.actions import STATE, Action, Ask, Sh
 from fabfile.stages import pod, rollout
 from fabfile.step import Known, Look, Place, Shell, Value
 
@@ -20,21 +21,22 @@ def transaction(place: Place, title: str, seen: str, following: str | None, back
     slurm, deadline = place.site.slurm, place.site.deadlines.slurmctld
     texts = [content(text) if text is not None else b"" for text in (following, back)]
     fixed = {"state": STATE, "folder": slurm.folder, "unit": slurm.service, "seen": checksum(content(seen))}
-    fixed |= {"deadline": str(int(deadline)), "log": _log(place, seen)}
+    fixed |= {"deadline": str(int(deadline)), "log": _log(place, seen), "units": UNITS}
     settings = {
+        "longest": str(int(longest(place))),
         "state": STATE,
         "conf": place.site.slurm.conf,
         "program": render.script("safe_file.sh", "as.sh", "slurmctld.sh", "activate.sh", **fixed),
     }
     for name, text in zip(("next", "back"), texts, strict=True):
         settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}
-    # twice: what doesn't come up is put back and started again; each stop may take systemd's own 90 seconds
-    return Sh(
-        title,
-        render.script("detach.sh", "vanishing.sh", "follow.sh", **settings),
-        2 * (deadline + 100.0) + 30.0,
-        b"".join(texts),
-    )
+    script = render.script("detach.sh", "vanishing.sh", "follow.sh", **settings)
+    return Sh(title, script, longest(place) + 30.0, b"".join(texts))
+
+
+def longest(place: Place) -> float:
+    """Seconds that it may take: what doesn't come up is put back and started again; each stop may take systemd's own 90."""
+    return 2 * (place.site.deadlines.slurmctld + 100.0)
 
 
 def _rollout(place: Place, title: str, seen: str, following: str | None, back: str | None) -> Ask:
@@ -65,12 +67,43 @@ def checksum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+PENDING = f"{STATE}/activation.pending"
+"""A link to the folder of an activation that is not settled; what it needs for that lies there."""
+
+UNITS = "/etc/systemd/system"
+"""Where an activation has a unit for as long as it is not settled: the host may end meanwhile."""
+
+
 def look(place: Place) -> Look:
-    """Whether an activation of an earlier run is still at work there: "none", or since when."""
+    """Whether an activation of an earlier run is at work there still, or was cut off: "none", or since when."""
     if pod.of(place):
         return Known("none")  # a rollout waits for one that is still at work
-    script = f"lock={STATE}/activation.lock\n" + render.read("activation_look.sh")
+    script = f"lock={STATE}/activation.lock pending={PENDING}\n" + render.read("activation_look.sh")
     return Shell(script, lambda out: out.decode().strip() or "none")
+
+
+INTERRUPTED = "interrupted"
+"""How an activation is that nobody has settled."""
+
+
+def settle(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    """What was cut off is put back by its own script; one that is still at work is waited for."""
+    if not str(have).startswith(INTERRUPTED):
+        return []
+    return [Sh("put back what an interrupted activation left", _SETTLE, longest(place) + 90.0)]
+
+
+def means(have: Value) -> str:
+    """What settling it does, for a plan."""
+    done = "slurm.conf is put back as it was before it, and slurmctld is started again"
+    return done if str(have).startswith(INTERRUPTED) else ""
+
+
+# Whether slurmctld came up is the step `daemon`'s to judge; what counts here is that nothing is pending.
+_SETTLE = f"""
+if [ -e {PENDING} ]; then sh {PENDING}/activate again || :; fi
+[ ! -e {PENDING} ]
+"""
 
 
 def included(place: Place) -> dict[str, str]:

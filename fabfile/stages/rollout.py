@@ -46,9 +46,13 @@ def action(place: Place, title: str, edits: Sequence[Json], back: Sequence[Json]
     }
     undone = [_undone(one) for one in reversed(edits)] if back is None else list(back)
     script = _rollout_script(place, pod, [*edits, again], [*undone, {**again, "value": f"{again['value']}-back"}])
-    deadline = 2 * (place.site.deadlines.slurmctld + 60.0) + 60.0
     objects = (have["path"], part(place, "config_map")["path"])
-    return Ask(title, "master", script, deadline=deadline, told=True, objects=objects)
+    return Ask(title, "master", script, deadline=longest(place) + 60.0, told=True, objects=objects)
+
+
+def longest(place: Place) -> float:
+    """Seconds that it may take: edits, a pod and its answer, and all of that once more where it is put back."""
+    return 2 * (place.site.deadlines.slurmctld * 2 + 60.0)
 
 
 ANYTHING = "*"
@@ -78,6 +82,7 @@ def _rollout_script(place: Place, pod: Pod, following: Sequence[Json], undone: S
     }
     settings = {
         "state": STATE,
+        "longest": str(int(longest(place))),
         "unit": f"dws-on-csm-rollout-{place.host}",
         "program": render.script("pod_activate.sh", **fixed),
         "next": _base64(following),

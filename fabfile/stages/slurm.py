@@ -146,6 +146,8 @@ STAGE = Stage(
             "controller",
             activation.look,
             lambda place: "none",
+            activation.settle,
+            means=lambda place, have, want: activation.means(have),
             settle=lambda site: 2 * (site.deadlines.slurmctld + 100.0),
             why=lambda have: "" if have == "none" else f"an activation of an earlier run is {have}",
             hint="see `systemctl status dws-on-csm-activation` there",

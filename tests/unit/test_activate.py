@@ -81,8 +81,9 @@ def activate(host: Path, request: pytest.FixtureRequest) -> Activate:
         following: str | None, back: str | None, seen: str = OLD, cut: int = 0, deadline: int = 30
     ) -> subprocess.CompletedProcess[str]:
         fixed = {"state": f"{host}/state", "folder": f"{host}/etc", "unit": "slurmctld", "log": f"{host}/log"}
+        fixed |= {"units": f"{host}/units"}
         fixed |= {"seen": checksum(seen), "deadline": str(deadline)}
-        settings = {"state": f"{host}/state", "conf": f"{host}/etc/slurm.conf"}
+        settings = {"state": f"{host}/state", "conf": f"{host}/etc/slurm.conf", "longest": "120"}
         settings |= {"program": render.script("safe_file.sh", "as.sh", "slurmctld.sh", "activate.sh", **fixed)}
         texts = {"next": following or "", "back": back or ""}
         for name, text in texts.items():

@@ -223,6 +223,7 @@ else:
     made = json.load(sys.stdin)
     if made["metadata"]["name"] == "stubborn":
         sys.exit("conflict")
+    made["metadata"]["resourceVersion"] = str(int(made["metadata"].get("resourceVersion", 7)) + 1)
     (folder / made["kind"]).write_text(json.dumps(made))
 """
 

@@ -1,0 +1,262 @@
+"""An activation that is cut off anywhere: whoever comes by next leaves a text that slurmctld is known to start with.
+
+The programs around it are those of test_activate; the shell, its signals, the files and the locks are real.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from fabfile import render
+from fabfile.actions import STATE, Sh
+from fabfile.inventory import DEFAULT, load
+from fabfile.stages import activation
+from fabfile.step import Facts, Place, Shell
+from tests.unit.test_activate import NEW, OLD, PROGRAMS, checksum
+
+Then = Literal["stopped", "boot", "again"]
+"""Who comes by after the cut: the unit's end, the host's next start, a later run."""
+
+BEHIND = 'if [ -e "$HERE/cut" ]; then rm "$HERE/cut"; kill -{signal} $$; fi'
+TRACE = ': >"$HERE/reached/{number}"'
+SYSTEMD = "systemd() { true; }\n"
+
+
+class Host:
+    """A controller in a folder, and an activation of it of which every line can be its last."""
+
+    def __init__(self, folder: Path, following: str | None, back: str | None, old: str = OLD) -> None:
+        self.folder = folder
+        for name in ("etc", "state", "bin", "units", "reached", "state/activation.d.x"):
+            (folder / name).mkdir(parents=True)
+        self.conf.write_text(old)
+        (folder / "alive").touch()
+        for name, body in PROGRAMS.items():
+            (folder / "bin" / name).write_text(f"#!/bin/sh\nHERE={folder}\n{body}\n")
+            (folder / "bin" / name).chmod(0o755)
+        for name, text in (("next", following), ("back", back)):
+            if text is not None:
+                (self.work / name).write_text(text)
+
+    @property
+    def conf(self) -> Path:
+        """slurm.conf."""
+        return self.folder / "etc/slurm.conf"
+
+    @property
+    def work(self) -> Path:
+        """The activation's own folder."""
+        return self.folder / "state/activation.d.x"
+
+    @property
+    def pending(self) -> Path:
+        """What is there while something is to be put back."""
+        return self.folder / "state/activation.pending"
+
+    def write(self, body: str, seen: str = OLD) -> None:
+        """The activation's script, with `body` in place of activate.sh."""
+        fixed = {"state": f"{self.folder}/state", "folder": f"{self.folder}/etc", "unit": "slurmctld", "deadline": "30"}
+        fixed |= {"log": "", "seen": checksum(seen), "units": f"{self.folder}/units", "work": str(self.work)}
+        (self.work / "activate").write_text(
+            render.script("safe_file.sh", "as.sh", "slurmctld.sh", **fixed) + SYSTEMD + body
+        )
+
+    def run(self, *words: str, shell: str = "dash") -> int:
+        """A shell with these words; its exit code."""
+        environment = {"PATH": f"{self.folder}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HERE": str(self.folder)}
+        told = subprocess.run(
+            [shell, *words], env=environment, timeout=120, check=False, capture_output=True, stdin=subprocess.DEVNULL
+        )
+        return told.returncode
+
+    def outcome(self) -> str:
+        """How the last activation is said to have ended."""
+        told = self.folder / "state/activation"
+        return told.read_text().partition("\n")[0].removeprefix("outcome=") if told.exists() else ""
+
+    def wrong(self) -> list[str]:
+        """What is not as it has to be after an end in the middle, in words."""
+        there = self.conf.read_text()
+        told = {
+            f"slurm.conf is {there!r}": there not in (OLD, *((NEW,) if self.outcome() == "activated" else ())),
+            "slurmctld does not run": not (self.folder / "alive").exists(),
+            "something is pending": os.path.lexists(self.pending),
+        }
+        return [text for text, so in told.items() if so]
+
+    def settle(self, then: Then) -> None:
+        """What comes by after an end in the middle."""
+        if then == "stopped":
+            self.run(str(self.work / "activate"), "stopped")
+        elif then == "again":
+            if self.pending.exists():
+                self.run(str(self.pending / "activate"), "again")
+        else:
+            (self.folder / "alive").unlink(missing_ok=True)
+            unit = self.folder / "units/multi-user.target.wants/dws-on-csm-activation-boot.service"
+            if unit.exists() and self.pending.exists():
+                self.run(str(self.pending / "activate"), "boot")
+            self.run(str(self.folder / "bin/service"))
+
+
+def lines() -> list[str]:
+    """activate.sh line by line."""
+    return render.read("activate.sh").splitlines()
+
+
+def with_lines(added: dict[int, str]) -> str:
+    """activate.sh with something behind some of its lines."""
+    return "\n".join(f"{line}\n{added[n]}" if n in added else line for n, line in enumerate(lines())) + "\n"
+
+
+def possible() -> list[int]:
+    """The lines behind which a statement may stand."""
+    code = [n for n, line in enumerate(lines()) if line.strip() and not line.strip().startswith("#")]
+
+    def fits(number: int) -> bool:
+        text = with_lines({number: TRACE.format(number=number)})
+        return subprocess.run(["dash", "-n"], input=text, text=True, capture_output=True, check=False).returncode == 0
+
+    # within a here-document anything may stand, and nothing is done
+    document = range(next(n for n in code if "<<END" in lines()[n]), lines().index("END"))
+    with ThreadPoolExecutor(4) as pool:
+        return [n for n, good in zip(code, pool.map(fits, code), strict=True) if good and n not in document]
+
+
+@pytest.fixture(scope="module")
+def moments() -> list[int]:
+    """The lines behind which it can be cut off."""
+    found = possible()
+    assert len(found) > 80
+    return found
+
+
+CASES = {
+    "one that would do": (NEW, OLD),
+    "one that does not come up": ("BROKEN\n", OLD),
+    "a restart alone": (None, "without\n"),
+}
+
+
+def reached(folder: Path, moments: Sequence[int], texts: tuple[str | None, str]) -> list[int]:
+    """The lines that an activation comes to, when nothing happens to it."""
+    host = Host(folder, *texts)
+    host.write(with_lines({n: TRACE.format(number=n) for n in moments}))
+    host.run(str(host.work / "activate"))
+    return sorted(int(one.name) for one in (folder / "reached").iterdir())
+
+
+WAYS: tuple[tuple[str, Then], ...] = (("KILL", "stopped"), ("KILL", "boot"), ("KILL", "again"), ("TERM", "stopped"))
+
+
+@pytest.mark.parametrize("case", range(len(CASES)), ids=list(CASES))
+def test_cut_off_behind_any_line(tmp_path: Path, moments: list[int], case: int) -> None:
+    """slurm.conf is the old one, or one that slurmctld was seen to start with; slurmctld runs; nothing is left to settle.
+
+    Each line has one of WAYS in a case, in turn. What settles a kill is cut off at the same line once more, where it
+    comes to that, and called again.
+    """
+    texts = [*CASES.values()][case]
+
+    def one(number: int) -> str:
+        cut, then = WAYS[(number + case) % len(WAYS)]
+        host = Host(tmp_path / str(number), *texts)
+        host.write(with_lines({number: BEHIND.format(signal=cut)}))
+        (host.folder / "cut").touch()
+        code = host.run(str(host.work / "activate"), shell=("dash", "bash")[number % 2])
+        if cut == "KILL":
+            if not (host.folder / "cut").exists():
+                assert code == -signal.SIGKILL
+                (host.folder / "cut").touch()
+            host.settle(then)
+            host.settle(then)
+        wrong = host.wrong()
+        return f"behind {number + 1} ({lines()[number].strip()}), {cut}, {then}: {', '.join(wrong)}" if wrong else ""
+
+    # two of the three cases for each line: this takes a while
+    some = [number for number in reached(tmp_path / "whole", moments, texts) if (number + case) % 3]
+    with ThreadPoolExecutor(3) as pool:
+        assert [text for text in pool.map(one, some) if text] == []
+
+
+def test_the_next_one_settles_what_was_cut_off(tmp_path: Path) -> None:
+    """An activation that finds a pending one puts that back first, and is refused where the text isn't the one it saw."""
+    host = Host(tmp_path, NEW, OLD)
+    host.write(with_lines({n: BEHIND.format(signal="KILL") for n in possible() if "slurm.conf replaced" in lines()[n]}))
+    (host.folder / "cut").touch()
+    assert host.run(str(host.work / "activate")) == -signal.SIGKILL
+    assert (host.conf.read_text(), host.pending.exists()) == (NEW, True)
+    place = Place(load(DEFAULT), Facts(), "one")
+    look = activation.look(place)
+    assert isinstance(look, Shell)
+    told = subprocess.check_output(["sh", "-c", look.script.replace(STATE, str(host.folder / "state"))])
+    (action,) = activation.settle(place, look.parse(told), "none")
+    assert isinstance(action, Sh) and str(look.parse(told)).startswith("interrupted, begun ")
+    assert host.run("-euc", action.script.replace(STATE, str(host.folder / "state"))) == 0
+    assert (host.conf.read_text(), host.outcome(), host.wrong()) == (OLD, "reverted", [])
+    assert activation.settle(place, "at work since yesterday", "none") == []
+
+
+def test_one_that_meets_a_pending_one(tmp_path: Path) -> None:
+    """It settles that first, without being told."""
+    host = Host(tmp_path, NEW, OLD)
+    host.write(with_lines({n: BEHIND.format(signal="KILL") for n in possible() if "slurm.conf replaced" in lines()[n]}))
+    (host.folder / "cut").touch()
+    host.run(str(host.work / "activate"))
+    first, second = host.work, tmp_path / "state/activation.d.y"
+    second.mkdir()
+    for name in ("next", "back"):
+        shutil.copy(first / name, second / name)
+    (second / "activate").write_text((first / "activate").read_text().replace(str(first), str(second)))
+    assert host.run(str(second / "activate")) == 0
+    assert (host.conf.read_text(), host.outcome(), host.pending.exists(), first.exists()) == (
+        NEW,
+        "activated",
+        False,
+        False,
+    )
+
+
+def test_while_the_host_goes_down(tmp_path: Path) -> None:
+    """systemd starts nothing then: slurm.conf is put back, and slurmctld left alone."""
+    host = Host(tmp_path, NEW, OLD)
+    host.write(with_lines({n: BEHIND.format(signal="TERM") for n in possible() if "slurm.conf replaced" in lines()[n]}))
+    (host.folder / "bin/systemctl").write_text('#!/bin/sh\n[ "$1" != is-system-running ] || echo stopping\n')
+    (host.folder / "cut").touch()
+    assert host.run(str(host.work / "activate")) != 0
+    assert (host.conf.read_text(), host.outcome(), host.wrong()) == (OLD, "reverted", [])
+    assert not (host.folder / "restarts").exists()
+
+
+def test_somebody_elses_text_is_left(tmp_path: Path) -> None:
+    """What was written by hand after a cut is not overwritten by what would be put back."""
+    host = Host(tmp_path, NEW, OLD)
+    host.write(with_lines({n: BEHIND.format(signal="KILL") for n in possible() if "slurm.conf replaced" in lines()[n]}))
+    (host.folder / "cut").touch()
+    host.run(str(host.work / "activate"))
+    host.conf.write_text("ClusterName=other\n")
+    host.settle("boot")
+    assert (host.conf.read_text(), host.pending.exists()) == ("ClusterName=other\n", False)
+
+
+def test_the_unit_for_the_next_start_of_the_host(tmp_path: Path) -> None:
+    """It is there with all that it needs before slurm.conf is another one, is ordered before slurmctld, and goes at the end."""
+    host = Host(tmp_path, NEW, OLD)
+    copy = f"cp -r {tmp_path}/units {tmp_path}/seen; readlink {tmp_path}/state/activation.pending >{tmp_path}/link"
+    host.write(with_lines({n: copy for n in possible() if "pledge ||" in lines()[n]}))
+    assert host.run(str(host.work / "activate")) == 0
+    text = (tmp_path / "seen/dws-on-csm-activation-boot.service").read_text().splitlines()
+    assert (tmp_path / "link").read_text().strip() == str(host.work)
+    assert f"ConditionPathExists={host.pending}" in text and "Before=slurmctld.service" in text
+    assert f"ExecStart=/bin/sh {host.pending}/activate boot" in text
+    assert (tmp_path / "seen/multi-user.target.wants/dws-on-csm-activation-boot.service").is_symlink()
+    assert (host.wrong(), [*(tmp_path / "units").rglob("*.service")]) == ([], [])

@@ -1,0 +1,144 @@
+"""A rollout's script on the master: it ends whatever does not answer it, and puts back what it had changed.
+
+kubectl is stood in for by a program that keeps objects as files and hangs where it is told to; `timeout` by one that is
+impatient. Shells, signals, locks and pod_edit.py are real.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile import render
+
+KUBECTL = """#!{python}
+import json, os, pathlib, sys, time
+words, folder = sys.argv[1:], pathlib.Path({folder!r})
+hangs = (folder / "hangs").read_text().split()
+if hangs and all(one in words for one in hangs):
+    pathlib.Path(folder / "hung").touch()
+    time.sleep(600)
+if "get" in words and "pods" in words:
+    print("slurmctld-1 0")
+elif "get" in words:
+    print((folder / words[words.index("get") + 1].replace("/", "_")).read_text())
+elif "replace" in words:
+    made = json.load(sys.stdin)
+    made["metadata"]["resourceVersion"] = str(int(made["metadata"].get("resourceVersion", 7)) + 1)
+    (folder / made["kind"]).write_text(json.dumps(made))
+    with (folder / "writes").open("a") as log:
+        log.write(made["data"]["slurm.conf"] + "\\n")
+elif "exec" in words:
+    sys.stdin.read()
+"""
+IMPATIENT = """#!/bin/sh
+until [ "${1#-}" = "$1" ]; do if [ "$1" = -k ]; then shift; fi; shift; done
+shift
+exec /usr/bin/timeout --foreground -k 1 2 "$@"
+"""
+
+
+class Rollout:
+    """A rollout of a slurmctld whose slurm.conf is a key of a ConfigMap."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.work = folder, folder / "state/activation.d.x"
+        for one in (self.work, folder / "bin"):
+            one.mkdir(parents=True)
+        self.object = folder / "configmap_c"
+        there = {"kind": "configmap_c", "metadata": {"resourceVersion": "7"}, "data": {"slurm.conf": "old"}}
+        self.object.write_text(json.dumps(there))
+        self.hang("")
+        programs = {"kubectl": KUBECTL.format(python=sys.executable, folder=str(folder)), "timeout": IMPATIENT}
+        for name, text in programs.items():
+            (folder / "bin" / name).write_text(text)
+            (folder / "bin" / name).chmod(0o755)
+        for name, seen, value in (("next", "old", "new"), ("back", "new", "old")):
+            edits = [{"object": "configmap/c", "at": ["data", "slurm.conf"], "seen": seen, "value": value}]
+            (self.work / name).write_text(json.dumps(edits))
+        settings = {
+            "work": str(self.work),
+            "state": f"{folder}/state",
+            "host": "pod",
+            "namespace": "user",
+            "selector": "a=b",
+        }
+        settings |= {"container": "slurmctld", "workload": "deployment/slurmctld", "context": "", "deadline": "4"}
+        settings |= {"edit": render.read("pod_edit.py"), "answers": "exit 0"}
+        (self.work / "activate").write_text(render.script("pod_activate.sh", **settings))
+
+    def hang(self, words: str) -> None:
+        """kubectl never answers a call that has all of these words."""
+        (self.folder / "hangs").write_text(words)
+
+    def begin(self, *words: str) -> subprocess.Popen[bytes]:
+        """The script at work."""
+        environment = {"PATH": f"{self.folder}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+        return subprocess.Popen(["sh", str(self.work / "activate"), *words], env=environment)
+
+    def text(self) -> str:
+        """slurm.conf as the ConfigMap has it."""
+        there: Any = json.loads(self.object.read_text())
+        return str(there["data"]["slurm.conf"])
+
+    def told(self) -> str:
+        """What was said."""
+        return (self.work / "progress").read_text()
+
+
+@pytest.fixture
+def rollout(tmp_path: Path) -> Rollout:
+    """A rollout that would do."""
+    return Rollout(tmp_path)
+
+
+def test_a_good_one(rollout: Rollout) -> None:
+    """The edit is made, and the pod's slurmctld answers."""
+    assert rollout.begin().wait(60) == 0
+    assert (rollout.text(), (rollout.work / "done").exists()) == ("new", True)
+
+
+@pytest.mark.parametrize("words", ["get pods", "rollout", "exec", "get configmap/c", "replace"])
+def test_what_never_answers(rollout: Rollout, words: str) -> None:
+    """No call of kubectl is waited for for ever: the rollout ends, its lock is free, and what it changed is put back."""
+    rollout.hang(words)
+    code = rollout.begin().wait(120)
+    assert (rollout.work / "done").exists() and (rollout.folder / "hung").exists()
+    assert subprocess.call(["flock", "-n", str(rollout.folder / "state/activation-pod.lock"), "true"]) == 0
+    assert code == 1 or (words, code) == ("get pods", 0)  # which are only told of
+    assert rollout.text() == ("new" if code == 0 else "old")
+
+
+@pytest.mark.parametrize("cut", [signal.SIGTERM, signal.SIGKILL])
+def test_one_that_is_cut_off(rollout: Rollout, cut: signal.Signals) -> None:
+    """What it changed is put back: by itself where it is asked to stop, by its unit's end where it was killed."""
+    rollout.hang("exec")
+    process = rollout.begin()
+    until = time.monotonic() + 60
+    while not (rollout.folder / "hung").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert rollout.text() == "new"
+    process.send_signal(cut)
+    rollout.hang("")
+    assert process.wait(60) != 0
+    rollout.begin("stopped").wait(60)
+    assert rollout.text() == "old"
+    assert "the rollout was interrupted" in rollout.told() and "put back" in rollout.told()
+
+
+def test_each_call_of_kubectl_has_a_deadline() -> None:
+    """In every template around a pod: `timeout` before it, and for what is no stream the request's own."""
+    for path in render.TEMPLATES.glob("pod_*.sh"):
+        calls = [
+            line for line in path.read_text().replace("\\\n", "").splitlines() if re.search(r"\bkubectl \S*\$", line)
+        ]
+        assert [line for line in calls if "timeout --foreground -k 5" not in line] == []
