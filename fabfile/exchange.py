@@ -19,6 +19,7 @@ PULSE = 1.0  # the end of the script does not wake the reader, so it is looked f
 # A background process may hold the output open. After the script's end so many pulses without a word are awaited, counted
 # and not timed (a machine that stood still has heard nothing), and no more seconds of one that goes on talking.
 DRAIN, LINGER = 3, 30.0
+PIECES = 16  # that are read of each stream before the deadline is looked at again
 STATUS = 30.0  # seconds within which the exit code follows the end of the output
 
 
@@ -51,6 +52,11 @@ class Talk:
     code: int | None = None
     seconds: float = 0.0
 
+    @property
+    def flood(self) -> str:
+        """Where the output was cut since it was too much, in words; "" as long as it isn't."""
+        return self.out.flood or self.err.flood
+
     def said(self) -> str:
         """What the remote side wrote before the script started, in one line."""
         return " ".join(tail(bytes(self.out.before), bytes(self.err.before), lines=3))
@@ -82,7 +88,13 @@ def begin(channel: Channel, order: Order, talk: Talk, deadline: float, ready: by
 
 
 def _finish(channel: Channel, talk: Talk, writer: Writer) -> None:
-    if talk.whole and not talk.refused and channel.status_event.wait(STATUS) and channel.exit_status >= 0:
+    if (
+        talk.whole
+        and not talk.refused
+        and not talk.flood
+        and channel.status_event.wait(STATUS)
+        and channel.exit_status >= 0
+    ):
         talk.code = channel.exit_status
     writer.end()
     channel.close()
@@ -92,10 +104,8 @@ def _finish(channel: Channel, talk: Talk, writer: Writer) -> None:
 
 def ready_line(talk: Talk, ready: bytes) -> str | None:
     """What follows `ready` on its line of stderr; None before that line is there."""
-    for line in talk.err.content().splitlines(keepends=True):
-        if line.startswith(ready) and line.endswith(b"\n"):
-            return line.removeprefix(ready).decode().strip()
-    return None
+    found = talk.err.line(ready)
+    return None if found is None else found.decode(errors="replace").strip()
 
 
 class _Feeder:
@@ -148,7 +158,7 @@ def _read(channel: Channel, talk: Talk, ends: float, feed: Callable[[], bool]) -
     quiet = 0
     while True:
         wake.heard()
-        if _drained(channel, talk) or not feed():
+        if _drained(channel, talk) or talk.flood or not feed():
             return True
         over = bool(channel.exit_status_ready())
         if over:
@@ -156,14 +166,18 @@ def _read(channel: Channel, talk: Talk, ends: float, feed: Callable[[], bool]) -
         left = ends - time.monotonic()
         if left <= 0 or quiet == DRAIN:
             return over
+        if channel.recv_ready() or channel.recv_stderr_ready():
+            continue
         if not wake.wait(min(left, PULSE)) and over:
             quiet += 1
 
 
 def _drained(channel: Channel, talk: Talk) -> bool:
     over = bool(channel.eof_received or channel.closed)  # asked first: what came before the end is still to be read
-    while channel.recv_ready() and (chunk := channel.recv(1 << 18)):
-        talk.out.feed(chunk)
-    while channel.recv_stderr_ready() and (chunk := channel.recv_stderr(1 << 18)):
-        talk.err.feed(chunk)
-    return over
+    # some pieces at a time: one that writes faster than this reads has its deadline, too
+    for _ in range(PIECES):
+        if channel.recv_ready() and (chunk := channel.recv(1 << 18)):
+            talk.out.feed(chunk)
+        if channel.recv_stderr_ready() and (chunk := channel.recv_stderr(1 << 18)):
+            talk.err.feed(chunk)
+    return over and not (channel.recv_ready() or channel.recv_stderr_ready())

@@ -34,6 +34,14 @@ class Lost(Exception):
         self.text = text
 
 
+class Flooded(Lost):
+    """What ran on `host` wrote more than anything of ours does; its connection was closed. What it did is not known."""
+
+    def __init__(self, host: str, text: str) -> None:
+        super().__init__(host, text)
+        self.fix = f"log in on {host} and see what writes so much, then run this again"
+
+
 class DeadlineExceeded(Exception):
     """What ran on `host` was ended after `seconds`; `tail` are the last lines that it wrote."""
 

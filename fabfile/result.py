@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fabfile.exchange import Talk
-from fabfile.faults import DeadlineExceeded, Lost, SudoRefused, Unreachable
+from fabfile.faults import DeadlineExceeded, Flooded, Lost, SudoRefused, Unreachable
 from fabfile.output import tail
 
 
@@ -21,7 +21,10 @@ class Result:
 
 
 def result(host: str, talk: Talk, deadline: float, unstarted: Callable[[Talk], Unreachable]) -> Result:
-    """What came of `talk`. Raises DeadlineExceeded, Lost, SudoRefused, or what `unstarted` makes of one that never began."""
+    """What came of `talk`. Raises Flooded, DeadlineExceeded, Lost, SudoRefused; or what `unstarted` makes of one that
+    never began."""
+    if talk.flood:
+        raise Flooded(host, talk.flood)
     out, err = talk.out.content(), talk.err.content()
     late = talk.code in (124, 137) and talk.seconds >= deadline  # how timeout(1) says that it ended something
     if not talk.whole or late:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from fabfile import bootstrap
-from fabfile.faults import DeadlineExceeded, Lost, Unreachable
+from fabfile.faults import DeadlineExceeded, Flooded, Lost, Unreachable
+from fabfile.output import LIMIT, LONGEST, MOST
 from fabfile.session import Session
 from fabfile.shell import SCRIPTS
 from tests.ssh.conftest import One
@@ -48,12 +49,38 @@ def test_one_exec_for_one_script(session: Session) -> None:
 
 
 def test_much_data_goes_both_ways_at_once(session: Session) -> None:
-    """50 MB in, the same out and as much on stderr: nobody waits for the other."""
+    """50 MB in, as much out as a script may write and the same on stderr: nobody waits for the other."""
     data = os.urandom(BIG)
-    result = session.run("tee /dev/stderr", data, deadline=LONG)
+    result = session.run(f"head -c {LIMIT} | tee /dev/stderr; cat >/dev/null", data, deadline=LONG)
     assert result.code == 0
-    assert result.out == data
-    assert result.err == data
+    assert result.out == data[:LIMIT]
+    assert result.err == data[:LIMIT]
+
+
+FLOODS = {
+    "stdout": "yes 'a line'",
+    "stderr": "yes 'a line' >&2",
+    "one line": "tr '\\0' x </dev/zero",
+    "both": "yes one & yes two >&2",
+}
+
+
+@pytest.mark.parametrize("script", FLOODS.values(), ids=FLOODS)
+@pytest.mark.parametrize("watched", [False, True], ids=["", "watched"])
+def test_a_host_that_writes_without_end_has_failed(session: Session, one: One, script: str, watched: bool) -> None:
+    """Its output is cut with a word and a fix, long before the deadline; nothing of it is kept, and the next script runs."""
+    seen: list[str] = []
+    with pytest.raises(Flooded, match="without end; output cut after ") as flooded:
+        session.run(script, deadline=LONG, line=seen.append if watched else None)
+    assert session.host in str(flooded.value) and "log in" in flooded.value.fix
+    assert len(seen) <= 2 * MOST and max(map(len, seen), default=0) <= LONGEST
+    assert session.run("echo well", deadline=HANG).out == b"well\n"
+
+
+def test_what_waits_for_a_word_is_not_flooded(session: Session) -> None:
+    """A script that is to stay, and writes without end before it is ready, has failed too."""
+    with pytest.raises(Flooded):
+        session.pipe("yes >&2", "ready ", deadline=LONG, lifetime=LONG)
 
 
 def test_input_that_is_not_read_holds_nothing_up(session: Session) -> None:

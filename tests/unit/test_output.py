@@ -1,0 +1,94 @@
+"""What comes back from a host: bounded in memory, and in time that grows as it does."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+
+import pytest
+
+from fabfile import output
+from fabfile.output import BEFORE, LIMIT, LONGEST, MOST, Lines, Stream, tail
+
+
+def spent(size: int, piece: int) -> float:
+    """Seconds of CPU for `size` bytes before the mark, and as many behind it, in pieces."""
+    stream = Stream("token", None)
+    began = time.process_time()
+    for _ in range(size // piece):
+        stream.feed(b"x" * piece)
+    stream.feed(b"\ntoken 1\n")
+    for _ in range(size // piece):
+        stream.feed(b"y" * piece)
+        stream.line(b"ready ")
+    assert stream.started and len(stream.content()) == size
+    return time.process_time() - began
+
+
+def test_the_mark_is_sought_in_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight times as much before the mark, in small pieces, takes about eight times as long, and not 64 times."""
+    monkeypatch.setattr(output, "BEFORE", 1 << 30)
+    monkeypatch.setattr(Stream, "line", lambda self, head: None)
+    small = min(spent(200_000, 20) for _ in range(3))
+    large = min(spent(1_600_000, 20) for _ in range(3))
+    assert large < 24 * max(small, 0.001)
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_memory_is_bounded(started: bool) -> None:
+    """However much comes, no more than the limit is kept; what is lacking is said."""
+    stream = Stream("token", None)
+    limit = LIMIT if started else BEFORE
+    if started:
+        stream.feed(b"token 1\n")
+    tracemalloc.start()
+    try:
+        for _ in range(limit // 100_000 * 3 + 30):
+            stream.feed(bytes(100_000))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(stream.content() if started else stream.before) == limit
+    assert peak < 3 * limit + 1_000_000
+    assert "output cut after" in stream.flood and ("16 MB" if started else "128 kB") in stream.flood
+
+
+@pytest.mark.parametrize("cut", range(1, 9))
+def test_a_mark_that_comes_in_pieces_is_found(cut: int) -> None:
+    """Wherever it is cut, and whatever looks like it before it."""
+    stream = Stream("token", None)
+    for piece in (b"token\ntoken x token ", b"token 77\n"[:cut], b"token 77\n"[cut:], b"rest"):
+        stream.feed(piece)
+    assert stream.number == 77 and stream.content() == b"rest"
+
+
+def test_lines_are_cut_and_counted() -> None:
+    """A line without end is shown to its first characters, and of many lines no more than anybody could read."""
+    seen: list[str] = []
+    lines = Lines(seen.append)
+    for _ in range(10):
+        lines.feed(b"x" * 100_000)
+    assert 1 <= len(seen) <= 10 and {len(one) for one in seen} == {LONGEST}
+    seen.clear()
+    stream = Stream("token", seen.append)
+    stream.feed(b"token 1\n" + b"a\n" * (MOST + 1000))
+    assert len(seen) == MOST and f"{MOST} lines" in stream.flood
+
+
+def test_a_line_is_known_once_it_is_whole() -> None:
+    """The word that is awaited counts at the begin of a line, with its line's end."""
+    stream = Stream("token", None)
+    stream.feed(b"token 1\nnot ready 1\n")
+    assert stream.line(b"ready ") is None
+    stream.feed(b"ready at las")
+    assert stream.line(b"ready ") is None
+    stream.feed(b"t\nready again\n")
+    assert stream.line(b"ready ") == b"at last"
+    first = Stream("token", None)
+    first.feed(b"token 1\nready now\n")
+    assert first.line(b"ready ") == b"now"
+
+
+def test_the_last_lines_of_much() -> None:
+    """They are found without reading all of it."""
+    assert tail(b"x" * 5_000_000 + b"\nlast\n", lines=1) == ("last",)
