@@ -9,11 +9,12 @@ from typing import get_args
 import pytest
 
 from fabfile import jsonlines, report
-from fabfile.events import OUTCOMES, Awaiting, Began, Done, Event, Failure, Line, Opened, Summary
+from fabfile.events import OUTCOMES, Awaiting, Began, Done, Event, Failure, Line, Opened, Renamed, Summary
 from tests.unit.sample_run import RUNS, events
 
 ALL: list[Event] = [
     Opened("r", "install", {"master": ("m",), "computes": ()}, {"a": (), "b": ("a",)}, 1.5),
+    Renamed("r2", 2.0),
     Began("h", "a", "s", "title", 2.5),
     Line("h", "a", "s", "text\x1b[0m"),
     Awaiting("h", "a", "s", "why", 3.5),
