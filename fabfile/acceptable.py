@@ -50,6 +50,7 @@ _REFUSALS: Mapping[str, tuple[str, ...]] = {
         ),
         *("name-unknown", "other-name", "plugin-mode", "role-too-wide", "token-beside-certificate"),
     ),
+    "root would run what nobody vouches for": ("commit-differs", "digest-differs", "workarea-not-roots"),
     "what somebody else changed would be lost": ("file-changed", "object-changed", "plugin-modified"),
     "nobody agreed to what would be taken away": ("not-agreed",),
     "slurmctld might not start again": (

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,7 +166,29 @@ def attach(site: Site, path: Path) -> Site:
     other = [name for name in asked if has.get(name) != asked[name]]
     if other:
         raise Refused(*(_other(site, path, name, has.get(name, "none"), asked[name]) for name in other))
+    if unpinned := [*_other_commits(site, bundle), *_other_images(site, bundle)]:
+        raise Refused(*unpinned)
     return replace(site, bundle=bundle)
+
+
+_REMAKE = "make the bundle anew from sources that have what the site file pins: `invoke bundle.make FILE --hosts PATH`"
+
+
+def _other_commits(site: Site, bundle: Bundle) -> Iterator[Finding]:
+    for name in ("dws", "plugin"):
+        has, pin = bundle.manifest.parts[name].id, site.versions.commit(name)
+        if pin not in ("", has):
+            text = f"{bundle.path} has {name} at commit {has or 'not told'}, and {shown(site.path)} pins {pin}"
+            yield Finding("commit-differs", text, _REMAKE)
+
+
+def _other_images(site: Site, bundle: Bundle) -> Iterator[Finding]:
+    """Where every source that the site file has is one digest's, the bundle's part has to be one of them."""
+    for role in ("dws_image", "kube_rbac_proxy_image"):
+        pins, came = [one.partition("@")[2] for one in getattr(site.sources, role)], bundle.manifest.parts[role].source
+        if all(pins) and came.partition("@")[2] not in pins:
+            text = f"{bundle.path} has {role} from {came}, and {shown(site.path)} pins {' or '.join(pins)}"
+            yield Finding("digest-differs", text, _REMAKE)
 
 
 def _other(site: Site, path: Path, name: str, has: str, asked: str) -> Finding:

@@ -70,6 +70,9 @@ def repository(work: Work, name: str, file: str) -> Part:
 
     source = _first(sources, name, take)
     commit = git.says(["-C", str(bare), "rev-parse", f"{ref}^{{commit}}"], deadline).strip()
+    if (pin := work.site.versions.commit(name)) not in ("", commit):
+        text = f"v{version} of {source} is commit {commit}, and the site file pins {pin}"
+        raise Refused(Finding("commit-differs", text, f"find out which of both is right; correct versions.{name}"))
     return replace(bundle.part(work.folder / file, source), id=commit)
 
 
@@ -94,8 +97,9 @@ def image(work: Work, name: str, file: str) -> Part:
         if source.startswith("/"):
             _copied(Path(source), target, work.begin(f"{source}, an archive"))
             return source, ""
-        progress, ends = work.begin(f"{source}:{tag}"), time.monotonic() + work.site.deadlines.image
-        return source, imagepull.pull(imagepull.remote(source), tag, f"{source}:{tag}", target, ends, progress)
+        base, _, digest = source.partition("@")
+        progress, ends = work.begin(f"{base}:{tag} {digest}".rstrip()), time.monotonic() + work.site.deadlines.image
+        return source, imagepull.pull(imagepull.remote(base), digest or tag, f"{base}:{tag}", target, ends, progress)
 
     source, digest = _first(getattr(work.site.sources, name), name, take)
     return replace(bundle.part(target, source), id=digest)

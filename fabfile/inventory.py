@@ -105,7 +105,7 @@ def _site(path: Path, data: dict[str, Any]) -> Site:
         controllers=tuple(host for rule in data["controllers"] for host in _controllers(rule, data["master"], ssh)),
         computes=_computes(data["computes"] or [], ssh),
         ssh=Ssh(config, ssh["user"] or "", ssh["sudo"], ssh["connections"]),
-        versions=Versions(**data["versions"]),
+        versions=_versions(data["versions"]),
         sources=_sources(path, data["sources"]),
         registry=Registry(registry["name"], namespace, secret),
         access=Access(**data["access"]),
@@ -151,11 +151,19 @@ def _group(rule: dict[str, Any], hosts: tuple[Host, ...]) -> ComputeGroup:
     return ComputeGroup(hosts, rule["slurm_conf"], down)
 
 
+def _versions(rule: dict[str, Any]) -> Versions:
+    """A tag may be given with the commit that it has to be."""
+    pinned = {name: one for name, one in rule.items() if isinstance(one, dict)}
+    tags = {name: one["tag"] if name in pinned else one for name, one in rule.items()}
+    commits = {f"{name} {one['tag']}": one["commit"].lower() for name, one in pinned.items()}
+    return Versions(**tags, commits=commits)
+
+
 def _sources(path: Path, rule: dict[str, Any]) -> Sources:
     kustomize, lists = rule["kustomize"], {name: tuple(rule[name]) for name in rule if name != "kustomize"}
     source = kustomize["from"]
     if not source:
         return Sources(**lists, kustomize=None)
-    if not source.startswith(("https://", "http://")):
+    if not source.startswith("https://"):
         source = str(local(path, source))
     return Sources(**lists, kustomize=Kustomize(source, kustomize["sha256"].lower()))

@@ -61,7 +61,13 @@ def image(site: Site, name: str, tag: str) -> Supply:
             raise Refused(Finding("bundle-image", text, fix))
         return _bundled(site, name, site.deadlines.image)
     listed = getattr(site.sources, name)
-    return _listed(listed, name, site.deadlines.image, lambda path: path.read_bytes, lambda base: f"{base}:{tag}")
+    return _listed(
+        listed,
+        name,
+        site.deadlines.image,
+        lambda path: path.read_bytes,
+        lambda base: base if "@" in base else f"{base}:{tag}",
+    )
 
 
 def kustomize(site: Site, version: str) -> Bring | None:
@@ -116,7 +122,9 @@ def git_bundle(source: Path, tag: str, deadline: float = 300.0) -> bytes:
     if not source.is_dir():
         return source.read_bytes()
     create = ["bundle", "create", "--quiet", "-", f"refs/tags/{tag}"]
-    try:  # only read, so it doesn't matter who owns it
-        return git.written(["-c", "safe.directory=*", "-C", str(source), *create], deadline)
+    # only read, so it doesn't matter who owns it, as long as no program runs that its own settings name
+    safe = ["-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"]
+    try:
+        return git.written([*safe, "-c", "core.alternateRefsCommand=", "-C", str(source), *create], deadline)
     except SourceError as error:
         raise SourceError(f"{source}: {error}") from None

@@ -1,6 +1,6 @@
-# The repository with $tag as $clone, from the first of $sources that has it: URLs, and paths of git bundles on this host.
+# The repository with $tag as $clone, from the first of $sources that has it: URLs, and paths of git bundles on this host; with
+# $commit, if there is one, from the first whose tag is that. Behind as.sh, via.sh and git.sh.
 # Cloned aside and renamed: a clone that was cut off never looks like a whole one.
-export GIT_TERMINAL_PROMPT=0
 eval "set -- $sources"
 get() { # SOURCE
     rm -rf -- "$clone.part"
@@ -10,13 +10,13 @@ get() { # SOURCE
                 { [ -z "$origin" ] || git -C "$clone.part" remote add origin "$origin"; } &&
                 git -C "$clone.part" fetch --quiet --no-tags "$1" "refs/tags/$tag:refs/tags/$tag"
             ;;
-        *) via git clone --quiet "$1" "$clone.part" ;;
+        *) own "$1" && via git clone --quiet --no-checkout -- "$1" "$clone.part" ;;
     esac
 }
 mkdir -p -- "${clone%/*}"
 for source; do
     echo "cloning $source"
-    if get "$source" && git -C "$clone.part" -c advice.detachedHead=false checkout --quiet "$tag"; then
+    if get "$source" && pinned "$clone.part" "$source" && git -C "$clone.part" checkout --quiet --detach "refs/tags/$tag"; then
         rm -rf -- "$clone"
         mv -- "$clone.part" "$clone"
         exit 0

@@ -91,6 +91,11 @@ def _change_pushed(place: Place, have: Value, want: Value) -> Sequence[Action]:
     return [_writable(place.site, next(iter(wrong))), *_push(place, wrong)]
 
 
+def _used(have: Value) -> str:
+    """Which images the registry has, for the journal and the report: by the digests of their configurations."""
+    return ", ".join(f"{name} {one['registry']}" for name, one in (have or {}).items())
+
+
 def _fix(site: Site, why: str) -> str:
     secret = f"{site.registry.secret_namespace}/{site.registry.secret_name}"
     if "40" in why:
@@ -129,6 +134,7 @@ STAGE = Stage(
             _want_pushed,
             _change_pushed,
             read=_read_pushed,
+            why=_used,
             hint="the registry may be read-only or full, or a source out of reach (docs/offline.md)",
         ),
     ),

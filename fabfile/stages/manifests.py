@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fabfile import names
+from fabfile import names, render
 from fabfile.step import Finding, Place, Refused, Shell, Unknown, Value
 
 _RENDERED = """
-cd {clone} 2>/dev/null && [ -x bin/kustomize ] || exit 0
+cd {clone} 2>/dev/null && [ -x bin/kustomize ] && [ -z "$(theirs {clone})" ] || exit 0
 bin/kustomize build config/csm | python3 -c {program}
 [ ! -f config/rbac/workload_manager_role.yaml ] || python3 -c {program} <config/rbac/workload_manager_role.yaml
 """
@@ -30,6 +30,7 @@ for one in yaml.load_all(sys.stdin, getattr(yaml, "CSafeLoader", yaml.SafeLoader
 
 def look(place: Place) -> Shell:
     script = _RENDERED.format(clone=shlex.quote(names.clone(place.site)), program=shlex.quote(_TRIM))
+    script = render.script("as.sh", "git.sh") + script
     return Shell(script, lambda out: {"objects": [json.loads(line) for line in out.splitlines()]})
 
 

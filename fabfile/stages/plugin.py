@@ -13,7 +13,7 @@ from fabfile import render
 from fabfile import supply as supplies
 from fabfile.actions import Action, Put, Sh
 from fabfile.site import Site
-from fabfile.stages import controller, hooks, pod, podfiles
+from fabfile.stages import controller, hooks, pod, podfiles, workarea
 from fabfile.stages.slurmuser import slurm_user
 from fabfile.step import Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
 
@@ -30,16 +30,18 @@ def clone(site: Site) -> str:
 
 def _look_repository(place: Place) -> Shell:
     settings = {"clone": clone(place.site), "tag": f"v{place.site.versions.plugin}", "files": f"{LUA} {CONF}"}
-    return Shell(render.script("plugin_look.sh", **settings), _parse_repository)
+    return Shell(render.script("as.sh", "git.sh", "plugin_look.sh", **settings), _parse_repository)
 
 
 def _parse_repository(out: bytes) -> Value:
-    """{"there": bool, "commit": the tag's or "", "modified": paths, "files": name -> text as the tag has it}."""
+    """{"there": bool, "commit": the tag's or "", "modified": paths, "files": name -> text as the tag has it,
+    "open": what of it others than root can write, or ""}."""
     pairs = [line.partition("=")[::2] for line in out.decode().splitlines()]
     files = [text.partition(" ")[::2] for key, text in pairs if key == "file"]
     return {
         "there": bool(pairs),
         "commit": dict(pairs).get("commit", ""),
+        "open": dict(pairs).get("open", ""),
         "modified": [text for key, text in pairs if key == "modified"],
         "files": {name: base64.b64decode(content).decode(errors="replace") for name, content in files},
     }
@@ -49,11 +51,15 @@ def _read_repository(place: Place, found: Value) -> Value:
     if not found["there"]:
         return None
     at = f"v{place.site.versions.plugin}" if found["commit"] and len(found["files"]) == 2 else "no such tag"
-    return {"at": at, "modified": found["modified"]}
+    at = "not root's alone" if found["open"] else at
+    return {"at": at, "modified": found["modified"], "commit": found["commit"]}
 
 
 def _want_repository(place: Place) -> Value:
-    return {"at": f"v{place.site.versions.plugin}", "modified": []}
+    """With a pinned commit that one; else whichever the tag has."""
+    have = next(iter(place.facts.found.get("plugin.repository", {}).values()), None) or {"commit": ""}
+    commit = place.site.versions.commit("plugin") or have["commit"] or "the tag's"
+    return {"at": f"v{place.site.versions.plugin}", "modified": [], "commit": commit}
 
 
 def _change_repository(place: Place, have: Value, want: Value) -> Sequence[Action]:
@@ -62,10 +68,21 @@ def _change_repository(place: Place, have: Value, want: Value) -> Sequence[Actio
         text = f"{folder} on {place.host} was changed: {', '.join(have['modified'])}; only {tag} itself is installed"
         fix = f"keep the change elsewhere (a fork in sources.plugin), then `git -C {folder} checkout .`"
         raise Refused(Finding("plugin-modified", text, fix))
+    if have and have["at"] == "not root's alone":
+        raise Refused(workarea.not_roots(folder, place.host, place.facts.one("plugin.repository")["open"]))
+    pin = place.site.versions.commit("plugin")
+    if have and pin and have["commit"] not in ("", pin):
+        raise Refused(workarea.other_commit(folder, place.host, place.site.versions.plugin, have["commit"], pin))
     supply = supplies.repository(place.site, "plugin")
-    settings = {"clone": folder, "tag": tag, "sources": shlex.join(supply.sources), "origin": supply.origin}
+    settings = {
+        "clone": folder,
+        "tag": tag,
+        "commit": pin,
+        "sources": shlex.join(supply.sources),
+        "origin": supply.origin,
+    }
     title = f"clone dws-slurm-bb-plugin {tag} into {folder}"
-    script = render.script("via.sh", "clone.sh", **settings, **supplies.settings(place.site))
+    script = render.script("as.sh", "via.sh", "git.sh", "clone.sh", **settings, **supplies.settings(place.site))
     return [*supply.brings, Sh(title, script, place.site.deadlines.clone)]
 
 
@@ -117,8 +134,8 @@ def _compiles(place: Place) -> str:
 
 def upstream(place: Place) -> Mapping[str, str]:
     """The plugin's files by name, as its repository's tag has them. Raises Unknown before it was cloned."""
-    found = place.facts.one("plugin.repository")
-    if len(found["files"]) < 2:
+    found, pin = place.facts.one("plugin.repository"), place.site.versions.commit("plugin")
+    if len(found["files"]) < 2 or pin not in ("", found["commit"]):
         raise Unknown("plugin")
     files: Mapping[str, str] = found["files"]
     return files
@@ -173,6 +190,7 @@ STAGE = Stage(
             _want_repository,
             _change_repository,
             read=_read_repository,
+            why=workarea.used,
             hint="see whether the master reaches sources.plugin and whether that tag exists there; docs/offline.md if it can't",
         ),
         Step(

@@ -17,34 +17,60 @@ from fabfile.inventory import Kustomize, Site
 from fabfile.stages import manifests
 from fabfile.step import Check, Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
 
-# GIT_OPTIONAL_LOCKS=0: `git status` would refresh the index, and a look must not write
 _CLONE = """
-export GIT_OPTIONAL_LOCKS=0
 cd {clone} 2>/dev/null || exit 0
-owner=$(stat -c %U .)
+open=$(theirs {clone})
+[ -z "$open" ] || {{ echo "open=$open"; exit 0; }}
 tag=$(git rev-parse -q --verify 'refs/tags/v{version}^{{commit}}') || tag=
 head=$(git rev-parse -q --verify HEAD) || head=
-printf 'owner=%s\\nhead=%s\\ntag=%s\\n' "$owner" "$head" "$tag"
+printf 'head=%s\\ntag=%s\\n' "$head" "$tag"
 git status --porcelain --untracked-files=no | sed 's/^...//; s/^/modified=/'
 """
 
 
 def _look_clone(place: Place) -> Shell:
     script = _CLONE.format(clone=shlex.quote(names.clone(place.site)), version=place.site.versions.dws)
-    return Shell(script, _parse_clone)
+    return Shell(render.script("as.sh", "git.sh") + script, _parse_clone)
 
 
 def _parse_clone(out: bytes) -> Value:
+    """{"at", "modified": paths, "commit": the tag's or ""}, and "open": what of it others than root can write, if anything."""
     pairs = [line.partition("=")[::2] for line in out.decode().splitlines()]
     if not pairs:
-        return {"at": "absent", "modified": []}
+        return {"at": "absent", "modified": [], "commit": ""}
     found = dict(pairs)
+    if "open" in found:
+        return {"at": "not root's alone", "modified": [], "commit": "", "open": found["open"]}
     at = "its tag" if found["tag"] and found["head"] == found["tag"] else found["head"] or "no commit"
-    return {"at": at, "modified": [path for key, path in pairs if key == "modified"]}
+    return {"at": at, "modified": [path for key, path in pairs if key == "modified"], "commit": found["tag"]}
 
 
 def _want_clone(place: Place) -> Value:
-    return {"at": "its tag", "modified": []}
+    """With a pinned commit that one; else whichever the tag has."""
+    have = next(iter(place.facts.found.get("workarea.clone", {}).values()), None) or {"commit": ""}
+    commit = place.site.versions.commit("dws") or have["commit"] or "the tag's"
+    return {"at": "its tag", "modified": [], "commit": commit}
+
+
+def used(have: Value) -> str:
+    """Which commit a clone is at, for the journal and the report."""
+    return f"commit {have['commit']}" if have and have.get("commit") else ""
+
+
+def not_roots(folder: str, host: str, which: str) -> Finding:
+    """A clone that root must run nothing of: others could have changed it, or its settings."""
+    text = f"others than root can write {which} on {host}, and root runs what is in {folder}"
+    fix = f"remove {folder} there, and it is cloned anew; keep master.workarea in a folder of root's"
+    return Finding("workarea-not-roots", text, fix)
+
+
+def other_commit(folder: str, host: str, version: str, at: str, wanted: str) -> Finding:
+    """A clone whose tag is not what the site file pins."""
+    text = f"v{version} of {folder} on {host} is commit {at}, and the site file pins {wanted}"
+    fix = (
+        f"find out which of both is right; then correct the site file, or remove {folder} there, and it is cloned anew"
+    )
+    return Finding("commit-differs", text, fix)
 
 
 def _change_clone(place: Place, have: Value, want: Value) -> Sequence[Action]:
@@ -58,10 +84,15 @@ def _change_clone(place: Place, have: Value, want: Value) -> Sequence[Action]:
                 f"look at it with `git -C {folder} diff`, then keep the change elsewhere and `git -C {folder} checkout .`",
             )
         )
+    if "open" in have:
+        raise Refused(not_roots(folder, place.host, have["open"]))
+    pin = place.site.versions.commit("dws")
+    if pin and have["commit"] not in ("", pin):
+        raise Refused(other_commit(folder, place.host, place.site.versions.dws, have["commit"], pin))
     tag, supply = f"v{place.site.versions.dws}", supplies.repository(place.site, "dws")
-    told = {"clone": folder, "tag": tag, "sources": shlex.join(supply.sources), "origin": supply.origin}
+    told = {"clone": folder, "tag": tag, "commit": pin, "sources": shlex.join(supply.sources), "origin": supply.origin}
     template = "clone.sh" if have["at"] == "absent" else "fetch.sh"
-    script = render.script("via.sh", template, **told, **supplies.settings(place.site))
+    script = render.script("as.sh", "via.sh", "git.sh", template, **told, **supplies.settings(place.site))
     return [*supply.brings, Sh(f"clone dws {tag} into {folder}", script, place.site.deadlines.clone)]
 
 
@@ -71,10 +102,12 @@ def _change_clone(place: Place, have: Value, want: Value) -> Sequence[Action]:
 def _look_kustomize(place: Place) -> Shell:
     script = """
 cd {clone} 2>/dev/null || exit 0
+[ -z "$(theirs {clone})" ] || exit 0
 sed -n 's/^KUSTOMIZE_VERSION *?*= */asked=/p' Makefile
 [ ! -x bin/kustomize ] || echo "there=$(bin/kustomize version 2>/dev/null)"
 """
-    return Shell(script.format(clone=shlex.quote(names.clone(place.site))), _parse_kustomize)
+    whole = render.script("as.sh", "git.sh") + script.format(clone=shlex.quote(names.clone(place.site)))
+    return Shell(whole, _parse_kustomize)
 
 
 def _parse_kustomize(out: bytes) -> Value:
@@ -137,7 +170,7 @@ def _local(given: Kustomize) -> bytes:
 def _download(site: Site, folder: str, given: Kustomize) -> Sh:
     script = f"""
 archive=bin/.download
-via curl --fail --silent --show-error --location --output "$archive" {shlex.quote(given.source)}
+via curl --proto =https --fail --silent --show-error --location --output "$archive" -- {shlex.quote(given.source)}
 echo "{given.sha256}  $archive" | sha256sum --check --quiet
 """
     return _unpacked(site, folder, f"download kustomize from {given.source}", script)
@@ -168,6 +201,7 @@ STAGE = Stage(
             _look_clone,
             _want_clone,
             _change_clone,
+            why=used,
             hint="see whether the master reaches sources.dws and whether that tag exists there; docs/offline.md if it can't",
         ),
         Step(

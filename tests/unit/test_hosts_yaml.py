@@ -63,7 +63,7 @@ def test_the_schema_is_one_that_the_loader_obeys_wholly() -> None:
 def test_the_schema_and_the_site_have_the_same_parts(section: str, part: type[Any]) -> None:
     """What can be written in a section is what the code gets of it."""
     rule = RULES["properties"][section] if section else RULES
-    own = {"path", "limit", "bundle", "deletes"} if not section else set()
+    own = {"": {"path", "limit", "bundle", "deletes"}, "versions": {"commits"}}.get(section, set())
     assert {field.name for field in fields(part)} - own == set(rule["properties"])
 
 
@@ -112,6 +112,8 @@ OTHERS: dict[str, Any] = {
     "controllers[0].pod.selector": "app.kubernetes.io/name=slurmctld",
     "access.server": "https://a:1",
     "access.via": "csr",
+    "versions.dws": {"tag": "0.0.20", "commit": "ab" * 20},
+    "versions.plugin": {"tag": "0.0.5", "commit": "AB" * 20},
     "accept": ["clock-skew"],
 }
 """Values that are not the default, where their kind alone doesn't give one."""

@@ -26,7 +26,7 @@ FILES = {plugin.LUA: PLUGIN, plugin.CONF: "Directive=DW\n"}
 def place(host: str = "slurmctl1", files: dict[str, str] | None = None, **more: Any) -> Place:
     """A controller of Slurm 24.11 with Lua 5.4; the repository is cloned unless `files` says otherwise."""
     controller = {"version": "24.11.5", "hooks": HOOKS, "linked": ["5.4"], "lua": [["5.4", "/usr/bin/lua5.4"]], **more}
-    found = {"there": True, "commit": "c0ffee", "modified": [], "files": FILES if files is None else files}
+    found = {"there": True, "commit": "c0ffee", "modified": [], "open": "", "files": FILES if files is None else files}
     return Place(
         SITE, Facts({"preflight.controller": {host: controller}, "plugin.repository": {"ncn-m001": found}}), host
     )
@@ -104,7 +104,7 @@ def test_without_that_lua_the_plan_says_so() -> None:
 def test_a_clone_that_somebody_changed_is_refused() -> None:
     """It is kept, and named with its files."""
     with pytest.raises(Refused, match=r"plugin-modified.*src/burst_buffer/burst_buffer\.lua"):
-        plugin._change_repository(place(), {"modified": [f"src/burst_buffer/{plugin.LUA}"]}, {"at": "v0.0.5"})
+        plugin._change_repository(place(), {"at": "", "modified": [f"src/burst_buffer/{plugin.LUA}"]}, {"at": "v0.0.5"})
 
 
 # --- its scripts, run
@@ -129,13 +129,22 @@ def repository(tmp_path: Path) -> Path:
 
 def clone(repository: Path, folder: Path, tag: str = "v0.0.5") -> subprocess.CompletedProcess[bytes]:
     urls = f"file://{folder.parent}/nowhere.git file://{repository}"
-    settings = {"clone": str(folder), "tag": tag, "sources": urls, "origin": "", "proxy": "", "unproxied": ""}
-    return run("set -eu\n" + render.script("via.sh", "clone.sh", **settings), folder.parent)
+    settings = {
+        "clone": str(folder),
+        "tag": tag,
+        "sources": urls,
+        "origin": "",
+        "proxy": "",
+        "unproxied": "",
+        "commit": "",
+    }
+    script = render.script("as.sh", "via.sh", "git.sh", "clone.sh", **settings)
+    return run(f"set -eu\n{script}", folder.parent)
 
 
 def look(folder: Path, tag: str = "v0.0.5") -> Any:
     settings = {"clone": str(folder), "tag": tag, "files": f"{plugin.LUA} {plugin.CONF}"}
-    told = run(render.script("plugin_look.sh", **settings), folder.parent)
+    told = run(render.script("as.sh", "git.sh", "plugin_look.sh", **settings), folder.parent)
     assert told.returncode == 0, told
     return plugin._parse_repository(told.stdout)
 
@@ -145,14 +154,16 @@ def test_the_sources_are_tried_in_order(repository: Path, tmp_path: Path) -> Non
     assert clone(repository, tmp_path / "clone").returncode == 0
     found = look(tmp_path / "clone")
     assert (found["there"], found["modified"], found["files"]) == (True, [], FILES)
-    assert plugin._read_repository(place(), found) == plugin._want_repository(place())
+    here = place()
+    here.facts.found["plugin.repository"] = {"m": found}
+    assert plugin._read_repository(here, found) == plugin._want_repository(here)
 
 
 def test_a_tag_that_is_nowhere_leaves_nothing(repository: Path, tmp_path: Path) -> None:
     """A wrong version fails, and no half clone is left to be taken for a whole one."""
     assert clone(repository, tmp_path / "clone", "v9.9.9").returncode == 1
     assert list(tmp_path.glob("clone*")) == []
-    assert look(tmp_path / "clone") == {"there": False, "commit": "", "modified": [], "files": {}}
+    assert look(tmp_path / "clone") == {"there": False, "commit": "", "modified": [], "files": {}, "open": ""}
 
 
 def test_a_changed_work_tree_is_seen_and_not_installed(repository: Path, tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def cloning(site: Site, folder: Path, template: str = "clone.sh") -> list[Action
     """What a stage does to get dws at its tag."""
     given = supply.repository(site, "dws")
     told = {"clone": str(folder), "tag": TAG, "sources": shlex.join(given.sources), "origin": given.origin}
-    script = render.script("via.sh", template, **told, **supply.settings(site))
+    told["commit"] = site.versions.commit("dws")
+    script = render.script("as.sh", "via.sh", "git.sh", template, **told, **supply.settings(site))
     return [*given.brings, Sh("clone", script)]
 
 

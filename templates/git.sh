@@ -1,0 +1,30 @@
+# git as root runs it, behind as.sh: over no way on which others could change what comes, and in no folder of theirs, whose
+# settings could name programs. GIT_OPTIONAL_LOCKS=0: `git status` would refresh the index, and a look must not write.
+export GIT_TERMINAL_PROMPT=0 GIT_OPTIONAL_LOCKS=0 GIT_ALLOW_PROTOCOL=https:ssh:file
+
+# theirs FOLDER: what of it others than root can write, the first of it; nothing if it is root's alone.
+theirs() {
+    if ! roots "$1"; then
+        printf '%s\n' "$1"
+    else
+        find "$1" ! -type l \( ! -user 0 -o -perm -g+w -o -perm -o+w \) -print -quit
+    fi
+}
+
+# pinned FOLDER SOURCE: whether $tag in that clone is $commit, as far as the site file names one. Nothing of it has run so far.
+pinned() {
+    at=$(git -C "$1" rev-parse --quiet --verify "refs/tags/$tag^{commit}") || at='no commit'
+    [ -z "$commit" ] || [ "$at" = "$commit" ] || {
+        echo "$tag of $2 is $at, and the site file pins $commit: nothing of it is used" >&2
+        return 1
+    }
+}
+
+# own SOURCE: a repository in a folder of this host is root's alone, or $commit says what it has to be
+own() {
+    case $1 in file://*) ;; *) return 0 ;; esac
+    [ -n "$commit" ] || roots "${1#file://}" || [ ! -e "${1#file://}" ] || {
+        echo "others than root can write $1: pin its commit in the site file" >&2
+        return 1
+    }
+}

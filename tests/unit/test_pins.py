@@ -1,0 +1,236 @@
+"""What a site file pins is all that is used, wherever it comes from; and nothing comes on a way where others could change it."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fabfile import bundle, fetch, git, imagepull, names, render, supply
+from fabfile.download import SourceError
+from fabfile.inventory import Site
+from fabfile.stages import images, plugin, workarea
+from fabfile.step import Facts, Place, Refused, Shell
+from tests.unit import bundles
+from tests.unit.hostile import SLURM_USER, Host, hostile_host, needs_root
+
+__all__ = ["hostile_host"]
+
+TAG, OTHER = "v0.0.20", "ab" * 20
+DIGEST = f"sha256:{'0c' * 32}"
+
+
+def commit_of(folder: Path) -> str:
+    """The commit that the tag is."""
+    words = ["git", "-C", str(folder), "rev-parse", f"refs/tags/{TAG}^{{commit}}"]
+    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+
+def pinned(folder: Path, commit: str = "", source: str = "https://nowhere.invalid/x.git") -> Site:
+    """A site whose DWS is pinned to that commit; "": is not."""
+    version = {"tag": TAG[1:], "commit": commit} if commit else TAG[1:]
+    return bundles.site(folder, yaml.safe_dump({"versions": {"dws": version}, "sources": {"dws": [source]}}))
+
+
+def clone(site: Site, folder: Path, template: str = "clone.sh") -> subprocess.CompletedProcess[str]:
+    """What the stage workarea runs to get DWS."""
+    told = {"clone": str(folder), "tag": TAG, "commit": site.versions.commit("dws"), "origin": ""}
+    told |= {"sources": shlex.join(supply.repository(site, "dws").sources), **supply.settings(site)}
+    script = "set -eu\n" + render.script("as.sh", "via.sh", "git.sh", template, **told)
+    return subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+
+
+# --- commits
+
+
+def test_a_tag_that_is_not_the_pinned_commit_is_not_cloned(tmp_path: Path) -> None:
+    """Nothing of it is left for make to run; both commits and the source are told. The right one is cloned."""
+    upstream = bundles.repository(tmp_path / "upstream", Makefile="all:\n\ttouch harmed\n")
+    url, commit = f"file://{upstream}", commit_of(upstream)
+    answer = clone(pinned(tmp_path, OTHER, url), tmp_path / "clone")
+    assert answer.returncode == 1
+    assert f"{TAG} of {url} is {commit}, and the site file pins {OTHER}" in answer.stderr
+    assert list(tmp_path.glob("clone*")) == []
+    assert clone(pinned(tmp_path, commit.upper(), url), tmp_path / "clone").returncode == 0
+    assert commit_of(tmp_path / "clone") == commit
+
+
+def test_a_tag_that_comes_into_a_clone_is_held_against_the_pin_too(tmp_path: Path) -> None:
+    """Before it is checked out."""
+    upstream, there = bundles.repository(tmp_path / "upstream"), bundles.repository(tmp_path / "clone", "v0.0.1")
+    head = git.says(["-C", str(there), "rev-parse", "HEAD"], 30)
+    assert clone(pinned(tmp_path, OTHER, f"file://{upstream}"), there, "fetch.sh").returncode == 1
+    assert git.says(["-C", str(there), "rev-parse", "HEAD"], 30) == head
+
+
+def test_a_branch_of_the_tags_name_is_not_taken_for_it(tmp_path: Path) -> None:
+    """git checkout would take the branch."""
+    upstream = bundles.repository(tmp_path / "upstream")
+    git.says(["-C", str(upstream), "checkout", "-q", "-b", TAG], 30)
+    subprocess.run(["sh", "-c", f"{bundles.GIT} commit -q --allow-empty -m evil"], cwd=upstream, check=True, timeout=30)
+    assert clone(pinned(tmp_path, "", f"file://{upstream}"), tmp_path / "clone").returncode == 0
+    head = git.says(["-C", str(tmp_path / "clone"), "rev-parse", "HEAD"], 30).strip()
+    assert head == commit_of(upstream)
+
+
+def looked(site: Site, step: str = "clone") -> object:
+    """What the look finds at the clone of DWS."""
+    (item,) = (one for one in workarea.STAGE.steps if one.name == step)
+    look = item.look(Place(site, Facts(), "m"))
+    assert isinstance(look, Shell)
+    done = subprocess.run(["sh", "-c", look.script], capture_output=True, timeout=60, check=True)
+    return look.parse(done.stdout)
+
+
+def test_a_clone_that_is_there_is_held_against_the_pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every run, by name and before anything of it runs; which commit is used is noted, pinned or not."""
+    there = bundles.repository(tmp_path / "clone")
+    git.says(["-C", str(there), "checkout", "-q", TAG], 30)
+    monkeypatch.setattr(names, "clone", lambda site: str(there))
+    for pin in ("", commit_of(there)):
+        have = looked(site := pinned(tmp_path, pin))
+        place = Place(site, Facts({"workarea.clone": {"m": have}}), "m")
+        assert workarea._want_clone(place) == have
+        assert workarea.used(have) == f"commit {commit_of(there)}"
+    have = looked(site := pinned(tmp_path, OTHER))
+    place = Place(site, Facts({"workarea.clone": {"m": have}}), "m")
+    want = workarea._want_clone(place)
+    assert want != have
+    with pytest.raises(
+        Refused, match=f"commit-differs: .* is commit {commit_of(there)}, and the site file pins {OTHER}"
+    ):
+        workarea._change_clone(place, have, want)
+
+
+def test_a_pin_holds_for_the_version_that_it_was_made_for(tmp_path: Path) -> None:
+    """The version before, which an upgrade undeploys, is another one."""
+    versions = pinned(tmp_path, OTHER).versions
+    assert versions.commit("dws") == OTHER
+    assert replace(versions, dws="0.0.19").commit("dws") == "" == versions.commit("plugin")
+
+
+def test_plugin_files_of_another_commit_than_the_pinned_one_are_not_put_anywhere(tmp_path: Path) -> None:
+    """What they should be isn't known then, and the clone is refused."""
+    site = bundles.site(tmp_path, yaml.safe_dump({"versions": {"plugin": {"tag": "0.0.5", "commit": OTHER}}}))
+    found = {"there": True, "commit": "cd" * 20, "modified": [], "open": "", "files": dict.fromkeys("ab", "")}
+    place = Place(site, Facts({"plugin.repository": {"m": found}}), "m")
+    with pytest.raises(Exception, match="plugin"):
+        plugin.upstream(place)
+    have = plugin._read_repository(place, found)
+    with pytest.raises(Refused, match="commit-differs"):
+        plugin._change_repository(place, have, plugin._want_repository(place))
+    found["commit"] = OTHER
+    assert plugin.upstream(place) == found["files"]
+
+
+# --- images
+
+
+def test_an_image_is_pulled_by_its_digest(tmp_path: Path) -> None:
+    """Of a source that has one; the others are pulled by their tag."""
+    site = bundles.site(tmp_path, yaml.safe_dump({"sources": {"dws_image": [f"a.b/dws@{DIGEST}", "c.d/dws"]}}))
+    assert supply.image(site, "dws_image", "0.0.20").sources == [f"a.b/dws@{DIGEST}", "c.d/dws:0.0.20"]
+
+
+def test_which_images_are_used_is_noted() -> None:
+    """By the digest of each one's configuration, in the journal and on the report."""
+    assert images._used({"r/dws:1": {"registry": DIGEST, "pushed": DIGEST}}) == f"r/dws:1 {DIGEST}"
+
+
+def test_a_bundle_is_made_of_the_image_that_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its digest is what the registry is asked for; in the archive it has its tag's name."""
+    asked: list[tuple[str, str]] = []
+
+    def pull(source: imagepull.Remote, which: str, name: str, target: Path, *rest: object) -> str:
+        asked.append((which, name))
+        target.write_text("")
+        return DIGEST
+
+    monkeypatch.setattr(imagepull, "pull", pull)
+    site = bundles.site(tmp_path, yaml.safe_dump({"sources": {"dws_image": [f"a.b/dws@{DIGEST}"]}}))
+    part = fetch.image(fetch.Work(site, tmp_path, lambda title: lambda done, total: None), "dws_image", "x.tar")
+    assert asked == [(DIGEST, "a.b/dws:0.0.20")]
+    assert part.source == f"a.b/dws@{DIGEST}"
+
+
+# --- bundles
+
+
+def test_a_bundle_with_something_else_than_what_is_pinned_is_refused(tmp_path: Path) -> None:
+    """Commits and digests, before any host is connected to."""
+    made = bundles.written(tmp_path / "site.bundle", tmp_path / "parts")
+    pins = {"versions": {"dws": {"tag": "0.0.20", "commit": OTHER}}, "sources": {"dws_image": [f"a.b/dws@{DIGEST}"]}}
+    with pytest.raises(Refused) as error:
+        bundle.attach(bundles.site(tmp_path, yaml.safe_dump(pins)), made)
+    assert [one.name for one in error.value.findings] == ["commit-differs", "digest-differs"]
+
+
+def test_a_bundle_is_not_made_of_another_commit_than_the_pinned_one(tmp_path: Path) -> None:
+    """The same words as on the master."""
+    upstream = bundles.repository(tmp_path / "upstream")
+    work = fetch.Work(pinned(tmp_path, OTHER, str(upstream)), tmp_path, lambda title: lambda done, total: None)
+    with pytest.raises(Refused, match=f"commit-differs: .*{commit_of(upstream)}.* pins {OTHER}"):
+        fetch.repository(work, "dws", "dws.bundle")
+
+
+# --- the way
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/x.git", "git://127.0.0.1:1/x.git"])
+def test_git_takes_no_way_on_which_others_could_change_what_comes(tmp_path: Path, url: str) -> None:
+    """Not where an https:// URL redirects to either: git itself is told which protocols there are."""
+    site = pinned(tmp_path)
+    site = replace(site, sources=replace(site.sources, dws=(url,)))  # no site file has it
+    assert "not allowed" in clone(site, tmp_path / "clone").stderr
+    with pytest.raises(SourceError, match="not allowed"):
+        git.says(["ls-remote", url], 30)
+
+
+# --- folders of others
+
+GIT_OF_ALL = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
+"""As git was before 2.35.2: it does what the settings of anybody's repository say."""
+
+
+@needs_root
+@pytest.mark.parametrize("theirs", [".", ".git/config"])
+def test_nothing_of_a_clone_that_others_can_write_is_run(
+    hostile_host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    """Neither what its settings name, when git only looks at it, nor its kustomize: on `plan` too. It is refused by name."""
+    top = hostile_host.top / "clone"
+    bundles.repository(top, Makefile="KUSTOMIZE_VERSION ?= v1\n")
+    harm = hostile_host.program("harm", 'id -u >>"$TOP/harmed"')
+    git.says(["-C", str(top), "config", "core.fsmonitor", str(harm)], 30)
+    (top / "bin").mkdir()
+    (top / "bin/kustomize").symlink_to(harm)
+    subprocess.run(["chown", "-h", SLURM_USER, top / theirs], check=True, timeout=30)
+    monkeypatch.setattr(names, "clone", lambda site: str(top))
+    site = bundles.site(tmp_path)
+    place = Place(site, Facts(), "m")
+    told = {}
+    for step in workarea.STAGE.steps:
+        look = step.look(place)
+        assert isinstance(look, Shell)
+        told[step.name] = look.parse(hostile_host.run(look.script, environment=GIT_OF_ALL).stdout.encode())
+    settings = {"clone": str(top), "tag": TAG, "files": ""}
+    script = render.script("as.sh", "git.sh", "plugin_look.sh", **settings)
+    of_plugin = plugin._parse_repository(hostile_host.run(script, environment=GIT_OF_ALL).stdout.encode())
+    assert not (hostile_host.top / "harmed").exists()
+    assert of_plugin["open"] == told["clone"]["open"] == str(top / theirs).removesuffix("/.")
+    with pytest.raises(Refused, match="workarea-not-roots"):
+        workarea._change_clone(place, told["clone"], None)
+
+
+@needs_root
+def test_a_repository_of_others_on_the_master_has_to_be_pinned(hostile_host: Host, tmp_path: Path) -> None:
+    """A file:// URL of a folder that others can write is as good as their word."""
+    upstream = bundles.repository(hostile_host.etc / "upstream")
+    url = f"file://{upstream}"
+    answer = clone(pinned(tmp_path, "", url), tmp_path / "clone")
+    assert (answer.returncode, f"others than root can write {url}" in answer.stderr) == (1, True)
+    assert clone(pinned(tmp_path, commit_of(upstream), url), tmp_path / "clone").returncode == 0
