@@ -26,6 +26,7 @@ LIVED_WITH: Mapping[str, str] = {
     "role-differs": "the site changed it itself",
     "slurm-conf-differs": "the difference is meant",
     "slurm-conf-not-loaded": "whoever changed the file wants slurmctld to load it, and an activation puts it back if it fails",
+    "slurm-folder-writable": "the site trusts whoever can write there with slurmctld, and with the jobs of all users",
     "slurmctld-stale": "it is restarted when the site sees fit",
     "workarea-modified": "the site changed it itself",
     "workers-few": "the webhook's third replica waits for a worker",
@@ -55,7 +56,14 @@ _REFUSALS: Mapping[str, tuple[str, ...]] = {
     "nobody agreed to what would be taken away": ("not-agreed",),
     "slurmctld might not start again": (
         *("burst-buffer-included", "controllers-left-out", "hooks-unknown", "not-a-controller", "other-burst-buffer"),
-        *("slurm-conf-include", "slurm-conf-missing", "slurm-missing", "slurm-unit-missing", "slurm-user-unknown"),
+        *(
+            "slurm-conf-include",
+            "slurm-conf-missing",
+            "slurm-file-link",
+            "slurm-missing",
+            "slurm-unit-missing",
+            "slurm-user-unknown",
+        ),
         *("bb-plugin-missing", "slurmctld-not-answering", "slurmctld-not-running"),
     ),
     "no #DW job would work": (

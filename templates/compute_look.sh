@@ -1,4 +1,4 @@
-# A node's slurm.conf: mode, owner, and its content in a few kilobytes, since there are many nodes.
-[ -r "$file" ] || exit 0
-stat -L -c '%a %U:%G' -- "$file"
-gzip -9 -c <"$file" | base64 -w 0
+# A node's slurm.conf: mode, owner, and its content in a few kilobytes, since there are many nodes. Goes behind safe_file.sh.
+[ -e "$file" ] || exit 0
+stated '%a %U:%G' "$file" || exit 1
+peek "$file" | gzip -9 -c | base64 -w 0

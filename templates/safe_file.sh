@@ -15,15 +15,17 @@ refused() {
 
 # stepped: looks where the shell is now; sets $id (of this folder), $above (of its parent), $who (its owner and mode), $here
 # (yes: root alone can write it). $chain is no from the first folder on that others can write; one that is sticky, as /tmp,
-# lets nobody move what is root's in it.
+# lets nobody move what is root's in it; in one that is mounted to be read only, as a ConfigMap is in a pod, nobody can
+# write whatever its mode says.
 stepped() {
     # shellcheck disable=SC2046 # words
     set -- $(stat -c '%d:%i %u %a' . ..)
     [ $# = 6 ] || return 1
     id=$1 above=$4 who="$2 $3" here=no
     case $who in
-    '0 '[1357]???) case $who in *[2367]? | *[2367]) ;; *) here=yes ;; esac ;;
-    '0 '*[2367]? | '0 '*[2367]) chain=no ;;
+    '0 '*[2367]? | '0 '*[2367])
+        if [ ! -w . ]; then here=yes; else case $who in '0 '[1357]???) ;; *) chain=no ;; esac fi
+        ;;
     '0 '*) here=yes ;;
     *) chain=no ;;
     esac
@@ -103,6 +105,11 @@ copied() {
 # peek PATH: its content; nothing is written
 peek() (
     into "$1" && what "./$name" && dd if="./$name" iflag=nofollow,nonblock bs=65536 status=none
+)
+
+# stated FORMAT PATH: what stat says of it
+stated() (
+    into "$2" && what "./$name" && stat -c "$1" -- "./$name"
 )
 
 # --- on the disk

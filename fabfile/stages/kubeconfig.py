@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 
-from fabfile import names, pki
+from fabfile import names, pki, render
 from fabfile.actions import Action, Put
 from fabfile.secret import Secret
 from fabfile.stages import pod, podfiles, signing, slurmuser
@@ -30,10 +30,11 @@ file={kubeconfig}
 {slurm_user}
 printf 'slurm_user=%s\\nslurm_group=%s\\n' "$user" "$(id -g "$user" 2>/dev/null)"
 [ -e "$file" ] || exit 0
-stat -L -c 'mode=%a
-owner=%U' "$file"
+stated 'mode=%a
+owner=%U' "$file" || exit 1
+text=$(peek "$file") || exit 1
 for key in client-certificate-data certificate-authority-data server namespace current-context; do
-    sed -n "s/^[- ]*$key: *\\"*\\([^\\"]*\\)\\"*$/$key=\\1/p" "$file" | head -n 1
+    printf '%s\\n' "$text" | sed -n "s/^[- ]*$key: *\\"*\\([^\\"]*\\)\\"*$/$key=\\1/p" | head -n 1
 done
 {can_i}
 can_i --list --no-headers 2>&1 | sed -n '/^Warning/d; s/^/may=/p'
@@ -42,7 +43,7 @@ can_i --list --no-headers 2>&1 | sed -n '/^Warning/d; s/^/may=/p'
 
 def look(place: Place) -> Shell:
     script = _LOOK_KUBECONFIG.format(kubeconfig=names.KUBECONFIG, slurm_user=slurm_user(place), can_i=slurmuser.can_i())
-    return Shell(script, _parse)
+    return Shell(render.read("safe_file.sh") + script, _parse)
 
 
 def _parse(out: bytes) -> Value:

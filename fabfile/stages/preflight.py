@@ -9,7 +9,7 @@ from typing import Any
 
 from fabfile import compatibility
 from fabfile.api import Cluster
-from fabfile.stages import computes, controller, installed, podcheck, reachable, revoked, upgrade, verify
+from fabfile.stages import computes, controller, folders, installed, podcheck, reachable, revoked, upgrade, verify
 from fabfile.step import Api, Check, Finding, Place, Shell, Stage, Value
 
 TOOLS = ("awk", "bash", "curl", "expr", "git", "kubectl", "make", "openssl", "podman", "python3", "sed", "which")
@@ -146,6 +146,7 @@ STAGE = Stage(
         *upgrade.checks("preflight"),
         podcheck.CHECK,
         Check("controller", "controller", controller.look, controller.judge),
+        folders.CHECK,
         reachable.API,
         computes.CHECK,
         verify.USER,

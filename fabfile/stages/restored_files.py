@@ -24,8 +24,8 @@ def files(goal: Goal, stage: str, role: str, but: set[str]) -> tuple[Stage, ...]
 _LOOK = """
 file={path}
 [ -e "$file" ] || exit 0
-stat -L -c '%a %U:%G' -- "$file"
-sha256sum <"$file" | cut -d' ' -f1
+stated '%a %U:%G' "$file" || exit 1
+peek "$file" | sha256sum | cut -d' ' -f1
 {content}
 """
 
@@ -35,9 +35,9 @@ def _file(goal: Goal, role: str, path: str) -> Step:
         return goal.files.get(place.host, {}).get(path)
 
     def look(place: Place) -> Look:
-        content = 'base64 -w 0 "$file"' if path != names.KUBECONFIG else ""
+        content = 'peek "$file" | base64 -w 0' if path != names.KUBECONFIG else ""
         script = _LOOK.format(path=shlex.quote(path), content=content)
-        return Shell(script, _parse) if mine(place) else Known(None)
+        return Shell(render.read("safe_file.sh") + script, _parse) if mine(place) else Known(None)
 
     def read(place: Place, found: Value) -> Value:
         known = mine(place)

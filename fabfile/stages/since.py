@@ -5,14 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from fabfile import before
+from fabfile import before, render
 from fabfile.actions import STATE
 from fabfile.stages.earlier import Goal
 from fabfile.step import Api, Check, Finding, Known, Look, Place, Shell, Value
 
 _SUMS = """
 for file in {paths}; do
-    if [ -e "$file" ]; then echo "$(sha256sum <"$file" | cut -d' ' -f1) $file"; else echo "absent $file"; fi
+    if [ ! -e "$file" ]; then echo "absent $file"; continue; fi
+    stated %n "$file" >/dev/null || exit 1
+    echo "$(peek "$file" | sha256sum | cut -d' ' -f1) $file"
 done
 """
 
@@ -22,7 +24,7 @@ def files(role: str, goal: Goal) -> Check:
 
     def look(place: Place) -> Look:
         paths = shlex.join(goal.files.get(place.host, {}))
-        return Shell(_SUMS.format(paths=paths), _sums) if paths else Known({})
+        return Shell(render.read("safe_file.sh") + _SUMS.format(paths=paths), _sums) if paths else Known({})
 
     def judge(place: Place, have: Value) -> Sequence[Finding]:
         mine = goal.files.get(place.host, {})

@@ -83,7 +83,7 @@ def test_any_bytes_come_back_as_they_were(tmp_path: Path, content: bytes) -> Non
     """What the look reads and what would be written are the same bytes, whatever their encoding."""
     file = tmp_path / "slurm.conf"
     file.write_bytes(content)
-    script = render.script("conf_look.sh", file=str(file))
+    script = render.script("safe_file.sh", "conf_look.sh", file=str(file))
     told = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True)
     found = slurm.parse_conf(told.stdout)
     assert activation.content(found["text"]) == content
@@ -301,7 +301,7 @@ def test_a_nodes_file_comes_in_small(tmp_path: Path) -> None:
     """What the look prints is read again byte for byte, and is much less than the file."""
     file = tmp_path / "slurm.conf"
     file.write_text(TEXT * 200)
-    script = render.script("compute_look.sh", file=str(file))
+    script = render.script("safe_file.sh", "compute_look.sh", file=str(file))
     told = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True).stdout
     assert computes.parse(told)["text"] == TEXT * 200
     assert len(told) < len(TEXT * 200) / 10

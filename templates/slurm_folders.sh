@@ -1,0 +1,33 @@
+# Who can write to the folders of the files that slurmctld reads and this tool writes, a line each, for `folders` to judge:
+#   folder USER GROUP MODE PATH   such a folder
+#   above USER GROUP MODE PATH    one above it
+#   member GROUP USER             who is in a group that can write to one of them
+#   link REASON                   a file that root neither reads nor writes, since it is a link in a folder of others
+# Goes behind safe_file.sh and slurmctld.sh. Set before: $folder (of slurm.conf), $files (quoted paths). Only reads.
+told() { # folder|above PATH
+    set -- "$1" "$2" "$(stat -c '%U %G %a' -- "$2")"
+    echo "$1 $3 $2"
+    case $3 in *[2367]?) ;; *) return 0 ;; esac
+    group=${3#* }
+    group=${group% *}
+    {
+        getent group "$group" | cut -d: -f4 | tr , '\n'
+        timeout --foreground 5 getent passwd | awk -F: -v number="$(getent group "$group" | cut -d: -f3)" '$4 == number { print $1 }'
+    } | sort -u | sed "/^\$/d; s/^/member $group /"
+}
+eval "set -- $files"
+if [ -e "$folder/slurm.conf" ]; then
+    # shellcheck disable=SC2046 # Slurm takes no blank in a path either
+    set -- "$@" $(conf_files)
+fi
+for file in "$@"; do
+    if ! path=$(real "$file" 2>&1); then echo "link $path"; continue; fi
+    path=${path%/*}
+    [ ! -d "$path/" ] || echo "folder $path"
+    while [ -n "$path" ]; do
+        path=${path%/*}
+        echo "above ${path:-/}"
+    done
+done | awk '!seen[$0]++' | while IFS= read -r line; do
+    case $line in link\ *) echo "$line" ;; *) told "${line%% *}" "${line#* }" ;; esac
+done

@@ -1,0 +1,79 @@
+"""Folders in which others than root and SlurmUser could put another slurm.conf: real folders, owners and groups."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fabfile import render
+from fabfile.inventory import DEFAULT, load
+from fabfile.stages import controller, folders
+from fabfile.step import Facts, Place
+
+SLURM_USER, OTHER = "daemon", "nobody"
+
+
+@pytest.fixture
+def etc() -> Iterator[Path]:
+    """SlurmUser's folder with a slurm.conf, where others may go."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        folder = Path(made) / "etc"
+        folder.mkdir(mode=0o755)
+        (folder / "slurm.conf").write_text("ClusterName=x\nInclude more/nodes.conf\n")
+        (folder / "more").mkdir(mode=0o755)
+        (folder / "more/nodes.conf").write_text("")
+        os.chown(folder, pwd.getpwnam(SLURM_USER).pw_uid, -1)
+        yield folder
+
+
+def found(etc: Path) -> list[tuple[str, str]]:
+    """Name and text of the findings on a controller with this folder."""
+    files = " ".join(f"{etc}/{name}" for name in ("slurm.conf", "burst_buffer.lua"))
+    names = ("safe_file.sh", "slurmctld.sh", "slurm_folders.sh")
+    script = render.script(*names, folder=str(etc), unit="slurmctld", files=files)
+    done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True)
+    place = Place(load(DEFAULT), Facts({controller.FACT: {"c1": {"user": SLURM_USER}}}), "c1")
+    return [(one.name, one.text) for one in folders.judge(place, folders.parse(done.stdout))]
+
+
+def test_a_folder_of_slurm_users_is_as_it_may_be(etc: Path) -> None:
+    """So is one that its own group can write, as long as nobody else is in it, and /tmp far above."""
+    os.chown(etc, -1, pwd.getpwnam(SLURM_USER).pw_gid)
+    etc.chmod(0o775)
+    assert found(etc) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "owner", "group", "mode", "who"),
+    [
+        (".", "", "", 0o757, "everybody"),
+        (".", "", "", 0o1757, "everybody"),
+        (".", OTHER, "", 0o755, OTHER),
+        (".", "", OTHER, 0o775, OTHER),
+        ("more", OTHER, "", 0o755, OTHER),
+        ("..", "", "", 0o777, "everybody"),
+    ],
+)
+def test_one_that_others_can_write_is_a_finding(
+    etc: Path, where: str, owner: str, group: str, mode: int, who: str
+) -> None:
+    """Its owner, its group or everybody; that of an include, and one above it."""
+    uid = pwd.getpwnam(owner).pw_uid if owner else -1
+    os.chown(etc / where, uid, pwd.getpwnam(group).pw_gid if group else -1)
+    (etc / where).chmod(mode)
+    ((name, text),) = found(etc)
+    assert name == "slurm-folder-writable" and who in text and " on c1 can be written by " in text
+
+
+def test_a_link_that_root_does_not_follow_is_one_too(etc: Path) -> None:
+    """Before anything is touched, and not when the file is to be written."""
+    (etc / "burst_buffer.lua").symlink_to(etc.parent / "elsewhere")
+    ((name, text),) = found(etc)
+    assert name == "slurm-file-link" and f"{etc}/burst_buffer.lua is a link" in text
