@@ -32,8 +32,8 @@ def of(
     trails: Mapping[str, Trail],
     now: Mapping[str, Any],
     known: Names,
-) -> tuple[Goal, str, list[str]]:
-    """What is to be reached, slurm.conf's path, and what stays as it is, in sentences. Raises former.Halfway.
+) -> tuple[Goal, list[str]]:
+    """What is to be reached, and what stays as it is, in sentences. Raises former.Halfway.
 
     wanted  the run before which everything is to be as it was
     every   all runs that are known
@@ -47,7 +47,7 @@ def of(
     said += former.said(was, now)
     inside = [one for one in objects if of_pods(site, one.path)]
     objects = [one for one in objects if one not in inside]
-    conf = next((one.conf[0] for one in trails.values() if one.conf[0]), site.slurm.conf)
+    conf = site.slurm.conf
     enabled = {
         host.name: _enabled(trails.get(host.name), conf, inside if host.pod else ()) for host in site.controllers
     }
@@ -57,14 +57,14 @@ def of(
     files = {host: some for host, (some, _, _) in made.items()}
     said += [word for _, words, _ in made.values() for word in words]
     side = any(path in (conf, f"{site.slurm.folder}/{plugin.CONF}") for some in files.values() for path in some)
-    off = any(not on and _has(trails[host].conf[1]) for host, on in enabled.items() if host in trails)
+    off = any(not on and _has(trails[host].conf or "") for host, on in enabled.items() if host in trails)
     renew = any(anew for _, _, anew in made.values())
     renew = renew or any(enabled[name] for name in lost_kubeconfigs(site, master))
     # a kubeconfig that lies there may be of a name whose rights don't come back
     renew = renew or (former.left_out(master, known.revoked) and any(enabled.values()))
     if renew and (own := site.access.common_name) not in known.revoked:
         objects = former.with_subject(objects, own)
-    return Goal(wanted.id, dws, files, objects, enabled, side, off, renew, inside, roles, was.version), conf, said
+    return Goal(wanted.id, dws, files, objects, enabled, side, off, renew, inside, roles, was.version), said
 
 
 def _has(text: str) -> bool:
@@ -97,7 +97,7 @@ def _enabled(found: Trail | None, conf: str, inside: Sequence[Thing] = ()) -> bo
         if one.before and "slurm.conf" in one.before.get("data", {}):
             return _has(one.before["data"]["slurm.conf"])
     was = found.files.get(conf)
-    return _has(was.text.decode(errors="surrogateescape") if was and was.text is not None else found.conf[1])
+    return _has(was.text.decode(errors="surrogateescape") if was and was.text is not None else found.conf or "")
 
 
 def of_host(
@@ -109,24 +109,33 @@ def of_host(
     anew = False
     needed = {f"{site.slurm.folder}/{plugin.LUA}", f"{site.slurm.folder}/{plugin.CONF}", names.KUBECONFIG}
     for path, one in found.files.items():
-        if path.startswith(f"{site.master.workarea}/") and host == site.master.host.name:
+        if (
+            any(one_.startswith(f"{site.master.workarea}/") for one_ in (path, one.image))
+            and host == site.master.host.name
+        ):
             continue
         if path in needed and one.sum == ABSENT and enabled:
             said.append(f"{path} on {host} stays, though it wasn't there: its slurmctld has the burst buffer.")
-        elif path == names.KUBECONFIG and (why := _unusable(one, found, known)):
-            said.append(f"The former kubeconfig on {host} stays away: {why}.")
-            anew = anew or enabled
+        elif why := _unusable(one, known):
+            said.append(
+                f"The former kubeconfig {'' if path == names.KUBECONFIG else f'{path} '}on {host} stays away: {why}."
+            )
+            anew = anew or (enabled and path == names.KUBECONFIG)
         else:
             files[path] = one
     return files, said, anew
 
 
-def _unusable(one: File, found: Trail, known: Names) -> str:
-    """Why a kubeconfig must not come back, or ""."""
-    if one.sum == ABSENT:
+def _unusable(one: File, known: Names) -> str:
+    """Why a kubeconfig, wherever it lies, must not come back; "" where it may, or it is none."""
+    if one.sum == ABSENT or (one.certificates is None and one.path != names.KUBECONFIG):
         return ""
+    return next(filter(None, (_worthless(pem, known) for pem in one.certificates or (b"",))), "")
+
+
+def _worthless(pem: bytes, known: Names) -> str:
+    """Why a certificate is worth nothing, or worse; "" where it is as good as it was."""
     try:
-        pem = found.certificates.get(one.run, b"")
         certificate, ours = pki.read(pem), pki.signed_by(pem, known.ca)
     except ValueError:
         return "its certificate can't be read"

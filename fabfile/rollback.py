@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from fabfile import former, goals, history, names, render
+from fabfile import former, goals, history, render
 from fabfile.actions import STATE
 from fabfile.connect import Sessions, connect_all
 from fabfile.faults import Unreachable
@@ -20,7 +20,7 @@ from fabfile.stages import installed, revoked
 from fabfile.stages import rollback as procedure
 from fabfile.stages.earlier import Goal
 from fabfile.summary import FAILED, REFUSED
-from fabfile.trails import Trail, trail
+from fabfile.trails import Trail, literals, trail
 
 
 class Cannot(Exception):
@@ -31,7 +31,7 @@ def rollback(site: Site, name: str, options: Options) -> int:
     """Put everything back as it was before the run `name` ("": the last that changed something); the exit code."""
     try:
         with read_only():
-            wanted, goal, conf, kept = _read(site, name)
+            wanted, goal, kept = _read(site, name)
     except Cannot as error:
         print(error, file=sys.stderr)  # noqa: T201
         return REFUSED
@@ -43,11 +43,11 @@ def rollback(site: Site, name: str, options: Options) -> int:
     done, right = f"Rolled back to how it was before {wanted.id}. {said}", f"It is as before {wanted.id}. {said}"
     made = replace(options, flags=f" {wanted.id}", undoes=wanted.id, done=done, right=right)
     as_of = replace(site, versions=replace(site.versions, dws=goal.version or site.versions.dws))
-    return run(as_of if goal.dws == "install" else site, procedure.stages(goal, conf), made)
+    return run(as_of if goal.dws == "install" else site, procedure.stages(goal, site.slurm.conf), made)
 
 
-def _read(site: Site, name: str) -> tuple[Past, Goal, str, list[str]]:
-    """The run, what is to be reached, slurm.conf's path, and what stays as it is, in sentences."""
+def _read(site: Site, name: str) -> tuple[Past, Goal, list[str]]:
+    """The run, what is to be reached, and what stays as it is, in sentences."""
     hosts = [*history.known(site), *site.hosts("compute")]
     sessions = connect_all(site, hosts)
     try:
@@ -64,10 +64,10 @@ def _read(site: Site, name: str) -> tuple[Past, Goal, str, list[str]]:
         sessions.close()
     known = goals.Names(ca, binding, gone)
     try:
-        goal, conf, said = goals.of(site, wanted, every, roles(site), trails, now, known)
+        goal, said = goals.of(site, wanted, every, roles(site), trails, now, known)
     except former.Halfway as half:
         raise Cannot(_halfway(half, wanted, every)) from half
-    return wanted, goal, conf, [*said, *passed]
+    return wanted, goal, [*said, *passed]
 
 
 def _halfway(half: former.Halfway, wanted: Past, every: Sequence[Past]) -> str:
@@ -132,6 +132,12 @@ def _chosen(every: Sequence[Past], name: str, site: Site) -> Past:
 
 def _trails(site: Site, sessions: Sessions, hosts: Sequence[Host], first: str) -> dict[str, Trail]:
     there = [host for host in hosts if not isinstance(sessions[host.name], Unreachable)]
-    settings = {"state": STATE, "first": first, "kubeconfig": names.KUBECONFIG, "conf": site.slurm.conf}
-    lines = history.reading(site, sessions, there, render.script("chain.sh", **settings))
-    return {host: trail(some) for host, some in lines.items()}
+    settings = {"state": STATE, "first": first, "conf": site.slurm.conf, "literals": "\n".join(literals(site))}
+    script = render.script("safe_file.sh", "holds_secret.sh", "chain.sh", **settings)
+    lines = history.reading(site, sessions, there, script)
+    return {host: trail(of_host(site, host, some)) for host, some in lines.items()}
+
+
+def of_host(site: Site, host: str, lines: Sequence[str]) -> list[str]:
+    """The lines of chain.sh that count: of the cluster's objects the master alone speaks, the others of their own files."""
+    return [line for line in lines if host == site.master.host.name or not line.startswith("object ")]

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fabfile import names
+from fabfile.inventory import Site
+from fabfile.stages import plugin
 from fabfile.stages.earlier import ABSENT, File
 
 
@@ -16,55 +18,82 @@ from fabfile.stages.earlier import ABSENT, File
 class Trail:
     """What lies on a host of a run and all later ones.
 
-    files        path -> how it was before the first of them that changed it
-    certificates run -> that of the kubeconfig in its before-image (PEM)
-    objects      path -> how it was, on the master alone; `left` what it became
-    conf         slurm.conf's real path and its text now
-    unread       run -> its records that can't be read, in words
-    missed       run -> those of them without which it isn't known how something was that it changed
+    files    path -> how it was before the first of them that changed it; by the name that everybody calls the file
+    objects  path -> how it was, on the master alone; `left` what it became
+    conf     slurm.conf's text now; None where there is none
+    unread   run -> its records that can't be read, in words
+    missed   run -> those of them without which it isn't known how something was that it changed
     """
 
     files: dict[str, File] = field(default_factory=dict)
-    now: dict[str, str] = field(default_factory=dict)
-    certificates: dict[str, bytes] = field(default_factory=dict)
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
-    conf: tuple[str, str] = ("", "")
+    conf: str | None = None
     unread: dict[str, list[str]] = field(default_factory=dict)
     missed: dict[str, list[str]] = field(default_factory=dict)
 
 
+def literals(site: Site) -> tuple[str, ...]:
+    """The files by whose names everything here is compared, wherever links lead from there."""
+    beside = (f"{site.slurm.folder}/{name}" for name in (plugin.LUA, plugin.CONF))
+    return (names.KUBECONFIG, site.slurm.conf, *beside)
+
+
+@dataclass
+class _Read:
+    """What was read so far: path -> what it means; path -> the last run that left it and how; certificates by run and path."""
+
+    found: Trail = field(default_factory=Trail)
+    means: dict[str, str] = field(default_factory=dict)
+    left: dict[str, tuple[str, set[str]]] = field(default_factory=dict)
+    certificates: dict[tuple[str, str], list[bytes]] = field(default_factory=dict)
+
+
 def trail(lines: Sequence[str]) -> Trail:
     """What the lines of templates/chain.sh say."""
-    found = Trail()
-    left: dict[str, tuple[str, set[str]]] = {}
+    read = _Read()
     for line in lines:
         word, _, rest = line.partition(" ")
         try:
-            _take(found, left, word, rest)
+            _take(read, word, rest)
         except (KeyError, TypeError, ValueError):
             run, _, text = rest.partition(" ")
-            _unread(found, word, run, text)
-    found.files = {path: replace(one, left=frozenset(left[path][1])) for path, one in found.files.items()}
-    return found
+            _unread(read.found, word, run, text)
+    files = read.found.files.items()
+    return replace(read.found, files={path: replace(one, left=frozenset(read.left[path][1])) for path, one in files})
 
 
-def _take(found: Trail, left: dict[str, tuple[str, set[str]]], word: str, rest: str) -> None:
+def _take(read: _Read, word: str, rest: str) -> None:
     """Takes a line; raises what a record raises that was cut off or isn't one of ours."""
-    if word in ("image", "absent"):
-        one = _image(rest) if word == "image" else _absence(rest)
-        found.files.setdefault(one.path, one)
-        _leaves(left, one.run, one.path, one.sum)
+    if word == "means":
+        path, _, meaning = rest.partition("\t")
+        read.means[path] = meaning
+    elif word in ("image", "absent"):
+        _file(read, _image(rest) if word == "image" else _absence(rest))
     elif word == "left":
         run, sum_, path = rest.split(" ", 2)
-        _leaves(left, run, path, sum_)
+        _leaves(read.left, run, read.means.get(path, path), sum_)
     elif word == "object":
-        _object(found.objects, rest)
+        _object(read.found.objects, rest)
     elif word == "certificate":
-        run, _, text = rest.partition(" ")
-        found.certificates[run] = base64.b64decode(text)
+        run, text, path = rest.split(" ", 2)
+        read.certificates.setdefault((run, path), []).append(_decoded(text))
     elif word == "conf":
-        path, _, text = rest.partition(" ")
-        found.conf = path, base64.b64decode(text).decode(errors="surrogateescape")
+        read.found.conf = base64.b64decode(rest, validate=True).decode(errors="surrogateescape")
+
+
+def _file(read: _Read, image: File) -> None:
+    path = read.means.get(image.image, image.image)
+    one = replace(image, path=path, certificates=read.certificates.get((image.run, image.image)))
+    read.found.files.setdefault(path, one)
+    _leaves(read.left, one.run, path, one.sum)
+
+
+def _decoded(text: str) -> bytes:
+    """A certificate in base64; nothing where it is none, which is as bad as one that is worth nothing."""
+    try:
+        return base64.b64decode("" if text == "-" else text, validate=True)
+    except ValueError:
+        return b""
 
 
 _WORDS = {
@@ -104,13 +133,13 @@ def _leaves(left: dict[str, tuple[str, set[str]]], run: str, path: str, sum_: st
 
 def _image(rest: str) -> File:
     run, mode, owner, sum_, content, path = rest.split(" ", 5)
-    text = None if path == names.KUBECONFIG else base64.b64decode("" if content == "-" else content, validate=True)
-    return File(path, run, mode, owner, sum_, frozenset(), text)
+    text = None if content == "?" else base64.b64decode("" if content == "-" else content, validate=True)
+    return File(path, run, mode, owner, sum_, frozenset(), text, path)
 
 
 def _absence(rest: str) -> File:
     run, _, path = rest.partition(" ")
-    return File(path, run, "", "", ABSENT, frozenset())
+    return File(path, run, "", "", ABSENT, frozenset(), image=path)
 
 
 def _object(objects: dict[str, dict[str, Any]], rest: str) -> None:

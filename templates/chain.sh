@@ -1,35 +1,46 @@
 # The before-images that lie on this host of the run $first and all later ones, a line each:
-#   image RUN MODE OWNER SUM CONTENT PATH   absent RUN PATH   left RUN SUM PATH   object RUN {...}   now SUM PATH
-# CONTENT is base64; "-" for the kubeconfig, of which the certificate alone is told: certificate RUN BASE64
-# Set before: $state, $first, $kubeconfig, $conf
-file_sum() { if [ -e "$1" ]; then sha256sum <"$1" | cut -d' ' -f1; else echo absent; fi; }
-paths() {
-    for run in *; do
-        if [ "$run" \< "$first" ] || [ ! -d "$run" ]; then continue; fi
-        find "$run" -mindepth 2 -type f ! -name '*.part' | sed "s|^$run||; s|\\.absent\$||"
-    done | sort -u
+#   image RUN MODE OWNER SUM CONTENT PATH   absent RUN PATH   left RUN SUM PATH   object RUN {...}   conf CONTENT
+#   certificate RUN CERTIFICATE PATH: of each user of a kubeconfig, wherever that lies
+#   means PATH, a tab, MEANING: which file a path is, by the name that everybody calls it ($literals)
+# CONTENT is base64, "-" for none, "?" where it holds a secret, or a run wrote it as one: that stays on this host.
+# Goes behind safe_file.sh and holds_secret.sh. Set before: $state, $first, $conf, $literals (paths, a line each)
+tab=$(printf '\t')
+known=$(printf '%s\n' "$literals" | while IFS= read -r one; do printf '%s\t%s\n' "$(readlink -m -- "$one")" "$one"; done)
+meaning() {
+    where=$(readlink -m -- "$1")
+    said=$(printf '%s\n' "$known" | while IFS= read -r line; do
+        if [ "${line%%"$tab"*}" = "$where" ]; then printf '%s\n' "${line#*"$tab"}"; break; fi
+    done)
+    printf '%s\n' "${said:-$where}"
 }
-one() {
-    image=$1/$2
-    path=/$2
+runs() { for run in *; do if [ ! "$run" \< "$first" ] && [ -d "$run" ]; then printf '%s\n' "$run"; fi; done; }
+images() { find "$1" -mindepth 2 -type f ! -name '*.part' | sed "s|^$1||"; }
+paths() { runs | while IFS= read -r run; do images "$run" | sed 's/\.absent$//'; done | sort -u; }
+withheld() {
+    printf '%s\n' "$secrets" | grep -qxF -e "$path" && return 0
+    if [ "$(meaning "$path")" = "$conf" ]; then holds_key "$content"; else holds_secret "$content"; fi
+}
+one() { # RUN PATH
+    image=$1$2
+    path=$2
     case $image in
     *.absent) echo "absent $1 ${path%.absent}"; return ;;
     esac
-    content=-
-    if [ "$path" = "$kubeconfig" ]; then
-        sed -n "s/^[- ]*client-certificate-data: *\"*\\([^\"]*\\)\"*\$/certificate $1 \\1/p" "$image" | head -n 1
-    else
-        content=$(base64 -w 0 "$image")
-    fi
-    echo "image $1 $(stat -c '%a %U:%G' -- "$image") $(file_sum "$image") ${content:--} $path"
+    content=$(base64 -w 0 "$image")
+    grep -aoE 'client-certificate-data"? *: *"?[A-Za-z0-9+/=]*' "$image" | sed 's/.*[: "]//' |
+        while IFS= read -r data; do echo "certificate $1 ${data:--} $path"; done
+    if withheld; then content='?'; fi
+    echo "image $1 $(stat -c '%a %U:%G' -- "$image") $(checksum "$image") ${content:--} $path"
 }
-real() { if [ -L "$1" ]; then readlink -f -- "$1"; else printf '%s\n' "$1"; fi; }
-[ ! -e "$conf" ] || echo "conf $(real "$conf") $(base64 -w 0 "$conf")"
+if [ -e "$conf" ]; then
+    peek "$conf" >/dev/null || exit 1
+    echo "conf $(peek "$conf" | base64 -w 0)"
+fi
 cd "$state/before" 2>/dev/null || exit 0
-for run in *; do
-    if [ "$run" \< "$first" ] || [ ! -d "$run" ]; then continue; fi
-    find "$run" -mindepth 2 -type f ! -name '*.part' | sed "s|^$run/||" | while IFS= read -r name; do one "$run" "$name"; done
+secrets=$(sed -n 's/^secret //p' */.record 2>/dev/null | sort -u)
+paths | while IFS= read -r path; do printf 'means %s\t%s\n' "$path" "$(meaning "$path")"; done
+runs | while IFS= read -r run; do
+    images "$run" | while IFS= read -r path; do one "$run" "$path"; done
     [ ! -e "$run/.record" ] || sed -n "s/^left /left $run /p" "$run/.record"
     [ ! -e "$run/.objects" ] || sed -n "s/^{/object $run {/p" "$run/.objects"
 done
-paths | while IFS= read -r path; do echo "now $(file_sum "$path") $path"; done

@@ -1,15 +1,16 @@
-# The kubeconfigs that runs have kept as before-images: a line RUN CERTIFICATE MAY SAID each, with tabs between.
+# The kubeconfigs that runs have kept as before-images, known by what is in them, wherever they lay: a line RUN CERTIFICATE MAY
+# SAID each, with tabs between; RUN with its path where that isn't $kubeconfig, which may be a link or lie below one.
 # MAY and SAID only with $call: whether it may create Workflows ("yes", "no"), and what a call as the plugin makes it says.
 # Behind as.sh and vanishing.sh. Set before: $state, $kubeconfig, $call, $workflows, $namespace, $cluster (of a kubeconfig, as
 # JSON). No key is printed.
 # What was SlurmUser's may name programs to run, files to read and servers to call: kubectl never sees it. Certificate and key
 # are taken out of it, and a kubeconfig of our own is made with the cluster's own address and CA. It has no name: /proc alone
 # leads to it, and it ends with the calls.
-file=$(readlink -f "$kubeconfig" || echo "$kubeconfig")
+file=$(readlink -m -- "$kubeconfig")
 umask 077
 in_memory root
 vanishing "$work"
-values() { sed -n "s/^[- ]*$1: *\"*\\([A-Za-z0-9+/=]*\\)\"*\$/\\1/p" "$image"; }
+values() { grep -aoE "$1\"? *: *\"?[A-Za-z0-9+/=]+" "$image" | sed 's/.*[: "]//'; }
 ours() {
     user=$(printf '{"client-certificate-data": "%s", "client-key-data": "%s"}' "$certificate" "$(values client-key-data | sed -n "${number}p")")
     context=$(printf '{"cluster": "c", "user": "u", "namespace": "%s"}' "$namespace")
@@ -17,10 +18,11 @@ ours() {
         "$cluster" "$context" "$user"
 }
 old() { as root env HOME="$home" timeout --foreground 20 kubectl --kubeconfig /proc/self/fd/3 --cache-dir "$home" "$@" </dev/null; }
-for image in "$state"/before/*"$file"; do
-    [ -f "$image" ] || continue
-    run=${image#"$state/before/"}
-    run=${run%%/*}
+find "$state/before" -mindepth 3 -type f ! -name '*.part' 2>/dev/null | sort | while IFS= read -r image; do
+    path=${image#"$state/before/"}
+    run=${path%%/*}
+    path=${path#"$run"}
+    [ "$(readlink -m -- "$path")" = "$file" ] || run="$run $path"
     number=0
     for certificate in $(values client-certificate-data); do
         number=$((number + 1))

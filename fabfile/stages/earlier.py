@@ -16,10 +16,13 @@ Dws = Literal["leave", "remove", "install"]
 class File:
     """A file as it was before the first of the runs that are undone.
 
-    run    the one whose before-image that is
-    sum    sha256 of the image, or "absent"
-    left   what it may be now: the checksums that the last of these runs left, or found
-    text   what is in the image; None where it is secret, or nothing was there
+    path          the name by which everybody calls it
+    run           the one whose before-image that is
+    sum           sha256 of the image, or "absent"
+    left          what it may be now: the checksums that the last of these runs left, or found
+    text          what is in the image; None where it holds a secret, or nothing was there
+    image         where the image lies below the run's folder: the file's real path then
+    certificates  those in it (PEM) where it is a kubeconfig; None where it is none
     """
 
     path: str
@@ -29,6 +32,8 @@ class File:
     sum: str
     left: frozenset[str]
     text: bytes | None = None
+    image: str = ""
+    certificates: Sequence[bytes] | None = None
 
 
 @dataclass(frozen=True)

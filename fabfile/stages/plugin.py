@@ -173,6 +173,15 @@ def load(place: Place, text: str) -> Sequence[Action]:
     return [Sh(f"load {LUA} with {lua}, before it is put in place", script, 30.0, text.encode())]
 
 
+def load_file(place: Place, file: str) -> Sequence[Action]:
+    """The same with a file of root's on the controller: what is in it need not be known here."""
+    lua = controller.interpreter(place)
+    if not lua:
+        return []
+    script = "file=\n" + loading(place, lua, f"loads <{shlex.quote(file)}\n")
+    return [Sh(f"load {LUA} with {lua}, before it is put in place", script, 30.0)]
+
+
 def loading(place: Place, lua: str, body: str) -> str:
     """The script `body`, with templates/load.sh's function before it; $file has to be set."""
     settings = {"lua": lua, "program": render.read("load.lua"), "hooks": " ".join(hooks.asked(place))}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from fabfile import names, render
 from fabfile.actions import STATE, Action, Remove, Sh
@@ -17,7 +17,7 @@ def files(goal: Goal, stage: str, role: str, but: set[str]) -> tuple[Stage, ...]
     """A stage with a step a file, for those of the hosts of `role` that are to be as they were; none, no stage."""
     hosts = goal.roles.get(role, ())
     paths = dict.fromkeys(path for host in hosts for path in goal.files.get(host, {}) if path not in but)
-    steps = tuple(_file(goal, role, path) for path in paths)
+    steps = tuple(_file(goal, role, path, name) for path, name in _names(paths).items())
     return (Stage(stage, ("preflight",), steps),) if steps else ()
 
 
@@ -25,19 +25,26 @@ _LOOK = """
 file={path}
 [ -e "$file" ] || exit 0
 stated '%a %U:%G' "$file" || exit 1
-peek "$file" | sha256sum | cut -d' ' -f1
-{content}
+content=$(peek "$file" | base64 -w 0)
+printf %s "$content" | base64 -d | sha256sum | cut -d' ' -f1
+"""
+
+# what holds a secret now is not shown either, whatever was there before
+_CONTENT = """
+holds_secret "$content" || printf 'text %s\\n' "$content"
 """
 
 
-def _file(goal: Goal, role: str, path: str) -> Step:
+def _file(goal: Goal, role: str, path: str, name: str) -> Step:
     def mine(place: Place) -> File | None:
         return goal.files.get(place.host, {}).get(path)
 
     def look(place: Place) -> Look:
-        content = 'peek "$file" | base64 -w 0' if path != names.KUBECONFIG else ""
-        script = _LOOK.format(path=shlex.quote(path), content=content)
-        return Shell(render.read("safe_file.sh") + script, _parse) if mine(place) else Known(None)
+        known = mine(place)
+        if known is None:
+            return Known(None)
+        script = _LOOK.format(path=shlex.quote(path)) + (_CONTENT if known.text is not None else "")
+        return Shell(render.script("safe_file.sh", "holds_secret.sh") + script, _parse)
 
     def read(place: Place, found: Value) -> Value:
         known = mine(place)
@@ -52,10 +59,18 @@ def _file(goal: Goal, role: str, path: str) -> Step:
         assert known is not None
         if (found["sum"] if found else ABSENT) not in known.left:
             raise Refused(since.file_changed(place, path, goal))
-        return [Remove(path)] if known.sum == ABSENT else [*_tried(place, known), _put_back(known)]
+        if known.sum == ABSENT:
+            return [Remove(path, secret=path == names.KUBECONFIG)]
+        return [*_tried(place, known), _put_back(known)]
 
-    stage, name = "plugin" if role == "controller" else "computes", path.rpartition("/")[2]
+    stage = "plugin" if role == "controller" else "computes"
     return Step(name, role, look, want, change, read=read, takes=_takes_file(path))
+
+
+def _names(paths: Collection[str]) -> dict[str, str]:
+    """Path -> the name of its step: the file's own name, where no other file has it."""
+    short = [path.rpartition("/")[2] for path in paths]
+    return {path: name if short.count(name) == 1 else path for path, name in zip(paths, short, strict=True)}
 
 
 def _parse(out: bytes) -> Value:
@@ -64,7 +79,8 @@ def _parse(out: bytes) -> Value:
         return {}
     mode, owner = lines[0].split()
     found = {"mode": mode, "owner": owner, "sum": lines[1]}
-    return {**found, "text": earlier.text_of(base64.b64decode(lines[2]))} if len(lines) > 2 else found
+    content = [line.removeprefix("text ") for line in lines[2:]]
+    return {**found, "text": earlier.text_of(base64.b64decode(content[0]))} if content else found
 
 
 def _told(found: Mapping[str, str], goes: bool) -> Value:
@@ -86,11 +102,16 @@ def _takes_file(path: str) -> Callable[[Place, Value, Value], str]:
 
 def _tried(place: Place, known: File) -> Sequence[Action]:
     """A plugin is loaded before it is put back: with one that doesn't load, slurmctld would not start any more."""
-    return (
-        plugin.load(place, earlier.text_of(known.text)) if known.path.endswith(f"/{plugin.LUA}") and known.text else []
-    )
+    return plugin.load_file(place, _source(known)) if known.path.endswith(f"/{plugin.LUA}") else []
+
+
+def _source(known: File) -> str:
+    return f"{STATE}/before/{known.run}{known.image}"
 
 
 def _put_back(known: File) -> Sh:
-    settings = {"path": known.path, "source": f"{STATE}/before/{known.run}{known.path}", "sum": known.sum}
-    return Sh(f"put {known.path} back as it was before {known.run}", render.script("put_back.sh", **settings))
+    settings = {"path": known.path, "source": _source(known), "sum": known.sum}
+    # what takes its place holds a secret, and what was there may be the like
+    noted = f"secret {shlex.quote(known.path)}\n" if known.text is None else ""
+    script = noted + render.script("put_back.sh", **settings)
+    return Sh(f"put {known.path} back as it was before {known.run}", script)

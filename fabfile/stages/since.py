@@ -40,7 +40,8 @@ def _sums(out: bytes) -> Value:
 def file_changed(place: Place, path: str, goal: Goal) -> Finding:
     """The finding for a file that isn't as the runs that are undone left it."""
     text = f"{path} on {place.host} is not as run {goal.run}, or a later one, left it: somebody changed it since"
-    image = f"{STATE}/before/{goal.files[place.host][path].run}{path}"
+    known = goal.files[place.host][path]
+    image = f"{STATE}/before/{known.run}{known.image}"
     return Finding("file-changed", text, f"how it was before lies there in {image}: settle it by hand, and run again")
 
 

@@ -205,11 +205,11 @@ class Simulated:
         if have is None:
             return [f"absent {self.run} {path}"]
         mode, owner, content = have
-        told = "-" if path == names.KUBECONFIG else base64.b64encode(content).decode()
+        told = "?" if path == names.KUBECONFIG else base64.b64encode(content).decode()
         lines = [f"image {self.run} {mode} {owner} {_sum(content)} {told} {path}"]
         if path == names.KUBECONFIG:
             pem = base64.b64encode(self.certificate(content.decode().partition(" ")[0])).decode()
-            lines.insert(0, f"certificate {self.run} {pem}")
+            lines.insert(0, f"certificate {self.run} {pem} {path}")
         return lines
 
     # --- the tasks
@@ -345,7 +345,7 @@ class Simulated:
         text = base64.b64encode(self.files[CONF][2]).decode()
         every = [record for run, record in sorted(self.on_controller.items()) if run >= first]
         return [
-            f"conf {CONF} {text}",
+            f"conf {text}",
             *(line for one in every for key in ("image", "left") for line in one.get(key, ())),
         ]
 

@@ -17,6 +17,7 @@ from fabfile import before, former, goals, history, names
 from fabfile.former import Former
 from fabfile.history import Past
 from fabfile.inventory import Site, load
+from fabfile.rollback import of_host as lines_of_host
 from fabfile.stages import installed, revoked, rollback
 from fabfile.stages.earlier import ABSENT, Dws, File, Goal
 from fabfile.trails import trail
@@ -69,7 +70,8 @@ def test_the_oldest_image_counts() -> None:
             f"left 2 eee {LUA}",
         ]
     )
-    assert found.files[LUA] == File(LUA, "1", "644", "root:root", "aaa", frozenset({"ccc", "ddd", "eee"}), b"text\n")
+    left = frozenset({"ccc", "ddd", "eee"})
+    assert found.files[LUA] == File(LUA, "1", "644", "root:root", "aaa", left, b"text\n", LUA)
 
 
 def test_a_file_that_was_not_there() -> None:
@@ -211,10 +213,10 @@ OURS, OTHER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
 )
 def test_kubeconfigs(site: Site, name: str, days: int, key: ec.EllipticCurvePrivateKey, why: str) -> None:
     """A kubeconfig comes back only if it would work: not one that ended, was revoked, or is of another CA or name."""
-    image = f"image 1 600 slurm:slurm aaa - {names.KUBECONFIG}"
+    image = f"image 1 600 slurm:slurm aaa ? {names.KUBECONFIG}"
     found = trail(
         [
-            f"certificate 1 {base64.b64encode(certificate(name, days, key)).decode()}",
+            f"certificate 1 {base64.b64encode(certificate(name, days, key)).decode()} {names.KUBECONFIG}",
             image,
             f"left 1 bbb {names.KUBECONFIG}",
         ]
@@ -253,3 +255,10 @@ def test_a_slurm_side_that_stays_is_not_judged(slurm: bool) -> None:
     judged = {step.name for step in first.steps}
     assert {"cluster", "registry", "workflows"} <= judged
     assert judged & {"controller", "slurm-conf"} == ({"controller", "slurm-conf"} if slurm else set())
+
+
+def test_objects_are_the_masters(site: Site) -> None:
+    """What another host says of the cluster's objects is not even read, so that it can neither be wrong nor unreadable."""
+    lines = ['object 1 {"path": "/x", "step": "deploy.applied", "before": null}', "object 1 what", f"absent 1 {LUA}"]
+    assert lines_of_host(site, "m", lines) == lines
+    assert lines_of_host(site, "c", lines) == [f"absent 1 {LUA}"]

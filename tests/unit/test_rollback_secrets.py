@@ -1,0 +1,312 @@
+"""What a rollback tells of files: no secret, wherever it lies, and one name for a file wherever links lead. Real sh, real links."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from fabfile import goals, names, pki, render
+from fabfile.actions import Put, Remove
+from fabfile.inventory import Site, load
+from fabfile.script import compile_actions
+from fabfile.secret import Secret
+from fabfile.stages import restored_files, since
+from fabfile.stages.earlier import Goal
+from fabfile.stages.kubeconfig import certificate as pem_of
+from fabfile.stages.refusal import _parse_kept
+from fabfile.step import Check, Facts, Known, Place, Shell, Step
+from fabfile.trails import literals, trail
+from tests.unit.conftest import LocalHost
+from tests.unit.site_files import MINIMAL, write
+from tests.unit.test_rollback import OURS, certificate
+
+SHELLS = pytest.mark.parametrize("shell", [("dash",), ("bash", "--posix")], ids=["dash", "bash"])
+
+PEM = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIBkg\n-----END EC PRIVATE KEY-----\n"
+PUBLIC = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+
+
+def encoded(text: str, *, width: int = 0) -> str:
+    """Base64, in one line or in lines of this width."""
+    made = base64.b64encode(text.encode()).decode()
+    return "\n".join(made[at : at + width] for at in range(0, len(made), width)) if width else made
+
+
+SECRET = {
+    "a key": PEM,
+    "an old key": PEM.replace("EC ", "RSA "),
+    "an encrypted key": PEM.replace("EC ", "ENCRYPTED "),
+    "a key of OpenSSH": PEM.replace("EC ", "OPENSSH "),
+    "a key behind a certificate": PUBLIC + PEM,
+    "a key in base64": f"data: {encoded(PEM)}",
+    "a key in base64, in lines": encoded(PUBLIC + PEM, width=20),
+    "a key in base64, one byte on": encoded("x" + PEM),
+    "a key in base64, two bytes on": encoded("xy" + PEM),
+    "a key in JSON": json.dumps({"tls.key": PEM}),
+    "a kubeconfig": "users:\n- user:\n    client-certificate-data: QQ==\n    client-key-data: QUJD\n",
+    "a kubeconfig in JSON": '{"user": {"client-key-data": "QUJD"}}',
+    "a Secret": "kind: Secret\ndata: {a: QUJD}\n",
+    "a Secret in JSON": '{"kind":"Secret","data":{"a":"QUJD"}}',
+    "a token": "    token: eyJhbGciOi\n",
+    "a bearer": "curl -H 'Authorization: Bearer abcdefghijk'",
+    "a password": "password=hunter2",
+    "a quoted password": 'password = "hunter2"',
+    "a password of Slurm": "StoragePass=hunter2",
+    "a password in lines": "password: |\n  hunter2\n",
+    "an environment": "DB_PASSWORD=hunter2\n",
+    "an API key": "api_key: hunter2",
+    "a URL": "https://me:hunter2@registry.local/v2",
+    "a JWT": "x eyJhbGciOiJSUzI1NiIs.eyJpc3MiOiJr.c2ln",
+    "bytes before it": "\x00\x01\n" + PEM,
+}
+
+PUBLIC_TEXTS = {
+    "nothing": "",
+    "a certificate": PUBLIC,
+    "a certificate in base64": f"certificate-authority-data: {encoded(PUBLIC)}",
+    "slurm.conf": "ClusterName=x\nAuthType=auth/munge\nSlurmUser=slurm\nSlurmctldParameters=enable_configless\nBypass=1\n",
+    "munge's socket": "AccountingStoragePass=/var/run/munge/munge.socket.2\n",
+    "the plugin": 'local TOKEN = "/var/run/secrets/token"\nreturn \' --token="\' .. content\nKUBECONFIG="/etc/x"\n',
+    "a reference": "password: ${PASSWORD}\nsecretName: \n",
+    "another kind": "kind: SecretProviderClass\n",
+    "a URL": "https://registry.local/v2 mail me@example.com",
+}
+
+
+def judged(texts: Sequence[str], shell: Sequence[str], tmp_path: Path) -> list[bool]:
+    """Whether holds_secret finds one in each of these."""
+    for number, text in enumerate(texts):
+        (tmp_path / f"text{number}").write_bytes(text.encode())
+    loop = (
+        'for n in $(seq 0 "$last"); do if holds_secret "$(base64 -w 0 "text$n")"; then echo yes; else echo no; fi; done'
+    )
+    script = render.script("holds_secret.sh", last=str(len(texts) - 1)) + loop
+    done = subprocess.run([*shell, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=True)
+    assert done.stderr == ""
+    return [word == "yes" for word in done.stdout.split()]
+
+
+@SHELLS
+def test_a_secret_is_known_by_what_it_is(shell: Sequence[str], tmp_path: Path) -> None:
+    """Keys, tokens and passwords are known in all the forms in which files have them; what only speaks of them is none."""
+    for texts, expected in ((SECRET, True), (PUBLIC_TEXTS, False)):
+        found = dict(zip(texts, judged(list(texts.values()), shell, tmp_path), strict=True))
+        assert found == dict.fromkeys(texts, expected)
+
+
+def test_the_judgement_is_linear(tmp_path: Path) -> None:
+    """Ten times the text takes ten times as long, not a hundred times: a file of one long line stops nobody."""
+
+    def took(size: int) -> float:
+        began = time.monotonic()
+        assert (
+            judged([word * size for word in ("a", "token", "://a", "eyJ", "password ")], ("dash",), tmp_path)
+            == [False] * 5
+        )
+        return time.monotonic() - began
+
+    took(100)
+    small, large = min(took(20_000) for _ in range(3)), took(400_000)
+    assert large < 20 * small * 4 + 10
+
+
+# --- a host with links
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A site with a master and a controller."""
+    return load(write(tmp_path, MINIMAL))
+
+
+class Linked:
+    """A controller whose /etc/slurm is a link to a folder, or whose kubeconfig is a link to a file, as root made it."""
+
+    def __init__(self, host: LocalHost, site: Site, link: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.host, self.etc, self.real = host, host.folder / "etc/slurm", host.folder / "opt/real"
+        self.real.mkdir(parents=True)
+        self.etc.parent.mkdir()
+        name = "slurm-dws.kubeconfig"
+        if link == "folder":
+            self.etc.symlink_to(self.real)
+        else:
+            self.etc.mkdir()
+            (self.etc / name).symlink_to(self.real / name)
+        self.kubeconfig = self.etc / name
+        self.site = replace(site, slurm=replace(site.slurm, folder=str(self.etc)))
+        monkeypatch.setattr(names, "KUBECONFIG", str(self.kubeconfig))
+        self.state = str(host.folder.parent / "state")
+        for module in ("stages.restored_files", "stages.since"):
+            monkeypatch.setattr(f"fabfile.{module}.STATE", self.state)
+        (self.etc / "slurm.conf").write_text("ClusterName=x\nBurstBufferType=burst_buffer/lua\n")
+
+    def sh(self, script: str, data: bytes = b"") -> str:
+        answer = self.host.run(script, data, deadline=60)
+        assert answer.code == 0, answer.err.decode()
+        return answer.out.decode()
+
+    def do(self, run: str, *actions: Put | Remove) -> None:
+        """A run's actions."""
+        self.sh(*compile_actions(actions, run, "==mark", "access.kubeconfig"))
+
+    def lines(self) -> list[str]:
+        """What chain.sh says."""
+        settings = {"state": self.state, "first": "r1", "conf": self.site.slurm.conf}
+        settings["literals"] = "\n".join(literals(self.site))
+        return self.sh(render.script("safe_file.sh", "holds_secret.sh", "chain.sh", **settings)).splitlines()
+
+    def goal(self, revoked: Sequence[str] = ()) -> tuple[Goal, list[str], bool]:
+        """What a rollback of r1 wants of its files."""
+        known = goals.Names(certificate("ca", 9, OURS), None, frozenset(revoked))
+        files, said, anew = goals.of_host(self.site, "c", trail(self.lines()), True, known)
+        return Goal("r1", "leave", {"c": files}, (), {"c": True}, roles={"controller": ("c",)}), said, anew
+
+    def look(self, item: Step | Check) -> object:
+        """What a step or check finds."""
+        look = item.look(Place(self.site, Facts({}), "c"))
+        if isinstance(look, Known):
+            return look.value
+        assert isinstance(look, Shell)
+        out = self.sh(look.script)
+        assert "QUJDREVG" not in out and "PRIVATE" not in out
+        return look.parse(out.encode())
+
+
+@pytest.fixture(params=["file", "folder"])
+def linked(
+    request: pytest.FixtureRequest, local_host: LocalHost, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> Linked:
+    """A controller with such a link, on which a run has replaced a kubeconfig."""
+    made = Linked(local_host, site, request.param, monkeypatch)
+    made.kubeconfig.write_text(kubeconfig("slurm-dws"))
+    made.kubeconfig.chmod(0o600)
+    owner = f"{os.getuid()}:{os.getgid()}"
+    made.do("r1", Put(str(made.kubeconfig), Secret(kubeconfig("slurm-new").encode()), 0o600, owner))
+    return made
+
+
+@cache
+def kubeconfig(name: str, key: str = "QUJDREVG") -> str:
+    """One with a certificate for `name`."""
+    pem = base64.b64encode(certificate(name, 9, OURS)).decode()
+    return f"users:\n- user:\n    client-certificate-data: {pem}\n    client-key-data: {key}\n"
+
+
+def test_an_image_behind_a_link_is_known_by_its_name(linked: Linked) -> None:
+    """A kubeconfig lies under its real path, and is compared by the name that everybody calls it; its key stays there."""
+    lines = linked.lines()
+    assert not any("QUJDREVG" in line or encoded("QUJDREVG") in line for line in lines)
+    found = trail(lines)
+    assert list(found.files) == [str(linked.kubeconfig)]
+    one = found.files[str(linked.kubeconfig)]
+    assert one.text is None and one.image == str(linked.real / linked.kubeconfig.name)
+    assert [pki.common_name(pem) for pem in one.certificates or ()] == ["slurm-dws"]
+    assert found.conf == "ClusterName=x\nBurstBufferType=burst_buffer/lua\n"
+
+
+def test_a_revoked_kubeconfig_behind_a_link_stays_away(linked: Linked) -> None:
+    """The rule holds for what the file is."""
+    goal, said, anew = linked.goal(["slurm-dws"])
+    assert goal.files == {"c": {}} and anew and "slurm-dws was revoked" in said[0]
+
+
+def test_a_revoked_kubeconfig_under_another_name_stays_away(linked: Linked) -> None:
+    """Also where it lies under a name that no kubeconfig has."""
+    other = linked.etc / "burst_buffer.conf"
+    other.write_text(kubeconfig("slurm-dws"))
+    linked.do("r1", Put(str(other), b"new\n", 0o644, f"{os.getuid()}:{os.getgid()}"))
+    found = trail(linked.lines())
+    assert found.files[str(other)].text is None
+    goal, said, _ = linked.goal(["slurm-dws"])
+    assert goal.files == {"c": {}} and str(other) in " ".join(said)
+
+
+def test_a_rotation_behind_a_link_is_rolled_back(linked: Linked) -> None:
+    """Nobody changed the file since, no key is shown, and it is put back behind the link."""
+    goal, said, _ = linked.goal()
+    assert said == []
+    place = Place(linked.site, Facts({}), "c")
+    check = since.files("controller", goal)
+    assert check.judge(place, linked.look(check)) == []
+    (stage,) = restored_files.files(goal, "plugin", "controller", set())
+    (step,) = stage.steps
+    assert isinstance(step, Step) and step.read and step.change
+    seen = linked.look(step)
+    place.facts.found[f"plugin.{step.name}"] = {"c": seen}
+    have, want = step.read(place, seen), step.want(place)
+    assert have != want and set(have) == set(want) == {"mode", "owner", "sum"}
+    linked.sh(*compile_actions(step.change(place, have, want), "r2", "==mark"))
+    assert step.read(place, linked.look(step)) == want
+    assert linked.kubeconfig.read_text() == kubeconfig("slurm-dws")
+    record = Path(linked.state, "before/r2/.record").read_text()
+    assert f"secret {linked.real / linked.kubeconfig.name}\n" in record
+
+
+def test_a_file_that_holds_a_secret_now_is_not_sent(linked: Linked) -> None:
+    """Whatever was there before: what somebody wrote into it meanwhile stays on the host."""
+    other = linked.etc / "burst_buffer.conf"
+    other.write_text("before\n")
+    linked.do("r1", Put(str(other), b"new\n", 0o644, f"{os.getuid()}:{os.getgid()}"))
+    goal, _, _ = linked.goal()
+    (stage,) = restored_files.files(goal, "plugin", "controller", {str(linked.kubeconfig)})
+    (step,) = stage.steps
+    other.write_text(PEM)
+    found = linked.look(step)
+    assert isinstance(found, dict) and "text" not in found
+    other.write_text("")
+    found = linked.look(step)
+    assert isinstance(found, dict) and found["text"] == ""
+
+
+def test_what_a_run_wrote_as_a_secret_is_one(linked: Linked) -> None:
+    """Also where nothing in it looks like one."""
+    other = linked.etc / "plain"
+    other.write_text("old words\n")
+    linked.do("r1", Put(str(other), Secret(b"new words\n"), 0o600, f"{os.getuid()}:{os.getgid()}"))
+    assert trail(linked.lines()).files[str(linked.real / "plain" if linked.etc.is_symlink() else other)].text is None
+
+
+def test_files_with_the_same_name_are_two_steps(linked: Linked) -> None:
+    """A step's name is the file's own, where no other file has it."""
+    found = trail([f"image r1 600 a:b aaa - {path}" for path in ("/a/x", "/b/x", "/b/y")]).files
+    goal = Goal("r1", "leave", {"c": found}, (), {"c": True}, roles={"controller": ("c",)})
+    (stage,) = restored_files.files(goal, "plugin", "controller", set())
+    assert [step.name for step in stage.steps] == ["/a/x", "/b/x", "y"]
+
+
+def test_kept_kubeconfigs_are_found_behind_links(linked: Linked) -> None:
+    """What `certs.revoke` proves of kept kubeconfigs, it proves of all of them, wherever they lay."""
+    other = linked.etc / "burst_buffer.conf"
+    other.write_text(json.dumps({"users": [{"user": {"client-certificate-data": "QQ==", "client-key-data": "QQ=="}}]}))
+    linked.do("r1", Remove(str(other)))
+    settings = {"state": linked.state, "kubeconfig": str(linked.kubeconfig), "call": "", "workflows": "w"}
+    script = render.script("as.sh", "vanishing.sh", "kept_kubeconfigs.sh", namespace="n", cluster="", **settings)
+    found = _parse_kept(linked.sh(script).encode())
+    assert pki.common_name(pem_of(found["r1"])) == "slurm-dws"
+    assert sorted(len(run.split()) for run in found) == [1, 2]
+
+
+def test_a_slurm_conf_that_cannot_be_read_is_told(linked: Linked) -> None:
+    """A host of which that can't be known is not taken for one without the burst buffer."""
+    conf = Path(linked.site.slurm.conf)
+    conf.unlink()
+    conf.mkdir()
+    script = render.script(
+        "safe_file.sh",
+        "holds_secret.sh",
+        "chain.sh",
+        state=linked.state,
+        first="r1",
+        conf=str(conf),
+        literals=str(conf),
+    )
+    assert linked.host.run(script, deadline=60).code != 0
