@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from fabfile import sudo
+from fabfile import openfiles, sudo
 from fabfile.destination import Destination
-from fabfile.faults import Unreachable
+from fabfile.faults import Crowded, Unreachable
 from fabfile.session import Session
 from fabfile.sshconfig import Asked, resolve
 
@@ -50,7 +50,8 @@ class Sessions(dict[str, Session | Unreachable]):
 
 
 def connect_all(site: Site, hosts: Sequence[Host], ask: sudo.AskPassword = sudo.ask_terminal) -> Sessions:
-    """Connects to `hosts`, so many at once as the site allows, each within the site's deadline.
+    """Connects to `hosts`, so many at once as the site allows, each within the site's deadline; to as many as this process
+    may have connections to, the first ones: the others are told with the numbers.
 
     `ask` is called at most once, when a host's sudo wants a password.
     """
@@ -67,13 +68,16 @@ def connect_all(site: Site, hosts: Sequence[Host], ask: sudo.AskPassword = sudo.
         return made
 
     every, hosts = hosts, [host for host in hosts if not host.pod]
-    with ThreadPoolExecutor(site.ssh.connections, thread_name_prefix="connect") as pool:
+    limit = openfiles.raised()
+    connecting = openfiles.at_once(limit, site.ssh.connections)
+    with ThreadPoolExecutor(connecting, thread_name_prefix="connect") as pool:
         leads = [pool.submit(lead, host) for host in hosts]
         from fabfile.dial import Jumps  # slow to import, and meanwhile ssh -G is at work
 
         sessions = Sessions(Jumps())
+        ways = _fitting(hosts, [_either(one.result) for one in leads], limit, connecting)
         make = _maker(site, sudo.Password(ask), sessions.jumps)
-        made = [_either(partial(make, host, one.result)) for host, one in zip(hosts, leads, strict=True)]
+        made = [make(host, way) for host, way in zip(hosts, ways, strict=True)]
         opened = [pool.submit(connected, one) for one in made]
         sessions.update((host.name, _either(one.result)) for host, one in zip(hosts, opened, strict=True))
     sessions.update((host.name, _either(partial(_pod, site, host, sessions))) for host in every if host.pod)
@@ -94,17 +98,53 @@ def _pod(site: Site, host: Host, sessions: Sessions) -> Session:
     return made
 
 
-def _either(attempt: Callable[[], Session]) -> Session | Unreachable:
+def _fitting(
+    hosts: Sequence[Host], ways: Sequence[Destination | Unreachable], limit: int, connecting: int
+) -> list[Destination | Unreachable]:
+    """The ways, as far as this process can have connections open, in order; where it can't, why not."""
+    room, needed = openfiles.room(limit, connecting), 0
+    fits: list[bool] = []
+    jumps: set[Destination] = set()
+    for way in ways:
+        needed += _files(way, jumps)
+        fits.append(isinstance(way, Unreachable) or needed <= room)
+    text = f"{len(ways)} hosts need {needed} open files for their connections, and this process may open {room} (of {limit} in all)"
+    fix = f"run `ulimit -n {openfiles.enough(needed, connecting)}` in this shell, and then the same command again; "
+    fix += "where that is refused, raise nofile in limits.conf for this user, or narrow `computes` in the site file"
+    crowded = (Crowded(host.name, text, fix) for host in hosts)
+    return [way if fit else one for way, fit, one in zip(ways, fits, crowded, strict=True)]
+
+
+def _files(way: Destination | Unreachable, jumps: set[Destination]) -> int:
+    """How many files a connection keeps open: itself, or what leads to it, unless another one has that open already."""
+    if isinstance(way, Unreachable):
+        return 0
+    if not way.jump:
+        return 2 if way.command else 1  # what a ProxyCommand complains about goes to a file
+    if way.jump in jumps:
+        return 0
+    jumps.add(way.jump)
+    return _files(way.jump, jumps)
+
+
+Made = TypeVar("Made")
+
+
+def _either(attempt: Callable[[], Made]) -> Made | Unreachable:
     try:
         return attempt()
     except Unreachable as error:
         return error
 
 
-def _maker(site: Site, password: sudo.Password, jumps: Jumps) -> Callable[[Host, Callable[[], Destination]], Session]:
-    def make(host: Host, to: Callable[[], Destination]) -> Session:
+def _maker(
+    site: Site, password: sudo.Password, jumps: Jumps
+) -> Callable[[Host, Destination | Unreachable], Session | Unreachable]:
+    def make(host: Host, to: Destination | Unreachable) -> Session | Unreachable:
+        if isinstance(to, Unreachable):
+            return to
         context = site.master.context if host.role == "master" else ""
-        return Session(to(), _environment(site, host), password if host.sudo else None, jumps, context)
+        return Session(to, _environment(site, host), password if host.sudo else None, jumps, context)
 
     return make
 

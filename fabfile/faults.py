@@ -17,6 +17,10 @@ class SudoRefused(Unreachable):
     """The host was reached and sudo said no."""
 
 
+class Crowded(Unreachable):
+    """This machine, not the host, is why there is no connection: this process may have no more files open."""
+
+
 class LockLost(Exception):
     """This run no longer holds the site's lock, which is on `host`: another one may be at work by now."""
 

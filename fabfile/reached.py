@@ -10,7 +10,7 @@ from fabfile.api import ClusterError
 from fabfile.cluster import preload
 from fabfile.connect import Sessions, connect_all
 from fabfile.events import Done, Event, Failure, Outcome
-from fabfile.faults import DeadlineExceeded, LockLost, Lost, Unreachable
+from fabfile.faults import Crowded, DeadlineExceeded, LockLost, Lost, Unreachable
 from fabfile.inventory import Host, Site
 from fabfile.perform import Reach
 from fabfile.session import Session
@@ -57,7 +57,7 @@ def answering(
 ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
     """The hosts that answered by role, and those that should have. Each that didn't is told with what to do."""
     silent = {host: found for host, found in sessions.items() if isinstance(found, Unreachable)}
-    spared = _spared(site, silent)
+    spared = _spared(site, [host for host, found in silent.items() if not isinstance(found, Crowded)])
     for host, found in silent.items():
         failure = Failure(command=f"ssh {host}", meaning=found.text, fix=found.fix)
         note = "may be down, as the site file says" if host in spared else ""
