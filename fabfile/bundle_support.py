@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import platform
 import subprocess
@@ -21,6 +22,7 @@ from fabfile.logs_pods import PODS
 from fabfile.logs_sources import sources
 from fabfile.reached import TROUBLE
 from fabfile.reading import Reading
+from fabfile.secret import Secret
 from fabfile.session import Session
 from fabfile.stages import access, installed
 
@@ -43,15 +45,54 @@ site.yaml        the site file
 versions.txt     this tool and what it is made of
 
 Keys, passwords and tokens are taken out: "{gone}" stands where one was. Names of hosts and users are in it.
-"""
+{unread}"""
 
 Member = tuple[str, str]
 """A file's name in the archive and its text."""
 
 
-def members(reading: Reading, diagnosis: Diagnosis) -> Iterator[Member]:
-    """The files of the archive. What can't be read is said in its place."""
-    yield "README.txt", ABOUT.format(at=time.strftime("%Y-%m-%d %H:%M %z"), gone=redact.GONE)
+# The key itself stays where it is: a piece of it, wherever it may stand, is known by this sum.
+_PIECES = """
+file={kubeconfig}
+[ -r "$file" ] || exit 0
+for key in client-key-data token; do
+    value=$(sed -n "s/^[- ]*$key: *\\"*\\([^\\"]*\\)\\"*\\$/\\1/p" "$file" | head -n 1)
+    {{ printf %s "$value" | fold -w 40; echo; printf %s "$value" | base64 -d 2>/dev/null | grep -v -e ----- | cut -c 1-40; }} |
+        while IFS= read -r piece; do [ ${{#piece}} -ne 40 ] || printf %s "$piece" | sha256sum; done
+done
+"""
+
+
+def known(reading: Reading) -> tuple[redact.Known, str]:
+    """What is known to be secret on this site, in this machine's memory; and what of it could not be read, in sentences."""
+    site, unread = reading.run.site, []
+    values: list[Secret] = []
+    pieces: list[str] = []
+    secret = f"{site.registry.secret_namespace}/{site.registry.secret_name}"
+    try:
+        path = "/api/v1/namespaces/{}/secrets/{}".format(*secret.split("/"))
+        data = (reading.run.reach.cluster().get(path) or {}).get("data") or {}
+        values = [Secret(base64.b64decode(text)) for name, text in data.items() if name != "username"]
+    except TROUBLE as error:
+        unread.append(f"The password in the Secret {secret} could not be read, and so not be searched for: {error}\n")
+    for host in site.controllers:
+        try:
+            pieces += _pieces(reading, host.name)
+        except TROUBLE as error:
+            unread.append(f"The plugin's key on {host.name} could not be read, and so not be searched for: {error}\n")
+    return redact.Known(values, pieces), "".join(unread)
+
+
+def _pieces(reading: Reading, host: str) -> list[str]:
+    """Sums of the pieces of the key that the plugin has on a controller."""
+    script = _PIECES.format(kubeconfig=names.KUBECONFIG)
+    answer = reading.run.reach.session(host).run(script, deadline=30.0)
+    return [line.split()[0] for line in answer.out.decode(errors="replace").splitlines() if line]
+
+
+def members(reading: Reading, diagnosis: Diagnosis, unread: str = "") -> Iterator[Member]:
+    """The files of the archive. What can't be read is said in its place; `unread`: which secrets could not be searched for."""
+    yield "README.txt", ABOUT.format(at=time.strftime("%Y-%m-%d %H:%M %z"), gone=redact.GONE, unread=unread)
     yield "doctor.jsonl", "".join(json.dumps(redact.data(record)) + "\n" for record in records(diagnosis))
     yield "site.yaml", reading.run.site.path.read_text(errors="replace")
     yield "versions.txt", _versions()

@@ -55,7 +55,8 @@ def _written(archive: Path, reading: Reading, diagnosis: Diagnosis) -> bool:
     from fabfile import bundle_support, tarball
 
     try:
-        tarball.write(archive, bundle_support.members(reading, diagnosis))
+        known, unread = bundle_support.known(reading)
+        tarball.write(archive, bundle_support.members(reading, diagnosis, unread), known)
     except OSError as error:
         print(f"{archive} could not be written: {error}", file=sys.stderr)  # noqa: T201
         return False

@@ -12,8 +12,11 @@ from pathlib import Path
 from fabfile import redact
 
 
-def write(path: Path, members: Iterable[tuple[str, str]]) -> None:
-    """Writes `members`, each a name and its text, to `path`, which must not be there. OSError if it can't be written."""
+def write(path: Path, members: Iterable[tuple[str, str]], known: redact.Known | None = None) -> None:
+    """Writes `members`, each a name and its text, to `path`, which must not be there. OSError if it can't be written.
+
+    `known`: what is known to be secret, and is taken out wherever it stands.
+    """
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)
     try:
@@ -22,7 +25,7 @@ def write(path: Path, members: Iterable[tuple[str, str]]) -> None:
             tarfile.open(fileobj=file, mode="w:gz") as archive,
         ):
             for name, said in members:
-                _add(archive, f"{path.name.removesuffix('.tar.gz')}/{name}", redact.text(said))
+                _add(archive, f"{path.name.removesuffix('.tar.gz')}/{name}", redact.text(said, known))
         part.rename(path)
     finally:
         part.unlink(missing_ok=True)
