@@ -7,9 +7,10 @@ from typing import Any
 
 from invoke import Collection, task
 
-from fabfile import leftout
+from fabfile import console, leftout
 
 leftout.allow()
+console.guard()
 
 
 def _site(hosts: Any, limit: str | None) -> Any:
@@ -19,7 +20,7 @@ def _site(hosts: Any, limit: str | None) -> Any:
     try:
         return from_hosts_option(hosts, limit)
     except (SiteError, HostsError) as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        console.note(error)
         sys.exit(2)
 
 

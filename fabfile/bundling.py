@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from fabfile import bundle, gather
+from fabfile import bundle, console, gather
 from fabfile.bundle import Manifest
 from fabfile.download import Progress, SourceError
 from fabfile.report import is_terminal
 from fabfile.site import Site
 from fabfile.step import Refused
+from fabfile.visible import shown
 
 
 def attached(site: Site, file: str) -> tuple[Site, str]:
@@ -40,10 +41,10 @@ def make(site: Site, file: str) -> int:
     except Refused as refused:
         return _told(refused)
     except (SourceError, OSError) as error:
-        print(f"{target}: {error}", file=sys.stderr)  # noqa: T201
+        console.note(f"{target}: {error}")
         return 1
     except KeyboardInterrupt:
-        print(f"Stopped: {target} is as it was before.", file=sys.stderr)  # noqa: T201
+        console.note(f"Stopped: {target} is as it was before.")
         return 1
     _list(target, manifest)
     return 0
@@ -65,7 +66,7 @@ def _path(file: str) -> Path:
 
 def _told(refused: Refused) -> int:
     for one in refused.findings:
-        print(f"{one.name}: {one.text}\n  {one.fix}", file=sys.stderr)  # noqa: T201
+        console.note(f"{one.name}: {one.text}\n  {one.fix}")
     return 1
 
 
@@ -76,7 +77,7 @@ def _list(path: Path, manifest: Manifest) -> None:
     rows = [f"{path}  {path.stat().st_size / 1e6:.1f} MB  sha256 {digest}", f"  {versions}"]
     rows += [f"  made {manifest.made['at']} by {manifest.made['by']}"]
     rows += [f"  {one.size / 1e6:8.1f} MB  {one.file}  from {one.source}  {one.id}" for one in manifest.parts.values()]
-    print("\n".join(row.rstrip() for row in rows))  # noqa: T201
+    console.say(*(row.rstrip() for row in rows))
 
 
 @contextmanager
@@ -85,31 +86,30 @@ def _display(stream: TextIO) -> Iterator[Callable[[str], Progress]]:
     if not is_terminal(stream):
         yield _lines(stream)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
     from rich.progress import Progress as Bars
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeElapsedColumn(),
     )
-    with Bars(*columns, console=Console(file=stream)) as bars:
+    with Bars(*columns, console=console.drawn_on(stream)) as bars:
 
         def begin(title: str) -> Progress:
-            task = bars.add_task(title, total=None)
+            task = bars.add_task(shown(title), total=None)
             return lambda done, total: bars.update(task, completed=done, total=total or None)
 
         yield begin
 
 
 def _lines(stream: TextIO) -> Callable[[str], Progress]:
-    began = time.monotonic()
+    began, write = time.monotonic(), console.writer(stream)
 
     def say(text: str) -> None:
-        print(f"{time.monotonic() - began:7.1f} s  {text}", file=stream, flush=True)
+        write(f"{time.monotonic() - began:7.1f} s  {text}\n")
 
     def begin(title: str) -> Progress:
         say(title)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
-from fabfile import pki
+from fabfile import console, pki
 from fabfile.certs_table import Problem, Shown, rows
 from fabfile.inventory import Site
 from fabfile.options import Options
@@ -33,8 +32,9 @@ def show(site: Site, as_json: bool) -> int:
         every = [_shown(reading, host.name) for host in site.controllers if site.active(host)]
     code = int(any(problem.bad for one in every for problem in one.problems))
     if as_json:
-        for record in (*({"event": "certificate", **asdict(one)} for one in every), {"event": "summary", "exit": code}):
-            print(json.dumps(record), flush=True)  # noqa: T201
+        console.records(
+            (*({"event": "certificate", **asdict(one)} for one in every), {"event": "summary", "exit": code})
+        )
     else:
         printed(rows(every))
     return code
@@ -46,7 +46,8 @@ VIA: dict[str, Literal["ca", "csr"]] = {"ca": "ca", "csr": "csr"}
 def rotating(site: Site, via: str, **how: Any) -> tuple[Site, Sequence[Stage], Options]:
     """What makes a run of `invoke certs.rotate`; `via` "": as the site file says. Ends the program for what is no such way."""
     if via and via not in VIA:
-        sys.exit(f"--via {via}: expected {' or '.join(VIA)}")
+        console.note(f"--via {via}: expected {' or '.join(VIA)}")
+        sys.exit(1)
     access = replace(site.access, via=VIA.get(via, site.access.via))
     site = replace(site, computes=(), access=access)
     done = "Every controller has a new key and certificate, and the plugin works with it."

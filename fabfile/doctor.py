@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+from fabfile import console
 from fabfile.diagnosis import Diagnosis, Told, Unseen, records
 from fabfile.doctor_judge import diagnosed
 from fabfile.doctor_probes import stages
@@ -29,13 +28,13 @@ def doctor(site: Site, bundle: str | None, as_json: bool) -> int:
     """Look at everything and say what is wrong; `bundle` names the support archive that is written besides."""
     archive = Path(bundle).expanduser() if bundle else None
     if archive and (why := _unwritable(archive)):
-        print(why, file=sys.stderr)  # noqa: T201
+        console.note(why)
         return REFUSED
     patient = replace(site, deadlines=replace(site.deadlines, look=max(PATIENCE, site.deadlines.look)))
     with looked(patient, stages()) as reading:
         diagnosis = diagnosed(reading)
         if as_json:
-            sys.stdout.writelines(json.dumps(record) + "\n" for record in records(diagnosis))
+            console.records(records(diagnosis))
         else:
             printed(_rows(reading, diagnosis))
         written = archive is None or _written(archive, reading, diagnosis)
@@ -58,9 +57,9 @@ def _written(archive: Path, reading: Reading, diagnosis: Diagnosis) -> bool:
         known, unread = bundle_support.known(reading)
         tarball.write(archive, bundle_support.members(reading, diagnosis, unread), known)
     except OSError as error:
-        print(f"{archive} could not be written: {error}", file=sys.stderr)  # noqa: T201
+        console.note(f"{archive} could not be written: {error}")
         return False
-    print(f"{archive} has it all, for whoever helps; secrets are taken out", file=sys.stderr)  # noqa: T201
+    console.note(f"{archive} has it all, for whoever helps; secrets are taken out")
     return True
 
 

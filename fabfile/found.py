@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 
-from fabfile import engine
+from fabfile import console, engine
 from fabfile.engine import Run
 from fabfile.events import Done
 from fabfile.failure import block
@@ -48,9 +46,7 @@ def show(site: Site, as_json: bool) -> int:
 
 
 def _json(run: Run, done: list[Done], host: str) -> None:
-    for one in done:
-        record = {**step_record(one), "found": _found(run, one, host)}
-        sys.stdout.write(json.dumps(record, default=str) + "\n")
+    console.records({**step_record(one), "found": _found(run, one, host)} for one in done)
 
 
 def _rows(reading: Reading, done: list[Done], host: str) -> Iterator[Row]:

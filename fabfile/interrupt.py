@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from fabfile import console
 from fabfile.connect import Sessions
 from fabfile.events import Event
 from fabfile.progress import Progress, fold, take
@@ -89,7 +90,7 @@ def interruptible(last_words: LastWords) -> Iterator[Interrupts]:
 @contextmanager
 def read_only() -> Iterator[None]:
     """While the `with` lasts hosts are only read: the first Ctrl-C leaves at once."""
-    with interruptible(lambda watched: print("", STOPPED, sep="\n", file=sys.stderr)):  # noqa: T201
+    with interruptible(lambda watched: console.note("", STOPPED)):
         yield
 
 

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from fabfile import ending, screen
+from fabfile.console import drawn_on, styled
 from fabfile.events import Event
 from fabfile.progress import Progress, take
 from fabfile.theme import Row
@@ -34,7 +35,7 @@ class _Frame:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         with self.lock:
             rows = screen.frame(self.progress, options.size.width, options.size.height - 1, time.time())
-        yield Group(*(Text.assemble(*row, no_wrap=True, overflow="ellipsis") for row in rows))
+        yield Group(*(styled(row, no_wrap=True, overflow="ellipsis") for row in rows))
 
 
 class Screen:
@@ -43,7 +44,7 @@ class Screen:
     def __init__(self, stream: TextIO, task: str) -> None:
         self.progress = Progress(task=task)
         self._lock = threading.Lock()
-        self.console = Console(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
+        self.console = drawn_on(stream, force_terminal=True)
         frame = _Frame(self.progress, self._lock)
         self.live = Live(frame, console=self.console, refresh_per_second=RATE, transient=True)
 
@@ -90,7 +91,7 @@ def screen_on(stream: TextIO, task: str) -> Iterator[Screen]:
 
 def wrapped(row: Row, console: Console) -> list[Text]:
     """The row in as many lines as it takes; the second and further ones begin under the first one's text."""
-    text = Text.assemble(*row)
+    text = styled(row)
     indent = _indent(row) if cell_len(text.plain) > console.width else 0
     if not indent or indent > console.width // 2:
         return list(text.wrap(console, console.width)) or [text]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 
+from fabfile import console
 from fabfile.inventory import Site
 from fabfile.logs_entries import Entry, about, since
 from fabfile.logs_merge import coming, past
@@ -21,7 +21,7 @@ def logs(site: Site, job: str | None, back: str, follow: bool) -> int:
     try:
         began, asked = _asked(site, job, back)
     except ValueError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        console.note(error)
         return SITE_FILE
     show = _shower()
     with sources(site, began, follow) as found:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from fabfile import logs_hosts, logs_pods
+from fabfile import console, logs_hosts, logs_pods
 from fabfile.cluster import Cluster, preload
 from fabfile.connect import connect_all
 from fabfile.faults import Unreachable
@@ -44,7 +43,7 @@ class Sources:
     def note(self, text: str) -> None:
         """Something that people have to know about a source."""
         if not self.over:
-            print(f"note: {text}", file=sys.stderr)  # noqa: T201
+            console.note(f"note: {text}")
 
     def lacks(self, text: str) -> None:
         """A source that can't be read."""

@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 
-from fabfile import report
-from fabfile.theme import Row, encodable, text
+from fabfile import console, report
+from fabfile.theme import Row, text
 
 
 def printed(rows: Iterable[Row]) -> None:
@@ -33,19 +33,17 @@ def painter() -> Callable[[Row], None]:
 
 
 def _plain() -> Callable[[Row], None]:
-    encoding = sys.stdout.encoding or "utf-8"
-    return lambda row: print(encodable(text(row), encoding))  # noqa: T201
+    write = console.writer(sys.stdout, gone=True)
+    return lambda row: write(text(row) + "\n")
 
 
 def _coloured() -> Callable[[Row], None]:
-    from rich.console import Console  # late: rich is not needed elsewhere
-
     from fabfile.live import wrapped
 
-    console = Console(highlight=False, markup=False, emoji=False)
+    drawn = console.drawn_on(sys.stdout)
 
     def paint(row: Row) -> None:
-        for line in wrapped(row, console):
-            console.print(line, soft_wrap=True)
+        for line in wrapped(row, drawn):
+            drawn.print(line, soft_wrap=True)
 
     return paint

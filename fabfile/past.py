@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from fabfile import history, journal
+from fabfile import console, history, journal
 from fabfile.faults import DeadlineExceeded, Lost, Unreachable
 from fabfile.history import Past
 from fabfile.interrupt import read_only
@@ -23,14 +21,16 @@ def show(site: Site, name: str, as_json: bool) -> int:
         with read_only():
             every = history.runs(site)
     except BROKEN as error:
-        print(f"{site.master.host.name}: {error}", file=sys.stderr)  # noqa: T201
+        console.note(f"{site.master.host.name}: {error}")
         return 1
     found = [one for one in every if name in ("", one.id)]
     if name and not found:
-        print(f"No run {name} is known: `invoke journal` lists them.", file=sys.stderr)  # noqa: T201
+        console.note(f"No run {name} is known: `invoke journal` lists them.")
         return 3
-    lines = map(json.dumps, map(_record, found)) if as_json else _lines(found, name)
-    print(*lines, sep="\n")  # noqa: T201
+    if as_json:
+        console.records(map(_record, found))
+    else:
+        console.say(*_lines(found, name))
     return 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from fabfile import engine
+from fabfile import console, engine
 from fabfile.connect import Sessions
 from fabfile.engine import Run
 from fabfile.events import Done, Event
@@ -53,7 +53,7 @@ def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
             interrupts.watch(run, sessions)
             engine.first_looks(run)
             if run.stopping.is_set():
-                print(STOPPED, file=sys.stderr)  # noqa: T201
+                console.note(STOPPED)
                 raise KeyboardInterrupt  # a look that was cut off says nothing about its host
         except BaseException:
             sessions.close()
@@ -69,7 +69,7 @@ def _left(watched: tuple[Run, Sessions] | None) -> None:
     """What there is to say where a look ends without waiting for its scripts."""
     running = still_running((), watched[1] if watched else None)
     told = (f"Still running: {one}; each ends by itself, at the latest at its deadline." for one in running)
-    print("", STOPPED, *told, sep="\n", file=sys.stderr)  # noqa: T201
+    console.note("", STOPPED, *told)
 
 
 def only(site: Site, name: str) -> Site:
@@ -91,11 +91,9 @@ def redo(site: Site, host: str, what: str) -> str:
 @contextmanager
 def _told(text: str) -> Iterator[None]:
     """Says on a terminal what is being waited for, and takes it away again."""
-    shown = sys.stderr.isatty()
-    if shown:
-        print(text, end="", flush=True, file=sys.stderr)  # noqa: T201
+    away = console.waiting(text) if sys.stderr.isatty() else None
     try:
         yield
     finally:
-        if shown:
-            print("\r\033[K", end="", flush=True, file=sys.stderr)  # noqa: T201
+        if away:
+            away()

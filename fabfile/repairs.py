@@ -12,9 +12,13 @@ from fabric import Connection, task
 from fabric.main import program
 from invoke import Collection
 
+from fabfile import console
+
 if TYPE_CHECKING:
     from fabfile.inventory import Site
     from fabfile.step import Check, Stage, Step
+
+console.guard()
 
 SITE = "the site file, if it isn't hosts.yaml"
 HELP = {
@@ -86,7 +90,7 @@ def _site(c: Any, path: str | None) -> Site:
 
 
 def _leave(text: str) -> NoReturn:
-    print(text, file=sys.stderr)  # noqa: T201
+    console.note(text)
     sys.exit(2)
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from fabfile import jsonlines, plain
+from fabfile.console import writer
 from fabfile.events import Event, Summary
 from fabfile.progress import Progress, take
-from fabfile.theme import encodable, text
+from fabfile.theme import text
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def consumer(
     out, err = out or sys.stdout, err or sys.stderr
     lock = threading.Lock()
     with _human(task, terminal and not json, err if json else out) as human:
-        shows = [jsonlines.consumer(_writer(out))] if json else []
+        shows = [jsonlines.consumer(writer(out))] if json else []
         shows += [] if quiet else [human.show]
 
         def show(event: Event) -> None:
@@ -74,9 +75,9 @@ def _human(task: str, terminal: bool, stream: TextIO) -> Iterator[Display]:
         with screen_on(stream, task) as screen:
             yield Display(screen.show, screen.paused, screen.leave)
     elif task == "plan":
-        yield Display(_plan(_writer(stream)))
+        yield Display(_plan(writer(stream)))
     else:
-        yield Display(plain.consumer(_writer(stream)))
+        yield Display(plain.consumer(writer(stream)))
 
 
 def _plan(write: Callable[[str], None]) -> Callable[[Event], None]:
@@ -91,19 +92,3 @@ def _plan(write: Callable[[str], None]) -> Callable[[Event], None]:
             write("".join(text(row) + "\n" for row in ending.rows(progress)))
 
     return consume
-
-
-def _writer(stream: TextIO) -> Callable[[str], None]:
-    """Writes at once. When the reader is gone, what would be written is dropped: the run goes on."""
-    encoding = stream.encoding or "utf-8"
-
-    def write(lines: str) -> None:
-        try:
-            stream.write(encodable(lines, encoding))
-            stream.flush()
-        except BrokenPipeError:
-            devnull = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(devnull, stream.fileno())
-            os.close(devnull)
-
-    return write

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from fabfile import former, goals, history, render
+from fabfile import console, former, goals, history, render
 from fabfile.actions import STATE
 from fabfile.connect import Sessions, connect_all
 from fabfile.faults import Unreachable
@@ -33,10 +32,10 @@ def rollback(site: Site, name: str, options: Options) -> int:
         with read_only():
             wanted, goal, kept = _read(site, name)
     except Cannot as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        console.note(error)
         return REFUSED
     except TROUBLE as error:
-        print(f"{getattr(error, 'host', '')}: {error}", file=sys.stderr)  # noqa: T201
+        console.note(f"{getattr(error, 'host', '')}: {error}")
         return FAILED
     told = f"The workarea {site.master.workarea} and the images in {site.registry.name} stay."
     said = " ".join([told, *kept])

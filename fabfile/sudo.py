@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import secrets
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fabfile import console
 from fabfile.faults import SudoRefused
 from fabfile.secret import Secret
 
@@ -58,4 +58,4 @@ def ask_terminal(host: str) -> str:
     if not sys.stdin.isatty():
         fix = "run this on a terminal, or give the user NOPASSWD in sudoers, or log in as root (ssh.user)"
         raise SudoRefused(host, "sudo asks for a password and there is no terminal to ask on", fix)
-    return getpass.getpass(f"sudo password on {host} (for all hosts of this run): ")
+    return console.password(f"sudo password on {host} (for all hosts of this run): ")

@@ -18,6 +18,11 @@ def escaped(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
 
 
+def shown(text: str) -> str:
+    """As `escaped`, of a text of several lines: their ends stay."""
+    return text if text.isprintable() else "\n".join(map(escaped, text.split("\n")))
+
+
 def output(text: str) -> str:
     """A line of output as a terminal would show it in the end: without colours, the last of texts that overwrite."""
     if text.isprintable():

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from fabfile import before as images
-from fabfile import engine, report
+from fabfile import console, engine, report
 from fabfile.events import Failure, Renamed
 from fabfile.judging import Pending
 from fabfile.lock import Locked, hold
@@ -127,7 +127,7 @@ def _forget_proof(made: Run) -> None:
 def _agreed(made: Run, pending: Pending, display: report.Display) -> bool:
     """Ask whether what is told may be taken away; the steps that do it are then agreed to."""
     with display.paused():
-        print("This takes something away:", *(f"  {one}" for one in pending.takes), sep="\n", file=sys.stderr)  # noqa: T201
+        console.note("This takes something away:", *(f"  {one}" for one in pending.takes))
         yes = sys.stdin.isatty() and _yes(made)
     made.agreed |= pending.taking if yes else set()
     return yes
@@ -136,7 +136,7 @@ def _agreed(made: Run, pending: Pending, display: report.Display) -> bool:
 def _yes(made: Run) -> bool:
     try:
         made.asking = True
-        return input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+        return console.ask("Go on? [y/N] ").strip().lower() in ("y", "yes")
     except KeyboardInterrupt:  # Ctrl-C has stopped the run
         return False
     finally:

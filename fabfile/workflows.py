@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-from fabfile import names, tables
+from fabfile import console, names, tables
 from fabfile.api import ClusterError
 from fabfile.cluster import Cluster
 from fabfile.connect import Sessions
@@ -41,10 +39,10 @@ def show(site: Site, yaml: str | bool | None, as_json: bool) -> int:
             cluster = _master(site, sessions).cluster()
             return _yaml(cluster, yaml) if yaml else _all(site, sessions, cluster, as_json)
         except ClusterError as error:
-            print(f"the Kubernetes API can't be asked on {site.master.host.name}: {error}", file=sys.stderr)  # noqa: T201
+            console.note(f"the Kubernetes API can't be asked on {site.master.host.name}: {error}")
             return FAILED
         except TROUBLE as error:
-            print(error, file=sys.stderr)  # noqa: T201
+            console.note(error)
             return FAILED
 
 
@@ -67,11 +65,11 @@ def _yaml(cluster: Cluster, which: str | bool) -> int:
     found = every if which is True else _called(every, str(which))
     if not found:
         there = f"there are {', '.join(installed.name(one) for one in every)}" if every else "there are none at all"
-        print(f"no Workflow{'' if which is True else f' {which}'}: {there}", file=sys.stderr)  # noqa: T201
+        console.note(f"no Workflow{'' if which is True else f' {which}'}: {there}")
         return CONVERGED if which is True else FAILED
     for one in found:
         one["metadata"].pop("managedFields", None)
-    sys.stdout.write(yaml.safe_dump_all(found, sort_keys=False))
+    console.say(yaml.safe_dump_all(found, sort_keys=False).rstrip("\n"))
     return CONVERGED
 
 
@@ -90,8 +88,7 @@ def _all(site: Site, sessions: Sessions, cluster: Cluster, as_json: bool) -> int
     fates = [workflows.fate(one, seen, bool(crd and crd["deleting"])) for one in every]
     others = namesakes(cluster.names(installed.CRDS))
     if as_json:
-        for record in _records(every, seen, fates, others):
-            sys.stdout.write(json.dumps(record) + "\n")
+        console.records(_records(every, seen, fates, others))
     else:
         printed(_rows(every, seen, fates, others, crd is not None))
     return CONVERGED
@@ -108,14 +105,14 @@ def _jobs(site: Site, sessions: Sessions) -> Jobs:
     for host in site.controllers:
         session = sessions[host.name]
         if isinstance(session, Unreachable):
-            print(f"note: {session}", file=sys.stderr)  # noqa: T201
+            console.note(f"note: {session}")
             continue
         look = jobs.look(Place(site, Facts(), host.name))
         found: Jobs = look.parse(session.run(look.script, deadline=site.deadlines.look).out)
         if found["answers"]:
             return found
         nothing = found
-    print("note: squeue answers on no controller, so nothing is known of the jobs", file=sys.stderr)  # noqa: T201
+    console.note("note: squeue answers on no controller, so nothing is known of the jobs")
     return nothing
 
 

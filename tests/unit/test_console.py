@@ -1,0 +1,273 @@
+"""What hosts and the cluster say is shown to people in one place, and drives no terminal."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile import bundling, certs_table, console, doctor, live, logs, paint, past, report, work, workflows
+from fabfile.certs_table import Problem, Shown
+from fabfile.diagnosis import Diagnosis, Told, Unseen
+from fabfile.events import Awaiting, Began, Done, Event, Failure, Line, Opened, Summary
+from fabfile.history import Past
+from fabfile.inventory import ROOT
+from fabfile.judging import Pending
+from fabfile.logs_entries import Entry
+from fabfile.report import Display
+from fabfile.step import Finding
+from fabfile.theme import Row
+
+EVIL = [
+    "\x1b[2Jgone",
+    "\x1b]0;title\x07",
+    "\x9b2J",
+    "\x7f\b\b\bback",
+    "\rover",
+    "\u202egnp.exe",
+    "\u2066\u2028\x85",
+    "\x00\x0b\x0c",
+    "\udcff",
+]
+_OWN = re.compile(r"\x1b\[(?:[0-9;]*m|\?25[lh]|[0-9]*[AK]|2K|1A)")
+"""What rich writes by itself: styles, the cursor hidden and shown, lines drawn again."""
+
+
+def harmless(text: str) -> bool:
+    """Whether nothing but our own styles is in it that drives a terminal."""
+    return all(c.isprintable() or c in "\n\t" for c in _OWN.sub("", text).replace("\r", ""))
+
+
+# --- one place writes
+
+
+_OUTSIDE = {
+    "console.py": "it is the place",
+    "apirelay.py": "runs on the master, and speaks to this program there",
+    "interrupt.py": "gives the terminal its cursor back: a constant",
+}
+"""Files that may write otherwise, with the reason."""
+_DRAWN = {"paint.py": "drawn", "live.py": "self.console"}
+"""Files that print on a console of rich: only what console.styled made, which `wrapped` cuts."""
+
+
+def written(file: Path) -> Iterator[str]:
+    """The calls in a file that write for people."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield from (
+                f"import {one.name}" for one in node.names if (node.module, one.name) == ("rich.console", "Console")
+            )
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        if _WRITES.fullmatch(name) or (name == "os.write" and ast.unparse(node.args[0]) in ("1", "2")):
+            yield name
+        elif name == "sys.exit" and node.args and _is_text(node.args[0]):
+            yield f"{name} with a text"
+
+
+_WRITES = re.compile(
+    r"print|input|getpass\.getpass|traceback\.print_exc|warnings\.warn|Console|sys\.(stdout|stderr)(\.buffer)?\.writ\w+"
+    r"|.*\.(print|print_exception|print_json|rule|input)"
+)
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+@pytest.mark.parametrize(
+    "file", [*sorted((ROOT / "fabfile").rglob("*.py")), ROOT / "tasks.py"], ids=lambda file: str(file.relative_to(ROOT))
+)
+def test_nothing_else_writes_for_people(file: Path) -> None:
+    """Whatever is shown goes through fabfile/console.py, which escapes it."""
+    found = set(written(file))
+    if file.name in _DRAWN:
+        found -= {f"{_DRAWN[file.name]}.print", "import Console"}
+    assert not found or file.name in _OUTSIDE, f"{file.name}: say it with console: {found}"
+
+
+def test_the_search_finds_them(tmp_path: Path) -> None:
+    """It is no search that finds nothing."""
+    file = tmp_path / "some.py"
+    file.write_text(
+        "print(1)\nsys.stdout.write('')\nsys.stderr.buffer.write(b'')\nos.write(2, b'')\ninput('')\nx.console.print(1)\n"
+        "sys.exit(f'{x}')\nfrom rich.console import Console\nConsole()\nsys.exit(1)\nconsole.say(1)\n"
+    )
+    assert len(list(written(file))) == 9
+
+
+# --- every display
+
+
+def shown_by(show: Callable[[], object]) -> str:
+    """All that `show` writes to standard output and standard error."""
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "stdout", out)
+        patched.setattr(sys, "stderr", out)
+        show()
+    return out.getvalue()
+
+
+def happened(evil: str) -> list[Event]:
+    failures = (Failure(evil, 1, (evil,), evil, evil),)
+    return [
+        Opened("r", "install", {"master": ("m",)}, {"a": (), "b": ("a",)}, 1.0),
+        Began("m", "a", evil, title=evil, at=1.0),
+        Line("m", "a", evil, evil),
+        Awaiting("m", "a", evil, why=evil, deadline=9.0),
+        Done("m", "a", evil, "failed", 1.0, 2.0, diff=(f"+ {evil}",), note=evil, failures=failures),
+        Done("m", "a", "x", "fixed", 1.0, 2.0, (f"+ {evil}",), evil, table=((evil, "b"), (evil, "d"))),
+        Done("m", "b", evil, "skipped", 1.0, 0.0, note=evil),
+        Done("m", "b", "c", "change", 1.0, 0.0, diff=(f"+ {evil}",), note=evil),
+        Began("m", "b", "was at", title=evil, at=1.0),
+        Summary("r", 1, {"failed": 1}, 1, 1, 1, 2.0, evil, evil, evil, lacking=(evil,)),
+    ]
+
+
+def played(evil: str, task: str, **how: Any) -> str:
+    out = io.StringIO()
+    with report.consumer(task, out=out, err=out, **how) as display:
+        for event in happened(evil):
+            display(replace(event, task=task) if isinstance(event, Opened) else event)
+    return out.getvalue()
+
+
+def question(evil: str) -> None:
+    made: Any = type("Made", (), {"agreed": set(), "asking": False})()
+    work._agreed(made, Pending(frozenset(), (f"delete {evil}",), frozenset(), frozenset()), Display(lambda event: None))
+
+
+def rows(evil: str) -> list[Row]:
+    return [[(evil, "bold"), (f" {evil}", "")], [(f"    {evil} ", "dim"), (evil * 40, "")]]
+
+
+def painted(evil: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    paint.printed(rows(evil))
+    console_ = console.drawn_on(sys.stdout, force_terminal=True, width=40)
+    for row in rows(evil):
+        for line in live.wrapped(row, console_):
+            console_.print(line, soft_wrap=True)
+
+
+def told(evil: str) -> dict[str, Callable[[], object]]:
+    """Whatever people are shown, by what shows it."""
+    finding = Finding("name", evil, evil)
+    reading: Any = type("Reading", (), {"sessions": type("S", (), {"open": lambda self: []})()})()
+    diagnosis = Diagnosis(
+        found=(Told("m", finding),),
+        unseen=(Unseen("m", "a.b", evil),),
+        accepted=(Told("m", finding),),
+        notes=(evil,),
+        looked=1,
+    )
+    run = Past(evil, evil, evil, 1.0, 1, evil, {evil: [evil]}, unread=[evil])
+    certificate = Shown(evil, evil, evil, evil, evil, 1, evil, True, evil, evil, evil, evil, (Problem(evil, evil),))
+    entry = Entry(at=1.0, source=evil, text=f"{evil}\n{evil}")
+    return {
+        "say": lambda: console.say(evil, evil),
+        "note": lambda: console.note(evil),
+        "question": lambda: question(evil),
+        "journal": lambda: console.say(*past._lines([run], evil)),
+        "doctor": lambda: paint.printed(doctor._rows(reading, diagnosis)),
+        "certs": lambda: paint.printed(certs_table.rows([certificate])),
+        "logs": lambda: paint.printed(logs._rows(entry, "cyan")),
+        "bundle": lambda: bundling._lines(sys.stderr)(evil)(1, 1),
+        "workflows": lambda: workflows._yaml(_Api([evil]), evil),  # type: ignore[arg-type]
+        "plain": lambda: sys.stdout.write(played(evil, "install")),
+        "screen": lambda: sys.stdout.write(played(evil, "install", terminal=True)),
+        "plan": lambda: sys.stdout.write(played(evil, "plan")),
+        "plan on a terminal": lambda: sys.stdout.write(played(evil, "plan", terminal=True)),
+        "json": lambda: sys.stdout.write(played(evil, "install", json=True)),
+    }
+
+
+class _Api:
+    """A cluster whose Workflows are called like that."""
+
+    def __init__(self, found: list[str]) -> None:
+        self.found = found
+
+    def get(self, path: str, **query: str) -> Any:
+        return None
+
+
+@pytest.mark.parametrize("evil", EVIL, ids=ascii)
+@pytest.mark.parametrize("what", told(""))
+def test_nothing_drives_the_terminal(what: str, evil: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control characters, of both sets, and those that turn a line around arrive as their escapes, wherever they come from."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    said = shown_by(told(evil)[what])
+    assert said and harmless(said), ascii(said)
+
+
+@pytest.mark.parametrize("evil", EVIL, ids=ascii)
+def test_rows_on_a_terminal(evil: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are escaped where they are drawn, whoever made them."""
+    assert harmless(shown_by(lambda: painted(evil, monkeypatch)))
+
+
+@pytest.mark.parametrize("markup", ["[bold red]no[/]", "[/]", "[link=http://x]y[/link]", ":smile:", "[@click=x]y[/]"])
+def test_markup_of_hosts_is_text(markup: str) -> None:
+    """What looks like rich's markup is shown as it is, and ends no display."""
+    said = _OWN.sub("", played(markup, "install", terminal=True))
+    assert said.count(markup) > 5
+    bar = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    bar.isatty = lambda: True  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TERM", "xterm-256color")
+        patched.setenv("COLUMNS", "120")
+        with bundling._display(bar) as begin:
+            begin(markup)(1, 1)
+    bar.flush()
+    assert markup in _OWN.sub("", bar.buffer.getvalue().decode())
+
+
+def test_what_nobody_caught_is_escaped_too() -> None:
+    """A traceback with a host's words drives no terminal either."""
+    script = "from fabfile import console; console.guard(); raise ValueError('\\x1b[2J \\u202e')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1 and "ValueError: \\x1b[2J \\u202e" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_an_output_that_is_full_ends_no_run() -> None:
+    """Standard output lies on a full disk: it is said once, and the exit code is the program's own."""
+    script = "from fabfile import console\nfor n in range(3): console.say(n)\nraise SystemExit(4)"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 4
+    assert done.stderr.splitlines() == [
+        "The output could not be written, and nothing more of it is: No space left on device."
+    ]
+
+
+def test_the_question_is_not_on_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--json keeps standard output for its lines alone, also while something is asked."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "stdout", out)
+        patched.setattr(sys, "stderr", err)
+        patched.setattr(sys, "stdin", io.StringIO("y\n"))
+        assert console.ask("Go on? [y/N] ") == "y"
+    assert (out.getvalue(), err.getvalue()) == ("", "Go on? [y/N] ")
