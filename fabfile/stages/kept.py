@@ -9,8 +9,8 @@ from typing import Any
 
 from fabfile import actions, names
 from fabfile.actions import Action, AskApi, Sh
-from fabfile.api import Cluster
-from fabfile.stages import held, installed, rendered
+from fabfile.api import Cluster, ClusterError
+from fabfile.stages import held, rendered
 from fabfile.step import Api, Known, Place, Shell, Step, Value
 
 
@@ -28,21 +28,35 @@ def _items(out: bytes) -> Value:
 
 def _look(place: Place) -> Api:
     objects = place.facts.one("deploy.saved")
-    return Api(lambda cluster: {held.label(one): state(cluster, one) for one in objects})
+    return Api(lambda cluster: states(cluster, objects))
 
 
-def state(cluster: Cluster, one: Mapping[str, Any]) -> str:
-    """ "as saved", "missing", or where it differs."""
-    path = _path(cluster, one)
-    have = cluster.get(path) if path else None
+def states(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """ "as saved", "missing", or where it differs: of each object by its label."""
+    at = paths(cluster, objects)
+    return {
+        held.label(one): _state(cluster.get(path) if path else None, one) for path, one in zip(at, objects, strict=True)
+    }
+
+
+def _state(have: Mapping[str, Any] | None, one: Mapping[str, Any]) -> str:
     if have is None or "deletionTimestamp" in have["metadata"]:
         return "missing"
     return rendered.differs(one, have) or "as saved"
 
 
-def _path(cluster: Cluster, one: Mapping[str, Any]) -> str:
-    """Where the API has it; "" where it has no such kind."""
-    plural = next((name for name, crd in installed.crds(cluster).items() if crd["kind"] == one["kind"]), "")
+def paths(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
+    """Where the API has each object; "" where it has no such kind in that version."""
+    served = {one["apiVersion"]: _plurals(cluster, one["apiVersion"]) for one in objects}
+    return [_path(one, served[one["apiVersion"]].get(one["kind"], "")) for one in objects]
+
+
+def _plurals(cluster: Cluster, version: str) -> dict[str, str]:
+    found = (cluster.get(f"/apis/{version}") or {"resources": []})["resources"]
+    return {one["kind"]: one["name"] for one in found if "/" not in one["name"]}
+
+
+def _path(one: Mapping[str, Any], plural: str) -> str:
     space = one["metadata"].get("namespace")
     within = f"namespaces/{space}/" if space else ""
     return f"/apis/{one['apiVersion']}/{within}{plural}/{one['metadata']['name']}" if plural else ""
@@ -67,14 +81,16 @@ def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
     ]
 
 
-def put(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> bytes:
+def put(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> bytes:
     """Create those that are missing, and give the others what was saved of them. Raises ClusterError."""
-    for one in objects:
-        seen = state(cluster, one)
-        path = _path(cluster, one)
-        if seen == "missing":
+    seen = states(cluster, objects)
+    for path, one in zip(paths(cluster, objects), objects, strict=True):
+        state = seen[held.label(one)]
+        if not path:
+            raise ClusterError(404, f"{one['apiVersion']} {one['kind']} is not served by the DWS that is there now")
+        if state == "missing":
             cluster.create(path.rpartition("/")[0], one)
-        elif seen != "as saved":
+        elif state != "as saved":
             cluster.patch(path, {key: value for key, value in one.items() if key not in ("apiVersion", "kind")})
     return b""
 

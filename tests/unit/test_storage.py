@@ -285,7 +285,7 @@ class Cluster:
 def dws(**kinds: tuple[str, list[dict[str, Any]]]) -> Cluster:
     """A cluster with these CRDs of DWS and their objects: plural=(KIND, objects)."""
     group = f"/apis/{names.GROUP}"
-    resources = {"resources": [{"name": plural} for plural in kinds]}
+    resources = {"resources": [{"name": plural, "kind": kind} for plural, (kind, _) in kinds.items()]}
     made: dict[str, Any] = {group: {"versions": [{"groupVersion": f"{names.GROUP}/{V}"}]}, f"{group}/{V}": resources}
     for plural, (kind, objects) in kinds.items():
         made[f"{installed.CRDS}/{plural}.{names.GROUP}"] = fake_kubectl.crd(plural, kind, [V], V)
@@ -534,16 +534,21 @@ def test_what_is_missing_or_differs_is_put_back_and_compared() -> None:
         "spec": {"storageNodes": [], "portsCooldownInSeconds": 60},
     }
     assert [one["kind"] for one in saved] == ["DWDirectiveRule", "Storage", "SystemConfiguration"]
-    before = {held.label(one): kept.state(cluster, one) for one in saved}  # type: ignore[arg-type]
-    assert (
-        before["Storage default/rabbit-1"] == "missing"
-        and "storageNodes" in before["SystemConfiguration default/default"]
-    )
+    before = kept.states(cluster, saved)  # type: ignore[arg-type]
+    assert before["Storage default/rabbit-1"] == "missing"
+    assert "storageNodes" in before["SystemConfiguration default/default"]
     kept.put(cluster, saved)  # type: ignore[arg-type]
-    assert {kept.state(cluster, one) for one in saved} == {"as saved"}  # type: ignore[arg-type]
+    after, step = kept.states(cluster, saved), of_deploy("kept")  # type: ignore[arg-type]
+    assert {*after.values()} == {"as saved"}
     place = a_place(found={"deploy.saved": saved})
-    look, step = {held.label(one): kept.state(cluster, one) for one in saved}, of_deploy("kept")  # type: ignore[arg-type]
-    assert step.read is not None and step.read(place, look) == step.want(place)
+    assert step.read is not None and step.read(place, after) == step.want(place)
+
+
+def test_a_kind_that_the_new_dws_does_not_serve_is_told() -> None:
+    """What is kept of it lies where it lay, and the run fails by name."""
+    saved = held.kept({"storages": [IDLE]}, set())
+    with pytest.raises(ClusterError, match="Storage is not served"):
+        kept.put(dws(workflows=("Workflow", [])), saved)  # type: ignore[arg-type]
 
 
 def test_a_dws_that_was_left_closed_is_opened_by_an_install() -> None:

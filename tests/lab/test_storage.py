@@ -1,0 +1,96 @@
+"""Persistent storage on a site with a storage driver: nothing that users stored goes unless it is typed, and what the driver
+had configured is there again.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fabfile.stages import storage
+from lab.model import Lab
+from tests.lab import driver, product, scene
+from tests.lab.conftest import On
+from tests.lab.scene import MASTER, PRIMARY
+from tests.lab.test_undeploy import BURST_BUFFER, SUBMIT, told, undeploy
+from tests.lab.test_upgrade import images
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+
+INSTANCES = f"kubectl get persistentstorageinstances.{driver.GROUP} --all-namespaces --output name"
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab, on: On, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The site file; DWS is installed, a driver has configured it, and joe has a file system."""
+    scene.installed(lab)
+    driver.configured(on)
+    driver.instance(on, "scratch")
+    made = scene.variant(lab, tmp_path_factory.mktemp("new"), {})
+    yield made
+    scene.installed(lab, made)
+    driver.gone(on)
+
+
+@pytest.fixture(scope="module")
+def older(lab: Lab, site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same one, asking for 0.0.19."""
+    return scene.variant(lab, tmp_path_factory.mktemp("old"), {"versions": {"dws": "0.0.19"}})
+
+
+def test_yes_takes_no_storage_along(site: Path, older: Path, on: On) -> None:
+    """Neither an undeploy nor another version: refused by name, owner and size, and nothing is touched."""
+    for refused in (undeploy(site, "--yes"), product.install(older, "--yes"), undeploy(site, "--yes", "--plan")):
+        assert refused.code == 3, refused.err
+        assert refused.findings() == {"storage-persistent", "storage-not-agreed"}
+        words = " ".join(told(refused))
+        assert "PersistentStorageInstance default/scratch: lustre file system" in words
+        assert "with Servers default/scratch, on Storage rabbit-1, of user 1500, 2 GiB" in words
+        assert "--delete-persistent-storage=default/scratch" in " ".join(told(refused).values())
+        assert refused.having("fixed") == set()
+    assert images(on, "0.0.20") and "scratch" in on(MASTER, INSTANCES)
+
+
+def test_another_version_takes_what_was_typed_and_puts_the_rest_back(older: Path, on: On) -> None:
+    """The driver frees the instance while DWS is there; what it had configured is as it was, and is kept no longer."""
+    before = driver.content(on)
+    assert set(before) == {
+        "SystemConfiguration default",
+        "DWDirectiveRule tape",
+        "Storage rabbit-1",
+        "Storage rabbit-2",
+    }
+    done = product.install(older, "--yes", "--delete-persistent-storage=scratch")
+    assert done.code == 0, done.err
+    assert images(on, "0.0.19") and on(MASTER, INSTANCES) == ""
+    assert {f"previous.storage@{MASTER}", f"deploy.kept@{MASTER}", f"deploy.saved@{MASTER}"} <= done.having("fixed")
+    assert driver.content(on) == before
+    assert product.install(older).having("fixed") == set()
+
+
+def test_an_undeploy_saves_what_was_configured(site: Path, older: Path, on: On) -> None:
+    """It says where, and how it comes back; nothing of ours is left in the cluster."""
+    before = driver.content(on)
+    done = undeploy(older, "--yes")
+    assert done.code == 0, done.err
+    (kept,) = (one for one in done.steps if product.named(one) == f"undeploy.kept@{MASTER}")
+    assert "Storage default/rabbit-2" in kept["note"]
+    command = kept["note"].partition("`")[2].partition("`")[0]
+    assert on(MASTER, f"stat -c %a:%U {command.split()[-1]}").strip() == "600:root"
+    assert storage.CLOSED not in on(MASTER, "kubectl get validatingwebhookconfigurations --output name")
+    assert product.install(site, "--yes").code == 0
+    assert driver.content(on) == {}
+    on(MASTER, command)
+    assert driver.content(on) == before
+
+
+def test_a_dws_that_was_left_closed_refuses_jobs_with_words_until_an_install(site: Path, on: On) -> None:
+    """As after a master that went down in the middle of an undeploy."""
+    on(MASTER, "kubectl apply --filename -", feed=json.dumps(storage.CLOSING))
+    said = on(PRIMARY, f"{SUBMIT} 2>&1 || true", feed=BURST_BUFFER)
+    assert "dws-is-being-removed.submit-again-later" in said
+    done = product.install(site)
+    assert done.code == 0 and f"deploy.open@{MASTER}" in done.having("fixed"), done.err
+    job = on(PRIMARY, SUBMIT, feed=BURST_BUFFER).strip()
+    on(PRIMARY, f"scancel {job}")

@@ -1,0 +1,188 @@
+"""The removal's script against a real API server, with the stand-in for DWS: closed in truth, looked at, saved, put back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fabfile import names
+from fabfile.actions import Sh
+from fabfile.api import ClusterError
+from fabfile.stages import held, installed, kept, make_undeploy, storage
+from tests.unit import loopback_cluster
+from tests.unit.loopback_cluster import Cluster
+from tests.unit.test_storage import CONFIG, IDLE, RULE, a_place, a_psi, some_servers
+
+pytestmark = pytest.mark.timeout(300)
+
+WORKFLOW = """
+apiVersion: dataworkflowservices.github.io/v1alpha2
+kind: Workflow
+metadata: {{name: {name}, namespace: default}}
+spec: {{desiredState: Proposal, dwDirectives: [], wlmID: slurm, jobID: "1", userID: 1000, groupID: 1000}}
+"""
+
+OWN = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": names.NAMESPACE}}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with loopback_cluster.running(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+class Api:
+    """That API as steps see it, by way of kubectl."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+
+    def get(self, path: str, **query: str) -> Any:
+        """What is at a path; None where nothing is."""
+        done = self.cluster.kubectl("get", "--raw", path)
+        if done.returncode and "NotFound" not in done.stderr:
+            raise ClusterError(500, done.stderr)
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def create(self, path: str, body: Mapping[str, Any], **query: str) -> Any:
+        """A new object."""
+        return self._done("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        """A merge patch."""
+        _, _, group, version, _, space, plural, name = path.split("/")
+        kind = f"{plural}.{version}.{group}"
+        self._done("patch", kind, name, "-n", space, "--type=merge", "-p", json.dumps(body), "-o", "json")
+
+    def _done(self, *words: str, stdin: str = "") -> Any:
+        done = self.cluster.kubectl(*words, stdin=stdin)
+        if done.returncode:
+            raise ClusterError(500, done.stderr)
+        return json.loads(done.stdout)
+
+
+def made(cluster: Cluster, *objects: dict[str, Any]) -> None:
+    """These objects are there, as their driver makes them."""
+    clean = [
+        {**one, "metadata": {k: v for k, v in one["metadata"].items() if k in ("name", "namespace")}} for one in objects
+    ]
+    done = cluster.kubectl("create", "-f", "-", stdin=yaml.safe_dump_all(clean))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(autouse=True)
+def empty(cluster: Cluster) -> Iterator[None]:
+    yield
+    for plural in installed.crds(Api(cluster)):  # type: ignore[arg-type]
+        assert cluster.kubectl("delete", f"{plural}.{names.GROUP}", "--all", "-A", "--timeout=60s").returncode == 0
+    cluster.kubectl("delete", "validatingwebhookconfiguration", storage.CLOSED, "--ignore-not-found")
+
+
+def removal(cluster: Cluster, tmp_path: Path, command: str, *, again: bool = False) -> subprocess.CompletedProcess[str]:
+    """The script's end; `command` stands for make undeploy."""
+    facts = {"preflight.cluster": {"cert_manager": ["v1alpha3"]}, "workarea.rendered": {"objects": [OWN]}}
+    (action,) = make_undeploy.actions(a_place(found=facts), "0.0.20", {"CRDs": {}}, again=again)
+    assert isinstance(action, Sh)
+    own = f"clone={tmp_path}\ncommand={json.dumps(command)}\n"
+    script = action.script.replace('cd "$clone"', f'{own}cd "$clone"', 1)
+    head = f"set -eu\numask 022\nSTATE={tmp_path}/state\nRUN=run-1\n"
+    environment = {"PATH": f"{cluster.folder}/bin:/usr/bin:/bin", "KUBECONFIG": str(cluster.folder / "admin")}
+    return subprocess.run(["sh", "-c", head + script], env=environment, capture_output=True, text=True, timeout=200)
+
+
+def submitted(cluster: Cluster, name: str) -> str:
+    """What kubectl says to the plugin, "" where a Workflow could be made."""
+    done = cluster.kubectl("create", "-f", "-", stdin=WORKFLOW.format(name=name), user="slurm-dws")
+    return done.stderr if done.returncode else ""
+
+
+def test_while_dws_goes_a_new_job_is_refused_with_words(cluster: Cluster, tmp_path: Path) -> None:
+    """sbatch shows what kubectl says; afterwards jobs are taken again."""
+    Path(tmp_path / "workflow").write_text(WORKFLOW.format(name="bb1"))
+    kubectl = f"kubectl --kubeconfig={cluster.folder}/slurm-dws create -f workflow"
+    done = removal(cluster, tmp_path, f"! {kubectl} 2>said")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "dws-is-being-removed.submit-again-later" in (tmp_path / "said").read_text()
+    assert submitted(cluster, "bb2") == ""
+
+
+def test_what_users_have_stored_stops_it_and_is_named(cluster: Cluster, tmp_path: Path) -> None:
+    """The command isn't reached, and DWS is open afterwards."""
+    made(cluster, a_psi(), some_servers("left"))
+    done = removal(cluster, tmp_path, "touch reached")
+    assert done.returncode == 3 and not (tmp_path / "reached").exists()
+    assert "PersistentStorageInstance default/scratch: lustre file system, active, of user 1500, 10TiB" in done.stdout
+    assert "Servers default/left: has allocations, on Storage rabbit-1" in done.stdout
+    assert submitted(cluster, "bb1") == ""
+    found = storage.read(Api(cluster))  # type: ignore[arg-type]
+    assert [one["name"] for one in found["data"]] == ["default/scratch", "default/left"]
+    assert all(Api(cluster).get(one["path"]) for one in found["data"])
+
+
+def test_no_job_comes_between_the_look_and_the_deed(cluster: Cluster, tmp_path: Path) -> None:
+    """Many submit at once, all the time: whenever DWS is about to go, none is there and none gets in."""
+    over = threading.Event()
+    refused: list[str] = []
+
+    def submit(number: int) -> None:
+        for again in range(1000):
+            if over.is_set():
+                return
+            said = submitted(cluster, f"bb{number}-{again}")
+            if said:
+                refused.append(said)
+            else:
+                cluster.kubectl("delete", "workflow", f"bb{number}-{again}")
+
+    users = [threading.Thread(target=submit, args=(number,)) for number in range(2)]
+    for one in users:
+        one.start()
+    look = "kubectl get workflows.dataworkflowservices.github.io -A -o name"
+    try:
+        # those that were let in before go by themselves
+        runs = [removal(cluster, tmp_path, f"{look} >before; sleep 1; {look} >after") for _ in range(3)]
+    finally:
+        over.set()
+        for one in users:
+            one.join()
+    through = [one for one in runs if one.returncode == 0]
+    assert {one.returncode for one in runs} <= {0, 3}, runs
+    if through:
+        assert (tmp_path / "before").read_text() == (tmp_path / "after").read_text() == ""
+    assert any("dws-is-being-removed" in said for said in refused)
+
+
+def states(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
+    return list(kept.states(Api(cluster), objects).values())  # type: ignore[arg-type]
+
+
+def test_what_was_kept_is_as_it_was_when_it_is_put_back(cluster: Cluster, tmp_path: Path) -> None:
+    """Saved, gone, put back, compared: by the install that follows, and by hand with the command of the page."""
+    made(cluster, CONFIG, RULE, IDLE)
+    before = {held.label(one): one for one in installed.contents(Api(cluster))["storages"]}  # type: ignore[arg-type]
+    done = removal(cluster, tmp_path, "true", again=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    saved = json.loads((tmp_path / "state/put-back.json").read_text())["items"]
+    assert [one["kind"] for one in saved] == ["DWDirectiveRule", "Storage", "SystemConfiguration"]
+    assert saved[1]["spec"] == before["Storage default/rabbit-1"]["spec"]
+    for put_back in (
+        lambda: kept.put(Api(cluster), saved),  # type: ignore[arg-type]
+        lambda: cluster.kubectl("create", "-f", str(tmp_path / "state/before/run-1/.kept.json")),
+    ):
+        for plural in ("systemconfigurations", "dwdirectiverules", "storages"):
+            assert cluster.kubectl("delete", f"{plural}.{names.GROUP}", "--all", "-A", "--timeout=60s").returncode == 0
+        assert states(cluster, saved) == ["missing"] * 3
+        put_back()
+        assert states(cluster, saved) == ["as saved"] * 3
+    made_other = {**saved[2], "spec": {"portsCooldownInSeconds": 5, "storageNodes": []}}
+    assert cluster.kubectl("apply", "-f", "-", stdin=json.dumps(made_other)).returncode == 0
+    assert states(cluster, saved)[2].startswith("spec.")
+    kept.put(Api(cluster), saved)  # type: ignore[arg-type]
+    assert states(cluster, saved) == ["as saved"] * 3
