@@ -175,6 +175,8 @@ def _stays(path: str, one: Mapping[str, Any], was: Former, gone: frozenset[str])
     then, label = one["before"], path.rpartition("/")[2]
     if path.startswith(_WORKFLOWS) and "/workflows/" in path:
         return f"{label} stays as it is: Slurm knows its job no more."
+    if path.startswith(_WORKFLOWS) and one["step"].endswith(".storage"):
+        return f"{label} stays as it is: an object of its name would not bring back what users had stored in it."
     if path == revoked.PATH:
         return f"What was revoked stays revoked: {', '.join(sorted(gone))}." if gone else ""
     if was.lost and path in (BINDING, ROLE):

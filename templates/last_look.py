@@ -1,7 +1,6 @@
 # The last look before DWS goes, behind the text of stages/held.py: whether all that it holds may go, and what is kept of it.
 # It closes DWS first, waits until that holds, looks, and writes what is kept; what it finds in the way it prints.
-# python3 -c TEXT SAVED PENDING AGAIN: the file for what is kept, and the one of what runs have still to put back; AGAIN: yes
-# where this run puts it back as well.
+# python3 -c TEXT SAVED PENDING: the file for what is kept, and the one of what is still to be put back, of earlier runs too.
 # On its standard input: {"closing": the configuration that closes DWS, "own": labels of what DWS's manifests have,
 # "common": an API version}.
 # Exit code 3: something is there that must not go. 1: somebody did not answer.
@@ -14,22 +13,22 @@ import sys
 TIMES = {"closed": 30, "known": 2, "answer": 60}
 
 
-def main(saved, pending, again):
+def main(saved, pending):
     asked = json.load(sys.stdin)
     kubectl(["apply", "--filename", "-"], json.dumps(asked["closing"]))
     wait_closed(asked["closing"]["webhooks"][0]["name"])
     # each API server hears of it for itself, and nothing says when the last of them has
     time.sleep(TIMES["known"])
     kinds = {plural: objects(plural, crd) for plural, crd in crds().items()}
-    there = [label(one) for one in kinds.pop("workflows", [])] + [told(one) for one in data(kinds)]
+    there = [label(one) for one in kinds.get("workflows", [])] + [told(one) for one in data(kinds)]
     if there:
         print("DWS is still needed, so nothing was undeployed:")
         print("\n".join(there))
         sys.exit(3)
     stays = merged(pending, kept(in_common(kinds, asked["common"]), set(asked["own"])))
     write(saved, stays)
-    if again == "yes":
-        write(pending, stays)
+    # where no version follows it goes when DWS has: a removal that was cut can be followed by an install
+    write(pending, stays)
     if stays:
         print("{} objects are saved in {}: {}".format(len(stays), saved, ", ".join(label(one) for one in stays)))
 

@@ -29,7 +29,7 @@ objects() {
         --output custom-columns=:metadata.namespace,:metadata.name,:metadata.finalizers
 }
 
-printf %s "$asked" | python3 -c "$look" "$saved" "$pending" "$again"
+printf %s "$asked" | python3 -c "$look" "$saved" "$pending"
 [ -z "$mark" ] || kubectl --request-timeout=60s annotate namespace "$namespace" "$mark" --overwrite >/dev/null
 code=0
 timeout "$patience" bash -o pipefail -c "$command" || code=$?

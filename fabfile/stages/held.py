@@ -29,15 +29,17 @@ CONFIGURATION = (
 
 Object = Dict[str, Any]
 Kinds = Dict[str, List[Object]]
-"""The objects of each kind by its plural ("storages"), Workflows aside."""
+"""The objects of each kind by its plural ("storages"), Workflows too: what goes with one is a job's, and not persistent."""
 
 
 def data(kinds: Kinds) -> List[Dict[str, Any]]:
     """What users would lose: kind, name (NAMESPACE/NAME), uid, plural, created, and in words what, owner and size.
 
-    An object that goes together with another one of these isn't told by itself: its owner's words name it.
+    An object that goes together with another one of these isn't told by itself: its owner's words name it. Workflows, and
+    what goes with one of them, have their own guards.
     """
-    found = [one for plural in sorted(kinds) for one in kinds[plural] if used(plural, one)]
+    jobs = of_jobs(kinds)
+    found = [one for plural in sorted(kinds) for one in kinds[plural] if used(plural, one) and uid(one) not in jobs]
     uids = {uid(one) for one in found}
     return [_told(one, kinds) for one in found if not (owners(one) & uids)]
 
@@ -51,14 +53,35 @@ def kept(kinds: Kinds, own: Set[str]) -> List[Object]:
         (plural, one)
         for plural in sorted(kinds)
         for one in kinds[plural]
-        if not used(plural, one) and "deletionTimestamp" not in one["metadata"] and label(one) not in own
+        if plural != "workflows"
+        and not used(plural, one)
+        and "deletionTimestamp" not in one["metadata"]
+        and label(one) not in own
     ]
     uids = {uid(one) for _, one in staying}
     return [_anew(one) for _, one in staying if owners(one) <= uids]
 
 
+def of_jobs(kinds: Kinds) -> Set[str]:
+    """The uids of the Workflows that are there, and of what they, or what belongs to them, own."""
+    uids = {uid(one) for one in kinds.get("workflows", [])}
+    rest = [one for plural in kinds for one in kinds[plural]]
+    while True:
+        more = {uid(one) for one in rest if uid(one) not in uids and (owners(one) | {_workflow(one)}) & uids}
+        if not more:
+            return uids
+        uids |= more
+
+
+def _workflow(one: Object) -> str:
+    """The uid of the Workflow for which a driver made an object, by the label that DWS has for it; "none" for none."""
+    return str((one["metadata"].get("labels") or {}).get(GROUP + "/workflow.uid", "none"))
+
+
 def used(plural: str, one: Object) -> bool:
     """Whether an object stands for data of users."""
+    if plural == "workflows":
+        return False
     if plural == "servers":
         return bool(_storages(one))
     if plural == "clientmounts":

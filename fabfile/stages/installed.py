@@ -117,8 +117,8 @@ def name(one: Mapping[str, Any]) -> str:
 
 
 def contents(cluster: Cluster) -> dict[str, list[dict[str, Any]]]:
-    """What all kinds of the DWS that is there hold, whichever they are, by plural; Workflows aside. Raises ClusterError."""
-    return {plural: objects(cluster, plural, one) for plural, one in crds(cluster).items() if plural != "workflows"}
+    """What all kinds of the DWS that is there hold, whichever they are, by plural. Raises ClusterError."""
+    return {plural: objects(cluster, plural, one) for plural, one in crds(cluster).items()}
 
 
 def found(place: Place) -> Mapping[str, Any]:

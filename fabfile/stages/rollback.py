@@ -28,6 +28,7 @@ from fabfile.stages import (
     rollout,
     since,
     slurm,
+    storage,
     undeploy,
     unplug,
     upgrade,
@@ -179,5 +180,8 @@ def _cluster(goal: Goal) -> tuple[Stage, ...]:
     elif goal.dws == "install":
         dws = (workarea.STAGE, images.STAGE, upgrade.STAGE, deploy.STAGE)
     needs = (dws[-1].name if dws else "preflight",)
-    things = (Stage("objects", needs, (restored_objects.step(goal.things, "objects"),)),) if goal.things else ()
+    # CRDs take all objects of their kinds along, also where DWS does not go as a whole
+    crds = any(one.before is None and one.path.startswith(installed.CRDS) for one in goal.things)
+    guard = (storage.step("objects", lambda place: "these kinds of DWS"),) if crds else ()
+    things = (Stage("objects", needs, (*guard, restored_objects.step(goal.things, "objects"))),) if goal.things else ()
     return (*dws, *things)

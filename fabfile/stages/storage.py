@@ -47,7 +47,8 @@ def objections(typed: str, found: Sequence[Mapping[str, Any]]) -> Sequence[Findi
     left = [one for one in found if not _typed(typed, one, found)]
     if not left:
         return ()
-    fix = f"to delete {_it(found)} with all data: {OPTION}={','.join(one['name'] for one in found)}, or {OPTION}={len(found)}"
+    every = ",".join(one["name"] for one in found)
+    fix = f"to delete {_it(found)} with all data, give undeploy or install {OPTION}={every}, or {OPTION}={len(found)}"
     told = [Finding(_finding(one), held.told(dict(one)), "keep it, or ask its owner") for one in left]
     why = "its deletion destroys what users have stored, so --yes does not cover it"
     if typed:

@@ -134,6 +134,18 @@ def test_what_is_kept_can_be_created_anew_anywhere() -> None:
     }
 
 
+def test_what_goes_with_a_job_is_no_persistent_storage() -> None:
+    """A Workflow, which has its own guards, and what it owns, at whatever remove; without its Workflow it counts as data."""
+    workflow = an_object("Workflow", "bb1")
+    breakdown = an_object("DirectiveBreakdown", "bb1-0", owner="Workflow-bb1")
+    servers = some_servers("bb1-0", owner="DirectiveBreakdown-bb1-0")
+    mount = a_mount("bb1-x", "mounted")
+    mount["metadata"]["labels"] = {f"{names.GROUP}/workflow.uid": "Workflow-bb1"}
+    rest = {"directivebreakdowns": [breakdown], "servers": [servers], "clientmounts": [mount]}
+    assert held.data({"workflows": [workflow], **rest}) == [] == held.kept({"workflows": [workflow]}, set())
+    assert [one["kind"] for one in held.data(rest)] == ["ClientMount", "Servers"]
+
+
 def test_what_goes_anyway_is_not_kept() -> None:
     """DWS's own objects, what is being deleted, and what belongs to an object that doesn't stay."""
     dying = {**IDLE, "metadata": {**IDLE["metadata"], "name": "dying", "deletionTimestamp": "2026-01-31T12:00:00Z"}}
@@ -491,6 +503,21 @@ def test_what_an_upgrade_that_was_cut_had_still_to_put_back_is_not_lost(site: Si
     assert ran.returncode == 0, said
     items = {one["kind"]: one["spec"] for one in json.loads(pending.read_text())["items"]}
     assert items == {"SystemConfiguration": newer["spec"], "DWDirectiveRule": RULE["spec"]}
+
+
+def test_an_undeploy_that_was_cut_has_still_all_it_had_saved(site: Site, tmp_path: Path) -> None:
+    """The objects that went before the cut are in the file of the run that goes on."""
+    holds(tmp_path, "systemconfigurations", CONFIG)
+    ran = site("exit 2")
+    ran.communicate(timeout=60)
+    holds(tmp_path, "systemconfigurations")
+    holds(tmp_path, "storages", IDLE)
+    (tmp_path / "state/before/run-1/.kept.json").unlink()
+    ran = site()
+    ran.communicate(timeout=60)
+    saved = json.loads((tmp_path / "state/before/run-1/.kept.json").read_text())
+    assert sorted(one["kind"] for one in saved["items"]) == ["Storage", "SystemConfiguration"]
+    assert not (tmp_path / "state/put-back.json").exists()
 
 
 def test_a_plain_undeploy_puts_nothing_back_later(site: Site, tmp_path: Path) -> None:
