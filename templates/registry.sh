@@ -3,7 +3,7 @@
 # an authfile.
 credential() {
     # --raw: without discovery, of which kubectl would keep a cache in a folder
-    kubectl get --raw "/api/v1/namespaces/$secret_namespace/secrets/$secret_name" | python3 -c '
+    kubectl --request-timeout 20s get --raw "/api/v1/namespaces/$secret_namespace/secrets/$secret_name" | python3 -c '
 import base64, json, sys
 text = sys.stdin.read() or sys.exit(1)  # kubectl has said why
 data = {key: base64.b64decode(value).decode() for key, value in json.loads(text)["data"].items()}

@@ -64,7 +64,7 @@ def _write(one: Thing, verb: str, path: str, version: str) -> Sh:
     assert one.before is not None
     meta = {**one.before["metadata"], **({"resourceVersion": version} if version else {})}
     content = json.dumps({**one.before, "metadata": meta}).encode()
-    command = f"kubectl {verb} --raw {shlex.quote(path)} --filename - >/dev/null"
+    command = f"kubectl --request-timeout 60s {verb} --raw {shlex.quote(path)} --filename - >/dev/null"
     return Sh(f"put {one.label} back", command, data=content, objects=(one.path,))
 
 
