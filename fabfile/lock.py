@@ -19,7 +19,7 @@ from fabfile.faults import LockLost, Unreachable
 from fabfile.holder import Holder, gone, identity, owner
 from fabfile.output import tail
 
-__all__ = ["HOLD", "Holder", "Lock", "Locked", "hold", "owner"]
+__all__ = ["HOLD", "Holder", "Lock", "Locked", "clock", "hold", "owner"]
 
 HOLD = 120
 """Seconds, by the master's clock, that the lock holds without being renewed; it is renewed three times as often."""
@@ -53,10 +53,14 @@ def clock() -> float:
 
 
 class Lock:
-    """The lock of `run`, as far as this process knows. `tell` is called once, with the reason, when it is found lost."""
+    """The lock of `run`, as far as this process knows. `tell` is called once, with the reason, when it is found lost.
 
-    def __init__(self, session: Any, run: str, asked: float, tell: Callable[[str], None]) -> None:
+    `before`: until then, by clock(), somebody else may have held it.
+    """
+
+    def __init__(self, session: Any, run: str, asked: float, tell: Callable[[str], None], before: float = 0.0) -> None:
         self.run = run
+        self.before = before
         self.lost = ""
         self.over = threading.Event()
         self._session = session
@@ -155,7 +159,8 @@ def _take(session: Any, run: str, over: str, tell: Callable[[str], None]) -> Loc
     name, _, value = word.partition(" ")
     if name == "held":
         raise Locked(_holder(rest.split("\n"), int(value)))
-    return Lock(session, value, asked, tell)
+    since, _, named = value.partition(" ")
+    return Lock(session, named, asked, tell, before=clock() - max(int(since) - 1, 0))  # the master counts whole seconds
 
 
 def _holder(lines: list[str], now: int) -> Holder:

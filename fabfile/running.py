@@ -28,6 +28,7 @@ class Run:
     stirred set when a step or a stage is through: another stage may begin
     over    the work is through: how it ended is all that is left to say
     holding it has the site's lock: it may have begun to change something
+    looked  when the first looks began, by lock.clock()
     asking  somebody is asked on the terminal just now
     """
 
@@ -48,6 +49,7 @@ class Run:
     over: bool = False
     asking: bool = False
     holding: bool = False
+    looked: float = 0.0
     yes: bool = False
     agreed: set[tuple[str, str]] = field(default_factory=set)
     stirred: threading.Event = field(default_factory=threading.Event)

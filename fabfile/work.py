@@ -13,7 +13,7 @@ from fabfile import before as images
 from fabfile import console, engine, report
 from fabfile.events import Failure, Renamed
 from fabfile.judging import Pending
-from fabfile.lock import Locked, hold
+from fabfile.lock import Locked, clock, hold
 from fabfile.options import Options
 from fabfile.reached import TROUBLE
 from fabfile.running import Run
@@ -46,6 +46,7 @@ def work(made: Run, options: Options, display: report.Display, down: Sequence[st
 
 
 def _look(made: Run, options: Options) -> None:
+    made.looked = clock()
     made.stages, own = (*options.reads, *made.stages), made.stages
     engine.first_looks(made)
     made.stages = own
@@ -59,7 +60,7 @@ def _work(made: Run, options: Options, display: report.Display, down: Sequence[s
     if not engine.findings(made, made.stages[0]) or down:
         return ""
     if options.work:
-        return _alone(made, partial(_instead, options.work, made))
+        return _alone(made, options, partial(_instead, options.work, made))
     pending = engine.pending(made)
     if pending.changes or options.verify:
         return _change(made, options, display, pending)
@@ -67,10 +68,11 @@ def _work(made: Run, options: Options, display: report.Display, down: Sequence[s
     return ""
 
 
-def _alone(made: Run, do: Callable[[], str]) -> str:
+def _alone(made: Run, options: Options, do: Callable[[], str]) -> str:
     """Do it as the only run there. Why not, if another one is at work; else what `do` returns.
 
-    From then on the run has the id that it got with the lock, and each change asks first whether it is still held.
+    From then on the run has the id that it got with the lock, and each change asks first whether it is still held. What was
+    seen while another run may have been at work is looked at again: what is to be done is decided by how things are now.
     """
     master = made.site.master.host.name
 
@@ -84,6 +86,10 @@ def _alone(made: Run, do: Callable[[], str]) -> str:
                 made.id = lock.run
                 made.emit(Renamed(made.id, time.time()))
             made.reach, made.holding = replace(made.reach, guard=lock.check), True
+            if lock.before >= made.looked:
+                _look(made, options)
+                if not engine.findings(made, made.stages[0]):
+                    return ""
             return do()
     except Locked as locked:
         return str(locked)
@@ -102,7 +108,7 @@ def _change(made: Run, options: Options, display: report.Display, pending: Pendi
     asks = bool(pending.takes) and not options.yes
     if asks and not (pending.before and sys.stdin.isatty()) and not _agreed(made, pending, display):
         return _unagreed(made)
-    return _alone(made, partial(_changed, made, options, display, pending.before if asks else frozenset()))
+    return _alone(made, options, partial(_changed, made, options, display, pending.before if asks else frozenset()))
 
 
 def _changed(made: Run, options: Options, display: report.Display, before: frozenset[str]) -> str:

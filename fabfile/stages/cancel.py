@@ -53,7 +53,8 @@ def _judge_active(place: Place, found: Value) -> Sequence[Finding]:
 
 # What the stand-in's controller says first tells that it can hold a Workflow; nothing is written to find out.
 _LOOK_HOLDS = f"""
-kubectl "$@" --request-timeout 20s --namespace {names.NAMESPACE} logs deployment/{names.CONTROLLER} --container manager --limit-bytes 8192 2>/dev/null |
+kubectl "$@" --request-timeout 20s --namespace {names.NAMESPACE} logs deployment/{names.CONTROLLER} \\
+    --container manager --limit-bytes 8192 2>/dev/null |
     grep -c "the stand-in's manager starts" || true
 """
 

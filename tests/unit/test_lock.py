@@ -25,7 +25,7 @@ from fabfile.options import Options
 from fabfile.perform import Reach
 from fabfile.report import Display
 from fabfile.running import Run
-from fabfile.step import Place, Shell, Stage, Step
+from fabfile.step import Check, Place, Shell, Stage, Step
 from fabfile.work import work
 from tests.unit.conftest import Answer, LocalHost
 
@@ -308,6 +308,30 @@ def test_a_run_that_lost_its_lock_stops_before_its_next_change(
     assert done["first.one"].outcome == "failed" and done["second.two"].outcome == "skipped"
     assert run.stopping.is_set()
     forced(state)
+
+
+def test_what_was_seen_before_another_run_ended_is_looked_at_again(local_host: LocalHost, state: Path) -> None:
+    """A run that another one preceded, between its first looks and its lock, decides by how things are then."""
+    one = local_host.folder / "one"
+    one.touch()
+
+    def meanwhile(place: Place, have: str) -> tuple[()]:
+        if one.exists() and not (local_host.folder / "two").exists():
+            with hold(local_host, now(), (Lost,)):
+                one.unlink()
+        return ()
+
+    def step(name: str) -> Step:
+        look = Shell(f"[ -e {name} ] && echo there || echo none", lambda out: out.decode().strip())
+        return Step(name, "master", lambda place: look, lambda place: "there", lambda *_: [Sh("make", f"touch {name}")])
+
+    check = Check("other", "master", lambda place: Shell("true", bytes.decode), meanwhile)
+    stages = [Stage("first", (), (check,)), Stage("a", ("first",), (step("one"),)), Stage("b", ("a",), (step("two"),))]
+    reach = Reach(lambda name: local_host, lambda: None, lambda role: "one")
+    run = Run(now(), load(DEFAULT), stages, reach, lambda event: None, {"master": ("one",), "submitter": ()}, (Lost,))
+    assert work(run, Options(yes=True), Display(lambda event: None), ()) == ""
+    assert one.exists() and (local_host.folder / "two").exists()
+    assert run.outcomes["a", "one", "one"] == "fixed"
 
 
 # --- the names of runs

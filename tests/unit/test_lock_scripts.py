@@ -186,6 +186,38 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)  # what another process does wakes nobody here
 
 
+def test_it_says_until_when_others_were_at_work(master: Master) -> None:
+    """Who takes the lock hears how long ago somebody else may have held it: until it was given up, ended, or its holder died."""
+
+    def since(over: str = "") -> int:
+        return int(master.run(master.script("take", "a", over))[1].split()[1])
+
+    assert since() > 10 * 365 * 86400, "nobody ever did"
+    master.run(master.script("leave", "a"))
+    os.utime(master.state / "gate", (master.now - 30, master.now - 30))
+    assert since() == 30
+    master.is_held("c", master.now - 20)
+    assert since() == 20
+    master.is_held("c", master.now + 20)
+    assert since(over="c") == 0
+
+
+def test_it_is_on_the_disk_before_it_counts(master: Master) -> None:
+    """The lock is synced before it is put in place, and its folder after that: a power cut leaves it whole or not there."""
+    order, bin_ = master.folder / "order", master.folder / "bin"
+    for verb in ("take", "renew", "leave"):
+        script = master.script(verb, "a")
+        for name in ("sync", "mv"):
+            script = script.replace(f"{name} ", f"noted {name} ")
+        master.run(f'noted() {{ echo "$*" >>{order}; "$@"; }}\n{script}')
+    assert bin_.exists() and order.read_text().splitlines() == [
+        *("sync lock.new/process", "sync lock.new/new", "mv -f lock.new/new lock.new/holder", "sync lock.new"),
+        *("mv -T lock.new lock", "sync ."),
+        *("sync lock/new", "mv -f lock/new lock/holder", "sync lock"),
+        *("mv -T lock lock.old", "sync ."),
+    ]
+
+
 def test_three_at_once(master: Master) -> None:
     """Of three that find the lock expired at the same time one takes it, each time."""
     for _ in range(8):
