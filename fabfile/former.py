@@ -135,7 +135,7 @@ def things(
     made: list[Thing] = []
     told: list[str] = []
     for path, one in master.objects.items():
-        kept = _stays(path, one, was, gone)
+        kept = _stays(path, one, was, dws, gone)
         if kept is not None:
             told += [kept] if kept else []
         elif path == BINDING and one["before"] is not None:
@@ -170,7 +170,7 @@ def of_dws(path: str, one: Mapping[str, Any]) -> bool:
     return path.rpartition("/")[2].startswith("dws-")
 
 
-def _stays(path: str, one: Mapping[str, Any], was: Former, gone: frozenset[str]) -> str | None:
+def _stays(path: str, one: Mapping[str, Any], was: Former, dws: Dws, gone: frozenset[str]) -> str | None:
     """Why an object stays as it is, in a sentence ("": no need to say it); None where it is to be as it was."""
     then, label = one["before"], path.rpartition("/")[2]
     if path.startswith(_WORKFLOWS) and "/workflows/" in path:
@@ -181,19 +181,25 @@ def _stays(path: str, one: Mapping[str, Any], was: Former, gone: frozenset[str])
         return f"What was revoked stays revoked: {', '.join(sorted(gone))}." if gone else ""
     if was.lost and path in (BINDING, ROLE):
         return ""  # they belong to the version that is there
-    if of_dws(path, one) and (why := _of_dws(path, then, was)) is not None:
+    if of_dws(path, one) and (why := _of_dws(path, then, was, dws)) is not None:
         return why
     if then is not None and then.get("withheld"):
         return f"{path} stays as it is: what was in a Secret isn't kept."
     return None
 
 
-def _of_dws(path: str, then: Any, was: Former) -> str | None:
-    """Why an object of DWS stays. Where DWS was there before, none is ever taken away; what a version is made of comes with it."""
+def _of_dws(path: str, then: Any, was: Former, dws: Dws) -> str | None:
+    """Why an object of DWS stays. Where DWS was there before, none is ever taken away; what a version is made of comes with it.
+
+    A CRD, with all objects of its kind, goes with an undeploy alone, which looks what they hold.
+    """
     if was.half or not was.known or (was.there and was.replaced):
         return ""
-    if then is None and (was.there or _crd(path) in was.crds):
-        return f"{'/'.join(path.split('/')[-2:])} stays, though it wasn't there: DWS was, and needs it."
+    label = "/".join(path.split("/")[-2:])
+    if then is None and was.there:
+        return f"{label} stays, though it wasn't there: DWS was, and needs it."
+    if then is None and _crd(path) and dws != "remove":
+        return "" if _crd(path) in was.crds else f"{label} stays: `invoke undeploy` removes CRDs."
     return None
 
 

@@ -62,6 +62,7 @@ class Goal:
     renew    whether kubeconfigs are to be made anew instead of being put back
     pods     objects that a slurmctld in a pod is made of, or has as its /etc/slurm
     version  the version of DWS that was there; "" where none was, or it isn't known
+    gone     whether nothing of DWS is there now
     """
 
     run: str
@@ -75,6 +76,7 @@ class Goal:
     pods: Sequence[Thing] = ()
     roles: Mapping[str, Sequence[str]] = field(default_factory=dict)
     version: str = ""
+    gone: bool = False
 
 
 def text_of(content: bytes) -> str:

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import before
-from fabfile.actions import Action, Delete, Sh
+from fabfile.actions import STATE, Action, Delete, Sh
 from fabfile.api import Cluster
+from fabfile.stages import kept
 from fabfile.stages.earlier import ABSENT, Thing
-from fabfile.step import Api, Place, Step, Value
+from fabfile.step import Api, Place, Shell, Step, Value
 
 
 def step(things: Sequence[Thing], stage: str) -> Step:
@@ -71,3 +72,35 @@ def _write(one: Thing, verb: str, path: str, version: str) -> Sh:
 def _takes_things(things: Sequence[Thing], have: Value) -> str:
     gone = [one.label for one in things if one.before is None and have[one.label] != ABSENT]
     return f"in the cluster: {', '.join(gone)}" if gone else ""
+
+
+_SAVED = """
+[ ! -e {pending} ] || exit 0
+cd {state}/before 2>/dev/null || exit 0
+newest=
+for run in *; do
+    if [ ! "$run" \\< {first} ] && [ -e "$run/.kept.json" ]; then newest=$run; fi
+done
+printf %s "$newest"
+"""
+
+_PUT = """
+cp -- {state}/before/{run}/.kept.json {pending}.part
+whole {pending}.part {pending}
+"""
+
+
+def saved(first: str) -> Step:
+    """The step `saved`: where nothing of DWS is there, what the last undeploy since the run `first` had saved of its objects is
+    at hand for the install that follows, which puts it back (see stages/kept)."""
+    settings = {"state": shlex.quote(STATE), "pending": shlex.quote(kept.pending())}
+    script = _SAVED.format(first=shlex.quote(first), **settings)
+    return Step(
+        "saved",
+        "master",
+        lambda place: Shell(script, lambda out: out.decode()),
+        lambda place: "",
+        lambda place, have, want: [
+            Sh(f"bring back what was saved in run {have}", _PUT.format(run=shlex.quote(have), **settings))
+        ],
+    )

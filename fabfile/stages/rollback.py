@@ -178,7 +178,9 @@ def _cluster(goal: Goal) -> tuple[Stage, ...]:
     if goal.dws == "remove":
         dws = undeploy.stages(slurm=False)[1:]
     elif goal.dws == "install":
-        dws = (workarea.STAGE, images.STAGE, upgrade.STAGE, deploy.STAGE)
+        saved = (restored_objects.saved(goal.run),) if goal.gone else ()
+        previous = replace(upgrade.STAGE, steps=(*upgrade.STAGE.steps, *saved))
+        dws = (workarea.STAGE, images.STAGE, previous, deploy.STAGE)
     needs = (dws[-1].name if dws else "preflight",)
     # CRDs take all objects of their kinds along, also where DWS does not go as a whole
     crds = any(one.before is None and one.path.startswith(installed.CRDS) for one in goal.things)

@@ -18,9 +18,12 @@ from fabfile.former import Former
 from fabfile.history import Past
 from fabfile.inventory import Site, load
 from fabfile.rollback import of_host as lines_of_host
-from fabfile.stages import installed, revoked, rollback
+from fabfile.script import compile_actions
+from fabfile.stages import installed, restored_objects, revoked, rollback
 from fabfile.stages.earlier import ABSENT, Dws, File, Goal
+from fabfile.step import Facts, Place, Shell
 from fabfile.trails import trail
+from tests.unit.conftest import LocalHost
 from tests.unit.site_files import MINIMAL, write
 
 LUA = "/etc/slurm/burst_buffer.lua"
@@ -114,8 +117,18 @@ def test_no_object_of_a_dws_that_was_there_goes(then: dict[str, object], step: s
     crd = f"{installed.CRDS}/workflows.{names.GROUP}"
     found = trail([f'object 1 {{"path": "{crd}", "step": "{step}", "before": null}}'])
     was = former.former(replace(past("1"), installed=then), [replace(past("1"), installed=then)], "m", then)
-    things, _ = former.things(found, replace(was, replaced=replaced), "leave", None, frozenset())
+    dws: Dws = "remove" if goes else "leave"
+    things, _ = former.things(found, replace(was, replaced=replaced), dws, None, frozenset())
     assert bool(things) == goes
+
+
+def test_a_crd_goes_with_an_undeploy_alone() -> None:
+    """Nobody else looks what its objects hold."""
+    path = f"{installed.CRDS}/workflows.{names.GROUP}"
+    found = trail([f'object 1 {{"path": "{path}", "step": "deploy.applied", "before": null}}'])
+    was = former.Former(known=True, crds=frozenset({"storages"}))
+    things, said = former.things(found, was, "leave", None, frozenset())
+    assert things == [] and "invoke undeploy" in said[0]
 
 
 @pytest.mark.parametrize("dws", ["leave", "remove", "install"])
@@ -262,3 +275,40 @@ def test_objects_are_the_masters(site: Site) -> None:
     lines = ['object 1 {"path": "/x", "step": "deploy.applied", "before": null}', "object 1 what", f"absent 1 {LUA}"]
     assert lines_of_host(site, "m", lines) == lines
     assert lines_of_host(site, "c", lines) == [f"absent 1 {LUA}"]
+
+
+def test_what_an_undeploy_had_saved_is_at_hand_for_the_install(
+    local_host: LocalHost, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the runs that are undone the last one counts; what an upgrade has still to put back is not overwritten."""
+    state = local_host.folder.parent / "state"
+    monkeypatch.setattr("fabfile.stages.restored_objects.STATE", str(state))
+    for run in ("1", "2", "3", "4"):
+        (state / "before" / run).mkdir(parents=True)
+        if run != "4":
+            (state / "before" / run / ".kept.json").write_text(run)
+    step, place = restored_objects.saved("2"), Place(site, Facts({}), "m")
+    look = step.look(place)
+    assert isinstance(look, Shell) and step.change
+    have = look.parse(local_host.run(look.script, deadline=30).out)
+    assert have == "3"
+    script, data = compile_actions(step.change(place, have, ""), "5", "==mark")
+    assert local_host.run(script, data, deadline=30).code == 0
+    assert (state / "put-back.json").read_text() == "3"
+    assert look.parse(local_host.run(look.script, deadline=30).out) == step.want(place)
+    first = restored_objects.saved("4").look(place)
+    (state / "put-back.json").unlink()
+    assert isinstance(first, Shell) and local_host.run(first.script, deadline=30).out == b""
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_objects_are_brought_back_only_where_dws_is_not_there(gone: bool) -> None:
+    """Where it is there, an install had put them back, or somebody has taken them away."""
+    goal = Goal("1", "install", {}, (), {"c": True}, gone=gone)
+    steps = [
+        step.name
+        for stage in rollback.stages(goal, "/etc/slurm/slurm.conf")
+        for step in stage.steps
+        if stage.name == "previous"
+    ]
+    assert ("saved" in steps) == gone
