@@ -1,10 +1,12 @@
 # A file of the plugin as it lies on a controller, and whether the Luas of this host compile it (it is not run). It is read as
-# SlurmUser ($user) where root alone is not the one who can write it: it could be a link to what only root may read.
+# SlurmUser ($user) where root alone is not the one who can write it: it could be a link to what only root may read. One that
+# holds a key instead of a plugin is told as one that does, and the key is not. Goes behind as.sh and holds_secret.sh.
 [ -e "$file" ] || exit 0
 stat -L -c 'mode=%a
 owner=%U:%G' -- "$file"
 reader=$(reader "$user" "$file")
 content=$(as "$reader" base64 -w 0 -- "$file" 2>/dev/null) || content=
+if holds_key "$content"; then content=$(echo '-- (this file holds a key, which is not shown)' | base64 -w 0); fi
 printf 'content=%s\n' "$content"
 if command -v interpreters >/dev/null; then
     interpreters "$reader" | while read -r _ lua; do

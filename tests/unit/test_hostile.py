@@ -292,7 +292,7 @@ def test_a_slurm_conf_that_includes_what_only_root_may_read(hostile_host: Host) 
 def test_a_plugin_that_is_a_link_to_what_only_root_may_read(hostile_host: Host) -> None:
     """What a plan would show as a difference, and a journal would keep, is nothing that SlurmUser can't read itself."""
     file = hostile_host.etc / plugin.LUA
-    script = render.script("as.sh", "plugin_file.sh", user=SLURM_USER, file=str(file))
+    script = render.script("as.sh", "holds_secret.sh", "plugin_file.sh", user=SLURM_USER, file=str(file))
     file.symlink_to(hostile_host.secret)
     assert plugin._parse_file(hostile_host.run(script).stdout.encode())["text"] == ""
     file.unlink()

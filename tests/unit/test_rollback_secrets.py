@@ -19,7 +19,7 @@ from fabfile.actions import Put, Remove
 from fabfile.inventory import Site, load
 from fabfile.script import compile_actions
 from fabfile.secret import Secret
-from fabfile.stages import restored_files, since
+from fabfile.stages import computes, plugin, restored_files, since
 from fabfile.stages.earlier import Goal
 from fabfile.stages.kubeconfig import certificate as pem_of
 from fabfile.stages.refusal import _parse_kept
@@ -310,3 +310,18 @@ def test_a_slurm_conf_that_cannot_be_read_is_told(linked: Linked) -> None:
         literals=str(conf),
     )
     assert linked.host.run(script, deadline=60).code != 0
+
+
+@pytest.mark.parametrize("name", ["plugin", "node"])
+def test_a_key_where_a_file_of_ours_should_be_is_not_told(tmp_path: Path, name: str) -> None:
+    """Where a plugin's file or a node's slurm.conf is a key, or a link to one, that is told, and the key is not."""
+    file = tmp_path / "file"
+    (tmp_path / "key").write_text(PEM)
+    file.symlink_to(tmp_path / "key")
+    scripts = {
+        "plugin": render.script("as.sh", "holds_secret.sh", "plugin_file.sh", user="root", file=str(file)),
+        "node": render.script("safe_file.sh", "holds_secret.sh", "compute_look.sh", file=str(tmp_path / "key")),
+    }
+    done = subprocess.run(["sh", "-c", scripts[name]], capture_output=True, timeout=60, check=True)
+    text = plugin._parse_file(done.stdout)["text"] if name == "plugin" else computes.parse(done.stdout)["text"]
+    assert "holds a key" in text and "PRIVATE" not in text

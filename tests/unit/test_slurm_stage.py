@@ -301,7 +301,7 @@ def test_a_nodes_file_comes_in_small(tmp_path: Path) -> None:
     """What the look prints is read again byte for byte, and is much less than the file."""
     file = tmp_path / "slurm.conf"
     file.write_text(TEXT * 200)
-    script = render.script("safe_file.sh", "compute_look.sh", file=str(file))
+    script = render.script("safe_file.sh", "holds_secret.sh", "compute_look.sh", file=str(file))
     told = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True).stdout
     assert computes.parse(told)["text"] == TEXT * 200
     assert len(told) < len(TEXT * 200) / 10
