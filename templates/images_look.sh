@@ -4,9 +4,9 @@ login=$(credential curl) || exit 1
 [ -n "$images" ] || images=$(cut -d' ' -f1 "$record" 2>/dev/null) || true
 accept='Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json'
 for image in $images; do
-    path=${image#*/}
+    name=${image#*/}
     printf 'image %s ' "$image"
-    ask --header "$accept" --write-out ' %{http_code}' "https://$registry/v2/${path%:*}/manifests/${path##*:}" | tr -d '\n' || true
+    ask "/v2/${name%:*}/manifests/${name##*:}" --header "$accept" --write-out ' %{http_code}' | tr -d '\n' || true
     echo
 done
 sed 's/^/pushed /' "$record" 2>/dev/null || true

@@ -13,7 +13,7 @@ bring() {
     digest=
     for source in "$@"; do
         echo "pulling $source"
-        if digest=$(via podman pull --quiet "$(transport "$source")$source"); then break; fi
+        if digest=$(via podman pull --quiet -- "$(transport "$source")$source"); then break; fi
     done
     if [ -z "$digest" ]; then
         echo "no source has $image: $*"
@@ -23,9 +23,9 @@ bring() {
     if [ "$digest" = "$there" ]; then
         echo "the registry has $image already"
     else
-        podman tag "${digest#sha256:}" "$image"
+        podman tag -- "${digest#sha256:}" "$image"
         echo "pushing $image"
-        credential podman | podman push --quiet --authfile /dev/stdin "$image"
+        credential podman | podman push --quiet --tls-verify=true --authfile /dev/stdin -- "$image"
     fi
     printf '%s %s\n' "$image" "$digest" >"$work/${image##*/}"
 }

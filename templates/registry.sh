@@ -9,11 +9,26 @@ text = sys.stdin.read() or sys.exit(1)  # kubectl has said why
 data = {key: base64.b64decode(value).decode() for key, value in json.loads(text)["data"].items()}
 pair = data["username"] + ":" + data["password"]
 if sys.argv[1] == "curl":
-    print("user = " + chr(34) + pair.replace(chr(92), chr(92) * 2).replace(chr(34), chr(92) + chr(34)) + chr(34))
+    print("user = " + chr(34) + pair.replace(chr(92), chr(92) * 2).replace(chr(34), chr(92) + chr(34))
+          .replace(chr(10), chr(92) + "n").replace(chr(13), chr(92) + "r") + chr(34))
 else:
     print(json.dumps({"auths": {sys.argv[2]: {"auth": base64.b64encode(pair.encode()).decode()}}}))
 ' "$1" "$registry"
 }
-ask() { # the registry, with the credential in $login: curl's options and the path
-    printf '%s\n' "$login" | curl --config - --silent --show-error --max-time 20 "$@"
+# ask PATH OPTION...: curl's answer of the registry itself, with the credential in $login. That goes there alone, and under
+# TLS alone: no redirect is followed, no other protocol spoken, and what came from outside is never an option or a pattern.
+ask() {
+    path=$1
+    shift
+    printf '%s\n' "$login" | curl --config - --silent --show-error --max-time 20 --proto =https --proto-redir =https \
+        --globoff "$@" --url "https://$registry$path"
+}
+# own_path LOCATION: the path of a place that the registry names in an answer, if that is its own; else it fails.
+own_path() {
+    case $1 in
+    //* | *[[:cntrl:][:space:]]*) return 1 ;;
+    /*) printf '%s\n' "$1" ;;
+    "https://$registry"/*) printf '%s\n' "${1#"https://$registry"}" ;;
+    *) return 1 ;;
+    esac
 }

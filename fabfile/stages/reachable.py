@@ -13,7 +13,7 @@ from fabfile.step import Check, Finding, Place, Shell, Unknown, Value
 
 _REGISTRY = """
 if ! login=$(credential curl 2>&1); then printf 'secret %s\\n' "$(printf '%s' "$login" | tail -n 1)"; exit 0; fi
-code=$(ask --output /dev/null --write-out 'code %{http_code}' "https://$registry/v2/" 2>&1) || true
+code=$(ask /v2/ --output /dev/null --write-out 'code %{http_code}' 2>&1) || true
 echo "$code" | tail -n 2
 """
 
@@ -54,7 +54,8 @@ def _needs_the_api(place: Place) -> None:
 # server answers then is good. Without curl nothing is known, and the kubeconfig's own step says it later.
 _REACH = """
 command -v curl >/dev/null || exit 0
-if said=$(printf '%s' {ca} | curl --silent --show-error --max-time 10 --cacert /dev/stdin --output /dev/null {server}/version 2>&1)
+if said=$(printf '%s' {ca} | curl --silent --show-error --max-time 10 --proto =https \
+    --cacert /dev/stdin --output /dev/null --url {server}/version 2>&1)
 then echo reached; else echo "$said"; fi
 """
 

@@ -1,8 +1,10 @@
-"""A registry on the loopback, as far as its HTTP API is needed to pull: with or without tokens, blobs served elsewhere."""
+"""A registry on the loopback, as far as its HTTP API is needed: to pull, with or without tokens, blobs served elsewhere; and to
+begin an upload, at a place that it names."""
 
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,8 @@ class Registry:
 
     token   whether it wants one
     asked   path and Authorization header of each request for a blob, at the place that it is redirected to
+    location where an upload goes on, as the registry says
+    seen    method, path and Authorization header of each request
     """
 
     manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
@@ -26,6 +30,8 @@ class Registry:
     token: bool = False
     asked: list[tuple[str, str]] = field(default_factory=list)
     base: str = ""
+    location: str = ""
+    seen: list[tuple[str, str, str]] = field(default_factory=list)
 
     def blob(self, content: bytes) -> str:
         """Takes it in; its digest."""
@@ -43,11 +49,24 @@ class Registry:
 
 
 @contextmanager
-def serving(registry: Registry) -> Iterator[Registry]:
-    """The registry at `base`."""
+def serving(registry: Registry, tls: ssl.SSLContext | None = None) -> Iterator[Registry]:
+    """The registry at `base`, under TLS with `tls`."""
 
     class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self._note()
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self._answer(202, "text/plain", b"", ("Location", registry.location))
+
+        def do_DELETE(self) -> None:
+            self._note()
+            self._answer(204, "text/plain", b"")
+
+        def _note(self) -> None:
+            registry.seen.append((self.command, self.path, self.headers.get("Authorization", "")))
+
         def do_GET(self) -> None:
+            self._note()
             path = self.path.partition("?")[0]
             if path == "/token":
                 self._answer(200, "application/json", json.dumps({"token": TOKEN}).encode())
@@ -80,7 +99,9 @@ def serving(registry: Registry) -> Iterator[Registry]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        registry.base = f"http://127.0.0.1:{server.server_port}"
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        registry.base = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
