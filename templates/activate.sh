@@ -115,7 +115,8 @@ bring_up() {
     answered=
     : >"$work/touched"
     rm -f -- "$work/through"
-    log_at=$(wc -c <"$log" 2>/dev/null) || log_at=0
+    # SlurmUser writes it, and slurm.conf says where it is: it is read with SlurmUser's rights
+    log_at=$(slurm stat -L -c %s -- "$log" 2>/dev/null) || log_at=0
     since=$(date +%s)
     until_=$(($(clock) + deadline * 10))
     said=
@@ -140,7 +141,7 @@ bring_up() {
 # What slurmctld said when it ended: its last errors, from its log and from the journal.
 last_words() {
     {
-        [ -z "$log" ] || tail -c "+$((log_at + 1))" -- "$log" 2>/dev/null
+        [ -z "$log" ] || slurm timeout 10 tail -c "+$((log_at + 1))" -- "$log" 2>/dev/null
         ! systemd || journalctl -q -o cat -u "$unit" --since "@$since" 2>/dev/null
     } | grep -aE 'fatal|error' | sed 's/^\[[^]]*\] //; s/^slurmctld: //' | cut -c 1-300 | awk '!seen[$0]++' | tail -n 6 | while IFS= read -r line; do say "  $line"; done
 }

@@ -56,18 +56,19 @@ program() {
         printf '%s\n' "$lies"
         return 0
     fi
-    (PATH=${as_path:-$PATH:$usual}; command -v slurmctld) || :
+    (PATH=${as_path:-$PATH:$(echo "$usual" | tr ' ' :)}; command -v slurmctld) || :
 }
-usual=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/opt/slurm/sbin:/opt/slurm/bin
+usual='/usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /opt/slurm/sbin /opt/slurm/bin'
 
 # scontrol is installed beside slurmctld, and that folder need not be on PATH. Root's own PATH stays as it is: these folders may
-# be another user's.
+# be another user's, and then root looks for nothing there, not as SlurmUser either.
 slurm_path() {
     slurm_as=$(runs_slurm)
     found=$(program)
     as_path=$PATH
-    if [ -n "$found" ]; then as_path=$as_path:${found%/*}:${found%/*/*}/bin; fi
-    as_path=$as_path:$usual
+    for one in ${found:+"${found%/*}" "${found%/*/*}/bin"} $usual; do
+        if [ "$slurm_as" != root ] || roots "$one"; then as_path=$as_path:$one; fi
+    done
 }
 
 # slurm COMMAND...: a program of Slurm's as SlurmUser, who may do everything there that root may. Slurm's programs load plugins
@@ -78,13 +79,22 @@ slurm() {
         echo "SlurmUser is root, and others than root can write $folder/slurm.conf: no command of Slurm is run" >&2
         return 77
     fi
+    case $slurm_as$1 in root/*)
+        if ! roots "$1"; then
+            echo "SlurmUser is root, and others than root can write $1: it is not run" >&2
+            return 77
+        fi
+        ;;
+    esac
     as "$slurm_as" "$@"
 }
 # As whom Slurm's programs run; "-" where that would be root, by the word of somebody else.
 runs_slurm() {
     user_=$(slurm_user)
-    if [ "$user_" = root ] && [ -e "$folder/slurm.conf" ] && ! roots "$folder/slurm.conf"; then user_=-; fi
-    echo "$user_"
+    if [ "$user_" = root ] && [ -e "$folder/slurm.conf" ]; then
+        user_=$(conf_files | while IFS= read -r file; do if [ -e "$file" ] && ! roots "$file"; then echo -; fi; done)
+    fi
+    case ${user_:-root} in -*) echo - ;; *) echo "${user_:-root}" ;; esac
 }
 
 # SlurmUser, as slurm.conf or what it includes says; root unless they do.
@@ -106,7 +116,7 @@ $1
 "*) return 0 ;; esac
     included="$included
 $1"
-    [ -r "$1" ] || return 0
+    [ -f "$1" ] && [ -r "$1" ] || return 0
     for target in $(sed -n "s/%c/$cluster/g
 s/^[Ii][Nn][Cc][Ll][Uu][Dd][Ee][[:space:]]\{1,\}\([^#[:space:]]*\).*/\1/p" "$1"); do
         case $target in /*) follow "$target" ;; *) follow "$folder/$target" ;; esac

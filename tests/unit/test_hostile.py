@@ -16,32 +16,6 @@ __all__ = ["hostile_host"]
 pytestmark = needs_root
 SHELLS = pytest.mark.parametrize("shell", ["dash", "bash"])
 
-HELD = {
-    "as.sh": ("test_what_another_user_gets_of_root", "test_what_is_roots_alone"),
-    "cancel.sh": ("test_a_log_that_is_named_to_have_another_file_read",),
-    "controller.sh": ("test_a_slurm_conf_that_includes_what_only_root_may_read", "test_a_program_of_another_user"),
-    "daemon.sh": ("test_slurms_programs_are_slurm_users", "test_a_process_that_only_calls_itself_slurmctld"),
-    "doctor_reach.sh": ("test_a_link_where_root_would_write_is_never_followed",),
-    "jobs.sh": ("test_slurms_programs_are_slurm_users",),
-    "kept_kubeconfigs.sh": ("test_a_kubeconfig_that_names_a_program_is_parsed_and_not_run",),
-    "load.sh": ("test_the_plugin_is_loaded_as_slurm_user",),
-    "logs.sh": ("test_a_log_that_is_named_to_have_another_file_read",),
-    "lua.sh": ("test_a_program_of_another_user",),
-    "plugin_file.sh": ("test_a_plugin_that_is_a_link_to_what_only_root_may_read",),
-    "slurmctld.sh": ("test_a_process_that_only_calls_itself_slurmctld", "test_slurms_programs_are_slurm_users"),
-    "support.sh": ("test_a_log_that_is_named_to_have_another_file_read",),
-    "test_job.sh": ("test_a_test_job_gets_nothing_of_roots",),
-    "vanishing.sh": ("test_a_link_where_root_would_write_is_never_followed",),
-}
-"""Template -> the tests that run it against a hostile user."""
-
-
-def test_every_test_that_is_listed_is_there() -> None:
-    """A template whose test was renamed or removed is one without it."""
-    assert {name for some in HELD.values() for name in some} <= set(globals())
-    assert all((render.TEMPLATES / name).is_file() for name in HELD)
-
-
 # --- what another user gets
 
 
@@ -271,6 +245,41 @@ def test_a_program_of_another_user(hostile_host: Host) -> None:
     assert set((hostile_host.open / "who").read_text().split()) == {"1"}
 
 
+def test_a_slurmctld_of_others_that_runs_as_root_is_not_run_once_more(hostile_host: Host) -> None:
+    """SlurmUser is root, and systemd runs a program that another user can write: what root does of that stays the site's."""
+    for path in (hostile_host.etc, hostile_host.etc / "slurm.conf"):
+        shutil.chown(path, "root")
+    (hostile_host.etc / "slurm.conf").write_text("SlurmUser=root\n")
+    hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
+    folder = hostile_host.open / "theirs"
+    folder.mkdir()
+    shutil.chown(folder, SLURM_USER)
+    for name in ("slurmctld", "scontrol"):
+        hostile_host.owned(folder / name, f"#!/bin/sh\nid -u >>{hostile_host.open}/who\necho slurm 24.05\n", mode=0o755)
+    settings = {"folder": str(hostile_host.etc), "unit": "slurmctld", "state": str(hostile_host.top)}
+    said = f"systemd() {{ false; }}\nmain_pid() {{ echo 1; }}\nlies_at() {{ echo {folder}/slurmctld; }}\n"
+    for templates in (("lua.sh", "controller.sh"), ("daemon.sh",)):
+        script = render.script("as.sh", "slurmctld.sh", **settings) + said
+        answer = hostile_host.run(script + "\n".join(render.read(name) for name in templates))
+        assert (hostile_host.open / "who").read_text() == "", answer
+
+
+def test_a_file_of_others_that_slurm_conf_includes_makes_nobody_root(hostile_host: Host) -> None:
+    """Its PluginDir would be root's, too."""
+    hostile_host.program("scontrol", WHO)
+    for path in (hostile_host.etc, hostile_host.etc / "slurm.conf"):
+        shutil.chown(path, "root")
+    (hostile_host.etc / "slurm.conf").write_text("SlurmUser=root\nInclude theirs.conf\n")
+    hostile_host.owned(hostile_host.etc / "theirs.conf", "PluginDir=/evil\n", mode=0o644)
+    hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
+    script = (
+        render.script("as.sh", "slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
+        + "slurm_path\npings\n"
+    )
+    assert hostile_host.run(script).stdout == ""
+    assert (hostile_host.open / "who").read_text() == ""
+
+
 # --- nothing is read on behalf of somebody who may not read it
 
 
@@ -314,6 +323,18 @@ def test_a_log_that_is_named_to_have_another_file_read(hostile_host: Host, templ
         answer = hostile_host.run(f"echo go | (\n{script}\n)")
         assert SECRET not in answer.stdout
         assert ("their own" in answer.stdout) is seen, answer
+
+
+def test_a_log_that_is_named_to_have_its_end_told(hostile_host: Host) -> None:
+    """What an activation tells of a slurmctld that ended is nothing that only root may read."""
+    text = render.read("activate.sh")
+    words = text[text.index("# What slurmctld said when it ended") : text.index("put_back() {")]
+    hostile_host.secret.write_text(f"fatal: {SECRET}")
+    log = hostile_host.owned(hostile_host.etc / "log", "fatal: their own\n")
+    script = render.script("as.sh", "slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
+    script += f'log_at=0\nsince=0\nsay() {{ echo "$*"; }}\n{words}\n'
+    told = {one: hostile_host.run(f"{script}log={one}\nlast_words").stdout for one in (hostile_host.secret, log)}
+    assert told == {hostile_host.secret: "", log: "  fatal: their own\n"}
 
 
 # --- the plugin's Lua
