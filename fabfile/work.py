@@ -12,6 +12,7 @@ from functools import partial
 from fabfile import before as images
 from fabfile import console, engine, report
 from fabfile.events import Failure, Renamed
+from fabfile.faults import Unreachable
 from fabfile.judging import Pending
 from fabfile.lock import Locked, clock, hold
 from fabfile.options import Options
@@ -20,9 +21,11 @@ from fabfile.running import Run
 from fabfile.stages.verify import FORGET
 
 DEFECT = "a defect of dws-on-csm"
-REPORT = "running it again goes on from here; please report this, with the journal in the folder of this run's report"
+REPORT = (
+    "run the same command again to continue; please report this, with the journal in the folder of this run's report"
+)
 AGAIN = "run the same command again, once no other run is at work: it continues from there"
-NOBODY_AGREED = "Nothing was taken away: it has to be agreed to, by an answer or by --yes."
+NOBODY_AGREED = "Nothing was removed. Confirm at the prompt, or pass --yes."
 
 
 def work(made: Run, options: Options, display: report.Display, down: Sequence[str]) -> str:
@@ -93,6 +96,10 @@ def _alone(made: Run, options: Options, do: Callable[[], str]) -> str:
             return do()
     except Locked as locked:
         return str(locked)
+    except Unreachable:
+        if made.holding or not made.stopping.is_set():
+            raise
+        return ""  # Ctrl-C ended the script that was to take the lock
 
 
 def _instead(other: Callable[[Run], None], made: Run) -> str:
@@ -133,7 +140,7 @@ def _forget_proof(made: Run) -> None:
 def _agreed(made: Run, pending: Pending, display: report.Display) -> bool:
     """Ask whether what is told may be taken away; the steps that do it are then agreed to."""
     with display.paused():
-        console.note("This takes something away:", *(f"  {one}" for one in pending.takes))
+        console.note("This run will remove:", *(f"  {one}" for one in pending.takes))
         yes = sys.stdin.isatty() and _yes(made)
     made.agreed |= pending.taking if yes else set()
     return yes
@@ -142,7 +149,7 @@ def _agreed(made: Run, pending: Pending, display: report.Display) -> bool:
 def _yes(made: Run) -> bool:
     try:
         made.asking = True
-        return console.ask("Go on? [y/N] ").strip().lower() in ("y", "yes")
+        return console.ask("Continue? [y/N] ").strip().lower() in ("y", "yes")
     except KeyboardInterrupt:  # Ctrl-C has stopped the run
         return False
     finally:

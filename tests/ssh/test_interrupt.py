@@ -29,6 +29,9 @@ from fabfile.run import run
 from fabfile.step import Shell, Stage, Step
 
 folder, change, mode = sys.argv[1:]
+if mode == "late":
+    import fabfile.run
+    fabfile.run.identifier = lambda at: "20200131T120000Z-1f3a"
 Journal.__init__.__defaults__ = (Path(folder) / "runs",)
 look = Shell("[ -e /var/lib/changed ] && echo there || echo none", lambda out: out.decode().strip())
 takes = (lambda *_: "all of it") if mode == "ask" else None
@@ -36,7 +39,7 @@ step = Step("hard", "master", lambda place: look, lambda place: "there",
             lambda *_: [Sh("work for long", change, 500.0)], takes=takes)
 more = Step("next", "master", lambda place: look, lambda place: "there", lambda *_: [Sh("go on", "touch /var/lib/changed")])
 stages = (Stage("first", (), ()), Stage("second", ("first",), (step,)), Stage("third", ("second",), (more,)))
-sys.exit(run(load(Path(folder) / "hosts.yaml"), stages, Options(json=mode == "json")))
+sys.exit(run(load(Path(folder) / "hosts.yaml"), stages, Options(json=mode != "ask")))
 """
 STUBBORN = "trap '' TERM; echo begun; touch {at}; while [ -e {at} ]; do sleep 0.1; done"
 
@@ -178,3 +181,15 @@ def read(terminal: int, mark: bytes) -> bytes:
         except OSError:  # how Linux says that the other end is closed
             break
     return said
+
+
+def test_a_run_has_one_name_everywhere(start: Start, server: Server, tmp_path: Path) -> None:
+    """Where this machine's clock is years behind, journal, report and the master have the name by the master's clock."""
+    process = start("touch /var/lib/changed", "late")
+    _, out, err = ended(process)
+    end = summary(out)
+    assert process.returncode == 0, (out, err)
+    (folder,) = (tmp_path / "runs").iterdir()
+    (theirs,) = (Path(f"/proc/{server.process.pid}/root/var/lib/dws-on-csm") / "runs").iterdir()
+    assert folder.name == end["run"] == theirs.name and folder.name[:4] > "2020" and folder.name.endswith("-1f3a")
+    assert str(end["report"]).endswith(f"{folder.name}/report.html") and (folder / "report.html").exists()
