@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from email.message import Message
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 SILENCE = 30.0
 """Seconds without a byte after which a server is given up."""
@@ -59,6 +59,18 @@ def save(
         raise SourceError(f"{url}: what came has the sha256 {digest.hexdigest()}, and not {sha256}")
 
 
+class Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirections, but none from https:// to anything else: who asked for https:// relies on it to the end."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        """The request to follow with. Raises URLError."""
+        if req.full_url.startswith("https://") and not newurl.startswith("https://"):
+            raise urllib.error.URLError(
+                f"redirects to {newurl.partition('?')[0]}, which others could change on the way"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 class _Answer:
     """The open answer to a GET; what goes wrong on the way is a SourceError."""
 
@@ -73,7 +85,7 @@ class _Answer:
 
     def __enter__(self) -> _Answer:
         try:
-            self._stream: IO[bytes] = urllib.request.urlopen(self._request, timeout=SILENCE)  # noqa: S310 - as above
+            self._stream: IO[bytes] = urllib.request.build_opener(Redirects).open(self._request, timeout=SILENCE)
         except urllib.error.HTTPError as error:
             with error:
                 raise SourceError(f"{self._url}: HTTP {error.code}", error.code, error.headers) from None

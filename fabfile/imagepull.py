@@ -83,8 +83,11 @@ def _token(source: Remote, tag: str) -> dict[str, str]:
         if error.status != 401 or scheme.lower() != "bearer":
             raise
         asked = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+    realm = asked.get("realm", "")
+    if source.base.startswith("https://") and not realm.startswith("https://"):
+        raise SourceError(f"{source.base}: its tokens come from {realm or 'nowhere'}, which is not https://")
     query = {"service": asked.get("service", ""), "scope": f"repository:{source.repository}:pull"}
-    url = f"{asked.get('realm')}?{urlencode(query)}"
+    url = f"{realm}?{urlencode(query)}"
     given = _parsed(url, download.read(url)[0])
     return {"Authorization": f"Bearer {given.get('token') or given.get('access_token')}"}
 

@@ -98,7 +98,9 @@ def _look_conf(place: Place) -> Shell:
 
 
 def _look_file(place: Place, name: str, *before: str) -> Shell:
-    script = render.script("as.sh", *before, "holds_secret.sh", "plugin_file.sh", file=f"{place.site.slurm.folder}/{name}")
+    script = render.script(
+        "as.sh", *before, "holds_secret.sh", "plugin_file.sh", file=f"{place.site.slurm.folder}/{name}"
+    )
     return Shell(slurm_user(place) + script, _parse_file)
 
 

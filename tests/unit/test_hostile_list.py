@@ -24,3 +24,31 @@ def test_the_page_of_trust_names_tests_that_there_are() -> None:
     for module, names in named:
         for name in names.split(", "):
             assert callable(getattr(import_module(f"tests.unit.{module}"), f"test_{name}", None)), name
+
+
+SLURMS = re.compile(r"(?<![\w/.-])(?:scontrol|squeue|sbatch|scancel|sinfo|sacct|sacctmgr|sdiag)\s+[-a-z]")
+OTHERS = re.compile(r'\bsetpriv\b|\brunuser\b|\bsu\s+-|--kubeconfig "?\$(?!\{context)')
+
+
+def lines(pattern: re.Pattern[str]) -> list[str]:
+    """Lines of templates, and of scripts in the stages, in which it is found: comments, words for people and tests aside."""
+    found = []
+    for path in (*render.TEMPLATES.glob("*.sh"), *(render.TEMPLATES.parent / "fabfile/stages").glob("slurmuser.py")):
+        text = re.sub(r"\\\n\s*", "", path.read_text())
+        for line in text.splitlines():
+            code = re.sub(r"^\s*#.*|\s# .*|\becho .*|\bfailed \"[^\"]*\"", "", line)
+            if pattern.search(code):
+                found.append(f"{path.name}: {line.strip()}")
+    return found
+
+
+def test_no_program_of_slurms_runs_as_root() -> None:
+    """Each is behind `slurm` or `as` (templates/slurmctld.sh, as.sh), in every template that there is or will be."""
+    assert [line for line in lines(SLURMS) if not re.search(r"\bslurm |\bas |\bexec_as |command -v", line)] == []
+    assert len(lines(SLURMS)) > 10
+
+
+def test_rights_are_given_up_in_one_place() -> None:
+    """Whatever runs as somebody else, or with a kubeconfig that is somebody else's, gets a clean environment and no lock."""
+    allowed = r"as\.sh: |slurmctld\.sh: \[ -z \"\$group\" \]|\bas \"?\$|\bexec_as "
+    assert [line for line in lines(OTHERS) if not re.search(allowed, line)] == []

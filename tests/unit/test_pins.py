@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import urllib.error
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from fabfile import bundle, fetch, git, imagepull, names, render, supply
+from fabfile import bundle, download, fetch, git, imagepull, names, render, supply
 from fabfile.download import SourceError
 from fabfile.inventory import Site
 from fabfile.stages import images, plugin, workarea
@@ -234,3 +236,18 @@ def test_a_repository_of_others_on_the_master_has_to_be_pinned(hostile_host: Hos
     answer = clone(pinned(tmp_path, "", url), tmp_path / "clone")
     assert (answer.returncode, f"others than root can write {url}" in answer.stderr) == (1, True)
     assert clone(pinned(tmp_path, commit_of(upstream), url), tmp_path / "clone").returncode == 0
+
+
+@pytest.mark.parametrize("url", ["http://mirror/layer", "ftp://mirror/layer"])
+def test_what_was_asked_for_over_https_comes_over_https(url: str) -> None:
+    """A redirection to anything else is not followed; one to https:// is, and one of what was asked for over http://."""
+    handler = download.Redirects()
+
+    def led(first: str, then: str) -> bool:
+        asked = urllib.request.Request(first)  # noqa: S310 - nothing is opened
+        return handler.redirect_request(asked, None, 302, "", {}, then) is not None
+
+    with pytest.raises(urllib.error.URLError, match="redirects to"):
+        led("https://registry/v2/", url)
+    assert led("https://registry/v2/", "https://mirror/layer")
+    assert led("http://127.0.0.1/", "http://127.0.0.1/layer")
