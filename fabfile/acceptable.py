@@ -36,6 +36,7 @@ LIVED_WITH: Mapping[str, str] = {
 _REFUSALS: Mapping[str, tuple[str, ...]] = {
     "data of users or of jobs would be lost": (
         *("workflow-live", "workflow-new", "workflow-ending", "workflow-orphan", "workflow-lost", "workflow-foreign"),
+        "workflows-in-old-namespace",
         *("workflows-more", "job-in-slurm", "jobs-more", "jobs-unknown"),
         *("storage-persistent", "storage-in-use", "storage-unknown-kind", "storage-not-agreed"),
     ),
@@ -80,7 +81,15 @@ _REFUSALS: Mapping[str, tuple[str, ...]] = {
         *("cert-manager-missing", "cluster-unclear", "cluster-unreachable", "crds-stuck", "file-is-folder"),
         *("git-missing", "image-elsewhere", "image-missing", "image-unknown", "kube-rbac-proxy-version"),
         *("kustomize-checksum", "kustomize-missing", "kustomize-unknown", "kustomize-unreadable"),
-        *("master-file-missing", "needs-not-right", "nobody-signs", "not-as-wanted", "not-installed", "not-root"),
+        *(
+            "master-file-missing",
+            "namespace-missing",
+            "needs-not-right",
+            "nobody-signs",
+            "not-as-wanted",
+            "not-installed",
+            "not-root",
+        ),
         *("objects-missing", "pods-not-ready", "registry-credential", "registry-secret", "registry-unreachable"),
         *("registry-unreadable", "source-failed", "source-missing", "source-unreadable", "tools-missing"),
         *("undeploy-unfinished", "workarea-missing"),

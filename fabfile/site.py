@@ -88,6 +88,7 @@ class Access:
     via: Literal["ca", "csr"]
     renew_below: int
     namespace: str
+    create_namespace: bool
     server: str
 
 

@@ -11,6 +11,7 @@ from fabfile.stages import (
     computes,
     deploy,
     images,
+    namespace,
     plugin,
     podmount,
     preflight,
@@ -39,8 +40,11 @@ STAGES = (
 def procedure(site: Site) -> tuple[Stage, ...]:
     """STAGES as this site's version of DWS needs them.
 
-    From 0.1.1 on the plugin's role comes with DWS, so that no kubeconfig has any rights before that is deployed.
+    From 0.1.1 on the plugin's role comes with DWS, so that no kubeconfig has any rights before that is deployed. The
+    namespace of Workflows is made where the site file says so.
     """
-    if names.role_by_hand(site):
-        return STAGES
-    return tuple(replace(one, needs=(*one.needs, "deploy.applied")) if one is access.STAGE else one for one in STAGES)
+    more = {"access": () if names.role_by_hand(site) else ("deploy.applied",), "deploy": ()}
+    if site.access.create_namespace:
+        more = {name: (*needs, namespace.STAGE.name) for name, needs in more.items()}
+    stages = tuple(replace(one, needs=(*one.needs, *more.get(one.name, ()))) for one in STAGES)
+    return (stages[0], namespace.STAGE, *stages[1:]) if site.access.create_namespace else stages

@@ -9,7 +9,7 @@ from typing import Any
 
 from fabfile import names, pki
 from fabfile.actions import Action, Apply, Delete
-from fabfile.stages import kubeconfig, manifests
+from fabfile.stages import kubeconfig, manifests, namespace
 from fabfile.step import Api, Check, Finding, Place, Shell, Stage, Step, Value
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -142,6 +142,7 @@ STAGE = Stage(
         Check("cluster", "master", _look_cluster, _judge_cluster),
         Step("role", "master", _look_role, _want_role, _change_role),
         Step("binding", "master", _look_binding, _want_binding, _change_binding),
+        namespace.CHECK,
         kubeconfig.STEP,
         Step("former", "master", _look_binding, _want_former, _change_former, read=_read_former),
     ),

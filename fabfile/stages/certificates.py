@@ -9,7 +9,7 @@ from typing import Any
 
 from fabfile import pki
 from fabfile.inventory import Site
-from fabfile.stages import access, kubeconfig, podcheck, signing, verify
+from fabfile.stages import access, kubeconfig, namespace, podcheck, signing, verify
 from fabfile.step import Api, Check, Finding, Look, Place, Shell, Stage, Unknown, Value
 
 ACCESS = {item.name: item for item in access.STAGE.steps}
@@ -75,7 +75,7 @@ def stages(site: Site) -> tuple[Stage, ...]:
     """The rotation: on one controller first, and on the others when the plugin has used the new certificate there."""
     step = replace(kubeconfig.STEP, read=_read, want=_want, why=said(site), hint=_HINT)
     return (
-        Stage("preflight", (), (SIGNING, podcheck.KNOWN, replace(BEFORE, judge=_judge_before))),
+        Stage("preflight", (), (SIGNING, namespace.CHECK, podcheck.KNOWN, replace(BEFORE, judge=_judge_before))),
         Stage("access", ("preflight",), (ACCESS["cluster"], step), serial=True),
         replace(verify.STAGE, needs=("access",)),
     )

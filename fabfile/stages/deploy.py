@@ -10,7 +10,7 @@ from fabfile import names
 from fabfile.actions import Action, Delete, Sh
 from fabfile.api import Cluster, ClusterError
 from fabfile.inventory import Site
-from fabfile.stages import kept, overlay, readiness, rendered, storage
+from fabfile.stages import kept, namespace, overlay, readiness, rendered, storage
 from fabfile.step import Api, Place, Stage, Step, Value
 
 
@@ -108,7 +108,10 @@ def _dry_run(cluster: Cluster, site: Site) -> str:
     try:
         cluster.create(at, workflow, dryRun="All")
     except ClusterError as error:
-        return "no Workflows are served" if error.status == 404 else f"refuses: {error}"
+        if error.status != 404:
+            return f"refuses: {error}"
+        found = namespace.state(cluster, site)  # a 404 doesn't say which of the two it is about
+        return "no Workflows are served" if found == "there" else f"the namespace {site.access.namespace} is {found}"
     return "admits a Workflow (server-side dry run)"
 
 
@@ -140,7 +143,8 @@ STAGE = Stage(
             _want_admits,
             settle=lambda site: 30.0,
             why=lambda have: str(have["webhook"]),
-            hint="DWS's webhook must answer before any #DW job is accepted: see `kubectl -n dws-system logs deploy/dws-webhook`",
+            hint="before any #DW job is accepted the namespace has to be there, and DWS's webhook to answer: "
+            "see `kubectl -n dws-system logs deploy/dws-webhook`",
         ),
         readiness.AVAILABLE,
         *kept.STEPS,

@@ -9,7 +9,18 @@ from typing import Any
 
 from fabfile import compatibility
 from fabfile.api import Cluster
-from fabfile.stages import computes, controller, folders, installed, podcheck, reachable, revoked, upgrade, verify
+from fabfile.stages import (
+    computes,
+    controller,
+    folders,
+    installed,
+    namespace,
+    podcheck,
+    reachable,
+    revoked,
+    upgrade,
+    verify,
+)
 from fabfile.step import Api, Check, Finding, Place, Shell, Stage, Value
 
 TOOLS = ("awk", "bash", "curl", "expr", "git", "kubectl", "make", "openssl", "podman", "python3", "sed", "which")
@@ -142,6 +153,7 @@ STAGE = Stage(
         reachable.REGISTRY,
         Check("cluster", "master", lambda place: Api(_read_cluster), _judge_cluster),
         installed.CHECK,
+        namespace.CHECK,
         revoked.CHECK,
         *upgrade.checks("preflight"),
         podcheck.CHECK,

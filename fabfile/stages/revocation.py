@@ -13,7 +13,7 @@ from dataclasses import replace
 from fabfile import inventory, names, pki
 from fabfile.actions import Action
 from fabfile.site import Site
-from fabfile.stages import kubeconfig, podcheck, refusal, revoked, verify
+from fabfile.stages import kubeconfig, namespace, podcheck, refusal, revoked, verify
 from fabfile.stages.certificates import ACCESS, BEFORE, SIGNING, before, common_names
 from fabfile.stages.refusal import Gone
 from fabfile.step import Api, Check, Finding, Place, Stage, Step, Value
@@ -28,7 +28,7 @@ def stages(name: str = "") -> tuple[Stage, ...]:
     former = ACCESS["former"]
     assert isinstance(former, Step)
     taking = replace(former, takes=lambda place, have, want: _takes(place, have))
-    first = (revoked.CHECK, SIGNING, podcheck.KNOWN, BEFORE, refusal.KEPT, _names(gone))
+    first = (revoked.CHECK, SIGNING, namespace.CHECK, podcheck.KNOWN, BEFORE, refusal.KEPT, _names(gone))
     changes = (
         ACCESS["cluster"],
         _recorded("recorded", gone, revoked.BEING),

@@ -1,0 +1,156 @@
+"""The namespace that Workflows are created in: nothing is switched to one that is not there, or away from live Workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fabfile.actions import AskApi
+from fabfile.api import ClusterError
+from fabfile.inventory import DEFAULT, Site, load
+from fabfile.stages import access, certificates, deploy, namespace, preflight, procedure, revocation
+from fabfile.step import Api, Facts, Place
+
+
+class Cluster:
+    """An API server with these namespaces; DWS serves Workflows or doesn't."""
+
+    def __init__(self, spaces: Mapping[str, Mapping[str, Any]], serves: bool = True) -> None:
+        self.spaces, self.serves, self.made = dict(spaces), serves, [""][1:]
+
+    def get(self, path: str, **query: str) -> Any:
+        name = path.removeprefix("/api/v1/namespaces/")
+        return {"metadata": {"name": name, **self.spaces[name]}} if name in self.spaces else None
+
+    def create(self, path: str, body: object, **query: str) -> None:
+        space = path.split("/")[5]
+        if space not in self.spaces or not self.serves:
+            raise ClusterError(404, "not found")
+
+    def apply(self, manifest: Mapping[str, Any]) -> Any:
+        self.made.append(manifest["metadata"]["name"])
+        return manifest
+
+
+def site(name: str = "slurm", **more: Any) -> Site:
+    default = load(DEFAULT)
+    return replace(default, access=replace(default.access, namespace=name, **more))
+
+
+def place(at: Site, kubeconfigs: Mapping[str, Mapping[str, str]] | None = None) -> Place:
+    return Place(at, Facts({"access.kubeconfig": dict(kubeconfigs or {})}), "ncn-m001")
+
+
+@pytest.mark.parametrize(
+    ("state", "create", "fix"),
+    [
+        ("there", False, None),
+        ("missing", False, "set access.create_namespace: true"),
+        ("missing", True, None),
+        ("being deleted", False, "wait until it is gone"),
+        ("being deleted", True, "wait until it is gone"),
+    ],
+)
+def test_a_namespace_that_is_not_there_is_told_before_anything_is_touched(
+    state: str, create: bool, fix: str | None
+) -> None:
+    """The finding names it and offers to make it; one that is being deleted can't be made yet."""
+    found = namespace.judge(place(site(create_namespace=create)), {"state": state, "workflows": {}})
+    assert [one.name for one in found] == ([] if fix is None else ["namespace-missing"])
+    assert all("slurm" in one.text and fix and fix in one.fix for one in found)
+
+
+def test_how_it_is_seen() -> None:
+    """There, missing or being deleted, as the API has it."""
+    cluster = Cluster({"slurm": {}, "going": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})
+    names = ("slurm", "going", "none")
+    assert [namespace.state(cluster, site(name)) for name in names] == ["there", "being deleted", "missing"]  # type: ignore[arg-type]
+
+
+LEFT = {"old": [f"bb{number}" for number in range(1, 8)], "other": ["bb99"]}
+
+
+@pytest.mark.parametrize(
+    ("kubeconfigs", "limit", "hosts"),
+    [
+        ({"c1": {"mode": "600", "namespace": "old"}}, None, ["c1"]),
+        ({"c1": {"mode": "600", "namespace": "slurm"}}, None, []),
+        ({"c1": {"mode": "600", "namespace": "slurm"}, "c2": {"mode": "600", "namespace": "old"}}, None, ["c2"]),
+        ({"c1": {"mode": "600", "namespace": "empty"}}, None, []),
+        ({"c1": {}}, None, []),
+        ({"c1": {"mode": "600", "namespace": "old"}}, frozenset({"c2"}), []),
+    ],
+)
+def test_workflows_in_the_namespace_in_use_stand_in_the_way(
+    kubeconfigs: Mapping[str, Mapping[str, str]], limit: frozenset[str] | None, hosts: list[str]
+) -> None:
+    """As long as one is where a controller's kubeconfig points, that kubeconfig is not pointed elsewhere."""
+    here = place(replace(site(), limit=limit), kubeconfigs)
+    found = namespace.judge(here, {"state": "there", "workflows": LEFT})
+    assert [one.name for one in found] == ["workflows-in-old-namespace"] * bool(hosts)
+    for one in found:
+        assert (
+            "bb1, bb2, bb3, bb4, bb5 and 2 more in the namespace old" in one.text and f"on {hosts[0]} names" in one.text
+        )
+        assert "set access.namespace back to old" in one.fix
+
+
+def test_a_kubeconfig_without_a_namespace_has_the_default_one() -> None:
+    """So kubectl reads it."""
+    found = namespace.judge(
+        place(site(), {"c1": {"mode": "600"}}), {"state": "there", "workflows": {"default": ["bb1"]}}
+    )
+    assert "bb1 in the namespace default" in found[0].text
+
+
+def test_whatever_writes_kubeconfigs_looks_before() -> None:
+    """An install, a rotation and a revocation refuse before anything is touched, and an install once more right before."""
+    firsts = [preflight.STAGE, certificates.stages(site())[0], revocation.stages()[0]]
+    assert all(namespace.CHECK in stage.steps for stage in firsts)
+    names = [item.name for item in access.STAGE.steps]
+    assert names.index("namespace") < names.index("kubeconfig")
+
+
+def test_the_look_has_all_that_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look finds both."""
+    told = [{"namespace": "old", "name": "bb1"}, {"namespace": "old", "name": "bb2"}]
+    monkeypatch.setattr("fabfile.stages.workflows.read", lambda cluster: told)
+    look = namespace.CHECK.look(place(site()))
+    assert isinstance(look, Api)
+    assert look.read(Cluster({})) == {"state": "missing", "workflows": {"old": ["bb1", "bb2"]}}  # type: ignore[arg-type]
+
+
+def test_it_is_made_before_anything_needs_it_and_only_where_that_is_asked_for() -> None:
+    """The stage is there with access.create_namespace alone; DWS and the kubeconfigs wait for it."""
+    assert "namespace" not in [stage.name for stage in procedure(site())]
+    for version in ("0.0.20", "0.1.12"):
+        asked = site(create_namespace=True)
+        asked = replace(asked, versions=replace(asked.versions, dws=version))
+        stages = {stage.name: stage for stage in procedure(asked)}
+        assert stages["namespace"].needs == ("preflight",)
+        assert "namespace" in stages["deploy"].needs and "namespace" in stages["access"].needs
+
+
+def test_no_rollback_takes_it_away() -> None:
+    """It is created as no object of the run: others may have put something there since."""
+    (action,) = namespace._make(place(site(create_namespace=True)), "missing", "there")
+    assert isinstance(action, AskApi) and action.objects == ()
+    cluster = Cluster({})
+    action.ask(cluster)  # type: ignore[arg-type]
+    assert cluster.made == ["slurm"]
+
+
+@pytest.mark.parametrize(
+    ("spaces", "serves", "said"),
+    [
+        ({"slurm": {}}, True, "admits a Workflow (server-side dry run)"),
+        ({"slurm": {}}, False, "no Workflows are served"),
+        ({}, True, "the namespace slurm is missing"),
+    ],
+)
+def test_what_is_not_found_is_named(spaces: Mapping[str, Mapping[str, Any]], serves: bool, said: str) -> None:
+    """A 404 means the namespace or the resource: the other one is not blamed."""
+    assert deploy._dry_run(Cluster(spaces, serves), site()) == said  # type: ignore[arg-type]
