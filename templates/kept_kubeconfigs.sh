@@ -28,9 +28,10 @@ find "$state/before" -mindepth 3 -type f ! -name '*.part' 2>/dev/null | sort | w
         number=$((number + 1))
         may='' said=''
         if [ -n "$call" ]; then
-            ours >"$work/ours"
-            exec 3<"$work/ours"
-            rm -f "$work/ours"
+            : >"$work/ours"
+            exec 3<>"$work/ours"
+            rm -f "$work/ours" # before the key comes into it
+            ours >&3
             may=$(old auth can-i create "$workflows" 2>/dev/null) || true
             said=$(old get "$workflows" 2>&1 | tail -n 1 | tr '\t' ' ') || true
             exec 3<&-
