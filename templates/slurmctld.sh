@@ -25,7 +25,7 @@ slurms() {
         case $has in 0 | "$number") ;; none) break ;; *) return 1 ;; esac
     done
     lies=$(lies_at "$1")
-    [ "${lies##*/}" = slurmctld ] && roots "$lies"
+    case ${lies##*/} in slurmctld | slurmctld-*) roots "$lies" ;; *) return 1 ;; esac # Debian's is slurmctld-wlm
 }
 # Where the program of the process $1 lies; one that was replaced since, as by an update, is where its successor is.
 lies_at() {

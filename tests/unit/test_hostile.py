@@ -204,12 +204,13 @@ def test_a_slurm_conf_that_makes_slurm_user_root_is_believed_from_root_alone(hos
     assert set((hostile_host.open / "who").read_text().split()) == {"0"}
 
 
+@pytest.mark.parametrize("name", ["slurmctld", "slurmctld-wlm"])
 @SHELLS
-def test_a_process_that_only_calls_itself_slurmctld(hostile_host: Host, shell: str) -> None:
+def test_a_process_that_only_calls_itself_slurmctld(hostile_host: Host, shell: str, name: str) -> None:
     """Where there is no systemd: only root's or SlurmUser's is one, and only if root alone could put its program there."""
     if Path("/run/systemd/system").is_dir():
         pytest.skip("systemd says here which process is slurmctld")
-    roots = hostile_host.programs / "slurmctld"
+    roots = hostile_host.programs / name
     theirs = hostile_host.open / "slurmctld"
     other = hostile_host.programs / "sleeper"
     for path in (roots, theirs, other):
