@@ -31,6 +31,21 @@ def test_a_kind_that_nobody_knows_is_told_to_all_who_ask_at_once(monkeypatch: py
                 told.result()
 
 
+def test_an_object_that_has_got_the_name_of_a_deleted_one_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deletion by uid is of that very object: the server is told so, and another one may have its name at once."""
+    asked: list[Any] = []
+    cluster = Cluster(cast(Session, None))
+
+    def call(*request: Any) -> tuple[int, dict[str, Any]]:
+        asked.append(request[-1])
+        return 200, {}
+
+    monkeypatch.setattr(cluster, "_call", call)
+    monkeypatch.setattr(cluster, "get", lambda path, **query: {"metadata": {"name": "x", "uid": "another"}})
+    cluster.delete("/api/v1/things/x", 60.0, "the one")
+    assert asked[0]["preconditions"] == {"uid": "the one"}
+
+
 def test_what_is_being_deleted_for_long_is_awaited_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """An API server that was started again no longer knows the version of an object that changed before that."""
     old = {"metadata": {"name": "x", "resourceVersion": "7"}}

@@ -20,10 +20,14 @@ import pytest
 from fabfile import names, render
 from fabfile.actions import Delete, Sh
 from fabfile.api import ClusterError
+from fabfile.events import Event
 from fabfile.inventory import DEFAULT, load
+from fabfile.look import Board
+from fabfile.perform import At, Reach, perform
 from fabfile.stages import held, installed, inuse, kept, make_undeploy, storage, undeploy, upgrade
 from fabfile.step import Check, Facts, Place, Refused, Step
 from tests.unit import fake_kubectl
+from tests.unit.conftest import LocalHost
 
 V = "v1alpha2"
 MASTER = "ncn-m001"
@@ -248,6 +252,24 @@ def test_what_was_agreed_to_is_deleted_one_by_one_while_drivers_can_free_it() ->
         ("persistentstorageinstances", "PersistentStorageInstance-a"),
         ("servers", "Servers-left"),
     ]
+
+
+def test_a_deletion_is_of_the_very_object_that_was_seen(local_host: LocalHost) -> None:
+    """Its uid goes to the API server, and what was deleted is recorded with its step."""
+    gone: list[tuple[str, float, str]] = []
+
+    class Recorder:
+        def get(self, path: str) -> Any:
+            return a_psi() if not gone else None
+
+        def delete(self, path: str, deadline: float, uid: str = "") -> None:
+            gone.append((path, deadline, uid))
+
+    cluster = Recorder()
+    at = At("run-1", MASTER, "undeploy", "storage", list[Event]().append)
+    reach = Reach(lambda host: local_host, lambda: cluster, lambda role: MASTER)
+    perform(reach, Board(load(DEFAULT)), at, [Delete("/a/b/scratch", 7.0, "the one")], {})
+    assert gone == [("/a/b/scratch", 7.0, "the one")]
 
 
 @pytest.mark.parametrize("typed", ["", "1", "a"])
@@ -569,6 +591,20 @@ def test_what_is_missing_or_differs_is_put_back_and_compared() -> None:
     assert {*after.values()} == {"as saved"}
     place = a_place(found={"deploy.saved": saved})
     assert step.read is not None and step.read(place, after) == step.want(place)
+
+
+def test_what_dws_notes_for_itself_while_it_converts_is_not_compared() -> None:
+    """The note has also what is not put back; any other annotation counts."""
+    note = f"{names.GROUP}/conversion-data"
+    (saved,) = held.kept({"storages": [IDLE]}, set())
+    saved["metadata"]["annotations"] = {note: "before", "slot": "7"}
+    at = f"/apis/{names.GROUP}/{V}/namespaces/default/storages/rabbit-1"
+    told: list[str] = []
+    for notes in ({note: "now", "slot": "7"}, {note: "now", "slot": "8"}):
+        cluster = dws(storages=("Storage", []))
+        cluster.objects[at] = {**saved, "metadata": {**saved["metadata"], "annotations": notes}}
+        told += kept.states(cluster, [saved]).values()  # type: ignore[arg-type]
+    assert told == ["as saved", 'metadata.annotations.slot is "8", not "7"']
 
 
 def test_a_kind_that_the_new_dws_does_not_serve_is_told() -> None:
