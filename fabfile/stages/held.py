@@ -27,6 +27,9 @@ CONFIGURATION = (
 )
 """Kinds that are known to hold no data of users, unless they are in use. Of any other kind each object counts as data."""
 
+LASTING = ("name", "namespace", "labels", "annotations", "uid")
+"""What of an object's metadata is kept."""
+
 Object = Dict[str, Any]
 Kinds = Dict[str, List[Object]]
 """The objects of each kind by its plural ("storages"), Workflows too: what goes with one is a job's, and not persistent."""
@@ -91,10 +94,8 @@ def used(plural: str, one: Object) -> bool:
 
 
 def _anew(one: Object) -> Object:
-    """An object without what the API server, DWS and drivers write themselves."""
-    meta = {
-        key: value for key, value in one["metadata"].items() if key in ("name", "namespace", "labels", "annotations")
-    }
+    """An object without what the API server, DWS and drivers write themselves; its uid tells later whether it ever went."""
+    meta = {key: value for key, value in one["metadata"].items() if key in LASTING}
     others = [ref for ref in one["metadata"].get("ownerReferences") or [] if not _of_dws(ref)]
     if others:
         meta["ownerReferences"] = others

@@ -45,9 +45,11 @@ def states(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> dict[str, str
 def _state(have: Mapping[str, Any] | None, one: Mapping[str, Any]) -> str:
     if have is None or "deletionTimestamp" in have["metadata"]:
         return "missing"
-    meta = one["metadata"]
-    notes = {key: text for key, text in (meta.get("annotations") or {}).items() if key != _CONVERTED}
-    return rendered.differs({**one, "metadata": {**meta, "annotations": notes}}, have) or "as saved"
+    if have["metadata"]["uid"] == one["metadata"]["uid"]:
+        return "as saved"  # it never went; what somebody changed of it since stays
+    wanted = _anew(one)
+    notes = {key: text for key, text in (wanted["metadata"].get("annotations") or {}).items() if key != _CONVERTED}
+    return rendered.differs({**wanted, "metadata": {**wanted["metadata"], "annotations": notes}}, have) or "as saved"
 
 
 def paths(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
@@ -94,10 +96,14 @@ def put(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> bytes:
         if not path:
             raise ClusterError(404, f"{one['apiVersion']} {one['kind']} is not served by the DWS that is there now")
         if state == "missing":
-            cluster.create(path.rpartition("/")[0], one)
+            cluster.create(path.rpartition("/")[0], _anew(one))
         elif state != "as saved":
-            cluster.patch(path, {key: value for key, value in one.items() if key not in ("apiVersion", "kind")})
+            cluster.patch(path, {key: value for key, value in _anew(one).items() if key not in ("apiVersion", "kind")})
     return b""
+
+
+def _anew(one: Mapping[str, Any]) -> dict[str, Any]:
+    return {**one, "metadata": {key: value for key, value in one["metadata"].items() if key != "uid"}}
 
 
 STEPS = (

@@ -130,6 +130,7 @@ def test_what_is_kept_can_be_created_anew_anywhere() -> None:
     one["metadata"]["ownerReferences"] = [owner]
     (made,) = held.kept({"storages": [one]}, set())
     meta = {"name": "rabbit-1", "namespace": "default", "labels": {"a": "b"}, "ownerReferences": [owner]}
+    meta["uid"] = "Storage-rabbit-1"
     assert made == {
         "apiVersion": f"{names.GROUP}/{V}",
         "kind": "Storage",
@@ -308,11 +309,13 @@ class Cluster:
         return self.objects.get(path)
 
     def create(self, path: str, body: Mapping[str, Any], **query: str) -> Any:
-        self.objects[f"{path}/{body['metadata']['name']}"] = body
+        self.objects[f"{path}/{body['metadata']['name']}"] = {**body, "metadata": {**body["metadata"], "uid": "new"}}
         return body
 
     def patch(self, path: str, body: Mapping[str, Any]) -> Any:
-        self.objects[path] = {**self.objects[path], **body}
+        assert "uid" not in body["metadata"], "the API server would take it for a condition"
+        meta = {**self.objects[path]["metadata"], **body["metadata"]}
+        self.objects[path] = {**self.objects[path], **body, "metadata": meta}
         return self.objects[path]
 
 
@@ -580,6 +583,7 @@ def test_what_is_missing_or_differs_is_put_back_and_compared() -> None:
     at = f"/apis/{names.GROUP}/{V}/namespaces/default"
     cluster.objects[f"{at}/systemconfigurations/default"] = {
         **saved[2],
+        "metadata": {**saved[2]["metadata"], "uid": "new"},
         "spec": {"storageNodes": [], "portsCooldownInSeconds": 60},
     }
     assert [one["kind"] for one in saved] == ["DWDirectiveRule", "Storage", "SystemConfiguration"]
@@ -593,6 +597,18 @@ def test_what_is_missing_or_differs_is_put_back_and_compared() -> None:
     assert step.read is not None and step.read(place, after) == step.want(place)
 
 
+def test_what_never_went_is_left_as_it_is_now() -> None:
+    """Where a removal failed before it took an object away, what somebody changed of that since is newer than what was saved."""
+    (saved,) = held.kept({"storages": [IDLE]}, set())
+    cluster = dws(storages=("Storage", []))
+    changed = {**saved, "spec": {"state": "Disabled"}}
+    at = f"/apis/{names.GROUP}/{V}/namespaces/default/storages/rabbit-1"
+    cluster.objects[at] = changed
+    kept.put(cluster, [saved])  # type: ignore[arg-type]
+    assert cluster.objects[at] == changed
+    assert [*kept.states(cluster, [saved]).values()] == ["as saved"]  # type: ignore[arg-type]
+
+
 def test_what_dws_notes_for_itself_while_it_converts_is_not_compared() -> None:
     """The note has also what is not put back; any other annotation counts."""
     note = f"{names.GROUP}/conversion-data"
@@ -602,7 +618,7 @@ def test_what_dws_notes_for_itself_while_it_converts_is_not_compared() -> None:
     told: list[str] = []
     for notes in ({note: "now", "slot": "7"}, {note: "now", "slot": "8"}):
         cluster = dws(storages=("Storage", []))
-        cluster.objects[at] = {**saved, "metadata": {**saved["metadata"], "annotations": notes}}
+        cluster.objects[at] = {**saved, "metadata": {**saved["metadata"], "uid": "new", "annotations": notes}}
         told += kept.states(cluster, [saved]).values()  # type: ignore[arg-type]
     assert told == ["as saved", 'metadata.annotations.slot is "8", not "7"']
 

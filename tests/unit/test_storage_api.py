@@ -181,7 +181,8 @@ def test_what_was_kept_is_as_it_was_when_it_is_put_back(cluster: Cluster, tmp_pa
         assert states(cluster, saved) == ["missing"] * 3
         put_back()
         assert states(cluster, saved) == ["as saved"] * 3
-    made_other = {**saved[2], "spec": {"portsCooldownInSeconds": 5, "storageNodes": []}}
+    other = {key: value for key, value in saved[2]["metadata"].items() if key != "uid"}
+    made_other = {**saved[2], "metadata": other, "spec": {"portsCooldownInSeconds": 5, "storageNodes": []}}
     assert cluster.kubectl("apply", "-f", "-", stdin=json.dumps(made_other)).returncode == 0
     assert states(cluster, saved)[2].startswith("spec.")
     kept.put(Api(cluster), saved)  # type: ignore[arg-type]
