@@ -34,7 +34,7 @@ kubectl get clusterroles,clusterrolebindings,mutatingwebhookconfigurations,valid
 # what Deployments had made goes by itself when they are gone
 PODS = "kubectl get replicasets,pods --namespace dws-system --output name"
 UNDEPLOY = """systemd-run --quiet --unit undeploy-by-hand --working-directory /root/dws-on-csm/dws-0.0.20 \\
-    --setenv KUBECONFIG=/etc/kubernetes/admin.conf make undeploy OVERLAY=csm"""
+    --setenv HOME=/root --setenv KUBECONFIG=/etc/kubernetes/admin.conf make undeploy OVERLAY=csm"""
 STAYS = "-e clusterrole.rbac.authorization.k8s.io/workload-manager -e clusterrolebinding.rbac.authorization.k8s.io/slurm-dws-viewer"
 
 
