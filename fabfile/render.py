@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from string import Template
 
@@ -15,9 +16,19 @@ def read(name: str) -> str:
 
 
 def script(*names: str, **settings: str) -> str:
-    """The shell templates `names` one after the other, behind the assignments of `settings` (quoted)."""
+    """The shell templates `names` one after the other, behind the assignments of `settings` (quoted); what one needs goes
+    before it."""
     assignments = "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items())
-    return assignments + "\n".join(read(name) for name in names)
+    return assignments + "\n".join(read(name) for name in dict.fromkeys(_whole(names)))
+
+
+NEEDS = {"slurmctld.sh": ("slurm_conf.sh",), "log_file.sh": ("slurm_conf.sh",)}
+"""Template -> those whose functions it calls wherever it is used."""
+
+
+def _whole(names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        yield from (*NEEDS.get(name, ()), name)
 
 
 def fill(template: str, /, **values: str) -> str:

@@ -75,10 +75,7 @@ settled() {
 has_read() {
     echo "sum=$(conf_sum)"
     echo "process=$(identity "$(main_pid)")"
-    conf_files | while IFS= read -r file; do
-        content=$(peek "$file" 2>/dev/null | base64 -w 0)
-        [ -z "$content" ] || printf 'text=%s %s\n' "$file" "$content"
-    done
+    conf_texts text
 }
 
 # replace FILE SUM: slurm.conf, which has this checksum, gets the text of FILE. The same owner, mode, labels and attributes as

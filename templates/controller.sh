@@ -13,25 +13,13 @@ user=$(slurm_user)
 echo "user=$user"
 echo "uid=$(id -u -- "$user" 2>/dev/null)"
 
-# --- slurm.conf and its includes: path, mode, owner and content
-if [ -e "$folder/slurm.conf" ]; then
-    whose=$(reader "$user" "$folder/slurm.conf")
-    conf_files | while IFS= read -r file; do
-        # who writes slurm.conf says what it includes: that could be any file
-        if [ "$whose" = root ]; then reads=$(reader "$user" "$file"); else reads=$whose; fi
-        if content=$(as "$reads" base64 -w 0 -- "$file" 2>/dev/null); then
-            printf 'file=%s %s\n' "$file" "$content"
-        else
-            echo "unreadable=$file"
-        fi
-    done
-fi
+# --- slurm.conf and its includes: path and content
+if [ -e "$folder/slurm.conf" ]; then conf_texts file; fi
 
 # --- the burst buffer plugin of this Slurm: the one beside the plugins in use, else the one where packages put it
 folders=$(
     [ -z "$main" ] || of_process "$main" maps | sed -n 's|^.* \(/[^ ]*\)/[^/ ]*\.so$|\1|p' | grep -i slurm | sort -u
-    sed -n 's/^[[:space:]]*[Pp][Ll][Uu][Gg][Ii][Nn][Dd][Ii][Rr][[:space:]]*=[[:space:]]*\([^#[:space:]]*\).*/\1/p' \
-        "$folder/slurm.conf" 2>/dev/null | tr : '\n'
+    [ ! -e "$folder/slurm.conf" ] || conf_said PluginDir | tr : '\n'
     [ -z "$program" ] || ls -d "${program%/*/*}"/lib*/slurm "${program%/*/*}"/lib*/slurm-wlm "${program%/*/*}"/lib/*/slurm-wlm 2>/dev/null
     ls -d /usr/lib64/slurm /usr/lib/slurm /usr/lib/*/slurm-wlm /usr/lib/*/slurm 2>/dev/null
 )

@@ -1,4 +1,4 @@
-# Functions around one slurmctld on its own host, for sh, behind as.sh. Set before: $folder (of slurm.conf), $unit (its service).
+# Functions around one slurmctld on its own host, for sh, behind as.sh and slurm_conf.sh. Set before: $folder (of slurm.conf), $unit (its service).
 LC_ALL=C
 export LC_ALL
 unset SLURM_TIME_FORMAT
@@ -97,37 +97,19 @@ runs_slurm() {
     case ${user_:-root} in -*) echo - ;; *) echo "${user_:-root}" ;; esac
 }
 
-# SlurmUser, as slurm.conf or what it includes says; root unless they do.
-slurm_user() {
-    user_=$(
-        if [ -e "$folder/slurm.conf" ]; then conf_files | while IFS= read -r file; do cat -- "$file" 2>/dev/null; done; fi |
-            sed -n 's/^[[:space:]]*[Ss][Ll][Uu][Rr][Mm][Uu][Ss][Ee][Rr][[:space:]]*=[[:space:]]*\([^#([:space:]]*\).*/\1/p' | tail -n 1
-    )
-    echo "${user_:-root}"
-}
-
-# slurm.conf and everything that it includes, a path a line. A relative path is meant from slurm.conf's folder.
-included=
-follow() {
-    case "
-$included
-" in *"
-$1
-"*) return 0 ;; esac
-    included="$included
-$1"
-    [ -f "$1" ] && [ -r "$1" ] || return 0
-    for target in $(sed -n "s/%c/$cluster/g
-s/^[Ii][Nn][Cc][Ll][Uu][Dd][Ee][[:space:]]\{1,\}\([^#[:space:]]*\).*/\1/p" "$1"); do
-        case $target in /*) follow "$target" ;; *) follow "$folder/$target" ;; esac
+# conf_texts NAME: "NAME=PATH CONTENT" for slurm.conf and each file that it includes, in base64; "unreadable=PATH" for the others.
+conf_texts() {
+    user=$(slurm_user)
+    whose=$(reader "$user" "$folder/slurm.conf")
+    conf_files | while IFS= read -r file; do
+        # who writes slurm.conf says what it includes: that could be any file
+        if [ "$whose" = root ]; then reads=$(reader "$user" "$file"); else reads=$whose; fi
+        if content=$(as "$reads" base64 -w 0 -- "$file" 2>/dev/null); then
+            printf '%s=%s %s\n' "$1" "$file" "$content"
+        else
+            echo "unreadable=$file"
+        fi
     done
-}
-conf_files() {
-    cluster=$(sed -n 's/^[[:space:]]*[Cc][Ll][Uu][Ss][Tt][Ee][Rr][Nn][Aa][Mm][Ee][[:space:]]*=[[:space:]]*\([^#[:space:]]*\).*/\1/p' \
-        "$folder/slurm.conf" | tail -n 1 | tr '[:upper:]' '[:lower:]')
-    included=
-    follow "$folder/slurm.conf"
-    printf '%s\n' "$included" | sed '/^$/d'
 }
 
 # The files that slurmctld reads when it starts, as far as they are there, a path a line.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from fabfile import render
 from fabfile.step import Place, Shell
@@ -10,10 +10,17 @@ from fabfile.step import Place, Shell
 OVER = frozenset(
     {
         *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED"),
-        *("NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
+        *("NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"),
     }
 )
-"""States of a job that has ended (squeue(1), JOB STATE CODES); in every other one it may still need its Workflow."""
+"""States of a job that has ended (squeue(1), JOB STATE CODES); in every other one it may still need its Workflow. A job that is
+REVOKED here has been started by another cluster of the federation."""
+
+WIDTHS = {"burst_buffer": 2, "id": 21, "state": 41, "user": 65, "submitted": 22, "ended": 22}
+"""Bytes of each column of a row (jobs.sh)."""
+
+FEDERATED = 26
+"""Bits of a job's number that are its own; those above are the number of the cluster that it was submitted to (slurm.conf(5))."""
 
 
 class Job(TypedDict):
@@ -29,11 +36,15 @@ class Job(TypedDict):
 
 
 class Jobs(TypedDict):
-    """What a controller says: whether squeue answers, the time there, and the jobs by id, those just ended included."""
+    """What a controller says: whether squeue answers, the time there, and the jobs by id, those just ended included.
+
+    cluster   its number in a federation, 0 in none
+    """
 
     answers: bool
     now: float
     jobs: dict[str, Job]
+    cluster: NotRequired[int]
 
 
 def look(place: Place) -> Shell:
@@ -44,27 +55,40 @@ def look(place: Place) -> Shell:
 
 def parse(out: bytes) -> Jobs:
     """The look's lines: `now=SECONDS`, `answers=yes` where squeue did, `job=` and squeue's row. Raises ValueError."""
-    lines = [line.partition("=") for line in out.decode(errors="replace").splitlines()]
-    single = {key: text for key, _, text in lines if key != "job"}
-    rows = [_job(text) for key, _, text in lines if key == "job"]
+    lines = [line.partition(b"=") for line in out.split(b"\n")]
+    single = {key.decode(errors="replace"): text.decode(errors="replace") for key, _, text in lines if key != b"job"}
+    rows = [_job(text) for key, _, text in lines if key == b"job"]
     return {
         "answers": single.get("answers") == "yes",
         "now": float(single["now"]),
         "jobs": {job["id"]: job for job in rows},
+        "cluster": int(single.get("cluster", 0)),
     }
 
 
-def _job(row: str) -> Job:
-    """The burst buffer's specification fills two columns, blank where there is none; words without blanks follow."""
-    number, state, user, submitted, ended = row[2:].split()
+def elsewhere(number: str, jobs: Jobs) -> bool:
+    """Whether a job of this number belongs to another cluster of a federation, of whose jobs this one need know nothing."""
+    cluster = int(number) >> FEDERATED if number.isdigit() else 0
+    return cluster not in (0, jobs.get("cluster", 0))
+
+
+def _job(row: bytes) -> Job:
+    """A row by the widths of its columns. Raises ValueError for one that isn't a job's."""
+    cells: dict[str, str] = {}
+    at = 0
+    for name, width in WIDTHS.items():
+        cells[name] = row[at : at + width].decode(errors="replace").strip()
+        at += width
+    if not cells["id"] or not cells["state"]:
+        raise ValueError(f"no job's row: {row[:80]!r}")
     return {
-        "id": number,
-        "user": user,
-        "state": state,
-        "submitted": _time(submitted),
-        "ended": _time(ended),
-        "over": state in OVER,
-        "burst_buffer": bool(row[:2].strip()),
+        "id": cells["id"],
+        "user": cells["user"],
+        "state": cells["state"],
+        "submitted": _time(cells["submitted"]),
+        "ended": _time(cells["ended"]),
+        "over": cells["state"] in OVER,
+        "burst_buffer": bool(cells["burst_buffer"]),
     }
 
 

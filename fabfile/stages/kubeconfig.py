@@ -28,10 +28,11 @@ def reaches(place: Place) -> bool:
 _LOOK_KUBECONFIG = """
 file={kubeconfig}
 {slurm_user}
-printf 'slurm_user=%s\\nslurm_group=%s\\n' "$user" "$(id -g "$user" 2>/dev/null)"
+printf 'slurm_user=%s\\nslurm_uid=%s\\nslurm_group=%s\\n' "$user" "$(id -u "$user" 2>/dev/null)" "$(id -g "$user" 2>/dev/null)"
 [ -e "$file" ] || exit 0
 stated 'mode=%a
-owner=%U' "$file" || exit 1
+owner=%U
+owner_uid=%u' "$file" || exit 1
 text=$(peek "$file") || exit 1
 for key in client-certificate-data certificate-authority-data server namespace current-context; do
     printf '%s\\n' "$text" | sed -n "s/^[- ]*$key: *\\"*\\([^\\"]*\\)\\"*$/$key=\\1/p" | head -n 1
@@ -64,10 +65,16 @@ def read(place: Place, found: Value) -> Value:
         "namespace": found.get("namespace", "default"),
         "context": found.get("current-context", ""),
         "mode": found["mode"],
-        "owner": "SlurmUser" if found["owner"] == found["slurm_user"] else found["owner"],
+        "owner": "SlurmUser" if _slurm_users(found) else found["owner"],
         "SlurmUser": slurmuser.rights(found["may"]),
     }
     return pod.as_in(place, told)
+
+
+def _slurm_users(found: Value) -> bool:
+    """Whether the file is SlurmUser's: a user may have several names."""
+    uid = found.get("slurm_uid")
+    return uid == found["owner_uid"] if uid else bool(found["owner"] == found["slurm_user"])
 
 
 def certificate(found: Value) -> bytes:

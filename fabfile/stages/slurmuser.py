@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from fabfile import names, render
@@ -30,15 +29,6 @@ until said=$(can_i create {workflows} 2>&1); do
 done
 """
 
-# SlurmUser is root unless slurm.conf says otherwise (slurm.conf(5)); the last line that says so counts
-_SLURM_USER = """
-key='[Ss][Ll][Uu][Rr][Mm][Uu][Ss][Ee][Rr]'
-user=$(cat {folder}/*.conf 2>/dev/null |
-    sed -n "s/^[[:space:]]*$key[[:space:]]*=[[:space:]]*\\([^#[:space:]]*\\).*/\\1/p" | tail -n 1)
-user=${{user:-root}}
-user=${{user%%(*}}
-"""
-
 
 def can_i() -> str:
     """Shell lines with which `can_i ARGUMENTS` asks as $user what the kubeconfig $file may do."""
@@ -47,7 +37,7 @@ def can_i() -> str:
 
 def slurm_user(place: Place) -> str:
     """Shell lines that set $user to SlurmUser as this controller's slurm.conf has it."""
-    return _SLURM_USER.format(folder=shlex.quote(place.site.slurm.folder))
+    return render.script("slurm_conf.sh", folder=place.site.slurm.folder) + "\nuser=$(slurm_user)\n"
 
 
 def tried(place: Place) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 from fabfile import names
 from fabfile.api import Cluster
 from fabfile.stages import installed
-from fabfile.stages.jobs import Jobs
+from fabfile.stages.jobs import Jobs, elsewhere
 
 ORIGIN = "burst_buffer.lua"
 """The label `origin` of a Workflow that Slurm's plugin made."""
@@ -81,7 +81,9 @@ def fate(one: Workflow, jobs: Jobs, crd_deleting: bool = False) -> Fate:
 def needed(one: Workflow, jobs: Jobs) -> bool:
     """Whether its job is still in Slurm, or nobody knows."""
     job = jobs["jobs"].get(one["job"])
-    return not jobs["answers"] or bool(job and not job["over"])
+    if job is None:
+        return not jobs["answers"] or elsewhere(one["job"], jobs)
+    return not jobs["answers"] or not job["over"]
 
 
 def path(one: Workflow, version: str) -> str:
@@ -106,6 +108,8 @@ def _job(one: Workflow, jobs: Jobs) -> str:
         return f"made by no job of Slurm's, of user {one['uid']}"
     if not jobs["answers"]:
         return f"job {one['job']} of user {one['uid']}, of which nothing is known"
+    if job is None and elsewhere(one["job"], jobs):
+        return f"job {one['job']} of user {one['uid']}, of another cluster of the federation, which alone knows of it"
     if job is None:
         return f"job {one['job']} of user {one['uid']}, which Slurm no longer knows"
     since = f" {age(jobs['now'] - job['ended'])} ago" if job["over"] else ""

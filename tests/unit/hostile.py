@@ -39,6 +39,7 @@ HELD: Mapping[str, Sequence[str]] = {
     "lua.sh": ("test_hostile.test_a_program_of_another_user",),
     "plugin_file.sh": ("test_hostile.test_a_plugin_that_is_a_link_to_what_only_root_may_read",),
     "plugin_look.sh": ("test_pins.test_nothing_of_a_clone_that_others_can_write_is_run",),
+    "slurm_conf.sh": ("test_hostile.test_a_slurm_conf_that_includes_what_only_root_may_read",),
     "slurmctld.sh": (
         "test_hostile.test_a_process_that_only_calls_itself_slurmctld",
         "test_hostile.test_slurms_programs_are_slurm_users",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fabfile import names
+from fabfile import names, render
 from fabfile.actions import Apply, Delete, Remove, Sh
 from fabfile.events import Event
 from fabfile.inventory import DEFAULT, Site, load
@@ -138,14 +138,71 @@ def test_only_what_the_plugin_made_belongs_to_a_job(name: str, labels: dict[str,
     assert workflows.parse({"metadata": meta, "spec": {"jobID": "12", "userID": 1500}})["job"] == job
 
 
+def a_row(buffer: str, number: str, state: str, user: str, submitted: str, ended: str) -> str:
+    """A row as squeue writes it: each column filled up to its width in bytes, or cut there."""
+    cells = zip((buffer, number, state, user, submitted, ended), jobs.WIDTHS.values(), strict=True)
+    return b"".join(text.encode()[:width].ljust(width) for text, width in cells).decode()
+
+
 def test_squeue_is_read_with_and_without_a_burst_buffer() -> None:
     """A blank specification is a job without a burst buffer; times that aren't known yet are 0."""
-    rows = "job=#D12   RUNNING    joe  1700000000  N/A  \njob=  13   CANCELLED  ann  1700000000  1700000060"
-    seen = jobs.parse(f"now=1700000100\nanswers=yes\n{rows}\n".encode())
+    rows = [a_row("#D", "12", "RUNNING", "joe", "1700000000", "N/A")]
+    rows.append(a_row("", "13", "CANCELLED", "ann", "1700000000", "1700000060"))
+    seen = jobs.parse("".join(f"job={row}\n" for row in rows).join(("now=1700000100\nanswers=yes\n", "")).encode())
     assert [(j["id"], j["burst_buffer"], j["over"], j["ended"]) for j in seen["jobs"].values()] == [
         ("12", True, False, 0.0),
         ("13", False, True, 1700000060.0),
     ]
+
+
+@pytest.mark.parametrize("user", ["DOMAIN users joe", "jo\u00e9 m\u00fcller", "a=b", "x" * 65, "\x85joe"])
+def test_any_name_of_a_user_can_be_read(user: str) -> None:
+    """Blanks in it shift no column, nor do letters of more than a byte, nor a name that fills its column."""
+    row = a_row("#D", "12", "RUNNING", user, "1700000000", "N/A")
+    (job,) = jobs.parse(f"now=1700000100\nanswers=yes\njob={row}\n".encode())["jobs"].values()
+    assert (job["id"], job["state"], job["user"], job["submitted"]) == ("12", "RUNNING", user.strip(), 1700000000.0)
+
+
+def test_the_columns_that_are_asked_for_are_those_that_are_read() -> None:
+    """Their order and their widths."""
+    columns = render.read("jobs.sh").partition("columns=")[2].partition("\n")[0].split(",")
+    assert [int(one.partition(":")[2]) for one in columns] == [*jobs.WIDTHS.values()]
+
+
+ORIGIN = 3 << jobs.FEDERATED
+
+
+@pytest.mark.parametrize(
+    ("fate", "number", "cluster", "some"),
+    [
+        ("live", ORIGIN + 7, 1, ()),
+        ("live", ORIGIN + 7, 0, ()),
+        ("orphan", ORIGIN + 7, 3, ()),
+        ("orphan", 7, 1, ()),
+        ("live", ORIGIN + 7, 3, (a_job("REVOKED", ended=NOW - 300, number=str(ORIGIN + 7)),)),
+        ("orphan", ORIGIN + 7, 1, (a_job("COMPLETED", ended=NOW - 300, number=str(ORIGIN + 7)),)),
+    ],
+)
+def test_a_job_of_a_federations_other_cluster_is_not_gone(
+    fate: str, number: int, cluster: int, some: tuple[Job, ...]
+) -> None:
+    """One that was submitted there need not be known here, and one that was started there is REVOKED here."""
+    seen: Jobs = {**slurm_says(*some), "cluster": cluster}
+    assert workflows.fate(a_workflow(f"bb{number}"), seen) == fate
+    assert ("of the federation" in workflows.told(a_workflow(f"bb{number}"), seen)) == (fate == "live" and not some)
+
+
+def test_the_number_of_a_cluster_in_its_federation() -> None:
+    """As scontrol shows it; none where there is no federation."""
+    shown = "Federation: fed\nSelf:     one:10.0.0.1:6817 ID:2 FedState:ACTIVE Features:\n"
+    shown += "Sibling:  two:10.0.0.2:6817 ID:5 FedState:ACTIVE Features: PersistConnSend/Recv:Yes/Yes"
+    (line,) = [one for one in render.read("jobs.sh").splitlines() if "show federation" in one]
+    script = "slurm() { printf '%s\\n' \"$shown\"; }\n" + line
+    assert (
+        subprocess.check_output(["sh", "-c", script], env={"shown": shown, "PATH": "/usr/bin:/bin"}, text=True)
+        == "cluster=2\n"
+    )
+    assert jobs.parse(b"now=1\nanswers=yes\ncluster=2\n")["cluster"] == 2
 
 
 def test_a_slurm_that_does_not_answer_is_no_slurm_without_jobs() -> None:
