@@ -10,7 +10,7 @@ PYTEST := $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope
 
 # Parallel make would run style and tests at once, and mix what they print.
 .NOTPARALLEL:
-.PHONY: help setup demo test fast tools parts check lint format types completion clean
+.PHONY: help setup demo test fast mutants tools parts check lint format types completion clean
 
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: $(READY) check tools parts ## All tests, those on the lab included
 
 fast: $(READY) tools ## The tests that need no lab
 	$(PYTEST) -m 'not lab'
+
+mutants: $(READY) tools ## Change the code in one place at a time, and see whether its tests notice (as root; 20 minutes)
+	$(BIN)/python -m tests.mutants
 
 parts: $(READY) ## What labs are made of, built into the cache (15 minutes the first time)
 	$(BIN)/invoke lab.build --name test

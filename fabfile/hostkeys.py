@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
+import fcntl
 import hashlib
 import hmac
 import os
@@ -136,7 +138,11 @@ class HostKeys(MissingHostKeyPolicy):
             self._changed(key, plain)
         if self._to.strict == "ask":
             self._strange(key)
-        _remember(self._to, key)
+        try:
+            _remember(self._to, key)
+        except OSError as error:
+            text = f"its host key could not be added to {self._to.known_hosts[0]}: {error.strerror}"
+            self._fail(text, "make it possible to write there, or add the key to it")
 
     def _changed(self, key: PKey, plain: list[Line]) -> None:
         files = dict.fromkeys(line.file for line in plain)
@@ -171,12 +177,17 @@ def _list(lines: Iterable[Line]) -> str:
 
 
 def _remember(to: Destination, key: PKey) -> None:
-    """Adds a key that StrictHostKeyChecking lets in unseen to the person's first known_hosts."""
+    """Adds a key that StrictHostKeyChecking lets in unseen to the person's first known_hosts; the whole line, or nothing."""
     file = next(iter(to.known_hosts), Path("/dev/null"))
     name = ParamikoHostKeys.hash_host(to.key_names[0]) if to.hash_names else to.key_names[0]
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    line = f"{name} {key.get_name()} {key.get_base64()}\n".encode()
     try:
-        os.write(descriptor, f"{name} {key.get_name()} {key.get_base64()}\n".encode())  # at once: threads don't mix
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # threads don't mix
+        size = os.fstat(descriptor).st_size
+        if os.write(descriptor, line) < len(line):
+            os.ftruncate(descriptor, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(descriptor)

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from paramiko import ECDSAKey
 
-from fabfile import before, history, lock, render, rollback, run, trail
+from fabfile import before, history, hostkeys, lock, render, rollback, run, trail
 from fabfile.actions import Put, Sh
 from fabfile.events import Done, Event, Opened, Summary
 from fabfile.faults import Unreachable
@@ -384,6 +386,24 @@ def test_a_journal_goes_on_without_a_disk(disk: Disk) -> None:
     disk.leave(1)
     assert not second.report(lambda events: "x" * (2 * PAGE))
     assert [path.name for path in (folder / "2").iterdir()] == ["journal.jsonl"]
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_known_hosts_has_whole_lines(disk: Disk, room: int) -> None:
+    """A host key that does not fit is no half line in the person's file, which OpenSSH reads too."""
+    file = disk.folder / "known_hosts"
+    file.write_bytes(b"#" * (PAGE - 40 - room * PAGE // 2) + b"\n")
+    disk.leave(0)
+    before_ = file.read_bytes()
+    key = ECDSAKey.generate(bits=521)
+    to: Any = SimpleNamespace(known_hosts=(file,), key_names=("one",), hash_names=False)
+    if room:
+        hostkeys._remember(to, key)
+        assert file.read_bytes() == before_ + f"one {key.get_name()} {key.get_base64()}\n".encode()
+    else:
+        with pytest.raises(OSError, match="No space left"):
+            hostkeys._remember(to, key)
+        assert file.read_bytes() == before_
 
 
 @pytest.mark.parametrize("when", ["start", "midway", "never"])

@@ -1,0 +1,94 @@
+"""Mutants with a name, each once survived: what must never get lost unnoticed. And which tests cover which file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fabfile.inventory import ROOT
+from tests.mutants.made import Mutant
+
+
+@dataclass(frozen=True)
+class Named:
+    """A text of a file, and what stands there instead."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+    def mutant(self) -> Mutant:
+        """The file's text with that change. ValueError where the text is not there exactly once."""
+        text = (ROOT / self.file).read_text()
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.file} has this text {text.count(self.old)} times: {self.old}")
+        return Mutant(self.file, self.name, text.replace(self.old, self.new))
+
+
+_OF_PUT = "test_script test_hostile"
+_OF_ACTIVATION = "test_activate test_activate_cut"
+NAMED = (
+    Named("lock never renewed", "fabfile/lock.py", "threading.Thread(target=lock.keep,", "threading.Thread(target=lambda: None,",
+          "test_lock"),
+    Named("lock renewed whoever holds it", "templates/lock_renew.sh",
+          'if [ "$holder" != "$run" ]; then cat lock/holder; exit 3; fi', ":", "test_lock"),
+    Named("lock left whoever holds it", "templates/lock_leave.sh", 'if [ "$(line 3)" != "$run" ]; then exit 0; fi', ":",
+          "test_lock"),
+    Named("put without chown", "fabfile/script.py", 'if ! chown -h -- "$3" ./new || ! chmod', "if ! chmod", _OF_PUT),
+    Named("put without chmod", "fabfile/script.py", ' || ! chmod -- "$2" ./new; then', "; then", _OF_PUT),
+    Named("put without sync", "templates/safe_file.sh", "if ! sync -- ./new || ! mv", "if ! mv", _OF_PUT),
+    Named("activate without comparing what was written", "templates/activate.sh",
+          ' && cat -- "$1" >./new && [ "$(sum ./new)" = "$(sum "$1")" ]; then', ' && cat -- "$1" >./new; then',
+          _OF_ACTIVATION),
+    Named("activate without comparing what was there", "templates/activate.sh", ' && [ "$(sum ./new)" = "$2" ] &&', " &&",
+          _OF_ACTIVATION),
+    Named("activate without sync of its pledge", "templates/activate.sh", 'sync -- "$work" && ln -s', "ln -s",
+          _OF_ACTIVATION),
+    Named("activate without reset-failed", "templates/activate.sh", 'systemctl reset-failed "$unit" 2>/dev/null; systemctl restart',
+          "systemctl restart", _OF_ACTIVATION),
+    Named("activate without closing fd 8", "templates/activate.sh",
+          '(start_again; : >"$work/through") >>"$work/progress" 2>&1 8>&- &',
+          '(start_again; : >"$work/through") >>"$work/progress" 2>&1 &', _OF_ACTIVATION),
+    Named("put_back without its checksum", "templates/put_back.sh", ' || [ "$(checksum ./new)" != "$sum" ]; then', "; then",
+          "test_rollback test_rollback_secrets test_hostile test_full_disk"),
+    Named("chain.sh telling the kubeconfig", "templates/chain.sh", "if withheld; then content='?'; fi", ":",
+          "test_rollback_secrets test_rollback"),
+    Named("test_job.sh clearing nothing away", "templates/test_job.sh",
+          'if [ -z "$over" ]; then clear_away >/dev/null 2>&1; fi', ":",
+          "test_job_script"),
+    Named("test_job.sh cancelling nothing", "templates/test_job.sh",
+          'clear_away() {\n    slurm timeout --foreground --kill-after=3 30 scancel --hurry --quiet --name="$name" --user="$user"',
+          "clear_away() {\n    :", "test_job_script"),
+    Named("a record moved into place unmeasured", "templates/written.sh",
+          'if cat >"$1.part" && [ "$(stat -c %s -- "$1.part")" = "$2" ] &&', 'if cat >"$1.part" &&', "test_full_disk"),
+    Named("before-image not kept, change made", "fabfile/perform.py", "before.keep(reach, at, touched)", "pass",
+          "test_full_disk test_engine"),
+)  # fmt: skip
+
+TESTS = {
+    "fabfile/lock.py": "test_lock",
+    "fabfile/perform.py": "test_engine test_full_disk test_bring",
+    "fabfile/before.py": "test_full_disk test_rollback test_rollback_states",
+    "fabfile/redact.py": "test_redact",
+    "fabfile/slurmconf.py": "test_slurmconf test_slurm_stage",
+    "fabfile/slurmconf_lines.py": "test_slurmconf",
+    "fabfile/script.py": "test_script test_engine test_bring",
+    "fabfile/output.py": "test_output test_exchange",
+    "fabfile/journal.py": "test_journal test_full_disk test_trail",
+    "templates/activate.sh": _OF_ACTIVATION,
+    "templates/chain.sh": "test_rollback_secrets",
+    "templates/history.sh": "test_trail test_full_disk",
+    "templates/lock.sh": "test_lock test_lock_scripts",
+    "templates/lock_take.sh": "test_lock test_lock_scripts",
+    "templates/put_back.sh": "test_rollback_secrets test_hostile test_full_disk",
+    "templates/safe_file.sh": "test_script test_hostile",
+    "templates/test_job.sh": "test_job_script",
+    "templates/written.sh": "test_full_disk test_trail",
+}
+"""File -> the files of tests/unit that cover it."""
+
+
+def paths(stems: str) -> list[str]:
+    """The paths of test files, from the root on."""
+    return [f"tests/unit/{one}.py" for one in stems.split()]
