@@ -22,8 +22,8 @@ from fabfile.session import Session
 WITHIN = 0.8
 """Seconds after which this process has ended, whatever it still had to say."""
 
-LastWords = Callable[["tuple[Run, Sessions] | None"], object]
-"""Says where things stand: with the run and its connections, if it has come so far."""
+LastWords = Callable[["tuple[Run, Sessions] | None"], int | None]
+"""Says where things stand, with the run and its connections, if it has come so far; the exit code, if it is not FAILED."""
 
 FAILED = 1
 STOPPED = "Stopped; nothing was changed."
@@ -68,11 +68,12 @@ class Interrupts:
         watchdog = threading.Timer(WITHIN, os._exit, (FAILED,))
         watchdog.daemon = True
         watchdog.start()
+        code: int | None = None
         try:
-            self._last_words(self._watched)
+            code = self._last_words(self._watched)
             _give_back(self._terminal)
         finally:
-            os._exit(FAILED)
+            os._exit(FAILED if code is None else code)
 
 
 @contextmanager

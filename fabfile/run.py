@@ -10,7 +10,7 @@ from functools import partial
 
 from fabfile import page, report, trail
 from fabfile.connect import Sessions
-from fabfile.events import Event, Opened
+from fabfile.events import Event, Opened, Summary
 from fabfile.interrupt import Interrupts, interruptible, still_running
 from fabfile.inventory import Site
 from fabfile.journal import Journal, identifier
@@ -20,6 +20,8 @@ from fabfile.running import Run, at_work
 from fabfile.step import Stage
 from fabfile.summary import ended, left
 from fabfile.work import work
+
+UNTOLD = "It was left before all hosts had its line in their log of runs, and the master its journal."
 
 
 def run(site: Site, stages: Sequence[Stage], options: Options) -> int:
@@ -67,6 +69,7 @@ def _connected(
             there = journal.report(lambda events: page.render([*events[:-1], told]))
             lacking = (*told.lacking, *journal.problems())
             display(replace(told, lacking=lacking, report=end.report if there else ""))
+            made.said = True
         return end.exit
     finally:
         sessions.close()
@@ -79,14 +82,20 @@ def _left(
     display: report.Display,
     began: float,
     watched: tuple[Run, Sessions] | None,
-) -> None:
+) -> int:
     """Say where a run stands that ends without waiting for what it began: on the terminal, in its journal and report."""
-    running = still_running(list(journal.events), watched[1] if watched else None)
-    end = left(site, options, watched, running, journal.run, began, journal.page)
-    display(end)
+    over = [event for event in list(journal.events) if isinstance(event, Summary)]
+    if over:  # it had ended already; its exit code stays
+        end = replace(over[-1], lacking=(UNTOLD,))
+    else:
+        running = still_running(list(journal.events), watched[1] if watched else None)
+        end = left(site, options, watched, running, journal.run, began, journal.page)
+        journal(end)
+    if not (watched and watched[0].said):
+        display(end)
     display.leave()
-    journal(end)
     journal.report(page.render)
+    return end.exit
 
 
 def _trail(made: Run, task: str, journal: Journal) -> list[str]:

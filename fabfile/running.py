@@ -29,6 +29,7 @@ class Run:
     over    the work is through: how it ended is all that is left to say
     holding it has the site's lock: it may have begun to change something
     looked  when the first looks began, by lock.clock()
+    said    how it ended has been shown
     asking  somebody is asked on the terminal just now
     """
 
@@ -50,6 +51,7 @@ class Run:
     asking: bool = False
     holding: bool = False
     looked: float = 0.0
+    said: bool = False
     yes: bool = False
     agreed: set[tuple[str, str]] = field(default_factory=set)
     stirred: threading.Event = field(default_factory=threading.Event)

@@ -7,7 +7,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from fabfile import bootstrap, exchange, sudo
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from paramiko import Channel
 
 SCRIPTS = 4  # at once on one connection: sshd allows 10 sessions, of which the cluster's API takes up to 5
+BEGINS = 20.0  # seconds within which a script that was sent to a host says that it has begun
 OVERDUE = 3.0  # seconds that the remote end has to keep the deadline itself before the channel is closed
 
 
@@ -63,15 +64,17 @@ class Shell(ABC):
             self._places.release()
 
     def beside(self, script: str, *, deadline: float) -> Result:
-        """Like run(), without waiting until others have ended: for the few short scripts that can't wait for long ones."""
-        return self._run(script, b"", deadline, None)
+        """Like run(), without waiting until others have ended, and stop() does not end it: for the few short scripts that
+        can't wait for long ones, and must not go with them.
+        """
+        return self._run(script, b"", deadline, None, aside=True)
 
-    def _run(self, script: str, data: bytes, deadline: float, line: LineSink | None) -> Result:
+    def _run(self, script: str, data: bytes, deadline: float, line: LineSink | None, aside: bool = False) -> Result:
         body = bootstrap.whole(script, self._environment)
 
         def converse(rights: Rights) -> Talk:
             order, talk = self._order(rights, body, data, deadline, line)
-            with self._listed(talk):
+            with nullcontext() if aside else self._listed(talk):
                 exchange.converse(self.channel(), order, talk, deadline + bootstrap.GRACE + OVERDUE)
             return talk
 
@@ -125,12 +128,22 @@ class Shell(ABC):
         return bool(self._running)
 
     def stop(self) -> None:
-        """Ends what runs on the host now, and what it started."""
+        """Ends what runs on the host now, and what it started; also what has been sent there, and did not begin yet."""
+        ends = time.monotonic() + BEGINS
+        doomed = self._now()
+        while doomed and time.monotonic() < ends:
+            numbers = {id(talk): talk.out.number or talk.err.number for talk in doomed}
+            if groups := [f"-{number}" for number in numbers.values() if number]:
+                self.beside(f"kill -s TERM -- {' '.join(groups)}", deadline=30.0)
+            else:
+                time.sleep(0.05)  # nothing tells when a script says that it has begun
+            running = {id(talk) for talk in self._now()}
+            doomed = [talk for talk in doomed if id(talk) in running and not numbers[id(talk)]]
+
+    def _now(self) -> list[Talk]:
+        """What runs on the host, or has been sent there."""
         with self._lock:
-            numbers = [talk.out.number or talk.err.number for talk in self._running]
-        groups = [f"-{number}" for number in numbers if number]
-        if groups:
-            self.beside(f"kill -s TERM -- {' '.join(groups)}", deadline=30.0)
+            return list(self._running)
 
     @contextmanager
     def _listed(self, talk: Talk) -> Iterator[None]:

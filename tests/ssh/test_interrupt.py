@@ -111,11 +111,8 @@ def test_the_second_leaves_at_once(start: Start, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     seconds, out, err = ended(process)
     end = summary(out)
-    assert process.returncode == end["exit"] == 1 and seconds < 5, (
-        seconds,
-        out,
-        err,
-    )  # it waits 0.8 s at most by itself
+    assert process.returncode == end["exit"] == 1, (out, err)
+    assert seconds < 5, "by itself it waits 0.8 s at most"
     assert "Left at once. Still running: m: second.hard (work for long)." in str(end["message"])
     assert "lock expires within" in str(end["message"]) and "Run the same command again" in str(end["message"])
     assert str(end["next"]).startswith("invoke install --hosts") and "Traceback" not in err
@@ -181,6 +178,20 @@ def read(terminal: int, mark: bytes) -> bytes:
         except OSError:  # how Linux says that the other end is closed
             break
     return said
+
+
+def test_a_run_that_has_ended_keeps_its_end(start: Start, tmp_path: Path) -> None:
+    """Left while it only had to leave its journal on the hosts, a run says how it ended and what is lacking, with its exit code."""
+    folder = "/var/lib/dws-on-csm"
+    process = start(f"mkfifo {folder}/runs.log; touch /var/lib/changed {tmp_path / 'at'}")  # who writes to that waits
+    until(lambda: (tmp_path / "at").exists() and journal(tmp_path)[-1]["event"] == "summary")
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)  # two at once are one
+    process.send_signal(signal.SIGINT)
+    _, out, err = ended(process)
+    end = summary(out)
+    assert process.returncode == end["exit"] == 0, (out, err)
+    assert "left before all hosts" in json.dumps(end)
 
 
 def test_a_run_has_one_name_everywhere(start: Start, server: Server, tmp_path: Path) -> None:

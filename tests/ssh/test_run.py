@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from paramiko import Channel
 
 from fabfile import bootstrap
 from fabfile.faults import DeadlineExceeded, Flooded, Lost, Unreachable
@@ -151,6 +152,29 @@ def test_stop_ends_what_runs(session: Session) -> None:
         assert begun.wait(HANG)
         session.stop()
         assert running_.result(HANG).code == 143
+
+
+def test_stop_ends_what_has_not_begun_yet(tmp_path: Path, one: One) -> None:
+    """stop() that comes while a script is on its way ends it too, once it begins; what runs beside is spared."""
+    with running(tmp_path / "slow") as server:
+        session = one(server.config())
+        session.run("true", deadline=HANG)
+        opened = threading.Event()
+        channel = session.channel
+
+        def slowly() -> Channel:
+            opened.set()
+            time.sleep(1)  # a host that answers slowly
+            return channel()
+
+        session.channel = slowly  # type: ignore[method-assign]
+        with ThreadPoolExecutor(2) as pool:
+            running_ = pool.submit(session.run, "sleep 600", deadline=LONG)
+            assert opened.wait(HANG)
+            spared = pool.submit(session.beside, "sleep 3; echo spared", deadline=LONG)
+            session.stop()
+            assert running_.result(HANG).code == 143
+            assert spared.result(HANG).out == b"spared\n"
 
 
 def test_scripts_side_by_side(session: Session) -> None:

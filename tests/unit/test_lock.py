@@ -232,6 +232,22 @@ def test_a_renewal_that_fails_is_tried_again(
     assert told == []
 
 
+def test_a_renewal_gives_time_again(local_host: LocalHost, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From each renewal on the lock holds for as long as from the first moment, also where the next renewals fail."""
+    host, told, later = Broken(local_host.folder), list[str](), 0.0
+    real = lock.clock
+    monkeypatch.setattr(lock, "clock", lambda: real() + later)
+    with hold(host, now(), (Lost,), told.append) as got:
+        later = 100.0
+        assert got.renew()
+        host.fails, later = 2, 200.0
+        assert not got.renew() and got.lost == ""
+        later = 100.0 + lock.HOLD
+        with pytest.raises(LockLost, match="could not be renewed"):
+            got.check()
+    assert len(told) == 1
+
+
 def test_renewing_goes_on_by_itself_after_a_failure(local_host: LocalHost, state: Path, hurried: None) -> None:
     """The thread that renews tries again soon after a failure, until the lock would have ended."""
     host = Broken(local_host.folder, fails=2)
