@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -164,3 +165,49 @@ def test_it_goes_on_when_these_are_settled_and_wherever_it_was_killed(
     assert back.code == 0, back.told
     as_before(lab, untouched)
     assert scene.everywhere(lab, UP, *CONTROLLERS) == dict.fromkeys(CONTROLLERS, "1\n")
+
+
+def deployed(record: Record) -> bool:
+    """Whether a run has just deployed DWS."""
+    return [record.get(key) for key in ("event", "stage", "step")] == ["done", "deploy", "applied"]
+
+
+# What comes anew, under a name of its own, with DWS's Services and certificates.
+WITH_DWS = re.compile(r"dws-on-csm-revoked|/certificaterequests |/ipaddresses ")
+
+
+def test_a_rollback_over_a_version_change_and_a_revocation(
+    lab: Lab, on: On, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Killed once the former version was deployed again, it goes on from there; a third one has nothing to do. The plugin's
+    new name has its rights by the role that the former version has, and a job with the burst buffer runs.
+    """
+
+    def site(version: str, name: str) -> Path:
+        changes = {"versions": {"dws": version}, "access": {"common_name": name}}
+        return scene.variant(lab, tmp_path_factory.mktemp("site"), changes)
+
+    scene.installed(lab, site("0.0.20", "before"))
+    before = objects(lab)
+    upgraded = product.install(site("0.1.9", "before"), "--yes")
+    assert upgraded.code == 0, upgraded.told
+    renamed = f"--hosts={site('0.1.9', 'after')}"
+    revoked = product.invoke("certs.revoke", renamed, "--json", "--yes", deadline=280)
+    assert revoked.code == 0, revoked.told
+    order = ("rollback", upgraded.summary["run"], renamed, "--json", "--yes")
+    with Running(*order) as cut:
+        assert cut.until(deployed), cut.end(9).err
+        cut.process.kill()
+    back = product.invoke(*order, deadline=280)
+    assert back.code == 0, back.told
+    again = product.invoke(*order, deadline=280)
+    assert (again.code, again.having("fixed")) == (0, set()), again.told
+    bound = on(
+        MASTER, "kubectl get clusterrolebinding slurm-dws-viewer -o jsonpath='{.roleRef.name} {.subjects[*].name}'"
+    )
+    assert bound == "workload-manager after"
+    cluster.await_none(
+        lambda: {one for one in objects(lab) ^ before if not WITH_DWS.search(one)}, "other objects than before", 60
+    )
+    proven = product.invoke("verify", f"--hosts={site('0.0.20', 'after')}", "--json", deadline=280)
+    assert proven.code == 0, proven.told
