@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from fabfile import redact
 from fabfile.secret import Secret
 from fabfile.step import Value
 from fabfile.visible import escaped
@@ -32,6 +33,8 @@ def difference(have: Value, want: Value) -> tuple[str, ...]:
     if have == want:
         return ()
     lines = tuple(_lines("", _ABSENT if have is None else have, want))
+    # files and objects are shown with the lines around what differs: a password may be in any of them
+    lines = tuple(redact.text("\n".join(lines)).split("\n")) if lines else ()
     return lines or (f"- {type(have).__name__}: {_shown(have)}", f"+ {type(want).__name__}: {_shown(want)}")
 
 

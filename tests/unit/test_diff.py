@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from fabfile.diff import difference
@@ -101,3 +103,21 @@ def test_control_characters(evil: str, wrap: object) -> None:
 def test_never_empty(have: Value, want: Value) -> None:
     """Values that differ always show a difference, even where they look the same."""
     assert difference(have, want)
+
+
+def test_no_secret_is_in_the_lines_around_what_differs() -> None:
+    """A password that stands beside a changed line, or in it, is taken out; what differs is still seen."""
+    have = "StoragePass=hunter2\nSlurmctldPort=1\nToken: abcdefghij\n"
+    lines = difference({"text": have}, {"text": have.replace("Port=1", "Port=2")})
+    told = "\n".join(lines)
+    assert "hunter2" not in told and "abcdefghij" not in told
+    assert "- SlurmctldPort=1" in lines and "+ SlurmctldPort=2" in lines
+
+
+def test_a_secret_of_an_object_is_not_shown() -> None:
+    """Objects of the cluster are compared as JSON: a variable with a password, or a key in a ConfigMap, is not told."""
+    key = "-----BEGIN PRIVATE KEY-----\nMIIBabcdef\n-----END PRIVATE KEY-----\n"
+    one = {"env": [{"name": "A", "value": "1"}], "data": {"tls.key": key, "password": "hunter2"}}
+    other = {**one, "env": [{"name": "A", "value": "2"}]}
+    told = "\n".join(difference(*({"objects": json.dumps(each, indent=1) + "\n"} for each in (one, other))))
+    assert "MIIBabcdef" not in told and "hunter2" not in told and '"2"' in told

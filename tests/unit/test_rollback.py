@@ -2,10 +2,11 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -107,19 +108,73 @@ THERE = {"tag": "0.0.20", "unfinished": "", "traces": ["D"], "crds": []}
 NONE = {"tag": "", "unfinished": "", "traces": [], "crds": []}
 
 
+CRD = f"{installed.CRDS}/workflows.{names.GROUP}"
+SERVICE = f"/api/v1/namespaces/{names.NAMESPACE}/services/dws-webhook-service"
+OF_A_VERSION = "/apis/rbac.authorization.k8s.io/v1/clusterroles/dws-workload-manager"
+
+
+def state(then: Mapping[str, Any], *later: Mapping[str, Any]) -> Former:
+    """What was there before the first of runs that found these, of which the last one is now."""
+    every = [replace(past(str(number)), installed=one) for number, one in enumerate((then, *later), 1)]
+    return former.former(every[0], every, "m", every[-1].installed or {})
+
+
+@pytest.mark.parametrize("path", [CRD, SERVICE, OF_A_VERSION])
 @pytest.mark.parametrize(
     ("then", "step", "goes"),
     [(NONE, "deploy.applied", True), (THERE, "deploy.applied", False), (THERE, "objects.objects", False)],
 )
 @pytest.mark.parametrize("replaced", [False, True])
-def test_no_object_of_a_dws_that_was_there_goes(then: dict[str, object], step: str, goes: bool, replaced: bool) -> None:
+def test_no_object_of_a_dws_that_was_there_goes(
+    path: str, then: Mapping[str, Any], step: str, goes: bool, replaced: bool
+) -> None:
     """What a run found absent goes only where DWS was not there before, whichever run or rollback recorded it."""
-    crd = f"{installed.CRDS}/workflows.{names.GROUP}"
-    found = trail([f'object 1 {{"path": "{crd}", "step": "{step}", "before": null}}'])
-    was = former.former(replace(past("1"), installed=then), [replace(past("1"), installed=then)], "m", then)
+    found = trail([f'object 1 {{"path": "{path}", "step": "{step}", "before": null}}'])
     dws: Dws = "remove" if goes else "leave"
-    things, _ = former.things(found, replace(was, replaced=replaced), dws, None, frozenset())
+    things, _ = former.things(found, replace(state(then), replaced=replaced), dws, None, frozenset())
     assert bool(things) == goes
+
+
+@pytest.mark.parametrize(("later", "comes"), [([], True), ([NONE], False), ([THERE], True), ([NONE, THERE], False)])
+def test_an_object_that_a_run_repaired(later: Sequence[Mapping[str, Any]], comes: bool) -> None:
+    """It is as it was before, unless its DWS went as a whole since: then it is as the version has it that comes back."""
+    was = {"kind": "Service", "metadata": {"name": "s"}}
+    found = trail([f'object 1 {{"path": "{SERVICE}", "step": "deploy.applied", "before": {json.dumps(was)}}}'])
+    things, _ = former.things(found, state(THERE, *later), "leave", None, frozenset())
+    assert [thing.before for thing in things] == ([was] if comes else [])
+
+
+def test_a_step_says_that_dws_went_as_a_whole() -> None:
+    """Also where nobody looked in between, and it is there again."""
+    runs = [replace(past("1"), installed=THERE, changed={"m": ["undeploy.removed"]}), past("2")]
+    assert former.former(runs[0], runs, "m", THERE).replaced
+
+
+def test_what_became_of_objects_is_not_known_once_dws_went_as_a_whole() -> None:
+    """Nobody has changed what an undeploy has taken away since, without a record of each object."""
+    records = [{"path": SERVICE, "step": "deploy.applied", "before": {"kind": "S", "metadata": {}}}]
+    records += [{"path": SERVICE, "left": "f"}]
+    found = trail([f"object 1 {json.dumps(one)}" for one in records])
+    crds = {**NONE, "crds": ["storages"]}
+    left = [former.things(found, state(crds, *more), "leave", None, frozenset())[0][0].left for more in ([], [THERE])]
+    assert [bool(one) for one in left] == [True, False]
+
+
+def test_the_mark_of_an_undeploy_does_not_come_back() -> None:
+    """An undeploy that was under way then is under way no more; what else the namespace had it has again."""
+    marks = {installed.UNFINISHED: "0.0.20", "mine": "yes"}
+    space = {"kind": "Namespace", "metadata": {"name": "n", "annotations": marks}}
+    record = {"path": installed.NAMESPACE, "step": "undeploy.removed", "before": space}
+    (thing,), _ = former.things(trail([f"object 1 {json.dumps(record)}"]), state(NONE), "leave", None, frozenset())
+    assert thing.before and thing.before["metadata"] == {"name": "n", "annotations": {"mine": "yes"}}
+
+
+@pytest.mark.parametrize(("now", "what"), [(NONE, "leave"), (THERE, "remove")])
+def test_a_mark_alone_is_no_dws(now: Mapping[str, Any], what: str) -> None:
+    """Where an undeploy had been cut off when nothing was left but its mark, there is nothing to do as long as that is so."""
+    marked = {**NONE, "unfinished": "0.0.20"}
+    found = {**now, "unfinished": "0.0.20" if now is NONE else ""}
+    assert former.work(state(marked, found), found) == what
 
 
 def test_a_crd_goes_with_an_undeploy_alone() -> None:
