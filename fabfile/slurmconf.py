@@ -53,6 +53,29 @@ def includes(text: str) -> tuple[str, ...]:
     return tuple(found[1] for line in lines_of(text) if (found := _INCLUDE.match(line.text)))
 
 
+Conf = tuple[str, Mapping[str, str]]
+"""slurm.conf's text, and those of what it includes by path."""
+
+
+def differing(one: Conf, other: Conf) -> tuple[str, ...]:
+    """The keys of which two slurm.confs say different things, as they are written there, sorted.
+
+    Comments, blanks, a key's case, and the order of lines of different keys make no difference.
+    """
+    first, second = _meaning(*one), _meaning(*other)
+    names = {small: name for meaning in (first, second) for small, (name, _) in meaning.items()}
+    return tuple(sorted(names[key] for key in names if first.get(key, ("", []))[1] != second.get(key, ("", []))[1]))
+
+
+def _meaning(text: str, includes: Mapping[str, str]) -> dict[str, tuple[str, list[tuple[str, ...]]]]:
+    """Key in small letters -> how it is written, and what its lines say, in their order."""
+    found: dict[str, tuple[str, list[tuple[str, ...]]]] = {}
+    for _, line in _read(text, includes):
+        if words := line.words():
+            found.setdefault(words[0].lower(), (words[0], []))[1].append(words[1:])
+    return found
+
+
 def with_setting(text: str, key: str, value: str, after_comment: str) -> str:
     """`text` with `key` set to `value` exactly once, all else byte for byte as it was.
 

@@ -44,6 +44,12 @@ class Line:
         pair = _PAIR.match(self.text)
         return _unquoted(pair[2]) if pair else ""
 
+    def words(self) -> tuple[str, ...]:
+        """Its key, that key's value, and whatever stands behind it, word by word; () for a line that says nothing."""
+        if pair := _PAIR.match(self.text):
+            return (pair[1], _unquoted(pair[2]), *self.text[pair.end() :].split())
+        return tuple(self.text.split())
+
     def with_value(self, value: str) -> str:
         """raw with another value; all else as it was. ValueError if slurm.conf can't hold that value."""
         pair = _PAIR.match(self.text)

@@ -16,6 +16,18 @@ start_files | while IFS= read -r file; do
     read_so "$file" || stat -L -c 'changed=%.2Z %n' -- "$file"
 done
 [ ! -e "$state/activation" ] || sed -n 's/^sum=/activated=/p' "$state/activation"
+# What this very process read when it started, where an activation noted that, and what the files say now. After
+# `scontrol reconfigure` it may have read more: then it is said to differ, which is asked about, and not taken for the same.
+if [ -n "$main" ] && [ -e "$state/activation" ] && grep -qxF "process=$(identity "$main")" "$state/activation"; then
+    was=$(sed -n 's/^text=/was=/p' "$state/activation")
+    is=$(conf_texts was | grep '^was=')
+    if [ "$was" = "$is" ]; then
+        echo same=yes
+    elif [ -n "$was" ]; then
+        printf '%s\n' "$was"
+        printf '%s\n' "$is" | sed 's/^was=/is=/'
+    fi
+fi
 told=$(pings)
 [ -z "$told" ] || echo "$told" | sed 's/^/ping=/'
 # Without an answer scontrol would try for as long as MessageTimeout.

@@ -146,17 +146,18 @@ def _unread(place: Place, found: Value) -> Sequence[Finding]:
     """A restart would load what somebody changed and nobody tried; with our line already in it, it has to be."""
     if _type(place, found) == OURS or not (changed := daemon.unread(place.site, daemon.found(place))):
         return ()
-    conf = place.site.slurm.conf
+    conf, keys = place.site.slurm.conf, daemon.differing(daemon.found(place))
+    if keys is not None and {key.lower() for key in keys} <= {slurm.KEY.lower()}:
+        return ()  # our own line is put right with an activation of its own
     if changed == [conf] and slurm.ours_again(found["files"][conf]) == daemon.found(place)["activated"]:
         return ()
-    text = f"{', '.join(changed)} on {place.host} was changed since slurmctld read it, and a restart would load it"
-    return (
-        Finding(
-            "slurm-conf-not-loaded",
-            text,
-            f"restart {place.site.slurm.service} and see that it answers, or undo that change",
-        ),
+    what = f" ({', '.join(keys)})" if keys else ""
+    text = (
+        f"{', '.join(changed)} on {place.host} was changed since slurmctld read it{what}, and a restart would load it"
     )
+    fix = f"restart {place.site.slurm.service} on {place.host} and see that it answers; or undo that change; "
+    fix += "or, if this run may load it, accept: [slurm-conf-not-loaded] in the site file"
+    return (Finding("slurm-conf-not-loaded", text, fix),)
 
 
 def _user(place: Place, found: Value) -> Sequence[Finding]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import base64
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fabfile import render
+from fabfile import render, slurmconf
 from fabfile.actions import STATE
 from fabfile.site import Site
 from fabfile.step import Place, Shell, Unknown, Value
@@ -31,6 +32,8 @@ def parse(out: bytes) -> Value:
     changed         path -> when slurm.conf, what it includes and burst_buffer.conf were changed
     pings           ["here" or "there", "UP" or "DOWN"] of each SlurmctldHost, in the order in which they take over
     type            BurstBufferType of the slurmctld that is in charge
+    was, is         path -> text of slurm.conf, which is the first, and of what it includes: as this process read them, and as
+                    they are now; both empty where that isn't known, or where it is the same (`same`)
     activated       the checksum of the slurm.conf with which an activation of ours saw this slurmctld answer; "" if none did
     """
     pairs = [line.partition("=")[::2] for line in out.decode(errors="replace").splitlines() if "=" in line]
@@ -43,8 +46,16 @@ def parse(out: bytes) -> Value:
         "changed": {path: float(at) for at, path in changed},
         "pings": [text.split(" ") for key, text in pairs if key == "ping"],
         "type": last.get("type", ""),
+        "was": _texts(text for key, text in pairs if key == "was"),
+        "is": _texts(text for key, text in pairs if key == "is"),
+        "same": last.get("same") == "yes",
         "activated": last.get("activated", ""),
     }
+
+
+def _texts(lines: Iterable[str]) -> dict[str, str]:
+    parts = (line.rsplit(" ", 1) for line in lines)
+    return {path: base64.b64decode(content).decode(errors="surrogateescape") for path, content in parts}
 
 
 def found(place: Place) -> Mapping[str, Any]:
@@ -67,8 +78,21 @@ def answers(found: Mapping[str, Any]) -> bool:
     return bool(found["main"]) and ["here", "UP"] in found["pings"]
 
 
+def differing(found: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The keys in which slurm.conf and its includes say something else than this slurmctld has read; None: not known."""
+    if found.get("same"):
+        return ()
+    if not found.get("was"):
+        return None
+    before, after = ((next(iter(files.values()), ""), files) for files in (found["was"], found["is"]))
+    return slurmconf.differing(before, after)
+
+
 def unread(site: Site, found: Mapping[str, Any]) -> list[str]:
-    """The paths of slurm.conf and its includes that were changed after this slurmctld had started."""
+    """The paths of slurm.conf and its includes that were changed after this slurmctld had started; none where they still mean
+    what it has read."""
+    if differing(found) == ():
+        return []
     conf = _conf(site)
     return [p for p, at in found["changed"].items() if p != conf and found["main"] and at > found["started"]]
 

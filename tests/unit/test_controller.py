@@ -43,6 +43,19 @@ RUNNING: dict[str, Any] = {
 }
 
 
+def read(was: str) -> dict[str, Any]:
+    """A slurmctld that has read this slurm.conf before somebody changed it."""
+    return {"changed": {CONF: 150.0}, "was": {CONF: was}, "is": {CONF: TEXT}}
+
+
+def test_what_was_not_loaded_is_named() -> None:
+    """The keys that differ, and all three ways on."""
+    running = RUNNING | read(f"{TEXT}MailProg=/x\nslurmctldport=1\n")
+    (seen,) = controller.judge(Place(SITE, Facts({daemon.FACT: {"slurmctl": running}}), "slurmctl"), GOOD)
+    assert "(MailProg, slurmctldport)" in seen.text
+    assert all(way in seen.fix for way in ("restart", "undo", "accept: [slurm-conf-not-loaded]"))
+
+
 def names(found: dict[str, Any], running: dict[str, Any]) -> list[str]:
     place = Place(SITE, Facts({daemon.FACT: {"slurmctl": running}}), "slurmctl")
     seen = controller.judge(place, found)
@@ -76,6 +89,11 @@ def names(found: dict[str, Any], running: dict[str, Any]) -> list[str]:
         ({"unreadable": ["/etc/slurm/gone.conf"]}, {}, ["slurm-conf-include"]),
         ({}, {"pings": [["there", "UP"]]}, ["not-a-controller"]),
         ({}, {"changed": {CONF: 150.0}}, ["slurm-conf-not-loaded"]),
+        ({}, read(TEXT.replace("lab", "old")), ["slurm-conf-not-loaded"]),
+        ({}, read(f"# another comment\n{TEXT}"), []),
+        ({}, read(f"{TEXT}BurstBufferType=burst_buffer/lua\n"), []),
+        ({}, read(f"{TEXT}BurstBufferType=burst_buffer/lua\nMailProg=/x\n"), ["slurm-conf-not-loaded"]),
+        ({}, {"changed": {CONF: 150.0}, "same": True}, []),
         ({"files": {CONF: TEXT + "BurstBufferType=burst_buffer/lua\n"}}, {"changed": {CONF: 150.0}}, []),
         ({"uid": ""}, {}, ["slurm-user-unknown"]),
         ({"kubectl": ""}, {}, ["kubectl-missing"]),

@@ -306,3 +306,52 @@ def test_a_nodes_file_comes_in_small(tmp_path: Path) -> None:
     assert computes.parse(told)["text"] == TEXT * 200
     assert len(told) < len(TEXT * 200) / 10
     assert gzip.decompress(base64.b64decode(told.split()[-1])).decode() == TEXT * 200
+
+
+# --- what a slurmctld has read
+
+
+def test_what_it_has_read_is_known_from_its_activation(tmp_path: Path) -> None:
+    """As long as it is the same process: what it read and what its files say now, or that both are the same."""
+    etc, state = tmp_path / "etc", tmp_path / "state"
+    etc.mkdir()
+    state.mkdir()
+    conf = etc / "slurm.conf"
+    settings = {"folder": str(etc), "unit": "slurmctld", "state": str(state)}
+    quiet = 'main_pid() { echo "$PID"; }\npings() { :; }\n'
+    library = render.script("as.sh", "slurmctld.sh", **settings) + quiet
+
+    def told(script: str, pid: int) -> bytes:
+        environment = {"PATH": "/usr/sbin:/usr/bin:/bin", "PID": str(pid)}
+        return subprocess.run(["sh", "-c", library + script], env=environment, capture_output=True, timeout=60).stdout
+
+    def found(pid: int) -> dict[str, Any]:
+        seen: dict[str, Any] = daemon.parse(told(render.read("daemon.sh"), pid))
+        return seen
+
+    with subprocess.Popen(["sleep", "60"]) as process, subprocess.Popen(["sleep", "60"]) as another:
+        conf.write_text(TEXT + LINE)
+        noted = told('echo "process=$(identity "$PID")"; conf_texts text', process.pid)
+        (state / "activation").write_bytes(noted)
+        assert daemon.differing(found(process.pid)) == ()
+        conf.write_text("# somebody's comment\n" + TEXT + LINE)
+        seen = found(process.pid)
+        assert (daemon.differing(seen), seen["was"], seen["is"][str(conf)]) == (
+            (),
+            {str(conf): TEXT + LINE},
+            conf.read_text(),
+        )
+        conf.write_text(TEXT + "#" + LINE)
+        assert daemon.differing(found(process.pid)) == ("BurstBufferType",)
+        assert daemon.differing(found(another.pid)) is None
+        process.kill()
+        another.kill()
+
+
+def test_a_comment_is_no_reason_to_start_slurmctld_again() -> None:
+    """What it has read still means the same."""
+    changed = {"changed": {CONF: 150.0, BB: 9.0}, "was": {CONF: TEXT + LINE}}
+    assert daemon.stale(SITE, CURRENT | changed | {"is": {CONF: f"# x\n{TEXT}{LINE}"}}) == []
+    assert daemon.stale(SITE, CURRENT | changed | {"is": {CONF: f"{TEXT}{LINE}X=1\n"}}) == [
+        f"{CONF} was changed after it was read"
+    ]

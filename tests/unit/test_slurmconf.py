@@ -273,3 +273,23 @@ def test_a_comment_of_ours_that_lost_its_line_gets_it_back() -> None:
     whole = slurmconf.with_setting("A=1\n", "BurstBufferType", "burst_buffer/lua", "why") + "B=2\n"
     without = "".join(line for line in whole.splitlines(keepends=True) if not line.startswith("BurstBufferType"))
     assert slurmconf.with_setting(without, "BurstBufferType", "burst_buffer/lua", "why") == whole
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "keys"),
+    [
+        ("A=1\nB=2\n", "# x\n\nb = 2 # y\n A=1", ()),
+        ("A=1\n", "A=2\n", ("A",)),
+        ("A=1\n", "#A=1\n", ("A",)),
+        ("A=x\n", "A=X\n", ("A",)),
+        ('A="x"\n', "A=x\n", ()),
+        ("NodeName=a  CPUs=1\nNodeName=b CPUs=2\n", "NodeName=a CPUs=1\nNodeName=b \\\nCPUs=2\n", ()),
+        ("NodeName=a CPUs=1\n", "NodeName=a CPUs=2\n", ("NodeName",)),
+        ("SlurmctldHost=a\nSlurmctldHost=b\n", "SlurmctldHost=b\nSlurmctldHost=a\n", ("SlurmctldHost",)),
+        ("X=1\nInclude more\n", "X=1\nY=2\n", ()),
+    ],
+)
+def test_what_makes_a_difference(one: str, other: str, keys: tuple[str, ...]) -> None:
+    """What slurmctld would take for another setting, wherever it stands; nothing else."""
+    more = {"/etc/slurm/more": "y=2\n"}
+    assert slurmconf.differing((one, more), (other, more)) == keys
