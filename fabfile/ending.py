@@ -127,7 +127,7 @@ def _summary(progress: Progress, plan: bool) -> Iterator[Row]:
         yield _changes(progress)
     if end.message:
         yield [_result(end), (f" {escaped(end.message)}", "bold")]
-    sizes = f"{plural(end.hosts, 'host')}, {plural(end.connections, 'connection')}, {plural(end.execs, 'exec')}"
+    sizes = f"{plural(end.hosts, 'host')}, {plural(end.connections, 'connection')}, {plural(end.execs, 'command')}"
     yield [("  ", ""), *counted(end.counts), (f"  {sizes}, {duration(end.seconds)}", "dim")]
     for lacking in end.lacking:
         yield [("! ", "yellow"), (escaped(lacking), "yellow")]

@@ -22,6 +22,10 @@ from fabfile.step import Api, Check, Finding, Refused, Stage, Step, Unknown
 __all__ = ["TROUBLE", "Run", "findings", "first_looks", "install", "pending", "plan"]
 
 
+STOPPED = "the run was stopped, and this with it"
+AGAIN = "run it again to continue"
+
+
 def install(run: Run, only: frozenset[str] = frozenset()) -> None:
     """Take every stage as far as it goes, or `only` these, each as soon as what it needs is through; none twice."""
     waiting = {s.name: s for s in run.stages if s.name not in run.through and (not only or s.name in only)}
@@ -129,7 +133,12 @@ def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item])
         run.done(host, key, "refused", began, failures=told_of(refused.findings))
     except ActionFailed as failed:
         told = failed.failure
-        failure = Failure(told.command, told.code, told.tail, told.meaning, told.fix or step.hint)
+        meaning, fix = told.meaning, told.fix or step.hint
+        if (
+            run.stopping.is_set()
+        ):  # what ended it says nothing about the site, and the step's own hint would lead astray
+            meaning, fix = meaning or STOPPED, AGAIN
+        failure = Failure(told.command, told.code, told.tail, meaning, fix)
         run.done(host, key, "failed", began, failures=(failure,))
     except run.trouble as error:
         fix = getattr(error, "fix", "") or step.hint
@@ -150,6 +159,9 @@ def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], 
         told = _told(run, key, step, host)
         told["note"] = "; ".join(filter(None, (told["note"], *at.notes)))
         run.done(host, key, "fixed", began, diff=difference(before, have), **told)
+    elif run.stopping.is_set():
+        why = (step.why(have) if step.why else "") or "not yet as wanted"
+        run.done(host, key, "skipped", began, note=f"the run was stopped while it waited: {why}")
     else:
         why = (step.why(have) if step.why else "") or "it was changed, and still is not as it should be"
         run.done(

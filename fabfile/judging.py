@@ -105,12 +105,16 @@ def preview(run: Run, key: str, step: Step, host: str) -> Preview:
 
 def plan(run: Run) -> None:
     """Say what an install would do on each host. Nothing that changes anything is reached from here."""
+    changes = False
     for stage in run.stages:
         findings(run, stage)
         for key, item, host in places(run, stage):
             if isinstance(item, Step):
                 began = time.time()
                 seen = preview(run, key, item, host)
+                if item.anew and changes and seen.outcome == "ok":
+                    seen = Preview("change", note=item.anew)
+                changes = changes or seen.outcome in ("change", "unknown")
                 note = "; ".join(text for text in (seen.takes, seen.note) if text)
                 run.done(host, key, seen.outcome, began, diff=seen.diff, note=note, failures=seen.failures)
 

@@ -50,7 +50,7 @@ def _head(progress: Progress) -> Html:
     when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(progress.began))
     about = {"Run": progress.run, "Began": when, "Hosts": str(progress.hosts)}
     if end is not None:
-        about |= {"Took": duration(end.seconds), "Connections": str(end.connections), "Execs": str(end.execs)}
+        about |= {"Took": duration(end.seconds), "Connections": str(end.connections), "Commands": str(end.execs)}
         about["Exit code"] = str(end.exit)
     facts = tag("dl", *(tag("div", tag("dt", key), tag("dd", value)) for key, value in about.items()))
     said = tag("p", end.message, class_="message") if end is not None and end.message else ""

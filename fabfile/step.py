@@ -113,6 +113,7 @@ class Step:
     table   what was found -> rows of cells for people, the columns' names first: what was measured
     takes   what the change takes away, in words, or "": asked before (an older version, an orphan)
     means   what the change does beside what is shown to differ, in words, for a plan ("slurmctld stops meanwhile")
+    anew    done again, in words, once any other step changes something: a proof holds no longer than what it proves
     after   the stage after which `takes` can tell everything; it is run before anybody is asked
     hint    what a failure of this step means, and what to do
     """
@@ -129,6 +130,7 @@ class Step:
     table: Callable[[Value], tuple[tuple[str, ...], ...]] | None = None
     takes: Callable[[Place, Value, Value], str] | None = None
     means: Callable[[Place, Value, Value], str] | None = None
+    anew: str = ""
     after: str = ""
     hint: str = ""
 

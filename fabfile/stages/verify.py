@@ -147,6 +147,7 @@ STAGE = Stage(
             read=_read,
             why=lambda have: str(have or "no proof yet"),
             table=_table,
+            anew="a job proves the result: the proof from before holds until something is changed",
             hint="`invoke logs` shows what the plugin and DWS said; test_job in the site file is how the job is submitted",
         ),
     ),

@@ -39,7 +39,7 @@ def test_on_a_site_with_something_to_put_right(lab: Lab, on: On) -> None:
         f"access.kubeconfig@{PRIMARY}",
         f"access.binding@{MASTER}",
     }
-    assert {one.partition(".")[0] for one in planned.having("change")} == {"plugin", "access"}
+    assert {one.partition(".")[0] for one in planned.having("change")} == {"plugin", "access", "verify"}
     assert "- -- edited" in "\n".join(line for step in planned.steps for line in step.get("diff", ()))
 
 

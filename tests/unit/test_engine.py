@@ -13,7 +13,7 @@ import pytest
 from fabfile import engine
 from fabfile.actions import Action, Put, Sh
 from fabfile.engine import Run
-from fabfile.events import Done, Event, Line
+from fabfile.events import Awaiting, Began, Done, Event, Line
 from fabfile.faults import Lost
 from fabfile.inventory import DEFAULT, Site, load
 from fabfile.look import keyed
@@ -437,3 +437,61 @@ def test_a_new_file_takes_the_old_ones_place_only_if_it_does(
     install(run)
     assert outcomes(seen) == {"files.x": outcome}
     assert {one.name: one.read_text() for one in local_host.folder.iterdir()} == {"x": text}
+
+
+def test_a_wait_that_is_stopped_is_no_failure(local_host: LocalHost) -> None:
+    """It says what was awaited, and blames no deadline: there is nothing to mend but to run it again."""
+    waiting = replace(
+        a_file(local_host, "x", "1"),
+        change=None,
+        settle=lambda site: 60.0,
+        why=lambda have: "0 of 3 pods",
+        hint="raise it",
+    )
+    run, seen = a_run(local_host, Stage("files", (), (waiting,)))
+    emit = run.emit
+
+    def stop(event: Event) -> None:
+        emit(event)
+        if isinstance(event, Awaiting):
+            run.stopping.set()
+
+    run.emit = stop
+    install(run)
+    (done,) = (one for one in seen if isinstance(one, Done))
+    assert (done.outcome, done.note) == ("skipped", "the run was stopped while it waited: 0 of 3 pods")
+    assert done.failures == ()
+
+
+def test_a_command_that_is_stopped_is_told_as_that(local_host: LocalHost) -> None:
+    """What a stopped run ended has no hint of a cause that it does not have."""
+    step = replace(
+        a_file(local_host, "x", "1"), change=lambda place, have, want: [Sh("work", "exit 143")], hint="raise a deadline"
+    )
+    run, seen = a_run(local_host, Stage("files", (), (step,)))
+    emit = run.emit
+
+    def stop(event: Event) -> None:
+        emit(event)
+        if isinstance(event, Began):
+            run.stopping.set()
+
+    run.emit = stop
+    install(run)
+    (failure,) = next(one for one in seen if isinstance(one, Done)).failures
+    assert (failure.meaning, failure.fix) == (engine.STOPPED, engine.AGAIN)
+
+
+@pytest.mark.parametrize(("there", "outcome"), [("1", "ok"), ("0", "change")])
+def test_a_plan_says_that_a_proof_is_made_anew(local_host: LocalHost, there: str, outcome: str) -> None:
+    """A proof that holds now does not hold once something is changed: the plan shows what the run will do."""
+    (local_host.folder / "x").write_text(there)
+    (local_host.folder / "proof").write_text("1")
+    proof = replace(a_file(local_host, "proof", "1"), anew="a job proves it")
+    run, seen = a_run(
+        local_host, Stage("files", (), (a_file(local_host, "x", "1"),)), Stage("verify", ("files",), (proof,))
+    )
+    engine.first_looks(run)
+    engine.plan(run)
+    assert outcomes(seen) == {"files.x": outcome, "verify.proof": outcome}
+    assert [one.note for one in seen if isinstance(one, Done)][1] == ("a job proves it" if outcome == "change" else "")
