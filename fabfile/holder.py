@@ -44,8 +44,11 @@ def identity() -> tuple[str, ...]:
 
     () where this machine does not tell that, as macOS does not.
     """
+    machine = ""
+    with suppress(OSError):  # containers have none; the id of the boot is nobody else's either
+        machine = MACHINE.read_text()
     try:
-        parts = (MACHINE.read_text(), BOOT.read_text(), str(Path("/proc/self/ns/pid").readlink()))
+        parts = (machine, BOOT.read_text(), str(Path("/proc/self/ns/pid").readlink()))
     except OSError:
         return ()
     started = _started(os.getpid())
