@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -75,13 +76,16 @@ def _takes_things(things: Sequence[Thing], have: Value) -> str:
 
 
 _SAVED = """
-[ ! -e {pending} ] || exit 0
 cd {state}/before 2>/dev/null || exit 0
 newest=
 for run in *; do
     if [ ! "$run" \\< {first} ] && [ -e "$run/.kept.json" ]; then newest=$run; fi
 done
-printf %s "$newest"
+[ -n "$newest" ] || exit 0
+echo "$newest"
+base64 -w 0 "$newest/.kept.json"
+echo
+[ ! -e {pending} ] || base64 -w 0 {pending}
 """
 
 _PUT = """
@@ -98,9 +102,20 @@ def saved(first: str) -> Step:
     return Step(
         "saved",
         "master",
-        lambda place: Shell(script, lambda out: out.decode()),
+        lambda place: Shell(script, _due),
         lambda place: "",
         lambda place, have, want: [
             Sh(f"bring back what was saved in run {have}", _PUT.format(run=shlex.quote(have), **settings))
         ],
     )
+
+
+def _due(out: bytes) -> str:
+    """The run whose objects are to come back; "" where none are, or others are on their way back already."""
+    run, saved, pending = [*out.decode().split("\n"), "", "", ""][:3]
+    return run if _items(saved) and not _items(pending) else ""
+
+
+def _items(text: str) -> Sequence[Any]:
+    found: Sequence[Any] = json.loads(base64.b64decode(text))["items"] if text else []
+    return found

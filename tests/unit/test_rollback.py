@@ -22,7 +22,7 @@ from fabfile.rollback import of_host as lines_of_host
 from fabfile.script import compile_actions
 from fabfile.stages import installed, restored_objects, revoked, rollback
 from fabfile.stages.earlier import ABSENT, Dws, File, Goal
-from fabfile.step import Facts, Place, Shell
+from fabfile.step import Facts, Place, Shell, Step
 from fabfile.trails import trail
 from tests.unit.conftest import LocalHost
 from tests.unit.site_files import MINIMAL, write
@@ -335,25 +335,34 @@ def test_objects_are_the_masters(site: Site) -> None:
 def test_what_an_undeploy_had_saved_is_at_hand_for_the_install(
     local_host: LocalHost, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the runs that are undone the last one counts; what an upgrade has still to put back is not overwritten."""
+    """Of the runs that are undone the last one counts; what an upgrade has still to put back is not overwritten, and where
+    nothing was saved nothing is put back.
+    """
     state = local_host.folder.parent / "state"
     monkeypatch.setattr("fabfile.stages.restored_objects.STATE", str(state))
-    for run in ("1", "2", "3", "4"):
+    saved = {"1": ["a"], "2": ["b"], "3": ["c"], "4": None, "5": []}
+    for run, items in saved.items():
         (state / "before" / run).mkdir(parents=True)
-        if run != "4":
-            (state / "before" / run / ".kept.json").write_text(run)
-    step, place = restored_objects.saved("2"), Place(site, Facts({}), "m")
-    look = step.look(place)
-    assert isinstance(look, Shell) and step.change
-    have = look.parse(local_host.run(look.script, deadline=30).out)
-    assert have == "3"
-    script, data = compile_actions(step.change(place, have, ""), "5", "==mark")
+        if items is not None:
+            (state / "before" / run / ".kept.json").write_text(json.dumps({"items": items}))
+    place = Place(site, Facts({}), "m")
+
+    def due(step: Step) -> object:
+        look = step.look(place)
+        assert isinstance(look, Shell)
+        return look.parse(local_host.run(look.script, deadline=30).out)
+
+    step = restored_objects.saved("2")
+    assert due(step) == step.want(place) == ""
+    (state / "before/5/.kept.json").unlink()
+    (state / "put-back.json").write_text(json.dumps({"items": []}))
+    assert due(step) == "3" and step.change
+    script, data = compile_actions(step.change(place, "3", ""), "6", "==mark")
     assert local_host.run(script, data, deadline=30).code == 0
-    assert (state / "put-back.json").read_text() == "3"
-    assert look.parse(local_host.run(look.script, deadline=30).out) == step.want(place)
-    first = restored_objects.saved("4").look(place)
+    assert json.loads((state / "put-back.json").read_text()) == {"items": ["c"]}
+    assert due(step) == step.want(place)
     (state / "put-back.json").unlink()
-    assert isinstance(first, Shell) and local_host.run(first.script, deadline=30).out == b""
+    assert due(restored_objects.saved("4")) == ""
 
 
 @pytest.mark.parametrize("gone", [True, False])
