@@ -1,19 +1,27 @@
 # Work with less than root's rights, where others than root decide what is read or run.
 
 # as USER COMMAND...: with that user's rights and groups alone. Of this script's environment it gets PATH (or $as_path) and where
-# slurm.conf is; of its open files none but the first three: a lock that it held would be held for as long as it likes.
+# slurm.conf is; of its open files none but the first three: a lock that it held would be held for as long as it likes. A COMMAND
+# that begins with timeout and its options is timed by this script's user: one of its own that user could stop.
 as() ( exec_as "$@" )
 # exec_as USER COMMAND...: the same in place of this shell.
 exec_as() {
     exec 8>&- 9>&-
-    who=$1
+    who=$1 timed=
     shift
+    if [ "$1" = timeout ]; then
+        until case $timed in *' '[0-9]*) true ;; *) false ;; esac; do
+            timed="$timed $1"
+            shift
+        done
+    fi
     number=$(id -u -- "$who") && group=$(id -g -- "$who") || exit 77
     home=$(getent passwd "$who" | cut -d: -f6)
     # root in a container, or whoever a container runs as, may not be allowed to set what is so already
     if [ "$number" != "$(id -u)" ]; then set -- setpriv --reuid "$number" --regid "$group" --init-groups "$@"; fi
     # before setpriv, not behind it: the environment of what runs as that user can be read by that user
-    exec env -i "PATH=${as_path:-$PATH}" "HOME=${home:-/}" "USER=$who" "LOGNAME=$who" SHELL=/bin/sh LC_ALL=C \
+    # shellcheck disable=SC2086 # words
+    exec $timed env -i "PATH=${as_path:-$PATH}" "HOME=${home:-/}" "USER=$who" "LOGNAME=$who" SHELL=/bin/sh LC_ALL=C \
         ${SLURM_CONF:+"SLURM_CONF=$SLURM_CONF"} ${SLURM_TIME_FORMAT:+"SLURM_TIME_FORMAT=$SLURM_TIME_FORMAT"} "$@"
 }
 

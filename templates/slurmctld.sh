@@ -79,9 +79,10 @@ slurm() {
         echo "SlurmUser is root, and others than root can write $folder/slurm.conf: no command of Slurm is run" >&2
         return 77
     fi
-    case $slurm_as$1 in root/*)
-        if ! roots "$1"; then
-            echo "SlurmUser is root, and others than root can write $1: it is not run" >&2
+    for word; do case $word in timeout | -* | [0-9]*) ;; *) break ;; esac; done
+    case $slurm_as$word in root/*)
+        if ! roots "$word"; then
+            echo "SlurmUser is root, and others than root can write $word: it is not run" >&2
             return 77
         fi
         ;;

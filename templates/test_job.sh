@@ -16,7 +16,7 @@ patient=60 # seconds that Slurm has to take a Workflow down before it is deleted
 now() { date +%s%3N; }
 seconds() { spent "$(($(now) - began))"; }
 spent() { printf '%d.%d' "$(($1 / 1000))" "$(($1 % 1000 / 100))"; }
-plugin_kubectl() { as "$slurm_user" env HOME="$home" timeout --foreground --kill-after=3 30 kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" "$@"; }
+plugin_kubectl() { as "$slurm_user" timeout --foreground --kill-after=3 30 env HOME="$home" kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" "$@"; }
 job_says() { slurm timeout --foreground --kill-after=3 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
 gone() { there=$(plugin_kubectl get "$workflows" "bb$job" --ignore-not-found --output name) && [ -z "$there" ]; }
 events() { grep "|bb$job|" "$work/seen" || true; }

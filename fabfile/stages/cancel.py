@@ -21,7 +21,7 @@ cd /
 in_memory "$slurm_user"
 vanishing "$work"
 slurm timeout --foreground 60 scontrol show config 2>/dev/null | sed -n 's/^BurstBufferType *= */type=/p'
-as "$slurm_user" env HOME="$home" timeout --foreground 30 kubectl \\
+as "$slurm_user" timeout --foreground 30 env HOME="$home" kubectl \\
     --kubeconfig "$kubeconfig" --namespace "$namespace" get "$workflows" --output name 2>"$work/said" >/dev/null ||
     sed 's/^/refused=/' "$work/said"
 """

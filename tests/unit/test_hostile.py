@@ -37,6 +37,17 @@ def test_what_another_user_gets_of_root(hostile_host: Host, shell: str) -> None:
 
 
 @SHELLS
+def test_nobody_stops_the_clock_that_ends_them(hostile_host: Host, shell: str) -> None:
+    """A command that runs for too long is ended by root's timeout, whatever it does to processes that it may signal."""
+    stops = "kill -STOP $PPID 2>/dev/null; exec sleep 300"
+    script = (
+        render.script("as.sh") + f"as {SLURM_USER} timeout --foreground --kill-after=3 1 sh -c '{stops}'\necho $?\n"
+    )
+    assert hostile_host.run(script, shell, seconds=60).stdout == "124\n"
+    assert hostile_host.run(render.script("as.sh") + f"as {SLURM_USER} timeout 20 echo 7", shell).stdout == "7\n"
+
+
+@SHELLS
 def test_what_is_roots_alone(hostile_host: Host, shell: str) -> None:
     """Neither the file nor a folder above it, nor where a link leads to or lies, can be changed by somebody else."""
     top = hostile_host.top
@@ -259,7 +270,7 @@ def test_a_slurmctld_of_others_that_runs_as_root_is_not_run_once_more(hostile_ho
         hostile_host.owned(folder / name, f"#!/bin/sh\nid -u >>{hostile_host.open}/who\necho slurm 24.05\n", mode=0o755)
     settings = {"folder": str(hostile_host.etc), "unit": "slurmctld", "state": str(hostile_host.top)}
     said = f"systemd() {{ false; }}\nmain_pid() {{ echo 1; }}\nlies_at() {{ echo {folder}/slurmctld; }}\n"
-    for templates in (("lua.sh", "controller.sh"), ("daemon.sh",)):
+    for templates in (("lua.sh", "controller.sh"), ("daemon.sh",), ("log_file.sh", "support.sh")):
         script = render.script("as.sh", "slurmctld.sh", **settings) + said
         answer = hostile_host.run(script + "\n".join(render.read(name) for name in templates))
         assert (hostile_host.open / "who").read_text() == "", answer
