@@ -62,6 +62,8 @@ finish() {
     : >"$work/done"
     sync -- "$work"
     settled
+    # the unit has done what it is for
+    [ "$how" != boot ] || exit 0
     exit "$1"
 }
 settled() {

@@ -259,6 +259,75 @@ def test_a_connection_that_breaks_in_the_middle(fresh: Controllers) -> None:
     assert daemon.stale(fresh.site, fresh.daemon(BACKUP)) == []
 
 
+# A unit as it would be had the host lost its power: nobody is called when it ends.
+NO_STOP_POST = """
+mkdir -p /run/systemd/system/dws-on-csm-activation.service.d
+printf '[Service]\\nExecStopPost=\\n' >/run/systemd/system/dws-on-csm-activation.service.d/power.conf
+"""
+POWER = "rm -r /run/systemd/system/dws-on-csm-activation.service.d; systemctl daemon-reload"
+UNITS = "find /etc/systemd/system -name 'dws-on-csm*'"
+
+
+def begun(there: Controllers, host: str) -> None:
+    """An activation on `host` that nobody follows, up to where slurm.conf is replaced and slurmctld is being started."""
+    script, data = compile_actions([there.enabling(host)], "20260101T000000Z-cut", frames.marker())
+    there.touched.add(host)
+    there.on(host, "cat >/run/script", feed=script)
+    there.on(host, "cat >/run/data", feed=data.decode())
+    pid = there.on(host, "setsid sh /run/script </run/data >/run/told 2>&1 & echo $!").strip()
+    there.on(host, STARTING)
+    there.on(host, f"kill -s KILL -- -{pid} && rm /run/script /run/data")
+    assert "BurstBufferType=burst_buffer/lua" in there.text(host)
+
+
+def settled(there: Controllers, host: str) -> None:
+    """Wait until no activation is at work or pending on `host`."""
+    looks = activation.look(there.place(host))
+    assert isinstance(looks, Shell)
+    until = time.monotonic() + 180
+    while looks.parse(there.run(host, looks.script).out) != "none":
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("how", ["systemctl stop --no-block", "systemctl kill --signal=KILL"])
+def test_an_activation_that_is_ended_in_the_middle(fresh: Controllers, how: str) -> None:
+    """Asked to stop or killed: slurm.conf is the old one again, and slurmctld answers with it; nothing is left."""
+    before = fresh.text(BACKUP)
+    with held_back(fresh, BACKUP):
+        begun(fresh, BACKUP)
+        assert "dws-on-csm-activation-boot.service" in fresh.on(BACKUP, UNITS)
+        fresh.on(BACKUP, f"{how} dws-on-csm-activation.service")
+        fresh.on(BACKUP, GO)
+        settled(fresh, BACKUP)
+    assert fresh.text(BACKUP) == before
+    assert daemon.answers(fresh.daemon(BACKUP))
+    assert outcome(fresh, BACKUP) == "reverted"
+    fresh.on(BACKUP, "while systemctl -q is-active dws-on-csm-activation; do sleep 0.1; done")
+    assert fresh.on(BACKUP, UNITS) == ""
+
+
+def test_a_host_that_loses_its_power_in_the_middle(fresh: Controllers) -> None:
+    """When it starts, slurm.conf is put back before slurmctld reads it, by a unit that goes with that."""
+    before = fresh.text(BACKUP)
+    fresh.on(BACKUP, NO_STOP_POST)
+    try:
+        with held_back(fresh, BACKUP):
+            begun(fresh, BACKUP)
+            fresh.on(BACKUP, "systemctl kill --signal=KILL dws-on-csm-activation.service; systemctl stop slurmctld")
+            assert "BurstBufferType=burst_buffer/lua" in fresh.text(BACKUP)
+            fresh.on(BACKUP, GO)
+            # what multi-user.target starts, in one go: systemd orders them
+            fresh.on(BACKUP, "systemctl daemon-reload; systemctl start slurmctld dws-on-csm-activation-boot")
+    finally:
+        fresh.on(BACKUP, POWER)
+    assert fresh.text(BACKUP) == before
+    settled(fresh, BACKUP)
+    told = float(fresh.on(BACKUP, f"stat -c %.2Y {STATE}/activation"))
+    assert told < float(str(fresh.daemon(BACKUP)["started"])) + 0.05, "slurmctld was started before that"
+    assert (outcome(fresh, BACKUP), fresh.on(BACKUP, UNITS), leftovers(fresh, BACKUP)) == ("reverted", "", "")
+
+
 def test_a_restart_that_fails(fresh: Controllers) -> None:
     """A slurmctld with the burst buffer on that does not come up again runs without it rather than not at all."""
     assert fresh.do(PRIMARY, fresh.enabling(PRIMARY)).code == 0
