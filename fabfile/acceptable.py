@@ -17,6 +17,7 @@ LIVED_WITH: Mapping[str, str] = {
     "host-unreachable": "it is known to be away",
     "image-differs": "the site pushed that image itself",
     "kubernetes-too-old": "nobody tried it there; what is refused shows itself while DWS is deployed",
+    "master-file-open": "whoever can write it is trusted as root on the master is",
     "objects-differ": "the site changed them itself",
     "orphan": "it takes no more than its name",
     "other-version": "it is on purpose",

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fabfile import compatibility
+from fabfile import compatibility, render
 from fabfile.api import Cluster
 from fabfile.stages import (
     computes,
@@ -44,6 +44,7 @@ for one in "$folder" /var/lib/containers /var/lib; do
 done
 [ -r {pki}/ca.key ] || echo "lacks-key {pki}/ca.key"
 [ -r {kubeconfig} ] || echo "lacks-file {kubeconfig}"
+for one in {kubeconfig} {pki}/ca.key; do [ ! -e "$one" ] || roots "$one" || echo "open-file $one"; done
 """
 
 
@@ -56,7 +57,10 @@ def _look_master(place: Place) -> Shell:
         kubeconfig=shlex.quote(master.kubeconfig),
     )
     asked = time.time()
-    return Shell(script, lambda out: {"lines": out.decode().splitlines(), "skew": _skew(out, asked, time.time())})
+    return Shell(
+        render.read("as.sh") + script,
+        lambda out: {"lines": out.decode().splitlines(), "skew": _skew(out, asked, time.time())},
+    )
 
 
 def _skew(out: bytes, asked: float, answered: float) -> float:
@@ -77,6 +81,7 @@ def _judge_master(place: Place, have: Value) -> Sequence[Finding]:
         )
     needed = ("lacks-file",) if place.site.access.via == "csr" else ("lacks-key", "lacks-file")
     found += [_unreadable(rest) for word, rest in words if word in needed]
+    found += [_open(rest) for word, rest in words if word == "open-file"]
     rooms = dict.fromkeys(rest for word, rest in words if word == "room" and int(rest.split()[0]) < ROOM)
     found += [_room(place.host, *rest.split(" ", 1)) for rest in rooms]
     return [*found, *clock(place.host, have["skew"])]
@@ -89,6 +94,13 @@ def _uid(host: str) -> Finding:
 def _unreadable(path: str) -> Finding:
     fix = "set master.pki and master.kubeconfig to where they are"
     return Finding("master-file-missing", f"{path} can't be read", fix)
+
+
+def _open(path: str) -> Finding:
+    text = f"others than root can write {path}, or a folder above it: a kubeconfig may name programs, and root runs kubectl"
+    return Finding(
+        "master-file-open", text, "let root alone write it and the folders above it, or correct master.kubeconfig"
+    )
 
 
 def _room(host: str, free: str, where: str) -> Finding:

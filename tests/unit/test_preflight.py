@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from dataclasses import replace
 
 import pytest
 
 from fabfile.inventory import DEFAULT, load
 from fabfile.stages import preflight
 from fabfile.step import Check, Facts, Place, Shell
+from tests.unit.hostile import SLURM_USER, Host, hostile_host, needs_root
+
+__all__ = ["hostile_host"]
 
 ASKED = 1_800_000_000.0
 
@@ -37,3 +42,20 @@ def test_a_clock_is_wrong_when_it_told_no_time_between_question_and_answer(
     monkeypatch.setattr(time, "time", lambda: ASKED + took)
     have = look.parse(f"uid 0\ntime {ASKED + told:.0f}\n".encode())
     assert [one.name for one in check.judge(place, have)] == found
+
+
+@needs_root
+def test_a_kubeconfig_of_others_on_the_master_is_a_finding(hostile_host: Host) -> None:
+    """It may name programs, and root runs kubectl with it; one of root's in a folder of root's is none."""
+    site = load(DEFAULT)
+    conf = hostile_host.owned(hostile_host.top / "admin.conf", "")
+    site = replace(site, master=replace(site.master, kubeconfig=str(conf), pki=str(hostile_host.top)))
+    check, place = preflight.STAGE.steps[0], Place(site, Facts(), "ncn-m001")
+    assert isinstance(check, Check)
+    for owner, expected in ((SLURM_USER, ["master-file-open"]), ("root", [])):
+        shutil.chown(conf, owner)
+        look = check.look(place)
+        assert isinstance(look, Shell)
+        have = look.parse(hostile_host.run(look.script).stdout.encode())
+        told = [one.name for one in check.judge(place, have)]
+        assert [name for name in told if name == "master-file-open"] == expected
