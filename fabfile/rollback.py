@@ -131,10 +131,18 @@ def _chosen(every: Sequence[Past], name: str, site: Site) -> Past:
 
 def _trails(site: Site, sessions: Sessions, hosts: Sequence[Host], first: str) -> dict[str, Trail]:
     there = [host for host in hosts if not isinstance(sessions[host.name], Unreachable)]
-    settings = {"state": STATE, "first": first, "conf": site.slurm.conf, "literals": "\n".join(literals(site))}
-    script = render.script("safe_file.sh", "holds_secret.sh", "chain.sh", **settings)
-    lines = history.reading(site, sessions, there, script)
+    controllers = {host.name for host in site.controllers}
+    lines: dict[str, list[str]] = {}
+    for conf in (site.slurm.conf, ""):  # only a controller has a slurm.conf that decides anything
+        some = [host for host in there if (host.name in controllers) == bool(conf)]
+        lines |= history.reading(site, sessions, some, chain(site, first, conf))
     return {host: trail(of_host(site, host, some)) for host, some in lines.items()}
+
+
+def chain(site: Site, first: str, conf: str) -> str:
+    """The script that tells what lies on a host of the run `first` and later ones; `conf`: the slurm.conf that it is to tell."""
+    settings = {"state": STATE, "first": first, "conf": conf, "literals": "\n".join(literals(site))}
+    return render.script("safe_file.sh", "holds_secret.sh", "chain.sh", **settings)
 
 
 def of_host(site: Site, host: str, lines: Sequence[str]) -> list[str]:

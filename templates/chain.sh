@@ -3,7 +3,8 @@
 #   certificate RUN CERTIFICATE PATH: of each user of a kubeconfig, wherever that lies
 #   means PATH, a tab, MEANING: which file a path is, by the name that everybody calls it ($literals)
 # CONTENT is base64, "-" for none, "?" where it holds a secret, or a run wrote it as one: that stays on this host.
-# Goes behind safe_file.sh and holds_secret.sh. Set before: $state, $first, $conf, $literals (paths, a line each)
+# Goes behind safe_file.sh and holds_secret.sh. Set before: $state, $first, $literals (paths, a line each),
+# $conf (a controller's slurm.conf, "" elsewhere)
 tab=$(printf '\t')
 known=$(printf '%s\n' "$literals" | while IFS= read -r one; do printf '%s\t%s\n' "$(readlink -m -- "$one")" "$one"; done)
 meaning() {

@@ -18,6 +18,7 @@ from fabfile import before, former, goals, history, names
 from fabfile.former import Former
 from fabfile.history import Past
 from fabfile.inventory import Site, load
+from fabfile.rollback import _halfway as halfway
 from fabfile.rollback import of_host as lines_of_host
 from fabfile.script import compile_actions
 from fabfile.stages import installed, restored_objects, revoked, rollback
@@ -376,3 +377,12 @@ def test_objects_are_brought_back_only_where_dws_is_not_there(gone: bool) -> Non
         if stage.name == "previous"
     ]
     assert ("saved" in steps) == gone
+
+
+def test_half_of_a_version_is_refused_with_the_way_on() -> None:
+    """It names the run before which DWS was whole, and how to remove it."""
+    half = {**THERE, "unfinished": "0.0.20"}
+    runs = [replace(past(str(n)), installed=one) for n, one in enumerate((NONE, THERE, half, half))]
+    told = halfway(former.Halfway("0.0.20"), runs[3], runs)
+    assert "`invoke rollback 1` goes back to when it was whole" in told and "DWS 0.0.20 was half removed" in told
+    assert "invoke undeploy" in told

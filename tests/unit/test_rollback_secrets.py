@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import goals, names, pki, render
+from fabfile import goals, names, pki, render, rollback
 from fabfile.actions import Put, Remove
 from fabfile.inventory import Site, load
 from fabfile.script import compile_actions
@@ -24,7 +24,7 @@ from fabfile.stages.earlier import Goal
 from fabfile.stages.kubeconfig import certificate as pem_of
 from fabfile.stages.refusal import _parse_kept
 from fabfile.step import Check, Facts, Known, Place, Shell, Step
-from fabfile.trails import literals, trail
+from fabfile.trails import trail
 from tests.unit.conftest import LocalHost
 from tests.unit.site_files import MINIMAL, write
 from tests.unit.test_rollback import OURS, certificate
@@ -160,9 +160,13 @@ class Linked:
 
     def lines(self) -> list[str]:
         """What chain.sh says."""
-        settings = {"state": self.state, "first": "r1", "conf": self.site.slurm.conf}
-        settings["literals"] = "\n".join(literals(self.site))
-        return self.sh(render.script("safe_file.sh", "holds_secret.sh", "chain.sh", **settings)).splitlines()
+        return self.sh(self.chain()).splitlines()
+
+    def chain(self, conf: str | None = None) -> str:
+        """The script that says it."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fabfile.rollback.STATE", self.state)
+            return rollback.chain(self.site, "r1", self.site.slurm.conf if conf is None else conf)
 
     def goal(self, revoked: Sequence[str] = ()) -> tuple[Goal, list[str], bool]:
         """What a rollback of r1 wants of its files."""
@@ -300,16 +304,9 @@ def test_a_slurm_conf_that_cannot_be_read_is_told(linked: Linked) -> None:
     conf = Path(linked.site.slurm.conf)
     conf.unlink()
     conf.mkdir()
-    script = render.script(
-        "safe_file.sh",
-        "holds_secret.sh",
-        "chain.sh",
-        state=linked.state,
-        first="r1",
-        conf=str(conf),
-        literals=str(conf),
-    )
-    assert linked.host.run(script, deadline=60).code != 0
+    assert linked.host.run(linked.chain(), deadline=60).code != 0
+    told = linked.host.run(linked.chain(conf=""), deadline=60)  # a node's decides nothing
+    assert told.code == 0 and b"conf " not in told.out
 
 
 @pytest.mark.parametrize("name", ["plugin", "node"])
