@@ -15,7 +15,7 @@ from fabfile.inventory import Host, Site
 from fabfile.options import Options
 from fabfile.reached import TROUBLE, roles
 from fabfile.run import run
-from fabfile.stages import installed, revoked
+from fabfile.stages import installed, revoked, since
 from fabfile.stages import rollback as procedure
 from fabfile.stages.earlier import Goal
 from fabfile.summary import FAILED, REFUSED
@@ -52,6 +52,7 @@ def _read(site: Site, name: str) -> tuple[Past, Goal, list[str]]:
     try:
         if isinstance(master := sessions[site.master.host.name], Unreachable):
             raise master
+        newest = master.run(since.NEWEST, deadline=30.0).out.decode().strip()
         every = history.joined({}, history.on_hosts(site, sessions))
         wanted = _chosen(every, name, site)
         trails = _trails(site, sessions, hosts, wanted.id)
@@ -66,7 +67,7 @@ def _read(site: Site, name: str) -> tuple[Past, Goal, list[str]]:
         goal, said = goals.of(site, wanted, every, roles(site), trails, now, known)
     except former.Halfway as half:
         raise Cannot(_halfway(half, wanted, every)) from half
-    return wanted, goal, [*said, *passed]
+    return wanted, replace(goal, last=newest), [*said, *passed]
 
 
 def _halfway(half: former.Halfway, wanted: Past, every: Sequence[Past]) -> str:

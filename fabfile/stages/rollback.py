@@ -70,7 +70,7 @@ def _preflight(goal: Goal, conf: str) -> Stage:
     if goal.renew:  # a name that was revoked gets no new kubeconfig
         known |= {revoked.CHECK.name: revoked.CHECK}
     untouched = (since.files(role, goal) for role in ("controller", "compute"))
-    return Stage("preflight", (), (*known.values(), *untouched, since.things(goal)))
+    return Stage("preflight", (), (*known.values(), since.runs(goal), *untouched, since.things(goal)))
 
 
 def _loses(goal: Goal) -> bool:

@@ -59,3 +59,19 @@ def things(goal: Goal) -> Check:
         return Api(lambda cluster: {one.path: before.fingerprint(cluster.get(one.path)) for one in watched})
 
     return Check("since-cluster", "master", look if watched else lambda place: Known({}), judge)
+
+
+NEWEST = f"ls -1 {STATE}/before 2>/dev/null | sort | tail -n 1"
+"""Prints the last run that left something on a host, for a shell."""
+
+
+def runs(goal: Goal) -> Check:
+    """A check: no other run has changed anything since the goal was made, which knows nothing of it."""
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        if have == goal.last:
+            return ()
+        text = f"run {have} has changed something since this rollback read what there is to undo"
+        return (Finding("run-since", text, "run it again"),)
+
+    return Check("since-runs", "master", lambda place: Shell(NEWEST, lambda out: out.decode().strip()), judge)

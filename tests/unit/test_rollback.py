@@ -21,7 +21,7 @@ from fabfile.inventory import Site, load
 from fabfile.rollback import _halfway as halfway
 from fabfile.rollback import of_host as lines_of_host
 from fabfile.script import compile_actions
-from fabfile.stages import installed, restored_objects, revoked, rollback
+from fabfile.stages import installed, restored_objects, revoked, rollback, since
 from fabfile.stages.earlier import ABSENT, Dws, File, Goal
 from fabfile.step import Facts, Place, Shell, Step
 from fabfile.trails import trail
@@ -386,3 +386,13 @@ def test_half_of_a_version_is_refused_with_the_way_on() -> None:
     told = halfway(former.Halfway("0.0.20"), runs[3], runs)
     assert "`invoke rollback 1` goes back to when it was whole" in told and "DWS 0.0.20 was half removed" in told
     assert "invoke undeploy" in told
+
+
+def test_a_run_that_came_meanwhile(site: Site) -> None:
+    """A goal knows nothing of a run that came after it was made: the rollback refuses, and reads anew when run again."""
+    check = since.runs(Goal("1", "leave", {}, (), {}, last="2"))
+    place = Place(site, Facts({}), "m")
+    assert check.judge(place, "2") == ()
+    assert [one.name for one in check.judge(place, "3")] == ["run-since"]
+    first, *_ = rollback.stages(Goal("1", "leave", {}, (), {"c": True}), "/etc/slurm/slurm.conf")
+    assert check.name in {step.name for step in first.steps}
