@@ -67,15 +67,17 @@ def _finding(one: Mapping[str, Any]) -> str:
 
 
 def _typed(typed: str, one: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether what was typed covers one of `found`: their number, or a list that has its name.
+    """Whether what was typed covers one of `found`: their number, or a list that has its name, which in another namespace
+    nothing else may have unless that is typed too.
 
     Something may be called "3": a number that is also a name counts as a name.
     """
     words = {word.strip() for word in typed.split(",")} - {""}
-    every = {name for some in found for name in (some["name"], some["name"].rpartition("/")[2])}
-    if len(words) == 1 and typed.strip().isascii() and typed.strip().isdigit() and not words & every:
+    short = [name.rpartition("/")[2] for name in {some["name"] for some in found}]
+    if len(words) == 1 and typed.strip().isascii() and typed.strip().isdigit() and not words.intersection(short):
         return int(typed) == len(found)
-    return bool(words & {one["name"], one["name"].rpartition("/")[2]})
+    own = one["name"].rpartition("/")[2]
+    return one["name"] in words or (own in words and short.count(own) == 1)
 
 
 # --- right before DWS goes

@@ -205,6 +205,15 @@ def test_only_all_names_or_their_number_agree(typed: str, objects: list[str], ag
         assert told[-1].name == "storage-not-agreed" and "--delete-persistent-storage=" in told[-1].fix
 
 
+def test_a_name_that_two_namespaces_have_is_typed_with_them() -> None:
+    """The bare name could mean the other one."""
+    other = a_psi("a")
+    other["metadata"] |= {"namespace": "lab", "uid": "another"}
+    both = found(a_psi("a"), other)
+    assert storage.objections("a", both) and storage.objections("a,default/a", both)
+    assert not storage.objections("lab/a,default/a", both)
+
+
 def test_a_refusal_has_every_name_and_the_words_that_would_agree() -> None:
     """Nothing is cut off, whatever the number; what is of an unknown kind, or in use, has a name of its own."""
     every = found(*(a_psi(f"p{n}") for n in range(100)), some_servers("left"), an_object("Vault", "v"))
