@@ -22,7 +22,7 @@ from tests.mutants.made import Mutant, of_python, of_shell
 from tests.mutants.named import NAMED, TESTS, paths
 
 SANDBOX = Path(__file__).with_name("sandbox.sh")
-PATIENCE = 300.0
+PATIENCE = 900.0
 """Seconds that the tests of an unchanged file may take; a mutant has three times what they took, and half a minute."""
 Fate = str
 

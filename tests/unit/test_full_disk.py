@@ -166,6 +166,21 @@ def test_put_back_is_whole_or_not_at_all(host: LocalHost, disk: Disk, free: int,
     assert file.read_bytes() == b"now\n"
 
 
+def test_a_before_image_that_is_not_what_it_was_is_not_put_back(host: LocalHost, disk: Disk, tmp_path: Path) -> None:
+    """Its checksum was taken when the rollback was planned: a torn or changed image replaces nothing."""
+    file, image = disk.folder / "file", tmp_path / "image"
+    file.write_bytes(b"now\n")
+    image.write_bytes(b"before\n")
+    for sum_, code, text in (
+        ("0" * 64, 1, b"now\n"),
+        (sh(f"sha256sum <{image}").stdout.decode().split()[0], 0, b"before\n"),
+    ):
+        settings = {"path": str(file), "source": str(image), "sum": sum_}
+        script, data = compile_actions([Sh("put back", render.script("put_back.sh", **settings))], "run-1", "mark")
+        assert host.run(script, data, deadline=60).code == code
+        assert file.read_bytes() == text
+
+
 def _tail_of(name: str, mark: str) -> str:
     text = render.read(name)
     return text[text.index(mark) :]

@@ -54,3 +54,35 @@ def test_nothing_is_written_behind_the_one_that_is_stopped(tmp_path: Path, scrip
     with os.fdopen(alive) as all_ended:
         all_ended.read()
     assert list((tmp_path / "shm").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("over", "job", "done"),
+    [
+        ("", "", ["slurm timeout --foreground --kill-after=3 30 scancel --hurry --quiet --name=some --user=joe"]),
+        (
+            "",
+            "12",
+            [
+                "slurm timeout --foreground --kill-after=3 30 scancel --hurry --quiet --name=some --user=joe",
+                "kubectl delete workflows bb12 --wait=false",
+            ],
+        ),
+        ("yes", "12", []),
+    ],
+    ids=["before its number is known", "with its Workflow", "but not one that is over"],
+)
+def test_a_job_that_is_not_over_is_cleared_away(tmp_path: Path, over: str, job: str, done: list[str]) -> None:
+    """However the script ends, its job is cancelled, and a Workflow that Slurm does not take down in time is deleted."""
+    body = render.read("test_job.sh")
+    part = body[body.index("finish() {") : body.index("trap finish EXIT")]
+    stubs = (
+        f'slurm() {{ echo "slurm $*" >>{tmp_path}/log; }}\nplugin_kubectl() {{ echo "kubectl $*" >>{tmp_path}/log; }}\n'
+        "gone() { return 1; }\njob_says() { :; }\n"
+    )
+    settings = f"stopped= watcher= work= patient=0 workflows=workflows name=some user=joe over={over} job={job}\n"
+    script = f"set -eu\n{settings}{stubs}{part}trap finish EXIT\nexit 7\n"
+    ended = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=False)
+    log = tmp_path / "log"
+    assert ended.returncode == 7, ended.stderr
+    assert (log.read_text().splitlines() if log.exists() else []) == done
