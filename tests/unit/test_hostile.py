@@ -111,7 +111,7 @@ def test_a_kubeconfig_that_names_a_program_is_parsed_and_not_run(hostile_host: H
         "workflows": "workflows.x", "namespace": "default", "cluster": '{"server": "https://api:6443"}',
     }  # fmt: skip
     script = "set -eu\n" + render.script("as.sh", "vanishing.sh", "kept_kubeconfigs.sh", **settings)
-    before = set(Path("/dev/shm").iterdir())
+    script = script.replace("/dev/shm", str(hostile_host.open))
     answer = hostile_host.run(script, shell, {"TOKEN": "geheim"})
     assert not (hostile_host.top / "harmed").exists()
     assert "S0VZ" not in answer.stdout + answer.stderr
@@ -122,7 +122,7 @@ def test_a_kubeconfig_that_names_a_program_is_parsed_and_not_run(hostile_host: H
     found = refusal._parse_kept(answer.stdout.encode())
     assert [one["client-certificate-data"] for one in found.values()] == ["Q0VSVA==", "Q0VSVDI="], answer
     assert {one["may"] for one in found.values()} == {"no"}
-    assert set(Path("/dev/shm").iterdir()) <= before
+    assert list(hostile_host.open.glob("dws-on-csm*")) == []
 
 
 # --- root's files lie in root's folders
@@ -146,11 +146,11 @@ def test_a_link_where_root_would_write_is_never_followed(hostile_host: Host, she
     settings |= {"unit": "no-such-unit", "slow": "200"}  # it is called three times
     script = render.script("as.sh", "slurmctld.sh", "vanishing.sh", "doctor_reach.sh", **settings)
     # PATH as slurmctld has it is not to be known here: nothing runs
-    before = set(Path("/dev/shm").iterdir())
+    script = script.replace("/dev/shm", str(hostile_host.open))
     answer = hostile_host.run(script, shell)
     assert hostile_host.unharmed(), answer
     assert "code=" in answer.stdout
-    assert set(Path("/dev/shm").iterdir()) <= before
+    assert list(hostile_host.open.glob("dws-on-csm*")) == []
 
 
 def test_a_test_job_gets_nothing_of_roots(hostile_host: Host) -> None:
@@ -168,7 +168,7 @@ def test_a_test_job_gets_nothing_of_roots(hostile_host: Host) -> None:
     }  # fmt: skip
     locks = f"exec 8>>{hostile_host.top}/entry 9>>{hostile_host.top}/busy\n"
     script = "set -eu\n" + locks + render.script("as.sh", "vanishing.sh", "slurmctld.sh", "test_job.sh", **settings)
-    before = set(Path("/dev/shm").iterdir())
+    script = script.replace("/dev/shm", str(hostile_host.open))
     hostile_host.program("sleep", 'case $1 in 30) exec /bin/sleep 30 ;; *) exec /bin/sleep "$1" ;; esac')
     answer = hostile_host.run(script, "dash", {"ROOTS_TOKEN": "geheim", "SBATCH_EXPORT": "ALL"}, 120)
     assert hostile_host.unharmed(), answer
@@ -176,7 +176,7 @@ def test_a_test_job_gets_nothing_of_roots(hostile_host: Host) -> None:
     assert "geheim" not in environment and "SBATCH" not in environment, environment
     assert f"USER={USER}\n" in environment
     assert set((hostile_host.open / "fd").read_text().split()) == {"0", "1", "2", "3"}
-    assert set(Path("/dev/shm").iterdir()) <= before
+    assert list(hostile_host.open.glob("dws-on-csm*")) == []
 
 
 # --- Slurm's programs and processes
