@@ -260,3 +260,65 @@ def test_the_unit_for_the_next_start_of_the_host(tmp_path: Path) -> None:
     assert f"ExecStart=/bin/sh {host.pending}/activate boot" in text
     assert (tmp_path / "seen/multi-user.target.wants/dws-on-csm-activation-boot.service").is_symlink()
     assert (host.wrong(), [*(tmp_path / "units").rglob("*.service")]) == ([], [])
+
+
+# --- what the activation must not do without
+
+
+def program(host: Host, name: str, body: str) -> None:
+    """A program before the real one on PATH."""
+    (host.folder / "bin" / name).write_text(f"#!/bin/sh\nHERE={host.folder}\n{body}\n")
+    (host.folder / "bin" / name).chmod(0o755)
+
+
+def test_a_unit_that_was_started_too_often(tmp_path: Path) -> None:
+    """systemd refuses to start it until that is forgotten: slurmctld comes up all the same."""
+    host = Host(tmp_path, NEW, OLD)
+    limited = """case "$1" in
+reset-failed) rm -f "$HERE/limit" ;;
+restart) if [ -e "$HERE/limit" ]; then rm -f "$HERE/alive"; exit 1; fi; exec "$HERE/bin/usual" "$@" ;;
+*) exec "$HERE/bin/usual" "$@" ;;
+esac"""
+    (host.folder / "bin/systemctl").rename(host.folder / "bin/usual")
+    program(host, "systemctl", limited)
+    (tmp_path / "limit").touch()
+    host.write(with_lines({}))
+    assert host.run(str(host.work / "activate")) == 0
+    assert (host.conf.read_text(), host.outcome(), host.wrong()) == (NEW, "activated", [])
+
+
+def test_what_is_started_does_not_hold_the_lock(tmp_path: Path) -> None:
+    """A slurmctld that runs on for years leaves it to the next activation."""
+    host = Host(tmp_path, NEW, OLD)
+    (host.folder / "bin/systemctl").rename(host.folder / "bin/usual")
+    start = """if [ "$1" = restart ]; then sleep 300 >/dev/null 2>&1 & echo $! >"$HERE/started"; fi
+exec "$HERE/bin/usual" "$@\""""
+    program(host, "systemctl", start)
+    host.write(with_lines({}))
+    try:
+        assert host.run(str(host.work / "activate")) == 0
+        assert subprocess.call(["flock", "-n", str(tmp_path / "state/activation.lock"), "true"]) == 0
+    finally:
+        os.kill(int((tmp_path / "started").read_text()), signal.SIGKILL)
+
+
+def test_a_text_that_was_not_written_whole(tmp_path: Path) -> None:
+    """A write that loses a part, and says nothing, is noticed before slurm.conf is another one."""
+    host = Host(tmp_path, NEW, OLD)
+    program(host, "cat", 'case "$*" in *activation.d.x/next) exec head -c 20 -- "$2" ;; esac\nexec /bin/cat "$@"')
+    host.write(with_lines({}))
+    assert host.run(str(host.work / "activate")) == 1
+    assert (host.conf.read_text(), host.outcome(), (tmp_path / "restarts").exists()) == (OLD, "refused", False)
+
+
+def test_what_is_on_the_disk_before_slurm_conf_is_another_one(tmp_path: Path) -> None:
+    """The script, both texts, their folder, and then the link by which they are found."""
+    host = Host(tmp_path, NEW, OLD)
+    told = 'for one; do echo "$one,$(readlink "$HERE/state/activation.pending"),$(grep -c Burst "$HERE/etc/slurm.conf")"; done'
+    program(host, "sync", f'{told} >>"$HERE/synced"\nexec /bin/sync "$@"')
+    host.write(with_lines({}))
+    assert host.run(str(host.work / "activate")) == 0
+    synced = [line.rpartition(",")[0] for line in (tmp_path / "synced").read_text().splitlines() if line.endswith(",0")]
+    written = [f"{host.work / name}," for name in ("activate", "next", "back")]
+    folders = [f"{host.work},", f"{tmp_path}/state,{host.work}"]
+    assert [line for line in synced if line in (*written, *folders)] == [*written, *folders]
