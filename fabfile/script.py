@@ -42,7 +42,13 @@ if [ "$(cat "$STATE/busy")" != "$RUN" ]; then
 fi
 flock -s -w 60 9 || busy
 exec 8>&-
-record() ( umask 077; mkdir -p "$STATE/before/$RUN" && printf '%s\n' "$*" >>"$STATE/before/$RUN/.record" )
+record() (
+    umask 077
+    mkdir -p "$STATE/before/$RUN" && cd "$STATE/before/$RUN" || exit 1
+    # a line that did not fit on a full disk, or was cut off, ends here
+    if [ -e .record ] && [ -n "$(tail -c 1 .record)" ]; then echo >>.record || exit 1; fi
+    printf '%s\n' "$*" >>.record
+)
 recorded() { sync -- "$STATE/before/$RUN/.record" "$STATE/before/$RUN" "$STATE/before"; }
 kept() { # behind `into`
     image="$STATE/before/$RUN$folder/$name"

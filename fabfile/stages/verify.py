@@ -16,7 +16,7 @@ from fabfile.step import Check, Finding, Place, Shell, Stage, Step, Value
 
 PROOF = f"{STATE}/proof.json"
 
-FORGET = f"rm -f {PROOF}\n"
+FORGET = f"if [ -e {PROOF} ]; then rm -f {PROOF} && sync {STATE}; fi\n"
 """A proof holds until something is changed: it is taken away before, so that a run that is cut off leaves none."""
 
 
