@@ -222,7 +222,7 @@ def test_what_scripts_note_is_whole_or_as_it_was(disk: Disk, name: str, free: in
     file.write_text("before\n")
     settings = f"disk={disk.folder} state={disk.folder} folder=/etc record={file}"
     disk.leave(free)
-    sh(f"{render.read('safe_file.sh')}\nset -eu\n{settings}\nsay() {{ :; }}\n{prepared}\n{body}\n{call}")
+    sh(f"set -eu\n{settings}\nsay() {{ :; }}\n{prepared}\n{body}\n{call}")
     assert file.read_text() == "before\n"
 
 

@@ -1,0 +1,236 @@
+"""Every script that root runs is tried against a hostile SlurmUser or user, or says why nothing of theirs is in it.
+
+The lists are held against templates/ and against the scripts that lie in fabfile/: a new one without its entry fails.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import gzip
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from fabfile import names, render
+from fabfile.stages import kubeconfig, restored_files, since
+from tests.unit.hostile import HELD, SECRET, SLURM_USER, Host, hostile_host, needs_root
+
+__all__ = ["hostile_host"]
+
+ELSEWHERE = {
+    "safe_file.sh": (
+        "test_script.test_nothing_of_roots_is_given_away_in_a_race",
+        "test_script.test_what_slurm_user_put_in_a_files_place_is_not_followed",
+    ),
+    "put_back.sh": ("test_script.test_what_slurm_user_put_in_a_files_place_is_not_followed",),
+    "activate.sh": ("test_activate_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
+    "follow.sh": ("test_activate_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
+    "detach.sh": ("test_activate_hostile.test_a_slurmctld_holds_no_lock_of_the_activation",),
+    "slurm_folders.sh": ("test_folders.test_a_link_that_root_does_not_follow_is_one_too",),
+    "script.LIBRARY": ("test_script.test_nothing_of_roots_is_given_away_in_a_race",),
+    "stages/slurmuser._CAN_I": ("test_hostile.test_a_link_where_root_would_write_is_never_followed",),
+    "doctor_probes._LOADS": ("test_hostile.test_the_plugin_is_loaded_as_slurm_user",),
+}
+"""Script -> the tests, beside those in HELD, that run it with something of SlurmUser's or a user's in its way."""
+
+STATE_ALONE = "works in /var/lib/dws-on-csm, which is root's alone"
+CLUSTER = "works on the cluster and the registry, through pipes and in folders of root's"
+FUNCTIONS = "functions that judge or pass on what they are given; they open nothing"
+APART = {
+    "activation_look.sh": STATE_ALONE,
+    "history.sh": STATE_ALONE,
+    "holds_secret.sh": FUNCTIONS,
+    "images_look.sh": CLUSTER,
+    "images_push.sh": CLUSTER,
+    "images_writable.sh": CLUSTER,
+    "last_look.py": CLUSTER,
+    "load.lua": "SlurmUser runs it, and it reads its standard input alone",
+    "lock.sh": STATE_ALONE,
+    "lock_leave.sh": STATE_ALONE,
+    "lock_renew.sh": STATE_ALONE,
+    "lock_take.sh": STATE_ALONE,
+    "log_file.sh": "tells a path, which logs.sh and support.sh read as SlurmUser",
+    "pod_activate.sh": CLUSTER,
+    "pod_answers.sh": "waits in the container of a pod, by the functions of slurmctld.sh",
+    "pod_edit.py": CLUSTER,
+    "pod_follow.sh": STATE_ALONE,
+    "pod_noted.sh": "tells checksums of what is mounted in a container to be read only",
+    "registry.sh": CLUSTER,
+    "shim.lua": "a part of a file that is put, and read by slurmctld",
+    "sign.sh": "works in a new folder of root's on the master, and with the CA's key",
+    "undeploy.sh": CLUSTER,
+    "via.sh": FUNCTIONS,
+    "written.sh": STATE_ALONE,
+    "bundle_support._PIECES": "tells checksums of pieces of a key alone; it could still wait for a fifo, until its deadline",
+    "podsession._EXEC": CLUSTER,
+    "doctor_room._LOOK": "asks df how full file systems are",
+    "trail._LEAVE": STATE_ALONE,
+    "trail._JOURNAL": STATE_ALONE,
+    "trail._PRUNE": STATE_ALONE,
+    "before._APPEND": STATE_ALONE,
+    "stages/activation._SETTLE": STATE_ALONE,
+    "stages/cancel._LOOK_ACTIVE": "asks scontrol, as SlurmUser",
+    "stages/cancel._LOOK_HOLDS": CLUSTER,
+    "stages/make_undeploy._WITHOUT_NAMESPACE": CLUSTER,
+    "stages/manifests._RENDERED": CLUSTER,
+    "stages/manifests._TRIM": CLUSTER,
+    "stages/podfiles._UNREAD": "asks stat for times in a container",
+    "stages/preflight._MASTER": "asks for programs, room and rights on the master; it opens nothing",
+    "stages/reachable._REACH": "opens a connection to the API server",
+    "stages/reachable._REGISTRY": CLUSTER,
+    "stages/restored_files._CONTENT": "prints what restored_files._LOOK has read",
+    "stages/restored_objects._PUT": CLUSTER,
+    "stages/restored_objects._SAVED": STATE_ALONE,
+    "stages/slurmuser._SLURM_USER": "tells a name out of slurm.conf, and no line",
+    "stages/slurmuser._TRY": "the parts of it are slurmuser._CAN_I's",
+    "stages/verify._LOOK_USER": "asks for users, and tests a folder as the user",
+    "stages/workarea._CLONE": "reads the clone by git.sh, which does not run in one that others can write",
+}
+"""Scripts in which nothing of others lies, and why."""
+
+OF_OTHERS = re.compile(r"\$\{?(?:file|kubeconfig|conf|job_folder|log)\b|/tmp\b|/etc/slurm|<\"?\$\{?folder/")
+"""What a script in APART has no business with: names of files in folders of others, and folders in which all can write."""
+
+EXEMPT = {
+    "bundle_support._PIECES",
+    "pod_noted.sh",
+    "sign.sh",
+    "log_file.sh",
+    "stages/podfiles._UNREAD",
+    "stages/slurmuser._SLURM_USER",
+    "stages/verify._LOOK_USER",
+}
+"""Scripts in APART with such a name, whose reason says what it is there."""
+
+
+def embedded() -> Iterator[tuple[str, str]]:
+    """The scripts that lie in fabfile/: constants of several lines in which a shell would find something to do."""
+    for path in sorted(Path(names.__file__).parent.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                text = "".join(
+                    one.value
+                    for one in ast.walk(node.value)
+                    if isinstance(one, ast.Constant) and isinstance(one.value, str)
+                )
+                if text.count("\n") > 1 and re.search(r"\$[a-z({\"]|\bif \[|\b(?:mv|rm|cat|mkdir) ", text):
+                    place = path.relative_to(Path(names.__file__).parent).with_suffix("")
+                    yield f"{place}.{node.targets[0].id}", text
+
+
+def scripts() -> dict[str, str]:
+    """All that root runs, by name."""
+    files = {one.name: one.read_text() for one in render.TEMPLATES.iterdir() if one.suffix in (".sh", ".py", ".lua")}
+    return files | {name: text for name, text in embedded() if name not in NO_SCRIPT}
+
+
+NO_SCRIPT = {"bundle_support.ABOUT", "redact._INSIDE"}
+"""Texts that only look like one."""
+
+
+def test_every_script_is_tried_or_says_why_it_need_not_be() -> None:
+    """A new one has an entry: in HELD (hostile.py), in READERS or ELSEWHERE with a test, or in APART with a reason."""
+    known = {*HELD, *ELSEWHERE, *READERS, *APART}
+    assert set(scripts()) - known == set()
+    for module, name in {tuple(one.split(".")) for some in ELSEWHERE.values() for one in some}:
+        assert callable(getattr(import_module(f"tests.unit.{module}"), name, None)), name
+
+
+@pytest.mark.parametrize("name", sorted(APART.keys() - EXEMPT))
+def test_a_script_that_stands_apart_names_no_file_of_others(name: str) -> None:
+    """By the names that such files have in all scripts; what is in /tmp or beside slurm.conf is tried instead."""
+    text = scripts().get(name, "")
+    code = "\n".join(re.sub(r"^\s*(?:#|--).*|\s# .*", "", line) for line in text.splitlines())
+    assert OF_OTHERS.findall(code) == []
+
+
+# --- what is read of others, for somebody to see
+
+
+def conf_look(file: Path) -> str:
+    return render.script("safe_file.sh", "conf_look.sh", file=str(file))
+
+
+def compute_look(file: Path) -> str:
+    return render.script("safe_file.sh", "holds_secret.sh", "compute_look.sh", file=str(file))
+
+
+def chain(file: Path) -> str:
+    settings = {"state": str(file.parent / "nowhere"), "first": "r", "conf": str(file), "literals": ""}
+    return render.script("safe_file.sh", "holds_secret.sh", "chain.sh", **settings)
+
+
+def looked_at(file: Path) -> str:
+    user = f"user={SLURM_USER}"
+    script = kubeconfig._LOOK_KUBECONFIG.format(kubeconfig=file, slurm_user=user, can_i="can_i() { :; }")
+    return render.read("safe_file.sh") + script
+
+
+def restored(file: Path) -> str:
+    look = restored_files._LOOK.format(path=file) + restored_files._CONTENT
+    return render.script("safe_file.sh", "holds_secret.sh") + look
+
+
+def sums(file: Path) -> str:
+    return render.read("safe_file.sh") + since._SUMS.format(paths=file)
+
+
+READERS: dict[str, Callable[[Path], str]] = {
+    "conf_look.sh": conf_look,
+    "compute_look.sh": compute_look,
+    "chain.sh": chain,
+    "stages/kubeconfig._LOOK_KUBECONFIG": looked_at,
+    "stages/restored_files._LOOK": restored,
+    "stages/since._SUMS": sums,
+}
+"""Script -> the whole of it, for a file in SlurmUser's folder. Root reads it, and prints what it is."""
+
+TEXT = f"server: {SECRET}"
+SUMS = ("stages/since._SUMS",)
+"""These tell a checksum alone."""
+
+
+def told(out: str) -> str:
+    """What was printed, and what it is decoded."""
+    every = [out]
+    for word in re.findall(r"[A-Za-z0-9+/=]{16,}", out):
+        try:
+            content = base64.b64decode(word, validate=True)
+            every.append((gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode(errors="replace"))
+        except (ValueError, OSError):
+            continue
+    return "\n".join(every)
+
+
+def run(host: Host, script: str, shell: str) -> subprocess.CompletedProcess[str]:
+    return host.run(f"set -u\n{script}", shell)
+
+
+@needs_root
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize("name", READERS)
+def test_nothing_is_read_through_what_slurm_user_put_there(hostile_host: Host, name: str, shell: str) -> None:
+    """A link, a fifo or a second name in a file's place: root's file is neither told nor summed, and nothing waits for ever."""
+    hostile_host.secret.write_text(TEXT)
+    script, file = READERS[name](hostile_host.etc / "file"), hostile_host.etc / "file"
+    hostile_host.owned(file, TEXT)
+    seen = told(run(hostile_host, script, shell).stdout)
+    assert name in SUMS or SECRET.strip() in seen, "it does not read what it may"
+    for trap in ("link", "fifo", "second name"):
+        file.unlink()
+        if trap == "link":
+            file.symlink_to(hostile_host.secret)
+        elif trap == "fifo":
+            os.mkfifo(file)
+        else:
+            file.hardlink_to(hostile_host.secret)
+        answer = run(hostile_host, script, shell)
+        assert SECRET.strip() not in told(answer.stdout + answer.stderr)
+        assert not re.search(r"[0-9a-f]{64}", answer.stdout)
+        assert (hostile_host.secret.read_text(), hostile_host.secret.stat().st_mode & 0o777) == (TEXT, 0o600)
