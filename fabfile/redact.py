@@ -63,17 +63,26 @@ def _secret(name: str) -> bool:
 
 
 def _url(found: re.Match[str]) -> str:
-    """A URL without a user and password; that of ssh keeps a user alone."""
-    scheme, rest = found["scheme"], found["rest"]
+    """A URL without a user and password, and without those of URLs in it; that of ssh keeps a user alone."""
+    parts = re.split(r"(:(?:\\?/){2})", found[0])
+    clean = parts[:1]
+    for mark, part in zip(parts[1::2], parts[2::2], strict=True):
+        # what stands before it ends with its scheme; all of it would be searched once for each URL in it
+        ssh = clean[-1][-5:].lower().endswith(("ssh", "sftp", "rsync"))
+        clean += [mark, _without_user(part, ssh)]
+    return "".join(clean)
+
+
+def _without_user(rest: str, ssh: bool) -> str:
+    """What stands behind "://", up to the next one."""
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     user, colon, word = rest.partition(":")
     cut = authority.rfind("@")
-    slashes = bool(colon) and not re.match(r"[0-9]{1,5}(?:[/?#]|$)", word) and not re.search(r"[/?#@]", user)
-    if slashes:  # a password may have what ends a host's name, though it should not
-        cut = rest.rfind("@")
-    if cut < 0 or (re.search(r"ssh|sftp|rsync", scheme, re.IGNORECASE) and ":" not in rest[:cut]):
-        return found[0]
-    return f"{scheme}{GONE}{rest[cut:]}"
+    if colon and not re.match(r"[0-9]{1,5}(?:[/?#]|$)", word) and not re.search(r"[/?#@]", user):
+        cut = rest.rfind("@")  # a password may have what ends a host's name, though it should not
+    if cut < 0 or (ssh and ":" not in rest[:cut]):
+        return rest
+    return f"{GONE}{rest[cut:]}"
 
 
 def _encoded(found: re.Match[str]) -> str:
@@ -99,12 +108,13 @@ _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
         rf"\1{GONE}",
     ),
     (
-        re.compile(_AFRESH + r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30}:(?:\\?/){2})(?P<rest>[^\s\"'<>\\]++)"),
+        re.compile(_AFRESH + r"[A-Za-z][A-Za-z0-9+.-]{0,30}:(?:\\?/){2}(?:[^\s\"'<>\\]|\\/)++"),
         _url,
     ),
     (
         re.compile(
-            r"((?<![\w-])(?:-u|--(?:proxy-)?user)(?:[ \t=]|[\"'], ?[\"'])?)(?![0-9]+:[0-9]+\b)[^\s:\"']{1,200}+:[^\s\"']++"
+            r"((?<![\w-])(?:-u|--(?:proxy-)?user)(?:[ \t=]|[\"'], ?[\"'])?)(?![0-9]+:[0-9]+\b)"
+            r"[^\s:\"']{1,200}+:(?!\(taken out\))[^\s\"']++"
         ),
         rf"\1{GONE}",
     ),

@@ -98,6 +98,9 @@ SAID = [
     f"ssh://joe:{SECRET}@host/path",
     f"https://host/path?access_token={SECRET}&x=1",
     "http:\\/\\/joe:s3cr3t@host\\/",
+    "https://proxy/?to=https://joe:s3cr3t@host/",
+    "https://proxy/https://s3cr3t@host/",
+    "http://a:1,https://joe:s3cr3t@host",
     # headers
     f"Cookie: a=b; NXSESSIONID={SECRET}",
     f"< Set-Cookie: NXSESSIONID={SECRET}; Path=/",
@@ -224,7 +227,16 @@ BEHIND = [
 ]
 BEHIND += [("token=", end) for end in ('"', "'", '\\"', "{", "[", ",", "&", "\\n", "a")]
 BEHIND += [("token: ", end) for end in (" ", "\n", "\n ", "\\n", "{ ", "|\n  ", "[ ")]
-BEHIND += [("Cookie: ", "a"), ("<token>", "a"), ("-u,", "-u,"), ("https://", "a:@"), ("basic ", "a"), ("--token", " ")]
+BEHIND += [
+    ("Cookie: ", "a"),
+    ("<token>", "a"),
+    ("-u,", "-u,"),
+    ("https://", "a:@"),
+    ("https://", "a://"),
+    ("https://", "b:c@d://"),
+    ("basic ", "a"),
+    ("--token", " "),
+]
 
 
 @pytest.mark.parametrize(("before", "piece"), [*(("", one) for one in HOSTILE), *BEHIND])
