@@ -115,7 +115,7 @@ def reach(bench: Bench, case: Case, job: str) -> None:
         reached = bench.until(job, _proposed, EFFECT)
     else:
         _begin(bench, case, job)
-        reached = not case.held or bench.until(job, lambda seen: _held(seen, case.where), EFFECT)
+        reached = bench.until(job, lambda seen: _running(seen) if not case.held else _held(seen, case.where), EFFECT)
     if not reached:
         raise Failed(f"Workflow bb{job} never was in {case.where}")
 
@@ -126,6 +126,11 @@ def _proposed(seen: Sequence[Seen]) -> bool:
 
 def _held(seen: Sequence[Seen], state: str) -> bool:
     return bool(seen) and seen[-1].state == state and seen[-1].waits
+
+
+def _running(seen: Sequence[Seen]) -> bool:
+    """Whether it has been told that the Workflow is where it is while its job runs: what is told later is of the cancel."""
+    return bool(seen) and seen[-1].desired == "PreRun"
 
 
 def _begin(bench: Bench, case: Case, job: str) -> None:

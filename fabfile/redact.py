@@ -139,7 +139,10 @@ _INSIDE = r"""\\++(?!["'nrt])|\\*+["'](?![\s,:;}\])]|\Z)"""
 _WORD = re.compile(rf"""(?:[^\s"'\\]|{_INSIDE})++""")
 _SETTING = re.compile(rf"""(?:[^\s"'\\&]|{_INSIDE})++""")
 _LITERAL = re.compile(r"(?P<no>null|true|false)\b|-?[0-9][0-9.eE+-]*(?=[\s,}\]]|\Z)")
-_STRUCTURE = re.compile(r"\{\s*(?:\}|\\{0,7}[\"']|[\w.-]{1,100}\s*:)|\[\s*[\]{]")
+_BLANKS = r"(?:\s|\\{1,7}[nrt]){0,200}"
+_LIST = re.compile(rf"\[(?!{_BLANKS}[\]{{[])")
+_LIST_END = rf"\](?={_BLANKS}(?:[,}}\]\\\"]|\Z))"
+_STRUCTURE = re.compile(rf"\{{{_BLANKS}(?:\}}|\\{{0,7}}[\"']|[\w.-]{{1,100}}\s*:)|\[{_BLANKS}[\]{{]")
 _INDENT = re.compile(r"[ \t]*(?:[-?][ \t]+)*")
 _BEFORE = re.compile(r"[+-]?[ \t]*(?:[-?][ \t]+)*(?:export[ \t]+)?\\{0,7}[\"']?")
 _MAPPING = re.compile(r"[ \t]*(?:-[ \t]|[\"']?[\w./-]+[\"']?[ \t]*:(?:[ \t]|$))")
@@ -188,10 +191,11 @@ def _value(said: str, found: re.Match[str]) -> tuple[int, str]:
         return (end, f"{opened[0]}{GONE}{opened[0]}") if end else (_until(said, at, "\n"), GONE)
     if found["tag"]:
         return _until(said, at, "[<\n]"), GONE
+    quoted = f"{found['close']}{GONE}{found['close']}"  # what was JSON stays JSON
     if found["close"] and (literal := _LITERAL.match(said, at)):
-        return at if literal["no"] else literal.end(), GONE
-    if found["close"] and said.startswith("[", at) and not _STRUCTURE.match(said, at):
-        return _until(said, at, "[]\n]"), f"[{GONE}"
+        return at if literal["no"] else literal.end(), quoted
+    if found["close"] and (listed := _LIST.match(said, at)):
+        return _until(said, listed.end(), _LIST_END), f"[{quoted}"
     if found["sep"] == ":" and _STRUCTURE.match(said, at):
         return at, ""
     line = _Line.of(said, found)

@@ -221,6 +221,11 @@ alone() {
 
 answered=
 if [ -n "$how" ]; then
+    # one that ended by itself, or never began for another one's sake, has nothing left to settle, and waits for nobody
+    if [ -e "$work/done" ] && ! pledged; then
+        rm -f -- "$work/next" "$work/back"
+        exit 0
+    fi
     alone 60
     ended
 fi

@@ -68,7 +68,10 @@ STUCK = f"""kubectl create -f - <<'YAML'
 apiVersion: dataworkflowservices.github.io/v1alpha2
 kind: ClientMount
 metadata: {{name: held, namespace: default, finalizers: [example.com/held]}}
-spec: {{}}
+spec:
+  desiredState: unmounted
+  mounts: [{{device: {{type: reference}}, mountPath: /mnt/held, options: "", setPermissions: false, targetType: file, type: none}}]
+  node: nid000001
 YAML
 kubectl delete crd {MOUNTS} --wait=false"""
 LET_GO = f"""kubectl patch {MOUNTS} held --type=merge --patch '{{"metadata": {{"finalizers": null}}}}'
@@ -118,7 +121,13 @@ FIRST = (
     Problem("SlurmUser can't read the kubeconfig", BACKUP, f"chown root: {KUBECONFIG}", ["kubeconfig-unreadable"]),
     Problem("kubectl is gone", BACKUP, GONE_KUBECTL[0], ["kubectl-missing"], GONE_KUBECTL[1]),
     Problem("burst_buffer.conf is absent", BACKUP, f"rm {CONF}", ["burst-buffer-conf-missing"]),
-    Problem("slurmctld is older than slurm.conf", BACKUP, f"touch {SLURM_CONF}", ["slurmctld-stale"]),
+    Problem(
+        "slurmctld has not read what slurm.conf says",
+        BACKUP,
+        f"cp -p {SLURM_CONF} /root/slurm.conf.read; echo MessageTimeout=11 >>{SLURM_CONF}",
+        ["slurmctld-stale", "slurm-conf-differs"],
+        f"mv /root/slurm.conf.read {SLURM_CONF}",
+    ),
     Problem(
         "the plugin does not load",
         BACKUP,

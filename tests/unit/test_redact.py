@@ -346,3 +346,15 @@ def test_what_could_not_be_searched_for_is_said_in_the_archive() -> None:
     )
     _, unread = bundle_support.known(reading)  # type: ignore[arg-type]
     assert "nexus/nexus-admin-credential could not be read" in unread and "key on slurmctl could not be read" in unread
+
+
+@pytest.mark.parametrize(
+    "value", ["a", 5, 1.5, True, None, "", [], ["a"], ["a]b", "c"], [5, 6], [{"a": 1}], {"a": "b"}]
+)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_what_was_json_stays_json(value: object, indent: int | None) -> None:
+    """Whoever gets an archive can read its JSON, also that which stands in a text of JSON, whatever was taken out of it."""
+    inner = json.dumps({"token": value, "next": 1}, indent=indent)
+    for known in (redact.text, lambda said: redact.text(json.dumps(redact.data(json.loads(said)), indent=indent))):
+        found = json.loads(known(json.dumps({"text": inner, "secret": value, "next": 2}, indent=indent)))
+        assert (found["next"], json.loads(found["text"])["next"]) == (2, 1)
