@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from paramiko import Channel
@@ -44,6 +44,23 @@ class Writer:
                 for begin in range(0, len(view), PIECE):
                     self._channel.sendall(bytes(view[begin : begin + PIECE]))
             if not self._stay:
-                self._channel.shutdown_write()
+                _end_of_input(self._channel)
         except (SSHException, OSError, EOFError):
             self._channel.close()  # the reader sees that end and judges by the exit code: a script need not read all
+
+
+def _end_of_input(channel: Any) -> None:
+    """Tells the remote side that nothing more comes, unless the channel has ended.
+
+    Channel.shutdown_write() makes that message under the channel's lock and sends it behind it. When the remote side closes
+    the channel at that moment, Paramiko's own thread may send its close before it, and sshd ends the whole connection over an
+    end of input on a channel that is no more. So it is sent under the lock, too; but while keys are exchanged, when the thread
+    that needs this lock must not be kept waiting.
+    """
+    if not channel.transport.clear_to_send.is_set():
+        channel.shutdown_write()
+        return
+    with channel.lock:
+        message = None if channel.closed else channel._send_eof()
+        if message is not None:
+            channel.transport._send_user_message(message)

@@ -41,9 +41,7 @@ INSTEAD = "printf '#!/bin/sh\\n{what}\\n' >/usr/local/bin/{name}; chmod +x /usr/
 AHEAD = INSTEAD.format(name="date", what='exec /usr/bin/date -d "@$(($(/usr/bin/date +%%s) + 90))" "$@"')
 SLOW = INSTEAD.format(name="kubectl", what='sleep 4\\nexec /usr/bin/kubectl "$@"')
 SECRET = "kubectl -n nexus get secret nexus-admin-credential -o json"
-STALE = (
-    f'{SECRET} >/root/credential; {SECRET} | sed \'s/"password": ".*"/"password": "c3RhbGU="/\' | kubectl replace -f -'
-)
+STALE = f'{SECRET} >/root/credential; {SECRET} | sed \'s/"password": ".*"/"password": "b3V0ZGF0ZWQtUmc3"/\' | kubectl replace -f -'
 CLEAN = "kubectl -n dws-system set image deployment/dws-controller-manager manager=registry.local/dws:0.0.20"
 # Until somebody has tried to have the image: the cluster tells of it.
 DIRTY = f"""{CLEAN}-dirty

@@ -273,7 +273,10 @@ def test_not_proven(lab: Lab, on: On, installed: None, tmp_path: Path, what: str
     """A job that does not get through is cancelled and its Workflow gone; without resources that is exit code 5."""
     with wrong(lab, on, UNPROVEN[what], tmp_path) as site:
         answer = product.install(site, "--verify")
-        left = on(PRIMARY, "squeue --noheader"), on(MASTER, "kubectl get workflows -A -o name")
+        left = (
+            on(PRIMARY, "squeue --noheader"),
+            on(MASTER, "kubectl get workflows.dataworkflowservices.github.io -A -o name"),
+        )
     told(lab, answer, UNPROVEN[what])
     assert left == ("", "")
     assert answer.having("failed") == {f"verify.job@{PRIMARY}"}

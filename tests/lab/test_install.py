@@ -59,7 +59,7 @@ def test_a_users_job_gets_its_workflow(site: Path, on: On) -> None:
     job = on(PRIMARY, submit, feed="#!/bin/sh\n#DW\ntrue\n", deadline=180).strip()
     log = on(PRIMARY, "cat /var/log/slurm/slurmctld.log")
     assert f"name: bb{job}" in log and f"_job_complete: JobId={job} done" in log
-    until_silent(on, MASTER, "kubectl get workflows -A -o name")
+    until_silent(on, MASTER, "kubectl get workflows.dataworkflowservices.github.io -A -o name")
 
 
 # host, command, what it says

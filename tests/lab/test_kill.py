@@ -164,7 +164,7 @@ def test_nothing_is_left_over(lab: Lab, on: On, controllers: Controllers, host: 
 def test_no_job_is_left_over(controllers: Controllers, on: On) -> None:
     """The test jobs of runs that were killed end by themselves, and their Workflows go."""
     until_silent(on, PRIMARY, "squeue --noheader")
-    until_silent(on, MASTER, "kubectl get workflows -A -o name")
+    until_silent(on, MASTER, "kubectl get workflows.dataworkflowservices.github.io -A -o name")
 
 
 # --- a run that is asked to stop, and two at once

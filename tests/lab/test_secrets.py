@@ -29,7 +29,7 @@ def test_secrets_are_seen_at_their_destination(cold: Cold) -> None:
     assert etcd and cold.kept - etcd == kubeconfigs
 
 
-READ_CREDENTIAL = "kubectl get --raw /api/v1/namespaces/nexus/secrets/nexus-admin-credential"
+READ_CREDENTIAL = "kubectl --request-timeout 20s get --raw /api/v1/namespaces/nexus/secrets/nexus-admin-credential"
 
 
 @pytest.mark.parametrize("program", ["podman push", "curl --config -", READ_CREDENTIAL])

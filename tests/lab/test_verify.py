@@ -41,7 +41,7 @@ def left(on: On) -> str:
     RuntimeError where a Workflow stays; one that was deleted may take a moment to go.
     """
     said = on(PRIMARY, LEFT)
-    until_silent(on, MASTER, "kubectl get workflows -A -o name")
+    until_silent(on, MASTER, "kubectl get workflows.dataworkflowservices.github.io -A -o name")
     return said + on(MASTER, "kubectl -n dws-system get configmap lab-hold -o name --ignore-not-found")
 
 
@@ -124,7 +124,11 @@ def test_an_interrupt_while_the_job_waits(site: Path, on: On) -> None:
     with held(on, DataIn="held for a test"), Running("verify", f"--hosts={site}", "--json") as running:
         submitting = running.until(lambda record: record["event"] == "began" and record["step"] == "job")
         assert submitting, running.end(10).told
-        until(on, MASTER, "kubectl get workflows -A -o jsonpath='{.items[*].status.state}' | grep -qx DataIn")
+        until(
+            on,
+            MASTER,
+            "kubectl get workflows.dataworkflowservices.github.io -A -o jsonpath='{.items[*].status.state}' | grep -qx DataIn",
+        )
         running.process.send_signal(signal.SIGINT)
         answer = running.end(60)
     assert answer.code == 1

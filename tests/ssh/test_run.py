@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from paramiko import Channel
+from paramiko import Channel, Message
+from paramiko.common import cMSG_CHANNEL_EOF
 
 from fabfile import bootstrap
 from fabfile.faults import DeadlineExceeded, Flooded, Lost, Unreachable
@@ -256,3 +257,27 @@ def test_script_cut_off_is_not_run(tmp_path: Path) -> None:
         command = bootstrap.command(len(body), HANG, "token")
         done = subprocess.run(["sh", "-c", command], input=body[:size], capture_output=True, timeout=HANG, check=False)
         assert ((tmp_path / "done").exists(), done.returncode) == ((True, 0) if size == len(body) else (False, 125))
+
+
+def test_an_end_of_input_that_comes_late_costs_no_connection(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that has ended before its input has: sshd closes its channel meanwhile, and goes on with the connection."""
+    session.run("true", deadline=HANG)
+    transport = session._connection.transport
+    send = transport._send_user_message
+
+    def late(message: Message) -> None:
+        if message.asbytes()[:1] == cMSG_CHANNEL_EOF and threading.current_thread().name == "ssh-writer":
+            (channel,) = transport._channels.values()
+            until = time.monotonic() + 2  # where the close waits for this end, it does not come
+            while not channel.closed and time.monotonic() < until:
+                time.sleep(0.01)
+        send(message)
+
+    monkeypatch.setattr(transport, "_send_user_message", late)
+    assert session.run("echo on", deadline=HANG).out == b"on\n"
+    for thread in threading.enumerate():
+        if thread.name == "ssh-writer":
+            thread.join(HANG)
+    assert session.run("echo on", deadline=HANG).out == b"on\n"
+    assert session.run("echo on", deadline=HANG).out == b"on\n"
+    assert transport.is_active()
