@@ -7,6 +7,7 @@ join SOCKET        says `ready SOCKET`, and relays.
 
 import ctypes
 import os
+import select
 import shutil
 import signal
 import socket
@@ -18,6 +19,8 @@ from typing import IO
 
 KILLED_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+WOKEN, WAKE = os.pipe()
+"""A signal is a byte here, too: one that comes right before stdin is waited for would else be seen to with the next byte."""
 
 
 def relay(path: str) -> None:
@@ -25,6 +28,7 @@ def relay(path: str) -> None:
     only whole requests are sent, so that never cuts one."""
     link: socket.socket | None = None  # an annotation of a local name is never evaluated: old Pythons take it
     while True:
+        select.select([0, WOKEN], [], [])
         data = os.read(0, 65536)
         if not data:
             return
@@ -113,6 +117,8 @@ def leave(number: int, frame: object) -> None:
 
 
 if __name__ == "__main__":
+    os.set_blocking(WAKE, False)
+    signal.set_wakeup_fd(WAKE)
     for one in SIGNALS:
         signal.signal(one, leave)
     if sys.argv[1] == "serve":

@@ -492,12 +492,13 @@ def test_dws_is_opened_again_where_the_undeploy_fails(site: Site, tmp_path: Path
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_dws_is_opened_again_by_a_script_that_is_ended(site: Site, tmp_path: Path, number: signal.Signals) -> None:
     """While make is at work, too."""
-    ran = site("touch begun; sleep 1; echo; echo")
+    ran = site("touch begun; until [ -e sent ]; do sleep 0.05; done; echo; echo")
     while not (tmp_path / "begun").exists():
         assert ran.poll() is None
         time.sleep(0.01)
     assert (tmp_path / "cluster/closed").exists()
     ran.send_signal(number)
+    (tmp_path / "sent").touch()
     ran.communicate(timeout=60)
     assert ran.returncode == 143 and not (tmp_path / "cluster/closed").exists()
 
