@@ -174,9 +174,9 @@ def _stays(path: str, one: Mapping[str, Any], was: Former, dws: Dws, gone: froze
     """Why an object stays as it is, in a sentence ("": no need to say it); None where it is to be as it was."""
     then, label = one["before"], path.rpartition("/")[2]
     if path.startswith(_WORKFLOWS) and "/workflows/" in path:
-        return f"{label} stays as it is: Slurm knows its job no more."
+        return f"{label} is not created again: Slurm no longer knows its job."
     if path.startswith(_WORKFLOWS) and one["step"].endswith(".storage"):
-        return f"{label} stays as it is: an object of its name would not bring back what users had stored in it."
+        return f"{label} is not created again: an object of its name would not bring back what users had stored."
     if path == revoked.PATH:
         return f"What was revoked stays revoked: {', '.join(sorted(gone))}." if gone else ""
     if was.lost and path in (BINDING, ROLE):

@@ -10,7 +10,7 @@ from typing import Any
 from fabfile import actions, names
 from fabfile.actions import Action, AskApi, Sh
 from fabfile.api import Cluster, ClusterError
-from fabfile.stages import held, rendered
+from fabfile.stages import held, installed, rendered
 from fabfile.step import Api, Known, Place, Shell, Step, Value
 
 _CONVERTED = f"{names.GROUP}/conversion-data"
@@ -34,22 +34,63 @@ def _look(place: Place) -> Api:
     return Api(lambda cluster: states(cluster, objects))
 
 
-def states(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """ "as saved", "missing", or where it differs: of each object by its label."""
+def states(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of each object by its label: {"state": "as saved", "missing", or where it differs; "lost": its fields that the DWS that
+    is there has no place for, as an older version hasn't: the API server leaves them out}."""
     at = paths(cluster, objects)
-    return {
-        held.label(one): _state(cluster.get(path) if path else None, one) for path, one in zip(at, objects, strict=True)
-    }
+    schemas = {above: _schema(cluster, above) for above in {path.rpartition("/")[0] for path in at if path}}
+    found = {}
+    for path, one in zip(at, objects, strict=True):
+        known, lost = _known(_anew(one), schemas.get(path.rpartition("/")[0], {}))
+        state = _state(cluster.get(path) if path else None, one, known)
+        found[held.label(one)] = {"state": state, "lost": lost}
+    return found
 
 
-def _state(have: Mapping[str, Any] | None, one: Mapping[str, Any]) -> str:
+def _state(have: Mapping[str, Any] | None, one: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     if have is None or "deletionTimestamp" in have["metadata"]:
         return "missing"
     if have["metadata"]["uid"] == one["metadata"]["uid"]:
         return "as saved"  # it never went; what somebody changed of it since stays
-    wanted = _anew(one)
     notes = {key: text for key, text in (wanted["metadata"].get("annotations") or {}).items() if key != _CONVERTED}
     return rendered.differs({**wanted, "metadata": {**wanted["metadata"], "annotations": notes}}, have) or "as saved"
+
+
+def _schema(cluster: Cluster, path: str) -> Mapping[str, Any]:
+    """The schema by which the API server takes the objects at `path`, where they are listed."""
+    parts = path.split("/")
+    version, plural = parts[3], parts[-1]
+    crd = cluster.get(f"{installed.CRDS}/{plural}.{names.GROUP}") or {"spec": {"versions": []}}
+    schemas = {one["name"]: held.part(one, "schema", "openAPIV3Schema") for one in crd["spec"]["versions"]}
+    return schemas.get(version) or {}
+
+
+def _known(one: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """An object without the fields that its schema has no place for, and these fields (".spec.mode")."""
+    lost: list[str] = []
+    own = {key: value for key, value in one.items() if key not in ("apiVersion", "kind", "metadata")}
+    known = _pruned(own, schema, "", lost) if schema else own
+    return {**{key: one[key] for key in one if key not in own}, **known}, lost
+
+
+def _pruned(value: Any, schema: Mapping[str, Any], at: str, lost: list[str]) -> Any:
+    """As the API server prunes: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/"""
+    if schema.get("x-kubernetes-preserve-unknown-fields") or schema.get("x-kubernetes-embedded-resource"):
+        return value
+    if isinstance(value, Mapping):
+        fields, others = schema.get("properties", {}), schema.get("additionalProperties")
+        if others is True:
+            return value
+        below = {key: fields.get(key, others) for key in value}
+        lost.extend(f"{at}.{key}" for key in value if not isinstance(below[key], Mapping))
+        return {
+            key: _pruned(some, below[key], f"{at}.{key}", lost)
+            for key, some in value.items()
+            if isinstance(below[key], Mapping)
+        }
+    if isinstance(value, list):
+        return [_pruned(some, schema.get("items", {}), f"{at}[{i}]", lost) for i, some in enumerate(value)]
+    return value
 
 
 def paths(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
@@ -70,10 +111,11 @@ def _path(one: Mapping[str, Any], plural: str) -> str:
 
 
 def _read(place: Place, found: Value) -> Value:
+    states = {name: one["state"] for name, one in found.items()}
     return {
-        "as saved": sum(1 for state in found.values() if state == "as saved"),
-        "missing": [name for name, state in found.items() if state == "missing"],
-        "not as saved": [f"{name}: {state}" for name, state in found.items() if state not in ("missing", "as saved")],
+        "as saved": sum(1 for state in states.values() if state == "as saved"),
+        "missing": [name for name, state in states.items() if state == "missing"],
+        "not as saved": [f"{name}: {state}" for name, state in states.items() if state not in ("missing", "as saved")],
     }
 
 
@@ -82,17 +124,21 @@ def _want(place: Place) -> Value:
 
 
 def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
-    objects = place.facts.one("deploy.saved")
-    return [
-        AskApi(f"put back what is kept: {', '.join(map(held.label, objects))}", lambda cluster: put(cluster, objects))
-    ]
+    objects, found = place.facts.one("deploy.saved"), place.facts.one("deploy.kept")
+    every = [_told(name, one["lost"]) for name, one in found.items()]
+    return [AskApi(f"put back what is kept: {', '.join(every)}", lambda cluster: put(cluster, objects))]
+
+
+def _told(name: str, lost: Sequence[str]) -> str:
+    fields = ", ".join(one.lstrip(".") for one in lost)
+    return f"{name} (without {fields}, which this version of DWS does not have)" if lost else name
 
 
 def put(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> bytes:
     """Create those that are missing, and give the others what was saved of them. Raises ClusterError."""
     seen = states(cluster, objects)
     for path, one in zip(paths(cluster, objects), objects, strict=True):
-        state = seen[held.label(one)]
+        state = seen[held.label(one)]["state"]
         if not path:
             raise ClusterError(404, f"{one['apiVersion']} {one['kind']} is not served by the DWS that is there now")
         if state == "missing":

@@ -598,11 +598,11 @@ def test_what_is_missing_or_differs_is_put_back_and_compared() -> None:
     }
     assert [one["kind"] for one in saved] == ["DWDirectiveRule", "Storage", "SystemConfiguration"]
     before = kept.states(cluster, saved)  # type: ignore[arg-type]
-    assert before["Storage default/rabbit-1"] == "missing"
-    assert "storageNodes" in before["SystemConfiguration default/default"]
+    assert before["Storage default/rabbit-1"]["state"] == "missing"
+    assert "storageNodes" in before["SystemConfiguration default/default"]["state"]
     kept.put(cluster, saved)  # type: ignore[arg-type]
     after, step = kept.states(cluster, saved), of_deploy("kept")  # type: ignore[arg-type]
-    assert {*after.values()} == {"as saved"}
+    assert {one["state"] for one in after.values()} == {"as saved"}
     place = a_place(found={"deploy.saved": saved})
     assert step.read is not None and step.read(place, after) == step.want(place)
 
@@ -616,7 +616,7 @@ def test_what_never_went_is_left_as_it_is_now() -> None:
     cluster.objects[at] = changed
     kept.put(cluster, [saved])  # type: ignore[arg-type]
     assert cluster.objects[at] == changed
-    assert [*kept.states(cluster, [saved]).values()] == ["as saved"]  # type: ignore[arg-type]
+    assert [one["state"] for one in kept.states(cluster, [saved]).values()] == ["as saved"]  # type: ignore[arg-type]
 
 
 def test_what_dws_notes_for_itself_while_it_converts_is_not_compared() -> None:
@@ -629,7 +629,7 @@ def test_what_dws_notes_for_itself_while_it_converts_is_not_compared() -> None:
     for notes in ({note: "now", "slot": "7"}, {note: "now", "slot": "8"}):
         cluster = dws(storages=("Storage", []))
         cluster.objects[at] = {**saved, "metadata": {**saved["metadata"], "uid": "new", "annotations": notes}}
-        told += kept.states(cluster, [saved]).values()  # type: ignore[arg-type]
+        told += [one["state"] for one in kept.states(cluster, [saved]).values()]  # type: ignore[arg-type]
     assert told == ["as saved", 'metadata.annotations.slot is "8", not "7"']
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from fabfile import names
-from fabfile.actions import Sh
+from fabfile.actions import AskApi, Sh
 from fabfile.api import ClusterError
 from fabfile.stages import held, installed, kept, make_undeploy, storage
 from tests.unit import loopback_cluster
@@ -160,7 +160,7 @@ def test_no_job_comes_between_the_look_and_the_deed(cluster: Cluster, tmp_path: 
 
 
 def states(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
-    return list(kept.states(Api(cluster), objects).values())  # type: ignore[arg-type]
+    return [one["state"] for one in kept.states(Api(cluster), objects).values()]  # type: ignore[arg-type]
 
 
 def test_what_was_kept_is_as_it_was_when_it_is_put_back(cluster: Cluster, tmp_path: Path) -> None:
@@ -187,3 +187,34 @@ def test_what_was_kept_is_as_it_was_when_it_is_put_back(cluster: Cluster, tmp_pa
     assert states(cluster, saved)[2].startswith("spec.")
     kept.put(Api(cluster), saved)  # type: ignore[arg-type]
     assert states(cluster, saved) == ["as saved"] * 3
+
+
+def test_what_an_older_version_has_no_field_for_is_told_and_not_awaited(cluster: Cluster, tmp_path: Path) -> None:
+    """Back to a DWS whose Storages have no mode: the API server leaves that field out, and all else is as it was saved."""
+    at = f"storages.{names.GROUP}"
+    made(cluster, IDLE)
+    assert removal(cluster, tmp_path, "true", again=True).returncode == 0
+    saved = json.loads((tmp_path / "state/put-back.json").read_text())["items"]
+    assert saved[0]["spec"]["mode"] == "Live"
+    assert cluster.kubectl("delete", at, "rabbit-1").returncode == 0
+    newer = json.loads(cluster.kubectl("get", "crd", at, "-o", "json").stdout)["spec"]
+    spec = "schema/openAPIV3Schema/properties/spec/properties/mode"
+    older = [{"op": "remove", "path": f"/spec/versions/{i}/{spec}"} for i in range(len(newer["versions"]))]
+    assert cluster.kubectl("patch", "crd", at, "--type=json", "-p", json.dumps(older)).returncode == 0
+    try:
+        place = a_place(found={"deploy.saved": saved, "deploy.kept": kept.states(Api(cluster), saved)})  # type: ignore[arg-type]
+        (step,) = (one for one in kept.STEPS if one.name == "kept")
+        assert step.change is not None
+        (action,) = step.change(place, None, None)
+        assert isinstance(action, AskApi)
+        assert action.title == (
+            "put back what is kept: Storage default/rabbit-1 (without spec.mode, which this version of DWS does not have)"
+        )
+        kept.put(Api(cluster), saved)  # type: ignore[arg-type]
+        assert (
+            "mode" not in Api(cluster).get(f"/apis/{names.GROUP}/v1alpha2/namespaces/default/storages/rabbit-1")["spec"]
+        )
+        assert states(cluster, saved) == ["as saved"]
+    finally:
+        back = [{"op": "replace", "path": "/spec/versions", "value": newer["versions"]}]
+        assert cluster.kubectl("patch", "crd", at, "--type=json", "-p", json.dumps(back)).returncode == 0
