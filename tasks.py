@@ -31,7 +31,7 @@ HELP = {
     "json": "JSON lines on standard output, and nothing else there",
     "yes": "answer yes where something is taken away",
     "verify": "submit the test job even if nothing was changed",
-    "delete-persistent-storage": "delete users' persistent storage with its data: all its names (a,b,c), or their number",
+    "delete-persistent-storage": "delete users' storage with its data: all its names (a,b,c), or the number that a refusal prints",
 }
 
 

@@ -16,8 +16,8 @@ from fabfile.events import Awaiting, Failure
 from fabfile.judging import findings, judge, pending, plan, preview
 from fabfile.look import Item
 from fabfile.perform import ActionFailed, At, perform, refresh
-from fabfile.running import TROUBLE, Run, first_looks, have_of, look_again, needs, on_all, told_of
-from fabfile.step import Api, Check, Finding, Refused, Stage, Step, Unknown
+from fabfile.running import TROUBLE, Run, first_looks, have_of, look_again, needs, on_all, told_of, unagreed
+from fabfile.step import Api, Check, Finding, Refused, Stage, Step, Taken, Unknown
 
 __all__ = ["TROUBLE", "Run", "findings", "first_looks", "install", "pending", "plan"]
 
@@ -170,13 +170,18 @@ def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], 
 
 
 def _agreed_to(run: Run, key: str, step: Step, host: str) -> None:
-    """Raises Refused where a change takes away what nobody was asked about, since it could not be told before."""
-    if step.takes is None or run.yes or (key, host) in run.agreed:
-        return
+    """Raises Refused where a change takes away what nobody was asked about: it could not be told before, or came since."""
     place = run.board.place(host)
-    if takes := step.takes(place, have_of(run, key, step, host), step.want(place)):
+    new = unagreed(run, key, host, step.taken(place, have_of(run, key, step, host), step.want(place)))
+    if new:
+        told = "; ".join(_named(one) for one in new)
         fix = "run it again: it asks now that this is known; or give --yes"
-        raise Refused(Finding("not-agreed", f"this would take away what nobody was asked about: {takes}", fix))
+        raise Refused(Finding("not-agreed", f"this would take away what nobody was asked about: {told}", fix))
+
+
+def _named(one: Taken) -> str:
+    """What is told of it, and which of the things that these words stand for nobody agreed to."""
+    return one.words if one.things == {one.words} else f"{one.words} (new: {', '.join(sorted(one.things))})"
 
 
 def _told(run: Run, key: str, step: Step, host: str) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fabfile.diff import difference
 from fabfile.events import Failure, Outcome
 from fabfile.look import LookFailed
-from fabfile.running import TROUBLE, Run, have_of, look_again, needs, on_all, places, told_of
-from fabfile.step import Check, Finding, Refused, Stage, Step, Unknown
+from fabfile.running import TROUBLE, Run, have_of, look_again, needs, on_all, places, told_of, unagreed
+from fabfile.step import Check, Finding, Refused, Stage, Step, Taken, Unknown
 
 
 def findings(run: Run, stage: Stage) -> bool:
@@ -76,20 +76,20 @@ class Preview:
     outcome: Outcome
     diff: tuple[str, ...] = ()
     note: str = ""
-    takes: str = ""
+    takes: tuple[Taken, ...] = ()
     failures: tuple[Failure, ...] = ()
 
 
 def preview(run: Run, key: str, step: Step, host: str) -> Preview:
     """What `step` would do on `host`, as far as can be known now; changes nothing."""
     place = run.board.place(host)
-    takes = ""
+    takes: tuple[Taken, ...] = ()
     try:
         have = have_of(run, key, step, host)
         want = step.want(place)
         if have == want:
             return Preview("ok", note=step.why(have) if step.why else "")
-        takes = step.takes(place, have, want) if step.takes else ""
+        takes = step.taken(place, have, want)
         if step.change is not None:
             step.change(place, have, want)
         means = step.means(place, have, want) if step.means else ""
@@ -115,21 +115,22 @@ def plan(run: Run) -> None:
                 if item.anew and changes and seen.outcome == "ok":
                     seen = Preview("change", note=item.anew)
                 changes = changes or seen.outcome in ("change", "unknown")
-                note = "; ".join(text for text in (seen.takes, seen.note) if text)
+                note = "; ".join(text for text in (*(one.words for one in seen.takes), seen.note) if text)
                 run.done(host, key, seen.outcome, began, diff=seen.diff, note=note, failures=seen.failures)
 
 
 @dataclass(frozen=True)
 class Pending:
-    """What is to be done: in which stages, what of it takes something away, in words, and what to run before asking.
+    """What is to be done: in which stages, what of it takes away what nobody agreed to so far, and what to run before asking.
 
-    taking   the steps that `takes` tells of, by "STAGE.STEP" and host
+    takes    that, in words
+    taking   the things that these words stand for, by "STAGE.STEP" and host: what is agreed to with them
     """
 
     changes: frozenset[str]
-    takes: tuple[str, ...]
-    before: frozenset[str]
-    taking: frozenset[tuple[str, str]] = frozenset()
+    takes: tuple[str, ...] = ()
+    before: frozenset[str] = frozenset()
+    taking: frozenset[tuple[str, str, str]] = frozenset()
 
 
 def pending(run: Run) -> Pending:
@@ -141,8 +142,9 @@ def pending(run: Run) -> Pending:
         if isinstance(item, Step)
     ]
     changes = frozenset(stage for stage, _, _, one in seen if one.outcome != "ok")
-    asked = [(item, where, one.takes) for _, item, where, one in seen if one.takes]
-    after = [item.after for item, _, _ in asked if item.after in changes]
+    asked = [(item, where, taken) for _, item, where, one in seen for taken in unagreed(run, *where, one.takes)]
+    after = [item.after for item, _, _ in asked if item.after in changes and item.after not in run.through]
     before = frozenset().union(*({stage} | needs(run.stages, stage) for stage in after))
-    told = tuple(dict.fromkeys(takes for _, _, takes in asked))
-    return Pending(changes, told, before, frozenset(where for _, where, _ in asked))
+    told = tuple(dict.fromkeys(taken.words for _, _, taken in asked))
+    things = frozenset((*where, thing) for _, where, taken in asked for thing in taken.things)
+    return Pending(changes, told, before, things)

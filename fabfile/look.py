@@ -58,6 +58,7 @@ class Board:
         with self.lock:
             self.failed.pop((key, host), None)
             self.facts.found[key] = {**self.facts.found.get(key, {}), host: value}
+            self.facts.first[key] = {host: value, **self.facts.first.get(key, {})}
             self.seen[key, host] = self.version
 
     def forget(self, key: str, host: str) -> None:

@@ -14,7 +14,7 @@ from fabfile.events import Done, Event, Failure, Outcome
 from fabfile.inventory import Site
 from fabfile.look import Board, Item, LookFailed
 from fabfile.perform import Reach, refresh
-from fabfile.step import Finding, Stage, Step
+from fabfile.step import Finding, Stage, Step, Taken
 
 TROUBLE: tuple[Outcome, ...] = ("failed", "refused", "skipped")
 
@@ -24,7 +24,7 @@ class Run:
     """One run: what is asked for, and what became of it so far.
 
     yes     whatever it takes away was agreed to beforehand
-    agreed  the steps ("STAGE.STEP", host) of which somebody was told what they take away, and agreed
+    agreed  the things ("STAGE.STEP", host, thing) of which somebody was told that they are taken away, and agreed
     stirred set when a step or a stage is through: another stage may begin
     over    the work is through: how it ended is all that is left to say
     holding it has the site's lock: it may have begun to change something
@@ -53,7 +53,7 @@ class Run:
     looked: float = 0.0
     said: bool = False
     yes: bool = False
-    agreed: set[tuple[str, str]] = field(default_factory=set)
+    agreed: set[tuple[str, str, str]] = field(default_factory=set)
     stirred: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -146,6 +146,18 @@ def places(run: Run, stage: Stage) -> Iterator[tuple[str, Item, str]]:
 def have_of(run: Run, key: str, step: Step, host: str) -> object:
     found = run.board.have(key, host)
     return step.read(run.board.place(host), found) if step.read else found
+
+
+def unagreed(run: Run, key: str, host: str, taken: Sequence[Taken]) -> list[Taken]:
+    """Of what a step takes away on a host what has something in it that nobody agreed to; that alone is among its things."""
+    if run.yes:
+        return []
+    new = [Taken(one.words, _new(run, key, host, one)) for one in taken]
+    return [one for one in new if one.things]
+
+
+def _new(run: Run, key: str, host: str, one: Taken) -> frozenset[str]:
+    return frozenset(thing for thing in one.agreed if (key, host, thing) not in run.agreed)
 
 
 def told_of(found: Sequence[Finding]) -> tuple[Failure, ...]:

@@ -41,6 +41,24 @@ class Unknown(Exception):
         self.stage = stage
 
 
+@dataclass(frozen=True)
+class Taken:
+    """Something that a change takes away, as somebody is asked about it.
+
+    words   what is told
+    things  what these words stand for, each by a name that nothing else ever has (with its uid, where it has one). Who agrees to
+            the words agrees to these things, and to no other that may have their place when it comes to the deed
+    """
+
+    words: str
+    things: frozenset[str] = frozenset()
+
+    @property
+    def agreed(self) -> frozenset[str]:
+        """What is agreed to with it: its things; the words themselves where they say all."""
+        return self.things or frozenset({self.words})
+
+
 # --- looks: the only ways to read
 
 
@@ -75,9 +93,13 @@ Look = Shell | Api | Known
 
 @dataclass
 class Facts:
-    """What the looks found so far: by step name, then by host."""
+    """What the looks found so far: by step name, then by host.
+
+    first   what the first look of this run found: what was typed by somebody who had not seen more speaks of that alone
+    """
 
     found: dict[str, dict[str, Value]] = field(default_factory=dict)
+    first: dict[str, dict[str, Value]] = field(default_factory=dict)
 
     def all(self, step: str) -> Mapping[str, Value]:
         """Host -> what was found there by `STAGE.STEP`; Unknown if no host was looked at."""
@@ -111,7 +133,9 @@ class Step:
     settle  seconds during which the proof may look again
     why     what is awaited, in words, while it settles ("0 of 3 webhook pods: pulling the image")
     table   what was found -> rows of cells for people, the columns' names first: what was measured
-    takes   what the change takes away, in words, or "": asked before (an older version, an orphan)
+    takes   what the change takes away: asked before (an older version, an orphan), and told again right before the change:
+            what is among it then that nobody agreed to is refused. In words, or "", where these very words are what is agreed to;
+            as Taken where the words may change (an age in them), or where another thing could get the name that they tell
     means   what the change does beside what is shown to differ, in words, for a plan ("slurmctld stops meanwhile")
     anew    done again, in words, once any other step changes something: a proof holds no longer than what it proves
     after   the stage after which `takes` can tell everything; it is run before anybody is asked
@@ -128,11 +152,18 @@ class Step:
     settle: Callable[[Site], float] | None = None
     why: Callable[[Value], str] | None = None
     table: Callable[[Value], tuple[tuple[str, ...], ...]] | None = None
-    takes: Callable[[Place, Value, Value], str] | None = None
+    takes: Callable[[Place, Value, Value], str | Sequence[Taken]] | None = None
     means: Callable[[Place, Value, Value], str] | None = None
     anew: str = ""
     after: str = ""
     hint: str = ""
+
+    def taken(self, place: Place, have: Value, want: Value) -> tuple[Taken, ...]:
+        """What the change takes away, each with what is agreed to with it."""
+        told = self.takes(place, have, want) if self.takes else ()
+        if isinstance(told, str):
+            return (Taken(told),) if told else ()
+        return tuple(told)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,9 @@ def _work(made: Run, options: Options, display: report.Display, down: Sequence[s
         return _alone(made, options, partial(_instead, options.work, made))
     pending = engine.pending(made)
     if pending.changes or options.verify:
-        return _change(made, options, display, pending)
+        if not _agreed_before(made, display, pending):
+            return _unagreed(made)
+        return _alone(made, options, partial(_changed, made, options, display))
     engine.install(made)
     return ""
 
@@ -107,27 +109,29 @@ def _instead(other: Callable[[Run], None], made: Run) -> str:
     return ""
 
 
-def _change(made: Run, options: Options, display: report.Display, pending: Pending) -> str:
-    """Change what is pending, as the only run that does. Why not, if another one is at work or nobody agreed.
+def _changed(made: Run, options: Options, display: report.Display) -> str:
+    """Change what is to be changed, as the only run that does. Why nothing was changed, if nobody agreed to it; else "".
 
-    What takes something away is asked before; but where more can be told of it after the first stages, behind those.
+    What this run takes away is asked before: what is there now, with the lock, and was not told before, is asked as well.
     """
-    asks = bool(pending.takes) and not options.yes
-    if asks and not (pending.before and sys.stdin.isatty()) and not _agreed(made, pending, display):
+    pending = engine.pending(made)
+    if not _agreed_before(made, display, pending):
         return _unagreed(made)
-    return _alone(made, options, partial(_changed, made, options, display, pending.before if asks else frozenset()))
-
-
-def _changed(made: Run, options: Options, display: report.Display, before: frozenset[str]) -> str:
     made.changing = True
     images.opened(made.reach, made.id, options.task, options.undoes, made.board)
     _forget_proof(made)
-    if before:
-        engine.install(made, before)
-        if (pending := engine.pending(made)).takes and not _agreed(made, pending, display):
+    if pending.before:
+        engine.install(made, pending.before)
+        if not _agreed(made, engine.pending(made), display):
             return _unagreed(made)
     engine.install(made)
     return ""
+
+
+def _agreed_before(made: Run, display: report.Display, pending: Pending) -> bool:
+    """Whether what is pending may be done as far as it has to be asked now: where more can be told of it after the first
+    stages, somebody who can answer is asked behind those."""
+    return bool(pending.before and sys.stdin.isatty()) or _agreed(made, pending, display)
 
 
 def _forget_proof(made: Run) -> None:
@@ -138,9 +142,12 @@ def _forget_proof(made: Run) -> None:
 
 
 def _agreed(made: Run, pending: Pending, display: report.Display) -> bool:
-    """Ask whether what is told may be taken away; the steps that do it are then agreed to."""
+    """Ask whether what is told may be taken away, if anything; what these words stand for is then agreed to."""
+    if not pending.takes:
+        return True
     with display.paused():
-        console.note("This run will remove:", *(f"  {one}" for one in pending.takes))
+        more = "also " if made.agreed else ""
+        console.note(f"This run will {more}remove:", *(f"  {one}" for one in pending.takes))
         yes = sys.stdin.isatty() and _yes(made)
     made.agreed |= pending.taking if yes else set()
     return yes

@@ -9,7 +9,7 @@ from typing import Any
 from fabfile.actions import Action, Sh
 from fabfile.api import Cluster
 from fabfile.stages import installed, make_undeploy, manifests, rendered, storage, workarea
-from fabfile.step import Api, Check, Known, Look, Place, Step, Unknown, Value
+from fabfile.step import Api, Check, Known, Look, Place, Step, Taken, Unknown, Value
 
 Due = Callable[[Place], str]
 """The version that is to be taken away, as its clone is called; "" where nothing is. Raises Unknown before it was looked."""
@@ -109,7 +109,7 @@ def removed_step(due: Due, workarea_stage: str, takes: Takes, told_after: str = 
         change,
         settle=lambda site: site.deadlines.command,
         why=_left,
-        takes=takes,
+        takes=lambda place, have, want: [Taken(takes(place, have, want), _goes(have))],
         means=lambda place, have, want: make_undeploy.ORDER,
         after=told_after or workarea_stage,
         hint="what holds an object back is in its metadata.finalizers; a new run goes on from here",
@@ -127,6 +127,12 @@ def _paths(place: Place) -> dict[str, str]:
         f"{one['kind']} {one['metadata']['name']}": rendered.path(one) for one in objects if one["kind"] not in stays
     }
     return own | installed.TRACES | _CLOSED
+
+
+def _goes(have: Value) -> frozenset[str]:
+    """What somebody agrees to who lets a version go: it, with what is its own, and every other object of its kinds."""
+    objects = {f"{plural} {name}" for plural, crd in have["CRDs"].items() for name in crd.get("objects", ())}
+    return frozenset({f"DWS {have['DWS']}", *(f"CRD {plural}" for plural in have["CRDs"]), *objects})
 
 
 _CLOSED = {f"ValidatingWebhookConfiguration {storage.CLOSED}": storage.CLOSED_PATH}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -9,10 +10,10 @@ from fabfile import names
 from fabfile.actions import Action, Delete
 from fabfile.api import Cluster
 from fabfile.stages import held, installed
-from fabfile.step import Api, Check, Finding, Known, Place, Refused, Step, Value
+from fabfile.step import Api, Check, Finding, Known, Place, Refused, Step, Taken, Value
 
 FACT = "preflight.storage"
-"""Where what `check` finds is kept: what somebody agreed to when he typed names or their number."""
+"""Where what `check` finds is kept: what its first look found is what was typed by names or their number."""
 
 OPTION = "--delete-persistent-storage"
 
@@ -37,9 +38,21 @@ def check(due: Callable[[Place], bool], looks: Callable[[Place], bool]) -> Check
     """The check `storage` of preflight: no data of users is there where DWS is `due` to go, unless its deletion was typed."""
 
     def judge(place: Place, have: Value) -> Sequence[Finding]:
-        return objections(place.site.deletes, have["data"]) if due(place) else ()
+        return refusals(place, have["data"]) if due(place) else ()
 
     return Check("storage", "master", lambda place: Api(read) if looks(place) else Known(NOTHING), judge)
+
+
+def refusals(place: Place, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
+    """What stands in the way of deleting all of `found`.
+
+    What was typed speaks of what the first look of this run found, and of nothing that came later under the same name, or in
+    the place of one that has gone since.
+    """
+    first = next(iter(place.facts.first.get(FACT, {}).values()), NOTHING)["data"]
+    uids = {one["uid"] for one in found}
+    left = [one for one in first if one["uid"] in uids]
+    return [*(objections(place.site.deletes, first) if left else ()), *_since(found, {one["uid"] for one in first})]
 
 
 def objections(typed: str, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
@@ -48,12 +61,20 @@ def objections(typed: str, found: Sequence[Mapping[str, Any]]) -> Sequence[Findi
     if not left:
         return ()
     every = ",".join(one["name"] for one in found)
-    fix = f"to delete {_it(found)} with all data, give undeploy or install {OPTION}={every}, or {OPTION}={len(found)}"
+    fix = (
+        f"to delete {_it(found)} with all data, give undeploy or install {OPTION}={every}, or {OPTION}={number(found)}"
+    )
     told = [Finding(_finding(one), held.told(dict(one)), "keep it, or ask its owner") for one in left]
     why = "its deletion destroys what users have stored, so --yes does not cover it"
     if typed:
-        why += f"; {typed!r} names neither all of it nor its number, which is {len(found)}"
+        why += f"; {typed!r} names neither all of it nor its number, which is {number(found)}"
     return (*told, Finding("storage-not-agreed", why, fix))
+
+
+def number(found: Sequence[Mapping[str, Any]]) -> str:
+    """How many these are, with a word that only these have: as many others are not meant when it is typed later."""
+    every = "\n".join(sorted(str(one["uid"]) for one in found))
+    return f"{len(found)}:{hashlib.sha256(every.encode()).hexdigest()[:8]}"
 
 
 def _it(found: Sequence[Any]) -> str:
@@ -72,6 +93,8 @@ def _typed(typed: str, one: Mapping[str, Any], found: Sequence[Mapping[str, Any]
 
     Something may be called "3": a number that is also a name counts as a name.
     """
+    if typed.strip() == number(found):  # no name has a colon
+        return True
     words = {word.strip() for word in typed.split(",")} - {""}
     short = [name.rpartition("/")[2] for name in {some["name"] for some in found}]
     if len(words) == 1 and typed.strip().isascii() and typed.strip().isdigit() and not words.intersection(short):
@@ -84,18 +107,21 @@ def _typed(typed: str, one: Mapping[str, Any], found: Sequence[Mapping[str, Any]
 
 
 def step(stage: str, due: Callable[[Place], str]) -> Step:
-    """The step `storage` of `stage`: none is left where a version of DWS is due to go. It deletes what was agreed to, that is
-    what preflight found, while DWS and the drivers are still there to free it; anything else it refuses."""
+    """The step `storage` of `stage`: none is left where a version of DWS is due to go. It deletes what was typed, as the first
+    look of this run found it, while DWS and the drivers are still there to free it; anything else it refuses."""
+    key = f"{stage}.storage"
 
     def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
-        found = place.facts.one(f"{stage}.storage")["data"]
-        agreed = place.facts.one(FACT)["data"]
-        stop = [*objections(place.site.deletes, agreed), *_since(found, {one["uid"] for one in agreed})]
-        if stop:
+        found = place.facts.one(key)["data"]
+        if stop := refusals(place, found):
             raise Refused(*stop)
         # what a PersistentStorageInstance owns its driver frees in the order that it needs
         first = sorted(found, key=lambda one: one["plural"] != held.PERSISTENT)
         return [Delete(one["path"], place.site.deadlines.command, one["uid"]) for one in first]
+
+    def takes(place: Place, have: Value, want: Value) -> Sequence[Taken]:
+        things = frozenset(f"{one['kind']} {one['name']} ({one['uid']})" for one in place.facts.one(key)["data"])
+        return [Taken(f"persistent storage with all data on it, for ever: {'; '.join(have)}", things)]
 
     return Step(
         "storage",
@@ -104,7 +130,7 @@ def step(stage: str, due: Callable[[Place], str]) -> Step:
         lambda place: [],
         change,
         read=lambda place, found: [held.told(one) for one in found["data"]],
-        takes=lambda place, have, want: f"persistent storage with all data on it, for ever: {'; '.join(have)}",
+        takes=takes,
         hint="its storage driver frees it, and then its finalizer: see that driver's log; a new run goes on from here",
     )
 

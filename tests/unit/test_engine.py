@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from fabfile.look import keyed
 from fabfile.perform import Reach, refresh
 from fabfile.running import at_work
 from fabfile.secret import Secret
-from fabfile.step import Api, Check, Finding, Known, Place, Refused, Shell, Stage, Step, Unknown, Value
+from fabfile.step import Api, Check, Finding, Known, Place, Refused, Shell, Stage, Step, Taken, Unknown, Value
 from tests.unit.conftest import LocalHost
 
 
@@ -395,7 +396,16 @@ def test_what_is_taken_away_is_told_even_where_the_way_there_is_not_known_yet(lo
 
 
 @pytest.mark.parametrize(
-    ("agrees", "outcome"), [({}, "refused"), ({"yes": True}, "fixed"), ({"agreed": {("second.x", "one")}}, "fixed")]
+    ("agrees", "outcome"),
+    [
+        ({}, "refused"),
+        ({"yes": True}, "fixed"),
+        ({"agreed": {("second.x", "one", "mine")}}, "fixed"),
+        (
+            {"agreed": {("second.x", "one", "yours"), ("second.x", "two", "mine"), ("second.y", "one", "mine")}},
+            "refused",
+        ),
+    ],
 )
 def test_nothing_goes_that_nobody_was_asked_about(
     local_host: LocalHost, agrees: dict[str, object], outcome: str
@@ -495,3 +505,43 @@ def test_a_plan_says_that_a_proof_is_made_anew(local_host: LocalHost, there: str
     engine.plan(run)
     assert outcomes(seen) == {"files.x": outcome, "verify.proof": outcome}
     assert [one.note for one in seen if isinstance(one, Done)][1] == ("a job proves it" if outcome == "change" else "")
+
+
+def taking(host: LocalHost) -> Step:
+    """A step that takes away what the file `list` names: as it calls them, and each by what it is."""
+
+    def takes(place: Place, have: Value, want: Value) -> Sequence[Taken]:
+        return [Taken(f"{len(have)} things, {time.monotonic()} s old", frozenset(have))] if have else ()
+
+    return Step(
+        "x",
+        "master",
+        lambda place: Shell("cat list", lambda out: out.decode().split()),
+        lambda place: [],
+        lambda place, have, want: [Sh("take them away", ": >list")],
+        takes=takes,
+    )
+
+
+@pytest.mark.parametrize(
+    ("then", "outcome", "left"),
+    [("a b", "fixed", ""), ("b", "fixed", ""), ("a b c", "refused", "a b c"), ("c", "refused", "c")],
+)
+def test_who_agrees_agrees_to_what_was_told_and_not_to_what_has_its_place(
+    local_host: LocalHost, then: str, outcome: str, left: str
+) -> None:
+    """Right before the change it is told again: less may go than was agreed to, and nothing else. What is new is named."""
+    (local_host.folder / "list").write_text("a b")
+    change = Sh("somebody else at work", f"echo {then} >list")
+    first = replace(
+        a_file(local_host, "first", "1"), change=lambda place, have, want: [change, Sh("do", "printf 1 >first")]
+    )
+    run, seen = a_run(local_host, Stage("one", (), (first,)), Stage("two", ("one",), (taking(local_host),)))
+    engine.first_looks(run)
+    run.agreed |= engine.pending(run).taking
+    assert not engine.pending(run).takes
+    engine.install(run)
+    assert outcomes(seen) == {"one.first": "fixed", "two.x": outcome}
+    assert (local_host.folder / "list").read_text().strip() == left
+    told = [one.meaning for e in seen if isinstance(e, Done) for one in e.failures]
+    assert ("(new: c)" in "".join(told)) == (outcome == "refused")

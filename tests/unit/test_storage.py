@@ -225,7 +225,30 @@ def test_a_refusal_has_every_name_and_the_words_that_would_agree() -> None:
         "storage-unknown-kind",
         "storage-not-agreed",
     }
-    assert "default/p99" in told[-1].fix and told[-1].fix.endswith("--delete-persistent-storage=102")
+    assert "default/p99" in told[-1].fix and "--delete-persistent-storage=102:" in told[-1].fix
+
+
+def test_a_number_is_printed_with_a_word_that_no_others_have() -> None:
+    """As many others that have taken their place, even under their names, are not meant by it."""
+    some = found(a_psi("a"), a_psi("b"))
+    typed = storage.objections("", some)[-1].fix.rpartition("=")[2]
+    assert typed.startswith("2:") and not storage.objections(typed, some) and not storage.objections(typed, some[::-1])
+    anew = [some[0], {**some[1], "uid": "another"}]
+    told = storage.objections(typed, anew)
+    assert told[-1].name == "storage-not-agreed" and storage.number(anew) in told[-1].fix
+
+
+@pytest.mark.parametrize("typed", ["1", "a", "default/a"])
+def test_what_was_typed_speaks_of_what_was_seen_first(typed: str) -> None:
+    """The run looks again when it has the lock, or right before the deed: what is in that place by then is another one."""
+    before, later = found(a_psi("a")), found(a_psi("a"))
+    later[0]["uid"] = "another"
+    board = Board(load(DEFAULT))
+    board.store(storage.FACT, MASTER, {"data": before, "kept": []})
+    board.store(storage.FACT, MASTER, {"data": later, "kept": []})
+    place = replace(board.place(MASTER), site=replace(board.site, deletes=typed))
+    assert [one.text for one in storage.refusals(place, later) if "came while this was at work" in one.text]
+    assert not storage.refusals(place, before) and not storage.refusals(place, [])
 
 
 def a_place(
@@ -244,7 +267,8 @@ def a_place(
         storage.FACT: {"data": list(agreed), "kept": []},
         "undeploy.storage": {"data": list(now)},
     }
-    return Place(site, Facts({key: {MASTER: value} for key, value in {**facts, **(found or {})}.items()}), MASTER)
+    every = {key: {MASTER: value} for key, value in {**facts, **(found or {})}.items()}
+    return Place(site, Facts(every, {storage.FACT: every[storage.FACT]}), MASTER)
 
 
 def deleted(place: Place) -> list[Delete]:
@@ -297,12 +321,12 @@ def test_yes_does_not_cover_it_wherever_dws_goes() -> None:
     for checks in (undeploy.stages()[0].steps, upgrade.checks("preflight"), inuse.checks("preflight", installed.there)):
         (check,) = (one for one in checks if one.name == "storage")
         assert isinstance(check, Check)
-        place = a_place(dws="0.1.9")
+        place = a_place(agreed=some, dws="0.1.9")
         assert [one.name for one in check.judge(place, {"data": some, "kept": []})] == [
             "storage-persistent",
             "storage-not-agreed",
         ]
-        assert not check.judge(a_place("a", dws="0.1.9"), {"data": some, "kept": []})
+        assert not check.judge(a_place("a", agreed=some, dws="0.1.9"), {"data": some, "kept": []})
     for stage in (undeploy.stages()[-1], upgrade.STAGE):
         order = [one.name for one in stage.steps]
         assert order.index("storage") < order.index("removed")

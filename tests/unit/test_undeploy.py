@@ -450,7 +450,9 @@ def test_what_goes_is_told_without_the_clone_that_takes_it_away() -> None:
     step = next(one for one in upgrade.STAGE.steps if one.name == "removed")
     assert isinstance(step, Step)
     seen = preview(run, "previous.removed", step, MASTER)
-    assert seen.outcome == "unknown" and "DWS 0.0.20 is undeployed, and DWS 0.0.19 takes its place" in seen.takes
+    assert (
+        seen.outcome == "unknown" and "DWS 0.0.20 is undeployed, and DWS 0.0.19 takes its place" in seen.takes[0].words
+    )
 
 
 def test_no_namespace_is_made_for_a_mark() -> None:

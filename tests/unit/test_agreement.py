@@ -1,0 +1,148 @@
+"""What somebody is asked before a run takes anything away, and that nothing else goes: the real sh, the real lock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from fabfile import console
+from fabfile.actions import Sh
+from fabfile.events import Done, Event
+from fabfile.faults import Lost
+from fabfile.inventory import DEFAULT, load
+from fabfile.journal import identifier
+from fabfile.lock import hold
+from fabfile.options import Options
+from fabfile.perform import Reach
+from fabfile.report import Display
+from fabfile.running import Run
+from fabfile.step import Place, Shell, Stage, Step, Taken, Value
+from fabfile.work import NOBODY_AGREED, work
+from tests.unit.conftest import LocalHost
+
+
+def taking(name: str = "x") -> Step:
+    """A step that takes away what the file `list` names: each told by a name, and known by what is behind its =."""
+
+    def takes(place: Place, have: Value, want: Value) -> Sequence[Taken]:
+        return [Taken(one.partition("=")[0], frozenset({one})) for one in have]
+
+    return Step(
+        name,
+        "master",
+        lambda place: Shell("cat list", lambda out: out.decode().split()),
+        lambda place: [],
+        lambda place, have, want: [Sh("take them away", f"echo {' '.join(have)} >>gone; : >list")],
+        takes=takes,
+    )
+
+
+@pytest.fixture
+def terminal(local_host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Makes a terminal whose answers these are; each may do something first. Returns what was told there."""
+    monkeypatch.setattr("fabfile.lock.STATE", str(local_host.folder / "state"))
+    monkeypatch.setattr("fabfile.before.STATE", str(local_host.folder / "state"))
+    told: list[str] = []
+    monkeypatch.setattr(console, "note", lambda *lines: told.extend(map(str, lines)))
+
+    def of(*answers: Callable[[], str]) -> list[str]:
+        left = list(answers)
+        monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+        monkeypatch.setattr(console, "ask", lambda question: left.pop(0)())
+        return told
+
+    return of
+
+
+def worked(host: LocalHost, *stages: Stage, yes: bool = False) -> tuple[str, list[Done]]:
+    seen: list[Event] = []
+    reach = Reach(lambda name: host, lambda: None, lambda role: "one")
+    hosts: dict[str, tuple[str, ...]] = {"master": ("one",), "submitter": ()}
+    run = Run(identifier(time.time()), load(DEFAULT), stages, reach, seen.append, hosts, (Lost,), yes=yes)
+    refused = work(run, Options(yes=yes), Display(seen.append), ())
+    return refused, [event for event in seen if isinstance(event, Done)]
+
+
+def other_run(host: LocalHost, text: str) -> Callable[[], str]:
+    """Somebody answers yes, after another run has changed what there is."""
+
+    def answer() -> str:
+        with hold(host, identifier(time.time()), (Lost,)):
+            (host.folder / "list").write_text(text)
+        return "y"
+
+    return answer
+
+
+STAGES = (Stage("first", (), ()), Stage("second", ("first",), (taking(),)))
+
+
+@pytest.mark.parametrize(("last", "gone"), [("y", ["b=2", "a=7"]), ("n", [])])
+def test_what_came_while_somebody_was_asked_is_asked_as_well(
+    local_host: LocalHost, terminal: Callable[..., list[str]], last: str, gone: list[str]
+) -> None:
+    """With the lock it is looked at again: what has the name of something that was agreed to, and is another, is new."""
+    (local_host.folder / "list").write_text("a=1 b=2")
+    told = terminal(other_run(local_host, "b=2 a=7"), lambda: last)
+    refused, _ = worked(local_host, *STAGES)
+    assert told == ["This run will remove:", "  a", "  b", "This run will also remove:", "  a"]
+    assert refused == ("" if gone else NOBODY_AGREED)
+    assert _gone(local_host.folder) == gone
+
+
+def test_what_has_gone_meanwhile_is_not_asked_about_again(
+    local_host: LocalHost, terminal: Callable[..., list[str]]
+) -> None:
+    """Less than was agreed to goes without another question."""
+    (local_host.folder / "list").write_text("a=1 b=2")
+    told = terminal(other_run(local_host, "b=2"))
+    assert worked(local_host, *STAGES)[0] == ""
+    assert told == ["This run will remove:", "  a", "  b"] and _gone(local_host.folder) == ["b=2"]
+
+
+def test_what_comes_when_nobody_can_be_asked_any_more_is_refused(
+    local_host: LocalHost, terminal: Callable[..., list[str]]
+) -> None:
+    """Stages are at work by then: the step says what is new, and takes nothing away."""
+    (local_host.folder / "list").write_text("a=1")
+    make = Sh("somebody is at work beside this run", "echo a=7 >list; : >ready")
+    ready = Step(
+        "ready",
+        "master",
+        lambda place: Shell("[ -e ready ] && echo yes || echo no", lambda out: out.decode().strip()),
+        lambda place: "yes",
+        lambda place, have, want: [make],
+    )
+    terminal(lambda: "y")
+    _, done = worked(
+        local_host, Stage("zero", (), ()), Stage("first", (), (ready,)), Stage("second", ("first",), (taking(),))
+    )
+    assert [(one.step, one.outcome) for one in done] == [("ready", "fixed"), ("x", "refused")]
+    (failure,) = done[-1].failures
+    assert failure.command == "not-agreed" and "a=7" in failure.meaning
+    assert _gone(local_host.folder) == []
+
+
+def test_yes_agrees_to_all_that_it_covers(local_host: LocalHost, terminal: Callable[..., list[str]]) -> None:
+    """Nobody is asked."""
+    (local_host.folder / "list").write_text("a=1 b=2")
+    assert worked(local_host, *STAGES, yes=True)[0] == ""
+    assert _gone(local_host.folder) == ["a=1", "b=2"]
+
+
+def test_without_a_terminal_and_without_yes_nothing_goes(
+    local_host: LocalHost, terminal: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told what would go, and the lock isn't even taken."""
+    (local_host.folder / "list").write_text("a=1")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    assert worked(local_host, *STAGES)[0] == NOBODY_AGREED
+    assert _gone(local_host.folder) == [] and not (local_host.folder / "state").exists()
+
+
+def _gone(folder: Path) -> list[str]:
+    file = folder / "gone"
+    return file.read_text().split() if file.exists() else []
