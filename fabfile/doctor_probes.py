@@ -113,6 +113,11 @@ def _judge_loads(place: Place, found: Value) -> Sequence[Finding]:
 _JOBS, _WORKFLOWS = "doctor.jobs", "doctor.workflows"
 
 
+def _look_jobs(place: Place) -> Look:
+    place.facts.one(_WORKFLOWS)  # Slurm is asked after these were seen: see workflows.fate
+    return jobs.look(place)
+
+
 def _judge_workflows(place: Place, found: Value) -> Sequence[Finding]:
     seen = _jobs(place)
     orphans = [one for one in found if workflows.fate(one, seen) == "orphan"] if seen else []
@@ -167,7 +172,7 @@ PROBES = Stage(
     (
         Check("cluster", "master", lambda place: Api(lambda cluster: cluster.get("/version")), lambda place, found: ()),
         Check("workflows", "master", lambda place: Api(workflows.read), _judge_workflows),
-        Check("jobs", "controller", jobs.look, lambda place, found: ()),
+        Check("jobs", "controller", _look_jobs, lambda place, found: ()),
         Check("reach", "controller", _look_reach, _judge_reach),
         Check("loads", "controller", _look_loads, _judge_loads),
         doctor_room.CHECK,

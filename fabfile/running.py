@@ -14,7 +14,7 @@ from fabfile.events import Done, Event, Failure, Outcome
 from fabfile.inventory import Site
 from fabfile.look import Board, Item, LookFailed
 from fabfile.perform import Reach, refresh
-from fabfile.step import Finding, Stage, Step, Taken
+from fabfile.step import Facts, Finding, Stage, Step, Taken
 
 TROUBLE: tuple[Outcome, ...] = ("failed", "refused", "skipped")
 
@@ -100,8 +100,10 @@ def needs(stages: Sequence[Stage], name: str) -> frozenset[str]:
 def first_looks(run: Run) -> None:
     """Everything that can be seen before anything is done: one exec a host, all hosts at once.
 
-    Looks that need to know what these find are made after them, as long as there are any.
+    Looks that need to know what these find are made after them, as long as there are any. What was found before counts no
+    more: a look that has to come after another one comes after the one that is made now.
     """
+    run.board.facts = Facts()
     items = look.keyed(run.stages)
     every = dict.fromkeys(host for some in run.hosts.values() for host in some)
     mine = {h: {key: item for key, item in items.items() if h in run.hosts.get(item.role, ())} for h in every}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from fabfile import names
+from fabfile.inventory import Site
 from fabfile.stages import installed, jobs, storage, workflows
 from fabfile.stages.jobs import Job, Jobs
 from fabfile.stages.workflows import Fate, Workflow
@@ -19,7 +20,6 @@ LISTED = 25
 
 FIXES: dict[Fate, str] = {
     "live": "wait until the job is through, or `scancel {job}`; `scancel --hurry {job}` leaves out the copying of its results",
-    "new": "wait a minute and run again: it, or its job, is too young to say",
     "ending": "wait a minute and run again: its job has just ended, and Slurm takes it down",
     "orphan": "Slurm will never take it down: `invoke undeploy --orphans` deletes it, or "
     f"`kubectl delete {names.WORKFLOWS} --namespace {{namespace}} {{name}}` on the master",
@@ -46,7 +46,7 @@ class Terms:
 def checks(
     stage: str, due: Callable[[Place], bool], terms: Terms | None = None, read: Callable[[Place], bool] | None = None
 ) -> tuple[Check, ...]:
-    """The checks `jobs` and `workflows` of a stage: nothing that uses DWS may be there where it is `due` to be taken away.
+    """The checks `workflows` and `jobs` of a stage, in this order: nothing that uses DWS may be there where it is `due` to go.
 
     The first stage also checks `storage`; whoever takes DWS away has storage.step for that.
 
@@ -58,7 +58,10 @@ def checks(
         return Api(workflows.read) if read(place) else Known([])
 
     def jobs_look(place: Place) -> Look:
-        return jobs.look(place) if read(place) else Known(None)
+        if not read(place):
+            return Known(None)
+        place.facts.one(f"{stage}.workflows")  # Slurm is asked after these were seen: see workflows.fate
+        return jobs.look(place)
 
     def judge_workflows(place: Place, have: Value) -> Sequence[Finding]:
         told = stage != FIRST and have == place.facts.one(f"{FIRST}.workflows")
@@ -75,11 +78,15 @@ def checks(
             raise Unknown(stage)
         if stage != FIRST and have["jobs"] == _jobs(place, FIRST)["jobs"] and have["answers"]:
             return ()
-        return _others(have, _owners(place, stage), terms.all_jobs) if have["answers"] else (_silent(place),)
+        return (
+            _others(have, _owners(place, stage), terms.all_jobs)
+            if have["answers"]
+            else (silent(place.host, place.site),)
+        )
 
     return (
-        Check("jobs", "submitter", jobs_look, judge_jobs),
         Check("workflows", "master", workflows_look, judge_workflows),
+        Check("jobs", "submitter", jobs_look, judge_jobs),
         *((storage.check(due, read),) if stage == FIRST else ()),
     )
 
@@ -138,9 +145,10 @@ def _job(job: Job, now: float) -> Finding:
     return Finding("job-in-slurm", text, f"wait until it is through, or `scancel {job['id']}`")
 
 
-def _silent(place: Place) -> Finding:
-    text = f"squeue on {place.host} does not answer, so nobody knows which jobs need DWS"
-    return Finding("jobs-unknown", text, f"see `systemctl status {place.site.slurm.service}` there, and run again")
+def silent(host: str, site: Site) -> Finding:
+    """Slurm does not say which jobs there are."""
+    text = f"squeue on {host} does not answer, so nobody knows which jobs need DWS"
+    return Finding("jobs-unknown", text, f"see `systemctl status {site.slurm.service}` there, and run again")
 
 
 def _cut(told: Sequence[Finding], name: str, what: str, fix: str) -> Sequence[Finding]:

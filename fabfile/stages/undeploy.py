@@ -13,6 +13,7 @@ from fabfile.stages import (
     installed,
     inuse,
     kept,
+    orphans,
     podcheck,
     preflight,
     removal,
@@ -21,7 +22,8 @@ from fabfile.stages import (
     unplug,
     workflows,
 )
-from fabfile.step import Api, Check, Finding, Place, Stage, Step, Value
+from fabfile.stages.workflows import Workflow
+from fabfile.step import Api, Check, Finding, Place, Refused, Stage, Step, Value
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 APPLIED = {
@@ -121,17 +123,27 @@ def _removal(needs: tuple[str, ...], checks: Sequence[Check], orphans: bool) -> 
 
 
 def _orphans(stage: str) -> Step:
-    """The step `orphans`: no Workflow is there whose job is gone."""
+    """The step `orphans`: no Workflow is there whose job is gone.
+
+    Of those that are there now it knows only what was seen before Slurm was asked; a later one may be of a later job.
+    """
+
+    def orphaned(place: Place, found: Sequence[Workflow]) -> list[Workflow]:
+        before, seen = inuse.found(place, stage)
+        earlier = {one["id"] for one in before}
+        some = [one for one in found if one["id"] in earlier]
+        return workflows.by_fate(some, seen, inuse.stuck(place)).get("orphan", [])
 
     def read(place: Place, found: Value) -> Value:
         _, seen = inuse.found(place, stage)
-        sorted_ = workflows.by_fate(found, seen, inuse.stuck(place))
-        return {workflows.label(one): workflows.told(one, seen) for one in sorted_.get("orphan", ())}
+        return {workflows.label(one): workflows.told(one, seen) for one in orphaned(place, found)}
 
     def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
-        stored = installed.found(place)["crds"]["workflows"]["storage"]
-        every = place.facts.one(f"{stage}.orphans")
-        return [Delete(workflows.path(one, stored)) for one in every if workflows.label(one) in have]
+        told = orphaned(place, place.facts.one(f"{stage}.orphans"))
+        first = {one["id"] for one in place.facts.one(f"{inuse.FIRST}.workflows")}
+        if new := [one for one in told if one["id"] not in first]:
+            raise Refused(*(_since(workflows.told(one, inuse.found(place, stage)[1])) for one in new))
+        return orphans.deletion(place, told)
 
     return Step(
         "orphans",
@@ -143,6 +155,10 @@ def _orphans(stage: str) -> Step:
         takes=lambda place, have, want: "orphans: " + "; ".join(have.values()),
         hint="DWS's controller takes a deleted Workflow down: see `kubectl -n dws-system logs deploy/dws-controller-manager`",
     )
+
+
+def _since(told: str) -> Finding:
+    return Finding("workflow-orphan", f"{told}; it came while this was at work", "run again: it is told then")
 
 
 def _takes(place: Place, have: Value, want: Value) -> str:

@@ -82,15 +82,15 @@ def plugin_told(place: Place) -> str:
     return f"{writes}, which {fits} those that DWS {place.site.versions.dws} serves: {', '.join(sorted(served))}"
 
 
-_JOBS, _WORKFLOWS = checks("previous")
+_WORKFLOWS, _JOBS = checks("previous")
 
 STAGE = Stage(
     "previous",
     ("images",),
     (
-        _JOBS,
         *removal.clone_steps("previous", other),
         _WORKFLOWS,
+        _JOBS,
         storage.step("previous", other),
         stuck.step("previous"),
         removal.removed_step(other, "previous", _takes, told_after="workarea", again=True),

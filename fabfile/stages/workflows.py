@@ -15,18 +15,23 @@ ORIGIN = "burst_buffer.lua"
 """The label `origin` of a Workflow that Slurm's plugin made."""
 
 SETTLED = 60
-"""Seconds that a Workflow is given to appear beside its job in Slurm, and to go after it has ended."""
+"""Seconds that a Workflow is given to go after its job has ended."""
 
-Fate = Literal["live", "new", "ending", "orphan", "foreign", "lost"]
-"""live: its job is in Slurm; new, ending: it or its job's end is younger than SETTLED; orphan: its job is gone;
+Fate = Literal["live", "ending", "orphan", "foreign", "lost"]
+"""live: its job is in Slurm; ending: its job's end is younger than SETTLED; orphan: its job is gone;
 foreign: not made by Slurm's plugin; lost: it is being deleted with its CRD, and can't be saved any more."""
 
 
 class Workflow(TypedDict):
-    """A Workflow as far as it matters here; `job` is "" where its name isn't one that the plugin gives."""
+    """A Workflow as far as it matters here; `job` is "" where its name isn't one that the plugin gives.
+
+    id   the object's own, which another Workflow of its name does not have
+    uid  the number of its user
+    """
 
     namespace: str
     name: str
+    id: str
     job: str
     uid: int
     desired: str
@@ -52,6 +57,7 @@ def parse(one: Mapping[str, Any]) -> Workflow:
     return {
         "namespace": meta["namespace"],
         "name": meta["name"],
+        "id": meta["uid"],
         "job": str(spec["jobID"]) if made_by_plugin else "",
         "uid": int(spec.get("userID", 0)),
         "desired": spec.get("desiredState", ""),
@@ -65,7 +71,11 @@ def parse(one: Mapping[str, Any]) -> Workflow:
 
 
 def fate(one: Workflow, jobs: Jobs, crd_deleting: bool = False) -> Fate:
-    """What is to be thought of a Workflow, by what Slurm says of its job."""
+    """What is to be thought of a Workflow, by what Slurm said of its job.
+
+    Slurm has to have been asked after the Workflow was seen: the plugin makes it for a job that Slurm has already. So no
+    clock tells whether it is too young to judge, and none of them has to agree with another one.
+    """
     if crd_deleting and one["deleting"]:
         return "lost"
     if not one["job"]:
@@ -73,8 +83,6 @@ def fate(one: Workflow, jobs: Jobs, crd_deleting: bool = False) -> Fate:
     if needed(one, jobs):
         return "live"
     job = jobs["jobs"].get(one["job"])
-    if jobs["now"] - one["created"] < SETTLED:
-        return "new"
     return "ending" if job and jobs["now"] - job["ended"] < SETTLED else "orphan"
 
 
