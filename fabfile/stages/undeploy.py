@@ -23,7 +23,7 @@ from fabfile.stages import (
     workflows,
 )
 from fabfile.stages.workflows import Workflow
-from fabfile.step import Api, Check, Finding, Place, Refused, Stage, Step, Value
+from fabfile.step import Api, Check, Finding, Place, Refused, Stage, Step, Taken, Value
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 APPLIED = {
@@ -145,6 +145,11 @@ def _orphans(stage: str) -> Step:
             raise Refused(*(_since(workflows.told(one, inuse.found(place, stage)[1])) for one in new))
         return orphans.deletion(place, told)
 
+    def takes(place: Place, have: Value, want: Value) -> Sequence[Taken]:
+        some = orphaned(place, place.facts.one(f"{stage}.orphans"))
+        things = frozenset(f"Workflow {workflows.label(one)} ({one['id']})" for one in some)
+        return [Taken("orphans: " + "; ".join(have.values()), things)]
+
     return Step(
         "orphans",
         "master",
@@ -152,7 +157,7 @@ def _orphans(stage: str) -> Step:
         lambda place: {},
         change,
         read=read,
-        takes=lambda place, have, want: "orphans: " + "; ".join(have.values()),
+        takes=takes,
         hint="DWS's controller takes a deleted Workflow down: see `kubectl -n dws-system logs deploy/dws-controller-manager`",
     )
 
