@@ -53,7 +53,9 @@ class World:
     def job(self, *numbers: str, answers: bool = True) -> None:
         rows = [a_row("#D", one, "RUNNING", "joe", "1700000000", "N/A") for one in numbers]
         said = "".join(f"job={one}\n" for one in rows)
-        self.squeue.write_text(f"now=1700000000\n{'answers=yes' if answers else ''}\n{said}")
+        part = self.squeue.with_suffix(".part")  # it may be read at that very moment
+        part.write_text(f"now=1700000000\n{'answers=yes' if answers else ''}\n{said}")
+        part.replace(self.squeue)
 
     def get(self, path: str, **query: str) -> Any:
         if path == f"{installed.CRDS}/workflows.{names.GROUP}":
