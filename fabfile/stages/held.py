@@ -30,6 +30,9 @@ CONFIGURATION = (
 LASTING = ("name", "namespace", "labels", "annotations", "uid")
 """What of an object's metadata is kept."""
 
+OWNER = GROUP + "/owner.uid"
+"""The label by which DWS finds what it made: the uid of its maker, which has another one when it is there again. DWS sets it."""
+
 Object = Dict[str, Any]
 Kinds = Dict[str, List[Object]]
 """The objects of each kind by its plural ("storages"), Workflows too: what goes with one is a job's, and not persistent."""
@@ -96,6 +99,8 @@ def used(plural: str, one: Object) -> bool:
 def _anew(one: Object) -> Object:
     """An object without what the API server, DWS and drivers write themselves; its uid tells later whether it ever went."""
     meta = {key: value for key, value in one["metadata"].items() if key in LASTING}
+    if OWNER in (meta.get("labels") or {}):
+        meta["labels"] = {key: value for key, value in meta["labels"].items() if key != OWNER}
     others = [ref for ref in one["metadata"].get("ownerReferences") or [] if not _of_dws(ref)]
     if others:
         meta["ownerReferences"] = others

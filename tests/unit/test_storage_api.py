@@ -218,3 +218,28 @@ def test_what_an_older_version_has_no_field_for_is_told_and_not_awaited(cluster:
     finally:
         back = [{"op": "replace", "path": "/spec/versions", "value": newer["versions"]}]
         assert cluster.kubectl("patch", "crd", at, "--type=json", "-p", json.dumps(back)).returncode == 0
+
+
+def test_what_dws_has_made_itself_is_put_back_without_the_uid_of_its_former_maker(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """From 0.1 on DWS makes the Storages of a SystemConfiguration, and notes its uid as a label: that is another one afterwards."""
+    at = "storages.dataworkflowservices.github.io/rabbit-1"
+
+    def taken() -> str:
+        """As its controller does whenever it sees the Storage."""
+        owner = f"/apis/{names.GROUP}/v1alpha2/namespaces/default/systemconfigurations/default"
+        uid = str(Api(cluster).get(owner)["metadata"]["uid"])
+        words = (f"{names.GROUP}/owner.uid={uid}", f"{names.GROUP}/owner.name=default")
+        assert cluster.kubectl("label", at, *words, "--overwrite").returncode == 0
+        return uid
+
+    made(cluster, CONFIG, IDLE)
+    former = taken()
+    assert removal(cluster, tmp_path, "true", again=True).returncode == 0
+    saved = json.loads((tmp_path / "state/put-back.json").read_text())["items"]
+    assert cluster.kubectl("delete", at, "systemconfigurations.dataworkflowservices.github.io/default").returncode == 0
+    kept.put(Api(cluster), saved)  # type: ignore[arg-type]
+    assert former not in cluster.kubectl("get", at, "-o", "jsonpath={.metadata.labels}").stdout
+    assert taken() != former
+    assert states(cluster, saved) == ["as saved"] * 2
