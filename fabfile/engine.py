@@ -16,7 +16,7 @@ from fabfile.events import Awaiting, Failure
 from fabfile.judging import findings, judge, pending, plan, preview
 from fabfile.look import Item
 from fabfile.perform import ActionFailed, At, perform, refresh
-from fabfile.running import TROUBLE, Run, first_looks, have_of, look_again, needs, on_all, told_of, unagreed
+from fabfile.running import TROUBLE, Run, first_looks, have_of, look_again, needs, on_all, places, told_of, unagreed
 from fabfile.step import Api, Check, Finding, Refused, Stage, Step, Taken, Unknown
 
 __all__ = ["TROUBLE", "Run", "findings", "first_looks", "install", "pending", "plan"]
@@ -79,13 +79,15 @@ def _advance(run: Run, stage: Stage, items: Mapping[str, Item]) -> Callable[[str
     builds_on = needs(run.stages, stage.name) | ({stage.name} if stage.serial else set())
 
     def work(role: str, host: str) -> None:
-        if look.stale(run.board, list(items), host, builds_on) or _differs(run, items, host):
+        guards = any(isinstance(item, Check) for item in items.values())
+        if look.stale(run.board, list(items), host, builds_on) or (
+            _due(run, stage) if guards else _differs(run, items, host)
+        ):
             look_again(run, host, items)
-        if not run.site.active(host):
-            return
         left = dict(items)
         for key, item in items.items():
-            _one(run, stage, key, item, host, left)
+            if isinstance(item, Check) or run.site.active(host):
+                _one(run, stage, key, item, host, left)
             left.pop(key)
 
     return work
@@ -97,7 +99,7 @@ def _one(run: Run, stage: Stage, key: str, item: Item, host: str, left: Mapping[
         run.done(host, key, "skipped", time.time(), note=why)
     elif isinstance(item, Check):
         if run.outcomes.get((stage.name, item.name, host)) != "ok":  # judged before anything was touched
-            judge(run, key, item, host)
+            judge(run, key, item, host, last=needs(run.stages, stage.name) | {stage.name})
     else:
         _bring(run, key, item, host, left)
 
@@ -110,6 +112,12 @@ def _blocked(run: Run, stage: Stage) -> str:
     if bad := run.troubled(stage.name):
         return f"{stage.name} did not get through on {', '.join(bad)}"
     return "stopped" if run.stopping.is_set() else ""
+
+
+def _due(run: Run, stage: Stage) -> bool:
+    """Whether a step of the stage has something to change, wherever: then its checks are made anew, right before that."""
+    steps = [(key, item, host) for key, item, host in places(run, stage) if isinstance(item, Step)]
+    return any(preview(run, key, step, host).outcome != "ok" for key, step, host in steps)
 
 
 def _differs(run: Run, items: Mapping[str, Item], host: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from fabfile.diff import difference
@@ -28,7 +28,7 @@ def findings(run: Run, stage: Stage) -> bool:
     )
     for key, item, host in checks:
         judge(run, key, item, host)
-    return not any(run.outcomes[stage.name, item.name, host] in TROUBLE for _, item, host in checks)
+    return not any(run.outcomes.get((stage.name, item.name, host)) in TROUBLE for _, item, host in checks)
 
 
 def _early(run: Run, key: str, check: Check, host: str) -> Sequence[Finding] | None:
@@ -41,13 +41,19 @@ def _early(run: Run, key: str, check: Check, host: str) -> Sequence[Finding] | N
         return ()
 
 
-def judge(run: Run, key: str, check: Check, host: str) -> None:
-    """One check on one host; findings that the site accepts by name are only noted."""
+def judge(run: Run, key: str, check: Check, host: str, last: Collection[str] = ()) -> None:
+    """One check on one host; findings that the site accepts by name are only noted.
+
+    last   the stages that had to say by now what it asks for: what is not known then does not pass
+    """
     began = time.time()
     try:
         found = check.judge(run.board.place(host), run.board.have(key, host))
     except Unknown as unknown:
-        run.done(host, key, "unknown", began, note=str(unknown))
+        if unknown.stage in last:
+            run.done(host, key, "failed", began, failures=(Failure(meaning=f"{unknown}, and that did not say"),))
+        else:
+            run.done(host, key, "unknown", began, note=str(unknown))
         return
     except Refused as refusal:
         found = refusal.findings

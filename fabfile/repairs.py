@@ -100,7 +100,7 @@ def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
     Exits where there is no such thing, or where it has nothing to do there.
     """
     from fabfile.nodeset import near
-    from fabfile.stages import prerequisites
+    from fabfile.stages import prerequisites, upgrade
 
     name, _, step = what.partition(".")
     known = {stage.name: stage for stage in stages}
@@ -111,7 +111,12 @@ def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
         names = [item.name for item in known[name].steps]
         _leave(f"{step}: no step of {name}{near(step, names)}; there are {', '.join(names)}")
     check = prerequisites.check(stages, name, _role(site, what, items))
-    first = replace(known["preflight"], steps=(*known["preflight"].steps, check))
+    # what stands in the way of DWS's removal does so where DWS goes
+    spared = (
+        {one.name for one in upgrade.checks("preflight")} if name not in ("preflight", upgrade.STAGE.name) else set()
+    )
+    kept = (one for one in known["preflight"].steps if one.name not in spared)
+    first = replace(known["preflight"], steps=(*kept, check))
     return (first,) if name == "preflight" else (first, replace(known[name], steps=items))
 
 

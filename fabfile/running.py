@@ -14,7 +14,7 @@ from fabfile.events import Done, Event, Failure, Outcome
 from fabfile.inventory import Site
 from fabfile.look import Board, Item, LookFailed
 from fabfile.perform import Reach, refresh
-from fabfile.step import Facts, Finding, Stage, Step, Taken
+from fabfile.step import Check, Facts, Finding, Stage, Step, Taken
 
 TROUBLE: tuple[Outcome, ...] = ("failed", "refused", "skipped")
 
@@ -63,8 +63,10 @@ class Run:
     def done(
         self, host: str, key: str, outcome: Outcome, began: float, failures: tuple[Failure, ...] = (), **more: object
     ) -> None:
-        """A step is through on a host: remember it and say so."""
+        """A step is through on a host: remember it and say so. Of a host that this run leaves alone only what stands in the way."""
         stage, _, step = key.partition(".")
+        if outcome not in TROUBLE and not self.site.active(host):
+            return
         self.outcomes[stage, step, host] = outcome
         self.stirred.set()
         self.codes.update({one.code for one in failures if one.code is not None})
@@ -103,7 +105,7 @@ def first_looks(run: Run) -> None:
     Looks that need to know what these find are made after them, as long as there are any. What was found before counts no
     more: a look that has to come after another one comes after the one that is made now.
     """
-    run.board.facts = Facts()
+    run.board.facts = Facts(first=run.board.facts.first)
     items = look.keyed(run.stages)
     every = dict.fromkeys(host for some in run.hosts.values() for host in some)
     mine = {h: {key: item for key, item in items.items() if h in run.hosts.get(item.role, ())} for h in every}
@@ -140,9 +142,14 @@ def look_again(run: Run, host: str, items: Mapping[str, Item]) -> None:
 
 
 def places(run: Run, stage: Stage) -> Iterator[tuple[str, Item, str]]:
+    """The steps of a stage by host: where the run may change something; checks wherever they were looked at.
+
+    What a run may not change it reads all the same: a job that needs DWS stands in the way also of a run on the master alone.
+    """
     for item in stage.steps:
-        for host in filter(run.site.active, run.hosts.get(item.role, ())):
-            yield f"{stage.name}.{item.name}", item, host
+        for host in run.hosts.get(item.role, ()):
+            if isinstance(item, Check) or run.site.active(host):
+                yield f"{stage.name}.{item.name}", item, host
 
 
 def have_of(run: Run, key: str, step: Step, host: str) -> object:

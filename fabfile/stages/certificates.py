@@ -35,7 +35,7 @@ def before(place: Place) -> Mapping[str, Any]:
 def _judge_before(place: Place, have: Value) -> Sequence[Finding]:
     """A rotation changes no names: the new certificate is for whoever the old one is for."""
     own, found = place.site.access.common_name, pki.common_name(kubeconfig.certificate(have))
-    if found in ("", own):
+    if found in ("", own) or not place.site.active(place.host):
         return ()
     text = f"the kubeconfig on {place.host} is for {found}, and access.common_name is {own}"
     return (

@@ -48,7 +48,8 @@ def checks(
 ) -> tuple[Check, ...]:
     """The checks `workflows` and `jobs` of a stage, in this order: nothing that uses DWS may be there where it is `due` to go.
 
-    The first stage also checks `storage`; whoever takes DWS away has storage.step for that.
+    The first stage also checks `storage`; whoever takes DWS away has storage.step for that. And it checks `limit`: where DWS
+    goes, the master is one of the hosts that the run may change.
 
     read   where jobs, Workflows and storage are looked at, if that is elsewhere too
     """
@@ -64,10 +65,14 @@ def checks(
         return jobs.look(place)
 
     def judge_workflows(place: Place, have: Value) -> Sequence[Finding]:
-        told = stage != FIRST and have == place.facts.one(f"{FIRST}.workflows")
-        if told or not due(place):
+        if not due(place):
             return ()
         seen = _jobs(place, stage)
+        if stage != FIRST and (have, seen["jobs"]) == (
+            place.facts.one(f"{FIRST}.workflows"),
+            _jobs(place, FIRST)["jobs"],
+        ):
+            return ()
         fates = workflows.by_fate(have, seen, stuck(place))
         return _workflows(fates, seen, {*(("orphan",) if terms.orphans else ()), *(() if terms.slurm else ("lost",))})
 
@@ -87,8 +92,23 @@ def checks(
     return (
         Check("workflows", "master", workflows_look, judge_workflows),
         Check("jobs", "submitter", jobs_look, judge_jobs),
-        *((storage.check(due, read),) if stage == FIRST else ()),
+        *((storage.check(due, read), _limit(due)) if stage == FIRST else ()),
     )
+
+
+def _limit(due: Callable[[Place], bool]) -> Check:
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        return left_out(place, f"DWS {installed.said(place)}") if due(place) and installed.there(place) else ()
+
+    return Check("limit", "master", lambda place: Known(None), judge)
+
+
+def left_out(place: Place, what: str) -> Sequence[Finding]:
+    """A finding where `what` would have to go, and this run may not change the master, which alone can do it."""
+    if place.site.active(place.site.master.host):
+        return ()
+    text = f"{what} would have to go, and --limit, or --hosts, leaves out {place.site.master.host.name}, where that is done"
+    return (Finding("master-left-out", text, "name the master among these hosts, too, or give neither"),)
 
 
 def found(place: Place, stage: str) -> tuple[list[Workflow], Jobs]:

@@ -12,7 +12,8 @@ def check(stages: Sequence[Stage], name: str, role: str) -> Check:
     needed = _needed(stages, name)
 
     def judge(place: Place, have: Value) -> Sequence[Finding]:
-        return [found for stage in needed for found in _wrong(place, stage)]
+        # other hosts of the role stay as they are, right or wrong
+        return [found for stage in needed for found in _wrong(place, stage)] if place.site.active(place.host) else ()
 
     return Check("needs", role, lambda place: Known(None), judge)
 

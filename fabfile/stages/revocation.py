@@ -13,7 +13,7 @@ from dataclasses import replace
 from fabfile import inventory, names, pki
 from fabfile.actions import Action
 from fabfile.site import Site
-from fabfile.stages import kubeconfig, namespace, podcheck, refusal, revoked, verify
+from fabfile.stages import inuse, kubeconfig, namespace, podcheck, refusal, revoked, verify
 from fabfile.stages.certificates import ACCESS, BEFORE, SIGNING, before, common_names
 from fabfile.stages.refusal import Gone
 from fabfile.step import Api, Check, Finding, Place, Stage, Step, Value
@@ -82,7 +82,9 @@ def _names(gone: Gone) -> Check:
 def _whole(place: Place) -> Sequence[Finding]:
     out = [host.name for host in place.site.controllers if not place.site.active(host)]
     text = f"{', '.join(out)} would keep a kubeconfig that is refused, or the old name its rights"
-    return (Finding("controllers-left-out", text, "narrow it by neither --hosts nor --limit"),) if out else ()
+    fix = "narrow it by neither --hosts nor --limit"
+    lacking = (Finding("controllers-left-out", text, fix),) if out else ()
+    return (*lacking, *inuse.left_out(place, "the old name's rights"))
 
 
 def _bindable(place: Place, binding: Value) -> Sequence[Finding]:

@@ -40,7 +40,7 @@ from fabfile.step import Check, Place, Stage, Step, Value
 
 def stages(goal: Goal, conf: str) -> tuple[Stage, ...]:
     """The procedure in order; `conf`: slurm.conf's path."""
-    first, side, cluster = _preflight(goal, conf), _slurm_side(goal, conf), _cluster(goal)
+    first, side, cluster = _preflight(goal), _slurm_side(goal, conf), _cluster(goal)
     parts = (cluster, side) if all(goal.enabled.values()) else (side, cluster)
     return (first, *_one_after_the_other(parts))
 
@@ -59,11 +59,10 @@ def _one_after_the_other(parts: Sequence[Sequence[Stage]]) -> tuple[Stage, ...]:
 # --- before anything is touched
 
 
-def _preflight(goal: Goal, conf: str) -> Stage:
+def _preflight(goal: Goal) -> Stage:
     known = {item.name: item for item in _base(goal).steps}
     if goal.dws != "remove":
-        due = inuse.checks("preflight", lambda place: _loses(goal) or (goal.dws == "install" and upgrade.due(place)))
-        known |= {one.name: one for one in due}
+        known |= {one.name: one for one in _guards(goal, "preflight")}
     if goal.slurm or goal.pods or any(goal.files.values()):
         judge = unplug.judge if goal.off else known.get("controller", _QUIET).judge  # type: ignore[union-attr]
         known |= {"pod": podcheck.KNOWN, "controller": replace(_QUIET, judge=judge)}
@@ -71,6 +70,11 @@ def _preflight(goal: Goal, conf: str) -> Stage:
         known |= {revoked.CHECK.name: revoked.CHECK}
     untouched = (since.files(role, goal) for role in ("controller", "compute"))
     return Stage("preflight", (), (*known.values(), since.runs(goal), *untouched, since.things(goal)))
+
+
+def _guards(goal: Goal, stage: str) -> Sequence[Check]:
+    """What stands in the way where DWS, or a part of it, goes or is taken from Slurm."""
+    return inuse.checks(stage, lambda place: _loses(goal) or (goal.dws == "install" and upgrade.due(place)))
 
 
 def _loses(goal: Goal) -> bool:
@@ -100,6 +104,9 @@ def _base(goal: Goal) -> Stage:
 def _slurm_side(goal: Goal, conf: str) -> tuple[Stage, ...]:
     made = restored_files.files(goal, "plugin", "controller", {conf})
     daemons = (*((_slurm(goal, conf),) if goal.slurm else ()), *(_pods(goal) if goal.pods else ()))
+    if goal.off:  # a job may have come since the preflight was judged
+        guards = _guards(goal, daemons[0].name)
+        daemons = (replace(daemons[0], steps=(*guards, *daemons[0].steps)), *daemons[1:])
     nodes = restored_files.files(goal, "computes", "compute", set())
     order = (*made, *daemons) if all(goal.enabled.values()) else (*daemons, *made)
     fresh = (replace(access.STAGE, needs=(), steps=tuple(_kubeconfigs())),) if goal.renew else ()
@@ -185,5 +192,10 @@ def _cluster(goal: Goal) -> tuple[Stage, ...]:
     # CRDs take all objects of their kinds along, also where DWS does not go as a whole
     crds = any(one.before is None and one.path.startswith(installed.CRDS) for one in goal.things)
     guard = (storage.step("objects", lambda place: "these kinds of DWS"),) if crds else ()
-    things = (Stage("objects", needs, (*guard, restored_objects.step(goal.things, "objects"))),) if goal.things else ()
+    guards = _guards(goal, "objects") if goal.dws != "remove" and _loses(goal) else ()
+    things = (
+        (Stage("objects", needs, (*guards, *guard, restored_objects.step(goal.things, "objects"))),)
+        if goal.things
+        else ()
+    )
     return (*dws, *things)

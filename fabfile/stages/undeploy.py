@@ -46,7 +46,8 @@ def stages(slurm: bool = False, rbac: bool = False, orphans: bool = False, all_j
         return installed.there(place) or slurm
 
     terms = inuse.Terms(orphans, all_jobs, slurm)
-    before = (unplug.SLURM, unplug.FILES) if slurm else ()
+    guarded = replace(unplug.SLURM, steps=(*inuse.checks(unplug.SLURM.name, due, terms), *unplug.SLURM.steps))
+    before = (guarded, unplug.FILES) if slurm else ()
     after = (_RBAC,) if rbac else ()
     return (
         _preflight(slurm, inuse.checks("preflight", due, terms)),

@@ -545,3 +545,71 @@ def test_who_agrees_agrees_to_what_was_told_and_not_to_what_has_its_place(
     assert (local_host.folder / "list").read_text().strip() == left
     told = [one.meaning for e in seen if isinstance(e, Done) for one in e.failures]
     assert ("(new: c)" in "".join(told)) == (outcome == "refused")
+
+
+def a_guard(host: LocalHost, role: str = "submitter") -> Check:
+    """A check that refuses while the file `job` is there."""
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        return (Finding("job-in-slurm", f"on {place.host}: {have}", "wait"),) if have else ()
+
+    script = f"cd {shlex.quote(str(host.folder))}; cat job 2>/dev/null || true"
+    return Check("jobs", role, lambda place: Shell(script, lambda out: out.decode().strip()), judge)
+
+
+def test_a_check_of_a_host_that_is_left_out_stands_in_the_way_all_the_same(local_host: LocalHost) -> None:
+    """A limit says what may be changed. What is so elsewhere is told by name; and a host that is all right says nothing."""
+    roles = {"master": ("one",), "submitter": ("two",), "controller": ("two", "three")}
+    quiet = replace(a_guard(local_host, "controller"), judge=lambda place, have: ())
+    first = Stage("preflight", (), (a_guard(local_host), replace(quiet, name="quiet")))
+    for job, right in (("", True), ("job 7", False)):
+        (local_host.folder / "job").write_text(job)
+        run, seen = a_run(local_host, first, roles=roles)
+        run.site = run.board.site = replace(run.site, limit=frozenset({"one"}))
+        engine.first_looks(run)
+        assert engine.findings(run, first) is right
+        assert [(e.host, e.outcome) for e in seen if isinstance(e, Done)] == ([] if right else [("two", "refused")])
+
+
+def test_what_was_checked_first_is_looked_at_again_right_before_the_deed(local_host: LocalHost) -> None:
+    """On another host than the deed's, that the run may not even change; nothing that the stage needs has changed anything."""
+    check, deed = a_guard(local_host), a_file(local_host, "deed", "1")
+    stages = (Stage("preflight", (), (check,)), Stage("removal", ("preflight",), (check, deed)))
+    for job in ("", "job 7"):
+        (local_host.folder / "deed").unlink(missing_ok=True)
+        (local_host.folder / "job").unlink(missing_ok=True)
+        run, seen = a_run(local_host, *stages, roles={"master": ("one",), "submitter": ("two",)})
+        run.site = run.board.site = replace(run.site, limit=frozenset({"one"}))
+        engine.first_looks(run)
+        assert engine.findings(run, stages[0])
+        (local_host.folder / "job").write_text(job)
+        engine.install(run)
+        assert (local_host.folder / "deed").exists() == (not job)
+        done = [(e.host, e.stage, e.step, e.outcome) for e in seen if isinstance(e, Done) and e.stage == "removal"]
+        refused = [("two", "removal", "jobs", "refused"), ("one", "removal", "deed", "skipped")]
+        assert done == (refused if job else [("one", "removal", "deed", "fixed")])
+
+
+def test_a_check_that_can_never_say_does_not_pass(local_host: LocalHost) -> None:
+    """What is not known when it comes to the deed, though all that could tell is through, stops it."""
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        raise Unknown("removal")
+
+    check = replace(a_guard(local_host), judge=judge)
+    stages = (Stage("first", (), ()), Stage("removal", ("first",), (check, a_file(local_host, "deed", "1"))))
+    run, seen = a_run(local_host, *stages, roles={"master": ("one",), "submitter": ("two",)})
+    install(run)
+    assert outcomes(seen) == {"removal.jobs": "failed", "removal.deed": "skipped"}
+    assert not (local_host.folder / "deed").exists()
+
+
+def test_what_a_run_found_first_is_known_however_often_it_looks(local_host: LocalHost) -> None:
+    """What was typed before anybody had seen more speaks of that; a look at all again, under the lock, replaces the rest."""
+    check = a_guard(local_host, "master")
+    run, _ = a_run(local_host, Stage("preflight", (), (check,)))
+    for text in ("first", "second", "third"):
+        (local_host.folder / "job").write_text(text)
+        engine.first_looks(run)
+        facts = run.board.facts
+        assert (facts.one("preflight.jobs"), facts.first["preflight.jobs"]) == (text, {"one": "first"})

@@ -47,10 +47,14 @@ def test_a_host_that_is_not_in_the_site_file_is_refused(site: Site, name: str) -
 
 
 def test_a_stage_or_one_step_of_it_is_chosen_with_the_preflight_before(site: Site) -> None:
-    """`plugin` is the whole stage, `plugin.lua` that step alone; the preflight is judged before either."""
+    """`plugin` is the whole stage, `plugin.lua` that step alone; the preflight is judged before either. What stands in the way
+    of DWS's removal is judged where that is chosen."""
     stages = {stage.name: stage for stage in STAGES}
     first, plugin = chosen(only(site, PRIMARY), STAGES, "plugin")
-    assert first.steps[:-1] == stages["preflight"].steps
+    guards = {"jobs", "workflows", "storage", "limit"}
+    assert first.steps[:-1] == tuple(one for one in stages["preflight"].steps if one.name not in guards)
+    removal, _ = chosen(only(site, MASTER), STAGES, "previous")
+    assert guards < {one.name for one in removal.steps} and removal.steps[:-1] == stages["preflight"].steps
     assert plugin == stages["plugin"]
     assert [item.name for item in chosen(only(site, PRIMARY), STAGES, "plugin.lua")[1].steps] == ["lua"]
 

@@ -121,6 +121,8 @@ def test_all_controllers_or_none(site: Site) -> None:
     """A controller that is left out would keep a kubeconfig that is refused."""
     told = revoking(replace(named(site, "new"), limit=frozenset({"m", "c1"})), "old")
     assert [name for name, _ in told] == ["controllers-left-out"]
+    told = revoking(replace(named(site, "new"), limit=frozenset({"c1", "c2"})), "old")
+    assert [name for name, _ in told] == ["master-left-out"]
 
 
 @pytest.mark.parametrize(

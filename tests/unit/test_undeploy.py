@@ -220,7 +220,7 @@ def test_a_slurm_that_does_not_answer_is_no_slurm_without_jobs() -> None:
 
 def refusals(found: Mapping[str, Value], orphans: bool = False, all_jobs: bool = False) -> dict[str, str]:
     """What the checks of an undeploy say: names of findings with what to do."""
-    found = {"preflight.storage": storage.NOTHING, **found}
+    found = {"preflight.storage": storage.NOTHING, "preflight.limit": None, **found}
     place = a_place({installed.FACT: INSTALLED, **found})
     checks = inuse.checks("preflight", installed.there, inuse.Terms(orphans, all_jobs))
     told = [
@@ -300,6 +300,40 @@ def test_many_are_told_by_number() -> None:
     told = refusals(found)
     assert len(told) == inuse.LISTED + 1
     assert any("and 975 more" in one for one in told)
+
+
+def test_where_the_master_is_left_out_dws_cannot_go() -> None:
+    """A removal that a limit would leave half done is refused with words, wherever DWS is due to go."""
+    other = {**INSTALLED, "tag": "0.0.19"}
+    for checks in (undeploy.stages()[0].steps, upgrade.checks("preflight")):
+        (check,) = (one for one in checks if one.name == "limit")
+        assert isinstance(check, Check) and check.role == "master"
+        site = replace(a_site(), limit=frozenset({CONTROLLER}))
+        place = replace(a_place({installed.FACT: other}), site=site)
+        (finding,) = check.judge(place, None)
+        assert finding.name == "master-left-out" and MASTER in finding.text and "DWS 0.0.19" in finding.text
+        assert not check.judge(replace(place, site=replace(site, limit=frozenset({MASTER}))), None)
+        nothing = {**INSTALLED, "tag": "", "traces": [], "crds": {}}
+        assert not check.judge(replace(place, facts=Facts({installed.FACT: {MASTER: nothing}})), None)
+
+
+def test_a_workflow_that_came_to_life_again_is_told_though_it_is_the_same() -> None:
+    """What is to be thought of it depends on its job, which may be requeued between the first look and the last."""
+    orphan = [a_workflow()]
+    found = {"preflight.workflows": orphan, "preflight.jobs": slurm_says(), "undeploy.workflows": orphan}
+    check, _ = inuse.checks("undeploy", installed.there, inuse.Terms(orphans=True))
+    again = a_place({installed.FACT: INSTALLED, **found, "undeploy.jobs": slurm_says(a_job("PENDING"))})
+    same = a_place({installed.FACT: INSTALLED, **found, "undeploy.jobs": slurm_says()})
+    assert [one.name for one in check.judge(again, orphan)] == ["workflow-live"]
+    assert not check.judge(same, orphan)
+
+
+def test_what_uses_dws_is_looked_at_before_the_plugin_goes_and_again_before_dws_does() -> None:
+    """Each time by the same checks, and of an upgrade behind the clone, which takes its time."""
+    stages = {stage.name: [one.name for one in stage.steps] for stage in undeploy.stages(slurm=True)}
+    assert stages["slurm"][:2] == stages["undeploy"][:2] == ["workflows", "jobs"]
+    previous = [one.name for one in upgrade.STAGE.steps]
+    assert previous.index("clone") < previous.index("workflows") < previous.index("jobs") < previous.index("storage")
 
 
 # --- what is installed
