@@ -52,7 +52,8 @@ def _read(site: Site, name: str) -> tuple[Past, Goal, list[str]]:
     try:
         if isinstance(master := sessions[site.master.host.name], Unreachable):
             raise master
-        newest = master.run(since.NEWEST, deadline=30.0).out.decode().strip()
+        # first of all: what a run changes from now on shows in the check of it, and is not undone by half
+        records = _records(site, sessions, hosts)
         every = history.joined({}, history.on_hosts(site, sessions))
         wanted = _chosen(every, name, site)
         trails = _trails(site, sessions, hosts, wanted.id)
@@ -67,7 +68,7 @@ def _read(site: Site, name: str) -> tuple[Past, Goal, list[str]]:
         goal, said = goals.of(site, wanted, every, roles(site), trails, now, known)
     except former.Halfway as half:
         raise Cannot(_halfway(half, wanted, every)) from half
-    return wanted, replace(goal, last=newest), [*said, *passed]
+    return wanted, replace(goal, records=records), [*said, *passed]
 
 
 def _halfway(half: former.Halfway, wanted: Past, every: Sequence[Past]) -> str:
@@ -130,8 +131,17 @@ def _chosen(every: Sequence[Past], name: str, site: Site) -> Past:
     return found[name]
 
 
+def _records(site: Site, sessions: Sessions, hosts: Sequence[Host]) -> dict[str, str]:
+    lines = history.reading(site, sessions, _there(sessions, hosts), since.records())
+    return {host: "".join(some) for host, some in lines.items()}
+
+
+def _there(sessions: Sessions, hosts: Sequence[Host]) -> list[Host]:
+    return [host for host in hosts if not isinstance(sessions[host.name], Unreachable)]
+
+
 def _trails(site: Site, sessions: Sessions, hosts: Sequence[Host], first: str) -> dict[str, Trail]:
-    there = [host for host in hosts if not isinstance(sessions[host.name], Unreachable)]
+    there = _there(sessions, hosts)
     controllers = {host.name for host in site.controllers}
     lines: dict[str, list[str]] = {}
     for conf in (site.slurm.conf, ""):  # only a controller has a slurm.conf that decides anything

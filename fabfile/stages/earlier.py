@@ -63,7 +63,7 @@ class Goal:
     pods     objects that a slurmctld in a pod is made of, or has as its /etc/slurm
     version  the version of DWS that was there; "" where none was, or it isn't known
     gone     whether nothing of DWS is there now
-    last     the last run of which the master knew anything when this was made
+    records  host -> a word for what runs had left there when this was made of it (see since.records)
     """
 
     run: str
@@ -78,7 +78,7 @@ class Goal:
     roles: Mapping[str, Sequence[str]] = field(default_factory=dict)
     version: str = ""
     gone: bool = False
-    last: str = ""
+    records: Mapping[str, str] = field(default_factory=dict)
 
 
 def text_of(content: bytes) -> str:

@@ -68,8 +68,9 @@ def _preflight(goal: Goal) -> Stage:
         known |= {"pod": podcheck.KNOWN, "controller": replace(_QUIET, judge=judge)}
     if goal.renew:  # a name that was revoked gets no new kubeconfig
         known |= {revoked.CHECK.name: revoked.CHECK}
+    read = (since.runs(role, goal) for role in ("master", "controller", "compute"))
     untouched = (since.files(role, goal) for role in ("controller", "compute"))
-    return Stage("preflight", (), (*known.values(), since.runs(goal), *untouched, since.things(goal)))
+    return Stage("preflight", (), (*known.values(), *read, *untouched, since.things(goal)))
 
 
 def _guards(goal: Goal, stage: str) -> Sequence[Check]:

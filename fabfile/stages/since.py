@@ -61,17 +61,29 @@ def things(goal: Goal) -> Check:
     return Check("since-cluster", "master", look if watched else lambda place: Known({}), judge)
 
 
-NEWEST = f"ls -1 {STATE}/before 2>/dev/null | sort | tail -n 1"
-"""Prints the last run that left something on a host, for a shell."""
+_RECORDS = """
+cd {state} 2>/dev/null || exit 0
+for one in before runs runs.log; do
+    [ ! -e "$one" ] || find "$one" -type f -exec sha256sum -- {{}} +
+done | LC_ALL=C sort | sha256sum | cut -d' ' -f1
+"""
 
 
-def runs(goal: Goal) -> Check:
-    """A check: no other run has changed anything since the goal was made, which knows nothing of it."""
+def records() -> str:
+    """The script that prints a word for all that runs have left on a host: another one once a run has changed anything there."""
+    return _RECORDS.format(state=shlex.quote(STATE))
+
+
+def runs(role: str, goal: Goal) -> Check:
+    """A check on the hosts of `role`: their records are those from which the goal was made. Read under the site's lock, or
+    before it was taken by nobody else, they say that no other run has changed anything of which the goal knows nothing."""
 
     def judge(place: Place, have: Value) -> Sequence[Finding]:
-        if have == goal.last:
+        if have == goal.records.get(place.host):
             return ()
-        text = f"run {have} has changed something since this rollback read what there is to undo"
+        text = f"on {place.host} a run has left something since this rollback read what there is to undo"
+        if place.host not in goal.records:
+            text = f"{place.host} did not answer when this rollback read what there is to undo, and answers now"
         return (Finding("run-since", text, "run it again"),)
 
-    return Check("since-runs", "master", lambda place: Shell(NEWEST, lambda out: out.decode().strip()), judge)
+    return Check(f"runs-{role}", role, lambda place: Shell(records(), lambda out: out.decode().strip()), judge)

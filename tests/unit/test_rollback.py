@@ -23,7 +23,7 @@ from fabfile.rollback import of_host as lines_of_host
 from fabfile.script import compile_actions
 from fabfile.stages import installed, restored_objects, revoked, rollback, since
 from fabfile.stages.earlier import ABSENT, Dws, File, Goal
-from fabfile.step import Facts, Place, Shell, Step
+from fabfile.step import Check, Facts, Place, Shell, Step
 from fabfile.trails import trail
 from tests.unit.conftest import LocalHost
 from tests.unit.site_files import MINIMAL, write
@@ -193,7 +193,7 @@ def test_an_orphan_that_was_taken_away_does_not_come_back(dws: Dws) -> None:
     path = f"/apis/{names.GROUP}/v1alpha2/namespaces/default/workflows/bb10"
     record = f'{{"path": "{path}", "step": "undeploy.orphans", "before": {{"kind": "Workflow", "metadata": {{}}}}}}'
     made, said = former.things(trail([f"object 1 {record}"]), Former(), dws, None, frozenset())
-    assert made == [] and [line.partition(":")[0] for line in said] == ["bb10 stays as it is"]
+    assert made == [] and [line.partition(":")[0] for line in said] == ["bb10 is not created again"]
 
 
 def test_what_was_revoked() -> None:
@@ -388,11 +388,41 @@ def test_half_of_a_version_is_refused_with_the_way_on() -> None:
     assert "invoke undeploy" in told
 
 
-def test_a_run_that_came_meanwhile(site: Site) -> None:
-    """A goal knows nothing of a run that came after it was made: the rollback refuses, and reads anew when run again."""
-    check = since.runs(Goal("1", "leave", {}, (), {}, last="2"))
-    place = Place(site, Facts({}), "m")
-    assert check.judge(place, "2") == ()
-    assert [one.name for one in check.judge(place, "3")] == ["run-since"]
-    first, *_ = rollback.stages(Goal("1", "leave", {}, (), {"c": True}), "/etc/slurm/slurm.conf")
-    assert check.name in {step.name for step in first.steps}
+def _left(host: LocalHost, path: str, text: str) -> None:
+    file = host.folder / "state" / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as open_file:
+        open_file.write(text)
+
+
+LEFT = {
+    "another run": ("before/2/.opened", "{}\n"),
+    "the last run goes on": ("before/1/.objects", "{}\n"),
+    "it changes a file that it had changed": ("before/1/.record", "left abc /etc/slurm/slurm.conf\n"),
+    "it keeps a file": ("before/1/etc/slurm/burst_buffer.lua", "text"),
+    "it ends": ("runs/1", '{"event": "summary"}\n'),
+}
+
+
+@pytest.mark.parametrize("what", [*LEFT, "", "unread"])
+@pytest.mark.parametrize("role", ["master", "controller", "compute"])
+def test_a_goal_is_of_the_records_that_are_there(
+    site: Site, local_host: LocalHost, monkeypatch: pytest.MonkeyPatch, role: str, what: str
+) -> None:
+    """What a run left on any host since they were read, also the run that was the last then, is not undone by half: it refuses."""
+    monkeypatch.setattr(since, "STATE", str(local_host.folder / "state"))
+    assert local_host.run(since.records(), deadline=60.0).out == b""
+    _left(local_host, "before/1/.opened", "{}\n")
+    _left(local_host, "before/1/.record", "step plugin.lua\n")
+
+    def seen() -> str:
+        return local_host.run(since.records(), deadline=60.0).out.decode().strip()
+
+    goal = Goal("1", "leave", {}, (), {"c": True}, records={} if what == "unread" else {"h": seen()})
+    first, *_ = rollback.stages(goal, "/etc/slurm/slurm.conf")
+    (check,) = (one for one in first.steps if one.name == f"runs-{role}")
+    assert isinstance(check, Check)
+    if what in LEFT:
+        _left(local_host, *LEFT[what])
+    told = check.judge(Place(site, Facts({}), "h"), seen())
+    assert [one.name for one in told] == (["run-since"] if what else [])
