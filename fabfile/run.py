@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from fabfile import page, report, trail
@@ -31,65 +31,70 @@ def run(site: Site, stages: Sequence[Stage], options: Options) -> int:
         return _run(site, stages, options, display)
 
 
+@dataclass(frozen=True)
+class _Ordered:
+    """A run as it was ordered, and where it is shown and kept; `began`: when, in seconds since 1970."""
+
+    site: Site
+    stages: Sequence[Stage]
+    options: Options
+    journal: Journal
+    display: report.Display
+    began: float
+
+
 def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.Display) -> int:
     began = time.time()
-    journal = Journal(identifier(began), site.keep_runs)
+    ordered = _Ordered(site, stages, options, Journal(identifier(began), site.keep_runs), display, began)
     try:
-        with interruptible(partial(_left, site, options, journal, display, began)) as interrupts:
-            return _connected(site, stages, options, journal, display, began, interrupts)
+        with interruptible(partial(_left, ordered)) as interrupts:
+            return _connected(ordered, interrupts)
     finally:
-        journal.close()
+        ordered.journal.close()
 
 
-def _connected(
-    site: Site,
-    stages: Sequence[Stage],
-    options: Options,
-    journal: Journal,
-    display: report.Display,
-    began: float,
-    interrupts: Interrupts,
-) -> int:
-    emit = _both(journal, display)
+def _connected(ordered: _Ordered, interrupts: Interrupts) -> int:
+    site, options, journal = ordered.site, ordered.options, ordered.journal
+    emit = _both(journal, ordered.display)
     every = roles(site)
-    emit(Opened(journal.run, options.shown, every, at_work(stages, every), began, str(site.path.absolute())))
+    graph = at_work(ordered.stages, every)
+    emit(Opened(journal.run, options.shown, every, graph, ordered.began, str(site.path.absolute())))
     sessions = connected(site, site.hosts())
     try:
         hosts, down = answering(site, every, sessions, emit)
-        made = Run(journal.run, site, stages, reach(site, sessions), emit, hosts, TROUBLE, yes=options.yes)
+        made = Run(journal.run, site, ordered.stages, reach(site, sessions), emit, hosts, TROUBLE, yes=options.yes)
         interrupts.watch(made, sessions)
-        refused = work(made, options, display, down)
+        refused = work(made, options, ordered.display, down)
         made.over = True
-        end = ended(made, options, refused, down, sessions, began, journal.page)
+        end = ended(made, options, refused, down, sessions, ordered.began, journal.page)
         journal(end)
-        told = end
-        try:
-            told = replace(end, lacking=tuple(_trail(made, options.task, journal)))
-        finally:
-            there = journal.report(lambda events: page.render([*events[:-1], told]))
-            lacking = (*told.lacking, *journal.problems())
-            display(replace(told, lacking=lacking, report=end.report if there else ""))
-            made.said = True
+        _shown(ordered, made, end)
         return end.exit
     finally:
         sessions.close()
 
 
-def _left(
-    site: Site,
-    options: Options,
-    journal: Journal,
-    display: report.Display,
-    began: float,
-    watched: tuple[Run, Sessions] | None,
-) -> int:
+def _shown(ordered: _Ordered, made: Run, end: Summary) -> None:
+    """Show how a run ended, with what could not be left for colleagues, whatever comes between."""
+    journal, told = ordered.journal, end
+    try:
+        told = replace(end, lacking=tuple(_trail(made, ordered.options.task, journal)))
+    finally:
+        there = journal.report(lambda events: page.render([*events[:-1], told]))
+        lacking = (*told.lacking, *journal.problems())
+        ordered.display(replace(told, lacking=lacking, report=end.report if there else ""))
+        made.said = True
+
+
+def _left(ordered: _Ordered, watched: tuple[Run, Sessions] | None) -> int:
     """Say where a run stands that ends without waiting for what it began: on the terminal, in its journal and report."""
+    journal, display = ordered.journal, ordered.display
     over = [event for event in list(journal.events) if isinstance(event, Summary)]
     if over:  # it had ended already; its exit code stays
         end = replace(over[-1], lacking=(UNTOLD,))
     else:
         running = still_running(list(journal.events), watched[1] if watched else None)
-        end = left(site, options, watched, running, journal.run, began, journal.page)
+        end = left(ordered.site, ordered.options, watched, running, journal.run, ordered.began, journal.page)
         journal(end)
     if not (watched and watched[0].said):
         display(end)
