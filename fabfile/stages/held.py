@@ -8,7 +8,7 @@ import calendar
 import json
 import re
 import time
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Callable, Collection, Dict, List, Optional, Set
 
 GROUP = "dataworkflowservices.github.io"
 
@@ -41,13 +41,21 @@ Kinds = Dict[str, List[Object]]
 def data(kinds: Kinds) -> List[Dict[str, Any]]:
     """What users would lose: kind, name (NAMESPACE/NAME), uid, plural, created, and in words what, owner and size.
 
-    An object that goes together with another one of these isn't told by itself: its owner's words name it. Workflows, and
-    what goes with one of them, have their own guards.
+    An object that goes together with another one of these isn't told by itself: its owner's words name it. A
+    PersistentStorageInstance always is, and what owns itself through others is, too: whoever makes an object can name any
+    owner. Workflows, and what goes with one of them, have their own guards.
     """
     jobs = of_jobs(kinds)
     found = [one for plural in sorted(kinds) for one in kinds[plural] if used(plural, one) and uid(one) not in jobs]
     uids = {uid(one) for one in found}
-    return [_told(one, kinds) for one in found if not (owners(one) & uids)]
+    persistent = {uid(one) for one in _instances(kinds)}
+    told = {uid(one) for one in found if uid(one) in persistent or not (owners(one) & uids)}
+    covered = below(kinds, told)
+    for one in found:
+        if uid(one) not in covered:
+            told.add(uid(one))
+            covered = below(kinds, told)
+    return [_told(one, kinds) for one in found if uid(one) in told]
 
 
 def kept(kinds: Kinds, own: Set[str]) -> List[Object]:
@@ -69,14 +77,31 @@ def kept(kinds: Kinds, own: Set[str]) -> List[Object]:
 
 
 def of_jobs(kinds: Kinds) -> Set[str]:
-    """The uids of the Workflows that are there, and of what they, or what belongs to them, own."""
-    uids = {uid(one) for one in kinds.get("workflows", [])}
-    rest = [one for plural in kinds for one in kinds[plural]]
+    """The uids of the Workflows that are there, and of what they, or what belongs to them, own.
+
+    Persistent storage, and what it owns, is never among them, whatever owns or labels it. A Workflow that is being deleted
+    guards nothing any more: what is left of it counts as data.
+    """
+    persistent = below(kinds, {uid(one) for one in _instances(kinds)})
+    workflows = {uid(one) for one in kinds.get("workflows", []) if "deletionTimestamp" not in one["metadata"]}
+    return below(kinds, workflows, persistent, _workflow)
+
+
+def _instances(kinds: Kinds) -> List[Object]:
+    return kinds.get(PERSISTENT, [])
+
+
+def below(
+    kinds: Kinds, first: Set[str], never: Collection[str] = (), more: Callable[[Object], str] = lambda one: ""
+) -> Set[str]:
+    """The uids `first` and those of what they own, at whatever remove, without those that `never` are. `more`: another owner."""
+    uids = set(first)
+    rest = [one for plural in kinds for one in kinds[plural] if uid(one) not in never]
     while True:
-        more = {uid(one) for one in rest if uid(one) not in uids and (owners(one) | {_workflow(one)}) & uids}
-        if not more:
+        new = {uid(one) for one in rest if uid(one) not in uids and (owners(one) | {more(one)}) & uids}
+        if not new:
             return uids
-        uids |= more
+        uids |= new
 
 
 def _workflow(one: Object) -> str:

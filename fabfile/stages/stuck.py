@@ -4,30 +4,70 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fabfile import names
 from fabfile.actions import Action, Delete, Sh
 from fabfile.api import Cluster
-from fabfile.stages import installed, inuse, workflows
-from fabfile.stages.jobs import Jobs
-from fabfile.stages.workflows import Workflow
-from fabfile.step import Api, Known, Place, Step, Value
+from fabfile.stages import held, installed, inuse, storage, workflows
+from fabfile.step import Api, Check, Finding, Known, Place, Refused, Step, Taken, Value
+
+FACT = "preflight.stuck"
+"""Where what `check` finds is kept: what somebody agreed to when he typed names or their number."""
+
+LEAK = (
+    "; its finalizer would be cleared, and then nothing says any more that it is there: what its storage driver has "
+    "allocated stays allocated, and what users have stored on it is out of reach"
+)
+
+
+def check(due: Callable[[Place], bool]) -> Check:
+    """The check `stuck` of preflight: no data of users is among what would be set free, unless that was typed.
+
+    due   where DWS goes as a whole, and storage.check asks about all of it
+    """
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        return _objections(place.site.deletes, have)
+
+    def look(place: Place) -> Api | Known:
+        return Api(lambda cluster: _stuck(cluster)["data"]) if there(place) and not due(place) else Known([])
+
+    return Check("stuck", "master", look, judge)
+
+
+def _objections(typed: str, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
+    told = storage.objections(typed, found)
+    return [one if one.name == "storage-not-agreed" else replace(one, text=one.text + LEAK) for one in told]
 
 
 def step(stage: str) -> Step:
     """The step `stuck` of `stage`: no CRD of DWS is being deleted for ever, held back by an object that nobody can finish."""
 
-    def takes(place: Place, have: Value, want: Value) -> str:
-        return _lost(have, *inuse.found(place, stage))
+    def crds(place: Place) -> Value:
+        return place.facts.one(f"{stage}.stuck")["crds"]
+
+    def takes(place: Place, have: Value, want: Value) -> Sequence[Taken]:
+        return _lost(place, stage, crds(place))
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        found = place.facts.one(f"{stage}.stuck")["data"]
+        agreed: Sequence[Mapping[str, Any]] = next(iter(place.facts.found.get(FACT, {}).values()), [])
+        uids = {one["uid"] for one in agreed}
+        new = [one for one in found if one["uid"] not in uids]
+        if stop := [*_objections(place.site.deletes, agreed), *_objections("", new)]:
+            raise Refused(*stop)
+        return _free(crds(place))
 
     return Step(
         "stuck",
         "master",
-        lambda place: Api(_stuck) if there(place) else Known({}),
+        lambda place: Api(_stuck) if there(place) else Known({"crds": {}, "data": []}),
         lambda place: {},
-        _free,
+        change,
+        read=lambda place, found: found["crds"],
         settle=lambda site: 30.0,
         why=_held,
         takes=takes,
@@ -41,14 +81,25 @@ def there(place: Place) -> bool:
 
 
 def _stuck(cluster: Cluster) -> Value:
-    """CRDs that are being deleted, by plural: {"version", "objects": NAMESPACE/NAME -> finalizers}."""
-    deleting = {plural: crd for plural, crd in installed.crds(cluster).items() if crd["deleting"]}
+    """CRDs that are being deleted, by plural: {"crds": {"version", "objects": NAMESPACE/NAME -> finalizers and uid}, "data"}.
+
+    data   see held.data: those of these objects that stand for data of users and would be set free. Of a Workflow that is
+           lost, too: nobody ends it any more who would free what was allocated for it
+    """
+    crds = {plural: crd for plural, crd in installed.crds(cluster).items() if crd["deleting"]}
+    kinds = {plural: installed.objects(cluster, plural, crd) for plural, crd in crds.items()}
+    freed = {plural: [one for one in some if _ours(_finalizers(one))] for plural, some in kinds.items()}
     return {
-        plural: {
-            "version": crd["storage"],
-            "objects": {installed.name(one): _finalizers(one) for one in installed.objects(cluster, plural, crd)},
-        }
-        for plural, crd in deleting.items()
+        "crds": {
+            plural: {
+                "version": crds[plural]["storage"],
+                "objects": {
+                    installed.name(one): {"finalizers": _finalizers(one), "uid": held.uid(one)} for one in some
+                },
+            }
+            for plural, some in kinds.items()
+        },
+        "data": held.data({plural: some for plural, some in freed.items() if plural != "workflows"}),
     }
 
 
@@ -56,21 +107,27 @@ def _finalizers(one: Mapping[str, Any]) -> list[str]:
     return list(one["metadata"].get("finalizers", []))
 
 
-def _free(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _ours(finalizers: Sequence[str]) -> bool:
+    return any(one.startswith(names.GROUP) for one in finalizers)
+
+
+def _free(crds: Value) -> Sequence[Action]:
     """DWS's finalizers are cleared. Its webhooks go first: one that has no pods refuses every change of a Workflow."""
-    held = [
-        (f"{plural}.{crd['version']}.{names.GROUP}", name, [f for f in finalizers if not f.startswith(names.GROUP)])
-        for plural, crd in have.items()
-        for name, finalizers in crd["objects"].items()
-        if any(f.startswith(names.GROUP) for f in finalizers)
+    held_back = [
+        (f"{plural}.{crd['version']}.{names.GROUP}", name, one)
+        for plural, crd in crds.items()
+        for name, one in crd["objects"].items()
+        if _ours(one["finalizers"])
     ]
     webhooks = [Delete(path) for label, path in installed.TRACES.items() if "WebhookConfiguration" in label]
-    return [*webhooks, *(_clear(*one) for one in held)] if held else []
+    return [*webhooks, *(_clear(*one) for one in held_back)] if held_back else []
 
 
-def _clear(resource: str, name: str, left: Sequence[str]) -> Sh:
+def _clear(resource: str, name: str, one: Mapping[str, Any]) -> Sh:
+    """Of this very object: the API server takes the uid for a condition."""
     space, _, short = name.partition("/")
-    patch = json.dumps({"metadata": {"finalizers": list(left)}})
+    left = [finalizer for finalizer in one["finalizers"] if not finalizer.startswith(names.GROUP)]
+    patch = json.dumps({"metadata": {"uid": one["uid"], "finalizers": left}})
     words = ["kubectl", "patch", resource, short, "--namespace", space, "--type", "merge", "--patch", patch]
     return Sh(f"clear DWS's finalizer of {resource.partition('.')[0]} {name}", shlex.join(words))
 
@@ -79,18 +136,26 @@ def _held(have: Value) -> str:
     """What holds CRDs back, in words."""
     told = []
     for plural, crd in have.items():
-        objects = [f"{name} (finalizers {', '.join(some) or 'none'})" for name, some in crd["objects"].items()]
+        objects = [
+            f"{name} (finalizers {', '.join(one['finalizers']) or 'none'})" for name, one in crd["objects"].items()
+        ]
         told.append(f"CRD {plural} is being deleted" + (f", and held back by {', '.join(objects)}" if objects else ""))
     return "; ".join(told)
 
 
-def _lost(have: Value, every: Sequence[Workflow], jobs: Jobs) -> str:
+def _lost(place: Place, stage: str, crds: Value) -> Sequence[Taken]:
     """What is asked before they are freed: each by name, a Workflow with its job."""
+    every, jobs = inuse.found(place, stage)
     words = {workflows.label(one): workflows.told(one, jobs) for one in every}
     told = [
         words.get(name, f"Workflow {name}") if plural == "workflows" else f"{plural} {name}"
-        for plural, crd in have.items()
+        for plural, crd in crds.items()
         for name in crd["objects"]
     ]
+    things = frozenset(
+        f"{plural} {name} ({one['uid']})" for plural, crd in crds.items() for name, one in crd["objects"].items()
+    )
     why = "half deleted by an undeploy, so that nobody can finish it any more: its finalizer is cleared, and it is gone"
-    return f"{'; '.join(told)}: {why}" if told else ""
+    data = place.facts.one(f"{stage}.stuck")["data"]
+    more = "".join(f"; {held.told(dict(one))}{LEAK}" for one in data)
+    return [Taken(f"{'; '.join(told)}: {why}{more}", things)] if told else []

@@ -24,7 +24,8 @@ def due(place: Place) -> bool:
 
 def checks(stage: str) -> tuple[Check, ...]:
     """The checks of what uses DWS: reasons where another version is there, and read where a CRD is stuck, to be told of."""
-    return inuse.checks(stage, due, read=lambda place: due(place) or stuck.there(place))
+    every = inuse.checks(stage, due, read=lambda place: due(place) or stuck.there(place))
+    return (*every, stuck.check(due)) if stage == inuse.FIRST else every
 
 
 # --- what is told before it is done

@@ -24,7 +24,7 @@ from fabfile.events import Event
 from fabfile.inventory import DEFAULT, load
 from fabfile.look import Board
 from fabfile.perform import At, Reach, perform
-from fabfile.stages import held, installed, inuse, kept, make_undeploy, storage, undeploy, upgrade
+from fabfile.stages import held, installed, inuse, kept, make_undeploy, storage, stuck, undeploy, upgrade
 from fabfile.step import Check, Facts, Place, Refused, Step
 from tests.unit import fake_kubectl
 from tests.unit.conftest import LocalHost
@@ -149,6 +149,43 @@ def test_what_goes_with_a_job_is_no_persistent_storage() -> None:
     rest = {"directivebreakdowns": [breakdown], "servers": [servers], "clientmounts": [mount]}
     assert held.data({"workflows": [workflow], **rest}) == [] == held.kept({"workflows": [workflow]}, set())
     assert [one["kind"] for one in held.data(rest)] == ["ClientMount", "Servers"]
+
+
+def test_no_owner_and_no_label_hides_persistent_storage() -> None:
+    """Whoever makes an object can name any owner: a ring of owners, a Workflow's label, and a Workflow that owns it. What such
+    an instance owns is told with it."""
+    workflow = an_object("Workflow", "bb1")
+    ring = [a_psi("a"), a_psi("b")]
+    for one, other in (ring, ring[::-1]):
+        owner = {"apiVersion": f"{names.GROUP}/{V}", "kind": "x", "name": "x", "uid": held.uid(other)}
+        one["metadata"]["ownerReferences"] = [owner]
+    labelled, owned = a_psi("labelled"), a_psi("owned")
+    labelled["metadata"]["labels"] = {f"{names.GROUP}/workflow.uid": "Workflow-bb1"}
+    owned["metadata"]["ownerReferences"] = [
+        {"apiVersion": f"{names.GROUP}/{V}", "kind": "Workflow", "name": "bb1", "uid": "Workflow-bb1"}
+    ]
+    servers = some_servers("labelled", owner="PersistentStorageInstance-labelled")
+    servers["metadata"]["labels"] = {f"{names.GROUP}/workflow.uid": "Workflow-bb1"}
+    lonely = [some_servers("x", owner="Servers-y"), some_servers("y", owner="Servers-x")]
+    kinds = {
+        "workflows": [workflow],
+        "persistentstorageinstances": [*ring, labelled, owned],
+        "servers": [servers, *lonely],
+    }
+    told = {one["name"]: one["what"] for one in held.data(kinds)}
+    assert told.keys() >= {"default/a", "default/b", "default/labelled", "default/owned"}
+    assert "with Servers default/labelled" in told["default/labelled"] and "lustre" in told["default/labelled"]
+    assert {"default/x", "default/y"} & told.keys(), "what owns itself is told, too"
+
+
+def test_a_workflow_that_is_being_deleted_guards_nothing() -> None:
+    """What was allocated for it, and is still there, is data: nobody ends the Workflow any more who would free it."""
+    workflow = an_object("Workflow", "bb1")
+    servers = some_servers("bb1-0", owner="Workflow-bb1")
+    kinds = {"workflows": [workflow], "servers": [servers]}
+    assert held.data(kinds) == []
+    workflow["metadata"]["deletionTimestamp"] = "2026-01-31T12:00:00Z"
+    assert [one["name"] for one in held.data(kinds)] == ["default/bb1-0"]
 
 
 def test_what_goes_anyway_is_not_kept() -> None:
@@ -352,13 +389,18 @@ class Cluster:
         return self.objects[path]
 
 
-def dws(**kinds: tuple[str, list[dict[str, Any]]]) -> Cluster:
+GROUP_PATH = f"/apis/{names.GROUP}/{V}"
+
+
+def dws(deleting: bool = False, **kinds: tuple[str, list[dict[str, Any]]]) -> Cluster:
     """A cluster with these CRDs of DWS and their objects: plural=(KIND, objects)."""
     group = f"/apis/{names.GROUP}"
     resources = {"resources": [{"name": plural, "kind": kind} for plural, (kind, _) in kinds.items()]}
     made: dict[str, Any] = {group: {"versions": [{"groupVersion": f"{names.GROUP}/{V}"}]}, f"{group}/{V}": resources}
     for plural, (kind, objects) in kinds.items():
-        made[f"{installed.CRDS}/{plural}.{names.GROUP}"] = fake_kubectl.crd(plural, kind, [V], V)
+        one: dict[str, Any] = fake_kubectl.crd(plural, kind, [V], V)
+        one["metadata"] |= {"deletionTimestamp": "2026-01-31T12:00:00Z"} if deleting else {}
+        made[f"{installed.CRDS}/{plural}.{names.GROUP}"] = one
         made[f"{group}/{V}/{plural}"] = {"items": objects}
     return Cluster(made)
 
@@ -377,6 +419,77 @@ def test_a_kind_whose_objects_are_not_served_is_no_empty_kind() -> None:
     del cluster.objects[f"/apis/{names.GROUP}/{V}/vaults"]
     with pytest.raises(ClusterError, match="not served"):
         storage.read(cluster)  # type: ignore[arg-type]
+
+
+# --- what an undeploy left half deleted
+
+
+def finalized(one: dict[str, Any]) -> dict[str, Any]:
+    """It is being deleted, and DWS's finalizer holds it back."""
+    meta = {"finalizers": [f"{names.GROUP}/x"], "deletionTimestamp": "2026-01-31T12:00:00Z"}
+    return {**one, "metadata": {**one["metadata"], **meta}}
+
+
+STUCK_KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "persistentstorageinstances": ("PersistentStorageInstance", a_psi("a")),
+    "servers": ("Servers", some_servers("a", owner="Workflow-bb1")),
+    "clientmounts": ("ClientMount", a_mount("a", "mounted")),
+    "vaults": ("Vault", an_object("Vault", "a")),
+}
+
+
+def set_free(typed: str, cluster: Any, *, agreed: bool = True) -> list[Any]:
+    """What an install of the very version that is there does about CRDs that are being deleted, `agreed`: after preflight."""
+    place = a_place(typed)
+    crds = installed.crds(cluster)
+    place.facts.found[installed.FACT] = {MASTER: {**place.facts.one(installed.FACT), "crds": crds}}
+    (check,) = (one for one in upgrade.checks("preflight") if one.name == "stuck")
+    assert isinstance(check, Check)
+    found = check.look(place).read(cluster)  # type: ignore[union-attr]
+    if agreed:
+        place.facts.found[stuck.FACT] = {MASTER: found}
+        if told := check.judge(place, found):
+            raise Refused(*told)
+    step = stuck.step("previous")
+    place.facts.found["previous.stuck"] = {MASTER: step.look(place).read(cluster)}  # type: ignore[union-attr]
+    assert step.read is not None and step.change is not None
+    return list(step.change(place, step.read(place, place.facts.one("previous.stuck")), {}))
+
+
+@pytest.mark.parametrize("plural", STUCK_KINDS)
+@pytest.mark.parametrize(("typed", "goes"), [("", False), ("2", False), ("1", True), ("a", True)])
+def test_no_finalizer_of_persistent_storage_is_cleared_unless_that_was_typed(
+    plural: str, typed: str, goes: bool
+) -> None:
+    """It is the same guard as a deletion's: names or number; --yes says nothing. What is lost with the finalizer is said."""
+    kind, one = STUCK_KINDS[plural]
+    workflow = finalized(an_object("Workflow", "bb1"))
+    cluster = dws(deleting=True, workflows=("Workflow", [workflow]), **{plural: (kind, [finalized(one)])})
+    if goes:
+        assert [type(one).__name__ for one in set_free(typed, cluster)] == ["Delete", "Delete", "Sh", "Sh"]
+        return
+    for agreed in (True, False):
+        with pytest.raises(Refused) as refused:
+            set_free(typed, cluster, agreed=agreed)
+        told = refused.value.findings
+        assert "allocated stays allocated" in told[0].text and told[-1].name == "storage-not-agreed"
+        assert f"{kind} default/a" in told[0].text
+
+
+def test_what_came_since_is_not_set_free() -> None:
+    """What was typed was typed for what was there then."""
+    cluster = dws(deleting=True, persistentstorageinstances=("PersistentStorageInstance", [finalized(a_psi("a"))]))
+    with pytest.raises(Refused):
+        set_free("a", cluster, agreed=False)
+
+
+def test_storage_in_a_kind_that_stays_does_not_keep_workflows_from_being_set_free() -> None:
+    """Only what would be cleared is asked about."""
+    cluster = dws(deleting=True, workflows=("Workflow", [finalized(an_object("Workflow", "bb1"))]))
+    kept_kind = dws(persistentstorageinstances=("PersistentStorageInstance", [a_psi("a")]))
+    resources = [one for some in (cluster, kept_kind) for one in some.objects[GROUP_PATH]["resources"]]
+    cluster.objects = {**kept_kind.objects, **cluster.objects, GROUP_PATH: {"resources": resources}}
+    assert [type(one).__name__ for one in set_free("", cluster)] == ["Delete", "Delete", "Sh"]
 
 
 # --- the last look, with the real sh and the master's Python

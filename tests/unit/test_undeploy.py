@@ -506,13 +506,13 @@ def test_no_namespace_is_made_for_a_mark() -> None:
 def test_stuck_objects_lose_dwss_finalizers_and_no_others() -> None:
     """Webhooks without pods go first; somebody else's finalizer stays, and is named."""
     held = {
-        "default/bb1": ["dataworkflowservices.github.io/workflow", "nnf.cray.hpe.com/x"],
-        "default/bb2": ["other/y"],
+        "default/bb1": {"uid": "1", "finalizers": [f"{names.GROUP}/workflow", "nnf.cray.hpe.com/x"]},
+        "default/bb2": {"uid": "2", "finalizers": ["other/y"]},
     }
     have = {"workflows": {"version": "v1alpha2", "objects": held}}
-    actions = list(stuck._free(a_place({}), have, {}))
+    actions = list(stuck._free(have))
     assert [type(one) for one in actions] == [Delete, Delete, Sh]
-    assert isinstance(actions[2], Sh) and '["nnf.cray.hpe.com/x"]' in actions[2].script
+    assert isinstance(actions[2], Sh) and '"uid": "1", "finalizers": ["nnf.cray.hpe.com/x"]' in actions[2].script
     assert "default/bb2 (finalizers other/y)" in stuck._held(have)
 
 
