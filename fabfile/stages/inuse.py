@@ -48,6 +48,7 @@ def checks(
 ) -> tuple[Check, ...]:
     """The checks `workflows` and `jobs` of a stage, in this order: nothing that uses DWS may be there where it is `due` to go.
 
+    Slurm is asked after the Workflows were seen. In a later stage than the first they are judged when it has been asked again.
     The first stage also checks `storage`; whoever takes DWS away has storage.step for that. And it checks `limit`: where DWS
     goes, the master is one of the hosts that the run may change.
 
@@ -65,14 +66,10 @@ def checks(
         return jobs.look(place)
 
     def judge_workflows(place: Place, have: Value) -> Sequence[Finding]:
-        if not due(place):
-            return ()
+        return objecting(place, have) if stage == FIRST and due(place) else ()
+
+    def objecting(place: Place, have: Value) -> Sequence[Finding]:
         seen = _jobs(place, stage)
-        if stage != FIRST and (have, seen["jobs"]) == (
-            place.facts.one(f"{FIRST}.workflows"),
-            _jobs(place, FIRST)["jobs"],
-        ):
-            return ()
         fates = workflows.by_fate(have, seen, stuck(place))
         return _workflows(fates, seen, {*(("orphan",) if terms.orphans else ()), *(() if terms.slurm else ("lost",))})
 
@@ -81,13 +78,13 @@ def checks(
             return ()
         if have is None:
             raise Unknown(stage)
-        if stage != FIRST and have["jobs"] == _jobs(place, FIRST)["jobs"] and have["answers"]:
+        every = [] if stage == FIRST else place.facts.one(f"{stage}.workflows")
+        if stage != FIRST and have["answers"] and (every, have["jobs"]) == _told(place):
             return ()
-        return (
-            _others(have, _owners(place, stage), terms.all_jobs)
-            if have["answers"]
-            else (silent(place.host, place.site),)
-        )
+        told = () if stage == FIRST else objecting(place, every)
+        if not have["answers"]:
+            return (*told, silent(place.host, place.site))
+        return (*told, *_others(have, _owners(place, stage), terms.all_jobs))
 
     return (
         Check("workflows", "master", workflows_look, judge_workflows),
@@ -127,6 +124,11 @@ def _jobs(place: Place, stage: str) -> Jobs:
     everywhere = place.facts.found.get(f"{stage}.jobs", {})
     nothing: Jobs = {"answers": False, "now": 0.0, "jobs": {}}
     return next((one for one in everywhere.values() if one), nothing)
+
+
+def _told(place: Place) -> tuple[list[Workflow], dict[str, Job]]:
+    """What was told of before anything was touched."""
+    return place.facts.one(f"{FIRST}.workflows"), _jobs(place, FIRST)["jobs"]
 
 
 def _owners(place: Place, stage: str) -> set[str]:

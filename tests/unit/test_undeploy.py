@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +35,7 @@ from fabfile.stages import (
 )
 from fabfile.stages.jobs import Job, Jobs
 from fabfile.stages.workflows import Workflow
-from fabfile.step import Check, Facts, Place, Refused, Step, Unknown, Value
+from fabfile.step import Check, Facts, Finding, Place, Refused, Step, Unknown, Value
 from tests.unit.conftest import LocalHost
 
 NOW = 1_700_000_000.0
@@ -321,11 +321,27 @@ def test_a_workflow_that_came_to_life_again_is_told_though_it_is_the_same() -> N
     """What is to be thought of it depends on its job, which may be requeued between the first look and the last."""
     orphan = [a_workflow()]
     found = {"preflight.workflows": orphan, "preflight.jobs": slurm_says(), "undeploy.workflows": orphan}
-    check, _ = inuse.checks("undeploy", installed.there, inuse.Terms(orphans=True))
-    again = a_place({installed.FACT: INSTALLED, **found, "undeploy.jobs": slurm_says(a_job("PENDING"))})
-    same = a_place({installed.FACT: INSTALLED, **found, "undeploy.jobs": slurm_says()})
-    assert [one.name for one in check.judge(again, orphan)] == ["workflow-live"]
-    assert not check.judge(same, orphan)
+    _, check = inuse.checks("undeploy", installed.there, inuse.Terms(orphans=True))
+    place = a_place({installed.FACT: INSTALLED, **found})
+    assert [one.name for one in judged(check, place, slurm_says(a_job("PENDING")))] == ["workflow-live"]
+    assert not judged(check, place, slurm_says())
+
+
+def judged(check: Check, place: Place, seen: Jobs) -> Sequence[Finding]:
+    """What the check `jobs` of the stage undeploy says to what Slurm says."""
+    place = replace(place, facts=Facts({**place.facts.found, "undeploy.jobs": {CONTROLLER: seen}}))
+    return check.judge(replace(place, host=CONTROLLER), seen)
+
+
+def test_a_workflow_that_came_since_is_judged_by_what_slurm_says_after_it() -> None:
+    """It is no orphan because Slurm had said nothing of its job before; and one that Slurm does not speak of is none either."""
+    every = [a_workflow()]
+    found = {"preflight.workflows": [], "preflight.jobs": slurm_says(), "undeploy.workflows": every}
+    first, check = inuse.checks("undeploy", installed.there, inuse.Terms(orphans=True))
+    place = a_place({installed.FACT: INSTALLED, **found, "undeploy.jobs": slurm_says()})
+    assert not first.judge(place, every), "Slurm was asked before it was seen"
+    assert [one.name for one in judged(check, place, slurm_says(a_job()))] == ["workflow-live"]
+    assert [one.name for one in judged(check, place, slurm_says(answers=False))] == ["workflow-live", "jobs-unknown"]
 
 
 def test_what_uses_dws_is_looked_at_before_the_plugin_goes_and_again_before_dws_does() -> None:
