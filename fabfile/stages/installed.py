@@ -10,7 +10,7 @@ from typing import Any
 from fabfile import names
 from fabfile.api import Cluster, ClusterError
 from fabfile.stages import held
-from fabfile.step import Api, Check, Facts, Place, Value
+from fabfile.step import Api, Check, Place, Value
 
 FACT = "preflight.installed"
 """Where what CHECK finds is kept."""
@@ -154,7 +154,7 @@ def as_of(place: Place, version: str, workarea: str) -> Place:
     """The place as if the site file had this version; the facts of the stage `workarea` are those of its clone."""
     site = replace(place.site, versions=replace(place.site.versions, dws=version))
     own = {f"workarea.{name}": place.facts.found.get(f"{workarea}.{name}", {}) for name in _WORKAREA}
-    return replace(place, site=site, facts=Facts({**place.facts.found, **own}))
+    return replace(place, site=site, facts=replace(place.facts, found={**place.facts.found, **own}))
 
 
 _WORKAREA: Sequence[str] = ("clone", "kustomize", "rendered")

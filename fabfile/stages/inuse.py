@@ -56,6 +56,9 @@ def checks(
     """
     read, terms = read or due, terms or Terms()
 
+    def goes(place: Place) -> str:
+        return f"DWS {installed.said(place)} would have to go" if due(place) and installed.there(place) else ""
+
     def workflows_look(place: Place) -> Look:
         return Api(workflows.read) if read(place) else Known([])
 
@@ -89,22 +92,24 @@ def checks(
     return (
         Check("workflows", "master", workflows_look, judge_workflows),
         Check("jobs", "submitter", jobs_look, judge_jobs),
-        *((storage.check(due, read), _limit(due)) if stage == FIRST else ()),
+        *((storage.check(due, read), limit(goes)) if stage == FIRST else ()),
     )
 
 
-def _limit(due: Callable[[Place], bool]) -> Check:
+def limit(due: Callable[[Place], str]) -> Check:
+    """The check `limit` of preflight: the master is not left out where something is `due` (in words) that is done there."""
+
     def judge(place: Place, have: Value) -> Sequence[Finding]:
-        return left_out(place, f"DWS {installed.said(place)}") if due(place) and installed.there(place) else ()
+        return left_out(place, what) if (what := due(place)) else ()
 
     return Check("limit", "master", lambda place: Known(None), judge)
 
 
 def left_out(place: Place, what: str) -> Sequence[Finding]:
-    """A finding where `what` would have to go, and this run may not change the master, which alone can do it."""
+    """A finding where `what` is due, and this run may not change the master, where that is done."""
     if place.site.active(place.site.master.host):
         return ()
-    text = f"{what} would have to go, and --limit, or --hosts, leaves out {place.site.master.host.name}, where that is done"
+    text = f"{what}, and --limit, or --hosts, leaves out {place.site.master.host.name}, where that is done"
     return (Finding("master-left-out", text, "name the master among these hosts, too, or give neither"),)
 
 

@@ -84,7 +84,7 @@ def _whole(place: Place) -> Sequence[Finding]:
     text = f"{', '.join(out)} would keep a kubeconfig that is refused, or the old name its rights"
     fix = "narrow it by neither --hosts nor --limit"
     lacking = (Finding("controllers-left-out", text, fix),) if out else ()
-    return (*lacking, *inuse.left_out(place, "the old name's rights"))
+    return (*lacking, *inuse.left_out(place, "the old name would have to lose its rights"))
 
 
 def _bindable(place: Place, binding: Value) -> Sequence[Finding]:

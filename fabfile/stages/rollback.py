@@ -63,6 +63,8 @@ def _preflight(goal: Goal) -> Stage:
     known = {item.name: item for item in _base(goal).steps}
     if goal.dws != "remove":
         known |= {one.name: one for one in _guards(goal, "preflight")}
+    if goal.dws != "leave" or goal.things or goal.pods:
+        known |= {"limit": inuse.limit(lambda place: "the cluster would have to be as it was before")}
     if goal.slurm or goal.pods or any(goal.files.values()):
         judge = unplug.judge if goal.off else known.get("controller", _QUIET).judge  # type: ignore[union-attr]
         known |= {"pod": podcheck.KNOWN, "controller": replace(_QUIET, judge=judge)}

@@ -21,7 +21,7 @@ from fabfile.inventory import Site, load
 from fabfile.rollback import _halfway as halfway
 from fabfile.rollback import of_host as lines_of_host
 from fabfile.script import compile_actions
-from fabfile.stages import installed, restored_objects, revoked, rollback, since
+from fabfile.stages import earlier, installed, restored_objects, revoked, rollback, since
 from fabfile.stages.earlier import ABSENT, Dws, File, Goal
 from fabfile.step import Check, Facts, Place, Shell, Step
 from fabfile.trails import trail
@@ -426,3 +426,56 @@ def test_a_goal_is_of_the_records_that_are_there(
         _left(local_host, *LEFT[what])
     told = check.judge(Place(site, Facts({}), "h"), seen())
     assert [one.name for one in told] == (["run-since"] if what else [])
+
+
+SERVED = earlier.Thing(CRD, None, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("goal", "guarded"),
+    [
+        (Goal("1", "leave", {}, (), {"c": False}, slurm=True, off=True), ["preflight", "slurm"]),
+        (Goal("1", "remove", {}, (), {"c": False}, slurm=True, off=True), ["preflight", "slurm", "undeploy"]),
+        (Goal("1", "install", {}, (), {"c": True}, version="0.0.20"), ["preflight", "previous"]),
+        (Goal("1", "leave", {}, (SERVED,), {"c": True}), ["preflight", "objects"]),
+        (Goal("1", "leave", {}, (), {"c": True}, slurm=True), ["preflight"]),
+    ],
+)
+def test_jobs_and_workflows_are_looked_at_again_before_what_they_need_goes(goal: Goal, guarded: list[str]) -> None:
+    """Before slurm.conf loses the burst buffer, before DWS goes, and before a kind or what serves it does."""
+    stages = rollback.stages(goal, "/etc/slurm/slurm.conf")
+    names_of = {stage.name: [one.name for one in stage.steps if isinstance(one, Check)] for stage in stages}
+    # a rollback that takes nothing away has them as well, and they are not due
+    assert [name for name, checks in names_of.items() if {"jobs", "workflows"} <= {*checks}] == guarded
+    for stage in stages:
+        checks = [number for number, one in enumerate(stage.steps) if one.name in ("jobs", "workflows")]
+        taking = [number for number, one in enumerate(stage.steps) if isinstance(one, Step) and one.takes]
+        assert stage.name == "preflight" or not checks or not taking or max(checks) < min(taking)
+
+
+@pytest.mark.parametrize(
+    ("goal", "refused"),
+    [
+        (Goal("1", "remove", {}, (), {}), True),
+        (Goal("1", "install", {}, (), {}), True),
+        (Goal("1", "leave", {}, (SERVED,), {}), True),
+        (Goal("1", "leave", {}, (), {}, pods=(SERVED,)), True),
+        (Goal("1", "leave", {}, (), {}), False),
+    ],
+)
+def test_a_rollback_is_not_done_by_half_for_a_limit(site: Site, goal: Goal, refused: bool) -> None:
+    """Where the cluster has to be as it was, the master is not left out: else Slurm would be as before, and DWS as it is now."""
+    first, *_ = rollback.stages(goal, "/etc/slurm/slurm.conf")
+    there = Facts({installed.FACT: {"m": {**NONE, "namespace": True, "crds": {}}}})
+    master = site.master.host.name
+    controllers = frozenset(host.name for host in site.controllers)
+    told = {
+        limit: [
+            one.name
+            for check in first.steps
+            if isinstance(check, Check) and check.name == "limit"
+            for one in check.judge(Place(replace(site, limit=limit), there, master), None)
+        ]
+        for limit in (None, controllers, frozenset({master}))
+    }
+    assert told == {None: [], controllers: ["master-left-out"] * refused, frozenset({master}): []}
