@@ -20,6 +20,7 @@ from fabfile.actions import STATE, Action, Apply, Ask, AskApi, Delete, Sh
 from fabfile.faults import Unreachable
 from fabfile.lock import owner
 from fabfile.output import tail
+from fabfile.script import BUSY, STILL, WAITS, fenced
 
 if TYPE_CHECKING:
     from fabfile.look import Board
@@ -118,7 +119,9 @@ def _append(reach: Reach, run: str, name: str, records: Sequence[Mapping[str, An
     text = "".join(json.dumps(record) + "\n" for record in records).encode()
     script = _APPEND.format(folder=f"{STATE}/before/{shlex.quote(run)}", name=name, size=len(text))
     host = reach.of("master")
-    answer = reach.session(host).run(render.read("written.sh") + script, text, deadline=60.0)
+    answer = reach.change(host, fenced(run, render.read("written.sh") + script), text, deadline=60.0 + WAITS)
+    if answer.code == BUSY:
+        raise Unreachable(host, STILL, "run again when it is through")
     if answer.code != 0:
         said = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
         raise NotKept(host, f"how things were before could not be kept there: {said}", f"make room: `df -h {STATE}`")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fabfile import names
 from fabfile.engine import Run
 from fabfile.holds import Holds
+from fabfile.script import WAITS, fenced
 from fabfile.stages import cancel
 from fabfile.stages.cancel_table import NOT_BEGUN, STATES, Case, Course
 from fabfile.workflow_watch import Seen, Watch
@@ -58,7 +59,8 @@ class Bench:
     def script(self, step: str, deadline: float, **given: str) -> Mapping[str, str]:
         """What the script for `step` answers. Raises Failed with its last words."""
         made = cancel.script(self.run.board.place(self.host), step, **given)
-        answer = self.run.reach.session(self.host).run(f"set -eu\n{made}", deadline=deadline)
+        script = fenced(self.run.id, f"set -eu\n{made}")
+        answer = self.run.reach.change(self.host, script, deadline=deadline + WAITS)
         self.go_on()
         if answer.code != 0:
             said = (answer.err or answer.out).decode(errors="replace").strip()

@@ -22,7 +22,9 @@ class Crowded(Unreachable):
 
 
 class LockLost(Exception):
-    """This run no longer holds the site's lock, which is on `host`: another one may be at work by now."""
+    """This run no longer holds the site's lock: another one may be at work by now. `host` is where that was found."""
+
+    text = "this run has lost its lock on the site: {}. It changes nothing more."
 
     def __init__(self, host: str, text: str) -> None:
         super().__init__(text)

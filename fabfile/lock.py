@@ -6,7 +6,6 @@ What it is on the master stands in templates/lock.sh.
 from __future__ import annotations
 
 import os
-import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,10 @@ from fabfile.output import tail
 __all__ = ["HOLD", "Holder", "Lock", "Locked", "clock", "hold", "owner"]
 
 HOLD = 120
-"""Seconds, by the master's clock, that the lock holds without being renewed; it is renewed three times as often."""
+"""Seconds since the master's boot that the lock holds without being renewed; it is renewed three times as often."""
+
+PROC = "/proc"
+"""Where the master tells how long it has been up."""
 
 AGAIN = 5.0
 """Seconds until a renewal that failed is tried again."""
@@ -55,12 +57,22 @@ def clock() -> float:
 class Lock:
     """The lock of `run`, as far as this process knows. `tell` is called once, with the reason, when it is found lost.
 
-    `before`: until then, by clock(), somebody else may have held it.
+    `before`: until then, by clock(), somebody else may have held it. `former`: the run that did not give it up, if one did
+    not: wherever it is, it may still believe that it holds it.
     """
 
-    def __init__(self, session: Any, run: str, asked: float, tell: Callable[[str], None], before: float = 0.0) -> None:
+    def __init__(
+        self,
+        session: Any,
+        run: str,
+        asked: float,
+        tell: Callable[[str], None],
+        before: float = 0.0,
+        former: str = "",
+    ) -> None:
         self.run = run
         self.before = before
+        self.former = former
         self.lost = ""
         self.over = threading.Event()
         self._session = session
@@ -84,7 +96,7 @@ class Lock:
                 self._until = asked + HOLD - MARGIN
                 return True
             if clock() >= self._until:
-                self._lose(f"it could not be renewed for {HOLD - MARGIN:.0f} s ({why}), and has ended")
+                self.lose(f"it could not be renewed for {HOLD - MARGIN:.0f} s ({why}), and has ended")
             return False
 
     def _renewed(self) -> str:
@@ -95,12 +107,13 @@ class Lock:
             return str(error) or type(error).__name__
         if answer.code == LOST:
             holder = answer.out.decode(errors="replace").split("\n")
-            self._lose(f"{holder[0]} took it with run {holder[2]}" if len(holder) > 2 else "it is gone from the master")
+            self.lose(f"{holder[0]} took it with run {holder[2]}" if len(holder) > 2 else "it is gone from the master")
         return "" if answer.code == 0 else _said(answer)
 
-    def _lose(self, why: str) -> None:
+    def lose(self, why: str) -> None:
+        """It is known from elsewhere, too, that the lock is lost."""
         if not self.lost and not self.over.is_set():
-            self.lost = f"this run has lost its lock on the site: {why}. It changes nothing more."
+            self.lost = LockLost.text.format(why)
             self._tell(self.lost)
 
     def keep(self) -> None:
@@ -159,14 +172,15 @@ def _take(session: Any, run: str, over: str, tell: Callable[[str], None]) -> Loc
     name, _, value = word.partition(" ")
     if name == "held":
         raise Locked(_holder(rest.split("\n"), int(value)))
-    since, _, named = value.partition(" ")
-    return Lock(session, named, asked, tell, before=clock() - max(int(since) - 1, 0))  # the master counts whole seconds
+    since, named, *former = value.split()
+    before = clock() - max(int(since) - 1, 0)  # the master counts whole seconds
+    return Lock(session, named, asked, tell, before, "".join(former))
 
 
-def _holder(lines: list[str], now: int) -> Holder:
-    who, process, run, until, *identified = lines
+def _holder(lines: list[str], left: int) -> Holder:
+    who, process, run, _, _, *identified = lines
     number = int(process) if process.isdecimal() else 0
-    return Holder(who or "somebody", number, run or "?", int(until) - now, tuple(filter(None, identified)))
+    return Holder(who or "somebody", number, run or "?", left, tuple(filter(None, identified)))
 
 
 def _said(answer: Any) -> str:
@@ -174,5 +188,4 @@ def _said(answer: Any) -> str:
 
 
 def _script(name: str, **settings: str) -> str:
-    assignments = "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items())
-    return f"state={shlex.quote(STATE)}\nhold={HOLD}\n{assignments}{render.read('lock.sh')}\n{render.read(name)}"
+    return render.script("lock.sh", name, state=STATE, hold=str(HOLD), proc=PROC, **settings)

@@ -11,8 +11,9 @@ from typing import Any
 from fabfile import before, frames, look
 from fabfile.actions import Action, Apply, Ask, AskApi, Bring, Delete, Put, Remove, Sh, title, within
 from fabfile.events import Began, Event, Failure, Line
+from fabfile.faults import LockLost
 from fabfile.look import Board, Item
-from fabfile.script import BUSY, compile_actions
+from fabfile.script import BUSY, FENCED, OUTRUN, STILL, WAITS, compile_actions, fenced
 
 
 class ActionFailed(Exception):
@@ -26,13 +27,27 @@ class ActionFailed(Exception):
 @dataclass(frozen=True)
 class Reach:
     """How hosts are reached: `session(host)` a connection with run(), `cluster()` the API, `of(role)` a role's first host.
-    `guard()` is called before each change, and raises where this run may change nothing any more.
+    `guard()` is called before each change, and raises where this run may change nothing any more. `outrun(why)` is called when
+    a host says so: another run has been at work there since.
     """
 
     session: Callable[[str], Any]
     cluster: Callable[[], Any]
     of: Callable[[str], str]
     guard: Callable[[], None] = lambda: None
+    outrun: Callable[[str], None] = lambda why: None
+
+    def change(
+        self, host: str, script: str, data: bytes = b"", *, deadline: float, line: Callable[[str], None] | None = None
+    ) -> Any:
+        """Runs a script that has script.FENCE at its head. Raises LockLost where that stops it, and what the session raises."""
+        answer = self.session(host).run(script, data, deadline=deadline, line=line)
+        said = answer.err.decode(errors="replace")
+        if answer.code == FENCED and OUTRUN in said:
+            why = said.rpartition(OUTRUN)[2].strip()
+            self.outrun(why)
+            raise LockLost(host, LockLost.text.format(why))
+        return answer
 
 
 @dataclass(frozen=True)
@@ -102,7 +117,7 @@ def _on_host(
     looks, left = look.snippets(board, proof, at.host)
     deadline = within(group) + (board.site.deadlines.look if looks else 0.0)
     watch = _Progress(at, group, mark)
-    answer = reach.session(at.host).run(script + look.script(looks, mark), data, deadline=deadline, line=watch.line)
+    answer = reach.change(at.host, script + look.script(looks, mark), data, deadline=deadline, line=watch.line)
     if answer.code != 0 and not watch.looking:
         raise ActionFailed(watch.failure(answer.code))
     board.note(at.stage)
@@ -135,7 +150,7 @@ class _Progress:
         """What went wrong, for people."""
         meaning = ""
         if code == BUSY:
-            meaning = "a command of an earlier run, cut off from its operator, is still at work there; run again when it is through"
+            meaning = f"{STILL}; run again when it is through"
         return Failure(title(self.group[self.number]), code, tuple(self.tail), meaning)
 
 
@@ -161,8 +176,10 @@ def _answer(reach: Reach, at: At, ask: Ask | AskApi) -> Sequence[Action]:
     if isinstance(ask, AskApi):
         return ask.then(ask.ask(reach.cluster()))
     line = at.line if ask.told else None
-    script = "set -eu\numask 077\n" + ask.script
-    answer = reach.session(reach.of(ask.role)).run(script, deadline=ask.deadline, line=line)
+    script = fenced(at.run, "set -eu\n" + ask.script)
+    answer = reach.change(reach.of(ask.role), script, deadline=ask.deadline + WAITS, line=line)
+    if answer.code == BUSY:
+        raise ActionFailed(Failure(ask.title, BUSY, meaning=f"{STILL}; run again when it is through"))
     if answer.code != 0:
         said = answer.out + answer.err if ask.told else answer.err
         tail = tuple(said.decode(errors="replace").strip().splitlines()[-10:])

@@ -22,7 +22,12 @@ def script(*names: str, **settings: str) -> str:
     return assignments + "\n".join(read(name) for name in dict.fromkeys(_whole(names)))
 
 
-NEEDS = {"slurmctld.sh": ("slurm_conf.sh",), "log_file.sh": ("slurm_conf.sh",)}
+NEEDS = {
+    "slurmctld.sh": ("slurm_conf.sh",),
+    "log_file.sh": ("slurm_conf.sh",),
+    "activate.sh": ("written.sh",),
+    "lock.sh": ("written.sh",),
+}
 """Template -> those whose functions it calls wherever it is used."""
 
 

@@ -16,7 +16,7 @@ from fabfile.inventory import Site
 from fabfile.journal import Journal, identifier
 from fabfile.options import Options
 from fabfile.reached import TROUBLE, answering, connected, reach, roles
-from fabfile.running import Run, at_work
+from fabfile.running import Run, at_work, lasting
 from fabfile.step import Stage
 from fabfile.summary import ended, left
 from fabfile.work import work
@@ -109,14 +109,7 @@ def _trail(made: Run, task: str, journal: Journal) -> list[str]:
         return []
     changed, site = _lasting(made.site, trail.changed(made.outcomes)), made.site
     lacking = trail.leave(made.reach, made.id, task, changed, journal.text(), TROUBLE)
-    return lacking + trail.prune(made.reach, _reached(made), site.keep_runs, TROUBLE, site.ssh.connections)
-
-
-def _reached(made: Run) -> list[str]:
-    """The hosts on which runs leave something, of those that answered: the master, and what this run may change."""
-    master, pods = made.site.master.host.name, {host.name for host in made.site.controllers if host.pod}
-    answered = dict.fromkeys(host for hosts in made.hosts.values() for host in hosts)
-    return [host for host in answered if host not in pods and (host == master or made.site.active(host))]
+    return lacking + trail.prune(made.reach, lasting(made), site.keep_runs, TROUBLE, site.ssh.connections)
 
 
 def _lasting(site: Site, changed: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:

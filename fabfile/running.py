@@ -141,6 +141,13 @@ def look_again(run: Run, host: str, items: Mapping[str, Item]) -> None:
                 run.board.fail(key, host, str(error))
 
 
+def lasting(run: Run) -> list[str]:
+    """The hosts on which runs leave something, of those that answered: the master, and what this run may change."""
+    master, pods = run.site.master.host.name, {host.name for host in run.site.controllers if host.pod}
+    answered = dict.fromkeys(host for hosts in run.hosts.values() for host in hosts)
+    return [host for host in answered if host not in pods and (host == master or run.site.active(host))]
+
+
 def places(run: Run, stage: Stage) -> Iterator[tuple[str, Item, str]]:
     """The steps of a stage by host: where the run may change something; checks wherever they were looked at.
 

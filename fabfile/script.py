@@ -17,6 +17,19 @@ INLINE = 128 * 1024
 BUSY = 75
 """Exit code of a script that found another run's script still at work on this host (EX_TEMPFAIL)."""
 
+STILL = "a command of an earlier run, cut off from its operator, is still at work there"
+"""What BUSY means, for people."""
+
+FENCED = 76
+"""Exit code of a script that found that its run may change nothing here any more, behind OUTRUN and why."""
+
+OUTRUN = "lost its lock: "
+
+FENCE = render.read("fence.sh")
+
+WAITS = 60.0
+"""Seconds that the fence waits until other runs' scripts have ended."""
+
 # record: a line of what this run does to files, written before it is done; it is on the disk once `recorded` has ended.
 # keep: a before-image, made once a run, so that a second change in the same run doesn't overwrite it.
 # left: what this run leaves of a file: a later rollback tells by it whether somebody changed it since.
@@ -24,24 +37,11 @@ BUSY = 75
 # All of them name files by their real paths: no link is in them.
 # put:  the file is made beside the old one with everything set and its size checked (safe_file.sh), then it is renamed.
 # receive: a file that only this script needs, in pieces, so that it can tell how far it is; `forget` takes it away again.
-# The lock is shared by a run's own scripts, whose stages are at work side by side, and kept from every other run's. It is
-# inherited by whatever a script starts: one that outlived its connection holds it until it ends.
 LIBRARY = (
-    render.read("safe_file.sh")
+    render.read("written.sh")
+    + render.read("safe_file.sh")
+    + FENCE
     + r"""
-set -eu
-umask 077
-mkdir -p "$STATE"
-exec 8>>"$STATE/entry" 9>>"$STATE/busy"
-busy() { echo "another run's command is still at work on this host" >&2; exit 75; }
-flock -w 90 8 || busy
-if [ "$(cat "$STATE/busy")" != "$RUN" ]; then
-    flock -w 60 9 || busy
-    rm -rf -- "$STATE/parts"
-    printf %s "$RUN" >"$STATE/busy"
-fi
-flock -s -w 60 9 || busy
-exec 8>&-
 record() (
     umask 077
     mkdir -p "$STATE/before/$RUN" && cd "$STATE/before/$RUN" || exit 1
@@ -115,6 +115,15 @@ receive() {
 )
 
 
+def fenced(run: str, script: str = "") -> str:
+    """The script, which changes something, behind the fence that lets it begin only while `run` may: with no -eu, as umask 077."""
+    return f"{_of(run)}\n{FENCE}\nset +eu\n{script}"
+
+
+def _of(run: str) -> str:
+    return f"STATE={STATE}; RUN={shlex.quote(run)}"
+
+
 def compile_actions(actions: Sequence[Action], run: str, mark: str, step: str = "") -> tuple[str, bytes]:
     """The script that performs `actions` in order and stops at the first that fails, and its standard input.
 
@@ -123,7 +132,7 @@ def compile_actions(actions: Sequence[Action], run: str, mark: str, step: str = 
     Before each action it prints the line "MARK action N", so that the reader knows where it is. Raises TypeError for
     an action that isn't done on a host (Apply, Delete, Ask, AskApi).
     """
-    script = [f"STATE={STATE}; RUN={shlex.quote(run)}", LIBRARY]
+    script = [_of(run), LIBRARY]
     if step:
         script.append(f"record 'step {step}'")
     data = bytearray()

@@ -11,13 +11,16 @@ from functools import partial
 
 from fabfile import before as images
 from fabfile import console, engine, report
+from fabfile.actions import STATE
 from fabfile.events import Failure, Renamed
 from fabfile.faults import Unreachable
 from fabfile.judging import Pending
 from fabfile.lock import Locked, clock, hold
 from fabfile.options import Options
+from fabfile.output import tail
 from fabfile.reached import TROUBLE
-from fabfile.running import Run
+from fabfile.running import Run, lasting, on_all
+from fabfile.script import BUSY, STILL, WAITS, fenced
 from fabfile.stages.verify import FORGET
 
 DEFECT = "a defect of dws-on-csm"
@@ -90,8 +93,10 @@ def _alone(made: Run, options: Options, do: Callable[[], str]) -> str:
             if lock.run != made.id:
                 made.id = lock.run
                 made.emit(Renamed(made.id, time.time()))
-            made.reach, made.holding = replace(made.reach, guard=lock.check), True
-            if lock.before >= made.looked:
+            made.reach, made.holding = replace(made.reach, guard=lock.check, outrun=lock.lose), True
+            if lock.former:
+                _shut_out(made)
+            if lock.former or lock.before >= made.looked:
                 _look(made, options)
                 if not engine.findings(made, made.stages[0]):
                     return ""
@@ -102,6 +107,21 @@ def _alone(made: Run, options: Options, do: Callable[[], str]) -> str:
         if made.holding or not made.stopping.is_set():
             raise
         return ""  # Ctrl-C ended the script that was to take the lock
+
+
+def _shut_out(made: Run) -> None:
+    """A run that did not give the lock up may be on its way to any host: each hears that this one comes after it, once what
+    that one had begun there has ended.
+    """
+
+    def tell(role: str, host: str) -> None:
+        answer = made.reach.change(host, fenced(made.id), deadline=30.0 + WAITS)
+        if answer.code == BUSY:
+            raise Unreachable(host, STILL, "run again when it is through")
+        if answer.code != 0:
+            raise Unreachable(host, " ".join(tail(answer.err, lines=3)), f"mend {STATE} there")
+
+    on_all(made, [("", host) for host in lasting(made)], tell)
 
 
 def _instead(other: Callable[[Run], None], made: Run) -> str:
@@ -137,7 +157,7 @@ def _agreed_before(made: Run, display: report.Display, pending: Pending) -> bool
 def _forget_proof(made: Run) -> None:
     """What was proven before doesn't count any more once something is changed."""
     for host in made.hosts["submitter"]:
-        made.reach.session(host).run(FORGET, deadline=30.0)
+        made.reach.change(host, fenced(made.id, FORGET), deadline=30.0 + WAITS)
         made.board.forget("verify.job", host)
 
 

@@ -39,7 +39,7 @@ finish() {
     for one in "$work"/*; do
         [ -e "$one" ] || continue
         { grep -v "^$(cut -d' ' -f1 "$one") " "$record" 2>/dev/null || true; cat "$one"; } >"$record.part"
-        whole "$record.part" "$record" # of safe_file.sh, which all actions have
+        whole "$record.part" "$record" # of written.sh, which all actions have
     done
     return $failed
 }

@@ -1,28 +1,46 @@
-# Take the lock (lock.sh): prints "taken SINCE RUN", or "held NOW" and the lines of who holds it. SINCE: so many seconds ago
-# somebody else may still have held it. RUN is $run where that began by this master's clock, after all runs that are known
-# here; else a new one with the same last digits: the names of runs order them.
+# Take the lock (lock.sh): prints "taken SINCE RUN", or "held LEFT" and the lines of who holds it, for LEFT seconds more. SINCE: so
+# many seconds ago somebody else may still have held it; behind RUN stands the run that did not give it up, if one did not. RUN is
+# $run where that began by this master's clock, after all runs that are known here; else a new one with the same last digits: the
+# names of runs order them.
 # Set before: $who, $pid, $process (lines that tell the process from all others), $over (a run that is known to have died)
 numeral() { [ -n "$1" ] && [ "${#1}" -le 12 ] && [ -z "$(printf %s "$1" | tr -d 0-9)" ]; }
 rm -rf lock.new lock.old
-end=$(line 4)
-if [ -e lock/holder ] && { ! numeral "$end" || [ "$end" -gt "$until" ]; }; then
-    # torn, or from before this clock was set back: nobody knows when it ends, so it ends as if it had been renewed just now
-    held lock "$(line 1)" "$(line 2)" "$(line 3)" "$until"
-    end=$until
-fi
-if [ -e lock/holder ] && [ "$end" -gt "$now" ] && { [ -z "$over" ] || [ "$(line 3)" != "$over" ]; }; then
-    echo "held $now"
-    cat lock/holder
-    if [ -e lock/process ]; then cat lock/process; fi
-    exit 0
+ends=$(line 5)
+end=${ends#* }
+if [ -e lock/holder ]; then
+    if ! printf '%s\n' "$ends" | grep -qxE '[0-9a-f-]{36} [0-9]{1,12}' || { [ "${ends% *}" = "$boot" ] && [ "$end" -gt "$until" ]; }; then
+        # torn, or of an earlier version: nobody knows when it ends, so it ends as if it had been renewed just now
+        held lock "$(line 1)" "$(line 2)" "$(line 3)"
+        end=$until
+    elif [ "${ends% *}" != "$boot" ]; then
+        # renewed before this master started: at the latest then. Its holder may be at work elsewhere, and renew it again
+        end=$hold
+    fi
+    if [ "$end" -gt "$up" ] && { [ -z "$over" ] || [ "$(line 3)" != "$over" ]; }; then
+        echo "held $((end - up))"
+        cat lock/holder
+        if [ -e lock/process ]; then cat lock/process; fi
+        exit 0
+    fi
 fi
 
-# one that was not given up was its holder's until it ended, or until the holder died
-since=$((now - $(stat -c %Y gate)))
-if [ -e lock/holder ]; then since=0; if [ "$end" -lt "$now" ]; then since=$((now - end)); fi; fi
+# one that was not given up was its holder's until it ended, or until the holder died; what was given up before this boot, or
+# never, is nobody's since then
+since=$up
+former=$(line 3)
+if [ -e lock/holder ]; then
+    since=0
+    if [ "$end" -lt "$up" ]; then since=$((up - end)); fi
+    former=${former:-?}
+elif [ -e left ] && read -r left_boot left_at left_by <left && [ "$left_boot" = "$boot" ]; then
+    since=0
+    if numeral "$left_at" && [ "$left_at" -le "$up" ]; then since=$((up - left_at)); fi
+fi
 
+now=$(date +%s)
 stamp() { date -u -d "@$1" +%Y%m%dT%H%M%SZ; }
-newest=$(ls -1 before runs 2>/dev/null | grep -E '^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}$' | sort | tail -n 1)
+newest=$({ ls -1 before runs || :; line 3; cut -d' ' -f3 left || :; } 2>/dev/null |
+    grep -E '^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}$' | sort | tail -n 1)
 began=${run%-*}
 if [ ! "$run" \> "$newest" ] || [ "$began" \> "$(stamp "$now")" ] || [ "$began" \< "$(stamp $((now - 3600)))" ]; then
     next=$now
@@ -36,9 +54,8 @@ fi
 mkdir lock.new
 printf '%s\n' "$process" >lock.new/process
 sync lock.new/process
-held lock.new "$who" "$pid" "$run" "$until"
+held lock.new "$who" "$pid" "$run"
 if [ -e lock ]; then mv -T lock lock.old; fi
-mv -T lock.new lock
-sync .
+whole ./lock.new ./lock
 rm -rf lock.old
-echo "taken $since $run"
+echo "taken $since $run $former"

@@ -112,14 +112,6 @@ stated() (
     into "$2" && what "./$name" && stat -c "$1" -- "./$name"
 )
 
-# --- on the disk
-
-# lasting FILE: what was written to it is on the disk, and so is its name. For files in folders of root's alone.
-lasting() { sync -- "$1" && sync -- "${1%/*}"; }
-
-# whole PART FILE: PART, written, takes FILE's place, in the same folder of root's alone
-whole() { sync -- "$1" && mv -fT -- "$1" "$2" && sync -- "${2%/*}"; }
-
 # --- writing
 
 # staged: behind `into`. The shell goes on into a new folder of root's alone inside that one; the file is to be made in it as

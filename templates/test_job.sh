@@ -169,4 +169,4 @@ echo "job $job COMPLETED, Workflow bb$job gone; states seen: $states"
 mkdir -p "$state_folder"
 printf '{"job": "%s", "at": %s, "seconds": %s, "states": "%s", "bbstat": "%s", "api": "%s", "times": {"API": %s%s}}\n' \
     "$job" "$(date +%s)" "$took" "$states" "$bbstat" "$listed" "$(spent "$api")" "$times" >"$state_folder/proof.part"
-whole "$state_folder/proof.part" "$state_folder/proof.json" # of safe_file.sh, which all actions have
+whole "$state_folder/proof.part" "$state_folder/proof.json" # of written.sh, which all actions have

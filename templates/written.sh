@@ -1,14 +1,21 @@
-# Records are whole or not there, also on a full disk: what came is measured, brought to the disk, and put in its place.
-# written PATH SIZE: a file of what comes on standard input. appended PATH SIZE: that at the end of a file, a line of its own.
+# How root's own records come to the disk: whole or not at all, also on a full disk, and however the machine ends. Content, name
+# and folder are on the disk in that order before a function ends. All of them are in folders of root's alone; a path has a / in it.
+
+# lasting FILE: what was written to it is on the disk, and so is its name
+lasting() { sync -- "$1" && sync -- "${1%/*}"; }
+
+# whole PART PATH: PART, a file or a folder that was made whole beside PATH, takes its place
+whole() { sync -- "$1" && mv -fT -- "$1" "$2" && sync -- "${2%/*}"; }
+
+# written PATH SIZE: a file of what comes on standard input, so many bytes
 written() {
-    if cat >"$1.part" && [ "$(stat -c %s -- "$1.part")" = "$2" ] && sync -- "$1.part" && mv -f -- "$1.part" "$1"; then
-        sync -- "${1%/*}"
-        return
-    fi
+    if cat >"$1.part" && [ "$(stat -c %s -- "$1.part")" = "$2" ] && whole "$1.part" "$1"; then return; fi
     rm -f -- "$1.part"
     echo "$1 could not be written whole, and is as it was before" >&2
     return 1
 }
+
+# appended PATH SIZE: that at the end of a file, a line of its own
 appended() ( # under a lock: stages side by side write to one file
     exec 8>>"$1" && flock -w 30 8 || exit 1
     had=$(stat -c %s -- "$1")

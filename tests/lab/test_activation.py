@@ -14,6 +14,7 @@ from fabfile import frames, slurmconf
 from fabfile.actions import STATE, Sh
 from fabfile.connect import Sessions, connect_all
 from fabfile.inventory import Site, load
+from fabfile.journal import identifier
 from fabfile.result import Result
 from fabfile.script import BUSY, compile_actions
 from fabfile.session import Session
@@ -25,6 +26,11 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 PRIMARY, BACKUP = "slurmctl1", "slurmctl2"
 CONF, LUA = "/etc/slurm/slurm.conf", "/etc/slurm/burst_buffer.lua"
 UPSTREAM = Path(__file__).parents[2] / "lab/upstream/dws-slurm-bb-plugin/src/burst_buffer"
+
+
+def now() -> str:
+    """A run after all that were at work on a host: one that is named before them would be let in no more."""
+    return f"{identifier(time.time())[:-4]}ffff"
 
 
 # Kills the slurmctld of this host that comes after the process OLD as soon as it is there; a backup's answers only 5 seconds
@@ -91,7 +97,7 @@ class Controllers:
     def do(self, host: str, action: Sh) -> Result:
         """Perform one action as the engine does."""
         self.touched.add(host)
-        script, data = compile_actions([action], "20260101T000000Z-test", frames.marker())
+        script, data = compile_actions([action], now(), frames.marker())
         return self.run(host, script, data)
 
     def text(self, host: str) -> str:
@@ -238,7 +244,7 @@ def test_a_connection_that_breaks_in_the_middle(fresh: Controllers) -> None:
     looks = activation.look(fresh.place(BACKUP))
     assert isinstance(looks, Shell)
     planned, second = fresh.enabling(BACKUP), fresh.restarting(BACKUP)
-    script, data = compile_actions([planned], "20260101T000000Z-cut", frames.marker())
+    script, data = compile_actions([planned], now(), frames.marker())
     fresh.touched.add(BACKUP)
     fresh.on(BACKUP, "cat >/run/script", feed=script)
     fresh.on(BACKUP, "cat >/run/data", feed=data.decode())
@@ -271,7 +277,7 @@ UNITS = "find /etc/systemd/system -name 'dws-on-csm*'"
 
 def begun(there: Controllers, host: str) -> None:
     """An activation on `host` that nobody follows, up to where slurm.conf is replaced and slurmctld is being started."""
-    script, data = compile_actions([there.enabling(host)], "20260101T000000Z-cut", frames.marker())
+    script, data = compile_actions([there.enabling(host)], now(), frames.marker())
     there.touched.add(host)
     there.on(host, "cat >/run/script", feed=script)
     there.on(host, "cat >/run/data", feed=data.decode())

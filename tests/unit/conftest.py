@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
+
+import fabfile
+from fabfile import stages
+from fabfile.actions import STATE
+
+ENTRY = "fabfile.repairs"
+"""What `fab` starts with: nobody imports it."""
 
 
 @dataclass
@@ -49,10 +59,27 @@ class LocalHost:
         return self.run(script, deadline=deadline)
 
 
+def redirect(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Has everything use `folder` for STATE, by whatever name a module knows it, or a path or a script with it."""
+    for package in (fabfile, stages):
+        for one in iter_modules(package.__path__, f"{package.__name__}."):
+            if one.name != ENTRY:
+                import_module(one.name)  # one that came later would keep `folder`
+    loaded = [module for name, module in sys.modules.items() if name.startswith("fabfile.")]
+    for module in loaded:
+        for name, value in list(vars(module).items()):
+            if isinstance(value, str) and STATE in value:
+                monkeypatch.setattr(module, name, value.replace(STATE, str(folder)))
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a test runs here works in its own folder, not in the one that runs use on a true host."""
+    redirect(monkeypatch, tmp_path / "state")
+
+
 @pytest.fixture
-def local_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalHost:
-    for module in ("actions", "script"):
-        monkeypatch.setattr(f"fabfile.{module}.STATE", str(tmp_path / "state"))
+def local_host(tmp_path: Path) -> LocalHost:
     folder = tmp_path / "host"
     folder.mkdir()
     return LocalHost(folder)

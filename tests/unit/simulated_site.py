@@ -433,7 +433,7 @@ class _Master:
     def __init__(self, records: dict[str, dict[str, list[str]]]) -> None:
         self.records = records
 
-    def run(self, script: str, data: bytes = b"", deadline: float = 0.0) -> Result:
+    def run(self, script: str, data: bytes = b"", deadline: float = 0.0, line: object = None) -> Result:
         """Append to the file that the script names."""
         found = re.search(r"before/(\S+)", script)
         name = next(one for one in (".opened", ".objects") if one in script)

@@ -26,13 +26,13 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "state"
 
 
-def start(planned: Sequence[Action], run: str = "r") -> tuple[subprocess.Popen[bytes], bytes]:
+def start(planned: Sequence[Action], run: str = "early") -> tuple[subprocess.Popen[bytes], bytes]:
     script, data = compile_actions(planned, run, MARK)
     pipe = subprocess.PIPE
     return subprocess.Popen(["sh", "-c", script], stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT), data
 
 
-def done(planned: Sequence[Action], run: str = "r", cut: int = 0) -> tuple[int, str]:
+def done(planned: Sequence[Action], run: str = "early", cut: int = 0) -> tuple[int, str]:
     """Exit code and output of the script for these actions; `cut` bytes of its data are lost."""
     process, data = start(planned, run)
     out, _ = process.communicate(data[: len(data) - cut], timeout=30)
@@ -98,16 +98,16 @@ def end(state: Path, process: subprocess.Popen[bytes]) -> None:
 
 def test_the_scripts_of_one_run_are_at_work_side_by_side(state: Path) -> None:
     """Stages that don't need each other don't wait for each other's commands."""
-    first = hold(state, "r")
+    first = hold(state, "early")
     try:
-        assert done([Sh("at once", "true")], "r")[0] == 0
+        assert done([Sh("at once", "true")], "early")[0] == 0
     finally:
         end(state, first)
 
 
 def test_a_script_of_an_earlier_run_keeps_the_next_run_out_until_it_ends(state: Path) -> None:
     """One that was cut off from its operator goes on, and what it brought stays as long."""
-    first = hold(state, "r")
+    first = hold(state, "early")
     (state / "parts").mkdir()
     (state / "parts/left").touch()
     try:

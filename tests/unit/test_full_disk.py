@@ -69,6 +69,7 @@ def leftovers(folder: Path) -> list[str]:
 
 WRITERS = {
     "written.sh": "here",
+    "fence.sh": "it writes in place what is as long as what was there",
     "put_back.sh": "here",
     "safe_file.sh": "here, by what puts files and puts them back",
     "pod_noted.sh": "here",

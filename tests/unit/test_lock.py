@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import holder, lock
+from fabfile import actions, holder, lock
 from fabfile.actions import AskApi, Sh
 from fabfile.events import Done, Event, Renamed
 from fabfile.faults import LockLost, Lost, Unreachable
@@ -34,19 +34,32 @@ HANG = 60.0
 
 
 @pytest.fixture
-def state(local_host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    folder = local_host.folder / "state"
-    monkeypatch.setattr("fabfile.lock.STATE", str(folder))
+def state(local_host: LocalHost) -> Iterator[Path]:
+    folder = Path(actions.STATE)
     yield folder
     assert [path.name for path in folder.glob("lock*")] == [] if folder.is_dir() else True
 
 
-def held(state: Path, *lines: object, identified: tuple[str, ...] = ()) -> None:
-    """Somebody's lock, of an earlier version where nothing tells its process from others."""
+def held(state: Path, who: str, process: object, run: str, left: int, identified: tuple[str, ...] = ()) -> None:
+    """Somebody's lock, for so many seconds more; of an earlier version where nothing tells its process from others."""
     (state / "lock").mkdir(parents=True)
-    (state / "lock" / "holder").write_text("".join(f"{line}\n" for line in lines))
+    (state / "lock" / "holder").write_text(holding(who, process, run, left))
     if identified:
         (state / "lock" / "process").write_text("".join(f"{line}\n" for line in identified))
+
+
+def holding(who: str, process: object, run: str, left: int) -> str:
+    """What the holder's file says then."""
+    return f"{who}\n{process}\n{run}\n{int(time.time()) + left}\n{holder.BOOT.read_text().strip()} {up() + left}\n"
+
+
+def up() -> int:
+    return int(float(Path("/proc/uptime").read_text().split()[0]))
+
+
+def ends(state: Path) -> int:
+    """When the lock ends, in seconds since this machine's boot."""
+    return int(lines(state)[4].split()[1])
 
 
 def lines(state: Path) -> list[str]:
@@ -58,9 +71,9 @@ def forced(state: Path) -> None:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    ends = time.monotonic() + HANG
+    last = time.monotonic() + HANG
     while not condition():
-        assert time.monotonic() < ends
+        assert time.monotonic() < last
         time.sleep(0.01)  # what other threads do wakes nobody here
 
 
@@ -72,16 +85,17 @@ def test_it_is_there_while_a_run_is_at_work(local_host: LocalHost, state: Path) 
     """The lock names who holds it and what tells its process from others, and is gone after the run."""
     run = now()
     with hold(local_host, run, (Lost,)) as got:
-        who, process, run_, until_ = lines(state)
+        who, process, run_, until_, counts = lines(state)
         assert (who, int(process), run_, got.run) == (owner(), os.getpid(), run, run)
         assert 60 < int(until_) - time.time() <= 121
+        assert counts.split()[0] == holder.BOOT.read_text().strip() and 60 < int(counts.split()[1]) - up() <= 121
         assert tuple((state / "lock" / "process").read_text().splitlines()) == identity() != ()
         got.check()
 
 
 def test_somebody_elses_is_kept(local_host: LocalHost, state: Path) -> None:
     """Another operator's run is named, with the seconds until its lock would end, and its lock stays."""
-    held(state, "ann@admin2", 1, "run-9", int(time.time()) + 100)
+    held(state, "ann@admin2", 1, "run-9", 100)
     with pytest.raises(Locked, match="ann@admin2 is at work here with run run-9") as refused, hold(local_host, "r", ()):
         pass
     assert 20 <= refused.value.holder.left <= 100
@@ -113,14 +127,14 @@ def test_only_a_process_of_this_machine_that_has_ended_gives_way_early(
 ) -> None:
     """A live lock is taken over where its process is known to have ended: not for its name, nor for a number that was reused."""
     who, process, identified = others()
-    held(state, who, process, "run-9", int(time.time()) + 100, identified=identified)
-    with ExitStack() as ends:
+    held(state, who, process, "run-9", 100, identified=identified)
+    with ExitStack() as stack:
         if taken:
-            ends.enter_context(hold(local_host, now(), (Lost,)))
+            stack.enter_context(hold(local_host, now(), (Lost,)))
             assert lines(state)[1] == str(os.getpid())
             return
         with pytest.raises(Locked):
-            ends.enter_context(hold(local_host, now(), (Lost,)))
+            stack.enter_context(hold(local_host, now(), (Lost,)))
     forced(state)
 
 
@@ -145,15 +159,11 @@ def test_a_machine_that_tells_nothing_of_its_processes_waits(monkeypatch: pytest
     assert identity() == () and not gone(dead) and not gone(replace(dead, identity=()))
 
 
-@pytest.mark.parametrize(
-    "line",
-    [("ann@admin2", 1, "run-9", 5), ("ann@admin2", 1, "run-9", 0), ()],
-    ids=["over", "long over", "cut off"],
-)
-def test_one_that_has_ended_gives_way(local_host: LocalHost, state: Path, line: tuple[object, ...]) -> None:
+@pytest.mark.parametrize("left", [0, -1000, None], ids=["over", "long over", "cut off"])
+def test_one_that_has_ended_gives_way(local_host: LocalHost, state: Path, left: int | None) -> None:
     """A lock whose time is over, or that was cut off while an earlier version took it away, holds nobody up."""
-    held(state, *line)
-    if not line:
+    held(state, "ann@admin2", 1, "run-9", left or 0)
+    if left is None:
         (state / "lock" / "holder").unlink()
     run = now()
     with hold(local_host, run, (Lost,)):
@@ -162,19 +172,22 @@ def test_one_that_has_ended_gives_way(local_host: LocalHost, state: Path, line: 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "ann@admin2\n1\nrun-9\n", "ann@admin2\n1\nrun-9\n17x\n", "\0\0\0\0", f"ann@admin2\n1\nrun-9\n{1 << 60}\n"],
-    ids=["empty", "no end", "no number", "zeros", "clock was set back"],
+    [
+        *("", "ann@admin2\n1\nrun-9\n", "ann@admin2\n1\nrun-9\n170\n17x 12\n", "\0\0\0\0"),
+        f"ann@admin2\n1\nrun-9\n{int(time.time()) - 1000}\n",
+        holding("ann@admin2", 1, "run-9", 1 << 30),
+    ],
+    ids=["empty", "no end", "no number", "zeros", "earlier version", "too late"],
 )
 def test_one_whose_end_nobody_knows_ends(local_host: LocalHost, state: Path, text: str) -> None:
-    """A torn lock, and one from before the master's clock was set back, hold for as long as one that was just renewed."""
-    held(state)
+    """A torn lock, and one of an earlier version, whose end says the clock alone, hold as long as one that was just renewed."""
+    held(state, "ann@admin2", 1, "run-9", 0)
     (state / "lock" / "holder").write_text(text)
     for _ in range(2):
         with pytest.raises(Locked) as refused, hold(local_host, now(), (Lost,)):
             pass
         assert lock.HOLD / 2 < refused.value.holder.left <= lock.HOLD
-    end = lines(state)
-    (state / "lock" / "holder").write_text("\n".join([*end[:3], str(int(time.time()) - 1), ""]))
+    (state / "lock" / "holder").write_text(holding("ann@admin2", 1, "run-9", -1))
     with hold(local_host, now(), (Lost,)):
         pass
 
@@ -216,8 +229,8 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_renewed(local_host: LocalHost, state: Path, hurried: None) -> None:
     """As long as its run is at work the lock's end moves on, by itself."""
     with hold(local_host, now(), (Lost,)):
-        first = int(lines(state)[3])
-        until(lambda: int(lines(state)[3]) >= first + 2)
+        first = ends(state)
+        until(lambda: ends(state) >= first + 2)
 
 
 def test_a_renewal_that_fails_is_tried_again(
@@ -227,10 +240,10 @@ def test_a_renewal_that_fails_is_tried_again(
     monkeypatch.setattr(lock, "HOLD", 60)
     host, told = Broken(local_host.folder, fails=3), list[str]()
     with hold(host, now(), (Lost,), told.append) as got:
-        first = int(lines(state)[3])
+        first = ends(state)
         assert [got.renew() for _ in range(3)] == [False] * 3
         got.check()
-        until(lambda: got.renew() and int(lines(state)[3]) > first)
+        until(lambda: got.renew() and ends(state) > first)
     assert told == []
 
 
@@ -254,8 +267,8 @@ def test_renewing_goes_on_by_itself_after_a_failure(local_host: LocalHost, state
     """The thread that renews tries again soon after a failure, until the lock would have ended."""
     host = Broken(local_host.folder, fails=2)
     with hold(host, now(), (Lost,)):
-        first = int(lines(state)[3])
-        until(lambda: host.fails == 0 and int(lines(state)[3]) >= first + 2)
+        first = ends(state)
+        until(lambda: host.fails == 0 and ends(state) >= first + 2)
 
 
 def test_a_lock_that_could_not_be_renewed_in_time_is_lost(local_host: LocalHost, state: Path, hurried: None) -> None:
@@ -280,7 +293,7 @@ def test_a_run_that_stood_still_asks_before_it_goes_on(
         asleep = 500.0
         got.check()
         asleep = 1000.0
-        (state / "lock" / "holder").write_text(f"ann@admin2\n1\nrun-9\n{int(time.time()) + 100}\n")
+        (state / "lock" / "holder").write_text(holding("ann@admin2", 1, "run-9", 100))
         with pytest.raises(LockLost, match=r"has lost its lock on the site: ann@admin2 took it with run run-9\."):
             got.check()
     assert lines(state)[2] == "run-9", "left, whoever holds it"
@@ -304,7 +317,7 @@ def test_a_run_that_lost_its_lock_stops_before_its_next_change(
     changed = local_host.folder / "changed"
 
     def stolen(cluster: object) -> bytes:
-        (state / "lock" / "holder").write_text(f"ann@admin2\n1\nrun-9\n{int(time.time()) + 100}\n")
+        (state / "lock" / "holder").write_text(holding("ann@admin2", 1, "run-9", 100))
         monkeypatch.setattr(lock, "clock", lambda: time.monotonic() + 1e9)  # so that it is asked for at once
         return b""
 

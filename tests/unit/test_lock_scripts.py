@@ -7,8 +7,9 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -18,6 +19,8 @@ from fabfile.journal import identifier
 HANG = 60.0
 """Seconds after which something hangs that takes a moment on a quiet machine."""
 NOW = 1_800_000_000
+UP = 1_000_000
+BOOT = "c0ffee00-0000-4000-8000-000000000001"
 HOLD = lock.HOLD
 RUNS = {who: f"{identifier(NOW - 60)[:-4]}000{who}" for who in "abc"}
 SHELLS = (("dash",), ("bash", "--posix"))
@@ -25,11 +28,14 @@ SHELLS = (("dash",), ("bash", "--posix"))
 
 @dataclass
 class Master:
-    """A master whose clock stands until it is moved."""
+    """A master whose clocks stand until they are moved: `up`, seconds since its boot, and `now`, which anybody may set."""
 
     folder: Path
     shell: tuple[str, ...] = SHELLS[0]
     now: int = NOW
+    up: int = UP
+    boot: str = BOOT
+    names: dict[str, str] = field(default_factory=lambda: dict(RUNS))
 
     @property
     def state(self) -> Path:
@@ -40,9 +46,9 @@ class Master:
         return self.state / "lock" / "holder"
 
     def script(self, verb: str, who: str, over: str = "") -> str:
-        own = {"run": RUNS[who]}
+        own = {"run": self.names[who]}
         if verb == "take":
-            own |= {"over": RUNS.get(over, ""), "who": who, "pid": "1", "process": f"process of {who}"}
+            own |= {"over": self.names.get(over, ""), "who": who, "pid": "1", "process": f"process of {who}"}
         return lock._script(f"lock_{verb}.sh", **own)
 
     def begin(self, script: str) -> subprocess.Popen[str]:
@@ -50,10 +56,12 @@ class Master:
         clock.parent.mkdir(exist_ok=True)
         if not (sync := clock.parent / "sync").exists():
             sync.symlink_to("/bin/true")  # nothing here outlives a power cut
+        proc = self.folder / "proc"
+        (proc / "sys/kernel/random").mkdir(parents=True, exist_ok=True)
+        _put(proc / "uptime", f"{self.up}.93 7000000.00\n")
+        _put(proc / "sys/kernel/random/boot_id", f"{self.boot}\n")
         text = f'#!/bin/sh\n[ "$1" != +%s ] || {{ echo {self.now}; exit; }}\nexec /bin/date "$@"\n'
-        if not clock.exists() or clock.read_text() != text:
-            clock.write_text(text)
-            clock.chmod(0o755)
+        _put(clock, text, 0o755)
         paths = {"PATH": f"{clock.parent}:{os.environ['PATH']}"}
         return subprocess.Popen(
             [*self.shell, "-c", script], env=paths, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -68,26 +76,46 @@ class Master:
     def takes(self, who: str, over: str = "") -> bool:
         code, out = self.run(self.script("take", who, over))
         assert code == 0 and out.split()[0] in ("taken", "held")
+        if out.startswith("taken"):
+            self.names[who] = out.split()[2]
         return out.startswith("taken")
 
-    def is_held(self, who: str, end: int) -> None:
-        """Let somebody hold the lock, as an earlier version would have written it."""
+    def is_held(self, who: str, left: int) -> None:
+        """Let somebody hold the lock for so many seconds more."""
         self.holder.parent.mkdir(parents=True, exist_ok=True)
-        self.holder.write_text(f"{who}\n1\n{RUNS[who]}\n{end}\n")
+        self.holder.write_text(f"{who}\n1\n{self.names[who]}\n{self.now + left}\n{self.boot} {self.up + left}\n")
 
     def is_torn(self) -> None:
         """Let nothing be in the holder's file, as after a power cut."""
-        self.is_held("c", NOW)
+        self.is_held("c", 0)
         self.holder.write_text("")
+
+    def passes(self, seconds: int) -> None:
+        """Let time pass."""
+        self.now += seconds
+        self.up += seconds
+
+    def starts_again(self, up: int) -> None:
+        """Let the master have been started again so many seconds ago."""
+        self.boot, self.up = f"{self.boot[:-12]}{int(self.boot[-12:], 16) + 1:012x}", up
 
     def clear(self) -> None:
         subprocess.run(["rm", "-rf", self.state], check=True)
-        self.now = NOW
+        self.now, self.up, self.boot = NOW, UP, BOOT
+        self.names = dict(RUNS)
+
+
+def _put(path: Path, text: str, mode: int = 0o644) -> None:
+    """Others may be reading it: nothing happens where it says that."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+        path.chmod(mode)
 
 
 @pytest.fixture
 def master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Master:
     monkeypatch.setattr("fabfile.lock.STATE", str(tmp_path / "state"))
+    monkeypatch.setattr("fabfile.lock.PROC", str(tmp_path / "proc"))
     return Master(tmp_path)
 
 
@@ -104,9 +132,9 @@ def with_line(script: str, line: str, shell: Sequence[str]) -> Iterator[tuple[st
 
 BEGINNINGS: dict[str, tuple[str, Callable[[Master], object]]] = {
     "take, nobody's": ("take", lambda master: None),
-    "take, expired": ("take", lambda master: master.is_held("c", NOW)),
+    "take, expired": ("take", lambda master: master.is_held("c", 0)),
     "take, torn": ("take", lambda master: master.is_torn()),
-    "take, held": ("take", lambda master: master.is_held("c", NOW + 60)),
+    "take, held": ("take", lambda master: master.is_held("c", 60)),
     "renew": ("renew", lambda master: master.takes("a")),
     "leave": ("leave", lambda master: master.takes("a")),
 }
@@ -135,7 +163,7 @@ def test_killed_behind_any_line(master: Master, beginning: str, shell: tuple[str
             assert beginning in ("take, nobody's", "take, expired", "leave"), line
         else:
             assert seen(master).holder == OTHERS.get(beginning, "a"), line
-            master.now += HOLD + 1
+            master.passes(HOLD + 1)
             assert master.takes("b"), line
         assert seen(master).holder == "b", line
         assert sorted(path.name for path in master.state.glob("lock*")) == ["lock"], line
@@ -162,7 +190,7 @@ def test_between_any_two_lines(master: Master, first: str, second: str) -> None:
     stop = f": >{at}; until [ -e {go} ]; do sleep 0.01; done"
     for script, line in with_line(master.script(first, "a"), stop, master.shell):
         master.clear()
-        master.is_held("a" if first != "take" else "b" if second != "take" else "c", NOW)
+        master.is_held("a" if first != "take" else "b" if second != "take" else "c", 0)
         one = master.begin(script)
         until(lambda one=one: at.exists() or one.poll() is not None)  # type: ignore[misc]
         other = master.begin(master.script(second, "b"))
@@ -192,36 +220,51 @@ def test_it_says_until_when_others_were_at_work(master: Master) -> None:
     def since(over: str = "") -> int:
         return int(master.run(master.script("take", "a", over))[1].split()[1])
 
-    assert since() > 10 * 365 * 86400, "nobody ever did"
-    master.run(master.script("leave", "a"))
-    os.utime(master.state / "gate", (master.now - 30, master.now - 30))
+    def left() -> None:
+        holder = master.holder.read_text().splitlines()[2]
+        master.run(lock._script("lock_leave.sh", run=holder))
+
+    assert since() == UP, "nobody ever did"
+    left()
+    master.passes(30)
     assert since() == 30
-    master.is_held("c", master.now - 20)
+    left()
+    master.up, master.now = master.up + 40, master.now - 86400
+    assert since() == 40, "whatever became of the clock that can be set"
+    left()
+    master.starts_again(50)
+    assert since() == 50, "not since this boot"
+    left()
+    (master.state / "left").write_text("")
+    assert since() in (0, 50)
+    master.is_held("c", -20)
     assert since() == 20
-    master.is_held("c", master.now + 20)
+    master.is_held("c", 20)
     assert since(over="c") == 0
+    master.is_held("c", 20)
+    master.starts_again(HOLD + 7)
+    assert since() == 7, "it may have held it until then, whenever it was renewed last"
 
 
 def test_it_is_on_the_disk_before_it_counts(master: Master) -> None:
     """The lock is synced before it is put in place, and its folder after that: a power cut leaves it whole or not there."""
-    order, bin_ = master.folder / "order", master.folder / "bin"
+    order = master.folder / "order"
     for verb in ("take", "renew", "leave"):
-        script = master.script(verb, "a")
-        for name in ("sync", "mv"):
-            script = script.replace(f"{name} ", f"noted {name} ")
-        master.run(f'noted() {{ echo "$*" >>{order}; "$@"; }}\n{script}')
-    assert bin_.exists() and order.read_text().splitlines() == [
-        *("sync lock.new/process", "sync lock.new/new", "mv -f lock.new/new lock.new/holder", "sync lock.new"),
-        *("mv -T lock.new lock", "sync ."),
-        *("sync lock/new", "mv -f lock/new lock/holder", "sync lock"),
-        *("mv -T lock lock.old", "sync ."),
+        names = {"sync": "command sync", "mv": "command mv"}
+        noted = "".join(f'{name}() {{ echo "{name} $*" >>{order}; {real} "$@"; }}\n' for name, real in names.items())
+        assert master.run(f"{noted}{master.script(verb, 'a')}")[0] == 0
+    assert order.read_text().replace(" --", "").splitlines() == [
+        *("sync lock.new/process", "sync lock.new/new", "mv -fT lock.new/new lock.new/holder", "sync lock.new"),
+        *("sync ./lock.new", "mv -fT ./lock.new ./lock", "sync ."),
+        *("sync lock/new", "mv -fT lock/new lock/holder", "sync lock"),
+        *("sync ./left.part", "mv -fT ./left.part ./left", "sync .", "mv -T lock lock.old", "sync ."),
     ]
 
 
 def test_three_at_once(master: Master) -> None:
     """Of three that find the lock expired at the same time one takes it, each time."""
     for _ in range(8):
-        master.is_held("c", NOW)
+        master.is_held("c", 0)
         begun = [master.begin(master.script("take", who)) for who in "abc"]
         outs = [process.communicate(timeout=HANG)[0] for process in begun]
         assert sorted(out.split()[0] for out in outs) == ["held", "held", "taken"]
@@ -240,8 +283,14 @@ class State:
 
 
 LEFT = (HOLD, 60, 1, 0, -60, HOLD + 1, 10 * HOLD)
+JUMPS = (86400, -86400, 0, -1000, 1000)
 STATES = (State("", 0), *(State(who, left) for who in "ab" for left in LEFT))
 DEEDS = (*itertools.product(("take", "renew", "leave"), "ab", ("",)), ("take", "b", "a"), ("take", "b", "c"))
+
+
+def rebooted(state: State, up: int) -> State:
+    """What becomes of the lock when the master starts: who had it has it, and for $HOLD seconds of the new boot at most."""
+    return State(state.holder, HOLD - up) if state.holder else state
 
 
 def model(before: State, verb: str, who: str, over: str) -> tuple[State, bool]:
@@ -258,21 +307,96 @@ def model(before: State, verb: str, who: str, over: str) -> tuple[State, bool]:
 def seen(master: Master) -> State:
     if not master.holder.exists():
         return State("", 0)
-    _, _, run, end = master.holder.read_text().splitlines()
-    return State({run: who for who, run in RUNS.items()}.get(run, ""), int(end) - master.now)
+    _, _, run, _, counts = master.holder.read_text().splitlines()
+    boot, end = counts.split()
+    left = int(end) - master.up if boot == master.boot else HOLD - master.up
+    return State(run[-1:], left)  # whatever second it was named for
 
 
 @pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: " ".join(filter(None, deed)))
 def test_as_the_model_says(master: Master, deed: tuple[str, str, str]) -> None:
-    """Each script does to the lock, in each of its states and also where the clock was moved, what the model does."""
+    """Each script does to the lock, in each of its states, what the model does; wherever the clock jumped that can be set."""
     verb, who, over = deed
-    for before in STATES:
+    for before, jump in zip(STATES, itertools.cycle(JUMPS), strict=False):
         master.clear()
         if before.holder:
-            master.is_held(before.holder, NOW + before.left)
-        code, out = master.run(master.script(verb, who, over))
-        got = out.startswith("taken") if verb == "take" else code == 0
-        assert (seen(master), got) == model(before, verb, who, over), before
+            master.is_held(before.holder, before.left)
+        master.now += jump
+        assert _done(master, *deed) == model(before, verb, who, over), (before, jump)
+
+
+@pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: " ".join(filter(None, deed)))
+def test_as_the_model_says_after_a_boot(master: Master, deed: tuple[str, str, str]) -> None:
+    """The lock of a former boot holds for as long as if it had been renewed right before this one, and can be renewed."""
+    verb, who, over = deed
+    states = (State("", 0), State("a", 1), State("a", 10 * HOLD), State("b", 60))
+    for (before, up), jump in zip(itertools.product(states, (0, 60, HOLD, UP)), itertools.cycle(JUMPS), strict=False):
+        master.clear()
+        if before.holder:
+            master.is_held(before.holder, before.left)
+        master.now += jump
+        master.starts_again(up)
+        assert _done(master, *deed) == model(rebooted(before, up), verb, who, over), (before, up, jump)
+
+
+def _done(master: Master, verb: str, who: str, over: str) -> tuple[State, bool]:
+    got = master.takes(who, over) if verb == "take" else master.run(master.script(verb, who))[0] == 0
+    return seen(master), got
+
+
+def test_random_courses(master: Master) -> None:
+    """Through any course of deeds, of time, of jumps of the clock and of boots of the master the lock is what the model says."""
+    random = Random(8)  # noqa: S311  # no secret: the same courses each time
+    for _ in range(12):
+        master.clear()
+        state = State("", 0)
+        course: list[object] = []
+        for _ in range(12):
+            what = random.choice(("deed", "deed", "deed", "time", "jump", "boot"))
+            if what == "deed":
+                deed = random.choice(DEEDS)
+                state, got = model(state, *deed)
+                course.append(deed)
+                assert _done(master, *deed) == (state, got), course
+                continue
+            step = random.choice((1, 30, HOLD - 1, HOLD, 10 * HOLD))
+            course.append((what, step))
+            if what == "time":
+                master.passes(step)
+                state = State(state.holder, state.left - step) if state.holder else state
+            elif what == "jump":
+                master.now += random.choice((-1, 1)) * 1000 * step
+            else:
+                master.starts_again(step)
+                state = rebooted(state, step)
+            assert seen(master) == state, course
+
+
+def test_a_lock_of_an_earlier_version(master: Master) -> None:
+    """One that says when it ends by the clock alone, which may have jumped, ends as if it had been renewed just now."""
+    master.is_held("c", 20)
+    master.holder.write_text("".join(master.holder.read_text().splitlines(keepends=True)[:4]))
+    master.now += 10 * HOLD
+    assert not master.takes("a") and seen(master) == State("c", HOLD)
+    master.passes(HOLD - 1)
+    assert not master.takes("a")
+    master.passes(1)
+    assert master.takes("a")
+
+
+def test_each_name_is_after_that_of_the_lock_before(master: Master) -> None:
+    """Runs that leave nothing else on the master are named in their order, too: whether they gave the lock up or not."""
+    names: list[str] = []
+    for digits, ends in (("ffff", "left"), ("eeee", "over"), ("dddd", "left"), ("cccc", "left")):
+        own = {"over": "", "who": "w", "pid": "1", "process": "x", "run": f"{identifier(NOW - 60)[:-4]}{digits}"}
+        word, _, name, *former = master.run(lock._script("lock_take.sh", **own))[1].split()
+        assert word == "taken" and former == ([names[-1]] if ends != "left" and len(names) == 2 else former)
+        names.append(name)
+        if ends == "left":
+            master.run(lock._script("lock_leave.sh", run=name))
+        else:
+            master.passes(HOLD)
+    assert names == sorted(names) and len({*names}) == 4
 
 
 def test_a_run_of_the_lock_from_clocks_apart(master: Master) -> None:
@@ -284,7 +408,7 @@ def test_a_run_of_the_lock_from_clocks_apart(master: Master) -> None:
             code, out = master.run(run)
             assert code == 0 and out.startswith("taken")
             assert not master.takes("c")
-            master.now += HOLD - 1
+            master.passes(HOLD - 1)
             assert not master.takes("c")
-            master.now += 1
+            master.passes(1)
         master.clear()

@@ -44,6 +44,7 @@ CLUSTER = "works on the cluster and the registry, through pipes and in folders o
 FUNCTIONS = "functions that judge or pass on what they are given; they open nothing"
 APART = {
     "activation_look.sh": STATE_ALONE,
+    "fence.sh": STATE_ALONE,
     "history.sh": STATE_ALONE,
     "holds_secret.sh": FUNCTIONS,
     "images_look.sh": CLUSTER,

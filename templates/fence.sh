@@ -1,0 +1,28 @@
+# At the head of each script that changes something: it waits until scripts of other runs have ended on this host, and runs
+# only while its run may. A run that stood still (a laptop asleep, Ctrl-Z) may have lost the site's lock since it asked: on the
+# master the lock itself is asked (lock.sh); each other host knows the last run that was at work on it, and runs are named in
+# their order. Where this says "go on", no other run's script begins here before this one has ended.
+# The lock on `busy` is shared by a run's own scripts, whose stages are at work side by side, and kept from every other run's. It
+# is inherited by whatever a script starts: one that outlived its connection holds it until it ends.
+# Set before: $STATE, $RUN
+set -eu
+umask 077
+mkdir -p "$STATE"
+exec 8>>"$STATE/entry" 9>>"$STATE/busy"
+busy() { echo "another run's command is still at work on this host" >&2; exit 75; }
+fenced() { echo "lost its lock: $*" >&2; exit 76; }
+flock -w 90 8 || busy
+last=
+read -r last <"$STATE/busy" || :
+if [ "$last" != "$RUN" ]; then
+    if [ "$last" \> "$RUN" ]; then fenced "run $last has been at work on $(uname -n) since"; fi
+    flock -w 60 9 || busy
+    rm -rf -- "$STATE/parts"
+    printf '%s\n' "$RUN" 1<>"$STATE/busy" # in place, so that no full disk leaves none
+fi
+flock -s -w 60 9 || busy
+exec 8>&-
+if [ -e "$STATE/gate" ] && [ "$(sed -n 3p "$STATE/lock/holder" 2>/dev/null)" != "$RUN" ]; then
+    if [ ! -e "$STATE/lock/holder" ]; then fenced "it is gone from the master"; fi
+    fenced "$(sed -n 's/$/ took it with run/; 1p' "$STATE/lock/holder") $(sed -n 3p "$STATE/lock/holder")"
+fi

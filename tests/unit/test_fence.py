@@ -1,0 +1,224 @@
+"""The fence at the head of scripts: a run that lost the site's lock changes nothing, wherever it stood still meanwhile."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from fabfile import actions
+from fabfile.actions import Ask, AskApi, Put, Sh
+from fabfile.events import Done, Event
+from fabfile.faults import LockLost, Lost
+from fabfile.inventory import DEFAULT, load
+from fabfile.journal import identifier
+from fabfile.lock import hold
+from fabfile.options import Options
+from fabfile.perform import Reach
+from fabfile.report import Display
+from fabfile.running import Run
+from fabfile.script import BUSY, FENCED, OUTRUN, compile_actions, fenced
+from fabfile.step import Place, Shell, Stage, Step
+from fabfile.work import work
+from tests.unit.conftest import Answer, LocalHost
+
+SHELLS = (("dash",), ("bash", "--posix"))
+OLD, NEW = identifier(time.time() - 90000), identifier(time.time() - 80000)
+
+
+@pytest.fixture(params=SHELLS, ids=lambda shell: shell[0])
+def shell(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    found: tuple[str, ...] = request.param
+    return found
+
+
+def sh(shell: tuple[str, ...], script: str, data: bytes = b"") -> tuple[int, str]:
+    done = subprocess.run([*shell, "-c", script], input=data, capture_output=True, timeout=60, check=False)
+    return done.returncode, done.stderr.decode()
+
+
+def state() -> Path:
+    return Path(actions.STATE)
+
+
+def taken_by(run: str) -> None:
+    """Let that run hold the lock of a master, which this host is from then on."""
+    (state() / "lock").mkdir(parents=True, exist_ok=True)
+    (state() / "gate").touch()
+    (state() / "lock/holder").write_text(f"ann@admin2\n1\n{run}\n0\nx 0\n")
+
+
+def test_only_the_holder_of_the_lock_changes_the_master(shell: tuple[str, ...], tmp_path: Path) -> None:
+    """On the master each script of a run that has not got the lock does nothing, and says who has it."""
+    there = tmp_path / "there"
+    script, data = compile_actions([Put(str(there), b"new")], OLD, "mark", "a.step")
+    for changing in (script, fenced(OLD, f"touch {there}")):
+        taken_by(NEW)
+        code, said = sh(shell, changing, data)
+        assert (code, said) == (FENCED, f"{OUTRUN}ann@admin2 took it with run {NEW}\n") and not there.exists()
+        subprocess.run(["rm", "-r", state() / "lock"], check=True)
+        assert sh(shell, changing, data) == (FENCED, f"{OUTRUN}it is gone from the master\n") and not there.exists()
+    taken_by(OLD)
+    assert sh(shell, script, data) == (0, "") and there.read_text() == "new"
+    assert not (state() / "before" / NEW).exists()
+
+
+def test_a_host_lets_no_run_in_behind_a_later_one(shell: tuple[str, ...], tmp_path: Path) -> None:
+    """Where a later run was at work once, one that is named before it changes nothing any more; the later ones do."""
+    there = tmp_path / "there"
+    assert sh(shell, fenced(OLD, "true"))[0] == 0
+    assert sh(shell, fenced(NEW, "true"))[0] == 0
+    code, said = sh(shell, fenced(OLD, f"touch {there}"))
+    assert code == FENCED and f"{OUTRUN}run {NEW} has been at work on " in said and not there.exists()
+    assert sh(shell, fenced(NEW, f"touch {there}"))[0] == 0 and there.exists()
+
+
+def test_what_is_known_of_the_last_run_needs_no_room(shell: tuple[str, ...]) -> None:
+    """The name of the last run is written over the one before, of the same length: at no moment there is none."""
+    sh(shell, fenced(OLD))
+    before = (state() / "busy").stat()
+    sh(shell, fenced(NEW))
+    after = (state() / "busy").stat()
+    assert (before.st_size, before.st_ino) == (after.st_size, after.st_ino)
+    assert (state() / "busy").read_text().split("\n")[0] == NEW
+
+
+def test_a_script_of_the_run_before_ends_first(shell: tuple[str, ...], tmp_path: Path) -> None:
+    """What an earlier run had begun on a host is through before the fence lets a later one in."""
+    go, through = tmp_path / "go", tmp_path / "through"
+    subprocess.run(["mkfifo", go], check=True)
+    script = fenced(OLD, f"echo begun; read x <{go}; touch {through}")
+    process = subprocess.Popen([*shell, "-c", script], stdout=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline() == b"begun\n"
+    code, _ = sh(shell, fenced(NEW).replace("-w 60", "-w 0.2"))
+    assert code == BUSY and not through.exists()
+    go.write_text("\n")
+    assert sh(shell, fenced(NEW, f"[ -e {through} ]"))[0] == 0
+    process.communicate(timeout=60)
+
+
+# --- a run that stood still
+
+
+@dataclass
+class Master(LocalHost):
+    """A master on which something happens right before a script that says so: when its run has asked for its lock already."""
+
+    when: Callable[[str], bool] = lambda script: False
+    then: Callable[[], None] = lambda: None
+
+    def run(
+        self, script: str, data: bytes = b"", *, deadline: float, line: Callable[[str], None] | None = None
+    ) -> Answer:
+        if self.when(script):
+            self.when = lambda script: False
+            self.then()
+        return super().run(script, data, deadline=deadline, line=line)
+
+
+@dataclass
+class Site:
+    """A run on one master: its stages and its events."""
+
+    host: Master
+    cluster: object = None
+    events: list[Event] = field(default_factory=list)
+
+    def run(self, *steps: Step) -> Run:
+        stages = [Stage(f"s{n}", (f"s{n - 1}",) if n else (), (one,)) for n, one in enumerate(steps)]
+        reach = Reach(lambda name: self.host, lambda: self.cluster, lambda role: "one")
+        hosts: dict[str, tuple[str, ...]] = {"master": ("one",), "submitter": ()}
+        name = identifier(time.time())
+        made = Run(name, load(DEFAULT), stages, reach, self.events.append, hosts, (Lost, LockLost))
+        assert work(made, Options(yes=True), Display(self.events.append), ()) == ""
+        return made
+
+    @property
+    def done(self) -> dict[str, Done]:
+        return {f"{one.stage}.{one.step}": one for one in self.events if isinstance(one, Done)}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    (tmp_path / "host").mkdir()
+    yield Site(Master(tmp_path / "host"))
+
+
+def step(name: str, *planned: Ask | AskApi | Sh | Put) -> Step:
+    look = Shell(f"[ -e {name} ] && echo there || echo none", lambda out: out.decode().strip())
+
+    def change(place: Place, have: str, want: str) -> list[Ask | AskApi | Sh | Put]:
+        return list(planned)
+
+    return Step(name, "master", lambda place: look, lambda place: "there", change)
+
+
+@pytest.mark.parametrize("kind", ["script", "ask", "record", "first"])
+def test_a_run_that_stood_still_before_its_command(site: Site, tmp_path: Path, kind: str) -> None:
+    """Between a run's question for its lock and its command its machine sleeps, and another run takes the lock: nothing of
+    that command is done, whatever kind it is, nor anything else of the run; and it says who has the lock."""
+    there = tmp_path / "there"
+    marks = {"script": "touch", "ask": "touch", "record": ".objects", "first": ".opened"}
+    site.host.when = lambda script: marks[kind] in script and "holder" in script
+    site.host.then = lambda: taken_by(NEW)
+    change = Sh("change", f"touch {there}", objects=("/api/v1/nodes/a",) if kind == "record" else ())
+    if kind == "record":
+        cluster = type("Cluster", (), {"get": lambda self, path: None})()
+        site.cluster = cluster
+    ask = Ask("ask", "master", f"touch {there}")
+    made = site.run(step("one", ask if kind == "ask" else change), step("two", change))
+    assert not there.exists() and not list(state().glob("before/*/.objects"))
+    told = [failure.meaning for one in site.done.values() for failure in one.failures]
+    assert any(
+        f"lost its lock on the site: ann@admin2 took it with run {NEW}. It changes nothing more" in one for one in told
+    )
+    assert made.stopping.is_set() and site.done["run.lock"].outcome == "failed"
+
+
+def test_who_takes_a_lock_that_was_not_given_up_shuts_its_run_out_everywhere(site: Site, tmp_path: Path) -> None:
+    """A run that stands still holds no lock for ever. The next one tells all hosts, before it looks at anything: from then on
+    the first one changes nothing, also on a host on which the next one has nothing to do."""
+    with hold(site.host, identifier(time.time()), (Lost,)) as first:
+        first.over.set()  # nobody renews it
+        holder = state() / "lock/holder"
+        lines = holder.read_text().splitlines()
+        holder.write_text("\n".join([*lines[:4], f"{lines[4].split()[0]} 0", ""]))
+        seen = len(site.host.scripts)
+        second = site.run(step("one", Sh("change", "touch one")))
+        assert second.outcomes["s0", "one", "one"] == "fixed" and second.id > first.run
+        mine = site.host.scripts[seen:]
+        (told,) = [n for n, script in enumerate(mine) if script == fenced(second.id)]
+        assert "[ -e one ]" in mine[told + 1], "what was seen before may not be so any more"
+        (state() / "gate").unlink()  # let this be another host than the master
+        code, said = sh(SHELLS[0], fenced(first.run, f"touch {tmp_path}/there"))
+        assert code == FENCED and second.id in said and not (tmp_path / "there").exists()
+
+
+def test_after_a_run_that_gave_the_lock_up_nothing_more_is_asked(site: Site) -> None:
+    """The usual run has no further exec for all this."""
+    runs = [site.run(step(name, Sh("change", f"touch {name}"))).id for name in ("one", "two")]
+    assert runs[0] < runs[1] and not {fenced(run) for run in runs} & {*site.host.scripts}
+
+
+def test_a_host_on_which_the_former_run_is_still_at_work(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who takes over changes nothing while a command of the run before is at work somewhere, and says so."""
+    monkeypatch.setattr(
+        "fabfile.script.FENCE", fenced("x").partition("\n")[2].replace("-w 60", "-w 0.1").removesuffix("set +eu\n")
+    )
+    taken_by(OLD)
+    go = tmp_path / "go"
+    subprocess.run(["mkfifo", go], check=True)
+    process = subprocess.Popen(["sh", "-c", fenced(OLD, f"echo begun; read x <{go}")], stdout=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline() == b"begun\n"
+    (state() / "lock/holder").write_text(f"ann@admin2\n1\n{OLD}\n0\nc0ffee00-0000-4000-8000-000000000001 0\n")
+    made = site.run(step("one", Sh("change", "touch one")))
+    assert "still at work there" in site.done["run.work"].failures[0].meaning
+    assert not (site.host.folder / "one").exists() and made.outcomes["run", "work", "one"] == "failed"
+    go.write_text("\n")
+    process.communicate(timeout=60)
