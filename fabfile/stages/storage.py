@@ -38,21 +38,27 @@ def check(due: Callable[[Place], bool], looks: Callable[[Place], bool]) -> Check
     """The check `storage` of preflight: no data of users is there where DWS is `due` to go, unless its deletion was typed."""
 
     def judge(place: Place, have: Value) -> Sequence[Finding]:
-        return refusals(place, have["data"]) if due(place) else ()
+        return refusals(place.site.deletes, _first(place), have["data"]) if due(place) else ()
 
     return Check("storage", "master", lambda place: Api(read) if looks(place) else Known(NOTHING), judge)
 
 
-def refusals(place: Place, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
-    """What stands in the way of deleting all of `found`.
+def _first(place: Place) -> Sequence[Mapping[str, Any]]:
+    """What the first look of this run found."""
+    found: Mapping[str, Any] = next(iter(place.facts.first.get(FACT, {}).values()), NOTHING)
+    data: Sequence[Mapping[str, Any]] = found["data"]
+    return data
 
-    What was typed speaks of what the first look of this run found, and of nothing that came later under the same name, or in
-    the place of one that has gone since.
+
+def refusals(typed: str, first: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
+    """What stands in the way of deleting all of `found`, when this was typed.
+
+    It speaks of what the `first` look of this run found, and of nothing that came later under the same name, or in the place of
+    one that has gone since.
     """
-    first = next(iter(place.facts.first.get(FACT, {}).values()), NOTHING)["data"]
     uids = {one["uid"] for one in found}
     left = [one for one in first if one["uid"] in uids]
-    return [*(objections(place.site.deletes, first) if left else ()), *_since(found, {one["uid"] for one in first})]
+    return [*(objections(typed, first) if left else ()), *_since(found, {one["uid"] for one in first})]
 
 
 def objections(typed: str, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
@@ -113,7 +119,7 @@ def step(stage: str, due: Callable[[Place], str]) -> Step:
 
     def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
         found = place.facts.one(key)["data"]
-        if stop := refusals(place, found):
+        if stop := refusals(place.site.deletes, _first(place), found):
             raise Refused(*stop)
         # what a PersistentStorageInstance owns its driver frees in the order that it needs
         first = sorted(found, key=lambda one: one["plural"] != held.PERSISTENT)

@@ -15,7 +15,7 @@ from fabfile.stages import held, installed, inuse, storage, workflows
 from fabfile.step import Api, Check, Finding, Known, Place, Refused, Step, Taken, Value
 
 FACT = "preflight.stuck"
-"""Where what `check` finds is kept: what somebody agreed to when he typed names or their number."""
+"""Where what `check` finds is kept: what its first look found is what was typed by names or their number."""
 
 LEAK = (
     "; its finalizer would be cleared, and then nothing says any more that it is there: what its storage driver has "
@@ -30,7 +30,7 @@ def check(due: Callable[[Place], bool]) -> Check:
     """
 
     def judge(place: Place, have: Value) -> Sequence[Finding]:
-        return _objections(place.site.deletes, have)
+        return _objections(place, have)
 
     def look(place: Place) -> Api | Known:
         return Api(lambda cluster: _stuck(cluster)["data"]) if there(place) and not due(place) else Known([])
@@ -38,8 +38,9 @@ def check(due: Callable[[Place], bool]) -> Check:
     return Check("stuck", "master", look, judge)
 
 
-def _objections(typed: str, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
-    told = storage.objections(typed, found)
+def _objections(place: Place, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
+    first: Sequence[Mapping[str, Any]] = next(iter(place.facts.first.get(FACT, {}).values()), [])
+    told = storage.refusals(place.site.deletes, first, found)
     return [one if one.name == "storage-not-agreed" else replace(one, text=one.text + LEAK) for one in told]
 
 
@@ -53,11 +54,7 @@ def step(stage: str) -> Step:
         return _lost(place, stage, crds(place))
 
     def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
-        found = place.facts.one(f"{stage}.stuck")["data"]
-        agreed: Sequence[Mapping[str, Any]] = next(iter(place.facts.found.get(FACT, {}).values()), [])
-        uids = {one["uid"] for one in agreed}
-        new = [one for one in found if one["uid"] not in uids]
-        if stop := [*_objections(place.site.deletes, agreed), *_objections("", new)]:
+        if stop := _objections(place, place.facts.one(f"{stage}.stuck")["data"]):
             raise Refused(*stop)
         return _free(crds(place))
 
