@@ -53,7 +53,9 @@ _REFUSALS: Mapping[str, tuple[str, ...]] = {
         ),
         *("name-unknown", "other-name", "plugin-mode", "role-too-wide", "token-beside-certificate"),
     ),
-    "root would run what nobody vouches for": ("commit-differs", "digest-differs", "workarea-not-roots"),
+    "root would run what nobody vouches for": (
+        *("commit-differs", "digest-differs", "slurm-user-open", "workarea-not-roots"),
+    ),
     "what somebody else changed would be lost": ("file-changed", "object-changed", "plugin-modified", "run-since"),
     "nobody agreed to what would be taken away": ("not-agreed",),
     "it could not be done": ("master-left-out",),

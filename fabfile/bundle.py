@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fabfile import bundletar
 from fabfile.bundletar import BLOCK, MANIFEST, SUMS, Member, damaged
+from fabfile.lines import lines
 from fabfile.sitefile import shown
 from fabfile.step import Finding, Refused
 
@@ -133,8 +134,7 @@ def load(path: Path) -> Bundle:
 
 def _wrong(members: list[Member]) -> str:
     """The files that are not what the checksums say, in words."""
-    lines = members[-1].small.decode(errors="replace").splitlines()
-    said = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    said = {name: digest for digest, _, name in (line.partition("  ") for line in lines(members[-1].small, "replace"))}
     return ", ".join(one.name for one in members[:-1] if said.get(one.name) != one.sha256) or SUMS
 
 

@@ -18,6 +18,7 @@ from fabfile import logs_merge, names, redact, render
 from fabfile.diagnosis import Diagnosis, records
 from fabfile.inventory import ROOT
 from fabfile.journal import RUNS
+from fabfile.lines import lines
 from fabfile.logs_pods import PODS
 from fabfile.logs_sources import sources
 from fabfile.reached import TROUBLE
@@ -87,7 +88,7 @@ def _pieces(reading: Reading, host: str) -> list[str]:
     """Sums of the pieces of the key that the plugin has on a controller."""
     script = _PIECES.format(kubeconfig=names.KUBECONFIG)
     answer = reading.run.reach.session(host).run(script, deadline=30.0)
-    return [line.split()[0] for line in answer.out.decode(errors="replace").splitlines() if line]
+    return [line.split()[0] for line in lines(answer.out, "replace") if line]
 
 
 def members(reading: Reading, diagnosis: Diagnosis, unread: str = "") -> Iterator[Member]:

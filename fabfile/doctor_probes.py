@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fabfile import doctor_room, names, render, slurmconf
+from fabfile.lines import every, first, pairs
 from fabfile.reading import redo
 from fabfile.stages import STAGES, controller, jobs, plugin, pod, preflight, slurm, workflows
 from fabfile.stages.jobs import Jobs
-from fabfile.stages.slurmuser import slurm_user
 from fabfile.stages.workflows import Workflow
 from fabfile.step import Api, Check, Finding, Known, Look, Place, Shell, Stage, Unknown, Value
 
@@ -27,13 +27,13 @@ def _look_reach(place: Place) -> Shell:
     slurm = place.site.slurm
     settings = {"file": names.KUBECONFIG, "folder": slurm.folder, "unit": slurm.service, "slow": str(SLOW)}
     parts = ("as.sh", "slurmctld.sh", "vanishing.sh", "doctor_reach.sh")
-    return Shell(slurm_user(place) + render.script(*parts, **settings), _parse_reach)
+    return Shell(render.script(*parts, **settings), _parse_reach)
 
 
 def _parse_reach(out: bytes) -> Value:
     """The probe's lines as a dict; `token`: where a token lies that is used beside the certificate, each place once."""
-    pairs = [line.partition("=")[::2] for line in out.decode(errors="replace").splitlines()]
-    return dict(pairs) | {"token": [text for key, text in pairs if key == "token"]}
+    told = pairs(out, "replace")
+    return first(told) | {"token": every(told, "token")}
 
 
 def _judge_reach(place: Place, found: Value) -> Sequence[Finding]:
@@ -94,7 +94,8 @@ def _look_loads(place: Place) -> Look:
 
 
 _LOADS = """
-said=$(as "$(reader "$user" "$file")" cat -- "$file" | loads 2>&1) || printf "%s" "${said:-it does not load}"
+[ -n "$slurm_uid" ] || exit 0
+said=$(as "$(reader "$slurm_uid" "$file")" cat -- "$file" | loads 2>&1) || printf "%s" "${said:-it does not load}"
 """
 
 

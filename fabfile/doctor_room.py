@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from fabfile.actions import STATE
+from fabfile.lines import lines
 from fabfile.stages import controller
 from fabfile.step import Check, Finding, Place, Shell, Value
 
@@ -33,7 +34,7 @@ def _folders(place: Place) -> Iterator[str]:
 
 def _parse(out: bytes) -> Value:
     """Folder -> kilobytes that are free."""
-    rows = [line.split(" ", 1) for line in out.decode(errors="replace").splitlines()]
+    rows = [line.split(" ", 1) for line in lines(out, "replace")]
     return {where: int(free) for free, where in rows}
 
 

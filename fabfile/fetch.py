@@ -14,6 +14,7 @@ from fabfile import bundle, download, git, imagepull, supply
 from fabfile.bundle import Part
 from fabfile.download import Progress, SourceError
 from fabfile.inventory import Site
+from fabfile.lines import lines
 from fabfile.step import Finding, Refused
 
 T = TypeVar("T")
@@ -137,8 +138,8 @@ def kustomize(work: Work, version: str) -> Part:
 
 
 def _published(release: str, file: str) -> str:
-    lines = download.read(f"{release}checksums.txt")[0].decode().splitlines()
-    found = [line.split()[0] for line in lines if line.split()[1:] == [file]]
+    told = lines(download.read(f"{release}checksums.txt")[0])
+    found = [line.split()[0] for line in told if line.split()[1:] == [file]]
     if not found:
         raise SourceError(f"{release}checksums.txt has no line for {file}")
     return found[0]

@@ -10,6 +10,7 @@ from fabfile.events import Done
 from fabfile.failure import block
 from fabfile.inventory import Site
 from fabfile.jsonlines import step_record
+from fabfile.lines import lines
 from fabfile.look import LookFailed, keyed
 from fabfile.paint import printed
 from fabfile.reached import roles
@@ -104,7 +105,7 @@ def brief(value: Value) -> Value:
     if isinstance(value, list | tuple):
         return [brief(item) for item in value]
     if isinstance(value, str) and (len(value) > LONG or "\n" in value):
-        return f"({len(value.encode(errors='surrogateescape'))} bytes, {plural(len(value.splitlines()), 'line')})"
+        return f"({len(value.encode(errors='surrogateescape'))} bytes, {plural(len(lines(value)), 'line')})"
     return "(secret)" if isinstance(value, Secret) else value
 
 

@@ -15,6 +15,7 @@ from fabfile.bundle import Manifest
 from fabfile.download import Progress
 from fabfile.fetch import Work
 from fabfile.inventory import ROOT, Site
+from fabfile.lines import lines
 from fabfile.step import Finding, Refused
 
 
@@ -76,10 +77,8 @@ def check_proxy(work: Work) -> None:
     """Raises Refused where the manifests of dws name another tag of kube-rbac-proxy than the site file."""
     tag, wanted = f"v{work.site.versions.dws}", work.site.versions.kube_rbac_proxy
     search = ["grep", "--no-color", "-h", "-o", "-E", "kube-rbac-proxy:[0-9A-Za-z._-]+", tag, "--", "config"]
-    lines = git.says(
-        ["-C", str(work.folder / "dws.git"), *search], 60.0, codes=(0, 1)
-    ).splitlines()  # 1: nowhere is one
-    said = {line.partition(":")[2] for line in lines}
+    told = git.says(["-C", str(work.folder / "dws.git"), *search], 60.0, codes=(0, 1))  # 1: nowhere is one
+    said = {line.partition(":")[2] for line in lines(told)}
     if said and wanted not in said:
         text = f"dws {tag} asks for kube-rbac-proxy {' or '.join(sorted(said))}, and versions.kube_rbac_proxy says {wanted}"
         raise Refused(Finding("kube-rbac-proxy-version", text, f"set versions.kube_rbac_proxy to {min(said)}"))

@@ -17,6 +17,7 @@ from fabfile.actions import STATE
 from fabfile.connect import Sessions, connect_all
 from fabfile.faults import Unreachable
 from fabfile.inventory import Host, Site
+from fabfile.lines import lines
 from fabfile.lock import owner
 
 OPENED = "who began it, and what was installed before it"
@@ -88,7 +89,7 @@ def reading(site: Site, sessions: Sessions, hosts: Sequence[Host], script: str) 
         answer = session.run(script, deadline=site.deadlines.look)
         if answer.code != 0:
             raise Unreachable(host.name, f"its history can't be read: {answer.err.decode(errors='replace')}", "")
-        return host.name, answer.out.decode(errors="surrogateescape").splitlines()
+        return host.name, lines(answer.out, "surrogateescape")
 
     with ThreadPoolExecutor(site.ssh.connections) as pool:
         return dict(pool.map(one, hosts))

@@ -195,9 +195,9 @@ def records(path: Path) -> tuple[list[dict[str, Any]], str]:
     A last line without its end was cut off with its run, and is no loss.
     """
     try:
-        lines = path.read_text(errors="replace").splitlines(keepends=True)
+        text = path.read_text(errors="replace")
     except OSError as error:
         return [], f"{path} cannot be read: {_why(error)}"
-    parsed = [record.parse(line) for line in lines if line.endswith("\n")]
+    parsed = [record.parse(line) for line in text.split("\n")[:-1]]
     bad = parsed.count({})
     return [one for one in parsed if one], f"{plural(bad, 'line')} of {path} cannot be read" if bad else ""

@@ -10,6 +10,7 @@ from fabfile import frames
 from fabfile.api import Cluster, ClusterError
 from fabfile.frames import Frame
 from fabfile.inventory import Site
+from fabfile.output import tail
 from fabfile.step import Api, Check, Facts, Known, Look, Place, Shell, Stage, Step, Unknown
 
 Item = Step | Check
@@ -142,8 +143,8 @@ def _parse(board: Board, key: str, host: str, look: Shell, frame: Frame) -> None
         board.fail(key, host, f"what the look at {key} printed can't be understood: {error}")
 
 
-def _last(text: bytes, lines: int = 5) -> str:
-    return "\n".join(text.decode(errors="replace").strip().splitlines()[-lines:])
+def _last(text: bytes) -> str:
+    return "\n".join(tail(text, lines=5))
 
 
 def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Callable[[], Cluster]) -> None:

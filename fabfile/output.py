@@ -115,7 +115,7 @@ class Stream:
 
 
 def tail(*contents: bytes, lines: int = 20) -> tuple[str, ...]:
-    """The last `lines` lines of `contents` together."""
+    """The last `lines` lines of `contents` together, for people: what a terminal takes for a line's end is one."""
     ends = (one[-TAIL:] for one in contents)
     text = b"\n".join(one.rstrip() for one in ends if one.strip()).decode(errors="replace")
     return tuple(text.splitlines()[-lines:])

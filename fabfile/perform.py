@@ -13,6 +13,7 @@ from fabfile.actions import Action, Apply, Ask, AskApi, Bring, Delete, Put, Remo
 from fabfile.events import Began, Event, Failure, Line
 from fabfile.faults import LockLost
 from fabfile.look import Board, Item
+from fabfile.output import tail
 from fabfile.script import BUSY, FENCED, OUTRUN, STILL, WAITS, compile_actions, fenced
 
 
@@ -182,8 +183,7 @@ def _answer(reach: Reach, at: At, ask: Ask | AskApi) -> Sequence[Action]:
         raise ActionFailed(Failure(ask.title, BUSY, meaning=f"{STILL}; run again when it is through"))
     if answer.code != 0:
         said = answer.out + answer.err if ask.told else answer.err
-        tail = tuple(said.decode(errors="replace").strip().splitlines()[-10:])
-        raise ActionFailed(Failure(ask.title, answer.code, tail))
+        raise ActionFailed(Failure(ask.title, answer.code, tail(said, lines=10)))
     return ask.then(answer.out)
 
 

@@ -23,8 +23,9 @@ def script(*names: str, **settings: str) -> str:
 
 
 NEEDS = {
-    "slurmctld.sh": ("slurm_conf.sh",),
-    "log_file.sh": ("slurm_conf.sh",),
+    "slurm_conf.sh": ("as.sh",),
+    "slurmctld.sh": ("as.sh", "slurm_conf.sh"),
+    "log_file.sh": ("as.sh", "slurm_conf.sh"),
     "activate.sh": ("written.sh",),
     "lock.sh": ("written.sh",),
 }

@@ -16,6 +16,7 @@ from fabfile.actions import STATE
 from fabfile.events import Outcome
 from fabfile.faults import Unreachable
 from fabfile.history import Past
+from fabfile.lines import lines
 from fabfile.lock import owner
 from fabfile.output import tail
 from fabfile.perform import Reach
@@ -86,7 +87,7 @@ def prune(reach: Reach, hosts: Sequence[str], keep: int, lost: Lost, at_once: in
     known: dict[str, Past] = {}
     master = reach.of("master")
     try:
-        history.take(known, master, _told(reach, master, history.script()).splitlines())
+        history.take(known, master, lines(_told(reach, master, history.script())))
     except lost as error:
         return [_sentence(error)]
     oldest, gone = outlived(list(known.values()), keep)

@@ -123,6 +123,8 @@ bring_up() {
     (start_again; : >"$work/through") >>"$work/progress" 2>&1 8>&- &
     while [ "$(clock)" -lt "$until_" ]; do
         if [ ! -e "$work/through" ]; then sleep 0.1; continue; fi
+        # where a slurmctld that runs is what shows that slurm.conf is right about SlurmUser, that is known from now on
+        [ -n "$slurm_uid" ] || { who_is_slurm; slurm_path; }
         alive || return 1
         main=$(main_pid)
         patience=$(((until_ - $(clock)) / 10 + 1))

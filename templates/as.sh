@@ -1,10 +1,29 @@
-# Work with less than root's rights, where others than root decide what is read or run.
+# Work with less than root's rights, where others than root decide what is read or run. An account is its number: a name is
+# looked up once, and only number 0 is root, whatever it is called. What slurm.conf says may be any text.
 
-# as USER COMMAND...: with that user's rights and groups alone. Of this script's environment it gets PATH (or $as_path) and where
+# account WHO: the account of this name, or of this number in digits, as this host knows it: sets $as_name $as_number $as_group
+# $as_home. 1: there is none, or WHO is neither a name nor a number. Other programs take "+0", " 0" and "0x0" for root.
+account() {
+    case $1 in
+    '' | *[!0-9]*) case ${1%\$} in '' | [!A-Za-z_]* | *[!A-Za-z0-9_.-]*) return 1 ;; esac ;;
+    esac
+    as_line=$(getent passwd "$1" 2>/dev/null) || return 1
+    as_name=${as_line%%:*}
+    as_line=${as_line#*:*:}
+    as_number=${as_line%%:*}
+    as_line=${as_line#*:}
+    as_group=${as_line%%:*}
+    as_home=${as_line#*:*:}
+    as_home=${as_home%%:*}
+    case "$as_number:$as_group" in :* | *: | *[!0-9:]*) return 1 ;; esac
+}
+
+# as WHO COMMAND...: with that account's rights and groups alone. It is root for the word "root" alone, which this tool's own lines
+# say: no text of a file, and no other name, leads there. Of this script's environment it gets PATH (or $as_path) and where
 # slurm.conf is; of its open files none but the first three: a lock that it held would be held for as long as it likes. A COMMAND
 # that begins with timeout and its options is timed by this script's user: one of its own that user could stop.
 as() ( exec_as "$@" )
-# exec_as USER COMMAND...: the same in place of this shell.
+# exec_as WHO COMMAND...: the same in place of this shell.
 exec_as() {
     exec 8>&- 9>&-
     who=$1 timed=
@@ -15,34 +34,45 @@ exec_as() {
             shift
         done
     fi
-    number=$(id -u -- "$who") && group=$(id -g -- "$who") || exit 77
-    home=$(getent passwd "$who" | cut -d: -f6)
+    if ! account "$who"; then
+        printf 'no account %s: nothing is run\n' "$who" >&2
+        exit 77
+    fi
+    if [ "$as_number" = 0 ] && [ "$who" != root ]; then
+        printf '%s is root by another name: nothing is run\n' "$who" >&2
+        exit 77
+    fi
     # root in a container, or whoever a container runs as, may not be allowed to set what is so already
-    if [ "$number" != "$(id -u)" ]; then set -- setpriv --reuid "$number" --regid "$group" --init-groups "$@"; fi
+    if [ "$as_number" != "$(id -u)" ]; then set -- setpriv --reuid "$as_number" --regid "$as_group" --init-groups "$@"; fi
     # before setpriv, not behind it: the environment of what runs as that user can be read by that user
     # shellcheck disable=SC2086 # words
-    exec $timed env -i "PATH=${as_path:-$PATH}" "HOME=${home:-/}" "USER=$who" "LOGNAME=$who" SHELL=/bin/sh LC_ALL=C \
+    exec $timed env -i "PATH=${as_path:-$PATH}" "HOME=${as_home:-/}" "USER=$as_name" "LOGNAME=$as_name" SHELL=/bin/sh LC_ALL=C \
         ${SLURM_CONF:+"SLURM_CONF=$SLURM_CONF"} ${SLURM_TIME_FORMAT:+"SLURM_TIME_FORMAT=$SLURM_TIME_FORMAT"} "$@"
 }
 
-# roots PATH: whether nobody but root can change what lies there: the file, every folder above it, and what links lead to.
-# Who can write a folder can put another file in a file's place; in one like /tmp not in that of a file of root's, and in one that
-# is mounted to be read only, as a ConfigMap is in a pod, nobody can whatever its mode says.
-roots() (
-    path=$1 deep=${2:-0}
-    case $path in /*) [ "$deep" -lt 20 ] || exit 1 ;; *) exit 1 ;; esac
+# roots PATH: whether nobody but root can change what lies there.
+roots() { sole 0 "$1" >/dev/null; }
+
+# sole NUMBER PATH: whether nobody but root and the account NUMBER can change what lies there: the file, every folder above it,
+# and what links lead to. If somebody else can, it says which of these. Who can write a folder can put another file in a file's
+# place; in one like /tmp not in that of a file of theirs, and in one that is mounted to be read only, as a ConfigMap is in a
+# pod, nobody can whatever its mode says.
+sole() (
+    one=$1 path=$2 deep=${3:-0}
+    case $path in /*) [ "$deep" -lt 20 ] || { printf '%s\n' "$path"; exit 1; } ;; *) printf '%s\n' "$path"; exit 1 ;; esac
     while :; do
-        told=$(stat -c '%u %A' -- "$path" 2>/dev/null) || exit 1
+        told=$(stat -c '%u %A' -- "$path" 2>/dev/null) || { printf '%s\n' "$path"; exit 1; }
+        case $told in "$one "*) told="0 ${told#* }" ;; esac
         case $told in
         0\ l*)
             target=$(readlink -- "$path")
             case $target in /*) ;; *) target=${path%/*}/$target ;; esac
-            roots "$target" $((deep + 1)) || exit 1
+            sole "$one" "$target" $((deep + 1)) || exit 1
             ;;
         0\ d????????[tT]*) ;;
-        0\ ?????w* | 0\ ????????w*) [ ! -w "$path" ] || exit 1 ;;
+        0\ ?????w* | 0\ ????????w*) [ ! -w "$path" ] || { printf '%s\n' "$path"; exit 1; } ;;
         0\ *) ;;
-        *) exit 1 ;;
+        *) printf '%s\n' "$path"; exit 1 ;;
         esac
         [ "$path" != / ] || exit 0
         path=${path%/*}
@@ -50,8 +80,37 @@ roots() (
     done
 )
 
-# reader USER FILE: as whom FILE is read on behalf of USER, whom it is meant for: as root only if it is root's alone. Else it
-# could be a link to what root alone may read.
+# reader NUMBER FILE: as whom FILE is read on behalf of that account, whom it is meant for: as root only if it is root's alone.
+# Else it could be a link to what only root may read. Nobody reads it where the account is root, or is not known ("").
 reader() {
-    if roots "$2"; then echo root; elif [ "$1" = root ]; then echo nobody; else echo "$1"; fi
+    if roots "$2"; then echo root; else case $1 in '' | 0) echo nobody ;; *) echo "$1" ;; esac fi
 }
+
+# What /proc says of the process $1 in its file $2. In a container root has fewer rights, and only the process's own user may
+# read some of it: with that user's number and group, and only for a process that has one of each. Another one has been started
+# by somebody with the rights of somebody else.
+of_process() { by_its_user "$1" cat "/proc/$1/$2"; }
+by_its_user() {
+    of=$1
+    shift
+    "$@" 2>/dev/null || {
+        number=$(its Uid "$of") && group=$(its Gid "$of") &&
+            case $number in 0) false ;; esac &&
+            setpriv --reuid "$number" --regid "$group" --clear-groups env -i "PATH=$PATH" "$@" 8>&- 9>&- 2>/dev/null
+    }
+}
+# its Uid|Gid PROCESS: the number, if it has the same as what it was started with, works with and could go back to.
+its() {
+    # shellcheck disable=SC2046 # words
+    set -- $(sed -n "s/^$1://p" "/proc/$2/status" 2>/dev/null)
+    case "$#:${1-}" in 4:*[!0-9]* | 4:) return 1 ;; 4:*) ;; *) return 1 ;; esac
+    [ "$1 $1 $1" = "$2 $3 $4" ] && echo "$1"
+}
+# Where the program of the process $1 lies; one that was replaced since, as by an update, is where its successor is.
+lies_at() {
+    lies=$(by_its_user "$1" readlink "/proc/$1/exe")
+    printf '%s\n' "${lies% (deleted)}"
+}
+
+# fact NAME VALUE: a line "NAME=VALUE". What VALUE has of lines stays in it: no line of another name is made by it.
+fact() { printf '%s=%s\n' "$1" "$(printf %s "$2" | tr '\n' ' ')"; }

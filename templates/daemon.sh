@@ -29,7 +29,7 @@ if [ -n "$main" ] && [ -e "$state/activation" ] && grep -qxF "process=$(identity
     fi
 fi
 told=$(pings)
-[ -z "$told" ] || echo "$told" | sed 's/^/ping=/'
+[ -z "$told" ] || printf '%s\n' "$told" | sed 's/^/ping=/'
 # Without an answer scontrol would try for as long as MessageTimeout.
 case $told in *UP*)
     slurm timeout 30 scontrol show config 2>/dev/null </dev/null | sed -n 's/^BurstBufferType *= */type=/p'

@@ -1,27 +1,27 @@
-# How the plugin reaches the API server from here: with $file, as SlurmUser ($user), by the kubectl that slurmctld finds.
-# Behind as.sh, vanishing.sh and slurmctld.sh. One that takes $slow milliseconds or more is called again, three times at most: the quickest counts.
+# How the plugin reaches the API server from here: with $file, as SlurmUser, by the kubectl that slurmctld finds.
+# Behind vanishing.sh and slurmctld.sh. One that takes $slow milliseconds or more is called again, three times at most: the quickest counts.
 # Prints "name=value" lines, of the file nothing that is secret. Only reads.
-echo "user=$user"
+fact user "$slurm_name"
 token=/var/run/secrets/kubernetes.io/serviceaccount/token
 [ ! -e "$token" ] || echo "token=$token"
 [ -e "$file" ] || exit 0
 echo there=yes
-if [ "$user" = root ]; then user=$(reader root "$file"); fi
+obeys "$file" 2>/dev/null || exit 0
 slurm_path
-if ! as "$user" cat -- "$file" >/dev/null 2>&1; then exit 0; fi
+if ! as "$runner" cat -- "$file" >/dev/null 2>&1; then exit 0; fi
 echo readable=yes
-! as "$user" grep -qE '^[[:space:]-]*"?(token|tokenFile)"?:' -- "$file" || echo "token=$file"
-in_memory "$user"
+! as "$runner" grep -qE '^[[:space:]-]*"?(token|tokenFile)"?:' -- "$file" || fact token "$file"
+in_memory "$runner"
 vanishing "$work"
 main=$(main_pid)
-searched=$([ -z "$main" ] || of_process "$main" environ | tr '\0' '\n' | sed -n 's/^PATH=//p')
+searched=$([ -z "$main" ] || of_process "$main" environ | tr '\0' '\n' | sed -n '/^PATH=/{s///p;q;}')
 tries=0
 quickest=
 while :; do
     began=$(date +%s%N)
     # verbosity 6 tells of each request its URL, the answer's code and the time, and nothing of what was sent
     code=0
-    as "$user" timeout --foreground 20 env PATH="${searched:-$PATH}" HOME="$home" kubectl --kubeconfig "$file" --cache-dir "$home" --request-timeout 15s -v 6 \
+    as "$runner" timeout --foreground 20 env PATH="${searched:-$PATH}" HOME="$home" kubectl --kubeconfig "$file" --cache-dir "$home" --request-timeout 15s -v 6 \
         get --raw /version >/dev/null 2>"$work/said" </dev/null || code=$?
     took=$((($(date +%s%N) - began) / 1000000))
     tries=$((tries + 1))

@@ -1,10 +1,9 @@
-# loads: the plugin's text, from standard input, as slurmctld would load it, and as the user that slurmctld runs as ($user): what is a
-# check must not run as root. Where that is root, the text has to be one that nobody else could write: $file, if it came from there.
+# loads: the plugin's text, from standard input, as slurmctld would load it, and as the user that slurmctld runs as: what is a check
+# must not run as root. Where that is root, both the Lua and the text have to be what nobody else could write: the text is $file's,
+# or else this tool's. Behind slurm_conf.sh.
 # Lua takes a program that begins with a comment for an option, hence the blank before it.
 loads() {
-    if [ "$user" = root ] && [ -n "$file" ] && ! roots "$file"; then
-        echo "others than root can write $file, and SlurmUser is root: it was not tried" >&2
-        return 1
-    fi
-    as "$user" "$lua" -e " $program" /dev/null $hooks
+    obeys "${file:-/}" && obeys "$lua" || return 1
+    # shellcheck disable=SC2086 # words
+    as "$runner" "$lua" -e " $program" /dev/null $hooks
 }

@@ -1,7 +1,9 @@
-# interpreters USER: every Lua of this host by its version, "5.4 /usr/bin/lua5.4" a line. USER runs them.
+# interpreters WHO: every Lua of this host by its version, "5.4 /usr/bin/lua5.4" a line. WHO runs them, a number; root, and nobody in
+# place of root or of one who is not known, only those that are root's alone.
 interpreters() {
     for name in lua5.4 lua5.3 lua5.2 lua5.1 lua-5.4 lua-5.3 lua-5.2 lua54 lua53 lua52 lua; do
         path=$(PATH=${as_path:-$PATH}; command -v "$name") || continue
+        case $1 in root | nobody) roots "$path" || continue ;; esac
         as "$1" "$path" -v 2>&1 </dev/null | sed -n "s|^Lua \(5\.[0-9]\).*|\1 $path|p"
     done
 }

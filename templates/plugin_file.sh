@@ -1,10 +1,10 @@
 # A file of the plugin as it lies on a controller, and whether the Luas of this host compile it (it is not run). It is read as
-# SlurmUser ($user) where root alone is not the one who can write it: it could be a link to what only root may read. One that
-# holds a key instead of a plugin is told as one that does, and the key is not. Goes behind as.sh and holds_secret.sh.
+# SlurmUser where root alone is not the one who can write it: it could be a link to what only root may read. One that
+# holds a key instead of a plugin is told as one that does, and the key is not. Goes behind slurm_conf.sh and holds_secret.sh.
 [ -e "$file" ] || exit 0
 stat -L -c 'mode=%a
 owner=%U:%G' -- "$file"
-reader=$(reader "$user" "$file")
+reader=$(reader "$slurm_uid" "$file")
 content=$(as "$reader" base64 -w 0 -- "$file" 2>/dev/null) || content=
 if holds_key "$content"; then content=$(echo '-- (this file holds a key, which is not shown)' | base64 -w 0); fi
 printf 'content=%s\n' "$content"
@@ -12,6 +12,6 @@ if command -v interpreters >/dev/null; then
     interpreters "$reader" | while read -r _ lua; do
         said=$(printf %s "$content" | base64 -d |
             as "$reader" "$lua" -e 'local made, why = (loadstring or load)(io.read("*a"), "@" .. arg[1], "t") if not made then io.write(why) end' /dev/null "$file" 2>&1)
-        printf 'compiled=%s %s\n' "$lua" "$(printf '%s' "$said" | tr '\n' ' ')"
+        fact compiled "$lua $said"
     done
 fi

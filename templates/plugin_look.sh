@@ -2,7 +2,7 @@
 [ -d "$clone" ] || exit 0
 echo "there=yes"
 open=$(theirs "$clone")
-[ -z "$open" ] || { echo "open=$open"; exit 0; }
+[ -z "$open" ] || { fact open "$open"; exit 0; }
 commit=$(git -C "$clone" rev-parse -q --verify "refs/tags/$tag^{commit}") || exit 0
 echo "commit=$commit"
 for name in $files; do

@@ -1,13 +1,21 @@
-# slurm.conf as Slurm's own parser reads it, for scripts that have to know something of it before anybody can tell them.
-# slurmconf.py says the grammar, and reads the same. Set before: $folder (of slurm.conf).
+# slurm.conf as Slurm's own parser reads it, for scripts that have to know something of it before anybody can tell them; and who
+# SlurmUser is by it. slurmconf.py says the grammar, and reads the same. Behind as.sh. Set before: $folder (of slurm.conf).
+# It is read once, when this file is: all that a script does goes by that one reading, whatever becomes of the file meanwhile.
+LC_ALL=C
+export LC_ALL
 
-# conf_said KEY: what KEY is set to in slurm.conf or in what it includes, in Slurm's order: the last counts; without quotes.
-# Nothing where it isn't set. conf_said alone: slurm.conf and all that it includes, a path a line, each once.
+# What conf_read found: "file PATH" for slurm.conf and all that it includes, each once, then "said KEY VALUE" for some keys, in
+# small letters, as they are set in Slurm's order: the last counts; without quotes. How it ended is in $conf_code:
+#   0 read, 3 too many files, 4 one of them can't be read; any other: cut off at a limit
 # An Include stands at the very beginning of a line; a relative one lies beside slurm.conf, whichever file includes it.
 # Whoever writes slurm.conf says what it includes: a device, or a file without end, costs no more than this.
-conf_said() (
+conf_read() {
+    conf_code=0
+    conf_found=$(conf_awk) || conf_code=$?
+}
+conf_awk() (
     ulimit -v 1000000 2>/dev/null
-    exec timeout --foreground -k 1 20 awk -v folder="$folder" -v key="${1-}" '
+    exec timeout --foreground -k 1 20 awk -v folder="$folder" '
     # a line of the file without its comment
     function bare(s,  i, n, c) {
         if (!index(s, "\\")) { i = index(s, "#"); return i ? substr(s, 1, i - 1) : s }
@@ -34,12 +42,12 @@ conf_said() (
     # by cat, and of files alone: a fifo never ends, and many an awk ends where it is given a folder; \047 is a quote
     function reading(file) {
         gsub(/\047/, "\047\\\047\047", file)
-        return "[ -f \047" file "\047 ] && exec cat -- \047" file "\047 2>/dev/null"
+        return "if [ -f \047" file "\047 ]; then exec cat -- \047" file "\047 2>/dev/null; fi"
     }
     function follow(file, trail,  line, text, part, held, open, from) {
-        if (++files > 1000) return
+        if (++files > 1000) exit 3
         from = reading(file)
-        if (!(file in known)) { known[file] = 1; if (key == "") print file }
+        if (!(file in known)) { known[file] = 1; print "file " file }
         text = ""
         open = 0
         while ((from | getline line) > 0) {
@@ -54,7 +62,7 @@ conf_said() (
             open = 0
         }
         if (open % 2) one(text, file, trail)
-        close(from)
+        if (close(from)) exit 4
     }
     function one(text, file, trail,  name, rest, small) {
         small = tolower(text)
@@ -77,20 +85,117 @@ conf_said() (
             if (rest ~ /^"[^"]*"$/) rest = substr(rest, 2, length(rest) - 2)
         }
         if (name == "clustername") cluster = tolower(rest)
-        if (key != "" && name == tolower(key)) { said = rest; is = 1 }
+        if (name in keys) said[name] = rest
     }
     BEGIN {
+        split("slurmuser plugindir slurmctldlogfile", names, " ")
+        for (i in names) keys[names[i]]
         follow(folder "/slurm.conf", "\n" folder "/slurm.conf\n")
-        if (is) print said
+        for (name in said) print "said " name " " said[name]
     }' </dev/null
 )
-conf_files() { conf_said; }
+# conf_said KEY: what KEY is set to; nothing where it isn't set.
+conf_said() { printf '%s\n' "$conf_found" | sed -n "s/^said $(echo "$1" | tr '[:upper:]' '[:lower:]') //p"; }
+# conf_files: slurm.conf and all that it includes, a path a line.
+conf_files() { printf '%s\n' "$conf_found" | sed -n 's/^file //p'; }
 
-# SlurmUser: root unless slurm.conf says otherwise. A number is a user, too.
-slurm_user() {
-    user_=
-    if [ -e "$folder/slurm.conf" ]; then user_=$(conf_said SlurmUser); fi
-    user_=${user_%%(*}
-    case $user_ in '' | *[!0-9]*) ;; *) user_=$(id -un -- "$user_" 2>/dev/null || echo "$user_") ;; esac
-    echo "${user_:-root}"
+# who_is_slurm: who SlurmUser is. Sets
+#   $slurm_uid   its number; "" where that is not known: then nothing is run as it, and nothing of it as root
+#   $slurm_name  its name here; where it is not known, what slurm.conf says
+#   $slurm_lacks why it is not known, in a word: unreadable, unknown, open; and $slurm_why in a sentence
+# Whoever can write slurm.conf says who SlurmUser is, and could say the name of any account to have its programs run with the
+# rights of that: so what others than root can write is believed only where it makes them nobody else (`vouched`).
+who_is_slurm() {
+    slurm_uid='' slurm_lacks='' slurm_why=''
+    slurm_name=$(conf_said SlurmUser)
+    slurm_name=${slurm_name%%(*}
+    if [ "$conf_code" != 0 ]; then
+        slurm_lacks=unreadable
+        slurm_why="who SlurmUser is is not known: $folder/slurm.conf, with all that it includes, can't be read to its end"
+        case $conf_code in
+        3) slurm_why="$slurm_why (it includes more than 1000 files)" ;;
+        4) slurm_why="$slurm_why ($(conf_files | tail -n 1) can't be read)" ;;
+        124 | 137) slurm_why="$slurm_why (it takes too long)" ;;
+        esac
+    elif ! account "${slurm_name:-root}"; then
+        slurm_lacks=unknown
+        slurm_why="SlurmUser=$slurm_name is no user of this host"
+    elif [ "$(id -u)" = 0 ] && ! vouched "$as_number"; then
+        slurm_lacks=open
+        open=$(closed "$as_number") || slurm_why="$folder/slurm.conf says SlurmUser=${slurm_name:-root}"
+        slurm_why="$slurm_why, which is not believed: others than root and that user can write $open"
+    else
+        slurm_uid=$as_number slurm_name=$as_name
+    fi
 }
+
+# vouched NUMBER: whether nobody could have made that account SlurmUser to have its rights. So it is where root and that user alone
+# can write what was read; and that user is none by the word of others where slurm.conf or its folder is that user's, in what
+# nobody else can write, or where a slurmctld of root's making runs as that user. For root only the first holds.
+vouched() {
+    if closed "$1" >/dev/null; then return 0; fi
+    [ "$1" != 0 ] || return 1
+    owned "$1" "$folder/slurm.conf" || owned "$1" "$folder" || runs_as "$1"
+}
+
+# closed NUMBER: whether root and that account alone can write slurm.conf and all that it includes; if not, the first that
+# somebody else can write, and whose that is. Of a file that isn't there the folder counts in which it could be made.
+closed() (
+    conf_files | while IFS= read -r file; do
+        at=$file
+        while [ ! -e "$at" ] && [ ! -L "$at" ]; do at=${at%/*} at=${at:-/}; done
+        open=$(sole "$1" "$at") && { [ "$at" = "$file" ] || [ ! -k "$at" ]; } && continue
+        at=${open:-$at}
+        printf '%s (%s)\n' "$at" "$(stat -c 'owner %U, group %G, %A' -- "$at" 2>/dev/null)"
+        exit 1
+    done
+)
+
+# owned NUMBER PATH: whether PATH is that account's, and what it lies in is its or root's alone: another one can't have put there
+# what is somebody's. A second name of a file may be one that another one gave it.
+owned() (
+    path=$2 hops=0
+    while :; do
+        above=${path%/*}
+        sole "$1" "${above:-/}" >/dev/null || exit 1
+        [ -L "$path" ] || break
+        hops=$((hops + 1))
+        [ "$hops" -lt 20 ] || exit 1
+        target=$(readlink -- "$path")
+        case $target in /*) path=$target ;; *) path=$above/$target ;; esac
+    done
+    case $(stat -c '%u %h %F' -- "$path" 2>/dev/null) in "$1 1 regular"* | "$1 "*" directory") exit 0 ;; *) exit 1 ;; esac
+)
+
+# runs_as NUMBER: whether a slurmctld runs with the rights of that account alone.
+runs_as() (
+    for one in $(pgrep -x slurmctld 2>/dev/null); do
+        if [ "$(its Uid "$one")" = "$1" ] && is_slurmctld "$one"; then exit 0; fi
+    done
+    exit 1
+)
+# is_slurmctld PROCESS: whether its program is called so, and lies where root alone can change it. What /proc has of owners tells
+# nothing: a process can make them root's.
+is_slurmctld() {
+    lies=$(lies_at "$1")
+    case ${lies##*/} in slurmctld | slurmctld-*) roots "$lies" ;; *) return 1 ;; esac # Debian's is slurmctld-wlm
+}
+
+# obeys FILE: as whom a program runs that FILE may name programs to, as a kubeconfig does, or that FILE is: sets $runner to SlurmUser.
+# Where that is root, FILE has to be root's alone; where it is not known, nothing is run. 77, with words, if nothing may be run.
+obeys() {
+    runner=$slurm_uid
+    case $slurm_uid in
+    '') printf '%s\n' "$slurm_why" >&2 ;;
+    0)
+        runner=root
+        if roots "$1"; then return 0; fi
+        printf 'SlurmUser is root, and others than root can write %s: it is not used\n' "$1" >&2
+        ;;
+    *) return 0 ;;
+    esac
+    return 77
+}
+
+conf_read
+who_is_slurm

@@ -4,9 +4,9 @@
 #   member GROUP USER             who is in a group that can write to one of them
 #   link REASON                   a file that root neither reads nor writes, since it is a link in a folder of others
 # Goes behind safe_file.sh and slurmctld.sh. Set before: $folder (of slurm.conf), $files (quoted paths). Only reads.
-told() { # folder|above PATH
+whose() { # folder|above PATH
     set -- "$1" "$2" "$(stat -c '%U %G %a' -- "$2")"
-    echo "$1 $3 $2"
+    printf '%s %s %s\n' "$1" "$3" "$2"
     case $3 in *[2367]?) ;; *) return 0 ;; esac
     group=${3#* }
     group=${group% *}
@@ -17,17 +17,18 @@ told() { # folder|above PATH
 }
 eval "set -- $files"
 if [ -e "$folder/slurm.conf" ]; then
+    set -f # a name is a name, whatever is in it
     # shellcheck disable=SC2046 # Slurm takes no blank in a path either
     set -- "$@" $(conf_files)
 fi
 for file in "$@"; do
-    if ! path=$(real "$file" 2>&1); then echo "link $path"; continue; fi
+    if ! path=$(real "$file" 2>&1); then printf 'link %s\n' "$path"; continue; fi
     path=${path%/*}
-    [ ! -d "$path/" ] || echo "folder $path"
+    [ ! -d "$path/" ] || printf 'folder %s\n' "$path"
     while [ -n "$path" ]; do
         path=${path%/*}
-        echo "above ${path:-/}"
+        printf 'above %s\n' "${path:-/}"
     done
 done | awk '!seen[$0]++' | while IFS= read -r line; do
-    case $line in link\ *) echo "$line" ;; *) told "${line%% *}" "${line#* }" ;; esac
+    case $line in link\ *) printf '%s\n' "$line" ;; *) whose "${line%% *}" "${line#* }" ;; esac
 done

@@ -18,35 +18,14 @@ main_pid() {
 
 # slurms PID: whether a process that calls itself slurmctld is Slurm's. Anybody can start one of that name, and root runs what it
 # is and believes what it says: it has to be root's or SlurmUser's, and the program one that root alone can change.
-# What /proc has of owners tells nothing: a process can make them root's.
 slurms() {
-    number=$(id -u -- "$(slurm_user)" 2>/dev/null)
     for has in $(sed -n 's/^Uid://p' "/proc/$1/status" 2>/dev/null) none; do
-        case $has in 0 | "$number") ;; none) break ;; *) return 1 ;; esac
+        case $has in 0 | "$slurm_uid") ;; none) break ;; *) return 1 ;; esac
     done
-    lies=$(lies_at "$1")
-    case ${lies##*/} in slurmctld | slurmctld-*) roots "$lies" ;; *) return 1 ;; esac # Debian's is slurmctld-wlm
-}
-# Where the program of the process $1 lies; one that was replaced since, as by an update, is where its successor is.
-lies_at() {
-    lies=$(by_its_user "$1" readlink "/proc/$1/exe")
-    printf '%s\n' "${lies% (deleted)}"
+    is_slurmctld "$1"
 }
 # When the process $1 began, in ticks since boot.
 began() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
-
-# What /proc says of the process $1 in its file $2. In a container root has fewer rights, and only the process's own user may
-# read some of it.
-of_process() { by_its_user "$1" cat "/proc/$1/$2"; }
-by_its_user() {
-    of=$1
-    shift
-    "$@" 2>/dev/null || {
-        number=$(sed -n 's/^Uid:[[:space:]]*[0-9]*[[:space:]]*\([0-9]*\).*/\1/p' "/proc/$of/status" 2>/dev/null)
-        group=$(sed -n 's/^Gid:[[:space:]]*[0-9]*[[:space:]]*\([0-9]*\).*/\1/p' "/proc/$of/status" 2>/dev/null)
-        [ -z "$group" ] || setpriv --reuid "$number" --regid "$group" --clear-groups env -i "PATH=$PATH" "$@" 8>&- 9>&- 2>/dev/null
-    }
-}
 
 # Where slurmctld itself lies: that of the process, or else the one where Slurm's programs are looked for. It may be somebody
 # else's than root's, and so root never runs it: `slurm PROGRAM -V` does.
@@ -63,52 +42,35 @@ usual='/usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /opt/slurm/sbin /opt/sl
 # scontrol is installed beside slurmctld, and that folder need not be on PATH. Root's own PATH stays as it is: these folders may
 # be another user's, and then root looks for nothing there, not as SlurmUser either.
 slurm_path() {
-    slurm_as=$(runs_slurm)
     found=$(program)
     as_path=$PATH
     for one in ${found:+"${found%/*}" "${found%/*/*}/bin"} $usual; do
-        if [ "$slurm_as" != root ] || roots "$one"; then as_path=$as_path:$one; fi
+        case $slurm_uid in '' | 0) roots "$one" || continue ;; esac
+        as_path=$as_path:$one
     done
 }
 
 # slurm COMMAND...: a program of Slurm's as SlurmUser, who may do everything there that root may. Slurm's programs load plugins
 # from where slurm.conf says (PluginDir): whoever can write that would be root.
 slurm() {
-    slurm_as=${slurm_as:-$(runs_slurm)}
-    if [ "$slurm_as" = - ]; then
-        echo "SlurmUser is root, and others than root can write $folder/slurm.conf: no command of Slurm is run" >&2
-        return 77
-    fi
     for word; do case $word in timeout | -* | [0-9]*) ;; *) break ;; esac; done
-    case $slurm_as$word in root/*)
-        if ! roots "$word"; then
-            echo "SlurmUser is root, and others than root can write $word: it is not run" >&2
-            return 77
-        fi
-        ;;
+    case $slurm_uid$word in
+    0/*) obeys "$word" || return 77 ;;
+    *) obeys / || return 77 ;;
     esac
-    as "$slurm_as" "$@"
-}
-# As whom Slurm's programs run; "-" where that would be root, by the word of somebody else.
-runs_slurm() {
-    user_=$(slurm_user)
-    if [ "$user_" = root ] && [ -e "$folder/slurm.conf" ]; then
-        user_=$(conf_files | while IFS= read -r file; do if [ -e "$file" ] && ! roots "$file"; then echo -; fi; done)
-    fi
-    case ${user_:-root} in -*) echo - ;; *) echo "${user_:-root}" ;; esac
+    as "$runner" "$@"
 }
 
 # conf_texts NAME: "NAME=PATH CONTENT" for slurm.conf and each file that it includes, in base64; "unreadable=PATH" for the others.
 conf_texts() {
-    user=$(slurm_user)
-    whose=$(reader "$user" "$folder/slurm.conf")
+    whose=$(reader "$slurm_uid" "$folder/slurm.conf")
     conf_files | while IFS= read -r file; do
         # who writes slurm.conf says what it includes: that could be any file
-        if [ "$whose" = root ]; then reads=$(reader "$user" "$file"); else reads=$whose; fi
+        if [ "$whose" = root ]; then reads=$(reader "$slurm_uid" "$file"); else reads=$whose; fi
         if content=$(as "$reads" base64 -w 0 -- "$file" 2>/dev/null); then
             printf '%s=%s %s\n' "$1" "$file" "$content"
         else
-            echo "unreadable=$file"
+            printf 'unreadable=%s\n' "$file"
         fi
     done
 }
@@ -129,8 +91,8 @@ pings() {
         sed -n 's/^Slurmctld([^)]*) at \([^ ]*\) is \(UP\|DOWN\).*/\1 \2/p' |
         while read -r names state; do
             where=there
-            for name in $(echo "$names" | tr , ' '); do
-                if [ "$name" = "$(uname -n)" ] || [ "$name" = "$(uname -n | cut -d. -f1)" ]; then where=here; fi
+            for name in "$(uname -n)" "$(uname -n | cut -d. -f1)"; do
+                case ",$names," in *",$name,"*) where=here ;; esac
             done
             echo "$where $state"
         done

@@ -1,5 +1,5 @@
 # Proves an installation with a job that has a bare #DW: its Workflow seen in each state, bbstat, completed, gone.
-# Goes behind as.sh, vanishing.sh and slurmctld.sh. Set before: kubeconfig workflows namespace slurm_user user job_folder options allowed state_folder
+# Goes behind as.sh, vanishing.sh and slurmctld.sh. Set before: kubeconfig workflows namespace user job_folder options allowed state_folder
 # Lines on standard output are for people; the last one names the proof. Exit codes: 0 proven, 5 never got resources.
 # Whatever happens, and if it is killed, nothing of it stays: neither job nor Workflow nor process.
 
@@ -16,7 +16,7 @@ patient=60 # seconds that Slurm has to take a Workflow down before it is deleted
 now() { date +%s%3N; }
 seconds() { spent "$(($(now) - began))"; }
 spent() { printf '%d.%d' "$(($1 / 1000))" "$(($1 % 1000 / 100))"; }
-plugin_kubectl() { as "$slurm_user" timeout --foreground --kill-after=3 30 env HOME="$home" kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" "$@"; }
+plugin_kubectl() { as "$runner" timeout --foreground --kill-after=3 30 env HOME="$home" kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" "$@"; }
 job_says() { slurm timeout --foreground --kill-after=3 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
 gone() { there=$(plugin_kubectl get "$workflows" "bb$job" --ignore-not-found --output name) && [ -z "$there" ]; }
 events() { grep "|bb$job|" "$work/seen" || true; }
@@ -61,25 +61,26 @@ trap 'stopped=yes; trap "" HUP INT TERM PIPE; patient=3; exit 143' HUP INT TERM 
 trap 'exit 141' PIPE
 
 slurm_path
-in_memory "$slurm_user"
+obeys "$kubeconfig" 2>&1 || exit 1
+in_memory "$runner"
 mkfifo -m 600 "$work/events"
 : >"$work/seen"
 
 # 1. the API as the plugin reaches it
 began=$(now)
 if ! listed=$(plugin_kubectl get "$workflows" --output name 2>&1); then
-    failed "the API as $slurm_user reaches it with $kubeconfig: $listed"
+    failed "the API as $slurm_name reaches it with $kubeconfig: $listed"
 fi
 api=$(($(now) - began))
 number=$(printf '%s' "$listed" | grep -c . || true)
 if [ "$number" = 0 ]; then listed="No resources found"; else listed="$number there"; fi
-echo "kubectl get $workflows as $slurm_user: $listed ($(spent "$api") s)"
+echo "kubectl get $workflows as $slurm_name: $listed ($(spent "$api") s)"
 
 # 2. its Workflow is watched from before it is there: each event with the time at which it came
 while IFS= read -r line; do echo "$(now)|$line"; done <"$work/events" >"$work/seen" 9>&- &
 (
     # as execs, so that the process that is ended below is kubectl itself
-    exec_as "$slurm_user" env HOME="$home" \
+    exec_as "$runner" env HOME="$home" \
         kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" get "$workflows" -v 6 --watch --output-watch-events --output \
         'jsonpath={.type}|{.object.metadata.name}|{.object.spec.desiredState}|{.object.status.state}|{.object.status.status}{"\n"}' \
         >"$work/events" 2>"$work/errors"

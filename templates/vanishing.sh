@@ -6,12 +6,13 @@ vanishing() {
     trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE
 }
 
-# in_memory USER: a folder in memory, $work, where root writes; and $home in it, which is USER's and where root writes nothing:
+# in_memory WHO: a folder in memory, $work, where root writes; and $home in it, which is that account's and where root writes nothing:
 # whoever owns a folder can have a link in it where a file of root's is to be. It is removed without following any.
 in_memory() {
+    account "$1" || return 1
     work=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
     home=$work/home
     mkdir -m 700 "$home"
-    chown -h "$(id -u -- "$1"):$(id -g -- "$1")" "$home"
+    chown -h "$as_number:$as_group" "$home"
     chmod 711 "$work"
 }

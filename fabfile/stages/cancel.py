@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from fabfile import names, render
+from fabfile.lines import pairs
 from fabfile.stages import verify
 from fabfile.step import Check, Finding, Place, Shell, Stage, Value
 
@@ -18,12 +19,17 @@ HOLD = {"namespace": names.NAMESPACE, "name": "lab-hold"}
 _LOOK_ACTIVE = """
 slurm_path
 cd /
-in_memory "$slurm_user"
-vanishing "$work"
 slurm timeout --foreground 60 scontrol show config 2>/dev/null | sed -n 's/^BurstBufferType *= */type=/p'
-as "$slurm_user" timeout --foreground 30 env HOME="$home" kubectl \\
-    --kubeconfig "$kubeconfig" --namespace "$namespace" get "$workflows" --output name 2>"$work/said" >/dev/null ||
-    sed 's/^/refused=/' "$work/said"
+if why=$(obeys "$kubeconfig" 2>&1); then
+    obeys "$kubeconfig"
+    in_memory "$runner"
+    vanishing "$work"
+    as "$runner" timeout --foreground 30 env HOME="$home" kubectl \\
+        --kubeconfig "$kubeconfig" --namespace "$namespace" get "$workflows" --output name 2>"$work/said" >/dev/null ||
+        sed 's/^/refused=/' "$work/said"
+else
+    fact refused "$why"
+fi
 """
 
 
@@ -34,9 +40,8 @@ def _look_active(place: Place) -> Shell:
 def answers(out: bytes) -> dict[str, str]:
     """The "name=value" lines that a script printed; lines of one name are joined."""
     found: dict[str, str] = {}
-    for name, mark, value in (line.partition("=") for line in out.decode(errors="replace").splitlines()):
-        if mark:
-            found[name] = f"{found[name]} {value}" if name in found else value
+    for name, value in pairs(out, "replace"):
+        found[name] = f"{found[name]} {value}" if name in found else value
     return found
 
 

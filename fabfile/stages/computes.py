@@ -81,7 +81,7 @@ def _difference(place: Place, found: Value, ours: bool) -> list[str]:
     texts = [found["text"] if found else "", wanted(place)]
     if not ours:
         texts = [slurmconf.without_setting(text, slurm.KEY) for text in texts]
-    have, want = (text.rstrip().splitlines() for text in texts)
+    have, want = (text.rstrip().split("\n") for text in texts)
     return [line for line in difflib.ndiff(have, want) if line[0] in "+-" and line[2:].strip()]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import compatibility, render, slurmconf
+from fabfile.lines import every, first, pairs
 from fabfile.site import Site
 from fabfile.stages import daemon, slurm
 from fabfile.step import Check, Finding, Place, Shell, Unknown, Value
@@ -17,7 +18,8 @@ FACT = "preflight.controller"
 
 SINGLE = (
     *("host", "program", "version", "main", "LoadState", "ActiveState"),  # slurmctld: its file, process, service
-    *("user", "uid", "path", "kubectl"),  # SlurmUser, and PATH as slurmctld has it
+    *("user", "uid", "lacks", "why"),  # SlurmUser, or why it is not known who that is, in a word and in a sentence
+    *("path", "kubectl"),  # PATH as slurmctld has it
     "library",  # burst_buffer_lua.so
 )
 
@@ -39,13 +41,13 @@ def parse(out: bytes) -> Value:
     lua      [version, path] of each interpreter on the host
     files    path -> text of slurm.conf, which is the first, and of what it includes; `unreadable`: the others
     """
-    pairs = [line.partition("=")[::2] for line in out.decode(errors="surrogateescape").splitlines() if "=" in line]
+    told = pairs(out, "surrogateescape")
     single = dict.fromkeys(SINGLE, "")
-    found: dict[str, Any] = single | {key: text for key, text in pairs if key in single}
+    found: dict[str, Any] = single | {key: text for key, text in first(told).items() if key in single}
     for key in ("hook", "linked", "unreadable"):
-        found[f"{key}s" if key == "hook" else key] = [text for one, text in pairs if one == key]
-    found["lua"] = [text.split(" ", 1) for key, text in pairs if key == "lua"]
-    found["files"] = dict(_file(text) for key, text in pairs if key == "file")
+        found[f"{key}s" if key == "hook" else key] = every(told, key)
+    found["lua"] = [text.split(" ", 1) for text in every(told, "lua")]
+    found["files"] = first(_file(text) for text in every(told, "file"))
     return found
 
 
@@ -85,8 +87,12 @@ def judge(place: Place, found: Value) -> Sequence[Finding]:
         text = f"there is no slurmctld on {place.host}"
         return (Finding("slurm-missing", text, "controllers are the hosts where slurmctld runs: correct them"),)
     if conf not in found["files"]:
-        return (Finding("slurm-conf-missing", f"{conf} on {place.host} can't be read", "correct slurm.folder"),)
-    return [*_service(place, found), *_plugin(place, found), *_conf(place, found), *_user(place, found)]
+        return (
+            Finding("slurm-conf-missing", f"{conf} on {place.host} can't be read", "correct slurm.folder"),
+            *(_user(place, found) if found["lacks"] else ()),
+        )
+    looked = (*_service(place, found), *_plugin(place, found), *_conf(place, found))
+    return [*looked, *_user(place, found), *_kubectl_there(place, found)]
 
 
 def _service(place: Place, found: Value) -> Sequence[Finding]:
@@ -161,18 +167,27 @@ def _unread(place: Place, found: Value) -> Sequence[Finding]:
 
 
 def _user(place: Place, found: Value) -> Sequence[Finding]:
-    seen = []
-    if not found["uid"]:
-        text = f"SlurmUser={found['user']}, and {place.host} knows no such user"
-        seen.append(
-            Finding(
-                "slurm-user-unknown", text, "correct SlurmUser, or create the user: the kubeconfig becomes that user's"
-            )
-        )
-    if not found["kubectl"]:
-        text = f"kubectl on {place.host} is nowhere where slurmctld would find it ({found['path']})"
-        seen.append(Finding("kubectl-missing", text, _kubectl(place)))
-    return seen
+    """Nothing is run as somebody of whom it is not known that slurm.conf may name it: it could be anybody."""
+    if found["uid"]:
+        return ()
+    why = f"on {place.host}: {found['why'] or 'SlurmUser=' + found['user'] + ' is no user of this host'}"
+    if found["lacks"] == "open":
+        folder = place.site.slurm.folder
+        fix = f"let root or SlurmUser own {folder} and what slurm.conf includes, and nobody else write there "
+        fix += f"(`chown root {folder} {folder}/slurm.conf; chmod go-w {folder} {folder}/slurm.conf`); "
+        fix += "or start slurmctld: it shows by its process who SlurmUser is"
+        return (Finding("slurm-user-open", why, fix),)
+    fix = "correct SlurmUser, or create the user: the kubeconfig becomes that user's"
+    if found["lacks"] == "unreadable":
+        fix = "correct the Include lines: root has to be able to read slurm.conf and all that it includes"
+    return (Finding("slurm-user-unknown", why, fix),)
+
+
+def _kubectl_there(place: Place, found: Value) -> Sequence[Finding]:
+    if found["kubectl"]:
+        return ()
+    text = f"kubectl on {place.host} is nowhere where slurmctld would find it ({found['path']})"
+    return (Finding("kubectl-missing", text, _kubectl(place)),)
 
 
 def _kubectl(place: Place) -> str:

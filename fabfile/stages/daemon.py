@@ -8,6 +8,7 @@ from typing import Any
 
 from fabfile import render, slurmconf
 from fabfile.actions import STATE
+from fabfile.lines import every, first, pairs
 from fabfile.site import Site
 from fabfile.step import Place, Shell, Unknown, Value
 
@@ -36,20 +37,20 @@ def parse(out: bytes) -> Value:
                     they are now; both empty where that isn't known, or where it is the same (`same`)
     activated       the checksum of the slurm.conf with which an activation of ours saw this slurmctld answer; "" if none did
     """
-    pairs = [line.partition("=")[::2] for line in out.decode(errors="replace").splitlines() if "=" in line]
-    last = dict(pairs)
-    changed = [text.split(" ", 1) for key, text in pairs if key == "changed"]
+    told = pairs(out, "replace")
+    single = first(told)
+    changed = [text.split(" ", 1) for text in every(told, "changed")]
     return {
-        "main": last.get("main", ""),
-        "started": float(last.get("started") or 0),
-        "loaded": last.get("loaded") == "yes",
+        "main": single.get("main", ""),
+        "started": float(single.get("started") or 0),
+        "loaded": single.get("loaded") == "yes",
         "changed": {path: float(at) for at, path in changed},
-        "pings": [text.split(" ") for key, text in pairs if key == "ping"],
-        "type": last.get("type", ""),
-        "was": _texts(text for key, text in pairs if key == "was"),
-        "is": _texts(text for key, text in pairs if key == "is"),
-        "same": last.get("same") == "yes",
-        "activated": last.get("activated", ""),
+        "pings": [text.split(" ") for text in every(told, "ping")],
+        "type": single.get("type", ""),
+        "was": _texts(every(told, "was")),
+        "is": _texts(every(told, "is")),
+        "same": single.get("same") == "yes",
+        "activated": single.get("activated", ""),
     }
 
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from fabfile import names, render
+from fabfile.lines import lines
 from fabfile.stages import controller, pod
 from fabfile.step import Check, Finding, Known, Look, Place, Shell, Value
 
@@ -26,7 +27,7 @@ def look(place: Place) -> Look:
 def parse(out: bytes) -> Value:
     """{"folders": [whether a file lies in it, user, group, mode, path], "members": group -> users, "links": reasons}."""
     folders, members, links = [], dict[str, list[str]](), []
-    for line in out.decode(errors="surrogateescape").splitlines():
+    for line in lines(out, "surrogateescape"):
         word, _, rest = line.partition(" ")
         if word in ("folder", "above"):
             user, group, mode, path = rest.split(" ", 3)
@@ -44,7 +45,7 @@ def parse(out: bytes) -> Value:
 def judge(place: Place, found: Value) -> Sequence[Finding]:
     """A finding for each folder that others can write, and for each file that root does not touch for that."""
     seen = place.facts.found.get(controller.FACT, {}).get(place.host)
-    allowed = {"root", seen["user"] if seen else "root"}
+    allowed = {"root", seen["user"] if seen and seen["uid"] else "root"}
     fix = "put the file itself there, or make the folder root's (`chown root`, `chmod go-w`)"
     linked = [Finding("slurm-file-link", f"on {place.host}: {reason}", fix) for reason in found["links"]]
     return [*linked, *(one for row in found["folders"] for one in _open(place, row, found["members"], allowed))]

@@ -10,6 +10,7 @@ from fabfile import render
 from fabfile import supply as supplies
 from fabfile.actions import STATE, Action, Sh
 from fabfile.inventory import Site
+from fabfile.lines import lines
 from fabfile.stages import manifests
 from fabfile.step import Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
 
@@ -50,11 +51,11 @@ _NEVER = "never by this tool"
 
 def _parse_pushed(out: bytes) -> Value:
     """Image -> {"registry": digest of its configuration there or what is wrong, "pushed": the digest that was pushed}."""
-    lines = [line.split(" ", 2) for line in out.decode().splitlines() if line.count(" ") > 1]
-    pushed = {name: digest for word, name, digest in lines if word == "pushed"}
+    told = [line.split(" ", 2) for line in lines(out) if line.count(" ") > 1]
+    pushed = {name: digest for word, name, digest in told if word == "pushed"}
     return {
         name: {"registry": _in_registry(answer), "pushed": pushed.get(name, _NEVER)}
-        for word, name, answer in lines
+        for word, name, answer in told
         if word == "image"
     }
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from fabfile import names, pki, render
 from fabfile.actions import Action, Put
+from fabfile.lines import every, first, pairs
 from fabfile.secret import Secret
 from fabfile.stages import pod, podfiles, signing, slurmuser
 from fabfile.stages.slurmuser import slurm_user
@@ -28,7 +29,10 @@ def reaches(place: Place) -> bool:
 _LOOK_KUBECONFIG = """
 file={kubeconfig}
 {slurm_user}
-printf 'slurm_user=%s\\nslurm_uid=%s\\nslurm_group=%s\\n' "$user" "$(id -u "$user" 2>/dev/null)" "$(id -g "$user" 2>/dev/null)"
+fact slurm_user "$slurm_name"
+fact slurm_uid "$slurm_uid"
+[ -z "$slurm_uid" ] || fact slurm_group "$(account "$slurm_uid" && echo "$as_group")"
+[ -z "$slurm_why" ] || fact slurm_why "$slurm_why"
 [ -e "$file" ] || exit 0
 stated 'mode=%a
 owner=%U
@@ -48,8 +52,8 @@ def look(place: Place) -> Shell:
 
 
 def _parse(out: bytes) -> Value:
-    pairs = [line.partition("=")[::2] for line in out.decode(errors="replace").splitlines()]
-    return dict(pairs) | {"may": [text for key, text in pairs if key == "may"]}
+    told = pairs(out, "replace")
+    return first(told) | {"may": every(told, "may")}
 
 
 def read(place: Place, found: Value) -> Value:
@@ -72,9 +76,8 @@ def read(place: Place, found: Value) -> Value:
 
 
 def _slurm_users(found: Value) -> bool:
-    """Whether the file is SlurmUser's: a user may have several names."""
-    uid = found.get("slurm_uid")
-    return uid == found["owner_uid"] if uid else bool(found["owner"] == found["slurm_user"])
+    """Whether the file is SlurmUser's, by its number: a user may have several names. Nobody's where SlurmUser is not known."""
+    return bool(found.get("slurm_uid")) and found["slurm_uid"] == found.get("owner_uid")
 
 
 def certificate(found: Value) -> bytes:
@@ -140,6 +143,7 @@ def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
     Where only owner or mode are wrong too: whoever could read the key may have it, and whoever may write to the folder may
     have moved another file of root's there, which must not be given to SlurmUser.
     """
+    owner = "" if pod.of(place) else slurmuser.owner(place)
     asked = pki.request(place.site.access.common_name)
     works = have is not None and have["SlurmUser"] == slurmuser.RIGHTS
 
@@ -148,8 +152,7 @@ def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
         content = _content(place, want, certificate, asked.key)
         if pod.of(place):
             return podfiles.kubeconfig(place, content)
-        owner = place.facts.all("access.kubeconfig")[place.host]["slurm_user"]
-        return [Put(names.KUBECONFIG, content, 0o600, f"{owner}:", check=slurmuser.tried(place) if works else "")]
+        return [Put(names.KUBECONFIG, content, 0o600, owner, check=slurmuser.tried(place) if works else "")]
 
     return [signing.signed(place, asked.csr, then)]
 

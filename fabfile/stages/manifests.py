@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import names, render
+from fabfile.lines import lines
 from fabfile.step import Finding, Place, Refused, Shell, Unknown, Value
 
 _RENDERED = """
@@ -31,7 +32,7 @@ for one in yaml.load_all(sys.stdin, getattr(yaml, "CSafeLoader", yaml.SafeLoader
 def look(place: Place) -> Shell:
     script = _RENDERED.format(clone=shlex.quote(names.clone(place.site)), program=shlex.quote(_TRIM))
     script = render.script("as.sh", "git.sh") + script
-    return Shell(script, lambda out: {"objects": [json.loads(line) for line in out.splitlines()]})
+    return Shell(script, lambda out: {"objects": [json.loads(line) for line in lines(out)]})
 
 
 def objects(place: Place) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from fabfile import render
 from fabfile import supply as supplies
 from fabfile.actions import Action, Put, Sh
+from fabfile.lines import every, first, pairs
 from fabfile.site import Site
 from fabfile.stages import controller, hooks, pod, podfiles, workarea
 from fabfile.stages.slurmuser import slurm_user
@@ -36,13 +37,14 @@ def _look_repository(place: Place) -> Shell:
 def _parse_repository(out: bytes) -> Value:
     """{"there": bool, "commit": the tag's or "", "modified": paths, "files": name -> text as the tag has it,
     "open": what of it others than root can write, or ""}."""
-    pairs = [line.partition("=")[::2] for line in out.decode().splitlines()]
-    files = [text.partition(" ")[::2] for key, text in pairs if key == "file"]
+    told = pairs(out)
+    single = first(told)
+    files = [text.partition(" ")[::2] for text in every(told, "file")]
     return {
-        "there": bool(pairs),
-        "commit": dict(pairs).get("commit", ""),
-        "open": dict(pairs).get("open", ""),
-        "modified": [text for key, text in pairs if key == "modified"],
+        "there": bool(told),
+        "commit": single.get("commit", ""),
+        "open": single.get("open", ""),
+        "modified": every(told, "modified"),
         "files": {name: base64.b64decode(content).decode(errors="replace") for name, content in files},
     }
 
@@ -106,12 +108,12 @@ def _look_file(place: Place, name: str, *before: str) -> Shell:
 
 def _parse_file(out: bytes) -> Value:
     """{"mode", "owner", "text", "compiled": path of a Lua -> "" or why it can't compile it}, or None: no such file."""
-    pairs = [line.partition("=")[::2] for line in out.decode(errors="replace").splitlines()]
-    if not pairs:
+    told = pairs(out, "replace")
+    if not told:
         return None
-    found = dict(pairs)
+    found = first(told)
     text = base64.b64decode(found["content"]).decode(errors="backslashreplace")
-    compiled = dict(rest.partition(" ")[::2] for key, rest in pairs if key == "compiled")
+    compiled = first(text.partition(" ")[::2] for text in every(told, "compiled"))
     return {"mode": found["mode"], "owner": found["owner"], "compiled": compiled, "text": text}
 
 

@@ -16,7 +16,7 @@ def mode(place: Place) -> int:
     seen = place.facts.all("access.kubeconfig").get(place.host)
     if seen is None:
         raise Unknown("access")
-    if seen["slurm_user"] == "root":
+    if seen["slurm_uid"] == "0":
         return 0o400
     return 0o440 if found(place)["group"] == seen["slurm_group"] else 0o444
 

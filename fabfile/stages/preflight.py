@@ -9,6 +9,7 @@ from typing import Any
 
 from fabfile import compatibility, render
 from fabfile.api import Cluster
+from fabfile.lines import lines
 from fabfile.stages import (
     computes,
     controller,
@@ -59,14 +60,14 @@ def _look_master(place: Place) -> Shell:
     asked = time.time()
     return Shell(
         render.read("as.sh") + script,
-        lambda out: {"lines": out.decode().splitlines(), "skew": _skew(out, asked, time.time())},
+        lambda out: {"lines": lines(out), "skew": _skew(out, asked, time.time())},
     )
 
 
 def _skew(out: bytes, asked: float, answered: float) -> float:
     """Seconds that the host's clock is off at least: it was read at some moment between the question and the answer, which
     comes with those of all other looks there, and takes long where they do."""
-    told = [float(line.split()[1]) for line in out.decode().splitlines() if line.startswith("time ")]
+    told = [float(line.split(" ")[1]) for line in lines(out) if line.startswith("time ")]
     return round(told[0] - min(max(told[0], asked), answered), 0) if told else 0.0
 
 

@@ -37,7 +37,7 @@ def _judge_registry(place: Place, have: Value) -> Sequence[Finding]:
         return (
             Finding("registry-credential", f"{registry.name} refuses the credential of {secret} (HTTP {code})", fix),
         )
-    said = have.splitlines()[0].removesuffix(f"code {code}").strip() or f"HTTP {code}"
+    said = have.split("\n")[0].removesuffix(f"code {code}").strip() or f"HTTP {code}"
     fix = f"see `curl -v https://{registry.name}/v2/` on {place.host}"
     return (Finding("registry-unreachable", f"{registry.name} does not answer as a registry: {said}", fix),)
 

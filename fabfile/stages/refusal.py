@@ -9,6 +9,7 @@ from collections.abc import Callable
 from fabfile import names, pki, render
 from fabfile.actions import STATE
 from fabfile.api import Cluster
+from fabfile.lines import lines
 from fabfile.stages import kubeconfig
 from fabfile.step import Api, Check, Look, Place, Shell, Step, Value
 
@@ -65,7 +66,7 @@ def _cluster(place: Place) -> str:
 
 
 def _parse_kept(out: bytes) -> Value:
-    rows = [line.split("\t") for line in out.decode(errors="replace").splitlines()]
+    rows = [line.split("\t") for line in lines(out, "replace")]
     return {run: {"client-certificate-data": data, "may": may, "said": said} for run, data, may, said in rows}
 
 

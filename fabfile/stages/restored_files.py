@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from fabfile import names, render
 from fabfile.actions import STATE, Action, Remove, Sh
+from fabfile.lines import lines
 from fabfile.stages import earlier, plugin, since
 from fabfile.stages.earlier import ABSENT, File, Goal
 from fabfile.step import Known, Look, Place, Refused, Shell, Stage, Step, Value
@@ -74,12 +75,12 @@ def _names(paths: Collection[str]) -> dict[str, str]:
 
 
 def _parse(out: bytes) -> Value:
-    lines = out.decode().splitlines()
-    if not lines:
+    told = lines(out)
+    if not told:
         return {}
-    mode, owner = lines[0].split()
-    found = {"mode": mode, "owner": owner, "sum": lines[1]}
-    content = [line.removeprefix("text ") for line in lines[2:]]
+    mode, owner = told[0].split(" ")
+    found = {"mode": mode, "owner": owner, "sum": told[1]}
+    content = [line.removeprefix("text ") for line in told[2:]]
     return {**found, "text": earlier.text_of(base64.b64decode(content[0]))} if content else found
 
 

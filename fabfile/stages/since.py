@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from fabfile import before, render
 from fabfile.actions import STATE
+from fabfile.lines import lines
 from fabfile.stages.earlier import Goal
 from fabfile.step import Api, Check, Finding, Known, Look, Place, Shell, Value
 
@@ -34,7 +35,7 @@ def files(role: str, goal: Goal) -> Check:
 
 
 def _sums(out: bytes) -> Value:
-    return {path: sum_ for sum_, _, path in (line.partition(" ") for line in out.decode().splitlines())}
+    return {path: sum_ for sum_, _, path in (line.partition(" ") for line in lines(out))}
 
 
 def file_changed(place: Place, path: str, goal: Goal) -> Finding:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from fabfile import names, render
-from fabfile.step import Place
+from fabfile.step import Finding, Place, Refused
 
 # can_i ARGUMENTS: kubectl auth can-i with $file, as SlurmUser; its cache is a folder in memory that goes away. A kubeconfig may
-# name a program to run: where SlurmUser is root, but others can write the file, it is nobody who asks. (A timeout without
-# --foreground makes a process group of its own: what is to stop would not reach kubectl, and sh waits for that.)
+# name a program to run: where SlurmUser is root, but others can write the file, or where it is not known who SlurmUser is,
+# nobody asks. (A timeout without --foreground makes a process group of its own: what is to stop would not reach kubectl, and
+# sh waits for that.)
 _CAN_I = """
-asks=$(reader "$user" "$file")
-if [ "$asks" = root ]; then asks=$user; fi
-in_memory "$asks"
-vanishing "$work"
-can_i() { as "$asks" timeout --foreground 20 env HOME="$home" kubectl --kubeconfig "$file" --cache-dir "$home" auth can-i "$@"; }
+can_i() {
+    obeys "$file" &&
+        as "$runner" timeout --foreground 20 env HOME="$home" kubectl --kubeconfig "$file" --cache-dir "$home" auth can-i "$@"
+}
+if obeys "$file" 2>/dev/null; then
+    in_memory "$runner"
+    vanishing "$work"
+fi
 """
 
 # A new certificate is tried before it takes the place of one that works: an API server may learn of a new binding, or
@@ -31,13 +36,23 @@ done
 
 
 def can_i() -> str:
-    """Shell lines with which `can_i ARGUMENTS` asks as $user what the kubeconfig $file may do."""
+    """Shell lines with which `can_i ARGUMENTS` asks as SlurmUser what $file may do, a kubeconfig; behind `slurm_user`'s."""
     return render.script("as.sh", "vanishing.sh") + _CAN_I
 
 
 def slurm_user(place: Place) -> str:
-    """Shell lines that set $user to SlurmUser as this controller's slurm.conf has it."""
-    return render.script("slurm_conf.sh", folder=place.site.slurm.folder) + "\nuser=$(slurm_user)\n"
+    """Shell lines that set $slurm_uid to SlurmUser as this controller's slurm.conf has it (templates/slurm_conf.sh)."""
+    return render.script("slurm_conf.sh", folder=place.site.slurm.folder)
+
+
+def owner(place: Place) -> str:
+    """SlurmUser and its group in numbers, as chown takes them. Raises Refused where it is not known who that is."""
+    found = place.facts.all("access.kubeconfig")[place.host]
+    numbers = (found.get("slurm_uid", ""), found.get("slurm_group", ""))
+    if not all(re.fullmatch("[0-9]+", one, re.ASCII) for one in numbers):
+        why = found.get("slurm_why") or f"{place.host} does not say who SlurmUser is"
+        raise Refused(Finding("slurm-user-unknown", why, "correct SlurmUser in slurm.conf"))
+    return ":".join(numbers)
 
 
 def tried(place: Place) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from fabfile import names, slurmconf
 from fabfile.actions import Action, Remove
 from fabfile.inventory import Site
+from fabfile.lines import lines
 from fabfile.stages import activation, controller, daemon, plugin, pod, podfiles, slurm
 from fabfile.step import Finding, Place, Refused, Shell, Stage, Step, Value
 
@@ -82,9 +83,7 @@ def _paths(site: Site) -> tuple[str, ...]:
 
 def _look_files(place: Place) -> Shell:
     paths = shlex.join(_paths(place.site))
-    return Shell(
-        f'for file in {paths}; do [ ! -e "$file" ] || echo "$file"; done', lambda out: out.decode().splitlines()
-    )
+    return Shell(f'for file in {paths}; do [ ! -e "$file" ] || echo "$file"; done', lines)
 
 
 def _remove(place: Place, have: Value, want: Value) -> Sequence[Action]:

@@ -11,7 +11,6 @@ from fabfile.actions import STATE, Action, Sh
 from fabfile.inventory import Site
 from fabfile.record import parse
 from fabfile.stages import pod, podfiles
-from fabfile.stages.slurmuser import slurm_user
 from fabfile.step import Check, Finding, Place, Shell, Stage, Step, Value
 
 PROOF = f"{STATE}/proof.json"
@@ -24,7 +23,7 @@ FORGET = f"if [ -e {PROOF} ]; then rm -f {PROOF} && sync {STATE}; fi\n"
 
 _LOOK_USER = """
 slurm_path
-id -u "$user" >/dev/null 2>&1 || { echo unknown; exit 0; }
+account "$user" || { echo unknown; exit 0; }
 (PATH=$as_path; command -v sbatch >/dev/null) || echo sbatch
 as "$user" test -x "$job_folder" || echo folder
 """
@@ -59,20 +58,20 @@ USER = Check("user", "submitter", _look_user, _judge_user)
 
 
 def script(place: Place, body: str, **more: str) -> str:
-    """A script that submits jobs as the test user: `body` behind as.sh, vanishing.sh and slurmctld.sh, with $user, $slurm_user,
+    """A script that submits jobs as the test user: `body` behind as.sh, vanishing.sh and slurmctld.sh, with $user,
     $job_folder, $options (sbatch's, as the site file has them), $kubeconfig, $workflows, $namespace and `more` set."""
     slurm, job = place.site.slurm, place.site.test_job
     given = {
         "kubeconfig": names.KUBECONFIG,
         "workflows": names.WORKFLOWS,
         "namespace": place.site.access.namespace,
+        "user": job.user,
         "job_folder": job.folder,
         "options": shlex.join(_options(place.site)),
         **more,
     }
-    user = f"{slurm_user(place)}slurm_user=$user\nuser={shlex.quote(job.user)}\n"
     parts = ("as.sh", "vanishing.sh", "slurmctld.sh")
-    return user + render.script(*parts, folder=slurm.folder, unit=slurm.service, **given) + body
+    return render.script(*parts, folder=slurm.folder, unit=slurm.service, **given) + body
 
 
 def _options(site: Site) -> list[str]:

@@ -14,6 +14,7 @@ from fabfile import supply as supplies
 from fabfile.actions import PARTS, Action, Put, Sh
 from fabfile.bundle import Bundle
 from fabfile.inventory import Kustomize, Site
+from fabfile.lines import every, first, pairs
 from fabfile.stages import manifests
 from fabfile.step import Check, Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
 
@@ -35,14 +36,14 @@ def _look_clone(place: Place) -> Shell:
 
 def _parse_clone(out: bytes) -> Value:
     """{"at", "modified": paths, "commit": the tag's or ""}, and "open": what of it others than root can write, if anything."""
-    pairs = [line.partition("=")[::2] for line in out.decode().splitlines()]
-    if not pairs:
+    told = pairs(out)
+    if not told:
         return {"at": "absent", "modified": [], "commit": ""}
-    found = dict(pairs)
+    found = first(told)
     if "open" in found:
         return {"at": "not root's alone", "modified": [], "commit": "", "open": found["open"]}
     at = "its tag" if found["tag"] and found["head"] == found["tag"] else found["head"] or "no commit"
-    return {"at": at, "modified": [path for key, path in pairs if key == "modified"], "commit": found["tag"]}
+    return {"at": at, "modified": every(told, "modified"), "commit": found["tag"]}
 
 
 def _want_clone(place: Place) -> Value:
@@ -111,7 +112,7 @@ sed -n 's/^KUSTOMIZE_VERSION *?*= */asked=/p' Makefile
 
 
 def _parse_kustomize(out: bytes) -> Value:
-    found = dict(line.partition("=")[::2] for line in out.decode().splitlines())
+    found = first(pairs(out))
     return {"asked": found.get("asked", ""), "there": found.get("there", "absent")}
 
 

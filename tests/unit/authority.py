@@ -58,8 +58,11 @@ def found(pem: bytes, may: list[str] = MAY, server: str = "https://api:6443") ->
     """What a look finds of a kubeconfig with this certificate."""
     return {
         "slurm_user": "slurm",
+        "slurm_uid": "64030",
+        "slurm_group": "64030",
         "mode": "600",
         "owner": "slurm",
+        "owner_uid": "64030",
         "client-certificate-data": base64.b64encode(pem).decode(),
         "server": server,
         "may": may,

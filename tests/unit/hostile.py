@@ -22,6 +22,7 @@ HELD: Mapping[str, Sequence[str]] = {
     "cancel.sh": ("test_hostile.test_a_log_that_is_named_to_have_another_file_read",),
     "clone.sh": ("test_pins.test_a_repository_of_others_on_the_master_has_to_be_pinned",),
     "controller.sh": (
+        "test_hostile_slurm_user.test_what_slurm_users_programs_print_states_no_fact",
         "test_hostile.test_a_slurm_conf_that_includes_what_only_root_may_read",
         "test_hostile.test_a_program_of_another_user",
     ),
@@ -36,10 +37,14 @@ HELD: Mapping[str, Sequence[str]] = {
     "kept_kubeconfigs.sh": ("test_hostile.test_a_kubeconfig_that_names_a_program_is_parsed_and_not_run",),
     "load.sh": ("test_hostile.test_the_plugin_is_loaded_as_slurm_user",),
     "logs.sh": ("test_hostile.test_a_log_that_is_named_to_have_another_file_read",),
-    "lua.sh": ("test_hostile.test_a_program_of_another_user",),
+    "lua.sh": ("test_hostile.test_a_program_of_another_user", "test_hostile.test_a_lua_of_others_runs_nothing_as_root"),
     "plugin_file.sh": ("test_hostile.test_a_plugin_that_is_a_link_to_what_only_root_may_read",),
     "plugin_look.sh": ("test_pins.test_nothing_of_a_clone_that_others_can_write_is_run",),
-    "slurm_conf.sh": ("test_hostile.test_a_slurm_conf_that_includes_what_only_root_may_read",),
+    "slurm_conf.sh": (
+        "test_hostile.test_a_slurm_conf_that_includes_what_only_root_may_read",
+        "test_hostile_slurm_user.test_nobody_makes_another_account_slurm_user",
+        "test_hostile_slurm_user.test_root_by_another_name_is_root",
+    ),
     "slurmctld.sh": (
         "test_hostile.test_a_process_that_only_calls_itself_slurmctld",
         "test_hostile.test_slurms_programs_are_slurm_users",

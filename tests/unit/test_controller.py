@@ -96,6 +96,10 @@ def names(found: dict[str, Any], running: dict[str, Any]) -> list[str]:
         ({}, {"changed": {CONF: 150.0}, "same": True}, []),
         ({"files": {CONF: TEXT + "BurstBufferType=burst_buffer/lua\n"}}, {"changed": {CONF: 150.0}}, []),
         ({"uid": ""}, {}, ["slurm-user-unknown"]),
+        ({"uid": "", "lacks": "unknown", "why": "it has no such user"}, {}, ["slurm-user-unknown"]),
+        ({"uid": "", "lacks": "unreadable", "why": "it is too long"}, {}, ["slurm-user-unknown"]),
+        ({"uid": "", "lacks": "open", "why": "others can write it"}, {}, ["slurm-user-open"]),
+        ({"files": {}, "uid": "", "lacks": "open", "why": "x"}, {}, ["slurm-conf-missing", "slurm-user-open"]),
         ({"kubectl": ""}, {}, ["kubectl-missing"]),
         (
             {"kubectl": "", "uid": "", "version": "22.05"},

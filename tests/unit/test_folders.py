@@ -39,7 +39,7 @@ def found(etc: Path) -> list[tuple[str, str]]:
     names = ("safe_file.sh", "slurmctld.sh", "slurm_folders.sh")
     script = render.script(*names, folder=str(etc), unit="slurmctld", files=files)
     done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True)
-    place = Place(load(DEFAULT), Facts({controller.FACT: {"c1": {"user": SLURM_USER}}}), "c1")
+    place = Place(load(DEFAULT), Facts({controller.FACT: {"c1": {"user": SLURM_USER, "uid": "1"}}}), "c1")
     return [(one.name, one.text) for one in folders.judge(place, folders.parse(done.stdout))]
 
 

@@ -313,7 +313,9 @@ def test_a_slurm_conf_that_includes_what_only_root_may_read(hostile_host: Host) 
 def test_a_plugin_that_is_a_link_to_what_only_root_may_read(hostile_host: Host) -> None:
     """What a plan would show as a difference, and a journal would keep, is nothing that SlurmUser can't read itself."""
     file = hostile_host.etc / plugin.LUA
-    script = render.script("as.sh", "holds_secret.sh", "plugin_file.sh", user=SLURM_USER, file=str(file))
+    script = render.script(
+        "slurm_conf.sh", "holds_secret.sh", "plugin_file.sh", folder=str(hostile_host.etc), file=str(file)
+    )
     file.symlink_to(hostile_host.secret)
     assert plugin._parse_file(hostile_host.run(script).stdout.encode())["text"] == ""
     file.unlink()
@@ -359,10 +361,24 @@ def test_the_plugin_is_loaded_as_slurm_user(hostile_host: Host) -> None:
     file = hostile_host.etc / plugin.LUA
     told = hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
     harm = base64.b64encode(f"os.execute('id -u >>{told}')\n".encode()).decode()
+    settings = {"file": str(file), "lua": lua, "program": render.read("load.lua"), "hooks": ""}
     for user, expected in ((SLURM_USER, ["1"]), ("root", ["1"])):  # as root: not once more
-        settings = {"user": user, "file": str(file), "lua": lua, "program": render.read("load.lua"), "hooks": ""}
-        script = render.script("as.sh", "load.sh", **settings) + f"echo {harm} | base64 -d | loads"
+        hostile_host.owned(hostile_host.top / "slurm.conf", f"SlurmUser={user}\n", "root", 0o644)
+        script = render.script("slurm_conf.sh", "load.sh", folder=str(hostile_host.top), **settings)
         hostile_host.owned(file, "")
-        answer = hostile_host.run(script)
+        answer = hostile_host.run(f"{script}echo {harm} | base64 -d | loads")
         assert told.read_text().split() == expected, answer
     assert answer.returncode == 1
+
+
+def test_a_lua_of_others_runs_nothing_as_root(hostile_host: Host) -> None:
+    """Where SlurmUser is root, a Lua that somebody else can replace loads no text of anybody's."""
+    told = hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
+    hostile_host.owned(hostile_host.top / "slurm.conf", "SlurmUser=root\n", "root", 0o644)
+    lua = hostile_host.owned(hostile_host.etc / "lua5.4", f"#!/bin/sh\nid -u >>{told}\necho Lua 5.4\n", mode=0o755)
+    settings = {"folder": str(hostile_host.top), "lua": str(lua), "program": "", "hooks": "", "file": ""}
+    answer = hostile_host.run(render.script("slurm_conf.sh", "load.sh", **settings) + "echo 'return 0' | loads")
+    assert (answer.returncode, told.read_text()) == (1, ""), answer
+    search = f"PATH={hostile_host.etc}:$PATH\ninterpreters root"
+    answer = hostile_host.run(render.script("as.sh", "lua.sh") + search)
+    assert (str(lua) in answer.stdout, told.read_text()) == (False, ""), answer

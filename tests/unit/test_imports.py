@@ -22,6 +22,7 @@ DATA = {
     "names",
     "slurmconf",
     "compatibility",
+    "lines",
     "pods",
     "supply",
     "bundle",

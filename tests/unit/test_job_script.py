@@ -35,9 +35,9 @@ def script(tmp_path: Path) -> str:
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\nHERE={tmp_path}\n{body}\n")
         (tmp_path / "bin" / name).chmod(0o755)
     os.mkfifo(tmp_path / "told")
-    given = "".join(f"{name}=x\n" for name in SETTINGS) + "slurm_user=root\nuser=root\njob_folder=/\n"
+    given = "".join(f"{name}=x\n" for name in SETTINGS) + "slurm_uid=0\nslurm_name=root\nuser=root\njob_folder=/\n"
     body = render.script("as.sh", "vanishing.sh", "test_job.sh").replace("/dev/shm", f"{tmp_path}/shm")
-    return f'set -eu\n{given}slurm_path() {{ :; }}\nslurm() {{ as root "$@"; }}\n{body}'
+    return f'set -eu\n{given}slurm_path() {{ :; }}\nobeys() {{ runner=root; }}\nslurm() {{ as root "$@"; }}\n{body}'
 
 
 def test_nothing_is_written_behind_the_one_that_is_stopped(tmp_path: Path, script: str) -> None:

@@ -179,7 +179,7 @@ def test_a_changed_work_tree_is_seen_and_not_installed(repository: Path, tmp_pat
 def test_the_look_at_a_file_tells_what_it_is_like(tmp_path: Path) -> None:
     """Mode, owner, content; nothing where there is none."""
     file = tmp_path / plugin.CONF
-    script = render.script("as.sh", "holds_secret.sh", "plugin_file.sh", user="root", file=str(file))
+    script = render.script("slurm_conf.sh", "holds_secret.sh", "plugin_file.sh", folder=str(tmp_path), file=str(file))
     assert plugin._parse_file(run(script, tmp_path).stdout) is None
     file.write_text("Directive=DW\n")
     file.chmod(0o640)
@@ -196,8 +196,8 @@ def lua() -> str:
 
 
 def load_lua(lua: str, text: str, tmp_path: Path, asked: str = "") -> subprocess.CompletedProcess[bytes]:
-    settings = {"user": "root", "file": "", "lua": lua, "program": render.read("load.lua"), "hooks": asked}
-    return run(render.script("as.sh", "load.sh", **settings) + "loads", tmp_path, text.encode())
+    settings = {"folder": str(tmp_path), "file": "", "lua": lua, "program": render.read("load.lua"), "hooks": asked}
+    return run(render.script("slurm_conf.sh", "load.sh", **settings) + "loads", tmp_path, text.encode())
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_what_lies_there_is_compiled_and_not_run(lua: str, tmp_path: Path) -> No
         "interpreters() { echo 5.4 "
         + lua
         + "; }\n"
-        + render.script("as.sh", "holds_secret.sh", "plugin_file.sh", user="root", file=str(file))
+        + render.script("slurm_conf.sh", "holds_secret.sh", "plugin_file.sh", folder=str(tmp_path), file=str(file))
     )
     file.write_text(f"io.open('{tmp_path}/harm', 'w')")
     assert plugin._parse_file(run(script, tmp_path).stdout)["compiled"] == {lua: ""}

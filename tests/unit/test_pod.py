@@ -158,7 +158,7 @@ def test_who_keeps_an_object_is_read_from_its_marks(meta: dict[str, Any], keeper
 def test_what_is_refused_is_planned_no_further(place: Place, there: dict[str, Any]) -> None:
     """Without a volume, a ConfigMap or a workload it isn't known what would be mounted where, and a plan says that."""
     found = seen(place, there)
-    kubeconfig = {"slurm_user": "slurm", "slurm_group": "1"}
+    kubeconfig = {"slurm_uid": "64030", "slurm_group": "1"}
     spot = replace(place, facts=Facts({pod.FACT: {NAME: found}, "access.kubeconfig": {NAME: kubeconfig}}))
     with pytest.raises(Unknown):
         podmount.wanted_volume(spot)
@@ -180,14 +180,14 @@ def test_a_finding_names_what_has_to_be_where(place: Place) -> None:
         assert word in found.fix
 
 
-def wanted(place: Place, volume: dict[str, Any], user: str = "slurm", group: str = "64030") -> Any:
+def wanted(place: Place, volume: dict[str, Any], user: str = "64030", group: str = "64030") -> Any:
     have = {**seen(place, objects(deployment(volume))), "group": "64030"}
-    facts = Facts({pod.FACT: {NAME: have}, "access.kubeconfig": {NAME: {"slurm_user": user, "slurm_group": group}}})
+    facts = Facts({pod.FACT: {NAME: have}, "access.kubeconfig": {NAME: {"slurm_uid": user, "slurm_group": group}}})
     return podmount.wanted_volume(replace(place, facts=facts))
 
 
 @pytest.mark.parametrize(
-    ("user", "group", "mode"), [("root", "0", 0o400), ("slurm", "64030", 0o440), ("slurm", "1", 0o444)]
+    ("user", "group", "mode"), [("0", "0", 0o400), ("64030", "64030", 0o440), ("64030", "1", 0o444)]
 )
 def test_the_kubeconfig_is_as_closed_as_slurm_user_allows(place: Place, user: str, group: str, mode: int) -> None:
     """Root's where it can be, the fsGroup's where SlurmUser is in it, or else everybody's in the pod."""

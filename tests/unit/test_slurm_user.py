@@ -12,7 +12,7 @@ import pytest
 from fabfile import render, slurmconf
 from fabfile.inventory import DEFAULT, load
 from fabfile.stages import kubeconfig, slurmuser
-from fabfile.step import Facts, Place
+from fabfile.step import Facts, Place, Refused
 
 CASES: dict[str, tuple[dict[str, str], str]] = {
     "another daemon's file beside it": (
@@ -40,7 +40,14 @@ CASES: dict[str, tuple[dict[str, str], str]] = {
     "an included file that includes itself": ({"slurm.conf": "SlurmUser=daemon\nInclude slurm.conf\n"}, "daemon"),
     "by its number": ({"slurm.conf": "SlurmUser=1\n"}, "daemon"),
     "by a number that is root's": ({"slurm.conf": "SlurmUser=0\n"}, "root"),
-    "by a number that nobody has": ({"slurm.conf": "SlurmUser=54321\n"}, "54321"),
+    "by a number that is root's too": ({"slurm.conf": "SlurmUser=00\n"}, "root"),
+    "by a number that nobody has": ({"slurm.conf": "SlurmUser=54321\n"}, "unknown"),
+    "by a name that nobody has": ({"slurm.conf": "SlurmUser=no-such-user\n"}, "unknown"),
+    "by what other programs take for root": ({"slurm.conf": "SlurmUser=+0\n"}, "unknown"),
+    "by a number with a blank": ({"slurm.conf": 'SlurmUser=" 0"\n'}, "unknown"),
+    "by a number in another form": ({"slurm.conf": "SlurmUser=0x0\n"}, "unknown"),
+    "by an option": ({"slurm.conf": "SlurmUser=--help\n"}, "unknown"),
+    "by two": ({"slurm.conf": 'SlurmUser="daemon root"\n'}, "unknown"),
     "a folder in place of a file": (
         {"slurm.conf": "SlurmUser=daemon\nInclude b\nInclude it's\n", "b/x": "", "it's": ""},
         "daemon",
@@ -80,7 +87,9 @@ def said(folder: Path, command: str, awk: str = AWKS[0]) -> str:
 def test_who_slurm_user_is(tmp_path: Path, case: str, awk: str) -> None:
     """As Slurm takes it: from slurm.conf and what that includes, wherever it lies, in Slurm's order, the last that says it."""
     files, user = CASES[case]
-    assert said(written(tmp_path, files), "slurm_user", awk) == f"{user}\n"
+    command = 'printf "%s\\n" "${slurm_lacks:-$slurm_name}" "$slurm_uid"'
+    numbers = {"daemon": "1", "root": "0", "unknown": ""}
+    assert said(written(tmp_path, files), command, awk) == f"{user}\n{numbers[user]}\n"
 
 
 def test_every_script_asks_in_the_same_way(tmp_path: Path) -> None:
@@ -88,8 +97,8 @@ def test_every_script_asks_in_the_same_way(tmp_path: Path) -> None:
     site = load(DEFAULT)
     made = slurmuser.slurm_user(Place(site, Facts(), "one")).replace(site.slurm.folder, str(tmp_path))
     written(tmp_path, CASES["another daemon's file beside it"][0])
-    told = subprocess.check_output(["sh", "-euc", f"{made}\necho $user"], text=True)
-    assert told == "daemon\n"
+    told = subprocess.check_output(["sh", "-euc", f"{made}\necho $slurm_uid"], text=True)
+    assert told == "1\n"
 
 
 def test_values_without_their_quotes(tmp_path: Path) -> None:
@@ -151,9 +160,34 @@ def test_both_readers_agree(tmp_path: Path, awk: str) -> None:
 def test_an_include_without_end(tmp_path: Path) -> None:
     """Whoever writes slurm.conf may include a device: reading it ends, and takes little memory."""
     written(tmp_path, {"slurm.conf": "SlurmUser=daemon\nInclude /dev/zero\n"})
-    script = render.script("slurm_conf.sh", folder=str(tmp_path)) + "slurm_user"
-    told = subprocess.run(["sh", "-c", script], capture_output=True, timeout=120, check=False)
-    assert told.stdout in (b"root\n", b"daemon\n")
+    assert said(tmp_path, "conf_said SlurmUser") == "daemon\n"
+
+
+UNREAD: dict[str, tuple[str, str, str]] = {
+    "more files than a site has": ("", "", "it includes more than 1000 files"),
+    "a file that can't be read": ("cat", 'case $2 in */0) exit 1 ;; esac; exec /bin/cat "$@"', "0 can't be read"),
+    "no end": ("timeout", "exit 124", "it takes too long"),
+    "a file that is killed": ("timeout", "exit 137", "it takes too long"),
+    "no memory": ("timeout", "exit 2", "can't be read to its end"),
+}
+
+
+@pytest.mark.parametrize("case", UNREAD)
+def test_what_is_not_read_to_its_end_makes_nobody_root(tmp_path: Path, case: str) -> None:
+    """A key that was not found says nothing where the rest could not be read: it is not Slurm's default then."""
+    program, body, why = UNREAD[case]
+    count = 1000 if not program else 1
+    files = {str(number): "" for number in range(count)}
+    written(tmp_path, {"slurm.conf": "".join(f"Include {name}\n" for name in files) + "SlurmUser=daemon\n", **files})
+    programs = tmp_path / f".{AWKS[0]}"
+    programs.mkdir()
+    (programs / "awk").symlink_to(str(shutil.which(AWKS[0])))
+    if program:
+        (programs / program).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / program).chmod(0o755)
+    told = said(tmp_path, 'printf "%s\\n" "$slurm_uid" "$slurm_lacks" "$slurm_why"').split("\n")
+    assert told[:2] == ["", "unreadable"]
+    assert why in told[2]
 
 
 @pytest.mark.parametrize(
@@ -161,11 +195,23 @@ def test_an_include_without_end(tmp_path: Path) -> None:
     [
         ({"owner": "slurm", "slurm_user": "slurm", "owner_uid": "5", "slurm_uid": "5"}, True),
         ({"owner": "slurm", "slurm_user": "other-name", "owner_uid": "5", "slurm_uid": "5"}, True),
-        ({"owner": "slurm", "slurm_user": "5", "owner_uid": "5", "slurm_uid": "5"}, True),
         ({"owner": "root", "slurm_user": "slurm", "owner_uid": "0", "slurm_uid": "5"}, False),
         ({"owner": "UNKNOWN", "slurm_user": "7", "owner_uid": "7", "slurm_uid": ""}, False),
+        ({"owner": "slurm", "slurm_user": "slurm", "owner_uid": "5", "slurm_uid": ""}, False),
     ],
 )
 def test_owners_are_compared_by_their_number(found: dict[str, str], owner: bool) -> None:
     """A user that has two names, or that slurm.conf calls by its number, owns its file."""
     assert kubeconfig._slurm_users(found) is owner
+
+
+def test_the_kubeconfig_is_given_to_a_number(tmp_path: Path) -> None:
+    """A name that slurm.conf says could be anything to chown; without a number nothing is given to anybody."""
+
+    def owner(**found: str) -> str:
+        return slurmuser.owner(Place(load(DEFAULT), Facts({"access.kubeconfig": {"c1": found}}), "c1"))
+
+    assert owner(slurm_user="x", slurm_uid="64030", slurm_group="64031") == "64030:64031"
+    for uid in ("", "+0", "0 ", "root", "1\n"):
+        with pytest.raises(Refused, match="slurm-user-unknown: others can write it"):
+            owner(slurm_user="x", slurm_uid=uid, slurm_group="1", slurm_why="others can write it")

@@ -19,7 +19,7 @@ import pytest
 
 from fabfile import names, render
 from fabfile.stages import kubeconfig, restored_files, since
-from tests.unit.hostile import HELD, SECRET, SLURM_USER, Host, hostile_host, needs_root
+from tests.unit.hostile import HELD, SECRET, Host, hostile_host, needs_root
 
 __all__ = ["hostile_host"]
 
@@ -35,6 +35,7 @@ ELSEWHERE = {
     "slurm_folders.sh": ("test_folders.test_a_link_that_root_does_not_follow_is_one_too",),
     "script.LIBRARY": ("test_script.test_nothing_of_roots_is_given_away_in_a_race",),
     "stages/slurmuser._CAN_I": ("test_hostile.test_a_link_where_root_would_write_is_never_followed",),
+    "stages/cancel._LOOK_ACTIVE": ("test_hostile_slurm_user.test_root_uses_no_kubeconfig_of_others",),
     "doctor_probes._LOADS": ("test_hostile.test_the_plugin_is_loaded_as_slurm_user",),
 }
 """Script -> the tests, beside those in HELD, that run it with something of SlurmUser's or a user's in its way."""
@@ -76,7 +77,6 @@ APART = {
     "trail._PRUNE": STATE_ALONE,
     "before._APPEND": STATE_ALONE,
     "stages/activation._SETTLE": STATE_ALONE,
-    "stages/cancel._LOOK_ACTIVE": "asks scontrol, as SlurmUser",
     "stages/cancel._LOOK_HOLDS": CLUSTER,
     "stages/make_undeploy._WITHOUT_NAMESPACE": CLUSTER,
     "stages/manifests._RENDERED": CLUSTER,
@@ -169,7 +169,7 @@ def chain(file: Path) -> str:
 
 
 def looked_at(file: Path) -> str:
-    user = f"user={SLURM_USER}"
+    user = render.script("slurm_conf.sh", folder=str(file.parent))
     script = kubeconfig._LOOK_KUBECONFIG.format(kubeconfig=file, slurm_user=user, can_i="can_i() { :; }")
     return render.read("safe_file.sh") + script
 

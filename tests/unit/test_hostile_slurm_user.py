@@ -1,0 +1,397 @@
+"""Who SlurmUser is where somebody hostile has a hand in slurm.conf: real users, folders and processes, and what is run as whom."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from fabfile import render
+from fabfile.inventory import DEFAULT, load
+from fabfile.stages import cancel, controller, slurmuser
+from fabfile.step import Facts, Place
+from tests.unit.hostile import SLURM_USER, USER, Host, hostile_host, needs_root, running
+
+__all__ = ["hostile_host"]
+pytestmark = needs_root
+SHELLS = pytest.mark.parametrize("shell", ["dash", "bash"])
+VICTIM = "bin"
+"""An account that has nothing to do with Slurm, number 2."""
+
+SAYS = 'printf "%s|%s|%s\\n" "$slurm_uid" "$slurm_lacks" "$slurm_why"'
+
+
+def resolver(host: Host) -> str:
+    """The script that knows who SlurmUser is."""
+    return render.script("slurm_conf.sh", folder=str(host.etc))
+
+
+def roots(*paths: Path) -> None:
+    for path in paths:
+        shutil.chown(path, "root", "root")
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def conf(host: Host, text: str, user: str = "root", mode: int = 0o644) -> Path:
+    return host.owned(host.etc / "slurm.conf", text, user, mode)
+
+
+# --- root by another name
+
+OTHER_NAMES = ["+0", '" 0"', "0x0", "00", "0", "toor", "root", '"root "']
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+@pytest.mark.parametrize("template", ["daemon.sh", "jobs.sh", "controller.sh"])
+def test_root_by_another_name_is_root(hostile_host: Host, template: str, name: str) -> None:
+    """Whoever can write slurm.conf makes SlurmUser root by none of the ways in which programs write it: nothing is run."""
+    hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
+    hostile_host.program(
+        "getent", 'case $2 in toor) echo toor:x:0:0::/root:/bin/sh ;; *) exec /usr/bin/getent "$@" ;; esac'
+    )
+    hostile_host.program("pgrep", "exit 1")
+    for program in ("scontrol", "squeue", "slurmctld", "lua5.4"):
+        hostile_host.owned(
+            hostile_host.programs / program, f"#!/bin/sh\nid -u >>{hostile_host.open}/who\necho Lua 5.4\n", mode=0o755
+        )
+    conf(hostile_host, f"SlurmUser={name}\n", SLURM_USER)
+    settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit", "state": str(hostile_host.top)}
+    answer = hostile_host.run(render.script("slurmctld.sh", "lua.sh", template, **settings))
+    assert (hostile_host.open / "who").read_text() == "", answer
+
+
+@SHELLS
+@pytest.mark.parametrize("name", ["+0", " 0", "00", "0", "0x0", "toor", "--help", "", "root\n", "1 2"])
+def test_only_the_word_root_runs_a_command_as_root(hostile_host: Host, shell: str, name: str) -> None:
+    """That word is in our own lines; a number, or another name, comes from somewhere else."""
+    hostile_host.program(
+        "getent", 'case $2 in toor) echo toor:x:0:0::/root:/bin/sh ;; *) exec /usr/bin/getent "$@" ;; esac'
+    )
+    script = render.script("as.sh", who=name)
+    answer = hostile_host.run(f'{script}as "$who" id -u', shell)
+    assert (answer.stdout, answer.returncode) == ("", 77)
+    assert hostile_host.run(f"{script}as root id -u; as 1 id -u; as daemon id -un", shell).stdout == "0\n1\ndaemon\n"
+
+
+# --- which sites are believed
+
+
+def _folder_of_slurm_users(host: Host) -> None:
+    conf(host, f"SlurmUser={SLURM_USER}\n", SLURM_USER)
+
+
+def _roots_file_in_it(host: Host) -> None:
+    conf(host, f"SlurmUser={SLURM_USER}\n")
+
+
+def _group_of_slurm_user(host: Host) -> None:
+    shutil.chown(host.etc, SLURM_USER, SLURM_USER)
+    host.etc.chmod(0o2775)
+    conf(host, f"SlurmUser={SLURM_USER}\n", SLURM_USER, 0o664)
+
+
+def _by_number(host: Host) -> None:
+    conf(host, "SlurmUser=1\n", SLURM_USER)
+
+
+def _all_roots(host: Host) -> None:
+    roots(host.etc, conf(host, f"SlurmUser={SLURM_USER}\n"))
+
+
+def _file_alone_is_slurm_users(host: Host) -> None:
+    roots(host.etc)
+    conf(host, f"SlurmUser={SLURM_USER}\n", SLURM_USER, 0o664)
+
+
+def _include_of_slurm_users(host: Host) -> None:
+    roots(host.etc)
+    conf(host, "Include theirs.conf\n")
+    host.owned(host.etc / "theirs.conf", f"SlurmUser={SLURM_USER}\n", SLURM_USER, 0o644)
+
+
+def _behind_a_link_of_roots(host: Host) -> None:
+    conf(host, f"SlurmUser={SLURM_USER}\n", SLURM_USER)
+    host.etc.rename(host.top / "elsewhere")
+    host.etc.symlink_to("elsewhere")
+
+
+def _root_of_roots(host: Host) -> None:
+    roots(host.etc, conf(host, "SlurmUser=root\n"))
+
+
+def _no_file_in_roots(host: Host) -> None:
+    roots(host.etc)
+    (host.etc / "slurm.conf").unlink()
+
+
+BELIEVED: Mapping[str, tuple[Callable[[Host], None], str]] = {
+    "a folder of SlurmUser's": (_folder_of_slurm_users, "1"),
+    "root's file in it": (_roots_file_in_it, "1"),
+    "its group may write": (_group_of_slurm_user, "1"),
+    "a number": (_by_number, "1"),
+    "all is root's": (_all_roots, "1"),
+    "the file alone is SlurmUser's": (_file_alone_is_slurm_users, "1"),
+    "an included file is": (_include_of_slurm_users, "1"),
+    "a link of root's leads there": (_behind_a_link_of_roots, "1"),
+    "root, and all is root's": (_root_of_roots, "0"),
+    "no file in root's folder": (_no_file_in_roots, "0"),
+}
+
+
+@SHELLS
+@pytest.mark.parametrize("case", BELIEVED)
+def test_sites_as_there_are(hostile_host: Host, shell: str, case: str) -> None:
+    """Without a slurmctld that runs, too: whoever owns slurm.conf or its folder, or root alone, says who SlurmUser is."""
+    hostile_host.program("pgrep", "exit 1")
+    make, uid = BELIEVED[case]
+    make(hostile_host)
+    assert hostile_host.run(f"set -eu\n{resolver(hostile_host)}{SAYS}", shell).stdout == f"{uid}||\n"
+
+
+def _another_account(host: Host) -> None:
+    conf(host, f"SlurmUser={VICTIM}\n", SLURM_USER)
+
+
+def _a_file_that_is_away(host: Host) -> None:
+    (host.etc / "slurm.conf").unlink()
+
+
+def _a_fifo(host: Host) -> None:
+    (host.etc / "slurm.conf").unlink()
+    os.mkfifo(host.etc / "slurm.conf")
+
+
+def _an_include_that_is_away(host: Host) -> None:
+    roots(host.etc)
+    conf(host, f"SlurmUser={VICTIM}\nInclude {host.open}/theirs.conf\n")
+
+
+def _an_include_of_others(host: Host) -> None:
+    roots(host.etc)
+    conf(host, "Include theirs.conf\n")
+    host.owned(host.etc / "theirs.conf", f"SlurmUser={VICTIM}\n", SLURM_USER, 0o644)
+
+
+def _a_link_to_the_victims(host: Host) -> None:
+    (host.top / "victims").mkdir()
+    shutil.chown(host.top / "victims", VICTIM)
+    host.owned(host.top / "victims/slurm.conf", f"SlurmUser={VICTIM}\n", VICTIM, 0o644)
+    (host.etc / "slurm.conf").unlink()
+    (host.etc / "slurm.conf").symlink_to(host.top / "victims/slurm.conf")
+    os.chown(host.etc / "slurm.conf", 1, 1, follow_symlinks=False)
+
+
+def _a_second_name_of_the_victims(host: Host) -> None:
+    victims = host.owned(host.top / "victims", f"SlurmUser={VICTIM}\n", VICTIM, 0o664)
+    (host.etc / "slurm.conf").unlink()
+    (host.etc / "slurm.conf").hardlink_to(victims)
+    roots(host.etc)
+
+
+def _a_file_of_the_victims_moved_there(host: Host) -> None:
+    conf(host, f"SlurmUser={VICTIM}\n", VICTIM)
+
+
+def _a_folder_of_the_victims_moved_there(host: Host) -> None:
+    shutil.chown(host.top, SLURM_USER)
+    shutil.chown(host.etc, VICTIM)
+    conf(host, f"SlurmUser={VICTIM}\n", SLURM_USER)
+
+
+def _a_group_of_administrators(host: Host) -> None:
+    roots(host.etc)
+    conf(host, f"SlurmUser={SLURM_USER}\n", mode=0o664)
+    shutil.chown(host.etc / "slurm.conf", "root", "nogroup")
+
+
+OPEN: Mapping[str, Callable[[Host], None]] = {
+    "another account": _another_account,
+    "a file that is away for an instant": _a_file_that_is_away,
+    "a fifo in its place": _a_fifo,
+    "an included file that is away": _an_include_that_is_away,
+    "an included file of others": _an_include_of_others,
+    "a link to a file of that account": _a_link_to_the_victims,
+    "a second name of a file of that account": _a_second_name_of_the_victims,
+    "a file of that account moved there": _a_file_of_the_victims_moved_there,
+    "a folder of that account moved there": _a_folder_of_the_victims_moved_there,
+    "a group of administrators": _a_group_of_administrators,
+}
+
+
+@SHELLS
+@pytest.mark.parametrize("case", OPEN)
+def test_nobody_makes_another_account_slurm_user(hostile_host: Host, shell: str, case: str) -> None:
+    """Whoever can write slurm.conf would have programs run with that account's rights; it is said which file is open to whom."""
+    hostile_host.program("pgrep", "exit 1")
+    ran = hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
+    hostile_host.program("scontrol", 'id >>"$TOP/open/who"')
+    OPEN[case](hostile_host)
+    script = render.script("slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
+    answer = hostile_host.run(f"set -eu\n{script}{SAYS}\nset +e\nslurm_path\nslurm scontrol ping\necho $?", shell)
+    uid, lacks, why = answer.stdout.split("\n")[0].split("|")
+    assert (uid, lacks) == ("", "open"), answer
+    assert str(hostile_host.top) in why and "(owner " in why
+    assert answer.stdout.endswith("77\n") and ran.read_text() == ""
+
+
+@SHELLS
+def test_a_slurmctld_that_runs_shows_who_slurm_user_is(hostile_host: Host, shell: str) -> None:
+    """Where a group of administrators can write slurm.conf: one of root's program, with the rights of one account, for that one."""
+    _a_group_of_administrators(hostile_host)
+    roots_own, theirs = hostile_host.programs / "slurmctld", hostile_host.open / "slurmctld"
+    for path in (roots_own, theirs):
+        shutil.copy("/bin/sleep", path)
+        path.chmod(0o755)
+    shutil.chown(theirs, SLURM_USER)
+    script = resolver(hostile_host) + 'echo "$slurm_uid"'
+    with ExitStack() as processes:
+        start = processes.enter_context
+        mixed = start(_process("--ruid", "65534", "--euid", "1", "--clear-groups", str(roots_own), "60"))
+        others = {
+            "nobody's": start(running(USER, [roots_own, "60"])),
+            "of a program of its own": start(running(SLURM_USER, [theirs, "60"])),
+            "with the rights of two": mixed,
+        }
+        right = start(running(SLURM_USER, [roots_own, "60"]))
+        for pid in others.values():
+            hostile_host.program("pgrep", f"echo {pid}")
+            assert hostile_host.run(script, shell).stdout == "\n", others
+        hostile_host.program("pgrep", f"printf '%s\\n' {' '.join(map(str, [*others.values(), right]))}")
+        assert hostile_host.run(script, shell).stdout == "1\n"
+        conf(hostile_host, f"SlurmUser={VICTIM}\n", mode=0o664)
+        assert hostile_host.run(script, shell).stdout == "\n"
+        conf(hostile_host, "SlurmUser=root\n", mode=0o664)
+        assert hostile_host.run(script, shell).stdout == "\n"
+
+
+class _process:
+    """A process that setpriv starts, and its number."""
+
+    def __init__(self, *words: str) -> None:
+        self._process = subprocess.Popen(["setpriv", *words])
+
+    def __enter__(self) -> int:
+        while Path(f"/proc/{self._process.pid}/comm").read_text() == "setpriv\n":
+            if self._process.poll() is not None:
+                raise AssertionError("it ended")
+        return self._process.pid
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def test_who_is_not_root_need_not_ask_whom_to_believe(hostile_host: Host) -> None:
+    """A container's own user can become nobody else: slurm.conf is taken as it says."""
+    _a_group_of_administrators(hostile_host)
+    words = ["setpriv", "--reuid", SLURM_USER, "--regid", SLURM_USER, "--clear-groups", "sh", "-c"]
+    script = f'{resolver(hostile_host)}echo "$slurm_uid"; as "$slurm_uid" id -u'
+    assert subprocess.check_output([*words, script], text=True) == "1\n1\n"
+
+
+# --- one reading
+
+
+def test_slurm_conf_is_read_once(hostile_host: Host) -> None:
+    """What a script goes by is what it has read when it began, whatever becomes of the file: nothing is between check and use."""
+    hostile_host.program("pgrep", "exit 1")
+    hostile_host.program("scontrol", "id -u")
+    script = render.script("slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
+    for what in (
+        f"mv {hostile_host.etc}/slurm.conf {hostile_host.etc}/x",
+        f"echo SlurmUser=root >{hostile_host.etc}/slurm.conf",
+    ):
+        _folder_of_slurm_users(hostile_host)
+        answer = hostile_host.run(f"{script}\n{what}\nslurm_path\nslurm scontrol ping; conf_said SlurmUser")
+        assert answer.stdout == f"1\n{SLURM_USER}\n", answer
+
+
+# --- a process's own user
+
+
+@SHELLS
+def test_what_a_process_says_of_itself_is_asked_with_one_users_rights(hostile_host: Host, shell: str) -> None:
+    """Where root may not look, its own user may; not with rights that a set-id program gave to somebody, and not as root."""
+    asked = "by_its_user $pid sh -c '[ \"$(id -u)\" = 0 ] && exit 1; id -u; id -g; id -G'"
+    cases = {
+        ("--reuid", "1", "--regid", "1"): "1\n1\n1\n",
+        ("--ruid", "65534", "--euid", "1", "--regid", "1"): "",
+        ("--reuid", "1", "--rgid", "1", "--egid", "42"): "",
+        ("--reuid", "0", "--regid", "1"): "",
+    }
+    for ids, expected in cases.items():
+        with _process(*ids, "--clear-groups", "sleep", "60") as pid:
+            answer = hostile_host.run(f"{render.script('as.sh')}pid={pid}\n{asked}", shell)
+            assert answer.stdout == expected, (ids, answer)
+
+
+# --- a kubeconfig may name a program
+
+
+def test_root_uses_no_kubeconfig_of_others(hostile_host: Host) -> None:
+    """Where SlurmUser is root, and the kubeconfig lies in somebody else's folder: no look and no test job gives it to kubectl."""
+    ran = hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
+    hostile_host.program("kubectl", 'id -u >>"$TOP/open/who"')
+    hostile_host.program("pgrep", "exit 1")
+    hostile_host.owned(hostile_host.top / "slurm.conf", "SlurmUser=root\n", "root", 0o644)
+    file = hostile_host.owned(hostile_host.etc / "kubeconfig", "users: []\n")
+    place = Place(load(DEFAULT), Facts(), "c1")
+    given = {
+        "folder": str(hostile_host.top),
+        "unit": "no-such-unit",
+        "file": str(file),
+        "kubeconfig": str(file),
+        "slow": "1",
+    }
+    given |= {"workflows": "w", "namespace": "n", "user": USER, "job_folder": "/", "allowed": "1", "options": ""}
+    given |= {"state_folder": str(hostile_host.top)}
+    library = render.script("vanishing.sh", "slurmctld.sh", **given)
+    assert cancel._LOOK_ACTIVE in cancel._look_active(place).script
+    bodies = {
+        "can_i": slurmuser.can_i() + "can_i create x",
+        "doctor": render.read("doctor_reach.sh"),
+        "cancel": cancel._LOOK_ACTIVE,
+        "test job": "set -eu\n" + render.read("test_job.sh"),
+    }
+    for name, body in bodies.items():
+        answer = hostile_host.run((library + body).replace("/dev/shm", str(hostile_host.open)))
+        assert ran.read_text() == "", (name, answer)
+        assert name in ("doctor",) or "others than root can write" in answer.stdout + answer.stderr, (name, answer)
+
+
+# --- words that somebody else has put there
+
+
+def test_what_slurm_users_programs_print_states_no_fact(hostile_host: Host) -> None:
+    """A version of many lines, a path with a newline, a glob in PluginDir: SlurmUser and its number stay what root has found."""
+    hostile_host.program("pgrep", "exit 1")
+    forged = r"slurm 24.05\nuid=0\nuser=root\nkubectl=/evil\n\013uid=0\302\205uid=0\342\200\250user=root\nfile=/x eA=="
+    hostile_host.owned(hostile_host.programs / "slurmctld", f"#!/bin/sh\nprintf '{forged}'\n", mode=0o755)
+    hostile_host.owned(hostile_host.programs / "lua5.4", f"#!/bin/sh\nprintf 'Lua 5.4\\n{forged}'\n", mode=0o755)
+    plugins = hostile_host.etc / "a/b"
+    plugins.mkdir(parents=True)
+    (plugins / "burst_buffer_lua.so").write_text("slurm_bb_evil\0")
+    conf(hostile_host, f"SlurmUser={SLURM_USER}\nPluginDir={hostile_host.etc}/*/b\n", SLURM_USER)
+    settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit"}
+    answer = hostile_host.run(render.script("slurmctld.sh", "lua.sh", "controller.sh", **settings))
+    found = controller.parse(answer.stdout.encode())
+    assert (found["user"], found["uid"]) == (SLURM_USER, "1"), answer
+    assert found["version"] == "24.05" and "evil" not in found["kubectl"]
+    assert list(found["files"]) == [f"{hostile_host.etc}/slurm.conf"]
+    assert found["hooks"] == []
+
+
+@SHELLS
+def test_a_name_with_a_backslash_makes_no_line(hostile_host: Host, shell: str) -> None:
+    """Some shells' echo makes a newline of it."""
+    hostile_host.program("pgrep", "exit 1")
+    conf(hostile_host, "SlurmUser=x\\\\nuid=0\\\\nlacks=\n", SLURM_USER)
+    settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit"}
+    answer = hostile_host.run(render.script("slurmctld.sh", "lua.sh", "controller.sh", **settings), shell)
+    found = controller.parse(answer.stdout.encode())
+    assert (found["user"], found["uid"], found["lacks"]) == ("x\\nuid=0\\nlacks=", "", "unknown"), answer

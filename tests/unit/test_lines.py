@@ -1,0 +1,97 @@
+"""What hosts print, line by line: a text of somebody else's in a line makes no line of its own."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile.inventory import ROOT
+from fabfile.lines import first, lines, pairs
+from fabfile.stages import cancel, controller, daemon, folders, kubeconfig, plugin
+from fabfile.step import Value
+
+ENDS = "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+"""What str.splitlines() takes for the end of a line, beside a newline."""
+
+FOR_PEOPLE = {
+    "failure.py": "texts of findings and failures, on the screen",
+    "hostkeys.py": "known_hosts of this machine",
+    "lines.py": "says why",
+    "output.py": "the last lines of what a command said, for people",
+    "page.py": "texts in the report",
+    "screen.py": "the first line of a text, on the screen",
+    "sshconfig.py": "what ssh says of this machine's ssh_config",
+    "work.py": "a traceback of this tool",
+}
+"""Modules that may split texts by str.splitlines(): no fact is read from these."""
+
+
+def test_a_line_ends_at_a_newline_alone() -> None:
+    """What comes back joined is what was printed."""
+    assert lines(f"a{ENDS}b\n\nc\n".encode()) == [f"a{ENDS}b", "", "c"]
+    assert lines(b"") == [] and lines(b"\n") == [""] and lines(b"x") == ["x"]
+    assert pairs(f"a=1{ENDS}a=2\nno pair\na=3\n".encode()) == [("a", f"1{ENDS}a=2"), ("a", "3")]
+    assert first(pairs(b"a=1\na=2\nb=\n")) == {"a": "1", "b": ""}
+
+
+def test_nothing_that_hosts_print_is_split_otherwise() -> None:
+    """Each module that does, does it with texts for people, and is known."""
+    found = {
+        file.name
+        for file in (ROOT / "fabfile").rglob("*.py")
+        for node in ast.walk(ast.parse(Path(file).read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == "splitlines"
+    }
+    assert found <= set(FOR_PEOPLE)
+
+
+FORGED: Mapping[str, tuple[Callable[[bytes], Value], str, Callable[[Any], object]]] = {
+    "controller": (controller.parse, "user=slurm\nuid=5\nversion={}\n", lambda found: (found["user"], found["uid"])),
+    "daemon": (daemon.parse, "main=5\nactivated=x\nsame=no\ntype={}\n", lambda found: (found["main"], found["same"])),
+    "kubeconfig": (
+        kubeconfig._parse,
+        "slurm_uid=5\nowner_uid=5\nmode=600\nserver={}\n",
+        lambda found: (found["slurm_uid"], found["owner_uid"], found["mode"]),
+    ),
+    "plugin": (
+        plugin._parse_file,
+        "mode=600\nowner=a:b\ncontent=\ncompiled=/lua {}\n",
+        lambda found: (found["mode"], found["owner"], found["text"]),
+    ),
+    "repository": (
+        plugin._parse_repository,
+        "there=yes\ncommit=c0ffee\nmodified={}\n",
+        lambda found: (found["commit"], found["files"], found["open"]),
+    ),
+    "folders": (folders.parse, "folder a b 755 /etc\nlink {}\n", lambda found: (found["folders"], found["members"])),
+    "cancel": (cancel.answers, "id=5\nsaid={}\n", lambda found: found["id"]),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_fact_is_not_forged_in_the_middle_of_a_line(name: str) -> None:
+    """Whatever somebody else's text has in it, facts that root has found stay what they are; a second one counts for nothing."""
+    parse, said, facts = FORGED[name]
+    harm: tuple[str, ...] = (
+        "uid=0",
+        "user=root",
+        "main=1",
+        "same=yes",
+        "slurm_uid=0",
+        "owner_uid=0",
+        "mode=777",
+        "owner=root:root",
+    )
+    harm += ("commit=evil", "open=x", "id=0", "folder root root 777 /", "member a b", "content=eA==", "file=x eA==")
+    text = "".join(f"{end}{one}" for end in ENDS for one in harm)
+    assert facts(parse(said.format(text).encode())) == facts(parse(said.format("x").encode()))
+
+
+def test_a_second_fact_of_one_name_counts_for_nothing() -> None:
+    """A script prints first what it knows by itself."""
+    found = controller.parse(b"user=slurm\nuid=5\nversion=24.05\nuid=0\nuser=root\n")
+    assert (found["user"], found["uid"]) == ("slurm", "5")
