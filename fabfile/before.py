@@ -46,13 +46,15 @@ class NotKept(Unreachable):
     """What a change needs for its way back could not be written on the master: the change is not made."""
 
 
-def opened(reach: Reach, run: str, task: str, undoes: str, board: Board) -> None:
-    """Write on the master that `run` is about to change something, who began it, and what of DWS was installed."""
+def opened(reach: Reach, run: str, task: str, undoes: str, board: Board, without: Sequence[str] = ()) -> None:
+    """Write on the master that `run` is about to change something, who began it, what of DWS was installed, and the hosts of
+    the site that it goes `without`: what it undoes is not undone there."""
     found: Mapping[str, Any] | None = next(iter(board.facts.found.get(INSTALLED, {}).values()), None)
     installed = {key: found[key] for key in ("tag", "unfinished", "traces")} if found else None
     if found and installed is not None:
         installed["crds"] = sorted(found["crds"])
     head = {"run": run, "task": task, "by": owner(), "at": time.time(), "undoes": undoes, "installed": installed}
+    head["without"] = list(without)
     _append(reach, run, ".opened", [head])
 
 

@@ -35,6 +35,7 @@ class Past:
     code       its exit code; None if it was cut off, or is still at work
     changed    host -> steps that were begun or put right there
     undoes     the run before which it put everything back, "" where that isn't what it did
+    without    the hosts of the site on which it could change nothing: left out by a limit, or not there
     installed  what of DWS there was before it; None where nobody looked
     kept       whether what it changed is known on the hosts, so that it can be rolled back
     ended      whether a host's log of runs has its line: how it ended may not be known any more
@@ -49,6 +50,7 @@ class Past:
     message: str = ""
     changed: dict[str, list[str]] = field(default_factory=dict)
     undoes: str = ""
+    without: frozenset[str] = frozenset()
     installed: Mapping[str, Any] | None = None
     kept: bool = False
     ended: bool = False
@@ -156,10 +158,17 @@ def _opened(run: Past, head: Mapping[str, Any]) -> bool:
     """Takes what a run wrote before its first change; False where that can't be read."""
     try:
         run.task, run.by, run.at, run.undoes = head["task"], head["by"], float(head["at"]), head["undoes"]
+        run.without = frozenset(_names(head.get("without", [])))
         run.installed, run.kept = head["installed"], True
     except _FOREIGN:
         return False
     return True
+
+
+def _names(value: object) -> list[str]:
+    if not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
+        raise TypeError
+    return value
 
 
 _LOGGED = re.compile(r"(?P<at>\S+) (?P<run>\S+) (?P<task>.+?) by (?P<by>\S+): .*")
@@ -263,11 +272,28 @@ def headless(run: Past) -> bool:
 
 
 def last(every: Sequence[Past]) -> Past | None:
-    """The run that a rollback undoes unless told otherwise: the last that changed something and isn't undone yet."""
-    undone = ""
-    for run in reversed(every):
-        if run.undoes and run.code == 0 and (not undone or run.id < undone):
-            undone = min(undone or run.undoes, run.undoes)
-        if run.kept and run.changes and not run.undoes and (not undone or run.id < undone):
-            return run
-    return None
+    """The run that a rollback undoes unless told otherwise: the last that changed something and isn't undone yet.
+
+    What it changed has to be undone on each host: a rollback that left one out did not undo it there.
+    """
+    standing = [run for run in every if run.kept and run.changes and not run.undoes]
+    return next((run for run in reversed(standing) if not _undone(run, every)), None)
+
+
+def _undone(run: Past, every: Sequence[Past]) -> bool:
+    return all(_undone_on(host, run, every) for host in run.changes)
+
+
+def _undone_on(host: str, run: Past, every: Sequence[Past]) -> bool:
+    """Whether a rollback put back on `host` what the run changed, and was not itself undone there."""
+    first = ""
+    for one in reversed(every):
+        if first and one.id >= first:
+            continue
+        if one.id <= run.id:
+            return False
+        if one.undoes and one.code == 0 and host not in one.without:
+            first = one.undoes
+            if first <= run.id:
+                return True
+    return False

@@ -11,6 +11,7 @@ from fabfile.faults import DeadlineExceeded, Lost, Unreachable
 from fabfile.history import Past
 from fabfile.interrupt import read_only
 from fabfile.inventory import Site
+from fabfile.progress import fold
 
 BROKEN = (Unreachable, Lost, DeadlineExceeded)
 
@@ -64,10 +65,16 @@ def _text(every: list[Past]) -> Iterator[str]:
     """The runs as lines for people."""
     for run in every:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.at)) if run.at else "?"
-        yield f"{run.id}  {when}  {run.by}  {run.task}{f' of {run.undoes}' if run.undoes else ''}  {_result(run)}"
+        yield f"{run.id}  {when}  {run.by}  {run.task}{_undoing(run)}  {_result(run)}"
         for host, steps in run.changes.items():
             yield f"    {host}: {', '.join(steps)}"
         yield from (f"    could not be read: {one}" for one in run.unread)
+
+
+def _undoing(run: Past) -> str:
+    """What it put back, and where it did not."""
+    without = f", without {fold(sorted(run.without))}" if run.without else ""
+    return f" of {run.undoes}{without}" if run.undoes else ""
 
 
 CUT_OFF = "cut off, or still at work"
@@ -95,6 +102,7 @@ def _record(run: Past) -> dict[str, Any]:
         "message": run.message,
         "changed": run.changes,
         "undoes": run.undoes,
+        "without": sorted(run.without),
         "can_be_rolled_back": run.kept and bool(run.changes),
         "unread": run.unread,
     }

@@ -13,6 +13,7 @@ from fabfile.history import Past
 from fabfile.interrupt import read_only
 from fabfile.inventory import Host, Site
 from fabfile.options import Options
+from fabfile.progress import fold
 from fabfile.reached import TROUBLE, roles
 from fabfile.run import run
 from fabfile.stages import installed, revoked, since
@@ -39,7 +40,13 @@ def rollback(site: Site, name: str, options: Options) -> int:
         return FAILED
     told = f"The workarea {site.master.workarea} and the images in {site.registry.name} stay."
     said = " ".join([told, *kept])
-    done, right = f"Rolled back to how it was before {wanted.id}. {said}", f"It is as before {wanted.id}. {said}"
+    where = ""
+    if site.limit is not None:
+        where = f" on {fold(sorted(site.limit))}; where else run {wanted.id} changed something, it is not undone"
+    done, right = (
+        f"Rolled back to how it was before {wanted.id}{where}. {said}",
+        f"It is as before {wanted.id}{where}. {said}",
+    )
     made = replace(options, flags=f" {wanted.id}", undoes=wanted.id, done=done, right=right)
     as_of = replace(site, versions=replace(site.versions, dws=goal.version or site.versions.dws))
     return run(as_of if goal.dws == "install" else site, procedure.stages(goal, site.slurm.conf), made)

@@ -141,6 +141,12 @@ def look_again(run: Run, host: str, items: Mapping[str, Item]) -> None:
                 run.board.fail(key, host, str(error))
 
 
+def left_out(run: Run) -> list[str]:
+    """The hosts of the site on which this run changes nothing: a limit leaves them out, or they did not answer."""
+    answered = {host for hosts in run.hosts.values() for host in hosts}
+    return [host.name for host in run.site.hosts() if host.name not in answered or not run.site.active(host)]
+
+
 def lasting(run: Run) -> list[str]:
     """The hosts on which runs leave something, of those that answered: the master, and what this run may change."""
     master, pods = run.site.master.host.name, {host.name for host in run.site.controllers if host.pod}

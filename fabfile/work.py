@@ -19,7 +19,7 @@ from fabfile.lock import Locked, clock, hold
 from fabfile.options import Options
 from fabfile.output import tail
 from fabfile.reached import TROUBLE
-from fabfile.running import Run, lasting, on_all
+from fabfile.running import Run, lasting, left_out, on_all
 from fabfile.script import BUSY, STILL, WAITS, fenced
 from fabfile.stages.verify import FORGET
 
@@ -138,7 +138,7 @@ def _changed(made: Run, options: Options, display: report.Display) -> str:
     if not _agreed_before(made, display, pending):
         return _unagreed(made)
     made.changing = True
-    images.opened(made.reach, made.id, options.task, options.undoes, made.board)
+    images.opened(made.reach, made.id, options.task, options.undoes, made.board, left_out(made))
     _forget_proof(made)
     if pending.before:
         engine.install(made, pending.before)

@@ -14,12 +14,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fabfile import before, former, goals, history, names
+from fabfile import before, former, goals, history, names, work
+from fabfile import past as past_runs
 from fabfile.former import Former
 from fabfile.history import Past
 from fabfile.inventory import Site, load
+from fabfile.options import Options
+from fabfile.perform import Reach
+from fabfile.report import Display
 from fabfile.rollback import _halfway as halfway
 from fabfile.rollback import of_host as lines_of_host
+from fabfile.running import Run
 from fabfile.script import compile_actions
 from fabfile.stages import earlier, installed, restored_objects, revoked, rollback, since
 from fabfile.stages.earlier import ABSENT, Dws, File, Goal
@@ -38,10 +43,15 @@ def site(tmp_path: Path) -> Site:
     return load(write(tmp_path, MINIMAL))
 
 
-def past(run: str, undoes: str = "", code: int | None = 0, changed: bool = True) -> Past:
-    """A run that changed something, or not."""
-    steps = {"m": ["deploy.applied"]} if changed else {}
-    return Past(run, "rollback" if undoes else "install", code=code, changed=steps, undoes=undoes, kept=True)
+def past(
+    run: str, undoes: str = "", code: int | None = 0, changed: bool = True, on: str = "m", without: str = ""
+) -> Past:
+    """A run that changed something on each host of `on`, or not; a rollback may have left some out."""
+    steps = {host: ["deploy.applied"] for host in on} if changed else {}
+    out = frozenset(without)
+    return Past(
+        run, "rollback" if undoes else "install", code=code, changed=steps, undoes=undoes, kept=True, without=out
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,12 +66,42 @@ def past(run: str, undoes: str = "", code: int | None = 0, changed: bool = True)
         ([past("1"), past("2", undoes="1", code=1)], "1"),
         ([past("1"), past("2", undoes="1", code=None)], "1"),
         ([past("1"), past("2"), past("3", undoes="2"), past("4", undoes="3")], "2"),
+        ([past("1", on="mab"), past("2", undoes="1", without="b")], "1"),
+        ([past("1", on="ma"), past("2", undoes="1", without="b")], None),
+        ([past("1", on="mab"), past("2", undoes="1", without="b"), past("3", undoes="1", without="ma")], None),
+        ([past("1", on="b"), past("2", on="mab"), past("3", undoes="1", without="b")], "2"),
+        ([past("1", on="a"), past("2", on="b"), past("3", undoes="1", without="b")], "2"),
+        ([past("1", on="a"), past("2", on="b"), past("3", undoes="1", without="a")], "1"),
+        ([past("1", on="ab"), past("2", undoes="1"), past("3", undoes="2", without="b")], "1"),
     ],
 )
 def test_which_run(runs: Sequence[Past], chosen: str | None) -> None:
-    """Unless told otherwise it is the last that changed something and is not undone; a rollback that failed undid nothing."""
+    """Unless told otherwise it is the last that changed something and is not undone on all hosts; a rollback that failed undid
+    nothing, and one that left hosts out nothing there."""
     found = history.last(runs)
     assert (found.id if found else None) == chosen
+
+
+def test_a_run_writes_which_hosts_it_leaves_out(local_host: LocalHost, tmp_path: Path) -> None:
+    """A rollback that a limit narrows, or that a host did not answer, says so on the master, and in the journal."""
+    site = load(write(tmp_path, MINIMAL))
+    master, controller = site.master.host.name, site.controllers[0].name
+    reach = Reach(lambda name: local_host, lambda: None, lambda role: "one")
+    for limit, answers, without in (
+        (None, [controller], []),
+        ({master}, [controller], [controller]),
+        (None, [], [controller]),
+    ):
+        run = f"r{len(local_host.scripts)}"
+        narrowed = replace(site, limit=None if limit is None else frozenset(limit))
+        roles = {"master": (master,), "controller": tuple(answers), "submitter": ()}
+        made = Run(run, narrowed, [], reach, lambda event: None, roles, ())
+        assert work._changed(made, Options("rollback", undoes="r"), Display(lambda event: None)) == ""
+        told = history.told(master, {master: local_host.run(history.script(), deadline=60).out.decode().splitlines()})
+        assert (told[run].without, told[run].undoes) == (frozenset(without), "r")
+        (line,) = list(past_runs._text([told[run]]))
+        assert ("rollback of r, without " in line) == bool(without) and all(host in line for host in without)
+        assert past_runs._record(told[run])["without"] == without
 
 
 def test_the_oldest_image_counts() -> None:
