@@ -31,7 +31,8 @@ def stages(name: str = "") -> tuple[Stage, ...]:
     first = (revoked.CHECK, SIGNING, namespace.CHECK, podcheck.KNOWN, BEFORE, refusal.KEPT, _names(gone))
     changes = (
         ACCESS["cluster"],
-        _recorded("recorded", gone, revoked.BEING),
+        # what is recorded once is refused for good: it is agreed to as well, name by name
+        replace(_recorded("recorded", gone, revoked.BEING), takes=_takes_names),
         ACCESS["binding"],
         kubeconfig.STEP,
         taking,
@@ -63,6 +64,10 @@ def _record(place: Place) -> dict[str, str]:
 def _bound(place: Place) -> set[str]:
     binding = place.facts.one("preflight.names") or {"subjects": []}
     return {name for kind, _, name in (one.partition(" ") for one in binding["subjects"]) if kind == "User"}
+
+
+def _takes_names(place: Place, have: Value, want: Value) -> str:
+    return _takes(place, [f"User {name}" for name in sorted(want) if have[name] != want[name]])
 
 
 def _takes(place: Place, have: Sequence[str]) -> str:

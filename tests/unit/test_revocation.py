@@ -11,6 +11,7 @@ import pytest
 
 from fabfile.inventory import Site, load
 from fabfile.stages import access, refusal, revocation, revoked
+from fabfile.step import Step
 from tests.unit.authority import at, authority, found, named
 from tests.unit.site_files import write
 
@@ -176,3 +177,21 @@ def test_only_kubeconfigs_that_could_still_work_have_to_be_refused(site: Site) -
 def test_what_is_recorded(text: str, state: str, until: str) -> None:
     """The day on which its certificates end, and how far it has come."""
     assert (revoked.state(text), revoked.until(text)) == (state, until)
+
+
+def test_no_name_is_recorded_that_nobody_agreed_to_give_up(site: Site) -> None:
+    """What is recorded never comes back. A name that got rights after somebody was asked is refused before it is recorded."""
+    steps = {one.name: one for one in revocation.stages()[1].steps if isinstance(one, Step)}
+    recorded, former = steps["recorded"], steps["former"]
+    new = found(authority().sign("new", 100))
+    told = []
+    for subjects in (["User old"], ["User old", "User somebody"]):
+        bound = {"role": "workload-manager", "subjects": subjects}
+        more = {"preflight__names": bound, "preflight__common_name": {}, "access__binding": bound}
+        place = at(named(site, "new"), {"c1": new, "c2": new}, "m", **more)
+        assert recorded.read is not None
+        told.append(recorded.taken(place, recorded.read(place, {}), recorded.want(place)))
+        # the same words as those of the binding: one question
+        assert [one.words for one in former.taken(place, subjects, [])] == [one.words for one in told[-1]]
+    (asked,), (now,) = told
+    assert not now.agreed <= asked.agreed and "somebody" in now.words and "somebody" not in asked.words
