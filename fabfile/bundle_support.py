@@ -16,14 +16,17 @@ from typing import Any
 
 from fabfile import logs_merge, names, redact, render
 from fabfile.diagnosis import Diagnosis, records
+from fabfile.faults import Lost
 from fabfile.inventory import ROOT
 from fabfile.journal import RUNS
 from fabfile.lines import lines
 from fabfile.logs_pods import PODS
 from fabfile.logs_sources import sources
+from fabfile.output import tail
 from fabfile.reached import TROUBLE
 from fabfile.reading import Reading
-from fabfile.secret import Secret
+from fabfile.secret import GONE, Secret
+from fabfile.secret_known import Known
 from fabfile.session import Session
 from fabfile.stages import access, installed
 
@@ -52,19 +55,7 @@ Member = tuple[str, str]
 """A file's name in the archive and its text."""
 
 
-# The key itself stays where it is: a piece of it, wherever it may stand, is known by this sum.
-_PIECES = """
-file={kubeconfig}
-[ -r "$file" ] || exit 0
-for key in client-key-data token; do
-    value=$(sed -n "s/^[- ]*$key: *\\"*\\([^\\"]*\\)\\"*\\$/\\1/p" "$file" | head -n 1)
-    {{ printf %s "$value" | fold -w 40; echo; printf %s "$value" | base64 -d 2>/dev/null | grep -v -e ----- | cut -c 1-40; }} |
-        while IFS= read -r piece; do [ ${{#piece}} -ne 40 ] || printf %s "$piece" | sha256sum; done
-done
-"""
-
-
-def known(reading: Reading) -> tuple[redact.Known, str]:
+def known(reading: Reading) -> tuple[Known, str]:
     """What is known to be secret on this site, in this machine's memory; and what of it could not be read, in sentences."""
     site, unread = reading.run.site, []
     values: list[Secret] = []
@@ -81,19 +72,21 @@ def known(reading: Reading) -> tuple[redact.Known, str]:
             pieces += _pieces(reading, host.name)
         except TROUBLE as error:
             unread.append(f"The plugin's key on {host.name} could not be read, and so not be searched for: {error}\n")
-    return redact.Known(values, pieces), "".join(unread)
+    return Known(values, pieces), "".join(unread)
 
 
 def _pieces(reading: Reading, host: str) -> list[str]:
     """Sums of the pieces of the key that the plugin has on a controller."""
-    script = _PIECES.format(kubeconfig=names.KUBECONFIG)
+    script = render.script("safe_file.sh", "key_pieces.sh", file=names.KUBECONFIG)
     answer = reading.run.reach.session(host).run(script, deadline=30.0)
+    if answer.code:
+        raise Lost(host, " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}")
     return [line.split()[0] for line in lines(answer.out, "replace") if line]
 
 
 def members(reading: Reading, diagnosis: Diagnosis, unread: str = "") -> Iterator[Member]:
     """The files of the archive. What can't be read is said in its place; `unread`: which secrets could not be searched for."""
-    yield "README.txt", ABOUT.format(at=time.strftime("%Y-%m-%d %H:%M %z"), gone=redact.GONE, unread=unread)
+    yield "README.txt", ABOUT.format(at=time.strftime("%Y-%m-%d %H:%M %z"), gone=GONE, unread=unread)
     yield "doctor.jsonl", "".join(json.dumps(redact.data(record)) + "\n" for record in records(diagnosis))
     yield "site.yaml", reading.run.site.path.read_text(errors="replace")
     yield "versions.txt", _versions()

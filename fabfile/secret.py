@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+GONE: Final = "(taken out)"
+"""What stands in a text where a secret was."""
+
 
 class Secret:
     """Bytes that show themselves to nobody: not in str, repr, an exception or a diff. `reveal()` is the only way in."""

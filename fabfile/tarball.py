@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fabfile import redact
+from fabfile.secret_known import Known
 
 
-def write(path: Path, members: Iterable[tuple[str, str]], known: redact.Known | None = None) -> None:
+def write(path: Path, members: Iterable[tuple[str, str]], known: Known = redact.NOTHING) -> None:
     """Writes `members`, each a name and its text, to `path`, which must not be there. OSError if it can't be written.
 
     `known`: what is known to be secret, and is taken out wherever it stands.

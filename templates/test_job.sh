@@ -18,6 +18,8 @@ seconds() { spent "$(($(now) - began))"; }
 spent() { printf '%d.%d' "$(($1 / 1000))" "$(($1 % 1000 / 100))"; }
 plugin_kubectl() { as "$runner" timeout --foreground --kill-after=3 30 env HOME="$home" kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" "$@"; }
 job_says() { slurm timeout --foreground --kill-after=3 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
+# in_json WORDS: as they stand in a text of JSON
+in_json() { printf %s "$1" | LC_ALL=C tr '\000-\037' ' ' | sed 's/[\\"]/\\&/g'; }
 gone() { there=$(plugin_kubectl get "$workflows" "bb$job" --ignore-not-found --output name) && [ -z "$there" ]; }
 events() { grep "|bb$job|" "$work/seen" || true; }
 last() { events | tail -n 1 | cut -d '|' -f "$1"; }
@@ -162,12 +164,16 @@ all='Proposal Setup DataIn PreRun PostRun DataOut Teardown'
 states=$(events | sed -n 's/.*|\([A-Za-z]*\)|Completed$/\1/p' | uniq | paste -sd ' ' -)
 if [ "$(last 2)" = DELETED ] && [ "$states" != "$all" ]; then failed "Workflow bb$job completed '$states', and not '$all'"; fi
 times=$(events | awk -F '|' '
-    function mark(name) { if (name != at) { if (at) printf ", \"%s\": %.3f", at, ($1 - since) / 1000; at = name; since = $1 } }
+    function mark(name) {
+        gsub(/[^A-Za-z0-9_. -]/, "", name) # it becomes a key of JSON
+        if (name != at) { if (at) printf ", \"%s\": %.3f", at, ($1 - since) / 1000; at = name; since = $1 }
+    }
     $2 == "DELETED" { mark(""); next }
     $4 == "PreRun" && $5 == "PreRun" && $6 == "Completed" { mark("running"); next }
     $4 != "PreRun" || at != "running" { mark($4) }')
 echo "job $job COMPLETED, Workflow bb$job gone; states seen: $states"
 mkdir -p "$state_folder"
 printf '{"job": "%s", "at": %s, "seconds": %s, "states": "%s", "bbstat": "%s", "api": "%s", "times": {"API": %s%s}}\n' \
-    "$job" "$(date +%s)" "$took" "$states" "$bbstat" "$listed" "$(spent "$api")" "$times" >"$state_folder/proof.part"
+    "$(in_json "$job")" "$(date +%s)" "$took" "$(in_json "$states")" "$(in_json "$bbstat")" "$(in_json "$listed")" \
+    "$(spent "$api")" "$times" >"$state_folder/proof.part"
 whole "$state_folder/proof.part" "$state_folder/proof.json" # of written.sh, which all actions have

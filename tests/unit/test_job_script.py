@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -86,3 +87,31 @@ def test_a_job_that_is_not_over_is_cleared_away(tmp_path: Path, over: str, job: 
     log = tmp_path / "log"
     assert ended.returncode == 7, ended.stderr
     assert (log.read_text().splitlines() if log.exists() else []) == done
+
+
+def test_a_proof_is_json_whatever_was_said(tmp_path: Path) -> None:
+    """What Slurm, kubectl and a Workflow say stands in it as words: nothing of theirs becomes another key of the proof."""
+    body = render.read("test_job.sh")
+    line = next(line for line in body.splitlines() if line.startswith("in_json()"))
+    part = body[body.index("states=$(events") :]
+    said = """12", "seconds": 0, "states": "all\\"""
+    events = [
+        "1|ADDED|bb12|Proposal|Proposal|Completed",
+        '2|MODIFIED|bb12|a\\"b|Setup|Completed',
+        "3|MODIFIED|bb12|c|c|d",
+    ]
+    (tmp_path / "events").write_text("\n".join(events) + "\n")
+    stubs = (
+        f"{line}\nevents() {{ cat {tmp_path}/events; }}\nlast() {{ :; }}\nspent() {{ echo 1.5; }}\n"
+        f'whole() {{ mv "$1" "$2"; }}\nall= took=3.5 api=1500 state_folder={tmp_path}/state\n'
+    )
+    subprocess.run(
+        ["sh", "-euc", stubs + part],
+        env={"PATH": os.environ["PATH"], "job": said, "bbstat": f"{said}\n\t\x1b", "listed": said},
+        timeout=60,
+        check=True,
+        capture_output=True,
+    )
+    proof = json.loads((tmp_path / "state/proof.json").read_text())
+    assert (proof["job"], proof["seconds"], proof["api"]) == (said, 3.5, said)
+    assert list(proof["times"]) == ["API", "Proposal", "ab"]

@@ -5,23 +5,36 @@ import contextlib
 import hashlib
 import html
 import json
+import os
+import re
+import shlex
+import textwrap
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote, quote_plus
 
 import pytest
 
-from fabfile import bundle_support, redact
+from fabfile import bundle_support, redact, render, secret_forms
 from fabfile.faults import Unreachable
 from fabfile.inventory import DEFAULT, load
-from fabfile.secret import Secret
+from fabfile.secret import GONE, Secret
+from fabfile.secret_known import Known
 from tests.unit.conftest import LocalHost
+from tests.unit.hostile import Host, hostile_host, needs_root
+
+__all__ = ["hostile_host"]
 
 DASHES, KIND = "-" * 5, "PRIVATE" + " KEY"  # no file of the project has what looks like a key
 KEY = f"{DASHES}BEGIN RSA {KIND}{DASHES}\nMIIEpAIBAAKCAQEA\nqqqq\n{DASHES}END RSA {KIND}{DASHES}\n"
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIC/zCCAeegAwIBAgIB\n-----END CERTIFICATE-----\n"
 SECRET = "s3cr3t-Wort/42=="
+APPLIED = json.dumps(
+    {"spec": {"containers": [{"env": [{"name": "DB_PASSWORD", "value": SECRET}, {"name": "A", "value": "b"}]}]}},
+    separators=(",", ":"),
+)
 
 
 def coded(text: str) -> str:
@@ -119,6 +132,32 @@ SAID = [
     ),
     *(f'{{"{name}":"{SECRET}"}}' for name in ("client_secret", "refreshToken", "auth", "tls.key", "sessionId")),
     "x" * 150 + f"_password={SECRET}",
+    # a variable's name beside its value
+    f"- name: DB_PASSWORD\n  value: {SECRET}\n",
+    f"- name: DB_PASSWORD\n  value: |\n    {SECRET}\n",
+    f"- value: {SECRET.replace('=', '')}\n  name: DB_PASSWORD\n",
+    f"<name>db.password</name><value>{SECRET}</value>",
+    f'<property name="password" value="{SECRET}"/>',
+    f"annotations:\n  kubectl.kubernetes.io/last-applied-configuration: |\n    {APPLIED}\n",
+    f"annotations:\n  kubectl.kubernetes.io/last-applied-configuration: '{APPLIED}'\n",
+    json.dumps({"kubectl.kubernetes.io/last-applied-configuration": APPLIED}),
+    json.dumps(json.dumps({"kubectl.kubernetes.io/last-applied-configuration": APPLIED})),
+    f"I1128 request.go:1154] Response Body: {APPLIED} [truncated 1024 chars]",
+    f"Response Body: {APPLIED[:-9]} [truncated 1024 chars]",
+    # encoded
+    quote(f"password={SECRET}&x=1", safe=""),
+    f"POST /login?next=1&{quote(f'password={SECRET}', safe='')}",
+    quote(quote(f"password={SECRET}", safe=""), safe=""),
+    quote(json.dumps({"password": SECRET}), safe="").lower(),
+    html.escape(json.dumps({"password": SECRET})),
+    # names, and what may stand between them and their value
+    f"NEXUS_PW={SECRET}",
+    f"pw: {SECRET}",
+    f"Password (admin): {SECRET}",
+    f"Password for admin: {SECRET}",
+    f"password for 'https://joe@host': {SECRET}",
+    f"DbdPass={SECRET}",
+    f"AccountingStoragePass   = {SECRET}",
 ]
 
 
@@ -128,8 +167,38 @@ def test_a_secret_is_taken_out(said: str) -> None:
     assert "s3cr3t" in said
     shown = redact.text(said)
     assert "s3cr3t" not in shown
-    assert redact.GONE in shown
+    assert GONE in shown
     assert redact.text(shown) == shown, "what was taken out once is not taken out again"
+
+
+def texts(some: Iterable[str]) -> list[str]:
+    return [one.replace("{kind}", KIND) for one in some]
+
+
+GOES = [(form, said) for form in secret_forms.FORMS for said in texts(form.goes)]
+
+
+@pytest.mark.parametrize(("form", "said"), GOES, ids=[f"{form.name}: {said}" for form, said in GOES])
+def test_a_form_of_the_table_is_taken_out(form: secret_forms.Form, said: str) -> None:
+    """By its own row, so that none is there for nothing; and in a text of JSON inside JSON, which stays JSON."""
+    assert "SECRET" in said
+    one = secret_forms.taken_out(said, (form,))
+    assert "SECRET" not in one and GONE in one
+    for shown in (redact.text(said), redact.text(f"before\n{said}\nbehind")):
+        assert "SECRET" not in shown and redact.text(shown) == shown
+    inner = json.dumps({"said": json.dumps({"said": said, "next": 1}), "next": 2})
+    shown = redact.text(inner)
+    found = json.loads(shown)
+    assert "SECRET" not in shown and (found["next"], json.loads(found["said"])["next"]) == (2, 1)
+
+
+STAYS = [(form, said) for form in secret_forms.FORMS for said in texts(form.stays)]
+
+
+@pytest.mark.parametrize(("form", "said"), STAYS, ids=[f"{form.name}: {said}" for form, said in STAYS])
+def test_what_only_looks_like_a_form_stays(form: secret_forms.Form, said: str) -> None:
+    """A supporter needs it."""
+    assert redact.text(said) == said
 
 
 KEPT = [
@@ -153,7 +222,7 @@ def test_what_comes_behind_a_secret_stays(said: str, rest: str) -> None:
     """No more goes than the value, where its end can be told."""
     shown = redact.text(said)
     assert shown.endswith(rest)
-    assert redact.GONE in shown and "s3cr3t" not in shown.removesuffix(rest)
+    assert GONE in shown and "s3cr3t" not in shown.removesuffix(rest)
 
 
 @pytest.mark.parametrize("said", [coded(KEY), f'"client-data": "{coded(KEY)}"', coded(KEY)[:101]])
@@ -210,7 +279,7 @@ def test_what_is_no_secret_stays(said: str) -> None:
 
 def test_a_secret_is_preferred_to_a_name_that_looks_like_one() -> None:
     """`secret` may name a Secret or be one: it goes."""
-    assert redact.text("registry.secret: nexus/nexus-admin-credential") == f"registry.secret: {redact.GONE}"
+    assert redact.text("registry.secret: nexus/nexus-admin-credential") == f"registry.secret: {GONE}"
 
 
 HOSTILE = [
@@ -219,6 +288,72 @@ HOSTILE = [
     *('password="\\', '\\"', "\\", "--a ", '"--token" ', "--token\n - ", "token:\n ", "token: |\n  ", "\\ntoken: "),
     *("[{", "x:y@", "-u a", "a://b:c/", "<token>", " ", "token: {", '"token": [', "?token=a&", "token: \\n"),
     *('"token":1,', f"{DASHES}BEGIN {KIND}{DASHES}", "basic ", "bearer a", 'token=\\"', 'Cookie: "', "token = ", "a\n"),
+]
+
+
+HOSTILE += [
+    *(
+        "login ",
+        "login -p",
+        "podman login ",
+        "sshpass -p",
+        "ipmitool ",
+        "echo ",
+        "echo a |",
+        "$6$",
+        "$6$a$",
+        "//a:",
+        "//a:b@",
+    ),
+    *(
+        "password is ",
+        "password was ",
+        "machine a ",
+        "login a password ",
+        "<password",
+        "<password a",
+        '<a name="',
+        "value: ",
+    ),
+    *(
+        "value: a name: ",
+        'value: "',
+        "name: DB_PASSWORD ",
+        "name: password\n",
+        "%3D",
+        "%25",
+        "a%",
+        "&quot;",
+        "&",
+        "&amp;a",
+    ),
+    *(
+        "QUFB",
+        "QUFBQUFB\n",
+        "QUFB" * 15 + "\n",
+        "QUFB" * 15 + "\\n",
+        "a_",
+        "AAAA-",
+        "MUNGE:",
+        "password (",
+        "password for ",
+    ),
+    *(
+        "password for '",
+        "AuthInfo=",
+        "-u a:",
+        "-U a%",
+        "?sig=",
+        "{",
+        "[",
+        '{"a":',
+        '["',
+        '{"',
+        '["a",',
+        "[{",
+        "K10",
+        "ghp_",
+    ),
 ]
 
 
@@ -242,7 +377,7 @@ BEHIND += [
 @pytest.mark.parametrize(("before", "piece"), [*(("", one) for one in HOSTILE), *BEHIND])
 def test_the_time_grows_with_the_length_and_no_faster(before: str, piece: str) -> None:
     """A user's #DW line of any length, whatever it repeats, costs as much a character as a short one."""
-    short, long = (_took(before + (piece * length)[:length] + "!") for length in (20_000, 160_000))
+    short, long = (_took(before + (piece * length)[:length] + "!") for length in (6_000, 48_000))
     assert long < 30 * max(short, 0.002)  # eight times as long; squared it would be 64 times
 
 
@@ -260,31 +395,111 @@ def _seconds(said: str) -> float:
 def test_a_known_secret_is_found_by_its_value() -> None:
     """The site's own passwords go where no name stands before them, in every form in which a text may have them."""
     word = 'kor<rekt"Pferd"/+&'
-    known = redact.Known([Secret(word.encode())])
+    known = Known([Secret(word.encode())])
     forms = [word, json.dumps(word)[1:-1], quote(word, safe=""), quote_plus(word), html.escape(word), coded(word)]
     forms += [coded(f"{before}:{word}:after") for before in ("admin", "root", "me")]
     for form in forms:
         shown = redact.text(f"it said {form} there", known)
-        assert redact.GONE in shown and "Pferd" not in shown
+        assert GONE in shown and "Pferd" not in shown
         assert shown.startswith("it said ") and shown.endswith(" there")
-        left = shown.removeprefix("it said ").removesuffix(" there").replace(redact.GONE, "")
+        left = shown.removeprefix("it said ").removesuffix(" there").replace(GONE, "")
         with contextlib.suppress(ValueError):
             assert b"rekt" not in base64.b64decode(left + "=" * (-len(left) % 4))
+
+
+WORD = "kor<rekt\\Pf'erd \"/+&é%,"
+
+
+def escaped(word: str, times: int) -> str:
+    for _ in range(times):
+        word = json.dumps(word)[1:-1]
+    return word
+
+
+SPELLED = {
+    "as it is": WORD,
+    **{f"JSON in JSON, {times} deep": escaped(WORD, times) for times in (1, 2, 3)},
+    "JSON of Go": json.dumps(WORD)[1:-1].replace("<", "\\u003c").replace("&", "\\u0026"),
+    "JSON with / escaped": json.dumps(WORD, ensure_ascii=False)[1:-1].replace("/", "\\/"),
+    "JSON in JSON of Go": escaped(json.dumps(WORD)[1:-1].replace("<", "\\u003C"), 1),
+    "percent": quote(WORD, safe=""),
+    "percent in lower case": re.sub("%..", lambda found: found[0].lower(), quote(WORD, safe="")),
+    "percent, some of it": quote(WORD, safe="/+,'&"),
+    "percent twice": quote(quote(WORD, safe=""), safe=""),
+    "a form": quote_plus(WORD),
+    "HTML": html.escape(WORD),
+    "HTML by numbers": "".join(one if one.isalnum() and one.isascii() else f"&#{ord(one)};" for one in WORD),
+    "HTML in HTML": html.escape(html.escape(WORD)),
+    "bytes of Python": str(WORD.encode())[2:-1],
+    "a string of C": "".join(chr(one) if chr(one).isalnum() and one < 128 else f"\\{one:03o}" for one in WORD.encode()),
+    "a unit of systemd": "".join(
+        chr(one) if chr(one).isalnum() and one < 128 else f"\\x{one:02x}" for one in WORD.encode()
+    ),
+    "a word of a shell": shlex.quote(WORD)[1:-1],
+    "hexadecimal": WORD.encode().hex(),
+    "hexadecimal in upper case": WORD.encode().hex().upper(),
+    "hexadecimal of xxd": WORD.encode().hex(" ", 2),
+    "hexadecimal of openssl": WORD.encode().hex(":"),
+    "bytes of Go": " ".join(map(str, WORD.encode())),
+    "bytes of journalctl --output=json": ", ".join(map(str, WORD.encode())),
+    "base64": coded(WORD),
+    "base64 of base64": coded(coded(WORD)),
+    "base64 in lines": textwrap.fill(coded("x" * 50 + WORD * 3), 76),
+    "base64 in lines of YAML": textwrap.fill(coded("x" * 50 + WORD * 3), 64).replace("\n", "\n    "),
+    "base64 in lines of JSON": textwrap.fill(coded("x" * 50 + WORD * 3), 64).replace("\n", "\\n"),
+    **{f"base64 {shift} in": coded("x" * shift + WORD + "y") for shift in (1, 2, 3)},
+    **{
+        f"base64url {shift} in": base64.urlsafe_b64encode(f"{'x' * shift}{WORD}?".encode()).decode()
+        for shift in (1, 2, 3)
+    },
+    **{
+        f"base64 {inner} in, of that {outer} in": coded("z" * outer + coded("x" * inner + WORD + "y") + "z")
+        for inner in (0, 1, 2)
+        for outer in (0, 1, 2)
+    },
+    "base64 with a word before it": "digest" + coded(WORD),
+    "base64 in a URL": quote(coded(WORD), safe=""),
+}
+
+
+@pytest.mark.parametrize("spelled", SPELLED.values(), ids=SPELLED.keys())
+def test_a_known_password_is_found_in_every_spelling(spelled: str) -> None:
+    """As programs of a site write it: escaped, encoded, as numbers; no half of it stays either."""
+    known = Known([Secret(WORD.encode())])
+    for before, behind in (("it said ", " there"), ('{"said": "', '"}'), ("x='", "'"), ("[", "]")):
+        shown = redact.text(f"{before}{spelled}{behind}", known)
+        assert GONE in shown
+        left = shown.replace(GONE, "").replace("taken", "")
+        assert not any(one in left for one in ("kor", "rekt", "Pf", "erd", spelled[-20:-8]))
+
+
+def test_a_known_password_is_found_in_a_known_time() -> None:
+    """A text that begins as its spellings do, however often, takes no longer for its length than another."""
+    known = Known([Secret(b"\\\\\"\"  aaa''b"), Secret(b"%%%%%%%%")])
+    for piece in ("\\", '"', " ", "'", "%", "%25", "a", "&#92;", "\\u005c", "XFxc", "5c", "92, ", "JSUl", "\n"):
+        short, long = (_taken((piece * length)[:length] + "!", known) for length in (5_000, 40_000))
+        assert long < 30 * max(short, 0.002), piece
+
+
+def _taken(said: str, known: Known) -> float:
+    began = time.process_time()
+    known.gone(said)
+    return time.process_time() - began
 
 
 def test_a_piece_of_a_known_key_is_found() -> None:
     """A key never leaves its host: a text that has a piece of it is known by that piece's sum."""
     key = coded("".join(chr(33 + number % 90) for number in range(600)))
     pieces = [hashlib.sha256(key[at : at + 40].encode()).hexdigest() for at in range(0, len(key) - 39, 40)]
-    known = redact.Known(pieces=pieces)
-    assert redact.text(f"somebody pasted {key[13:113]} here", known) == f"somebody pasted {redact.GONE} here"
+    known = Known(pieces=pieces)
+    assert redact.text(f"somebody pasted {key[13:113]} here", known) == f"somebody pasted {GONE} here"
     other = coded(CERTIFICATE)
     assert redact.text(f"somebody pasted {other} here", known) == f"somebody pasted {other} here"
 
 
 def test_a_password_of_two_letters_takes_nothing_out() -> None:
     """It would stand everywhere."""
-    assert redact.text("all is well", redact.Known([Secret(b"al"), Secret(b"")])) == "all is well"
+    assert redact.text("all is well", Known([Secret(b"al"), Secret(b"")])) == "all is well"
 
 
 def test_objects_lose_secrets_by_key_by_variable_and_by_argument() -> None:
@@ -302,8 +517,8 @@ def test_objects_lose_secrets_by_key_by_variable_and_by_argument() -> None:
     seen = redact.data(pod)
     assert "s3cr3t" not in json.dumps(seen)
     assert seen["spec"]["containers"][0]["env"][1] == {"name": "LEVEL", "value": "debug"}
-    assert seen["args"] == ["--password", redact.GONE, "--verbose"]
-    assert (seen["data"]["tokens"], seen["data"]["pass"]) == (3, redact.GONE)
+    assert seen["args"] == ["--password", GONE, "--verbose"]
+    assert (seen["data"]["tokens"], seen["data"]["pass"]) == (3, GONE)
     assert seen["spec"]["volumes"] == pod["spec"]["volumes"]  # type: ignore[index]
 
 
@@ -331,8 +546,31 @@ def test_the_sums_of_a_keys_pieces_are_made_on_its_host(
     for part in (coded(pem)[90:200], body.splitlines()[3], "correct-horse", coded("admin:correct-horse")):
         assert part not in redact.text(f"here: {part}", known)
     assert redact.text("admin", known) == "admin"
-    said = local_host.run(bundle_support._PIECES.format(kubeconfig=tmp_path / "kubeconfig"), deadline=30.0).out.decode()
+    said = local_host.run(pieces(tmp_path / "kubeconfig"), deadline=30.0).out.decode()
     assert len(said.splitlines()) > 10 and not any(coded(pem)[at : at + 8] in said for at in range(0, 300, 8))
+
+
+def pieces(file: Path) -> str:
+    return render.script("safe_file.sh", "key_pieces.sh", file=str(file))
+
+
+@needs_root
+@pytest.mark.parametrize("trap", ["link", "fifo", "second name"])
+def test_a_key_is_summed_where_it_is_slurm_users_alone(hostile_host: Host, trap: str) -> None:
+    """What SlurmUser put in its kubeconfig's place has root read nothing, nor wait; and the archive can say so."""
+    file, kubeconfig = hostile_host.etc / "file", f"client-key-data: {coded('k' * 90)}\n"
+    hostile_host.owned(file, kubeconfig)
+    assert len(hostile_host.run(pieces(file), "sh").stdout.splitlines()) >= 3
+    hostile_host.secret.write_text(kubeconfig)
+    file.unlink()
+    if trap == "link":
+        file.symlink_to(hostile_host.secret)
+    elif trap == "fifo":
+        os.mkfifo(file)
+    else:
+        file.hardlink_to(hostile_host.secret)
+    answer = hostile_host.run(pieces(file), "sh")
+    assert (answer.stdout, answer.returncode) == ("", 1) and str(file) in answer.stderr
 
 
 def test_what_could_not_be_searched_for_is_said_in_the_archive() -> None:

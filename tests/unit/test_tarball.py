@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import redact, tarball
+from fabfile import tarball
+from fabfile.secret import GONE
 
 
 def test_a_tarball_is_its_owners_alone_and_has_no_secrets(tmp_path: Path) -> None:
@@ -16,7 +17,7 @@ def test_a_tarball_is_its_owners_alone_and_has_no_secrets(tmp_path: Path) -> Non
     with tarfile.open(path) as archive:
         found = {one.name: archive.extractfile(one) for one in archive.getmembers()}
         texts = {name: file.read().decode() for name, file in found.items() if file}
-    assert texts == {"seen/hosts/c1.txt": "all is well\n", "seen/site.yaml": f"password: {redact.GONE}\n"}
+    assert texts == {"seen/hosts/c1.txt": "all is well\n", "seen/site.yaml": f"password: {GONE}\n"}
     assert path.stat().st_mode & 0o777 == 0o600
 
 

@@ -30,6 +30,7 @@ ELSEWHERE = {
     ),
     "put_back.sh": ("test_script.test_what_slurm_user_put_in_a_files_place_is_not_followed",),
     "activate.sh": ("test_activate_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
+    "key_pieces.sh": ("test_redact.test_a_key_is_summed_where_it_is_slurm_users_alone",),
     "follow.sh": ("test_activate_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
     "detach.sh": ("test_activate_hostile.test_a_slurmctld_holds_no_lock_of_the_activation",),
     "slurm_folders.sh": ("test_folders.test_a_link_that_root_does_not_follow_is_one_too",),
@@ -69,7 +70,6 @@ APART = {
     "undeploy.sh": CLUSTER,
     "via.sh": FUNCTIONS,
     "written.sh": STATE_ALONE,
-    "bundle_support._PIECES": "tells checksums of pieces of a key alone; it could still wait for a fifo, until its deadline",
     "podsession._EXEC": CLUSTER,
     "doctor_room._LOOK": "asks df how full file systems are",
     "trail._LEAVE": STATE_ALONE,
@@ -100,7 +100,6 @@ OF_OTHERS = re.compile(r"\$\{?(?:file|kubeconfig|conf|job_folder|log)\b|/tmp\b|/
 """What a script in APART has no business with: names of files in folders of others, and folders in which all can write."""
 
 EXEMPT = {
-    "bundle_support._PIECES",
     "pod_noted.sh",
     "sign.sh",
     "log_file.sh",
@@ -132,7 +131,7 @@ def scripts() -> dict[str, str]:
     return files | {name: text for name, text in embedded() if name not in NO_SCRIPT}
 
 
-NO_SCRIPT = {"bundle_support.ABOUT", "redact._INSIDE"}
+NO_SCRIPT = {"bundle_support.ABOUT", "secret_forms.FORMS"}
 """Texts that only look like one."""
 
 

@@ -1,0 +1,47 @@
+"""Which names are those of secrets: `dbPassword`, `X-Api-Key`, `NEXUS_PW`; not `secretName`, `tokenFile`, `AuthType`."""
+
+from __future__ import annotations
+
+import re
+
+HINT = re.compile(r"(?i:pass|pwd?|psk|jwt|secret|token|cred|key|cookie|auth|bearer|session)")
+"""What every secret's name has in it: where it isn't, nothing more is looked at."""
+_LAST = re.compile(
+    r"(?:.*(?:password|passwd|passphrase|passcode|secret|token|credential|apikey|accesskey|secretkey|privatekey|cookie)s?"
+    r"|pass|pwd?|psk|jwt|bearer|auth|authorization|creds?|(?:root|bind|user|admin|db)pw"
+    r"|[a-z]{2,8}(?<!by)(?<!com)(?<!tres)(?<!sur)pass)[0-9]*"
+)
+"""The last word of a secret's name; in front of it anything may stand."""
+_KEY = {"access", "account", "api", "auth", "ca", "client", "encryption", "jwt", "master", "munge", "private", "secret"}
+_KEY |= {"session", "signing", "ssh", "storage", "tls"}
+"""Words with which a key is a secret one."""
+_HARMLESS = {"PWD", "OLDPWD", "secrets", "credentials", "tokens"}
+"""Names that look like one: a folder; lists of places."""
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_PASSWORD = re.compile(r".*pass(?:word|wd|phrase|code)?s?|pwd?")
+
+
+def words(name: str) -> list[str]:
+    """The words that a name is made of, in lower case."""
+    return [word.lower() for word in _WORDS.findall(name)]
+
+
+def secret(name: str) -> bool:
+    """Whether what stands under this name is a secret."""
+    parts = words(name)
+    if not parts or name in _HARMLESS:
+        return False
+    if len(parts) > 1 and parts[-1].isdigit():
+        parts.pop()
+    if parts[-1] == "data" and parts[-2:-1] == ["key"]:
+        parts.pop()
+    if parts[-1] == "key":
+        return parts[-2:-1] != [] and parts[-2] in _KEY
+    if parts[-1] in ("auth", "bearer"):
+        return len(parts) == 1
+    return bool(_LAST.fullmatch(parts[-1])) or parts[-2:] == ["session", "id"]
+
+
+def password(name: str) -> bool:
+    """Whether it is the name of a password: no other secret is spoken of with the name of whose it is."""
+    return bool(_PASSWORD.fullmatch(words(name)[-1]))
