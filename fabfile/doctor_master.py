@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fabfile import names
 from fabfile.look import LookFailed
 from fabfile.reading import redo
-from fabfile.stages import installed
+from fabfile.stages import installed, storage
 from fabfile.step import Finding, Place, Value
 
 
@@ -76,6 +76,27 @@ def admits(place: Place, have: Value, want: Value) -> Iterator[Finding]:
         text = f"DWS's webhook does not admit a Workflow, so every #DW sbatch fails: {have['webhook']}"
         fix = f"kubectl -n {names.NAMESPACE} get pods,service,endpoints on the master; {_redo(place, 'deploy')}"
         yield Finding("webhook-not-answering", text, fix)
+
+
+def closed(place: Place, have: Value, want: Value) -> Iterator[Finding]:
+    """DWS that a removal closed, and nobody opened again; while a run is at work that is as it should be."""
+    if place.facts.one(AT_WORK):
+        return
+    text = f"DWS is closed by ValidatingWebhookConfiguration {storage.CLOSED}, which an undeploy or upgrade that was cut off left: "
+    text += "the API server refuses new Workflows, so every #DW sbatch fails"
+    fix = f"`invoke install` or `invoke undeploy` opens it, or kubectl delete validatingwebhookconfiguration {storage.CLOSED}"
+    yield Finding("dws-closed", text, f"{fix} on {place.host}")
+
+
+def namespace(place: Place, found: Value) -> Iterator[Finding]:
+    """The namespace of Workflows that is not there, also where an install may make it."""
+    if found["state"] == "missing" and place.site.access.create_namespace:
+        text = f"there is no namespace {place.site.access.namespace} (access.namespace), so every #DW sbatch fails"
+        yield Finding("namespace-missing", text, "`invoke install` makes it")
+
+
+AT_WORK = "doctor.at-work"
+"""What is at work on the master, in words; "" where nothing is."""
 
 
 def some(words: list[str], shown: int = 3) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fabfile import doctor_room, names, render, slurmconf
+from fabfile.actions import STATE
 from fabfile.lines import every, first, pairs
 from fabfile.reading import redo
 from fabfile.stages import STAGES, controller, jobs, plugin, pod, preflight, slurm, workflows
@@ -165,6 +166,20 @@ def _bare(text: str | None) -> str | None:
     return None if text is None else slurmconf.without_setting(text, slurm.KEY)
 
 
+# --- whether a run is at work
+
+_AT_WORK = f"""
+cd {STATE} 2>/dev/null || exit 0
+end=$(sed -n 4p lock/holder 2>/dev/null) || end=
+case $end in '' | *[!0-9]*) ;; *) [ "$end" -le "$(date +%s)" ] || sed -n 3p lock/holder ;; esac
+[ ! -e busy ] || flock -n busy true || echo "a command of run $(cat busy)"
+"""
+
+
+def _parse_at_work(out: bytes) -> str:
+    return ", ".join(out.decode(errors="replace").split("\n")).rstrip(", ")
+
+
 # --- all of it
 
 PROBES = Stage(
@@ -172,6 +187,7 @@ PROBES = Stage(
     (),
     (
         Check("cluster", "master", lambda place: Api(lambda cluster: cluster.get("/version")), lambda place, found: ()),
+        Check("at-work", "master", lambda place: Shell(_AT_WORK, _parse_at_work), lambda place, found: ()),
         Check("workflows", "master", lambda place: Api(workflows.read), _judge_workflows),
         Check("jobs", "controller", _look_jobs, lambda place, found: ()),
         Check("reach", "controller", _look_reach, _judge_reach),

@@ -105,6 +105,7 @@ RULES: dict[str, Rule] = {
     "workarea.kustomize": doctor_master.kustomize,
     "images.pushed": doctor_master.images,
     "deploy.applied": doctor_master.applied,
+    "deploy.open": doctor_master.closed,
     "deploy.serves": lambda place, have, want: (),  # told with all pods of the deployments
     "deploy.admits": doctor_master.admits,
     "deploy.available": doctor_master.available,
@@ -126,5 +127,6 @@ ALWAYS: dict[str, Callable[[Place, Value], Iterable[Finding]]] = {
     "access.role": doctor_access.role,
     "access.kubeconfig": doctor_access.file,
     "preflight.installed": doctor_master.in_cluster,
+    "preflight.namespace": doctor_master.namespace,
 }
 """Step -> a judge of what was found there, whatever is wanted, and whether or not that can be said."""

@@ -1,6 +1,8 @@
 # DWS taken out of the cluster with its own clone. First it is closed: the API server refuses new objects of its kinds with
 # words, so that nothing comes between the last look and the deed. The look (see last_look.py) stops all of it where something
-# is there that must not go, or where somebody does not answer. However this ends, DWS is opened again.
+# is there that must not go, or where somebody does not answer. However this ends, DWS is opened again. While it works the lock
+# `busy` is held on the master (script.LIBRARY), so that no other run begins to change anything, and nobody else opens DWS. The mark
+# goes last: a run that was killed before DWS was open is known by it.
 # Set before: $clone, $command, $rest (CRDs that the command does not know, by name), $patience (seconds), $group (of the CRDs),
 # $look (a program), $asked (its input), $closed (the configuration's name), $again (yes: what is kept is to be put back),
 # $namespace and $mark (an annotation for it while DWS is half there, KEY=TAG; "" for none); STATE and RUN by the engine.
@@ -14,8 +16,16 @@ open_again() {
     if ! kubectl --request-timeout=60s delete validatingwebhookconfiguration "$closed" --ignore-not-found >/dev/null; then
         echo "DWS is still closed: run again, or kubectl delete validatingwebhookconfiguration $closed" || :
         [ "$code" != 0 ] || code=1
+    elif [ "$code" = 0 ]; then
+        through || code=1
     fi
     exit "$code"
+}
+# nothing is left to be done of it
+through() {
+    [ -z "$mark" ] ||
+        kubectl --request-timeout=60s annotate namespace "$namespace" "${mark%%=*}-" >/dev/null || return 1
+    [ "$again" = yes ] || rm -f -- "$pending"
 }
 trap open_again EXIT
 for signal in HUP INT TERM PIPE; do
@@ -43,5 +53,3 @@ fi
 [ "$code" = 0 ] || exit "$code"
 # shellcheck disable=SC2086 # several names
 [ -z "$rest" ] || kubectl delete crd $rest --ignore-not-found --timeout="${patience}s"
-[ -z "$mark" ] || kubectl --request-timeout=60s annotate namespace "$namespace" "${mark%%=*}-" >/dev/null
-[ "$again" = yes ] || rm -f -- "$pending"

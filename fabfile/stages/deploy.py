@@ -10,7 +10,7 @@ from fabfile import names
 from fabfile.actions import Action, Delete, Sh
 from fabfile.api import Cluster, ClusterError
 from fabfile.inventory import Site
-from fabfile.stages import kept, namespace, overlay, readiness, rendered, storage
+from fabfile.stages import kept, namespace, opening, overlay, readiness, rendered
 from fabfile.step import Api, Place, Stage, Step, Value
 
 
@@ -135,7 +135,7 @@ STAGE = Stage(
             hint="run it again: what was created stays. If cert-manager's webhook refused, see the pods in cert-manager",
         ),
         readiness.SERVES,
-        storage.OPEN,
+        opening.STEP,
         Step(
             "admits",
             "master",

@@ -20,6 +20,7 @@ from fabfile.stages import (
     images,
     installed,
     inuse,
+    opening,
     podcheck,
     preflight,
     restored_files,
@@ -184,14 +185,14 @@ def _takes_conf(place: Place, have: Value, want: Value) -> str:
 
 def _cluster(goal: Goal) -> tuple[Stage, ...]:
     """DWS, then the single objects."""
-    dws: tuple[Stage, ...] = ()
+    dws: tuple[Stage, ...] = (opening.STAGE,)
     if goal.dws == "remove":
         dws = undeploy.stages(slurm=False)[1:]
     elif goal.dws == "install":
         saved = (restored_objects.saved(goal.run),) if goal.gone else ()
         previous = replace(upgrade.STAGE, steps=(*upgrade.STAGE.steps, *saved))
         dws = (workarea.STAGE, images.STAGE, previous, deploy.STAGE)
-    needs = (dws[-1].name if dws else "preflight",)
+    needs = (dws[-1].name,)
     # CRDs take all objects of their kinds along, also where DWS does not go as a whole
     crds = any(one.before is None and one.path.startswith(installed.CRDS) for one in goal.things)
     guard = (storage.step("objects", lambda place: "these kinds of DWS"),) if crds else ()

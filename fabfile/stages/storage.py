@@ -182,12 +182,3 @@ CLOSING: Mapping[str, Any] = {
     ],
 }
 CLOSED_PATH = f"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{CLOSED}"
-
-OPEN = Step(
-    "open",
-    "master",
-    lambda place: Api(lambda cluster: "closed" if cluster.get(CLOSED_PATH) else "open"),
-    lambda place: "open",
-    lambda place, have, want: [Delete(CLOSED_PATH)],
-)
-"""DWS takes Workflows again, also after a removal that was killed while it had closed DWS."""

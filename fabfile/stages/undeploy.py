@@ -13,6 +13,7 @@ from fabfile.stages import (
     installed,
     inuse,
     kept,
+    opening,
     orphans,
     podcheck,
     preflight,
@@ -119,6 +120,7 @@ def _removal(needs: tuple[str, ...], checks: Sequence[Check], orphans: bool) -> 
             stuck.step("undeploy"),
             removal.removed_step(version, "workarea", _takes),
             kept.told_step(version),
+            opening.STEP,
         ),
     )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import os
 import re
 import subprocess
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,24 @@ from typing import Any
 import pytest
 
 from fabfile import doctor_access, doctor_master, doctor_rules, names, render
+from fabfile.actions import STATE
 from fabfile.compatibility import TABLE
 from fabfile.diagnosis import Told, Unseen
 from fabfile.doctor import _folded, _unseen, _unwritable
 from fabfile.doctor_judge import HERE, clocks
-from fabfile.doctor_probes import _answered, _judge_alike, _judge_loads, _judge_reach, _judge_workflows, stages
+from fabfile.doctor_probes import (
+    _AT_WORK,
+    _answered,
+    _judge_alike,
+    _judge_loads,
+    _judge_reach,
+    _judge_workflows,
+    _parse_at_work,
+    stages,
+)
 from fabfile.inventory import DEFAULT, ROOT, load
 from fabfile.stages import controller, daemon
-from fabfile.step import Facts, Finding, Place, Unknown, Value
+from fabfile.step import Check, Facts, Finding, Place, Unknown, Value
 from fabfile.workflows import namesakes
 
 SITE = load(DEFAULT)
@@ -336,6 +348,45 @@ INSTALLED = {"tag": SITE.versions.dws, "unfinished": "", "namespace": True, "tra
 def test_what_is_there_of_dws(change: dict[str, Any], expected: list[str]) -> None:
     """Nothing, another version, a changed clone's tag, an undeploy that was cut off, CRDs that never go."""
     assert told(doctor_master.in_cluster(place(MASTER), {**INSTALLED, **change})) == expected
+
+
+@pytest.mark.parametrize(("at_work", "expected"), [("", ["dws-closed"]), ("a command of run x", []), ("run x", [])])
+def test_dws_that_was_left_closed_is_told(at_work: str, expected: list[str]) -> None:
+    """Unless a run, or a script that one left behind, is at work: then it is as it should be."""
+    seen = place(MASTER, **{"doctor_at-work": at_work})
+    assert told(doctor_rules.RULES["deploy.open"](seen, "closed", "open")) == expected
+
+
+def test_what_is_at_work_on_the_master(tmp_path: Path) -> None:
+    """A lock that has not ended, and a script that holds `busy`; with the real sh and flock. It changes nothing."""
+    script = _AT_WORK.replace(STATE, str(tmp_path))
+
+    def seen() -> str:
+        return _parse_at_work(subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout)
+
+    (tmp_path / "lock").mkdir()
+    assert seen() == ""
+    for end, found in (("1", ""), ("torn", ""), ("9999999999", "run-2")):
+        (tmp_path / "lock/holder").write_text(f"joe\n1\nrun-2\n{end}\n")
+        assert seen() == found
+    (tmp_path / "lock/holder").unlink()
+    with (tmp_path / "busy").open("w") as file:
+        file.write("run-1")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert seen() == "a command of run run-1"
+    assert seen() == ""
+
+
+@pytest.mark.parametrize("makes", [False, True])
+def test_a_namespace_that_is_not_there_is_told(makes: bool) -> None:
+    """Also where the next install may make it: until then every #DW sbatch fails."""
+    site = replace(SITE, access=replace(SITE.access, create_namespace=makes))
+    seen, found = replace(place(MASTER), site=site), {"state": "missing", "workflows": {}}
+    (check,) = (one for one in {stage.name: stage for stage in stages()}["preflight"].steps if one.name == "namespace")
+    assert isinstance(check, Check)
+    every = [*doctor_rules.ALWAYS["preflight.namespace"](seen, found), *check.judge(seen, found)]
+    assert told(every) == ["namespace-missing"]
 
 
 def test_of_a_site_without_dws_its_parts_are_not_told_one_by_one() -> None:

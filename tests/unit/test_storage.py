@@ -13,18 +13,34 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from fabfile import names, render
+from fabfile import before, names, render, script
 from fabfile.actions import Delete, Sh
 from fabfile.api import ClusterError
 from fabfile.events import Event
+from fabfile.faults import Unreachable
 from fabfile.inventory import DEFAULT, load
 from fabfile.look import Board
 from fabfile.perform import At, Reach, perform
-from fabfile.stages import held, installed, inuse, kept, make_undeploy, storage, stuck, undeploy, upgrade
+from fabfile.script import compile_actions
+from fabfile.stages import (
+    STAGES,
+    held,
+    installed,
+    inuse,
+    kept,
+    make_undeploy,
+    opening,
+    rollback,
+    storage,
+    stuck,
+    undeploy,
+    upgrade,
+)
+from fabfile.stages.earlier import Dws, Goal
 from fabfile.step import Check, Facts, Finding, Place, Refused, Step
 from tests.unit import fake_kubectl
 from tests.unit.conftest import LocalHost
@@ -573,7 +589,11 @@ def test_dws_is_closed_looked_at_saved_removed_and_opened_in_this_order(site: Si
     ]
     assert order == sorted(order)
     assert not (tmp_path / "cluster/closed").exists()
-    assert every[-1] == f"delete validatingwebhookconfiguration {storage.CLOSED} --ignore-not-found"
+    # a run that is killed before DWS is open is known by its mark
+    assert every[-2:] == [
+        f"delete validatingwebhookconfiguration {storage.CLOSED} --ignore-not-found",
+        f"annotate namespace dws-system {installed.UNFINISHED}-",
+    ]
     marks = [call for call in every if call.startswith("annotate")]
     assert marks == [
         f"annotate namespace dws-system {installed.UNFINISHED}=0.0.20 --overwrite",
@@ -787,6 +807,52 @@ def test_a_kind_that_the_new_dws_does_not_serve_is_told() -> None:
 def test_a_dws_that_was_left_closed_is_opened_by_an_install() -> None:
     """Also where the run that had closed it was killed, and nobody undeploys again."""
     cluster = Cluster({storage.CLOSED_PATH: storage.CLOSING})
-    look = storage.OPEN.look(a_place())
-    assert look.read(cluster) == "closed" and storage.OPEN.change is not None  # type: ignore[union-attr,arg-type]
-    assert list(storage.OPEN.change(a_place(), "closed", "open")) == [Delete(storage.CLOSED_PATH)]
+    look = opening.STEP.look(a_place())
+    assert look.read(cluster) == "closed" and opening.STEP.change is not None  # type: ignore[union-attr,arg-type]
+    (action,) = opening.STEP.change(a_place(), "closed", "open")
+    assert isinstance(action, Sh) and action.script.endswith(f"{storage.CLOSED} --ignore-not-found")
+
+
+def test_every_task_that_brings_or_takes_dws_opens_it() -> None:
+    """An undeploy where nothing is left, too, and a rollback that leaves DWS as it is."""
+    goal = Goal("1", "leave", {}, (), {})
+    for stages in (STAGES, undeploy.stages(), *(rollback.stages(replace(goal, dws=dws), "c") for dws in get_args(Dws))):
+        steps = [step for stage in stages for step in stage.steps]
+        assert opening.STEP in steps
+        removed = [step.name for step in steps].index("removed") if "removed" in [step.name for step in steps] else -1
+        assert steps.index(opening.STEP) > removed
+
+
+def test_dws_is_not_opened_while_the_script_that_closed_it_is_at_work(tmp_path: Path) -> None:
+    """Whoever began it is gone; a run that comes then changes nothing at all, on the hosts or by the API, and says why."""
+    host = LocalHost(tmp_path)
+    state, begun, sent = (tmp_path / name for name in ("state", "begun", "sent"))
+    patch = pytest.MonkeyPatch()
+    for module in ("before", "script"):
+        patch.setattr(f"fabfile.{module}.STATE", str(state))
+    for name in ("LIBRARY", "FENCE"):
+        patch.setattr(f"fabfile.script.{name}", getattr(script, name).replace("-w 90", "-w 1").replace("-w 60", "-w 1"))
+    left_behind = compile_actions(
+        [Sh("undeploy", f"touch {begun}; until [ -e {sent} ]; do sleep 0.05; done")], "run-1", "m"
+    )
+    at_work = subprocess.Popen(["sh", "-c", left_behind[0]], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    reach = Reach(lambda name: host, pytest.fail, lambda role: MASTER)
+    board = Board(load(DEFAULT))
+    try:
+        while not begun.exists():
+            assert at_work.poll() is None
+            time.sleep(0.01)
+        opened = compile_actions([Sh("open DWS again", f"touch {tmp_path}/opened")], "run-2", "m")[0]
+        assert host.run(opened, deadline=60).code == script.BUSY and not (tmp_path / "opened").exists()
+        with pytest.raises(Unreachable, match=script.STILL):
+            before.opened(reach, "run-2", "install", "", board)
+        assert not (state / "before/run-2/.opened").exists()
+    finally:
+        sent.touch()
+        at_work.wait(60)
+        patch.undo()
+    for module in ("before", "script"):
+        patch.setattr(f"fabfile.{module}.STATE", str(state))
+    before.opened(reach, "run-2", "install", "", board)
+    patch.undo()
+    assert (state / "before/run-2/.opened").exists()

@@ -71,6 +71,7 @@ APART = {
     "via.sh": FUNCTIONS,
     "written.sh": STATE_ALONE,
     "podsession._EXEC": CLUSTER,
+    "doctor_probes._AT_WORK": STATE_ALONE,
     "doctor_room._LOOK": "asks df how full file systems are",
     "trail._LEAVE": STATE_ALONE,
     "trail._JOURNAL": STATE_ALONE,
