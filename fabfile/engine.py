@@ -78,11 +78,10 @@ def _skip(run: Run, items: Mapping[str, Item], why: str) -> Callable[[str, str],
 def _advance(run: Run, stage: Stage, items: Mapping[str, Item]) -> Callable[[str, str], None]:
     builds_on = needs(run.stages, stage.name) | ({stage.name} if stage.serial else set())
 
+    again = any(isinstance(item, Check) for item in items.values()) and _due(run, stage)
+
     def work(role: str, host: str) -> None:
-        guards = any(isinstance(item, Check) for item in items.values())
-        if look.stale(run.board, list(items), host, builds_on) or (
-            _due(run, stage) if guards else _differs(run, items, host)
-        ):
+        if again or look.stale(run.board, list(items), host, builds_on) or _differs(run, items, host):
             look_again(run, host, items)
         left = dict(items)
         for key, item in items.items():
