@@ -55,13 +55,13 @@ roots() { sole 0 "$1" >/dev/null; }
 
 # sole NUMBER PATH: whether nobody but root and the account NUMBER can change what lies there: the file, every folder above it,
 # and what links lead to. If somebody else can, it says which of these. Who can write a folder can put another file in a file's
-# place; in one like /tmp not in that of a file of theirs, and in one that is mounted to be read only, as a ConfigMap is in a
+# place; in one like /tmp not in that of a file of theirs. The group root is root. And in one that is mounted to be read only, as a ConfigMap is in a
 # pod, nobody can whatever its mode says.
 sole() (
     one=$1 path=$2 deep=${3:-0}
     case $path in /*) [ "$deep" -lt 20 ] || { printf '%s\n' "$path"; exit 1; } ;; *) printf '%s\n' "$path"; exit 1 ;; esac
     while :; do
-        told=$(stat -c '%u %A' -- "$path" 2>/dev/null) || { printf '%s\n' "$path"; exit 1; }
+        told=$(stat -c '%u %A g%g' -- "$path" 2>/dev/null) || { printf '%s\n' "$path"; exit 1; }
         case $told in "$one "*) told="0 ${told#* }" ;; esac
         case $told in
         0\ l*)
@@ -70,6 +70,7 @@ sole() (
             sole "$one" "$target" $((deep + 1)) || exit 1
             ;;
         0\ d????????[tT]*) ;;
+        0\ ?????w??-*\ g0) ;;
         0\ ?????w* | 0\ ????????w*) [ ! -w "$path" ] || { printf '%s\n' "$path"; exit 1; } ;;
         0\ *) ;;
         *) printf '%s\n' "$path"; exit 1 ;;

@@ -7,7 +7,7 @@ theirs() {
     if ! roots "$1"; then
         printf '%s\n' "$1"
     else
-        find "$1" ! -type l \( ! -user 0 -o -perm -g+w -o -perm -o+w \) -print -quit
+        find "$1" ! -type l \( ! -user 0 -o -perm -g+w ! -group 0 -o -perm -o+w \) -print -quit
     fi
 }
 

@@ -14,16 +14,16 @@ refused() {
 # --- going there
 
 # stepped: looks where the shell is now; sets $id (of this folder), $above (of its parent), $who (its owner and mode), $here
-# (yes: root alone can write it). $chain is no from the first folder on that others can write; one that is sticky, as /tmp,
+# (yes: root alone, or its group, can write it). $chain is no from the first folder on that others can write; one that is sticky, as /tmp,
 # lets nobody move what is root's in it; in one that is mounted to be read only, as a ConfigMap is in a pod, nobody can
 # write whatever its mode says.
 stepped() {
     # shellcheck disable=SC2046 # words
-    set -- $(stat -c '%d:%i %u %a' . ..)
-    [ $# = 6 ] || return 1
-    id=$1 above=$4 who="$2 $3" here=no
-    case $who in
-    '0 '*[2367]? | '0 '*[2367])
+    set -- $(stat -c '%d:%i %u %a %g' . ..)
+    [ $# = 8 ] || return 1
+    id=$1 above=$5 who="$2 $3" here=no
+    case $who,$4 in
+    '0 '*[2367]?,[!0]* | '0 '*[2367],*)
         if [ ! -w . ]; then here=yes; else case $who in '0 '[1357]???) ;; *) chain=no ;; esac fi
         ;;
     '0 '*) here=yes ;;

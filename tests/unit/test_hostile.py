@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import grp
 import shutil
 from pathlib import Path
 
@@ -57,15 +58,20 @@ def test_what_is_roots_alone(hostile_host: Host, shell: str) -> None:
     (top / "open-file").chmod(0o666)
     (top / "open-group").write_text("")
     (top / "open-group").chmod(0o664)
+    shutil.chown(top / "open-group", group=grp.getgrnam(SLURM_USER).gr_gid)
+    (top / "group-of-root").write_text("")
+    (top / "group-of-root").chmod(0o664)
+    (top / "both").write_text("")
+    (top / "both").chmod(0o666)
     (hostile_host.etc / "link").symlink_to(safe)
     (hostile_host.etc / "roots").write_text("")
     (top / "to-theirs").symlink_to(hostile_host.etc / "slurm.conf")
     (top / "circle").symlink_to("circle")
     (hostile_host.open / "roots").write_text("")  # as in /tmp: nobody can take it away
     expected = {
-        "bin/safe": True, "link": True, "open/roots": True,
-        "open-file": False, "open-group": False, "etc/link": False, "etc/roots": False, "etc/slurm.conf": False,
-        "to-theirs": False, "circle": False, "nowhere": False,
+        "bin/safe": True, "link": True, "open/roots": True, "group-of-root": True,
+        "both": False, "open-file": False, "open-group": False, "etc/link": False, "etc/roots": False,
+        "etc/slurm.conf": False, "to-theirs": False, "circle": False, "nowhere": False,
     }  # fmt: skip
     lines = "".join(f"if roots {top}/{name}; then echo {name}; fi\n" for name in expected)
     told = hostile_host.run(render.script("as.sh") + lines, shell).stdout.split()

@@ -194,6 +194,7 @@ def test_git_takes_no_way_on_which_others_could_change_what_comes(tmp_path: Path
 
 # --- folders of others
 
+USER_GROUP = "nogroup"
 GIT_OF_ALL = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
 """As git was before 2.35.2: it does what the settings of anybody's repository say."""
 
@@ -226,6 +227,21 @@ def test_nothing_of_a_clone_that_others_can_write_is_run(
     assert of_plugin["open"] == told["clone"]["open"] == str(top / theirs).removesuffix("/.")
     with pytest.raises(Refused, match="workarea-not-roots"):
         workarea._change_clone(place, told["clone"], None)
+
+
+@needs_root
+def test_a_clone_that_the_group_root_can_write_is_roots(hostile_host: Host) -> None:
+    """With umask 002 root's group can write a clone: that is root. Another group's file in it is somebody else's."""
+    top = hostile_host.top / "clone"
+    bundles.repository(top)
+    subprocess.run(["chmod", "-R", "g+w", top], check=True, timeout=30)
+    script = f'{render.script("as.sh", "git.sh")}\ntheirs "{top}"\n'
+    for shell in ("dash", "bash"):
+        assert hostile_host.run(script, shell).stdout == ""
+    subprocess.run(["chgrp", USER_GROUP, top / ".git/config"], check=True, timeout=30)
+    assert hostile_host.run(script).stdout == f"{top}/.git/config\n"
+    subprocess.run(["chgrp", USER_GROUP, top], check=True, timeout=30)
+    assert hostile_host.run(script).stdout == f"{top}\n"
 
 
 @needs_root

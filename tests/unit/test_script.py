@@ -221,6 +221,18 @@ def test_what_slurm_user_put_in_a_files_place_is_not_followed(host: Host, canary
     assert path.is_symlink() or path.is_fifo() or path.is_dir() or path.samefile(canary)
 
 
+def test_a_link_in_a_folder_that_the_group_root_can_write_is_followed(host: Host) -> None:
+    """The group root is root: such a folder is root's alone; with another group it is not."""
+    (host.own / "link").symlink_to("file")
+    host.own.chmod(0o775)
+    assert host.do(Put(f"{host.own}/link", b"new\n")).returncode == 0
+    assert (host.own / "link").is_symlink() and (host.own / "file").read_text() == "new\n"
+    os.chown(host.own, 0, NOBODY.pw_gid)
+    done = host.do(Put(f"{host.own}/link", b"newer\n"))
+    assert done.returncode != 0 and b"root does not follow it" in done.stderr
+    assert (host.own / "file").read_text() == "new\n"
+
+
 def test_a_link_of_root_in_a_folder_that_others_can_write_is_not_followed_either(host: Host, canary: Path) -> None:
     """Its owner says nothing: SlurmUser may move it there from elsewhere in its folder."""
     (host.etc / "file").unlink()
