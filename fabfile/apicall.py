@@ -19,7 +19,9 @@ Request = tuple[str, str, Mapping[str, str], Mapping[str, Any] | None, str]
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """What is asked for where the objects' metadata is enough (Kubernetes 1.15 and later)."""
 ANSWER = 60.0  # seconds within which the API server answers a request
-NOT_FOUND, LATER = 404, 429
+NOT_FOUND, CONFLICT, LATER = 404, 409, 429
+RUN = "Dws-On-Csm-Run"
+"""The header by which a request that changes something names its run: see apirelay.py."""
 
 
 def must_open(client: Any, request: Request, seconds: float = ANSWER) -> urllib3.HTTPResponse:
@@ -93,6 +95,12 @@ def message(content: bytes) -> str:
         return str(json.loads(content)["message"])
     except (ValueError, KeyError, TypeError):
         return content.decode(errors="replace").strip()
+
+
+def outrun(status: int, content: bytes) -> str:
+    """Why the master did not pass the request on: its run has lost the site's lock. "" where it did."""
+    found = parsed(content) if status == CONFLICT and b'"LockLost"' in content else {}
+    return str(found["message"]) if found.get("reason") == "LockLost" else ""
 
 
 def events(response: urllib3.HTTPResponse) -> Iterator[Json]:

@@ -14,6 +14,7 @@ from fabfile import apicall
 from fabfile.api import ClusterError
 from fabfile.apicall import ANSWER, JSON, METADATA, NOT_FOUND, Json
 from fabfile.changes import Changes
+from fabfile.faults import LockLost
 from fabfile.kubeproxy import Proxy, pool
 from fabfile.session import Session
 
@@ -39,6 +40,7 @@ class Cluster:
 
         named = f" --context={shlex.quote(context)}" if context else ""
         # Named outright: of a KUBECONFIG that is not there kubectl says nothing, and turns to localhost.
+        self._session = session
         self._proxy = Proxy(session, f'kubectl proxy --kubeconfig="$KUBECONFIG"{named}')
         configuration = Configuration(host="http://localhost")  # a name that kubectl proxy accepts
         self._client = ApiClient(configuration)
@@ -48,6 +50,10 @@ class Cluster:
         self._kinds: dict[str, list[Json]] = {}
         self._changes: dict[str, Changes] = {}
         self._lock = threading.Lock()
+
+    def fence(self, run: str) -> None:
+        """From now on the master passes on what changes something only while `run` has the site's lock: else LockLost."""
+        self._client.set_default_header(apicall.RUN, run)
 
     def get(self, path: str, **query: str) -> Json | None:
         """The object or list at `path`; None where there is none (404)."""
@@ -180,6 +186,8 @@ class Cluster:
         content = apicall.read(response)
         if response.status == NOT_FOUND:
             return response.status, {"message": apicall.message(content)}
+        if why := apicall.outrun(response.status, content):
+            raise LockLost(self._session.host, LockLost.text.format(why))
         if not 200 <= response.status < 300:
             raise ClusterError(response.status, apicall.message(content))
         return response.status, apicall.parsed(content)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import urllib3
 
+from fabfile.actions import STATE
 from fabfile.session import Session
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ class Proxy:
         """A new way to the API server. Raises what Session.pipe raises."""
         with self._lock:
             if self._keeper is None or self._keeper.closed or self._keeper.eof_received:
-                self._keeper, self._socket = self._pipe(f"serve {self._command}")
+                self._keeper, self._socket = self._pipe(f"serve {STATE} {self._command}")
                 return self._keeper
-        return self._pipe(f"join {shlex.quote(self._socket)}")[0]
+        return self._pipe(f"join {STATE} {shlex.quote(self._socket)}")[0]
 
     def release(self, channel: Channel) -> None:
         """Closes a way, unless the proxy lives by it."""

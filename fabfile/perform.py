@@ -37,6 +37,8 @@ class Reach:
     of: Callable[[str], str]
     guard: Callable[[], None] = lambda: None
     outrun: Callable[[str], None] = lambda why: None
+    fence: Callable[[str], None] = lambda run: None
+    """Calls of the API that change something are passed on from now on only while this run has the site's lock."""
 
     def change(
         self, host: str, script: str, data: bytes = b"", *, deadline: float, line: Callable[[str], None] | None = None

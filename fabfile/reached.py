@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from fabfile.api import ClusterError
-from fabfile.cluster import preload
+from fabfile.cluster import Cluster, preload
 from fabfile.connect import Sessions, connect_all
 from fabfile.events import Done, Event, Failure, Outcome
 from fabfile.faults import Crowded, DeadlineExceeded, LockLost, Lost, Unreachable
@@ -49,7 +49,10 @@ def reach(site: Site, sessions: Sessions) -> Reach:
             raise found
         return found
 
-    return Reach(session, lambda: session(site.master.host.name).cluster(), lambda role: roles(site)[role][0])
+    def cluster() -> Cluster:
+        return session(site.master.host.name).cluster()
+
+    return Reach(session, cluster, lambda role: roles(site)[role][0], fence=lambda run: cluster().fence(run))
 
 
 def answering(

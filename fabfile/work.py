@@ -94,6 +94,7 @@ def _alone(made: Run, options: Options, do: Callable[[], str]) -> str:
                 made.id = lock.run
                 made.emit(Renamed(made.id, time.time()))
             made.reach, made.holding = replace(made.reach, guard=lock.check, outrun=lock.lose), True
+            made.reach.fence(lock.run)
             if lock.former:
                 _shut_out(made)
             if lock.former or lock.before >= made.looked:

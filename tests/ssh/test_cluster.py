@@ -17,6 +17,7 @@ import pytest
 from fabfile import kubeproxy
 from fabfile.api import ClusterError
 from fabfile.cluster import Cluster
+from fabfile.faults import LockLost
 from fabfile.session import Session
 from lab import pki
 from tests.ssh.conftest import Connect, Master, One
@@ -101,6 +102,35 @@ def test_apply_converges(cluster: Cluster) -> None:
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
     }
     assert cluster.apply(binding)["metadata"]["managedFields"][0]["manager"] == "dws-on-csm"
+
+
+def test_only_a_run_with_the_lock_changes_the_cluster(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that stood still before its call, and lost the lock meanwhile, changes no object: the master itself says so, and
+    by whom. It still reads; and the next run waits for a call that is under way."""
+    monkeypatch.setattr(kubeproxy, "STATE", str(tmp_path))
+    cluster.create(MAPS, _map("before"))
+    holder = tmp_path / "lock/holder"
+    holder.parent.mkdir()
+    holder.write_text("me@here\n1\nrun-1\n0\nx 0\n")
+    cluster.fence("run-1")
+    cluster.create(MAPS, _map("mine", x="1"))
+    holder.write_text("ann@admin2\n1\nrun-2\n0\nx 0\n")
+    large = _map("mine", x="x" * 300_000)  # more than comes at once
+    for change in (lambda: cluster.apply(large), lambda: cluster.delete(f"{MAPS}/mine")):
+        with pytest.raises(
+            LockLost, match=r"lost its lock on the site: ann@admin2 took it with run run-2\. It changes"
+        ):
+            change()
+    found = cluster.get(f"{MAPS}/mine")
+    assert found is not None and found["data"] == {"x": "1"}
+    holder.unlink()
+    with pytest.raises(LockLost, match="it is gone from the master"):
+        cluster.patch(f"{MAPS}/mine", {"data": {"x": "2"}})
+    holder.write_text("me@here\n1\nrun-1\n0\nx 0\n")
+    assert cluster.patch(f"{MAPS}/mine", {"data": {"x": "2"}})["data"] == {"x": "2"}
+    subprocess.run(["flock", "-n", "-x", tmp_path / "busy", "true"], check=True)  # nothing holds it any more
 
 
 def test_what_is_put_off_is_asked_again(cluster: Cluster) -> None:

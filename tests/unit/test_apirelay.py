@@ -1,6 +1,8 @@
 """What runs on the master beside `kubectl proxy`, with a program in that one's place."""
 
+import fcntl
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -24,10 +26,10 @@ STAND_IN = "import sys, time; print('Starting to serve', flush=True); time.sleep
 @pytest.mark.parametrize("end", ["its input", "signals"])
 def test_the_folder_goes_with_the_program(end: str) -> None:
     """That the program ends, and that a signal comes twice, as from timeout(1), leaves no folder behind."""
-    command = [sys.executable, "-c", SLOW + PROGRAM, "serve", sys.executable, "-c", STAND_IN]
+    command = [sys.executable, "-c", SLOW + PROGRAM, "serve", "/nowhere", sys.executable, "-c", STAND_IN]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as relay:
         assert relay.stdin and relay.stderr
-        ready, _, socket = relay.stderr.readline().partition(" ")
+        ready, _, where = relay.stderr.readline().partition(" ")
         assert ready == "ready"
         if end == "signals":
             relay.send_signal(signal.SIGTERM)
@@ -35,4 +37,48 @@ def test_the_folder_goes_with_the_program(end: str) -> None:
         else:
             relay.stdin.close()
         relay.wait(60)
-    assert not Path(socket.strip()).parent.exists()
+    assert not Path(where.strip()).parent.exists()
+
+
+def test_the_next_run_waits_for_a_call_that_is_under_way(tmp_path: Path) -> None:
+    """From the moment that the lock is asked for a change until its answer no other run's script can begin on the master."""
+    (tmp_path / "lock").mkdir()
+    (tmp_path / "lock/holder").write_text("me@here\n1\nrun-1\n0\nx 0\n")
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(tmp_path / "api"))
+    server.listen()
+    server.settimeout(60)
+    command = [sys.executable, "-c", PROGRAM, "join", str(tmp_path), str(tmp_path / "api")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as relay:
+        assert relay.stdin and relay.stdout
+        link = None
+        for request, held in (
+            (b"GET / HTTP/1.1\r\n\r\n", False),
+            (b"PUT / HTTP/1.1\r\nDws-On-Csm-Run: run-1\r\n\r\n", True),
+        ):
+            # in two pieces, as a slow connection brings it
+            relay.stdin.write(request[:20])
+            relay.stdin.flush()
+            relay.stdin.write(request[20:])
+            relay.stdin.flush()
+            link = link or server.accept()[0]
+            link.settimeout(60)
+            seen = b""
+            while not seen.endswith(b"\r\n\r\n"):
+                seen += link.recv(65536)
+            assert seen == request and busy(tmp_path) == held
+            link.sendall(b"answer")
+            assert relay.stdout.read(6) == b"answer" and not busy(tmp_path)
+        relay.stdin.close()
+        relay.wait(60)
+    server.close()
+
+
+def busy(state: Path) -> bool:
+    """Whether another run's script would have to wait."""
+    with (state / "busy").open("a") as gate:
+        try:
+            fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False

@@ -126,11 +126,12 @@ class Site:
 
     host: Master
     cluster: object = None
+    named: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 
     def run(self, *steps: Step) -> Run:
         stages = [Stage(f"s{n}", (f"s{n - 1}",) if n else (), (one,)) for n, one in enumerate(steps)]
-        reach = Reach(lambda name: self.host, lambda: self.cluster, lambda role: "one")
+        reach = Reach(lambda name: self.host, lambda: self.cluster, lambda role: "one", fence=self.named.append)
         hosts: dict[str, tuple[str, ...]] = {"master": ("one",), "submitter": ()}
         name = identifier(time.time())
         made = Run(name, load(DEFAULT), stages, reach, self.events.append, hosts, (Lost, LockLost))
@@ -201,6 +202,7 @@ def test_who_takes_a_lock_that_was_not_given_up_shuts_its_run_out_everywhere(sit
 def test_after_a_run_that_gave_the_lock_up_nothing_more_is_asked(site: Site) -> None:
     """The usual run has no further exec for all this."""
     runs = [site.run(step(name, Sh("change", f"touch {name}"))).id for name in ("one", "two")]
+    assert site.named == runs, "the calls of the API are not told whose they are"
     assert runs[0] < runs[1] and not {fenced(run) for run in runs} & {*site.host.scripts}
 
 
