@@ -75,7 +75,7 @@ def _read(site: Site, name: str) -> tuple[Past, Goal, list[str]]:
         goal, said = goals.of(site, wanted, every, roles(site), trails, now, known)
     except former.Halfway as half:
         raise Cannot(_halfway(half, wanted, every)) from half
-    return wanted, replace(goal, records=records), [*said, *passed]
+    return wanted, replace(goal, records=records, now=now), [*said, *passed]
 
 
 def _halfway(half: former.Halfway, wanted: Past, every: Sequence[Past]) -> str:

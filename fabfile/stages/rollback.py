@@ -73,7 +73,7 @@ def _preflight(goal: Goal) -> Stage:
         known |= {revoked.CHECK.name: revoked.CHECK}
     read = (since.runs(role, goal) for role in ("master", "controller", "compute"))
     untouched = (since.files(role, goal) for role in ("controller", "compute"))
-    return Stage("preflight", (), (*known.values(), *read, *untouched, since.things(goal)))
+    return Stage("preflight", (), (*known.values(), *read, since.dws(goal), *untouched, since.things(goal)))
 
 
 def _guards(goal: Goal, stage: str) -> Sequence[Check]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fabfile import before, render
 from fabfile.actions import STATE
 from fabfile.lines import lines
+from fabfile.stages import installed
 from fabfile.stages.earlier import Goal
 from fabfile.step import Api, Check, Finding, Known, Look, Place, Shell, Value
 
@@ -68,6 +69,18 @@ for one in before runs runs.log; do
     [ ! -e "$one" ] || find "$one" -type f -exec sha256sum -- {{}} +
 done | LC_ALL=C sort | sha256sum | cut -d' ' -f1
 """
+
+
+def dws(goal: Goal) -> Check:
+    """A check: what there is of DWS is what it was when the goal was made: whether it goes or comes was decided by that."""
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        if goal.now is None or installed.found(place) == goal.now:
+            return ()
+        text = "what there is of DWS has changed since this rollback read what there is to undo"
+        return (Finding("run-since", text, "run it again"),)
+
+    return Check("since-dws", "master", lambda place: Known(None), judge)
 
 
 def records() -> str:

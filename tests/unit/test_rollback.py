@@ -519,3 +519,20 @@ def test_a_rollback_is_not_done_by_half_for_a_limit(site: Site, goal: Goal, refu
         for limit in (None, controllers, frozenset({master}))
     }
     assert told == {None: [], controllers: ["master-left-out"] * refused, frozenset({master}): []}
+
+
+@pytest.mark.parametrize("dws", ["leave", "remove", "install"])
+def test_a_goal_is_of_the_dws_that_is_there(site: Site, dws: Dws) -> None:
+    """Whether DWS goes or comes was decided by what was there: where somebody has brought another one since, it refuses."""
+    now = {**THERE, "namespace": True, "crds": {}}
+    first, *_ = rollback.stages(Goal("1", dws, {}, (), {"c": True}, now=now), "/etc/slurm/slurm.conf")
+    checks = {one.name: one for one in first.steps}
+    check = checks["since-dws"]
+    assert isinstance(check, Check) and "installed" in checks
+    for found, told in (
+        (now, []),
+        ({**now, "tag": "0.1.9"}, ["run-since"]),
+        ({**now, "unfinished": "0.0.20"}, ["run-since"]),
+    ):
+        place = Place(site, Facts({installed.FACT: {"m": found}}), "m")
+        assert [one.name for one in check.judge(place, None)] == told
