@@ -196,10 +196,11 @@ def _logs(reading: Reading) -> str:
     site = reading.run.site
     with sources(site, time.time() - BACK, follow=False) as found:
         newest = deque(logs_merge.past(found), LINES)
+        cut = "".join(f"{log.cut}\n" for log in found.hosts if log.cut)
     stamped = (
         f"{time.strftime('%Y-%m-%dT%H:%M:%S%z', time.localtime(one.at))} {one.source} {one.text}" for one in newest
     )
-    return "\n".join(stamped) + "\n"
+    return cut + "\n".join(stamped) + "\n"
 
 
 def _versions() -> str:

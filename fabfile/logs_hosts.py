@@ -23,13 +23,18 @@ LIFETIME = 24 * 3600.0
 """Seconds after which what was forgotten on a host ends by itself."""
 NOTED = 0.5
 """Seconds that a clock may differ without being corrected: measuring it takes some hundredths."""
+PAST = 300.0
+"""Seconds for which what a host's log has already is read."""
+SILENT = 60.0
+"""Seconds that are awaited beyond that."""
 ODD = 65536
 """Bytes of a line that are kept while its end has not come."""
 
 
 @dataclass
 class HostLog:
-    """slurmctld's log on `host`. `notes` are what there is to say about it, once it was opened."""
+    """slurmctld's log on `host`. `notes` are what there is to say about it, once it was opened; `cut` says why what is past
+    is not all there, "" if it is."""
 
     host: str
     notes: list[str]
@@ -37,6 +42,7 @@ class HostLog:
     readable: bool
     _lines: Iterator[str | None]
     _channel: Channel
+    cut: str = ""
 
     def past(self) -> Iterator[Entry]:
         """The entries that are there already."""
@@ -56,21 +62,34 @@ class HostLog:
         self._channel.close()
 
     def _until_mark(self) -> Iterator[str]:
+        heard = time.monotonic()
         for line in self._lines:
             if line == MARK:
                 return
-            if line == f"{MARK} undated":
+            if line is None and time.monotonic() - heard > PAST + SILENT:
+                self.cut = f"{self.host}: it has said nothing for {PAST + SILENT:.0f} s: its log is not all here"
+                self.close()
+                return
+            if line is not None:
+                heard = time.monotonic()
+            if line == f"{MARK} cut":
+                self.cut = (
+                    f"{self.host}: its log was not read to the end in {PAST:.0f} s: what is shown of it is not all; "
+                    "ask for less (--since), or read it there"
+                )
+            elif line == f"{MARK} undated":
                 self.notes.append(
                     f"{self.host}: lines without a date are left out: set LogTimeFormat=iso8601_ms in slurm.conf"
                 )
             elif line is not None:
                 yield line
+        self.cut = self.cut or f"{self.host}: the connection broke before its log was read: it is not all here"
 
 
 def opened(site: Site, session: Session, since: float, follow: bool) -> HostLog:
     """The log on the session's host from `since` on (seconds since 1970, this machine's clock). Raises what a session raises."""
     settings = {"folder": site.slurm.folder, "unit": site.slurm.service, "mark": MARK}
-    settings |= {"since": str(int(since)), "follow": "yes" if follow else ""}
+    settings |= {"since": str(int(since)), "follow": "yes" if follow else "", "past": f"{PAST:.0f}"}
     script = render.script("as.sh", "slurmctld.sh", "log_file.sh", "logs.sh", **settings)
     before = time.time()
     channel, ready = session.pipe(script, "ready ", deadline=site.deadlines.look, lifetime=LIFETIME)

@@ -42,6 +42,8 @@ def past(found: Sources) -> Iterator[Entry]:
     for log in found.hosts:
         for text in log.notes:
             found.note(text)
+        if log.cut:
+            found.lacks(log.cut)
 
 
 def _pod_past(found: Sources, log: PodLog) -> Iterator[Entry]:

@@ -23,6 +23,7 @@ def script(*names: str, **settings: str) -> str:
 
 
 NEEDS = {
+    "as.sh": ("bounded.sh",),
     "slurm_conf.sh": ("as.sh",),
     "slurmctld.sh": ("as.sh", "slurm_conf.sh"),
     "log_file.sh": ("as.sh", "slurm_conf.sh"),
@@ -34,7 +35,8 @@ NEEDS = {
 
 def _whole(names: Iterable[str]) -> Iterator[str]:
     for name in names:
-        yield from (*NEEDS.get(name, ()), name)
+        yield from _whole(NEEDS.get(name, ()))
+        yield name
 
 
 def fill(template: str, /, **values: str) -> str:

@@ -42,6 +42,8 @@ LIBRARY = (
     + render.read("safe_file.sh")
     + FENCE
     + r"""
+# a signal ends what an action has begun, and this waits until that has cleared away
+trap 'exit 143' HUP INT TERM
 record() (
     umask 077
     mkdir -p "$STATE/before/$RUN" && cd "$STATE/before/$RUN" || exit 1

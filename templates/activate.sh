@@ -115,7 +115,7 @@ bring_up() {
     : >"$work/touched"
     rm -f -- "$work/through"
     # SlurmUser writes it, and slurm.conf says where it is: it is read with SlurmUser's rights
-    log_at=$(slurm stat -L -c %s -- "$log" 2>/dev/null) || log_at=0
+    log_at=$(counted "$(slurm stat -L -c %s -- "$log" 2>/dev/null)")
     since=$(date +%s)
     until_=$(($(clock) + deadline * 10))
     said=

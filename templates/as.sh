@@ -20,19 +20,21 @@ account() {
 
 # as WHO COMMAND...: with that account's rights and groups alone. It is root for the word "root" alone, which this tool's own lines
 # say: no text of a file, and no other name, leads there. Of this script's environment it gets PATH (or $as_path) and where
-# slurm.conf is; of its open files none but the first three: a lock that it held would be held for as long as it likes. A COMMAND
-# that begins with timeout and its options is timed by this script's user: one of its own that user could stop.
-as() ( exec_as "$@" )
-# exec_as WHO COMMAND...: the same in place of this shell.
+# slurm.conf is; of its open files none but the first three: a lock that it held would be held for as long as it likes. It is
+# killed after a minute, or as many seconds as a COMMAND that begins with `timeout SECONDS` says, by this script's user: one of
+# its own that user could stop. What it leaves behind holds up nobody (bounded.sh).
+as() {
+    case ${2-} in timeout) bounded exec_as "$@" ;; *) as_=$1; shift; bounded exec_as "$as_" timeout 60 "$@" ;; esac
+}
+# exec_as WHO COMMAND...: the same in place of this shell, bounded by nothing but `timeout SECONDS`. (Without --foreground
+# timeout would make a process group of its own, which the signals that end this script do not reach.)
 exec_as() {
     exec 8>&- 9>&-
     who=$1 timed=
     shift
     if [ "$1" = timeout ]; then
-        until case $timed in *' '[0-9]*) true ;; *) false ;; esac; do
-            timed="$timed $1"
-            shift
-        done
+        timed="timeout --foreground -k 3 $2"
+        shift 2
     fi
     if ! account "$who"; then
         printf 'no account %s: nothing is run\n' "$who" >&2
@@ -97,7 +99,7 @@ by_its_user() {
     "$@" 2>/dev/null || {
         number=$(its Uid "$of") && group=$(its Gid "$of") &&
             case $number in 0) false ;; esac &&
-            setpriv --reuid "$number" --regid "$group" --clear-groups env -i "PATH=$PATH" "$@" 8>&- 9>&- 2>/dev/null
+            bounded timeout --foreground -k 3 20 setpriv --reuid "$number" --regid "$group" --clear-groups env -i "PATH=$PATH" "$@" 8>&- 9>&- 2>/dev/null
     }
 }
 # its Uid|Gid PROCESS: the number, if it has the same as what it was started with, works with and could go back to.

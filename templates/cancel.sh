@@ -2,7 +2,7 @@
 # the job), and $step with what it needs. Answers are "name=value" lines.
 slurm_path
 look() {
-    shown=$(slurm timeout --foreground 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n')
+    shown=$(slurm timeout 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n')
     state=$(said JobState)
     buffer=$(said BurstBufferState)
 }
@@ -11,10 +11,10 @@ answer() { printf 'job=%s\nbuffer=%s\nreason=%s\n' "$state" "$buffer" "$(said Re
 over() { case $state in PENDING | RUNNING | CONFIGURING | COMPLETING | STAGE_OUT | SUSPENDED | SIGNALING | STOPPED) false ;; esac; }
 
 # slurmctld's log, wherever it is kept
-log_file() { slurm timeout --foreground 30 scontrol show config 2>/dev/null | sed -n 's/^SlurmctldLogFile *= *//p'; }
+log_file() { slurm timeout 30 scontrol show config 2>/dev/null | sed -n 's/^SlurmctldLogFile *= *//p'; }
 log_since() {
     file=$(log_file)
-    if slurm test -f "$file"; then slurm tail -c "+$(($1 + 1))" -- "$file"; else journalctl --quiet --unit "$unit" --since "@$2" --output cat; fi
+    if slurm test -f "$file"; then slurm tail -c "+$(($(counted "$1") + 1))" -- "$file"; else journalctl --quiet --unit "$unit" --since "@$2" --output cat; fi
 }
 
 case $step in
@@ -22,8 +22,10 @@ submit) # $how: sbatch's options that make the case; $commands: what the job doe
     cd "$job_folder"
     # shellcheck disable=SC2086 # options are words, each quoted before
     id=$(printf '#!/bin/sh\n#DW\n%s\n' "$commands" |
-        eval "as \"\$user\" timeout --foreground 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=5 $how $options") || exit 1
-    echo "id=${id%%;*}"
+        eval "as \"\$user\" timeout 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=5 $how $options") || exit 1
+    id=${id%%;*}
+    numeral "$id" || { echo "sbatch said no job's number" >&2; exit 1; }
+    echo "id=$id"
     ;;
 begin) # $release: whether it is held; $wanted: state of its burst buffer that is awaited, for $allowed seconds
     if [ -n "$release" ]; then slurm scontrol release "$job"; fi
@@ -37,10 +39,10 @@ begin) # $release: whether it is held; $wanted: state of its burst buffer that i
     ;;
 cancel) # $words: scancel's options
     file=$(log_file)
-    if slurm test -f "$file"; then echo "size=$(slurm stat -L -c %s -- "$file")"; else echo size=0; fi
+    if slurm test -f "$file"; then echo "size=$(counted "$(slurm stat -L -c %s -- "$file")")"; else echo size=0; fi
     date +since=%s
     # shellcheck disable=SC2086 # one option or none
-    as "$user" timeout --foreground 60 scancel $words "$job" 2>&1 | sed 's/^/said=/'
+    as "$user" timeout 60 scancel $words "$job" 2>&1 | sed 's/^/said=/'
     ;;
 end) # $size and $since: how long the log was when it was cancelled, and when; $allowed in seconds
     limit=$(($(date +%s) + allowed))
@@ -56,7 +58,7 @@ end) # $size and $since: how long the log was when it was cancelled, and when; $
     answer
     ;;
 clear) # all jobs of this name
-    slurm timeout --foreground 60 squeue --noheader --name="$name" --user="$user" --format='id=%A'
-    slurm timeout --foreground 60 scancel --hurry --quiet --name="$name" --user="$user"
+    slurm timeout 60 squeue --noheader --name="$name" --user="$user" --format='id=%A'
+    slurm timeout 60 scancel --hurry --quiet --name="$name" --user="$user"
     ;;
 esac

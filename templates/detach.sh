@@ -11,7 +11,7 @@ detached() {
             --property="ExecStopPost=-/bin/sh $work/activate stopped" --description="$2" sh "$work/activate" &
     else
         # shellcheck disable=SC2016 # for the shell that is started
-        setsid sh -c 'timeout --foreground "$1" sh "$2"; code=$?; sh "$2" stopped; exit "$code"' sh "$longest" "$work/activate" \
+        setsid sh -c 'timeout --foreground -k "$1" "$1" sh "$2"; code=$?; sh "$2" stopped; exit "$code"' sh "$longest" "$work/activate" \
             >/dev/null 2>&1 </dev/null 9>&- &
     fi
     follower=$!

@@ -21,7 +21,7 @@ while :; do
     began=$(date +%s%N)
     # verbosity 6 tells of each request its URL, the answer's code and the time, and nothing of what was sent
     code=0
-    as "$runner" timeout --foreground 20 env PATH="${searched:-$PATH}" HOME="$home" kubectl --kubeconfig "$file" --cache-dir "$home" --request-timeout 15s -v 6 \
+    as "$runner" timeout 20 env PATH="${searched:-$PATH}" HOME="$home" kubectl --kubeconfig "$file" --cache-dir "$home" --request-timeout 15s -v 6 \
         get --raw /version >/dev/null 2>"$work/said" </dev/null || code=$?
     took=$((($(date +%s%N) - began) / 1000000))
     tries=$((tries + 1))

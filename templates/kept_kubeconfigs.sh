@@ -17,7 +17,7 @@ ours() {
     printf '{"apiVersion": "v1", "kind": "Config", "current-context": "x", "clusters": [{"name": "c", "cluster": %s}], "contexts": [{"name": "x", "context": %s}], "users": [{"name": "u", "user": %s}]}' \
         "$cluster" "$context" "$user"
 }
-old() { as root timeout --foreground 20 env HOME="$home" kubectl --kubeconfig /proc/self/fd/3 --cache-dir "$home" "$@" </dev/null; }
+old() { as root timeout 20 env HOME="$home" kubectl --kubeconfig /proc/self/fd/3 --cache-dir "$home" "$@" </dev/null; }
 find "$state/before" -mindepth 3 -type f ! -name '*.part' 2>/dev/null | sort | while IFS= read -r image; do
     path=${image#"$state/before/"}
     run=${path%%/*}

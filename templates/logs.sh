@@ -1,17 +1,20 @@
 # What slurmctld's log says of the burst buffer from $since (seconds since 1970) on: its own lines, those of the script
 # daemon, and the lines without a time stamp that go with one. With $follow it goes on until its standard input ends.
-# Prints "ready NOW ZONE WHERE" on standard error and waits for a line; then the entries; a line of $mark; what comes.
+# Prints "ready NOW ZONE WHERE" on standard error and waits for a line; then the entries; a line of $mark; what comes. What is
+# there already is read for $past seconds: "$mark cut" says that it was not all.
 slurm_path
 log=$(log_file)
 # slurm.conf names it and SlurmUser writes it, so that root must not read it: it could be any file
 theirs() { slurm "$@" 2>/dev/null; }
+most=16000000000
 from=$(date -d "@$since" +%Y-%m-%dT%H:%M:%S)
 # mawk waits for a full block of input unless it is told not to
 case $(awk -W version 2>&1 </dev/null) in mawk*) awk="awk -W interactive" ;; *) awk=awk ;; esac
 
 # Entries begin with [YYYY-MM-DDT...; in the journal's words with the time and a name. What follows one belongs to it.
-pick() {
-    $awk -v from="$from" -v mark="$mark" '
+pick() (
+    ulimit -v 2000000 2>/dev/null # an entry without an end
+    exec $awk -v from="$from" -v mark="$mark" '
     function stamped() { return $0 ~ /^\[[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T/ }
     /^[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T/ {
         at = $1
@@ -23,21 +26,43 @@ pick() {
         dated = 1
         shown = substr($0, 2, 19) >= from && $0 ~ /(^|[^A-Za-z])lua|slurm_bb_|burst_buffer|slurmscriptd|(etup|eardown|tage.?in|tage.?out|re.?run|ost.?run) for JobId/
     }
+    $0 == mark " cut" { print; next }
     { seen = 1 }
     shown { print; fflush() }
     END { if (seen && !dated) print mark " undated" }
     '
-}
+)
 # a log that was rotated since then, oldest first, and the one in use as far as it goes now
 before() {
-    theirs find "${log%/*}" -maxdepth 1 -type f -newermt "@$since" \( -name "${log##*/}[.-]*" \) -printf '%T@ %p\n' |
-        sort -n | while read -r _ one; do theirs gzip -cdf -- "$one" </dev/null || true; done
-    theirs head -c "$end" -- "$log"
+    ends=$(($(date +%s) + past))
+    theirs timeout 30 find "${log%/*}" -maxdepth 1 -type f -newermt "@$since" \( -name "${log##*/}[.-]*" \) -printf '%T@ %p\n' |
+        sort -n | while read -r _ one; do within gzip -cdf -- "$one"; done
+    within head -c "$end" -- "$log"
 }
-journal() { journalctl --unit "$unit" --quiet --no-pager --output short-iso-precise "$@" 2>/dev/null; }
+# within COMMAND: of SlurmUser's, as long as there is time for what is past
+within() {
+    left=$((ends - $(date +%s)))
+    code=124
+    if [ "$left" -gt 0 ]; then
+        theirs timeout "$left" "$@" </dev/null
+        code=$?
+    fi
+    case $code in 124 | 137 | 141) echo "$mark cut" ;; esac
+}
+# journal WORDS OPTIONS: behind WORDS, which bound it
+journal() {
+    bound=$1
+    shift
+    # shellcheck disable=SC2086 # words
+    $bound journalctl --unit "$unit" --quiet --no-pager --output short-iso-precise --since "@$since" "$@" 2>/dev/null
+}
+earlier() {
+    journal "timeout --foreground -k 3 $past"
+    case $? in 124 | 137) echo "$mark cut" ;; esac
+}
 
 if [ -n "$log" ] && theirs test -r "$log"; then
-    end=$(theirs stat -L -c %s -- "$log")
+    end=$(counted "$(theirs stat -L -c %s -- "$log")")
     where=$log
 elif [ -z "$log" ] && command -v journalctl >/dev/null; then
     where="the journal of $unit"
@@ -48,13 +73,13 @@ printf 'ready %s %s %s\n' "$(date +%s.%N)" "$(date +%z)" "$where" >&2
 read -r _ || exit 0
 case $where in
 /*) before | pick ;;
-the*) [ -n "$follow" ] || journal --since "@$since" | pick ;;
+the*) [ -n "$follow" ] || earlier | pick ;;
 esac
 echo "$mark"
 [ -n "$follow" ] || exit 0
 case $where in
-/*) theirs tail -c "+$((end + 1))" -F -- "$log" | pick & ;;
-the*) journal --since "@$since" --follow --lines all | pick & ;;
+/*) (runs_as=exec_as; theirs tail -c "+$((end + 1))" -F -- "$log") | pick & ;; # until all of this ends
+the*) journal "" --follow --lines all | pick & ;;
 esac
 cat >/dev/null # until the one who reads has gone
 kill 0

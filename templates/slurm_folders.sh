@@ -12,7 +12,7 @@ whose() { # folder|above PATH
     group=${group% *}
     {
         getent group "$group" | cut -d: -f4 | tr , '\n'
-        timeout --foreground 5 getent passwd | awk -F: -v number="$(getent group "$group" | cut -d: -f3)" '$4 == number { print $1 }'
+        timeout --foreground -k 1 5 getent passwd | awk -F: -v number="$(getent group "$group" | cut -d: -f3)" '$4 == number { print $1 }'
     } | sort -u | sed "/^\$/d; s/^/member $group /"
 }
 eval "set -- $files"

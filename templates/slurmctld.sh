@@ -58,7 +58,7 @@ slurm() {
     0/*) obeys "$word" || return 77 ;;
     *) obeys / || return 77 ;;
     esac
-    as "$runner" "$@"
+    "${runs_as:-as}" "$runner" "$@"
 }
 
 # conf_texts NAME: "NAME=PATH CONTENT" for slurm.conf and each file that it includes, in base64; "unreadable=PATH" for the others.

@@ -1,6 +1,6 @@
 # What there is to know of a host for somebody who helps: versions, services, jobs. Only reads.
 say() {
-    case $1 in slurm) shift; with='slurm timeout 20' ;; *) with='timeout 20' ;; esac
+    case $1 in slurm) shift; with='slurm timeout 20' ;; *) with='timeout -k 3 20' ;; esac
     echo "== $*"
     $with "$@" 2>&1 </dev/null | tail -n 400
 }

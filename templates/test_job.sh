@@ -7,17 +7,16 @@ name=dws-on-csm-test
 work=
 job=
 watcher=
+reader=
 over=yes # nothing to clear away
 stopped=
 patient=60 # seconds that Slurm has to take a Workflow down before it is deleted
 
-# Every timeout is one with --foreground: a process group of its own would not hear the signals that end this script. It
-# kills at the end, since what clears away ignores them.
 now() { date +%s%3N; }
 seconds() { spent "$(($(now) - began))"; }
 spent() { printf '%d.%d' "$(($1 / 1000))" "$(($1 % 1000 / 100))"; }
-plugin_kubectl() { as "$runner" timeout --foreground --kill-after=3 30 env HOME="$home" kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" "$@"; }
-job_says() { slurm timeout --foreground --kill-after=3 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
+plugin_kubectl() { as "$runner" timeout 30 env HOME="$home" kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" "$@"; }
+job_says() { slurm timeout 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
 # in_json WORDS: as they stand in a text of JSON
 in_json() { printf %s "$1" | LC_ALL=C tr '\000-\037' ' ' | sed 's/[\\"]/\\&/g'; }
 gone() { there=$(plugin_kubectl get "$workflows" "bb$job" --ignore-not-found --output name) && [ -z "$there" ]; }
@@ -38,13 +37,16 @@ finish() {
     set +e
     if [ -z "$over" ]; then clear_away >/dev/null 2>&1; fi
     # ended at once, and awaited: while it ended by itself it could still write to its folder
-    if [ -n "$watcher" ]; then kill -s KILL "$watcher" 2>/dev/null; wait "$watcher" 2>/dev/null; fi
+    for one in $watcher $reader; do
+        kill -s KILL "$one" 2>/dev/null
+        wait "$one" 2>/dev/null
+    done
     trap '' HUP INT TERM
     if [ -n "$work" ]; then rm -rf -- "$work"; fi
     exit "$code"
 }
 clear_away() {
-    slurm timeout --foreground --kill-after=3 30 scancel --hurry --quiet --name="$name" --user="$user"
+    slurm timeout 30 scancel --hurry --quiet --name="$name" --user="$user"
     [ -n "$job" ] || return 0
     from=$(date +%s)
     until gone; do
@@ -79,8 +81,14 @@ if [ "$number" = 0 ]; then listed="No resources found"; else listed="$number the
 echo "kubectl get $workflows as $slurm_name: $listed ($(spent "$api") s)"
 
 # 2. its Workflow is watched from before it is there: each event with the time at which it came
-while IFS= read -r line; do echo "$(now)|$line"; done <"$work/events" >"$work/seen" 9>&- &
+( # what kubectl says is as long as SlurmUser likes
+    ulimit -f 32768 2>/dev/null
+    ulimit -v 1000000 2>/dev/null
+    while IFS= read -r line; do echo "$(now)|$line"; done <"$work/events" >"$work/seen"
+) 9>&- &
+reader=$!
 (
+    ulimit -f 32768 2>/dev/null
     # as execs, so that the process that is ended below is kubectl itself
     exec_as "$runner" env HOME="$home" \
         kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" get "$workflows" -v 6 --watch --output-watch-events --output \
@@ -93,14 +101,15 @@ limit=$(($(date +%s) + 10))
 until grep -q 'watch=true' "$work/errors" || [ "$(date +%s)" -ge "$limit" ]; do sleep 0.05; done 2>/dev/null
 
 # 3. the job; one that an earlier run left, as it was killed, is none of this run's
-slurm timeout --foreground --kill-after=3 30 scancel --hurry --quiet --name="$name" --user="$user" || true
+slurm timeout 30 scancel --hurry --quiet --name="$name" --user="$user" || true
 cd "$job_folder"
 began=$(now)
 over=
 # shellcheck disable=SC2086 # options are words, each quoted before
 job=$(printf '#!/bin/sh\n#DW\ntrue\n' |
-    eval "as \"\$user\" timeout --foreground --kill-after=3 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=1 $options") || exit 1
+    eval "as \"\$user\" timeout 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=1 $options") || exit 1
 job=${job%%;*}
+numeral "$job" || { job= && failed "sbatch said no job's number"; }
 echo "submitted job $job as $user"
 if gone; then
     failed "job $job was taken without a Workflow: slurmctld runs without the plugin, or without burst_buffer.conf"
@@ -129,7 +138,7 @@ while :; do
         said=$lines
     fi
     if [ -z "$bbstat" ]; then
-        bbstat=$(as "$user" timeout --foreground --kill-after=3 60 scontrol show bbstat workflow "$job" 2>&1 | tr -cd '[:alnum:]=:_. -')
+        bbstat=$(as "$user" timeout 60 scontrol show bbstat workflow "$job" 2>&1 | tr -cd '[:alnum:]=:_. -')
         echo "scontrol show bbstat workflow $job: $bbstat"
     fi
     if [ "$(last 2)" = DELETED ]; then break; fi

@@ -27,10 +27,12 @@ through() {
         kubectl --request-timeout=60s annotate namespace "$namespace" "${mark%%=*}-" >/dev/null || return 1
     [ "$again" = yes ] || rm -f -- "$pending"
 }
+making=
+end() { [ -z "$making" ] || { kill -s TERM "$making" 2>/dev/null; wait "$making" || :; }; }
 trap open_again EXIT
 for signal in HUP INT TERM PIPE; do
-    # what is shown may have nobody to read it any more
-    trap 'exit 143' "$signal"
+    # what is shown may have nobody to read it any more; what the command began ends before DWS is opened
+    trap 'trap "" HUP INT TERM PIPE; end; exit 143' "$signal"
 done
 
 # objects CRD: NAMESPACE NAME FINALIZERS of each, a line
@@ -42,14 +44,20 @@ objects() {
 printf %s "$asked" | python3 -c "$look" "$saved" "$pending"
 [ -z "$mark" ] || kubectl --request-timeout=60s annotate namespace "$namespace" "$mark" --overwrite >/dev/null
 code=0
-timeout "$patience" bash -o pipefail -c "$command" || code=$?
-if [ "$code" = 124 ]; then
+# In a process group of its own, which timeout ends as one. The signals that are to end this do not reach that, and sh would
+# wait for a command in the foreground before it does what they ask for.
+timeout -k 8 "$patience" bash -o pipefail -c "$command" </dev/null &
+making=$!
+wait "$making" || code=$?
+making=
+case $code in 124 | 137)
     echo "not through after $patience s; what is still there (namespace, name, finalizers):"
     for crd in $(kubectl --request-timeout=60s get crd --output name | grep "\.$group\$"); do
         echo "${crd#*/}"
         objects "${crd#*/}"
     done
-fi
+    ;;
+esac
 [ "$code" = 0 ] || exit "$code"
 # shellcheck disable=SC2086 # several names
 [ -z "$rest" ] || kubectl delete crd $rest --ignore-not-found --timeout="${patience}s"

@@ -59,7 +59,7 @@ def _look_master(place: Place) -> Shell:
     )
     asked = time.time()
     return Shell(
-        render.read("as.sh") + script,
+        render.script("as.sh") + script,
         lambda out: {"lines": lines(out), "skew": _skew(out, asked, time.time())},
     )
 

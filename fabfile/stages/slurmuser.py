@@ -10,12 +10,11 @@ from fabfile.step import Finding, Place, Refused
 
 # can_i ARGUMENTS: kubectl auth can-i with $file, as SlurmUser; its cache is a folder in memory that goes away. A kubeconfig may
 # name a program to run: where SlurmUser is root, but others can write the file, or where it is not known who SlurmUser is,
-# nobody asks. (A timeout without --foreground makes a process group of its own: what is to stop would not reach kubectl, and
-# sh waits for that.)
+# nobody asks.
 _CAN_I = """
 can_i() {
     obeys "$file" &&
-        as "$runner" timeout --foreground 20 env HOME="$home" kubectl --kubeconfig "$file" --cache-dir "$home" auth can-i "$@"
+        as "$runner" timeout 20 env HOME="$home" kubectl --kubeconfig "$file" --cache-dir "$home" auth can-i "$@"
 }
 if obeys "$file" 2>/dev/null; then
     in_memory "$runner"

@@ -75,7 +75,7 @@ NAMED = (
           'if [ -z "$over" ]; then clear_away >/dev/null 2>&1; fi', ":",
           "test_job_script"),
     Named("test_job.sh cancelling nothing", "templates/test_job.sh",
-          'clear_away() {\n    slurm timeout --foreground --kill-after=3 30 scancel --hurry --quiet --name="$name" --user="$user"',
+          'clear_away() {\n    slurm timeout 30 scancel --hurry --quiet --name="$name" --user="$user"',
           "clear_away() {\n    :", "test_job_script"),
     Named("a record moved into place unmeasured", "templates/written.sh",
           'if cat >"$1.part" && [ "$(stat -c %s -- "$1.part")" = "$2" ] &&', 'if cat >"$1.part" &&', "test_full_disk"),

@@ -19,6 +19,7 @@ SLURM_USER, USER = "daemon", "nobody"
 HELD: Mapping[str, Sequence[str]] = {
     "activate.sh": ("test_hostile.test_a_log_that_is_named_to_have_its_end_told",),
     "as.sh": ("test_hostile.test_what_another_user_gets_of_root", "test_hostile.test_what_is_roots_alone"),
+    "bounded.sh": ("test_bounded.test_nobody_holds_up_root", "test_bounded.test_a_number_of_others_is_never_run"),
     "cancel.sh": ("test_hostile.test_a_log_that_is_named_to_have_another_file_read",),
     "clone.sh": ("test_pins.test_a_repository_of_others_on_the_master_has_to_be_pinned",),
     "controller.sh": (

@@ -41,9 +41,7 @@ def test_what_another_user_gets_of_root(hostile_host: Host, shell: str) -> None:
 def test_nobody_stops_the_clock_that_ends_them(hostile_host: Host, shell: str) -> None:
     """A command that runs for too long is ended by root's timeout, whatever it does to processes that it may signal."""
     stops = "kill -STOP $PPID 2>/dev/null; exec sleep 300"
-    script = (
-        render.script("as.sh") + f"as {SLURM_USER} timeout --foreground --kill-after=3 1 sh -c '{stops}'\necho $?\n"
-    )
+    script = render.script("as.sh") + f"as {SLURM_USER} timeout 1 sh -c '{stops}'\necho $?\n"
     assert hostile_host.run(script, shell, seconds=60).stdout == "124\n"
     assert hostile_host.run(render.script("as.sh") + f"as {SLURM_USER} timeout 20 echo 7", shell).stdout == "7\n"
 
@@ -335,7 +333,14 @@ def test_a_log_that_is_named_to_have_another_file_read(hostile_host: Host, templ
     wanted = "[2030-01-01T00:00:00.000] burst_buffer/lua: "
     hostile_host.secret.write_text(f"{wanted}{SECRET}")
     log = hostile_host.owned(hostile_host.etc / "log", f"{wanted}their own\n")
-    settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit", "mark": "MARK", "since": "1", "follow": ""}
+    settings = {
+        "folder": str(hostile_host.etc),
+        "unit": "no-such-unit",
+        "mark": "MARK",
+        "since": "1",
+        "follow": "",
+        "past": "60",
+    }
     script = render.script("as.sh", "slurmctld.sh", "log_file.sh", template, **settings)
     for named, seen in ((hostile_host.secret, False), (log, True)):
         conf = f"SlurmUser={SLURM_USER}\nSlurmctldLogFile={named}\n"

@@ -60,12 +60,12 @@ def test_nothing_is_written_behind_the_one_that_is_stopped(tmp_path: Path, scrip
 @pytest.mark.parametrize(
     ("over", "job", "done"),
     [
-        ("", "", ["slurm timeout --foreground --kill-after=3 30 scancel --hurry --quiet --name=some --user=joe"]),
+        ("", "", ["slurm timeout 30 scancel --hurry --quiet --name=some --user=joe"]),
         (
             "",
             "12",
             [
-                "slurm timeout --foreground --kill-after=3 30 scancel --hurry --quiet --name=some --user=joe",
+                "slurm timeout 30 scancel --hurry --quiet --name=some --user=joe",
                 "kubectl delete workflows bb12 --wait=false",
             ],
         ),
@@ -81,7 +81,9 @@ def test_a_job_that_is_not_over_is_cleared_away(tmp_path: Path, over: str, job: 
         f'slurm() {{ echo "slurm $*" >>{tmp_path}/log; }}\nplugin_kubectl() {{ echo "kubectl $*" >>{tmp_path}/log; }}\n'
         "gone() { return 1; }\njob_says() { :; }\n"
     )
-    settings = f"stopped= watcher= work= patient=0 workflows=workflows name=some user=joe over={over} job={job}\n"
+    settings = (
+        f"stopped= watcher= reader= work= patient=0 workflows=workflows name=some user=joe over={over} job={job}\n"
+    )
     script = f"set -eu\n{settings}{stubs}{part}trap finish EXIT\nexit 7\n"
     ended = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=False)
     log = tmp_path / "log"

@@ -166,7 +166,7 @@ def log_line(ago: float, text: str) -> str:
 
 def command(folder: Path, log: str, back: float, follow: str = "") -> list[str]:
     (folder / "slurm.conf").write_text(f"ClusterName=lab\nslurmctldlogfile = {log}   # here\n")
-    settings = {"folder": str(folder), "unit": "slurmctld", "mark": "--mark", "follow": follow}
+    settings = {"folder": str(folder), "unit": "slurmctld", "mark": "--mark", "follow": follow, "past": "60"}
     return [
         "sh",
         "-c",

@@ -30,6 +30,7 @@ class Log:
     what: list[float | threading.Event | Say | Entry] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     ends: bool = True
+    cut: str = ""
 
     def past(self) -> Iterator[Entry]:
         return (one for one in self.what if isinstance(one, Entry))

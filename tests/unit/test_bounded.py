@@ -1,0 +1,226 @@
+"""Bounds for what others say and run: numbers that are programs, programs that never end, and what they leave behind."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fabfile import render
+from tests.unit.hostile import SLURM_USER, Host, hostile_host, needs_root
+from tests.unit.test_templates import scripts
+
+__all__ = ["hostile_host"]
+SHELLS = pytest.mark.parametrize("shell", ["dash", "bash", "bash --posix"])
+LONG = 900
+"""Seconds that a hostile program would like to hold up root."""
+SOON = 60
+"""Seconds after which root would be held up: much less than LONG, and much more than a busy machine needs."""
+
+
+SCRIPTS = scripts()
+
+# --- programs
+
+
+@pytest.fixture
+def stubborn(hostile_host: Host) -> Iterator[Path]:
+    """A program that does not end by TERM, and whose child in a session of its own keeps its output open."""
+    child = f"trap '' TERM HUP; echo \\$\\$ >>{hostile_host.open}/left; sleep {LONG}"
+    hostile_host.program("leaves", f'setsid sh -c "{child}" &\necho said; echo complained >&2')
+    yield hostile_host.program("stubborn", f"trap '' TERM\nleaves\nwhile :; do sleep {LONG}; done")
+    left = hostile_host.open / "left"
+    for number in left.read_text().split() if left.exists() else ():
+        subprocess.run(["kill", "-KILL", "--", f"-{number}"], check=False)  # a session of its own
+
+
+@needs_root
+@SHELLS
+@pytest.mark.parametrize(
+    ("call", "said", "code"),
+    [
+        ("out=$({})", "said", 0),
+        ("out=$({} 2>&1)", "said complained", 0),
+        ("out=$({} 2>/dev/null)", "said", 0),
+        ("{} >$TOP/file 2>$TOP/file2; out=$(cat $TOP/file $TOP/file2)", "said complained", 0),
+        ("{} | sed s/said/heard/ >$TOP/file; out=$(cat $TOP/file)", "heard", 0),
+    ],
+)
+@pytest.mark.usefixtures("stubborn")
+def test_nobody_holds_up_root(hostile_host: Host, shell: str, call: str, said: str, code: int) -> None:
+    """A program of SlurmUser's is killed in its time, and what holds its output open is not waited for; what it said counts."""
+    began = time.monotonic()
+    for program in ("leaves", "timeout 1 stubborn"):
+        script = f"{render.script('as.sh')}TOP={hostile_host.top}\n{call.format(f'as {SLURM_USER} {program}')}\necho $? $out\n"
+        told = subprocess.run(
+            [*shell.split(), "-c", script], env={"PATH": f"{hostile_host.programs}:/usr/bin:/bin"}, cwd="/",
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SOON, check=False,
+        ).stdout.split(maxsplit=1)  # fmt: skip
+        ended = "137" if program != "leaves" and "file" not in call else str(code)
+        assert (told[0], " ".join(told[1].split())) == (ended, said), (program, told)
+    assert time.monotonic() - began < SOON
+
+
+@needs_root
+@SHELLS
+def test_what_is_said_without_an_end_is_cut(hostile_host: Host, shell: str) -> None:
+    """So many bytes, or a line that is longer than memory, end the program that says them; what is within them is whole."""
+    script = render.script("as.sh") + f"most=100000\nas {SLURM_USER} timeout {SOON} $program 2>/dev/null | wc -c\n"
+    for program, size in (("yes", 100000), ("seq 3000", 13893), ("printf part", 5)):  # and an end of its last line
+        answer = hostile_host.run(f"program='{program}'\n{script}", shell.split()[0], seconds=SOON)
+        assert int(answer.stdout) == size, program
+    endless = hostile_host.run(f"program='cat /dev/zero'\n{script}", shell.split()[0], seconds=SOON)
+    assert int(endless.stdout) <= 100000
+
+
+@needs_root
+@SHELLS
+def test_the_code_and_the_input_are_the_programs(hostile_host: Host, shell: str) -> None:
+    """What is bound is otherwise as it was: exit code, both outputs, and what it reads."""
+    program = "sh -c 'cat; echo out; echo err >&2; exit 7'"
+    script = (
+        f"{render.script('as.sh')}set -eu\ncode=0\nprintf 'in\\n' | as {SLURM_USER} {program} || code=$?\necho $code\n"
+    )
+    answer = hostile_host.run(script, shell.split()[0])
+    assert (answer.stdout, answer.stderr) == ("in\nout\n7\n", "err\n")
+
+
+# --- numbers
+
+RUN = "a[$(touch {})]"
+"""In $(( )) bash runs what is in such a name."""
+
+
+@SHELLS
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [
+        ("0", "0"), ("7", "7"), ("123456789012345", "123456789012345"), ("1234567890123456", "0"), ("010", "0"), ("08", "0"),
+        ("", "0"), ("-1", "0"), ("1 2", "0"), ("1\n", "0"), ("x", "0"), ("٣", "0"), ("0x10", "0"), ("1+1", "0"), (RUN, "0"),
+    ],
+)  # fmt: skip
+def test_a_number_of_others_is_never_run(tmp_path: Path, shell: str, word: str, number: str) -> None:
+    """What is no plain number counts as 0, wherever sh would count with it."""
+    ran = tmp_path / "ran"
+    script = f'{render.script("bounded.sh")}n=$(counted "$1")\necho "$n $((n + 1))"\n'
+    answer = subprocess.run(
+        [*shell.split(), "-c", script, "sh", word.format(ran)], capture_output=True, text=True, timeout=SOON, check=True
+    )
+    assert answer.stdout == f"{number} {int(number) + 1}\n"
+    assert not ran.exists()
+
+
+@needs_root
+@pytest.mark.parametrize("template", ["logs.sh", "cancel.sh"])
+def test_a_size_that_slurm_user_tells_runs_nothing(hostile_host: Host, template: str) -> None:
+    """`stat` runs as SlurmUser, who can have it say anything: in bash, too, root counts with numbers alone."""
+    ran = hostile_host.open / "ran"
+    hostile_host.program("stat", f'[ "$1" != -L ] && exec /usr/bin/stat "$@"\necho \'{RUN.format(ran)}\'')
+    log = hostile_host.owned(hostile_host.etc / "log", "nothing\n")
+    conf = f"SlurmUser={SLURM_USER}\nSlurmctldLogFile={log}\n"
+    hostile_host.owned(hostile_host.etc / "slurm.conf", conf, mode=0o644)
+    hostile_host.program("scontrol", f'echo "SlurmctldLogFile = {log}"')
+    settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit", "mark": "MARK", "since": "1", "past": "60"}
+    settings |= {"follow": "", "step": "end", "size": RUN.format(ran), "allowed": "0", "job": "1", "name": "x"}
+    script = render.script("as.sh", "slurmctld.sh", "log_file.sh", template, **settings)
+    hostile_host.run(f"echo go | (\n{script}\n)", "bash")
+    assert not ran.exists()
+
+
+SET = {
+    "allowed", "before", "days", "deadline", "hold", "next_size", "back_size", "past", "patience", "patience_", "slow",
+}  # fmt: skip
+"""Settings that Python writes before a script: numbers of the site file's, or of this program's."""
+ASKED = r"\$\((?:clock|now|counted .*|date [^|()]*\+%s%?N?|stat -c %[Ys] [^()]*)\)"
+ITS_OWN = re.compile(rf"-?\d+|\$\(\(.*\)\)|{ASKED}|\$(?:\?|code|now|took|until|patience)\b")
+"""What a variable is given that sh has counted itself, has of its own clock, or has put through `counted`."""
+APART = {
+    ("as.sh", "deep"): "a level that roots counts itself",
+    ("bounded.sh", "1"): "what counted judges",
+    ("doctor_probes._AT_WORK", "end"): "line of a file of root's, asked for digits first",
+    ("clone.sh", "left"): "what df says of root's folder",
+    ("lock.sh", "up"): "what the kernel says in /proc/uptime",
+    ("lock_take.sh", "up"): "what the kernel says in /proc/uptime",
+    ("lock_take.sh", "left_at"): "of a file of root's, asked by `numeral` first",
+    ("lock_take.sh", "now"): "of lock.sh's own clock",
+    ("lock_take.sh", "until"): "counted by lock.sh",
+    ("lock_take.sh", "next"): "what date makes of a run's name, which grep has found to be one",
+    ("lock_take.sh", "end"): "line of a file of root's, asked by `numeral` first",
+    ("written.sh", "had"): "what stat says of a file of root's",
+    ("written.sh", "2"): "Python's length of what it sends",
+    ("test_job.sh", "1"): "milliseconds that this script has counted",
+    ("test_job.sh", "at"): "the time that this script puts before each line",
+    ("test_job.sh", "said"): "lines",
+    ("stages/slurmuser._TRY", "seconds"): "filled in by Python",
+    ("doctor_reach.sh", "quickest"): "took",
+    ("test_job.sh", "lines"): "what grep -c counts",
+    ("test_job.sh", "from"): "of its own clock",
+    ("script.LIBRARY", "2"): "Python's length of what it sends",
+    ("script.LIBRARY", "#"): "how many words it was given",
+    ("pod_activate.sh", "began"): "of its own clock",
+}
+"""Numbers that none of these is, and why sh can count with them all the same."""
+COUNTS = re.compile(r"\$\(\((.*?)\)\)(?!\))|\[ ([^][]*?) -(?:gt|lt|ge|le|eq|ne) ([^][]*?) \]")
+INNER = re.compile(r"\$\((?!\()[^()]*\)")
+NAME = re.compile(r"\$?\{?#?([A-Za-z_][A-Za-z_0-9]*|[0-9#])(?![A-Za-z_0-9])")
+
+
+def counted_with(text: str) -> set[str]:
+    """The variables that a script counts with."""
+    code = re.sub(r"(?m)^\s*#.*$|\s#\s.*$", "", text).replace("{{", "{").replace("}}", "}")
+    while INNER.search(code):
+        code = INNER.sub(lambda one: " 0 " if re.fullmatch(ASKED, one[0]) else " an_answer ", code)
+    found: set[str] = set()
+    for one in COUNTS.finditer(code):
+        arithmetic, *operands = one.groups()
+        if arithmetic is not None:
+            found |= {name for name in NAME.findall(arithmetic) if not name.isdigit() or f"${name}" in arithmetic}
+        else:
+            sides = " ".join(filter(None, operands))
+            found |= {name for name in NAME.findall(sides) if re.search(rf"\${{?{name}|\ban_answer\b", sides)}
+    return found
+
+
+def unfiltered(name: str, text: str) -> set[str]:
+    """The variables among them that somebody else may have given their value."""
+    found = set()
+    for variable in counted_with(text) - SET:
+        given = re.findall(rf"(?:^|[\s;({{]){variable}=(\"?\$\(.*|[^\s;)]*)", text, re.MULTILINE)
+        if (name, variable) not in APART and (not given or not all(ITS_OWN.match(one.strip('"')) for one in given)):
+            found.add(variable)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_sh_counts_with_its_own_numbers_alone(name: str) -> None:
+    """Each variable in $(( )) and in a test of numbers is sh's own, or Python's, or has been through `counted` or `numeral`."""
+    assert unfiltered(name, SCRIPTS[name]) == set()
+
+
+def test_a_number_of_others_is_seen() -> None:
+    """The test sees what it is there for."""
+    assert unfiltered("x", 'log_at=$(slurm stat "$log") || log_at=0\necho "$((log_at + 1))"') == {"log_at"}
+    assert unfiltered("x", 'echo "+$(($1 + 1))"') == {"1"}
+    assert unfiltered("x", 'echo "+$(($(slurm stat) + 1))"') == {"an_answer"}
+    assert unfiltered("x", 'read -r size\nif [ "$size" -gt 3 ]; then') == {"size"}
+    assert unfiltered("x", 'at=$(counted "$(slurm stat)")\necho $((at + 1)) "$(($(date +%s) + deadline))"') == set()
+
+
+# --- who may run for how long
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_a_timeout_kills(name: str) -> None:
+    """`timeout SECONDS` alone is what `as` and `slurm` take; every other one has -k, so that nobody outlives it."""
+    for line in re.sub(r"(?m)^\s*#.*$", "", SCRIPTS[name].replace("\\\n", " ")).splitlines():
+        for found in re.finditer(r"(?<![-\w$])timeout(?=\s+[-\"$0-9{])\s+((?:\S+\s+){0,3})", line):
+            theirs = re.search(r"(?:\bas|\bexec_as|\bslurm|\btheirs)\b[^|;&]*$", line[: found.start()])
+            words = found[1]
+            if theirs:
+                assert re.match(r"\"?[$0-9]", words), line
+            else:
+                assert "-k " in words or "--kill-after" in words, line
