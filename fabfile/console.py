@@ -1,4 +1,5 @@
-"""The one place that writes for people: what a host or the cluster said can drive no terminal and reorder no line there.
+"""The one place that writes for people: what a host or the cluster said can drive no terminal and reorder no line there,
+and no secret is in it.
 
 Control characters and those that turn a line around are shown as their escapes; newlines and our own styles stay.
 """
@@ -72,8 +73,10 @@ def writer(stream: TextIO, gone: bool = False) -> Callable[[str], None]:
     encoding = stream.encoding or "utf-8"
 
     def write(lines: str) -> None:
+        from fabfile import redact  # late: not every program of ours has something to say
+
         try:
-            stream.write(encodable(shown(lines), encoding))
+            stream.write(encodable(shown(redact.text(lines)), encoding))
             stream.flush()
         except OSError as error:
             if gone and error.errno == errno.EPIPE:

@@ -20,6 +20,7 @@ from fabfile.events import Event, Line, Opened, Renamed
 from fabfile.inventory import ROOT
 from fabfile.jsonlines import to_json
 from fabfile.theme import plural
+from fabfile.unsaid import unsaid
 
 RUNS = ROOT / "runs"
 NAME = "journal.jsonl"
@@ -69,6 +70,7 @@ class Journal:
         """Writes an event."""
         if isinstance(event, Line):
             return
+        event = unsaid(event)
         with self._lock:
             if isinstance(event, Renamed):
                 self._rename(event.run)

@@ -142,5 +142,5 @@ def _certifies(certificate: Path, key: PKey) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, TypeError):  # how cryptography says that a password is needed
-        return "locked by a passphrase: load it with ssh-add"
+        return "locked by a passphrase; load it with ssh-add"
     return str(error).partition("\n")[0] or type(error).__name__

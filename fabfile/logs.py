@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from fabfile import console
+from fabfile import console, redact
 from fabfile.inventory import Site
 from fabfile.logs_entries import Entry, about, since
 from fabfile.logs_merge import coming, past
@@ -81,7 +81,8 @@ def _shower() -> Callable[[Entry], bool]:
 
 def _rows(entry: Entry, colour: str) -> Iterator[Row]:
     stamp = time.strftime("%H:%M:%S", time.localtime(entry.at)) + f".{int(entry.at * 1000) % 1000:03}"
-    first, *more = (output(line) for line in entry.text.rstrip("\n").split("\n"))
+    said = redact.text(entry.text.rstrip("\n"))  # as one text: a key has several lines
+    first, *more = map(output, said.split("\n"))
     wrong = "bold red" if "error" in first.lower() else ""
     yield [(f"{stamp}  {entry.source}  ", colour), (first, wrong)]
     yield from ([(f"{'':14}", ""), (line, "dim")] for line in more)

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 
-from fabfile import console, report
+from fabfile import console, redact, report
 from fabfile.theme import Row, text
 
 
@@ -23,13 +23,19 @@ def painter() -> Callable[[Row], None]:
 
     def write(row: Row) -> None:
         try:
-            paint(row)
+            paint(_clean(row))
             sys.stdout.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python flushes at its end goes there
             sys.exit(0)
 
     return write
+
+
+def _clean(row: Row) -> Row:
+    """The row without secrets: a name and its value may be two spans of it."""
+    clean = redact.text(text(row))
+    return row if clean == text(row) else [(clean, row[-1][1])]
 
 
 def _plain() -> Callable[[Row], None]:

@@ -14,6 +14,7 @@ import json
 import re
 import string
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote_plus
@@ -114,19 +115,19 @@ class _Search:
         return GONE
 
     def _list(self, value: list[Any]) -> list[Any]:
-        """Items; texts in a row are also a command with its arguments, or the lines of a text."""
-        clean = [self.data(item) for item in value]
-        if len(clean) < 2 or not all(isinstance(item, str) for item in clean):
-            return clean
-        try:
-            words = json.loads(self.plain(json.dumps(clean, ensure_ascii=False)))
-        except ValueError:
-            words = clean
-        if any("\n" in word for word in words):
-            return list(words)
-        lines = "\n".join(words)
-        searched = self.plain(lines)
-        return list(words) if searched == lines else searched.split("\n")
+        """Items; texts in a row are also the lines of a text, or a command with its arguments."""
+        texts = len(value) > 1 and all(isinstance(item, str) for item in value)
+        if texts and not any("\n" in item for item in value):
+            lines = "\n".join(value)
+            clean = self.plain(lines)
+            value = value if clean == lines else clean.split("\n")
+        value = [self.data(item) for item in value]
+        if texts:
+            written = json.dumps(value, ensure_ascii=False)
+            clean = self.plain(written)
+            with suppress(ValueError):
+                value = value if clean == written else json.loads(clean)
+        return value
 
 
 def _written(value: Any, like: str) -> str:

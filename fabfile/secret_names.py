@@ -15,6 +15,8 @@ _LAST = re.compile(
 _KEY = {"access", "account", "api", "auth", "ca", "client", "encryption", "jwt", "master", "munge", "private", "secret"}
 _KEY |= {"session", "signing", "ssh", "storage", "tls"}
 """Words with which a key is a secret one."""
+_AUTH = {"basic", "docker", "http", "proxy", "registry", "x"}
+"""Words with which `auth` is what proves somebody: `X-Registry-Auth`; not `kubernetes-auth`."""
 _HARMLESS = {"PWD", "OLDPWD", "secrets", "credentials", "tokens"}
 """Names that look like one: a folder; lists of places."""
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
@@ -38,7 +40,7 @@ def secret(name: str) -> bool:
     if parts[-1] == "key":
         return parts[-2:-1] != [] and parts[-2] in _KEY
     if parts[-1] in ("auth", "bearer"):
-        return len(parts) == 1
+        return len(parts) == 1 or parts[-2] in _AUTH
     return bool(_LAST.fullmatch(parts[-1])) or parts[-2:] == ["session", "id"]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-from fabfile import console, names, tables
+from fabfile import console, names, redact, tables
 from fabfile.api import ClusterError
 from fabfile.cluster import Cluster
 from fabfile.connect import Sessions
@@ -69,7 +69,7 @@ def _yaml(cluster: Cluster, which: str | bool) -> int:
         return CONVERGED if which is True else FAILED
     for one in found:
         one["metadata"].pop("managedFields", None)
-    console.say(yaml.safe_dump_all(found, sort_keys=False).rstrip("\n"))
+    console.say(yaml.safe_dump_all(map(redact.data, found), sort_keys=False).rstrip("\n"))
     return CONVERGED
 
 

@@ -41,7 +41,7 @@ def test_refused_key_is_named(server: Server, refused: Refused, tmp_path: Path) 
             f"IdentityFile {server.key}\n", ""
         )
     )
-    assert f"{locked} (locked by a passphrase: load it with ssh-add)" in error.text
+    assert f"{locked} (locked by a passphrase; load it with ssh-add)" in error.text
     assert f"{wrong} (refused)" in error.text
     assert "authorized_keys" in error.fix
 

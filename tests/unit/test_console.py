@@ -14,7 +14,22 @@ from typing import Any
 
 import pytest
 
-from fabfile import bundling, certs_table, console, doctor, live, logs, paint, past, report, work, workflows
+from fabfile import (
+    bundling,
+    certs_table,
+    console,
+    doctor,
+    journal,
+    live,
+    logs,
+    page,
+    paint,
+    past,
+    redact,
+    report,
+    work,
+    workflows,
+)
 from fabfile.certs_table import Problem, Shown
 from fabfile.diagnosis import Diagnosis, Told, Unseen
 from fabfile.events import Awaiting, Began, Done, Event, Failure, Line, Opened, Summary
@@ -209,6 +224,78 @@ def test_nothing_drives_the_terminal(what: str, evil: str, monkeypatch: pytest.M
     monkeypatch.setenv("TERM", "xterm-256color")
     said = shown_by(told(evil)[what])
     assert said and harmless(said), ascii(said)
+
+
+KIND = "PRIVATE" + " KEY"  # no file of the project has what looks like a key
+PLANTED = {
+    "kubectl, with a token": "error: the server said: Authorization: Bearer s3cr3tWort42: You must be logged in",
+    "a kubeconfig": "users:\n- name: me\n  user:\n    token: s3cr3tWort42\n",
+    "kubectl -v8": 'Response Body: {"env":[{"name":"DB_PASSWORD","value":"s3cr3tWort42"}]} [truncated 12 chars]',
+    "podman, with a URL": 'Error: Get "https://admin:s3cr3tWort42@registry.local/v2/": x509: unknown authority',
+    "podman, with a header": '> {"X-Registry-Auth": "s3cr3tWort42"}',
+    "git": "fatal: unable to access 'https://joe:s3cr3tWort42@host/dws.git/': The requested URL returned error: 403",
+    "a proxy": "HTTPS_PROXY=http://joe:s3cr3tWort42@proxy:3128",
+    "curl": "curl: (22) failed: curl -u admin:s3cr3tWort42 https://registry.local/v2/",
+    "a key": f"-----BEGIN RSA {KIND}-----\ns3cr3tWort42\ns3cr3tWort42\n-----END RSA {KIND}-----",
+    "systemd": "Environment=NEXUS_PASSWORD=s3cr3tWort42",
+}
+
+
+def kept(planted: str, tmp_path: Path) -> dict[str, Callable[[], object]]:
+    """Whatever is kept or shown of a run, by what writes it to standard output."""
+    opened = journal.Journal("r", 3, tmp_path)
+    for event in happened(planted):
+        opened(event)
+    lines = tuple(planted.split("\n"))
+    opened(Done("m", "a", "lines", "failed", 1.0, 2.0, lines, failures=(Failure("some", 1, lines),)))
+    opened.report(page.render)
+    failing = f"from fabfile import console; console.guard(); raise ValueError({planted!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", failing], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    return {
+        "journal for colleagues": lambda: sys.stdout.write(opened.text().decode()),
+        "journal": lambda: sys.stdout.write((opened.folder / journal.NAME).read_text()),
+        "report": lambda: sys.stdout.write(opened.page.read_text()),
+        "records": lambda: console.records([{"found": planted, "lines": planted.split("\n")}]),
+        "rows": lambda: paint.printed([[(line, "")] for line in planted.split("\n") if KIND not in planted]),
+        "what nobody caught": lambda: sys.stdout.write(done.stderr),
+    }
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_no_secret_is_shown_or_kept(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What programs say with a secret in it has none any more: on the terminal, in --json, journal, report and tracebacks."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    planted = PLANTED[name]
+    assert "s3cr3t" in planted
+    shows = {**told(planted), **kept(planted, tmp_path)}
+    if KIND in planted:
+        del shows["certs"]  # which shows a date's T as a blank: nothing is a key any more that has one
+    for what, show in shows.items():
+        said = shown_by(show)
+        assert (said or what == "rows") and "s3cr3t" not in said, f"{what}: {said}"
+
+
+def sentences() -> Iterator[str]:
+    """What is said in fabfile/, whatever is put into it."""
+    for file in sorted((ROOT / "fabfile").rglob("*.py")):
+        if file.name.startswith(("secret", "redact")):
+            continue
+        tree = ast.parse(file.read_text())
+        docs = {id(one.value) for one in ast.walk(tree) if isinstance(one, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(one.value if isinstance(one, ast.Constant) else "some-name" for one in node.values)  # type: ignore[misc]
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+                yield node.value
+
+
+def test_no_sentence_of_ours_loses_a_word() -> None:
+    """What this program says of passwords, keys and Secrets arrives whole."""
+    every = set(sentences())
+    assert len(every) > 1000
+    assert [one for one in every if redact.text(one) != one] == []
 
 
 @pytest.mark.parametrize("evil", EVIL, ids=ascii)
