@@ -19,6 +19,8 @@ BY_OTHERS = {
 }
 SPOKEN = re.compile(r"^\s*(echo|say|printf)\b")
 """Lines that only speak of a command."""
+FACT = re.compile(r"\bfact \w+")
+"""A word that a script tells of itself, and no command."""
 
 
 CALLED = re.compile(r"(?:^|[\s(|;&!])(kubectl|flock|curl)\s+[-$\"\w]")
@@ -32,7 +34,7 @@ def commands(text: str) -> list[str]:
 
 def waiting(line: str) -> list[str]:
     """The commands of a line that have no bound."""
-    called = sorted({one[1] for one in CALLED.finditer(line)})
+    called = sorted({one[1] for one in CALLED.finditer(FACT.sub("fact", line))})
     return [name for name in called if not re.search(BOUNDED[name], line)]
 
 
