@@ -64,8 +64,7 @@ def of(
     renew = renew or (former.left_out(master, known.revoked) and any(enabled.values()))
     if renew and (own := site.access.common_name) not in known.revoked:
         objects = former.with_subject(objects, own)
-    nothing = not (now["traces"] or now["crds"])
-    goal = Goal(wanted.id, dws, files, objects, enabled, side, off, renew, inside, roles, was.version, nothing)
+    goal = Goal(wanted.id, dws, files, objects, enabled, side, off, renew, inside, roles, was.version)
     return goal, said
 
 

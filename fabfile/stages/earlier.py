@@ -62,7 +62,6 @@ class Goal:
     renew    whether kubeconfigs are to be made anew instead of being put back
     pods     objects that a slurmctld in a pod is made of, or has as its /etc/slurm
     version  the version of DWS that was there; "" where none was, or it isn't known
-    gone     whether nothing of DWS is there now
     now      what there was of DWS when this was made (see installed.read); None: nobody looked
     records  host -> a word for what runs had left there when this was made of it (see since.records)
     """
@@ -78,7 +77,6 @@ class Goal:
     pods: Sequence[Thing] = ()
     roles: Mapping[str, Sequence[str]] = field(default_factory=dict)
     version: str = ""
-    gone: bool = False
     now: Mapping[str, Any] | None = None
     records: Mapping[str, str] = field(default_factory=dict)
 

@@ -10,7 +10,7 @@ from typing import Any
 from fabfile import actions, names
 from fabfile.actions import Action, AskApi, Sh
 from fabfile.api import Cluster, ClusterError
-from fabfile.stages import held, installed, rendered
+from fabfile.stages import held, installed, rendered, upgrade
 from fabfile.step import Api, Known, Place, Shell, Step, Value
 
 _CONVERTED = f"{names.GROUP}/conversion-data"
@@ -20,6 +20,11 @@ _CONVERTED = f"{names.GROUP}/conversion-data"
 def pending() -> str:
     """The file on the master with what is still to be put back; there is none where nothing is."""
     return f"{actions.STATE}/put-back.json"
+
+
+def left() -> str:
+    """The file on the master with what was not put back, since somebody had made objects of these names."""
+    return f"{actions.STATE}/put-back.left.json"
 
 
 def _items(out: bytes) -> Value:
@@ -110,21 +115,75 @@ def _path(one: Mapping[str, Any], plural: str) -> str:
     return f"/apis/{one['apiVersion']}/{within}{plural}/{one['metadata']['name']}" if plural else ""
 
 
+def missing(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
+    """The labels of those that are not there, whatever is in the others. Raises ClusterError."""
+    there = [cluster.get(path) if path else None for path in paths(cluster, objects)]
+    return [
+        held.label(one)
+        for one, have in zip(objects, there, strict=True)
+        if have is None or "deletionTimestamp" in have["metadata"]
+    ]
+
+
+def _theirs(place: Place, found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """What is there otherwise than it was saved, and was not made in this run, by label: in what it differs.
+
+    Where its CRD came in this run, DWS or a driver has made it just now, and what was saved takes its place. Where the CRD was
+    there before, after a removal that was cut off long ago, it may be newer than what was saved: it stays.
+    """
+    installed_ = next(iter(place.facts.found.get(installed.FACT, {}).values()), None)
+    if installed_ is not None and upgrade.due(place):
+        return {}
+    older = {crd["kind"] for crd in (installed_ or {"crds": {}})["crds"].values() if not crd["deleting"]}
+    return {
+        label: one["state"]
+        for label, one in found.items()
+        if one["state"] not in ("missing", "as saved") and (installed_ is None or label.partition(" ")[0] in older)
+    }
+
+
 def _read(place: Place, found: Value) -> Value:
-    states = {name: one["state"] for name, one in found.items()}
+    states, theirs = {name: one["state"] for name, one in found.items()}, _theirs(place, found)
+    odd = [name for name, state in states.items() if state not in ("missing", "as saved") and name not in theirs]
     return {
         "as saved": sum(1 for state in states.values() if state == "as saved"),
         "missing": [name for name, state in states.items() if state == "missing"],
-        "not as saved": [f"{name}: {state}" for name, state in states.items() if state not in ("missing", "as saved")],
+        "not as saved": [f"{name}: {states[name]}" for name in odd],
+        "made anew since": [f"{name}: {state}" for name, state in theirs.items()],
     }
 
 
 def _want(place: Place) -> Value:
-    return {"as saved": len(place.facts.one("deploy.saved")), "missing": [], "not as saved": []}
+    theirs = [f"{name}: {state}" for name, state in _theirs(place, _found(place)).items()]
+    as_saved = len(place.facts.one("deploy.saved")) - len(theirs)
+    return {"as saved": as_saved, "missing": [], "not as saved": [], "made anew since": theirs}
+
+
+def _found(place: Place) -> Mapping[str, Any]:
+    return next(iter(place.facts.found.get("deploy.kept", {}).values()), {})
+
+
+def _why(have: Value) -> str:
+    if not have["made anew since"]:
+        return ""
+    return (
+        f"somebody made these anew since they were saved, and they stay as they are: {'; '.join(have['made anew since'])}; "
+        f"what was saved lies in {left()}"
+    )
+
+
+def _settle(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    if theirs := _theirs(place, _found(place)):
+        title = f"leave what was saved of {', '.join(theirs)} in {left()}"
+        return [Sh(title, f"mv -f -- {shlex.quote(pending())} {shlex.quote(left())}")]
+    return [Sh("all that was kept is there again", f"rm -f -- {shlex.quote(pending())}")]
 
 
 def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
-    objects, found = place.facts.one("deploy.saved"), place.facts.one("deploy.kept")
+    found = place.facts.one("deploy.kept")
+    theirs = _theirs(place, found)
+    objects = [one for one in place.facts.one("deploy.saved") if held.label(one) not in theirs]
+    found = {label: one for label, one in found.items() if label not in theirs}
     every = [_told(name, one["lost"]) for name, one in found.items()]
     return [AskApi(f"put back what is kept: {', '.join(every)}", lambda cluster: put(cluster, objects))]
 
@@ -160,6 +219,7 @@ STEPS = (
         _want,
         _change,
         read=_read,
+        why=_why,
         settle=lambda site: 10.0,
         hint=f"what could not be put back lies in {actions.STATE}/put-back.json on the master; a new run goes on from here, and"
         " where that file is moved away it is let be",
@@ -169,7 +229,7 @@ STEPS = (
         "master",
         lambda place: Shell(f"cat {shlex.quote(pending())} 2>/dev/null || true", _items),
         lambda place: [],
-        lambda place, have, want: [Sh("all that was kept is there again", f"rm -f -- {shlex.quote(pending())}")],
+        _settle,
         read=lambda place, found: [held.label(one) for one in found],
     ),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,9 +10,9 @@ from typing import Any
 from fabfile import before
 from fabfile.actions import STATE, Action, Delete, Sh
 from fabfile.api import Cluster
-from fabfile.stages import kept
+from fabfile.stages import held, kept
 from fabfile.stages.earlier import ABSENT, Thing
-from fabfile.step import Api, Place, Shell, Step, Value
+from fabfile.step import Api, Check, Look, Place, Shell, Step, Value
 
 
 def step(things: Sequence[Thing], stage: str) -> Step:
@@ -75,47 +74,55 @@ def _takes_things(things: Sequence[Thing], have: Value) -> str:
     return f"in the cluster: {', '.join(gone)}" if gone else ""
 
 
-_SAVED = """
+# Prints what the first removal since the run `first` had saved: how things were before it.
+_FORMER = """
 cd {state}/before 2>/dev/null || exit 0
-newest=
 for run in *; do
-    if [ ! "$run" \\< {first} ] && [ -e "$run/.kept.json" ]; then newest=$run; fi
+    if [ ! "$run" \\< {first} ] && [ -e "$run/.kept.json" ]; then cat -- "$run/.kept.json"; break; fi
 done
-[ -n "$newest" ] || exit 0
-echo "$newest"
-base64 -w 0 "$newest/.kept.json"
-echo
-[ ! -e {pending} ] || base64 -w 0 {pending}
 """
 
 _PUT = """
-cp -- {state}/before/{run}/.kept.json {pending}.part
+umask 077
+cat >{pending}.part
 whole {pending}.part {pending}
 """
 
 
-def saved(first: str) -> Step:
-    """The step `saved`: where nothing of DWS is there, what the last undeploy since the run `first` had saved of its objects is
-    at hand for the install that follows, which puts it back (see stages/kept)."""
-    settings = {"state": shlex.quote(STATE), "pending": shlex.quote(kept.pending())}
-    script = _SAVED.format(first=shlex.quote(first), **settings)
-    return Step(
-        "saved",
-        "master",
-        lambda place: Shell(script, _due),
-        lambda place: "",
-        lambda place, have, want: [
-            Sh(f"bring back what was saved in run {have}", _PUT.format(run=shlex.quote(have), **settings))
-        ],
+def saved(first: str) -> tuple[Check | Step, ...]:
+    """What administrators and drivers had made of DWS's kinds before the run `first`, at hand for the install that follows, which
+    puts it back (see stages/kept): what the first removal since then saved, and is not there any more. What is there stays.
+    """
+    pending = shlex.quote(kept.pending())
+
+    def lacking(place: Place) -> Look:
+        objects = place.facts.one("previous.former")
+        return Api(lambda cluster: kept.missing(cluster, objects))
+
+    def due(place: Place, found: Value) -> Value:
+        coming = {held.label(one) for one in found}
+        return [label for label in place.facts.one("previous.lacking") if label not in coming]
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        objects = [*place.facts.one("previous.saved")]
+        objects += [one for one in place.facts.one("previous.former") if held.label(one) in have]
+        script, data = _PUT.format(pending=pending), held.text(objects).encode()
+        return [Sh(f"bring back what was saved: {', '.join(have)}", script, data=data)]
+
+    former = _FORMER.format(state=shlex.quote(STATE), first=shlex.quote(first))
+    return (
+        Check("former", "master", lambda place: Shell(former, _items), lambda place, have: ()),
+        Check("lacking", "master", lacking, lambda place, have: ()),
+        Step(
+            "saved",
+            "master",
+            lambda place: Shell(f"cat -- {pending} 2>/dev/null || true", _items),
+            lambda place: [],
+            change,
+            read=due,
+        ),
     )
 
 
-def _due(out: bytes) -> str:
-    """The run whose objects are to come back; "" where none are, or others are on their way back already."""
-    run, saved, pending = [*out.decode().split("\n"), "", "", ""][:3]
-    return run if _items(saved) and not _items(pending) else ""
-
-
-def _items(text: str) -> Sequence[Any]:
-    found: Sequence[Any] = json.loads(base64.b64decode(text))["items"] if text else []
-    return found
+def _items(out: bytes) -> Value:
+    return json.loads(out)["items"] if out.strip() else []

@@ -189,8 +189,7 @@ def _cluster(goal: Goal) -> tuple[Stage, ...]:
     if goal.dws == "remove":
         dws = undeploy.stages(slurm=False)[1:]
     elif goal.dws == "install":
-        saved = (restored_objects.saved(goal.run),) if goal.gone else ()
-        previous = replace(upgrade.STAGE, steps=(*upgrade.STAGE.steps, *saved))
+        previous = replace(upgrade.STAGE, steps=(*upgrade.STAGE.steps, *restored_objects.saved(goal.run)))
         dws = (workarea.STAGE, images.STAGE, previous, deploy.STAGE)
     needs = (dws[-1].name,)
     # CRDs take all objects of their kinds along, also where DWS does not go as a whole

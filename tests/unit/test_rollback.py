@@ -2,6 +2,7 @@
 
 import base64
 import json
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,7 @@ from fabfile.rollback import _halfway as halfway
 from fabfile.rollback import of_host as lines_of_host
 from fabfile.running import Run
 from fabfile.script import compile_actions
-from fabfile.stages import earlier, installed, restored_objects, revoked, rollback, since
+from fabfile.stages import earlier, held, installed, restored_objects, revoked, rollback, since
 from fabfile.stages.earlier import ABSENT, Dws, File, Goal
 from fabfile.step import Check, Facts, Place, Shell, Step
 from fabfile.trails import trail
@@ -373,50 +374,96 @@ def test_objects_are_the_masters(site: Site) -> None:
     assert lines_of_host(site, "c", lines) == [f"absent 1 {LUA}"]
 
 
-def test_what_an_undeploy_had_saved_is_at_hand_for_the_install(
-    local_host: LocalHost, site: Site, monkeypatch: pytest.MonkeyPatch
+def a_storage(name: str, **spec: str) -> dict[str, Any]:
+    meta = {"name": name, "namespace": "default", "uid": f"uid-{name}"}
+    return {"apiVersion": f"{names.GROUP}/v1alpha2", "kind": "Storage", "metadata": meta, "spec": spec}
+
+
+class Storages:
+    """The API of a DWS that has Storages of these names; of none at all where `names` is None."""
+
+    def __init__(self, *there: str, served: bool = True) -> None:
+        self.there, self.served = there, served
+
+    def get(self, path: str, **query: str) -> dict[str, Any] | None:
+        if path == f"/apis/{names.GROUP}/v1alpha2":
+            return {"resources": [{"name": "storages", "kind": "Storage"}]} if self.served else None
+        name = path.rpartition("/")[2]
+        return a_storage(name) if self.served and name in self.there else None
+
+
+@pytest.mark.parametrize(
+    ("first", "there", "pending", "back"),
+    [
+        ("1", None, [], ["a"]),
+        ("2", None, [], ["b", "c"]),
+        ("2", ("b",), [], ["c"]),
+        ("2", ("b", "c", "z"), [], []),
+        ("2", None, ["b"], ["c"]),
+        ("3", ("x",), [], []),
+        ("4", ("x",), [], []),
+        ("7", ("x",), [], []),
+    ],
+)
+def test_what_was_there_before_the_run_is_at_hand_for_the_install(
+    local_host: LocalHost,
+    site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    first: str,
+    there: tuple[str, ...] | None,
+    pending: list[str],
+    back: list[str],
 ) -> None:
-    """Of the runs that are undone the last one counts; what an upgrade has still to put back is not overwritten, and where
-    nothing was saved nothing is put back.
+    """The first removal since that run had saved it, whatever later ones saved, and whether DWS is there again or not. What is
+    there, and what an upgrade has still to put back, stays as it is; once all of it is there nothing is done.
     """
     state = local_host.folder.parent / "state"
     monkeypatch.setattr("fabfile.stages.restored_objects.STATE", str(state))
-    saved = {"1": ["a"], "2": ["b"], "3": ["c"], "4": None, "5": []}
-    for run, items in saved.items():
+    for run, items in {"1": ["a"], "2": ["b", "c"], "3": [], "4": None, "5": []}.items():
         (state / "before" / run).mkdir(parents=True)
         if items is not None:
-            (state / "before" / run / ".kept.json").write_text(json.dumps({"items": items}))
-    place = Place(site, Facts({}), "m")
+            saved = held.text([a_storage(name, state="Disabled") for name in items])
+            (state / "before" / run / ".kept.json").write_text(saved)
+    if pending:
+        (state / "put-back.json").write_text(held.text([a_storage(name, state="newer") for name in pending]))
+    cluster = Storages(*(there or ()), served=there is not None)
+    steps = restored_objects.saved(first)
+    facts = Facts({})
+    place = Place(site, facts, "m")
 
-    def due(step: Step) -> object:
-        look = step.look(place)
-        assert isinstance(look, Shell)
-        return look.parse(local_host.run(look.script, deadline=30).out)
+    def look() -> None:
+        for step in steps:
+            made = step.look(place)
+            shell = isinstance(made, Shell)
+            found = made.parse(local_host.run(made.script, deadline=30).out) if shell else made.read(cluster)  # type: ignore[union-attr,arg-type]
+            facts.found[f"previous.{step.name}"] = {"m": found}
 
-    step = restored_objects.saved("2")
-    assert due(step) == step.want(place) == ""
-    (state / "before/5/.kept.json").unlink()
-    (state / "put-back.json").write_text(json.dumps({"items": []}))
-    assert due(step) == "3" and step.change
-    script, data = compile_actions(step.change(place, "3", ""), "6", "==mark")
-    assert local_host.run(script, data, deadline=30).code == 0
-    assert json.loads((state / "put-back.json").read_text()) == {"items": ["c"]}
-    assert due(step) == step.want(place)
-    (state / "put-back.json").unlink()
-    assert due(restored_objects.saved("4")) == ""
+    look()
+    step = steps[-1]
+    assert isinstance(step, Step) and step.read and step.change
+    have = step.read(place, facts.one("previous.saved"))
+    assert have == [f"Storage default/{name}" for name in back]
+    if not have:
+        return
+    script, data = compile_actions(step.change(place, have, []), "6", "==mark")
+    answer = local_host.run(script, data, deadline=30)
+    assert answer.code == 0, answer.err
+    assert stat.S_IMODE((state / "put-back.json").stat().st_mode) == 0o600
+    items = json.loads((state / "put-back.json").read_text())["items"]
+    specs = {one["metadata"]["name"]: one["spec"]["state"] for one in items}
+    assert specs == {**dict.fromkeys(pending, "newer"), **dict.fromkeys(back, "Disabled")}
+    look()
+    assert step.read(place, facts.one("previous.saved")) == []
 
 
-@pytest.mark.parametrize("gone", [True, False])
-def test_objects_are_brought_back_only_where_dws_is_not_there(gone: bool) -> None:
-    """Where it is there, an install had put them back, or somebody has taken them away."""
-    goal = Goal("1", "install", {}, (), {"c": True}, gone=gone)
-    steps = [
-        step.name
-        for stage in rollback.stages(goal, "/etc/slurm/slurm.conf")
-        for step in stage.steps
-        if stage.name == "previous"
-    ]
-    assert ("saved" in steps) == gone
+def test_objects_are_brought_back_wherever_dws_comes_back() -> None:
+    """Behind the removal of another version, and before the install that puts them back."""
+    goal = Goal("1", "install", {}, (), {"c": True})
+    stages = {
+        stage.name: [step.name for step in stage.steps] for stage in rollback.stages(goal, "/etc/slurm/slurm.conf")
+    }
+    assert stages["previous"][-4:] == ["removed", "former", "lacking", "saved"]
+    assert "kept" in stages["deploy"]
 
 
 def test_half_of_a_version_is_refused_with_the_way_on() -> None:

@@ -18,7 +18,7 @@ from typing import Any, get_args
 import pytest
 
 from fabfile import before, names, render, script
-from fabfile.actions import Delete, Sh
+from fabfile.actions import AskApi, Delete, Sh
 from fabfile.api import ClusterError
 from fabfile.events import Event
 from fabfile.faults import Unreachable
@@ -769,6 +769,42 @@ def test_what_is_missing_or_differs_is_put_back_and_compared() -> None:
     assert {one["state"] for one in after.values()} == {"as saved"}
     place = a_place(found={"deploy.saved": saved})
     assert step.read is not None and step.read(place, after) == step.want(place)
+
+
+@pytest.mark.parametrize(("older", "dws_version"), [(False, "0.0.20"), (True, "0.0.20"), (True, "0.1.9")])
+def test_what_somebody_made_anew_since_it_was_saved_stays(older: bool, dws_version: str) -> None:
+    """Where its kind was there before this run, and no version goes in it: that is said, and what was saved is not thrown away.
+    What DWS or a driver has made in this very run gives way to what was saved; what is missing is made in any case."""
+    saved = held.kept({"storages": [IDLE], "systemconfigurations": [CONFIG]}, set())
+    cluster = dws(storages=("Storage", []), systemconfigurations=("SystemConfiguration", []))
+    at = f"/apis/{names.GROUP}/{V}/namespaces/default/systemconfigurations/default"
+    newer = {**CONFIG, "metadata": {**CONFIG["metadata"], "uid": "new"}, "spec": {"storageNodes": []}}
+    cluster.objects[at] = newer
+    crds = installed.crds(cluster) if older else {}  # type: ignore[arg-type]
+    there = {"tag": "0.0.20", "unfinished": "", "namespace": True, "traces": ["x"], "crds": crds}
+    place = a_place(found={"deploy.saved": saved, installed.FACT: there}, dws=dws_version)
+
+    def look() -> Any:
+        place.facts.found["deploy.kept"] = {MASTER: kept.states(cluster, saved)}  # type: ignore[arg-type]
+        step = of_deploy("kept")
+        assert step.read is not None
+        return step.read(place, place.facts.one("deploy.kept")), step.want(place)
+
+    have, want = look()
+    assert have != want
+    step, settled = of_deploy("kept"), of_deploy("saved")
+    assert step.change is not None and settled.change is not None and step.why is not None
+    (action,) = step.change(place, have, want)
+    assert isinstance(action, AskApi)
+    action.ask(cluster)  # type: ignore[arg-type]
+    have, want = look()
+    assert have == want
+    stays = older and dws_version == "0.0.20"
+    assert (cluster.objects[at]["spec"] == newer["spec"]) == stays
+    assert f"/apis/{names.GROUP}/{V}/namespaces/default/storages/rabbit-1" in cluster.objects
+    assert ("SystemConfiguration default/default" in step.why(have)) == (kept.left() in step.why(have)) == stays
+    (last,) = settled.change(place, [], [])
+    assert isinstance(last, Sh) and last.script.startswith("mv " if stays else "rm ")
 
 
 def test_what_never_went_is_left_as_it_is_now() -> None:

@@ -88,7 +88,7 @@ APART = {
     "stages/reachable._REGISTRY": CLUSTER,
     "stages/restored_files._CONTENT": "prints what restored_files._LOOK has read",
     "stages/restored_objects._PUT": CLUSTER,
-    "stages/restored_objects._SAVED": STATE_ALONE,
+    "stages/restored_objects._FORMER": STATE_ALONE,
     "stages/since._RECORDS": STATE_ALONE,
     "stages/slurmuser._SLURM_USER": "tells a name out of slurm.conf, and no line",
     "stages/slurmuser._TRY": "the parts of it are slurmuser._CAN_I's",
