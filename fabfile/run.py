@@ -19,7 +19,7 @@ from fabfile.reached import TROUBLE, answering, connected, reach, roles
 from fabfile.running import Run, at_work, lasting
 from fabfile.step import Stage
 from fabfile.summary import ended, left
-from fabfile.work import work
+from fabfile.work import agreed, work
 
 UNTOLD = "It was left before all hosts had its line in their log of runs, and the master its journal."
 
@@ -62,7 +62,8 @@ def _connected(ordered: _Ordered, interrupts: Interrupts) -> int:
     sessions = connected(site, site.hosts())
     try:
         hosts, down = answering(site, every, sessions, emit)
-        made = Run(journal.run, site, ordered.stages, reach(site, sessions), emit, hosts, TROUBLE, yes=options.yes)
+        yes = agreed(site.deletes, options)
+        made = Run(journal.run, site, ordered.stages, reach(site, sessions), emit, hosts, TROUBLE, yes=yes)
         interrupts.watch(made, sessions)
         refused = work(made, options, ordered.display, down)
         made.over = True

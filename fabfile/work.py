@@ -21,6 +21,7 @@ from fabfile.output import tail
 from fabfile.reached import TROUBLE
 from fabfile.running import Run, lasting, left_out, on_all
 from fabfile.script import BUSY, STILL, WAITS, fenced
+from fabfile.stages import storage
 from fabfile.stages.verify import FORGET
 
 DEFECT = "a defect of dws-on-csm"
@@ -147,6 +148,12 @@ def _changed(made: Run, options: Options, display: report.Display) -> str:
             return _unagreed(made)
     engine.install(made)
     return ""
+
+
+def agreed(typed: str, options: Options) -> bool:
+    """Whether all that a run may take away was agreed to beforehand. Where persistent storage was typed by its number alone,
+    somebody who can answer sees first which is meant."""
+    return options.yes and not (storage.counted(typed) and sys.stdin.isatty())
 
 
 def _agreed_before(made: Run, display: report.Display, pending: Pending) -> bool:

@@ -20,7 +20,7 @@ from fabfile.perform import Reach
 from fabfile.report import Display
 from fabfile.running import Run
 from fabfile.step import Place, Shell, Stage, Step, Taken, Value
-from fabfile.work import NOBODY_AGREED, work
+from fabfile.work import NOBODY_AGREED, agreed, work
 from tests.unit.conftest import LocalHost
 
 
@@ -146,3 +146,24 @@ def test_without_a_terminal_and_without_yes_nothing_goes(
 def _gone(folder: Path) -> list[str]:
     file = folder / "gone"
     return file.read_text().split() if file.exists() else []
+
+
+@pytest.mark.parametrize(
+    ("typed", "yes", "tty", "without_asking"),
+    [
+        ("3", True, True, False),
+        (" 3 ", True, True, False),
+        ("3", True, False, True),
+        ("3:0a1b2c3d", True, True, True),
+        ("a,b,c", True, True, True),
+        ("", True, True, True),
+        ("", False, True, False),
+        ("a", False, True, False),
+    ],
+)
+def test_a_number_alone_is_asked_about_where_somebody_can_answer(
+    monkeypatch: pytest.MonkeyPatch, typed: str, yes: bool, tty: bool, without_asking: bool
+) -> None:
+    """It may count other storage than was seen before; a printed number and names do not."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: tty, raising=False)
+    assert agreed(typed, Options(yes=yes)) is without_asking
