@@ -39,7 +39,9 @@ def split(out: bytes, err: bytes, mark: str) -> dict[str, Frame]:
     name, text = "", b""
     for title, content in _sections(out, mark):
         if title.startswith("= "):
-            frames[name] = Frame(text, errors.get(name, b""), int(title[2:]))
+            code = title[2:]
+            if code.isascii() and code.isdigit() and len(code) < 4:
+                frames[name] = Frame(text, errors.get(name, b""), int(code))
         else:
             name, text = title, content
     return frames
@@ -53,4 +55,4 @@ def last_words(err: bytes, mark: str) -> str:
 
 def _sections(stream: bytes, mark: str) -> list[tuple[str, bytes]]:
     parts = re.split(rb"\n" + re.escape(mark.encode()) + rb" ([^\n]+)\n", stream)
-    return [(parts[i].decode(), parts[i + 1]) for i in range(1, len(parts) - 1, 2)]
+    return [(parts[i].decode(errors="replace"), parts[i + 1]) for i in range(1, len(parts) - 1, 2)]

@@ -19,6 +19,9 @@ from fabfile.logs_pods import PodLog
 from fabfile.reached import TROUBLE
 from fabfile.session import Session
 
+UNTOLD: tuple[type[Exception], ...] = (*TROUBLE, ValueError)
+"""How it ends where nobody answers, or what is answered can't be read."""
+
 
 @dataclass
 class Sources:
@@ -81,6 +84,9 @@ def _open_host(site: Site, session: Session, found: Sources, follow: bool, ends:
     except TROUBLE as error:
         found.lacks(str(error))
         return
+    except ValueError as error:
+        found.lacks(f"{session.host} answered what could not be read: {error}")
+        return
     ends.callback(log.close)
     for text in log.notes:
         found.note(text)
@@ -97,7 +103,7 @@ def _open_pods(site: Site, session: Session, found: Sources, ends: ExitStack) ->
     try:
         ahead = _ahead(session)
         found.clocks = logs_pods.clocks(found.cluster, ahead, [log.node for log in found.pods])
-    except TROUBLE as error:
+    except UNTOLD as error:
         found.note(f"the nodes' clocks can't be told, their times are taken as they are: {error}")
     for node, clock in found.clocks.items():
         if abs(clock.ahead) > logs_hosts.NOTED:

@@ -15,6 +15,9 @@ from fabfile.step import Api, Check, Facts, Known, Look, Place, Shell, Stage, St
 
 Item = Step | Check
 
+MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+"""How the reading of an API server's answer ends that is not made as it should be."""
+
 
 class LookFailed(Exception):
     """A snippet that should only read ended badly; the message has its name, exit code and last words."""
@@ -138,9 +141,18 @@ def read_shell(board: Board, host: str, looks: Mapping[str, Shell], seen: Mappin
 
 def _parse(board: Board, key: str, host: str, look: Shell, frame: Frame) -> None:
     try:
-        board.store(key, host, look.parse(frame.out))
-    except ValueError as error:
-        board.fail(key, host, f"what the look at {key} printed can't be understood: {error}")
+        value = look.parse(frame.out)
+    except Exception as error:  # noqa: BLE001  # whatever a host answers, it is that host's look alone that fails
+        board.fail(key, host, unread(host, key, error))
+    else:
+        board.store(key, host, value)
+
+
+def unread(host: str, key: str, error: Exception) -> str:
+    """That what a look brought can't be parsed, in words; a defect of ours shows by the error's name."""
+    return (
+        f"{host} answered what could not be read: the look at {key} ended in {type(error).__name__}: {str(error)[:300]}"
+    )
 
 
 def _last(text: bytes) -> str:
@@ -161,6 +173,8 @@ def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Callab
                 if not error.status:
                     raise
                 board.fail(key, host, f"the look at {key} was refused by the API server: {error}")
+            except MALFORMED as error:
+                board.fail(key, host, unread(host, key, error))
 
 
 def script(looks: Mapping[str, Shell], mark: str) -> str:

@@ -13,6 +13,7 @@ from fabfile.cluster import Cluster
 from fabfile.connect import Sessions
 from fabfile.faults import Unreachable
 from fabfile.inventory import Site
+from fabfile.look import unread
 from fabfile.paint import printed
 from fabfile.reached import TROUBLE, connected
 from fabfile.session import Session
@@ -108,7 +109,12 @@ def _jobs(site: Site, sessions: Sessions) -> Jobs:
             console.note(f"note: {session}")
             continue
         look = jobs.look(Place(site, Facts(), host.name))
-        found: Jobs = look.parse(session.run(look.script, deadline=site.deadlines.look).out)
+        answer = session.run(look.script, deadline=site.deadlines.look)
+        try:
+            found: Jobs = look.parse(answer.out)
+        except Exception as error:  # noqa: BLE001  # whatever a controller answers, the next one is asked
+            console.note(f"note: {unread(host.name, 'jobs', error)}")
+            continue
         if found["answers"]:
             return found
         nothing = found

@@ -7,7 +7,7 @@ jobs, and slurmctld notes once that the files differ.
 from __future__ import annotations
 
 import difflib
-import gzip
+import zlib
 from base64 import b64decode
 from collections.abc import Sequence
 
@@ -19,6 +19,9 @@ from fabfile.step import Check, Finding, Known, Place, Refused, Shell, Stage, St
 
 LEGEND = "- is there, + is wanted"
 """What the signs before a difference's lines mean, for where a few of them stand in a sentence."""
+
+LARGEST = 10_000_000
+"""Bytes of a slurm.conf that are read."""
 
 FACT = "preflight.slurm-conf"
 """Where CHECK keeps what it found on nodes that are only compared."""
@@ -38,7 +41,22 @@ def parse(out: bytes) -> Value:
     if not out.strip():
         return None
     mode, owner, content = out.decode().split()
-    return {"mode": mode, "owner": owner, "text": gzip.decompress(b64decode(content)).decode(errors="surrogateescape")}
+    return {"mode": mode, "owner": owner, "text": unpacked(b64decode(content)).decode(errors="surrogateescape")}
+
+
+def unpacked(content: bytes) -> bytes:
+    """What gzip made smaller. Raises ValueError where it is more than LARGEST, or no such thing: some kilobytes from a node
+    can be made to unpack to more than this machine's memory."""
+    unpacking = zlib.decompressobj(wbits=31)
+    try:
+        text = unpacking.decompress(content, LARGEST + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if len(text) > LARGEST:
+        raise ValueError(f"a slurm.conf of more than {LARGEST // 1_000_000} MB is not read")
+    if not unpacking.eof:
+        raise ValueError("it was cut off")
+    return text
 
 
 def wanted(place: Place) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import time
@@ -89,6 +90,23 @@ def test_the_code_and_the_input_are_the_programs(hostile_host: Host, shell: str)
     assert (answer.stdout, answer.stderr) == ("in\nout\n7\n", "err\n")
 
 
+@needs_root
+@SHELLS
+def test_a_file_of_theirs_is_read_to_a_bound(hostile_host: Host, shell: str) -> None:
+    """A file that has no end is refused with words, and so is what is no file; up to 8 MiB it is read whole."""
+    file = hostile_host.etc / "slurm.conf"
+    script = f"{render.script('safe_file.sh')}\npeek {file} | wc -c\npeek {file} >/dev/null\necho $?\n"
+    for size, told in ((8 << 20, f"{8 << 20}\n0\n"), ((8 << 20) + 1, "0\n1\n"), (1 << 40, "0\n1\n")):
+        os.truncate(file, size)
+        answer = hostile_host.run(script, shell.split()[0], seconds=SOON)
+        assert answer.stdout == told, size
+        assert ("has more than 8 MiB, and is not read" in answer.stderr) is (told[0] == "0")
+    file.unlink()
+    os.mkfifo(file)
+    answer = hostile_host.run(script, shell.split()[0], seconds=SOON)
+    assert answer.stdout == "0\n1\n" and "is no regular file" in answer.stderr
+
+
 # --- numbers
 
 RUN = "a[$(touch {})]"
@@ -150,6 +168,7 @@ APART = {
     ("lock_take.sh", "until"): "counted by lock.sh",
     ("lock_take.sh", "next"): "what date makes of a run's name, which grep has found to be one",
     ("lock_take.sh", "end"): "line of a file of root's, asked by `numeral` first",
+    ("safe_file.sh", "size"): "what the kernel says of a file",
     ("written.sh", "had"): "what stat says of a file of root's",
     ("written.sh", "2"): "Python's length of what it sends",
     ("test_job.sh", "1"): "milliseconds that this script has counted",

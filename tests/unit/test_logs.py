@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from fabfile import render
 from fabfile.inventory import DEFAULT, load
 from fabfile.logs import _asked, _silence
 from fabfile.logs_entries import Clock, Entry, about, of_pod, of_slurm, since, zone
-from fabfile.logs_hosts import skew
+from fabfile.logs_hosts import HostLog, skew
 from fabfile.logs_pods import _ahead
 
 UTC = UTC
@@ -261,6 +263,49 @@ def test_a_log_that_is_not_there_is_said(tmp_path: Path) -> None:
     lines, said = read(tmp_path, str(tmp_path / "elsewhere.log"))
     assert lines == ["--mark"]
     assert f"nowhere: {tmp_path}/elsewhere.log can't be read" in said
+
+
+def test_a_past_that_takes_too_long_is_cut_with_a_word(tmp_path: Path) -> None:
+    """What a controller has is read for so long, and then the entries that are there are shown, with a mark of the cut."""
+    log = tmp_path / "slurmctld.log"
+    log.write_text(log_line(10, "lua: there"))
+    slow = tmp_path / "head"
+    slow.write_text(
+        '#!/bin/sh\ncase $* in *slurmctld.log) cat "${4}"; exec sleep 900 ;; esac\nexec /usr/bin/head "$@"\n'
+    )
+    slow.chmod(0o755)
+    words = command(tmp_path, str(log), 600)
+    words[-1] = words[-1].replace("past=60", "past=1")
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(words, input="go\n", capture_output=True, text=True, timeout=60, check=True, env=path)
+    assert [line.partition("] ")[2] or line for line in done.stdout.splitlines()] == [
+        "lua: there",
+        "--mark cut",
+        "--mark",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "cut"),
+    [
+        (
+            ["[2030-01-01T00:00:00.000] lua: x", "--dws-on-csm-logs cut", "--dws-on-csm-logs"],
+            "not read to the end in 300 s",
+        ),
+        (["[2030-01-01T00:00:00.000] lua: x"], "the connection broke before its log was read"),
+        (["[2030-01-01T00:00:00.000] lua: x", None, None], "it has said nothing for 360 s"),
+        (["[2030-01-01T00:00:00.000] lua: x", "--dws-on-csm-logs"], ""),
+    ],
+)
+def test_what_is_missing_of_a_log_is_told(monkeypatch: pytest.MonkeyPatch, lines: list[str | None], cut: str) -> None:
+    """Where a host's past is not all there, the entries that came are shown, and words say that it is not all."""
+    clock = iter(range(0, 100_000, 250))
+    monkeypatch.setattr("fabfile.logs_hosts.time.monotonic", lambda: float(next(clock)))
+    closed: list[bool] = []
+    channel: Any = SimpleNamespace(close=lambda: closed.append(True))
+    log = HostLog("h", [], Clock(), True, iter(lines), channel)
+    assert [entry.text for entry in log.past()] == ["lua: x"]
+    assert cut in log.cut and bool(log.cut) is bool(cut) and bool(closed) is ("nothing" in cut)
 
 
 def test_a_followed_log_goes_on_and_ends_with_its_reader(tmp_path: Path) -> None:

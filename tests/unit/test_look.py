@@ -1,15 +1,25 @@
 """What is known of a site while several hosts are looked at at once."""
 
+import base64
+import gzip
+import json
 import sys
 import threading
-from collections.abc import Iterator
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from fabfile import frames, look
+from fabfile.api import ClusterError
+from fabfile.frames import Frame
 from fabfile.inventory import DEFAULT, load
 from fabfile.look import Board
 from fabfile.perform import Reach
 from fabfile.running import Run
+from fabfile.stages import computes
+from fabfile.step import Api, Check, Shell
 from tests.unit.conftest import LocalHost
 
 HOSTS = 3000
@@ -71,3 +81,78 @@ def test_each_change_has_a_number_of_its_own(hurried: None) -> None:
     for one in noting:
         one.join()
     assert board.version == 4 * HOSTS
+
+
+# --- answers that are not made as they should be
+
+
+def _recursing(out: bytes) -> object:
+    return _recursing(out)
+
+
+@pytest.mark.parametrize(
+    ("parse", "out", "named"),
+    [
+        (lambda out: dict[str, int]()["content"], b"", "KeyError"),
+        (lambda out: out.decode().split()[3], b"one two", "IndexError"),
+        (lambda out: out.decode(), b"\xff", "UnicodeDecodeError"),
+        (lambda out: json.loads(out), b"{", "JSONDecodeError"),
+        (lambda out: json.loads(out)["x"], b"[]", "TypeError"),
+        (lambda out: json.loads(out).get("x"), b"[]", "AttributeError"),
+        (lambda out: json.loads(out), b"[" * 100_000, "RecursionError"),
+        (_recursing, b"", "RecursionError"),
+        (lambda out: zlib.decompress(out), b"x", "error"),
+        (computes.parse, b"644 root:root", "ValueError"),
+        (computes.parse, b"644 root:root !", "ValueError"),
+        (computes.parse, b"644 root:root " + base64.b64encode(gzip.compress(b"x" * 1000, mtime=0)[:15]), "ValueError"),
+    ],
+)
+def test_what_a_host_answers_fails_that_hosts_look_alone(
+    parse: Callable[[bytes], object], out: bytes, named: str
+) -> None:
+    """Whatever a parser raises: the look has failed, the words name the host and the error, and the others go on."""
+    board = Board(load(DEFAULT))
+    looks = {"a.bad": Shell("true", parse), "a.good": Shell("true", lambda out: 1)}
+    frame = Frame(out, b"", 0)
+    look.read_shell(board, "h", looks, {"a.bad": frame, "a.good": frame}, "")
+    with pytest.raises(
+        look.LookFailed, match=rf"^h answered what could not be read: the look at a.bad ended in {named}"
+    ):
+        board.have("a.bad", "h")
+    assert board.have("a.good", "h") == 1
+
+
+def test_what_an_api_server_answers_fails_that_look_alone() -> None:
+    """An answer without what an object has ends no run; that the server is away still does."""
+    board = Board(load(DEFAULT))
+
+    def away(cluster: object) -> object:
+        raise ClusterError(0, "no answer")
+
+    item = Check("x", "master", lambda place: Api(lambda cluster: dict[str, int]()["items"]), lambda place, found: ())
+    look.read_api(board, "m", {"a.x": item}, lambda: None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(look.LookFailed, match="m answered what could not be read"):
+        board.have("a.x", "m")
+    gone = Check("x", "master", lambda place: Api(away), lambda place, found: ())
+    with pytest.raises(ClusterError):
+        look.read_api(board, "m", {"a.x": gone}, lambda: None)  # type: ignore[arg-type, return-value]
+
+
+def test_a_small_answer_that_unpacks_to_more_than_memory_is_not_unpacked() -> None:
+    """A node's slurm.conf comes packed: what says more than a slurm.conf can be is refused after that much of it."""
+    bomb = base64.b64encode(gzip.compress(bytes(400_000_000), 1))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="more than 10 MB"):
+        computes.parse(b"644 root:root " + bomb)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 60_000_000
+    told = computes.parse(b"644 root:root " + base64.b64encode(gzip.compress(b"ClusterName=x\n")))
+    assert told == {"mode": "644", "owner": "root:root", "text": "ClusterName=x\n"}
+
+
+@pytest.mark.parametrize("ends", ["x", "", "-1", "1" * 5000, "\N{SUPERSCRIPT TWO}"])
+def test_a_frame_without_an_exit_code_never_ended(ends: str) -> None:
+    """A host that makes up the end of a look has that one failed, and the others are read."""
+    out = f"\nM one\nsaid\nM = {ends}\n\nM two\nmore\nM = 0\n".encode()
+    assert {name: frame.out for name, frame in frames.split(out, b"", "M").items()} == {"two": b"more"}

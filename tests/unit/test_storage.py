@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import os
 import shutil
 import signal
 import stat
@@ -599,6 +600,26 @@ def test_dws_is_closed_looked_at_saved_removed_and_opened_in_this_order(site: Si
         f"annotate namespace dws-system {installed.UNFINISHED}=0.0.20 --overwrite",
         f"annotate namespace dws-system {installed.UNFINISHED}-",
     ]
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_what_make_began_ends_with_the_run(site: Site, tmp_path: Path, signal_: signal.Signals) -> None:
+    """Ctrl-C, or an end from elsewhere, does not wait until `make undeploy` is through: that ends first, and DWS is opened."""
+    os.mkfifo(tmp_path / "begun")
+    ran = site('sh -c "echo >begun; sleep 900" | cat; touch through', patience=900)
+    (tmp_path / "begun").read_text()
+    os.kill(ran.pid, signal_)  # in a run `timeout` sends it to all of its group, and make has one of its own
+    said, _ = ran.communicate(timeout=60)
+    assert ran.returncode == 143, said  # and nobody holds the output open
+    assert not (tmp_path / "through").exists() and not (tmp_path / "cluster/closed").exists()
+
+
+def test_what_make_began_ends_at_its_deadline(site: Site, tmp_path: Path) -> None:
+    """With all that it began, and with words of what is still there."""
+    ran = site('trap "" TERM; sh -c "sleep 900" | cat', patience=1)
+    said, _ = ran.communicate(timeout=60)
+    assert ran.returncode in (124, 137) and "not through after 1 s" in said
+    assert not (tmp_path / "cluster/closed").exists()
 
 
 @pytest.mark.parametrize(
