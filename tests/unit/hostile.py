@@ -64,6 +64,8 @@ class Host:
     """A folder that other users can enter. `etc` is SlurmUser's, as /etc/slurm often is; `secret` only root's to read.
 
     programs   what stands in for Slurm and kubectl, root's
+    own        a folder of root's that others can enter
+    state      stands for /var/lib/dws-on-csm
     """
 
     top: Path
@@ -79,6 +81,16 @@ class Host:
         return self.top / "bin"
 
     @property
+    def own(self) -> Path:
+        """A folder of root's."""
+        return self.top / "own"
+
+    @property
+    def state(self) -> Path:
+        """What the tool keeps."""
+        return self.top / "state"
+
+    @property
     def open(self) -> Path:
         """Where everybody can write."""
         return self.top / "open"
@@ -91,6 +103,7 @@ class Host:
     def program(self, name: str, body: str) -> Path:
         """A program of root's by this name."""
         path = self.programs / name
+        path.parent.mkdir(exist_ok=True)
         path.write_text(f"#!/bin/sh\nTOP={self.top}\n{body}\n")
         path.chmod(0o755)
         return path
@@ -113,9 +126,17 @@ class Host:
         )  # fmt: skip
 
     def unharmed(self) -> bool:
-        """Whether root's file is as it was, and still root's alone."""
+        """Whether root's file is as it was, and still root's alone; and what is in it lies in no other file."""
         told = self.secret.lstat()
-        return (self.secret.read_text(), told.st_uid, told.st_mode & 0o777) == (SECRET, 0, 0o600)
+        same = (self.secret.read_text(), told.st_uid, told.st_mode & 0o7777) == (SECRET, 0, 0o600)
+        return same and not any(self._tells(one) for one in self.top.rglob("*"))
+
+    def _tells(self, path: Path) -> bool:
+        """Whether another file has its content; one that goes at this moment has not."""
+        try:
+            return path.is_file() and not path.samefile(self.secret) and SECRET.strip().encode() in path.read_bytes()
+        except OSError:
+            return False
 
 
 SECRET = "what-only-root-may-read\n"
@@ -127,7 +148,7 @@ def hostile_host() -> Iterator[Host]:
     top = Path(tempfile.mkdtemp(prefix="dws-hostile-"))
     top.chmod(0o755)
     host = Host(top)
-    for folder in (host.etc, host.programs, host.open):
+    for folder in (host.etc, host.programs, host.open, host.own):
         folder.mkdir()
         folder.chmod(0o755)
     host.open.chmod(0o1777)

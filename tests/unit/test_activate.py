@@ -17,27 +17,28 @@ import pytest
 
 from fabfile import render
 from fabfile.script import BUSY, LIBRARY
+from tests.unit.hostile import Host
 
 RESTART = """
-if [ -e "$HERE/slow" ]; then rm "$HERE/alive" "$HERE/slow"; sleep 3; fi
-if grep -q BROKEN "$HERE/etc/slurm.conf"; then
-    rm -f "$HERE/alive"; echo "[now] fatal: no burst buffer" >>"$HERE/log"; exit 1
+if [ -e "$TOP/slow" ]; then rm "$TOP/alive" "$TOP/slow"; sleep 3; fi
+if grep -q BROKEN "$TOP/etc/slurm.conf"; then
+    rm -f "$TOP/alive"; echo "[now] fatal: no burst buffer" >>"$TOP/log"; exit 1
 fi
-echo x >>"$HERE/restarts"; : >"$HERE/alive"; [ ! -e "$HERE/meanwhile" ] || sh "$HERE/meanwhile"
+echo x >>"$TOP/restarts"; : >"$TOP/alive"; [ ! -e "$TOP/meanwhile" ] || sh "$TOP/meanwhile"
 """
 PROGRAMS = {
     "service": RESTART,
-    "pgrep": '[ ! -e "$HERE/alive" ] || cat "$HERE/process"',
+    "pgrep": '[ ! -e "$TOP/alive" ] || cat "$TOP/process"',
     "systemctl": f"""
 case "$*" in
 restart*) {RESTART} ;;
-*MainPID*) if [ -e "$HERE/alive" ]; then echo MainPID=4711; else echo MainPID=0; fi ;;
-*ActiveState*) if [ -e "$HERE/alive" ]; then echo ActiveState=active; else echo ActiveState=failed; fi ;;
+*MainPID*) if [ -e "$TOP/alive" ]; then echo MainPID=4711; else echo MainPID=0; fi ;;
+*ActiveState*) if [ -e "$TOP/alive" ]; then echo ActiveState=active; else echo ActiveState=failed; fi ;;
 is-active*) exit 3 ;;
 esac""",
     "systemd-run": 'for last; do :; done; exec sh "$last"',
     "journalctl": "true",
-    "scontrol": 'if [ -e "$HERE/alive" ] && ! grep -q SILENT "$HERE/etc/slurm.conf"; then s=UP; else s=DOWN; fi\n'
+    "scontrol": 'if [ -e "$TOP/alive" ] && ! grep -q SILENT "$TOP/etc/slurm.conf"; then s=UP; else s=DOWN; fi\n'
     'echo "Slurmctld(primary) at $(uname -n) is $s"',
 }
 OLD, NEW = "ClusterName=lab\n", "ClusterName=lab\nBurstBufferType=burst_buffer/lua\n"
@@ -48,16 +49,20 @@ def checksum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def controller(host: Host, old: str = OLD) -> None:
+    """Makes it a controller: etc/slurm.conf, and the programs around a slurmctld that is alive."""
+    for folder in (host.etc, host.state):
+        folder.mkdir(parents=True)
+    (host.etc / "slurm.conf").write_text(old)
+    (host.top / "alive").touch()
+    for name, body in PROGRAMS.items():
+        host.program(name, body)
+
+
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Path]:
     """A controller: etc/slurm.conf, a running slurmctld, and the programs around it."""
-    for name in ("etc", "state", "bin"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "etc/slurm.conf").write_text(OLD)
-    (tmp_path / "alive").touch()
-    for name, body in PROGRAMS.items():
-        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\nHERE={tmp_path}\n{body}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
+    controller(Host(tmp_path))
     shutil.copy("/bin/sleep", tmp_path / "slurmctld")  # what is taken for one is a process of that name
     process = subprocess.Popen([tmp_path / "slurmctld", "600"])
     (tmp_path / "process").write_text(f"{process.pid}\n")
@@ -91,7 +96,7 @@ def activate(host: Path, request: pytest.FixtureRequest) -> Activate:
         data = "".join(texts.values())
         activation = render.script("detach.sh", "vanishing.sh", "follow.sh", **settings)
         script = f"STATE={host}/state; RUN=test\n{LIBRARY}\n(\n{activation}\n)"
-        environment = {"PATH": f"{host}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HERE": str(host)}
+        environment = {"PATH": f"{host}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TOP": str(host)}
         return subprocess.run(
             [shell, "-c", script],
             env=environment,

@@ -11,6 +11,7 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -21,58 +22,59 @@ from fabfile.actions import STATE, Sh
 from fabfile.inventory import DEFAULT, load
 from fabfile.stages import activation
 from fabfile.step import Facts, Place, Shell
-from tests.unit.test_activate import NEW, OLD, PROGRAMS, checksum
+from tests.unit.hostile import Host as Hostile
+from tests.unit.test_activate import NEW, OLD, checksum, controller
 
 Then = Literal["stopped", "boot", "again"]
 """Who comes by after the cut: the unit's end, the host's next start, a later run."""
 
-BEHIND = 'if [ -e "$HERE/cut" ]; then rm "$HERE/cut"; kill -{signal} $$; fi'
-TRACE = ': >"$HERE/reached/{number}"'
+BEHIND = 'if [ -e "$TOP/cut" ]; then rm "$TOP/cut"; kill -{signal} $$; fi'
+TRACE = ': >"$TOP/reached/{number}"'
 SYSTEMD = "systemd() { true; }\n"
 
 
-class Host:
+@dataclass(frozen=True)
+class Host(Hostile):
     """A controller in a folder, and an activation of it of which every line can be its last."""
 
-    def __init__(self, folder: Path, following: str | None, back: str | None, old: str = OLD) -> None:
-        self.folder = folder
-        for name in ("etc", "state", "bin", "units", "reached", "state/activation.d.x"):
-            (folder / name).mkdir(parents=True)
-        self.conf.write_text(old)
-        (folder / "alive").touch()
-        for name, body in PROGRAMS.items():
-            (folder / "bin" / name).write_text(f"#!/bin/sh\nHERE={folder}\n{body}\n")
-            (folder / "bin" / name).chmod(0o755)
+    @classmethod
+    def made(cls, top: Path, following: str | None, back: str | None, old: str = OLD) -> Host:
+        """One in a new folder, with these texts."""
+        host = cls(top)
+        controller(host, old)
+        for folder in (top / "units", top / "reached", host.work):
+            folder.mkdir()
         for name, text in (("next", following), ("back", back)):
             if text is not None:
-                (self.work / name).write_text(text)
+                (host.work / name).write_text(text)
+        return host
 
     @property
     def conf(self) -> Path:
         """slurm.conf."""
-        return self.folder / "etc/slurm.conf"
+        return self.top / "etc/slurm.conf"
 
     @property
     def work(self) -> Path:
         """The activation's own folder."""
-        return self.folder / "state/activation.d.x"
+        return self.top / "state/activation.d.x"
 
     @property
     def pending(self) -> Path:
         """What is there while something is to be put back."""
-        return self.folder / "state/activation.pending"
+        return self.top / "state/activation.pending"
 
     def write(self, body: str, seen: str = OLD) -> None:
         """The activation's script, with `body` in place of activate.sh."""
-        fixed = {"state": f"{self.folder}/state", "folder": f"{self.folder}/etc", "unit": "slurmctld", "deadline": "30"}
-        fixed |= {"log": "", "seen": checksum(seen), "units": f"{self.folder}/units", "work": str(self.work)}
+        fixed = {"state": f"{self.top}/state", "folder": f"{self.top}/etc", "unit": "slurmctld", "deadline": "30"}
+        fixed |= {"log": "", "seen": checksum(seen), "units": f"{self.top}/units", "work": str(self.work)}
         (self.work / "activate").write_text(
-            render.script("safe_file.sh", "as.sh", "slurmctld.sh", **fixed) + SYSTEMD + body
+            render.script("written.sh", "safe_file.sh", "as.sh", "slurmctld.sh", **fixed) + SYSTEMD + body
         )
 
-    def run(self, *words: str, shell: str = "dash") -> int:
+    def calls(self, *words: str, shell: str = "dash") -> int:
         """A shell with these words; its exit code."""
-        environment = {"PATH": f"{self.folder}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HERE": str(self.folder)}
+        environment = {"PATH": f"{self.top}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TOP": str(self.top)}
         told = subprocess.run(
             [shell, *words], env=environment, timeout=120, check=False, capture_output=True, stdin=subprocess.DEVNULL
         )
@@ -80,7 +82,7 @@ class Host:
 
     def outcome(self) -> str:
         """How the last activation is said to have ended."""
-        told = self.folder / "state/activation"
+        told = self.top / "state/activation"
         return told.read_text().partition("\n")[0].removeprefix("outcome=") if told.exists() else ""
 
     def wrong(self) -> list[str]:
@@ -88,7 +90,7 @@ class Host:
         there = self.conf.read_text()
         told = {
             f"slurm.conf is {there!r}": there not in (OLD, *((NEW,) if self.outcome() == "activated" else ())),
-            "slurmctld does not run": not (self.folder / "alive").exists(),
+            "slurmctld does not run": not (self.top / "alive").exists(),
             "something is pending": os.path.lexists(self.pending),
         }
         return [text for text, so in told.items() if so]
@@ -96,16 +98,16 @@ class Host:
     def settle(self, then: Then) -> None:
         """What comes by after an end in the middle."""
         if then == "stopped":
-            self.run(str(self.work / "activate"), "stopped")
+            self.calls(str(self.work / "activate"), "stopped")
         elif then == "again":
             if self.pending.exists():
-                self.run(str(self.pending / "activate"), "again")
+                self.calls(str(self.pending / "activate"), "again")
         else:
-            (self.folder / "alive").unlink(missing_ok=True)
-            unit = self.folder / "units/multi-user.target.wants/dws-on-csm-activation-boot.service"
+            (self.top / "alive").unlink(missing_ok=True)
+            unit = self.top / "units/multi-user.target.wants/dws-on-csm-activation-boot.service"
             if unit.exists() and self.pending.exists():
-                assert self.run(str(self.pending / "activate"), "boot") in (0, -signal.SIGKILL)
-            self.run(str(self.folder / "bin/service"))
+                assert self.calls(str(self.pending / "activate"), "boot") in (0, -signal.SIGKILL)
+            self.calls(str(self.top / "bin/service"))
 
 
 def lines() -> list[str]:
@@ -149,9 +151,9 @@ CASES = {
 
 def reached(folder: Path, moments: Sequence[int], texts: tuple[str | None, str]) -> list[int]:
     """The lines that an activation comes to, when nothing happens to it."""
-    host = Host(folder, *texts)
+    host = Host.made(folder, *texts)
     host.write(with_lines({n: TRACE.format(number=n) for n in moments}))
-    host.run(str(host.work / "activate"))
+    host.calls(str(host.work / "activate"))
     return sorted(int(one.name) for one in (folder / "reached").iterdir())
 
 
@@ -169,14 +171,14 @@ def test_cut_off_behind_any_line(tmp_path: Path, moments: list[int], case: int) 
 
     def one(number: int) -> str:
         cut, then = WAYS[(number + case) % len(WAYS)]
-        host = Host(tmp_path / str(number), *texts)
+        host = Host.made(tmp_path / str(number), *texts)
         host.write(with_lines({number: BEHIND.format(signal=cut)}))
-        (host.folder / "cut").touch()
-        code = host.run(str(host.work / "activate"), shell=("dash", "bash")[number % 2])
+        (host.top / "cut").touch()
+        code = host.calls(str(host.work / "activate"), shell=("dash", "bash")[number % 2])
         if cut == "KILL":
-            if not (host.folder / "cut").exists():
+            if not (host.top / "cut").exists():
                 assert code == -signal.SIGKILL
-                (host.folder / "cut").touch()
+                (host.top / "cut").touch()
             host.settle(then)
             host.settle(then)
         wrong = host.wrong()
@@ -190,34 +192,34 @@ def test_cut_off_behind_any_line(tmp_path: Path, moments: list[int], case: int) 
 
 def test_the_next_one_settles_what_was_cut_off(tmp_path: Path) -> None:
     """An activation that finds a pending one puts that back first, and is refused where the text isn't the one it saw."""
-    host = Host(tmp_path, NEW, OLD)
+    host = Host.made(tmp_path, NEW, OLD)
     host.write(with_lines({n: BEHIND.format(signal="KILL") for n in possible() if "slurm.conf replaced" in lines()[n]}))
-    (host.folder / "cut").touch()
-    assert host.run(str(host.work / "activate")) == -signal.SIGKILL
+    (host.top / "cut").touch()
+    assert host.calls(str(host.work / "activate")) == -signal.SIGKILL
     assert (host.conf.read_text(), host.pending.exists()) == (NEW, True)
     place = Place(load(DEFAULT), Facts(), "one")
     look = activation.look(place)
     assert isinstance(look, Shell)
-    told = subprocess.check_output(["sh", "-c", look.script.replace(STATE, str(host.folder / "state"))])
+    told = subprocess.check_output(["sh", "-c", look.script.replace(STATE, str(host.top / "state"))])
     (action,) = activation.settle(place, look.parse(told), "none")
     assert isinstance(action, Sh) and str(look.parse(told)).startswith("interrupted, begun ")
-    assert host.run("-euc", action.script.replace(STATE, str(host.folder / "state"))) == 0
+    assert host.calls("-euc", action.script.replace(STATE, str(host.top / "state"))) == 0
     assert (host.conf.read_text(), host.outcome(), host.wrong()) == (OLD, "reverted", [])
     assert activation.settle(place, "at work since yesterday", "none") == []
 
 
 def test_one_that_meets_a_pending_one(tmp_path: Path) -> None:
     """It settles that first, without being told."""
-    host = Host(tmp_path, NEW, OLD)
+    host = Host.made(tmp_path, NEW, OLD)
     host.write(with_lines({n: BEHIND.format(signal="KILL") for n in possible() if "slurm.conf replaced" in lines()[n]}))
-    (host.folder / "cut").touch()
-    host.run(str(host.work / "activate"))
+    (host.top / "cut").touch()
+    host.calls(str(host.work / "activate"))
     first, second = host.work, tmp_path / "state/activation.d.y"
     second.mkdir()
     for name in ("next", "back"):
         shutil.copy(first / name, second / name)
     (second / "activate").write_text((first / "activate").read_text().replace(str(first), str(second)))
-    assert host.run(str(second / "activate")) == 0
+    assert host.calls(str(second / "activate")) == 0
     assert (host.conf.read_text(), host.outcome(), host.pending.exists(), first.exists()) == (
         NEW,
         "activated",
@@ -228,21 +230,21 @@ def test_one_that_meets_a_pending_one(tmp_path: Path) -> None:
 
 def test_while_the_host_goes_down(tmp_path: Path) -> None:
     """systemd starts nothing then: slurm.conf is put back, and slurmctld left alone."""
-    host = Host(tmp_path, NEW, OLD)
+    host = Host.made(tmp_path, NEW, OLD)
     host.write(with_lines({n: BEHIND.format(signal="TERM") for n in possible() if "slurm.conf replaced" in lines()[n]}))
-    (host.folder / "bin/systemctl").write_text('#!/bin/sh\n[ "$1" != is-system-running ] || echo stopping\n')
-    (host.folder / "cut").touch()
-    assert host.run(str(host.work / "activate")) != 0
+    (host.top / "bin/systemctl").write_text('#!/bin/sh\n[ "$1" != is-system-running ] || echo stopping\n')
+    (host.top / "cut").touch()
+    assert host.calls(str(host.work / "activate")) != 0
     assert (host.conf.read_text(), host.outcome(), host.wrong()) == (OLD, "reverted", [])
-    assert not (host.folder / "restarts").exists()
+    assert not (host.top / "restarts").exists()
 
 
 def test_somebody_elses_text_is_left(tmp_path: Path) -> None:
     """What was written by hand after a cut is not overwritten by what would be put back."""
-    host = Host(tmp_path, NEW, OLD)
+    host = Host.made(tmp_path, NEW, OLD)
     host.write(with_lines({n: BEHIND.format(signal="KILL") for n in possible() if "slurm.conf replaced" in lines()[n]}))
-    (host.folder / "cut").touch()
-    host.run(str(host.work / "activate"))
+    (host.top / "cut").touch()
+    host.calls(str(host.work / "activate"))
     host.conf.write_text("ClusterName=other\n")
     host.settle("boot")
     assert (host.conf.read_text(), host.pending.exists()) == ("ClusterName=other\n", False)
@@ -250,10 +252,10 @@ def test_somebody_elses_text_is_left(tmp_path: Path) -> None:
 
 def test_the_unit_for_the_next_start_of_the_host(tmp_path: Path) -> None:
     """It is there with all that it needs before slurm.conf is another one, is ordered before slurmctld, and goes at the end."""
-    host = Host(tmp_path, NEW, OLD)
+    host = Host.made(tmp_path, NEW, OLD)
     copy = f"cp -r {tmp_path}/units {tmp_path}/seen; readlink {tmp_path}/state/activation.pending >{tmp_path}/link"
     host.write(with_lines({n: copy for n in possible() if "pledge ||" in lines()[n]}))
-    assert host.run(str(host.work / "activate")) == 0
+    assert host.calls(str(host.work / "activate")) == 0
     text = (tmp_path / "seen/dws-on-csm-activation-boot.service").read_text().splitlines()
     assert (tmp_path / "link").read_text().strip() == str(host.work)
     assert f"ConditionPathExists={host.pending}" in text and "Before=slurmctld.service" in text
@@ -265,38 +267,32 @@ def test_the_unit_for_the_next_start_of_the_host(tmp_path: Path) -> None:
 # --- what the activation must not do without
 
 
-def program(host: Host, name: str, body: str) -> None:
-    """A program before the real one on PATH."""
-    (host.folder / "bin" / name).write_text(f"#!/bin/sh\nHERE={host.folder}\n{body}\n")
-    (host.folder / "bin" / name).chmod(0o755)
-
-
 def test_a_unit_that_was_started_too_often(tmp_path: Path) -> None:
     """systemd refuses to start it until that is forgotten: slurmctld comes up all the same."""
-    host = Host(tmp_path, NEW, OLD)
+    host = Host.made(tmp_path, NEW, OLD)
     limited = """case "$1" in
-reset-failed) rm -f "$HERE/limit" ;;
-restart) if [ -e "$HERE/limit" ]; then rm -f "$HERE/alive"; exit 1; fi; exec "$HERE/bin/usual" "$@" ;;
-*) exec "$HERE/bin/usual" "$@" ;;
+reset-failed) rm -f "$TOP/limit" ;;
+restart) if [ -e "$TOP/limit" ]; then rm -f "$TOP/alive"; exit 1; fi; exec "$TOP/bin/usual" "$@" ;;
+*) exec "$TOP/bin/usual" "$@" ;;
 esac"""
-    (host.folder / "bin/systemctl").rename(host.folder / "bin/usual")
-    program(host, "systemctl", limited)
+    (host.top / "bin/systemctl").rename(host.top / "bin/usual")
+    host.program("systemctl", limited)
     (tmp_path / "limit").touch()
     host.write(with_lines({}))
-    assert host.run(str(host.work / "activate")) == 0
+    assert host.calls(str(host.work / "activate")) == 0
     assert (host.conf.read_text(), host.outcome(), host.wrong()) == (NEW, "activated", [])
 
 
 def test_what_is_started_does_not_hold_the_lock(tmp_path: Path) -> None:
     """A slurmctld that runs on for years leaves it to the next activation."""
-    host = Host(tmp_path, NEW, OLD)
-    (host.folder / "bin/systemctl").rename(host.folder / "bin/usual")
-    start = """if [ "$1" = restart ]; then sleep 300 >/dev/null 2>&1 & echo $! >"$HERE/started"; fi
-exec "$HERE/bin/usual" "$@\""""
-    program(host, "systemctl", start)
+    host = Host.made(tmp_path, NEW, OLD)
+    (host.top / "bin/systemctl").rename(host.top / "bin/usual")
+    start = """if [ "$1" = restart ]; then sleep 300 >/dev/null 2>&1 & echo $! >"$TOP/started"; fi
+exec "$TOP/bin/usual" "$@\""""
+    host.program("systemctl", start)
     host.write(with_lines({}))
     try:
-        assert host.run(str(host.work / "activate")) == 0
+        assert host.calls(str(host.work / "activate")) == 0
         assert subprocess.call(["flock", "-n", str(tmp_path / "state/activation.lock"), "true"]) == 0
     finally:
         os.kill(int((tmp_path / "started").read_text()), signal.SIGKILL)
@@ -304,20 +300,20 @@ exec "$HERE/bin/usual" "$@\""""
 
 def test_a_text_that_was_not_written_whole(tmp_path: Path) -> None:
     """A write that loses a part, and says nothing, is noticed before slurm.conf is another one."""
-    host = Host(tmp_path, NEW, OLD)
-    program(host, "cat", 'case "$*" in *activation.d.x/next) exec head -c 20 -- "$2" ;; esac\nexec /bin/cat "$@"')
+    host = Host.made(tmp_path, NEW, OLD)
+    host.program("cat", 'case "$*" in *activation.d.x/next) exec head -c 20 -- "$2" ;; esac\nexec /bin/cat "$@"')
     host.write(with_lines({}))
-    assert host.run(str(host.work / "activate")) == 1
+    assert host.calls(str(host.work / "activate")) == 1
     assert (host.conf.read_text(), host.outcome(), (tmp_path / "restarts").exists()) == (OLD, "refused", False)
 
 
 def test_what_is_on_the_disk_before_slurm_conf_is_another_one(tmp_path: Path) -> None:
     """The script, both texts, their folder, and then the link by which they are found."""
-    host = Host(tmp_path, NEW, OLD)
-    told = 'for one; do echo "$one,$(readlink "$HERE/state/activation.pending"),$(grep -c Burst "$HERE/etc/slurm.conf")"; done'
-    program(host, "sync", f'{told} >>"$HERE/synced"\nexec /bin/sync "$@"')
+    host = Host.made(tmp_path, NEW, OLD)
+    told = 'for one; do echo "$one,$(readlink "$TOP/state/activation.pending"),$(grep -c Burst "$TOP/etc/slurm.conf")"; done'
+    host.program("sync", f'{told} >>"$TOP/synced"\nexec /bin/sync "$@"')
     host.write(with_lines({}))
-    assert host.run(str(host.work / "activate")) == 0
+    assert host.calls(str(host.work / "activate")) == 0
     synced = [line.rpartition(",")[0] for line in (tmp_path / "synced").read_text().splitlines() if line.endswith(",0")]
     written = [f"{host.work / name}," for name in ("activate", "next", "back")]
     folders = [f"{host.work},", f"{tmp_path}/state,{host.work}"]

@@ -16,7 +16,7 @@ __all__ = ["activate", "host"]
 
 def program(host: Path, name: str, body: str) -> None:
     """A program that comes before the host's own."""
-    (host / "bin" / name).write_text(f"#!/bin/sh\nHERE={host}\n{body}\n")
+    (host / "bin" / name).write_text(f"#!/bin/sh\nTOP={host}\n{body}\n")
     (host / "bin" / name).chmod(0o755)
 
 
@@ -42,7 +42,7 @@ def test_a_text_that_was_not_written_as_it_came_is_not_activated(host: Path, act
 
 def test_a_slurmctld_holds_no_lock_of_the_activation(host: Path, activate: Activate) -> None:
     """Where no systemd starts it, it has the open files of whoever does; the next activation is not kept out by it."""
-    program(host, "service", f'{PROGRAMS["service"]}\nsleep 300 &\necho $! >>"$HERE/daemons"')
+    program(host, "service", f'{PROGRAMS["service"]}\nsleep 300 &\necho $! >>"$TOP/daemons"')
     try:
         assert activate(NEW, OLD).returncode == 0
         assert activate(OLD, NEW, seen=NEW).returncode == 0

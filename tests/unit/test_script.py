@@ -9,8 +9,7 @@ import re
 import shutil
 import stat
 import subprocess
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,31 +20,27 @@ from fabfile import render
 from fabfile.actions import Action, Put, Remove
 from fabfile.script import LIBRARY, compile_actions
 from fabfile.secret import Secret
+from tests.unit.hostile import SLURM_USER, hostile_host
+from tests.unit.hostile import Host as Hostile
 
-NOBODY = pwd.getpwnam("nobody")
-"""The user that stands for SlurmUser: the folder is its own."""
+__all__ = ["hostile_host"]
 
+THEM = pwd.getpwnam(SLURM_USER)
+"""SlurmUser: the folder is its own."""
+
+OWNER = f"{SLURM_USER}:"
 SHELLS = {"dash": ("dash", "-c"), "bash": ("bash", "--posix", "-c")}
 
 
-@dataclass
-class Host:
-    """`etc` is SlurmUser's, `own` is root's, `state` stands for /var/lib/dws-on-csm; `shell` is what /bin/sh is."""
+@dataclass(frozen=True)
+class Host(Hostile):
+    """A hostile host with a file in SlurmUser's folder and one in root's; `shell` is what /bin/sh is."""
 
-    root: Path
     shell: Sequence[str]
 
     @property
-    def etc(self) -> Path:
-        return self.root / "etc"
-
-    @property
-    def own(self) -> Path:
-        return self.root / "own"
-
-    @property
     def before(self) -> Path:
-        return self.root / "state/before/r"
+        return self.state / "before/r"
 
     @property
     def record(self) -> list[str]:
@@ -53,69 +48,31 @@ class Host:
 
     def sh(self, script: str, data: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
         """The script behind the library of actions."""
-        whole = f"STATE={self.root}/state; RUN=r\n{LIBRARY}\n{script}"
-        return subprocess.run(
-            [*self.shell, whole],
-            input=data,
-            capture_output=True,
-            timeout=60,
-            check=False,
-            env={**os.environ, **environment},
-        )
+        return self.through(f"STATE={self.state}; RUN=r\n{LIBRARY}\n{script}", data, environment)
 
     def do(self, *actions: Action, **environment: str) -> subprocess.CompletedProcess[bytes]:
-        script, data = compile_actions(actions, "r", "==mark", "stage.step")
-        return subprocess.run(
-            [*self.shell, script],
-            input=data,
-            capture_output=True,
-            timeout=60,
-            check=False,
-            env={**os.environ, **environment},
-        )
+        return self.through(*compile_actions(actions, "r", "==mark", "stage.step"), environment)
+
+    def through(self, script: str, data: bytes, environment: Mapping[str, str]) -> subprocess.CompletedProcess[bytes]:
+        """What a session does: the script with its standard input."""
+        own = {**os.environ, **environment}
+        return subprocess.run([*self.shell, script], input=data, capture_output=True, timeout=60, check=False, env=own)
 
     def image(self, path: Path) -> Path:
         return self.before / str(path).lstrip("/")
 
 
 @pytest.fixture(params=SHELLS)
-def host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    """A host with a folder of SlurmUser's and one of root's, each with a file; where others may go, unlike in tmp_path."""
+def host(request: pytest.FixtureRequest, hostile_host: Hostile, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """A host of this kind with each shell."""
     assert shutil.which(request.param), f"{request.param} is needed: apt-get install {request.param}"
-    with tempfile.TemporaryDirectory() as made:
-        root = Path(made)
-        root.chmod(0o755)
-        for module in ("actions", "script"):
-            monkeypatch.setattr(f"fabfile.{module}.STATE", f"{root}/state")
-        for name in ("etc", "own"):
-            (root / name).mkdir(mode=0o755)
-            (root / name / "file").write_text("old\n")
-        os.chown(root / "etc", NOBODY.pw_uid, NOBODY.pw_gid)
-        yield Host(root, SHELLS[request.param])
-
-
-@pytest.fixture
-def canary(host: Host) -> Path:
-    """A file of root's that nobody else may read."""
-    path = host.own / "canary"
-    path.write_text("root's own secret\n")
-    path.chmod(0o600)
-    return path
-
-
-def unharmed(host: Host, canary: Path) -> bool:
-    """The canary is as it was, and its content lies in no other file."""
-    found = canary.stat()
-    same = canary.read_text() == "root's own secret\n" and (found.st_uid, found.st_mode & 0o7777) == (0, 0o600)
-    return same and not any(tells(one, canary) for one in host.root.rglob("*"))
-
-
-def tells(path: Path, canary: Path) -> bool:
-    """Whether a file has the canary's content, and is another one; one that goes at this moment has not."""
-    try:
-        return path.is_file() and not path.samefile(canary) and b"root's own secret" in path.read_bytes()
-    except OSError:
-        return False
+    host = Host(hostile_host.top, SHELLS[request.param])
+    for module in ("actions", "script"):
+        monkeypatch.setattr(f"fabfile.{module}.STATE", str(host.state))
+    (host.etc / "slurm.conf").unlink()
+    for folder in (host.etc, host.own):
+        (folder / "file").write_text("old\n")
+    return host
 
 
 # --- what is written
@@ -125,12 +82,12 @@ def tells(path: Path, canary: Path) -> bool:
 @pytest.mark.parametrize("folder", ["etc", "own"])
 def test_a_file_has_the_content_mode_and_owner_that_were_asked_for(host: Host, mode: int, folder: str) -> None:
     """Whoever's the folder is, and whoever's the file was; nothing else is left there."""
-    path = host.root / folder / "file"
-    done = host.do(Put(str(path), b"new\n", mode, "nobody:"))
+    path = host.top / folder / "file"
+    done = host.do(Put(str(path), b"new\n", mode, OWNER))
     assert (done.returncode, done.stderr) == (0, b"")
     found = path.stat()
     assert (path.read_text(), found.st_mode & 0o7777) == ("new\n", mode)
-    assert (found.st_uid, found.st_gid) == (NOBODY.pw_uid, NOBODY.pw_gid)
+    assert (found.st_uid, found.st_gid) == (THEM.pw_uid, THEM.pw_gid)
     assert [one.name for one in path.parent.iterdir()] == ["file"]
     assert host.image(path).read_text() == "old\n"
 
@@ -147,7 +104,7 @@ def test_a_folder_that_is_lacking_is_made(host: Host) -> None:
 def test_a_folder_with_the_set_group_bit_is_no_obstacle(host: Host) -> None:
     """Folders made in it inherit the bit."""
     host.etc.chmod(0o2775)
-    assert host.do(Put(str(host.etc / "file"), b"new\n", 0o644, "nobody:")).returncode == 0
+    assert host.do(Put(str(host.etc / "file"), b"new\n", 0o644, OWNER)).returncode == 0
     assert (host.etc / "file").read_text() == "new\n"
 
 
@@ -168,7 +125,7 @@ def test_files_are_recorded_by_their_real_paths(host: Host) -> None:
 def test_a_secret_is_recorded_as_one(host: Host) -> None:
     """Before its before-image is made, so that there is never an image of a key that nothing tells to be one."""
     (host.own / "link").symlink_to(host.etc / "file")
-    assert host.do(Put(str(host.own / "link"), Secret(b"key"), 0o600, "nobody:")).returncode == 0
+    assert host.do(Put(str(host.own / "link"), Secret(b"key"), 0o600, OWNER)).returncode == 0
     assert f"secret {host.etc}/file" in host.record
     assert host.do(Put(str(host.own / "open"), b"text")).returncode == 0
     assert host.do(Remove(str(host.own / "file"), secret=True)).returncode == 0
@@ -193,32 +150,32 @@ def test_a_before_image_is_the_file_with_mode_owner_and_date_and_no_set_id_bits(
 
 @pytest.mark.parametrize("action", ["put", "secret", "remove", "keep", "put back"])
 @pytest.mark.parametrize("trap", ["link", "link to a folder", "fifo", "second name", "folder"])
-def test_what_slurm_user_put_in_a_files_place_is_not_followed(host: Host, canary: Path, action: str, trap: str) -> None:
+def test_what_slurm_user_put_in_a_files_place_is_not_followed(host: Host, action: str, trap: str) -> None:
     """Neither written to nor read, given away nor waited for: it is refused, and told."""
     path = host.etc / "file"
     path.unlink()
     {
-        "link": lambda: path.symlink_to(canary),
+        "link": lambda: path.symlink_to(host.secret),
         "link to a folder": lambda: path.symlink_to(host.own),
         "fifo": lambda: os.mkfifo(path),
-        "second name": lambda: path.hardlink_to(canary),
+        "second name": lambda: path.hardlink_to(host.secret),
         "folder": lambda: path.mkdir(),
     }[trap]()
-    os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid, follow_symlinks=False) if trap != "second name" else None
-    image = host.root / "image"
+    os.chown(path, THEM.pw_uid, THEM.pw_gid, follow_symlinks=False) if trap != "second name" else None
+    image = host.top / "image"
     image.write_text("earlier\n")
     back = f"path={path}\nsource={image}\nsum=$(sha256sum <{image} | cut -d' ' -f1)\n{render.read('put_back.sh')}"
     done = {
-        "put": lambda: host.do(Put(str(path), b"new\n", 0o644, "nobody:")),
-        "secret": lambda: host.do(Put(str(path), Secret(b"new\n"), 0o600, "nobody:")),
+        "put": lambda: host.do(Put(str(path), b"new\n", 0o644, OWNER)),
+        "secret": lambda: host.do(Put(str(path), Secret(b"new\n"), 0o600, OWNER)),
         "remove": lambda: host.do(Remove(str(path))),
         "keep": lambda: host.sh(f"keep {path}"),
         "put back": lambda: host.sh(back),
     }[action]()
     assert done.returncode == 1, done.stderr
     assert str(path) in done.stderr.decode()
-    assert unharmed(host, canary)
-    assert path.is_symlink() or path.is_fifo() or path.is_dir() or path.samefile(canary)
+    assert host.unharmed()
+    assert path.is_symlink() or path.is_fifo() or path.is_dir() or path.samefile(host.secret)
 
 
 def test_a_link_in_a_folder_that_the_group_root_can_write_is_followed(host: Host) -> None:
@@ -227,19 +184,19 @@ def test_a_link_in_a_folder_that_the_group_root_can_write_is_followed(host: Host
     host.own.chmod(0o775)
     assert host.do(Put(f"{host.own}/link", b"new\n")).returncode == 0
     assert (host.own / "link").is_symlink() and (host.own / "file").read_text() == "new\n"
-    os.chown(host.own, 0, NOBODY.pw_gid)
+    os.chown(host.own, 0, THEM.pw_gid)
     done = host.do(Put(f"{host.own}/link", b"newer\n"))
     assert done.returncode != 0 and b"root does not follow it" in done.stderr
     assert (host.own / "file").read_text() == "new\n"
 
 
-def test_a_link_of_root_in_a_folder_that_others_can_write_is_not_followed_either(host: Host, canary: Path) -> None:
+def test_a_link_of_root_in_a_folder_that_others_can_write_is_not_followed_either(host: Host) -> None:
     """Its owner says nothing: SlurmUser may move it there from elsewhere in its folder."""
     (host.etc / "file").unlink()
-    (host.etc / "file").symlink_to(canary)
+    (host.etc / "file").symlink_to(host.secret)
     done = host.do(Put(str(host.etc / "file"), b"new\n"))
     assert done.returncode == 1 and b"root does not follow it" in done.stderr
-    assert unharmed(host, canary)
+    assert host.unharmed()
 
 
 def test_what_is_cleared_is_roots_alone(host: Host) -> None:
@@ -257,7 +214,7 @@ def test_what_is_cleared_is_roots_alone(host: Host) -> None:
 
 def test_a_before_image_that_is_not_what_it_was_stays_where_it_is(host: Host) -> None:
     """Its checksum was told when the rollback was planned."""
-    image = host.root / "image"
+    image = host.top / "image"
     image.write_text("changed\n")
     script = f"path={host.own}/file\nsource={image}\nsum=abc\n{render.read('put_back.sh')}"
     done = host.sh(script)
@@ -271,8 +228,8 @@ def test_a_before_image_that_is_not_what_it_was_stays_where_it_is(host: Host) ->
 def race(etc: Path, canary: Path, others: Path) -> None:
     """SlurmUser, who swaps whatever root makes in its folder for a link, as soon as it is there. Never returns."""
     os.setgroups([])
-    os.setresgid(NOBODY.pw_gid, NOBODY.pw_gid, NOBODY.pw_gid)
-    os.setresuid(NOBODY.pw_uid, NOBODY.pw_uid, NOBODY.pw_uid)
+    os.setresgid(THEM.pw_gid, THEM.pw_gid, THEM.pw_gid)
+    os.setresuid(THEM.pw_uid, THEM.pw_uid, THEM.pw_uid)
     while True:
         for path in etc.iterdir():
             with suppress(OSError):
@@ -289,16 +246,18 @@ def swap(path: Path, canary: Path, others: Path) -> None:
         path.symlink_to(others if away.is_dir() else canary)
 
 
-def test_nothing_of_roots_is_given_away_in_a_race(host: Host, canary: Path) -> None:
+def test_nothing_of_roots_is_given_away_in_a_race(host: Host) -> None:
     """Folders and files that root makes are swapped for links while it works: a put fails or succeeds, and no more."""
     (host.own / "new").write_text("root's")
     (host.own / "new").chmod(0o600)
-    racer = multiprocessing.get_context("fork").Process(target=race, args=(host.etc, canary, host.own), daemon=True)
+    racer = multiprocessing.get_context("fork").Process(
+        target=race, args=(host.etc, host.secret, host.own), daemon=True
+    )
     racer.start()
     try:
         for number in range(12):
-            host.do(Put(str(host.etc / "file"), f"new {number}\n".encode(), 0o644, "nobody:"))
-            assert unharmed(host, canary)
+            host.do(Put(str(host.etc / "file"), f"new {number}\n".encode(), 0o644, OWNER))
+            assert host.unharmed()
             assert ((host.own / "new").read_text(), (host.own / "new").owner()) == ("root's", "root")
         assert racer.is_alive()
     finally:
@@ -331,7 +290,7 @@ def at(calls: Sequence[str], pattern: str) -> int:
 def test_what_is_written_is_on_the_disk_in_order(host: Host, tmp_path: Path) -> None:
     """The before-image, the record, the content, the name: each is synced before the next is begun; and so is the folder."""
     etc, before = re.escape(str(host.etc)), re.escape(str(host.before))
-    calls = traced(host, tmp_path, Put(f"{host.etc}/file", b"new\n", 0o644, "nobody:"))
+    calls = traced(host, tmp_path, Put(f"{host.etc}/file", b"new\n", 0o644, OWNER))
     staged = rf"{etc}/\.file\.dws-on-csm\.[^/]+\.X"
     order = [
         rf"fsync\(\d+<{before}{etc}/file\.part>\)",
