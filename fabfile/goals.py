@@ -64,8 +64,20 @@ def of(
     renew = renew or (former.left_out(master, known.revoked) and any(enabled.values()))
     if renew and (own := site.access.common_name) not in known.revoked:
         objects = former.with_subject(objects, own)
-    goal = Goal(wanted.id, dws, files, objects, enabled, side, off, renew, inside, roles, was.version)
+    spaces = {
+        host: _space(site, trails[host], files[host], renew and on) for host, on in enabled.items() if host in trails
+    }
+    moved = {host: (old, new) for host, (old, new) in spaces.items() if old and new and old != new}
+    goal = Goal(wanted.id, dws, files, objects, enabled, side, off, renew, inside, roles, was.version, moved)
     return goal, said
+
+
+def _space(site: Site, found: Trail, files: Mapping[str, File], renewed: bool) -> tuple[str, str]:
+    """The namespace that a controller's kubeconfig names now, and the one that it names afterwards; "" for no kubeconfig."""
+    coming = files.get(names.KUBECONFIG)
+    if coming is not None:
+        return found.space, coming.space
+    return found.space, site.access.namespace if renewed else found.space
 
 
 def _has(text: str) -> bool:

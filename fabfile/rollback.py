@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from fabfile import console, former, goals, history, render
+from fabfile import console, former, goals, history, names, render
 from fabfile.actions import STATE
 from fabfile.connect import Sessions, connect_all
 from fabfile.faults import Unreachable
@@ -160,6 +160,7 @@ def _trails(site: Site, sessions: Sessions, hosts: Sequence[Host], first: str) -
 def chain(site: Site, first: str, conf: str) -> str:
     """The script that tells what lies on a host of the run `first` and later ones; `conf`: the slurm.conf that it is to tell."""
     settings = {"state": STATE, "first": first, "conf": conf, "literals": "\n".join(literals(site))}
+    settings["kubeconfig"] = names.KUBECONFIG
     return render.script("safe_file.sh", "holds_secret.sh", "chain.sh", **settings)
 
 

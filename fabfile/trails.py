@@ -21,6 +21,7 @@ class Trail:
     files    path -> how it was before the first of them that changed it; by the name that everybody calls the file
     objects  path -> how it was, on the master alone; `left` what it became
     conf     slurm.conf's text now; None where there is none
+    space    the namespace that the kubeconfig of now names; "" where there is none
     unread   run -> its records that can't be read, in words
     missed   run -> those of them without which it isn't known how something was that it changed
     """
@@ -28,6 +29,7 @@ class Trail:
     files: dict[str, File] = field(default_factory=dict)
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     conf: str | None = None
+    space: str = ""
     unread: dict[str, list[str]] = field(default_factory=dict)
     missed: dict[str, list[str]] = field(default_factory=dict)
 
@@ -40,12 +42,14 @@ def literals(site: Site) -> tuple[str, ...]:
 
 @dataclass
 class _Read:
-    """What was read so far: path -> what it means; path -> the last run that left it and how; certificates by run and path."""
+    """What was read so far: path -> what it means; path -> the last run that left it and how; certificates, and the namespace
+    that a kubeconfig names, by run and path."""
 
     found: Trail = field(default_factory=Trail)
     means: dict[str, str] = field(default_factory=dict)
     left: dict[str, tuple[str, set[str]]] = field(default_factory=dict)
     certificates: dict[tuple[str, str], list[bytes]] = field(default_factory=dict)
+    spaces: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 def trail(lines: Sequence[str]) -> Trail:
@@ -77,6 +81,12 @@ def _take(read: _Read, word: str, rest: str) -> None:
     elif word == "certificate":
         run, text, path = rest.split(" ", 2)
         read.certificates.setdefault((run, path), []).append(_decoded(text))
+    elif word == "space":
+        run, space, path = rest.split(" ", 2)
+        if run == "-":
+            read.found.space = space
+        else:
+            read.spaces[run, path] = space
     elif word == "conf":
         read.found.conf = base64.b64decode(rest, validate=True).decode(errors="surrogateescape")
 
@@ -84,6 +94,7 @@ def _take(read: _Read, word: str, rest: str) -> None:
 def _file(read: _Read, image: File) -> None:
     path = read.means.get(image.image, image.image)
     one = replace(image, path=path, certificates=read.certificates.get((image.run, image.image)))
+    one = replace(one, space=read.spaces.get((image.run, image.image), ""))
     read.found.files.setdefault(path, one)
     _leaves(read.left, one.run, path, one.sum)
 
@@ -102,6 +113,7 @@ _WORDS = {
     "left": "what became of a file",
     "certificate": "the certificate of a kubeconfig",
     "conf": "slurm.conf",
+    "space": "the namespace of a kubeconfig",
 }
 
 

@@ -1,10 +1,11 @@
 # The before-images that lie on this host of the run $first and all later ones, a line each:
 #   image RUN MODE OWNER SUM CONTENT PATH   absent RUN PATH   left RUN SUM PATH   object RUN {...}   conf CONTENT
 #   certificate RUN CERTIFICATE PATH: of each user of a kubeconfig, wherever that lies
+#   space RUN NAMESPACE PATH: the namespace that such a kubeconfig names; of the one that lies there now ($kubeconfig) with RUN "-"
 #   means PATH, a tab, MEANING: which file a path is, by the name that everybody calls it ($literals)
 # CONTENT is base64, "-" for none, "?" where it holds a secret, or a run wrote it as one: that stays on this host.
 # Goes behind safe_file.sh and holds_secret.sh. Set before: $state, $first, $literals (paths, a line each),
-# $conf (a controller's slurm.conf, "" elsewhere)
+# $conf (a controller's slurm.conf, "" elsewhere), $kubeconfig
 tab=$(printf '\t')
 known=$(printf '%s\n' "$literals" | while IFS= read -r one; do printf '%s\t%s\n' "$(readlink -m -- "$one")" "$one"; done)
 meaning() {
@@ -13,6 +14,10 @@ meaning() {
         if [ "${line%%"$tab"*}" = "$where" ]; then printf '%s\n' "${line#*"$tab"}"; break; fi
     done)
     printf '%s\n' "${said:-$where}"
+}
+namespace() { # of the kubeconfig on standard input; what nobody could name a namespace is none
+    found=$(sed -n 's/^[- ]*"*namespace"* *: *"*\([a-z0-9-]\{1,63\}\)"*,*$/\1/p' | head -n 1)
+    printf '%s\n' "${found:-default}"
 }
 runs() { for run in *; do if [ ! "$run" \< "$first" ] && [ -d "$run" ]; then printf '%s\n' "$run"; fi; done; }
 images() { find "$1" -mindepth 2 -type f ! -name '*.part' | sed "s|^$1||"; }
@@ -30,12 +35,17 @@ one() { # RUN PATH
     content=$(base64 -w 0 "$image")
     grep -aoE 'client-certificate-data"? *: *"?[A-Za-z0-9+/=]*' "$image" | sed 's/.*[: "]//' |
         while IFS= read -r data; do echo "certificate $1 ${data:--} $path"; done
+    if grep -aq client-certificate-data "$image"; then echo "space $1 $(namespace <"$image") $path"; fi
     if withheld; then content='?'; fi
     echo "image $1 $(stat -c '%a %U:%G' -- "$image") $(checksum "$image") ${content:--} $path"
 }
 if [ -e "$conf" ]; then
     peek "$conf" >/dev/null || exit 1
     echo "conf $(peek "$conf" | base64 -w 0)"
+fi
+if [ -n "$conf" ] && [ -e "$kubeconfig" ]; then
+    text=$(peek "$kubeconfig") || exit 1
+    echo "space - $(printf '%s\n' "$text" | namespace) $kubeconfig"
 fi
 cd "$state/before" 2>/dev/null || exit 0
 secrets=$(sed -n 's/^secret //p' */.record 2>/dev/null | sort -u)

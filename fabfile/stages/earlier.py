@@ -22,6 +22,7 @@ class File:
     left          what it may be now: the checksums that the last of these runs left, or found
     text          what is in the image; None where it holds a secret, or nothing was there
     image         where the image lies below the run's folder: the file's real path then
+    space         the namespace that it names, where it is a kubeconfig
     certificates  those in it (PEM) where it is a kubeconfig; None where it is none
     """
 
@@ -34,6 +35,7 @@ class File:
     text: bytes | None = None
     image: str = ""
     certificates: Sequence[bytes] | None = None
+    space: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Goal:
     renew    whether kubeconfigs are to be made anew instead of being put back
     pods     objects that a slurmctld in a pod is made of, or has as its /etc/slurm
     version  the version of DWS that was there; "" where none was, or it isn't known
+    spaces   controller -> the namespace that its kubeconfig names now, and the one that it names afterwards, where these differ
     now      what there was of DWS when this was made (see installed.read); None: nobody looked
     records  host -> a word for what runs had left there when this was made of it (see since.records)
     """
@@ -77,6 +80,7 @@ class Goal:
     pods: Sequence[Thing] = ()
     roles: Mapping[str, Sequence[str]] = field(default_factory=dict)
     version: str = ""
+    spaces: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     now: Mapping[str, Any] | None = None
     records: Mapping[str, str] = field(default_factory=dict)
 

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from fabfile.actions import Action, AskApi
 from fabfile.api import Cluster
 from fabfile.inventory import Site
 from fabfile.stages import workflows
-from fabfile.step import Api, Check, Finding, Place, Stage, Step, Value
+from fabfile.step import Api, Check, Finding, Known, Place, Stage, Step, Value
 
 LISTED = 5
 """Workflows that are named; of more the number is told."""
 
 
-def path(site: Site) -> str:
-    """Where the API has it."""
-    return f"/api/v1/namespaces/{site.access.namespace}"
-
-
 def state(cluster: Cluster, site: Site) -> str:
     """Whether it is "there", "missing" or "being deleted". Raises ClusterError."""
-    found = cluster.get(path(site))
+    return _state(cluster, site.access.namespace)
+
+
+def _state(cluster: Cluster, name: str) -> str:
+    found = cluster.get(f"/api/v1/namespaces/{name}")
     if found is None:
         return "missing"
     return "being deleted" if "deletionTimestamp" in found["metadata"] else "there"
@@ -32,12 +31,17 @@ def _look(place: Place) -> Api:
     """It, and in which namespaces Workflows are: {"state", "workflows": namespace -> names}."""
 
     def read(cluster: Cluster) -> Value:
-        found: dict[str, list[str]] = {}
-        for one in workflows.read(cluster):
-            found.setdefault(one["namespace"], []).append(one["name"])
-        return {"state": state(cluster, place.site), "workflows": found}
+        return {"state": state(cluster, place.site), "workflows": _by_space(cluster)}
 
     return Api(read)
+
+
+def _by_space(cluster: Cluster) -> dict[str, list[str]]:
+    """Namespace -> the names of the Workflows in it."""
+    found: dict[str, list[str]] = {}
+    for one in workflows.read(cluster):
+        found.setdefault(one["namespace"], []).append(one["name"])
+    return found
 
 
 def judge(place: Place, have: Value) -> Sequence[Finding]:
@@ -61,13 +65,48 @@ def _left(place: Place, found: dict[str, list[str]]) -> Iterator[Finding]:
     for old, hosts in _in_use(place).items():
         if old == new or not (some := found.get(old)):
             continue
-        more = f" and {len(some) - LISTED} more" if len(some) > LISTED else ""
         text = (
-            f"{', '.join(some[:LISTED])}{more} in the namespace {old}, which the kubeconfig on {', '.join(hosts)} names: "
+            f"{_some(some)} in the namespace {old}, which the kubeconfig on {', '.join(hosts)} names: "
             f"with {new} (access.namespace) there the plugin finds these Workflows no more, and nobody ends them"
         )
         fix = f"set access.namespace back to {old} until their jobs are through (`invoke workflows` lists them)"
         yield Finding("workflows-in-old-namespace", text, fix)
+
+
+def moved(spaces: Mapping[str, tuple[str, str]]) -> Check:
+    """The check `spaces`: where a rollback brings back a kubeconfig that names another namespace, that one is there, and no
+    Workflow is in the one that is named now.
+
+    spaces   controller -> the namespace that its kubeconfig names now, and the one that it names afterwards
+    """
+
+    def read(cluster: Cluster) -> Value:
+        there = {new: _state(cluster, new) for _, new in spaces.values()}
+        return {"states": there, "workflows": _by_space(cluster)}
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        told = []
+        for old, new in sorted(set(spaces.values())):
+            hosts = ", ".join(host for host, both in spaces.items() if both == (old, new))
+            if have["states"][new] != "there":
+                text = f"the namespace {new}, which the former kubeconfig on {hosts} names, is {have['states'][new]}"
+                told.append(Finding("namespace-missing", text, f"`kubectl create namespace {new}` on the master"))
+            if some := have["workflows"].get(old):
+                text = (
+                    f"{_some(some)} in the namespace {old}, which the kubeconfig on {hosts} names: the former one, which would "
+                    f"come back, names {new}, and there the plugin finds these Workflows no more, and nobody ends them"
+                )
+                fix = "wait until their jobs are through (`invoke workflows` lists them), and run again"
+                told.append(Finding("workflows-in-old-namespace", text, fix))
+        return told
+
+    return Check(
+        "spaces", "master", lambda place: Api(read) if spaces else Known({"states": {}, "workflows": {}}), judge
+    )
+
+
+def _some(found: Sequence[str]) -> str:
+    return ", ".join(found[:LISTED]) + (f" and {len(found) - LISTED} more" if len(found) > LISTED else "")
 
 
 def _in_use(place: Place) -> dict[str, list[str]]:

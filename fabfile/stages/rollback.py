@@ -20,6 +20,7 @@ from fabfile.stages import (
     images,
     installed,
     inuse,
+    namespace,
     opening,
     podcheck,
     preflight,
@@ -73,7 +74,11 @@ def _preflight(goal: Goal) -> Stage:
         known |= {revoked.CHECK.name: revoked.CHECK}
     read = (since.runs(role, goal) for role in ("master", "controller", "compute"))
     untouched = (since.files(role, goal) for role in ("controller", "compute"))
-    return Stage("preflight", (), (*known.values(), *read, since.dws(goal), *untouched, since.things(goal)))
+    return Stage(
+        "preflight",
+        (),
+        (*known.values(), namespace.moved(goal.spaces), *read, since.dws(goal), *untouched, since.things(goal)),
+    )
 
 
 def _guards(goal: Goal, stage: str) -> Sequence[Check]:

@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
+from fabfile import goals
 from fabfile.actions import AskApi
 from fabfile.api import ClusterError
 from fabfile.inventory import DEFAULT, Site, load
-from fabfile.stages import access, certificates, deploy, namespace, preflight, procedure, revocation
-from fabfile.step import Api, Facts, Place
+from fabfile.names import KUBECONFIG
+from fabfile.stages import access, certificates, deploy, namespace, preflight, procedure, revocation, rollback
+from fabfile.stages.earlier import File, Goal
+from fabfile.step import Api, Check, Facts, Place
+from fabfile.trails import Trail
 
 
 class Cluster:
@@ -42,6 +46,50 @@ def site(name: str = "slurm", **more: Any) -> Site:
 
 def place(at: Site, kubeconfigs: Mapping[str, Mapping[str, str]] | None = None) -> Place:
     return Place(at, Facts({"access.kubeconfig": dict(kubeconfigs or {})}), "ncn-m001")
+
+
+@pytest.mark.parametrize(
+    ("there", "names"),
+    [
+        ({"slurm": {}, "lab": {}}, ["workflows-in-old-namespace"]),
+        ({"slurm": {}}, ["namespace-missing", "workflows-in-old-namespace"]),
+    ],
+)
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_rollback_brings_no_kubeconfig_back_that_names_another_namespace_than_live_workflows(
+    monkeypatch: pytest.MonkeyPatch, there: Mapping[str, Any], names: list[str], busy: bool
+) -> None:
+    """The plugin would find them no more; and the namespace has to be there."""
+    every = [{"namespace": "slurm", "name": "bb1"}] if busy else []
+    monkeypatch.setattr("fabfile.stages.workflows.read", lambda cluster: every)
+    goal = Goal("1", "leave", {}, (), {"c": True, "d": True}, spaces={"c": ("slurm", "lab"), "d": ("slurm", "lab")})
+    (check,) = (one for one in rollback.stages(goal, "c")[0].steps if one.name == "spaces")
+    assert isinstance(check, Check)
+    look = check.look(place(site()))
+    assert isinstance(look, Api)
+    told = check.judge(place(site()), look.read(Cluster(there)))  # type: ignore[arg-type]
+    assert [one.name for one in told] == [one for one in names if busy or one == "namespace-missing"]
+    assert not busy or "bb1 in the namespace slurm, which the kubeconfig on c, d names" in told[-1].text
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "renewed", "moved"),
+    [
+        ("slurm", "lab", False, {"slurmctl": ("slurm", "lab")}),
+        ("lab", "lab", False, {}),
+        ("", "lab", False, {}),
+        ("slurm", None, False, {}),
+        ("lab", None, True, {"slurmctl": ("lab", "slurm")}),
+    ],
+)
+def test_which_namespaces_a_rollback_changes(
+    now: str, then: str | None, renewed: bool, moved: Mapping[str, tuple[str, str]]
+) -> None:
+    """By what lies on the controller and what comes back; a kubeconfig that is made anew names that of the site file."""
+    coming = {} if then is None else {KUBECONFIG: File(KUBECONFIG, "1", "", "", "x", frozenset(), space=then)}
+    at = site()
+    found = goals._space(at, Trail(space=now), coming, renewed)
+    assert ({"slurmctl": found} if all(found) and found[0] != found[1] else {}) == moved
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,29 @@ def test_a_revoked_kubeconfig_under_another_name_stays_away(linked: Linked) -> N
     assert goal.files == {"c": {}} and str(other) in " ".join(said)
 
 
+@pytest.mark.parametrize(
+    ("then", "now"), [("lab-1", "slurm"), ("", "slurm"), ("lab-1", ""), ("lab-1\n  namespace: x", "lab-1; rm")]
+)
+def test_the_namespaces_of_kubeconfigs_are_known(
+    local_host: LocalHost, site: Site, monkeypatch: pytest.MonkeyPatch, then: str, now: str
+) -> None:
+    """That of the former one and that of the one that lies there, by what kubectl would take it for; nothing else of it is told."""
+    made = Linked(local_host, site, "file", monkeypatch)
+
+    def of(space: str) -> str:
+        return kubeconfig("slurm-dws") + (f"contexts:\n- context:\n    namespace: {space}\n" if space else "")
+
+    made.kubeconfig.write_text(of(then))
+    owner = f"{os.getuid()}:{os.getgid()}"
+    made.do("r1", Put(str(made.kubeconfig), Secret(of(now).encode()), 0o600, owner))
+    lines = made.lines()
+    assert not any("QUJDREVG" in line for line in lines)
+    found = trail(lines)
+    assert found.unread == {}
+    assert found.files[str(made.kubeconfig)].space == (then.partition("\n")[0] or "default")
+    assert found.space == (now if now == "slurm" else "default")
+
+
 def test_a_rotation_behind_a_link_is_rolled_back(linked: Linked) -> None:
     """Nobody changed the file since, no key is shown, and it is put back behind the link."""
     goal, said, _ = linked.goal()
