@@ -96,7 +96,7 @@ def _look_loads(place: Place) -> Look:
 
 _LOADS = """
 [ -n "$slurm_uid" ] || exit 0
-said=$(as "$(reader "$slurm_uid" "$file")" cat -- "$file" | loads 2>&1) || printf "%s" "${said:-it does not load}"
+said=$(text_of "$(reader "$slurm_uid" "$file")" "$file" | base64 -d | loads 2>&1) || printf "%s" "${said:-it does not load}"
 """
 
 

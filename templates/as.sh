@@ -89,6 +89,14 @@ reader() {
     if roots "$2"; then echo root; else case $1 in '' | 0) echo nobody ;; *) echo "$1" ;; esac fi
 }
 
+# text_of WHO FILE: what that account reads there, in base64: of a regular file of 8 MB at most, within 20 s. Where others can put
+# a file, they can put a device or a fifo, or one that takes all memory.
+text_of() {
+    # shellcheck disable=SC2016 # for the shell that is started
+    as "$1" timeout --kill-after=3 20 sh -c '
+        [ -f "$1" ] && [ -r "$1" ] && [ "$(stat -L -c %s -- "$1")" -le 8000000 ] && head -c 8000000 -- "$1" | base64 -w 0' sh "$2" 2>/dev/null
+}
+
 # What /proc says of the process $1 in its file $2. In a container root has fewer rights, and only the process's own user may
 # read some of it: with that user's number and group, and only for a process that has one of each. Another one has been started
 # by somebody with the rights of somebody else.

@@ -5,13 +5,13 @@
 stat -L -c 'mode=%a
 owner=%U:%G' -- "$file"
 reader=$(reader "$slurm_uid" "$file")
-content=$(as "$reader" base64 -w 0 -- "$file" 2>/dev/null) || content=
+content=$(text_of "$reader" "$file") || content=
 if holds_key "$content"; then content=$(echo '-- (this file holds a key, which is not shown)' | base64 -w 0); fi
 printf 'content=%s\n' "$content"
 if command -v interpreters >/dev/null; then
     interpreters "$reader" | while read -r _ lua; do
         said=$(printf %s "$content" | base64 -d |
-            as "$reader" "$lua" -e 'local made, why = (loadstring or load)(io.read("*a"), "@" .. arg[1], "t") if not made then io.write(why) end' /dev/null "$file" 2>&1)
+            as "$reader" timeout --kill-after=3 20 "$lua" -e 'local made, why = (loadstring or load)(io.read("*a"), "@" .. arg[1], "t") if not made then io.write(why) end' /dev/null "$file" 2>&1)
         fact compiled "$lua $said"
     done
 fi

@@ -67,7 +67,7 @@ conf_texts() {
     conf_files | while IFS= read -r file; do
         # who writes slurm.conf says what it includes: that could be any file
         if [ "$whose" = root ]; then reads=$(reader "$slurm_uid" "$file"); else reads=$whose; fi
-        if content=$(as "$reads" base64 -w 0 -- "$file" 2>/dev/null); then
+        if content=$(text_of "$reads" "$file"); then
             printf '%s=%s %s\n' "$1" "$file" "$content"
         else
             printf 'unreadable=%s\n' "$file"

@@ -13,7 +13,7 @@ import pytest
 
 from fabfile import render
 from fabfile.inventory import DEFAULT, load
-from fabfile.stages import cancel, controller, slurmuser
+from fabfile.stages import cancel, controller, plugin, slurmuser
 from fabfile.step import Facts, Place
 from tests.unit.hostile import SLURM_USER, USER, Host, hostile_host, needs_root, running
 
@@ -395,3 +395,54 @@ def test_a_name_with_a_backslash_makes_no_line(hostile_host: Host, shell: str) -
     answer = hostile_host.run(render.script("slurmctld.sh", "lua.sh", "controller.sh", **settings), shell)
     found = controller.parse(answer.stdout.encode())
     assert (found["user"], found["uid"], found["lacks"]) == ("x\\nuid=0\\nlacks=", "", "unknown"), answer
+
+
+@SHELLS
+def test_a_path_that_a_process_has_is_no_part_of_a_program(hostile_host: Host, shell: str) -> None:
+    """SlurmUser's process says where slurmctld lies, and so where a Lua is looked for: a path may have anything in it."""
+    hostile_host.program("harm", 'id -u >>"$TOP/harmed"')
+    folder = hostile_host.open / ";harm;|e\n#"
+    folder.mkdir()
+    for name in ("slurmctld", "lua53"):
+        hostile_host.owned(folder / name, "#!/bin/sh\necho Lua 5.4\n", mode=0o755)
+    settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit"}
+    said = f"systemd() {{ false; }}\nmain_pid() {{ echo 1; }}\nlies_at() {{ printf '%s\\n' '{folder}/slurmctld'; }}\n"
+    bodies = "\n".join(render.read(name) for name in ("lua.sh", "controller.sh"))
+    answer = hostile_host.run(render.script("slurmctld.sh", **settings) + said + bodies, shell)
+    assert not (hostile_host.top / "harmed").exists(), answer
+    found = controller.parse(answer.stdout.encode())
+    assert (found["user"], found["uid"]) == (SLURM_USER, "1"), answer
+
+
+FLOOD = {"device": "/dev/zero", "fifo": "", "large": ""}
+
+
+@pytest.mark.parametrize("what", FLOOD)
+def test_a_file_without_end_is_not_taken_in(hostile_host: Host, what: str) -> None:
+    """What slurm.conf includes, or lies in the plugin's place, may be a device, a fifo, or fill a host's memory: it is not read."""
+    hostile_host.program("pgrep", "exit 1")
+    file = hostile_host.etc / plugin.LUA
+    if what == "device":
+        file.symlink_to("/dev/zero")
+    elif what == "fifo":
+        os.mkfifo(file)
+    else:
+        with file.open("w") as made:
+            made.truncate(10**12)
+    conf(
+        hostile_host,
+        f"SlurmUser={SLURM_USER}\nInclude {plugin.LUA}\n" if what != "large" else f"SlurmUser={SLURM_USER}\n",
+        SLURM_USER,
+    )
+    settings = {
+        "folder": str(hostile_host.etc),
+        "unit": "no-such-unit",
+        "state": str(hostile_host.top),
+        "file": str(file),
+    }
+    looks = ("lua.sh", "controller.sh"), ("daemon.sh",), ("holds_secret.sh", "lua.sh", "plugin_file.sh")
+    (hostile_host.top / "activation").write_text("sum=x\n")
+    for templates in looks:
+        script = "ulimit -v 500000\n" + render.script("slurmctld.sh", *templates, **settings)
+        answer = hostile_host.run(script, seconds=50)
+        assert answer.returncode == 0 and len(answer.stdout) < 10**6, (templates, answer.stderr[-500:])
