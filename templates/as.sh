@@ -90,11 +90,13 @@ reader() {
 }
 
 # text_of WHO FILE: what that account reads there, in base64: of a regular file of 8 MB at most, within 20 s. Where others can put
-# a file, they can put a device or a fifo, or one that takes all memory.
+# a file, they can put a device or a fifo, or one that takes all memory; and what runs as another user prints what that user likes.
 text_of() {
     # shellcheck disable=SC2016 # for the shell that is started
-    as "$1" timeout --kill-after=3 20 sh -c '
-        [ -f "$1" ] && [ -r "$1" ] && [ "$(stat -L -c %s -- "$1")" -le 8000000 ] && head -c 8000000 -- "$1" | base64 -w 0' sh "$2" 2>/dev/null
+    text=$(as "$1" timeout --kill-after=3 20 sh -c '
+        [ -f "$1" ] && [ -r "$1" ] && [ "$(stat -L -c %s -- "$1")" -le 8000000 ] && head -c 8000000 -- "$1" | base64 -w 0' sh "$2" 2>/dev/null) || return 1
+    case $text in *[!A-Za-z0-9+/=]*) return 1 ;; esac
+    printf %s "$text"
 }
 
 # What /proc says of the process $1 in its file $2. In a container root has fewer rights, and only the process's own user may

@@ -446,3 +446,24 @@ def test_a_file_without_end_is_not_taken_in(hostile_host: Host, what: str) -> No
         script = "ulimit -v 500000\n" + render.script("slurmctld.sh", *templates, **settings)
         answer = hostile_host.run(script, seconds=50)
         assert answer.returncode == 0 and len(answer.stdout) < 10**6, (templates, answer.stderr[-500:])
+
+
+def test_a_large_file_is_not_peeked_at(hostile_host: Host) -> None:
+    """Root's own readers keep some of what they read in memory: of a file of SlurmUser's only as much as is sensible."""
+    file = hostile_host.owned(hostile_host.etc / "kubeconfig", "users: []\n")
+    script = f"ulimit -v 500000\n{render.read('safe_file.sh')}\ntext=$(peek {file}) && printf '%s\\n' \"$text\""
+    assert hostile_host.run(script).stdout == "users: []\n"
+    with file.open("a") as made:
+        made.truncate(10**12)
+    answer = hostile_host.run(script)
+    assert (answer.returncode, answer.stdout) == (1, "") and "is not read" in answer.stderr
+
+
+@SHELLS
+def test_what_others_print_in_a_files_place_is_no_line(hostile_host: Host, shell: str) -> None:
+    """What runs as another user can be made by that user to print anything: it is base64, or it is not believed."""
+    hostile_host.program("base64", "printf 'eA==\\nuid=0\\nuser=root\\n'")
+    hostile_host.program("pgrep", "exit 1")
+    settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit"}
+    answer = hostile_host.run(render.script("slurmctld.sh", **settings) + "conf_texts file", shell)
+    assert answer.stdout == f"unreadable={hostile_host.etc}/slurm.conf\n"
