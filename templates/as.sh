@@ -57,8 +57,8 @@ roots() { sole 0 "$1" >/dev/null; }
 
 # sole NUMBER PATH: whether nobody but root and the account NUMBER can change what lies there: the file, every folder above it,
 # and what links lead to. If somebody else can, it says which of these. Who can write a folder can put another file in a file's
-# place; in one like /tmp not in that of a file of theirs. The group root is root. And in one that is mounted to be read only, as a ConfigMap is in a
-# pod, nobody can whatever its mode says.
+# place; in one like /tmp not in that of a file of theirs. The group root is root. And in one that is mounted to be read only, as
+# a ConfigMap is in a pod, nobody can whatever its mode says.
 sole() (
     one=$1 path=$2 deep=${3:-0}
     case $path in /*) [ "$deep" -lt 20 ] || { printf '%s\n' "$path"; exit 1; } ;; *) printf '%s\n' "$path"; exit 1 ;; esac
@@ -93,7 +93,7 @@ reader() {
 # a file, they can put a device or a fifo, or one that takes all memory; and what runs as another user prints what that user likes.
 text_of() {
     # shellcheck disable=SC2016 # for the shell that is started
-    text=$(as "$1" timeout --kill-after=3 20 sh -c '
+    text=$(as "$1" timeout 20 sh -c '
         [ -f "$1" ] && [ -r "$1" ] && [ "$(stat -L -c %s -- "$1")" -le 8000000 ] && head -c 8000000 -- "$1" | base64 -w 0' sh "$2" 2>/dev/null) || return 1
     case $text in *[!A-Za-z0-9+/=]*) return 1 ;; esac
     printf %s "$text"

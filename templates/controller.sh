@@ -29,7 +29,7 @@ if [ -e "$folder/slurm.conf" ]; then conf_texts file; fi
     [ -f "$library" ] || continue
     fact library "$library"
     # it may be another user's, or have become a fifo, or have no end
-    reads() { as "$(reader "$slurm_uid" "$library")" timeout --kill-after=3 30 head -c 50000000 -- "$library" 2>/dev/null </dev/null | grep "$@"; }
+    reads() { as "$(reader "$slurm_uid" "$library")" timeout 30 head -c 50000000 -- "$library" 2>/dev/null </dev/null | grep "$@"; }
     # The names stand in the library whole: of the functions that it looks for, and of the Lua that it opens.
     reads -azx 'slurm_bb_[a-z_]*' | tr '\0' '\n' | sort -u | sed 's/^/hook=/'
     reads -aoE 'liblua[.a-z-]*-?5\.[1-9]' | sed 's/.*\(5\.[1-9]\)$/linked=\1/' | sort -u

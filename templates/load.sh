@@ -5,5 +5,5 @@
 loads() {
     obeys "${file:-/}" && obeys "$lua" || return 1
     # shellcheck disable=SC2086 # words
-    as "$runner" timeout --kill-after=3 25 "$lua" -e " $program" /dev/null $hooks
+    as "$runner" timeout 25 "$lua" -e " $program" /dev/null $hooks
 }

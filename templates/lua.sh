@@ -5,7 +5,7 @@ interpreters() {
         path=$(PATH=${as_path:-$PATH}; command -v "$name") || continue
         case $1 in root | nobody) roots "$path" || continue ;; esac
         # the path may be what another user called a folder: it is in no program
-        version=$(as "$1" timeout --kill-after=3 10 "$path" -v 2>&1 </dev/null | sed -n '1s/^Lua \(5\.[0-9]\).*/\1/p')
+        version=$(as "$1" timeout 10 "$path" -v 2>&1 </dev/null | sed -n '1s/^Lua \(5\.[0-9]\).*/\1/p')
         [ -z "$version" ] || printf '%s %s\n' "$version" "$(printf %s "$path" | tr '\n' ' ')"
     done
 }

@@ -11,7 +11,7 @@ printf 'content=%s\n' "$content"
 if command -v interpreters >/dev/null; then
     interpreters "$reader" | while read -r _ lua; do
         said=$(printf %s "$content" | base64 -d |
-            as "$reader" timeout --kill-after=3 20 "$lua" -e 'local made, why = (loadstring or load)(io.read("*a"), "@" .. arg[1], "t") if not made then io.write(why) end' /dev/null "$file" 2>&1)
+            as "$reader" timeout 20 "$lua" -e 'local made, why = (loadstring or load)(io.read("*a"), "@" .. arg[1], "t") if not made then io.write(why) end' /dev/null "$file" 2>&1)
         fact compiled "$lua $said"
     done
 fi

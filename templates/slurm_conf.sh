@@ -135,7 +135,7 @@ who_is_slurm() {
 vouched() {
     if closed "$1" >/dev/null; then return 0; fi
     [ "$1" != 0 ] || return 1
-    owned "$1" "$folder/slurm.conf" || owned "$1" "$folder" || runs_as "$1"
+    owned "$1" "$folder/slurm.conf" || owned "$1" "$folder" || slurmctld_as "$1"
 }
 
 # closed NUMBER: whether root and that account alone can write slurm.conf and all that it includes; if not, the first that
@@ -167,8 +167,8 @@ owned() (
     case $(stat -c '%u %h %F' -- "$path" 2>/dev/null) in "$1 1 regular"* | "$1 "*" directory") exit 0 ;; *) exit 1 ;; esac
 )
 
-# runs_as NUMBER: whether a slurmctld runs with the rights of that account alone.
-runs_as() (
+# slurmctld_as NUMBER: whether a slurmctld runs with the rights of that account alone.
+slurmctld_as() (
     for one in $(pgrep -x slurmctld 2>/dev/null); do
         if [ "$(its Uid "$one")" = "$1" ] && is_slurmctld "$one"; then exit 0; fi
     done

@@ -189,6 +189,7 @@ def _a_link_to_the_victims(host: Host) -> None:
 def _a_second_name_of_the_victims(host: Host) -> None:
     victims = host.owned(host.top / "victims", f"SlurmUser={VICTIM}\n", VICTIM, 0o664)
     (host.etc / "slurm.conf").unlink()
+    shutil.chown(victims, VICTIM, "nogroup")
     (host.etc / "slurm.conf").hardlink_to(victims)
     roots(host.etc)
 
