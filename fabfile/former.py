@@ -46,6 +46,7 @@ class Former:
     half      whether an undeploy had been cut off, and had left something
     marked    whether an undeploy had been cut off, whatever it had left
     version   its version; "" where there was none, or its image's tag doesn't say
+    tag       its image's tag
     crds      the plurals of the CRDs that were there
     replaced  whether that DWS was taken away as a whole since, even if it is there again
     """
@@ -55,6 +56,7 @@ class Former:
     half: bool = False
     marked: bool = False
     version: str = ""
+    tag: str = ""
     crds: frozenset[str] = frozenset()
     replaced: bool = False
 
@@ -81,6 +83,7 @@ def former(wanted: Past, every: Sequence[Past], master: str, now: Mapping[str, A
         half=half,
         marked=bool(was["unfinished"]),
         version=installed.release(was["tag"] or was["unfinished"]),
+        tag=was["tag"],
         crds=frozenset(was["crds"]),
         replaced=bool(steps.intersection(REMOVED)) or any(_other(was, one) for one in (*seen, now)),
     )
@@ -117,7 +120,12 @@ def said(was: Former, now: Mapping[str, Any]) -> list[str]:
         rest = "it still is" if now["unfinished"] else "none is there now, and none comes back"
         return [f"An undeploy of DWS {was.version} had been cut off before it: {rest}."]
     if was.lost:
-        return ["DWS stays as it is now: the image that was there before did not say its version."]
+        there = f"DWS {installed.release(now['tag']) or now['tag']}" if now["tag"] else "no DWS"
+        return [
+            f"DWS stays as it is now ({there}): the image that was there before had the tag {was.tag or '(none)'}, which names no "
+            "version to go back to. If you know which version it was, set versions.dws to it in the site file, and run "
+            "`invoke install`; it asks, and takes the one for the other."
+        ]
     return []
 
 

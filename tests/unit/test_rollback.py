@@ -228,6 +228,15 @@ def test_a_crd_goes_with_an_undeploy_alone() -> None:
     assert things == [] and "invoke undeploy" in said[0]
 
 
+def test_a_dws_of_no_version_cannot_come_back_and_it_is_said_what_to_do() -> None:
+    """Its image's tag names none: it is told with the tag, with what stays, and with the way on."""
+    was = state({**THERE, "tag": "latest"}, THERE)
+    assert was.lost and former.work(was, THERE) == "leave"
+    (told,) = former.said(was, THERE)
+    assert "stays as it is now (DWS 0.0.20)" in told and "the tag latest" in told and "set versions.dws" in told
+    assert "(no DWS)" in former.said(was, NONE)[0]
+
+
 @pytest.mark.parametrize("dws", ["leave", "remove", "install"])
 def test_an_orphan_that_was_taken_away_does_not_come_back(dws: Dws) -> None:
     """Nobody would ever take it down; and before DWS was there it was not there either, whatever came in between."""
