@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -83,3 +83,18 @@ def local_host(tmp_path: Path) -> LocalHost:
     folder = tmp_path / "host"
     folder.mkdir()
     return LocalHost(folder)
+
+
+def outside() -> dict[str, tuple[int, int]]:
+    """What there is in this machine's own STATE, with its inode and when it was changed."""
+    found = [Path(STATE), *Path(STATE).rglob("*")]
+    return {str(path): (path.lstat().st_ino, path.lstat().st_mtime_ns) for path in found if path.exists()}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_outside() -> Iterator[None]:
+    """No test leaves anything in the folder that runs use on a true host, whether this machine is one or not."""
+    before = outside()
+    yield
+    changed = {*before.items()} ^ {*outside().items()}
+    assert not changed, f"tests have been at work in {STATE}: {sorted({path for path, _ in changed})}"
