@@ -137,7 +137,10 @@ def measured(reading: Reading) -> dict[str, float]:
             answer = session.run("date +%s.%N", deadline=20.0)
         except TROUBLE:  # the host's looks say what is wrong with it
             return None
-        return session.host, float(answer.out) - (before + time.time()) / 2
+        try:
+            return session.host, float(answer.out) - (before + time.time()) / 2
+        except ValueError:  # so they do of one that can't tell the time
+            return None
 
     with ThreadPoolExecutor(reading.run.site.ssh.connections) as pool:
         return dict(filter(None, pool.map(one, reading.sessions.open())))

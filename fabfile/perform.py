@@ -140,7 +140,11 @@ class _Progress:
     def line(self, text: str) -> None:
         """One line of output: a marker says which action begins, everything else is the action's own."""
         if text.startswith(f"{self.mark} action "):
-            self.number = int(text.rsplit(" ", 1)[1])
+            told = text.rsplit(" ", 1)[1]
+            # root there could say any: what is shown is one of those that were sent
+            if not (told.isascii() and told.isdigit() and len(told) < 6 and int(told) < len(self.group)):
+                return
+            self.number = int(told)
             self.tail = []
             self.at.began(title(self.group[self.number]))
         elif text.startswith(self.mark):

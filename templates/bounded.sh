@@ -7,8 +7,7 @@ numeral() { case $1 in '' | *[!0123456789]* | 0?* | ????????????????*) return 1 
 counted() { if numeral "${1-}"; then echo "$1"; else echo 0; fi; }
 
 # bounded COMMAND...: what it says is passed on until COMMAND itself ends, and no more than $most bytes of it. What COMMAND has
-# left behind, in a session of its own, may hold its output open for as long as it likes: nobody waits for that. (A last line
-# without an end gets one.)
+# left behind, in a session of its own, may hold its output open for as long as it likes: nobody waits for that.
 bounded() (
     if [ -c /dev/fd/2 ]; then
         relayed "$@"
@@ -30,7 +29,7 @@ relayed() (
             ("$@") 5>&- 7>&- || code=$?
             trap '' PIPE
             echo "$code" >&7
-            echo "$ended" 2>/dev/null
+            printf '\n%s\n' "$ended" 2>/dev/null # at the beginning of a line, whatever came before: that one's end goes again
         } | passed >&5 5>&- 7>&-
     } 7>&1)
     exit "${code:-143}"
@@ -40,5 +39,5 @@ passed() (
     LC_ALL=C
     export LC_ALL
     ulimit -v 1000000 2>/dev/null
-    sed -n "/$ended\$/{s///;/./p;q;};p" 2>/dev/null | head -c "${most:-16000000}"
+    sed -n "/^$ended\$/q;p" 2>/dev/null | head -c "${most:-16000000}" | head -c -1
 )

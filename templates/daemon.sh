@@ -9,7 +9,7 @@ if [ -n "$main" ]; then
 fi
 # Whether it is known that slurmctld has read the file as it is now (pod_noted.sh).
 read_so() {
-    [ -e "$state/activation" ] && [ -f "$1" ] && sum=$(timeout 20 sha256sum -- "$1") &&
+    [ -e "$state/activation" ] && [ -f "$1" ] && sum=$(timeout -k 3 20 sha256sum -- "$1") &&
         grep -qxF "file=${sum%% *} $1" "$state/activation" && printf 'changed=0 %s\n' "$1"
 }
 start_files | while IFS= read -r file; do
