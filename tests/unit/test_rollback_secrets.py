@@ -67,6 +67,20 @@ SECRET = {
     "an API key": "api_key: hunter2",
     "a URL": "https://me:hunter2@registry.local/v2",
     "a JWT": "x eyJhbGciOiJSUzI1NiIs.eyJpc3MiOiJr.c2ln",
+    "a short name": "NEXUS_PW=hunter2",
+    "an argument": "skopeo copy --password hunter2 a b",
+    "a login": "podman login -u admin -p hunter2 registry.local",
+    "sshpass": "sshpass -p'hunter2' ssh host",
+    "a variable's name beside its value": "- name: DB_PASSWORD\n  value: hunter2\n",
+    "the same in JSON": '{"name":"DB_PASSWORD","value":"hunter2"}',
+    "XML": '<password type="plain">hunter2</password>',
+    "percent": "next=password%3Dhunter2",
+    "netrc": "machine h\n  login u\n  password hunter2\n",
+    "netrc in a line": "machine h login u password hunter2",
+    "podman's auth.json": '{"auths": {"h": {"auth": "YWRtaW46aHVudGVyMg=="}}}',
+    "a hash": "root:$6$salt$abcdefghijkl:18000::",
+    "a token of a service": "ghp_abcdefghijklmnopqrst",
+    "a share": "mount -t cifs //joe:hunter2@host/share",
     "bytes before it": "\x00\x01\n" + PEM,
 }
 
@@ -80,6 +94,10 @@ PUBLIC_TEXTS = {
     "a reference": "password: ${PASSWORD}\nsecretName: \n",
     "another kind": "kind: SecretProviderClass\n",
     "a URL": "https://registry.local/v2 mail me@example.com",
+    "a comment of Lua": "-- token is read from the file, returned as a --token argument\n--token .. x\n",
+    "names": "name: webhook-server-cert\nsecretName: x\nname: password-policy\n",
+    "a port": "ssh login -p 22\nmkdir -p /etc/slurm\n",
+    "variables": "$1$2 $6 $5$x",
 }
 
 
