@@ -38,6 +38,9 @@ def data(value: Any, known: Known = NOTHING) -> Any:
     return _Search(known).data(value)
 
 
+_DECODER = json.JSONDecoder()
+_TRIES = 4
+"""Places in a line at which JSON is looked for."""
 _DEPTH = 4
 """How often what was decoded is looked at once more."""
 
@@ -66,8 +69,23 @@ class _Search:
         return said
 
     def _line(self, line: str) -> str:
-        clean = self._json(line)
-        return line if clean is None else clean
+        """A line, with the JSON that it is, or that some words stand before."""
+        begin = 0
+        for _ in range(_TRIES):
+            begin = next((at for at in (line.find("{", begin), line.find('["', begin)) if at >= 0), -1)
+            if begin < 0:
+                break
+            try:
+                value, end = _DECODER.raw_decode(line, begin)
+                clean = self.data(value)
+            except (ValueError, RecursionError):
+                begin += 1
+                continue
+            if clean != value:
+                line = line[:begin] + _written(clean, line[begin:end]) + line[end:]
+                break
+            begin = end
+        return line
 
     def _json(self, said: str) -> str | None:
         """The JSON without secrets, as it was written where there are none; None where this is no JSON."""
@@ -218,6 +236,12 @@ def _is_random(run: str) -> bool:
     return kinds and len(set(run)) >= 48 and run.count("/") * 20 < len(run)
 
 
+def _hexadecimal(said: str, search: _Search) -> str:
+    """Goes as a whole. The kernel's audit writes a command's words so, with a NUL between them."""
+    plain = _as_text(bytes.fromhex(said).replace(b"\0", b" "))
+    return GONE if plain and search.text(plain) != plain else said
+
+
 _WRAPPED = r"(?:(?<=[A-Za-z0-9+/]{60})(?:\\{1,7}n|\r?\n)[ \t]{0,40}[A-Za-z0-9+/]++)*+"
 _LAYERS = (
     _Layer(re.compile(r"(?<![^\s\"'<>|;])(?=[^\s\"'<>|;%]*+%[0-9A-Fa-f]{2})[^\s\"'<>|;]++"), _percent),
@@ -225,6 +249,7 @@ _LAYERS = (
         re.compile(r"(?<![^<>\n])(?=[^<>\n&]*+(?:&(?!(?:quot|apos|lt|gt|amp|#)[0-9A-Za-z]*+;)[^<>\n&]*+)*+&)[^<>\n]++"),
         _entities,
     ),
+    _Layer(re.compile(r"(?<![0-9A-Za-z])(?:[0-9A-Fa-f]{2}){12,}+(?![0-9A-Za-z])"), _hexadecimal),
     _Layer(re.compile(rf"(?<![A-Za-z0-9+/=])[A-Za-z0-9+/]{{16,}}+{_WRAPPED}={{0,2}}"), _base64),
     _Layer(re.compile(r"(?<![\w+/=-])(?=[A-Za-z0-9]*+[_-])[\w-]{16,}+={0,2}"), _base64),
 )

@@ -84,11 +84,33 @@ def _before_its_name(found: re.Match[str]) -> str:
     return f"{found[1]}{found['quote']}{GONE}{found['quote']}{found['rest']}" if secret(found["name"]) else found[0]
 
 
+def _pair(quoted: str) -> str:
+    return f"{quoted}{GONE}{quoted}:{quoted}{GONE}{quoted}"
+
+
+_NEAR = 3000
+"""Characters around an object's data in which its kind stands."""
+
+
+def _yaml(found: re.Match[str]) -> str:
+    """The data of a Secret's manifest with its keys alone; other data as it is."""
+    column = len(found["indent"]) + len(found["item"] or "")
+    around = found.string[max(0, found.start() - _NEAR) : found.end() + _NEAR]
+    kind = re.compile(rf"^(?: {{{column}}}|{' ' * max(0, column - 2)}- )kind: Secret[ \t]*$", re.MULTILINE)
+    if "stringData" not in found[0].partition(":")[0] and not kind.search(around):
+        return found[0]
+    keys = re.compile(rf"^( {{{column + 1},{column + 8}}}[\w./-]{{1,253}}:)", re.MULTILINE)
+    first = min((len(one[1]) - len(one[1].lstrip()) for one in keys.finditer(found["body"])), default=0)
+    clean = [f"{one[1]} {GONE}" for one in keys.finditer(found["body"]) if len(one[1]) - len(one[1].lstrip()) == first]
+    end = "\n" if found[0].endswith("\n") else ""
+    return found[0][: len(found[0]) - len(found["body"])] + "\n".join(clean) + end
+
+
 _AFRESH = r"(?:(?<=\\[nrt])|(?<![\w.+-]))"
 """Where a word begins, in JSON after an escaped line's end too: no word is looked at from its middle, which takes long."""
 _GONE = r"(?!\(taken out\))"
-_NEXT = r"(?:\\{0,7}[\"'],?\s{1,40}(?=\\{0,7}[\"'])|\\{0,7}[\"'],(?=\\{0,7}[\"'])|[ \t=]{0,9})"
-"""Between an option and its argument, in a line or in a list: `-p X`, `-pX`, `"-p", "X"`."""
+_NEXT = r"(?:\\{0,7}[\"'],?\s{1,40}(?:a[0-9]{1,4}=)?(?=\\{0,7}[\"'])|\\{0,7}[\"'],(?=\\{0,7}[\"'])|[ \t=]{0,9})"
+"""Between an option and its argument, in a line, a list or the kernel's audit: `-p X`, `-pX`, `"-p", "X"`, `"-p" a2="X"`."""
 _SAME = r"[^\n|;&]"
 """A character of the same command."""
 
@@ -181,9 +203,9 @@ FORMS = (
         (
             "curl -u admin:SECRET https://host",
             "curl -sku admin:SECRET https://host",
-            "curl --user=admin:SECRET",
+            "curl -s --user=admin:SECRET",
             "['-u', 'admin:SECRET']",
-            "curl --proxy-user 'joe:SECRET'",
+            "curl -s --proxy-user 'joe:SECRET'",
             "smbclient -U joe%SECRET //host/share",
         ),
         ("docker run -u 1000:1000 image", "ssh -l joe host"),
@@ -198,6 +220,7 @@ FORMS = (
             'crane auth login registry.local -u admin -p "SECRET"',
             'helm registry login -u admin -p "a b SECRET" registry.local',
             '["podman", "login", "-p", "SECRET", "registry.local"]',
+            'a0="podman" a1="login" a2="-p" a3="SECRET"',
         ),
         ("podman login registry.local", "podman login; podman run -p 80:80 image"),
         None,
@@ -328,5 +351,116 @@ FORMS = (
         ("AuthInfo=SECRET", "AuthInfo                = SECRET"),
         ("AuthInfo=socket=/var/run/munge/munge.socket.2,ttl=60", "AuthInfo                = (null)"),
         None,
+    ),
+    Form(
+        "password in quotes",
+        re.compile(r"(?i:(?<![\w.-])(?:password|passwd|passphrase))[ \t]{1,9}(?=\\{0,7}[\"'][^\s\"']{3})"),
+        ("password 'SECRET' for user 'admin'", 'wrong password \\"SECRET\\" of root'),
+        ("the password '' is empty", 'secrets "nexus-admin-credential" not found'),
+        None,
+    ),
+    Form(
+        "with a password",
+        re.compile(r"(?i:\bwith[ ](?:the[ ])?password[ ]{1,9})(?=[^\s\"']{0,60}[0-9])"),
+        ("login of admin with password SECRET0, said he",),
+        ("with password authentication", "with password file"),
+        None,
+    ),
+    Form(
+        "setting with a blank",
+        re.compile(
+            r"(?i:(?<![\w-])(?:rootpw|bindpw|requirepass|masterauth|r[ow]community|snmp-server[ ]community|vault[ ]login))"
+            r"[ \t]{1,20}(?:--plaintext[ \t]{1,9})?(?=[^\s-]\S{3})"
+        ),
+        ("rootpw --plaintext SECRET", "bindpw SECRET", "requirepass SECRET", "vault login SECRET"),
+        ("bindpw is not set", "vault login -method=ldap"),
+        None,
+    ),
+    Form(
+        "row of a table",
+        re.compile(
+            r"^([ \t]{0,40}[\w.-]{0,40}(?i:password|passwd|passphrase|token|secret|secret_key|access_key)[ \t]{2,40})"
+            rf"{_GONE}\S++(?=[ \t]*+$)",
+            re.MULTILINE,
+        ),
+        ("Key         Value\n---         -----\npassword    SECRET\nusername    joe\n",),
+        ("default-token   kubernetes.io/service-account-token   3   5d\n", "password  not set here"),
+        rf"\1{GONE}",
+    ),
+    Form(
+        "proxy without a scheme",
+        re.compile(
+            r"(?i:_proxy[ \t]{0,9}[=:][ \t]{0,9})[\"']?(?!\(taken out\))[^\s/@\"':]{1,100}:[^\s/@\"']{1,200}(?=@)"
+        ),
+        ("http_proxy=joe:SECRET@proxy:3128",),
+        ("no_proxy=localhost,10.0.0.1", "https_proxy=proxy:3128"),
+        f"_proxy={GONE}",
+    ),
+    Form(
+        "source of data of Go",
+        re.compile(r"(?<![\w.-])[\w.-]{1,64}:(?!\(taken out\))[^\s:@/\"']{1,200}(?=@(?:tcp|unix)\()"),
+        ("DSN=joe:SECRET@tcp(db:3306)/x",),
+        ("joe@tcp(db:3306)",),
+    ),
+    Form(
+        "credentials of somebody",
+        re.compile(
+            r"(?i:\bcred(?:ential)?s?\b)(?:[ ]for[ ][^\s:]{1,80})?[ \t:=]{1,9}[\"']?[A-Za-z][\w.-]{0,40}[:/](?![/\s])(?=\S{6})"
+        ),
+        (
+            "creds for x1000c0b0: 'root:SECRET'",
+            "credentials admin:SECRET",
+            "Using credentials for registry.local: admin/SECRET",
+        ),
+        ("credentials for https://host", "credentials are needed"),
+        None,
+    ),
+    Form(
+        "literal of kubectl",
+        re.compile(r"--from-literal[ \t=]{1,9}[\"']?[\w.-]{1,100}="),
+        ("kubectl create secret generic x --from-literal=nexus=SECRET", "--from-literal='nexus=SECRET'"),
+        ("--from-literal is needed",),
+        None,
+    ),
+    Form(
+        "words for standard input",
+        re.compile(
+            rf"(?:--password-stdin|\bchpasswd|--stdin|password-file|\bsecret[ ]create)\b{_SAME}{{0,80}}?"
+            r"<(?:<<[ \t]{0,9}|\((?:echo|printf)[ \t]{1,9})"
+        ),
+        (
+            "podman login --password-stdin <<< SECRET",
+            "chpasswd <<<'root:SECRET'",
+            "podman secret create x <(echo SECRET)",
+        ),
+        ("podman secret create x <file",),
+        None,
+    ),
+    Form(
+        "Secret of Kubernetes, in JSON that was cut off",
+        re.compile(
+            r"((?:kind(?P<q>\\{0,15}\")\s{0,9}:\s{0,9}(?P=q)Secret(?P=q)[^\n]{0,2000}?(?P=q)(?:data|stringData)|(?:\bstringData(?P<r>\\{0,15}\")))"
+            r"(?:(?P=q)|)?\s{0,9}:\s{0,9}\{)(?!\s*\}|\\*\"\(taken out\)\\*\":)[^{}\n]++"
+        ),
+        (
+            'Response Body: {"kind":"Secret","apiVersion":"v1","data":{"nexus":"SECRET"}} [truncated',
+            '{"apiVersion":"v1","stringData":{"nexus":"SECRET',
+        ),
+        ('{"kind":"ConfigMap","data":{"a":"b"}}',),
+        lambda found: f"{found[1]}{_pair(found['q'] or found['r'])}",
+    ),
+    Form(
+        "Secret of Kubernetes, in YAML",
+        re.compile(
+            r"^(?P<indent> {0,40})(?P<item>- )?(?:data|stringData):[ \t]*\n(?P<body>(?:(?P=indent)[ ]{1,40}\S[^\n]*\n?)++)",
+            re.MULTILINE,
+        ),
+        (
+            "apiVersion: v1\ndata:\n  nexus: SECRET\nkind: Secret\n",
+            "kind: Secret\nstringData:\n  nexus: SECRET\n  b: |\n    SECRET\ntype: Opaque\n",
+            "items:\n- apiVersion: v1\n  data:\n    nexus: SECRET\n  kind: Secret\n",
+        ),
+        ("apiVersion: v1\ndata:\n  a: b\nkind: ConfigMap\n",),
+        lambda found: _yaml(found),
     ),
 )

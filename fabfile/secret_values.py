@@ -17,7 +17,7 @@ _HEAD = re.compile(
     r"""(?:(?P<close>\\{0,7}["'])?[ \t]{0,40}(?P<of>"""
     r"""(?:\([^()\n]{0,60}\)|(?:for|of)[ ](?:'[^'\n]{0,200}'|[^\s:]{1,200}))[ \t]{0,4}(?=:))?"""
     r"""(?P<sep>=>|:=|==?|:)[ \t]*+|(?P<tag>>)"""
-    r"""|(?(dash)(?:\\{0,7}["'][ \t]*,?\s*(?=\\{0,7}["'])|(?P<item>[ \t]*\n[ \t]*-[ \t]+)|[ \t]+(?!-))|(?!)))"""
+    r"""|(?(dash)(?:\\{0,7}["'][ \t]*,?\s*(?:a[0-9]{1,4}=)?(?=\\{0,7}["'])|(?P<item>[ \t]*\n[ \t]*-[ \t]+)|[ \t]+(?!-))|(?!)))"""
 )
 """A name, and what says that its value follows: `name: `, `"name": `, `--name `, `"--name", `, `<name>`, `name (of): `."""
 _LONGEST = 405
@@ -31,7 +31,7 @@ _OPEN = re.compile(r"(\\{0,7})([\"'])")
 _INSIDE = r"""\\++(?!["'nrt])|\\*+["'](?![\s,:;}\])]|\Z)"""
 _WORD = re.compile(rf"""(?:[^\s"'\\]|{_INSIDE})++""")
 _SETTING = re.compile(rf"""(?:[^\s"'\\&]|{_INSIDE})++""")
-_NONE = re.compile(r"(?:null|true|false|\(null\)|<none>|<nil>)(?=[\s,;}\])]|\\+[nrt]|\\*[\"']|\Z)")
+_NONE = re.compile(r"(?:null|true|false|\(null\)|<none>|<nil>)(?=[\s,;.`}\])]|\\+[nrt]|\\*[\"']|\Z)")
 _LITERAL = re.compile(r"-?[0-9][0-9.eE+-]*(?=[\s,}\]]|\Z)")
 _BLANKS = r"(?:\s|\\{1,7}[nrt]){0,200}"
 _LIST = re.compile(rf"\[(?!{_BLANKS}[\]{{[])")
@@ -95,7 +95,7 @@ def argument(said: str, at: int) -> tuple[int, str]:
 def _named(said: str, found: re.Match[str]) -> bool:
     """Whether a secret's name is there, and what follows is its value."""
     before = said[found.start() - 1 : found.start()]
-    if before == "/" and found["sep"] != "=":
+    if before == "/" and found["sep"] != "=" and found["name"] != "password":
         return False  # a file's or an object's name: ca.key, nexus/nexus-admin-credential
     if found["of"] and not password(found["name"]):
         return False  # the token of somebody: what came of it, mostly
@@ -120,7 +120,7 @@ def _value(said: str, found: re.Match[str]) -> tuple[int, str]:
         return literal.end(), quoted
     if found["close"] and (listed := _LIST.match(said, at)):
         return _until(said, listed.end(), _LIST_END), f"[{quoted}"
-    if found["sep"] == ":" and _STRUCTURE.match(said, at):
+    if (found["sep"] == ":" or (found["close"] and found["sep"] == "=")) and _STRUCTURE.match(said, at):
         return at, ""
     line = _Line.of(said, found)
     if line.first and found["sep"] == ":":

@@ -22,6 +22,7 @@ from fabfile.faults import Unreachable
 from fabfile.inventory import DEFAULT, load
 from fabfile.secret import GONE, Secret
 from fabfile.secret_known import Known
+from tests.unit import leaky_output
 from tests.unit.conftest import LocalHost
 from tests.unit.hostile import Host, hostile_host, needs_root
 
@@ -201,6 +202,14 @@ def test_what_only_looks_like_a_form_stays(form: secret_forms.Form, said: str) -
     assert redact.text(said) == said
 
 
+@pytest.mark.parametrize("said", leaky_output.LINES)
+def test_what_programs_print_has_no_secret(said: str) -> None:
+    """podman, skopeo, git, kubectl, helm, ansible, cray, systemd, the kernel's audit and Slurm, by lines of theirs."""
+    for shown in (redact.text(said), redact.text(json.dumps({"a": said})), redact.text(f"a\n{said}\nb")):
+        assert not any(one.lower() in shown.lower() for one in leaky_output.SPELLED)
+        assert redact.text(shown) == shown
+
+
 KEPT = [
     ("password: s3cr3t\nuser: joe\n", "\nuser: joe\n"),
     ("password: |\n  s3cr3t\nuser: joe\n", "\nuser: joe\n"),
@@ -354,6 +363,34 @@ HOSTILE += [
         "K10",
         "ghp_",
     ),
+]
+
+
+HOSTILE += [
+    *('"kind":"Secret",', '"kind":"Secret","data":{', 'stringData":{', "data:\n  a: b\n", "data:\n", "kind: Secret\n"),
+    *(
+        "5c",
+        "706173",
+        '" a1="',
+        "_proxy=a:",
+        "_proxy=a:b",
+        "a:b@tcp(",
+        "a:b",
+        "rootpw a",
+        "vault login ",
+        '{"a":[',
+        'x {"a":1} ',
+    ),
+    *(
+        "credentials ",
+        "creds for ",
+        "with password ",
+        "--from-literal=a=",
+        "chpasswd <<<",
+        "chpasswd ",
+        "password  a\n",
+    ),
+    *("password '", "  password  ", "data:\n  stringData:\n"),
 ]
 
 
