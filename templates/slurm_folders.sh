@@ -1,19 +1,18 @@
-# Who can write to the folders of the files that slurmctld reads and this tool writes, a line each, for `folders` to judge:
+# Who can write to the folders of the files that slurmctld reads and this tool writes, a line each, for `folders` to judge, with
+# tabs between names, which may have blanks:
 #   folder USER GROUP MODE PATH   such a folder
 #   above USER GROUP MODE PATH    one above it
 #   member GROUP USER             who is in a group that can write to one of them
 #   link REASON                   a file that root neither reads nor writes, since it is a link in a folder of others
 # Goes behind safe_file.sh and slurmctld.sh. Set before: $folder (of slurm.conf), $files (quoted paths). Only reads.
 whose() { # folder|above PATH
-    set -- "$1" "$2" "$(stat -c '%U %G %a' -- "$2")"
-    printf '%s %s %s\n' "$1" "$3" "$2"
-    case $3 in *[2367]?) ;; *) return 0 ;; esac
-    group=${3#* }
-    group=${group% *}
+    set -- "$1" "$2" "$(stat -c %U -- "$2")" "$(stat -c %G -- "$2")" "$(stat -c %a -- "$2")"
+    printf '%s %s\t%s\t%s\t%s\n' "$1" "$3" "$4" "$5" "$2"
+    case $5 in *[2367]?) ;; *) return 0 ;; esac
     {
-        getent group "$group" | cut -d: -f4 | tr , '\n'
-        timeout --foreground -k 1 5 getent passwd | awk -F: -v number="$(getent group "$group" | cut -d: -f3)" '$4 == number { print $1 }'
-    } | sort -u | sed "/^\$/d; s/^/member $group /"
+        getent group "$4" | cut -d: -f4 | tr , '\n'
+        timeout --foreground -k 1 5 getent passwd | awk -F: -v number="$(getent group "$4" | cut -d: -f3)" '$4 == number { print $1 }'
+    } | sort -u | sed '/^$/d' | while IFS= read -r one; do printf 'member %s\t%s\n' "$4" "$one"; done
 }
 eval "set -- $files"
 if [ -e "$folder/slurm.conf" ]; then

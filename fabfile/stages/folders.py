@@ -30,10 +30,10 @@ def parse(out: bytes) -> Value:
     for line in lines(out, "surrogateescape"):
         word, _, rest = line.partition(" ")
         if word in ("folder", "above"):
-            user, group, mode, path = rest.split(" ", 3)
+            user, group, mode, path = rest.split("\t", 3)
             folders.append([word == "folder", user, group, int(mode, 8), path])
         elif word == "member":
-            group, _, user = rest.partition(" ")
+            group, _, user = rest.partition("\t")
             members.setdefault(group, []).append(user)
         elif word == "link":
             links.append(rest)

@@ -77,3 +77,10 @@ def test_a_link_that_root_does_not_follow_is_one_too(etc: Path) -> None:
     (etc / "burst_buffer.lua").symlink_to(etc.parent / "elsewhere")
     ((name, text),) = found(etc)
     assert name == "slurm-file-link" and f"{etc}/burst_buffer.lua is a link" in text
+
+
+def test_names_may_have_blanks() -> None:
+    """A directory service has groups such as "domain users"."""
+    told = folders.parse(b"folder root\tdomain users\t775\t/etc/slurm\nmember domain users\tann lee\n")
+    assert told["folders"] == [[True, "root", "domain users", 0o775, "/etc/slurm"]]
+    assert told["members"] == {"domain users": ["ann lee"]}

@@ -67,7 +67,7 @@ FORGED: Mapping[str, tuple[Callable[[bytes], Value], str, Callable[[Any], object
         "there=yes\ncommit=c0ffee\nmodified={}\n",
         lambda found: (found["commit"], found["files"], found["open"]),
     ),
-    "folders": (folders.parse, "folder a b 755 /etc\nlink {}\n", lambda found: (found["folders"], found["members"])),
+    "folders": (folders.parse, "folder a\tb\t755\t/etc\nlink {}\n", lambda found: (found["folders"], found["members"])),
     "cancel": (cancel.answers, "id=5\nsaid={}\n", lambda found: found["id"]),
 }
 
@@ -77,7 +77,7 @@ def test_a_fact_is_not_forged_in_the_middle_of_a_line(name: str) -> None:
     """Whatever somebody else's text has in it, facts that root has found stay what they are; a second one counts for nothing."""
     parse, said, facts = FORGED[name]
     harm = ["uid=0", "user=root", "main=1", "same=yes", "slurm_uid=0", "owner_uid=0", "mode=777", "owner=root:root"]
-    harm += ("commit=evil", "open=x", "id=0", "folder root root 777 /", "member a b", "content=eA==", "file=x eA==")
+    harm += ("commit=evil", "open=x", "id=0", "folder root\troot\t777\t/", "member a\tb", "content=eA==", "file=x eA==")
     text = "".join(f"{end}{one}" for end in ENDS for one in harm)
     assert facts(parse(said.format(text).encode())) == facts(parse(said.format("x").encode()))
 
