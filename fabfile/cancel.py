@@ -11,6 +11,7 @@ from fabfile.engine import Run
 from fabfile.events import Failure, Outcome
 from fabfile.holds import Holds
 from fabfile.perform import At
+from fabfile.script import WAITS, fenced
 from fabfile.stages import cancel
 from fabfile.stages.cancel_table import CASES, Case, rows, told
 from fabfile.workflow_watch import Watch
@@ -53,8 +54,8 @@ def _clear(bench: Bench) -> None:
     """Hold nothing, cancel what jobs of these there are, those of a run that was killed too, and see their Workflows gone."""
     if bench.holds:
         bench.holds.clear()
-    place, session = bench.run.board.place(bench.host), bench.run.reach.session(bench.host)
-    found = cancel.answers(session.run(cancel.script(place, "clear"), deadline=150.0).out)
+    script = fenced(bench.run.id, cancel.script(bench.run.board.place(bench.host), "clear"))
+    found = cancel.answers(bench.run.reach.change(bench.host, script, deadline=150.0 + WAITS).out)
     ends = time.monotonic() + CLEARED
     cluster = bench.run.reach.cluster()
     for job in found.get("id", "").split():

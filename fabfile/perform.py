@@ -183,7 +183,7 @@ def _answer(reach: Reach, at: At, ask: Ask | AskApi) -> Sequence[Action]:
     if isinstance(ask, AskApi):
         return ask.then(ask.ask(reach.cluster()))
     line = at.line if ask.told else None
-    script = fenced(at.run, "set -eu\n" + ask.script)
+    script = fenced(at.run, "set -eu\numask 077\n" + ask.script)
     answer = reach.change(reach.of(ask.role), script, deadline=ask.deadline + WAITS, line=line)
     if answer.code == BUSY:
         raise ActionFailed(Failure(ask.title, BUSY, meaning=f"{STILL}; run again when it is through"))

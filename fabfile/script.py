@@ -118,8 +118,8 @@ receive() {
 
 
 def fenced(run: str, script: str = "") -> str:
-    """The script, which changes something, behind the fence that lets it begin only while `run` may: with no -eu, as umask 077."""
-    return f"{_of(run)}\n{FENCE}\nset +eu\n{script}"
+    """The script, which changes something, behind the fence that lets it begin only while `run` may; else as it would be run."""
+    return f"{_of(run)}\n{FENCE}\nset +eu\numask 022\n{script}"
 
 
 def _of(run: str) -> str:

@@ -74,7 +74,7 @@ def test_a_host_lets_no_run_in_behind_a_later_one(shell: tuple[str, ...], tmp_pa
     assert sh(shell, fenced(NEW, "true"))[0] == 0
     code, said = sh(shell, fenced(OLD, f"touch {there}"))
     assert code == FENCED and f"{OUTRUN}run {NEW} has been at work on " in said and not there.exists()
-    assert sh(shell, fenced(NEW, f"touch {there}"))[0] == 0 and there.exists()
+    assert sh(shell, fenced(NEW, f"touch {there}"))[0] == 0 and there.stat().st_mode & 0o777 == 0o644
 
 
 def test_what_is_known_of_the_last_run_needs_no_room(shell: tuple[str, ...]) -> None:
@@ -211,7 +211,8 @@ def test_a_host_on_which_the_former_run_is_still_at_work(
 ) -> None:
     """Who takes over changes nothing while a command of the run before is at work somewhere, and says so."""
     monkeypatch.setattr(
-        "fabfile.script.FENCE", fenced("x").partition("\n")[2].replace("-w 60", "-w 0.1").removesuffix("set +eu\n")
+        "fabfile.script.FENCE",
+        fenced("x").partition("\n")[2].replace("-w 60", "-w 0.1").removesuffix("set +eu\numask 022\n"),
     )
     taken_by(OLD)
     go = tmp_path / "go"
