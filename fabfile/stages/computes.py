@@ -41,6 +41,7 @@ def parse(out: bytes) -> Value:
     if not out.strip():
         return None
     mode, owner, content = out.decode().split()
+    int(mode, 8)  # ValueError: no mode
     return {"mode": mode, "owner": owner, "text": unpacked(b64decode(content)).decode(errors="surrogateescape")}
 
 

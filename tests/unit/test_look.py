@@ -8,10 +8,13 @@ import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from fabfile import frames, look
+from fabfile import frames, look, perform
+from fabfile.actions import Sh
 from fabfile.api import ClusterError
 from fabfile.frames import Frame
 from fabfile.inventory import DEFAULT, load
@@ -104,6 +107,7 @@ def _recursing(out: bytes) -> object:
         (lambda out: zlib.decompress(out), b"x", "error"),
         (computes.parse, b"644 root:root", "ValueError"),
         (computes.parse, b"644 root:root !", "ValueError"),
+        (computes.parse, b"888 root:root H4sI", "ValueError"),
         (computes.parse, b"644 root:root " + base64.b64encode(gzip.compress(b"x" * 1000, mtime=0)[:15]), "ValueError"),
     ],
 )
@@ -149,6 +153,17 @@ def test_a_small_answer_that_unpacks_to_more_than_memory_is_not_unpacked() -> No
     assert most < 60_000_000
     told = computes.parse(b"644 root:root " + base64.b64encode(gzip.compress(b"ClusterName=x\n")))
     assert told == {"mode": "644", "owner": "root:root", "text": "ClusterName=x\n"}
+
+
+@pytest.mark.parametrize("number", ["7", "-1", "x", "", "1" * 5000, "\N{SUPERSCRIPT TWO}"])
+def test_an_action_that_was_not_sent_is_not_at_work(number: str) -> None:
+    """Root on a host can say that any action begins: it is shown as one of those that were sent, and ends nothing."""
+    began: list[str] = []
+    at: Any = SimpleNamespace(began=began.append, line=lambda text: None)
+    watch = perform._Progress(at, [Sh("one", "true", 1.0)], "M")
+    watch.line("M action 0")
+    watch.line(f"M action {number}")
+    assert began == ["one"] and watch.number == 0
 
 
 @pytest.mark.parametrize("ends", ["x", "", "-1", "1" * 5000, "\N{SUPERSCRIPT TWO}"])
