@@ -1,4 +1,5 @@
 """What programs of a site print with a secret in it, as their sources print it; WORD is the secret."""
+# ruff: noqa: E501  # lines stay as programs print them
 
 import base64
 import json
@@ -146,3 +147,66 @@ LINES = [
 
 SPELLED = (WORD, "hunter2", coded(f"admin:{WORD}")[:20], coded(f"a:{WORD}"), coded(WORD)[:12], WORD.encode().hex())
 """How the secret stands in them."""
+
+PLAIN = [
+    'I1128 19:01:41.123456       1 controller.go:178] "starting controller" logger="controller" kind="Secret" source="informer: *v1.Secret"',
+    'E1128 19:01:41.123456       1 reflector.go:200] "Failed to watch" err="failed to list *v1.Secret: secrets is forbidden: User \\"system:serviceaccount:dws-system:default\\" cannot list resource \\"secrets\\" in API group \\"\\" at the cluster scope"',
+    'Error from server (NotFound): secrets "nexus-admin-credential" not found',
+    'Error from server (Forbidden): secrets is forbidden: User "slurm-dws" cannot list resource "secrets" in API group "" in the namespace "nexus"',
+    'MountVolume.SetUp failed for volume "cert" : secret "webhook-server-cert" not found',
+    "Unable to attach or mount volumes: unmounted volumes=[cert], unattached volumes=[cert kube-api-access-x7x2d]: timed out waiting for the condition",
+    'Failed to pull image "registry.local/dws:0.0.20": rpc error: code = Unknown desc = failed to pull and unpack image: unauthorized: authentication required',
+    '  Warning  FailedMount  2m (x8 over 5m)  kubelet  MountVolume.SetUp failed for volume "cert" : secret "webhook-server-cert" not found',
+    "Normal  Issuing  cert-manager  Issuing certificate as Secret does not exist",
+    "    Mounts:\n      /tmp/k8s-webhook-server/serving-certs from cert (ro)\n      /var/run/secrets/kubernetes.io/serviceaccount from kube-api-access-abcde (ro)",
+    "  cert:\n    Type:        Secret (a volume populated by a Secret)\n    SecretName:  webhook-server-cert\n    Optional:    false",
+    "    TokenExpirationSeconds:  3607",
+    "slurmctld: error: Unable to open pidfile `/var/run/slurmctld.pid': Permission denied",
+    "slurmctld: error: Munge decode failed: Expired credential",
+    "slurmctld: error: slurm_unpack_received_msg: [[ncn-w001]:33520] auth_g_verify: REQUEST_PING has authentication error: Unspecified error",
+    "slurmctld: error: Security violation, PING RPC from uid 1001",
+    "slurmctld: accounting_storage/slurmdbd: clusteracct_storage_p_register_ctld: Registering slurmctld at port 6817 with slurmdbd",
+    "[2026-11-28T19:01:41.123] lua: slurm_bb_job_process: job_id=12 token file /var/run/secrets/kubernetes.io/serviceaccount/token is not there",
+    "AuthType                = auth/munge",
+    "AuthInfo                = (null)",
+    "AuthAltTypes            = (null)",
+    "CredType                = cred/munge",
+    "CryptoType              = crypto/munge",
+    "AccountingStoragePass   = (null)",
+    "AccountingStorageUser   = slurm",
+    "PluginDir               = /usr/lib64/slurm",
+    "sshd[12]: Accepted publickey for root from 10.0.0.1 port 55122 ssh2: RSA SHA256:AbCdEf0123456789AbCdEf0123456789AbCdEf01234",
+    "sshd[12]: Failed password for invalid user admin from 10.0.0.1 port 4242 ssh2",
+    "sshd[12]: pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost=10.0.0.1  user=root",
+    "sudo: pam_unix(sudo:session): session opened for user root(uid=0) by joe(uid=1000)",
+    "systemd[1]: Starting Munge authentication service...",
+    "systemd[1]: Dependency failed for Key store.",
+    'dws-controller 2026-11-28T19:01:41Z INFO controllers.Workflow Reconciling {"Workflow": {"name":"bb12","namespace":"default"}, "reconcileID": "0d2cfe0b-7c8a-4e1c-b9e5-3d0a1c2e4f5a"}',
+    '{"level":"info","ts":"2026-11-28T19:01:41Z","logger":"cert-rotation","msg":"Starting Cert rotation","key":"default/bb12","token":null}',
+    "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+    "Digest: sha256:4c8a2f3e5b6d7c8e9f0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60",
+    "NAME                     TYPE                                  DATA   AGE\nwebhook-server-cert      kubernetes.io/tls                     3      5d",
+    "Filesystem      Size  Used Avail Use% Mounted on\ntmpfs           3.9G   12K  3.9G   1% /var/lib/kubelet/pods/0d2c/volumes/kubernetes.io~projected/kube-api-access-x7x2d",
+    "podman version 4.3.1; skopeo version 1.9.3; login with `podman login registry.local`",
+    "#DW jobdw type=lustre capacity=10GiB name=scratch requires=lru,copy-offload",
+    "#DW stage_in type=file source=/lus/home/joe/Abc+Def/0123456789abcdefABCDEF/x destination=$DW_JOB_STRIPED/x",
+    "subjects:\n- kind: User\n  name: slurm-dws\nroleRef:\n  kind: ClusterRole\n  name: workload-manager",
+    "apiVersion: v1\nkind: ConfigMap\ndata:\n  controller_manager_config.yaml: |\n    leaderElection:\n      leaderElect: true",
+    "imagePullSecrets:\n- name: registry-credentials\nserviceAccountName: dws-controller-manager",
+    "certificate-authority-data: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUMvekNDQWVlZ0F3SUJBZ0lC",
+    "caBundle: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUMvekNDQWVlZ0F3SUJBZ0lC",
+    "users:\n- name: slurm-dws\n  user:\n    exec:\n      command: aws",
+    "GET https://10.0.0.1:6443/api/v1/namespaces/nexus/secrets/nexus-admin-credential?timeout=20s 404 Not Found in 3 milliseconds",
+    'x509: certificate signed by unknown authority (possibly because of "crypto/rsa: verification error" while trying to verify candidate authority certificate "kubernetes")',
+    "error: You must be logged in to the server (the server has asked for the client to provide credentials)",
+    "Unable to connect to the server: getting credentials: exec: executable aws not found",
+    "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQC7VqYp2mGq3o+3fJ0yXw1k9bTqS2r5Qx8uZVw0lNq/kYd1 root@ncn-m001",
+    "The authenticity of host 'ncn-m001 (10.0.0.1)' can't be established. ED25519 key fingerprint is SHA256:AbCd.",
+    'cert-manager/controller/certificates-trigger "msg"="Certificate must be re-issued" "key"="default/lab-probe" "reason"="DoesNotExist"',
+    'E1128 19:48:46.929068       1 keymanager_controller.go:139] "msg"="certificate not found for key" "key"="default/lab-probe"',
+    'I1128 19:51:14.276063       1 flags.go:64] FLAG: --tls-private-key-file=""',
+    'I1128 19:51:14.275990       1 flags.go:64] FLAG: --auth-token-audiences="[]"',
+    "I1128 19:51:14.276446       1 kube-rbac-proxy.go:272] Valid token audiences:",
+    'webhook.go:70] "msg"="using dynamic certificate" "secret_name"="cert-manager-webhook-ca" "secret"={"Namespace":"dws-system","Name":"cert"}',
+]
+"""Lines that speak of secrets and have none: all of each is what a supporter needs."""

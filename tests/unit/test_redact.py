@@ -210,6 +210,14 @@ def test_what_programs_print_has_no_secret(said: str) -> None:
         assert redact.text(shown) == shown
 
 
+@pytest.mark.parametrize("said", leaky_output.PLAIN)
+def test_what_programs_print_of_secrets_stays(said: str) -> None:
+    """Not one of these lines loses a word, alone, among others or in JSON."""
+    assert redact.text(said) == said
+    assert redact.text(json.dumps({"said": said})) == json.dumps({"said": said})
+    assert redact.text(f"before\n{said}\nbehind\n") == f"before\n{said}\nbehind\n"
+
+
 KEPT = [
     ("password: s3cr3t\nuser: joe\n", "\nuser: joe\n"),
     ("password: |\n  s3cr3t\nuser: joe\n", "\nuser: joe\n"),
