@@ -6,7 +6,7 @@ noted() {
     {
         echo "sum=$(sha256sum <"$folder/slurm.conf" | cut -d' ' -f1)"
         start_files | while IFS= read -r file; do
-            [ -f "$file" ] && sum=$(timeout -k 3 20 sha256sum -- "$file") && printf 'file=%s %s\n' "${sum%% *}" "$file" || :
+            if [ -f "$file" ] && sum=$(timeout -k 3 20 sha256sum -- "$file"); then printf 'file=%s %s\n' "${sum%% *}" "$file"; fi
         done
     } >"$state/activation.part"
     mv -f -- "$state/activation.part" "$state/activation"
