@@ -17,8 +17,8 @@ _KEY |= {"session", "signing", "ssh", "storage", "tls"}
 """Words with which a key is a secret one."""
 _AUTH = {"basic", "docker", "http", "proxy", "registry", "x"}
 """Words with which `auth` is what proves somebody: `X-Registry-Auth`; not `kubernetes-auth`."""
-_HARMLESS = {"PWD", "OLDPWD", "secrets", "credentials", "tokens", "v1.Secret"}
-"""Names that look like one: a folder; lists of places; a kind."""
+_HARMLESS = {"PWD", "OLDPWD", "secrets", "credentials", "tokens", "v1.Secret", "registry.secret"}
+"""Names that look like one: a folder; lists of places; a kind; the key of the site file that names a Secret."""
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _PASSWORD = re.compile(r".*pass(?:word|wd|phrase|code)?s?|pwd?")
 

@@ -296,7 +296,9 @@ def test_what_is_no_secret_stays(said: str) -> None:
 
 def test_a_secret_is_preferred_to_a_name_that_looks_like_one() -> None:
     """`secret` may name a Secret or be one: it goes."""
-    assert redact.text("registry.secret: nexus/nexus-admin-credential") == f"registry.secret: {GONE}"
+    assert redact.text("nexus.secret: nexus/nexus-admin-credential") == f"nexus.secret: {GONE}"
+    wrong = 'hosts.yaml:109:11: registry.secret: takes the NAMESPACE/NAME of a Secret, not "5"'
+    assert redact.text(wrong) == wrong, "the site file's own key names one"
 
 
 HOSTILE = [
