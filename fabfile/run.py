@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,7 +19,7 @@ from fabfile.options import Options
 from fabfile.reached import TROUBLE, answering, connected, reach, roles
 from fabfile.running import Run, at_work, lasting
 from fabfile.step import Stage
-from fabfile.summary import ended, left
+from fabfile.summary import CONVERGED, ended, left
 from fabfile.work import agreed, work
 
 UNTOLD = "It was left before all hosts had its line in their log of runs, and the master its journal."
@@ -65,23 +66,29 @@ def _connected(ordered: _Ordered, interrupts: Interrupts) -> int:
         yes = agreed(site.deletes, options)
         made = Run(journal.run, site, ordered.stages, reach(site, sessions), emit, hosts, TROUBLE, yes=yes)
         interrupts.watch(made, sessions)
-        refused = work(made, options, ordered.display, down)
-        made.over = True
-        end = ended(made, options, refused, down, sessions, ordered.began, journal.page)
-        journal(end)
-        _shown(ordered, made, end)
+        with ExitStack() as holding:
+            refused = work(made, options, ordered.display, down, holding)
+            made.over = True
+            end = ended(made, options, refused, down, sessions, ordered.began, journal.page)
+            journal(end)
+            _shown(ordered, made, end, holding)
         return end.exit
     finally:
         sessions.close()
 
 
-def _shown(ordered: _Ordered, made: Run, end: Summary) -> None:
-    """Show how a run ended, with what could not be left for colleagues, whatever comes between."""
+def _shown(ordered: _Ordered, made: Run, end: Summary, holding: ExitStack) -> None:
+    """Show how a run ended, with what could not be left for colleagues, whatever comes between. `holding` has the site's
+    lock: what colleagues are left is left while no other run is at work, and nobody waits for the lock while this is read.
+    """
     journal, told = ordered.journal, end
     try:
-        told = replace(end, lacking=tuple(_trail(made, ordered.options.task, journal)))
+        with holding:
+            told = replace(end, lacking=tuple(_trail(made, ordered.options.task, journal, end)))
     finally:
-        there = journal.report(lambda events: page.render([*events[:-1], told]))
+        there = journal.report(
+            lambda events: page.render([*(one for one in events if not isinstance(one, Summary)), told])
+        )
         lacking = (*told.lacking, *journal.problems())
         ordered.display(replace(told, lacking=lacking, report=end.report if there else ""))
         made.said = True
@@ -104,13 +111,18 @@ def _left(ordered: _Ordered, watched: tuple[Run, Sessions] | None) -> int:
     return end.exit
 
 
-def _trail(made: Run, task: str, journal: Journal) -> list[str]:
-    """For colleagues, on the hosts: what was changed there, and the journal; old runs go. What of it could not be done."""
+def _trail(made: Run, task: str, journal: Journal, end: Summary) -> list[str]:
+    """For colleagues, on the hosts: what was changed there, and the journal. What of it could not be done.
+
+    Old runs go where this one ended well: what a run that did not was to bring back, or to change, may still be needed.
+    """
     if not made.changing:
         return []
     changed, site = _lasting(made.site, trail.changed(made.outcomes)), made.site
     lacking = trail.leave(made.reach, made.id, task, changed, journal.text(), TROUBLE)
-    return lacking + trail.prune(made.reach, lasting(made), site.keep_runs, TROUBLE, site.ssh.connections)
+    if end.exit == CONVERGED:
+        lacking += trail.prune(made.reach, made.id, lasting(made), site.keep_runs, TROUBLE, site.ssh.connections)
+    return list(dict.fromkeys(lacking))
 
 
 def _lasting(site: Site, changed: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:

@@ -2,6 +2,9 @@
 
 Which runs go is decided once, by what the master knows, and holds on every host that the run reaches: what lies there of
 a run may be a key, and must not stay longer on a host that nobody changes any more.
+
+All of this is done by a run that still holds the site's lock, behind the fence of each host: a rollback needs what lies there,
+and must not lose it to a run that ended before it.
 """
 
 from __future__ import annotations
@@ -14,12 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from fabfile import history, render
 from fabfile.actions import STATE
 from fabfile.events import Outcome
-from fabfile.faults import Unreachable
+from fabfile.faults import LockLost, Unreachable
 from fabfile.history import Past
 from fabfile.lines import lines
 from fabfile.lock import owner
 from fabfile.output import tail
 from fabfile.perform import Reach
+from fabfile.script import WAITS, fenced
 
 _LEAVE = """
 umask 077
@@ -35,7 +39,6 @@ written {state}/runs/{run} {size} || wrong=1
 # On its standard input: the oldest run that is kept ("-": however old), then those that go though they are younger.
 _PRUNE = """
 set -eu
-[ -d {state} ] || exit 0
 cd {state}
 read -r oldest
 gone=$(cat)
@@ -77,22 +80,25 @@ def leave(
         script = render.read("written.sh") + _LEAVE.format(state=STATE, line=shlex.quote(line), size=size)
         master = host == reach.of("master")
         script += _JOURNAL.format(state=STATE, run=shlex.quote(run), size=len(journal)) if master else ""
-        _told(reach, host, script + "exit $wrong\n", journal if master else b"")
+        _told(reach, host, fenced(run, script + "exit $wrong\n"), journal if master else b"")
 
     return _each([*dict.fromkeys([reach.of("master"), *hosts])], one, lost)
 
 
-def prune(reach: Reach, hosts: Sequence[str], keep: int, lost: Lost, at_once: int = 8) -> list[str]:
-    """Take away what lies on `hosts` of runs that aren't among those to keep. What could not be, and why, in sentences."""
+def prune(reach: Reach, run: str, hosts: Sequence[str], keep: int, lost: Lost, at_once: int = 8) -> list[str]:
+    """Take away, as `run`, what lies on `hosts` of runs that aren't among those to keep. What could not be, and why, in
+    sentences."""
     known: dict[str, Past] = {}
     master = reach.of("master")
     try:
-        history.take(known, master, lines(_told(reach, master, history.script())))
+        history.take(known, master, lines(_told(reach, master, fenced(run, history.script()))))
     except lost as error:
         return [_sentence(error)]
     oldest, gone = outlived(list(known.values()), keep)
     data = "".join(f"{one}\n" for one in (oldest or "-", *gone)).encode()
-    return _each(hosts, lambda host: _told(reach, host, _PRUNE.format(state=STATE), data), lost, at_once)
+    # where no run has left anything, the fence is to leave nothing either
+    script = f"[ -d {STATE} ] || exit 0\n{fenced(run, _PRUNE.format(state=STATE))}"
+    return _each(hosts, lambda host: _told(reach, host, script, data), lost, at_once)
 
 
 def _each(hosts: Sequence[str], work: Callable[[str], object], lost: Lost, at_once: int = 8) -> list[str]:
@@ -110,22 +116,34 @@ def _each(hosts: Sequence[str], work: Callable[[str], object], lost: Lost, at_on
 
 
 def _sentence(error: Exception) -> str:
-    return f"{str(error).rstrip('.')}."
+    text = f"{str(error).rstrip('.')}."
+    return f"Not all hosts have a record of how this run ended: {text}" if isinstance(error, LockLost) else text
 
 
 def outlived(known: Sequence[Past], keep: int) -> tuple[str, list[str]]:
     """Of the runs that the master knows: the oldest one to keep, "" for all, and the younger ones that go all the same.
 
     The newest `keep` that changed something stay, and as many of those that changed nothing: they push none of the others
-    out. A run that the master doesn't know stays elsewhere until it is older than all of these. Ids are times: they sort.
+    out. What a rollback among these was to undo stays with it, and all since then, unless that was undone to its end. A run
+    that the master doesn't know stays elsewhere until it is older than all of these. Ids are times: they sort.
     """
-    lasting = sorted(run.id for run in known if run.lasts)
+    lasting = sorted((run for run in known if run.lasts), key=lambda run: run.id)
     idle = sorted(run.id for run in known if not run.lasts)
-    return lasting[-keep] if len(lasting) >= keep else "", idle[:-keep]
+    if len(lasting) < keep or any(run.unread for run in lasting[-keep:]):  # nobody knows what that one was to undo
+        return "", idle[:-keep]
+    return min([lasting[-keep].id, *_unfinished(lasting[-keep:], known)]), idle[:-keep]
+
+
+def _unfinished(some: Sequence[Past], known: Sequence[Past]) -> list[str]:
+    """The runs that `some` of these were to undo, where the last that was to undo them failed or went without a host."""
+    tries = {run.undoes: run for run in sorted(known, key=lambda run: run.id) if run.undoes}
+    asked = {run.undoes for run in some if run.undoes}
+    return [undone for undone in asked if tries[undone].code != 0 or tries[undone].without]
 
 
 def _told(reach: Reach, host: str, script: str, data: bytes = b"") -> str:
-    answer = reach.session(host).run(script, data, deadline=30.0)
+    reach.guard()
+    answer = reach.change(host, script, data, deadline=30.0 + WAITS)
     if answer.code != 0:
         why = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
         raise Unreachable(host, f"what this run did can't be kept there: {why}", f"mend {STATE} there")

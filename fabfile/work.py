@@ -6,6 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
@@ -32,15 +33,17 @@ AGAIN = "run the same command again, once no other run is at work: it continues 
 NOBODY_AGREED = "Nothing was removed. Confirm at the prompt, or pass --yes."
 
 
-def work(made: Run, options: Options, display: report.Display, down: Sequence[str]) -> str:
+def work(made: Run, options: Options, display: report.Display, down: Sequence[str], holding: ExitStack) -> str:
     """Do the work of a run, of whose hosts `down` should have answered. Why it was refused as a whole; else "".
 
+    The site's lock, once it is taken, is held until `holding` ends: what is left of the run to be said on the hosts is said
+    while no other run is at work.
     What breaks outside of any step is told like a step of its own, and so is a defect: how a run ended is said however it did.
     """
     began = time.time()
     try:
         _look(made, options)
-        return _work(made, options, display, down)
+        return _work(made, options, display, down, holding)
     except TROUBLE as error:
         failure = Failure(meaning=str(error), fix=getattr(error, "fix", ""))
         made.done(getattr(error, "host", "-"), "run.work", "failed", began, failures=(failure,))
@@ -59,7 +62,7 @@ def _look(made: Run, options: Options) -> None:
     made.stages = own
 
 
-def _work(made: Run, options: Options, display: report.Display, down: Sequence[str]) -> str:
+def _work(made: Run, options: Options, display: report.Display, down: Sequence[str], holding: ExitStack) -> str:
     """Judge, and change what is to be changed. Why nothing was changed, if it was refused as a whole; else ""."""
     if options.plan:
         engine.plan(made)
@@ -67,17 +70,17 @@ def _work(made: Run, options: Options, display: report.Display, down: Sequence[s
     if not engine.findings(made, made.stages[0]) or down:
         return ""
     if options.work:
-        return _alone(made, options, partial(_instead, options.work, made))
+        return _alone(made, options, partial(_instead, options.work, made), holding)
     pending = engine.pending(made)
     if pending.changes or options.verify:
         if not _agreed_before(made, display, pending):
             return _unagreed(made)
-        return _alone(made, options, partial(_changed, made, options, display))
+        return _alone(made, options, partial(_changed, made, options, display), holding)
     engine.install(made)
     return ""
 
 
-def _alone(made: Run, options: Options, do: Callable[[], str]) -> str:
+def _alone(made: Run, options: Options, do: Callable[[], str], holding: ExitStack) -> str:
     """Do it as the only run there. Why not, if another one is at work; else what `do` returns.
 
     From then on the run has the id that it got with the lock, and each change asks first whether it is still held. What was
@@ -86,23 +89,25 @@ def _alone(made: Run, options: Options, do: Callable[[], str]) -> str:
     master = made.site.master.host.name
 
     def lost(why: str) -> None:
+        if made.over:  # all is done, and how it ended is known: what it can't leave any more is told with that
+            return
         made.done(master, "run.lock", "failed", time.time(), failures=(Failure(meaning=why, fix=AGAIN),))
         made.stopping.set()
 
     try:
-        with hold(made.reach.session(master), made.id, TROUBLE, lost) as lock:
-            if lock.run != made.id:
-                made.id = lock.run
-                made.emit(Renamed(made.id, time.time()))
-            made.reach, made.holding = replace(made.reach, guard=lock.check, outrun=lock.lose), True
-            made.reach.fence(lock.run)
-            if lock.former:
-                _shut_out(made)
-            if lock.former or lock.before >= made.looked:
-                _look(made, options)
-                if not engine.findings(made, made.stages[0]):
-                    return ""
-            return do()
+        lock = holding.enter_context(hold(made.reach.session(master), made.id, TROUBLE, lost))
+        if lock.run != made.id:
+            made.id = lock.run
+            made.emit(Renamed(made.id, time.time()))
+        made.reach, made.holding = replace(made.reach, guard=lock.check, outrun=lock.lose), True
+        made.reach.fence(lock.run)
+        if lock.former:
+            _shut_out(made)
+        if lock.former or lock.before >= made.looked:
+            _look(made, options)
+            if not engine.findings(made, made.stages[0]):
+                return ""
+        return do()
     except Locked as locked:
         return str(locked)
     except Unreachable:
@@ -117,13 +122,19 @@ def _shut_out(made: Run) -> None:
     """
 
     def tell(role: str, host: str) -> None:
-        answer = made.reach.change(host, fenced(made.id), deadline=30.0 + WAITS)
-        if answer.code == BUSY:
-            raise Unreachable(host, STILL, "run again when it is through")
-        if answer.code != 0:
-            raise Unreachable(host, " ".join(tail(answer.err, lines=3)), f"mend {STATE} there")
+        _told(made, host, fenced(made.id), "")
 
     on_all(made, [("", host) for host in lasting(made)], tell)
+
+
+def _told(made: Run, host: str, script: str, undone: str) -> None:
+    """Run a script of our own state there; raises Unreachable, with what is `undone` then, where it fails."""
+    answer = made.reach.change(host, script, deadline=30.0 + WAITS)
+    if answer.code == BUSY:
+        raise Unreachable(host, STILL, "run again when it is through")
+    if answer.code != 0:
+        said = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
+        raise Unreachable(host, f"{undone}{said}", f"mend {STATE} there")
 
 
 def _instead(other: Callable[[Run], None], made: Run) -> str:
@@ -163,9 +174,9 @@ def _agreed_before(made: Run, display: report.Display, pending: Pending) -> bool
 
 
 def _forget_proof(made: Run) -> None:
-    """What was proven before doesn't count any more once something is changed."""
+    """What was proven before doesn't count any more once something is changed. Raises Unreachable where it would go on to."""
     for host in made.hosts["submitter"]:
-        made.reach.change(host, fenced(made.id, FORGET), deadline=30.0 + WAITS)
+        _told(made, host, fenced(made.id, FORGET), "nothing was changed: the proof of before could not be taken away: ")
         made.board.forget("verify.job", host)
 
 

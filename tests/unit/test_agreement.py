@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,8 @@ def worked(host: LocalHost, *stages: Stage, yes: bool = False) -> tuple[str, lis
     reach = Reach(lambda name: host, lambda: None, lambda role: "one")
     hosts: dict[str, tuple[str, ...]] = {"master": ("one",), "submitter": ()}
     run = Run(identifier(time.time()), load(DEFAULT), stages, reach, seen.append, hosts, (Lost,), yes=yes)
-    refused = work(run, Options(yes=yes), Display(seen.append), ())
+    with ExitStack() as holding:
+        refused = work(run, Options(yes=yes), Display(seen.append), (), holding)
     return refused, [event for event in seen if isinstance(event, Done)]
 
 

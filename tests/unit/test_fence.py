@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,7 +136,8 @@ class Site:
         hosts: dict[str, tuple[str, ...]] = {"master": ("one",), "submitter": ()}
         name = identifier(time.time())
         made = Run(name, load(DEFAULT), stages, reach, self.events.append, hosts, (Lost, LockLost))
-        assert work(made, Options(yes=True), Display(self.events.append), ()) == ""
+        with ExitStack() as holding:
+            assert work(made, Options(yes=True), Display(self.events.append), (), holding) == ""
         return made
 
     @property

@@ -332,7 +332,8 @@ def test_a_run_that_lost_its_lock_stops_before_its_next_change(
     reach = Reach(lambda name: local_host, lambda: None, lambda role: "one")
     stages = [Stage("first", (), (steps[0],)), Stage("second", ("first",), (steps[1],))]
     run = Run(now(), load(DEFAULT), stages, reach, seen.append, {"master": ("one",), "submitter": ()}, (Lost, LockLost))
-    assert work(run, Options(yes=True), Display(seen.append), ()) == ""
+    with ExitStack() as held:
+        assert work(run, Options(yes=True), Display(seen.append), (), held) == ""
     done = {f"{one.stage}.{one.step}": one for one in seen if isinstance(one, Done)}
     assert not changed.exists()
     assert done["run.lock"].outcome == "failed" and "ann@admin2 took it" in done["run.lock"].failures[0].meaning
@@ -360,7 +361,8 @@ def test_what_was_seen_before_another_run_ended_is_looked_at_again(local_host: L
     stages = [Stage("first", (), (check,)), Stage("a", ("first",), (step("one"),)), Stage("b", ("a",), (step("two"),))]
     reach = Reach(lambda name: local_host, lambda: None, lambda role: "one")
     run = Run(now(), load(DEFAULT), stages, reach, lambda event: None, {"master": ("one",), "submitter": ()}, (Lost,))
-    assert work(run, Options(yes=True), Display(lambda event: None), ()) == ""
+    with ExitStack() as held:
+        assert work(run, Options(yes=True), Display(lambda event: None), (), held) == ""
     assert one.exists() and (local_host.folder / "two").exists()
     assert run.outcomes["a", "one", "one"] == "fixed"
 
@@ -421,6 +423,7 @@ def test_the_run_goes_by_its_name_from_then_on(local_host: LocalHost, state: Pat
         {"master": ("one",), "submitter": ()},
         (Lost,),
     )
-    work(run, Options(yes=True), Display(seen.append), ())
+    with ExitStack() as held:
+        work(run, Options(yes=True), Display(seen.append), (), held)
     (renamed,) = [one for one in seen if isinstance(one, Renamed)]
     assert renamed.run == run.id < late

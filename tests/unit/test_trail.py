@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from fabfile import history, past, trail
-from fabfile.faults import Unreachable
+from fabfile import history, past, run, script, trail
+from fabfile.actions import Sh
+from fabfile.events import Event, Summary
+from fabfile.faults import LockLost, Unreachable
 from fabfile.history import Past
+from fabfile.inventory import DEFAULT, load
+from fabfile.journal import Journal, identifier
+from fabfile.options import Options
 from fabfile.perform import Reach
-from tests.unit.conftest import LocalHost
+from fabfile.report import Display
+from fabfile.step import Shell, Stage, Step
+from tests.unit.conftest import Answer, LocalHost
 
 HOSTS = ("master", "ctl1", "ctl2")
 
@@ -25,7 +35,7 @@ def _id(number: int) -> str:
 @pytest.fixture
 def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, LocalHost]:
     """A master and two controllers with a state folder each."""
-    for module in (trail, history):
+    for module in (trail, history, script):
         monkeypatch.setattr(module, "STATE", "state")
     for name in HOSTS:
         (tmp_path / name).mkdir()
@@ -52,10 +62,14 @@ def _run(
     on: Sequence[str] = ("ctl1",),
     reached: Sequence[str] = HOSTS,
     keep: int = 2,
+    undoes: int = 0,
+    code: int = 0,
+    without: Sequence[str] = (),
 ) -> None:
-    """A whole run: opened on the master, at work on some hosts, ended on those that it reached."""
+    """A whole run: opened on the master, at work on some hosts, ended on those that it reached; old ones go."""
     run, stage, _, name = _id(number), *step.partition(".")
-    opened = {"run": run, "task": "install", "by": "joe@admin", "at": float(number), "undoes": "", "installed": None}
+    opened = {"run": run, "task": "install", "by": "joe@admin", "at": float(number), "installed": None}
+    opened |= {"undoes": _id(undoes) if undoes else "", "without": list(without)}
     folder = hosts["master"].folder / "state" / "before" / run
     folder.mkdir(parents=True)
     (folder / ".opened").write_text(json.dumps(opened) + "\n")
@@ -64,10 +78,10 @@ def _run(
         _before(hosts[host], run, step)
         done = {"event": "done", "host": host, "stage": stage, "step": name, "outcome": "fixed", "began": 0.0}
         events.append({**done, "diff": ['+ "outcome": "fixed", "began": 1']})
-    events.append({"event": "summary", "run": run, "exit": 0, "message": "Installed."})
+    events.append({"event": "summary", "run": run, "exit": code, "message": "It has ended."})
     text = "".join(json.dumps(event) + "\n" for event in events)
     trail.leave(_reach(hosts), run, "install", {host: [step] for host in on}, text.encode(), (Unreachable,))
-    trail.prune(_reach(hosts), reached, keep, (Unreachable,))
+    trail.prune(_reach(hosts), run, reached, keep, (Unreachable,))
 
 
 def _kept(host: LocalHost) -> list[str]:
@@ -165,8 +179,6 @@ def test_the_lines_of_a_journal_come_without_differences(hosts: Mapping[str, Loc
 
 def test_what_keeps_a_run_from_being_kept_is_said_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the line or the journal of a run can't be written, the run's last words say so, and old runs go all the same."""
-    from fabfile import run
-
     pruned: list[object] = []
 
     def full(*more: object) -> list[str]:
@@ -182,7 +194,168 @@ def test_what_keeps_a_run_from_being_kept_is_said_at_the_end(monkeypatch: pytest
     site = SimpleNamespace(
         controllers=(), master=SimpleNamespace(host=host), keep_runs=3, ssh=SimpleNamespace(connections=4)
     )
-    made = SimpleNamespace(changing=True, site=site, outcomes={}, reach=None, id="1", hosts={"master": ("ncn-m001",)})
-    said = run._trail(made, "install", SimpleNamespace(text=lambda: b""))  # type: ignore[arg-type]
+    reach = SimpleNamespace(guard=lambda: None)
+    made = SimpleNamespace(changing=True, site=site, outcomes={}, reach=reach, id="1", hosts={"master": ("ncn-m001",)})
+    end = Summary("1", 0, {}, 1, 1, 1, 0.0)
+    said = run._trail(made, "install", SimpleNamespace(text=lambda: b""), end)  # type: ignore[arg-type]
     assert said == ["ncn-m001: what this run did can't be kept: No space left on device."]
     assert len(pruned) == 1
+
+
+# --- what a rollback needs
+
+
+def test_what_a_rollback_that_failed_was_to_undo_stays(hosts: Mapping[str, LocalHost]) -> None:
+    """However often it fails, or goes without a host, and whatever is done in between: its before-images are there for the
+    next try. They go once it is undone to its end, or when the last try of it is old itself."""
+    _run(hosts, 1, on=("ctl1", "ctl2"))
+    _run(hosts, 2)
+    for number in (3, 4):
+        _run(hosts, number, undoes=1, code=1)
+    _run(hosts, 5, undoes=1, without=("ctl2",))
+    _run(hosts, 6)
+    assert all(_id(1) in _kept(host) for host in hosts.values()) and _id(2) in _kept(hosts["ctl1"])
+    _run(hosts, 7, undoes=1)
+    for host in ("master", "ctl1"):
+        assert _kept(hosts[host]) == [_id(6), _id(7)]
+    assert _kept(hosts["ctl2"]) == []
+    _run(hosts, 8, undoes=6, code=1)
+    for number in (9, 10):
+        assert _id(6) in _kept(hosts["master"])
+        _run(hosts, number)
+    assert _kept(hosts["master"]) == [_id(9), _id(10)]
+
+
+def test_a_run_of_which_nobody_knows_what_it_undid_lets_none_go(hosts: Mapping[str, LocalHost]) -> None:
+    """Its record is torn: it may have been a rollback that failed. Once it is old it holds nothing back."""
+    for number in (1, 2):
+        _run(hosts, number)
+    (hosts["master"].folder / "state" / "before" / _id(2) / ".opened").write_text('{"run": "')
+    _run(hosts, 3)
+    assert _kept(hosts["ctl1"]) == [_id(1), _id(2), _id(3)]
+    _run(hosts, 4)
+    assert _kept(hosts["ctl1"]) == [_id(3), _id(4)]
+
+
+def _taken(host: LocalHost, run: str) -> None:
+    """That run holds the lock, of which `host` is the master, and has been at work there."""
+    (host.folder / "state/lock").mkdir(parents=True, exist_ok=True)
+    (host.folder / "state/gate").touch()
+    (host.folder / "state/busy").write_text(f"{run}\n")
+    (host.folder / "state/lock/holder").write_text(f"ann@admin2\n1\n{run}\n0\nx 0\n")
+
+
+def test_a_run_that_stood_still_at_its_end_takes_nothing_from_the_next(hosts: Mapping[str, LocalHost]) -> None:
+    """Behind a later run a host lets neither the line of this one in, nor what takes old runs away."""
+    for number in (1, 2):
+        _run(hosts, number)
+    _taken(hosts["master"], _id(9))
+    (hosts["ctl1"].folder / "state/busy").write_text(f"{_id(9)}\n")
+    kept = {name: _kept(host) for name, host in hosts.items()}
+    logs = (hosts["master"].folder / "state/runs.log").read_text()
+    lost = (Unreachable, LockLost)
+    said = trail.leave(_reach(hosts), _id(3), "install", {"ctl1": ["slurm.conf"]}, b"{}\n", lost)
+    said += trail.prune(_reach(hosts), _id(3), HOSTS, 1, lost)
+    assert len(said) == 3 and all("has lost its lock" in one for one in said)
+    assert kept == {name: _kept(host) for name, host in hosts.items()}
+    assert (hosts["master"].folder / "state/runs.log").read_text() == logs
+
+
+@dataclass
+class _Watched(LocalHost):
+    """A master that notes who has the lock when something is written at a run's end, or taken away; `then` comes first."""
+
+    holders: list[str] = field(default_factory=list)
+    then: Callable[[], None] = lambda: None
+
+    def run(
+        self, script: str, data: bytes = b"", *, deadline: float, line: Callable[[str], None] | None = None
+    ) -> Answer:
+        if "runs.log" in script or 'rm -rf -- "$one"' in script:
+            self.then()
+            holder = self.folder / "state/lock/holder"
+            self.holders.append(holder.read_text().splitlines()[2] if holder.exists() else "nobody")
+        return super().run(script, data, deadline=deadline, line=line)
+
+
+class _Site(dict[str, LocalHost]):
+    """The connections of a site of one host."""
+
+    execs = connections = 1
+
+    def open(self) -> Sequence[LocalHost]:
+        return ()
+
+    def close(self) -> None:
+        pass
+
+
+Made = Callable[..., Summary]
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[_Watched, Made]]:
+    """A master, and what makes a whole run on it: a shell command is its change."""
+    host = _Watched(tmp_path, host="one")
+    site = load(DEFAULT)
+    site = replace(site, keep_runs=1, master=replace(site.master, host=replace(site.master.host, name="one")))
+    roles: dict[str, tuple[str, ...]] = {"master": ("one",), "submitter": ("one",)}
+    monkeypatch.setattr(run, "connected", lambda site, hosts: _Site(one=host))
+    monkeypatch.setattr(run, "answering", lambda site, hosts, sessions, emit: (hosts, ()))
+    monkeypatch.setattr(run, "roles", lambda site: roles)
+    monkeypatch.setattr(run, "reach", lambda site, sessions: Reach(lambda name: host, lambda: None, lambda role: "one"))
+    monkeypatch.setattr(run, "Journal", partial(Journal, folder=tmp_path / "runs"))
+
+    def make(command: str, **more: object) -> Summary:
+        file = host.folder / "file"
+        look = Shell(f"cat {file} 2>/dev/null || :", bytes.decode)
+        step = Step("step", "master", lambda place: look, lambda place: "x", lambda *_: [Sh("make it", command)])
+        seen: list[Event] = []
+        stages = [Stage("preflight", (), ()), Stage("some", (), (step,))]
+        run._run(site, stages, Options("install", **more), Display(seen.append))  # type: ignore[arg-type]
+        assert isinstance(seen[-1], Summary)
+        return seen[-1]
+
+    yield host, make
+
+
+def test_what_a_run_leaves_is_left_while_it_has_the_lock(made: tuple[_Watched, Made]) -> None:
+    """Its line, its journal and the end of old runs come before anybody else can take the lock; then it is free."""
+    host, make = made
+    end = make(f"printf x >{host.folder}/file")
+    assert end.exit == 0 and end.lacking == () and set(host.holders) == {end.run} and len(host.holders) >= 2
+    assert not (host.folder / "state/lock").exists()
+    assert '"event": "summary"' in (host.folder / "state/runs" / end.run).read_text()
+
+
+def test_a_run_that_lost_its_lock_at_its_end_leaves_and_takes_nothing(made: tuple[_Watched, Made]) -> None:
+    """It ends as it ended, and says what is missing; the before-images that the next run needs stay."""
+    host, make = made
+    first = make(f"printf x >{host.folder}/file")
+    (host.folder / "file").unlink()
+    other = identifier(time.time() + 1000)
+    host.then = lambda: _taken(host, other)
+    end = make(f"printf x >{host.folder}/file")
+    assert end.exit == 0 and len(end.lacking) == 1 and other in end.lacking[0]
+    assert (host.folder / "state/before" / first.run).exists()
+
+
+def test_a_run_that_failed_lets_no_old_run_go(made: tuple[_Watched, Made]) -> None:
+    """Who failed is made again, or taken back: what was there before stays until a run ends well."""
+    host, make = made
+    runs = [make(f"printf x >{host.folder}/file").run]
+    (host.folder / "file").unlink()
+    runs += [make("exit 1").run for _ in range(2)]
+    assert set(runs) <= set(_kept(host))
+    assert make(f"printf x >{host.folder}/file").exit == 0
+    assert not set(runs) & set(_kept(host))
+
+
+def test_a_proof_that_stays_stops_the_run_before_its_first_change(made: tuple[_Watched, Made]) -> None:
+    """What was proven before would count for what is changed now: the run fails, and says why."""
+    host, make = made
+    (host.folder / "state/proof.json").mkdir(parents=True)  # so that rm can't take it away, nor for root
+    end = make(f"printf x >{host.folder}/file")
+    assert end.exit == 1 and not (host.folder / "file").exists()
+    (host.folder / "state/proof.json").rmdir()
+    assert make(f"printf x >{host.folder}/file").exit == 0

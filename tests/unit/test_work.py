@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from fabfile.events import Done, Event
 from fabfile.faults import Lost
 from fabfile.inventory import DEFAULT, load
@@ -27,7 +29,8 @@ def worked(host: LocalHost, step: Step) -> list[Done]:
     seen: list[Event] = []
     reach = Reach(lambda name: host, lambda: None, lambda role: "one")
     run = Run("run-1", load(DEFAULT), [Stage("some", (), (step,))], reach, seen.append, {"master": ("one",)}, (Lost,))
-    assert work(run, Options(plan=True), Display(seen.append), ()) == ""
+    with ExitStack() as holding:
+        assert work(run, Options(plan=True), Display(seen.append), (), holding) == ""
     return [event for event in seen if isinstance(event, Done)]
 
 
