@@ -89,24 +89,41 @@ reader() {
     if roots "$2"; then echo root; else case $1 in '' | 0) echo nobody ;; *) echo "$1" ;; esac fi
 }
 
-# text_of WHO FILE: what that account reads there, in base64: of a regular file of 8 MB at most, within 20 s. Where others can put
-# a file, they can put a device or a fifo, or one that takes all memory; and what runs as another user prints what that user likes.
+# $regular$reads: for `sh -c`, with a FILE, and 0 where it is no error that there is none: what a regular file has, of some 8 MB at
+# most. Where others can put a file they can put a device, a fifo, a file without end or a link to one, also between any two
+# commands: so it goes into the folder first, and opens there no link, and waits for nobody. What the kernel makes up when it is
+# read may be gone then, or never come, and is refused: /proc/kmsg is a regular file.
+# shellcheck disable=SC2016 # for the shell that is started
+regular='
+    cd -P "${1%/*}/" || exit "${2-1}"
+    name=${1##*/}
+    if [ -L "./$name" ]; then
+        at=$(readlink -f -- "./$name") && cd -P "${at%/*}/" || exit "${2-1}"
+        name=${at##*/}
+    fi
+    if [ -L "./$name" ] || [ ! -f "./$name" ]; then exit "${2-1}"; fi
+    case $PWD/ in /proc/* | /sys/* | /dev/*) exit 1 ;; esac
+    [ -s "./$name" ] || case $(stat -f -c %T .) in proc | sysfs | tracefs | debugfs) exit 1 ;; esac
+'
+# shellcheck disable=SC2016 # the same
+reads='dd if="./$name" iflag=nofollow,nonblock bs=65536 count=123 status=none'
+
+# text_of WHO FILE: what that account reads there, in base64; of 8 MB at most, within 20 s. What runs as another user prints what
+# that user likes.
 text_of() {
-    # shellcheck disable=SC2016 # for the shell that is started
-    text=$(as "$1" timeout 20 sh -c '
-        [ -f "$1" ] && [ -r "$1" ] && [ "$(stat -L -c %s -- "$1")" -le 8000000 ] && head -c 8000000 -- "$1" | base64 -w 0' sh "$2" 2>/dev/null) || return 1
+    text=$(as "$1" timeout 20 sh -c "$regular[ -r \"./\$name\" ] && $reads | base64 -w 0" sh "$2" 2>/dev/null) || return 1
     case $text in *[!A-Za-z0-9+/=]*) return 1 ;; esac
-    printf %s "$text"
+    [ "${#text}" -le 10666668 ] && printf %s "$text"
 }
 
 # What /proc says of the process $1 in its file $2. In a container root has fewer rights, and only the process's own user may
 # read some of it: with that user's number and group, and only for a process that has one of each. Another one has been started
-# by somebody with the rights of somebody else.
+# by somebody with the rights of somebody else. A process can make reading its own memory take for ever.
 of_process() { by_its_user "$1" cat "/proc/$1/$2"; }
 by_its_user() {
     of=$1
     shift
-    "$@" 2>/dev/null || {
+    timeout --foreground -k 3 20 "$@" 2>/dev/null 8>&- 9>&- || {
         number=$(its Uid "$of") && group=$(its Gid "$of") &&
             case $number in 0) false ;; esac &&
             bounded timeout --foreground -k 3 20 setpriv --reuid "$number" --regid "$group" --clear-groups env -i "PATH=$PATH" "$@" 8>&- 9>&- 2>/dev/null

@@ -6,16 +6,18 @@ export LC_ALL
 
 # What conf_read found: "file PATH" for slurm.conf and all that it includes, each once, then "said KEY VALUE" for some keys, in
 # small letters, as they are set in Slurm's order: the last counts; without quotes. How it ended is in $conf_code:
-#   0 read, 3 too many files, 4 one of them can't be read; any other: cut off at a limit
+#   0 read, 3 too many files, 4 one of them can't be read, 5 too large altogether; any other: cut off at a limit
 # An Include stands at the very beginning of a line; a relative one lies beside slurm.conf, whichever file includes it.
-# Whoever writes slurm.conf says what it includes: a device, or a file without end, costs no more than this.
+# Whoever writes slurm.conf says what it includes: a device, or a file without end, costs no more than this, and nothing that reads
+# it is left behind: what reads a file has a bound of its own, with all that it starts, and no lock of this script's.
 conf_read() {
     conf_code=0
-    conf_found=$(conf_awk) || conf_code=$?
+    conf_found=$(conf_awk 8>&- 9>&-) || conf_code=$?
 }
 conf_awk() (
     ulimit -v 1000000 2>/dev/null
-    exec timeout --foreground -k 1 20 awk -v folder="$folder" '
+    export regular reads
+    exec timeout --foreground -k 1 30 awk -v folder="$folder" '
     # a line of the file without its comment
     function bare(s,  i, n, c) {
         if (!index(s, "\\")) { i = index(s, "#"); return i ? substr(s, 1, i - 1) : s }
@@ -39,18 +41,19 @@ conf_awk() (
         }
         return o
     }
-    # by cat, and of files alone: a fifo never ends, and many an awk ends where it is given a folder; \047 is a quote
+    # of files alone, for a fifo never ends, and many an awk ends where it is given a folder; \047 is a quote
     function reading(file) {
         gsub(/\047/, "\047\\\047\047", file)
-        return "if [ -f \047" file "\047 ]; then exec cat -- \047" file "\047 2>/dev/null; fi"
+        return "exec timeout -k 1 5 sh -c \"$regular exec $reads\" sh \047" file "\047 0 2>/dev/null"
     }
     function follow(file, trail,  line, text, part, held, open, from) {
-        if (++files > 1000) exit 3
+        if (++files > 300) exit 3
         from = reading(file)
         if (!(file in known)) { known[file] = 1; print "file " file }
         text = ""
         open = 0
         while ((from | getline line) > 0) {
+            if ((size += length(line) + 1) > 5000000) exit 5
             part = bare(line)
             held = part
             sub(/[ \t\r\f\v]+$/, "", held)
@@ -71,6 +74,7 @@ conf_awk() (
             sub(/[ \t\r\f\v].*$/, "", name)
             gsub(/%c/, cluster, name)
             if (name !~ /^\//) name = folder "/" name
+            if (length(name) > 4095) { print "file " substr(name, 1, 100) "..."; exit 4 }
             if (!index(trail, "\n" name "\n")) follow(name, trail name "\n")
             return
         }
@@ -113,7 +117,8 @@ who_is_slurm() {
         slurm_lacks=unreadable
         slurm_why="who SlurmUser is is not known: $folder/slurm.conf, with all that it includes, can't be read to its end"
         case $conf_code in
-        3) slurm_why="$slurm_why (it includes more than 1000 files)" ;;
+        3) slurm_why="$slurm_why (it includes more than 300 files)" ;;
+        5) slurm_why="$slurm_why (it has more than 5 MB altogether)" ;;
         4) slurm_why="$slurm_why ($(conf_files | tail -n 1) can't be read)" ;;
         124 | 137) slurm_why="$slurm_why (it takes too long)" ;;
         esac

@@ -62,12 +62,15 @@ slurm() {
 }
 
 # conf_texts NAME: "NAME=PATH CONTENT" for slurm.conf and each file that it includes, in base64; "unreadable=PATH" for the others.
+# Of 5 MB at most altogether, also where they have grown since slurm.conf was read: these texts are kept in memory and in a file.
 conf_texts() {
+    left=6700000
     whose=$(reader "$slurm_uid" "$folder/slurm.conf")
     conf_files | while IFS= read -r file; do
         # who writes slurm.conf says what it includes: that could be any file
-        if [ "$whose" = root ]; then reads=$(reader "$slurm_uid" "$file"); else reads=$whose; fi
-        if content=$(text_of "$reads" "$file"); then
+        if [ "$whose" = root ]; then as_whom=$(reader "$slurm_uid" "$file"); else as_whom=$whose; fi
+        if content=$(text_of "$as_whom" "$file") && [ "${#content}" -le "$left" ]; then
+            left=$((left - ${#content}))
             printf '%s=%s %s\n' "$1" "$file" "$content"
         else
             printf 'unreadable=%s\n' "$file"

@@ -45,6 +45,7 @@ HELD: Mapping[str, Sequence[str]] = {
         "test_hostile.test_a_slurm_conf_that_includes_what_only_root_may_read",
         "test_hostile_slurm_user.test_nobody_makes_another_account_slurm_user",
         "test_hostile_slurm_user.test_root_by_another_name_is_root",
+        "test_hostile_reading.test_a_fifo_that_takes_a_files_place_holds_up_nobody",
     ),
     "slurmctld.sh": (
         "test_hostile.test_a_process_that_only_calls_itself_slurmctld",

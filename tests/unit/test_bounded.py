@@ -157,6 +157,8 @@ ASKED = r"\$\((?:clock|now|counted .*|date [^|()]*\+%s%?N?|stat -c %[Ys] [^()]*)
 ITS_OWN = re.compile(rf"-?\d+|\$\(\(.*\)\)|{ASKED}|\$(?:\?|code|now|took|until|patience)\b")
 """What a variable is given that sh has counted itself, has of its own clock, or has put through `counted`."""
 APART = {
+    ("as.sh", "text"): "its length",
+    ("slurmctld.sh", "content"): "its length",
     ("as.sh", "deep"): "a level that roots counts itself",
     ("bounded.sh", "1"): "what counted judges",
     ("doctor_probes._AT_WORK", "end"): "line of a file of root's, asked for digits first",

@@ -164,8 +164,11 @@ def test_an_include_without_end(tmp_path: Path) -> None:
 
 
 UNREAD: dict[str, tuple[str, str, str]] = {
-    "more files than a site has": ("", "", "it includes more than 1000 files"),
-    "a file that can't be read": ("cat", 'case $2 in */0) exit 1 ;; esac; exec /bin/cat "$@"', "0 can't be read"),
+    "more files than a site has": ("", "", "it includes more than 300 files"),
+    "a file that can't be read": ("dd", 'case $1 in if=./0) exit 1 ;; esac; exec /bin/dd "$@"', "0 can't be read"),
+    "a file of the kernel's": ("Include /proc/self/environ\n", "", "/proc/self/environ can't be read"),
+    "a path that is none": (f"Include {'x' * 5000}\n", "", "... can't be read"),
+    "more than there is in one": ("Include large\n" * 6, "", "it has more than 5 MB altogether"),
     "no end": ("timeout", "exit 124", "it takes too long"),
     "a file that is killed": ("timeout", "exit 137", "it takes too long"),
     "no memory": ("timeout", "exit 2", "can't be read to its end"),
@@ -176,9 +179,14 @@ UNREAD: dict[str, tuple[str, str, str]] = {
 def test_what_is_not_read_to_its_end_makes_nobody_root(tmp_path: Path, case: str) -> None:
     """A key that was not found says nothing where the rest could not be read: it is not Slurm's default then."""
     program, body, why = UNREAD[case]
-    count = 1000 if not program else 1
+    includes, program = (program, "") if program.startswith("Include") else ("", program)
+    count = 1 if program or includes else 300
+    (tmp_path / "large").write_text("# a comment\n" * 80000)
     files = {str(number): "" for number in range(count)}
-    written(tmp_path, {"slurm.conf": "".join(f"Include {name}\n" for name in files) + "SlurmUser=daemon\n", **files})
+    written(
+        tmp_path,
+        {"slurm.conf": "".join(f"Include {name}\n" for name in files) + f"{includes}SlurmUser=daemon\n", **files},
+    )
     programs = tmp_path / f".{AWKS[0]}"
     programs.mkdir()
     (programs / "awk").symlink_to(str(shutil.which(AWKS[0])))
