@@ -80,11 +80,17 @@ class Apply:
 
 @dataclass(frozen=True)
 class Delete:
-    """No such Kubernetes object, waited for until it is gone. `uid`: that very one, and no other of its name."""
+    """No such Kubernetes object, waited for until it is gone.
+
+    uid    that very one, and no other of its name
+    still  judges the object as it is right before; raises Refused where it may not go. What somebody changes of it since then is
+           a conflict, and judged again
+    """
 
     path: str
     deadline: float = 60.0
     uid: str = ""
+    still: Callable[[Cluster, Mapping[str, Any]], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,19 @@ class Cluster(Protocol):
     def apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Server-side apply of one object, field manager dws-on-csm."""
 
-    def delete(self, path: str, deadline: float, uid: str = "") -> None:
-        """Delete the object and wait until it is gone; none there is fine. `uid`: only the one that has it."""
+    def delete(self, path: str, deadline: float, uid: str = "", version: str = "") -> None:
+        """Delete the object and wait until it is gone; none there is fine. `uid`: only the one that has it; `version`: only as
+        long as that is its resourceVersion."""
 
     def await_event(self, path: str, seconds: float) -> bool:
         """Wait until something below `path` has changed since the last call for it; False after `seconds`.
 
         The first call for a path only marks the present and returns True.
         """
+
+
+CONFLICT = 409
+"""The status of what was refused because the object is another one, or another version of it, than was named."""
 
 
 class ClusterError(Exception):

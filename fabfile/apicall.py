@@ -9,7 +9,7 @@ from typing import Any
 
 import urllib3
 
-from fabfile.api import ClusterError
+from fabfile.api import CONFLICT, ClusterError
 from fabfile.faults import DeadlineExceeded, Lost, Unreachable
 
 Json = dict[str, Any]
@@ -19,7 +19,7 @@ Request = tuple[str, str, Mapping[str, str], Mapping[str, Any] | None, str]
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """What is asked for where the objects' metadata is enough (Kubernetes 1.15 and later)."""
 ANSWER = 60.0  # seconds within which the API server answers a request
-NOT_FOUND, CONFLICT, LATER = 404, 409, 429
+NOT_FOUND, LATER = 404, 429
 RUN = "Dws-On-Csm-Run"
 """The header by which a request that changes something names its run: see apirelay.py."""
 

@@ -73,16 +73,16 @@ class Cluster:
         query = {"fieldManager": MANAGER, "force": str(force).lower()}
         return self._must("PATCH", self.path(manifest), query, manifest, "application/apply-patch+yaml")
 
-    def delete(self, path: str, deadline: float = 60.0, uid: str = "") -> None:
+    def delete(self, path: str, deadline: float = 60.0, uid: str = "", version: str = "") -> None:
         """Deletes the object and returns when it is gone; none there is fine. What it owned goes a little later.
 
-        With a `uid` another object of its name stays, and is a conflict.
+        With a `uid` another object of its name stays, and is a conflict; with a `version` another state of it.
         """
         ends = time.monotonic() + deadline
         # "Foreground" would wait for the garbage collector, which a broken conversion webhook can hold up for ever.
         options: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
-        if uid:
-            options["preconditions"] = {"uid": uid}
+        if only := {key: value for key, value in (("uid", uid), ("resourceVersion", version)) if value}:
+            options["preconditions"] = only
         status, _ = self._call("DELETE", path, {}, options)
         left = self.get(path) if status != NOT_FOUND else None
         while left and (not uid or left["metadata"]["uid"] == uid):

@@ -10,6 +10,7 @@ from typing import Any
 
 from fabfile import before, frames, look
 from fabfile.actions import Action, Apply, Ask, AskApi, Bring, Delete, Put, Remove, Sh, title, within
+from fabfile.api import CONFLICT, ClusterError
 from fabfile.events import Began, Event, Failure, Line
 from fabfile.faults import LockLost
 from fabfile.look import Board, Item
@@ -175,7 +176,29 @@ def _in_cluster(reach: Reach, at: At, group: Sequence[Action]) -> None:
         else:
             assert isinstance(action, Delete)
             deleted["/".join(action.path.split("/")[-2:])] = time.monotonic()
-            reach.cluster().delete(action.path, action.deadline, *([action.uid] if action.uid else []))
+            _delete(reach.cluster(), action)
+
+
+TRIES = 10
+"""How often a deletion is judged again, where controllers go on changing the object's status."""
+
+
+def _delete(cluster: Any, action: Delete) -> None:
+    """Raises Refused where the object is not any more what was to go."""
+    if action.still is None:
+        cluster.delete(action.path, action.deadline, *([action.uid] if action.uid else []))
+        return
+    for left in reversed(range(TRIES)):
+        if (found := cluster.get(action.path)) is None:
+            return
+        action.still(cluster, found)
+        meta = found["metadata"]
+        try:
+            cluster.delete(action.path, action.deadline, action.uid or meta["uid"], meta["resourceVersion"])
+            return
+        except ClusterError as error:
+            if error.status != CONFLICT or not left:
+                raise
 
 
 def _answer(reach: Reach, at: At, ask: Ask | AskApi) -> Sequence[Action]:

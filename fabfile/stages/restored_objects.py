@@ -10,18 +10,21 @@ from typing import Any
 from fabfile import before
 from fabfile.actions import STATE, Action, Delete, Sh
 from fabfile.api import Cluster
-from fabfile.stages import held, kept
+from fabfile.stages import held, kept, since
 from fabfile.stages.earlier import ABSENT, Thing
-from fabfile.step import Api, Check, Look, Place, Shell, Step, Value
+from fabfile.step import Api, Check, Look, Place, Refused, Shell, Step, Value
 
 
-def step(things: Sequence[Thing], stage: str) -> Step:
-    """The step `objects` of `stage`: single objects, the last one that was made first."""
+def step(things: Sequence[Thing], stage: str, run: str) -> Step:
+    """The step `objects` of `stage`: single objects, the last one that was made first. `run`: the first of those undone."""
 
     def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
-        versions = {label: version for label, (_, version) in place.facts.one(f"{stage}.objects").items()}
+        found = place.facts.one(f"{stage}.objects")
         odd = [one for one in reversed(things) if have[one.label] != want[one.label]]
-        return [action for one in odd for action in _change(one, versions[one.label])]
+        # they were as the runs left them before anything was touched; what is done is of what is seen now
+        if since_ := [one for one in odd if one.left and found[one.label]["sum"] not in one.left]:
+            raise Refused(*(since.object_changed(one, run) for one in since_))
+        return [action for one in odd for action in _change(one, found[one.label], run)]
 
     return Step(
         "objects",
@@ -29,19 +32,19 @@ def step(things: Sequence[Thing], stage: str) -> Step:
         lambda place: Api(lambda cluster: {one.label: _seen(cluster, one) for one in things}),
         lambda place: {one.label: _shown(one.before) for one in things},
         change,
-        read=lambda place, found: {label: text for label, (text, _) in found.items()},
+        read=lambda place, found: {label: one["text"] for label, one in found.items()},
         settle=lambda site: 30.0,
         takes=lambda place, have, want: _takes_things(things, have),
         hint="what holds an object back is in its metadata.finalizers; one that is written by others too may change again",
     )
 
 
-def _seen(cluster: Cluster, one: Thing) -> tuple[str, str]:
-    """An object as it is to be compared, and its resourceVersion ("": not there)."""
+def _seen(cluster: Cluster, one: Thing) -> dict[str, str]:
+    """An object as a text that is to be compared, its fingerprint, and its resourceVersion ("": not there)."""
     found = cluster.get(one.path)
-    if found is None:
-        return ABSENT, ""
-    return "there" if one.before is None else _shown(found), found["metadata"]["resourceVersion"]
+    text = "there" if found and one.before is None else _shown(found)
+    version = found["metadata"]["resourceVersion"] if found else ""
+    return {"text": text, "sum": before.fingerprint(found), "version": version}
 
 
 def _shown(one: Mapping[str, Any] | None) -> str:
@@ -49,15 +52,20 @@ def _shown(one: Mapping[str, Any] | None) -> str:
     return ABSENT if one is None else json.dumps(before.lasting(before.normal(one)), indent=1, sort_keys=True) + "\n"
 
 
-def _change(one: Thing, version: str) -> Sequence[Action]:
+def _change(one: Thing, seen: Mapping[str, str], run: str) -> Sequence[Action]:
+    def still(cluster: Cluster, found: Mapping[str, Any]) -> None:
+        if before.fingerprint(found) != seen["sum"]:
+            raise Refused(since.object_changed(one, run))
+
+    version = seen["version"]
     if one.before is None:
-        return [Delete(one.path, 180.0)]
+        return [Delete(one.path, 180.0, still=still)]
     # a binding's role can't be changed
     anew = bool(version) and one.before["kind"].endswith("RoleBinding")
     if version and not anew:
         return [_write(one, "replace", one.path, version)]
     made = _write(one, "create", one.path.rpartition("/")[0], "")
-    return [Delete(one.path), made] if anew else [made]
+    return [Delete(one.path, still=still), made] if anew else [made]
 
 
 def _write(one: Thing, verb: str, path: str, version: str) -> Sh:

@@ -13,6 +13,7 @@ from fabfile import slurmconf
 from fabfile.actions import Action
 from fabfile.stages import (
     access,
+    activation,
     controller,
     daemon,
     deploy,
@@ -36,8 +37,8 @@ from fabfile.stages import (
     upgrade,
     workarea,
 )
-from fabfile.stages.earlier import Goal
-from fabfile.step import Check, Place, Stage, Step, Value
+from fabfile.stages.earlier import ABSENT, Goal
+from fabfile.step import Check, Place, Refused, Stage, Step, Value
 
 
 def stages(goal: Goal, conf: str) -> tuple[Stage, ...]:
@@ -140,6 +141,11 @@ def _slurm(goal: Goal, conf: str) -> Stage:
         return earlier.text_of(known.text) if known and known.text is not None else slurm.seen(place)
 
     def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        # it was as the runs left it before anything was touched; the transaction compares with what is seen now
+        if (ABSENT if have is None else activation.checksum(activation.content(have))) not in goal.files[place.host][
+            conf
+        ].left:
+            raise Refused(since.file_changed(place, conf, goal))
         return slurm.undo(place, want)
 
     def of(place: Place) -> Step:
@@ -174,7 +180,7 @@ def _pods(goal: Goal) -> tuple[Stage, Stage]:
         ),
         hint="see `kubectl rollout status` and `kubectl logs` of the workload that the pod is of",
     )
-    return Stage("pods", (), (restored_objects.step(goal.pods, "pods"), rollout.ROLLED)), Stage(
+    return Stage("pods", (), (restored_objects.step(goal.pods, "pods", goal.run), rollout.ROLLED)), Stage(
         "slurmctld", (), (answers,)
     )
 
@@ -202,7 +208,7 @@ def _cluster(goal: Goal) -> tuple[Stage, ...]:
     guard = (storage.step("objects", lambda place: "these kinds of DWS"),) if crds else ()
     guards = _guards(goal, "objects") if goal.dws != "remove" and _loses(goal) else ()
     things = (
-        (Stage("objects", needs, (*guards, *guard, restored_objects.step(goal.things, "objects"))),)
+        (Stage("objects", needs, (*guards, *guard, restored_objects.step(goal.things, "objects", goal.run))),)
         if goal.things
         else ()
     )

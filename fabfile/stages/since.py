@@ -9,7 +9,7 @@ from fabfile import before, render
 from fabfile.actions import STATE
 from fabfile.lines import lines
 from fabfile.stages import installed
-from fabfile.stages.earlier import Goal
+from fabfile.stages.earlier import Goal, Thing
 from fabfile.step import Api, Check, Finding, Known, Look, Place, Shell, Value
 
 _SUMS = """
@@ -52,15 +52,19 @@ def things(goal: Goal) -> Check:
     watched = [one for one in (*goal.things, *goal.pods) if one.left]
 
     def judge(place: Place, have: Value) -> Sequence[Finding]:
-        odd = [one for one in watched if have[one.path] not in one.left]
-        text = "is not as run {} left it: somebody changed it since"
-        fix = "compare it with before/RUN/.objects in {} on the master, settle it by hand, and run again"
-        return [Finding("object-changed", f"{o.label} {text.format(goal.run)}", fix.format(STATE)) for o in odd]
+        return [object_changed(one, goal.run) for one in watched if have[one.path] not in one.left]
 
     def look(place: Place) -> Look:
         return Api(lambda cluster: {one.path: before.fingerprint(cluster.get(one.path)) for one in watched})
 
     return Check("since-cluster", "master", look if watched else lambda place: Known({}), judge)
+
+
+def object_changed(one: Thing, run: str) -> Finding:
+    """The finding for an object that isn't as the runs that are undone, `run` and later ones, left it."""
+    text = f"{one.label} is not as run {run}, or a later one, left it: somebody changed it since"
+    fix = f"compare it with before/RUN/.objects in {STATE} on the master, settle it by hand, and run again"
+    return Finding("object-changed", text, fix)
 
 
 _RECORDS = """

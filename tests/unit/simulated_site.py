@@ -386,7 +386,7 @@ class Simulated:
         return lacks or there["tag"] != version or bool(there["unfinished"])
 
     def _object_actions(self, things: Sequence[Thing]) -> Sequence[Action]:
-        step = restored_objects.step(things, "objects")
+        step = restored_objects.step(things, "objects", self.run)
         place = Place(self.site, Facts({}), MASTER)
         look = step.look(place)
         assert isinstance(look, Api) and step.read and step.change

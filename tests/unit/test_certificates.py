@@ -152,7 +152,7 @@ class Signer:
     def apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         raise NotImplementedError
 
-    def delete(self, path: str, deadline: float, uid: str = "") -> None:
+    def delete(self, path: str, deadline: float, uid: str = "", version: str = "") -> None:
         self.objects.pop(path, None)
 
     def await_event(self, path: str, seconds: float) -> bool:

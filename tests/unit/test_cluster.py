@@ -43,7 +43,8 @@ def test_an_object_that_has_got_the_name_of_a_deleted_one_is_not_awaited(monkeyp
     monkeypatch.setattr(cluster, "_call", call)
     monkeypatch.setattr(cluster, "get", lambda path, **query: {"metadata": {"name": "x", "uid": "another"}})
     cluster.delete("/api/v1/things/x", 60.0, "the one")
-    assert asked[0]["preconditions"] == {"uid": "the one"}
+    cluster.delete("/api/v1/things/x", 60.0, "the one", "7")
+    assert [one["preconditions"] for one in asked] == [{"uid": "the one"}, {"uid": "the one", "resourceVersion": "7"}]
 
 
 def test_what_is_being_deleted_for_long_is_awaited_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

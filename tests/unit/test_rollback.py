@@ -1,6 +1,7 @@
 """What a rollback makes of what lies on the hosts: which run, which files and objects, and what must stay."""
 
 import base64
+import hashlib
 import json
 import stat
 from collections.abc import Mapping, Sequence
@@ -17,19 +18,21 @@ from cryptography.x509.oid import NameOID
 
 from fabfile import before, former, goals, history, names, work
 from fabfile import past as past_runs
+from fabfile.actions import Delete
+from fabfile.api import ClusterError
 from fabfile.former import Former
 from fabfile.history import Past
 from fabfile.inventory import Site, load
 from fabfile.options import Options
-from fabfile.perform import Reach
+from fabfile.perform import At, Reach, _in_cluster
 from fabfile.report import Display
 from fabfile.rollback import _halfway as halfway
 from fabfile.rollback import of_host as lines_of_host
 from fabfile.running import Run
 from fabfile.script import compile_actions
 from fabfile.stages import earlier, held, installed, restored_objects, revoked, rollback, since
-from fabfile.stages.earlier import ABSENT, Dws, File, Goal
-from fabfile.step import Check, Facts, Place, Shell, Step
+from fabfile.stages.earlier import ABSENT, Dws, File, Goal, Thing
+from fabfile.step import Api, Check, Facts, Place, Refused, Shell, Step
 from fabfile.trails import trail
 from tests.unit.conftest import LocalHost
 from tests.unit.site_files import MINIMAL, write
@@ -592,3 +595,105 @@ def test_a_goal_is_of_the_dws_that_is_there(site: Site, dws: Dws) -> None:
     ):
         place = Place(site, Facts({installed.FACT: {"m": found}}), "m")
         assert [one.name for one in check.judge(place, None)] == told
+
+
+# --- what somebody changes while a rollback is at work
+
+CONF = "/etc/slurm/slurm.conf"
+
+
+def _sum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("text", ["enabled\n", "enabled\nby hand\n", None])
+def test_a_slurm_conf_that_is_edited_after_the_preflight_stays(site: Site, text: str | None) -> None:
+    """What an administrator changed between the check of all files and this controller's turn is not overwritten."""
+    known = File(CONF, "1", "644", "root:root", _sum("plain\n"), frozenset({_sum("enabled\n")}), b"plain\n", CONF)
+    goal = Goal("1", "leave", {"c": {CONF: known}}, (), {"c": False}, slurm=True)
+    (stage,) = (one for one in rollback.stages(goal, CONF) if one.name == "slurm")
+    (step,) = (one for one in stage.steps if one.name == "conf")
+    assert isinstance(step, Step) and step.change and step.read
+    found = None if text is None else {"id": "1", "text": text}
+    facts = Facts({"slurm.conf": {"c": found}, "preflight.controller": {"c": {"files": {}}}})
+    place = Place(site, facts, "c")
+    have = step.read(place, found)
+    if text == "enabled\n":
+        assert step.change(place, have, step.want(place))
+        return
+    with pytest.raises(Refused) as refused:
+        step.change(place, have, step.want(place))
+    assert [one.name for one in refused.value.findings] == ["file-changed"]
+
+
+def a_role(*rules: str, version: str = "1", uid: str = "u", **status: str) -> dict[str, Any]:
+    meta = {"name": "workload-manager", "uid": uid, "resourceVersion": version}
+    return {"kind": "ClusterRole", "metadata": meta, "rules": list(rules), **({"status": status} if status else {})}
+
+
+class Changing:
+    """An API of one object that has the next of `states` each time it is read; deletions are as their preconditions say."""
+
+    def __init__(self, *states: dict[str, Any] | None) -> None:
+        self.states = list(states)
+        self.now = self.states[-1]
+        self.deleted: list[tuple[str, str]] = []
+
+    def get(self, path: str, **query: str) -> dict[str, Any] | None:
+        return self.states.pop(0) if len(self.states) > 1 else self.states[0]
+
+    def delete(self, path: str, deadline: float, uid: str = "", version: str = "") -> None:
+        self.deleted.append((uid, version))
+        assert self.now is not None
+        there = self.now["metadata"]
+        if (uid or there["uid"], version or there["resourceVersion"]) != (there["uid"], there["resourceVersion"]):
+            raise ClusterError(409, "the precondition does not hold")
+
+
+def objects_back(thing: Thing, cluster: Changing, site: Site) -> None:
+    """Looks, and does what the step decides, as far as it is done by the API."""
+    step = restored_objects.step([thing], "objects", "1")
+    look = step.look(Place(site, Facts({}), "m"))
+    assert isinstance(look, Api) and step.read and step.change
+    found = look.read(cluster)  # type: ignore[arg-type]
+    place = Place(site, Facts({"objects.objects": {"m": found}}), "m")
+    actions = step.change(place, step.read(place, found), step.want(place))
+    reach = Reach(lambda host: None, lambda: cluster, lambda role: "m")
+    _in_cluster(
+        reach, At("2", "m", "objects", "objects", lambda event: None), [a for a in actions if isinstance(a, Delete)]
+    )
+
+
+LEFT_SO = a_role("ours")
+EDITED = a_role("ours", "by hand", version="2")
+
+
+@pytest.mark.parametrize("then", [None, a_role("before")])
+def test_an_object_that_is_edited_after_the_preflight_stays(site: Site, then: dict[str, Any] | None) -> None:
+    """It is compared with what the runs left again when its turn comes, be it that it is to go or to be as it was."""
+    cluster = Changing(EDITED)
+    with pytest.raises(Refused) as refused:
+        objects_back(Thing(ROLE, then, frozenset({before.fingerprint(LEFT_SO)})), cluster, site)
+    assert [one.name for one in refused.value.findings] == ["object-changed"]
+    assert cluster.deleted == []
+
+
+@pytest.mark.parametrize("left", [frozenset({before.fingerprint(LEFT_SO)}), frozenset[str]()])
+@pytest.mark.parametrize("now", [EDITED, a_role("of another", uid="v", version="3")])
+def test_an_object_that_is_edited_right_before_its_deletion_stays(
+    site: Site, left: frozenset[str], now: dict[str, Any]
+) -> None:
+    """Between the look and the deed it became another one: also where nobody knows what the runs left, only what was seen goes."""
+    for states in ((LEFT_SO, now), (LEFT_SO, LEFT_SO, now)):
+        cluster = Changing(*states)
+        with pytest.raises(Refused):
+            objects_back(Thing(ROLE, None, left), cluster, site)
+        assert cluster.deleted == [("u", "1")] * (len(states) - 2)
+
+
+def test_a_status_that_goes_on_changing_stops_no_deletion(site: Site) -> None:
+    """What controllers write by themselves is nobody's edit: it is judged again, and goes."""
+    busy = a_role("ours", version="2", ready="no")
+    cluster = Changing(LEFT_SO, LEFT_SO, busy)
+    objects_back(Thing(ROLE, None, frozenset({before.fingerprint(LEFT_SO)})), cluster, site)
+    assert cluster.deleted == [("u", "1"), ("u", "2")]
