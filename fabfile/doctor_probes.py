@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from fabfile import doctor_room, names, render, slurmconf
+from fabfile import doctor_room, lock, names, render, slurmconf
 from fabfile.actions import STATE
 from fabfile.lines import every, first, pairs
 from fabfile.reading import redo
@@ -170,8 +170,10 @@ def _bare(text: str | None) -> str | None:
 
 _AT_WORK = f"""
 cd {STATE} 2>/dev/null || exit 0
-end=$(sed -n 4p lock/holder 2>/dev/null) || end=
-case $end in '' | *[!0-9]*) ;; *) [ "$end" -le "$(date +%s)" ] || sed -n 3p lock/holder ;; esac
+{render.script("lock_holder.sh", hold=str(lock.HOLD), proc=lock.PROC)}
+count
+end=$(ending)
+if [ -e lock/holder ] && [ "${{end:-$until}}" -gt "$up" ]; then line 3; fi
 [ ! -e busy ] || flock -n busy true || echo "a command of run $(cat busy)"
 """
 

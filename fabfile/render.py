@@ -28,7 +28,7 @@ NEEDS = {
     "slurmctld.sh": ("as.sh", "slurm_conf.sh"),
     "log_file.sh": ("as.sh", "slurm_conf.sh"),
     "activate.sh": ("written.sh",),
-    "lock.sh": ("written.sh",),
+    "lock.sh": ("written.sh", "lock_holder.sh"),
 }
 """Template -> those whose functions it calls wherever it is used."""
 

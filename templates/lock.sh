@@ -5,7 +5,7 @@
 # The file `left` says when the lock was last given up, by this clock too, and by which run.
 # Whatever reads or writes these holds the file `gate` (flock), which goes with the script that holds it, however that ends.
 # Every file is whole and on the disk before it is in place: a script that is killed behind any line leaves the lock held or
-# free. Goes behind written.sh.
+# free. Goes behind written.sh and lock_holder.sh.
 # Set before: $state, $run, $hold (seconds that a lock lasts), $proc (/proc)
 set -eu
 umask 077
@@ -16,13 +16,7 @@ chmod 700 "$state"
 cd "$state"
 exec 9>>gate
 if ! flock -w 20 9; then echo "another run is at the lock, and has not left it for 20 s" >&2; exit 75; fi
-read -r boot <"$proc/sys/kernel/random/boot_id"
-read -r up rest <"$proc/uptime"
-up=${up%%.*}
-until=$((up + hold))
-
-# line N of the holder's file; nothing where there is none
-line() { if [ -e lock/holder ]; then sed -n "$1p" lock/holder; fi; }
+count
 
 # held FOLDER WHO PROCESS RUN: write the holder's file of FOLDER: from now on it holds for $hold seconds
 held() {

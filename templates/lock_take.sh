@@ -5,16 +5,12 @@
 # Set before: $who, $pid, $process (lines that tell the process from all others), $over (a run that is known to have died)
 numeral() { [ -n "$1" ] && [ "${#1}" -le 12 ] && [ -z "$(printf %s "$1" | tr -d 0-9)" ]; }
 rm -rf lock.new lock.old
-ends=$(line 5)
-end=${ends#* }
+end=$(ending)
 if [ -e lock/holder ]; then
-    if ! printf '%s\n' "$ends" | grep -qxE '[0-9a-f-]{36} [0-9]{1,12}' || { [ "${ends% *}" = "$boot" ] && [ "$end" -gt "$until" ]; }; then
-        # torn, or of an earlier version: nobody knows when it ends, so it ends as if it had been renewed just now
+    if [ -z "$end" ]; then
+        # nobody knows when it ends, so it ends as if it had been renewed just now
         held lock "$(line 1)" "$(line 2)" "$(line 3)"
         end=$until
-    elif [ "${ends% *}" != "$boot" ]; then
-        # renewed before this master started: at the latest then. Its holder may be at work elsewhere, and renew it again
-        end=$hold
     fi
     if [ "$end" -gt "$up" ] && { [ -z "$over" ] || [ "$(line 3)" != "$over" ]; }; then
         echo "held $((end - up))"

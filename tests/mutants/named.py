@@ -108,6 +108,7 @@ TESTS = {
     "templates/history.sh": "test_trail test_full_disk",
     "fabfile/holder.py": "test_lock",
     "templates/lock.sh": "test_lock test_lock_scripts",
+    "templates/lock_holder.sh": "test_lock test_lock_scripts test_doctor",
     "templates/lock_leave.sh": "test_lock test_lock_scripts",
     "templates/lock_renew.sh": "test_lock test_lock_scripts",
     "templates/lock_take.sh": "test_lock test_lock_scripts",

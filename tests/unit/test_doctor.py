@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fabfile import doctor_access, doctor_master, doctor_rules, names, render
+from fabfile import doctor_access, doctor_master, doctor_rules, lock, names, render
 from fabfile.actions import STATE
 from fabfile.compatibility import TABLE
 from fabfile.diagnosis import Told, Unseen
@@ -357,18 +357,34 @@ def test_dws_that_was_left_closed_is_told(at_work: str, expected: list[str]) -> 
     assert told(doctor_rules.RULES["deploy.open"](seen, "closed", "open")) == expected
 
 
-def test_what_is_at_work_on_the_master(tmp_path: Path) -> None:
-    """A lock that has not ended, and a script that holds `busy`; with the real sh and flock. It changes nothing."""
+def test_what_is_at_work_on_the_master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run whose lock has not ended, as the lock's own scripts count, and a script that holds `busy`; real sh and flock."""
     script = _AT_WORK.replace(STATE, str(tmp_path))
 
     def seen() -> str:
         return _parse_at_work(subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout)
 
-    (tmp_path / "lock").mkdir()
     assert seen() == ""
-    for end, found in (("1", ""), ("torn", ""), ("9999999999", "run-2")):
-        (tmp_path / "lock/holder").write_text(f"joe\n1\nrun-2\n{end}\n")
-        assert seen() == found
+    who = {"run": "run-2", "over": "", "who": "joe@admin1", "pid": "1", "process": ""}
+    monkeypatch.setattr(lock, "STATE", str(tmp_path))
+    taken = lock._script("lock_take.sh", **who)
+    named = subprocess.run(["sh", "-c", taken], capture_output=True, check=True).stdout.decode().split()[2]
+    holder = tmp_path / "lock/holder"
+    _, _, run, _, counts = holder.read_text().splitlines()
+    boot, until = counts.split()
+    assert seen() == run == named
+    elsewhere = "c0ffee00-0000-4000-8000-000000000001"
+    up = int(until) - lock.HOLD
+    for now, count, found in (
+        ("1", f"{boot} {until}", run),  # the master's clock was set: what it says counts for nothing
+        ("9999999999", f"{boot} {up}", ""),  # ended
+        ("9999999999", f"{elsewhere} 9999", run if up < lock.HOLD else ""),  # of before this boot
+        ("1", "torn", run),  # nobody knows when it ends: the next run waits for it
+    ):
+        holder.write_text(f"joe@admin1\n1\n{run}\n{now}\n{count}\n")
+        assert seen() == found, (now, count)
+    holder.write_text("")
+    assert seen() == ""
     (tmp_path / "lock/holder").unlink()
     with (tmp_path / "busy").open("w") as file:
         file.write("run-1")

@@ -55,6 +55,7 @@ APART = {
     "last_look.py": CLUSTER,
     "load.lua": "SlurmUser runs it, and it reads its standard input alone",
     "lock.sh": STATE_ALONE,
+    "lock_holder.sh": STATE_ALONE,
     "lock_leave.sh": STATE_ALONE,
     "lock_renew.sh": STATE_ALONE,
     "lock_take.sh": STATE_ALONE,
