@@ -34,6 +34,15 @@ class Cluster(Protocol):
 
 CONFLICT = 409
 """The status of what was refused because the object is another one, or another version of it, than was named."""
+MALFORMED: tuple[type[Exception], ...] = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+)
+"""How the reading of an answer ends that is not made as it should be."""
 
 
 class ClusterError(Exception):

@@ -9,7 +9,7 @@ from typing import Any
 
 import urllib3
 
-from fabfile.api import CONFLICT, ClusterError
+from fabfile.api import CONFLICT, MALFORMED, ClusterError
 from fabfile.faults import DeadlineExceeded, Lost, Unreachable
 
 Json = dict[str, Any]
@@ -19,6 +19,15 @@ Request = tuple[str, str, Mapping[str, str], Mapping[str, Any] | None, str]
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """What is asked for where the objects' metadata is enough (Kubernetes 1.15 and later)."""
 ANSWER = 60.0  # seconds within which the API server answers a request
+LIMIT = 64_000_000
+"""Bytes of an answer that is read as a whole: the largest of a real site has a tenth of it."""
+LONGEST = 16_000_000
+"""Bytes of an event of a watch: etcd takes objects of a tenth of it."""
+DEEP = 100
+"""Levels of objects and lists within each other in an answer: what goes through one calls itself for each."""
+WORDS = 2000
+"""Characters that are kept of what an API server gives as its reason."""
+PIECE = 1 << 16  # bytes of an answer that are read at once
 NOT_FOUND, LATER = 404, 429
 RUN = "Dws-On-Csm-Run"
 """The header by which a request that changes something names its run: see apirelay.py."""
@@ -41,9 +50,10 @@ def opened(client: Any, request: Request, seconds: float) -> urllib3.HTTPRespons
     while True:
         answer = _once(client, request, seconds)
         later = answer.headers.get("Retry-After", "")
-        if answer.status != LATER or not later.isdigit() or time.monotonic() + int(later) > ends:
+        number = later.isascii() and later.isdigit() and len(later) < 6
+        if answer.status != LATER or not number or time.monotonic() + int(later) > ends:
             return answer
-        answer.drain_conn()
+        read(answer)
         time.sleep(int(later))
 
 
@@ -73,45 +83,86 @@ def _sent(client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse
 
 
 def read(response: urllib3.HTTPResponse) -> bytes:
-    """The whole body of a response."""
+    """The whole body of a response, as long as it has no more than LIMIT bytes."""
+    content = bytearray()
+    for piece in pieces(response, "answer"):
+        content += piece
+        if len(content) > LIMIT:
+            dropped(response)
+            raise ClusterError(
+                0, f"the API server answered more than {LIMIT // 1_000_000} MB, and was not read any further"
+            )
+    return bytes(content)
+
+
+def pieces(response: urllib3.HTTPResponse, what: str) -> Iterator[bytes]:
+    """A body as it comes, never more than PIECE bytes of it at once; not unpacked, since nothing packed was asked for.
+
+    How long it may take is seen to where it comes in: see kubeproxy.
+    """
     try:
-        return response.data
+        yield from response.stream(amt=PIECE, decode_content=False)
     except (OSError, urllib3.exceptions.HTTPError) as error:
-        raise ClusterError(0, f"the answer broke off: {error}") from error
+        raise ClusterError(0, f"the {what} broke off: {error}") from error
+
+
+def dropped(response: urllib3.HTTPResponse) -> None:
+    """Nothing more of it is read: its connection is in the middle of an answer, so it is not used again."""
+    response.close()
+    response.release_conn()
 
 
 def parsed(content: bytes) -> Json:
-    """What an answer in JSON says."""
+    """What an answer in JSON says: an object, as all of the API's are."""
     try:
-        parsed: Json = json.loads(content)
-    except ValueError as error:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise ClusterError(0, f"the answer is no JSON: {content[:200].decode(errors='replace')}") from error
-    return parsed
+    if not isinstance(found, dict) or _deep(found):
+        raise ClusterError(0, f"the answer is no object of the API: {content[:200].decode(errors='replace')}")
+    return found
+
+
+def _deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEP):
+        inner = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [one for some in inner for one in some if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def message(content: bytes) -> str:
     """The server's own words: of a Status object, or of the proxy in between."""
     try:
-        return str(json.loads(content)["message"])
-    except (ValueError, KeyError, TypeError):
-        return content.decode(errors="replace").strip()
+        return str(json.loads(content)["message"])[:WORDS]
+    except MALFORMED:
+        return content[:WORDS].decode(errors="replace").strip()
 
 
 def outrun(status: int, content: bytes) -> str:
     """Why the master did not pass the request on: its run has lost the site's lock. "" where it did."""
     found = parsed(content) if status == CONFLICT and b'"LockLost"' in content else {}
-    return str(found["message"]) if found.get("reason") == "LockLost" else ""
+    return str(found.get("message"))[:WORDS] if found.get("reason") == "LockLost" else ""
 
 
 def events(response: urllib3.HTTPResponse) -> Iterator[Json]:
     """The events of a watch, one JSON object a line."""
     rest = b""
-    try:
-        for chunk in response.stream(amt=None, decode_content=False):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for event in map(parsed, lines):
-                if event["type"] == "ERROR":
-                    raise ClusterError(event["object"].get("code", 0), event["object"].get("message", ""))
-                yield event
-    except (OSError, urllib3.exceptions.HTTPError) as error:
-        raise ClusterError(0, f"the watch broke off: {error}") from error
+    for piece in pieces(response, "watch"):
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from map(_event, lines)
+        if len(rest) > LONGEST:
+            raise ClusterError(0, f"the API server told of something with more than {LONGEST // 1_000_000} MB")
+
+
+def _event(line: bytes) -> Json:
+    event = parsed(line)
+    found = event.get("object")
+    if not isinstance(found, dict):
+        raise ClusterError(0, f"the API server told of no object: {line[:200].decode(errors='replace')}")
+    if event.get("type") == "ERROR":
+        code = found.get("code")
+        raise ClusterError(code if isinstance(code, int) else 0, str(found.get("message", ""))[:WORDS])
+    return event

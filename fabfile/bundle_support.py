@@ -8,7 +8,7 @@ import platform
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from itertools import islice
@@ -20,10 +20,11 @@ from fabfile.faults import Lost
 from fabfile.inventory import ROOT
 from fabfile.journal import RUNS
 from fabfile.lines import lines
+from fabfile.logs_entries import Entry
 from fabfile.logs_pods import PODS
 from fabfile.logs_sources import sources
 from fabfile.output import tail
-from fabfile.reached import TROUBLE
+from fabfile.reached import UNTOLD, untold
 from fabfile.reading import Reading
 from fabfile.secret import GONE, Secret
 from fabfile.secret_known import Known
@@ -32,8 +33,8 @@ from fabfile.stages import access, installed
 
 BACK = 24 * 3600.0
 """Seconds of logs."""
-LINES = 40_000
-"""Entries of logs at most, the newest."""
+LINES, ROOM = 40_000, 30_000_000
+"""Entries of logs at most, and characters of them: the newest."""
 JOURNALS = 5
 """Journals of the last runs."""
 
@@ -65,13 +66,17 @@ def known(reading: Reading) -> tuple[Known, str]:
         path = "/api/v1/namespaces/{}/secrets/{}".format(*secret.split("/"))
         data = (reading.run.reach.cluster().get(path) or {}).get("data") or {}
         values = [Secret(base64.b64decode(text)) for name, text in data.items() if name != "username"]
-    except TROUBLE as error:
-        unread.append(f"The password in the Secret {secret} could not be read, and so not be searched for: {error}\n")
+    except UNTOLD as error:
+        unread.append(
+            f"The password in the Secret {secret} could not be read, and so not be searched for: {untold(error)}\n"
+        )
     for host in site.controllers:
         try:
             pieces += _pieces(reading, host.name)
-        except TROUBLE as error:
-            unread.append(f"The plugin's key on {host.name} could not be read, and so not be searched for: {error}\n")
+        except UNTOLD as error:
+            unread.append(
+                f"The plugin's key on {host.name} could not be read, and so not be searched for: {untold(error)}\n"
+            )
     return Known(values, pieces), "".join(unread)
 
 
@@ -81,7 +86,7 @@ def _pieces(reading: Reading, host: str) -> list[str]:
     answer = reading.run.reach.session(host).run(script, deadline=30.0)
     if answer.code:
         raise Lost(host, " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}")
-    return [line.split()[0] for line in lines(answer.out, "replace") if line]
+    return [line.split()[0] for line in lines(answer.out, "replace") if line.strip()]
 
 
 def members(reading: Reading, diagnosis: Diagnosis, unread: str = "") -> Iterator[Member]:
@@ -121,8 +126,8 @@ def _hosts(reading: Reading) -> Iterator[Member]:
         try:
             answer = session.run(script, deadline=120.0)
             said = (answer.out + answer.err).decode(errors="replace")
-        except TROUBLE as error:
-            said = f"{error}\n"
+        except UNTOLD as error:
+            said = f"{untold(error)}\n"
         return f"hosts/{session.host}.txt", said
 
     with ThreadPoolExecutor(site.ssh.connections) as pool:
@@ -152,8 +157,8 @@ def _cluster(reading: Reading) -> Iterator[Member]:
 def _asked(reading: Reading, path: str) -> str:
     try:
         return _dumped(_trimmed(reading.run.reach.cluster().get(path)))
-    except TROUBLE as error:
-        return f"{path}: {error}\n"
+    except UNTOLD as error:
+        return f"{path}: {untold(error)}\n"
 
 
 def _trimmed(value: Any) -> Any:
@@ -166,8 +171,8 @@ def _trimmed(value: Any) -> Any:
 def _secrets(reading: Reading) -> str:
     try:
         found = reading.run.reach.cluster().names(f"/api/v1/namespaces/{names.NAMESPACE}/secrets")
-    except TROUBLE as error:
-        return f"{error}\n"
+    except UNTOLD as error:
+        return f"{untold(error)}\n"
     return "".join(f"{name}\n" for name in found)
 
 
@@ -179,8 +184,8 @@ def _own(reading: Reading) -> Iterator[Member]:
         yield "cluster/crds.json", _dumped(crds)
         for plural, crd in crds.items():
             yield f"cluster/{plural}.json", _dumped(_trimmed(installed.objects(cluster, plural, crd)))
-    except TROUBLE as error:
-        yield "cluster/crds.txt", f"{error}\n"
+    except UNTOLD as error:
+        yield "cluster/crds.txt", f"{untold(error)}\n"
 
 
 def _runs(master: str) -> Iterator[Member]:
@@ -192,15 +197,26 @@ def _runs(master: str) -> Iterator[Member]:
 
 
 def _logs(reading: Reading) -> str:
-    """The newest LINES entries, in order."""
+    """The newest entries, in order."""
     site = reading.run.site
     with sources(site, time.time() - BACK, follow=False) as found:
-        newest = deque(logs_merge.past(found), LINES)
+        newest = _newest(logs_merge.past(found))
         cut = "".join(f"{log.cut}\n" for log in found.hosts if log.cut)
     stamped = (
         f"{time.strftime('%Y-%m-%dT%H:%M:%S%z', time.localtime(one.at))} {one.source} {one.text}" for one in newest
     )
     return cut + "\n".join(stamped) + "\n"
+
+
+def _newest(entries: Iterable[Entry]) -> deque[Entry]:
+    """The last of them, as many as there is room for."""
+    kept, size = deque[Entry](), 0
+    for entry in entries:
+        kept.append(entry)
+        size += len(entry.text)
+        while len(kept) > LINES or size > ROOM:
+            size -= len(kept.popleft().text)
+    return kept
 
 
 def _versions() -> str:

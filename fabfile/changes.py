@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator
 from typing import Any, Protocol
 
-from fabfile.api import ClusterError
+from fabfile.api import MALFORMED, ClusterError
 
 UNUSED = 15.0  # seconds after the last question until the watch ends
 ROUND = 20.0  # seconds for which the server is asked to watch at a time
@@ -52,6 +52,10 @@ class Changes:
             self._follow()
         except ClusterError as error:
             self._error = error
+        except MALFORMED as error:
+            self._error = ClusterError(
+                0, f"{self._path}: what is told of it can't be read: {type(error).__name__}: {error}"
+            )
         finally:
             with self._news:
                 self.over = True

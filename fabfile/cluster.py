@@ -8,8 +8,6 @@ import time
 from collections.abc import Generator, Mapping
 from typing import Any
 
-import urllib3
-
 from fabfile import apicall
 from fabfile.api import ClusterError
 from fabfile.apicall import ANSWER, JSON, METADATA, NOT_FOUND, Json
@@ -21,7 +19,7 @@ from fabfile.session import Session
 MANAGER = "dws-on-csm"
 """The field manager of what is applied."""
 CONNECTIONS, WATCHES = 2, 2  # and the proxy itself: 5 of the 10 sessions that sshd allows
-PIECE = 1 << 16  # bytes of an answer that is read in lines
+ODD = 1 << 16  # bytes of a line of an answer that are kept while its end has not come
 
 
 def preload() -> None:
@@ -104,11 +102,11 @@ class Cluster:
         try:
             yield from apicall.events(response)
         finally:
-            response.close()  # its connection is in the middle of an answer, so it is not used again
+            apicall.dropped(response)
 
     def names(self, path: str) -> list[str]:
         """The names of the objects in the collection at `path`, without the objects: CRDs alone would be megabytes."""
-        answer = apicall.parsed(apicall.must_open(self._client, ("GET", path, {}, None, METADATA)).data)
+        answer = apicall.parsed(apicall.read(apicall.must_open(self._client, ("GET", path, {}, None, METADATA))))
         return [one["metadata"]["name"] for one in answer["items"]]
 
     def lines(self, path: str, seconds: float = ANSWER, **query: str) -> Generator[str | None]:
@@ -116,14 +114,15 @@ class Cluster:
         response = apicall.must_open(self._watching, ("GET", path, query, None, JSON), seconds)
         rest = b""
         try:
-            for chunk in response.stream(amt=PIECE, decode_content=False):
-                *whole, rest = (rest + chunk).split(b"\n")
+            for piece in apicall.pieces(response, "answer"):
+                *whole, rest = (rest + piece).split(b"\n")
                 yield from (line.decode(errors="replace") for line in whole)
+                if len(rest) > ODD:
+                    yield rest.decode(errors="replace")
+                    rest = b""
                 yield None
-        except (OSError, urllib3.exceptions.HTTPError) as error:
-            raise ClusterError(0, f"the answer broke off: {error}") from error
         finally:
-            response.close()
+            apicall.dropped(response)
         if rest:
             yield rest.decode(errors="replace")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shlex
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 PROGRAM = (Path(__file__).parent / "apirelay.py").read_text()
 START = 20.0  # seconds for kubectl proxy to be there
 END = 5.0  # seconds that it has to go, with its folder
+WHOLE = 300.0  # seconds within which a whole answer comes, where no single pause in it may be longer
 LIFETIME = 6 * 3600.0  # seconds after which what was forgotten on the master ends by itself
 
 
@@ -63,10 +65,15 @@ class Proxy:
 
 
 class _Bytes(io.RawIOBase):
-    """What comes through a channel, as a file; `closed_by` is called once it is read no more."""
+    """What comes through a channel, as a file; `closed_by` is called once it is read no more.
 
-    def __init__(self, channel: Channel, closed_by: Callable[[], None]) -> None:
+    A read takes `pause` seconds at most, and all of them together end in time: one that sends a byte now and then is cut off.
+    """
+
+    def __init__(self, channel: Channel, pause: float, closed_by: Callable[[], None]) -> None:
         self._channel = channel
+        self._pause = pause
+        self._ends = time.monotonic() + max(WHOLE, pause)
         self._closed_by = closed_by
 
     def close(self) -> None:
@@ -78,6 +85,10 @@ class _Bytes(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the whole of it did not come in time")
+        self._channel.settimeout(min(self._pause, left))
         data = self._channel.recv(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -89,6 +100,7 @@ class ChannelSocket:
     def __init__(self, channel: Channel, release: Callable[[Channel], None]) -> None:
         self._channel = channel
         self._release = release
+        self._pause = WHOLE
         self._holders = 1
 
     def sendall(self, data: Any) -> None:
@@ -99,11 +111,12 @@ class ChannelSocket:
         """What comes back."""
         assert mode == "rb"
         self._holders += 1
-        return io.BufferedReader(_Bytes(self._channel, self.close), 1 << 16)
+        return io.BufferedReader(_Bytes(self._channel, self._pause, self.close), 1 << 16)
 
     def settimeout(self, seconds: float | None) -> None:
         """How long a read or write may take."""
-        self._channel.settimeout(seconds)
+        self._pause = WHOLE if seconds is None else seconds
+        self._channel.settimeout(self._pause)
 
     def close(self) -> None:
         """One holder less; the last gives the way back."""

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 
-LONGEST = 2000
-"""Lines after which an entry is shown although its end has not come."""
+LONGEST, LARGEST = 2000, 64_000
+"""Lines, and characters, after which an entry is shown although its end has not come."""
+FAR = 10 * 365 * 86400.0
+"""Seconds by which a clock may be wrong: one that tells of more tells no time."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,13 @@ class Clock:
         """Seconds since 1970 by this machine's clock. ValueError for what is no time."""
         at = datetime.fromisoformat(stamp)
         return (at if at.tzinfo else at.replace(tzinfo=self.zone)).timestamp() - self.ahead
+
+    def told(self, stamp: str) -> float | None:
+        """The same; None for what is no time, which others may have written where one should be."""
+        try:
+            return self.time(stamp)
+        except (ValueError, OverflowError):
+            return None
 
 
 def zone(text: str) -> timezone:
@@ -58,7 +67,7 @@ def of_slurm(lines: Iterable[str | None], source: str, clock: Clock) -> Iterator
 
     def head(line: str, last: float) -> Head | None:
         found = _SLURM.match(line)
-        return (clock.time(found[1]), found[2]) if found else None
+        return _begun(clock, found[1], found[2]) if found else None
 
     return _entries(lines, source, head)
 
@@ -70,7 +79,9 @@ def of_pod(lines: Iterable[str | None], source: str, clock: Clock) -> Iterator[E
         found = _POD.match(line)
         if not found:
             return None
-        at, text = clock.time(found[1]), found[2]
+        at, text = clock.told(found[1]), found[2]
+        if at is None:
+            return None
         own = _OWN.match(text)
         if not own and at - last <= _TOGETHER:
             return None
@@ -85,7 +96,7 @@ def of_slurmctld(lines: Iterable[str | None], source: str, clock: Clock) -> Iter
     def head(line: str, last: float) -> Head | None:
         found = _POD.match(line)
         own = _SLURMCTLD.match(found[2]) if found else None
-        return (clock.time(found[1]), own[1]) if found and own else None
+        return _begun(clock, found[1], own[1]) if found and own else None
 
     for entry in _entries(lines, source, head, bare):
         if entry is None or _OF_PLUGIN.search(entry.text.partition("\n")[0]):
@@ -100,6 +111,11 @@ _OF_PLUGIN = re.compile(
 """What templates/logs.sh picks of a log file."""
 
 
+def _begun(clock: Clock, stamp: str, text: str) -> Head | None:
+    at = clock.told(stamp)
+    return None if at is None else (at, text)
+
+
 def bare(line: str) -> str:
     """A line of a pod's log without the API's time stamp."""
     found = _POD.match(line)
@@ -109,12 +125,13 @@ def bare(line: str) -> str:
 def _entries(
     lines: Iterable[str | None], source: str, head: _HeadOf, rest: _Rest = lambda line: line
 ) -> Iterator[Entry | None]:
-    at, text = 0.0, list[str]()
+    at, text, size = 0.0, list[str](), 0
     for line in lines:
         begins = head(line, at) if line is not None else None
-        if text and (line is None or begins or len(text) >= LONGEST):
+        size += len(line or "")
+        if text and (line is None or begins or len(text) >= LONGEST or size > LARGEST):
             yield Entry(at, source, "\n".join(text))
-            text = []
+            text, size = [], len(line or "")
         if line is None:
             yield None
         elif begins:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fabfile import render
-from fabfile.logs_entries import Clock, Entry, of_slurm, zone
+from fabfile.logs_entries import FAR, Clock, Entry, of_slurm, zone
 from fabfile.site import Site
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class HostLog:
                 heard = time.monotonic()
             if line == f"{MARK} cut":
                 self.cut = (
-                    f"{self.host}: its log was not read to the end in {PAST:.0f} s: what is shown of it is not all; "
+                    f"{self.host}: its log was not read to the end, since it is too long or took more than {PAST:.0f} s: "
+                    "what is shown of it is not all; "
                     "ask for less (--since), or read it there"
                 )
             elif line == f"{MARK} undated":
@@ -107,9 +108,12 @@ def opened(site: Site, session: Session, since: float, follow: bool) -> HostLog:
 def skew(told: float, before: float, after: float) -> float:
     """Seconds that a clock which `told` this time is ahead, as it was read between two moments of this machine's clock.
 
-    0 where it may be right: an answer that took long, as on a busy machine, says little.
+    0 where it may be right: an answer that took long, as on a busy machine, says little. ValueError for what is no time.
     """
-    return 0.0 if before - NOTED <= told <= after + NOTED else told - after
+    ahead = 0.0 if before - NOTED <= told <= after + NOTED else told - after
+    if not abs(ahead) < FAR:
+        raise ValueError(f"{told} is no time")
+    return ahead
 
 
 def skewed(name: str, ahead: float) -> str:

@@ -14,18 +14,17 @@ from itertools import count
 from operator import attrgetter
 
 from fabfile import logs_pods
-from fabfile.api import ClusterError
 from fabfile.cluster import Cluster
 from fabfile.logs_entries import Clock, Entry
 from fabfile.logs_pods import PodLog
 from fabfile.logs_sources import Sources
-from fabfile.reached import TROUBLE
+from fabfile.reached import UNTOLD, untold
 
 WINDOW = 1.0
 """Seconds that an entry waits for earlier ones from elsewhere before it is shown."""
 ROOM = 2000
 """Entries that wait at most; then whoever reads more of them waits too."""
-ENDS: tuple[type[Exception], ...] = (*TROUBLE, EOFError)
+ENDS: tuple[type[Exception], ...] = (*UNTOLD, EOFError)
 """How a source may end badly."""
 LOOK = 5.0
 """Seconds after which it is looked for new pods, whether the API tells of one or not."""
@@ -60,8 +59,8 @@ def _clock(found: Sources, log: PodLog) -> Clock:
 def _guarded(found: Sources, log: PodLog, entries: Iterator[Entry]) -> Iterator[Entry]:
     try:
         yield from entries
-    except TROUBLE as error:
-        found.lacks(f"{log.source}: {error}")
+    except UNTOLD as error:
+        found.lacks(f"{log.source}: {untold(error)}")
 
 
 # --- what comes
@@ -92,7 +91,7 @@ def _thread(found: Sources, work: Callable[[], None]) -> threading.Thread:
         try:
             work()
         except ENDS as error:
-            found.lacks(str(error))
+            found.lacks(str(error) if isinstance(error, EOFError) else untold(error))
 
     thread = threading.Thread(target=guarded, daemon=True)
     thread.start()
@@ -120,10 +119,10 @@ def _follow_pods(found: Sources, cluster: Cluster, news: News) -> None:
                     one.thread = _thread(found, partial(_into, news, partial(_coming, found, cluster, log, one)))
             cluster.await_event(logs_pods.PODS, LOOK)
             away = ""
-        except ClusterError as error:
+        except UNTOLD as error:
             if not away:
-                found.note(f"DWS's pods can't be asked, and are again every {LOOK:.0f} s: {error}")
-            away = str(error)
+                found.note(f"DWS's pods can't be asked, and are again every {LOOK:.0f} s: {untold(error)}")
+            away = untold(error)
             threading.Event().wait(LOOK)
 
 
@@ -153,8 +152,8 @@ def _coming(found: Sources, cluster: Cluster, log: PodLog, one: _Reading) -> Ite
         for entry in logs_pods.coming(cluster, log, one.last, _clock(found, log)):
             one.last = entry.at
             yield entry
-    except ClusterError as error:
-        wrong = str(error)
+    except UNTOLD as error:
+        wrong = untold(error)
         if wrong != one.wrong:
             found.note(f"{log.source}: {wrong}; it is tried again")
     one.wrong = wrong

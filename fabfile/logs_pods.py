@@ -11,8 +11,9 @@ from fabfile import names
 from fabfile.api import ClusterError
 from fabfile.apicall import NOT_FOUND
 from fabfile.cluster import Cluster
-from fabfile.logs_entries import Clock, Entry, of_pod, of_slurmctld
+from fabfile.logs_entries import FAR, Clock, Entry, of_pod, of_slurmctld
 from fabfile.pods import running
+from fabfile.reached import UNTOLD, untold
 from fabfile.site import Host
 
 PODS = f"/api/v1/namespaces/{names.NAMESPACE}/pods"
@@ -127,7 +128,7 @@ def _ahead(lease: Mapping[str, Any]) -> float:
         return 0.0
     noted = max(datetime.fromisoformat(one["time"]).timestamp() for one in fields) + 0.5  # its half second is lost
     ahead = datetime.fromisoformat(lease["spec"]["renewTime"]).timestamp() - noted
-    return ahead if abs(ahead) > COARSE else 0.0
+    return ahead if COARSE < abs(ahead) < FAR else 0.0
 
 
 Note = Callable[[str], None]
@@ -137,8 +138,8 @@ def readable(cluster: Cluster, note: Note, controllers: Sequence[Host] = ()) -> 
     """The containers whose logs are read; says what can't be. A site without DWS has none."""
     try:
         logs = found(cluster, controllers)
-    except ClusterError as error:
-        note(f"DWS's pods can't be asked: {error}")
+    except UNTOLD as error:
+        note(f"DWS's pods can't be asked: {untold(error)}")
         return []
     if not [log for log in logs if not log.slurm]:
         note(f"there are no pods of DWS in {names.NAMESPACE}")

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from fabfile import console, logs_hosts, logs_pods
+from fabfile.api import MALFORMED
 from fabfile.cluster import Cluster, preload
 from fabfile.connect import connect_all
 from fabfile.faults import Unreachable
@@ -16,11 +17,8 @@ from fabfile.inventory import Host, Site
 from fabfile.logs_entries import Clock
 from fabfile.logs_hosts import HostLog
 from fabfile.logs_pods import PodLog
-from fabfile.reached import TROUBLE
+from fabfile.reached import TROUBLE, UNTOLD, untold
 from fabfile.session import Session
-
-UNTOLD: tuple[type[Exception], ...] = (*TROUBLE, ValueError)
-"""How it ends where nobody answers, or what is answered can't be read."""
 
 
 @dataclass
@@ -84,7 +82,7 @@ def _open_host(site: Site, session: Session, found: Sources, follow: bool, ends:
     except TROUBLE as error:
         found.lacks(str(error))
         return
-    except ValueError as error:
+    except MALFORMED as error:
         found.lacks(f"{session.host} answered what could not be read: {error}")
         return
     ends.callback(log.close)
@@ -104,7 +102,7 @@ def _open_pods(site: Site, session: Session, found: Sources, ends: ExitStack) ->
         ahead = _ahead(session)
         found.clocks = logs_pods.clocks(found.cluster, ahead, [log.node for log in found.pods])
     except UNTOLD as error:
-        found.note(f"the nodes' clocks can't be told, their times are taken as they are: {error}")
+        found.note(f"the nodes' clocks can't be told, their times are taken as they are: {untold(error)}")
     for node, clock in found.clocks.items():
         if abs(clock.ahead) > logs_hosts.NOTED:
             found.note(logs_hosts.skewed(node, clock.ahead))

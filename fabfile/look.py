@@ -7,16 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fabfile import frames
-from fabfile.api import Cluster, ClusterError
+from fabfile.api import MALFORMED, Cluster, ClusterError
 from fabfile.frames import Frame
 from fabfile.inventory import Site
 from fabfile.output import tail
 from fabfile.step import Api, Check, Facts, Known, Look, Place, Shell, Stage, Step, Unknown
 
 Item = Step | Check
-
-MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
-"""How the reading of an API server's answer ends that is not made as it should be."""
 
 
 class LookFailed(Exception):

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from fabfile.api import ClusterError
+from fabfile.api import MALFORMED, ClusterError
 from fabfile.cluster import Cluster, preload
 from fabfile.connect import Sessions, connect_all
 from fabfile.events import Done, Event, Failure, Outcome
@@ -17,6 +17,14 @@ from fabfile.session import Session
 
 TROUBLE: tuple[type[Exception], ...] = (Unreachable, Lost, DeadlineExceeded, ClusterError, LockLost)
 """What can go wrong on the way to a host or in the cluster, or with the lock that a run holds there."""
+UNTOLD: tuple[type[Exception], ...] = (*TROUBLE, *MALFORMED)
+"""How it ends where something is only read: nobody answers, or what is answered can't be read."""
+
+
+def untold(error: Exception) -> str:
+    """One of UNTOLD, in words."""
+    known = isinstance(error, TROUBLE)
+    return str(error) if known else f"the answer could not be read: {type(error).__name__}: {str(error)[:300]}"
 
 
 def roles(site: Site) -> dict[str, tuple[str, ...]]:

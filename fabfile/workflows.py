@@ -15,7 +15,7 @@ from fabfile.faults import Unreachable
 from fabfile.inventory import Site
 from fabfile.look import unread
 from fabfile.paint import printed
-from fabfile.reached import TROUBLE, connected
+from fabfile.reached import UNTOLD, connected, untold
 from fabfile.session import Session
 from fabfile.stages import installed, jobs, workflows
 from fabfile.stages.jobs import Jobs
@@ -42,8 +42,8 @@ def show(site: Site, yaml: str | bool | None, as_json: bool) -> int:
         except ClusterError as error:
             console.note(f"the Kubernetes API can't be asked on {site.master.host.name}: {error}")
             return FAILED
-        except TROUBLE as error:
-            console.note(error)
+        except UNTOLD as error:
+            console.note(untold(error))
             return FAILED
 
 

@@ -1,12 +1,13 @@
 # What slurmctld's log says of the burst buffer from $since (seconds since 1970) on: its own lines, those of the script
 # daemon, and the lines without a time stamp that go with one. With $follow it goes on until its standard input ends.
 # Prints "ready NOW ZONE WHERE" on standard error and waits for a line; then the entries; a line of $mark; what comes. What is
-# there already is read for $past seconds: "$mark cut" says that it was not all.
+# there already is read for $past seconds, and up to $room bytes: "$mark cut" says that it was not all.
 slurm_path
 log=$(log_file)
 # slurm.conf names it and SlurmUser writes it, so that root must not read it: it could be any file
 theirs() { slurm "$@" 2>/dev/null; }
 most=16000000000
+room=100000000 # bytes of what is there already that are passed on; a log that is packed may have any number
 from=$(date -d "@$since" +%Y-%m-%dT%H:%M:%S)
 # mawk waits for a full block of input unless it is told not to
 case $(awk -W version 2>&1 </dev/null) in mawk*) awk="awk -W interactive" ;; *) awk=awk ;; esac
@@ -14,7 +15,7 @@ case $(awk -W version 2>&1 </dev/null) in mawk*) awk="awk -W interactive" ;; *) 
 # Entries begin with [YYYY-MM-DDT...; in the journal's words with the time and a name. What follows one belongs to it.
 pick() (
     ulimit -v 2000000 2>/dev/null # an entry without an end
-    exec $awk -v from="$from" -v mark="$mark" '
+    exec $awk -v from="$from" -v mark="$mark" -v room="$room" '
     function stamped() { return $0 ~ /^\[[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T/ }
     /^[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T/ {
         at = $1
@@ -28,6 +29,7 @@ pick() (
     }
     $0 == mark " cut" { print; next }
     { seen = 1 }
+    shown && room && (passed += length($0) + 1) > room { print mark " cut"; exit }
     shown { print; fflush() }
     END { if (seen && !dated) print mark " undated" }
     '
@@ -78,8 +80,8 @@ esac
 echo "$mark"
 [ -n "$follow" ] || exit 0
 case $where in
-/*) (runs_as=exec_as; theirs tail -c "+$((end + 1))" -F -- "$log") | pick & ;; # until all of this ends
-the*) journal "" --follow --lines all | pick & ;;
+/*) (runs_as=exec_as; theirs tail -c "+$((end + 1))" -F -- "$log") | room=0 pick & ;; # until all of this ends
+the*) journal "" --follow --lines all | room=0 pick & ;;
 esac
 cat >/dev/null # until the one who reads has gone
 kill 0

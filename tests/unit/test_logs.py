@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from fabfile import render
+from fabfile import bundle_support, render
 from fabfile.inventory import DEFAULT, load
 from fabfile.logs import _asked, _silence
-from fabfile.logs_entries import Clock, Entry, about, of_pod, of_slurm, since, zone
+from fabfile.logs_entries import Clock, Entry, about, of_pod, of_slurm, of_slurmctld, since, zone
 from fabfile.logs_hosts import HostLog, skew
 from fabfile.logs_pods import _ahead
 
@@ -37,6 +37,35 @@ def test_lines_without_a_time_belong_to_the_entry_before() -> None:
         (0.25, "lua: apiVersion: v1alpha2\nkind: Workflow\nmetadata:\n  name: bb12\n"),
         (1.0, "slurm_bb_setup(). job id:12"),
     ]
+
+
+@pytest.mark.parametrize("stamp", ["2026-99-99T00:00:00", "2026-01-31Tnoon", "2026-01-31T12:00:00+99:99"])
+def test_a_line_that_only_looks_dated_belongs_to_the_entry_before(stamp: str) -> None:
+    """Whoever writes to a log can write any date: one that is none ends nothing, neither of Slurm's log nor of a pod's."""
+    slurm = [YAML[0], f"[{stamp}] lua: boo", "[2026-01-31T12:00:01] lua: next"]
+    assert [text for _, text in entries(of_slurm(slurm, "c1", Clock()))] == [
+        f"lua: apiVersion: v1alpha2\n[{stamp}] lua: boo",
+        "lua: next",
+    ]
+    pod = ["2026-01-31T12:00:00Z first", f"{stamp} boo", "2026-01-31T12:00:01Z next"]
+    assert [text for _, text in entries(of_pod(pod, "manager", Clock()))] == ["first\nboo", "next"]
+    said = ["2026-01-31T12:00:00Z slurmctld: lua: first", f"{stamp} slurmctld: lua: boo"]
+    assert [text for _, text in entries(of_slurmctld(said, "pod", Clock()))] == ["lua: first\nslurmctld: lua: boo"]
+
+
+def test_an_entry_has_an_end() -> None:
+    """Lines without a time may go on for ever: what is kept of them for one entry is bounded, and nothing is lost."""
+    lines = [YAML[0], *["A" * 60_000] * 50, "[2026-01-31T12:00:01] lua: next"]
+    found = entries(of_slurm(lines, "c1", Clock()))
+    assert max(len(text) for _, text in found) < 200_000 and found[-1] == (1.0, "lua: next")
+    assert sum(text.count("A") for _, text in found) == 3_000_000
+
+
+def test_an_archive_has_room_for_the_newest_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long each is: what is kept of all together is bounded."""
+    monkeypatch.setattr(bundle_support, "ROOM", 1000)
+    kept = bundle_support._newest(Entry(float(at), "c1", "A" * 100) for at in range(500))
+    assert [entry.at for entry in kept] == [float(at) for at in range(490, 500)]
 
 
 def test_an_entry_is_shown_when_nothing_more_comes() -> None:
@@ -158,6 +187,13 @@ def test_a_clock_is_not_called_wrong_for_an_answer_that_took_long(told: float, a
     assert skew(told, 100.0, 105.0) == pytest.approx(ahead)
 
 
+@pytest.mark.parametrize("told", ["nan", "inf", "-inf", "1e300", "0"])
+def test_a_clock_that_tells_no_time(told: str) -> None:
+    """A host may say any number; one that is no time of these years is refused, before entries are dated by it."""
+    with pytest.raises(ValueError, match="no time"):
+        skew(float(told), NOON, NOON + 1)
+
+
 # --- the script
 
 
@@ -232,6 +268,20 @@ def test_a_log_that_was_rotated_is_read_too(tmp_path: Path) -> None:
     assert [line.rpartition(" ")[2] for line in lines] == ["oldest", "middle", "newest", "--mark"]
 
 
+def test_a_packed_log_that_unpacks_to_too_much_is_cut_with_a_word(tmp_path: Path) -> None:
+    """What a log has is passed on up to a limit: a small file may unpack to any size."""
+    log = tmp_path / "slurmctld.log"
+    log.write_text(log_line(10, "lua: newest"))
+    with gzip.open(tmp_path / "slurmctld.log.1.gz", "wt") as packed:
+        packed.write(log_line(300, "lua: oldest") + ("A" * 999 + "\n") * 5000)
+    words = command(tmp_path, str(log), 600)
+    words[-1] = words[-1].replace("room=100000000", "room=1000000")
+    done = subprocess.run(words, input="go\n", capture_output=True, text=True, timeout=60, check=True)
+    assert len(done.stdout) < 1_100_000
+    lines = done.stdout.splitlines()
+    assert lines[0].endswith("lua: oldest") and lines[-2:] == ["--mark cut", "--mark"]
+
+
 def test_lines_without_a_date_are_noticed(tmp_path: Path) -> None:
     """With another LogTimeFormat nothing can be put in order, and that is said."""
     log = tmp_path / "slurmctld.log"
@@ -290,7 +340,7 @@ def test_a_past_that_takes_too_long_is_cut_with_a_word(tmp_path: Path) -> None:
     [
         (
             ["[2030-01-01T00:00:00.000] lua: x", "--dws-on-csm-logs cut", "--dws-on-csm-logs"],
-            "not read to the end in 300 s",
+            "not read to the end, since it is too long or took more than 300 s",
         ),
         (["[2030-01-01T00:00:00.000] lua: x"], "the connection broke before its log was read"),
         (["[2030-01-01T00:00:00.000] lua: x", None, None], "it has said nothing for 360 s"),

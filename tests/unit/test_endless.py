@@ -1,0 +1,217 @@
+"""An API server that answers without an end, slowly, or what is no answer: read in bounded room and time, told as its failure."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from fabfile import apicall, kubeproxy, workflows
+from fabfile.api import ClusterError
+from fabfile.bundle_support import _asked, known
+from fabfile.changes import Changes
+from fabfile.cluster import Cluster
+from fabfile.inventory import DEFAULT, load
+from fabfile.reading import Reading
+from fabfile.session import Session
+from fabfile.summary import FAILED
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+BLANKS = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+
+
+class Channel:
+    """A way to a server in a thread of this process: bytes go through a pair of sockets."""
+
+    eof_received = False
+
+    def __init__(self, serve: Callable[[socket.socket], None]) -> None:
+        self._ours, theirs = socket.socketpair()
+        self.closed = False
+        self.settimeout, self.recv, self.sendall = self._ours.settimeout, self._ours.recv, self._ours.sendall
+        self.status_event = threading.Event()
+        threading.Thread(target=self._serve, args=(serve, theirs), daemon=True).start()
+
+    def _serve(self, serve: Callable[[socket.socket], None], theirs: socket.socket) -> None:
+        with theirs, contextlib.suppress(OSError):
+            while theirs.recv(1 << 16):
+                serve(theirs)
+
+    def recv_ready(self) -> bool:
+        return bool(select.select([self._ours], [], [], 0)[0])
+
+    def close(self) -> None:
+        self.closed = True
+        self._ours.close()
+
+
+def cluster(serve: Callable[[socket.socket], None]) -> Cluster:
+    """An API whose server does this with each request."""
+    session = SimpleNamespace(host="ncn-m001", pipe=lambda *words, **more: (Channel(serve), "socket"))
+    return Cluster(cast(Session, session))
+
+
+def answered(body: bytes, head: bytes = OK) -> Callable[[socket.socket], None]:
+    """A server that gives this answer to each request."""
+    return lambda theirs: theirs.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+
+def endless(theirs: socket.socket) -> None:
+    """Blanks for ever, as JSON may have them."""
+    theirs.sendall(CHUNKED)
+    while True:
+        theirs.sendall(BLANKS)
+
+
+def trickling(theirs: socket.socket) -> None:
+    """A byte now and then, never so rarely that a pause in it would be too long."""
+    theirs.sendall(OK + b"Content-Length: 100000\r\n\r\n")
+    for _ in range(100_000):
+        theirs.sendall(b" ")
+        threading.Event().wait(0.02)
+
+
+def events(theirs: socket.socket) -> None:
+    """An event of a watch that does not end."""
+    theirs.sendall(CHUNKED + b'2\r\n{"\r\n')
+    while True:
+        theirs.sendall(BLANKS.replace(b" ", b"x"))
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits that are soon reached."""
+    monkeypatch.setattr(apicall, "LIMIT", 3_000_000)
+    monkeypatch.setattr(apicall, "LONGEST", 3_000_000)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda api: api.get("/api/v1/nodes"),
+        lambda api: api.names("/api/v1/nodes"),
+        lambda api: api.create("/api/v1/nodes", {}),
+    ],
+)
+def test_an_answer_without_an_end_is_not_read_to_it(ask: Callable[[Cluster], Any]) -> None:
+    """It is a failure of the server's, and its connection makes room for another one."""
+    api = cluster(endless)
+    for _ in range(5):  # more than there are connections
+        with pytest.raises(ClusterError, match="more than 3 MB"):
+            ask(api)
+
+
+def test_an_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No single pause is too long, but the whole answer has its time."""
+    monkeypatch.setattr(kubeproxy, "WHOLE", 0.2)
+    monkeypatch.setattr("fabfile.cluster.ANSWER", 0.1)
+    with pytest.raises(ClusterError, match="broke off"):
+        cluster(trickling).get("/api/v1/nodes")
+
+
+def test_an_event_without_an_end_ends_the_watch() -> None:
+    """What waits for the end of an event is bounded, too."""
+    with pytest.raises(ClusterError, match="more than 3 MB"):
+        next(cluster(events).watch("/api/v1/nodes", 10.0))
+
+
+def test_a_line_of_a_log_without_an_end_comes_in_pieces() -> None:
+    """A container may print anything: no line is kept for its end for ever."""
+    lines = cluster(events).lines("/api/v1/log")
+    seen = [line for line, _ in zip(lines, range(20), strict=False) if line]
+    lines.close()
+    assert seen and all(len(line) < 300_000 for line in seen)
+
+
+@pytest.mark.parametrize("later", ["\xb2", "9" * 5000, "-1", "1e3"])
+def test_a_time_to_ask_again_that_is_none(later: str) -> None:
+    """It is an answer of a busy server, and no end of the run."""
+    head = b"HTTP/1.1 429 Later\r\nRetry-After: " + later.encode("latin-1") + b"\r\n"
+    with pytest.raises(ClusterError, match="too busy"):
+        cluster(answered(b'{"message": "too busy"}', head)).get("/api/v1/nodes")
+
+
+DEEP = b'{"items":' * 3000 + b"1" + b"}" * 3000
+FLAT = b'{"a":' * 300 + b"1" + b"}" * 300
+
+
+@pytest.mark.parametrize("body", [DEEP, FLAT, b"[]", b"7", b"null", b"{", b"9" * 9000, b"\xff"])
+@pytest.mark.parametrize("status", [b"200 OK", b"500 No"])
+def test_what_is_no_answer_is_a_failure_of_the_server(body: bytes, status: bytes) -> None:
+    """Nested too deeply, no object, no JSON, no text: each is told as what it is."""
+    with pytest.raises(ClusterError) as error:
+        cluster(answered(body, OK.replace(b"200 OK", status))).get("/api/v1/nodes")
+    assert len(str(error.value)) < 3000
+
+
+@pytest.mark.parametrize("event", [b"[]", b"{}", b'{"type": "ADDED"}', b'{"type": "ERROR", "object": []}', DEEP])
+def test_what_is_no_event_ends_the_watch(event: bytes) -> None:
+    """Nobody waits for the rest."""
+    with pytest.raises(ClusterError):
+        list(cluster(answered(event + b"\n")).watch("/api/v1/nodes", 10.0))
+
+
+def test_a_watch_that_tells_of_nothing_that_can_be_read_is_told() -> None:
+    """Whoever waits hears of it, instead of asking again and again."""
+
+    class Watched:
+        def get(self, path: str, **query: str) -> dict[str, Any] | None:
+            return {"metadata": {"resourceVersion": "1"}}
+
+        def watch(self, path: str, seconds: float, resource_version: str = "") -> Any:
+            yield {"type": "ADDED", "object": {"metadata": 5}}
+
+    with pytest.raises(ClusterError, match="can't be read"):
+        Changes(Watched(), "/api/v1/nodes").wait(60.0)
+
+
+class Lies:
+    """Answers of an API server, and of hosts, that have not what they should have."""
+
+    host = "ncn-m001"
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def get(self, path: str) -> Any:
+        return self.data
+
+    def run(self, script: str, deadline: float) -> Any:
+        return SimpleNamespace(code=0, out=b" \n\n\t\n", err=b"")
+
+    def reading(self) -> Reading:
+        reach = SimpleNamespace(session=lambda host: self, cluster=lambda: self)
+        return cast(Reading, SimpleNamespace(run=SimpleNamespace(site=load(DEFAULT), reach=reach)))
+
+
+@pytest.mark.parametrize("secret", [{"data": {"password": 5}}, {"data": {"password": "a"}}, {"data": [1]}, [1]])
+def test_a_secret_that_is_none_keeps_nobody_from_an_archive(secret: Any) -> None:
+    """What could not be searched for is said in it; lines of blanks are no sums of a key."""
+    found, unread = known(Lies(secret).reading())
+    assert "could not be read, and so not be searched for: the answer could not be read" in unread
+    assert found.gone("said") == "said"
+
+
+def test_an_answer_that_goes_too_deep_is_said_in_its_place() -> None:
+    """The archive has all the others."""
+    deep: Any = 1
+    for _ in range(5000):
+        deep = [deep]
+    assert "/api/v1/nodes: the answer could not be read: RecursionError" in _asked(
+        Lies(deep).reading(), "/api/v1/nodes"
+    )
+
+
+def test_workflows_that_are_none_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`invoke workflows` ends with words and its code, whatever the API says."""
+    monkeypatch.setattr(workflows, "connected", lambda site, hosts: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(workflows, "_master", lambda site, sessions: SimpleNamespace(cluster=lambda: Lies({"spec": 1})))
+    assert workflows.show(load(DEFAULT), True, False) == FAILED
+    assert "the answer could not be read" in capsys.readouterr().err
