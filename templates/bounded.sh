@@ -5,6 +5,8 @@
 numeral() { case $1 in '' | *[!0123456789]* | 0?* | ????????????????*) return 1 ;; esac; }
 # counted WORD: the number; 0 for what is none. For all that root counts with and has not counted itself.
 counted() { if numeral "${1-}"; then echo "$1"; else echo 0; fi; }
+# up: seconds since this machine started, for all that waits: nobody sets that clock, while the time of day may jump
+up() { read -r up_ rest_ </proc/uptime && echo "${up_%%.*}"; }
 
 # bounded COMMAND...: what it says is passed on until COMMAND itself ends, and no more than $most bytes of it. What COMMAND has
 # left behind, in a session of its own, may hold its output open for as long as it likes: nobody waits for that.

@@ -29,9 +29,9 @@ submit) # $how: sbatch's options that make the case; $commands: what the job doe
     ;;
 begin) # $release: whether it is held; $wanted: state of its burst buffer that is awaited, for $allowed seconds
     if [ -n "$release" ]; then slurm scontrol release "$job"; fi
-    limit=$(($(date +%s) + allowed))
+    limit=$(($(up) + allowed))
     look
-    until [ "$buffer" = "$wanted" ] || over || [ "$(date +%s)" -ge "$limit" ]; do
+    until [ "$buffer" = "$wanted" ] || over || [ "$(up)" -ge "$limit" ]; do
         sleep 0.2 # Slurm reports no event to wait for
         look
     done
@@ -45,14 +45,14 @@ cancel) # $words: scancel's options
     as "$user" timeout 60 scancel $words "$job" 2>&1 | sed 's/^/said=/'
     ;;
 end) # $size and $since: how long the log was when it was cancelled, and when; $allowed in seconds
-    limit=$(($(date +%s) + allowed))
+    limit=$(($(up) + allowed))
     while look; do
         if over && [ "$buffer" = complete ]; then break; fi
         if over && log_since "$size" "$since" | grep -q "JobId=$job slurm_bb_job_teardown killed by signal"; then
             echo killed=yes
             break
         fi
-        [ "$(date +%s)" -lt "$limit" ] || break
+        [ "$(up)" -lt "$limit" ] || break
         sleep 0.3 # nor of this
     done
     answer

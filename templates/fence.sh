@@ -15,7 +15,11 @@ flock -w 90 8 || busy
 last=
 read -r last <"$STATE/busy" || :
 if [ "$last" != "$RUN" ]; then
-    if [ "$last" \> "$RUN" ]; then fenced "run $last has been at work on $(uname -n) since"; fi
+    if [ "$last" \> "$RUN" ]; then
+        # runs that are named by a master that has forgotten all before them come after none of those
+        lost="if none was, as the master lost its own $STATE, and no other run is at work, remove $STATE/busy there"
+        fenced "run $last has been at work on $(uname -n) since ($lost)"
+    fi
     flock -w 60 9 || busy
     rm -rf -- "$STATE/parts"
     printf '%s\n' "$RUN" 1<>"$STATE/busy" # in place, so that no full disk leaves none

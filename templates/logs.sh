@@ -36,14 +36,14 @@ pick() (
 )
 # a log that was rotated since then, oldest first, and the one in use as far as it goes now
 before() {
-    ends=$(($(date +%s) + past))
+    ends=$(($(up) + past))
     theirs timeout 30 find "${log%/*}" -maxdepth 1 -type f -newermt "@$since" \( -name "${log##*/}[.-]*" \) -printf '%T@ %p\n' |
         sort -n | while read -r _ one; do within gzip -cdf -- "$one"; done
     within head -c "$end" -- "$log"
 }
 # within COMMAND: of SlurmUser's, as long as there is time for what is past
 within() {
-    left=$((ends - $(date +%s)))
+    left=$((ends - $(up)))
     code=124
     if [ "$left" -gt 0 ]; then
         theirs timeout "$left" "$@" </dev/null

@@ -6,6 +6,7 @@
 set -u
 umask 077
 say() { printf '%s\n' "$*" >>"$work/progress"; }
+up() { read -r up_ rest_ </proc/uptime && echo "${up_%%.*}"; } # seconds since this machine started: nobody sets that clock
 # kube SECONDS ARGUMENTS: an API server, or a kubelet, may take a request and never answer it.
 kube() {
     limit=$1
@@ -29,7 +30,7 @@ pod() {
 # Wait until the workload's new pod is there and slurmctld answers in it. 1: it ends again and again, or can't be started;
 # 2: it did not answer within the deadline.
 bring_up() {
-    ends=$(($(date +%s) + deadline))
+    ends=$(($(up) + deadline))
     (exec timeout --foreground -k 5 "$((deadline + 10))" kubectl ${context:+"$context"} --cache-dir "$work/cache" \
         --namespace "$namespace" rollout status "$workload" --timeout="${deadline}s") >"$work/rollout" 2>&1 &
     status=$!
@@ -46,7 +47,7 @@ bring_up() {
     name=$(pod)
     name=${name%% *}
     say "pod $name is there"
-    left=$((ends - $(date +%s)))
+    left=$((ends - $(up)))
     [ "$left" -gt 5 ] || left=5
     printf 'patience_=%s\n%s\n' "$left" "$answers" |
         kube "$((left + 30))" exec --stdin "$name" --container "$container" -- sh -s >"$work/said" 2>&1 || return 2
@@ -109,8 +110,8 @@ printf '%s\n' "$edit" >"$work/edit"
 : >"$work/edited"
 edited next || finish 1 "nothing was changed"
 say "$workload rolls out: slurmctld stops, and starts again in a new pod"
-began=$(date +%s)
+began=$(up)
 bring_up
 code=$?
 [ "$code" = 0 ] || put_back
-finish 0 "slurmctld answers in pod $name after $(($(date +%s) - began)) s"
+finish 0 "slurmctld answers in pod $name after $(($(up) - began)) s"

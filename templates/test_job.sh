@@ -48,10 +48,10 @@ finish() {
 clear_away() {
     slurm timeout 30 scancel --hurry --quiet --name="$name" --user="$user"
     [ -n "$job" ] || return 0
-    from=$(date +%s)
+    from=$(up)
     until gone; do
         # complete: Slurm is through with it, and never takes down what it had not begun to set up
-        if [ "$(job_says BurstBufferState)" = complete ] || [ "$(date +%s)" -ge $((from + patient)) ]; then
+        if [ "$(job_says BurstBufferState)" = complete ] || [ "$(up)" -ge $((from + patient)) ]; then
             plugin_kubectl delete "$workflows" "bb$job" --wait=false
             return
         fi
@@ -97,8 +97,8 @@ reader=$!
 ) &
 watcher=$!
 # At verbosity 6 it tells of each request once that is answered, and nothing that is secret.
-limit=$(($(date +%s) + 10))
-until grep -q 'watch=true' "$work/errors" || [ "$(date +%s)" -ge "$limit" ]; do sleep 0.05; done 2>/dev/null
+limit=$(($(up) + 10))
+until grep -q 'watch=true' "$work/errors" || [ "$(up)" -ge "$limit" ]; do sleep 0.05; done 2>/dev/null
 
 # 3. the job; one that an earlier run left, as it was killed, is none of this run's
 slurm timeout 30 scancel --hurry --quiet --name="$name" --user="$user" || true
@@ -119,12 +119,12 @@ fi
 bbstat=
 said=0
 resources=
-limit=$(($(date +%s) + allowed))
+limit=$(($(up) + allowed))
 while :; do
     state=$(job_says JobState)
     case $state in
     RUNNING | COMPLETING | COMPLETED | STAGE_OUT)
-        if [ -z "$resources" ]; then resources=yes limit=$(($(date +%s) + 120)); fi
+        if [ -z "$resources" ]; then resources=yes limit=$(($(up) + 120)); fi
         ;;
     BOOT_FAIL | CANCELLED | DEADLINE | FAILED | LAUNCH_FAILED | NODE_FAIL | OUT_OF_MEMORY | PREEMPTED | REVOKED | TIMEOUT | '')
         failed "job $job ended as '${state:-unknown}': $(job_says Reason)"
@@ -144,7 +144,7 @@ while :; do
     if [ "$(last 2)" = DELETED ]; then break; fi
     if [ "$(last 6)" = Error ]; then failed "Workflow bb$job in $(last 5): Error"; fi
     if [ "$state" = COMPLETED ] && gone; then break; fi
-    if [ "$(date +%s)" -ge "$limit" ]; then
+    if [ "$(up)" -ge "$limit" ]; then
         if [ -n "$resources" ] || [ "$(last 6)" != Completed ]; then
             failed "job $job is $state, and its Workflow stays in $(last 4) ($(last 6))"
         fi
@@ -154,9 +154,9 @@ while :; do
     sleep 0.3 # Slurm reports no event to wait for
 done
 took=$(seconds)
-limit=$(($(date +%s) + 30))
+limit=$(($(up) + 30))
 until [ "$(job_says JobState)" = COMPLETED ]; do
-    if [ "$(date +%s)" -ge "$limit" ]; then
+    if [ "$(up)" -ge "$limit" ]; then
         failed "Workflow bb$job is gone, and job $job is $(job_says JobState): $(job_says Reason)"
     fi
     sleep 0.2

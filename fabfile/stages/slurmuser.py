@@ -26,9 +26,9 @@ fi
 # come to the certificate's first second, a moment later than the master.
 _TRY = """
 {slurm_user}{can_i}
-end=$(($(date +%s) + {seconds}))
+end=$(($(up) + {seconds}))
 until said=$(can_i create {workflows} 2>&1); do
-    [ "$(date +%s)" -lt "$end" ] || {{ printf '%s\n' "$said"; exit 1; }}
+    [ "$(up)" -lt "$end" ] || {{ printf '%s\n' "$said"; exit 1; }}
     sleep 0.5
 done
 """

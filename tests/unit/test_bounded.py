@@ -153,7 +153,7 @@ SET = {
     "allowed", "before", "days", "deadline", "hold", "next_size", "back_size", "past", "patience", "patience_", "slow",
 }  # fmt: skip
 """Settings that Python writes before a script: numbers of the site file's, or of this program's."""
-ASKED = r"\$\((?:clock|now|counted .*|date [^|()]*\+%s%?N?|stat -c %[Ys] [^()]*)\)"
+ASKED = r"\$\((?:clock|now|up|counted .*|date [^|()]*\+%s%?N?|stat -c %[Ys] [^()]*)\)"
 ITS_OWN = re.compile(rf"-?\d+|\$\(\(.*\)\)|{ASKED}|\$(?:\?|code|now|took|until|patience)\b")
 """What a variable is given that sh has counted itself, has of its own clock, or has put through `counted`."""
 APART = {
@@ -165,6 +165,7 @@ APART = {
     ("doctor_probes._AT_WORK", "until"): "counted by lock_holder.sh",
     ("doctor_probes._AT_WORK", "up"): "what the kernel says in /proc/uptime",
     ("clone.sh", "left"): "what df says of root's folder",
+    ("bounded.sh", "up_"): "what the kernel says in /proc/uptime",
     ("lock_holder.sh", "up"): "what the kernel says in /proc/uptime",
     ("lock_take.sh", "up"): "what the kernel says in /proc/uptime",
     ("lock_take.sh", "left_at"): "of a file of root's, asked by `numeral` first",
@@ -248,3 +249,55 @@ def test_a_timeout_kills(name: str) -> None:
                 assert re.match(r"\"?[$0-9]", words), line
             else:
                 assert "-k " in words or "--kill-after" in words, line
+
+
+# --- waits
+
+
+WAITS = re.compile(
+    r"-(?:ge|gt|le|lt) \"?\$\(date|\$\(date \+%s[^)]*\)\"? -(?:ge|gt|le|lt)|\$\(\(.*\$\(date \+%s\) *[+]"
+)
+"""How a script waits until a time of day."""
+TOLD = {"lock.sh": "for people, and for earlier versions: what counts is counted from the boot on"}
+
+
+def test_no_wait_is_bounded_by_a_clock_that_somebody_sets() -> None:
+    """A step of the time of day (NTP, a virtual machine that stood still) makes no script give up, or wait for ever."""
+    texts = {path.name: path.read_text() for path in render.TEMPLATES.glob("*.sh")}
+    texts |= {path.name: path.read_text() for path in (render.TEMPLATES.parent / "fabfile").rglob("*.py")}
+    found = {name for name, text in texts.items() if any(WAITS.search(line) for line in text.splitlines())}
+    assert found == set(TOLD)
+
+
+STEPS = {"ahead": 90000, "back": -90000}
+
+
+@SHELLS
+@pytest.mark.parametrize("step", STEPS)
+def test_the_waits_of_a_cancel_last_as_long_as_they_are_to(tmp_path: Path, shell: str, step: str) -> None:
+    """The clock jumps with each look at it: what comes is seen, and what never comes is awaited for so long and no longer."""
+    date = tmp_path / "date"
+    count = f"n=$(cat {tmp_path}/n 2>/dev/null || echo 0); n=$((n + 1)); echo $n >{tmp_path}/n"
+    date.write_text(f"#!/bin/sh\n{count}\necho $((1800000000 + n * {STEPS[step]}))\n")
+    date.chmod(0o755)
+    come = "look_at=$(cat looks 2>/dev/null || echo 0); look_at=$((look_at + 1)); echo $look_at >looks\n"
+    come += 'if [ $look_at -ge 3 ] && [ -z "$never" ]; then buffer=running; fi\n'
+    slurm = f"slurm_path() {{ :; }}\nslurm() {{\nbuffer=pending\n{come}"
+    slurm += 'echo "JobState=PENDING BurstBufferState=$buffer Reason=None"; }\n'
+    settings = {"release": "", "wanted": "running", "step": "begin", "job": "1", "name": "x", "user": "x"}
+    for never, buffer in (("", "running"), ("yes", "pending")):
+        given = {**settings, "allowed": "2" if never else "60", "never": never}
+        script = render.script("bounded.sh", **given) + slurm + render.read("cancel.sh")
+        (tmp_path / "looks").unlink(missing_ok=True)
+        began = time.monotonic()
+        done = subprocess.run(
+            [*shell.split(), "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=True,
+            cwd=tmp_path,
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        )
+        assert f"buffer={buffer}\n" in done.stdout
+        assert not never or time.monotonic() - began >= 1

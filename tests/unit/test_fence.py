@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -76,6 +77,16 @@ def test_a_host_lets_no_run_in_behind_a_later_one(shell: tuple[str, ...], tmp_pa
     code, said = sh(shell, fenced(OLD, f"touch {there}"))
     assert code == FENCED and f"{OUTRUN}run {NEW} has been at work on " in said and not there.exists()
     assert sh(shell, fenced(NEW, f"touch {there}"))[0] == 0 and there.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_host_that_remembers_a_run_that_its_master_has_forgotten_says_the_way_out(shell: tuple[str, ...]) -> None:
+    """The master's state was lost, and its clock is behind: the refusal names the file that is to go, and then it is none."""
+    sh(shell, fenced(NEW))
+    code, said = sh(shell, fenced(OLD, "true"))
+    found = re.search(r"remove (\S+/busy) there\)", said)
+    assert code == FENCED and found
+    Path(found[1]).unlink()
+    assert sh(shell, fenced(OLD, "true")) == (0, "")
 
 
 def test_what_is_known_of_the_last_run_needs_no_room(shell: tuple[str, ...]) -> None:

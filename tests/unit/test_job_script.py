@@ -84,7 +84,7 @@ def test_a_job_that_is_not_over_is_cleared_away(tmp_path: Path, over: str, job: 
     settings = (
         f"stopped= watcher= reader= work= patient=0 workflows=workflows name=some user=joe over={over} job={job}\n"
     )
-    script = f"set -eu\n{settings}{stubs}{part}trap finish EXIT\nexit 7\n"
+    script = f"set -eu\n{settings}{render.read('bounded.sh')}{stubs}{part}trap finish EXIT\nexit 7\n"
     ended = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=False)
     log = tmp_path / "log"
     assert ended.returncode == 7, ended.stderr
