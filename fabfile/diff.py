@@ -16,6 +16,13 @@ from fabfile.visible import escaped
 CONTEXT = 3
 """Unchanged lines that are shown around a changed one."""
 
+MOST = 2_000
+"""Lines of a text that are compared with others one by one: it takes the square of their number, and most of them may be somebody
+else's. Lines that are the same at the beginning and at the end do not count."""
+
+LONGEST = 500_000
+"""Characters of them."""
+
 
 class _Absent:
     """No such key; None is a value that a key may have."""
@@ -28,7 +35,8 @@ def difference(have: Value, want: Value) -> tuple[str, ...]:
     """The lines that lead from `have` to `want`; each begins with "+ ", "- ", "@ " or two spaces. Equal: none.
 
     A text of several lines is a unified diff under `@ KEY`, a scalar `- key: old` and `+ key: new`, keys of nested
-    dicts are dotted, lists of scalars are what went and what came. What was not there (None) has "+" alone.
+    dicts are dotted, lists of scalars are what went and what came. What was not there (None) has "+" alone. Of a text that
+    differs in very many lines it says how many.
     """
     if have == want:
         return ()
@@ -150,15 +158,32 @@ def _split(value: Value) -> list[str]:
 
 
 def _unified(key: str, have: Sequence[str], want: Sequence[str]) -> Iterator[str]:
-    matcher = difflib.SequenceMatcher(None, have, want, autojunk=False)
-    for group in matcher.get_grouped_opcodes(CONTEXT):
-        yield _header(key, group[0][1])
+    head = _same(have, want)
+    tail = _same(have[head:][::-1], want[head:][::-1])
+    parts = have[head : len(have) - tail], want[head : len(want) - tail]
+    if any(len(part) > MOST or sum(map(len, part)) > LONGEST for part in parts):
+        yield _header(key, head)
+        for sign, part in zip("-+", parts, strict=True):
+            if part:
+                yield f"{sign} ({len(part)} line{'s'[: len(part) - 1]}, not shown)"
+        return
+    begin, end = max(head - CONTEXT, 0), max(tail - CONTEXT, 0)
+    have, want = have[begin : len(have) - end], want[begin : len(want) - end]
+    # with its own heuristics, which spare it lines that stand everywhere: without these, it takes minutes over MOST such lines
+    for group in difflib.SequenceMatcher(None, have, want).get_grouped_opcodes(CONTEXT):
+        yield _header(key, begin + group[0][1])
         for tag, a, b, c, d in group:
             if tag == "equal":
                 yield from (f"  {escaped(line)}" for line in have[a:b])
             else:
                 yield from (f"- {escaped(line)}" for line in have[a:b])
                 yield from (f"+ {escaped(line)}" for line in want[c:d])
+
+
+def _same(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many lines are the same from the first on."""
+    shorter = min(len(one), len(other))
+    return next((at for at in range(shorter) if one[at] != other[at]), shorter)
 
 
 def _header(key: str, start: int) -> str:

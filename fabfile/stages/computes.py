@@ -6,13 +6,13 @@ jobs, and slurmctld notes once that the files differ.
 
 from __future__ import annotations
 
-import difflib
 import zlib
 from base64 import b64decode
 from collections.abc import Sequence
 
 from fabfile import render, slurmconf
 from fabfile.actions import Action, Put
+from fabfile.diff import difference
 from fabfile.site import ComputeGroup
 from fabfile.stages import controller, daemon, slurm
 from fabfile.step import Check, Finding, Known, Place, Refused, Shell, Stage, Step, Value
@@ -100,8 +100,8 @@ def _difference(place: Place, found: Value, ours: bool) -> list[str]:
     texts = [found["text"] if found else "", wanted(place)]
     if not ours:
         texts = [slurmconf.without_setting(text, slurm.KEY) for text in texts]
-    have, want = (text.rstrip().split("\n") for text in texts)
-    return [line for line in difflib.ndiff(have, want) if line[0] in "+-" and line[2:].strip()]
+    lines = difference(*(f"{text.rstrip()}\n" for text in texts))
+    return [line for line in lines if line[0] in "+-" and line[2:].strip()]
 
 
 def _some(lines: Sequence[str]) -> str:

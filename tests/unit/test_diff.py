@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
-from fabfile.diff import difference
+from fabfile.diff import LONGEST, MOST, difference
 from fabfile.secret import Secret
 from fabfile.step import Value
+from tests.unit.growth import assert_no_square
 
 LONG = "".join(f"Line{i}=x\n" for i in range(1, 31))
 
@@ -122,3 +124,49 @@ def test_a_secret_of_an_object_is_not_shown() -> None:
     other = {**one, "env": [{"name": "A", "value": "2"}]}
     told = "\n".join(difference(*({"objects": json.dumps(each, indent=1) + "\n"} for each in (one, other))))
     assert "MIIBabcdef" not in told and "hunter2" not in told and '"2"' in told
+
+
+@pytest.mark.parametrize(
+    ("before", "piece", "after", "change"),
+    [
+        pytest.param("", "#\n", "", lambda text: text + "A=1\n", id="one line more at the end"),
+        pytest.param("A=1\n", "#\n", "B=1\n", lambda text: text.replace("=1", "=2"), id="both ends changed"),
+        pytest.param("A=1\n", "}\n{\n", "B=1\n", lambda text: text.replace("=1", "=2"), id="two lines in turn"),
+        pytest.param("", "A=1\n#\n", "", lambda text: text.replace("=1", "=2"), id="every other line changed"),
+    ],
+)
+def test_the_time_grows_with_the_length_and_no_faster(
+    before: str, piece: str, after: str, change: Callable[[str], str]
+) -> None:
+    """A text that somebody else wrote costs as much a line as a short one, however alike its lines are."""
+
+    def work(size: int) -> object:
+        have = before + (piece * size)[:size] + after
+        return difference(have, change(have))
+
+    assert_no_square(work, 1_200)
+
+
+def test_what_differs_in_very_many_lines_is_told_by_their_number() -> None:
+    """Nobody reads thousands of lines, and to compare them takes long: how many there are is said, and where they begin."""
+    have, want = ("".join(f"{sign}{i}\n" for i in range(MOST + more)) for sign, more in (("a", 1), ("b", 0)))
+    assert difference(f"X=1\n{have}Y=1\n", f"X=1\n{want}Y=1\n") == (
+        "@ line 2",
+        f"- ({MOST + 1} lines, not shown)",
+        f"+ ({MOST} lines, not shown)",
+    )
+    assert difference(None, have) == ("@", f"+ ({MOST + 1} lines, not shown)")
+    assert difference("", "x" * (LONGEST + 1) + "\n") == ("@", "+ (1 line, not shown)")
+    assert len(difference(None, want)) == MOST + 1
+
+
+def test_one_change_in_a_very_long_text_is_shown() -> None:
+    """What is the same before it and behind it does not count, however much that is."""
+    text = "#\n" * (3 * MOST)
+    assert difference(f"{text}A=1\n{text}", f"{text}A=2\n{text}") == (
+        f"@ line {3 * MOST - 2}",
+        *["  #"] * 3,
+        "- A=1",
+        "+ A=2",
+        *["  #"] * 3,
+    )

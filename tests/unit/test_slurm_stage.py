@@ -18,6 +18,7 @@ from fabfile.inventory import DEFAULT, load
 from fabfile.site import ComputeGroup, Host
 from fabfile.stages import activation, computes, daemon, slurm
 from fabfile.step import Facts, Place, Refused, Unknown
+from tests.unit.growth import assert_no_square
 
 SITE = load(DEFAULT)
 CONF, BB = "/etc/slurm/slurm.conf", "/etc/slurm/burst_buffer.conf"
@@ -268,6 +269,17 @@ def test_a_node_that_is_checked(text: str | None, names: list[str]) -> None:
         found = computes.judge(here, here.facts.all(computes.FACT)["nid1"])
         assert [one.name for one in found] == names
         assert all("(- is there, + is wanted): " in one.text for one in found)
+
+
+def test_a_nodes_file_costs_no_more_than_its_length() -> None:
+    """Lines that are much like the controllers', in any number, hold up nobody: one node says what there is to compare."""
+
+    def work(size: int) -> object:
+        theirs, ours = ("".join(f"NodeName={name}{i:06} CPUs=128\n" for i in range(size)) for name in ("nix", "nid"))
+        here = node("check", theirs, TEXT + ours)
+        return computes.judge(here, here.facts.all(computes.FACT)["nid1"])
+
+    assert_no_square(work, 12)
 
 
 def test_what_is_said_of_nodes_that_are_only_compared() -> None:
