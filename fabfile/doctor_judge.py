@@ -14,6 +14,7 @@ from fabfile.engine import Run
 from fabfile.look import Item, LookFailed, keyed
 from fabfile.reached import TROUBLE
 from fabfile.reading import Reading
+from fabfile.running import defect
 from fabfile.session import Session
 from fabfile.stages.preflight import SKEW
 from fabfile.step import Check, Finding, Refused, Step, Unknown, Value
@@ -91,7 +92,7 @@ def _judged(run: Run, key: str, item: Item, host: str) -> Iterator[Told | Unseen
         except LookFailed as failed:
             yield Unseen(host, key, str(failed))
         except Exception as error:  # noqa: BLE001 - what one judge does not understand must hide nothing that others find
-            yield Unseen(host, key, f"what is there can't be judged, which is a mistake of this tool: {error!r}")
+            yield Unseen(host, key, defect(error, key).meaning)
 
 
 def _lacking(unknown: Unknown) -> str:

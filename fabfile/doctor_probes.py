@@ -34,7 +34,9 @@ def _look_reach(place: Place) -> Shell:
 def _parse_reach(out: bytes) -> Value:
     """The probe's lines as a dict; `token`: where a token lies that is used beside the certificate, each place once."""
     told = pairs(out, "replace")
-    return first(told) | {"token": every(told, "token")}
+    found = first(told)
+    took = {"milliseconds": int(found["milliseconds"])} if "code" in found else {}
+    return found | took | {"token": every(told, "token")}
 
 
 def _judge_reach(place: Place, found: Value) -> Sequence[Finding]:
@@ -60,7 +62,7 @@ def _token(place: Place, where: str) -> Finding:
 
 
 def _answered(place: Place, found: Value) -> Iterator[Finding]:
-    host, seconds = place.host, int(found["milliseconds"]) / 1000
+    host, seconds = place.host, found["milliseconds"] / 1000
     said = found.get("said", "") or f"kubectl ended with {found['code']}"
     if "asked" not in found and found["code"] not in ("0", TIMED_OUT):
         text = f"kubectl can't use the kubeconfig on {host}, and asks no server: {said}; every #DW sbatch fails"
@@ -74,7 +76,7 @@ def _answered(place: Place, found: Value) -> Iterator[Finding]:
     elif found["status"] != "200":
         text = f"the API server refuses the kubeconfig on {host} (HTTP {found['status']}): {said}"
         yield Finding("kubeconfig-refused", text, redo(place.site, host, "access"))
-    elif int(found["milliseconds"]) >= SLOW:
+    elif found["milliseconds"] >= SLOW:
         text = f"the quickest of three kubectl calls on {host} took {seconds:.1f} s; "
         text += "every sbatch with #DW waits for one, and Slurm for sbatch"
         fix = "look at the API server and etcd on the master (load, disk), and at the network in between"

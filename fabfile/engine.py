@@ -16,7 +16,19 @@ from fabfile.events import Awaiting, Failure
 from fabfile.judging import findings, judge, pending, plan, preview
 from fabfile.look import Item
 from fabfile.perform import ActionFailed, At, perform, refresh
-from fabfile.running import TROUBLE, Run, first_looks, have_of, look_again, needs, on_all, places, told_of, unagreed
+from fabfile.running import (
+    TROUBLE,
+    Run,
+    defect,
+    first_looks,
+    have_of,
+    look_again,
+    needs,
+    on_all,
+    places,
+    told_of,
+    unagreed,
+)
 from fabfile.step import Api, Check, Finding, Refused, Stage, Step, Taken, Unknown
 
 __all__ = ["TROUBLE", "Run", "findings", "first_looks", "install", "pending", "plan"]
@@ -150,6 +162,8 @@ def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item])
     except run.trouble as error:
         fix = getattr(error, "fix", "") or step.hint
         run.done(host, key, "failed", began, failures=(Failure(meaning=str(error), fix=fix),))
+    except Exception as error:  # noqa: BLE001  # whatever a host's words make of it, it is that host's step alone that fails
+        run.done(host, key, "failed", began, failures=(defect(error, key),))
 
 
 def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], began: float) -> None:

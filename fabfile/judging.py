@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fabfile.diff import difference
 from fabfile.events import Failure, Outcome
 from fabfile.look import LookFailed
-from fabfile.running import TROUBLE, Run, have_of, look_again, needs, on_all, places, told_of, unagreed
+from fabfile.running import TROUBLE, Run, defect, have_of, look_again, needs, on_all, places, told_of, unagreed
 from fabfile.step import Check, Finding, Refused, Stage, Step, Taken, Unknown
 
 
@@ -37,7 +37,7 @@ def _early(run: Run, key: str, check: Check, host: str) -> Sequence[Finding] | N
         return check.judge(run.board.place(host), run.board.have(key, host))
     except Unknown:
         return None
-    except LookFailed:
+    except Exception:  # noqa: BLE001  # it is judged again, and that says what is wrong
         return ()
 
 
@@ -59,6 +59,9 @@ def judge(run: Run, key: str, check: Check, host: str, last: Collection[str] = (
         found = refusal.findings
     except LookFailed as error:
         _unseen(run, key, host, began, error)
+        return
+    except Exception as error:  # noqa: BLE001  # whatever a host's words make of it, it is that host's check alone that fails
+        run.done(host, key, "failed", began, failures=(defect(error, key),))
         return
     refused = [one for one in found if one.name not in run.site.accept]
     note = "; ".join(f"accepted: {one.name} ({one.text})" for one in found if one not in refused)
@@ -105,8 +108,10 @@ def preview(run: Run, key: str, step: Step, host: str) -> Preview:
         return Preview("unknown", note=str(unknown), takes=takes)
     except Refused as refused:
         return Preview("refused", failures=told_of(refused.findings))
-    except LookFailed as error:
-        return Preview("failed", failures=(Failure(meaning=str(error)),))
+    except run.trouble as error:
+        return Preview("failed", failures=(Failure(meaning=str(error), fix=getattr(error, "fix", "")),))
+    except Exception as error:  # noqa: BLE001  # as with a check
+        return Preview("failed", takes=takes, failures=(defect(error, key),))
 
 
 def plan(run: Run) -> None:

@@ -102,12 +102,14 @@ def snippets(board: Board, items: Mapping[str, Item], host: str) -> tuple[dict[s
 
 
 def _look(board: Board, key: str, item: Item, host: str) -> Look | None:
-    """What `item` looks at on `host`; None, which the board notes, while that isn't known."""
+    """What `item` looks at on `host`; None, which the board notes, while that isn't known, or can't be said."""
     try:
         return item.look(board.place(host))
     except Unknown as unknown:
         board.waits[key, host] = unknown.stage
-        return None
+    except Exception as error:  # noqa: BLE001  # whatever was found there before, it is that host's look alone that fails
+        board.fail(key, host, unread(host, key, error))
+    return None
 
 
 def ready(board: Board, items: Mapping[str, Item], host: str) -> dict[str, Item]:
@@ -121,6 +123,8 @@ def _possible(item: Item, place: Place) -> bool:
         item.look(place)
     except Unknown:
         return False
+    except Exception:  # noqa: BLE001  # it is made, and that says what is wrong
+        return True
     return True
 
 

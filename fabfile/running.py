@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -12,11 +13,17 @@ from functools import partial
 from fabfile import look
 from fabfile.events import Done, Event, Failure, Outcome
 from fabfile.inventory import Site
+from fabfile.lines import lines
 from fabfile.look import Board, Item, LookFailed
 from fabfile.perform import Reach, refresh
 from fabfile.step import Check, Facts, Finding, Stage, Step, Taken
 
 TROUBLE: tuple[Outcome, ...] = ("failed", "refused", "skipped")
+
+DEFECT = "a defect of dws-on-csm"
+REPORT = (
+    "run the same command again to continue; please report this, with the journal in the folder of this run's report"
+)
 
 
 @dataclass
@@ -180,6 +187,13 @@ def unagreed(run: Run, key: str, host: str, taken: Sequence[Taken]) -> list[Take
 
 def _new(run: Run, key: str, host: str, one: Taken) -> frozenset[str]:
     return frozenset(thing for thing in one.agreed if (key, host, thing) not in run.agreed)
+
+
+def defect(error: Exception, key: str = "") -> Failure:
+    """A mistake of ours, as it is told: of the step or check `key` where it is one's, and with where it came from."""
+    whose = f"{DEFECT}, in {key}" if key else DEFECT
+    told = tuple(lines("".join(traceback.format_exception(error))))
+    return Failure(tail=told, meaning=f"{whose}: {type(error).__name__}: {error}", fix=REPORT)
 
 
 def told_of(found: Sequence[Finding]) -> tuple[Failure, ...]:

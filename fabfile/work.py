@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,15 +19,11 @@ from fabfile.lock import Locked, clock, hold
 from fabfile.options import Options
 from fabfile.output import tail
 from fabfile.reached import TROUBLE
-from fabfile.running import Run, lasting, left_out, on_all
+from fabfile.running import Run, defect, lasting, left_out, on_all
 from fabfile.script import BUSY, STILL, WAITS, fenced
 from fabfile.stages import storage
 from fabfile.stages.verify import FORGET
 
-DEFECT = "a defect of dws-on-csm"
-REPORT = (
-    "run the same command again to continue; please report this, with the journal in the folder of this run's report"
-)
 AGAIN = "run the same command again, once no other run is at work: it continues from there"
 NOBODY_AGREED = "Nothing was removed. Confirm at the prompt, or pass --yes."
 
@@ -49,9 +44,7 @@ def work(made: Run, options: Options, display: report.Display, down: Sequence[st
         made.done(getattr(error, "host", "-"), "run.work", "failed", began, failures=(failure,))
         return ""
     except Exception as error:  # noqa: BLE001  # whoever waits for this run is owed its end, whatever we did wrong
-        tail = tuple("".join(traceback.format_exception(error)).splitlines())
-        meaning = f"{DEFECT}: {type(error).__name__}: {error}"
-        made.done("-", "run.work", "failed", began, failures=(Failure(tail=tail, meaning=meaning, fix=REPORT),))
+        made.done("-", "run.work", "failed", began, failures=(defect(error),))
         return ""
 
 

@@ -53,7 +53,9 @@ def look(place: Place) -> Shell:
 
 def _parse(out: bytes) -> Value:
     told = pairs(out, "replace")
-    return first(told) | {"may": every(told, "may")}
+    found = first(told)
+    int(found.get("mode", "0"), 8)  # ValueError: no mode
+    return found | {"may": every(told, "may")}
 
 
 def read(place: Place, found: Value) -> Value:

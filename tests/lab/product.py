@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fabfile.work import DEFECT
+from fabfile.running import DEFECT
 from lab import labs
 
 INVOKE = Path(sys.executable).with_name("invoke")

@@ -29,10 +29,11 @@ from fabfile.doctor_probes import (
     _judge_reach,
     _judge_workflows,
     _parse_at_work,
+    _parse_reach,
     stages,
 )
 from fabfile.inventory import DEFAULT, ROOT, load
-from fabfile.stages import controller, daemon
+from fabfile.stages import controller, daemon, kubeconfig
 from fabfile.step import Check, Facts, Finding, Place, Unknown, Value
 from fabfile.workflows import namesakes
 
@@ -159,7 +160,7 @@ REACH = {
     "code": "0",
     "asked": "yes",
     "status": "200",
-    "milliseconds": "90",
+    "milliseconds": 90,
     "token": [],
 }
 KUBECTL = {"kubectl": "/usr/bin/kubectl"}
@@ -175,8 +176,8 @@ KUBECTL = {"kubectl": "/usr/bin/kubectl"}
         ({"status": None, "code": "1", "asked": None}, ["kubeconfig-broken"]),
         ({"status": None, "code": "124", "asked": None}, ["api-unreachable"]),
         ({"status": "401", "code": "1"}, ["kubeconfig-refused"]),
-        ({"milliseconds": "3100"}, ["api-slow"]),
-        ({"status": None, "code": "1", "milliseconds": "15000"}, ["api-unreachable"]),
+        ({"milliseconds": 3100}, ["api-slow"]),
+        ({"status": None, "code": "1", "milliseconds": 15000}, ["api-unreachable"]),
         ({"token": [names.KUBECONFIG, "/var/run/secrets/x"]}, ["token-beside-certificate"] * 2),
     ],
 )
@@ -184,6 +185,17 @@ def test_how_the_plugin_reaches_the_api(change: dict[str, Any], expected: list[s
     """Read, reached, accepted, fast, and as whom: what answers is known by its HTTP status, not by kubectl's words."""
     found = {key: value for key, value in {**REACH, **change}.items() if value is not None}
     assert told(_judge_reach(place(preflight_controller=KUBECTL), found)) == expected
+
+
+def test_a_time_that_is_none_is_a_look_that_failed() -> None:
+    """Numbers of a host's are read where its words are: what is none never comes to a judge."""
+    assert _parse_reach(b"user=slurm\nmilliseconds=90\ncode=0\n")["milliseconds"] == 90
+    for said in (b"milliseconds=soon\ncode=0\n", b"code=0\n"):
+        with pytest.raises((ValueError, KeyError)):
+            _parse_reach(said)
+    for said in (b"mode=rw\nowner=slurm\n", b"mode=\n"):
+        with pytest.raises(ValueError, match="invalid literal"):
+            kubeconfig._parse(said)
 
 
 _ONCE_SLOW = """#!/bin/sh
@@ -227,7 +239,7 @@ def test_without_kubectl_nothing_is_said_of_the_api() -> None:
 def test_what_the_server_is_called_is_in_the_finding() -> None:
     """The address that doesn't answer, and what kubectl said."""
     seen = place(access_kubeconfig={"server": "https://10.0.0.9:6443"})
-    (found,) = _answered(seen, {"code": "1", "asked": "yes", "milliseconds": "20", "said": "refused"})
+    (found,) = _answered(seen, {"code": "1", "asked": "yes", "milliseconds": 20, "said": "refused"})
     assert "https://10.0.0.9:6443" in found.text and "refused" in found.text
 
 

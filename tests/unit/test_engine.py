@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from fabfile.faults import Lost
 from fabfile.inventory import DEFAULT, Site, load
 from fabfile.look import keyed
 from fabfile.perform import Reach, refresh
-from fabfile.running import at_work
+from fabfile.running import DEFECT, at_work
 from fabfile.secret import Secret
 from fabfile.step import Api, Check, Finding, Known, Place, Refused, Shell, Stage, Step, Taken, Unknown, Value
 from tests.unit.conftest import LocalHost
@@ -231,6 +232,90 @@ def test_a_look_that_breaks_is_a_failure_of_its_own_step(local_host: LocalHost) 
     failure = next(e for e in seen if isinstance(e, Done) and e.outcome == "failed").failures[0]
     assert "exit code 4" in failure.meaning
     assert "why" in failure.meaning
+
+
+def on_two(host: LocalHost, *stages: Stage) -> tuple[Run, list[Event]]:
+    return a_run(host, *stages, roles={"master": ("one", "two")})
+
+
+def becomes(seen: Sequence[Event]) -> dict[tuple[str, str], str]:
+    return {(e.host, f"{e.stage}.{e.step}"): e.outcome for e in seen if isinstance(e, Done)}
+
+
+def words(text: str) -> dict[str, str]:
+    """What host one says where it says `text`; host two says a number."""
+    return {"one": text, "two": "7"}
+
+
+def test_a_judge_that_does_not_understand_one_hosts_words_fails_there_alone(local_host: LocalHost) -> None:
+    """It is told as a defect, of that host and by the check's name; other checks and other hosts are judged all the same."""
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        return () if int(have) == 7 else (Finding("none", "no seven", "say seven"),)
+
+    number = Check("number", "master", lambda place: Known(words("soon")[place.host]), judge)
+    other = Check("other", "master", lambda place: Known("0"), lambda place, have: ())
+    for plan in (True, False):
+        run, seen = on_two(local_host, Stage("a", (), (number, other)), Stage("b", (), (a_file(local_host, "y", "1"),)))
+        engine.first_looks(run)
+        (engine.plan if plan else engine.install)(run)
+        became = becomes(seen)
+        assert became["one", "a.number"] == "failed" and became["two", "a.number"] == "ok"
+        assert became["two", "a.other"] == "ok" and ("two", "b.y") in became
+        told = next(e.failures[0] for e in seen if isinstance(e, Done) and e.outcome == "failed")
+        assert told.meaning.startswith(f"{DEFECT}, in a.number: ValueError:") and "soon" in told.meaning
+        assert any("judge" in line for line in told.tail)
+
+
+@pytest.mark.parametrize("part", ["look", "read", "want", "change", "takes", "why", "means"])
+def test_a_step_that_does_not_understand_one_hosts_words_fails_there_alone(local_host: LocalHost, part: str) -> None:
+    """Whichever of its functions it is: the plan and the install go on with the other host, and end."""
+
+    def breaks(place: Place) -> None:
+        if place.host == "one":
+            raise KeyError("what it said")
+
+    def look(place: Place) -> Known:
+        if part == "look":
+            breaks(place)
+        return Known(place.host)
+
+    def read(place: Place, found: Value) -> Value:
+        if part == "read":
+            breaks(place)
+        return found
+
+    def want(place: Place) -> Value:
+        if part == "want":
+            breaks(place)
+        return place.host if place.host == "two" else "else"
+
+    def others(name: str) -> Any:
+        def call(place: Place, have: Value, want: Value) -> Any:
+            if part == name:
+                breaks(place)
+            return () if name == "change" else ""
+
+        return call
+
+    def why(have: Value) -> str:
+        if part == "why" and have == "one":
+            raise KeyError("what it said")
+        return ""
+
+    step = Step(
+        "x", "master", look, want, others("change"), read=read, takes=others("takes"), why=why, means=others("means")
+    )
+    for plan in (True, False):
+        run, seen = on_two(local_host, Stage("a", (), (step,)))
+        engine.first_looks(run)
+        (engine.plan if plan else engine.install)(run)
+        became = becomes(seen)
+        assert became["two", "a.x"] == "ok"
+        if (plan and part != "why") or (not plan and part != "means"):
+            assert became["one", "a.x"] == "failed"
+            told = next(e.failures[0] for e in seen if isinstance(e, Done) and e.host == "one")
+            assert "a.x" in told.meaning and "what it said" in told.meaning
 
 
 class Woken(threading.Event):

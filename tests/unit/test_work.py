@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+import pytest
+
+from fabfile import engine
 from fabfile.events import Done, Event
 from fabfile.faults import Lost
 from fabfile.inventory import DEFAULT, load
 from fabfile.options import Options
 from fabfile.perform import Reach
 from fabfile.report import Display
-from fabfile.running import Run
+from fabfile.running import DEFECT, Run
 from fabfile.step import Place, Shell, Stage, Step, Value
-from fabfile.work import DEFECT, work
+from fabfile.work import work
 from tests.unit.conftest import LocalHost
 
 
@@ -35,12 +38,26 @@ def worked(host: LocalHost, step: Step) -> list[Done]:
 
 
 def test_a_defect_of_ours_is_told_like_a_failed_step(local_host: LocalHost) -> None:
-    """Whoever waits for the run gets its end: what broke, where in the code, and what to do."""
+    """Whoever waits for the run gets its end: what broke, of which step and host, where in the code, and what to do."""
     (done,) = worked(local_host, a_step(KeyError("nowhere")))
+    (told,) = done.failures
+    assert (done.host, done.stage, done.step, done.outcome) == ("one", "some", "one", "failed")
+    assert told.meaning == f"{DEFECT}, in some.one: KeyError: 'nowhere'" and "report" in told.fix
+    assert told.tail[0] == "Traceback (most recent call last):" and any("in want" in line for line in told.tail)
+
+
+def test_a_defect_outside_of_any_step_is_told_too(local_host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run ends with words, whatever broke."""
+
+    def plan(run: Run) -> None:
+        raise KeyError("nowhere")
+
+    monkeypatch.setattr(engine, "plan", plan)
+    (done,) = worked(local_host, a_step(KeyError("else")))
     (told,) = done.failures
     assert (done.host, done.stage, done.step, done.outcome) == ("-", "run", "work", "failed")
     assert told.meaning == f"{DEFECT}: KeyError: 'nowhere'" and "report" in told.fix
-    assert told.tail[0] == "Traceback (most recent call last):" and any("in want" in line for line in told.tail)
+    assert told.tail[0] == "Traceback (most recent call last):" and any("in plan" in line for line in told.tail)
 
 
 def test_a_broken_connection_is_no_defect(local_host: LocalHost) -> None:
