@@ -57,7 +57,7 @@ roots() { sole 0 "$1" >/dev/null; }
 
 # sole NUMBER PATH: whether nobody but root and the account NUMBER can change what lies there: the file, every folder above it,
 # and what links lead to. If somebody else can, it says which of these. Who can write a folder can put another file in a file's
-# place; in one like /tmp not in that of a file of theirs. The group root is root. And in one that is mounted to be read only, as
+# place; in one like /tmp not in that of a file of theirs. The group root is root, where no ACL names others. And in one that is mounted to be read only, as
 # a ConfigMap is in a pod, nobody can whatever its mode says.
 sole() (
     one=$1 path=$2 deep=${3:-0}
@@ -72,7 +72,7 @@ sole() (
             sole "$one" "$target" $((deep + 1)) || exit 1
             ;;
         0\ d????????[tT]*) ;;
-        0\ ?????w??-*\ g0) ;;
+        0\ ?????w??-*\ g0) no_acl "$path" || { printf '%s\n' "$path"; exit 1; } ;;
         0\ ?????w* | 0\ ????????w*) [ ! -w "$path" ] || { printf '%s\n' "$path"; exit 1; } ;;
         0\ *) ;;
         *) printf '%s\n' "$path"; exit 1 ;;
@@ -82,6 +82,10 @@ sole() (
         path=${path:-/}
     done
 )
+
+# no_acl PATH: whether what its mode gives to the group is the group's alone. With an ACL it is given to all whom that names; and
+# what a file server has of ACLs is not always seen.
+no_acl() { case $(LC_ALL=C ls -ld -- "$1")/$(stat -f -c %T -- "$1") in ??????????+* | */nfs*) return 1 ;; esac; }
 
 # reader NUMBER FILE: as whom FILE is read on behalf of that account, whom it is meant for: as root only if it is root's alone.
 # Else it could be a link to what only root may read. Nobody reads it where the account is root, or is not known ("").
@@ -118,7 +122,8 @@ text_of() {
 
 # What /proc says of the process $1 in its file $2. In a container root has fewer rights, and only the process's own user may
 # read some of it: with that user's number and group, and only for a process that has one of each. Another one has been started
-# by somebody with the rights of somebody else. A process can make reading its own memory take for ever.
+# by somebody with the rights of somebody else. A process can make reading its own memory take for ever;
+# and an environment that it may read has nothing of root's.
 of_process() { by_its_user "$1" cat "/proc/$1/$2"; }
 by_its_user() {
     of=$1
@@ -126,7 +131,7 @@ by_its_user() {
     timeout --foreground -k 3 20 "$@" 2>/dev/null 8>&- 9>&- || {
         number=$(its Uid "$of") && group=$(its Gid "$of") &&
             case $number in 0) false ;; esac &&
-            bounded timeout --foreground -k 3 20 setpriv --reuid "$number" --regid "$group" --clear-groups env -i "PATH=$PATH" "$@" 8>&- 9>&- 2>/dev/null
+            bounded timeout --foreground -k 3 20 env -i "PATH=$PATH" setpriv --reuid "$number" --regid "$group" --clear-groups "$@" 8>&- 9>&- 2>/dev/null
     }
 }
 # its Uid|Gid PROCESS: the number, if it has the same as what it was started with, works with and could go back to.

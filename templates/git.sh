@@ -7,7 +7,15 @@ theirs() {
     if ! roots "$1"; then
         printf '%s\n' "$1"
     else
-        find "$1" ! -type l \( ! -user 0 -o -perm -g+w ! -group 0 -o -perm -o+w \) -print -quit
+        of_others=$(find "$1" ! -type l \( ! -user 0 -o -perm -g+w ! -group 0 -o -perm -o+w \) -print -quit)
+        by_group=$(find "$1" ! -type l -perm -g+w -print -quit)
+        if [ -n "$of_others" ]; then
+            printf '%s\n' "$of_others"
+        elif [ -n "$by_group" ] && ! no_acl "$by_group"; then
+            printf '%s\n' "$by_group"
+        else
+            find "$1" ! -type l -perm -g+w -exec env LC_ALL=C ls -ld -- {} + | sed -n '/^.\{10\}+/{s/^[^/]*//p;q;}'
+        fi
     fi
 }
 

@@ -14,15 +14,17 @@ refused() {
 # --- going there
 
 # stepped: looks where the shell is now; sets $id (of this folder), $above (of its parent), $who (its owner and mode), $here
-# (yes: root alone, or its group, can write it). $chain is no from the first folder on that others can write; one that is sticky, as /tmp,
-# lets nobody move what is root's in it; in one that is mounted to be read only, as a ConfigMap is in a pod, nobody can
-# write whatever its mode says.
+# (yes: root alone, or its group where no ACL names others, can write it). $chain is no from the first folder on that others can
+# write; one that is sticky, as /tmp, lets nobody move what is root's in it; in one that is mounted to be read only, as a
+# ConfigMap is in a pod, nobody can write whatever its mode says.
 stepped() {
     # shellcheck disable=SC2046 # words
     set -- $(stat -c '%d:%i %u %a %g' . ..)
     [ $# = 8 ] || return 1
-    id=$1 above=$5 who="$2 $3" here=no
-    case $who,$4 in
+    id=$1 above=$5 who="$2 $3" here=no group=$4
+    # with an ACL the mode of the group is that of all whom it names; what a file server has of ACLs is not always seen
+    case $who in *[2367]?) case $(LC_ALL=C ls -ld .)/$(stat -f -c %T .) in ??????????+* | */nfs*) group=acl ;; esac ;; esac
+    case $who,$group in
     '0 '*[2367]?,[!0]* | '0 '*[2367],*)
         if [ ! -w . ]; then here=yes; else case $who in '0 '[1357]???) ;; *) chain=no ;; esac fi
         ;;
@@ -94,7 +96,7 @@ copied() {
     what "$1" || return 1
     seen_=$known
     rm -rf -- "$2"
-    if (ulimit -f 131072 2>/dev/null; exec timeout --foreground --kill-after=3 30 cp -RP --preserve=all -- "$1" "$2") &&
+    if (ulimit -f 131072 2>/dev/null; exec timeout --foreground --kill-after=3 30 cp -RP --preserve=all -- "$1" "$2" 8>&- 9>&-) &&
         what "$1" && [ "$known" = "$seen_" ] && [ -f "$2" ] && [ ! -L "$2" ] && chmod u-s,g-s -- "$2"; then
         return 0
     fi
@@ -108,7 +110,7 @@ peek() (
     into "$1" && what "./$name" || exit 1
     size=${known#* * * * }
     if [ "${size%% *}" -gt 8388608 ]; then refused "$folder/$name has more than 8 MiB, and is not read" || exit 1; fi
-    exec timeout --foreground -k 3 30 dd if="./$name" iflag=nofollow,nonblock bs=65536 count=128 status=none
+    exec timeout --foreground -k 3 30 dd if="./$name" iflag=nofollow,nonblock bs=65536 count=128 status=none 8>&- 9>&-
 )
 
 # stated FORMAT PATH: what stat says of it
@@ -122,7 +124,8 @@ stated() (
 # ./new. What interrupted ones left is cleared first: theirs have this host's name, since controllers may share a folder.
 staged() {
     mine=".$name.dws-on-csm.$(uname -n)"
-    find . -maxdepth 1 -name "$mine.*" \( -user 0 -o -type f \) -exec rm -rf -- {} + || return 1
+    find . -maxdepth 1 -name "$mine.*" ! -type d \( -user 0 -o -type f \) -exec rm -f -- {} + || return 1
+    find . -maxdepth 1 -name "$mine.*" -type d -user 0 | while IFS= read -r one; do (left_stage "$one") || :; done
     parent=$id there=$here
     stage=$(umask 077 && mktemp -d "./$mine.XXXXXXXXXX") || return 1
     { cd -P "$stage" && stepped; } || return 1
@@ -131,6 +134,20 @@ staged() {
     "$parent,0 700" | "$parent,0 "?700) ;;
     *) refused "$folder: $stage is not the folder that was made there" || return 1 ;;
     esac
+}
+
+# left_stage FOLDER: removes one that an earlier `staged` left. The folder's owner may have given that name to another one of
+# root's: so it has to be as `staged` makes it, with nothing but what is made in it.
+left_stage() {
+    parent=$id
+    cd -P "$1" && stepped || return 0
+    case $above,$who in "$parent,0 700" | "$parent,0 "?700) ;; *) return 0 ;; esac
+    case $(ls -A) in
+    '') ;;
+    new) [ ! -d ./new ] && rm -f -- ./new || return 0 ;;
+    *) return 0 ;;
+    esac
+    cd -P .. && rmdir -- "$1"
 }
 
 # unstaged: out of that folder, which goes

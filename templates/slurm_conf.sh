@@ -136,7 +136,7 @@ who_is_slurm() {
 
 # vouched NUMBER: whether nobody could have made that account SlurmUser to have its rights. So it is where root and that user alone
 # can write what was read; and that user is none by the word of others where slurm.conf or its folder is that user's, in what
-# nobody else can write, or where a slurmctld of root's making runs as that user. For root only the first holds.
+# nobody else can write, or where the host's slurmctld runs as that user. For root only the first holds.
 vouched() {
     if closed "$1" >/dev/null; then return 0; fi
     [ "$1" != 0 ] || return 1
@@ -172,12 +172,12 @@ owned() (
     case $(stat -c '%u %h %F' -- "$path" 2>/dev/null) in "$1 1 regular"* | "$1 "*" directory") exit 0 ;; *) exit 1 ;; esac
 )
 
-# slurmctld_as NUMBER: whether a slurmctld runs with the rights of that account alone.
+# slurmctld_as NUMBER: whether the slurmctld that root has had started runs with the rights of that account alone. Anybody can
+# start one: so it is the process that systemd has for the unit, and in a container the first one.
 slurmctld_as() (
-    for one in $(pgrep -x slurmctld 2>/dev/null); do
-        if [ "$(its Uid "$one")" = "$1" ] && is_slurmctld "$one"; then exit 0; fi
-    done
-    exit 1
+    main=1
+    [ ! -d /run/systemd/system ] || main=$(systemctl show -p MainPID "${unit:-slurmctld}" 2>/dev/null | sed -n 's/^MainPID=0*\([1-9][0-9]*\)$/\1/p')
+    [ -n "$main" ] && [ "$(its Uid "$main")" = "$1" ] && is_slurmctld "$main"
 )
 # is_slurmctld PROCESS: whether its program is called so, and lies where root alone can change it. What /proc has of owners tells
 # nothing: a process can make them root's.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -242,7 +245,7 @@ def test_nobody_makes_another_account_slurm_user(hostile_host: Host, shell: str,
 
 @SHELLS
 def test_a_slurmctld_that_runs_shows_who_slurm_user_is(hostile_host: Host, shell: str) -> None:
-    """Where a group of administrators can write slurm.conf: one of root's program, with the rights of one account, for that one."""
+    """Where a group of administrators can write slurm.conf: the unit's, of root's program, with the rights of one account."""
     _a_group_of_administrators(hostile_host)
     roots_own, theirs = hostile_host.programs / "slurmctld", hostile_host.open / "slurmctld"
     for path in (roots_own, theirs):
@@ -250,6 +253,7 @@ def test_a_slurmctld_that_runs_shows_who_slurm_user_is(hostile_host: Host, shell
         path.chmod(0o755)
     shutil.chown(theirs, SLURM_USER)
     script = resolver(hostile_host) + 'echo "$slurm_uid"'
+    script = script.replace("/run/systemd/system", str(hostile_host.own))
     with ExitStack() as processes:
         start = processes.enter_context
         mixed = start(_process("--ruid", "65534", "--euid", "1", "--clear-groups", str(roots_own), "60"))
@@ -259,15 +263,29 @@ def test_a_slurmctld_that_runs_shows_who_slurm_user_is(hostile_host: Host, shell
             "with the rights of two": mixed,
         }
         right = start(running(SLURM_USER, [roots_own, "60"]))
-        for pid in others.values():
-            hostile_host.program("pgrep", f"echo {pid}")
+        for pid in (*others.values(), 0):
+            hostile_host.program("systemctl", f"echo MainPID={pid}")
             assert hostile_host.run(script, shell).stdout == "\n", others
-        hostile_host.program("pgrep", f"printf '%s\\n' {' '.join(map(str, [*others.values(), right]))}")
+        hostile_host.program("systemctl", f"echo MainPID={right}")
         assert hostile_host.run(script, shell).stdout == "1\n"
         conf(hostile_host, f"SlurmUser={VICTIM}\n", mode=0o664)
         assert hostile_host.run(script, shell).stdout == "\n"
         conf(hostile_host, "SlurmUser=root\n", mode=0o664)
         assert hostile_host.run(script, shell).stdout == "\n"
+
+
+@SHELLS
+def test_a_slurmctld_that_anybody_has_started_shows_nothing(hostile_host: Host, shell: str) -> None:
+    """Root's program may be everybody's to start: who can write slurm.conf does not become SlurmUser by starting it."""
+    _a_group_of_administrators(hostile_host)
+    conf(hostile_host, f"SlurmUser={USER}\n", mode=0o664)
+    program = hostile_host.programs / "slurmctld"
+    shutil.copy("/bin/sleep", program)
+    program.chmod(0o755)
+    with running(USER, [program, "60"]) as pid:
+        hostile_host.program("pgrep", f"echo {pid}")
+        answer = hostile_host.run(resolver(hostile_host) + SAYS, shell)
+    assert answer.stdout.startswith("|open|"), answer
 
 
 class _process:
@@ -285,6 +303,64 @@ class _process:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
+
+
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *entry)
+    for entry in (
+        (1, 7, 2**32 - 1),
+        (2, 6, pwd.getpwnam(USER).pw_uid),
+        (4, 5, 2**32 - 1),
+        (16, 7, 2**32 - 1),
+        (32, 5, 2**32 - 1),
+    )
+)
+"""USER may read and write, the group may only read; the mode shows the mask where the group's rights would be."""
+
+
+def name_another(path: Path) -> None:
+    """Give USER rights at it."""
+    try:
+        os.setxattr(path, "system.posix_acl_access", ACL)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        pytest.skip("this file system has no ACLs")
+
+
+@SHELLS
+@pytest.mark.parametrize("at", ["file", "folder"])
+def test_an_acl_makes_nobody_root(hostile_host: Host, shell: str, at: str) -> None:
+    """Where it lets another user write what is root's and its group's, that is not root's alone: no Slurm of it runs as root."""
+    hostile_host.program("pgrep", "exit 1")
+    ran = hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
+    hostile_host.program("scontrol", 'id >>"$TOP/open/who"')
+    file = conf(hostile_host, "SlurmUser=root\n")
+    roots(hostile_host.etc, file)
+    file.chmod(0o664)
+    script = render.script("slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit") + SAYS
+    assert hostile_host.run(script, shell).stdout == "0||\n"
+    name_another(file if at == "file" else hostile_host.etc)
+    answer = hostile_host.run(f"{script}\nslurm_path\nslurm scontrol ping", shell)
+    assert answer.stdout.startswith("|open|"), answer
+    assert ran.read_text() == ""
+
+
+def test_a_link_in_a_folder_that_an_acl_opens_is_not_followed(hostile_host: Host) -> None:
+    """Another user can write there, whatever the group: root follows no link, and takes no clone for its own."""
+    folder = hostile_host.own
+    (folder / "link").symlink_to("file")
+    (folder / "file").write_text("text\n")
+    folder.chmod(0o775)
+    follows = f"{render.read('safe_file.sh')}\npeek {folder}/link"
+    theirs = f"{render.script('as.sh', 'git.sh')}\ntheirs {folder}"
+    assert hostile_host.run(follows).stdout == "text\n"
+    assert hostile_host.run(theirs).stdout == ""
+    name_another(folder / "file")
+    assert hostile_host.run(theirs).stdout == f"{folder}/file\n"
+    name_another(folder)
+    assert "does not follow it" in hostile_host.run(follows).stderr
+    assert hostile_host.run(theirs).stdout == f"{folder}\n"
 
 
 def test_who_is_not_root_need_not_ask_whom_to_believe(hostile_host: Host) -> None:
@@ -329,6 +405,19 @@ def test_what_a_process_says_of_itself_is_asked_with_one_users_rights(hostile_ho
         with _process(*ids, "--clear-groups", "sleep", "60") as pid:
             answer = hostile_host.run(f"{render.script('as.sh')}pid={pid}\n{asked}", shell)
             assert answer.stdout == expected, (ids, answer)
+
+
+@SHELLS
+def test_roots_environment_is_nobody_elses(hostile_host: Host, shell: str) -> None:
+    """A process that has ended has nothing that root can read: its user is asked, and is not shown what root has there."""
+    hostile_host.program("setpriv", f'env >>"{hostile_host.own}/seen"; exec /usr/bin/setpriv "$@"')
+    zombie = subprocess.Popen(["setpriv", "--reuid", "1", "--regid", "1", "--clear-groups", "true"])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    script = f"{render.script('as.sh')}lies_at {zombie.pid}"
+    hostile_host.run(script, shell, {"ROOTS_SECRET": "what-root-has"})
+    zombie.wait()
+    seen = (hostile_host.own / "seen").read_text()
+    assert "PATH=" in seen and "what-root-has" not in seen
 
 
 # --- a kubeconfig may name a program

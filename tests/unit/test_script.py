@@ -212,6 +212,20 @@ def test_what_is_cleared_is_roots_alone(host: Host) -> None:
     assert (host.own / "file").read_text() == "old\n"
 
 
+def test_a_folder_of_roots_that_is_given_that_name_stays(host: Host) -> None:
+    """SlurmUser can rename what lies in its folder, and has root remove nothing by that."""
+    name = f".file.dws-on-csm.{os.uname().nodename}"
+    for mode, content in ((0o700, ("munge.key",)), (0o700, ("munge.key", "new")), (0o755, ("new",)), (0o755, ())):
+        keys = host.etc / f"{name}.{mode:o}{len(content)}"
+        keys.mkdir()
+        keys.chmod(mode)
+        for one in content:
+            (keys / one).write_text("key")
+    before = sorted(str(one) for one in host.etc.rglob("*"))
+    assert host.do(Put(str(host.etc / "file"), b"new\n")).returncode == 0
+    assert sorted(str(one) for one in host.etc.rglob("*")) == before
+
+
 def test_a_before_image_that_is_not_what_it_was_stays_where_it_is(host: Host) -> None:
     """Its checksum was told when the rollback was planned."""
     image = host.top / "image"
