@@ -15,6 +15,7 @@ from fabfile.destination import Destination
 from fabfile.faults import Unreachable
 from fabfile.hostkeys import HostKeys
 from fabfile.login import Login
+from fabfile.sshlimits import Limited
 from fabfile.wire import CommandSocket, left, tcp
 
 KEEPALIVE = 15  # seconds
@@ -117,7 +118,7 @@ def _transport(to: Destination) -> Callable[..., Transport]:
     def make(sock: Way, **more: Any) -> Transport:
         allowed = to.algorithms.get("pubkeyacceptedalgorithms", (*PUBKEYS, *RSA))
         more["disabled_algorithms"] = {"pubkeys": [one for one in (*PUBKEYS, *RSA) if one not in allowed]}
-        transport = Transport(sock, **more)
+        transport = Limited(sock, **more)
         options = transport.get_security_options()
         options.kex = _both(to, "kexalgorithms", options.kex)
         options.ciphers = _both(to, "ciphers", options.ciphers)
