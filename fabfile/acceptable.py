@@ -56,7 +56,9 @@ _REFUSALS: Mapping[str, tuple[str, ...]] = {
     "root would run what nobody vouches for": (
         *("commit-differs", "digest-differs", "slurm-user-open", "workarea-not-roots"),
     ),
-    "what somebody else changed would be lost": ("file-changed", "object-changed", "plugin-modified", "run-since"),
+    "what somebody else changed would be lost": (
+        *("file-changed", "namespace-in-use", "object-changed", "plugin-modified", "run-since"),
+    ),
     "nobody agreed to what would be taken away": ("not-agreed",),
     "it could not be done": ("master-left-out",),
     "slurmctld might not start again": (

@@ -12,6 +12,9 @@ class Cluster(Protocol):
     def get(self, path: str, **query: str) -> dict[str, Any] | None:
         """The object or list at `path`; None where there is none (404)."""
 
+    def metadata(self, path: str) -> list[dict[str, Any]]:
+        """The metadata of the objects in the collection at `path`, without the objects. Raises ClusterError, 404 too."""
+
     def create(self, path: str, body: Mapping[str, Any], **query: str) -> dict[str, Any]:
         """POST; `dryRun="All"` for a server-side dry run. Raises ClusterError with the server's own message."""
 

@@ -106,8 +106,12 @@ class Cluster:
 
     def names(self, path: str) -> list[str]:
         """The names of the objects in the collection at `path`, without the objects: CRDs alone would be megabytes."""
+        return [one["name"] for one in self.metadata(path)]
+
+    def metadata(self, path: str) -> list[Json]:
+        """The metadata of the objects in the collection at `path`: of a Secret nothing that is in it."""
         answer = apicall.parsed(apicall.read(apicall.must_open(self._client, ("GET", path, {}, None, METADATA))))
-        return [one["metadata"]["name"] for one in answer["items"]]
+        return [one["metadata"] for one in answer["items"]]
 
     def lines(self, path: str, seconds: float = ANSWER, **query: str) -> Generator[str | None]:
         """An answer in lines as they come (a pod's log); None after each piece. It may pause for `seconds`, not more."""

@@ -16,7 +16,7 @@ from fabfile.options import Options
 from fabfile.progress import fold
 from fabfile.reached import TROUBLE, roles
 from fabfile.run import run
-from fabfile.stages import installed, revoked, since
+from fabfile.stages import installed, lodgers, revoked, since
 from fabfile.stages import rollback as procedure
 from fabfile.stages.earlier import Goal
 from fabfile.summary import FAILED, REFUSED
@@ -67,6 +67,8 @@ def _read(site: Site, name: str) -> tuple[Past, Goal, list[str]]:
         passed = passed_over(every, trails, wanted.id)
         now = installed.read(master.cluster())
         ca = master.run(f"cat {site.master.pki}/ca.crt", deadline=30.0).out
+        goes = trails[site.master.host.name].objects.get(installed.NAMESPACE, {"before": "?"})["before"] is None
+        others = lodgers.found(master.cluster()) if goes and now["namespace"] else []
         binding, gone = master.cluster().get(former.BINDING), frozenset(revoked.read(master.cluster()))
     finally:
         sessions.close()
@@ -75,6 +77,8 @@ def _read(site: Site, name: str) -> tuple[Past, Goal, list[str]]:
         goal, said = goals.of(site, wanted, every, roles(site), trails, now, known)
     except former.Halfway as half:
         raise Cannot(_halfway(half, wanted, every)) from half
+    if others and any(one.path == installed.NAMESPACE and one.before is None for one in goal.things):
+        said.append(f"The namespace {names.NAMESPACE} stays, since others have put there: {', '.join(others)}.")
     return wanted, replace(goal, records=records, now=now), [*said, *passed]
 
 

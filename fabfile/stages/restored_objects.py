@@ -4,45 +4,61 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from fabfile import before
 from fabfile.actions import STATE, Action, Delete, Sh
 from fabfile.api import Cluster
-from fabfile.stages import held, kept, since
+from fabfile.stages import held, installed, kept, lodgers, since
 from fabfile.stages.earlier import ABSENT, Thing
-from fabfile.step import Api, Check, Look, Place, Refused, Shell, Step, Value
+from fabfile.step import Api, Check, Finding, Look, Place, Refused, Shell, Step, Value
 
 
 def step(things: Sequence[Thing], stage: str, run: str) -> Step:
-    """The step `objects` of `stage`: single objects, the last one that was made first. `run`: the first of those undone."""
+    """The step `objects` of `stage`: single objects, the last one that was made first. `run`: the first of those undone.
+
+    DWS's namespace stays where others have put anything into it: it would take all of it along, and whatever is stored for it.
+    """
+    key = f"{stage}.objects"
+    own = [one.label for one in things if one.before is None]
 
     def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
-        found = place.facts.one(f"{stage}.objects")
+        found = place.facts.one(key)
         odd = [one for one in reversed(things) if have[one.label] != want[one.label]]
         # they were as the runs left them before anything was touched; what is done is of what is seen now
         if since_ := [one for one in odd if one.left and found[one.label]["sum"] not in one.left]:
             raise Refused(*(since.object_changed(one, run) for one in since_))
         return [action for one in odd for action in _change(one, found[one.label], run)]
 
+    def want(place: Place) -> Value:
+        seen: Mapping[str, Mapping[str, str]] = next(iter(place.facts.found.get(key, {}).values()), {})
+        stays = {label: one["text"] for label, one in seen.items() if one["text"].startswith(STAYS)}
+        return {one.label: _shown(one.before) for one in things} | stays
+
     return Step(
         "objects",
         "master",
-        lambda place: Api(lambda cluster: {one.label: _seen(cluster, one) for one in things}),
-        lambda place: {one.label: _shown(one.before) for one in things},
+        lambda place: Api(lambda cluster: {one.label: _seen(cluster, one, own) for one in things}),
+        want,
         change,
         read=lambda place, found: {label: one["text"] for label, one in found.items()},
         settle=lambda site: 30.0,
+        why=lambda have: "; ".join(f"{label} {text}" for label, text in have.items() if text.startswith(STAYS)),
         takes=lambda place, have, want: _takes_things(things, have),
         hint="what holds an object back is in its metadata.finalizers; one that is written by others too may change again",
     )
 
 
-def _seen(cluster: Cluster, one: Thing) -> dict[str, str]:
+THERE, STAYS = "there", "stays, since others have put there: "
+
+
+def _seen(cluster: Cluster, one: Thing, own: Collection[str]) -> dict[str, str]:
     """An object as a text that is to be compared, its fingerprint, and its resourceVersion ("": not there)."""
     found = cluster.get(one.path)
-    text = "there" if found and one.before is None else _shown(found)
+    text = THERE if found and one.before is None else _shown(found)
+    if text == THERE and one.path == installed.NAMESPACE and (others := lodgers.found(cluster, own)):
+        text = STAYS + ", ".join(others)
     version = found["metadata"]["resourceVersion"] if found else ""
     return {"text": text, "sum": before.fingerprint(found), "version": version}
 
@@ -56,6 +72,9 @@ def _change(one: Thing, seen: Mapping[str, str], run: str) -> Sequence[Action]:
     def still(cluster: Cluster, found: Mapping[str, Any]) -> None:
         if before.fingerprint(found) != seen["sum"]:
             raise Refused(since.object_changed(one, run))
+        if one.path == installed.NAMESPACE and (others := lodgers.found(cluster)):
+            text = f"{one.label} has what others have put there meanwhile: {', '.join(others)}"
+            raise Refused(Finding("namespace-in-use", text, "run it again: the namespace stays then"))
 
     version = seen["version"]
     if one.before is None:
@@ -78,7 +97,7 @@ def _write(one: Thing, verb: str, path: str, version: str) -> Sh:
 
 
 def _takes_things(things: Sequence[Thing], have: Value) -> str:
-    gone = [one.label for one in things if one.before is None and have[one.label] != ABSENT]
+    gone = [one.label for one in things if one.before is None and have[one.label] == THERE]
     return f"in the cluster: {', '.join(gone)}" if gone else ""
 
 

@@ -136,6 +136,9 @@ class Signer:
     def get(self, path: str, **query: str) -> dict[str, Any] | None:
         return {"major": "1", "minor": self.minor} if path == "/version" else self.objects.get(path)
 
+    def metadata(self, path: str) -> list[dict[str, Any]]:
+        raise NotImplementedError
+
     def create(self, path: str, body: Mapping[str, Any], **query: str) -> dict[str, Any]:
         name = f"{path}/{body['metadata']['name']}"
         assert name not in self.objects

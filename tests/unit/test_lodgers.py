@@ -1,0 +1,186 @@
+"""What others have put into DWS's namespace is never taken along by a rollback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile import names
+from fabfile.api import ClusterError
+from fabfile.inventory import Site, load
+from fabfile.perform import At, Reach, _in_cluster
+from fabfile.stages import installed, lodgers, restored_objects
+from fabfile.stages.earlier import Thing
+from fabfile.step import Api, Facts, Place, Refused
+from tests.unit.site_files import MINIMAL, write
+
+KINDS = {
+    "/api/v1": ["configmaps ConfigMap", "secrets Secret", "serviceaccounts ServiceAccount", "events Event", "pods Pod"],
+    "/apis/apps/v1": ["deployments Deployment", "replicasets ReplicaSet"],
+    "/apis/coordination.k8s.io/v1": ["leases Lease"],
+    f"/apis/{names.GROUP}/v1alpha2": ["storages Storage"],
+}
+
+
+class SpaceApi:
+    """An API: PLURAL -> metadata of what is in DWS's namespace. `broken`: a path that does not answer."""
+
+    broken = ""
+    deleted: tuple[str, ...] = ()
+
+    def __init__(self, **there: list[dict[str, Any]]) -> None:
+        self.there = there
+
+    def __getitem__(self, plural: str) -> list[dict[str, Any]]:
+        return self.there.setdefault(plural, [])
+
+    def get(self, path: str, **query: str) -> dict[str, Any] | None:
+        if path == self.broken:
+            raise ClusterError(503, "no endpoints")
+        if path == "/apis":
+            groups = [one.removeprefix("/apis/") for one in KINDS if one != "/api/v1"]
+            return {"groups": [{"preferredVersion": {"groupVersion": one}} for one in groups]}
+        if path in KINDS:
+            some = [one.split() for one in KINDS[path]]
+            return {
+                "resources": [
+                    {"name": plural, "kind": kind, "namespaced": True, "verbs": ["list", "delete"]}
+                    for plural, kind in some
+                ]
+            }
+        if path == installed.NAMESPACE:
+            meta = {"name": names.NAMESPACE, "uid": "u", "resourceVersion": "1"}
+            return None if path in self.deleted else {"kind": "Namespace", "metadata": meta}
+        plural, name = path.split("/")[-2:]
+        return {"kind": "x"} if any(one["name"] == name for one in self[plural]) else None
+
+    def metadata(self, path: str) -> list[dict[str, Any]]:
+        if path == self.broken:
+            raise ClusterError(503, "no endpoints")
+        return self[path.rpartition("/")[2]]
+
+    def delete(self, path: str, deadline: float, uid: str = "", version: str = "") -> None:
+        assert (uid, version) == ("u", "1")
+        self.deleted = (*self.deleted, path)
+
+
+def of_itself() -> SpaceApi:
+    """What is there after an undeploy, and comes and goes by itself."""
+    owner = {"kind": "ReplicaSet", "apiVersion": "apps/v1", "name": "gone", "uid": "x"}
+    return SpaceApi(
+        configmaps=[
+            {"name": "kube-root-ca.crt"},
+            {"name": "a.lock", "annotations": {"control-plane.alpha.kubernetes.io/leader": "x"}},
+        ],
+        secrets=[
+            {"name": "webhook-server-cert"},
+            {"name": "default-token", "annotations": {"kubernetes.io/service-account.name": "default"}},
+        ],
+        serviceaccounts=[{"name": "default"}],
+        leases=[{"name": f"a.{names.GROUP}"}],
+        events=[{"name": "x"}],
+        pods=[{"name": "on-its-way", "deletionTimestamp": "now"}, {"name": "dws-1", "ownerReferences": [owner]}],
+    )
+
+
+def with_dws(site: SpaceApi) -> SpaceApi:
+    """The same before the undeploy."""
+    site["deployments"].append({"name": names.CONTROLLER})
+    site["serviceaccounts"].append({"name": "dws-webhook"})
+    site["storages"].append({"name": "rabbit-1"})
+    return site
+
+
+def test_what_comes_by_itself_is_nobodys() -> None:
+    """Neither what is left after an undeploy, nor DWS as long as it is there."""
+    for one in (of_itself(), with_dws(of_itself())):
+        assert lodgers.found(one) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("plural", "meta"),
+    [
+        ("configmaps", {"name": "others"}),
+        ("secrets", {"name": "password"}),
+        ("pods", {"name": "bare"}),
+        ("pods", {"name": "of-a-node", "ownerReferences": [{"kind": "Node", "apiVersion": "v1", "uid": "n"}]}),
+        ("configmaps", {"name": "noted", "annotations": {"kubernetes.io/service-account.name": "default"}}),
+    ],
+)
+def test_what_others_made_is_named(plural: str, meta: dict[str, Any]) -> None:
+    """Whether DWS is there or not."""
+    for one in (of_itself(), with_dws(of_itself())):
+        one[plural].append(meta)
+        assert lodgers.found(one) == [f"{plural}/{meta['name']}"]  # type: ignore[arg-type]
+
+
+def test_once_dws_is_gone_nothing_is_its_own() -> None:
+    """What is called like its things, and objects of its kinds, are somebody's then."""
+    site = with_dws(of_itself())
+    site["deployments"].clear()
+    assert lodgers.found(site) == ["serviceaccounts/dws-webhook", "storages/rabbit-1"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", ["/apis/apps/v1", f"/apis/apps/v1/namespaces/{names.NAMESPACE}/replicasets"])
+def test_who_does_not_answer_may_have_something_there(path: str) -> None:
+    """No answer is no empty list: it is told."""
+    site = of_itself()
+    site.broken = path
+    told = lodgers.found(site)  # type: ignore[arg-type]
+    assert any(one.endswith("of apps/v1, which does not answer") for one in told)
+
+
+# --- the rollback
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A site with a master."""
+    return load(write(tmp_path, MINIMAL))
+
+
+def rolled_back(api: SpaceApi, site: Site, meanwhile: str = "") -> tuple[Any, Any, str]:
+    """The step looks, and does what it decides; `meanwhile`: a ConfigMap that comes between. Have, want, what it tells."""
+    step = restored_objects.step([Thing(installed.NAMESPACE, None, frozenset())], "objects", "1")
+    look = step.look(Place(site, Facts({}), "m"))
+    assert isinstance(look, Api) and step.read and step.change and step.why
+    found = look.read(api)  # type: ignore[arg-type]
+    place = Place(site, Facts({"objects.objects": {"m": found}}), "m")
+    have, want = step.read(place, found), step.want(place)
+    if meanwhile:
+        api["configmaps"].append({"name": meanwhile})
+    if have != want:
+        assert step.taken(place, have, want)
+        _in_cluster(
+            Reach(lambda host: None, lambda: api, lambda role: "m"),
+            At("2", "m", "objects", "objects", lambda event: None),
+            step.change(place, have, want),
+        )
+    return have, want, step.why(have)
+
+
+def test_an_empty_namespace_goes(site: Site) -> None:
+    """With what comes by itself."""
+    api = of_itself()
+    rolled_back(api, site)
+    assert api.deleted == (installed.NAMESPACE,)
+
+
+def test_a_namespace_with_things_of_others_stays_and_they_are_named(site: Site) -> None:
+    """The rollback is through with it then: it says so, and nothing is asked, deleted or refused."""
+    api = of_itself()
+    api["configmaps"].append({"name": "others-driver"})
+    have, want, told = rolled_back(api, site)
+    assert have == want and "namespaces/dws-system stays" in told and "configmaps/others-driver" in told
+    assert api.deleted == ()
+
+
+def test_what_comes_right_before_the_deed_stops_it(site: Site) -> None:
+    """It is looked once more then."""
+    api = of_itself()
+    with pytest.raises(Refused) as refused:
+        rolled_back(api, site, "just-now")
+    assert [one.name for one in refused.value.findings] == ["namespace-in-use"]
+    assert "configmaps/just-now" in refused.value.findings[0].text and api.deleted == ()
