@@ -9,9 +9,10 @@ from typing import Any
 from fabfile.cancel_case import Bench, End, Failed, abandon, cancelled, collection, gone, reach, submit
 from fabfile.engine import Run
 from fabfile.events import Failure, Outcome
+from fabfile.faults import Unreachable
 from fabfile.holds import Holds
 from fabfile.perform import At
-from fabfile.script import WAITS, fenced
+from fabfile.script import BUSY, STILL, WAITS, fenced
 from fabfile.stages import cancel
 from fabfile.stages.cancel_table import CASES, Case, rows, told
 from fabfile.workflow_watch import Watch
@@ -55,7 +56,10 @@ def _clear(bench: Bench) -> None:
     if bench.holds:
         bench.holds.clear()
     script = fenced(bench.run.id, cancel.script(bench.run.board.place(bench.host), "clear"))
-    found = cancel.answers(bench.run.reach.change(bench.host, script, deadline=150.0 + WAITS).out)
+    answer = bench.run.reach.change(bench.host, script, deadline=150.0 + WAITS)
+    if answer.code == BUSY:  # no job was cancelled
+        raise Unreachable(bench.host, STILL, "run again when it is through")
+    found = cancel.answers(answer.out)
     ends = time.monotonic() + CLEARED
     cluster = bench.run.reach.cluster()
     for job in found.get("id", "").split():

@@ -15,6 +15,7 @@ from fabfile.events import Event, Opened, Summary
 from fabfile.interrupt import Interrupts, interruptible, still_running
 from fabfile.inventory import Site
 from fabfile.journal import Journal, identifier
+from fabfile.lock import HOLD
 from fabfile.options import Options
 from fabfile.reached import TROUBLE, answering, connected, reach, roles
 from fabfile.running import Run, at_work, lasting
@@ -22,7 +23,10 @@ from fabfile.step import Stage
 from fabfile.summary import CONVERGED, ended, left
 from fabfile.work import agreed, work
 
-UNTOLD = "It was left before all hosts had its line in their log of runs, and the master its journal."
+UNTOLD = (
+    "It was left before all hosts had its line in their log of runs, and the master its journal. If it still had the site's "
+    f"lock, that expires within {HOLD} s; the next run from this machine need not wait for that."
+)
 
 
 def run(site: Site, stages: Sequence[Stage], options: Options) -> int:

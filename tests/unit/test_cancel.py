@@ -13,11 +13,13 @@ import pytest
 
 from fabfile import tables
 from fabfile.api import ClusterError
-from fabfile.cancel import _judged, _made
+from fabfile.cancel import _clear, _judged, _made
 from fabfile.cancel_case import Bench, End, Failed
 from fabfile.engine import Run
 from fabfile.events import Done
+from fabfile.faults import Unreachable
 from fabfile.holds import Holds
+from fabfile.script import BUSY, STILL
 from fabfile.stages.cancel import answers
 from fabfile.stages.cancel_table import CASES, NOT_BEGUN, STATES, Case, Course, rows, told
 from fabfile.theme import text
@@ -126,6 +128,15 @@ def test_a_case_that_cannot_be_made_leaves_its_resources_to_the_others() -> None
         _made(bench, RUNNING)
     assert [step for step, _ in bench.asked] == ["submit", "begin", "cancel"]
     assert bench.asked[-1][1] == {"job": "7", "words": "--hurry"}
+
+
+def test_jobs_that_could_not_be_cleared_away_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another run's command keeps this one out, no job was cancelled: that is no end without jobs."""
+    monkeypatch.setattr("fabfile.stages.cancel.script", lambda place, step: "true")
+    busy = SimpleNamespace(change=lambda host, script, deadline: SimpleNamespace(code=BUSY, out=b"", err=b""))
+    run = SimpleNamespace(id="r", reach=busy, board=SimpleNamespace(place=lambda host: None))
+    with pytest.raises(Unreachable, match=STILL):
+        _clear(Bench(cast(Run, run), "one", cast(Watch, None), None))
 
 
 def test_answers() -> None:
