@@ -21,6 +21,7 @@ DATA = {
     "pki",
     "names",
     "slurmconf",
+    "diff",
     "compatibility",
     "lines",
     "pods",
