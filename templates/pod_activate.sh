@@ -32,7 +32,7 @@ pod() {
 bring_up() {
     ends=$(($(up) + deadline))
     (exec timeout --foreground -k 5 "$((deadline + 10))" kubectl ${context:+"$context"} --cache-dir "$work/cache" \
-        --namespace "$namespace" rollout status "$workload" --timeout="${deadline}s") >"$work/rollout" 2>&1 &
+        --namespace "$namespace" rollout status "$workload" --timeout="${deadline}s") >/dev/null 2>&1 &
     status=$!
     while kill -0 "$status" 2>/dev/null; do
         case $(pod) in
@@ -49,8 +49,9 @@ bring_up() {
     say "pod $name is there"
     left=$((ends - $(up)))
     [ "$left" -gt 5 ] || left=5
+    # SlurmUser's container could print without end, and the master's disk is etcd's: only the exit code counts
     printf 'patience_=%s\n%s\n' "$left" "$answers" |
-        kube "$((left + 30))" exec --stdin "$name" --container "$container" -- sh -s >"$work/said" 2>&1 || return 2
+        kube "$((left + 30))" exec --stdin "$name" --container "$container" -- sh -s >/dev/null 2>&1 || return 2
 }
 
 # What slurmctld said when it ended: its last errors.
@@ -59,8 +60,9 @@ last_words() {
     name=${name%% *}
     [ -n "$name" ] || return 0
     {
-        kube 30 --request-timeout 20s logs "$name" --container "$container" --previous --tail 300
-        kube 30 --request-timeout 20s logs "$name" --container "$container" --tail 300
+        kube 30 --request-timeout 20s logs "$name" --container "$container" --previous --tail 300 | head -c 1000000
+        echo
+        kube 30 --request-timeout 20s logs "$name" --container "$container" --tail 300 | head -c 1000000
     } 2>/dev/null | grep -aE 'fatal|error' | sed 's/^\[[^]]*\] //; s/^slurmctld: //' | cut -c 1-300 | awk '!seen[$0]++' |
         tail -n 6 | while IFS= read -r line; do say "  $line"; done
 }

@@ -75,7 +75,7 @@ def run(command, feed=""):
         print(f"kubectl {command[-2]} got no answer within {PATIENCE} s")
         sys.exit(1)
     if done.returncode:
-        print(done.stderr.strip())
+        print(done.stderr.strip()[-2000:])
         sys.exit(1)
     return done.stdout
 

@@ -38,6 +38,13 @@ elif "replace" in words:
         log.write(made["data"]["slurm.conf"] + "\\n")
 elif "exec" in words:
     sys.stdin.read()
+    if (folder / "floods").exists():
+        for stream in (sys.stdout, sys.stderr):
+            stream.write("x" * 20_000_000)
+        sys.exit(int((folder / "floods").read_text()))
+elif "logs" in words and (folder / "floods").exists():
+    print("error: no end of it " + "x" * 20_000_000)
+    print("fatal: the last of it")
 """
 IMPATIENT = """#!/bin/sh
 until [ "${1#-}" = "$1" ]; do if [ "$1" = -k ]; then shift; fi; shift; done
@@ -115,6 +122,16 @@ def test_what_never_answers(rollout: Rollout, words: str) -> None:
     assert subprocess.call(["flock", "-n", str(rollout.folder / "state/activation-pod.lock"), "true"]) == 0
     assert code == 1 or (words, code) == ("get pods", 0)  # which are only told of
     assert rollout.text() == ("new" if code == 0 else "old")
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_container_that_prints_without_end_fills_no_disk(rollout: Rollout, code: int) -> None:
+    """What SlurmUser's container says in a rollout, and in its log, takes no room on the master: its exit code counts."""
+    (rollout.folder / "floods").write_text(str(code))
+    assert rollout.begin().wait(120) == code
+    assert rollout.text() == ("old" if code else "new")
+    assert sum(one.stat().st_size for one in rollout.work.rglob("*") if one.is_file()) < 1_000_000
+    assert ("error: no end of it" in rollout.told()) is bool(code)
 
 
 @pytest.mark.parametrize("cut", [signal.SIGTERM, signal.SIGKILL])
