@@ -261,6 +261,17 @@ def test_a_run_that_stood_still_at_its_end_takes_nothing_from_the_next(hosts: Ma
     assert (hosts["master"].folder / "state/runs.log").read_text() == logs
 
 
+def test_a_run_that_loses_its_lock_midway_takes_nothing_more(hosts: Mapping[str, LocalHost]) -> None:
+    """It read on the master what is to go; a later run came to one controller before its command for that one did."""
+    for number in (1, 2):
+        _run(hosts, number, on=("ctl1", "ctl2"))
+    _taken(hosts["master"], _id(3))
+    (hosts["ctl1"].folder / "state/busy").write_text(f"{_id(9)}\n")
+    (said,) = trail.prune(_reach(hosts), _id(3), HOSTS, 1, (Unreachable, LockLost))
+    assert "has lost its lock" in said and _id(9) in said
+    assert _kept(hosts["ctl1"]) == [_id(1), _id(2)] and _kept(hosts["ctl2"]) == [_id(2)]
+
+
 @dataclass
 class _Watched(LocalHost):
     """A master that notes who has the lock when something is written at a run's end, or taken away; `then` comes first."""
