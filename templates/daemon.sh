@@ -9,8 +9,8 @@ if [ -n "$main" ]; then
 fi
 # Whether it is known that slurmctld has read the file as it is now (pod_noted.sh).
 read_so() {
-    [ -e "$state/activation" ] && [ -f "$1" ] && sum=$(timeout -k 3 20 sha256sum -- "$1") &&
-        grep -qxF "file=${sum%% *} $1" "$state/activation" && printf 'changed=0 %s\n' "$1"
+    [ -e "$state/activation" ] && sum=$(sum_of "$1") &&
+        grep -qxF "file=$sum $1" "$state/activation" && printf 'changed=0 %s\n' "$1"
 }
 start_files | while IFS= read -r file; do
     # of the inode, not of the content: a file that was restored with an old date was changed all the same

@@ -41,7 +41,7 @@ def can_i() -> str:
 
 def slurm_user(place: Place) -> str:
     """Shell lines that set $slurm_uid to SlurmUser as this controller's slurm.conf has it (templates/slurm_conf.sh)."""
-    return render.script("slurm_conf.sh", folder=place.site.slurm.folder)
+    return render.script("slurm_conf.sh", folder=place.site.slurm.folder, unit=place.site.slurm.service)
 
 
 def owner(place: Place) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import multiprocessing
 import os
 import pwd
@@ -128,3 +129,21 @@ def test_files_that_grow_are_noted_to_a_bound(hostile_host: Host, shell: str) ->
     lines = [line.split()[0] for line in answer.stdout.splitlines()]
     assert lines[:2] == [f"text={hostile_host.etc}/slurm.conf", f"text={names[0]}"]
     assert lines[2:] == [*(f"unreadable={name}" for name in names[1:]), "free", "0"]
+
+
+@SHELLS
+def test_a_checksum_waits_for_no_fifo(hostile_host: Host, shell: str) -> None:
+    """Whether slurmctld has read a file as it is now: what opens it by its name alone could be given a fifo, and is not used."""
+    hostile_host.program("pgrep", "exit 1")
+    hostile_host.program("sha256sum", 'echo "$@" >>$TOP/own/named; exec /usr/bin/sha256sum "$@"')
+    file, state = hostile_host.etc / "slurm.conf", hostile_host.own
+    known = hashlib.sha256(file.read_bytes()).hexdigest()
+    (state / "activation").write_text(f"sum=x\nfile={known} {file}\n")
+    body = f"stat() {{ :; }}\n{render.read('daemon.sh')}"
+    settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit", "state": str(state)}
+    script = render.script("slurmctld.sh", **settings)
+    answer = hostile_host.run(f"{script}{body}", shell.split()[0], seconds=SOON)
+    assert f"changed=0 {file}" in answer.stdout, answer
+    assert (state / "named").read_text().split() == []
+    swap = f"rm -f {file}; mkfifo {file}; sum_of {file} || echo nothing"
+    assert hostile_host.run(f"{script}{swap}", shell.split()[0], seconds=SOON).stdout == "nothing\n"
