@@ -16,7 +16,7 @@ from fabfile.paint import printed
 from fabfile.reached import roles
 from fabfile.reading import Reading, looked
 from fabfile.secret import Secret
-from fabfile.step import Unknown, Value
+from fabfile.step import Refused, Unknown, Value
 from fabfile.summary import FAILED, exit_code
 from fabfile.theme import Row, changed, counted, plural, sign
 from fabfile.visible import escaped
@@ -92,7 +92,7 @@ def _found(run: Run, one: Done, host: str) -> Value:
         found = run.board.have(key, host)
         read = getattr(item, "read", None)
         return brief(read(run.board.place(host), found) if read else found)
-    except (Unknown, LookFailed):
+    except (Unknown, Refused, LookFailed):
         return None
 
 

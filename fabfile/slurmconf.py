@@ -15,11 +15,21 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from fabfile.slurmconf_lines import SPACE, Line, lines_of, written
+from fabfile.step import Finding, Refused
 
 MARK = "dws-on-csm"
 """What the comment above a line that we appended has in it: it goes when the line goes."""
 
 NONE: Mapping[str, str] = MappingProxyType({})
+
+FILES = 300
+"""Files that are read, slurm.conf among them; one that is included twice is read twice. slurm_conf.sh has the same limit."""
+
+LARGEST = 2_000_000
+"""Bytes of one file that are read: whoever can write slurm.conf must not be able to hold up whoever reads it."""
+
+LINES = 100_000
+"""Lines of one file, and of all of them together."""
 
 _INCLUDE = re.compile(r"include\s+(\S+)", re.ASCII | re.IGNORECASE)
 
@@ -34,10 +44,23 @@ class Setting:
     last: int = 0
 
 
+def decoded(content: bytes) -> str:
+    """The text of slurm.conf or of a file that it includes; bytes that are no UTF-8 stay what they are.
+
+    Raises ValueError where it is more than anybody has in a slurm.conf.
+    """
+    if len(content) > LARGEST:
+        raise ValueError(f"a slurm.conf of more than {LARGEST // 1_000_000} MB is not read")
+    if content.count(b"\n") > LINES:
+        raise ValueError(f"a slurm.conf of more than {LINES} lines is not read")
+    return content.decode(errors="surrogateescape")
+
+
 def value(text: str, key: str, includes: Mapping[str, str] = NONE) -> Setting | None:
     """What `key` is set to in slurm.conf's `text` or in what it includes, the last where it is set twice; else None.
 
-    `includes` has the texts of included files by path; one that is missing there counts as empty.
+    `includes` has the texts of included files by path; one that is missing there counts as empty. Refused where
+    files that include each other come to more than anybody has.
     """
     return next(reversed(settings(text, key, includes)), None)
 
@@ -104,15 +127,35 @@ def _read(text: str, includes: Mapping[str, str]) -> Iterator[tuple[str, Line]]:
     cluster = ""
     top: tuple[str, ...] = ("",)
     pending = [(top, line) for line in lines_of(text)][::-1]
+    paths: dict[str, str] = {}
+    files, size, lines = 1, len(text), len(pending)
     while pending:
         trail, line = pending.pop()
         if found := _INCLUDE.match(line.text):
-            path = _path(found[1].replace("%c", cluster), includes)
-            if path and path not in trail:  # a file that includes itself is one that Slurm never comes to an end with
-                pending += [((*trail, path), one) for one in lines_of(includes[path])][::-1]
+            name = found[1].replace("%c", cluster)
+            path = paths[name] if name in paths else paths.setdefault(name, _path(name, includes))
+            if path and path in trail:  # a file that includes itself is one that Slurm never comes to an end with
+                continue
+            # also one that is not there: so that as many of these can't be looked for
+            files, size = files + 1, size + len(includes.get(path, ""))
+            if files <= FILES and size <= LARGEST:
+                more = [((*trail, path), one) for one in lines_of(includes.get(path, ""))]
+                lines += len(more)
+                pending += more[::-1]
+            if files > FILES or size > LARGEST or lines > LINES:
+                raise Refused(_too_much())
         else:
             cluster = line.value().lower() if line.sets("ClusterName") else cluster
             yield trail[-1], line
+
+
+def _too_much() -> Finding:
+    most = f"{FILES} files, {LINES} lines or {LARGEST // 1_000_000} MB"
+    return Finding(
+        "slurm-conf-too-long",
+        f"slurm.conf has more than {most}, with all that it includes, and is not read to its end",
+        "correct the Include lines of slurm.conf: a file may stand in more than one place only if it is short",
+    )
 
 
 def _path(name: str, includes: Mapping[str, str]) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 SPACE = " \t\n\v\f\r"
 _PART = re.compile(r"[^\n]*\n|[^\n]+")
-_BARE = re.compile(r"(?:[^#\\]|\\.?)*", re.DOTALL)
+_BARE = re.compile(r"(?:[^#\\]+|\\.?)*+", re.DOTALL)
 _CHARACTER = re.compile(r"\\(.)|(.)", re.DOTALL)
 _PAIR = re.compile(r"\s*([a-z0-9_.]+)\s*[-*+/]?=\s*(\"[^\"]*\"|\S+)(?=\s|$)", re.ASCII | re.IGNORECASE)
 
@@ -82,7 +82,7 @@ def written(value: str) -> str:
 
 def _line(raw: str, start: int, first: int) -> Line:
     meant = "".join(character for character, *_ in _characters(raw)) if "\\" in raw else _bare(raw)
-    return Line(raw, start, first, first + len(_PART.findall(raw)) - 1, meant)
+    return Line(raw, start, first, first + max(raw.count("\n", 0, -1), 0), meant)
 
 
 def _characters(raw: str) -> Iterator[tuple[str, int, int]]:
@@ -97,11 +97,15 @@ def _characters(raw: str) -> Iterator[tuple[str, int, int]]:
 
 def _bare(part: str) -> str:
     """A line of the file without its comment."""
+    if "\\" not in part:
+        return part.partition("#")[0]
     found = _BARE.match(part)
     return found[0] if found else ""
 
 
 def _joins_next(part: str) -> bool:
+    if "\\" not in part:
+        return False
     bare = _bare(part).rstrip(SPACE)
     return (len(bare) - len(bare.rstrip("\\"))) % 2 == 1
 

@@ -20,9 +20,6 @@ from fabfile.step import Check, Finding, Known, Place, Refused, Shell, Stage, St
 LEGEND = "- is there, + is wanted"
 """What the signs before a difference's lines mean, for where a few of them stand in a sentence."""
 
-LARGEST = 10_000_000
-"""Bytes of a slurm.conf that are read."""
-
 FACT = "preflight.slurm-conf"
 """Where CHECK keeps what it found on nodes that are only compared."""
 
@@ -42,20 +39,18 @@ def parse(out: bytes) -> Value:
         return None
     mode, owner, content = out.decode().split()
     int(mode, 8)  # ValueError: no mode
-    return {"mode": mode, "owner": owner, "text": unpacked(b64decode(content)).decode(errors="surrogateescape")}
+    return {"mode": mode, "owner": owner, "text": slurmconf.decoded(unpacked(b64decode(content)))}
 
 
 def unpacked(content: bytes) -> bytes:
-    """What gzip made smaller. Raises ValueError where it is more than LARGEST, or no such thing: some kilobytes from a node
+    """What gzip made smaller. Raises ValueError where it is more than slurmconf reads, or no such thing: some kilobytes from a node
     can be made to unpack to more than this machine's memory."""
     unpacking = zlib.decompressobj(wbits=31)
     try:
-        text = unpacking.decompress(content, LARGEST + 1)
+        text = unpacking.decompress(content, slurmconf.LARGEST + 1)
     except zlib.error as error:
         raise ValueError(str(error)) from None
-    if len(text) > LARGEST:
-        raise ValueError(f"a slurm.conf of more than {LARGEST // 1_000_000} MB is not read")
-    if not unpacking.eof:
+    if len(text) <= slurmconf.LARGEST and not unpacking.eof:
         raise ValueError("it was cut off")
     return text
 
@@ -82,9 +77,11 @@ def _look_compared(place: Place) -> Shell | Known:
 
 def judge(place: Place, found: Value) -> Sequence[Finding]:
     """A node whose slurm.conf must be the controllers', and differs in more than what slurmctld alone reads."""
-    if group(place).slurm_conf != "check" or configless(place):
+    if group(place).slurm_conf != "check":
         return ()
     try:
+        if configless(place):
+            return ()
         lines = _difference(place, found, ours=False)
     except Refused:
         return ()  # the controller's own check says what is wrong there

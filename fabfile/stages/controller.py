@@ -53,7 +53,7 @@ def parse(out: bytes) -> Value:
 
 def _file(line: str) -> tuple[str, str]:
     path, content = line.rsplit(" ", 1)
-    return path, base64.b64decode(content).decode(errors="surrogateescape")
+    return path, slurmconf.decoded(base64.b64decode(content))
 
 
 def found(place: Place) -> Mapping[str, Any]:

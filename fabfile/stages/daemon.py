@@ -56,7 +56,7 @@ def parse(out: bytes) -> Value:
 
 def _texts(lines: Iterable[str]) -> dict[str, str]:
     parts = (line.rsplit(" ", 1) for line in lines)
-    return {path: base64.b64decode(content).decode(errors="surrogateescape") for path, content in parts}
+    return {path: slurmconf.decoded(base64.b64decode(content)) for path, content in parts}
 
 
 def found(place: Place) -> Mapping[str, Any]:

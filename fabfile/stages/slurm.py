@@ -26,7 +26,7 @@ def parse_conf(out: bytes) -> Value:
     if not out.strip():
         return None
     which, _, content = out.decode().partition("\n")
-    return {"id": which, "text": base64.b64decode(content).decode(errors="surrogateescape")}
+    return {"id": which, "text": slurmconf.decoded(base64.b64decode(content))}
 
 
 def seen(place: Place) -> str:

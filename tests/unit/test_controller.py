@@ -11,7 +11,7 @@ import pytest
 from fabfile import render
 from fabfile.inventory import DEFAULT, load
 from fabfile.stages import controller, daemon
-from fabfile.step import Facts, Place
+from fabfile.step import Facts, Place, Refused
 
 SITE = load(DEFAULT)
 CONF = "/etc/slurm/slurm.conf"
@@ -111,6 +111,15 @@ def names(found: dict[str, Any], running: dict[str, Any]) -> list[str]:
 def test_findings(change: dict[str, Any], running: dict[str, Any], expected: list[str]) -> None:
     """Each thing that an install would fail at has its name and a fix, all of them at once."""
     assert names(GOOD | change, RUNNING | running) == expected
+
+
+def test_a_slurm_conf_without_end_is_refused() -> None:
+    """Files that include each other twice, thirty deep, have no end in anybody's time: the host's check says so."""
+    files = {f"/etc/slurm/a{i}": f"Include a{i + 1}\nInclude a{i + 1}\n" for i in range(30)} | {"/etc/slurm/a30": ""}
+    found = GOOD | {"files": {CONF: TEXT + "Include a0\n", **files}, "uid": "", "lacks": "unreadable", "why": "x"}
+    with pytest.raises(Refused) as refused:
+        names(found, RUNNING)
+    assert [one.name for one in refused.value.findings] == ["slurm-conf-too-long"]
 
 
 # --- the look itself, run on this machine

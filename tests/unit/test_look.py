@@ -146,7 +146,7 @@ def test_a_small_answer_that_unpacks_to_more_than_memory_is_not_unpacked() -> No
     """A node's slurm.conf comes packed: what says more than a slurm.conf can be is refused after that much of it."""
     bomb = base64.b64encode(gzip.compress(bytes(400_000_000), 1))
     tracemalloc.start()
-    with pytest.raises(ValueError, match="more than 10 MB"):
+    with pytest.raises(ValueError, match="more than 2 MB"):
         computes.parse(b"644 root:root " + bomb)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()

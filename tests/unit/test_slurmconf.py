@@ -10,6 +10,8 @@ import pytest
 
 from fabfile import slurmconf
 from fabfile.slurmconf import Setting
+from fabfile.step import Refused
+from tests.unit.growth import assert_no_square
 
 KEY = "BurstBufferType"
 LUA = "burst_buffer/lua"
@@ -293,3 +295,51 @@ def test_what_makes_a_difference(one: str, other: str, keys: tuple[str, ...]) ->
     """What slurmctld would take for another setting, wherever it stands; nothing else."""
     more = {"/etc/slurm/more": "y=2\n"}
     assert slurmconf.differing((one, more), (other, more)) == keys
+
+
+def test_files_that_include_each_other_come_to_an_end() -> None:
+    """Thirty small files, each of which includes the next one twice, are a billion lines: they are refused, and say why.
+
+    So are more includes than anybody has, also of files that are not there, and more lines.
+    """
+    files = {f"/etc/slurm/a{i}": f"Include a{i + 1}\nInclude a{i + 1}\n" for i in range(30)} | {"/etc/slurm/a30": ""}
+    for text, others in (
+        ("Include a0\n", files),
+        ("Include gone\n" * slurmconf.FILES, {}),
+        ("Include a30\n" * slurmconf.FILES, files),
+        ("Include long\nInclude long\n", {"/etc/slurm/long": "#\n" * (slurmconf.LINES // 2)}),
+        ("Include long\nInclude long\n", {"/etc/slurm/long": "#" * (slurmconf.LARGEST // 2) + "\n"}),
+    ):
+        with pytest.raises(Refused, match="slurm-conf-too-long"):
+            slurmconf.value(text, KEY, others)
+        with pytest.raises(Refused, match="slurm-conf-too-long"):
+            slurmconf.differing(("A=1\n", {}), (text, others))
+
+
+def test_as_many_files_as_a_site_may_have_are_read() -> None:
+    """One less is enough, and is read whole."""
+    files = {f"/etc/slurm/a{i}": f"A={i}\n" for i in range(slurmconf.FILES - 1)}
+    text = "".join(f"Include a{i}\n" for i in range(slurmconf.FILES - 1))
+    assert len(slurmconf.settings(text, "A", files)) == slurmconf.FILES - 1
+    loop = {"/etc/slurm/loop": "A=1\nInclude loop\n" * 400}
+    assert len(slurmconf.settings("Include loop\n", "A", loop)) == 400
+
+
+def test_what_is_longer_than_any_slurm_conf_is_not_read() -> None:
+    """One text has a bound, in bytes and in lines; below it, each byte stays what it is."""
+    for content in (b"#" * (slurmconf.LARGEST + 1), b"\n" * (slurmconf.LINES + 1)):
+        with pytest.raises(ValueError, match="is not read"):
+            slurmconf.decoded(content)
+    assert slurmconf.decoded(b"A=\xe9\n") == "A=\udce9\n"
+    assert slurmconf.decoded(b"\n" * slurmconf.LINES) == "\n" * slurmconf.LINES
+
+
+@pytest.mark.parametrize("piece", ["a\\\n", "\\", "#", "\n", " ", "a", "a=", '"', "\\\\\n", "\\#", "Include a\\\n"])
+def test_the_time_grows_with_the_length_and_no_faster(piece: str) -> None:
+    """A text of any length, whatever it repeats, costs as much a character as a short one, to read and to edit."""
+
+    def work(size: int) -> object:
+        text = (piece * size)[:size]
+        return slurmconf.without_setting(slurmconf.with_setting(text, KEY, LUA, "why"), KEY), slurmconf.value(text, KEY)
+
+    assert_no_square(work, 4_000)
