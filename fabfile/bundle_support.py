@@ -35,6 +35,8 @@ BACK = 24 * 3600.0
 """Seconds of logs."""
 LINES, ROOM = 40_000, 30_000_000
 """Entries of logs at most, and characters of them: the newest."""
+MOST = 2_000_000
+"""Characters of what a host says of itself: all hosts' are in memory until they are written."""
 JOURNALS = 5
 """Journals of the last runs."""
 
@@ -128,6 +130,8 @@ def _hosts(reading: Reading) -> Iterator[Member]:
             said = (answer.out + answer.err).decode(errors="replace")
         except UNTOLD as error:
             said = f"{untold(error)}\n"
+        if len(said) > MOST:
+            said = f"{said[:MOST]}\n(cut here: there were {len(said)} characters)\n"
         return f"hosts/{session.host}.txt", said
 
     with ThreadPoolExecutor(site.ssh.connections) as pool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from fabfile import journal, record, render
 from fabfile.actions import STATE
+from fabfile.api import MALFORMED
 from fabfile.connect import Sessions, connect_all
 from fabfile.faults import Unreachable
 from fabfile.inventory import Host, Site
@@ -22,9 +23,6 @@ from fabfile.lock import owner
 
 OPENED = "who began it, and what was installed before it"
 """What a run writes on the master before it changes anything."""
-
-_FOREIGN = (KeyError, TypeError, ValueError)
-"""What a record raises that isn't one of ours."""
 
 
 @dataclass
@@ -157,12 +155,19 @@ def _take(runs: dict[str, Past], host: str, line: str) -> None:
 def _opened(run: Past, head: Mapping[str, Any]) -> bool:
     """Takes what a run wrote before its first change; False where that can't be read."""
     try:
-        run.task, run.by, run.at, run.undoes = head["task"], head["by"], float(head["at"]), head["undoes"]
+        run.task, run.by, run.at, run.undoes = head["task"], head["by"], _when(head["at"]), head["undoes"]
         run.without = frozenset(_names(head.get("without", [])))
         run.installed, run.kept = head["installed"], True
-    except _FOREIGN:
+    except MALFORMED:
         return False
     return True
+
+
+def _when(value: Any) -> float:
+    """A time in seconds since 1970. ValueError for what is none of these centuries, as NaN is."""
+    if not 0 <= (at := float(value)) < 1e11:
+        raise ValueError(value)
+    return at
 
 
 def _names(value: object) -> list[str]:
@@ -191,14 +196,14 @@ def _event(run: Past, event: Mapping[str, Any]) -> bool:
     """Takes an event of a run's journal; False where it can't be read."""
     try:
         _taken(run, event)
-    except _FOREIGN:
+    except MALFORMED:
         return False
     return True
 
 
 def _taken(run: Past, event: Mapping[str, Any]) -> None:
     if event["event"] == "opened":
-        run.task, run.at = event["task"], event["at"]
+        run.task, run.at = event["task"], _when(event["at"])
     elif event["event"] == "summary":
         run.code, run.message = event["exit"], event["message"]
     elif step := journal.change(event):

@@ -10,6 +10,6 @@ def parse(text: str) -> dict[str, Any]:
     """The record that a line is; an empty one where the line is none, as when it was torn."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

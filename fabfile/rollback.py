@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fabfile import console, former, goals, history, names, render
 from fabfile.actions import STATE
+from fabfile.api import MALFORMED
 from fabfile.connect import Sessions, connect_all
 from fabfile.faults import Unreachable
 from fabfile.history import Past
@@ -14,7 +15,7 @@ from fabfile.interrupt import read_only
 from fabfile.inventory import Host, Site
 from fabfile.options import Options
 from fabfile.progress import fold
-from fabfile.reached import TROUBLE, roles
+from fabfile.reached import TROUBLE, roles, untold
 from fabfile.run import run
 from fabfile.stages import installed, lodgers, revoked, since
 from fabfile.stages import rollback as procedure
@@ -37,6 +38,9 @@ def rollback(site: Site, name: str, options: Options) -> int:
         return REFUSED
     except TROUBLE as error:
         console.note(f"{getattr(error, 'host', '')}: {error}")
+        return FAILED
+    except MALFORMED as error:
+        console.note(f"nothing was rolled back: {untold(error)}")
         return FAILED
     told = f"The workarea {site.master.workarea} and the images in {site.registry.name} stay."
     said = " ".join([told, *kept])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fabfile import names
+from fabfile.api import MALFORMED
 from fabfile.inventory import Site
 from fabfile.stages import plugin
 from fabfile.stages.earlier import ABSENT, File
@@ -59,7 +60,7 @@ def trail(lines: Sequence[str]) -> Trail:
         word, _, rest = line.partition(" ")
         try:
             _take(read, word, rest)
-        except (KeyError, TypeError, ValueError):
+        except MALFORMED:
             run, _, text = rest.partition(" ")
             _unread(read.found, word, run, text)
     files = read.found.files.items()

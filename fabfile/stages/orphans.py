@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 
 from fabfile.actions import Action, Ask, AskApi, Delete
-from fabfile.api import Cluster
+from fabfile.api import MALFORMED, Cluster
 from fabfile.stages import installed, inuse, jobs, workflows
 from fabfile.stages.jobs import Jobs
 from fabfile.stages.workflows import Workflow
@@ -46,7 +46,7 @@ def _gone(place: Place, there: Sequence[Workflow], out: bytes) -> Sequence[Actio
 def _parsed(place: Place, out: bytes) -> Jobs:
     try:
         seen = jobs.parse(out)
-    except (KeyError, ValueError):
+    except MALFORMED:
         seen = {"answers": False, "now": 0.0, "jobs": {}}
     if not seen["answers"]:
         raise Refused(inuse.silent(place.site.controllers[0].name, place.site))

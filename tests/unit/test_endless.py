@@ -12,15 +12,17 @@ from typing import Any, cast
 
 import pytest
 
-from fabfile import apicall, kubeproxy, workflows
+from fabfile import apicall, history, kubeproxy, rollback, workflows
 from fabfile.api import ClusterError
 from fabfile.bundle_support import _asked, known
 from fabfile.changes import Changes
 from fabfile.cluster import Cluster
 from fabfile.inventory import DEFAULT, load
+from fabfile.options import Options
 from fabfile.reading import Reading
 from fabfile.session import Session
 from fabfile.summary import FAILED
+from fabfile.trails import trail
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -215,3 +217,38 @@ def test_workflows_that_are_none_are_told(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(workflows, "_master", lambda site, sessions: SimpleNamespace(cluster=lambda: Lies({"spec": 1})))
     assert workflows.show(load(DEFAULT), True, False) == FAILED
     assert "the answer could not be read" in capsys.readouterr().err
+
+
+NESTED = "[" * 100_000
+HEAD = '{"task": "install", "by": "ada", "at": %s, "undoes": "", "installed": null}'
+
+
+@pytest.mark.parametrize(
+    "record", [NESTED, f'{{"task": {NESTED}', *(HEAD % at for at in ("NaN", "Infinity", "1e300", "-1", "[]"))]
+)
+def test_a_record_on_a_host_that_is_none_is_told_as_one_that_cannot_be_read(record: str) -> None:
+    """Nested too deeply, or begun at no time: the other runs are known all the same."""
+    event = f'{{"event": "opened", "task": "x", "at": {record}}}'
+    lines = [f"opened a {HEAD % 5}", f"opened b {record}", f"event c {event}"]
+    runs = history.told("m", {"m": lines})
+    assert (runs["a"].at, runs["a"].unread) == (5.0, [])
+    assert runs["b"].unread and runs["c"].unread and runs["b"].at == runs["c"].at == 0.0
+
+
+def test_a_record_of_an_object_that_is_nested_too_deeply_is_passed_over() -> None:
+    """It is one of those that can't be read, by its run."""
+    read = trail([f"object a {NESTED}", 'object b {"path": "/x", "before": null, "step": "s"}'])
+    assert set(read.unread) == {"a"} and set(read.objects) == {"/x"}
+
+
+def test_a_rollback_to_what_cannot_be_read_ends_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An API server's answer that is none is no defect that ends in a traceback: nothing is rolled back, and it is said."""
+
+    def read(site: Any, name: str) -> None:
+        raise KeyError("items")
+
+    monkeypatch.setattr(rollback, "_read", read)
+    assert rollback.rollback(load(DEFAULT), "", Options()) == FAILED
+    assert "nothing was rolled back: the answer could not be read: KeyError: 'items'" in capsys.readouterr().err
