@@ -1,4 +1,4 @@
-"""`python -m tests.mutants [--seconds N] [--count N] [--seed N] [--named] [FILE...]`: runs mutants against the tests of their file.
+"""`python -m tests.mutants [--seconds N] [--count N] [--seed N] [--workers N] [--named] [FILE...]`: tries mutants.
 
 Prints each survivor, and the score. Exit code 1 if a named one survived. Needs root: each mutant runs in namespaces of its own.
 """
@@ -69,6 +69,11 @@ def made(file: str) -> Iterator[Mutant]:
     return of_python(file, text) if file.endswith(".py") else of_shell(file, text)
 
 
+def with_names(files: Sequence[str]) -> list[tuple[Mutant, list[str]]]:
+    """Those of these files that have a name, or of all, each with its tests."""
+    return [(one.mutant(), paths(one.tests)) for one in NAMED if not files or one.file in files]
+
+
 def chosen(files: Sequence[str], count: int, seed: int) -> list[Mutant]:
     """So many of all mutants of these files, as many of each as there are."""
     every = [one for file in files for one in made(file)]
@@ -81,19 +86,24 @@ def main() -> int:
     given.add_argument("--seconds", type=float, default=1200, help="no mutant begins after so many")
     given.add_argument("--count", type=int, default=150, help="of those that are made")
     given.add_argument("--seed", type=int, default=1)
-    given.add_argument("--named", action="store_true", help="those with a name alone")
+    given.add_argument("--named", action="store_true", help="those with a name alone, of FILE if given")
+    given.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="so many at once")
     given.add_argument("files", nargs="*", metavar="FILE", help=", ".join(TESTS))
     options = given.parse_args()
     if os.geteuid() != 0:
         print("Mutants of scripts that run as root need namespaces of their own: run this as root.")  # noqa: T201
         return 2
+    if unknown := [one for one in options.files if one not in TESTS]:
+        given.error(f"no tests are known of {', '.join(unknown)}: see TESTS in named.py")
     ends = time.monotonic() + options.seconds
-    work = [] if options.files else [(one.mutant(), paths(one.tests)) for one in NAMED]
+    work = with_names(options.files)
     named = {mutant.what for mutant, _ in work}
     if not options.named:
         work += [
             (one, paths(TESTS[one.file])) for one in chosen(options.files or [*TESTS], options.count, options.seed)
         ]
+    if not work:
+        given.error("there is no such mutant of these files")
     limits, fates = Limits(), Counter[str]()
     failed = []
 
@@ -103,7 +113,7 @@ def main() -> int:
         seconds = limits.of(mutant.file, files)
         return ("no tests" if seconds is None else tried(mutant, files, seconds)[0]), mutant
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(options.workers) as pool:
         for fate, mutant in pool.map(lambda pair: run(*pair), work):
             fates[fate] += 1
             if fate in ("survived", "no tests"):

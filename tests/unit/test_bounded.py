@@ -107,6 +107,18 @@ def test_a_file_of_theirs_is_read_to_a_bound(hostile_host: Host, shell: str) -> 
     assert answer.stdout == "0\n1\n" and "is no regular file" in answer.stderr
 
 
+@needs_root
+@SHELLS
+def test_a_file_that_nothing_comes_from_is_given_up(hostile_host: Host, shell: str) -> None:
+    """As on a file server that is away: what was read of it ends with another exit code, and nobody waits for ever."""
+    hostile_host.program("dd", "exec sleep 600")
+    limit = "timeout --foreground -k 3 30 dd"
+    library = render.script("safe_file.sh")
+    assert library.count(limit) == 1
+    script = f"{library.replace(limit, limit.replace(' 30 ', ' 1 '))}\npeek {hostile_host.etc}/slurm.conf\necho $?\n"
+    assert hostile_host.run(script, shell.split()[0], seconds=SOON).stdout == "124\n"
+
+
 # --- numbers
 
 RUN = "a[$(touch {})]"

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from fabfile.inventory import ROOT
+from tests.mutants.__main__ import main, with_names
 from tests.mutants.made import of_python, of_shell
 from tests.mutants.named import NAMED, TESTS, Named, paths
 
@@ -22,6 +23,23 @@ def test_a_named_mutant_is_of_the_code_of_today(named: Named) -> None:
     else:
         ast.parse(mutant.text)
     assert all((ROOT / one).exists() for one in paths(named.tests))
+
+
+def test_those_with_a_name_can_be_chosen_by_file() -> None:
+    """Of a file its own, and of no file all; each file that has some can be named on the command line."""
+    assert {mutant.file for mutant, _ in with_names(["templates/fence.sh"])} == {"templates/fence.sh"}
+    assert len(with_names([])) == len(NAMED)
+    assert all(with_names([one.file]) and one.file in TESTS for one in NAMED)
+
+
+@pytest.mark.parametrize("given", [["templates/nosuch.sh"], ["--named", "fabfile/output.py"]])
+def test_where_nothing_can_be_tried_it_says_so(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not end well with nothing tried."""
+    monkeypatch.setattr("sys.argv", ["mutants", *given])
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
 
 
 def test_each_file_has_its_tests() -> None:

@@ -7,8 +7,10 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import stat
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from fabfile import render
-from fabfile.actions import Action, Put, Remove
+from fabfile.actions import Action, Bring, Put, Remove, Sh
 from fabfile.script import LIBRARY, compile_actions
 from fabfile.secret import Secret
 from tests.unit.hostile import SLURM_USER, hostile_host
@@ -336,3 +338,34 @@ def test_what_is_removed_is_recorded_on_the_disk_before(host: Host, tmp_path: Pa
     ]
     places = [at(calls, pattern) for pattern in order]
     assert places == sorted(places), "\n".join(calls[place] for place in places)
+
+
+# --- ended by a signal
+
+
+@pytest.mark.parametrize("brings", [False, True])
+def test_a_script_that_is_ended_waits_until_what_it_began_has_cleared_away(host: Host, brings: bool) -> None:
+    """The action at work clears away, what was brought for it goes, no other action begins, and only then has it ended."""
+    begun, cleared, after = (host.own / name for name in ("begun", "cleared", "after"))
+    clearing = f"trap 'sleep 1; : >{cleared}' EXIT; trap 'exit 143' TERM\n"
+    work = Sh("work", f"{clearing}: >{begun}\nwhile :; do sleep 0.1; done")
+    brought = [Bring("part", "a part", lambda: b"content")] if brings else []
+    script, data = compile_actions([*brought, work, Sh("next", f": >{after}")], "r", "==mark", "stage.step")
+    process = subprocess.Popen([*host.shell, script], stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        assert process.stdin
+        process.stdin.write(data)
+        process.stdin.close()
+        ends = time.monotonic() + 60
+        while not begun.exists():
+            assert process.poll() is None and time.monotonic() < ends
+            time.sleep(0.02)
+        assert [one.name for one in host.state.glob("parts/*")] == (["part"] if brings else [])
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(60) == 143
+        assert cleared.exists() and not after.exists()
+        assert list(host.state.glob("parts/*")) == []
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
