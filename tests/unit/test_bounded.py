@@ -55,7 +55,7 @@ def stubborn(hostile_host: Host) -> Iterator[Path]:
 def test_nobody_holds_up_root(hostile_host: Host, shell: str, call: str, said: str, code: int) -> None:
     """A program of SlurmUser's is killed in its time, and what holds its output open is not waited for; what it said counts."""
     began = time.monotonic()
-    for program in ("leaves", "timeout 1 stubborn"):
+    for program in ("leaves", "timeout 3 stubborn"):
         script = f"{render.script('as.sh')}TOP={hostile_host.top}\n{call.format(f'as {SLURM_USER} {program}')}\necho $? $out\n"
         told = subprocess.run(
             [*shell.split(), "-c", script], env={"PATH": f"{hostile_host.programs}:/usr/bin:/bin"}, cwd="/",
