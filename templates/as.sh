@@ -30,6 +30,7 @@ as() {
 # timeout would make a process group of its own, which the signals that end this script do not reach.)
 exec_as() {
     exec 8>&- 9>&-
+    [ "$1" = root ] || exec 3>&- 4>&- 5>&- 6>&- 7>&-
     who=$1 timed=
     shift
     if [ "$1" = timeout ]; then

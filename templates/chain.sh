@@ -30,14 +30,14 @@ one() { # RUN PATH
     image=$1$2
     path=$2
     case $image in
-    *.absent) echo "absent $1 ${path%.absent}"; return ;;
+    *.absent) printf 'absent %s %s\n' "$1" "${path%.absent}"; return ;;
     esac
     content=$(base64 -w 0 "$image")
     grep -aoE 'client-certificate-data"? *: *"?[A-Za-z0-9+/=]*' "$image" | sed 's/.*[: "]//' |
-        while IFS= read -r data; do echo "certificate $1 ${data:--} $path"; done
-    if grep -aq client-certificate-data "$image"; then echo "space $1 $(namespace <"$image") $path"; fi
+        while IFS= read -r data; do printf 'certificate %s %s %s\n' "$1" "${data:--}" "$path"; done
+    if grep -aq client-certificate-data "$image"; then printf 'space %s %s %s\n' "$1" "$(namespace <"$image")" "$path"; fi
     if withheld; then content='?'; fi
-    echo "image $1 $(stat -c '%a %U:%G' -- "$image") $(checksum "$image") ${content:--} $path"
+    printf 'image %s %s %s %s %s\n' "$1" "$(stat -c '%a %U:%G' -- "$image")" "$(checksum "$image")" "${content:--}" "$path"
 }
 if [ -e "$conf" ]; then
     peek "$conf" >/dev/null || exit 1

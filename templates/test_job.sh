@@ -23,7 +23,7 @@ gone() { there=$(plugin_kubectl get "$workflows" "bb$job" --ignore-not-found --o
 events() { grep "|bb$job|" "$work/seen" || true; }
 last() { events | tail -n 1 | cut -d '|' -f "$1"; }
 failed() {
-    echo "$*"
+    printf '%s\n' "$*"
     drivers='jsonpath={range .status.drivers[*]}{.driverID} {.watchState} {.status} {.error}{"\n"}{end}'
     if [ -n "$job" ]; then plugin_kubectl get "$workflows" "bb$job" --ignore-not-found --output "$drivers" || true; fi
     exit 1
@@ -84,7 +84,7 @@ echo "kubectl get $workflows as $slurm_name: $listed ($(spent "$api") s)"
 ( # what kubectl says is as long as SlurmUser likes
     ulimit -f 32768 2>/dev/null
     ulimit -v 1000000 2>/dev/null
-    while IFS= read -r line; do echo "$(now)|$line"; done <"$work/events" >"$work/seen"
+    while IFS= read -r line; do printf '%s|%s\n' "$(now)" "$line"; done <"$work/events" >"$work/seen"
 ) 9>&- &
 reader=$!
 (
@@ -133,7 +133,7 @@ while :; do
     lines=$(events | grep -c . || true)
     if [ "$lines" -gt "$said" ]; then
         events | tail -n +"$((said + 1))" | while IFS='|' read -r at type _ desired current status; do
-            echo "$(spent $((at - began))) s  Workflow bb$job  $type  desired $desired, ${current:-no state} ${status:-}"
+            printf '%s s  Workflow bb%s  %s  desired %s, %s %s\n' "$(spent $((at - began)))" "$job" "$type" "$desired" "${current:-no state}" "${status:-}"
         done
         said=$lines
     fi

@@ -38,6 +38,25 @@ def test_what_another_user_gets_of_root(hostile_host: Host, shell: str) -> None:
 
 
 @SHELLS
+def test_no_open_file_of_roots_goes_along(hostile_host: Host, shell: str) -> None:
+    """What root's script has open beside the first three is none of what runs as another user."""
+    opened = "".join(f"exec {number}</etc/shadow\n" for number in range(3, 10))
+    script = render.script("as.sh") + opened + f"as {SLURM_USER} sh -c 'ls -l /proc/self/fd'\n"
+    assert "shadow" not in hostile_host.run(script, shell).stdout
+
+
+@SHELLS
+def test_an_event_of_a_workflow_stays_one_line(hostile_host: Host, shell: str) -> None:
+    """What somebody's kubectl says of a Workflow makes no line of its own, and a failure is told as it came."""
+    lines = render.read("test_job.sh").split("\n")
+    loop = next(line for line in lines if "read -r line; do" in line and "now" in line).split(" <")[0]
+    begin = lines.index("failed() {")
+    script = f"now() {{ echo 1; }}\njob=\nprintf '%s\\n' 'a\\nb|c' | {{ {loop}\n}}\n"
+    script += "\n".join(lines[begin : lines.index("}", begin) + 1]) + "\nfailed 'x\\ny'\n"
+    assert hostile_host.run(script, shell).stdout.split("\n")[:2] == ["1|a\\nb|c", "x\\ny"]
+
+
+@SHELLS
 def test_nobody_stops_the_clock_that_ends_them(hostile_host: Host, shell: str) -> None:
     """A command that runs for too long is ended by root's timeout, whatever it does to processes that it may signal."""
     stops = "kill -STOP $PPID 2>/dev/null; exec sleep 300"
