@@ -10,6 +10,9 @@ import pathlib
 import subprocess
 import sys
 
+IDLE = ("clientmounts", "servers")
+"""Kinds whose objects hold nothing at one moment, and data of users at the next: by a change, which is open to all meanwhile."""
+
 TIMES = {"closed": 30, "known": 2, "answer": 60}
 
 
@@ -31,6 +34,33 @@ def main(saved, pending):
     write(pending, stays)
     if stays:
         print("{} objects are saved in {}: {}".format(len(stays), saved, ", ".join(label(one) for one in stays)))
+    for plural in IDLE:
+        for one in kinds.get(plural, []):
+            doom(plural, one)
+
+
+def doom(plural, one):
+    """Deletes an object as it was seen, and as nothing else: one that has got an allocation or a mount since is data."""
+    meta = one["metadata"]
+    if "deletionTimestamp" in meta:
+        return
+    space = "namespaces/{}/".format(meta["namespace"]) if meta.get("namespace") else ""
+    seen = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
+    options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": seen, "propagationPolicy": "Background"}
+    path = "/apis/{}/{}{}/{}".format(one["apiVersion"], space, plural, meta["name"])
+    done = call(["delete", "--raw", path, "--filename", "-"], json.dumps(options))
+    if done.returncode == 0 or not still(plural, meta["uid"]):
+        return
+    print(f"DWS may still be needed, so nothing was undeployed: {label(one)} could not be deleted as it was")
+    print(f"seen in the last look: {done.stderr.strip()}. Run again.")
+    sys.exit(3)
+
+
+def still(plural, own):
+    """Whether an object is there, and is not being deleted."""
+    crd = crds().get(plural)
+    there = objects(plural, crd) if crd else []
+    return any(uid(one) == own and "deletionTimestamp" not in one["metadata"] for one in there)
 
 
 def in_common(kinds, common):

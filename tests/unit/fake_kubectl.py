@@ -5,6 +5,7 @@ crds.json      CRDs of DWS: plural -> {"kind", "served", "storage"}
 PLURAL.json    the objects of a kind
 calls          what it was asked, a line each
 closed         there while DWS is closed: a new object is refused then, in the words of the API server
+changed        the objects of a kind as they are once one of them is to be deleted
 fails, late    a word in the arguments of calls that fail, or come too late for a deadline of theirs
 """
 
@@ -37,9 +38,22 @@ def main(words: list[str]) -> str:
         sys.exit(f'failed calling webhook "{said("closed")}"' if said("closed") else 0)
     elif line.startswith("delete validatingwebhookconfiguration"):
         (HERE / "closed").unlink(missing_ok=True)
+    elif line.startswith("delete --raw"):
+        delete(line.split()[2], json.load(sys.stdin)["preconditions"])
     elif line.startswith("get --raw"):
         return raw(line.split()[2])
     return ""
+
+
+def delete(path: str, seen: dict[str, str]) -> None:
+    """An object goes, if it is as somebody has seen it; by now `changed` may say how it is."""
+    plural, name = path.split("/")[-2:]
+    items = json.loads(said("changed") or said(f"{plural}.json") or "[]")
+    (HERE / f"{plural}.json").write_text(json.dumps(items))
+    (meta,) = (one["metadata"] for one in items if one["metadata"]["name"] == name)
+    if seen != {key: meta[key] for key in seen}:
+        sys.exit("the precondition does not hold")
+    (HERE / f"{plural}.json").write_text(json.dumps([one for one in items if one["metadata"]["name"] != name]))
 
 
 def raw(path: str) -> str:

@@ -602,6 +602,30 @@ def test_dws_is_closed_looked_at_saved_removed_and_opened_in_this_order(site: Si
     ]
 
 
+@pytest.mark.parametrize("used", [True, False])
+def test_a_servers_that_gets_its_allocations_after_the_last_look_stops_it(
+    site: Site, tmp_path: Path, used: bool
+) -> None:
+    """New objects are refused by then, changes are not: an idle one goes only as it was seen, or else nothing is removed."""
+    crds = json.loads((tmp_path / "cluster/crds.json").read_text())
+    crds["servers"] = {"kind": "Servers", "served": [V], "storage": V}
+    (tmp_path / "cluster/crds.json").write_text(json.dumps(crds))
+    idle = an_object("Servers", "waiting")
+    idle["metadata"]["resourceVersion"] = "1"
+    holds(tmp_path, "servers", idle)
+    later = {**idle, "metadata": {**idle["metadata"], "resourceVersion": "2"}, "spec": {"allocationSets": []}}
+    if used:
+        holds(tmp_path, "changed", later)
+        (tmp_path / "cluster/changed.json").rename(tmp_path / "cluster/changed")
+    ran = site()
+    said, _ = ran.communicate(timeout=60)
+    assert (ran.returncode, (tmp_path / "done").exists()) == ((3, False) if used else (0, True)), said
+    assert not (tmp_path / "cluster/closed").exists()
+    assert json.loads((tmp_path / "cluster/servers.json").read_text()) == ([later] if used else [])
+    if used:
+        assert "Servers default/waiting" in said and not any("annotate" in one for one in calls(tmp_path))
+
+
 @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_what_make_began_ends_with_the_run(site: Site, tmp_path: Path, signal_: signal.Signals) -> None:
     """Ctrl-C, or an end from elsewhere, does not wait until `make undeploy` is through: that ends first, and DWS is opened."""

@@ -93,7 +93,10 @@ def removal(cluster: Cluster, tmp_path: Path, command: str, *, again: bool = Fal
     own = f"clone={tmp_path}\ncommand={json.dumps(command)}\n"
     script = action.script.replace('cd "$clone"', f'{own}cd "$clone"', 1)
     head = f"set -eu\numask 022\nSTATE={tmp_path}/state\nRUN=run-1\n"
-    environment = {"PATH": f"{cluster.folder}/bin:/usr/bin:/bin", "KUBECONFIG": str(cluster.folder / "admin")}
+    environment = {
+        "PATH": f"{tmp_path}/first:{cluster.folder}/bin:/usr/bin:/bin",
+        "KUBECONFIG": str(cluster.folder / "admin"),
+    }
     return subprocess.run(["sh", "-c", head + script], env=environment, capture_output=True, text=True, timeout=200)
 
 
@@ -157,6 +160,29 @@ def test_no_job_comes_between_the_look_and_the_deed(cluster: Cluster, tmp_path: 
     if through:
         assert (tmp_path / "before").read_text() == (tmp_path / "after").read_text() == ""
     assert any("dws-is-being-removed" in said for said in refused)
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_an_idle_servers_goes_only_as_it_was_seen(cluster: Cluster, tmp_path: Path, used: bool) -> None:
+    """Its allocations come by a change, which is open to all while new objects are refused: who has got them stops it."""
+    made(cluster, some_servers("waiting", storages=()))
+    at = f"/apis/{names.GROUP}/v1alpha2/namespaces/default/servers/waiting"
+    if used:  # right before its deletion, by whoever is first in the way
+        patch = json.dumps({"spec": some_servers("waiting")["spec"]})
+        change = f"{cluster.folder}/bin/kubectl patch servers waiting --type=merge -p '{patch}' >/dev/null"
+        (tmp_path / "first").mkdir()
+        program = (
+            f'#!/bin/sh\ncase "$*" in *"delete --raw"*) {change} ;; esac\nexec {cluster.folder}/bin/kubectl "$@"\n'
+        )
+        (tmp_path / "first/kubectl").write_text(program)
+        (tmp_path / "first/kubectl").chmod(0o755)
+    done = removal(cluster, tmp_path, "touch reached")
+    found = Api(cluster).get(at)
+    assert (done.returncode, (tmp_path / "reached").exists()) == ((3, False) if used else (0, True)), done
+    assert (
+        bool(found and found["spec"]["allocationSets"]) == used == ("Servers default/waiting could not" in done.stdout)
+    )
+    assert submitted(cluster, "bb1") == ""
 
 
 def states(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
