@@ -28,7 +28,11 @@ through() {
     [ "$again" = yes ] || rm -f -- "$pending"
 }
 making=
-end() { [ -z "$making" ] || { kill -s TERM "$making" 2>/dev/null; wait "$making" || :; }; }
+# $! is set with the command's beginning, and not behind it: a signal may come between
+end() {
+    set +u
+    [ -z "$making" ] || [ -z "$!" ] || { kill -s TERM "$!" 2>/dev/null; wait "$!" || :; }
+}
 trap open_again EXIT
 for signal in HUP INT TERM PIPE; do
     # what is shown may have nobody to read it any more; what the command began ends before DWS is opened
@@ -46,9 +50,9 @@ printf %s "$asked" | python3 -c "$look" "$saved" "$pending"
 code=0
 # In a process group of its own, which timeout ends as one. The signals that are to end this do not reach that, and sh would
 # wait for a command in the foreground before it does what they ask for.
+making=yes
 timeout -k 8 "$patience" bash -o pipefail -c "$command" </dev/null &
-making=$!
-wait "$making" || code=$?
+wait "$!" || code=$?
 making=
 case $code in 124 | 137)
     echo "not through after $patience s; what is still there (namespace, name, finalizers):"
