@@ -112,6 +112,10 @@ def dropped(response: urllib3.HTTPResponse) -> None:
     response.release_conn()
 
 
+LISTS = frozenset({"groups", "items", "resources", "versions"})
+"""What lists and discovery have their parts under."""
+
+
 def parsed(content: bytes) -> Json:
     """What an answer in JSON says: an object, as all of the API's are."""
     try:
@@ -120,7 +124,8 @@ def parsed(content: bytes) -> Json:
         raise ClusterError(0, f"the answer is no JSON: {content[:200].decode(errors='replace')}") from error
     if not isinstance(found, dict) or _deep(found):
         raise ClusterError(0, f"the answer is no object of the API: {content[:200].decode(errors='replace')}")
-    return found
+    # Go writes a list that nobody has begun as null: that of a CRD's group, until the first of its kinds is served
+    return {key: [] if some is None and key in LISTS else some for key, some in found.items()}
 
 
 def _deep(value: Any) -> bool:

@@ -98,7 +98,9 @@ def wait_closed(webhook):
 
 
 def crds():
-    every = json.loads(kubectl(["get", "--raw", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"]))["items"]
+    every = (
+        json.loads(kubectl(["get", "--raw", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"]))["items"] or []
+    )
     return {one["spec"]["names"]["plural"]: one for one in every if one["spec"]["group"] == GROUP}
 
 
@@ -113,7 +115,7 @@ def version(crd):
 
 def objects(plural, crd):
     path = f"/apis/{GROUP}/{version(crd)}/{plural}"
-    found = json.loads(kubectl(["get", "--raw", path]))["items"]
+    found = json.loads(kubectl(["get", "--raw", path]))["items"] or []
     # the items of a list may leave out what the list says
     kind, group = crd["spec"]["names"]["kind"], f"{GROUP}/{version(crd)}"
     return [dict(one, apiVersion=one.get("apiVersion", group), kind=one.get("kind", kind)) for one in found]

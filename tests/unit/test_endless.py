@@ -153,6 +153,13 @@ def test_what_is_no_answer_is_a_failure_of_the_server(body: bytes, status: bytes
     assert len(str(error.value)) < 3000
 
 
+@pytest.mark.parametrize("key", ["groups", "items", "resources", "versions"])
+def test_a_list_that_nobody_has_begun_is_an_empty_one(key: str) -> None:
+    """Go writes such a one as null: a CRD's group has it until its first kind is served."""
+    answer = b'{"kind": "List", "%s": null}' % key.encode()
+    assert cluster(answered(answer)).get("/apis/x") == {"kind": "List", key: []}
+
+
 @pytest.mark.parametrize("event", [b"[]", b"{}", b'{"type": "ADDED"}', b'{"type": "ERROR", "object": []}', DEEP])
 def test_what_is_no_event_ends_the_watch(event: bytes) -> None:
     """Nobody waits for the rest."""
