@@ -66,6 +66,7 @@ _REFUSALS: Mapping[str, tuple[str, ...]] = {
         *(
             "slurm-conf-include",
             "slurm-conf-missing",
+            "slurm-conf-too-long",
             "slurm-file-link",
             "slurm-missing",
             "slurm-unit-missing",
