@@ -34,7 +34,12 @@ TOGETHER = {"tests/lab/test_secrets.py": "tests/lab/test_install.py"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The process that a run begins with marks it, and ends as by Ctrl-C when it is asked to end."""
+    """The process that a run begins with marks it, and ends as by Ctrl-C when it is asked to end.
+
+    Started in the background, this ignores Ctrl-C, and so would all that tests start: a shell can't even trap it then.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         os.environ[RUN] = str(os.getpid())
         signal.signal(signal.SIGTERM, signal.default_int_handler)
