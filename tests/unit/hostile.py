@@ -116,6 +116,16 @@ class Host:
         shutil.chown(path, user)
         return path
 
+    def traps(self, path: Path, trap: str) -> None:
+        """Something of SlurmUser's in a file's place: a "link" to root's own, a "fifo", or a "second name" of root's own."""
+        path.unlink()
+        if trap == "link":
+            path.symlink_to(self.secret)
+        elif trap == "fifo":
+            os.mkfifo(path)
+        else:
+            path.hardlink_to(self.secret)
+
     def run(
         self, script: str, shell: str = "sh", environment: dict[str, str] | None = None, seconds: float = 60
     ) -> subprocess.CompletedProcess[str]:

@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import html
 import json
-import os
 import re
 import shlex
 import textwrap
@@ -609,13 +608,7 @@ def test_a_key_is_summed_where_it_is_slurm_users_alone(hostile_host: Host, trap:
     hostile_host.owned(file, kubeconfig)
     assert len(hostile_host.run(pieces(file), "sh").stdout.splitlines()) >= 3
     hostile_host.secret.write_text(kubeconfig)
-    file.unlink()
-    if trap == "link":
-        file.symlink_to(hostile_host.secret)
-    elif trap == "fifo":
-        os.mkfifo(file)
-    else:
-        file.hardlink_to(hostile_host.secret)
+    hostile_host.traps(file, trap)
     answer = hostile_host.run(pieces(file), "sh")
     assert (answer.stdout, answer.returncode) == ("", 1) and str(file) in answer.stderr
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import base64
 import gzip
-import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -226,13 +225,7 @@ def test_nothing_is_read_through_what_slurm_user_put_there(hostile_host: Host, n
     seen = told(run(hostile_host, script, shell).stdout)
     assert name in SUMS or SECRET.strip() in seen, "it does not read what it may"
     for trap in ("link", "fifo", "second name"):
-        file.unlink()
-        if trap == "link":
-            file.symlink_to(hostile_host.secret)
-        elif trap == "fifo":
-            os.mkfifo(file)
-        else:
-            file.hardlink_to(hostile_host.secret)
+        hostile_host.traps(file, trap)
         answer = run(hostile_host, script, shell)
         assert SECRET.strip() not in told(answer.stdout + answer.stderr)
         assert not re.search(r"[0-9a-f]{64}", answer.stdout)
