@@ -12,7 +12,7 @@ from typing import Any
 
 from fabfile import before, names
 from fabfile.history import Past
-from fabfile.stages import installed, revoked
+from fabfile.stages import installed, revoked, storage
 from fabfile.stages.earlier import Dws, Thing
 from fabfile.trails import Trail
 
@@ -185,6 +185,8 @@ def _stays(path: str, one: Mapping[str, Any], was: Former, dws: Dws, gone: froze
         return f"{label} is not created again: Slurm no longer knows its job."
     if path.startswith(_WORKFLOWS) and one["step"].endswith(".storage"):
         return f"{label} is not created again: an object of its name would not bring back what users had stored."
+    if path == storage.CLOSED_PATH:
+        return ""  # what closed DWS was left by a removal that was cut off; a rollback never closes DWS
     if path == revoked.PATH:
         return f"What was revoked stays revoked: {', '.join(sorted(gone))}." if gone else ""
     if was.lost and path in (BINDING, ROLE):

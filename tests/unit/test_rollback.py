@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from cryptography import x509
@@ -30,7 +30,7 @@ from fabfile.rollback import _halfway as halfway
 from fabfile.rollback import of_host as lines_of_host
 from fabfile.running import Run
 from fabfile.script import compile_actions
-from fabfile.stages import earlier, held, installed, restored_objects, revoked, rollback, since
+from fabfile.stages import earlier, held, installed, restored_objects, revoked, rollback, since, storage
 from fabfile.stages.earlier import ABSENT, Dws, File, Goal, Thing
 from fabfile.step import Api, Check, Facts, Place, Refused, Shell, Step
 from fabfile.trails import trail
@@ -203,6 +203,18 @@ def test_what_became_of_objects_is_not_known_once_dws_went_as_a_whole() -> None:
     crds = {**NONE, "crds": ["storages"]}
     left = [former.things(found, state(crds, *more), "leave", None, frozenset())[0][0].left for more in ([], [THERE])]
     assert [bool(one) for one in left] == [True, False]
+
+
+@pytest.mark.parametrize("step", ["open.open", "deploy.open", "undeploy.open"])
+@pytest.mark.parametrize("then", [NONE, THERE, {**THERE, "crds": ["workflows"], "unfinished": "0.0.20"}])
+def test_no_rollback_closes_dws(step: str, then: Mapping[str, Any]) -> None:
+    """A run that opened a DWS which a removal had left closed is undone but for that."""
+    records = [{"path": storage.CLOSED_PATH, "step": step, "before": storage.CLOSING}]
+    records += [{"path": storage.CLOSED_PATH, "left": "absent"}]
+    found = trail([f"object 1 {json.dumps(one)}" for one in records])
+    for was in (Former(), state(then), replace(state(then), replaced=True)):
+        for dws in get_args(Dws):
+            assert former.things(found, was, dws, None, frozenset()) == ([], [])
 
 
 def test_the_mark_of_an_undeploy_does_not_come_back() -> None:
