@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,15 +68,22 @@ class LocalHost:
 
 def redirect(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Has everything use `folder` for STATE, by whatever name a module knows it, or a path or a script with it."""
+    for module, name, value in naming():
+        monkeypatch.setattr(module, name, value.replace(STATE, str(folder)))
+
+
+@cache
+def naming() -> Sequence[tuple[ModuleType, str, str]]:
+    """Whatever has STATE in it: module, name, text. Looked for once, before anything is redirected, in all modules there are."""
     for package in (fabfile, stages):
         for one in iter_modules(package.__path__, f"{package.__name__}."):
             if one.name != ENTRY:
-                import_module(one.name)  # one that came later would keep `folder`
+                import_module(one.name)  # one that came later would keep STATE
     loaded = [module for name, module in sys.modules.items() if name.startswith("fabfile.")]
-    for module in loaded:
-        for name, value in list(vars(module).items()):
-            if isinstance(value, str) and STATE in value:
-                monkeypatch.setattr(module, name, value.replace(STATE, str(folder)))
+    named = [
+        (module, name, value) for module in loaded for name, value in vars(module).items() if isinstance(value, str)
+    ]
+    return [one for one in named if STATE in one[2]]
 
 
 @pytest.fixture(autouse=True)

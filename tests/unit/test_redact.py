@@ -8,7 +8,6 @@ import json
 import re
 import shlex
 import textwrap
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +22,7 @@ from fabfile.secret import GONE, Secret
 from fabfile.secret_known import Known
 from tests.unit import leaky_output
 from tests.unit.conftest import LocalHost
+from tests.unit.growth import assert_no_square
 from tests.unit.hostile import Host, hostile_host, needs_root
 
 __all__ = ["hostile_host"]
@@ -423,19 +423,7 @@ BEHIND += [
 @pytest.mark.parametrize(("before", "piece"), [*(("", one) for one in HOSTILE), *BEHIND])
 def test_the_time_grows_with_the_length_and_no_faster(before: str, piece: str) -> None:
     """A user's #DW line of any length, whatever it repeats, costs as much a character as a short one."""
-    short, long = (_took(before + (piece * length)[:length] + "!") for length in (6_000, 48_000))
-    assert long < 30 * max(short, 0.002)  # eight times as long; squared it would be 64 times
-
-
-def _took(said: str) -> float:
-    """Seconds of this process, the best of three."""
-    return min(_seconds(said) for _ in range(3))
-
-
-def _seconds(said: str) -> float:
-    began = time.process_time()
-    redact.text(said)
-    return time.process_time() - began
+    assert_no_square(lambda length: redact.text(before + (piece * length)[:length] + "!"), 6_000)
 
 
 def test_a_known_secret_is_found_by_its_value() -> None:
@@ -523,14 +511,7 @@ def test_a_known_password_is_found_in_a_known_time() -> None:
     """A text that begins as its spellings do, however often, takes no longer for its length than another."""
     known = Known([Secret(b"\\\\\"\"  aaa''b"), Secret(b"%%%%%%%%")])
     for piece in ("\\", '"', " ", "'", "%", "%25", "a", "&#92;", "\\u005c", "XFxc", "5c", "92, ", "JSUl", "\n"):
-        short, long = (_taken((piece * length)[:length] + "!", known) for length in (5_000, 40_000))
-        assert long < 30 * max(short, 0.002), piece
-
-
-def _taken(said: str, known: Known) -> float:
-    began = time.process_time()
-    known.gone(said)
-    return time.process_time() - began
+        assert_no_square(lambda length: known.gone((piece * length)[:length] + "!"), 5_000)  # noqa: B023 - called at once
 
 
 def test_a_piece_of_a_known_key_is_found() -> None:
