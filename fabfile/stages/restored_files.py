@@ -62,7 +62,7 @@ def _file(goal: Goal, role: str, path: str, name: str) -> Step:
             raise Refused(since.file_changed(place, path, goal))
         if known.sum == ABSENT:
             return [Remove(path, secret=path == names.KUBECONFIG)]
-        return [*_tried(place, known), _put_back(known)]
+        return [*_tried(place, known, goal), _put_back(known)]
 
     stage = "plugin" if role == "controller" else "computes"
     return Step(name, role, look, want, change, read=read, takes=_takes_file(path))
@@ -101,9 +101,13 @@ def _takes_file(path: str) -> Callable[[Place, Value, Value], str]:
     return lambda place, have, want: "" if want else f"{path} on {place.host} (kept there as a before-image)"
 
 
-def _tried(place: Place, known: File) -> Sequence[Action]:
-    """A plugin is loaded before it is put back: with one that doesn't load, slurmctld would not start any more."""
-    return plugin.load_file(place, _source(known)) if known.path.endswith(f"/{plugin.LUA}") else []
+def _tried(place: Place, known: File, goal: Goal) -> Sequence[Action]:
+    """A plugin is loaded before it is put back: with one that does not load, slurmctld would not start any more.
+
+    Where slurmctld has no burst buffer afterwards, nothing loads it: it is put back as it was, whatever it is.
+    """
+    used = known.path.endswith(f"/{plugin.LUA}") and goal.enabled.get(place.host, False)
+    return plugin.load_file(place, _source(known)) if used else []
 
 
 def _source(known: File) -> str:

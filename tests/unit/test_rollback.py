@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from fabfile import before, former, goals, history, names, work
 from fabfile import past as past_runs
-from fabfile.actions import Delete
+from fabfile.actions import Delete, Sh
 from fabfile.api import ClusterError
 from fabfile.former import Former
 from fabfile.history import Past
@@ -30,7 +30,7 @@ from fabfile.rollback import _halfway as halfway
 from fabfile.rollback import of_host as lines_of_host
 from fabfile.running import Run
 from fabfile.script import compile_actions
-from fabfile.stages import earlier, held, installed, restored_objects, revoked, rollback, since, storage
+from fabfile.stages import earlier, held, installed, restored_files, restored_objects, revoked, rollback, since, storage
 from fabfile.stages.earlier import ABSENT, Dws, File, Goal, Thing
 from fabfile.step import Api, Check, Facts, Place, Refused, Shell, Step
 from fabfile.trails import trail
@@ -638,6 +638,28 @@ def test_a_slurm_conf_that_is_edited_after_the_preflight_stays(site: Site, text:
     with pytest.raises(Refused) as refused:
         step.change(place, have, step.want(place))
     assert [one.name for one in refused.value.findings] == ["file-changed"]
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_plugin_is_loaded_before_it_comes_back_where_slurmctld_uses_it(site: Site, used: bool) -> None:
+    """One that does not load, and that nobody used, comes back as it was: a rollback does not fail for it for ever."""
+    known = File(LUA, "1", "644", "root:root", _sum("old\n"), frozenset({_sum("new\n")}), b"old\n", LUA)
+    goal = Goal("1", "leave", {"c": {LUA: known}}, (), {"c": used}, roles={"controller": ("c",)})
+    (stage,) = restored_files.files(goal, "plugin", "controller", set())
+    (step,) = stage.steps
+    assert isinstance(step, Step) and step.change and step.read
+    found = {"mode": "644", "owner": "root:root", "sum": _sum("new\n"), "text": "new\n"}
+    controller = {
+        "linked": ["5.4"],
+        "lua": [["5.4", "/usr/bin/lua5.4"]],
+        "version": "24.11.5",
+        "hooks": ["slurm_bb_pools"],
+    }
+    facts = Facts({f"plugin.{step.name}": {"c": found}, "preflight.controller": {"c": controller}})
+    place = Place(site, facts, "c")
+    actions = step.change(place, step.read(place, found), step.want(place))
+    titles = [action.title for action in actions if isinstance(action, Sh)]
+    assert [title.partition(" ")[0] for title in titles] == (["load", "put"] if used else ["put"])
 
 
 def a_role(*rules: str, version: str = "1", uid: str = "u", **status: str) -> dict[str, Any]:
