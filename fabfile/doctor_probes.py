@@ -98,7 +98,8 @@ def _look_loads(place: Place) -> Look:
 
 _LOADS = """
 [ -n "$slurm_uid" ] || exit 0
-said=$(text_of "$(reader "$slurm_uid" "$file")" "$file" | base64 -d | loads 2>&1) || printf "%s" "${said:-it does not load}"
+content=$(text_of "$(reader "$slurm_uid" "$file")" "$file") || { echo "it can't be read to its end"; exit 0; }
+said=$(printf %s "$content" | base64 -d | loads 2>&1) || printf "%s" "${said:-it does not load}"
 """
 
 

@@ -111,17 +111,21 @@ regular='
     [ -s "./$name" ] || case $(stat -f -c %T .) in proc | sysfs | tracefs | debugfs) exit 1 ;; esac
 '
 # shellcheck disable=SC2016 # the same
-reads='dd if="./$name" iflag=nofollow,nonblock bs=65536 count=123 status=none'
+reads='dd if="./$name" iflag=nofollow,nonblock,fullblock bs=65536 count=123 status=none'
+# $regular$entire: for `sh -c`, with a FILE, 1 and a COMMAND: what that makes of it; fails where it could not be read to its end,
+# which COMMAND does not learn: a pipe has the exit code of its last command alone.
+# shellcheck disable=SC2016 # the same
+entire="shift 2; exec 4>&1; code=\$({ { $reads 3>&- 4>&- && echo 0 >&3; }"' | "$@" >&4 3>&- 4>&-; } 3>&1) && [ "$code" = 0 ]'
 
 # sum_of FILE: the checksum of what root reads there, within 20 s.
 sum_of() {
-    summed=$(timeout -k 3 20 sh -c "$regular$reads | sha256sum" sh "$1" 8>&- 9>&- 2>/dev/null </dev/null) && printf '%s\n' "${summed%% *}"
+    summed=$(timeout -k 3 20 sh -c "$regular$entire" sh "$1" 1 sha256sum 8>&- 9>&- 2>/dev/null </dev/null) && printf '%s\n' "${summed%% *}"
 }
 
 # text_of WHO FILE: what that account reads there, in base64; of 8 MB at most, within 20 s. What runs as another user prints what
 # that user likes.
 text_of() {
-    text=$(as "$1" timeout 20 sh -c "$regular[ -r \"./\$name\" ] && $reads | base64 -w 0" sh "$2" 2>/dev/null) || return 1
+    text=$(as "$1" timeout 20 sh -c "$regular[ -r \"./\$name\" ] || exit 1; $entire" sh "$2" 1 base64 -w 0 2>/dev/null) || return 1
     case $text in *[!A-Za-z0-9+/=]*) return 1 ;; esac
     [ "${#text}" -le 10666668 ] && printf %s "$text"
 }

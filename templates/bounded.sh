@@ -9,7 +9,8 @@ counted() { if numeral "${1-}"; then echo "$1"; else echo 0; fi; }
 up() { read -r up_ rest_ </proc/uptime && echo "${up_%%.*}"; }
 
 # bounded COMMAND...: what it says is passed on until COMMAND itself ends, and no more than $most bytes of it. What COMMAND has
-# left behind, in a session of its own, may hold its output open for as long as it likes: nobody waits for that.
+# left behind, in a session of its own, may hold its output open for as long as it likes: nobody waits for that. It ends with
+# COMMAND's exit code; with 141 where there was more than that.
 bounded() (
     if [ -c /dev/fd/2 ]; then
         relayed "$@"
@@ -32,14 +33,19 @@ relayed() (
             trap '' PIPE
             echo "$code" >&7
             printf '\n%s\n' "$ended" 2>/dev/null # at the beginning of a line, whatever came before: that one's end goes again
-        } | passed >&5 5>&- 7>&-
+        } | passed >&5 5>&-
     } 7>&1)
+    case $code in *cut*) code=141 ;; esac
     exit "${code:-143}"
 )
-# a line without an end would fill the memory: it ends the reader
+# A line without an end would fill the memory: it ends the reader. What was cut off is never taken for all: COMMAND need not have
+# noticed, since the last of it fits into a pipe.
 passed() (
     LC_ALL=C
     export LC_ALL
     ulimit -v 1000000 2>/dev/null
-    sed -n "/^$ended\$/q;p" 2>/dev/null | head -c "${most:-16000000}" | head -c -1
+    { sed -n "/^$ended\$/q;p" 2>/dev/null || echo cut >&7; } | {
+        head -c "${most:-16000000}"
+        [ "$(head -c 1 | wc -c)" = 0 ] || echo cut >&7
+    } | head -c -1
 )

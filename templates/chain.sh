@@ -20,38 +20,44 @@ namespace() { # of the kubeconfig on standard input; what nobody could name a na
     printf '%s\n' "${found:-default}"
 }
 runs() { for run in *; do if [ ! "$run" \< "$first" ] && [ -d "$run" ]; then printf '%s\n' "$run"; fi; done; }
-images() { find "$1" -mindepth 2 -type f ! -name '*.part' | sed "s|^$1||"; }
-paths() { runs | while IFS= read -r run; do images "$run" | sed 's/\.absent$//'; done | sort -u; }
+# of what a pipe passes on nobody learns that it was cut off: so each list is whole before anything is made of it
+images() { images_=$(find "$1" -mindepth 2 -type f ! -name '*.part') && printf '%s\n' "$images_" | sed "s|^$1||; /^\$/d"; }
+paths() {
+    paths_=$(runs | while IFS= read -r run; do images "$run" || exit 1; done) && printf '%s\n' "$paths_" | sed 's/\.absent$//; /^$/d' | sort -u
+}
 withheld() {
     printf '%s\n' "$secrets" | grep -qxF -e "$path" && return 0
     if [ "$(meaning "$path")" = "$conf" ]; then holds_key "$content"; else holds_secret "$content"; fi
 }
+plain() { printf %s "$content" | base64 -d; }
 one() { # RUN PATH
     image=$1$2
     path=$2
     case $image in
     *.absent) printf 'absent %s %s\n' "$1" "${path%.absent}"; return ;;
     esac
-    content=$(base64 -w 0 "$image")
-    grep -aoE 'client-certificate-data"? *: *"?[A-Za-z0-9+/=]*' "$image" | sed 's/.*[: "]//' |
+    content=$(base64 -w 0 "$image") && sum=$(checksum "$image") && mode=$(stat -c '%a %U:%G' -- "$image") || return 1
+    plain | grep -aoE 'client-certificate-data"? *: *"?[A-Za-z0-9+/=]*' | sed 's/.*[: "]//' |
         while IFS= read -r data; do printf 'certificate %s %s %s\n' "$1" "${data:--}" "$path"; done
-    if grep -aq client-certificate-data "$image"; then printf 'space %s %s %s\n' "$1" "$(namespace <"$image")" "$path"; fi
+    if plain | grep -aq client-certificate-data; then printf 'space %s %s %s\n' "$1" "$(plain | namespace)" "$path"; fi
     if withheld; then content='?'; fi
-    printf 'image %s %s %s %s %s\n' "$1" "$(stat -c '%a %U:%G' -- "$image")" "$(checksum "$image")" "${content:--}" "$path"
+    printf 'image %s %s %s %s %s\n' "$1" "$mode" "$sum" "${content:--}" "$path"
 }
 if [ -e "$conf" ]; then
-    peek "$conf" >/dev/null || exit 1
-    echo "conf $(peek "$conf" | base64 -w 0)"
+    content=$(peek "$conf" base64 -w 0) || exit 1
+    printf 'conf %s\n' "$content"
 fi
 if [ -n "$conf" ] && [ -e "$kubeconfig" ]; then
     text=$(peek "$kubeconfig") || exit 1
-    echo "space - $(printf '%s\n' "$text" | namespace) $kubeconfig"
+    printf 'space - %s %s\n' "$(printf '%s\n' "$text" | namespace)" "$kubeconfig"
 fi
 cd "$state/before" 2>/dev/null || exit 0
-secrets=$(sed -n 's/^secret //p' */.record 2>/dev/null | sort -u)
-paths | while IFS= read -r path; do printf 'means %s\t%s\n' "$path" "$(meaning "$path")"; done
+secrets=$(for one in */.record; do [ ! -e "$one" ] || sed -n 's/^secret //p' "$one" || exit 1; done) || exit 1
+all=$(paths) || exit 1
+[ -z "$all" ] || printf '%s\n' "$all" | while IFS= read -r path; do printf 'means %s\t%s\n' "$path" "$(meaning "$path")"; done
 runs | while IFS= read -r run; do
-    images "$run" | while IFS= read -r path; do one "$run" "$path"; done
-    [ ! -e "$run/.record" ] || sed -n "s/^left /left $run /p" "$run/.record"
-    [ ! -e "$run/.objects" ] || sed -n "s/^{/object $run {/p" "$run/.objects"
+    mine=$(images "$run") || exit 1
+    [ -z "$mine" ] || printf '%s\n' "$mine" | while IFS= read -r path; do one "$run" "$path" || exit 1; done || exit 1
+    [ ! -e "$run/.record" ] || sed -n "s/^left /left $run /p" "$run/.record" || exit 1
+    [ ! -e "$run/.objects" ] || sed -n "s/^{/object $run {/p" "$run/.objects" || exit 1
 done

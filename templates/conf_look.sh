@@ -2,4 +2,4 @@
 # wherever it is seen, and of two files they are not. Goes behind safe_file.sh.
 [ -e "$file" ] || exit 0
 stated '%i %.9Z' "$file" || exit 1
-peek "$file" | base64 -w 0
+peek "$file" base64 -w 0

@@ -3,16 +3,21 @@
 # journal that came here says, without its differences.
 # Set before: $state
 cd "$state" 2>/dev/null || exit 0
+# each SCRIPT FILE: what sed says of it, each line once; a pipe alone would not tell that it could not be read to its end
+each() { each_=$(sed -n "$1" "$2") && printf '%s\n' "$each_" | sort -u | sed '/^$/d'; }
+last=
 for folder in before/*/; do
+    [ -d "$folder" ] || continue
     run=${folder#before/}
     run=${run%/}
-    [ ! -e "$folder.opened" ] || sed -n "s/^{/opened $run {/p" "$folder.opened"
-    [ ! -e "$folder.record" ] || sed -n "s/^step /step $run /p" "$folder.record" | sort -u
-    [ ! -e runs.log ] || grep -F " $run " runs.log | tail -n 1 | sed 's/^/log /'
-    [ ! -e "$folder.objects" ] || sed -n "s/^{.*\"step\": \"\\([^\"]*\\)\".*/step $run \\1/p" "$folder.objects" | sort -u
+    [ ! -e "$folder.opened" ] || sed -n "s/^{/opened $run {/p" "$folder.opened" || exit 1
+    [ ! -e "$folder.record" ] || each "s/^step /step $run /p" "$folder.record" || exit 1
+    [ ! -e runs.log ] || last=$(sed -n "/ $run /s/^/log /p" runs.log) || exit 1
+    [ -z "$last" ] || printf '%s\n' "$last" | tail -n 1
+    [ ! -e "$folder.objects" ] || each "s/^{.*\"step\": \"\\([^\"]*\\)\".*/step $run \\1/p" "$folder.objects" || exit 1
 done
 for journal in runs/*; do
     [ -f "$journal" ] || continue
-    grep -E '^\{"event": "(opened|summary)"|"outcome": "(fixed|failed)"' "$journal" |
-        sed -e '/^{"event": "done"/s/, "began": .*/}/' -e "s|^|event ${journal#runs/} |"
+    events=$(sed -n -E '/^\{"event": "(opened|summary)"|"outcome": "(fixed|failed)"/p' "$journal") || exit 1
+    [ -z "$events" ] || printf '%s\n' "$events" | sed -e '/^{"event": "done"/s/, "began": .*/}/' -e "s|^|event ${journal#runs/} |"
 done

@@ -10,7 +10,8 @@ file=$(readlink -m -- "$kubeconfig")
 umask 077
 in_memory root
 vanishing "$work"
-values() { grep -aoE "$1\"? *: *\"?[A-Za-z0-9+/=]+" "$image" | sed 's/.*[: "]//'; }
+# one reading: a pipe does not tell whether grep could read all of it
+values() { printf %s "$content" | base64 -d | grep -aoE "$1\"? *: *\"?[A-Za-z0-9+/=]+" | sed 's/.*[: "]//'; }
 ours() {
     user=$(printf '{"client-certificate-data": "%s", "client-key-data": "%s"}' "$certificate" "$(values client-key-data | sed -n "${number}p")")
     context=$(printf '{"cluster": "c", "user": "u", "namespace": "%s"}' "$namespace")
@@ -18,11 +19,14 @@ ours() {
         "$cluster" "$context" "$user"
 }
 old() { as root timeout 20 env HOME="$home" kubectl --kubeconfig /proc/self/fd/3 --cache-dir "$home" "$@" </dev/null; }
-find "$state/before" -mindepth 3 -type f ! -name '*.part' 2>/dev/null | sort | while IFS= read -r image; do
+[ -d "$state/before" ] || exit 0
+images=$(find "$state/before" -mindepth 3 -type f ! -name '*.part') || exit 1
+printf '%s\n' "$images" | sort | sed '/^$/d' | while IFS= read -r image; do
     path=${image#"$state/before/"}
     run=${path%%/*}
     path=${path#"$run"}
     [ "$(readlink -m -- "$path")" = "$file" ] || run="$run $path"
+    content=$(base64 -w 0 "$image") || exit 1
     number=0
     for certificate in $(values client-certificate-data); do
         number=$((number + 1))

@@ -5,7 +5,7 @@
 stat -L -c 'mode=%a
 owner=%U:%G' -- "$file"
 reader=$(reader "$slurm_uid" "$file")
-content=$(text_of "$reader" "$file") || content=
+content=$(text_of "$reader" "$file") || content=$(echo '-- (this file can not be read to its end)' | base64 -w 0)
 if holds_key "$content"; then content=$(echo '-- (this file holds a key, which is not shown)' | base64 -w 0); fi
 printf 'content=%s\n' "$content"
 if command -v interpreters >/dev/null; then

@@ -104,14 +104,32 @@ copied() {
     refused "$folder/$name could not be read as one whole, or was changed meanwhile: run again"
 }
 
-# peek PATH: its content; nothing is written. Of 8 MiB at most: files that are read here have a hundredth of that, and one of
-# others may seem to have no end. One that nothing comes from, as on a file server that is away, is given up.
+# peek PATH [COMMAND...]: its content, or what COMMAND makes of it: no `peek PATH | COMMAND`, since a pipe has the exit code of its
+# last command alone, and COMMAND makes something also of a content that was cut off. Fails where the file could not be read whole;
+# with COMMAND, nothing is printed then. Nothing is written. Of 8 MiB at most: files that are read here have a hundredth of that,
+# and one of others may seem to have no end. One that nothing comes from, as on a file server that is away, is given up.
 peek() (
-    into "$1" && what "./$name" || exit 1
-    size=${known#* * * * }
-    if [ "${size%% *}" -gt 8388608 ]; then refused "$folder/$name has more than 8 MiB, and is not read" || exit 1; fi
-    exec timeout --foreground -k 3 30 dd if="./$name" iflag=nofollow,nonblock bs=65536 count=128 status=none 8>&- 9>&-
+    into "$1" || exit 1
+    shift
+    if [ $# = 0 ]; then peeked; exit; fi
+    for _ in 1 2 3; do # one that is being replaced is there again at once
+        what "./$name" || exit 1
+        seen_=$known
+        made=$(
+            exec 4>&1
+            code=$({ { peeked 3>&- 4>&- && echo 0 >&3; } | "$@" >&4 3>&- 4>&-; } 3>&1) && [ "$code" = 0 ]
+        ) || refused "$folder/$name could not be read whole" || exit 1
+        what "./$name" || exit 1
+        if [ "$known" = "$seen_" ]; then printf '%s\n' "$made"; exit; fi
+    done
+    refused "$folder/$name is being changed, and could not be read as one whole: run again"
 )
+peeked() {
+    what "./$name" || return 1
+    size=${known#* * * * }
+    if [ "${size%% *}" -gt 8388608 ]; then refused "$folder/$name has more than 8 MiB, and is not read" || return 1; fi
+    timeout --foreground -k 3 30 dd if="./$name" iflag=nofollow,nonblock,fullblock bs=65536 count=128 status=none 8>&- 9>&-
+}
 
 # stated FORMAT PATH: what stat says of it
 stated() (
@@ -173,4 +191,4 @@ labelled() {
     fi
 }
 
-checksum() { sha256sum <"$1" | cut -d' ' -f1; }
+checksum() { sum_=$(sha256sum <"$1") && printf '%s\n' "${sum_%% *}"; }

@@ -26,7 +26,7 @@ _LOOK = """
 file={path}
 [ -e "$file" ] || exit 0
 stated '%a %U:%G' "$file" || exit 1
-content=$(peek "$file" | base64 -w 0)
+content=$(peek "$file" base64 -w 0) || exit 1
 printf %s "$content" | base64 -d | sha256sum | cut -d' ' -f1
 """
 

@@ -14,9 +14,10 @@ from fabfile.step import Api, Check, Finding, Known, Look, Place, Shell, Value
 
 _SUMS = """
 for file in {paths}; do
-    if [ ! -e "$file" ]; then echo "absent $file"; continue; fi
+    if [ ! -e "$file" ]; then printf 'absent %s\\n' "$file"; continue; fi
     stated %n "$file" >/dev/null || exit 1
-    echo "$(peek "$file" | sha256sum | cut -d' ' -f1) $file"
+    sum=$(peek "$file" sha256sum) || exit 1
+    printf '%s %s\\n' "${{sum%% *}}" "$file"
 done
 """
 
@@ -68,11 +69,14 @@ def object_changed(one: Thing, run: str) -> Finding:
 
 
 _RECORDS = """
+sums=
 if cd {state} 2>/dev/null; then
     for one in before runs runs.log; do
-        [ ! -e "$one" ] || find "$one" -type f -exec sha256sum -- {{}} +
+        [ ! -e "$one" ] || sums="$sums$(find "$one" -type f -exec sha256sum -- {{}} +)
+" || exit 1
     done
-fi | LC_ALL=C sort | sha256sum | cut -d' ' -f1
+fi
+printf %s "$sums" | LC_ALL=C sort | sha256sum | cut -d' ' -f1
 """
 
 

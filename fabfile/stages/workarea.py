@@ -25,7 +25,8 @@ open=$(theirs {clone})
 tag=$(git rev-parse -q --verify 'refs/tags/v{version}^{{commit}}') || tag=
 head=$(git rev-parse -q --verify HEAD) || head=
 printf 'head=%s\\ntag=%s\\n' "$head" "$tag"
-git status --porcelain --untracked-files=no | sed 's/^...//; s/^/modified=/'
+modified=$(git status --porcelain --untracked-files=no) || exit 1
+[ -z "$modified" ] || printf '%s\\n' "$modified" | sed 's/^...//; s/^/modified=/'
 """
 
 

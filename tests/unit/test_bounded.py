@@ -74,6 +74,10 @@ def test_what_is_said_without_an_end_is_cut(hostile_host: Host, shell: str) -> N
     for program, size in (("yes", 99999), ("seq 3000", 13893), ("printf part", 4), ("true", 0)):
         answer = hostile_host.run(f"program='{program}'\n{script}", shell.split()[0], seconds=SOON)
         assert int(answer.stdout) == size, program
+    code = script.replace("2>/dev/null | wc -c", '>/dev/null 2>&1; echo "$?"')
+    for program, expected in (("yes", 141), ("seq 17000", 0), ("head -c 100010 /dev/zero", 141), ("false", 1)):
+        answer = hostile_host.run(f"program='{program}'\n{code}", shell.split()[0], seconds=SOON)
+        assert int(answer.stdout) == expected, f"{program}: what was cut is taken for all"
     endless = hostile_host.run(f"program='cat /dev/zero'\n{script}", shell.split()[0], seconds=SOON)
     assert int(endless.stdout) < 100000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -243,3 +244,16 @@ def test_content_is_shown_whatever_it_is() -> None:
     """A file that is no text is shown as far as it can be, and differs from what is wanted."""
     line = b"mode=644\nowner=root:root\ncontent=" + base64.b64encode(b"\xff\x00x") + b"\n"
     assert plugin._parse_file(line)["text"] == "\\xff\x00x"
+
+
+def test_half_of_a_plugin_is_none(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of which git can read the beginning alone is no file of the plugin: it would go to all controllers."""
+    assert clone(repository, tmp_path / "clone").returncode == 0
+    git, half = shutil.which("git"), tmp_path / "bin" / "git"
+    half.parent.mkdir()
+    half.write_text(f'#!/bin/sh\ncase " $*" in *" show "*) {git} "$@" | head -c 9; exit 1 ;; esac\n{git} "$@"\n')
+    half.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{half.parent}:{os.environ['PATH']}")
+    settings = {"clone": str(tmp_path / "clone"), "tag": "v0.0.5", "files": f"{plugin.LUA} {plugin.CONF}"}
+    told = run(render.script("as.sh", "git.sh", "plugin_look.sh", **settings), tmp_path)
+    assert told.returncode != 0 and b"file=" not in told.stdout

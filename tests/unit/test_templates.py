@@ -18,7 +18,7 @@ import pytest
 
 from fabfile import names, render
 from fabfile.stages import kubeconfig, restored_files, since
-from tests.unit.hostile import HELD, SECRET, Host, hostile_host, needs_root
+from tests.unit.hostile import HELD, SECRET, SLURM_USER, Host, hostile_host, needs_root
 
 __all__ = ["hostile_host"]
 
@@ -164,14 +164,20 @@ def compute_look(file: Path) -> str:
 
 
 def chain(file: Path) -> str:
-    settings = {"state": str(file.parent / "nowhere"), "first": "r", "conf": str(file), "literals": ""}
+    settings = {
+        "state": str(file.parent / "nowhere"),
+        "first": "r",
+        "conf": str(file),
+        "literals": "",
+        "kubeconfig": "",
+    }
     return render.script("safe_file.sh", "holds_secret.sh", "chain.sh", **settings)
 
 
 def looked_at(file: Path) -> str:
     user = render.script("slurm_conf.sh", folder=str(file.parent))
     script = kubeconfig._LOOK_KUBECONFIG.format(kubeconfig=file, slurm_user=user, can_i="can_i() { :; }")
-    return render.read("safe_file.sh") + script
+    return render.script("safe_file.sh") + script
 
 
 def restored(file: Path) -> str:
@@ -180,7 +186,7 @@ def restored(file: Path) -> str:
 
 
 def sums(file: Path) -> str:
-    return render.read("safe_file.sh") + since._SUMS.format(paths=file)
+    return render.script("safe_file.sh") + since._SUMS.format(paths=file)
 
 
 READERS: dict[str, Callable[[Path], str]] = {
@@ -230,3 +236,72 @@ def test_nothing_is_read_through_what_slurm_user_put_there(hostile_host: Host, n
         assert SECRET.strip() not in told(answer.stdout + answer.stderr)
         assert not re.search(r"[0-9a-f]{64}", answer.stdout)
         assert (hostile_host.secret.read_text(), hostile_host.secret.stat().st_mode & 0o777) == (TEXT, 0o600)
+
+
+HALF = '/usr/bin/dd "$@" | head -c 7; echo "dd: error reading: Input/output error" >&2; exit 1'
+"""A dd that can read the beginning of a file alone, as on a disk or a file server that fails."""
+
+
+@needs_root
+@pytest.mark.parametrize("shell", ["dash", "bash --posix"])
+@pytest.mark.parametrize("name", READERS)
+def test_a_file_that_is_not_read_whole_fails_the_look(hostile_host: Host, name: str, shell: str) -> None:
+    """Neither its beginning, nor nothing, is taken for what is in it, nor summed: what is there would be replaced for it."""
+    script, file = READERS[name](hostile_host.etc / "file"), hostile_host.etc / "file"
+    hostile_host.owned(file, TEXT)
+    assert run(hostile_host, script, shell.split()[0]).returncode == 0
+    hostile_host.program("dd", HALF)
+    answer = run(hostile_host, script, shell.split()[0])
+    assert answer.returncode != 0 and "Input/output error" in answer.stderr
+    assert TEXT[:7] not in told(answer.stdout) and not re.search(r"[0-9a-f]{64}", answer.stdout)
+
+
+@needs_root
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize("reads", ["text_of root", f"text_of {SLURM_USER}", "sum_of"])
+def test_what_is_read_for_a_look_is_whole(hostile_host: Host, reads: str, shell: str) -> None:
+    """The same for what is read as SlurmUser, and for checksums."""
+    file = hostile_host.etc / "slurm.conf"
+    script = f"{render.script('as.sh')}\n{reads} {file}"
+    answer = run(hostile_host, script, shell)
+    assert answer.returncode == 0 and len(answer.stdout) > 20
+    hostile_host.program("dd", HALF)
+    answer = run(hostile_host, script, shell)
+    assert answer.returncode != 0 and answer.stdout == ""
+
+
+@needs_root
+def test_a_file_that_is_replaced_while_it_is_read_is_one_of_the_two(hostile_host: Host) -> None:
+    """What is put in its place meanwhile is read instead; one that never holds still is refused."""
+    file = hostile_host.owned(hostile_host.etc / "file", "old\n")
+    hostile_host.owned(hostile_host.etc / "next", "next\n")
+    script = f"{render.script('safe_file.sh')}\npeek {file} cat"
+    hostile_host.program(
+        "dd", f'/usr/bin/dd "$@"; [ ! -e {hostile_host.etc}/next ] || mv {hostile_host.etc}/next {file}'
+    )
+    assert run(hostile_host, script, "dash").stdout == "next\n"
+    hostile_host.program("dd", f'/usr/bin/dd "$@"; echo more >>{file}')
+    answer = run(hostile_host, script, "dash")
+    assert (answer.returncode, answer.stdout) == (
+        1,
+        "",
+    ) and "could not be read as one whole: run again" in answer.stderr
+
+
+BEFORE = "20260101T000000Z-aaaa"
+
+
+@needs_root
+@pytest.mark.parametrize("program", ["base64", "sha256sum", "find"])
+def test_a_record_that_is_not_read_whole_fails_the_reading_of_what_there_was(hostile_host: Host, program: str) -> None:
+    """A before-image is never told as an empty one, and none is left out: a rollback would bring back that."""
+    image = hostile_host.state / "before" / BEFORE / "etc" / "slurm" / "burst_buffer.lua"
+    image.parent.mkdir(parents=True)
+    image.write_text("-- somebody's\n")
+    settings = {"state": str(hostile_host.state), "first": "2", "conf": "", "literals": "", "kubeconfig": ""}
+    script = render.script("safe_file.sh", "holds_secret.sh", "chain.sh", **settings)
+    answer = run(hostile_host, script, "dash")
+    assert answer.returncode == 0 and f"image {BEFORE} 644 root:root" in answer.stdout
+    hostile_host.program(program, 'case " $*" in *" -d"*) exec /usr/bin/base64 "$@" ;; esac\nexit 1')
+    answer = run(hostile_host, script, "dash")
+    assert answer.returncode != 0 and "image " not in answer.stdout
