@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# Each worker has a lab of its own: while one waits for pods, the other is at work. A lab takes up to 4 GiB of memory.
-WORKERS ?= $(shell awk '/^MemAvailable/ {print ($$2 > 9000000) ? 2 : 1}' /proc/meminfo)
+# Two workers have a lab of their own, the third one has what needs none: while some wait for pods, another is at work.
+# A lab takes up to 4 GiB of memory, and some files bring up one more.
+WORKERS ?= $(shell awk '/^MemAvailable/ {print ($$2 > 13000000) ? 3 : ($$2 > 9000000) ? 2 : 1}' /proc/meminfo)
 PYTEST := $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 # Parallel make would run style and tests at once, and mix what they print.

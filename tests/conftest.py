@@ -2,9 +2,11 @@
 
 import os
 import signal
+from pathlib import PurePath
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
 
 RUN = "DWS_ON_CSM_TEST_RUN"
 """In the environment of a run and of all that it starts: what its labs are marked with."""
@@ -31,6 +33,11 @@ LONGEST = (
 )
 # An install from nothing is made once for both.
 TOGETHER = {"tests/lab/test_secrets.py": "tests/lab/test_install.py"}
+
+LABS = ("gw0", "gw1")
+"""Workers with a lab that stays up from file to file. While these wait for pods, any other worker is at what needs none."""
+BY_ITSELF = ("test_pods", "test_cert_manager", "test_lab_pod")
+"""Files that bring up a lab of their own, and end it."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -73,6 +80,18 @@ class Scheduling(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
         return TOGETHER.get(file, file)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        """A worker gets what needs the lab that it has, or does without the one that it has not, as long as there is any."""
+        first = next((file for file in self.workqueue if _spared(file) == (node.gateway.id not in LABS)), None)
+        if first:
+            self.workqueue.move_to_end(first, last=False)
+        super()._assign_work_unit(node)
+
+
+def _spared(file: str) -> bool:
+    """Whether no lab has to be there before this file's tests begin."""
+    return not file.startswith("tests/lab/") or PurePath(file).stem in BY_ITSELF
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:

@@ -20,9 +20,9 @@ def announce(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - pytest captures it
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab() -> Iterator[Lab]:
-    """A pristine site."""
+    """A pristine site, there until this worker goes on to what needs none."""
     yield from brought_up(os.environ.get("LAB_NAME", "test"), Options())
 
 
@@ -64,7 +64,7 @@ def pristine_lab(lab: Lab) -> Lab:
     return lab
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def on(lab: Lab) -> On:
     """on(HOST, COMMAND, feed="", deadline=60): a shell command there as root, through ssh; its output."""
 
