@@ -1,66 +1,129 @@
 # The last look before DWS goes, behind the text of stages/held.py: whether all that it holds may go, and what is kept of it.
-# It closes DWS first, waits until that holds, looks, and writes what is kept; what it finds in the way it prints.
-# python3 -c TEXT SAVED PENDING: the file for what is kept, and the one of what is still to be put back, of earlier runs too.
+# It closes DWS first, waits until that holds, looks, writes what is kept, and deletes that as it was written; what it finds in the
+# way it prints.
+# python3 -c TEXT look SAVED PENDING: the file for what is kept, and the one of what is still to be put back, of earlier runs too.
 # On its standard input: {"closing": the configuration that closes DWS, "own": labels of what DWS's manifests have,
 # "common": an API version}.
+# python3 -c TEXT back PENDING: what is kept is there again, since DWS stays.
 # Exit code 3: something is there that must not go. 1: somebody did not answer.
 
 import os
 import pathlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 IDLE = ("clientmounts", "servers")
 """Kinds whose objects hold nothing at one moment, and data of users at the next: by a change, which is open to all meanwhile."""
 
-TIMES = {"closed": 30, "known": 2, "answer": 60}
+TIMES = {"closed": 30, "known": 2, "answer": 60, "back": 20}
+
+TRIES = 10
+"""How often all is looked at again, where somebody goes on changing what is to go."""
+
+AT_ONCE = 8
 
 
-def main(saved, pending):
+def look(saved, pending):
+    """Nobody loses what they write meanwhile: what is kept is deleted in the very state in which it was saved, or else all is
+    looked at and saved again. Who comes later is told that it is gone."""
     asked = json.load(sys.stdin)
     kubectl(["apply", "--filename", "-"], json.dumps(asked["closing"]))
     wait_closed(asked["closing"]["webhooks"][0]["name"])
     # each API server hears of it for itself, and nothing says when the last of them has
     time.sleep(TIMES["known"])
+    for _ in range(TRIES):
+        going = seen(saved, pending, asked)
+        changed = [said for some in makers_last(going) for said in deleted(some) if said]
+        if not changed:
+            return
+    print("DWS may still be needed, so nothing was undeployed: these could not be deleted as they were seen in the")
+    print("last look, since somebody changes them all the time. Run again.")
+    print("\n".join(changed))
+    sys.exit(3)
+
+
+def seen(saved, pending, asked):
+    """What must not go stops it here; what is kept is saved. Returns what is to be deleted as it was seen: (plural, object)."""
     kinds = {plural: objects(plural, crd) for plural, crd in crds().items()}
     there = [label(one) for one in kinds.get("workflows", [])] + [told(one) for one in data(kinds)]
     if there:
         print("DWS is still needed, so nothing was undeployed:")
         print("\n".join(there))
         sys.exit(3)
-    stays = merged(pending, kept(in_common(kinds, asked["common"]), set(asked["own"])))
+    common = in_common(kinds, asked["common"])
+    now = kept(common, set(asked["own"]))
+    stays = merged(pending, now)
     write(saved, stays)
     # where no version follows it goes when DWS has: a removal that was cut can be followed by an install
     write(pending, stays)
     if stays:
         print("{} objects are saved in {}: {}".format(len(stays), saved, ", ".join(label(one) for one in stays)))
-    for plural in IDLE:
-        for one in kinds.get(plural, []):
-            doom(plural, one)
+    idle = [(plural, one) for plural in IDLE for one in kinds.get(plural, [])]
+    uids = {uid(one) for one in now}
+    rest = [(plural, one) for plural in common if plural not in IDLE for one in common[plural] if uid(one) in uids]
+    return [(plural, one) for plural, one in idle + rest if "deletionTimestamp" not in one["metadata"]]
+
+
+def makers_last(going):
+    """In groups, one after the other: what is made or owned by something goes before that, which would take it along."""
+    rest = list(going)
+    while rest:
+        makers = {
+            maker for _, one in rest for maker in owners(one) | {(one["metadata"].get("labels") or {}).get(OWNER)}
+        }
+        some = [pair for pair in rest if uid(pair[1]) not in makers] or rest
+        yield some
+        uids = {uid(one) for _, one in some}
+        rest = [pair for pair in rest if uid(pair[1]) not in uids]
+
+
+def deleted(some):
+    """Deletes objects as they were seen, and as nothing else. Of each in words why that could not be; "" where it could."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda pair: doom(*pair), some))
 
 
 def doom(plural, one):
-    """Deletes an object as it was seen, and as nothing else: one that has got an allocation or a mount since is data."""
     meta = one["metadata"]
-    if "deletionTimestamp" in meta:
-        return
     space = "namespaces/{}/".format(meta["namespace"]) if meta.get("namespace") else ""
-    seen = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
-    options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": seen, "propagationPolicy": "Background"}
+    state = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
+    options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": state, "propagationPolicy": "Background"}
     path = "/apis/{}/{}{}/{}".format(one["apiVersion"], space, plural, meta["name"])
     done = call(["delete", "--raw", path, "--filename", "-"], json.dumps(options))
-    if done.returncode == 0 or not still(plural, meta["uid"]):
-        return
-    print(f"DWS may still be needed, so nothing was undeployed: {label(one)} could not be deleted as it was")
-    print(f"seen in the last look: {done.stderr.strip()}. Run again.")
-    sys.exit(3)
+    return f"{label(one)}: {done.stderr.strip()}" if done.returncode else ""
 
 
-def still(plural, own):
-    """Whether an object is there, and is not being deleted."""
-    crd = crds().get(plural)
-    there = objects(plural, crd) if crd else []
-    return any(uid(one) == own and "deletionTimestamp" not in one["metadata"] for one in there)
+def back(pending):
+    """What was deleted since it was kept is there again, as far as DWS is; what is not, stays in the file, and is named."""
+    saved = json.loads(pathlib.Path(pending).read_text())["items"]
+    there = standing()
+    first = left = [one for one in saved if label(one) not in there]
+    ends = time.monotonic() + TIMES["back"]
+    while left and time.monotonic() < ends:
+        call(["create", "--filename", "-"], text(left))
+        there, served = standing(), {crd["spec"]["names"]["kind"] for crd in crds().values() if lasts(crd)}
+        left = [one for one in left if label(one) not in there]
+        if not any(one["kind"] in served for one in left):
+            break
+        time.sleep(0.5)  # one that is still being deleted, or an API server that has not heard yet that DWS is open
+    again = [label(one) for one in first if one not in left]
+    if again:
+        print("put back, since DWS was not removed: {}".format(", ".join(again)))
+    if left:
+        print("not put back: {}; saved in {}".format(", ".join(label(one) for one in left), pending))
+        print("Run again; `invoke install` puts it back.")
+    else:
+        pathlib.Path(pending).unlink()  # from now on what somebody deletes is meant to go
+
+
+def standing():
+    """The labels of all objects that are there, and are not being deleted."""
+    return {label(one) for plural, crd in crds().items() for one in objects(plural, crd) if lasts(one)}
+
+
+def lasts(one):
+    return "deletionTimestamp" not in one["metadata"]
 
 
 def in_common(kinds, common):
@@ -71,7 +134,7 @@ def in_common(kinds, common):
     found = {}
     for plural, some in kinds.items():
         done = call(["get", "--raw", f"/apis/{GROUP}/{common}/{plural}"], "") if some else None
-        found[plural] = json.loads(done.stdout)["items"] if done and done.returncode == 0 else some
+        found[plural] = (json.loads(done.stdout)["items"] or []) if done and done.returncode == 0 else some
     return found
 
 
@@ -86,12 +149,12 @@ def wait_closed(webhook):
         "kind": there[kind]["spec"]["names"]["kind"],
         "metadata": {"name": "dws-on-csm-closed", "namespace": "default"},
     }
-    ends = time.time() + TIMES["closed"]
+    ends = time.monotonic() + TIMES["closed"]
     while True:
         done = call(["create", "--dry-run=server", "--filename", "-"], json.dumps(trial))
         if webhook in done.stderr:
             return
-        if time.time() > ends:
+        if time.monotonic() > ends:
             print("DWS could not be closed: {}".format(done.stderr.strip() or "new objects are still admitted"))
             sys.exit(1)
         time.sleep(0.2)
@@ -170,4 +233,4 @@ def call(words, feed):
         sys.exit(1)
 
 
-main(*sys.argv[1:])
+{"look": look, "back": back}[sys.argv[1]](*sys.argv[2:])

@@ -1,8 +1,9 @@
 # DWS taken out of the cluster with its own clone. First it is closed: the API server refuses new objects of its kinds with
 # words, so that nothing comes between the last look and the deed. The look (see last_look.py) stops all of it where something
-# is there that must not go, or where somebody does not answer. However this ends, DWS is opened again. While it works the lock
-# `busy` is held on the master (script.LIBRARY), so that no other run begins to change anything, and nobody else opens DWS. The mark
-# goes last: a run that was killed before DWS was open is known by it.
+# is there that must not go, or where somebody does not answer. However this ends, DWS is opened again, and where DWS stays, what
+# the look had deleted of what is kept is put back. While it works the lock `busy` is held on the master (script.LIBRARY), so that
+# no other run begins to change anything, and nobody else opens DWS. The mark goes last: a run that was killed before DWS was open
+# is known by it.
 # Set before: $clone, $command, $rest (CRDs that the command does not know, by name), $patience (seconds), $group (of the CRDs),
 # $look (a program), $asked (its input), $closed (the configuration's name), $again (yes: what is kept is to be put back),
 # $namespace and $mark (an annotation for it while DWS is half there, KEY=TAG; "" for none); STATE and RUN by the engine.
@@ -18,6 +19,8 @@ open_again() {
         [ "$code" != 0 ] || code=1
     elif [ "$code" = 0 ]; then
         through || code=1
+    elif [ -e "$saved" ]; then
+        python3 -c "$look" back "$pending" || :
     fi
     exit "$code"
 }
@@ -45,7 +48,7 @@ objects() {
         --output custom-columns=:metadata.namespace,:metadata.name,:metadata.finalizers
 }
 
-printf %s "$asked" | python3 -c "$look" "$saved" "$pending"
+printf %s "$asked" | python3 -c "$look" look "$saved" "$pending"
 [ -z "$mark" ] || kubectl --request-timeout=60s annotate namespace "$namespace" "$mark" --overwrite >/dev/null
 code=0
 # In a process group of its own, which timeout ends as one. The signals that are to end this do not reach that, and sh would

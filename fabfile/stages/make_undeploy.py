@@ -15,7 +15,8 @@ from fabfile.step import Place, Value
 
 ORDER = (
     "in this order: DWS is closed, so that sbatch refuses #DW with words (dws-is-being-removed.submit-again-later); all that it"
-    " holds is looked at once more, and stops this where it must not go; what is kept is saved; DWS goes; it is opened"
+    " holds is looked at once more, and stops this where it must not go; what is kept is saved, and deleted exactly as it was"
+    " saved; DWS goes; it is opened"
 )
 """What is done, for a plan."""
 
@@ -71,8 +72,8 @@ import sys, yaml
 print(yaml.safe_dump_all(one for one in yaml.safe_load_all(sys.stdin) if one["kind"] != "Namespace"))
 """
 
-LOOKING = 300
-"""Seconds for closing, the last look and opening, whose calls end by themselves."""
+LOOKING = 400
+"""Seconds for closing, the last look, opening and putting back, whose calls end by themselves."""
 
 
 def _sh(place: Place, title: str, command: str, settings: Mapping[str, str]) -> Sh:
