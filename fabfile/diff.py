@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from fabfile import redact
+from fabfile import redact, secret_lines
 from fabfile.secret import Secret
 from fabfile.step import Value
 from fabfile.visible import escaped
@@ -146,14 +146,21 @@ def _text(key: str, have: Value, want: Value) -> Iterator[str]:
     for sign, other in (("-", have), ("+", want)):
         if not isinstance(other, str) and not _missing(other):
             yield _line(sign, key, _shown(other))
+    if have != want and _split(have) == _split(want):
+        yield _header(key, 0)
+        yield "  (what differs is a secret, and not shown)"
     yield from _unified(key, _split(have), _split(want))
 
 
 def _split(value: Value) -> list[str]:
-    """The lines of a text. Only "\\n" ends one (CR is content); a last line without it says so."""
+    """The lines of a text. Only "\\n" ends one (CR is content); a last line without it says so.
+
+    Without the values that another line says to be secret: that line may not be among those that are shown.
+    """
     if not isinstance(value, str) or not value:
         return []
-    *whole, rest = value.split("\n")
+    text: str = secret_lines.taken_out(value)
+    *whole, rest = text.split("\n")
     return whole + ([f"{rest} (no newline at the end)"] if rest else [])
 
 

@@ -1,9 +1,10 @@
 """Secrets taken out of what leaves the site: keys, passwords, tokens, whatever form they stand in. Pure, in linear time.
 
 What is structure is taken apart first: JSON as a whole text, as a line of one, or as a text inside JSON. Then every text is
-searched for what is known to be secret here (secret_known), for forms (secret_forms), and for names with their values
-(secret_values); and what is encoded in it (base64, percent, HTML) is decoded and searched in the same way. YAML stays a
-text: who reads it wants its comments, and a parser of it follows aliases that whoever wrote it chose.
+searched for what is known to be secret here (secret_known), for odd lines of slurm.conf (secret_lines), for forms
+(secret_forms), and for names with their values (secret_values); and what is encoded in it (base64, percent, HTML) is
+decoded and searched in the same way. YAML stays a text: who reads it wants its comments, and a parser of it follows
+aliases that whoever wrote it chose.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote_plus
 
-from fabfile import secret_forms, secret_values
+from fabfile import secret_forms, secret_lines, secret_values
 from fabfile.secret import GONE
 from fabfile.secret_known import Known
 from fabfile.secret_names import secret
@@ -61,7 +62,8 @@ class _Search:
 
     def plain(self, said: str) -> str:
         """What is no structure."""
-        said = secret_values.taken_out(secret_forms.taken_out(self.known.gone(said)))
+        said = secret_lines.taken_out(self.known.gone(said))
+        said = secret_values.taken_out(secret_forms.taken_out(said))
         if self.depth < _DEPTH:
             deeper = _Search(self.known, self.depth + 1)
             for layer in _LAYERS:

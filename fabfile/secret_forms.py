@@ -231,7 +231,10 @@ FORMS = (
             rf"\b(?:sshpass\b{_SAME}{{0,20}}?(?<=[\s\"',])-p|ipmi(?:tool|power|console)\b{_SAME}{{0,200}}?(?<=[\s\"',])-P"
             rf"|ldap(?:search|modify|add|delete|whoami|passwd)\b{_SAME}{{0,200}}?(?<=[\s\"',])-w"
             rf"|redis-cli\b{_SAME}{{0,100}}?(?<=[\s\"',])-a|useradd\b{_SAME}{{0,100}}?(?<=[\s\"',])-p"
-            rf"|ansible-vault\b{_SAME}{{0,60}}?--vault-password-file){_NEXT}"
+            rf"|ansible-vault\b{_SAME}{{0,60}}?--vault-password-file"
+            rf"|openssl[ \t]+enc\b{_SAME}{{0,200}}?(?<=[\s\"',])-[kK]){_NEXT}"
+            rf"|\bhtpasswd\b{_SAME}{{0,40}}?[ \t]-[a-zA-Z]{{0,8}}b[a-zA-Z]{{0,8}}(?:[ \t]+-[a-zA-Z]+)?"
+            r"[ \t]+(?:\S{1,200}[ \t]+)?[\w.@-]{1,80}[ \t]+(?!-)"
             rf"|\b(?:mysql|mysqldump|mysqladmin|mariadb)\b{_SAME}{{0,200}}?(?<=[\s\"',])-p(?=\S)"
         ),
         (
@@ -242,9 +245,35 @@ FORMS = (
             "ldapsearch -x -D cn=admin -w SECRET -b dc=x",
             "mysql -u root -pSECRET slurm_acct_db",
             "redis-cli -h host -a SECRET ping",
+            "openssl enc -aes-256-cbc -k SECRET -in x",
+            "htpasswd -bc file admin SECRET",
+            "htpasswd -nbB admin SECRET",
         ),
-        ("mysql -u root -p slurm_acct_db", "ssh -p 22 host", "mkdir -p /etc/slurm", "ipmitool -I lanplus power status"),
+        (
+            "mysql -u root -p slurm_acct_db",
+            "ssh -p 22 host",
+            "mkdir -p /etc/slurm",
+            "ipmitool -I lanplus power status",
+            "openssl enc -d -in x",
+            "htpasswd -c file admin",
+        ),
         None,
+    ),
+    Form(
+        "password of SQL, or of a program's own commands",
+        re.compile(
+            r"(?i:\b(?:IDENTIFIED[ \t]{1,40}BY(?:[ \t]{1,40}PASSWORD)?[ \t]{1,40}(?=\\{0,7}[\"'])"
+            r"|set[ \t]{1,40}(?:password|passwd|secret|token)[ \t]{1,40}(?=[^\s\"';]{3,200};)))"
+        ),
+        ("GRANT ALL ON x.* TO 'slurm'@'h' IDENTIFIED BY 'SECRET';", "set password SECRET;"),
+        ("identified by its name", "set password policy strict;"),
+        None,
+    ),
+    Form(
+        "user of a management controller",
+        re.compile(r"(?<![\w/.-])(?:root|admin|ADMIN|Administrator):(?!\(taken out\))[^\s:@/\"']{3,200}(?=@[\w.\[-])"),
+        ("redfish root:SECRET@bmc",),
+        ("chown root:root file", "root: a@b"),
     ),
     Form(
         "password behind a pass:",

@@ -8,7 +8,7 @@ HINT = re.compile(r"(?i:pass|pwd?|psk|jwt|secret|token|cred|key|cookie|auth|bear
 """What every secret's name has in it: where it isn't, nothing more is looked at."""
 _LAST = re.compile(
     r"(?:.*(?:password|passwd|passphrase|passcode|secret|token|credential|apikey|accesskey|secretkey|privatekey|cookie)s?"
-    r"|pass|pwd?|psk|jwt|bearer|auth|authorization|creds?|(?:root|bind|user|admin|db)pw"
+    r"|pass|pwd?|psk|jwt|authtok|bearer|auth|authorization|creds?|(?:root|bind|user|admin|db)pw"
     r"|[a-z]{2,8}(?<!by)(?<!com)(?<!tres)(?<!sur)pass)[0-9]*"
 )
 """The last word of a secret's name; in front of it anything may stand."""
@@ -41,7 +41,7 @@ def secret(name: str) -> bool:
         return parts[-2:-1] != [] and parts[-2] in _KEY
     if parts[-1] in ("auth", "bearer"):
         return len(parts) == 1 or parts[-2] in _AUTH
-    return bool(_LAST.fullmatch(parts[-1])) or parts[-2:] == ["session", "id"]
+    return bool(_LAST.fullmatch(parts[-1])) or parts[-2:] in (["session", "id"], ["pass", "phrase"], ["pass", "word"])
 
 
 def password(name: str) -> bool:

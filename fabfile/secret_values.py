@@ -40,6 +40,8 @@ _STRUCTURE = re.compile(rf"\{{{_BLANKS}(?:\}}|\\{{0,7}}[\"']|[\w.-]{{1,100}}\s*:
 _INDENT = re.compile(r"[ \t]*(?:[-?][ \t]+)*")
 _BEFORE = re.compile(r"[+-]?[ \t]*(?:[-?][ \t]+)*(?:export[ \t]+)?\\{0,7}[\"']?")
 _MAPPING = re.compile(r"[ \t]*(?:-[ \t]|[\"']?[\w./-]+[\"']?[ \t]*:(?:[ \t]|$))")
+_ITEM = re.compile(r"[ \t]*-[ \t]+[^\s:]+[ \t]*")
+"""An item of a list that is one word: YAML has it no deeper than the list's own key, if it likes."""
 _BACK = 500
 """Characters in which a line's beginning is looked for: a name behind so many is not the first thing in its line."""
 
@@ -192,7 +194,7 @@ class _Line:
     def scalar(self, said: str, at: int) -> int:
         """Where a YAML scalar ends that begins at `at` behind a key of this line: with it, and all lines that are deeper."""
         end = _until(said, at, self.end)
-        begun = bool(said[at:end].strip())
+        begun, listed = bool(said[at:end].strip()), False
         last = end if begun else at
         while said.startswith(self.newline, end):
             begin = end + len(self.newline)
@@ -203,7 +205,8 @@ class _Line:
                     break
                 continue  # a blank line is inside where a deeper one follows
             depth = len(line) - len(line.lstrip(" \t"))
-            if depth <= self.indent or (not begun and _MAPPING.match(line)):
+            listed = (listed or not begun) and depth >= self.indent and bool(_ITEM.fullmatch(line))
+            if not listed and (depth <= self.indent or (not begun and _MAPPING.match(line))):
                 break
             begun, last = True, end
         return last

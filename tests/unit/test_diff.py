@@ -116,6 +116,16 @@ def test_no_secret_is_in_the_lines_around_what_differs() -> None:
     assert "- SlurmctldPort=1" in lines and "+ SlurmctldPort=2" in lines
 
 
+@pytest.mark.parametrize("form", ["Pass=\\\n{}", "Pass=\\ # on\n  {}", "Pass*={}", "Pass={}"])
+def test_a_secret_that_changes_is_in_no_line(form: str) -> None:
+    """Also where the line that says so is the same before and afterwards, or far from what differs."""
+    before, after = (f"A=1\nJobComp{form.format(word)}\nB=1\n" for word in ("s3cr3t-old", "s3cr3t-new"))
+    lines = difference(before, after)
+    assert lines and "s3cr3t" not in " ".join(lines)
+    assert "s3cr3t" not in " ".join(difference(None, after))
+    assert "- B=1" in difference(before, after.replace("B=1", "B=2"))
+
+
 def test_a_secret_of_an_object_is_not_shown() -> None:
     """Objects of the cluster are compared as JSON: a variable with a password, or a key in a ConfigMap, is not told."""
     what = "PRIVATE KEY"
