@@ -163,7 +163,7 @@ def test_every_run_warns_of_an_end_that_comes_near(variant: Variant) -> None:
 def test_plans_change_nothing(lab: Lab, site: Path, variant: Variant) -> None:
     """A rotation's plan and a revocation's say what would be, with exit code 4, and write nothing anywhere."""
     named = variant(common_name="slurm-dws-planned")
-    objects = tree.settled(lab)
+    objects = tree.settled(lab, MASTER, *CONTROLLERS)
     before = tree.files(lab, MASTER, *CONTROLLERS), objects
     plans = [rotate(site, "--plan"), rotate(site, "--plan", "--via=csr"), revoke(named, "--plan")]
     after = tree.files(lab, MASTER, *CONTROLLERS), tree.objects(lab)

@@ -62,7 +62,7 @@ def pods(kubectl: Kubectl) -> list[str]:
 def test_a_plan_says_where_slurmctld_stops_and_changes_nothing(pod_lab: Lab, site: Path, kubectl: Kubectl) -> None:
     """Every rollout is told with what it means, and neither the master nor the cluster is another afterwards."""
     there = pods(kubectl)  # first: kubectl itself keeps what it learns of the API
-    objects = tree.settled(pod_lab)
+    objects = tree.settled(pod_lab, MASTER)
     before = tree.files(pod_lab, MASTER), objects
     done = product.invoke("plan", f"--hosts={site}", deadline=120)
     assert done.code == 4, done.err
@@ -85,13 +85,13 @@ def test_what_does_not_last_is_refused(pod_lab: Lab, site: Path, kubectl: Kubect
     mounted(kubectl, SUBPATHS, {"name": "slurm-conf"})
     pod.run(pod_lab, 'rm "$(command -v kubectl)"')
     with released_by_helm(kubectl):
-        before = tree.settled(pod_lab)
+        before = tree.settled(pod_lab, MASTER)
         helm = refused(product.plan(site))
         assert tree.objects(pod_lab) == before
     with delivered(kubectl):
         gitops = refused(product.plan(site))
     with owned(kubectl):
-        before = tree.settled(pod_lab)
+        before = tree.settled(pod_lab, MASTER)
         operator = refused(product.install(site))
         assert tree.objects(pod_lab) == before
     mounted(kubectl, WHOLE, LISTED)

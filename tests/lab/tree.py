@@ -3,7 +3,7 @@
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -81,13 +81,14 @@ def differences(before: Mapping[str, Mapping[str, str]], after: Mapping[str, Map
 # --- the cluster
 
 
-def settled(lab: Lab, deadline: float = 180) -> dict[str, Objects]:
-    """objects(), once two looks find the same and no node has anything of pods that are gone: controllers and kubelets are
-    through with what came before. TimeoutError otherwise.
+def settled(lab: Lab, *names: str, deadline: float = 180) -> dict[str, Objects]:
+    """objects(), once two looks find the same and no node whose files() are to be compared (all unless some hosts are named)
+    has anything of pods that are gone: controllers and kubelets are through with what came before. TimeoutError otherwise.
     """
+    nodes = [host.name for host in lab.hosts if host.runs_pods and (not names or host.name in names)]
     ends, before = time.monotonic() + deadline, objects(lab)
     while True:
-        left, now = _left(lab), objects(lab)
+        left, now = _left(lab, nodes), objects(lab)
         if not left and now == before:
             return now
         if time.monotonic() > ends:
@@ -102,11 +103,11 @@ _LEFT = """ls /var/log/pods 2>/dev/null
     "$(ls /var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots | wc -l)" ] || echo layers"""
 
 
-def _left(lab: Lab) -> list[str]:
-    """What of pods that are gone lies on the nodes: folders of logs, NAMESPACE_NAME_UID, and "layers"."""
-    nodes = [host.name for host in lab.hosts if host.runs_pods]
+def _left(lab: Lab, nodes: Sequence[str]) -> list[str]:
+    """What of pods that are gone lies on these nodes: folders of logs, NAMESPACE_NAME_UID, and "layers"."""
     there = {pod["metadata"]["uid"] for pod in _get(lab, "/api/v1/pods")["items"]}
-    found = [f"{host}: {one}" for host, said in scene.everywhere(lab, _LEFT, *nodes).items() for one in said.split()]
+    told = scene.everywhere(lab, _LEFT, *nodes) if nodes else {}
+    found = [f"{host}: {one}" for host, said in told.items() for one in said.split()]
     return [one for one in found if one.rpartition("_")[2] not in there]
 
 

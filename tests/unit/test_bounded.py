@@ -7,6 +7,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -39,30 +40,38 @@ def stubborn(hostile_host: Host) -> Iterator[Path]:
         subprocess.run(["kill", "-KILL", "--", f"-{number}"], check=False)  # a session of its own
 
 
+CALLS = (
+    ("out=$({})", "said", "137"),
+    ("out=$({} 2>&1)", "said complained", "137"),
+    ("out=$({} 2>/dev/null)", "said", "137"),
+    ("{} >$TOP/file 2>$TOP/file2; out=$(cat $TOP/file $TOP/file2)", "said complained", "0"),
+    ("{} | sed s/said/heard/ >$TOP/file; out=$(cat $TOP/file)", "heard", "0"),
+)
+"""How root calls a program, what is heard of it, and the code where it was killed."""
+
+
 @needs_root
 @SHELLS
-@pytest.mark.parametrize(
-    ("call", "said", "code"),
-    [
-        ("out=$({})", "said", 0),
-        ("out=$({} 2>&1)", "said complained", 0),
-        ("out=$({} 2>/dev/null)", "said", 0),
-        ("{} >$TOP/file 2>$TOP/file2; out=$(cat $TOP/file $TOP/file2)", "said complained", 0),
-        ("{} | sed s/said/heard/ >$TOP/file; out=$(cat $TOP/file)", "heard", 0),
-    ],
-)
 @pytest.mark.usefixtures("stubborn")
-def test_nobody_holds_up_root(hostile_host: Host, shell: str, call: str, said: str, code: int) -> None:
+def test_nobody_holds_up_root(hostile_host: Host, shell: str) -> None:
     """A program of SlurmUser's is killed in its time, and what holds its output open is not waited for; what it said counts."""
-    began = time.monotonic()
-    for program in ("leaves", "timeout 3 stubborn"):
-        script = f"{render.script('as.sh')}TOP={hostile_host.top}\n{call.format(f'as {SLURM_USER} {program}')}\necho $? $out\n"
-        told = subprocess.run(
+
+    def told(number: int, program: str) -> tuple[str, ...]:
+        top = hostile_host.top / f"{number}{program[:1]}"
+        top.mkdir()
+        call = CALLS[number][0].format(f"as {SLURM_USER} {program}")
+        script = f"{render.script('as.sh')}TOP={top}\n{call}\necho $? $out\n"
+        return tuple(subprocess.run(
             [*shell.split(), "-c", script], env={"PATH": f"{hostile_host.programs}:/usr/bin:/bin"}, cwd="/",
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SOON, check=False,
-        ).stdout.split(maxsplit=1)  # fmt: skip
-        ended = "137" if program != "leaves" and "file" not in call else str(code)
-        assert (told[0], " ".join(told[1].split())) == (ended, said), (program, told)
+        ).stdout.split())  # fmt: skip
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(len(CALLS)) as pool:  # they wait for the same seconds
+        killed = list(pool.map(told, range(len(CALLS)), ["timeout 1 stubborn"] * len(CALLS)))
+        left = list(pool.map(told, range(len(CALLS)), ["leaves"] * len(CALLS)))
+    assert killed == [(code, *said.split()) for _, said, code in CALLS]
+    assert left == [("0", *said.split()) for _, said, _ in CALLS]
     assert time.monotonic() - began < SOON
 
 

@@ -11,6 +11,7 @@ import gzip
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -126,6 +127,7 @@ def embedded() -> Iterator[tuple[str, str]]:
                     yield f"{place}.{node.targets[0].id}", text
 
 
+@cache
 def scripts() -> dict[str, str]:
     """All that root runs, by name."""
     files = {one.name: one.read_text() for one in render.TEMPLATES.iterdir() if one.suffix in (".sh", ".py", ".lua")}
