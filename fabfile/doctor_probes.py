@@ -177,7 +177,7 @@ cd {STATE} 2>/dev/null || exit 0
 count
 end=$(ending)
 if [ -e lock/holder ] && [ "${{end:-$until}}" -gt "$up" ]; then line 3; fi
-[ ! -e busy ] || flock -n busy true || echo "a command of run $(cat busy)"
+[ ! -e busy ] || flock -n busy true || printf 'a command of run %s\\n' "$(cat busy)"
 """
 
 

@@ -47,7 +47,8 @@ def save(
     """The answer as a file, which must have this sha256, all there before `ends` (of time.monotonic). Raises SourceError."""
     digest = hashlib.sha256()
     with _Answer(url, headers or {}) as answer, target.open("wb") as out:
-        done, total = 0, int(answer.headers.get("Content-Length", "0"))
+        told = answer.headers.get("Content-Length", "")
+        done, total = 0, int(told) if told.isascii() and told.isdigit() and len(told) < 16 else 0
         while piece := answer.read(PIECE):
             out.write(piece)
             digest.update(piece)

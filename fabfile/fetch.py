@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from fabfile import bundle, download, git, imagepull, supply
+from fabfile.api import MALFORMED
 from fabfile.bundle import Part
 from fabfile.download import Progress, SourceError
 from fabfile.inventory import Site
 from fabfile.lines import lines
+from fabfile.reached import untold
 from fabfile.step import Finding, Refused
 
 T = TypeVar("T")
@@ -43,6 +45,8 @@ def _first(sources: Sequence[str], name: str, take: Callable[[str], T]) -> T:
             return take(source)
         except SourceError as error:
             said.append(str(error))
+        except MALFORMED as error:
+            said.append(f"{source}: {untold(error)}")
     fix = f"see whether this machine reaches it, and correct sources.{name} and the versions in the site file"
     raise Refused(Finding("source-failed", "; ".join(said), fix))
 

@@ -6,6 +6,7 @@ What it is on the master stands in templates/lock.sh.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,9 @@ LOST = 3
 """Exit code of a renewal that found somebody else's lock, or none."""
 
 DEADLINE = 30.0
+
+RUN = re.compile(r"\d{8}T\d{6}Z-\w+", re.ASCII)
+"""The name of a run as the master makes it."""
 
 
 class Locked(Exception):
@@ -169,11 +173,19 @@ def _take(session: Any, run: str, over: str, tell: Callable[[str], None]) -> Loc
     if answer.code != 0:
         fix = f"mend {STATE} there, where runs keep their own files"
         raise Unreachable(session.host, f"the site can't be locked: {_said(answer)}", fix)
-    name, _, value = word.partition(" ")
-    if name == "held":
-        raise Locked(_holder(rest.split("\n"), int(value)))
-    since, named, *former = value.split()
-    before = clock() - max(int(since) - 1, 0)  # the master counts whole seconds
+    try:
+        name, _, value = word.partition(" ")
+        if name == "held":
+            raise Locked(_holder(rest.split("\n"), int(value)))
+        verb, since, named, *former = word.split()
+        if verb != "taken" or not RUN.fullmatch(named):
+            raise ValueError(word)
+        before = clock() - max(int(since) - 1, 0)  # the master counts whole seconds
+    except ValueError:
+        said = " ".join(tail(answer.out, lines=3))[:200]
+        text = f"the site can't be locked: what the script answered could not be read: {said or 'nothing'}"
+        fix = f"see what `ssh {session.host} true` prints: a shell's start file must print nothing there"
+        raise Unreachable(session.host, text, fix) from None
     return Lock(session, named, asked, tell, before, "".join(former))
 
 

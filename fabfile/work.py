@@ -23,6 +23,8 @@ from fabfile.running import Run, defect, lasting, left_out, on_all
 from fabfile.script import BUSY, STILL, WAITS, fenced
 from fabfile.stages import storage
 from fabfile.stages.verify import FORGET
+from fabfile.step import Check, Place, Shell, Stage
+from fabfile.visible import output
 
 AGAIN = "run the same command again, once no other run is at work: it continues from there"
 NOBODY_AGREED = "Nothing was removed. Confirm at the prompt, or pass --yes."
@@ -48,9 +50,31 @@ def work(made: Run, options: Options, display: report.Display, down: Sequence[st
         return ""
 
 
+_LAST = f"""
+last=
+[ ! -e {STATE}/busy ] || IFS= read -r last <{STATE}/busy || :
+printf '%s\\n' "$last"
+"""
+
+ROLES = ("master", "controller", "compute")
+"""Of all hosts; where a run changes something it leaves its name (templates/fence.sh)."""
+
+
+def _last(role: str) -> Check:
+    """A check that finds nothing, and looks which run was the last to be at work on the hosts of `role`."""
+
+    def look(place: Place) -> Shell:
+        return Shell(_LAST, lambda out: out.decode(errors="replace").strip())
+
+    return Check(role, role, look, lambda place, have: ())
+
+
+LAST = Stage("last-run", (), tuple(_last(role) for role in ROLES))
+
+
 def _look(made: Run, options: Options) -> None:
     made.looked = clock()
-    made.stages, own = (*options.reads, *made.stages), made.stages
+    made.stages, own = (LAST, *options.reads, *made.stages), made.stages
     engine.first_looks(made)
     made.stages = own
 
@@ -92,6 +116,8 @@ def _alone(made: Run, options: Options, do: Callable[[], str], holding: ExitStac
         if lock.run != made.id:
             made.id = lock.run
             made.emit(Renamed(made.id, time.time()))
+        if why := _named_before(made):
+            return why
         made.reach, made.holding = replace(made.reach, guard=lock.check, outrun=lock.lose), True
         made.reach.fence(lock.run)
         if lock.former:
@@ -107,6 +133,23 @@ def _alone(made: Run, options: Options, do: Callable[[], str], holding: ExitStac
         if made.holding or not made.stopping.is_set():
             raise
         return ""  # Ctrl-C ended the script that was to take the lock
+
+
+def _named_before(made: Run) -> str:
+    """Why nothing is begun where a host has known a run that is named after this one: its fence would let nothing of this run
+    through, of the next runs neither. The master orders runs by their names, and knows nothing of that one."""
+    found = [made.board.facts.found.get(f"{LAST.name}.{role}", {}) for role in ROLES]
+    last = {host: run for some in found for host, run in some.items()}
+    later = [host for host in lasting(made) if last.get(host, "") > made.id]
+    if not later:
+        return ""
+    named = "; ".join(f"on {host}, {output(last[host][:40])}" for host in later)
+    remove = "; ".join(f"`ssh {host} rm {STATE}/busy`" for host in later)
+    return (
+        f"A run that is named after this one, {made.id}, has been at work {named}. Runs are named by the clock of the master "
+        f"{made.site.master.host.name}, which does not know of it: that clock was ahead, or {STATE} there was lost, or another "
+        f"master was at work. If no other run is at work, remove the file that says so, and run the same command again: {remove}."
+    )
 
 
 def _shut_out(made: Run) -> None:

@@ -15,7 +15,7 @@ get() { # SOURCE
 }
 mkdir -p -- "${clone%/*}"
 for source; do
-    echo "cloning $source"
+    printf '%s\n' "cloning $source"
     if get "$source" && pinned "$clone.part" "$source" && git -C "$clone.part" checkout --quiet --detach "refs/tags/$tag"; then
         rm -rf -- "$clone"
         mv -- "$clone.part" "$clone"
@@ -23,7 +23,7 @@ for source; do
     fi
     # git doesn't always say so, and what it wrote goes away now; on the stream that git complains on, to stand behind that
     left=$(df -Pk -- "${clone%/*}" | awk 'NR == 2 {print $4}')
-    [ "$left" -gt 1024 ] || echo "No space left below ${clone%/*}" >&2
+    [ "$left" -gt 1024 ] || printf '%s\n' "No space left below ${clone%/*}" >&2
 done
 rm -rf -- "$clone.part"
 exit 1

@@ -10,7 +10,7 @@ umask 077
 mkdir -p "$STATE"
 exec 8>>"$STATE/entry" 9>>"$STATE/busy"
 busy() { echo "another run's command is still at work on this host" >&2; exit 75; }
-fenced() { echo "lost its lock: $*" >&2; exit 76; }
+fenced() { printf '%s\n' "lost its lock: $*" >&2; exit 76; }
 flock -w 90 8 || busy
 last=
 read -r last <"$STATE/busy" || :

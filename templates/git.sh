@@ -23,7 +23,7 @@ theirs() {
 pinned() {
     at=$(git -C "$1" rev-parse --quiet --verify "refs/tags/$tag^{commit}") || at='no commit'
     [ -z "$commit" ] || [ "$at" = "$commit" ] || {
-        echo "$tag of $2 is $at, and the site file pins $commit: nothing of it is used" >&2
+        printf '%s\n' "$tag of $2 is $at, and the site file pins $commit: nothing of it is used" >&2
         return 1
     }
 }
@@ -32,7 +32,7 @@ pinned() {
 own() {
     case $1 in file://*) ;; *) return 0 ;; esac
     [ -n "$commit" ] || roots "${1#file://}" || [ ! -e "${1#file://}" ] || {
-        echo "others than root can write $1: pin its commit in the site file" >&2
+        printf '%s\n' "others than root can write $1: pin its commit in the site file" >&2
         return 1
     }
 }

@@ -12,19 +12,19 @@ bring() {
     shift 2
     digest=
     for source in "$@"; do
-        echo "pulling $source"
+        printf '%s\n' "pulling $source"
         if digest=$(via podman pull --quiet -- "$(transport "$source")$source"); then break; fi
     done
     if [ -z "$digest" ]; then
-        echo "no source has $image: $*"
+        printf '%s\n' "no source has $image: $*"
         return 1
     fi
     digest=sha256:$(printf '%s\n' "$digest" | tail -n 1)
     if [ "$digest" = "$there" ]; then
-        echo "the registry has $image already"
+        printf '%s\n' "the registry has $image already"
     else
         podman tag -- "${digest#sha256:}" "$image"
-        echo "pushing $image"
+        printf '%s\n' "pushing $image"
         credential podman | podman push --quiet --tls-verify=true --authfile /dev/stdin -- "$image"
     fi
     printf '%s %s\n' "$image" "$digest" >"$work/${image##*/}"

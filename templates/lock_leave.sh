@@ -1,7 +1,7 @@
 # Leave the lock (lock.sh), if $run holds it.
 if [ "$(line 3)" != "$run" ]; then exit 0; fi
 rm -rf lock.old
-echo "$boot $up $run" >left.part
+printf '%s\n' "$boot $up $run" >left.part
 whole ./left.part ./left
 mv -T lock lock.old
 sync .

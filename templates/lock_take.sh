@@ -35,7 +35,7 @@ fi
 
 now=$(date +%s)
 stamp() { date -u -d "@$1" +%Y%m%dT%H%M%SZ; }
-newest=$({ ls -1 before runs || :; line 3; cut -d' ' -f3 left || :; } 2>/dev/null |
+newest=$({ ls -1 before runs || :; line 3; cut -d' ' -f3 left || :; head -n 1 busy || :; } 2>/dev/null |
     grep -E '^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}$' | sort | tail -n 1)
 began=${run%-*}
 if [ ! "$run" \> "$newest" ] || [ "$began" \> "$(stamp "$now")" ] || [ "$began" \< "$(stamp $((now - 3600)))" ]; then
@@ -54,4 +54,4 @@ held lock.new "$who" "$pid" "$run"
 if [ -e lock ]; then mv -T lock lock.old; fi
 whole ./lock.new ./lock
 rm -rf lock.old
-echo "taken $since $run $former"
+printf '%s\n' "taken $since $run $former"

@@ -7,7 +7,7 @@
 # POSIX sh with coreutils 8.24 or newer (sync FILE). Bodies in ( ): neither folder nor variables are the caller's.
 
 refused() {
-    echo "$*" >&2
+    printf '%s\n' "$*" >&2
     return 1
 }
 
@@ -181,7 +181,7 @@ placed() {
         return 1
     fi
     unstaged
-    sync -- . || echo "$folder/$name is new, and may be the old one after a power failure: its folder could not be synced" >&2
+    sync -- . || printf '%s\n' "$folder/$name is new, and may be the old one after a power failure: its folder could not be synced" >&2
 }
 
 # labelled: ./new gets the SELinux label that its place has by the policy

@@ -1,7 +1,7 @@
 # What there is to know of a host for somebody who helps: versions, services, jobs. Only reads.
 say() {
     case $1 in slurm) shift; with='slurm timeout 20' ;; *) with='timeout -k 3 20' ;; esac
-    echo "== $*"
+    printf '%s\n' "== $*"
     $with "$@" 2>&1 </dev/null | tail -n 400
 }
 say date

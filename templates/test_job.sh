@@ -78,7 +78,7 @@ fi
 api=$(($(now) - began))
 number=$(printf '%s' "$listed" | grep -c . || true)
 if [ "$number" = 0 ]; then listed="No resources found"; else listed="$number there"; fi
-echo "kubectl get $workflows as $slurm_name: $listed ($(spent "$api") s)"
+printf '%s\n' "kubectl get $workflows as $slurm_name: $listed ($(spent "$api") s)"
 
 # 2. its Workflow is watched from before it is there: each event with the time at which it came
 ( # what kubectl says is as long as SlurmUser likes
@@ -110,7 +110,7 @@ job=$(printf '#!/bin/sh\n#DW\ntrue\n' |
     eval "as \"\$user\" timeout 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=1 $options") || exit 1
 job=${job%%;*}
 numeral "$job" || { job= && failed "sbatch said no job's number"; }
-echo "submitted job $job as $user"
+printf '%s\n' "submitted job $job as $user"
 if gone; then
     failed "job $job was taken without a Workflow: slurmctld runs without the plugin, or without burst_buffer.conf"
 fi
@@ -139,7 +139,7 @@ while :; do
     fi
     if [ -z "$bbstat" ]; then
         bbstat=$(as "$user" timeout 60 scontrol show bbstat workflow "$job" 2>&1 | tr -cd '[:alnum:]=:_. -')
-        echo "scontrol show bbstat workflow $job: $bbstat"
+        printf '%s\n' "scontrol show bbstat workflow $job: $bbstat"
     fi
     if [ "$(last 2)" = DELETED ]; then break; fi
     if [ "$(last 6)" = Error ]; then failed "Workflow bb$job in $(last 5): Error"; fi
@@ -148,7 +148,7 @@ while :; do
         if [ -n "$resources" ] || [ "$(last 6)" != Completed ]; then
             failed "job $job is $state, and its Workflow stays in $(last 4) ($(last 6))"
         fi
-        echo "job $job never got resources in $allowed s: $(job_says Reason); cancelled"
+        printf '%s\n' "job $job never got resources in $allowed s: $(job_says Reason); cancelled"
         exit 5
     fi
     sleep 0.3 # Slurm reports no event to wait for
@@ -180,7 +180,7 @@ times=$(events | awk -F '|' '
     $2 == "DELETED" { mark(""); next }
     $4 == "PreRun" && $5 == "PreRun" && $6 == "Completed" { mark("running"); next }
     $4 != "PreRun" || at != "running" { mark($4) }')
-echo "job $job COMPLETED, Workflow bb$job gone; states seen: $states"
+printf '%s\n' "job $job COMPLETED, Workflow bb$job gone; states seen: $states"
 mkdir -p "$state_folder"
 printf '{"job": "%s", "at": %s, "seconds": %s, "states": "%s", "bbstat": "%s", "api": "%s", "times": {"API": %s%s}}\n' \
     "$(in_json "$job")" "$(date +%s)" "$took" "$(in_json "$states")" "$(in_json "$bbstat")" "$(in_json "$listed")" \

@@ -55,7 +55,7 @@ def _parse(out: bytes) -> Value:
     told = pairs(out, "replace")
     found = first(told)
     int(found.get("mode", "0"), 8)  # ValueError: no mode
-    return found | {"may": every(told, "may")}
+    return found | {"slurm_user": found["slurm_user"], "may": every(told, "may")}  # KeyError: the answer begins with it
 
 
 def read(place: Place, found: Value) -> Value:

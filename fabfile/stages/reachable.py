@@ -14,7 +14,7 @@ from fabfile.step import Check, Finding, Place, Shell, Unknown, Value
 _REGISTRY = """
 if ! login=$(credential curl 2>&1); then printf 'secret %s\\n' "$(printf '%s' "$login" | tail -n 1)"; exit 0; fi
 code=$(ask /v2/ --output /dev/null --write-out 'code %{http_code}' 2>&1) || true
-echo "$code" | tail -n 2
+printf '%s\\n' "$code" | tail -n 2
 """
 
 
@@ -56,7 +56,7 @@ _REACH = """
 command -v curl >/dev/null || exit 0
 if said=$(printf '%s' {ca} | curl --silent --show-error --max-time 10 --proto =https \
     --cacert /dev/stdin --output /dev/null --url {server}/version 2>&1)
-then echo reached; else echo "$said"; fi
+then echo reached; else printf '%s\\n' "$said"; fi
 """
 
 

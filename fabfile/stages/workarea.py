@@ -21,7 +21,7 @@ from fabfile.step import Check, Finding, Place, Refused, Shell, Stage, Step, Unk
 _CLONE = """
 cd {clone} 2>/dev/null || exit 0
 open=$(theirs {clone})
-[ -z "$open" ] || {{ echo "open=$open"; exit 0; }}
+[ -z "$open" ] || {{ printf 'open=%s\\n' "$open"; exit 0; }}
 tag=$(git rev-parse -q --verify 'refs/tags/v{version}^{{commit}}') || tag=
 head=$(git rev-parse -q --verify HEAD) || head=
 printf 'head=%s\\ntag=%s\\n' "$head" "$tag"
@@ -106,7 +106,7 @@ def _look_kustomize(place: Place) -> Shell:
 cd {clone} 2>/dev/null || exit 0
 [ -z "$(theirs {clone})" ] || exit 0
 sed -n 's/^KUSTOMIZE_VERSION *?*= */asked=/p' Makefile
-[ ! -x bin/kustomize ] || echo "there=$(bin/kustomize version 2>/dev/null)"
+[ ! -x bin/kustomize ] || printf 'there=%s\\n' "$(bin/kustomize version 2>/dev/null)"
 """
     whole = render.script("as.sh", "git.sh") + script.format(clone=shlex.quote(names.clone(place.site)))
     return Shell(whole, _parse_kustomize)

@@ -326,3 +326,43 @@ def test_the_waits_of_a_cancel_last_as_long_as_they_are_to(tmp_path: Path, shell
         )
         assert f"buffer={buffer}\n" in done.stdout
         assert not never or time.monotonic() - began >= 1
+
+
+# --- words of others
+
+OWN_WORDS = {
+    *("SIZE", "at", "before", "now", "after", "began", "boot", "code", "end", "hold", "left", "quickest", "up", "up_"),
+    *("as_group", "commit", "content", "id", "name", "main", "until_", "patience", "closed", "wanted", "work", "one"),
+    *("token", "newest", "mark", "folder", "usual", "where", "state", "tool"),
+}
+"""Numbers, names of the script's own, and what it has checked character by character."""
+FIRST = {
+    ("as.sh", "1"): "a number",
+    ("bounded.sh", "1"): "a number",
+    ("slurmctld.sh", "1"): "a number",
+    ("slurm_conf.sh", "1"): "a name of Slurm's settings, of this script's own",
+    ("script.LIBRARY", "1"): "a path of Python's",
+    ("script.LIBRARY", "2"): "a number of Python's",
+    ("undeploy.sh", "crd#*"): "the name of a CRD, which has no backslash",
+}
+"""Script and variable, and why echo may have it all the same."""
+ECHO = re.compile(r"""(?<![\w"'-])echo +("(?:[^"\\]|\\.)*"|[^\s;|&)}]+)""")
+
+
+def echoed(text: str) -> set[str]:
+    """The variables that a script gives to echo."""
+    code = re.sub(r"(?m)^\s*#.*$|\s#\s.*$", "", text)
+    return {name for words in ECHO.findall(code) for name in re.findall(r"\$\{?([A-Za-z_0-9*#]+)", words)}
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_words_of_others_go_through_printf(name: str) -> None:
+    """echo of some shells makes lines, and an end, of the backslashes in its words: it gets words of the script's own alone."""
+    assert {one for one in echoed(SCRIPTS[name]) - OWN_WORDS if (name, one) not in FIRST} == set()
+
+
+def test_a_refusal_is_one_line_whatever_is_in_it() -> None:
+    """A folder of SlurmUser's has any name: what root says of it is no second line."""
+    script = f"{render.script('safe_file.sh')}\nrefused '/etc/a\\nmode=666\\c is no file'"
+    told = subprocess.run(["dash", "-c", script], capture_output=True, text=True, check=False)
+    assert told.stderr == "/etc/a\\nmode=666\\c is no file\n"

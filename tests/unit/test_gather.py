@@ -159,3 +159,15 @@ def test_the_task_tells_each_part_and_the_checksum(
     told = capsys.readouterr()
     assert told.err.count(" s  ") >= 10
     assert hashlib.sha256(target.read_bytes()).hexdigest() in told.out
+
+
+def test_an_answer_that_is_made_otherwise_is_said_and_the_next_source_asked() -> None:
+    """A registry, or a mirror, that answers with other JSON than it should is a source that does not give it."""
+
+    def take(source: str) -> str:
+        manifest: dict[str, list[dict[str, str]]] = {"layers": [{"size": "many"}]}
+        return str(int(manifest["layers"][0]["size"])) if source == "a" else source
+
+    assert fetch._first(["a", "b"], "dws_image", take) == "b"
+    with pytest.raises(Refused, match=r"source-failed.*a: the answer could not be read: ValueError"):
+        fetch._first(["a"], "dws_image", take)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -200,6 +201,41 @@ def test_one_that_can_not_be_made_is_told(local_host: LocalHost, state: Path) ->
         hold(local_host, "r", ()),
     ):
         pass
+
+
+@dataclass
+class Talking(LocalHost):
+    """A master whose shell prints something of its own before, or in place of, what a script prints."""
+
+    answer: bytes = b""
+
+    def run(self, script: str, data: bytes = b"", *, deadline: float, line: Any = None) -> Answer:
+        out = super().run(script, data, deadline=deadline, line=line).out
+        return Answer(self.answer.replace(b"OUT", out), b"", 0)
+
+
+ODD = [
+    b"",
+    b"Welcome to ncn-m001\nOUT",
+    b"taken",
+    b"taken x 20260131T120000Z-aaaa",
+    b"taken 0 ../x",
+    b"held",
+    b"held 9",
+]
+ODD += [b"held x\nann\n1\nr\n0\n0", b"held 9\nann\n1\nr", b"\xff\xfe", b"taken 0", b"held " + b"9" * 5000]
+
+
+@pytest.mark.parametrize("answer", ODD)
+def test_an_answer_that_is_none_is_told(tmp_path: Path, state: Path, answer: bytes) -> None:
+    """Whatever a master answers where the lock is to be taken, it is no defect: host, answer and what to do are said."""
+    host = Talking(tmp_path, answer=answer)
+    with (
+        pytest.raises(Unreachable, match="one: the site can't be locked: what the script answered could not be read"),
+        hold(host, now(), (Lost, Unreachable)),
+    ):
+        pass
+    assert not (state / "lock").exists(), "it was taken all the same, and is left"
 
 
 # --- renewing
@@ -427,3 +463,51 @@ def test_the_run_goes_by_its_name_from_then_on(local_host: LocalHost, state: Pat
         work(run, Options(yes=True), Display(seen.append), (), held)
     (renamed,) = [one for one in seen if isinstance(one, Renamed)]
     assert renamed.run == run.id < late
+
+
+@dataclass
+class Apart(LocalHost):
+    """Another host than the master: its state lies in its own folder."""
+
+    def run(self, script: str, data: bytes = b"", *, deadline: float, line: Any = None) -> Answer:
+        mine = script.replace(actions.STATE, str(self.folder / "state"))
+        return super().run(mine, data, deadline=deadline, line=line)
+
+
+def test_a_host_that_knows_a_later_run_is_told_before_anything_is_changed(
+    local_host: LocalHost, state: Path, tmp_path: Path
+) -> None:
+    """The master lost its state, or its clock had been ahead: no host is changed, and what to remove where is said."""
+    (tmp_path / "two").mkdir()
+    hosts = {"one": local_host, "two": Apart(tmp_path / "two", host="two")}
+    late = "20990101T000000Z-aaaa"
+    busy = tmp_path / "two/state/busy"
+    busy.parent.mkdir()
+    busy.write_text(f"{late}\n")
+    look = Shell("cat one 2>/dev/null || echo none", lambda out: out.decode().strip())
+
+    def step(role: str) -> Step:
+        return Step(role, role, lambda place: look, lambda place: "x", lambda *_: [Sh("change", "echo x >one")])
+
+    roles = {"master": ("one",), "controller": ("two",), "submitter": ()}
+    stages = [Stage("a", (), (step("master"),)), Stage("b", (), (step("controller"),))]
+
+    def made() -> tuple[str, Run]:
+        reach = Reach(lambda name: hosts.get(name, local_host), lambda: local_host.cluster(), lambda role: "one")
+        run = Run(now(), load(DEFAULT), stages, reach, lambda event: None, roles, (Lost,))
+        with ExitStack() as held:
+            return work(run, Options(yes=True), Display(lambda event: None), (), held), run
+
+    why, run = made()
+    assert f"on two, {late}" in why and f"`ssh two rm {actions.STATE}/busy`" in why
+    assert not list(tmp_path.glob("*/one")) and not (state / "lock").exists() and not run.outcomes
+    busy.unlink()
+    assert made()[0] == "" and (tmp_path / "two/one").exists()
+
+
+def test_a_run_is_named_after_the_last_that_was_at_work_on_the_master(local_host: LocalHost, state: Path) -> None:
+    """Also where nothing else is left of that one."""
+    state.mkdir()
+    (state / "busy").write_text("20990101T000000Z-aaaa\n")
+    with hold(local_host, now(), (Lost,)) as got:
+        assert got.run > "20990101T000000Z-aaaa"
