@@ -51,7 +51,14 @@ _REFUSALS: Mapping[str, tuple[str, ...]] = {
             "name-in-use",
             "name-revoked",
         ),
-        *("name-unknown", "other-name", "plugin-mode", "role-too-wide", "token-beside-certificate"),
+        *(
+            "name-unknown",
+            "other-name",
+            "plugin-mode",
+            "role-too-wide",
+            "slurm-conf-secret",
+            "token-beside-certificate",
+        ),
     ),
     "root would run what nobody vouches for": (
         *("commit-differs", "digest-differs", "slurm-user-open", "workarea-not-roots"),

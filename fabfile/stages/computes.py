@@ -10,10 +10,11 @@ import zlib
 from base64 import b64decode
 from collections.abc import Sequence
 
-from fabfile import render, slurmconf
+from fabfile import redact, render, slurmconf
 from fabfile.actions import Action, Put
 from fabfile.diff import difference
 from fabfile.site import ComputeGroup
+from fabfile.slurmconf_lines import lines_of
 from fabfile.stages import controller, daemon, slurm
 from fabfile.step import Check, Finding, Known, Place, Refused, Shell, Stage, Step, Value
 
@@ -138,8 +139,32 @@ def _want(place: Place) -> Value:
 
 def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
     seen = place.facts.all("computes.conf")[place.host] or {"mode": "644", "owner": "root:root"}
+    if opened := _opened(str(have or ""), str(want), int(seen["mode"], 8)):
+        text = (
+            f"the controllers' {place.site.slurm.conf} has a password ({', '.join(opened)}) that the one of {place.host}"
+            f" does not have, and users can read that one (mode {seen['mode']})"
+        )
+        fix = (
+            f"close it with `chmod 600 {place.site.slurm.conf}` there if no user's command needs it, take the password out of the"
+            " controllers' file, or set slurm_conf: print for this group"
+        )
+        raise Refused(Finding("slurm-conf-secret", text, fix))
     content = str(want).encode(errors="surrogateescape")
     return [Put(place.site.slurm.conf, content, int(seen["mode"], 8), seen["owner"])]
+
+
+def _opened(have: str, want: str, mode: int) -> list[str]:
+    """The keys of passwords that users could read in a slurm.conf of this mode, and can't in the one that is there."""
+    if not mode & 0o007:
+        return []
+    there = {line.text.strip() for line in lines_of(have)}
+    new = [line for line in lines_of(want) if line.value() and line.text.strip() not in there]
+    return [line.words()[0] for line in new if _holds_secret(line.words()[0], line.value())]
+
+
+def _holds_secret(key: str, value: str) -> bool:
+    """Whether a key's value is a password, or has one in it. A path is none: AccountingStoragePass may be that of a socket."""
+    return not value.startswith("/") and redact.text(f"{key}={value}") != f"{key}={value}"
 
 
 def _why(have: Value) -> str:

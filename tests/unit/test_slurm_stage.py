@@ -302,6 +302,32 @@ def test_a_node_that_is_edited() -> None:
     assert (put.path, put.content, put.mode, put.owner) == (CONF, want.encode(), 0o640, "root:slurm")  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("line", "mode", "there", "refused"),
+    [
+        ("JobCompPass=s3cr3t", "644", "X=1", True),
+        ("JobCompPass*=s3cr3t", "644", "X=1", True),
+        ("JobCompPass=\\\n  s3cr3t", "644", "X=1", True),
+        ("JobCompPass=s3cr3t", "640", "X=1", False),
+        ("JobCompPass=s3cr3t", "644", "jobcomppass=s3cr3t", True),
+        ("JobCompPass=s3cr3t", "644", "JobCompPass=s3cr3t # as everywhere", False),
+        ("AccountingStoragePass=/run/munge/dbd.socket", "644", "X=1", False),
+    ],
+)
+def test_no_password_comes_where_users_can_read_it(line: str, mode: str, there: str, refused: bool) -> None:
+    """A node's file keeps its mode: what it does not have yet, and is secret, is not written into one that is open."""
+    here = node("edit", f"{there}\n", more=f"{line}\n")
+    here.facts.found["computes.conf"]["nid1"]["mode"] = mode
+    want = computes._want(here)
+    if not refused:
+        assert computes._change(here, f"{there}\n", want)
+        return
+    with pytest.raises(Refused) as raised:
+        computes._change(here, f"{there}\n", want)
+    (finding,) = raised.value.findings
+    assert finding.name == "slurm-conf-secret" and "JobCompPass" in finding.text and "s3cr3t" not in finding.text
+
+
 def test_a_node_is_known_only_after_the_controller() -> None:
     """Before a controller was looked at nothing can be wanted of a node."""
     here = node("edit", TEXT)
