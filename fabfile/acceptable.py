@@ -11,6 +11,8 @@ LIVED_WITH: Mapping[str, str] = {
     "certificate-ends-soon": "it is renewed when the site sees fit",
     "clock-skew": "the clocks are somebody else's, and certificates are made with the master's",
     "dirty-tag": "the site built that DWS itself",
+    "controller-unlisted": "that slurmctld never takes over; if it does, jobs with #DW lines run without their storage",
+    "controllers-unclear": "that name in slurm.conf means a controller that the site file has",
     "disk-full": "the images may be there already, or small",
     "dws-not-installed": "it is on purpose",
     "dws-too-new": "a DWS of the site's own sources may serve the plugin's version of Workflows",

@@ -4,6 +4,8 @@ slurm_path
 main=$(main_pid)
 program=$(program)
 fact host "$(uname -n)"
+fact fqdn "$(timeout -k 1 5 hostname -f 2>/dev/null </dev/null)"
+fact addresses "$({ hostname -I || ip -o addr show | awk '{ sub("/.*", "", $4); print $4 }'; } 2>/dev/null </dev/null)"
 fact main "$main"
 fact user "$slurm_name"
 fact uid "$slurm_uid"

@@ -29,10 +29,13 @@ if [ -n "$main" ] && [ -e "$state/activation" ] && grep -qxF "process=$(identity
         printf '%s\n' "$is" | sed 's/^was=/is=/'
     fi
 fi
-told=$(pings)
-[ -z "$told" ] || printf '%s\n' "$told" | sed 's/^/ping=/'
+told=$(pinged)
+if [ -n "$told" ]; then
+    printf '%s\n' "$told" | sed 's/^/named=/'
+    printf '%s\n' "$told" | located | sed 's/^/ping=/'
+fi
 # Without an answer scontrol would try for as long as MessageTimeout.
-case $told in *UP*)
+case $told in *\ UP*)
     slurm timeout 30 scontrol show config 2>/dev/null </dev/null | sed -n 's/^BurstBufferType *= */type=/p'
     ;;
 esac

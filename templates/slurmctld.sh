@@ -89,16 +89,20 @@ start_files() {
 # A host may be named there with or without its domain, and several names may stand for one. For one that doesn't answer
 # scontrol tries for as long as MessageTimeout, at most $patience seconds for all of them.
 patience=30
-pings() {
+pings() { pinged | located; }
+# The same as scontrol has it: "NAMES UP|DOWN" a line.
+pinged() {
     slurm timeout "$patience" scontrol ping 2>/dev/null </dev/null |
-        sed -n 's/^Slurmctld([^)]*) at \([^ ]*\) is \(UP\|DOWN\).*/\1 \2/p' |
-        while read -r names state; do
-            where=there
-            for name in "$(uname -n)" "$(uname -n | cut -d. -f1)"; do
-                case ",$names," in *",$name,"*) where=here ;; esac
-            done
-            echo "$where $state"
+        sed -n 's/^Slurmctld([^)]*) at \([^ ]*\) is \(UP\|DOWN\).*/\1 \2/p'
+}
+located() {
+    while read -r names state; do
+        where=there
+        for name in "$(uname -n)" "$(uname -n | cut -d. -f1)"; do
+            case ",$names," in *",$name,"*) where=here ;; esac
         done
+        echo "$where $state"
+    done
 }
 
 # When the process $1 began, in seconds of this host's clock with two digits behind the point. The clock and the time since

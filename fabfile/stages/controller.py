@@ -18,6 +18,7 @@ FACT = "preflight.controller"
 
 SINGLE = (
     *("host", "program", "version", "main", "LoadState", "ActiveState"),  # slurmctld: its file, process, service
+    *("fqdn", "addresses"),  # what else the host calls itself, and where it is reached
     *("user", "uid", "lacks", "why"),  # SlurmUser, or why it is not known who that is, in a word and in a sentence
     *("path", "kubectl"),  # PATH as slurmctld has it
     "library",  # burst_buffer_lua.so

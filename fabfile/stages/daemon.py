@@ -31,6 +31,7 @@ def parse(out: bytes) -> Value:
     main, started   the process ("" if none) and when it began
     loaded          whether it has burst_buffer_lua.so in its memory
     changed         path -> when slurm.conf, what it includes and burst_buffer.conf were changed
+    named           [names, "UP" or "DOWN"] of each SlurmctldHost, as `scontrol ping` has it: several names have commas between
     pings           ["here" or "there", "UP" or "DOWN"] of each SlurmctldHost, in the order in which they take over
     type            BurstBufferType of the slurmctld that is in charge
     was, is         path -> text of slurm.conf, which is the first, and of what it includes: as this process read them, and as
@@ -45,6 +46,7 @@ def parse(out: bytes) -> Value:
         "started": float(single.get("started") or 0),
         "loaded": single.get("loaded") == "yes",
         "changed": {path: float(at) for at, path in changed},
+        "named": [text.split(" ") for text in every(told, "named")],
         "pings": [text.split(" ") for text in every(told, "ping")],
         "type": single.get("type", ""),
         "was": _texts(every(told, "was")),

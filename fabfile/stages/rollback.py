@@ -21,6 +21,7 @@ from fabfile.stages import (
     images,
     installed,
     inuse,
+    named,
     namespace,
     opening,
     podcheck,
@@ -71,6 +72,7 @@ def _preflight(goal: Goal) -> Stage:
     if goal.slurm or goal.pods or any(goal.files.values()):
         judge = unplug.judge if goal.off else known.get("controller", _QUIET).judge  # type: ignore[union-attr]
         known |= {"pod": podcheck.KNOWN, "controller": replace(_QUIET, judge=judge)}
+        known |= {"controllers": named.check(takes=goal.off)}
     if goal.renew:  # a name that was revoked gets no new kubeconfig
         known |= {revoked.CHECK.name: revoked.CHECK}
     read = (since.runs(role, goal) for role in ("master", "controller", "compute"))
@@ -100,7 +102,7 @@ _QUIET = Check(controller.CHECK.name, "controller", controller.look, lambda plac
 def _base(goal: Goal) -> Stage:
     if goal.dws == "install":
         # whether controllers reach the API is for those to say who make kubeconfigs; what Slurm is like, for what changes it
-        left_out = {"api"} if goal.slurm else {"api", "controller", "slurm-conf"}
+        left_out = {"api"} if goal.slurm else {"api", "controller", "controllers", "slurm-conf"}
         kept = tuple(one for one in preflight.STAGE.steps if one.name not in left_out)
         return replace(preflight.STAGE, steps=kept)
     every = undeploy.stages(slurm=goal.off)[0]

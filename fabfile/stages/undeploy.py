@@ -13,6 +13,7 @@ from fabfile.stages import (
     installed,
     inuse,
     kept,
+    named,
     opening,
     orphans,
     podcheck,
@@ -86,7 +87,12 @@ def _preflight(slurm: bool, checks: Sequence[Check]) -> Stage:
     read = replace(known["cluster"], judge=lambda place, have: ())
     limited = Check(controller.CHECK.name, "controller", controller.look, unplug.judge)
     return Stage(
-        "preflight", (), (tools, read, installed.CHECK, *checks, *((podcheck.KNOWN, limited) if slurm else ()))
+        "preflight",
+        (),
+        (
+            *(tools, read, installed.CHECK, *checks),
+            *((podcheck.KNOWN, limited, named.check(takes=True)) if slurm else ()),
+        ),
     )
 
 
