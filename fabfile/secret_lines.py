@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 
+from fabfile import secret_forms
 from fabfile.secret import GONE
 from fabfile.secret_names import HINT, secret
 from fabfile.slurmconf_lines import lines_of
@@ -31,3 +32,17 @@ def _clean(raw: str, meant: str) -> str:
     if value.lstrip().startswith(GONE):
         return raw
     return f"{raw[:begin]}{GONE}" + ("\n" if raw.endswith("\n") else "")
+
+
+def new(have: str, want: str) -> list[str]:
+    """The keys of those lines of a slurm.conf that are not in another one, and hold a password.
+
+    A path is none: AccountingStoragePass may be that of a socket.
+    """
+    there = {line.text.strip() for line in lines_of(have)}
+    lines = [line for line in lines_of(want) if line.value() and line.text.strip() not in there]
+    return [line.words()[0] for line in lines if _holds_secret(line.words()[0], line.value())]
+
+
+def _holds_secret(key: str, value: str) -> bool:
+    return (secret(key) and not value.startswith("/")) or secret_forms.taken_out(value) != value

@@ -10,11 +10,10 @@ import zlib
 from base64 import b64decode
 from collections.abc import Sequence
 
-from fabfile import redact, render, slurmconf
+from fabfile import render, secret_lines, slurmconf
 from fabfile.actions import Action, Put
 from fabfile.diff import difference
 from fabfile.site import ComputeGroup
-from fabfile.slurmconf_lines import lines_of
 from fabfile.stages import controller, daemon, slurm
 from fabfile.step import Check, Finding, Known, Place, Refused, Shell, Stage, Step, Value
 
@@ -157,14 +156,7 @@ def _opened(have: str, want: str, mode: int) -> list[str]:
     """The keys of passwords that users could read in a slurm.conf of this mode, and can't in the one that is there."""
     if not mode & 0o007:
         return []
-    there = {line.text.strip() for line in lines_of(have)}
-    new = [line for line in lines_of(want) if line.value() and line.text.strip() not in there]
-    return [line.words()[0] for line in new if _holds_secret(line.words()[0], line.value())]
-
-
-def _holds_secret(key: str, value: str) -> bool:
-    """Whether a key's value is a password, or has one in it. A path is none: AccountingStoragePass may be that of a socket."""
-    return not value.startswith("/") and redact.text(f"{key}={value}") != f"{key}={value}"
+    return secret_lines.new(have, want)
 
 
 def _why(have: Value) -> str:

@@ -21,6 +21,7 @@ DATA = {
     "pki",
     "names",
     "slurmconf",
+    "secret_lines",
     "diff",
     "compatibility",
     "lines",
