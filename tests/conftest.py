@@ -13,15 +13,15 @@ RUN = "DWS_ON_CSM_TEST_RUN"
 
 # What takes longest comes first, so that no worker is left with it at the end; what needs no lab fills the rest.
 LONGEST = (
+    "test_rollback",
     "test_kill",
+    "test_upgrade",
     "test_doctor",
     "test_bad_input",
     "test_pods",
     "test_certificates",
     "test_verify",
     "test_undeploy",
-    "test_upgrade",
-    "test_rollback",
     "test_lab",
     "test_drift",
     "test_offline",
@@ -30,6 +30,14 @@ LONGEST = (
     "test_cert_manager",
     "test_adoption",
     "test_lab_pod",
+    # without a lab
+    "test_storage_api",
+    "test_lock_scripts",
+    "test_activate_cut",
+    "test_stand_in_dws",
+    "test_storage",
+    "test_pod_activate",
+    "test_run",
 )
 # An install from nothing is made once for both.
 TOGETHER = {"tests/lab/test_secrets.py": "tests/lab/test_install.py"}

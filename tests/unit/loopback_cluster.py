@@ -123,8 +123,8 @@ def _apply_dws(cluster: Cluster) -> None:
     assert cluster.kubectl("apply", "-f", role).returncode == 0
     bind = ("create", "clusterrolebinding", "slurm-dws", "--clusterrole=workload-manager", "--user=slurm-dws")
     assert cluster.kubectl(*bind).returncode == 0
-    for crd in (o["metadata"]["name"] for o in objects if o["kind"] == "CustomResourceDefinition"):
-        assert cluster.kubectl("wait", f"crd/{crd}", "--for=condition=Established", "--timeout=60s").returncode == 0
+    kinds = [f"crd/{one['metadata']['name']}" for one in objects if one["kind"] == "CustomResourceDefinition"]
+    assert cluster.kubectl("wait", *kinds, "--for=condition=Established", "--timeout=60s").returncode == 0
 
 
 def _webhook_clients(one: dict[str, Any]) -> list[dict[str, Any]]:
