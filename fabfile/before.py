@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from fabfile import render
 from fabfile.actions import STATE, Action, Apply, Ask, AskApi, Delete, Sh
-from fabfile.faults import Unreachable
 from fabfile.lock import owner
-from fabfile.output import tail
-from fabfile.script import BUSY, STILL, WAITS, fenced
+from fabfile.script import fenced
 
 if TYPE_CHECKING:
     from fabfile.look import Board
@@ -40,10 +38,6 @@ appended {folder}/{name} {size}
 _OF_THE_SERVER = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid")
 _LATER = ("caBundle", "deployment.kubernetes.io/revision")
 """Fields that controllers fill in after an object was written; they come by themselves."""
-
-
-class NotKept(Unreachable):
-    """What a change needs for its way back could not be written on the master: the change is not made."""
 
 
 def opened(reach: Reach, run: str, task: str, undoes: str, board: Board, without: Sequence[str] = ()) -> None:
@@ -120,10 +114,6 @@ def _get(reach: Reach, paths: Sequence[str]) -> list[Any]:
 def _append(reach: Reach, run: str, name: str, records: Sequence[Mapping[str, Any]]) -> None:
     text = "".join(json.dumps(record) + "\n" for record in records).encode()
     script = _APPEND.format(folder=f"{STATE}/before/{shlex.quote(run)}", name=name, size=len(text))
-    host = reach.of("master")
-    answer = reach.change(host, fenced(run, render.read("written.sh") + script), text, deadline=60.0 + WAITS)
-    if answer.code == BUSY:
-        raise Unreachable(host, STILL, "run again when it is through")
-    if answer.code != 0:
-        said = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
-        raise NotKept(host, f"how things were before could not be kept there: {said}", f"make room: `df -h {STATE}`")
+    undone, fix = "how things were before could not be kept there: ", f"make room: `df -h {STATE}`"
+    script = fenced(run, render.read("written.sh") + script)
+    reach.told(reach.of("master"), script, text, deadline=60.0, undone=undone, fix=fix)

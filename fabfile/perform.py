@@ -9,10 +9,10 @@ from itertools import groupby
 from typing import Any
 
 from fabfile import before, frames, look
-from fabfile.actions import Action, Apply, Ask, AskApi, Bring, Delete, Put, Remove, Sh, title, within
+from fabfile.actions import STATE, Action, Apply, Ask, AskApi, Bring, Delete, Put, Remove, Sh, title, within
 from fabfile.api import CONFLICT, ClusterError
 from fabfile.events import Began, Event, Failure, Line
-from fabfile.faults import LockLost
+from fabfile.faults import LockLost, Unreachable
 from fabfile.look import Board, Item
 from fabfile.output import tail
 from fabfile.script import BUSY, FENCED, OUTRUN, STILL, WAITS, compile_actions, fenced
@@ -52,6 +52,20 @@ class Reach:
             self.outrun(why)
             raise LockLost(host, LockLost.text.format(why))
         return answer
+
+    def told(
+        self, host: str, script: str, data: bytes = b"", *, deadline: float, undone: str = "", fix: str = ""
+    ) -> str:
+        """Changes a state of our own there, and returns what that says. Raises Unreachable, with what is `undone` then, where it
+        fails.
+        """
+        answer = self.change(host, script, data, deadline=deadline + WAITS)
+        if answer.code == BUSY:
+            raise Unreachable(host, STILL, "run again when it is through")
+        if answer.code != 0:
+            said = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
+            raise Unreachable(host, f"{undone}{said}", fix or f"mend {STATE} there")
+        return str(answer.out.decode(errors="surrogateescape"))
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from fabfile import history, render
 from fabfile.actions import STATE
 from fabfile.events import Outcome
-from fabfile.faults import LockLost, Unreachable
+from fabfile.faults import LockLost
 from fabfile.history import Past
 from fabfile.lines import lines
 from fabfile.lock import owner
-from fabfile.output import tail
 from fabfile.perform import Reach
-from fabfile.script import WAITS, fenced
+from fabfile.script import fenced
 
 _LEAVE = """
 umask 077
@@ -143,8 +142,4 @@ def _unfinished(some: Sequence[Past], known: Sequence[Past]) -> list[str]:
 
 def _told(reach: Reach, host: str, script: str, data: bytes = b"") -> str:
     reach.guard()
-    answer = reach.change(host, script, data, deadline=30.0 + WAITS)
-    if answer.code != 0:
-        why = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
-        raise Unreachable(host, f"what this run did can't be kept there: {why}", f"mend {STATE} there")
-    return str(answer.out.decode(errors="surrogateescape"))
+    return reach.told(host, script, data, deadline=30.0, undone="what this run did can't be kept there: ")

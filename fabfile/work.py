@@ -17,10 +17,9 @@ from fabfile.faults import Unreachable
 from fabfile.judging import Pending
 from fabfile.lock import Locked, clock, hold
 from fabfile.options import Options
-from fabfile.output import tail
 from fabfile.reached import TROUBLE
 from fabfile.running import Run, defect, lasting, left_out, on_all
-from fabfile.script import BUSY, STILL, WAITS, fenced
+from fabfile.script import fenced
 from fabfile.stages import storage
 from fabfile.stages.verify import FORGET
 from fabfile.step import Check, Place, Shell, Stage
@@ -158,19 +157,9 @@ def _shut_out(made: Run) -> None:
     """
 
     def tell(role: str, host: str) -> None:
-        _told(made, host, fenced(made.id), "")
+        made.reach.told(host, fenced(made.id), deadline=30.0)
 
     on_all(made, [("", host) for host in lasting(made)], tell)
-
-
-def _told(made: Run, host: str, script: str, undone: str) -> None:
-    """Run a script of our own state there; raises Unreachable, with what is `undone` then, where it fails."""
-    answer = made.reach.change(host, script, deadline=30.0 + WAITS)
-    if answer.code == BUSY:
-        raise Unreachable(host, STILL, "run again when it is through")
-    if answer.code != 0:
-        said = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
-        raise Unreachable(host, f"{undone}{said}", f"mend {STATE} there")
 
 
 def _instead(other: Callable[[Run], None], made: Run) -> str:
@@ -211,8 +200,9 @@ def _agreed_before(made: Run, display: report.Display, pending: Pending) -> bool
 
 def _forget_proof(made: Run) -> None:
     """What was proven before doesn't count any more once something is changed. Raises Unreachable where it would go on to."""
+    undone = "nothing was changed: the proof of before could not be taken away: "
     for host in made.hosts["submitter"]:
-        _told(made, host, fenced(made.id, FORGET), "nothing was changed: the proof of before could not be taken away: ")
+        made.reach.told(host, fenced(made.id, FORGET), deadline=30.0, undone=undone)
         made.board.forget("verify.job", host)
 
 

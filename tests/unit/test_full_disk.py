@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from paramiko import ECDSAKey
 
-from fabfile import before, history, hostkeys, lock, render, rollback, run, trail
+from fabfile import history, hostkeys, lock, render, rollback, run, trail
 from fabfile.actions import Put, Sh
 from fabfile.events import Done, Event, Opened, Summary
 from fabfile.faults import Unreachable
@@ -260,7 +260,7 @@ def test_nothing_is_changed_whose_way_back_could_not_be_kept(host: LocalHost, di
     disk.leave(free)
     at = At("run-1", "one", "some", "step", lambda event: None)
     action = Sh("change it", f"touch {disk.folder}/changed", objects=("/api/x",))
-    with pytest.raises(before.NotKept) as kept:
+    with pytest.raises(Unreachable) as kept:
         perform(reached(host, Api()), Board(load(DEFAULT)), at, [action], {})
     assert "could not be kept" in str(kept.value) and "df -h" in kept.value.fix
     disk.room()
