@@ -10,7 +10,7 @@ from fabfile import names
 from fabfile.actions import Action, Delete, Sh
 from fabfile.api import Cluster, ClusterError
 from fabfile.inventory import Site
-from fabfile.stages import kept, namespace, opening, overlay, readiness, rendered
+from fabfile.stages import held, inuse, kept, namespace, opening, overlay, readiness, rendered
 from fabfile.step import Api, Place, Stage, Step, Value
 
 
@@ -36,7 +36,10 @@ def _state(cluster: Cluster, one: Mapping[str, Any]) -> str:
     if "deletionTimestamp" in have["metadata"]:
         return "being deleted"
     trimmed = {key: value for key, value in one.items() if key != "status"}
-    return rendered.differs(trimmed, have) or "as rendered"
+    template = held.part(dict(one), *_TEMPLATE.split("."))
+    # what makes other pods is told before all else
+    pods = rendered.differs({"spec": {"template": template}}, have) if template else ""
+    return pods or rendered.differs(trimmed, have) or "as rendered"
 
 
 def _want_applied(place: Place) -> Value:
@@ -52,12 +55,27 @@ def _change_applied(place: Place, have: Value, want: Value) -> Sequence[Action]:
 
 
 def _webhook_changes(place: Place, have: Value) -> bool:
-    """Whether the webhook's Deployment is there, and either differs from its manifest or has never become available."""
+    """Whether the webhook's Deployment is there, and either gets other pods or has none that answers."""
     label = f"Deployment {names.WEBHOOK}"
     if label in have["missing"]:
         return False
-    ready = place.facts.one("deploy.available")[names.WEBHOOK]
-    return not readiness.complete(ready) or any(one.startswith(f"{label}: ") for one in have["not as rendered"])
+    answers = place.facts.one("deploy.available")["answers"]
+    return not answers or any(one.startswith(f"{label}: {_TEMPLATE}") for one in have["not as rendered"])
+
+
+_TEMPLATE = "spec.template"
+
+
+def _interrupts(place: Place) -> bool:
+    """Whether a webhook that answers goes for a while: Workflows that are at work can't go on then, and their jobs fail."""
+    have = _read_applied(place, place.facts.one("deploy.applied"))
+    return place.facts.one("deploy.available")["answers"] and _webhook_changes(place, have)
+
+
+def _means_applied(place: Place, have: Value, want: Value) -> str:
+    if not _interrupts(place):
+        return ""
+    return "DWS's webhook is replaced: until its new pods answer, sbatch refuses jobs with #DW; not while Workflows are there"
 
 
 def _make(place: Place) -> Sequence[Action]:
@@ -124,6 +142,7 @@ STAGE = Stage(
     ("images", "previous"),
     (
         overlay.STEP,
+        *inuse.checks("deploy", _interrupts),
         Step(
             "applied",
             "master",
@@ -132,6 +151,7 @@ STAGE = Stage(
             _change_applied,
             read=_read_applied,
             settle=lambda site: 10.0,
+            means=_means_applied,
             hint="run it again: what was created stays. If cert-manager's webhook refused, see the pods in cert-manager",
         ),
         readiness.SERVES,

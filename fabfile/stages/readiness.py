@@ -20,13 +20,16 @@ def _look(place: Place) -> Api:
 
 
 def _read(cluster: Cluster) -> Value:
-    """Deployment -> "1 of 3" pods that are of its present form and ready, or "missing"; why the others aren't, and which of
-    them would wait long before they try again."""
+    """Deployment -> "1 of 3" pods that are of its present form and ready, or "missing"; why the others aren't, which of them
+    would wait long before they try again, and whether a pod of the webhook answers, of whatever form."""
     deployments = {name: cluster.get(f"{DEPLOYMENTS}/{name}") for name in (names.CONTROLLER, names.WEBHOOK)}
     found: dict[str, Any] = {name: _ready(one) if one else "missing" for name, one in deployments.items()}
     pods = [] if all(map(complete, found.values())) else waiting(cluster)
     stuck = [one["pod"] for one in pods if one["stuck"]]
-    return found | {"because": "; ".join(dict.fromkeys(one["why"] for one in pods)), "stuck": stuck}
+    webhook = deployments[names.WEBHOOK] or {}
+    answers = webhook.get("status", {}).get("availableReplicas", 0) > 0
+    because = "; ".join(dict.fromkeys(one["why"] for one in pods))
+    return found | {"because": because, "stuck": stuck, "answers": answers}
 
 
 def _ready(one: Mapping[str, Any]) -> str:
@@ -105,7 +108,7 @@ def _want_serves(place: Place) -> Value:
 
 
 def _read_available(place: Place, found: Value) -> Value:
-    return {key: value for key, value in found.items() if key != "stuck"}
+    return {key: value for key, value in found.items() if key not in ("stuck", "answers")}
 
 
 def _want_available(place: Place) -> Value:

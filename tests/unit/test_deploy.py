@@ -1,0 +1,108 @@
+"""DWS's webhook is replaced only where it gets other pods, and not while Workflows need the one that answers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from fabfile import names
+from fabfile.actions import Delete
+from fabfile.inventory import DEFAULT, load
+from fabfile.stages import deploy, overlay, readiness, rendered
+from fabfile.step import Check, Facts, Known, Place
+
+WEBHOOK: Mapping[str, Any] = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": names.WEBHOOK, "namespace": names.NAMESPACE, "generation": 1},
+    "spec": {"replicas": 3, "template": {"spec": {"containers": [{"name": "manager", "image": "dws:1"}]}}},
+}
+WORKFLOW = {
+    "namespace": "default",
+    "name": "bb7",
+    "id": "u7",
+    "job": "7",
+    "desired": "DataOut",
+    "ready": False,
+    "status": "",
+} | {"created": 1.0, "deleting": False, "uid": 1, "state": ""}
+
+
+class Answers:
+    """The API of a cluster that has this one Deployment."""
+
+    def __init__(self, live: Mapping[str, Any] | None) -> None:
+        self.live = live
+
+    def get(self, path: str, **query: str) -> Any:
+        """The Deployment, where it is asked for."""
+        return self.live if path.endswith(f"/{names.WEBHOOK}") else None
+
+
+def place(change: str, available: int, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A master whose webhook has so many pods that answer, of whatever form, and differs from its manifest in `change`."""
+    live = copy.deepcopy(dict(WEBHOOK))
+    if change == "replicas":
+        live["spec"]["replicas"] = 2
+    if change == "image":
+        live["spec"]["template"]["spec"]["containers"][0]["image"] = "dws:0"
+    if change == "both":
+        live["spec"]["replicas"] = 2
+        live["spec"]["template"]["spec"]["containers"][0]["image"] = "dws:0"
+    live["status"] = {"observedGeneration": 1, "replicas": available, "availableReplicas": available}
+    monkeypatch.setattr(rendered, "wanted", lambda place: [WEBHOOK])
+    monkeypatch.setattr(overlay, "modern", lambda place: False)
+    here = Place(load(DEFAULT), Facts({}), "ncn-m001")
+    cluster: Any = Answers(None if change == "missing" else live)
+    steps = {one.name: one for one in deploy.STAGE.steps}
+    for name in ("applied", "available"):
+        look: Any = steps[name].look(here)
+        here.facts.found[f"deploy.{name}"] = {here.host: look.read(cluster)}
+    assert readiness.AVAILABLE.name == "available"
+    return here
+
+
+@pytest.mark.parametrize(
+    ("change", "available", "goes", "guarded"),
+    [
+        ("", 3, False, False),
+        ("replicas", 2, False, False),
+        ("image", 3, True, True),
+        ("image", 1, True, True),
+        ("both", 2, True, True),
+        ("replicas", 0, True, False),
+        ("image", 0, True, False),
+        ("missing", 0, False, False),
+    ],
+)
+def test_when_the_webhook_is_replaced(
+    change: str, available: int, goes: bool, guarded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its pods change, or none answers; and where one answers that goes, Workflows and jobs are looked at before."""
+    here = place(change, available, monkeypatch)
+    found = here.facts.one("deploy.applied")
+    actions = deploy._change_applied(here, deploy._read_applied(here, found), deploy._want_applied(here))
+    assert any(isinstance(one, Delete) for one in actions) == goes
+    checks = {one.name: one for one in deploy.STAGE.steps if isinstance(one, Check)}
+    assert isinstance(checks["workflows"].look(here), Known) != guarded
+    assert bool(deploy._means_applied(here, found, None)) == guarded
+
+
+def test_a_workflow_that_is_at_work_keeps_the_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its job could not copy its results out while nothing answers for the webhook."""
+    here = place("image", 3, monkeypatch)
+    job = {"id": "7", "user": "joe", "state": "STAGE_OUT", "submitted": 1.0, "burst_buffer": True, "over": False}
+    seen = {"answers": True, "now": 9.0, "jobs": {"7": job}}
+    here.facts.found |= {
+        "preflight.workflows": {here.host: []},
+        "preflight.jobs": {"slurmctl1": None},
+        "preflight.installed": {here.host: {"crds": {}, "tag": "", "unfinished": "", "traces": []}},
+        "deploy.workflows": {here.host: [WORKFLOW]},
+        "deploy.jobs": {"slurmctl1": seen},
+    }
+    checks = {one.name: one for one in deploy.STAGE.steps if isinstance(one, Check)}
+    found = checks["jobs"].judge(Place(here.site, here.facts, "slurmctl1"), seen)
+    assert [one.name for one in found] == ["workflow-live"]
