@@ -39,6 +39,7 @@ LIVED_WITH: Mapping[str, str] = {
 _REFUSALS: Mapping[str, tuple[str, ...]] = {
     "data of users or of jobs would be lost": (
         *("workflow-live", "workflow-ending", "workflow-orphan", "workflow-lost", "workflow-foreign"),
+        "workflow-at-work",
         "workflows-in-old-namespace",
         *("workflows-more", "job-in-slurm", "jobs-more", "jobs-unknown"),
         *("storage-persistent", "storage-in-use", "storage-unknown-kind", "storage-not-agreed"),

@@ -165,7 +165,7 @@ def _slurm(goal: Goal, conf: str) -> Stage:
 
     told = replace(steps["conf"], want=want, change=change, takes=_takes_conf)
     alive = replace(steps["daemon"], read=read, change=start, want=lambda place: of(place).want(place))
-    return Stage("slurm", (), (steps["activation"], told, alive), serial=True)
+    return Stage("slurm", (), (slurm.HOOKS, steps["activation"], told, alive), serial=True)
 
 
 def _pods(goal: Goal) -> tuple[Stage, Stage]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from fabfile import render, slurmconf
 from fabfile.actions import Action
-from fabfile.stages import activation, daemon, pod, rollout
-from fabfile.step import Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
+from fabfile.stages import activation, daemon, pod, rollout, workflows
+from fabfile.step import Api, Check, Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
 
 KEY = "BurstBufferType"
 COMMENT = "set by dws-on-csm: jobs with #DW lines get a Workflow from DataWorkflowServices"
@@ -129,6 +129,34 @@ def _runs_elsewhere(place: Place) -> bool:
     return any(host != place.host and not daemon.stale(place.site, daemons[host]) for host in good)
 
 
+def _interrupts(place: Place) -> bool:
+    """Whether this slurmctld has the burst buffer, and is to be started again: that kills what it runs of the plugin just then."""
+    found = daemon.found(place)
+    return bool(found["loaded"]) and (not enabled(place) or bool(daemon.stale(place.site, found)))
+
+
+COPYING = ("Setup", "DataIn", "PreRun", "PostRun", "DataOut")
+"""States of a Workflow that Slurm's plugin waits for: where that is killed, the job ends without its data, or is held."""
+
+
+def _judge_hooks(place: Place, found: Value) -> Sequence[Finding]:
+    busy = [one for one in found if one["desired"] in COPYING and not one["ready"] and not one["deleting"]]
+    if not busy or not _interrupts(place):
+        return ()
+    fix = "run again when `invoke workflows` shows all of them ready; jobs may be submitted meanwhile"
+    return [Finding("workflow-at-work", _at_work(place.host, one), fix) for one in busy]
+
+
+def _at_work(host: str, one: workflows.Workflow) -> str:
+    whose = f"job {one['job']}" if one["job"] else "no job of Slurm's"
+    what = f"Workflow {workflows.label(one)} of {whose} is on its way to {one['desired']}"
+    return f"{what}: a restart of slurmctld on {host} would end that, and the job would lose its data"
+
+
+HOOKS = Check("hooks", "controller", lambda place: Api(workflows.read), _judge_hooks)
+"""Nothing is copied for a job while slurmctld, which runs the plugin that waits for it, is started again."""
+
+
 def _why(have: Value) -> str:
     return "; ".join(have["not read"]) if have["answers"] else "slurmctld does not answer `scontrol ping`"
 
@@ -141,6 +169,7 @@ STAGE = Stage(
     "slurm",
     ("plugin", "access", "images"),
     (
+        HOOKS,
         Step(
             "activation",
             "controller",

@@ -393,3 +393,33 @@ def test_a_comment_is_no_reason_to_start_slurmctld_again() -> None:
     assert daemon.stale(SITE, CURRENT | changed | {"is": {CONF: f"{TEXT}{LINE}X=1\n"}}) == [
         f"{CONF} was changed after it was read"
     ]
+
+
+# --- a restart, and what the plugin is at work on
+
+
+def a_workflow(desired: str, ready: bool, deleting: bool = False) -> dict[str, Any]:
+    return {"namespace": "default", "name": "bb7", "job": "7", "desired": desired, "ready": ready, "deleting": deleting}
+
+
+@pytest.mark.parametrize(
+    ("workflow", "loaded", "text", "refused"),
+    [
+        (a_workflow("DataOut", False), True, TEXT, True),
+        (a_workflow("Setup", False), True, TEXT, True),
+        (a_workflow("DataOut", False), True, TEXT + LINE, False),
+        (a_workflow("DataOut", False), False, TEXT, False),
+        (a_workflow("DataOut", True), True, TEXT, False),
+        (a_workflow("Proposal", False), True, TEXT, False),
+        (a_workflow("Teardown", False), True, TEXT, False),
+        (a_workflow("DataOut", False, deleting=True), True, TEXT, False),
+    ],
+)
+def test_no_restart_ends_what_the_plugin_is_at_work_on(
+    workflow: dict[str, Any], loaded: bool, text: str, refused: bool
+) -> None:
+    """A slurmctld that has the burst buffer is not started again while a job's data is copied; one without it may be."""
+    here = place(text, facts={"slurm.daemon": {"one": CURRENT | {"loaded": loaded}}})
+    found = slurm.HOOKS.judge(here, [workflow])
+    assert [one.name for one in found] == (["workflow-at-work"] if refused else [])
+    assert slurm.HOOKS.judge(here, []) == ()

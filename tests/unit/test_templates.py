@@ -77,6 +77,7 @@ APART = {
     "trail._LEAVE": STATE_ALONE,
     "trail._JOURNAL": STATE_ALONE,
     "trail._PRUNE": STATE_ALONE,
+    "work._LAST": STATE_ALONE,
     "before._APPEND": STATE_ALONE,
     "stages/activation._SETTLE": STATE_ALONE,
     "stages/cancel._LOOK_HOLDS": CLUSTER,
