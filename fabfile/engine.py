@@ -13,7 +13,7 @@ from fabfile import look
 from fabfile.api import ClusterError
 from fabfile.diff import difference
 from fabfile.events import Awaiting, Failure
-from fabfile.judging import findings, judge, pending, plan, preview
+from fabfile.judging import due, findings, idle, judge, pending, plan, preview
 from fabfile.look import Item
 from fabfile.perform import ActionFailed, At, perform, refresh
 from fabfile.running import (
@@ -25,13 +25,12 @@ from fabfile.running import (
     look_again,
     needs,
     on_all,
-    places,
     told_of,
     unagreed,
 )
 from fabfile.step import Api, Check, Finding, Refused, Stage, Step, Taken, Unknown
 
-__all__ = ["TROUBLE", "Run", "findings", "first_looks", "install", "pending", "plan"]
+__all__ = ["TROUBLE", "Run", "findings", "finish", "first_looks", "install", "pending", "plan"]
 
 
 STOPPED = "the run was stopped, and this with it"
@@ -39,8 +38,10 @@ AGAIN = "run it again to continue"
 
 
 def install(run: Run, only: frozenset[str] = frozenset()) -> None:
-    """Take every stage as far as it goes, or `only` these, each as soon as what it needs is through; none twice."""
-    waiting = {s.name: s for s in run.stages if s.name not in run.through and (not only or s.name in only)}
+    """Take every stage as far as it goes, or `only` these, each as soon as what it needs is through; none twice, and none of
+    those that come last (see finish)."""
+    due = [one for one in run.stages if one.name not in run.through and not one.ends]
+    waiting = {one.name: one for one in due if not only or one.name in only}
     names = set(waiting)
     running: dict[Future[None], str] = {}
     run.through |= names
@@ -57,6 +58,18 @@ def install(run: Run, only: frozenset[str] = frozenset()) -> None:
             for future in [one for one in running if one.done()]:
                 running.pop(future)
                 future.result()
+
+
+def finish(run: Run) -> None:
+    """Take the stages that come last, whatever became of the others, and whether or not the run was stopped."""
+    run.ending = (
+        True  # from here on a signal ends nothing on the hosts; what is about to end something has done so first
+    )
+    for thread in run.stops:
+        thread.join()
+    for stage in [one for one in run.stages if one.ends and one.name not in run.through]:
+        run.through.add(stage.name)
+        _stage(run, stage)
 
 
 def _awaited(run: Run, need: str, busy: Set[str]) -> bool:
@@ -90,7 +103,9 @@ def _skip(run: Run, items: Mapping[str, Item], why: str) -> Callable[[str, str],
 def _advance(run: Run, stage: Stage, items: Mapping[str, Item]) -> Callable[[str, str], None]:
     builds_on = needs(run.stages, stage.name) | ({stage.name} if stage.serial else set())
 
-    again = any(isinstance(item, Check) for item in items.values()) and _due(run, stage)
+    checks = any(isinstance(item, Check) for item in items.values())
+    # a step that failed may have changed something all the same
+    again = (stage.ends and run.changing) or (checks and due(run, stage))
 
     def work(role: str, host: str) -> None:
         if again or look.stale(run.board, list(items), host, builds_on) or _differs(run, items, host):
@@ -105,7 +120,7 @@ def _advance(run: Run, stage: Stage, items: Mapping[str, Item]) -> Callable[[str
 
 
 def _one(run: Run, stage: Stage, key: str, item: Item, host: str, left: Mapping[str, Item]) -> None:
-    why = "stopped" if run.stopping.is_set() else "an earlier step failed" if run.troubled(stage.name, host) else ""
+    why = "stopped" if run.stopped else "an earlier step failed" if run.troubled(stage.name, host) else ""
     if why:
         run.done(host, key, "skipped", time.time(), note=why)
     elif isinstance(item, Check):
@@ -117,18 +132,12 @@ def _one(run: Run, stage: Stage, key: str, item: Item, host: str, left: Mapping[
 
 def _blocked(run: Run, stage: Stage) -> str:
     """Why `stage` can't go on: something that it needs isn't through everywhere, or what came first in it failed."""
-    for need in stage.needs:
+    for need in () if stage.ends else stage.needs:
         if bad := run.troubled(need):
             return f"needs {need}, which did not get through on {', '.join(bad)}"
     if bad := run.troubled(stage.name):
         return f"{stage.name} did not get through on {', '.join(bad)}"
-    return "stopped" if run.stopping.is_set() else ""
-
-
-def _due(run: Run, stage: Stage) -> bool:
-    """Whether a step of the stage has something to change, wherever: then its checks are made anew, right before that."""
-    steps = [(key, item, host) for key, item, host in places(run, stage) if isinstance(item, Step)]
-    return any(preview(run, key, step, host).outcome != "ok" for key, step, host in steps)
+    return "stopped" if run.stopped else ""
 
 
 def _differs(run: Run, items: Mapping[str, Item], host: str) -> bool:
@@ -142,7 +151,7 @@ def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item])
     try:
         place = run.board.place(host)
         have, want = have_of(run, key, step, host), step.want(place)
-        if have == want:
+        if have == want or idle(run, key):
             run.done(host, key, "ok", began, **_told(run, key, step, host))
         else:
             _mend(run, key, step, host, proof, began)
@@ -153,9 +162,7 @@ def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item])
     except ActionFailed as failed:
         told = failed.failure
         meaning, fix = told.meaning, told.fix or step.hint
-        if (
-            run.stopping.is_set()
-        ):  # what ended it says nothing about the site, and the step's own hint would lead astray
+        if run.stopped:  # what ended it says nothing about the site, and the step's own hint would lead astray
             meaning, fix = meaning or STOPPED, AGAIN
         failure = Failure(told.command, told.code, told.tail, meaning, fix)
         run.done(host, key, "failed", began, failures=(failure,))
@@ -180,7 +187,7 @@ def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], 
         told = _told(run, key, step, host)
         told["note"] = "; ".join(filter(None, (told["note"], *at.notes)))
         run.done(host, key, "fixed", began, diff=difference(before, have), **told)
-    elif run.stopping.is_set():
+    elif run.stopped:
         why = (step.why(have) if step.why else "") or "not yet as wanted"
         run.done(host, key, "skipped", began, note=f"the run was stopped while it waited: {why}")
     else:
@@ -218,7 +225,7 @@ def _settled(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item
     while True:
         have = have_of(run, key, step, host)
         left = end - time.monotonic()
-        if have == step.want(run.board.place(host)) or left <= 0 or run.stopping.is_set():
+        if have == step.want(run.board.place(host)) or left <= 0 or run.stopped:
             return have
         why = (step.why(have) if step.why else "") or "not yet as wanted"
         if why != said:
@@ -235,4 +242,5 @@ def _pause(run: Run, step: Step, host: str, left: float) -> None:
         with suppress(ClusterError):
             run.reach.cluster().await_event(made.watch, min(left, 2.0))
     else:
-        run.stopping.wait(min(left, 0.2 if isinstance(made, Api) else 0.5))
+        seconds = min(left, 0.2 if isinstance(made, Api) else 0.5)
+        time.sleep(seconds) if run.ending else run.stopping.wait(seconds)

@@ -57,7 +57,7 @@ class Past:
     def note(self, host: str, step: str) -> None:
         """A step was at work on `host`."""
         steps = self.changed.setdefault(host, [])
-        if step not in steps and step.partition(".")[0] not in journal.PROOFS:
+        if step not in steps and step.partition(".")[0] not in (*journal.PROOFS, *journal.PASSING):
             steps.append(step)
 
     def unreadable(self, what: str) -> None:

@@ -41,7 +41,8 @@ class Interrupts:
         self._terminal = _attributes()
 
     def watch(self, made: Run, sessions: Sessions) -> None:
-        """From now on the first signal stops `made` and ends what it has begun on the hosts; the next one leaves."""
+        """From now on the first signal stops `made` and ends what it has begun on the hosts, but not what comes last; the next one
+        leaves."""
         self._watched = made, sessions
 
     def __call__(self, number: int, frame: object) -> None:
@@ -54,8 +55,9 @@ class Interrupts:
 
     def _stop(self, made: Run, sessions: Sessions) -> None:
         made.stopping.set()
-        for session in sessions.open():
-            threading.Thread(target=_end, args=(session,), daemon=True).start()
+        for session in () if made.ending else sessions.open():
+            made.stops.append(threading.Thread(target=_end, args=(session,), daemon=True))
+            made.stops[-1].start()
         if made.asking:
             raise KeyboardInterrupt  # or the question would go on waiting for its answer
 

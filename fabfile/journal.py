@@ -27,6 +27,8 @@ NAME = "journal.jsonl"
 
 PROOFS = ("verify", "cancel")
 """Stages that prove what is there; nothing that lasts is changed in them, nor in those that only look."""
+PASSING = ("close", "open")
+"""Stages whose work holds no longer than their run: one takes back what the other did."""
 LOOKING = ("connect", "preflight", "run")
 """What changes nothing either; what is told of a run as a whole has the stage "run"."""
 
@@ -171,7 +173,7 @@ def change(event: Mapping[str, Any]) -> str:
     """What was put right that lasts, or tried to be, by a journal's record: "STAGE.STEP"; "" for any other one."""
     if event["event"] != "done" or event["outcome"] not in ("fixed", "failed"):
         return ""
-    return "" if event["stage"] in (*LOOKING, *PROOFS) else f"{event['stage']}.{event['step']}"
+    return "" if event["stage"] in (*LOOKING, *PROOFS, *PASSING) else f"{event['stage']}.{event['step']}"
 
 
 def _at_work(file: Path) -> bool:

@@ -89,6 +89,19 @@ class Preview:
     failures: tuple[Failure, ...] = ()
 
 
+def due(run: Run, stage: Stage) -> bool:
+    """Whether a step of the stage has something to change, wherever."""
+    steps = [(key, item, host) for key, item, host in places(run, stage) if isinstance(item, Step)]
+    return any(preview(run, key, step, host).outcome != "ok" for key, step, host in steps)
+
+
+def idle(run: Run, key: str) -> bool:
+    """Whether the stage of a step makes way for others (`around`), and none of them has anything to do."""
+    stages = {stage.name: stage for stage in run.stages}
+    around = stages[key.partition(".")[0]].around
+    return bool(around) and not any(due(run, stages[name]) for name in around)
+
+
 def preview(run: Run, key: str, step: Step, host: str) -> Preview:
     """What `step` would do on `host`, as far as can be known now; changes nothing."""
     place = run.board.place(host)
@@ -96,7 +109,7 @@ def preview(run: Run, key: str, step: Step, host: str) -> Preview:
     try:
         have = have_of(run, key, step, host)
         want = step.want(place)
-        if have == want:
+        if have == want or idle(run, key):
             return Preview("ok", note=step.why(have) if step.why else "")
         takes = step.taken(place, have, want)
         if step.change is not None:
@@ -116,16 +129,16 @@ def preview(run: Run, key: str, step: Step, host: str) -> Preview:
 
 def plan(run: Run) -> None:
     """Say what an install would do on each host. Nothing that changes anything is reached from here."""
-    changes = False
+    changes: set[str] = set()
     for stage in run.stages:
         findings(run, stage)
         for key, item, host in places(run, stage):
             if isinstance(item, Step):
                 began = time.time()
                 seen = preview(run, key, item, host)
-                if item.anew and changes and seen.outcome == "ok":
+                if item.anew and seen.outcome == "ok" and (stage.ends in changes if stage.ends else changes):
                     seen = Preview("change", note=item.anew)
-                changes = changes or seen.outcome in ("change", "unknown")
+                changes |= {stage.name} if seen.outcome in ("change", "unknown") else set()
                 note = "; ".join(text for text in (*(one.words for one in seen.takes), seen.note) if text)
                 run.done(host, key, seen.outcome, began, diff=seen.diff, note=note, failures=seen.failures)
 

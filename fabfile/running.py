@@ -38,6 +38,8 @@ class Run:
     looked  when the first looks began, by lock.clock()
     said    how it ended has been shown
     asking  somebody is asked on the terminal just now
+    stops   what ends on the hosts what this run has begun there, since it was stopped
+    ending  all is through but the stages that come last: those are taken to their end, also by a run that was stopped
     """
 
     id: str
@@ -62,6 +64,13 @@ class Run:
     yes: bool = False
     agreed: set[tuple[str, str, str]] = field(default_factory=set)
     stirred: threading.Event = field(default_factory=threading.Event)
+    stops: list[threading.Thread] = field(default_factory=list)
+    ending: bool = False
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing more is to begin, and what waits goes on waiting no longer."""
+        return self.stopping.is_set() and not self.ending
 
     def __post_init__(self) -> None:
         self.board = Board(self.site)

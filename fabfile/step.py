@@ -182,12 +182,17 @@ class Stage:
 
     needs    what must be through on all its hosts before this one begins: "STAGE", or "STAGE.STEP" for that step alone
     serial   one host first, and the others only when it is through
+    around   the stages that it makes way for: where none of them has anything to do, it has nothing to do either
+    ends     the stage whose work it takes back. It comes last, behind all others, whatever became of them: also where one of
+             them failed or was refused, and where the run was stopped
     """
 
     name: str
     needs: tuple[str, ...]
     steps: tuple[Step | Check, ...]
     serial: bool = False
+    around: tuple[str, ...] = ()
+    ends: str = ""
 
     @property
     def builds_on(self) -> tuple[str, ...]:

@@ -12,7 +12,9 @@ from fabfile.events import OUTCOMES, Outcome, Summary
 from fabfile.inventory import Site
 from fabfile.lock import HOLD
 from fabfile.options import Options
+from fabfile.progress import fold
 from fabfile.running import TROUBLE, Run
+from fabfile.step import Step
 from fabfile.theme import plural
 
 CONVERGED, FAILED, SITE_FILE, REFUSED, CHANGES, UNPROVEN = 0, 1, 2, 3, 4, 5
@@ -32,6 +34,7 @@ def ended(
     code = _code(made, options, refused, down)
     again = code in (FAILED, REFUSED, UNPROVEN)
     counts = _counts(made.outcomes)
+    changed = _changed(made)
     return Summary(
         made.id,
         code,
@@ -40,7 +43,9 @@ def ended(
         execs=sessions.execs,
         connections=sessions.connections,
         seconds=time.time() - began,
-        message=refused or _message(options, code, counts, made.stopping.is_set()),
+        message=f"{refused}{changed and f' {HAS_CHANGED}{changed}.'}"
+        if refused
+        else _message(options, code, counts, made.stopping.is_set(), changed),
         next=_again(options, made.site) if again else "",
         report=os.path.relpath(page),
     )
@@ -82,8 +87,37 @@ def _leaving(made: Run | None, running: Sequence[str]) -> Iterator[str]:
     if made.holding:
         yield f"This run's lock expires within {HOLD} s; the next run from this machine need not wait for that."
         yield "Run the same command again to continue: it waits for what still runs."
+        yield from _undone(made)
     else:
         yield "Nothing was changed."
+
+
+def _undone(made: Run) -> Iterator[str]:
+    """What comes last and was not done, with what that means."""
+    for stage in made.stages if made.changing else ():
+        for item in stage.steps if stage.ends else ():
+            there = {made.outcomes.get((stage.name, item.name, host)) for host in made.hosts.get(item.role, ())}
+            if isinstance(item, Step) and item.change and not there <= {"ok", "fixed"}:
+                yield f"{stage.name}.{item.name} was not done: {item.hint}."
+
+
+NAMED = 8
+"""Steps that are named one by one in the last words of a run; of more than these the number is told."""
+
+
+def _changed(made: Run) -> str:
+    """What this run has changed, in words: "slurm.conf (slurmctl[1-2])"; not what it has taken back itself."""
+    ends = [stage for stage in made.stages if stage.ends and not made.troubled(stage.name)]
+    again = {stage.name for stage in ends} | {
+        one.name for one in made.stages if one.around and one.name in {stage.ends for stage in ends}
+    }
+    found: dict[str, list[str]] = {}
+    for (stage, step, host), outcome in made.outcomes.items():
+        if outcome == "fixed" and stage not in again:
+            found.setdefault(f"{stage}.{step}", []).append(host)
+    told = [f"{step} ({fold(hosts)})" for step, hosts in found.items()]
+    more = [f"and {len(told) - NAMED} steps more"] if len(told) > NAMED else []
+    return ", ".join([*told[:NAMED], *more])
 
 
 def _again(options: Options, site: Site) -> str:
@@ -125,15 +159,20 @@ def _unproven(made: Run) -> bool:
     return troubled in ({"verify"}, {"cancel"}) and made.codes == {UNPROVEN}
 
 
-def _message(options: Options, code: int, counts: Mapping[str, int], stopped: bool) -> str:
+HAS_CHANGED = "Before that this run has changed: "
+
+
+def _message(options: Options, code: int, counts: Mapping[str, int], stopped: bool, changed: str = "") -> str:
     if code == FAILED and not stopped and counts["unknown"] and not counts["failed"] and not counts["skipped"]:
         unknown = plural(counts["unknown"], "thing")
         return (
             f"{unknown} could not be looked at, so nobody knows whether all is right. Running it again looks once more."
         )
+    before = f" {HAS_CHANGED}{changed}." if changed and counts["refused"] else ""
+    touched = f"what was refused was not done.{before}" if before else "nothing that stands in the way was touched."
     said = {
-        FAILED: f"{'Stopped' if stopped else 'Failed'}. Running it again goes on from here.",
-        REFUSED: "Refused: nothing that stands in the way was touched.",
+        FAILED: f"{'Stopped' if stopped else 'Failed'}. Running it again goes on from here.{before}",
+        REFUSED: f"Refused: {touched}",
         CHANGES: "",
         UNPROVEN: "Installed, but not proven.",
     }

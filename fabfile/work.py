@@ -93,6 +93,7 @@ def _work(made: Run, options: Options, display: report.Display, down: Sequence[s
             return _unagreed(made)
         return _alone(made, options, partial(_changed, made, options, display), holding)
     engine.install(made)
+    engine.finish(made)
     return ""
 
 
@@ -178,11 +179,14 @@ def _changed(made: Run, options: Options, display: report.Display) -> str:
     made.changing = True
     images.opened(made.reach, made.id, options.task, options.undoes, made.board, left_out(made))
     _forget_proof(made)
-    if pending.before:
-        engine.install(made, pending.before)
-        if not _agreed(made, engine.pending(made), display):
-            return _unagreed(made)
-    engine.install(made)
+    try:
+        if pending.before:
+            engine.install(made, pending.before)
+            if not _agreed(made, engine.pending(made), display):
+                return _unagreed(made)
+        engine.install(made)
+    finally:
+        engine.finish(made)
     return ""
 
 

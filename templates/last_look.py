@@ -1,6 +1,5 @@
-# The last look before DWS goes, behind the text of stages/held.py: whether all that it holds may go, and what is kept of it.
-# It closes DWS first, waits until that holds, looks, writes what is kept, and deletes that as it was written; what it finds in the
-# way it prints.
+# The last look before DWS goes, behind the text of stages/held.py and closing.py: whether all that it holds may go, and what is
+# kept of it. It closes DWS first, looks, writes what is kept, and deletes that as it was written; it prints what it finds in the way.
 # python3 -c TEXT look SAVED PENDING: the file for what is kept, and the one of what is still to be put back, of earlier runs too.
 # On its standard input: {"closing": the configuration that closes DWS, "own": labels of what DWS's manifests have,
 # "common": an API version}.
@@ -9,14 +8,14 @@
 
 import os
 import pathlib
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 IDLE = ("clientmounts", "servers")
 """Kinds whose objects hold nothing at one moment, and data of users at the next: by a change, which is open to all meanwhile."""
 
-TIMES = {"closed": 30, "known": 2, "answer": 60, "back": 20}
+BACK = 20
+"""Seconds for putting back what was deleted."""
 
 TRIES = 10
 """How often all is looked at again, where somebody goes on changing what is to go."""
@@ -28,16 +27,13 @@ def look(saved, pending):
     """Nobody loses what they write meanwhile: what is kept is deleted in the very state in which it was saved, or else all is
     looked at and saved again. Who comes later is told that it is gone."""
     asked = json.load(sys.stdin)
-    kubectl(["apply", "--filename", "-"], json.dumps(asked["closing"]))
-    wait_closed(asked["closing"]["webhooks"][0]["name"])
-    # each API server hears of it for itself, and nothing says when the last of them has
-    time.sleep(TIMES["known"])
+    close(asked["closing"])
     for _ in range(TRIES):
         going = seen(saved, pending, asked)
         changed = [said for some in makers_last(going) for said in deleted(some) if said]
         if not changed:
             return
-    print("DWS may still be needed, so nothing was undeployed: these could not be deleted as they were seen in the")
+    print("DWS may still be needed, so it stays: these could not be deleted as they were seen in the")
     print("last look, since somebody changes them all the time. Run again.")
     print("\n".join(changed))
     sys.exit(3)
@@ -48,7 +44,7 @@ def seen(saved, pending, asked):
     kinds = {plural: objects(plural, crd) for plural, crd in crds().items()}
     there = [label(one) for one in kinds.get("workflows", [])] + [told(one) for one in data(kinds)]
     if there:
-        print("DWS is still needed, so nothing was undeployed:")
+        print("DWS is still needed, so it stays:")
         print("\n".join(there))
         sys.exit(3)
     common = in_common(kinds, asked["common"])
@@ -99,7 +95,7 @@ def back(pending):
     saved = json.loads(pathlib.Path(pending).read_text())["items"]
     there = standing()
     first = left = [one for one in saved if label(one) not in there]
-    ends = time.monotonic() + TIMES["back"]
+    ends = time.monotonic() + BACK
     while left and time.monotonic() < ends:
         call(["create", "--filename", "-"], text(left))
         there, served = standing(), {crd["spec"]["names"]["kind"] for crd in crds().values() if lasts(crd)}
@@ -138,44 +134,6 @@ def in_common(kinds, common):
     return found
 
 
-def wait_closed(webhook):
-    """Returns once a new object is refused for our sake. Where no kind is left that shows it, DWS is as good as gone."""
-    there = crds()
-    kind = next((plural for plural in ("computes", "dwdirectiverules") if plural in there), None)
-    if kind is None:
-        return
-    trial = {
-        "apiVersion": f"{GROUP}/{version(there[kind])}",
-        "kind": there[kind]["spec"]["names"]["kind"],
-        "metadata": {"name": "dws-on-csm-closed", "namespace": "default"},
-    }
-    ends = time.monotonic() + TIMES["closed"]
-    while True:
-        done = call(["create", "--dry-run=server", "--filename", "-"], json.dumps(trial))
-        if webhook in done.stderr:
-            return
-        if time.monotonic() > ends:
-            print("DWS could not be closed: {}".format(done.stderr.strip() or "new objects are still admitted"))
-            sys.exit(1)
-        time.sleep(0.2)
-
-
-def crds():
-    every = (
-        json.loads(kubectl(["get", "--raw", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"]))["items"] or []
-    )
-    return {one["spec"]["names"]["plural"]: one for one in every if one["spec"]["group"] == GROUP}
-
-
-def version(crd):
-    """The version in which objects are stored, where it is served: no webhook has to convert them then."""
-    versions = sorted((v for v in crd["spec"]["versions"] if v["served"]), key=lambda v: not v["storage"])
-    if not versions:
-        print("CRD {} serves no version, so nobody can say what it holds".format(crd["metadata"]["name"]))
-        sys.exit(1)
-    return versions[0]["name"]
-
-
 def objects(plural, crd):
     path = f"/apis/{GROUP}/{version(crd)}/{plural}"
     found = json.loads(kubectl(["get", "--raw", path]))["items"] or []
@@ -207,30 +165,6 @@ def write(path, objects):
     folder = os.open(str(place.parent), os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
-
-
-def kubectl(words, feed=""):
-    done = call(words, feed)
-    if done.returncode:
-        print("kubectl {}: {}".format(" ".join(words), done.stderr.strip() or f"exit code {done.returncode}"))
-        sys.exit(1)
-    return done.stdout
-
-
-def call(words, feed):
-    command = ["kubectl", "--request-timeout={}s".format(TIMES["answer"]), *words]
-    try:
-        return subprocess.run(
-            command,
-            input=feed,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            universal_newlines=True,
-            timeout=2 * TIMES["answer"],
-        )
-    except subprocess.TimeoutExpired:
-        print("kubectl {}: no answer within {} s".format(" ".join(words), 2 * TIMES["answer"]))
-        sys.exit(1)
 
 
 {"look": look, "back": back}[sys.argv[1]](*sys.argv[2:])

@@ -82,6 +82,9 @@ def look(place: Place) -> Look:
     return Shell(script, lambda out: out.decode().strip() or "none")
 
 
+AT_WORK = "at work"
+"""How an activation is that goes on."""
+
 INTERRUPTED = "interrupted"
 """How an activation is that nobody has settled."""
 

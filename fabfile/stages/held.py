@@ -1,6 +1,6 @@
 """What DWS's kinds hold: data of users, and configuration that somebody made. Pure, by what upstream's schemas say.
 
-Its text also runs on the master, in front of templates/last_look.py, so that the look before a deletion is this very one:
+Its text also runs on the master, in front of templates/closing.py and last_look.py, so that the look before a deletion is this one:
 nothing but the standard library, in the words of Python 3.6.
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 from fabfile import names, render
 from fabfile.actions import Action, Sh
-from fabfile.stages import held, installed, manifests, overlay, storage
+from fabfile.stages import closing, held, installed, manifests, overlay, storage
 from fabfile.step import Place, Value
 
 ORDER = (
@@ -30,7 +29,7 @@ def actions(place: Place, tag: str, have: Value, *, again: bool = False) -> Sequ
     rest = sorted(set(have["CRDs"]) - {_plural(one) for one in manifests.objects(place) if _plural(one)})
     settings = {
         "rest": " ".join(f"{plural}.{names.GROUP}" for plural in rest),
-        "look": f"{inspect.getsource(held)}\n{render.read('last_look.py')}",
+        "look": closing.PROGRAM + render.read("last_look.py"),
         "asked": json.dumps({"closing": storage.CLOSING, "own": own(place), "common": names.WORKFLOW_VERSION}),
         "closed": storage.CLOSED,
         "again": "yes" if again else "",

@@ -14,6 +14,7 @@ from fabfile.actions import Action
 from fabfile.stages import (
     access,
     activation,
+    closing,
     controller,
     daemon,
     deploy,
@@ -46,7 +47,22 @@ def stages(goal: Goal, conf: str) -> tuple[Stage, ...]:
     """The procedure in order; `conf`: slurm.conf's path."""
     first, side, cluster = _preflight(goal), _slurm_side(goal, conf), _cluster(goal)
     parts = (cluster, side) if all(goal.enabled.values()) else (side, cluster)
-    return (first, *_one_after_the_other(parts))
+    return _closed(goal, (first, *_one_after_the_other(parts)))
+
+
+def _closed(goal: Goal, every: Sequence[Stage]) -> tuple[Stage, ...]:
+    """DWS is closed before a stage that takes from jobs what they need, and opened at the end.
+
+    Where DWS goes or comes as a whole, that closes it by itself.
+    """
+    taking = ["slurm", "pods", "slurmctld", "plugin"] if goal.off else []
+    taking += ["objects"] if goal.dws == "leave" and _loses(goal) else []
+    around = [one.name for one in every if one.name in taking]
+    if not around:
+        return (*every, closing.last(every, "undeploy")) if goal.dws == "remove" else tuple(every)
+    made = [replace(one, needs=(*one.needs, closing.NAME)) if one.name in around else one for one in every]
+    made.insert(1, closing.stage(around))
+    return (*made, closing.last(made, closing.NAME, *([rollout.ROLLED] if goal.pods else ())))
 
 
 def _one_after_the_other(parts: Sequence[Sequence[Stage]]) -> tuple[Stage, ...]:
@@ -117,12 +133,16 @@ def _slurm_side(goal: Goal, conf: str) -> tuple[Stage, ...]:
     made = restored_files.files(goal, "plugin", "controller", {conf})
     daemons = (*((_slurm(goal, conf),) if goal.slurm else ()), *(_pods(goal) if goal.pods else ()))
     if goal.off:  # a job may have come since the preflight was judged
-        guards = _guards(goal, daemons[0].name)
-        daemons = (replace(daemons[0], steps=(*guards, *daemons[0].steps)), *daemons[1:])
+        daemons = (_guarded(goal, daemons[0]), *daemons[1:])
+        made = tuple(_guarded(goal, one) for one in made)
     nodes = restored_files.files(goal, "computes", "compute", set())
     order = (*made, *daemons) if all(goal.enabled.values()) else (*daemons, *made)
     fresh = (replace(access.STAGE, needs=(), steps=tuple(_kubeconfigs())),) if goal.renew else ()
     return _chain((*fresh, *order, *nodes))
+
+
+def _guarded(goal: Goal, stage: Stage) -> Stage:
+    return replace(stage, steps=(*_guards(goal, stage.name), *stage.steps))
 
 
 def _chain(every: Sequence[Stage]) -> tuple[Stage, ...]:
@@ -190,7 +210,7 @@ def _pods(goal: Goal) -> tuple[Stage, Stage]:
 def _takes_conf(place: Place, have: Value, want: Value) -> str:
     kept = slurmconf.value(str(want), slurm.KEY)
     gone = not (kept and kept.value.lower() == daemon.TYPE)
-    return f"{slurm.KEY} of {place.host}'s slurm.conf: Slurm takes no #DW job any more" if gone else ""
+    return slurm.goes(place) if gone else ""
 
 
 # --- the cluster
@@ -198,13 +218,13 @@ def _takes_conf(place: Place, have: Value, want: Value) -> str:
 
 def _cluster(goal: Goal) -> tuple[Stage, ...]:
     """DWS, then the single objects."""
-    dws: tuple[Stage, ...] = (opening.STAGE,)
+    dws: tuple[Stage, ...] = () if goal.off or _loses(goal) else (opening.STAGE,)
     if goal.dws == "remove":
-        dws = undeploy.stages(slurm=False)[1:]
+        dws = undeploy.stages(slurm=False)[1:-1]
     elif goal.dws == "install":
         previous = replace(upgrade.STAGE, steps=(*upgrade.STAGE.steps, *restored_objects.saved(goal.run)))
         dws = (workarea.STAGE, images.STAGE, previous, deploy.STAGE)
-    needs = (dws[-1].name,)
+    needs = (dws[-1].name if dws else "preflight",)
     # CRDs take all objects of their kinds along, also where DWS does not go as a whole
     crds = any(one.before is None and one.path.startswith(installed.CRDS) for one in goal.things)
     guard = (storage.step("objects", lambda place: "these kinds of DWS"),) if crds else ()

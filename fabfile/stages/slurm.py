@@ -90,6 +90,11 @@ def undo(place: Place, before: Value) -> Sequence[Action]:
     )
 
 
+def goes(place: Place) -> str:
+    """What it means that BurstBufferType is taken from a slurm.conf, for whoever is asked."""
+    return f"{KEY} of {place.host}'s slurm.conf: Slurm then runs jobs with #DW without their storage, and does not refuse them"
+
+
 def disable(place: Place) -> Sequence[Action]:
     """BurstBufferType taken out of slurm.conf, and a slurmctld that has read that; what an undeploy does."""
     now = seen(place)

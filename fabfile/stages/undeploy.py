@@ -1,20 +1,23 @@
-"""The undeploy: stages like an install's. The Slurm side goes first where it is asked for, then DWS, then role and binding."""
+"""The undeploy: stages like an install's. The Slurm side goes first where it is asked for, then DWS, then role and binding.
+
+Behind the closing of DWS no job with #DW gets in any more (see closing): what is looked at there is all that there will be.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fabfile import names
 from fabfile.actions import Action, Delete
 from fabfile.api import Cluster
 from fabfile.stages import (
+    closing,
     controller,
     installed,
     inuse,
     kept,
     named,
-    opening,
     orphans,
     podcheck,
     preflight,
@@ -48,16 +51,26 @@ def stages(slurm: bool = False, rbac: bool = False, orphans: bool = False, all_j
         return installed.there(place) or slurm
 
     terms = inuse.Terms(orphans, all_jobs, slurm)
-    guarded = replace(unplug.SLURM, steps=(*inuse.checks(unplug.SLURM.name, due, terms), *unplug.SLURM.steps))
-    before = (guarded, unplug.FILES) if slurm else ()
+    before = _slurm_side(due, terms) if slurm else ()
     after = (_RBAC,) if rbac else ()
-    return (
+    every = (
         _preflight(slurm, inuse.checks("preflight", due, terms)),
         *before,
         Stage("workarea", ("preflight",), removal.clone_steps("workarea", version)),
         _removal(("workarea", *(stage.name for stage in before)), inuse.checks("undeploy", due, terms), orphans),
         *after,
     )
+    return (*every, closing.last(every, closing.NAME if slurm else "undeploy"))
+
+
+def _slurm_side(due: Callable[[Place], bool], terms: inuse.Terms) -> tuple[Stage, ...]:
+    """DWS closed, then slurm.conf, then the files; before each of the two it is looked at what needs them."""
+    needs = {unplug.SLURM.name: (closing.NAME,), unplug.FILES.name: unplug.FILES.needs}
+    guarded = tuple(
+        replace(one, needs=needs[one.name], steps=(*inuse.checks(one.name, due, terms), *one.steps))
+        for one in (unplug.SLURM, unplug.FILES)
+    )
+    return (closing.stage([*needs]), *guarded)
 
 
 def words(slurm: bool = False, **flags: bool) -> dict[str, str]:
@@ -126,7 +139,6 @@ def _removal(needs: tuple[str, ...], checks: Sequence[Check], orphans: bool) -> 
             stuck.step("undeploy"),
             removal.removed_step(version, "workarea", _takes),
             kept.told_step(version),
-            opening.STEP,
         ),
     )
 

@@ -61,9 +61,7 @@ SLURM = Stage(
             _SLURM["conf"],
             want=_want_conf,
             change=lambda place, have, want: slurm.disable(place),
-            takes=lambda place, have, want: (
-                f"{slurm.KEY} of {place.host}'s slurm.conf: Slurm takes no #DW job any more"
-            ),
+            takes=lambda place, have, want: slurm.goes(place),
         ),
         replace(
             _SLURM["daemon"], read=_read_daemon, want=lambda place: {"answers": True, "not read": []}, change=_restart

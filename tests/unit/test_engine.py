@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fabfile import engine
+from fabfile import engine, interrupt
 from fabfile.actions import Action, Put, Sh
 from fabfile.engine import Run
 from fabfile.events import Awaiting, Began, Done, Event, Line
@@ -698,3 +698,168 @@ def test_what_a_run_found_first_is_known_however_often_it_looks(local_host: Loca
         engine.first_looks(run)
         facts = run.board.facts
         assert (facts.one("preflight.jobs"), facts.first["preflight.jobs"]) == (text, {"one": "first"})
+
+
+# --- what comes last
+
+
+def a_door(host: LocalHost, name: str, wanted: str) -> Step:
+    """A step that wants the door, a file that says "open" or "closed", as it is `wanted`."""
+    change = Sh(f"{name} it", f"echo {wanted} >{shlex.quote(str(host.folder / 'door'))}")
+    return replace(
+        a_file(host, "door", f"{wanted}\n"), name=name, change=lambda place, have, want: [change], anew="again"
+    )
+
+
+def behind_a_door(host: LocalHost, *deeds: Step | Check, around: tuple[str, ...] = ("deed",)) -> tuple[Stage, ...]:
+    """A stage behind a closed door, which is opened at the end."""
+    return (
+        Stage("close", (), (a_door(host, "close", "closed"),), around=around),
+        Stage("deed", ("close",), deeds),
+        Stage("open", ("close", "deed"), (a_door(host, "open", "open"),), ends="close"),
+    )
+
+
+def of_the_door(host: LocalHost, *deeds: Step | Check, stopping: bool = False) -> tuple[Run, dict[str, str]]:
+    """A run behind the door, to its end."""
+    (host.folder / "door").write_text("open\n")
+    run, seen = a_run(host, *behind_a_door(host, *deeds))
+    run.changing = True
+    engine.first_looks(run)
+    if stopping:
+        run.stopping.set()
+    engine.install(run)
+    engine.finish(run)
+    return run, outcomes(seen)
+
+
+def failing(host: LocalHost, script: str) -> Step:
+    return replace(a_file(host, "deed", "1"), change=lambda place, have, want: [Sh("do it", script)])
+
+
+def test_what_a_stage_closed_is_opened_again_whatever_became_of_the_others(local_host: LocalHost) -> None:
+    """After a refusal, a failure, a defect of ours and Ctrl-C; what lies between saw it closed."""
+
+    def refuse(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        raise Refused(Finding("job-in-slurm", "a job", "wait"))
+
+    def emit(event: Event) -> None:
+        seen.append(event)
+        if name == "stopped" and isinstance(event, Began) and event.title == "do it":
+            run.stopping.set()
+
+    saw = "cat door >seen; printf 1 >deed"
+    deeds = {
+        "fixed": failing(local_host, saw),
+        "failed": failing(local_host, f"{saw}; exit 1"),
+        "refused": replace(failing(local_host, saw), change=refuse),
+        "stopped": failing(local_host, f"{saw}; exit 143"),
+    }
+    for name, deed in deeds.items():
+        for file in ("deed", "seen"):
+            (local_host.folder / file).unlink(missing_ok=True)
+        (local_host.folder / "door").write_text("open\n")
+        run, seen = a_run(local_host, *behind_a_door(local_host, deed))
+        run.changing, run.emit = True, emit
+        engine.first_looks(run)
+        engine.install(run)
+        assert (local_host.folder / "door").read_text() == "closed\n"
+        engine.finish(run)
+        assert outcomes(seen) == {
+            "close.close": "fixed",
+            "deed.deed": "failed" if name == "stopped" else name,
+            "open.open": "fixed",
+        }
+        assert (local_host.folder / "door").read_text() == "open\n"
+        assert name == "refused" or (local_host.folder / "seen").read_text() == "closed\n"
+
+
+def test_what_was_closed_by_a_step_that_failed_is_opened_too(local_host: LocalHost) -> None:
+    """A step that failed may have done its work all the same: what comes last looks for itself."""
+    closing, deed, opening = behind_a_door(local_host, a_file(local_host, "deed", "1"))
+    half = Sh("close it", "echo closed >door; exit 1")
+    step = replace(a_door(local_host, "close", "closed"), change=lambda place, have, want: [half])
+    (local_host.folder / "door").write_text("open\n")
+    run, seen = a_run(local_host, replace(closing, steps=(step,)), deed, opening)
+    run.changing = True
+    install(run)
+    engine.finish(run)
+    assert outcomes(seen) == {"close.close": "failed", "deed.deed": "skipped", "open.open": "fixed"}
+    assert (local_host.folder / "door").read_text() == "open\n" and not (local_host.folder / "deed").exists()
+
+
+def test_a_stage_that_makes_way_for_others_does_nothing_where_they_have_nothing_to_do(local_host: LocalHost) -> None:
+    """And a stopped run closes nothing; a plan says of both ends what it would do."""
+    (local_host.folder / "deed").write_text("1")
+    deed = a_file(local_host, "deed", "1")
+    _, seen = of_the_door(local_host, deed)
+    assert seen == {"close.close": "ok", "deed.deed": "ok", "open.open": "ok"}
+    for there, outcome in ((True, "ok"), (False, "change")):
+        run, told = a_run(local_host, *behind_a_door(local_host, deed))
+        if not there:
+            (local_host.folder / "deed").unlink()
+        engine.first_looks(run)
+        engine.plan(run)
+        assert outcomes(told) == {"close.close": outcome, "deed.deed": outcome, "open.open": outcome}
+    _, seen = of_the_door(local_host, deed, stopping=True)
+    assert seen == {"close.close": "skipped", "deed.deed": "skipped", "open.open": "ok"}
+
+
+def test_what_comes_last_waits_for_what_is_at_work_and_no_signal_ends_it(local_host: LocalHost) -> None:
+    """A stopped run has left something at work: it is awaited before the door is opened, and where it stays, the door does."""
+    at_work = replace(
+        a_file(local_host, "rest", "none"),
+        name="rest",
+        change=None,
+        settle=lambda site: 60.0,
+        why=lambda have: str(have),
+    )
+    closing, deed, opening = behind_a_door(local_host, a_file(local_host, "deed", "1"))
+    stages = (closing, deed, replace(opening, steps=(at_work, *opening.steps)))
+    ended: list[str] = []
+
+    class Session:
+        host = "one"
+
+        def stop(self) -> None:
+            ended.append("ended")
+
+    class Sessions:
+        def open(self) -> list[Session]:
+            return [Session()]
+
+    (local_host.folder / "door").write_text("closed\n")
+    (local_host.folder / "rest").write_text("at work")
+    run, seen = a_run(local_host, *stages)
+    signals = interrupt.Interrupts(lambda watched: None)
+    signals.watch(run, Sessions())  # type: ignore[arg-type]
+    run.changing = True
+    engine.first_looks(run)
+    signals(2, None)
+    engine.install(run)
+
+    def emit(event: Event) -> None:
+        seen.append(event)
+        if isinstance(event, Awaiting):
+            assert ended == ["ended"], "what the signal was to end has not ended yet"
+            run.stops.clear()
+            signals._stop(run, Sessions())  # type: ignore[arg-type]
+            assert not run.stops and (local_host.folder / "door").read_text() == "closed\n"
+            (local_host.folder / "rest").write_text("none")
+
+    run.emit = emit
+    engine.finish(run)
+    assert [one.why for one in seen if isinstance(one, Awaiting)] == ["at work"]
+    assert outcomes(seen)["open.open"] == "fixed" and (local_host.folder / "door").read_text() == "open\n"
+
+    (local_host.folder / "door").write_text("closed\n")
+    (local_host.folder / "rest").write_text("at work")
+    stages = (closing, deed, replace(opening, steps=(replace(at_work, settle=None), *opening.steps)))
+    run, seen = a_run(local_host, *stages)
+    run.changing = True
+    run.stopping.set()
+    engine.first_looks(run)
+    engine.install(run)
+    engine.finish(run)
+    assert (outcomes(seen)["open.rest"], outcomes(seen)["open.open"]) == ("failed", "skipped")
+    assert (local_host.folder / "door").read_text() == "closed\n"

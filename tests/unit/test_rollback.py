@@ -542,6 +542,33 @@ def test_a_goal_is_of_the_records_that_are_there(
 
 
 SERVED = earlier.Thing(CRD, None, frozenset())
+OFF = Goal("1", "leave", {}, (), {"c": False}, slurm=True, off=True)
+
+
+@pytest.mark.parametrize(
+    ("goal", "around"),
+    [
+        (OFF, ["slurm"]),
+        (replace(OFF, dws="remove"), ["slurm"]),
+        (replace(OFF, dws="install", version="0.0.20"), ["slurm"]),
+        (replace(OFF, slurm=False, pods=(Thing("/apis/apps/v1/x", None, frozenset()),)), ["pods", "slurmctld"]),
+        (Goal("1", "leave", {}, (SERVED,), {"c": True}), ["objects"]),
+    ],
+)
+def test_dws_is_closed_before_jobs_lose_what_they_need_and_opened_at_the_end(goal: Goal, around: list[str]) -> None:
+    """As in an undeploy: closed, looked at, taken away, opened; a rollback that takes nothing from jobs does not close it."""
+    files = {"c": {LUA: File(LUA, "r", "644", "root:root", ABSENT, frozenset())}}
+    for made, more in ((goal, []), (replace(goal, files=files, roles={"controller": ("c",)}), ["plugin"] * goal.off)):
+        stages = {stage.name: stage for stage in rollback.stages(made, "/etc/slurm/slurm.conf")}
+        assert set(stages["close"].around) == {*around, *more} and [*stages][-1] == "open"
+        assert stages["open"].ends == "close" and set(stages["open"].needs) == {*stages} - {"open"}
+        first = {name for name in around if "close" in stages[name].needs}
+        assert around[0] in first
+        for name in (around[0], *more):
+            checks = [one.name for one in stages[name].steps if isinstance(one, Check)]
+            assert checks[:2] == ["workflows", "jobs"]
+    unharmed = rollback.stages(Goal("1", "leave", {}, (), {"c": True}, slurm=True), "/etc/slurm/slurm.conf")
+    assert "close" not in [stage.name for stage in unharmed]
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from fabfile import summary
+from fabfile.connect import Sessions
+from fabfile.dial import Jumps
 from fabfile.events import OUTCOMES, Outcome
+from fabfile.inventory import DEFAULT, load
 from fabfile.options import Options
+from fabfile.perform import Reach
+from fabfile.running import Run
+from fabfile.step import Known, Stage, Step
+
+NOBODY = Sessions(Jumps())
 
 CODES: list[tuple[tuple[Outcome, ...], bool, int]] = [
     (("ok", "fixed"), False, summary.CONVERGED),
@@ -25,6 +35,59 @@ def test_only_what_is_known_to_be_right_is_success(outcomes: tuple[Outcome, ...]
     """A run at whose end something is not known has not converged; a plan has what comes later still to find out."""
     made = {("stage", str(number), "host"): outcome for number, outcome in enumerate(outcomes)}
     assert summary.exit_code(made, plan, unproven=False) == code
+
+
+def a_run(*outcomes: tuple[str, str, str, Outcome]) -> Run:
+    """A run with these outcomes, by stage, step and host."""
+    around = Stage("close", (), (), around=("slurm",))
+    opened = Step("open", "master", lambda place: Known(""), lambda place: "", lambda *_: (), hint="DWS is closed")
+    last = Stage("open", (), (opened,), ends="close")
+    stages = (around, Stage("slurm", (), ()), last)
+    reach = Reach(lambda host: None, lambda: None, lambda role: "m")
+    made = Run("1", load(DEFAULT), stages, reach, lambda event: None, {"master": ("m",)}, ())
+    made.outcomes.update({(stage, step, host): outcome for stage, step, host, outcome in outcomes})
+    return made
+
+
+CLOSED: tuple[tuple[str, str, str, Outcome], ...] = (("close", "dws", "m", "fixed"), ("open", "open", "m", "fixed"))
+SLURM: tuple[tuple[str, str, str, Outcome], ...] = (("slurm", "conf", "c1", "fixed"), ("slurm", "conf", "c2", "fixed"))
+REFUSED: tuple[tuple[str, str, str, Outcome], ...] = (("plugin", "jobs", "c1", "refused"),)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "refused", "said"),
+    [
+        (REFUSED, "", "Refused: nothing that stands in the way was touched."),
+        ((*CLOSED, *REFUSED), "", "Refused: nothing that stands in the way was touched."),
+        (
+            (*CLOSED, *SLURM, *REFUSED),
+            "",
+            "Refused: what was refused was not done. Before that this run has changed: slurm.conf (c[1-2]).",
+        ),
+        (
+            (CLOSED[0], ("open", "open", "m", "failed"), *REFUSED),
+            "",
+            "Failed. Running it again goes on from here. Before that this run has changed: close.dws (m).",
+        ),
+        (SLURM, "Nobody agreed.", "Nobody agreed. Before that this run has changed: slurm.conf (c[1-2])."),
+        ((), "Nobody agreed.", "Nobody agreed."),
+    ],
+)
+def test_a_run_that_was_refused_says_what_it_had_changed(
+    outcomes: tuple[tuple[str, str, str, Outcome], ...], refused: str, said: str
+) -> None:
+    """It never says that nothing was touched where something was; what it has taken back itself is no change."""
+    assert summary.ended(a_run(*outcomes), Options(), refused, (), NOBODY, 0.0, Path("page")).message == said
+
+
+def test_who_leaves_at_once_is_told_what_comes_last() -> None:
+    """With what it means that it was not done."""
+    made = a_run(CLOSED[0])
+    made.changing = made.holding = True
+    said = summary.left(made.site, Options(), (made, NOBODY), (), "1", 0.0, Path("page")).message
+    assert said.endswith("open.open was not done: DWS is closed.")
+    made.outcomes.update({("open", "open", "m"): "fixed"})
+    assert "not done" not in summary.left(made.site, Options(), (made, NOBODY), (), "1", 0.0, Path("page")).message
 
 
 def test_what_is_not_known_is_said() -> None:

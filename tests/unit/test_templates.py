@@ -46,6 +46,7 @@ CLUSTER = "works on the cluster and the registry, through pipes and in folders o
 FUNCTIONS = "functions that judge or pass on what they are given; they open nothing"
 APART = {
     "activation_look.sh": STATE_ALONE,
+    "closing.py": CLUSTER,
     "fence.sh": STATE_ALONE,
     "history.sh": STATE_ALONE,
     "holds_secret.sh": FUNCTIONS,
@@ -82,6 +83,7 @@ APART = {
     "stages/activation._SETTLE": STATE_ALONE,
     "stages/cancel._LOOK_HOLDS": CLUSTER,
     "stages/make_undeploy._WITHOUT_NAMESPACE": CLUSTER,
+    "stages/closing._ROLLOUT": STATE_ALONE,
     "stages/manifests._RENDERED": CLUSTER,
     "stages/manifests._TRIM": CLUSTER,
     "stages/podfiles._UNREAD": "asks stat for times in a container",

@@ -6,11 +6,12 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fabfile import names, render
+from fabfile import actions, names, render
 from fabfile.actions import Apply, Delete, Remove, Sh
 from fabfile.events import Event
 from fabfile.inventory import DEFAULT, Site, load
@@ -18,8 +19,10 @@ from fabfile.judging import preview
 from fabfile.look import Board
 from fabfile.perform import At, Reach, perform
 from fabfile.running import Run
+from fabfile.site import Pod
 from fabfile.stages import (
     access,
+    closing,
     installed,
     inuse,
     jobs,
@@ -35,7 +38,7 @@ from fabfile.stages import (
 )
 from fabfile.stages.jobs import Job, Jobs
 from fabfile.stages.workflows import Workflow
-from fabfile.step import Check, Facts, Finding, Place, Refused, Step, Unknown, Value
+from fabfile.step import Check, Facts, Finding, Place, Refused, Shell, Step, Unknown, Value
 from tests.unit.conftest import LocalHost
 
 NOW = 1_700_000_000.0
@@ -347,7 +350,7 @@ def test_a_workflow_that_came_since_is_judged_by_what_slurm_says_after_it() -> N
 def test_what_uses_dws_is_looked_at_before_the_plugin_goes_and_again_before_dws_does() -> None:
     """Each time by the same checks, and of an upgrade behind the clone, which takes its time."""
     stages = {stage.name: [one.name for one in stage.steps] for stage in undeploy.stages(slurm=True)}
-    assert stages["slurm"][:2] == stages["undeploy"][:2] == ["workflows", "jobs"]
+    assert stages["slurm"][:2] == stages["plugin"][:2] == stages["undeploy"][:2] == ["workflows", "jobs"]
     previous = [one.name for one in upgrade.STAGE.steps]
     assert previous.index("clone") < previous.index("workflows") < previous.index("jobs") < previous.index("storage")
 
@@ -572,15 +575,18 @@ def test_files_are_not_taken_from_a_controller_that_is_left_out() -> None:
 
 
 def test_the_slurm_side_goes_first_and_its_files_after_every_slurmctld() -> None:
-    """slurm.conf on all controllers, then the files, then DWS, then the role: each needs the one before."""
+    """DWS is closed, then slurm.conf on all controllers, then the files, then DWS, then the role: each needs the one before."""
     stages = {stage.name: stage for stage in undeploy.stages(slurm=True, rbac=True)}
-    assert stages["slurm"].serial
+    assert list(stages) == ["preflight", "close", "slurm", "plugin", "workarea", "undeploy", "access", "open"]
+    assert stages["slurm"].serial and stages["slurm"].needs == ("close",)
+    assert stages["close"].around == ("slurm", "plugin") and stages["open"].ends == "close"
     assert (
         "slurm" in stages["plugin"].needs
         and "plugin" in stages["undeploy"].needs
         and "undeploy" in stages["access"].needs
     )
-    (files,) = stages["plugin"].steps
+    *checks, files = stages["plugin"].steps
+    assert [one.name for one in checks] == ["workflows", "jobs"]
     assert not isinstance(files, Check) and files.change is not None
     assert list(files.change(a_place({}), ["/etc/slurm/burst_buffer.lua"], [])) == [
         Remove("/etc/slurm/burst_buffer.lua")
@@ -589,7 +595,39 @@ def test_the_slurm_side_goes_first_and_its_files_after_every_slurmctld() -> None
 
 def test_without_flags_neither_slurm_nor_the_role_is_touched() -> None:
     """What isn't asked for isn't even a stage."""
-    assert [stage.name for stage in undeploy.stages()] == ["preflight", "workarea", "undeploy"]
+    assert [stage.name for stage in undeploy.stages()] == ["preflight", "workarea", "undeploy", "open"]
+
+
+@pytest.mark.parametrize(("crds", "closed"), [(CRDS, "open"), ({}, "open"), (CRDS, "closed")])
+def test_dws_is_closed_where_a_kind_of_it_is_there(crds: dict[str, Any], closed: str) -> None:
+    """Where none is, Slurm's plugin makes no Workflow, and there is nothing to close; one that was left closed stays so."""
+    (step,) = closing.stage(["slurm"]).steps
+    assert isinstance(step, Step)
+    place = a_place({installed.FACT: {**INSTALLED, "crds": crds}, "close.dws": closed})
+    assert step.want(place) == ("closed" if crds else closed)
+
+
+def test_what_is_at_work_on_a_slurmctld_is_awaited_before_dws_is_opened(tmp_path: Path, local_host: LocalHost) -> None:
+    """Activations on hosts, rollouts on the master: they go on when a run is stopped, and what was cut off is at work no more."""
+    *waits, opened = closing.last((), closing.NAME).steps
+    assert [(one.name, one.role) for one in waits] == [("activation", "controller"), ("rollouts", "master")]
+    assert opened.name == "open" and [one.name for one in closing.last((), "undeploy").steps] == ["open"]
+    for step in waits:
+        assert isinstance(step, Step) and step.read is not None and step.change is None
+        for found, at_work in (("none", False), ("at work since 12:00", True), ("interrupted, begun 12:00", False)):
+            assert (step.read(a_place({}), found) != step.want(a_place({}))) == at_work
+    site = replace(a_site(), controllers=tuple(replace(one, pod=Pod("s", "a=b", "c")) for one in a_site().controllers))
+    look = closing._rollouts(Place(site, Facts(), MASTER))
+    assert isinstance(look, Shell)
+    script = look.script.replace(actions.STATE, str(tmp_path))
+    assert look.parse(local_host.run(script, deadline=60.0).out) == "none"
+    lock = tmp_path / f"activation-{site.controllers[0].name}.lock"
+    with subprocess.Popen(
+        ["flock", str(lock), "sh", "-c", "echo; read -r end"], stdin=-1, stdout=-1, text=True
+    ) as holding:
+        assert holding.stdout and holding.stdin and holding.stdout.readline()
+        assert look.parse(local_host.run(script, deadline=60.0).out).startswith("at work since")
+        holding.stdin.write("\n")
 
 
 # --- the role's other name
