@@ -1,5 +1,5 @@
 # The last look before DWS goes, behind the text of stages/held.py and closing.py: whether all that it holds may go, and what is
-# kept of it. It closes DWS first, looks, writes what is kept, and deletes that as it was written; it prints what it finds in the way.
+# kept of it. It closes DWS first, looks, writes what is kept, and deletes that as it was written; what is in the way it prints.
 # python3 -c TEXT look SAVED PENDING: the file for what is kept, and the one of what is still to be put back, of earlier runs too.
 # On its standard input: {"closing": the configuration that closes DWS, "own": labels of what DWS's manifests have,
 # "common": an API version}.

@@ -34,7 +34,7 @@ making=
 # $! is set with the command's beginning, and not behind it: a signal may come between
 end() {
     set +u
-    [ -z "$making" ] || [ -z "$!" ] || { kill -s TERM "$!" 2>/dev/null; wait "$!" || :; }
+    [ -z "$making" ] || [ -z "$!" ] || { kill -s TERM "$!" 2>/dev/null || :; wait "$!" || :; }
 }
 trap open_again EXIT
 for signal in HUP INT TERM PIPE; do
