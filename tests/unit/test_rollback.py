@@ -576,7 +576,7 @@ def test_dws_is_closed_before_jobs_lose_what_they_need_and_opened_at_the_end(goa
     [
         (Goal("1", "leave", {}, (), {"c": False}, slurm=True, off=True), ["preflight", "slurm"]),
         (Goal("1", "remove", {}, (), {"c": False}, slurm=True, off=True), ["preflight", "slurm", "undeploy"]),
-        (Goal("1", "install", {}, (), {"c": True}, version="0.0.20"), ["preflight", "previous"]),
+        (Goal("1", "install", {}, (), {"c": True}, version="0.0.20"), ["preflight", "previous", "deploy"]),
         (Goal("1", "leave", {}, (SERVED,), {"c": True}), ["preflight", "objects"]),
         (Goal("1", "leave", {}, (), {"c": True}, slurm=True), ["preflight"]),
     ],
