@@ -20,7 +20,6 @@ from fabfile.events import Event, Line, Opened, Renamed
 from fabfile.inventory import ROOT
 from fabfile.jsonlines import to_json
 from fabfile.theme import plural
-from fabfile.unsaid import unsaid
 
 RUNS = ROOT / "runs"
 NAME = "journal.jsonl"
@@ -72,7 +71,6 @@ class Journal:
         """Writes an event."""
         if isinstance(event, Line):
             return
-        event = unsaid(event)
         with self._lock:
             if isinstance(event, Renamed):
                 self._rename(event.run)

@@ -16,7 +16,6 @@ from fabfile.console import writer
 from fabfile.events import Event, Summary
 from fabfile.progress import Progress, take
 from fabfile.theme import text
-from fabfile.unsaid import unsaid
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,9 @@ def consumer(
         shows += [] if quiet else [human.show]
 
         def show(event: Event) -> None:
-            told = unsaid(event)
             with lock:
                 for one in shows:
-                    one(told)
+                    one(event)
 
         yield Display(show, human.paused, human.leave)
 

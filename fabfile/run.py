@@ -21,6 +21,7 @@ from fabfile.reached import TROUBLE, answering, connected, reach, roles
 from fabfile.running import Run, at_work, lasting
 from fabfile.step import Stage
 from fabfile.summary import CONVERGED, ended, left
+from fabfile.unsaid import unsaid
 from fabfile.work import agreed, work
 
 UNTOLD = (
@@ -60,7 +61,7 @@ def _run(site: Site, stages: Sequence[Stage], options: Options, display: report.
 
 def _connected(ordered: _Ordered, interrupts: Interrupts) -> int:
     site, options, journal = ordered.site, ordered.options, ordered.journal
-    emit = _both(journal, ordered.display)
+    emit = both(journal, ordered.display)
     every = roles(site)
     graph = at_work(ordered.stages, every)
     emit(Opened(journal.run, options.shown, every, graph, ordered.began, str(site.path.absolute())))
@@ -73,7 +74,7 @@ def _connected(ordered: _Ordered, interrupts: Interrupts) -> int:
         with ExitStack() as holding:
             refused = work(made, options, ordered.display, down, holding)
             made.over = True
-            end = ended(made, options, refused, down, sessions, ordered.began, journal.page)
+            end = unsaid(ended(made, options, refused, down, sessions, ordered.began, journal.page))
             journal(end)
             _shown(ordered, made, end, holding)
         return end.exit
@@ -88,13 +89,13 @@ def _shown(ordered: _Ordered, made: Run, end: Summary, holding: ExitStack) -> No
     journal, told = ordered.journal, end
     try:
         with holding:
-            told = replace(end, lacking=tuple(_trail(made, ordered.options.task, journal, end)))
+            told = unsaid(replace(end, lacking=tuple(_trail(made, ordered.options.task, journal, end))))
     finally:
         there = journal.report(
             lambda events: page.render([*(one for one in events if not isinstance(one, Summary)), told])
         )
         lacking = (*told.lacking, *journal.problems())
-        ordered.display(replace(told, lacking=lacking, report=end.report if there else ""))
+        ordered.display(unsaid(replace(told, lacking=lacking, report=end.report if there else "")))
         made.said = True
 
 
@@ -106,7 +107,7 @@ def _left(ordered: _Ordered, watched: tuple[Run, Sessions] | None) -> int:
         end = replace(over[-1], lacking=(UNTOLD,))
     else:
         running = still_running(list(journal.events), watched[1] if watched else None)
-        end = left(ordered.site, ordered.options, watched, running, journal.run, ordered.began, journal.page)
+        end = unsaid(left(ordered.site, ordered.options, watched, running, journal.run, ordered.began, journal.page))
         journal(end)
     if not (watched and watched[0].said):
         display(end)
@@ -138,9 +139,12 @@ def _lasting(site: Site, changed: Mapping[str, Sequence[str]]) -> dict[str, Sequ
     return hosts | ({master: [*hosts.get(master, ()), *inside]} if inside else {})
 
 
-def _both(journal: Journal, display: report.Display) -> Callable[[Event], None]:
+def both(keep: Callable[[Event], None], show: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Whatever happens comes by here, and is kept and shown without the secrets in its words."""
+
     def emit(event: Event) -> None:
-        journal(event)
-        display(event)
+        told = unsaid(event)
+        keep(told)
+        show(told)
 
     return emit

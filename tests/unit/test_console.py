@@ -27,6 +27,7 @@ from fabfile import (
     past,
     redact,
     report,
+    run,
     work,
     workflows,
 )
@@ -153,8 +154,9 @@ def happened(evil: str) -> list[Event]:
 def played(evil: str, task: str, **how: Any) -> str:
     out = io.StringIO()
     with report.consumer(task, out=out, err=out, **how) as display:
+        emit = run.both(lambda event: None, display)
         for event in happened(evil):
-            display(replace(event, task=task) if isinstance(event, Opened) else event)
+            emit(replace(event, task=task) if isinstance(event, Opened) else event)
     return out.getvalue()
 
 
@@ -244,10 +246,11 @@ PLANTED = {
 def kept(planted: str, tmp_path: Path) -> dict[str, Callable[[], object]]:
     """Whatever is kept or shown of a run, by what writes it to standard output."""
     opened = journal.Journal("r", 3, tmp_path)
+    emit = run.both(opened, lambda event: None)
     for event in happened(planted):
-        opened(event)
+        emit(event)
     lines = tuple(planted.split("\n"))
-    opened(Done("m", "a", "lines", "failed", 1.0, 2.0, lines, failures=(Failure("some", 1, lines),)))
+    emit(Done("m", "a", "lines", "failed", 1.0, 2.0, lines, failures=(Failure("some", 1, lines),)))
     opened.report(page.render)
     failing = f"from fabfile import console; console.guard(); raise ValueError({planted!r})"
     done = subprocess.run(

@@ -339,6 +339,18 @@ def test_what_a_run_leaves_is_left_while_it_has_the_lock(made: tuple[_Watched, M
     assert '"event": "summary"' in (host.folder / "state/runs" / end.run).read_text()
 
 
+def test_what_a_host_says_at_the_end_is_shown_and_kept_without_secrets(
+    made: tuple[_Watched, Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In words of why a run could not leave its line there: on the terminal, and in the report."""
+    host, make = made
+    monkeypatch.setattr(trail, "leave", lambda *words: ["one: printf: token=s3cr3tWort42: no space left"])
+    end = make(f"printf x >{host.folder}/file")
+    (page,) = (tmp_path / "runs").glob("*/report.html")
+    for said in (*end.lacking, page.read_text()):
+        assert "no space left" in said and "s3cr3t" not in said
+
+
 def test_a_run_that_lost_its_lock_at_its_end_leaves_and_takes_nothing(made: tuple[_Watched, Made]) -> None:
     """It ends as it ended, and says what is missing; the before-images that the next run needs stay."""
     host, make = made
