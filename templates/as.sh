@@ -141,7 +141,8 @@ by_its_user() {
     timeout --foreground -k 3 20 "$@" 2>/dev/null 8>&- 9>&- || {
         number=$(its Uid "$of") && group=$(its Gid "$of") &&
             case $number in 0) false ;; esac &&
-            bounded timeout --foreground -k 3 20 env -i "PATH=$PATH" setpriv --reuid "$number" --regid "$group" --clear-groups "$@" 8>&- 9>&- 2>/dev/null
+            bounded timeout --foreground -k 3 20 env -i "PATH=$PATH" setpriv --reuid "$number" --regid "$group" --clear-groups "$@" \
+                3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- 2>/dev/null
     }
 }
 # its Uid|Gid PROCESS: the number, if it has the same as what it was started with, works with and could go back to.

@@ -111,7 +111,7 @@ copied() {
 peek() (
     into "$1" || exit 1
     shift
-    if [ $# = 0 ]; then peeked; exit; fi
+    if [ $# = 0 ]; then peeked; exit $?; fi # of itself, in a trap, it would end with the code of before
     for _ in 1 2 3; do # one that is being replaced is there again at once
         what "./$name" || exit 1
         seen_=$known
@@ -120,7 +120,7 @@ peek() (
             code=$({ { peeked 3>&- 4>&- && echo 0 >&3; } | "$@" >&4 3>&- 4>&-; } 3>&1) && [ "$code" = 0 ]
         ) || refused "$folder/$name could not be read whole" || exit 1
         what "./$name" || exit 1
-        if [ "$known" = "$seen_" ]; then printf '%s\n' "$made"; exit; fi
+        if [ "$known" = "$seen_" ]; then printf '%s\n' "$made"; exit 0; fi
     done
     refused "$folder/$name is being changed, and could not be read as one whole: run again"
 )

@@ -46,6 +46,16 @@ def test_no_open_file_of_roots_goes_along(hostile_host: Host, shell: str) -> Non
 
 
 @SHELLS
+def test_no_open_file_of_roots_goes_to_what_asks_a_process(hostile_host: Host, shell: str) -> None:
+    """As that process's user, where root may not look, as in a container."""
+    opened = "".join(f"exec {number}</etc/shadow\n" for number in range(3, 10))
+    asks = "by_its_user $one sh -c '[ \"$(id -u)\" != 0 ] && ls -l /proc/self/fd'\n"
+    with running(SLURM_USER, ["sleep", "600"]) as process:
+        answer = hostile_host.run(f"{render.script('as.sh')}{opened}one={process}\n{asks}", shell)
+    assert "pipe:" in answer.stdout and "shadow" not in answer.stdout
+
+
+@SHELLS
 def test_an_event_of_a_workflow_stays_one_line(hostile_host: Host, shell: str) -> None:
     """What somebody's kubectl says of a Workflow makes no line of its own, and a failure is told as it came."""
     lines = render.read("test_job.sh").split("\n")
@@ -340,7 +350,10 @@ def test_a_plugin_that_is_a_link_to_what_only_root_may_read(hostile_host: Host) 
         "slurm_conf.sh", "holds_secret.sh", "plugin_file.sh", folder=str(hostile_host.etc), file=str(file)
     )
     file.symlink_to(hostile_host.secret)
-    assert plugin._parse_file(hostile_host.run(script).stdout.encode())["text"] == ""
+    assert (
+        plugin._parse_file(hostile_host.run(script).stdout.encode())["text"]
+        == "-- (this file can not be read to its end)\n"
+    )
     file.unlink()
     hostile_host.owned(file, "return 0\n")
     assert plugin._parse_file(hostile_host.run(script).stdout.encode())["text"] == "return 0\n"
