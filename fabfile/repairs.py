@@ -101,20 +101,22 @@ def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
     """
     from fabfile.nodeset import near
     from fabfile.stages import prerequisites, upgrade
+    from fabfile.step import Check
 
     name, _, step = what.partition(".")
     known = {stage.name: stage for stage in stages}
     if name not in known:
         _leave(f"{name}: no stage{near(name, known)}; there are {', '.join(known)}")
-    items = tuple(item for item in known[name].steps if step in ("", item.name))
-    if not items:
-        names = [item.name for item in known[name].steps]
+    names = [item.name for item in known[name].steps]
+    if step and step not in names:
         _leave(f"{step}: no step of {name}{near(step, names)}; there are {', '.join(names)}")
+    # what has to hold before a step of the stage is changed has to before that one alone, too
+    guards = {item.name for item in known[name].steps if isinstance(item, Check) and name != "preflight"}
+    items = tuple(item for item in known[name].steps if step in ("", item.name) or item.name in guards)
     check = prerequisites.check(stages, name, _role(site, what, items))
-    # what stands in the way of DWS's removal does so where DWS goes
-    spared = (
-        {one.name for one in upgrade.checks("preflight")} if name not in ("preflight", upgrade.STAGE.name) else set()
-    )
+    # what stands in the way of DWS's removal does so where DWS, or a part of it, goes
+    removal = {one.name for one in upgrade.checks("preflight")}
+    spared = removal - guards if name not in ("preflight", upgrade.STAGE.name) else set()
     kept = (one for one in known["preflight"].steps if one.name not in spared)
     first = replace(known["preflight"], steps=(*kept, check))
     return (first,) if name == "preflight" else (first, replace(known[name], steps=items))
@@ -123,12 +125,14 @@ def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
 def _role(site: Site, what: str, items: Sequence[Step | Check]) -> str:
     """The role in which the site's one host has one of `items` to do; exits where it has none."""
     from fabfile.reached import roles
+    from fabfile.step import Step
 
     host = next(iter(site.limit or ()))
     every = roles(site)
-    mine = [item.role for item in items if host in every.get(item.role, ())]
+    changing = [item for item in items if isinstance(item, Step)] or items
+    mine = [item.role for item in changing if host in every.get(item.role, ())]
     if not mine:
-        at = dict.fromkeys(one for item in items for one in every.get(item.role, ()))
+        at = dict.fromkeys(one for item in changing for one in every.get(item.role, ()))
         _leave(f"{what} has nothing to do on {host}: it is done on {', '.join(at) or 'no host of this site'}")
     return mine[0]
 

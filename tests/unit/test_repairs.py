@@ -59,6 +59,14 @@ def test_a_stage_or_one_step_of_it_is_chosen_with_the_preflight_before(site: Sit
     assert [item.name for item in chosen(only(site, PRIMARY), STAGES, "plugin.lua")[1].steps] == ["lua"]
 
 
+def test_what_guards_a_stage_guards_each_step_of_it(site: Site) -> None:
+    """DWS's webhook does not go from under Workflows because one step alone was asked for; nor is slurmctld started again."""
+    first, deploy = chosen(only(site, MASTER), STAGES, "deploy.applied")
+    assert [item.name for item in deploy.steps] == ["workflows", "jobs", "applied"]
+    assert {"workflows", "jobs"} <= {one.name for one in first.steps}
+    assert [item.name for item in chosen(only(site, PRIMARY), STAGES, "slurm.daemon")[1].steps] == ["hooks", "daemon"]
+
+
 @pytest.mark.parametrize(
     ("what", "said"),
     [
