@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,14 +118,19 @@ class Host:
         return path
 
     def traps(self, path: Path, trap: str) -> None:
-        """Something of SlurmUser's in a file's place: a "link" to root's own, a "fifo", or a "second name" of root's own."""
+        """Something of SlurmUser's in a file's place, or a "second name" of root's own file, which stays root's."""
         path.unlink()
-        if trap == "link":
-            path.symlink_to(self.secret)
-        elif trap == "fifo":
-            os.mkfifo(path)
-        else:
-            path.hardlink_to(self.secret)
+        made: dict[str, Callable[[], object]] = {
+            "link": lambda: path.symlink_to(self.secret),
+            "link to a folder": lambda: path.symlink_to(self.own),
+            "fifo": lambda: os.mkfifo(path),
+            "second name": lambda: path.hardlink_to(self.secret),
+            "folder": path.mkdir,
+        }
+        made[trap]()
+        if trap != "second name":
+            them = pwd.getpwnam(SLURM_USER)
+            os.chown(path, them.pw_uid, them.pw_gid, follow_symlinks=False)
 
     def run(
         self, script: str, shell: str = "sh", environment: dict[str, str] | None = None, seconds: float = 60

@@ -155,15 +155,7 @@ def test_a_before_image_is_the_file_with_mode_owner_and_date_and_no_set_id_bits(
 def test_what_slurm_user_put_in_a_files_place_is_not_followed(host: Host, action: str, trap: str) -> None:
     """Neither written to nor read, given away nor waited for: it is refused, and told."""
     path = host.etc / "file"
-    path.unlink()
-    {
-        "link": lambda: path.symlink_to(host.secret),
-        "link to a folder": lambda: path.symlink_to(host.own),
-        "fifo": lambda: os.mkfifo(path),
-        "second name": lambda: path.hardlink_to(host.secret),
-        "folder": lambda: path.mkdir(),
-    }[trap]()
-    os.chown(path, THEM.pw_uid, THEM.pw_gid, follow_symlinks=False) if trap != "second name" else None
+    host.traps(path, trap)
     image = host.top / "image"
     image.write_text("earlier\n")
     back = f"path={path}\nsource={image}\nsum=$(sha256sum <{image} | cut -d' ' -f1)\n{render.read('put_back.sh')}"
@@ -296,11 +288,16 @@ def traced(host: Host, tmp_path: Path, *actions: Action) -> list[str]:
     return re.sub(r"(dws-on-csm\.[^/]*?)\.\w{10}\b", r"\1.X", Path(trace).read_text()).splitlines()
 
 
-def at(calls: Sequence[str], pattern: str) -> int:
-    """Which call is the first that fits."""
-    found = [number for number, call in enumerate(calls) if re.search(pattern, call)]
-    assert found, f"no call fits {pattern}:\n" + "\n".join(calls)
-    return found[0]
+def assert_in_order(calls: Sequence[str], order: Sequence[str]) -> None:
+    """That for each pattern there is a call that fits, and the first ones come in this order."""
+
+    def at(pattern: str) -> int:
+        found = [number for number, call in enumerate(calls) if re.search(pattern, call)]
+        assert found, f"no call fits {pattern}:\n" + "\n".join(calls)
+        return found[0]
+
+    places = [at(pattern) for pattern in order]
+    assert places == sorted(places), "\n".join(calls[place] for place in places)
 
 
 def test_what_is_written_is_on_the_disk_in_order(host: Host, tmp_path: Path) -> None:
@@ -319,8 +316,7 @@ def test_what_is_written_is_on_the_disk_in_order(host: Host, tmp_path: Path) -> 
         r'rename\w*\(.*"\./new".*"\.\./file"',
         rf"fsync\(\d+<{etc}>\)",
     ]
-    places = [at(calls, pattern) for pattern in order]
-    assert places == sorted(places), "\n".join(calls[place] for place in places)
+    assert_in_order(calls, order)
     # what lies there is opened by cp alone, which follows no link
     opened = [call for call in calls if re.search(r'openat\(.*"\./file"', call)]
     assert opened and all("O_NOFOLLOW" in call for call in opened)
@@ -336,8 +332,7 @@ def test_what_is_removed_is_recorded_on_the_disk_before(host: Host, tmp_path: Pa
         r'unlink\w*\(.*"\./file"',
         rf"fsync\(\d+<{etc}>\)",
     ]
-    places = [at(calls, pattern) for pattern in order]
-    assert places == sorted(places), "\n".join(calls[place] for place in places)
+    assert_in_order(calls, order)
 
 
 # --- ended by a signal
