@@ -79,10 +79,10 @@ def admits(place: Place, have: Value, want: Value) -> Iterator[Finding]:
 
 
 def closed(place: Place, have: Value, want: Value) -> Iterator[Finding]:
-    """DWS that a removal closed, and nobody opened again; while a run is at work that is as it should be."""
+    """DWS that a run closed, and nobody opened again; while a run is at work that is as it should be."""
     if place.facts.one(AT_WORK):
         return
-    text = f"DWS is closed by ValidatingWebhookConfiguration {storage.CLOSED}, which an undeploy or upgrade that was cut off left: "
+    text = f"DWS is closed by ValidatingWebhookConfiguration {storage.CLOSED}, which a run that was cut off left: "
     text += "the API server refuses new Workflows, so every #DW sbatch fails"
     fix = f"`invoke install` or `invoke undeploy` opens it, or kubectl delete validatingwebhookconfiguration {storage.CLOSED}"
     yield Finding("dws-closed", text, f"{fix} on {place.host}")

@@ -2,10 +2,12 @@
 undeployed with a live Workflow.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from fabfile.stages import storage
 from lab.model import Lab
 from tests.lab import product, scene
 from tests.lab.conftest import On
@@ -201,3 +203,38 @@ def test_the_slurm_side_goes_whole(site: Path, lost: str, before: str, lab: Lab,
     until_silent(on, MASTER, PODS)
     assert on(MASTER, LEFT) == ""
     assert undeploy(site, "--slurm", "--rbac").code == 0
+
+
+SUBMITTING = f"""rm -f /dev/shm/through
+for n in $(seq 400); do
+    [ ! -e /dev/shm/through ] || exit 0
+    {SUBMIT} </dev/shm/job 2>&1 || true
+done"""
+
+
+def test_no_job_that_comes_meanwhile_runs_without_its_storage(lab: Lab, site: Path, on: On) -> None:
+    """Users go on submitting while the burst buffer is taken from Slurm: sbatch refuses a job with #DW, or it is the reason for
+    refusing the run, and Slurm keeps what it needs. DWS is open at the end."""
+    scene.installed(lab)
+    on(PRIMARY, "cat >/dev/shm/job", feed=BURST_BUFFER)
+    options = ("undeploy", f"--hosts={site}", "--json", "--slurm", "--yes")
+    with ThreadPoolExecutor(1) as pool, product.Running(*options) as running:
+        running.until(lambda one: one["event"] == "done" and one["stage"] == "preflight")
+        submitting = pool.submit(on, PRIMARY, SUBMITTING, deadline=240)
+        try:
+            ended = running.end(240)
+        finally:
+            on(PRIMARY, "touch /dev/shm/through")
+        said = submitting.result()
+    jobs = on(PRIMARY, "scontrol --oneliner show job")
+    buffered = [line for line in jobs.splitlines() if " BurstBuffer=#DW" in line and "UserId=joe" in line]
+    on(PRIMARY, "scancel --user joe; rm /dev/shm/job /dev/shm/through")
+    assert "Burst Buffer request invalid" in said, said
+    assert storage.CLOSED not in on(MASTER, "kubectl get validatingwebhookconfigurations --output name")
+    if ended.code == 0:
+        assert not [line for line in buffered if "JobState=COMPLETED" not in line and "JobState=CANCELLED" not in line]
+        assert on(PRIMARY, f"ls {FILES} 2>/dev/null || true") == ""
+    else:
+        assert ended.code == 3 and ended.findings() <= {"workflow-live", "job-in-slurm"}, ended.told
+        assert buffered and ended.summary["message"] == "Refused: nothing that stands in the way was touched."
+        on(PRIMARY, f"ls {FILES} && grep -q ^BurstBufferType /etc/slurm/slurm.conf")
