@@ -110,6 +110,8 @@ def _advance(run: Run, stage: Stage, items: Mapping[str, Item]) -> Callable[[str
     def work(role: str, host: str) -> None:
         if again or look.stale(run.board, list(items), host, builds_on) or _differs(run, items, host):
             look_again(run, host, items)
+            if not all(run.board.looked(key, host) for key in items):
+                _look_ahead(run, stage, role, host, items)
         left = dict(items)
         for key, item in items.items():
             if isinstance(item, Check) or run.site.active(host):
@@ -117,6 +119,13 @@ def _advance(run: Run, stage: Stage, items: Mapping[str, Item]) -> Callable[[str
             left.pop(key)
 
     return work
+
+
+def _look_ahead(run: Run, stage: Stage, role: str, host: str, items: Mapping[str, Item]) -> None:
+    """Look at `items` that need what a later step of their stage finds, which nobody could look at before this stage began."""
+    every = {f"{stage.name}.{item.name}": item for item in stage.steps if item.role == role}
+    look_again(run, host, {key: item for key, item in every.items() if key not in items})
+    look_again(run, host, items)
 
 
 def _one(run: Run, stage: Stage, key: str, item: Item, host: str, left: Mapping[str, Item]) -> None:

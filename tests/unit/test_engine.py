@@ -863,3 +863,33 @@ def test_what_comes_last_waits_for_what_is_at_work_and_no_signal_ends_it(local_h
     engine.finish(run)
     assert (outcomes(seen)["open.rest"], outcomes(seen)["open.open"]) == ("failed", "skipped")
     assert (local_host.folder / "door").read_text() == "closed\n"
+
+
+@pytest.mark.parametrize("job", ["", "job 7"])
+def test_a_check_may_need_what_a_later_step_of_its_stage_finds(local_host: LocalHost, job: str) -> None:
+    """Also where nobody could look at that before the stage began: it is looked at first then, and the check says."""
+    clone, deed, guard = (
+        a_file(local_host, "clone", "1"),
+        a_file(local_host, "deed", "1"),
+        a_guard(local_host, "master"),
+    )
+
+    def late(place: Place) -> Shell:
+        if place.facts.one("one.clone") != "1":
+            raise Unknown("one")
+        made = deed.look(place)
+        assert isinstance(made, Shell)
+        return made
+
+    def behind(place: Place) -> Shell:
+        place.facts.one("two.deed")
+        made = guard.look(place)
+        assert isinstance(made, Shell)
+        return made
+
+    (local_host.folder / "job").write_text(job)
+    two = Stage("two", ("one",), (replace(guard, look=behind), replace(deed, look=late)))
+    run, seen = a_run(local_host, Stage("one", (), (clone,)), two)
+    install(run)
+    ends = ("refused", "skipped") if job else ("ok", "fixed")
+    assert outcomes(seen) == {"one.clone": "fixed", "two.jobs": ends[0], "two.deed": ends[1]}
