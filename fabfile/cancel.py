@@ -6,11 +6,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
-from fabfile.cancel_case import Bench, End, Failed, abandon, cancelled, collection, gone, reach, submit
+from fabfile.cancel_case import Bench, End, Failed, abandon, cancelled, collection, gone, reach, submit, take_away
 from fabfile.engine import Run
 from fabfile.events import Failure, Outcome
 from fabfile.faults import Unreachable
 from fabfile.holds import Holds
+from fabfile.output import tail
 from fabfile.perform import At
 from fabfile.script import BUSY, STILL, WAITS, fenced
 from fabfile.stages import cancel
@@ -31,7 +32,7 @@ def work(run: Run) -> None:
     watch = Watch(cluster, collection(run))
     bench = Bench(run, host, watch, Holds(cluster) if able else None)
     try:
-        _clear(bench)
+        _clear(bench, left=True)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             cases = [pool.submit(_case, bench, case) for case in CASES if able or not case.held]
             while wait(cases, timeout=0.5).not_done:  # a main thread that wakes up sees to Ctrl-C
@@ -51,21 +52,30 @@ def _left_out(bench: Bench) -> None:
     bench.run.done(bench.host, "cancel.left out", "ok", time.time(), note=note)
 
 
-def _clear(bench: Bench) -> None:
-    """Hold nothing, cancel what jobs of these there are, those of a run that was killed too, and see their Workflows gone."""
+def _clear(bench: Bench, *, left: bool = False) -> None:
+    """Hold nothing, cancel what jobs of this run there are, and see their Workflows gone. `left`: those that runs left, too.
+
+    Jobs are found once, and from then on called by their numbers: of a name others may come.
+    """
     if bench.holds:
         bench.holds.clear()
-    script = fenced(bench.run.id, cancel.script(bench.run.board.place(bench.host), "clear"))
+    script = fenced(
+        bench.run.id, cancel.script(bench.run.board.place(bench.host), "clear", "" if left else bench.run.id)
+    )
     answer = bench.run.reach.change(bench.host, script, deadline=150.0 + WAITS)
     if answer.code == BUSY:  # no job was cancelled
         raise Unreachable(bench.host, STILL, "run again when it is through")
+    if answer.code != 0:
+        said = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
+        text = f"which jobs are to be cancelled is not known, since squeue failed: {said}"
+        raise Unreachable(bench.host, text, f"`squeue` there lists those whose names begin with {cancel.JOB}")
     found = cancel.answers(answer.out)
     ends = time.monotonic() + CLEARED
     cluster = bench.run.reach.cluster()
     for job in found.get("id", "").split():
-        path = f"{collection(bench.run)}/bb{job}"
-        if cluster.get(path) and not bench.until(job, gone, ends - time.monotonic()):
-            cluster.delete(path)
+        there = cluster.get(f"{collection(bench.run)}/bb{job}")
+        if there and not bench.until(job, gone, ends - time.monotonic()):
+            take_away(bench, job, there["metadata"]["uid"])
 
 
 def _case(bench: Bench, case: Case) -> None:

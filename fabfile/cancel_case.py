@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from fabfile import names
+from fabfile.api import CONFLICT, ClusterError
 from fabfile.engine import Run
 from fabfile.holds import Holds
 from fabfile.script import WAITS, fenced
@@ -58,7 +59,7 @@ class Bench:
 
     def script(self, step: str, deadline: float, **given: str) -> Mapping[str, str]:
         """What the script for `step` answers. Raises Failed with its last words."""
-        made = cancel.script(self.run.board.place(self.host), step, **given)
+        made = cancel.script(self.run.board.place(self.host), step, self.run.id, **given)
         script = fenced(self.run.id, f"set -eu\n{made}")
         answer = self.run.reach.change(self.host, script, deadline=deadline + WAITS)
         self.go_on()
@@ -177,10 +178,19 @@ def cancelled(bench: Bench, case: Case, job: str) -> End:
     seen = bench.watch.events(f"bb{job}")
     ended = seen[-1].at if gone(seen) else time.monotonic()
     if not gone(seen):
-        bench.run.reach.cluster().delete(f"{collection(bench.run)}/bb{job}")
+        take_away(bench, job, seen[-1].uid)
     states = tuple(dict.fromkeys(one.desired for one in _after(seen, before) if one.desired != before[-1].desired))
     course = Course(any(one.hurry for one in seen), states, gone(seen), found["job"], itself)
     return End(course, ended - began, "killed" in found)
+
+
+def take_away(bench: Bench, job: str, uid: str) -> None:
+    """Delete the Workflow that was seen for the job: that very one. Another one that has its name by now stays."""
+    try:
+        bench.run.reach.cluster().delete(f"{collection(bench.run)}/bb{job}", uid=uid)
+    except ClusterError as error:
+        if error.status != CONFLICT:
+            raise
 
 
 def _through(

@@ -30,6 +30,8 @@ class Seen:
     hurry: bool
     waits: bool
     """Whether a driver keeps it in its state."""
+    uid: str = ""
+    """The Workflow's own, which another one of its name does not have."""
 
 
 class Watch:
@@ -97,6 +99,5 @@ def seen(event: Mapping[str, Any]) -> Seen:
     state = status.get("state", "")
     waits = any(one["watchState"] == state and not one.get("completed") for one in status.get("drivers") or ())
     hurry = bool(spec.get("hurry", False))
-    return Seen(
-        time.monotonic(), event["type"], spec.get("desiredState", ""), state, status.get("status", ""), hurry, waits
-    )
+    desired, uid = spec.get("desiredState", ""), event["object"]["metadata"].get("uid", "")
+    return Seen(time.monotonic(), event["type"], desired, state, status.get("status", ""), hurry, waits, uid)

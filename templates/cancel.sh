@@ -57,8 +57,13 @@ end) # $size and $since: how long the log was when it was cancelled, and when; $
     done
     answer
     ;;
-clear) # all jobs of this name
-    slurm timeout 60 squeue --noheader --name="$name" --user="$user" --format='id=%A'
-    slurm timeout 60 scancel --hurry --quiet --name="$name" --user="$user"
+clear) # all jobs of this name, and of names that begin with it and a hyphen
+    found=$(slurm timeout 60 squeue --noheader --user="$user" --format='%A %j') || exit 1
+    ids=$(printf '%s\n' "$found" | awk -v name="$name" 'NF == 2 && index($2 "-", name "-") == 1 { print $1 }')
+    for id in $ids; do
+        numeral "$id" || continue
+        echo "id=$id"
+        slurm timeout 60 scancel --hurry --quiet "$id" || :
+    done
     ;;
 esac

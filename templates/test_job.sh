@@ -46,8 +46,11 @@ finish() {
     exit "$code"
 }
 clear_away() {
-    slurm timeout 30 scancel --hurry --quiet --name="$name" --user="$user"
-    [ -n "$job" ] || return 0
+    if [ -z "$job" ]; then # its number is not known, if there is one
+        slurm timeout 30 scancel --hurry --quiet --name="$name" --user="$user"
+        return
+    fi
+    slurm timeout 30 scancel --hurry --quiet "$job"
     from=$(up)
     until gone; do
         # complete: Slurm is through with it, and never takes down what it had not begun to set up

@@ -11,7 +11,7 @@ from fabfile.stages import verify
 from fabfile.step import Check, Finding, Place, Shell, Stage, Value
 
 JOB = "dws-on-csm-cancel"
-"""The name of the jobs."""
+"""How the names of the jobs begin; the run's id follows."""
 
 HOLD = {"namespace": names.NAMESPACE, "name": "lab-hold"}
 """The ConfigMap by which the lab's stand-in for DWS holds a Workflow in a state."""
@@ -75,9 +75,9 @@ def holds(place: Place) -> bool:
     return bool(place.facts.one("cancel.holds"))
 
 
-def script(place: Place, step: str, **given: str) -> str:
-    """The script for `step` of templates/cancel.sh with what it needs."""
-    return verify.script(place, render.read("cancel.sh"), name=JOB, step=step, **given)
+def script(place: Place, step: str, run: str, **given: str) -> str:
+    """The script for `step` of templates/cancel.sh with what it needs. `run`: whose jobs; "": those that any run has left."""
+    return verify.script(place, render.read("cancel.sh"), name=f"{JOB}-{run}" if run else JOB, step=step, **given)
 
 
 STAGE = Stage(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import queue
+import re
+import shlex
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from fabfile import tables
-from fabfile.api import ClusterError
+from fabfile import render, tables
+from fabfile.api import CONFLICT, ClusterError
 from fabfile.cancel import _clear, _judged, _made
 from fabfile.cancel_case import Bench, End, Failed
 from fabfile.engine import Run
@@ -20,10 +24,12 @@ from fabfile.events import Done
 from fabfile.faults import Unreachable
 from fabfile.holds import Holds
 from fabfile.script import BUSY, STILL
+from fabfile.stages import cancel
 from fabfile.stages.cancel import answers
 from fabfile.stages.cancel_table import CASES, NOT_BEGUN, STATES, Case, Course, rows, told
 from fabfile.theme import text
 from fabfile.workflow_watch import Watch, seen
+from tests.unit.test_plugin import place
 
 BY_NAME = {case.name: case for case in CASES}
 
@@ -130,13 +136,78 @@ def test_a_case_that_cannot_be_made_leaves_its_resources_to_the_others() -> None
     assert bench.asked[-1][1] == {"job": "7", "words": "--hurry"}
 
 
-def test_jobs_that_could_not_be_cleared_away_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where another run's command keeps this one out, no job was cancelled: that is no end without jobs."""
-    monkeypatch.setattr("fabfile.stages.cancel.script", lambda place, step: "true")
-    busy = SimpleNamespace(change=lambda host, script, deadline: SimpleNamespace(code=BUSY, out=b"", err=b""))
+@pytest.mark.parametrize(("code", "said"), [(BUSY, STILL), (1, "squeue failed: no controller")])
+def test_jobs_that_could_not_be_cleared_away_are_told(monkeypatch: pytest.MonkeyPatch, code: int, said: str) -> None:
+    """Where another run's command keeps this one out, or Slurm does not answer, no job was cancelled: that is no end without
+    jobs."""
+    monkeypatch.setattr("fabfile.stages.cancel.script", lambda place, step, run: "true")
+    busy = SimpleNamespace(
+        change=lambda host, script, deadline: SimpleNamespace(code=code, out=b"", err=b"no controller")
+    )
     run = SimpleNamespace(id="r", reach=busy, board=SimpleNamespace(place=lambda host: None))
-    with pytest.raises(Unreachable, match=STILL):
+    with pytest.raises(Unreachable, match=said):
         _clear(Bench(cast(Run, run), "one", cast(Watch, None), None))
+
+
+class Workflows:
+    """An API with one Workflow, which another one may have followed by the time of its deletion."""
+
+    def __init__(self, now: str, then: str) -> None:
+        self.now, self.then = now, then
+        self.deleted: list[tuple[str, str]] = []
+
+    def get(self, path: str) -> Any:
+        """It as it is at first."""
+        return {"metadata": {"name": path.rpartition("/")[2], "uid": self.now}}
+
+    def delete(self, path: str, deadline: float = 60.0, uid: str = "") -> None:
+        """As the API server takes a uid for a condition."""
+        if uid and uid != self.then:
+            raise ClusterError(CONFLICT, "the UID in the precondition does not match")
+        self.deleted.append((path.rpartition("/")[2], uid))
+
+
+@pytest.mark.parametrize("then", ["a", "b"])
+def test_a_workflow_goes_only_as_it_was_seen_for_its_job(monkeypatch: pytest.MonkeyPatch, then: str) -> None:
+    """One that has got its name since stays, and nobody fails for it."""
+    monkeypatch.setattr("fabfile.stages.cancel.script", lambda place, step, run: "true")
+    monkeypatch.setattr("fabfile.cancel.CLEARED", 0.0)
+    api = Workflows("a", then)
+    answer = SimpleNamespace(code=0, out=b"id=7\n", err=b"")
+    reach = SimpleNamespace(change=lambda host, script, deadline: answer, cluster=lambda: api)
+    site = SimpleNamespace(access=SimpleNamespace(namespace="default"))
+    board = SimpleNamespace(place=lambda host: None)
+    run = SimpleNamespace(id="r", reach=reach, board=board, site=site, stopping=threading.Event())
+    watch = SimpleNamespace(until=lambda *given: False)
+    _clear(Bench(cast(Run, run), "one", cast(Watch, watch), None))
+    assert api.deleted == ([("bb7", "a")] if then == "a" else [])
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"), [("", ["4", "5", "7"]), ("20260131T120000Z-a", ["5"])], ids=["what was left", "its own"]
+)
+def test_jobs_are_cancelled_by_their_numbers(tmp_path: Path, run: str, expected: list[str]) -> None:
+    """A run ends its own, and at its beginning what killed runs have left; none of another name, and none that comes later."""
+    jobs = [
+        *("4 dws-on-csm-cancel", "5 dws-on-csm-cancel-20260131T120000Z-a", "6 dws-on-csm-cancelled"),
+        *("7 dws-on-csm-cancel-20260131T120000Z-ab", "8 my dws-on-csm-cancel", "x dws-on-csm-cancel"),
+    ]
+    made = cancel.script(place("slurmctl1"), "clear", run)
+    body = render.read("cancel.sh")
+    name = re.search(r"^name=(.*)$", made, re.MULTILINE)
+    assert name and made.endswith(body)
+    stubs = f"""
+slurm_path() {{ :; }}
+slurm() {{ shift 2; echo "$*" >>{tmp_path}/asked; case $1 in squeue) printf '%s\\n' {shlex.join(jobs)} ;; esac; }}
+"""
+    settings = f"name={name[1]}\nstep=clear\nuser=joe\n{render.read('bounded.sh')}"
+    done = subprocess.run(
+        ["sh", "-euc", f"{settings}{stubs}{body}"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [f"id={one}" for one in expected]
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked == ["squeue --noheader --user=joe --format=%A %j", *(f"scancel --hurry --quiet {n}" for n in expected)]
 
 
 def test_answers() -> None:

@@ -65,7 +65,7 @@ def test_nothing_is_written_behind_the_one_that_is_stopped(tmp_path: Path, scrip
             "",
             "12",
             [
-                "slurm timeout 30 scancel --hurry --quiet --name=some --user=joe",
+                "slurm timeout 30 scancel --hurry --quiet 12",
                 "kubectl delete workflows bb12 --wait=false",
             ],
         ),
