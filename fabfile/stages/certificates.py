@@ -76,7 +76,7 @@ def stages(site: Site) -> tuple[Stage, ...]:
     step = replace(kubeconfig.STEP, read=_read, want=_want, why=said(site), hint=_HINT)
     return (
         Stage("preflight", (), (SIGNING, namespace.CHECK, podcheck.KNOWN, replace(BEFORE, judge=_judge_before))),
-        Stage("access", ("preflight",), (ACCESS["cluster"], step), serial=True),
+        Stage("access", ("preflight",), (ACCESS["cluster"], namespace.CHECK, step), serial=True),
         replace(verify.STAGE, needs=("access",)),
     )
 

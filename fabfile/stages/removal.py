@@ -9,7 +9,7 @@ from typing import Any
 from fabfile.actions import Action, Sh
 from fabfile.api import Cluster
 from fabfile.stages import installed, make_undeploy, manifests, rendered, storage, workarea
-from fabfile.step import Api, Check, Known, Look, Place, Step, Taken, Unknown, Value
+from fabfile.step import Api, Check, Finding, Known, Look, Place, Refused, Step, Taken, Unknown, Value
 
 Due = Callable[[Place], str]
 """The version that is to be taken away, as its clone is called; "" where nothing is. Raises Unknown before it was looked."""
@@ -99,6 +99,9 @@ def removed_step(due: Due, workarea_stage: str, takes: Takes, told_after: str = 
         return {"DWS": "none", "CRDs": {}, "objects": []} if due(place) else None
 
     def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        if have["DWS"] not in ("none", installed.said(place)):
+            text = f"DWS {have['DWS']} is there now, and when this run began it was DWS {installed.said(place)}"
+            raise Refused(Finding("not-agreed", text, "run it again: it takes the clone of that version, and asks"))
         return make_undeploy.actions(at(place), installed.said(place), have, again=again)
 
     return Step(

@@ -31,6 +31,7 @@ def stages(name: str = "") -> tuple[Stage, ...]:
     first = (revoked.CHECK, SIGNING, namespace.CHECK, podcheck.KNOWN, BEFORE, refusal.KEPT, _names(gone))
     changes = (
         ACCESS["cluster"],
+        namespace.CHECK,
         # what is recorded once is refused for good: it is agreed to as well, name by name
         replace(_recorded("recorded", gone, revoked.BEING), takes=_takes_names),
         ACCESS["binding"],

@@ -34,6 +34,7 @@ from fabfile.stages import (
     since,
     slurm,
     storage,
+    stuck,
     undeploy,
     unplug,
     upgrade,
@@ -130,14 +131,17 @@ def _base(goal: Goal) -> Stage:
 
 
 def _slurm_side(goal: Goal, conf: str) -> tuple[Stage, ...]:
-    made = restored_files.files(goal, "plugin", "controller", {conf})
+    # a Workflow, or the end of a namespace, may have come since the preflight was judged
+    spaces = (namespace.moved(goal.spaces),) if goal.spaces else ()
+    files = restored_files.files(goal, "plugin", "controller", {conf})
+    made = tuple(replace(one, steps=(*spaces, *one.steps)) for one in files)
     daemons = (*((_slurm(goal, conf),) if goal.slurm else ()), *(_pods(goal) if goal.pods else ()))
     if goal.off:  # a job may have come since the preflight was judged
         daemons = (_guarded(goal, daemons[0]), *daemons[1:])
         made = tuple(_guarded(goal, one) for one in made)
     nodes = restored_files.files(goal, "computes", "compute", set())
     order = (*made, *daemons) if all(goal.enabled.values()) else (*daemons, *made)
-    fresh = (replace(access.STAGE, needs=(), steps=tuple(_kubeconfigs())),) if goal.renew else ()
+    fresh = (replace(access.STAGE, needs=(), steps=(*spaces, *_kubeconfigs())),) if goal.renew else ()
     return _chain((*fresh, *order, *nodes))
 
 
@@ -216,14 +220,29 @@ def _takes_conf(place: Place, have: Value, want: Value) -> str:
 # --- the cluster
 
 
+def _unchanged(stage: Stage, name: str, goal: Goal) -> Stage:
+    """The stage with a check before its step `name`, if it has one: what is there of DWS is what was to go, and nothing else."""
+    at = [one.name for one in stage.steps].index(name) if name in [one.name for one in stage.steps] else None
+    if at is None:
+        return stage
+    return replace(stage, steps=(*stage.steps[:at], since.dws(goal, lambda place: True), *stage.steps[at:]))
+
+
+def _goes(place: Place) -> bool:
+    """Whether something of DWS is taken away before another version comes."""
+    return upgrade.due(place) or stuck.there(place)
+
+
 def _cluster(goal: Goal) -> tuple[Stage, ...]:
     """DWS, then the single objects."""
     dws: tuple[Stage, ...] = () if goal.off or _loses(goal) else (opening.STAGE,)
     if goal.dws == "remove":
-        dws = undeploy.stages(slurm=False)[1:-1]
+        dws = tuple(_unchanged(one, "storage", goal) for one in undeploy.stages(slurm=False)[1:-1])
     elif goal.dws == "install":
         previous = replace(upgrade.STAGE, steps=(*upgrade.STAGE.steps, *restored_objects.saved(goal.run)))
-        dws = (workarea.STAGE, images.STAGE, previous, deploy.STAGE)
+        # where none had to go before, none may have come meanwhile
+        last = replace(deploy.STAGE, steps=(since.dws(goal, lambda place: not _goes(place)), *deploy.STAGE.steps))
+        dws = (workarea.STAGE, images.STAGE, _unchanged(previous, "storage", goal), last)
     needs = (dws[-1].name if dws else "preflight",)
     # CRDs take all objects of their kinds along, also where DWS does not go as a whole
     crds = any(one.before is None and one.path.startswith(installed.CRDS) for one in goal.things)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fabfile import before, render
 from fabfile.actions import STATE
@@ -80,16 +80,23 @@ printf %s "$sums" | LC_ALL=C sort | sha256sum | cut -d' ' -f1
 """
 
 
-def dws(goal: Goal) -> Check:
-    """A check: what there is of DWS is what it was when the goal was made: whether it goes or comes was decided by that."""
+def dws(goal: Goal, still: Callable[[Place], bool] | None = None) -> Check:
+    """A check: what there is of DWS is what it was when the goal was made: whether it goes or comes was decided by that.
+
+    still   in a later stage, where it is looked at anew: whether it is to be the same then
+    """
+
+    def look(place: Place) -> Look:
+        return Api(installed.read) if still and still(place) else Known(None)
 
     def judge(place: Place, have: Value) -> Sequence[Finding]:
-        if goal.now is None or installed.found(place) == goal.now:
+        seen = have if still else installed.found(place)
+        if goal.now is None or (still and seen is None) or seen == goal.now:
             return ()
         text = "what there is of DWS has changed since this rollback read what there is to undo"
         return (Finding("run-since", text, "run it again"),)
 
-    return Check("since-dws", "master", lambda place: Known(None), judge)
+    return Check("since-dws", "master", look, judge)
 
 
 def records() -> str:

@@ -15,7 +15,7 @@ from fabfile.inventory import DEFAULT, Site, load
 from fabfile.names import KUBECONFIG
 from fabfile.stages import access, certificates, deploy, namespace, preflight, procedure, revocation, rollback
 from fabfile.stages.earlier import File, Goal
-from fabfile.step import Api, Check, Facts, Place
+from fabfile.step import Api, Check, Facts, Place, Step
 from fabfile.trails import Trail
 
 
@@ -155,11 +155,28 @@ def test_a_kubeconfig_without_a_namespace_has_the_default_one() -> None:
 
 
 def test_whatever_writes_kubeconfigs_looks_before() -> None:
-    """An install, a rotation and a revocation refuse before anything is touched, and an install once more right before."""
+    """An install, a rotation and a revocation refuse before anything is touched, and once more right before."""
     firsts = [preflight.STAGE, certificates.stages(site())[0], revocation.stages()[0]]
     assert all(namespace.CHECK in stage.steps for stage in firsts)
-    names = [item.name for item in access.STAGE.steps]
-    assert names.index("namespace") < names.index("kubeconfig")
+    for stage in (access.STAGE, certificates.stages(site())[1], revocation.stages()[1]):
+        names = [item.name for item in stage.steps]
+        assert names.index("namespace") < names.index("kubeconfig")
+
+
+@pytest.mark.parametrize("renew", [False, True])
+def test_a_rollback_looks_once_more_right_before_a_kubeconfig_comes_that_names_another_namespace(renew: bool) -> None:
+    """Whether it is put back or made anew: a job may have been submitted, or the namespace may have gone, since the preflight."""
+    former = {KUBECONFIG: File(KUBECONFIG, "1", "600", "slurm:slurm", "x", frozenset(), image=KUBECONFIG)}
+    files, roles = {"c": {} if renew else former}, {"controller": ("c",)}
+    goal = Goal("1", "leave", files, (), {"c": True}, renew=renew, roles=roles, spaces={"c": ("slurm", "lab")})
+    writing = [
+        stage
+        for stage in rollback.stages(goal, "c")
+        if any("kubeconfig" in item.name for item in stage.steps if isinstance(item, Step))
+    ]
+    assert len(writing) == 1
+    names = [item.name for item in writing[0].steps]
+    assert names.index("spaces") < next(at for at, name in enumerate(names) if "kubeconfig" in name)
 
 
 def test_the_look_has_all_that_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:

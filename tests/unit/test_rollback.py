@@ -32,7 +32,7 @@ from fabfile.running import Run
 from fabfile.script import compile_actions
 from fabfile.stages import earlier, held, installed, restored_files, restored_objects, revoked, rollback, since, storage
 from fabfile.stages.earlier import ABSENT, Dws, File, Goal, Thing
-from fabfile.step import Api, Check, Facts, Place, Refused, Shell, Step
+from fabfile.step import Api, Check, Facts, Finding, Place, Refused, Shell, Step
 from fabfile.trails import trail
 from tests.unit.conftest import LocalHost
 from tests.unit.site_files import MINIMAL, write
@@ -215,6 +215,30 @@ def test_no_rollback_closes_dws(step: str, then: Mapping[str, Any]) -> None:
     for was in (Former(), state(then), replace(state(then), replaced=True)):
         for dws in get_args(Dws):
             assert former.things(found, was, dws, None, frozenset()) == ([], [])
+
+
+@pytest.mark.parametrize("dws", ["remove", "install"])
+@pytest.mark.parametrize("same", [True, False])
+def test_what_there_is_of_dws_is_looked_at_again_right_before_it_goes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dws: Dws, same: bool
+) -> None:
+    """A goal is of what was there when it was made: another DWS that has come since is not removed, and none is put over it."""
+    now = {"tag": "0.0.20", "unfinished": "", "namespace": True, "traces": ["D"], "crds": {}}
+    later = now if same else {**now, "tag": "0.1.12"}
+    monkeypatch.setattr("fabfile.stages.installed.read", lambda cluster: later)
+    goal = Goal("1", dws, {}, (), {}, now=now)
+    wanted = load(write(tmp_path, MINIMAL))
+    # of an install there is DWS to go, or there is none: then it is looked at when DWS is to come
+    for there in (now, {**now, "tag": wanted.versions.dws}):
+        place = Place(wanted, Facts({installed.FACT: {"m": there}}), "m")
+        told: list[Finding] = []
+        for stage in rollback.stages(goal, "c")[1:]:
+            steps = [one.name for one in stage.steps]
+            for check in (one for one in stage.steps if isinstance(one, Check) and one.name == "since-dws"):
+                assert "removed" not in steps or steps.index("since-dws") < steps.index("removed")
+                look = check.look(place)
+                told += check.judge(place, look.read(None) if isinstance(look, Api) else None)  # type: ignore[arg-type]
+        assert {one.name for one in told} == (set() if same else {"run-since"})
 
 
 def test_the_mark_of_an_undeploy_does_not_come_back() -> None:
