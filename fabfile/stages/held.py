@@ -39,7 +39,8 @@ Kinds = Dict[str, List[Object]]
 
 
 def data(kinds: Kinds) -> List[Dict[str, Any]]:
-    """What users would lose: kind, name (NAMESPACE/NAME), uid, plural, created, and in words what, owner and size.
+    """What users would lose: kind, name (NAMESPACE/NAME), uid, plural, created, and in words what, owner and size;
+    and the uids "of" what it goes with, which is nothing for a PersistentStorageInstance.
 
     An object that goes together with another one of these isn't told by itself: its owner's words name it. A
     PersistentStorageInstance always is, and what owns itself through others is, too: whoever makes an object can name any
@@ -193,7 +194,21 @@ def _told(one: Object, kinds: Kinds) -> Dict[str, Any]:
         "owner": _owner(one),
         "size": _size(one, children),
         "what": ", ".join(filter(None, words)),
+        "of": [] if plural == PERSISTENT else sorted(_makers(one, kinds)),
     }
+
+
+def _makers(one: Object, kinds: Kinds) -> Set[str]:
+    """The uids of what an object goes with, at whatever remove, be it gone by now."""
+    every = {uid(other): other for some in kinds.values() for other in some}
+    found = set()  # type: Set[str]
+    rest = [one]
+    while rest:
+        some = rest.pop()
+        new = (owners(some) | {_workflow(some)}) - found - {"none"}
+        found |= new
+        rest += [every[other] for other in new if other in every]
+    return found
 
 
 def _what(plural: str, one: Object) -> str:

@@ -162,13 +162,13 @@ def _fix(fate: Fate, one: Workflow) -> str:
 def _others(seen: Jobs, owners: set[str], all_jobs: bool) -> Sequence[Finding]:
     """Jobs in Slurm that need DWS, and are not told with their Workflow."""
     alive = [job for job in seen["jobs"].values() if not job["over"] and job["id"] not in owners]
-    told = [_job(job, seen["now"]) for job in alive if all_jobs or job["burst_buffer"]]
+    told = [_job(job, seen) for job in alive if all_jobs or job["burst_buffer"]]
     return _cut(told, "jobs-more", "jobs", "`squeue` lists them")
 
 
-def _job(job: Job, now: float) -> Finding:
+def _job(job: Job, seen: Jobs) -> Finding:
     what = "uses the burst buffer" if job["burst_buffer"] else "is in Slurm, and --all-jobs was given"
-    text = f"job {job['id']} of {job['user']} {what}: {job['state']}, submitted {workflows.age(now - job['submitted'])} ago"
+    text = f"job {job['id']} of {job['user']} {what}: {job['state']}, submitted {workflows.ago(seen, job['submitted'])} ago"
     return Finding("job-in-slurm", text, f"wait until it is through, or `scancel {job['id']}`")
 
 

@@ -36,8 +36,9 @@ class Job(TypedDict):
 
 
 class Jobs(TypedDict):
-    """What a controller says: whether squeue answers, the time there, and the jobs by id, those just ended included.
+    """What a controller says: whether squeue answers, and the jobs by id, those just ended included.
 
+    now       the time by slurmctld's clock, by which the jobs' times are, too; 0 where it does not say
     cluster   its number in a federation, 0 in none
     """
 

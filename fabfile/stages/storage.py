@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from fabfile import names
-from fabfile.actions import Action, Delete
+from fabfile.actions import Action, AskApi, Delete
 from fabfile.api import Cluster
 from fabfile.stages import held, installed
 from fabfile.step import Api, Check, Finding, Known, Place, Refused, Step, Taken, Value
@@ -119,20 +120,36 @@ def _typed(typed: str, one: Mapping[str, Any], found: Sequence[Mapping[str, Any]
 
 def step(stage: str, due: Callable[[Place], str]) -> Step:
     """The step `storage` of `stage`: none is left where a version of DWS is due to go. It deletes what was typed, as the first
-    look of this run found it, while DWS and the drivers are still there to free it; anything else it refuses."""
+    look of this run found it, while DWS and the drivers are still there to free it; anything else it refuses. What was made for a
+    Workflow that has just gone (`orphans`) goes a moment later: it waits for that, and for nothing else."""
     key = f"{stage}.storage"
 
+    def passing(place: Place, one: Mapping[str, Any]) -> bool:
+        """Whether it was made for a Workflow that was there a moment ago, and is gone: its driver frees it a little later."""
+        every = place.facts.found.get(f"{stage}.workflows", {})
+        ids = {workflow["id"] for some in every.values() for workflow in some}
+        return not ids.isdisjoint(one["of"]) and one["uid"] not in {some["uid"] for some in _first(place)}
+
+    def staying(place: Place) -> list[Mapping[str, Any]]:
+        return [one for one in place.facts.one(key)["data"] if not passing(place, one)]
+
     def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
-        found = place.facts.one(key)["data"]
+        found = staying(place)
         if stop := refusals(place.site.deletes, _first(place), found):
             raise Refused(*stop)
         # what a PersistentStorageInstance owns its driver frees in the order that it needs
         first = sorted(found, key=lambda one: one["plural"] != held.PERSISTENT)
-        return [Delete(one["path"], place.site.deadlines.command, one["uid"]) for one in first]
+        deletions = [Delete(one["path"], place.site.deadlines.command, one["uid"]) for one in first]
+        if len(found) == len(have):
+            return deletions
+        title = "wait until what was made for Workflows that are gone is gone, too"
+        return [AskApi(title, lambda cluster: freed(cluster, lambda one: passing(place, one))), *deletions]
 
     def takes(place: Place, have: Value, want: Value) -> Sequence[Taken]:
-        things = frozenset(f"{one['kind']} {one['name']} ({one['uid']})" for one in place.facts.one(key)["data"])
-        return [Taken(f"persistent storage with all data on it, for ever: {'; '.join(have)}", things)]
+        found = staying(place)
+        things = frozenset(f"{one['kind']} {one['name']} ({one['uid']})" for one in found)
+        told = "; ".join(held.told(dict(one)) for one in found)
+        return [Taken(f"persistent storage with all data on it, for ever: {told}", things)] if found else []
 
     return Step(
         "storage",
@@ -144,6 +161,21 @@ def step(stage: str, due: Callable[[Place], str]) -> Step:
         takes=takes,
         hint="its storage driver frees it, and then its finalizer: see that driver's log; a new run goes on from here",
     )
+
+
+FREED = 60.0
+"""Seconds that a driver has to free what was allocated for a Workflow that is gone."""
+
+
+def freed(cluster: Cluster, passing: Callable[[Mapping[str, Any]], bool]) -> bytes:
+    """Return when none of what is `passing` is there any more. Raises Refused where something stays."""
+    ends = time.monotonic() + FREED
+    while left := [one for one in read(cluster)["data"] if passing(one)]:
+        wait = ends - time.monotonic()
+        if wait <= 0:
+            raise Refused(*_since(left, ()))
+        cluster.await_event(left[0]["path"].rpartition("/")[0], min(2.0, wait))
+    return b""
 
 
 def _since(found: Sequence[Mapping[str, Any]], agreed: Collection[str]) -> Sequence[Finding]:

@@ -83,6 +83,7 @@ def fate(one: Workflow, jobs: Jobs, crd_deleting: bool = False) -> Fate:
     if needed(one, jobs):
         return "live"
     job = jobs["jobs"].get(one["job"])
+    # both by slurmctld's clock; where that is not known, for as long as Slurm knows the job
     return "ending" if job and jobs["now"] - job["ended"] < SETTLED else "orphan"
 
 
@@ -107,7 +108,7 @@ def label(one: Workflow) -> str:
 def told(one: Workflow, jobs: Jobs) -> str:
     """A Workflow in words: "Workflow default/bb12 in PreRun (not ready): job 12 of joe, RUNNING, 3 min"."""
     state = one["desired"] + ("" if one["ready"] else f" (not ready{': ' + one['status'] if one['status'] else ''})")
-    return f"Workflow {label(one)} in {state}: {_job(one, jobs)}, {age(jobs['now'] - one['created'])} old"
+    return f"Workflow {label(one)} in {state}: {_job(one, jobs)}, {ago(jobs, one['created'])} old"
 
 
 def _job(one: Workflow, jobs: Jobs) -> str:
@@ -120,8 +121,13 @@ def _job(one: Workflow, jobs: Jobs) -> str:
         return f"job {one['job']} of user {one['uid']}, of another cluster of the federation, which alone knows of it"
     if job is None:
         return f"job {one['job']} of user {one['uid']}, which Slurm no longer knows"
-    since = f" {age(jobs['now'] - job['ended'])} ago" if job["over"] else ""
+    since = f" {ago(jobs, job['ended'])} ago" if job["over"] else ""
     return f"job {one['job']} of {job['user']}, {job['state']}{since}"
+
+
+def ago(jobs: Jobs, then: float) -> str:
+    """How long ago that was when Slurm was asked, in words."""
+    return age(jobs["now"] - then) if jobs["now"] else "some time"
 
 
 def age(seconds: float) -> str:

@@ -338,6 +338,64 @@ def deleted(place: Place) -> list[Delete]:
     return [one for one in step.change(place, have, []) if isinstance(one, Delete)]
 
 
+def of_a_workflow(uid: str, name: str = "for-12") -> dict[str, Any]:
+    one = some_servers(name)
+    one["metadata"]["labels"] = {f"{names.GROUP}/workflow.uid": uid}
+    return one
+
+
+@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize("freed", [True, False])
+def test_what_was_made_for_an_orphan_that_was_deleted_is_given_time_to_go(
+    monkeypatch: pytest.MonkeyPatch, seen: bool, freed: bool
+) -> None:
+    """Its driver frees it a moment after the Workflow: that is awaited, for a while, and never agreed to or deleted. Of a Workflow
+    that this stage has not seen it is refused at once."""
+    cluster = dws(servers=("Servers", [of_a_workflow("orphan")]), workflows=("Workflow", []))
+    now = storage.read(cluster)["data"]  # type: ignore[arg-type]
+    place = a_place(now=now, found={"undeploy.workflows": [{"id": "orphan"}] if seen else []})
+    step = storage.step("undeploy", undeploy.version)
+    assert step.change is not None and step.read is not None
+    have = step.read(place, place.facts.one("undeploy.storage"))
+    if not seen:
+        with pytest.raises(Refused):
+            step.change(place, have, [])
+        return
+    assert step.taken(place, have, []) == ()
+    (wait,) = step.change(place, have, [])
+    assert isinstance(wait, AskApi)
+
+    def passes(path: str, seconds: float) -> None:
+        assert path.endswith("/namespaces/default/servers") and seconds > 0
+        cluster.objects[f"{GROUP_PATH}/servers"] = {"items": [] if freed else [of_a_workflow("orphan")]}
+        if not freed:
+            monkeypatch.setattr("fabfile.stages.storage.time.monotonic", lambda: float("inf"))
+
+    monkeypatch.setattr(cluster, "await_event", passes, raising=False)
+    if freed:
+        assert wait.ask(cluster) == b""  # type: ignore[arg-type]
+        return
+    with pytest.raises(Refused) as refused:
+        wait.ask(cluster)  # type: ignore[arg-type]
+    assert [one.name for one in refused.value.findings] == ["storage-in-use"]
+
+
+def test_whose_storage_is_is_known_when_its_workflow_is_gone() -> None:
+    """By the label that drivers give it, or by its owners as far as they are there; persistent storage is of no Workflow."""
+    through = an_object("DirectiveBreakdown", "b", owner="Workflow-w")
+    kinds = {
+        "directivebreakdowns": [through],
+        "servers": [some_servers("a", owner="DirectiveBreakdown-b"), of_a_workflow("Workflow-v", "c")],
+        "persistentstorageinstances": [{**a_psi(), "metadata": of_a_workflow("Workflow-w", "scratch")["metadata"]}],
+    }
+    of = {one["name"]: one["of"] for one in held.data(kinds)}
+    assert of == {
+        "default/a": ["DirectiveBreakdown-b", "Workflow-w"],
+        "default/c": ["Workflow-v"],
+        "default/scratch": [],
+    }
+
+
 def test_what_was_agreed_to_is_deleted_one_by_one_while_drivers_can_free_it() -> None:
     """Instances first; each by its uid, so that another one that has got its name meanwhile stays."""
     some = found(some_servers("left"), a_psi("a"))

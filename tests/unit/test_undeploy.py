@@ -112,6 +112,7 @@ def slurm_says(*some: Job, answers: bool = True) -> Jobs:
         ("ending", a_workflow(), slurm_says(a_job("COMPLETED", ended=NOW - 5))),
         ("orphan", a_workflow(), slurm_says(a_job("CANCELLED", ended=NOW - 120))),
         ("orphan", a_workflow(), slurm_says()),
+        ("ending", a_workflow(), {**slurm_says(a_job("CANCELLED", ended=NOW - 120)), "now": 0.0}),
         ("orphan", a_workflow(created=NOW + 7200), slurm_says()),
         ("live", a_workflow(created=NOW - 7200), slurm_says(a_job("PENDING"))),
         ("foreign", a_workflow("mine", job=""), slurm_says()),
@@ -214,6 +215,28 @@ def test_the_number_of_a_cluster_in_its_federation() -> None:
         == "cluster=2\n"
     )
     assert jobs.parse(b"now=1\nanswers=yes\ncluster=2\n")["cluster"] == 2
+
+
+@pytest.mark.parametrize(("says", "now"), [("1700000100", 1_700_000_100), ("2026-01-31T12:00:00", 0), ("", 0)])
+def test_how_long_ago_a_job_ended_one_clock_says(tmp_path: Path, says: str, now: int) -> None:
+    """That of slurmctld, which dates the ends of jobs; the clock of the host on which it is asked may be any other."""
+    (tmp_path / "date").write_text("#!/bin/sh\necho 1900000000\n")
+    (tmp_path / "date").chmod(0o755)
+    stubs = f"""
+slurm_path() {{ :; }}
+slurm() {{
+    case "$*" in
+    *"show config"*) [ "$SLURM_TIME_FORMAT" = %s ] && printf 'Configuration data as of {says}\nAccounting = none\n' ;;
+    *squeue*) printf '%-2s%-21s%-41s%-65s%-22s%-22s\n' lua 12 CANCELLED joe 1700000000 1700000095 ;;
+    esac
+}}
+"""
+    script = stubs.replace(" lua ", " 'l' ") + render.read("bounded.sh") + render.read("jobs.sh")
+    out = subprocess.check_output(["sh", "-c", script], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, timeout=60)
+    seen = jobs.parse(out)
+    assert seen["now"] == now and seen["answers"]
+    assert workflows.fate(a_workflow(), seen) == "ending"
+    assert ("some time" in workflows.told(a_workflow(), seen)) == (not now)
 
 
 def test_a_slurm_that_does_not_answer_is_no_slurm_without_jobs() -> None:
@@ -494,6 +517,18 @@ def test_an_undeploy_knows_what_the_clone_does_not() -> None:
         "again": "",
         "command": "make undeploy OVERLAY=csm",
     }
+
+
+@pytest.mark.parametrize(("there", "goes"), [("0.0.20", True), ("none", True), ("0.1.12", False)])
+def test_no_other_dws_goes_than_the_one_that_was_seen_first(there: str, goes: bool) -> None:
+    """Also with --yes: what was installed by hand meanwhile would go by the clone of another version."""
+    have = {"DWS": there, "CRDs": {}, "objects": []}
+    if goes:
+        assert undeployed({}, have)
+        return
+    with pytest.raises(Refused) as refused:
+        undeployed({}, have)
+    assert [one.name for one in refused.value.findings] == ["not-agreed"]
 
 
 def test_what_goes_is_told_without_the_clone_that_takes_it_away() -> None:
