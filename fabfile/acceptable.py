@@ -29,6 +29,7 @@ LIVED_WITH: Mapping[str, str] = {
     "role-differs": "the site changed it itself",
     "slurm-conf-differs": "the difference is meant",
     "slurm-conf-not-loaded": "whoever changed the file wants slurmctld to load it, and an activation puts it back if it fails",
+    "slurm-file-writable": "the site trusts whoever can write it with slurmctld, slurmd and the jobs of all users",
     "slurm-folder-writable": "the site trusts whoever can write there with slurmctld, and with the jobs of all users",
     "slurmctld-stale": "it is restarted when the site sees fit",
     "workarea-modified": "the site changed it itself",

@@ -79,9 +79,8 @@ class HostLog:
                     "ask for less (--since), or read it there"
                 )
             elif line == f"{MARK} undated":
-                self.notes.append(
-                    f"{self.host}: lines without a date are left out: set LogTimeFormat=iso8601_ms in slurm.conf"
-                )
+                note = f"{self.host}: lines without a date are left out: set LogTimeFormat=iso8601_ms in slurm.conf"
+                self.notes += [] if note in self.notes else [note]
             elif line is not None:
                 yield line
         self.cut = self.cut or f"{self.host}: the connection broke before its log was read: it is not all here"

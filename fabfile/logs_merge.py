@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import heapq
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -24,6 +23,8 @@ WINDOW = 1.0
 """Seconds that an entry waits for earlier ones from elsewhere before it is shown."""
 ROOM = 2000
 """Entries that wait at most; then whoever reads more of them waits too."""
+SPACE = 4_000_000
+"""Characters that these have at most, for the same end: an entry may have many."""
 ENDS: tuple[type[Exception], ...] = (*UNTOLD, EOFError)
 """How a source may end badly."""
 LOOK = 5.0
@@ -65,23 +66,54 @@ def _guarded(found: Sources, log: PodLog, entries: Iterator[Entry]) -> Iterator[
 
 # --- what comes
 
-News = queue.Queue[Entry]
+
+class News:
+    """Entries on their way: of ROOM, and of SPACE characters, at most. Whoever brings more waits."""
+
+    def __init__(self) -> None:
+        self._entries = deque[Entry]()
+        self._size = 0
+        self._changed = threading.Condition()
+
+    def put(self, entry: Entry) -> None:
+        """Brings one, when there is room for it."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._entries) < ROOM and self._size < SPACE)
+            self._entries.append(entry)
+            self._size += len(entry.text)
+            self._changed.notify_all()
+
+    def get(self, seconds: float) -> Entry | None:
+        """The next one; None where none comes."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._entries, seconds):
+                return None
+            entry = self._entries.popleft()
+            self._size -= len(entry.text)
+            self._changed.notify_all()
+            return entry
+
+    def empty(self) -> bool:
+        """Whether there is none now."""
+        return not self._entries
 
 
 def coming(found: Sources) -> Iterator[Entry]:
     """Entries as they come, put in order within WINDOW seconds; ends when there is no source any more."""
-    news = News(ROOM)
+    news = News()
     threads = [_thread(found, partial(_into, news, log.coming)) for log in found.hosts]
     if found.cluster:
         threads.append(_thread(found, partial(_follow_pods, found, found.cluster, news)))
     held: list[tuple[float, int, float, Entry]] = []  # when it was said, a number, when it came
-    numbers = count()
+    numbers, size = count(), 0
     while held or any(thread.is_alive() for thread in threads) or not news.empty():
-        with suppress(queue.Empty):
-            entry = news.get(timeout=WINDOW / 5)
+        if entry := news.get(WINDOW / 5):
             heapq.heappush(held, (entry.at, next(numbers), time.monotonic(), entry))
-        while held and (len(held) >= ROOM or held[0][2] <= time.monotonic() - WINDOW):
-            yield heapq.heappop(held)[3]
+            size += len(entry.text)
+        while held and (len(held) >= ROOM or size >= SPACE or held[0][2] <= time.monotonic() - WINDOW):
+            entry = heapq.heappop(held)[3]
+            size -= len(entry.text)
+            yield entry
 
 
 def _thread(found: Sources, work: Callable[[], None]) -> threading.Thread:

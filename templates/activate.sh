@@ -92,9 +92,15 @@ replace() (
     fi
 ) 2>>"$work/progress"
 
+# What is started here without systemd is SlurmUser's from then on: it gets no open file of root's, this progress neither.
 start_again() {
-    # started several times within seconds, systemd would refuse
-    if systemd; then systemctl reset-failed "$unit" 2>/dev/null; systemctl restart "$unit"; else service "$unit" restart; fi
+    if systemd; then
+        # started several times within seconds, systemd would refuse
+        systemctl reset-failed "$unit" 2>/dev/null
+        systemctl restart "$unit" >>"$work/progress" 2>&1
+    else
+        service "$unit" restart
+    fi
 }
 alive() {
     if systemd; then
@@ -120,7 +126,7 @@ bring_up() {
     until_=$(($(clock) + deadline * 10))
     said=
     say "starting $unit again"
-    (start_again; : >"$work/through") >>"$work/progress" 2>&1 8>&- &
+    (start_again; : >"$work/through") </dev/null >/dev/null 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
     while [ "$(clock)" -lt "$until_" ]; do
         if [ ! -e "$work/through" ]; then sleep 0.1; continue; fi
         # where a slurmctld that runs is what shows that slurm.conf is right about SlurmUser, that is known from now on

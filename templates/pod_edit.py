@@ -8,9 +8,13 @@ import json
 import pathlib
 import subprocess
 import sys
+import threading
+import time
 
 PATIENCE = 60
 """Seconds of one call of kubectl, which has its own for each request."""
+MOST = 16 << 20
+"""Bytes that one call may print: the API server takes no object of a tenth of that."""
 
 
 def main(file, namespace, *kubectl):
@@ -62,22 +66,47 @@ def place(found, key):
 
 
 def run(command, feed=""):
+    """What kubectl prints; where it fails, says more than MOST, or takes too long, that in words, and an end."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, **pipes)
+    told = {}
+
+    def read(name, stream):
+        told[name] = stream.read(MOST + 1)
+        if len(told[name]) > MOST:
+            process.kill()
+
+    def write():
+        try:
+            process.stdin.write(feed.encode())
+            process.stdin.close()
+        except OSError:  # it does not read: its exit code tells
+            pass
+
+    threads = [
+        threading.Thread(target=read, args=(name, getattr(process, name)), daemon=True) for name in ("stdout", "stderr")
+    ]
+    threads.append(threading.Thread(target=write, daemon=True))
+    for one in threads:
+        one.start()
+    ends = time.monotonic() + PATIENCE
+    for one in threads:
+        one.join(max(0.0, ends - time.monotonic()))
+    if any(len(some) > MOST for some in told.values()):
+        over(f"kubectl {command[-2]} said more than {MOST >> 20} MB, which no object of the cluster has")
     try:
-        done = subprocess.run(
-            command,
-            input=feed,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            universal_newlines=True,
-            timeout=PATIENCE,
-        )
+        code = process.wait(max(0.0, ends - time.monotonic()))
     except subprocess.TimeoutExpired:
-        print(f"kubectl {command[-2]} got no answer within {PATIENCE} s")
-        sys.exit(1)
-    if done.returncode:
-        print(done.stderr.strip()[-2000:])
-        sys.exit(1)
-    return done.stdout
+        process.kill()
+        over(f"kubectl {command[-2]} got no answer within {PATIENCE} s")
+    if code or len(told) < 2:
+        over(told.get("stderr", b"").decode(errors="replace").strip()[-2000:])
+    return told["stdout"].decode()
+
+
+def over(why):
+    print(why)
+    sys.exit(1)
 
 
 main(*sys.argv[1:])

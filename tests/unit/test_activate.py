@@ -249,3 +249,13 @@ def test_two_at_once(host: Path, activate: Activate) -> None:
     assert "another activation is at work" in told.stdout
     assert (conf(host), leftovers(host)) == (OLD, [])
     assert subprocess.check_output(["sh", "-c", look], text=True) == ""
+
+
+@pytest.mark.skipif(Path("/run/systemd/system").is_dir(), reason="systemd gives what it starts files of its own")
+def test_a_slurmctld_gets_no_open_file_of_roots(host: Path, activate: Activate) -> None:
+    """What starts it without systemd passes on its files: what root follows, and reads, would be SlurmUser's to write."""
+    Host(host).program("service", f'for one in /proc/$$/fd/*; do readlink "$one" >>"$TOP/open"; done\n{RESTART}')
+    told = activate(NEW, OLD)
+    assert told.returncode == 0 and "slurmctld answers" in told.stdout
+    opened = (host / "open").read_text().split()
+    assert set(opened) <= {"/dev/null", f"{host}/bin/service", f"{host}/open"} and "/dev/null" in opened

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -77,6 +78,49 @@ def test_a_link_that_root_does_not_follow_is_one_too(etc: Path) -> None:
     (etc / "burst_buffer.lua").symlink_to(etc.parent / "elsewhere")
     ((name, text),) = found(etc)
     assert name == "slurm-file-link" and f"{etc}/burst_buffer.lua is a link" in text
+
+
+@pytest.mark.parametrize("file", ["slurm.conf", "more/nodes.conf"])
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "who"),
+    [
+        ("", "", 0o646, "everybody"),
+        (OTHER, "", 0o644, OTHER),
+        ("", OTHER, 0o664, "group nogroup ("),
+        (SLURM_USER, OTHER, 0o664, "group nogroup ("),
+    ],
+)
+def test_a_file_that_others_can_write_is_a_finding(
+    etc: Path, file: str, owner: str, group: str, mode: int, who: str
+) -> None:
+    """slurm.conf itself, and what it includes, whatever the folder is like."""
+    uid = pwd.getpwnam(owner).pw_uid if owner else -1
+    os.chown(etc / file, uid, pwd.getpwnam(group).pw_gid if group else -1)
+    (etc / file).chmod(mode)
+    ((name, text),) = found(etc)
+    assert name == "slurm-file-writable" and f"{etc}/{file} on c1 can be written by {who}" in text
+
+
+def test_a_file_of_slurm_users_is_as_it_may_be(etc: Path) -> None:
+    """So is one that its own group can write, as long as nobody else is in it; and root's, by root's group."""
+    slurm = pwd.getpwnam(SLURM_USER)
+    os.chown(etc / "slurm.conf", slurm.pw_uid, slurm.pw_gid)
+    (etc / "slurm.conf").chmod(0o664)
+    (etc / "more/nodes.conf").chmod(0o664)
+    assert found(etc) == []
+
+
+def test_whom_an_acl_names_is_one_of_the_others(etc: Path) -> None:
+    """The mode has the group's bits then, and who is in the group says nothing."""
+    if (
+        not shutil.which("setfacl")
+        or subprocess.run(
+            ["setfacl", "-m", f"u:{OTHER}:rw", etc / "slurm.conf"], capture_output=True, check=False
+        ).returncode
+    ):
+        pytest.skip("this file system has no ACLs")
+    ((name, text),) = found(etc)
+    assert name == "slurm-file-writable" and "whom its ACL names" in text
 
 
 def test_names_may_have_blanks() -> None:

@@ -12,7 +12,7 @@ import pytest
 from fabfile import logs_merge
 from fabfile.api import ClusterError
 from fabfile.logs_entries import Entry
-from fabfile.logs_merge import ROOM, WINDOW, coming, past
+from fabfile.logs_merge import ROOM, SPACE, WINDOW, coming, past
 from fabfile.logs_sources import Sources
 
 
@@ -112,6 +112,20 @@ def test_no_more_is_read_than_is_shown() -> None:
     shown = list(islice(coming(sources(Endless())), 3 * ROOM))
     assert len(shown) == 3 * ROOM
     assert read[0] <= len(shown) + 2 * ROOM + 10
+
+
+def test_large_entries_that_are_held_have_a_bound_together() -> None:
+    """Entries of a program that fills its log are held as few, however many might wait."""
+    read = [0]
+
+    class Large(Log):
+        def coming(self) -> Iterator[Entry]:
+            while read[0] < 2000:
+                read[0] += 1
+                yield Entry(read[0], "a", "x" * 60_000)
+
+    shown = list(islice(coming(sources(Large(), Large())), 150))
+    assert len(shown) == 150 and (read[0] - len(shown)) * 60_000 <= 2 * SPACE + 10 * 60_000
 
 
 class Api:

@@ -275,6 +275,17 @@ def test_edits_reach_what_they_name(edit: Any) -> None:
     }
 
 
+def test_a_kubectl_that_says_too_much_is_ended(tmp_path: Path) -> None:
+    """What the master's memory has to hold has a bound, and words say what is wrong."""
+    (tmp_path / "edits").write_text(
+        json.dumps([{"object": "configmap/c", "at": ["data", "k"], "seen": "1", "value": "2"}])
+    )
+    command = [sys.executable, str(render.TEMPLATES / "pod_edit.py"), str(tmp_path / "edits"), "user", "/usr/bin/yes"]
+    limited = ["sh", "-c", 'ulimit -v 500000; exec "$@"', "sh", *command, "--"]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False, timeout=90)
+    assert done.returncode == 1 and "kubectl --output said more than 16 MB" in done.stdout
+
+
 def test_what_was_changed_meanwhile_is_left(edit: Any) -> None:
     """All edits or none: the first object stays too."""
     there = {"configmap/a": thing("a", data={"k": "1"}), "configmap/b": thing("b", data={"k": "other"})}
