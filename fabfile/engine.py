@@ -62,9 +62,8 @@ def install(run: Run, only: frozenset[str] = frozenset()) -> None:
 
 def finish(run: Run) -> None:
     """Take the stages that come last, whatever became of the others, and whether or not the run was stopped."""
-    run.ending = (
-        True  # from here on a signal ends nothing on the hosts; what is about to end something has done so first
-    )
+    # from here on a signal ends nothing on the hosts; what is about to end something has done so first
+    run.ending = True
     for thread in run.stops:
         thread.join()
     for stage in [one for one in run.stages if one.ends and one.name not in run.through]:
