@@ -25,6 +25,7 @@ LIVED_WITH: Mapping[str, str] = {
     "other-version": "it is on purpose",
     "plugin-clone": "nothing uses the clone once the plugin is installed",
     "plugin-edited": "the site changed the plugin itself",
+    "pod-state-on-node": "all nodes that may run the pod share that folder",
     "pod-kept": "whoever keeps the object carries the same content",
     "role-differs": "the site changed it itself",
     "slurm-conf-differs": "the difference is meant",
@@ -39,6 +40,7 @@ LIVED_WITH: Mapping[str, str] = {
 
 _REFUSALS: Mapping[str, tuple[str, ...]] = {
     "data of users or of jobs would be lost": (
+        "pod-state-lost",
         *("workflow-live", "workflow-ending", "workflow-orphan", "workflow-lost", "workflow-foreign"),
         "workflow-at-work",
         "workflows-in-old-namespace",

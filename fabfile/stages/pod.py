@@ -85,6 +85,7 @@ def read(cluster: Cluster, pod: Pod) -> Value:
     config_map  {"name", "path", "kept", "immutable"} of the one that has slurm.conf; None where none does
     secret      the name of the Secret that has the kubeconfig, and whether it is mounted already
     group       securityContext.fsGroup, "" where it isn't set
+    mounts      [path in the container, what a new pod finds there: see `lasting`] of each volume that is mounted
     """
     some = pods.running(cluster, pod)
     if len(some) != 1:
@@ -102,7 +103,32 @@ def read(cluster: Cluster, pod: Pod) -> Value:
         "config_map": _config_map(cluster, pod.namespace, volume or files),
         "secret": _secret(volume, workload),
         "group": str(spec.get("securityContext", {}).get("fsGroup", "")),
+        "mounts": lasting(one["spec"], spec, pod.container),
     }
+
+
+LASTS, NODE = "the same", "the same on the same node"
+"""What a new pod finds in a volume; anything else says what kind of volume it is that begins empty."""
+_PASSING = ("emptyDir", "ephemeral", "configMap", "secret", "projected", "downwardAPI")
+"""Kinds of volumes in which nothing outlives the pod that wrote it."""
+
+
+def lasting(spec: Json, template: Json, container: str) -> list[list[str]]:
+    """The mounts of a pod's container, each with what the next pod of its template finds there.
+
+    spec   of the pod itself: a StatefulSet's template does not name the volumes of its claims
+    """
+    bound = template.get("nodeName") or "kubernetes.io/hostname" in (template.get("nodeSelector") or {})
+    volumes = {one["name"]: one for one in spec.get("volumes") or ()}
+    mine: Json = next((one for one in spec["containers"] if one["name"] == container), {})
+    return [
+        [m["mountPath"], _kept_in(volumes.get(m["name"]) or {}, bool(bound))] for m in mine.get("volumeMounts") or ()
+    ]
+
+
+def _kept_in(volume: Json, bound: bool) -> str:
+    passing = next((kind for kind in _PASSING if kind in volume), "")
+    return passing or (NODE if "hostPath" in volume and not bound else LASTS)
 
 
 _OWNERS = {"ReplicaSet": "replicasets", "Deployment": "deployments", "StatefulSet": "statefulsets"}

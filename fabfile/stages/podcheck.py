@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fabfile.site import Pod
-from fabfile.stages.pod import FILE, FOLDER, KEY, look, of, sources
+from fabfile.stages import controller
+from fabfile.stages.pod import FILE, FOLDER, KEY, LASTS, NODE, look, of, sources
 from fabfile.step import Check, Finding, Place, Value
 
 
@@ -16,7 +17,8 @@ def judge(place: Place, have: Value) -> Sequence[Finding]:
     assert pod is not None
     if not have["pod"]:
         return ()  # told when it was connected to
-    return [*_workload_findings(place, pod, have), *_folder_findings(place, have), *_kept_findings(place, pod, have)]
+    found = [*_workload_findings(place, pod, have), *_folder_findings(place, have), *_kept_findings(place, pod, have)]
+    return [*found, *_state_findings(place, have)]
 
 
 def _workload_findings(place: Place, pod: Pod, have: Value) -> Iterator[Finding]:
@@ -50,6 +52,38 @@ def _folder_findings(place: Place, have: Value) -> Iterator[Finding]:
     elif config_map["immutable"]:
         text = f"ConfigMap {config_map['name']} is immutable: nothing can be added to it"
         yield Finding("pod-immutable", text, "make it anew without `immutable: true`")
+
+
+STATE = "/var/spool"
+"""StateSaveLocation where slurm.conf has none."""
+
+
+def _state_findings(place: Place, have: Value) -> Iterator[Finding]:
+    """Slurm's jobs are in StateSaveLocation alone: where the next pod does not find that, all of them are lost with this one."""
+    seen = place.facts.found.get(controller.FACT, {}).get(place.host)
+    if not seen:
+        return  # told when it was looked at
+    said = controller.setting(seen, place.site, "StateSaveLocation")
+    state = said.value if said else STATE
+    kept_in = _lasting(state, have["mounts"])
+    if kept_in == LASTS:
+        return
+    whose = f"StateSaveLocation {state} of pod {have['pod']}"
+    if kept_in == NODE:
+        text = (
+            f"{whose} is a folder of its node, and another node may run the next pod: Slurm would forget all jobs there"
+        )
+        fix = f"bind the pod to that node (nodeSelector kubernetes.io/hostname) in {_template(place, have)}"
+        yield Finding("pod-state-on-node", text, f"{fix}; or accept this finding, if all nodes share that folder")
+        return
+    text = f"{whose} is {kept_in}, and ends with the pod: with the next one, which an install needs, Slurm forgets all jobs"
+    yield Finding("pod-state-lost", text, f"mount a PersistentVolumeClaim there in {_template(place, have)}")
+
+
+def _lasting(path: str, mounts: Sequence[Sequence[str]]) -> str:
+    """What the next pod finds at a path: as the mount has it that is nearest to it."""
+    above = [(at.rstrip("/"), what) for at, what in mounts if f"{path.rstrip('/')}/".startswith(f"{at.rstrip('/')}/")]
+    return max(above, key=lambda one: len(one[0]))[1] if above else "in the container itself"
 
 
 def _template(place: Place, have: Value) -> str:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,63 @@ def test_what_cannot_be_made_lasting_is_refused(place: Place, there: dict[str, A
     found = list(podcheck.judge(place, seen(place, there)))
     assert [one.name for one in found] == names
     assert all(one.fix for one in found)
+
+
+def mounted(volumes: Sequence[dict[str, Any]], mounts: Sequence[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """A cluster whose slurmctld has these volumes beside its configuration."""
+    made = deployment(CONFIG_VOLUME)
+    spec = made["spec"]["template"]["spec"]
+    spec["containers"][0]["volumeMounts"] += mounts
+    spec["volumes"] += volumes
+    spec.update(more)
+    return objects(made)
+
+
+CLAIM = {"name": "s", "persistentVolumeClaim": {"claimName": "slurm-state"}}
+EMPTY = {"name": "s", "emptyDir": {"medium": "Memory"}}
+ON_NODE = {"name": "s", "hostPath": {"path": "/var/lib/slurm"}}
+SHARED = {"name": "s", "nfs": {"server": "h", "path": "/slurm"}}
+ABOVE = {"name": "s", "mountPath": "/var/lib"}
+AT = {"name": "s", "mountPath": "/var/lib/slurm/state/"}
+HOST = "kubernetes.io/hostname"
+
+
+@pytest.mark.parametrize(
+    ("there", "conf", "names"),
+    [
+        (mounted([CLAIM], [AT]), "StateSaveLocation=/var/lib/slurm/state", []),
+        (mounted([CLAIM], [ABOVE | {"subPath": "a"}]), "StateSaveLocation=/var/lib/slurm/state", []),
+        (mounted([SHARED], [AT]), "statesavelocation = /var/lib/slurm/state/", []),
+        (mounted([EMPTY], [AT]), "StateSaveLocation=/var/lib/slurm/state", ["pod-state-lost"]),
+        (mounted([CLAIM], [AT]), "StateSaveLocation=/var/lib/slurm/state2", ["pod-state-lost"]),
+        (mounted([CLAIM], [AT]), "", ["pod-state-lost"]),
+        (mounted([], []), "StateSaveLocation=/var/lib/slurm/state", ["pod-state-lost"]),
+        (
+            mounted([CLAIM, EMPTY | {"name": "t"}], [ABOVE, AT | {"name": "t"}]),
+            "StateSaveLocation=/var/lib/slurm/state",
+            ["pod-state-lost"],
+        ),
+        (
+            mounted([EMPTY | {"name": "t"}, CLAIM], [ABOVE | {"name": "t"}, AT]),
+            "StateSaveLocation=/var/lib/slurm/state/one",
+            [],
+        ),
+        (mounted([ON_NODE], [AT]), "StateSaveLocation=/var/lib/slurm/state", ["pod-state-on-node"]),
+        (mounted([ON_NODE], [AT], nodeSelector={HOST: "w1"}), "StateSaveLocation=/var/lib/slurm/state", []),
+        (
+            mounted([ON_NODE], [AT], nodeSelector={"disk": "fast"}),
+            "StateSaveLocation=/var/lib/slurm/state",
+            ["pod-state-on-node"],
+        ),
+    ],
+)
+def test_what_would_lose_all_jobs_is_refused(place: Place, there: dict[str, Any], conf: str, names: list[str]) -> None:
+    """Slurm's state has to outlive the pod, since an install needs a new one: else every job of everybody is forgotten."""
+    file = place.site.slurm.conf
+    place.facts.found["preflight.controller"] = {NAME: {"files": {file: f"ClusterName=x\n{conf}\n"}}}
+    found = podcheck.judge(place, seen(place, there))
+    assert [one.name for one in found] == names
+    assert all("StateSaveLocation" in one.text for one in found)
 
 
 @pytest.mark.parametrize(
