@@ -108,7 +108,10 @@ def preview(run: Run, key: str, step: Step, host: str) -> Preview:
     takes: tuple[Taken, ...] = ()
     try:
         have = have_of(run, key, step, host)
-        want = step.want(place)
+        try:
+            want = step.want(place)
+        except Unknown as unknown:  # what lies there goes all the same, whatever comes in its place
+            return Preview("unknown", note=str(unknown), takes=step.taken(place, have, None) if have else ())
         if have == want or idle(run, key):
             return Preview("ok", note=step.why(have) if step.why else "")
         takes = step.taken(place, have, want)

@@ -135,7 +135,8 @@ class Step:
     table   what was found -> rows of cells for people, the columns' names first: what was measured
     takes   what the change takes away: asked before (an older version, an orphan), and told again right before the change:
             what is among it then that nobody agreed to is refused. In words, or "", where these very words are what is agreed to;
-            as Taken where the words may change (an age in them), or where another thing could get the name that they tell
+            as Taken where the words may change (an age in them), or where another thing could get the name that they tell.
+            Asked with want None where what is wanted is not known yet
     means   what the change does beside what is shown to differ, in words, for a plan ("slurmctld stops meanwhile")
     anew    done again, in words, once any other step changes something: a proof holds no longer than what it proves
     after   the stage after which `takes` can tell everything; it is run before anybody is asked

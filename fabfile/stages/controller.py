@@ -9,7 +9,7 @@ from typing import Any
 from fabfile import compatibility, render, slurmconf
 from fabfile.lines import every, first, pairs
 from fabfile.site import Site
-from fabfile.stages import daemon, slurm
+from fabfile.stages import daemon, foreign, slurm
 from fabfile.step import Check, Finding, Place, Shell, Unknown, Value
 
 FACT = "preflight.controller"
@@ -138,7 +138,13 @@ def _conf(place: Place, found: Value) -> Sequence[Finding]:
         text = f"slurm.conf on {place.host} has BurstBufferType={other.value}, and Slurm takes one only"
         fix = f"take it out first, if no job needs it any more: `grep -ri BurstBufferType {place.site.slurm.folder}`"
         seen.append(Finding("other-burst-buffer", text, fix))
+    seen += foreign.findings(place, _used(place, found))
     return [*seen, *_position(place, found), *_unread(place, found)]
+
+
+def _used(place: Place, found: Value) -> bool:
+    """Whether slurmctld has a burst buffer in Lua, or will have one when it starts."""
+    return _type(place, found).lower() == OURS or bool(daemon.found(place)["loaded"])
 
 
 def _position(place: Place, found: Value) -> Sequence[Finding]:

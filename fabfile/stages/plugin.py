@@ -14,11 +14,11 @@ from fabfile import supply as supplies
 from fabfile.actions import Action, Put, Sh
 from fabfile.lines import every, first, pairs
 from fabfile.site import Site
-from fabfile.stages import controller, hooks, pod, podfiles, workarea
+from fabfile.stages import controller, foreign, hooks, pod, podfiles, workarea
 from fabfile.stages.slurmuser import slurm_user
 from fabfile.step import Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
 
-LUA, CONF = "burst_buffer.lua", "burst_buffer.conf"
+LUA, CONF = foreign.LUA, foreign.CONF
 
 
 def clone(site: Site) -> str:
@@ -214,8 +214,18 @@ STAGE = Stage(
             _change_lua,
             read=_read_lua,
             settle=pod.settle(0.0),
+            takes=lambda place, have, want: foreign.takes(place, LUA),
             hint=f"{LUA} is as it was: with one that does not load slurmctld refuses every #DW job and does not start",
         ),
-        Step("conf", "controller", _look_conf, _want_conf, _change_conf, read=_read_conf, settle=pod.settle(0.0)),
+        Step(
+            "conf",
+            "controller",
+            _look_conf,
+            _want_conf,
+            _change_conf,
+            read=_read_conf,
+            settle=pod.settle(0.0),
+            takes=lambda place, have, want: foreign.takes(place, CONF),
+        ),
     ),
 )

@@ -480,6 +480,19 @@ def test_what_is_taken_away_is_told_even_where_the_way_there_is_not_known_yet(lo
     assert engine.pending(run).takes == ("it",)
 
 
+def test_what_is_taken_away_is_told_even_where_what_comes_is_not_known_yet(local_host: LocalHost) -> None:
+    """What lies there is asked about before anything is done, though an earlier stage has to say what gets its place."""
+
+    def want(place: Place) -> Value:
+        raise Unknown("first")
+
+    (local_host.folder / "taken").write_text("mine")
+    taken = replace(a_file(local_host, "taken", "1"), want=want, takes=lambda place, have, want: f"it, {have}, {want}")
+    run, _ = a_run(local_host, Stage("second", (), (taken,)))
+    engine.first_looks(run)
+    assert engine.pending(run).takes == ("it, mine, None",)
+
+
 @pytest.mark.parametrize(
     ("agrees", "outcome"),
     [

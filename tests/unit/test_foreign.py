@@ -1,0 +1,97 @@
+"""A burst buffer of the site's own: told from DWS's plugin, refused where slurmctld uses it, asked about where nothing does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile import acceptable
+from fabfile.inventory import DEFAULT, load
+from fabfile.stages import controller, daemon, foreign, hooks, plugin
+from fabfile.step import Facts, Place, Step, Taken
+from tests.unit.test_controller import CONF, GOOD, RUNNING, TEXT
+
+SITE = load(DEFAULT)
+UPSTREAM = Path("lab/upstream/dws-slurm-bb-plugin/src/burst_buffer")
+OWN_LUA = 'local TOOL = "/usr/sbin/other-stager"\nfunction slurm_bb_job_process(script, uid, gid, info) return 0 end\n'
+OWN_CONF = "Directive=OTHER\n"
+OURS = (UPSTREAM / "burst_buffer.lua").read_text()
+ENABLED = GOOD | {"files": {CONF: TEXT + "BurstBufferType=burst_buffer/lua\n"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        (plugin.LUA, OWN_LUA, True),
+        (plugin.LUA, OWN_LUA + "-- not workflows.dataworkflowservices.github.io\n", True),
+        (plugin.LUA, 'dofile("/opt/site/bb.lua")\n', True),
+        (plugin.LUA, "-- (this file holds a key, which is not shown)\n", True),
+        (plugin.LUA, "-- (this file can not be read to its end)\n", True),
+        (plugin.LUA, OURS, False),
+        (plugin.LUA, OURS + "-- edited\nlocal site = 1\n", False),
+        (plugin.LUA, f"{OURS}-- begin: {hooks.MARK}\n", False),
+        (plugin.LUA, 'local WORKFLOW_CRD = "workflows.dws.cray.hpe.com"\n', False),
+        (plugin.LUA, "function DWS:new(workflow_name)\n", False),
+        (plugin.LUA, "", False),
+        (plugin.LUA, "\n-- nothing yet\n", False),
+        (plugin.CONF, OWN_CONF, True),
+        (plugin.CONF, "# Directive=DW\nDirective=BB\n", True),
+        (plugin.CONF, "Flags=EnablePersistent\n", True),
+        (plugin.CONF, (UPSTREAM / "burst_buffer.conf").read_text(), False),
+        (plugin.CONF, "directive = DW # ours\nFlags=TeardownFailure,TeardownFailure\n", False),
+        (plugin.CONF, "", False),
+        (plugin.CONF, "# Directive=BB\n", False),
+    ],
+)
+def test_what_is_the_sites_own(name: str, text: str, expected: bool) -> None:
+    """DWS's plugin stays DWS's when it is edited; a comment makes none of another one; what says nothing is nobody's."""
+    assert foreign.foreign(name, text) is expected
+
+
+def there(lua: str | None = None, conf: str | None = None, **running: Any) -> Place:
+    """A controller with these files."""
+    found = {"plugin.lua": lua, "plugin.conf": conf}
+    facts = {key: {"slurmctl": None if text is None else {"text": text}} for key, text in found.items()}
+    return Place(SITE, Facts({**facts, **daemon_of(running)}), "slurmctl")
+
+
+def daemon_of(running: dict[str, Any]) -> dict[str, Any]:
+    """What was seen of slurmctld."""
+    return {daemon.FACT: {"slurmctl": RUNNING | running}}
+
+
+@pytest.mark.parametrize(
+    ("found", "place", "named"),
+    [
+        (ENABLED, there(OWN_LUA, OWN_CONF), ["/etc/slurm/burst_buffer.lua and /etc/slurm/burst_buffer.conf"]),
+        (ENABLED, there(OWN_LUA), ["/etc/slurm/burst_buffer.lua"]),
+        (ENABLED, there(OURS, OWN_CONF), ["/etc/slurm/burst_buffer.conf"]),
+        (GOOD, there(OWN_LUA, loaded=True), ["/etc/slurm/burst_buffer.lua"]),
+        (GOOD, there(OWN_LUA, OWN_CONF), []),
+        (ENABLED, there(OURS + "-- edited\n", "Directive=DW\n"), []),
+        (ENABLED, there(), []),
+    ],
+)
+def test_a_burst_buffer_in_use_is_refused(found: dict[str, Any], place: Place, named: list[str]) -> None:
+    """Jobs of another burst buffer would lose it: with BurstBufferType on, or still in slurmctld's memory, it stands in the way."""
+    seen = controller.judge(place, found)
+    assert [one.name for one in seen] == ["other-burst-buffer"] * len(named)
+    assert all(f"the site's own {files} (" in one.text and one.fix for one, files in zip(seen, named, strict=True))
+    assert "other-burst-buffer" in acceptable.WHY_NOT
+
+
+def taken(place: Place, name: str) -> tuple[Taken, ...]:
+    """What the step of this file would take away, before it is known what comes in its place."""
+    step = next(one for one in plugin.STAGE.steps if isinstance(one, Step) and one.name == name)
+    return step.taken(place, {"text": "x"}, None)
+
+
+def test_one_that_nothing_uses_is_asked_about() -> None:
+    """It is named with its host, also before the plugin was cloned; who agrees agrees to that content alone."""
+    lua, conf = (taken(there(OWN_LUA, OWN_CONF), name)[0] for name in ("lua", "conf"))
+    assert lua.words.startswith("/etc/slurm/burst_buffer.lua of the site's own on slurmctl, ")
+    assert conf.words.startswith("/etc/slurm/burst_buffer.conf of the site's own on slurmctl, ")
+    assert lua.agreed != taken(there(OWN_LUA + "x = 1\n"), "lua")[0].agreed
+    assert taken(there(OURS + "-- edited\n", "Directive=DW\n"), "lua") == taken(there(), "conf") == ()
