@@ -25,7 +25,22 @@ def due(place: Place) -> bool:
 def checks(stage: str) -> tuple[Check, ...]:
     """The checks of what uses DWS: reasons where another version is there, and read where a CRD is stuck, to be told of."""
     every = inuse.checks(stage, due, read=lambda place: due(place) or stuck.there(place))
-    return (*every, stuck.check(due)) if stage == inuse.FIRST else every
+    if stage != inuse.FIRST:
+        return every
+    limit = inuse.limit(_on_the_master)
+    return (*(limit if one.name == limit.name else one for one in every), stuck.check(due))
+
+
+def _on_the_master(place: Place) -> str:
+    """What has to be done on the master before a controller gets the burst buffer, in words; "" where nothing has."""
+    if due(place) and installed.there(place):
+        return f"DWS {installed.said(place)} would have to go"
+    some = any(place.site.active(host) for host in place.site.controllers)
+    return (
+        "DWS is not in the cluster, and has to be before Slurm gets its burst buffer"
+        if some and not due(place) and not installed.there(place)
+        else ""
+    )
 
 
 # --- what is told before it is done
