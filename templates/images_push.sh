@@ -1,5 +1,6 @@
-# Bring images to the registry, side by side. Behind this come lines "start IMAGE DIGEST SOURCE...", with the digest of the
-# configuration that the registry has of it or a word, and then "finish". A source is a name, or the path of an archive.
+# Bring images to the registry, side by side. Behind this come lines "start IMAGE DIGEST KNOWN SOURCE...", with the digest of the
+# configuration that the registry has of it or a word, the digest of the one that is wanted as far as it is known, and then "finish".
+# Another image under that name goes only where the wanted one was known: then somebody was asked. A source is a name, or the path of an archive.
 work=$(mktemp -d)
 vanishing "$work"
 started=
@@ -8,8 +9,9 @@ transport() {
     if tar -tf "$1" | grep -qx '\(\./\)\{0,1\}oci-layout'; then printf oci-archive:; else printf docker-archive:; fi
 }
 bring() {
-    image=$1 there=$2
-    shift 2
+    image=$1 there=$2 known=$3
+    shift 3
+    asked=1
     digest=
     for source in "$@"; do
         printf '%s\n' "pulling $source"
@@ -22,12 +24,17 @@ bring() {
     digest=sha256:$(printf '%s\n' "$digest" | tail -n 1)
     if [ "$digest" = "$there" ]; then
         printf '%s\n' "the registry has $image already"
+    elif case $there,$known in sha256:*,sha256:*) false ;; sha256:*) ;; *) false ;; esac; then
+        printf '%s\n' "the registry has another image as $image, $there, which this tool did not push; $digest is wanted." \
+            "It was not replaced. Run the same command again: it asks before it replaces that image (or give --yes)."
+        asked=0
     else
         podman tag -- "${digest#sha256:}" "$image"
         printf '%s\n' "pushing $image"
         credential podman | podman push --quiet --tls-verify=true --authfile /dev/stdin -- "$image"
     fi
     printf '%s %s\n' "$image" "$digest" >"$work/${image##*/}"
+    [ "$asked" = 1 ]
 }
 start() {
     bring "$@" &

@@ -12,7 +12,7 @@ from fabfile.actions import STATE, Action, Sh
 from fabfile.inventory import Site
 from fabfile.lines import lines
 from fabfile.stages import manifests
-from fabfile.step import Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
+from fabfile.step import Finding, Place, Refused, Shell, Stage, Step, Taken, Unknown, Value
 
 RECORD = f"{STATE}/images"
 """On the master: image and digest of its configuration as it was pushed (the same in every registry), a line each."""
@@ -89,7 +89,26 @@ def _change_pushed(place: Place, have: Value, want: Value) -> Sequence[Action]:
         why = next(iter(bad.values())).removeprefix("not readable: ")
         raise Refused(Finding("registry-unreadable", f"{place.site.registry.name}: {why}", _fix(place.site, why)))
     wrong = {name: one["registry"] for name, one in have.items() if one != want[name]}
-    return [_writable(place.site, next(iter(wrong))), *_push(place, wrong)]
+    return [
+        _writable(place.site, next(iter(wrong))),
+        *_push(place, wrong, {name: have[name]["pushed"] for name in wrong}),
+    ]
+
+
+def _takes_pushed(place: Place, have: Value, want: Value) -> Sequence[Taken]:
+    """Images that somebody else pushed over those of this tool: the registry may have them nowhere else."""
+    others = {
+        name: (one["registry"], one["pushed"])
+        for name, one in have.items()
+        if one["registry"] != one["pushed"] and all(one[key].startswith("sha256:") for key in ("registry", "pushed"))
+    }
+    return [
+        Taken(
+            f"the image {there} that {name} is in the registry, and that this tool did not push (replaced by {pushed})",
+            frozenset({f"{name} {there}"}),
+        )
+        for name, (there, pushed) in others.items()
+    ]
 
 
 def _used(have: Value) -> str:
@@ -111,12 +130,12 @@ def _writable(site: Site, name: str) -> Sh:
     return Sh(title, render.script("registry.sh", "images_writable.sh", **settings), 60.0)
 
 
-def _push(place: Place, wrong: Mapping[str, str]) -> Sequence[Action]:
-    """Pull, tag and push these images, side by side; image -> what the registry has of it."""
+def _push(place: Place, wrong: Mapping[str, str], known: Mapping[str, str]) -> Sequence[Action]:
+    """Pull, tag and push these images, side by side; image -> what the registry has of it, and what this tool pushed."""
     asked = manifests.asked(place)
     supply = {name: supplies.image(place.site, asked[name], name.rpartition(":")[2]) for name in wrong}
     settings = reached(place.site) | {"record": RECORD} | supplies.settings(place.site)
-    starts = [shlex.join(["start", name, there, *supply[name].sources]) for name, there in wrong.items()]
+    starts = [shlex.join(["start", name, there, known[name], *supply[name].sources]) for name, there in wrong.items()]
     scripts = ("via.sh", "registry.sh", "vanishing.sh", "images_push.sh")
     script = "\n".join([render.script(*scripts, **settings), *starts, "finish"])
     title = f"pull, tag and push {' and '.join(wrong)}"
@@ -136,6 +155,7 @@ STAGE = Stage(
             _change_pushed,
             read=_read_pushed,
             why=_used,
+            takes=_takes_pushed,
             hint="the registry may be read-only or full, or a source out of reach (docs/offline.md)",
         ),
     ),

@@ -1,0 +1,63 @@
+"""An image that somebody else pushed under the name of one of DWS's goes only where somebody agreed to it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fabfile import render
+from fabfile.inventory import DEFAULT, load
+from fabfile.stages import images
+from fabfile.step import Facts, Place
+
+WANTED, OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+NAME = "registry.local/dws:0.0.20"
+
+
+@pytest.mark.parametrize(
+    ("registry", "pushed", "asked"),
+    [
+        (OTHER, WANTED, True),
+        (WANTED, WANTED, False),
+        ("absent", WANTED, False),
+        (OTHER, "never by this tool", False),
+    ],
+)
+def test_another_image_is_asked_about(registry: str, pushed: str, asked: bool) -> None:
+    """The question has its digest; who agrees agrees to that image alone."""
+    have = {NAME: {"registry": registry, "pushed": pushed}}
+    seen = images._takes_pushed(Place(load(DEFAULT), Facts(), "m"), have, {})
+    assert [(OTHER in one.words, one.things) for one in seen] == [(True, frozenset({f"{NAME} {OTHER}"}))] * asked
+
+
+@pytest.mark.parametrize(
+    ("there", "known", "pushes", "code"),
+    [
+        (OTHER, "never by this tool", False, 1),
+        (OTHER, WANTED, True, 0),
+        (WANTED, "never by this tool", False, 0),
+        ("absent", "never by this tool", True, 0),
+        ("absent", WANTED, True, 0),
+    ],
+)
+def test_an_image_of_which_nobody_was_asked_stays(
+    tmp_path: Path, there: str, known: str, pushes: bool, code: int
+) -> None:
+    """Which image is wanted may show only once its source was pulled: it is written down, so that the next run can ask."""
+    record = tmp_path / "images"
+    stand_ins = f"""
+vanishing() {{ :; }}
+whole() {{ mv "$1" "$2"; }}
+credential() {{ :; }}
+via() {{ "$@"; }}
+podman() {{ case $1 in pull) echo {"a" * 64} ;; push) echo pushed >>{tmp_path}/did ;; esac; }}
+record={record}
+"""
+    script = stand_ins + render.read("images_push.sh") + f'\nstart {NAME} {there} "{known}" source\nfinish\n'
+    done = subprocess.run(["sh", "-e"], input=script, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code, done.stderr
+    assert (tmp_path / "did").exists() is pushes
+    assert record.read_text() == f"{NAME} {WANTED}\n"
+    assert (there in done.stdout) is (code == 1)
