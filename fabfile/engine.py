@@ -19,6 +19,7 @@ from fabfile.perform import ActionFailed, At, perform, refresh
 from fabfile.running import (
     TROUBLE,
     Run,
+    accepted,
     defect,
     first_looks,
     have_of,
@@ -161,6 +162,8 @@ def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item])
         have, want = have_of(run, key, step, host), step.want(place)
         if have == want or idle(run, key):
             run.done(host, key, "ok", began, **_told(run, key, step, host))
+        elif left := accepted(run, step, host, have, want):
+            run.done(host, key, "ok", began, note=left)
         else:
             _mend(run, key, step, host, proof, began)
     except Unknown as unknown:

@@ -9,7 +9,19 @@ from dataclasses import dataclass
 from fabfile.diff import difference
 from fabfile.events import Failure, Outcome
 from fabfile.look import LookFailed
-from fabfile.running import TROUBLE, Run, defect, have_of, look_again, needs, on_all, places, told_of, unagreed
+from fabfile.running import (
+    TROUBLE,
+    Run,
+    accepted,
+    defect,
+    have_of,
+    look_again,
+    needs,
+    on_all,
+    places,
+    told_of,
+    unagreed,
+)
 from fabfile.step import Check, Finding, Refused, Stage, Step, Taken, Unknown
 
 
@@ -114,6 +126,8 @@ def preview(run: Run, key: str, step: Step, host: str) -> Preview:
             return Preview("unknown", note=str(unknown), takes=step.taken(place, have, None) if have else ())
         if have == want or idle(run, key):
             return Preview("ok", note=step.why(have) if step.why else "")
+        if left := accepted(run, step, host, have, want):
+            return Preview("ok", note=left)
         takes = step.taken(place, have, want)
         if step.change is not None:
             step.change(place, have, want)

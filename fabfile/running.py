@@ -186,6 +186,12 @@ def have_of(run: Run, key: str, step: Step, host: str) -> object:
     return step.read(run.board.place(host), found) if step.read else found
 
 
+def accepted(run: Run, step: Step, host: str, have: object, want: object) -> str:
+    """What to say of a step that is not as wanted and left so, since the site accepts the difference; else ""."""
+    name = step.covered(run.board.place(host), have, want) if step.covered and have and have != want else ""
+    return f"accepted: {name}, left as it is" if name in run.site.accept else ""
+
+
 def unagreed(run: Run, key: str, host: str, taken: Sequence[Taken]) -> list[Taken]:
     """Of what a step takes away on a host what has something in it that nobody agreed to; that alone is among its things."""
     if run.yes:

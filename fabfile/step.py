@@ -138,6 +138,8 @@ class Step:
             as Taken where the words may change (an age in them), or where another thing could get the name that they tell.
             Asked with want None where what is wanted is not known yet
     means   what the change does beside what is shown to differ, in words, for a plan ("slurmctld stops meanwhile")
+    covered pure: have and want -> the name of the finding that all of their difference is, or "": where the site accepts it, what
+            is there is left as it is
     anew    done again, in words, once any other step changes something: a proof holds no longer than what it proves
     after   the stage after which `takes` can tell everything; it is run before anybody is asked
     hint    what a failure of this step means, and what to do
@@ -155,6 +157,7 @@ class Step:
     table: Callable[[Value], tuple[tuple[str, ...], ...]] | None = None
     takes: Callable[[Place, Value, Value], str | Sequence[Taken]] | None = None
     means: Callable[[Place, Value, Value], str] | None = None
+    covered: Callable[[Place, Value, Value], str] | None = None
     anew: str = ""
     after: str = ""
     hint: str = ""

@@ -111,6 +111,12 @@ def _takes_pushed(place: Place, have: Value, want: Value) -> Sequence[Taken]:
     ]
 
 
+def _covered_pushed(place: Place, have: Value, want: Value) -> str:
+    """Images that the site pushed itself are its to accept, where nothing else is wrong."""
+    others = sum(1 for name, one in have.items() if one != want[name])
+    return "image-differs" if len(_takes_pushed(place, have, want)) == others else ""
+
+
 def _used(have: Value) -> str:
     """Which images the registry has, for the journal and the report: by the digests of their configurations."""
     return ", ".join(f"{name} {one['registry']}" for name, one in (have or {}).items())
@@ -156,6 +162,7 @@ STAGE = Stage(
             read=_read_pushed,
             why=_used,
             takes=_takes_pushed,
+            covered=_covered_pushed,
             hint="the registry may be read-only or full, or a source out of reach (docs/offline.md)",
         ),
     ),

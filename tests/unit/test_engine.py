@@ -198,6 +198,23 @@ def test_what_an_earlier_stage_finds_out_is_unknown_in_a_plan_and_known_in_an_in
     assert outcomes(seen) == {"first.source": "fixed", "second.copy": "fixed"}
 
 
+@pytest.mark.parametrize(("accept", "left"), [(frozenset({"file-edited"}), True), (frozenset(), False)])
+def test_a_difference_that_the_site_accepts_is_left_as_it_is(
+    local_host: LocalHost, accept: frozenset[str], left: bool
+) -> None:
+    """It is said in the note of its step, by a plan as well; without a word in the site file it is put right."""
+    (local_host.folder / "x").write_text("mine")
+    step = replace(a_file(local_host, "x", "1"), covered=lambda place, have, want: "file-edited")
+    run, seen = a_run(local_host, Stage("first", (), (step,)))
+    run.site = replace(run.site, accept=accept)
+    engine.first_looks(run)
+    assert engine.pending(run).changes == (frozenset() if left else {"first"})
+    engine.install(run)
+    (done,) = [event for event in seen if isinstance(event, Done)]
+    assert (done.outcome, done.note) == (("ok", "accepted: file-edited, left as it is") if left else ("fixed", ""))
+    assert (local_host.folder / "x").read_text().strip() == ("mine" if left else "1")
+
+
 def test_a_refusal_names_what_to_do_and_touches_nothing(local_host: LocalHost) -> None:
     """Refused is told apart from failed."""
 

@@ -95,3 +95,19 @@ def test_one_that_nothing_uses_is_asked_about() -> None:
     assert conf.words.startswith("/etc/slurm/burst_buffer.conf of the site's own on slurmctl, ")
     assert lua.agreed != taken(there(OWN_LUA + "x = 1\n"), "lua")[0].agreed
     assert taken(there(OURS + "-- edited\n", "Directive=DW\n"), "lua") == taken(there(), "conf") == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"text": OURS + "-- edited\n"}, "plugin-edited"),
+        ({"text": OWN_LUA}, ""),
+        ({"text": OURS + "-- edited\n", "mode": "666"}, ""),
+        ({"text": OURS.replace("function slurm_bb_pools", "function no_pools")}, ""),
+    ],
+)
+def test_which_difference_is_an_edited_plugin(change: dict[str, str], expected: str) -> None:
+    """Only DWS's own plugin that has every function that this Slurm asks for, and differs in nothing else."""
+    seen = {"preflight.controller": {"slurmctl": {"hooks": ["slurm_bb_pools"]}}}
+    want = {"mode": "644", "owner": "root:root", "text": OURS, "compiles": "with lua"}
+    assert plugin._covered_lua(Place(SITE, Facts(seen), "slurmctl"), want | change, want) == expected

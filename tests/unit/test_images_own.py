@@ -61,3 +61,11 @@ record={record}
     assert (tmp_path / "did").exists() is pushes
     assert record.read_text() == f"{NAME} {WANTED}\n"
     assert (there in done.stdout) is (code == 1)
+
+
+@pytest.mark.parametrize(("registry", "expected"), [(OTHER, "image-differs"), ("absent", "")])
+def test_which_difference_is_an_image_of_the_sites_own(registry: str, expected: str) -> None:
+    """An image that is not there is none that the site pushed."""
+    have = {NAME: {"registry": registry, "pushed": WANTED}}
+    want = {NAME: {"registry": WANTED, "pushed": WANTED}}
+    assert images._covered_pushed(Place(load(DEFAULT), Facts(), "m"), have, want) == expected
