@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fabfile import render, slurmconf
 from fabfile.actions import Action
 from fabfile.stages import activation, daemon, pod, rollout, workflows
-from fabfile.step import Api, Check, Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
+from fabfile.step import Api, Check, Finding, Known, Look, Place, Refused, Shell, Stage, Step, Unknown, Value
 
 KEY = "BurstBufferType"
 COMMENT = "set by dws-on-csm: jobs with #DW lines get a Workflow from DataWorkflowServices"
@@ -145,9 +145,11 @@ COPYING = ("Setup", "DataIn", "PreRun", "PostRun", "DataOut")
 
 
 def _judge_hooks(place: Place, found: Value) -> Sequence[Finding]:
-    busy = [one for one in found if one["desired"] in COPYING and not one["ready"] and not one["deleting"]]
-    if not busy or not _interrupts(place):
+    if not _interrupts(place):
         return ()
+    if found is None:
+        raise Unknown("slurm")
+    busy = [one for one in found if one["desired"] in COPYING and not one["ready"] and not one["deleting"]]
     fix = "run again when `invoke workflows` shows all of them ready; jobs may be submitted meanwhile"
     return [Finding("workflow-at-work", _at_work(place.host, one), fix) for one in busy]
 
@@ -158,7 +160,11 @@ def _at_work(host: str, one: workflows.Workflow) -> str:
     return f"{what}: a restart of slurmctld on {host} would end that, and the job would lose its data"
 
 
-HOOKS = Check("hooks", "controller", lambda place: Api(workflows.read), _judge_hooks)
+def _look_hooks(place: Place) -> Look:
+    return Api(workflows.read) if _interrupts(place) else Known(None)
+
+
+HOOKS = Check("hooks", "controller", _look_hooks, _judge_hooks)
 """Nothing is copied for a job while slurmctld, which runs the plugin that waits for it, is started again."""
 
 

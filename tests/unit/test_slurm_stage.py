@@ -17,7 +17,7 @@ from fabfile.actions import Sh
 from fabfile.inventory import DEFAULT, load
 from fabfile.site import ComputeGroup, Host
 from fabfile.stages import activation, computes, daemon, slurm
-from fabfile.step import Facts, Place, Refused, Unknown
+from fabfile.step import Facts, Known, Place, Refused, Unknown
 from tests.unit.growth import assert_no_square
 
 SITE = load(DEFAULT)
@@ -422,4 +422,7 @@ def test_no_restart_ends_what_the_plugin_is_at_work_on(
     here = place(text, facts={"slurm.daemon": {"one": CURRENT | {"loaded": loaded}}})
     found = slurm.HOOKS.judge(here, [workflow])
     assert [one.name for one in found] == (["workflow-at-work"] if refused else [])
-    assert slurm.HOOKS.judge(here, []) == ()
+    assert list(slurm.HOOKS.judge(here, [])) == []
+    assert isinstance(slurm.HOOKS.look(here), Known) == (not loaded or text != TEXT), (
+        "nothing is asked where none is due"
+    )
