@@ -23,6 +23,7 @@ LIVED_WITH: Mapping[str, str] = {
     "objects-differ": "the site changed them itself",
     "orphan": "it takes no more than its name",
     "other-version": "it is on purpose",
+    "owners-unknown": "nothing of that kind belongs to an object of DWS",
     "plugin-clone": "nothing uses the clone once the plugin is installed",
     "plugin-edited": "the site changed the plugin itself",
     "pod-state-on-node": "all nodes that may run the pod share that folder",
@@ -45,7 +46,7 @@ _REFUSALS: Mapping[str, tuple[str, ...]] = {
         "workflow-at-work",
         "workflows-in-old-namespace",
         *("workflows-more", "job-in-slurm", "jobs-more", "jobs-unknown"),
-        *("storage-persistent", "storage-in-use", "storage-unknown-kind", "storage-not-agreed"),
+        *("storage-persistent", "storage-in-use", "storage-unknown-kind", "storage-not-agreed", "storage-owned"),
     ),
     "somebody who must not may have, or get, rights in the cluster": (
         *(

@@ -1,8 +1,9 @@
-# The last look before DWS goes, behind the text of stages/held.py and closing.py: whether all that it holds may go, and what is
-# kept of it. It closes DWS first, looks, writes what is kept, and deletes that as it was written; what is in the way it prints.
+# The last look before DWS goes, behind the texts of stages/held.py, closing.py and dependents.py: whether all that it
+# holds may go, and what is kept of it. It closes DWS first, looks, writes what is kept, and deletes that as it was
+# written; what is in the way it prints.
 # python3 -c TEXT look SAVED PENDING: the file for what is kept, and the one of what is still to be put back, of earlier runs too.
 # On its standard input: {"closing": the configuration that closes DWS, "own": labels of what DWS's manifests have,
-# "common": an API version}.
+# "common": an API version, "accept": names of findings that this site lives with}.
 # python3 -c TEXT back PENDING: what is kept is there again, since DWS stays.
 # Exit code 3: something is there that must not go. 1: somebody did not answer.
 
@@ -47,6 +48,7 @@ def seen(saved, pending, asked):
         print("DWS is still needed, so it stays:")
         print("\n".join(there))
         sys.exit(3)
+    nothing_owned(ending(kinds), asked["accept"])
     common = in_common(kinds, asked["common"])
     now = kept(common, set(asked["own"]))
     stays = merged(pending, now)
@@ -78,6 +80,25 @@ def deleted(some):
     """Deletes objects as they were seen, and as nothing else. Of each in words why that could not be; "" where it could."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(lambda pair: doom(*pair), some))
+
+
+def nothing_owned(ends, accepted):
+    """Returns where Kubernetes deletes nothing of others together with these objects, as far as that can be known."""
+    if not ends:
+        return
+    try:
+        with api() as get:
+            found, unasked = dependents(get, ends)
+    except Silent as error:
+        print(f"The API server does not say what objects of DWS own, so nothing was undeployed: {error}")
+        sys.exit(1)
+    unknown = [] if OWNERS_UNKNOWN in accepted else [one for one in unasked if not one["down"]]
+    if found or unknown:
+        print("Kubernetes would delete what objects of DWS own, so nothing was undeployed:")
+        print("\n".join([owned(one) + "; " + freeing(one) for one in found] + [unknown_told(one) for one in unknown]))
+        sys.exit(3)
+    for one in unasked:
+        print(unknown_told(one))
 
 
 def doom(plural, one):

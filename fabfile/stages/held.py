@@ -7,6 +7,7 @@ nothing but the standard library, in the words of Python 3.6.
 import calendar
 import json
 import re
+import shlex
 import time
 from typing import Any, Callable, Collection, Dict, List, Optional, Set
 
@@ -29,6 +30,9 @@ CONFIGURATION = (
 
 LASTING = ("name", "namespace", "labels", "annotations", "uid")
 """What of an object's metadata is kept."""
+
+OWNERS_UNKNOWN = "owners-unknown"
+"""The name of the finding that some kind of objects can't be listed. A site may live with it."""
 
 OWNER = GROUP + "/owner.uid"
 """The label by which DWS finds what it made: the uid of its maker, which has another one when it is there again. DWS sets it."""
@@ -86,6 +90,24 @@ def of_jobs(kinds: Kinds) -> Set[str]:
     persistent = below(kinds, {uid(one) for one in _instances(kinds)})
     workflows = {uid(one) for one in kinds.get("workflows", []) if "deletionTimestamp" not in one["metadata"]}
     return below(kinds, workflows, persistent, _workflow)
+
+
+def ending(kinds: Kinds, dying: bool = False) -> Dict[str, str]:
+    """The uids of the objects that end when DWS goes, each with its label: what others own through them ends as well.
+
+    Workflows, and what belongs to one, have their own guards: DWS and drivers free what was made for a job. What has lost the
+    last of its owners is going in any case. `dying`: only those that are being deleted.
+    """
+    every = [one for plural in sorted(kinds) for one in kinds[plural]]
+    there, jobs = {uid(one) for one in every}, of_jobs(kinds)
+    some = [one for one in every if one["kind"] != "Workflow" and uid(one) not in jobs and not _left_alone(one, there)]
+    return {uid(one): label(one) for one in some if not dying or "deletionTimestamp" in one["metadata"]}
+
+
+def _left_alone(one: Object, there: Set[str]) -> bool:
+    """Whether all that an object names as its owners were objects of DWS, of which none is `there` any more."""
+    refs = one["metadata"].get("ownerReferences") or []
+    return bool(refs) and all(_of_dws(ref) for ref in refs) and not owners(one) & there
 
 
 def _instances(kinds: Kinds) -> List[Object]:
@@ -265,6 +287,37 @@ def told(one: Dict[str, Any], now: Optional[float] = None) -> str:
     words = [one["what"], one["owner"], one["size"] or "of unknown size", _age(one["created"], now)]
     # a path to mount at and the like are what some user wrote
     return re.sub(r"[^ -~]", "?", "{} {}: {}".format(one["kind"], one["name"], ", ".join(filter(None, words))))
+
+
+def owned(one: Dict[str, Any], now: Optional[float] = None) -> str:
+    """In words one object of another API group that an object of DWS owns (see templates/dependents.py)."""
+    age, more = _age(one["created"], now), ", ".join(one["more"])
+    words = [
+        "{} {}{}: its owner {} goes with DWS".format(one["kind"], one["name"], age and ", " + age, one["owner"]),
+        "Kubernetes deletes it together with its owner" + (f", and with it {more}" if more else ""),
+    ]
+    return re.sub(r"[^ -~]", "?", "; ".join(words))
+
+
+def unknown_told(one: Dict[str, Any]) -> str:
+    """In words what could not be asked for owners (see templates/dependents.py)."""
+    if one["down"]:
+        return (
+            f"{one['what']} could not be asked whether objects of DWS own anything there: Kubernetes says that it is not available."
+            " What they own there Kubernetes deletes once it answers again"
+        )
+    return re.sub(r"[^ -~]", "?", f"whether objects of DWS own any {one['what']} is unknown: {one['why']}")
+
+
+def freeing(one: Dict[str, Any]) -> str:
+    """What to do so that such an object stays, and its content with it. The uid makes the API server refuse any other object."""
+    space, _, short = one["name"].rpartition("/")
+    at = [one["resource"], short] + (["--namespace", space] if space else [])
+    patch = json.dumps({"metadata": {"uid": one["uid"], "ownerReferences": one["others"]}}, separators=(",", ":"))
+    keep = ["kubectl", "patch", *at, "--type", "merge", "--patch", patch]
+    words = [" ".join(shlex.quote(word) for word in some) for some in (keep, ["kubectl", "delete", *at])]
+    fix = "to keep it, take its owner out of it, on the master: `{}`; if nobody needs it: `{}`".format(*words)
+    return re.sub(r"[^ -~]", "?", fix)
 
 
 def _age(created: str, now: Optional[float]) -> str:

@@ -29,8 +29,15 @@ def actions(place: Place, tag: str, have: Value, *, again: bool = False) -> Sequ
     rest = sorted(set(have["CRDs"]) - {_plural(one) for one in manifests.objects(place) if _plural(one)})
     settings = {
         "rest": " ".join(f"{plural}.{names.GROUP}" for plural in rest),
-        "look": closing.PROGRAM + render.read("last_look.py"),
-        "asked": json.dumps({"closing": storage.CLOSING, "own": own(place), "common": names.WORKFLOW_VERSION}),
+        "look": closing.PROGRAM + render.read("dependents.py") + render.read("last_look.py"),
+        "asked": json.dumps(
+            {
+                "closing": storage.CLOSING,
+                "own": own(place),
+                "common": names.WORKFLOW_VERSION,
+                "accept": sorted(place.site.accept),
+            }
+        ),
         "closed": storage.CLOSED,
         "again": "yes" if again else "",
         "namespace": names.NAMESPACE,

@@ -25,6 +25,7 @@ from fabfile.stages import (
     named,
     namespace,
     opening,
+    owned,
     podcheck,
     preflight,
     restored_files,
@@ -84,6 +85,8 @@ def _preflight(goal: Goal) -> Stage:
     known = {item.name: item for item in _base(goal).steps}
     if goal.dws != "remove":
         known |= {one.name: one for one in _guards(goal, "preflight")}
+    if _crds(goal):
+        known |= {"owned": owned.check(lambda place: True)}
     if goal.dws != "leave" or goal.things or goal.pods:
         known |= {"limit": inuse.limit(lambda place: "the cluster would have to be as it was before")}
     if goal.slurm or goal.pods or any(goal.files.values()):
@@ -111,6 +114,11 @@ def _loses(goal: Goal) -> bool:
     serving = set(installed.TRACES.values())
     gone = [one.path for one in goal.things if one.before is None]
     return goal.off or any(path in serving or "/customresourcedefinitions/" in path for path in gone)
+
+
+def _crds(goal: Goal) -> bool:
+    """Whether CRDs are deleted: they take all objects of their kinds along, also where DWS does not go as a whole."""
+    return any(one.before is None and one.path.startswith(installed.CRDS) for one in goal.things)
 
 
 _QUIET = Check(controller.CHECK.name, "controller", controller.look, lambda place, have: ())
@@ -244,9 +252,9 @@ def _cluster(goal: Goal) -> tuple[Stage, ...]:
         last = replace(deploy.STAGE, steps=(since.dws(goal, lambda place: not _goes(place)), *deploy.STAGE.steps))
         dws = (workarea.STAGE, images.STAGE, _unchanged(previous, "storage", goal), last)
     needs = (dws[-1].name if dws else "preflight",)
-    # CRDs take all objects of their kinds along, also where DWS does not go as a whole
-    crds = any(one.before is None and one.path.startswith(installed.CRDS) for one in goal.things)
-    guard = (storage.step("objects", lambda place: "these kinds of DWS"),) if crds else ()
+    guard: tuple[Check | Step, ...] = ()
+    if _crds(goal):
+        guard = (owned.check(lambda place: True), storage.step("objects", lambda place: "these kinds of DWS"))
     guards = _guards(goal, "objects") if goal.dws != "remove" and _loses(goal) else ()
     things = (
         (Stage("objects", needs, (*guards, *guard, restored_objects.step(goal.things, "objects", goal.run))),)

@@ -62,6 +62,11 @@ def refusals(typed: str, first: Sequence[Mapping[str, Any]], found: Sequence[Map
     return [*(objections(typed, first) if left else ()), *_since(found, {one["uid"] for one in first})]
 
 
+def agreed(place: Place) -> bool:
+    """Whether the deletion of all that the preflight found was typed, or it found nothing."""
+    return not refusals(place.site.deletes, _first(place), place.facts.one(FACT)["data"])
+
+
 def objections(typed: str, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
     """What stands in the way of deleting all of `found`, when this was typed for it: every one by name, none left out."""
     left = [one for one in found if not _typed(typed, one, found)]
@@ -121,7 +126,8 @@ def _typed(typed: str, one: Mapping[str, Any], found: Sequence[Mapping[str, Any]
 def step(stage: str, due: Callable[[Place], str]) -> Step:
     """The step `storage` of `stage`: none is left where a version of DWS is due to go. It deletes what was typed, as the first
     look of this run found it, while DWS and the drivers are still there to free it; anything else it refuses. What was made for a
-    Workflow that has just gone (`orphans`) goes a moment later: it waits for that, and for nothing else."""
+    Workflow that has just gone (`orphans`) goes a moment later: it waits for that, and for nothing else. What else
+    Kubernetes deletes with it the check `owned` of that stage has found (see stages/owned)."""
     key = f"{stage}.storage"
 
     def passing(place: Place, one: Mapping[str, Any]) -> bool:
@@ -147,8 +153,9 @@ def step(stage: str, due: Callable[[Place], str]) -> Step:
 
     def takes(place: Place, have: Value, want: Value) -> Sequence[Taken]:
         found = staying(place)
-        things = frozenset(f"{one['kind']} {one['name']} ({one['uid']})" for one in found)
-        told = "; ".join(held.told(dict(one)) for one in found)
+        below = [one for one in place.facts.one(f"{stage}.owned")["owned"] if one["data"]]
+        things = frozenset(f"{one['kind']} {one['name']} ({one['uid']})" for one in (*found, *below))
+        told = "; ".join([*(held.told(dict(one)) for one in found), *(held.owned(dict(one)) for one in below)])
         return [Taken(f"persistent storage with all data on it, for ever: {told}", things)] if found else []
 
     return Step(

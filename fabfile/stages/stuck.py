@@ -38,6 +38,11 @@ def check(due: Callable[[Place], bool]) -> Check:
     return Check("stuck", "master", look, judge)
 
 
+def agreed(place: Place) -> bool:
+    """Whether it was typed for all that the preflight found, or it found nothing."""
+    return not _objections(place, place.facts.one(FACT))
+
+
 def _objections(place: Place, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
     first: Sequence[Mapping[str, Any]] = next(iter(place.facts.first.get(FACT, {}).values()), [])
     told = storage.refusals(place.site.deletes, first, found)

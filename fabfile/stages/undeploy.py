@@ -19,6 +19,7 @@ from fabfile.stages import (
     kept,
     named,
     orphans,
+    owned,
     podcheck,
     preflight,
     removal,
@@ -98,12 +99,13 @@ def _preflight(slurm: bool, checks: Sequence[Check]) -> Stage:
     known = {item.name: item for item in preflight.STAGE.steps if isinstance(item, Check)}
     tools = replace(known["master"], judge=lambda place, have: _tools(place, have, known["master"].judge(place, have)))
     read = replace(known["cluster"], judge=lambda place, have: ())
+    theirs = owned.check(version)
     limited = Check(controller.CHECK.name, "controller", controller.look, unplug.judge)
     return Stage(
         "preflight",
         (),
         (
-            *(tools, read, installed.CHECK, *checks),
+            *(tools, read, installed.CHECK, *checks, theirs),
             *((podcheck.KNOWN, limited, named.check(takes=True)) if slurm else ()),
         ),
     )
@@ -135,6 +137,7 @@ def _removal(needs: tuple[str, ...], checks: Sequence[Check], orphans: bool) -> 
         (
             *checks,
             *deleting,
+            owned.check(version),
             storage.step("undeploy", version),
             stuck.step("undeploy"),
             removal.removed_step(version, "workarea", _takes),
@@ -190,6 +193,7 @@ def _since(told: str) -> Finding:
 def _takes(place: Place, have: Value, want: Value) -> str:
     every = storage.kept(place)
     saved = f"; objects that are saved before, and not put back: {', '.join(every)}" if every else ""
+    saved += "".join(f"; {one}" for one in owned.unasked(place))
     what = f"DWS {have['DWS']}" if have["DWS"] != "none" else "what is left of DWS"
     return f"{what}: {len(have['CRDs'])} CRDs; {len(have['objects'])} objects of its own{saved}"
 

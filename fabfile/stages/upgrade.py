@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fabfile import compatibility, names
-from fabfile.stages import installed, inuse, manifests, removal, storage, stuck
+from fabfile.stages import installed, inuse, manifests, owned, removal, storage, stuck
 from fabfile.step import Check, Place, Stage, Unknown, Value
 
 
@@ -28,7 +28,7 @@ def checks(stage: str) -> tuple[Check, ...]:
     if stage != inuse.FIRST:
         return every
     limit = inuse.limit(_on_the_master)
-    return (*(limit if one.name == limit.name else one for one in every), stuck.check(due))
+    return (*(limit if one.name == limit.name else one for one in every), stuck.check(due), owned.check(due))
 
 
 def _on_the_master(place: Place) -> str:
@@ -52,6 +52,7 @@ def _takes(place: Place, have: Value, want: Value) -> str:
     told = [f"DWS {have['DWS']} is undeployed, and DWS {new} takes its place", *crds_told(place, have)]
     kept = storage.kept(place)
     told += [f"objects that are saved before and put back: {', '.join(kept)}"] if kept else []
+    told += owned.unasked(place)
     return "; ".join([*told, plugin_told(place)])
 
 
@@ -107,6 +108,7 @@ STAGE = Stage(
         *removal.clone_steps("previous", other),
         _WORKFLOWS,
         _JOBS,
+        owned.check(due),
         storage.step("previous", other),
         stuck.step("previous"),
         removal.removed_step(other, "previous", _takes, told_after="workarea", again=True),

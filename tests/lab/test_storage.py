@@ -39,6 +39,17 @@ def older(lab: Lab, site: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return scene.variant(lab, tmp_path_factory.mktemp("old"), {"versions": {"dws": "0.0.19"}})
 
 
+CLAIM = """
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: rabbit-2-data
+  namespace: default
+  ownerReferences: [{apiVersion: dataworkflowservices.github.io/v1alpha2, kind: Storage, name: rabbit-2, uid: UID}]
+spec: {accessModes: [ReadWriteOnce], storageClassName: none, resources: {requests: {storage: 1Mi}}}
+"""
+
+
 def test_yes_takes_no_storage_along(site: Path, older: Path, on: On) -> None:
     """Neither an undeploy nor another version: refused by name, owner and size, and nothing is touched."""
     for refused in (undeploy(site, "--yes"), product.install(older, "--yes"), undeploy(site, "--yes", "--plan")):
@@ -78,6 +89,26 @@ def test_an_undeploy_saves_what_was_configured(site: Path, older: Path, on: On) 
     assert driver.content(on) == {}
     on(MASTER, command)
     assert driver.content(on) == before
+
+
+def test_what_a_storage_owns_stops_an_undeploy_until_it_has_no_owner(site: Path, on: On) -> None:
+    """A driver's claim: refused by name; after the command of the refusal, as it is shown, the undeploy goes through and the claim
+    stays, with all that it stands for.
+    """
+    uid = on(MASTER, f"kubectl get storages.{driver.GROUP} rabbit-2 --output jsonpath={{.metadata.uid}}").strip()
+    on(MASTER, "kubectl create --filename -", feed=CLAIM.replace("UID", uid))
+    claim = "kubectl get persistentvolumeclaims rabbit-2-data --output jsonpath={.metadata.uid}/{.metadata.deletionTimestamp}"
+    before = on(MASTER, claim)
+    refused = undeploy(site, "--yes")
+    assert refused.code == 3 and refused.findings() == {"storage-owned"}, refused.err
+    (words, fix) = next(iter(told(refused).items()))
+    assert "PersistentVolumeClaim default/rabbit-2-data" in words and "Storage default/rabbit-2" in words
+    assert on(MASTER, claim) == before and before.endswith("/")
+    on(MASTER, fix.split("`")[1])
+    done = undeploy(site, "--yes")
+    assert done.code == 0, done.err
+    assert on(MASTER, claim) == before
+    on(MASTER, "kubectl delete persistentvolumeclaims rabbit-2-data")
 
 
 def test_a_dws_that_was_left_closed_refuses_jobs_with_words_until_an_install(site: Path, on: On) -> None:

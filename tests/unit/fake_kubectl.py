@@ -5,6 +5,9 @@ crds.json      CRDs of DWS: plural -> {"kind", "served", "storage"}
 PLURAL.json    the objects of a kind
 calls          what it was asked, a line each
 closed         there while DWS is closed: a new object is refused then, in the words of the API server
+others.json    objects of other API groups, with "resource": their plural; `kubectl proxy` serves them
+broken         paths, a line each, at which `kubectl proxy` answers 503
+down           API versions of which Kubernetes says that their server is not available
 changed        what comes right before the first deletion: PLURAL -> the objects of that kind
 fails, late    a word in the arguments of calls that fail, or come too late for a deadline of theirs
 """
@@ -12,10 +15,13 @@ fails, late    a word in the arguments of calls that fail, or come too late for 
 import fcntl
 import json
 import os
+import socketserver
 import sys
 import time
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 HERE = Path(__file__).resolve().parent
 GROUP = "dataworkflowservices.github.io"
@@ -31,6 +37,8 @@ def main(words: list[str]) -> str:
     line = " ".join(word for word in words if not word.startswith("--request-timeout"))
     with (HERE / "calls").open("a") as calls:
         calls.write(line + "\n")
+    if words[0] == "proxy":
+        proxy(words[-1].partition("=")[2])
     for name in ("fails", "late"):
         if said(name) and said(name) in line:
             time.sleep(300 if name == "late" else 0)
@@ -95,6 +103,97 @@ def raw(path: str) -> str:
     if version not in crds[plural]["served"]:
         sys.exit("the server could not find the requested resource")
     return json.dumps({"items": [{**one, "apiVersion": f"{GROUP}/{version}"} for one in objects(plural)]})
+
+
+# --- the API as `kubectl proxy` has it, as far as it matters
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers GETs."""
+
+    def do_GET(self) -> None:
+        """What is at the path; a list in pages, and of objects the metadata alone where that is asked for."""
+        at = urlsplit(self.path)
+        query = parse_qs(at.query)
+        with (HERE / "asked").open("a") as asked:
+            asked.write(f"{self.path} {self.headers['Accept'].partition(',')[0]}\n")
+        status, answer = (503, None) if at.path in said("broken").splitlines() else (200, served(at.path))
+        status = status if answer is not None or status != 200 else 404
+        if answer and "items" in answer:
+            begin = int(query.get("continue", ["0"])[0])
+            end = begin + int(query.get("limit", ["1000000"])[0])
+            more = str(end) if end < len(answer["items"]) else ""
+            alone = "PartialObjectMetadataList" in self.headers["Accept"]
+            some = [{"metadata": one["metadata"]} if alone else one for one in answer["items"][begin:end]]
+            answer = {"metadata": {"continue": more}, "items": some}
+        content = json.dumps(answer or {"message": "no"}).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def address_string(self) -> str:
+        """A socket in a folder has no address."""
+        return ""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """One thread a connection."""
+
+    daemon_threads = True
+
+
+def proxy(path: str) -> None:
+    """`kubectl proxy` until it is ended."""
+    Server(path, Handler).serve_forever()
+
+
+def served(path: str) -> Any:
+    """The answer at a path; None where nothing is."""
+    others = json.loads(said("others.json") or "[]")
+    crds = json.loads(said("crds.json"))
+    own = sorted({version for one in crds.values() for version in one["served"]})
+    groups = {GROUP: own}
+    for one in others:
+        group, _, version = one["apiVersion"].rpartition("/")
+        groups.setdefault(group, [])
+        groups[group] += [version] if version not in groups[group] else []
+    if path == "/apis":
+        return {"groups": [group_of(name, versions) for name, versions in groups.items() if name]}
+    _, _, rest = path.partition("/apis/") if path.startswith("/apis/") else path.partition("/api/")
+    parts = rest.split("/")
+    if rest.startswith("apiregistration.k8s.io/v1/apiservices/"):
+        own_server = parts[-1] not in said("down").splitlines()
+        state = {"conditions": [{"type": "Available", "status": "False"}]}
+        return {"spec": {}} if own_server else {"spec": {"service": {"name": "x"}}, "status": state}
+    if rest.startswith("apiextensions.k8s.io/"):
+        plural = parts[-1].partition(".")[0]
+        return crd(plural, **crds[plural])
+    if parts == [GROUP]:
+        return group_of(GROUP, own)
+    version, plural = ("/".join(parts[:-1]), parts[-1]) if path.startswith("/apis/") and len(parts) == 3 else (rest, "")
+    if path.startswith("/api/"):
+        version, _, plural = rest.partition("/")
+    if version.startswith(GROUP):
+        return json.loads(raw(path)) if plural else {"resources": [kind_of(one, crds[one]["kind"]) for one in crds]}
+    mine = [one for one in others if one["apiVersion"] == version]
+    if plural:
+        return {"items": [one for one in mine if one["resource"] == plural]} if mine else None
+    return {"resources": [kind_of(*one) for one in sorted({(one["resource"], one["kind"]) for one in mine})]}
+
+
+def group_of(name: str, versions: list[str]) -> dict[str, object]:
+    """A group as discovery tells it."""
+    every = [{"groupVersion": f"{name}/{one}", "version": one} for one in versions]
+    return {"name": name, "versions": every, "preferredVersion": every[0]}
+
+
+def kind_of(plural: str, kind: str) -> dict[str, object]:
+    """A kind as discovery tells it."""
+    return {"name": plural, "kind": kind, "namespaced": True, "verbs": ["delete", "get", "list"]}
 
 
 def crd(plural: str, kind: str, served: list[str], storage: str) -> dict[str, object]:

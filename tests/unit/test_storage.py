@@ -326,6 +326,7 @@ def a_place(
         installed.FACT: there,
         storage.FACT: {"data": list(agreed), "kept": []},
         "undeploy.storage": {"data": list(now)},
+        "undeploy.owned": {"owned": [], "unasked": []},
     }
     every = {key: {MASTER: value} for key, value in {**facts, **(found or {})}.items()}
     return Place(site, Facts(every, {storage.FACT: every[storage.FACT]}), MASTER)

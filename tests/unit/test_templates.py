@@ -47,6 +47,7 @@ FUNCTIONS = "functions that judge or pass on what they are given; they open noth
 APART = {
     "activation_look.sh": STATE_ALONE,
     "closing.py": CLUSTER,
+    "dependents.py": CLUSTER,
     "fence.sh": STATE_ALONE,
     "history.sh": STATE_ALONE,
     "holds_secret.sh": FUNCTIONS,

@@ -1,0 +1,64 @@
+"""What objects of DWS own in other API groups: Kubernetes deletes it together with them, so it stands in the way of their end."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fabfile import render
+from fabfile.stages import held, inuse, storage, stuck
+from fabfile.step import Check, Finding, Known, Look, Place, Shell, Value
+
+Due = Callable[[Place], object]
+
+NOTHING: Mapping[str, Any] = {"owned": [], "unasked": []}
+
+
+def program() -> str:
+    """What finds it, as a program for the master's Python: functions alone."""
+    return f"{inspect.getsource(held)}\n{render.read('dependents.py')}"
+
+
+def check(due: Due) -> Check:
+    """The check `owned` of a stage: nothing of others goes together with objects of DWS where these are `due` to go, or where
+    CRDs are being deleted and what holds them back is set free.
+
+    What belongs to persistent storage whose deletion was typed goes with it (see `storage.step`, which tells it).
+    """
+
+    def look(place: Place) -> Look:
+        goes = bool(due(place))
+        return _look(not goes) if goes or stuck.there(place) else Known(NOTHING)
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        agreed = storage.agreed(place) if due(place) else stuck.agreed(place)
+        told = [one for one in have["owned"] if not (one["data"] and agreed)]
+        return [*map(_finding, told), *(_unknown(one) for one in have["unasked"] if not one["down"])]
+
+    return Check("owned", "master", look, judge)
+
+
+def _look(dying: bool) -> Shell:
+    """`dying`: only what belongs to objects that are being deleted."""
+    return Shell(f"python3 -c {shlex.quote(f'{program()}{chr(10)}look_for_owned({dying})')}", json.loads)
+
+
+def _finding(one: Mapping[str, Any]) -> Finding:
+    return Finding("storage-owned", held.owned(dict(one)), held.freeing(dict(one)))
+
+
+def _unknown(one: Mapping[str, Any]) -> Finding:
+    fix = f"see why on the master; where nothing of it belongs to DWS: accept: [{held.OWNERS_UNKNOWN}] in the site file"
+    return Finding("owners-unknown", held.unknown_told(dict(one)), fix)
+
+
+def unasked(place: Place) -> list[str]:
+    """In words the API groups that could not be asked, as far as that was seen before anything was done."""
+    found = next(iter(place.facts.found.get(f"{inuse.FIRST}.owned", {}).values()), NOTHING)
+    return [held.unknown_told(one) for one in found["unasked"]]
+
+
+assert held.OWNERS_UNKNOWN == "owners-unknown"

@@ -1,0 +1,307 @@
+# What objects of DWS own in other API groups, behind the text of stages/held.py. Kubernetes' garbage collector deletes it when
+# they go, also where they come back a moment later: they have another uid then.
+# Of each kind that can be listed and deleted the metadata of all objects is read, in pages, through a `kubectl proxy` of our own:
+# kubectl itself can't ask for less than whole objects, with all that is in a Secret.
+
+import contextlib
+import ctypes
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
+
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+PAGE, PAGES, LARGEST, LISTS_AT_ONCE = 500, 4000, 64000000, 4
+SECONDS = {"start": 20, "answer": 60, "busy": 30}
+KILLED_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+APISERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+class Silent(Exception):
+    """The API server did not say it; `status` is what it answered with (0: nothing)."""
+
+    def __init__(self, status, text):
+        super().__init__(text)
+        self.status = status
+
+
+class Local(http.client.HTTPConnection):
+    """A connection to a socket in a folder."""
+
+    def __init__(self, path):
+        super().__init__("localhost", timeout=SECONDS["answer"])
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+@contextlib.contextmanager
+def api():
+    """The API server, as long as this lasts: a function of a path that says what is there. The folder is root's alone."""
+    folder = tempfile.mkdtemp(prefix="dws-on-csm-", dir="/run" if os.access("/run", os.W_OK) else None)
+    path, child = folder + "/api", None
+
+    def leave(number, frame):
+        # whoever waits for an answer then has it at once
+        if child:
+            child.kill()
+        sys.exit(128 + number)
+
+    former = {one: signal.signal(one, leave) for one in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    try:
+        with pathlib.Path(folder, "said").open("wb") as said:
+            child = subprocess.Popen(
+                ["kubectl", "proxy", "--unix-socket=" + path],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                preexec_fn=lambda: ctypes.CDLL(None).prctl(KILLED_WITH_PARENT, signal.SIGKILL),
+            )
+        wait_served(path, child, pathlib.Path(folder, "said"))
+        yield lambda asked, accept="application/json": ask(path, asked, accept)
+    finally:
+        for one, what in former.items():
+            signal.signal(one, what)
+        if child:
+            child.kill()
+            child.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_served(path, child, said):
+    ends = time.time() + SECONDS["start"]
+    while True:
+        with contextlib.suppress(OSError), contextlib.closing(socket.socket(socket.AF_UNIX)) as trial:
+            trial.connect(path)
+            return
+        if child.poll() is not None or time.time() > ends:
+            raise Silent(0, "kubectl proxy did not start: {}".format(said.read_text(errors="replace")[:500].strip()))
+        time.sleep(0.02)
+
+
+def ask(path, asked, accept):
+    """What the API server has at a path, from JSON; None where nothing is. What it puts off is asked again. Raises Silent."""
+    ends = time.time() + SECONDS["busy"]
+    while True:
+        status, later, text = answered(path, asked, accept)
+        if status != 429 or time.time() > ends:
+            break
+        time.sleep(min(int(later), 5) if later.isdigit() else 1)
+    if status in (404, 405):
+        return None
+    if status != 200:
+        raise Silent(status, "{}: {} {}".format(asked, status, " ".join(text[:300].decode(errors="replace").split())))
+    try:
+        found = json.loads(text.decode())
+    except ValueError as error:
+        raise Silent(status, f"{asked}: the answer is no JSON, or has more than {LARGEST} bytes") from error
+    if not isinstance(found, dict):
+        raise Silent(status, f"{asked}: the answer is no object")
+    return found
+
+
+def answered(path, asked, accept):
+    link = Local(path)
+    try:
+        link.request("GET", asked, headers={"Accept": accept})
+        answer = link.getresponse()
+        return answer.status, answer.getheader("Retry-After") or "", answer.read(LARGEST + 1)
+    except (OSError, http.client.HTTPException) as error:
+        raise Silent(0, f"{asked}: {str(error) or type(error).__name__}") from error
+    finally:
+        link.close()
+
+
+def listed(get, path, accept=METADATA):
+    """The objects of a list, page by page. Raises Silent."""
+    after, limit = "", PAGE
+    for _ in range(PAGES):
+        query = urllib.parse.urlencode([(k, v) for k, v in (("limit", limit), ("continue", after)) if v])
+        try:
+            answer = get(f"{path}?{query}", accept)
+        except Silent as error:
+            if error.status != 410 or not after:
+                raise
+            after, limit = "", 0  # the pages are too old to be gone on with: all at once, also what was seen before
+            continue
+        if answer is None:
+            return
+        yield from answer.get("items") or []
+        after = (answer.get("metadata") or {}).get("continue") or ""
+        if not after:
+            return
+    raise Silent(0, f"{path}: more than {PAGES} pages")
+
+
+# --- what there is
+
+
+def of_dws(get):
+    """What DWS's kinds hold, by plural, each in the version in which it is stored where that is served."""
+    served = [get("/apis/" + one["groupVersion"]) or {} for one in (get("/apis/" + GROUP) or {}).get("versions") or []]
+    plurals = {one["name"].partition("/")[0] for some in served for one in some.get("resources") or []}
+    found = {}
+    for plural in sorted(plurals):
+        crd = get(f"{CRDS}/{plural}.{GROUP}")
+        versions = (
+            sorted((v for v in crd["spec"]["versions"] if v["served"]), key=lambda v: not v["storage"]) if crd else []
+        )
+        if versions:
+            group, kind = "{}/{}".format(GROUP, versions[0]["name"]), crd["spec"]["names"]["kind"]
+            some = listed(get, f"/apis/{group}/{plural}", "application/json")
+            found[plural] = [dict(one, apiVersion=group, kind=kind) for one in some]
+    return found
+
+
+def versions_of_all(get):
+    """(group, its versions, the preferred one first) of all API groups but DWS's."""
+    yield "", ["v1"]
+    for group in (get("/apis") or {}).get("groups") or []:
+        if group["name"] != GROUP:
+            preferred = group["preferredVersion"]["version"]
+            every = [one["version"] for one in group["versions"]]
+            yield group["name"], sorted(every, key=lambda one: one != preferred)
+
+
+def kinds_of(get, group, version):
+    """(kind, plural, path of its list, its name for kubectl) of what can be listed and deleted in a version of a group."""
+    root = f"/apis/{group}/{version}" if group else f"/api/{version}"
+    for one in (get(root) or {}).get("resources") or []:
+        if "/" not in one["name"] and one["name"] != "events" and {"list", "delete"} <= set(one["verbs"]):
+            full = "{}.{}.{}".format(one["name"], version, group) if group else one["name"]
+            yield one["kind"], one["name"], "{}/{}".format(root, one["name"]), full
+
+
+def known_to_be_down(get, group, version):
+    """Whether another server than Kubernetes' own serves it, and Kubernetes says itself that it is not available: the garbage
+    collector can't reach what is in it either, as long as that is so."""
+    service = get(f"{APISERVICES}/{version}.{group}") or {}
+    states = (service.get("status") or {}).get("conditions") or []
+    up = any(one["type"] == "Available" and one["status"] == "True" for one in states)
+    return bool((service.get("spec") or {}).get("service")) and not up
+
+
+def side_by_side(work, places):
+    """What `work` makes of each of `places`, or the Silent in which that ended."""
+
+    def tried(place):
+        try:
+            return work(*place)
+        except Silent as error:
+            return error
+
+    with ThreadPoolExecutor(LISTS_AT_ONCE) as pool:
+        return list(pool.map(tried, places))
+
+
+def discovered(get):
+    """The kinds of all groups, each as kinds_of has it in all versions that serve it; and what can't be said: see dependents."""
+    places = [(group, version) for group, versions in versions_of_all(get) for version in versions]
+    every = side_by_side(lambda group, version: list(kinds_of(get, group, version)), places)
+    kinds, unasked = {}, []
+    for place, found in zip(places, every):
+        if isinstance(found, Silent):
+            down = bool(place[0]) and known_to_be_down(get, *place)
+            unasked.append({"what": "/".join(filter(None, place)), "why": str(found), "down": down})
+            continue
+        for one in found:
+            kinds.setdefault((place[0], one[1]), []).append(one)
+    return list(kinds.values()), unasked
+
+
+def with_owners(get, *kind):
+    """Of the objects of a kind those that name an owner, as `dependents` has them. Raises Silent where no version is listed."""
+    for number, (name_, _, path, resource) in enumerate(kind):
+        try:
+            found = [one for one in listed(get, path) if one["metadata"].get("ownerReferences")]
+        except Silent:
+            if number + 1 == len(kind):
+                raise
+            continue
+        return [
+            {
+                "kind": name_,
+                "name": name(one),
+                "uid": uid(one),
+                "created": one["metadata"].get("creationTimestamp") or "",
+                "resource": resource,
+                "refs": one["metadata"]["ownerReferences"],
+            }
+            for one in found
+            if "deletionTimestamp" not in one["metadata"]
+        ]
+    return []
+
+
+def dependents(get, ends):
+    """What Kubernetes deletes together with the objects `ends` (see held.ending), and what could not be looked at.
+
+    Of each that one of them owns: kind, name, uid, created, owner (its label), under (the uids of its owners among them), others
+    (its other owners), resource (as kubectl calls its kind), more (what it owns itself, at whatever remove, by label). An object
+    that has another owner as well may stay in truth; whoever is told of it can say so.
+    Of what could not be looked at: what, why, down (Kubernetes says itself that it is not available).
+    """
+    if not ends:
+        return [], []
+    kinds, unasked = discovered(get)
+    every = {}
+    for kind, some in zip(kinds, side_by_side(lambda *versions: with_owners(get, *versions), kinds)):
+        if isinstance(some, Silent):
+            unasked.append({"what": kind[0][3], "why": str(some), "down": False})
+            continue
+        for one in some:  # some kinds are served in two groups
+            every.setdefault(one["uid"], one)
+    below_it = {}
+    for one in every.values():
+        for ref in one["refs"]:
+            below_it.setdefault(ref["uid"], []).append(one)
+    return [
+        told_of(one, below_it, ends) for one in every.values() if any(ref["uid"] in ends for ref in one["refs"])
+    ], unasked
+
+
+def told_of(one, below_it, ends):
+    own = [ref["uid"] for ref in one["refs"] if ref["uid"] in ends]
+    others = [ref for ref in one["refs"] if ref["uid"] not in ends]
+    more, seen = [], {one["uid"]}
+    rest = [one]
+    while rest:
+        for other in below_it.get(rest.pop()["uid"], []):
+            if other["uid"] not in seen:
+                seen.add(other["uid"])
+                more.append(other)
+                rest.append(other)
+    made = {key: one[key] for key in ("kind", "name", "uid", "created", "resource")}
+    return dict(
+        made,
+        owner=ends[own[0]],
+        under=own,
+        others=others,
+        more=["{} {}".format(other["kind"], other["name"]) for other in more],
+    )
+
+
+def look_for_owned(dying):
+    """Prints what objects of DWS own, see `dependents`, as JSON; and of each whether it belongs to data of users."""
+    try:
+        with api() as get:
+            kinds = of_dws(get)
+            found, unasked = dependents(get, ending(kinds, dying))
+    except Silent as error:
+        sys.exit(f"the API server does not say what objects of DWS own: {error}")
+    stored = below(kinds, {one["uid"] for one in data(kinds)})
+    owned_ = [dict(one, data=bool(stored.intersection(one["under"]))) for one in found]
+    print(json.dumps({"owned": owned_, "unasked": unasked}))

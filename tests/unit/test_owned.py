@@ -1,0 +1,370 @@
+"""What others keep below objects of DWS is not deleted by Kubernetes in passing: found in all API groups, named, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fabfile.inventory import DEFAULT, load
+from fabfile.stages import held, installed, make_undeploy, owned, rollback, storage, stuck, undeploy, upgrade
+from fabfile.stages.earlier import Goal, Thing
+from fabfile.step import Check, Facts, Known, Place, Shell, Taken
+from tests.unit import fake_kubectl
+from tests.unit.test_storage import (
+    CONFIG,
+    IDLE,
+    MASTER,
+    NOW,
+    STUCK_KINDS,
+    Site,
+    V,
+    a_place,
+    a_psi,
+    an_object,
+    finalized,
+    holds,
+    site,
+    some_servers,
+)
+
+__all__ = ["site"]
+
+
+def theirs(
+    name: str, owner: str, kind: str = "PersistentVolumeClaim", group: str = "v1", **meta: Any
+) -> dict[str, Any]:
+    """An object of somebody's, owned by an object (a uid)."""
+    refs = [{"apiVersion": "x/v1", "kind": "X", "name": "x", "uid": one} for one in owner.split()]
+    made = {"name": name, "namespace": "default", "uid": f"{kind}-{name}", "creationTimestamp": "2026-01-31T12:00:00Z"}
+    resource = kind.lower() + "s"
+    return {
+        "apiVersion": group,
+        "kind": kind,
+        "resource": resource,
+        "metadata": {**made, "ownerReferences": refs, **meta},
+    }
+
+
+CLAIM = theirs("data", "Storage-rabbit-1")
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """The folder of a kubectl of ours; two kinds of DWS are there."""
+    folder = tmp_path / "cluster"
+    folder.mkdir(exist_ok=True)
+    shutil.copy(str(fake_kubectl.__file__), folder / "kubectl")
+    (folder / "kubectl").chmod(0o755)
+    kinds = {
+        "workflows": "Workflow",
+        "storages": "Storage",
+        "servers": "Servers",
+        "persistentstorageinstances": "PersistentStorageInstance",
+    }
+    served = {plural: {"kind": kind, "served": ["v1alpha1", V], "storage": V} for plural, kind in kinds.items()}
+    (folder / "crds.json").write_text(json.dumps(served))
+    return folder
+
+
+def looked(there: Path, dying: bool = False) -> subprocess.CompletedProcess[str]:
+    """The look of the check, with the master's Python."""
+    place = a_place()
+    place.facts.found[installed.FACT] = {
+        MASTER: {**place.facts.one(installed.FACT), "crds": {"x": {"deleting": dying}}}
+    }
+    made = owned.check(lambda place: not dying).look(place)
+    assert isinstance(made, Shell)
+    environment = {"PATH": f"{there}:/usr/bin:/bin"}
+    return subprocess.run(["sh", "-c", made.script], env=environment, capture_output=True, text=True, timeout=120)
+
+
+def found(there: Path, *others: dict[str, Any], dying: bool = False) -> dict[str, Any]:
+    (there / "others.json").write_text(json.dumps(others))
+    done = looked(there, dying)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def asked(there: Path) -> list[str]:
+    return (there / "asked").read_text().splitlines() if (there / "asked").exists() else []
+
+
+def test_what_a_storage_owns_is_found_in_every_group(there: Path, tmp_path: Path) -> None:
+    """By its uid alone, in any version that is served; with what that owns further. What nobody of DWS owns is not."""
+    holds(tmp_path, "storages", IDLE)
+    node = theirs("node", "Storage-rabbit-1", "NnfNode", "nnf.cray.hpe.com/v1", namespace="rabbit-1")
+    wide = theirs("volume", "Storage-rabbit-1", "PersistentVolume")
+    del wide["metadata"]["namespace"]
+    pod, other = theirs("pod", "NnfNode-node", "Pod"), theirs("other", "somebody", "Secret")
+    seen = found(there, CLAIM, node, wide, pod, other, theirs("old", "Storage-gone", "NnfNode", "nnf.cray.hpe.com/v2"))
+    told = {one["name"]: (one["resource"], one["owner"], one["more"]) for one in seen["owned"]}
+    assert told == {
+        "default/data": ("persistentvolumeclaims", "Storage default/rabbit-1", []),
+        "rabbit-1/node": ("nnfnodes.v1.nnf.cray.hpe.com", "Storage default/rabbit-1", ["Pod default/pod"]),
+        "volume": ("persistentvolumes", "Storage default/rabbit-1", []),
+    }
+    assert seen["unasked"] == [] and {one["data"] for one in seen["owned"]} == {False}
+
+
+def test_of_others_the_metadata_alone_is_read_in_pages(there: Path, tmp_path: Path) -> None:
+    """A Secret's content stays where it is, and a kind with many objects comes in pages; none of them is left out."""
+    holds(tmp_path, "storages", IDLE)
+    many = [theirs(f"s{n}", "Storage-rabbit-1" if n == 1234 else "x", "Secret") for n in range(1300)]
+    event = theirs("e", "Storage-rabbit-1", "Event")
+    assert [one["name"] for one in found(there, *many, event)["owned"]] == ["default/s1234"]
+    lists = [one for one in asked(there) if "/secrets?" in one]
+    assert len(lists) == 3 and all("limit=500" in one and "PartialObjectMetadataList" in one for one in lists)
+    assert not any("/events" in one for one in asked(there))
+
+
+def test_where_nothing_of_dws_could_own_anything_nothing_is_listed(there: Path, tmp_path: Path) -> None:
+    """No object, or only a Workflow with what belongs to it: that has its own guards."""
+    assert found(there, CLAIM)["owned"] == []
+    holds(tmp_path, "workflows", an_object("Workflow", "bb1"))
+    holds(tmp_path, "servers", some_servers("bb1-0", owner="Workflow-bb1"))
+    others = [theirs("a", "Workflow-bb1"), theirs("b", "Servers-bb1-0")]
+    assert found(there, *others)["owned"] == []
+    assert not any("persistentvolumeclaims" in one or one.startswith("/api/v1 ") for one in asked(there))
+
+
+@pytest.mark.parametrize("stage", ["preflight", "previous"])
+def test_an_install_that_takes_nothing_away_makes_no_such_look(stage: str) -> None:
+    """Neither before nor in its stages."""
+    steps = upgrade.checks("preflight") if stage == "preflight" else upgrade.STAGE.steps
+    (check,) = (one for one in steps if one.name == "owned")
+    assert isinstance(check, Check) and check.look(a_place()) == Known(owned.NOTHING)
+    assert isinstance(check.look(a_place(dws="0.1.9")), Shell)
+
+
+def judged(found: Mapping[str, Any], typed: str = "", agreed: Sequence[Any] = ()) -> list[str]:
+    place = a_place(typed, agreed=agreed)
+    return [f"{one.name}: {one.text} -> {one.fix}" for one in owned.check(lambda place: True).judge(place, found)]
+
+
+def test_the_fix_keeps_the_object_and_its_other_owners(there: Path, tmp_path: Path) -> None:
+    """A merge patch of this very object, as a shell takes it, that takes the owners out that go, and no other."""
+    holds(tmp_path, "storages", IDLE)
+    (one,) = found(there, theirs("data", "Storage-rabbit-1 somebody"))["owned"]
+    text, fix = held.owned(one, NOW), held.freeing(one)
+    assert text.startswith(
+        "PersistentVolumeClaim default/data, 3 days old: its owner Storage default/rabbit-1 goes with DWS"
+    )
+    words = shlex.split(fix.split("`")[1])
+    assert words[:5] == ["kubectl", "patch", "persistentvolumeclaims", "data", "--namespace"]
+    left = [{"apiVersion": "x/v1", "kind": "X", "name": "x", "uid": "somebody"}]
+    assert json.loads(words[-1]) == {"metadata": {"uid": "PersistentVolumeClaim-data", "ownerReferences": left}}
+    assert fix.split("`")[3] == "kubectl delete persistentvolumeclaims data --namespace default"
+    assert judged({"owned": [one], "unasked": []})[0].startswith("storage-owned: PersistentVolumeClaim default/data")
+
+
+def test_many_are_told_all_and_an_odd_name_reaches_no_terminal_as_it_is(there: Path, tmp_path: Path) -> None:
+    """The whole list: each of them is somebody's data."""
+    holds(tmp_path, "storages", IDLE)
+    every = [theirs(f"c{n}", "Storage-rabbit-1") for n in range(200)]
+    every[0]["metadata"]["name"] = "a\x1b[2J"
+    told = judged(found(there, *every))
+    assert len(told) == 200 and not any("\x1b" in one for one in told)
+
+
+def test_what_belongs_to_storage_goes_with_it_where_that_was_typed_and_is_named(there: Path, tmp_path: Path) -> None:
+    """Also through what the instance owns; before it is typed it is told as well, and it is among what is agreed to."""
+    psi, servers = a_psi(), some_servers("scratch", owner="PersistentStorageInstance-scratch")
+    holds(tmp_path, "persistentstorageinstances", psi)
+    holds(tmp_path, "servers", servers)
+    holds(tmp_path, "storages", IDLE)
+    seen = found(there, theirs("below", "Servers-scratch"), CLAIM)
+    assert {one["name"]: one["data"] for one in seen["owned"]} == {"default/below": True, "default/data": False}
+    kinds = {"persistentstorageinstances": [psi], "servers": [servers]}
+    data = [{**one, "path": "/x"} for one in held.data(kinds)]
+    assert [one.partition(",")[0] for one in judged(seen, agreed=data)] == [
+        f"storage-owned: PersistentVolumeClaim default/{name}" for name in ("below", "data")
+    ]
+    assert [one.partition(",")[0] for one in judged(seen, "1", data)] == [
+        "storage-owned: PersistentVolumeClaim default/data"
+    ]
+    step = storage.step("undeploy", undeploy.version)
+    place = a_place("1", agreed=data, now=data)
+    place.facts.found["undeploy.owned"] = {MASTER: seen}
+    assert step.takes is not None
+    taken = step.takes(place, ["PersistentStorageInstance default/scratch"], [])[0]
+    assert isinstance(taken, Taken)
+    assert "PersistentVolumeClaim default/below" in taken.words
+    assert "PersistentVolumeClaim default/below (PersistentVolumeClaim-below)" in taken.things
+    assert not any("default/data" in one for one in taken.things)
+
+
+def test_what_is_set_free_takes_nothing_along_either(there: Path, tmp_path: Path) -> None:
+    """Where an undeploy left CRDs half deleted, what is being deleted goes with its finalizer; the rest stays."""
+    holds(tmp_path, "storages", finalized(IDLE), an_object("Storage", "stays"))
+    others = [CLAIM, theirs("other", "Storage-stays"), theirs("going", "Storage-rabbit-1", deletionTimestamp="now")]
+    assert [one["name"] for one in found(there, *others, dying=True)["owned"]] == ["default/data"]
+    kind, one = STUCK_KINDS["persistentstorageinstances"]
+    place = a_place("a")
+    data = [{**each, "path": "/x"} for each in held.data({f"{kind.lower()}s": [one]})]
+    place.facts.found[stuck.FACT] = {MASTER: data}
+    place.facts.first[stuck.FACT] = {MASTER: data}
+    seen = {"owned": [{**(found(there, CLAIM)["owned"][0]), "data": True}], "unasked": []}
+    assert not owned.check(lambda place: False).judge(place, seen)
+    no = replace(place, site=replace(place.site, deletes=""))
+    assert [one.name for one in owned.check(lambda place: False).judge(no, seen)] == ["storage-owned"]
+
+
+def test_what_has_lost_its_last_owner_goes_in_any_case() -> None:
+    """As a Servers whose instance is gone: Kubernetes is about to delete it, with all that it owns."""
+    servers = some_servers("left", owner="PersistentStorageInstance-gone")
+    assert held.ending({"servers": [servers]}) == {}
+    servers["metadata"]["ownerReferences"].append({"apiVersion": "x/v1", "kind": "X", "name": "x", "uid": "somebody"})
+    assert held.ending({"servers": [servers]}) == {"Servers-left": "Servers default/left"}
+
+
+# --- what cannot be asked
+
+
+METRICS = theirs("m", "x", "PodMetrics", "metrics.k8s.io/v1beta1")
+
+
+def test_a_group_whose_server_is_known_to_be_down_is_told_and_stops_nothing(there: Path, tmp_path: Path) -> None:
+    """The garbage collector does not reach it either. One that Kubernetes itself should serve stops it, or is accepted."""
+    holds(tmp_path, "storages", IDLE)
+    (there / "broken").write_text("/apis/metrics.k8s.io/v1beta1")
+    (there / "down").write_text("v1beta1.metrics.k8s.io")
+    seen = found(there, METRICS, theirs("free", ""))
+    assert [(one["what"], one["down"]) for one in seen["unasked"]] == [("metrics.k8s.io/v1beta1", True)]
+    assert judged(seen) == []
+    place = a_place(found={"preflight.owned": seen})
+    assert "metrics.k8s.io/v1beta1 could not be asked" in undeploy._takes(
+        place, {"DWS": "x", "CRDs": [], "objects": []}, None
+    )
+    (there / "down").unlink()
+    assert judged(found(there, METRICS))[0].startswith(
+        "owners-unknown: whether objects of DWS own any metrics.k8s.io/v1beta1"
+    )
+
+
+def test_a_kind_that_is_not_listed_in_one_version_is_asked_for_in_another(there: Path, tmp_path: Path) -> None:
+    """Where none is, nobody knows, and that is a finding."""
+    holds(tmp_path, "storages", IDLE)
+    both = [theirs("a", "x", "Vault", "x.y/v2"), theirs("b", "Storage-rabbit-1", "Vault", "x.y/v1")]
+    (there / "broken").write_text("/apis/x.y/v2/vaults")
+    assert [one["resource"] for one in found(there, *both)["owned"]] == ["vaults.v1.x.y"]
+    (there / "broken").write_text("/apis/x.y/v2/vaults\n/apis/x.y/v1/vaults")
+    seen = found(there, *both)
+    assert [(one["what"], one["down"]) for one in seen["unasked"]] == [("vaults.v2.x.y", False)]
+    assert [one.partition(":")[0] for one in judged(seen)] == ["owners-unknown"]
+
+
+@pytest.mark.parametrize("broken", ["/apis", f"/apis/{fake_kubectl.GROUP}/{V}/storages"])
+def test_an_api_that_does_not_say_which_groups_there_are_fails_the_look(
+    there: Path, tmp_path: Path, broken: str
+) -> None:
+    """With its words, and nothing is left behind."""
+    holds(tmp_path, "storages", IDLE)
+    (there / "broken").write_text(broken)
+    done = looked(there)
+    assert done.returncode == 1 and f"{broken}" in done.stderr and "503" in done.stderr and done.stdout == ""
+
+
+def test_no_proxy_is_left_however_it_ends(there: Path, tmp_path: Path) -> None:
+    """Its socket lies in a folder of root's alone; both are gone with a look that is ended, too."""
+    (there / "kubectl").rename(there / "real")
+    program = (
+        f'#!/bin/sh\necho $$ "$2" >{tmp_path}/begun.part\nmv {tmp_path}/begun.part {tmp_path}/begun\nexec sleep 900\n'
+    )
+    (there / "kubectl").write_text(program)
+    (there / "kubectl").chmod(0o755)
+    text = f"{owned.program()}\nlook_for_owned(False)"
+    ran = subprocess.Popen(["python3", "-c", text], env={"PATH": f"{there}:/usr/bin:/bin"})
+    while not (tmp_path / "begun").exists():
+        assert ran.poll() is None
+        time.sleep(0.01)
+    child, _, socket = (tmp_path / "begun").read_text().strip().partition(" --unix-socket=")
+    folder = Path(socket).parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    ran.send_signal(signal.SIGTERM)
+    assert ran.wait(60) == 143 and not folder.exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(child), 0)
+
+
+# --- the last look
+
+
+def test_the_last_look_stops_where_kubernetes_would_delete_what_others_keep(site: Site, tmp_path: Path) -> None:
+    """By name and with the fix; nothing is saved, deleted or marked. Without the owner it goes through."""
+    holds(tmp_path, "storages", IDLE)
+    holds(tmp_path, "systemconfigurations", CONFIG)
+    holds(tmp_path, "others", CLAIM)
+    ran = site()
+    said, _ = ran.communicate(timeout=60)
+    assert ran.returncode == 3 and not (tmp_path / "done").exists(), said
+    assert "PersistentVolumeClaim default/data" in said and "kubectl patch persistentvolumeclaims data" in said
+    assert not (tmp_path / "cluster/closed").exists() and not (tmp_path / "state").exists()
+    holds(tmp_path, "others", {**CLAIM, "metadata": {**CLAIM["metadata"], "ownerReferences": []}})
+    ran = site()
+    said, _ = ran.communicate(timeout=60)
+    assert ran.returncode == 0 and (tmp_path / "done").exists(), said
+
+
+@pytest.mark.parametrize("word", ["known to be down", "unknown", "accepted"])
+def test_the_last_look_judges_what_cannot_be_asked_as_the_first_does(
+    site: Site, tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Kubernetes calls unavailable, or the site accepts, stops nothing; anything else does."""
+    holds(tmp_path, "storages", IDLE)
+    holds(tmp_path, "others", METRICS)
+    (tmp_path / "cluster/broken").write_text("/apis/metrics.k8s.io/v1beta1")
+    if word == "known to be down":
+        (tmp_path / "cluster/down").write_text("v1beta1.metrics.k8s.io")
+    if word == "accepted":
+        dumps = json.dumps
+        monkeypatch.setattr(
+            make_undeploy.json,  # type: ignore[attr-defined]
+            "dumps",
+            lambda one, **more: dumps({**one, "accept": [held.OWNERS_UNKNOWN]} if "accept" in one else one, **more),
+        )
+    ran = site()
+    monkeypatch.undo()
+    said, _ = ran.communicate(timeout=60)
+    assert ran.returncode == (3 if word == "unknown" else 0), said
+    assert ("metrics.k8s.io/v1beta1" in said) == (word != "accepted" or "own any" in said)
+
+
+# --- wherever DWS, or a kind of it, goes
+
+
+def test_the_check_stands_before_every_removal() -> None:
+    """In the preflight and again right before: of an undeploy, an upgrade, and a rollback that takes DWS or one of its kinds."""
+    one = Thing(f"{installed.CRDS}/storages.{fake_kubectl.GROUP}", None, frozenset())
+    goal = Goal("1", "leave", {}, (), {})
+    ways = [undeploy.stages(), *(rollback.stages(replace(goal, dws=dws), "c") for dws in ("remove", "install"))]
+    ways.append(rollback.stages(replace(goal, things=(one,)), "c"))
+    for stages in ways:
+        names = [f"{stage.name}.{step.name}" for stage in stages for step in stage.steps]
+        last = next(one for one in names if one.endswith((".removed", "objects.objects")))
+        stage = last.partition(".")[0]
+        assert "preflight.owned" in names
+        assert names.index(f"{stage}.owned") < names.index(f"{stage}.storage") < names.index(last)
+    plain = [step.name for stage in rollback.stages(goal, "c") for step in stage.steps]
+    assert "owned" not in plain
+
+
+def test_no_site_file_accepts_it() -> None:
+    """It is data of somebody's; that some kind can't be asked may be lived with."""
+    site = load(DEFAULT)
+    place = Place(site, Facts({storage.FACT: {MASTER: storage.NOTHING}}), MASTER)
+    one = {"what": "x", "why": "y", "down": False}
+    assert [f.name for f in owned.check(lambda place: True).judge(place, {"owned": [], "unasked": [one]})] == [
+        held.OWNERS_UNKNOWN
+    ]
