@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import signal
@@ -294,8 +293,8 @@ def test_no_proxy_is_left_however_it_ends(there: Path, tmp_path: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
     ran.send_signal(signal.SIGTERM)
     assert ran.wait(60) == 143 and not folder.exists()
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(child), 0)
+    while Path(f"/proc/{child}").exists() and ") Z " not in Path(f"/proc/{child}/stat").read_text():
+        time.sleep(0.01)  # the kernel ends it with its parent, also where the signal came while it was being started
 
 
 # --- the last look

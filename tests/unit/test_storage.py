@@ -910,7 +910,7 @@ def test_a_plain_undeploy_puts_nothing_back_later(site: Site, tmp_path: Path) ->
 
 def test_the_look_on_the_master_is_in_the_words_of_its_python() -> None:
     """3.6 on SLES 15; and it is the very text that judges before anything is touched."""
-    program = closing.PROGRAM + render.read("last_look.py")
+    program = closing.PROGRAM + render.read("dependents.py") + render.read("last_look.py")
     ast.parse(program, feature_version=(3, 6))
     assert "capture_output" not in program and "fromisoformat" not in program and "from __future__" not in program
     assert len(program) < 100_000

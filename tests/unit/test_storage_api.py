@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -208,6 +209,29 @@ def test_what_an_administrator_edits_after_it_was_saved_is_not_lost(
     assert [one["spec"].get("portsCooldownInSeconds") for one in saved if one["kind"] != "Storage"] == [77]
     assert states(cluster, saved) == (["missing"] if command == "true" else ["as saved"]) * 2
     assert (tmp_path / "state/put-back.json").exists() == (command == "true")
+
+
+def test_what_a_storage_owns_stops_it_until_the_command_that_is_shown_was_typed(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Of the API server's own kinds, as kubectl calls them; what stays is the object that was there."""
+    made(cluster, IDLE)
+    at = Api(cluster).get(f"/apis/{names.GROUP}/v1alpha2/namespaces/default/storages/rabbit-1")
+    owner = {"apiVersion": at["apiVersion"], "kind": "Storage", "name": "rabbit-1", "uid": at["metadata"]["uid"]}
+    meta = {"name": "theirs", "namespace": "default", "ownerReferences": [owner]}
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": meta, "rules": []}
+    for one in (role, {"apiVersion": "v1", "kind": "Secret", "metadata": meta}):
+        assert cluster.kubectl("create", "-f", "-", stdin=json.dumps(one)).returncode == 0
+    first = cluster.kubectl("get", "secret", "theirs", "-o", "jsonpath={.metadata.uid}").stdout
+    done = removal(cluster, tmp_path, "touch reached")
+    assert done.returncode == 3 and not (tmp_path / "reached").exists(), done
+    fixes = [line.split("`")[1] for line in done.stdout.splitlines() if "kubectl patch" in line]
+    assert len(fixes) == 2
+    for fix in fixes:
+        assert cluster.kubectl(*shlex.split(fix)[1:]).returncode == 0
+    assert removal(cluster, tmp_path, "touch reached").returncode == 0 and (tmp_path / "reached").exists()
+    assert cluster.kubectl("get", "secret", "theirs", "-o", "jsonpath={.metadata.uid}").stdout == first
+    assert cluster.kubectl("delete", "secret/theirs", "role/theirs").returncode == 0
 
 
 def states(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
