@@ -30,6 +30,8 @@ class Sh:
     """What the script reads from its standard input."""
     objects: tuple[str, ...] = ()
     """API paths of the objects that it changes in the cluster: how they were is kept on the master."""
+    note: str = ""
+    """What the step says of it once it is through, beside what differs now."""
 
 
 @dataclass(frozen=True)

@@ -166,12 +166,14 @@ class Pending:
 
     takes    that, in words
     taking   the things that these words stand for, by "STAGE.STEP" and host: what is agreed to with them
+    besides  what else the changes do that does not show in what differs, in words: whoever is asked shall know of it
     """
 
     changes: frozenset[str]
     takes: tuple[str, ...] = ()
     before: frozenset[str] = frozenset()
     taking: frozenset[tuple[str, str, str]] = frozenset()
+    besides: tuple[str, ...] = ()
 
 
 def pending(run: Run) -> Pending:
@@ -188,4 +190,7 @@ def pending(run: Run) -> Pending:
     before = frozenset().union(*({stage} | needs(run.stages, stage) for stage in after))
     told = tuple(dict.fromkeys(taken.words for _, _, taken in asked))
     things = frozenset((*where, thing) for _, where, taken in asked for thing in taken.things)
-    return Pending(changes, told, before, things)
+    besides = tuple(
+        dict.fromkeys(f"{where[1]}: {one.note}" for _, _, where, one in seen if one.outcome == "change" and one.note)
+    )
+    return Pending(changes, told, before, things, besides)

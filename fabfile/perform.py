@@ -78,7 +78,7 @@ class At:
     step: str
     emit: Callable[[Event], None]
     notes: list[str] = field(default_factory=list)
-    """What was measured on the way, for whoever reads that the step is through."""
+    """What was measured, or noticed, on the way, for whoever reads that the step is through."""
 
     def began(self, what: str) -> None:
         """Something begins."""
@@ -138,6 +138,7 @@ def _on_host(
     answer = reach.change(at.host, script + look.script(looks, mark), data, deadline=deadline, line=watch.line)
     if answer.code != 0 and not watch.looking:
         raise ActionFailed(watch.failure(answer.code))
+    at.notes.extend(action.note for action in group if isinstance(action, Sh) and action.note)
     board.note(at.stage)
     look.read_shell(board, at.host, looks, frames.split(answer.out, answer.err, mark), "")
     return left

@@ -217,6 +217,10 @@ def _agreed(made: Run, pending: Pending, display: report.Display) -> bool:
     with display.paused():
         more = "also " if made.agreed else ""
         console.note(f"This run will {more}remove:", *(f"  {one}" for one in pending.takes))
+        if pending.besides and not more:
+            console.note(
+                "Besides what it installs or changes, on these hosts:", *(f"  {one}" for one in pending.besides)
+            )
         yes = sys.stdin.isatty() and _yes(made)
     made.agreed |= pending.taking if yes else set()
     return yes

@@ -5,6 +5,9 @@
 # this host's own).
 #   next   the text that slurm.conf is to have; absent where only the restart is wanted
 #   back   the text that slurm.conf gets if slurmctld doesn't come up; absent where it must not be touched
+# Where only the restart is wanted, `back` is slurm.conf without the burst buffer, and this keeps there:
+#   was    the text that slurm.conf has: it gets it again if slurmctld does not come up with `back` either
+#   again  that this is so
 # $1: nothing for the activation itself. If that was interrupted, the same script puts back what it had changed:
 #   stopped   its unit has ended, whatever ended it
 #   boot      the host starts, and slurmctld has not been started yet
@@ -45,7 +48,7 @@ ExecStart=/bin/sh $pending/activate boot
 END
         sync -- "$units/$boot" "$units/multi-user.target.wants" "$units" || return 1
     fi
-    for one in activate next back; do [ ! -e "$work/$one" ] || sync -- "$work/$one" || return 1; done
+    for one in activate next back was; do [ ! -e "$work/$one" ] || sync -- "$work/$one" || return 1; done
     sync -- "$work" && ln -s -- "$work" "$pending" && sync -- "$state"
 }
 pledged() { [ "$(readlink -- "$pending")" = "$work" ]; }
@@ -69,7 +72,7 @@ finish() {
 settled() {
     if pledged; then rm -f -- "$pending"; fi
     [ -e "$pending" ] || rm -f -- "$units/multi-user.target.wants/$boot" "$units/$boot"
-    rm -f -- "$work/next" "$work/back"
+    rm -f -- "$work/next" "$work/back" "$work/was"
     # nobody follows these
     case $how in boot | again) rm -rf -- "$work" ;; esac
 }
@@ -159,6 +162,8 @@ put_back() {
     if [ ! -e "$work/back" ]; then
         finish 1 down "$why; slurm.conf is left as it is"
     fi
+    [ ! -e "$work/again" ] || finish 1 down "$neither; slurm.conf is as it was"
+    first=$code
     if replace "$work/back" "$now"; then
         what="slurm.conf was put back"
         [ -e "$work/next" ] || what="BurstBufferType was taken out of slurm.conf"
@@ -175,8 +180,23 @@ come_up() {
     code=$?
     [ "$code" != 0 ] || finish 1 reverted "$why; $what, and slurmctld answers"
     last_words
+    # one that ends with the line, and without it is still at work, may well have ended for it
+    if [ -e "$work/was" ] && [ ! -e "$work/again" ] && [ "${first-1}$code" != 12 ] && [ "$(conf_sum)" = "$(sum "$work/back")" ]; then
+        as_it_was
+    fi
     [ "$code" = 1 ] || finish 1 reverted "$why; $what; slurmctld runs and has not answered yet"
     finish 1 down "$why; $what, and slurmctld ended again"
+}
+
+# The line that was taken out was not the reason: slurm.conf is as it was, and slurmctld started with that.
+neither="slurmctld did not start with or without BurstBufferType, so that line is not the cause"
+as_it_was() {
+    : >"$work/again"
+    why=$neither
+    what="slurm.conf is as it was"
+    replace "$work/was" "$(sum "$work/back")" || what="slurm.conf was changed by somebody else meanwhile, and left"
+    say "$why; $what"
+    come_up
 }
 
 # What was interrupted is put back, wherever that was; done twice, it does nothing the second time.
@@ -196,6 +216,10 @@ recover() {
         replace "$work/back" "$now" || { say "$why, and slurm.conf could not be put back"; exit 1; }
         what="slurm.conf was put back"
         now=$(sum "$work/back")
+    elif [ -e "$work/again" ] && [ "$now" = "$(sum "$work/back")" ]; then
+        replace "$work/was" "$now" || { say "$why, and slurm.conf could not be put back"; exit 1; }
+        what="slurm.conf is as it was"
+        now=$seen
     elif [ -e "$work/back" ] && [ "$now" = "$(sum "$work/back")" ]; then
         what="BurstBufferType was taken out of slurm.conf"
     else
@@ -231,7 +255,7 @@ answered=
 if [ -n "$how" ]; then
     # one that ended by itself, or never began for another one's sake, has nothing left to settle, and waits for nobody
     if [ -e "$work/done" ] && ! pledged; then
-        rm -f -- "$work/next" "$work/back"
+        rm -f -- "$work/next" "$work/back" "$work/was"
         exit 0
     fi
     alone 60
@@ -252,6 +276,11 @@ slurm_path
 now=$seen
 if [ "$(conf_sum)" != "$seen" ]; then
     finish 1 refused "slurm.conf was changed since it was looked at: nothing was done, run again"
+fi
+# kept, not made of slurm.conf when it is needed: that has another text then
+if [ ! -e "$work/next" ] && [ -e "$work/back" ]; then
+    peek "$conf" >"$work/was" 2>/dev/null
+    [ "$(sum "$work/was")" = "$seen" ] || finish 1 refused "slurm.conf could not be kept: nothing was done"
 fi
 pledge || finish 1 refused "what would have to be put back could not be written down: nothing was done"
 if [ -e "$work/next" ]; then

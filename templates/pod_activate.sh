@@ -1,6 +1,7 @@
 # One rollout of a slurmctld's workload, on the master and detached from whoever asked for it: objects edited, the pod made
 # anew, and everything put back unless slurmctld answers in it. Exit code 0 only if it does.
-# Set before: $work (its own folder: next, back, progress), $state, $host (the controller's name), $namespace, $selector,
+# Where only the pod is wanted anew, `back` takes the burst buffer out of slurm.conf; `was` undoes that, where slurmctld does not
+# answer without it either. Set before: $work (its own folder: next, back, was, progress), $state, $host (the controller's name), $namespace, $selector,
 # $container, $workload (KIND/NAME), $context (kubectl's option or ""), $deadline (seconds), $edit (pod_edit.py), $answers (a script
 # for the container). $1: nothing; or "stopped" once it has ended, whatever ended it: what it had changed is then put back.
 set -u
@@ -70,20 +71,41 @@ last_words() {
 put_back() {
     last_words
     if [ "$code" = 1 ]; then why="slurmctld ended in its new pod"; else why="slurmctld did not answer in its new pod within $deadline s"; fi
+    first=$code
     undo
 }
 
 # Everything as it was, after what $why tells.
 undo() {
+    what="everything was put back"
+    [ ! -e "$work/was" ] || what="BurstBufferType was taken out of slurm.conf"
+    anew back
+    # one that ends with the line, and without it is still at work, may well have ended for it
+    if [ -e "$work/was" ] && [ "${first-1}$code" != 12 ]; then as_it_was; fi
+    finish 1 "$why; $what, and slurmctld has not answered yet"
+}
+
+# The line that was taken out was not the reason: slurm.conf is as it was, and slurmctld starts with that.
+as_it_was() {
+    : >"$work/again"
+    why="slurmctld did not start with or without BurstBufferType, so that line is not the cause"
+    what="slurm.conf is as it was"
+    anew was
+    finish 1 "$why; $what, and slurmctld has not answered yet"
+}
+
+# The edits of $work/$1, and another pod; comes back with $code where slurmctld does not answer in it.
+anew() {
     broken=$(pod)
     broken=${broken%% *}
-    edited back || finish 1 "$why; and the objects could not be put back, see above"
-    say "$why; what was changed is put back"
+    edited "$1" || finish 1 "$why; and the objects could not be put back, see above"
+    say "$why; $what"
     # a StatefulSet would wait for a broken pod for ever before it takes the next one
     [ -z "$broken" ] || kube 30 --request-timeout 20s delete pod "$broken" --wait=false >/dev/null 2>&1
-    if bring_up; then finish 1 "$why; everything was put back, and slurmctld answers"; fi
+    bring_up
+    code=$?
+    [ "$code" != 0 ] || finish 1 "$why; $what, and slurmctld answers"
     last_words
-    finish 1 "$why; everything was put back, and slurmctld has not answered yet"
 }
 
 ended() {
@@ -92,6 +114,7 @@ ended() {
     trap '' HUP INT TERM
     [ -e "$work/edited" ] || finish 1 "the rollout was interrupted before it changed anything"
     why="the rollout was interrupted"
+    [ ! -e "$work/again" ] || as_it_was
     undo
 }
 alone() {

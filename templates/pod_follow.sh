@@ -1,9 +1,10 @@
 # Starts a rollout that outlives this connection, and follows it. Set before: $state, $unit, $program (pod_activate.sh with its
-# settings, but for $work), $longest, $next and $back (edits for pod_edit.py, base64). The functions are those of detach.sh.
+# settings, but for $work), $longest, $next, $back and $was (edits for pod_edit.py, base64; $was may be ""). The functions are those of detach.sh.
 umask 077
 mkdir -p "$state"
 swept
 work=$(mktemp -d "$state/activation.d.XXXXXX")
 printf %s "$next" | base64 -d >"$work/next"
 printf %s "$back" | base64 -d >"$work/back"
+[ -z "$was" ] || printf %s "$was" | base64 -d >"$work/was"
 detached "$unit" 'a slurmctld in a pod rolled out again by dws-on-csm'

@@ -35,8 +35,9 @@ def transaction(place: Place, title: str, seen: str, following: str | None, back
 
 
 def longest(place: Place) -> float:
-    """Seconds that it may take: what doesn't come up is put back and started again; each stop may take systemd's own 90."""
-    return 2 * (place.site.deadlines.slurmctld + 100.0)
+    """Seconds that it may take: what doesn't come up is put back and started again, and once more where that was not the reason;
+    each stop may take systemd's own 90."""
+    return 3 * (place.site.deadlines.slurmctld + 100.0)
 
 
 def _rollout(place: Place, title: str, seen: str, following: str | None, back: str | None) -> Ask:

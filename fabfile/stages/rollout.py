@@ -33,7 +33,8 @@ def means(place: Place) -> str:
 def action(place: Place, title: str, edits: Sequence[Json], back: Sequence[Json] | None = None) -> Ask:
     """The edits (see pod_edit.py) and a new pod, at work on the master and put back unless slurmctld answers in it.
 
-    back    edits that are made then; left out: those that undo `edits`
+    back    edits that are made then; left out: those that undo `edits`. Where only another pod is wanted, they are undone in turn
+            if slurmctld does not answer with them either
     """
     pod, have = of(place), part(place, "workload")
     assert pod is not None
@@ -45,14 +46,22 @@ def action(place: Place, title: str, edits: Sequence[Json], back: Sequence[Json]
         "value": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     undone = [_undone(one) for one in reversed(edits)] if back is None else list(back)
-    script = _rollout_script(place, pod, [*edits, again], [*undone, {**again, "value": f"{again['value']}-back"}])
+    was = [_undone(one) for one in reversed(undone)] if not edits and undone else None
+    script = _rollout_script(
+        place,
+        pod,
+        [*edits, again],
+        [*undone, {**again, "value": f"{again['value']}-back"}],
+        [*was, {**again, "value": f"{again['value']}-was"}] if was else [],
+    )
     objects = (have["path"], part(place, "config_map")["path"])
     return Ask(title, "master", script, deadline=longest(place) + 60.0, told=True, objects=objects)
 
 
 def longest(place: Place) -> float:
-    """Seconds that it may take: edits, a pod and its answer, and all of that once more where it is put back."""
-    return 2 * (place.site.deadlines.slurmctld * 2 + 60.0)
+    """Seconds that it may take: edits, a pod and its answer, all of that once more where it is put back, and once more where that
+    was not the reason."""
+    return 3 * (place.site.deadlines.slurmctld * 2 + 60.0)
 
 
 ANYTHING = "*"
@@ -65,7 +74,9 @@ def _undone(edit: Json) -> Json:
     return {**edit, "seen": seen, "value": edit["seen"]}
 
 
-def _rollout_script(place: Place, pod: Pod, following: Sequence[Json], undone: Sequence[Json]) -> str:
+def _rollout_script(
+    place: Place, pod: Pod, following: Sequence[Json], undone: Sequence[Json], was: Sequence[Json]
+) -> str:
     slurm, context = place.site.slurm, place.site.master.context
     inside = {"folder": slurm.folder, "unit": slurm.service, "state": STATE}
     fixed = {
@@ -87,6 +98,7 @@ def _rollout_script(place: Place, pod: Pod, following: Sequence[Json], undone: S
         "program": render.script("pod_activate.sh", **fixed),
         "next": _base64(following),
         "back": _base64(undone),
+        "was": _base64(was) if was else "",
     }
     return render.script("detach.sh", "pod_follow.sh", **settings)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fabfile import render, slurmconf
-from fabfile.actions import Action
+from fabfile.actions import Action, Sh
 from fabfile.stages import activation, daemon, pod, rollout, workflows
 from fabfile.step import Api, Check, Finding, Known, Look, Place, Refused, Shell, Stage, Step, Unknown, Value
 
@@ -120,16 +121,34 @@ def _want_daemon(place: Place) -> Value:
 
 
 def _change_daemon(place: Place, have: Value, want: Value) -> Sequence[Action]:
-    """Start it again; if it doesn't come up, then without the burst buffer: unless that took it from another one."""
+    """Start it again; if it doesn't come up, then without the burst buffer: unless that took it from another one, or is known not
+    to be the reason. One that runs now is not left down for anything of ours: it is tried without it, whatever is known.
+    """
     now = seen(place)
-    back = None if _runs_elsewhere(place) else slurmconf.without_setting(now, KEY)
-    return [activation.transaction(place, f"start {place.site.slurm.service} again", now, None, back)]
+    without = slurmconf.without_setting(now, KEY)
+    kept = without == now or _runs_elsewhere(place, "id") or (_stopped(place) and _was_read(place, now))
+    again = activation.transaction(
+        place, f"start {place.site.slurm.service} again", now, None, None if kept else without
+    )
+    if _stopped(place) and isinstance(again, Sh):
+        again = replace(again, note=f"slurmctld did not run on {place.host}, and was started")
+    return [again]
 
 
-def _runs_elsewhere(place: Place) -> bool:
-    """Whether a controller that has the same slurm.conf, not only an equal one, runs with what it says now."""
+def _stopped(place: Place) -> bool:
+    return not daemon.found(place)["main"]
+
+
+def _was_read(place: Place, text: str) -> bool:
+    """Whether a slurmctld is known to start with this very text: this one once did, or another one runs with it."""
+    known: str = daemon.found(place)["activated"]
+    return known == activation.checksum(activation.content(text)) or _runs_elsewhere(place, "text")
+
+
+def _runs_elsewhere(place: Place, what: str) -> bool:
+    """Whether a controller that has the same slurm.conf ("id"), or an equal one ("text"), runs with what it says now."""
     files, daemons = place.facts.all("slurm.conf"), place.facts.all(daemon.FACT)
-    same = [host for host, file in files.items() if file and file["id"] == files[place.host]["id"]]
+    same = [host for host, file in files.items() if file and file[what] == files[place.host][what]]
     good = [host for host in same if host in daemons and daemon.answers(daemons[host])]
     return any(host != place.host and not daemon.stale(place.site, daemons[host]) for host in good)
 
@@ -173,6 +192,8 @@ def _why(have: Value) -> str:
 
 
 def _means(place: Place, have: Value, want: Value) -> str:
+    if _stopped(place):  # somebody may have stopped it on purpose
+        return f"slurmctld does not run on {place.host}, and will be started"
     return rollout.means(place) if pod.of(place) else f"{place.site.slurm.service} is started again"
 
 
@@ -188,7 +209,7 @@ STAGE = Stage(
             lambda place: "none",
             activation.settle,
             means=lambda place, have, want: activation.means(have),
-            settle=lambda site: 2 * (site.deadlines.slurmctld + 100.0),
+            settle=lambda site: 3 * (site.deadlines.slurmctld + 100.0),
             why=lambda have: "" if have == "none" else f"an activation of an earlier run is {have}",
             hint="see `systemctl status dws-on-csm-activation` there",
         ),

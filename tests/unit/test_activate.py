@@ -20,6 +20,11 @@ from fabfile.script import BUSY, LIBRARY
 from tests.unit.hostile import Host
 
 RESTART = """
+if [ -e "$TOP/starts" ]; then # what each start comes to, a word a line: up, ends or silent
+    how=$(sed -n 1p "$TOP/starts"); sed -i 1d "$TOP/starts"; cat "$TOP/etc/slurm.conf" >>"$TOP/tried"
+    if [ "$how" = ends ]; then rm -f "$TOP/alive"; echo "[now] fatal: no munge" >>"$TOP/log"; exit 1; fi
+    rm -f "$TOP/silent"; [ "$how" = up ] || : >"$TOP/silent"
+fi
 if [ -e "$TOP/slow" ]; then rm "$TOP/alive" "$TOP/slow"; sleep 3; fi
 if grep -q BROKEN "$TOP/etc/slurm.conf"; then
     rm -f "$TOP/alive"; echo "[now] fatal: no burst buffer" >>"$TOP/log"; exit 1
@@ -38,8 +43,8 @@ is-active*) exit 3 ;;
 esac""",
     "systemd-run": 'for last; do :; done; exec sh "$last"',
     "journalctl": "true",
-    "scontrol": 'if [ -e "$TOP/alive" ] && ! grep -q SILENT "$TOP/etc/slurm.conf"; then s=UP; else s=DOWN; fi\n'
-    'echo "Slurmctld(primary) at $(uname -n) is $s"',
+    "scontrol": 'if [ -e "$TOP/alive" ] && ! grep -q SILENT "$TOP/etc/slurm.conf" && [ ! -e "$TOP/silent" ]; then\n'
+    's=UP; else s=DOWN; fi; echo "Slurmctld(primary) at $(uname -n) is $s"',
 }
 OLD, NEW = "ClusterName=lab\n", "ClusterName=lab\nBurstBufferType=burst_buffer/lua\n"
 Activate = Callable[..., subprocess.CompletedProcess[str]]
@@ -211,6 +216,45 @@ def test_a_restart_that_fails(host: Path, activate: Activate, back: str | None, 
     assert activate(None, back, seen="BROKEN by now\n").returncode == 1
     assert conf(host) == after
     assert outcome(host) == ("reverted" if back else "down")
+
+
+@pytest.mark.parametrize(
+    ("starts", "end", "without", "said"),
+    [
+        ("ends ends ends", "down", False, "ended again"),
+        ("ends ends up", "reverted", False, "slurmctld answers"),
+        ("silent silent silent", "reverted", False, "has not answered yet"),
+        ("silent ends silent", "reverted", False, "has not answered yet"),
+        ("ends up", "reverted", True, "slurmctld answers"),
+        ("silent up", "reverted", True, "slurmctld answers"),
+        ("ends silent", "reverted", True, "has not answered yet"),
+    ],
+)
+def test_a_line_that_is_not_the_cause_stays(
+    host: Path, activate: Activate, starts: str, end: str, without: bool, said: str
+) -> None:
+    """A slurmctld that does not start without BurstBufferType either has another reason: slurm.conf is as it was, which is said."""
+    (host / "etc/slurm.conf").write_text(NEW)
+    (host / "etc/slurm.conf").chmod(0o640)
+    (host / "starts").write_text(starts.replace(" ", "\n") + "\n")
+    told = activate(None, OLD, seen=NEW, deadline=1 if "silent" in starts else 30)
+    assert told.returncode == 1
+    assert (conf(host), outcome(host), leftovers(host)) == (OLD if without else NEW, end, [])
+    assert (host / "tried").read_text() == NEW + OLD + (NEW if not without else "")
+    assert (host / "etc/slurm.conf").stat().st_mode & 0o777 == 0o640
+    assert ("so that line is not the cause; slurm.conf is as it was" in told.stdout) is not without
+    assert said in told.stdout.splitlines()[-1]
+    assert (host / "alive").exists() == (end != "down")
+
+
+def test_somebody_elses_text_is_no_proof_of_the_cause(host: Path, activate: Activate) -> None:
+    """What somebody writes while slurmctld is tried without the line is left, and nothing is said of the cause."""
+    (host / "etc/slurm.conf").write_text(NEW)
+    (host / "meanwhile").write_text(f"[ -s {host}/starts ] || echo X=1 >{host}/etc/slurm.conf; rm -f {host}/alive\n")
+    (host / "starts").write_text("up\nup\n")
+    told = activate(None, OLD, seen=NEW)
+    assert (told.returncode, conf(host), outcome(host)) == (1, "X=1\n", "down")
+    assert "not the cause" not in told.stdout
 
 
 def test_a_link_stays_one(host: Path, activate: Activate) -> None:

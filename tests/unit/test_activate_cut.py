@@ -30,6 +30,8 @@ Then = Literal["stopped", "boot", "again"]
 
 BEHIND = 'if [ -e "$TOP/cut" ]; then rm "$TOP/cut"; kill -{signal} $$; fi'
 TRACE = ': >"$TOP/reached/{number}"'
+SAME = 'code_=$?; {}; (exit "$code_")'
+"""A line between others that leaves the exit code what it was."""
 SYSTEMD = "systemd() { true; }\n"
 
 
@@ -186,6 +188,37 @@ def test_cut_off_behind_any_line(tmp_path: Path, moments: list[int], case: int) 
 
     # two of the three cases for each line: this takes a while
     some = [number for number in reached(tmp_path / "whole", moments, texts) if (number + case) % 3]
+    with ThreadPoolExecutor(3) as pool:
+        assert [text for text in pool.map(one, some) if text] == []
+
+
+def test_cut_off_while_the_line_is_found_innocent(tmp_path: Path, moments: list[int]) -> None:
+    """Cut off behind any line of an activation of a slurmctld that can't start at all: slurm.conf is as it was in the end."""
+    texts = (None, OLD)
+
+    def made(name: str, added: dict[int, str]) -> Host:
+        host = Host.made(tmp_path / name, *texts, old=NEW)
+        (host.top / "starts").write_text("ends\n" * 20)
+        host.write(with_lines(added), seen=NEW)
+        return host
+
+    whole = made("whole", {n: SAME.format(TRACE.format(number=n)) for n in moments})
+    assert whole.calls(str(whole.work / "activate")) == 1
+    assert (whole.conf.read_text(), whole.outcome()) == (NEW, "down")
+    # behind the first start: before it the cut is that of any restart
+    begin = next(n for n, line in enumerate(lines()) if line == "put_back() {")
+    some = sorted(int(one.name) for one in (tmp_path / "whole/reached").iterdir() if int(one.name) > begin)
+
+    def one(number: int) -> str:
+        cut = ("KILL", "TERM", "KILL")[number % 3]
+        host = made(str(number), {number: SAME.format(BEHIND.format(signal=cut))})
+        (host.top / "cut").touch()
+        host.calls(str(host.work / "activate"), shell=("dash", "bash")[number % 2])
+        if cut == "KILL":
+            host.settle("stopped" if number % 2 else "again")
+        wrong = host.conf.read_text() != NEW or os.path.lexists(host.pending)
+        return f"behind {number + 1} ({lines()[number].strip()}): {host.conf.read_text()!r}" if wrong else ""
+
     with ThreadPoolExecutor(3) as pool:
         assert [text for text in pool.map(one, some) if text] == []
 

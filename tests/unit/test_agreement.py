@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,16 @@ def test_what_came_while_somebody_was_asked_is_asked_as_well(
     assert told == ["This run will remove:", "  a", "  b", "This run will also remove:", "  a"]
     assert refused == ("" if gone else NOBODY_AGREED)
     assert _gone(local_host.folder) == gone
+
+
+def test_who_is_asked_hears_what_else_a_change_means(local_host: LocalHost, terminal: Callable[..., list[str]]) -> None:
+    """What a change does that does not show in what differs, as starting what was stopped, is told with the question."""
+    (local_host.folder / "list").write_text("a=1")
+    step = replace(taking(), means=lambda place, have, want: "something starts")
+    told = terminal(lambda: "n")
+    worked(local_host, Stage("first", (), ()), Stage("second", ("first",), (step,)))
+    besides = ["Besides what it installs or changes, on these hosts:", "  one: something starts"]
+    assert told == ["This run will remove:", "  a", *besides]
 
 
 def test_what_has_gone_meanwhile_is_not_asked_about_again(

@@ -38,6 +38,13 @@ elif "replace" in words:
         log.write(made["data"]["slurm.conf"] + "\\n")
 elif "exec" in words:
     sys.stdin.read()
+    if (folder / "starts").exists():
+        there = json.loads((folder / "configmap_c").read_text())["data"]["slurm.conf"]
+        with (folder / "tried").open("a") as log:
+            log.write(there + "\\n")
+        how, *rest = (folder / "starts").read_text().split()
+        (folder / "starts").write_text(" ".join(rest) or "no")
+        sys.exit(how != "up")
     if (folder / "floods").exists():
         for stream in (sys.stdout, sys.stderr):
             stream.write("x" * 20_000_000)
@@ -150,6 +157,47 @@ def test_one_that_is_cut_off(rollout: Rollout, cut: signal.Signals) -> None:
     rollout.begin("stopped").wait(60)
     assert rollout.text() == "old"
     assert "the rollout was interrupted" in rollout.told() and "put back" in rollout.told()
+
+
+def restart_alone(rollout: Rollout, starts: str) -> None:
+    """What the stage sends where only another pod is wanted; `starts`: whether slurmctld answers in each, in turn."""
+
+    def edits(seen: str, value: str) -> str:
+        return json.dumps([{"object": "configmap/c", "at": ["data", "slurm.conf"], "seen": seen, "value": value}])
+
+    for name, text in (("next", "[]"), ("back", edits("old", "without")), ("was", edits("without", "old"))):
+        (rollout.work / name).write_text(text)
+    (rollout.work / "edit").write_text(render.read("pod_edit.py"))
+    (rollout.folder / "starts").write_text(starts)
+
+
+@pytest.mark.parametrize(
+    ("starts", "tried", "after", "said"),
+    [
+        ("no no no", ["old", "without", "old"], "old", "slurmctld has not answered yet"),
+        ("no no up", ["old", "without", "old"], "old", "slurmctld answers"),
+        ("no up", ["old", "without"], "without", "BurstBufferType was taken out of slurm.conf, and slurmctld answers"),
+    ],
+)
+def test_a_line_that_is_not_the_cause_stays(
+    rollout: Rollout, starts: str, tried: list[str], after: str, said: str
+) -> None:
+    """Where slurmctld does not answer without BurstBufferType either, slurm.conf is as it was, and that is said."""
+    restart_alone(rollout, starts)
+    assert rollout.begin().wait(120) == 1
+    assert (rollout.text(), (rollout.folder / "tried").read_text().split()) == (after, tried)
+    assert said in rollout.told().splitlines()[-1]
+    assert ("so that line is not the cause; slurm.conf is as it was" in rollout.told()) is (after == "old")
+
+
+def test_a_cut_after_that_leaves_the_line(rollout: Rollout) -> None:
+    """Killed while slurm.conf is put back as it was: its unit's end does that."""
+    restart_alone(rollout, "up")
+    (rollout.work / "again").touch()
+    (rollout.work / "edited").touch()
+    rollout.object.write_text(rollout.object.read_text().replace('"old"', '"without"'))
+    assert rollout.begin("stopped").wait(60) == 1
+    assert rollout.text() == "old" and "not the cause" in rollout.told()
 
 
 def test_each_call_of_kubectl_has_a_deadline() -> None:

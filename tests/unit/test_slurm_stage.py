@@ -17,7 +17,7 @@ from fabfile.actions import Sh
 from fabfile.inventory import DEFAULT, load
 from fabfile.site import ComputeGroup, Host
 from fabfile.stages import activation, computes, daemon, slurm
-from fabfile.step import Facts, Known, Place, Refused, Unknown
+from fabfile.step import Facts, Known, Place, Refused, Step, Unknown
 from tests.unit.growth import assert_no_square
 
 SITE = load(DEFAULT)
@@ -31,6 +31,7 @@ CURRENT: dict[str, Any] = {
     "changed": {CONF: 90.0, BB: 95.0},
     "pings": [["here", "UP"], ["there", "UP"]],
     "type": "burst_buffer/lua",
+    "activated": "",
 }
 
 
@@ -187,6 +188,57 @@ def test_a_file_that_another_runs_with_is_not_taken_away(identity: str, other: d
     (action,) = slurm._change_daemon(here, None, None)
     assert isinstance(action, Sh)
     assert (action.data == b"") is kept
+
+
+STOPPED = CURRENT | {"main": "", "pings": [["here", "DOWN"], ["there", "UP"]]}
+READ = {"activated": activation.checksum((TEXT + LINE).encode())}
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "kept"),
+    [
+        (STOPPED, {}, False),
+        (STOPPED | READ, {}, True),
+        (STOPPED | {"activated": activation.checksum(TEXT.encode())}, {}, False),
+        (STOPPED, {"text": TEXT + LINE}, True),
+        (STOPPED, {"text": TEXT}, False),
+        (CURRENT | READ, {}, False),
+        (CURRENT, {"text": TEXT + LINE}, False),
+    ],
+)
+def test_a_text_that_is_known_to_start_is_not_touched(mine: dict[str, Any], other: dict[str, Any], kept: bool) -> None:
+    """A slurmctld that does not run, and whose slurm.conf one has started with: its line is not taken out. One that runs is
+    tried without it, whatever is known: files of the plugin may be others now."""
+    conf = {"one": {"id": "1 1.1", "text": TEXT + LINE}}
+    daemons = {"one": mine}
+    if other:
+        conf["two"], daemons["two"] = {"id": "2 1.1", **other}, CURRENT
+    here = place(TEXT + LINE, facts={"slurm.conf": conf, "slurm.daemon": daemons})
+    (action,) = slurm._change_daemon(here, None, None)
+    assert isinstance(action, Sh)
+    assert action.data == (b"" if kept else TEXT.encode())
+
+
+def test_a_line_that_is_not_there_is_not_taken_out() -> None:
+    """Where an included file has it, slurm.conf stays what it is."""
+    here = place(TEXT + "Include more.conf\n", LINE)
+    (action,) = slurm._change_daemon(here, None, None)
+    assert isinstance(action, Sh) and action.data == b""
+
+
+def test_one_that_does_not_run_is_told_to_be_started() -> None:
+    """Somebody may have stopped it: the plan says that it will be started, and the report that it was."""
+    step = next(one for one in slurm.STAGE.steps if one.name == "daemon")
+    assert isinstance(step, Step) and step.means and step.change
+    for state, means in (
+        (CURRENT, "slurmctld is started again"),
+        (STOPPED, "slurmctld does not run on one, and will be started"),
+    ):
+        here = place(TEXT + LINE, facts={"slurm.daemon": {"one": state}})
+        assert step.means(here, None, None) == means
+        (action,) = step.change(here, None, None)
+        assert isinstance(action, Sh)
+        assert action.note == ("" if state is CURRENT else "slurmctld did not run on one, and was started")
 
 
 # --- its scripts, run
