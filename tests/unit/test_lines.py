@@ -54,7 +54,7 @@ FORGED: Mapping[str, tuple[Callable[[bytes], Value], str, Callable[[Any], object
     "daemon": (daemon.parse, "main=5\nactivated=x\nsame=no\ntype={}\n", lambda found: (found["main"], found["same"])),
     "kubeconfig": (
         kubeconfig._parse,
-        "slurm_uid=5\nowner_uid=5\nmode=600\nserver={}\n",
+        "slurm_user=x\nslurm_uid=5\nowner_uid=5\nmode=600\nserver={}\n",
         lambda found: (found["slurm_uid"], found["owner_uid"], found["mode"]),
     ),
     "plugin": (
