@@ -36,7 +36,7 @@ def lines(pattern: re.Pattern[str]) -> list[str]:
     for path in (*render.TEMPLATES.glob("*.sh"), *(render.TEMPLATES.parent / "fabfile/stages").glob("slurmuser.py")):
         text = re.sub(r"\\\n\s*", "", path.read_text())
         for line in text.splitlines():
-            code = re.sub(r"^\s*#.*|\s# .*|\becho .*|\bfailed \"[^\"]*\"", "", line)
+            code = re.sub(r"^\s*#.*|\s# .*|\becho .*|\bprintf '%s\\n' \"[^\"]*\"|\bfailed \"[^\"]*\"", "", line)
             if pattern.search(code):
                 found.append(f"{path.name}: {line.strip()}")
     return found
