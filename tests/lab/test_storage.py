@@ -91,6 +91,17 @@ def test_an_undeploy_saves_what_was_configured(site: Path, older: Path, on: On) 
     assert driver.content(on) == before
 
 
+def test_a_dws_that_was_left_closed_refuses_jobs_with_words_until_an_install(site: Path, on: On) -> None:
+    """As after a master that went down in the middle of an undeploy."""
+    on(MASTER, "kubectl apply --filename -", feed=json.dumps(storage.CLOSING))
+    said = on(PRIMARY, f"{SUBMIT} 2>&1 || true", feed=BURST_BUFFER)
+    assert "dws-is-being-removed.submit-again-later" in said
+    done = product.install(site)
+    assert done.code == 0 and f"deploy.open@{MASTER}" in done.having("fixed"), done.err
+    job = on(PRIMARY, SUBMIT, feed=BURST_BUFFER).strip()
+    on(PRIMARY, f"scancel {job}")
+
+
 def test_what_a_storage_owns_stops_an_undeploy_until_it_has_no_owner(site: Path, on: On) -> None:
     """A driver's claim: refused by name; after the command of the refusal, as it is shown, the undeploy goes through and the claim
     stays, with all that it stands for.
@@ -109,14 +120,3 @@ def test_what_a_storage_owns_stops_an_undeploy_until_it_has_no_owner(site: Path,
     assert done.code == 0, done.err
     assert on(MASTER, claim) == before
     on(MASTER, "kubectl delete persistentvolumeclaims rabbit-2-data")
-
-
-def test_a_dws_that_was_left_closed_refuses_jobs_with_words_until_an_install(site: Path, on: On) -> None:
-    """As after a master that went down in the middle of an undeploy."""
-    on(MASTER, "kubectl apply --filename -", feed=json.dumps(storage.CLOSING))
-    said = on(PRIMARY, f"{SUBMIT} 2>&1 || true", feed=BURST_BUFFER)
-    assert "dws-is-being-removed.submit-again-later" in said
-    done = product.install(site)
-    assert done.code == 0 and f"deploy.open@{MASTER}" in done.having("fixed"), done.err
-    job = on(PRIMARY, SUBMIT, feed=BURST_BUFFER).strip()
-    on(PRIMARY, f"scancel {job}")
