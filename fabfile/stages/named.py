@@ -93,9 +93,10 @@ def left_out(place: Place) -> tuple[list[Entry], list[Entry]]:
     foreign = [one for one in mine if not any(_is(found, one) for found in seen.values())]
     unseen = [host.name for host in place.site.controllers if host.name not in seen]
     foreign = [one for one in foreign if not any(_spelled(name, one) for name in unseen)]
+    if any(not any(_spelled(name, one) for one in mine) for name in unseen):
+        return [], []  # one that did not answer may be any of them: that it did not is told, and ends the run
     # a controller that is none of these may be one of the others under another name
     unclear = any(not any(_is(found, one) for one in mine) for found in seen.values())
-    unclear = unclear or any(not any(_spelled(name, one) for one in mine) for name in unseen)
     doubted = [one for one in foreign if unclear or any(_reached(found, one) for found in seen.values())]
     return [one for one in foreign if one not in doubted], doubted
 

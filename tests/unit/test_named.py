@@ -103,12 +103,13 @@ def test_one_that_is_left_out_is_found(text: str, included: str, pings: str, mis
         ({"a": found("c1")}, ("c2",), []),
         ({"a": found("c1")}, ("c2.site",), []),
         ({"a": found("c1")}, ("10.0.0.2",), []),
-        ({"a": found("c1")}, ("another",), ["controllers-unclear"]),
+        ({"a": found("c1")}, ("another",), []),
         ({"a": found("c1", f"{BOTH}SlurmctldHost=c3\n")}, ("c2",), ["controllers-left-out"]),
     ],
 )
 def test_where_it_can_not_be_decided(seen: dict[str, Any], spelled: tuple[str, ...], names: list[str]) -> None:
-    """An address of a controller's own, one that is none of these, or one that was not seen: that is said, and may be accepted."""
+    """An address of a controller's own, or one that is none of these: that is said, and may be accepted. Of one that did not
+    answer that alone is said."""
     told = findings(places(seen, spelled=spelled), takes=True)
     assert [one.name for one in told] == names
     assert all("accept: [controllers-unclear]" in one.fix for one in told if one.name == "controllers-unclear")
