@@ -33,9 +33,11 @@ def check(due: Due) -> Check:
         goes = bool(due(place))
         return _look(not goes) if goes or stuck.there(place) else Known(NOTHING)
 
+    def agreed(place: Place) -> bool:
+        return storage.agreed(place) if due(place) else stuck.agreed(place)
+
     def judge(place: Place, have: Value) -> Sequence[Finding]:
-        agreed = storage.agreed(place) if due(place) else stuck.agreed(place)
-        told = [one for one in have["owned"] if not (one["data"] and agreed)]
+        told = [one for one in have["owned"] if not (one["data"] and agreed(place))]
         return [*map(_finding, told), *(_unknown(one) for one in have["unasked"] if not one["down"])]
 
     return Check("owned", "master", look, judge)

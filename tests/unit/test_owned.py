@@ -18,7 +18,7 @@ import pytest
 from fabfile.inventory import DEFAULT, load
 from fabfile.stages import held, installed, make_undeploy, owned, rollback, storage, stuck, undeploy, upgrade
 from fabfile.stages.earlier import Goal, Thing
-from fabfile.step import Check, Facts, Known, Place, Shell, Taken
+from fabfile.step import Check, Facts, Known, Place, Shell, Stage, Taken
 from tests.unit import fake_kubectl
 from tests.unit.test_storage import (
     CONFIG,
@@ -357,6 +357,17 @@ def test_the_check_stands_before_every_removal() -> None:
         assert names.index(f"{stage}.owned") < names.index(f"{stage}.storage") < names.index(last)
     plain = [step.name for stage in rollback.stages(goal, "c") for step in stage.steps]
     assert "owned" not in plain
+
+
+@pytest.mark.parametrize("stages", [undeploy.stages(), undeploy.stages(slurm=True)], ids=["DWS", "with Slurm"])
+def test_where_nothing_is_there_nothing_more_has_to_be_known(stages: Sequence[Stage]) -> None:
+    """An undeploy of nothing goes through: what was typed for storage is no question then."""
+    (check,) = (one for one in stages[0].steps if one.name == "owned")
+    assert isinstance(check, Check)
+    nothing = {"traces": [], "crds": {}, "unfinished": "", "tag": ""}
+    place = Place(load(DEFAULT), Facts({installed.FACT: {"ncn-m001": nothing}}), "ncn-m001")
+    look = check.look(place)
+    assert isinstance(look, Known) and list(check.judge(place, look.value)) == []
 
 
 def test_no_site_file_accepts_it() -> None:
