@@ -28,6 +28,10 @@ ENOUGH = 20
 Variant = Callable[..., Path]
 
 
+OTHERS = r"(?:[\w-]+, )*"
+"""Names that the tests of another file have revoked on this lab, which keeps them for good."""
+
+
 @pytest.fixture(scope="module")
 def site(lab: Lab) -> Iterator[Path]:
     """The site file of a site with everything as it should be; its name is never revoked here, so that others find it so."""
@@ -229,7 +233,7 @@ def test_what_is_revoked_stays_so(variant: Variant) -> None:
     assert again.code == 0 and again.having("fixed") == set(), again.told
     assert {"revoked.rights", "revoked.refused"} <= {named.partition("@")[0] for named in again.having("ok")}
     without = revoke(variant(common_name="second"))
-    assert without.code == 3 and "revoked already: first" in without.err
+    assert without.code == 3 and re.search(rf"revoked already: {OTHERS}first\b", without.err)
 
 
 def test_a_rollback_brings_no_revoked_name_back(variant: Variant, on: On) -> None:
@@ -241,7 +245,8 @@ def test_a_rollback_brings_no_revoked_name_back(variant: Variant, on: On) -> Non
     for host in CONTROLLERS:
         assert f"The former kubeconfig on {host} stays away: first was revoked" in back.summary["message"]
     assert {certificate(on, host).common_name for host in CONTROLLERS} == {"second"}
-    assert bound(on) == ["second"] and "What was revoked stays revoked: first" in back.summary["message"]
+    assert bound(on) == ["second"]
+    assert re.search(rf"What was revoked stays revoked: {OTHERS}first\b", back.summary["message"])
 
 
 MOMENTS = (("done", PRIMARY, "kubeconfig"), ("began", MASTER, "former"), ("done", MASTER, "former"))
