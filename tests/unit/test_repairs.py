@@ -51,7 +51,7 @@ def test_a_stage_or_one_step_of_it_is_chosen_with_the_preflight_before(site: Sit
     of DWS's removal is judged where that is chosen."""
     stages = {stage.name: stage for stage in STAGES}
     first, plugin = chosen(only(site, PRIMARY), STAGES, "plugin")
-    guards = {"jobs", "workflows", "storage", "limit", "stuck"}
+    guards = {"jobs", "workflows", "storage", "limit", "stuck", "owned"}
     assert first.steps[:-1] == tuple(one for one in stages["preflight"].steps if one.name not in guards)
     removal, _ = chosen(only(site, MASTER), STAGES, "previous")
     assert guards < {one.name for one in removal.steps} and removal.steps[:-1] == stages["preflight"].steps
