@@ -3,7 +3,8 @@
 set -eu
 missing=
 for pair in sshd=openssh-server ssh=openssh-client sudo=sudo openssl=openssl lua5.4=lua5.4 git=git make=make curl=curl unshare=util-linux \
-    setpriv=util-linux nsenter=util-linux ps=procps jq=jq ip=iproute2 bash=bash strace=strace update-ca-certificates=ca-certificates; do
+    setpriv=util-linux nsenter=util-linux ps=procps jq=jq ip=iproute2 bash=bash strace=strace setfacl=acl \
+    update-ca-certificates=ca-certificates; do
     PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%=*}" >/dev/null || missing="$missing ${pair#*=}"
 done
 [ -n "$missing" ] || exit 0
