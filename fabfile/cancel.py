@@ -9,11 +9,9 @@ from typing import Any
 from fabfile.cancel_case import Bench, End, Failed, abandon, cancelled, collection, gone, reach, submit, take_away
 from fabfile.engine import Run
 from fabfile.events import Failure, Outcome
-from fabfile.faults import Unreachable
 from fabfile.holds import Holds
-from fabfile.output import tail
 from fabfile.perform import At
-from fabfile.script import BUSY, STILL, WAITS, fenced
+from fabfile.script import fenced
 from fabfile.stages import cancel
 from fabfile.stages.cancel_table import CASES, Case, rows, told
 from fabfile.workflow_watch import Watch
@@ -62,14 +60,10 @@ def _clear(bench: Bench, *, left: bool = False) -> None:
     script = fenced(
         bench.run.id, cancel.script(bench.run.board.place(bench.host), "clear", "" if left else bench.run.id)
     )
-    answer = bench.run.reach.change(bench.host, script, deadline=150.0 + WAITS)
-    if answer.code == BUSY:  # no job was cancelled
-        raise Unreachable(bench.host, STILL, "run again when it is through")
-    if answer.code != 0:
-        said = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
-        text = f"which jobs are to be cancelled is not known, since squeue failed: {said}"
-        raise Unreachable(bench.host, text, f"`squeue` there lists those whose names begin with {cancel.JOB}")
-    found = cancel.answers(answer.out)
+    undone = "which jobs are to be cancelled is not known, since squeue failed: "
+    fix = f"`squeue` there lists those whose names begin with {cancel.JOB}"
+    out = bench.run.reach.told(bench.host, script, deadline=150.0, undone=undone, fix=fix)
+    found = cancel.answers(out.encode(errors="surrogateescape"))
     ends = time.monotonic() + CLEARED
     cluster = bench.run.reach.cluster()
     for job in found.get("id", "").split():

@@ -90,11 +90,11 @@ def nothing_owned(ends, accepted):
         with api() as get:
             found, unasked = dependents(get, ends)
     except Silent as error:
-        print(f"The API server does not say what objects of DWS own, so nothing was undeployed: {error}")
+        print(f"The API server does not say what objects of DWS own, so DWS stays: {error}")
         sys.exit(1)
     unknown = [] if OWNERS_UNKNOWN in accepted else [one for one in unasked if not one["down"]]
     if found or unknown:
-        print("Kubernetes would delete what objects of DWS own, so nothing was undeployed:")
+        print("Kubernetes would delete what objects of DWS own, so DWS stays:")
         print("\n".join([owned(one) + "; " + freeing(one) for one in found] + [unknown_told(one) for one in unknown]))
         sys.exit(3)
     for one in unasked:

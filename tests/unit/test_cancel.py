@@ -23,6 +23,7 @@ from fabfile.engine import Run
 from fabfile.events import Done
 from fabfile.faults import Unreachable
 from fabfile.holds import Holds
+from fabfile.perform import Reach
 from fabfile.script import BUSY, STILL
 from fabfile.stages import cancel
 from fabfile.stages.cancel import answers
@@ -136,14 +137,19 @@ def test_a_case_that_cannot_be_made_leaves_its_resources_to_the_others() -> None
     assert bench.asked[-1][1] == {"job": "7", "words": "--hurry"}
 
 
+class Changing(SimpleNamespace):
+    """A Reach whose hosts answer what they are told to."""
+
+    told = Reach.told
+
+
 @pytest.mark.parametrize(("code", "said"), [(BUSY, STILL), (1, "squeue failed: no controller")])
 def test_jobs_that_could_not_be_cleared_away_are_told(monkeypatch: pytest.MonkeyPatch, code: int, said: str) -> None:
     """Where another run's command keeps this one out, or Slurm does not answer, no job was cancelled: that is no end without
     jobs."""
     monkeypatch.setattr("fabfile.stages.cancel.script", lambda place, step, run: "true")
-    busy = SimpleNamespace(
-        change=lambda host, script, deadline: SimpleNamespace(code=code, out=b"", err=b"no controller")
-    )
+    answer = SimpleNamespace(code=code, out=b"", err=b"no controller")
+    busy = Changing(change=lambda host, script, data, deadline: answer)
     run = SimpleNamespace(id="r", reach=busy, board=SimpleNamespace(place=lambda host: None))
     with pytest.raises(Unreachable, match=said):
         _clear(Bench(cast(Run, run), "one", cast(Watch, None), None))
@@ -174,7 +180,7 @@ def test_a_workflow_goes_only_as_it_was_seen_for_its_job(monkeypatch: pytest.Mon
     monkeypatch.setattr("fabfile.cancel.CLEARED", 0.0)
     api = Workflows("a", then)
     answer = SimpleNamespace(code=0, out=b"id=7\n", err=b"")
-    reach = SimpleNamespace(change=lambda host, script, deadline: answer, cluster=lambda: api)
+    reach = Changing(change=lambda host, script, data, deadline: answer, cluster=lambda: api)
     site = SimpleNamespace(access=SimpleNamespace(namespace="default"))
     board = SimpleNamespace(place=lambda host: None)
     run = SimpleNamespace(id="r", reach=reach, board=board, site=site, stopping=threading.Event())

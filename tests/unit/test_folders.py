@@ -51,6 +51,12 @@ def test_a_folder_of_slurm_users_is_as_it_may_be(etc: Path) -> None:
     assert found(etc) == []
 
 
+def given(path: Path, owner: str, group: str, mode: int) -> None:
+    """Gives a file or a folder to others, where they are named, and this mode."""
+    os.chown(path, pwd.getpwnam(owner).pw_uid if owner else -1, pwd.getpwnam(group).pw_gid if group else -1)
+    path.chmod(mode)
+
+
 @pytest.mark.parametrize(
     ("where", "owner", "group", "mode", "who"),
     [
@@ -66,9 +72,7 @@ def test_one_that_others_can_write_is_a_finding(
     etc: Path, where: str, owner: str, group: str, mode: int, who: str
 ) -> None:
     """Its owner, its group or everybody; that of an include, and one above it."""
-    uid = pwd.getpwnam(owner).pw_uid if owner else -1
-    os.chown(etc / where, uid, pwd.getpwnam(group).pw_gid if group else -1)
-    (etc / where).chmod(mode)
+    given(etc / where, owner, group, mode)
     ((name, text),) = found(etc)
     assert name == "slurm-folder-writable" and who in text and " on c1 can be written by " in text
 
@@ -94,9 +98,7 @@ def test_a_file_that_others_can_write_is_a_finding(
     etc: Path, file: str, owner: str, group: str, mode: int, who: str
 ) -> None:
     """slurm.conf itself, and what it includes, whatever the folder is like."""
-    uid = pwd.getpwnam(owner).pw_uid if owner else -1
-    os.chown(etc / file, uid, pwd.getpwnam(group).pw_gid if group else -1)
-    (etc / file).chmod(mode)
+    given(etc / file, owner, group, mode)
     ((name, text),) = found(etc)
     assert name == "slurm-file-writable" and f"{etc}/{file} on c1 can be written by {who}" in text
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import signal
 import subprocess
 import time
@@ -28,6 +27,7 @@ from tests.unit.test_storage import (
     STUCK_KINDS,
     Site,
     V,
+    a_kubectl,
     a_place,
     a_psi,
     an_object,
@@ -61,19 +61,13 @@ CLAIM = theirs("data", "Storage-rabbit-1")
 @pytest.fixture
 def there(tmp_path: Path) -> Path:
     """The folder of a kubectl of ours; two kinds of DWS are there."""
-    folder = tmp_path / "cluster"
-    folder.mkdir(exist_ok=True)
-    shutil.copy(str(fake_kubectl.__file__), folder / "kubectl")
-    (folder / "kubectl").chmod(0o755)
     kinds = {
         "workflows": "Workflow",
         "storages": "Storage",
         "servers": "Servers",
         "persistentstorageinstances": "PersistentStorageInstance",
     }
-    served = {plural: {"kind": kind, "served": ["v1alpha1", V], "storage": V} for plural, kind in kinds.items()}
-    (folder / "crds.json").write_text(json.dumps(served))
-    return folder
+    return a_kubectl(tmp_path / "cluster", kinds)
 
 
 def looked(there: Path, dying: bool = False) -> subprocess.CompletedProcess[str]:

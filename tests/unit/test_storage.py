@@ -579,16 +579,22 @@ def test_storage_in_a_kind_that_stays_does_not_keep_workflows_from_being_set_fre
 # --- the last look, with the real sh and the master's Python
 
 
+def a_kubectl(folder: Path, kinds: Mapping[str, str]) -> Path:
+    """Makes a folder with a kubectl of ours and a cluster that has these kinds of DWS, by plural."""
+    folder.mkdir(exist_ok=True)
+    shutil.copy(str(fake_kubectl.__file__), folder / "kubectl")
+    (folder / "kubectl").chmod(0o755)
+    served = {plural: {"kind": kind, "served": ["v1alpha1", V], "storage": V} for plural, kind in kinds.items()}
+    (folder / "crds.json").write_text(json.dumps(served))
+    return folder
+
+
 Site = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Runs the script that undeploys in a folder with a kubectl of ours; the folder `cluster` says what is there."""
-    folder = tmp_path / "cluster"
-    folder.mkdir()
-    shutil.copy(str(fake_kubectl.__file__), folder / "kubectl")
-    (folder / "kubectl").chmod(0o755)
     crds = {
         "workflows": "Workflow",
         "computes": "Computes",
@@ -596,8 +602,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         "storages": "Storage",
         "systemconfigurations": "SystemConfiguration",
     }
-    served = {plural: {"kind": kind, "served": ["v1alpha1", V], "storage": V} for plural, kind in crds.items()}
-    (folder / "crds.json").write_text(json.dumps(served))
+    folder = a_kubectl(tmp_path / "cluster", crds)
     rendered = {"objects": [RULE]}
     place = a_place(found={"preflight.cluster": {"cert_manager": ["v1alpha3"]}, "workarea.rendered": rendered})
 
