@@ -31,10 +31,14 @@ through() {
     [ "$again" = yes ] || rm -f -- "$pending"
 }
 making=
-# $! is set with the command's beginning, and not behind it: a signal may come between
+# $! is set with the command's beginning, and not behind it: a signal may come between. The whole group is asked: a timeout that
+# gets a signal while it begins its command ends without it (coreutils before 9.6). It may not have its group yet.
 end() {
     set +u
-    [ -z "$making" ] || [ -z "$!" ] || { kill -s TERM "$!" 2>/dev/null || :; wait "$!" || :; }
+    [ -z "$making" ] || [ -z "$!" ] || {
+        kill -s TERM -- "-$!" 2>/dev/null || kill -s TERM "$!" 2>/dev/null || :
+        wait "$!" || :
+    }
 }
 trap open_again EXIT
 for signal in HUP INT TERM PIPE; do

@@ -13,8 +13,9 @@ from lab.model import Lab
 from tests.lab import driver, product, scene
 from tests.lab.conftest import On
 from tests.lab.scene import MASTER, PRIMARY
-from tests.lab.test_undeploy import BURST_BUFFER, SUBMIT, told, undeploy
+from tests.lab.test_undeploy import BURST_BUFFER, SUBMIT, WORKFLOWS, told, undeploy
 from tests.lab.test_upgrade import images
+from tests.lab.waits import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -100,6 +101,7 @@ def test_a_dws_that_was_left_closed_refuses_jobs_with_words_until_an_install(sit
     assert done.code == 0 and f"deploy.open@{MASTER}" in done.having("fixed"), done.err
     job = on(PRIMARY, SUBMIT, feed=BURST_BUFFER).strip()
     on(PRIMARY, f"scancel {job}")
+    until(on, MASTER, f"! kubectl get {WORKFLOWS} bb{job} 2>/dev/null")
 
 
 def test_what_a_storage_owns_stops_an_undeploy_until_it_has_no_owner(site: Path, on: On) -> None:

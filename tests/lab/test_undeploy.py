@@ -229,6 +229,7 @@ def test_no_job_that_comes_meanwhile_runs_without_its_storage(lab: Lab, site: Pa
     jobs = on(PRIMARY, "scontrol --oneliner show job")
     buffered = [line for line in jobs.splitlines() if " BurstBuffer=#DW" in line and "UserId=joe" in line]
     on(PRIMARY, "scancel --user joe; rm /dev/shm/job /dev/shm/through")
+    until(on, MASTER, f"! kubectl get {WORKFLOWS} --all-namespaces --output name 2>/dev/null | grep -q .")
     assert storage.CLOSED not in on(MASTER, "kubectl get validatingwebhookconfigurations --output name")
     if ended.code == 0:
         assert "Burst Buffer request invalid" in said, said

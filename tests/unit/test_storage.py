@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -772,6 +773,21 @@ def test_what_make_began_ends_with_the_run(site: Site, tmp_path: Path, signal_: 
     said, _ = ran.communicate(timeout=60)
     assert ran.returncode == 143, said  # and nobody holds the output open
     assert not (tmp_path / "through").exists() and not (tmp_path / "cluster/closed").exists()
+
+
+def test_what_make_began_ends_also_where_timeout_ends_without_it(site: Site, tmp_path: Path) -> None:
+    """As it does when a signal comes right between the beginning of its command and its own note of it."""
+    timeout = tmp_path / "cluster/timeout"
+    timeout.write_text(
+        f"#!{sys.executable}\nimport os, subprocess, sys\nos.setpgid(0, 0)\nsubprocess.run(sys.argv[4:])\n"
+    )
+    timeout.chmod(0o755)
+    os.mkfifo(tmp_path / "begun")
+    ran = site('sh -c "echo >begun; sleep 900" | cat; touch through', patience=900)
+    (tmp_path / "begun").read_text()
+    ran.send_signal(signal.SIGTERM)
+    said, _ = ran.communicate(timeout=60)
+    assert ran.returncode == 143 and not (tmp_path / "through").exists(), said
 
 
 def test_what_make_began_ends_at_its_deadline(site: Site, tmp_path: Path) -> None:
