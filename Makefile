@@ -51,7 +51,7 @@ format: $(READY) ## ruff: put style and formatting right
 	$(BIN)/ruff format .
 
 types: $(READY) ## mypy, strict
-	$(BIN)/mypy tasks.py fabfile lab tests docs
+	$(BIN)/mypy tasks.py fabfile.py dws_on_csm lab tests docs
 
 clean: ## Take the environment away; the lab and the cache stay
 	rm -rf $(VENV)

@@ -7,15 +7,17 @@ from typing import Any
 
 from invoke import Collection, task
 
-from fabfile import console, leftout
+from dws_on_csm.commands import leftout
+from dws_on_csm.display import console
 
 leftout.allow()
 console.guard()
 
 
 def _site(hosts: Any, limit: str | None) -> Any:
-    from fabfile.inventory import HostsError, from_hosts_option
-    from fabfile.sitefile import SiteError
+    from dws_on_csm.config.load import from_hosts_option
+    from dws_on_csm.config.site import HostsError
+    from dws_on_csm.config.yaml_file import SiteError
 
     try:
         return from_hosts_option(hosts, limit)
@@ -46,13 +48,13 @@ def _deleting(site: Any, typed: str) -> tuple[Any, str]:
 def _run(name: str, hosts: Any, limit: str | None, bundle: str = "", deletes: str = "", **options: Any) -> None:
     site, options["flags"] = _deleting(_site(hosts, limit), deletes)
     if bundle:
-        from fabfile.bundling import attached
+        from dws_on_csm.commands.bundle import attached
 
         site, flags = attached(site, bundle)
         options["flags"] += flags
-    from fabfile.options import Options
-    from fabfile.run import run
-    from fabfile.stages import procedure
+    from dws_on_csm.runner.options import Options
+    from dws_on_csm.runner.run import run
+    from dws_on_csm.stages.install import procedure
 
     sys.exit(run(site, procedure(site), Options(task=name, **options)))
 
@@ -86,13 +88,13 @@ def verify(c, hosts=None, limit=None, json=False, cancel=False):  # type: ignore
     from dataclasses import replace
 
     site = replace(_site(hosts, limit), limit=None)  # nothing is changed, so there is nothing to limit
-    from fabfile.options import Options
-    from fabfile.run import run
-    from fabfile.stages.verify import ALONE
+    from dws_on_csm.runner.options import Options
+    from dws_on_csm.runner.run import run
+    from dws_on_csm.stages.verify import ALONE
 
     if cancel:
-        from fabfile.cancel import work
-        from fabfile.stages.cancel import STAGE
+        from dws_on_csm.commands.verify_cancel.command import work
+        from dws_on_csm.stages.cancel import STAGE
 
         right = "Cancelled jobs went as they are known to."
         sys.exit(run(site, (STAGE,), Options("verify", json=json, flags=" --cancel", right=right, work=work)))
@@ -130,9 +132,9 @@ def undeploy(  # type: ignore[no-untyped-def]
 ):
     """Take DWS out of the cluster, unless a Workflow, a job or persistent storage still needs it."""
     site, deleting = _deleting(_site(hosts, limit), delete_persistent_storage)
-    from fabfile.options import Options
-    from fabfile.run import run
-    from fabfile.stages import undeploy as procedure
+    from dws_on_csm.runner.options import Options
+    from dws_on_csm.runner.run import run
+    from dws_on_csm.stages import undeploy as procedure
 
     given = {"slurm": slurm, "rbac": rbac, "orphans": orphans, "all_jobs": all_jobs}
     words = procedure.words(**given)
@@ -150,7 +152,7 @@ def undeploy(  # type: ignore[no-untyped-def]
 def journal(c, name="", hosts=None, json=False):  # type: ignore[no-untyped-def]
     """List the runs that the site has seen: when, who, what, how it ended, and what it changed where."""
     site = _site(hosts, None)
-    from fabfile.past import show
+    from dws_on_csm.commands.history.journal import show
 
     sys.exit(show(site, name, json))
 
@@ -165,8 +167,8 @@ def journal(c, name="", hosts=None, json=False):  # type: ignore[no-untyped-def]
 def rollback(c, name="", hosts=None, limit=None, json=False, yes=False, plan=False):  # type: ignore[no-untyped-def]
     """Bring everything back to how it was before a run."""
     site = _site(hosts, limit)
-    from fabfile.options import Options
-    from fabfile.rollback import rollback as back
+    from dws_on_csm.commands.history.rollback import rollback as back
+    from dws_on_csm.runner.options import Options
 
     sys.exit(back(site, name, Options(task="rollback", plan=plan, yes=yes, json=json)))
 
@@ -175,7 +177,7 @@ def rollback(c, name="", hosts=None, limit=None, json=False, yes=False, plan=Fal
 def show(c, hosts=None, limit=None, json=False):  # type: ignore[no-untyped-def]
     """Show each controller's certificate: whose, by whom, until when, and whether SlurmUser can use it."""
     site = _site(hosts, limit)
-    from fabfile.certs import show as table
+    from dws_on_csm.commands.certificates import show as table
 
     sys.exit(table(site, json))
 
@@ -189,10 +191,10 @@ def show(c, hosts=None, limit=None, json=False):  # type: ignore[no-untyped-def]
 def rotate(c, hosts=None, limit=None, via="", json=False, plan=False):  # type: ignore[no-untyped-def]
     """Give each controller a new key and certificate, while the plugin goes on working."""
     site = _site(hosts, limit)
-    from fabfile import certs
-    from fabfile.run import run
+    from dws_on_csm.commands import certificates
+    from dws_on_csm.runner.run import run
 
-    sys.exit(run(*certs.rotating(site, via, plan=plan, json=json)))
+    sys.exit(run(*certificates.rotating(site, via, plan=plan, json=json)))
 
 
 @task(
@@ -208,10 +210,10 @@ def rotate(c, hosts=None, limit=None, via="", json=False, plan=False):  # type: 
 def revoke(c, name="", hosts=None, json=False, yes=False, plan=False):  # type: ignore[no-untyped-def]
     """Give the controllers the site file's new common name, and the old one no rights any more."""
     site = _site(hosts, None)
-    from fabfile import certs
-    from fabfile.run import run
+    from dws_on_csm.commands import certificates
+    from dws_on_csm.runner.run import run
 
-    sys.exit(run(*certs.revoking(site, name, plan=plan, json=json, yes=yes)))
+    sys.exit(run(*certificates.revoking(site, name, plan=plan, json=json, yes=yes)))
 
 
 @task(
@@ -223,7 +225,7 @@ def revoke(c, name="", hosts=None, json=False, yes=False, plan=False):  # type: 
 def make_bundle(c, file, hosts=None):  # type: ignore[no-untyped-def]
     """Fetch all that an install of this site takes from outside, and write it as one file."""
     site = _site(hosts, None)
-    from fabfile.bundling import make
+    from dws_on_csm.commands.bundle import make
 
     sys.exit(make(site, file))
 
@@ -231,7 +233,7 @@ def make_bundle(c, file, hosts=None):  # type: ignore[no-untyped-def]
 @task(positional=["file"], auto_shortflags=False, help={"file": "the bundle's path"})
 def show_bundle(c, file):  # type: ignore[no-untyped-def]
     """Check a bundle's checksums, and say what is in it."""
-    from fabfile.bundling import show
+    from dws_on_csm.commands.bundle import show
 
     sys.exit(show(file))
 
@@ -245,7 +247,7 @@ def show_bundle(c, file):  # type: ignore[no-untyped-def]
 def workflows(c, hosts=None, yaml=None, json=False):  # type: ignore[no-untyped-def]
     """List the Workflows with their jobs; orphans are marked."""
     site = _site(hosts, None)
-    from fabfile.workflows import show
+    from dws_on_csm.commands.workflows import show
 
     sys.exit(show(site, yaml, json))
 
@@ -264,7 +266,7 @@ def workflows(c, hosts=None, yaml=None, json=False):  # type: ignore[no-untyped-
 def logs(c, hosts=None, limit=None, job=None, since="10m", follow=False):  # type: ignore[no-untyped-def]
     """Show what the plugin and DWS said, merged by time."""
     site = _site(hosts, limit)
-    from fabfile.logs import logs as show
+    from dws_on_csm.commands.logs.command import logs as show
 
     sys.exit(show(site, job, since, follow))
 
@@ -281,7 +283,7 @@ def logs(c, hosts=None, limit=None, job=None, since="10m", follow=False):  # typ
 def doctor(c, hosts=None, limit=None, bundle=None, json=False):  # type: ignore[no-untyped-def]
     """Say what is wrong, by name, each with its fix; changes nothing."""
     site = _site(hosts, limit)
-    from fabfile.doctor import doctor as examine
+    from dws_on_csm.commands.doctor.command import doctor as examine
 
     sys.exit(examine(site, bundle, json))
 

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI
 from rich.text import Text
 
-from fabfile import screen
-from fabfile.events import Began, Done, Event, Opened
-from fabfile.jsonlines import from_json
-from fabfile.progress import Progress, take
+from dws_on_csm.display import screen
+from dws_on_csm.display.progress import Progress, take
+from dws_on_csm.model.event_json import from_json
+from dws_on_csm.model.events import Began, Done, Event, Opened
 
 WIDTH = 100
 

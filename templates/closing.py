@@ -1,4 +1,5 @@
-# Closes DWS, behind the text of stages/held.py: the API server refuses new objects of its kinds from now on, with words. It ends
+# Closes DWS, behind the text of domain/dws_objects.py: the API server refuses new objects of its kinds from now on, with
+# words. It ends
 # when that holds. Nobody opens DWS here: whoever calls this does, however it ends.
 # What is wrong it prints, and ends with exit code 1: somebody did not answer, or new objects are still admitted.
 

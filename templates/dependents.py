@@ -1,4 +1,5 @@
-# What objects of DWS own in other API groups, behind the text of stages/held.py. Kubernetes' garbage collector deletes it when
+# What objects of DWS own in other API groups, behind the text of domain/dws_objects.py. Kubernetes' garbage collector
+# deletes it when
 # they go, also where they come back a moment later: they have another uid then.
 # Of each kind that can be listed and deleted the metadata of all objects is read, in pages, through a `kubectl proxy` of our own:
 # kubectl itself can't ask for less than whole objects, with all that is in a Secret.
@@ -247,7 +248,7 @@ def with_owners(get, *kind):
 
 
 def dependents(get, ends):
-    """What Kubernetes deletes together with the objects `ends` (see held.ending), and what could not be looked at.
+    """What Kubernetes deletes together with the objects `ends` (see dws_objects.ending), and what could not be looked at.
 
     Of each that one of them owns: kind, name, uid, created, owner (its label), under (the uids of its owners among them), others
     (its other owners), resource (as kubectl calls its kind), more (what it owns itself, at whatever remove, by label). An object

@@ -1,4 +1,4 @@
-# The last look before DWS goes, behind the texts of stages/held.py, closing.py and dependents.py: whether all that it
+# The last look before DWS goes, behind the texts of domain/dws_objects.py, closing.py and dependents.py: whether all that it
 # holds may go, and what is kept of it. It closes DWS first, looks, writes what is kept, and deletes that as it was
 # written; what is in the way it prints.
 # python3 -c TEXT look SAVED PENDING: the file for what is kept, and the one of what is still to be put back, of earlier runs too.

@@ -1,5 +1,5 @@
 # slurm.conf as Slurm's own parser reads it, for scripts that have to know something of it before anybody can tell them; and who
-# SlurmUser is by it. slurmconf.py says the grammar, and reads the same. Behind as.sh. Set before: $folder (of slurm.conf).
+# SlurmUser is by it. slurm_conf.py says the grammar, and reads the same. Behind as.sh. Set before: $folder (of slurm.conf).
 # It is read once, when this file is: all that a script does goes by that one reading, whatever becomes of the file meanwhile.
 LC_ALL=C
 export LC_ALL

@@ -1,7 +1,7 @@
 # DWS taken out of the cluster with its own clone. First it is closed: the API server refuses new objects of its kinds with
 # words, so that nothing comes between the last look and the deed. The look (see last_look.py) stops all of it where something
 # is there that must not go, or where somebody does not answer. However this ends, DWS is opened again, and where DWS stays, what
-# the look had deleted of what is kept is put back. While it works the lock `busy` is held on the master (script.LIBRARY), so that
+# the look had deleted of what is kept is put back. While it works the lock `busy` is held on the master (host_script.LIBRARY), so that
 # no other run begins to change anything, and nobody else opens DWS. The mark goes last: a run that was killed before DWS was open
 # is known by it.
 # Set before: $clone, $command, $rest (CRDs that the command does not know, by name), $patience (seconds), $group (of the CRDs),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fabfile.running import DEFECT
+from dws_on_csm.engine.state import DEFECT
 from lab import labs
 
 INVOKE = Path(sys.executable).with_name("invoke")

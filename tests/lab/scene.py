@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from fabfile.actions import STATE
+from dws_on_csm.model.actions import STATE
 from lab import access, labs, machine, site
 from lab.model import Lab
 from tests.lab import product, secret

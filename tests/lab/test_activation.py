@@ -10,16 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import frames, slurmconf
-from fabfile.actions import STATE, Sh
-from fabfile.connect import Sessions, connect_all
-from fabfile.inventory import Site, load
-from fabfile.journal import identifier
-from fabfile.result import Result
-from fabfile.script import BUSY, compile_actions
-from fabfile.session import Session
-from fabfile.stages import activation, controller, daemon, hooks, plugin, slurm
-from fabfile.step import Facts, Place, Shell
+from dws_on_csm.config.load import load
+from dws_on_csm.config.site import Site
+from dws_on_csm.domain import slurm_conf
+from dws_on_csm.engine import frames
+from dws_on_csm.engine.host_script import BUSY, compile_actions
+from dws_on_csm.model.actions import STATE, Sh
+from dws_on_csm.model.step import Facts, Place, Shell
+from dws_on_csm.runner.connections import Sessions, connect_all
+from dws_on_csm.runner.journal import identifier
+from dws_on_csm.stages.slurm import activate, controller, hooks, plugin, slurmctld, transaction
+from dws_on_csm.transport.result import Result
+from dws_on_csm.transport.session import Session
 from lab.model import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -68,7 +70,7 @@ class Controllers:
     def place(self, host: str) -> Place:
         """The host with what the looks find there now."""
         facts = Facts()
-        looks = {controller.FACT: controller.look, daemon.FACT: daemon.look, "slurm.conf": slurm._look_conf}
+        looks = {controller.FACT: controller.look, slurmctld.FACT: slurmctld.look, "slurm.conf": activate._look_conf}
         for key, look in looks.items():
             made = look(Place(self.site, facts, host))
             facts.found[key] = {host: made.parse(self.run(host, made.script).out)}
@@ -83,14 +85,14 @@ class Controllers:
     def enabling(self, host: str) -> Sh:
         """What the step `conf` would do on `host`."""
         place = self.place(host)
-        have = slurm.seen(place)
-        (action,) = slurm._change_conf(place, have, slurm.wanted(place, have))
+        have = activate.seen(place)
+        (action,) = activate._change_conf(place, have, activate.wanted(place, have))
         assert isinstance(action, Sh)
         return action
 
     def restarting(self, host: str) -> Sh:
         """What the step `daemon` would do on `host`."""
-        (action,) = slurm._change_daemon(self.place(host), None, None)
+        (action,) = activate._change_daemon(self.place(host), None, None)
         assert isinstance(action, Sh)
         return action
 
@@ -106,7 +108,7 @@ class Controllers:
 
     def daemon(self, host: str) -> dict[str, object]:
         """What the look at the daemon finds there."""
-        return dict(daemon.found(self.place(host)))
+        return dict(slurmctld.found(self.place(host)))
 
     def restart(self) -> None:
         """Both daemons answer, those that were touched after a new start."""
@@ -137,7 +139,7 @@ def controllers(lab: Lab) -> Iterator[Controllers]:
     made = Controllers(site, sessions)
     for host in (PRIMARY, BACKUP):
         text = made.text(host)
-        if (without := slurmconf.without_setting(text, slurm.KEY)) != text:
+        if (without := slurm_conf.without_setting(text, activate.KEY)) != text:
             made.on(host, f"cat >{CONF}", feed=without)
             made.touched.add(host)
         made.on(host, f"cat >{LUA}", feed=hooks.with_shim(made.place(host), (UPSTREAM / plugin.LUA).read_text()))
@@ -175,12 +177,12 @@ def test_a_good_activation(fresh: Controllers) -> None:
     fresh.on(PRIMARY, f"chown slurm:slurm {CONF}; chmod 640 {CONF}")
     before, told = fresh.text(PRIMARY), fresh.do(PRIMARY, fresh.enabling(PRIMARY))
     assert told.code == 0, told
-    assert slurmconf.without_setting(fresh.text(PRIMARY), slurm.KEY).startswith(before.rstrip("\n"))
+    assert slurm_conf.without_setting(fresh.text(PRIMARY), activate.KEY).startswith(before.rstrip("\n"))
     assert "BurstBufferType=burst_buffer/lua" in fresh.text(PRIMARY)
     assert "burst_buffer/lua" in fresh.on(PRIMARY, "scontrol show config | grep BurstBufferType")
     assert fresh.on(PRIMARY, f"stat -c '%a %U:%G' {CONF}").strip() == "640 slurm:slurm"
     found = fresh.daemon(PRIMARY)
-    assert daemon.answers(found) and daemon.stale(fresh.site, found) == []
+    assert slurmctld.answers(found) and slurmctld.stale(fresh.site, found) == []
     assert (outcome(fresh, PRIMARY), leftovers(fresh, PRIMARY)) == ("activated", "")
     assert fresh.on(PRIMARY, f"stat -c %a {STATE}/activation").strip() == "600"
 
@@ -193,7 +195,7 @@ def test_a_plugin_that_slurmctld_refuses(fresh: Controllers, broken: str) -> Non
     assert told.code == 1
     assert b"fatal: failed to initialize burst_buffer plugin" in told.out
     assert fresh.text(PRIMARY) == before
-    assert daemon.answers(fresh.daemon(PRIMARY))
+    assert slurmctld.answers(fresh.daemon(PRIMARY))
     assert (outcome(fresh, PRIMARY), leftovers(fresh, PRIMARY)) == ("reverted", "")
 
 
@@ -218,7 +220,7 @@ def test_a_daemon_killed_while_it_is_awaited(fresh: Controllers) -> None:
     told = fresh.do(BACKUP, fresh.enabling(BACKUP))
     assert told.code == 1
     assert fresh.text(BACKUP) == before
-    assert daemon.answers(fresh.daemon(BACKUP))
+    assert slurmctld.answers(fresh.daemon(BACKUP))
     assert (outcome(fresh, BACKUP), leftovers(fresh, BACKUP)) == ("reverted", "")
 
 
@@ -241,7 +243,7 @@ STARTING = "for i in $(seq 600); do ! grep -q starting /run/told || exit 0; slee
 
 def test_a_connection_that_breaks_in_the_middle(fresh: Controllers) -> None:
     """The activation goes on without us and ends well; a second one is refused meanwhile; a look tells that it works."""
-    looks = activation.look(fresh.place(BACKUP))
+    looks = transaction.look(fresh.place(BACKUP))
     assert isinstance(looks, Shell)
     planned, second = fresh.enabling(BACKUP), fresh.restarting(BACKUP)
     script, data = compile_actions([planned], now(), frames.marker())
@@ -263,7 +265,7 @@ def test_a_connection_that_breaks_in_the_middle(fresh: Controllers) -> None:
             time.sleep(0.2)
     assert outcome(fresh, BACKUP) == "activated"
     assert "BurstBufferType=burst_buffer/lua" in fresh.text(BACKUP)
-    assert daemon.stale(fresh.site, fresh.daemon(BACKUP)) == []
+    assert slurmctld.stale(fresh.site, fresh.daemon(BACKUP)) == []
 
 
 # A unit as it would be had the host lost its power: nobody is called when it ends.
@@ -289,7 +291,7 @@ def begun(there: Controllers, host: str) -> None:
 
 def settled(there: Controllers, host: str) -> None:
     """Wait until no activation is at work or pending on `host`."""
-    looks = activation.look(there.place(host))
+    looks = transaction.look(there.place(host))
     assert isinstance(looks, Shell)
     until = time.monotonic() + 180
     while looks.parse(there.run(host, looks.script).out) != "none":
@@ -308,7 +310,7 @@ def test_an_activation_that_is_ended_in_the_middle(fresh: Controllers, how: str)
         fresh.on(BACKUP, GO)
         settled(fresh, BACKUP)
     assert fresh.text(BACKUP) == before
-    assert daemon.answers(fresh.daemon(BACKUP))
+    assert slurmctld.answers(fresh.daemon(BACKUP))
     assert outcome(fresh, BACKUP) == "reverted"
     fresh.on(BACKUP, "while systemctl -q is-active dws-on-csm-activation; do sleep 0.1; done")
     assert fresh.on(BACKUP, UNITS) == ""
@@ -345,7 +347,7 @@ def test_a_restart_that_fails(fresh: Controllers) -> None:
     assert told.code == 1
     assert b"BurstBufferType was taken out" in told.out
     assert "BurstBufferType" not in fresh.text(PRIMARY)
-    assert daemon.answers(fresh.daemon(PRIMARY))
+    assert slurmctld.answers(fresh.daemon(PRIMARY))
 
 
 def test_slurm_conf_that_is_a_link(fresh: Controllers) -> None:
@@ -359,9 +361,9 @@ def test_slurm_conf_that_is_a_link(fresh: Controllers) -> None:
 def test_a_daemon_is_current_when_it_started_after_its_files(fresh: Controllers) -> None:
     """burst_buffer.conf written after the start makes it stale, within the same second too; a restart mends that."""
     assert fresh.do(PRIMARY, fresh.enabling(PRIMARY)).code == 0
-    assert daemon.stale(fresh.site, fresh.daemon(PRIMARY)) == []
+    assert slurmctld.stale(fresh.site, fresh.daemon(PRIMARY)) == []
     fresh.on(PRIMARY, "systemctl restart slurmctld; printf '# x\\n' >>/etc/slurm/burst_buffer.conf")
-    (why,) = daemon.stale(fresh.site, fresh.daemon(PRIMARY))
+    (why,) = slurmctld.stale(fresh.site, fresh.daemon(PRIMARY))
     assert why == "/etc/slurm/burst_buffer.conf was changed after it was read"
     assert fresh.do(PRIMARY, fresh.restarting(PRIMARY)).code == 0
-    assert daemon.stale(fresh.site, fresh.daemon(PRIMARY)) == []
+    assert slurmctld.stale(fresh.site, fresh.daemon(PRIMARY)) == []

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fabfile import pki
+from dws_on_csm.domain import certificates
 from lab.model import Lab
 from tests.lab import product, scene, secret, tree
 from tests.lab.conftest import On
@@ -46,9 +46,9 @@ def variant(lab: Lab, site: Path, tmp_path: Path) -> Variant:
     return lambda **access: scene.variant(lab, tmp_path, {"access": access})
 
 
-def certificate(on: On, host: str) -> pki.Certificate:
+def certificate(on: On, host: str) -> certificates.Certificate:
     """What is in the kubeconfig there."""
-    return pki.read(on(host, f"sed -n 's/.*client-certificate-data: *//p' {KUBECONFIG} | base64 -d").encode())
+    return certificates.read(on(host, f"sed -n 's/.*client-certificate-data: *//p' {KUBECONFIG} | base64 -d").encode())
 
 
 def rotate(site: Path, *options: str) -> Answer:

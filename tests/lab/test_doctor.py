@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.secret import GONE
+from dws_on_csm.model.secret import GONE
 from lab import labs
 from lab.model import Lab
 from tests.lab import command, scene, secret

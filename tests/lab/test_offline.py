@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fabfile import bundle as bundles
-from fabfile.actions import STATE
+from dws_on_csm.bundle import archive as bundles
+from dws_on_csm.model.actions import STATE
 from lab.model import Lab
 from tests.lab import outside, product, scene
 from tests.lab.conftest import On

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.inventory import load
-from fabfile.stages import pod as stage
-from fabfile.stages import rollout
-from fabfile.step import Facts, Place
+from dws_on_csm.config.load import load
+from dws_on_csm.model.step import Facts, Place
+from dws_on_csm.stages.pod import discover as stage
+from dws_on_csm.stages.pod import rollout
 from lab import access
 from lab.model import POD_HOST, Lab
 from tests.lab import command, pod, product, scene, secret, tree

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import past
+from dws_on_csm.commands.history import journal
 from lab import cluster
 from lab.model import Lab
 from tests.lab import product, scene, tree
@@ -81,7 +81,7 @@ def test_an_install_that_was_killed(lab: Lab, on: On, untouched: tuple[Mapping[s
         run.process.kill()
         folder = run.folder()
     assert folder
-    assert runs(lab, "install", past.CUT_OFF) == [folder.name]
+    assert runs(lab, "install", journal.CUT_OFF) == [folder.name]
     back = rollback(lab, "--yes")
     assert back.code == 0, back.err
     as_before(lab, untouched)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.stages import storage
+from dws_on_csm.stages.dws import persistent_storage
 from lab.model import Lab
 from tests.lab import product, scene
 from tests.lab.conftest import On
@@ -230,7 +230,7 @@ def test_no_job_that_comes_meanwhile_runs_without_its_storage(lab: Lab, site: Pa
     buffered = [line for line in jobs.splitlines() if " BurstBuffer=#DW" in line and "UserId=joe" in line]
     on(PRIMARY, "scancel --user joe; rm /dev/shm/job /dev/shm/through")
     until(on, MASTER, f"! kubectl get {WORKFLOWS} --all-namespaces --output name 2>/dev/null | grep -q .")
-    assert storage.CLOSED not in on(MASTER, "kubectl get validatingwebhookconfigurations --output name")
+    assert persistent_storage.CLOSED not in on(MASTER, "kubectl get validatingwebhookconfigurations --output name")
     if ended.code == 0:
         assert "Burst Buffer request invalid" in said, said
         assert not [line for line in buffered if "JobState=COMPLETED" not in line and "JobState=CANCELLED" not in line]

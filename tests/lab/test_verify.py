@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.stages.cancel_table import CASES, NOT_BEGUN, STATES
+from dws_on_csm.commands.verify_cancel.known_outcomes import CASES, NOT_BEGUN, STATES
 from lab.model import Lab
 from tests.lab import product, scene
 from tests.lab.conftest import On

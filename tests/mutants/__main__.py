@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from fabfile.inventory import ROOT
+from dws_on_csm.config.load import ROOT
 from tests.mutants.made import Mutant, of_python, of_shell
 from tests.mutants.named import NAMED, TESTS, paths
 

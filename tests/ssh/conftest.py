@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.connect import Sessions, connect_all
-from fabfile.faults import Unreachable
-from fabfile.inventory import Host, Role
-from fabfile.session import Session
+from dws_on_csm.config.site import Host, Role
+from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.runner.connections import Sessions, connect_all
+from dws_on_csm.transport.session import Session
 from tests.ssh.server import Server, running
 
 

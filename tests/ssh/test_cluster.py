@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from fabfile import kubeproxy
-from fabfile.api import ClusterError
-from fabfile.cluster import Cluster
-from fabfile.faults import LockLost
-from fabfile.session import Session
+from dws_on_csm.kube import proxy
+from dws_on_csm.kube.client import Cluster
+from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.model.errors import LockLost
+from dws_on_csm.transport.session import Session
 from lab import pki
 from tests.ssh.conftest import Connect, Master, One
 from tests.ssh.server import Server, free_port
@@ -109,7 +109,7 @@ def test_only_a_run_with_the_lock_changes_the_cluster(
 ) -> None:
     """A run that stood still before its call, and lost the lock meanwhile, changes no object: the master itself says so, and
     by whom. It still reads; and the next run waits for a call that is under way."""
-    monkeypatch.setattr(kubeproxy, "STATE", str(tmp_path))
+    monkeypatch.setattr(proxy, "STATE", str(tmp_path))
     cluster.create(MAPS, _map("before"))
     holder = tmp_path / "lock/holder"
     holder.parent.mkdir()
@@ -272,7 +272,7 @@ def test_proxy_that_died_is_started_anew(cluster: Cluster, master: Session) -> N
 
 def test_folder_is_root_s_alone_and_goes(cluster: Cluster, master: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """The socket lies in a folder that only root may enter, and both are gone when close has come to its end."""
-    monkeypatch.setattr(kubeproxy, "END", 60.0)
+    monkeypatch.setattr(proxy, "END", 60.0)
     assert cluster.get("/version")
     folder = Path(cluster._proxy._socket).parent
     assert (folder.stat().st_mode & 0o777, folder.stat().st_uid) == (0o700, 0)
@@ -299,8 +299,8 @@ def test_nothing_is_left_of_one_who_is_killed(api: ApiServer, server: Server, tm
     program = f"""
 import time
 from pathlib import Path
-from fabfile.connect import connect_all
-from fabfile.inventory import Host
+from dws_on_csm.runner.connections import connect_all
+from dws_on_csm.config.load import Host
 from tests.ssh.conftest import Master, Site, Ssh
 master = Master({_master(api).path!r}, {str(api.folder / "admin")!r})
 site = Site(Ssh(Path({str(tmp_path / "config")!r})), master=master)

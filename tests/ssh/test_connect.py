@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.faults import Unreachable
-from fabfile.session import Session
-from fabfile.wire import CommandSocket
+from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.transport.session import Session
+from dws_on_csm.transport.wire import CommandSocket
 from tests.ssh.conftest import Connect, Deadlines, One, Refused
 from tests.ssh.server import HANG, Server, free_port, running
 

@@ -21,17 +21,17 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN = """
 import sys
 from pathlib import Path
-from fabfile.actions import Sh
-from fabfile.inventory import load
-from fabfile.journal import Journal
-from fabfile.options import Options
-from fabfile.run import run
-from fabfile.step import Shell, Stage, Step
+from dws_on_csm.model.actions import Sh
+from dws_on_csm.config.load import load
+from dws_on_csm.runner.journal import Journal
+from dws_on_csm.runner.options import Options
+from dws_on_csm.runner.run import run
+from dws_on_csm.model.step import Shell, Stage, Step
 
 folder, change, mode = sys.argv[1:]
 if mode == "late":
-    import fabfile.run
-    fabfile.run.identifier = lambda at: "20200131T120000Z-1f3a"
+    import dws_on_csm.runner.run
+    dws_on_csm.runner.run.identifier = lambda at: "20200131T120000Z-1f3a"
 Journal.__init__.__defaults__ = (Path(folder) / "runs",)
 look = Shell("[ -e /var/lib/changed ] && echo there || echo none", lambda out: out.decode().strip())
 takes = (lambda *_: "all of it") if mode == "ask" else None

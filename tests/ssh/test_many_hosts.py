@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fabfile.connect import Sessions
-from fabfile.dial import Jumps
-from fabfile.faults import Crowded, Unreachable
-from fabfile.inventory import DEFAULT, ComputeGroup, Host, load
-from fabfile.reached import answering, roles
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.config.site import ComputeGroup, Host
+from dws_on_csm.model.errors import Crowded, Unreachable
+from dws_on_csm.runner.connections import Sessions
+from dws_on_csm.runner.hosts import answering, roles
+from dws_on_csm.transport.connect import Jumps
 from tests.ssh.server import HANG, Server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,9 +26,9 @@ from pathlib import Path
 config, *numbers = sys.argv[1:]
 soft, hard, opened, count = map(int, numbers)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-from fabfile.connect import connect_all
-from fabfile.faults import Unreachable
-from fabfile.inventory import Host
+from dws_on_csm.runner.connections import connect_all
+from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.config.load import Host
 from tests.ssh.conftest import Site, Ssh
 before = [os.open("/dev/null", os.O_RDONLY) for _ in range(opened)]
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -13,11 +13,11 @@ import pytest
 from paramiko import Channel, Message
 from paramiko.common import cMSG_CHANNEL_EOF
 
-from fabfile import bootstrap
-from fabfile.faults import DeadlineExceeded, Flooded, Lost, Unreachable
-from fabfile.output import LIMIT, LONGEST, MOST
-from fabfile.session import Session
-from fabfile.shell import SCRIPTS
+from dws_on_csm.model.errors import DeadlineExceeded, Flooded, Lost, Unreachable
+from dws_on_csm.transport import bootstrap
+from dws_on_csm.transport.output import LIMIT, LONGEST, MOST
+from dws_on_csm.transport.remote_shell import SCRIPTS
+from dws_on_csm.transport.session import Session
 from tests.ssh.conftest import One
 from tests.ssh.server import HANG, Server, running
 

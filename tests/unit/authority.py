@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fabfile.inventory import Site
-from fabfile.step import Facts, Place
+from dws_on_csm.config.site import Site
+from dws_on_csm.model.step import Facts, Place
 
 MAY = ["workflows.dataworkflowservices.github.io   []   []   [create delete get list patch update watch]"]
 

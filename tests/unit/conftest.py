@@ -10,17 +10,16 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-import fabfile
-from fabfile import stages
-from fabfile.actions import STATE
+import dws_on_csm
+from dws_on_csm.model.actions import STATE
 
-ENTRY = "fabfile.repairs"
+ENTRY = "dws_on_csm.commands.repair"
 """What `fab` starts with: nobody imports it."""
 
 
@@ -75,11 +74,11 @@ def redirect(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 @cache
 def naming() -> Sequence[tuple[ModuleType, str, str]]:
     """Whatever has STATE in it: module, name, text. Looked for once, before anything is redirected, in all modules there are."""
-    for package in (fabfile, stages):
-        for one in iter_modules(package.__path__, f"{package.__name__}."):
+    for package in (dws_on_csm,):
+        for one in walk_packages(package.__path__, f"{package.__name__}."):
             if one.name != ENTRY:
                 import_module(one.name)  # one that came later would keep STATE
-    loaded = [module for name, module in sys.modules.items() if name.startswith("fabfile.")]
+    loaded = [module for name, module in sys.modules.items() if name.startswith("dws_on_csm.")]
     named = [
         (module, name, value) for module in loaded for name, value in vars(module).items() if isinstance(value, str)
     ]

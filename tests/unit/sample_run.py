@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from fabfile.diff import difference
-from fabfile.events import Awaiting, Began, Done, Event, Failure, Line, Opened, Outcome, Summary
-from fabfile.secret import Secret
-from fabfile.step import Value
+from dws_on_csm.model.events import Awaiting, Began, Done, Event, Failure, Line, Opened, Outcome, Summary
+from dws_on_csm.model.secret import Secret
+from dws_on_csm.model.step import Value
+from dws_on_csm.redaction.diff import difference
 
 MASTER = "ncn-m001"
 CONTROLLERS = ("slurmctl1", "slurmctl2")
@@ -269,11 +269,11 @@ def played(pairs: Iterable[tuple[float, Event]], speed: float) -> Iterator[Event
 
 def main(name: str, *options: str) -> None:
     """Plays a run on the display that this terminal and these options get."""
-    from fabfile import report
+    from dws_on_csm.display import select
 
     speed = next((float(option) for option in options if option[0].isdigit()), 1.0)
-    terminal = report.is_terminal(sys.stdout)
-    with report.consumer(name, json="json" in options, terminal=terminal) as show:
+    terminal = select.is_terminal(sys.stdout)
+    with select.consumer(name, json="json" in options, terminal=terminal) as show:
         for event in played(RUNS[name](), speed):
             show(event)
 

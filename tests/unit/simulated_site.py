@@ -1,6 +1,7 @@
 """A site in memory: a cluster with versions of DWS, a controller's files, and the records that runs leave there.
 
-Records of the cluster are made by the code that makes real ones (before.opened, keep and left), goals by goals.of, and objects
+Records of the cluster are made by the code that makes real ones (before_images.opened, keep and left), goals by
+rollback_target.of, and objects
 are put back by the actions of restored_objects. A run can be cut between any two changes.
 """
 
@@ -15,17 +16,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fabfile import before, former, goals, history, names
-from fabfile.actions import Action, Delete, Sh
-from fabfile.history import Past
-from fabfile.inventory import Site
-from fabfile.look import Board
-from fabfile.perform import At, Reach
-from fabfile.result import Result
-from fabfile.stages import installed, restored_objects, revoked, since
-from fabfile.stages.earlier import ABSENT, Goal, Thing
-from fabfile.step import Api, Facts, Place
-from fabfile.trails import trail
+from dws_on_csm.commands.history import former_state, rollback_target
+from dws_on_csm.commands.history.host_record import trail
+from dws_on_csm.config.site import Site
+from dws_on_csm.domain import names
+from dws_on_csm.engine import before_images
+from dws_on_csm.engine.looks import Board
+from dws_on_csm.engine.perform import At, Reach
+from dws_on_csm.model.actions import Action, Delete, Sh
+from dws_on_csm.model.snapshot import ABSENT, Goal, Thing
+from dws_on_csm.model.step import Api, Facts, Place
+from dws_on_csm.runner import past_runs
+from dws_on_csm.runner.past_runs import Past
+from dws_on_csm.stages.access import revoked_names
+from dws_on_csm.stages.dws import installed
+from dws_on_csm.stages.rollback import objects, unchanged
+from dws_on_csm.transport.result import Result
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 MASTER, CONTROLLER = "m", "c"
@@ -103,7 +109,7 @@ class InMemory:
 
     def state(self) -> dict[str, Object]:
         """The objects without what the server writes."""
-        return {path: before.normal(one) for path, one in self.objects.items()}
+        return {path: before_images.normal(one) for path, one in self.objects.items()}
 
 
 @dataclass
@@ -135,7 +141,7 @@ class Simulated:
 
     def revoked(self) -> frozenset[str]:
         """The names that were revoked."""
-        return frozenset(revoked.read(self.api))  # type: ignore[arg-type]
+        return frozenset(revoked_names.read(self.api))  # type: ignore[arg-type]
 
     def named(self) -> str:
         """The name in the kubeconfig that lies on the controller; "" if there is none."""
@@ -148,8 +154,8 @@ class Simulated:
         """A run begins; `looked`: whether it looks what of DWS is there."""
         self.runs += 1
         self.run = f"r{self.runs:03}"
-        found = {before.INSTALLED: {MASTER: self.now()}} if looked else {}
-        before.opened(self._reach(), self.run, task, undoes, Board(self.site, Facts(found)))
+        found = {before_images.INSTALLED: {MASTER: self.now()}} if looked else {}
+        before_images.opened(self._reach(), self.run, task, undoes, Board(self.site, Facts(found)))
 
     def _reach(self) -> Reach:
         return Reach(lambda host: _Master(self.on_master), lambda: self.api, lambda role: MASTER)
@@ -168,7 +174,7 @@ class Simulated:
         """A step makes these objects so (None: takes them away), with the records that a real one leaves."""
         self()
         at, paths = self._at(key), list(wanted)
-        before.keep(self._reach(), at, paths)
+        before_images.keep(self._reach(), at, paths)
         for path, one in wanted.items():
             self()
             if one is None:
@@ -176,7 +182,7 @@ class Simulated:
             else:
                 self.api.write(path, one)
         self()
-        before.left(self._reach(), at, paths)
+        before_images.left(self._reach(), at, paths)
 
     def script_begins(self, key: str) -> None:
         """A step's script begins on the master."""
@@ -264,12 +270,12 @@ class Simulated:
     def bind(self, version: str, some: set[str]) -> None:
         """The plugin's binding, to the role of this version."""
         wanted = self.binding(role_of(version), some)
-        have = self.api.state().get(former.BINDING)
+        have = self.api.state().get(former_state.BINDING)
         if have == wanted:
             return
         if have and have["roleRef"] != wanted["roleRef"]:
-            self.objects("access.binding", {former.BINDING: None})
-        self.objects("access.binding", {former.BINDING: wanted})
+            self.objects("access.binding", {former_state.BINDING: None})
+        self.objects("access.binding", {former_state.BINDING: wanted})
 
     def binding(self, role: str, some: set[str]) -> Object:
         """The plugin's binding as an object."""
@@ -291,12 +297,14 @@ class Simulated:
         old = self.own()
         self.site = replace(self.site, access=replace(self.site.access, common_name=f"slurm-{self.runs}"))
         self.begin("certs.revoke", looked=False)
-        role = self.api.objects[former.BINDING]["roleRef"]["name"]
+        role = self.api.objects[former_state.BINDING]["roleRef"]["name"]
         data = dict.fromkeys({*self.revoked(), old}, "2030-01-01 revoked")
-        self.objects("access.recorded", {revoked.PATH: {**_object("ConfigMap", revoked.NAME), "data": data}})
-        self.objects("access.binding", {former.BINDING: self.binding(role, {old, self.own()})})
+        self.objects(
+            "access.recorded", {revoked_names.PATH: {**_object("ConfigMap", revoked_names.NAME), "data": data}}
+        )
+        self.objects("access.binding", {former_state.BINDING: self.binding(role, {old, self.own()})})
         self.kubeconfig()
-        self.objects("access.former", {former.BINDING: self.binding(role, {self.own()})})
+        self.objects("access.former", {former_state.BINDING: self.binding(role, {self.own()})})
 
     def undeploy(self, slurm: bool) -> None:
         """`invoke undeploy`, with --slurm or not."""
@@ -320,18 +328,18 @@ class Simulated:
             some = [json.loads(line) for line in record.get(".objects", ())]
             master += [f"step {run} {one['step']}" for one in some if "step" in one]
         there = [f"step {run} {step}" for run, record in self.on_controller.items() for step in record.get("step", ())]
-        told = history.told(MASTER, {MASTER: master, CONTROLLER: there})
-        return history.joined({}, told)
+        told = past_runs.told(MASTER, {MASTER: master, CONTROLLER: there})
+        return past_runs.joined({}, told)
 
     def goal(self, run: str) -> Goal:
         """What a rollback of `run` is to reach."""
         every = self.history()
-        known = goals.Names(self.ca, self.api.get(former.BINDING), self.revoked())
+        known = rollback_target.Names(self.ca, self.api.get(former_state.BINDING), self.revoked())
         lines = {MASTER: self._chain(run), CONTROLLER: self._images(run)}
         trails = {host: trail(some) for host, some in lines.items()}
         wanted = next(one for one in every if one.id == run)
         roles = {"master": (MASTER,), "controller": (CONTROLLER,)}
-        return goals.of(self.site, wanted, every, roles, trails, self.now(), known)[0]
+        return rollback_target.of(self.site, wanted, every, roles, trails, self.now(), known)[0]
 
     def _chain(self, first: str) -> list[str]:
         return [
@@ -350,7 +358,7 @@ class Simulated:
         ]
 
     def rollback(self, run: str) -> None:
-        """`invoke rollback RUN --yes`. Raises Refused, and former.Halfway where half of DWS had been there."""
+        """`invoke rollback RUN --yes`. Raises Refused, and former_state.Halfway where half of DWS had been there."""
         goal = self.goal(run)
         self._refuse(goal)
         if not self._due(goal):
@@ -361,7 +369,7 @@ class Simulated:
             part(goal)
 
     def _refuse(self, goal: Goal) -> None:
-        check = since.things(goal)
+        check = unchanged.things(goal)
         place = Place(self.site, Facts({}), MASTER)
         look = check.look(place)
         have = look.read(self.api) if isinstance(look, Api) else {}  # type: ignore[arg-type]
@@ -386,7 +394,7 @@ class Simulated:
         return lacks or there["tag"] != version or bool(there["unfinished"])
 
     def _object_actions(self, things: Sequence[Thing]) -> Sequence[Action]:
-        step = restored_objects.step(things, "objects", self.run)
+        step = objects.step(things, "objects", self.run)
         place = Place(self.site, Facts({}), MASTER)
         look = step.look(place)
         assert isinstance(look, Api) and step.read and step.change
@@ -410,7 +418,7 @@ class Simulated:
         assert isinstance(action, Sh)
         (path,) = action.objects
         self.script_begins("objects.objects")
-        self.objects("objects.objects", {path: before.normal(json.loads(action.data))})
+        self.objects("objects.objects", {path: before_images.normal(json.loads(action.data))})
 
     def _files_back(self, goal: Goal) -> None:
         if goal.renew:
@@ -428,7 +436,7 @@ class Simulated:
 
 
 class _Master:
-    """The master's session, as before.py uses it: a record is appended."""
+    """The master's session, as before_images.py uses it: a record is appended."""
 
     def __init__(self, records: dict[str, dict[str, list[str]]]) -> None:
         self.records = records

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from fabfile.inventory import SCHEMA, SiteError, load
+from dws_on_csm.config.load import SCHEMA, load
+from dws_on_csm.config.yaml_file import SiteError
 
 RULES: dict[str, Any] = json.loads(SCHEMA.read_text())
 JUDGE = Draft202012Validator(RULES)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import acceptable, compatibility
-from fabfile.stages import inuse
+from dws_on_csm.config import acceptable
+from dws_on_csm.domain import compatibility
+from dws_on_csm.stages.dws import in_use
 
-FABFILE = Path(acceptable.__file__).parent
+FABFILE = Path(acceptable.__file__).parents[1]
 
 MADE = {
-    "workflow-{fate}": [f"workflow-{fate}" for fate in inuse.FIXES],
+    "workflow-{fate}": [f"workflow-{fate}" for fate in in_use.FIXES],
     "kubeconfig-{key}": ["kubeconfig-namespace", "kubeconfig-server"],
     "{short}-edited": ["plugin-edited", "burst-buffer-conf-edited"],
     "{short}-missing": ["plugin-missing", "burst-buffer-conf-missing"],
@@ -38,9 +39,9 @@ def _names() -> Iterator[str]:
 
 
 def test_every_finding_is_said_to_be_acceptable_or_not() -> None:
-    """A new finding is in one of the tables of fabfile/acceptable.py, with the reason."""
+    """A new finding is in one of the tables of dws_on_csm/config/acceptable.py, with the reason."""
     known = {*acceptable.LIVED_WITH, *acceptable.WHY_NOT, "nobody-signs"}
-    assert set(_names()) - known == set(), "say in fabfile/acceptable.py whether a site may live with these"
+    assert set(_names()) - known == set(), "say in dws_on_csm/config/acceptable.py whether a site may live with these"
     assert known - set(_names()) <= {"nobody-signs"}, "no finding has these names any more"
     assert not acceptable.LIVED_WITH.keys() & acceptable.WHY_NOT.keys()
 
@@ -61,6 +62,6 @@ def test_the_page_lists_what_can_be_accepted() -> None:
 
 def test_what_guards_data_keys_and_slurmctld_can_not_be_accepted() -> None:
     """No word in a site file disarms what keeps data, rights and slurmctld."""
-    never = {*inuse.FIXES}
+    never = {*in_use.FIXES}
     assert {f"workflow-{fate}" for fate in never} <= acceptable.WHY_NOT.keys()
     assert {"job-in-slurm", "jobs-unknown", "name-revoked", "other-burst-buffer"} <= acceptable.WHY_NOT.keys()

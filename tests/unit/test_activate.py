@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import render
-from fabfile.script import BUSY, LIBRARY
+from dws_on_csm.engine.host_script import BUSY, LIBRARY
+from dws_on_csm.model import render
 from tests.unit.hostile import Host
 
 RESTART = """

@@ -17,11 +17,11 @@ from typing import Literal
 
 import pytest
 
-from fabfile import render
-from fabfile.actions import STATE, Sh
-from fabfile.inventory import DEFAULT, load
-from fabfile.stages import activation
-from fabfile.step import Facts, Place, Shell
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import STATE, Sh
+from dws_on_csm.model.step import Facts, Place, Shell
+from dws_on_csm.stages.slurm import transaction
 from tests.unit.hostile import Host as Hostile
 from tests.unit.test_activate import NEW, OLD, checksum, controller
 
@@ -231,14 +231,14 @@ def test_the_next_one_settles_what_was_cut_off(tmp_path: Path) -> None:
     assert host.calls(str(host.work / "activate")) == -signal.SIGKILL
     assert (host.conf.read_text(), host.pending.exists()) == (NEW, True)
     place = Place(load(DEFAULT), Facts(), "one")
-    look = activation.look(place)
+    look = transaction.look(place)
     assert isinstance(look, Shell)
     told = subprocess.check_output(["sh", "-c", look.script.replace(STATE, str(host.top / "state"))])
-    (action,) = activation.settle(place, look.parse(told), "none")
+    (action,) = transaction.settle(place, look.parse(told), "none")
     assert isinstance(action, Sh) and str(look.parse(told)).startswith("interrupted, begun ")
     assert host.calls("-euc", action.script.replace(STATE, str(host.top / "state"))) == 0
     assert (host.conf.read_text(), host.outcome(), host.wrong()) == (OLD, "reverted", [])
-    assert activation.settle(place, "at work since yesterday", "none") == []
+    assert transaction.settle(place, "at work since yesterday", "none") == []
 
 
 def test_one_that_meets_a_pending_one(tmp_path: Path) -> None:

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import console
-from fabfile.actions import Sh
-from fabfile.events import Done, Event
-from fabfile.faults import Lost
-from fabfile.inventory import DEFAULT, load
-from fabfile.journal import identifier
-from fabfile.lock import hold
-from fabfile.options import Options
-from fabfile.perform import Reach
-from fabfile.report import Display
-from fabfile.running import Run
-from fabfile.step import Place, Shell, Stage, Step, Taken, Value
-from fabfile.work import NOBODY_AGREED, agreed, work
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.display import console
+from dws_on_csm.display.select import Display
+from dws_on_csm.engine.perform import Reach
+from dws_on_csm.engine.site_lock import hold
+from dws_on_csm.engine.state import Run
+from dws_on_csm.model.actions import Sh
+from dws_on_csm.model.errors import Lost
+from dws_on_csm.model.events import Done, Event
+from dws_on_csm.model.step import Place, Shell, Stage, Step, Taken, Value
+from dws_on_csm.runner.journal import identifier
+from dws_on_csm.runner.options import Options
+from dws_on_csm.runner.work import NOBODY_AGREED, agreed, work
 from tests.unit.conftest import LocalHost
 
 
@@ -45,8 +45,8 @@ def taking(name: str = "x") -> Step:
 @pytest.fixture
 def terminal(local_host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Makes a terminal whose answers these are; each may do something first. Returns what was told there."""
-    monkeypatch.setattr("fabfile.lock.STATE", str(local_host.folder / "state"))
-    monkeypatch.setattr("fabfile.before.STATE", str(local_host.folder / "state"))
+    monkeypatch.setattr("dws_on_csm.engine.site_lock.STATE", str(local_host.folder / "state"))
+    monkeypatch.setattr("dws_on_csm.engine.before_images.STATE", str(local_host.folder / "state"))
     told: list[str] = []
     monkeypatch.setattr(console, "note", lambda *lines: told.extend(map(str, lines)))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.kubeproxy import PROGRAM
+from dws_on_csm.kube.proxy import PROGRAM
 
 # As on a busy machine: the folder goes only a while after the program has ended.
 SLOW = """

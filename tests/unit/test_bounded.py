@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import render
+from dws_on_csm.model import render
 from tests.unit.hostile import SLURM_USER, Host, hostile_host, needs_root
 from tests.unit.test_templates import scripts
 
@@ -186,9 +186,9 @@ APART = {
     ("slurmctld.sh", "content"): "its length",
     ("as.sh", "deep"): "a level that roots counts itself",
     ("bounded.sh", "1"): "what counted judges",
-    ("doctor_probes._AT_WORK", "end"): "what `ending` of lock_holder.sh says",
-    ("doctor_probes._AT_WORK", "until"): "counted by lock_holder.sh",
-    ("doctor_probes._AT_WORK", "up"): "what the kernel says in /proc/uptime",
+    ("commands/doctor/probes._AT_WORK", "end"): "what `ending` of lock_holder.sh says",
+    ("commands/doctor/probes._AT_WORK", "until"): "counted by lock_holder.sh",
+    ("commands/doctor/probes._AT_WORK", "up"): "what the kernel says in /proc/uptime",
     ("clone.sh", "left"): "what df says of root's folder",
     ("bounded.sh", "up_"): "what the kernel says in /proc/uptime",
     ("lock_holder.sh", "up"): "what the kernel says in /proc/uptime",
@@ -205,12 +205,12 @@ APART = {
     ("test_job.sh", "1"): "milliseconds that this script has counted",
     ("test_job.sh", "at"): "the time that this script puts before each line",
     ("test_job.sh", "said"): "lines",
-    ("stages/slurmuser._TRY", "seconds"): "filled in by Python",
+    ("stages/slurm/slurm_user._TRY", "seconds"): "filled in by Python",
     ("doctor_reach.sh", "quickest"): "took",
     ("test_job.sh", "lines"): "what grep -c counts",
     ("test_job.sh", "from"): "of its own clock",
-    ("script.LIBRARY", "2"): "Python's length of what it sends",
-    ("script.LIBRARY", "#"): "how many words it was given",
+    ("engine/host_script.LIBRARY", "2"): "Python's length of what it sends",
+    ("engine/host_script.LIBRARY", "#"): "how many words it was given",
     ("pod_activate.sh", "began"): "of its own clock",
 }
 """Numbers that none of these is, and why sh can count with them all the same."""
@@ -289,7 +289,7 @@ TOLD = {"lock.sh": "for people, and for earlier versions: what counts is counted
 def test_no_wait_is_bounded_by_a_clock_that_somebody_sets() -> None:
     """A step of the time of day (NTP, a virtual machine that stood still) makes no script give up, or wait for ever."""
     texts = {path.name: path.read_text() for path in render.TEMPLATES.glob("*.sh")}
-    texts |= {path.name: path.read_text() for path in (render.TEMPLATES.parent / "fabfile").rglob("*.py")}
+    texts |= {path.name: path.read_text() for path in (render.TEMPLATES.parent / "dws_on_csm").rglob("*.py")}
     found = {name for name, text in texts.items() if any(WAITS.search(line) for line in text.splitlines())}
     assert found == set(TOLD)
 
@@ -341,8 +341,8 @@ FIRST = {
     ("bounded.sh", "1"): "a number",
     ("slurmctld.sh", "1"): "a number",
     ("slurm_conf.sh", "1"): "a name of Slurm's settings, of this script's own",
-    ("script.LIBRARY", "1"): "a path of Python's",
-    ("script.LIBRARY", "2"): "a number of Python's",
+    ("engine/host_script.LIBRARY", "1"): "a path of Python's",
+    ("engine/host_script.LIBRARY", "2"): "a number of Python's",
     ("undeploy.sh", "crd#*"): "the name of a CRD, which has no backslash",
 }
 """Script and variable, and why echo may have it all the same."""

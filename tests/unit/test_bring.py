@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.actions import Action, Bring, Sh
-from fabfile.script import BUSY, LIBRARY, compile_actions
-from fabfile.step import Finding, Refused
+from dws_on_csm.engine.host_script import BUSY, LIBRARY, compile_actions
+from dws_on_csm.model.actions import Action, Bring, Sh
+from dws_on_csm.model.step import Finding, Refused
 
 MARK = "==mark"
 CONTENT = bytes(range(256)) * 40_000
@@ -21,8 +21,8 @@ CONTENT = bytes(range(256)) * 40_000
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that stands for /var/lib/dws-on-csm."""
-    monkeypatch.setattr("fabfile.script.STATE", str(tmp_path / "state"))
-    monkeypatch.setattr("fabfile.script.LIBRARY", LIBRARY.replace("-w 60", "-w 0.2"))
+    monkeypatch.setattr("dws_on_csm.engine.host_script.STATE", str(tmp_path / "state"))
+    monkeypatch.setattr("dws_on_csm.engine.host_script.LIBRARY", LIBRARY.replace("-w 60", "-w 0.2"))
     return tmp_path / "state"
 
 

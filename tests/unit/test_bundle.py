@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import bundle
-from fabfile.bundle import Manifest
-from fabfile.step import Refused
+from dws_on_csm.bundle import archive
+from dws_on_csm.bundle.archive import Manifest
+from dws_on_csm.model.step import Refused
 from tests.unit import bundles
 
 CHECKOUT = Path(__file__).parents[2]
@@ -25,7 +25,7 @@ def made(tmp_path: Path) -> Path:
 def refused(path: Path) -> str:
     """The name of what a bundle is refused for."""
     with pytest.raises(Refused) as error:
-        bundle.load(path)
+        archive.load(path)
     (finding,) = error.value.findings
     assert finding.fix
     return finding.name
@@ -33,7 +33,7 @@ def refused(path: Path) -> str:
 
 def test_what_is_written_is_read_again(made: Path, tmp_path: Path) -> None:
     """The manifest and every part, byte for byte."""
-    found = bundle.load(made)
+    found = archive.load(made)
     assert found.manifest == bundles.parts(tmp_path / "parts")
     for role, (name, _) in bundles.FILES.items():
         assert found.read(role) == (tmp_path / "parts" / name).read_bytes()
@@ -83,9 +83,9 @@ def test_what_is_no_file_is_said(tmp_path: Path, name: str) -> None:
 
 def rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> Path:
     """A bundle that is whole, with a manifest that says something else."""
-    text = bundle.manifest_text
+    text = archive.manifest_text
     other = {"manifest_text": lambda manifest: json.dumps(json.loads(text(manifest)) | changes).encode()}
-    monkeypatch.setattr(bundle, "manifest_text", other["manifest_text"])
+    monkeypatch.setattr(archive, "manifest_text", other["manifest_text"])
     return bundles.written(tmp_path / "other.bundle", tmp_path / "parts")
 
 
@@ -96,7 +96,7 @@ def rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: object
         ({"parts": {}}, "bundle-damaged"),
         ({"versions": 1}, "bundle-damaged"),
         (
-            {"parts": {role: {"file": "x", "size": 1, "sha256": "", "source": ""} for role in bundle.ROLES}},
+            {"parts": {role: {"file": "x", "size": 1, "sha256": "", "source": ""} for role in archive.ROLES}},
             "bundle-damaged",
         ),
     ],
@@ -110,7 +110,7 @@ def test_a_manifest_that_tells_of_something_else_is_refused(
 
 def test_a_part_that_changes_after_the_check_is_refused(made: Path) -> None:
     """What is sent is what was checked."""
-    found = bundle.load(made)
+    found = archive.load(made)
     content = bytearray(made.read_bytes())
     content[found.offsets["dws-0.0.20.bundle"]] ^= 1
     made.write_bytes(content)
@@ -124,7 +124,7 @@ def test_one_that_can_not_be_written_leaves_the_older_one(made: Path, tmp_path: 
     before, manifest = made.read_bytes(), bundles.parts(tmp_path / "parts")
     (tmp_path / "parts" / "kustomize-v5.1.1.tar.gz").unlink()
     with pytest.raises(FileNotFoundError):
-        bundle.write(made, manifest, tmp_path / "parts")
+        archive.write(made, manifest, tmp_path / "parts")
     assert made.read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {"site.bundle", "parts"}
 
@@ -135,7 +135,7 @@ def test_one_that_can_not_be_written_leaves_the_older_one(made: Path, tmp_path: 
 def test_a_bundle_with_the_sites_versions_supplies_it(made: Path, tmp_path: Path) -> None:
     """The site is the same but for where things come from."""
     site = bundles.site(tmp_path)
-    supplied = bundle.attach(site, made)
+    supplied = archive.attach(site, made)
     assert supplied.bundle and supplied.bundle.manifest.versions == bundles.VERSIONS
     assert supplied.versions == site.versions
 
@@ -144,7 +144,7 @@ def test_each_version_that_differs_is_refused_with_the_fix(made: Path, tmp_path:
     """All of them at once, with what the bundle has and what the site file asks for."""
     site = bundles.site(tmp_path, "versions: {dws: 0.0.19, kube_rbac_proxy: v0.15.0}\n")
     with pytest.raises(Refused) as error:
-        bundle.attach(site, made)
+        archive.attach(site, made)
     one, two = error.value.findings
     assert one.text == f"{made} has dws 0.0.20, and {site.path} asks for 0.0.19"
     assert one.fix.startswith("set versions.dws to 0.0.20, or make a bundle for this site file")
@@ -164,19 +164,19 @@ def test_a_refused_bundle_is_said_before_anybody_is_connected_to(made: Path, tmp
 
 def test_a_bundle_is_shown_with_all_that_is_in_it(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """bundle.show: its checksum as sha256sum has it, versions, and each part with where it came from."""
-    from fabfile import bundling
+    from dws_on_csm.commands import bundle
 
-    assert bundling.show(str(made)) == 0
+    assert bundle.show(str(made)) == 0
     said = capsys.readouterr().out
     digest = subprocess.run(["sha256sum", made], capture_output=True, text=True, check=True).stdout.split()[0]
     assert digest in said
     assert all(name in said and source in said for name, source in bundles.FILES.values())
     made.write_bytes(made.read_bytes()[:-1])
-    assert bundling.show(str(made)) == 1
+    assert bundle.show(str(made)) == 1
     assert "bundle-damaged" in capsys.readouterr().err
 
 
 def test_a_manifest_is_told_in_the_same_order_always() -> None:
     """It is a text of sorted keys: two bundles can be compared by eye."""
-    text = bundle.manifest_text(Manifest({"b": "1", "a": "2"}, {}, {})).decode()
+    text = archive.manifest_text(Manifest({"b": "1", "a": "2"}, {}, {})).decode()
     assert text.index('"a"') < text.index('"b"') and text.endswith("}\n")

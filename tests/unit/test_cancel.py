@@ -15,21 +15,22 @@ from typing import Any, cast
 
 import pytest
 
-from fabfile import render, tables
-from fabfile.api import CONFLICT, ClusterError
-from fabfile.cancel import _clear, _judged, _made
-from fabfile.cancel_case import Bench, End, Failed
-from fabfile.engine import Run
-from fabfile.events import Done
-from fabfile.faults import Unreachable
-from fabfile.holds import Holds
-from fabfile.perform import Reach
-from fabfile.script import BUSY, STILL
-from fabfile.stages import cancel
-from fabfile.stages.cancel import answers
-from fabfile.stages.cancel_table import CASES, NOT_BEGUN, STATES, Case, Course, rows, told
-from fabfile.theme import text
-from fabfile.workflow_watch import Watch, seen
+from dws_on_csm.commands.verify_cancel.case import Bench, End, Failed
+from dws_on_csm.commands.verify_cancel.command import _clear, _judged, _made
+from dws_on_csm.commands.verify_cancel.known_outcomes import CASES, NOT_BEGUN, STATES, Case, Course, rows, told
+from dws_on_csm.commands.verify_cancel.workflow_hold import Holds
+from dws_on_csm.commands.verify_cancel.workflow_watch import Watch, seen
+from dws_on_csm.display import tables
+from dws_on_csm.display.style import text
+from dws_on_csm.engine.host_script import BUSY, STILL
+from dws_on_csm.engine.perform import Reach
+from dws_on_csm.engine.state import Run
+from dws_on_csm.model import render
+from dws_on_csm.model.cluster_api import CONFLICT, ClusterError
+from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.model.events import Done
+from dws_on_csm.stages import cancel
+from dws_on_csm.stages.cancel import answers
 from tests.unit.test_plugin import place
 
 BY_NAME = {case.name: case for case in CASES}
@@ -147,7 +148,7 @@ class Changing(SimpleNamespace):
 def test_jobs_that_could_not_be_cleared_away_are_told(monkeypatch: pytest.MonkeyPatch, code: int, said: str) -> None:
     """Where another run's command keeps this one out, or Slurm does not answer, no job was cancelled: that is no end without
     jobs."""
-    monkeypatch.setattr("fabfile.stages.cancel.script", lambda place, step, run: "true")
+    monkeypatch.setattr("dws_on_csm.stages.cancel.script", lambda place, step, run: "true")
     answer = SimpleNamespace(code=code, out=b"", err=b"no controller")
     busy = Changing(change=lambda host, script, data, deadline: answer)
     run = SimpleNamespace(id="r", reach=busy, board=SimpleNamespace(place=lambda host: None))
@@ -176,8 +177,8 @@ class Workflows:
 @pytest.mark.parametrize("then", ["a", "b"])
 def test_a_workflow_goes_only_as_it_was_seen_for_its_job(monkeypatch: pytest.MonkeyPatch, then: str) -> None:
     """One that has got its name since stays, and nobody fails for it."""
-    monkeypatch.setattr("fabfile.stages.cancel.script", lambda place, step, run: "true")
-    monkeypatch.setattr("fabfile.cancel.CLEARED", 0.0)
+    monkeypatch.setattr("dws_on_csm.stages.cancel.script", lambda place, step, run: "true")
+    monkeypatch.setattr("dws_on_csm.commands.verify_cancel.command.CLEARED", 0.0)
     api = Workflows("a", then)
     answer = SimpleNamespace(code=0, out=b"id=7\n", err=b"")
     reach = Changing(change=lambda host, script, data, deadline: answer, cluster=lambda: api)

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from fabfile import certs, certs_table
-from fabfile.actions import AskApi
-from fabfile.api import ClusterError
-from fabfile.inventory import Site, load
-from fabfile.stages import certificates, kubeconfig, signing
-from fabfile.step import Refused
-from fabfile.theme import text
+from dws_on_csm.commands import certificates, certificates_table
+from dws_on_csm.config.load import load
+from dws_on_csm.config.site import Site
+from dws_on_csm.display.style import text
+from dws_on_csm.model.actions import AskApi
+from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.model.step import Refused
+from dws_on_csm.stages.access import kubeconfig, rotate, signing
 from tests.unit.authority import MAY, at, authority, found, named
 from tests.unit.site_files import write
 
@@ -60,21 +61,23 @@ SHOWN: dict[str, tuple[dict[str, Any], list[tuple[str, bool]]]] = {
 def test_what_is_wrong_with_a_certificate(site: Site, case: str) -> None:
     """Each thing that is wrong is told, and counts as bad when the plugin can't use it or soon can't any more."""
     seen, wrong = SHOWN[case]
-    told = certs.described(site, "c1", seen, CA)
+    told = certificates.described(site, "c1", seen, CA)
     assert [(problem.text, problem.bad) for problem in told.problems] == wrong
 
 
 def test_a_certificate_does_not_outlive_its_ca(site: Site) -> None:
     """Where the CA ends first, its days count, and it is told."""
     short = authority("short", 70)
-    told = certs.described(site, "c1", found(short.sign("slurm-dws", 400)), short.certificate)
+    told = certificates.described(site, "c1", found(short.sign("slurm-dws", 400)), short.certificate)
     assert told.days_left == 69 and [problem.bad for problem in told.problems] == [False]
     assert re.match(r"the CA itself ends \d{4}-\d\d-\d\d, before it", told.problems[0].text)
 
 
 def test_a_site_file_with_a_revoked_name_is_what_is_old(site: Site) -> None:
     """No install gives a revoked name back: the fix is to name in the site file what the controllers have."""
-    told = certs.described(site, "c1", found(authority().sign("new", 400)), CA, {"slurm-dws": "2028-04-10 revoked"})
+    told = certificates.described(
+        site, "c1", found(authority().sign("new", 400)), CA, {"slurm-dws": "2028-04-10 revoked"}
+    )
     (problem,) = told.problems
     assert problem.text == "it is for new, and the site file says slurm-dws, which was revoked"
     assert problem.fix == f"set access.common_name in {site.path.name} to new"
@@ -82,15 +85,15 @@ def test_a_site_file_with_a_revoked_name_is_what_is_old(site: Site) -> None:
 
 def test_a_master_that_says_nothing(site: Site) -> None:
     """Without the CA nobody knows whether a certificate is any good, and that is bad."""
-    told = certs.described(site, "c1", found(authority().sign("slurm-dws", 400)), b"")
+    told = certificates.described(site, "c1", found(authority().sign("slurm-dws", 400)), b"")
     assert told.signed is None and [problem.bad for problem in told.problems] == [True]
 
 
 def test_the_table_has_a_column_for_each_controller_and_tells_what_is_wrong_once(site: Site) -> None:
     """What two controllers have in common is told with both names."""
     pems = [authority().sign("slurm-dws", days) for days in (20, 21)]
-    every = [certs.described(site, host, found(pem), CA) for host, pem in zip(("c1", "c2"), pems, strict=True)]
-    lines = [text(row) for row in certs_table.rows(every)]
+    every = [certificates.described(site, host, found(pem), CA) for host, pem in zip(("c1", "c2"), pems, strict=True)]
+    lines = [text(row) for row in certificates_table.rows(every)]
     assert lines[0].split() == ["c1", "c2"]
     assert next(line for line in lines if line.startswith("days left")).split()[2:] == ["19", "20"]
     assert lines[-1] == "✗ c1, c2: it ends soon  `invoke certs.rotate`"
@@ -231,18 +234,18 @@ def test_what_would_be_renewed_at_once_is_refused(site: Site) -> None:
 
 def test_a_certificate_is_anew_when_it_is_another_than_at_first(site: Site) -> None:
     """A controller that shares the folder of one before it finds the new one there, and has nothing to do."""
-    step = next(one for one in certificates.stages(site)[1].steps if one.name == "kubeconfig")
+    step = next(one for one in rotate.stages(site)[1].steps if one.name == "kubeconfig")
     old, new = (found(authority().sign("slurm-dws", 400)) for _ in range(2))
     place = at(site, {"c1": old, "c2": old}, "c2")
     want = step.want(place)  # type: ignore[union-attr]
     read = step.read  # type: ignore[union-attr]
-    assert read(place, old)[certificates.MADE] != want[certificates.MADE]  # type: ignore[misc]
-    assert read(place, new)[certificates.MADE] == want[certificates.MADE]  # type: ignore[misc]
+    assert read(place, old)[rotate.MADE] != want[rotate.MADE]  # type: ignore[misc]
+    assert read(place, new)[rotate.MADE] == want[rotate.MADE]  # type: ignore[misc]
 
 
 def test_a_rotation_changes_no_names(site: Site) -> None:
     """Where the site file has another name than the kubeconfig it is refused, with the command that changes names."""
-    (check,) = (item for item in certificates.stages(site)[0].steps if item.name == "before")
+    (check,) = (item for item in rotate.stages(site)[0].steps if item.name == "before")
     place = at(site, {})
     assert check.judge(place, found(authority().sign("slurm-dws", 4))) == ()  # type: ignore[union-attr]
     assert check.judge(place, {"slurm_user": "slurm", "may": []}) == ()  # type: ignore[union-attr]
@@ -261,4 +264,4 @@ def test_what_came_is_told(site: Site, via: str, days: float, said: str) -> None
     """Less than was asked for is told with its reason."""
     asking = named(site, via=via)
     have = kubeconfig.read(place := at(asking, {}), found(authority().sign("slurm-dws", days)))
-    assert place and certificates.said(asking)(have).startswith(said.format(have["valid"]["until"]))
+    assert place and rotate.said(asking)(have).startswith(said.format(have["valid"]["until"]))

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from fabfile.api import ClusterError
-from fabfile.cluster import Cluster
-from fabfile.session import Session
+from dws_on_csm.kube.client import Cluster
+from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.transport.session import Session
 
 THING = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "x"}}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fabfile.compatibility import TABLE, broken, findings, within
+from dws_on_csm.domain.compatibility import TABLE, broken, findings, within
 
 FITS = {
     "plugin": "0.0.5",

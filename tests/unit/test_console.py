@@ -14,33 +14,24 @@ from typing import Any
 
 import pytest
 
-from fabfile import (
-    bundling,
-    certs_table,
-    console,
-    doctor,
-    journal,
-    live,
-    logs,
-    page,
-    paint,
-    past,
-    redact,
-    report,
-    run,
-    work,
-    workflows,
-)
-from fabfile.certs_table import Problem, Shown
-from fabfile.diagnosis import Diagnosis, Told, Unseen
-from fabfile.events import Awaiting, Began, Done, Event, Failure, Line, Opened, Summary
-from fabfile.history import Past
-from fabfile.inventory import ROOT
-from fabfile.judging import Pending
-from fabfile.logs_entries import Entry
-from fabfile.report import Display
-from fabfile.step import Finding
-from fabfile.theme import Row
+from dws_on_csm.commands import bundle, certificates_table, workflows
+from dws_on_csm.commands.certificates_table import Problem, Shown
+from dws_on_csm.commands.doctor import command
+from dws_on_csm.commands.doctor.diagnosis import Diagnosis, Told, Unseen
+from dws_on_csm.commands.history import journal as history_journal
+from dws_on_csm.commands.logs import command as logs_command
+from dws_on_csm.commands.logs.entries import Entry
+from dws_on_csm.config.load import ROOT
+from dws_on_csm.display import console, live, paint, select
+from dws_on_csm.display.html import page
+from dws_on_csm.display.select import Display
+from dws_on_csm.display.style import Row
+from dws_on_csm.engine.plan import Pending
+from dws_on_csm.model.events import Awaiting, Began, Done, Event, Failure, Line, Opened, Summary
+from dws_on_csm.model.step import Finding
+from dws_on_csm.redaction import redact
+from dws_on_csm.runner import journal, run, work
+from dws_on_csm.runner.past_runs import Past
 
 EVIL = [
     "\x1b[2Jgone",
@@ -67,7 +58,7 @@ def harmless(text: str) -> bool:
 
 _OUTSIDE = {
     "console.py": "it is the place",
-    "apirelay.py": "runs on the master, and speaks to this program there",
+    "api_relay.py": "runs on the master, and speaks to this program there",
     "interrupt.py": "gives the terminal its cursor back: a constant",
 }
 """Files that may write otherwise, with the reason."""
@@ -102,10 +93,12 @@ def _is_text(node: ast.expr) -> bool:
 
 
 @pytest.mark.parametrize(
-    "file", [*sorted((ROOT / "fabfile").rglob("*.py")), ROOT / "tasks.py"], ids=lambda file: str(file.relative_to(ROOT))
+    "file",
+    [*sorted((ROOT / "dws_on_csm").rglob("*.py")), ROOT / "tasks.py"],
+    ids=lambda file: str(file.relative_to(ROOT)),
 )
 def test_nothing_else_writes_for_people(file: Path) -> None:
-    """Whatever is shown goes through fabfile/console.py, which escapes it."""
+    """Whatever is shown goes through dws_on_csm/display/console.py, which escapes it."""
     found = set(written(file))
     if file.name in _DRAWN:
         found -= {f"{_DRAWN[file.name]}.print", "import Console"}
@@ -153,7 +146,7 @@ def happened(evil: str) -> list[Event]:
 
 def played(evil: str, task: str, **how: Any) -> str:
     out = io.StringIO()
-    with report.consumer(task, out=out, err=out, **how) as display:
+    with select.consumer(task, out=out, err=out, **how) as display:
         emit = run.both(lambda event: None, display)
         for event in happened(evil):
             emit(replace(event, task=task) if isinstance(event, Opened) else event)
@@ -195,11 +188,11 @@ def told(evil: str) -> dict[str, Callable[[], object]]:
         "say": lambda: console.say(evil, evil),
         "note": lambda: console.note(evil),
         "question": lambda: question(evil),
-        "journal": lambda: console.say(*past._lines([run], evil)),
-        "doctor": lambda: paint.printed(doctor._rows(reading, diagnosis)),
-        "certs": lambda: paint.printed(certs_table.rows([certificate])),
-        "logs": lambda: paint.printed(logs._rows(entry, "cyan")),
-        "bundle": lambda: bundling._lines(sys.stderr)(evil)(1, 1),
+        "journal": lambda: console.say(*history_journal._lines([run], evil)),
+        "doctor": lambda: paint.printed(command._rows(reading, diagnosis)),
+        "certs": lambda: paint.printed(certificates_table.rows([certificate])),
+        "logs": lambda: paint.printed(logs_command._rows(entry, "cyan")),
+        "bundle": lambda: bundle._lines(sys.stderr)(evil)(1, 1),
         "workflows": lambda: workflows._yaml(_Api([evil]), evil),  # type: ignore[arg-type]
         "plain": lambda: sys.stdout.write(played(evil, "install")),
         "screen": lambda: sys.stdout.write(played(evil, "install", terminal=True)),
@@ -252,7 +245,7 @@ def kept(planted: str, tmp_path: Path) -> dict[str, Callable[[], object]]:
     lines = tuple(planted.split("\n"))
     emit(Done("m", "a", "lines", "failed", 1.0, 2.0, lines, failures=(Failure("some", 1, lines),)))
     opened.report(page.render)
-    failing = f"from fabfile import console; console.guard(); raise ValueError({planted!r})"
+    failing = f"from dws_on_csm.display import console; console.guard(); raise ValueError({planted!r})"
     done = subprocess.run(
         [sys.executable, "-c", failing], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
@@ -281,8 +274,8 @@ def test_no_secret_is_shown_or_kept(name: str, monkeypatch: pytest.MonkeyPatch, 
 
 
 def sentences() -> Iterator[str]:
-    """What is said in fabfile/, whatever is put into it."""
-    for file in sorted((ROOT / "fabfile").rglob("*.py")):
+    """What is said in dws_on_csm/, whatever is put into it."""
+    for file in sorted((ROOT / "dws_on_csm").rglob("*.py")):
         if file.name.startswith(("secret", "redact")):
             continue
         tree = ast.parse(file.read_text())
@@ -317,7 +310,7 @@ def test_markup_of_hosts_is_text(markup: str) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("TERM", "xterm-256color")
         patched.setenv("COLUMNS", "120")
-        with bundling._display(bar) as begin:
+        with bundle._display(bar) as begin:
             begin(markup)(1, 1)
     bar.flush()
     assert markup in _OWN.sub("", bar.buffer.getvalue().decode())
@@ -325,7 +318,7 @@ def test_markup_of_hosts_is_text(markup: str) -> None:
 
 def test_what_nobody_caught_is_escaped_too() -> None:
     """A traceback with a host's words drives no terminal either."""
-    script = "from fabfile import console; console.guard(); raise ValueError('\\x1b[2J \\u202e')"
+    script = "from dws_on_csm.display import console; console.guard(); raise ValueError('\\x1b[2J \\u202e')"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
@@ -335,7 +328,7 @@ def test_what_nobody_caught_is_escaped_too() -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_an_output_that_is_full_ends_no_run() -> None:
     """Standard output lies on a full disk: it is said once, and the exit code is the program's own."""
-    script = "from fabfile import console\nfor n in range(3): console.say(n)\nraise SystemExit(4)"
+    script = "from dws_on_csm.display import console\nfor n in range(3): console.say(n)\nraise SystemExit(4)"
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-c", script],

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from fabfile.render import TEMPLATES
+from dws_on_csm.model.render import TEMPLATES
 
 BOUNDED = {
     "kubectl": r"--request-timeout|--timeout=|\btimeout |version --client",

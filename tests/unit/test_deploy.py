@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from fabfile import names
-from fabfile.actions import Delete
-from fabfile.inventory import DEFAULT, load
-from fabfile.stages import deploy, overlay, readiness, rendered
-from fabfile.step import Check, Facts, Known, Place
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.domain import names
+from dws_on_csm.model.actions import Delete
+from dws_on_csm.model.step import Check, Facts, Known, Place
+from dws_on_csm.stages.dws import cert_manager_overlay, deploy, readiness, rendered
 
 WEBHOOK: Mapping[str, Any] = {
     "apiVersion": "apps/v1",
@@ -54,7 +54,7 @@ def place(change: str, available: int, monkeypatch: pytest.MonkeyPatch) -> Place
         live["spec"]["template"]["spec"]["containers"][0]["image"] = "dws:0"
     live["status"] = {"observedGeneration": 1, "replicas": available, "availableReplicas": available}
     monkeypatch.setattr(rendered, "wanted", lambda place: [WEBHOOK])
-    monkeypatch.setattr(overlay, "modern", lambda place: False)
+    monkeypatch.setattr(cert_manager_overlay, "modern", lambda place: False)
     here = Place(load(DEFAULT), Facts({}), "ncn-m001")
     cluster: Any = Answers(None if change == "missing" else live)
     steps = {one.name: one for one in deploy.STAGE.steps}

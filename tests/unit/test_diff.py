@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from fabfile.diff import LONGEST, MOST, difference
-from fabfile.secret import Secret
-from fabfile.step import Value
+from dws_on_csm.model.secret import Secret
+from dws_on_csm.model.step import Value
+from dws_on_csm.redaction.diff import LONGEST, MOST, difference
 from tests.unit.growth import assert_no_square
 
 LONG = "".join(f"Line{i}=x\n" for i in range(1, 31))

@@ -15,13 +15,11 @@ from typing import Any
 
 import pytest
 
-from fabfile import doctor_access, doctor_master, doctor_rules, lock, names, render
-from fabfile.actions import STATE
-from fabfile.compatibility import TABLE
-from fabfile.diagnosis import Told, Unseen
-from fabfile.doctor import _folded, _unseen, _unwritable
-from fabfile.doctor_judge import HERE, clocks
-from fabfile.doctor_probes import (
+from dws_on_csm.commands.doctor import rules, rules_access, rules_cluster
+from dws_on_csm.commands.doctor.command import _folded, _unseen, _unwritable
+from dws_on_csm.commands.doctor.diagnosis import Told, Unseen
+from dws_on_csm.commands.doctor.judge import HERE, clocks
+from dws_on_csm.commands.doctor.probes import (
     _AT_WORK,
     _answered,
     _judge_alike,
@@ -32,10 +30,16 @@ from fabfile.doctor_probes import (
     _parse_reach,
     stages,
 )
-from fabfile.inventory import DEFAULT, ROOT, load
-from fabfile.stages import controller, daemon, kubeconfig
-from fabfile.step import Check, Facts, Finding, Place, Unknown, Value
-from fabfile.workflows import namesakes
+from dws_on_csm.commands.workflows import namesakes
+from dws_on_csm.config.load import DEFAULT, ROOT, load
+from dws_on_csm.domain import names
+from dws_on_csm.domain.compatibility import TABLE
+from dws_on_csm.engine import site_lock
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import STATE
+from dws_on_csm.model.step import Check, Facts, Finding, Place, Unknown, Value
+from dws_on_csm.stages.access import kubeconfig
+from dws_on_csm.stages.slurm import controller, slurmctld
 
 SITE = load(DEFAULT)
 MASTER, HOST = SITE.master.host.name, SITE.controllers[0].name
@@ -93,13 +97,13 @@ def test_a_kubeconfig_is_judged_thing_by_thing(
 ) -> None:
     """Mode, end, name and settings each have a finding of their own; nothing of the cluster has to be known for it."""
     found = {**GOOD, "client-certificate-data": certificate(name, days), **change}
-    assert told(doctor_access.file(place(), found)) == expected
+    assert told(rules_access.file(place(), found)) == expected
 
 
 def test_a_kubeconfig_that_is_not_there_or_has_no_certificate() -> None:
     """Each has its name, and the rest isn't guessed at."""
-    assert told(doctor_access.file(place(), {"slurm_user": "slurm"})) == ["kubeconfig-missing"]
-    assert told(doctor_access.file(place(), GOOD)) == ["certificate-missing"]
+    assert told(rules_access.file(place(), {"slurm_user": "slurm"})) == ["kubeconfig-missing"]
+    assert told(rules_access.file(place(), GOOD)) == ["certificate-missing"]
 
 
 def test_a_certificate_of_another_ca_is_told_where_the_ca_is_known() -> None:
@@ -109,9 +113,9 @@ def test_a_certificate_of_another_ca_is_told_where_the_ca_is_known() -> None:
     found = {**GOOD, "client-certificate-data": certificate()}
     other = {"ca": b64decode(certificate("kubernetes")).decode(), "server": "https://m:6443", "trusts": ""}
     seen = Place(SITE, Facts({"access.cluster": {MASTER: other}}), HOST)
-    assert told(doctor_access.file(seen, found)) == ["certificate-foreign"]
+    assert told(rules_access.file(seen, found)) == ["certificate-foreign"]
     seen = Place(SITE, Facts({"access.cluster": {MASTER: {**other, "trusts": "another one"}}}), HOST)
-    assert told(doctor_access.file(seen, found)) == ["certificate-foreign", "kubeconfig-ca"]
+    assert told(rules_access.file(seen, found)) == ["certificate-foreign", "kubeconfig-ca"]
 
 
 # --- role and binding
@@ -136,7 +140,7 @@ def rule(*verbs: str, group: str = GROUP, resource: str = "workflows") -> dict[s
 )
 def test_a_role_lets_the_plugin_work_or_says_what_it_lacks(rules: list[Value] | None, lacks: str) -> None:
     """Judged by what is in the cluster, whatever is known of the manifests."""
-    found = list(doctor_access.role(place(MASTER), {"rules": rules}))
+    found = list(rules_access.role(place(MASTER), {"rules": rules}))
     assert [one.name for one in found] == (["role-lacks-rights"] if lacks else [])
     assert all(f"not {lacks} Workflows" in one.text for one in found)
 
@@ -144,10 +148,10 @@ def test_a_role_lets_the_plugin_work_or_says_what_it_lacks(rules: list[Value] | 
 def test_no_role_and_no_binding() -> None:
     """Both are told, each by itself."""
     want = {"role": "workload-manager", "subjects": ["User slurm-dws"]}
-    assert told(doctor_access.role(place(MASTER), None)) == ["role-lacks-rights"]
-    assert told(doctor_access.binding(place(MASTER), None, want)) == ["binding-wrong"]
+    assert told(rules_access.role(place(MASTER), None)) == ["role-lacks-rights"]
+    assert told(rules_access.binding(place(MASTER), None, want)) == ["binding-wrong"]
     other = {"role": "workload-manager", "subjects": ["User somebody"]}
-    (found,) = doctor_access.binding(place(MASTER), other, want)
+    (found,) = rules_access.binding(place(MASTER), other, want)
     assert "somebody" in found.text and "slurm-dws" in found.text
 
 
@@ -298,10 +302,10 @@ def test_other_crds_called_workflows_are_named() -> None:
 def test_burst_buffer_conf_has_its_own_name_and_effect() -> None:
     """Its absence makes jobs run without Workflows, and that is said."""
     want = {"text": "Directive=DW\n", "mode": "644", "owner": "root:root"}
-    (found,) = doctor_rules.RULES["plugin.conf"](place(), None, want)
+    (found,) = rules.RULES["plugin.conf"](place(), None, want)
     assert found.name == "burst-buffer-conf-missing" and "without a Workflow" in found.text
     have = {"text": "Directive=BB\n", "mode": "600", "owner": "root:root"}
-    assert told(doctor_rules.RULES["plugin.conf"](place(), have, want)) == [
+    assert told(rules.RULES["plugin.conf"](place(), have, want)) == [
         "burst-buffer-conf-edited",
         "burst-buffer-conf-mode",
     ]
@@ -326,21 +330,21 @@ def test_burst_buffer_conf_has_its_own_name_and_effect() -> None:
 )
 def test_a_slurmctld_that_is_older_than_its_files(have: Value, changed: list[str], expected: list[str]) -> None:
     """That a file is missing is told of the file; that slurmctld hasn't read one is told of slurmctld."""
-    running = {**daemon.parse(b""), "changed": {f"/etc/slurm/{name}": 1.0 for name in changed}}
-    assert told(doctor_rules.RULES["slurm.daemon"](place(slurm_daemon=running), have, None)) == expected
+    running = {**slurmctld.parse(b""), "changed": {f"/etc/slurm/{name}": 1.0 for name in changed}}
+    assert told(rules.RULES["slurm.daemon"](place(slurm_daemon=running), have, None)) == expected
 
 
 @pytest.mark.parametrize(("line", "expected"), [("", []), ("BurstBufferType=burst_buffer/lua\n", ["slurmctld-stale"])])
 def test_a_slurmctld_that_has_read_a_slurm_conf_without_the_burst_buffer(line: str, expected: list[str]) -> None:
     """It is as old as its files, and no finding of its own; it is one where slurm.conf sets what slurmctld does not have."""
-    running = daemon.parse(
+    running = slurmctld.parse(
         b"main=9\nstarted=5.0\nchanged=1.0 /etc/slurm/burst_buffer.conf\nping=here UP\ntype=(null)\n"
     )
     conf = {"id": "1", "text": f"ClusterName=x\n{line}"}
     seen = place(slurm_daemon=running, slurm_conf=conf, preflight_controller={"files": {}})
-    have = {"answers": True, "not read": daemon.stale(SITE, running)}
+    have = {"answers": True, "not read": slurmctld.stale(SITE, running)}
     assert have["not read"] == ["BurstBufferType is (null)"]
-    assert told(doctor_rules.RULES["slurm.daemon"](seen, have, None)) == expected
+    assert told(rules.RULES["slurm.daemon"](seen, have, None)) == expected
 
 
 INSTALLED = {"tag": SITE.versions.dws, "unfinished": "", "namespace": True, "traces": ["Deployment x"], "crds": {}}
@@ -359,14 +363,14 @@ INSTALLED = {"tag": SITE.versions.dws, "unfinished": "", "namespace": True, "tra
 )
 def test_what_is_there_of_dws(change: dict[str, Any], expected: list[str]) -> None:
     """Nothing, another version, a changed clone's tag, an undeploy that was cut off, CRDs that never go."""
-    assert told(doctor_master.in_cluster(place(MASTER), {**INSTALLED, **change})) == expected
+    assert told(rules_cluster.in_cluster(place(MASTER), {**INSTALLED, **change})) == expected
 
 
 @pytest.mark.parametrize(("at_work", "expected"), [("", ["dws-closed"]), ("a command of run x", []), ("run x", [])])
 def test_dws_that_was_left_closed_is_told(at_work: str, expected: list[str]) -> None:
     """Unless a run, or a script that one left behind, is at work: then it is as it should be."""
     seen = place(MASTER, **{"doctor_at-work": at_work})
-    assert told(doctor_rules.RULES["deploy.open"](seen, "closed", "open")) == expected
+    assert told(rules.RULES["deploy.open"](seen, "closed", "open")) == expected
 
 
 def test_what_is_at_work_on_the_master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,19 +382,19 @@ def test_what_is_at_work_on_the_master(tmp_path: Path, monkeypatch: pytest.Monke
 
     assert seen() == ""
     who = {"run": "run-2", "over": "", "who": "joe@admin1", "pid": "1", "process": ""}
-    monkeypatch.setattr(lock, "STATE", str(tmp_path))
-    taken = lock._script("lock_take.sh", **who)
+    monkeypatch.setattr(site_lock, "STATE", str(tmp_path))
+    taken = site_lock._script("lock_take.sh", **who)
     named = subprocess.run(["sh", "-c", taken], capture_output=True, check=True).stdout.decode().split()[2]
     holder = tmp_path / "lock/holder"
     _, _, run, _, counts = holder.read_text().splitlines()
     boot, until = counts.split()
     assert seen() == run == named
     elsewhere = "c0ffee00-0000-4000-8000-000000000001"
-    up = int(until) - lock.HOLD
+    up = int(until) - site_lock.HOLD
     for now, count, found in (
         ("1", f"{boot} {until}", run),  # the master's clock was set: what it says counts for nothing
         ("9999999999", f"{boot} {up}", ""),  # ended
-        ("9999999999", f"{elsewhere} 9999", run if up < lock.HOLD else ""),  # of before this boot
+        ("9999999999", f"{elsewhere} 9999", run if up < site_lock.HOLD else ""),  # of before this boot
         ("1", "torn", run),  # nobody knows when it ends: the next run waits for it
     ):
         holder.write_text(f"joe@admin1\n1\n{run}\n{now}\n{count}\n")
@@ -413,7 +417,7 @@ def test_a_namespace_that_is_not_there_is_told(makes: bool) -> None:
     seen, found = replace(place(MASTER), site=site), {"state": "missing", "workflows": {}}
     (check,) = (one for one in {stage.name: stage for stage in stages()}["preflight"].steps if one.name == "namespace")
     assert isinstance(check, Check)
-    every = [*doctor_rules.ALWAYS["preflight.namespace"](seen, found), *check.judge(seen, found)]
+    every = [*rules.ALWAYS["preflight.namespace"](seen, found), *check.judge(seen, found)]
     assert told(every) == ["namespace-missing"]
 
 
@@ -422,7 +426,7 @@ def test_of_a_site_without_dws_its_parts_are_not_told_one_by_one() -> None:
     seen = place(MASTER, preflight_installed={**INSTALLED, "tag": "", "traces": []})
     have = {"missing": ["a"], "not as rendered": ["b"], "webhook": "no", "because": ""}
     for step in ("deploy.applied", "deploy.available", "deploy.admits"):
-        assert told(doctor_rules.RULES[step](seen, have, {})) == []
+        assert told(rules.RULES[step](seen, have, {})) == []
 
 
 def test_controllers_with_different_files() -> None:
@@ -438,7 +442,7 @@ def test_controllers_with_different_files() -> None:
 
 def test_a_step_without_a_rule_is_told_all_the_same() -> None:
     """A step that is added some day is not overlooked."""
-    (found,) = doctor_rules.other("new.step")(place(), {"a": 1}, {"a": 2})
+    (found,) = rules.other("new.step")(place(), {"a": 1}, {"a": 2})
     assert found.name == "not-as-wanted" and "new.step" in found.text
 
 
@@ -502,9 +506,10 @@ def test_an_archive_that_can_not_be_written_is_known_before(tmp_path: Path) -> N
 
 def test_the_page_has_every_name() -> None:
     """A finding that the doctor can tell stands in docs/when-it-fails.md with what it means."""
-    files = [*ROOT.glob("fabfile/doctor*.py")]
+    files = [*ROOT.glob("dws_on_csm/commands/doctor/*.py")]
     files += [
-        ROOT / f"fabfile/stages/{name}.py" for name in ("controller", "manifests", "access", "computes", "verify")
+        ROOT / f"dws_on_csm/stages/{name}.py"
+        for name in ("slurm/controller", "dws/manifests", "access/rbac", "slurm/computes", "verify")
     ]
     known = {
         call.args[0].value
@@ -521,6 +526,6 @@ def test_the_page_has_every_name() -> None:
 
 def test_the_doctor_looks_at_everything_that_an_install_looks_at() -> None:
     """All stages are there, but for what only an upgrade asks."""
-    from fabfile.stages import STAGES
+    from dws_on_csm.stages.install import STAGES
 
     assert {stage.name for stage in stages()} == {stage.name for stage in STAGES} - {"previous"} | {"doctor"}

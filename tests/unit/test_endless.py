@@ -12,17 +12,20 @@ from typing import Any, cast
 
 import pytest
 
-from fabfile import apicall, history, kubeproxy, rollback, workflows
-from fabfile.api import ClusterError
-from fabfile.bundle_support import _asked, known
-from fabfile.changes import Changes
-from fabfile.cluster import Cluster
-from fabfile.inventory import DEFAULT, load
-from fabfile.options import Options
-from fabfile.reading import Reading
-from fabfile.session import Session
-from fabfile.summary import FAILED
-from fabfile.trails import trail
+from dws_on_csm.commands import workflows
+from dws_on_csm.commands.doctor.archive import _asked, known
+from dws_on_csm.commands.history import rollback
+from dws_on_csm.commands.history.host_record import trail
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.kube import api_call, proxy
+from dws_on_csm.kube.client import Cluster
+from dws_on_csm.kube.watch import Changes
+from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.runner import past_runs
+from dws_on_csm.runner.exit_codes import FAILED
+from dws_on_csm.runner.inspect import Reading
+from dws_on_csm.runner.options import Options
+from dws_on_csm.transport.session import Session
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -90,8 +93,8 @@ def events(theirs: socket.socket) -> None:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits that are soon reached."""
-    monkeypatch.setattr(apicall, "LIMIT", 3_000_000)
-    monkeypatch.setattr(apicall, "LONGEST", 3_000_000)
+    monkeypatch.setattr(api_call, "LIMIT", 3_000_000)
+    monkeypatch.setattr(api_call, "LONGEST", 3_000_000)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +115,8 @@ def test_an_answer_without_an_end_is_not_read_to_it(ask: Callable[[Cluster], Any
 
 def test_an_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """No single pause is too long, but the whole answer has its time."""
-    monkeypatch.setattr(kubeproxy, "WHOLE", 0.2)
-    monkeypatch.setattr("fabfile.cluster.ANSWER", 0.1)
+    monkeypatch.setattr(proxy, "WHOLE", 0.2)
+    monkeypatch.setattr("dws_on_csm.kube.client.ANSWER", 0.1)
     with pytest.raises(ClusterError, match="broke off"):
         cluster(trickling).get("/api/v1/nodes")
 
@@ -237,7 +240,7 @@ def test_a_record_on_a_host_that_is_none_is_told_as_one_that_cannot_be_read(reco
     """Nested too deeply, or begun at no time: the other runs are known all the same."""
     event = f'{{"event": "opened", "task": "x", "at": {record}}}'
     lines = [f"opened a {HEAD % 5}", f"opened b {record}", f"event c {event}"]
-    runs = history.told("m", {"m": lines})
+    runs = past_runs.told("m", {"m": lines})
     assert (runs["a"].at, runs["a"].unread) == (5.0, [])
     assert runs["b"].unread and runs["c"].unread and runs["b"].at == runs["c"].at == 0.0
 

@@ -12,17 +12,18 @@ from typing import Any
 
 import pytest
 
-from fabfile import engine, interrupt
-from fabfile.actions import Action, Put, Sh
-from fabfile.engine import Run
-from fabfile.events import Awaiting, Began, Done, Event, Line
-from fabfile.faults import Lost
-from fabfile.inventory import DEFAULT, Site, load
-from fabfile.look import keyed
-from fabfile.perform import Reach, refresh
-from fabfile.running import DEFECT, at_work
-from fabfile.secret import Secret
-from fabfile.step import Api, Check, Finding, Known, Place, Refused, Shell, Stage, Step, Taken, Unknown, Value
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.config.site import Site
+from dws_on_csm.engine import apply
+from dws_on_csm.engine.looks import keyed
+from dws_on_csm.engine.perform import Reach, refresh
+from dws_on_csm.engine.state import DEFECT, Run, at_work
+from dws_on_csm.model.actions import Action, Put, Sh
+from dws_on_csm.model.errors import Lost
+from dws_on_csm.model.events import Awaiting, Began, Done, Event, Line
+from dws_on_csm.model.secret import Secret
+from dws_on_csm.model.step import Api, Check, Finding, Known, Place, Refused, Shell, Stage, Step, Taken, Unknown, Value
+from dws_on_csm.runner import interrupt
 from tests.unit.conftest import LocalHost
 
 
@@ -51,8 +52,8 @@ def outcomes(seen: Sequence[Event]) -> dict[str, str]:
 
 
 def install(run: Run) -> None:
-    engine.first_looks(run)
-    engine.install(run)
+    apply.first_looks(run)
+    apply.install(run)
 
 
 def test_what_is_wrong_is_put_right_and_what_is_right_is_left_alone(local_host: LocalHost) -> None:
@@ -83,8 +84,8 @@ def test_a_second_run_takes_one_exec_and_changes_nothing(local_host: LocalHost) 
 def test_a_plan_says_the_same_and_writes_nothing(local_host: LocalHost) -> None:
     """A plan shows the difference, and the folder is as it was."""
     run, seen = a_run(local_host, Stage("files", (), (a_file(local_host, "wrong", "new"),)))
-    engine.first_looks(run)
-    engine.plan(run)
+    apply.first_looks(run)
+    apply.plan(run)
     assert outcomes(seen) == {"files.wrong": "change"}
     assert list(local_host.folder.iterdir()) == []
     assert any("new" in line for e in seen if isinstance(e, Done) for line in e.diff)
@@ -172,8 +173,8 @@ def test_findings_of_all_checks_are_told_at_once_and_a_site_may_accept_one(local
     run, seen = a_run(local_host, Stage("preflight", (), (check("a"), check("b"), check("c"))))
     run.site = replace(run.site, accept=frozenset({"b"}))
     run.board.site = run.site
-    engine.first_looks(run)
-    assert not engine.findings(run, run.stages[0])
+    apply.first_looks(run)
+    assert not apply.findings(run, run.stages[0])
     assert outcomes(seen) == {"preflight.a": "refused", "preflight.b": "ok", "preflight.c": "refused"}
 
 
@@ -190,8 +191,8 @@ def test_what_an_earlier_stage_finds_out_is_unknown_in_a_plan_and_known_in_an_in
 
     stages = (Stage("first", (), (source,)), Stage("second", ("first",), (replace(copy, want=want),)))
     run, seen = a_run(local_host, *stages)
-    engine.first_looks(run)
-    engine.plan(run)
+    apply.first_looks(run)
+    apply.plan(run)
     assert outcomes(seen) == {"first.source": "change", "second.copy": "unknown"}
     run, seen = a_run(local_host, *stages)
     install(run)
@@ -207,9 +208,9 @@ def test_a_difference_that_the_site_accepts_is_left_as_it_is(
     step = replace(a_file(local_host, "x", "1"), covered=lambda place, have, want: "file-edited")
     run, seen = a_run(local_host, Stage("first", (), (step,)))
     run.site = replace(run.site, accept=accept)
-    engine.first_looks(run)
-    assert engine.pending(run).changes == (frozenset() if left else {"first"})
-    engine.install(run)
+    apply.first_looks(run)
+    assert apply.pending(run).changes == (frozenset() if left else {"first"})
+    apply.install(run)
     (done,) = [event for event in seen if isinstance(event, Done)]
     assert (done.outcome, done.note) == (("ok", "accepted: file-edited, left as it is") if left else ("fixed", ""))
     assert (local_host.folder / "x").read_text().strip() == ("mine" if left else "1")
@@ -274,8 +275,8 @@ def test_a_judge_that_does_not_understand_one_hosts_words_fails_there_alone(loca
     other = Check("other", "master", lambda place: Known("0"), lambda place, have: ())
     for plan in (True, False):
         run, seen = on_two(local_host, Stage("a", (), (number, other)), Stage("b", (), (a_file(local_host, "y", "1"),)))
-        engine.first_looks(run)
-        (engine.plan if plan else engine.install)(run)
+        apply.first_looks(run)
+        (apply.plan if plan else apply.install)(run)
         became = becomes(seen)
         assert became["one", "a.number"] == "failed" and became["two", "a.number"] == "ok"
         assert became["two", "a.other"] == "ok" and ("two", "b.y") in became
@@ -325,8 +326,8 @@ def test_a_step_that_does_not_understand_one_hosts_words_fails_there_alone(local
     )
     for plan in (True, False):
         run, seen = on_two(local_host, Stage("a", (), (step,)))
-        engine.first_looks(run)
-        (engine.plan if plan else engine.install)(run)
+        apply.first_looks(run)
+        (apply.plan if plan else apply.install)(run)
         became = becomes(seen)
         assert became["two", "a.x"] == "ok"
         if (plan and part != "why") or (not plan and part != "means"):
@@ -440,7 +441,7 @@ def test_a_look_that_builds_on_another_is_made_in_a_second_exec(local_host: Loca
     second = Step("second", "master", look, lambda place: "text")
     third = Step("third", "master", known, lambda place: "other")
     run, _ = a_run(local_host, Stage("one", (), (name, second, third)))
-    engine.first_looks(run)
+    apply.first_looks(run)
     assert run.board.have("one.second", "one") == "text"
     assert run.board.have("one.third", "one") == "other"
     assert local_host.execs == 2
@@ -475,13 +476,13 @@ def test_what_takes_something_away_says_what_to_run_before_asking(local_host: Lo
         Stage("second", ("first",), (taken,)),
     )
     run, seen = a_run(local_host, *stages)
-    engine.first_looks(run)
-    pending = engine.pending(run)
+    apply.first_looks(run)
+    pending = apply.pending(run)
     assert (pending.takes, pending.before) == (("it",), frozenset({"first"}))
-    engine.install(run, pending.before)
+    apply.install(run, pending.before)
     assert outcomes(seen) == {"first.source": "fixed"}
-    run.agreed |= engine.pending(run).taking
-    engine.install(run)
+    run.agreed |= apply.pending(run).taking
+    apply.install(run)
     assert [e.outcome for e in seen if isinstance(e, Done)] == ["fixed", "fixed"]
 
 
@@ -493,8 +494,8 @@ def test_what_is_taken_away_is_told_even_where_the_way_there_is_not_known_yet(lo
 
     taken = replace(a_file(local_host, "taken", "1"), change=change, takes=lambda place, have, want: "it")
     run, _ = a_run(local_host, Stage("second", (), (taken,)))
-    engine.first_looks(run)
-    assert engine.pending(run).takes == ("it",)
+    apply.first_looks(run)
+    assert apply.pending(run).takes == ("it",)
 
 
 def test_what_is_taken_away_is_told_even_where_what_comes_is_not_known_yet(local_host: LocalHost) -> None:
@@ -506,8 +507,8 @@ def test_what_is_taken_away_is_told_even_where_what_comes_is_not_known_yet(local
     (local_host.folder / "taken").write_text("mine")
     taken = replace(a_file(local_host, "taken", "1"), want=want, takes=lambda place, have, want: f"it, {have}, {want}")
     run, _ = a_run(local_host, Stage("second", (), (taken,)))
-    engine.first_looks(run)
-    assert engine.pending(run).takes == ("it, mine, None",)
+    apply.first_looks(run)
+    assert apply.pending(run).takes == ("it, mine, None",)
 
 
 @pytest.mark.parametrize(
@@ -535,9 +536,9 @@ def test_nothing_goes_that_nobody_was_asked_about(
     )
     run, seen = a_run(local_host, Stage("first", (), (ready,)), Stage("second", ("first",), (x,)))
     vars(run).update(agrees)
-    engine.first_looks(run)
-    assert engine.pending(run).takes == ()
-    engine.install(run)
+    apply.first_looks(run)
+    assert apply.pending(run).takes == ()
+    apply.install(run)
     assert outcomes(seen) == {"first.ready": "fixed", "second.x": outcome}
     assert (local_host.folder / "x").read_text() == ("mine" if outcome == "refused" else "1")
     assert (
@@ -604,7 +605,7 @@ def test_a_command_that_is_stopped_is_told_as_that(local_host: LocalHost) -> Non
     run.emit = stop
     install(run)
     (failure,) = next(one for one in seen if isinstance(one, Done)).failures
-    assert (failure.meaning, failure.fix) == (engine.STOPPED, engine.AGAIN)
+    assert (failure.meaning, failure.fix) == (apply.STOPPED, apply.AGAIN)
 
 
 @pytest.mark.parametrize(("there", "outcome"), [("1", "ok"), ("0", "change")])
@@ -616,8 +617,8 @@ def test_a_plan_says_that_a_proof_is_made_anew(local_host: LocalHost, there: str
     run, seen = a_run(
         local_host, Stage("files", (), (a_file(local_host, "x", "1"),)), Stage("verify", ("files",), (proof,))
     )
-    engine.first_looks(run)
-    engine.plan(run)
+    apply.first_looks(run)
+    apply.plan(run)
     assert outcomes(seen) == {"files.x": outcome, "verify.proof": outcome}
     assert [one.note for one in seen if isinstance(one, Done)][1] == ("a job proves it" if outcome == "change" else "")
 
@@ -652,10 +653,10 @@ def test_who_agrees_agrees_to_what_was_told_and_not_to_what_has_its_place(
         a_file(local_host, "first", "1"), change=lambda place, have, want: [change, Sh("do", "printf 1 >first")]
     )
     run, seen = a_run(local_host, Stage("one", (), (first,)), Stage("two", ("one",), (taking(local_host),)))
-    engine.first_looks(run)
-    run.agreed |= engine.pending(run).taking
-    assert not engine.pending(run).takes
-    engine.install(run)
+    apply.first_looks(run)
+    run.agreed |= apply.pending(run).taking
+    assert not apply.pending(run).takes
+    apply.install(run)
     assert outcomes(seen) == {"one.first": "fixed", "two.x": outcome}
     assert (local_host.folder / "list").read_text().strip() == left
     told = [one.meaning for e in seen if isinstance(e, Done) for one in e.failures]
@@ -681,8 +682,8 @@ def test_a_check_of_a_host_that_is_left_out_stands_in_the_way_all_the_same(local
         (local_host.folder / "job").write_text(job)
         run, seen = a_run(local_host, first, roles=roles)
         run.site = run.board.site = replace(run.site, limit=frozenset({"one"}))
-        engine.first_looks(run)
-        assert engine.findings(run, first) is right
+        apply.first_looks(run)
+        assert apply.findings(run, first) is right
         assert [(e.host, e.outcome) for e in seen if isinstance(e, Done)] == ([] if right else [("two", "refused")])
 
 
@@ -695,10 +696,10 @@ def test_what_was_checked_first_is_looked_at_again_right_before_the_deed(local_h
         (local_host.folder / "job").unlink(missing_ok=True)
         run, seen = a_run(local_host, *stages, roles={"master": ("one",), "submitter": ("two",)})
         run.site = run.board.site = replace(run.site, limit=frozenset({"one"}))
-        engine.first_looks(run)
-        assert engine.findings(run, stages[0])
+        apply.first_looks(run)
+        assert apply.findings(run, stages[0])
         (local_host.folder / "job").write_text(job)
-        engine.install(run)
+        apply.install(run)
         assert (local_host.folder / "deed").exists() == (not job)
         done = [(e.host, e.stage, e.step, e.outcome) for e in seen if isinstance(e, Done) and e.stage == "removal"]
         refused = [("two", "removal", "jobs", "refused"), ("one", "removal", "deed", "skipped")]
@@ -725,7 +726,7 @@ def test_what_a_run_found_first_is_known_however_often_it_looks(local_host: Loca
     run, _ = a_run(local_host, Stage("preflight", (), (check,)))
     for text in ("first", "second", "third"):
         (local_host.folder / "job").write_text(text)
-        engine.first_looks(run)
+        apply.first_looks(run)
         facts = run.board.facts
         assert (facts.one("preflight.jobs"), facts.first["preflight.jobs"]) == (text, {"one": "first"})
 
@@ -755,11 +756,11 @@ def of_the_door(host: LocalHost, *deeds: Step | Check, stopping: bool = False) -
     (host.folder / "door").write_text("open\n")
     run, seen = a_run(host, *behind_a_door(host, *deeds))
     run.changing = True
-    engine.first_looks(run)
+    apply.first_looks(run)
     if stopping:
         run.stopping.set()
-    engine.install(run)
-    engine.finish(run)
+    apply.install(run)
+    apply.finish(run)
     return run, outcomes(seen)
 
 
@@ -791,10 +792,10 @@ def test_what_a_stage_closed_is_opened_again_whatever_became_of_the_others(local
         (local_host.folder / "door").write_text("open\n")
         run, seen = a_run(local_host, *behind_a_door(local_host, deed))
         run.changing, run.emit = True, emit
-        engine.first_looks(run)
-        engine.install(run)
+        apply.first_looks(run)
+        apply.install(run)
         assert (local_host.folder / "door").read_text() == "closed\n"
-        engine.finish(run)
+        apply.finish(run)
         assert outcomes(seen) == {
             "close.close": "fixed",
             "deed.deed": "failed" if name == "stopped" else name,
@@ -813,7 +814,7 @@ def test_what_was_closed_by_a_step_that_failed_is_opened_too(local_host: LocalHo
     run, seen = a_run(local_host, replace(closing, steps=(step,)), deed, opening)
     run.changing = True
     install(run)
-    engine.finish(run)
+    apply.finish(run)
     assert outcomes(seen) == {"close.close": "failed", "deed.deed": "skipped", "open.open": "fixed"}
     assert (local_host.folder / "door").read_text() == "open\n" and not (local_host.folder / "deed").exists()
 
@@ -828,8 +829,8 @@ def test_a_stage_that_makes_way_for_others_does_nothing_where_they_have_nothing_
         run, told = a_run(local_host, *behind_a_door(local_host, deed))
         if not there:
             (local_host.folder / "deed").unlink()
-        engine.first_looks(run)
-        engine.plan(run)
+        apply.first_looks(run)
+        apply.plan(run)
         assert outcomes(told) == {"close.close": outcome, "deed.deed": outcome, "open.open": outcome}
     _, seen = of_the_door(local_host, deed, stopping=True)
     assert seen == {"close.close": "skipped", "deed.deed": "skipped", "open.open": "ok"}
@@ -864,9 +865,9 @@ def test_what_comes_last_waits_for_what_is_at_work_and_no_signal_ends_it(local_h
     signals = interrupt.Interrupts(lambda watched: None)
     signals.watch(run, Sessions())  # type: ignore[arg-type]
     run.changing = True
-    engine.first_looks(run)
+    apply.first_looks(run)
     signals(2, None)
-    engine.install(run)
+    apply.install(run)
 
     def emit(event: Event) -> None:
         seen.append(event)
@@ -878,7 +879,7 @@ def test_what_comes_last_waits_for_what_is_at_work_and_no_signal_ends_it(local_h
             (local_host.folder / "rest").write_text("none")
 
     run.emit = emit
-    engine.finish(run)
+    apply.finish(run)
     assert [one.why for one in seen if isinstance(one, Awaiting)] == ["at work"]
     assert outcomes(seen)["open.open"] == "fixed" and (local_host.folder / "door").read_text() == "open\n"
 
@@ -888,9 +889,9 @@ def test_what_comes_last_waits_for_what_is_at_work_and_no_signal_ends_it(local_h
     run, seen = a_run(local_host, *stages)
     run.changing = True
     run.stopping.set()
-    engine.first_looks(run)
-    engine.install(run)
-    engine.finish(run)
+    apply.first_looks(run)
+    apply.install(run)
+    apply.finish(run)
     assert (outcomes(seen)["open.rest"], outcomes(seen)["open.open"]) == ("failed", "skipped")
     assert (local_host.folder / "door").read_text() == "closed\n"
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from fabfile import exchange
-from fabfile.exchange import Talk
-from fabfile.output import Stream
+from dws_on_csm.transport import channel as transport_channel
+from dws_on_csm.transport.channel import Talk
+from dws_on_csm.transport.output import Stream
 
 if TYPE_CHECKING:
     import threading
@@ -67,13 +67,13 @@ def talk() -> Talk:
 
 def read(channel: Ended, talk: Talk) -> bool:
     """What became of a script that had ten minutes."""
-    return exchange._read(cast("Channel", channel), talk, time.monotonic() + 600, lambda: True)
+    return transport_channel._read(cast("Channel", channel), talk, time.monotonic() + 600, lambda: True)
 
 
 def test_what_comes_after_a_standstill_is_read(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that stands still for seconds has not been quiet for so long: the rest of the output is still awaited."""
     clock = itertools.count(time.monotonic(), 4)
-    monkeypatch.setattr(exchange, "PULSE", 0.01)
+    monkeypatch.setattr(transport_channel, "PULSE", 0.01)
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     assert read(Ended(late=3), talk)
     assert talk.out.content() == b"the rest\n"
@@ -81,7 +81,7 @@ def test_what_comes_after_a_standstill_is_read(talk: Talk, monkeypatch: pytest.M
 
 def test_an_output_that_is_held_open_is_not_waited_for_to_its_end(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs on in the background and says nothing keeps nobody."""
-    monkeypatch.setattr(exchange, "PULSE", 0.01)
+    monkeypatch.setattr(transport_channel, "PULSE", 0.01)
     channel = Ended(late=1000)
     assert read(channel, talk)
-    assert channel.looks == exchange.DRAIN + 1 and talk.out.content() == b""
+    assert channel.looks == transport_channel.DRAIN + 1 and talk.out.content() == b""

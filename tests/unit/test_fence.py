@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import actions
-from fabfile.actions import Ask, AskApi, Put, Sh
-from fabfile.events import Done, Event
-from fabfile.faults import LockLost, Lost
-from fabfile.inventory import DEFAULT, load
-from fabfile.journal import identifier
-from fabfile.lock import hold
-from fabfile.options import Options
-from fabfile.perform import Reach
-from fabfile.report import Display
-from fabfile.running import Run
-from fabfile.script import BUSY, FENCED, OUTRUN, compile_actions, fenced
-from fabfile.step import Place, Shell, Stage, Step
-from fabfile.work import work
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.display.select import Display
+from dws_on_csm.engine.host_script import BUSY, FENCED, OUTRUN, compile_actions, fenced
+from dws_on_csm.engine.perform import Reach
+from dws_on_csm.engine.site_lock import hold
+from dws_on_csm.engine.state import Run
+from dws_on_csm.model import actions
+from dws_on_csm.model.actions import Ask, AskApi, Put, Sh
+from dws_on_csm.model.errors import LockLost, Lost
+from dws_on_csm.model.events import Done, Event
+from dws_on_csm.model.step import Place, Shell, Stage, Step
+from dws_on_csm.runner.journal import identifier
+from dws_on_csm.runner.options import Options
+from dws_on_csm.runner.work import work
 from tests.unit.conftest import Answer, LocalHost
 
 SHELLS = (("dash",), ("bash", "--posix"))
@@ -224,7 +224,7 @@ def test_a_host_on_which_the_former_run_is_still_at_work(
 ) -> None:
     """Who takes over changes nothing while a command of the run before is at work somewhere, and says so."""
     monkeypatch.setattr(
-        "fabfile.script.FENCE",
+        "dws_on_csm.engine.host_script.FENCE",
         fenced("x").partition("\n")[2].replace("-w 60", "-w 0.1").removesuffix("set +eu\numask 022\n"),
     )
     taken_by(OLD)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import render
-from fabfile.inventory import DEFAULT, load
-from fabfile.stages import controller, folders
-from fabfile.step import Facts, Place
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.model import render
+from dws_on_csm.model.step import Facts, Place
+from dws_on_csm.stages.preflight import writable_folders
+from dws_on_csm.stages.slurm import controller
 
 SLURM_USER, OTHER = "daemon", "nobody"
 
@@ -41,7 +42,7 @@ def found(etc: Path) -> list[tuple[str, str]]:
     script = render.script(*names, folder=str(etc), unit="slurmctld", files=files)
     done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True)
     place = Place(load(DEFAULT), Facts({controller.FACT: {"c1": {"user": SLURM_USER, "uid": "1"}}}), "c1")
-    return [(one.name, one.text) for one in folders.judge(place, folders.parse(done.stdout))]
+    return [(one.name, one.text) for one in writable_folders.judge(place, writable_folders.parse(done.stdout))]
 
 
 def test_a_folder_of_slurm_users_is_as_it_may_be(etc: Path) -> None:
@@ -127,6 +128,6 @@ def test_whom_an_acl_names_is_one_of_the_others(etc: Path) -> None:
 
 def test_names_may_have_blanks() -> None:
     """A directory service has groups such as "domain users"."""
-    told = folders.parse(b"folder root\tdomain users\t775\t/etc/slurm\nmember domain users\tann lee\n")
+    told = writable_folders.parse(b"folder root\tdomain users\t775\t/etc/slurm\nmember domain users\tann lee\n")
     assert told["folders"] == [[True, "root", "domain users", 0o775, "/etc/slurm"]]
     assert told["members"] == {"domain users": ["ann lee"]}

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from fabfile import acceptable
-from fabfile.inventory import DEFAULT, load
-from fabfile.stages import controller, daemon, foreign, hooks, plugin
-from fabfile.step import Facts, Place, Step, Taken
+from dws_on_csm.config import acceptable
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.model.step import Facts, Place, Step, Taken
+from dws_on_csm.stages.slurm import controller, foreign, hooks, plugin, slurmctld
 from tests.unit.test_controller import CONF, GOOD, RUNNING, TEXT
 
 SITE = load(DEFAULT)
@@ -59,7 +59,7 @@ def there(lua: str | None = None, conf: str | None = None, **running: Any) -> Pl
 
 def daemon_of(running: dict[str, Any]) -> dict[str, Any]:
     """What was seen of slurmctld."""
-    return {daemon.FACT: {"slurmctl": RUNNING | running}}
+    return {slurmctld.FACT: {"slurmctl": RUNNING | running}}
 
 
 @pytest.mark.parametrize(

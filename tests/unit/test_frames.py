@@ -2,8 +2,8 @@
 
 import subprocess
 
-from fabfile import frames
-from fabfile.frames import Frame
+from dws_on_csm.engine import frames
+from dws_on_csm.engine.frames import Frame
 
 MARK = "--mark"
 

@@ -16,21 +16,25 @@ from typing import Any
 import pytest
 from paramiko import ECDSAKey
 
-from fabfile import history, hostkeys, lock, render, rollback, run, trail
-from fabfile.actions import Put, Sh
-from fabfile.events import Done, Event, Opened, Summary
-from fabfile.faults import Unreachable
-from fabfile.history import Past
-from fabfile.inventory import DEFAULT, load
-from fabfile.journal import Journal
-from fabfile.look import Board
-from fabfile.options import Options
-from fabfile.perform import At, Reach, perform
-from fabfile.report import Display
-from fabfile.script import compile_actions
-from fabfile.step import Place, Shell, Stage, Step, Value
-from fabfile.trails import Trail
-from fabfile.trails import trail as trail_of
+from dws_on_csm.commands.history import rollback
+from dws_on_csm.commands.history.host_record import Trail
+from dws_on_csm.commands.history.host_record import trail as trail_of
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.display.select import Display
+from dws_on_csm.engine import site_lock
+from dws_on_csm.engine.host_script import compile_actions
+from dws_on_csm.engine.looks import Board
+from dws_on_csm.engine.perform import At, Reach, perform
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import Put, Sh
+from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.model.events import Done, Event, Opened, Summary
+from dws_on_csm.model.step import Place, Shell, Stage, Step, Value
+from dws_on_csm.runner import past_runs, run, run_log
+from dws_on_csm.runner.journal import Journal
+from dws_on_csm.runner.options import Options
+from dws_on_csm.runner.past_runs import Past
+from dws_on_csm.transport import known_hosts
 from tests.unit.conftest import LocalHost
 from tests.unit.small_disk import PAGE, Disk, small_disk
 
@@ -49,8 +53,8 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 @pytest.fixture
 def host(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> LocalHost:
     """A host whose state lies on the small disk."""
-    for module in ("actions", "script", "before", "trail", "history"):
-        monkeypatch.setattr(f"fabfile.{module}.STATE", str(disk.folder / "state"))
+    for module in ("model.actions", "engine.host_script", "engine.before_images", "runner.run_log", "runner.past_runs"):
+        monkeypatch.setattr(f"dws_on_csm.{module}.STATE", str(disk.folder / "state"))
     (disk.folder / "state").mkdir()
     return LocalHost(disk.folder)
 
@@ -232,8 +236,11 @@ def test_a_lock_is_held_or_free(disk: Disk, free: int) -> None:
     """A lock that cannot be taken or renewed for want of room stays as it was, and nobody takes himself for its holder."""
     one = {"run": "20260101T000000Z-0001", "over": "", "who": "me@here", "pid": "1", "process": "x" * 3 * PAGE}
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(lock, "STATE", str(disk.folder))
-        take, renew = lock._script("lock_take.sh", **one), lock._script("lock_renew.sh", run="$(sed -n 3p lock/holder)")
+        patched.setattr(site_lock, "STATE", str(disk.folder))
+        take, renew = (
+            site_lock._script("lock_take.sh", **one),
+            site_lock._script("lock_renew.sh", run="$(sed -n 3p lock/holder)"),
+        )
     disk.leave(free)
     done = sh(take)
     assert done.returncode != 0 and b"taken" not in done.stdout and not (disk.folder / "lock").exists()
@@ -265,7 +272,7 @@ def test_nothing_is_changed_whose_way_back_could_not_be_kept(host: LocalHost, di
     assert "could not be kept" in str(kept.value) and "df -h" in kept.value.fix
     disk.room()
     assert not (disk.folder / "changed").exists()
-    assert history.on_hosts(load(DEFAULT), Connected(host)) == {}  # type: ignore[arg-type]
+    assert past_runs.on_hosts(load(DEFAULT), Connected(host)) == {}  # type: ignore[arg-type]
 
 
 class Connected(dict[str, Any]):
@@ -294,12 +301,12 @@ def test_a_journal_that_does_not_fit_on_the_master(host: LocalHost, disk: Disk) 
         json.dumps({"event": "opened", "task": "install", "at": 1.0, "n": n}).encode() + b"\n" for n in range(300)
     )
     disk.leave(3)
-    said = trail.leave(reach, "run-1", "install", {"one": ["a.b"]}, text, (Unreachable,))
+    said = run_log.leave(reach, "run-1", "install", {"one": ["a.b"]}, text, (Unreachable,))
     assert len(said) == 1 and "can't be kept there" in said[0] and "runs/run-1" in said[0]
     assert leftovers(disk.folder) == [] and not (disk.folder / "state/runs/run-1").exists()
     disk.room()
-    assert history.on_hosts(load(DEFAULT), Connected(host)) == {}  # type: ignore[arg-type]
-    assert trail.leave(reach, "run-1", "install", {"one": ["a.b"]}, text, (Unreachable,)) == []
+    assert past_runs.on_hosts(load(DEFAULT), Connected(host)) == {}  # type: ignore[arg-type]
+    assert run_log.leave(reach, "run-1", "install", {"one": ["a.b"]}, text, (Unreachable,)) == []
     assert (disk.folder / "state/runs/run-1").read_bytes() == text
 
 
@@ -316,7 +323,7 @@ def test_torn_records_are_named_and_passed_over(host: LocalHost, disk: Disk) -> 
     (state / "runs").mkdir()
     (state / "runs/2").write_text('{"event": "opened", "task": "install", "at": 5.0}\n{"event": "summary", "exit"')
     (state / "runs/5").write_bytes(b'{"event": "opened"}\n\xff\xfe{"event": "summary"\n[]\n')
-    found = history.on_hosts(load(DEFAULT), Connected(host))  # type: ignore[arg-type]
+    found = past_runs.on_hosts(load(DEFAULT), Connected(host))  # type: ignore[arg-type]
     assert {name: bool(one.unread) for name, one in found.items()} == {
         "1": True, "2": True, "3": True, "4": True, "5": True,
     }  # fmt: skip
@@ -328,7 +335,7 @@ def test_the_operators_own_journals_may_be_torn(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     opened = json.dumps({"event": "opened", "task": "install", "at": 1.0, "site": str(DEFAULT.absolute())})
     (tmp_path / "1/journal.jsonl").write_bytes(opened.encode() + b'\n{"event": "su\n\xff\n{"event": "summary"}\n{"ev')
-    (found,) = history.of_operator(load(DEFAULT), tmp_path).values()
+    (found,) = past_runs.of_operator(load(DEFAULT), tmp_path).values()
     assert found.task == "install" and found.code is None
     assert found.unread[0].startswith("2 lines of ") and len(found.unread) == 2
 
@@ -363,7 +370,7 @@ def test_a_rollback_passes_over_what_does_not_matter(line: str, matters: bool) -
 def test_a_rollback_of_a_run_whose_begin_cannot_be_read(tmp_path: Path) -> None:
     """It names the record, and does not go back to a run before it in its place."""
     whole = Past("1", changed={"one": ["a.b"]}, kept=True)
-    torn = Past("2", changed={"one": ["a.b"]}, unread=[f"{history.OPENED}, on one"])
+    torn = Past("2", changed={"one": ["a.b"]}, unread=[f"{past_runs.OPENED}, on one"])
     for name in ("", "2"):
         with pytest.raises(rollback.Cannot, match=r"2.* record"):
             rollback._chosen([whole, torn], name, load(DEFAULT))
@@ -414,11 +421,11 @@ def test_known_hosts_has_whole_lines(disk: Disk, room: int) -> None:
     key = ECDSAKey.generate(bits=521)
     to: Any = SimpleNamespace(known_hosts=(file,), key_names=("one",), hash_names=False)
     if room:
-        hostkeys._remember(to, key)
+        known_hosts._remember(to, key)
         assert file.read_bytes() == before_ + f"one {key.get_name()} {key.get_base64()}\n".encode()
     else:
         with pytest.raises(OSError, match="No space left"):
-            hostkeys._remember(to, key)
+            known_hosts._remember(to, key)
         assert file.read_bytes() == before_
 
 
@@ -437,9 +444,15 @@ def test_a_run_says_how_it_ended_and_does_what_it_was_to(
     step = Step(
         "step", "master", lambda place: Shell(f"cat {target} 2>/dev/null || :", bytes.decode), lambda p: "done", change
     )
-    monkeypatch.setattr("fabfile.actions.STATE", str(tmp_path / "state"))
-    for module in ("script", "before", "trail", "history", "lock"):
-        monkeypatch.setattr(f"fabfile.{module}.STATE", str(tmp_path / "state"))
+    monkeypatch.setattr("dws_on_csm.model.actions.STATE", str(tmp_path / "state"))
+    for module in (
+        "engine.host_script",
+        "engine.before_images",
+        "runner.run_log",
+        "runner.past_runs",
+        "engine.site_lock",
+    ):
+        monkeypatch.setattr(f"dws_on_csm.{module}.STATE", str(tmp_path / "state"))
     monkeypatch.setattr(run, "connected", lambda site, hosts: Connected(LocalHost(tmp_path)))
     monkeypatch.setattr(run, "answering", lambda site, hosts, sessions, emit: (hosts, ()))
     monkeypatch.setattr(run, "roles", lambda site: {"master": ("one",), "submitter": ()})

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from fabfile import bundle, bundling, download, fetch, gather
-from fabfile.download import SourceError
-from fabfile.inventory import Site
-from fabfile.step import Refused
+from dws_on_csm.bundle import archive, build, download, fetch
+from dws_on_csm.bundle.download import SourceError
+from dws_on_csm.commands import bundle
+from dws_on_csm.config.site import Site
+from dws_on_csm.model.step import Refused
 from tests.unit import bundles
 
 MAKEFILE = "KUSTOMIZE_VERSION ?= v5.1.1\n"
@@ -61,8 +62,8 @@ def test_everything_is_in_it(tmp_path: Path, sources: dict[str, Any], monkeypatc
     """Each part by its role, from the first source that has it; versions, and when and by what it was made."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     target = folder(tmp_path) / "site.bundle"
-    gather.make(site(tmp_path, sources), target, nobody)
-    found = bundle.load(target)
+    build.make(site(tmp_path, sources), target, nobody)
+    found = archive.load(target)
     assert found.manifest.versions == bundles.VERSIONS
     assert found.manifest.made["at"] == "2023-11-14T22:13:20Z"
     assert found.manifest.made["by"].startswith("dws-on-csm 1.0.0, git version ")
@@ -78,7 +79,7 @@ def test_made_twice_it_is_the_same(tmp_path: Path, sources: dict[str, Any], monk
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     targets = [folder(tmp_path) / name for name in ("one", "two")]
     for target in targets:
-        gather.make(site(tmp_path, sources), target, nobody)
+        build.make(site(tmp_path, sources), target, nobody)
         subprocess.run(["git", "-C", tmp_path / "dws", "gc", "-q"], check=True, timeout=30)
     assert targets[0].read_bytes() == targets[1].read_bytes()
 
@@ -100,7 +101,7 @@ def test_what_can_not_be_had_is_said_and_nothing_is_left(
     target = folder(tmp_path) / "site.bundle"
     target.write_text("an older one")
     with pytest.raises(Refused, match=said):
-        gather.make(site(tmp_path, sources, **changes), target, nobody)
+        build.make(site(tmp_path, sources, **changes), target, nobody)
     assert [path.read_text() for path in target.parent.iterdir()] == ["an older one"]
 
 
@@ -108,7 +109,7 @@ def test_a_tag_that_the_repository_lacks_is_said(tmp_path: Path, sources: dict[s
     """With the version and where it was looked for."""
     asked = bundles.site(tmp_path, yaml.safe_dump({"sources": sources, "versions": {"plugin": "0.0.9"}}))
     with pytest.raises(Refused, match=r"source-failed: .*plugin: git bundle: .*v0\.0\.9"):
-        gather.make(asked, folder(tmp_path) / "site.bundle", nobody)
+        build.make(asked, folder(tmp_path) / "site.bundle", nobody)
 
 
 def test_another_proxy_than_the_manifests_ask_for_is_said_before_images_are_fetched(
@@ -123,7 +124,7 @@ def test_another_proxy_than_the_manifests_ask_for_is_said_before_images_are_fetc
         return nobody(title)
 
     with pytest.raises(Refused, match=r"kube-rbac-proxy-version: dws v0\.0\.20 asks for kube-rbac-proxy v0\.14\.1"):
-        gather.make(bundles.site(tmp_path, text), folder(tmp_path) / "b", begin)
+        build.make(bundles.site(tmp_path, text), folder(tmp_path) / "b", begin)
     assert not any("proxy.tar" in title for title in begun)
 
 
@@ -141,12 +142,12 @@ def test_the_task_says_what_is_wrong_with_the_fix(
 ) -> None:
     """Exit code 1: a source that isn't there, a folder that isn't, and a folder in place of a file."""
     wrong = site(tmp_path, sources, plugin=["/nowhere/plugin"])
-    assert bundling.make(wrong, str(folder(tmp_path) / "b")) == 1
+    assert bundle.make(wrong, str(folder(tmp_path) / "b")) == 1
     said = capsys.readouterr().err
     assert "source-failed: " in said and "correct sources.plugin" in said
-    assert bundling.make(wrong, str(tmp_path / "not/there")) == 1
+    assert bundle.make(wrong, str(tmp_path / "not/there")) == 1
     assert "No such file or directory" in capsys.readouterr().err
-    assert bundling.make(wrong, str(tmp_path)) == 1
+    assert bundle.make(wrong, str(tmp_path)) == 1
     assert "file-is-folder: " in capsys.readouterr().err
 
 
@@ -155,7 +156,7 @@ def test_the_task_tells_each_part_and_the_checksum(
 ) -> None:
     """Lines with seconds while it works, and in the end what is in the file."""
     target = folder(tmp_path) / "site.bundle"
-    assert bundling.make(site(tmp_path, sources), str(target)) == 0
+    assert bundle.make(site(tmp_path, sources), str(target)) == 0
     told = capsys.readouterr()
     assert told.err.count(" s  ") >= 10
     assert hashlib.sha256(target.read_bytes()).hexdigest() in told.out

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import render
-from fabfile.stages import controller, plugin, refusal
+from dws_on_csm.model import render
+from dws_on_csm.stages.access import revocation_proof
+from dws_on_csm.stages.slurm import controller, plugin
 from tests.unit.hostile import SECRET, SLURM_USER, USER, Host, hostile_host, needs_root, running
 
 __all__ = ["hostile_host"]
@@ -152,7 +153,7 @@ def test_a_kubeconfig_that_names_a_program_is_parsed_and_not_run(hostile_host: H
     assert "https://api:6443" in seen and "evil" not in seen and '"client-key-data": "S0VZ"' in seen
     assert '"client-key-data": "S0VZMg=="' in seen  # the second user's, too
     assert "geheim" not in (hostile_host.top / "environment").read_text()
-    found = refusal._parse_kept(answer.stdout.encode())
+    found = revocation_proof._parse_kept(answer.stdout.encode())
     assert [one["client-certificate-data"] for one in found.values()] == ["Q0VSVA==", "Q0VSVDI="], answer
     assert {one["may"] for one in found.values()} == {"no"}
     assert list(hostile_host.open.glob("dws-on-csm*")) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib import import_module
 
-from fabfile import render
+from dws_on_csm.model import render
 from tests.unit.hostile import HELD
 
 
@@ -33,7 +33,10 @@ OTHERS = re.compile(r'\bsetpriv\b|\brunuser\b|\bsu\s+-|--kubeconfig "?\$(?!\{con
 def lines(pattern: re.Pattern[str]) -> list[str]:
     """Lines of templates, and of scripts in the stages, in which it is found: comments, words for people and tests aside."""
     found = []
-    for path in (*render.TEMPLATES.glob("*.sh"), *(render.TEMPLATES.parent / "fabfile/stages").glob("slurmuser.py")):
+    for path in (
+        *render.TEMPLATES.glob("*.sh"),
+        *(render.TEMPLATES.parent / "dws_on_csm/stages").rglob("slurm_user.py"),
+    ):
         text = re.sub(r"\\\n\s*", "", path.read_text())
         for line in text.splitlines():
             code = re.sub(r"^\s*#.*|\s# .*|\becho .*|\bprintf '%s\\n' \"[^\"]*\"|\bfailed \"[^\"]*\"", "", line)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import render
+from dws_on_csm.model import render
 from tests.unit.hostile import SLURM_USER, Host, hostile_host, needs_root
 
 __all__ = ["hostile_host"]

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import render
-from fabfile.inventory import DEFAULT, load
-from fabfile.stages import cancel, controller, plugin, slurmuser
-from fabfile.step import Facts, Place
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.model import render
+from dws_on_csm.model.step import Facts, Place
+from dws_on_csm.stages import cancel
+from dws_on_csm.stages.slurm import controller, plugin, slurm_user
 from tests.unit.hostile import SLURM_USER, USER, Host, hostile_host, needs_root, running
 
 __all__ = ["hostile_host"]
@@ -443,7 +444,7 @@ def test_root_uses_no_kubeconfig_of_others(hostile_host: Host) -> None:
     library = render.script("vanishing.sh", "slurmctld.sh", **given)
     assert cancel._LOOK_ACTIVE in cancel._look_active(place).script
     bodies = {
-        "can_i": slurmuser.can_i() + "can_i create x",
+        "can_i": slurm_user.can_i() + "can_i create x",
         "doctor": render.read("doctor_reach.sh"),
         "cancel": cancel._LOOK_ACTIVE,
         "test job": "set -eu\n" + render.read("test_job.sh"),

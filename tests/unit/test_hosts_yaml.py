@@ -13,10 +13,10 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from fabfile.inventory import DEFAULT, load
-from fabfile.schema import KEYWORDS
-from fabfile.site import Access, Deadlines, Site, Slurm, Ssh, TestJob
-from fabfile.sources import Sources, Versions
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.config.schema import KEYWORDS
+from dws_on_csm.config.site import Access, Deadlines, Site, Slurm, Ssh, TestJob
+from dws_on_csm.config.sources import Sources, Versions
 from tests.unit.site_files import HOSTS, JUDGE, MINIMAL, RULES, said, write
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from fabfile import download, imagepull
-from fabfile.download import SourceError
-from fabfile.imagepull import INDEXES, MANIFESTS, Remote, pull
+from dws_on_csm.bundle import download, oci
+from dws_on_csm.bundle.download import SourceError
+from dws_on_csm.bundle.oci import INDEXES, MANIFESTS, Remote, pull
 from tests.unit import bundles
 from tests.unit.registry_server import Registry, serving
 
@@ -150,9 +150,9 @@ def test_a_deadline_is_kept(registry: Registry, tmp_path: Path) -> None:
 
 def test_who_answers_to_an_images_name() -> None:
     """The host of its name; docker.io's registry has another one, and its short names a folder."""
-    assert imagepull.remote("quay.io/brancz/x") == Remote("https://quay.io", "brancz/x")
-    assert imagepull.remote("docker.io/x") == Remote("https://registry-1.docker.io", "library/x")
-    assert imagepull.remote("localhost:5000/a/b").url("blobs", "d") == "https://localhost:5000/v2/a/b/blobs/d"
+    assert oci.remote("quay.io/brancz/x") == Remote("https://quay.io", "brancz/x")
+    assert oci.remote("docker.io/x") == Remote("https://registry-1.docker.io", "library/x")
+    assert oci.remote("localhost:5000/a/b").url("blobs", "d") == "https://localhost:5000/v2/a/b/blobs/d"
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/y", "None"])

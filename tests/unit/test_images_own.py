@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import render
-from fabfile.inventory import DEFAULT, load
-from fabfile.stages import images
-from fabfile.step import Facts, Place
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.model import render
+from dws_on_csm.model.step import Facts, Place
+from dws_on_csm.stages.dws import images
 
 WANTED, OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 NAME = "registry.local/dws:0.0.20"

@@ -6,74 +6,95 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.inventory import ROOT
+from dws_on_csm.config.load import ROOT
 
-FABFILE = ROOT / "fabfile"
+FABFILE = ROOT / "dws_on_csm"
 DATA = {
-    "step",
-    "actions",
-    "secret",
-    "api",
-    "inventory",
-    "site",
-    "render",
-    "record",
-    "pki",
-    "names",
-    "slurmconf",
-    "secret_lines",
-    "diff",
-    "compatibility",
-    "lines",
-    "pods",
-    "supply",
-    "bundle",
+    "model.step",
+    "model.actions",
+    "model.secret",
+    "model.cluster_api",
+    "config.load",
+    "config.site",
+    "model.render",
+    "model.json_record",
+    "domain.certificates",
+    "domain.names",
+    "domain.slurm_conf",
+    "redaction.secret_lines",
+    "redaction.diff",
+    "domain.compatibility",
+    "model.lines",
+    "kube.pods",
+    "bundle.supply",
+    "bundle.archive",
+    "config.sources",
+    "domain.dws_objects",
+    "model.snapshot",
 }
 """What a stage may know beside other stages: data, texts and pure functions; `before` for names and paths."""
 ABOVE = {
-    "engine",
-    "run",
-    "work",
-    "reached",
-    "options",
-    "summary",
-    "report",
-    "journal",
-    "session",
-    "shell",
-    "connect",
-    "cluster",
-    "apicall",
-    "reading",
-    "doctor",
-    "repairs",
-    "rollback",
+    "engine.apply",
+    "runner.run",
+    "runner.work",
+    "runner.hosts",
+    "runner.options",
+    "runner.exit_codes",
+    "display.select",
+    "runner.journal",
+    "transport.session",
+    "transport.remote_shell",
+    "runner.connections",
+    "kube.client",
+    "kube.api_call",
+    "runner.inspect",
+    "commands.doctor.command",
+    "commands.repair",
+    "commands.history.rollback",
 }
 
 
+def is_package(module: str) -> bool:
+    """Whether a name is one of our packages."""
+    return (ROOT / module.replace(".", "/")).is_dir()
+
+
 def imported(file: Path) -> Iterator[str]:
-    """The modules of this package that a file imports, without "fabfile.": "step", "stages.plugin"."""
+    """The modules of this package that a file imports, without "dws_on_csm.": "model.step"."""
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module in ("fabfile", "fabfile.stages"):
-            yield from (f"{node.module}.{one.name}".removeprefix("fabfile.") for one in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("fabfile."):
-            yield node.module.removeprefix("fabfile.")
+        if isinstance(node, ast.ImportFrom) and node.module and is_package(node.module):
+            yield from (f"{node.module}.{one.name}".removeprefix("dws_on_csm.") for one in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("dws_on_csm."):
+            yield node.module.removeprefix("dws_on_csm.")
 
 
-@pytest.mark.parametrize("file", sorted((FABFILE / "stages").glob("*.py")), ids=lambda file: str(file.stem))
+@pytest.mark.parametrize("file", sorted((FABFILE / "stages").rglob("*.py")), ids=lambda file: str(file.stem))
 def test_stages_know_data_alone(file: Path) -> None:
     """No stage reaches a host, the engine or the screen: it says what is wanted and how to get there."""
     others = {one for one in imported(file) if not one.startswith("stages")}
-    assert others - DATA - {"before"} == set()
+    assert others - DATA - {"engine.before_images"} == set()
 
 
 @pytest.mark.parametrize(
-    "name", ["step", "look", "judging", "running", "perform", "engine", "actions", "secret", "api", "script", "diff"]
+    "name",
+    [
+        "model.step",
+        "engine.looks",
+        "engine.plan",
+        "engine.state",
+        "engine.perform",
+        "engine.apply",
+        "model.actions",
+        "model.secret",
+        "model.cluster_api",
+        "engine.host_script",
+        "redaction.diff",
+    ],
 )
 def test_the_engine_knows_no_stage_and_no_connection(name: str) -> None:
     """It is given both."""
-    below = set(imported(FABFILE / f"{name}.py"))
-    assert not {one for one in below if one.startswith("stages")} and not below & (ABOVE - {"engine"})
+    below = set(imported(FABFILE / f"{name.replace('.', '/')}.py"))
+    assert not {one for one in below if one.startswith("stages")} and not below & (ABOVE - {"engine.apply"})
 
 
 def test_one_module_makes_connections() -> None:
@@ -84,4 +105,4 @@ def test_one_module_makes_connections() -> None:
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Connection"
     }
-    assert names == {"session.py", "repairs.py"}
+    assert names == {"session.py", "repair.py"}

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.inventory import DEFAULT, HostsError, Site, from_hosts_option, load, narrow
-from fabfile.nodeset import expand
+from dws_on_csm.config.load import DEFAULT, from_hosts_option, load, narrow
+from dws_on_csm.config.nodeset import expand
+from dws_on_csm.config.site import HostsError, Site
 from tests.unit.site_files import MINIMAL, RULES, write
 
 
@@ -94,9 +95,7 @@ def test_a_section_with_nothing_in_it_has_its_defaults(tmp_path: Path) -> None:
 
 def test_reading_a_site_needs_little_time_and_naming_tasks_less() -> None:
     """Importing the inventory imports neither ClusterShell nor anything that is slow."""
-    code = (
-        "import sys, fabfile.inventory; print([m for m in ('ClusterShell', 'difflib', 'fabric') if m in sys.modules])"
-    )
+    code = "import sys, dws_on_csm.config.load; print([m for m in ('ClusterShell', 'difflib', 'fabric') if m in sys.modules])"
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=DEFAULT.parent)
     assert seen.stdout.strip() == "[]"
 

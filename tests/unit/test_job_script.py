@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import render
+from dws_on_csm.model import render
 
 # The watcher says that it is there; asked to end it still writes to its HOME, as kubectl to its cache.
 PROGRAMS = {

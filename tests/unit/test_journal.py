@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from fabfile.events import Done, Opened, Outcome
-from fabfile.journal import Journal, prune
+from dws_on_csm.model.events import Done, Opened, Outcome
+from dws_on_csm.runner.journal import Journal, prune
 
 
 def _run(folder: Path, name: str, task: str = "install", stage: str = "slurm", outcome: Outcome = "fixed") -> None:

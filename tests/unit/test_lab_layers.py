@@ -9,7 +9,7 @@ import pytest
 import yaml
 from cryptography import x509
 
-from fabfile import inventory
+from dws_on_csm.config import load
 from lab import access, every, health, keys, kubernetes, pki, pristine
 from lab.layer import FILES, Layer, fill
 from lab.model import SITE, Host, Lab
@@ -121,7 +121,7 @@ def test_known_hosts_names_every_host(lab: Lab) -> None:
 def test_the_site_file_is_one(lab: Lab) -> None:
     """What the lab writes as its site file is a site without errors, with the lab's hosts."""
     access_folder(lab)
-    site = inventory.load(lab.state / "hosts.yaml")
+    site = load.load(lab.state / "hosts.yaml")
     assert {host.name for host in site.hosts()} >= {"ncn-m001", "slurmctl1", "slurmctl2"}
 
 

@@ -9,22 +9,25 @@ from typing import Any
 
 import pytest
 
-from fabfile.inventory import ROOT
-from fabfile.lines import first, lines, pairs
-from fabfile.stages import cancel, controller, daemon, folders, kubeconfig, plugin
-from fabfile.step import Value
+from dws_on_csm.config.load import ROOT
+from dws_on_csm.model.lines import first, lines, pairs
+from dws_on_csm.model.step import Value
+from dws_on_csm.stages import cancel
+from dws_on_csm.stages.access import kubeconfig
+from dws_on_csm.stages.preflight import writable_folders
+from dws_on_csm.stages.slurm import controller, plugin, slurmctld
 
 ENDS = "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 """What str.splitlines() takes for the end of a line, beside a newline."""
 
 FOR_PEOPLE = {
-    "failure.py": "texts of findings and failures, on the screen",
-    "hostkeys.py": "known_hosts of this machine",
+    "failures.py": "texts of findings and failures, on the screen",
+    "known_hosts.py": "known_hosts of this machine",
     "lines.py": "says why",
     "output.py": "the last lines of what a command said, for people",
     "page.py": "texts in the report",
     "screen.py": "the first line of a text, on the screen",
-    "sshconfig.py": "what ssh says of this machine's ssh_config",
+    "ssh_config.py": "what ssh says of this machine's ssh_config",
     "work.py": "a traceback of this tool",
 }
 """Modules that may split texts by str.splitlines(): no fact is read from these."""
@@ -42,7 +45,7 @@ def test_nothing_that_hosts_print_is_split_otherwise() -> None:
     """Each module that does, does it with texts for people, and is known."""
     found = {
         file.name
-        for file in (ROOT / "fabfile").rglob("*.py")
+        for file in (ROOT / "dws_on_csm").rglob("*.py")
         for node in ast.walk(ast.parse(Path(file).read_text()))
         if isinstance(node, ast.Attribute) and node.attr == "splitlines"
     }
@@ -51,7 +54,11 @@ def test_nothing_that_hosts_print_is_split_otherwise() -> None:
 
 FORGED: Mapping[str, tuple[Callable[[bytes], Value], str, Callable[[Any], object]]] = {
     "controller": (controller.parse, "user=slurm\nuid=5\nversion={}\n", lambda found: (found["user"], found["uid"])),
-    "daemon": (daemon.parse, "main=5\nactivated=x\nsame=no\ntype={}\n", lambda found: (found["main"], found["same"])),
+    "daemon": (
+        slurmctld.parse,
+        "main=5\nactivated=x\nsame=no\ntype={}\n",
+        lambda found: (found["main"], found["same"]),
+    ),
     "kubeconfig": (
         kubeconfig._parse,
         "slurm_user=x\nslurm_uid=5\nowner_uid=5\nmode=600\nserver={}\n",
@@ -67,7 +74,11 @@ FORGED: Mapping[str, tuple[Callable[[bytes], Value], str, Callable[[Any], object
         "there=yes\ncommit=c0ffee\nmodified={}\n",
         lambda found: (found["commit"], found["files"], found["open"]),
     ),
-    "folders": (folders.parse, "folder a\tb\t755\t/etc\nlink {}\n", lambda found: (found["folders"], found["members"])),
+    "folders": (
+        writable_folders.parse,
+        "folder a\tb\t755\t/etc\nlink {}\n",
+        lambda found: (found["folders"], found["members"]),
+    ),
     "cancel": (cancel.answers, "id=5\nsaid={}\n", lambda found: found["id"]),
 }
 

@@ -14,20 +14,21 @@ from typing import Any
 
 import pytest
 
-from fabfile import actions, holder, lock
-from fabfile.actions import AskApi, Sh
-from fabfile.events import Done, Event, Renamed
-from fabfile.faults import LockLost, Lost, Unreachable
-from fabfile.holder import Holder, gone, identity
-from fabfile.inventory import DEFAULT, load
-from fabfile.journal import identifier
-from fabfile.lock import Locked, hold, owner
-from fabfile.options import Options
-from fabfile.perform import Reach
-from fabfile.report import Display
-from fabfile.running import Run
-from fabfile.step import Check, Place, Shell, Stage, Step
-from fabfile.work import work
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.display.select import Display
+from dws_on_csm.engine import lock_holder, site_lock
+from dws_on_csm.engine.lock_holder import Holder, gone, identity, owner
+from dws_on_csm.engine.perform import Reach
+from dws_on_csm.engine.site_lock import Locked, hold
+from dws_on_csm.engine.state import Run
+from dws_on_csm.model import actions
+from dws_on_csm.model.actions import AskApi, Sh
+from dws_on_csm.model.errors import LockLost, Lost, Unreachable
+from dws_on_csm.model.events import Done, Event, Renamed
+from dws_on_csm.model.step import Check, Place, Shell, Stage, Step
+from dws_on_csm.runner.journal import identifier
+from dws_on_csm.runner.options import Options
+from dws_on_csm.runner.work import work
 from tests.unit.conftest import Answer, LocalHost
 
 HANG = 60.0
@@ -51,7 +52,7 @@ def held(state: Path, who: str, process: object, run: str, left: int, identified
 
 def holding(who: str, process: object, run: str, left: int) -> str:
     """What the holder's file says then."""
-    return f"{who}\n{process}\n{run}\n{int(time.time()) + left}\n{holder.BOOT.read_text().strip()} {up() + left}\n"
+    return f"{who}\n{process}\n{run}\n{int(time.time()) + left}\n{lock_holder.BOOT.read_text().strip()} {up() + left}\n"
 
 
 def up() -> int:
@@ -89,7 +90,7 @@ def test_it_is_there_while_a_run_is_at_work(local_host: LocalHost, state: Path) 
         who, process, run_, until_, counts = lines(state)
         assert (who, int(process), run_, got.run) == (owner(), os.getpid(), run, run)
         assert 60 < int(until_) - time.time() <= 121
-        assert counts.split()[0] == holder.BOOT.read_text().strip() and 60 < int(counts.split()[1]) - up() <= 121
+        assert counts.split()[0] == lock_holder.BOOT.read_text().strip() and 60 < int(counts.split()[1]) - up() <= 121
         assert tuple((state / "lock" / "process").read_text().splitlines()) == identity() != ()
         got.check()
 
@@ -116,7 +117,7 @@ def ended() -> int:
         (lambda: (owner(), ended(), identity()), True),
         (lambda: (owner(), os.getpid(), (identity()[0], "1")), True),
         (lambda: (owner(), os.getpid(), identity()), False),
-        (lambda: (owner(), 1, (identity()[0], holder._started(1))), False),
+        (lambda: (owner(), 1, (identity()[0], lock_holder._started(1))), False),
         (lambda: (owner(), ended(), ("another machine", "1")), False),
         (lambda: (owner(), ended(), ()), False),
         (lambda: (owner(), 10**30, identity()), False),
@@ -141,11 +142,11 @@ def test_only_a_process_of_this_machine_that_has_ended_gives_way_early(
 
 def test_a_process_of_somebody_else_is_no_defect(tmp_path: Path) -> None:
     """Who may not signal the holder's process, since it is another user's, takes it for one that is at work."""
-    code = "import sys; from fabfile.holder import *; from fabfile import holder as h\n"
+    code = "import sys; from dws_on_csm.engine.lock_holder import *; from dws_on_csm.engine import lock_holder as h\n"
     code += "mine = identity(); print(gone(Holder('o', 1, 'r', 9, (mine[0], h._started(1)))), gone(Holder('o', 1, 'r', 9, mine)))"
     as_nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"] if os.getuid() == 0 else []
     # this very interpreter and source, wherever they lie: what was loaded already needs no rights
-    loaded = f"import os; import fabfile.holder\n{'os.setgid(65534); os.setuid(65534)' if as_nobody else ''}\n{code}"
+    loaded = f"import os; import dws_on_csm.engine.lock_holder\n{'os.setgid(65534); os.setuid(65534)' if as_nobody else ''}\n{code}"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True, timeout=HANG)
     assert done.stdout.split() == ["False", "True"]
 
@@ -154,9 +155,9 @@ def test_a_machine_that_tells_nothing_of_its_processes_waits(monkeypatch: pytest
     """Without /proc (macOS), or in another process namespace, nobody's lock is taken over early."""
     dead = Holder(owner(), ended(), "r", 9, identity())
     assert gone(dead)
-    monkeypatch.setattr(holder, "MACHINE", Path("/nowhere"))
+    monkeypatch.setattr(lock_holder, "MACHINE", Path("/nowhere"))
     assert identity() and not gone(dead), "it may be another machine"
-    monkeypatch.setattr(holder, "BOOT", Path("/nowhere"))
+    monkeypatch.setattr(lock_holder, "BOOT", Path("/nowhere"))
     assert identity() == () and not gone(dead) and not gone(replace(dead, identity=()))
 
 
@@ -187,7 +188,7 @@ def test_one_whose_end_nobody_knows_ends(local_host: LocalHost, state: Path, tex
     for _ in range(2):
         with pytest.raises(Locked) as refused, hold(local_host, now(), (Lost,)):
             pass
-        assert lock.HOLD / 2 < refused.value.holder.left <= lock.HOLD
+        assert site_lock.HOLD / 2 < refused.value.holder.left <= site_lock.HOLD
     (state / "lock" / "holder").write_text(holding("ann@admin2", 1, "run-9", -1))
     with hold(local_host, now(), (Lost,)):
         pass
@@ -257,9 +258,9 @@ class Broken(LocalHost):
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that is renewed every second, and again at once where that failed."""
-    monkeypatch.setattr(lock, "HOLD", 3)
-    monkeypatch.setattr(lock, "AGAIN", 0.01)
-    monkeypatch.setattr(lock, "MARGIN", 0.0)
+    monkeypatch.setattr(site_lock, "HOLD", 3)
+    monkeypatch.setattr(site_lock, "AGAIN", 0.01)
+    monkeypatch.setattr(site_lock, "MARGIN", 0.0)
 
 
 def test_it_is_renewed(local_host: LocalHost, state: Path, hurried: None) -> None:
@@ -273,7 +274,7 @@ def test_a_renewal_that_fails_is_tried_again(
     local_host: LocalHost, state: Path, hurried: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One renewal that fails, or several, is not the last one."""
-    monkeypatch.setattr(lock, "HOLD", 60)
+    monkeypatch.setattr(site_lock, "HOLD", 60)
     host, told = Broken(local_host.folder, fails=3), list[str]()
     with hold(host, now(), (Lost,), told.append) as got:
         first = ends(state)
@@ -286,14 +287,14 @@ def test_a_renewal_that_fails_is_tried_again(
 def test_a_renewal_gives_time_again(local_host: LocalHost, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From each renewal on the lock holds for as long as from the first moment, also where the next renewals fail."""
     host, told, later = Broken(local_host.folder), list[str](), 0.0
-    real = lock.clock
-    monkeypatch.setattr(lock, "clock", lambda: real() + later)
+    real = site_lock.clock
+    monkeypatch.setattr(site_lock, "clock", lambda: real() + later)
     with hold(host, now(), (Lost,), told.append) as got:
         later = 100.0
         assert got.renew()
         host.fails, later = 2, 200.0
         assert not got.renew() and got.lost == ""
-        later = 100.0 + lock.HOLD
+        later = 100.0 + site_lock.HOLD
         with pytest.raises(LockLost, match="could not be renewed"):
             got.check()
     assert len(told) == 1
@@ -323,8 +324,8 @@ def test_a_run_that_stood_still_asks_before_it_goes_on(
 ) -> None:
     """After its machine slept longer than the lock holds a run goes on if nobody took the lock; else it changes nothing."""
     asleep = 0.0
-    real = lock.clock
-    monkeypatch.setattr(lock, "clock", lambda: real() + asleep)
+    real = site_lock.clock
+    monkeypatch.setattr(site_lock, "clock", lambda: real() + asleep)
     with hold(local_host, now(), (Lost,)) as got:
         asleep = 500.0
         got.check()
@@ -354,7 +355,7 @@ def test_a_run_that_lost_its_lock_stops_before_its_next_change(
 
     def stolen(cluster: object) -> bytes:
         (state / "lock" / "holder").write_text(holding("ann@admin2", 1, "run-9", 100))
-        monkeypatch.setattr(lock, "clock", lambda: time.monotonic() + 1e9)  # so that it is asked for at once
+        monkeypatch.setattr(site_lock, "clock", lambda: time.monotonic() + 1e9)  # so that it is asked for at once
         return b""
 
     def step(name: str, change: Callable[[Place, str, str], list[AskApi | Sh]]) -> Step:

@@ -13,15 +13,15 @@ from random import Random
 
 import pytest
 
-from fabfile import lock
-from fabfile.journal import identifier
+from dws_on_csm.engine import site_lock
+from dws_on_csm.runner.journal import identifier
 
 HANG = 60.0
 """Seconds after which something hangs that takes a moment on a quiet machine."""
 NOW = 1_800_000_000
 UP = 1_000_000
 BOOT = "c0ffee00-0000-4000-8000-000000000001"
-HOLD = lock.HOLD
+HOLD = site_lock.HOLD
 RUNS = {who: f"{identifier(NOW - 60)[:-4]}000{who}" for who in "abc"}
 SHELLS = (("dash",), ("bash", "--posix"))
 
@@ -49,7 +49,7 @@ class Master:
         own = {"run": self.names[who]}
         if verb == "take":
             own |= {"over": self.names.get(over, ""), "who": who, "pid": "1", "process": f"process of {who}"}
-        return lock._script(f"lock_{verb}.sh", **own)
+        return site_lock._script(f"lock_{verb}.sh", **own)
 
     def begin(self, script: str) -> subprocess.Popen[str]:
         clock = self.folder / "bin" / "date"
@@ -70,7 +70,7 @@ class Master:
     def run(self, script: str) -> tuple[int, str]:
         process = self.begin(script)
         out, err = process.communicate(timeout=HANG)
-        assert process.returncode in (0, lock.LOST, -9), err
+        assert process.returncode in (0, site_lock.LOST, -9), err
         return process.returncode, out
 
     def takes(self, who: str, over: str = "") -> bool:
@@ -114,8 +114,8 @@ def _put(path: Path, text: str, mode: int = 0o644) -> None:
 
 @pytest.fixture
 def master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Master:
-    monkeypatch.setattr("fabfile.lock.STATE", str(tmp_path / "state"))
-    monkeypatch.setattr("fabfile.lock.PROC", str(tmp_path / "proc"))
+    monkeypatch.setattr("dws_on_csm.engine.site_lock.STATE", str(tmp_path / "state"))
+    monkeypatch.setattr("dws_on_csm.engine.site_lock.PROC", str(tmp_path / "proc"))
     return Master(tmp_path)
 
 
@@ -222,7 +222,7 @@ def test_it_says_until_when_others_were_at_work(master: Master) -> None:
 
     def left() -> None:
         holder = master.holder.read_text().splitlines()[2]
-        master.run(lock._script("lock_leave.sh", run=holder))
+        master.run(site_lock._script("lock_leave.sh", run=holder))
 
     assert since() == UP, "nobody ever did"
     left()
@@ -389,11 +389,11 @@ def test_each_name_is_after_that_of_the_lock_before(master: Master) -> None:
     names: list[str] = []
     for digits, ends in (("ffff", "left"), ("eeee", "over"), ("dddd", "left"), ("cccc", "left")):
         own = {"over": "", "who": "w", "pid": "1", "process": "x", "run": f"{identifier(NOW - 60)[:-4]}{digits}"}
-        word, _, name, *former = master.run(lock._script("lock_take.sh", **own))[1].split()
+        word, _, name, *former = master.run(site_lock._script("lock_take.sh", **own))[1].split()
         assert word == "taken" and former == ([names[-1]] if ends != "left" and len(names) == 2 else former)
         names.append(name)
         if ends == "left":
-            master.run(lock._script("lock_leave.sh", run=name))
+            master.run(site_lock._script("lock_leave.sh", run=name))
         else:
             master.passes(HOLD)
     assert names == sorted(names) and len({*names}) == 4
@@ -404,7 +404,7 @@ def test_a_run_of_the_lock_from_clocks_apart(master: Master) -> None:
     for behind, ahead in (("a", "b"), ("b", "a")):
         names = {behind: identifier(NOW - 60), ahead: identifier(NOW + 60)}
         for who in (behind, ahead):
-            run = lock._script("lock_take.sh", run=names[who], over="", who=who, pid="1", process="x")
+            run = site_lock._script("lock_take.sh", run=names[who], over="", who=who, pid="1", process="x")
             code, out = master.run(run)
             assert code == 0 and out.startswith("taken")
             assert not master.takes("c")

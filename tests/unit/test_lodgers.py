@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from fabfile import names
-from fabfile.api import ClusterError
-from fabfile.inventory import Site, load
-from fabfile.perform import At, Reach, _in_cluster
-from fabfile.stages import installed, lodgers, restored_objects
-from fabfile.stages.earlier import Thing
-from fabfile.step import Api, Facts, Place, Refused
+from dws_on_csm.config.load import load
+from dws_on_csm.config.site import Site
+from dws_on_csm.domain import names
+from dws_on_csm.engine.perform import At, Reach, _in_cluster
+from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.model.snapshot import Thing
+from dws_on_csm.model.step import Api, Facts, Place, Refused
+from dws_on_csm.stages.dws import foreign_objects, installed
+from dws_on_csm.stages.rollback import objects
 from tests.unit.site_files import MINIMAL, write
 
 KINDS = {
@@ -96,7 +98,7 @@ def with_dws(site: SpaceApi) -> SpaceApi:
 def test_what_comes_by_itself_is_nobodys() -> None:
     """Neither what is left after an undeploy, nor DWS as long as it is there."""
     for one in (of_itself(), with_dws(of_itself())):
-        assert lodgers.found(one) == []  # type: ignore[arg-type]
+        assert foreign_objects.found(one) == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -113,14 +115,14 @@ def test_what_others_made_is_named(plural: str, meta: dict[str, Any]) -> None:
     """Whether DWS is there or not."""
     for one in (of_itself(), with_dws(of_itself())):
         one[plural].append(meta)
-        assert lodgers.found(one) == [f"{plural}/{meta['name']}"]  # type: ignore[arg-type]
+        assert foreign_objects.found(one) == [f"{plural}/{meta['name']}"]  # type: ignore[arg-type]
 
 
 def test_once_dws_is_gone_nothing_is_its_own() -> None:
     """What is called like its things, and objects of its kinds, are somebody's then."""
     site = with_dws(of_itself())
     site["deployments"].clear()
-    assert lodgers.found(site) == ["serviceaccounts/dws-webhook", "storages/rabbit-1"]  # type: ignore[arg-type]
+    assert foreign_objects.found(site) == ["serviceaccounts/dws-webhook", "storages/rabbit-1"]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("path", ["/apis/apps/v1", f"/apis/apps/v1/namespaces/{names.NAMESPACE}/replicasets"])
@@ -128,7 +130,7 @@ def test_who_does_not_answer_may_have_something_there(path: str) -> None:
     """No answer is no empty list: it is told."""
     site = of_itself()
     site.broken = path
-    told = lodgers.found(site)  # type: ignore[arg-type]
+    told = foreign_objects.found(site)  # type: ignore[arg-type]
     assert any(one.endswith("of apps/v1, which does not answer") for one in told)
 
 
@@ -143,7 +145,7 @@ def site(tmp_path: Path) -> Site:
 
 def rolled_back(api: SpaceApi, site: Site, meanwhile: str = "") -> tuple[Any, Any, str]:
     """The step looks, and does what it decides; `meanwhile`: a ConfigMap that comes between. Have, want, what it tells."""
-    step = restored_objects.step([Thing(installed.NAMESPACE, None, frozenset())], "objects", "1")
+    step = objects.step([Thing(installed.NAMESPACE, None, frozenset())], "objects", "1")
     look = step.look(Place(site, Facts({}), "m"))
     assert isinstance(look, Api) and step.read and step.change and step.why
     found = look.read(api)  # type: ignore[arg-type]

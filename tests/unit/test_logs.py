@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from fabfile import bundle_support, render
-from fabfile.inventory import DEFAULT, load
-from fabfile.logs import _asked, _silence
-from fabfile.logs_entries import Clock, Entry, about, of_pod, of_slurm, of_slurmctld, since, zone
-from fabfile.logs_hosts import HostLog, skew
-from fabfile.logs_pods import _ahead
+from dws_on_csm.commands.doctor import archive
+from dws_on_csm.commands.logs.command import _asked, _silence
+from dws_on_csm.commands.logs.entries import Clock, Entry, about, of_pod, of_slurm, of_slurmctld, since, zone
+from dws_on_csm.commands.logs.host_log import HostLog, skew
+from dws_on_csm.commands.logs.pod_log import _ahead
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.model import render
 
 UTC = UTC
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()
@@ -63,8 +64,8 @@ def test_an_entry_has_an_end() -> None:
 
 def test_an_archive_has_room_for_the_newest_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long each is: what is kept of all together is bounded."""
-    monkeypatch.setattr(bundle_support, "ROOM", 1000)
-    kept = bundle_support._newest(Entry(float(at), "c1", "A" * 100) for at in range(500))
+    monkeypatch.setattr(archive, "ROOM", 1000)
+    kept = archive._newest(Entry(float(at), "c1", "A" * 100) for at in range(500))
     assert [entry.at for entry in kept] == [float(at) for at in range(490, 500)]
 
 
@@ -350,7 +351,7 @@ def test_a_past_that_takes_too_long_is_cut_with_a_word(tmp_path: Path) -> None:
 def test_what_is_missing_of_a_log_is_told(monkeypatch: pytest.MonkeyPatch, lines: list[str | None], cut: str) -> None:
     """Where a host's past is not all there, the entries that came are shown, and words say that it is not all."""
     clock = iter(range(0, 100_000, 250))
-    monkeypatch.setattr("fabfile.logs_hosts.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("dws_on_csm.commands.logs.host_log.time.monotonic", lambda: float(next(clock)))
     closed: list[bool] = []
     channel: Any = SimpleNamespace(close=lambda: closed.append(True))
     log = HostLog("h", [], Clock(), True, iter(lines), channel)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from fabfile import logs_merge
-from fabfile.api import ClusterError
-from fabfile.logs_entries import Entry
-from fabfile.logs_merge import ROOM, SPACE, WINDOW, coming, past
-from fabfile.logs_sources import Sources
+from dws_on_csm.commands.logs import merge
+from dws_on_csm.commands.logs.entries import Entry
+from dws_on_csm.commands.logs.merge import ROOM, SPACE, WINDOW, coming, past
+from dws_on_csm.commands.logs.sources import Sources
+from dws_on_csm.model.cluster_api import ClusterError
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def test_what_is_there_comes_in_order() -> None:
 
 def test_what_comes_late_is_put_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry waits for earlier ones from elsewhere, at most for a time: here it would be long, but there is no more room."""
-    monkeypatch.setattr(logs_merge, "WINDOW", 100.0)
-    monkeypatch.setattr(logs_merge, "ROOM", 3)
+    monkeypatch.setattr(merge, "WINDOW", 100.0)
+    monkeypatch.setattr(merge, "ROOM", 3)
     told = threading.Event()
     slow = Log([told, Entry(1, "slow", "1")])
     fast = Log([Entry(2, "fast", "2"), Entry(4, "fast", "4"), Say(told)])
@@ -72,7 +72,7 @@ def test_what_comes_late_is_put_in_its_place(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_comes_even_later_comes_when_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was shown already is not waited with."""
-    monkeypatch.setattr(logs_merge, "WINDOW", 0.1)
+    monkeypatch.setattr(merge, "WINDOW", 0.1)
     shown = threading.Event()
     found = sources(Log([shown, Entry(3, "slow", "3")]), Log([Entry(2, "fast", "2"), Entry(4, "fast", "4")]))
     texts: list[str] = []
@@ -163,7 +163,7 @@ class Api:
 
 def test_pods_that_come_are_followed_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """An API server that is away is asked again, and each new pod is read once, from when the past ended."""
-    monkeypatch.setattr(logs_merge, "LOOK", 0.05)
+    monkeypatch.setattr(merge, "LOOK", 0.05)
     api = Api()
     found = Sources(cluster=api)  # type: ignore[arg-type]
     entries = list(islice(coming(found), 2))
@@ -194,7 +194,7 @@ def test_a_pod_that_has_gone_or_breaks_off_is_no_source_that_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """While logs are followed pods come and go: what broke off is noted once and asked for again."""
-    monkeypatch.setattr(logs_merge, "LOOK", 0.05)
+    monkeypatch.setattr(merge, "LOOK", 0.05)
     found = Sources(cluster=Failing())  # type: ignore[arg-type]
     (entry,) = islice(coming(found), 1)
     assert entry.text == "INFO  said by dws-webhook-1-b"

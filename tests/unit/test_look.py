@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 
-from fabfile import frames, look, perform
-from fabfile.actions import Sh
-from fabfile.api import ClusterError
-from fabfile.frames import Frame
-from fabfile.inventory import DEFAULT, load
-from fabfile.look import Board
-from fabfile.perform import Reach
-from fabfile.running import Run
-from fabfile.stages import computes
-from fabfile.step import Api, Check, Shell
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.engine import frames, perform
+from dws_on_csm.engine import looks as engine_looks
+from dws_on_csm.engine.frames import Frame
+from dws_on_csm.engine.looks import Board
+from dws_on_csm.engine.perform import Reach
+from dws_on_csm.engine.state import Run
+from dws_on_csm.model.actions import Sh
+from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.model.step import Api, Check, Shell
+from dws_on_csm.stages.slurm import computes
 from tests.unit.conftest import LocalHost
 
 HOSTS = 3000
@@ -118,9 +119,9 @@ def test_what_a_host_answers_fails_that_hosts_look_alone(
     board = Board(load(DEFAULT))
     looks = {"a.bad": Shell("true", parse), "a.good": Shell("true", lambda out: 1)}
     frame = Frame(out, b"", 0)
-    look.read_shell(board, "h", looks, {"a.bad": frame, "a.good": frame}, "")
+    engine_looks.read_shell(board, "h", looks, {"a.bad": frame, "a.good": frame}, "")
     with pytest.raises(
-        look.LookFailed, match=rf"^h answered what could not be read: the look at a.bad ended in {named}"
+        engine_looks.LookFailed, match=rf"^h answered what could not be read: the look at a.bad ended in {named}"
     ):
         board.have("a.bad", "h")
     assert board.have("a.good", "h") == 1
@@ -134,12 +135,12 @@ def test_what_an_api_server_answers_fails_that_look_alone() -> None:
         raise ClusterError(0, "no answer")
 
     item = Check("x", "master", lambda place: Api(lambda cluster: dict[str, int]()["items"]), lambda place, found: ())
-    look.read_api(board, "m", {"a.x": item}, lambda: None)  # type: ignore[arg-type, return-value]
-    with pytest.raises(look.LookFailed, match="m answered what could not be read"):
+    engine_looks.read_api(board, "m", {"a.x": item}, lambda: None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(engine_looks.LookFailed, match="m answered what could not be read"):
         board.have("a.x", "m")
     gone = Check("x", "master", lambda place: Api(away), lambda place, found: ())
     with pytest.raises(ClusterError):
-        look.read_api(board, "m", {"a.x": gone}, lambda: None)  # type: ignore[arg-type, return-value]
+        engine_looks.read_api(board, "m", {"a.x": gone}, lambda: None)  # type: ignore[arg-type, return-value]
 
 
 def test_a_small_answer_that_unpacks_to_more_than_memory_is_not_unpacked() -> None:

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from fabfile.inventory import ROOT
+from dws_on_csm.config.load import ROOT
 from tests.mutants.__main__ import main, with_names
 from tests.mutants.made import of_python, of_shell
 from tests.mutants.named import NAMED, TESTS, Named, paths
@@ -32,7 +32,7 @@ def test_those_with_a_name_can_be_chosen_by_file() -> None:
     assert all(with_names([one.file]) and one.file in TESTS for one in NAMED)
 
 
-@pytest.mark.parametrize("given", [["templates/nosuch.sh"], ["--named", "fabfile/output.py"]])
+@pytest.mark.parametrize("given", [["templates/nosuch.sh"], ["--named", "dws_on_csm/transport/output.py"]])
 def test_where_nothing_can_be_tried_it_says_so(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not end well with nothing tried."""
     monkeypatch.setattr("sys.argv", ["mutants", *given])

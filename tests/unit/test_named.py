@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 
-from fabfile import acceptable, doctor_probes, render
-from fabfile.inventory import DEFAULT, load
-from fabfile.site import Host
-from fabfile.stages import STAGES, controller, daemon, named, undeploy
-from fabfile.stages import rollback as procedure
-from fabfile.stages.earlier import Goal
-from fabfile.step import Check, Facts, Finding, Place, Stage
+from dws_on_csm.commands.doctor import probes
+from dws_on_csm.config import acceptable
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.config.site import Host
+from dws_on_csm.model import render
+from dws_on_csm.model.snapshot import Goal
+from dws_on_csm.model.step import Check, Facts, Finding, Place, Stage
+from dws_on_csm.stages import undeploy
+from dws_on_csm.stages.install import STAGES
+from dws_on_csm.stages.preflight import named_controllers
+from dws_on_csm.stages.rollback import procedure
+from dws_on_csm.stages.slurm import controller, slurmctld
 
 CONF = "/etc/slurm/slurm.conf"
 BOTH = "ClusterName=lab\nSlurmctldHost=c1\nSlurmctldHost=c2(10.0.0.2)\n"
@@ -37,14 +42,14 @@ def places(seen: dict[str, dict[str, Any]], pings: str = "", spelled: tuple[str,
     """The places of a site with these controllers, by the site file's names; `spelled`: those that were not looked at."""
     hosts = tuple(Host(name, "controller", "root", False) for name in (*seen, *spelled))
     site = replace(load(DEFAULT), controllers=hosts)
-    told = daemon.parse("".join(f"named={line}\n" for line in pings.splitlines()).encode())
-    facts = Facts({controller.FACT: dict(seen), daemon.FACT: dict.fromkeys(seen, told)})
+    told = slurmctld.parse("".join(f"named={line}\n" for line in pings.splitlines()).encode())
+    facts = Facts({controller.FACT: dict(seen), slurmctld.FACT: dict.fromkeys(seen, told)})
     return [Place(site, facts, name) for name in seen]
 
 
 def findings(some: list[Place], takes: bool = False) -> list[Finding]:
     """What the check says on all of them."""
-    return [one for place in some for one in named.check(takes).judge(place, None)]
+    return [one for place in some for one in named_controllers.check(takes).judge(place, None)]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +123,7 @@ def test_where_it_can_not_be_decided(seen: dict[str, Any], spelled: tuple[str, .
 def test_a_limit_hides_none() -> None:
     """The controllers that a run may not change are looked at all the same, and are the site's."""
     (first, _) = places({"c1": found("c1"), "c2": found("c2")})
-    assert named.left_out(replace(first, site=replace(first.site, limit=frozenset({"c1"})))) == ([], [])
+    assert named_controllers.left_out(replace(first, site=replace(first.site, limit=frozenset({"c1"})))) == ([], [])
 
 
 def test_who_looks() -> None:
@@ -132,7 +137,7 @@ def test_who_looks() -> None:
         return [finding.name for one in checks for finding in one.judge(place, None)]
 
     back = Goal("x", "leave", {}, (), {"a": True}, True, False, False, ())
-    assert judged(STAGES) == judged(doctor_probes.stages()) == ["controller-unlisted"]
+    assert judged(STAGES) == judged(probes.stages()) == ["controller-unlisted"]
     assert judged(undeploy.stages(slurm=True)) == ["controllers-left-out"]
     assert judged(undeploy.stages(slurm=False)) == []
     assert judged(procedure.stages(back, CONF)) == ["controller-unlisted"]
@@ -163,6 +168,6 @@ def test_what_a_host_calls_itself(tmp_path: Path) -> None:
 
     seen = controller.parse(told("lua.sh", "controller.sh"))
     assert (seen["host"], seen["fqdn"], seen["addresses"].split()) == ("c1", "c1.site", ["10.0.0.1", "fd00::1"])
-    running = daemon.parse(told("daemon.sh"))
+    running = slurmctld.parse(told("daemon.sh"))
     assert running["named"] == [["v1,c1", "UP"], ["UPS", "DOWN"]]
     assert running["pings"] == [["here", "UP"], ["there", "DOWN"]]

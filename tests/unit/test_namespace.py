@@ -8,15 +8,20 @@ from typing import Any
 
 import pytest
 
-from fabfile import goals
-from fabfile.actions import AskApi
-from fabfile.api import ClusterError
-from fabfile.inventory import DEFAULT, Site, load
-from fabfile.names import KUBECONFIG
-from fabfile.stages import access, certificates, deploy, namespace, preflight, procedure, revocation, rollback
-from fabfile.stages.earlier import File, Goal
-from fabfile.step import Api, Check, Facts, Place, Step
-from fabfile.trails import Trail
+from dws_on_csm.commands.history import rollback_target
+from dws_on_csm.commands.history.host_record import Trail
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.config.site import Site
+from dws_on_csm.domain.names import KUBECONFIG
+from dws_on_csm.model.actions import AskApi
+from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.model.snapshot import File, Goal
+from dws_on_csm.model.step import Api, Check, Facts, Place, Step
+from dws_on_csm.stages.access import rbac, revoke, rotate
+from dws_on_csm.stages.dws import deploy, workflow_namespace
+from dws_on_csm.stages.install import procedure
+from dws_on_csm.stages.preflight import checks
+from dws_on_csm.stages.rollback import procedure as rollback_procedure
 
 
 class Cluster:
@@ -61,9 +66,9 @@ def test_a_rollback_brings_no_kubeconfig_back_that_names_another_namespace_than_
 ) -> None:
     """The plugin would find them no more; and the namespace has to be there."""
     every = [{"namespace": "slurm", "name": "bb1"}] if busy else []
-    monkeypatch.setattr("fabfile.stages.workflows.read", lambda cluster: every)
+    monkeypatch.setattr("dws_on_csm.stages.dws.workflows.read", lambda cluster: every)
     goal = Goal("1", "leave", {}, (), {"c": True, "d": True}, spaces={"c": ("slurm", "lab"), "d": ("slurm", "lab")})
-    (check,) = (one for one in rollback.stages(goal, "c")[0].steps if one.name == "spaces")
+    (check,) = (one for one in rollback_procedure.stages(goal, "c")[0].steps if one.name == "spaces")
     assert isinstance(check, Check)
     look = check.look(place(site()))
     assert isinstance(look, Api)
@@ -88,7 +93,7 @@ def test_which_namespaces_a_rollback_changes(
     """By what lies on the controller and what comes back; a kubeconfig that is made anew names that of the site file."""
     coming = {} if then is None else {KUBECONFIG: File(KUBECONFIG, "1", "", "", "x", frozenset(), space=then)}
     at = site()
-    found = goals._space(at, Trail(space=now), coming, renewed)
+    found = rollback_target._space(at, Trail(space=now), coming, renewed)
     assert ({"slurmctl": found} if all(found) and found[0] != found[1] else {}) == moved
 
 
@@ -106,7 +111,7 @@ def test_a_namespace_that_is_not_there_is_told_before_anything_is_touched(
     state: str, create: bool, fix: str | None
 ) -> None:
     """The finding names it and offers to make it; one that is being deleted can't be made yet."""
-    found = namespace.judge(place(site(create_namespace=create)), {"state": state, "workflows": {}})
+    found = workflow_namespace.judge(place(site(create_namespace=create)), {"state": state, "workflows": {}})
     assert [one.name for one in found] == ([] if fix is None else ["namespace-missing"])
     assert all("slurm" in one.text and fix and fix in one.fix for one in found)
 
@@ -115,7 +120,7 @@ def test_how_it_is_seen() -> None:
     """There, missing or being deleted, as the API has it."""
     cluster = Cluster({"slurm": {}, "going": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})
     names = ("slurm", "going", "none")
-    assert [namespace.state(cluster, site(name)) for name in names] == ["there", "being deleted", "missing"]  # type: ignore[arg-type]
+    assert [workflow_namespace.state(cluster, site(name)) for name in names] == ["there", "being deleted", "missing"]  # type: ignore[arg-type]
 
 
 LEFT = {"old": [f"bb{number}" for number in range(1, 8)], "other": ["bb99"]}
@@ -137,7 +142,7 @@ def test_workflows_in_the_namespace_in_use_stand_in_the_way(
 ) -> None:
     """As long as one is where a controller's kubeconfig points, that kubeconfig is not pointed elsewhere."""
     here = place(replace(site(), limit=limit), kubeconfigs)
-    found = namespace.judge(here, {"state": "there", "workflows": LEFT})
+    found = workflow_namespace.judge(here, {"state": "there", "workflows": LEFT})
     assert [one.name for one in found] == ["workflows-in-old-namespace"] * bool(hosts)
     for one in found:
         assert (
@@ -148,7 +153,7 @@ def test_workflows_in_the_namespace_in_use_stand_in_the_way(
 
 def test_a_kubeconfig_without_a_namespace_has_the_default_one() -> None:
     """So kubectl reads it."""
-    found = namespace.judge(
+    found = workflow_namespace.judge(
         place(site(), {"c1": {"mode": "600"}}), {"state": "there", "workflows": {"default": ["bb1"]}}
     )
     assert "bb1 in the namespace default" in found[0].text
@@ -156,9 +161,9 @@ def test_a_kubeconfig_without_a_namespace_has_the_default_one() -> None:
 
 def test_whatever_writes_kubeconfigs_looks_before() -> None:
     """An install, a rotation and a revocation refuse before anything is touched, and once more right before."""
-    firsts = [preflight.STAGE, certificates.stages(site())[0], revocation.stages()[0]]
-    assert all(namespace.CHECK in stage.steps for stage in firsts)
-    for stage in (access.STAGE, certificates.stages(site())[1], revocation.stages()[1]):
+    firsts = [checks.STAGE, rotate.stages(site())[0], revoke.stages()[0]]
+    assert all(workflow_namespace.CHECK in stage.steps for stage in firsts)
+    for stage in (rbac.STAGE, rotate.stages(site())[1], revoke.stages()[1]):
         names = [item.name for item in stage.steps]
         assert names.index("namespace") < names.index("kubeconfig")
 
@@ -171,7 +176,7 @@ def test_a_rollback_looks_once_more_right_before_a_kubeconfig_comes_that_names_a
     goal = Goal("1", "leave", files, (), {"c": True}, renew=renew, roles=roles, spaces={"c": ("slurm", "lab")})
     writing = [
         stage
-        for stage in rollback.stages(goal, "c")
+        for stage in rollback_procedure.stages(goal, "c")
         if any("kubeconfig" in item.name for item in stage.steps if isinstance(item, Step))
     ]
     assert len(writing) == 1
@@ -182,8 +187,8 @@ def test_a_rollback_looks_once_more_right_before_a_kubeconfig_comes_that_names_a
 def test_the_look_has_all_that_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     """One look finds both."""
     told = [{"namespace": "old", "name": "bb1"}, {"namespace": "old", "name": "bb2"}]
-    monkeypatch.setattr("fabfile.stages.workflows.read", lambda cluster: told)
-    look = namespace.CHECK.look(place(site()))
+    monkeypatch.setattr("dws_on_csm.stages.dws.workflows.read", lambda cluster: told)
+    look = workflow_namespace.CHECK.look(place(site()))
     assert isinstance(look, Api)
     assert look.read(Cluster({})) == {"state": "missing", "workflows": {"old": ["bb1", "bb2"]}}  # type: ignore[arg-type]
 
@@ -201,7 +206,7 @@ def test_it_is_made_before_anything_needs_it_and_only_where_that_is_asked_for() 
 
 def test_no_rollback_takes_it_away() -> None:
     """It is created as no object of the run: others may have put something there since."""
-    (action,) = namespace._make(place(site(create_namespace=True)), "missing", "there")
+    (action,) = workflow_namespace._make(place(site(create_namespace=True)), "missing", "there")
     assert isinstance(action, AskApi) and action.objects == ()
     cluster = Cluster({})
     action.ask(cluster)  # type: ignore[arg-type]

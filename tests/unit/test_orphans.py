@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 
-from fabfile import doctor_probes, engine, names
-from fabfile.events import Done, Event
-from fabfile.faults import Lost
-from fabfile.inventory import DEFAULT, load
-from fabfile.look import Board
-from fabfile.perform import At, Reach, perform
-from fabfile.running import Run
-from fabfile.stages import installed, jobs, undeploy, upgrade
-from fabfile.step import Check, Refused, Shell, Stage
+from dws_on_csm.commands.doctor import probes
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.domain import names
+from dws_on_csm.engine import apply
+from dws_on_csm.engine.looks import Board
+from dws_on_csm.engine.perform import At, Reach, perform
+from dws_on_csm.engine.state import Run
+from dws_on_csm.model.errors import Lost
+from dws_on_csm.model.events import Done, Event
+from dws_on_csm.model.step import Check, Refused, Shell, Stage
+from dws_on_csm.stages import jobs, undeploy
+from dws_on_csm.stages.dws import installed, replace
 from tests.unit.conftest import LocalHost
 from tests.unit.fake_kubectl import crd
 from tests.unit.test_undeploy import CONTROLLER, MASTER, a_place, a_row, a_workflow, slurm_says
@@ -88,8 +91,8 @@ class Noting(LocalHost):
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     said = tmp_path / "squeue.said"
-    monkeypatch.setattr("fabfile.stages.jobs.look", lambda place: Shell(f"cat {said}", jobs.parse))
-    monkeypatch.setattr("fabfile.before.STATE", str(tmp_path / "state"))
+    monkeypatch.setattr("dws_on_csm.stages.jobs.look", lambda place: Shell(f"cat {said}", jobs.parse))
+    monkeypatch.setattr("dws_on_csm.engine.before_images.STATE", str(tmp_path / "state"))
     made = World(said)
     made.job()
     return made
@@ -121,17 +124,17 @@ def orphaning() -> tuple[Stage, ...]:
 
 @pytest.fixture
 def installed_dws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fabfile.stages.installed.found", lambda place: THERE)
+    monkeypatch.setattr("dws_on_csm.stages.dws.installed.found", lambda place: THERE)
 
 
 def test_slurm_is_asked_after_the_workflows_were_read(world: World, tmp_path: Path, installed_dws: None) -> None:
     """In an undeploy, an upgrade and the doctor, at the first looks and where a run looks for a second time."""
-    for stage in (removal(undeploy.stages(orphans=True)[0]), removal(upgrade.STAGE), removal(doctor_probes.PROBES)):
+    for stage in (removal(undeploy.stages(orphans=True)[0]), removal(replace.STAGE), removal(probes.PROBES)):
         run, _ = a_run(world, tmp_path, Stage(stage.name, (), stage.steps))
         for _ in range(2):
             world.asked.clear()
             run.board.site = a_place({}, dws="0.1.9").site
-            engine.first_looks(run)
+            apply.first_looks(run)
             assert world.asked == ["Workflows", "Slurm"], stage.name
 
 
@@ -148,9 +151,9 @@ def test_a_job_that_is_submitted_meanwhile_keeps_its_workflow(
     world.workflow("9")
     world.at, world.then = at, submitted
     run, seen = a_run(world, tmp_path, *orphaning())
-    engine.first_looks(run)
-    if engine.findings(run, run.stages[0]):
-        engine.install(run)
+    apply.first_looks(run)
+    if apply.findings(run, run.stages[0]):
+        apply.install(run)
     assert world.deleted in ([], [("bb9", "id-bb9")])
     assert "12" in world.there or not world.asked.count("Workflows") >= at
     told = [one.meaning for e in seen if isinstance(e, Done) for one in e.failures]
@@ -161,8 +164,8 @@ def test_orphans_go(world: World, tmp_path: Path, installed_dws: None) -> None:
     """Each by its uid, where nothing else is there."""
     world.workflow("9")
     run, seen = a_run(world, tmp_path, *orphaning())
-    engine.first_looks(run)
-    engine.install(run)
+    apply.first_looks(run)
+    apply.install(run)
     assert world.deleted == [("bb9", "id-bb9")]
     assert {e.step: e.outcome for e in seen if isinstance(e, Done)}["orphans"] == "fixed"
 

@@ -6,8 +6,8 @@ import tracemalloc
 
 import pytest
 
-from fabfile import output
-from fabfile.output import BEFORE, LIMIT, LONGEST, MOST, Lines, Stream, tail
+from dws_on_csm.transport import output
+from dws_on_csm.transport.output import BEFORE, LIMIT, LONGEST, MOST, Lines, Stream, tail
 from tests.unit.growth import assert_no_square
 
 

@@ -14,10 +14,22 @@ from typing import Any
 
 import pytest
 
-from fabfile.inventory import DEFAULT, load
-from fabfile.stages import held, installed, make_undeploy, owned, rollback, storage, stuck, undeploy, upgrade
-from fabfile.stages.earlier import Goal, Thing
-from fabfile.step import Check, Facts, Known, Place, Shell, Stage, Taken
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.domain import dws_objects
+from dws_on_csm.model.snapshot import Goal, Thing
+from dws_on_csm.model.step import Check, Facts, Known, Place, Shell, Stage, Taken
+from dws_on_csm.stages import undeploy
+from dws_on_csm.stages.dws import (
+    installed,
+    make_undeploy,
+    owned,
+    persistent_storage,
+    stuck_crds,
+)
+from dws_on_csm.stages.dws import (
+    replace as dws_replace,
+)
+from dws_on_csm.stages.rollback import procedure
 from tests.unit import fake_kubectl
 from tests.unit.test_storage import (
     CONFIG,
@@ -135,7 +147,7 @@ def test_where_nothing_of_dws_could_own_anything_nothing_is_listed(there: Path, 
 @pytest.mark.parametrize("stage", ["preflight", "previous"])
 def test_an_install_that_takes_nothing_away_makes_no_such_look(stage: str) -> None:
     """Neither before nor in its stages."""
-    steps = upgrade.checks("preflight") if stage == "preflight" else upgrade.STAGE.steps
+    steps = dws_replace.checks("preflight") if stage == "preflight" else dws_replace.STAGE.steps
     (check,) = (one for one in steps if one.name == "owned")
     assert isinstance(check, Check) and check.look(a_place()) == Known(owned.NOTHING)
     assert isinstance(check.look(a_place(dws="0.1.9")), Shell)
@@ -150,7 +162,7 @@ def test_the_fix_keeps_the_object_and_its_other_owners(there: Path, tmp_path: Pa
     """A merge patch of this very object, as a shell takes it, that takes the owners out that go, and no other."""
     holds(tmp_path, "storages", IDLE)
     (one,) = found(there, theirs("data", "Storage-rabbit-1 somebody"))["owned"]
-    text, fix = held.owned(one, NOW), held.freeing(one)
+    text, fix = dws_objects.owned(one, NOW), dws_objects.freeing(one)
     assert text.startswith(
         "PersistentVolumeClaim default/data, 3 days old: its owner Storage default/rabbit-1 goes with DWS"
     )
@@ -180,14 +192,14 @@ def test_what_belongs_to_storage_goes_with_it_where_that_was_typed_and_is_named(
     seen = found(there, theirs("below", "Servers-scratch"), CLAIM)
     assert {one["name"]: one["data"] for one in seen["owned"]} == {"default/below": True, "default/data": False}
     kinds = {"persistentstorageinstances": [psi], "servers": [servers]}
-    data = [{**one, "path": "/x"} for one in held.data(kinds)]
+    data = [{**one, "path": "/x"} for one in dws_objects.data(kinds)]
     assert [one.partition(",")[0] for one in judged(seen, agreed=data)] == [
         f"storage-owned: PersistentVolumeClaim default/{name}" for name in ("below", "data")
     ]
     assert [one.partition(",")[0] for one in judged(seen, "1", data)] == [
         "storage-owned: PersistentVolumeClaim default/data"
     ]
-    step = storage.step("undeploy", undeploy.version)
+    step = persistent_storage.step("undeploy", undeploy.version)
     place = a_place("1", agreed=data, now=data)
     place.facts.found["undeploy.owned"] = {MASTER: seen}
     assert step.takes is not None
@@ -205,9 +217,9 @@ def test_what_is_set_free_takes_nothing_along_either(there: Path, tmp_path: Path
     assert [one["name"] for one in found(there, *others, dying=True)["owned"]] == ["default/data"]
     kind, one = STUCK_KINDS["persistentstorageinstances"]
     place = a_place("a")
-    data = [{**each, "path": "/x"} for each in held.data({f"{kind.lower()}s": [one]})]
-    place.facts.found[stuck.FACT] = {MASTER: data}
-    place.facts.first[stuck.FACT] = {MASTER: data}
+    data = [{**each, "path": "/x"} for each in dws_objects.data({f"{kind.lower()}s": [one]})]
+    place.facts.found[stuck_crds.FACT] = {MASTER: data}
+    place.facts.first[stuck_crds.FACT] = {MASTER: data}
     seen = {"owned": [{**(found(there, CLAIM)["owned"][0]), "data": True}], "unasked": []}
     assert not owned.check(lambda place: False).judge(place, seen)
     no = replace(place, site=replace(place.site, deletes=""))
@@ -217,9 +229,9 @@ def test_what_is_set_free_takes_nothing_along_either(there: Path, tmp_path: Path
 def test_what_has_lost_its_last_owner_goes_in_any_case() -> None:
     """As a Servers whose instance is gone: Kubernetes is about to delete it, with all that it owns."""
     servers = some_servers("left", owner="PersistentStorageInstance-gone")
-    assert held.ending({"servers": [servers]}) == {}
+    assert dws_objects.ending({"servers": [servers]}) == {}
     servers["metadata"]["ownerReferences"].append({"apiVersion": "x/v1", "kind": "X", "name": "x", "uid": "somebody"})
-    assert held.ending({"servers": [servers]}) == {"Servers-left": "Servers default/left"}
+    assert dws_objects.ending({"servers": [servers]}) == {"Servers-left": "Servers default/left"}
 
 
 # --- what cannot be asked
@@ -325,7 +337,9 @@ def test_the_last_look_judges_what_cannot_be_asked_as_the_first_does(
         monkeypatch.setattr(
             make_undeploy.json,  # type: ignore[attr-defined]
             "dumps",
-            lambda one, **more: dumps({**one, "accept": [held.OWNERS_UNKNOWN]} if "accept" in one else one, **more),
+            lambda one, **more: dumps(
+                {**one, "accept": [dws_objects.OWNERS_UNKNOWN]} if "accept" in one else one, **more
+            ),
         )
     ran = site()
     monkeypatch.undo()
@@ -341,15 +355,15 @@ def test_the_check_stands_before_every_removal() -> None:
     """In the preflight and again right before: of an undeploy, an upgrade, and a rollback that takes DWS or one of its kinds."""
     one = Thing(f"{installed.CRDS}/storages.{fake_kubectl.GROUP}", None, frozenset())
     goal = Goal("1", "leave", {}, (), {})
-    ways = [undeploy.stages(), *(rollback.stages(replace(goal, dws=dws), "c") for dws in ("remove", "install"))]
-    ways.append(rollback.stages(replace(goal, things=(one,)), "c"))
+    ways = [undeploy.stages(), *(procedure.stages(replace(goal, dws=dws), "c") for dws in ("remove", "install"))]
+    ways.append(procedure.stages(replace(goal, things=(one,)), "c"))
     for stages in ways:
         names = [f"{stage.name}.{step.name}" for stage in stages for step in stage.steps]
         last = next(one for one in names if one.endswith((".removed", "objects.objects")))
         stage = last.partition(".")[0]
         assert "preflight.owned" in names
         assert names.index(f"{stage}.owned") < names.index(f"{stage}.storage") < names.index(last)
-    plain = [step.name for stage in rollback.stages(goal, "c") for step in stage.steps]
+    plain = [step.name for stage in procedure.stages(goal, "c") for step in stage.steps]
     assert "owned" not in plain
 
 
@@ -367,8 +381,8 @@ def test_where_nothing_is_there_nothing_more_has_to_be_known(stages: Sequence[St
 def test_no_site_file_accepts_it() -> None:
     """It is data of somebody's; that some kind can't be asked may be lived with."""
     site = load(DEFAULT)
-    place = Place(site, Facts({storage.FACT: {MASTER: storage.NOTHING}}), MASTER)
+    place = Place(site, Facts({persistent_storage.FACT: {MASTER: persistent_storage.NOTHING}}), MASTER)
     one = {"what": "x", "why": "y", "down": False}
     assert [f.name for f in owned.check(lambda place: True).judge(place, {"owned": [], "unasked": [one]})] == [
-        held.OWNERS_UNKNOWN
+        dws_objects.OWNERS_UNKNOWN
     ]

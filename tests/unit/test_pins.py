@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fabfile import bundle, download, fetch, git, imagepull, names, render, supply
-from fabfile.download import SourceError
-from fabfile.inventory import Site
-from fabfile.stages import images, plugin, workarea
-from fabfile.step import Facts, Place, Refused, Shell
+from dws_on_csm.bundle import archive, download, fetch, git, oci, supply
+from dws_on_csm.bundle.download import SourceError
+from dws_on_csm.config.site import Site
+from dws_on_csm.domain import names
+from dws_on_csm.model import render
+from dws_on_csm.model.step import Facts, Place, Refused, Shell
+from dws_on_csm.stages.dws import images, workarea
+from dws_on_csm.stages.slurm import plugin
 from tests.unit import bundles
 from tests.unit.hostile import SLURM_USER, Host, hostile_host, needs_root
 
@@ -147,12 +150,12 @@ def test_a_bundle_is_made_of_the_image_that_is_pinned(tmp_path: Path, monkeypatc
     """Its digest is what the registry is asked for; in the archive it has its tag's name."""
     asked: list[tuple[str, str]] = []
 
-    def pull(source: imagepull.Remote, which: str, name: str, target: Path, *rest: object) -> str:
+    def pull(source: oci.Remote, which: str, name: str, target: Path, *rest: object) -> str:
         asked.append((which, name))
         target.write_text("")
         return DIGEST
 
-    monkeypatch.setattr(imagepull, "pull", pull)
+    monkeypatch.setattr(oci, "pull", pull)
     site = bundles.site(tmp_path, yaml.safe_dump({"sources": {"dws_image": [f"a.b/dws@{DIGEST}"]}}))
     part = fetch.image(fetch.Work(site, tmp_path, lambda title: lambda done, total: None), "dws_image", "x.tar")
     assert asked == [(DIGEST, "a.b/dws:0.0.20")]
@@ -167,7 +170,7 @@ def test_a_bundle_with_something_else_than_what_is_pinned_is_refused(tmp_path: P
     made = bundles.written(tmp_path / "site.bundle", tmp_path / "parts")
     pins = {"versions": {"dws": {"tag": "0.0.20", "commit": OTHER}}, "sources": {"dws_image": [f"a.b/dws@{DIGEST}"]}}
     with pytest.raises(Refused) as error:
-        bundle.attach(bundles.site(tmp_path, yaml.safe_dump(pins)), made)
+        archive.attach(bundles.site(tmp_path, yaml.safe_dump(pins)), made)
     assert [one.name for one in error.value.findings] == ["commit-differs", "digest-differs"]
 
 

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from fabfile import pki, render
+from dws_on_csm.domain import certificates
+from dws_on_csm.model import render
 from tests.unit.authority import Authority, authority
 
 
@@ -23,20 +24,20 @@ def signed(
     """What the script that runs on the master makes of a request."""
     (folder / "ca.crt").write_bytes(ca.certificate)
     (folder / "ca.key").write_bytes(ca.key)
-    settings = {"pki": str(folder), "serial": serial or pki.serial(), "before": "300", "days": str(days)}
+    settings = {"pki": str(folder), "serial": serial or certificates.serial(), "before": "300", "days": str(days)}
     script = "set -eu\numask 077\n" + render.script("vanishing.sh", "sign.sh", **settings)
     return subprocess.run(["sh", "-c", script], input=csr, capture_output=True, check=False, timeout=30)
 
 
 def test_what_openssl_signs_is_a_client_certificate_for_the_new_key(tmp_path: Path) -> None:
     """It has the name, the key and the days asked for, is for clients only, and began five minutes ago."""
-    asked, serial = pki.request("slurm-dws"), pki.serial()
+    asked, serial = certificates.request("slurm-dws"), certificates.serial()
     pem = signed(tmp_path, authority(), asked.csr, serial=serial).stdout
-    read, whole = pki.read(pem), x509.load_pem_x509_certificate(pem)
+    read, whole = certificates.read(pem), x509.load_pem_x509_certificate(pem)
     assert (read.subject, read.issuer, read.serial) == ("CN=slurm-dws", "CN=kubernetes", f"{int(serial, 16):x}")
     assert read.days_left == 499
     assert abs(read.since - datetime.now(UTC) + timedelta(seconds=300)) < timedelta(seconds=20)
-    assert pki.signed_by(pem, authority().certificate)
+    assert certificates.signed_by(pem, authority().certificate)
     usages = whole.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(usages) == [ExtendedKeyUsageOID.CLIENT_AUTH]
     assert whole.extensions.get_extension_for_class(x509.BasicConstraints).value.ca is False
@@ -46,7 +47,7 @@ def test_what_openssl_signs_is_a_client_certificate_for_the_new_key(tmp_path: Pa
 
 def test_signing_leaves_nothing_on_the_master(tmp_path: Path) -> None:
     """Beside the CA's certificate and key there is no serial file and no copy afterwards."""
-    assert signed(tmp_path, authority(), pki.request("slurm-dws").csr).returncode == 0
+    assert signed(tmp_path, authority(), certificates.request("slurm-dws").csr).returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ca.crt", "ca.key"]
 
 
@@ -59,43 +60,45 @@ def test_what_openssl_says_is_told_when_it_does_not_sign(tmp_path: Path) -> None
 @pytest.mark.parametrize("_", range(20))
 def test_serials_are_as_openssl_reads_them(_: int) -> None:
     """32 hexadecimal digits, positive as X.509 has it."""
-    serial = pki.serial()
+    serial = certificates.serial()
     assert len(serial) == 32 and 0 < int(serial, 16) < 1 << 127
 
 
 @pytest.mark.parametrize(("days", "left"), [(10.5, 10), (0.5, 0), (-0.5, -1)])
 def test_days_left_are_whole_ones(days: float, left: int) -> None:
     """A day that isn't whole doesn't count; what is over has less than none."""
-    assert pki.read(authority().sign("a", days, 20)).days_left == left
+    assert certificates.read(authority().sign("a", days, 20)).days_left == left
 
 
 def test_who_signed_is_told_among_several_authorities() -> None:
     """A CA that was renewed has two certificates in its file; the one that signed is found, or none."""
     old, new, other = authority("old", 20), authority("new"), authority("other")
     both = old.certificate + new.certificate
-    found = pki.signer(old.sign("a", 10), both)
+    found = certificates.signer(old.sign("a", 10), both)
     assert found and found.subject == "CN=old" and found.days_left == 19
-    assert pki.signer(other.sign("a", 10), both) is None
+    assert certificates.signer(other.sign("a", 10), both) is None
 
 
 def test_an_authority_of_the_same_name_is_not_the_same() -> None:
     """The signature counts and not the name: a cluster that was made anew has a CA of the same name."""
     before = Authority(authority("one").key, authority("kubernetes", 100).certificate)
-    assert not pki.signed_by(before.sign("a", 10), authority("kubernetes", 100).certificate)
+    assert not certificates.signed_by(before.sign("a", 10), authority("kubernetes", 100).certificate)
 
 
 @pytest.mark.parametrize("pem", [b"", b"nothing", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
 def test_what_is_no_certificate(pem: bytes) -> None:
     """It is a ValueError, and names nobody."""
     with pytest.raises(ValueError):
-        pki.read(pem)
-    assert pki.common_name(pem) == ""
+        certificates.read(pem)
+    assert certificates.common_name(pem) == ""
 
 
 def test_a_kubeconfig_has_everything_in_it() -> None:
     """Cluster, user and context fit together, and certificate and key are embedded as they came."""
-    asked = pki.request("me")
-    made = yaml.safe_load(pki.kubeconfig("c", "https://api:6443", b"CA", "me", "ns", b"PEM", asked.key).reveal())
+    asked = certificates.request("me")
+    made = yaml.safe_load(
+        certificates.kubeconfig("c", "https://api:6443", b"CA", "me", "ns", b"PEM", asked.key).reveal()
+    )
     assert made["current-context"] == "me"
     assert made["contexts"] == [{"name": "me", "context": {"cluster": "c", "namespace": "ns", "user": "me"}}]
     assert made["clusters"][0]["cluster"] == {"certificate-authority-data": "Q0E=", "server": "https://api:6443"}

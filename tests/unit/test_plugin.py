@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from fabfile import render
-from fabfile.actions import Put, Sh
-from fabfile.inventory import DEFAULT, load
-from fabfile.stages import hooks, plugin
-from fabfile.step import Facts, Place, Refused, Unknown
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import Put, Sh
+from dws_on_csm.model.step import Facts, Place, Refused, Unknown
+from dws_on_csm.stages.slurm import hooks, plugin
 
 SITE = load(DEFAULT)
 HOOKS = ["slurm_bb_pools", "slurm_bb_test_data_in", "slurm_bb_test_data_out"]

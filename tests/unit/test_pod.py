@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from fabfile import render
-from fabfile.inventory import load
-from fabfile.stages import keepers, pod, podcheck, podmount, rollout
-from fabfile.step import Facts, Place, Unknown
+from dws_on_csm.config.load import load
+from dws_on_csm.model import render
+from dws_on_csm.model.step import Facts, Place, Unknown
+from dws_on_csm.stages.pod import discover, managed_by, mount, rollout
+from dws_on_csm.stages.slurm import pod_checks
 from tests.unit.site_files import write
 
 NAME = "slurmctld"
@@ -90,9 +91,9 @@ def objects(
 
 
 def seen(place: Place, there: dict[str, Any]) -> Any:
-    wanted = pod.of(place)
+    wanted = discover.of(place)
     assert wanted is not None
-    return pod.read(Cluster(there), wanted)  # type: ignore[arg-type]
+    return discover.read(Cluster(there), wanted)  # type: ignore[arg-type]
 
 
 HELM = {"annotations": {"meta.helm.sh/release-name": "slurm"}}
@@ -122,7 +123,7 @@ SUBPATH = {"mountPath": "/etc/slurm/slurm.conf", "subPath": "slurm.conf"}
 )  # fmt: skip
 def test_what_cannot_be_made_lasting_is_refused(place: Place, there: dict[str, Any], names: list[str]) -> None:
     """By name, and with the place to change it."""
-    found = list(podcheck.judge(place, seen(place, there)))
+    found = list(pod_checks.judge(place, seen(place, there)))
     assert [one.name for one in found] == names
     assert all(one.fix for one in found)
 
@@ -179,7 +180,7 @@ def test_what_would_lose_all_jobs_is_refused(place: Place, there: dict[str, Any]
     """Slurm's state has to outlive the pod, since an install needs a new one: else every job of everybody is forgotten."""
     file = place.site.slurm.conf
     place.facts.found["preflight.controller"] = {NAME: {"files": {file: f"ClusterName=x\n{conf}\n"}}}
-    found = podcheck.judge(place, seen(place, there))
+    found = pod_checks.judge(place, seen(place, there))
     assert [one.name for one in found] == names
     assert all("StateSaveLocation" in one.text for one in found)
 
@@ -201,7 +202,7 @@ def test_what_would_lose_all_jobs_is_refused(place: Place, there: dict[str, Any]
 )  # fmt: skip
 def test_who_keeps_an_object_is_read_from_its_marks(meta: dict[str, Any], keeper: str) -> None:
     """Helm, Flux and Argo CD each have their own, with the name under which the change is to be made."""
-    assert keepers.told(meta) == keeper
+    assert managed_by.told(meta) == keeper
 
 
 @pytest.mark.parametrize(
@@ -217,15 +218,15 @@ def test_what_is_refused_is_planned_no_further(place: Place, there: dict[str, An
     """Without a volume, a ConfigMap or a workload it isn't known what would be mounted where, and a plan says that."""
     found = seen(place, there)
     kubeconfig = {"slurm_uid": "64030", "slurm_group": "1"}
-    spot = replace(place, facts=Facts({pod.FACT: {NAME: found}, "access.kubeconfig": {NAME: kubeconfig}}))
+    spot = replace(place, facts=Facts({discover.FACT: {NAME: found}, "access.kubeconfig": {NAME: kubeconfig}}))
     with pytest.raises(Unknown):
-        podmount.wanted_volume(spot)
+        mount.wanted_volume(spot)
         rollout.means(spot)
 
 
 def test_a_finding_names_what_has_to_be_where(place: Place) -> None:
     """Whoever keeps the objects is told each key and the volume."""
-    (found,) = podcheck.judge(place, seen(place, objects(deployment(CONFIG_VOLUME, **HELM))))
+    (found,) = pod_checks.judge(place, seen(place, objects(deployment(CONFIG_VOLUME, **HELM))))
     assert "Helm release slurm" in found.text
     for word in (
         "burst_buffer.lua",
@@ -240,8 +241,8 @@ def test_a_finding_names_what_has_to_be_where(place: Place) -> None:
 
 def wanted(place: Place, volume: dict[str, Any], user: str = "64030", group: str = "64030") -> Any:
     have = {**seen(place, objects(deployment(volume))), "group": "64030"}
-    facts = Facts({pod.FACT: {NAME: have}, "access.kubeconfig": {NAME: {"slurm_uid": user, "slurm_group": group}}})
-    return podmount.wanted_volume(replace(place, facts=facts))
+    facts = Facts({discover.FACT: {NAME: have}, "access.kubeconfig": {NAME: {"slurm_uid": user, "slurm_group": group}}})
+    return mount.wanted_volume(replace(place, facts=facts))
 
 
 @pytest.mark.parametrize(

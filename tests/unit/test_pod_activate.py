@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from fabfile import render
+from dws_on_csm.model import render
 
 KUBECTL = """#!{python}
 import json, os, pathlib, sys, time

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.inventory import ROOT
+from dws_on_csm.config.load import ROOT
 
 NAMED = re.compile(r"`(tests/(?:unit|ssh|lab)/test_\w+\.py)(?:::(test_\w+))?`")
 """A file of tests, or one test in it, as pytest takes it."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from fabfile import names
-from fabfile.inventory import DEFAULT, load
-from fabfile.stages import readiness
-from fabfile.step import Facts, Place
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.domain import names
+from dws_on_csm.model.step import Facts, Place
+from dws_on_csm.stages.dws import readiness
 
 
 def a_deployment(wanted: int, generation: int = 1, **status: int) -> dict[str, Any]:

@@ -15,11 +15,13 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from fabfile import bundle_support, redact, render, secret_forms
-from fabfile.faults import Unreachable
-from fabfile.inventory import DEFAULT, load
-from fabfile.secret import GONE, Secret
-from fabfile.secret_known import Known
+from dws_on_csm.commands.doctor import archive
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.model import render
+from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.model.secret import GONE, Secret
+from dws_on_csm.redaction import redact, secret_forms
+from dws_on_csm.redaction.known_secrets import Known
 from tests.unit import leaky_output
 from tests.unit.conftest import LocalHost
 from tests.unit.growth import assert_no_square
@@ -583,13 +585,13 @@ def test_the_sums_of_a_keys_pieces_are_made_on_its_host(
     body = "\n".join(coded("".join(chr(33 + (line * 7 + at) % 90) for at in range(48))) for line in range(6))
     pem = f"{DASHES}BEGIN EC {KIND}{DASHES}\n{body}\n{DASHES}END EC {KIND}{DASHES}\n"
     (tmp_path / "kubeconfig").write_text(f"users:\n- user:\n    client-key-data: {coded(pem)}\n")
-    monkeypatch.setattr("fabfile.names.KUBECONFIG", str(tmp_path / "kubeconfig"))
+    monkeypatch.setattr("dws_on_csm.domain.names.KUBECONFIG", str(tmp_path / "kubeconfig"))
     cluster = SimpleNamespace(
         get=lambda path: {"data": {"username": coded("admin"), "password": coded("correct-horse")}}
     )
     reach = SimpleNamespace(session=lambda host: local_host, cluster=lambda: cluster)
     reading = SimpleNamespace(run=SimpleNamespace(site=load(DEFAULT), reach=reach))
-    known, unread = bundle_support.known(reading)  # type: ignore[arg-type]
+    known, unread = archive.known(reading)  # type: ignore[arg-type]
     assert unread == ""
     for part in (coded(pem)[90:200], body.splitlines()[3], "correct-horse", coded("admin:correct-horse")):
         assert part not in redact.text(f"here: {part}", known)
@@ -624,7 +626,7 @@ def test_what_could_not_be_searched_for_is_said_in_the_archive() -> None:
     reading = SimpleNamespace(
         run=SimpleNamespace(site=load(DEFAULT), reach=SimpleNamespace(session=gone, cluster=gone))
     )
-    _, unread = bundle_support.known(reading)  # type: ignore[arg-type]
+    _, unread = archive.known(reading)  # type: ignore[arg-type]
     assert "nexus/nexus-admin-credential could not be read" in unread and "key on slurmctl could not be read" in unread
 
 

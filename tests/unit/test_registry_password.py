@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
-from fabfile import render
+from dws_on_csm.model import render
 from tests.unit.authority import pem, private
 from tests.unit.registry_server import Registry, serving
 
@@ -144,7 +144,7 @@ def test_no_redirect_takes_the_password_along(
     assert [path for _, path, _ in registry.seen] == [f"/v2/dws/blobs/{digest}"]
 
 
-@pytest.mark.parametrize("path", ["fabfile", "templates"])
+@pytest.mark.parametrize("path", ["dws_on_csm", "templates"])
 def test_every_curl_speaks_tls_alone_and_takes_no_option_from_outside(path: str) -> None:
     """Each call says which protocol it may speak, and gives the address behind --url or --. Examples of what others typed,
     for what they give away, are none."""

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.found import brief
-from fabfile.inventory import ROOT, HostsError, Site, load
-from fabfile.reading import only
-from fabfile.repairs import chosen
-from fabfile.secret import Secret
-from fabfile.stages import STAGES, prerequisites
-from fabfile.step import Check, Facts, Place, Refused, Stage, Step
+from dws_on_csm.commands.look import brief
+from dws_on_csm.commands.repair import chosen
+from dws_on_csm.config.load import ROOT, load
+from dws_on_csm.config.site import HostsError, Site
+from dws_on_csm.model.secret import Secret
+from dws_on_csm.model.step import Check, Facts, Place, Refused, Stage, Step
+from dws_on_csm.runner.inspect import only
+from dws_on_csm.stages.install import STAGES
+from dws_on_csm.stages.preflight import prerequisites
 from tests.unit.site_files import write
 
 SITE = """
@@ -138,7 +140,7 @@ def test_long_texts_are_told_by_their_size() -> None:
 
 def test_importing_a_module_of_ours_does_not_import_fabric() -> None:
     """The package is what `fab` loads, and importing a part of it costs none of that."""
-    code = "import sys, fabfile.step; assert not {'fabric', 'invoke', 'paramiko'} & set(sys.modules)"
+    code = "import sys, dws_on_csm.model.step; assert not {'fabric', 'invoke', 'paramiko'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 

@@ -8,8 +8,9 @@ from typing import get_args
 
 import pytest
 
-from fabfile import jsonlines, report
-from fabfile.events import OUTCOMES, Awaiting, Began, Done, Event, Failure, Line, Opened, Renamed, Summary
+from dws_on_csm.display import select
+from dws_on_csm.model import event_json
+from dws_on_csm.model.events import OUTCOMES, Awaiting, Began, Done, Event, Failure, Line, Opened, Renamed, Summary
 from tests.unit.sample_run import RUNS, events
 
 ALL: list[Event] = [
@@ -26,7 +27,7 @@ ALL: list[Event] = [
 @pytest.mark.parametrize("event", ALL, ids=lambda event: type(event).__name__)
 def test_round_trip(event: Event) -> None:
     """An event that was written to the journal is read back as the same event."""
-    assert jsonlines.from_json(json.loads(json.dumps(jsonlines.to_json(event)))) == event
+    assert event_json.from_json(json.loads(json.dumps(event_json.to_json(event)))) == event
 
 
 def test_every_kind() -> None:
@@ -40,13 +41,13 @@ def test_every_kind() -> None:
 def test_strange_records(record: dict[str, object]) -> None:
     """A record that is no event of this version is refused by name."""
     with pytest.raises(ValueError, match="not an event"):
-        jsonlines.from_json(record)
+        event_json.from_json(record)
 
 
 def written(name: str, **options: bool) -> tuple[str, str]:
     """What a run leaves on standard output and standard error."""
     out, err = io.StringIO(), io.StringIO()
-    with report.consumer(name, json=True, out=out, err=err, **options) as show:
+    with select.consumer(name, json=True, out=out, err=err, **options) as show:
         for event in events(name):
             show(event)
     return out.getvalue(), err.getvalue()

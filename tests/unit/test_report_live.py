@@ -9,10 +9,10 @@ import time
 import pytest
 from rich.console import Console
 
-from fabfile import ending, live, report, screen
-from fabfile.events import Awaiting, Began, Done, Line, Opened, Summary
-from fabfile.progress import Progress, take
-from fabfile.theme import text
+from dws_on_csm.display import final, live, screen, select
+from dws_on_csm.display.progress import Progress, take
+from dws_on_csm.display.style import text
+from dws_on_csm.model.events import Awaiting, Began, Done, Line, Opened, Summary
 from tests.unit.sample_run import RUNS, START, events
 
 
@@ -87,7 +87,7 @@ def drawn(name: str, width: int, height: int, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("LINES", str(height))
     out = io.StringIO()
-    with report.consumer(name, terminal=True, out=out) as show:
+    with select.consumer(name, terminal=True, out=out) as show:
         for event in events(name):
             show(event)
     return out.getvalue()
@@ -132,11 +132,11 @@ def test_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
             return True
 
     monkeypatch.setenv("TERM", "xterm")
-    assert report.is_terminal(Terminal(io.BytesIO(), "utf-8"))
-    assert not report.is_terminal(Terminal(io.BytesIO(), "ascii"))
-    assert not report.is_terminal(io.StringIO())
+    assert select.is_terminal(Terminal(io.BytesIO(), "utf-8"))
+    assert not select.is_terminal(Terminal(io.BytesIO(), "ascii"))
+    assert not select.is_terminal(io.StringIO())
     monkeypatch.setenv("TERM", "dumb")
-    assert not report.is_terminal(Terminal(io.BytesIO(), "utf-8"))
+    assert not select.is_terminal(Terminal(io.BytesIO(), "utf-8"))
 
 
 @pytest.mark.parametrize("evil", ["\x1b[2J", "\x9b2J", "a\nb", "a\rb", "[red]markup[/]", ":smile:"])
@@ -156,7 +156,7 @@ def test_hostile(evil: str) -> None:
 
 def test_cut() -> None:
     """A run that ends without a summary says what ran and that it can be run again."""
-    rows = [text(row) for row in ending.rows(standing("install", 9.0))]
+    rows = [text(row) for row in final.rows(standing("install", 9.0))]
     assert "    was at  ncn-m001  manifests  make deploy OVERLAY=csm" in rows
     assert "run it again" in rows[-1]
 
@@ -164,7 +164,7 @@ def test_cut() -> None:
 def test_nothing_happened() -> None:
     """A run that was refused before it began leaves no screen."""
     out = io.StringIO()
-    with report.consumer("install", terminal=True, out=out):
+    with select.consumer("install", terminal=True, out=out):
         pass
     assert not _ESCAPES.sub("", out.getvalue().rpartition("\x1b[?25h")[2]).strip()
 

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from fabfile import page, timeline
-from fabfile.events import Awaiting, Began, Done, Event, Failure, Opened, Summary
-from fabfile.timeline import Bar
+from dws_on_csm.display.html import page, timeline
+from dws_on_csm.display.html.timeline import Bar
+from dws_on_csm.model.events import Awaiting, Began, Done, Event, Failure, Opened, Summary
 from tests.unit.sample_run import FAILURE, RUNS, START, events
 
 VOID = {"meta"}

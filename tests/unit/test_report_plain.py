@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from fabfile import plain, report
-from fabfile.events import Awaiting, Began, Done, Event, Failure, Line, Opened, Summary
+from dws_on_csm.display import plain, select
+from dws_on_csm.model.events import Awaiting, Began, Done, Event, Failure, Line, Opened, Summary
 from tests.unit.sample_run import FAILURE, RUNS, START, events
 
 
@@ -92,7 +92,7 @@ def test_reader_goes_away(name: str) -> None:
     """A run goes on when the program that reads its lines ends."""
     read, write = os.pipe()
     os.close(read)
-    with os.fdopen(write, "w") as gone, report.consumer(name, out=gone) as show:
+    with os.fdopen(write, "w") as gone, select.consumer(name, out=gone) as show:
         for event in events(name):
             show(event)
 
@@ -100,7 +100,7 @@ def test_reader_goes_away(name: str) -> None:
 def test_plan() -> None:
     """A plan has no time stamps: hosts with the same difference together, and that nothing was changed."""
     out = io.StringIO()
-    with report.consumer("plan", out=out) as show:
+    with select.consumer("plan", out=out) as show:
         for event in events("plan"):
             show(event)
     shown = out.getvalue()
@@ -114,7 +114,7 @@ def test_plan() -> None:
 def plan_of_nothing(code: int) -> str:
     """What is shown of a plan without a change that ended with this code."""
     out = io.StringIO()
-    with report.consumer("plan", out=out) as show:
+    with select.consumer("plan", out=out) as show:
         for event in events("again"):
             event = replace(event, exit=code) if isinstance(event, Summary) else event
             show(replace(event, task="plan") if isinstance(event, Opened) else event)
@@ -131,7 +131,7 @@ def test_a_plan_that_was_refused_does_not_say_that_there_is_nothing_to_do() -> N
 def test_a_plan_does_not_call_right_what_it_has_not_seen() -> None:
     """Where no host answered each stage is said not to have been looked at."""
     out = io.StringIO()
-    with report.consumer("plan", out=out) as show:
+    with select.consumer("plan", out=out) as show:
         for event in events("plan"):
             if not isinstance(event, Done):
                 show(event)

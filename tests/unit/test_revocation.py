@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from fabfile.inventory import Site, load
-from fabfile.stages import access, refusal, revocation, revoked
-from fabfile.step import Step
+from dws_on_csm.config.load import load
+from dws_on_csm.config.site import Site
+from dws_on_csm.model.step import Step
+from dws_on_csm.stages.access import rbac, revocation_proof, revoke, revoked_names
 from tests.unit.authority import at, authority, found, named
 from tests.unit.site_files import write
 
@@ -41,7 +42,7 @@ def test_a_former_name_keeps_its_rights_as_long_as_a_kubeconfig_has_it(
     old = found(authority().sign("old", 100))
     bound = {"role": "workload-manager", "subjects": ["User old", "User somebody"]}
     place = at(here, {"c1": old, "c2": old}, "m", access__binding=bound)
-    binding, former = (item for item in access.STAGE.steps if item.name in ("binding", "former"))
+    binding, former = (item for item in rbac.STAGE.steps if item.name in ("binding", "former"))
     assert binding.want(place)["subjects"] == first  # type: ignore[union-attr]
     assert former.want(place) == last  # type: ignore[union-attr]
 
@@ -60,7 +61,7 @@ def revoking(
     place = at(
         site, {"c1": old, "c2": old}, "m", preflight__names=bound, preflight__common_name=record, preflight__kept={}
     )
-    checks = {item.name: item for item in revocation.stages(given)[0].steps}
+    checks = {item.name: item for item in revoke.stages(given)[0].steps}
     told = [*checks["names"].judge(place, bound), *checks["common_name"].judge(place, record)]  # type: ignore[union-attr]
     return [(one.name, one.fix) for one in told]
 
@@ -109,7 +110,7 @@ def test_a_revocation_that_was_cut_off_goes_on(site: Site) -> None:
     record = {"old": "2030-01-01 being revoked", "older": "2029-01-01 revoked"}
     bound = {"role": "workload-manager", "subjects": ["User new"]}
     place = at(named(site, "new"), {"c1": new, "c2": new}, "m", preflight__names=bound, preflight__common_name=record)
-    assert revocation.leaving(place, "") == ("old",)
+    assert revoke.leaving(place, "") == ("old",)
 
 
 @pytest.mark.parametrize("bound", [None, {"role": "dws-workload-manager", "subjects": ["User old"]}])
@@ -137,14 +138,14 @@ def test_all_controllers_or_none(site: Site) -> None:
 )
 def test_a_fresh_name_says_since_when_it_holds(own: str, taken: set[str], fresh: str) -> None:
     """It is the old one with today's date, within 64 characters."""
-    assert re.fullmatch(fresh, made := revocation.fresh(own, taken)) and len(made) <= 64
+    assert re.fullmatch(fresh, made := revoke.fresh(own, taken)) and len(made) <= 64
 
 
 def test_a_fresh_name_is_one_that_was_never_used() -> None:
     """Two on one day are told apart."""
-    first = revocation.fresh("a", set())
-    second = revocation.fresh(first, {"a"})
-    third = revocation.fresh(second, {"a", first})
+    first = revoke.fresh("a", set())
+    second = revoke.fresh(first, {"a"})
+    third = revoke.fresh(second, {"a", first})
     assert (second, third) == (f"{first}-2", f"{first}-3")
 
 
@@ -159,7 +160,7 @@ def test_only_kubeconfigs_that_could_still_work_have_to_be_refused(site: Site) -
     kept = {run: {**found(pem), "may": "yes", "said": "bb1"} for run, pem in pems.items()}
     place = at(site, {}, "c1", revoked__refused={})
     place.facts.found["revoked.refused"] = {"c1": kept}
-    step = refusal.refused(lambda place: ("old",))
+    step = revocation_proof.refused(lambda place: ("old",))
     assert step.read and step.read(place, kept) == {"works": "still works: bb1"}
     assert step.want(place) == {"works": "refused"}
     kept["works"]["may"] = "no"
@@ -169,19 +170,19 @@ def test_only_kubeconfigs_that_could_still_work_have_to_be_refused(site: Site) -
 @pytest.mark.parametrize(
     ("text", "state", "until"),
     [
-        ("2028-04-06 being revoked", revoked.BEING, "2028-04-06"),
-        ("2028-04-06 revoked", revoked.DONE, "2028-04-06"),
+        ("2028-04-06 being revoked", revoked_names.BEING, "2028-04-06"),
+        ("2028-04-06 revoked", revoked_names.DONE, "2028-04-06"),
         ("", "", ""),
     ],
 )
 def test_what_is_recorded(text: str, state: str, until: str) -> None:
     """The day on which its certificates end, and how far it has come."""
-    assert (revoked.state(text), revoked.until(text)) == (state, until)
+    assert (revoked_names.state(text), revoked_names.until(text)) == (state, until)
 
 
 def test_no_name_is_recorded_that_nobody_agreed_to_give_up(site: Site) -> None:
     """What is recorded never comes back. A name that got rights after somebody was asked is refused before it is recorded."""
-    steps = {one.name: one for one in revocation.stages()[1].steps if isinstance(one, Step)}
+    steps = {one.name: one for one in revoke.stages()[1].steps if isinstance(one, Step)}
     recorded, former = steps["recorded"], steps["former"]
     new = found(authority().sign("new", 100))
     told = []

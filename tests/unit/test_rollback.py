@@ -16,24 +16,32 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fabfile import before, former, goals, history, names, work
-from fabfile import past as past_runs
-from fabfile.actions import Delete, Sh
-from fabfile.api import ClusterError
-from fabfile.former import Former
-from fabfile.history import Past
-from fabfile.inventory import Site, load
-from fabfile.options import Options
-from fabfile.perform import At, Reach, _in_cluster
-from fabfile.report import Display
-from fabfile.rollback import _halfway as halfway
-from fabfile.rollback import of_host as lines_of_host
-from fabfile.running import Run
-from fabfile.script import compile_actions
-from fabfile.stages import earlier, held, installed, restored_files, restored_objects, revoked, rollback, since, storage
-from fabfile.stages.earlier import ABSENT, Dws, File, Goal, Thing
-from fabfile.step import Api, Check, Facts, Finding, Place, Refused, Shell, Step
-from fabfile.trails import trail
+from dws_on_csm.commands.history import former_state, rollback_target
+from dws_on_csm.commands.history import journal as past_runs
+from dws_on_csm.commands.history.former_state import Former
+from dws_on_csm.commands.history.host_record import trail
+from dws_on_csm.commands.history.rollback import _halfway as halfway
+from dws_on_csm.commands.history.rollback import of_host as lines_of_host
+from dws_on_csm.config.load import load
+from dws_on_csm.config.site import Site
+from dws_on_csm.display.select import Display
+from dws_on_csm.domain import dws_objects, names
+from dws_on_csm.engine import before_images
+from dws_on_csm.engine.host_script import compile_actions
+from dws_on_csm.engine.perform import At, Reach, _in_cluster
+from dws_on_csm.engine.state import Run
+from dws_on_csm.model import snapshot
+from dws_on_csm.model.actions import Delete, Sh
+from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.model.snapshot import ABSENT, Dws, File, Goal, Thing
+from dws_on_csm.model.step import Api, Check, Facts, Finding, Place, Refused, Shell, Step
+from dws_on_csm.runner import past_runs as runner_past_runs
+from dws_on_csm.runner import work
+from dws_on_csm.runner.options import Options
+from dws_on_csm.runner.past_runs import Past
+from dws_on_csm.stages.access import revoked_names
+from dws_on_csm.stages.dws import installed, persistent_storage
+from dws_on_csm.stages.rollback import files, objects, procedure, unchanged
 from tests.unit.conftest import LocalHost
 from tests.unit.site_files import MINIMAL, write
 
@@ -82,7 +90,7 @@ def past(
 def test_which_run(runs: Sequence[Past], chosen: str | None) -> None:
     """Unless told otherwise it is the last that changed something and is not undone on all hosts; a rollback that failed undid
     nothing, and one that left hosts out nothing there."""
-    found = history.last(runs)
+    found = runner_past_runs.last(runs)
     assert (found.id if found else None) == chosen
 
 
@@ -101,7 +109,9 @@ def test_a_run_writes_which_hosts_it_leaves_out(local_host: LocalHost, tmp_path:
         roles = {"master": (master,), "controller": tuple(answers), "submitter": ()}
         made = Run(run, narrowed, [], reach, lambda event: None, roles, ())
         assert work._changed(made, Options("rollback", undoes="r"), Display(lambda event: None)) == ""
-        told = history.told(master, {master: local_host.run(history.script(), deadline=60).out.decode().splitlines()})
+        told = runner_past_runs.told(
+            master, {master: local_host.run(runner_past_runs.script(), deadline=60).out.decode().splitlines()}
+        )
         assert (told[run].without, told[run].undoes) == (frozenset(without), "r")
         (line,) = list(past_runs._text([told[run]]))
         assert ("rollback of r, without " in line) == bool(without) and all(host in line for host in without)
@@ -135,7 +145,7 @@ ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/workload-manager"
 @pytest.mark.parametrize(
     ("after", "known"),
     [
-        (['{"path": "%s", "left": "f"}'], {"f", before.fingerprint(None)}),
+        (['{"path": "%s", "left": "f"}'], {"f", before_images.fingerprint(None)}),
         ([], set()),
         (['{"path": "%s", "le'], set()),
         (['{"path": "%s", "left": "f"}', '{"path": "%s", "step": "access.role", "before": null}'], set()),
@@ -145,7 +155,7 @@ def test_objects_of_a_run_that_was_cut_off(after: Sequence[str], known: set[str]
     """Where a run was cut off between its record of an object and the change, nobody knows what it left."""
     first = '{"path": "%s", "step": "access.role", "before": null}'
     found = trail([f"object 1 {line % ROLE if '%s' in line else line}" for line in [first, *after]])
-    things, _ = former.things(found, Former(), "leave", None, frozenset())
+    things, _ = former_state.things(found, Former(), "leave", None, frozenset())
     assert [(thing.path, thing.before, set(thing.left)) for thing in things] == [(ROLE, None, known)]
 
 
@@ -161,7 +171,7 @@ OF_A_VERSION = "/apis/rbac.authorization.k8s.io/v1/clusterroles/dws-workload-man
 def state(then: Mapping[str, Any], *later: Mapping[str, Any]) -> Former:
     """What was there before the first of runs that found these, of which the last one is now."""
     every = [replace(past(str(number)), installed=one) for number, one in enumerate((then, *later), 1)]
-    return former.former(every[0], every, "m", every[-1].installed or {})
+    return former_state.former(every[0], every, "m", every[-1].installed or {})
 
 
 @pytest.mark.parametrize("path", [CRD, SERVICE, OF_A_VERSION])
@@ -176,7 +186,7 @@ def test_no_object_of_a_dws_that_was_there_goes(
     """What a run found absent goes only where DWS was not there before, whichever run or rollback recorded it."""
     found = trail([f'object 1 {{"path": "{path}", "step": "{step}", "before": null}}'])
     dws: Dws = "remove" if goes else "leave"
-    things, _ = former.things(found, replace(state(then), replaced=replaced), dws, None, frozenset())
+    things, _ = former_state.things(found, replace(state(then), replaced=replaced), dws, None, frozenset())
     assert bool(things) == goes
 
 
@@ -185,14 +195,14 @@ def test_an_object_that_a_run_repaired(later: Sequence[Mapping[str, Any]], comes
     """It is as it was before, unless its DWS went as a whole since: then it is as the version has it that comes back."""
     was = {"kind": "Service", "metadata": {"name": "s"}}
     found = trail([f'object 1 {{"path": "{SERVICE}", "step": "deploy.applied", "before": {json.dumps(was)}}}'])
-    things, _ = former.things(found, state(THERE, *later), "leave", None, frozenset())
+    things, _ = former_state.things(found, state(THERE, *later), "leave", None, frozenset())
     assert [thing.before for thing in things] == ([was] if comes else [])
 
 
 def test_a_step_says_that_dws_went_as_a_whole() -> None:
     """Also where nobody looked in between, and it is there again."""
     runs = [replace(past("1"), installed=THERE, changed={"m": ["undeploy.removed"]}), past("2")]
-    assert former.former(runs[0], runs, "m", THERE).replaced
+    assert former_state.former(runs[0], runs, "m", THERE).replaced
 
 
 def test_what_became_of_objects_is_not_known_once_dws_went_as_a_whole() -> None:
@@ -201,7 +211,9 @@ def test_what_became_of_objects_is_not_known_once_dws_went_as_a_whole() -> None:
     records += [{"path": SERVICE, "left": "f"}]
     found = trail([f"object 1 {json.dumps(one)}" for one in records])
     crds = {**NONE, "crds": ["storages"]}
-    left = [former.things(found, state(crds, *more), "leave", None, frozenset())[0][0].left for more in ([], [THERE])]
+    left = [
+        former_state.things(found, state(crds, *more), "leave", None, frozenset())[0][0].left for more in ([], [THERE])
+    ]
     assert [bool(one) for one in left] == [True, False]
 
 
@@ -209,12 +221,12 @@ def test_what_became_of_objects_is_not_known_once_dws_went_as_a_whole() -> None:
 @pytest.mark.parametrize("then", [NONE, THERE, {**THERE, "crds": ["workflows"], "unfinished": "0.0.20"}])
 def test_no_rollback_closes_dws(step: str, then: Mapping[str, Any]) -> None:
     """A run that opened a DWS which a removal had left closed is undone but for that."""
-    records = [{"path": storage.CLOSED_PATH, "step": step, "before": storage.CLOSING}]
-    records += [{"path": storage.CLOSED_PATH, "left": "absent"}]
+    records = [{"path": persistent_storage.CLOSED_PATH, "step": step, "before": persistent_storage.CLOSING}]
+    records += [{"path": persistent_storage.CLOSED_PATH, "left": "absent"}]
     found = trail([f"object 1 {json.dumps(one)}" for one in records])
     for was in (Former(), state(then), replace(state(then), replaced=True)):
         for dws in get_args(Dws):
-            assert former.things(found, was, dws, None, frozenset()) == ([], [])
+            assert former_state.things(found, was, dws, None, frozenset()) == ([], [])
 
 
 @pytest.mark.parametrize("dws", ["remove", "install"])
@@ -225,14 +237,14 @@ def test_what_there_is_of_dws_is_looked_at_again_right_before_it_goes(
     """A goal is of what was there when it was made: another DWS that has come since is not removed, and none is put over it."""
     now = {"tag": "0.0.20", "unfinished": "", "namespace": True, "traces": ["D"], "crds": {}}
     later = now if same else {**now, "tag": "0.1.12"}
-    monkeypatch.setattr("fabfile.stages.installed.read", lambda cluster: later)
+    monkeypatch.setattr("dws_on_csm.stages.dws.installed.read", lambda cluster: later)
     goal = Goal("1", dws, {}, (), {}, now=now)
     wanted = load(write(tmp_path, MINIMAL))
     # of an install there is DWS to go, or there is none: then it is looked at when DWS is to come
     for there in (now, {**now, "tag": wanted.versions.dws}):
         place = Place(wanted, Facts({installed.FACT: {"m": there}}), "m")
         told: list[Finding] = []
-        for stage in rollback.stages(goal, "c")[1:]:
+        for stage in procedure.stages(goal, "c")[1:]:
             steps = [one.name for one in stage.steps]
             for check in (one for one in stage.steps if isinstance(one, Check) and one.name == "since-dws"):
                 assert "removed" not in steps or steps.index("since-dws") < steps.index("removed")
@@ -246,7 +258,9 @@ def test_the_mark_of_an_undeploy_does_not_come_back() -> None:
     marks = {installed.UNFINISHED: "0.0.20", "mine": "yes"}
     space = {"kind": "Namespace", "metadata": {"name": "n", "annotations": marks}}
     record = {"path": installed.NAMESPACE, "step": "undeploy.removed", "before": space}
-    (thing,), _ = former.things(trail([f"object 1 {json.dumps(record)}"]), state(NONE), "leave", None, frozenset())
+    (thing,), _ = former_state.things(
+        trail([f"object 1 {json.dumps(record)}"]), state(NONE), "leave", None, frozenset()
+    )
     assert thing.before and thing.before["metadata"] == {"name": "n", "annotations": {"mine": "yes"}}
 
 
@@ -255,25 +269,25 @@ def test_a_mark_alone_is_no_dws(now: Mapping[str, Any], what: str) -> None:
     """Where an undeploy had been cut off when nothing was left but its mark, there is nothing to do as long as that is so."""
     marked = {**NONE, "unfinished": "0.0.20"}
     found = {**now, "unfinished": "0.0.20" if now is NONE else ""}
-    assert former.work(state(marked, found), found) == what
+    assert former_state.work(state(marked, found), found) == what
 
 
 def test_a_crd_goes_with_an_undeploy_alone() -> None:
     """Nobody else looks what its objects hold."""
     path = f"{installed.CRDS}/workflows.{names.GROUP}"
     found = trail([f'object 1 {{"path": "{path}", "step": "deploy.applied", "before": null}}'])
-    was = former.Former(known=True, crds=frozenset({"storages"}))
-    things, said = former.things(found, was, "leave", None, frozenset())
+    was = former_state.Former(known=True, crds=frozenset({"storages"}))
+    things, said = former_state.things(found, was, "leave", None, frozenset())
     assert things == [] and "invoke undeploy" in said[0]
 
 
 def test_a_dws_of_no_version_cannot_come_back_and_it_is_said_what_to_do() -> None:
     """Its image's tag names none: it is told with the tag, with what stays, and with the way on."""
     was = state({**THERE, "tag": "latest"}, THERE)
-    assert was.lost and former.work(was, THERE) == "leave"
-    (told,) = former.said(was, THERE)
+    assert was.lost and former_state.work(was, THERE) == "leave"
+    (told,) = former_state.said(was, THERE)
     assert "stays as it is now (DWS 0.0.20)" in told and "the tag latest" in told and "set versions.dws" in told
-    assert "(no DWS)" in former.said(was, NONE)[0]
+    assert "(no DWS)" in former_state.said(was, NONE)[0]
 
 
 @pytest.mark.parametrize("dws", ["leave", "remove", "install"])
@@ -281,7 +295,7 @@ def test_an_orphan_that_was_taken_away_does_not_come_back(dws: Dws) -> None:
     """Nobody would ever take it down; and before DWS was there it was not there either, whatever came in between."""
     path = f"/apis/{names.GROUP}/v1alpha2/namespaces/default/workflows/bb10"
     record = f'{{"path": "{path}", "step": "undeploy.orphans", "before": {{"kind": "Workflow", "metadata": {{}}}}}}'
-    made, said = former.things(trail([f"object 1 {record}"]), Former(), dws, None, frozenset())
+    made, said = former_state.things(trail([f"object 1 {record}"]), Former(), dws, None, frozenset())
     assert made == [] and [line.partition(":")[0] for line in said] == ["bb10 is not created again"]
 
 
@@ -290,13 +304,13 @@ def test_what_was_revoked() -> None:
     old = {"kind": "x", "metadata": {}, "roleRef": {"name": "then"}, "subjects": [{"name": "old"}, {"name": "both"}]}
     now = {"roleRef": {"name": "now"}, "subjects": [{"name": "new"}, {"name": "both"}]}
     records = [
-        {"path": former.BINDING, "step": "access.binding", "before": old},
-        {"path": revoked.PATH, "step": "access.recorded", "before": None},
+        {"path": former_state.BINDING, "step": "access.binding", "before": old},
+        {"path": revoked_names.PATH, "step": "access.recorded", "before": None},
     ]
     found = trail([f"object 1 {json.dumps(one)}" for one in records])
-    (made,), said = former.things(found, Former(), "leave", now, frozenset({"old"}))
+    (made,), said = former_state.things(found, Former(), "leave", now, frozenset({"old"}))
     assert made.before and made.before["roleRef"] == {"name": "then"}
-    assert former.subjects(made.before) == {"both", "new"}
+    assert former_state.subjects(made.before) == {"both", "new"}
     assert "gives no rights to old again" in said[0] and "stays revoked" in said[1]
 
 
@@ -315,7 +329,7 @@ def test_dws(was: tuple[str, list[str]], now: str, what: str) -> None:
     tag, traces = was
     then = replace(past("1"), installed={"tag": tag, "unfinished": "", "traces": traces, "crds": []})
     found = {"tag": now, "unfinished": "", "traces": ["D"] if now else [], "crds": {}}
-    assert former.work(former.former(then, [then], "m", found), found) == what
+    assert former_state.work(former_state.former(then, [then], "m", found), found) == what
 
 
 @pytest.mark.parametrize(
@@ -332,7 +346,7 @@ def test_what_a_controller_says_of_runs(line: str) -> None:
     """What a run was, what was there before it and how it ended, the master alone says: a controller adds no run."""
     head = {"run": "r1", "task": "install", "by": "me", "at": 1.0, "undoes": "", "installed": THERE}
     master = [f"opened r1 {json.dumps(head)}", 'event r1 {"event": "summary", "exit": 0, "message": "done"}']
-    told = history.told("m", {"c": [line, "step r1 plugin.lua"], "m": master})
+    told = runner_past_runs.told("m", {"c": [line, "step r1 plugin.lua"], "m": master})
     assert list(told) == ["r1"]
     run = told["r1"]
     assert (run.installed, run.task, run.code, run.changed) == (THERE, "install", 0, {"c": ["plugin.lua"]})
@@ -341,7 +355,7 @@ def test_what_a_controller_says_of_runs(line: str) -> None:
 def test_a_controller_says_nothing_of_the_cluster() -> None:
     """A step that takes DWS away is the master's: a controller's line of one replaces no version."""
     run = replace(past("1"), installed=THERE, changed={"c": ["undeploy.removed"]})
-    assert not former.former(run, [run], "m", THERE).replaced
+    assert not former_state.former(run, [run], "m", THERE).replaced
 
 
 # --- kubeconfigs
@@ -379,8 +393,8 @@ def test_kubeconfigs(site: Site, name: str, days: int, key: ec.EllipticCurvePriv
             f"left 1 bbb {names.KUBECONFIG}",
         ]
     )
-    known = goals.Names(certificate("ca", 9, OURS), {"subjects": [{"name": "slurm-dws"}]}, frozenset({"old"}))
-    files, said, anew = goals.of_host(site, "c1", found, True, known)
+    known = rollback_target.Names(certificate("ca", 9, OURS), {"subjects": [{"name": "slurm-dws"}]}, frozenset({"old"}))
+    files, said, anew = rollback_target.of_host(site, "c1", found, True, known)
     assert (names.KUBECONFIG in files, anew) == ((True, False) if not why else (False, True))
     assert why in " ".join(said) and bool(said) == bool(why)
 
@@ -388,9 +402,9 @@ def test_kubeconfigs(site: Site, name: str, days: int, key: ec.EllipticCurvePriv
 def test_a_slurmctld_keeps_what_it_needs(site: Site) -> None:
     """A plugin's file that was not there before stays as long as slurmctld is to start with it."""
     found = trail([f"absent 1 {LUA}"])
-    known = goals.Names(b"", None, frozenset())
-    assert goals.of_host(site, "c1", found, False, known)[0] == found.files
-    files, said, _ = goals.of_host(site, "c1", found, True, known)
+    known = rollback_target.Names(b"", None, frozenset())
+    assert rollback_target.of_host(site, "c1", found, False, known)[0] == found.files
+    files, said, _ = rollback_target.of_host(site, "c1", found, True, known)
     assert files == {} and "its slurmctld has the burst buffer" in said[0]
 
 
@@ -401,15 +415,15 @@ def test_a_fingerprint_is_of_what_lasts() -> None:
         "metadata": {"name": "d", "uid": "1", "annotations": {"deployment.kubernetes.io/revision": "1"}},
     }
     other = {"kind": "D", "metadata": {"name": "d", "uid": "2", "annotations": {}}, "status": {"ready": 1}}
-    assert before.fingerprint(one) == before.fingerprint(other)
-    assert before.fingerprint(one) != before.fingerprint({**one, "spec": {"replicas": 0}})
+    assert before_images.fingerprint(one) == before_images.fingerprint(other)
+    assert before_images.fingerprint(one) != before_images.fingerprint({**one, "spec": {"replicas": 0}})
 
 
 @pytest.mark.parametrize("slurm", [True, False])
 def test_a_slurm_side_that_stays_is_not_judged(slurm: bool) -> None:
     """Where DWS alone comes back, what stands in the way on controllers and nodes stands in nobody's way."""
     goal = Goal("1", "install", {}, (), {"slurmctl": True}, slurm=slurm)
-    first, *_ = rollback.stages(goal, "/etc/slurm/slurm.conf")
+    first, *_ = procedure.stages(goal, "/etc/slurm/slurm.conf")
     judged = {step.name for step in first.steps}
     assert {"cluster", "registry", "workflows"} <= judged
     assert judged & {"controller", "slurm-conf"} == ({"controller", "slurm-conf"} if slurm else set())
@@ -466,16 +480,16 @@ def test_what_was_there_before_the_run_is_at_hand_for_the_install(
     there, and what an upgrade has still to put back, stays as it is; once all of it is there nothing is done.
     """
     state = local_host.folder.parent / "state"
-    monkeypatch.setattr("fabfile.stages.restored_objects.STATE", str(state))
+    monkeypatch.setattr("dws_on_csm.stages.rollback.objects.STATE", str(state))
     for run, items in {"1": ["a"], "2": ["b", "c"], "3": [], "4": None, "5": []}.items():
         (state / "before" / run).mkdir(parents=True)
         if items is not None:
-            saved = held.text([a_storage(name, state="Disabled") for name in items])
+            saved = dws_objects.text([a_storage(name, state="Disabled") for name in items])
             (state / "before" / run / ".kept.json").write_text(saved)
     if pending:
-        (state / "put-back.json").write_text(held.text([a_storage(name, state="newer") for name in pending]))
+        (state / "put-back.json").write_text(dws_objects.text([a_storage(name, state="newer") for name in pending]))
     cluster = Storages(*(there or ()), served=there is not None)
-    steps = restored_objects.saved(first)
+    steps = objects.saved(first)
     facts = Facts({})
     place = Place(site, facts, "m")
 
@@ -508,7 +522,7 @@ def test_objects_are_brought_back_wherever_dws_comes_back() -> None:
     """Behind the removal of another version, and before the install that puts them back."""
     goal = Goal("1", "install", {}, (), {"c": True})
     stages = {
-        stage.name: [step.name for step in stage.steps] for stage in rollback.stages(goal, "/etc/slurm/slurm.conf")
+        stage.name: [step.name for step in stage.steps] for stage in procedure.stages(goal, "/etc/slurm/slurm.conf")
     }
     assert stages["previous"][-4:] == ["removed", "former", "lacking", "saved"]
     assert "kept" in stages["deploy"]
@@ -518,7 +532,7 @@ def test_half_of_a_version_is_refused_with_the_way_on() -> None:
     """It names the run before which DWS was whole, and how to remove it."""
     half = {**THERE, "unfinished": "0.0.20"}
     runs = [replace(past(str(n)), installed=one) for n, one in enumerate((NONE, THERE, half, half))]
-    told = halfway(former.Halfway("0.0.20"), runs[3], runs)
+    told = halfway(former_state.Halfway("0.0.20"), runs[3], runs)
     assert "`invoke rollback 1` goes back to when it was whole" in told and "DWS 0.0.20 was half removed" in told
     assert "invoke undeploy" in told
 
@@ -545,18 +559,18 @@ def test_a_goal_is_of_the_records_that_are_there(
     site: Site, local_host: LocalHost, monkeypatch: pytest.MonkeyPatch, role: str, what: str
 ) -> None:
     """What a run left on any host since they were read, also the run that was the last then, is not undone by half: it refuses."""
-    monkeypatch.setattr(since, "STATE", str(local_host.folder / "state"))
-    nothing = local_host.run(since.records(), deadline=60.0).out
+    monkeypatch.setattr(unchanged, "STATE", str(local_host.folder / "state"))
+    nothing = local_host.run(unchanged.records(), deadline=60.0).out
     (local_host.folder / "state").mkdir(exist_ok=True)  # as a host has it that a run has told of itself
-    assert local_host.run(since.records(), deadline=60.0).out == nothing != b""
+    assert local_host.run(unchanged.records(), deadline=60.0).out == nothing != b""
     _left(local_host, "before/1/.opened", "{}\n")
     _left(local_host, "before/1/.record", "step plugin.lua\n")
 
     def seen() -> str:
-        return local_host.run(since.records(), deadline=60.0).out.decode().strip()
+        return local_host.run(unchanged.records(), deadline=60.0).out.decode().strip()
 
     goal = Goal("1", "leave", {}, (), {"c": True}, records={} if what == "unread" else {"h": seen()})
-    first, *_ = rollback.stages(goal, "/etc/slurm/slurm.conf")
+    first, *_ = procedure.stages(goal, "/etc/slurm/slurm.conf")
     (check,) = (one for one in first.steps if one.name == f"runs-{role}")
     assert isinstance(check, Check)
     if what in LEFT:
@@ -565,7 +579,7 @@ def test_a_goal_is_of_the_records_that_are_there(
     assert [one.name for one in told] == (["run-since"] if what else [])
 
 
-SERVED = earlier.Thing(CRD, None, frozenset())
+SERVED = snapshot.Thing(CRD, None, frozenset())
 OFF = Goal("1", "leave", {}, (), {"c": False}, slurm=True, off=True)
 
 
@@ -583,7 +597,7 @@ def test_dws_is_closed_before_jobs_lose_what_they_need_and_opened_at_the_end(goa
     """As in an undeploy: closed, looked at, taken away, opened; a rollback that takes nothing from jobs does not close it."""
     files = {"c": {LUA: File(LUA, "r", "644", "root:root", ABSENT, frozenset())}}
     for made, more in ((goal, []), (replace(goal, files=files, roles={"controller": ("c",)}), ["plugin"] * goal.off)):
-        stages = {stage.name: stage for stage in rollback.stages(made, "/etc/slurm/slurm.conf")}
+        stages = {stage.name: stage for stage in procedure.stages(made, "/etc/slurm/slurm.conf")}
         assert set(stages["close"].around) == {*around, *more} and [*stages][-1] == "open"
         assert stages["open"].ends == "close" and set(stages["open"].needs) == {*stages} - {"open"}
         first = {name for name in around if "close" in stages[name].needs}
@@ -591,7 +605,7 @@ def test_dws_is_closed_before_jobs_lose_what_they_need_and_opened_at_the_end(goa
         for name in (around[0], *more):
             checks = [one.name for one in stages[name].steps if isinstance(one, Check)]
             assert checks[:2] == ["workflows", "jobs"]
-    unharmed = rollback.stages(Goal("1", "leave", {}, (), {"c": True}, slurm=True), "/etc/slurm/slurm.conf")
+    unharmed = procedure.stages(Goal("1", "leave", {}, (), {"c": True}, slurm=True), "/etc/slurm/slurm.conf")
     assert "close" not in [stage.name for stage in unharmed]
 
 
@@ -607,7 +621,7 @@ def test_dws_is_closed_before_jobs_lose_what_they_need_and_opened_at_the_end(goa
 )
 def test_jobs_and_workflows_are_looked_at_again_before_what_they_need_goes(goal: Goal, guarded: list[str]) -> None:
     """Before slurm.conf loses the burst buffer, before DWS goes, and before a kind or what serves it does."""
-    stages = rollback.stages(goal, "/etc/slurm/slurm.conf")
+    stages = procedure.stages(goal, "/etc/slurm/slurm.conf")
     names_of = {stage.name: [one.name for one in stage.steps if isinstance(one, Check)] for stage in stages}
     # a rollback that takes nothing away has them as well, and they are not due
     assert [name for name, checks in names_of.items() if {"jobs", "workflows"} <= {*checks}] == guarded
@@ -629,7 +643,7 @@ def test_jobs_and_workflows_are_looked_at_again_before_what_they_need_goes(goal:
 )
 def test_a_rollback_is_not_done_by_half_for_a_limit(site: Site, goal: Goal, refused: bool) -> None:
     """Where the cluster has to be as it was, the master is not left out: else Slurm would be as before, and DWS as it is now."""
-    first, *_ = rollback.stages(goal, "/etc/slurm/slurm.conf")
+    first, *_ = procedure.stages(goal, "/etc/slurm/slurm.conf")
     there = Facts({installed.FACT: {"m": {**NONE, "namespace": True, "crds": {}}}})
     master = site.master.host.name
     controllers = frozenset(host.name for host in site.controllers)
@@ -649,7 +663,7 @@ def test_a_rollback_is_not_done_by_half_for_a_limit(site: Site, goal: Goal, refu
 def test_a_goal_is_of_the_dws_that_is_there(site: Site, dws: Dws) -> None:
     """Whether DWS goes or comes was decided by what was there: where somebody has brought another one since, it refuses."""
     now = {**THERE, "namespace": True, "crds": {}}
-    first, *_ = rollback.stages(Goal("1", dws, {}, (), {"c": True}, now=now), "/etc/slurm/slurm.conf")
+    first, *_ = procedure.stages(Goal("1", dws, {}, (), {"c": True}, now=now), "/etc/slurm/slurm.conf")
     checks = {one.name: one for one in first.steps}
     check = checks["since-dws"]
     assert isinstance(check, Check) and "installed" in checks
@@ -676,7 +690,7 @@ def test_a_slurm_conf_that_is_edited_after_the_preflight_stays(site: Site, text:
     """What an administrator changed between the check of all files and this controller's turn is not overwritten."""
     known = File(CONF, "1", "644", "root:root", _sum("plain\n"), frozenset({_sum("enabled\n")}), b"plain\n", CONF)
     goal = Goal("1", "leave", {"c": {CONF: known}}, (), {"c": False}, slurm=True)
-    (stage,) = (one for one in rollback.stages(goal, CONF) if one.name == "slurm")
+    (stage,) = (one for one in procedure.stages(goal, CONF) if one.name == "slurm")
     (step,) = (one for one in stage.steps if one.name == "conf")
     assert isinstance(step, Step) and step.change and step.read
     found = None if text is None else {"id": "1", "text": text}
@@ -696,7 +710,7 @@ def test_a_plugin_is_loaded_before_it_comes_back_where_slurmctld_uses_it(site: S
     """One that does not load, and that nobody used, comes back as it was: a rollback does not fail for it for ever."""
     known = File(LUA, "1", "644", "root:root", _sum("old\n"), frozenset({_sum("new\n")}), b"old\n", LUA)
     goal = Goal("1", "leave", {"c": {LUA: known}}, (), {"c": used}, roles={"controller": ("c",)})
-    (stage,) = restored_files.files(goal, "plugin", "controller", set())
+    (stage,) = files.files(goal, "plugin", "controller", set())
     (step,) = stage.steps
     assert isinstance(step, Step) and step.change and step.read
     found = {"mode": "644", "owner": "root:root", "sum": _sum("new\n"), "text": "new\n"}
@@ -739,7 +753,7 @@ class Changing:
 
 def objects_back(thing: Thing, cluster: Changing, site: Site) -> None:
     """Looks, and does what the step decides, as far as it is done by the API."""
-    step = restored_objects.step([thing], "objects", "1")
+    step = objects.step([thing], "objects", "1")
     look = step.look(Place(site, Facts({}), "m"))
     assert isinstance(look, Api) and step.read and step.change
     found = look.read(cluster)  # type: ignore[arg-type]
@@ -760,12 +774,12 @@ def test_an_object_that_is_edited_after_the_preflight_stays(site: Site, then: di
     """It is compared with what the runs left again when its turn comes, be it that it is to go or to be as it was."""
     cluster = Changing(EDITED)
     with pytest.raises(Refused) as refused:
-        objects_back(Thing(ROLE, then, frozenset({before.fingerprint(LEFT_SO)})), cluster, site)
+        objects_back(Thing(ROLE, then, frozenset({before_images.fingerprint(LEFT_SO)})), cluster, site)
     assert [one.name for one in refused.value.findings] == ["object-changed"]
     assert cluster.deleted == []
 
 
-@pytest.mark.parametrize("left", [frozenset({before.fingerprint(LEFT_SO)}), frozenset[str]()])
+@pytest.mark.parametrize("left", [frozenset({before_images.fingerprint(LEFT_SO)}), frozenset[str]()])
 @pytest.mark.parametrize("now", [EDITED, a_role("of another", uid="v", version="3")])
 def test_an_object_that_is_edited_right_before_its_deletion_stays(
     site: Site, left: frozenset[str], now: dict[str, Any]
@@ -782,5 +796,5 @@ def test_a_status_that_goes_on_changing_stops_no_deletion(site: Site) -> None:
     """What controllers write by themselves is nobody's edit: it is judged again, and goes."""
     busy = a_role("ours", version="2", ready="no")
     cluster = Changing(LEFT_SO, LEFT_SO, busy)
-    objects_back(Thing(ROLE, None, frozenset({before.fingerprint(LEFT_SO)})), cluster, site)
+    objects_back(Thing(ROLE, None, frozenset({before_images.fingerprint(LEFT_SO)})), cluster, site)
     assert cluster.deleted == [("u", "1"), ("u", "2")]

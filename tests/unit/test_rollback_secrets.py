@@ -14,17 +14,21 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import goals, names, pki, render, rollback
-from fabfile.actions import Put, Remove
-from fabfile.inventory import Site, load
-from fabfile.script import compile_actions
-from fabfile.secret import Secret
-from fabfile.stages import computes, plugin, restored_files, since
-from fabfile.stages.earlier import Goal
-from fabfile.stages.kubeconfig import certificate as pem_of
-from fabfile.stages.refusal import _parse_kept
-from fabfile.step import Check, Facts, Known, Place, Shell, Step
-from fabfile.trails import trail
+from dws_on_csm.commands.history import rollback, rollback_target
+from dws_on_csm.commands.history.host_record import trail
+from dws_on_csm.config.load import load
+from dws_on_csm.config.site import Site
+from dws_on_csm.domain import certificates, names
+from dws_on_csm.engine.host_script import compile_actions
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import Put, Remove
+from dws_on_csm.model.secret import Secret
+from dws_on_csm.model.snapshot import Goal
+from dws_on_csm.model.step import Check, Facts, Known, Place, Shell, Step
+from dws_on_csm.stages.access.kubeconfig import certificate as pem_of
+from dws_on_csm.stages.access.revocation_proof import _parse_kept
+from dws_on_csm.stages.rollback import files, unchanged
+from dws_on_csm.stages.slurm import computes, plugin
 from tests.unit.conftest import LocalHost
 from tests.unit.site_files import MINIMAL, write
 from tests.unit.test_rollback import OURS, certificate
@@ -164,8 +168,8 @@ class Linked:
         self.site = replace(site, slurm=replace(site.slurm, folder=str(self.etc)))
         monkeypatch.setattr(names, "KUBECONFIG", str(self.kubeconfig))
         self.state = str(host.folder.parent / "state")
-        for module in ("stages.restored_files", "stages.since"):
-            monkeypatch.setattr(f"fabfile.{module}.STATE", self.state)
+        for module in ("stages.rollback.files", "stages.rollback.unchanged"):
+            monkeypatch.setattr(f"dws_on_csm.{module}.STATE", self.state)
         (self.etc / "slurm.conf").write_text("ClusterName=x\nBurstBufferType=burst_buffer/lua\n")
 
     def sh(self, script: str, data: bytes = b"") -> str:
@@ -184,13 +188,13 @@ class Linked:
     def chain(self, conf: str | None = None) -> str:
         """The script that says it."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("fabfile.rollback.STATE", self.state)
+            patch.setattr("dws_on_csm.commands.history.rollback.STATE", self.state)
             return rollback.chain(self.site, "r1", self.site.slurm.conf if conf is None else conf)
 
     def goal(self, revoked: Sequence[str] = ()) -> tuple[Goal, list[str], bool]:
         """What a rollback of r1 wants of its files."""
-        known = goals.Names(certificate("ca", 9, OURS), None, frozenset(revoked))
-        files, said, anew = goals.of_host(self.site, "c", trail(self.lines()), True, known)
+        known = rollback_target.Names(certificate("ca", 9, OURS), None, frozenset(revoked))
+        files, said, anew = rollback_target.of_host(self.site, "c", trail(self.lines()), True, known)
         return Goal("r1", "leave", {"c": files}, (), {"c": True}, roles={"controller": ("c",)}), said, anew
 
     def look(self, item: Step | Check) -> object:
@@ -232,7 +236,7 @@ def test_an_image_behind_a_link_is_known_by_its_name(linked: Linked) -> None:
     assert list(found.files) == [str(linked.kubeconfig)]
     one = found.files[str(linked.kubeconfig)]
     assert one.text is None and one.image == str(linked.real / linked.kubeconfig.name)
-    assert [pki.common_name(pem) for pem in one.certificates or ()] == ["slurm-dws"]
+    assert [certificates.common_name(pem) for pem in one.certificates or ()] == ["slurm-dws"]
     assert found.conf == "ClusterName=x\nBurstBufferType=burst_buffer/lua\n"
 
 
@@ -281,9 +285,9 @@ def test_a_rotation_behind_a_link_is_rolled_back(linked: Linked) -> None:
     goal, said, _ = linked.goal()
     assert said == []
     place = Place(linked.site, Facts({}), "c")
-    check = since.files("controller", goal)
+    check = unchanged.files("controller", goal)
     assert check.judge(place, linked.look(check)) == []
-    (stage,) = restored_files.files(goal, "plugin", "controller", set())
+    (stage,) = files.files(goal, "plugin", "controller", set())
     (step,) = stage.steps
     assert isinstance(step, Step) and step.read and step.change
     seen = linked.look(step)
@@ -303,7 +307,7 @@ def test_a_file_that_holds_a_secret_now_is_not_sent(linked: Linked) -> None:
     other.write_text("before\n")
     linked.do("r1", Put(str(other), b"new\n", 0o644, f"{os.getuid()}:{os.getgid()}"))
     goal, _, _ = linked.goal()
-    (stage,) = restored_files.files(goal, "plugin", "controller", {str(linked.kubeconfig)})
+    (stage,) = files.files(goal, "plugin", "controller", {str(linked.kubeconfig)})
     (step,) = stage.steps
     other.write_text(PEM)
     found = linked.look(step)
@@ -325,7 +329,7 @@ def test_files_with_the_same_name_are_two_steps(linked: Linked) -> None:
     """A step's name is the file's own, where no other file has it."""
     found = trail([f"image r1 600 a:b aaa - {path}" for path in ("/a/x", "/b/x", "/b/y")]).files
     goal = Goal("r1", "leave", {"c": found}, (), {"c": True}, roles={"controller": ("c",)})
-    (stage,) = restored_files.files(goal, "plugin", "controller", set())
+    (stage,) = files.files(goal, "plugin", "controller", set())
     assert [step.name for step in stage.steps] == ["/a/x", "/b/x", "y"]
 
 
@@ -337,7 +341,7 @@ def test_kept_kubeconfigs_are_found_behind_links(linked: Linked) -> None:
     settings = {"state": linked.state, "kubeconfig": str(linked.kubeconfig), "call": "", "workflows": "w"}
     script = render.script("as.sh", "vanishing.sh", "kept_kubeconfigs.sh", namespace="n", cluster="", **settings)
     found = _parse_kept(linked.sh(script).encode())
-    assert pki.common_name(pem_of(found["r1"])) == "slurm-dws"
+    assert certificates.common_name(pem_of(found["r1"])) == "slurm-dws"
     assert sorted(len(run.split()) for run in found) == [1, 2]
 
 

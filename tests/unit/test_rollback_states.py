@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from fabfile import former, names
-from fabfile.inventory import load
-from fabfile.stages import installed, revoked
+from dws_on_csm.commands.history import former_state
+from dws_on_csm.config.load import load
+from dws_on_csm.domain import names
+from dws_on_csm.stages.access import revoked_names
+from dws_on_csm.stages.dws import installed
 from tests.unit.simulated_site import CONF, Cut, Simulated, dws, role_of
 from tests.unit.site_files import MINIMAL, write
 from tests.unit.test_rollback import OURS, certificate
@@ -94,7 +96,7 @@ def test_half_of_a_version_does_not_come_back(site: Simulated) -> None:
     assert cut(site, 7, lambda: site.undeploy(slurm=False))
     site.install(NEWER)
     there = site.state()
-    with pytest.raises(former.Halfway, match=OLD):
+    with pytest.raises(former_state.Halfway, match=OLD):
         site.rollback("r003")
     assert site.state() == there
 
@@ -116,9 +118,9 @@ def test_the_binding_has_the_role_of_the_version_that_comes_back(site: Simulated
     site.revoke()
     for _ in range(2):
         site.rollback("r002")
-        bound = site.api.objects[former.BINDING]
+        bound = site.api.objects[former_state.BINDING]
         assert bound["roleRef"]["name"] == role_of(OLD) == names.ROLE
-        assert former.subjects(bound) == {site.own()} == {site.named()}
+        assert former_state.subjects(bound) == {site.own()} == {site.named()}
 
 
 # --- any sequence of runs
@@ -127,8 +129,8 @@ def test_the_binding_has_the_role_of_the_version_that_comes_back(site: Simulated
 def abstract(site: Simulated) -> dict[str, Any]:
     """The site's state, apart from what never comes back."""
     objects = copy.deepcopy(site.api.state())
-    binding = objects.pop(former.BINDING, None)
-    objects.pop(revoked.PATH, None)
+    binding = objects.pop(former_state.BINDING, None)
+    objects.pop(revoked_names.PATH, None)
     kubeconfig = site.files.get(names.KUBECONFIG)
     there = site.now()
     files = {path: one for path, one in site.files.items() if path != names.KUBECONFIG}
@@ -140,7 +142,7 @@ def abstract(site: Simulated) -> dict[str, Any]:
         "whole": all(path in objects for path in dws(there["tag"] or OLD)),
         "objects": objects,
         "binding": binding,
-        "names": former.subjects(binding),
+        "names": former_state.subjects(binding),
         "files": files,
         "kubeconfig": kubeconfig,
         "enabled": b"BurstBuffer" in site.files[CONF][2],
@@ -188,7 +190,7 @@ def a_task(site: Simulated, dice: random.Random) -> tuple[str, Callable[[], None
         for version in (OLD, NEW, NEWER)
     ]
     tasks += [(f"undeploy {slurm}", lambda slurm=slurm: site.undeploy(slurm)) for slurm in (True, False)]  # type: ignore[misc]
-    if former.BINDING in site.api.objects and names.KUBECONFIG in site.files:
+    if former_state.BINDING in site.api.objects and names.KUBECONFIG in site.files:
         tasks += [("rotate", site.rotate), ("revoke", site.revoke)]
     return dice.choice(tasks)
 
@@ -203,7 +205,7 @@ def of_the_past(site: Simulated, dice: random.Random, was: dict[str, dict[str, A
         runs = site.runs
         try:
             over = not cut(site, after, lambda: site.rollback(run))
-        except former.Halfway:
+        except former_state.Halfway:
             story.append("half")
             assert was[run]["half"] or any(was[one]["half"] for one in was if one >= run)
             assert abstract(site) == there

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import render
-from fabfile.actions import Action, Bring, Put, Remove, Sh
-from fabfile.script import LIBRARY, compile_actions
-from fabfile.secret import Secret
+from dws_on_csm.engine.host_script import LIBRARY, compile_actions
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import Action, Bring, Put, Remove, Sh
+from dws_on_csm.model.secret import Secret
 from tests.unit.hostile import SLURM_USER, hostile_host
 from tests.unit.hostile import Host as Hostile
 
@@ -69,8 +69,8 @@ def host(request: pytest.FixtureRequest, hostile_host: Hostile, monkeypatch: pyt
     """A host of this kind with each shell."""
     assert shutil.which(request.param), f"{request.param} is needed: apt-get install {request.param}"
     host = Host(hostile_host.top, SHELLS[request.param])
-    for module in ("actions", "script"):
-        monkeypatch.setattr(f"fabfile.{module}.STATE", str(host.state))
+    for module in ("model.actions", "engine.host_script"):
+        monkeypatch.setattr(f"dws_on_csm.{module}.STATE", str(host.state))
     (host.etc / "slurm.conf").unlink()
     for folder in (host.etc, host.own):
         (folder / "file").write_text("old\n")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from fabfile.inventory import SiteError, load
+from dws_on_csm.config.load import load
+from dws_on_csm.config.yaml_file import SiteError
 from tests.unit.site_files import HOSTS, JUDGE, MINIMAL, said
 
 BAD_FOR_BOTH: list[tuple[str, dict[str, Any], str]] = [

@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 import pytest
 
-from fabfile import render, slurmconf
-from fabfile.actions import Sh
-from fabfile.inventory import DEFAULT, load
-from fabfile.site import ComputeGroup, Host
-from fabfile.stages import activation, computes, daemon, slurm
-from fabfile.step import Facts, Known, Place, Refused, Step, Unknown
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.config.site import ComputeGroup, Host
+from dws_on_csm.domain import slurm_conf
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import Sh
+from dws_on_csm.model.step import Facts, Known, Place, Refused, Step, Unknown
+from dws_on_csm.stages.slurm import activate, computes, slurmctld, transaction
 from tests.unit.growth import assert_no_square
 
 SITE = load(DEFAULT)
@@ -61,15 +62,15 @@ def place(
 )
 def test_what_says_so_already_is_left_alone(text: str, included: str) -> None:
     """Byte for byte, whoever wrote it and wherever it stands."""
-    assert slurm.wanted(place(text, included), text) == text
+    assert activate.wanted(place(text, included), text) == text
 
 
 def test_the_line_is_added_once_and_taken_out_again() -> None:
     """With it the text is as wanted, and without it what it was."""
-    text = slurm.wanted(place(), TEXT)
-    assert slurmconf.value(text, slurm.KEY) is not None
-    assert slurm.wanted(place(text), text) == text
-    assert slurmconf.without_setting(text, slurm.KEY) == TEXT
+    text = activate.wanted(place(), TEXT)
+    assert slurm_conf.value(text, activate.KEY) is not None
+    assert activate.wanted(place(text), text) == text
+    assert slurm_conf.without_setting(text, activate.KEY) == TEXT
 
 
 @pytest.mark.parametrize("included", ["", "BurstBufferType=burst_buffer/datawarp\n"])
@@ -77,7 +78,7 @@ def test_another_burst_buffer_is_never_replaced(included: str) -> None:
     """Neither in slurm.conf nor in a file that it includes: somebody's jobs may need it."""
     text = TEXT + ("Include more.conf\n" if included else "BurstBufferType=burst_buffer/generic\n")
     with pytest.raises(Refused, match="other-burst-buffer"):
-        slurm.wanted(place(text, included), text)
+        activate.wanted(place(text, included), text)
 
 
 @pytest.mark.parametrize("content", [b"A=1\n", b"A=\xff\xe4\n", b"A=1\r\nB=2", b"#\n"])
@@ -87,19 +88,19 @@ def test_any_bytes_come_back_as_they_were(tmp_path: Path, content: bytes) -> Non
     file.write_bytes(content)
     script = render.script("safe_file.sh", "conf_look.sh", file=str(file))
     told = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True)
-    found = slurm.parse_conf(told.stdout)
-    assert activation.content(found["text"]) == content
+    found = activate.parse_conf(told.stdout)
+    assert transaction.content(found["text"]) == content
     assert found["id"].startswith(f"{file.stat().st_ino} ")
-    assert slurm.parse_conf(b"") is None
+    assert activate.parse_conf(b"") is None
 
 
 def test_the_transaction_has_both_texts_and_their_checksums() -> None:
     """What to put, what to put back, what must be there now; all that goes through standard input."""
     here = place()
-    (action,) = slurm._change_conf(here, TEXT, slurm.wanted(here, TEXT))
+    (action,) = activate._change_conf(here, TEXT, activate.wanted(here, TEXT))
     assert isinstance(action, Sh)
-    assert action.data == slurm.wanted(here, TEXT).encode() + TEXT.encode()
-    assert activation.checksum(TEXT.encode()) in action.script
+    assert action.data == activate.wanted(here, TEXT).encode() + TEXT.encode()
+    assert transaction.checksum(TEXT.encode()) in action.script
     assert "log=/var/log/slurmctld.log" in action.script
     assert "BurstBufferType=" not in action.title
     assert action.deadline > 2 * SITE.deadlines.slurmctld
@@ -107,18 +108,18 @@ def test_the_transaction_has_both_texts_and_their_checksums() -> None:
 
 def test_disabling_what_is_not_enabled_does_nothing() -> None:
     """An undeploy that is repeated finds nothing to do; otherwise the line goes, and comes back if that fails."""
-    assert slurm.disable(place()) == []
-    (action,) = slurm.disable(place(TEXT + LINE))
+    assert activate.disable(place()) == []
+    (action,) = activate.disable(place(TEXT + LINE))
     assert isinstance(action, Sh)
     assert action.data == TEXT.encode() + (TEXT + LINE).encode()
 
 
 def test_an_undo_gives_the_text_back() -> None:
     """The text from before is what is put, and what is there now is what comes back if that fails."""
-    (action,) = slurm.undo(place(TEXT + LINE), TEXT)
+    (action,) = activate.undo(place(TEXT + LINE), TEXT)
     assert isinstance(action, Sh)
     assert action.data == TEXT.encode() + (TEXT + LINE).encode()
-    assert slurm.undo(place(TEXT), TEXT) == []
+    assert activate.undo(place(TEXT), TEXT) == []
 
 
 # --- the daemon
@@ -146,7 +147,7 @@ def test_an_undo_gives_the_text_back() -> None:
 )
 def test_when_a_slurmctld_is_current(change: dict[str, Any], why: list[str]) -> None:
     """It started after its files were changed; and the one in charge, the first that answers, has loaded the plugin."""
-    assert daemon.stale(SITE, CURRENT | change) == why
+    assert slurmctld.stale(SITE, CURRENT | change) == why
 
 
 @pytest.mark.parametrize(
@@ -160,13 +161,13 @@ def test_when_a_slurmctld_is_current(change: dict[str, Any], why: list[str]) -> 
 )
 def test_another_ones_answer_does_not_count(change: dict[str, Any], answers: bool) -> None:
     """scontrol succeeds as soon as any controller answers; what counts is that this host's does."""
-    assert daemon.answers(CURRENT | change) is answers
+    assert slurmctld.answers(CURRENT | change) is answers
 
 
 def test_a_daemon_that_is_down_is_started() -> None:
     """With files that are right, one that does not answer is brought up by the same transaction, without a new text."""
     here = place(TEXT + LINE)
-    (action,) = slurm._change_daemon(here, {"answers": False, "not read": []}, None)
+    (action,) = activate._change_daemon(here, {"answers": False, "not read": []}, None)
     assert isinstance(action, Sh)
     assert action.data == TEXT.encode()
     assert "next_size=0\n" in action.script
@@ -185,13 +186,13 @@ def test_a_file_that_another_runs_with_is_not_taken_away(identity: str, other: d
     """On a shared /etc/slurm the second one's failure leaves slurm.conf to the first, if that runs with it."""
     conf = {"one": {"id": "1 1.1", "text": TEXT + LINE}, "two": {"id": identity, "text": TEXT + LINE}}
     here = place(TEXT + LINE, facts={"slurm.conf": conf, "slurm.daemon": {"one": CURRENT, "two": other}})
-    (action,) = slurm._change_daemon(here, None, None)
+    (action,) = activate._change_daemon(here, None, None)
     assert isinstance(action, Sh)
     assert (action.data == b"") is kept
 
 
 STOPPED = CURRENT | {"main": "", "pings": [["here", "DOWN"], ["there", "UP"]]}
-READ = {"activated": activation.checksum((TEXT + LINE).encode())}
+READ = {"activated": transaction.checksum((TEXT + LINE).encode())}
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ READ = {"activated": activation.checksum((TEXT + LINE).encode())}
     [
         (STOPPED, {}, False),
         (STOPPED | READ, {}, True),
-        (STOPPED | {"activated": activation.checksum(TEXT.encode())}, {}, False),
+        (STOPPED | {"activated": transaction.checksum(TEXT.encode())}, {}, False),
         (STOPPED, {"text": TEXT + LINE}, True),
         (STOPPED, {"text": TEXT}, False),
         (CURRENT | READ, {}, False),
@@ -214,7 +215,7 @@ def test_a_text_that_is_known_to_start_is_not_touched(mine: dict[str, Any], othe
     if other:
         conf["two"], daemons["two"] = {"id": "2 1.1", **other}, CURRENT
     here = place(TEXT + LINE, facts={"slurm.conf": conf, "slurm.daemon": daemons})
-    (action,) = slurm._change_daemon(here, None, None)
+    (action,) = activate._change_daemon(here, None, None)
     assert isinstance(action, Sh)
     assert action.data == (b"" if kept else TEXT.encode())
 
@@ -222,13 +223,13 @@ def test_a_text_that_is_known_to_start_is_not_touched(mine: dict[str, Any], othe
 def test_a_line_that_is_not_there_is_not_taken_out() -> None:
     """Where an included file has it, slurm.conf stays what it is."""
     here = place(TEXT + "Include more.conf\n", LINE)
-    (action,) = slurm._change_daemon(here, None, None)
+    (action,) = activate._change_daemon(here, None, None)
     assert isinstance(action, Sh) and action.data == b""
 
 
 def test_one_that_does_not_run_is_told_to_be_started() -> None:
     """Somebody may have stopped it: the plan says that it will be started, and the report that it was."""
-    step = next(one for one in slurm.STAGE.steps if one.name == "daemon")
+    step = next(one for one in activate.STAGE.steps if one.name == "daemon")
     assert isinstance(step, Step) and step.means and step.change
     for state, means in (
         (CURRENT, "slurmctld is started again"),
@@ -316,7 +317,7 @@ def node(mode: Literal["check", "edit", "print"], text: str | None, controllers:
 )
 def test_a_node_that_is_checked(text: str | None, names: list[str]) -> None:
     """It may lack the line that slurmctld alone reads, and nothing else, before the controllers have it and after."""
-    for controllers in (TEXT, slurm.wanted(place(), TEXT)):
+    for controllers in (TEXT, activate.wanted(place(), TEXT)):
         here = node("check", text, controllers)
         found = computes.judge(here, here.facts.all(computes.FACT)["nid1"])
         assert [one.name for one in found] == names
@@ -338,7 +339,7 @@ def test_what_is_said_of_nodes_that_are_only_compared() -> None:
     """That the line is lacking, or in what they differ; nothing of one that is the same, or where Slurm is configless."""
     configless = "SlurmctldParameters=power_save_interval=5,enable_configless\n"
     assert computes._told(node("check", TEXT)).startswith("lacks BurstBufferType=burst_buffer/lua")
-    assert computes._told(node("check", slurm.wanted(place(), TEXT))) == ""
+    assert computes._told(node("check", activate.wanted(place(), TEXT))) == ""
     told = computes._told(node("print", TEXT))
     assert told.startswith("differs from the controllers' (- is there, + is wanted): + ")
     assert "; + BurstBufferType=burst_buffer/lua" in told
@@ -350,7 +351,7 @@ def test_a_node_that_is_edited() -> None:
     here = node("edit", "X=1\n")
     want = computes._want(here)
     (put,) = computes._change(here, "X=1\n", want)
-    assert want == slurm.wanted(place(), TEXT)
+    assert want == activate.wanted(place(), TEXT)
     assert (put.path, put.content, put.mode, put.owner) == (CONF, want.encode(), 0o640, "root:slurm")  # type: ignore[union-attr]
 
 
@@ -416,24 +417,24 @@ def test_what_it_has_read_is_known_from_its_activation(tmp_path: Path) -> None:
         return subprocess.run(["sh", "-c", library + script], env=environment, capture_output=True, timeout=60).stdout
 
     def found(pid: int) -> dict[str, Any]:
-        seen: dict[str, Any] = daemon.parse(told(render.read("daemon.sh"), pid))
+        seen: dict[str, Any] = slurmctld.parse(told(render.read("daemon.sh"), pid))
         return seen
 
     with subprocess.Popen(["sleep", "60"]) as process, subprocess.Popen(["sleep", "60"]) as another:
         conf.write_text(TEXT + LINE)
         noted = told('echo "process=$(identity "$PID")"; conf_texts text', process.pid)
         (state / "activation").write_bytes(noted)
-        assert daemon.differing(found(process.pid)) == ()
+        assert slurmctld.differing(found(process.pid)) == ()
         conf.write_text("# somebody's comment\n" + TEXT + LINE)
         seen = found(process.pid)
-        assert (daemon.differing(seen), seen["was"], seen["is"][str(conf)]) == (
+        assert (slurmctld.differing(seen), seen["was"], seen["is"][str(conf)]) == (
             (),
             {str(conf): TEXT + LINE},
             conf.read_text(),
         )
         conf.write_text(TEXT + "#" + LINE)
-        assert daemon.differing(found(process.pid)) == ("BurstBufferType",)
-        assert daemon.differing(found(another.pid)) is None
+        assert slurmctld.differing(found(process.pid)) == ("BurstBufferType",)
+        assert slurmctld.differing(found(another.pid)) is None
         process.kill()
         another.kill()
 
@@ -441,8 +442,8 @@ def test_what_it_has_read_is_known_from_its_activation(tmp_path: Path) -> None:
 def test_a_comment_is_no_reason_to_start_slurmctld_again() -> None:
     """What it has read still means the same."""
     changed = {"changed": {CONF: 150.0, BB: 9.0}, "was": {CONF: TEXT + LINE}}
-    assert daemon.stale(SITE, CURRENT | changed | {"is": {CONF: f"# x\n{TEXT}{LINE}"}}) == []
-    assert daemon.stale(SITE, CURRENT | changed | {"is": {CONF: f"{TEXT}{LINE}X=1\n"}}) == [
+    assert slurmctld.stale(SITE, CURRENT | changed | {"is": {CONF: f"# x\n{TEXT}{LINE}"}}) == []
+    assert slurmctld.stale(SITE, CURRENT | changed | {"is": {CONF: f"{TEXT}{LINE}X=1\n"}}) == [
         f"{CONF} was changed after it was read"
     ]
 
@@ -472,9 +473,9 @@ def test_no_restart_ends_what_the_plugin_is_at_work_on(
 ) -> None:
     """A slurmctld that has the burst buffer is not started again while a job's data is copied; one without it may be."""
     here = place(text, facts={"slurm.daemon": {"one": CURRENT | {"loaded": loaded}}})
-    found = slurm.HOOKS.judge(here, [workflow])
+    found = activate.HOOKS.judge(here, [workflow])
     assert [one.name for one in found] == (["workflow-at-work"] if refused else [])
-    assert list(slurm.HOOKS.judge(here, [])) == []
-    assert isinstance(slurm.HOOKS.look(here), Known) == (not loaded or text != TEXT), (
+    assert list(activate.HOOKS.judge(here, [])) == []
+    assert isinstance(activate.HOOKS.look(here), Known) == (not loaded or text != TEXT), (
         "nothing is asked where none is due"
     )

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import render, slurmconf
-from fabfile.inventory import DEFAULT, load
-from fabfile.stages import kubeconfig, slurmuser
-from fabfile.step import Facts, Place, Refused
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.domain import slurm_conf
+from dws_on_csm.model import render
+from dws_on_csm.model.step import Facts, Place, Refused
+from dws_on_csm.stages.access import kubeconfig
+from dws_on_csm.stages.slurm import slurm_user
 
 CASES: dict[str, tuple[dict[str, str], str]] = {
     "another daemon's file beside it": (
@@ -95,7 +97,7 @@ def test_who_slurm_user_is(tmp_path: Path, case: str, awk: str) -> None:
 def test_every_script_asks_in_the_same_way(tmp_path: Path) -> None:
     """What the kubeconfig is made for, tried as and looked at as is who slurmctld runs as."""
     site = load(DEFAULT)
-    made = slurmuser.slurm_user(Place(site, Facts(), "one")).replace(site.slurm.folder, str(tmp_path))
+    made = slurm_user.slurm_user(Place(site, Facts(), "one")).replace(site.slurm.folder, str(tmp_path))
     written(tmp_path, CASES["another daemon's file beside it"][0])
     told = subprocess.check_output(["sh", "-euc", f"{made}\necho $slurm_uid"], text=True)
     assert told == "1\n"
@@ -153,7 +155,7 @@ def test_both_readers_agree(tmp_path: Path, awk: str) -> None:
         for name, text in files.items():
             (tmp_path / name).write_bytes(text.encode())
         others = {f"{tmp_path}/{name}": text for name, text in files.items() if name != "slurm.conf"}
-        setting = slurmconf.value(files["slurm.conf"], "SlurmUser", others)
+        setting = slurm_conf.value(files["slurm.conf"], "SlurmUser", others)
         assert said(tmp_path, "conf_said SlurmUser", awk) == (f"{setting.value}\n" if setting else ""), files
 
 
@@ -217,7 +219,7 @@ def test_the_kubeconfig_is_given_to_a_number(tmp_path: Path) -> None:
     """A name that slurm.conf says could be anything to chown; without a number nothing is given to anybody."""
 
     def owner(**found: str) -> str:
-        return slurmuser.owner(Place(load(DEFAULT), Facts({"access.kubeconfig": {"c1": found}}), "c1"))
+        return slurm_user.owner(Place(load(DEFAULT), Facts({"access.kubeconfig": {"c1": found}}), "c1"))
 
     assert owner(slurm_user="x", slurm_uid="64030", slurm_group="64031") == "64030:64031"
     for uid in ("", "+0", "0 ", "root", "1\n"):

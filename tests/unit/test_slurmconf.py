@@ -8,9 +8,9 @@ import random
 
 import pytest
 
-from fabfile import slurmconf
-from fabfile.slurmconf import Setting
-from fabfile.step import Refused
+from dws_on_csm.domain import slurm_conf
+from dws_on_csm.domain.slurm_conf import Setting
+from dws_on_csm.model.step import Refused
 from tests.unit.growth import assert_no_square
 
 KEY = "BurstBufferType"
@@ -30,7 +30,7 @@ MailProg="/usr/bin/mail # quoted"
 
 
 def found(text: str, key: str = "MailProg") -> str | None:
-    setting = slurmconf.value(text, key)
+    setting = slurm_conf.value(text, key)
     return setting.value if setting else None
 
 
@@ -110,27 +110,27 @@ def test_included_files_are_read_where_the_include_stands(text: str, value: str 
         "/etc/slurm/alps.conf": "MailProg=/bin/alps\n",
         "/etc/slurm/loop.conf": "MailProg=/bin/loop\nInclude loop.conf\n",
     }
-    setting = slurmconf.value(text, "MailProg", files)
+    setting = slurm_conf.value(text, "MailProg", files)
     assert (setting.value if setting else None) == value
 
 
 def test_a_setting_names_its_file_and_lines() -> None:
     """Somebody has to find it: the lines of a continued one count from where it begins to where it ends."""
     files = {"/etc/slurm/nodes.conf": "\n\nBurstBufferType=burst_buffer/datawarp\n"}
-    assert slurmconf.value("\n\nKillWait=\\\n7\n", "killwait") == Setting("7", "", 3, 4)
-    assert slurmconf.value(SITE, KEY, files) == Setting("burst_buffer/datawarp", "/etc/slurm/nodes.conf", 3, 3)
-    assert slurmconf.value(SITE, "SchedulerParameters") == Setting("bf_interval=30,bf_window=1440", "", 5, 6)
+    assert slurm_conf.value("\n\nKillWait=\\\n7\n", "killwait") == Setting("7", "", 3, 4)
+    assert slurm_conf.value(SITE, KEY, files) == Setting("burst_buffer/datawarp", "/etc/slurm/nodes.conf", 3, 3)
+    assert slurm_conf.value(SITE, "SchedulerParameters") == Setting("bf_interval=30,bf_window=1440", "", 5, 6)
 
 
 def test_a_key_that_may_stand_twice_has_all_its_settings() -> None:
     """SlurmctldHost names the primary first, then the backups."""
-    assert slurmconf.settings(SITE, "slurmctldhost") == (Setting("ctl1", "", 3, 3), Setting("ctl2", "", 4, 4))
+    assert slurm_conf.settings(SITE, "slurmctldhost") == (Setting("ctl1", "", 3, 3), Setting("ctl2", "", 4, 4))
 
 
 def test_includes_are_listed_as_written() -> None:
     """Whoever fetches the files has to know their names."""
     text = 'Include a.conf # x\n#Include b.conf\ninclude\t/etc/%c/c.conf\n Include d.conf\nIncludes=e\nInclude "f"\n'
-    assert slurmconf.includes(text) == ("a.conf", "/etc/%c/c.conf", '"f"')
+    assert slurm_conf.includes(text) == ("a.conf", "/etc/%c/c.conf", '"f"')
 
 
 TEXTS = [
@@ -150,27 +150,27 @@ TEXTS = [
 @pytest.mark.parametrize("text", TEXTS)
 def test_what_is_appended_comes_off_again_without_a_trace(text: str) -> None:
     """A rollback or an undeploy gives back the very bytes, final newline or none included."""
-    changed = slurmconf.with_setting(text, KEY, LUA, "why")
+    changed = slurm_conf.with_setting(text, KEY, LUA, "why")
     assert changed.startswith(text)
     assert changed[len(text) :].split() == ["#", "dws-on-csm:", "why", f"{KEY}={LUA}"]
     assert found(changed, KEY) == LUA
-    assert slurmconf.with_setting(changed, KEY, LUA, "why") == changed
-    assert slurmconf.without_setting(changed, KEY) == text
+    assert slurm_conf.with_setting(changed, KEY, LUA, "why") == changed
+    assert slurm_conf.without_setting(changed, KEY) == text
 
 
 def test_what_is_appended_ends_its_lines_as_the_file_does() -> None:
     """A file from an editor that writes CR LF keeps one kind of end."""
-    changed = slurmconf.with_setting(SITE.replace("\n", "\r\n"), KEY, LUA, "set by dws-on-csm")
+    changed = slurm_conf.with_setting(SITE.replace("\n", "\r\n"), KEY, LUA, "set by dws-on-csm")
     assert changed.endswith(f"\r\n# set by dws-on-csm\r\n{KEY}={LUA}\r\n")
 
 
 def test_a_file_that_ends_in_a_continuation_does_not_swallow_what_is_appended() -> None:
     """The comment, not the setting, is what joins the line before; and it stays there, or that line would go on."""
     text = "KillWait=7 \\\n"
-    changed = slurmconf.with_setting(text, KEY, LUA, "why")
+    changed = slurm_conf.with_setting(text, KEY, LUA, "why")
     assert found(changed, KEY) == LUA
     assert found(changed, "KillWait") == "7"
-    kept = slurmconf.without_setting(changed, KEY) + "MailProg=/bin/a\n"
+    kept = slurm_conf.without_setting(changed, KEY) + "MailProg=/bin/a\n"
     assert (found(kept), found(kept, "KillWait")) == ("/bin/a", "7")
 
 
@@ -191,17 +191,17 @@ def test_a_file_that_ends_in_a_continuation_does_not_swallow_what_is_appended() 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_value_is_replaced_in_its_place(text: str, line: str, after: str) -> None:
     """Not a byte changes but the value's: spelling, white space, comments and all other lines are the site's."""
-    changed = slurmconf.with_setting(line + text, KEY, LUA, "why")
+    changed = slurm_conf.with_setting(line + text, KEY, LUA, "why")
     assert changed == after + text
-    assert slurmconf.without_setting(changed, KEY) == text
+    assert slurm_conf.without_setting(changed, KEY) == text
 
 
 def test_of_several_lines_the_one_that_counts_stays() -> None:
     """Slurm takes the last and logs an error for the others, which go; the lines between them stay."""
     text = f"{KEY}=a # 1\nKillWait=7\n# set by dws-on-csm\n{KEY}=b\n\n burstbuffertype=c # 3\nInclude x\n"
-    changed = slurmconf.with_setting(text, KEY, LUA, "why")
+    changed = slurm_conf.with_setting(text, KEY, LUA, "why")
     assert changed == f"KillWait=7\n\n burstbuffertype={LUA} # 3\nInclude x\n"
-    assert slurmconf.with_setting(changed, KEY, LUA, "why") == changed
+    assert slurm_conf.with_setting(changed, KEY, LUA, "why") == changed
 
 
 def test_no_text_whatever_loses_another_setting() -> None:
@@ -224,15 +224,15 @@ def test_no_text_whatever_loses_another_setting() -> None:
     ]
     for _ in range(3_000):
         text = "".join(dice.choices(parts, k=dice.randint(0, 14)))
-        changed = slurmconf.with_setting(text, KEY, LUA, "why")
-        without = slurmconf.without_setting(changed, KEY)
-        assert [setting.value for setting in slurmconf.settings(changed, KEY)] == [LUA], repr(text)
-        assert slurmconf.with_setting(changed, KEY, LUA, "why") == changed, repr(text)
-        assert slurmconf.settings(without, KEY) == (), repr(text)
+        changed = slurm_conf.with_setting(text, KEY, LUA, "why")
+        without = slurm_conf.without_setting(changed, KEY)
+        assert [setting.value for setting in slurm_conf.settings(changed, KEY)] == [LUA], repr(text)
+        assert slurm_conf.with_setting(changed, KEY, LUA, "why") == changed, repr(text)
+        assert slurm_conf.settings(without, KEY) == (), repr(text)
         for key in "AB":
-            meant = [setting.value for setting in slurmconf.settings(text, key)]
-            assert [setting.value for setting in slurmconf.settings(changed, key)] == meant, repr(text)
-            assert [setting.value for setting in slurmconf.settings(without, key)] == meant, repr(text)
+            meant = [setting.value for setting in slurm_conf.settings(text, key)]
+            assert [setting.value for setting in slurm_conf.settings(changed, key)] == meant, repr(text)
+            assert [setting.value for setting in slurm_conf.settings(without, key)] == meant, repr(text)
 
 
 @pytest.mark.parametrize(
@@ -251,30 +251,30 @@ def test_no_text_whatever_loses_another_setting() -> None:
 )
 def test_a_key_is_taken_out_with_our_comment_alone(text: str, without: str) -> None:
     """What the site wrote above the line is the site's."""
-    assert slurmconf.without_setting(text, KEY) == without
+    assert slurm_conf.without_setting(text, KEY) == without
 
 
 @pytest.mark.parametrize("value", ["plain", "two words", "", "a#b", "a\\b", "#", "\\", "a\tb # c", "'x'"])
 def test_what_is_written_is_read_again(value: str) -> None:
     """Any value comes back, quoted and escaped where Slurm's grammar asks for it."""
     for text in ("", "MailProg=/bin/a # c\n"):
-        changed = slurmconf.with_setting(text, "MailProg", value, "why")
+        changed = slurm_conf.with_setting(text, "MailProg", value, "why")
         assert found(changed) == value
-        assert slurmconf.with_setting(changed, "MailProg", value, "why") == changed
+        assert slurm_conf.with_setting(changed, "MailProg", value, "why") == changed
 
 
 @pytest.mark.parametrize("value", ['say "a"', "two\nlines"])
 def test_a_value_that_slurm_conf_cannot_hold_is_refused(value: str) -> None:
     """Better no file than one that means something else."""
     with pytest.raises(ValueError, match="no way to write"):
-        slurmconf.with_setting(SITE, KEY, value, "why")
+        slurm_conf.with_setting(SITE, KEY, value, "why")
 
 
 def test_a_comment_of_ours_that_lost_its_line_gets_it_back() -> None:
     """Somebody took the line out and left our comment: it is put under it, and no second comment is made."""
-    whole = slurmconf.with_setting("A=1\n", "BurstBufferType", "burst_buffer/lua", "why") + "B=2\n"
+    whole = slurm_conf.with_setting("A=1\n", "BurstBufferType", "burst_buffer/lua", "why") + "B=2\n"
     without = "".join(line for line in whole.splitlines(keepends=True) if not line.startswith("BurstBufferType"))
-    assert slurmconf.with_setting(without, "BurstBufferType", "burst_buffer/lua", "why") == whole
+    assert slurm_conf.with_setting(without, "BurstBufferType", "burst_buffer/lua", "why") == whole
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_a_comment_of_ours_that_lost_its_line_gets_it_back() -> None:
 def test_what_makes_a_difference(one: str, other: str, keys: tuple[str, ...]) -> None:
     """What slurmctld would take for another setting, wherever it stands; nothing else."""
     more = {"/etc/slurm/more": "y=2\n"}
-    assert slurmconf.differing((one, more), (other, more)) == keys
+    assert slurm_conf.differing((one, more), (other, more)) == keys
 
 
 def test_files_that_include_each_other_come_to_an_end() -> None:
@@ -305,33 +305,33 @@ def test_files_that_include_each_other_come_to_an_end() -> None:
     files = {f"/etc/slurm/a{i}": f"Include a{i + 1}\nInclude a{i + 1}\n" for i in range(30)} | {"/etc/slurm/a30": ""}
     for text, others in (
         ("Include a0\n", files),
-        ("Include gone\n" * slurmconf.FILES, {}),
-        ("Include a30\n" * slurmconf.FILES, files),
-        ("Include long\nInclude long\n", {"/etc/slurm/long": "#\n" * (slurmconf.LINES // 2)}),
-        ("Include long\nInclude long\n", {"/etc/slurm/long": "#" * (slurmconf.LARGEST // 2) + "\n"}),
+        ("Include gone\n" * slurm_conf.FILES, {}),
+        ("Include a30\n" * slurm_conf.FILES, files),
+        ("Include long\nInclude long\n", {"/etc/slurm/long": "#\n" * (slurm_conf.LINES // 2)}),
+        ("Include long\nInclude long\n", {"/etc/slurm/long": "#" * (slurm_conf.LARGEST // 2) + "\n"}),
     ):
         with pytest.raises(Refused, match="slurm-conf-too-long"):
-            slurmconf.value(text, KEY, others)
+            slurm_conf.value(text, KEY, others)
         with pytest.raises(Refused, match="slurm-conf-too-long"):
-            slurmconf.differing(("A=1\n", {}), (text, others))
+            slurm_conf.differing(("A=1\n", {}), (text, others))
 
 
 def test_as_many_files_as_a_site_may_have_are_read() -> None:
     """One less is enough, and is read whole."""
-    files = {f"/etc/slurm/a{i}": f"A={i}\n" for i in range(slurmconf.FILES - 1)}
-    text = "".join(f"Include a{i}\n" for i in range(slurmconf.FILES - 1))
-    assert len(slurmconf.settings(text, "A", files)) == slurmconf.FILES - 1
+    files = {f"/etc/slurm/a{i}": f"A={i}\n" for i in range(slurm_conf.FILES - 1)}
+    text = "".join(f"Include a{i}\n" for i in range(slurm_conf.FILES - 1))
+    assert len(slurm_conf.settings(text, "A", files)) == slurm_conf.FILES - 1
     loop = {"/etc/slurm/loop": "A=1\nInclude loop\n" * 400}
-    assert len(slurmconf.settings("Include loop\n", "A", loop)) == 400
+    assert len(slurm_conf.settings("Include loop\n", "A", loop)) == 400
 
 
 def test_what_is_longer_than_any_slurm_conf_is_not_read() -> None:
     """One text has a bound, in bytes and in lines; below it, each byte stays what it is."""
-    for content in (b"#" * (slurmconf.LARGEST + 1), b"\n" * (slurmconf.LINES + 1)):
+    for content in (b"#" * (slurm_conf.LARGEST + 1), b"\n" * (slurm_conf.LINES + 1)):
         with pytest.raises(ValueError, match="is not read"):
-            slurmconf.decoded(content)
-    assert slurmconf.decoded(b"A=\xe9\n") == "A=\udce9\n"
-    assert slurmconf.decoded(b"\n" * slurmconf.LINES) == "\n" * slurmconf.LINES
+            slurm_conf.decoded(content)
+    assert slurm_conf.decoded(b"A=\xe9\n") == "A=\udce9\n"
+    assert slurm_conf.decoded(b"\n" * slurm_conf.LINES) == "\n" * slurm_conf.LINES
 
 
 @pytest.mark.parametrize("piece", ["a\\\n", "\\", "#", "\n", " ", "a", "a=", '"', "\\\\\n", "\\#", "Include a\\\n"])
@@ -340,6 +340,8 @@ def test_the_time_grows_with_the_length_and_no_faster(piece: str) -> None:
 
     def work(size: int) -> object:
         text = (piece * size)[:size]
-        return slurmconf.without_setting(slurmconf.with_setting(text, KEY, LUA, "why"), KEY), slurmconf.value(text, KEY)
+        return slurm_conf.without_setting(slurm_conf.with_setting(text, KEY, LUA, "why"), KEY), slurm_conf.value(
+            text, KEY
+        )
 
     assert_no_square(work, 4_000)

@@ -20,11 +20,11 @@ from paramiko.common import (
     cMSG_CHANNEL_EXTENDED_DATA,
 )
 
-from fabfile import exchange
-from fabfile.destination import Destination
-from fabfile.dial import _transport
-from fabfile.exchange import Order, Talk
-from fabfile.output import Stream
+from dws_on_csm.transport import channel as transport_channel
+from dws_on_csm.transport.channel import Order, Talk
+from dws_on_csm.transport.connect import _transport
+from dws_on_csm.transport.destination import Destination
+from dws_on_csm.transport.output import Stream
 
 HANG = 60.0
 MOST = 60_000_000
@@ -128,7 +128,7 @@ def test_what_comes_behind_the_end_of_the_output(data: Callable[[Channel], Messa
     server = Flooding(ended, data)
     talk = Talk(Stream("token", None), Stream("token", None))
     with connected(server) as channel:
-        exchange.converse(channel, Order("token", "x", b"", b"", None), talk, HANG)
+        transport_channel.converse(channel, Order("token", "x", b"", b"", None), talk, HANG)
         assert server.over.wait(HANG)
         assert server.sent < MOST and talk.code is None
 

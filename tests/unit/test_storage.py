@@ -18,32 +18,35 @@ from typing import Any, get_args
 
 import pytest
 
-from fabfile import before, names, render, script
-from fabfile.actions import AskApi, Delete, Sh
-from fabfile.api import ClusterError
-from fabfile.events import Event
-from fabfile.faults import Unreachable
-from fabfile.inventory import DEFAULT, load
-from fabfile.look import Board
-from fabfile.perform import At, Reach, perform
-from fabfile.script import compile_actions
-from fabfile.stages import (
-    STAGES,
-    closing,
-    held,
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.domain import dws_objects, names
+from dws_on_csm.engine import before_images, host_script
+from dws_on_csm.engine.host_script import compile_actions
+from dws_on_csm.engine.looks import Board
+from dws_on_csm.engine.perform import At, Reach, perform
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import AskApi, Delete, Sh
+from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.model.events import Event
+from dws_on_csm.model.snapshot import Dws, Goal
+from dws_on_csm.model.step import Check, Facts, Finding, Place, Refused, Step
+from dws_on_csm.stages import undeploy
+from dws_on_csm.stages.dws import (
+    in_use,
     installed,
-    inuse,
-    kept,
+    kept_configuration,
     make_undeploy,
-    opening,
-    rollback,
-    storage,
-    stuck,
-    undeploy,
-    upgrade,
+    persistent_storage,
+    reopen,
+    stuck_crds,
 )
-from fabfile.stages.earlier import Dws, Goal
-from fabfile.step import Check, Facts, Finding, Place, Refused, Step
+from dws_on_csm.stages.dws import (
+    replace as dws_replace,
+)
+from dws_on_csm.stages.install import STAGES
+from dws_on_csm.stages.rollback import procedure
+from dws_on_csm.stages.slurm import close_dws
 from tests.unit import fake_kubectl
 from tests.unit.conftest import LocalHost
 
@@ -111,7 +114,10 @@ NOW = 1_769_860_800.0 + 3 * 86400
 )
 def test_data_of_users_is_what_is_persistent_in_use_or_unknown(plural: str, one: dict[str, Any], is_data: bool) -> None:
     """Everything else is configuration, and is kept."""
-    assert [bool(held.data({plural: [one]})), bool(held.kept({plural: [one]}, set()))] == [is_data, not is_data]
+    assert [bool(dws_objects.data({plural: [one]})), bool(dws_objects.kept({plural: [one]}, set()))] == [
+        is_data,
+        not is_data,
+    ]
 
 
 def test_what_is_lost_is_told_with_owner_size_and_age() -> None:
@@ -121,21 +127,25 @@ def test_what_is_lost_is_told_with_owner_size_and_age() -> None:
         some_servers("scratch", owner="PersistentStorageInstance-scratch", storages=("rabbit-1", "rabbit-2")),
     )
     kinds = {"persistentstorageinstances": [psi, a_psi("small", 7)], "servers": [servers], "storages": [IDLE]}
-    assert [held.told(one, NOW) for one in held.data(kinds)] == [
+    assert [dws_objects.told(one, NOW) for one in dws_objects.data(kinds)] == [
         "PersistentStorageInstance default/scratch: lustre file system, active, with Servers default/scratch,"
         " on Storage rabbit-1, rabbit-2, of user 1500, 4 TiB, 3 days old",
         "PersistentStorageInstance default/small: lustre file system, active, of user 7, 10TiB, 3 days old",
     ]
     many = {"persistentstorageinstances": [a_psi(f"p{n}") for n in range(300)]}
-    assert len(held.data(many)) == 300
+    assert len(dws_objects.data(many)) == 300
 
 
 def test_what_a_user_wrote_reaches_no_terminal_as_it_is() -> None:
     """An escape sequence in a path to mount at is shown as question marks."""
     one = a_mount("m", "mounted")
     one["spec"]["mounts"][0]["mountPath"] = "/mnt/\x1b[2Jgone\n"
-    (told,) = held.data({"clientmounts": [one]})
-    assert "\x1b" not in held.told(told) and "\n" not in held.told(told) and "/mnt/?[2Jgone?" in held.told(told)
+    (told,) = dws_objects.data({"clientmounts": [one]})
+    assert (
+        "\x1b" not in dws_objects.told(told)
+        and "\n" not in dws_objects.told(told)
+        and "/mnt/?[2Jgone?" in dws_objects.told(told)
+    )
 
 
 def test_what_is_kept_can_be_created_anew_anywhere() -> None:
@@ -146,7 +156,7 @@ def test_what_is_kept_can_be_created_anew_anywhere() -> None:
         "metadata": {**IDLE["metadata"], "labels": {"a": "b"}, "finalizers": ["x/y"], "resourceVersion": "7"},
     }
     one["metadata"]["ownerReferences"] = [owner]
-    (made,) = held.kept({"storages": [one]}, set())
+    (made,) = dws_objects.kept({"storages": [one]}, set())
     meta = {"name": "rabbit-1", "namespace": "default", "labels": {"a": "b"}, "ownerReferences": [owner]}
     meta["uid"] = "Storage-rabbit-1"
     assert made == {
@@ -165,8 +175,10 @@ def test_what_goes_with_a_job_is_no_persistent_storage() -> None:
     mount = a_mount("bb1-x", "mounted")
     mount["metadata"]["labels"] = {f"{names.GROUP}/workflow.uid": "Workflow-bb1"}
     rest = {"directivebreakdowns": [breakdown], "servers": [servers], "clientmounts": [mount]}
-    assert held.data({"workflows": [workflow], **rest}) == [] == held.kept({"workflows": [workflow]}, set())
-    assert [one["kind"] for one in held.data(rest)] == ["ClientMount", "Servers"]
+    assert (
+        dws_objects.data({"workflows": [workflow], **rest}) == [] == dws_objects.kept({"workflows": [workflow]}, set())
+    )
+    assert [one["kind"] for one in dws_objects.data(rest)] == ["ClientMount", "Servers"]
 
 
 def test_no_owner_and_no_label_hides_persistent_storage() -> None:
@@ -175,7 +187,7 @@ def test_no_owner_and_no_label_hides_persistent_storage() -> None:
     workflow = an_object("Workflow", "bb1")
     ring = [a_psi("a"), a_psi("b")]
     for one, other in (ring, ring[::-1]):
-        owner = {"apiVersion": f"{names.GROUP}/{V}", "kind": "x", "name": "x", "uid": held.uid(other)}
+        owner = {"apiVersion": f"{names.GROUP}/{V}", "kind": "x", "name": "x", "uid": dws_objects.uid(other)}
         one["metadata"]["ownerReferences"] = [owner]
     labelled, owned = a_psi("labelled"), a_psi("owned")
     labelled["metadata"]["labels"] = {f"{names.GROUP}/workflow.uid": "Workflow-bb1"}
@@ -190,7 +202,7 @@ def test_no_owner_and_no_label_hides_persistent_storage() -> None:
         "persistentstorageinstances": [*ring, labelled, owned],
         "servers": [servers, *lonely],
     }
-    told = {one["name"]: one["what"] for one in held.data(kinds)}
+    told = {one["name"]: one["what"] for one in dws_objects.data(kinds)}
     assert told.keys() >= {"default/a", "default/b", "default/labelled", "default/owned"}
     assert "with Servers default/labelled" in told["default/labelled"] and "lustre" in told["default/labelled"]
     assert {"default/x", "default/y"} & told.keys(), "what owns itself is told, too"
@@ -201,9 +213,9 @@ def test_a_workflow_that_is_being_deleted_guards_nothing() -> None:
     workflow = an_object("Workflow", "bb1")
     servers = some_servers("bb1-0", owner="Workflow-bb1")
     kinds = {"workflows": [workflow], "servers": [servers]}
-    assert held.data(kinds) == []
+    assert dws_objects.data(kinds) == []
     workflow["metadata"]["deletionTimestamp"] = "2026-01-31T12:00:00Z"
-    assert [one["name"] for one in held.data(kinds)] == ["default/bb1-0"]
+    assert [one["name"] for one in dws_objects.data(kinds)] == ["default/bb1-0"]
 
 
 def test_what_goes_anyway_is_not_kept() -> None:
@@ -217,7 +229,7 @@ def test_what_goes_anyway_is_not_kept() -> None:
         "systemconfigurations": [CONFIG],
         "dwdirectiverules": [RULE],
     }
-    every = [held.label(one) for one in held.kept(kinds, {"DWDirectiveRule default/site"})]
+    every = [dws_objects.label(one) for one in dws_objects.kept(kinds, {"DWDirectiveRule default/site"})]
     assert every == ["Computes default/default", "SystemConfiguration default/default"]
 
 
@@ -229,7 +241,7 @@ def found(*objects: dict[str, Any]) -> list[dict[str, Any]]:
     kinds: dict[str, list[dict[str, Any]]] = {}
     for one in objects:
         kinds.setdefault(plural[one["kind"]], []).append(one)
-    return [{**one, "path": f"/{one['plural']}/{one['name']}"} for one in held.data(kinds)]
+    return [{**one, "path": f"/{one['plural']}/{one['name']}"} for one in dws_objects.data(kinds)]
 
 
 @pytest.mark.parametrize(
@@ -254,7 +266,7 @@ def found(*objects: dict[str, Any]) -> list[dict[str, Any]]:
 )
 def test_only_all_names_or_their_number_agree(typed: str, objects: list[str], agreed: bool) -> None:
     """A number that is somebody's name as well is a name: else `2` would delete what nobody meant."""
-    told = storage.objections(typed, found(*map(a_psi, objects)))
+    told = persistent_storage.objections(typed, found(*map(a_psi, objects)))
     assert (not told) == agreed
     if not agreed:
         assert told[-1].name == "storage-not-agreed" and "--delete-persistent-storage=" in told[-1].fix
@@ -265,14 +277,14 @@ def test_a_name_that_two_namespaces_have_is_typed_with_them() -> None:
     other = a_psi("a")
     other["metadata"] |= {"namespace": "lab", "uid": "another"}
     both = found(a_psi("a"), other)
-    assert storage.objections("a", both) and storage.objections("a,default/a", both)
-    assert not storage.objections("lab/a,default/a", both)
+    assert persistent_storage.objections("a", both) and persistent_storage.objections("a,default/a", both)
+    assert not persistent_storage.objections("lab/a,default/a", both)
 
 
 def test_a_refusal_has_every_name_and_the_words_that_would_agree() -> None:
     """Nothing is cut off, whatever the number; what is of an unknown kind, or in use, has a name of its own."""
     every = found(*(a_psi(f"p{n}") for n in range(100)), some_servers("left"), an_object("Vault", "v"))
-    told = storage.objections("", every)
+    told = persistent_storage.objections("", every)
     assert len(told) == 103
     assert {one.name for one in told} == {
         "storage-persistent",
@@ -286,16 +298,20 @@ def test_a_refusal_has_every_name_and_the_words_that_would_agree() -> None:
 def test_a_number_is_printed_with_a_word_that_no_others_have() -> None:
     """As many others that have taken their place, even under their names, are not meant by it."""
     some = found(a_psi("a"), a_psi("b"))
-    typed = storage.objections("", some)[-1].fix.rpartition("=")[2]
-    assert typed.startswith("2:") and not storage.objections(typed, some) and not storage.objections(typed, some[::-1])
+    typed = persistent_storage.objections("", some)[-1].fix.rpartition("=")[2]
+    assert (
+        typed.startswith("2:")
+        and not persistent_storage.objections(typed, some)
+        and not persistent_storage.objections(typed, some[::-1])
+    )
     anew = [some[0], {**some[1], "uid": "another"}]
-    told = storage.objections(typed, anew)
-    assert told[-1].name == "storage-not-agreed" and storage.number(anew) in told[-1].fix
+    told = persistent_storage.objections(typed, anew)
+    assert told[-1].name == "storage-not-agreed" and persistent_storage.number(anew) in told[-1].fix
 
 
 def refused(place: Place, found: Sequence[Any]) -> Sequence[Finding]:
     """What the check of preflight says where this is found."""
-    check = storage.check(lambda place: True, lambda place: True)
+    check = persistent_storage.check(lambda place: True, lambda place: True)
     return check.judge(place, {"data": found, "kept": []})
 
 
@@ -305,8 +321,8 @@ def test_what_was_typed_speaks_of_what_was_seen_first(typed: str) -> None:
     before, later = found(a_psi("a")), found(a_psi("a"))
     later[0]["uid"] = "another"
     board = Board(load(DEFAULT))
-    board.store(storage.FACT, MASTER, {"data": before, "kept": []})
-    board.store(storage.FACT, MASTER, {"data": later, "kept": []})
+    board.store(persistent_storage.FACT, MASTER, {"data": before, "kept": []})
+    board.store(persistent_storage.FACT, MASTER, {"data": later, "kept": []})
     place = replace(board.place(MASTER), site=replace(board.site, deletes=typed))
     assert [one.name for one in refused(place, later)] == ["storage-persistent"]
     assert not refused(place, before) and not refused(place, [])
@@ -325,16 +341,16 @@ def a_place(
     there = {"tag": "0.0.20", "unfinished": "", "namespace": True, "traces": ["x"], "crds": {}}
     facts = {
         installed.FACT: there,
-        storage.FACT: {"data": list(agreed), "kept": []},
+        persistent_storage.FACT: {"data": list(agreed), "kept": []},
         "undeploy.storage": {"data": list(now)},
         "undeploy.owned": {"owned": [], "unasked": []},
     }
     every = {key: {MASTER: value} for key, value in {**facts, **(found or {})}.items()}
-    return Place(site, Facts(every, {storage.FACT: every[storage.FACT]}), MASTER)
+    return Place(site, Facts(every, {persistent_storage.FACT: every[persistent_storage.FACT]}), MASTER)
 
 
 def deleted(place: Place) -> list[Delete]:
-    step = storage.step("undeploy", undeploy.version)
+    step = persistent_storage.step("undeploy", undeploy.version)
     assert step.change is not None and step.read is not None
     have = step.read(place, place.facts.one("undeploy.storage"))
     return [one for one in step.change(place, have, []) if isinstance(one, Delete)]
@@ -354,9 +370,9 @@ def test_what_was_made_for_an_orphan_that_was_deleted_is_given_time_to_go(
     """Its driver frees it a moment after the Workflow: that is awaited, for a while, and never agreed to or deleted. Of a Workflow
     that this stage has not seen it is refused at once."""
     cluster = dws(servers=("Servers", [of_a_workflow("orphan")]), workflows=("Workflow", []))
-    now = storage.read(cluster)["data"]  # type: ignore[arg-type]
+    now = persistent_storage.read(cluster)["data"]  # type: ignore[arg-type]
     place = a_place(now=now, found={"undeploy.workflows": [{"id": "orphan"}] if seen else []})
-    step = storage.step("undeploy", undeploy.version)
+    step = persistent_storage.step("undeploy", undeploy.version)
     assert step.change is not None and step.read is not None
     have = step.read(place, place.facts.one("undeploy.storage"))
     if not seen:
@@ -371,7 +387,7 @@ def test_what_was_made_for_an_orphan_that_was_deleted_is_given_time_to_go(
         assert path.endswith("/namespaces/default/servers") and seconds > 0
         cluster.objects[f"{GROUP_PATH}/servers"] = {"items": [] if freed else [of_a_workflow("orphan")]}
         if not freed:
-            monkeypatch.setattr("fabfile.stages.storage.time.monotonic", lambda: float("inf"))
+            monkeypatch.setattr("dws_on_csm.stages.dws.persistent_storage.time.monotonic", lambda: float("inf"))
 
     monkeypatch.setattr(cluster, "await_event", passes, raising=False)
     if freed:
@@ -390,7 +406,7 @@ def test_whose_storage_is_is_known_when_its_workflow_is_gone() -> None:
         "servers": [some_servers("a", owner="DirectiveBreakdown-b"), of_a_workflow("Workflow-v", "c")],
         "persistentstorageinstances": [{**a_psi(), "metadata": of_a_workflow("Workflow-w", "scratch")["metadata"]}],
     }
-    of = {one["name"]: one["of"] for one in held.data(kinds)}
+    of = {one["name"]: one["of"] for one in dws_objects.data(kinds)}
     assert of == {
         "default/a": ["DirectiveBreakdown-b", "Workflow-w"],
         "default/c": ["Workflow-v"],
@@ -438,7 +454,11 @@ def test_what_came_between_question_and_deed_is_refused(typed: str) -> None:
 def test_yes_does_not_cover_it_wherever_dws_goes() -> None:
     """The same check stands before an undeploy, an upgrade and a rollback; and the step that deletes in both removals."""
     some = found(a_psi("a"))
-    for checks in (undeploy.stages()[0].steps, upgrade.checks("preflight"), inuse.checks("preflight", installed.there)):
+    for checks in (
+        undeploy.stages()[0].steps,
+        dws_replace.checks("preflight"),
+        in_use.checks("preflight", installed.there),
+    ):
         (check,) = (one for one in checks if one.name == "storage")
         assert isinstance(check, Check)
         place = a_place(agreed=some, dws="0.1.9")
@@ -448,7 +468,7 @@ def test_yes_does_not_cover_it_wherever_dws_goes() -> None:
         ]
         assert not check.judge(a_place("a", agreed=some, dws="0.1.9"), {"data": some, "kept": []})
     (removing,) = (stage for stage in undeploy.stages() if stage.name == "undeploy")
-    for stage in (removing, upgrade.STAGE):
+    for stage in (removing, dws_replace.STAGE):
         order = [one.name for one in stage.steps]
         assert order.index("storage") < order.index("removed")
 
@@ -492,7 +512,7 @@ def dws(deleting: bool = False, **kinds: tuple[str, list[dict[str, Any]]]) -> Cl
 def test_kinds_are_found_by_asking_and_not_from_a_list() -> None:
     """A kind that no version had so far, and holds something, is found, and refused."""
     cluster = dws(vaults=("Vault", [an_object("Vault", "v")]), workflows=("Workflow", []), storages=("Storage", [IDLE]))
-    seen = storage.read(cluster)  # type: ignore[arg-type]
+    seen = persistent_storage.read(cluster)  # type: ignore[arg-type]
     assert [one["path"] for one in seen["data"]] == [f"/apis/{names.GROUP}/{V}/namespaces/default/vaults/v"]
     assert seen["kept"] == ["Storage default/rabbit-1"]
 
@@ -502,7 +522,7 @@ def test_a_kind_whose_objects_are_not_served_is_no_empty_kind() -> None:
     cluster = dws(vaults=("Vault", []))
     del cluster.objects[f"/apis/{names.GROUP}/{V}/vaults"]
     with pytest.raises(ClusterError, match="not served"):
-        storage.read(cluster)  # type: ignore[arg-type]
+        persistent_storage.read(cluster)  # type: ignore[arg-type]
 
 
 # --- what an undeploy left half deleted
@@ -527,14 +547,14 @@ def set_free(typed: str, cluster: Any, *, agreed: bool = True) -> list[Any]:
     place = a_place(typed)
     crds = installed.crds(cluster)
     place.facts.found[installed.FACT] = {MASTER: {**place.facts.one(installed.FACT), "crds": crds}}
-    (check,) = (one for one in upgrade.checks("preflight") if one.name == "stuck")
+    (check,) = (one for one in dws_replace.checks("preflight") if one.name == "stuck")
     assert isinstance(check, Check)
     found = check.look(place).read(cluster)  # type: ignore[union-attr]
     if agreed:
-        place.facts.first[stuck.FACT] = place.facts.found[stuck.FACT] = {MASTER: found}
+        place.facts.first[stuck_crds.FACT] = place.facts.found[stuck_crds.FACT] = {MASTER: found}
         if told := check.judge(place, found):
             raise Refused(*told)
-    step = stuck.step("previous")
+    step = stuck_crds.step("previous")
     place.facts.found["previous.stuck"] = {MASTER: step.look(place).read(cluster)}  # type: ignore[union-attr]
     assert step.read is not None and step.change is not None
     return list(step.change(place, step.read(place, place.facts.one("previous.stuck")), {}))
@@ -665,7 +685,7 @@ def test_dws_is_closed_looked_at_saved_removed_and_opened_in_this_order(site: Si
     assert not (tmp_path / "cluster/closed").exists()
     # a run that is killed before DWS is open is known by its mark
     assert every[-2:] == [
-        f"delete validatingwebhookconfiguration {storage.CLOSED} --ignore-not-found",
+        f"delete validatingwebhookconfiguration {persistent_storage.CLOSED} --ignore-not-found",
         f"annotate namespace dws-system {installed.UNFINISHED}-",
     ]
     marks = [call for call in every if call.startswith("annotate")]
@@ -751,14 +771,14 @@ def test_what_was_deleted_is_put_back_where_dws_stays(site: Site, tmp_path: Path
 def test_what_owns_others_goes_after_them() -> None:
     """Or else they would go with it, in a state that nobody has seen: also where a label alone says whose they are."""
     program = compile(render.read("last_look.py").rpartition("\n{")[0], "last_look", "exec")
-    scope: dict[str, Any] = {**vars(held)}
+    scope: dict[str, Any] = {**vars(dws_objects)}
     exec(program, scope)  # noqa: S102  # our own template, which has no name to import it by
     child = an_object("Servers", "child", owner="Storage-rabbit-1")
     labelled = an_object("Storage", "rabbit-1")
-    labelled["metadata"]["labels"] = {held.OWNER: CONFIG["metadata"]["uid"]}
+    labelled["metadata"]["labels"] = {dws_objects.OWNER: CONFIG["metadata"]["uid"]}
     ring = [an_object("Storage", "a", owner="Storage-b"), an_object("Storage", "b", owner="Storage-a")]
     going = [("systemconfigurations", CONFIG), ("storages", labelled), ("servers", child)]
-    groups = [[held.label(one) for _, one in some] for some in scope["makers_last"](going)]
+    groups = [[dws_objects.label(one) for _, one in some] for some in scope["makers_last"](going)]
     assert groups == [["Servers default/child"], ["Storage default/rabbit-1"], ["SystemConfiguration default/default"]]
     assert len(list(scope["makers_last"]([("storages", one) for one in ring]))) == 1
 
@@ -813,7 +833,7 @@ def test_what_came_meanwhile_stops_it_at_the_last_moment(
     ran = site()
     said, _ = ran.communicate(timeout=60)
     assert ran.returncode == 3 and not (tmp_path / "done").exists()
-    assert held.label(there) in said
+    assert dws_objects.label(there) in said
     assert not (tmp_path / "cluster/closed").exists() and not any("annotate" in one for one in calls(tmp_path))
 
 
@@ -869,7 +889,7 @@ def test_dws_that_stays_closed_is_told_and_is_a_failure(site: Site, tmp_path: Pa
     (tmp_path / "cluster/fails").write_text("delete validating")
     ran = site()
     said, _ = ran.communicate(timeout=60)
-    assert ran.returncode == 1 and f"kubectl delete validatingwebhookconfiguration {storage.CLOSED}" in said
+    assert ran.returncode == 1 and f"kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}" in said
 
 
 def test_what_is_kept_is_saved_before_for_root_alone(site: Site, tmp_path: Path) -> None:
@@ -891,7 +911,9 @@ def test_what_an_upgrade_that_was_cut_had_still_to_put_back_is_not_lost(site: Si
     """The next run finds less in the cluster than the first had saved: it keeps both, as they are now where they are there."""
     pending = tmp_path / "state/put-back.json"
     pending.parent.mkdir()
-    pending.write_text(held.text([*held.kept({"dwdirectiverules": [RULE], "systemconfigurations": [CONFIG]}, set())]))
+    pending.write_text(
+        dws_objects.text([*dws_objects.kept({"dwdirectiverules": [RULE], "systemconfigurations": [CONFIG]}, set())])
+    )
     newer = {**CONFIG, "spec": {"storageNodes": []}}
     holds(tmp_path, "systemconfigurations", newer)
     ran = site(again=True)
@@ -922,7 +944,7 @@ def test_a_plain_undeploy_puts_nothing_back_later(site: Site, tmp_path: Path) ->
     """It saves also what an upgrade that was cut had not put back, and no later install brings that by itself."""
     pending = tmp_path / "state/put-back.json"
     pending.parent.mkdir()
-    pending.write_text(held.text(held.kept({"dwdirectiverules": [RULE]}, set())))
+    pending.write_text(dws_objects.text(dws_objects.kept({"dwdirectiverules": [RULE]}, set())))
     ran = site()
     ran.communicate(timeout=60)
     saved = json.loads((tmp_path / "state/before/run-1/.kept.json").read_text())
@@ -931,7 +953,7 @@ def test_a_plain_undeploy_puts_nothing_back_later(site: Site, tmp_path: Path) ->
 
 def test_the_look_on_the_master_is_in_the_words_of_its_python() -> None:
     """3.6 on SLES 15; and it is the very text that judges before anything is touched."""
-    program = closing.PROGRAM + render.read("dependents.py") + render.read("last_look.py")
+    program = close_dws.PROGRAM + render.read("dependents.py") + render.read("last_look.py")
     ast.parse(program, feature_version=(3, 6))
     assert "capture_output" not in program and "fromisoformat" not in program and "from __future__" not in program
     assert len(program) < 100_000
@@ -941,13 +963,13 @@ def test_the_look_on_the_master_is_in_the_words_of_its_python() -> None:
 
 
 def of_deploy(name: str) -> Step:
-    (step,) = (one for one in kept.STEPS if one.name == name)
+    (step,) = (one for one in kept_configuration.STEPS if one.name == name)
     return step
 
 
 def test_what_is_missing_or_differs_is_put_back_and_compared() -> None:
     """Whatever new DWS or a driver added stays; a second look finds all of it as it was saved."""
-    saved = held.kept({"storages": [IDLE], "systemconfigurations": [CONFIG], "dwdirectiverules": [RULE]}, set())
+    saved = dws_objects.kept({"storages": [IDLE], "systemconfigurations": [CONFIG], "dwdirectiverules": [RULE]}, set())
     cluster = dws(
         storages=("Storage", []),
         systemconfigurations=("SystemConfiguration", []),
@@ -960,11 +982,11 @@ def test_what_is_missing_or_differs_is_put_back_and_compared() -> None:
         "spec": {"storageNodes": [], "portsCooldownInSeconds": 60},
     }
     assert [one["kind"] for one in saved] == ["DWDirectiveRule", "Storage", "SystemConfiguration"]
-    before = kept.states(cluster, saved)  # type: ignore[arg-type]
+    before = kept_configuration.states(cluster, saved)  # type: ignore[arg-type]
     assert before["Storage default/rabbit-1"]["state"] == "missing"
     assert "storageNodes" in before["SystemConfiguration default/default"]["state"]
-    kept.put(cluster, saved)  # type: ignore[arg-type]
-    after, step = kept.states(cluster, saved), of_deploy("kept")  # type: ignore[arg-type]
+    kept_configuration.put(cluster, saved)  # type: ignore[arg-type]
+    after, step = kept_configuration.states(cluster, saved), of_deploy("kept")  # type: ignore[arg-type]
     assert {one["state"] for one in after.values()} == {"as saved"}
     place = a_place(found={"deploy.saved": saved})
     assert step.read is not None and step.read(place, after) == step.want(place)
@@ -974,7 +996,7 @@ def test_what_is_missing_or_differs_is_put_back_and_compared() -> None:
 def test_what_somebody_made_anew_since_it_was_saved_stays(older: bool, dws_version: str) -> None:
     """Where its kind was there before this run, and no version goes in it: that is said, and what was saved is not thrown away.
     What DWS or a driver has made in this very run gives way to what was saved; what is missing is made in any case."""
-    saved = held.kept({"storages": [IDLE], "systemconfigurations": [CONFIG]}, set())
+    saved = dws_objects.kept({"storages": [IDLE], "systemconfigurations": [CONFIG]}, set())
     cluster = dws(storages=("Storage", []), systemconfigurations=("SystemConfiguration", []))
     at = f"/apis/{names.GROUP}/{V}/namespaces/default/systemconfigurations/default"
     newer = {**CONFIG, "metadata": {**CONFIG["metadata"], "uid": "new"}, "spec": {"storageNodes": []}}
@@ -984,7 +1006,7 @@ def test_what_somebody_made_anew_since_it_was_saved_stays(older: bool, dws_versi
     place = a_place(found={"deploy.saved": saved, installed.FACT: there}, dws=dws_version)
 
     def look() -> Any:
-        place.facts.found["deploy.kept"] = {MASTER: kept.states(cluster, saved)}  # type: ignore[arg-type]
+        place.facts.found["deploy.kept"] = {MASTER: kept_configuration.states(cluster, saved)}  # type: ignore[arg-type]
         step = of_deploy("kept")
         assert step.read is not None
         return step.read(place, place.facts.one("deploy.kept")), step.want(place)
@@ -1001,59 +1023,67 @@ def test_what_somebody_made_anew_since_it_was_saved_stays(older: bool, dws_versi
     stays = older and dws_version == "0.0.20"
     assert (cluster.objects[at]["spec"] == newer["spec"]) == stays
     assert f"/apis/{names.GROUP}/{V}/namespaces/default/storages/rabbit-1" in cluster.objects
-    assert ("SystemConfiguration default/default" in step.why(have)) == (kept.left() in step.why(have)) == stays
+    assert (
+        ("SystemConfiguration default/default" in step.why(have))
+        == (kept_configuration.left() in step.why(have))
+        == stays
+    )
     (last,) = settled.change(place, [], [])
     assert isinstance(last, Sh) and last.script.startswith("mv " if stays else "rm ")
 
 
 def test_what_never_went_is_left_as_it_is_now() -> None:
     """Where a removal failed before it took an object away, what somebody changed of that since is newer than what was saved."""
-    (saved,) = held.kept({"storages": [IDLE]}, set())
+    (saved,) = dws_objects.kept({"storages": [IDLE]}, set())
     cluster = dws(storages=("Storage", []))
     changed = {**saved, "spec": {"state": "Disabled"}}
     at = f"/apis/{names.GROUP}/{V}/namespaces/default/storages/rabbit-1"
     cluster.objects[at] = changed
-    kept.put(cluster, [saved])  # type: ignore[arg-type]
+    kept_configuration.put(cluster, [saved])  # type: ignore[arg-type]
     assert cluster.objects[at] == changed
-    assert [one["state"] for one in kept.states(cluster, [saved]).values()] == ["as saved"]  # type: ignore[arg-type]
+    assert [one["state"] for one in kept_configuration.states(cluster, [saved]).values()] == ["as saved"]  # type: ignore[arg-type]
 
 
 def test_what_dws_notes_for_itself_while_it_converts_is_not_compared() -> None:
     """The note has also what is not put back; any other annotation counts."""
     note = f"{names.GROUP}/conversion-data"
-    (saved,) = held.kept({"storages": [IDLE]}, set())
+    (saved,) = dws_objects.kept({"storages": [IDLE]}, set())
     saved["metadata"]["annotations"] = {note: "before", "slot": "7"}
     at = f"/apis/{names.GROUP}/{V}/namespaces/default/storages/rabbit-1"
     told: list[str] = []
     for notes in ({note: "now", "slot": "7"}, {note: "now", "slot": "8"}):
         cluster = dws(storages=("Storage", []))
         cluster.objects[at] = {**saved, "metadata": {**saved["metadata"], "uid": "new", "annotations": notes}}
-        told += [one["state"] for one in kept.states(cluster, [saved]).values()]  # type: ignore[arg-type]
+        told += [one["state"] for one in kept_configuration.states(cluster, [saved]).values()]  # type: ignore[arg-type]
     assert told == ["as saved", 'metadata.annotations.slot is "8", not "7"']
 
 
 def test_a_kind_that_the_new_dws_does_not_serve_is_told() -> None:
     """What is kept of it lies where it lay, and the run fails by name."""
-    saved = held.kept({"storages": [IDLE]}, set())
+    saved = dws_objects.kept({"storages": [IDLE]}, set())
     with pytest.raises(ClusterError, match="Storage is not served"):
-        kept.put(dws(workflows=("Workflow", [])), saved)  # type: ignore[arg-type]
+        kept_configuration.put(dws(workflows=("Workflow", [])), saved)  # type: ignore[arg-type]
 
 
 def test_a_dws_that_was_left_closed_is_opened_by_an_install() -> None:
     """Also where the run that had closed it was killed, and nobody undeploys again."""
-    cluster = Cluster({storage.CLOSED_PATH: storage.CLOSING})
-    look = opening.STEP.look(a_place())
-    assert look.read(cluster) == "closed" and opening.STEP.change is not None  # type: ignore[union-attr,arg-type]
-    (action,) = opening.STEP.change(a_place(), "closed", "open")
-    assert isinstance(action, Sh) and action.script.endswith(f"{storage.CLOSED} --ignore-not-found")
+    cluster = Cluster({persistent_storage.CLOSED_PATH: persistent_storage.CLOSING})
+    look = reopen.STEP.look(a_place())
+    assert look.read(cluster) == "closed" and reopen.STEP.change is not None  # type: ignore[union-attr,arg-type]
+    (action,) = reopen.STEP.change(a_place(), "closed", "open")
+    assert isinstance(action, Sh) and action.script.endswith(f"{persistent_storage.CLOSED} --ignore-not-found")
 
 
 def test_every_task_that_brings_or_takes_dws_opens_it() -> None:
     """An undeploy where nothing is left, too, and a rollback that leaves DWS as it is."""
     goal = Goal("1", "leave", {}, (), {})
-    for stages in (STAGES, undeploy.stages(), *(rollback.stages(replace(goal, dws=dws), "c") for dws in get_args(Dws))):
+    for stages in (
+        STAGES,
+        undeploy.stages(),
+        *(procedure.stages(replace(goal, dws=dws), "c") for dws in get_args(Dws)),
+    ):
         steps = [step for stage in stages for step in stage.steps]
-        (opened,) = (step for step in steps if step.name == opening.STEP.name)
+        (opened,) = (step for step in steps if step.name == reopen.STEP.name)
         removed = [step.name for step in steps].index("removed") if "removed" in [step.name for step in steps] else -1
         assert steps.index(opened) > removed
 
@@ -1063,10 +1093,13 @@ def test_dws_is_not_opened_while_the_script_that_closed_it_is_at_work(tmp_path: 
     host = LocalHost(tmp_path)
     state, begun, sent = (tmp_path / name for name in ("state", "begun", "sent"))
     patch = pytest.MonkeyPatch()
-    for module in ("before", "script"):
-        patch.setattr(f"fabfile.{module}.STATE", str(state))
+    for module in ("engine.before_images", "engine.host_script"):
+        patch.setattr(f"dws_on_csm.{module}.STATE", str(state))
     for name in ("LIBRARY", "FENCE"):
-        patch.setattr(f"fabfile.script.{name}", getattr(script, name).replace("-w 90", "-w 1").replace("-w 60", "-w 1"))
+        patch.setattr(
+            f"dws_on_csm.engine.host_script.{name}",
+            getattr(host_script, name).replace("-w 90", "-w 1").replace("-w 60", "-w 1"),
+        )
     left_behind = compile_actions(
         [Sh("undeploy", f"touch {begun}; until [ -e {sent} ]; do sleep 0.05; done")], "run-1", "m"
     )
@@ -1078,16 +1111,16 @@ def test_dws_is_not_opened_while_the_script_that_closed_it_is_at_work(tmp_path: 
             assert at_work.poll() is None
             time.sleep(0.01)
         opened = compile_actions([Sh("open DWS again", f"touch {tmp_path}/opened")], "run-2", "m")[0]
-        assert host.run(opened, deadline=60).code == script.BUSY and not (tmp_path / "opened").exists()
-        with pytest.raises(Unreachable, match=script.STILL):
-            before.opened(reach, "run-2", "install", "", board)
+        assert host.run(opened, deadline=60).code == host_script.BUSY and not (tmp_path / "opened").exists()
+        with pytest.raises(Unreachable, match=host_script.STILL):
+            before_images.opened(reach, "run-2", "install", "", board)
         assert not (state / "before/run-2/.opened").exists()
     finally:
         sent.touch()
         at_work.wait(60)
         patch.undo()
-    for module in ("before", "script"):
-        patch.setattr(f"fabfile.{module}.STATE", str(state))
-    before.opened(reach, "run-2", "install", "", board)
+    for module in ("engine.before_images", "engine.host_script"):
+        patch.setattr(f"dws_on_csm.{module}.STATE", str(state))
+    before_images.opened(reach, "run-2", "install", "", board)
     patch.undo()
     assert (state / "before/run-2/.opened").exists()

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from fabfile import names
-from fabfile.actions import AskApi, Sh
-from fabfile.api import ClusterError
-from fabfile.stages import held, installed, kept, make_undeploy, storage
+from dws_on_csm.domain import dws_objects, names
+from dws_on_csm.model.actions import AskApi, Sh
+from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.stages.dws import installed, kept_configuration, make_undeploy, persistent_storage
 from tests.unit import loopback_cluster
 from tests.unit.loopback_cluster import Cluster
 from tests.unit.test_storage import CONFIG, IDLE, RULE, a_place, a_psi, some_servers
@@ -83,7 +83,7 @@ def empty(cluster: Cluster) -> Iterator[None]:
     yield
     for plural in installed.crds(Api(cluster)):  # type: ignore[arg-type]
         assert cluster.kubectl("delete", f"{plural}.{names.GROUP}", "--all", "-A", "--timeout=60s").returncode == 0
-    cluster.kubectl("delete", "validatingwebhookconfiguration", storage.CLOSED, "--ignore-not-found")
+    cluster.kubectl("delete", "validatingwebhookconfiguration", persistent_storage.CLOSED, "--ignore-not-found")
 
 
 def removal(cluster: Cluster, tmp_path: Path, command: str, *, again: bool = False) -> subprocess.CompletedProcess[str]:
@@ -125,7 +125,7 @@ def test_what_users_have_stored_stops_it_and_is_named(cluster: Cluster, tmp_path
     assert "PersistentStorageInstance default/scratch: lustre file system, active, of user 1500, 10TiB" in done.stdout
     assert "Servers default/left: has allocations, on Storage rabbit-1" in done.stdout
     assert submitted(cluster, "bb1") == ""
-    found = storage.read(Api(cluster))  # type: ignore[arg-type]
+    found = persistent_storage.read(Api(cluster))  # type: ignore[arg-type]
     assert [one["name"] for one in found["data"]] == ["default/scratch", "default/left"]
     assert all(Api(cluster).get(one["path"]) for one in found["data"])
 
@@ -235,20 +235,20 @@ def test_what_a_storage_owns_stops_it_until_the_command_that_is_shown_was_typed(
 
 
 def states(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
-    return [one["state"] for one in kept.states(Api(cluster), objects).values()]  # type: ignore[arg-type]
+    return [one["state"] for one in kept_configuration.states(Api(cluster), objects).values()]  # type: ignore[arg-type]
 
 
 def test_what_was_kept_is_as_it_was_when_it_is_put_back(cluster: Cluster, tmp_path: Path) -> None:
     """Saved, gone, put back, compared: by the install that follows, and by hand with the command of the page."""
     made(cluster, CONFIG, RULE, IDLE)
-    before = {held.label(one): one for one in installed.contents(Api(cluster))["storages"]}  # type: ignore[arg-type]
+    before = {dws_objects.label(one): one for one in installed.contents(Api(cluster))["storages"]}  # type: ignore[arg-type]
     done = removal(cluster, tmp_path, "true", again=True)
     assert done.returncode == 0, done.stdout + done.stderr
     saved = json.loads((tmp_path / "state/put-back.json").read_text())["items"]
     assert [one["kind"] for one in saved] == ["DWDirectiveRule", "Storage", "SystemConfiguration"]
     assert saved[1]["spec"] == before["Storage default/rabbit-1"]["spec"]
     for put_back in (
-        lambda: kept.put(Api(cluster), saved),  # type: ignore[arg-type]
+        lambda: kept_configuration.put(Api(cluster), saved),  # type: ignore[arg-type]
         lambda: cluster.kubectl("create", "-f", str(tmp_path / "state/before/run-1/.kept.json")),
     ):
         for plural in ("systemconfigurations", "dwdirectiverules", "storages"):
@@ -260,7 +260,7 @@ def test_what_was_kept_is_as_it_was_when_it_is_put_back(cluster: Cluster, tmp_pa
     made_other = {**saved[2], "metadata": other, "spec": {"portsCooldownInSeconds": 5, "storageNodes": []}}
     assert cluster.kubectl("apply", "-f", "-", stdin=json.dumps(made_other)).returncode == 0
     assert states(cluster, saved)[2].startswith("spec.")
-    kept.put(Api(cluster), saved)  # type: ignore[arg-type]
+    kept_configuration.put(Api(cluster), saved)  # type: ignore[arg-type]
     assert states(cluster, saved) == ["as saved"] * 3
 
 
@@ -276,15 +276,15 @@ def test_what_an_older_version_has_no_field_for_is_told_and_not_awaited(cluster:
     older = [{"op": "remove", "path": f"/spec/versions/{i}/{spec}"} for i in range(len(newer["versions"]))]
     assert cluster.kubectl("patch", "crd", at, "--type=json", "-p", json.dumps(older)).returncode == 0
     try:
-        place = a_place(found={"deploy.saved": saved, "deploy.kept": kept.states(Api(cluster), saved)})  # type: ignore[arg-type]
-        (step,) = (one for one in kept.STEPS if one.name == "kept")
+        place = a_place(found={"deploy.saved": saved, "deploy.kept": kept_configuration.states(Api(cluster), saved)})  # type: ignore[arg-type]
+        (step,) = (one for one in kept_configuration.STEPS if one.name == "kept")
         assert step.change is not None
         (action,) = step.change(place, None, None)
         assert isinstance(action, AskApi)
         assert action.title == (
             "put back what is kept: Storage default/rabbit-1 (without spec.mode, which this version of DWS does not have)"
         )
-        kept.put(Api(cluster), saved)  # type: ignore[arg-type]
+        kept_configuration.put(Api(cluster), saved)  # type: ignore[arg-type]
         assert (
             "mode" not in Api(cluster).get(f"/apis/{names.GROUP}/v1alpha2/namespaces/default/storages/rabbit-1")["spec"]
         )
@@ -312,7 +312,7 @@ def test_what_dws_has_made_itself_is_put_back_without_the_uid_of_its_former_make
     former = taken()
     assert removal(cluster, tmp_path, "true", again=True).returncode == 0
     saved = json.loads((tmp_path / "state/put-back.json").read_text())["items"]
-    kept.put(Api(cluster), saved)  # type: ignore[arg-type]
+    kept_configuration.put(Api(cluster), saved)  # type: ignore[arg-type]
     assert former not in cluster.kubectl("get", at, "-o", "jsonpath={.metadata.labels}").stdout
     assert taken() != former
     assert states(cluster, saved) == ["as saved"] * 2

@@ -6,27 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import summary
-from fabfile.connect import Sessions
-from fabfile.dial import Jumps
-from fabfile.events import OUTCOMES, Outcome
-from fabfile.inventory import DEFAULT, load
-from fabfile.options import Options
-from fabfile.perform import Reach
-from fabfile.running import Run
-from fabfile.step import Known, Stage, Step
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.engine.perform import Reach
+from dws_on_csm.engine.state import Run
+from dws_on_csm.model.events import OUTCOMES, Outcome
+from dws_on_csm.model.step import Known, Stage, Step
+from dws_on_csm.runner import exit_codes
+from dws_on_csm.runner.connections import Sessions
+from dws_on_csm.runner.options import Options
+from dws_on_csm.transport.connect import Jumps
 
 NOBODY = Sessions(Jumps())
 
 CODES: list[tuple[tuple[Outcome, ...], bool, int]] = [
-    (("ok", "fixed"), False, summary.CONVERGED),
-    (("ok", "unknown"), False, summary.FAILED),
-    (("fixed", "unknown"), False, summary.FAILED),
-    (("refused", "unknown"), False, summary.REFUSED),
-    (("ok", "skipped"), False, summary.FAILED),
-    (("ok",), True, summary.CONVERGED),
-    (("ok", "unknown"), True, summary.CHANGES),
-    (("ok", "change"), True, summary.CHANGES),
+    (("ok", "fixed"), False, exit_codes.CONVERGED),
+    (("ok", "unknown"), False, exit_codes.FAILED),
+    (("fixed", "unknown"), False, exit_codes.FAILED),
+    (("refused", "unknown"), False, exit_codes.REFUSED),
+    (("ok", "skipped"), False, exit_codes.FAILED),
+    (("ok",), True, exit_codes.CONVERGED),
+    (("ok", "unknown"), True, exit_codes.CHANGES),
+    (("ok", "change"), True, exit_codes.CHANGES),
 ]
 
 
@@ -34,7 +34,7 @@ CODES: list[tuple[tuple[Outcome, ...], bool, int]] = [
 def test_only_what_is_known_to_be_right_is_success(outcomes: tuple[Outcome, ...], plan: bool, code: int) -> None:
     """A run at whose end something is not known has not converged; a plan has what comes later still to find out."""
     made = {("stage", str(number), "host"): outcome for number, outcome in enumerate(outcomes)}
-    assert summary.exit_code(made, plan, unproven=False) == code
+    assert exit_codes.exit_code(made, plan, unproven=False) == code
 
 
 def a_run(*outcomes: tuple[str, str, str, Outcome]) -> Run:
@@ -77,23 +77,23 @@ def test_a_run_that_was_refused_says_what_it_had_changed(
     outcomes: tuple[tuple[str, str, str, Outcome], ...], refused: str, said: str
 ) -> None:
     """It never says that nothing was touched where something was; what it has taken back itself is no change."""
-    assert summary.ended(a_run(*outcomes), Options(), refused, (), NOBODY, 0.0, Path("page")).message == said
+    assert exit_codes.ended(a_run(*outcomes), Options(), refused, (), NOBODY, 0.0, Path("page")).message == said
 
 
 def test_who_leaves_at_once_is_told_what_comes_last() -> None:
     """With what it means that it was not done."""
     made = a_run(CLOSED[0])
     made.changing = made.holding = True
-    said = summary.left(made.site, Options(), (made, NOBODY), (), "1", 0.0, Path("page")).message
+    said = exit_codes.left(made.site, Options(), (made, NOBODY), (), "1", 0.0, Path("page")).message
     assert said.endswith("open.open was not done: DWS is closed.")
     made.outcomes.update({("open", "open", "m"): "fixed"})
-    assert "not done" not in summary.left(made.site, Options(), (made, NOBODY), (), "1", 0.0, Path("page")).message
+    assert "not done" not in exit_codes.left(made.site, Options(), (made, NOBODY), (), "1", 0.0, Path("page")).message
 
 
 def test_what_is_not_known_is_said() -> None:
     """The last words say why such a run is no success."""
     counts: dict[str, int] = {str(outcome): 0 for outcome in OUTCOMES}
-    said = summary._message(Options(), summary.FAILED, {**counts, "unknown": 2}, stopped=False)
+    said = exit_codes._message(Options(), exit_codes.FAILED, {**counts, "unknown": 2}, stopped=False)
     assert said.startswith("2 things could not be looked at")
-    said = summary._message(Options(), summary.FAILED, {**counts, "unknown": 2, "failed": 1}, stopped=False)
+    said = exit_codes._message(Options(), exit_codes.FAILED, {**counts, "unknown": 2, "failed": 1}, stopped=False)
     assert said.startswith("Failed.")

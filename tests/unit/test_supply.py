@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from fabfile import actions, names, render, supply
-from fabfile.actions import Action, Bring, Sh
-from fabfile.inventory import Site
-from fabfile.script import compile_actions
-from fabfile.stages import workarea
-from fabfile.step import Facts, Place, Refused, Step
+from dws_on_csm.bundle import supply
+from dws_on_csm.config.site import Site
+from dws_on_csm.domain import names
+from dws_on_csm.engine.host_script import compile_actions
+from dws_on_csm.model import actions, render
+from dws_on_csm.model.actions import Action, Bring, Sh
+from dws_on_csm.model.step import Facts, Place, Refused, Step
+from dws_on_csm.stages.dws import workarea
 from tests.unit import bundles
 from tests.unit.conftest import LocalHost
 from tests.unit.site_files import MINIMAL, said

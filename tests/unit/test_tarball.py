@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import tarball
-from fabfile.secret import GONE
+from dws_on_csm.commands.doctor import tarball
+from dws_on_csm.model.secret import GONE
 
 
 def test_a_tarball_is_its_owners_alone_and_has_no_secrets(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Every script that root runs is tried against a hostile SlurmUser or user, or says why nothing of theirs is in it.
 
-The lists are held against templates/ and against the scripts that lie in fabfile/: a new one without its entry fails.
+The lists are held against templates/ and against the scripts that lie in dws_on_csm/: a new one without its entry fails.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from fabfile import names, render
-from fabfile.stages import kubeconfig, restored_files, since
+from dws_on_csm.domain import names
+from dws_on_csm.model import render
+from dws_on_csm.stages.access import kubeconfig
+from dws_on_csm.stages.rollback import files, unchanged
 from tests.unit.hostile import HELD, SECRET, SLURM_USER, Host, hostile_host, needs_root
 
 __all__ = ["hostile_host"]
@@ -34,10 +36,10 @@ ELSEWHERE = {
     "follow.sh": ("test_activate_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
     "detach.sh": ("test_activate_hostile.test_a_slurmctld_holds_no_lock_of_the_activation",),
     "slurm_folders.sh": ("test_folders.test_a_link_that_root_does_not_follow_is_one_too",),
-    "script.LIBRARY": ("test_script.test_nothing_of_roots_is_given_away_in_a_race",),
-    "stages/slurmuser._CAN_I": ("test_hostile.test_a_link_where_root_would_write_is_never_followed",),
+    "engine/host_script.LIBRARY": ("test_script.test_nothing_of_roots_is_given_away_in_a_race",),
+    "stages/slurm/slurm_user._CAN_I": ("test_hostile.test_a_link_where_root_would_write_is_never_followed",),
     "stages/cancel._LOOK_ACTIVE": ("test_hostile_slurm_user.test_root_uses_no_kubeconfig_of_others",),
-    "doctor_probes._LOADS": ("test_hostile.test_the_plugin_is_loaded_as_slurm_user",),
+    "commands/doctor/probes._LOADS": ("test_hostile.test_the_plugin_is_loaded_as_slurm_user",),
 }
 """Script -> the tests, beside those in HELD, that run it with something of SlurmUser's or a user's in its way."""
 
@@ -73,32 +75,32 @@ APART = {
     "undeploy.sh": CLUSTER,
     "via.sh": FUNCTIONS,
     "written.sh": STATE_ALONE,
-    "podsession._EXEC": CLUSTER,
-    "doctor_probes._AT_WORK": STATE_ALONE,
-    "doctor_room._LOOK": "asks df how full file systems are",
-    "trail._LEAVE": STATE_ALONE,
-    "trail._JOURNAL": STATE_ALONE,
-    "trail._PRUNE": STATE_ALONE,
-    "work._LAST": STATE_ALONE,
-    "before._APPEND": STATE_ALONE,
-    "stages/activation._SETTLE": STATE_ALONE,
+    "kube/pod_session._EXEC": CLUSTER,
+    "commands/doctor/probes._AT_WORK": STATE_ALONE,
+    "commands/doctor/disk_space._LOOK": "asks df how full file systems are",
+    "runner/run_log._LEAVE": STATE_ALONE,
+    "runner/run_log._JOURNAL": STATE_ALONE,
+    "runner/run_log._PRUNE": STATE_ALONE,
+    "runner/work._LAST": STATE_ALONE,
+    "engine/before_images._APPEND": STATE_ALONE,
+    "stages/slurm/transaction._SETTLE": STATE_ALONE,
     "stages/cancel._LOOK_HOLDS": CLUSTER,
-    "stages/make_undeploy._WITHOUT_NAMESPACE": CLUSTER,
-    "stages/closing._ROLLOUT": STATE_ALONE,
-    "stages/manifests._RENDERED": CLUSTER,
-    "stages/manifests._TRIM": CLUSTER,
-    "stages/podfiles._UNREAD": "asks stat for times in a container",
-    "stages/preflight._MASTER": "asks for programs, room and rights on the master; it opens nothing",
-    "stages/reachable._REACH": "opens a connection to the API server",
-    "stages/reachable._REGISTRY": CLUSTER,
-    "stages/restored_files._CONTENT": "prints what restored_files._LOOK has read",
-    "stages/restored_objects._PUT": CLUSTER,
-    "stages/restored_objects._FORMER": STATE_ALONE,
-    "stages/since._RECORDS": STATE_ALONE,
+    "stages/dws/make_undeploy._WITHOUT_NAMESPACE": CLUSTER,
+    "stages/slurm/close_dws._ROLLOUT": STATE_ALONE,
+    "stages/dws/manifests._RENDERED": CLUSTER,
+    "stages/dws/manifests._TRIM": CLUSTER,
+    "stages/pod/files._UNREAD": "asks stat for times in a container",
+    "stages/preflight/checks._MASTER": "asks for programs, room and rights on the master; it opens nothing",
+    "stages/preflight/endpoints._REACH": "opens a connection to the API server",
+    "stages/preflight/endpoints._REGISTRY": CLUSTER,
+    "stages/rollback/files._CONTENT": "prints what restored_files._LOOK has read",
+    "stages/rollback/objects._PUT": CLUSTER,
+    "stages/rollback/objects._FORMER": STATE_ALONE,
+    "stages/rollback/unchanged._RECORDS": STATE_ALONE,
     "stages/slurmuser._SLURM_USER": "tells a name out of slurm.conf, and no line",
-    "stages/slurmuser._TRY": "the parts of it are slurmuser._CAN_I's",
+    "stages/slurm/slurm_user._TRY": "the parts of it are slurmuser._CAN_I's",
     "stages/verify._LOOK_USER": "asks for users, and tests a folder as the user",
-    "stages/workarea._CLONE": "reads the clone by git.sh, which does not run in one that others can write",
+    "stages/dws/workarea._CLONE": "reads the clone by git.sh, which does not run in one that others can write",
 }
 """Scripts in which nothing of others lies, and why."""
 
@@ -109,7 +111,7 @@ EXEMPT = {
     "pod_noted.sh",
     "sign.sh",
     "log_file.sh",
-    "stages/podfiles._UNREAD",
+    "stages/pod/files._UNREAD",
     "stages/slurmuser._SLURM_USER",
     "stages/verify._LOOK_USER",
 }
@@ -117,8 +119,8 @@ EXEMPT = {
 
 
 def embedded() -> Iterator[tuple[str, str]]:
-    """The scripts that lie in fabfile/: constants of several lines in which a shell would find something to do."""
-    for path in sorted(Path(names.__file__).parent.rglob("*.py")):
+    """The scripts that lie in dws_on_csm/: constants of several lines in which a shell would find something to do."""
+    for path in sorted(Path(names.__file__).parents[1].rglob("*.py")):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 text = "".join(
@@ -127,7 +129,7 @@ def embedded() -> Iterator[tuple[str, str]]:
                     if isinstance(one, ast.Constant) and isinstance(one.value, str)
                 )
                 if text.count("\n") > 1 and re.search(r"\$[a-z({\"]|\bif \[|\b(?:mv|rm|cat|mkdir) ", text):
-                    place = path.relative_to(Path(names.__file__).parent).with_suffix("")
+                    place = path.relative_to(Path(names.__file__).parents[1]).with_suffix("")
                     yield f"{place}.{node.targets[0].id}", text
 
 
@@ -138,7 +140,7 @@ def scripts() -> dict[str, str]:
     return files | {name: text for name, text in embedded() if name not in NO_SCRIPT}
 
 
-NO_SCRIPT = {"bundle_support.ABOUT", "secret_forms.FORMS"}
+NO_SCRIPT = {"commands/doctor/archive.ABOUT", "redaction/secret_forms.FORMS"}
 """Texts that only look like one."""
 
 
@@ -187,26 +189,26 @@ def looked_at(file: Path) -> str:
 
 
 def restored(file: Path) -> str:
-    look = restored_files._LOOK.format(path=file) + restored_files._CONTENT
+    look = files._LOOK.format(path=file) + files._CONTENT
     return render.script("safe_file.sh", "holds_secret.sh") + look
 
 
 def sums(file: Path) -> str:
-    return render.script("safe_file.sh") + since._SUMS.format(paths=file)
+    return render.script("safe_file.sh") + unchanged._SUMS.format(paths=file)
 
 
 READERS: dict[str, Callable[[Path], str]] = {
     "conf_look.sh": conf_look,
     "compute_look.sh": compute_look,
     "chain.sh": chain,
-    "stages/kubeconfig._LOOK_KUBECONFIG": looked_at,
-    "stages/restored_files._LOOK": restored,
-    "stages/since._SUMS": sums,
+    "stages/access/kubeconfig._LOOK_KUBECONFIG": looked_at,
+    "stages/rollback/files._LOOK": restored,
+    "stages/rollback/unchanged._SUMS": sums,
 }
 """Script -> the whole of it, for a file in SlurmUser's folder. Root reads it, and prints what it is."""
 
 TEXT = f"server: {SECRET}"
-SUMS = ("stages/since._SUMS",)
+SUMS = ("stages/rollback/unchanged._SUMS",)
 """These tell a checksum alone."""
 
 

@@ -12,17 +12,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from fabfile import history, past, run, script, trail
-from fabfile.actions import Sh
-from fabfile.events import Event, Summary
-from fabfile.faults import LockLost, Unreachable
-from fabfile.history import Past
-from fabfile.inventory import DEFAULT, load
-from fabfile.journal import Journal, identifier
-from fabfile.options import Options
-from fabfile.perform import Reach
-from fabfile.report import Display
-from fabfile.step import Shell, Stage, Step
+from dws_on_csm.commands.history import journal
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.display.select import Display
+from dws_on_csm.engine import host_script
+from dws_on_csm.engine.perform import Reach
+from dws_on_csm.model.actions import Sh
+from dws_on_csm.model.errors import LockLost, Unreachable
+from dws_on_csm.model.events import Event, Summary
+from dws_on_csm.model.step import Shell, Stage, Step
+from dws_on_csm.runner import past_runs, run, run_log
+from dws_on_csm.runner.journal import Journal, identifier
+from dws_on_csm.runner.options import Options
+from dws_on_csm.runner.past_runs import Past
 from tests.unit.conftest import Answer, LocalHost
 
 HOSTS = ("master", "ctl1", "ctl2")
@@ -35,7 +37,7 @@ def _id(number: int) -> str:
 @pytest.fixture
 def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, LocalHost]:
     """A master and two controllers with a state folder each."""
-    for module in (trail, history, script):
+    for module in (run_log, past_runs, host_script):
         monkeypatch.setattr(module, "STATE", "state")
     for name in HOSTS:
         (tmp_path / name).mkdir()
@@ -80,8 +82,8 @@ def _run(
         events.append({**done, "diff": ['+ "outcome": "fixed", "began": 1']})
     events.append({"event": "summary", "run": run, "exit": code, "message": "It has ended."})
     text = "".join(json.dumps(event) + "\n" for event in events)
-    trail.leave(_reach(hosts), run, "install", {host: [step] for host in on}, text.encode(), (Unreachable,))
-    trail.prune(_reach(hosts), run, reached, keep, (Unreachable,))
+    run_log.leave(_reach(hosts), run, "install", {host: [step] for host in on}, text.encode(), (Unreachable,))
+    run_log.prune(_reach(hosts), run, reached, keep, (Unreachable,))
 
 
 def _kept(host: LocalHost) -> list[str]:
@@ -91,7 +93,7 @@ def _kept(host: LocalHost) -> list[str]:
 def _history(hosts: Mapping[str, LocalHost]) -> dict[str, Past]:
     known: dict[str, Past] = {}
     for name, host in hosts.items():
-        history.take(known, name, host.run(history.script(), deadline=30.0).out.decode().splitlines())
+        past_runs.take(known, name, host.run(past_runs.script(), deadline=30.0).out.decode().splitlines())
     return known
 
 
@@ -154,7 +156,7 @@ def test_a_run_that_was_cut_off_is_kept_as_one_that_changed_something(hosts: Map
 def test_what_can_not_be_written_is_told(hosts: Mapping[str, LocalHost]) -> None:
     """What could not be written on a host is said with its name, and the others have theirs."""
     (hosts["ctl1"].folder / "state").write_text("no folder")
-    (said,) = trail.leave(_reach(hosts), _id(2), "install", {"ctl1": ["slurm.conf"]}, b"", (Unreachable,))
+    (said,) = run_log.leave(_reach(hosts), _id(2), "install", {"ctl1": ["slurm.conf"]}, b"", (Unreachable,))
     assert said.startswith("ctl1: what this run did can't be kept")
     assert (hosts["master"].folder / "state" / "runs.log").exists()
 
@@ -164,15 +166,15 @@ def test_a_finished_run_is_never_shown_as_cut_off(hosts: Mapping[str, LocalHost]
     _run(hosts, 1, on=("ctl2",))
     for number in (2, 3):
         _run(hosts, number, reached=("master", "ctl1"))
-    one, *others = past._text(history.joined({}, _history(hosts)))
-    assert _id(1) in one and "install" in one and past.GONE in one and "?" not in one and past.CUT_OFF not in one
+    one, *others = journal._text(past_runs.joined({}, _history(hosts)))
+    assert _id(1) in one and "install" in one and journal.GONE in one and "?" not in one and journal.CUT_OFF not in one
     assert "ctl2: slurm.conf" in others[0]
 
 
 def test_the_lines_of_a_journal_come_without_differences(hosts: Mapping[str, LocalHost]) -> None:
     """What a run changed is read from the hosts, and no file's content with it."""
     _run(hosts, 1)
-    out = hosts["master"].run(history.script(), deadline=30.0).out
+    out = hosts["master"].run(past_runs.script(), deadline=30.0).out
     assert b"fixed" in out and b"diff" not in out
     assert _history(hosts)[_id(1)].changes == {"ctl1": ["slurm.conf"]}
 
@@ -188,8 +190,8 @@ def test_what_keeps_a_run_from_being_kept_is_said_at_the_end(monkeypatch: pytest
         pruned.append(more)
         return []
 
-    monkeypatch.setattr(trail, "leave", full)
-    monkeypatch.setattr(trail, "prune", prune)
+    monkeypatch.setattr(run_log, "leave", full)
+    monkeypatch.setattr(run_log, "prune", prune)
     host = SimpleNamespace(name="ncn-m001", pod=None)
     site = SimpleNamespace(
         controllers=(), master=SimpleNamespace(host=host), keep_runs=3, ssh=SimpleNamespace(connections=4)
@@ -254,8 +256,8 @@ def test_a_run_that_stood_still_at_its_end_takes_nothing_from_the_next(hosts: Ma
     kept = {name: _kept(host) for name, host in hosts.items()}
     logs = (hosts["master"].folder / "state/runs.log").read_text()
     lost = (Unreachable, LockLost)
-    said = trail.leave(_reach(hosts), _id(3), "install", {"ctl1": ["slurm.conf"]}, b"{}\n", lost)
-    said += trail.prune(_reach(hosts), _id(3), HOSTS, 1, lost)
+    said = run_log.leave(_reach(hosts), _id(3), "install", {"ctl1": ["slurm.conf"]}, b"{}\n", lost)
+    said += run_log.prune(_reach(hosts), _id(3), HOSTS, 1, lost)
     assert len(said) == 3 and all("has lost its lock" in one for one in said)
     assert kept == {name: _kept(host) for name, host in hosts.items()}
     assert (hosts["master"].folder / "state/runs.log").read_text() == logs
@@ -267,7 +269,7 @@ def test_a_run_that_loses_its_lock_midway_takes_nothing_more(hosts: Mapping[str,
         _run(hosts, number, on=("ctl1", "ctl2"))
     _taken(hosts["master"], _id(3))
     (hosts["ctl1"].folder / "state/busy").write_text(f"{_id(9)}\n")
-    (said,) = trail.prune(_reach(hosts), _id(3), HOSTS, 1, (Unreachable, LockLost))
+    (said,) = run_log.prune(_reach(hosts), _id(3), HOSTS, 1, (Unreachable, LockLost))
     assert "has lost its lock" in said and _id(9) in said
     assert _kept(hosts["ctl1"]) == [_id(1), _id(2)] and _kept(hosts["ctl2"]) == [_id(2)]
 
@@ -344,7 +346,7 @@ def test_what_a_host_says_at_the_end_is_shown_and_kept_without_secrets(
 ) -> None:
     """In words of why a run could not leave its line there: on the terminal, and in the report."""
     host, make = made
-    monkeypatch.setattr(trail, "leave", lambda *words: ["one: printf: token=s3cr3tWort42: no space left"])
+    monkeypatch.setattr(run_log, "leave", lambda *words: ["one: printf: token=s3cr3tWort42: no space left"])
     end = make(f"printf x >{host.folder}/file")
     (page,) = (tmp_path / "runs").glob("*/report.html")
     for said in (*end.lacking, page.read_text()):

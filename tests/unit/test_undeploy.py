@@ -11,34 +11,35 @@ from typing import Any
 
 import pytest
 
-from fabfile import actions, names, render
-from fabfile.actions import Apply, Delete, Remove, Sh
-from fabfile.events import Event
-from fabfile.inventory import DEFAULT, Site, load
-from fabfile.judging import preview
-from fabfile.look import Board
-from fabfile.perform import At, Reach, perform
-from fabfile.running import Run
-from fabfile.site import Pod
-from fabfile.stages import (
-    access,
-    closing,
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.config.site import Pod, Site
+from dws_on_csm.domain import names
+from dws_on_csm.engine.looks import Board
+from dws_on_csm.engine.perform import At, Reach, perform
+from dws_on_csm.engine.plan import preview
+from dws_on_csm.engine.state import Run
+from dws_on_csm.model import actions, render
+from dws_on_csm.model.actions import Apply, Delete, Remove, Sh
+from dws_on_csm.model.events import Event
+from dws_on_csm.model.step import Check, Facts, Finding, Place, Refused, Shell, Step, Unknown, Value
+from dws_on_csm.stages import jobs, undeploy
+from dws_on_csm.stages.access import rbac
+from dws_on_csm.stages.dws import (
+    in_use,
     installed,
-    inuse,
-    jobs,
     manifests,
-    procedure,
-    removal,
-    storage,
-    stuck,
-    undeploy,
-    unplug,
-    upgrade,
+    persistent_storage,
+    remove,
+    stuck_crds,
     workflows,
 )
-from fabfile.stages.jobs import Job, Jobs
-from fabfile.stages.workflows import Workflow
-from fabfile.step import Check, Facts, Finding, Place, Refused, Shell, Step, Unknown, Value
+from dws_on_csm.stages.dws import (
+    replace as dws_replace,
+)
+from dws_on_csm.stages.dws.workflows import Workflow
+from dws_on_csm.stages.install import procedure
+from dws_on_csm.stages.jobs import Job, Jobs
+from dws_on_csm.stages.slurm import close_dws, deactivate
 from tests.unit.conftest import LocalHost
 
 NOW = 1_700_000_000.0
@@ -246,9 +247,9 @@ def test_a_slurm_that_does_not_answer_is_no_slurm_without_jobs() -> None:
 
 def refusals(found: Mapping[str, Value], orphans: bool = False, all_jobs: bool = False) -> dict[str, str]:
     """What the checks of an undeploy say: names of findings with what to do."""
-    found = {"preflight.storage": storage.NOTHING, "preflight.limit": None, **found}
+    found = {"preflight.storage": persistent_storage.NOTHING, "preflight.limit": None, **found}
     place = a_place({installed.FACT: INSTALLED, **found})
-    checks = inuse.checks("preflight", installed.there, inuse.Terms(orphans, all_jobs))
+    checks = in_use.checks("preflight", installed.there, in_use.Terms(orphans, all_jobs))
     told = [
         one
         for check in checks
@@ -296,7 +297,7 @@ def test_the_burst_buffer_stays_in_slurm_while_a_job_of_a_lost_workflow_is_there
     told = {
         slurm: [
             one.text
-            for one in inuse.checks("preflight", installed.there, inuse.Terms(slurm=slurm))[0].judge(place, every)
+            for one in in_use.checks("preflight", installed.there, in_use.Terms(slurm=slurm))[0].judge(place, every)
         ]
         for slurm in (False, True)
     }
@@ -324,13 +325,13 @@ def test_many_are_told_by_number() -> None:
         "preflight.jobs": slurm_says(*(a_job(number=str(n)) for n in range(1000))),
     }
     told = refusals(found)
-    assert len(told) == inuse.LISTED + 1
+    assert len(told) == in_use.LISTED + 1
     assert any("and 975 more" in one for one in told)
 
 
 def test_no_controller_gets_the_burst_buffer_before_dws_is_there() -> None:
     """With a limit that leaves the master out nobody would install it: every #DW job would be refused from then on."""
-    (check,) = (one for one in upgrade.checks("preflight") if one.name == "limit")
+    (check,) = (one for one in dws_replace.checks("preflight") if one.name == "limit")
     (removal,) = (one for one in undeploy.stages()[0].steps if one.name == "limit")
     assert isinstance(removal, Check)
     nothing = {"traces": [], "crds": {}, "unfinished": "", "tag": ""}
@@ -350,7 +351,7 @@ def test_no_controller_gets_the_burst_buffer_before_dws_is_there() -> None:
 def test_where_the_master_is_left_out_dws_cannot_go() -> None:
     """A removal that a limit would leave half done is refused with words, wherever DWS is due to go."""
     other = {**INSTALLED, "tag": "0.0.19"}
-    for checks in (undeploy.stages()[0].steps, upgrade.checks("preflight")):
+    for checks in (undeploy.stages()[0].steps, dws_replace.checks("preflight")):
         (check,) = (one for one in checks if one.name == "limit")
         assert isinstance(check, Check) and check.role == "master"
         site = replace(a_site(), limit=frozenset({CONTROLLER}))
@@ -364,7 +365,7 @@ def test_a_workflow_that_came_to_life_again_is_told_though_it_is_the_same() -> N
     """What is to be thought of it depends on its job, which may be requeued between the first look and the last."""
     orphan = [a_workflow()]
     found = {"preflight.workflows": orphan, "preflight.jobs": slurm_says(), "undeploy.workflows": orphan}
-    _, check = inuse.checks("undeploy", installed.there, inuse.Terms(orphans=True))
+    _, check = in_use.checks("undeploy", installed.there, in_use.Terms(orphans=True))
     place = a_place({installed.FACT: INSTALLED, **found})
     assert [one.name for one in judged(check, place, slurm_says(a_job("PENDING")))] == ["workflow-live"]
     assert not judged(check, place, slurm_says())
@@ -380,7 +381,7 @@ def test_a_workflow_that_came_since_is_judged_by_what_slurm_says_after_it() -> N
     """It is no orphan because Slurm had said nothing of its job before; and one that Slurm does not speak of is none either."""
     every = [a_workflow()]
     found = {"preflight.workflows": [], "preflight.jobs": slurm_says(), "undeploy.workflows": every}
-    first, check = inuse.checks("undeploy", installed.there, inuse.Terms(orphans=True))
+    first, check = in_use.checks("undeploy", installed.there, in_use.Terms(orphans=True))
     place = a_place({installed.FACT: INSTALLED, **found, "undeploy.jobs": slurm_says()})
     assert not first.judge(place, every), "Slurm was asked before it was seen"
     assert [one.name for one in judged(check, place, slurm_says(a_job()))] == ["workflow-live"]
@@ -391,7 +392,7 @@ def test_what_uses_dws_is_looked_at_before_the_plugin_goes_and_again_before_dws_
     """Each time by the same checks, and of an upgrade behind the clone, which takes its time."""
     stages = {stage.name: [one.name for one in stage.steps] for stage in undeploy.stages(slurm=True)}
     assert stages["slurm"][:2] == stages["plugin"][:2] == stages["undeploy"][:2] == ["workflows", "jobs"]
-    previous = [one.name for one in upgrade.STAGE.steps]
+    previous = [one.name for one in dws_replace.STAGE.steps]
     assert previous.index("clone") < previous.index("workflows") < previous.index("jobs") < previous.index("storage")
 
 
@@ -431,12 +432,12 @@ def test_a_tag_names_the_clone_that_undeploys_it(tag: str, version: str) -> None
 )
 def test_another_version_goes_before_the_wanted_one_comes(found: dict[str, Any], wanted: str, other: str) -> None:
     """Older or newer, dirty, or half undeployed: with the clone of what is there; CRDs alone say no version."""
-    assert upgrade.other(a_place({installed.FACT: {**INSTALLED, **found}}, dws=wanted)) == other
+    assert dws_replace.other(a_place({installed.FACT: {**INSTALLED, **found}}, dws=wanted)) == other
 
 
 def test_nothing_is_known_before_it_was_looked_at() -> None:
     """Neither task decides anything before the cluster was read."""
-    for decide in (upgrade.other, undeploy.version, upgrade.due):
+    for decide in (dws_replace.other, undeploy.version, dws_replace.due):
         with pytest.raises(Unknown):
             decide(a_place({}))
 
@@ -468,9 +469,9 @@ HAVE = {
 def test_the_crd_versions_that_come_and_go_are_told() -> None:
     """Against what the wanted version's clone deploys; before it is cloned that is said."""
     come = rendered(workflows=("v1alpha2", "v1alpha3"), storages=("v1alpha2",), computes=("v1alpha3",))
-    told = upgrade.crds_told(a_place({"workarea.rendered": come}), HAVE)
+    told = dws_replace.crds_told(a_place({"workarea.rendered": come}), HAVE)
     assert told == ("CRD versions that go: v1alpha1 of workflows", "that come: v1alpha3 of computes, workflows")
-    assert upgrade.crds_told(a_place({}), HAVE) == ("which versions of its CRDs come is known after workarea",)
+    assert dws_replace.crds_told(a_place({}), HAVE) == ("which versions of its CRDs come is known after workarea",)
 
 
 @pytest.mark.parametrize(
@@ -482,21 +483,21 @@ def test_the_crd_versions_that_come_and_go_are_told() -> None:
 )
 def test_whether_the_plugins_workflows_are_served_is_told(served: tuple[str, ...], told: str) -> None:
     """By what the clone's own manifests say."""
-    assert upgrade.plugin_told(a_place({"workarea.rendered": rendered(workflows=served)})).endswith(told)
+    assert dws_replace.plugin_told(a_place({"workarea.rendered": rendered(workflows=served)})).endswith(told)
 
 
 def test_before_the_clone_the_table_says_whether_they_are_served() -> None:
     """The versions that are known not to fit are told without a clone."""
-    assert "does not serve" in upgrade.plugin_told(a_place({}, dws="0.1.13"))
-    assert "which DWS 0.0.20 serves" in upgrade.plugin_told(a_place({}))
+    assert "does not serve" in dws_replace.plugin_told(a_place({}, dws="0.1.13"))
+    assert "which DWS 0.0.20 serves" in dws_replace.plugin_told(a_place({}))
 
 
 def test_everything_that_goes_with_its_crd_is_named() -> None:
     """None of it is cut off; what of it comes back, and what does not, is said."""
     every = [f"Storage default/rabbit-{n}" for n in range(200)]
-    place = a_place({storage.FACT: {"data": [], "kept": every}})
+    place = a_place({persistent_storage.FACT: {"data": [], "kept": every}})
     assert f"saved before, and not put back: {', '.join(every)}" in undeploy._takes(place, HAVE, {})
-    assert f"saved before and put back: {', '.join(every)}" in upgrade._takes(place, HAVE, {})
+    assert f"saved before and put back: {', '.join(every)}" in dws_replace._takes(place, HAVE, {})
 
 
 # --- what is done
@@ -509,7 +510,7 @@ def undeployed(found: dict[str, Any], have: dict[str, Any]) -> list[Any]:
         "preflight.cluster": {"cert_manager": ["v1", "v1alpha3"]},
         "workarea.rendered": rendered(workflows=("v1alpha2",)),
     }
-    step = removal.removed_step(undeploy.version, "workarea", undeploy._takes)
+    step = remove.removed_step(undeploy.version, "workarea", undeploy._takes)
     assert step.change is not None
     return list(step.change(a_place(facts), have, {}))
 
@@ -557,10 +558,10 @@ def test_what_goes_is_told_without_the_clone_that_takes_it_away() -> None:
         "previous.removed": {**HAVE, "objects": ["Deployment dws-webhook"]},
     }
     place = a_place(facts, dws="0.0.19")
-    run = Run("run-1", place.site, (upgrade.STAGE,), Reach(*[pytest.fail] * 3), list[Event]().append, {}, ())
+    run = Run("run-1", place.site, (dws_replace.STAGE,), Reach(*[pytest.fail] * 3), list[Event]().append, {}, ())
     run.board.facts = place.facts
     run.board.seen = {(key, MASTER): 0 for key in facts}
-    step = next(one for one in upgrade.STAGE.steps if one.name == "removed")
+    step = next(one for one in dws_replace.STAGE.steps if one.name == "removed")
     assert isinstance(step, Step)
     seen = preview(run, "previous.removed", step, MASTER)
     assert (
@@ -581,10 +582,10 @@ def test_stuck_objects_lose_dwss_finalizers_and_no_others() -> None:
         "default/bb2": {"uid": "2", "finalizers": ["other/y"]},
     }
     have = {"workflows": {"version": "v1alpha2", "objects": held}}
-    actions = list(stuck._free(have))
+    actions = list(stuck_crds._free(have))
     assert [type(one) for one in actions] == [Delete, Delete, Sh]
     assert isinstance(actions[2], Sh) and '"uid": "1", "finalizers": ["nnf.cray.hpe.com/x"]' in actions[2].script
-    assert "default/bb2 (finalizers other/y)" in stuck._held(have)
+    assert "default/bb2 (finalizers other/y)" in stuck_crds._held(have)
 
 
 # --- the Slurm side
@@ -609,21 +610,21 @@ def conf(text: str) -> dict[str, Any]:
 )
 def test_only_our_burst_buffer_is_taken_out_of_slurm_conf(text: str, without: str) -> None:
     """Another burst buffer, and a file without one, stay as they are."""
-    assert unplug._want_conf(a_place(conf(text), host=CONTROLLER)) == without
+    assert deactivate._want_conf(a_place(conf(text), host=CONTROLLER)) == without
 
 
 def test_a_burst_buffer_in_an_included_file_is_refused_by_name() -> None:
     """Files that slurm.conf includes are not written: the refusal says which one it is."""
     with pytest.raises(Refused, match=r"/etc/slurm/bb\.conf"):
-        unplug._want_conf(a_place(conf("Include bb.conf\n"), host=CONTROLLER))
+        deactivate._want_conf(a_place(conf("Include bb.conf\n"), host=CONTROLLER))
 
 
 def test_files_are_not_taken_from_a_controller_that_is_left_out() -> None:
     """With a limit another controller may still run with the very same files."""
     site = replace(a_site(), limit=frozenset({MASTER}))
-    (finding,) = unplug.judge(Place(site, Facts(), CONTROLLER), {})
+    (finding,) = deactivate.judge(Place(site, Facts(), CONTROLLER), {})
     assert finding.name == "controllers-left-out" and CONTROLLER in finding.text
-    assert unplug.judge(Place(a_site(), Facts(), CONTROLLER), {}) == ()
+    assert deactivate.judge(Place(a_site(), Facts(), CONTROLLER), {}) == ()
 
 
 def test_the_slurm_side_goes_first_and_its_files_after_every_slurmctld() -> None:
@@ -653,7 +654,7 @@ def test_without_flags_neither_slurm_nor_the_role_is_touched() -> None:
 @pytest.mark.parametrize(("crds", "closed"), [(CRDS, "open"), ({}, "open"), (CRDS, "closed")])
 def test_dws_is_closed_where_a_kind_of_it_is_there(crds: dict[str, Any], closed: str) -> None:
     """Where none is, Slurm's plugin makes no Workflow, and there is nothing to close; one that was left closed stays so."""
-    (step,) = closing.stage(["slurm"]).steps
+    (step,) = close_dws.stage(["slurm"]).steps
     assert isinstance(step, Step)
     place = a_place({installed.FACT: {**INSTALLED, "crds": crds}, "close.dws": closed})
     assert step.want(place) == ("closed" if crds else closed)
@@ -661,15 +662,15 @@ def test_dws_is_closed_where_a_kind_of_it_is_there(crds: dict[str, Any], closed:
 
 def test_what_is_at_work_on_a_slurmctld_is_awaited_before_dws_is_opened(tmp_path: Path, local_host: LocalHost) -> None:
     """Activations on hosts, rollouts on the master: they go on when a run is stopped, and what was cut off is at work no more."""
-    *waits, opened = closing.last((), closing.NAME).steps
+    *waits, opened = close_dws.last((), close_dws.NAME).steps
     assert [(one.name, one.role) for one in waits] == [("activation", "controller"), ("rollouts", "master")]
-    assert opened.name == "open" and [one.name for one in closing.last((), "undeploy").steps] == ["open"]
+    assert opened.name == "open" and [one.name for one in close_dws.last((), "undeploy").steps] == ["open"]
     for step in waits:
         assert isinstance(step, Step) and step.read is not None and step.change is None
         for found, at_work in (("none", False), ("at work since 12:00", True), ("interrupted, begun 12:00", False)):
             assert (step.read(a_place({}), found) != step.want(a_place({}))) == at_work
     site = replace(a_site(), controllers=tuple(replace(one, pod=Pod("s", "a=b", "c")) for one in a_site().controllers))
-    look = closing._rollouts(Place(site, Facts(), MASTER))
+    look = close_dws._rollouts(Place(site, Facts(), MASTER))
     assert isinstance(look, Shell)
     script = look.script.replace(actions.STATE, str(tmp_path))
     assert look.parse(local_host.run(script, deadline=60.0).out) == "none"
@@ -692,7 +693,7 @@ class Recorder:
         self.done: list[str] = []
 
     def path(self, manifest: Mapping[str, Any]) -> str:
-        return f"{access.RBAC}/clusterrolebindings/{manifest['metadata']['name']}"
+        return f"{rbac.RBAC}/clusterrolebindings/{manifest['metadata']['name']}"
 
     def get(self, path: str) -> None:
         return None
@@ -712,7 +713,7 @@ def test_a_binding_to_the_other_role_is_made_anew_and_the_gap_told(
     local_host: LocalHost, before: str, dws: str, role: str
 ) -> None:
     """A binding's role can't be changed; from 0.1.1 on it is another one. How long it was not there is measured."""
-    (step,) = (one for one in access.STAGE.steps if one.name == "binding" and not isinstance(one, Check))
+    (step,) = (one for one in rbac.STAGE.steps if one.name == "binding" and not isinstance(one, Check))
     place = a_place({}, dws=dws)
     want = step.want(place)
     assert want["role"] == role and step.change is not None

@@ -6,16 +6,16 @@ from contextlib import ExitStack
 
 import pytest
 
-from fabfile import engine
-from fabfile.events import Done, Event
-from fabfile.faults import Lost
-from fabfile.inventory import DEFAULT, load
-from fabfile.options import Options
-from fabfile.perform import Reach
-from fabfile.report import Display
-from fabfile.running import DEFECT, Run
-from fabfile.step import Place, Shell, Stage, Step, Value
-from fabfile.work import work
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.display.select import Display
+from dws_on_csm.engine import apply
+from dws_on_csm.engine.perform import Reach
+from dws_on_csm.engine.state import DEFECT, Run
+from dws_on_csm.model.errors import Lost
+from dws_on_csm.model.events import Done, Event
+from dws_on_csm.model.step import Place, Shell, Stage, Step, Value
+from dws_on_csm.runner.options import Options
+from dws_on_csm.runner.work import work
 from tests.unit.conftest import LocalHost
 
 
@@ -52,7 +52,7 @@ def test_a_defect_outside_of_any_step_is_told_too(local_host: LocalHost, monkeyp
     def plan(run: Run) -> None:
         raise KeyError("nowhere")
 
-    monkeypatch.setattr(engine, "plan", plan)
+    monkeypatch.setattr(apply, "plan", plan)
     (done,) = worked(local_host, a_step(KeyError("else")))
     (told,) = done.failures
     assert (done.host, done.stage, done.step, done.outcome) == ("-", "run", "work", "failed")

@@ -1,0 +1,1 @@
+"""What comes from outside the site, and the offline bundle."""

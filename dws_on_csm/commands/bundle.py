@@ -1,0 +1,124 @@
+"""`invoke bundle.make` and `bundle.show`: what they say, and their exit codes."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from dws_on_csm.bundle import archive, build
+from dws_on_csm.bundle.archive import Manifest
+from dws_on_csm.bundle.download import Progress, SourceError
+from dws_on_csm.config.site import Site
+from dws_on_csm.display import console
+from dws_on_csm.display.select import is_terminal
+from dws_on_csm.model.printable import shown
+from dws_on_csm.model.step import Refused
+
+
+def attached(site: Site, file: str) -> tuple[Site, str]:
+    """The site that is supplied by this bundle alone, and the words for the command that goes on with it.
+
+    A bundle that can't be used is said with the fix, and ends this process with exit code 3: nothing was touched.
+    """
+    try:
+        return archive.attach(site, _path(file)), f" --bundle {shlex.quote(file)}"
+    except Refused as refused:
+        _told(refused)
+        sys.exit(3)
+
+
+def make(site: Site, file: str) -> int:
+    """Make the bundle for this site, show how far it is, and say what is in it: 0; or why not: 1."""
+    target = _path(file)
+    try:
+        with _display(sys.stderr) as begin:
+            manifest = build.make(site, target, begin)
+    except Refused as refused:
+        return _told(refused)
+    except (SourceError, OSError) as error:
+        console.note(f"{target}: {error}")
+        return 1
+    except KeyboardInterrupt:
+        console.note(f"Stopped: {target} is as it was before.")
+        return 1
+    _list(target, manifest)
+    return 0
+
+
+def show(file: str) -> int:
+    """Check every byte of a bundle and say what is in it: 0; or what is wrong with it: 1."""
+    path = _path(file)
+    try:
+        _list(path, archive.load(path).manifest)
+    except Refused as refused:
+        return _told(refused)
+    return 0
+
+
+def _path(file: str) -> Path:
+    return Path(file).expanduser()
+
+
+def _told(refused: Refused) -> int:
+    for one in refused.findings:
+        console.note(f"{one.name}: {one.text}\n  {one.fix}")
+    return 1
+
+
+def _list(path: Path, manifest: Manifest) -> None:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    rows = [f"{path}  {path.stat().st_size / 1e6:.1f} MB  sha256 {digest}", f"  {versions}"]
+    rows += [f"  made {manifest.made['at']} by {manifest.made['by']}"]
+    rows += [f"  {one.size / 1e6:8.1f} MB  {one.file}  from {one.source}  {one.id}" for one in manifest.parts.values()]
+    console.say(*(row.rstrip() for row in rows))
+
+
+@contextmanager
+def _display(stream: TextIO) -> Iterator[Callable[[str], Progress]]:
+    """Bars on a terminal, elsewhere a line for each thing that begins and ends."""
+    if not is_terminal(stream):
+        yield _lines(stream)
+        return
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+    )
+    with Bars(*columns, console=console.drawn_on(stream)) as bars:
+
+        def begin(title: str) -> Progress:
+            task = bars.add_task(shown(title), total=None)
+            return lambda done, total: bars.update(task, completed=done, total=total or None)
+
+        yield begin
+
+
+def _lines(stream: TextIO) -> Callable[[str], Progress]:
+    began, write = time.monotonic(), console.writer(stream)
+
+    def say(text: str) -> None:
+        write(f"{time.monotonic() - began:7.1f} s  {text}\n")
+
+    def begin(title: str) -> Progress:
+        say(title)
+
+        def progress(done: int, total: int) -> None:
+            if done == total:
+                say(f"{title}: {done / 1e6:.1f} MB")
+
+        return progress
+
+    return begin

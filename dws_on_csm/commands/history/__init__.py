@@ -1,0 +1,1 @@
+"""`invoke journal` and `invoke rollback`."""

@@ -1,0 +1,143 @@
+"""One host: `fab -H HOST look | redo STAGE|STEP | logs`, by the same engine and stages as a whole install."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fabric import Connection, task
+from fabric.main import program
+from invoke import Collection
+
+from dws_on_csm.display import console
+
+if TYPE_CHECKING:
+    from dws_on_csm.config.site import Site
+    from dws_on_csm.model.step import Check, Stage, Step
+
+console.guard()
+
+SITE = "the site file, if it isn't hosts.yaml"
+HELP = {
+    "site": SITE,
+    "yes": "answer yes where something is taken away",
+    "json": "JSON lines on standard output, and nothing else there",
+    "job": "only what is about this job",
+    "since": "how far back: 30s, 10m, 2h, 1d",
+    "follow": "go on showing what comes, until Ctrl-C",
+}
+
+
+@task(auto_shortflags=False, help={key: HELP[key] for key in ("site", "json")})
+def look(c, site=None, json=False):  # type: ignore[no-untyped-def]
+    """Show what is there on this host, and how it differs from what is wanted; changes nothing."""
+    given = _site(c, site)
+    from dws_on_csm.commands.look import show
+
+    sys.exit(show(given, json))
+
+
+@task(
+    positional=["what"],
+    auto_shortflags=False,
+    help={"what": "a stage (plugin) or one step of it (plugin.lua)"}
+    | {key: HELP[key] for key in ("site", "yes", "json")},
+)
+def redo(c, what, site=None, yes=False, json=False):  # type: ignore[no-untyped-def]
+    """Look at a stage or step on this host, put right what isn't, and prove it."""
+    given = _site(c, site)
+    from dws_on_csm.runner.options import Options
+    from dws_on_csm.runner.run import run
+    from dws_on_csm.stages.install import procedure
+
+    every = procedure(given)
+    stages = chosen(given, every, what)
+    host = next(iter(given.limit or ()))
+    again = f"fab -H {host} redo {what} --site {given.path}"
+    right = f"{what} is as it should be on {host}."
+    options = Options("redo", yes=yes, verify=what.startswith("verify"), json=json, again=again, reads=every)
+    sys.exit(run(given, stages, replace(options, done=f"{what} was put right on {host}.", right=right)))
+
+
+@task(auto_shortflags=False, help={key: HELP[key] for key in ("site", "job", "since", "follow")})
+def logs(c, site=None, job=None, since="10m", follow=False):  # type: ignore[no-untyped-def]
+    """Show what the plugin said on this controller, or DWS's pods on the master."""
+    given = _site(c, site)
+    from dws_on_csm.commands.logs.command import logs as show
+
+    sys.exit(show(given, job, since, follow))
+
+
+def _site(c: Any, path: str | None) -> Site:
+    """The site file's site, for the one host that -H names. The connection that fab has made is never opened: ours is stricter."""
+    from dws_on_csm.config.load import DEFAULT, load
+    from dws_on_csm.config.site import HostsError
+    from dws_on_csm.config.yaml_file import SiteError
+    from dws_on_csm.runner.inspect import only
+
+    if not isinstance(c, Connection):
+        _leave("which host? fab -H HOST, with a host of the site file")
+    if "," in program.args.hosts.value:
+        _leave("one host at a time: `invoke plan` and `invoke install` take several, with --limit NODESET")
+    plain = Connection(c.original_host, config=c.config)
+    if (c.user, c.port) != (plain.user, plain.port):
+        _leave(f"fab -H {c.original_host}, without a user or port: the site file and ssh_config say how it is reached")
+    try:
+        return only(load(Path(path).expanduser() if path else DEFAULT, "--site"), c.original_host)
+    except (SiteError, HostsError) as error:
+        _leave(str(error))
+
+
+def _leave(text: str) -> NoReturn:
+    console.note(text)
+    sys.exit(2)
+
+
+def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
+    """The preflight and the stage or step that `what` names: the only ones that a repair on `site`'s one host has to do with.
+
+    Exits where there is no such thing, or where it has nothing to do there.
+    """
+    from dws_on_csm.config.nodeset import near
+    from dws_on_csm.model.step import Check
+    from dws_on_csm.stages.dws import replace as dws_replace
+    from dws_on_csm.stages.preflight import prerequisites
+
+    name, _, step = what.partition(".")
+    known = {stage.name: stage for stage in stages}
+    if name not in known:
+        _leave(f"{name}: no stage{near(name, known)}; there are {', '.join(known)}")
+    names = [item.name for item in known[name].steps]
+    if step and step not in names:
+        _leave(f"{step}: no step of {name}{near(step, names)}; there are {', '.join(names)}")
+    # what has to hold before a step of the stage is changed has to before that one alone, too
+    guards = {item.name for item in known[name].steps if isinstance(item, Check) and name != "preflight"}
+    items = tuple(item for item in known[name].steps if step in ("", item.name) or item.name in guards)
+    check = prerequisites.check(stages, name, _role(site, what, items))
+    # what stands in the way of DWS's removal does so where DWS, or a part of it, goes
+    removal = {one.name for one in dws_replace.checks("preflight")}
+    spared = removal - guards if name not in ("preflight", dws_replace.STAGE.name) else set()
+    kept = (one for one in known["preflight"].steps if one.name not in spared)
+    first = replace(known["preflight"], steps=(*kept, check))
+    return (first,) if name == "preflight" else (first, replace(known[name], steps=items))
+
+
+def _role(site: Site, what: str, items: Sequence[Step | Check]) -> str:
+    """The role in which the site's one host has one of `items` to do; exits where it has none."""
+    from dws_on_csm.model.step import Step
+    from dws_on_csm.runner.hosts import roles
+
+    host = next(iter(site.limit or ()))
+    every = roles(site)
+    changing = [item for item in items if isinstance(item, Step)] or items
+    mine = [item.role for item in changing if host in every.get(item.role, ())]
+    if not mine:
+        at = dict.fromkeys(one for item in changing for one in every.get(item.role, ()))
+        _leave(f"{what} has nothing to do on {host}: it is done on {', '.join(at) or 'no host of this site'}")
+    return mine[0]
+
+
+namespace = Collection(look, redo, logs)

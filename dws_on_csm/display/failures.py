@@ -1,0 +1,48 @@
+"""A failure as a person reads it: where, what ran, how it ended, what it means, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from dws_on_csm.display.progress import fold
+from dws_on_csm.display.style import Row, duration, sign
+from dws_on_csm.model.events import Done, Failure
+from dws_on_csm.model.printable import escaped, output
+
+_LABEL = 11
+
+
+def block(done: Done, hosts: Sequence[str] = ()) -> list[Row]:
+    """The failure (or refusal) `done` in rows; `hosts` are all on which it went the same way."""
+    where = f"{fold(hosts or [done.host])}: {done.stage}.{done.step}"
+    head: Row = [sign(done.outcome), (f" {where} ", "bold"), (done.outcome, sign(done.outcome)[1])]
+    if done.seconds >= 0.05:
+        head.append((f" after {duration(done.seconds)}", "dim"))
+    return [head, *(row for failure in done.failures for row in _failure(failure, done.outcome == "refused"))]
+
+
+def _failure(failure: Failure, refused: bool) -> Iterator[Row]:
+    yield from _labelled("finding" if refused else "command", failure.command.splitlines())
+    if failure.code is not None:
+        yield from _labelled("exit code", [str(failure.code)])
+    yield from _labelled("output", [output(line) for line in failure.tail], "│ ")
+    yield from _labelled("means", failure.meaning.splitlines())
+    yield from _labelled("fix", failure.fix.splitlines(), style="bold")
+
+
+def _labelled(label: str, lines: Iterable[str], prefix: str = "", style: str = "") -> Iterator[Row]:
+    for number, line in enumerate(lines):
+        name = f"    {label if number == 0 else '':<{_LABEL - 1}} "
+        yield [(name, "dim"), (prefix, "dim"), (escaped(line).expandtabs(4), style)]
+
+
+def alike(some: Iterable[Done]) -> list[tuple[Done, list[str]]]:
+    """What went the same way on several hosts once, with those hosts and the longest time that it took."""
+    groups: dict[object, list[Done]] = {}
+    for done in some:
+        groups.setdefault((done.stage, done.step, done.outcome, done.failures, done.note), []).append(done)
+    return [
+        (replace(group[0], seconds=max(done.seconds for done in group)), [done.host for done in group])
+        for group in groups.values()
+    ]

@@ -1,0 +1,141 @@
+"""The last screen of a run: each stage with what was done, failures, a plan's differences, the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dws_on_csm.display import tables
+from dws_on_csm.display.failures import alike, block
+from dws_on_csm.display.progress import Progress, StageProgress, fold
+from dws_on_csm.display.screen import spent
+from dws_on_csm.display.style import BAD, Row, changed, counted, duration, plural, sign, worst
+from dws_on_csm.model.events import Done, Outcome, Summary
+from dws_on_csm.model.printable import escaped
+
+LISTED = 12
+"""Steps of a stage that are listed one by one; the rest is counted."""
+
+WIDTH = 12
+"""Characters of a stage's name, so that what is said of each begins in one column."""
+
+NAMED = 40
+"""Characters that the names of hosts may take in such a row."""
+
+
+def rows(progress: Progress, longest: int = 0) -> list[Row]:
+    """The last screen. A difference has at most `longest` lines; 0: all of them. Before a run began: nothing."""
+    if not progress.stages:
+        return []
+    stages = list(progress.stages.values())
+    plan = progress.task == "plan"
+    shown = _plan(stages, longest) if plan else (row for stage in stages for row in _stage(stage))
+    failures = alike(done for stage in stages for done in stage.bad)
+    blocks = [row for done, hosts in failures for row in ([], *block(done, hosts))]
+    return [*_head(progress), *shown, *blocks, *_summary(progress, plan)]
+
+
+def _head(progress: Progress) -> Iterator[Row]:
+    yield [(progress.task, "bold"), (f"  {progress.run}  {plural(progress.hosts, 'host')}", "dim")]
+    yield []
+
+
+def _stage(stage: StageProgress) -> Iterator[Row]:
+    if not stage.done and not stage.busy:
+        yield _untouched(stage, "not begun")
+        return
+    time = [(f"  {duration(spent(stage))}", "dim")] if spent(stage) >= 0.05 else []
+    mark = ("…", "yellow") if stage.busy else sign(worst(stage.counts))
+    yield [mark, (f" {escaped(stage.name):<{WIDTH}}", "bold"), *counted(stage.counts), *time]
+    yield from _listed(stage)
+    yield from (row for table in tables.merged(stage.done) for row in tables.rows(table))
+    for work in list(stage.busy.values())[:LISTED]:
+        yield [(f"    was at  {work.host}  {work.step}  {work.title}", "yellow")]
+
+
+def _untouched(stage: StageProgress, said: str) -> Row:
+    """A stage of which nothing is known: none that is right."""
+    return [("· ", "dim"), (f"{escaped(stage.name):<{WIDTH}}", ""), (said, "dim")]
+
+
+def _listed(stage: StageProgress) -> Iterator[Row]:
+    told = alike(d for d in stage.done if d.outcome not in ("ok", "skipped") or d.note)
+    for done, hosts in told[:LISTED]:
+        took = f"  {duration(done.seconds)}" if done.seconds >= 0.05 else ""
+        note = f"  {escaped(done.note)}" if done.note else ""
+        word = (f"    {done.outcome:<8}", sign(done.outcome)[1])
+        yield [word, (f"{_hosts(done, hosts)}  {escaped(done.step)}", ""), (took + note, "dim")]
+    if len(told) > LISTED:
+        yield [(f"    … and {len(told) - LISTED} more", "dim")]
+
+
+def _hosts(done: Done, hosts: list[str]) -> str:
+    """Where something went well: by number where the names would fill the line; where it went badly: by name."""
+    names = fold(hosts)
+    return names if len(names) <= NAMED or done.outcome in BAD else plural(len(hosts), "host")
+
+
+# --- a plan
+
+
+def _plan(stages: list[StageProgress], longest: int) -> Iterator[Row]:
+    for stage in stages:
+        told = _same(stage)
+        if not stage.done:
+            yield _untouched(stage, "not looked at")
+            continue
+        yield [sign(worst(stage.counts)), (f" {escaped(stage.name):<{WIDTH}}", "bold"), *counted(stage.counts)]
+        for done, hosts in told:
+            note = f"  {escaped(done.note)}" if done.note else ""
+            mark, style = sign(done.outcome)
+            where = f"{fold(hosts)}  {escaped(done.step)}"
+            yield [(f"    {mark} ", style), (where, "bold"), (note, "magenta")]
+            cut = done.diff[:longest] if longest else done.diff
+            yield from (changed(line, "        ") for line in cut)
+            if len(cut) < len(done.diff):
+                yield [(f"        … {len(done.diff) - len(cut)} more lines", "dim")]
+
+
+def _same(stage: StageProgress) -> list[tuple[Done, list[str]]]:
+    """What a plan would do, hosts with the same difference together."""
+    wanted: tuple[Outcome, ...] = ("change", "unknown")
+    groups: dict[object, tuple[Done, list[str]]] = {}
+    for done in stage.done:
+        if done.outcome in wanted:
+            groups.setdefault((done.step, done.outcome, done.diff, done.note), (done, []))[1].append(done.host)
+    return list(groups.values())
+
+
+def _changes(progress: Progress) -> Row:
+    changes = [d for stage in progress.stages.values() for d in stage.done if d.outcome in ("change", "unknown")]
+    hosts = len({done.host for done in changes})
+    if not changes:
+        right = progress.summary is not None and progress.summary.exit == 0  # one that was refused has not seen it all
+        return [("Nothing to do; nothing was changed." if right else "Nothing was changed.", "bold")]
+    return [(f"{plural(len(changes), 'change')} on {plural(hosts, 'host')}; nothing was changed.", "bold")]
+
+
+# --- the summary
+
+
+def _summary(progress: Progress, plan: bool) -> Iterator[Row]:
+    yield []
+    end = progress.summary
+    if end is None:
+        yield [("The run was cut; run it again: it goes on from where things stand.", "bold yellow")]
+        return
+    if plan:
+        yield _changes(progress)
+    if end.message:
+        yield [_result(end), (f" {escaped(end.message)}", "bold")]
+    sizes = f"{plural(end.hosts, 'host')}, {plural(end.connections, 'connection')}, {plural(end.execs, 'command')}"
+    yield [("  ", ""), *counted(end.counts), (f"  {sizes}, {duration(end.seconds)}", "dim")]
+    for lacking in end.lacking:
+        yield [("! ", "yellow"), (escaped(lacking), "yellow")]
+    if end.next:
+        yield [("  go on with  ", "dim"), (escaped(end.next), "bold")]
+    if end.report:
+        yield [("  report  ", "dim"), (escaped(end.report), "")]
+
+
+def _result(end: Summary) -> tuple[str, str]:
+    return sign("ok" if end.exit in (0, 4) else "refused" if end.exit in (3, 5) else "failed")

@@ -1,0 +1,137 @@
+"""The display where there is no terminal: a line for each event of interest, with time stamp and elapsed time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from dws_on_csm.display import tables
+from dws_on_csm.display.failures import alike, block
+from dws_on_csm.display.progress import Progress, fold, take
+from dws_on_csm.display.style import changed, counted, duration, plural, text
+from dws_on_csm.model.events import OUTCOMES, Awaiting, Began, Done, Event, Opened, Renamed, Summary
+from dws_on_csm.model.printable import escaped
+
+QUIET = ("ok", "skipped")
+"""Outcomes that are told once a stage rather than once a step and host, unless there is more to say."""
+
+
+@dataclass
+class _Log:
+    """What has been told so far."""
+
+    write: Callable[[str], object]
+    clock: Callable[[], float]
+    progress: Progress = field(default_factory=Progress)
+    stages: int = 10
+    hosts: int = 8
+    quiet: dict[str, dict[tuple[str, str], Done]] = field(default_factory=dict)
+    said: dict[tuple[str, str, str], str] = field(default_factory=dict)
+
+
+def consumer(write: Callable[[str], object], clock: Callable[[], float] = time.time) -> Callable[[Event], None]:
+    """Writes lines like `19:05:12  +3.4s  deploy  ncn-m001  webhook  fixed (19.2s)`; `clock` gives the time."""
+    log = _Log(write, clock)
+
+    def consume(event: Event) -> None:
+        take(log.progress, event, clock())
+        for line in _told(log, event):
+            log.write(line + "\n")
+
+    return consume
+
+
+def _told(log: _Log, event: Event) -> Iterator[str]:
+    match event:
+        case Opened():
+            yield from _opened(log, event)
+        case Renamed():
+            yield _line(log, log.progress.task, "", f"this run is {event.run} from now on, by the master's clock")
+        case Began():
+            yield from _through(log, event.stage)
+            yield from _news(log, event, escaped(event.title))
+        case Awaiting():
+            left = (
+                duration(event.deadline) if event.deadline < 10 else duration(round(event.deadline)).replace(".0s", "s")
+            )
+            yield from _news(log, event, f"waits: {escaped(event.why)}", f" (at most {left} more)")
+        case Done():
+            yield from _done(log, event)
+        case Summary():
+            yield from _summary(log, event)
+
+
+def _line(log: _Log, stage: str, host: str, rest: str) -> str:
+    now = log.clock()
+    stamp = time.strftime("%H:%M:%S", time.localtime(now))
+    elapsed = "+" + duration(now - (log.progress.began or now))
+    return f"{stamp}  {elapsed:>7}  {stage:<{log.stages}}  {host:<{log.hosts}}  {rest}".rstrip()
+
+
+def _opened(log: _Log, event: Opened) -> Iterator[str]:
+    names = {host for hosts in event.hosts.values() for host in hosts}
+    log.stages = max((len(name) for name in event.stages), default=log.stages)
+    log.hosts = min(max((len(name) for name in names), default=log.hosts), 24)
+    yield _line(log, event.task, "", f"{event.run}: {plural(len(names), 'host')}, {plural(len(event.stages), 'stage')}")
+
+
+def _news(log: _Log, event: Began | Awaiting, what: str, detail: str = "") -> Iterator[str]:
+    """A line, unless the last one of this step and host said the same."""
+    key = (event.stage, event.step, event.host)
+    if log.said.get(key) != what:
+        log.said[key] = what
+        yield _line(log, event.stage, event.host, f"{event.step}: {what}{detail}")
+
+
+def _done(log: _Log, done: Done) -> Iterator[str]:
+    if done.outcome in QUIET and (done.outcome == "skipped" or not done.note):
+        log.quiet.setdefault(done.stage, {})[done.step, done.host] = done
+        return
+    yield from _through(log, done.stage)
+    took = f" ({duration(done.seconds)})" if done.seconds >= 0.05 else ""
+    note = f": {escaped(done.note)}" if done.note else ""
+    yield _line(log, done.stage, done.host, f"{done.step}: {done.outcome}{took}{note}")
+    yield from (text(changed(line, "    ")) for line in done.diff)
+    if done.failures:
+        yield from ("    " + text(row) for row in block(done))
+
+
+def _through(log: _Log, stage: str) -> Iterator[str]:
+    """Tells what was right already in the stages that `stage` needs: they must be through, as it begins."""
+    for name in log.progress.stages[stage].needs if stage in log.progress.stages else ():
+        yield from _through(log, name)
+        yield from _silent(log, name)
+
+
+def _silent(log: _Log, stage: str) -> Iterator[str]:
+    """One line for all that was right in a stage, one for each reason to skip something."""
+    silent = list(log.quiet.pop(stage, {}).values())
+    if right := [done.host for done in silent if done.outcome == "ok"]:
+        yield _line(log, stage, fold(right), f"{len(right)} ok")
+    for done, hosts in alike(done for done in silent if done.outcome == "skipped"):
+        yield _line(log, stage, fold(hosts), f"{done.step}: skipped: {escaped(done.note)}")
+
+
+def _tables(log: _Log, stage: str) -> Iterator[str]:
+    """What was measured in a stage, once everything has been."""
+    for table in tables.merged(log.progress.stages[stage].done):
+        yield _line(log, stage, "", "measured:")
+        yield from (text(row) for row in tables.rows(table))
+
+
+def _summary(log: _Log, end: Summary) -> Iterator[str]:
+    for stage in list(log.progress.stages):
+        yield from _silent(log, stage)
+        yield from _tables(log, stage)
+    counts = text(counted({name: end.counts.get(name, 0) for name in OUTCOMES})) or "nothing"
+    sizes = f"{plural(end.hosts, 'host')}, {plural(end.connections, 'connection')}, {plural(end.execs, 'command')}"
+    yield _line(log, log.progress.task, "", f"{counts} on {sizes} in {duration(end.seconds)}; exit code {end.exit}")
+    if end.message:
+        yield _line(log, log.progress.task, "", escaped(end.message))
+    for lacking in end.lacking:
+        yield _line(log, log.progress.task, "", escaped(lacking))
+    if end.next:
+        yield _line(log, log.progress.task, "", f"go on with: {escaped(end.next)}")
+    if end.report:
+        yield _line(log, log.progress.task, "", f"report: {escaped(end.report)}")

@@ -1,0 +1,95 @@
+"""Which displays a run has: a live one on a terminal, plain lines elsewhere, JSON lines where they are asked for."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TextIO
+
+from dws_on_csm.display import plain
+from dws_on_csm.display.console import writer
+from dws_on_csm.display.progress import Progress, take
+from dws_on_csm.display.style import text
+from dws_on_csm.model import event_json
+from dws_on_csm.model.events import Event, Summary
+
+
+@dataclass(frozen=True)
+class Display:
+    """What shows a run: called with each event, from any thread. `paused()` gives the terminal to a question."""
+
+    show: Callable[[Event], None]
+    paused: Callable[[], AbstractContextManager[None]] = nullcontext
+    leave: Callable[[], None] = lambda: None
+    """Gives the terminal back for good, with the last screen on it, where this process ends without waiting for anything."""
+
+    def __call__(self, event: Event) -> None:
+        """Shows an event."""
+        self.show(event)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a live display can be drawn there: a terminal that can move its cursor and has the signs."""
+    unicode = codecs.lookup(stream.encoding or "ascii").name == "utf-8"
+    return unicode and stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+@contextmanager
+def consumer(
+    task: str,
+    *,
+    json: bool = False,
+    terminal: bool = False,
+    quiet: bool = False,
+    out: TextIO | None = None,
+    err: TextIO | None = None,
+) -> Iterator[Display]:
+    """The display of a run of `task` while the `with` lasts.
+
+    `json`: JSON lines on `out` (standard output) and nothing else there; people's lines go to `err`, or nowhere when
+    `quiet`. `terminal`: `out` is one (see `is_terminal`). A reader that goes away doesn't end the run.
+    """
+    out, err = out or sys.stdout, err or sys.stderr
+    lock = threading.Lock()
+    with _human(task, terminal and not json, err if json else out) as human:
+        shows = [event_json.consumer(writer(out))] if json else []
+        shows += [] if quiet else [human.show]
+
+        def show(event: Event) -> None:
+            with lock:
+                for one in shows:
+                    one(event)
+
+        yield Display(show, human.paused, human.leave)
+
+
+@contextmanager
+def _human(task: str, terminal: bool, stream: TextIO) -> Iterator[Display]:
+    if terminal:
+        from dws_on_csm.display.live import screen_on  # late: rich is not needed elsewhere
+
+        with screen_on(stream, task) as screen:
+            yield Display(screen.show, screen.paused, screen.leave)
+    elif task == "plan":
+        yield Display(_plan(writer(stream)))
+    else:
+        yield Display(plain.consumer(writer(stream)))
+
+
+def _plan(write: Callable[[str], None]) -> Callable[[Event], None]:
+    """A plan that isn't read on a terminal: only the differences, so that two plans can be compared."""
+    progress = Progress()
+
+    def consume(event: Event) -> None:
+        from dws_on_csm.display import final
+
+        take(progress, event, 0.0)
+        if isinstance(event, Summary):
+            write("".join(text(row) + "\n" for row in final.rows(progress)))
+
+    return consume

@@ -1,0 +1,93 @@
+"""How things look: signs, colours and words of outcomes, times, and rows of text that any display can show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dws_on_csm.model.events import OUTCOMES, Outcome
+
+Span = tuple[str, str]
+"""A piece of text and its style as rich names it ("bold red"; "": none)."""
+
+Row = list[Span]
+"""A line on a screen."""
+
+SIGNS: Mapping[Outcome, str] = {
+    "ok": "✓",
+    "fixed": "±",
+    "change": "~",
+    "unknown": "?",
+    "failed": "✗",
+    "refused": "!",
+    "skipped": "-",
+}
+
+_ASCII = str.maketrans({"✓": "*", "±": "+", "✗": "X", "·": ".", "│": "|", "…": "..."})
+
+STYLES: Mapping[Outcome, str] = {
+    "ok": "green",
+    "fixed": "yellow",
+    "change": "yellow",
+    "unknown": "magenta",
+    "failed": "bold red",
+    "refused": "bold red",
+    "skipped": "dim",
+}
+
+BAD: tuple[Outcome, ...] = ("failed", "refused")
+
+_DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
+
+
+def sign(outcome: Outcome) -> Span:
+    """The sign of an outcome in its colour; its word always stands beside it."""
+    return SIGNS[outcome], STYLES[outcome]
+
+
+_ORDER: tuple[Outcome, ...] = ("failed", "refused", "fixed", "change", "unknown", "ok", "skipped")
+
+
+def worst(counts: Mapping[str, int]) -> Outcome:
+    """The outcome that speaks for several: a failure before a refusal, any change before ok; of none: ok."""
+    return next((outcome for outcome in _ORDER if counts.get(outcome)), "ok")
+
+
+def counted(counts: Mapping[str, int]) -> Row:
+    """`2 fixed, 14 ok`: what there is of each outcome, in colour."""
+    parts: Row = [(f"{counts[outcome]} {outcome}", STYLES[outcome]) for outcome in _ORDER if counts.get(outcome)]
+    return [span for i, part in enumerate(parts) for span in ([part] if i == 0 else [(", ", ""), part])]
+
+
+def duration(seconds: float) -> str:
+    """`0.4s`, `12.3s`, `2m05s`, `1h02m`."""
+    if seconds < 59.95:
+        return f"{max(seconds, 0):.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
+
+
+def changed(line: str, indent: str = "") -> Row:
+    """A line of a difference in its colour; its first character says the same without one."""
+    return [(indent + line.expandtabs(4), _DIFF_STYLES.get(line[:1], "dim"))]
+
+
+def encodable(lines: str, encoding: str) -> str:
+    """`lines` in characters that `encoding` has: ASCII for our signs, escapes for what hosts say."""
+    try:
+        lines.encode(encoding)
+    except UnicodeEncodeError:
+        return lines.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    return lines
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 host`, `3 hosts`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def text(row: Row) -> str:
+    """The row without colour."""
+    return "".join(span[0] for span in row).rstrip()
+
+
+assert set(SIGNS) == set(STYLES) == set(OUTCOMES)

@@ -1,0 +1,1 @@
+"""What is known of Slurm, DWS and certificates. Pure."""

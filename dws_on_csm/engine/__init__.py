@@ -1,0 +1,1 @@
+"""Look, plan, apply, prove; knows no stage and no screen."""

@@ -1,0 +1,119 @@
+"""What was there before a run changed it: written on the hosts before each change, so that a run that was killed is known too.
+
+Below STATE/before/RUN on each host lie the files as they were, and `.record`: the steps begun, and what each file became.
+On the master lie besides `.opened`, who began the run and what was installed then, and `.objects`, a line of JSON for each
+object of the cluster that was about to be changed, and one for what it became.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from dws_on_csm.engine.host_script import fenced
+from dws_on_csm.engine.lock_holder import owner
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import STATE, Action, Apply, Ask, AskApi, Delete, Sh
+
+if TYPE_CHECKING:
+    from dws_on_csm.engine.looks import Board
+    from dws_on_csm.engine.perform import At, Reach
+
+INSTALLED = "preflight.installed"
+"""The check that finds what of DWS is in the cluster."""
+
+# What could not be written whole is taken back, and nothing is changed then.
+_APPEND = """
+set -eu
+umask 077
+mkdir -p {folder}
+appended {folder}/{name} {size}
+"""
+
+_OF_THE_SERVER = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid")
+_LATER = ("caBundle", "deployment.kubernetes.io/revision")
+"""Fields that controllers fill in after an object was written; they come by themselves."""
+
+
+def opened(reach: Reach, run: str, task: str, undoes: str, board: Board, without: Sequence[str] = ()) -> None:
+    """Write on the master that `run` is about to change something, who began it, what of DWS was installed, and the hosts of
+    the site that it goes `without`: what it undoes is not undone there."""
+    found: Mapping[str, Any] | None = next(iter(board.facts.found.get(INSTALLED, {}).values()), None)
+    installed = {key: found[key] for key in ("tag", "unfinished", "traces")} if found else None
+    if found and installed is not None:
+        installed["crds"] = sorted(found["crds"])
+    head = {"run": run, "task": task, "by": owner(), "at": time.time(), "undoes": undoes, "installed": installed}
+    head["without"] = list(without)
+    _append(reach, run, ".opened", [head])
+
+
+def touched(action: Action, cluster: Callable[[], Any]) -> Sequence[str]:
+    """The API paths of the objects that an action changes."""
+    if isinstance(action, Apply):
+        path: str = cluster().path(action.manifest)
+        return (path,)
+    if isinstance(action, Delete):
+        return (action.path,)
+    return action.objects if isinstance(action, Sh | Ask | AskApi) else ()
+
+
+def keep(reach: Reach, at: At, paths: Sequence[str]) -> None:
+    """Write the objects at `paths` as they are now on the master. What is in a Secret is left out."""
+    if paths:
+        step = f"{at.stage}.{at.step}"
+        found = zip(paths, _get(reach, paths), strict=True)
+        _append(reach, at.run, ".objects", [{"path": path, "step": step, "before": _kept(one)} for path, one in found])
+
+
+def left(reach: Reach, at: At, paths: Sequence[str]) -> None:
+    """Write what the objects at `paths` became: a later rollback tells by it whether somebody changed them since."""
+    if paths:
+        found = zip(paths, _get(reach, paths), strict=True)
+        _append(reach, at.run, ".objects", [{"path": path, "left": fingerprint(one)} for path, one in found])
+
+
+def normal(one: Any) -> Any:
+    """An object without what the API server writes itself: as it can be created anew."""
+    if one is None:
+        return None
+    meta = {key: value for key, value in one["metadata"].items() if key not in _OF_THE_SERVER}
+    return {**{key: value for key, value in one.items() if key != "status"}, "metadata": meta}
+
+
+def fingerprint(one: Any) -> str:
+    """The same for two objects that say the same; "absent" for none."""
+    if one is None:
+        return "absent"
+    return hashlib.sha256(json.dumps(lasting(normal(one)), sort_keys=True).encode()).hexdigest()
+
+
+def lasting(value: Any) -> Any:
+    """Of an object what does not come by itself."""
+    if isinstance(value, Mapping):
+        return {key: lasting(one) for key, one in value.items() if key not in _LATER}
+    return [lasting(one) for one in value] if isinstance(value, list) else value
+
+
+def _kept(one: Any) -> Any:
+    if one is not None and one["kind"] == "Secret":
+        return {"kind": "Secret", "withheld": True}
+    return normal(one)
+
+
+def _get(reach: Reach, paths: Sequence[str]) -> list[Any]:
+    cluster = reach.cluster()
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(cluster.get, paths))
+
+
+def _append(reach: Reach, run: str, name: str, records: Sequence[Mapping[str, Any]]) -> None:
+    text = "".join(json.dumps(record) + "\n" for record in records).encode()
+    script = _APPEND.format(folder=f"{STATE}/before/{shlex.quote(run)}", name=name, size=len(text))
+    undone, fix = "how things were before could not be kept there: ", f"make room: `df -h {STATE}`"
+    script = fenced(run, render.read("written.sh") + script)
+    reach.told(reach.of("master"), script, text, deadline=60.0, undone=undone, fix=fix)

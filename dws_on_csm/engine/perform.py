@@ -1,0 +1,244 @@
+"""Doing what a step decided: its actions on the host and in the cluster, and the looks that follow in the same exec."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from dws_on_csm.engine import before_images, frames
+from dws_on_csm.engine import looks as engine_looks
+from dws_on_csm.engine.host_script import BUSY, FENCED, OUTRUN, STILL, WAITS, compile_actions, fenced
+from dws_on_csm.engine.looks import Board, Item
+from dws_on_csm.model.actions import STATE, Action, Apply, Ask, AskApi, Bring, Delete, Put, Remove, Sh, title, within
+from dws_on_csm.model.cluster_api import CONFLICT, ClusterError
+from dws_on_csm.model.errors import LockLost, Unreachable
+from dws_on_csm.model.events import Began, Event, Failure, Line
+from dws_on_csm.transport.output import tail
+
+
+class ActionFailed(Exception):
+    """An action ended badly; carries what a person needs to know."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.command)
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How hosts are reached: `session(host)` a connection with run(), `cluster()` the API, `of(role)` a role's first host.
+    `guard()` is called before each change, and raises where this run may change nothing any more. `outrun(why)` is called when
+    a host says so: another run has been at work there since.
+    """
+
+    session: Callable[[str], Any]
+    cluster: Callable[[], Any]
+    of: Callable[[str], str]
+    guard: Callable[[], None] = lambda: None
+    outrun: Callable[[str], None] = lambda why: None
+    fence: Callable[[str], None] = lambda run: None
+    """Calls of the API that change something are passed on from now on only while this run has the site's lock."""
+
+    def change(
+        self, host: str, script: str, data: bytes = b"", *, deadline: float, line: Callable[[str], None] | None = None
+    ) -> Any:
+        """Runs a script that has host_script.FENCE at its head. Raises LockLost where that stops it, and what the session
+        raises."""
+        answer = self.session(host).run(script, data, deadline=deadline, line=line)
+        said = answer.err.decode(errors="replace")
+        if answer.code == FENCED and OUTRUN in said:
+            why = said.rpartition(OUTRUN)[2].strip()
+            self.outrun(why)
+            raise LockLost(host, LockLost.text.format(why))
+        return answer
+
+    def told(
+        self, host: str, script: str, data: bytes = b"", *, deadline: float, undone: str = "", fix: str = ""
+    ) -> str:
+        """Changes a state of our own there, and returns what that says. Raises Unreachable, with what is `undone` then, where it
+        fails.
+        """
+        answer = self.change(host, script, data, deadline=deadline + WAITS)
+        if answer.code == BUSY:
+            raise Unreachable(host, STILL, "run again when it is through")
+        if answer.code != 0:
+            said = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
+            raise Unreachable(host, f"{undone}{said}", fix or f"mend {STATE} there")
+        return str(answer.out.decode(errors="surrogateescape"))
+
+
+@dataclass(frozen=True)
+class At:
+    """Which step is at work where, for the events it makes."""
+
+    run: str
+    host: str
+    stage: str
+    step: str
+    emit: Callable[[Event], None]
+    notes: list[str] = field(default_factory=list)
+    """What was measured, or noticed, on the way, for whoever reads that the step is through."""
+
+    def began(self, what: str) -> None:
+        """Something begins."""
+        self.emit(Began(self.host, self.stage, self.step, what, time.time()))
+
+    def line(self, text: str) -> None:
+        """A line of output."""
+        self.emit(Line(self.host, self.stage, self.step, text))
+
+
+def perform(reach: Reach, board: Board, at: At, actions: Sequence[Action], proof: Mapping[str, Item]) -> None:
+    """Do `actions` in order, then look at `proof`'s items of this host: in the same exec where the last action is a script.
+
+    Raises ActionFailed, Refused, ClusterError and what the session raises.
+    """
+    groups = [(kind, list(group)) for kind, group in groupby(actions, key=_where)]
+    left = proof
+    looked = False
+    for number, (kind, group) in enumerate(groups):
+        last = number == len(groups) - 1
+        reach.guard()
+        touched = [path for action in group for path in before_images.touched(action, reach.cluster)]
+        before_images.keep(reach, at, touched)
+        if kind == "host":
+            left = _on_host(reach, board, at, group, proof if last else {})
+            looked = last
+        elif kind == "cluster":
+            _in_cluster(reach, at, group)
+        else:
+            for ask in group:
+                assert isinstance(ask, Ask | AskApi)
+                perform(reach, board, at, _answer(reach, at, ask), proof if last else {})
+                left, looked = {}, last
+        before_images.left(reach, at, touched)
+    board.note(at.stage)
+    if looked:
+        engine_looks.read_api(board, at.host, left, reach.cluster)
+    else:
+        refresh(reach, board, at.host, proof)
+
+
+def _where(action: Action) -> str:
+    if isinstance(action, Sh | Put | Bring | Remove):
+        return "host"
+    return "ask" if isinstance(action, Ask | AskApi) else "cluster"
+
+
+def _on_host(
+    reach: Reach, board: Board, at: At, group: Sequence[Action], proof: Mapping[str, Item]
+) -> Mapping[str, Item]:
+    """Does the `group` and looks at `proof` in one exec; what of `proof` that left, which goes to the API."""
+    mark = frames.marker()
+    script, data = compile_actions(group, at.run, mark, f"{at.stage}.{at.step}")
+    looks, left = engine_looks.snippets(board, proof, at.host)
+    deadline = within(group) + (board.site.deadlines.look if looks else 0.0)
+    watch = _Progress(at, group, mark)
+    answer = reach.change(at.host, script + engine_looks.script(looks, mark), data, deadline=deadline, line=watch.line)
+    if answer.code != 0 and not watch.looking:
+        raise ActionFailed(watch.failure(answer.code))
+    at.notes.extend(action.note for action in group if isinstance(action, Sh) and action.note)
+    board.note(at.stage)
+    engine_looks.read_shell(board, at.host, looks, frames.split(answer.out, answer.err, mark), "")
+    return left
+
+
+class _Progress:
+    """Follows a script's output: which action runs, and its last lines."""
+
+    def __init__(self, at: At, group: Sequence[Action], mark: str) -> None:
+        self.at, self.group, self.mark = at, group, mark
+        self.number = 0
+        self.looking = False
+        self.tail: list[str] = []
+
+    def line(self, text: str) -> None:
+        """One line of output: a marker says which action begins, everything else is the action's own."""
+        if text.startswith(f"{self.mark} action "):
+            told = text.rsplit(" ", 1)[1]
+            # root there could say any: what is shown is one of those that were sent
+            if not (told.isascii() and told.isdigit() and len(told) < 6 and int(told) < len(self.group)):
+                return
+            self.number = int(told)
+            self.tail = []
+            self.at.began(title(self.group[self.number]))
+        elif text.startswith(self.mark):
+            self.looking = True
+        elif text.strip() and not self.looking:
+            self.tail = [*self.tail[-19:], text]
+            self.at.line(text)
+
+    def failure(self, code: int) -> Failure:
+        """What went wrong, for people."""
+        meaning = ""
+        if code == BUSY:
+            meaning = f"{STILL}; run again when it is through"
+        return Failure(title(self.group[self.number]), code, tuple(self.tail), meaning)
+
+
+def _in_cluster(reach: Reach, at: At, group: Sequence[Action]) -> None:
+    deleted: dict[str, float] = {}
+    for number, action in enumerate(group):
+        if number:
+            reach.guard()
+        at.began(title(action))
+        if isinstance(action, Apply):
+            reach.cluster().apply(action.manifest)
+            kind, name = action.manifest["kind"], action.manifest["metadata"]["name"]
+            if since := deleted.pop(f"{kind.lower()}s/{name}", 0.0):
+                at.notes.append(f"{kind} {name} was made anew: not there for {time.monotonic() - since:.2f} s at most")
+        else:
+            assert isinstance(action, Delete)
+            deleted["/".join(action.path.split("/")[-2:])] = time.monotonic()
+            _delete(reach.cluster(), action)
+
+
+TRIES = 10
+"""How often a deletion is judged again, where controllers go on changing the object's status."""
+
+
+def _delete(cluster: Any, action: Delete) -> None:
+    """Raises Refused where the object is not any more what was to go."""
+    if action.still is None:
+        cluster.delete(action.path, action.deadline, *([action.uid] if action.uid else []))
+        return
+    for left in reversed(range(TRIES)):
+        if (found := cluster.get(action.path)) is None:
+            return
+        action.still(cluster, found)
+        meta = found["metadata"]
+        try:
+            cluster.delete(action.path, action.deadline, action.uid or meta["uid"], meta["resourceVersion"])
+            return
+        except ClusterError as error:
+            if error.status != CONFLICT or not left:
+                raise
+
+
+def _answer(reach: Reach, at: At, ask: Ask | AskApi) -> Sequence[Action]:
+    at.began(ask.title)
+    if isinstance(ask, AskApi):
+        return ask.then(ask.ask(reach.cluster()))
+    line = at.line if ask.told else None
+    script = fenced(at.run, "set -eu\numask 077\n" + ask.script)
+    answer = reach.change(reach.of(ask.role), script, deadline=ask.deadline + WAITS, line=line)
+    if answer.code == BUSY:
+        raise ActionFailed(Failure(ask.title, BUSY, meaning=f"{STILL}; run again when it is through"))
+    if answer.code != 0:
+        said = answer.out + answer.err if ask.told else answer.err
+        raise ActionFailed(Failure(ask.title, answer.code, tail(said, lines=10)))
+    return ask.then(answer.out)
+
+
+def refresh(reach: Reach, board: Board, host: str, items: Mapping[str, Item]) -> None:
+    """Look at `items` of this host again: the shell's in one exec, the API's through its client."""
+    looks, left = engine_looks.snippets(board, items, host)
+    if looks:
+        mark = frames.marker()
+        answer = reach.session(host).run(engine_looks.script(looks, mark), deadline=board.site.deadlines.look)
+        seen = frames.split(answer.out, answer.err, mark)
+        engine_looks.read_shell(board, host, looks, seen, frames.last_words(answer.err, mark) if answer.code else "")
+    engine_looks.read_api(board, host, left, reach.cluster)

@@ -1,0 +1,1 @@
+"""What the other packages speak of: steps, actions, events, secrets, errors."""

@@ -1,0 +1,81 @@
+"""Events as JSON: whole and back again for the journal, and as the lines of `--json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from dws_on_csm.model.events import OUTCOMES, Awaiting, Began, Done, Event, Failure, Line, Opened, Renamed, Summary
+
+_KINDS: Mapping[str, type[Event]] = {
+    kind.__name__.lower(): kind for kind in (Opened, Renamed, Began, Line, Awaiting, Done, Summary)
+}
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """The event as JSON's own types, its kind under "event"; `from_json` gives it back."""
+    return {"event": type(event).__name__.lower(), **_plain(event)}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def from_json(record: Mapping[str, Any]) -> Event:
+    """The event that `to_json` wrote. ValueError where the record is none of ours."""
+    kind = _KINDS.get(record.get("event", ""))
+    values = {key: _back(key, value) for key, value in record.items() if key != "event"}
+    try:
+        if kind is not None:
+            return kind(**values)
+    except TypeError as e:
+        raise ValueError(f"not an event of this version: {e}") from e
+    raise ValueError(f"not an event: {record.get('event')!r}; known are {', '.join(_KINDS)}")
+
+
+def _back(key: str, value: Any) -> Any:
+    if key == "failures":
+        return tuple(Failure(**{k: _back(k, v) for k, v in failure.items()}) for failure in value)
+    if key in ("hosts", "stages") and isinstance(value, dict):
+        return {name: tuple(items) for name, items in value.items()}
+    if key == "table":
+        return tuple(tuple(row) for row in value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def consumer(write: Callable[[str], object]) -> Callable[[Event], None]:
+    """Writes a line for each step that is through and one for the end of the run; the other events are for people."""
+
+    def consume(event: Event) -> None:
+        if isinstance(event, Done):
+            write(json.dumps(step_record(event)) + "\n")
+        elif isinstance(event, Summary):
+            write(json.dumps(_summary(event)) + "\n")
+
+    return consume
+
+
+def step_record(done: Done) -> dict[str, Any]:
+    """What each step and host gets; diff, note, failures and table (an object a row) only where there are some."""
+    always = {"host": done.host, "stage": done.stage, "step": done.step, "outcome": done.outcome}
+    table = [dict(zip(done.table[0], row, strict=True)) for row in done.table[1:]]
+    some = {"diff": done.diff, "note": done.note, "failures": _plain(done.failures), "table": table}
+    seconds = {"seconds": round(done.seconds, 3)}
+    return {"event": "step", **always, **seconds, **{key: value for key, value in some.items() if value}}
+
+
+def _summary(end: Summary) -> dict[str, Any]:
+    """The counts stand beside the rest, each outcome under its own name, 0 where there is none."""
+    counts: dict[str, int] = {outcome: end.counts.get(outcome, 0) for outcome in OUTCOMES}
+    sizes = {"hosts": end.hosts, "execs": end.execs, "connections": end.connections}
+    some = {
+        key: value for key, value in {"message": end.message, "next": end.next, "report": end.report}.items() if value
+    } | ({"lacking": list(end.lacking)} if end.lacking else {})
+    head = {"event": "summary", "run": end.run, "exit": end.exit}
+    return {**head, **counts, **sizes, "seconds": round(end.seconds, 3), **some}

@@ -1,0 +1,204 @@
+"""A step of the procedure as data: what it reads, what it wants, and how to get there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dws_on_csm.model.actions import Action
+from dws_on_csm.model.cluster_api import Cluster
+
+if TYPE_CHECKING:
+    from dws_on_csm.config.site import Site
+
+Value = Any
+"""What a look finds and a step wants: None, bool, int, str, Secret, and lists and dicts of them. Compared with ==."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that stands in the way: its name, what is so, and what to do. `acceptable` says which a site may live with."""
+
+    name: str
+    text: str
+    fix: str
+
+
+class Refused(Exception):
+    """What is wanted must not be done now; says why and what to do, all of it at once."""
+
+    def __init__(self, *findings: Finding) -> None:
+        super().__init__("; ".join(f"{f.name}: {f.text}" for f in findings))
+        self.findings = findings
+
+
+class Unknown(Exception):
+    """What is wanted can't be known before STAGE ran."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(f"known after {stage}")
+        self.stage = stage
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Something that a change takes away, as somebody is asked about it.
+
+    words   what is told
+    things  what these words stand for, each by a name that nothing else ever has (with its uid, where it has one). Who agrees to
+            the words agrees to these things, and to no other that may have their place when it comes to the deed
+    """
+
+    words: str
+    things: frozenset[str] = frozenset()
+
+    @property
+    def agreed(self) -> frozenset[str]:
+        """What is agreed to with it: its things; the words themselves where they say all."""
+        return self.things or frozenset({self.words})
+
+
+# --- looks: the only ways to read
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A snippet for `sh` that only reads, and what its output means. It runs in a subshell with stdin from /dev/null.
+
+    A snippet that exits with another code than 0 is a failed look: let it print what it can't find instead.
+    """
+
+    script: str
+    parse: Callable[[bytes], Value]
+
+
+@dataclass(frozen=True)
+class Api:
+    """A read of the Kubernetes API. `watch`: an API path whose events say that looking again is worthwhile."""
+
+    read: Callable[[Cluster], Value]
+    watch: str = ""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Nothing has to be read: what would be found is known already."""
+
+    value: Value
+
+
+Look = Shell | Api | Known
+
+
+@dataclass
+class Facts:
+    """What the looks found so far: by step name, then by host.
+
+    first   what the first look of this run found: what was typed by somebody who had not seen more speaks of that alone
+    """
+
+    found: dict[str, dict[str, Value]] = field(default_factory=dict)
+    first: dict[str, dict[str, Value]] = field(default_factory=dict)
+
+    def all(self, step: str) -> Mapping[str, Value]:
+        """Host -> what was found there by `STAGE.STEP`; Unknown if no host was looked at."""
+        if not self.found.get(step):
+            raise Unknown(step.partition(".")[0])
+        return self.found[step]
+
+    def one(self, step: str) -> Value:
+        """What `STAGE.STEP` found on the master (or on the first host of its role)."""
+        return next(iter(self.all(step).values()))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a step is at work: the site, what is known so far, and the host."""
+
+    site: Site
+    facts: Facts
+    host: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that is to be so on every host of `role`, and how it is made so.
+
+    look    what it reads; raises Unknown where that can't be said yet (looked at in its stage then)
+    want    pure; may raise Unknown or Refused
+    read    pure: what was found -> have, in the words of `want`, where that takes what is known of other hosts
+    change  pure: have and want -> actions; may raise Refused. None: nothing can be done but to wait (`settle`)
+    undo    pure: the have from before -> actions that give it back; what rollback replays
+    settle  seconds during which the proof may look again
+    why     what is awaited, in words, while it settles ("0 of 3 webhook pods: pulling the image")
+    table   what was found -> rows of cells for people, the columns' names first: what was measured
+    takes   what the change takes away: asked before (an older version, an orphan), and told again right before the change:
+            what is among it then that nobody agreed to is refused. In words, or "", where these very words are what is agreed to;
+            as Taken where the words may change (an age in them), or where another thing could get the name that they tell.
+            Asked with want None where what is wanted is not known yet
+    means   what the change does beside what is shown to differ, in words, for a plan ("slurmctld stops meanwhile")
+    covered pure: have and want -> the name of the finding that all of their difference is, or "": where the site accepts it, what
+            is there is left as it is
+    anew    done again, in words, once any other step changes something: a proof holds no longer than what it proves
+    after   the stage after which `takes` can tell everything; it is run before anybody is asked
+    hint    what a failure of this step means, and what to do
+    """
+
+    name: str
+    role: str
+    look: Callable[[Place], Look]
+    want: Callable[[Place], Value]
+    change: Callable[[Place, Value, Value], Sequence[Action]] | None = None
+    read: Callable[[Place, Value], Value] | None = None
+    undo: Callable[[Value], Sequence[Action]] | None = None
+    settle: Callable[[Site], float] | None = None
+    why: Callable[[Value], str] | None = None
+    table: Callable[[Value], tuple[tuple[str, ...], ...]] | None = None
+    takes: Callable[[Place, Value, Value], str | Sequence[Taken]] | None = None
+    means: Callable[[Place, Value, Value], str] | None = None
+    covered: Callable[[Place, Value, Value], str] | None = None
+    anew: str = ""
+    after: str = ""
+    hint: str = ""
+
+    def taken(self, place: Place, have: Value, want: Value) -> tuple[Taken, ...]:
+        """What the change takes away, each with what is agreed to with it."""
+        told = self.takes(place, have, want) if self.takes else ()
+        if isinstance(told, str):
+            return (Taken(told),) if told else ()
+        return tuple(told)
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that must hold before anything is touched: a look, and a pure judge of what was found."""
+
+    name: str
+    role: str
+    look: Callable[[Place], Look]
+    judge: Callable[[Place, Value], Sequence[Finding]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A paragraph of the procedure: steps in order on each host of their role.
+
+    needs    what must be through on all its hosts before this one begins: "STAGE", or "STAGE.STEP" for that step alone
+    serial   one host first, and the others only when it is through
+    around   the stages that it makes way for: where none of them has anything to do, it has nothing to do either
+    ends     the stage whose work it takes back. It comes last, behind all others, whatever became of them: also where one of
+             them failed or was refused, and where the run was stopped
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    steps: tuple[Step | Check, ...]
+    serial: bool = False
+    around: tuple[str, ...] = ()
+    ends: str = ""
+
+    @property
+    def builds_on(self) -> tuple[str, ...]:
+        """The names of the stages in `needs`, also of those of which it needs a step alone."""
+        return tuple(dict.fromkeys(need.partition(".")[0] for need in self.needs))

@@ -1,0 +1,257 @@
+"""Secrets taken out of what leaves the site: keys, passwords, tokens, whatever form they stand in. Pure, in linear time.
+
+What is structure is taken apart first: JSON as a whole text, as a line of one, or as a text inside JSON. Then every text is
+searched for what is known to be secret here (secret_known), for odd lines of slurm.conf (secret_lines), for forms
+(secret_forms), and for names with their values (secret_values); and what is encoded in it (base64, percent, HTML) is
+decoded and searched in the same way. YAML stays a text: who reads it wants its comments, and a parser of it follows
+aliases that whoever wrote it chose.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import string
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote_plus
+
+from dws_on_csm.model.secret import GONE
+from dws_on_csm.redaction import secret_forms, secret_lines, secret_values
+from dws_on_csm.redaction.known_secrets import Known
+from dws_on_csm.redaction.secret_names import secret
+
+NOTHING = Known()
+
+
+def text(said: str, known: Known = NOTHING) -> str:
+    """The text with each secret in it replaced, `known` ones wherever they stand."""
+    return _Search(known).text(said)
+
+
+def data(value: Any, known: Known = NOTHING) -> Any:
+    """JSON's own types with each secret replaced: by its key, by its name in a list of variables or before it in one of
+    arguments, or by its form."""
+    return _Search(known).data(value)
+
+
+_DECODER = json.JSONDecoder()
+_TRIES = 4
+"""Places in a line at which JSON is looked for."""
+_DEPTH = 4
+"""How often what was decoded is looked at once more."""
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A search; `depth` is how often what is searched was decoded."""
+
+    known: Known
+    depth: int = 0
+
+    def text(self, said: str) -> str:
+        """Structure first; then what is around it, or is none."""
+        whole = self._json(said)
+        if whole is None:
+            whole = "\n".join(map(self._line, said.split("\n"))) if "{" in said or "[" in said else said
+        return self.plain(whole)
+
+    def plain(self, said: str) -> str:
+        """What is no structure."""
+        said = secret_lines.taken_out(self.known.gone(said))
+        said = secret_values.taken_out(secret_forms.taken_out(said))
+        if self.depth < _DEPTH:
+            deeper = _Search(self.known, self.depth + 1)
+            for layer in _LAYERS:
+                said = layer.pattern.sub(lambda found: layer.searched(found[0], deeper), said)  # noqa: B023  # used at once
+        return said
+
+    def _line(self, line: str) -> str:
+        """A line, with the JSON that it is, or that some words stand before."""
+        begin = 0
+        for _ in range(_TRIES):
+            begin = next((at for at in (line.find("{", begin), line.find('["', begin)) if at >= 0), -1)
+            if begin < 0:
+                break
+            try:
+                value, end = _DECODER.raw_decode(line, begin)
+                clean = self.data(value)
+            except (ValueError, RecursionError):
+                begin += 1
+                continue
+            if clean != value:
+                line = line[:begin] + _written(clean, line[begin:end]) + line[end:]
+                break
+            begin = end
+        return line
+
+    def _json(self, said: str) -> str | None:
+        """The JSON without secrets, as it was written where there are none; None where this is no JSON."""
+        if said.lstrip()[:1] not in ("{", "["):
+            return None
+        try:
+            value = json.loads(said)
+            clean = self.data(value)
+        except (ValueError, RecursionError):
+            return None
+        return said if clean == value else _written(clean, said)
+
+    def data(self, value: Any) -> Any:
+        """See `data` above."""
+        if isinstance(value, Mapping):
+            return self._object(value)
+        if isinstance(value, list | tuple):
+            return self._list(list(value))
+        return self.text(value) if isinstance(value, str) else value
+
+    def _object(self, value: Mapping[Any, Any]) -> dict[str, Any]:
+        lower = {str(key).lower(): item for key, item in value.items()}
+        called = next((lower[key] for key in ("name", "key") if isinstance(lower.get(key), str)), "")
+        whole = lower.get("kind") == "Secret"
+
+        def gone(key: str) -> bool:
+            return secret(key) or (key.lower() == "value" and secret(called))
+
+        clean = {}
+        for key, item in value.items():
+            name = str(key)
+            if whole and name in ("data", "stringData") and isinstance(item, Mapping):
+                clean[name] = {str(one): GONE for one in item}
+            else:
+                clean[self.plain(name)] = self._all_gone(item) if gone(name) else self.data(item)
+        return clean
+
+    def _all_gone(self, item: Any) -> Any:
+        """What stands under a secret's name: a text, a number, or a list of them. A place that has one (`secret: {...}`)
+        is none."""
+        if isinstance(item, Mapping) or item is None or isinstance(item, bool) or item == "":
+            return self.data(item)
+        if isinstance(item, list | tuple):
+            return [self._all_gone(one) for one in item]
+        return GONE
+
+    def _list(self, value: list[Any]) -> list[Any]:
+        """Items; texts in a row are also the lines of a text, or a command with its arguments."""
+        texts = len(value) > 1 and all(isinstance(item, str) for item in value)
+        if texts and not any("\n" in item for item in value):
+            lines = "\n".join(value)
+            clean = self.plain(lines)
+            value = value if clean == lines else clean.split("\n")
+        value = [self.data(item) for item in value]
+        if texts:
+            written = json.dumps(value, ensure_ascii=False)
+            clean = self.plain(written)
+            with suppress(ValueError):
+                value = value if clean == written else json.loads(clean)
+        return value
+
+
+def _written(value: Any, like: str) -> str:
+    """JSON as `like` was written: with its indent, its blanks, its line's end."""
+    indent = re.match(r"\s*[\[{]\s*\n([ \t]+)", like)
+    separators = None if indent or re.search(r'(?:"|[\w}\]],)[:,]?\s', like[:2000]) else (",", ":")
+    begin, end = like[: len(like) - len(like.lstrip())], like[len(like.rstrip()) :]
+    written = json.dumps(
+        value, indent=indent[1] if indent else None, separators=separators, ensure_ascii=like.isascii()
+    )
+    return f"{begin}{written}{end}"
+
+
+# --- what is encoded
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """An encoding: where it stands, and what takes its place (the same, where no secret is in it)."""
+
+    pattern: re.Pattern[str]
+    searched: Callable[[str, _Search], str]
+
+
+def _percent(said: str, search: _Search) -> str:
+    """Where there was one it is shown decoded, but for what ends a line."""
+    plain = unquote_plus(said)
+    clean = search.text(plain)
+    return said if clean == plain else quote(clean, safe=string.punctuation + " ")
+
+
+def _entities(said: str, search: _Search) -> str:
+    plain = html.unescape(said)
+    clean = search.text(plain)
+    return said if clean == plain else html.escape(clean)
+
+
+def _base64(said: str, search: _Search) -> str:
+    """Goes as a whole, whatever of it is secret: nobody reads the rest."""
+    run = re.sub(r"\\+[nr]|\s", "", said).rstrip("=").replace("-", "+").replace("_", "/")
+    for skip in range(4):
+        content = base64.b64decode(run[skip : skip + (len(run) - skip) // 4 * 4] + _rest(run[skip:]))
+        if _is_key(content):
+            return GONE
+        plain = _as_text(content)
+        if plain and (_USER.fullmatch(plain) or search.text(plain) != plain):
+            return GONE
+    return GONE if _is_random(run) else said
+
+
+def _rest(run: str) -> str:
+    """What is behind the last four characters of base64, filled up."""
+    rest = len(run) % 4
+    return run[-rest:] + "=" * (4 - rest) if rest > 1 else ""
+
+
+def _as_text(content: bytes) -> str:
+    """What was encoded, where it was a text; a last character that was cut off is none of it."""
+    try:
+        plain = content.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(content) - 3 or error.start < 8:
+            return ""
+        plain = content[: error.start].decode()
+    return plain if all(one.isprintable() or one in "\t\r\n" for one in plain) else ""
+
+
+_USER = re.compile(r"(?:[\w.@\\-]{2,64}|\$oauthtoken|<token>):(?!//)[^\s:/]\S{3,200}")
+"""A user and a password, as Basic authentication and podman's auth.json have them."""
+
+
+def _is_key(content: bytes) -> bool:
+    """Whether it is a private key's own form: an ASN.1 sequence with a version before all else, or OpenSSH's."""
+    return bool(_DER.match(content)) or content.startswith(b"openssh-key-v1")
+
+
+_DER = re.compile(
+    rb"0(?:[\x20-\x7f]|\x81.|\x82..)\x02\x01[\x00\x01](?:\x02\x82|\x02\x81|\x30|\x04[\x20\x30\x42])", re.DOTALL
+)
+_RANDOM = 160
+
+
+def _is_random(run: str) -> bool:
+    """Whether it is long and holds neither text, nor a certificate, public key or compressed file: a key of Munge, say."""
+    if len(run) < _RANDOM or run.startswith(("MI", "AAAA", "H4sI", "UEs", "KLUv", "/Td6WFo", "iVBOR", "f0VMR")):
+        return False
+    kinds = all(re.search(kind, run) for kind in ("[A-Z]", "[a-z]", "[0-9]", r"\+", "/"))
+    return kinds and len(set(run)) >= 48 and run.count("/") * 20 < len(run)
+
+
+def _hexadecimal(said: str, search: _Search) -> str:
+    """Goes as a whole. The kernel's audit writes a command's words so, with a NUL between them."""
+    plain = _as_text(bytes.fromhex(said).replace(b"\0", b" "))
+    return GONE if plain and search.text(plain) != plain else said
+
+
+_WRAPPED = r"(?:(?<=[A-Za-z0-9+/]{60})(?:\\{1,7}n|\r?\n)[ \t]{0,40}[A-Za-z0-9+/]++)*+"
+_LAYERS = (
+    _Layer(re.compile(r"(?<![^\s\"'<>|;])(?=[^\s\"'<>|;%]*+%[0-9A-Fa-f]{2})[^\s\"'<>|;]++"), _percent),
+    _Layer(
+        re.compile(r"(?<![^<>\n])(?=[^<>\n&]*+(?:&(?!(?:quot|apos|lt|gt|amp|#)[0-9A-Za-z]*+;)[^<>\n&]*+)*+&)[^<>\n]++"),
+        _entities,
+    ),
+    _Layer(re.compile(r"(?<![0-9A-Za-z])(?:[0-9A-Fa-f]{2}){12,}+(?![0-9A-Za-z])"), _hexadecimal),
+    _Layer(re.compile(rf"(?<![A-Za-z0-9+/=])[A-Za-z0-9+/]{{16,}}+{_WRAPPED}={{0,2}}"), _base64),
+    _Layer(re.compile(r"(?<![\w+/=-])(?=[A-Za-z0-9]*+[_-])[\w-]{16,}+={0,2}"), _base64),
+)

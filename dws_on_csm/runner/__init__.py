@@ -1,0 +1,1 @@
+"""One run, from its first connection to its exit code."""

@@ -1,0 +1,84 @@
+"""The hosts of a run: which role each has, which of them answered, and how they are reached."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from dws_on_csm.config.site import Host, Site
+from dws_on_csm.engine.perform import Reach
+from dws_on_csm.kube.client import Cluster, preload
+from dws_on_csm.model.cluster_api import MALFORMED, ClusterError
+from dws_on_csm.model.errors import Crowded, DeadlineExceeded, LockLost, Lost, Unreachable
+from dws_on_csm.model.events import Done, Event, Failure, Outcome
+from dws_on_csm.runner.connections import Sessions, connect_all
+from dws_on_csm.transport.session import Session
+
+TROUBLE: tuple[type[Exception], ...] = (Unreachable, Lost, DeadlineExceeded, ClusterError, LockLost)
+"""What can go wrong on the way to a host or in the cluster, or with the lock that a run holds there."""
+UNTOLD: tuple[type[Exception], ...] = (*TROUBLE, *MALFORMED)
+"""How it ends where something is only read: nobody answers, or what is answered can't be read."""
+
+
+def untold(error: Exception) -> str:
+    """One of UNTOLD, in words."""
+    known = isinstance(error, TROUBLE)
+    return str(error) if known else f"the answer could not be read: {type(error).__name__}: {str(error)[:300]}"
+
+
+def roles(site: Site) -> dict[str, tuple[str, ...]]:
+    """Role -> hosts; the submitter is the controller on which the test job is submitted, a pod one of the controllers."""
+    every = {
+        "master": (site.master.host.name,),
+        "controller": tuple(host.name for host in site.controllers),
+        "pod": tuple(host.name for host in site.controllers if host.pod),
+        "submitter": (site.controllers[0].name,),
+        "compute": tuple(host.name for host in site.hosts("compute")),
+    }
+    return {role: hosts for role, hosts in every.items() if hosts}
+
+
+def connected(site: Site, hosts: Sequence[Host]) -> Sessions:
+    """Connections to these hosts, the master among them, whose way to the Kubernetes API is made ready meanwhile."""
+    threading.Thread(target=preload, daemon=True).start()
+    sessions = connect_all(site, hosts)
+    if isinstance(master := sessions[site.master.host.name], Session):
+        master.warm()
+    return sessions
+
+
+def reach(site: Site, sessions: Sessions) -> Reach:
+    """How a run's hosts are reached through these connections."""
+
+    def session(host: str) -> Session:
+        found = sessions[host]
+        if isinstance(found, Unreachable):
+            raise found
+        return found
+
+    def cluster() -> Cluster:
+        return session(site.master.host.name).cluster()
+
+    return Reach(session, cluster, lambda role: roles(site)[role][0], fence=lambda run: cluster().fence(run))
+
+
+def answering(
+    site: Site, hosts: Mapping[str, tuple[str, ...]], sessions: Sessions, emit: Callable[[Event], None]
+) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """The hosts that answered by role, and those that should have. Each that didn't is told with what to do."""
+    silent = {host: found for host, found in sessions.items() if isinstance(found, Unreachable)}
+    spared = _spared(site, [host for host, found in silent.items() if not isinstance(found, Crowded)])
+    for host, found in silent.items():
+        failure = Failure(command=f"ssh {host}", meaning=found.text, fix=found.fix)
+        note = "may be down, as the site file says" if host in spared else ""
+        outcome: Outcome = "skipped" if host in spared else "failed"
+        emit(Done(host, "connect", "ssh", outcome, time.time(), 0.0, note=note, failures=(failure,)))
+    reached = {role: tuple(host for host in some if host not in silent) for role, some in hosts.items()}
+    return reached, tuple(host for host in silent if host not in spared)
+
+
+def _spared(site: Site, silent: Collection[str]) -> set[str]:
+    """Unreachable compute nodes whose group may have so many of them down."""
+    groups = [({host.name for host in group.hosts} & set(silent), group.may_be_down) for group in site.computes]
+    return {host for down, allowed in groups if len(down) <= allowed for host in down}

@@ -1,0 +1,205 @@
+"""What a run did, written as it happens: a folder a run at the operator's, and a copy on the master for colleagues."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dws_on_csm.config.load import ROOT
+from dws_on_csm.display.style import plural
+from dws_on_csm.model import json_record
+from dws_on_csm.model.event_json import to_json
+from dws_on_csm.model.events import Event, Line, Opened, Renamed
+
+RUNS = ROOT / "runs"
+NAME = "journal.jsonl"
+
+PROOFS = ("verify", "cancel")
+"""Stages that prove what is there; nothing that lasts is changed in them, nor in those that only look."""
+PASSING = ("close", "open")
+"""Stages whose work holds no longer than their run: one takes back what the other did."""
+LOOKING = ("connect", "preflight", "run")
+"""What changes nothing either; what is told of a run as a whole has the stage "run"."""
+
+
+def identifier(at: float) -> str:
+    """A run's id: when it began, in UTC, and four random digits: `20260131T120000Z-1f3a`."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at)) + "-" + secrets.token_hex(2)
+
+
+class Journal:
+    """The events of one run, in memory and in `runs/RUN/journal.jsonl`; lines of output are left out.
+
+    The run goes on where its folder can't be written, as on a full disk: what is missing there is tried again with each
+    event, and `problems` says in the end what is lacking. The file has whole lines alone.
+    """
+
+    def __init__(self, run: str, keep: int, folder: Path = RUNS) -> None:
+        self.run = run
+        self.folder = folder / run
+        self.page = self.folder / "report.html"
+        self.events: list[Event] = []
+        self._lines: list[bytes] = []
+        self._written = 0  # lines that are in the file
+        self._file: int | None = None
+        self._why: OSError | None = None
+        self._unreported = ""
+        self._lock = threading.Lock()
+        try:
+            self._open(keep, folder)
+        except OSError as error:
+            self._why = error
+
+    def _open(self, keep: int, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        prune(keep, folder)
+        self.folder.mkdir(mode=0o700)
+        self._file = os.open(self.folder / NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # as long as the run is at work, or until it is killed
+
+    def __call__(self, event: Event) -> None:
+        """Writes an event."""
+        if isinstance(event, Line):
+            return
+        with self._lock:
+            if isinstance(event, Renamed):
+                self._rename(event.run)
+            self.events.append(event)
+            self._lines.append(json.dumps(to_json(event)).encode() + b"\n")
+            self._write()
+
+    def _write(self) -> None:
+        """Brings the file up to date, or leaves it at its last whole line."""
+        if self._file is None:
+            return
+        left = b"".join(self._lines[self._written :])
+        size = os.fstat(self._file).st_size
+        try:
+            if os.write(self._file, left) < len(left):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            self._why = error
+            os.ftruncate(self._file, size)
+        else:
+            self._written = len(self._lines)
+
+    def _rename(self, run: str) -> None:
+        self.run, folder = run, self.folder.with_name(run)
+        try:
+            self.folder.rename(folder)
+        except OSError as error:  # it keeps its first name, or there is none
+            self._why = error
+        else:
+            self.folder, self.page = folder, folder / self.page.name
+
+    def text(self) -> bytes:
+        """The journal so far."""
+        with self._lock:
+            return b"".join(self._lines)
+
+    def report(self, render: Callable[[Sequence[Event]], str]) -> bool:
+        """Write the run's report beside the journal; whether that could be done."""
+        part = self.page.with_suffix(".part")
+        try:
+            part.write_text(render(self.events))
+            part.replace(self.page)
+        except Exception as error:  # noqa: BLE001  # the run has ended, and how is still to be said, whatever is wrong here
+            self._unreported = _why(error)
+            with suppress(OSError):
+                part.unlink()
+        return not self._unreported
+
+    def problems(self) -> list[str]:
+        """What could not be written, and why, in sentences."""
+        with self._lock:
+            self._write()
+            short = self._written < len(self._lines)
+        found = [f"The journal of this run could not be written to {self.folder}: {_why(self._why)}."] if short else []
+        if self._unreported:
+            found.append(f"The report of this run could not be written to {self.page}: {self._unreported}.")
+        return found
+
+    def close(self) -> None:
+        """Nothing more is written. A run that was ended before it did anything leaves no folder."""
+        if self._file is None:
+            return
+        os.close(self._file)
+        self._file = None
+        if all(isinstance(event, Opened) for event in self.events):
+            shutil.rmtree(self.folder)
+
+
+def _why(error: Exception | None) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__}: {error}"
+
+
+def prune(keep: int, folder: Path = RUNS) -> None:
+    """Leave the newest `keep` runs that changed something, as many that didn't, and those that are still at work.
+
+    Their names are times, so they sort.
+    """
+    ended = [path for path in sorted(folder.iterdir()) if path.is_dir() and not _at_work(path / NAME)]
+    changed = {path for path in ended if _changed(path / NAME)}
+    for some in ([path for path in ended if path in changed], [path for path in ended if path not in changed]):
+        for old in some[:-keep]:
+            with suppress(FileNotFoundError):  # another run takes it away at the same time
+                shutil.rmtree(old)
+
+
+def _changed(file: Path) -> bool:
+    """Whether the run changed something, by its journal; most of that need not be read for it. One that can't be: no."""
+    with suppress(OSError, ValueError, KeyError), file.open() as lines:
+        plan = json_record.parse(next(lines, "")).get("task") == "plan"
+        some = (json_record.parse(line) for line in lines if '"fixed"' in line or '"failed"' in line)
+        return not plan and any(change(one) for one in some if one)
+    return False
+
+
+def change(event: Mapping[str, Any]) -> str:
+    """What was put right that lasts, or tried to be, by a journal's record: "STAGE.STEP"; "" for any other one."""
+    if event["event"] != "done" or event["outcome"] not in ("fixed", "failed"):
+        return ""
+    return "" if event["stage"] in (*LOOKING, *PROOFS, *PASSING) else f"{event['stage']}.{event['step']}"
+
+
+def _at_work(file: Path) -> bool:
+    """Whether a run writes this journal."""
+    try:
+        with file.open() as journal:
+            fcntl.flock(journal, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:  # it has none, or another run has just taken it away
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The records of a journal; a last line that was cut off is left out."""
+    return records(path)[0]
+
+
+def records(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """The records of a journal that can be read, and what can't be and why, in words; "" where all can.
+
+    A last line without its end was cut off with its run, and is no loss.
+    """
+    try:
+        text = path.read_text(errors="replace")
+    except OSError as error:
+        return [], f"{path} cannot be read: {_why(error)}"
+    parsed = [json_record.parse(line) for line in text.split("\n")[:-1]]
+    bad = parsed.count({})
+    return [one for one in parsed if one], f"{plural(bad, 'line')} of {path} cannot be read" if bad else ""

@@ -1,0 +1,1 @@
+"""What each step wants; knows no engine."""

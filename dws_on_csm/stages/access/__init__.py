@@ -1,0 +1,1 @@
+"""What the plugin may do in the cluster, and its certificates."""

@@ -1,0 +1,208 @@
+"""The kubeconfig on a controller with which the plugin proves who it is: read, judged, tried, and made anew."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+from dws_on_csm.domain import certificates, names
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import Action, Put
+from dws_on_csm.model.lines import every, first, pairs
+from dws_on_csm.model.secret import Secret
+from dws_on_csm.model.step import Finding, Place, Refused, Shell, Step, Value
+from dws_on_csm.stages.access import signing
+from dws_on_csm.stages.pod import discover, files
+from dws_on_csm.stages.slurm import slurm_user as slurm_slurm_user
+from dws_on_csm.stages.slurm.slurm_user import slurm_user
+
+
+def server(place: Place) -> str:
+    """The API server's URL as the controllers use it. Raises Unknown before the admin's context was read."""
+    return place.site.access.server or str(place.facts.one("access.cluster")["server"])
+
+
+def reaches(place: Place) -> bool:
+    """Whether this controller's kubeconfig, as it lies there, reached the API server that is wanted."""
+    found = place.facts.found.get("access.kubeconfig", {}).get(place.host, {})
+    return (
+        found.get("server") == server(place)
+        and slurm_slurm_user.rights(found.get("may", [])) == slurm_slurm_user.RIGHTS
+    )
+
+
+# The key never leaves the host: of the file only what is public is printed. kubectl, run as SlurmUser, proves the rest.
+_LOOK_KUBECONFIG = """
+file={kubeconfig}
+{slurm_user}
+fact slurm_user "$slurm_name"
+fact slurm_uid "$slurm_uid"
+[ -z "$slurm_uid" ] || fact slurm_group "$(account "$slurm_uid" && echo "$as_group")"
+[ -z "$slurm_why" ] || fact slurm_why "$slurm_why"
+[ -e "$file" ] || exit 0
+stated 'mode=%a
+owner=%U
+owner_uid=%u' "$file" || exit 1
+text=$(peek "$file") || exit 1
+for key in client-certificate-data certificate-authority-data server namespace current-context; do
+    printf '%s\\n' "$text" | sed -n "s/^[- ]*$key: *\\"*\\([^\\"]*\\)\\"*$/$key=\\1/p" | head -n 1
+done
+{can_i}
+can_i --list --no-headers 2>&1 | sed -n '/^Warning/d; s/^/may=/p'
+"""
+
+
+def look(place: Place) -> Shell:
+    script = _LOOK_KUBECONFIG.format(
+        kubeconfig=names.KUBECONFIG, slurm_user=slurm_user(place), can_i=slurm_slurm_user.can_i()
+    )
+    return Shell(render.read("safe_file.sh") + script, _parse)
+
+
+def _parse(out: bytes) -> Value:
+    told = pairs(out, "replace")
+    found = first(told)
+    int(found.get("mode", "0"), 8)  # ValueError: no mode
+    return found | {"slurm_user": found["slurm_user"], "may": every(told, "may")}  # KeyError: the answer begins with it
+
+
+def read(place: Place, found: Value) -> Value:
+    """What was found, in the words of what is wanted."""
+    if "mode" not in found:
+        return None
+    cluster = place.facts.one("access.cluster")
+    told = {
+        "certificate": _judged(certificate(found), cluster["ca"].encode(), place),
+        "valid": _valid(found),
+        "server": found.get("server", ""),
+        "trusts": "the cluster's CA" if trusted(place, found) else "another CA",
+        "namespace": found.get("namespace", "default"),
+        "context": found.get("current-context", ""),
+        "mode": found["mode"],
+        "owner": "SlurmUser" if _slurm_users(found) else found["owner"],
+        "SlurmUser": slurm_slurm_user.rights(found["may"]),
+    }
+    return discover.as_in(place, told)
+
+
+def _slurm_users(found: Value) -> bool:
+    """Whether the file is SlurmUser's, by its number: a user may have several names. Nobody's where SlurmUser is not known."""
+    return bool(found.get("slurm_uid")) and found["slurm_uid"] == found.get("owner_uid")
+
+
+def certificate(found: Value) -> bytes:
+    """The certificate (PEM) of what was found on a controller; b"" if there is none."""
+    return _decoded(found.get("client-certificate-data", ""))
+
+
+def trusted(place: Place, found: Value) -> bool:
+    """Whether it has the CA that the admin's kubeconfig has; True where that wasn't seen."""
+    seen = place.facts.found.get("access.cluster", {}).values()
+    return all(_decoded(found.get("certificate-authority-data", "")) == one["trusts"].encode() for one in seen)
+
+
+def _valid(found: Value) -> Value:
+    """Until when its certificate holds; None if it has none."""
+    try:
+        seen = certificates.read(certificate(found))
+    except ValueError:
+        return None
+    return {"until": f"{seen.until:%Y-%m-%d}", "days left": seen.days_left}
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""
+
+
+def _judged(pem: bytes, ca: bytes, place: Place) -> str:
+    try:
+        found = certificates.read(pem)
+    except ValueError:
+        return "none"
+    if found.common_name != place.site.access.common_name:
+        return f"for {found.common_name}"
+    return FITS if certificates.signed_by(pem, ca) else "not of this cluster's CA"
+
+
+FITS = "of this cluster's CA"
+
+
+def wanted(place: Place) -> Value:
+    seen = place.facts.found.get("access.kubeconfig", {}).get(place.host)
+    valid, least = seen and _valid(seen), place.site.access.renew_below
+    told = {
+        "certificate": FITS,
+        "valid": valid if valid and valid["days left"] > least else {"days left": f"more than {least}"},
+        "server": server(place),
+        "trusts": "the cluster's CA",
+        "namespace": place.site.access.namespace,
+        "context": place.site.access.common_name,
+        "mode": "600",
+        "owner": "SlurmUser",
+        "SlurmUser": slurm_slurm_user.RIGHTS,
+    }
+    return discover.as_in(place, told)
+
+
+def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    """A new key and certificate; a key whose file can't be trusted any more isn't worth keeping.
+
+    Where only owner or mode are wrong too: whoever could read the key may have it, and whoever may write to the folder may
+    have moved another file of root's there, which must not be given to SlurmUser.
+    """
+    owner = "" if discover.of(place) else slurm_slurm_user.owner(place)
+    asked = certificates.request(place.site.access.common_name)
+    works = have is not None and have["SlurmUser"] == slurm_slurm_user.RIGHTS
+
+    def then(certificate: bytes) -> Sequence[Action]:
+        _refuse_short(place, certificate)
+        content = _content(place, want, certificate, asked.key)
+        if discover.of(place):
+            return files.kubeconfig(place, content)
+        return [Put(names.KUBECONFIG, content, 0o600, owner, check=slurm_slurm_user.tried(place) if works else "")]
+
+    return [signing.signed(place, asked.csr, then)]
+
+
+def _content(place: Place, want: Value, certificate: bytes, key: Secret) -> Secret:
+    cluster, user = place.facts.one("access.cluster"), place.site.access.common_name
+    trusts, space = cluster["trusts"].encode(), want["namespace"]
+    return certificates.kubeconfig(cluster["name"], want["server"], trusts, user, space, certificate, key)
+
+
+def _refuse_short(place: Place, certificate: bytes) -> None:
+    """What every run would have to renew again is not worth taking the place of what is there."""
+    left, least = certificates.read(certificate).days_left, place.site.access.renew_below
+    if left <= least:
+        text = f"the certificate that came holds for {left} days, and one below {least} is renewed (access.renew_below)"
+        fix = "raise --cluster-signing-duration of kube-controller-manager, lower access.renew_below, or set access.via: ca"
+        raise Refused(Finding("certificate-short", text, fix))
+
+
+WARN = 60
+"""Days before its end from which every run says how long a certificate still holds."""
+
+
+def near_its_end(have: Value) -> str:
+    """A warning if the certificate ends soon, else ""."""
+    valid = (have or {}).get("valid") or {"days left": WARN}
+    if valid["days left"] >= WARN:
+        return ""
+    return f"{valid['days left']} days left until {valid['until']}: `invoke certs.rotate`"
+
+
+STEP = Step(
+    "kubeconfig",
+    "controller",
+    look,
+    wanted,
+    change,
+    read=read,
+    settle=discover.settle(10.0),
+    why=near_its_end,
+    hint="the plugin reaches the API with this file only: see `kubectl auth can-i --list` as SlurmUser on that controller",
+)
+"""The step as an install makes it."""

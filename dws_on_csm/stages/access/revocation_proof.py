@@ -1,0 +1,110 @@
+"""The proof that a common name has no rights any more: what the API server says of it, and calls with its old kubeconfigs."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+
+from dws_on_csm.domain import certificates, names
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import STATE
+from dws_on_csm.model.cluster_api import Cluster
+from dws_on_csm.model.lines import lines
+from dws_on_csm.model.step import Api, Check, Look, Place, Shell, Step, Value
+from dws_on_csm.stages.access import kubeconfig
+
+Gone = Callable[[Place], tuple[str, ...]]
+"""The names that are to have no rights, as far as is known. Raises Unknown."""
+
+REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+VERBS = ("get", "list", "create", "patch", "delete")
+NOTHING = "may do nothing with Workflows"
+
+
+def rights(gone: Gone) -> Step:
+    """A step: the API server says that nothing is allowed to the name, whatever binding might allow it."""
+
+    def look(place: Place) -> Look:
+        going, space = gone(place), place.site.access.namespace
+        return Api(lambda cluster: {name: _allowed(cluster, name, space) for name in going})
+
+    return Step(
+        "rights",
+        "master",
+        look,
+        lambda place: dict.fromkeys(gone(place), NOTHING),
+        settle=lambda site: 15.0,  # each API server learns of a changed binding by itself
+        hint="another binding names it: `kubectl get clusterrolebindings,rolebindings -A -o wide` shows which",
+    )
+
+
+def _allowed(cluster: Cluster, name: str, namespace: str) -> str:
+    def may(verb: str) -> bool:
+        attributes = {"group": names.GROUP, "resource": "workflows", "verb": verb, "namespace": namespace}
+        spec = {"user": name, "groups": ["system:authenticated"], "resourceAttributes": attributes}
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+        return bool(cluster.create(REVIEWS, review)["status"]["allowed"])
+
+    allowed = [verb for verb in VERBS if may(verb)]
+    return f"may {', '.join(allowed)} Workflows" if allowed else NOTHING
+
+
+def _look_kept(place: Place, call: str) -> Shell:
+    settings = {"state": STATE, "kubeconfig": names.KUBECONFIG, "call": call, "workflows": names.WORKFLOWS}
+    settings |= {"namespace": place.site.access.namespace, "cluster": _cluster(place) if call else ""}
+    return Shell(render.script("as.sh", "vanishing.sh", "kept_kubeconfigs.sh", **settings), _parse_kept)
+
+
+def _cluster(place: Place) -> str:
+    """Where the API server is and whom to trust, as a kubeconfig has it: what an old one says of that is not believed."""
+    trusts: str = place.facts.one("access.cluster")["trusts"]
+    told = {
+        "server": kubeconfig.server(place),
+        "certificate-authority-data": base64.b64encode(trusts.encode()).decode(),
+    }
+    return json.dumps(told)
+
+
+def _parse_kept(out: bytes) -> Value:
+    rows = [line.split("\t") for line in lines(out, "replace")]
+    return {run: {"client-certificate-data": data, "may": may, "said": said} for run, data, may, said in rows}
+
+
+KEPT = Check("kept", "controller", lambda place: _look_kept(place, ""), lambda place, have: ())
+"""The kubeconfigs that runs have kept as before-images: run -> its certificate, as a kubeconfig has it."""
+
+
+def refused(gone: Gone) -> Step:
+    """A step: every kubeconfig of that name that was kept on the controller is refused in a call as the plugin makes it."""
+
+    def read(place: Place, found: Value) -> Value:
+        ca = place.facts.one("access.cluster")["ca"].encode()
+        pems = {run: kubeconfig.certificate(one) for run, one in found.items()}
+        tried = {run for run, pem in pems.items() if certificates.common_name(pem) in gone(place) and _holds(pem, ca)}
+        return {run: _answer(found[run]["may"], found[run]["said"]) for run in tried}
+
+    def want(place: Place) -> Value:
+        found = place.facts.found.get("revoked.refused", {}).get(place.host, {})
+        return dict.fromkeys(read(place, found), "refused")
+
+    return Step(
+        "refused",
+        "controller",
+        lambda place: _look_kept(place, "yes"),
+        want,
+        read=read,
+        settle=lambda site: 15.0,
+        why=lambda have: f"tried {len(have)} kept before: {', '.join(sorted(set(have.values())))}" if have else "",
+        hint="a kubeconfig of the name that was revoked still works there",
+    )
+
+
+def _answer(may: str, said: str) -> str:
+    if may == "no":
+        return "refused"
+    return f"still works: {said or 'no Workflow is there'}" if may == "yes" else f"could not be tried: {said}"
+
+
+def _holds(pem: bytes, ca: bytes) -> bool:
+    return certificates.signed_by(pem, ca) and certificates.read(pem).days_left >= 0

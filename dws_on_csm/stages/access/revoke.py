@@ -1,0 +1,194 @@
+"""Taking a common name's rights away for good: a client certificate can't be revoked, but its name can be left with nothing.
+
+The new name gets its rights beside the old one and every controller its new kubeconfig; only then does the old name go.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from dws_on_csm.config import load
+from dws_on_csm.config.site import Site
+from dws_on_csm.domain import certificates, names
+from dws_on_csm.model.actions import Action
+from dws_on_csm.model.step import Api, Check, Finding, Place, Stage, Step, Value
+from dws_on_csm.stages import verify
+from dws_on_csm.stages.access import kubeconfig, revocation_proof, revoked_names
+from dws_on_csm.stages.access.revocation_proof import Gone
+from dws_on_csm.stages.access.rotate import ACCESS, BEFORE, SIGNING, before, common_names
+from dws_on_csm.stages.dws import in_use, workflow_namespace
+from dws_on_csm.stages.slurm import pod_checks
+
+
+def stages(name: str = "") -> tuple[Stage, ...]:
+    """The revocation of `name`; "": of whatever names are in use beside the site file's."""
+
+    def gone(place: Place) -> tuple[str, ...]:
+        return leaving(place, name)
+
+    former = ACCESS["former"]
+    assert isinstance(former, Step)
+    taking = replace(former, takes=lambda place, have, want: _takes(place, have))
+    first = (
+        revoked_names.CHECK,
+        SIGNING,
+        workflow_namespace.CHECK,
+        pod_checks.KNOWN,
+        BEFORE,
+        revocation_proof.KEPT,
+        _names(gone),
+    )
+    changes = (
+        ACCESS["cluster"],
+        workflow_namespace.CHECK,
+        # what is recorded once is refused for good: it is agreed to as well, name by name
+        replace(_recorded("recorded", gone, revoked_names.BEING), takes=_takes_names),
+        ACCESS["binding"],
+        kubeconfig.STEP,
+        taking,
+    )
+    proofs = (
+        revocation_proof.rights(gone),
+        revocation_proof.refused(gone),
+        _recorded("done", gone, revoked_names.DONE),
+    )
+    return (
+        Stage("preflight", (), first),
+        Stage("access", ("preflight",), changes, serial=True),
+        Stage("revoked", ("access",), proofs),
+        replace(verify.STAGE, needs=("revoked",)),
+    )
+
+
+def leaving(place: Place, name: str) -> tuple[str, ...]:
+    """`name`, or else all that are bound, in a controller's kubeconfig or being revoked, but for the site's own."""
+    if name:
+        return (name,)
+    unfinished = {one for one, text in _record(place).items() if revoked_names.state(text) == revoked_names.BEING}
+    return tuple(
+        sorted((_bound(place) | common_names(before(place).values()) | unfinished) - {place.site.access.common_name})
+    )
+
+
+def _record(place: Place) -> dict[str, str]:
+    found: dict[str, str] = place.facts.one("preflight.common_name")
+    return found
+
+
+def _bound(place: Place) -> set[str]:
+    binding = place.facts.one("preflight.names") or {"subjects": []}
+    return {name for kind, _, name in (one.partition(" ") for one in binding["subjects"]) if kind == "User"}
+
+
+def _takes_names(place: Place, have: Value, want: Value) -> str:
+    return _takes(place, [f"User {name}" for name in sorted(want) if have[name] != want[name]])
+
+
+def _takes(place: Place, have: Sequence[str]) -> str:
+    return f"{' and '.join(have)} of {names.BINDING}: whoever has a kubeconfig of that name is refused, for good"
+
+
+# --- whether it can be done
+
+
+def _names(gone: Gone) -> Check:
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        return [*_whole(place), *_bindable(place, have), *_nameable(place, gone(place))]
+
+    return Check("names", "master", ACCESS["binding"].look, judge)
+
+
+def _whole(place: Place) -> Sequence[Finding]:
+    out = [host.name for host in place.site.controllers if not place.site.active(host)]
+    text = f"{', '.join(out)} would keep a kubeconfig that is refused, or the old name its rights"
+    fix = "narrow it by neither --hosts nor --limit"
+    lacking = (Finding("controllers-left-out", text, fix),) if out else ()
+    return (*lacking, *in_use.left_out(place, "the old name would have to lose its rights"))
+
+
+def _bindable(place: Place, binding: Value) -> Sequence[Finding]:
+    if binding and binding["role"] == names.role(place.site):
+        return ()
+    text = f"{names.BINDING} is not there, or gives another role than {names.role(place.site)}"
+    return (Finding("not-installed", text, "run `invoke install` first"),)
+
+
+def _nameable(place: Place, going: Sequence[str]) -> Sequence[Finding]:
+    own, record = place.site.access.common_name, _record(place)
+    if own in going or not going:
+        already = "; revoked already: " + ", ".join(record) if record else ""
+        text = f"the site file still names {own}, which is what the controllers have{already}"
+        return (
+            Finding("name-in-use", text, f"{_edit(place.site, record)}, and run this again: then {own} is revoked"),
+        )
+    known = _bound(place) | common_names(before(place).values()) | set(record) | common_names(_kept(place))
+    return [
+        Finding("name-unknown", f"nothing here ever had the name {one}", f"known are {', '.join(sorted(known))}")
+        for one in going
+        if one not in known
+    ]
+
+
+def _edit(site: Site, record: Iterable[str]) -> str:
+    """What to change in the site file, and where."""
+    new = fresh(site.access.common_name, set(record))
+    line, section = (load.line_of(site.path, key) for key in ("access.common_name", "access"))
+    name = site.path.name
+    if line:
+        return f"change line {line} of {name} to `common_name: {new}`"
+    if section:
+        return f"add `common_name: {new}` to `access` (line {section} of {name})"
+    return f"add `access: {{common_name: {new}}}` to {name}"
+
+
+def fresh(own: str, taken: set[str]) -> str:
+    """A name that says since when it holds."""
+    base = re.sub(r"-\d{8}(-\d+)?$", "", own)[:50] + time.strftime("-%Y%m%d", time.gmtime())
+    every = [base, *(f"{base}-{number}" for number in range(2, len(taken) + 3))]
+    return next(one for one in every if one not in {own, *taken})
+
+
+# --- what is recorded
+
+
+def _recorded(name: str, gone: Gone, state: str) -> Step:
+    """A step: what is gone is recorded as being in this state, or in a later one."""
+
+    def read(place: Place, found: Value) -> Value:
+        def as_wanted(one: str) -> bool:
+            return revoked_names.state(found.get(one, "")) in (state, revoked_names.DONE)
+
+        return {
+            one: state if as_wanted(one) else revoked_names.state(found.get(one, "")) or "not recorded"
+            for one in gone(place)
+        }
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        found: dict[str, str] = place.facts.one(f"{'access' if name == 'recorded' else 'revoked'}.{name}")
+        added = {one: f"{revoked_names.until(found.get(one, '')) or _until(place, one)} {state}" for one in gone(place)}
+        return [revoked_names.written(found | {one: text for one, text in added.items() if have[one] != state})]
+
+    return Step(
+        name,
+        "master",
+        lambda place: Api(revoked_names.read),
+        lambda place: dict.fromkeys(gone(place), state),
+        change,
+        read=read,
+    )
+
+
+def _until(place: Place, name: str) -> str:
+    """The day on which the last certificate of this name ends that is known here, or else one made now would."""
+    pems = [kubeconfig.certificate(one) for one in (*before(place).values(), *_kept(place))]
+    ends = [certificates.read(pem).until for pem in pems if certificates.common_name(pem) == name]
+    last = max(end.timestamp() for end in ends) if ends else time.time() + place.site.access.days * 86400
+    return time.strftime("%Y-%m-%d", time.gmtime(last))
+
+
+def _kept(place: Place) -> list[Value]:
+    """What is known of the kubeconfigs that runs have kept, on all controllers."""
+    return [one for found in place.facts.all("preflight.kept").values() for one in found.values()]

@@ -1,0 +1,59 @@
+"""The names that were revoked, as the cluster remembers them: a certificate for one of them may be in anybody's hands.
+
+A name that was revoked must never be given any rights again, whatever an older site file or an older state of the site says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dws_on_csm.model.actions import Apply
+from dws_on_csm.model.cluster_api import Cluster
+from dws_on_csm.model.step import Api, Check, Finding, Place, Value
+
+NAME, NAMESPACE = "dws-on-csm-revoked", "kube-system"
+PATH = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{NAME}"
+"""A ConfigMap that no undeploy takes away: common name -> "2028-04-06 revoked" (or "being revoked"), the day its
+certificates end by themselves."""
+
+BEING, DONE = "being revoked", "revoked"
+
+
+def read(cluster: Cluster) -> dict[str, str]:
+    """Common name -> what is recorded of it; nothing where nothing was ever revoked. Raises ClusterError."""
+    return dict((cluster.get(PATH) or {}).get("data") or {})
+
+
+def written(names: Mapping[str, str]) -> Apply:
+    """The action that records exactly these."""
+    manifest: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": NAME, "namespace": NAMESPACE},
+        "data": dict(sorted(names.items())),
+    }
+    return Apply(manifest)
+
+
+def state(recorded: str) -> str:
+    """BEING or DONE, or "" for what is not recorded."""
+    return recorded.partition(" ")[2]
+
+
+def until(recorded: str) -> str:
+    """The day on which its certificates end by themselves."""
+    return recorded.partition(" ")[0]
+
+
+def judge(place: Place, found: Value) -> Sequence[Finding]:
+    """The site's common name must not be one that was revoked."""
+    name = place.site.access.common_name
+    if name not in found:
+        return ()
+    text = f"{name} was revoked: a certificate for it, which holds until {until(found[name])}, may be in other hands"
+    fix = f"set access.common_name in {place.site.path.name} to a name that was never used"
+    return (Finding("name-revoked", text, fix),)
+
+
+CHECK = Check("common_name", "master", lambda place: Api(read), judge)

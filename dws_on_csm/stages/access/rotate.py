@@ -1,0 +1,132 @@
+"""New keys and certificates on the controllers, one after the other, while the plugin works on with the ones it has."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dws_on_csm.config.site import Site
+from dws_on_csm.domain import certificates
+from dws_on_csm.model.step import Api, Check, Finding, Look, Place, Shell, Stage, Unknown, Value
+from dws_on_csm.stages import verify
+from dws_on_csm.stages.access import kubeconfig, rbac, signing
+from dws_on_csm.stages.dws import workflow_namespace
+from dws_on_csm.stages.slurm import pod_checks
+
+ACCESS = {item.name: item for item in rbac.STAGE.steps}
+"""The steps of an install's stage `access` by name."""
+
+MADE = "key and certificate"
+
+
+# --- what there is before anything is done
+
+BEFORE = Check("before", "controller", kubeconfig.look, lambda place, have: ())
+"""The kubeconfigs as they are at first: what is found here is never looked at again."""
+
+
+def before(place: Place) -> Mapping[str, Any]:
+    """Host -> what BEFORE found there. Raises Unknown until it has been made on every controller."""
+    found = place.facts.found.get("preflight.before", {})
+    if not all(host.name in found for host in place.site.controllers):
+        raise Unknown("preflight")
+    return found
+
+
+def _judge_before(place: Place, have: Value) -> Sequence[Finding]:
+    """A rotation changes no names: the new certificate is for whoever the old one is for."""
+    own, found = place.site.access.common_name, certificates.common_name(kubeconfig.certificate(have))
+    if found in ("", own) or not place.site.active(place.host):
+        return ()
+    text = f"the kubeconfig on {place.host} is for {found}, and access.common_name is {own}"
+    return (
+        Finding("other-name", text, "`invoke install` changes names, and makes new keys and certificates with them"),
+    )
+
+
+def _look_signing(place: Place) -> Look:
+    if place.site.access.via == "csr":
+        return Api(lambda cluster: None if cluster.get(signing.VERSION) else "api")
+    key = shlex.quote(f"{place.site.master.pki}/ca.key")
+    script = f"command -v openssl >/dev/null || echo openssl; [ -r {key} ] || echo key"
+    return Shell(script, lambda out: out.decode().split()[0] if out.strip() else None)
+
+
+def _judge_signing(place: Place, have: Value) -> Sequence[Finding]:
+    key = f"{place.site.master.pki}/ca.key"
+    told = {
+        "api": ("the cluster does not serve certificates.k8s.io/v1", "sign with the CA's key: --via ca"),
+        "openssl": (f"openssl is not there on {place.host}", "install it, or have the cluster sign: --via csr"),
+        "key": (
+            f"{key} can't be read on {place.host}",
+            "set master.pki to where it is, or have the cluster sign: --via csr",
+        ),
+    }
+    return (Finding("nobody-signs", *told[have]),) if have else ()
+
+
+SIGNING = Check("signing", "master", _look_signing, _judge_signing)
+"""Whoever is to sign can be reached."""
+
+
+# --- rotation
+
+
+def stages(site: Site) -> tuple[Stage, ...]:
+    """The rotation: on one controller first, and on the others when the plugin has used the new certificate there."""
+    step = replace(kubeconfig.STEP, read=_read, want=_want, why=said(site), hint=_HINT)
+    return (
+        Stage(
+            "preflight", (), (SIGNING, workflow_namespace.CHECK, pod_checks.KNOWN, replace(BEFORE, judge=_judge_before))
+        ),
+        Stage("access", ("preflight",), (ACCESS["cluster"], workflow_namespace.CHECK, step), serial=True),
+        replace(verify.STAGE, needs=("access",)),
+    )
+
+
+_HINT = "the kubeconfig from before is still in place; `invoke install` puts right what it needs beside its certificate"
+
+
+def _read(place: Place, found: Value) -> Value:
+    """As an install reads it, and whether the certificate is another one than at first."""
+    have = kubeconfig.read(place, found)
+    if have is None:
+        return None
+    same = kubeconfig.certificate(found) == kubeconfig.certificate(before(place)[place.host])
+    return have | {MADE: "those from before" if same else "made anew"}
+
+
+def _want(place: Place) -> Value:
+    return kubeconfig.wanted(place) | {MADE: "made anew"}
+
+
+def said(site: Site) -> Callable[[Value], str]:
+    """What is said of a kubeconfig that was made anew: until when it holds, and whether that is less than was asked for."""
+
+    def why(have: Value) -> str:
+        if not have or not have["valid"] or have.get(MADE) == "those from before":
+            return ""
+        days = have["valid"]["days left"]
+        text = f"holds until {have['valid']['until']}, {days} days"
+        # a day of it has begun already
+        return (
+            text
+            if days >= site.access.days - 1
+            else f"{text}; access.days asks for {site.access.days}: {_capped(site)}"
+        )
+
+    return why
+
+
+def _capped(site: Site) -> str:
+    """Why a certificate came shorter than asked for."""
+    if site.access.via == "ca":
+        return "it was signed before that was set"
+    return "the cluster signs for no longer (--cluster-signing-duration of kube-controller-manager)"
+
+
+def common_names(found: Iterable[Value]) -> set[str]:
+    """The common names of these kubeconfigs, each as a look found it."""
+    return {name for one in found if (name := certificates.common_name(kubeconfig.certificate(one)))}

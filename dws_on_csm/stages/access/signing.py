@@ -1,0 +1,111 @@
+"""How a controller's new key gets its certificate: from the CA's key on the master, or from the cluster by request."""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dws_on_csm.domain import certificates
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import Action, Ask, AskApi
+from dws_on_csm.model.cluster_api import Cluster, ClusterError
+from dws_on_csm.model.step import Place
+
+BEFORE = 300
+"""Seconds before now from which a certificate is valid: so far may an API server's clock be behind the master's."""
+
+VERSION = "/apis/certificates.k8s.io/v1"
+REQUESTS = f"{VERSION}/certificatesigningrequests"
+SIGNER = "kubernetes.io/kube-apiserver-client"
+DEADLINE = 30.0
+"""Seconds for the controller manager to sign what was approved: it takes less than one."""
+
+
+def signed(place: Place, csr: bytes, then: Callable[[bytes], Sequence[Action]]) -> Action:
+    """The action that has `csr` (PEM) signed as access.via says; `then` makes the next actions of the certificate (PEM)."""
+    access = place.site.access
+    what = f"a certificate for {access.common_name}, {access.days} days"
+    if access.via == "csr":
+        return AskApi(f"request {what}, from the cluster", lambda cluster: by_request(cluster, place, csr), then)
+    script = render.script(
+        "vanishing.sh", "sign.sh", pki=place.site.master.pki, serial=certificates.serial(), **_times(access.days)
+    )
+    return Ask(f"sign {what}, with the cluster's CA", "master", _fed(script, csr), then)
+
+
+def _times(days: int) -> dict[str, str]:
+    return {"days": str(days), "before": str(BEFORE)}
+
+
+def _fed(script: str, csr: bytes) -> str:
+    """The script with the request as its standard input: nothing in it is secret."""
+    return f"sign() {{\n{script}}}\nsign <<'CSR'\n{csr.decode().strip()}\nCSR\n"
+
+
+# --- the CertificateSigningRequest API
+
+
+def by_request(cluster: Cluster, place: Place, csr: bytes, deadline: float = DEADLINE) -> bytes:
+    """The certificate (PEM) that the cluster signs for `csr`. Nothing of the request stays. Raises ClusterError."""
+    name = "dws-on-csm-" + re.sub(r"[^a-z0-9.-]", "-", place.host.lower())
+    path = f"{REQUESTS}/{name}"
+    cluster.delete(path, DEADLINE)  # one that a run left which was cut off
+    made = cluster.create(REQUESTS, _request(name, csr, _seconds(cluster, place.site.access.days)))
+    try:
+        cluster.patch(f"{path}/approval", _approval(made))
+        return _awaited(cluster, path, deadline)
+    finally:
+        cluster.delete(path, DEADLINE)
+
+
+def _seconds(cluster: Cluster, days: int) -> dict[str, int]:
+    """How long it shall hold, where the API knows such a wish: from Kubernetes 1.22 on."""
+    version = cluster.get("/version") or {}
+    major, minor = (int(re.sub(r"\D.*", "", version.get(key, "")) or 0) for key in ("major", "minor"))
+    return {"expirationSeconds": days * 86400} if (major, minor) >= (1, 22) else {}
+
+
+def _request(name: str, csr: bytes, seconds: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": {"name": name},
+        "spec": {
+            "request": base64.b64encode(csr).decode(),
+            "signerName": SIGNER,
+            "usages": ["client auth"],
+            **seconds,
+        },
+    }
+
+
+def _approval(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Approves the very request that was made: if anybody has put another in its place, the version doesn't fit."""
+    said = {
+        "type": "Approved",
+        "status": "True",
+        "reason": "DwsOnCsm",
+        "message": "asked for by an administrator's run",
+    }
+    return {
+        "metadata": {"resourceVersion": made["metadata"]["resourceVersion"]},
+        "status": {"conditions": [said]},
+    }
+
+
+def _awaited(cluster: Cluster, path: str, deadline: float) -> bytes:
+    end = time.monotonic() + deadline
+    while True:
+        cluster.await_event(REQUESTS, max(0.0, min(2.0, end - time.monotonic())))
+        status = (cluster.get(path) or {}).get("status", {})
+        if "certificate" in status:
+            return base64.b64decode(status["certificate"])
+        bad = [one for one in status.get("conditions", []) if one["type"] in ("Denied", "Failed")]
+        if bad:
+            raise ClusterError(0, f"the request was {bad[0]['type'].lower()}: {bad[0].get('message', '')}")
+        if time.monotonic() >= end:
+            text = f"the request was approved, and not signed within {deadline:.0f} s: kube-controller-manager needs the CA's key"
+            raise ClusterError(504, f"{text} (--cluster-signing-key-file)")

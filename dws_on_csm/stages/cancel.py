@@ -1,0 +1,92 @@
+"""What is needed to cancel jobs in each state of their Workflow, and the scripts that do it on the submitter."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from dws_on_csm.domain import names
+from dws_on_csm.model import render
+from dws_on_csm.model.lines import pairs
+from dws_on_csm.model.step import Check, Finding, Place, Shell, Stage, Value
+from dws_on_csm.stages import verify
+
+JOB = "dws-on-csm-cancel"
+"""How the names of the jobs begin; the run's id follows."""
+
+HOLD = {"namespace": names.NAMESPACE, "name": "lab-hold"}
+"""The ConfigMap by which the lab's stand-in for DWS holds a Workflow in a state."""
+
+_LOOK_ACTIVE = """
+slurm_path
+cd /
+slurm timeout 60 scontrol show config 2>/dev/null | sed -n 's/^BurstBufferType *= */type=/p'
+if why=$(obeys "$kubeconfig" 2>&1); then
+    obeys "$kubeconfig"
+    in_memory "$runner"
+    vanishing "$work"
+    as "$runner" timeout 30 env HOME="$home" kubectl \\
+        --kubeconfig "$kubeconfig" --namespace "$namespace" get "$workflows" --output name 2>"$work/said" >/dev/null ||
+        sed 's/^/refused=/' "$work/said"
+else
+    fact refused "$why"
+fi
+"""
+
+
+def _look_active(place: Place) -> Shell:
+    return Shell(verify.script(place, _LOOK_ACTIVE), answers)
+
+
+def answers(out: bytes) -> dict[str, str]:
+    """The "name=value" lines that a script printed; lines of one name are joined."""
+    found: dict[str, str] = {}
+    for name, value in pairs(out, "replace"):
+        found[name] = f"{found[name]} {value}" if name in found else value
+    return found
+
+
+def _judge_active(place: Place, found: Value) -> Sequence[Finding]:
+    seen = []
+    if found.get("type") != "burst_buffer/lua":
+        text = f"slurmctld has BurstBufferType={found.get('type') or 'unknown: it does not answer'}"
+        seen.append(Finding("plugin-not-active", text, "`invoke install` puts that right"))
+    if "refused" in found:
+        text = f"SlurmUser on {place.host} can't list Workflows: {found['refused']}"
+        seen.append(Finding("api-refuses", text, "`invoke install` puts that right, unless the API server is down"))
+    return seen
+
+
+# What the stand-in's controller says first tells that it can hold a Workflow; nothing is written to find out.
+_LOOK_HOLDS = f"""
+kubectl "$@" --request-timeout 20s --namespace {names.NAMESPACE} logs deployment/{names.CONTROLLER} \\
+    --container manager --limit-bytes 8192 2>/dev/null |
+    grep -c "the stand-in's manager starts" || true
+"""
+
+
+def _look_holds(place: Place) -> Shell:
+    context = place.site.master.context
+    words = f"set -- --context={shlex.quote(context)}" if context else "set --"
+    return Shell(words + _LOOK_HOLDS, lambda out: int(out) > 0)
+
+
+def holds(place: Place) -> bool:
+    """Whether DWS there can hold a Workflow in a state for a test."""
+    return bool(place.facts.one("cancel.holds"))
+
+
+def script(place: Place, step: str, run: str, **given: str) -> str:
+    """The script for `step` of templates/cancel.sh with what it needs. `run`: whose jobs; "": those that any run has left."""
+    return verify.script(place, render.read("cancel.sh"), name=f"{JOB}-{run}" if run else JOB, step=step, **given)
+
+
+STAGE = Stage(
+    "cancel",
+    (),
+    (
+        verify.USER,
+        Check("active", "submitter", _look_active, _judge_active),
+        Check("holds", "master", _look_holds, lambda place, found: ()),
+    ),
+)

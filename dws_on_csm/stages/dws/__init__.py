@@ -1,0 +1,1 @@
+"""DWS in the cluster."""

@@ -1,0 +1,75 @@
+"""Where cert-manager no longer serves v1alpha3 (1.6 and later): an overlay of ours beside the clone, which puts v1 back.
+
+A changed clone would be deployed with a -dirty tag.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from dws_on_csm.config.site import Site
+from dws_on_csm.model.actions import Action, Put
+from dws_on_csm.model.step import Place, Shell, Step, Value
+
+
+def modern(place: Place) -> bool:
+    """Whether cert-manager here no longer serves v1alpha3, which the csm overlay of DWS asks for. Raises Unknown."""
+    return "v1alpha3" not in place.facts.one("preflight.cluster")["cert_manager"]
+
+
+def folder(site: Site) -> str:
+    """Where the overlay lies on the master: beside the clone, one a version."""
+    return f"{site.master.workarea}/csm-v1-{site.versions.dws}"
+
+
+def text(site: Site) -> str:
+    """The overlay's kustomization.yaml."""
+    import yaml
+
+    back = [{"op": "replace", "path": "/apiVersion", "value": "cert-manager.io/v1"}]
+    patches = [
+        {"patch": yaml.safe_dump(back), "target": {"group": "cert-manager.io", "version": "v1alpha3", "kind": kind}}
+        for kind in ("Certificate", "Issuer")
+    ]
+    image = f"{site.registry.name}/dws"
+    return "# cert-manager here serves v1 and no longer v1alpha3, which dws's csm overlay asks for\n" + yaml.safe_dump(
+        {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [f"../dws-{site.versions.dws}/config/csm"],
+            "images": [{"name": image, "newTag": site.versions.dws}],
+            "patches": patches,
+        },
+        sort_keys=False,
+    )
+
+
+def put(site: Site) -> Put:
+    """The action that writes it."""
+    return Put(_path(site), text(site).encode())
+
+
+def _path(site: Site) -> str:
+    return f"{folder(site)}/kustomization.yaml"
+
+
+def _look(place: Place) -> Shell:
+    return Shell(f"cat {shlex.quote(_path(place.site))} 2>/dev/null || true", lambda out: out.decode(errors="replace"))
+
+
+def _read(place: Place, found: Value) -> Value:
+    """What is there counts only where it is needed."""
+    return {"path": _path(place.site), "text": found} if modern(place) and found else None
+
+
+def _want(place: Place) -> Value:
+    return {"path": _path(place.site), "text": text(place.site)} if modern(place) else None
+
+
+def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    return [put(place.site)]
+
+
+STEP = Step("overlay", "master", _look, _want, _change, read=_read)
+"""The overlay is there, where it is needed: with it DWS is deployed in place of `make deploy`."""

@@ -1,0 +1,186 @@
+"""Why DWS must not be taken away now: Workflows and jobs that need it, and persistent storage, each with how to get rid of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from dws_on_csm.config.site import Site
+from dws_on_csm.domain import names
+from dws_on_csm.model.step import Api, Check, Finding, Known, Look, Place, Unknown, Value
+from dws_on_csm.stages import jobs
+from dws_on_csm.stages.dws import installed, persistent_storage, workflows
+from dws_on_csm.stages.dws.workflows import Fate, Workflow
+from dws_on_csm.stages.jobs import Job, Jobs
+
+FIRST = "preflight"
+"""The stage that tells it all before anything is touched. Later ones only tell what has changed since."""
+
+LISTED = 25
+"""Workflows and jobs that are told one by one; of more than these the number is told."""
+
+FIXES: dict[Fate, str] = {
+    "live": "wait until the job is through, or `scancel {job}`; `scancel --hurry {job}` leaves out the copying of its results",
+    "ending": "wait a minute and run again: its job has just ended, and Slurm takes it down",
+    "orphan": "Slurm will never take it down: `invoke undeploy --orphans` deletes it, or "
+    f"`kubectl delete {names.WORKFLOWS} --namespace {{namespace}} {{name}}` on the master",
+    "lost": "`invoke undeploy` without --slurm sets it free, so that Slurm can end its job; then again with --slurm",
+    "foreign": "ask who made it; when it is no longer needed: "
+    f"`kubectl delete {names.WORKFLOWS} --namespace {{namespace}} {{name}}` on the master",
+}
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is asked for, as far as it says what stands in the way.
+
+    orphans    orphaned Workflows are no reason, since they are deleted
+    all_jobs   every job of Slurm's is one, not only those that use the burst buffer
+    slurm      the burst buffer is taken from Slurm as well, which then can't end a job whose Workflow is lost
+    """
+
+    orphans: bool = False
+    all_jobs: bool = False
+    slurm: bool = False
+
+
+def checks(
+    stage: str, due: Callable[[Place], bool], terms: Terms | None = None, read: Callable[[Place], bool] | None = None
+) -> tuple[Check, ...]:
+    """The checks `workflows` and `jobs` of a stage, in this order: nothing that uses DWS may be there where it is `due` to go.
+
+    Slurm is asked after the Workflows were seen. In a later stage than the first they are judged when it has been asked again.
+    The first stage also checks `storage`; whoever takes DWS away has persistent_storage.step for that. And it checks
+    `limit`: where DWS
+    goes, the master is one of the hosts that the run may change.
+
+    read   where jobs, Workflows and storage are looked at, if that is elsewhere too
+    """
+    read, terms = read or due, terms or Terms()
+
+    def goes(place: Place) -> str:
+        return f"DWS {installed.said(place)} would have to go" if due(place) and installed.there(place) else ""
+
+    def workflows_look(place: Place) -> Look:
+        return Api(workflows.read) if read(place) else Known([])
+
+    def jobs_look(place: Place) -> Look:
+        if not read(place):
+            return Known(None)
+        place.facts.one(f"{stage}.workflows")  # Slurm is asked after these were seen: see workflows.fate
+        return jobs.look(place)
+
+    def judge_workflows(place: Place, have: Value) -> Sequence[Finding]:
+        return objecting(place, have) if stage == FIRST and due(place) else ()
+
+    def objecting(place: Place, have: Value) -> Sequence[Finding]:
+        seen = _jobs(place, stage)
+        fates = workflows.by_fate(have, seen, stuck(place))
+        return _workflows(fates, seen, {*(("orphan",) if terms.orphans else ()), *(() if terms.slurm else ("lost",))})
+
+    def judge_jobs(place: Place, have: Value) -> Sequence[Finding]:
+        if not due(place):
+            return ()
+        if have is None:
+            raise Unknown(stage)
+        every = [] if stage == FIRST else place.facts.one(f"{stage}.workflows")
+        if stage != FIRST and have["answers"] and (every, have["jobs"]) == _told(place):
+            return ()
+        told = () if stage == FIRST else objecting(place, every)
+        if not have["answers"]:
+            return (*told, silent(place.host, place.site))
+        return (*told, *_others(have, _owners(place, stage), terms.all_jobs))
+
+    return (
+        Check("workflows", "master", workflows_look, judge_workflows),
+        Check("jobs", "submitter", jobs_look, judge_jobs),
+        *((persistent_storage.check(due, read), limit(goes)) if stage == FIRST else ()),
+    )
+
+
+def limit(due: Callable[[Place], str]) -> Check:
+    """The check `limit` of preflight: the master is not left out where something is `due` (in words) that is done there."""
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        return left_out(place, what) if (what := due(place)) else ()
+
+    return Check("limit", "master", lambda place: Known(None), judge)
+
+
+def left_out(place: Place, what: str) -> Sequence[Finding]:
+    """A finding where `what` is due, and this run may not change the master, where that is done."""
+    if place.site.active(place.site.master.host):
+        return ()
+    text = f"{what}, and --limit, or --hosts, leaves out {place.site.master.host.name}, where that is done"
+    return (Finding("master-left-out", text, "name the master among these hosts, too, or give neither"),)
+
+
+def found(place: Place, stage: str) -> tuple[list[Workflow], Jobs]:
+    """The Workflows and jobs that the checks of `stage` found last. Raises Unknown if they weren't made."""
+    return place.facts.one(f"{stage}.workflows"), _jobs(place, stage)
+
+
+def stuck(place: Place) -> bool:
+    """Whether the Workflows' CRD was being deleted: then its Workflows are lost, and stand in nobody's way."""
+    crd = installed.found(place)["crds"].get("workflows")
+    return bool(crd and crd["deleting"])
+
+
+def _jobs(place: Place, stage: str) -> Jobs:
+    """What is known of Slurm's jobs; where its host can't be reached, nothing."""
+    everywhere = place.facts.found.get(f"{stage}.jobs", {})
+    nothing: Jobs = {"answers": False, "now": 0.0, "jobs": {}}
+    return next((one for one in everywhere.values() if one), nothing)
+
+
+def _told(place: Place) -> tuple[list[Workflow], dict[str, Job]]:
+    """What was told of before anything was touched."""
+    return place.facts.one(f"{FIRST}.workflows"), _jobs(place, FIRST)["jobs"]
+
+
+def _owners(place: Place, stage: str) -> set[str]:
+    everywhere = place.facts.found.get(f"{stage}.workflows", {})
+    return {one["job"] for some in everywhere.values() for one in some}
+
+
+def _workflows(fates: Mapping[Fate, Sequence[Workflow]], seen: Jobs, spared: Collection[str]) -> Sequence[Finding]:
+    told = [
+        Finding(f"workflow-{fate}", workflows.told(one, seen), _fix(fate, one))
+        for fate in FIXES
+        if fate not in spared
+        for one in fates.get(fate, ())
+        if fate != "lost" or workflows.needed(one, seen)
+    ]
+    return _cut(told, "workflows-more", "Workflows", f"`kubectl get {names.WORKFLOWS} -A` lists them")
+
+
+def _fix(fate: Fate, one: Workflow) -> str:
+    if fate == "live" and one["desired"] == "Proposal":
+        # a job that is held, or has to begin later, is cancelled without a teardown (seen on Slurm 24.11)
+        return f"wait until the job is through, or `scancel {one['job']}`, and, if its Workflow stays, --orphans a minute later"
+    return FIXES[fate].format(**one)
+
+
+def _others(seen: Jobs, owners: set[str], all_jobs: bool) -> Sequence[Finding]:
+    """Jobs in Slurm that need DWS, and are not told with their Workflow."""
+    alive = [job for job in seen["jobs"].values() if not job["over"] and job["id"] not in owners]
+    told = [_job(job, seen) for job in alive if all_jobs or job["burst_buffer"]]
+    return _cut(told, "jobs-more", "jobs", "`squeue` lists them")
+
+
+def _job(job: Job, seen: Jobs) -> Finding:
+    what = "uses the burst buffer" if job["burst_buffer"] else "is in Slurm, and --all-jobs was given"
+    text = f"job {job['id']} of {job['user']} {what}: {job['state']}, submitted {workflows.ago(seen, job['submitted'])} ago"
+    return Finding("job-in-slurm", text, f"wait until it is through, or `scancel {job['id']}`")
+
+
+def silent(host: str, site: Site) -> Finding:
+    """Slurm does not say which jobs there are."""
+    text = f"squeue on {host} does not answer, so nobody knows which jobs need DWS"
+    return Finding("jobs-unknown", text, f"see `systemctl status {site.slurm.service}` there, and run again")
+
+
+def _cut(told: Sequence[Finding], name: str, what: str, fix: str) -> Sequence[Finding]:
+    if len(told) <= LISTED:
+        return told
+    return [*told[:LISTED], Finding(name, f"and {len(told) - LISTED} more {what}", fix)]

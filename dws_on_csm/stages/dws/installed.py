@@ -1,0 +1,161 @@
+"""What there is of DWS in the cluster, whichever version put it there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dws_on_csm.domain import dws_objects, names
+from dws_on_csm.model.cluster_api import Cluster, ClusterError
+from dws_on_csm.model.step import Api, Check, Place, Value
+
+FACT = "preflight.installed"
+"""Where what CHECK finds is kept."""
+
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+NAMESPACE = f"/api/v1/namespaces/{names.NAMESPACE}"
+
+UNFINISHED = "dws-on-csm/undeploying"
+"""An annotation of the namespace, which an undeploy leaves there: the tag of what is being undeployed, until it is through."""
+
+_APPS = f"/apis/apps/v1/namespaces/{names.NAMESPACE}/deployments"
+_ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+TRACES = {
+    f"Deployment {names.CONTROLLER}": f"{_APPS}/{names.CONTROLLER}",
+    f"Deployment {names.WEBHOOK}": f"{_APPS}/{names.WEBHOOK}",
+    f"Service {names.WEBHOOK}-service": f"{NAMESPACE}/services/{names.WEBHOOK}-service",
+    **{
+        f"{kind}WebhookConfiguration dws-{kind.lower()}-webhook-configuration": (
+            f"{_ADMISSION}/{kind.lower()}webhookconfigurations/dws-{kind.lower()}-webhook-configuration"
+        )
+        for kind in ("Mutating", "Validating")
+    },
+}
+"""What every version of DWS has beside its CRDs, by label: where the API has it."""
+
+
+def read(cluster: Cluster) -> Value:
+    """What is there of DWS, as a dict. Raises ClusterError.
+
+    tag         that of the image of DWS; "" where none is deployed
+    unfinished  the tag of what an undeploy that was cut off was to take away; "" if there was none
+    namespace   whether DWS's namespace is there
+    traces      labels of TRACES that are there
+    crds        DWS's CRDs, see `crds`
+    """
+    objects = {label: cluster.get(path) for label, path in TRACES.items()}
+    space = cluster.get(NAMESPACE)
+    return {
+        "tag": tag(objects[f"Deployment {names.CONTROLLER}"]),
+        "unfinished": ((space or {}).get("metadata", {}).get("annotations") or {}).get(UNFINISHED, ""),
+        "namespace": space is not None,
+        "traces": [label for label, found in objects.items() if found],
+        "crds": crds(cluster),
+    }
+
+
+def tag(deployment: Mapping[str, Any] | None) -> str:
+    """The tag of the image of DWS in its Deployment; "" if there is none, "unknown" if no container has such an image."""
+    if deployment is None:
+        return ""
+    images = [container["image"] for container in deployment["spec"]["template"]["spec"]["containers"]]
+    return next((image.rpartition(":")[2] for image in images if image.rpartition(":")[0].endswith("/dws")), "unknown")
+
+
+def crds(cluster: Cluster) -> dict[str, dict[str, Any]]:
+    """DWS's CRDs by their plural ("workflows"): {"kind", "served": versions, "storage": version, "deleting": bool}.
+
+    A site has some hundred CRDs, of some ten kilobytes each: only those are asked for that discovery tells of.
+    """
+    group = cluster.get(f"/apis/{names.GROUP}") or {"versions": []}
+    served = [cluster.get(f"/apis/{one['groupVersion']}") or {"resources": []} for one in group["versions"]]
+    plurals = sorted({one["name"].partition("/")[0] for some in served for one in some["resources"]})
+    return {plural: one for plural in plurals if (one := crd(cluster, plural))}
+
+
+def crd(cluster: Cluster, plural: str) -> dict[str, Any] | None:
+    """One of DWS's CRDs, as `crds` has it; None if it isn't there."""
+    one = cluster.get(f"{CRDS}/{plural}.{names.GROUP}")
+    if one is None:
+        return None
+    versions = one["spec"]["versions"]
+    return {
+        "kind": one["spec"]["names"]["kind"],
+        "served": [version["name"] for version in versions if version["served"]],
+        "storage": next(version["name"] for version in versions if version["storage"]),
+        "deleting": "deletionTimestamp" in one["metadata"],
+    }
+
+
+def path(plural: str, found: Mapping[str, Any]) -> str:
+    """Where the API lists the objects of a CRD: in the version in which they are stored, so that no webhook has to convert
+    them, unless that one isn't served."""
+    version = found["storage"] if found["storage"] in found["served"] else next(iter(found["served"]), found["storage"])
+    return f"/apis/{names.GROUP}/{version}/{plural}"
+
+
+def objects(cluster: Cluster, plural: str, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All objects of a CRD. Raises ClusterError, also where a CRD is there and nobody can say what it holds."""
+    every = cluster.get(path(plural, found))
+    if every is None and crd(cluster, plural):
+        raise ClusterError(
+            404, f"CRD {plural}.{names.GROUP} is there, and its objects are not served at {path(plural, found)}"
+        )
+    items: list[dict[str, Any]] = every["items"] if every else []
+    return [
+        {"kind": found["kind"], "apiVersion": path(plural, found).split("/", 2)[2].rpartition("/")[0], **one}
+        for one in items
+    ]
+
+
+def name(one: Mapping[str, Any]) -> str:
+    """NAMESPACE/NAME; NAME where objects of its kind have no namespace."""
+    return dws_objects.name(dict(one))
+
+
+def contents(cluster: Cluster) -> dict[str, list[dict[str, Any]]]:
+    """What all kinds of the DWS that is there hold, whichever they are, by plural. Raises ClusterError."""
+    return {plural: objects(cluster, plural, one) for plural, one in crds(cluster).items()}
+
+
+def found(place: Place) -> Mapping[str, Any]:
+    """What the check found before anything was done. Raises Unknown if it wasn't made."""
+    answer: Mapping[str, Any] = place.facts.one(FACT)
+    return answer
+
+
+def there(place: Place) -> bool:
+    """Whether anything of DWS was there, or an undeploy was cut off."""
+    seen = found(place)
+    return bool(seen["traces"] or seen["crds"] or seen["unfinished"])
+
+
+def said(place: Place) -> str:
+    """The version that was there as its image's tag or an undeploy that was cut off says it; "" where nothing of DWS was."""
+    seen = found(place)
+    return (seen["tag"] or seen["unfinished"] or "of an unknown version") if there(place) else ""
+
+
+def version(place: Place) -> str:
+    """The version whose clone undeploys what was there; that of the site file where the image's tag says none."""
+    return release(said(place)) or place.site.versions.dws
+
+
+def release(tag: str) -> str:
+    """The version in a tag as dws's Makefile makes them: "0.0.20", "0.0.20-dirty", "0.0.20.3-ab12" -> "0.0.20"; else ""."""
+    match = re.fullmatch(r"(\d+\.\d+\.\d+)(\.\d+-[0-9a-f]+)?(-dirty)?", tag)
+    return match[1] if match else ""
+
+
+def as_of(place: Place, version: str, workarea: str) -> Place:
+    """The place as if the site file had this version; the facts of the stage `workarea` are those of its clone."""
+    site = replace(place.site, versions=replace(place.site.versions, dws=version))
+    own = {f"workarea.{name}": place.facts.found.get(f"{workarea}.{name}", {}) for name in _WORKAREA}
+    return replace(place, site=site, facts=replace(place.facts, found={**place.facts.found, **own}))
+
+
+_WORKAREA: Sequence[str] = ("clone", "kustomize", "rendered")
+
+CHECK = Check("installed", "master", lambda place: Api(read), lambda place, have: ())

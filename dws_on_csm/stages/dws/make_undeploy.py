@@ -1,0 +1,94 @@
+"""`make undeploy` of a version in its clone, or what that comes to where cert-manager's v1alpha3 is served no longer."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dws_on_csm.domain import dws_objects, names
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import Action, Sh
+from dws_on_csm.model.step import Place, Value
+from dws_on_csm.stages.dws import cert_manager_overlay, installed, manifests, persistent_storage
+from dws_on_csm.stages.slurm import close_dws
+
+ORDER = (
+    "in this order: DWS is closed, so that sbatch refuses #DW with words (dws-is-being-removed.submit-again-later); all that it"
+    " holds is looked at once more, and stops this where it must not go; what is kept is saved, and deleted exactly as it was"
+    " saved; DWS goes; it is opened"
+)
+"""What is done, for a plan."""
+
+
+def actions(place: Place, tag: str, have: Value, *, again: bool = False) -> Sequence[Action]:
+    """What takes away version `tag`, of which `have` is there; `place` is as of its clone. `again`: what is kept comes back.
+
+    Marked in the cluster while it runs, so that one that was cut off is known, with the version that it took away.
+    """
+    mark = f"{installed.UNFINISHED}={tag}" if installed.found(place)["namespace"] else ""
+    rest = sorted(set(have["CRDs"]) - {_plural(one) for one in manifests.objects(place) if _plural(one)})
+    settings = {
+        "rest": " ".join(f"{plural}.{names.GROUP}" for plural in rest),
+        "look": close_dws.PROGRAM + render.read("dependents.py") + render.read("last_look.py"),
+        "asked": json.dumps(
+            {
+                "closing": persistent_storage.CLOSING,
+                "own": own(place),
+                "common": names.WORKFLOW_VERSION,
+                "accept": sorted(place.site.accept),
+            }
+        ),
+        "closed": persistent_storage.CLOSED,
+        "again": "yes" if again else "",
+        "namespace": names.NAMESPACE,
+        "mark": mark,
+    }
+    return _with_v1(place, settings) if cert_manager_overlay.modern(place) else _make(place, settings)
+
+
+def own(place: Place) -> list[str]:
+    """Labels of the objects of DWS's own kinds that its manifests have: they come and go with it."""
+    return [
+        dws_objects.label(one) for one in manifests.objects(place) if one["apiVersion"].partition("/")[0] == names.GROUP
+    ]
+
+
+def _plural(one: Mapping[str, Any]) -> str:
+    name: str = one["metadata"]["name"]
+    return name.partition(".")[0] if one["kind"] == "CustomResourceDefinition" else ""
+
+
+def _make(place: Place, settings: Mapping[str, str]) -> Sequence[Action]:
+    return [_sh(place, "make undeploy OVERLAY=csm", "make undeploy OVERLAY=csm", settings)]
+
+
+def _with_v1(place: Place, settings: Mapping[str, str]) -> Sequence[Action]:
+    """What was deployed with cert-manager's v1 is deleted with it: the csm overlay's own v1alpha3 nobody serves there."""
+    folder = cert_manager_overlay.folder(place.site)
+    program = shlex.quote(_WITHOUT_NAMESPACE)
+    command = (
+        f"bin/kustomize build {shlex.quote(folder)} | python3 -c {program} | kubectl delete --ignore-not-found -f -"
+    )
+    return [
+        cert_manager_overlay.put(place.site),
+        _sh(place, f"kustomize build {folder} | kubectl delete -f -, the namespace aside", command, settings),
+    ]
+
+
+_WITHOUT_NAMESPACE = """
+import sys, yaml
+print(yaml.safe_dump_all(one for one in yaml.safe_load_all(sys.stdin) if one["kind"] != "Namespace"))
+"""
+
+LOOKING = 400
+"""Seconds for closing, the last look, opening and putting back, whose calls end by themselves."""
+
+
+def _sh(place: Place, title: str, command: str, settings: Mapping[str, str]) -> Sh:
+    """It ends by itself before its deadline, and says what is still there."""
+    patience = int(place.site.deadlines.command)
+    more = {"clone": names.clone(place.site), "command": command, "patience": str(patience), "group": names.GROUP}
+    script = render.script("undeploy.sh", **more, **settings)
+    return Sh(title, script, patience + 60.0 + LOOKING, objects=(installed.NAMESPACE,) if settings["mark"] else ())

@@ -1,0 +1,94 @@
+"""What the clone of dws deploys: its csm overlay as kustomize renders it, read by several stages."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dws_on_csm.domain import names
+from dws_on_csm.model import render
+from dws_on_csm.model.lines import lines
+from dws_on_csm.model.step import Finding, Place, Refused, Shell, Unknown, Value
+
+_RENDERED = """
+cd {clone} 2>/dev/null && [ -x bin/kustomize ] && [ -z "$(theirs {clone})" ] || exit 0
+bin/kustomize build config/csm | python3 -c {program}
+[ ! -f config/rbac/workload_manager_role.yaml ] || python3 -c {program} <config/rbac/workload_manager_role.yaml
+"""
+
+# CRDs' schemas are long, and nobody edits them by hand: their names and versions say enough.
+_TRIM = """
+import json, sys, yaml
+for one in yaml.load_all(sys.stdin, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    if one and one["kind"] == "CustomResourceDefinition":
+        spec = one["spec"]
+        spec["versions"] = [{k: v[k] for k in ("name", "served", "storage")} for v in spec["versions"]]
+    if one:
+        print(json.dumps(one))
+"""
+
+
+def look(place: Place) -> Shell:
+    script = _RENDERED.format(clone=shlex.quote(names.clone(place.site)), program=shlex.quote(_TRIM))
+    script = render.script("as.sh", "git.sh") + script
+    return Shell(script, lambda out: {"objects": [json.loads(line) for line in lines(out)]})
+
+
+def objects(place: Place) -> list[dict[str, Any]]:
+    """What the csm overlay of the clone deploys, as objects; CRDs without schemas. Raises Unknown before it is cloned."""
+    return [one for one in _all(place) if one["metadata"]["name"] != names.ROLE]
+
+
+def role(place: Place) -> dict[str, Any] | None:
+    """The plugin's ClusterRole as it is applied by hand through DWS 0.1.0; None in later ones, which deploy their own."""
+    found = {one["metadata"]["name"]: one for one in _all(place)}
+    return found.get(names.ROLE) if names.role_by_hand(place.site) else None
+
+
+def _all(place: Place) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = place.facts.one("workarea.rendered")["objects"]
+    if not found:
+        raise Unknown("workarea")
+    return found
+
+
+def judge(place: Place, have: Value) -> Sequence[Finding]:
+    registry, wanted = place.site.registry.name, place.site.versions.kube_rbac_proxy
+    found = []
+    for name, source in asked(place).items():
+        if not name.startswith(f"{registry}/"):
+            text = f"the manifests ask for {name}, and the site's registry is {registry}"
+            found.append(Finding("image-elsewhere", text, "correct registry.name"))
+        if source == "kube_rbac_proxy_image" and not name.endswith(f":{wanted}"):
+            text = (
+                f"the manifests ask for {name}, and versions.kube_rbac_proxy says {wanted}: what they ask for is pushed"
+            )
+            found.append(
+                Finding("kube-rbac-proxy-version", text, f"set versions.kube_rbac_proxy to {name.rpartition(':')[2]}")
+            )
+    return found
+
+
+def asked(place: Place) -> dict[str, str]:
+    """Image -> name of its sources in the site file, for all that the rendered manifests ask for. Raises Unknown, Refused.
+
+    The tag of dws itself comes from git when it is deployed: the overlay leaves it open.
+    """
+    found: dict[str, str] = {}
+    for name in sorted(_images(objects(place))):
+        base, _, tag = name.rpartition(":") if ":" in name.rsplit("/", 1)[-1] else (name, "", "")
+        short = base.rsplit("/", 1)[-1]
+        if short == "dws":
+            found[f"{base}:{place.site.versions.dws}"] = "dws_image"
+        elif short == "kube-rbac-proxy":
+            found[f"{base}:{tag}"] = "kube_rbac_proxy_image"
+        else:
+            raise Refused(Finding("image-unknown", f"the manifests ask for {name}", "this tool knows no source for it"))
+    return found
+
+
+def _images(objects: Sequence[Mapping[str, Any]]) -> set[str]:
+    specs = [one["spec"]["template"]["spec"] for one in objects if one["kind"] == "Deployment"]
+    return {c["image"] for spec in specs for c in [*spec["containers"], *spec.get("initContainers", [])]}

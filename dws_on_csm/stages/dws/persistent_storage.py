@@ -1,0 +1,232 @@
+"""Persistent storage is data of users: it stands in the way of whatever takes DWS away, unless its deletion was typed."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from dws_on_csm.domain import dws_objects, names
+from dws_on_csm.model.actions import Action, AskApi, Delete
+from dws_on_csm.model.cluster_api import Cluster
+from dws_on_csm.model.step import Api, Check, Finding, Known, Place, Refused, Step, Taken, Value
+from dws_on_csm.stages.dws import installed
+
+FACT = "preflight.storage"
+"""Where what `check` finds is kept: what its first look found is what was typed by names or their number."""
+
+OPTION = "--delete-persistent-storage"
+
+NOTHING: Mapping[str, Any] = {"data": [], "kept": []}
+
+
+def read(cluster: Cluster) -> Value:
+    """What DWS holds, of whichever kinds it has: {"data": see dws_objects.data, "kept": labels}. Raises ClusterError."""
+    kinds = installed.contents(cluster)
+    found = [{**one, "path": _path(one, kinds)} for one in dws_objects.data(kinds)]
+    return {"data": found, "kept": [dws_objects.label(one) for one in dws_objects.kept(kinds, set())]}
+
+
+def _path(one: Mapping[str, Any], kinds: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Where the API has it."""
+    version = next(each["apiVersion"] for each in kinds[one["plural"]] if dws_objects.uid(dict(each)) == one["uid"])
+    space, _, short = one["name"].rpartition("/")
+    return f"/apis/{version}/{f'namespaces/{space}/' if space else ''}{one['plural']}/{short}"
+
+
+def check(due: Callable[[Place], bool], looks: Callable[[Place], bool]) -> Check:
+    """The check `storage` of preflight: no data of users is there where DWS is `due` to go, unless its deletion was typed."""
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        return refusals(place.site.deletes, _first(place), have["data"]) if due(place) else ()
+
+    return Check("storage", "master", lambda place: Api(read) if looks(place) else Known(NOTHING), judge)
+
+
+def _first(place: Place) -> Sequence[Mapping[str, Any]]:
+    """What the first look of this run found."""
+    found: Mapping[str, Any] = next(iter(place.facts.first.get(FACT, {}).values()), NOTHING)
+    data: Sequence[Mapping[str, Any]] = found["data"]
+    return data
+
+
+def refusals(typed: str, first: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
+    """What stands in the way of deleting all of `found`, when this was typed.
+
+    It speaks of what the `first` look of this run found, and of nothing that came later under the same name, or in the place of
+    one that has gone since.
+    """
+    uids = {one["uid"] for one in found}
+    left = [one for one in first if one["uid"] in uids]
+    return [*(objections(typed, first) if left else ()), *_since(found, {one["uid"] for one in first})]
+
+
+def agreed(place: Place) -> bool:
+    """Whether the deletion of all that the preflight found was typed, or it found nothing."""
+    return not refusals(place.site.deletes, _first(place), place.facts.one(FACT)["data"])
+
+
+def objections(typed: str, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
+    """What stands in the way of deleting all of `found`, when this was typed for it: every one by name, none left out."""
+    left = [one for one in found if not _typed(typed, one, found)]
+    if not left:
+        return ()
+    every = ",".join(one["name"] for one in found)
+    fix = (
+        f"to delete {_it(found)} with all data, give undeploy or install {OPTION}={every}, or {OPTION}={number(found)}"
+    )
+    told = [Finding(_finding(one), dws_objects.told(dict(one)), "keep it, or ask its owner") for one in left]
+    why = "its deletion destroys what users have stored, so --yes does not cover it"
+    if typed:
+        why += f"; {typed!r} names neither all of it nor its number, which is {number(found)}"
+    return (*told, Finding("storage-not-agreed", why, fix))
+
+
+def number(found: Sequence[Mapping[str, Any]]) -> str:
+    """How many these are, with a word that only these have: as many others are not meant when it is typed later."""
+    every = "\n".join(sorted(str(one["uid"]) for one in found))
+    return f"{len(found)}:{hashlib.sha256(every.encode()).hexdigest()[:8]}"
+
+
+def counted(typed: str) -> bool:
+    """Whether a number alone was typed: it may count others than somebody had seen before."""
+    return typed.strip().isascii() and typed.strip().isdigit()
+
+
+def _it(found: Sequence[Any]) -> str:
+    return "it" if len(found) == 1 else f"all {len(found)} of them"
+
+
+def _finding(one: Mapping[str, Any]) -> str:
+    if one["plural"] == dws_objects.PERSISTENT:
+        return "storage-persistent"
+    return "storage-in-use" if one["plural"] in dws_objects.CONFIGURATION else "storage-unknown-kind"
+
+
+def _typed(typed: str, one: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether what was typed covers one of `found`: their number, or a list that has its name, which in another namespace
+    nothing else may have unless that is typed too.
+
+    Something may be called "3": a number that is also a name counts as a name.
+    """
+    if typed.strip() == number(found):  # no name has a colon
+        return True
+    words = {word.strip() for word in typed.split(",")} - {""}
+    short = [name.rpartition("/")[2] for name in {some["name"] for some in found}]
+    if counted(typed) and not words.intersection(short):
+        return int(typed) == len(found)
+    own = one["name"].rpartition("/")[2]
+    return one["name"] in words or (own in words and short.count(own) == 1)
+
+
+# --- right before DWS goes
+
+
+def step(stage: str, due: Callable[[Place], str]) -> Step:
+    """The step `storage` of `stage`: none is left where a version of DWS is due to go. It deletes what was typed, as the first
+    look of this run found it, while DWS and the drivers are still there to free it; anything else it refuses. What was made for a
+    Workflow that has just gone (`orphans`) goes a moment later: it waits for that, and for nothing else. What else
+    Kubernetes deletes with it the check `owned` of that stage has found (see stages/owned)."""
+    key = f"{stage}.storage"
+
+    def passing(place: Place, one: Mapping[str, Any]) -> bool:
+        """Whether it was made for a Workflow that was there a moment ago, and is gone: its driver frees it a little later."""
+        every = place.facts.found.get(f"{stage}.workflows", {})
+        ids = {workflow["id"] for some in every.values() for workflow in some}
+        return not ids.isdisjoint(one["of"]) and one["uid"] not in {some["uid"] for some in _first(place)}
+
+    def staying(place: Place) -> list[Mapping[str, Any]]:
+        return [one for one in place.facts.one(key)["data"] if not passing(place, one)]
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        found = staying(place)
+        if stop := refusals(place.site.deletes, _first(place), found):
+            raise Refused(*stop)
+        # what a PersistentStorageInstance owns its driver frees in the order that it needs
+        first = sorted(found, key=lambda one: one["plural"] != dws_objects.PERSISTENT)
+        deletions = [Delete(one["path"], place.site.deadlines.command, one["uid"]) for one in first]
+        if len(found) == len(have):
+            return deletions
+        title = "wait until what was made for Workflows that are gone is gone, too"
+        return [AskApi(title, lambda cluster: freed(cluster, lambda one: passing(place, one))), *deletions]
+
+    def takes(place: Place, have: Value, want: Value) -> Sequence[Taken]:
+        found = staying(place)
+        below = [one for one in place.facts.one(f"{stage}.owned")["owned"] if one["data"]]
+        things = frozenset(f"{one['kind']} {one['name']} ({one['uid']})" for one in (*found, *below))
+        told = "; ".join(
+            [*(dws_objects.told(dict(one)) for one in found), *(dws_objects.owned(dict(one)) for one in below)]
+        )
+        return [Taken(f"persistent storage with all data on it, for ever: {told}", things)] if found else []
+
+    return Step(
+        "storage",
+        "master",
+        lambda place: Api(read) if due(place) else Known(NOTHING),
+        lambda place: [],
+        change,
+        read=lambda place, found: [dws_objects.told(one) for one in found["data"]],
+        takes=takes,
+        hint="its storage driver frees it, and then its finalizer: see that driver's log; a new run goes on from here",
+    )
+
+
+FREED = 60.0
+"""Seconds that a driver has to free what was allocated for a Workflow that is gone."""
+
+
+def freed(cluster: Cluster, passing: Callable[[Mapping[str, Any]], bool]) -> bytes:
+    """Return when none of what is `passing` is there any more. Raises Refused where something stays."""
+    ends = time.monotonic() + FREED
+    while left := [one for one in read(cluster)["data"] if passing(one)]:
+        wait = ends - time.monotonic()
+        if wait <= 0:
+            raise Refused(*_since(left, ()))
+        cluster.await_event(left[0]["path"].rpartition("/")[0], min(2.0, wait))
+    return b""
+
+
+def _since(found: Sequence[Mapping[str, Any]], agreed: Collection[str]) -> Sequence[Finding]:
+    fix = f"run again: the names, or the number, for {OPTION} are others now"
+    new = [one for one in found if one["uid"] not in agreed]
+    return [
+        Finding(_finding(one), f"{dws_objects.told(dict(one))}; it came while this was at work", fix) for one in new
+    ]
+
+
+def kept(place: Place) -> list[str]:
+    """Labels of what is saved before DWS goes, as far as that was seen before anything was done."""
+    found = next(iter(place.facts.found.get(FACT, {}).values()), NOTHING)
+    return list(found["kept"])
+
+
+CLOSED = "dws-on-csm-closed"
+"""The configuration that closes DWS while it goes: its webhook has nobody behind it, so that the API server refuses."""
+
+CLOSING: Mapping[str, Any] = {
+    "apiVersion": "admissionregistration.k8s.io/v1",
+    "kind": "ValidatingWebhookConfiguration",
+    "metadata": {"name": CLOSED},
+    "webhooks": [
+        {
+            # kubectl's words, which sbatch shows, have this name in them
+            "name": "dws-is-being-removed.submit-again-later.dws-on-csm.invalid",
+            "admissionReviewVersions": ["v1"],
+            "clientConfig": {"service": {"namespace": names.NAMESPACE, "name": CLOSED, "path": "/"}},
+            "failurePolicy": "Fail",
+            "sideEffects": "None",
+            "timeoutSeconds": 5,
+            "rules": [
+                {
+                    "apiGroups": [names.GROUP],
+                    "apiVersions": ["*"],
+                    "operations": ["CREATE"],
+                    "resources": ["*"],
+                    "scope": "*",
+                }
+            ],
+        }
+    ],
+}
+CLOSED_PATH = f"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{CLOSED}"

@@ -1,0 +1,25 @@
+"""DWS takes new objects again, where a run has closed it (see persistent_storage.CLOSING), also one that was killed since."""
+
+from __future__ import annotations
+
+from dws_on_csm.model.actions import Sh
+from dws_on_csm.model.step import Api, Stage, Step
+from dws_on_csm.stages.dws import persistent_storage
+
+COMMAND = f"kubectl --request-timeout=60s delete validatingwebhookconfiguration {persistent_storage.CLOSED} --ignore-not-found"
+
+# A script on the master, and no call of the API: it waits for the removal's own script, and does not begin while that works
+# (see host_script.LIBRARY). It may still be there when whoever began it is gone, and needs DWS closed to its end.
+STEP = Step(
+    "open",
+    "master",
+    lambda place: Api(lambda cluster: "closed" if cluster.get(persistent_storage.CLOSED_PATH) else "open"),
+    lambda place: "open",
+    # what is closed for a while is no state of the site: no rollback brings it back
+    lambda place, have, want: [Sh("open DWS again", COMMAND)],
+    hint="until it is open sbatch refuses jobs with #DW: a new run opens it, and so does "
+    f"kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}",
+)
+
+STAGE = Stage("open", ("preflight",), (STEP,))
+"""For a run that does nothing else about DWS."""

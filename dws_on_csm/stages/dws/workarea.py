@@ -1,0 +1,223 @@
+"""The clone of dws at its tag on the master, and the kustomize that its Makefile asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shlex
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from dws_on_csm.bundle import supply as supplies
+from dws_on_csm.bundle.archive import Bundle
+from dws_on_csm.config.site import Site
+from dws_on_csm.config.sources import Kustomize
+from dws_on_csm.domain import names
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import PARTS, Action, Put, Sh
+from dws_on_csm.model.lines import every, first, pairs
+from dws_on_csm.model.step import Check, Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
+from dws_on_csm.stages.dws import manifests
+
+_CLONE = """
+cd {clone} 2>/dev/null || exit 0
+open=$(theirs {clone})
+[ -z "$open" ] || {{ printf 'open=%s\\n' "$open"; exit 0; }}
+tag=$(git rev-parse -q --verify 'refs/tags/v{version}^{{commit}}') || tag=
+head=$(git rev-parse -q --verify HEAD) || head=
+printf 'head=%s\\ntag=%s\\n' "$head" "$tag"
+modified=$(git status --porcelain --untracked-files=no) || exit 1
+[ -z "$modified" ] || printf '%s\\n' "$modified" | sed 's/^...//; s/^/modified=/'
+"""
+
+
+def _look_clone(place: Place) -> Shell:
+    script = _CLONE.format(clone=shlex.quote(names.clone(place.site)), version=place.site.versions.dws)
+    return Shell(render.script("as.sh", "git.sh") + script, _parse_clone)
+
+
+def _parse_clone(out: bytes) -> Value:
+    """{"at", "modified": paths, "commit": the tag's or ""}, and "open": what of it others than root can write, if anything."""
+    told = pairs(out)
+    if not told:
+        return {"at": "absent", "modified": [], "commit": ""}
+    found = first(told)
+    if "open" in found:
+        return {"at": "not root's alone", "modified": [], "commit": "", "open": found["open"]}
+    at = "its tag" if found["tag"] and found["head"] == found["tag"] else found["head"] or "no commit"
+    return {"at": at, "modified": every(told, "modified"), "commit": found["tag"]}
+
+
+def _want_clone(place: Place) -> Value:
+    """With a pinned commit that one; else whichever the tag has."""
+    have = next(iter(place.facts.found.get("workarea.clone", {}).values()), None) or {"commit": ""}
+    commit = place.site.versions.commit("dws") or have["commit"] or "the tag's"
+    return {"at": "its tag", "modified": [], "commit": commit}
+
+
+def used(have: Value) -> str:
+    """Which commit a clone is at, for the journal and the report."""
+    return f"commit {have['commit']}" if have and have.get("commit") else ""
+
+
+def not_roots(folder: str, host: str, which: str) -> Finding:
+    """A clone that root must run nothing of: others could have changed it, or its settings."""
+    text = f"others than root can write {which} on {host}, and root runs what is in {folder}"
+    fix = f"remove {folder} there, and it is cloned anew; keep master.workarea in a folder of root's"
+    return Finding("workarea-not-roots", text, fix)
+
+
+def other_commit(folder: str, host: str, version: str, at: str, wanted: str) -> Finding:
+    """A clone whose tag is not what the site file pins."""
+    text = f"v{version} of {folder} on {host} is commit {at}, and the site file pins {wanted}"
+    fix = (
+        f"find out which of both is right; then correct the site file, or remove {folder} there, and it is cloned anew"
+    )
+    return Finding("commit-differs", text, fix)
+
+
+def _change_clone(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    folder = names.clone(place.site)
+    if have["modified"]:
+        raise Refused(
+            Finding(
+                "workarea-modified",
+                f"{folder} on {place.host} was changed: {', '.join(have['modified'])}; git would give its image a "
+                "-dirty tag that no registry has",
+                f"look at it with `git -C {folder} diff`, then keep the change elsewhere and `git -C {folder} checkout .`",
+            )
+        )
+    if "open" in have:
+        raise Refused(not_roots(folder, place.host, have["open"]))
+    pin = place.site.versions.commit("dws")
+    if pin and have["commit"] not in ("", pin):
+        raise Refused(other_commit(folder, place.host, place.site.versions.dws, have["commit"], pin))
+    tag, supply = f"v{place.site.versions.dws}", supplies.repository(place.site, "dws")
+    told = {"clone": folder, "tag": tag, "commit": pin, "sources": shlex.join(supply.sources), "origin": supply.origin}
+    template = "clone.sh" if have["at"] == "absent" else "fetch.sh"
+    script = render.script("as.sh", "via.sh", "git.sh", template, **told, **supplies.settings(place.site))
+    return [*supply.brings, Sh(f"clone dws {tag} into {folder}", script, place.site.deadlines.clone)]
+
+
+# --- kustomize
+
+
+def _look_kustomize(place: Place) -> Shell:
+    script = """
+cd {clone} 2>/dev/null || exit 0
+[ -z "$(theirs {clone})" ] || exit 0
+sed -n 's/^KUSTOMIZE_VERSION *?*= */asked=/p' Makefile
+[ ! -x bin/kustomize ] || printf 'there=%s\\n' "$(bin/kustomize version 2>/dev/null)"
+"""
+    whole = render.script("as.sh", "git.sh") + script.format(clone=shlex.quote(names.clone(place.site)))
+    return Shell(whole, _parse_kustomize)
+
+
+def _parse_kustomize(out: bytes) -> Value:
+    found = first(pairs(out))
+    return {"asked": found.get("asked", ""), "there": found.get("there", "absent")}
+
+
+def _want_kustomize(place: Place) -> Value:
+    asked = place.facts.one("workarea.kustomize")["asked"]
+    if not asked:
+        raise Unknown("workarea")
+    return {"asked": asked, "there": asked}
+
+
+def _other_version(have: Value) -> str:
+    """That the kustomize which is there is another one than is asked for; "" if it is that one."""
+    if have is None or have["there"] == have["asked"]:
+        return ""
+    return f"bin/kustomize is {have['there']}, and the Makefile of this dws asks for {have['asked']}"
+
+
+def _change_kustomize(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    site, folder = place.site, names.clone(place.site)
+    given, bring = site.sources.kustomize, supplies.kustomize(site, want["asked"])
+    if bring:
+        return [bring, _unpacked(site, folder, f"unpack {bring.name}", f"archive={PARTS}/{bring.name}")]
+    if given is None and site.bundle:
+        raise Refused(_other_kustomize(site.bundle, want["asked"]))
+    if given is None:
+        title = f"make kustomize: downloads and runs upstream's install script for kustomize {want['asked']}"
+        script = render.script("via.sh", **supplies.settings(site)) + f"cd {shlex.quote(folder)}\nvia make kustomize\n"
+        return [Sh(title, script, site.deadlines.clone)]
+    if "://" in given.source:
+        return [_download(site, folder, given)]
+    return [Put(f"{folder}/bin/kustomize", _local(given), 0o755)]
+
+
+def _other_kustomize(bundle: Bundle, asked: str) -> Finding:
+    text = f"the Makefile asks for kustomize {asked}, and {bundle.path} has {bundle.manifest.versions['kustomize']}"
+    return Finding("bundle-kustomize", text, "make the bundle anew from the repositories that the site has")
+
+
+def _local(given: Kustomize) -> bytes:
+    """The kustomize of the site file, out of its .tar.gz if it is in one. Raises Refused if it isn't what was meant."""
+    try:
+        content = Path(given.source).expanduser().read_bytes()
+    except OSError as error:
+        raise Refused(Finding("kustomize-unreadable", str(error), "correct sources.kustomize.from")) from None
+    if given.sha256 and hashlib.sha256(content).hexdigest() != given.sha256:
+        fix = "find out which of both is right before anything of it runs on the master"
+        raise Refused(Finding("kustomize-checksum", f"{given.source} is not what its sha256 says", fix))
+    if not content.startswith(b"\x1f\x8b"):
+        return content
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        member = archive.extractfile("kustomize")
+        assert member is not None
+        return member.read()
+
+
+def _download(site: Site, folder: str, given: Kustomize) -> Sh:
+    script = f"""
+archive=bin/.download
+via curl --proto =https --fail --silent --show-error --location --output "$archive" -- {shlex.quote(given.source)}
+echo "{given.sha256}  $archive" | sha256sum --check --quiet
+"""
+    return _unpacked(site, folder, f"download kustomize from {given.source}", script)
+
+
+def _unpacked(site: Site, folder: str, title: str, gets: str) -> Sh:
+    """kustomize into bin/, from the binary or .tar.gz that the script `gets` leaves at the path $archive."""
+    script = f"""
+cd {shlex.quote(folder)}
+mkdir -p bin
+rm -f bin/.download bin/.unpacked
+trap 'rm -f bin/.download bin/.unpacked' EXIT
+{gets}
+if gzip -t "$archive" 2>/dev/null; then tar -xzOf "$archive" kustomize >bin/.unpacked; else cp "$archive" bin/.unpacked; fi
+chmod 755 bin/.unpacked
+mv -f bin/.unpacked bin/kustomize
+"""
+    return Sh(title, render.script("via.sh", **supplies.settings(site)) + script, site.deadlines.clone)
+
+
+STAGE = Stage(
+    "workarea",
+    ("preflight",),
+    (
+        Step(
+            "clone",
+            "master",
+            _look_clone,
+            _want_clone,
+            _change_clone,
+            why=used,
+            hint="see whether the master reaches sources.dws and whether that tag exists there; docs/offline.md if it can't",
+        ),
+        Step(
+            "kustomize",
+            "master",
+            _look_kustomize,
+            _want_kustomize,
+            _change_kustomize,
+            why=_other_version,
+            hint="sources.kustomize has to be the one that is asked for; where the site file has none, the master downloads it, "
+            "and docs/offline.md says what else there is",
+        ),
+        Check("rendered", "master", manifests.look, manifests.judge),
+    ),
+)

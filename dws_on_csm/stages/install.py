@@ -1,0 +1,43 @@
+"""The procedure: its stages in order, each with what it needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dws_on_csm.config.site import Site
+from dws_on_csm.domain import names
+from dws_on_csm.model.step import Stage
+from dws_on_csm.stages import verify
+from dws_on_csm.stages.access import rbac
+from dws_on_csm.stages.dws import deploy, images, workarea, workflow_namespace
+from dws_on_csm.stages.dws import replace as dws_replace
+from dws_on_csm.stages.pod import mount
+from dws_on_csm.stages.preflight import checks
+from dws_on_csm.stages.slurm import activate, computes, plugin
+
+STAGES = (
+    checks.STAGE,
+    workarea.STAGE,
+    images.STAGE,
+    dws_replace.STAGE,
+    deploy.STAGE,
+    mount.STAGE,
+    rbac.STAGE,
+    plugin.STAGE,
+    activate.STAGE,
+    computes.STAGE,
+    verify.STAGE,
+)
+
+
+def procedure(site: Site) -> tuple[Stage, ...]:
+    """STAGES as this site's version of DWS needs them.
+
+    From 0.1.1 on the plugin's role comes with DWS, so that no kubeconfig has any rights before that is deployed. The
+    namespace of Workflows is made where the site file says so.
+    """
+    more = {"access": () if names.role_by_hand(site) else ("deploy.applied",), "deploy": ()}
+    if site.access.create_namespace:
+        more = {name: (*needs, workflow_namespace.STAGE.name) for name, needs in more.items()}
+    stages = tuple(replace(one, needs=(*one.needs, *more.get(one.name, ()))) for one in STAGES)
+    return (stages[0], workflow_namespace.STAGE, *stages[1:]) if site.access.create_namespace else stages

@@ -1,0 +1,1 @@
+"""A slurmctld that runs in a pod."""

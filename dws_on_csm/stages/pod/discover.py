@@ -1,0 +1,224 @@
+"""A slurmctld in a pod: where its /etc/slurm comes from, what of it can be made lasting, and how that is changed.
+
+A file that is copied into a pod dies with it. So the plugin and slurm.conf are keys of the ConfigMap that the pod has as
+its /etc/slurm, the kubeconfig is a key of a Secret, and one projected volume shows the pod both in the same folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from dws_on_csm.config.site import Pod, Site
+from dws_on_csm.domain import names
+from dws_on_csm.kube import pods
+from dws_on_csm.model.cluster_api import Cluster
+from dws_on_csm.model.step import Api, Place, Unknown, Value
+from dws_on_csm.stages.pod import managed_by
+
+FACT, MOUNT = "preflight.pod", "pod.mount"
+"""Where what `look` finds is kept, by controller: at first, and by the step that may change it."""
+
+SETTLE = 150.0
+"""Seconds within which a kubelet brings a pod's files up to date by itself, should it not be told to."""
+
+PLUGIN = ("burst_buffer.lua", "burst_buffer.conf")
+FOLDER, FILE = (str(PurePosixPath(names.KUBECONFIG).parent), PurePosixPath(names.KUBECONFIG).name)
+OURS = "-slurm-dws"
+"""What the name of a Secret of ours ends in, behind the workload's."""
+KEY = "kubeconfig"
+"""The Secret's key."""
+
+Json = Mapping[str, Any]
+
+
+def of(place: Place) -> Pod | None:
+    """The pod that this controller is; None for a host."""
+    return next((host.pod for host in place.site.controllers if host.name == place.host), None)
+
+
+def as_in(place: Place, told: dict[str, Value]) -> dict[str, Value]:
+    """What is told of a file; in a pod mode and owner are what its volume gives, and nothing that is wanted."""
+    return {key: value for key, value in told.items() if not (of(place) and key in ("mode", "owner"))}
+
+
+def settle(otherwise: float) -> Callable[[Site], float]:
+    """How long a file may take to be as wanted: longer in a pod."""
+    return lambda site: SETTLE if any(host.pod for host in site.controllers) else otherwise
+
+
+def found(place: Place) -> Json:
+    """What the last look found of this controller. Raises Unknown if none was made."""
+    for fact in (MOUNT, FACT):
+        if place.host in (seen := place.facts.found.get(fact, {})):
+            answer: Json = seen[place.host]
+            return answer
+    raise Unknown("preflight")
+
+
+def part(place: Place, name: str) -> Json:
+    """Its `workload` or `config_map`. Raises Unknown where there is none: that is a finding, and what would follow isn't known."""
+    if (one := found(place).get(name)) is None:
+        raise Unknown("preflight")
+    answer: Json = one
+    return answer
+
+
+# --- what is there
+
+
+def look(place: Place) -> Api:
+    """The look of the check `pod`; see `read` for what it finds."""
+    pod = of(place)
+    assert pod is not None
+    return Api(lambda cluster: read(cluster, pod))
+
+
+def read(cluster: Cluster, pod: Pod) -> Value:
+    """The pod, what it is made of, and where its /etc/slurm comes from, as a dict. Raises ClusterError.
+
+    pod         its name; "" where none runs, or several do
+    workload    {"kind", "name", "path", "kept", "strategy"} of the Deployment or StatefulSet; kept: by whom, "" by nobody
+    owner       KIND/NAME of what the pod belongs to, where that is neither
+    volume      the volume that the pod has as /etc/slurm, as its template has it; None where there is none
+    subpaths    mounts with a subPath in /etc/slurm
+    config_map  {"name", "path", "kept", "immutable"} of the one that has slurm.conf; None where none does
+    secret      the name of the Secret that has the kubeconfig, and whether it is mounted already
+    group       securityContext.fsGroup, "" where it isn't set
+    mounts      [path in the container, what a new pod finds there: see `lasting`] of each volume that is mounted
+    """
+    some = pods.running(cluster, pod)
+    if len(some) != 1:
+        return {"pod": ""}
+    one = some[0]
+    workload, owner = _workload(cluster, pod.namespace, one)
+    spec = workload["spec"]["template"]["spec"] if workload else one["spec"]
+    volume, subpaths, files = _mounted(spec, pod.container)
+    return {
+        "pod": one["metadata"]["name"],
+        "workload": _described(workload) if workload else None,
+        "owner": owner,
+        "volume": volume,
+        "subpaths": subpaths,
+        "config_map": _config_map(cluster, pod.namespace, volume or files),
+        "secret": _secret(volume, workload),
+        "group": str(spec.get("securityContext", {}).get("fsGroup", "")),
+        "mounts": lasting(one["spec"], spec, pod.container),
+    }
+
+
+LASTS, NODE = "the same", "the same on the same node"
+"""What a new pod finds in a volume; anything else says what kind of volume it is that begins empty."""
+_PASSING = ("emptyDir", "ephemeral", "configMap", "secret", "projected", "downwardAPI")
+"""Kinds of volumes in which nothing outlives the pod that wrote it."""
+
+
+def lasting(spec: Json, template: Json, container: str) -> list[list[str]]:
+    """The mounts of a pod's container, each with what the next pod of its template finds there.
+
+    spec   of the pod itself: a StatefulSet's template does not name the volumes of its claims
+    """
+    bound = template.get("nodeName") or "kubernetes.io/hostname" in (template.get("nodeSelector") or {})
+    volumes = {one["name"]: one for one in spec.get("volumes") or ()}
+    mine: Json = next((one for one in spec["containers"] if one["name"] == container), {})
+    return [
+        [m["mountPath"], _kept_in(volumes.get(m["name"]) or {}, bool(bound))] for m in mine.get("volumeMounts") or ()
+    ]
+
+
+def _kept_in(volume: Json, bound: bool) -> str:
+    passing = next((kind for kind in _PASSING if kind in volume), "")
+    return passing or (NODE if "hostPath" in volume and not bound else LASTS)
+
+
+_OWNERS = {"ReplicaSet": "replicasets", "Deployment": "deployments", "StatefulSet": "statefulsets"}
+
+
+def _workload(cluster: Cluster, namespace: str, one: Json) -> tuple[Json | None, str]:
+    """The Deployment or StatefulSet that made the pod, or what else it belongs to, in words."""
+    owner = _controller(one)
+    while owner and owner["kind"] in _OWNERS:
+        path = _path(namespace, owner["kind"], owner["name"])
+        thing = cluster.get(path)
+        if thing is not None and owner["kind"] != "ReplicaSet":
+            return {**thing, "kind": owner["kind"]}, ""
+        owner = _controller(thing) if thing else None
+    return None, f"{owner['kind']}/{owner['name']}" if owner else "nothing"
+
+
+def _path(namespace: str, kind: str, name: str) -> str:
+    return f"/apis/apps/v1/namespaces/{namespace}/{_OWNERS[kind]}/{name}"
+
+
+def _controller(one: Json) -> Json | None:
+    return next((owner for owner in one["metadata"].get("ownerReferences", ()) if owner.get("controller")), None)
+
+
+def _described(workload: Json) -> Value:
+    spec, meta = workload["spec"], workload["metadata"]
+    strategy = spec.get("strategy") or spec.get("updateStrategy") or {}
+    return {
+        "kind": workload["kind"],
+        "name": meta["name"],
+        "path": _path(meta["namespace"], workload["kind"], meta["name"]),
+        "kept": kept(workload),
+        "strategy": strategy.get("type", ""),
+    }
+
+
+def kept(one: Json) -> str:
+    """By whom an object is kept as it is, so that what we change in it would be undone; "" by nobody."""
+    meta = one["metadata"]
+    if owner := _controller(one) or next(iter(meta.get("ownerReferences") or ()), None):
+        return f"{owner['kind']} {owner['name']}"
+    return managed_by.told(meta)
+
+
+def _mounted(spec: Json, container: str) -> tuple[Value, Value, Value]:
+    """The volume that is the folder, the mounts with a subPath in it, and the volume that the first of those is of."""
+    mine: Json = next((one for one in spec["containers"] if one["name"] == container), {})
+    mounts = [
+        one for one in mine.get("volumeMounts", ()) if f"{one['mountPath'].rstrip('/')}/".startswith(f"{FOLDER}/")
+    ]
+    subpaths = [one["mountPath"] for one in mounts if one.get("subPath") or one.get("subPathExpr")]
+    whole = [
+        one["name"] for one in mounts if one["mountPath"].rstrip("/") == FOLDER and one["mountPath"] not in subpaths
+    ]
+    pieces = [one["name"] for one in mounts if one["mountPath"] in subpaths]
+    return _volume(spec, whole), subpaths, _volume(spec, pieces[:1])
+
+
+def _volume(spec: Json, some: Sequence[str]) -> Value:
+    return next((one for one in spec.get("volumes", ()) if one["name"] in some), None)
+
+
+def sources(volume: Json | None) -> list[dict[str, Any]]:
+    """What a volume is made of, as a projected volume has it: [{"configMap": {...}}, {"secret": {...}}]."""
+    if volume and "projected" in volume:
+        return list(volume["projected"].get("sources") or ())
+    if volume and "configMap" in volume:
+        return [{"configMap": {key: value for key, value in volume["configMap"].items() if key != "defaultMode"}}]
+    return []
+
+
+def _config_map(cluster: Cluster, namespace: str, volume: Json | None) -> Value:
+    for one in sources(volume):
+        name = one.get("configMap", {}).get("name")
+        path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
+        thing = cluster.get(path) if name else None
+        if thing and "slurm.conf" in (thing.get("data") or {}):
+            return {"name": name, "path": path, "kept": kept(thing), "immutable": bool(thing.get("immutable"))}
+    return None
+
+
+def _secret(volume: Json | None, workload: Json | None) -> Value:
+    for one in sources(volume):
+        for item in one.get("secret", {}).get("items") or ():
+            if item["path"] == FILE:
+                return {"name": one["secret"]["name"], "key": item["key"], "mounted": True}
+    return {
+        "name": f"{workload['metadata']['name'] if workload else 'slurmctld'}{OURS}",
+        "key": KEY,
+        "mounted": False,
+    }

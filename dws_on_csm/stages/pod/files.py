@@ -1,0 +1,96 @@
+"""Files of a slurmctld in a pod, changed where the pod has them from: keys of a ConfigMap and of a Secret."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Mapping, Sequence
+
+from dws_on_csm.config.site import Pod
+from dws_on_csm.kube import pods
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import STATE, Action, AskApi, Delete, Sh
+from dws_on_csm.model.cluster_api import Cluster
+from dws_on_csm.model.secret import Secret
+from dws_on_csm.model.step import Place
+from dws_on_csm.stages.pod.discover import found, of, part
+
+
+def config(place: Place, keys: Mapping[str, str | None]) -> Sequence[Action]:
+    """Keys of the ConfigMap that is the pod's /etc/slurm (None: no such key), and the pod told to look at it now.
+
+    A patch: what is applied as a whole loses the keys that another step applied.
+    """
+    pod, path = of(place), part(place, "config_map")["path"]
+    assert pod is not None
+
+    def ask(cluster: Cluster) -> bytes:
+        cluster.patch(path, {"data": dict(keys)})
+        return b""
+
+    said = [f"{'write' if text is not None else 'remove'} {key}" for key, text in keys.items()]
+    title = f"{', '.join(said)} in ConfigMap {part(place, 'config_map')['name']}"
+    return [note(place), AskApi(title, ask, objects=(path,)), poke(place, pod)]
+
+
+def kubeconfig(place: Place, content: Secret) -> Sequence[Action]:
+    """The kubeconfig as the Secret that the pod sees, and the pod told to look at it now."""
+    pod = of(place)
+    assert pod is not None
+    return [note(place), _written(place, pod, content), poke(place, pod)]
+
+
+def _written(place: Place, pod: Pod, content: Secret) -> AskApi:
+    secret = found(place)["secret"]
+    folder = f"/api/v1/namespaces/{pod.namespace}/secrets"
+
+    def ask(cluster: Cluster) -> bytes:
+        data = {secret["key"]: base64.b64encode(content.reveal()).decode()}
+        meta = {"name": secret["name"], "namespace": pod.namespace}
+        cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "Opaque", "data": data})
+        return b""
+
+    return AskApi(f"write Secret {pod.namespace}/{secret['name']}", ask, objects=(f"{folder}/{secret['name']}",))
+
+
+def no_kubeconfig(place: Place) -> Sequence[Action]:
+    """No such Secret."""
+    pod = of(place)
+    assert pod is not None
+    path = f"/api/v1/namespaces/{pod.namespace}/secrets/{found(place)['secret']['name']}"
+    return [note(place), Delete(path), poke(place, pod)]
+
+
+def poke(place: Place, pod: Pod) -> AskApi:
+    """Annotate the pod: its kubelet then brings its volumes up to date at once, and not within a minute or two
+    (Kubernetes' documentation, "Configure a Pod to Use a ConfigMap": mounted ConfigMaps are updated automatically)."""
+
+    def ask(cluster: Cluster) -> bytes:
+        for one in pods.running(cluster, pod):
+            path = f"/api/v1/namespaces/{pod.namespace}/pods/{one['metadata']['name']}"
+            cluster.patch(path, {"metadata": {"annotations": {"dws-on-csm/changed": f"{time.time():.3f}"}}})
+        return b""
+
+    return AskApi("have the kubelet bring the pod's files up to date", ask)
+
+
+def note(place: Place) -> Sh:
+    """What slurmctld has read is written down before its files get a new time, unless that is known already."""
+    slurm = place.site.slurm
+    script = render.script(
+        "as.sh", "slurmctld.sh", "pod_noted.sh", folder=slurm.folder, unit=slurm.service, state=STATE
+    )
+    return Sh("note what slurmctld has read", script + _UNREAD, 60.0)
+
+
+_UNREAD = """
+slurm_path
+main=$(main_pid)
+if [ -n "$main" ] && [ ! -e "$state/activation" ]; then
+    began=$(started "$main")
+    start_files | while IFS= read -r file; do
+        stat -L -c '%.2Z' -- "$file"
+    done | awk -v began="$began" '$1 > began { late = 1 } END { exit late }' && noted
+fi
+:
+"""

@@ -1,0 +1,112 @@
+"""The volume that a pod has as its /etc/slurm: of the ConfigMap and the Secret with the kubeconfig."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dws_on_csm.model.actions import Action
+from dws_on_csm.model.step import Place, Stage, Step, Unknown, Value
+from dws_on_csm.stages.pod import rollout
+from dws_on_csm.stages.pod.discover import FILE, FOLDER, OURS, PLUGIN, Json, found, look, part, sources
+
+
+def mode(place: Place) -> int:
+    """Of the kubeconfig in the volume: as tight as SlurmUser can still read it. Such a file is root's and the fsGroup's."""
+    seen = place.facts.all("access.kubeconfig").get(place.host)
+    if seen is None:
+        raise Unknown("access")
+    if seen["slurm_uid"] == "0":
+        return 0o400
+    return 0o440 if found(place)["group"] == seen["slurm_group"] else 0o444
+
+
+def wanted_volume(place: Place) -> dict[str, Any]:
+    """The volume with the plugin's files and the Secret in it; itself where they are."""
+    have = found(place)
+    volume: dict[str, Any] | None = have["volume"]
+    if volume is None:
+        raise Unknown("preflight")  # which says why
+    name = part(place, "config_map")["name"]
+    some = [_with_mode(place, one) for one in sources(volume)]
+    some += _plugin(some, name)
+    if not have["secret"]["mounted"]:
+        item = {"key": have["secret"]["key"], "path": FILE, "mode": mode(place)}
+        some.append({"secret": {"name": have["secret"]["name"], "items": [item], "optional": True}})
+    if some == sources(volume):
+        return volume
+    kind = volume.get("projected") or volume.get("configMap") or {}
+    return {"name": volume["name"], "projected": {"defaultMode": kind.get("defaultMode", 0o644), "sources": some}}
+
+
+def _with_mode(place: Place, source: dict[str, Any]) -> dict[str, Any]:
+    """A Secret that this tool has mounted is as closed as it can be by now."""
+    mine = source.get("secret", {})
+    if mine.get("name") != f"{part(place, 'workload')['name']}{OURS}":
+        return source
+    return {"secret": {**mine, "items": [{**item, "mode": mode(place)} for item in mine.get("items") or ()]}}
+
+
+def _plugin(some: Sequence[Json], name: str) -> list[dict[str, Any]]:
+    """What is to be added where the sources list that ConfigMap's files, and not the plugin's.
+
+    Optional, in a source of its own: with a key that isn't there (yet, or any more) the kubelet would start no pod.
+    """
+    mine = [one["configMap"] for one in some if one.get("configMap", {}).get("name") == name]
+    if not all(one.get("items") for one in mine):
+        return []
+    listed = {item["path"] for one in mine for item in one["items"]}
+    items = [{"key": key, "path": key} for key in PLUGIN if key not in listed]
+    return [{"configMap": {"name": name, "items": items, "optional": True}}] if items else []
+
+
+def _read_mount(place: Place, have: Value) -> Value:
+    return _shown(have["volume"])
+
+
+def _shown(volume: Json) -> Value:
+    """What a volume shows, in words."""
+    told = []
+    for one in sources(volume):
+        for kind, source in one.items():
+            items = source.get("items")
+            files = ", ".join(f"{i['path']}{_octal(i)}" for i in items) if items else "all its keys"
+            told.append(f"{kind} {source.get('name', '')}: {files}")
+    return {FOLDER: told}
+
+
+def _octal(item: Json) -> str:
+    return f" (mode {item['mode']:04o})" if "mode" in item else ""
+
+
+def _change_mount(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    volume, wanted = found(place)["volume"], wanted_volume(place)
+    at = ["spec", "template", "spec", "volumes", {"name": volume["name"]}]
+    edit = {"object": rollout.workload(place), "at": at, "seen": volume, "value": wanted}
+    title = f"mount Secret {found(place)['secret']['name']} beside ConfigMap {part(place, 'config_map')['name']}"
+    return [rollout.action(place, title, [edit])]
+
+
+def _means_mount(place: Place) -> str:
+    open_ = "; every user in the pod can read the kubeconfig: with its securityContext.fsGroup set to SlurmUser's group, only that"
+    return rollout.means(place) + (open_ if mode(place) == 0o444 else "")
+
+
+STAGE = Stage(
+    "pod",
+    ("preflight",),
+    (
+        Step(
+            "mount",
+            "pod",
+            look,
+            lambda place: _shown(wanted_volume(place)),
+            _change_mount,
+            read=_read_mount,
+            settle=lambda site: 30.0,
+            means=lambda place, have, want: _means_mount(place),
+            hint="the pod's template is as it was; `kubectl describe` of the pod says what it waited for",
+        ),
+    ),
+)
+"""What the pod's template lacks for a kubeconfig to be seen in the pod."""

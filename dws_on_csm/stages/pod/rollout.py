@@ -1,0 +1,140 @@
+"""Another pod for a slurmctld: one transaction, at work on the master, and put back unless slurmctld answers in it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Sequence
+
+from dws_on_csm.config.site import Pod
+from dws_on_csm.kube import pods
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import STATE, Ask
+from dws_on_csm.model.cluster_api import Cluster
+from dws_on_csm.model.step import Api, Place, Step
+from dws_on_csm.stages.pod.discover import Json, of, part
+
+RESTARTED = "dws-on-csm/restarted"
+"""An annotation of the pod's template: another value makes another pod."""
+
+
+def workload(place: Place) -> str:
+    """`deployment/slurmctld`, as kubectl takes it."""
+    have = part(place, "workload")
+    return f"{have['kind'].lower()}/{have['name']}"
+
+
+def means(place: Place) -> str:
+    """What a rollout does to slurmctld, for a plan."""
+    have = part(place, "workload")
+    return f"slurmctld stops while {have['kind']} {have['name']} rolls out ({have['strategy']}), and starts again in a new pod"
+
+
+def action(place: Place, title: str, edits: Sequence[Json], back: Sequence[Json] | None = None) -> Ask:
+    """The edits (see pod_edit.py) and a new pod, at work on the master and put back unless slurmctld answers in it.
+
+    back    edits that are made then; left out: those that undo `edits`. Where only another pod is wanted, they are undone in turn
+            if slurmctld does not answer with them either
+    """
+    pod, have = of(place), part(place, "workload")
+    assert pod is not None
+    at = ["spec", "template", "metadata", "annotations", RESTARTED]
+    again = {
+        "object": workload(place),
+        "at": at,
+        "seen": ANYTHING,
+        "value": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    undone = [_undone(one) for one in reversed(edits)] if back is None else list(back)
+    was = [_undone(one) for one in reversed(undone)] if not edits and undone else None
+    script = _rollout_script(
+        place,
+        pod,
+        [*edits, again],
+        [*undone, {**again, "value": f"{again['value']}-back"}],
+        [*was, {**again, "value": f"{again['value']}-was"}] if was else [],
+    )
+    objects = (have["path"], part(place, "config_map")["path"])
+    return Ask(title, "master", script, deadline=longest(place) + 60.0, told=True, objects=objects)
+
+
+def longest(place: Place) -> float:
+    """Seconds that it may take: edits, a pod and its answer, all of that once more where it is put back, and once more where that
+    was not the reason."""
+    return 3 * (place.site.deadlines.slurmctld * 2 + 60.0)
+
+
+ANYTHING = "*"
+"""What an edit may find where it doesn't matter."""
+
+
+def _undone(edit: Json) -> Json:
+    """The edit that takes another one back. What is no text comes back from the API server with its defaults in it."""
+    seen = edit["value"] if isinstance(edit["value"], str) else ANYTHING
+    return {**edit, "seen": seen, "value": edit["seen"]}
+
+
+def _rollout_script(
+    place: Place, pod: Pod, following: Sequence[Json], undone: Sequence[Json], was: Sequence[Json]
+) -> str:
+    slurm, context = place.site.slurm, place.site.master.context
+    inside = {"folder": slurm.folder, "unit": slurm.service, "state": STATE}
+    fixed = {
+        "state": STATE,
+        "host": place.host,
+        "namespace": pod.namespace,
+        "selector": pod.selector,
+        "container": pod.container,
+        "workload": workload(place),
+        "context": f"--context={context}" if context else "",
+        "deadline": str(int(place.site.deadlines.slurmctld)),
+        "edit": render.read("pod_edit.py"),
+        "answers": render.script("as.sh", "slurmctld.sh", "pod_noted.sh", "pod_answers.sh", **inside),
+    }
+    settings = {
+        "state": STATE,
+        "longest": str(int(longest(place))),
+        "unit": f"dws-on-csm-rollout-{place.host}",
+        "program": render.script("pod_activate.sh", **fixed),
+        "next": _base64(following),
+        "back": _base64(undone),
+        "was": _base64(was) if was else "",
+    }
+    return render.script("detach.sh", "pod_follow.sh", **settings)
+
+
+def _base64(edits: Sequence[Json]) -> str:
+    return base64.b64encode(json.dumps(edits).encode()).decode()
+
+
+# --- a rollout that somebody else began
+
+
+def _look_rolled(place: Place) -> Api:
+    pod, path = of(place), part(place, "workload")["path"]
+    assert pod is not None
+    watch = f"/api/v1/namespaces/{pod.namespace}/pods"
+    return Api(lambda cluster: {"rolled out": _rolled(cluster, path), "pods": len(pods.running(cluster, pod))}, watch)
+
+
+def _rolled(cluster: Cluster, path: str) -> bool:
+    """Whether the workload's pods are of its template as it is now, and available."""
+    one = cluster.get(path)
+    if one is None:
+        return False
+    status, wanted = one.get("status", {}), one["spec"].get("replicas", 1)
+    counts = {status.get(key, 0) for key in ("replicas", "updatedReplicas", "readyReplicas")}
+    return status.get("observedGeneration", 0) >= one["metadata"]["generation"] and counts == {wanted}
+
+
+ROLLED = Step(
+    "rolled",
+    "pod",
+    _look_rolled,
+    lambda place: {"rolled out": True, "pods": 1},
+    settle=lambda site: site.deadlines.slurmctld + 60.0,
+    why=lambda have: "" if have["rolled out"] else "the workload rolls out",
+    hint="see `kubectl rollout status` of the workload, and `kubectl describe` of its pod",
+)
+"""The pod is of its template as it is now: a step that only waits."""

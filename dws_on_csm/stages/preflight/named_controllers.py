@@ -1,0 +1,170 @@
+"""The controllers that slurm.conf names, compared with those of the site file: one that is left out has no burst buffer.
+
+slurmctld starts where slurm.conf has what the host calls itself: so that decides, and not how the site file spells the host.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dws_on_csm.config.site import Site
+from dws_on_csm.domain import slurm_conf
+from dws_on_csm.model.step import Check, Finding, Known, Place, Value
+from dws_on_csm.stages.slurm import controller, slurmctld
+
+Found = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One SlurmctldHost: the names of its host (several where it has a virtual one), and the address it is reached at, if told."""
+
+    names: tuple[str, ...]
+    address: str = ""
+
+
+def entries(site: Site, files: Mapping[str, str], pinged: Sequence[str] = ()) -> list[Entry]:
+    """The controllers that slurm.conf names, in the order in which they take over, then what only `scontrol ping` names.
+
+    SlurmctldHost=NAME(ADDRESS), or else ControlMachine and BackupController of an older Slurm. `files`: slurm.conf and what it
+    includes, by path.
+    """
+    text = files.get(site.slurm.conf, "")
+    told = [_entry(one.value) for one in slurm_conf.settings(text, "SlurmctldHost", files)]
+    older = (("ControlMachine", "ControlAddr"), ("BackupController", "BackupAddr"))
+    told = told or [one for keys in older for one in _older(text, files, *keys)]
+    known = {name for one in told for name in one.names}
+    more = [Entry(tuple(names.split(","))) for names in pinged if not known & set(names.split(","))]
+    return list(dict.fromkeys([*told, *more]))
+
+
+def _entry(value: str) -> Entry:
+    name, _, address = value.partition("(")
+    return Entry(tuple(filter(None, name.strip().split(","))), address.partition(")")[0].strip())
+
+
+def _older(text: str, files: Mapping[str, str], name: str, address: str) -> Iterator[Entry]:
+    where = slurm_conf.value(text, address, files)
+    if (said := slurm_conf.value(text, name, files)) is not None:
+        yield Entry(_entry(said.value).names, where.value if where else "")
+
+
+# --- whose they are
+
+
+def _own(found: Found) -> set[str]:
+    """What a host calls itself."""
+    names = {found["host"], found["host"].partition(".")[0], found["fqdn"]}
+    return {name.lower() for name in names if name}
+
+
+def _is(found: Found, one: Entry) -> bool:
+    """Whether an entry is this host, which `localhost` is wherever it is read."""
+    return bool({name.lower() for name in one.names} & {*_own(found), "localhost"})
+
+
+def _reached(found: Found, one: Entry) -> bool:
+    """Whether an entry's address, or an address in place of its name, is this host's."""
+    where = {word.lower() for word in (one.address, *one.names)}
+    return bool(where & {*found["addresses"].lower().split(), *_own(found)})
+
+
+def _spelled(name: str, one: Entry) -> bool:
+    """Whether the site file's name of a host that was not seen may mean an entry."""
+    mine = {name.lower(), name.lower().partition(".")[0]}
+    theirs = {word.lower() for word in (*one.names, one.address)}
+    return bool(mine & (theirs | {word.partition(".")[0] for word in theirs if not _numeric(word)}))
+
+
+def _numeric(word: str) -> bool:
+    return re.fullmatch(r"[0-9a-f.:]+", word) is not None
+
+
+def left_out(place: Place) -> tuple[list[Entry], list[Entry]]:
+    """The entries of this controller's slurm.conf that are no controller of the site file; and those of which that isn't sure.
+
+    Raises Unknown where no controller was looked at.
+    """
+    seen = {host: found for host, found in place.facts.all(controller.FACT).items() if found["host"]}
+    mine = _named(place, place.host, controller.found(place))
+    foreign = [one for one in mine if not any(_is(found, one) for found in seen.values())]
+    unseen = [host.name for host in place.site.controllers if host.name not in seen]
+    foreign = [one for one in foreign if not any(_spelled(name, one) for name in unseen)]
+    if any(not any(_spelled(name, one) for one in mine) for name in unseen):
+        return [], []  # one that did not answer may be any of them: that it did not is told, and ends the run
+    # a controller that is none of these may be one of the others under another name
+    unclear = any(not any(_is(found, one) for one in mine) for found in seen.values())
+    doubted = [one for one in foreign if unclear or any(_reached(found, one) for found in seen.values())]
+    return [one for one in foreign if one not in doubted], doubted
+
+
+def _named(place: Place, host: str, found: Found) -> list[Entry]:
+    running = place.facts.found.get(slurmctld.FACT, {}).get(host)
+    return entries(place.site, found["files"], [names for names, _ in running["named"]] if running else ())
+
+
+# --- what it means
+
+
+def check(takes: bool) -> Check:
+    """The check `controllers`. `takes`: the burst buffer, and its files, go from the controllers of the site file."""
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        sure, unsure = ([one for one in some if one not in _before(place)] for some in left_out(place))
+        return [
+            *(_taken(place, one) if takes else _missed(place, one) for one in sure),
+            *(_unclear(place, one, takes) for one in unsure),
+        ]
+
+    return Check("controllers", "controller", lambda place: Known(None), judge)
+
+
+CHECK = check(takes=False)
+
+
+def _before(place: Place) -> set[Entry]:
+    """What is told of the controllers before this one already: mostly slurm.conf is the same everywhere."""
+    everywhere, told = place.facts.all(controller.FACT), set()
+    for host in place.site.controllers:
+        if host.name == place.host:
+            break
+        told |= set(_named(place, host.name, everywhere[host.name])) if host.name in everywhere else set()
+    return told
+
+
+def _told(place: Place, one: Entry) -> str:
+    running: Found = place.facts.found.get(slurmctld.FACT, {}).get(place.host) or {"named": ()}
+    state = next(
+        (f" (`scontrol ping`: {said})" for names, said in running["named"] if set(names.split(",")) & {*one.names}), ""
+    )
+    return f"slurm.conf on {place.host} names {','.join(one.names)} as a controller{state}"
+
+
+def _add(place: Place, one: Entry) -> str:
+    return f"add `- host: {one.names[0]}` under controllers in {place.site.path.name}"
+
+
+def _missed(place: Place, one: Entry) -> Finding:
+    text = f"{_told(place, one)}, and the site file does not have it: when its slurmctld takes over, jobs with #DW lines run "
+    fix = f"{_add(place, one)}; if it never starts again, take it out of slurm.conf, or accept: [controller-unlisted]"
+    return Finding("controller-unlisted", f"{text}without their storage", fix)
+
+
+def _taken(place: Place, one: Entry) -> Finding:
+    text = f"{_told(place, one)}, and the site file does not have it: its slurmctld would keep using burst-buffer files that "
+    fix = f"{_add(place, one)}; if it never starts again, take it out of slurm.conf"
+    return Finding("controllers-left-out", f"{text}this run removes, and might not start again", fix)
+
+
+def _unclear(place: Place, one: Entry, takes: bool) -> Finding:
+    what = (
+        "its slurmctld would lose files that it uses"
+        if takes
+        else "jobs with #DW lines would run there without storage"
+    )
+    text = f"{_told(place, one)}, and no controller of the site file calls itself so, though one of them may be meant"
+    fix = f"if it is another host, {_add(place, one)}; if it is one of them, accept: [controllers-unclear]"
+    return Finding("controllers-unclear", f"{text}; if it is another host, {what}", fix)

@@ -1,0 +1,46 @@
+"""For a repair of one stage alone: what that stage needs has to be right on this host already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from dws_on_csm.model.step import Check, Finding, Known, Place, Refused, Stage, Step, Unknown, Value
+
+
+def check(stages: Sequence[Stage], name: str, role: str) -> Check:
+    """A check on hosts of `role` that every step of what the stage `name` needs is as wanted there."""
+    needed = _needed(stages, name)
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        # other hosts of the role stay as they are, right or wrong
+        return [found for stage in needed for found in _wrong(place, stage)] if place.site.active(place.host) else ()
+
+    return Check("needs", role, lambda place: Known(None), judge)
+
+
+def _needed(stages: Sequence[Stage], name: str) -> list[Stage]:
+    """The stages that `name` needs, directly or not, in the procedure's order."""
+    direct = {stage.name: set(stage.builds_on) for stage in stages}
+    every = set(direct[name])
+    for _ in stages:
+        every |= {need for one in every for need in direct.get(one, ())}
+    return [stage for stage in stages if stage.name in every]
+
+
+def _wrong(place: Place, stage: Stage) -> Iterator[Finding]:
+    for step in stage.steps:
+        seen = place.facts.found.get(f"{stage.name}.{step.name}", {})
+        if isinstance(step, Step) and place.host in seen and not _right(place, step, seen[place.host]):
+            text = f"{stage.name}.{step.name} on {place.host} is not as wanted, and what is to be done builds on it"
+            yield Finding("needs-not-right", text, f"fab -H {place.host} redo {stage.name}, or `invoke install`")
+
+
+def _right(place: Place, step: Step, found: Value) -> bool:
+    """Whether it is as wanted; where that can't be said, it stands in nobody's way."""
+    try:
+        have = step.read(place, found) if step.read else found
+        return bool(have == step.want(place))
+    except Unknown:
+        return True
+    except Refused:
+        return False

@@ -1,0 +1,95 @@
+"""Files and folders that others than root and SlurmUser can write: whoever can may put another slurm.conf or plugin there."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from dws_on_csm.domain import names
+from dws_on_csm.model import render
+from dws_on_csm.model.lines import lines
+from dws_on_csm.model.step import Check, Finding, Known, Look, Place, Shell, Value
+from dws_on_csm.stages.pod import discover
+from dws_on_csm.stages.slurm import controller
+
+STICKY = 0o1000
+"""Nobody can move what is another one's in such a folder."""
+
+
+def look(place: Place) -> Look:
+    """slurm.conf and its includes, and the folders of these, of the plugin and of its kubeconfig; in a pod nobody can write
+    to them."""
+    if discover.of(place):
+        return Known({"files": [], "folders": [], "members": {}, "acls": [], "links": []})
+    slurm = place.site.slurm
+    files = [slurm.conf, f"{slurm.folder}/burst_buffer.lua", f"{slurm.folder}/burst_buffer.conf", names.KUBECONFIG]
+    settings = {"folder": slurm.folder, "unit": slurm.service, "files": shlex.join(files)}
+    return Shell(render.script("safe_file.sh", "slurmctld.sh", "slurm_folders.sh", **settings), parse)
+
+
+def parse(out: bytes) -> Value:
+    """{"folders": [whether a file lies in it, user, group, mode, path], "files": the same of slurm.conf and its includes,
+    "members": group -> users, "acls": paths whose ACL lets others write, "links": reasons}."""
+    files, folders = list[list[Any]](), list[list[Any]]()
+    members, acls, links = dict[str, list[str]](), list[str](), list[str]()
+    for line in lines(out, "surrogateescape"):
+        word, _, rest = line.partition(" ")
+        if word in ("file", "folder", "above"):
+            user, group, mode, path = rest.split("\t", 3)
+            (files if word == "file" else folders).append([word != "above", user, group, int(mode, 8), path])
+        elif word == "acl":
+            acls.append(rest)
+        elif word == "member":
+            group, _, user = rest.partition("\t")
+            members.setdefault(group, []).append(user)
+        elif word == "link":
+            links.append(rest)
+    own = {row[-1] for row in folders if row[0]}
+    folders = [row for row in folders if row[0] or row[-1] not in own]
+    return {"files": files, "folders": folders, "members": members, "acls": acls, "links": links}
+
+
+def judge(place: Place, found: Value) -> Sequence[Finding]:
+    """A finding for each file or folder that others can write, and for each file that root does not touch for that."""
+    seen = place.facts.found.get(controller.FACT, {}).get(place.host)
+    allowed = {"root", seen["user"] if seen and seen["uid"] else "root"}
+    fix = "put the file itself there, or make the folder root's (`chown root`, `chmod go-w`)"
+    linked = [Finding("slurm-file-link", f"on {place.host}: {reason}", fix) for reason in found["links"]]
+    files = (one for row in found["files"] if (one := _file(place, row, found, allowed)))
+    return [*linked, *files, *(one for row in found["folders"] if (one := _folder(place, row, found, allowed)))]
+
+
+def _file(place: Place, row: Value, found: Value, allowed: set[str]) -> Finding | None:
+    _, user, _, _, path = row
+    if not (others := _others(row, found, allowed)):
+        return None
+    text = f"{path} on {place.host} can be written by {others}, who can have slurmctld, and slurmd on all nodes, run what they like"
+    return Finding("slurm-file-writable", text, _fix(path, "SlurmUser" if user not in allowed else ""))
+
+
+def _folder(place: Place, row: Value, found: Value, allowed: set[str]) -> Finding | None:
+    lies_in, user, _, mode, path = row
+    if (not lies_in and mode & STICKY) or not (others := _others(row, found, allowed)):
+        return None
+    text = f"{path} on {place.host} can be written by {others}, who can put another slurm.conf or plugin there"
+    owner = "" if user in allowed else "SlurmUser" if lies_in else "root"
+    return Finding("slurm-folder-writable", text, _fix(path, owner))
+
+
+def _others(row: Value, found: Value, allowed: set[str]) -> str:
+    """Who can write it beside root and SlurmUser, in words; "" for nobody. A group that has nobody else in it is none."""
+    _, user, group, mode, path = row
+    others = [user] if user not in allowed else []
+    more = set(found["members"].get(group, ())) - allowed if mode & 0o020 else set()
+    others += [f"group {group} ({', '.join(sorted(more))})"] if more else []
+    others += ["whom its ACL names"] if path in found["acls"] else []
+    others += ["everybody"] if mode & 0o002 else []
+    return ", ".join(others)
+
+
+def _fix(path: str, owner: str) -> str:
+    return f"let root and SlurmUser alone write to it: `{f'chown {owner} {path}; ' if owner else ''}chmod go-w {path}`"
+
+
+CHECK = Check("folders", "controller", look, judge)

@@ -1,0 +1,1 @@
+"""Back to how things were before a run."""

@@ -1,0 +1,124 @@
+"""Files as they were before a run: the steps that bring them back."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from dws_on_csm.domain import names
+from dws_on_csm.model import render, snapshot
+from dws_on_csm.model.actions import STATE, Action, Remove, Sh
+from dws_on_csm.model.lines import lines
+from dws_on_csm.model.snapshot import ABSENT, File, Goal
+from dws_on_csm.model.step import Known, Look, Place, Refused, Shell, Stage, Step, Value
+from dws_on_csm.stages.rollback import unchanged
+from dws_on_csm.stages.slurm import plugin
+
+
+def files(goal: Goal, stage: str, role: str, but: set[str]) -> tuple[Stage, ...]:
+    """A stage with a step a file, for those of the hosts of `role` that are to be as they were; none, no stage."""
+    hosts = goal.roles.get(role, ())
+    paths = dict.fromkeys(path for host in hosts for path in goal.files.get(host, {}) if path not in but)
+    steps = tuple(_file(goal, role, path, name) for path, name in _names(paths).items())
+    return (Stage(stage, ("preflight",), steps),) if steps else ()
+
+
+_LOOK = """
+file={path}
+[ -e "$file" ] || exit 0
+stated '%a %U:%G' "$file" || exit 1
+content=$(peek "$file" base64 -w 0) || exit 1
+printf %s "$content" | base64 -d | sha256sum | cut -d' ' -f1
+"""
+
+# what holds a secret now is not shown either, whatever was there before
+_CONTENT = """
+holds_secret "$content" || printf 'text %s\\n' "$content"
+"""
+
+
+def _file(goal: Goal, role: str, path: str, name: str) -> Step:
+    def mine(place: Place) -> File | None:
+        return goal.files.get(place.host, {}).get(path)
+
+    def look(place: Place) -> Look:
+        known = mine(place)
+        if known is None:
+            return Known(None)
+        script = _LOOK.format(path=shlex.quote(path)) + (_CONTENT if known.text is not None else "")
+        return Shell(render.script("safe_file.sh", "holds_secret.sh") + script, _parse)
+
+    def read(place: Place, found: Value) -> Value:
+        known = mine(place)
+        return _told(found, known.sum == ABSENT) if found and known else found
+
+    def want(place: Place) -> Value:
+        known = mine(place)
+        return read(place, _described(known)) if known else None
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        known, found = mine(place), place.facts.all(f"{stage}.{name}")[place.host]
+        assert known is not None
+        if (found["sum"] if found else ABSENT) not in known.left:
+            raise Refused(unchanged.file_changed(place, path, goal))
+        if known.sum == ABSENT:
+            return [Remove(path, secret=path == names.KUBECONFIG)]
+        return [*_tried(place, known, goal), _put_back(known)]
+
+    stage = "plugin" if role == "controller" else "computes"
+    return Step(name, role, look, want, change, read=read, takes=_takes_file(path))
+
+
+def _names(paths: Collection[str]) -> dict[str, str]:
+    """Path -> the name of its step: the file's own name, where no other file has it."""
+    short = [path.rpartition("/")[2] for path in paths]
+    return {path: name if short.count(name) == 1 else path for path, name in zip(paths, short, strict=True)}
+
+
+def _parse(out: bytes) -> Value:
+    told = lines(out)
+    if not told:
+        return {}
+    mode, owner = told[0].split(" ")
+    found = {"mode": mode, "owner": owner, "sum": told[1]}
+    content = [line.removeprefix("text ") for line in told[2:]]
+    return {**found, "text": snapshot.text_of(base64.b64decode(content[0]))} if content else found
+
+
+def _told(found: Mapping[str, str], goes: bool) -> Value:
+    """Of a file its text; its checksum where that isn't to be shown, or would only be shown to go."""
+    left_out = "text" if goes else "sum" if "text" in found else ""
+    return {key: value for key, value in found.items() if key != left_out}
+
+
+def _described(known: File) -> Value:
+    if known.sum == ABSENT:
+        return {}
+    found = {"mode": known.mode, "owner": known.owner, "sum": known.sum}
+    return found if known.text is None else {**found, "text": snapshot.text_of(known.text)}
+
+
+def _takes_file(path: str) -> Callable[[Place, Value, Value], str]:
+    return lambda place, have, want: "" if want else f"{path} on {place.host} (kept there as a before-image)"
+
+
+def _tried(place: Place, known: File, goal: Goal) -> Sequence[Action]:
+    """A plugin is loaded before it is put back: with one that does not load, slurmctld would not start any more.
+
+    Where slurmctld has no burst buffer afterwards, nothing loads it: it is put back as it was, whatever it is.
+    """
+    used = known.path.endswith(f"/{plugin.LUA}") and goal.enabled.get(place.host, False)
+    return plugin.load_file(place, _source(known)) if used else []
+
+
+def _source(known: File) -> str:
+    return f"{STATE}/before/{known.run}{known.image}"
+
+
+def _put_back(known: File) -> Sh:
+    settings = {"path": known.path, "source": _source(known), "sum": known.sum}
+    # what takes its place holds a secret, and what was there may be the like
+    noted = f"secret {shlex.quote(known.path)}\n" if known.text is None else ""
+    script = noted + render.script("put_back.sh", **settings)
+    return Sh(f"put {known.path} back as it was before {known.run}", script)

@@ -1,0 +1,161 @@
+"""Single objects of the cluster as they were before a run: the step that brings them back."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from dws_on_csm.domain import dws_objects
+from dws_on_csm.engine import before_images
+from dws_on_csm.model.actions import STATE, Action, Delete, Sh
+from dws_on_csm.model.cluster_api import Cluster
+from dws_on_csm.model.snapshot import ABSENT, Thing
+from dws_on_csm.model.step import Api, Check, Finding, Look, Place, Refused, Shell, Step, Value
+from dws_on_csm.stages.dws import foreign_objects, installed, kept_configuration
+from dws_on_csm.stages.rollback import unchanged
+
+
+def step(things: Sequence[Thing], stage: str, run: str) -> Step:
+    """The step `objects` of `stage`: single objects, the last one that was made first. `run`: the first of those undone.
+
+    DWS's namespace stays where others have put anything into it: it would take all of it along, and whatever is stored for it.
+    """
+    key = f"{stage}.objects"
+    own = [one.label for one in things if one.before is None]
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        found = place.facts.one(key)
+        odd = [one for one in reversed(things) if have[one.label] != want[one.label]]
+        # they were as the runs left them before anything was touched; what is done is of what is seen now
+        if since_ := [one for one in odd if one.left and found[one.label]["sum"] not in one.left]:
+            raise Refused(*(unchanged.object_changed(one, run) for one in since_))
+        return [action for one in odd for action in _change(one, found[one.label], run)]
+
+    def want(place: Place) -> Value:
+        seen: Mapping[str, Mapping[str, str]] = next(iter(place.facts.found.get(key, {}).values()), {})
+        stays = {label: one["text"] for label, one in seen.items() if one["text"].startswith(STAYS)}
+        return {one.label: _shown(one.before) for one in things} | stays
+
+    return Step(
+        "objects",
+        "master",
+        lambda place: Api(lambda cluster: {one.label: _seen(cluster, one, own) for one in things}),
+        want,
+        change,
+        read=lambda place, found: {label: one["text"] for label, one in found.items()},
+        settle=lambda site: 30.0,
+        why=lambda have: "; ".join(f"{label} {text}" for label, text in have.items() if text.startswith(STAYS)),
+        takes=lambda place, have, want: _takes_things(things, have),
+        hint="what holds an object back is in its metadata.finalizers; one that is written by others too may change again",
+    )
+
+
+THERE, STAYS = "there", "stays, since others have put there: "
+
+
+def _seen(cluster: Cluster, one: Thing, own: Collection[str]) -> dict[str, str]:
+    """An object as a text that is to be compared, its fingerprint, and its resourceVersion ("": not there)."""
+    found = cluster.get(one.path)
+    text = THERE if found and one.before is None else _shown(found)
+    if text == THERE and one.path == installed.NAMESPACE and (others := foreign_objects.found(cluster, own)):
+        text = STAYS + ", ".join(others)
+    version = found["metadata"]["resourceVersion"] if found else ""
+    return {"text": text, "sum": before_images.fingerprint(found), "version": version}
+
+
+def _shown(one: Mapping[str, Any] | None) -> str:
+    """An object as a text that can be compared, and shown as a difference."""
+    return (
+        ABSENT
+        if one is None
+        else json.dumps(before_images.lasting(before_images.normal(one)), indent=1, sort_keys=True) + "\n"
+    )
+
+
+def _change(one: Thing, seen: Mapping[str, str], run: str) -> Sequence[Action]:
+    def still(cluster: Cluster, found: Mapping[str, Any]) -> None:
+        if before_images.fingerprint(found) != seen["sum"]:
+            raise Refused(unchanged.object_changed(one, run))
+        if one.path == installed.NAMESPACE and (others := foreign_objects.found(cluster)):
+            text = f"{one.label} has what others have put there meanwhile: {', '.join(others)}"
+            raise Refused(Finding("namespace-in-use", text, "run it again: the namespace stays then"))
+
+    version = seen["version"]
+    if one.before is None:
+        return [Delete(one.path, 180.0, still=still)]
+    # a binding's role can't be changed
+    anew = bool(version) and one.before["kind"].endswith("RoleBinding")
+    if version and not anew:
+        return [_write(one, "replace", one.path, version)]
+    made = _write(one, "create", one.path.rpartition("/")[0], "")
+    return [Delete(one.path, still=still), made] if anew else [made]
+
+
+def _write(one: Thing, verb: str, path: str, version: str) -> Sh:
+    """The object exactly as it was: kubectl itself would change an annotation. A version that is no longer so is refused."""
+    assert one.before is not None
+    meta = {**one.before["metadata"], **({"resourceVersion": version} if version else {})}
+    content = json.dumps({**one.before, "metadata": meta}).encode()
+    command = f"kubectl --request-timeout 60s {verb} --raw {shlex.quote(path)} --filename - >/dev/null"
+    return Sh(f"put {one.label} back", command, data=content, objects=(one.path,))
+
+
+def _takes_things(things: Sequence[Thing], have: Value) -> str:
+    gone = [one.label for one in things if one.before is None and have[one.label] == THERE]
+    return f"in the cluster: {', '.join(gone)}" if gone else ""
+
+
+# Prints what the first removal since the run `first` had saved: how things were before it.
+_FORMER = """
+cd {state}/before 2>/dev/null || exit 0
+for run in *; do
+    if [ ! "$run" \\< {first} ] && [ -e "$run/.kept.json" ]; then cat -- "$run/.kept.json"; break; fi
+done
+"""
+
+_PUT = """
+umask 077
+cat >{pending}.part
+whole {pending}.part {pending}
+"""
+
+
+def saved(first: str) -> tuple[Check | Step, ...]:
+    """What administrators and drivers had made of DWS's kinds before the run `first`, at hand for the install that follows, which
+    puts it back (see stages/kept): what the first removal since then saved, and is not there any more. What is there stays.
+    """
+    pending = shlex.quote(kept_configuration.pending())
+
+    def lacking(place: Place) -> Look:
+        objects = place.facts.one("previous.former")
+        return Api(lambda cluster: kept_configuration.missing(cluster, objects))
+
+    def due(place: Place, found: Value) -> Value:
+        coming = {dws_objects.label(one) for one in found}
+        return [label for label in place.facts.one("previous.lacking") if label not in coming]
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        objects = [*place.facts.one("previous.saved")]
+        objects += [one for one in place.facts.one("previous.former") if dws_objects.label(one) in have]
+        script, data = _PUT.format(pending=pending), dws_objects.text(objects).encode()
+        return [Sh(f"bring back what was saved: {', '.join(have)}", script, data=data)]
+
+    former = _FORMER.format(state=shlex.quote(STATE), first=shlex.quote(first))
+    return (
+        Check("former", "master", lambda place: Shell(former, _items), lambda place, have: ()),
+        Check("lacking", "master", lacking, lambda place, have: ()),
+        Step(
+            "saved",
+            "master",
+            lambda place: Shell(f"cat -- {pending} 2>/dev/null || true", _items),
+            lambda place: [],
+            change,
+            read=due,
+        ),
+    )
+
+
+def _items(out: bytes) -> Value:
+    return json.loads(out)["items"] if out.strip() else []

@@ -1,0 +1,270 @@
+"""The rollback: the Slurm side, DWS and the cluster's objects as they were before a run, in an order that leaves nothing hanging.
+
+Where the burst buffer goes away, no slurmctld uses it any more before its files go, and DWS goes after them; where it
+comes back, it is the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dws_on_csm.domain import slurm_conf
+from dws_on_csm.model import snapshot
+from dws_on_csm.model.actions import Action
+from dws_on_csm.model.snapshot import ABSENT, Goal
+from dws_on_csm.model.step import Check, Place, Refused, Stage, Step, Value
+from dws_on_csm.stages import undeploy
+from dws_on_csm.stages.access import rbac, revoked_names
+from dws_on_csm.stages.dws import (
+    deploy,
+    images,
+    in_use,
+    installed,
+    owned,
+    persistent_storage,
+    reopen,
+    stuck_crds,
+    workarea,
+    workflow_namespace,
+)
+from dws_on_csm.stages.dws import (
+    replace as dws_replace,
+)
+from dws_on_csm.stages.pod import rollout
+from dws_on_csm.stages.preflight import checks, named_controllers
+from dws_on_csm.stages.rollback import files as rollback_files
+from dws_on_csm.stages.rollback import objects, unchanged
+from dws_on_csm.stages.slurm import activate, close_dws, controller, deactivate, pod_checks, slurmctld, transaction
+
+
+def stages(goal: Goal, conf: str) -> tuple[Stage, ...]:
+    """The procedure in order; `conf`: slurm.conf's path."""
+    first, side, cluster = _preflight(goal), _slurm_side(goal, conf), _cluster(goal)
+    parts = (cluster, side) if all(goal.enabled.values()) else (side, cluster)
+    return _closed(goal, (first, *_one_after_the_other(parts)))
+
+
+def _closed(goal: Goal, every: Sequence[Stage]) -> tuple[Stage, ...]:
+    """DWS is closed before a stage that takes from jobs what they need, and opened at the end.
+
+    Where DWS goes or comes as a whole, that closes it by itself.
+    """
+    taking = ["slurm", "pods", "slurmctld", "plugin"] if goal.off else []
+    taking += ["objects"] if goal.dws == "leave" and _loses(goal) else []
+    around = [one.name for one in every if one.name in taking]
+    if not around:
+        return (*every, close_dws.last(every, "undeploy")) if goal.dws == "remove" else tuple(every)
+    made = [replace(one, needs=(*one.needs, close_dws.NAME)) if one.name in around else one for one in every]
+    made.insert(1, close_dws.stage(around))
+    return (*made, close_dws.last(made, close_dws.NAME, *([rollout.ROLLED] if goal.pods else ())))
+
+
+def _one_after_the_other(parts: Sequence[Sequence[Stage]]) -> tuple[Stage, ...]:
+    """The parts in order: what changes anything in the second waits for the end of the first."""
+    begin, end = parts
+    if not begin:
+        return tuple(end)
+    # a clone and images may be fetched meanwhile: nobody is asked before they have said what goes and comes
+    early = ("workarea", "images")
+    waiting = [one if one.name in early else replace(one, needs=(*one.needs, begin[-1].name)) for one in end]
+    return (*begin, *waiting)
+
+
+# --- before anything is touched
+
+
+def _preflight(goal: Goal) -> Stage:
+    known = {item.name: item for item in _base(goal).steps}
+    if goal.dws != "remove":
+        known |= {one.name: one for one in _guards(goal, "preflight")}
+    if _crds(goal):
+        known |= {"owned": owned.check(lambda place: True)}
+    if goal.dws != "leave" or goal.things or goal.pods:
+        known |= {"limit": in_use.limit(lambda place: "the cluster would have to be as it was before")}
+    if goal.slurm or goal.pods or any(goal.files.values()):
+        judge = deactivate.judge if goal.off else known.get("controller", _QUIET).judge  # type: ignore[union-attr]
+        known |= {"pod": pod_checks.KNOWN, "controller": replace(_QUIET, judge=judge)}
+        known |= {"controllers": named_controllers.check(takes=goal.off)}
+    if goal.renew:  # a name that was revoked gets no new kubeconfig
+        known |= {revoked_names.CHECK.name: revoked_names.CHECK}
+    read = (unchanged.runs(role, goal) for role in ("master", "controller", "compute"))
+    untouched = (unchanged.files(role, goal) for role in ("controller", "compute"))
+    return Stage(
+        "preflight",
+        (),
+        (
+            *known.values(),
+            workflow_namespace.moved(goal.spaces),
+            *read,
+            unchanged.dws(goal),
+            *untouched,
+            unchanged.things(goal),
+        ),
+    )
+
+
+def _guards(goal: Goal, stage: str) -> Sequence[Check]:
+    """What stands in the way where DWS, or a part of it, goes or is taken from Slurm."""
+    return in_use.checks(stage, lambda place: _loses(goal) or (goal.dws == "install" and dws_replace.due(place)))
+
+
+def _loses(goal: Goal) -> bool:
+    """Whether jobs lose their burst buffer, or Workflows their CRD or what serves them."""
+    serving = set(installed.TRACES.values())
+    gone = [one.path for one in goal.things if one.before is None]
+    return goal.off or any(path in serving or "/customresourcedefinitions/" in path for path in gone)
+
+
+def _crds(goal: Goal) -> bool:
+    """Whether CRDs are deleted: they take all objects of their kinds along, also where DWS does not go as a whole."""
+    return any(one.before is None and one.path.startswith(installed.CRDS) for one in goal.things)
+
+
+_QUIET = Check(controller.CHECK.name, "controller", controller.look, lambda place, have: ())
+
+
+def _base(goal: Goal) -> Stage:
+    if goal.dws == "install":
+        # whether controllers reach the API is for those to say who make kubeconfigs; what Slurm is like, for what changes it
+        left_out = {"api"} if goal.slurm else {"api", "controller", "controllers", "slurm-conf"}
+        kept = tuple(one for one in checks.STAGE.steps if one.name not in left_out)
+        return replace(checks.STAGE, steps=kept)
+    every = undeploy.stages(slurm=goal.off)[0]
+    wanted = {"cluster", "installed"} if goal.dws == "leave" else {one.name for one in every.steps}
+    return replace(every, steps=tuple(one for one in every.steps if one.name in wanted))
+
+
+# --- the Slurm side
+
+
+def _slurm_side(goal: Goal, conf: str) -> tuple[Stage, ...]:
+    # a Workflow, or the end of a namespace, may have come since the preflight was judged
+    spaces = (workflow_namespace.moved(goal.spaces),) if goal.spaces else ()
+    files = rollback_files.files(goal, "plugin", "controller", {conf})
+    made = tuple(replace(one, steps=(*spaces, *one.steps)) for one in files)
+    daemons = (*((_slurm(goal, conf),) if goal.slurm else ()), *(_pods(goal) if goal.pods else ()))
+    if goal.off:  # a job may have come since the preflight was judged
+        daemons = (_guarded(goal, daemons[0]), *daemons[1:])
+        made = tuple(_guarded(goal, one) for one in made)
+    nodes = rollback_files.files(goal, "computes", "compute", set())
+    order = (*made, *daemons) if all(goal.enabled.values()) else (*daemons, *made)
+    fresh = (replace(rbac.STAGE, needs=(), steps=(*spaces, *_kubeconfigs())),) if goal.renew else ()
+    return _chain((*fresh, *order, *nodes))
+
+
+def _guarded(goal: Goal, stage: Stage) -> Stage:
+    return replace(stage, steps=(*_guards(goal, stage.name), *stage.steps))
+
+
+def _chain(every: Sequence[Stage]) -> tuple[Stage, ...]:
+    before_ = ("preflight", *(one.name for one in every))
+    return tuple(replace(one, needs=(need,)) for one, need in zip(every, before_, strict=False))
+
+
+def _kubeconfigs() -> Sequence[Step | Check]:
+    return [one for one in rbac.STAGE.steps if one.name in ("cluster", "kubeconfig")]
+
+
+def _slurm(goal: Goal, conf: str) -> Stage:
+    steps = {one.name: one for one in activate.STAGE.steps if isinstance(one, Step)}
+    gone = {one.name: one for one in deactivate.SLURM.steps if isinstance(one, Step)}["daemon"]
+
+    def want(place: Place) -> Value:
+        known = goal.files.get(place.host, {}).get(conf)
+        return snapshot.text_of(known.text) if known and known.text is not None else activate.seen(place)
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        # it was as the runs left it before anything was touched; the transaction compares with what is seen now
+        if (ABSENT if have is None else transaction.checksum(transaction.content(have))) not in goal.files[place.host][
+            conf
+        ].left:
+            raise Refused(unchanged.file_changed(place, conf, goal))
+        return activate.undo(place, want)
+
+    def of(place: Place) -> Step:
+        return steps["daemon"] if goal.enabled.get(place.host) else gone
+
+    def read(place: Place, found: Value) -> Value:
+        made = of(place).read
+        assert made is not None
+        return made(place, found)
+
+    def start(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        made = of(place).change
+        assert made is not None
+        return made(place, have, want)
+
+    told = replace(steps["conf"], want=want, change=change, takes=_takes_conf)
+    alive = replace(steps["daemon"], read=read, change=start, want=lambda place: of(place).want(place))
+    return Stage("slurm", (), (activate.HOOKS, steps["activation"], told, alive), serial=True)
+
+
+def _pods(goal: Goal) -> tuple[Stage, Stage]:
+    """What slurmctlds in pods are made of, as it was; then each answers in its new pod."""
+    answers = Step(
+        "answers",
+        "pod",
+        slurmctld.look,
+        lambda place: {"answers": True, "not read": []},
+        read=lambda place, found: {
+            "answers": slurmctld.answers(found),
+            "not read": slurmctld.unread(place.site, found),
+        },
+        settle=lambda site: site.deadlines.slurmctld + 60.0,
+        why=lambda have: (
+            "; ".join(have["not read"]) if have["answers"] else "slurmctld does not answer `scontrol ping`"
+        ),
+        hint="see `kubectl rollout status` and `kubectl logs` of the workload that the pod is of",
+    )
+    return Stage("pods", (), (objects.step(goal.pods, "pods", goal.run), rollout.ROLLED)), Stage(
+        "slurmctld", (), (answers,)
+    )
+
+
+def _takes_conf(place: Place, have: Value, want: Value) -> str:
+    kept = slurm_conf.value(str(want), activate.KEY)
+    gone = not (kept and kept.value.lower() == slurmctld.TYPE)
+    return activate.goes(place) if gone else ""
+
+
+# --- the cluster
+
+
+def _unchanged(stage: Stage, name: str, goal: Goal) -> Stage:
+    """The stage with a check before its step `name`, if it has one: what is there of DWS is what was to go, and nothing else."""
+    at = [one.name for one in stage.steps].index(name) if name in [one.name for one in stage.steps] else None
+    if at is None:
+        return stage
+    return replace(stage, steps=(*stage.steps[:at], unchanged.dws(goal, lambda place: True), *stage.steps[at:]))
+
+
+def _goes(place: Place) -> bool:
+    """Whether something of DWS is taken away before another version comes."""
+    return dws_replace.due(place) or stuck_crds.there(place)
+
+
+def _cluster(goal: Goal) -> tuple[Stage, ...]:
+    """DWS, then the single objects."""
+    dws: tuple[Stage, ...] = () if goal.off or _loses(goal) else (reopen.STAGE,)
+    if goal.dws == "remove":
+        dws = tuple(_unchanged(one, "storage", goal) for one in undeploy.stages(slurm=False)[1:-1])
+    elif goal.dws == "install":
+        previous = replace(dws_replace.STAGE, steps=(*dws_replace.STAGE.steps, *objects.saved(goal.run)))
+        # where none had to go before, none may have come meanwhile
+        last = replace(deploy.STAGE, steps=(unchanged.dws(goal, lambda place: not _goes(place)), *deploy.STAGE.steps))
+        dws = (workarea.STAGE, images.STAGE, _unchanged(previous, "storage", goal), last)
+    needs = (dws[-1].name if dws else "preflight",)
+    guard: tuple[Check | Step, ...] = ()
+    if _crds(goal):
+        guard = (
+            owned.check(lambda place: True),
+            persistent_storage.step("objects", lambda place: "these kinds of DWS"),
+        )
+    guards = _guards(goal, "objects") if goal.dws != "remove" and _loses(goal) else ()
+    things = (
+        (Stage("objects", needs, (*guards, *guard, objects.step(goal.things, "objects", goal.run))),)
+        if goal.things
+        else ()
+    )
+    return (*dws, *things)

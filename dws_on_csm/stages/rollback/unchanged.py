@@ -1,0 +1,120 @@
+"""What somebody changed since a run: checks that files and objects are still as the runs that are undone left them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+
+from dws_on_csm.engine import before_images
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import STATE
+from dws_on_csm.model.lines import lines
+from dws_on_csm.model.snapshot import Goal, Thing
+from dws_on_csm.model.step import Api, Check, Finding, Known, Look, Place, Shell, Value
+from dws_on_csm.stages.dws import installed
+
+_SUMS = """
+for file in {paths}; do
+    if [ ! -e "$file" ]; then printf 'absent %s\\n' "$file"; continue; fi
+    stated %n "$file" >/dev/null || exit 1
+    sum=$(peek "$file" sha256sum) || exit 1
+    printf '%s %s\\n' "${{sum%% *}}" "$file"
+done
+"""
+
+
+def files(role: str, goal: Goal) -> Check:
+    """A check: the files of the hosts of `role` are as the runs that are undone left them."""
+
+    def look(place: Place) -> Look:
+        paths = shlex.join(goal.files.get(place.host, {}))
+        return Shell(render.read("safe_file.sh") + _SUMS.format(paths=paths), _sums) if paths else Known({})
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        mine = goal.files.get(place.host, {})
+        return [file_changed(place, path, goal) for path, sum_ in have.items() if sum_ not in mine[path].left]
+
+    return Check(f"since-{role}", role, look, judge)
+
+
+def _sums(out: bytes) -> Value:
+    return {path: sum_ for sum_, _, path in (line.partition(" ") for line in lines(out))}
+
+
+def file_changed(place: Place, path: str, goal: Goal) -> Finding:
+    """The finding for a file that isn't as the runs that are undone left it."""
+    text = f"{path} on {place.host} is not as run {goal.run}, or a later one, left it: somebody changed it since"
+    known = goal.files[place.host][path]
+    image = f"{STATE}/before/{known.run}{known.image}"
+    return Finding("file-changed", text, f"how it was before lies there in {image}: settle it by hand, and run again")
+
+
+def things(goal: Goal) -> Check:
+    """A check: the objects are as those runs left them, as far as that is known."""
+    watched = [one for one in (*goal.things, *goal.pods) if one.left]
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        return [object_changed(one, goal.run) for one in watched if have[one.path] not in one.left]
+
+    def look(place: Place) -> Look:
+        return Api(lambda cluster: {one.path: before_images.fingerprint(cluster.get(one.path)) for one in watched})
+
+    return Check("since-cluster", "master", look if watched else lambda place: Known({}), judge)
+
+
+def object_changed(one: Thing, run: str) -> Finding:
+    """The finding for an object that isn't as the runs that are undone, `run` and later ones, left it."""
+    text = f"{one.label} is not as run {run}, or a later one, left it: somebody changed it since"
+    fix = f"compare it with before/RUN/.objects in {STATE} on the master, settle it by hand, and run again"
+    return Finding("object-changed", text, fix)
+
+
+_RECORDS = """
+sums=
+if cd {state} 2>/dev/null; then
+    for one in before runs runs.log; do
+        [ ! -e "$one" ] || sums="$sums$(find "$one" -type f -exec sha256sum -- {{}} +)
+" || exit 1
+    done
+fi
+printf %s "$sums" | LC_ALL=C sort | sha256sum | cut -d' ' -f1
+"""
+
+
+def dws(goal: Goal, still: Callable[[Place], bool] | None = None) -> Check:
+    """A check: what there is of DWS is what it was when the goal was made: whether it goes or comes was decided by that.
+
+    still   in a later stage, where it is looked at anew: whether it is to be the same then
+    """
+
+    def look(place: Place) -> Look:
+        return Api(installed.read) if still and still(place) else Known(None)
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        seen = have if still else installed.found(place)
+        if goal.now is None or (still and seen is None) or seen == goal.now:
+            return ()
+        text = "what there is of DWS has changed since this rollback read what there is to undo"
+        return (Finding("run-since", text, "run it again"),)
+
+    return Check("since-dws", "master", look, judge)
+
+
+def records() -> str:
+    """The script that prints a word for all that runs have left on a host: another one once a run has changed anything there."""
+    return _RECORDS.format(state=shlex.quote(STATE))
+
+
+def runs(role: str, goal: Goal) -> Check:
+    """A check on the hosts of `role`: their records are those from which the goal was made. Read under the site's lock, or
+    before it was taken by nobody else, they say that no other run has changed anything of which the goal knows nothing."""
+
+    def judge(place: Place, have: Value) -> Sequence[Finding]:
+        if have == goal.records.get(place.host):
+            return ()
+        text = f"on {place.host} a run has left something since this rollback read what there is to undo"
+        if place.host not in goal.records:
+            text = f"{place.host} did not answer when this rollback read what there is to undo, and answers now"
+        return (Finding("run-since", text, "run it again"),)
+
+    return Check(f"runs-{role}", role, lambda place: Shell(records(), lambda out: out.decode().strip()), judge)

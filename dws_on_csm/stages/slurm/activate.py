@@ -1,0 +1,244 @@
+"""BurstBufferType in slurm.conf, and a slurmctld that has read it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dws_on_csm.domain import slurm_conf
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import Action, Sh
+from dws_on_csm.model.step import Api, Check, Finding, Known, Look, Place, Refused, Shell, Stage, Step, Unknown, Value
+from dws_on_csm.stages.dws import workflows
+from dws_on_csm.stages.pod import discover, rollout
+from dws_on_csm.stages.slurm import slurmctld, transaction
+
+KEY = "BurstBufferType"
+COMMENT = "set by dws-on-csm: jobs with #DW lines get a Workflow from DataWorkflowServices"
+
+
+# --- slurm.conf
+
+
+def _look_conf(place: Place) -> Shell:
+    return Shell(render.script("safe_file.sh", "conf_look.sh", file=place.site.slurm.conf), parse_conf)
+
+
+def parse_conf(out: bytes) -> Value:
+    """{"id": which file it is, "text": what is in it}; bytes that are no UTF-8 stay what they are. None: no such file."""
+    if not out.strip():
+        return None
+    which, _, content = out.decode().partition("\n")
+    return {"id": which, "text": slurm_conf.decoded(base64.b64decode(content))}
+
+
+def seen(place: Place) -> str:
+    """slurm.conf as it was seen on this controller. Raises Unknown if it wasn't."""
+    found = place.facts.all("slurm.conf").get(place.host)
+    if found is None:
+        raise Unknown("slurm")
+    return str(found["text"])
+
+
+def enabled(place: Place) -> bool:
+    """Whether slurm.conf as it was seen, or a file that it includes, sets the burst buffer. Raises Unknown if it wasn't."""
+    said = slurm_conf.value(seen(place), KEY, transaction.included(place))
+    return said is not None and said.value.lower() == slurmctld.TYPE
+
+
+def _want_conf(place: Place) -> Value:
+    return wanted(place, seen(place))
+
+
+def wanted(place: Place, text: str) -> str:
+    """`text` with the burst buffer enabled: itself where it, or a file that it includes, says so already."""
+    other = transaction.included(place)
+    said = slurm_conf.value(text, KEY, other)
+    if said and said.value.lower() == slurmctld.TYPE:
+        return text
+    if said and said.value.lower() not in ("", "(null)"):
+        found = f"slurm.conf on {place.host} has {KEY}={said.value}, and Slurm takes one only"
+        raise Refused(Finding("other-burst-buffer", found, "take it out first, if no job needs it any more"))
+    return slurm_conf.with_setting(text, KEY, slurmctld.TYPE, COMMENT)
+
+
+def ours_again(text: str) -> str:
+    """The checksum that slurm.conf would have with our line: where an activation knows it, only that line was taken out."""
+    return transaction.checksum(transaction.content(slurm_conf.with_setting(text, KEY, slurmctld.TYPE, COMMENT)))
+
+
+def _change_conf(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    if have is None:
+        raise Refused(
+            Finding("slurm-conf-missing", f"no {place.site.slurm.conf} on {place.host}", "correct slurm.folder")
+        )
+    return [
+        transaction.transaction(place, _title(place, f"set {KEY} in {place.site.slurm.conf}"), have, want, back=have)
+    ]
+
+
+def _title(place: Place, what: str) -> str:
+    unit = place.site.slurm.service
+    then = f"roll {rollout.workload(place)} out" if discover.of(place) else f"start {unit} again"
+    return f"{what}, {then}; put back unless it answers within {place.site.deadlines.slurmctld:.0f} s"
+
+
+def undo(place: Place, before: Value) -> Sequence[Action]:
+    """slurm.conf as it was before this tool changed it, and a slurmctld that has read that; what a rollback does."""
+    now = seen(place)
+    return (
+        []
+        if now == before
+        else [transaction.transaction(place, _title(place, "put slurm.conf back"), now, before, back=now)]
+    )
+
+
+def goes(place: Place) -> str:
+    """What it means that BurstBufferType is taken from a slurm.conf, for whoever is asked."""
+    return f"{KEY} of {place.host}'s slurm.conf: Slurm then runs jobs with #DW without their storage, and does not refuse them"
+
+
+def disable(place: Place) -> Sequence[Action]:
+    """BurstBufferType taken out of slurm.conf, and a slurmctld that has read that; what an undeploy does."""
+    now = seen(place)
+    without = slurm_conf.without_setting(now, KEY)
+    if now == without:
+        return []
+    return [
+        transaction.transaction(
+            place, _title(place, f"take {KEY} out of {place.site.slurm.conf}"), now, without, back=now
+        )
+    ]
+
+
+# --- the daemon
+
+
+def _read_daemon(place: Place, found: Value) -> Value:
+    return {"answers": slurmctld.answers(found), "not read": slurmctld.stale(place.site, found)}
+
+
+def _want_daemon(place: Place) -> Value:
+    return {"answers": True, "not read": []}
+
+
+def _change_daemon(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    """Start it again; if it doesn't come up, then without the burst buffer: unless that took it from another one, or is known not
+    to be the reason. One that runs now is not left down for anything of ours: it is tried without it, whatever is known.
+    """
+    now = seen(place)
+    without = slurm_conf.without_setting(now, KEY)
+    kept = without == now or _runs_elsewhere(place, "id") or (_stopped(place) and _was_read(place, now))
+    again = transaction.transaction(
+        place, f"start {place.site.slurm.service} again", now, None, None if kept else without
+    )
+    if _stopped(place) and isinstance(again, Sh):
+        again = replace(again, note=f"slurmctld did not run on {place.host}, and was started")
+    return [again]
+
+
+def _stopped(place: Place) -> bool:
+    return not slurmctld.found(place)["main"]
+
+
+def _was_read(place: Place, text: str) -> bool:
+    """Whether a slurmctld is known to start with this very text: this one once did, or another one runs with it."""
+    known: str = slurmctld.found(place)["activated"]
+    return known == transaction.checksum(transaction.content(text)) or _runs_elsewhere(place, "text")
+
+
+def _runs_elsewhere(place: Place, what: str) -> bool:
+    """Whether a controller that has the same slurm.conf ("id"), or an equal one ("text"), runs with what it says now."""
+    files, daemons = place.facts.all("slurm.conf"), place.facts.all(slurmctld.FACT)
+    same = [host for host, file in files.items() if file and file[what] == files[place.host][what]]
+    good = [host for host in same if host in daemons and slurmctld.answers(daemons[host])]
+    return any(host != place.host and not slurmctld.stale(place.site, daemons[host]) for host in good)
+
+
+def _interrupts(place: Place) -> bool:
+    """Whether this slurmctld has the burst buffer, and is to be started again: that kills what it runs of the plugin just then."""
+    found = slurmctld.found(place)
+    return bool(found["loaded"]) and (not enabled(place) or bool(slurmctld.stale(place.site, found)))
+
+
+COPYING = ("Setup", "DataIn", "PreRun", "PostRun", "DataOut")
+"""States of a Workflow that Slurm's plugin waits for: where that is killed, the job ends without its data, or is held."""
+
+
+def _judge_hooks(place: Place, found: Value) -> Sequence[Finding]:
+    if not _interrupts(place):
+        return ()
+    if found is None:
+        raise Unknown("slurm")
+    busy = [one for one in found if one["desired"] in COPYING and not one["ready"] and not one["deleting"]]
+    fix = "run again when `invoke workflows` shows all of them ready; jobs may be submitted meanwhile"
+    return [Finding("workflow-at-work", _at_work(place.host, one), fix) for one in busy]
+
+
+def _at_work(host: str, one: workflows.Workflow) -> str:
+    whose = f"job {one['job']}" if one["job"] else "no job of Slurm's"
+    what = f"Workflow {workflows.label(one)} of {whose} is on its way to {one['desired']}"
+    return f"{what}: a restart of slurmctld on {host} would end that, and the job would lose its data"
+
+
+def _look_hooks(place: Place) -> Look:
+    return Api(workflows.read) if _interrupts(place) else Known(None)
+
+
+HOOKS = Check("hooks", "controller", _look_hooks, _judge_hooks)
+"""Nothing is copied for a job while slurmctld, which runs the plugin that waits for it, is started again."""
+
+
+def _why(have: Value) -> str:
+    return "; ".join(have["not read"]) if have["answers"] else "slurmctld does not answer `scontrol ping`"
+
+
+def _means(place: Place, have: Value, want: Value) -> str:
+    if _stopped(place):  # somebody may have stopped it on purpose
+        return f"slurmctld does not run on {place.host}, and will be started"
+    return rollout.means(place) if discover.of(place) else f"{place.site.slurm.service} is started again"
+
+
+STAGE = Stage(
+    "slurm",
+    ("plugin", "access", "images"),
+    (
+        HOOKS,
+        Step(
+            "activation",
+            "controller",
+            transaction.look,
+            lambda place: "none",
+            transaction.settle,
+            means=lambda place, have, want: transaction.means(have),
+            settle=lambda site: 3 * (site.deadlines.slurmctld + 100.0),
+            why=lambda have: "" if have == "none" else f"an activation of an earlier run is {have}",
+            hint="see `systemctl status dws-on-csm-activation` there",
+        ),
+        Step(
+            "conf",
+            "controller",
+            _look_conf,
+            _want_conf,
+            _change_conf,
+            read=lambda place, found: found["text"] if found else None,
+            settle=discover.settle(0.0),
+            means=_means,
+            hint="see above what slurmctld said; what was put back is said there too, and a new run tries again",
+        ),
+        Step(
+            "daemon",
+            "controller",
+            slurmctld.look,
+            _want_daemon,
+            _change_daemon,
+            read=_read_daemon,
+            settle=lambda site: 10.0,
+            why=_why,
+            means=_means,
+            hint="see `journalctl -u slurmctld` and slurmctld's log on that controller",
+        ),
+    ),
+    serial=True,
+)

@@ -1,0 +1,102 @@
+"""DWS takes no new objects while the burst buffer is taken from Slurm: a job that came then would run without its storage.
+
+Slurm's plugin makes a job's Workflow while sbatch waits, and refuses the job where it can't. So while DWS is closed no job with #DW
+gets in; the checks behind this stage see all that got in before. `last` is the other end of it: DWS is opened.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from dws_on_csm.domain import dws_objects
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import STATE, Sh
+from dws_on_csm.model.lines import lines
+from dws_on_csm.model.step import Known, Look, Place, Shell, Stage, Step, Value
+from dws_on_csm.stages.dws import installed, persistent_storage, reopen
+from dws_on_csm.stages.slurm import transaction
+
+PROGRAM = f"{inspect.getsource(dws_objects)}\n{render.read('closing.py')}\n"
+"""What closes DWS, for the master's Python; more may follow."""
+
+NAME = "close"
+
+
+def _command() -> str:
+    program = f"{PROGRAM}\nclose(json.load(sys.stdin))\n"
+    return f"printf %s {shlex.quote(json.dumps(persistent_storage.CLOSING))} | python3 -c {shlex.quote(program)}"
+
+
+def _want(place: Place) -> Value:
+    """Where no kind of DWS is there, there is nothing to close: the plugin makes no Workflow then."""
+    return "closed" if installed.found(place)["crds"] else place.facts.one(f"{NAME}.dws")
+
+
+def stage(around: Sequence[str]) -> Stage:
+    """DWS is closed before the stages `around` which it is, where one of them has something to do."""
+    return Stage(NAME, ("preflight",), (_CLOSED,), around=tuple(around))
+
+
+_CLOSED = Step(
+    "dws",
+    "master",
+    reopen.STEP.look,
+    _want,
+    lambda place, have, want: [Sh("close DWS: it takes no new Workflows", _command(), 300.0)],
+    means=lambda place, have, want: (
+        "until this run ends sbatch refuses jobs with #DW, with words (dws-is-being-removed.submit-again-later); then Workflows and"
+        " jobs are looked at once more"
+    ),
+    hint="the burst buffer is taken from Slurm only while no new job with #DW can come; a new run tries again",
+)
+
+
+def last(every: Sequence[Stage], ends: str, *waits: Step) -> Stage:
+    """The stage behind `every` other one that opens DWS, which the stage `ends` had closed, whatever the others came to.
+
+    Where the burst buffer is taken from Slurm, what is at work on that goes on without the run that began it: it is awaited, and
+    so is what `waits` say.
+    """
+    at_work = (_ACTIVATIONS, _ROLLOUTS) if ends == NAME else ()
+    again = replace(reopen.STEP, anew="opened again at the end, whatever becomes of this run")
+    needs = tuple(one.name for one in every)
+    return Stage(reopen.STAGE.name, needs, (*at_work, *waits, again), ends=ends)
+
+
+def _at_work(name: str, role: str, look: Callable[[Place], Look]) -> Step:
+    """Nothing is at work any more on what a slurmctld reads, and on the slurmctld. What was cut off is another step's."""
+    return Step(
+        name,
+        role,
+        look,
+        lambda place: "none",
+        read=lambda place, found: found if transaction.AT_WORK in str(found) else "none",
+        settle=lambda site: 2 * (site.deadlines.slurmctld + 100.0),
+        why=lambda have: "" if have == "none" else f"slurmctld is still being started again: {have}",
+        hint=f"when it has ended, run again, or kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}",
+    )
+
+
+_ROLLOUT = """
+for host in {hosts}; do
+    lock={state}/activation-$host.lock pending={state}/activation-$host.pending
+    {look}
+done
+"""
+
+
+def _rollouts(place: Place) -> Look:
+    """The rollouts of slurmctlds in pods that are at work on the master."""
+    hosts = [host.name for host in place.site.controllers if host.pod]
+    if not hosts:
+        return Known("none")
+    settings = {"hosts": shlex.join(hosts), "state": STATE, "look": render.read("activation_look.sh")}
+    return Shell(_ROLLOUT.format(**settings), lambda out: "; ".join(lines(out)) or "none")
+
+
+_ACTIVATIONS = _at_work("activation", "controller", transaction.look)
+_ROLLOUTS = _at_work("rollouts", "master", _rollouts)

@@ -1,0 +1,169 @@
+"""slurm.conf on the compute nodes that have one of their own: the same as the controllers', made so, or only compared.
+
+Only slurmctld reads BurstBufferType, and slurmd needs no restart for it: a node whose file lacks that line alone runs its
+jobs, and slurmctld notes once that the files differ.
+"""
+
+from __future__ import annotations
+
+import zlib
+from base64 import b64decode
+from collections.abc import Sequence
+
+from dws_on_csm.config.site import ComputeGroup
+from dws_on_csm.domain import slurm_conf
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import Action, Put
+from dws_on_csm.model.step import Check, Finding, Known, Place, Refused, Shell, Stage, Step, Value
+from dws_on_csm.redaction import secret_lines
+from dws_on_csm.redaction.diff import difference
+from dws_on_csm.stages.slurm import activate, controller, slurmctld
+
+LEGEND = "- is there, + is wanted"
+"""What the signs before a difference's lines mean, for where a few of them stand in a sentence."""
+
+FACT = "preflight.slurm-conf"
+"""Where CHECK keeps what it found on nodes that are only compared."""
+
+
+def group(place: Place) -> ComputeGroup:
+    """The group of the site file that this node is in."""
+    return next(one for one in place.site.computes if any(host.name == place.host for host in one.hosts))
+
+
+def _look(place: Place) -> Shell:
+    return Shell(render.script("safe_file.sh", "holds_secret.sh", "compute_look.sh", file=place.site.slurm.conf), parse)
+
+
+def parse(out: bytes) -> Value:
+    """{"mode", "owner", "text"} of a node's slurm.conf; None where there is none."""
+    if not out.strip():
+        return None
+    mode, owner, content = out.decode().split()
+    int(mode, 8)  # ValueError: no mode
+    return {"mode": mode, "owner": owner, "text": slurm_conf.decoded(unpacked(b64decode(content)))}
+
+
+def unpacked(content: bytes) -> bytes:
+    """What gzip made smaller. Raises ValueError where it is more than slurmconf reads, or no such thing: some kilobytes from a node
+    can be made to unpack to more than this machine's memory."""
+    unpacking = zlib.decompressobj(wbits=31)
+    try:
+        text = unpacking.decompress(content, slurm_conf.LARGEST + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if len(text) <= slurm_conf.LARGEST and not unpacking.eof:
+        raise ValueError("it was cut off")
+    return text
+
+
+def wanted(place: Place) -> str:
+    """slurm.conf as the first controller has it once it is right. Raises Unknown before that was looked at."""
+    first = Place(place.site, place.facts, place.site.controllers[0].name)
+    return activate.wanted(first, activate.seen(first))
+
+
+def configless(place: Place) -> bool:
+    """Whether nodes get their slurm.conf from slurmctld: nothing is to be done about their own then."""
+    first = Place(place.site, place.facts, place.site.controllers[0].name)
+    said = controller.setting(controller.found(first), place.site, "SlurmctldParameters")
+    return said is not None and "enable_configless" in said.value.lower()
+
+
+# --- compared
+
+
+def _look_compared(place: Place) -> Shell | Known:
+    return Known(None) if group(place).slurm_conf == "edit" else _look(place)
+
+
+def judge(place: Place, found: Value) -> Sequence[Finding]:
+    """A node whose slurm.conf must be the controllers', and differs in more than what slurmctld alone reads."""
+    if group(place).slurm_conf != "check":
+        return ()
+    try:
+        if configless(place):
+            return ()
+        lines = _difference(place, found, ours=False)
+    except Refused:
+        return ()  # the controller's own check says what is wrong there
+    if not lines:
+        return ()
+    text = f"{place.site.slurm.conf} on {place.host} differs from the controllers' ({LEGEND}): {_some(lines)}"
+    fix = "make it the same, or set slurm_conf for its group: edit makes it so, print only shows"
+    return (Finding("slurm-conf-differs", text, fix),)
+
+
+def _difference(place: Place, found: Value, ours: bool) -> list[str]:
+    """The lines that come and go between a node's file and the controllers'; without `ours`, BurstBufferType aside."""
+    texts = [found["text"] if found else "", wanted(place)]
+    if not ours:
+        texts = [slurm_conf.without_setting(text, activate.KEY) for text in texts]
+    lines = difference(*(f"{text.rstrip()}\n" for text in texts))
+    return [line for line in lines if line[0] in "+-" and line[2:].strip()]
+
+
+def _some(lines: Sequence[str]) -> str:
+    more = f" and {len(lines) - 3} more lines" if len(lines) > 3 else ""
+    return "; ".join(lines[:3]) + more
+
+
+def _told(place: Place) -> str:
+    """What there is to say of a node that is only compared."""
+    found = place.facts.all(FACT).get(place.host)
+    lines = [] if configless(place) else _difference(place, found, ours=True)
+    if group(place).slurm_conf == "check" and not _difference(place, found, ours=False):
+        return f"lacks {activate.KEY}={slurmctld.TYPE}, which slurmctld alone reads" if lines else ""
+    return f"differs from the controllers' ({LEGEND}): {_some(lines)}" if lines else ""
+
+
+# --- edited
+
+
+def _look_edited(place: Place) -> Shell | Known:
+    return _look(place) if group(place).slurm_conf == "edit" else Known(None)
+
+
+def _read(place: Place, found: Value) -> Value:
+    if group(place).slurm_conf == "edit":
+        return found["text"] if found else None
+    return {"told": _told(place)}
+
+
+def _want(place: Place) -> Value:
+    if group(place).slurm_conf != "edit":
+        return {"told": _told(place)}
+    if configless(place):
+        return _read(place, place.facts.all("computes.conf")[place.host])
+    return wanted(place)
+
+
+def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    seen = place.facts.all("computes.conf")[place.host] or {"mode": "644", "owner": "root:root"}
+    if opened := _opened(str(have or ""), str(want), int(seen["mode"], 8)):
+        text = (
+            f"the controllers' {place.site.slurm.conf} has a password ({', '.join(opened)}) that the one of {place.host}"
+            f" does not have, and users can read that one (mode {seen['mode']})"
+        )
+        fix = (
+            f"close it with `chmod 600 {place.site.slurm.conf}` there if no user's command needs it, take the password out of the"
+            " controllers' file, or set slurm_conf: print for this group"
+        )
+        raise Refused(Finding("slurm-conf-secret", text, fix))
+    content = str(want).encode(errors="surrogateescape")
+    return [Put(place.site.slurm.conf, content, int(seen["mode"], 8), seen["owner"])]
+
+
+def _opened(have: str, want: str, mode: int) -> list[str]:
+    """The keys of passwords that users could read in a slurm.conf of this mode, and can't in the one that is there."""
+    if not mode & 0o007:
+        return []
+    return secret_lines.new(have, want)
+
+
+def _why(have: Value) -> str:
+    return str(have["told"]) if isinstance(have, dict) else ""
+
+
+CHECK = Check("slurm-conf", "compute", _look_compared, judge)
+STAGE = Stage("computes", ("slurm",), (Step("conf", "compute", _look_edited, _want, _change, read=_read, why=_why),))

@@ -1,0 +1,62 @@
+"""A burst_buffer.lua or burst_buffer.conf of the site's own: of another burst buffer than DWS's, as the files themselves say."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+
+from dws_on_csm.domain import slurm_conf
+from dws_on_csm.model.step import Finding, Place, Taken
+
+LUA, CONF = "burst_buffer.lua", "burst_buffer.conf"
+
+NOT_SHOWN = "-- (this file "
+"""How templates/plugin_file.sh begins the text of a file of which it does not tell the content: nobody knows whose that is."""
+
+_COMMENT = re.compile("--.*")
+_DWS = re.compile(
+    r"(?:dataworkflowservices\.github\.io|dws\.cray\.hpe\.com)\b|^[ \t]*function[ \t]+DWS[ \t]*[:.]", re.MULTILINE
+)
+"""What every version of DWS's plugin has in it: the group of its Workflows, its functions."""
+
+
+def foreign(name: str, text: str) -> bool:
+    """Whether a file of this name is in use for another burst buffer: it says something, and is not DWS's plugin, edited or not."""
+    if name == CONF:
+        directive = slurm_conf.value(text, "Directive")
+        says = any(line.partition("#")[0].strip() for line in text.split("\n"))
+        return says and (directive is None or directive.value != "DW")
+    said = _COMMENT.sub("", text)
+    return text.startswith(NOT_SHOWN) or (bool(said.strip()) and not _DWS.search(said))
+
+
+def _seen(place: Place) -> Iterator[tuple[str, str]]:
+    """Name and text of the files of the site's own that lie on this host, as far as it was looked at."""
+    for name, key in ((LUA, "plugin.lua"), (CONF, "plugin.conf")):
+        found = place.facts.found.get(key, {}).get(place.host)
+        if found and foreign(name, found["text"]):
+            yield name, found["text"]
+
+
+def findings(place: Place, used: bool) -> Sequence[Finding]:
+    """What stands in the way where slurmctld has the burst buffer of these files: its jobs would lose it."""
+    names = [name for name, _ in _seen(place)] if used else []
+    if not names:
+        return ()
+    paths = " and ".join(f"{place.site.slurm.folder}/{name}" for name in names)
+    text = f"slurmctld on {place.host} uses the site's own {paths} (BurstBufferType=burst_buffer/lua), not the plugin of DWS; "
+    text += "Slurm takes one burst buffer only, and the jobs that use that one would lose their storage"
+    fix = "once no job needs that burst buffer any more, take BurstBufferType out of slurm.conf, restart slurmctld, and run again"
+    return (Finding("other-burst-buffer", text, fix),)
+
+
+def takes(place: Place, name: str) -> Sequence[Taken]:
+    """What goes where nothing uses the file: it is put over, and nobody may have meant that."""
+    return [_taken(place, name, text) for one, text in _seen(place) if one == name]
+
+
+def _taken(place: Place, name: str, text: str) -> Taken:
+    path = f"{place.site.slurm.folder}/{name}"
+    words = f"{path} of the site's own on {place.host}, which is not the plugin of DWS (kept there as a before-image)"
+    return Taken(words, frozenset({f"{path} {hashlib.sha256(text.encode()).hexdigest()}"}))

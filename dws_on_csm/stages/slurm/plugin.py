@@ -1,0 +1,241 @@
+"""burst_buffer.lua and burst_buffer.conf: fetched once on the master, put beside slurm.conf on every controller.
+
+The controllers get the files' content through us: they need neither git nor a way out, and all get the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Mapping, Sequence
+
+from dws_on_csm.bundle import supply as supplies
+from dws_on_csm.config.site import Site
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import Action, Put, Sh
+from dws_on_csm.model.lines import every, first, pairs
+from dws_on_csm.model.step import Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
+from dws_on_csm.stages.dws import workarea
+from dws_on_csm.stages.pod import discover, files
+from dws_on_csm.stages.slurm import controller, foreign, hooks
+from dws_on_csm.stages.slurm.slurm_user import slurm_user
+
+LUA, CONF = foreign.LUA, foreign.CONF
+
+
+def clone(site: Site) -> str:
+    """The folder of the clone of the plugin's repository on the master, one a version."""
+    return f"{site.master.workarea}/dws-slurm-bb-plugin-{site.versions.plugin}"
+
+
+# --- the repository on the master
+
+
+def _look_repository(place: Place) -> Shell:
+    settings = {"clone": clone(place.site), "tag": f"v{place.site.versions.plugin}", "files": f"{LUA} {CONF}"}
+    return Shell(render.script("as.sh", "git.sh", "plugin_look.sh", **settings), _parse_repository)
+
+
+def _parse_repository(out: bytes) -> Value:
+    """{"there": bool, "commit": the tag's or "", "modified": paths, "files": name -> text as the tag has it,
+    "open": what of it others than root can write, or ""}."""
+    told = pairs(out)
+    single = first(told)
+    files = [text.partition(" ")[::2] for text in every(told, "file")]
+    return {
+        "there": bool(told),
+        "commit": single.get("commit", ""),
+        "open": single.get("open", ""),
+        "modified": every(told, "modified"),
+        "files": {name: base64.b64decode(content).decode(errors="replace") for name, content in files},
+    }
+
+
+def _read_repository(place: Place, found: Value) -> Value:
+    if not found["there"]:
+        return None
+    at = f"v{place.site.versions.plugin}" if found["commit"] and len(found["files"]) == 2 else "no such tag"
+    at = "not root's alone" if found["open"] else at
+    return {"at": at, "modified": found["modified"], "commit": found["commit"]}
+
+
+def _want_repository(place: Place) -> Value:
+    """With a pinned commit that one; else whichever the tag has."""
+    have = next(iter(place.facts.found.get("plugin.repository", {}).values()), None) or {"commit": ""}
+    commit = place.site.versions.commit("plugin") or have["commit"] or "the tag's"
+    return {"at": f"v{place.site.versions.plugin}", "modified": [], "commit": commit}
+
+
+def _change_repository(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    folder, tag = clone(place.site), want["at"]
+    if have and have["modified"]:
+        text = f"{folder} on {place.host} was changed: {', '.join(have['modified'])}; only {tag} itself is installed"
+        fix = f"keep the change elsewhere (a fork in sources.plugin), then `git -C {folder} checkout .`"
+        raise Refused(Finding("plugin-modified", text, fix))
+    if have and have["at"] == "not root's alone":
+        raise Refused(workarea.not_roots(folder, place.host, place.facts.one("plugin.repository")["open"]))
+    pin = place.site.versions.commit("plugin")
+    if have and pin and have["commit"] not in ("", pin):
+        raise Refused(workarea.other_commit(folder, place.host, place.site.versions.plugin, have["commit"], pin))
+    supply = supplies.repository(place.site, "plugin")
+    settings = {
+        "clone": folder,
+        "tag": tag,
+        "commit": pin,
+        "sources": shlex.join(supply.sources),
+        "origin": supply.origin,
+    }
+    title = f"clone dws-slurm-bb-plugin {tag} into {folder}"
+    script = render.script("as.sh", "via.sh", "git.sh", "clone.sh", **settings, **supplies.settings(place.site))
+    return [*supply.brings, Sh(title, script, place.site.deadlines.clone)]
+
+
+# --- the files on the controllers
+
+
+def _look_lua(place: Place) -> Shell:
+    return _look_file(place, LUA, "lua.sh")
+
+
+def _look_conf(place: Place) -> Shell:
+    return _look_file(place, CONF)
+
+
+def _look_file(place: Place, name: str, *before: str) -> Shell:
+    script = render.script(
+        "as.sh", *before, "holds_secret.sh", "plugin_file.sh", file=f"{place.site.slurm.folder}/{name}"
+    )
+    return Shell(slurm_user(place) + script, _parse_file)
+
+
+def _parse_file(out: bytes) -> Value:
+    """{"mode", "owner", "text", "compiled": path of a Lua -> "" or why it can't compile it}, or None: no such file."""
+    told = pairs(out, "replace")
+    if not told:
+        return None
+    found = first(told)
+    text = base64.b64decode(found["content"]).decode(errors="backslashreplace")
+    compiled = first(text.partition(" ")[::2] for text in every(told, "compiled"))
+    return {"mode": found["mode"], "owner": found["owner"], "compiled": compiled, "text": text}
+
+
+def _read_conf(place: Place, found: Value) -> Value:
+    return discover.as_in(place, {key: found[key] for key in ("mode", "owner", "text")}) if found else None
+
+
+def _read_lua(place: Place, found: Value) -> Value:
+    if not found:
+        return None
+    lua = controller.interpreter(place)
+    said = found["compiled"].get(lua, "") if lua else ""
+    return {**_read_conf(place, found), "compiles": f"no: {said}" if said else _compiles(place)}
+
+
+def _compiles(place: Place) -> str:
+    """What there is to say of a file that this host's Lua compiles, or that it has no such Lua."""
+    lua = controller.interpreter(place)
+    linked = " or ".join(controller.found(place)["linked"]) or "of Slurm's version"
+    return f"with {lua}" if lua else f"not tried, this host has no Lua {linked}"
+
+
+def upstream(place: Place) -> Mapping[str, str]:
+    """The plugin's files by name, as its repository's tag has them. Raises Unknown before it was cloned."""
+    found, pin = place.facts.one("plugin.repository"), place.site.versions.commit("plugin")
+    if len(found["files"]) < 2 or pin not in ("", found["commit"]):
+        raise Unknown("plugin")
+    files: Mapping[str, str] = found["files"]
+    return files
+
+
+def _want_lua(place: Place) -> Value:
+    text = hooks.with_shim(place, upstream(place)[LUA])
+    return discover.as_in(place, {"mode": "644", "owner": "root:root", "text": text, "compiles": _compiles(place)})
+
+
+def _want_conf(place: Place) -> Value:
+    return discover.as_in(place, {"mode": "644", "owner": "root:root", "text": upstream(place)[CONF]})
+
+
+def _change_lua(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    return [*load(place, want["text"]), *_put(place, LUA, want["text"])]
+
+
+def _covered_lua(place: Place, have: Value, want: Value) -> str:
+    """An edited plugin of DWS that this Slurm can load is the site's to accept; nothing else may differ."""
+    text = have["text"]
+    whole = not foreign.foreign(LUA, text) and set(hooks.asked(place)) <= hooks.defined(text)
+    return "plugin-edited" if whole and {**have, "text": ""} == {**want, "text": ""} else ""
+
+
+def _change_conf(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    return _put(place, CONF, want["text"])
+
+
+def _put(place: Place, name: str, text: str) -> Sequence[Action]:
+    if discover.of(place):
+        return files.config(place, {name: text})
+    return [Put(f"{place.site.slurm.folder}/{name}", text.encode(), 0o644)]
+
+
+def load(place: Place, text: str) -> Sequence[Action]:
+    """Load the text with the Lua that slurmctld would use, as the user that it runs as, before it is put in place."""
+    lua = controller.interpreter(place)
+    if not lua:
+        return []
+    script = "file=\n" + loading(place, lua, "loads\n")
+    return [Sh(f"load {LUA} with {lua}, before it is put in place", script, 30.0, text.encode())]
+
+
+def load_file(place: Place, file: str) -> Sequence[Action]:
+    """The same with a file of root's on the controller: what is in it need not be known here."""
+    lua = controller.interpreter(place)
+    if not lua:
+        return []
+    script = "file=\n" + loading(place, lua, f"loads <{shlex.quote(file)}\n")
+    return [Sh(f"load {LUA} with {lua}, before it is put in place", script, 30.0)]
+
+
+def loading(place: Place, lua: str, body: str) -> str:
+    """The script `body`, with templates/load.sh's function before it; $file has to be set."""
+    settings = {"lua": lua, "program": render.read("load.lua"), "hooks": " ".join(hooks.asked(place))}
+    return slurm_user(place) + render.script("as.sh", "load.sh", **settings) + body
+
+
+STAGE = Stage(
+    "plugin",
+    ("preflight", "pod"),
+    (
+        Step(
+            "repository",
+            "master",
+            _look_repository,
+            _want_repository,
+            _change_repository,
+            read=_read_repository,
+            why=workarea.used,
+            hint="see whether the master reaches sources.plugin and whether that tag exists there; docs/offline.md if it can't",
+        ),
+        Step(
+            "lua",
+            "controller",
+            _look_lua,
+            _want_lua,
+            _change_lua,
+            read=_read_lua,
+            settle=discover.settle(0.0),
+            takes=lambda place, have, want: foreign.takes(place, LUA),
+            covered=_covered_lua,
+            hint=f"{LUA} is as it was: with one that does not load slurmctld refuses every #DW job and does not start",
+        ),
+        Step(
+            "conf",
+            "controller",
+            _look_conf,
+            _want_conf,
+            _change_conf,
+            read=_read_conf,
+            settle=discover.settle(0.0),
+            takes=lambda place, have, want: foreign.takes(place, CONF),
+        ),
+    ),
+)

@@ -1,0 +1,119 @@
+"""What of a slurmctld in a pod can't be made lasting: said before anything is touched, with the place to change it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from dws_on_csm.config.site import Pod
+from dws_on_csm.model.step import Check, Finding, Place, Value
+from dws_on_csm.stages.pod.discover import FILE, FOLDER, KEY, LASTS, NODE, look, of, sources
+from dws_on_csm.stages.slurm import controller
+
+
+def judge(place: Place, have: Value) -> Sequence[Finding]:
+    """Everything about this pod that can't be made lasting, each with the place to change it."""
+    pod = of(place)
+    assert pod is not None
+    if not have["pod"]:
+        return ()  # told when it was connected to
+    found = [*_workload_findings(place, pod, have), *_folder_findings(place, have), *_kept_findings(place, pod, have)]
+    return [*found, *_state_findings(place, have)]
+
+
+def _workload_findings(place: Place, pod: Pod, have: Value) -> Iterator[Finding]:
+    workload = have["workload"]
+    if workload is None:
+        text = f"pod {have['pod']} belongs to {have['owner']}, and not to a Deployment or StatefulSet: a change would go with it"
+        yield Finding("pod-workload", text, f"run slurmctld in a Deployment or StatefulSet; {_by_hand(pod, have)}")
+    elif workload["strategy"] == "OnDelete":
+        text = f"{workload['kind']} {workload['name']} has the update strategy OnDelete: a changed template makes no new pod"
+        yield Finding("pod-on-delete", text, "set spec.updateStrategy.type to RollingUpdate")
+    if place.site.slurm.folder != FOLDER:
+        text = f"slurm.folder is {place.site.slurm.folder}, and in a pod everything is in the one folder {FOLDER}"
+        yield Finding("pod-folder", text, f"set slurm.folder to {FOLDER}, and mount it there")
+
+
+def _folder_findings(place: Place, have: Value) -> Iterator[Finding]:
+    volume, config_map = have["volume"], have["config_map"]
+    if have["subpaths"]:
+        text = f"{', '.join(have['subpaths'])} of pod {have['pod']} comes with a subPath, and so never gets what is changed"
+        yield Finding(
+            "pod-subpath", text, f"mount the whole ConfigMap as {FOLDER}, without subPath, in {_template(place, have)}"
+        )
+    elif volume is None or not sources(volume):
+        kind = ", ".join(sorted(set(volume) - {"name"})) if volume else "the image itself"
+        text = f"{FOLDER} of pod {have['pod']} is from {kind}, and not from a ConfigMap"
+        fix = f"put slurm.conf into a ConfigMap, and mount that as {FOLDER} in {_template(place, have)}"
+        yield Finding("pod-folder", text, fix)
+    elif config_map is None:
+        text = f"none of the ConfigMaps that pod {have['pod']} has as {FOLDER} has a key slurm.conf"
+        yield Finding("pod-folder", text, "name that key as the file is named")
+    elif config_map["immutable"]:
+        text = f"ConfigMap {config_map['name']} is immutable: nothing can be added to it"
+        yield Finding("pod-immutable", text, "make it anew without `immutable: true`")
+
+
+STATE = "/var/spool"
+"""StateSaveLocation where slurm.conf has none."""
+
+
+def _state_findings(place: Place, have: Value) -> Iterator[Finding]:
+    """Slurm's jobs are in StateSaveLocation alone: where the next pod does not find that, all of them are lost with this one."""
+    seen = place.facts.found.get(controller.FACT, {}).get(place.host)
+    if not seen:
+        return  # told when it was looked at
+    said = controller.setting(seen, place.site, "StateSaveLocation")
+    state = said.value if said else STATE
+    kept_in = _lasting(state, have["mounts"])
+    if kept_in == LASTS:
+        return
+    whose = f"StateSaveLocation {state} of pod {have['pod']}"
+    if kept_in == NODE:
+        text = (
+            f"{whose} is a folder of its node, and another node may run the next pod: Slurm would forget all jobs there"
+        )
+        fix = f"bind the pod to that node (nodeSelector kubernetes.io/hostname) in {_template(place, have)}"
+        yield Finding("pod-state-on-node", text, f"{fix}; or accept this finding, if all nodes share that folder")
+        return
+    text = f"{whose} is {kept_in}, and ends with the pod: with the next one, which an install needs, Slurm forgets all jobs"
+    yield Finding("pod-state-lost", text, f"mount a PersistentVolumeClaim there in {_template(place, have)}")
+
+
+def _lasting(path: str, mounts: Sequence[Sequence[str]]) -> str:
+    """What the next pod finds at a path: as the mount has it that is nearest to it."""
+    above = [(at.rstrip("/"), what) for at, what in mounts if f"{path.rstrip('/')}/".startswith(f"{at.rstrip('/')}/")]
+    return max(above, key=lambda one: len(one[0]))[1] if above else "in the container itself"
+
+
+def _template(place: Place, have: Value) -> str:
+    """Where a mount is changed, in words."""
+    pod, workload = of(place), have["workload"]
+    assert pod is not None
+    whose = f"{workload['kind']} {pod.namespace}/{workload['name']}" if workload else f"what makes pod {have['pod']}"
+    return f"the template of {whose}, container {pod.container}"
+
+
+def _kept_findings(place: Place, pod: Pod, have: Value) -> Iterator[Finding]:
+    for one, what in ((have["workload"], "workload"), (have["config_map"], "ConfigMap")):
+        if one and one["kept"]:
+            kind = one.get("kind", what)
+            text = f"{kind} {pod.namespace}/{one['name']} is kept by {one['kept']}: what is changed in it is undone sooner or later"
+            yield Finding(
+                "pod-kept", text, f"change it there: {_by_hand(pod, have)}; then accept this finding by its name"
+            )
+
+
+def _by_hand(pod: Pod, have: Value) -> str:
+    """What the site has to bring about where we can't."""
+    name = have["config_map"]["name"] if have["config_map"] else "the ConfigMap with slurm.conf"
+    secret = have["secret"]["name"]
+    return (
+        f"burst_buffer.lua, burst_buffer.conf and BurstBufferType=burst_buffer/lua in {name}, and {FOLDER} as a projected "
+        f"volume of it and of Secret {secret} (key {KEY} as {FILE}, optional), all in namespace {pod.namespace}"
+    )
+
+
+CHECK = Check("pod", "pod", look, judge)
+KNOWN = replace(CHECK, judge=lambda place, have: ())
+"""The same look, where nothing new is to be mounted."""

@@ -1,0 +1,76 @@
+"""SlurmUser on a controller: who that is, and what it may do in the cluster with a kubeconfig."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from dws_on_csm.domain import names
+from dws_on_csm.model import render
+from dws_on_csm.model.step import Finding, Place, Refused
+
+# can_i ARGUMENTS: kubectl auth can-i with $file, as SlurmUser; its cache is a folder in memory that goes away. A kubeconfig may
+# name a program to run: where SlurmUser is root, but others can write the file, or where it is not known who SlurmUser is,
+# nobody asks.
+_CAN_I = """
+can_i() {
+    obeys "$file" &&
+        as "$runner" timeout 20 env HOME="$home" kubectl --kubeconfig "$file" --cache-dir "$home" auth can-i "$@"
+}
+if obeys "$file" 2>/dev/null; then
+    in_memory "$runner"
+    vanishing "$work"
+fi
+"""
+
+# A new certificate is tried before it takes the place of one that works: an API server may learn of a new binding, or
+# come to the certificate's first second, a moment later than the master.
+_TRY = """
+{slurm_user}{can_i}
+end=$(($(up) + {seconds}))
+until said=$(can_i create {workflows} 2>&1); do
+    [ "$(up)" -lt "$end" ] || {{ printf '%s\n' "$said"; exit 1; }}
+    sleep 0.5
+done
+"""
+
+
+def can_i() -> str:
+    """Shell lines with which `can_i ARGUMENTS` asks as SlurmUser what $file may do, a kubeconfig; behind `slurm_user`'s."""
+    return render.script("as.sh", "vanishing.sh") + _CAN_I
+
+
+def slurm_user(place: Place) -> str:
+    """Shell lines that set $slurm_uid to SlurmUser as this controller's slurm.conf has it (templates/slurm_conf.sh)."""
+    return render.script("slurm_conf.sh", folder=place.site.slurm.folder, unit=place.site.slurm.service)
+
+
+def owner(place: Place) -> str:
+    """SlurmUser and its group in numbers, as chown takes them. Raises Refused where it is not known who that is."""
+    found = place.facts.all("access.kubeconfig")[place.host]
+    numbers = (found.get("slurm_uid", ""), found.get("slurm_group", ""))
+    if not all(re.fullmatch("[0-9]+", one, re.ASCII) for one in numbers):
+        why = found.get("slurm_why") or f"{place.host} does not say who SlurmUser is"
+        raise Refused(Finding("slurm-user-unknown", why, "correct SlurmUser in slurm.conf"))
+    return ":".join(numbers)
+
+
+def tried(place: Place) -> str:
+    """A script that tries the kubeconfig $file until it may create Workflows; it fails after some seconds."""
+    return _TRY.format(slurm_user=slurm_user(place), can_i=can_i(), seconds=10, workflows=names.WORKFLOWS)
+
+
+RIGHTS = "may work on Workflows, and may not read Secrets"
+
+
+def rights(table: Sequence[str]) -> str:
+    """`kubectl auth can-i --list` in a sentence: resource first, verbs in the last brackets."""
+    verbs = {
+        row.split()[0]: set(row.rpartition("[")[2].rstrip("] ").split()) for row in table if row.rstrip().endswith("]")
+    }
+    if not verbs:
+        return "is refused: " + (table[-1][:200] if table else "kubectl said nothing")
+    lacking = {"create", "get", "patch", "delete"} - verbs.get(names.WORKFLOWS, set())
+    if lacking:
+        return f"may not {', '.join(sorted(lacking))} Workflows"
+    return "may read Secrets" if {"secrets", "*.*", "*"} & set(verbs) else RIGHTS

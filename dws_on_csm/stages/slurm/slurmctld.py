@@ -1,0 +1,126 @@
+"""A slurmctld on its own host: whether it answers, and whether it has read what its files say now."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dws_on_csm.config.site import Site
+from dws_on_csm.domain import slurm_conf
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import STATE
+from dws_on_csm.model.lines import every, first, pairs
+from dws_on_csm.model.step import Place, Shell, Unknown, Value
+
+FACT = "slurm.daemon"
+"""Where what LOOK finds is kept, by host."""
+
+TYPE = "burst_buffer/lua"
+
+
+def look(place: Place) -> Shell:
+    """The look of the step `daemon`; see `parse` for what it finds."""
+    slurm = place.site.slurm
+    settings = {"folder": slurm.folder, "unit": slurm.service, "state": STATE}
+    return Shell(render.script("as.sh", "slurmctld.sh", "daemon.sh", **settings), parse)
+
+
+def parse(out: bytes) -> Value:
+    """What the look printed, as a dict. Times are seconds of the host's clock, with two digits behind the point.
+
+    main, started   the process ("" if none) and when it began
+    loaded          whether it has burst_buffer_lua.so in its memory
+    changed         path -> when slurm.conf, what it includes and burst_buffer.conf were changed
+    named           [names, "UP" or "DOWN"] of each SlurmctldHost, as `scontrol ping` has it: several names have commas between
+    pings           ["here" or "there", "UP" or "DOWN"] of each SlurmctldHost, in the order in which they take over
+    type            BurstBufferType of the slurmctld that is in charge
+    was, is         path -> text of slurm.conf, which is the first, and of what it includes: as this process read them, and as
+                    they are now; both empty where that isn't known, or where it is the same (`same`)
+    activated       the checksum of the slurm.conf with which an activation of ours saw this slurmctld answer; "" if none did
+    """
+    told = pairs(out, "replace")
+    single = first(told)
+    changed = [text.split(" ", 1) for text in every(told, "changed")]
+    return {
+        "main": single.get("main", ""),
+        "started": float(single.get("started") or 0),
+        "loaded": single.get("loaded") == "yes",
+        "changed": {path: float(at) for at, path in changed},
+        "named": [text.split(" ") for text in every(told, "named")],
+        "pings": [text.split(" ") for text in every(told, "ping")],
+        "type": single.get("type", ""),
+        "was": _texts(every(told, "was")),
+        "is": _texts(every(told, "is")),
+        "same": single.get("same") == "yes",
+        "activated": single.get("activated", ""),
+    }
+
+
+def _texts(lines: Iterable[str]) -> dict[str, str]:
+    parts = (line.rsplit(" ", 1) for line in lines)
+    return {path: slurm_conf.decoded(base64.b64decode(content)) for path, content in parts}
+
+
+def found(place: Place) -> Mapping[str, Any]:
+    """What LOOK found on this controller. Raises Unknown if it wasn't made."""
+    everywhere = place.facts.all(FACT)
+    if place.host not in everywhere:
+        raise Unknown("slurm")
+    answer: Mapping[str, Any] = everywhere[place.host]
+    return answer
+
+
+def in_charge(found: Mapping[str, Any]) -> bool:
+    """Whether this slurmctld is the one that is at work now: the first that answers. The others stand by."""
+    answering = [where for where, state in found["pings"] if state == "UP"]
+    return answering[:1] == ["here"]
+
+
+def answers(found: Mapping[str, Any]) -> bool:
+    """Whether this host's own slurmctld answers, be it in charge or standing by."""
+    return bool(found["main"]) and ["here", "UP"] in found["pings"]
+
+
+def differing(found: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The keys in which slurm.conf and its includes say something else than this slurmctld has read; None: not known."""
+    if found.get("same"):
+        return ()
+    if not found.get("was"):
+        return None
+    before, after = ((next(iter(files.values()), ""), files) for files in (found["was"], found["is"]))
+    return slurm_conf.differing(before, after)
+
+
+def unread(site: Site, found: Mapping[str, Any]) -> list[str]:
+    """The paths of slurm.conf and its includes that were changed after this slurmctld had started; none where they still mean
+    what it has read."""
+    if differing(found) == ():
+        return []
+    conf = _conf(site)
+    return [p for p, at in found["changed"].items() if p != conf and found["main"] and at > found["started"]]
+
+
+def stale(site: Site, found: Mapping[str, Any]) -> list[str]:
+    """Why this slurmctld has to be started again, in words; nothing if it is current."""
+    if not found["main"]:
+        return []
+    why = [f"{path} was changed after it was read" for path in unread(site, found)]
+    if (conf := _conf(site)) not in found["changed"]:
+        why.append(f"there is no {conf}: jobs would run without their Workflows")
+    elif found["changed"][conf] > found["started"]:
+        why.append(f"{conf} was changed after it was read")
+    return [*why, *without(found)]
+
+
+def without(found: Mapping[str, Any]) -> Sequence[str]:
+    """How the slurmctld in charge runs without the plugin, in words; nothing if it has it, or stands by."""
+    if not in_charge(found):
+        return ()
+    if found["type"] != TYPE:
+        return (f"BurstBufferType is {found['type'] or 'not told'}",)
+    return () if found["loaded"] else ("burst_buffer_lua.so is not loaded",)
+
+
+def _conf(site: Site) -> str:
+    return f"{site.slurm.folder}/burst_buffer.conf"

@@ -1,0 +1,118 @@
+"""The transaction that activates slurm.conf on a controller: it runs there by itself, and puts back what doesn't come up."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from dws_on_csm.domain import slurm_conf
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import STATE, Action, Ask, Sh
+from dws_on_csm.model.step import Known, Look, Place, Shell, Value
+from dws_on_csm.stages.pod import discover, rollout
+
+
+def transaction(place: Place, title: str, seen: str, following: str | None, back: str | None) -> Sh | Ask:
+    """slurm.conf from `seen` to `following` (None: as it is), slurmctld started again; `back` if it doesn't come up.
+
+    It is refused on the host if slurm.conf is no longer `seen`, and goes on there if the connection breaks.
+    """
+    if discover.of(place):
+        return _rollout(place, title, seen, following, back)
+    slurm, deadline = place.site.slurm, place.site.deadlines.slurmctld
+    texts = [content(text) if text is not None else b"" for text in (following, back)]
+    fixed = {"state": STATE, "folder": slurm.folder, "unit": slurm.service, "seen": checksum(content(seen))}
+    fixed |= {"deadline": str(int(deadline)), "log": _log(place, seen), "units": UNITS}
+    settings = {
+        "longest": str(int(longest(place))),
+        "state": STATE,
+        "conf": place.site.slurm.conf,
+        "program": render.script("safe_file.sh", "as.sh", "slurmctld.sh", "activate.sh", **fixed),
+    }
+    for name, text in zip(("next", "back"), texts, strict=True):
+        settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}
+    script = render.script("detach.sh", "vanishing.sh", "follow.sh", **settings)
+    return Sh(title, script, longest(place) + 30.0, b"".join(texts))
+
+
+def longest(place: Place) -> float:
+    """Seconds that it may take: what doesn't come up is put back and started again, and once more where that was not the reason;
+    each stop may take systemd's own 90."""
+    return 3 * (place.site.deadlines.slurmctld + 100.0)
+
+
+def _rollout(place: Place, title: str, seen: str, following: str | None, back: str | None) -> Ask:
+    """The same for a pod: slurm.conf is a key of a ConfigMap, and another pod reads it."""
+
+    def edit(before: str, after: str) -> dict[str, Value]:
+        name = f"configmap/{discover.part(place, 'config_map')['name']}"
+        return {"object": name, "at": ["data", "slurm.conf"], "seen": before, "value": after}
+
+    edits = [edit(seen, following)] if following is not None else []
+    return rollout.action(
+        place, title, edits, [edit(seen if following is None else following, back)] if back is not None else []
+    )
+
+
+def _log(place: Place, text: str) -> str:
+    said = slurm_conf.value(text, "SlurmctldLogFile", included(place))
+    return said.value if said else ""
+
+
+def content(text: str) -> bytes:
+    """The bytes of a text in which those that are no UTF-8 stayed what they were."""
+    return text.encode(errors="surrogateescape")
+
+
+def checksum(content: bytes) -> str:
+    """sha256, as the host's sha256sum writes it."""
+    return hashlib.sha256(content).hexdigest()
+
+
+PENDING = f"{STATE}/activation.pending"
+"""A link to the folder of an activation that is not settled; what it needs for that lies there."""
+
+UNITS = "/etc/systemd/system"
+"""Where an activation has a unit for as long as it is not settled: the host may end meanwhile."""
+
+
+def look(place: Place) -> Look:
+    """Whether an activation of an earlier run is at work there still, or was cut off: "none", or since when."""
+    if discover.of(place):
+        return Known("none")  # a rollout waits for one that is still at work
+    script = f"lock={STATE}/activation.lock pending={PENDING}\n" + render.read("activation_look.sh")
+    return Shell(script, lambda out: out.decode().strip() or "none")
+
+
+AT_WORK = "at work"
+"""How an activation is that goes on."""
+
+INTERRUPTED = "interrupted"
+"""How an activation is that nobody has settled."""
+
+
+def settle(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    """What was cut off is put back by its own script; one that is still at work is waited for."""
+    if not str(have).startswith(INTERRUPTED):
+        return []
+    return [Sh("put back what an interrupted activation left", _SETTLE, longest(place) + 90.0)]
+
+
+def means(have: Value) -> str:
+    """What settling it does, for a plan."""
+    done = "slurm.conf is put back as it was before it, and slurmctld is started again"
+    return done if str(have).startswith(INTERRUPTED) else ""
+
+
+# Whether slurmctld came up is the step `daemon`'s to judge; what counts here is that nothing is pending.
+_SETTLE = f"""
+if [ -e {PENDING} ]; then sh {PENDING}/activate again || :; fi
+[ ! -e {PENDING} ]
+"""
+
+
+def included(place: Place) -> dict[str, str]:
+    """The files that this controller's slurm.conf includes, with their text."""
+    everywhere = place.facts.all("preflight.controller")
+    files = everywhere.get(place.host, {}).get("files", {})
+    return {name: text for name, text in files.items() if name != place.site.slurm.conf}

@@ -1,0 +1,220 @@
+"""The undeploy: stages like an install's. The Slurm side goes first where it is asked for, then DWS, then role and binding.
+
+Behind the closing of DWS no job with #DW gets in any more (see closing): what is looked at there is all that there will be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from dws_on_csm.domain import names
+from dws_on_csm.model.actions import Action, Delete
+from dws_on_csm.model.cluster_api import Cluster
+from dws_on_csm.model.step import Api, Check, Finding, Place, Refused, Stage, Step, Taken, Value
+from dws_on_csm.stages.dws import (
+    in_use,
+    installed,
+    kept_configuration,
+    orphans,
+    owned,
+    persistent_storage,
+    remove,
+    stuck_crds,
+    workflows,
+)
+from dws_on_csm.stages.dws.workflows import Workflow
+from dws_on_csm.stages.preflight import checks as preflight_checks
+from dws_on_csm.stages.preflight import named_controllers
+from dws_on_csm.stages.slurm import close_dws, controller, deactivate, pod_checks
+
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+APPLIED = {
+    f"ClusterRoleBinding {names.BINDING}": f"{RBAC}/clusterrolebindings/{names.BINDING}",
+    "ClusterRole workload-manager": f"{RBAC}/clusterroles/workload-manager",
+}
+"""What an install applies beside DWS's own manifests, by label: where the API has it."""
+
+
+def stages(slurm: bool = False, rbac: bool = False, orphans: bool = False, all_jobs: bool = False) -> tuple[Stage, ...]:
+    """The procedure in order.
+
+    slurm     first the plugin, its kubeconfig and slurm.conf's BurstBufferType are taken from the controllers
+    rbac      at last the plugin's role and binding are taken away
+    orphans   Workflows whose job is gone are deleted; without it they are a reason to refuse
+    all_jobs  any job in Slurm is a reason to refuse, not only those that use the burst buffer
+    """
+
+    def due(place: Place) -> bool:
+        return installed.there(place) or slurm
+
+    terms = in_use.Terms(orphans, all_jobs, slurm)
+    before = _slurm_side(due, terms) if slurm else ()
+    after = (_RBAC,) if rbac else ()
+    every = (
+        _preflight(slurm, in_use.checks("preflight", due, terms)),
+        *before,
+        Stage("workarea", ("preflight",), remove.clone_steps("workarea", version)),
+        _removal(("workarea", *(stage.name for stage in before)), in_use.checks("undeploy", due, terms), orphans),
+        *after,
+    )
+    return (*every, close_dws.last(every, close_dws.NAME if slurm else "undeploy"))
+
+
+def _slurm_side(due: Callable[[Place], bool], terms: in_use.Terms) -> tuple[Stage, ...]:
+    """DWS closed, then slurm.conf, then the files; before each of the two it is looked at what needs them."""
+    needs = {deactivate.SLURM.name: (close_dws.NAME,), deactivate.FILES.name: deactivate.FILES.needs}
+    guarded = tuple(
+        replace(one, needs=needs[one.name], steps=(*in_use.checks(one.name, due, terms), *one.steps))
+        for one in (deactivate.SLURM, deactivate.FILES)
+    )
+    return (close_dws.stage([*needs]), *guarded)
+
+
+def words(slurm: bool = False, **flags: bool) -> dict[str, str]:
+    """What a run of these stages has to say of itself (`flags`, `done`, `right` of a run's options)."""
+    given = "".join(f" --{name.replace('_', '-')}" for name, on in {"slurm": slurm, **flags}.items() if on)
+    kept = f"The namespace {names.NAMESPACE} and its Secret webhook-server-cert stay, as upstream has it"
+    points = "" if slurm else "; Slurm still has its burst buffer, and refuses #DW jobs (--slurm takes it away)"
+    return {
+        "flags": given,
+        "done": f"Undeployed. {kept}{points}.",
+        "right": "Nothing is installed: there is nothing to undeploy.",
+    }
+
+
+def version(place: Place) -> str:
+    """The version that is due to be taken away: whichever is there; "" where nothing is."""
+    return installed.version(place) if installed.there(place) else ""
+
+
+# --- before anything is touched
+
+
+def _preflight(slurm: bool, checks: Sequence[Check]) -> Stage:
+    """What an undeploy needs of an install's checks, and what stands in the way of an undeploy."""
+    known = {item.name: item for item in preflight_checks.STAGE.steps if isinstance(item, Check)}
+    tools = replace(known["master"], judge=lambda place, have: _tools(place, have, known["master"].judge(place, have)))
+    read = replace(known["cluster"], judge=lambda place, have: ())
+    theirs = owned.check(version)
+    limited = Check(controller.CHECK.name, "controller", controller.look, deactivate.judge)
+    return Stage(
+        "preflight",
+        (),
+        (
+            *(tools, read, installed.CHECK, *checks, theirs),
+            *((pod_checks.KNOWN, limited, named_controllers.check(takes=True)) if slurm else ()),
+        ),
+    )
+
+
+NEEDED = ("awk", "bash", "expr", "git", "kubectl", "make", "python3", "python3-yaml", "sed", "which")
+"""What `make undeploy` and a clone call on the master."""
+
+
+def _tools(place: Place, have: Value, of_install: Sequence[Finding]) -> Sequence[Finding]:
+    """Of what an install finds on the master: the login, and the tools that an undeploy calls as well."""
+    found = [one for one in of_install if one.name == "not-root"]
+    lacking = [line.removeprefix("lacks ") for line in have["lines"] if line.startswith("lacks ")]
+    needs = [one for one in lacking if one in NEEDED] if version(place) else []
+    if needs:
+        fix = "install them with the host's package manager, or correct master.path"
+        found.append(Finding("tools-missing", f"{place.host} lacks {', '.join(needs)}", fix))
+    return found
+
+
+# --- DWS
+
+
+def _removal(needs: tuple[str, ...], checks: Sequence[Check], orphans: bool) -> Stage:
+    deleting = (_orphans("undeploy"),) if orphans else ()
+    return Stage(
+        "undeploy",
+        needs,
+        (
+            *checks,
+            *deleting,
+            owned.check(version),
+            persistent_storage.step("undeploy", version),
+            stuck_crds.step("undeploy"),
+            remove.removed_step(version, "workarea", _takes),
+            kept_configuration.told_step(version),
+        ),
+    )
+
+
+def _orphans(stage: str) -> Step:
+    """The step `orphans`: no Workflow is there whose job is gone.
+
+    Of those that are there now it knows only what was seen before Slurm was asked; a later one may be of a later job.
+    """
+
+    def orphaned(place: Place, found: Sequence[Workflow]) -> list[Workflow]:
+        before, seen = in_use.found(place, stage)
+        earlier = {one["id"] for one in before}
+        some = [one for one in found if one["id"] in earlier]
+        return workflows.by_fate(some, seen, in_use.stuck(place)).get("orphan", [])
+
+    def read(place: Place, found: Value) -> Value:
+        _, seen = in_use.found(place, stage)
+        return {workflows.label(one): workflows.told(one, seen) for one in orphaned(place, found)}
+
+    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+        told = orphaned(place, place.facts.one(f"{stage}.orphans"))
+        first = {one["id"] for one in place.facts.one(f"{in_use.FIRST}.workflows")}
+        if new := [one for one in told if one["id"] not in first]:
+            raise Refused(*(_since(workflows.told(one, in_use.found(place, stage)[1])) for one in new))
+        return orphans.deletion(place, told)
+
+    def takes(place: Place, have: Value, want: Value) -> Sequence[Taken]:
+        some = orphaned(place, place.facts.one(f"{stage}.orphans"))
+        things = frozenset(f"Workflow {workflows.label(one)} ({one['id']})" for one in some)
+        return [Taken("orphans: " + "; ".join(have.values()), things)]
+
+    return Step(
+        "orphans",
+        "master",
+        lambda place: Api(workflows.read),
+        lambda place: {},
+        change,
+        read=read,
+        takes=takes,
+        hint="DWS's controller takes a deleted Workflow down: see `kubectl -n dws-system logs deploy/dws-controller-manager`",
+    )
+
+
+def _since(told: str) -> Finding:
+    return Finding("workflow-orphan", f"{told}; it came while this was at work", "run again: it is told then")
+
+
+def _takes(place: Place, have: Value, want: Value) -> str:
+    every = persistent_storage.kept(place)
+    saved = f"; objects that are saved before, and not put back: {', '.join(every)}" if every else ""
+    saved += "".join(f"; {one}" for one in owned.unasked(place))
+    what = f"DWS {have['DWS']}" if have["DWS"] != "none" else "what is left of DWS"
+    return f"{what}: {len(have['CRDs'])} CRDs; {len(have['objects'])} objects of its own{saved}"
+
+
+# --- role and binding
+
+
+def _applied(cluster: Cluster) -> Value:
+    return [label for label, path in APPLIED.items() if cluster.get(path)]
+
+
+_RBAC = Stage(
+    "access",
+    ("undeploy",),
+    (
+        Step(
+            "rbac",
+            "master",
+            lambda place: Api(_applied),
+            lambda place: [],
+            lambda place, have, want: [Delete(path) for label, path in APPLIED.items() if label in have],
+            takes=lambda place, have, want: (
+                f"{' and '.join(have)}: the kubeconfigs of the controllers may do nothing any more"
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,157 @@
+"""The proof: a job with a bare #DW, its Workflow seen, bbstat answered, completed, the Workflow gone."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dws_on_csm.config.site import Site
+from dws_on_csm.domain import names
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import STATE, Action, Sh
+from dws_on_csm.model.json_record import parse
+from dws_on_csm.model.step import Check, Finding, Place, Shell, Stage, Step, Value
+from dws_on_csm.stages.pod import discover, files
+
+PROOF = f"{STATE}/proof.json"
+
+FORGET = f"if [ -e {PROOF} ]; then rm -f {PROOF} && sync {STATE}; fi\n"
+"""A proof holds until something is changed: it is taken away before, so that a run that is cut off leaves none."""
+
+
+# --- what a test job needs
+
+_LOOK_USER = """
+slurm_path
+account "$user" || { echo unknown; exit 0; }
+(PATH=$as_path; command -v sbatch >/dev/null) || echo sbatch
+as "$user" test -x "$job_folder" || echo folder
+"""
+
+
+def _look_user(place: Place) -> Shell:
+    return Shell(script(place, _LOOK_USER), lambda out: out.decode().split())
+
+
+def _judge_user(place: Place, found: Value) -> Sequence[Finding]:
+    job, host = place.site.test_job, place.host
+    every = {
+        "unknown": Finding(
+            "test-user-unknown",
+            f"{host} knows no user {job.user}, as whom the test job is submitted",
+            "set test_job.user to an ordinary user of the site",
+        ),
+        "sbatch": Finding(
+            "sbatch-missing",
+            f"{host} has no sbatch, on PATH or beside slurmctld",
+            "install Slurm's client commands there: the test job is submitted there",
+        ),
+        "folder": Finding(
+            "test-folder", f"{job.user} can't enter {job.folder} on {host}", "set test_job.folder to one that it can"
+        ),
+    }
+    return [every[word] for word in found]
+
+
+USER = Check("user", "submitter", _look_user, _judge_user)
+"""Whether the test job can be submitted at all."""
+
+
+def script(place: Place, body: str, **more: str) -> str:
+    """A script that submits jobs as the test user: `body` behind as.sh, vanishing.sh and slurmctld.sh, with $user,
+    $job_folder, $options (sbatch's, as the site file has them), $kubeconfig, $workflows, $namespace and `more` set."""
+    slurm, job = place.site.slurm, place.site.test_job
+    given = {
+        "kubeconfig": names.KUBECONFIG,
+        "workflows": names.WORKFLOWS,
+        "namespace": place.site.access.namespace,
+        "user": job.user,
+        "job_folder": job.folder,
+        "options": shlex.join(_options(place.site)),
+        **more,
+    }
+    parts = ("as.sh", "vanishing.sh", "slurmctld.sh")
+    return render.script(*parts, folder=slurm.folder, unit=slurm.service, **given) + body
+
+
+def _options(site: Site) -> list[str]:
+    job = site.test_job
+    given = {"account": job.account, "partition": job.partition, "qos": job.qos, "reservation": job.reservation}
+    return [f"--{key}={value}" for key, value in given.items() if value]
+
+
+# --- the job
+
+
+def _look(place: Place) -> Shell:
+    return Shell(f"date +%s; cat {PROOF} 2>/dev/null || true", _parse)
+
+
+def _parse(out: bytes) -> Value:
+    """When it is, and the proof; a proof that can't be read proves nothing."""
+    now, _, rest = out.decode(errors="replace").partition("\n")
+    return {"now": int(now), "proof": parse(rest) or None}
+
+
+def _read(place: Place, found: Value) -> Value:
+    """The proof in a sentence, None where there is none."""
+    proof = found["proof"]
+    if proof is None:
+        return None
+    age = _ago(max(0, found["now"] - proof["at"]))
+    return f"job {proof['job']}, {age}: {proof['states']} in {proof['seconds']} s; bbstat: {proof['bbstat']}"
+
+
+def _table(found: Value) -> tuple[tuple[str, ...], ...]:
+    """Seconds that the API took to answer SlurmUser, and that the Workflow spent in each state."""
+    times = (found["proof"] or {}).get("times", {})
+    return (tuple(times), tuple(f"{seconds:.1f}s" for seconds in times.values())) if times else ()
+
+
+def _want(place: Place) -> Value:
+    return _read(place, place.facts.all("verify.job")[place.host]) or "proven by a job"
+
+
+def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    job = place.site.test_job
+    body = render.read("test_job.sh")
+    made = script(place, body, allowed=str(int(job.deadline)), state_folder=STATE)
+    submit = Sh(f"submit a test job as {job.user}, and follow its Workflow", made, job.deadline + 300.0)
+    # of a pod that somebody else has started it isn't known yet what its slurmctld has read
+    return [files.note(place), submit] if discover.of(place) else [submit]
+
+
+def _ago(seconds: int) -> str:
+    if seconds < 120:
+        return "just now"
+    return (
+        f"{seconds // 60} min ago"
+        if seconds < 7200
+        else f"{seconds // 3600} h ago"
+        if seconds < 172800
+        else f"{seconds // 86400} days ago"
+    )
+
+
+STAGE = Stage(
+    "verify",
+    ("deploy.admits", "access", "slurm"),
+    (
+        Step(
+            "job",
+            "submitter",
+            _look,
+            _want,
+            _change,
+            read=_read,
+            why=lambda have: str(have or "no proof yet"),
+            table=_table,
+            anew="a job proves the result: the proof from before holds until something is changed",
+            hint="`invoke logs` shows what the plugin and DWS said; test_job in the site file is how the job is submitted",
+        ),
+    ),
+)
+
+ALONE = (replace(STAGE, needs=(), steps=(USER, *STAGE.steps)),)
+"""The proof without the rest of the procedure."""

@@ -1,0 +1,1 @@
+"""SSH: connections, channels, scripts on a host, sudo."""

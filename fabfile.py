@@ -1,0 +1,5 @@
+"""What `fab -H HOST` runs on one host: look, redo STAGE or STEP, logs."""
+
+from dws_on_csm.commands.repair import namespace
+
+__all__ = ["namespace"]
