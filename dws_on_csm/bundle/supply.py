@@ -34,7 +34,7 @@ class Supply:
 
 
 def settings(site: Site) -> dict[str, str]:
-    """What templates/via.sh needs to know."""
+    """What templates/lib/via.sh needs to know."""
     proxies = site.master.proxies
     return {"proxy": proxies.https, "unproxied": ",".join(proxies.no_proxy)}
 

@@ -1,6 +1,7 @@
 """What DWS's kinds hold: data of users, and configuration that somebody made. Pure, by what upstream's schemas say.
 
-Its text also runs on the master, in front of templates/closing.py and last_look.py, so that the look before a deletion is this one:
+Its text also runs on the master, in front of templates/master/closing.py and last_look.py, so that the look before a
+deletion is this one:
 nothing but the standard library, in the words of Python 3.6.
 """
 
@@ -290,7 +291,7 @@ def told(one: Dict[str, Any], now: Optional[float] = None) -> str:
 
 
 def owned(one: Dict[str, Any], now: Optional[float] = None) -> str:
-    """In words one object of another API group that an object of DWS owns (see templates/dependents.py)."""
+    """In words one object of another API group that an object of DWS owns (see templates/master/dependents.py)."""
     age, more = _age(one["created"], now), ", ".join(one["more"])
     words = [
         "{} {}{}: its owner {} goes with DWS".format(one["kind"], one["name"], age and ", " + age, one["owner"]),
@@ -300,7 +301,7 @@ def owned(one: Dict[str, Any], now: Optional[float] = None) -> str:
 
 
 def unknown_told(one: Dict[str, Any]) -> str:
-    """In words what could not be asked for owners (see templates/dependents.py)."""
+    """In words what could not be asked for owners (see templates/master/dependents.py)."""
     if one["down"]:
         return (
             f"{one['what']} could not be asked whether objects of DWS own anything there: Kubernetes says that it is not available."

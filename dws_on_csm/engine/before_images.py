@@ -115,5 +115,5 @@ def _append(reach: Reach, run: str, name: str, records: Sequence[Mapping[str, An
     text = "".join(json.dumps(record) + "\n" for record in records).encode()
     script = _APPEND.format(folder=f"{STATE}/before/{shlex.quote(run)}", name=name, size=len(text))
     undone, fix = "how things were before could not be kept there: ", f"make room: `df -h {STATE}`"
-    script = fenced(run, render.read("written.sh") + script)
+    script = fenced(run, render.read("lib/written.sh") + script)
     reach.told(reach.of("master"), script, text, deadline=60.0, undone=undone, fix=fix)

@@ -25,7 +25,7 @@ FENCED = 76
 
 OUTRUN = "lost its lock: "
 
-FENCE = render.read("fence.sh")
+FENCE = render.read("lib/fence.sh")
 
 WAITS = 60.0
 """Seconds that the fence waits until other runs' scripts have ended."""
@@ -38,8 +38,8 @@ WAITS = 60.0
 # put:  the file is made beside the old one with everything set and its size checked (safe_file.sh), then it is renamed.
 # receive: a file that only this script needs, in pieces, so that it can tell how far it is; `forget` takes it away again.
 LIBRARY = (
-    render.read("written.sh")
-    + render.read("safe_file.sh")
+    render.read("lib/written.sh")
+    + render.read("lib/safe_file.sh")
     + FENCE
     + r"""
 # a signal ends what an action has begun, and this waits until that has cleared away

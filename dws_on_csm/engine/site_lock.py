@@ -1,6 +1,6 @@
 """One run at a time may change a site: a lock on the master, which ends by itself when its holder is gone.
 
-What it is on the master stands in templates/lock.sh.
+What it is on the master stands in templates/master/lock.sh.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Lock:
     def _renewed(self) -> str:
         """Why the renewal failed, or ""."""
         try:
-            answer = self._session.beside(_script("lock_renew.sh", run=self.run), deadline=DEADLINE)
+            answer = self._session.beside(_script("master/lock_renew.sh", run=self.run), deadline=DEADLINE)
         except Exception as error:  # noqa: BLE001  # whatever it is, it may be over at the next try
             return str(error) or type(error).__name__
         if answer.code == LOST:
@@ -130,7 +130,7 @@ class Lock:
         """Gives the lock up, if it is still this run's."""
         self.over.set()
         for _ in range(2):  # a signal that was meant for other scripts may have ended the first
-            if self._session.beside(_script("lock_leave.sh", run=self.run), deadline=DEADLINE).code == 0:
+            if self._session.beside(_script("master/lock_leave.sh", run=self.run), deadline=DEADLINE).code == 0:
                 return
 
 
@@ -139,7 +139,7 @@ def hold(
     session: Any, run: str, lost: tuple[type[Exception], ...], tell: Callable[[str], None] = lambda why: None
 ) -> Iterator[Lock]:
     """Hold the site's lock while the `with` lasts. Raises Locked; a run of this machine whose process is gone gives way.
-    Raises Unreachable where no lock can be made. `run` may get another name, see templates/lock_take.sh.
+    Raises Unreachable where no lock can be made. `run` may get another name, see templates/master/lock_take.sh.
 
     `lost`: what a broken connection raises; then the lock ends by itself.
     """
@@ -168,7 +168,7 @@ def _taken(session: Any, run: str, lost: tuple[type[Exception], ...], tell: Call
 def _take(session: Any, run: str, over: str, tell: Callable[[str], None]) -> Lock:
     asked = clock()
     settings = {"run": run, "over": over, "who": owner(), "pid": str(os.getpid()), "process": "\n".join(identity())}
-    answer = session.run(_script("lock_take.sh", **settings), deadline=DEADLINE)
+    answer = session.run(_script("master/lock_take.sh", **settings), deadline=DEADLINE)
     word, _, rest = answer.out.decode(errors="replace").partition("\n")
     if answer.code != 0:
         fix = f"mend {STATE} there, where runs keep their own files"
@@ -200,4 +200,4 @@ def _said(answer: Any) -> str:
 
 
 def _script(name: str, **settings: str) -> str:
-    return render.script("lock.sh", name, state=STATE, hold=str(HOLD), proc=PROC, **settings)
+    return render.script("master/lock.sh", name, state=STATE, hold=str(HOLD), proc=PROC, **settings)

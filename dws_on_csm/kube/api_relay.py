@@ -5,7 +5,7 @@ serve STATE COMMAND...   starts COMMAND (kubectl proxy) on a socket in a new fol
 join STATE SOCKET        says `ready SOCKET`, and relays.
 
 A request that changes something names its run, once that has the site's lock, which is in STATE: it is passed on only while
-that run has it, as a script begins only then (templates/fence.sh). Meanwhile no other run's script begins here.
+that run has it, as a script begins only then (templates/lib/fence.sh). Meanwhile no other run's script begins here.
 """
 
 import ctypes

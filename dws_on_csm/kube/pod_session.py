@@ -108,7 +108,7 @@ class PodSession(Session):
         context = f" --context={shlex.quote(self._context)}" if self._context else ""
         quoted = {name: shlex.quote(value) for name, value in settings.items()}
         # the script in the container has its own deadline; of a kubelet that never answers kubectl would wait for ever
-        outer = render.read("vanishing.sh") + _EXEC.format(
+        outer = render.read("lib/vanishing.sh") + _EXEC.format(
             exports=bootstrap.exports(self._outer), context=context, limit=int(seconds + bootstrap.GRACE) + 30, **quoted
         )
         command = shlex.join(("exec", *rights.words, "sh", "-c", outer))

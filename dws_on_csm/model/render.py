@@ -23,12 +23,12 @@ def script(*names: str, **settings: str) -> str:
 
 
 NEEDS = {
-    "as.sh": ("bounded.sh",),
-    "slurm_conf.sh": ("as.sh",),
-    "slurmctld.sh": ("as.sh", "slurm_conf.sh"),
-    "log_file.sh": ("as.sh", "slurm_conf.sh"),
-    "activate.sh": ("written.sh",),
-    "lock.sh": ("written.sh", "lock_holder.sh"),
+    "lib/as.sh": ("lib/bounded.sh",),
+    "lib/slurm_conf.sh": ("lib/as.sh",),
+    "lib/slurmctld.sh": ("lib/as.sh", "lib/slurm_conf.sh"),
+    "lib/log_file.sh": ("lib/as.sh", "lib/slurm_conf.sh"),
+    "controller/activate.sh": ("lib/written.sh",),
+    "master/lock.sh": ("lib/written.sh", "master/lock_holder.sh"),
 }
 """Template -> those whose functions it calls wherever it is used."""
 

@@ -108,7 +108,7 @@ def on_hosts(site: Site, sessions: Sessions) -> dict[str, Past]:
 
 def script() -> str:
     """The script that prints what is known on a host, in lines for `take`."""
-    return render.script("history.sh", state=STATE)
+    return render.script("host/history.sh", state=STATE)
 
 
 def told(master: str, lines: Mapping[str, Sequence[str]]) -> dict[str, Past]:
@@ -135,7 +135,7 @@ def known(site: Site) -> tuple[Host, ...]:
 
 
 def take(runs: dict[str, Past], host: str, lines: Sequence[str]) -> None:
-    """Put what the lines of templates/history.sh say of runs, as `host` printed them, into `runs`."""
+    """Put what the lines of templates/host/history.sh say of runs, as `host` printed them, into `runs`."""
     for line in lines:
         _take(runs, host, line)
 

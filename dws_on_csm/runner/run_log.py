@@ -77,7 +77,7 @@ def leave(
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = f"{at} {run} {task} by {owner()}: {', '.join(hosts.get(host, ())) or 'nothing here'}"
         size = str(len(line.encode()) + 1)
-        script = render.read("written.sh") + _LEAVE.format(state=STATE, line=shlex.quote(line), size=size)
+        script = render.read("lib/written.sh") + _LEAVE.format(state=STATE, line=shlex.quote(line), size=size)
         master = host == reach.of("master")
         script += _JOURNAL.format(state=STATE, run=shlex.quote(run), size=len(journal)) if master else ""
         _told(reach, host, fenced(run, script + "exit $wrong\n"), journal if master else b"")

@@ -57,7 +57,7 @@ printf '%s\\n' "$last"
 """
 
 ROLES = ("master", "controller", "compute")
-"""Of all hosts; where a run changes something it leaves its name (templates/fence.sh)."""
+"""Of all hosts; where a run changes something it leaves its name (templates/lib/fence.sh)."""
 
 
 def _last(role: str) -> Check:

@@ -77,8 +77,11 @@ def holds(place: Place) -> bool:
 
 
 def script(place: Place, step: str, run: str, **given: str) -> str:
-    """The script for `step` of templates/cancel.sh with what it needs. `run`: whose jobs; "": those that any run has left."""
-    return verify.script(place, render.read("cancel.sh"), name=f"{JOB}-{run}" if run else JOB, step=step, **given)
+    """The script for `step` of templates/controller/cancel.sh with what it needs. `run`: whose jobs; "": those that any
+    run has left."""
+    return verify.script(
+        place, render.read("controller/cancel.sh"), name=f"{JOB}-{run}" if run else JOB, step=step, **given
+    )
 
 
 STAGE = Stage(

@@ -51,7 +51,10 @@ class Jobs(TypedDict):
 def look(place: Place) -> Shell:
     """All jobs, by one call of squeue on a controller; see `parse`."""
     slurm = place.site.slurm
-    return Shell(render.script("as.sh", "slurmctld.sh", "jobs.sh", folder=slurm.folder, unit=slurm.service), parse)
+    return Shell(
+        render.script("lib/as.sh", "lib/slurmctld.sh", "controller/jobs.sh", folder=slurm.folder, unit=slurm.service),
+        parse,
+    )
 
 
 def parse(out: bytes) -> Jobs:

@@ -71,7 +71,7 @@ def script(place: Place, body: str, **more: str) -> str:
         "options": shlex.join(_options(place.site)),
         **more,
     }
-    parts = ("as.sh", "vanishing.sh", "slurmctld.sh")
+    parts = ("lib/as.sh", "lib/vanishing.sh", "lib/slurmctld.sh")
     return render.script(*parts, folder=slurm.folder, unit=slurm.service, **given) + body
 
 
@@ -115,7 +115,7 @@ def _want(place: Place) -> Value:
 
 def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
     job = place.site.test_job
-    body = render.read("test_job.sh")
+    body = render.read("controller/test_job.sh")
     made = script(place, body, allowed=str(int(job.deadline)), state_folder=STATE)
     submit = Sh(f"submit a test job as {job.user}, and follow its Workflow", made, job.deadline + 300.0)
     # of a pod that somebody else has started it isn't known yet what its slurmctld has read

@@ -18,43 +18,46 @@ SLURM_USER, USER = "daemon", "nobody"
 """Users that every system has, and that nothing of importance runs as."""
 
 HELD: Mapping[str, Sequence[str]] = {
-    "activate.sh": ("test_hostile.test_a_log_that_is_named_to_have_its_end_told",),
-    "as.sh": ("test_hostile.test_what_another_user_gets_of_root", "test_hostile.test_what_is_roots_alone"),
-    "bounded.sh": ("test_bounded.test_nobody_holds_up_root", "test_bounded.test_a_number_of_others_is_never_run"),
-    "cancel.sh": ("test_hostile.test_a_log_that_is_named_to_have_another_file_read",),
-    "clone.sh": ("test_pins.test_a_repository_of_others_on_the_master_has_to_be_pinned",),
-    "controller.sh": (
+    "controller/activate.sh": ("test_hostile.test_a_log_that_is_named_to_have_its_end_told",),
+    "lib/as.sh": ("test_hostile.test_what_another_user_gets_of_root", "test_hostile.test_what_is_roots_alone"),
+    "lib/bounded.sh": ("test_bounded.test_nobody_holds_up_root", "test_bounded.test_a_number_of_others_is_never_run"),
+    "controller/cancel.sh": ("test_hostile.test_a_log_that_is_named_to_have_another_file_read",),
+    "master/clone.sh": ("test_pins.test_a_repository_of_others_on_the_master_has_to_be_pinned",),
+    "controller/controller.sh": (
         "test_hostile_slurm_user.test_what_slurm_users_programs_print_states_no_fact",
         "test_hostile.test_a_slurm_conf_that_includes_what_only_root_may_read",
         "test_hostile.test_a_program_of_another_user",
     ),
-    "daemon.sh": (
+    "controller/daemon.sh": (
         "test_hostile.test_slurms_programs_are_slurm_users",
         "test_hostile.test_a_process_that_only_calls_itself_slurmctld",
     ),
-    "doctor_reach.sh": ("test_hostile.test_a_link_where_root_would_write_is_never_followed",),
-    "fetch.sh": ("test_pins.test_a_tag_that_comes_into_a_clone_is_held_against_the_pin_too",),
-    "git.sh": ("test_pins.test_nothing_of_a_clone_that_others_can_write_is_run",),
-    "jobs.sh": ("test_hostile.test_slurms_programs_are_slurm_users",),
-    "kept_kubeconfigs.sh": ("test_hostile.test_a_kubeconfig_that_names_a_program_is_parsed_and_not_run",),
-    "load.sh": ("test_hostile.test_the_plugin_is_loaded_as_slurm_user",),
-    "logs.sh": ("test_hostile.test_a_log_that_is_named_to_have_another_file_read",),
-    "lua.sh": ("test_hostile.test_a_program_of_another_user", "test_hostile.test_a_lua_of_others_runs_nothing_as_root"),
-    "plugin_file.sh": ("test_hostile.test_a_plugin_that_is_a_link_to_what_only_root_may_read",),
-    "plugin_look.sh": ("test_pins.test_nothing_of_a_clone_that_others_can_write_is_run",),
-    "slurm_conf.sh": (
+    "controller/doctor_reach.sh": ("test_hostile.test_a_link_where_root_would_write_is_never_followed",),
+    "master/fetch.sh": ("test_pins.test_a_tag_that_comes_into_a_clone_is_held_against_the_pin_too",),
+    "lib/git.sh": ("test_pins.test_nothing_of_a_clone_that_others_can_write_is_run",),
+    "controller/jobs.sh": ("test_hostile.test_slurms_programs_are_slurm_users",),
+    "host/kept_kubeconfigs.sh": ("test_hostile.test_a_kubeconfig_that_names_a_program_is_parsed_and_not_run",),
+    "controller/load.sh": ("test_hostile.test_the_plugin_is_loaded_as_slurm_user",),
+    "controller/logs.sh": ("test_hostile.test_a_log_that_is_named_to_have_another_file_read",),
+    "lib/lua.sh": (
+        "test_hostile.test_a_program_of_another_user",
+        "test_hostile.test_a_lua_of_others_runs_nothing_as_root",
+    ),
+    "controller/plugin_file.sh": ("test_hostile.test_a_plugin_that_is_a_link_to_what_only_root_may_read",),
+    "master/plugin_look.sh": ("test_pins.test_nothing_of_a_clone_that_others_can_write_is_run",),
+    "lib/slurm_conf.sh": (
         "test_hostile.test_a_slurm_conf_that_includes_what_only_root_may_read",
         "test_hostile_slurm_user.test_nobody_makes_another_account_slurm_user",
         "test_hostile_slurm_user.test_root_by_another_name_is_root",
         "test_hostile_reading.test_a_fifo_that_takes_a_files_place_holds_up_nobody",
     ),
-    "slurmctld.sh": (
+    "lib/slurmctld.sh": (
         "test_hostile.test_a_process_that_only_calls_itself_slurmctld",
         "test_hostile.test_slurms_programs_are_slurm_users",
     ),
-    "support.sh": ("test_hostile.test_a_log_that_is_named_to_have_another_file_read",),
-    "test_job.sh": ("test_hostile.test_a_test_job_gets_nothing_of_roots",),
-    "vanishing.sh": ("test_hostile.test_a_link_where_root_would_write_is_never_followed",),
+    "host/support.sh": ("test_hostile.test_a_log_that_is_named_to_have_another_file_read",),
+    "controller/test_job.sh": ("test_hostile.test_a_test_job_gets_nothing_of_roots",),
+    "lib/vanishing.sh": ("test_hostile.test_a_link_where_root_would_write_is_never_followed",),
 }
 """Template -> the tests, MODULE.NAME, that run it against a hostile user."""
 

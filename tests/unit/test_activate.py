@@ -94,12 +94,16 @@ def activate(host: Path, request: pytest.FixtureRequest) -> Activate:
         fixed |= {"units": f"{host}/units"}
         fixed |= {"seen": checksum(seen), "deadline": str(deadline)}
         settings = {"state": f"{host}/state", "conf": f"{host}/etc/slurm.conf", "longest": "120"}
-        settings |= {"program": render.script("safe_file.sh", "as.sh", "slurmctld.sh", "activate.sh", **fixed)}
+        settings |= {
+            "program": render.script(
+                "lib/safe_file.sh", "lib/as.sh", "lib/slurmctld.sh", "controller/activate.sh", **fixed
+            )
+        }
         texts = {"next": following or "", "back": back or ""}
         for name, text in texts.items():
             settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}
         data = "".join(texts.values())
-        activation = render.script("detach.sh", "vanishing.sh", "follow.sh", **settings)
+        activation = render.script("lib/detach.sh", "lib/vanishing.sh", "controller/follow.sh", **settings)
         script = f"STATE={host}/state; RUN=test\n{LIBRARY}\n(\n{activation}\n)"
         environment = {"PATH": f"{host}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TOP": str(host)}
         return subprocess.run(
@@ -281,7 +285,7 @@ def test_two_at_once(host: Path, activate: Activate) -> None:
     """While one works, held here by its lock, another does nothing and says why; a look tells that one works."""
     lock = host / "state/activation.lock"
     lock.touch()
-    look = f"lock={lock}\n" + render.read("activation_look.sh")
+    look = f"lock={lock}\n" + render.read("controller/activation_look.sh")
     with subprocess.Popen(["flock", str(lock), "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdin and holder.stdout
         holder.stdin.write(b"x\n")

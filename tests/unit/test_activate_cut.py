@@ -71,7 +71,9 @@ class Host(Hostile):
         fixed = {"state": f"{self.top}/state", "folder": f"{self.top}/etc", "unit": "slurmctld", "deadline": "30"}
         fixed |= {"log": "", "seen": checksum(seen), "units": f"{self.top}/units", "work": str(self.work)}
         (self.work / "activate").write_text(
-            render.script("written.sh", "safe_file.sh", "as.sh", "slurmctld.sh", **fixed) + SYSTEMD + body
+            render.script("lib/written.sh", "lib/safe_file.sh", "lib/as.sh", "lib/slurmctld.sh", **fixed)
+            + SYSTEMD
+            + body
         )
 
     def calls(self, *words: str, shell: str = "dash") -> int:
@@ -114,7 +116,7 @@ class Host(Hostile):
 
 def lines() -> list[str]:
     """activate.sh line by line."""
-    return render.read("activate.sh").splitlines()
+    return render.read("controller/activate.sh").splitlines()
 
 
 def with_lines(added: dict[int, str]) -> str:

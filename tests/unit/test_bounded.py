@@ -60,7 +60,7 @@ def test_nobody_holds_up_root(hostile_host: Host, shell: str) -> None:
         top = hostile_host.top / f"{number}{program[:1]}"
         top.mkdir()
         call = CALLS[number][0].format(f"as {SLURM_USER} {program}")
-        script = f"{render.script('as.sh')}TOP={top}\n{call}\necho $? $out\n"
+        script = f"{render.script('lib/as.sh')}TOP={top}\n{call}\necho $? $out\n"
         return tuple(subprocess.run(
             [*shell.split(), "-c", script], env={"PATH": f"{hostile_host.programs}:/usr/bin:/bin"}, cwd="/",
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SOON, check=False,
@@ -79,7 +79,7 @@ def test_nobody_holds_up_root(hostile_host: Host, shell: str) -> None:
 @SHELLS
 def test_what_is_said_without_an_end_is_cut(hostile_host: Host, shell: str) -> None:
     """So many bytes, or a line that is longer than memory, end the program that says them; what is within them is whole."""
-    script = render.script("as.sh") + f"most=100000\nas {SLURM_USER} timeout {SOON} $program 2>/dev/null | wc -c\n"
+    script = render.script("lib/as.sh") + f"most=100000\nas {SLURM_USER} timeout {SOON} $program 2>/dev/null | wc -c\n"
     for program, size in (("yes", 99999), ("seq 3000", 13893), ("printf part", 4), ("true", 0)):
         answer = hostile_host.run(f"program='{program}'\n{script}", shell.split()[0], seconds=SOON)
         assert int(answer.stdout) == size, program
@@ -96,9 +96,7 @@ def test_what_is_said_without_an_end_is_cut(hostile_host: Host, shell: str) -> N
 def test_the_code_and_the_input_are_the_programs(hostile_host: Host, shell: str) -> None:
     """What is bound is otherwise as it was: exit code, both outputs, and what it reads."""
     program = "sh -c 'cat; echo out; echo err >&2; exit 7'"
-    script = (
-        f"{render.script('as.sh')}set -eu\ncode=0\nprintf 'in\\n' | as {SLURM_USER} {program} || code=$?\necho $code\n"
-    )
+    script = f"{render.script('lib/as.sh')}set -eu\ncode=0\nprintf 'in\\n' | as {SLURM_USER} {program} || code=$?\necho $code\n"
     answer = hostile_host.run(script, shell.split()[0])
     assert (answer.stdout, answer.stderr) == ("in\nout\n7\n", "err\n")
 
@@ -108,7 +106,7 @@ def test_the_code_and_the_input_are_the_programs(hostile_host: Host, shell: str)
 def test_a_file_of_theirs_is_read_to_a_bound(hostile_host: Host, shell: str) -> None:
     """A file that has no end is refused with words, and so is what is no file; up to 8 MiB it is read whole."""
     file = hostile_host.etc / "slurm.conf"
-    script = f"{render.script('safe_file.sh')}\npeek {file} | wc -c\npeek {file} >/dev/null\necho $?\n"
+    script = f"{render.script('lib/safe_file.sh')}\npeek {file} | wc -c\npeek {file} >/dev/null\necho $?\n"
     for size, told in ((8 << 20, f"{8 << 20}\n0\n"), ((8 << 20) + 1, "0\n1\n"), (1 << 40, "0\n1\n")):
         os.truncate(file, size)
         answer = hostile_host.run(script, shell.split()[0], seconds=SOON)
@@ -126,7 +124,7 @@ def test_a_file_that_nothing_comes_from_is_given_up(hostile_host: Host, shell: s
     """As on a file server that is away: what was read of it ends with another exit code, and nobody waits for ever."""
     hostile_host.program("dd", "exec sleep 600")
     limit = "timeout --foreground -k 3 30 dd"
-    library = render.script("safe_file.sh")
+    library = render.script("lib/safe_file.sh")
     assert library.count(limit) == 1
     script = f"{library.replace(limit, limit.replace(' 30 ', ' 1 '))}\npeek {hostile_host.etc}/slurm.conf\necho $?\n"
     assert hostile_host.run(script, shell.split()[0], seconds=SOON).stdout == "124\n"
@@ -149,7 +147,7 @@ RUN = "a[$(touch {})]"
 def test_a_number_of_others_is_never_run(tmp_path: Path, shell: str, word: str, number: str) -> None:
     """What is no plain number counts as 0, wherever sh would count with it."""
     ran = tmp_path / "ran"
-    script = f'{render.script("bounded.sh")}n=$(counted "$1")\necho "$n $((n + 1))"\n'
+    script = f'{render.script("lib/bounded.sh")}n=$(counted "$1")\necho "$n $((n + 1))"\n'
     answer = subprocess.run(
         [*shell.split(), "-c", script, "sh", word.format(ran)], capture_output=True, text=True, timeout=SOON, check=True
     )
@@ -158,7 +156,7 @@ def test_a_number_of_others_is_never_run(tmp_path: Path, shell: str, word: str, 
 
 
 @needs_root
-@pytest.mark.parametrize("template", ["logs.sh", "cancel.sh"])
+@pytest.mark.parametrize("template", ["controller/logs.sh", "controller/cancel.sh"])
 def test_a_size_that_slurm_user_tells_runs_nothing(hostile_host: Host, template: str) -> None:
     """`stat` runs as SlurmUser, who can have it say anything: in bash, too, root counts with numbers alone."""
     ran = hostile_host.open / "ran"
@@ -169,7 +167,7 @@ def test_a_size_that_slurm_user_tells_runs_nothing(hostile_host: Host, template:
     hostile_host.program("scontrol", f'echo "SlurmctldLogFile = {log}"')
     settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit", "mark": "MARK", "since": "1", "past": "60"}
     settings |= {"follow": "", "step": "end", "size": RUN.format(ran), "allowed": "0", "job": "1", "name": "x"}
-    script = render.script("as.sh", "slurmctld.sh", "log_file.sh", template, **settings)
+    script = render.script("lib/as.sh", "lib/slurmctld.sh", "lib/log_file.sh", template, **settings)
     hostile_host.run(f"echo go | (\n{script}\n)", "bash")
     assert not ran.exists()
 
@@ -182,36 +180,36 @@ ASKED = r"\$\((?:clock|now|up|counted .*|date [^|()]*\+%s%?N?|stat -c %[Ys] [^()
 ITS_OWN = re.compile(rf"-?\d+|\$\(\(.*\)\)|{ASKED}|\$(?:\?|code|now|took|until|patience)\b")
 """What a variable is given that sh has counted itself, has of its own clock, or has put through `counted`."""
 APART = {
-    ("as.sh", "text"): "its length",
-    ("slurmctld.sh", "content"): "its length",
-    ("as.sh", "deep"): "a level that roots counts itself",
-    ("bounded.sh", "1"): "what counted judges",
+    ("lib/as.sh", "text"): "its length",
+    ("lib/slurmctld.sh", "content"): "its length",
+    ("lib/as.sh", "deep"): "a level that roots counts itself",
+    ("lib/bounded.sh", "1"): "what counted judges",
     ("commands/doctor/probes._AT_WORK", "end"): "what `ending` of lock_holder.sh says",
     ("commands/doctor/probes._AT_WORK", "until"): "counted by lock_holder.sh",
     ("commands/doctor/probes._AT_WORK", "up"): "what the kernel says in /proc/uptime",
-    ("clone.sh", "left"): "what df says of root's folder",
-    ("bounded.sh", "up_"): "what the kernel says in /proc/uptime",
-    ("lock_holder.sh", "up"): "what the kernel says in /proc/uptime",
-    ("lock_take.sh", "up"): "what the kernel says in /proc/uptime",
-    ("lock_take.sh", "left_at"): "of a file of root's, asked by `numeral` first",
-    ("lock_take.sh", "now"): "of lock.sh's own clock",
-    ("lock_take.sh", "until"): "counted by lock_holder.sh",
-    ("lock_take.sh", "next"): "what date makes of a run's name, which grep has found to be one",
-    ("lock_holder.sh", "end"): "line of a file of root's, asked for 12 digits at most first",
-    ("lock_take.sh", "end"): "what `ending` of lock_holder.sh says",
-    ("safe_file.sh", "size"): "what the kernel says of a file",
-    ("written.sh", "had"): "what stat says of a file of root's",
-    ("written.sh", "2"): "Python's length of what it sends",
-    ("test_job.sh", "1"): "milliseconds that this script has counted",
-    ("test_job.sh", "at"): "the time that this script puts before each line",
-    ("test_job.sh", "said"): "lines",
+    ("master/clone.sh", "left"): "what df says of root's folder",
+    ("lib/bounded.sh", "up_"): "what the kernel says in /proc/uptime",
+    ("master/lock_holder.sh", "up"): "what the kernel says in /proc/uptime",
+    ("master/lock_take.sh", "up"): "what the kernel says in /proc/uptime",
+    ("master/lock_take.sh", "left_at"): "of a file of root's, asked by `numeral` first",
+    ("master/lock_take.sh", "now"): "of lock.sh's own clock",
+    ("master/lock_take.sh", "until"): "counted by lock_holder.sh",
+    ("master/lock_take.sh", "next"): "what date makes of a run's name, which grep has found to be one",
+    ("master/lock_holder.sh", "end"): "line of a file of root's, asked for 12 digits at most first",
+    ("master/lock_take.sh", "end"): "what `ending` of lock_holder.sh says",
+    ("lib/safe_file.sh", "size"): "what the kernel says of a file",
+    ("lib/written.sh", "had"): "what stat says of a file of root's",
+    ("lib/written.sh", "2"): "Python's length of what it sends",
+    ("controller/test_job.sh", "1"): "milliseconds that this script has counted",
+    ("controller/test_job.sh", "at"): "the time that this script puts before each line",
+    ("controller/test_job.sh", "said"): "lines",
     ("stages/slurm/slurm_user._TRY", "seconds"): "filled in by Python",
-    ("doctor_reach.sh", "quickest"): "took",
-    ("test_job.sh", "lines"): "what grep -c counts",
-    ("test_job.sh", "from"): "of its own clock",
+    ("controller/doctor_reach.sh", "quickest"): "took",
+    ("controller/test_job.sh", "lines"): "what grep -c counts",
+    ("controller/test_job.sh", "from"): "of its own clock",
     ("engine/host_script.LIBRARY", "2"): "Python's length of what it sends",
     ("engine/host_script.LIBRARY", "#"): "how many words it was given",
-    ("pod_activate.sh", "began"): "of its own clock",
+    ("pod/pod_activate.sh", "began"): "of its own clock",
 }
 """Numbers that none of these is, and why sh can count with them all the same."""
 COUNTS = re.compile(r"\$\(\((.*?)\)\)(?!\))|\[ ([^][]*?) -(?:gt|lt|ge|le|eq|ne) ([^][]*?) \]")
@@ -283,12 +281,12 @@ WAITS = re.compile(
     r"-(?:ge|gt|le|lt) \"?\$\(date|\$\(date \+%s[^)]*\)\"? -(?:ge|gt|le|lt)|\$\(\(.*\$\(date \+%s\) *[+]"
 )
 """How a script waits until a time of day."""
-TOLD = {"lock.sh": "for people, and for earlier versions: what counts is counted from the boot on"}
+TOLD = {"master/lock.sh": "for people, and for earlier versions: what counts is counted from the boot on"}
 
 
 def test_no_wait_is_bounded_by_a_clock_that_somebody_sets() -> None:
     """A step of the time of day (NTP, a virtual machine that stood still) makes no script give up, or wait for ever."""
-    texts = {path.name: path.read_text() for path in render.TEMPLATES.glob("*.sh")}
+    texts = {path.relative_to(render.TEMPLATES).as_posix(): path.read_text() for path in render.TEMPLATES.rglob("*.sh")}
     texts |= {path.name: path.read_text() for path in (render.TEMPLATES.parent / "dws_on_csm").rglob("*.py")}
     found = {name for name, text in texts.items() if any(WAITS.search(line) for line in text.splitlines())}
     assert found == set(TOLD)
@@ -312,7 +310,7 @@ def test_the_waits_of_a_cancel_last_as_long_as_they_are_to(tmp_path: Path, shell
     settings = {"release": "", "wanted": "running", "step": "begin", "job": "1", "name": "x", "user": "x"}
     for never, buffer in (("", "running"), ("yes", "pending")):
         given = {**settings, "allowed": "2" if never else "60", "never": never}
-        script = render.script("bounded.sh", **given) + slurm + render.read("cancel.sh")
+        script = render.script("lib/bounded.sh", **given) + slurm + render.read("controller/cancel.sh")
         (tmp_path / "looks").unlink(missing_ok=True)
         began = time.monotonic()
         done = subprocess.run(
@@ -337,13 +335,13 @@ OWN_WORDS = {
 }
 """Numbers, names of the script's own, and what it has checked character by character."""
 FIRST = {
-    ("as.sh", "1"): "a number",
-    ("bounded.sh", "1"): "a number",
-    ("slurmctld.sh", "1"): "a number",
-    ("slurm_conf.sh", "1"): "a name of Slurm's settings, of this script's own",
+    ("lib/as.sh", "1"): "a number",
+    ("lib/bounded.sh", "1"): "a number",
+    ("lib/slurmctld.sh", "1"): "a number",
+    ("lib/slurm_conf.sh", "1"): "a name of Slurm's settings, of this script's own",
     ("engine/host_script.LIBRARY", "1"): "a path of Python's",
     ("engine/host_script.LIBRARY", "2"): "a number of Python's",
-    ("undeploy.sh", "crd#*"): "the name of a CRD, which has no backslash",
+    ("master/undeploy.sh", "crd#*"): "the name of a CRD, which has no backslash",
 }
 """Script and variable, and why echo may have it all the same."""
 ECHO = re.compile(r"""(?<![\w"'-])echo +("(?:[^"\\]|\\.)*"|[^\s;|&)}]+)""")
@@ -363,6 +361,6 @@ def test_words_of_others_go_through_printf(name: str) -> None:
 
 def test_a_refusal_is_one_line_whatever_is_in_it() -> None:
     """A folder of SlurmUser's has any name: what root says of it is no second line."""
-    script = f"{render.script('safe_file.sh')}\nrefused '/etc/a\\nmode=666\\c is no file'"
+    script = f"{render.script('lib/safe_file.sh')}\nrefused '/etc/a\\nmode=666\\c is no file'"
     told = subprocess.run(["dash", "-c", script], capture_output=True, text=True, check=False)
     assert told.stderr == "/etc/a\\nmode=666\\c is no file\n"

@@ -200,14 +200,14 @@ def test_jobs_are_cancelled_by_their_numbers(tmp_path: Path, run: str, expected:
         *("7 dws-on-csm-cancel-20260131T120000Z-ab", "8 my dws-on-csm-cancel", "x dws-on-csm-cancel"),
     ]
     made = cancel.script(place("slurmctl1"), "clear", run)
-    body = render.read("cancel.sh")
+    body = render.read("controller/cancel.sh")
     name = re.search(r"^name=(.*)$", made, re.MULTILINE)
     assert name and made.endswith(body)
     stubs = f"""
 slurm_path() {{ :; }}
 slurm() {{ shift 2; echo "$*" >>{tmp_path}/asked; case $1 in squeue) printf '%s\\n' {shlex.join(jobs)} ;; esac; }}
 """
-    settings = f"name={name[1]}\nstep=clear\nuser=joe\n{render.read('bounded.sh')}"
+    settings = f"name={name[1]}\nstep=clear\nuser=joe\n{render.read('lib/bounded.sh')}"
     done = subprocess.run(
         ["sh", "-euc", f"{settings}{stubs}{body}"], capture_output=True, text=True, timeout=60, check=False
     )

@@ -144,7 +144,9 @@ def program(path: Path, script: str) -> None:
 def look(host: Path, unit: str = "no-such-unit-at-all") -> Any:
     (host / "bin").mkdir(exist_ok=True)
     program(host / "bin/pgrep", "exit 1")  # this machine may run a slurmctld of its own
-    script = render.script("as.sh", "slurmctld.sh", "lua.sh", "controller.sh", folder=str(host / "etc"), unit=unit)
+    script = render.script(
+        "lib/as.sh", "lib/slurmctld.sh", "lib/lua.sh", "controller/controller.sh", folder=str(host / "etc"), unit=unit
+    )
     settings = {"PATH": f"{host}/bin:{host}/opt/sbin:/usr/bin:/bin:/usr/sbin"}
     told = subprocess.run(["sh", "-c", script], env=settings, capture_output=True, timeout=30, check=False)
     assert (told.returncode, told.stderr) == (0, b"")

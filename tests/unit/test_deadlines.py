@@ -15,7 +15,7 @@ BOUNDED = {
 }
 """A command that may wait for somebody else, and what bounds it."""
 BY_OTHERS = {
-    "test_job.sh": "--watch",  # ended by the script that began it, which ends at its deadline
+    "controller/test_job.sh": "--watch",  # ended by the script that began it, which ends at its deadline
 }
 SPOKEN = re.compile(r"^\s*(echo|say|printf)\b")
 """Lines that only speak of a command."""
@@ -38,7 +38,7 @@ def waiting(line: str) -> list[str]:
     return [name for name in called if not re.search(BOUNDED[name], line)]
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in TEMPLATES.glob("*.sh")))
+@pytest.mark.parametrize("name", sorted(path.relative_to(TEMPLATES).as_posix() for path in TEMPLATES.rglob("*.sh")))
 def test_what_waits_has_a_deadline(name: str) -> None:
     """kubectl has a request timeout or a timeout around it, flock -w or -n, curl its longest time."""
     lines = commands((TEMPLATES / name).read_text())

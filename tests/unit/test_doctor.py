@@ -225,7 +225,9 @@ def test_one_slow_call_is_no_slow_api(tmp_path: Path) -> None:
         "unit": "nosuch",
         "slow": "2000",
     }
-    script = render.script("as.sh", "slurmctld.sh", "vanishing.sh", "doctor_reach.sh", **settings)
+    script = render.script(
+        "lib/as.sh", "lib/slurmctld.sh", "lib/vanishing.sh", "controller/doctor_reach.sh", **settings
+    )
     own = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["sh", "-s"], input=script, env=own, capture_output=True, text=True, timeout=60, check=True)
     found = dict(line.split("=", 1) for line in done.stdout.splitlines())
@@ -383,7 +385,7 @@ def test_what_is_at_work_on_the_master(tmp_path: Path, monkeypatch: pytest.Monke
     assert seen() == ""
     who = {"run": "run-2", "over": "", "who": "joe@admin1", "pid": "1", "process": ""}
     monkeypatch.setattr(site_lock, "STATE", str(tmp_path))
-    taken = site_lock._script("lock_take.sh", **who)
+    taken = site_lock._script("master/lock_take.sh", **who)
     named = subprocess.run(["sh", "-c", taken], capture_output=True, check=True).stdout.decode().split()[2]
     holder = tmp_path / "lock/holder"
     _, _, run, _, counts = holder.read_text().splitlines()

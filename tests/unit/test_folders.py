@@ -38,7 +38,7 @@ def etc() -> Iterator[Path]:
 def found(etc: Path) -> list[tuple[str, str]]:
     """Name and text of the findings on a controller with this folder."""
     files = " ".join(f"{etc}/{name}" for name in ("slurm.conf", "burst_buffer.lua"))
-    names = ("safe_file.sh", "slurmctld.sh", "slurm_folders.sh")
+    names = ("lib/safe_file.sh", "lib/slurmctld.sh", "controller/slurm_folders.sh")
     script = render.script(*names, folder=str(etc), unit="slurmctld", files=files)
     done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True)
     place = Place(load(DEFAULT), Facts({controller.FACT: {"c1": {"user": SLURM_USER, "uid": "1"}}}), "c1")

@@ -72,24 +72,24 @@ def leftovers(folder: Path) -> list[str]:
 # --- the shell's writers
 
 WRITERS = {
-    "written.sh": "here",
-    "fence.sh": "it writes in place what is as long as what was there",
-    "put_back.sh": "here",
-    "safe_file.sh": "here, by what puts files and puts them back",
-    "pod_noted.sh": "here",
-    "images_push.sh": "here",
-    "test_job.sh": "here",
-    "activate.sh": "here",
-    "kept_kubeconfigs.sh": "its folder ends with it, and what does not fit cannot be used as a certificate",
-    "lock.sh": "here",
-    "lock_take.sh": "here",
-    "lock_leave.sh": "it renames and removes alone",
-    "clone.sh": "a clone is made aside and renamed once git has checked it out",
-    "detach.sh": "its files end with the activation; set -e stops before one begins that isn't whole",
-    "follow.sh": "what came is compared with its checksum before an activation begins",
-    "pod_follow.sh": "set -e stops before a rollout begins that isn't whole",
-    "pod_activate.sh": "its files end with the rollout; its record is pod_noted.sh's kind",
-    "sign.sh": "its folder ends with it, and openssl reads each file that it writes",
+    "lib/written.sh": "here",
+    "lib/fence.sh": "it writes in place what is as long as what was there",
+    "host/put_back.sh": "here",
+    "lib/safe_file.sh": "here, by what puts files and puts them back",
+    "pod/pod_noted.sh": "here",
+    "master/images_push.sh": "here",
+    "controller/test_job.sh": "here",
+    "controller/activate.sh": "here",
+    "host/kept_kubeconfigs.sh": "its folder ends with it, and what does not fit cannot be used as a certificate",
+    "master/lock.sh": "here",
+    "master/lock_take.sh": "here",
+    "master/lock_leave.sh": "it renames and removes alone",
+    "master/clone.sh": "a clone is made aside and renamed once git has checked it out",
+    "lib/detach.sh": "its files end with the activation; set -e stops before one begins that isn't whole",
+    "controller/follow.sh": "what came is compared with its checksum before an activation begins",
+    "pod/pod_follow.sh": "set -e stops before a rollout begins that isn't whole",
+    "pod/pod_activate.sh": "its files end with the rollout; its record is pod_noted.sh's kind",
+    "master/sign.sh": "its folder ends with it, and openssl reads each file that it writes",
 }
 """Each template that writes to a file, and where it is tried on a full disk, or why it need not be."""
 
@@ -99,11 +99,11 @@ _WRITES = re.compile(r'(?<![<\d&$-])>{1,2}(?![&=])\s*"?\$|\btruncate\b|\btee\b|(
 def test_every_template_that_writes_is_known_here() -> None:
     """A new one is tried on a full disk, or says why it need not be."""
     found = {
-        path.name
-        for path in render.TEMPLATES.glob("*.sh")
+        path.relative_to(render.TEMPLATES).as_posix()
+        for path in render.TEMPLATES.rglob("*.sh")
         if any(_WRITES.search(line.partition("# ")[0]) for line in path.read_text().splitlines())
     }
-    assert found - {"logs.sh"} == set(WRITERS)  # logs.sh compares in awk
+    assert found - {"controller/logs.sh"} == set(WRITERS)  # logs.sh compares in awk
 
 
 def sh(script: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -117,11 +117,11 @@ def test_a_record_is_whole_or_as_it_was(disk: Disk, kind: str, free: int) -> Non
     file = disk.folder / "record"
     file.write_bytes(b"before\n")
     disk.leave(free)
-    done = sh(f"{render.read('written.sh')}\n{kind} {file} {len(LARGE)}", LARGE)
+    done = sh(f"{render.read('lib/written.sh')}\n{kind} {file} {len(LARGE)}", LARGE)
     assert done.returncode == 1 and str(file) in done.stderr.decode()
     assert file.read_bytes() == b"before\n" and leftovers(disk.folder) == []
     disk.room()
-    assert sh(f"{render.read('written.sh')}\n{kind} {file} {len(LARGE)}", LARGE).returncode == 0
+    assert sh(f"{render.read('lib/written.sh')}\n{kind} {file} {len(LARGE)}", LARGE).returncode == 0
     assert file.read_bytes() == (LARGE if kind == "written" else b"before\n\n" + LARGE)
 
 
@@ -130,7 +130,7 @@ def test_what_came_with_a_broken_connection_is_no_record(disk: Disk, kind: str) 
     """Fewer bytes than were sent are taken back."""
     file = disk.folder / "record"
     file.write_bytes(b"before\n")
-    assert sh(f"{render.read('written.sh')}\n{kind} {file} 100", b"half").returncode == 1
+    assert sh(f"{render.read('lib/written.sh')}\n{kind} {file} 100", b"half").returncode == 1
     assert file.read_bytes() == b"before\n"
 
 
@@ -166,7 +166,7 @@ def test_put_back_is_whole_or_not_at_all(host: LocalHost, disk: Disk, free: int,
     sum_ = sh(f"sha256sum <{image}").stdout.decode().split()[0]
     settings = {"path": str(file), "source": str(image), "sum": sum_}
     disk.leave(free)
-    script, data = compile_actions([Sh("put back", render.script("put_back.sh", **settings))], "run-1", "mark")
+    script, data = compile_actions([Sh("put back", render.script("host/put_back.sh", **settings))], "run-1", "mark")
     assert host.run(script, data, deadline=60).code != 0
     assert file.read_bytes() == b"now\n"
 
@@ -181,7 +181,7 @@ def test_a_before_image_that_is_not_what_it_was_is_not_put_back(host: LocalHost,
         (sh(f"sha256sum <{image}").stdout.decode().split()[0], 0, b"before\n"),
     ):
         settings = {"path": str(file), "source": str(image), "sum": sum_}
-        script, data = compile_actions([Sh("put back", render.script("put_back.sh", **settings))], "run-1", "mark")
+        script, data = compile_actions([Sh("put back", render.script("host/put_back.sh", **settings))], "run-1", "mark")
         assert host.run(script, data, deadline=60).code == code
         assert file.read_bytes() == text
 
@@ -192,26 +192,26 @@ def _tail_of(name: str, mark: str) -> str:
 
 
 RECORDS = {
-    "pod_noted.sh": (
+    "pod/pod_noted.sh": (
         "activation",
         "start_files() { i=0; while [ $i -lt 300 ]; do echo /etc/hostname; i=$((i+1)); done; }",
     ),
-    "images_push.sh": (
+    "master/images_push.sh": (
         "record",
         "started=; work=$disk/../pushed; mkdir -p $work; head -c 17000 /dev/zero | tr '\\0' y >$work/one",
     ),
-    "test_job.sh": (
+    "controller/test_job.sh": (
         "proof.json",
         "spent() { :; }; state_folder=$state job=1 took= bbstat= listed= api= times=\n"
         "states=$(head -c 17000 /dev/zero | tr '\\0' y)",
     ),
-    "activate.sh": ("activation", "work=$disk/../work; mkdir -p $work; sum() { echo sum; }; conf="),
+    "controller/activate.sh": ("activation", "work=$disk/../work; mkdir -p $work; sum() { echo sum; }; conf="),
 }
 ENDS = {
-    "pod_noted.sh": ("noted() {", "noted"),
-    "images_push.sh": ("finish() {", "finish"),
-    "test_job.sh": ('mkdir -p "$state_folder"', ""),
-    "activate.sh": ("finish() {", 'finish 0 activated "$(head -c 17000 /dev/zero | tr "\\0" y)"'),
+    "pod/pod_noted.sh": ("noted() {", "noted"),
+    "master/images_push.sh": ("finish() {", "finish"),
+    "controller/test_job.sh": ('mkdir -p "$state_folder"', ""),
+    "controller/activate.sh": ("finish() {", 'finish 0 activated "$(head -c 17000 /dev/zero | tr "\\0" y)"'),
 }
 
 
@@ -238,8 +238,8 @@ def test_a_lock_is_held_or_free(disk: Disk, free: int) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(site_lock, "STATE", str(disk.folder))
         take, renew = (
-            site_lock._script("lock_take.sh", **one),
-            site_lock._script("lock_renew.sh", run="$(sed -n 3p lock/holder)"),
+            site_lock._script("master/lock_take.sh", **one),
+            site_lock._script("master/lock_renew.sh", run="$(sed -n 3p lock/holder)"),
         )
     disk.leave(free)
     done = sh(take)

@@ -24,7 +24,7 @@ SHELLS = pytest.mark.parametrize("shell", ["dash", "bash"])
 @SHELLS
 def test_what_another_user_gets_of_root(hostile_host: Host, shell: str) -> None:
     """Its own rights and groups, a stated environment, and no file but the three that every program has: no lock."""
-    script = render.script("as.sh") + (
+    script = render.script("lib/as.sh") + (
         'exec 8>>"$TOP/entry" 9>>"$TOP/busy"\n'
         f"as {SLURM_USER} sh -c 'id -u; id -G; echo ---; env | sort; echo ---; ls /proc/self/fd; grep CapEff /proc/self/status'"
     )
@@ -42,7 +42,7 @@ def test_what_another_user_gets_of_root(hostile_host: Host, shell: str) -> None:
 def test_no_open_file_of_roots_goes_along(hostile_host: Host, shell: str) -> None:
     """What root's script has open beside the first three is none of what runs as another user."""
     opened = "".join(f"exec {number}</etc/shadow\n" for number in range(3, 10))
-    script = render.script("as.sh") + opened + f"as {SLURM_USER} sh -c 'ls -l /proc/self/fd'\n"
+    script = render.script("lib/as.sh") + opened + f"as {SLURM_USER} sh -c 'ls -l /proc/self/fd'\n"
     assert "shadow" not in hostile_host.run(script, shell).stdout
 
 
@@ -52,14 +52,14 @@ def test_no_open_file_of_roots_goes_to_what_asks_a_process(hostile_host: Host, s
     opened = "".join(f"exec {number}</etc/shadow\n" for number in range(3, 10))
     asks = "by_its_user $one sh -c '[ \"$(id -u)\" != 0 ] && ls -l /proc/self/fd'\n"
     with running(SLURM_USER, ["sleep", "600"]) as process:
-        answer = hostile_host.run(f"{render.script('as.sh')}{opened}one={process}\n{asks}", shell)
+        answer = hostile_host.run(f"{render.script('lib/as.sh')}{opened}one={process}\n{asks}", shell)
     assert "pipe:" in answer.stdout and "shadow" not in answer.stdout
 
 
 @SHELLS
 def test_an_event_of_a_workflow_stays_one_line(hostile_host: Host, shell: str) -> None:
     """What somebody's kubectl says of a Workflow makes no line of its own, and a failure is told as it came."""
-    lines = render.read("test_job.sh").split("\n")
+    lines = render.read("controller/test_job.sh").split("\n")
     loop = next(line for line in lines if "read -r line; do" in line and "now" in line).split(" <")[0]
     begin = lines.index("failed() {")
     script = f"now() {{ echo 1; }}\njob=\nprintf '%s\\n' 'a\\nb|c' | {{ {loop}\n}}\n"
@@ -71,9 +71,9 @@ def test_an_event_of_a_workflow_stays_one_line(hostile_host: Host, shell: str) -
 def test_nobody_stops_the_clock_that_ends_them(hostile_host: Host, shell: str) -> None:
     """A command that runs for too long is ended by root's timeout, whatever it does to processes that it may signal."""
     stops = "kill -STOP $PPID 2>/dev/null; exec sleep 300"
-    script = render.script("as.sh") + f"as {SLURM_USER} timeout 1 sh -c '{stops}'\necho $?\n"
+    script = render.script("lib/as.sh") + f"as {SLURM_USER} timeout 1 sh -c '{stops}'\necho $?\n"
     assert hostile_host.run(script, shell, seconds=60).stdout == "124\n"
-    assert hostile_host.run(render.script("as.sh") + f"as {SLURM_USER} timeout 20 echo 7", shell).stdout == "7\n"
+    assert hostile_host.run(render.script("lib/as.sh") + f"as {SLURM_USER} timeout 20 echo 7", shell).stdout == "7\n"
 
 
 @SHELLS
@@ -102,7 +102,7 @@ def test_what_is_roots_alone(hostile_host: Host, shell: str) -> None:
         "etc/slurm.conf": False, "to-theirs": False, "circle": False, "nowhere": False,
     }  # fmt: skip
     lines = "".join(f"if roots {top}/{name}; then echo {name}; fi\n" for name in expected)
-    told = hostile_host.run(render.script("as.sh") + lines, shell).stdout.split()
+    told = hostile_host.run(render.script("lib/as.sh") + lines, shell).stdout.split()
     assert told == [name for name, safe in expected.items() if safe]
 
 
@@ -144,7 +144,7 @@ def test_a_kubeconfig_that_names_a_program_is_parsed_and_not_run(hostile_host: H
         "state": str(hostile_host.top / "state"), "kubeconfig": str(hostile_host.etc / "kubeconfig"), "call": "yes",
         "workflows": "workflows.x", "namespace": "default", "cluster": '{"server": "https://api:6443"}',
     }  # fmt: skip
-    script = "set -eu\n" + render.script("as.sh", "vanishing.sh", "kept_kubeconfigs.sh", **settings)
+    script = "set -eu\n" + render.script("lib/as.sh", "lib/vanishing.sh", "host/kept_kubeconfigs.sh", **settings)
     script = script.replace("/dev/shm", str(hostile_host.open))
     answer = hostile_host.run(script, shell, {"TOKEN": "geheim"})
     assert not (hostile_host.top / "harmed").exists()
@@ -178,7 +178,9 @@ def test_a_link_where_root_would_write_is_never_followed(hostile_host: Host, she
     hostile_host.owned(hostile_host.etc / "kubeconfig", "")
     settings = {"user": SLURM_USER, "file": str(hostile_host.etc / "kubeconfig"), "folder": str(hostile_host.etc)}
     settings |= {"unit": "no-such-unit", "slow": "200"}  # it is called three times
-    script = render.script("as.sh", "slurmctld.sh", "vanishing.sh", "doctor_reach.sh", **settings)
+    script = render.script(
+        "lib/as.sh", "lib/slurmctld.sh", "lib/vanishing.sh", "controller/doctor_reach.sh", **settings
+    )
     # PATH as slurmctld has it is not to be known here: nothing runs
     script = script.replace("/dev/shm", str(hostile_host.open))
     answer = hostile_host.run(script, shell)
@@ -201,7 +203,11 @@ def test_a_test_job_gets_nothing_of_roots(hostile_host: Host) -> None:
         "folder": str(hostile_host.etc), "unit": "no-such-unit",
     }  # fmt: skip
     locks = f"exec 8>>{hostile_host.top}/entry 9>>{hostile_host.top}/busy\n"
-    script = "set -eu\n" + locks + render.script("as.sh", "vanishing.sh", "slurmctld.sh", "test_job.sh", **settings)
+    script = (
+        "set -eu\n"
+        + locks
+        + render.script("lib/as.sh", "lib/vanishing.sh", "lib/slurmctld.sh", "controller/test_job.sh", **settings)
+    )
     script = script.replace("/dev/shm", str(hostile_host.open))
     hostile_host.program("sleep", 'case $1 in 30) exec /bin/sleep 30 ;; *) exec /bin/sleep "$1" ;; esac')
     answer = hostile_host.run(script, "dash", {"ROOTS_TOKEN": "geheim", "SBATCH_EXPORT": "ALL"}, 120)
@@ -220,18 +226,18 @@ WHO = (
 )
 
 
-@pytest.mark.parametrize("template", ["daemon.sh", "jobs.sh"])
+@pytest.mark.parametrize("template", ["controller/daemon.sh", "controller/jobs.sh"])
 def test_slurms_programs_are_slurm_users(hostile_host: Host, template: str) -> None:
     """They load plugins from where slurm.conf says, and SlurmUser can write that: they never run as root."""
     for name in ("scontrol", "squeue"):
         hostile_host.program(name, WHO)
     settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit", "state": str(hostile_host.top)}
     hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
-    answer = hostile_host.run(render.script("as.sh", "slurmctld.sh", template, **settings))
+    answer = hostile_host.run(render.script("lib/as.sh", "lib/slurmctld.sh", template, **settings))
     assert set((hostile_host.open / "who").read_text().split()) == {"1"}, answer
 
 
-@pytest.mark.parametrize("template", ["daemon.sh", "jobs.sh"])
+@pytest.mark.parametrize("template", ["controller/daemon.sh", "controller/jobs.sh"])
 def test_a_slurm_conf_that_makes_slurm_user_root_is_believed_from_root_alone(hostile_host: Host, template: str) -> None:
     """Whoever can write that line could be root by it; nothing of Slurm is run then, and nothing is known."""
     for name in ("scontrol", "squeue"):
@@ -239,7 +245,7 @@ def test_a_slurm_conf_that_makes_slurm_user_root_is_believed_from_root_alone(hos
     hostile_host.owned(hostile_host.etc / "slurm.conf", "SlurmUser=root\n", mode=0o644)
     hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
     settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit", "state": str(hostile_host.top)}
-    script = render.script("as.sh", "slurmctld.sh", template, **settings)
+    script = render.script("lib/as.sh", "lib/slurmctld.sh", template, **settings)
     answer = hostile_host.run(script)
     assert (hostile_host.open / "who").read_text() == "", answer
     assert "answers=yes" not in answer.stdout and "ping=" not in answer.stdout
@@ -262,7 +268,7 @@ def test_a_process_that_only_calls_itself_slurmctld(hostile_host: Host, shell: s
         shutil.copy("/bin/sleep", path)
         path.chmod(0o755)
     shutil.chown(theirs, SLURM_USER)
-    script = render.script("as.sh", "slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
+    script = render.script("lib/as.sh", "lib/slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
     with (
         running(USER, [roots, "60"]) as a_users,
         running(SLURM_USER, [theirs, "60"]) as of_a_program_of_its_own,
@@ -284,7 +290,9 @@ def test_a_program_of_another_user(hostile_host: Host) -> None:
     for file, says in ((path, "slurm 24.05"), (lua, "Lua 5.4.6")):
         file.write_text(f"#!/bin/sh\nid -u >>{hostile_host.open}/who\necho {says}\n")
     settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit"}
-    answer = hostile_host.run(render.script("as.sh", "slurmctld.sh", "lua.sh", "controller.sh", **settings))
+    answer = hostile_host.run(
+        render.script("lib/as.sh", "lib/slurmctld.sh", "lib/lua.sh", "controller/controller.sh", **settings)
+    )
     found = controller.parse(answer.stdout.encode())
     assert found["version"] == "24.05", answer
     assert ["5.4", str(lua)] in found["lua"]
@@ -304,8 +312,12 @@ def test_a_slurmctld_of_others_that_runs_as_root_is_not_run_once_more(hostile_ho
         hostile_host.owned(folder / name, f"#!/bin/sh\nid -u >>{hostile_host.open}/who\necho slurm 24.05\n", mode=0o755)
     settings = {"folder": str(hostile_host.etc), "unit": "slurmctld", "state": str(hostile_host.top)}
     said = f"systemd() {{ false; }}\nmain_pid() {{ echo 1; }}\nlies_at() {{ echo {folder}/slurmctld; }}\n"
-    for templates in (("lua.sh", "controller.sh"), ("daemon.sh",), ("log_file.sh", "support.sh")):
-        script = render.script("as.sh", "slurmctld.sh", **settings) + said
+    for templates in (
+        ("lib/lua.sh", "controller/controller.sh"),
+        ("controller/daemon.sh",),
+        ("lib/log_file.sh", "host/support.sh"),
+    ):
+        script = render.script("lib/as.sh", "lib/slurmctld.sh", **settings) + said
         answer = hostile_host.run(script + "\n".join(render.read(name) for name in templates))
         assert (hostile_host.open / "who").read_text() == "", answer
 
@@ -319,7 +331,7 @@ def test_a_file_of_others_that_slurm_conf_includes_makes_nobody_root(hostile_hos
     hostile_host.owned(hostile_host.etc / "theirs.conf", "PluginDir=/evil\n", mode=0o644)
     hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
     script = (
-        render.script("as.sh", "slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
+        render.script("lib/as.sh", "lib/slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
         + "slurm_path\npings\n"
     )
     assert hostile_host.run(script).stdout == ""
@@ -337,7 +349,9 @@ def test_a_slurm_conf_that_includes_what_only_root_may_read(hostile_host: Host) 
     hostile_host.owned(hostile_host.etc / "slurm.conf", conf, mode=0o644)
     hostile_host.owned(hostile_host.etc / "more.conf", "X=1\n", mode=0o600)
     settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit"}
-    answer = hostile_host.run(render.script("as.sh", "slurmctld.sh", "lua.sh", "controller.sh", **settings))
+    answer = hostile_host.run(
+        render.script("lib/as.sh", "lib/slurmctld.sh", "lib/lua.sh", "controller/controller.sh", **settings)
+    )
     found = controller.parse(answer.stdout.encode())
     assert SECRET not in "".join(found["files"].values()), answer
     assert found["files"][f"{hostile_host.etc}/more.conf"] == "X=1\n"
@@ -348,7 +362,11 @@ def test_a_plugin_that_is_a_link_to_what_only_root_may_read(hostile_host: Host) 
     """What a plan would show as a difference, and a journal would keep, is nothing that SlurmUser can't read itself."""
     file = hostile_host.etc / plugin.LUA
     script = render.script(
-        "slurm_conf.sh", "holds_secret.sh", "plugin_file.sh", folder=str(hostile_host.etc), file=str(file)
+        "lib/slurm_conf.sh",
+        "lib/holds_secret.sh",
+        "controller/plugin_file.sh",
+        folder=str(hostile_host.etc),
+        file=str(file),
     )
     file.symlink_to(hostile_host.secret)
     assert (
@@ -360,7 +378,7 @@ def test_a_plugin_that_is_a_link_to_what_only_root_may_read(hostile_host: Host) 
     assert plugin._parse_file(hostile_host.run(script).stdout.encode())["text"] == "return 0\n"
 
 
-@pytest.mark.parametrize("template", ["logs.sh", "support.sh"])
+@pytest.mark.parametrize("template", ["controller/logs.sh", "host/support.sh"])
 def test_a_log_that_is_named_to_have_another_file_read(hostile_host: Host, template: str) -> None:
     """SlurmctldLogFile is SlurmUser's word: the log is read with SlurmUser's rights, for the support archive too."""
     wanted = "[2030-01-01T00:00:00.000] burst_buffer/lua: "
@@ -374,7 +392,7 @@ def test_a_log_that_is_named_to_have_another_file_read(hostile_host: Host, templ
         "follow": "",
         "past": "60",
     }
-    script = render.script("as.sh", "slurmctld.sh", "log_file.sh", template, **settings)
+    script = render.script("lib/as.sh", "lib/slurmctld.sh", "lib/log_file.sh", template, **settings)
     for named, seen in ((hostile_host.secret, False), (log, True)):
         conf = f"SlurmUser={SLURM_USER}\nSlurmctldLogFile={named}\n"
         hostile_host.owned(hostile_host.etc / "slurm.conf", conf, mode=0o644)
@@ -385,11 +403,11 @@ def test_a_log_that_is_named_to_have_another_file_read(hostile_host: Host, templ
 
 def test_a_log_that_is_named_to_have_its_end_told(hostile_host: Host) -> None:
     """What an activation tells of a slurmctld that ended is nothing that only root may read."""
-    text = render.read("activate.sh")
+    text = render.read("controller/activate.sh")
     words = text[text.index("# What slurmctld said when it ended") : text.index("put_back() {")]
     hostile_host.secret.write_text(f"fatal: {SECRET}")
     log = hostile_host.owned(hostile_host.etc / "log", "fatal: their own\n")
-    script = render.script("as.sh", "slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
+    script = render.script("lib/as.sh", "lib/slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
     script += f'log_at=0\nsince=0\nsay() {{ echo "$*"; }}\n{words}\n'
     told = {one: hostile_host.run(f"{script}log={one}\nlast_words").stdout for one in (hostile_host.secret, log)}
     assert told == {hostile_host.secret: "", log: "  fatal: their own\n"}
@@ -405,10 +423,10 @@ def test_the_plugin_is_loaded_as_slurm_user(hostile_host: Host) -> None:
     file = hostile_host.etc / plugin.LUA
     told = hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
     harm = base64.b64encode(f"os.execute('id -u >>{told}')\n".encode()).decode()
-    settings = {"file": str(file), "lua": lua, "program": render.read("load.lua"), "hooks": ""}
+    settings = {"file": str(file), "lua": lua, "program": render.read("controller/load.lua"), "hooks": ""}
     for user, expected in ((SLURM_USER, ["1"]), ("root", ["1"])):  # as root: not once more
         hostile_host.owned(hostile_host.top / "slurm.conf", f"SlurmUser={user}\n", "root", 0o644)
-        script = render.script("slurm_conf.sh", "load.sh", folder=str(hostile_host.top), **settings)
+        script = render.script("lib/slurm_conf.sh", "controller/load.sh", folder=str(hostile_host.top), **settings)
         hostile_host.owned(file, "")
         answer = hostile_host.run(f"{script}echo {harm} | base64 -d | loads")
         assert told.read_text().split() == expected, answer
@@ -421,8 +439,10 @@ def test_a_lua_of_others_runs_nothing_as_root(hostile_host: Host) -> None:
     hostile_host.owned(hostile_host.top / "slurm.conf", "SlurmUser=root\n", "root", 0o644)
     lua = hostile_host.owned(hostile_host.etc / "lua5.4", f"#!/bin/sh\nid -u >>{told}\necho Lua 5.4\n", mode=0o755)
     settings = {"folder": str(hostile_host.top), "lua": str(lua), "program": "", "hooks": "", "file": ""}
-    answer = hostile_host.run(render.script("slurm_conf.sh", "load.sh", **settings) + "echo 'return 0' | loads")
+    answer = hostile_host.run(
+        render.script("lib/slurm_conf.sh", "controller/load.sh", **settings) + "echo 'return 0' | loads"
+    )
     assert (answer.returncode, told.read_text()) == (1, ""), answer
     search = f"PATH={hostile_host.etc}:$PATH\ninterpreters root"
-    answer = hostile_host.run(render.script("as.sh", "lua.sh") + search)
+    answer = hostile_host.run(render.script("lib/as.sh", "lib/lua.sh") + search)
     assert (str(lua) in answer.stdout, told.read_text()) == (False, ""), answer

@@ -34,7 +34,7 @@ def lines(pattern: re.Pattern[str]) -> list[str]:
     """Lines of templates, and of scripts in the stages, in which it is found: comments, words for people and tests aside."""
     found = []
     for path in (
-        *render.TEMPLATES.glob("*.sh"),
+        *render.TEMPLATES.rglob("*.sh"),
         *(render.TEMPLATES.parent / "dws_on_csm/stages").rglob("slurm_user.py"),
     ):
         text = re.sub(r"\\\n\s*", "", path.read_text())
@@ -46,7 +46,7 @@ def lines(pattern: re.Pattern[str]) -> list[str]:
 
 
 def test_no_program_of_slurms_runs_as_root() -> None:
-    """Each is behind `slurm` or `as` (templates/slurmctld.sh, as.sh), in every template that there is or will be."""
+    """Each is behind `slurm` or `as` (templates/lib/slurmctld.sh, as.sh), in every template that there is or will be."""
     assert [line for line in lines(SLURMS) if not re.search(r"\bslurm |\bas |\bexec_as |command -v", line)] == []
     assert len(lines(SLURMS)) > 10
 

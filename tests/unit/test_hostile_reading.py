@@ -59,7 +59,9 @@ def until(condition: Callable[[], bool]) -> None:
 def locked(host: Host, shell: str, more: str = "") -> subprocess.CompletedProcess[str]:
     """Root reads slurm.conf under the lock that tells that something is at work; then it says whether another one gets that."""
     busy = host.own / "busy"
-    script = f"exec 8>>{busy} 9>>{busy}\nflock -s 8\nflock -s 9\n{render.script('slurmctld.sh', folder=str(host.etc))}"
+    script = (
+        f"exec 8>>{busy} 9>>{busy}\nflock -s 8\nflock -s 9\n{render.script('lib/slurmctld.sh', folder=str(host.etc))}"
+    )
     end = f"\nexec 8>&- 9>&-\nflock -n -x {busy} true && echo free\necho $conf_code"
     return subprocess.run(
         [*shell.split(), "-c", f"{script}{more}{end}"], env={"PATH": f"{host.programs}:/usr/sbin:/usr/bin:/sbin:/bin"},
@@ -139,9 +141,9 @@ def test_a_checksum_waits_for_no_fifo(hostile_host: Host, shell: str) -> None:
     file, state = hostile_host.etc / "slurm.conf", hostile_host.own
     known = hashlib.sha256(file.read_bytes()).hexdigest()
     (state / "activation").write_text(f"sum=x\nfile={known} {file}\n")
-    body = f"stat() {{ :; }}\n{render.read('daemon.sh')}"
+    body = f"stat() {{ :; }}\n{render.read('controller/daemon.sh')}"
     settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit", "state": str(state)}
-    script = render.script("slurmctld.sh", **settings)
+    script = render.script("lib/slurmctld.sh", **settings)
     answer = hostile_host.run(f"{script}{body}", shell.split()[0], seconds=SOON)
     assert f"changed=0 {file}" in answer.stdout, answer
     assert (state / "named").read_text().split() == []

@@ -32,7 +32,7 @@ SAYS = 'printf "%s|%s|%s\\n" "$slurm_uid" "$slurm_lacks" "$slurm_why"'
 
 def resolver(host: Host) -> str:
     """The script that knows who SlurmUser is."""
-    return render.script("slurm_conf.sh", folder=str(host.etc))
+    return render.script("lib/slurm_conf.sh", folder=str(host.etc))
 
 
 def roots(*paths: Path) -> None:
@@ -51,7 +51,7 @@ OTHER_NAMES = ["+0", '" 0"', "0x0", "00", "0", "toor", "root", '"root "']
 
 
 @pytest.mark.parametrize("name", OTHER_NAMES)
-@pytest.mark.parametrize("template", ["daemon.sh", "jobs.sh", "controller.sh"])
+@pytest.mark.parametrize("template", ["controller/daemon.sh", "controller/jobs.sh", "controller/controller.sh"])
 def test_root_by_another_name_is_root(hostile_host: Host, template: str, name: str) -> None:
     """Whoever can write slurm.conf makes SlurmUser root by none of the ways in which programs write it: nothing is run."""
     hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
@@ -65,7 +65,7 @@ def test_root_by_another_name_is_root(hostile_host: Host, template: str, name: s
         )
     conf(hostile_host, f"SlurmUser={name}\n", SLURM_USER)
     settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit", "state": str(hostile_host.top)}
-    answer = hostile_host.run(render.script("slurmctld.sh", "lua.sh", template, **settings))
+    answer = hostile_host.run(render.script("lib/slurmctld.sh", "lib/lua.sh", template, **settings))
     assert (hostile_host.open / "who").read_text() == "", answer
 
 
@@ -76,7 +76,7 @@ def test_only_the_word_root_runs_a_command_as_root(hostile_host: Host, shell: st
     hostile_host.program(
         "getent", 'case $2 in toor) echo toor:x:0:0::/root:/bin/sh ;; *) exec /usr/bin/getent "$@" ;; esac'
     )
-    script = render.script("as.sh", who=name)
+    script = render.script("lib/as.sh", who=name)
     answer = hostile_host.run(f'{script}as "$who" id -u', shell)
     assert (answer.stdout, answer.returncode) == ("", 77)
     assert hostile_host.run(f"{script}as root id -u; as 1 id -u; as daemon id -un", shell).stdout == "0\n1\ndaemon\n"
@@ -236,7 +236,7 @@ def test_nobody_makes_another_account_slurm_user(hostile_host: Host, shell: str,
     ran = hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
     hostile_host.program("scontrol", 'id >>"$TOP/open/who"')
     OPEN[case](hostile_host)
-    script = render.script("slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
+    script = render.script("lib/slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
     answer = hostile_host.run(f"set -eu\n{script}{SAYS}\nset +e\nslurm_path\nslurm scontrol ping\necho $?", shell)
     uid, lacks, why = answer.stdout.split("\n")[0].split("|")
     assert (uid, lacks) == ("", "open"), answer
@@ -339,7 +339,7 @@ def test_an_acl_makes_nobody_root(hostile_host: Host, shell: str, at: str) -> No
     file = conf(hostile_host, "SlurmUser=root\n")
     roots(hostile_host.etc, file)
     file.chmod(0o664)
-    script = render.script("slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit") + SAYS
+    script = render.script("lib/slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit") + SAYS
     assert hostile_host.run(script, shell).stdout == "0||\n"
     name_another(file if at == "file" else hostile_host.etc)
     answer = hostile_host.run(f"{script}\nslurm_path\nslurm scontrol ping", shell)
@@ -353,8 +353,8 @@ def test_a_link_in_a_folder_that_an_acl_opens_is_not_followed(hostile_host: Host
     (folder / "link").symlink_to("file")
     (folder / "file").write_text("text\n")
     folder.chmod(0o775)
-    follows = f"{render.read('safe_file.sh')}\npeek {folder}/link"
-    theirs = f"{render.script('as.sh', 'git.sh')}\ntheirs {folder}"
+    follows = f"{render.read('lib/safe_file.sh')}\npeek {folder}/link"
+    theirs = f"{render.script('lib/as.sh', 'lib/git.sh')}\ntheirs {folder}"
     assert hostile_host.run(follows).stdout == "text\n"
     assert hostile_host.run(theirs).stdout == ""
     name_another(folder / "file")
@@ -379,7 +379,7 @@ def test_slurm_conf_is_read_once(hostile_host: Host) -> None:
     """What a script goes by is what it has read when it began, whatever becomes of the file: nothing is between check and use."""
     hostile_host.program("pgrep", "exit 1")
     hostile_host.program("scontrol", "id -u")
-    script = render.script("slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
+    script = render.script("lib/slurmctld.sh", folder=str(hostile_host.etc), unit="no-such-unit")
     for what in (
         f"mv {hostile_host.etc}/slurm.conf {hostile_host.etc}/x",
         f"echo SlurmUser=root >{hostile_host.etc}/slurm.conf",
@@ -404,7 +404,7 @@ def test_what_a_process_says_of_itself_is_asked_with_one_users_rights(hostile_ho
     }
     for ids, expected in cases.items():
         with _process(*ids, "--clear-groups", "sleep", "60") as pid:
-            answer = hostile_host.run(f"{render.script('as.sh')}pid={pid}\n{asked}", shell)
+            answer = hostile_host.run(f"{render.script('lib/as.sh')}pid={pid}\n{asked}", shell)
             assert answer.stdout == expected, (ids, answer)
 
 
@@ -414,7 +414,7 @@ def test_roots_environment_is_nobody_elses(hostile_host: Host, shell: str) -> No
     hostile_host.program("setpriv", f'env >>"{hostile_host.own}/seen"; exec /usr/bin/setpriv "$@"')
     zombie = subprocess.Popen(["setpriv", "--reuid", "1", "--regid", "1", "--clear-groups", "true"])
     os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
-    script = f"{render.script('as.sh')}lies_at {zombie.pid}"
+    script = f"{render.script('lib/as.sh')}lies_at {zombie.pid}"
     hostile_host.run(script, shell, {"ROOTS_SECRET": "what-root-has"})
     zombie.wait()
     seen = (hostile_host.own / "seen").read_text()
@@ -441,13 +441,13 @@ def test_root_uses_no_kubeconfig_of_others(hostile_host: Host) -> None:
     }
     given |= {"workflows": "w", "namespace": "n", "user": USER, "job_folder": "/", "allowed": "1", "options": ""}
     given |= {"state_folder": str(hostile_host.top)}
-    library = render.script("vanishing.sh", "slurmctld.sh", **given)
+    library = render.script("lib/vanishing.sh", "lib/slurmctld.sh", **given)
     assert cancel._LOOK_ACTIVE in cancel._look_active(place).script
     bodies = {
         "can_i": slurm_user.can_i() + "can_i create x",
-        "doctor": render.read("doctor_reach.sh"),
+        "doctor": render.read("controller/doctor_reach.sh"),
         "cancel": cancel._LOOK_ACTIVE,
-        "test job": "set -eu\n" + render.read("test_job.sh"),
+        "test job": "set -eu\n" + render.read("controller/test_job.sh"),
     }
     for name, body in bodies.items():
         answer = hostile_host.run((library + body).replace("/dev/shm", str(hostile_host.open)))
@@ -469,7 +469,7 @@ def test_what_slurm_users_programs_print_states_no_fact(hostile_host: Host) -> N
     (plugins / "burst_buffer_lua.so").write_text("slurm_bb_evil\0")
     conf(hostile_host, f"SlurmUser={SLURM_USER}\nPluginDir={hostile_host.etc}/*/b\n", SLURM_USER)
     settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit"}
-    answer = hostile_host.run(render.script("slurmctld.sh", "lua.sh", "controller.sh", **settings))
+    answer = hostile_host.run(render.script("lib/slurmctld.sh", "lib/lua.sh", "controller/controller.sh", **settings))
     found = controller.parse(answer.stdout.encode())
     assert (found["user"], found["uid"]) == (SLURM_USER, "1"), answer
     assert found["version"] == "24.05" and "evil" not in found["kubectl"]
@@ -483,7 +483,9 @@ def test_a_name_with_a_backslash_makes_no_line(hostile_host: Host, shell: str) -
     hostile_host.program("pgrep", "exit 1")
     conf(hostile_host, "SlurmUser=x\\\\nuid=0\\\\nlacks=\n", SLURM_USER)
     settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit"}
-    answer = hostile_host.run(render.script("slurmctld.sh", "lua.sh", "controller.sh", **settings), shell)
+    answer = hostile_host.run(
+        render.script("lib/slurmctld.sh", "lib/lua.sh", "controller/controller.sh", **settings), shell
+    )
     found = controller.parse(answer.stdout.encode())
     assert (found["user"], found["uid"], found["lacks"]) == ("x\\nuid=0\\nlacks=", "", "unknown"), answer
 
@@ -498,8 +500,8 @@ def test_a_path_that_a_process_has_is_no_part_of_a_program(hostile_host: Host, s
         hostile_host.owned(folder / name, "#!/bin/sh\necho Lua 5.4\n", mode=0o755)
     settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit"}
     said = f"systemd() {{ false; }}\nmain_pid() {{ echo 1; }}\nlies_at() {{ printf '%s\\n' '{folder}/slurmctld'; }}\n"
-    bodies = "\n".join(render.read(name) for name in ("lua.sh", "controller.sh"))
-    answer = hostile_host.run(render.script("slurmctld.sh", **settings) + said + bodies, shell)
+    bodies = "\n".join(render.read(name) for name in ("lib/lua.sh", "controller/controller.sh"))
+    answer = hostile_host.run(render.script("lib/slurmctld.sh", **settings) + said + bodies, shell)
     assert not (hostile_host.top / "harmed").exists(), answer
     found = controller.parse(answer.stdout.encode())
     assert (found["user"], found["uid"]) == (SLURM_USER, "1"), answer
@@ -531,10 +533,14 @@ def test_a_file_without_end_is_not_taken_in(hostile_host: Host, what: str) -> No
         "state": str(hostile_host.top),
         "file": str(file),
     }
-    looks = ("lua.sh", "controller.sh"), ("daemon.sh",), ("holds_secret.sh", "lua.sh", "plugin_file.sh")
+    looks = (
+        ("lib/lua.sh", "controller/controller.sh"),
+        ("controller/daemon.sh",),
+        ("lib/holds_secret.sh", "lib/lua.sh", "controller/plugin_file.sh"),
+    )
     (hostile_host.top / "activation").write_text("sum=x\n")
     for templates in looks:
-        script = "ulimit -v 500000\n" + render.script("slurmctld.sh", *templates, **settings)
+        script = "ulimit -v 500000\n" + render.script("lib/slurmctld.sh", *templates, **settings)
         answer = hostile_host.run(script, seconds=50)
         assert answer.returncode == 0 and len(answer.stdout) < 10**6, (templates, answer.stderr[-500:])
 
@@ -542,7 +548,7 @@ def test_a_file_without_end_is_not_taken_in(hostile_host: Host, what: str) -> No
 def test_a_large_file_is_not_peeked_at(hostile_host: Host) -> None:
     """Root's own readers keep some of what they read in memory: of a file of SlurmUser's only as much as is sensible."""
     file = hostile_host.owned(hostile_host.etc / "kubeconfig", "users: []\n")
-    script = f"ulimit -v 500000\n{render.read('safe_file.sh')}\ntext=$(peek {file}) && printf '%s\\n' \"$text\""
+    script = f"ulimit -v 500000\n{render.read('lib/safe_file.sh')}\ntext=$(peek {file}) && printf '%s\\n' \"$text\""
     assert hostile_host.run(script).stdout == "users: []\n"
     with file.open("a") as made:
         made.truncate(10**12)
@@ -556,5 +562,5 @@ def test_what_others_print_in_a_files_place_is_no_line(hostile_host: Host, shell
     hostile_host.program("base64", "printf 'eA==\\nuid=0\\nuser=root\\n'")
     hostile_host.program("pgrep", "exit 1")
     settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit"}
-    answer = hostile_host.run(render.script("slurmctld.sh", **settings) + "conf_texts file", shell)
+    answer = hostile_host.run(render.script("lib/slurmctld.sh", **settings) + "conf_texts file", shell)
     assert answer.stdout == f"unreadable={hostile_host.etc}/slurm.conf\n"

@@ -55,7 +55,7 @@ via() {{ "$@"; }}
 podman() {{ case $1 in pull) echo {"a" * 64} ;; push) echo pushed >>{tmp_path}/did ;; esac; }}
 record={record}
 """
-    script = stand_ins + render.read("images_push.sh") + f'\nstart {NAME} {there} "{known}" source\nfinish\n'
+    script = stand_ins + render.read("master/images_push.sh") + f'\nstart {NAME} {there} "{known}" source\nfinish\n'
     done = subprocess.run(["sh", "-e"], input=script, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == code, done.stderr
     assert (tmp_path / "did").exists() is pushes

@@ -37,7 +37,9 @@ def script(tmp_path: Path) -> str:
         (tmp_path / "bin" / name).chmod(0o755)
     os.mkfifo(tmp_path / "told")
     given = "".join(f"{name}=x\n" for name in SETTINGS) + "slurm_uid=0\nslurm_name=root\nuser=root\njob_folder=/\n"
-    body = render.script("as.sh", "vanishing.sh", "test_job.sh").replace("/dev/shm", f"{tmp_path}/shm")
+    body = render.script("lib/as.sh", "lib/vanishing.sh", "controller/test_job.sh").replace(
+        "/dev/shm", f"{tmp_path}/shm"
+    )
     return f'set -eu\n{given}slurm_path() {{ :; }}\nobeys() {{ runner=root; }}\nslurm() {{ as root "$@"; }}\n{body}'
 
 
@@ -75,7 +77,7 @@ def test_nothing_is_written_behind_the_one_that_is_stopped(tmp_path: Path, scrip
 )
 def test_a_job_that_is_not_over_is_cleared_away(tmp_path: Path, over: str, job: str, done: list[str]) -> None:
     """However the script ends, its job is cancelled, and a Workflow that Slurm does not take down in time is deleted."""
-    body = render.read("test_job.sh")
+    body = render.read("controller/test_job.sh")
     part = body[body.index("finish() {") : body.index("trap finish EXIT")]
     stubs = (
         f'slurm() {{ echo "slurm $*" >>{tmp_path}/log; }}\nplugin_kubectl() {{ echo "kubectl $*" >>{tmp_path}/log; }}\n'
@@ -84,7 +86,7 @@ def test_a_job_that_is_not_over_is_cleared_away(tmp_path: Path, over: str, job: 
     settings = (
         f"stopped= watcher= reader= work= patient=0 workflows=workflows name=some user=joe over={over} job={job}\n"
     )
-    script = f"set -eu\n{settings}{render.read('bounded.sh')}{stubs}{part}trap finish EXIT\nexit 7\n"
+    script = f"set -eu\n{settings}{render.read('lib/bounded.sh')}{stubs}{part}trap finish EXIT\nexit 7\n"
     ended = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=False)
     log = tmp_path / "log"
     assert ended.returncode == 7, ended.stderr
@@ -93,7 +95,7 @@ def test_a_job_that_is_not_over_is_cleared_away(tmp_path: Path, over: str, job: 
 
 def test_a_proof_is_json_whatever_was_said(tmp_path: Path) -> None:
     """What Slurm, kubectl and a Workflow say stands in it as words: nothing of theirs becomes another key of the proof."""
-    body = render.read("test_job.sh")
+    body = render.read("controller/test_job.sh")
     line = next(line for line in body.splitlines() if line.startswith("in_json()"))
     part = body[body.index("states=$(events") :]
     said = """12", "seconds": 0, "states": "all\\"""

@@ -210,7 +210,12 @@ def command(folder: Path, log: str, back: float, follow: str = "") -> list[str]:
         "sh",
         "-c",
         render.script(
-            "as.sh", "slurmctld.sh", "log_file.sh", "logs.sh", since=str(int(time.time() - back)), **settings
+            "lib/as.sh",
+            "lib/slurmctld.sh",
+            "lib/log_file.sh",
+            "controller/logs.sh",
+            since=str(int(time.time() - back)),
+            **settings,
         ),
     ]
 

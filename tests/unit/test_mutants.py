@@ -27,7 +27,7 @@ def test_a_named_mutant_is_of_the_code_of_today(named: Named) -> None:
 
 def test_those_with_a_name_can_be_chosen_by_file() -> None:
     """Of a file its own, and of no file all; each file that has some can be named on the command line."""
-    assert {mutant.file for mutant, _ in with_names(["templates/fence.sh"])} == {"templates/fence.sh"}
+    assert {mutant.file for mutant, _ in with_names(["templates/lib/fence.sh"])} == {"templates/lib/fence.sh"}
     assert len(with_names([])) == len(NAMED)
     assert all(with_names([one.file]) and one.file in TESTS for one in NAMED)
 

@@ -162,12 +162,12 @@ def test_what_a_host_calls_itself(tmp_path: Path) -> None:
     settings = {"folder": str(tmp_path), "unit": "no-such-unit-at-all", "state": str(tmp_path)}
 
     def told(*parts: str) -> bytes:
-        script = render.script("as.sh", "slurmctld.sh", *parts, **settings)
+        script = render.script("lib/as.sh", "lib/slurmctld.sh", *parts, **settings)
         environment = {"PATH": f"{tmp_path}:/usr/sbin:/usr/bin:/bin"}
         return subprocess.run(["sh", "-c", script], env=environment, capture_output=True, timeout=60, check=True).stdout
 
-    seen = controller.parse(told("lua.sh", "controller.sh"))
+    seen = controller.parse(told("lib/lua.sh", "controller/controller.sh"))
     assert (seen["host"], seen["fqdn"], seen["addresses"].split()) == ("c1", "c1.site", ["10.0.0.1", "fd00::1"])
-    running = slurmctld.parse(told("daemon.sh"))
+    running = slurmctld.parse(told("controller/daemon.sh"))
     assert running["named"] == [["v1,c1", "UP"], ["UPS", "DOWN"]]
     assert running["pings"] == [["here", "UP"], ["there", "DOWN"]]

@@ -41,11 +41,11 @@ def pinned(folder: Path, commit: str = "", source: str = "https://nowhere.invali
     return bundles.site(folder, yaml.safe_dump({"versions": {"dws": version}, "sources": {"dws": [source]}}))
 
 
-def clone(site: Site, folder: Path, template: str = "clone.sh") -> subprocess.CompletedProcess[str]:
+def clone(site: Site, folder: Path, template: str = "master/clone.sh") -> subprocess.CompletedProcess[str]:
     """What the stage workarea runs to get DWS."""
     told = {"clone": str(folder), "tag": TAG, "commit": site.versions.commit("dws"), "origin": ""}
     told |= {"sources": shlex.join(supply.repository(site, "dws").sources), **supply.settings(site)}
-    script = "set -eu\n" + render.script("as.sh", "via.sh", "git.sh", template, **told)
+    script = "set -eu\n" + render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", template, **told)
     return subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -68,7 +68,7 @@ def test_a_tag_that_comes_into_a_clone_is_held_against_the_pin_too(tmp_path: Pat
     """Before it is checked out."""
     upstream, there = bundles.repository(tmp_path / "upstream"), bundles.repository(tmp_path / "clone", "v0.0.1")
     head = git.says(["-C", str(there), "rev-parse", "HEAD"], 30)
-    assert clone(pinned(tmp_path, OTHER, f"file://{upstream}"), there, "fetch.sh").returncode == 1
+    assert clone(pinned(tmp_path, OTHER, f"file://{upstream}"), there, "master/fetch.sh").returncode == 1
     assert git.says(["-C", str(there), "rev-parse", "HEAD"], 30) == head
 
 
@@ -224,7 +224,7 @@ def test_nothing_of_a_clone_that_others_can_write_is_run(
         assert isinstance(look, Shell)
         told[step.name] = look.parse(hostile_host.run(look.script, environment=GIT_OF_ALL).stdout.encode())
     settings = {"clone": str(top), "tag": TAG, "files": ""}
-    script = render.script("as.sh", "git.sh", "plugin_look.sh", **settings)
+    script = render.script("lib/as.sh", "lib/git.sh", "master/plugin_look.sh", **settings)
     of_plugin = plugin._parse_repository(hostile_host.run(script, environment=GIT_OF_ALL).stdout.encode())
     assert not (hostile_host.top / "harmed").exists()
     assert of_plugin["open"] == told["clone"]["open"] == str(top / theirs).removesuffix("/.")
@@ -238,7 +238,7 @@ def test_a_clone_that_the_group_root_can_write_is_roots(hostile_host: Host) -> N
     top = hostile_host.top / "clone"
     bundles.repository(top)
     subprocess.run(["chmod", "-R", "g+w", top], check=True, timeout=30)
-    script = f'{render.script("as.sh", "git.sh")}\ntheirs "{top}"\n'
+    script = f'{render.script("lib/as.sh", "lib/git.sh")}\ntheirs "{top}"\n'
     for shell in ("dash", "bash"):
         assert hostile_host.run(script, shell).stdout == ""
     subprocess.run(["chgrp", USER_GROUP, top / ".git/config"], check=True, timeout=30)

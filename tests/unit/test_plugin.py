@@ -139,13 +139,13 @@ def clone(repository: Path, folder: Path, tag: str = "v0.0.5") -> subprocess.Com
         "unproxied": "",
         "commit": "",
     }
-    script = render.script("as.sh", "via.sh", "git.sh", "clone.sh", **settings)
+    script = render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", "master/clone.sh", **settings)
     return run(f"set -eu\n{script}", folder.parent)
 
 
 def look(folder: Path, tag: str = "v0.0.5") -> Any:
     settings = {"clone": str(folder), "tag": tag, "files": f"{plugin.LUA} {plugin.CONF}"}
-    told = run(render.script("as.sh", "git.sh", "plugin_look.sh", **settings), folder.parent)
+    told = run(render.script("lib/as.sh", "lib/git.sh", "master/plugin_look.sh", **settings), folder.parent)
     assert told.returncode == 0, told
     return plugin._parse_repository(told.stdout)
 
@@ -180,7 +180,9 @@ def test_a_changed_work_tree_is_seen_and_not_installed(repository: Path, tmp_pat
 def test_the_look_at_a_file_tells_what_it_is_like(tmp_path: Path) -> None:
     """Mode, owner, content; nothing where there is none."""
     file = tmp_path / plugin.CONF
-    script = render.script("slurm_conf.sh", "holds_secret.sh", "plugin_file.sh", folder=str(tmp_path), file=str(file))
+    script = render.script(
+        "lib/slurm_conf.sh", "lib/holds_secret.sh", "controller/plugin_file.sh", folder=str(tmp_path), file=str(file)
+    )
     assert plugin._parse_file(run(script, tmp_path).stdout) is None
     file.write_text("Directive=DW\n")
     file.chmod(0o640)
@@ -197,8 +199,14 @@ def lua() -> str:
 
 
 def load_lua(lua: str, text: str, tmp_path: Path, asked: str = "") -> subprocess.CompletedProcess[bytes]:
-    settings = {"folder": str(tmp_path), "file": "", "lua": lua, "program": render.read("load.lua"), "hooks": asked}
-    return run(render.script("slurm_conf.sh", "load.sh", **settings) + "loads", tmp_path, text.encode())
+    settings = {
+        "folder": str(tmp_path),
+        "file": "",
+        "lua": lua,
+        "program": render.read("controller/load.lua"),
+        "hooks": asked,
+    }
+    return run(render.script("lib/slurm_conf.sh", "controller/load.sh", **settings) + "loads", tmp_path, text.encode())
 
 
 @pytest.mark.parametrize(
@@ -231,7 +239,13 @@ def test_what_lies_there_is_compiled_and_not_run(lua: str, tmp_path: Path) -> No
         "interpreters() { echo 5.4 "
         + lua
         + "; }\n"
-        + render.script("slurm_conf.sh", "holds_secret.sh", "plugin_file.sh", folder=str(tmp_path), file=str(file))
+        + render.script(
+            "lib/slurm_conf.sh",
+            "lib/holds_secret.sh",
+            "controller/plugin_file.sh",
+            folder=str(tmp_path),
+            file=str(file),
+        )
     )
     file.write_text(f"io.open('{tmp_path}/harm', 'w')")
     assert plugin._parse_file(run(script, tmp_path).stdout)["compiled"] == {lua: ""}
@@ -255,5 +269,5 @@ def test_half_of_a_plugin_is_none(repository: Path, tmp_path: Path, monkeypatch:
     half.chmod(0o755)
     monkeypatch.setenv("PATH", f"{half.parent}:{os.environ['PATH']}")
     settings = {"clone": str(tmp_path / "clone"), "tag": "v0.0.5", "files": f"{plugin.LUA} {plugin.CONF}"}
-    told = run(render.script("as.sh", "git.sh", "plugin_look.sh", **settings), tmp_path)
+    told = run(render.script("lib/as.sh", "lib/git.sh", "master/plugin_look.sh", **settings), tmp_path)
     assert told.returncode != 0 and b"file=" not in told.stdout

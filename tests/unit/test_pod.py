@@ -298,7 +298,7 @@ def edit(tmp_path: Path) -> Any:
         for name, one in there.items():
             (tmp_path / name.replace("/", "_")).write_text(json.dumps({**one, "kind": name.replace("/", "_")}))
         (tmp_path / "edits").write_text(json.dumps(edits))
-        script = render.TEMPLATES / "pod_edit.py"
+        script = render.TEMPLATES / "pod/pod_edit.py"
         done = subprocess.run([sys.executable, str(script), str(tmp_path / "edits"), "user", str(program)], check=False)
         return done.returncode, {name: json.loads((tmp_path / name.replace("/", "_")).read_text()) for name in there}
 
@@ -339,7 +339,13 @@ def test_a_kubectl_that_says_too_much_is_ended(tmp_path: Path) -> None:
     (tmp_path / "edits").write_text(
         json.dumps([{"object": "configmap/c", "at": ["data", "k"], "seen": "1", "value": "2"}])
     )
-    command = [sys.executable, str(render.TEMPLATES / "pod_edit.py"), str(tmp_path / "edits"), "user", "/usr/bin/yes"]
+    command = [
+        sys.executable,
+        str(render.TEMPLATES / "pod/pod_edit.py"),
+        str(tmp_path / "edits"),
+        "user",
+        "/usr/bin/yes",
+    ]
     limited = ["sh", "-c", 'ulimit -v 500000; exec "$@"', "sh", *command, "--"]
     done = subprocess.run(limited, capture_output=True, text=True, check=False, timeout=90)
     assert done.returncode == 1 and "kubectl --output said more than 16 MB" in done.stdout

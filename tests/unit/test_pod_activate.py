@@ -86,8 +86,8 @@ class Rollout:
             "selector": "a=b",
         }
         settings |= {"container": "slurmctld", "workload": "deployment/slurmctld", "context": "", "deadline": "4"}
-        settings |= {"edit": render.read("pod_edit.py"), "answers": "exit 0"}
-        (self.work / "activate").write_text(render.script("pod_activate.sh", **settings))
+        settings |= {"edit": render.read("pod/pod_edit.py"), "answers": "exit 0"}
+        (self.work / "activate").write_text(render.script("pod/pod_activate.sh", **settings))
 
     def hang(self, words: str) -> None:
         """kubectl never answers a call that has all of these words."""
@@ -167,7 +167,7 @@ def restart_alone(rollout: Rollout, starts: str) -> None:
 
     for name, text in (("next", "[]"), ("back", edits("old", "without")), ("was", edits("without", "old"))):
         (rollout.work / name).write_text(text)
-    (rollout.work / "edit").write_text(render.read("pod_edit.py"))
+    (rollout.work / "edit").write_text(render.read("pod/pod_edit.py"))
     (rollout.folder / "starts").write_text(starts)
 
 
@@ -202,7 +202,7 @@ def test_a_cut_after_that_leaves_the_line(rollout: Rollout) -> None:
 
 def test_each_call_of_kubectl_has_a_deadline() -> None:
     """In every template around a pod: `timeout` before it, and for what is no stream the request's own."""
-    for path in render.TEMPLATES.glob("pod_*.sh"):
+    for path in render.TEMPLATES.rglob("pod_*.sh"):
         calls = [
             line for line in path.read_text().replace("\\\n", "").splitlines() if re.search(r"\bkubectl \S*\$", line)
         ]

@@ -601,7 +601,7 @@ def test_the_sums_of_a_keys_pieces_are_made_on_its_host(
 
 
 def pieces(file: Path) -> str:
-    return render.script("safe_file.sh", "key_pieces.sh", file=str(file))
+    return render.script("lib/safe_file.sh", "controller/key_pieces.sh", file=str(file))
 
 
 @needs_root

@@ -59,7 +59,7 @@ def thieves(tls: tuple[ssl.SSLContext, Path]) -> Iterator[Mapping[str, Registry]
 
 
 def ran(registry: Registry, tls: Path, folder: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """The script behind templates/registry.sh, with a kubectl that has the Secret."""
+    """The script behind templates/master/registry.sh, with a kubectl that has the Secret."""
     data = {
         key: base64.b64encode(value.encode()).decode() for key, value in (("username", "admin"), ("password", PASSWORD))
     }
@@ -69,7 +69,7 @@ def ran(registry: Registry, tls: Path, folder: Path, script: str) -> subprocess.
     (tools / "kubectl").chmod(0o755)
     env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "CURL_CA_BUNDLE": str(tls), "HOME": str(folder)}
     name = registry.base.removeprefix("https://")
-    settings = render.script("registry.sh", registry=name, secret_namespace="nexus", secret_name="credential")
+    settings = render.script("master/registry.sh", registry=name, secret_namespace="nexus", secret_name="credential")
     return subprocess.run(
         ["sh", "-c", f"set -eu\n{settings}\n{script}"], env=env, cwd=folder, capture_output=True, text=True, timeout=60
     )
@@ -78,7 +78,7 @@ def ran(registry: Registry, tls: Path, folder: Path, script: str) -> subprocess.
 def begun(registry: Registry, tls: tuple[ssl.SSLContext, Path], folder: Path, location: str) -> None:
     """Templates/images_writable.sh on a registry that names this place for an upload."""
     registry.location = location
-    done = ran(registry, tls[1], folder, "repository=dws\n" + render.read("images_writable.sh"))
+    done = ran(registry, tls[1], folder, "repository=dws\n" + render.read("master/images_writable.sh"))
     assert done.returncode == 0, done.stderr
     assert registry.seen[0] == ("POST", "/v2/dws/blobs/uploads/", BASIC)
 

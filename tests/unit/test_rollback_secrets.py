@@ -112,7 +112,7 @@ def judged(texts: Sequence[str], shell: Sequence[str], tmp_path: Path) -> list[b
     loop = (
         'for n in $(seq 0 "$last"); do if holds_secret "$(base64 -w 0 "text$n")"; then echo yes; else echo no; fi; done'
     )
-    script = render.script("holds_secret.sh", last=str(len(texts) - 1)) + loop
+    script = render.script("lib/holds_secret.sh", last=str(len(texts) - 1)) + loop
     done = subprocess.run([*shell, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=True)
     assert done.stderr == ""
     return [word == "yes" for word in done.stdout.split()]
@@ -339,7 +339,9 @@ def test_kept_kubeconfigs_are_found_behind_links(linked: Linked) -> None:
     other.write_text(json.dumps({"users": [{"user": {"client-certificate-data": "QQ==", "client-key-data": "QQ=="}}]}))
     linked.do("r1", Remove(str(other)))
     settings = {"state": linked.state, "kubeconfig": str(linked.kubeconfig), "call": "", "workflows": "w"}
-    script = render.script("as.sh", "vanishing.sh", "kept_kubeconfigs.sh", namespace="n", cluster="", **settings)
+    script = render.script(
+        "lib/as.sh", "lib/vanishing.sh", "host/kept_kubeconfigs.sh", namespace="n", cluster="", **settings
+    )
     found = _parse_kept(linked.sh(script).encode())
     assert certificates.common_name(pem_of(found["r1"])) == "slurm-dws"
     assert sorted(len(run.split()) for run in found) == [1, 2]
@@ -362,8 +364,12 @@ def test_a_key_where_a_file_of_ours_should_be_is_not_told(tmp_path: Path, name: 
     (tmp_path / "key").write_text(PEM)
     file.symlink_to(tmp_path / "key")
     scripts = {
-        "plugin": render.script("as.sh", "holds_secret.sh", "plugin_file.sh", user="root", file=str(file)),
-        "node": render.script("safe_file.sh", "holds_secret.sh", "compute_look.sh", file=str(tmp_path / "key")),
+        "plugin": render.script(
+            "lib/as.sh", "lib/holds_secret.sh", "controller/plugin_file.sh", user="root", file=str(file)
+        ),
+        "node": render.script(
+            "lib/safe_file.sh", "lib/holds_secret.sh", "controller/compute_look.sh", file=str(tmp_path / "key")
+        ),
     }
     done = subprocess.run(["sh", "-c", scripts[name]], capture_output=True, timeout=60, check=True)
     text = plugin._parse_file(done.stdout)["text"] if name == "plugin" else computes.parse(done.stdout)["text"]

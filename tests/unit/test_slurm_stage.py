@@ -86,7 +86,7 @@ def test_any_bytes_come_back_as_they_were(tmp_path: Path, content: bytes) -> Non
     """What the look reads and what would be written are the same bytes, whatever their encoding."""
     file = tmp_path / "slurm.conf"
     file.write_bytes(content)
-    script = render.script("safe_file.sh", "conf_look.sh", file=str(file))
+    script = render.script("lib/safe_file.sh", "controller/conf_look.sh", file=str(file))
     told = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True)
     found = activate.parse_conf(told.stdout)
     assert transaction.content(found["text"]) == content
@@ -250,7 +250,7 @@ def run(script: str, tmp_path: Path, **programs: str) -> str:
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
     settings = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    whole = render.script("as.sh", "slurmctld.sh", folder="/nowhere", unit="slurmctld") + script
+    whole = render.script("lib/as.sh", "lib/slurmctld.sh", folder="/nowhere", unit="slurmctld") + script
     return subprocess.run(
         ["sh", "-c", whole], env=settings, capture_output=True, timeout=60, check=True, text=True
     ).stdout
@@ -392,7 +392,7 @@ def test_a_nodes_file_comes_in_small(tmp_path: Path) -> None:
     """What the look prints is read again byte for byte, and is much less than the file."""
     file = tmp_path / "slurm.conf"
     file.write_text(TEXT * 200)
-    script = render.script("safe_file.sh", "holds_secret.sh", "compute_look.sh", file=str(file))
+    script = render.script("lib/safe_file.sh", "lib/holds_secret.sh", "controller/compute_look.sh", file=str(file))
     told = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True).stdout
     assert computes.parse(told)["text"] == TEXT * 200
     assert len(told) < len(TEXT * 200) / 10
@@ -410,14 +410,14 @@ def test_what_it_has_read_is_known_from_its_activation(tmp_path: Path) -> None:
     conf = etc / "slurm.conf"
     settings = {"folder": str(etc), "unit": "slurmctld", "state": str(state)}
     quiet = 'main_pid() { echo "$PID"; }\npings() { :; }\n'
-    library = render.script("as.sh", "slurmctld.sh", **settings) + quiet
+    library = render.script("lib/as.sh", "lib/slurmctld.sh", **settings) + quiet
 
     def told(script: str, pid: int) -> bytes:
         environment = {"PATH": "/usr/sbin:/usr/bin:/bin", "PID": str(pid)}
         return subprocess.run(["sh", "-c", library + script], env=environment, capture_output=True, timeout=60).stdout
 
     def found(pid: int) -> dict[str, Any]:
-        seen: dict[str, Any] = slurmctld.parse(told(render.read("daemon.sh"), pid))
+        seen: dict[str, Any] = slurmctld.parse(told(render.read("controller/daemon.sh"), pid))
         return seen
 
     with subprocess.Popen(["sleep", "60"]) as process, subprocess.Popen(["sleep", "60"]) as another:

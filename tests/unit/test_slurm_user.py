@@ -74,7 +74,7 @@ def said(folder: Path, command: str, awk: str = AWKS[0]) -> str:
         programs.mkdir()
         (programs / "awk").symlink_to(str(shutil.which(awk)))
     told = subprocess.run(
-        ["sh", "-euc", render.script("slurm_conf.sh", folder=str(folder)) + command],
+        ["sh", "-euc", render.script("lib/slurm_conf.sh", folder=str(folder)) + command],
         env={"PATH": f"{programs}:/usr/bin:/bin"},
         capture_output=True,
         timeout=60,
@@ -107,7 +107,7 @@ def test_values_without_their_quotes(tmp_path: Path) -> None:
     """The log is looked for where Slurm writes it."""
     text = 'SlurmctldLogFile="/var/log/slurm/slurmctld.log"\nPluginDir=/a:/b\n'
     written(tmp_path, {"slurm.conf": text})
-    assert said(tmp_path, render.read("log_file.sh") + "log_file") == "/var/log/slurm/slurmctld.log\n"
+    assert said(tmp_path, render.read("lib/log_file.sh") + "log_file") == "/var/log/slurm/slurmctld.log\n"
 
 
 def test_the_files_in_their_order(tmp_path: Path) -> None:

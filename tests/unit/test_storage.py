@@ -770,7 +770,7 @@ def test_what_was_deleted_is_put_back_where_dws_stays(site: Site, tmp_path: Path
 
 def test_what_owns_others_goes_after_them() -> None:
     """Or else they would go with it, in a state that nobody has seen: also where a label alone says whose they are."""
-    program = compile(render.read("last_look.py").rpartition("\n{")[0], "last_look", "exec")
+    program = compile(render.read("master/last_look.py").rpartition("\n{")[0], "last_look", "exec")
     scope: dict[str, Any] = {**vars(dws_objects)}
     exec(program, scope)  # noqa: S102  # our own template, which has no name to import it by
     child = an_object("Servers", "child", owner="Storage-rabbit-1")
@@ -953,7 +953,7 @@ def test_a_plain_undeploy_puts_nothing_back_later(site: Site, tmp_path: Path) ->
 
 def test_the_look_on_the_master_is_in_the_words_of_its_python() -> None:
     """3.6 on SLES 15; and it is the very text that judges before anything is touched."""
-    program = close_dws.PROGRAM + render.read("dependents.py") + render.read("last_look.py")
+    program = close_dws.PROGRAM + render.read("master/dependents.py") + render.read("master/last_look.py")
     ast.parse(program, feature_version=(3, 6))
     assert "capture_output" not in program and "fromisoformat" not in program and "from __future__" not in program
     assert len(program) < 100_000

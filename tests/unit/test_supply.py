@@ -46,12 +46,12 @@ def git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def cloning(site: Site, folder: Path, template: str = "clone.sh") -> list[Action]:
+def cloning(site: Site, folder: Path, template: str = "master/clone.sh") -> list[Action]:
     """What a stage does to get dws at its tag."""
     given = supply.repository(site, "dws")
     told = {"clone": str(folder), "tag": TAG, "sources": shlex.join(given.sources), "origin": given.origin}
     told["commit"] = site.versions.commit("dws")
-    script = render.script("as.sh", "via.sh", "git.sh", template, **told, **supply.settings(site))
+    script = render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", template, **told, **supply.settings(site))
     return [*given.brings, Sh("clone", script)]
 
 
@@ -77,7 +77,7 @@ def test_a_clone_that_lacks_the_tag_gets_it_from_the_bundle(tmp_path: Path, host
     """What else is in it stays."""
     site = bundled(tmp_path)
     bundles.repository(tmp_path / "clone", "v0.0.19")
-    code, told = run(host, cloning(site, tmp_path / "clone", "fetch.sh"))
+    code, told = run(host, cloning(site, tmp_path / "clone", "master/fetch.sh"))
     assert code == 0, told
     assert git(tmp_path / "clone", "describe", "--tags") == TAG
     assert git(tmp_path / "clone", "tag").split() == ["v0.0.19", TAG]
@@ -200,7 +200,7 @@ def test_a_kustomize_of_another_version_is_told(there: str, told: str) -> None:
 
 
 def via(site: Site, command: str) -> str:
-    script = render.script("via.sh", **supply.settings(site)) + command
+    script = render.script("lib/via.sh", **supply.settings(site)) + command
     environment = {"PATH": "/usr/bin:/bin", "no_proxy": "old", "https_proxy": "http://old:1"}
     done = subprocess.run(
         ["sh", "-euc", script], env=environment, capture_output=True, text=True, timeout=60, check=True

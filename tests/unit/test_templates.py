@@ -26,16 +26,16 @@ from tests.unit.hostile import HELD, SECRET, SLURM_USER, Host, hostile_host, nee
 __all__ = ["hostile_host"]
 
 ELSEWHERE = {
-    "safe_file.sh": (
+    "lib/safe_file.sh": (
         "test_script.test_nothing_of_roots_is_given_away_in_a_race",
         "test_script.test_what_slurm_user_put_in_a_files_place_is_not_followed",
     ),
-    "put_back.sh": ("test_script.test_what_slurm_user_put_in_a_files_place_is_not_followed",),
-    "activate.sh": ("test_activate_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
-    "key_pieces.sh": ("test_redact.test_a_key_is_summed_where_it_is_slurm_users_alone",),
-    "follow.sh": ("test_activate_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
-    "detach.sh": ("test_activate_hostile.test_a_slurmctld_holds_no_lock_of_the_activation",),
-    "slurm_folders.sh": ("test_folders.test_a_link_that_root_does_not_follow_is_one_too",),
+    "host/put_back.sh": ("test_script.test_what_slurm_user_put_in_a_files_place_is_not_followed",),
+    "controller/activate.sh": ("test_activate_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
+    "controller/key_pieces.sh": ("test_redact.test_a_key_is_summed_where_it_is_slurm_users_alone",),
+    "controller/follow.sh": ("test_activate_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
+    "lib/detach.sh": ("test_activate_hostile.test_a_slurmctld_holds_no_lock_of_the_activation",),
+    "controller/slurm_folders.sh": ("test_folders.test_a_link_that_root_does_not_follow_is_one_too",),
     "engine/host_script.LIBRARY": ("test_script.test_nothing_of_roots_is_given_away_in_a_race",),
     "stages/slurm/slurm_user._CAN_I": ("test_hostile.test_a_link_where_root_would_write_is_never_followed",),
     "stages/cancel._LOOK_ACTIVE": ("test_hostile_slurm_user.test_root_uses_no_kubeconfig_of_others",),
@@ -47,34 +47,34 @@ STATE_ALONE = "works in /var/lib/dws-on-csm, which is root's alone"
 CLUSTER = "works on the cluster and the registry, through pipes and in folders of root's"
 FUNCTIONS = "functions that judge or pass on what they are given; they open nothing"
 APART = {
-    "activation_look.sh": STATE_ALONE,
-    "closing.py": CLUSTER,
-    "dependents.py": CLUSTER,
-    "fence.sh": STATE_ALONE,
-    "history.sh": STATE_ALONE,
-    "holds_secret.sh": FUNCTIONS,
-    "images_look.sh": CLUSTER,
-    "images_push.sh": CLUSTER,
-    "images_writable.sh": CLUSTER,
-    "last_look.py": CLUSTER,
-    "load.lua": "SlurmUser runs it, and it reads its standard input alone",
-    "lock.sh": STATE_ALONE,
-    "lock_holder.sh": STATE_ALONE,
-    "lock_leave.sh": STATE_ALONE,
-    "lock_renew.sh": STATE_ALONE,
-    "lock_take.sh": STATE_ALONE,
-    "log_file.sh": "tells a path, which logs.sh and support.sh read as SlurmUser",
-    "pod_activate.sh": CLUSTER,
-    "pod_answers.sh": "waits in the container of a pod, by the functions of slurmctld.sh",
-    "pod_edit.py": CLUSTER,
-    "pod_follow.sh": STATE_ALONE,
-    "pod_noted.sh": "tells checksums of what is mounted in a container to be read only",
-    "registry.sh": CLUSTER,
-    "shim.lua": "a part of a file that is put, and read by slurmctld",
-    "sign.sh": "works in a new folder of root's on the master, and with the CA's key",
-    "undeploy.sh": CLUSTER,
-    "via.sh": FUNCTIONS,
-    "written.sh": STATE_ALONE,
+    "controller/activation_look.sh": STATE_ALONE,
+    "master/closing.py": CLUSTER,
+    "master/dependents.py": CLUSTER,
+    "lib/fence.sh": STATE_ALONE,
+    "host/history.sh": STATE_ALONE,
+    "lib/holds_secret.sh": FUNCTIONS,
+    "master/images_look.sh": CLUSTER,
+    "master/images_push.sh": CLUSTER,
+    "master/images_writable.sh": CLUSTER,
+    "master/last_look.py": CLUSTER,
+    "controller/load.lua": "SlurmUser runs it, and it reads its standard input alone",
+    "master/lock.sh": STATE_ALONE,
+    "master/lock_holder.sh": STATE_ALONE,
+    "master/lock_leave.sh": STATE_ALONE,
+    "master/lock_renew.sh": STATE_ALONE,
+    "master/lock_take.sh": STATE_ALONE,
+    "lib/log_file.sh": "tells a path, which logs.sh and support.sh read as SlurmUser",
+    "pod/pod_activate.sh": CLUSTER,
+    "pod/pod_answers.sh": "waits in the container of a pod, by the functions of slurmctld.sh",
+    "pod/pod_edit.py": CLUSTER,
+    "pod/pod_follow.sh": STATE_ALONE,
+    "pod/pod_noted.sh": "tells checksums of what is mounted in a container to be read only",
+    "master/registry.sh": CLUSTER,
+    "controller/shim.lua": "a part of a file that is put, and read by slurmctld",
+    "master/sign.sh": "works in a new folder of root's on the master, and with the CA's key",
+    "master/undeploy.sh": CLUSTER,
+    "lib/via.sh": FUNCTIONS,
+    "lib/written.sh": STATE_ALONE,
     "kube/pod_session._EXEC": CLUSTER,
     "commands/doctor/probes._AT_WORK": STATE_ALONE,
     "commands/doctor/disk_space._LOOK": "asks df how full file systems are",
@@ -108,9 +108,9 @@ OF_OTHERS = re.compile(r"\$\{?(?:file|kubeconfig|conf|job_folder|log)\b|/tmp\b|/
 """What a script in APART has no business with: names of files in folders of others, and folders in which all can write."""
 
 EXEMPT = {
-    "pod_noted.sh",
-    "sign.sh",
-    "log_file.sh",
+    "pod/pod_noted.sh",
+    "master/sign.sh",
+    "lib/log_file.sh",
     "stages/pod/files._UNREAD",
     "stages/slurmuser._SLURM_USER",
     "stages/verify._LOOK_USER",
@@ -136,7 +136,11 @@ def embedded() -> Iterator[tuple[str, str]]:
 @cache
 def scripts() -> dict[str, str]:
     """All that root runs, by name."""
-    files = {one.name: one.read_text() for one in render.TEMPLATES.iterdir() if one.suffix in (".sh", ".py", ".lua")}
+    files = {
+        one.relative_to(render.TEMPLATES).as_posix(): one.read_text()
+        for one in render.TEMPLATES.rglob("*")
+        if one.suffix in (".sh", ".py", ".lua")
+    }
     return files | {name: text for name, text in embedded() if name not in NO_SCRIPT}
 
 
@@ -164,11 +168,11 @@ def test_a_script_that_stands_apart_names_no_file_of_others(name: str) -> None:
 
 
 def conf_look(file: Path) -> str:
-    return render.script("safe_file.sh", "conf_look.sh", file=str(file))
+    return render.script("lib/safe_file.sh", "controller/conf_look.sh", file=str(file))
 
 
 def compute_look(file: Path) -> str:
-    return render.script("safe_file.sh", "holds_secret.sh", "compute_look.sh", file=str(file))
+    return render.script("lib/safe_file.sh", "lib/holds_secret.sh", "controller/compute_look.sh", file=str(file))
 
 
 def chain(file: Path) -> str:
@@ -179,28 +183,28 @@ def chain(file: Path) -> str:
         "literals": "",
         "kubeconfig": "",
     }
-    return render.script("safe_file.sh", "holds_secret.sh", "chain.sh", **settings)
+    return render.script("lib/safe_file.sh", "lib/holds_secret.sh", "host/chain.sh", **settings)
 
 
 def looked_at(file: Path) -> str:
-    user = render.script("slurm_conf.sh", folder=str(file.parent))
+    user = render.script("lib/slurm_conf.sh", folder=str(file.parent))
     script = kubeconfig._LOOK_KUBECONFIG.format(kubeconfig=file, slurm_user=user, can_i="can_i() { :; }")
-    return render.script("safe_file.sh") + script
+    return render.script("lib/safe_file.sh") + script
 
 
 def restored(file: Path) -> str:
     look = files._LOOK.format(path=file) + files._CONTENT
-    return render.script("safe_file.sh", "holds_secret.sh") + look
+    return render.script("lib/safe_file.sh", "lib/holds_secret.sh") + look
 
 
 def sums(file: Path) -> str:
-    return render.script("safe_file.sh") + unchanged._SUMS.format(paths=file)
+    return render.script("lib/safe_file.sh") + unchanged._SUMS.format(paths=file)
 
 
 READERS: dict[str, Callable[[Path], str]] = {
-    "conf_look.sh": conf_look,
-    "compute_look.sh": compute_look,
-    "chain.sh": chain,
+    "controller/conf_look.sh": conf_look,
+    "controller/compute_look.sh": compute_look,
+    "host/chain.sh": chain,
     "stages/access/kubeconfig._LOOK_KUBECONFIG": looked_at,
     "stages/rollback/files._LOOK": restored,
     "stages/rollback/unchanged._SUMS": sums,
@@ -270,7 +274,7 @@ def test_a_file_that_is_not_read_whole_fails_the_look(hostile_host: Host, name: 
 def test_what_is_read_for_a_look_is_whole(hostile_host: Host, reads: str, shell: str) -> None:
     """The same for what is read as SlurmUser, and for checksums."""
     file = hostile_host.etc / "slurm.conf"
-    script = f"{render.script('as.sh')}\n{reads} {file}"
+    script = f"{render.script('lib/as.sh')}\n{reads} {file}"
     answer = run(hostile_host, script, shell)
     assert answer.returncode == 0 and len(answer.stdout) > 20
     hostile_host.program("dd", HALF)
@@ -283,7 +287,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_one_of_the_two(hostile_host
     """What is put in its place meanwhile is read instead; one that never holds still is refused."""
     file = hostile_host.owned(hostile_host.etc / "file", "old\n")
     hostile_host.owned(hostile_host.etc / "next", "next\n")
-    script = f"{render.script('safe_file.sh')}\npeek {file} cat"
+    script = f"{render.script('lib/safe_file.sh')}\npeek {file} cat"
     hostile_host.program(
         "dd", f'/usr/bin/dd "$@"; [ ! -e {hostile_host.etc}/next ] || mv {hostile_host.etc}/next {file}'
     )
@@ -307,7 +311,7 @@ def test_a_record_that_is_not_read_whole_fails_the_reading_of_what_there_was(hos
     image.parent.mkdir(parents=True)
     image.write_text("-- somebody's\n")
     settings = {"state": str(hostile_host.state), "first": "2", "conf": "", "literals": "", "kubeconfig": ""}
-    script = render.script("safe_file.sh", "holds_secret.sh", "chain.sh", **settings)
+    script = render.script("lib/safe_file.sh", "lib/holds_secret.sh", "host/chain.sh", **settings)
     answer = run(hostile_host, script, "dash")
     assert answer.returncode == 0 and f"image {BEFORE} 644 root:root" in answer.stdout
     hostile_host.program(program, 'case " $*" in *" -d"*) exec /usr/bin/base64 "$@" ;; esac\nexit 1')

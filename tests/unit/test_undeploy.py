@@ -178,7 +178,7 @@ def test_any_name_of_a_user_can_be_read(user: str) -> None:
 
 def test_the_columns_that_are_asked_for_are_those_that_are_read() -> None:
     """Their order and their widths."""
-    columns = render.read("jobs.sh").partition("columns=")[2].partition("\n")[0].split(",")
+    columns = render.read("controller/jobs.sh").partition("columns=")[2].partition("\n")[0].split(",")
     assert [int(one.partition(":")[2]) for one in columns] == [*jobs.WIDTHS.values()]
 
 
@@ -209,7 +209,7 @@ def test_the_number_of_a_cluster_in_its_federation() -> None:
     """As scontrol shows it; none where there is no federation."""
     shown = "Federation: fed\nSelf:     one:10.0.0.1:6817 ID:2 FedState:ACTIVE Features:\n"
     shown += "Sibling:  two:10.0.0.2:6817 ID:5 FedState:ACTIVE Features: PersistConnSend/Recv:Yes/Yes"
-    (line,) = [one for one in render.read("jobs.sh").splitlines() if "show federation" in one]
+    (line,) = [one for one in render.read("controller/jobs.sh").splitlines() if "show federation" in one]
     script = "slurm() { printf '%s\\n' \"$shown\"; }\n" + line
     assert (
         subprocess.check_output(["sh", "-c", script], env={"shown": shown, "PATH": "/usr/bin:/bin"}, text=True)
@@ -232,7 +232,7 @@ slurm() {{
     esac
 }}
 """
-    script = stubs.replace(" lua ", " 'l' ") + render.read("bounded.sh") + render.read("jobs.sh")
+    script = stubs.replace(" lua ", " 'l' ") + render.read("lib/bounded.sh") + render.read("controller/jobs.sh")
     out = subprocess.check_output(["sh", "-c", script], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, timeout=60)
     seen = jobs.parse(out)
     assert seen["now"] == now and seen["answers"]

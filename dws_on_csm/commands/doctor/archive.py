@@ -88,7 +88,7 @@ def known(reading: Reading) -> tuple[Known, str]:
 
 def _pieces(reading: Reading, host: str) -> list[str]:
     """Sums of the pieces of the key that the plugin has on a controller."""
-    script = render.script("safe_file.sh", "key_pieces.sh", file=names.KUBECONFIG)
+    script = render.script("lib/safe_file.sh", "controller/key_pieces.sh", file=names.KUBECONFIG)
     answer = reading.run.reach.session(host).run(script, deadline=30.0)
     if answer.code:
         raise Lost(host, " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}")
@@ -125,7 +125,12 @@ def _looks(reading: Reading) -> Iterator[Member]:
 def _hosts(reading: Reading) -> Iterator[Member]:
     site = reading.run.site
     script = render.script(
-        "as.sh", "slurmctld.sh", "log_file.sh", "support.sh", folder=site.slurm.folder, unit=site.slurm.service
+        "lib/as.sh",
+        "lib/slurmctld.sh",
+        "lib/log_file.sh",
+        "host/support.sh",
+        folder=site.slurm.folder,
+        unit=site.slurm.service,
     )
 
     def one(session: Session) -> Member:

@@ -35,7 +35,7 @@ TIMED_OUT = "124"
 def _look_reach(place: Place) -> Shell:
     slurm = place.site.slurm
     settings = {"file": names.KUBECONFIG, "folder": slurm.folder, "unit": slurm.service, "slow": str(SLOW)}
-    parts = ("as.sh", "slurmctld.sh", "vanishing.sh", "doctor_reach.sh")
+    parts = ("lib/as.sh", "lib/slurmctld.sh", "lib/vanishing.sh", "controller/doctor_reach.sh")
     return Shell(render.script(*parts, **settings), _parse_reach)
 
 
@@ -181,7 +181,7 @@ def _bare(text: str | None) -> str | None:
 
 _AT_WORK = f"""
 cd {STATE} 2>/dev/null || exit 0
-{render.script("lock_holder.sh", hold=str(site_lock.HOLD), proc=site_lock.PROC)}
+{render.script("master/lock_holder.sh", hold=str(site_lock.HOLD), proc=site_lock.PROC)}
 count
 end=$(ending)
 if [ -e lock/holder ] && [ "${{end:-$until}}" -gt "$up" ]; then line 3; fi

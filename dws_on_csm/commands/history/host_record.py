@@ -54,7 +54,7 @@ class _Read:
 
 
 def trail(lines: Sequence[str]) -> Trail:
-    """What the lines of templates/chain.sh say."""
+    """What the lines of templates/host/chain.sh say."""
     read = _Read()
     for line in lines:
         word, _, rest = line.partition(" ")

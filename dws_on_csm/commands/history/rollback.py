@@ -174,7 +174,7 @@ def chain(site: Site, first: str, conf: str) -> str:
     """The script that tells what lies on a host of the run `first` and later ones; `conf`: the slurm.conf that it is to tell."""
     settings = {"state": STATE, "first": first, "conf": conf, "literals": "\n".join(literals(site))}
     settings["kubeconfig"] = names.KUBECONFIG
-    return render.script("safe_file.sh", "holds_secret.sh", "chain.sh", **settings)
+    return render.script("lib/safe_file.sh", "lib/holds_secret.sh", "host/chain.sh", **settings)
 
 
 def of_host(site: Site, host: str, lines: Sequence[str]) -> list[str]:

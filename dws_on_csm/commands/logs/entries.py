@@ -108,7 +108,7 @@ _OF_PLUGIN = re.compile(
     r"\blua|slurm_bb_|burst_buffer|slurmscriptd|"
     r"(etup|eardown|tage.?in|tage.?out|re.?run|ost.?run) for JobId"
 )
-"""What templates/logs.sh picks of a log file."""
+"""What templates/controller/logs.sh picks of a log file."""
 
 
 def _begun(clock: Clock, stamp: str, text: str) -> Head | None:

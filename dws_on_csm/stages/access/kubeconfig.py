@@ -56,7 +56,7 @@ def look(place: Place) -> Shell:
     script = _LOOK_KUBECONFIG.format(
         kubeconfig=names.KUBECONFIG, slurm_user=slurm_user(place), can_i=slurm_slurm_user.can_i()
     )
-    return Shell(render.read("safe_file.sh") + script, _parse)
+    return Shell(render.read("lib/safe_file.sh") + script, _parse)
 
 
 def _parse(out: bytes) -> Value:

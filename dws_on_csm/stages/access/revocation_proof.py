@@ -53,7 +53,7 @@ def _allowed(cluster: Cluster, name: str, namespace: str) -> str:
 def _look_kept(place: Place, call: str) -> Shell:
     settings = {"state": STATE, "kubeconfig": names.KUBECONFIG, "call": call, "workflows": names.WORKFLOWS}
     settings |= {"namespace": place.site.access.namespace, "cluster": _cluster(place) if call else ""}
-    return Shell(render.script("as.sh", "vanishing.sh", "kept_kubeconfigs.sh", **settings), _parse_kept)
+    return Shell(render.script("lib/as.sh", "lib/vanishing.sh", "host/kept_kubeconfigs.sh", **settings), _parse_kept)
 
 
 def _cluster(place: Place) -> str:

@@ -31,7 +31,11 @@ def signed(place: Place, csr: bytes, then: Callable[[bytes], Sequence[Action]]) 
     if access.via == "csr":
         return AskApi(f"request {what}, from the cluster", lambda cluster: by_request(cluster, place, csr), then)
     script = render.script(
-        "vanishing.sh", "sign.sh", pki=place.site.master.pki, serial=certificates.serial(), **_times(access.days)
+        "lib/vanishing.sh",
+        "master/sign.sh",
+        pki=place.site.master.pki,
+        serial=certificates.serial(),
+        **_times(access.days),
     )
     return Ask(f"sign {what}, with the cluster's CA", "master", _fed(script, csr), then)
 

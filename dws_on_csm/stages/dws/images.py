@@ -19,7 +19,7 @@ RECORD = f"{STATE}/images"
 
 
 def reached(site: Site) -> dict[str, str]:
-    """What templates/registry.sh needs to know."""
+    """What templates/master/registry.sh needs to know."""
     registry = site.registry
     return {
         "registry": registry.name,
@@ -31,7 +31,7 @@ def reached(site: Site) -> dict[str, str]:
 def _look_pushed(place: Place) -> Shell:
     images = " ".join(_asked(place))
     settings = reached(place.site) | {"images": images, "record": RECORD}
-    return Shell(render.script("registry.sh", "images_look.sh", **settings), _parse_pushed)
+    return Shell(render.script("master/registry.sh", "master/images_look.sh", **settings), _parse_pushed)
 
 
 def _asked(place: Place) -> Mapping[str, str]:
@@ -133,7 +133,7 @@ def _writable(site: Site, name: str) -> Sh:
     repository = name.partition("/")[2].rpartition(":")[0]
     settings = reached(site) | {"repository": repository}
     title = f"see that {site.registry.name} takes uploads"
-    return Sh(title, render.script("registry.sh", "images_writable.sh", **settings), 60.0)
+    return Sh(title, render.script("master/registry.sh", "master/images_writable.sh", **settings), 60.0)
 
 
 def _push(place: Place, wrong: Mapping[str, str], known: Mapping[str, str]) -> Sequence[Action]:
@@ -142,7 +142,7 @@ def _push(place: Place, wrong: Mapping[str, str], known: Mapping[str, str]) -> S
     supply = {name: supplies.image(place.site, asked[name], name.rpartition(":")[2]) for name in wrong}
     settings = reached(place.site) | {"record": RECORD} | supplies.settings(place.site)
     starts = [shlex.join(["start", name, there, known[name], *supply[name].sources]) for name, there in wrong.items()]
-    scripts = ("via.sh", "registry.sh", "vanishing.sh", "images_push.sh")
+    scripts = ("lib/via.sh", "master/registry.sh", "lib/vanishing.sh", "master/images_push.sh")
     script = "\n".join([render.script(*scripts, **settings), *starts, "finish"])
     title = f"pull, tag and push {' and '.join(wrong)}"
     brings = [bring for one in supply.values() for bring in one.brings]

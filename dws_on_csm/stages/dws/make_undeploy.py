@@ -31,7 +31,7 @@ def actions(place: Place, tag: str, have: Value, *, again: bool = False) -> Sequ
     rest = sorted(set(have["CRDs"]) - {_plural(one) for one in manifests.objects(place) if _plural(one)})
     settings = {
         "rest": " ".join(f"{plural}.{names.GROUP}" for plural in rest),
-        "look": close_dws.PROGRAM + render.read("dependents.py") + render.read("last_look.py"),
+        "look": close_dws.PROGRAM + render.read("master/dependents.py") + render.read("master/last_look.py"),
         "asked": json.dumps(
             {
                 "closing": persistent_storage.CLOSING,
@@ -90,5 +90,5 @@ def _sh(place: Place, title: str, command: str, settings: Mapping[str, str]) -> 
     """It ends by itself before its deadline, and says what is still there."""
     patience = int(place.site.deadlines.command)
     more = {"clone": names.clone(place.site), "command": command, "patience": str(patience), "group": names.GROUP}
-    script = render.script("undeploy.sh", **more, **settings)
+    script = render.script("master/undeploy.sh", **more, **settings)
     return Sh(title, script, patience + 60.0 + LOOKING, objects=(installed.NAMESPACE,) if settings["mark"] else ())

@@ -32,7 +32,7 @@ for one in yaml.load_all(sys.stdin, getattr(yaml, "CSafeLoader", yaml.SafeLoader
 
 def look(place: Place) -> Shell:
     script = _RENDERED.format(clone=shlex.quote(names.clone(place.site)), program=shlex.quote(_TRIM))
-    script = render.script("as.sh", "git.sh") + script
+    script = render.script("lib/as.sh", "lib/git.sh") + script
     return Shell(script, lambda out: {"objects": [json.loads(line) for line in lines(out)]})
 
 

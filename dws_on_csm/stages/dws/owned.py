@@ -20,7 +20,7 @@ NOTHING: Mapping[str, Any] = {"owned": [], "unasked": []}
 
 def program() -> str:
     """What finds it, as a program for the master's Python: functions alone."""
-    return f"{inspect.getsource(dws_objects)}\n{render.read('dependents.py')}"
+    return f"{inspect.getsource(dws_objects)}\n{render.read('master/dependents.py')}"
 
 
 def check(due: Due) -> Check:

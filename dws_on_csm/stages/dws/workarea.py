@@ -34,7 +34,7 @@ modified=$(git status --porcelain --untracked-files=no) || exit 1
 
 def _look_clone(place: Place) -> Shell:
     script = _CLONE.format(clone=shlex.quote(names.clone(place.site)), version=place.site.versions.dws)
-    return Shell(render.script("as.sh", "git.sh") + script, _parse_clone)
+    return Shell(render.script("lib/as.sh", "lib/git.sh") + script, _parse_clone)
 
 
 def _parse_clone(out: bytes) -> Value:
@@ -95,8 +95,8 @@ def _change_clone(place: Place, have: Value, want: Value) -> Sequence[Action]:
         raise Refused(other_commit(folder, place.host, place.site.versions.dws, have["commit"], pin))
     tag, supply = f"v{place.site.versions.dws}", supplies.repository(place.site, "dws")
     told = {"clone": folder, "tag": tag, "commit": pin, "sources": shlex.join(supply.sources), "origin": supply.origin}
-    template = "clone.sh" if have["at"] == "absent" else "fetch.sh"
-    script = render.script("as.sh", "via.sh", "git.sh", template, **told, **supplies.settings(place.site))
+    template = "master/clone.sh" if have["at"] == "absent" else "master/fetch.sh"
+    script = render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", template, **told, **supplies.settings(place.site))
     return [*supply.brings, Sh(f"clone dws {tag} into {folder}", script, place.site.deadlines.clone)]
 
 
@@ -110,7 +110,7 @@ cd {clone} 2>/dev/null || exit 0
 sed -n 's/^KUSTOMIZE_VERSION *?*= */asked=/p' Makefile
 [ ! -x bin/kustomize ] || printf 'there=%s\\n' "$(bin/kustomize version 2>/dev/null)"
 """
-    whole = render.script("as.sh", "git.sh") + script.format(clone=shlex.quote(names.clone(place.site)))
+    whole = render.script("lib/as.sh", "lib/git.sh") + script.format(clone=shlex.quote(names.clone(place.site)))
     return Shell(whole, _parse_kustomize)
 
 
@@ -142,7 +142,9 @@ def _change_kustomize(place: Place, have: Value, want: Value) -> Sequence[Action
         raise Refused(_other_kustomize(site.bundle, want["asked"]))
     if given is None:
         title = f"make kustomize: downloads and runs upstream's install script for kustomize {want['asked']}"
-        script = render.script("via.sh", **supplies.settings(site)) + f"cd {shlex.quote(folder)}\nvia make kustomize\n"
+        script = (
+            render.script("lib/via.sh", **supplies.settings(site)) + f"cd {shlex.quote(folder)}\nvia make kustomize\n"
+        )
         return [Sh(title, script, site.deadlines.clone)]
     if "://" in given.source:
         return [_download(site, folder, given)]
@@ -192,7 +194,7 @@ if gzip -t "$archive" 2>/dev/null; then tar -xzOf "$archive" kustomize >bin/.unp
 chmod 755 bin/.unpacked
 mv -f bin/.unpacked bin/kustomize
 """
-    return Sh(title, render.script("via.sh", **supplies.settings(site)) + script, site.deadlines.clone)
+    return Sh(title, render.script("lib/via.sh", **supplies.settings(site)) + script, site.deadlines.clone)
 
 
 STAGE = Stage(

@@ -78,7 +78,7 @@ def note(place: Place) -> Sh:
     """What slurmctld has read is written down before its files get a new time, unless that is known already."""
     slurm = place.site.slurm
     script = render.script(
-        "as.sh", "slurmctld.sh", "pod_noted.sh", folder=slurm.folder, unit=slurm.service, state=STATE
+        "lib/as.sh", "lib/slurmctld.sh", "pod/pod_noted.sh", folder=slurm.folder, unit=slurm.service, state=STATE
     )
     return Sh("note what slurmctld has read", script + _UNREAD, 60.0)
 

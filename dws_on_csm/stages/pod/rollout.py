@@ -89,19 +89,19 @@ def _rollout_script(
         "workload": workload(place),
         "context": f"--context={context}" if context else "",
         "deadline": str(int(place.site.deadlines.slurmctld)),
-        "edit": render.read("pod_edit.py"),
-        "answers": render.script("as.sh", "slurmctld.sh", "pod_noted.sh", "pod_answers.sh", **inside),
+        "edit": render.read("pod/pod_edit.py"),
+        "answers": render.script("lib/as.sh", "lib/slurmctld.sh", "pod/pod_noted.sh", "pod/pod_answers.sh", **inside),
     }
     settings = {
         "state": STATE,
         "longest": str(int(longest(place))),
         "unit": f"dws-on-csm-rollout-{place.host}",
-        "program": render.script("pod_activate.sh", **fixed),
+        "program": render.script("pod/pod_activate.sh", **fixed),
         "next": _base64(following),
         "back": _base64(undone),
         "was": _base64(was) if was else "",
     }
-    return render.script("detach.sh", "pod_follow.sh", **settings)
+    return render.script("lib/detach.sh", "pod/pod_follow.sh", **settings)
 
 
 def _base64(edits: Sequence[Json]) -> str:

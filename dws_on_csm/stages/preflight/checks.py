@@ -53,7 +53,7 @@ def _look_master(place: Place) -> Shell:
     )
     asked = time.time()
     return Shell(
-        render.script("as.sh") + script,
+        render.script("lib/as.sh") + script,
         lambda out: {"lines": _counted(lines(out)), "skew": _skew(out, asked, time.time())},
     )
 

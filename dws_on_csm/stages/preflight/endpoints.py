@@ -20,7 +20,7 @@ printf '%s\\n' "$code" | tail -n 2
 
 
 def _look_registry(place: Place) -> Shell:
-    script = render.script("registry.sh", **images.reached(place.site)) + _REGISTRY
+    script = render.script("master/registry.sh", **images.reached(place.site)) + _REGISTRY
     return Shell(script, lambda out: out.decode().strip())
 
 

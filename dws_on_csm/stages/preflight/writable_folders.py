@@ -25,7 +25,9 @@ def look(place: Place) -> Look:
     slurm = place.site.slurm
     files = [slurm.conf, f"{slurm.folder}/burst_buffer.lua", f"{slurm.folder}/burst_buffer.conf", names.KUBECONFIG]
     settings = {"folder": slurm.folder, "unit": slurm.service, "files": shlex.join(files)}
-    return Shell(render.script("safe_file.sh", "slurmctld.sh", "slurm_folders.sh", **settings), parse)
+    return Shell(
+        render.script("lib/safe_file.sh", "lib/slurmctld.sh", "controller/slurm_folders.sh", **settings), parse
+    )
 
 
 def parse(out: bytes) -> Value:

@@ -47,7 +47,7 @@ def _file(goal: Goal, role: str, path: str, name: str) -> Step:
         if known is None:
             return Known(None)
         script = _LOOK.format(path=shlex.quote(path)) + (_CONTENT if known.text is not None else "")
-        return Shell(render.script("safe_file.sh", "holds_secret.sh") + script, _parse)
+        return Shell(render.script("lib/safe_file.sh", "lib/holds_secret.sh") + script, _parse)
 
     def read(place: Place, found: Value) -> Value:
         known = mine(place)
@@ -120,5 +120,5 @@ def _put_back(known: File) -> Sh:
     settings = {"path": known.path, "source": _source(known), "sum": known.sum}
     # what takes its place holds a secret, and what was there may be the like
     noted = f"secret {shlex.quote(known.path)}\n" if known.text is None else ""
-    script = noted + render.script("put_back.sh", **settings)
+    script = noted + render.script("host/put_back.sh", **settings)
     return Sh(f"put {known.path} back as it was before {known.run}", script)

@@ -28,7 +28,7 @@ def files(role: str, goal: Goal) -> Check:
 
     def look(place: Place) -> Look:
         paths = shlex.join(goal.files.get(place.host, {}))
-        return Shell(render.read("safe_file.sh") + _SUMS.format(paths=paths), _sums) if paths else Known({})
+        return Shell(render.read("lib/safe_file.sh") + _SUMS.format(paths=paths), _sums) if paths else Known({})
 
     def judge(place: Place, have: Value) -> Sequence[Finding]:
         mine = goal.files.get(place.host, {})

@@ -22,7 +22,7 @@ COMMENT = "set by dws-on-csm: jobs with #DW lines get a Workflow from DataWorkfl
 
 
 def _look_conf(place: Place) -> Shell:
-    return Shell(render.script("safe_file.sh", "conf_look.sh", file=place.site.slurm.conf), parse_conf)
+    return Shell(render.script("lib/safe_file.sh", "controller/conf_look.sh", file=place.site.slurm.conf), parse_conf)
 
 
 def parse_conf(out: bytes) -> Value:

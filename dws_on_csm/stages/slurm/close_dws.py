@@ -20,7 +20,7 @@ from dws_on_csm.model.step import Known, Look, Place, Shell, Stage, Step, Value
 from dws_on_csm.stages.dws import installed, persistent_storage, reopen
 from dws_on_csm.stages.slurm import transaction
 
-PROGRAM = f"{inspect.getsource(dws_objects)}\n{render.read('closing.py')}\n"
+PROGRAM = f"{inspect.getsource(dws_objects)}\n{render.read('master/closing.py')}\n"
 """What closes DWS, for the master's Python; more may follow."""
 
 NAME = "close"
@@ -94,7 +94,7 @@ def _rollouts(place: Place) -> Look:
     hosts = [host.name for host in place.site.controllers if host.pod]
     if not hosts:
         return Known("none")
-    settings = {"hosts": shlex.join(hosts), "state": STATE, "look": render.read("activation_look.sh")}
+    settings = {"hosts": shlex.join(hosts), "state": STATE, "look": render.read("controller/activation_look.sh")}
     return Shell(_ROLLOUT.format(**settings), lambda out: "; ".join(lines(out)) or "none")
 
 

@@ -32,7 +32,12 @@ def group(place: Place) -> ComputeGroup:
 
 
 def _look(place: Place) -> Shell:
-    return Shell(render.script("safe_file.sh", "holds_secret.sh", "compute_look.sh", file=place.site.slurm.conf), parse)
+    return Shell(
+        render.script(
+            "lib/safe_file.sh", "lib/holds_secret.sh", "controller/compute_look.sh", file=place.site.slurm.conf
+        ),
+        parse,
+    )
 
 
 def parse(out: bytes) -> Value:

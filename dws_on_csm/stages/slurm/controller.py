@@ -30,7 +30,14 @@ def look(place: Place) -> Shell:
     """The look that the check `controller` makes; see `parse` for what it finds."""
     slurm = place.site.slurm
     return Shell(
-        render.script("as.sh", "slurmctld.sh", "lua.sh", "controller.sh", folder=slurm.folder, unit=slurm.service),
+        render.script(
+            "lib/as.sh",
+            "lib/slurmctld.sh",
+            "lib/lua.sh",
+            "controller/controller.sh",
+            folder=slurm.folder,
+            unit=slurm.service,
+        ),
         parse,
     )
 

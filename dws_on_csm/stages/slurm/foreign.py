@@ -12,7 +12,8 @@ from dws_on_csm.model.step import Finding, Place, Taken
 LUA, CONF = "burst_buffer.lua", "burst_buffer.conf"
 
 NOT_SHOWN = "-- (this file "
-"""How templates/plugin_file.sh begins the text of a file of which it does not tell the content: nobody knows whose that is."""
+"""How templates/controller/plugin_file.sh begins the text of a file of which it does not tell the content: nobody knows
+whose that is."""
 
 _COMMENT = re.compile("--.*")
 _DWS = re.compile(

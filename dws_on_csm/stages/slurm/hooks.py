@@ -23,7 +23,7 @@ def with_shim(place: Place, text: str) -> str:
         raise Refused(_unknown(place, unknown))
     if not lacking:
         return text
-    functions = "\n".join(render.fill("shim.lua", name=hook) for hook in lacking)
+    functions = "\n".join(render.fill("controller/shim.lua", name=hook) for hook in lacking)
     return f"{text.rstrip()}\n\n-- begin: {MARK}\n{functions}-- end: {MARK}\n"
 
 

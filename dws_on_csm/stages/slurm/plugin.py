@@ -33,7 +33,7 @@ def clone(site: Site) -> str:
 
 def _look_repository(place: Place) -> Shell:
     settings = {"clone": clone(place.site), "tag": f"v{place.site.versions.plugin}", "files": f"{LUA} {CONF}"}
-    return Shell(render.script("as.sh", "git.sh", "plugin_look.sh", **settings), _parse_repository)
+    return Shell(render.script("lib/as.sh", "lib/git.sh", "master/plugin_look.sh", **settings), _parse_repository)
 
 
 def _parse_repository(out: bytes) -> Value:
@@ -86,7 +86,9 @@ def _change_repository(place: Place, have: Value, want: Value) -> Sequence[Actio
         "origin": supply.origin,
     }
     title = f"clone dws-slurm-bb-plugin {tag} into {folder}"
-    script = render.script("as.sh", "via.sh", "git.sh", "clone.sh", **settings, **supplies.settings(place.site))
+    script = render.script(
+        "lib/as.sh", "lib/via.sh", "lib/git.sh", "master/clone.sh", **settings, **supplies.settings(place.site)
+    )
     return [*supply.brings, Sh(title, script, place.site.deadlines.clone)]
 
 
@@ -94,7 +96,7 @@ def _change_repository(place: Place, have: Value, want: Value) -> Sequence[Actio
 
 
 def _look_lua(place: Place) -> Shell:
-    return _look_file(place, LUA, "lua.sh")
+    return _look_file(place, LUA, "lib/lua.sh")
 
 
 def _look_conf(place: Place) -> Shell:
@@ -103,7 +105,11 @@ def _look_conf(place: Place) -> Shell:
 
 def _look_file(place: Place, name: str, *before: str) -> Shell:
     script = render.script(
-        "as.sh", *before, "holds_secret.sh", "plugin_file.sh", file=f"{place.site.slurm.folder}/{name}"
+        "lib/as.sh",
+        *before,
+        "lib/holds_secret.sh",
+        "controller/plugin_file.sh",
+        file=f"{place.site.slurm.folder}/{name}",
     )
     return Shell(slurm_user(place) + script, _parse_file)
 
@@ -196,9 +202,9 @@ def load_file(place: Place, file: str) -> Sequence[Action]:
 
 
 def loading(place: Place, lua: str, body: str) -> str:
-    """The script `body`, with templates/load.sh's function before it; $file has to be set."""
-    settings = {"lua": lua, "program": render.read("load.lua"), "hooks": " ".join(hooks.asked(place))}
-    return slurm_user(place) + render.script("as.sh", "load.sh", **settings) + body
+    """The script `body`, with templates/controller/load.sh's function before it; $file has to be set."""
+    settings = {"lua": lua, "program": render.read("controller/load.lua"), "hooks": " ".join(hooks.asked(place))}
+    return slurm_user(place) + render.script("lib/as.sh", "controller/load.sh", **settings) + body
 
 
 STAGE = Stage(

@@ -37,12 +37,12 @@ done
 
 def can_i() -> str:
     """Shell lines with which `can_i ARGUMENTS` asks as SlurmUser what $file may do, a kubeconfig; behind `slurm_user`'s."""
-    return render.script("as.sh", "vanishing.sh") + _CAN_I
+    return render.script("lib/as.sh", "lib/vanishing.sh") + _CAN_I
 
 
 def slurm_user(place: Place) -> str:
-    """Shell lines that set $slurm_uid to SlurmUser as this controller's slurm.conf has it (templates/slurm_conf.sh)."""
-    return render.script("slurm_conf.sh", folder=place.site.slurm.folder, unit=place.site.slurm.service)
+    """Shell lines that set $slurm_uid to SlurmUser as this controller's slurm.conf has it (templates/lib/slurm_conf.sh)."""
+    return render.script("lib/slurm_conf.sh", folder=place.site.slurm.folder, unit=place.site.slurm.service)
 
 
 def owner(place: Place) -> str:

@@ -23,7 +23,7 @@ def look(place: Place) -> Shell:
     """The look of the step `daemon`; see `parse` for what it finds."""
     slurm = place.site.slurm
     settings = {"folder": slurm.folder, "unit": slurm.service, "state": STATE}
-    return Shell(render.script("as.sh", "slurmctld.sh", "daemon.sh", **settings), parse)
+    return Shell(render.script("lib/as.sh", "lib/slurmctld.sh", "controller/daemon.sh", **settings), parse)
 
 
 def parse(out: bytes) -> Value:

@@ -27,11 +27,13 @@ def transaction(place: Place, title: str, seen: str, following: str | None, back
         "longest": str(int(longest(place))),
         "state": STATE,
         "conf": place.site.slurm.conf,
-        "program": render.script("safe_file.sh", "as.sh", "slurmctld.sh", "activate.sh", **fixed),
+        "program": render.script(
+            "lib/safe_file.sh", "lib/as.sh", "lib/slurmctld.sh", "controller/activate.sh", **fixed
+        ),
     }
     for name, text in zip(("next", "back"), texts, strict=True):
         settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}
-    script = render.script("detach.sh", "vanishing.sh", "follow.sh", **settings)
+    script = render.script("lib/detach.sh", "lib/vanishing.sh", "controller/follow.sh", **settings)
     return Sh(title, script, longest(place) + 30.0, b"".join(texts))
 
 
@@ -80,7 +82,7 @@ def look(place: Place) -> Look:
     """Whether an activation of an earlier run is at work there still, or was cut off: "none", or since when."""
     if discover.of(place):
         return Known("none")  # a rollout waits for one that is still at work
-    script = f"lock={STATE}/activation.lock pending={PENDING}\n" + render.read("activation_look.sh")
+    script = f"lock={STATE}/activation.lock pending={PENDING}\n" + render.read("controller/activation_look.sh")
     return Shell(script, lambda out: out.decode().strip() or "none")
 
 
