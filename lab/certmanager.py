@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from lab import cache, images, pki, programs
+from lab import cache, go_builds, images, pki
 from lab.layer import fill
 
 OURS = Path(__file__).with_name("certmanager.yaml")
@@ -17,7 +17,7 @@ CA = "cert-manager/cert-manager-webhook-ca"  # the Secret that the webhook and c
 SERVICE = {"name": "cert-manager-webhook", "namespace": "cert-manager", "path": "/convert"}
 
 
-def manifests(v1alpha3: bool = True, announce: Callable[[str], None] = programs.say) -> str:
+def manifests(v1alpha3: bool = True, announce: Callable[[str], None] = go_builds.say) -> str:
     """The YAML that `kubectl apply -f -` takes: namespace, CRDs, rights, Deployments, Services, webhooks.
 
     With `v1alpha3` False the CRDs know v1 alone, as cert-manager's do from 1.6 on; else v1alpha2, v1alpha3 and v1beta1
@@ -25,7 +25,7 @@ def manifests(v1alpha3: bool = True, announce: Callable[[str], None] = programs.
     would answer nobody for a while, and cert-manager's controller waits longer after every such refusal. Builds
     cert-manager when the cache does not have it; BuildError when that fails.
     """
-    built = programs.cert_manager(announce)
+    built = go_builds.cert_manager(announce)
 
     def make(folder: Path) -> None:
         crds = [fitted(path, v1alpha3) for path in sorted((built / "crds").glob("crd-*.yaml"))]
@@ -37,12 +37,12 @@ def manifests(v1alpha3: bool = True, announce: Callable[[str], None] = programs.
     return fill((entry / "crds.yaml").read_text() + OURS.read_text(), values)
 
 
-def archives(announce: Callable[[str], None] = programs.say) -> list[Path]:
+def archives(announce: Callable[[str], None] = go_builds.say) -> list[Path]:
     """The images that manifests() asks for, as archives for `ctr -n k8s.io images import`: three files of 30 to 60 MB.
 
     Builds cert-manager when the cache does not have it; BuildError when that fails.
     """
-    built = programs.cert_manager(announce)
+    built = go_builds.cert_manager(announce)
 
     def make(folder: Path) -> None:
         for part in COMPONENTS:
@@ -55,7 +55,7 @@ def archives(announce: Callable[[str], None] = programs.say) -> list[Path]:
 
 def image(component: str) -> str:
     """The name of a component's image; it has no registry behind it, nodes get it from archives()."""
-    return f"lab.local/cert-manager-{component}:{programs.CERT_MANAGER}"
+    return f"lab.local/cert-manager-{component}:{go_builds.CERT_MANAGER}"
 
 
 def fitted(template: Path, v1alpha3: bool) -> dict[str, Any]:

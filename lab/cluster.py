@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from lab import certmanager, keys, programs, services
+from lab import certmanager, go_builds, keys, services
 from lab.model import Lab
 
 
@@ -93,7 +93,7 @@ def await_none(problem: Callable[[], Any], what: str, deadline: float) -> None:
 
 
 def _kubectl(lab: Lab, *arguments: str, feed: str = "") -> None:
-    command = [str(programs.kubernetes()), "kubectl", f"--kubeconfig={lab.state / 'admin.conf'}", *arguments]
+    command = [str(go_builds.kubernetes()), "kubectl", f"--kubeconfig={lab.state / 'admin.conf'}", *arguments]
     done = subprocess.run(command, input=feed, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise RuntimeError(f"kubectl {' '.join(arguments)}: exit {done.returncode}\n{done.stderr.strip()}")

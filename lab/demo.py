@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from lab import labs, needs, site
+from lab import lifecycle, registry, requirements
 from lab.model import Lab, Options
 from lab.tasks import clock
 
@@ -19,12 +19,12 @@ def demo() -> int:
 
     2 where the default lab is there and has slurmctld in a pod: what is shown is shown on its hosts.
     """
-    needs.programs_of_packages(announce := clock())
-    lab = labs.create("", Options())
+    requirements.programs_of_packages(announce := clock())
+    lab = registry.create("", Options())
     if lab.options.slurmctld_pod:
         print(f"{lab.state} has slurmctld in a pod, and the demo is for hosts: invoke lab.down, then again")
         return 2
-    site.up(lab, announce)
+    lifecycle.up(lab, announce)
     here = os.path.relpath(lab.state)
     print(f"\n$ invoke install --hosts {here}/hosts.yaml --verify", flush=True)
     invoke = [sys.executable, "-m", "invoke", "install", "--hosts", f"{here}/hosts.yaml", "--verify"]

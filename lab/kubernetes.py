@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from lab import pki, programs, store
+from lab import go_builds, pki, store
 from lab.layer import Layer
 from lab.model import Host, Lab
 
@@ -49,7 +49,7 @@ def write_programs(folder: Path, names: tuple[str, ...]) -> None:
     """Fills `folder`, a layer that hosts share, with the Kubernetes programs of those names: links to one file."""
     target = folder / "usr/bin/kube"
     target.parent.mkdir(parents=True)
-    store.link_or_copy(programs.kubernetes(), target)
+    store.link_or_copy(go_builds.kubernetes(), target)
     for name in names:
         (target.parent / name).symlink_to("kube")
 

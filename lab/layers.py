@@ -5,7 +5,20 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import cache, every, keys, kubernetes, pki, programs, roots, services, slurm, slurm_image, stand_ins, store
+from lab import (
+    base_layer,
+    cache,
+    go_builds,
+    keys,
+    kubernetes,
+    pki,
+    roots,
+    services,
+    slurm,
+    slurm_image,
+    store,
+    upstream_stand_ins,
+)
 from lab.layer import Layer
 from lab.model import POD_HOST, Host, Lab
 
@@ -20,8 +33,8 @@ def build(lab: Lab, announce: Announce) -> None:
     # Packages come over the network while Go compiles.
     with ThreadPoolExecutor(1) as pool:
         debian = pool.submit(lambda: [root(lab, host, announce) for host in lab.hosts])
-        programs.all_programs(announce)
-        stand_ins.images(announce)
+        go_builds.all_programs(announce)
+        upstream_stand_ins.images(announce)
         debian.result()
     for host in lab.hosts:
         if host.runs_pods:
@@ -63,7 +76,7 @@ def images(lab: Lab, host: Host, announce: Announce) -> Path:
 
 
 def _write_own(lab: Lab, host: Host, layer: Layer, cluster: kubernetes.Keys, announce: Announce) -> None:
-    every.write_layer(lab, host, layer)
+    base_layer.write_layer(lab, host, layer)
     if host.runs_pods:
         kubernetes.write_layer(lab, host, layer, cluster)
     elif host.runs_slurm:
@@ -71,8 +84,8 @@ def _write_own(lab: Lab, host: Host, layer: Layer, cluster: kubernetes.Keys, ann
     elif host.role == "registry":
         services.write_registry(lab, host, layer)
     else:
-        services.write_upstream(lab, host, layer, {**stand_ins.images(announce), **dict(lab.options.images)})
-        stand_ins.web_tree(layer.mkdir("/srv/www"), lab.options.dws_repo, lab.options.plugin_repo)
+        services.write_upstream(lab, host, layer, {**upstream_stand_ins.images(announce), **dict(lab.options.images)})
+        upstream_stand_ins.web_tree(layer.mkdir("/srv/www"), lab.options.dws_repo, lab.options.plugin_repo)
 
 
 def _write_admin(lab: Lab, cluster: kubernetes.Keys) -> None:

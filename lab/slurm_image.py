@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from lab import cache, images, kubernetes, layer, programs, store
+from lab import cache, go_builds, images, kubernetes, layer, store
 from lab.layer import FILES, Layer
 
 IMAGE = "lab.local/slurmctld:24.11"
@@ -28,7 +28,7 @@ Announce = Callable[[str], None]
 
 def store_with(root: Path, announce: Announce) -> Path:
     """store.filled() with the image of the Debian root `root` besides, from the cache or made now (about 20 s)."""
-    base, kube = store.filled(announce), programs.kubernetes(announce)
+    base, kube = store.filled(announce), go_builds.kubernetes(announce)
 
     def make(folder: Path) -> None:
         store.copy(base, folder / "store")

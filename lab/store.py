@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import cache, certmanager, images, programs, roots
+from lab import cache, certmanager, go_builds, images, roots
 from lab.layer import FILES
 
 PAUSE = "lab.local/pause:1"
@@ -24,7 +24,7 @@ def filled(announce: Announce) -> Path:
     """
     root = roots.debian12(announce)
     archives = certmanager.archives(announce)
-    pause = programs.pause(announce)
+    pause = go_builds.pause(announce)
 
     def make(folder: Path) -> None:
         (folder / "store").mkdir()

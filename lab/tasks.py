@@ -33,54 +33,54 @@ def up(
     slurmctld_pod: bool = False,
 ) -> None:
     """Bring the cluster in a box up, from any earlier state."""
-    from lab import labs, needs, site
+    from lab import lifecycle, registry, requirements
     from lab.model import Options
 
     with errors("lab.up"):
-        needs.programs_of_packages(announce := clock())
+        requirements.programs_of_packages(announce := clock())
         roots = _path(dws_repo), _path(plugin_repo), _images(image or []), _path(slurm_root)
-        lab = labs.create(name, Options(*roots, old_api, slurmctld_pod))
-        site.up(lab, announce)
+        lab = registry.create(name, Options(*roots, old_api, slurmctld_pod))
+        lifecycle.up(lab, announce)
         shown = os.path.relpath(lab.state)
         print(f"the lab is up: ssh -F {shown}/ssh_config {lab.hosts[0].name}; its site file is {shown}/hosts.yaml")
 
 
 def build(c: Context, name: str = "") -> None:
     """Fetch and build what a lab is made of: the first time for about 15 minutes."""
-    from lab import labs, needs, site
+    from lab import lifecycle, registry, requirements
     from lab.model import Options
 
     with errors("lab.build"):
-        needs.programs_of_packages(announce := clock())
-        site.build(labs.create(name, Options()), announce)
+        requirements.programs_of_packages(announce := clock())
+        lifecycle.build(registry.create(name, Options()), announce)
 
 
 def down(c: Context, name: str = "") -> None:
     """End the cluster in a box and leave nothing of it."""
-    from lab import labs, site
+    from lab import lifecycle, registry
 
     with errors("lab.down"):
-        lab = labs.find(name) or labs.lost(name)
+        lab = registry.find(name) or registry.lost(name)
         if lab is None:
-            print(f"there is no lab in {labs.folder(name)}")
+            print(f"there is no lab in {registry.folder(name)}")
         else:
-            site.down(lab)
+            lifecycle.down(lab)
 
 
 def reset(c: Context, name: str = "") -> None:
     """Make the site pristine again, within seconds."""
-    from lab import labs, site
+    from lab import lifecycle, registry
 
     with errors("lab.reset"):
-        site.reset(labs.existing(name), clock())
+        lifecycle.reset(registry.existing(name), clock())
 
 
 def status(c: Context, name: str = "") -> None:
     """Show the hosts and what is wrong with them; exit 1 when something is."""
-    from lab import health, labs
+    from lab import health, registry
 
     with errors("lab.status"):
-        lab = labs.existing(name)
+        lab = registry.existing(name)
         report = health.look(lab)
         print(health.table(lab, report))
         if any(not one.well for one in report):
@@ -89,10 +89,10 @@ def status(c: Context, name: str = "") -> None:
 
 def ssh(c: Context, host: str, name: str = "", command: str = "", user: str = "root") -> None:
     """Log in to a host of the lab, or run a command there."""
-    from lab import labs
+    from lab import registry
 
     with errors("lab.ssh"):
-        lab = labs.existing(name)
+        lab = registry.existing(name)
         lab.host(host)
         login = ["ssh", "-F", str(lab.state / "ssh_config"), "-l", user, host]
         raise Exit(code=subprocess.run([*login, *([command] if command else [])], check=False).returncode)

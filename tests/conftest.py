@@ -62,13 +62,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Takes away the labs of workers that did not come to do it themselves."""
-    from lab import labs, site
+    from lab import lifecycle, registry
 
     if not hasattr(config, "workerinput"):
-        for lab in labs.all_labs():
+        for lab in registry.all_labs():
             mark = lab.state / "run"
             if mark.exists() and mark.read_text() == os.environ[RUN]:
-                site.down(lab)
+                lifecycle.down(lab)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import labs
+from lab import registry
 
 BIN = Path(sys.executable).parent
 
@@ -43,7 +43,7 @@ def _run(name: str, words: tuple[str, ...], deadline: float) -> Said:
         stdin=subprocess.DEVNULL,
         text=True,
         timeout=deadline,
-        cwd=labs.CHECKOUT,
+        cwd=registry.CHECKOUT,
         check=False,
     )
     return Said(done.returncode, done.stdout, done.stderr)

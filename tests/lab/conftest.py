@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lab import access, labs, pristine, site
+from lab import access, lifecycle, registry, snapshot
 from lab.model import Lab, Options
 from tests.conftest import RUN
 
@@ -38,18 +38,18 @@ def brought_up(name: str, options: Options) -> Iterator[Lab]:
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     name += "" if worker == "0" else f"-{worker}"
     # A run that was cut off may not have ended yet.
-    with labs.locked(f"{labs.folder(name)} for tests"):
-        made = labs.create(name, options)
-        if pristine.taken(made) and not site.current(made):
-            site.down(made)
-            made = labs.create(name, options)
+    with registry.locked(f"{registry.folder(name)} for tests"):
+        made = registry.create(name, options)
+        if snapshot.taken(made) and not lifecycle.current(made):
+            lifecycle.down(made)
+            made = registry.create(name, options)
         kept = bool(os.environ.get("LAB_KEEP"))
         if not kept:
             mark(made)
-        (site.reset if pristine.taken(made) else site.up)(made, announce)
+        (lifecycle.reset if snapshot.taken(made) else lifecycle.up)(made, announce)
         yield made
         if not kept:
-            site.down(made)
+            lifecycle.down(made)
 
 
 def mark(lab: Lab) -> None:
@@ -60,7 +60,7 @@ def mark(lab: Lab) -> None:
 @pytest.fixture
 def pristine_lab(lab: Lab) -> Lab:
     """The site as it was before anything was done to it."""
-    site.reset(lab, announce)
+    lifecycle.reset(lab, announce)
     return lab
 
 

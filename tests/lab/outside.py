@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import labs, network
+from lab import network, registry
 from lab.model import Host, Lab
 
 CA = "etc/ssl/certs/ca-certificates.crt"
@@ -31,7 +31,9 @@ def make_bundle(lab: Lab, site: Path, target: Path, environment: Mapping[str, st
     invoke = str(Path(sys.executable).with_name("invoke"))
     command = connected(lab, invoke, "bundle.make", str(target), f"--hosts={site}")
     own = {**os.environ, **(environment or {})}
-    done = subprocess.run(command, cwd=labs.CHECKOUT, env=own, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=registry.CHECKOUT, env=own, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dws_on_csm.engine.state import DEFECT
-from lab import labs
+from lab import registry
 
 INVOKE = Path(sys.executable).with_name("invoke")
 RUN = re.compile(r"\b\d{8}T\d{6}Z-[0-9a-f]{4}\b")
@@ -79,7 +79,7 @@ def plan(site: Path, *options: str, deadline: float = 120) -> Answer:
     return invoke("plan", f"--hosts={site}", "--json", *options, deadline=deadline)
 
 
-def invoke(*arguments: str, deadline: float, checkout: Path = labs.CHECKOUT) -> Answer:
+def invoke(*arguments: str, deadline: float, checkout: Path = registry.CHECKOUT) -> Answer:
     """Any invoke command in a checkout, to its end; TimeoutError when there is none."""
     with Running(*arguments, checkout=checkout) as running:
         return running.end(deadline)
@@ -88,7 +88,7 @@ def invoke(*arguments: str, deadline: float, checkout: Path = labs.CHECKOUT) -> 
 class Running:
     """A run at work, without a terminal. Its output goes to files, so that a killed one has left what it said."""
 
-    def __init__(self, *arguments: str, checkout: Path = labs.CHECKOUT) -> None:
+    def __init__(self, *arguments: str, checkout: Path = registry.CHECKOUT) -> None:
         self._checkout = checkout
         self._pipes = [os.memfd_create(name) for name in ("out", "err")]
         self._began = time.monotonic()

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from dws_on_csm.model.actions import STATE
-from lab import access, labs, machine, site
+from lab import access, lifecycle, machine, registry
 from lab.model import Lab
 from tests.lab import product, secret
 from tests.lab.product import Answer
@@ -52,7 +52,7 @@ def pristine(lab: Lab) -> None:
     """The site to which nothing was done: made so again only where something was."""
     touched = everywhere(lab, f"[ ! -e {STATE} ] || echo yes", MASTER, PRIMARY, BACKUP)
     if any(touched.values()):
-        site.reset(lab, lambda text: print(text, flush=True))  # noqa: T201 - pytest shows it when a test fails
+        lifecycle.reset(lab, lambda text: print(text, flush=True))  # noqa: T201 - pytest shows it when a test fails
 
 
 def installed(lab: Lab, site: Path | None = None) -> Answer:
@@ -109,7 +109,7 @@ def traced(lab: Lab) -> Iterator[set[bytes]]:
     inits = [str(machine.init(lab, host)) for host in lab.hosts]
     command = [sys.executable, "-m", "tests.lab.exec_trace", *inits]
     seen: set[bytes] = set()
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=labs.CHECKOUT) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=registry.CHECKOUT) as process:
         try:
             assert process.stdout and process.stdout.readline() == b"ready\n"
             yield seen

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import labs
+from lab import registry
 from lab.model import Lab
 from tests.lab import product, scene
 from tests.lab.conftest import On
@@ -55,7 +55,7 @@ def before(lab: Lab, on: On) -> str:
 def by_hand(lab: Lab, before: str, on: On) -> Mapping[str, str]:
     """The files of Slurm on a site that was installed by hand, with its mistakes."""
     command = ["sh", BY_HAND, str(lab.state / "ssh_config"), "joe", "work", PRIMARY, BACKUP]
-    done = subprocess.run(command, cwd=labs.CHECKOUT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=registry.CHECKOUT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     for host, mistake in MISTAKES.items():
         on(host, mistake)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dws_on_csm.model.secret import GONE
-from lab import labs
+from lab import registry
 from lab.model import Lab
 from tests.lab import command, scene, secret
 from tests.lab.conftest import On
@@ -159,7 +159,7 @@ def who_is_stopped_says_nothing(on: On, site: Path) -> None:
     """Ctrl-C while a slow kubectl is awaited: no diagnosis of what was cut off, no success."""
     words = [str(command.BIN / "invoke"), "doctor", f"--hosts={site}"]
     with subprocess.Popen(
-        words, cwd=labs.CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        words, cwd=registry.CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         on(PRIMARY, "until pgrep -f '[/]usr/local/bin/kubectl .*get --raw' >/dev/null; do sleep 0.1; done")
         process.send_signal(signal.SIGINT)

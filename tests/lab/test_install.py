@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import labs
+from lab import registry
 from lab.model import Lab
 from tests.lab import product, scene, tree
 from tests.lab.conftest import On
@@ -190,8 +190,8 @@ def test_hosts_takes_a_node_set_of_the_checkouts_own_site_file(lab: Lab, site: P
     """In a checkout whose hosts.yaml is the site, --hosts alone means all of it, and --hosts NODESET a part."""
     for name in ("dws_on_csm", "templates", "lab"):
         # without what other runs may be compiling just now
-        shutil.copytree(labs.CHECKOUT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(labs.CHECKOUT / "tasks.py", tmp_path)
+        shutil.copytree(registry.CHECKOUT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(registry.CHECKOUT / "tasks.py", tmp_path)
     scene.variant(lab, tmp_path, {})
     edit(on)
     part = product.invoke("plan", "--hosts", "slurmctl[2]", "--json", deadline=120, checkout=tmp_path)

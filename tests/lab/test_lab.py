@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import access, cgroups, cluster, health, issuance, keys, labs, machine, network, site
+from lab import access, certmanager_ready, cgroups, cluster, health, keys, lifecycle, machine, network, registry
 from lab.model import Lab, Options
 from tests.lab.conftest import On, announce, mark
 from tests.lab.waits import until
@@ -78,11 +78,11 @@ def test_a_lab_is_not_up_before_certificates_are_issued(lab: Lab, on: On) -> Non
     gone = "kubectl -n cert-manager wait --for=delete pod --selector=app=cert-manager --timeout=100s"
     on("ncn-m001", f"{scale}=0 && {gone}", deadline=120)
     with pytest.raises(TimeoutError, match="issues no certificate"):
-        issuance.wait(lab, deadline=15)
+        certmanager_ready.wait(lab, deadline=15)
     on("ncn-m001", f"{scale}=1")
-    issuance.wait(lab)
+    certmanager_ready.wait(lab)
     left = "kubectl -n default get issuers,certificates,certificaterequests,secrets --output=name"
-    assert issuance.NAME not in on("ncn-m001", left)
+    assert certmanager_ready.NAME not in on("ncn-m001", left)
 
 
 def test_cert_managers_kinds_stay_as_they_were_created(pristine_lab: Lab, on: On) -> None:
@@ -163,7 +163,7 @@ def test_a_reset_takes_everything_back(lab: Lab, on: On) -> None:
     on("slurmctl2", "touch /etc/slurm/mark /var/lib/slurm/shared/mark && rm /etc/slurm/slurm.conf")
     on("registry.local", "touch /var/lib/docker-registry/mark")
     began = time.monotonic()
-    site.reset(lab, announce)
+    lifecycle.reset(lab, announce)
     assert time.monotonic() - began < 300
     assert "mark" not in on("ncn-m001", "ls /etc; kubectl get namespaces; podman images")
     assert "slurm.conf" in on("slurmctl2", "ls /etc/slurm")
@@ -175,19 +175,19 @@ def test_a_reset_takes_everything_back(lab: Lab, on: On) -> None:
 @pytest.fixture(scope="module")
 def life() -> Iterator[Lab]:
     """A second lab, beside the first; nothing of it is up yet."""
-    made = labs.create("life", Options())
-    site.down(made)
-    made = labs.create("life", Options())
+    made = registry.create("life", Options())
+    lifecycle.down(made)
+    made = registry.create("life", Options())
     mark(made)
     yield made
-    site.down(made)
+    lifecycle.down(made)
 
 
 def test_an_interrupted_up_is_mended(lab: Lab, life: Lab) -> None:
     """`lab.up`, killed while hosts were booting, is mended by the next one, beside another lab that goes on."""
     interrupt(life, "booting all hosts")
     cluster.await_none(lambda: not any(machine.running(life, host) for host in life.hosts), "no host boots", 60)
-    site.up(life, announce)
+    lifecycle.up(life, announce)
     cluster.await_none(lambda: ill(life), "something is wrong", 60)
     assert life.index != lab.index
     assert access.run(lab, "ncn-m001", "hostname") == access.run(life, "ncn-m001", "hostname")
@@ -197,7 +197,7 @@ def test_an_interrupted_reset_is_mended(life: Lab) -> None:
     """`lab.reset`, killed half way, is finished by the next `lab.up`."""
     access.run(life, "upstream", "touch /etc/mark")
     interrupt(life, "booting all hosts", task="reset")
-    site.up(life, announce)
+    lifecycle.up(life, announce)
     assert "mark" not in access.run(life, "upstream", "ls /etc")
     cluster.await_none(lambda: ill(life), "something is wrong", 60)
 
@@ -207,7 +207,7 @@ def interrupt(lab: Lab, at: str, task: str = "up") -> None:
     script = (
         f"from lab import labs, site; site.{task}(labs.existing('{lab.name}'), lambda text: print(text, flush=True))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(labs.CHECKOUT)}
+    environment = {**os.environ, "PYTHONPATH": str(registry.CHECKOUT)}
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
@@ -221,14 +221,14 @@ def test_a_host_that_died_comes_back_as_it_was(life: Lab) -> None:
     machine.kill(life, life.host("nid000001"))
     states = {one.host.name: one.state for one in health.look(life)}
     assert (states["nid000001"], states["nid000002"]) == ("down", "up")
-    site.up(life, announce)
+    lifecycle.up(life, announce)
     assert "kept" in access.run(life, "nid000001", "ls /root")
 
 
 def test_down_leaves_nothing(life: Lab) -> None:
     """After `lab.down` no process, device, namespace, control group, mount or file of the lab is left."""
     assert traces(life)
-    site.down(life)
+    lifecycle.down(life)
     assert traces(life) == []
     assert not life.state.exists()
 

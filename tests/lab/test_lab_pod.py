@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from lab import access, cluster, health, site
+from lab import access, cluster, health, lifecycle
 from lab.model import Lab
 from tests.lab import pod
 from tests.lab.conftest import announce
@@ -90,7 +90,7 @@ def test_a_reset_gives_a_pristine_pod(pod_lab: Lab) -> None:
     touched = 'kubectl -n user patch configmap slurm-conf -p \'{"data": {"mark": "1"}}\''
     access.run(pod_lab, pod.MASTER, f"{touched} && kubectl -n user label deployment slurmctld mark=1")
     pod.run(pod_lab, "sbatch --hold --output=/dev/null", user="joe", feed="#!/bin/sh\n")
-    site.reset(pod_lab, announce)
+    lifecycle.reset(pod_lab, announce)
     assert pod.run(pod_lab, "ls /etc/slurm; squeue --noheader").split() == ["cgroup.conf", "nodes.conf", "slurm.conf"]
     assert "mark" not in access.run(pod_lab, pod.MASTER, "kubectl -n user get configmap,deployment -o yaml")
     assert pod.run(pod_lab, "sbatch --parsable --output=/dev/null", user="joe", feed="#!/bin/sh\n") == "1\n"

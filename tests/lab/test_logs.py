@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import labs
+from lab import registry
 from lab.model import Lab
 from tests.lab import command, scene
 from tests.lab.conftest import On
@@ -98,7 +98,7 @@ def test_logs_are_followed_until_ctrl_c(on: On, site: Path, tmp_path: Path) -> N
     with (
         notes.open("w") as err,
         subprocess.Popen(
-            words, cwd=labs.CHECKOUT, stdout=subprocess.PIPE, stderr=err, stdin=subprocess.DEVNULL, text=True
+            words, cwd=registry.CHECKOUT, stdout=subprocess.PIPE, stderr=err, stdin=subprocess.DEVNULL, text=True
         ) as process,
     ):
         try:

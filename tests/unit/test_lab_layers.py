@@ -10,7 +10,7 @@ import yaml
 from cryptography import x509
 
 from dws_on_csm.config import load
-from lab import access, every, health, keys, kubernetes, pki, pristine
+from lab import access, base_layer, health, keys, kubernetes, pki, snapshot
 from lab.layer import FILES, Layer, fill
 from lab.model import SITE, Host, Lab
 
@@ -140,7 +140,7 @@ def test_keys_are_made_once(lab: Lab) -> None:
 
 def test_hosts_know_each_other_and_the_world(lab: Lab) -> None:
     """/etc/hosts has every host, and the names of the world outside at upstream's address."""
-    lines = dict(line.split(maxsplit=1) for line in every.hosts_file(lab).splitlines())
+    lines = dict(line.split(maxsplit=1) for line in base_layer.hosts_file(lab).splitlines())
     assert lines["10.77.7.13"] == "registry.local"
     assert {"github.com", "ghcr.io", "quay.io"} <= set(lines["10.77.7.12"].split())
 
@@ -178,7 +178,7 @@ def test_a_copied_store_shares_only_what_never_changes(tmp_path: Path) -> None:
     blob.parent.mkdir(parents=True)
     blob.write_text("layer")
     base.write_text("database")
-    pristine._copy_stores(tmp_path / "a", tmp_path / "b")
+    snapshot._copy_stores(tmp_path / "a", tmp_path / "b")
     copies = [tmp_path / "b" / path.relative_to(tmp_path / "a") for path in (blob, base)]
     assert [path.read_text() for path in copies] == ["layer", "database"]
     assert [path.stat().st_nlink for path in copies] == [2, 1]

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from invoke import Exit
 
-from lab import cgroups, labs, machine, needs, network, programs, site, tasks
+from lab import cgroups, go_builds, lifecycle, machine, network, registry, requirements, tasks
 from lab.model import Lab, Options
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout without labs, on a machine with one network and no lab."""
-    monkeypatch.setattr(labs, "CHECKOUT", tmp_path)
-    monkeypatch.setattr(labs, "TAKEN", tmp_path / "taken")
+    monkeypatch.setattr(registry, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(registry, "TAKEN", tmp_path / "taken")
     monkeypatch.setattr(network, "owners", dict)
     monkeypatch.setattr(network, "addresses", lambda: ["192.168.1.5/24"])
     return tmp_path
@@ -23,57 +23,57 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_default_lab_lies_in_dot_lab(checkout: Path) -> None:
     """The default lab has the network 10.77.0.0/24 and the folder .lab; the next one a network of its own."""
-    first, second = labs.create("", Options()), labs.create("two", Options())
+    first, second = registry.create("", Options()), registry.create("two", Options())
     assert (first.state, first.index) == (checkout / ".lab", 0)
     assert (second.state, second.index) == (checkout / ".lab-two", 1)
-    assert labs.existing("two") == second
+    assert registry.existing("two") == second
 
 
 @pytest.mark.parametrize("name", ["Two", "a/b", "-x", "a" * 21, "a b"])
 def test_a_bad_name_is_refused(checkout: Path, name: str) -> None:
     """A name that would not do for a folder and a device is refused with what would."""
     with pytest.raises(ValueError, match="small letters"):
-        labs.folder(name)
+        registry.folder(name)
 
 
 def test_networks_of_others_are_left_alone(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that another checkout's lab or the machine itself has is not taken."""
     monkeypatch.setattr(network, "owners", lambda: {0: "/elsewhere/.lab"})
     monkeypatch.setattr(network, "addresses", lambda: ["10.77.1.9/24", "10.77.2.0/23"])
-    assert labs.create("", Options()).index == 4
+    assert registry.create("", Options()).index == 4
 
 
 def test_labs_of_other_checkouts_keep_their_networks(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lab that another checkout has just made, whose network is not there yet, has its index; one that is gone has none."""
-    first = labs.create("", Options())
-    monkeypatch.setattr(labs, "CHECKOUT", checkout / "other")
-    second = labs.create("", Options())
+    first = registry.create("", Options())
+    monkeypatch.setattr(registry, "CHECKOUT", checkout / "other")
+    second = registry.create("", Options())
     assert (first.index, second.index) == (0, 1)
-    labs.release(first)
-    assert labs.create("x", Options()).index == 2
+    registry.release(first)
+    assert registry.create("x", Options()).index == 2
     (second.state / "lab.json").unlink()
-    assert labs.taken_elsewhere() == {2}
+    assert registry.taken_elsewhere() == {2}
 
 
 def test_a_lab_whose_network_another_has_touches_nothing_of_it(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own up is refused with what to do, and its down takes its files alone."""
-    made = labs.create("x", Options())
+    made = registry.create("x", Options())
     monkeypatch.setattr(network, "owners", lambda: {made.index: "/elsewhere/.lab"})
     monkeypatch.setattr(network, "_ip", lambda *arguments, feed="": pytest.fail(f"ip {arguments}"))
     monkeypatch.setattr(machine, "kill", lambda lab, host: pytest.fail(f"{host.name} is another lab's"))
     with pytest.raises(RuntimeError, match=r"10\.77\.1\.0/24 is now the network of /elsewhere/\.lab: lab\.down"):
         network.ensure(made)
-    site.down(made)
+    lifecycle.down(made)
     assert not made.state.exists()
 
 
 def test_a_lab_without_its_folder_is_found_again(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lab whose folder was taken away while its hosts ran is taken up again under the same index."""
     monkeypatch.setattr(network, "owners", lambda: {9: str(checkout / ".lab-x")})
-    lost = labs.lost("x")
+    lost = registry.lost("x")
     assert lost is not None
-    assert lost.index == labs.create("x", Options()).index == 9
-    assert labs.lost("y") is None
+    assert lost.index == registry.create("x", Options()).index == 9
+    assert registry.lost("y") is None
 
 
 def test_a_network_that_another_checkout_took_meanwhile_is_left_alone(
@@ -89,28 +89,28 @@ def test_a_network_that_another_checkout_took_meanwhile_is_left_alone(
 def test_options_are_kept_and_no_others_taken(checkout: Path) -> None:
     """A lab remembers its options; up without options takes it as it is, up with others is refused with the fix."""
     options = Options(dws_repo=Path("/srv/dws"), images=(("ghcr.io/x/dws:1", Path("/srv/dws.tar")),), old_api=False)
-    made = labs.create("true", options)
-    assert made.options == labs.create("true", Options()).options == options
+    made = registry.create("true", options)
+    assert made.options == registry.create("true", Options()).options == options
     with pytest.raises(ValueError, match=r"invoke lab\.down first"):
-        labs.create("true", Options(dws_repo=Path("/srv/other")))
+        registry.create("true", Options(dws_repo=Path("/srv/other")))
 
 
 def test_a_missing_lab_is_said_with_the_fix(checkout: Path) -> None:
     """Asking for a lab that is not there says how to make it."""
     with pytest.raises(LookupError, match=r"invoke lab\.up --name two"):
-        labs.existing("two")
+        registry.existing("two")
 
 
 def test_all_that_is_missing_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with several shortcomings hears of all of them in one error, each with its fix."""
-    monkeypatch.setattr(needs, "PACKAGES", {})
-    monkeypatch.setattr(needs, "MEMORY", 1 << 60)
-    monkeypatch.setattr(needs, "DISK_STATE", 1 << 60)
-    monkeypatch.setattr(programs, "OLDEST_GO", (99, 0))
+    monkeypatch.setattr(requirements, "PACKAGES", {})
+    monkeypatch.setattr(requirements, "MEMORY", 1 << 60)
+    monkeypatch.setattr(requirements, "DISK_STATE", 1 << 60)
+    monkeypatch.setattr(go_builds, "OLDEST_GO", (99, 0))
     state = tmp_path / "a b"
     state.mkdir()
-    with pytest.raises(needs.NeedsError) as caught:
-        needs.meet(Lab("x", state, 3), lambda text: None)
+    with pytest.raises(requirements.NeedsError) as caught:
+        requirements.meet(Lab("x", state, 3), lambda text: None)
     said = str(caught.value)
     for part in ("memory", "make room", "go.dev/dl", "move the checkout"):
         assert part in said
@@ -119,17 +119,17 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path, monkeypatch: pytest
 def test_only_root_makes_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else than root is told so before anything is tried."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(needs.NeedsError, match="run this as root"):
-        needs.meet(Lab("x", tmp_path, 3), lambda text: None)
+    with pytest.raises(requirements.NeedsError, match="run this as root"):
+        requirements.meet(Lab("x", tmp_path, 3), lambda text: None)
 
 
 def test_a_limit_that_is_too_low_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """fs.inotify.max_user_instances is raised when it is too low for a lab, and left alone when it is not."""
     limit = tmp_path / "max_user_instances"
-    monkeypatch.setattr(needs, "INSTANCES", limit)
+    monkeypatch.setattr(requirements, "INSTANCES", limit)
     for before, after in (("128\n", 1024), ("4096\n", 4096)):
         limit.write_text(before)
-        assert needs._inotify() == ""
+        assert requirements._inotify() == ""
         assert int(limit.read_text()) == after
 
 
@@ -170,5 +170,5 @@ def test_each_reports_every_failure() -> None:
 
     hosts = Lab("x", Path("/nonexistent"), 3).hosts[:2]
     with pytest.raises(ExceptionGroup) as caught:
-        site.each(hosts, act)
+        lifecycle.each(hosts, act)
     assert [str(error) for error in caught.value.exceptions] == [host.name for host in hosts]

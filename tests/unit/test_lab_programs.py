@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lab import certmanager, programs
+from lab import certmanager, go_builds
 
 MAIN = 'package main\n\nvar said = "unset"\n\nfunc main() { println(said) }\n'
 
@@ -15,7 +15,7 @@ MAIN = 'package main\n\nvar said = "unset"\n\nfunc main() { println(said) }\n'
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A module of one program, and a cache of its own; Go keeps its, or each test would compile Go's own packages anew."""
-    kept = subprocess.run([str(programs.go()), "env", "GOCACHE"], capture_output=True, text=True, check=True).stdout
+    kept = subprocess.run([str(go_builds.go()), "env", "GOCACHE"], capture_output=True, text=True, check=True).stdout
     monkeypatch.setenv("GOCACHE", kept.strip())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "hello"
@@ -28,7 +28,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_program_is_built_once_with_its_flags(module: Path) -> None:
     """The second call announces nothing and returns the same file; the variable was set at link time."""
     announced: list[str] = []
-    built = [programs.go_program("hello", module, ".", "-X main.said=hello", "1 s", announced.append) for _ in range(2)]
+    built = [
+        go_builds.go_program("hello", module, ".", "-X main.said=hello", "1 s", announced.append) for _ in range(2)
+    ]
     said = subprocess.run([built[0]], capture_output=True, text=True, check=True).stderr
     assert said == "hello\n"
     assert built[0] == built[1]
@@ -38,9 +40,9 @@ def test_a_program_is_built_once_with_its_flags(module: Path) -> None:
 
 def test_a_changed_file_gives_another_program(module: Path) -> None:
     """The cache goes by contents: an edit is seen, and going back finds the first build again."""
-    first = programs.go_program("hello", module, ".", announce=lambda text: None)
+    first = go_builds.go_program("hello", module, ".", announce=lambda text: None)
     (module / "main.go").write_text(MAIN.replace("unset", "changed"))
-    second = programs.go_program("hello", module, ".", announce=lambda text: None)
+    second = go_builds.go_program("hello", module, ".", announce=lambda text: None)
     assert second != first
     assert subprocess.run([second], capture_output=True, text=True, check=True).stderr == "changed\n"
 
@@ -48,17 +50,17 @@ def test_a_changed_file_gives_another_program(module: Path) -> None:
 def test_a_build_that_fails_ends_with_the_compilers_words_and_leaves_nothing(module: Path) -> None:
     """The error names file and line; the next call builds again instead of finding half a program."""
     (module / "main.go").write_text(MAIN.replace("println", "printn"))
-    with pytest.raises(programs.BuildError, match=r"main\.go:5:\d+: undefined: printn"):
-        programs.go_program("hello", module, ".", announce=lambda text: None)
+    with pytest.raises(go_builds.BuildError, match=r"main\.go:5:\d+: undefined: printn"):
+        go_builds.go_program("hello", module, ".", announce=lambda text: None)
     (module / "main.go").write_text(MAIN)
-    assert programs.go_program("hello", module, ".", announce=lambda text: None).is_file()
+    assert go_builds.go_program("hello", module, ".", announce=lambda text: None).is_file()
 
 
 def test_a_temporary_folder_that_is_gone_does_not_matter(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """$TMPDIR and $GOFLAGS of whoever runs the lab don't decide whether a build works."""
     monkeypatch.setenv("TMPDIR", "/nonexistent")
     monkeypatch.setenv("GOFLAGS", "-mod=vendor")
-    assert programs.go_program("hello", module, ".", announce=lambda text: None).is_file()
+    assert go_builds.go_program("hello", module, ".", announce=lambda text: None).is_file()
 
 
 def test_an_old_go_is_refused_with_where_to_get_a_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,8 +69,8 @@ def test_an_old_go_is_refused_with_where_to_get_a_new_one(tmp_path: Path, monkey
     old.write_text("#!/bin/sh\necho go version go1.19.8 linux/amd64\n")
     old.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    with pytest.raises(programs.BuildError, match=r"Go 1\.24 or newer is needed.*go\.dev/dl.*go1\.19\.8"):
-        programs.go_version()
+    with pytest.raises(go_builds.BuildError, match=r"Go 1\.24 or newer is needed.*go\.dev/dl.*go1\.19\.8"):
+        go_builds.go_version()
 
 
 def ours() -> list[dict[str, Any]]:

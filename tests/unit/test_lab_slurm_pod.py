@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lab import access, demo, images, labs, site, slurm, slurm_image, slurm_pod
+from lab import access, demo, images, lifecycle, registry, slurm, slurm_image, slurm_pod
 from lab.layer import Layer
 from lab.model import Lab, Options
 
@@ -32,18 +32,18 @@ def test_only_a_lab_with_the_pod_lacks_the_controllers_hosts(lab: Lab) -> None:
 
 def test_a_lab_remembers_that_it_has_the_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """lab.json keeps the option, which the other tasks (down, status, reset) are not given again."""
-    monkeypatch.setattr(labs, "CHECKOUT", tmp_path)
-    monkeypatch.setattr(labs, "free_index", lambda name: 3)
-    labs.create("pod", Options(slurmctld_pod=True))
-    assert labs.existing("pod").options == Options(slurmctld_pod=True)
+    monkeypatch.setattr(registry, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(registry, "free_index", lambda name: 3)
+    registry.create("pod", Options(slurmctld_pod=True))
+    assert registry.existing("pod").options == Options(slurmctld_pod=True)
 
 
 def test_the_demo_leaves_a_lab_with_the_pod_alone(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The demo logs in to slurmctl1: where that is a pod it says what to do, and boots nothing."""
-    monkeypatch.setattr(labs, "create", lambda name, options: lab)
-    monkeypatch.setattr(site, "up", lambda lab, announce: pytest.fail("the lab was booted"))
+    monkeypatch.setattr(registry, "create", lambda name, options: lab)
+    monkeypatch.setattr(lifecycle, "up", lambda lab, announce: pytest.fail("the lab was booted"))
     assert demo.demo() == 2
     assert "invoke lab.down" in capsys.readouterr().out
 

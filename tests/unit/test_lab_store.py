@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab import store
-from lab.labs import CHECKOUT
+from lab.registry import CHECKOUT
 
 BLOB, BOOKS = "io.containerd.content.v1.content/blobs/sha256/1", "io.containerd.metadata.v1.bolt/meta.db"
 COPY = "import sys; from pathlib import Path; from lab import store; store.copy(Path(sys.argv[1]), Path(sys.argv[2]))"

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from lab import cache, cgroups, programs
+from lab import cache, cgroups, go_builds
 from lab.model import Lab
 
 Announce = Callable[[str], None]
@@ -106,8 +106,8 @@ def _cgroups() -> str:
 
 def _go() -> str:
     try:
-        programs.go_version()
-    except programs.BuildError as error:
+        go_builds.go_version()
+    except go_builds.BuildError as error:
         return str(error)
     return ""
 

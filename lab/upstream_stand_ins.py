@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from lab import cache, programs
+from lab import cache, go_builds
 from lab import images as image_format
 
 UPSTREAM = Path(__file__).parent / "upstream"
@@ -35,7 +35,7 @@ def web_tree(target: Path, dws: Path | None = None, plugin: Path | None = None) 
     script.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(UPSTREAM / "kustomize/install_kustomize.sh", script)
     # A web server takes the %2F in the release's address for a slash.
-    release(target / f"github.com/kubernetes-sigs/kustomize/releases/download/kustomize/v{programs.KUSTOMIZE}")
+    release(target / f"github.com/kubernetes-sigs/kustomize/releases/download/kustomize/v{go_builds.KUSTOMIZE}")
 
 
 def repositories(target: Path, dws: Path | None = None, plugin: Path | None = None) -> None:
@@ -82,19 +82,19 @@ def _copy(name: str, folder: Path) -> None:
 def release(folder: Path) -> None:
     """Puts our build of kustomize into `folder` as its release has it: an archive, and checksums.txt (SHA-256)."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"kustomize_v{programs.KUSTOMIZE}_linux_amd64.tar.gz"
-    data = _packed("kustomize", programs.kustomize())
+    name = f"kustomize_v{go_builds.KUSTOMIZE}_linux_amd64.tar.gz"
+    data = _packed("kustomize", go_builds.kustomize())
     (folder / name).write_bytes(data)
     (folder / "checksums.txt").write_text(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
 
 
-def images(announce: programs.Announce = programs.say) -> dict[str, Path]:
+def images(announce: go_builds.Announce = go_builds.say) -> dict[str, Path]:
     """The images that the world outside has, by full name: OCI archives, from the cache or made now.
 
     DWS's tags differ in what /version says alone. kube-rbac-proxy is called v0.14.1, which DWS asks for, but is
     v0.14.2, because v0.14.1 is not in Go's checksum database.
     """
-    program, proxy = manager(announce), programs.kube_rbac_proxy(announce)
+    program, proxy = manager(announce), go_builds.kube_rbac_proxy(announce)
 
     def make(folder: Path) -> None:
         for tag in DWS_IMAGE_TAGS:
@@ -111,9 +111,9 @@ def images(announce: programs.Announce = programs.say) -> dict[str, Path]:
     return {**dws, PROXY_IMAGE: entry / "kube-rbac-proxy.tar"}
 
 
-def manager(announce: programs.Announce = programs.say) -> Path:
+def manager(announce: go_builds.Announce = go_builds.say) -> Path:
     """The program in DWS's image, a static binary of 40 MB: controller or webhook."""
-    return programs.go_program("dws-manager", UPSTREAM / "dws-controller", ".", expect="60 s", announce=announce)
+    return go_builds.go_program("dws-manager", UPSTREAM / "dws-controller", ".", expect="60 s", announce=announce)
 
 
 def _begin(folder: Path, branch: str) -> None:

@@ -12,18 +12,18 @@ from typing import TypeVar
 from lab import (
     access,
     cache,
+    certmanager_ready,
     cgroups,
     cluster,
     health,
-    issuance,
-    labs,
     layers,
     machine,
-    needs,
     network,
-    pristine,
+    registry,
+    requirements,
     slurm,
     slurm_pod,
+    snapshot,
 )
 from lab.model import POD_HOST, Host, Lab
 
@@ -36,11 +36,11 @@ def up(lab: Lab, announce: Announce) -> None:
 
     A lab that is up stays as it is; hosts that are down are booted as they were; what was cut short begins anew.
     """
-    with labs.locked(lab.state):
-        needs.meet(lab, announce)
+    with registry.locked(lab.state):
+        requirements.meet(lab, announce)
         network.ensure(lab)
         layers.build(lab, announce)
-        if not pristine.taken(lab):
+        if not snapshot.taken(lab):
             _begin(lab, announce)
         elif (lab.state / "resetting").exists():
             _reset(lab, announce)
@@ -52,8 +52,8 @@ def up(lab: Lab, announce: Announce) -> None:
 
 def build(lab: Lab, announce: Announce) -> None:
     """Fetches and builds all that a lab is made of, with slurmctld on hosts or in a pod, and boots nothing."""
-    with labs.locked(lab.state):
-        needs.meet(lab, announce)
+    with registry.locked(lab.state):
+        requirements.meet(lab, announce)
         for pod in (False, True):
             options = dataclasses.replace(lab.options, slurmctld_pod=pod)
             layers.build(dataclasses.replace(lab, options=options), announce)
@@ -61,25 +61,25 @@ def build(lab: Lab, announce: Announce) -> None:
 
 def reset(lab: Lab, announce: Announce) -> None:
     """Gives the pristine site back, within seconds; a lab that never came up is brought up."""
-    if not pristine.taken(lab):
+    if not snapshot.taken(lab):
         up(lab, announce)
         return
-    with labs.locked(lab.state):
-        needs.meet(lab, announce)
+    with registry.locked(lab.state):
+        requirements.meet(lab, announce)
         network.ensure(lab)
         _reset(lab, announce)
 
 
 def down(lab: Lab) -> None:
     """Ends the lab and leaves nothing of it on this machine: no process, device, control group, mount or file."""
-    with labs.locked(lab.state):
+    with registry.locked(lab.state):
         if not network.other(lab):  # else what goes by the network's number is another lab's
             each(lab.hosts, lambda host: machine.kill(lab, host))
             cgroups.remove(lab)
             network.remove(lab)  # last: from here on the lab's number is free for another one
         if lab.state.exists():
             shutil.rmtree(lab.state)
-        labs.release(lab)
+        registry.release(lab)
 
 
 def current(lab: Lab) -> bool:
@@ -107,10 +107,10 @@ def _begin(lab: Lab, announce: Announce) -> None:
     (lab.state / "stamp").write_text(_stamp())
     layers.write(lab, announce)
     access.write(lab)
-    pristine.restore_shared(lab)
-    each(lab.hosts, lambda host: pristine.restore(lab, host))
+    snapshot.restore_shared(lab)
+    each(lab.hosts, lambda host: snapshot.restore(lab, host))
     _start(lab, lab.hosts, announce, new=True)
-    pristine.take(lab)
+    snapshot.take(lab)
     announce("snapshot taken")
 
 
@@ -121,8 +121,8 @@ def _stamp() -> str:
 def _reset(lab: Lab, announce: Announce) -> None:
     (lab.state / "resetting").touch()
     each(lab.hosts, lambda host: machine.kill(lab, host))
-    pristine.restore_shared(lab)
-    each(lab.hosts, lambda host: pristine.restore(lab, host))
+    snapshot.restore_shared(lab)
+    each(lab.hosts, lambda host: snapshot.restore(lab, host))
     _start(lab, lab.hosts, announce)
     (lab.state / "resetting").unlink()
 
@@ -147,7 +147,7 @@ def _start(lab: Lab, hosts: Sequence[Host], announce: Announce, new: bool = Fals
 def _boot(lab: Lab, host: Host) -> subprocess.Popen[bytes]:
     # What is left of a host that died by itself is taken away first.
     machine.kill(lab, host)
-    return machine.boot(lab, host, pristine.layer(lab, host) + layers.stack(lab, host))
+    return machine.boot(lab, host, snapshot.layer(lab, host) + layers.stack(lab, host))
 
 
 def _wait(
@@ -165,7 +165,7 @@ def _wait(
         announce("all nodes are Ready")
         if new:
             cluster.fill(lab, slurm_pod.manifests(lab))
-        issuance.wait(lab)
+        certmanager_ready.wait(lab)
         announce("cert-manager issues certificates")
         if lab.options.slurmctld_pod:
             slurm_pod.wait(lab, since if lab.host(POD_HOST) in booted else None)
