@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dws_on_csm.config.load import ROOT
 from tests.mutants.made import Mutant
+from tests.unit import listed
 
 
 @dataclass(frozen=True)
@@ -26,42 +27,42 @@ class Named:
         return Mutant(self.file, self.name, text.replace(self.old, self.new))
 
 
-_OF_PUT = "test_script test_hostile"
-_OF_ACTIVATION = "test_activate test_activate_cut"
+_OF_PUT = "test_host_script test_hostile"
+_OF_ACTIVATION = "test_transaction test_transaction_cut"
 NAMED = (
     Named("lock never renewed", "dws_on_csm/engine/site_lock.py",
           "threading.Thread(target=lock.keep,", "threading.Thread(target=lambda: None,",
-          "test_lock"),
+          "test_site_lock"),
     Named("lock renewed whoever holds it", "templates/master/lock_renew.sh",
-          'if [ "$holder" != "$run" ]; then cat lock/holder; exit 3; fi', ":", "test_lock"),
+          'if [ "$holder" != "$run" ]; then cat lock/holder; exit 3; fi', ":", "test_site_lock"),
     Named("lock left whoever holds it", "templates/master/lock_leave.sh", 'if [ "$(line 3)" != "$run" ]; then exit 0; fi', ":",
-          "test_lock"),
+          "test_site_lock"),
     Named("lock taken without the gate", "templates/master/lock.sh",
           "if ! flock -w 20 9; then", "if false; then", "test_lock_scripts"),
     Named("lock lost, and changes made", "dws_on_csm/engine/perform.py",
-          "last = number == len(groups) - 1\n        reach.guard()", "last = number == len(groups) - 1", "test_lock"),
+          "last = number == len(groups) - 1\n        reach.guard()", "last = number == len(groups) - 1", "test_site_lock"),
     Named("lock of a reused number never taken over", "dws_on_csm/engine/lock_holder.py",
-          "started is not None and started != holder.identity[1]", "False", "test_lock"),
+          "started is not None and started != holder.identity[1]", "False", "test_site_lock"),
     Named("lock taken over from another machine", "dws_on_csm/engine/lock_holder.py",
-          " or holder.identity[0] != mine[0]", "", "test_lock"),
+          " or holder.identity[0] != mine[0]", "", "test_site_lock"),
     Named("what another run changed meanwhile not looked at", "dws_on_csm/runner/work.py",
           "if lock.former or lock.before >= made.looked:", "if False:",
-          "test_lock"),
+          "test_site_lock"),
     Named("a run that may come back not shut out", "dws_on_csm/runner/work.py",
           "        if lock.former:\n            _shut_out(made)\n", "",
           "test_fence"),
     Named("a rollback that failed holds nothing back", "dws_on_csm/runner/run_log.py",
-          "min([lasting[-keep].id, *_unfinished(lasting[-keep:], known)])", "lasting[-keep].id", "test_trail"),
+          "min([lasting[-keep].id, *_unfinished(lasting[-keep:], known)])", "lasting[-keep].id", "test_run_log"),
     Named("old runs go whether this one ended well or not", "dws_on_csm/runner/run.py", "if end.exit == CONVERGED:", "if True:",
-          "test_trail"),
+          "test_run_log"),
     Named("what is left is left without the lock", "dws_on_csm/runner/run.py",
-          "        with holding:\n            told", "        if holding.close() is None:\n            told", "test_trail"),
+          "        with holding:\n            told", "        if holding.close() is None:\n            told", "test_run_log"),
     Named("fence without the lock", "templates/lib/fence.sh",
           '[ "$(sed -n 3p "$STATE/lock/holder" 2>/dev/null)" != "$RUN" ]', "false",
           "test_fence"),
     Named("fence without the order of runs", "templates/lib/fence.sh", '[ "$last" \\> "$RUN" ]', "false", "test_fence"),
     Named("a run named by the operator's clock", "templates/master/lock_take.sh", '[ "$began" \\> "$(stamp "$now")" ] ||', "",
-          "test_lock"),
+          "test_site_lock"),
     Named("put without chown", "dws_on_csm/engine/host_script.py", 'if ! chown -h -- "$3" ./new || ! chmod', "if ! chmod", _OF_PUT),
     Named("put without chmod", "dws_on_csm/engine/host_script.py", ' || ! chmod -- "$2" ./new; then', "; then", _OF_PUT),
     Named("put without sync", "templates/lib/safe_file.sh", "if ! sync -- ./new || ! mv", "if ! mv", _OF_PUT),
@@ -83,50 +84,50 @@ NAMED = (
           "test_rollback_secrets test_rollback"),
     Named("test_job.sh clearing nothing away", "templates/controller/test_job.sh",
           'if [ -z "$over" ]; then clear_away >/dev/null 2>&1; fi', ":",
-          "test_job_script"),
+          "test_verify_job"),
     Named("test_job.sh cancelling nothing", "templates/controller/test_job.sh",
-          'slurm timeout 30 scancel --hurry --quiet "$job"\n', ":\n", "test_job_script"),
+          'slurm timeout 30 scancel --hurry --quiet "$job"\n', ":\n", "test_verify_job"),
     Named("a record moved into place unmeasured", "templates/lib/written.sh",
           'if cat >"$1.part" && [ "$(stat -c %s -- "$1.part")" = "$2" ] &&', 'if cat >"$1.part" &&', "test_full_disk"),
     Named("before-image not kept, change made", "dws_on_csm/engine/perform.py", "before_images.keep(reach, at, touched)", "pass",
-          "test_full_disk test_engine"),
+          "test_full_disk test_apply"),
 )  # fmt: skip
 
 TESTS = {
-    "dws_on_csm/engine/site_lock.py": "test_lock",
-    "dws_on_csm/engine/perform.py": "test_engine test_full_disk test_bring",
+    "dws_on_csm/engine/site_lock.py": "test_site_lock",
+    "dws_on_csm/engine/perform.py": "test_apply test_full_disk test_upload",
     "dws_on_csm/engine/before_images.py": "test_full_disk test_rollback test_rollback_states",
     "dws_on_csm/redaction/redact.py": "test_redact",
     "dws_on_csm/redaction/known_secrets.py": "test_redact",
     "dws_on_csm/redaction/secret_names.py": "test_redact",
     "dws_on_csm/redaction/secret_values.py": "test_redact",
-    "dws_on_csm/domain/slurm_conf.py": "test_slurmconf test_slurm_stage",
-    "dws_on_csm/domain/slurm_conf_lines.py": "test_slurmconf",
-    "dws_on_csm/runner/run_log.py": "test_trail test_full_disk",
-    "dws_on_csm/runner/run.py": "test_trail",
-    "dws_on_csm/runner/work.py": "test_work test_lock test_fence",
-    "dws_on_csm/engine/host_script.py": "test_script test_engine test_bring",
-    "dws_on_csm/transport/output.py": "test_output test_exchange",
-    "dws_on_csm/runner/journal.py": "test_journal test_full_disk test_trail",
+    "dws_on_csm/domain/slurm_conf.py": "test_slurm_conf test_activate",
+    "dws_on_csm/domain/slurm_conf_lines.py": "test_slurm_conf",
+    "dws_on_csm/runner/run_log.py": "test_run_log test_full_disk",
+    "dws_on_csm/runner/run.py": "test_run_log",
+    "dws_on_csm/runner/work.py": "test_work test_site_lock test_fence",
+    "dws_on_csm/engine/host_script.py": "test_host_script test_apply test_upload",
+    "dws_on_csm/transport/output.py": "test_output test_channel",
+    "dws_on_csm/runner/journal.py": "test_journal test_full_disk test_run_log",
     "templates/controller/activate.sh": _OF_ACTIVATION,
     "templates/lib/as.sh": "test_bounded test_hostile_slurm_user",
     "templates/host/chain.sh": "test_rollback_secrets",
-    "templates/lib/fence.sh": "test_fence test_bring",
-    "templates/host/history.sh": "test_trail test_full_disk",
-    "dws_on_csm/engine/lock_holder.py": "test_lock",
-    "templates/master/lock.sh": "test_lock test_lock_scripts",
-    "templates/master/lock_holder.sh": "test_lock test_lock_scripts test_doctor",
-    "templates/master/lock_leave.sh": "test_lock test_lock_scripts",
-    "templates/master/lock_renew.sh": "test_lock test_lock_scripts",
-    "templates/master/lock_take.sh": "test_lock test_lock_scripts",
+    "templates/lib/fence.sh": "test_fence test_upload",
+    "templates/host/history.sh": "test_run_log test_full_disk",
+    "dws_on_csm/engine/lock_holder.py": "test_site_lock",
+    "templates/master/lock.sh": "test_site_lock test_lock_scripts",
+    "templates/master/lock_holder.sh": "test_site_lock test_lock_scripts test_doctor",
+    "templates/master/lock_leave.sh": "test_site_lock test_lock_scripts",
+    "templates/master/lock_renew.sh": "test_site_lock test_lock_scripts",
+    "templates/master/lock_take.sh": "test_site_lock test_lock_scripts",
     "templates/host/put_back.sh": "test_rollback_secrets test_hostile test_full_disk",
-    "templates/lib/safe_file.sh": "test_script test_hostile",
-    "templates/controller/test_job.sh": "test_job_script",
-    "templates/lib/written.sh": "test_full_disk test_trail",
+    "templates/lib/safe_file.sh": "test_host_script test_hostile",
+    "templates/controller/test_job.sh": "test_verify_job",
+    "templates/lib/written.sh": "test_full_disk test_run_log",
 }
 """File -> the files of tests/unit that cover it."""
 
 
 def paths(stems: str) -> list[str]:
     """The paths of test files, from the root on."""
-    return [f"tests/unit/{one}.py" for one in stems.split()]
+    return [str(listed.path(one).relative_to(ROOT)) for one in stems.split()]

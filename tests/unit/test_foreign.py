@@ -11,7 +11,7 @@ from dws_on_csm.config import acceptable
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model.step import Facts, Place, Step, Taken
 from dws_on_csm.stages.slurm import controller, foreign, hooks, plugin, slurmctld
-from tests.unit.test_controller import CONF, GOOD, RUNNING, TEXT
+from tests.unit.stages.slurm.test_controller import CONF, GOOD, RUNNING, TEXT
 
 SITE = load(DEFAULT)
 UPSTREAM = Path("lab/upstream/dws-slurm-bb-plugin/src/burst_buffer")

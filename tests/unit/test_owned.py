@@ -31,7 +31,7 @@ from dws_on_csm.stages.dws import (
 )
 from dws_on_csm.stages.rollback import procedure
 from tests.unit import fake_kubectl
-from tests.unit.test_storage import (
+from tests.unit.stages.dws.test_persistent_storage import (
     CONFIG,
     IDLE,
     MASTER,

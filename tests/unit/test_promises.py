@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from dws_on_csm.config.load import ROOT
+from tests.unit import listed
 
-NAMED = re.compile(r"`(tests/(?:unit|ssh|lab)/test_\w+\.py)(?:::(test_\w+))?`")
+NAMED = re.compile(r"`(tests/(?:unit|ssh|lab)/[a-z_/]*test_\w+\.py)(?:::(test_\w+))?`")
 """A file of tests, or one test in it, as pytest takes it."""
 
 MORE = "; [security.md](security.md) names the test for each way"
@@ -59,7 +60,7 @@ def test_each_answer_to_a_threat_names_its_tests(row: list[str]) -> None:
             continue
         found = SHORT.fullmatch(some)
         assert found, some
-        path = ROOT / (found[1] or "tests/unit/") / f"{found[2]}.py"
+        path = ROOT / found[1] / f"{found[2]}.py" if found[1] else listed.path(found[2])
         assert path.exists(), path
         for name in (found[3] or "").split(", "):
             assert not name or f"test_{name}" in defined(path), f"there is no test test_{name} in {path}"

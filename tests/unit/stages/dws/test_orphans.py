@@ -23,8 +23,8 @@ from dws_on_csm.stages import jobs, undeploy
 from dws_on_csm.stages.dws import installed, replace
 from tests.unit.conftest import LocalHost
 from tests.unit.fake_kubectl import crd
-from tests.unit.test_undeploy import CONTROLLER, MASTER, a_place, a_row, a_workflow, slurm_says
-from tests.unit.test_undeploy import INSTALLED as THERE
+from tests.unit.stages.test_undeploy import CONTROLLER, MASTER, a_place, a_row, a_workflow, slurm_says
+from tests.unit.stages.test_undeploy import INSTALLED as THERE
 
 V = "v1alpha2"
 WORKFLOWS = f"/apis/{names.GROUP}/{V}/workflows"

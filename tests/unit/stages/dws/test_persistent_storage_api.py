@@ -19,7 +19,7 @@ from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.stages.dws import installed, kept_configuration, make_undeploy, persistent_storage
 from tests.unit import loopback_cluster
 from tests.unit.loopback_cluster import Cluster
-from tests.unit.test_storage import CONFIG, IDLE, RULE, a_place, a_psi, some_servers
+from tests.unit.stages.dws.test_persistent_storage import CONFIG, IDLE, RULE, a_place, a_psi, some_servers
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
 
 from dws_on_csm.model import render
+from tests.unit import listed
 from tests.unit.hostile import HELD
 
 
@@ -13,7 +13,7 @@ def test_every_test_that_is_listed_is_there() -> None:
     """A template whose test was renamed or removed is one without it."""
     assert all((render.TEMPLATES / name).is_file() for name in HELD)
     for module, name in {tuple(one.split(".")) for some in HELD.values() for one in some}:
-        assert callable(getattr(import_module(f"tests.unit.{module}"), name, None)), name
+        assert callable(getattr(listed.module(module), name, None)), name
 
 
 def test_the_page_of_trust_names_tests_that_there_are() -> None:
@@ -23,7 +23,7 @@ def test_the_page_of_trust_names_tests_that_there_are() -> None:
     assert len(named) > 10
     for module, names in named:
         for name in names.split(", "):
-            assert callable(getattr(import_module(f"tests.unit.{module}"), f"test_{name}", None)), name
+            assert callable(getattr(listed.module(module), f"test_{name}", None)), name
 
 
 SLURMS = re.compile(r"(?<![\w/.-])(?:scontrol|squeue|sbatch|scancel|sinfo|sacct|sacctmgr|sdiag)\s+[-a-z]")

@@ -14,7 +14,7 @@ from dws_on_csm.bundle.archive import Manifest
 from dws_on_csm.model.step import Refused
 from tests.unit import bundles
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -21,22 +20,23 @@ from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.rollback import files, unchanged
+from tests.unit import listed
 from tests.unit.hostile import HELD, SECRET, SLURM_USER, Host, hostile_host, needs_root
 
 __all__ = ["hostile_host"]
 
 ELSEWHERE = {
     "lib/safe_file.sh": (
-        "test_script.test_nothing_of_roots_is_given_away_in_a_race",
-        "test_script.test_what_slurm_user_put_in_a_files_place_is_not_followed",
+        "test_host_script.test_nothing_of_roots_is_given_away_in_a_race",
+        "test_host_script.test_what_slurm_user_put_in_a_files_place_is_not_followed",
     ),
-    "host/put_back.sh": ("test_script.test_what_slurm_user_put_in_a_files_place_is_not_followed",),
-    "controller/activate.sh": ("test_activate_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
+    "host/put_back.sh": ("test_host_script.test_what_slurm_user_put_in_a_files_place_is_not_followed",),
+    "controller/activate.sh": ("test_transaction_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
     "controller/key_pieces.sh": ("test_redact.test_a_key_is_summed_where_it_is_slurm_users_alone",),
-    "controller/follow.sh": ("test_activate_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
-    "lib/detach.sh": ("test_activate_hostile.test_a_slurmctld_holds_no_lock_of_the_activation",),
-    "controller/slurm_folders.sh": ("test_folders.test_a_link_that_root_does_not_follow_is_one_too",),
-    "engine/host_script.LIBRARY": ("test_script.test_nothing_of_roots_is_given_away_in_a_race",),
+    "controller/follow.sh": ("test_transaction_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
+    "lib/detach.sh": ("test_transaction_hostile.test_a_slurmctld_holds_no_lock_of_the_activation",),
+    "controller/slurm_folders.sh": ("test_writable_folders.test_a_link_that_root_does_not_follow_is_one_too",),
+    "engine/host_script.LIBRARY": ("test_host_script.test_nothing_of_roots_is_given_away_in_a_race",),
     "stages/slurm/slurm_user._CAN_I": ("test_hostile.test_a_link_where_root_would_write_is_never_followed",),
     "stages/cancel._LOOK_ACTIVE": ("test_hostile_slurm_user.test_root_uses_no_kubeconfig_of_others",),
     "commands/doctor/probes._LOADS": ("test_hostile.test_the_plugin_is_loaded_as_slurm_user",),
@@ -153,7 +153,7 @@ def test_every_script_is_tried_or_says_why_it_need_not_be() -> None:
     known = {*HELD, *ELSEWHERE, *READERS, *APART}
     assert set(scripts()) - known == set()
     for module, name in {tuple(one.split(".")) for some in ELSEWHERE.values() for one in some}:
-        assert callable(getattr(import_module(f"tests.unit.{module}"), name, None)), name
+        assert callable(getattr(listed.module(module), name, None)), name
 
 
 @pytest.mark.parametrize("name", sorted(APART.keys() - EXEMPT))

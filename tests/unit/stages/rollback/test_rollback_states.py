@@ -18,7 +18,7 @@ from dws_on_csm.stages.access import revoked_names
 from dws_on_csm.stages.dws import installed
 from tests.unit.simulated_site import CONF, Cut, Simulated, dws, role_of
 from tests.unit.site_files import MINIMAL, write
-from tests.unit.test_rollback import OURS, certificate
+from tests.unit.stages.rollback.test_rollback import OURS, certificate
 
 OLD, NEW, NEWER = "0.0.20", "0.1.9", "0.1.12"
 

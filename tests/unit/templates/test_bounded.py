@@ -14,7 +14,7 @@ import pytest
 
 from dws_on_csm.model import render
 from tests.unit.hostile import SLURM_USER, Host, hostile_host, needs_root
-from tests.unit.test_templates import scripts
+from tests.unit.templates.test_templates import scripts
 
 __all__ = ["hostile_host"]
 SHELLS = pytest.mark.parametrize("shell", ["dash", "bash", "bash --posix"])

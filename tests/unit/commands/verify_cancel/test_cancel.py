@@ -31,7 +31,7 @@ from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.events import Done
 from dws_on_csm.stages import cancel
 from dws_on_csm.stages.cancel import answers
-from tests.unit.test_plugin import place
+from tests.unit.stages.slurm.test_plugin import place
 
 BY_NAME = {case.name: case for case in CASES}
 

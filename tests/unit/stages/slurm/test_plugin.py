@@ -227,7 +227,7 @@ def test_what_slurmctld_would_refuse_does_not_load(lua: str, tmp_path: Path, tex
 
 def test_a_good_plugin_loads(lua: str, tmp_path: Path) -> None:
     """Ours, with the hooks added, loads and has every function that is asked for."""
-    text = (Path(__file__).parents[2] / OURS / plugin.LUA).read_text()
+    text = (Path(__file__).parents[4] / OURS / plugin.LUA).read_text()
     told = load_lua(lua, hooks.with_shim(place(), text), tmp_path, " ".join(HOOKS))
     assert (told.returncode, told.stderr) == (0, b"")
 

@@ -1,6 +1,6 @@
 """An activation that is cut off anywhere: whoever comes by next leaves a text that slurmctld is known to start with.
 
-The programs around it are those of test_activate; the shell, its signals, the files and the locks are real.
+The programs around it are those of test_transaction; the shell, its signals, the files and the locks are real.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dws_on_csm.model.actions import STATE, Sh
 from dws_on_csm.model.step import Facts, Place, Shell
 from dws_on_csm.stages.slurm import transaction
 from tests.unit.hostile import Host as Hostile
-from tests.unit.test_activate import NEW, OLD, checksum, controller
+from tests.unit.stages.slurm.test_transaction import NEW, OLD, checksum, controller
 
 Then = Literal["stopped", "boot", "again"]
 """Who comes by after the cut: the unit's end, the host's next start, a later run."""

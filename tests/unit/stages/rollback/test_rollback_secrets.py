@@ -31,7 +31,7 @@ from dws_on_csm.stages.rollback import files, unchanged
 from dws_on_csm.stages.slurm import computes, plugin
 from tests.unit.conftest import LocalHost
 from tests.unit.site_files import MINIMAL, write
-from tests.unit.test_rollback import OURS, certificate
+from tests.unit.stages.rollback.test_rollback import OURS, certificate
 
 SHELLS = pytest.mark.parametrize("shell", [("dash",), ("bash", "--posix")], ids=["dash", "bash"])
 

@@ -1,4 +1,4 @@
-"""The activation where the disk, a slurmctld or SlurmUser is not as it should be; the host is the one of test_activate."""
+"""The activation where the disk, a slurmctld or SlurmUser is not as it should be; the host is the one of test_transaction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_activate import NEW, OLD, PROGRAMS, Activate, activate, conf, host, leftovers, outcome
+from tests.unit.stages.slurm.test_transaction import (
+    NEW,
+    OLD,
+    PROGRAMS,
+    Activate,
+    activate,
+    conf,
+    host,
+    leftovers,
+    outcome,
+)
 
 __all__ = ["activate", "host"]
 
