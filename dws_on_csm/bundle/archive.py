@@ -10,12 +10,13 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dws_on_csm.bundle import tar_format
 from dws_on_csm.bundle.tar_format import BLOCK, MANIFEST, SUMS, Member, damaged
+from dws_on_csm.config.bundle_contents import Bundle, Manifest, Part
 from dws_on_csm.config.yaml_file import shown
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Finding, Refused
@@ -28,48 +29,6 @@ FORMAT = 1
 
 ROLES = ("dws", "plugin", "dws_image", "kube_rbac_proxy_image", "kustomize")
 """What a bundle has, by the names that `sources` has in a site file."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part: its file's name in the bundle, size in bytes, sha256, and the source that it came from.
-
-    id  the commit of a repository, the digest of an image's configuration, or ""
-    """
-
-    file: str
-    size: int
-    sha256: str
-    source: str
-    id: str = ""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What is in a bundle. `versions` as in a site file, and kustomize's; `made`: when and by what; parts by role."""
-
-    versions: Mapping[str, str]
-    made: Mapping[str, str]
-    parts: Mapping[str, Part]
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """A bundle that was read and found whole, and where in it each file begins, in bytes."""
-
-    path: Path
-    manifest: Manifest
-    offsets: Mapping[str, int]
-
-    def read(self, role: str) -> bytes:
-        """A part's content. Raises Refused if the file is not any more what it was when it was checked."""
-        part = self.manifest.parts[role]
-        with self.path.open("rb") as file:
-            file.seek(self.offsets[part.file])
-            content = file.read(part.size)
-        if hashlib.sha256(content).hexdigest() != part.sha256:
-            raise damaged(self.path, f"{part.file} has changed since it was checked")
-        return content
 
 
 # --- writing

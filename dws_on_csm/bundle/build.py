@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dws_on_csm.bundle import archive, fetch, git
-from dws_on_csm.bundle.archive import Manifest
 from dws_on_csm.bundle.download import Progress
 from dws_on_csm.bundle.fetch import Work
+from dws_on_csm.config.bundle_contents import Manifest
 from dws_on_csm.config.load import ROOT
 from dws_on_csm.config.site import Site
 from dws_on_csm.model.lines import lines

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from dws_on_csm.bundle import archive, download, git, oci, supply
-from dws_on_csm.bundle.archive import Part
 from dws_on_csm.bundle.download import Progress, SourceError
+from dws_on_csm.config.bundle_contents import Part
 from dws_on_csm.config.site import Site
 from dws_on_csm.model.cluster_api import MALFORMED
+from dws_on_csm.model.errors import untold
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Finding, Refused
-from dws_on_csm.runner.hosts import untold
 
 T = TypeVar("T")
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from dws_on_csm.bundle import git
 from dws_on_csm.bundle.download import SourceError
+from dws_on_csm.bundle.tar_format import damaged
+from dws_on_csm.config.bundle_contents import Bundle
 from dws_on_csm.config.site import Site
 from dws_on_csm.model.actions import PARTS, Bring
 from dws_on_csm.model.step import Finding, Refused
@@ -81,8 +83,16 @@ def _bundled(site: Site, role: str, deadline: float, origin: str = "") -> Supply
     assert site.bundle is not None
     part = site.bundle.manifest.parts[role]
     title = f"bring {part.file}, {part.size / 1e6:.1f} MB, from {site.bundle.path.name}"
-    bring = Bring(part.file, title, partial(site.bundle.read, role), deadline)
+    bring = Bring(part.file, title, partial(_read, site.bundle, role), deadline)
     return Supply([bring], [f"{PARTS}/{part.file}"], origin)
+
+
+def _read(bundle: Bundle, role: str) -> bytes:
+    """A part's content. Raises Refused if the file is not any more what it was when it was checked."""
+    try:
+        return bundle.read(role)
+    except ValueError as error:
+        raise damaged(bundle.path, str(error)) from error
 
 
 def _listed(

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 from dws_on_csm.bundle import archive, build
-from dws_on_csm.bundle.archive import Manifest
 from dws_on_csm.bundle.download import Progress, SourceError
+from dws_on_csm.config.bundle_contents import Manifest
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import console
 from dws_on_csm.display.select import is_terminal

@@ -15,12 +15,12 @@ from dws_on_csm.domain import names
 from dws_on_csm.engine.looks import unread
 from dws_on_csm.kube.client import Cluster
 from dws_on_csm.model.cluster_api import ClusterError
-from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.model.errors import UNTOLD, Unreachable, untold
 from dws_on_csm.model.step import Facts, Place
 from dws_on_csm.redaction import redact
 from dws_on_csm.runner.connections import Sessions
 from dws_on_csm.runner.exit_codes import CONVERGED, FAILED
-from dws_on_csm.runner.hosts import UNTOLD, connected, untold
+from dws_on_csm.runner.hosts import connected
 from dws_on_csm.stages import jobs
 from dws_on_csm.stages.dws import installed, workflows
 from dws_on_csm.stages.dws.workflows import Fate, Workflow

@@ -12,7 +12,7 @@ from dws_on_csm.config.sources import Proxies, Registry, Sources, Versions
 from dws_on_csm.config.yaml_file import shown
 
 if TYPE_CHECKING:
-    from dws_on_csm.bundle.archive import Bundle
+    from dws_on_csm.config.bundle_contents import Bundle
 
 Role = Literal["master", "controller", "compute"]
 

@@ -10,8 +10,9 @@ from itertools import groupby
 from typing import Any
 
 from dws_on_csm.engine import looks
+from dws_on_csm.engine.context import At
 from dws_on_csm.engine.looks import Item
-from dws_on_csm.engine.perform import ActionFailed, At, perform, refresh
+from dws_on_csm.engine.perform import ActionFailed, perform, refresh
 from dws_on_csm.engine.plan import due, findings, idle, judge, pending, plan, preview
 from dws_on_csm.engine.state import (
     TROUBLE,

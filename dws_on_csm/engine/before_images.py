@@ -7,7 +7,6 @@ object of the cluster that was about to be changed, and one for what it became.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 import time
@@ -17,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from dws_on_csm.engine.host_script import fenced
 from dws_on_csm.engine.lock_holder import owner
+from dws_on_csm.kube.objects import fingerprint, normal
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE, Action, Apply, Ask, AskApi, Delete, Sh
 
 if TYPE_CHECKING:
+    from dws_on_csm.engine.context import At, Reach
     from dws_on_csm.engine.looks import Board
-    from dws_on_csm.engine.perform import At, Reach
 
 INSTALLED = "preflight.installed"
 """The check that finds what of DWS is in the cluster."""
@@ -34,10 +34,6 @@ umask 077
 mkdir -p {folder}
 appended {folder}/{name} {size}
 """
-
-_OF_THE_SERVER = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid")
-_LATER = ("caBundle", "deployment.kubernetes.io/revision")
-"""Fields that controllers fill in after an object was written; they come by themselves."""
 
 
 def opened(reach: Reach, run: str, task: str, undoes: str, board: Board, without: Sequence[str] = ()) -> None:
@@ -75,28 +71,6 @@ def left(reach: Reach, at: At, paths: Sequence[str]) -> None:
     if paths:
         found = zip(paths, _get(reach, paths), strict=True)
         _append(reach, at.run, ".objects", [{"path": path, "left": fingerprint(one)} for path, one in found])
-
-
-def normal(one: Any) -> Any:
-    """An object without what the API server writes itself: as it can be created anew."""
-    if one is None:
-        return None
-    meta = {key: value for key, value in one["metadata"].items() if key not in _OF_THE_SERVER}
-    return {**{key: value for key, value in one.items() if key != "status"}, "metadata": meta}
-
-
-def fingerprint(one: Any) -> str:
-    """The same for two objects that say the same; "absent" for none."""
-    if one is None:
-        return "absent"
-    return hashlib.sha256(json.dumps(lasting(normal(one)), sort_keys=True).encode()).hexdigest()
-
-
-def lasting(value: Any) -> Any:
-    """Of an object what does not come by itself."""
-    if isinstance(value, Mapping):
-        return {key: lasting(one) for key, one in value.items() if key not in _LATER}
-    return [lasting(one) for one in value] if isinstance(value, list) else value
 
 
 def _kept(one: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dws_on_csm.model.cluster_api import MALFORMED, ClusterError
+
 
 class Unreachable(Exception):
     """Nothing can be run on `host`: `text` says why, `fix` what to do about it."""
@@ -56,3 +58,17 @@ class DeadlineExceeded(Exception):
         self.host = host
         self.seconds = seconds
         self.tail = tail
+
+
+TROUBLE: tuple[type[Exception], ...] = (Unreachable, Lost, DeadlineExceeded, ClusterError, LockLost)
+"""What can go wrong on the way to a host or in the cluster, or with the lock that a run holds there."""
+
+
+UNTOLD: tuple[type[Exception], ...] = (*TROUBLE, *MALFORMED)
+"""How it ends where something is only read: nobody answers, or what is answered can't be read."""
+
+
+def untold(error: Exception) -> str:
+    """One of UNTOLD, in words."""
+    known = isinstance(error, TROUBLE)
+    return str(error) if known else f"the answer could not be read: {type(error).__name__}: {str(error)[:300]}"

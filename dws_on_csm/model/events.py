@@ -16,6 +16,10 @@ Table = tuple[tuple[str, ...], ...]
 """Rows of cells; the first names the columns."""
 
 
+PROOFS = ("verify", "cancel")
+"""Stages that prove what is there; nothing that lasts is changed in them, nor in those that only look."""
+
+
 @dataclass(frozen=True)
 class Opened:
     """A run begins: its id, what was asked for ("install", "plan"), the hosts by role, stages with what each needs."""

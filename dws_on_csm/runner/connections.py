@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from dws_on_csm.model.errors import Crowded, Unreachable
+from dws_on_csm.display import console
+from dws_on_csm.model.errors import Crowded, SudoRefused, Unreachable
 from dws_on_csm.transport import open_files, sudo
 from dws_on_csm.transport.destination import Destination
 from dws_on_csm.transport.session import Session
@@ -19,6 +21,14 @@ if TYPE_CHECKING:
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs are looked for on hosts other than the master, which has a key for it in the site file."""
+
+
+def ask_terminal(host: str) -> str:
+    """Asks on the terminal. Without one it raises SudoRefused."""
+    if not sys.stdin.isatty():
+        fix = "run this on a terminal, or give the user NOPASSWD in sudoers, or log in as root (ssh.user)"
+        raise SudoRefused(host, "sudo asks for a password and there is no terminal to ask on", fix)
+    return console.password(f"sudo password on {host} (for all hosts of this run): ")
 
 
 class Sessions(dict[str, Session | Unreachable]):
@@ -49,7 +59,7 @@ class Sessions(dict[str, Session | Unreachable]):
         self.jumps.close()
 
 
-def connect_all(site: Site, hosts: Sequence[Host], ask: sudo.AskPassword = sudo.ask_terminal) -> Sessions:
+def connect_all(site: Site, hosts: Sequence[Host], ask: sudo.AskPassword = ask_terminal) -> Sessions:
     """Connects to `hosts`, so many at once as the site allows, each within the site's deadline; to as many as this process
     may have connections to, the first ones: the others are told with the numbers.
 

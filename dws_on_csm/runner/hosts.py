@@ -7,24 +7,12 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from dws_on_csm.config.site import Host, Site
-from dws_on_csm.engine.perform import Reach
+from dws_on_csm.engine.context import Reach
 from dws_on_csm.kube.client import Cluster, preload
-from dws_on_csm.model.cluster_api import MALFORMED, ClusterError
-from dws_on_csm.model.errors import Crowded, DeadlineExceeded, LockLost, Lost, Unreachable
+from dws_on_csm.model.errors import Crowded, Unreachable
 from dws_on_csm.model.events import Done, Event, Failure, Outcome
 from dws_on_csm.runner.connections import Sessions, connect_all
 from dws_on_csm.transport.session import Session
-
-TROUBLE: tuple[type[Exception], ...] = (Unreachable, Lost, DeadlineExceeded, ClusterError, LockLost)
-"""What can go wrong on the way to a host or in the cluster, or with the lock that a run holds there."""
-UNTOLD: tuple[type[Exception], ...] = (*TROUBLE, *MALFORMED)
-"""How it ends where something is only read: nobody answers, or what is answered can't be read."""
-
-
-def untold(error: Exception) -> str:
-    """One of UNTOLD, in words."""
-    known = isinstance(error, TROUBLE)
-    return str(error) if known else f"the answer could not be read: {type(error).__name__}: {str(error)[:300]}"
 
 
 def roles(site: Site) -> dict[str, tuple[str, ...]]:

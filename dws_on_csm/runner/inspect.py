@@ -14,11 +14,11 @@ from dws_on_csm.display import console
 from dws_on_csm.display.style import plural
 from dws_on_csm.engine import apply
 from dws_on_csm.engine.state import Run
-from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.model.errors import TROUBLE, Unreachable
 from dws_on_csm.model.events import Done, Event
 from dws_on_csm.model.step import Stage
 from dws_on_csm.runner.connections import Sessions
-from dws_on_csm.runner.hosts import TROUBLE, answering, connected, reach, roles
+from dws_on_csm.runner.hosts import answering, connected, reach, roles
 from dws_on_csm.runner.interrupt import STOPPED, interruptible, still_running
 from dws_on_csm.runner.journal import identifier
 

@@ -14,9 +14,9 @@ from typing import Any
 from dws_on_csm.display import console
 from dws_on_csm.display.progress import Progress, fold, take
 from dws_on_csm.engine.state import Run
+from dws_on_csm.model.errors import TROUBLE
 from dws_on_csm.model.events import Event
 from dws_on_csm.runner.connections import Sessions
-from dws_on_csm.runner.hosts import TROUBLE
 from dws_on_csm.transport.session import Session
 
 WITHIN = 0.8

@@ -19,13 +19,11 @@ from dws_on_csm.config.load import ROOT
 from dws_on_csm.display.style import plural
 from dws_on_csm.model import json_record
 from dws_on_csm.model.event_json import to_json
-from dws_on_csm.model.events import Event, Line, Opened, Renamed
+from dws_on_csm.model.events import PROOFS, Event, Line, Opened, Renamed
 
 RUNS = ROOT / "runs"
 NAME = "journal.jsonl"
 
-PROOFS = ("verify", "cancel")
-"""Stages that prove what is there; nothing that lasts is changed in them, nor in those that only look."""
 PASSING = ("close", "open")
 """Stages whose work holds no longer than their run: one takes back what the other did."""
 LOOKING = ("connect", "preflight", "run")

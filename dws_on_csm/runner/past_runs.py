@@ -14,7 +14,7 @@ from typing import Any
 
 from dws_on_csm.config.site import Host, Site
 from dws_on_csm.engine.lock_holder import owner
-from dws_on_csm.model import json_record, render
+from dws_on_csm.model import events, json_record, render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.cluster_api import MALFORMED
 from dws_on_csm.model.errors import Unreachable
@@ -58,7 +58,7 @@ class Past:
     def note(self, host: str, step: str) -> None:
         """A step was at work on `host`."""
         steps = self.changed.setdefault(host, [])
-        if step not in steps and step.partition(".")[0] not in (*journal.PROOFS, *journal.PASSING):
+        if step not in steps and step.partition(".")[0] not in (*events.PROOFS, *journal.PASSING):
             steps.append(step)
 
     def unreadable(self, what: str) -> None:

@@ -14,13 +14,14 @@ from dws_on_csm.display import select
 from dws_on_csm.display.html import page
 from dws_on_csm.engine.site_lock import HOLD
 from dws_on_csm.engine.state import Run, at_work, lasting
+from dws_on_csm.model.errors import TROUBLE
 from dws_on_csm.model.events import Event, Opened, Summary
 from dws_on_csm.model.step import Stage
 from dws_on_csm.redaction.events import unsaid
 from dws_on_csm.runner import run_log
 from dws_on_csm.runner.connections import Sessions
 from dws_on_csm.runner.exit_codes import CONVERGED, ended, left
-from dws_on_csm.runner.hosts import TROUBLE, answering, connected, reach, roles
+from dws_on_csm.runner.hosts import answering, connected, reach, roles
 from dws_on_csm.runner.interrupt import Interrupts, interruptible, still_running
 from dws_on_csm.runner.journal import Journal, identifier
 from dws_on_csm.runner.options import Options

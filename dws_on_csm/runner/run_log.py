@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.host_script import fenced
 from dws_on_csm.engine.lock_holder import owner
-from dws_on_csm.engine.perform import Reach
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import LockLost

@@ -17,11 +17,10 @@ from dws_on_csm.engine.plan import Pending
 from dws_on_csm.engine.site_lock import Locked, clock, hold
 from dws_on_csm.engine.state import Run, defect, lasting, left_out, on_all
 from dws_on_csm.model.actions import STATE
-from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.model.errors import TROUBLE, Unreachable
 from dws_on_csm.model.events import Failure, Renamed
 from dws_on_csm.model.printable import output
 from dws_on_csm.model.step import Check, Place, Shell, Stage
-from dws_on_csm.runner.hosts import TROUBLE
 from dws_on_csm.runner.options import Options
 from dws_on_csm.stages.dws import persistent_storage
 from dws_on_csm.stages.verify import FORGET

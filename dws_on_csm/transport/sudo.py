@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dws_on_csm.display import console
-from dws_on_csm.model.errors import SudoRefused
 from dws_on_csm.model.secret import Secret
 
 AskPassword = Callable[[str], str]
@@ -51,11 +48,3 @@ class Password:
             if self._known is None:
                 self._known = Secret(self._ask(host).encode())
             return self._known
-
-
-def ask_terminal(host: str) -> str:
-    """Asks on the terminal. Without one it raises SudoRefused."""
-    if not sys.stdin.isatty():
-        fix = "run this on a terminal, or give the user NOPASSWD in sudoers, or log in as root (ssh.user)"
-        raise SudoRefused(host, "sudo asks for a password and there is no terminal to ask on", fix)
-    return console.password(f"sudo password on {host} (for all hosts of this run): ")

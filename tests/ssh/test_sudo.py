@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from dws_on_csm.model.errors import SudoRefused
+from dws_on_csm.runner.connections import ask_terminal
 from dws_on_csm.transport.output import LIMIT
-from dws_on_csm.transport.sudo import ask_terminal
 from tests.ssh.conftest import Connect, One
 from tests.ssh.server import HANG, Server
 from tests.ssh.sudoers import PASSWORD, hosting

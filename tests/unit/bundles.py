@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dws_on_csm.bundle import archive
-from dws_on_csm.bundle.archive import Manifest
+from dws_on_csm.config.bundle_contents import Manifest
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
 

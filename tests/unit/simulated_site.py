@@ -21,8 +21,9 @@ from dws_on_csm.commands.history.host_record import trail
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.engine import before_images
+from dws_on_csm.engine.context import At, Reach
 from dws_on_csm.engine.looks import Board
-from dws_on_csm.engine.perform import At, Reach
+from dws_on_csm.kube import objects as kube_objects
 from dws_on_csm.model.actions import Action, Delete, Sh
 from dws_on_csm.model.snapshot import ABSENT, Goal, Thing
 from dws_on_csm.model.step import Api, Facts, Place
@@ -109,7 +110,7 @@ class InMemory:
 
     def state(self) -> dict[str, Object]:
         """The objects without what the server writes."""
-        return {path: before_images.normal(one) for path, one in self.objects.items()}
+        return {path: kube_objects.normal(one) for path, one in self.objects.items()}
 
 
 @dataclass
@@ -418,7 +419,7 @@ class Simulated:
         assert isinstance(action, Sh)
         (path,) = action.objects
         self.script_begins("objects.objects")
-        self.objects("objects.objects", {path: before_images.normal(json.loads(action.data))})
+        self.objects("objects.objects", {path: kube_objects.normal(json.loads(action.data))})
 
     def _files_back(self, goal: Goal) -> None:
         if goal.renew:

@@ -31,6 +31,8 @@ DATA = {
     "config.sources",
     "domain.dws_objects",
     "model.snapshot",
+    "config.bundle_contents",
+    "kube.objects",
 }
 """What a stage may know beside other stages: data, texts and pure functions; `before` for names and paths."""
 ABOVE = {

@@ -22,12 +22,11 @@ from dws_on_csm.commands.logs.sources import sources
 from dws_on_csm.config.load import ROOT
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
-from dws_on_csm.model.errors import Lost
+from dws_on_csm.model.errors import UNTOLD, Lost, untold
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.secret import GONE, Secret
 from dws_on_csm.redaction import redact
 from dws_on_csm.redaction.known_secrets import Known
-from dws_on_csm.runner.hosts import UNTOLD, untold
 from dws_on_csm.runner.inspect import Reading
 from dws_on_csm.runner.journal import RUNS
 from dws_on_csm.stages.access import rbac

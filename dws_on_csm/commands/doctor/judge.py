@@ -12,8 +12,8 @@ from dws_on_csm.commands.doctor import rules
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, Told, Unseen
 from dws_on_csm.engine.looks import Item, LookFailed, keyed
 from dws_on_csm.engine.state import Run, defect
+from dws_on_csm.model.errors import TROUBLE
 from dws_on_csm.model.step import Check, Finding, Refused, Step, Unknown, Value
-from dws_on_csm.runner.hosts import TROUBLE
 from dws_on_csm.runner.inspect import Reading
 from dws_on_csm.stages.preflight.checks import SKEW
 from dws_on_csm.transport.session import Session

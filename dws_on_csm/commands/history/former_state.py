@@ -12,7 +12,7 @@ from typing import Any
 
 from dws_on_csm.commands.history.host_record import Trail
 from dws_on_csm.domain import names
-from dws_on_csm.engine import before_images
+from dws_on_csm.kube import objects
 from dws_on_csm.model.snapshot import Dws, Thing
 from dws_on_csm.runner.past_runs import Past
 from dws_on_csm.stages.access import revoked_names
@@ -158,7 +158,7 @@ def things(
 
 def _thing(path: str, then: Any, left: frozenset[str]) -> Thing:
     """An object that is to be so; it may be so already."""
-    return Thing(path, then, left and left | {before_images.fingerprint(then)})
+    return Thing(path, then, left and left | {objects.fingerprint(then)})
 
 
 def _unmarked(then: Any) -> Any:
@@ -228,7 +228,7 @@ def _left(path: str, one: Mapping[str, Any], was: Former, dws: Dws) -> frozenset
     last = runs[max(runs)] if runs else []
     if None in last or ((dws == "remove" or was.replaced) and of_dws(path, one)):
         return frozenset()
-    return frozenset({last[-1], before_images.fingerprint(one["before"])}) if last else frozenset()
+    return frozenset({last[-1], objects.fingerprint(one["before"])}) if last else frozenset()
 
 
 # --- the binding

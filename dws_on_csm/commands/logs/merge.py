@@ -17,7 +17,7 @@ from dws_on_csm.commands.logs.entries import Clock, Entry
 from dws_on_csm.commands.logs.pod_log import PodLog
 from dws_on_csm.commands.logs.sources import Sources
 from dws_on_csm.kube.client import Cluster
-from dws_on_csm.runner.hosts import UNTOLD, untold
+from dws_on_csm.model.errors import UNTOLD, untold
 
 WINDOW = 1.0
 """Seconds that an entry waits for earlier ones from elsewhere before it is shown."""

@@ -14,7 +14,7 @@ from dws_on_csm.kube.api_call import NOT_FOUND
 from dws_on_csm.kube.client import Cluster
 from dws_on_csm.kube.pods import running
 from dws_on_csm.model.cluster_api import ClusterError
-from dws_on_csm.runner.hosts import UNTOLD, untold
+from dws_on_csm.model.errors import UNTOLD, untold
 
 PODS = f"/api/v1/namespaces/{names.NAMESPACE}/pods"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"

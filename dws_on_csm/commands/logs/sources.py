@@ -16,9 +16,8 @@ from dws_on_csm.config.site import Host, Site
 from dws_on_csm.display import console
 from dws_on_csm.kube.client import Cluster, preload
 from dws_on_csm.model.cluster_api import MALFORMED
-from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.model.errors import TROUBLE, UNTOLD, Unreachable, untold
 from dws_on_csm.runner.connections import connect_all
-from dws_on_csm.runner.hosts import TROUBLE, UNTOLD, untold
 from dws_on_csm.transport.session import Session
 
 

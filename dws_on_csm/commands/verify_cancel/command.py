@@ -21,8 +21,8 @@ from dws_on_csm.commands.verify_cancel.case import (
 from dws_on_csm.commands.verify_cancel.known_outcomes import CASES, Case, rows, told
 from dws_on_csm.commands.verify_cancel.workflow_hold import Holds
 from dws_on_csm.commands.verify_cancel.workflow_watch import Watch
+from dws_on_csm.engine.context import At
 from dws_on_csm.engine.host_script import fenced
-from dws_on_csm.engine.perform import At
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.events import Failure, Outcome
 from dws_on_csm.stages import cancel

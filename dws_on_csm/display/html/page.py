@@ -13,9 +13,8 @@ from dws_on_csm.display.html.markup import Html, joined, tag
 from dws_on_csm.display.html.timeline import INSTANT, drawn
 from dws_on_csm.display.progress import Progress, StageProgress, fold, take
 from dws_on_csm.display.style import SIGNS, duration, plural
-from dws_on_csm.model.events import OUTCOMES, Done, Event, Failure, Opened, Outcome, Table
+from dws_on_csm.model.events import OUTCOMES, PROOFS, Done, Event, Failure, Opened, Outcome, Table
 from dws_on_csm.model.printable import output
-from dws_on_csm.runner.journal import PROOFS
 
 TEMPLATE = Path(__file__).resolve().parents[3] / "templates" / "report.html"
 

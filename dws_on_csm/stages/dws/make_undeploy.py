@@ -11,8 +11,7 @@ from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, Sh
 from dws_on_csm.model.step import Place, Value
-from dws_on_csm.stages.dws import cert_manager_overlay, installed, manifests, persistent_storage
-from dws_on_csm.stages.slurm import close_dws
+from dws_on_csm.stages.dws import cert_manager_overlay, installed, manifests, persistent_storage, reopen
 
 ORDER = (
     "in this order: DWS is closed, so that sbatch refuses #DW with words (dws-is-being-removed.submit-again-later); all that it"
@@ -31,7 +30,7 @@ def actions(place: Place, tag: str, have: Value, *, again: bool = False) -> Sequ
     rest = sorted(set(have["CRDs"]) - {_plural(one) for one in manifests.objects(place) if _plural(one)})
     settings = {
         "rest": " ".join(f"{plural}.{names.GROUP}" for plural in rest),
-        "look": close_dws.PROGRAM + render.read("master/dependents.py") + render.read("master/last_look.py"),
+        "look": reopen.PROGRAM + render.read("master/dependents.py") + render.read("master/last_look.py"),
         "asked": json.dumps(
             {
                 "closing": persistent_storage.CLOSING,

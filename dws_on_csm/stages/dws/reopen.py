@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+
+from dws_on_csm.domain import dws_objects
+from dws_on_csm.model import render
 from dws_on_csm.model.actions import Sh
 from dws_on_csm.model.step import Api, Stage, Step
 from dws_on_csm.stages.dws import persistent_storage
@@ -23,3 +27,7 @@ STEP = Step(
 
 STAGE = Stage("open", ("preflight",), (STEP,))
 """For a run that does nothing else about DWS."""
+
+
+PROGRAM = f"{inspect.getsource(dws_objects)}\n{render.read('master/closing.py')}\n"
+"""What closes DWS, for the master's Python; more may follow."""

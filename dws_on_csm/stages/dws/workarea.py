@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dws_on_csm.bundle import supply as supplies
-from dws_on_csm.bundle.archive import Bundle
+from dws_on_csm.config.bundle_contents import Bundle
 from dws_on_csm.config.site import Site
 from dws_on_csm.config.sources import Kustomize
 from dws_on_csm.domain import names

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from dws_on_csm.domain import dws_objects
-from dws_on_csm.engine import before_images
+from dws_on_csm.kube import objects as kube_objects
 from dws_on_csm.model.actions import STATE, Action, Delete, Sh
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.snapshot import ABSENT, Thing
@@ -62,7 +62,7 @@ def _seen(cluster: Cluster, one: Thing, own: Collection[str]) -> dict[str, str]:
     if text == THERE and one.path == installed.NAMESPACE and (others := foreign_objects.found(cluster, own)):
         text = STAYS + ", ".join(others)
     version = found["metadata"]["resourceVersion"] if found else ""
-    return {"text": text, "sum": before_images.fingerprint(found), "version": version}
+    return {"text": text, "sum": kube_objects.fingerprint(found), "version": version}
 
 
 def _shown(one: Mapping[str, Any] | None) -> str:
@@ -70,13 +70,13 @@ def _shown(one: Mapping[str, Any] | None) -> str:
     return (
         ABSENT
         if one is None
-        else json.dumps(before_images.lasting(before_images.normal(one)), indent=1, sort_keys=True) + "\n"
+        else json.dumps(kube_objects.lasting(kube_objects.normal(one)), indent=1, sort_keys=True) + "\n"
     )
 
 
 def _change(one: Thing, seen: Mapping[str, str], run: str) -> Sequence[Action]:
     def still(cluster: Cluster, found: Mapping[str, Any]) -> None:
-        if before_images.fingerprint(found) != seen["sum"]:
+        if kube_objects.fingerprint(found) != seen["sum"]:
             raise Refused(unchanged.object_changed(one, run))
         if one.path == installed.NAMESPACE and (others := foreign_objects.found(cluster)):
             text = f"{one.label} has what others have put there meanwhile: {', '.join(others)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 
-from dws_on_csm.engine import before_images
+from dws_on_csm.kube import objects
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.lines import lines
@@ -57,7 +57,7 @@ def things(goal: Goal) -> Check:
         return [object_changed(one, goal.run) for one in watched if have[one.path] not in one.left]
 
     def look(place: Place) -> Look:
-        return Api(lambda cluster: {one.path: before_images.fingerprint(cluster.get(one.path)) for one in watched})
+        return Api(lambda cluster: {one.path: objects.fingerprint(cluster.get(one.path)) for one in watched})
 
     return Check("since-cluster", "master", look if watched else lambda place: Known({}), judge)
 

@@ -6,22 +6,18 @@ gets in; the checks behind this stage see all that got in before. `last` is the 
 
 from __future__ import annotations
 
-import inspect
 import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from dws_on_csm.domain import dws_objects
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE, Sh
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Known, Look, Place, Shell, Stage, Step, Value
 from dws_on_csm.stages.dws import installed, persistent_storage, reopen
+from dws_on_csm.stages.dws.reopen import PROGRAM
 from dws_on_csm.stages.slurm import transaction
-
-PROGRAM = f"{inspect.getsource(dws_objects)}\n{render.read('master/closing.py')}\n"
-"""What closes DWS, for the master's Python; more may follow."""
 
 NAME = "close"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dws_on_csm.bundle import archive
-from dws_on_csm.bundle.archive import Manifest
+from dws_on_csm.config.bundle_contents import Manifest
 from dws_on_csm.model.step import Refused
 from tests.unit import bundles
 
@@ -115,7 +115,7 @@ def test_a_part_that_changes_after_the_check_is_refused(made: Path) -> None:
     content[found.offsets["dws-0.0.20.bundle"]] ^= 1
     made.write_bytes(content)
     assert found.read("plugin")
-    with pytest.raises(Refused, match=r"dws-0\.0\.20\.bundle has changed since"):
+    with pytest.raises(ValueError, match=r"dws-0\.0\.20\.bundle has changed since"):
         found.read("dws")
 
 

@@ -15,8 +15,9 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import Site
 from dws_on_csm.engine import apply
+from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.looks import keyed
-from dws_on_csm.engine.perform import Reach, refresh
+from dws_on_csm.engine.perform import refresh
 from dws_on_csm.engine.state import DEFECT, Run, at_work
 from dws_on_csm.model.actions import Action, Put, Sh
 from dws_on_csm.model.errors import Lost

@@ -16,9 +16,9 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.engine import frames, perform
 from dws_on_csm.engine import looks as engine_looks
+from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.frames import Frame
 from dws_on_csm.engine.looks import Board
-from dws_on_csm.engine.perform import Reach
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.actions import Sh
 from dws_on_csm.model.cluster_api import ClusterError

@@ -17,8 +17,8 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.display.select import Display
 from dws_on_csm.engine import lock_holder, site_lock
+from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.lock_holder import Holder, gone, identity, owner
-from dws_on_csm.engine.perform import Reach
 from dws_on_csm.engine.site_lock import Locked, hold
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model import actions

@@ -13,8 +13,9 @@ from dws_on_csm.commands.doctor import probes
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import names
 from dws_on_csm.engine import apply
+from dws_on_csm.engine.context import At, Reach
 from dws_on_csm.engine.looks import Board
-from dws_on_csm.engine.perform import At, Reach, perform
+from dws_on_csm.engine.perform import perform
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.errors import Lost
 from dws_on_csm.model.events import Done, Event

@@ -21,9 +21,10 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.engine import before_images, host_script
+from dws_on_csm.engine.context import At, Reach
 from dws_on_csm.engine.host_script import compile_actions
 from dws_on_csm.engine.looks import Board
-from dws_on_csm.engine.perform import At, Reach, perform
+from dws_on_csm.engine.perform import perform
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import AskApi, Delete, Sh
 from dws_on_csm.model.cluster_api import ClusterError
@@ -46,7 +47,6 @@ from dws_on_csm.stages.dws import (
 )
 from dws_on_csm.stages.install import STAGES
 from dws_on_csm.stages.rollback import procedure
-from dws_on_csm.stages.slurm import close_dws
 from tests.unit import fake_kubectl
 from tests.unit.conftest import LocalHost
 
@@ -953,7 +953,7 @@ def test_a_plain_undeploy_puts_nothing_back_later(site: Site, tmp_path: Path) ->
 
 def test_the_look_on_the_master_is_in_the_words_of_its_python() -> None:
     """3.6 on SLES 15; and it is the very text that judges before anything is touched."""
-    program = close_dws.PROGRAM + render.read("master/dependents.py") + render.read("master/last_look.py")
+    program = reopen.PROGRAM + render.read("master/dependents.py") + render.read("master/last_look.py")
     ast.parse(program, feature_version=(3, 6))
     assert "capture_output" not in program and "fromisoformat" not in program and "from __future__" not in program
     assert len(program) < 100_000

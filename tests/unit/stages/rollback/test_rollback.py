@@ -26,10 +26,11 @@ from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.display.select import Display
 from dws_on_csm.domain import dws_objects, names
-from dws_on_csm.engine import before_images
+from dws_on_csm.engine.context import At, Reach
 from dws_on_csm.engine.host_script import compile_actions
-from dws_on_csm.engine.perform import At, Reach, _in_cluster
+from dws_on_csm.engine.perform import _in_cluster
 from dws_on_csm.engine.state import Run
+from dws_on_csm.kube import objects as kube_objects
 from dws_on_csm.model import snapshot
 from dws_on_csm.model.actions import Delete, Sh
 from dws_on_csm.model.cluster_api import ClusterError
@@ -145,7 +146,7 @@ ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/workload-manager"
 @pytest.mark.parametrize(
     ("after", "known"),
     [
-        (['{"path": "%s", "left": "f"}'], {"f", before_images.fingerprint(None)}),
+        (['{"path": "%s", "left": "f"}'], {"f", kube_objects.fingerprint(None)}),
         ([], set()),
         (['{"path": "%s", "le'], set()),
         (['{"path": "%s", "left": "f"}', '{"path": "%s", "step": "access.role", "before": null}'], set()),
@@ -415,8 +416,8 @@ def test_a_fingerprint_is_of_what_lasts() -> None:
         "metadata": {"name": "d", "uid": "1", "annotations": {"deployment.kubernetes.io/revision": "1"}},
     }
     other = {"kind": "D", "metadata": {"name": "d", "uid": "2", "annotations": {}}, "status": {"ready": 1}}
-    assert before_images.fingerprint(one) == before_images.fingerprint(other)
-    assert before_images.fingerprint(one) != before_images.fingerprint({**one, "spec": {"replicas": 0}})
+    assert kube_objects.fingerprint(one) == kube_objects.fingerprint(other)
+    assert kube_objects.fingerprint(one) != kube_objects.fingerprint({**one, "spec": {"replicas": 0}})
 
 
 @pytest.mark.parametrize("slurm", [True, False])
@@ -774,12 +775,12 @@ def test_an_object_that_is_edited_after_the_preflight_stays(site: Site, then: di
     """It is compared with what the runs left again when its turn comes, be it that it is to go or to be as it was."""
     cluster = Changing(EDITED)
     with pytest.raises(Refused) as refused:
-        objects_back(Thing(ROLE, then, frozenset({before_images.fingerprint(LEFT_SO)})), cluster, site)
+        objects_back(Thing(ROLE, then, frozenset({kube_objects.fingerprint(LEFT_SO)})), cluster, site)
     assert [one.name for one in refused.value.findings] == ["object-changed"]
     assert cluster.deleted == []
 
 
-@pytest.mark.parametrize("left", [frozenset({before_images.fingerprint(LEFT_SO)}), frozenset[str]()])
+@pytest.mark.parametrize("left", [frozenset({kube_objects.fingerprint(LEFT_SO)}), frozenset[str]()])
 @pytest.mark.parametrize("now", [EDITED, a_role("of another", uid="v", version="3")])
 def test_an_object_that_is_edited_right_before_its_deletion_stays(
     site: Site, left: frozenset[str], now: dict[str, Any]
@@ -796,5 +797,5 @@ def test_a_status_that_goes_on_changing_stops_no_deletion(site: Site) -> None:
     """What controllers write by themselves is nobody's edit: it is judged again, and goes."""
     busy = a_role("ours", version="2", ready="no")
     cluster = Changing(LEFT_SO, LEFT_SO, busy)
-    objects_back(Thing(ROLE, None, frozenset({before_images.fingerprint(LEFT_SO)})), cluster, site)
+    objects_back(Thing(ROLE, None, frozenset({kube_objects.fingerprint(LEFT_SO)})), cluster, site)
     assert cluster.deleted == [("u", "1"), ("u", "2")]

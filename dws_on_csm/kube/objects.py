@@ -1,0 +1,36 @@
+"""Objects of the cluster as data: what of them is whose, and whether two say the same. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+_OF_THE_SERVER = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid")
+
+
+_LATER = ("caBundle", "deployment.kubernetes.io/revision")
+"""Fields that controllers fill in after an object was written; they come by themselves."""
+
+
+def normal(one: Any) -> Any:
+    """An object without what the API server writes itself: as it can be created anew."""
+    if one is None:
+        return None
+    meta = {key: value for key, value in one["metadata"].items() if key not in _OF_THE_SERVER}
+    return {**{key: value for key, value in one.items() if key != "status"}, "metadata": meta}
+
+
+def fingerprint(one: Any) -> str:
+    """The same for two objects that say the same; "absent" for none."""
+    if one is None:
+        return "absent"
+    return hashlib.sha256(json.dumps(lasting(normal(one)), sort_keys=True).encode()).hexdigest()
+
+
+def lasting(value: Any) -> Any:
+    """Of an object what does not come by itself."""
+    if isinstance(value, Mapping):
+        return {key: lasting(one) for key, one in value.items() if key not in _LATER}
+    return [lasting(one) for one in value] if isinstance(value, list) else value
