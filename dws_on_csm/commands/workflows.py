@@ -25,7 +25,6 @@ from dws_on_csm.stages import jobs
 from dws_on_csm.stages.dws import installed, workflows
 from dws_on_csm.stages.dws.workflows import Fate, Workflow
 from dws_on_csm.stages.jobs import Jobs
-from dws_on_csm.transport.session import Session
 
 NOTES: Mapping[Fate, str] = {
     "orphan": "ORPHAN: its job is gone",
@@ -40,7 +39,7 @@ def show(site: Site, yaml: str | bool | None, as_json: bool) -> int:
     """Print all Workflows; as YAML one of them (its name), or all (True). 1: the cluster can't be asked, or has none such."""
     with closing(connected(site, (site.master.host, *site.controllers))) as sessions:
         try:
-            cluster = _master(site, sessions).cluster()
+            cluster = sessions.master(site.master.host.name).cluster()
             return _yaml(cluster, yaml) if yaml else _all(site, sessions, cluster, as_json)
         except ClusterError as error:
             console.note(f"the Kubernetes API can't be asked on {site.master.host.name}: {error}")
@@ -48,13 +47,6 @@ def show(site: Site, yaml: str | bool | None, as_json: bool) -> int:
         except UNTOLD as error:
             console.note(untold(error))
             return FAILED
-
-
-def _master(site: Site, sessions: Sessions) -> Session:
-    found = sessions[site.master.host.name]
-    if isinstance(found, Unreachable):
-        raise found
-    return found
 
 
 # --- as YAML

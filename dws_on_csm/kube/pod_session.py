@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dws_on_csm.config.site import Pod
 from dws_on_csm.kube import pods
+from dws_on_csm.kube.master_session import MasterSession
 from dws_on_csm.model import render
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import Unreachable
@@ -41,7 +42,7 @@ class PodSession(Session):
         self,
         name: str,
         pod: Pod,
-        master: Session,
+        master: MasterSession,
         environment: Mapping[str, str],
         outer: Mapping[str, str],
         context: str,
@@ -62,10 +63,6 @@ class PodSession(Session):
     def channel(self) -> Channel:
         """A channel of the master's connection; the master counts it."""
         return self._master.channel()
-
-    def cluster(self) -> Any:
-        """The API as the master's admin sees it."""
-        return self._master.cluster()
 
     def close(self) -> None:
         """The connection is the master's to close."""

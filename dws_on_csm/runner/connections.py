@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from dws_on_csm.display import console
+from dws_on_csm.kube.master_session import MasterSession
 from dws_on_csm.model.errors import Crowded, SudoRefused, Unreachable
 from dws_on_csm.transport import open_files, sudo
 from dws_on_csm.transport.destination import Destination
@@ -37,6 +38,14 @@ class Sessions(dict[str, Session | Unreachable]):
     def __init__(self, jumps: Jumps) -> None:
         super().__init__()
         self.jumps = jumps
+
+    def master(self, name: str) -> MasterSession:
+        """The master's connection; raises why there is none."""
+        found = self[name]
+        if isinstance(found, Unreachable):
+            raise found
+        assert isinstance(found, MasterSession)
+        return found
 
     def open(self) -> list[Session]:
         """Those that are connected."""
@@ -98,9 +107,10 @@ def _pod(site: Site, host: Host, sessions: Sessions) -> Session:
     """The container of a pod, through the master. Raises Unreachable."""
     from dws_on_csm.kube.pod_session import PodSession
 
-    master = sessions[site.master.host.name]
-    if isinstance(master, Unreachable):
-        raise Unreachable(host.name, f"it is reached through {master.host}, which can't be reached", master.fix)
+    try:
+        master = sessions.master(site.master.host.name)
+    except Unreachable as why:
+        raise Unreachable(host.name, f"it is reached through {why.host}, which can't be reached", why.fix) from why
     assert host.pod is not None
     outer = _environment(site, site.master.host)
     made = PodSession(host.name, host.pod, master, _environment(site, host), outer, site.master.context)
@@ -153,8 +163,8 @@ def _maker(
     def make(host: Host, to: Destination | Unreachable) -> Session | Unreachable:
         if isinstance(to, Unreachable):
             return to
-        context = site.master.context if host.role == "master" else ""
-        return Session(to, _environment(site, host), password if host.sudo else None, jumps, context)
+        given = to, _environment(site, host), password if host.sudo else None, jumps
+        return MasterSession(*given, site.master.context) if host.role == "master" else Session(*given)
 
     return make
 

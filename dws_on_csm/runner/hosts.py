@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dws_on_csm.config.site import Host, Site
 from dws_on_csm.engine.context import Reach
 from dws_on_csm.kube.client import Cluster, preload
+from dws_on_csm.kube.master_session import MasterSession
 from dws_on_csm.model.errors import Crowded, Unreachable
 from dws_on_csm.model.events import Done, Event, Failure, Outcome
 from dws_on_csm.runner.connections import Sessions, connect_all
@@ -31,7 +32,7 @@ def connected(site: Site, hosts: Sequence[Host]) -> Sessions:
     """Connections to these hosts, the master among them, whose way to the Kubernetes API is made ready meanwhile."""
     threading.Thread(target=preload, daemon=True).start()
     sessions = connect_all(site, hosts)
-    if isinstance(master := sessions[site.master.host.name], Session):
+    if isinstance(master := sessions[site.master.host.name], MasterSession):
         master.warm()
     return sessions
 
@@ -46,7 +47,7 @@ def reach(site: Site, sessions: Sessions) -> Reach:
         return found
 
     def cluster() -> Cluster:
-        return session(site.master.host.name).cluster()
+        return sessions.master(site.master.host.name).cluster()
 
     return Reach(session, cluster, lambda role: roles(site)[role][0], fence=lambda run: cluster().fence(run))
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import Lost, Unreachable
 from dws_on_csm.transport import sudo
 from dws_on_csm.transport.remote_shell import Shell
@@ -17,7 +14,6 @@ from dws_on_csm.transport.remote_shell import Shell
 if TYPE_CHECKING:
     from paramiko import Channel
 
-    from dws_on_csm.kube.client import Cluster
     from dws_on_csm.transport.connect import Jumps
     from dws_on_csm.transport.destination import Destination
 
@@ -28,7 +24,6 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its errors re
 
 class Session(Shell):
     """One host's connection to `to`. `environment` is what every script sees; with a `password` they run under sudo.
-    `context` is that of the kubeconfig for cluster(), "" its current one.
 
     `execs` counts the exec channels that were opened, `connects` the connections of its own. To be made in the main
     thread: Fabric's configurations can't be made in several at once.
@@ -40,7 +35,6 @@ class Session(Shell):
         environment: Mapping[str, str],
         password: sudo.Password | None,
         jumps: Jumps,
-        context: str = "",
     ) -> None:
         from fabric import Config, Connection
         from paramiko import SSHConfig
@@ -54,9 +48,6 @@ class Session(Shell):
         self._connection = Connection(
             to.hostname, user=to.user, port=to.port, config=empty, gateway=False, forward_agent=to.forward_agent
         )
-        self._context = context
-        self._cluster: Cluster | None = None
-        self._making = threading.Lock()
 
     def open(self, seconds: float) -> None:
         """Connects and logs in within `seconds`, or raises Unreachable."""
@@ -75,30 +66,8 @@ class Session(Shell):
             self._connection.client.close()  # Fabric's own close() does nothing for a connection that failed
             raise
 
-    def cluster(self) -> Cluster:
-        """The Kubernetes API as the admin of this host sees it: the master's; one for all who ask."""
-        from dws_on_csm.kube.client import Cluster
-
-        with self._making:
-            if self._cluster is None:
-                self._cluster = Cluster(self, self._context)
-            return self._cluster
-
-    def warm(self) -> threading.Thread:
-        """Starts what cluster() needs, in a thread: the first request finds it there. That one tells of errors."""
-
-        def start() -> None:
-            with suppress(ClusterError):
-                self.cluster().get("/version")
-
-        thread = threading.Thread(target=start, daemon=True, name="warm")
-        thread.start()
-        return thread
-
     def close(self) -> None:
         """Closes the connection. What still runs on the host ends at its deadline."""
-        if self._cluster:
-            self._cluster.close()
         self._connection.close()
 
     def channel(self) -> Channel:

@@ -16,16 +16,17 @@ import pytest
 
 from dws_on_csm.kube import proxy
 from dws_on_csm.kube.client import Cluster
+from dws_on_csm.kube.master_session import MasterSession
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import LockLost
-from dws_on_csm.transport.session import Session
 from lab import pki
-from tests.ssh.conftest import Connect, Master, One
+from tests.ssh.conftest import Connect, Master
 from tests.ssh.server import Server, free_port
 from tests.ssh.sudoers import PASSWORD, hosting
 from tests.unit import loopback_cluster
 from tests.unit.loopback_cluster import Cluster as ApiServer
 
+One = Callable[..., MasterSession]
 pytestmark = pytest.mark.lab
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -45,12 +46,12 @@ def _master(api: ApiServer, user: str = "admin", context: str = "") -> Master:
 
 
 @pytest.fixture
-def master(api: ApiServer, server: Server, one: One) -> Session:
+def master(api: ApiServer, server: Server, one: One) -> MasterSession:
     return one(server.config(), role="master", master=_master(api))
 
 
 @pytest.fixture
-def cluster(master: Session) -> Cluster:
+def cluster(master: MasterSession) -> Cluster:
     return master.cluster()
 
 
@@ -221,7 +222,7 @@ def _changed(cluster: Cluster) -> bool:
     return bool(cluster.apply(_map("event", now=str(time.monotonic_ns()))))
 
 
-def test_many_threads_share_a_few_channels(cluster: Cluster, master: Session) -> None:
+def test_many_threads_share_a_few_channels(cluster: Cluster, master: MasterSession) -> None:
     """Many requests at once, with watches open and scripts running, stay within what sshd allows."""
     cluster.apply(_map("shared", x="y" * 500_000))
 
@@ -261,7 +262,7 @@ def test_context_is_the_one_that_is_named(api: ApiServer, server: Server, one: O
     assert one(server.config(), role="master", master=_master(api, context="admin")).cluster().get("/version")
 
 
-def test_proxy_that_died_is_started_anew(cluster: Cluster, master: Session) -> None:
+def test_proxy_that_died_is_started_anew(cluster: Cluster, master: MasterSession) -> None:
     """When kubectl proxy dies the next request starts another."""
     assert cluster.get("/version")
     socket = cluster._proxy._socket
@@ -270,7 +271,9 @@ def test_proxy_that_died_is_started_anew(cluster: Cluster, master: Session) -> N
     assert cluster.get("/version")
 
 
-def test_folder_is_root_s_alone_and_goes(cluster: Cluster, master: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_is_root_s_alone_and_goes(
+    cluster: Cluster, master: MasterSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The socket lies in a folder that only root may enter, and both are gone when close has come to its end."""
     monkeypatch.setattr(proxy, "END", 60.0)
     assert cluster.get("/version")
@@ -280,7 +283,7 @@ def test_folder_is_root_s_alone_and_goes(cluster: Cluster, master: Session, monk
     assert not folder.exists()
 
 
-def test_warm_starts_the_proxy(master: Session) -> None:
+def test_warm_starts_the_proxy(master: MasterSession) -> None:
     """Warmed up, the first request finds the proxy there."""
     master.warm().join(60)
     assert master.cluster().get("/version")
@@ -332,7 +335,7 @@ def test_under_sudo(api: ApiServer, connect: Connect, tmp_path: Path) -> None:
     with hosting(tmp_path) as server:
         sessions = connect(server.config(), user="operator", sudo=True, ask=ask, role="master", master=_master(api))
         (session,) = sessions.open()
-        cluster = session.cluster()
+        cluster = sessions.master(session.host).cluster()
         with ThreadPoolExecutor(4) as pool:
             found = list(pool.map(lambda _: cluster.get("/version"), range(8)))
         assert all(found)

@@ -66,8 +66,7 @@ def _read(site: Site, name: str) -> tuple[Past, Goal, list[str]]:
     hosts = [*past_runs.known(site), *site.hosts("compute")]
     sessions = connect_all(site, hosts)
     try:
-        if isinstance(master := sessions[site.master.host.name], Unreachable):
-            raise master
+        master = sessions.master(site.master.host.name)
         # first of all: what a run changes from now on shows in the check of it, and is not undone by half
         records = _records(site, sessions, hosts)
         every = past_runs.joined({}, past_runs.on_hosts(site, sessions))

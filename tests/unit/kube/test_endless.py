@@ -223,8 +223,9 @@ def test_an_answer_that_goes_too_deep_is_said_in_its_place() -> None:
 
 def test_workflows_that_are_none_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """`invoke workflows` ends with words and its code, whatever the API says."""
-    monkeypatch.setattr(workflows, "connected", lambda site, hosts: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(workflows, "_master", lambda site, sessions: SimpleNamespace(cluster=lambda: Lies({"spec": 1})))
+    master = SimpleNamespace(cluster=lambda: Lies({"spec": 1}))
+    sessions = SimpleNamespace(close=lambda: None, master=lambda name: master)
+    monkeypatch.setattr(workflows, "connected", lambda site, hosts: sessions)
     assert workflows.show(load(DEFAULT), True, False) == FAILED
     assert "the answer could not be read" in capsys.readouterr().err
 

@@ -1,0 +1,58 @@
+"""The master's connection, and the Kubernetes API through it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from dws_on_csm.kube.client import Cluster
+from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.transport import sudo
+from dws_on_csm.transport.session import Session
+
+if TYPE_CHECKING:
+    from dws_on_csm.transport.connect import Jumps
+    from dws_on_csm.transport.destination import Destination
+
+
+class MasterSession(Session):
+    """The connection to the master. `context` is that of its kubeconfig for cluster(), "" the current one."""
+
+    def __init__(
+        self,
+        to: Destination,
+        environment: Mapping[str, str],
+        password: sudo.Password | None,
+        jumps: Jumps,
+        context: str = "",
+    ) -> None:
+        super().__init__(to, environment, password, jumps)
+        self._context = context
+        self._cluster: Cluster | None = None
+        self._making = threading.Lock()
+
+    def cluster(self) -> Cluster:
+        """The Kubernetes API as the admin of this host sees it; one for all who ask."""
+        with self._making:
+            if self._cluster is None:
+                self._cluster = Cluster(self, self._context)
+            return self._cluster
+
+    def warm(self) -> threading.Thread:
+        """Starts what cluster() needs, in a thread: the first request finds it there. That one tells of errors."""
+
+        def start() -> None:
+            with suppress(ClusterError):
+                self.cluster().get("/version")
+
+        thread = threading.Thread(target=start, daemon=True, name="warm")
+        thread.start()
+        return thread
+
+    def close(self) -> None:
+        """Closes the connection. What still runs on the host ends at its deadline."""
+        if self._cluster:
+            self._cluster.close()
+        super().close()
