@@ -42,9 +42,10 @@ tools: ## The programs that tests call: sshd, sudo, Lua, ...
 
 check: lint types ## Style, formatting, types
 
-lint: $(READY) ## ruff: style and formatting
+lint: $(READY) ## Style and formatting (ruff), and which room may import which (import-linter)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 format: $(READY) ## ruff: put style and formatting right
 	$(BIN)/ruff check --fix .
