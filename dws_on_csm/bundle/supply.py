@@ -15,7 +15,7 @@ from dws_on_csm.bundle.download import SourceError
 from dws_on_csm.bundle.tar_format import damaged
 from dws_on_csm.config.bundle_contents import Bundle
 from dws_on_csm.config.site import Site
-from dws_on_csm.model.actions import PARTS, Bring
+from dws_on_csm.model.actions import PARTS, Upload
 from dws_on_csm.model.step import Finding, Refused
 
 VERSION_OF = {"dws_image": "dws", "kube_rbac_proxy_image": "kube_rbac_proxy"}
@@ -30,7 +30,7 @@ class Supply:
     origin    the URL that a clone from a git bundle keeps as its origin; "" for none
     """
 
-    brings: Sequence[Bring]
+    brings: Sequence[Upload]
     sources: Sequence[str]
     origin: str = ""
 
@@ -72,7 +72,7 @@ def image(site: Site, name: str, tag: str) -> Supply:
     )
 
 
-def kustomize(site: Site, version: str) -> Bring | None:
+def kustomize(site: Site, version: str) -> Upload | None:
     """The bundle's archive of kustomize, as PARTS/`name`; None where this one isn't in it, or there is no bundle."""
     if site.bundle is None or site.bundle.manifest.versions["kustomize"] != version:
         return None
@@ -83,7 +83,7 @@ def _bundled(site: Site, role: str, deadline: float, origin: str = "") -> Supply
     assert site.bundle is not None
     part = site.bundle.manifest.parts[role]
     title = f"bring {part.file}, {part.size / 1e6:.1f} MB, from {site.bundle.path.name}"
-    bring = Bring(part.file, title, partial(_read, site.bundle, role), deadline)
+    bring = Upload(part.file, title, partial(_read, site.bundle, role), deadline)
     return Supply([bring], [f"{PARTS}/{part.file}"], origin)
 
 
@@ -111,7 +111,7 @@ def _listed(
         if not Path(source).exists():
             raise Refused(Finding("source-missing", f"{source}: not on this machine", f"correct sources.{name}"))
         called = f"{name}-{number}"
-        brings.append(Bring(called, f"bring {source}", partial(_readable, read(Path(source)), name), deadline))
+        brings.append(Upload(called, f"bring {source}", partial(_readable, read(Path(source)), name), deadline))
         sources.append(f"{PARTS}/{called}")
     return Supply(brings, sources)
 

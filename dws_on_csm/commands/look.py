@@ -17,7 +17,7 @@ from dws_on_csm.model.events import Done
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.printable import escaped
 from dws_on_csm.model.secret import Secret
-from dws_on_csm.model.step import Refused, Unknown, Value
+from dws_on_csm.model.step import NotYetKnown, Refused, Value
 from dws_on_csm.runner.exit_codes import FAILED, exit_code
 from dws_on_csm.runner.hosts import roles
 from dws_on_csm.runner.inspect import Reading, looked
@@ -93,7 +93,7 @@ def _found(run: Run, one: Done, host: str) -> Value:
         found = run.board.have(key, host)
         read = getattr(item, "read", None)
         return brief(read(run.board.place(host), found) if read else found)
-    except (Unknown, Refused, LookFailed):
+    except (NotYetKnown, Refused, LookFailed):
         return None
 
 

@@ -16,7 +16,7 @@ from dws_on_csm.engine.looks import unread
 from dws_on_csm.kube.client import Cluster
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import UNTOLD, Unreachable, untold
-from dws_on_csm.model.step import Facts, Place
+from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.redaction import redact
 from dws_on_csm.runner.connections import Sessions
 from dws_on_csm.runner.exit_codes import CONVERGED, FAILED
@@ -103,7 +103,7 @@ def _jobs(site: Site, sessions: Sessions) -> Jobs:
         if isinstance(session, Unreachable):
             console.note(f"note: {session}")
             continue
-        look = jobs.look(Place(site, Facts(), host.name))
+        look = jobs.look(StepContext(site, Facts(), host.name))
         answer = session.run(look.script, deadline=site.deadlines.look)
         try:
             found: Jobs = look.parse(answer.out)

@@ -10,12 +10,12 @@ from itertools import groupby
 from typing import Any
 
 from dws_on_csm.engine import looks
-from dws_on_csm.engine.context import At
+from dws_on_csm.engine.context import StepReporter
 from dws_on_csm.engine.looks import Item
 from dws_on_csm.engine.perform import ActionFailed, perform, refresh
 from dws_on_csm.engine.plan import due, findings, idle, judge, pending, plan, preview
 from dws_on_csm.engine.state import (
-    TROUBLE,
+    NOT_OK_OUTCOMES,
     Run,
     accepted,
     defect,
@@ -29,10 +29,10 @@ from dws_on_csm.engine.state import (
 )
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.events import Awaiting, Failure
-from dws_on_csm.model.step import Api, Check, Finding, Refused, Stage, Step, Taken, Unknown
+from dws_on_csm.model.step import ApiLook, Check, Finding, NotYetKnown, Refused, Stage, Step, Taken
 from dws_on_csm.redaction.diff import difference
 
-__all__ = ["TROUBLE", "Run", "findings", "finish", "first_looks", "install", "pending", "plan"]
+__all__ = ["NOT_OK_OUTCOMES", "Run", "findings", "finish", "first_looks", "install", "pending", "plan"]
 
 
 STOPPED = "the run was stopped, and this with it"
@@ -167,7 +167,7 @@ def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item])
             run.done(host, key, "ok", began, note=left)
         else:
             _mend(run, key, step, host, proof, began)
-    except Unknown as unknown:
+    except NotYetKnown as unknown:
         run.done(host, key, "failed", began, failures=(Failure(meaning=f"{unknown}, and that did not say"),))
     except Refused as refused:
         run.done(host, key, "refused", began, failures=told_of(refused.findings))
@@ -188,7 +188,7 @@ def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item])
 def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], began: float) -> None:
     stage = key.partition(".")[0]
     before, want = have_of(run, key, step, host), step.want(run.board.place(host))
-    at = At(run.id, host, stage, step.name, run.emit)
+    at = StepReporter(run.id, host, stage, step.name, run.emit)
     if step.change is not None:
         _agreed_to(run, key, step, host)
         actions = step.change(run.board.place(host), before, want)
@@ -230,7 +230,7 @@ def _told(run: Run, key: str, step: Step, host: str) -> dict[str, Any]:
     return {"note": note, "table": step.table(run.board.have(key, host)) if step.table else ()}
 
 
-def _settled(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], at: At) -> object:
+def _settled(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], at: StepReporter) -> object:
     """What is there once it is as wanted, or once `settle` seconds have passed."""
     end = time.monotonic() + (step.settle(run.site) if step.settle else 0.0)
     said = ""
@@ -250,9 +250,9 @@ def _settled(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item
 def _pause(run: Run, step: Step, host: str, left: float) -> None:
     """Until the API reports an event, where it can; else for a while: a host reports nothing by itself, and costs an exec."""
     made = step.look(run.board.place(host))
-    if isinstance(made, Api) and made.watch:
+    if isinstance(made, ApiLook) and made.watch:
         with suppress(ClusterError):
             run.reach.cluster().await_event(made.watch, min(left, 2.0))
     else:
-        seconds = min(left, 0.2 if isinstance(made, Api) else 0.5)
+        seconds = min(left, 0.2 if isinstance(made, ApiLook) else 0.5)
         time.sleep(seconds) if run.ending else run.stopping.wait(seconds)

@@ -18,10 +18,10 @@ from dws_on_csm.engine.host_script import fenced
 from dws_on_csm.engine.lock_holder import owner
 from dws_on_csm.kube.objects import fingerprint, normal
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import STATE, Action, Apply, Ask, AskApi, Delete, Sh
+from dws_on_csm.model.actions import STATE, Action, Apply, CallApi, Delete, RunElsewhere, RunScript
 
 if TYPE_CHECKING:
-    from dws_on_csm.engine.context import At, Reach
+    from dws_on_csm.engine.context import Reach, StepReporter
     from dws_on_csm.engine.looks import Board
 
 INSTALLED = "preflight.installed"
@@ -55,10 +55,10 @@ def touched(action: Action, cluster: Callable[[], Any]) -> Sequence[str]:
         return (path,)
     if isinstance(action, Delete):
         return (action.path,)
-    return action.objects if isinstance(action, Sh | Ask | AskApi) else ()
+    return action.objects if isinstance(action, RunScript | RunElsewhere | CallApi) else ()
 
 
-def keep(reach: Reach, at: At, paths: Sequence[str]) -> None:
+def keep(reach: Reach, at: StepReporter, paths: Sequence[str]) -> None:
     """Write the objects at `paths` as they are now on the master. What is in a Secret is left out."""
     if paths:
         step = f"{at.stage}.{at.step}"
@@ -66,7 +66,7 @@ def keep(reach: Reach, at: At, paths: Sequence[str]) -> None:
         _append(reach, at.run, ".objects", [{"path": path, "step": step, "before": _kept(one)} for path, one in found])
 
 
-def left(reach: Reach, at: At, paths: Sequence[str]) -> None:
+def left(reach: Reach, at: StepReporter, paths: Sequence[str]) -> None:
     """Write what the objects at `paths` became: a later rollback tells by it whether somebody changed them since."""
     if paths:
         found = zip(paths, _get(reach, paths), strict=True)

@@ -58,7 +58,7 @@ class Reach:
 
 
 @dataclass(frozen=True)
-class At:
+class StepReporter:
     """Which step is at work where, for the events it makes."""
 
     run: str

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import STATE, Action, Bring, Put, Remove, Sh
+from dws_on_csm.model.actions import STATE, Action, Put, Remove, RunScript, Upload
 from dws_on_csm.model.secret import Secret
 
 INLINE = 128 * 1024
@@ -152,11 +152,11 @@ def _one(action: Action, data: bytearray) -> str:
         path = shlex.quote(action.path)
         kind = "secret" if action.secret else "plain"
         return f"if [ -e {path} ]; then remove {path} {kind}; fi"
-    if isinstance(action, Bring):
+    if isinstance(action, Upload):
         content = action.read()
         data += content
         return f"receive {shlex.quote(action.name)} {len(content)} {hashlib.sha256(content).hexdigest()}"
-    if isinstance(action, Sh):
+    if isinstance(action, RunScript):
         data += action.data
         source = f"head -c {len(action.data)} |" if action.data else ""
         stdin = "" if action.data else "</dev/null"

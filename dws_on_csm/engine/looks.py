@@ -10,7 +10,18 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.engine import frames
 from dws_on_csm.engine.frames import Frame
 from dws_on_csm.model.cluster_api import MALFORMED, Cluster, ClusterError
-from dws_on_csm.model.step import Api, Check, Facts, Known, Look, Place, Shell, Stage, Step, Unknown
+from dws_on_csm.model.step import (
+    ApiLook,
+    Check,
+    Constant,
+    Facts,
+    Look,
+    NotYetKnown,
+    ShellLook,
+    Stage,
+    Step,
+    StepContext,
+)
 from dws_on_csm.transport.output import tail
 
 Item = Step | Check
@@ -36,9 +47,9 @@ class Board:
     version: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def place(self, host: str) -> Place:
+    def place(self, host: str) -> StepContext:
         """Where a step of `host` is at work."""
-        return Place(self.site, self.facts, host)
+        return StepContext(self.site, self.facts, host)
 
     def note(self, stage: str) -> None:
         """Something of `stage` has been changed just now."""
@@ -51,7 +62,7 @@ class Board:
         if (key, host) in self.failed:
             raise LookFailed(self.failed[key, host])
         if (key, host) not in self.seen:
-            raise Unknown(self.waits.get((key, host), key.partition(".")[0]))
+            raise NotYetKnown(self.waits.get((key, host), key.partition(".")[0]))
         return self.facts.found[key][host]
 
     def store(self, key: str, host: str, value: object) -> None:
@@ -82,19 +93,19 @@ def keyed(stages: Iterable[Stage]) -> dict[str, Item]:
     return {f"{stage.name}.{item.name}": item for stage in stages for item in stage.steps}
 
 
-def snippets(board: Board, items: Mapping[str, Item], host: str) -> tuple[dict[str, Shell], dict[str, Item]]:
+def snippets(board: Board, items: Mapping[str, Item], host: str) -> tuple[dict[str, ShellLook], dict[str, Item]]:
     """The Shell looks among `items` that can be made on `host` now; and the items for read_api(), once these are made.
 
     What goes to the API, or waits, is asked anew then: what it looks at may depend on what the shell finds. What needs no
     reading is stored at once.
     """
-    found: dict[str, Shell] = {}
+    found: dict[str, ShellLook] = {}
     rest: dict[str, Item] = {}
     for key, item in items.items():
         look = _look(board, key, item, host)
-        if isinstance(look, Known):
+        if isinstance(look, Constant):
             board.store(key, host, look.value)
-        elif isinstance(look, Shell):
+        elif isinstance(look, ShellLook):
             found[key] = look
         else:
             rest[key] = item
@@ -105,7 +116,7 @@ def _look(board: Board, key: str, item: Item, host: str) -> Look | None:
     """What `item` looks at on `host`; None, which the board notes, while that isn't known, or can't be said."""
     try:
         return item.look(board.place(host))
-    except Unknown as unknown:
+    except NotYetKnown as unknown:
         board.waits[key, host] = unknown.stage
     except Exception as error:  # noqa: BLE001  # whatever was found there before, it is that host's look alone that fails
         board.fail(key, host, unread(host, key, error))
@@ -118,17 +129,17 @@ def ready(board: Board, items: Mapping[str, Item], host: str) -> dict[str, Item]
     return {key: item for key, item in waiting.items() if _possible(item, board.place(host))}
 
 
-def _possible(item: Item, place: Place) -> bool:
+def _possible(item: Item, place: StepContext) -> bool:
     try:
         item.look(place)
-    except Unknown:
+    except NotYetKnown:
         return False
     except Exception:  # noqa: BLE001  # it is made, and that says what is wrong
         return True
     return True
 
 
-def read_shell(board: Board, host: str, looks: Mapping[str, Shell], seen: Mapping[str, Frame], err: str) -> None:
+def read_shell(board: Board, host: str, looks: Mapping[str, ShellLook], seen: Mapping[str, Frame], err: str) -> None:
     """Parse the frames of `looks` into the board."""
     for key, look in looks.items():
         frame = seen.get(key)
@@ -140,7 +151,7 @@ def read_shell(board: Board, host: str, looks: Mapping[str, Shell], seen: Mappin
             _parse(board, key, host, look, frame)
 
 
-def _parse(board: Board, key: str, host: str, look: Shell, frame: Frame) -> None:
+def _parse(board: Board, key: str, host: str, look: ShellLook, frame: Frame) -> None:
     try:
         value = look.parse(frame.out)
     except Exception as error:  # noqa: BLE001  # whatever a host answers, it is that host's look alone that fails
@@ -167,7 +178,7 @@ def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Callab
     """
     for key, item in items.items():
         look = _look(board, key, item, host)
-        if isinstance(look, Api):
+        if isinstance(look, ApiLook):
             try:
                 board.store(key, host, look.read(cluster()))
             except ClusterError as error:
@@ -178,7 +189,7 @@ def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Callab
                 board.fail(key, host, unread(host, key, error))
 
 
-def script(looks: Mapping[str, Shell], mark: str) -> str:
+def script(looks: Mapping[str, ShellLook], mark: str) -> str:
     """All of `looks` as one script; see frames."""
     return frames.compose({key: look.script for key, look in looks.items()}, mark)
 

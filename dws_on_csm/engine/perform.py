@@ -9,10 +9,22 @@ from typing import Any
 
 from dws_on_csm.engine import before_images, frames
 from dws_on_csm.engine import looks as engine_looks
-from dws_on_csm.engine.context import At, Reach
+from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.engine.host_script import BUSY, STILL, WAITS, compile_actions, fenced
 from dws_on_csm.engine.looks import Board, Item
-from dws_on_csm.model.actions import Action, Apply, Ask, AskApi, Bring, Delete, Put, Remove, Sh, title, within
+from dws_on_csm.model.actions import (
+    Action,
+    Apply,
+    CallApi,
+    Delete,
+    Put,
+    Remove,
+    RunElsewhere,
+    RunScript,
+    Upload,
+    title,
+    within,
+)
 from dws_on_csm.model.cluster_api import CONFLICT, ClusterError
 from dws_on_csm.model.events import Failure
 from dws_on_csm.transport.output import tail
@@ -26,7 +38,7 @@ class ActionFailed(Exception):
         self.failure = failure
 
 
-def perform(reach: Reach, board: Board, at: At, actions: Sequence[Action], proof: Mapping[str, Item]) -> None:
+def perform(reach: Reach, board: Board, at: StepReporter, actions: Sequence[Action], proof: Mapping[str, Item]) -> None:
     """Do `actions` in order, then look at `proof`'s items of this host: in the same exec where the last action is a script.
 
     Raises ActionFailed, Refused, ClusterError and what the session raises.
@@ -46,7 +58,7 @@ def perform(reach: Reach, board: Board, at: At, actions: Sequence[Action], proof
             _in_cluster(reach, at, group)
         else:
             for ask in group:
-                assert isinstance(ask, Ask | AskApi)
+                assert isinstance(ask, RunElsewhere | CallApi)
                 perform(reach, board, at, _answer(reach, at, ask), proof if last else {})
                 left, looked = {}, last
         before_images.left(reach, at, touched)
@@ -58,13 +70,13 @@ def perform(reach: Reach, board: Board, at: At, actions: Sequence[Action], proof
 
 
 def _where(action: Action) -> str:
-    if isinstance(action, Sh | Put | Bring | Remove):
+    if isinstance(action, RunScript | Put | Upload | Remove):
         return "host"
-    return "ask" if isinstance(action, Ask | AskApi) else "cluster"
+    return "ask" if isinstance(action, RunElsewhere | CallApi) else "cluster"
 
 
 def _on_host(
-    reach: Reach, board: Board, at: At, group: Sequence[Action], proof: Mapping[str, Item]
+    reach: Reach, board: Board, at: StepReporter, group: Sequence[Action], proof: Mapping[str, Item]
 ) -> Mapping[str, Item]:
     """Does the `group` and looks at `proof` in one exec; what of `proof` that left, which goes to the API."""
     mark = frames.marker()
@@ -75,7 +87,7 @@ def _on_host(
     answer = reach.change(at.host, script + engine_looks.script(looks, mark), data, deadline=deadline, line=watch.line)
     if answer.code != 0 and not watch.looking:
         raise ActionFailed(watch.failure(answer.code))
-    at.notes.extend(action.note for action in group if isinstance(action, Sh) and action.note)
+    at.notes.extend(action.note for action in group if isinstance(action, RunScript) and action.note)
     board.note(at.stage)
     engine_looks.read_shell(board, at.host, looks, frames.split(answer.out, answer.err, mark), "")
     return left
@@ -84,7 +96,7 @@ def _on_host(
 class _Progress:
     """Follows a script's output: which action runs, and its last lines."""
 
-    def __init__(self, at: At, group: Sequence[Action], mark: str) -> None:
+    def __init__(self, at: StepReporter, group: Sequence[Action], mark: str) -> None:
         self.at, self.group, self.mark = at, group, mark
         self.number = 0
         self.looking = False
@@ -114,7 +126,7 @@ class _Progress:
         return Failure(title(self.group[self.number]), code, tuple(self.tail), meaning)
 
 
-def _in_cluster(reach: Reach, at: At, group: Sequence[Action]) -> None:
+def _in_cluster(reach: Reach, at: StepReporter, group: Sequence[Action]) -> None:
     deleted: dict[str, float] = {}
     for number, action in enumerate(group):
         if number:
@@ -153,9 +165,9 @@ def _delete(cluster: Any, action: Delete) -> None:
                 raise
 
 
-def _answer(reach: Reach, at: At, ask: Ask | AskApi) -> Sequence[Action]:
+def _answer(reach: Reach, at: StepReporter, ask: RunElsewhere | CallApi) -> Sequence[Action]:
     at.began(ask.title)
-    if isinstance(ask, AskApi):
+    if isinstance(ask, CallApi):
         return ask.then(ask.ask(reach.cluster()))
     line = at.line if ask.told else None
     script = fenced(at.run, "set -eu\numask 077\n" + ask.script)

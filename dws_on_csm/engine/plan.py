@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dws_on_csm.engine.looks import LookFailed
 from dws_on_csm.engine.state import (
-    TROUBLE,
+    NOT_OK_OUTCOMES,
     Run,
     accepted,
     defect,
@@ -21,7 +21,7 @@ from dws_on_csm.engine.state import (
     unagreed,
 )
 from dws_on_csm.model.events import Failure, Outcome
-from dws_on_csm.model.step import Check, Finding, Refused, Stage, Step, Taken, Unknown
+from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, Stage, Step, Taken
 from dws_on_csm.redaction.diff import difference
 
 
@@ -40,14 +40,14 @@ def findings(run: Run, stage: Stage) -> bool:
     )
     for key, item, host in checks:
         judge(run, key, item, host)
-    return not any(run.outcomes.get((stage.name, item.name, host)) in TROUBLE for _, item, host in checks)
+    return not any(run.outcomes.get((stage.name, item.name, host)) in NOT_OK_OUTCOMES for _, item, host in checks)
 
 
 def _early(run: Run, key: str, check: Check, host: str) -> Sequence[Finding] | None:
     """What a check finds with what is known so far; None if it can't say yet."""
     try:
         return check.judge(run.board.place(host), run.board.have(key, host))
-    except Unknown:
+    except NotYetKnown:
         return None
     except Exception:  # noqa: BLE001  # it is judged again, and that says what is wrong
         return ()
@@ -61,7 +61,7 @@ def judge(run: Run, key: str, check: Check, host: str, last: Collection[str] = (
     began = time.time()
     try:
         found = check.judge(run.board.place(host), run.board.have(key, host))
-    except Unknown as unknown:
+    except NotYetKnown as unknown:
         if unknown.stage in last:
             run.done(host, key, "failed", began, failures=(Failure(meaning=f"{unknown}, and that did not say"),))
         else:
@@ -122,7 +122,7 @@ def preview(run: Run, key: str, step: Step, host: str) -> Preview:
         have = have_of(run, key, step, host)
         try:
             want = step.want(place)
-        except Unknown as unknown:  # what lies there goes all the same, whatever comes in its place
+        except NotYetKnown as unknown:  # what lies there goes all the same, whatever comes in its place
             return Preview("unknown", note=str(unknown), takes=step.taken(place, have, None) if have else ())
         if have == want or idle(run, key):
             return Preview("ok", note=step.why(have) if step.why else "")
@@ -133,7 +133,7 @@ def preview(run: Run, key: str, step: Step, host: str) -> Preview:
             step.change(place, have, want)
         means = step.means(place, have, want) if step.means else ""
         return Preview("change", difference(have, want), means, takes)
-    except Unknown as unknown:
+    except NotYetKnown as unknown:
         # how it is done may not be known yet, where what it takes away is
         return Preview("unknown", note=str(unknown), takes=takes)
     except Refused as refused:

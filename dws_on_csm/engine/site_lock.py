@@ -19,9 +19,9 @@ from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import LockLost, Unreachable
 from dws_on_csm.transport.output import tail
 
-__all__ = ["HOLD", "Holder", "Lock", "Locked", "clock", "hold", "owner"]
+__all__ = ["LEASE_SECONDS", "Holder", "Lock", "Locked", "clock", "hold", "owner"]
 
-HOLD = 120
+LEASE_SECONDS = 120
 """Seconds since the master's boot that the lock holds without being renewed; it is renewed three times as often."""
 
 PROC = "/proc"
@@ -81,7 +81,7 @@ class Lock:
         self.over = threading.Event()
         self._session = session
         self._tell = tell
-        self._until = asked + HOLD - MARGIN
+        self._until = asked + LEASE_SECONDS - MARGIN
         self._renewing = threading.Lock()
 
     def check(self) -> None:
@@ -97,10 +97,10 @@ class Lock:
             asked = clock()
             why = "" if self.lost else self._renewed()
             if not why and not self.lost:
-                self._until = asked + HOLD - MARGIN
+                self._until = asked + LEASE_SECONDS - MARGIN
                 return True
             if clock() >= self._until:
-                self.lose(f"it could not be renewed for {HOLD - MARGIN:.0f} s ({why}), and has ended")
+                self.lose(f"it could not be renewed for {LEASE_SECONDS - MARGIN:.0f} s ({why}), and has ended")
             return False
 
     def _renewed(self) -> str:
@@ -122,9 +122,9 @@ class Lock:
 
     def keep(self) -> None:
         """Renews until the lock is `over` or lost."""
-        wait = HOLD / 3
+        wait = LEASE_SECONDS / 3
         while not self.lost and not self.over.wait(wait):
-            wait = HOLD / 3 if self.renew() else AGAIN
+            wait = LEASE_SECONDS / 3 if self.renew() else AGAIN
 
     def leave(self) -> None:
         """Gives the lock up, if it is still this run's."""
@@ -200,4 +200,4 @@ def _said(answer: Any) -> str:
 
 
 def _script(name: str, **settings: str) -> str:
-    return render.script("master/lock.sh", name, state=STATE, hold=str(HOLD), proc=PROC, **settings)
+    return render.script("master/lock.sh", name, state=STATE, hold=str(LEASE_SECONDS), proc=PROC, **settings)

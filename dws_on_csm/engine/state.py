@@ -19,7 +19,7 @@ from dws_on_csm.model.events import Done, Event, Failure, Outcome
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Check, Facts, Finding, Stage, Step, Taken
 
-TROUBLE: tuple[Outcome, ...] = ("failed", "refused", "skipped")
+NOT_OK_OUTCOMES: tuple[Outcome, ...] = ("failed", "refused", "skipped")
 
 DEFECT = "a defect of dws-on-csm"
 REPORT = (
@@ -82,7 +82,7 @@ class Run:
     ) -> None:
         """A step is through on a host: remember it and say so. Of a host that this run leaves alone only what stands in the way."""
         stage, _, step = key.partition(".")
-        if outcome not in TROUBLE and not self.site.active(host):
+        if outcome not in NOT_OK_OUTCOMES and not self.site.active(host):
             return
         self.outcomes[stage, step, host] = outcome
         self.stirred.set()
@@ -92,7 +92,7 @@ class Run:
     def troubled(self, need: str, host: str | None = None) -> tuple[str, ...]:
         """Hosts on which a stage ("STAGE"), or one step of it ("STAGE.STEP"), didn't get through."""
         outcomes = list(self.outcomes.items())  # in one go: other stages add to them meanwhile
-        bad = {h for (s, t, h), outcome in outcomes if need in (s, f"{s}.{t}") and outcome in TROUBLE}
+        bad = {h for (s, t, h), outcome in outcomes if need in (s, f"{s}.{t}") and outcome in NOT_OK_OUTCOMES}
         return tuple(sorted(h for h in bad if host in (None, h)))
 
 

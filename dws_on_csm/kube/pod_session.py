@@ -13,9 +13,9 @@ from dws_on_csm.model import render
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.transport import bootstrap
-from dws_on_csm.transport.channel import Order, Talk
+from dws_on_csm.transport.channel import Exchange, ExecRequest
 from dws_on_csm.transport.output import LineSink, Stream
-from dws_on_csm.transport.remote_shell import Shell, token
+from dws_on_csm.transport.remote_shell import RemoteShell, token
 from dws_on_csm.transport.session import Session
 from dws_on_csm.transport.sudo import Rights
 
@@ -47,7 +47,7 @@ class PodSession(Session):
         outer: Mapping[str, str],
         context: str,
     ) -> None:
-        Shell.__init__(self, name, environment, master._password)  # there is no connection to be made
+        RemoteShell.__init__(self, name, environment, master._password)  # there is no connection to be made
         self.execs = 0
         self.connects = 0
         self._pod = pod
@@ -93,7 +93,7 @@ class PodSession(Session):
 
     def _order(
         self, rights: Rights, body: bytes, data: bytes, seconds: float, line: LineSink | None, stay: bool = False
-    ) -> tuple[Order, Talk]:
+    ) -> tuple[ExecRequest, Exchange]:
         mark = token()
         inner = bootstrap.command(len(body), seconds, mark)
         settings = {
@@ -109,10 +109,10 @@ class PodSession(Session):
             exports=bootstrap.exports(self._outer), context=context, limit=int(seconds + bootstrap.GRACE) + 30, **quoted
         )
         command = shlex.join(("exec", *rights.words, "sh", "-c", outer))
-        order = Order(mark, command, body, data, line, rights.prompt, rights.password, stay)
-        return order, Talk(Stream(mark, line), Stream(mark, line))
+        order = ExecRequest(mark, command, body, data, line, rights.prompt, rights.password, stay)
+        return order, Exchange(Stream(mark, line), Stream(mark, line))
 
-    def _unstarted(self, talk: Talk) -> Unreachable:
+    def _unstarted(self, talk: Exchange) -> Unreachable:
         look = f"kubectl -n {self._pod.namespace} get pods -l {self._pod.selector}"
         text = f"no script can be started in its container (exit code {talk.code}): {talk.said()}"
         return Unreachable(self.host, text, f"see `{look}`: this needs sh, head and timeout in the container")

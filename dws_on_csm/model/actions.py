@@ -17,7 +17,7 @@ PARTS = f"{STATE}/parts"
 
 
 @dataclass(frozen=True)
-class Sh:
+class RunScript:
     """A script that changes something, for `sh` with -eu; `title` is its readable form for people.
 
     Its output's lines are shown while it runs. Exit code 0 or the step has failed.
@@ -50,7 +50,7 @@ class Put:
 
 
 @dataclass(frozen=True)
-class Bring:
+class Upload:
     """A file that the actions behind it need on the host, as PARTS/NAME; it is gone when they are through.
 
     `read` gives the content when it is sent, and raises Refused where it can't; NAME has letters, digits and . _ - only.
@@ -96,7 +96,7 @@ class Delete:
 
 
 @dataclass(frozen=True)
-class Ask:
+class RunElsewhere:
     """A script on another role's host whose output makes the next actions here (a CSR that the master's CA signs).
 
     told     whether its lines are shown while it runs
@@ -113,7 +113,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class AskApi:
+class CallApi:
     """Calls of the Kubernetes API whose answer makes the next actions here (a certificate that the cluster signs).
 
     objects  as a Sh has them
@@ -125,7 +125,7 @@ class AskApi:
     objects: tuple[str, ...] = ()
 
 
-Action = Sh | Put | Bring | Remove | Apply | Delete | Ask | AskApi
+Action = RunScript | Put | Upload | Remove | Apply | Delete | RunElsewhere | CallApi
 
 
 def title(action: Action) -> str:
@@ -134,7 +134,7 @@ def title(action: Action) -> str:
         return f"write {action.path}"
     if isinstance(action, Remove):
         return f"remove {action.path}"
-    if isinstance(action, Sh | Bring):
+    if isinstance(action, RunScript | Upload):
         return action.title
     return _elsewhere(action)
 
@@ -144,10 +144,10 @@ def _elsewhere(action: Action) -> str:
         return f"apply {action.manifest['kind']} {action.manifest['metadata']['name']}"
     if isinstance(action, Delete):
         return f"delete {action.path}"
-    assert isinstance(action, Ask | AskApi)
+    assert isinstance(action, RunElsewhere | CallApi)
     return action.title
 
 
 def within(actions: Sequence[Action]) -> float:
     """Seconds after which performing `actions` has failed: the sum of theirs, a minute for each file."""
-    return sum(a.deadline if isinstance(a, Sh | Bring) else 60.0 for a in actions) + 60.0
+    return sum(a.deadline if isinstance(a, RunScript | Upload) else 60.0 for a in actions) + 60.0

@@ -13,7 +13,7 @@ Dws = Literal["leave", "remove", "install"]
 
 
 @dataclass(frozen=True)
-class File:
+class FileSnapshot:
     """A file as it was before the first of the runs that are undone.
 
     path          the name by which everybody calls it
@@ -39,7 +39,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Thing:
+class ObjectSnapshot:
     """An object of the cluster as it was before: `before` None: not there. `left` as for a File; empty: not known."""
 
     path: str
@@ -71,13 +71,13 @@ class Goal:
 
     run: str
     dws: Dws
-    files: Mapping[str, Mapping[str, File]]
-    things: Sequence[Thing]
+    files: Mapping[str, Mapping[str, FileSnapshot]]
+    things: Sequence[ObjectSnapshot]
     enabled: Mapping[str, bool]
     slurm: bool = False
     off: bool = False
     renew: bool = False
-    pods: Sequence[Thing] = ()
+    pods: Sequence[ObjectSnapshot] = ()
     roles: Mapping[str, Sequence[str]] = field(default_factory=dict)
     version: str = ""
     spaces: Mapping[str, tuple[str, str]] = field(default_factory=dict)

@@ -33,7 +33,7 @@ class Refused(Exception):
         self.findings = findings
 
 
-class Unknown(Exception):
+class NotYetKnown(Exception):
     """What is wanted can't be known before STAGE ran."""
 
     def __init__(self, stage: str) -> None:
@@ -63,7 +63,7 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Shell:
+class ShellLook:
     """A snippet for `sh` that only reads, and what its output means. It runs in a subshell with stdin from /dev/null.
 
     A snippet that exits with another code than 0 is a failed look: let it print what it can't find instead.
@@ -74,7 +74,7 @@ class Shell:
 
 
 @dataclass(frozen=True)
-class Api:
+class ApiLook:
     """A read of the Kubernetes API. `watch`: an API path whose events say that looking again is worthwhile."""
 
     read: Callable[[Cluster], Value]
@@ -82,13 +82,13 @@ class Api:
 
 
 @dataclass(frozen=True)
-class Known:
+class Constant:
     """Nothing has to be read: what would be found is known already."""
 
     value: Value
 
 
-Look = Shell | Api | Known
+Look = ShellLook | ApiLook | Constant
 
 
 @dataclass
@@ -104,7 +104,7 @@ class Facts:
     def all(self, step: str) -> Mapping[str, Value]:
         """Host -> what was found there by `STAGE.STEP`; Unknown if no host was looked at."""
         if not self.found.get(step):
-            raise Unknown(step.partition(".")[0])
+            raise NotYetKnown(step.partition(".")[0])
         return self.found[step]
 
     def one(self, step: str) -> Value:
@@ -113,7 +113,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Place:
+class StepContext:
     """Where a step is at work: the site, what is known so far, and the host."""
 
     site: Site
@@ -147,22 +147,22 @@ class Step:
 
     name: str
     role: str
-    look: Callable[[Place], Look]
-    want: Callable[[Place], Value]
-    change: Callable[[Place, Value, Value], Sequence[Action]] | None = None
-    read: Callable[[Place, Value], Value] | None = None
+    look: Callable[[StepContext], Look]
+    want: Callable[[StepContext], Value]
+    change: Callable[[StepContext, Value, Value], Sequence[Action]] | None = None
+    read: Callable[[StepContext, Value], Value] | None = None
     undo: Callable[[Value], Sequence[Action]] | None = None
     settle: Callable[[Site], float] | None = None
     why: Callable[[Value], str] | None = None
     table: Callable[[Value], tuple[tuple[str, ...], ...]] | None = None
-    takes: Callable[[Place, Value, Value], str | Sequence[Taken]] | None = None
-    means: Callable[[Place, Value, Value], str] | None = None
-    covered: Callable[[Place, Value, Value], str] | None = None
+    takes: Callable[[StepContext, Value, Value], str | Sequence[Taken]] | None = None
+    means: Callable[[StepContext, Value, Value], str] | None = None
+    covered: Callable[[StepContext, Value, Value], str] | None = None
     anew: str = ""
     after: str = ""
     hint: str = ""
 
-    def taken(self, place: Place, have: Value, want: Value) -> tuple[Taken, ...]:
+    def taken(self, place: StepContext, have: Value, want: Value) -> tuple[Taken, ...]:
         """What the change takes away, each with what is agreed to with it."""
         told = self.takes(place, have, want) if self.takes else ()
         if isinstance(told, str):
@@ -176,8 +176,8 @@ class Check:
 
     name: str
     role: str
-    look: Callable[[Place], Look]
-    judge: Callable[[Place, Value], Sequence[Finding]]
+    look: Callable[[StepContext], Look]
+    judge: Callable[[StepContext, Value], Sequence[Finding]]
 
 
 @dataclass(frozen=True)

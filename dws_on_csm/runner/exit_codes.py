@@ -10,8 +10,8 @@ from pathlib import Path
 from dws_on_csm.config.site import Site
 from dws_on_csm.display.progress import fold
 from dws_on_csm.display.style import plural
-from dws_on_csm.engine.site_lock import HOLD
-from dws_on_csm.engine.state import TROUBLE, Run
+from dws_on_csm.engine.site_lock import LEASE_SECONDS
+from dws_on_csm.engine.state import NOT_OK_OUTCOMES, Run
 from dws_on_csm.model.events import OUTCOMES, Outcome, Summary
 from dws_on_csm.model.step import Step
 from dws_on_csm.runner.connections import Sessions
@@ -85,7 +85,7 @@ def _leaving(made: Run | None, running: Sequence[str]) -> Iterator[str]:
         yield f"Still running: {'; '.join(running)}."
         yield "What still runs there goes on until it ends, at the latest at its deadline."
     if made.holding:
-        yield f"This run's lock expires within {HOLD} s; the next run from this machine need not wait for that."
+        yield f"This run's lock expires within {LEASE_SECONDS} s; the next run from this machine need not wait for that."
         yield "Run the same command again to continue: it waits for what still runs."
         yield from _undone(made)
     else:
@@ -155,7 +155,7 @@ def exit_code(outcomes: Mapping[tuple[str, str, str], Outcome], plan: bool, unpr
 
 def _unproven(made: Run) -> bool:
     """Whether everything is installed, and the test job never got resources (its script's exit code says so)."""
-    troubled = {stage for (stage, _, _), outcome in made.outcomes.items() if outcome in TROUBLE}
+    troubled = {stage for (stage, _, _), outcome in made.outcomes.items() if outcome in NOT_OK_OUTCOMES}
     return troubled in ({"verify"}, {"cancel"}) and made.codes == {UNPROVEN}
 
 

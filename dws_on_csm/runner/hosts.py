@@ -37,7 +37,7 @@ def connected(site: Site, hosts: Sequence[Host]) -> Sessions:
     return sessions
 
 
-def reach(site: Site, sessions: Sessions) -> Reach:
+def connections(site: Site, sessions: Sessions) -> Reach:
     """How a run's hosts are reached through these connections."""
 
     def session(host: str) -> Session:

@@ -18,7 +18,7 @@ from dws_on_csm.model.errors import TROUBLE, Unreachable
 from dws_on_csm.model.events import Done, Event
 from dws_on_csm.model.step import Stage
 from dws_on_csm.runner.connections import Sessions
-from dws_on_csm.runner.hosts import answering, connected, reach, roles
+from dws_on_csm.runner.hosts import answering, connected, connections, roles
 from dws_on_csm.runner.interrupt import STOPPED, interruptible, still_running
 from dws_on_csm.runner.journal import identifier
 
@@ -51,7 +51,7 @@ def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
         sessions = connected(site, site.hosts())
         try:
             hosts, _ = answering(site, roles(site), sessions, events.append)
-            run = Run(identifier(time.time()), site, stages, reach(site, sessions), events.append, hosts, TROUBLE)
+            run = Run(identifier(time.time()), site, stages, connections(site, sessions), events.append, hosts, TROUBLE)
             interrupts.watch(run, sessions)
             apply.first_looks(run)
             if run.stopping.is_set():

@@ -12,7 +12,7 @@ from functools import partial
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import select
 from dws_on_csm.display.html import page
-from dws_on_csm.engine.site_lock import HOLD
+from dws_on_csm.engine.site_lock import LEASE_SECONDS
 from dws_on_csm.engine.state import Run, at_work, lasting
 from dws_on_csm.model.errors import TROUBLE
 from dws_on_csm.model.events import Event, Opened, Summary
@@ -21,7 +21,7 @@ from dws_on_csm.redaction.events import unsaid
 from dws_on_csm.runner import run_log
 from dws_on_csm.runner.connections import Sessions
 from dws_on_csm.runner.exit_codes import CONVERGED, ended, left
-from dws_on_csm.runner.hosts import answering, connected, reach, roles
+from dws_on_csm.runner.hosts import answering, connected, connections, roles
 from dws_on_csm.runner.interrupt import Interrupts, interruptible, still_running
 from dws_on_csm.runner.journal import Journal, identifier
 from dws_on_csm.runner.options import Options
@@ -29,7 +29,7 @@ from dws_on_csm.runner.work import agreed, work
 
 UNTOLD = (
     "It was left before all hosts had its line in their log of runs, and the master its journal. If it still had the site's "
-    f"lock, that expires within {HOLD} s; the next run from this machine need not wait for that."
+    f"lock, that expires within {LEASE_SECONDS} s; the next run from this machine need not wait for that."
 )
 
 
@@ -72,7 +72,7 @@ def _connected(ordered: _Ordered, interrupts: Interrupts) -> int:
     try:
         hosts, down = answering(site, every, sessions, emit)
         yes = agreed(site.deletes, options)
-        made = Run(journal.run, site, ordered.stages, reach(site, sessions), emit, hosts, TROUBLE, yes=yes)
+        made = Run(journal.run, site, ordered.stages, connections(site, sessions), emit, hosts, TROUBLE, yes=yes)
         interrupts.watch(made, sessions)
         with ExitStack() as holding:
             refused = work(made, options, ordered.display, down, holding)

@@ -20,7 +20,7 @@ from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import TROUBLE, Unreachable
 from dws_on_csm.model.events import Failure, Renamed
 from dws_on_csm.model.printable import output
-from dws_on_csm.model.step import Check, Place, Shell, Stage
+from dws_on_csm.model.step import Check, ShellLook, Stage, StepContext
 from dws_on_csm.runner.options import Options
 from dws_on_csm.stages.dws import persistent_storage
 from dws_on_csm.stages.verify import FORGET
@@ -62,8 +62,8 @@ ROLES = ("master", "controller", "compute")
 def _last(role: str) -> Check:
     """A check that finds nothing, and looks which run was the last to be at work on the hosts of `role`."""
 
-    def look(place: Place) -> Shell:
-        return Shell(_LAST, lambda out: out.decode(errors="replace").strip())
+    def look(place: StepContext) -> ShellLook:
+        return ShellLook(_LAST, lambda out: out.decode(errors="replace").strip())
 
     return Check(role, role, look, lambda place, have: ())
 

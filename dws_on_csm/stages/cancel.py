@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import pairs
-from dws_on_csm.model.step import Check, Finding, Place, Shell, Stage, Value
+from dws_on_csm.model.step import Check, Finding, ShellLook, Stage, StepContext, Value
 from dws_on_csm.stages import verify
 
 JOB = "dws-on-csm-cancel"
@@ -34,8 +34,8 @@ fi
 """
 
 
-def _look_active(place: Place) -> Shell:
-    return Shell(verify.script(place, _LOOK_ACTIVE), answers)
+def _look_active(place: StepContext) -> ShellLook:
+    return ShellLook(verify.script(place, _LOOK_ACTIVE), answers)
 
 
 def answers(out: bytes) -> dict[str, str]:
@@ -46,7 +46,7 @@ def answers(out: bytes) -> dict[str, str]:
     return found
 
 
-def _judge_active(place: Place, found: Value) -> Sequence[Finding]:
+def _judge_active(place: StepContext, found: Value) -> Sequence[Finding]:
     seen = []
     if found.get("type") != "burst_buffer/lua":
         text = f"slurmctld has BurstBufferType={found.get('type') or 'unknown: it does not answer'}"
@@ -65,18 +65,18 @@ kubectl "$@" --request-timeout 20s --namespace {names.NAMESPACE} logs deployment
 """
 
 
-def _look_holds(place: Place) -> Shell:
+def _look_holds(place: StepContext) -> ShellLook:
     context = place.site.master.context
     words = f"set -- --context={shlex.quote(context)}" if context else "set --"
-    return Shell(words + _LOOK_HOLDS, lambda out: int(out) > 0)
+    return ShellLook(words + _LOOK_HOLDS, lambda out: int(out) > 0)
 
 
-def holds(place: Place) -> bool:
+def holds(place: StepContext) -> bool:
     """Whether DWS there can hold a Workflow in a state for a test."""
     return bool(place.facts.one("cancel.holds"))
 
 
-def script(place: Place, step: str, run: str, **given: str) -> str:
+def script(place: StepContext, step: str, run: str, **given: str) -> str:
     """The script for `step` of templates/controller/cancel.sh with what it needs. `run`: whose jobs; "": those that any
     run has left."""
     return verify.script(

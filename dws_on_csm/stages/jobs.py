@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NotRequired, TypedDict
 
 from dws_on_csm.model import render
-from dws_on_csm.model.step import Place, Shell
+from dws_on_csm.model.step import ShellLook, StepContext
 
 OVER = frozenset(
     {
@@ -48,10 +48,10 @@ class Jobs(TypedDict):
     cluster: NotRequired[int]
 
 
-def look(place: Place) -> Shell:
+def look(place: StepContext) -> ShellLook:
     """All jobs, by one call of squeue on a controller; see `parse`."""
     slurm = place.site.slurm
-    return Shell(
+    return ShellLook(
         render.script("lib/as.sh", "lib/slurmctld.sh", "controller/jobs.sh", folder=slurm.folder, unit=slurm.service),
         parse,
     )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Action, Delete
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import Api, Check, Finding, Place, Refused, Stage, Step, Taken, Value
+from dws_on_csm.model.step import ApiLook, Check, Finding, Refused, Stage, Step, StepContext, Taken, Value
 from dws_on_csm.stages.dws import (
     in_use,
     installed,
@@ -45,7 +45,7 @@ def stages(slurm: bool = False, rbac: bool = False, orphans: bool = False, all_j
     all_jobs  any job in Slurm is a reason to refuse, not only those that use the burst buffer
     """
 
-    def due(place: Place) -> bool:
+    def due(place: StepContext) -> bool:
         return installed.there(place) or slurm
 
     terms = in_use.Terms(orphans, all_jobs, slurm)
@@ -61,7 +61,7 @@ def stages(slurm: bool = False, rbac: bool = False, orphans: bool = False, all_j
     return (*every, close_dws.last(every, close_dws.NAME if slurm else "undeploy"))
 
 
-def _slurm_side(due: Callable[[Place], bool], terms: in_use.Terms) -> tuple[Stage, ...]:
+def _slurm_side(due: Callable[[StepContext], bool], terms: in_use.Terms) -> tuple[Stage, ...]:
     """DWS closed, then slurm.conf, then the files; before each of the two it is looked at what needs them."""
     needs = {deactivate.SLURM.name: (close_dws.NAME,), deactivate.FILES.name: deactivate.FILES.needs}
     guarded = tuple(
@@ -83,7 +83,7 @@ def words(slurm: bool = False, **flags: bool) -> dict[str, str]:
     }
 
 
-def version(place: Place) -> str:
+def version(place: StepContext) -> str:
     """The version that is due to be taken away: whichever is there; "" where nothing is."""
     return installed.version(place) if installed.there(place) else ""
 
@@ -112,7 +112,7 @@ NEEDED = ("awk", "bash", "expr", "git", "kubectl", "make", "python3", "python3-y
 """What `make undeploy` and a clone call on the master."""
 
 
-def _tools(place: Place, have: Value, of_install: Sequence[Finding]) -> Sequence[Finding]:
+def _tools(place: StepContext, have: Value, of_install: Sequence[Finding]) -> Sequence[Finding]:
     """Of what an install finds on the master: the login, and the tools that an undeploy calls as well."""
     found = [one for one in of_install if one.name == "not-root"]
     lacking = [line.removeprefix("lacks ") for line in have["lines"] if line.startswith("lacks ")]
@@ -149,24 +149,24 @@ def _orphans(stage: str) -> Step:
     Of those that are there now it knows only what was seen before Slurm was asked; a later one may be of a later job.
     """
 
-    def orphaned(place: Place, found: Sequence[Workflow]) -> list[Workflow]:
+    def orphaned(place: StepContext, found: Sequence[Workflow]) -> list[Workflow]:
         before, seen = in_use.found(place, stage)
         earlier = {one["id"] for one in before}
         some = [one for one in found if one["id"] in earlier]
         return workflows.by_fate(some, seen, in_use.stuck(place)).get("orphan", [])
 
-    def read(place: Place, found: Value) -> Value:
+    def read(place: StepContext, found: Value) -> Value:
         _, seen = in_use.found(place, stage)
         return {workflows.label(one): workflows.told(one, seen) for one in orphaned(place, found)}
 
-    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         told = orphaned(place, place.facts.one(f"{stage}.orphans"))
         first = {one["id"] for one in place.facts.one(f"{in_use.FIRST}.workflows")}
         if new := [one for one in told if one["id"] not in first]:
             raise Refused(*(_since(workflows.told(one, in_use.found(place, stage)[1])) for one in new))
         return orphans.deletion(place, told)
 
-    def takes(place: Place, have: Value, want: Value) -> Sequence[Taken]:
+    def takes(place: StepContext, have: Value, want: Value) -> Sequence[Taken]:
         some = orphaned(place, place.facts.one(f"{stage}.orphans"))
         things = frozenset(f"Workflow {workflows.label(one)} ({one['id']})" for one in some)
         return [Taken("orphans: " + "; ".join(have.values()), things)]
@@ -174,7 +174,7 @@ def _orphans(stage: str) -> Step:
     return Step(
         "orphans",
         "master",
-        lambda place: Api(workflows.read),
+        lambda place: ApiLook(workflows.read),
         lambda place: {},
         change,
         read=read,
@@ -187,7 +187,7 @@ def _since(told: str) -> Finding:
     return Finding("workflow-orphan", f"{told}; it came while this was at work", "run again: it is told then")
 
 
-def _takes(place: Place, have: Value, want: Value) -> str:
+def _takes(place: StepContext, have: Value, want: Value) -> str:
     every = persistent_storage.kept(place)
     saved = f"; objects that are saved before, and not put back: {', '.join(every)}" if every else ""
     saved += "".join(f"; {one}" for one in owned.unasked(place))
@@ -209,7 +209,7 @@ _RBAC = Stage(
         Step(
             "rbac",
             "master",
-            lambda place: Api(_applied),
+            lambda place: ApiLook(_applied),
             lambda place: [],
             lambda place, have, want: [Delete(path) for label, path in APPLIED.items() if label in have],
             takes=lambda place, have, want: (

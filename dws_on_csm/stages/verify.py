@@ -9,9 +9,9 @@ from dataclasses import replace
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import STATE, Action, Sh
+from dws_on_csm.model.actions import STATE, Action, RunScript
 from dws_on_csm.model.json_record import parse
-from dws_on_csm.model.step import Check, Finding, Place, Shell, Stage, Step, Value
+from dws_on_csm.model.step import Check, Finding, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.pod import discover, files
 
 PROOF = f"{STATE}/proof.json"
@@ -30,11 +30,11 @@ as "$user" test -x "$job_folder" || echo folder
 """
 
 
-def _look_user(place: Place) -> Shell:
-    return Shell(script(place, _LOOK_USER), lambda out: out.decode().split())
+def _look_user(place: StepContext) -> ShellLook:
+    return ShellLook(script(place, _LOOK_USER), lambda out: out.decode().split())
 
 
-def _judge_user(place: Place, found: Value) -> Sequence[Finding]:
+def _judge_user(place: StepContext, found: Value) -> Sequence[Finding]:
     job, host = place.site.test_job, place.host
     every = {
         "unknown": Finding(
@@ -58,7 +58,7 @@ USER = Check("user", "submitter", _look_user, _judge_user)
 """Whether the test job can be submitted at all."""
 
 
-def script(place: Place, body: str, **more: str) -> str:
+def script(place: StepContext, body: str, **more: str) -> str:
     """A script that submits jobs as the test user: `body` behind as.sh, vanishing.sh and slurmctld.sh, with $user,
     $job_folder, $options (sbatch's, as the site file has them), $kubeconfig, $workflows, $namespace and `more` set."""
     slurm, job = place.site.slurm, place.site.test_job
@@ -84,8 +84,8 @@ def _options(site: Site) -> list[str]:
 # --- the job
 
 
-def _look(place: Place) -> Shell:
-    return Shell(f"date +%s; cat {PROOF} 2>/dev/null || true", _parse)
+def _look(place: StepContext) -> ShellLook:
+    return ShellLook(f"date +%s; cat {PROOF} 2>/dev/null || true", _parse)
 
 
 def _parse(out: bytes) -> Value:
@@ -94,7 +94,7 @@ def _parse(out: bytes) -> Value:
     return {"now": int(now), "proof": parse(rest) or None}
 
 
-def _read(place: Place, found: Value) -> Value:
+def _read(place: StepContext, found: Value) -> Value:
     """The proof in a sentence, None where there is none."""
     proof = found["proof"]
     if proof is None:
@@ -109,15 +109,15 @@ def _table(found: Value) -> tuple[tuple[str, ...], ...]:
     return (tuple(times), tuple(f"{seconds:.1f}s" for seconds in times.values())) if times else ()
 
 
-def _want(place: Place) -> Value:
+def _want(place: StepContext) -> Value:
     return _read(place, place.facts.all("verify.job")[place.host]) or "proven by a job"
 
 
-def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     job = place.site.test_job
     body = render.read("controller/test_job.sh")
     made = script(place, body, allowed=str(int(job.deadline)), state_folder=STATE)
-    submit = Sh(f"submit a test job as {job.user}, and follow its Workflow", made, job.deadline + 300.0)
+    submit = RunScript(f"submit a test job as {job.user}, and follow its Workflow", made, job.deadline + 300.0)
     # of a pod that somebody else has started it isn't known yet what its slurmctld has read
     return [files.note(place), submit] if discover.of(place) else [submit]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.transport.output import LineSink, Stream, tail
-from dws_on_csm.transport.ssh_writer import Writer
+from dws_on_csm.transport.ssh_writer import InputFeeder
 
 if TYPE_CHECKING:
     from paramiko import Channel
@@ -24,7 +24,7 @@ STATUS = 30.0  # seconds within which the exit code follows the end of the outpu
 
 
 @dataclass(frozen=True)
-class Order:
+class ExecRequest:
     """What is to be run: the remote command that announces itself with `token`, the script that it reads, its stdin.
 
     With a `password` that is what is answered when `prompt` appears, and nothing else is sent before `token` does.
@@ -42,7 +42,7 @@ class Order:
 
 
 @dataclass
-class Talk:
+class Exchange:
     """What came of an order. `whole`: it came to its end in time; `code` is None when the channel gave none."""
 
     out: Stream
@@ -62,10 +62,10 @@ class Talk:
         return " ".join(tail(bytes(self.out.before), bytes(self.err.before), lines=3))
 
 
-def converse(channel: Channel, order: Order, talk: Talk, deadline: float) -> None:
+def converse(channel: Channel, order: ExecRequest, talk: Exchange, deadline: float) -> None:
     """Runs `order` on `channel` and fills `talk`; after `deadline` seconds the channel is closed, whatever runs."""
     began = time.monotonic()
-    writer = Writer(channel, order.command, order.stay)
+    writer = InputFeeder(channel, order.command, order.stay)
     try:
         talk.whole = _read(channel, talk, began + deadline, _Feeder(order, talk, writer).feed)
     finally:
@@ -73,12 +73,12 @@ def converse(channel: Channel, order: Order, talk: Talk, deadline: float) -> Non
         talk.seconds = time.monotonic() - began
 
 
-def begin(channel: Channel, order: Order, talk: Talk, deadline: float, ready: bytes) -> None:
+def begin(channel: Channel, order: ExecRequest, talk: Exchange, deadline: float, ready: bytes) -> None:
     """Runs `order`, whose script stays, until it has written a line that begins with `ready` to stderr.
 
     The channel is left open then. It is closed when that did not come in `deadline` seconds, or can't come any more.
     """
-    writer = Writer(channel, order.command, order.stay)
+    writer = InputFeeder(channel, order.command, order.stay)
     feeder = _Feeder(order, talk, writer)
     began = time.monotonic()
     talk.whole = _read(channel, talk, began + deadline, lambda: feeder.feed() and ready_line(talk, ready) is None)
@@ -87,7 +87,7 @@ def begin(channel: Channel, order: Order, talk: Talk, deadline: float, ready: by
         _finish(channel, talk, writer)
 
 
-def _finish(channel: Channel, talk: Talk, writer: Writer) -> None:
+def _finish(channel: Channel, talk: Exchange, writer: InputFeeder) -> None:
     if (
         talk.whole
         and not talk.refused
@@ -102,7 +102,7 @@ def _finish(channel: Channel, talk: Talk, writer: Writer) -> None:
     talk.err.end()
 
 
-def ready_line(talk: Talk, ready: bytes) -> str | None:
+def ready_line(talk: Exchange, ready: bytes) -> str | None:
     """What follows `ready` on its line of stderr; None before that line is there."""
     found = talk.err.line(ready)
     return None if found is None else found.decode(errors="replace").strip()
@@ -111,7 +111,7 @@ def ready_line(talk: Talk, ready: bytes) -> str | None:
 class _Feeder:
     """Sends what is due: at once, or under sudo's questions only what was asked for."""
 
-    def __init__(self, order: Order, talk: Talk, writer: Writer) -> None:
+    def __init__(self, order: ExecRequest, talk: Exchange, writer: InputFeeder) -> None:
         self._order, self._talk, self._writer = order, talk, writer
         self._sent = order.password is None
         if self._sent:
@@ -150,7 +150,7 @@ class _Wake(threading.Event):
         super().clear()
 
 
-def _read(channel: Channel, talk: Talk, ends: float, feed: Callable[[], bool]) -> bool:
+def _read(channel: Channel, talk: Exchange, ends: float, feed: Callable[[], bool]) -> bool:
     """Reads until both streams end or `feed` says no; False when `ends` (of time.monotonic) came first."""
     wake = _Wake()
     channel.in_buffer.set_event(wake)
@@ -172,7 +172,7 @@ def _read(channel: Channel, talk: Talk, ends: float, feed: Callable[[], bool]) -
             quiet += 1
 
 
-def _drained(channel: Channel, talk: Talk) -> bool:
+def _drained(channel: Channel, talk: Exchange) -> bool:
     over = bool(channel.eof_received or channel.closed)  # asked first: what came before the end is still to be read
     # some pieces at a time: one that writes faster than this reads has its deadline, too
     for _ in range(PIECES):

@@ -22,7 +22,7 @@ KEEPALIVE = 15  # seconds
 PUBKEYS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 
-Way = socket.socket | Channel
+Link = socket.socket | Channel
 
 ERRORS = (Unreachable, SSHException, OSError, EOFError)
 """What connecting may raise, for explain()."""
@@ -98,7 +98,7 @@ def connect(to: Destination, ends: float, jumps: Jumps, login: Connect) -> None:
         raise _explained(to, error, late, said) from error
 
 
-def _way(to: Destination, ends: float, jumps: Jumps) -> Way:
+def _way(to: Destination, ends: float, jumps: Jumps) -> Link:
     if to.jump:
         return jumps.channel(to, to.jump, ends)
     if to.command:
@@ -106,7 +106,7 @@ def _way(to: Destination, ends: float, jumps: Jumps) -> Way:
     return tcp(to, ends)
 
 
-def _arguments(to: Destination, way: Way, seconds: float) -> dict[str, Any]:
+def _arguments(to: Destination, way: Link, seconds: float) -> dict[str, Any]:
     waits = ("timeout", "banner_timeout", "auth_timeout", "channel_timeout")
     fixed = {"sock": way, "auth_strategy": Login(to), "transport_factory": _transport(to)}
     return fixed | dict.fromkeys(waits, seconds)
@@ -115,7 +115,7 @@ def _arguments(to: Destination, way: Way, seconds: float) -> dict[str, Any]:
 def _transport(to: Destination) -> Callable[..., Transport]:
     """Makes transports that use what ssh_config allows, and prefer the host keys that are known."""
 
-    def make(sock: Way, **more: Any) -> Transport:
+    def make(sock: Link, **more: Any) -> Transport:
         allowed = to.algorithms.get("pubkeyacceptedalgorithms", (*PUBKEYS, *RSA))
         more["disabled_algorithms"] = {"pubkeys": [one for one in (*PUBKEYS, *RSA) if one not in allowed]}
         transport = Limited(sock, **more)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dws_on_csm.model.errors import DeadlineExceeded, SudoRefused, Unreachable
 from dws_on_csm.transport import bootstrap, channel, sudo
-from dws_on_csm.transport.channel import Order, Talk
+from dws_on_csm.transport.channel import Exchange, ExecRequest
 from dws_on_csm.transport.output import LineSink, Stream, tail
 from dws_on_csm.transport.result import Result, result
 from dws_on_csm.transport.sudo import Rights
@@ -30,7 +30,7 @@ def token() -> str:
     return secrets.token_hex(8)
 
 
-class Shell(ABC):
+class RemoteShell(ABC):
     """Runs scripts on `host`. `environment` is what each of them sees; with a `password` they run under sudo."""
 
     def __init__(self, host: str, environment: Mapping[str, str], password: sudo.Password | None) -> None:
@@ -39,7 +39,7 @@ class Shell(ABC):
         self._password = password
         self._asks = False  # whether sudo is known to ask here
         self._places = threading.Semaphore(SCRIPTS)
-        self._running: list[Talk] = []
+        self._running: list[Exchange] = []
         self._lock = threading.Lock()
 
     @abstractmethod
@@ -72,7 +72,7 @@ class Shell(ABC):
     def _run(self, script: str, data: bytes, deadline: float, line: LineSink | None, aside: bool = False) -> Result:
         body = bootstrap.whole(script, self._environment)
 
-        def converse(rights: Rights) -> Talk:
+        def converse(rights: Rights) -> Exchange:
             order, talk = self._order(rights, body, data, deadline, line)
             with nullcontext() if aside else self._listed(talk):
                 channel.converse(self.channel(), order, talk, deadline + bootstrap.GRACE + OVERDUE)
@@ -89,7 +89,7 @@ class Shell(ABC):
         body = bootstrap.whole(script, self._environment)
         opened: list[Channel] = []
 
-        def begin(rights: Rights) -> Talk:
+        def begin(rights: Rights) -> Exchange:
             order, talk = self._order(rights, body, b"", lifetime, None, stay=True)
             opened.append(self.channel())
             channel.begin(opened[-1], order, talk, deadline, ready.encode())
@@ -103,7 +103,7 @@ class Shell(ABC):
         text = " ".join(tail(talk.err.content(), lines=3)) or "nothing was said"
         raise Unreachable(self.host, f"what was to stay ended at once: {text}", "mend what it complains about")
 
-    def _with_rights(self, attempt: Callable[[Rights], Talk]) -> Talk:
+    def _with_rights(self, attempt: Callable[[Rights], Exchange]) -> Exchange:
         """The attempt as oneself, or under sudo: without a password as long as that is enough."""
         if self._password is None:
             return attempt(sudo.NONE)
@@ -116,11 +116,11 @@ class Shell(ABC):
 
     def _order(
         self, rights: Rights, body: bytes, data: bytes, seconds: float, line: LineSink | None, stay: bool = False
-    ) -> tuple[Order, Talk]:
+    ) -> tuple[ExecRequest, Exchange]:
         mark = token()
         command = bootstrap.command(len(body), seconds, mark, rights.words)
-        order = Order(mark, command, body, data, line, rights.prompt, rights.password, stay)
-        return order, Talk(Stream(mark, line), Stream(mark, line))
+        order = ExecRequest(mark, command, body, data, line, rights.prompt, rights.password, stay)
+        return order, Exchange(Stream(mark, line), Stream(mark, line))
 
     @property
     def busy(self) -> bool:
@@ -140,13 +140,13 @@ class Shell(ABC):
             running = {id(talk) for talk in self._now()}
             doomed = [talk for talk in doomed if id(talk) in running and not numbers[id(talk)]]
 
-    def _now(self) -> list[Talk]:
+    def _now(self) -> list[Exchange]:
         """What runs on the host, or has been sent there."""
         with self._lock:
             return list(self._running)
 
     @contextmanager
-    def _listed(self, talk: Talk) -> Iterator[None]:
+    def _listed(self, talk: Exchange) -> Iterator[None]:
         """Counts `talk` among what runs now: stop() ends it."""
         with self._lock:
             self._running.append(talk)
@@ -156,7 +156,7 @@ class Shell(ABC):
             with self._lock:
                 self._running = [other for other in self._running if other is not talk]
 
-    def _unstarted(self, talk: Talk) -> Unreachable:
+    def _unstarted(self, talk: Exchange) -> Unreachable:
         if self._password:
             fix = f"make `sudo sh` work for this user on {self.host}, or log in as root (ssh.user)"
             return SudoRefused(self.host, f"sudo refused: {talk.said()}", fix)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dws_on_csm.model.errors import DeadlineExceeded, Flooded, Lost, SudoRefused, Unreachable
-from dws_on_csm.transport.channel import Talk
+from dws_on_csm.transport.channel import Exchange
 from dws_on_csm.transport.output import tail
 
 
@@ -20,7 +20,7 @@ class Result:
     seconds: float
 
 
-def result(host: str, talk: Talk, deadline: float, unstarted: Callable[[Talk], Unreachable]) -> Result:
+def result(host: str, talk: Exchange, deadline: float, unstarted: Callable[[Exchange], Unreachable]) -> Result:
     """What came of `talk`. Raises Flooded, DeadlineExceeded, Lost, SudoRefused; or what `unstarted` makes of one that
     never began."""
     if talk.flood:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dws_on_csm.model.errors import Lost, Unreachable
 from dws_on_csm.transport import sudo
-from dws_on_csm.transport.remote_shell import Shell
+from dws_on_csm.transport.remote_shell import RemoteShell
 
 if TYPE_CHECKING:
     from paramiko import Channel
@@ -22,7 +22,7 @@ FREED = 5.0  # seconds within which sshd gives the place of a session that has e
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its errors reach people through ours, once
 
 
-class Session(Shell):
+class Session(RemoteShell):
     """One host's connection to `to`. `environment` is what every script sees; with a `password` they run under sudo.
 
     `execs` counts the exec channels that were opened, `connects` the connections of its own. To be made in the main

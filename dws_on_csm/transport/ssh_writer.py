@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 PIECE = 1 << 15  # what fits into one SSH packet
 
 
-class Writer:
+class InputFeeder:
     """Sends from a thread of its own: the remote command first, then whatever `send` is given, in that order.
 
     A thread, because both the command's acceptance and a full window block, and neither may keep us from reading or

@@ -15,8 +15,8 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.domain import slurm_conf
 from dws_on_csm.engine import frames
 from dws_on_csm.engine.host_script import BUSY, compile_actions
-from dws_on_csm.model.actions import STATE, Sh
-from dws_on_csm.model.step import Facts, Place, Shell
+from dws_on_csm.model.actions import STATE, RunScript
+from dws_on_csm.model.step import Facts, ShellLook, StepContext
 from dws_on_csm.runner.connections import Sessions, connect_all
 from dws_on_csm.runner.journal import identifier
 from dws_on_csm.stages.slurm import activate, controller, hooks, plugin, slurmctld, transaction
@@ -67,14 +67,14 @@ class Controllers:
         assert told.code == 0, (host, command, told)
         return told.out.decode()
 
-    def place(self, host: str) -> Place:
+    def place(self, host: str) -> StepContext:
         """The host with what the looks find there now."""
         facts = Facts()
         looks = {controller.FACT: controller.look, slurmctld.FACT: slurmctld.look, "slurm.conf": activate._look_conf}
         for key, look in looks.items():
-            made = look(Place(self.site, facts, host))
+            made = look(StepContext(self.site, facts, host))
             facts.found[key] = {host: made.parse(self.run(host, made.script).out)}
-        return Place(self.site, facts, host)
+        return StepContext(self.site, facts, host)
 
     def run(self, host: str, script: str, data: bytes = b"") -> Result:
         """A script on a host, through the connection that is kept open."""
@@ -82,21 +82,21 @@ class Controllers:
         assert isinstance(session, Session), session
         return session.run(script, data, deadline=120)
 
-    def enabling(self, host: str) -> Sh:
+    def enabling(self, host: str) -> RunScript:
         """What the step `conf` would do on `host`."""
         place = self.place(host)
         have = activate.seen(place)
         (action,) = activate._change_conf(place, have, activate.wanted(place, have))
-        assert isinstance(action, Sh)
+        assert isinstance(action, RunScript)
         return action
 
-    def restarting(self, host: str) -> Sh:
+    def restarting(self, host: str) -> RunScript:
         """What the step `daemon` would do on `host`."""
         (action,) = activate._change_daemon(self.place(host), None, None)
-        assert isinstance(action, Sh)
+        assert isinstance(action, RunScript)
         return action
 
-    def do(self, host: str, action: Sh) -> Result:
+    def do(self, host: str, action: RunScript) -> Result:
         """Perform one action as the engine does."""
         self.touched.add(host)
         script, data = compile_actions([action], now(), frames.marker())
@@ -244,7 +244,7 @@ STARTING = "for i in $(seq 600); do ! grep -q starting /run/told || exit 0; slee
 def test_a_connection_that_breaks_in_the_middle(fresh: Controllers) -> None:
     """The activation goes on without us and ends well; a second one is refused meanwhile; a look tells that it works."""
     looks = transaction.look(fresh.place(BACKUP))
-    assert isinstance(looks, Shell)
+    assert isinstance(looks, ShellLook)
     planned, second = fresh.enabling(BACKUP), fresh.restarting(BACKUP)
     script, data = compile_actions([planned], now(), frames.marker())
     fresh.touched.add(BACKUP)
@@ -292,7 +292,7 @@ def begun(there: Controllers, host: str) -> None:
 def settled(there: Controllers, host: str) -> None:
     """Wait until no activation is at work or pending on `host`."""
     looks = transaction.look(there.place(host))
-    assert isinstance(looks, Shell)
+    assert isinstance(looks, ShellLook)
     until = time.monotonic() + 180
     while looks.parse(there.run(host, looks.script).out) != "none":
         assert time.monotonic() < until

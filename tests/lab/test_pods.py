@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dws_on_csm.config.load import load
-from dws_on_csm.model.step import Facts, Place
+from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.stages.pod import discover as stage
 from dws_on_csm.stages.pod import rollout
 from lab import access
@@ -235,9 +235,9 @@ def test_a_rotation_leaves_no_gap(pod_lab: Lab, site: Path, kubectl: Kubectl) ->
 def test_a_rollout_whose_slurmctld_does_not_start_is_put_back(pod_lab: Lab, site: Path, kubectl: Kubectl) -> None:
     """With a slurm.conf that no slurmctld starts with, what was changed comes back, and slurmctld answers."""
     before = config(kubectl)
-    place = Place(load(site), Facts(), NAME)
+    place = StepContext(load(site), Facts(), NAME)
     facts = stage.read(_Api(kubectl), load(site).controllers[0].pod)  # type: ignore[arg-type]
-    place = Place(place.site, Facts({stage.FACT: {NAME: facts}}), NAME)
+    place = StepContext(place.site, Facts({stage.FACT: {NAME: facts}}), NAME)
     wrong = before["slurm.conf"] + "NoSuchKey=1\n"
     edit = {
         "object": "configmap/slurm-conf",

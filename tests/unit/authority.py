@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from dws_on_csm.config.site import Site
-from dws_on_csm.model.step import Facts, Place
+from dws_on_csm.model.step import Facts, StepContext
 
 MAY = ["workflows.dataworkflowservices.github.io   []   []   [create delete get list patch update watch]"]
 
@@ -74,7 +74,7 @@ def named(site: Site, name: str = "slurm-dws", **more: Any) -> Site:
     return replace(site, access=replace(site.access, common_name=name, **more))
 
 
-def at(site: Site, kubeconfigs: Mapping[str, Any], host: str = "c1", **more: dict[str, Any]) -> Place:
+def at(site: Site, kubeconfigs: Mapping[str, Any], host: str = "c1", **more: dict[str, Any]) -> StepContext:
     """A place where this was found: host -> its kubeconfig."""
     whole = authority().certificate
     ca = base64.b64encode(whole).decode()
@@ -83,7 +83,9 @@ def at(site: Site, kubeconfigs: Mapping[str, Any], host: str = "c1", **more: dic
     }
     cluster = {"name": "kubernetes", "server": "https://api", "trusts": whole.decode(), "ca": whole.decode()}
     facts = {"access.cluster": {"m": cluster}, "access.kubeconfig": found, "preflight.before": found}
-    return Place(site, Facts({**facts, **{key.replace("__", "."): {"m": value} for key, value in more.items()}}), host)
+    return StepContext(
+        site, Facts({**facts, **{key.replace("__", "."): {"m": value} for key, value in more.items()}}), host
+    )
 
 
 def _name(name: str) -> x509.Name:

@@ -21,12 +21,12 @@ from dws_on_csm.commands.history.host_record import trail
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.engine import before_images
-from dws_on_csm.engine.context import At, Reach
+from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.engine.looks import Board
 from dws_on_csm.kube import objects as kube_objects
-from dws_on_csm.model.actions import Action, Delete, Sh
-from dws_on_csm.model.snapshot import ABSENT, Goal, Thing
-from dws_on_csm.model.step import Api, Facts, Place
+from dws_on_csm.model.actions import Action, Delete, RunScript
+from dws_on_csm.model.snapshot import ABSENT, Goal, ObjectSnapshot
+from dws_on_csm.model.step import ApiLook, Facts, StepContext
 from dws_on_csm.runner import past_runs
 from dws_on_csm.runner.past_runs import Past
 from dws_on_csm.stages.access import revoked_names
@@ -161,9 +161,9 @@ class Simulated:
     def _reach(self) -> Reach:
         return Reach(lambda host: _Master(self.on_master), lambda: self.api, lambda role: MASTER)
 
-    def _at(self, key: str) -> At:
+    def _at(self, key: str) -> StepReporter:
         stage, _, step = key.partition(".")
-        return At(self.run, MASTER, stage, step, lambda event: None)
+        return StepReporter(self.run, MASTER, stage, step, lambda event: None)
 
     def __call__(self, *_: Any) -> None:
         """Something is about to be changed."""
@@ -371,9 +371,9 @@ class Simulated:
 
     def _refuse(self, goal: Goal) -> None:
         check = unchanged.things(goal)
-        place = Place(self.site, Facts({}), MASTER)
+        place = StepContext(self.site, Facts({}), MASTER)
         look = check.look(place)
-        have = look.read(self.api) if isinstance(look, Api) else {}  # type: ignore[arg-type]
+        have = look.read(self.api) if isinstance(look, ApiLook) else {}  # type: ignore[arg-type]
         if found := check.judge(place, have):
             raise Refused(found)
         for path, one in goal.files.get(CONTROLLER, {}).items():
@@ -394,11 +394,11 @@ class Simulated:
         lacks = any(have.get(path) != one for path, one in dws(version).items())
         return lacks or there["tag"] != version or bool(there["unfinished"])
 
-    def _object_actions(self, things: Sequence[Thing]) -> Sequence[Action]:
+    def _object_actions(self, things: Sequence[ObjectSnapshot]) -> Sequence[Action]:
         step = objects.step(things, "objects", self.run)
-        place = Place(self.site, Facts({}), MASTER)
+        place = StepContext(self.site, Facts({}), MASTER)
         look = step.look(place)
-        assert isinstance(look, Api) and step.read and step.change
+        assert isinstance(look, ApiLook) and step.read and step.change
         found = look.read(self.api)  # type: ignore[arg-type]
         have, want = step.read(place, found), step.want(place)
         facts = Facts({"objects.objects": {MASTER: found}})
@@ -416,7 +416,7 @@ class Simulated:
         if isinstance(action, Delete):
             self.objects("objects.objects", {action.path: None})
             return
-        assert isinstance(action, Sh)
+        assert isinstance(action, RunScript)
         (path,) = action.objects
         self.script_begins("objects.objects")
         self.objects("objects.objects", {path: kube_objects.normal(json.loads(action.data))})

@@ -9,7 +9,7 @@ import pytest
 
 from dws_on_csm.config import acceptable
 from dws_on_csm.config.load import DEFAULT, load
-from dws_on_csm.model.step import Facts, Place, Step, Taken
+from dws_on_csm.model.step import Facts, Step, StepContext, Taken
 from dws_on_csm.stages.slurm import controller, foreign, hooks, plugin, slurmctld
 from tests.unit.stages.slurm.test_controller import CONF, GOOD, RUNNING, TEXT
 
@@ -50,11 +50,11 @@ def test_what_is_the_sites_own(name: str, text: str, expected: bool) -> None:
     assert foreign.foreign(name, text) is expected
 
 
-def there(lua: str | None = None, conf: str | None = None, **running: Any) -> Place:
+def there(lua: str | None = None, conf: str | None = None, **running: Any) -> StepContext:
     """A controller with these files."""
     found = {"plugin.lua": lua, "plugin.conf": conf}
     facts = {key: {"slurmctl": None if text is None else {"text": text}} for key, text in found.items()}
-    return Place(SITE, Facts({**facts, **daemon_of(running)}), "slurmctl")
+    return StepContext(SITE, Facts({**facts, **daemon_of(running)}), "slurmctl")
 
 
 def daemon_of(running: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def daemon_of(running: dict[str, Any]) -> dict[str, Any]:
         (ENABLED, there(), []),
     ],
 )
-def test_a_burst_buffer_in_use_is_refused(found: dict[str, Any], place: Place, named: list[str]) -> None:
+def test_a_burst_buffer_in_use_is_refused(found: dict[str, Any], place: StepContext, named: list[str]) -> None:
     """Jobs of another burst buffer would lose it: with BurstBufferType on, or still in slurmctld's memory, it stands in the way."""
     seen = controller.judge(place, found)
     assert [one.name for one in seen] == ["other-burst-buffer"] * len(named)
@@ -82,7 +82,7 @@ def test_a_burst_buffer_in_use_is_refused(found: dict[str, Any], place: Place, n
     assert "other-burst-buffer" in acceptable.WHY_NOT
 
 
-def taken(place: Place, name: str) -> tuple[Taken, ...]:
+def taken(place: StepContext, name: str) -> tuple[Taken, ...]:
     """What the step of this file would take away, before it is known what comes in its place."""
     step = next(one for one in plugin.STAGE.steps if isinstance(one, Step) and one.name == name)
     return step.taken(place, {"text": "x"}, None)
@@ -110,4 +110,4 @@ def test_which_difference_is_an_edited_plugin(change: dict[str, str], expected: 
     """Only DWS's own plugin that has every function that this Slurm asks for, and differs in nothing else."""
     seen = {"preflight.controller": {"slurmctl": {"hooks": ["slurm_bb_pools"]}}}
     want = {"mode": "644", "owner": "root:root", "text": OURS, "compiles": "with lua"}
-    assert plugin._covered_lua(Place(SITE, Facts(seen), "slurmctl"), want | change, want) == expected
+    assert plugin._covered_lua(StepContext(SITE, Facts(seen), "slurmctl"), want | change, want) == expected

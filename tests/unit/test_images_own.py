@@ -9,7 +9,7 @@ import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
-from dws_on_csm.model.step import Facts, Place
+from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.stages.dws import images
 
 WANTED, OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
@@ -28,7 +28,7 @@ NAME = "registry.local/dws:0.0.20"
 def test_another_image_is_asked_about(registry: str, pushed: str, asked: bool) -> None:
     """The question has its digest; who agrees agrees to that image alone."""
     have = {NAME: {"registry": registry, "pushed": pushed}}
-    seen = images._takes_pushed(Place(load(DEFAULT), Facts(), "m"), have, {})
+    seen = images._takes_pushed(StepContext(load(DEFAULT), Facts(), "m"), have, {})
     assert [(OTHER in one.words, one.things) for one in seen] == [(True, frozenset({f"{NAME} {OTHER}"}))] * asked
 
 
@@ -68,4 +68,4 @@ def test_which_difference_is_an_image_of_the_sites_own(registry: str, expected: 
     """An image that is not there is none that the site pushed."""
     have = {NAME: {"registry": registry, "pushed": WANTED}}
     want = {NAME: {"registry": WANTED, "pushed": WANTED}}
-    assert images._covered_pushed(Place(load(DEFAULT), Facts(), "m"), have, want) == expected
+    assert images._covered_pushed(StepContext(load(DEFAULT), Facts(), "m"), have, want) == expected

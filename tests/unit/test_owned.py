@@ -16,8 +16,8 @@ import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import dws_objects
-from dws_on_csm.model.snapshot import Goal, Thing
-from dws_on_csm.model.step import Check, Facts, Known, Place, Shell, Stage, Taken
+from dws_on_csm.model.snapshot import Goal, ObjectSnapshot
+from dws_on_csm.model.step import Check, Constant, Facts, ShellLook, Stage, StepContext, Taken
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.dws import (
     installed,
@@ -89,7 +89,7 @@ def looked(there: Path, dying: bool = False) -> subprocess.CompletedProcess[str]
         MASTER: {**place.facts.one(installed.FACT), "crds": {"x": {"deleting": dying}}}
     }
     made = owned.check(lambda place: not dying).look(place)
-    assert isinstance(made, Shell)
+    assert isinstance(made, ShellLook)
     environment = {"PATH": f"{there}:/usr/bin:/bin"}
     return subprocess.run(["sh", "-c", made.script], env=environment, capture_output=True, text=True, timeout=120)
 
@@ -149,8 +149,8 @@ def test_an_install_that_takes_nothing_away_makes_no_such_look(stage: str) -> No
     """Neither before nor in its stages."""
     steps = dws_replace.checks("preflight") if stage == "preflight" else dws_replace.STAGE.steps
     (check,) = (one for one in steps if one.name == "owned")
-    assert isinstance(check, Check) and check.look(a_place()) == Known(owned.NOTHING)
-    assert isinstance(check.look(a_place(dws="0.1.9")), Shell)
+    assert isinstance(check, Check) and check.look(a_place()) == Constant(owned.NOTHING)
+    assert isinstance(check.look(a_place(dws="0.1.9")), ShellLook)
 
 
 def judged(found: Mapping[str, Any], typed: str = "", agreed: Sequence[Any] = ()) -> list[str]:
@@ -353,7 +353,7 @@ def test_the_last_look_judges_what_cannot_be_asked_as_the_first_does(
 
 def test_the_check_stands_before_every_removal() -> None:
     """In the preflight and again right before: of an undeploy, an upgrade, and a rollback that takes DWS or one of its kinds."""
-    one = Thing(f"{installed.CRDS}/storages.{fake_kubectl.GROUP}", None, frozenset())
+    one = ObjectSnapshot(f"{installed.CRDS}/storages.{fake_kubectl.GROUP}", None, frozenset())
     goal = Goal("1", "leave", {}, (), {})
     ways = [undeploy.stages(), *(procedure.stages(replace(goal, dws=dws), "c") for dws in ("remove", "install"))]
     ways.append(procedure.stages(replace(goal, things=(one,)), "c"))
@@ -373,15 +373,15 @@ def test_where_nothing_is_there_nothing_more_has_to_be_known(stages: Sequence[St
     (check,) = (one for one in stages[0].steps if one.name == "owned")
     assert isinstance(check, Check)
     nothing = {"traces": [], "crds": {}, "unfinished": "", "tag": ""}
-    place = Place(load(DEFAULT), Facts({installed.FACT: {"ncn-m001": nothing}}), "ncn-m001")
+    place = StepContext(load(DEFAULT), Facts({installed.FACT: {"ncn-m001": nothing}}), "ncn-m001")
     look = check.look(place)
-    assert isinstance(look, Known) and list(check.judge(place, look.value)) == []
+    assert isinstance(look, Constant) and list(check.judge(place, look.value)) == []
 
 
 def test_no_site_file_accepts_it() -> None:
     """It is data of somebody's; that some kind can't be asked may be lived with."""
     site = load(DEFAULT)
-    place = Place(site, Facts({persistent_storage.FACT: {MASTER: persistent_storage.NOTHING}}), MASTER)
+    place = StepContext(site, Facts({persistent_storage.FACT: {MASTER: persistent_storage.NOTHING}}), MASTER)
     one = {"what": "x", "why": "y", "down": False}
     assert [f.name for f in owned.check(lambda place: True).judge(place, {"owned": [], "unasked": [one]})] == [
         dws_objects.OWNERS_UNKNOWN

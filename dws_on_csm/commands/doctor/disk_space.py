@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Check, Finding, Place, Shell, Value
+from dws_on_csm.model.step import Check, Finding, ShellLook, StepContext, Value
 from dws_on_csm.stages.slurm import controller
 
 FULL = 10_000
@@ -19,12 +19,12 @@ _LOOK = """for one in {folders}; do
 done"""
 
 
-def _look(place: Place) -> Shell:
+def _look(place: StepContext) -> ShellLook:
     folders = dict.fromkeys(one for one in _folders(place) if one.startswith("/"))
-    return Shell(_LOOK.format(folders=shlex.join(folders)), _parse)
+    return ShellLook(_LOOK.format(folders=shlex.join(folders)), _parse)
 
 
-def _folders(place: Place) -> Iterator[str]:
+def _folders(place: StepContext) -> Iterator[str]:
     """Where slurmctld has its files, its state and its log, and where an install keeps what was there before."""
     yield from (place.site.slurm.folder, STATE)
     for key, whole in (("StateSaveLocation", True), ("SlurmctldLogFile", False)):
@@ -38,7 +38,7 @@ def _parse(out: bytes) -> Value:
     return {where: int(free) for free, where in rows}
 
 
-def _judge(place: Place, found: Value) -> Sequence[Finding]:
+def _judge(place: StepContext, found: Value) -> Sequence[Finding]:
     full = [where for where, free in found.items() if free < FULL]
     if not full:
         return ()

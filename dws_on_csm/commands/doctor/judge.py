@@ -13,7 +13,7 @@ from dws_on_csm.commands.doctor.diagnosis import Diagnosis, Told, Unseen
 from dws_on_csm.engine.looks import Item, LookFailed, keyed
 from dws_on_csm.engine.state import Run, defect
 from dws_on_csm.model.errors import TROUBLE
-from dws_on_csm.model.step import Check, Finding, Refused, Step, Unknown, Value
+from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, Step, Value
 from dws_on_csm.runner.inspect import Reading
 from dws_on_csm.stages.preflight.checks import SKEW
 from dws_on_csm.transport.session import Session
@@ -78,7 +78,7 @@ def _judged(run: Run, key: str, item: Item, host: str) -> Iterator[Told | Unseen
     except LookFailed as failed:
         yield from _failed(run, key, host, str(failed))
         return
-    except Unknown as unknown:
+    except NotYetKnown as unknown:
         yield Unseen(host, key, _lacking(unknown))
         return
     for judge in _judges(run, key, item, host, found):
@@ -86,7 +86,7 @@ def _judged(run: Run, key: str, item: Item, host: str) -> Iterator[Told | Unseen
             yield from (Told(host, one) for one in judge() if one.name != "clock-skew")  # measured better by `measured`
         except Refused as refused:
             yield from (Told(host, one) for one in refused.findings)
-        except Unknown as unknown:
+        except NotYetKnown as unknown:
             yield Unseen(host, key, _lacking(unknown))
         except LookFailed as failed:
             yield Unseen(host, key, str(failed))
@@ -94,7 +94,7 @@ def _judged(run: Run, key: str, item: Item, host: str) -> Iterator[Told | Unseen
             yield Unseen(host, key, defect(error, key).meaning)
 
 
-def _lacking(unknown: Unknown) -> str:
+def _lacking(unknown: NotYetKnown) -> str:
     return f"something of {unknown.stage} was not seen, which it is to be compared with"
 
 

@@ -11,7 +11,18 @@ from dws_on_csm.engine import site_lock
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.lines import every, first, pairs
-from dws_on_csm.model.step import Api, Check, Finding, Known, Look, Place, Shell, Stage, Unknown, Value
+from dws_on_csm.model.step import (
+    ApiLook,
+    Check,
+    Constant,
+    Finding,
+    Look,
+    NotYetKnown,
+    ShellLook,
+    Stage,
+    StepContext,
+    Value,
+)
 from dws_on_csm.runner.inspect import redo
 from dws_on_csm.stages import jobs
 from dws_on_csm.stages.dws import workflows
@@ -32,11 +43,11 @@ TIMED_OUT = "124"
 # --- the way of the plugin to the API server
 
 
-def _look_reach(place: Place) -> Shell:
+def _look_reach(place: StepContext) -> ShellLook:
     slurm = place.site.slurm
     settings = {"file": names.KUBECONFIG, "folder": slurm.folder, "unit": slurm.service, "slow": str(SLOW)}
     parts = ("lib/as.sh", "lib/slurmctld.sh", "lib/vanishing.sh", "controller/doctor_reach.sh")
-    return Shell(render.script(*parts, **settings), _parse_reach)
+    return ShellLook(render.script(*parts, **settings), _parse_reach)
 
 
 def _parse_reach(out: bytes) -> Value:
@@ -47,7 +58,7 @@ def _parse_reach(out: bytes) -> Value:
     return found | took | {"token": every(told, "token")}
 
 
-def _judge_reach(place: Place, found: Value) -> Sequence[Finding]:
+def _judge_reach(place: StepContext, found: Value) -> Sequence[Finding]:
     host, file = place.host, names.KUBECONFIG
     told = [_token(place, where) for where in found["token"]]
     if "there" in found and "readable" not in found:
@@ -58,7 +69,7 @@ def _judge_reach(place: Place, found: Value) -> Sequence[Finding]:
     return told
 
 
-def _token(place: Place, where: str) -> Finding:
+def _token(place: StepContext, where: str) -> Finding:
     host = place.host
     text = f"{where} on {host}: kubectl may take this token in place of the certificate, and be somebody else"
     fix = "set automountServiceAccountToken: false in the pod's template"
@@ -69,7 +80,7 @@ def _token(place: Place, where: str) -> Finding:
     return Finding("token-beside-certificate", text, fix)
 
 
-def _answered(place: Place, found: Value) -> Iterator[Finding]:
+def _answered(place: StepContext, found: Value) -> Iterator[Finding]:
     host, seconds = place.host, found["milliseconds"] / 1000
     said = found.get("said", "") or f"kubectl ended with {found['code']}"
     if "asked" not in found and found["code"] not in ("0", TIMED_OUT):
@@ -94,14 +105,14 @@ def _answered(place: Place, found: Value) -> Iterator[Finding]:
 # --- whether the plugin's file, as it lies there, loads
 
 
-def _look_loads(place: Place) -> Look:
+def _look_loads(place: StepContext) -> Look:
     lua = controller.interpreter(place)
     if not lua:
-        return Known({"lua": "", "said": ""})
+        return Constant({"lua": "", "said": ""})
     file = f"{place.site.slurm.folder}/{plugin.LUA}"
     given = f"file={file}\n[ -e $file ] || exit 0\n"
     script = given + plugin.loading(place, lua, _LOADS)
-    return Shell(script, lambda out: {"lua": lua, "said": out.decode(errors="replace").strip()})
+    return ShellLook(script, lambda out: {"lua": lua, "said": out.decode(errors="replace").strip()})
 
 
 _LOADS = """
@@ -111,7 +122,7 @@ said=$(printf %s "$content" | base64 -d | loads 2>&1) || printf "%s" "${said:-it
 """
 
 
-def _judge_loads(place: Place, found: Value) -> Sequence[Finding]:
+def _judge_loads(place: StepContext, found: Value) -> Sequence[Finding]:
     if not found["said"]:
         return ()
     text = (
@@ -126,16 +137,16 @@ def _judge_loads(place: Place, found: Value) -> Sequence[Finding]:
 _JOBS, _WORKFLOWS = "doctor.jobs", "doctor.workflows"
 
 
-def _look_jobs(place: Place) -> Look:
+def _look_jobs(place: StepContext) -> Look:
     place.facts.one(_WORKFLOWS)  # Slurm is asked after these were seen: see workflows.fate
     return jobs.look(place)
 
 
-def _judge_workflows(place: Place, found: Value) -> Sequence[Finding]:
+def _judge_workflows(place: StepContext, found: Value) -> Sequence[Finding]:
     seen = _jobs(place)
     orphans = [one for one in found if workflows.fate(one, seen) == "orphan"] if seen else []
     if found and not seen:
-        raise Unknown("doctor")
+        raise NotYetKnown("doctor")
     return [Finding("orphan", workflows.told(one, seen), _delete(one)) for one in orphans if seen]
 
 
@@ -144,7 +155,7 @@ def _delete(one: Workflow) -> str:
     return f"nothing needs it any more, and Slurm will never take it down: `{command}` on the master"
 
 
-def _jobs(place: Place) -> Jobs | None:
+def _jobs(place: StepContext) -> Jobs | None:
     """Slurm's jobs as a controller told them; None if none did."""
     return next((one for one in place.facts.found.get(_JOBS, {}).values() if one["answers"]), None)
 
@@ -152,7 +163,7 @@ def _jobs(place: Place) -> Jobs | None:
 # --- slurm.conf from one controller to the next
 
 
-def _judge_alike(place: Place, found: Value) -> Sequence[Finding]:
+def _judge_alike(place: StepContext, found: Value) -> Sequence[Finding]:
     first = place.site.controllers[0].name
     mine, theirs = controller.found(place), place.facts.all(controller.FACT).get(first)
     if place.host == first or theirs is None:
@@ -181,7 +192,7 @@ def _bare(text: str | None) -> str | None:
 
 _AT_WORK = f"""
 cd {STATE} 2>/dev/null || exit 0
-{render.script("master/lock_holder.sh", hold=str(site_lock.HOLD), proc=site_lock.PROC)}
+{render.script("master/lock_holder.sh", hold=str(site_lock.LEASE_SECONDS), proc=site_lock.PROC)}
 count
 end=$(ending)
 if [ -e lock/holder ] && [ "${{end:-$until}}" -gt "$up" ]; then line 3; fi
@@ -199,14 +210,16 @@ PROBES = Stage(
     "doctor",
     (),
     (
-        Check("cluster", "master", lambda place: Api(lambda cluster: cluster.get("/version")), lambda place, found: ()),
-        Check("at-work", "master", lambda place: Shell(_AT_WORK, _parse_at_work), lambda place, found: ()),
-        Check("workflows", "master", lambda place: Api(workflows.read), _judge_workflows),
+        Check(
+            "cluster", "master", lambda place: ApiLook(lambda cluster: cluster.get("/version")), lambda place, found: ()
+        ),
+        Check("at-work", "master", lambda place: ShellLook(_AT_WORK, _parse_at_work), lambda place, found: ()),
+        Check("workflows", "master", lambda place: ApiLook(workflows.read), _judge_workflows),
         Check("jobs", "controller", _look_jobs, lambda place, found: ()),
         Check("reach", "controller", _look_reach, _judge_reach),
         Check("loads", "controller", _look_loads, _judge_loads),
         disk_space.CHECK,
-        Check("alike", "controller", lambda place: Known(None), _judge_alike),
+        Check("alike", "controller", lambda place: Constant(None), _judge_alike),
     ),
 )
 

@@ -6,32 +6,32 @@ from collections.abc import Callable, Iterable, Iterator
 
 from dws_on_csm.commands.doctor import rules_access, rules_cluster
 from dws_on_csm.domain import names
-from dws_on_csm.model.step import Finding, Place, Value
+from dws_on_csm.model.step import Finding, StepContext, Value
 from dws_on_csm.redaction.diff import difference
 from dws_on_csm.runner.inspect import redo
 from dws_on_csm.stages.access import rbac
 from dws_on_csm.stages.slurm import activate, plugin, slurmctld
 from dws_on_csm.stages.slurm.computes import LEGEND
 
-Rule = Callable[[Place, Value, Value], Iterable[Finding]]
+Rule = Callable[[StepContext, Value, Value], Iterable[Finding]]
 """Place, what is there and what is wanted, which differ -> what is wrong."""
 
 
-def _redo(place: Place, what: str) -> str:
+def _redo(place: StepContext, what: str) -> str:
     return redo(place.site, place.host, what)
 
 
 def other(key: str) -> Rule:
     """The rule for a step that has none."""
 
-    def rule(place: Place, have: Value, want: Value) -> Iterator[Finding]:
+    def rule(place: StepContext, have: Value, want: Value) -> Iterator[Finding]:
         lines = "; ".join(difference(have, want)[:4])
         yield Finding("not-as-wanted", f"{key} on {place.host} is not as wanted: {lines}", _redo(place, key))
 
     return rule
 
 
-def _repository(place: Place, have: Value, want: Value) -> Iterator[Finding]:
+def _repository(place: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     folder, why = plugin.clone(place.site), "what the plugin's files should be comes from there"
     if have and have["modified"]:
         text = f"{folder} was changed: {', '.join(have['modified'])}; {why}"
@@ -40,17 +40,17 @@ def _repository(place: Place, have: Value, want: Value) -> Iterator[Finding]:
         yield Finding("plugin-clone", f"{folder} is not the clone at its tag; {why}", _redo(place, "plugin"))
 
 
-def _lua(place: Place, have: Value, want: Value) -> Iterator[Finding]:
+def _lua(place: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     yield from _file(place, plugin.LUA, "plugin", have, want, "every #DW sbatch is refused")
 
 
-def _conf(place: Place, have: Value, want: Value) -> Iterator[Finding]:
+def _conf(place: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     yield from _file(
         place, plugin.CONF, "burst-buffer-conf", have, want, "#DW jobs run without a Workflow, nothing says so"
     )
 
 
-def _file(place: Place, name: str, short: str, have: Value, want: Value, effect: str) -> Iterator[Finding]:
+def _file(place: StepContext, name: str, short: str, have: Value, want: Value, effect: str) -> Iterator[Finding]:
     path, fix = f"{place.site.slurm.folder}/{name}", _redo(place, "plugin")
     if have is None:
         yield Finding(f"{short}-missing", f"there is no {path} on {place.host}: {effect}", fix)
@@ -64,12 +64,12 @@ def _file(place: Place, name: str, short: str, have: Value, want: Value, effect:
         yield Finding(f"{short}-mode", f"{text}, not {want['mode']} and {want['owner']}", fix)
 
 
-def _slurm_conf(place: Place, have: Value, want: Value) -> Iterator[Finding]:
+def _slurm_conf(place: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     text = f"slurm.conf on {place.host} has no BurstBufferType={slurmctld.TYPE}: #DW lines are comments there"
     yield Finding("burst-buffer-off", text, _redo(place, "slurm"))
 
 
-def _daemon(place: Place, have: Value, want: Value) -> Iterator[Finding]:
+def _daemon(place: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     unit, fix = place.site.slurm.service, _redo(place, "slurm")
     if not have["answers"]:
         text = f"slurmctld on {place.host} does not answer `scontrol ping`"
@@ -79,7 +79,7 @@ def _daemon(place: Place, have: Value, want: Value) -> Iterator[Finding]:
         yield Finding("slurmctld-stale", text, fix)
 
 
-def _unread(place: Place, reasons: Iterable[str]) -> list[str]:
+def _unread(place: StepContext, reasons: Iterable[str]) -> list[str]:
     """Without what other findings tell: no burst_buffer.conf; a slurm.conf, as slurmctld has read it, without the plugin."""
     found = slurmctld.found(place)
     lacks = f"{place.site.slurm.folder}/burst_buffer.conf" not in found["changed"]
@@ -88,13 +88,13 @@ def _unread(place: Place, reasons: Iterable[str]) -> list[str]:
     return [one for one in reasons if one not in off and not (lacks and "burst_buffer.conf" in one)]
 
 
-def _node_conf(place: Place, have: Value, want: Value) -> Iterator[Finding]:
+def _node_conf(place: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     lines = rules_cluster.some([line for line in difference(have, want) if line[:2] in ("+ ", "- ")])
     text = f"{place.site.slurm.folder}/slurm.conf on {place.host} differs from the controllers' ({LEGEND}): {lines}"
     yield Finding("slurm-conf-differs", text, _redo(place, "computes"))
 
 
-def _former(place: Place, have: Value, want: Value) -> Iterator[Finding]:
+def _former(place: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """A name that a controller still has; one that nobody has makes the binding wrong, and that is told."""
     if used := rbac.former(place, [host.name for host in place.site.controllers]) & set(have):
         text = f"ClusterRoleBinding {names.BINDING} still has {', '.join(sorted(used))}, which a controller still uses"
@@ -125,7 +125,7 @@ RULES: dict[str, Rule] = {
 }
 """Step -> its rule."""
 
-ALWAYS: dict[str, Callable[[Place, Value], Iterable[Finding]]] = {
+ALWAYS: dict[str, Callable[[StepContext, Value], Iterable[Finding]]] = {
     "access.role": rules_access.role,
     "access.kubeconfig": rules_access.file,
     "preflight.installed": rules_cluster.in_cluster,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from dws_on_csm.commands.doctor import rules_cluster
 from dws_on_csm.domain import certificates, names
-from dws_on_csm.model.step import Finding, Place, Unknown, Value
+from dws_on_csm.model.step import Finding, NotYetKnown, StepContext, Value
 from dws_on_csm.runner.inspect import redo
 from dws_on_csm.stages.access import kubeconfig, rbac
 from dws_on_csm.stages.pod import discover
@@ -15,7 +15,7 @@ VERBS = ("create", "get", "patch", "delete")
 """What the plugin does with Workflows: apply (get, create, patch), read, set the state that is wanted, delete."""
 
 
-def role(place: Place, found: Value) -> Iterator[Finding]:
+def role(place: StepContext, found: Value) -> Iterator[Finding]:
     """The ClusterRole, whatever its manifest says: whether it lets the plugin work."""
     name, fix = names.role(place.site), redo(place.site, place.host, "access")
     if found is None:
@@ -29,7 +29,7 @@ def role(place: Place, found: Value) -> Iterator[Finding]:
         yield _other_rules(place, sorted(_allowed(found) - _allowed(want)), fix)
 
 
-def _other_rules(place: Place, more: list[str], fix: str) -> Finding:
+def _other_rules(place: StepContext, more: list[str], fix: str) -> Finding:
     """The role lets the plugin work, and isn't that of DWS: it allows `more`, or is just another one."""
     name, version = names.role(place.site), place.site.versions.dws
     if not more:
@@ -57,16 +57,16 @@ def _allows(rule: Value, verb: str) -> bool:
     return all({word, "*"} & set(rule.get(key) or ()) for key, word in said.items())
 
 
-def _wanted(place: Place, found: Value) -> Value:
+def _wanted(place: StepContext, found: Value) -> Value:
     """The role as the manifests have it; as it was found where those weren't seen."""
     try:
         step = next(step for step in rbac.STAGE.steps if step.name == "role")
         return step.want(place)  # type: ignore[union-attr]
-    except Unknown:
+    except NotYetKnown:
         return found
 
 
-def binding(place: Place, have: Value, want: Value) -> Iterator[Finding]:
+def binding(place: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """The ClusterRoleBinding: whom it gives the role."""
     text = f"there is no ClusterRoleBinding {names.BINDING}: the plugin may do nothing"
     if have:
@@ -75,7 +75,7 @@ def binding(place: Place, have: Value, want: Value) -> Iterator[Finding]:
     yield Finding("binding-wrong", text, redo(place.site, place.host, "access"))
 
 
-def file(place: Place, found: Value) -> Iterator[Finding]:
+def file(place: StepContext, found: Value) -> Iterator[Finding]:
     """The kubeconfig on a controller, by what was found of it: each thing by itself."""
     host, fix = place.host, redo(place.site, place.host, "access")
     if "mode" not in found:
@@ -93,7 +93,7 @@ def file(place: Place, found: Value) -> Iterator[Finding]:
     yield from _settings(place, found, fix)
 
 
-def _certificate(place: Place, pem: bytes, fix: str) -> Iterator[Finding]:
+def _certificate(place: StepContext, pem: bytes, fix: str) -> Iterator[Finding]:
     host = place.host
     try:
         seen = certificates.read(pem)
@@ -115,7 +115,7 @@ def _certificate(place: Place, pem: bytes, fix: str) -> Iterator[Finding]:
         yield Finding("certificate-foreign", text, fix)
 
 
-def _settings(place: Place, found: Value, fix: str) -> Iterator[Finding]:
+def _settings(place: StepContext, found: Value, fix: str) -> Iterator[Finding]:
     wanted = {"namespace": place.site.access.namespace, "server": _server(place)}
     for key, want in wanted.items():
         have = found.get(key, "default" if key == "namespace" else "")
@@ -127,14 +127,14 @@ def _settings(place: Place, found: Value, fix: str) -> Iterator[Finding]:
         yield Finding("kubeconfig-ca", text, fix)
 
 
-def _server(place: Place) -> str:
+def _server(place: StepContext) -> str:
     try:
         return kubeconfig.server(place)
-    except Unknown:
+    except NotYetKnown:
         return ""
 
 
-def rights(place: Place, have: Value) -> Iterator[Finding]:
+def rights(place: StepContext, have: Value) -> Iterator[Finding]:
     """What SlurmUser may do with it, where the API server said so."""
     said = have["SlurmUser"]
     if said.startswith("may not "):

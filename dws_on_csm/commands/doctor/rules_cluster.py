@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 from dws_on_csm.domain import names
 from dws_on_csm.engine.looks import LookFailed
-from dws_on_csm.model.step import Finding, Place, Value
+from dws_on_csm.model.step import Finding, StepContext, Value
 from dws_on_csm.runner.inspect import redo
 from dws_on_csm.stages.dws import installed, persistent_storage
 
 
-def _redo(place: Place, what: str) -> str:
+def _redo(place: StepContext, what: str) -> str:
     return redo(place.site, place.host, what)
 
 
-def clone(place: Place, have: Value, want: Value) -> Iterator[Finding]:
+def clone(place: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """The clone of dws: changed, or not at its tag."""
     folder = names.clone(place.site)
     if have["modified"]:
@@ -26,13 +26,13 @@ def clone(place: Place, have: Value, want: Value) -> Iterator[Finding]:
         yield Finding("workarea-missing", text, _redo(place, "workarea"))
 
 
-def kustomize(place: Place, have: Value, want: Value) -> Iterator[Finding]:
+def kustomize(place: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """The kustomize that its Makefile asks for."""
     text = f"kustomize in {names.clone(place.site)}/bin is {have['there']}, and its Makefile asks for {have['asked']}"
     yield Finding("kustomize-missing", text, _redo(place, "workarea"))
 
 
-def images(place: Place, have: Value, want: Value) -> Iterator[Finding]:
+def images(place: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """Images that the registry lacks, or has otherwise than they were pushed. LookFailed for what it lets nobody see."""
     for name, one in have.items():
         if one["registry"] == "absent":
@@ -44,7 +44,7 @@ def images(place: Place, have: Value, want: Value) -> Iterator[Finding]:
         raise LookFailed(f"which images are there: {', '.join(sorted(dark)).removeprefix('not readable: ')}")
 
 
-def applied(place: Place, have: Value, want: Value) -> Iterator[Finding]:
+def applied(place: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """Objects of DWS that are missing, or not as its manifests have them."""
     if not installed.there(place):
         return  # said once, by itself
@@ -56,7 +56,7 @@ def applied(place: Place, have: Value, want: Value) -> Iterator[Finding]:
         yield Finding("objects-differ", text, _redo(place, "deploy"))
 
 
-def available(place: Place, have: Value, want: Value) -> Iterator[Finding]:
+def available(place: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """Pods that aren't ready, with what they wait for."""
     if installed.there(place):
         counts = ", ".join(f"{name} {_of(have[name], want[name])}" for name in (names.CONTROLLER, names.WEBHOOK))
@@ -70,7 +70,7 @@ def _of(have: str, want: str) -> str:
     return have if have == "missing" else f"{have.partition(' of ')[0]} of {want.partition(' of ')[2]}"
 
 
-def admits(place: Place, have: Value, want: Value) -> Iterator[Finding]:
+def admits(place: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """A webhook that lets no Workflow be created."""
     if installed.there(place):
         text = f"DWS's webhook does not admit a Workflow, so every #DW sbatch fails: {have['webhook']}"
@@ -78,7 +78,7 @@ def admits(place: Place, have: Value, want: Value) -> Iterator[Finding]:
         yield Finding("webhook-not-answering", text, fix)
 
 
-def closed(place: Place, have: Value, want: Value) -> Iterator[Finding]:
+def closed(place: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """DWS that a run closed, and nobody opened again; while a run is at work that is as it should be."""
     if place.facts.one(AT_WORK):
         return
@@ -89,7 +89,7 @@ def closed(place: Place, have: Value, want: Value) -> Iterator[Finding]:
     yield Finding("dws-closed", text, f"{fix} on {place.host}")
 
 
-def namespace(place: Place, found: Value) -> Iterator[Finding]:
+def namespace(place: StepContext, found: Value) -> Iterator[Finding]:
     """The namespace of Workflows that is not there, also where an install may make it."""
     if found["state"] == "missing" and place.site.access.create_namespace:
         text = f"there is no namespace {place.site.access.namespace} (access.namespace), so every #DW sbatch fails"
@@ -106,7 +106,7 @@ def some(words: list[str], shown: int = 3) -> str:
     return "; ".join(words[:shown]) + more
 
 
-def in_cluster(place: Place, found: Value) -> Iterator[Finding]:
+def in_cluster(place: StepContext, found: Value) -> Iterator[Finding]:
     """What is there of DWS as a whole: nothing, another version, a tag that no registry has, CRDs that never go."""
     version = place.site.versions.dws
     if not (found["traces"] or found["crds"] or found["unfinished"]):

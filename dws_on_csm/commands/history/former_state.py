@@ -13,7 +13,7 @@ from typing import Any
 from dws_on_csm.commands.history.host_record import Trail
 from dws_on_csm.domain import names
 from dws_on_csm.kube import objects
-from dws_on_csm.model.snapshot import Dws, Thing
+from dws_on_csm.model.snapshot import Dws, ObjectSnapshot
 from dws_on_csm.runner.past_runs import Past
 from dws_on_csm.stages.access import revoked_names
 from dws_on_csm.stages.dws import installed, persistent_storage
@@ -136,13 +136,13 @@ def said(was: Former, now: Mapping[str, Any]) -> list[str]:
 
 def things(
     master: Trail, was: Former, dws: Dws, bound: Mapping[str, Any] | None, gone: frozenset[str]
-) -> tuple[list[Thing], list[str]]:
+) -> tuple[list[ObjectSnapshot], list[str]]:
     """The objects that are to be as they were before a run; what stays and why.
 
     bound  the plugin's binding as it is now
     gone   the names that were revoked
     """
-    made: list[Thing] = []
+    made: list[ObjectSnapshot] = []
     told: list[str] = []
     for path, one in master.objects.items():
         kept = _stays(path, one, was, dws, gone)
@@ -156,9 +156,9 @@ def things(
     return made, told
 
 
-def _thing(path: str, then: Any, left: frozenset[str]) -> Thing:
+def _thing(path: str, then: Any, left: frozenset[str]) -> ObjectSnapshot:
     """An object that is to be so; it may be so already."""
-    return Thing(path, then, left and left | {objects.fingerprint(then)})
+    return ObjectSnapshot(path, then, left and left | {objects.fingerprint(then)})
 
 
 def _unmarked(then: Any) -> Any:
@@ -241,25 +241,25 @@ def subjects(binding: Mapping[str, Any] | None) -> frozenset[str]:
 
 def _binding(
     one: Mapping[str, Any], left: frozenset[str], bound: Mapping[str, Any] | None, gone: frozenset[str]
-) -> Thing:
+) -> ObjectSnapshot:
     """The binding as it was: with the role that the version of DWS had then, but with no name that was revoked.
 
     Where a name is left out, those that have rights now keep theirs: kubeconfigs of theirs are in use.
     """
     then = one["before"]
     if not subjects(then) & gone:
-        return Thing(BINDING, then, left)
+        return ObjectSnapshot(BINDING, then, left)
     every = {entry["name"]: entry for entry in [*then["subjects"], *((bound or {}).get("subjects") or [])]}
     some = [every[name] for name in sorted(every.keys() - gone)]
     return _thing(BINDING, {**then, "subjects": some}, left)
 
 
-def with_subject(things: Sequence[Thing], name: str) -> list[Thing]:
+def with_subject(things: Sequence[ObjectSnapshot], name: str) -> list[ObjectSnapshot]:
     """The same objects, and the binding among them gives `name` its rights, too: kubeconfigs are made anew for it."""
     return [_giving(one, name) if one.path == BINDING and one.before else one for one in things]
 
 
-def _giving(one: Thing, name: str) -> Thing:
+def _giving(one: ObjectSnapshot, name: str) -> ObjectSnapshot:
     assert one.before is not None
     if name in subjects(one.before):
         return one

@@ -11,7 +11,7 @@ from typing import Any
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.model.cluster_api import MALFORMED
-from dws_on_csm.model.snapshot import ABSENT, File
+from dws_on_csm.model.snapshot import ABSENT, FileSnapshot
 from dws_on_csm.stages.slurm import plugin
 
 
@@ -27,7 +27,7 @@ class Trail:
     missed   run -> those of them without which it isn't known how something was that it changed
     """
 
-    files: dict[str, File] = field(default_factory=dict)
+    files: dict[str, FileSnapshot] = field(default_factory=dict)
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     conf: str | None = None
     space: str = ""
@@ -92,7 +92,7 @@ def _take(read: _Read, word: str, rest: str) -> None:
         read.found.conf = base64.b64decode(rest, validate=True).decode(errors="surrogateescape")
 
 
-def _file(read: _Read, image: File) -> None:
+def _file(read: _Read, image: FileSnapshot) -> None:
     path = read.means.get(image.image, image.image)
     one = replace(image, path=path, certificates=read.certificates.get((image.run, image.image)))
     one = replace(one, space=read.spaces.get((image.run, image.image), ""))
@@ -144,15 +144,15 @@ def _leaves(left: dict[str, tuple[str, set[str]]], run: str, path: str, sum_: st
         sums.add(sum_)
 
 
-def _image(rest: str) -> File:
+def _image(rest: str) -> FileSnapshot:
     run, mode, owner, sum_, content, path = rest.split(" ", 5)
     text = None if content == "?" else base64.b64decode("" if content == "-" else content, validate=True)
-    return File(path, run, mode, owner, sum_, frozenset(), text, path)
+    return FileSnapshot(path, run, mode, owner, sum_, frozenset(), text, path)
 
 
-def _absence(rest: str) -> File:
+def _absence(rest: str) -> FileSnapshot:
     run, _, path = rest.partition(" ")
-    return File(path, run, "", "", ABSENT, frozenset(), image=path)
+    return FileSnapshot(path, run, "", "", ABSENT, frozenset(), image=path)
 
 
 def _object(objects: dict[str, dict[str, Any]], rest: str) -> None:

@@ -11,7 +11,7 @@ from dws_on_csm.commands.history import former_state
 from dws_on_csm.commands.history.host_record import Trail
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import certificates, names, slurm_conf
-from dws_on_csm.model.snapshot import ABSENT, File, Goal, Thing
+from dws_on_csm.model.snapshot import ABSENT, FileSnapshot, Goal, ObjectSnapshot
 from dws_on_csm.runner.past_runs import Past
 from dws_on_csm.stages.slurm import activate, plugin, slurmctld
 
@@ -73,7 +73,7 @@ def of(
     return goal, said
 
 
-def _space(site: Site, found: Trail, files: Mapping[str, File], renewed: bool) -> tuple[str, str]:
+def _space(site: Site, found: Trail, files: Mapping[str, FileSnapshot], renewed: bool) -> tuple[str, str]:
     """The namespace that a controller's kubeconfig names now, and the one that it names afterwards; "" for no kubeconfig."""
     coming = files.get(names.KUBECONFIG)
     if coming is not None:
@@ -103,7 +103,7 @@ def lost_kubeconfigs(site: Site, master: Trail) -> list[str]:
     ]
 
 
-def _enabled(found: Trail | None, conf: str, inside: Sequence[Thing] = ()) -> bool:
+def _enabled(found: Trail | None, conf: str, inside: Sequence[ObjectSnapshot] = ()) -> bool:
     """Whether a controller's slurm.conf has the burst buffer when it is as it was; `inside`: the objects of a pod."""
     if found is None:
         return True
@@ -116,9 +116,9 @@ def _enabled(found: Trail | None, conf: str, inside: Sequence[Thing] = ()) -> bo
 
 def of_host(
     site: Site, host: str, found: Trail, enabled: bool, known: Names
-) -> tuple[dict[str, File], list[str], bool]:
+) -> tuple[dict[str, FileSnapshot], list[str], bool]:
     """The files that are to be as they were on a host; what stays and why; whether kubeconfigs are to be made anew."""
-    files: dict[str, File] = {}
+    files: dict[str, FileSnapshot] = {}
     said: list[str] = []
     anew = False
     needed = {f"{site.slurm.folder}/{plugin.LUA}", f"{site.slurm.folder}/{plugin.CONF}", names.KUBECONFIG}
@@ -140,7 +140,7 @@ def of_host(
     return files, said, anew
 
 
-def _unusable(one: File, known: Names) -> str:
+def _unusable(one: FileSnapshot, known: Names) -> str:
     """Why a kubeconfig, wherever it lies, must not come back; "" where it may, or it is none."""
     if one.sum == ABSENT or (one.certificates is None and one.path != names.KUBECONFIG):
         return ""

@@ -21,7 +21,7 @@ from dws_on_csm.commands.verify_cancel.case import (
 from dws_on_csm.commands.verify_cancel.known_outcomes import CASES, Case, rows, told
 from dws_on_csm.commands.verify_cancel.workflow_hold import Holds
 from dws_on_csm.commands.verify_cancel.workflow_watch import Watch
-from dws_on_csm.engine.context import At
+from dws_on_csm.engine.context import StepReporter
 from dws_on_csm.engine.host_script import fenced
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.events import Failure, Outcome
@@ -105,7 +105,7 @@ FIX = "test_job in the site file is how jobs are submitted; `invoke logs` shows 
 def _made(bench: Bench, case: Case) -> tuple[Outcome, dict[str, Any]]:
     """A case from its job's submission to the end: the outcome, and what there is to tell. Raises Failed."""
     bench.go_on()
-    at = At(bench.run.id, bench.host, "cancel", case.name, bench.run.emit)
+    at = StepReporter(bench.run.id, bench.host, "cancel", case.name, bench.run.emit)
     at.began("submit a job")
     job = submit(bench, case)
     try:

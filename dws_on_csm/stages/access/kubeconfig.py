@@ -10,19 +10,19 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, Put
 from dws_on_csm.model.lines import every, first, pairs
 from dws_on_csm.model.secret import Secret
-from dws_on_csm.model.step import Finding, Place, Refused, Shell, Step, Value
+from dws_on_csm.model.step import Finding, Refused, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages.access import signing
 from dws_on_csm.stages.pod import discover, files
 from dws_on_csm.stages.slurm import slurm_user as slurm_slurm_user
 from dws_on_csm.stages.slurm.slurm_user import slurm_user
 
 
-def server(place: Place) -> str:
+def server(place: StepContext) -> str:
     """The API server's URL as the controllers use it. Raises Unknown before the admin's context was read."""
     return place.site.access.server or str(place.facts.one("access.cluster")["server"])
 
 
-def reaches(place: Place) -> bool:
+def reaches(place: StepContext) -> bool:
     """Whether this controller's kubeconfig, as it lies there, reached the API server that is wanted."""
     found = place.facts.found.get("access.kubeconfig", {}).get(place.host, {})
     return (
@@ -52,11 +52,11 @@ can_i --list --no-headers 2>&1 | sed -n '/^Warning/d; s/^/may=/p'
 """
 
 
-def look(place: Place) -> Shell:
+def look(place: StepContext) -> ShellLook:
     script = _LOOK_KUBECONFIG.format(
         kubeconfig=names.KUBECONFIG, slurm_user=slurm_user(place), can_i=slurm_slurm_user.can_i()
     )
-    return Shell(render.read("lib/safe_file.sh") + script, _parse)
+    return ShellLook(render.read("lib/safe_file.sh") + script, _parse)
 
 
 def _parse(out: bytes) -> Value:
@@ -66,7 +66,7 @@ def _parse(out: bytes) -> Value:
     return found | {"slurm_user": found["slurm_user"], "may": every(told, "may")}  # KeyError: the answer begins with it
 
 
-def read(place: Place, found: Value) -> Value:
+def read(place: StepContext, found: Value) -> Value:
     """What was found, in the words of what is wanted."""
     if "mode" not in found:
         return None
@@ -95,7 +95,7 @@ def certificate(found: Value) -> bytes:
     return _decoded(found.get("client-certificate-data", ""))
 
 
-def trusted(place: Place, found: Value) -> bool:
+def trusted(place: StepContext, found: Value) -> bool:
     """Whether it has the CA that the admin's kubeconfig has; True where that wasn't seen."""
     seen = place.facts.found.get("access.cluster", {}).values()
     return all(_decoded(found.get("certificate-authority-data", "")) == one["trusts"].encode() for one in seen)
@@ -117,7 +117,7 @@ def _decoded(text: str) -> bytes:
         return b""
 
 
-def _judged(pem: bytes, ca: bytes, place: Place) -> str:
+def _judged(pem: bytes, ca: bytes, place: StepContext) -> str:
     try:
         found = certificates.read(pem)
     except ValueError:
@@ -130,7 +130,7 @@ def _judged(pem: bytes, ca: bytes, place: Place) -> str:
 FITS = "of this cluster's CA"
 
 
-def wanted(place: Place) -> Value:
+def wanted(place: StepContext) -> Value:
     seen = place.facts.found.get("access.kubeconfig", {}).get(place.host)
     valid, least = seen and _valid(seen), place.site.access.renew_below
     told = {
@@ -147,7 +147,7 @@ def wanted(place: Place) -> Value:
     return discover.as_in(place, told)
 
 
-def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     """A new key and certificate; a key whose file can't be trusted any more isn't worth keeping.
 
     Where only owner or mode are wrong too: whoever could read the key may have it, and whoever may write to the folder may
@@ -167,13 +167,13 @@ def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
     return [signing.signed(place, asked.csr, then)]
 
 
-def _content(place: Place, want: Value, certificate: bytes, key: Secret) -> Secret:
+def _content(place: StepContext, want: Value, certificate: bytes, key: Secret) -> Secret:
     cluster, user = place.facts.one("access.cluster"), place.site.access.common_name
     trusts, space = cluster["trusts"].encode(), want["namespace"]
     return certificates.kubeconfig(cluster["name"], want["server"], trusts, user, space, certificate, key)
 
 
-def _refuse_short(place: Place, certificate: bytes) -> None:
+def _refuse_short(place: StepContext, certificate: bytes) -> None:
     """What every run would have to renew again is not worth taking the place of what is there."""
     left, least = certificates.read(certificate).days_left, place.site.access.renew_below
     if left <= least:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dws_on_csm.domain import certificates, names
 from dws_on_csm.model.actions import Action, Apply, Delete
-from dws_on_csm.model.step import Api, Check, Finding, Place, Shell, Stage, Step, Value
+from dws_on_csm.model.step import ApiLook, Check, Finding, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.dws import manifests, workflow_namespace
 
@@ -19,15 +19,15 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
 # --- role and binding
 
 
-def _look_role(place: Place) -> Api:
-    return Api(lambda cluster: _rules(cluster.get(f"{RBAC}/clusterroles/{names.role(place.site)}")))
+def _look_role(place: StepContext) -> ApiLook:
+    return ApiLook(lambda cluster: _rules(cluster.get(f"{RBAC}/clusterroles/{names.role(place.site)}")))
 
 
 def _rules(role: Mapping[str, Any] | None) -> Value:
     return {"rules": role["rules"]} if role else None
 
 
-def _want_role(place: Place) -> Value:
+def _want_role(place: StepContext) -> Value:
     made = manifests.role(place)
     if made:
         return {"rules": made["rules"]}
@@ -35,14 +35,14 @@ def _want_role(place: Place) -> Value:
     return place.facts.one("access.role")
 
 
-def _change_role(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _change_role(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     made = manifests.role(place)
     assert made is not None
     return [Apply(made)]
 
 
-def _look_binding(place: Place) -> Api:
-    return Api(lambda cluster: _bound(cluster.get(f"{RBAC}/clusterrolebindings/{names.BINDING}")))
+def _look_binding(place: StepContext) -> ApiLook:
+    return ApiLook(lambda cluster: _bound(cluster.get(f"{RBAC}/clusterrolebindings/{names.BINDING}")))
 
 
 def _bound(binding: Mapping[str, Any] | None) -> Value:
@@ -54,17 +54,17 @@ def _bound(binding: Mapping[str, Any] | None) -> Value:
     }
 
 
-def _want_binding(place: Place) -> Value:
+def _want_binding(place: StepContext) -> Value:
     """The site's name, and for now former ones that a kubeconfig still has: nobody loses anything before he has the new."""
     controllers = [host.name for host in place.site.controllers]
     return {"role": names.role(place.site), "subjects": sorted({_own(place), *former(place, controllers)})}
 
 
-def _own(place: Place) -> str:
+def _own(place: StepContext) -> str:
     return f"User {place.site.access.common_name}"
 
 
-def former(place: Place, hosts: Sequence[str]) -> set[str]:
+def former(place: StepContext, hosts: Sequence[str]) -> set[str]:
     """Subjects of the binding, as it was seen, that aren't the site's and that a kubeconfig on one of `hosts` has."""
     bound = place.facts.found.get("access.binding", {}).get(place.host) or {"subjects": []}
     found = place.facts.found.get("access.kubeconfig", {})
@@ -72,7 +72,7 @@ def former(place: Place, hosts: Sequence[str]) -> set[str]:
     return (used & set(bound["subjects"])) - {_own(place)}
 
 
-def _change_binding(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _change_binding(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     made = [binding(want["role"], want["subjects"])]
     # a binding's role can't be changed
     anew = have is not None and have["role"] != want["role"]
@@ -96,23 +96,23 @@ def binding(role: str, subjects: Sequence[str]) -> Apply:
     )
 
 
-def _read_former(place: Place, found: Value) -> Value:
+def _read_former(place: StepContext, found: Value) -> Value:
     return sorted(set(found["subjects"]) - {_own(place)}) if found else []
 
 
-def _want_former(place: Place) -> Value:
+def _want_former(place: StepContext) -> Value:
     """Only those that a controller has which this run must not change."""
     return sorted(former(place, [host.name for host in place.site.controllers if not place.site.active(host)]))
 
 
-def _change_former(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _change_former(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     return [binding(place.facts.all("access.former")[place.host]["role"], [_own(place), *want])]
 
 
 # --- the cluster's CA and address
 
 
-def _look_cluster(place: Place) -> Shell:
+def _look_cluster(place: StepContext) -> ShellLook:
     context = f"--context={shlex.quote(place.site.master.context)} " if place.site.master.context else ""
     script = f"""
 kubectl config view --minify --raw {context}--output \
@@ -120,7 +120,7 @@ kubectl config view --minify --raw {context}--output \
 echo
 cat {shlex.quote(place.site.master.pki)}/ca.crt
 """
-    return Shell(script, _parse_cluster)
+    return ShellLook(script, _parse_cluster)
 
 
 def _parse_cluster(out: bytes) -> Value:
@@ -129,7 +129,7 @@ def _parse_cluster(out: bytes) -> Value:
     return {"name": name, "server": server, "trusts": base64.b64decode(data).decode() or ca, "ca": ca}
 
 
-def _judge_cluster(place: Place, have: Value) -> Sequence[Finding]:
+def _judge_cluster(place: StepContext, have: Value) -> Sequence[Finding]:
     if have["server"].startswith("https://") and "BEGIN CERTIFICATE" in have["ca"]:
         return ()
     text = f"{place.site.master.kubeconfig} names no https server, or {place.site.master.pki}/ca.crt is no certificate"

@@ -11,10 +11,10 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Api, Check, Look, Place, Shell, Step, Value
+from dws_on_csm.model.step import ApiLook, Check, Look, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
 
-Gone = Callable[[Place], tuple[str, ...]]
+Gone = Callable[[StepContext], tuple[str, ...]]
 """The names that are to have no rights, as far as is known. Raises Unknown."""
 
 REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
@@ -25,9 +25,9 @@ NOTHING = "may do nothing with Workflows"
 def rights(gone: Gone) -> Step:
     """A step: the API server says that nothing is allowed to the name, whatever binding might allow it."""
 
-    def look(place: Place) -> Look:
+    def look(place: StepContext) -> Look:
         going, space = gone(place), place.site.access.namespace
-        return Api(lambda cluster: {name: _allowed(cluster, name, space) for name in going})
+        return ApiLook(lambda cluster: {name: _allowed(cluster, name, space) for name in going})
 
     return Step(
         "rights",
@@ -50,13 +50,15 @@ def _allowed(cluster: Cluster, name: str, namespace: str) -> str:
     return f"may {', '.join(allowed)} Workflows" if allowed else NOTHING
 
 
-def _look_kept(place: Place, call: str) -> Shell:
+def _look_kept(place: StepContext, call: str) -> ShellLook:
     settings = {"state": STATE, "kubeconfig": names.KUBECONFIG, "call": call, "workflows": names.WORKFLOWS}
     settings |= {"namespace": place.site.access.namespace, "cluster": _cluster(place) if call else ""}
-    return Shell(render.script("lib/as.sh", "lib/vanishing.sh", "host/kept_kubeconfigs.sh", **settings), _parse_kept)
+    return ShellLook(
+        render.script("lib/as.sh", "lib/vanishing.sh", "host/kept_kubeconfigs.sh", **settings), _parse_kept
+    )
 
 
-def _cluster(place: Place) -> str:
+def _cluster(place: StepContext) -> str:
     """Where the API server is and whom to trust, as a kubeconfig has it: what an old one says of that is not believed."""
     trusts: str = place.facts.one("access.cluster")["trusts"]
     told = {
@@ -78,13 +80,13 @@ KEPT = Check("kept", "controller", lambda place: _look_kept(place, ""), lambda p
 def refused(gone: Gone) -> Step:
     """A step: every kubeconfig of that name that was kept on the controller is refused in a call as the plugin makes it."""
 
-    def read(place: Place, found: Value) -> Value:
+    def read(place: StepContext, found: Value) -> Value:
         ca = place.facts.one("access.cluster")["ca"].encode()
         pems = {run: kubeconfig.certificate(one) for run, one in found.items()}
         tried = {run for run, pem in pems.items() if certificates.common_name(pem) in gone(place) and _holds(pem, ca)}
         return {run: _answer(found[run]["may"], found[run]["said"]) for run in tried}
 
-    def want(place: Place) -> Value:
+    def want(place: StepContext) -> Value:
         found = place.facts.found.get("revoked.refused", {}).get(place.host, {})
         return dict.fromkeys(read(place, found), "refused")
 

@@ -14,7 +14,7 @@ from dws_on_csm.config import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import certificates, names
 from dws_on_csm.model.actions import Action
-from dws_on_csm.model.step import Api, Check, Finding, Place, Stage, Step, Value
+from dws_on_csm.model.step import ApiLook, Check, Finding, Stage, Step, StepContext, Value
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import kubeconfig, revocation_proof, revoked_names
 from dws_on_csm.stages.access.revocation_proof import Gone
@@ -26,7 +26,7 @@ from dws_on_csm.stages.slurm import pod_checks
 def stages(name: str = "") -> tuple[Stage, ...]:
     """The revocation of `name`; "": of whatever names are in use beside the site file's."""
 
-    def gone(place: Place) -> tuple[str, ...]:
+    def gone(place: StepContext) -> tuple[str, ...]:
         return leaving(place, name)
 
     former = ACCESS["former"]
@@ -63,7 +63,7 @@ def stages(name: str = "") -> tuple[Stage, ...]:
     )
 
 
-def leaving(place: Place, name: str) -> tuple[str, ...]:
+def leaving(place: StepContext, name: str) -> tuple[str, ...]:
     """`name`, or else all that are bound, in a controller's kubeconfig or being revoked, but for the site's own."""
     if name:
         return (name,)
@@ -73,21 +73,21 @@ def leaving(place: Place, name: str) -> tuple[str, ...]:
     )
 
 
-def _record(place: Place) -> dict[str, str]:
+def _record(place: StepContext) -> dict[str, str]:
     found: dict[str, str] = place.facts.one("preflight.common_name")
     return found
 
 
-def _bound(place: Place) -> set[str]:
+def _bound(place: StepContext) -> set[str]:
     binding = place.facts.one("preflight.names") or {"subjects": []}
     return {name for kind, _, name in (one.partition(" ") for one in binding["subjects"]) if kind == "User"}
 
 
-def _takes_names(place: Place, have: Value, want: Value) -> str:
+def _takes_names(place: StepContext, have: Value, want: Value) -> str:
     return _takes(place, [f"User {name}" for name in sorted(want) if have[name] != want[name]])
 
 
-def _takes(place: Place, have: Sequence[str]) -> str:
+def _takes(place: StepContext, have: Sequence[str]) -> str:
     return f"{' and '.join(have)} of {names.BINDING}: whoever has a kubeconfig of that name is refused, for good"
 
 
@@ -95,13 +95,13 @@ def _takes(place: Place, have: Sequence[str]) -> str:
 
 
 def _names(gone: Gone) -> Check:
-    def judge(place: Place, have: Value) -> Sequence[Finding]:
+    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
         return [*_whole(place), *_bindable(place, have), *_nameable(place, gone(place))]
 
     return Check("names", "master", ACCESS["binding"].look, judge)
 
 
-def _whole(place: Place) -> Sequence[Finding]:
+def _whole(place: StepContext) -> Sequence[Finding]:
     out = [host.name for host in place.site.controllers if not place.site.active(host)]
     text = f"{', '.join(out)} would keep a kubeconfig that is refused, or the old name its rights"
     fix = "narrow it by neither --hosts nor --limit"
@@ -109,14 +109,14 @@ def _whole(place: Place) -> Sequence[Finding]:
     return (*lacking, *in_use.left_out(place, "the old name would have to lose its rights"))
 
 
-def _bindable(place: Place, binding: Value) -> Sequence[Finding]:
+def _bindable(place: StepContext, binding: Value) -> Sequence[Finding]:
     if binding and binding["role"] == names.role(place.site):
         return ()
     text = f"{names.BINDING} is not there, or gives another role than {names.role(place.site)}"
     return (Finding("not-installed", text, "run `invoke install` first"),)
 
 
-def _nameable(place: Place, going: Sequence[str]) -> Sequence[Finding]:
+def _nameable(place: StepContext, going: Sequence[str]) -> Sequence[Finding]:
     own, record = place.site.access.common_name, _record(place)
     if own in going or not going:
         already = "; revoked already: " + ", ".join(record) if record else ""
@@ -157,7 +157,7 @@ def fresh(own: str, taken: set[str]) -> str:
 def _recorded(name: str, gone: Gone, state: str) -> Step:
     """A step: what is gone is recorded as being in this state, or in a later one."""
 
-    def read(place: Place, found: Value) -> Value:
+    def read(place: StepContext, found: Value) -> Value:
         def as_wanted(one: str) -> bool:
             return revoked_names.state(found.get(one, "")) in (state, revoked_names.DONE)
 
@@ -166,7 +166,7 @@ def _recorded(name: str, gone: Gone, state: str) -> Step:
             for one in gone(place)
         }
 
-    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         found: dict[str, str] = place.facts.one(f"{'access' if name == 'recorded' else 'revoked'}.{name}")
         added = {one: f"{revoked_names.until(found.get(one, '')) or _until(place, one)} {state}" for one in gone(place)}
         return [revoked_names.written(found | {one: text for one, text in added.items() if have[one] != state})]
@@ -174,14 +174,14 @@ def _recorded(name: str, gone: Gone, state: str) -> Step:
     return Step(
         name,
         "master",
-        lambda place: Api(revoked_names.read),
+        lambda place: ApiLook(revoked_names.read),
         lambda place: dict.fromkeys(gone(place), state),
         change,
         read=read,
     )
 
 
-def _until(place: Place, name: str) -> str:
+def _until(place: StepContext, name: str) -> str:
     """The day on which the last certificate of this name ends that is known here, or else one made now would."""
     pems = [kubeconfig.certificate(one) for one in (*before(place).values(), *_kept(place))]
     ends = [certificates.read(pem).until for pem in pems if certificates.common_name(pem) == name]
@@ -189,6 +189,6 @@ def _until(place: Place, name: str) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(last))
 
 
-def _kept(place: Place) -> list[Value]:
+def _kept(place: StepContext) -> list[Value]:
     """What is known of the kubeconfigs that runs have kept, on all controllers."""
     return [one for found in place.facts.all("preflight.kept").values() for one in found.values()]

@@ -10,7 +10,7 @@ from typing import Any
 
 from dws_on_csm.model.actions import Apply
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import Api, Check, Finding, Place, Value
+from dws_on_csm.model.step import ApiLook, Check, Finding, StepContext, Value
 
 NAME, NAMESPACE = "dws-on-csm-revoked", "kube-system"
 PATH = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{NAME}"
@@ -46,7 +46,7 @@ def until(recorded: str) -> str:
     return recorded.partition(" ")[0]
 
 
-def judge(place: Place, found: Value) -> Sequence[Finding]:
+def judge(place: StepContext, found: Value) -> Sequence[Finding]:
     """The site's common name must not be one that was revoked."""
     name = place.site.access.common_name
     if name not in found:
@@ -56,4 +56,4 @@ def judge(place: Place, found: Value) -> Sequence[Finding]:
     return (Finding("name-revoked", text, fix),)
 
 
-CHECK = Check("common_name", "master", lambda place: Api(read), judge)
+CHECK = Check("common_name", "master", lambda place: ApiLook(read), judge)

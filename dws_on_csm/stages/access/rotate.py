@@ -9,7 +9,7 @@ from typing import Any
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import certificates
-from dws_on_csm.model.step import Api, Check, Finding, Look, Place, Shell, Stage, Unknown, Value
+from dws_on_csm.model.step import ApiLook, Check, Finding, Look, NotYetKnown, ShellLook, Stage, StepContext, Value
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import kubeconfig, rbac, signing
 from dws_on_csm.stages.dws import workflow_namespace
@@ -27,15 +27,15 @@ BEFORE = Check("before", "controller", kubeconfig.look, lambda place, have: ())
 """The kubeconfigs as they are at first: what is found here is never looked at again."""
 
 
-def before(place: Place) -> Mapping[str, Any]:
+def before(place: StepContext) -> Mapping[str, Any]:
     """Host -> what BEFORE found there. Raises Unknown until it has been made on every controller."""
     found = place.facts.found.get("preflight.before", {})
     if not all(host.name in found for host in place.site.controllers):
-        raise Unknown("preflight")
+        raise NotYetKnown("preflight")
     return found
 
 
-def _judge_before(place: Place, have: Value) -> Sequence[Finding]:
+def _judge_before(place: StepContext, have: Value) -> Sequence[Finding]:
     """A rotation changes no names: the new certificate is for whoever the old one is for."""
     own, found = place.site.access.common_name, certificates.common_name(kubeconfig.certificate(have))
     if found in ("", own) or not place.site.active(place.host):
@@ -46,15 +46,15 @@ def _judge_before(place: Place, have: Value) -> Sequence[Finding]:
     )
 
 
-def _look_signing(place: Place) -> Look:
+def _look_signing(place: StepContext) -> Look:
     if place.site.access.via == "csr":
-        return Api(lambda cluster: None if cluster.get(signing.VERSION) else "api")
+        return ApiLook(lambda cluster: None if cluster.get(signing.VERSION) else "api")
     key = shlex.quote(f"{place.site.master.pki}/ca.key")
     script = f"command -v openssl >/dev/null || echo openssl; [ -r {key} ] || echo key"
-    return Shell(script, lambda out: out.decode().split()[0] if out.strip() else None)
+    return ShellLook(script, lambda out: out.decode().split()[0] if out.strip() else None)
 
 
-def _judge_signing(place: Place, have: Value) -> Sequence[Finding]:
+def _judge_signing(place: StepContext, have: Value) -> Sequence[Finding]:
     key = f"{place.site.master.pki}/ca.key"
     told = {
         "api": ("the cluster does not serve certificates.k8s.io/v1", "sign with the CA's key: --via ca"),
@@ -89,7 +89,7 @@ def stages(site: Site) -> tuple[Stage, ...]:
 _HINT = "the kubeconfig from before is still in place; `invoke install` puts right what it needs beside its certificate"
 
 
-def _read(place: Place, found: Value) -> Value:
+def _read(place: StepContext, found: Value) -> Value:
     """As an install reads it, and whether the certificate is another one than at first."""
     have = kubeconfig.read(place, found)
     if have is None:
@@ -98,7 +98,7 @@ def _read(place: Place, found: Value) -> Value:
     return have | {MADE: "those from before" if same else "made anew"}
 
 
-def _want(place: Place) -> Value:
+def _want(place: StepContext) -> Value:
     return kubeconfig.wanted(place) | {MADE: "made anew"}
 
 

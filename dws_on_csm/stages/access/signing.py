@@ -10,9 +10,9 @@ from typing import Any
 
 from dws_on_csm.domain import certificates
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import Action, Ask, AskApi
+from dws_on_csm.model.actions import Action, CallApi, RunElsewhere
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
-from dws_on_csm.model.step import Place
+from dws_on_csm.model.step import StepContext
 
 BEFORE = 300
 """Seconds before now from which a certificate is valid: so far may an API server's clock be behind the master's."""
@@ -24,12 +24,12 @@ DEADLINE = 30.0
 """Seconds for the controller manager to sign what was approved: it takes less than one."""
 
 
-def signed(place: Place, csr: bytes, then: Callable[[bytes], Sequence[Action]]) -> Action:
+def signed(place: StepContext, csr: bytes, then: Callable[[bytes], Sequence[Action]]) -> Action:
     """The action that has `csr` (PEM) signed as access.via says; `then` makes the next actions of the certificate (PEM)."""
     access = place.site.access
     what = f"a certificate for {access.common_name}, {access.days} days"
     if access.via == "csr":
-        return AskApi(f"request {what}, from the cluster", lambda cluster: by_request(cluster, place, csr), then)
+        return CallApi(f"request {what}, from the cluster", lambda cluster: by_request(cluster, place, csr), then)
     script = render.script(
         "lib/vanishing.sh",
         "master/sign.sh",
@@ -37,7 +37,7 @@ def signed(place: Place, csr: bytes, then: Callable[[bytes], Sequence[Action]]) 
         serial=certificates.serial(),
         **_times(access.days),
     )
-    return Ask(f"sign {what}, with the cluster's CA", "master", _fed(script, csr), then)
+    return RunElsewhere(f"sign {what}, with the cluster's CA", "master", _fed(script, csr), then)
 
 
 def _times(days: int) -> dict[str, str]:
@@ -52,7 +52,7 @@ def _fed(script: str, csr: bytes) -> str:
 # --- the CertificateSigningRequest API
 
 
-def by_request(cluster: Cluster, place: Place, csr: bytes, deadline: float = DEADLINE) -> bytes:
+def by_request(cluster: Cluster, place: StepContext, csr: bytes, deadline: float = DEADLINE) -> bytes:
     """The certificate (PEM) that the cluster signs for `csr`. Nothing of the request stays. Raises ClusterError."""
     name = "dws-on-csm-" + re.sub(r"[^a-z0-9.-]", "-", place.host.lower())
     path = f"{REQUESTS}/{name}"

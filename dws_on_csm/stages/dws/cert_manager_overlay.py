@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.model.actions import Action, Put
-from dws_on_csm.model.step import Place, Shell, Step, Value
+from dws_on_csm.model.step import ShellLook, Step, StepContext, Value
 
 
-def modern(place: Place) -> bool:
+def modern(place: StepContext) -> bool:
     """Whether cert-manager here no longer serves v1alpha3, which the csm overlay of DWS asks for. Raises Unknown."""
     return "v1alpha3" not in place.facts.one("preflight.cluster")["cert_manager"]
 
@@ -54,20 +54,22 @@ def _path(site: Site) -> str:
     return f"{folder(site)}/kustomization.yaml"
 
 
-def _look(place: Place) -> Shell:
-    return Shell(f"cat {shlex.quote(_path(place.site))} 2>/dev/null || true", lambda out: out.decode(errors="replace"))
+def _look(place: StepContext) -> ShellLook:
+    return ShellLook(
+        f"cat {shlex.quote(_path(place.site))} 2>/dev/null || true", lambda out: out.decode(errors="replace")
+    )
 
 
-def _read(place: Place, found: Value) -> Value:
+def _read(place: StepContext, found: Value) -> Value:
     """What is there counts only where it is needed."""
     return {"path": _path(place.site), "text": found} if modern(place) and found else None
 
 
-def _want(place: Place) -> Value:
+def _want(place: StepContext) -> Value:
     return {"path": _path(place.site), "text": text(place.site)} if modern(place) else None
 
 
-def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     return [put(place.site)]
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import dws_objects, names
-from dws_on_csm.model.actions import Action, Delete, Sh
+from dws_on_csm.model.actions import Action, Delete, RunScript
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
-from dws_on_csm.model.step import Api, Place, Stage, Step, Value
+from dws_on_csm.model.step import ApiLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import (
     cert_manager_overlay,
     in_use,
@@ -22,12 +22,12 @@ from dws_on_csm.stages.dws import (
 )
 
 
-def _look_applied(place: Place) -> Api:
+def _look_applied(place: StepContext) -> ApiLook:
     objects = rendered.wanted(place)
-    return Api(lambda cluster: {rendered.label(one): _state(cluster, one) for one in objects})
+    return ApiLook(lambda cluster: {rendered.label(one): _state(cluster, one) for one in objects})
 
 
-def _read_applied(place: Place, found: Value) -> Value:
+def _read_applied(place: StepContext, found: Value) -> Value:
     """{"as rendered": how many, "missing": names, "not as rendered": names and where}."""
     odd = [f"{name}: {state}" for name, state in found.items() if state not in ("missing", "as rendered")]
     return {
@@ -50,11 +50,11 @@ def _state(cluster: Cluster, one: Mapping[str, Any]) -> str:
     return pods or rendered.differs(trimmed, have) or "as rendered"
 
 
-def _want_applied(place: Place) -> Value:
+def _want_applied(place: StepContext) -> Value:
     return {"as rendered": len(rendered.wanted(place)), "missing": [], "not as rendered": []}
 
 
-def _change_applied(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _change_applied(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     actions: list[Action] = []
     if _webhook_changes(place, have):
         # its three replicas need three hosts each to themselves: with three workers a rolling update never ends
@@ -62,7 +62,7 @@ def _change_applied(place: Place, have: Value, want: Value) -> Sequence[Action]:
     return [*actions, *(_with_v1(place) if cert_manager_overlay.modern(place) else _make(place))]
 
 
-def _webhook_changes(place: Place, have: Value) -> bool:
+def _webhook_changes(place: StepContext, have: Value) -> bool:
     """Whether the webhook's Deployment is there, and either gets other pods or has none that answers."""
     label = f"Deployment {names.WEBHOOK}"
     if label in have["missing"]:
@@ -74,46 +74,46 @@ def _webhook_changes(place: Place, have: Value) -> bool:
 _TEMPLATE = "spec.template"
 
 
-def _interrupts(place: Place) -> bool:
+def _interrupts(place: StepContext) -> bool:
     """Whether a webhook that answers goes for a while: Workflows that are at work can't go on then, and their jobs fail."""
     have = _read_applied(place, place.facts.one("deploy.applied"))
     return place.facts.one("deploy.available")["answers"] and _webhook_changes(place, have)
 
 
-def _means_applied(place: Place, have: Value, want: Value) -> str:
+def _means_applied(place: StepContext, have: Value, want: Value) -> str:
     if not _interrupts(place):
         return ""
     return "DWS's webhook is replaced: until its new pods answer, sbatch refuses jobs with #DW; not while Workflows are there"
 
 
-def _make(place: Place) -> Sequence[Action]:
+def _make(place: StepContext) -> Sequence[Action]:
     command = "make deploy OVERLAY=csm"
     if names.version_key(place.site.versions.dws) < (0, 0, 20):
         # through 0.0.19 it puts its version into an image of another name than the overlay has, whose own tag is an older one
         command += f" IMAGE_TAG_BASE={shlex.quote(place.site.registry.name)}/dws"
     script = f"cd {shlex.quote(names.clone(place.site))}\n{command}\n"
-    return [Sh(command, script, place.site.deadlines.command, objects=_odd(place))]
+    return [RunScript(command, script, place.site.deadlines.command, objects=_odd(place))]
 
 
-def _odd(place: Place) -> tuple[str, ...]:
+def _odd(place: StepContext) -> tuple[str, ...]:
     """The paths of the objects that aren't as rendered: those that an apply changes."""
     found = place.facts.one("deploy.applied")
     return tuple(rendered.path(one) for one in rendered.wanted(place) if found[rendered.label(one)] != "as rendered")
 
 
-def _with_v1(place: Place) -> Sequence[Action]:
+def _with_v1(place: StepContext) -> Sequence[Action]:
     """The csm overlay with cert-manager's v1 put back."""
     folder = cert_manager_overlay.folder(place.site)
     script = f"{shlex.quote(names.clone(place.site))}/bin/kustomize build {shlex.quote(folder)} | kubectl apply -f -\n"
     title = f"kustomize build {folder} | kubectl apply -f -"
-    return [Sh(title, script, place.site.deadlines.command, objects=_odd(place))]
+    return [RunScript(title, script, place.site.deadlines.command, objects=_odd(place))]
 
 
 # --- admits
 
 
-def _look_admits(place: Place) -> Api:
-    return Api(lambda cluster: {"webhook": _dry_run(cluster, place.site)})
+def _look_admits(place: StepContext) -> ApiLook:
+    return ApiLook(lambda cluster: {"webhook": _dry_run(cluster, place.site)})
 
 
 def _dry_run(cluster: Cluster, site: Site) -> str:
@@ -141,7 +141,7 @@ def _dry_run(cluster: Cluster, site: Site) -> str:
     return "admits a Workflow (server-side dry run)"
 
 
-def _want_admits(place: Place) -> Value:
+def _want_admits(place: StepContext) -> Value:
     return {"webhook": "admits a Workflow (server-side dry run)"}
 
 

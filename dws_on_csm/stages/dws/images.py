@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dws_on_csm.bundle import supply as supplies
 from dws_on_csm.config.site import Site
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import STATE, Action, Sh
+from dws_on_csm.model.actions import STATE, Action, RunScript
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Finding, Place, Refused, Shell, Stage, Step, Taken, Unknown, Value
+from dws_on_csm.model.step import Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Taken, Value
 from dws_on_csm.stages.dws import manifests
 
 RECORD = f"{STATE}/images"
@@ -28,20 +28,20 @@ def reached(site: Site) -> dict[str, str]:
     }
 
 
-def _look_pushed(place: Place) -> Shell:
+def _look_pushed(place: StepContext) -> ShellLook:
     images = " ".join(_asked(place))
     settings = reached(place.site) | {"images": images, "record": RECORD}
-    return Shell(render.script("master/registry.sh", "master/images_look.sh", **settings), _parse_pushed)
+    return ShellLook(render.script("master/registry.sh", "master/images_look.sh", **settings), _parse_pushed)
 
 
-def _asked(place: Place) -> Mapping[str, str]:
+def _asked(place: StepContext) -> Mapping[str, str]:
     try:
         return manifests.asked(place)
-    except Unknown:
+    except NotYetKnown:
         return {}
 
 
-def _read_pushed(place: Place, found: Value) -> Value:
+def _read_pushed(place: StepContext, found: Value) -> Value:
     asked = manifests.asked(place)
     return {name: found.get(name, {"registry": "not asked yet", "pushed": _NEVER}) for name in asked}
 
@@ -75,7 +75,7 @@ _MEANING = {
 }
 
 
-def _want_pushed(place: Place) -> Value:
+def _want_pushed(place: StepContext) -> Value:
     have = _read_pushed(place, place.facts.one("images.pushed"))
     same = {
         name: one["pushed"] if one["pushed"].startswith("sha256:") else "as its source" for name, one in have.items()
@@ -83,7 +83,7 @@ def _want_pushed(place: Place) -> Value:
     return {name: {"registry": digest, "pushed": digest} for name, digest in same.items()}
 
 
-def _change_pushed(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _change_pushed(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     bad = {name: one["registry"] for name, one in have.items() if one["registry"].startswith("not readable")}
     if bad:
         why = next(iter(bad.values())).removeprefix("not readable: ")
@@ -95,7 +95,7 @@ def _change_pushed(place: Place, have: Value, want: Value) -> Sequence[Action]:
     ]
 
 
-def _takes_pushed(place: Place, have: Value, want: Value) -> Sequence[Taken]:
+def _takes_pushed(place: StepContext, have: Value, want: Value) -> Sequence[Taken]:
     """Images that somebody else pushed over those of this tool: the registry may have them nowhere else."""
     others = {
         name: (one["registry"], one["pushed"])
@@ -111,7 +111,7 @@ def _takes_pushed(place: Place, have: Value, want: Value) -> Sequence[Taken]:
     ]
 
 
-def _covered_pushed(place: Place, have: Value, want: Value) -> str:
+def _covered_pushed(place: StepContext, have: Value, want: Value) -> str:
     """Images that the site pushed itself are its to accept, where nothing else is wrong."""
     others = sum(1 for name, one in have.items() if one != want[name])
     return "image-differs" if len(_takes_pushed(place, have, want)) == others else ""
@@ -129,14 +129,14 @@ def _fix(site: Site, why: str) -> str:
     return f"see `curl -v https://{site.registry.name}/v2/` on the master"
 
 
-def _writable(site: Site, name: str) -> Sh:
+def _writable(site: Site, name: str) -> RunScript:
     repository = name.partition("/")[2].rpartition(":")[0]
     settings = reached(site) | {"repository": repository}
     title = f"see that {site.registry.name} takes uploads"
-    return Sh(title, render.script("master/registry.sh", "master/images_writable.sh", **settings), 60.0)
+    return RunScript(title, render.script("master/registry.sh", "master/images_writable.sh", **settings), 60.0)
 
 
-def _push(place: Place, wrong: Mapping[str, str], known: Mapping[str, str]) -> Sequence[Action]:
+def _push(place: StepContext, wrong: Mapping[str, str], known: Mapping[str, str]) -> Sequence[Action]:
     """Pull, tag and push these images, side by side; image -> what the registry has of it, and what this tool pushed."""
     asked = manifests.asked(place)
     supply = {name: supplies.image(place.site, asked[name], name.rpartition(":")[2]) for name in wrong}
@@ -146,7 +146,7 @@ def _push(place: Place, wrong: Mapping[str, str], known: Mapping[str, str]) -> S
     script = "\n".join([render.script(*scripts, **settings), *starts, "finish"])
     title = f"pull, tag and push {' and '.join(wrong)}"
     brings = [bring for one in supply.values() for bring in one.brings]
-    return [*brings, Sh(title, script, place.site.deadlines.image * len(wrong))]
+    return [*brings, RunScript(title, script, place.site.deadlines.image * len(wrong))]
 
 
 STAGE = Stage(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
-from dws_on_csm.model.step import Api, Check, Finding, Known, Look, Place, Unknown, Value
+from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Look, NotYetKnown, StepContext, Value
 from dws_on_csm.stages import jobs
 from dws_on_csm.stages.dws import installed, persistent_storage, workflows
 from dws_on_csm.stages.dws.workflows import Fate, Workflow
@@ -45,7 +45,10 @@ class Terms:
 
 
 def checks(
-    stage: str, due: Callable[[Place], bool], terms: Terms | None = None, read: Callable[[Place], bool] | None = None
+    stage: str,
+    due: Callable[[StepContext], bool],
+    terms: Terms | None = None,
+    read: Callable[[StepContext], bool] | None = None,
 ) -> tuple[Check, ...]:
     """The checks `workflows` and `jobs` of a stage, in this order: nothing that uses DWS may be there where it is `due` to go.
 
@@ -58,31 +61,31 @@ def checks(
     """
     read, terms = read or due, terms or Terms()
 
-    def goes(place: Place) -> str:
+    def goes(place: StepContext) -> str:
         return f"DWS {installed.said(place)} would have to go" if due(place) and installed.there(place) else ""
 
-    def workflows_look(place: Place) -> Look:
-        return Api(workflows.read) if read(place) else Known([])
+    def workflows_look(place: StepContext) -> Look:
+        return ApiLook(workflows.read) if read(place) else Constant([])
 
-    def jobs_look(place: Place) -> Look:
+    def jobs_look(place: StepContext) -> Look:
         if not read(place):
-            return Known(None)
+            return Constant(None)
         place.facts.one(f"{stage}.workflows")  # Slurm is asked after these were seen: see workflows.fate
         return jobs.look(place)
 
-    def judge_workflows(place: Place, have: Value) -> Sequence[Finding]:
+    def judge_workflows(place: StepContext, have: Value) -> Sequence[Finding]:
         return objecting(place, have) if stage == FIRST and due(place) else ()
 
-    def objecting(place: Place, have: Value) -> Sequence[Finding]:
+    def objecting(place: StepContext, have: Value) -> Sequence[Finding]:
         seen = _jobs(place, stage)
         fates = workflows.by_fate(have, seen, stuck(place))
         return _workflows(fates, seen, {*(("orphan",) if terms.orphans else ()), *(() if terms.slurm else ("lost",))})
 
-    def judge_jobs(place: Place, have: Value) -> Sequence[Finding]:
+    def judge_jobs(place: StepContext, have: Value) -> Sequence[Finding]:
         if not due(place):
             return ()
         if have is None:
-            raise Unknown(stage)
+            raise NotYetKnown(stage)
         every = [] if stage == FIRST else place.facts.one(f"{stage}.workflows")
         if stage != FIRST and have["answers"] and (every, have["jobs"]) == _told(place):
             return ()
@@ -98,16 +101,16 @@ def checks(
     )
 
 
-def limit(due: Callable[[Place], str]) -> Check:
+def limit(due: Callable[[StepContext], str]) -> Check:
     """The check `limit` of preflight: the master is not left out where something is `due` (in words) that is done there."""
 
-    def judge(place: Place, have: Value) -> Sequence[Finding]:
+    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
         return left_out(place, what) if (what := due(place)) else ()
 
-    return Check("limit", "master", lambda place: Known(None), judge)
+    return Check("limit", "master", lambda place: Constant(None), judge)
 
 
-def left_out(place: Place, what: str) -> Sequence[Finding]:
+def left_out(place: StepContext, what: str) -> Sequence[Finding]:
     """A finding where `what` is due, and this run may not change the master, where that is done."""
     if place.site.active(place.site.master.host):
         return ()
@@ -115,30 +118,30 @@ def left_out(place: Place, what: str) -> Sequence[Finding]:
     return (Finding("master-left-out", text, "name the master among these hosts, too, or give neither"),)
 
 
-def found(place: Place, stage: str) -> tuple[list[Workflow], Jobs]:
+def found(place: StepContext, stage: str) -> tuple[list[Workflow], Jobs]:
     """The Workflows and jobs that the checks of `stage` found last. Raises Unknown if they weren't made."""
     return place.facts.one(f"{stage}.workflows"), _jobs(place, stage)
 
 
-def stuck(place: Place) -> bool:
+def stuck(place: StepContext) -> bool:
     """Whether the Workflows' CRD was being deleted: then its Workflows are lost, and stand in nobody's way."""
     crd = installed.found(place)["crds"].get("workflows")
     return bool(crd and crd["deleting"])
 
 
-def _jobs(place: Place, stage: str) -> Jobs:
+def _jobs(place: StepContext, stage: str) -> Jobs:
     """What is known of Slurm's jobs; where its host can't be reached, nothing."""
     everywhere = place.facts.found.get(f"{stage}.jobs", {})
     nothing: Jobs = {"answers": False, "now": 0.0, "jobs": {}}
     return next((one for one in everywhere.values() if one), nothing)
 
 
-def _told(place: Place) -> tuple[list[Workflow], dict[str, Job]]:
+def _told(place: StepContext) -> tuple[list[Workflow], dict[str, Job]]:
     """What was told of before anything was touched."""
     return place.facts.one(f"{FIRST}.workflows"), _jobs(place, FIRST)["jobs"]
 
 
-def _owners(place: Place, stage: str) -> set[str]:
+def _owners(place: StepContext, stage: str) -> set[str]:
     everywhere = place.facts.found.get(f"{stage}.workflows", {})
     return {one["job"] for some in everywhere.values() for one in some}
 

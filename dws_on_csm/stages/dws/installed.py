@@ -9,7 +9,7 @@ from typing import Any
 
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
-from dws_on_csm.model.step import Api, Check, Place, Value
+from dws_on_csm.model.step import ApiLook, Check, StepContext, Value
 
 FACT = "preflight.installed"
 """Where what CHECK finds is kept."""
@@ -120,25 +120,25 @@ def contents(cluster: Cluster) -> dict[str, list[dict[str, Any]]]:
     return {plural: objects(cluster, plural, one) for plural, one in crds(cluster).items()}
 
 
-def found(place: Place) -> Mapping[str, Any]:
+def found(place: StepContext) -> Mapping[str, Any]:
     """What the check found before anything was done. Raises Unknown if it wasn't made."""
     answer: Mapping[str, Any] = place.facts.one(FACT)
     return answer
 
 
-def there(place: Place) -> bool:
+def there(place: StepContext) -> bool:
     """Whether anything of DWS was there, or an undeploy was cut off."""
     seen = found(place)
     return bool(seen["traces"] or seen["crds"] or seen["unfinished"])
 
 
-def said(place: Place) -> str:
+def said(place: StepContext) -> str:
     """The version that was there as its image's tag or an undeploy that was cut off says it; "" where nothing of DWS was."""
     seen = found(place)
     return (seen["tag"] or seen["unfinished"] or "of an unknown version") if there(place) else ""
 
 
-def version(place: Place) -> str:
+def version(place: StepContext) -> str:
     """The version whose clone undeploys what was there; that of the site file where the image's tag says none."""
     return release(said(place)) or place.site.versions.dws
 
@@ -149,7 +149,7 @@ def release(tag: str) -> str:
     return match[1] if match else ""
 
 
-def as_of(place: Place, version: str, workarea: str) -> Place:
+def as_of(place: StepContext, version: str, workarea: str) -> StepContext:
     """The place as if the site file had this version; the facts of the stage `workarea` are those of its clone."""
     site = replace(place.site, versions=replace(place.site.versions, dws=version))
     own = {f"workarea.{name}": place.facts.found.get(f"{workarea}.{name}", {}) for name in _WORKAREA}
@@ -158,4 +158,4 @@ def as_of(place: Place, version: str, workarea: str) -> Place:
 
 _WORKAREA: Sequence[str] = ("clone", "kustomize", "rendered")
 
-CHECK = Check("installed", "master", lambda place: Api(read), lambda place, have: ())
+CHECK = Check("installed", "master", lambda place: ApiLook(read), lambda place, have: ())

@@ -9,9 +9,9 @@ from typing import Any
 
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.model import actions
-from dws_on_csm.model.actions import Action, AskApi, Sh
+from dws_on_csm.model.actions import Action, CallApi, RunScript
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
-from dws_on_csm.model.step import Api, Known, Place, Shell, Step, Value
+from dws_on_csm.model.step import ApiLook, Constant, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages.dws import installed, rendered, replace
 
 _CONVERTED = f"{names.GROUP}/conversion-data"
@@ -35,9 +35,9 @@ def _items(out: bytes) -> Value:
 # --- put back
 
 
-def _look(place: Place) -> Api:
+def _look(place: StepContext) -> ApiLook:
     objects = place.facts.one("deploy.saved")
-    return Api(lambda cluster: states(cluster, objects))
+    return ApiLook(lambda cluster: states(cluster, objects))
 
 
 def states(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -126,7 +126,7 @@ def missing(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _theirs(place: Place, found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _theirs(place: StepContext, found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """What is there otherwise than it was saved, and was not made in this run, by label: in what it differs.
 
     Where its CRD came in this run, DWS or a driver has made it just now, and what was saved takes its place. Where the CRD was
@@ -143,7 +143,7 @@ def _theirs(place: Place, found: Mapping[str, Mapping[str, Any]]) -> dict[str, s
     }
 
 
-def _read(place: Place, found: Value) -> Value:
+def _read(place: StepContext, found: Value) -> Value:
     states, theirs = {name: one["state"] for name, one in found.items()}, _theirs(place, found)
     odd = [name for name, state in states.items() if state not in ("missing", "as saved") and name not in theirs]
     return {
@@ -154,13 +154,13 @@ def _read(place: Place, found: Value) -> Value:
     }
 
 
-def _want(place: Place) -> Value:
+def _want(place: StepContext) -> Value:
     theirs = [f"{name}: {state}" for name, state in _theirs(place, _found(place)).items()]
     as_saved = len(place.facts.one("deploy.saved")) - len(theirs)
     return {"as saved": as_saved, "missing": [], "not as saved": [], "made anew since": theirs}
 
 
-def _found(place: Place) -> Mapping[str, Any]:
+def _found(place: StepContext) -> Mapping[str, Any]:
     return next(iter(place.facts.found.get("deploy.kept", {}).values()), {})
 
 
@@ -173,20 +173,20 @@ def _why(have: Value) -> str:
     )
 
 
-def _settle(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _settle(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     if theirs := _theirs(place, _found(place)):
         title = f"leave what was saved of {', '.join(theirs)} in {left()}"
-        return [Sh(title, f"mv -f -- {shlex.quote(pending())} {shlex.quote(left())}")]
-    return [Sh("all that was kept is there again", f"rm -f -- {shlex.quote(pending())}")]
+        return [RunScript(title, f"mv -f -- {shlex.quote(pending())} {shlex.quote(left())}")]
+    return [RunScript("all that was kept is there again", f"rm -f -- {shlex.quote(pending())}")]
 
 
-def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     found = place.facts.one("deploy.kept")
     theirs = _theirs(place, found)
     objects = [one for one in place.facts.one("deploy.saved") if dws_objects.label(one) not in theirs]
     found = {label: one for label, one in found.items() if label not in theirs}
     every = [_told(name, one["lost"]) for name, one in found.items()]
-    return [AskApi(f"put back what is kept: {', '.join(every)}", lambda cluster: put(cluster, objects))]
+    return [CallApi(f"put back what is kept: {', '.join(every)}", lambda cluster: put(cluster, objects))]
 
 
 def _told(name: str, lost: Sequence[str]) -> str:
@@ -228,7 +228,7 @@ STEPS = (
     Step(
         "saved",
         "master",
-        lambda place: Shell(f"cat {shlex.quote(pending())} 2>/dev/null || true", _items),
+        lambda place: ShellLook(f"cat {shlex.quote(pending())} 2>/dev/null || true", _items),
         lambda place: [],
         _settle,
         read=lambda place, found: [dws_objects.label(one) for one in found],
@@ -240,14 +240,14 @@ STEPS = (
 # --- told, where no version follows
 
 
-def told_step(due: Callable[[Place], str]) -> Step:
+def told_step(due: Callable[[StepContext], str]) -> Step:
     """The step `kept` of an undeploy: it says where what was saved lies, and how that comes back."""
     newest = f"ls -1 {shlex.quote(actions.STATE)}/before/*/.kept.json 2>/dev/null | tail -n 1"
     script = f'file=$({newest})\n[ -n "$file" ] || exit 0\necho "$file"\ncat -- "$file"\n'
     return Step(
         "kept",
         "master",
-        lambda place: Shell(script, _parse) if due(place) else Known({"file": "", "objects": []}),
+        lambda place: ShellLook(script, _parse) if due(place) else Constant({"file": "", "objects": []}),
         lambda place: place.facts.one("undeploy.kept"),
         why=_where,
     )

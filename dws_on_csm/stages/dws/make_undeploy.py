@@ -9,8 +9,8 @@ from typing import Any
 
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import Action, Sh
-from dws_on_csm.model.step import Place, Value
+from dws_on_csm.model.actions import Action, RunScript
+from dws_on_csm.model.step import StepContext, Value
 from dws_on_csm.stages.dws import cert_manager_overlay, installed, manifests, persistent_storage, reopen
 
 ORDER = (
@@ -21,7 +21,7 @@ ORDER = (
 """What is done, for a plan."""
 
 
-def actions(place: Place, tag: str, have: Value, *, again: bool = False) -> Sequence[Action]:
+def actions(place: StepContext, tag: str, have: Value, *, again: bool = False) -> Sequence[Action]:
     """What takes away version `tag`, of which `have` is there; `place` is as of its clone. `again`: what is kept comes back.
 
     Marked in the cluster while it runs, so that one that was cut off is known, with the version that it took away.
@@ -47,7 +47,7 @@ def actions(place: Place, tag: str, have: Value, *, again: bool = False) -> Sequ
     return _with_v1(place, settings) if cert_manager_overlay.modern(place) else _make(place, settings)
 
 
-def own(place: Place) -> list[str]:
+def own(place: StepContext) -> list[str]:
     """Labels of the objects of DWS's own kinds that its manifests have: they come and go with it."""
     return [
         dws_objects.label(one) for one in manifests.objects(place) if one["apiVersion"].partition("/")[0] == names.GROUP
@@ -59,11 +59,11 @@ def _plural(one: Mapping[str, Any]) -> str:
     return name.partition(".")[0] if one["kind"] == "CustomResourceDefinition" else ""
 
 
-def _make(place: Place, settings: Mapping[str, str]) -> Sequence[Action]:
+def _make(place: StepContext, settings: Mapping[str, str]) -> Sequence[Action]:
     return [_sh(place, "make undeploy OVERLAY=csm", "make undeploy OVERLAY=csm", settings)]
 
 
-def _with_v1(place: Place, settings: Mapping[str, str]) -> Sequence[Action]:
+def _with_v1(place: StepContext, settings: Mapping[str, str]) -> Sequence[Action]:
     """What was deployed with cert-manager's v1 is deleted with it: the csm overlay's own v1alpha3 nobody serves there."""
     folder = cert_manager_overlay.folder(place.site)
     program = shlex.quote(_WITHOUT_NAMESPACE)
@@ -85,9 +85,11 @@ LOOKING = 400
 """Seconds for closing, the last look, opening and putting back, whose calls end by themselves."""
 
 
-def _sh(place: Place, title: str, command: str, settings: Mapping[str, str]) -> Sh:
+def _sh(place: StepContext, title: str, command: str, settings: Mapping[str, str]) -> RunScript:
     """It ends by itself before its deadline, and says what is still there."""
     patience = int(place.site.deadlines.command)
     more = {"clone": names.clone(place.site), "command": command, "patience": str(patience), "group": names.GROUP}
     script = render.script("master/undeploy.sh", **more, **settings)
-    return Sh(title, script, patience + 60.0 + LOOKING, objects=(installed.NAMESPACE,) if settings["mark"] else ())
+    return RunScript(
+        title, script, patience + 60.0 + LOOKING, objects=(installed.NAMESPACE,) if settings["mark"] else ()
+    )

@@ -10,7 +10,7 @@ from typing import Any
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Finding, Place, Refused, Shell, Unknown, Value
+from dws_on_csm.model.step import Finding, NotYetKnown, Refused, ShellLook, StepContext, Value
 
 _RENDERED = """
 cd {clone} 2>/dev/null && [ -x bin/kustomize ] && [ -z "$(theirs {clone})" ] || exit 0
@@ -30,31 +30,31 @@ for one in yaml.load_all(sys.stdin, getattr(yaml, "CSafeLoader", yaml.SafeLoader
 """
 
 
-def look(place: Place) -> Shell:
+def look(place: StepContext) -> ShellLook:
     script = _RENDERED.format(clone=shlex.quote(names.clone(place.site)), program=shlex.quote(_TRIM))
     script = render.script("lib/as.sh", "lib/git.sh") + script
-    return Shell(script, lambda out: {"objects": [json.loads(line) for line in lines(out)]})
+    return ShellLook(script, lambda out: {"objects": [json.loads(line) for line in lines(out)]})
 
 
-def objects(place: Place) -> list[dict[str, Any]]:
+def objects(place: StepContext) -> list[dict[str, Any]]:
     """What the csm overlay of the clone deploys, as objects; CRDs without schemas. Raises Unknown before it is cloned."""
     return [one for one in _all(place) if one["metadata"]["name"] != names.ROLE]
 
 
-def role(place: Place) -> dict[str, Any] | None:
+def role(place: StepContext) -> dict[str, Any] | None:
     """The plugin's ClusterRole as it is applied by hand through DWS 0.1.0; None in later ones, which deploy their own."""
     found = {one["metadata"]["name"]: one for one in _all(place)}
     return found.get(names.ROLE) if names.role_by_hand(place.site) else None
 
 
-def _all(place: Place) -> list[dict[str, Any]]:
+def _all(place: StepContext) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = place.facts.one("workarea.rendered")["objects"]
     if not found:
-        raise Unknown("workarea")
+        raise NotYetKnown("workarea")
     return found
 
 
-def judge(place: Place, have: Value) -> Sequence[Finding]:
+def judge(place: StepContext, have: Value) -> Sequence[Finding]:
     registry, wanted = place.site.registry.name, place.site.versions.kube_rbac_proxy
     found = []
     for name, source in asked(place).items():
@@ -71,7 +71,7 @@ def judge(place: Place, have: Value) -> Sequence[Finding]:
     return found
 
 
-def asked(place: Place) -> dict[str, str]:
+def asked(place: StepContext) -> dict[str, str]:
     """Image -> name of its sources in the site file, for all that the rendered manifests ask for. Raises Unknown, Refused.
 
     The tag of dws itself comes from git when it is deployed: the overlay leaves it open.

@@ -9,34 +9,34 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from dws_on_csm.model.actions import Action, Ask, AskApi, Delete
+from dws_on_csm.model.actions import Action, CallApi, Delete, RunElsewhere
 from dws_on_csm.model.cluster_api import MALFORMED, Cluster
-from dws_on_csm.model.step import Finding, Place, Refused
+from dws_on_csm.model.step import Finding, Refused, StepContext
 from dws_on_csm.stages import jobs
 from dws_on_csm.stages.dws import in_use, installed, workflows
 from dws_on_csm.stages.dws.workflows import Workflow
 from dws_on_csm.stages.jobs import Jobs
 
 
-def deletion(place: Place, told: Sequence[Workflow]) -> Sequence[Action]:
+def deletion(place: StepContext, told: Sequence[Workflow]) -> Sequence[Action]:
     """What deletes these very Workflows, of which somebody was told: all of them, or none where one is no orphan any more."""
     ids = {one["id"] for one in told}
 
     def read(cluster: Cluster) -> bytes:
         return json.dumps([one for one in workflows.read(cluster) if one["id"] in ids]).encode()
 
-    return [AskApi("see which of the orphans are still there", read, lambda out: _asked(place, json.loads(out)))]
+    return [CallApi("see which of the orphans are still there", read, lambda out: _asked(place, json.loads(out)))]
 
 
-def _asked(place: Place, there: Sequence[Workflow]) -> Sequence[Action]:
+def _asked(place: StepContext, there: Sequence[Workflow]) -> Sequence[Action]:
     # a look's snippet runs without -e
     script = f"set +eu\n{jobs.look(place).script}"
     title = f"ask Slurm about job {', '.join(one['job'] for one in there)}"
-    then = Ask(title, "submitter", script, lambda out: _gone(place, there, out), place.site.deadlines.look)
+    then = RunElsewhere(title, "submitter", script, lambda out: _gone(place, there, out), place.site.deadlines.look)
     return [then] if there else []
 
 
-def _gone(place: Place, there: Sequence[Workflow], out: bytes) -> Sequence[Action]:
+def _gone(place: StepContext, there: Sequence[Workflow], out: bytes) -> Sequence[Action]:
     seen = _parsed(place, out)
     if alive := [one for one in there if workflows.fate(one, seen, in_use.stuck(place)) != "orphan"]:
         raise Refused(*(_alive(one, seen) for one in alive))
@@ -44,7 +44,7 @@ def _gone(place: Place, there: Sequence[Workflow], out: bytes) -> Sequence[Actio
     return [Delete(workflows.path(one, stored), uid=one["id"]) for one in there]
 
 
-def _parsed(place: Place, out: bytes) -> Jobs:
+def _parsed(place: StepContext, out: bytes) -> Jobs:
     try:
         seen = jobs.parse(out)
     except MALFORMED:

@@ -10,10 +10,10 @@ from typing import Any
 
 from dws_on_csm.domain import dws_objects
 from dws_on_csm.model import render
-from dws_on_csm.model.step import Check, Finding, Known, Look, Place, Shell, Value
+from dws_on_csm.model.step import Check, Constant, Finding, Look, ShellLook, StepContext, Value
 from dws_on_csm.stages.dws import in_use, persistent_storage, stuck_crds
 
-Due = Callable[[Place], object]
+Due = Callable[[StepContext], object]
 
 NOTHING: Mapping[str, Any] = {"owned": [], "unasked": []}
 
@@ -30,23 +30,23 @@ def check(due: Due) -> Check:
     What belongs to persistent storage whose deletion was typed goes with it (see `persistent_storage.step`, which tells it).
     """
 
-    def look(place: Place) -> Look:
+    def look(place: StepContext) -> Look:
         goes = bool(due(place))
-        return _look(not goes) if goes or stuck_crds.there(place) else Known(NOTHING)
+        return _look(not goes) if goes or stuck_crds.there(place) else Constant(NOTHING)
 
-    def agreed(place: Place) -> bool:
+    def agreed(place: StepContext) -> bool:
         return persistent_storage.agreed(place) if due(place) else stuck_crds.agreed(place)
 
-    def judge(place: Place, have: Value) -> Sequence[Finding]:
+    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
         told = [one for one in have["owned"] if not (one["data"] and agreed(place))]
         return [*map(_finding, told), *(_unknown(one) for one in have["unasked"] if not one["down"])]
 
     return Check("owned", "master", look, judge)
 
 
-def _look(dying: bool) -> Shell:
+def _look(dying: bool) -> ShellLook:
     """`dying`: only what belongs to objects that are being deleted."""
-    return Shell(f"python3 -c {shlex.quote(f'{program()}{chr(10)}look_for_owned({dying})')}", json.loads)
+    return ShellLook(f"python3 -c {shlex.quote(f'{program()}{chr(10)}look_for_owned({dying})')}", json.loads)
 
 
 def _finding(one: Mapping[str, Any]) -> Finding:
@@ -58,7 +58,7 @@ def _unknown(one: Mapping[str, Any]) -> Finding:
     return Finding("owners-unknown", dws_objects.unknown_told(dict(one)), fix)
 
 
-def unasked(place: Place) -> list[str]:
+def unasked(place: StepContext) -> list[str]:
     """In words the API groups that could not be asked, as far as that was seen before anything was done."""
     found = next(iter(place.facts.found.get(f"{in_use.FIRST}.owned", {}).values()), NOTHING)
     return [dws_objects.unknown_told(one) for one in found["unasked"]]

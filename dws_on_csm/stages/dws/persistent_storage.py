@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from dws_on_csm.domain import dws_objects, names
-from dws_on_csm.model.actions import Action, AskApi, Delete
+from dws_on_csm.model.actions import Action, CallApi, Delete
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import Api, Check, Finding, Known, Place, Refused, Step, Taken, Value
+from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Refused, Step, StepContext, Taken, Value
 from dws_on_csm.stages.dws import installed
 
 FACT = "preflight.storage"
@@ -35,16 +35,16 @@ def _path(one: Mapping[str, Any], kinds: Mapping[str, Sequence[Mapping[str, Any]
     return f"/apis/{version}/{f'namespaces/{space}/' if space else ''}{one['plural']}/{short}"
 
 
-def check(due: Callable[[Place], bool], looks: Callable[[Place], bool]) -> Check:
+def check(due: Callable[[StepContext], bool], looks: Callable[[StepContext], bool]) -> Check:
     """The check `storage` of preflight: no data of users is there where DWS is `due` to go, unless its deletion was typed."""
 
-    def judge(place: Place, have: Value) -> Sequence[Finding]:
+    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
         return refusals(place.site.deletes, _first(place), have["data"]) if due(place) else ()
 
-    return Check("storage", "master", lambda place: Api(read) if looks(place) else Known(NOTHING), judge)
+    return Check("storage", "master", lambda place: ApiLook(read) if looks(place) else Constant(NOTHING), judge)
 
 
-def _first(place: Place) -> Sequence[Mapping[str, Any]]:
+def _first(place: StepContext) -> Sequence[Mapping[str, Any]]:
     """What the first look of this run found."""
     found: Mapping[str, Any] = next(iter(place.facts.first.get(FACT, {}).values()), NOTHING)
     data: Sequence[Mapping[str, Any]] = found["data"]
@@ -62,7 +62,7 @@ def refusals(typed: str, first: Sequence[Mapping[str, Any]], found: Sequence[Map
     return [*(objections(typed, first) if left else ()), *_since(found, {one["uid"] for one in first})]
 
 
-def agreed(place: Place) -> bool:
+def agreed(place: StepContext) -> bool:
     """Whether the deletion of all that the preflight found was typed, or it found nothing."""
     return not refusals(place.site.deletes, _first(place), place.facts.one(FACT)["data"])
 
@@ -123,23 +123,23 @@ def _typed(typed: str, one: Mapping[str, Any], found: Sequence[Mapping[str, Any]
 # --- right before DWS goes
 
 
-def step(stage: str, due: Callable[[Place], str]) -> Step:
+def step(stage: str, due: Callable[[StepContext], str]) -> Step:
     """The step `storage` of `stage`: none is left where a version of DWS is due to go. It deletes what was typed, as the first
     look of this run found it, while DWS and the drivers are still there to free it; anything else it refuses. What was made for a
     Workflow that has just gone (`orphans`) goes a moment later: it waits for that, and for nothing else. What else
     Kubernetes deletes with it the check `owned` of that stage has found (see stages/owned)."""
     key = f"{stage}.storage"
 
-    def passing(place: Place, one: Mapping[str, Any]) -> bool:
+    def passing(place: StepContext, one: Mapping[str, Any]) -> bool:
         """Whether it was made for a Workflow that was there a moment ago, and is gone: its driver frees it a little later."""
         every = place.facts.found.get(f"{stage}.workflows", {})
         ids = {workflow["id"] for some in every.values() for workflow in some}
         return not ids.isdisjoint(one["of"]) and one["uid"] not in {some["uid"] for some in _first(place)}
 
-    def staying(place: Place) -> list[Mapping[str, Any]]:
+    def staying(place: StepContext) -> list[Mapping[str, Any]]:
         return [one for one in place.facts.one(key)["data"] if not passing(place, one)]
 
-    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         found = staying(place)
         if stop := refusals(place.site.deletes, _first(place), found):
             raise Refused(*stop)
@@ -149,9 +149,9 @@ def step(stage: str, due: Callable[[Place], str]) -> Step:
         if len(found) == len(have):
             return deletions
         title = "wait until what was made for Workflows that are gone is gone, too"
-        return [AskApi(title, lambda cluster: freed(cluster, lambda one: passing(place, one))), *deletions]
+        return [CallApi(title, lambda cluster: freed(cluster, lambda one: passing(place, one))), *deletions]
 
-    def takes(place: Place, have: Value, want: Value) -> Sequence[Taken]:
+    def takes(place: StepContext, have: Value, want: Value) -> Sequence[Taken]:
         found = staying(place)
         below = [one for one in place.facts.one(f"{stage}.owned")["owned"] if one["data"]]
         things = frozenset(f"{one['kind']} {one['name']} ({one['uid']})" for one in (*found, *below))
@@ -163,7 +163,7 @@ def step(stage: str, due: Callable[[Place], str]) -> Step:
     return Step(
         "storage",
         "master",
-        lambda place: Api(read) if due(place) else Known(NOTHING),
+        lambda place: ApiLook(read) if due(place) else Constant(NOTHING),
         lambda place: [],
         change,
         read=lambda place, found: [dws_objects.told(one) for one in found["data"]],
@@ -195,7 +195,7 @@ def _since(found: Sequence[Mapping[str, Any]], agreed: Collection[str]) -> Seque
     ]
 
 
-def kept(place: Place) -> list[str]:
+def kept(place: StepContext) -> list[str]:
     """Labels of what is saved before DWS goes, as far as that was seen before anything was done."""
     found = next(iter(place.facts.found.get(FACT, {}).values()), NOTHING)
     return list(found["kept"])

@@ -8,15 +8,15 @@ from typing import Any
 from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Action, Delete
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import Api, Place, Step, Value
+from dws_on_csm.model.step import ApiLook, Step, StepContext, Value
 from dws_on_csm.stages.dws import manifests
 
 PODS = f"/api/v1/namespaces/{names.NAMESPACE}/pods"
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{names.NAMESPACE}/deployments"
 
 
-def _look(place: Place) -> Api:
-    return Api(_read, PODS)
+def _look(place: StepContext) -> ApiLook:
+    return ApiLook(_read, PODS)
 
 
 def _read(cluster: Cluster) -> Value:
@@ -82,7 +82,7 @@ def _await(have: Value) -> str:
     return f"{counts}: {have['because']}" if have["because"] else counts
 
 
-def _again(fact: str) -> Callable[[Place, Value, Value], Sequence[Action]]:
+def _again(fact: str) -> Callable[[StepContext, Value, Value], Sequence[Action]]:
     """Pods that back off are deleted, so that what was wrong with them is tried anew at once; others only need time."""
     return lambda place, have, want: [Delete(f"{PODS}/{pod}") for pod in place.facts.one(fact)["stuck"]]
 
@@ -90,7 +90,7 @@ def _again(fact: str) -> Callable[[Place, Value, Value], Sequence[Action]]:
 # --- enough of them: the controller, and one that answers for the webhook
 
 
-def _read_serves(place: Place, found: Value) -> Value:
+def _read_serves(place: StepContext, found: Value) -> Value:
     one = not found[names.WEBHOOK].startswith(("0 ", "missing"))
     serves = one and complete(found[names.CONTROLLER])
     return {
@@ -100,27 +100,27 @@ def _read_serves(place: Place, found: Value) -> Value:
     }
 
 
-def _want_serves(place: Place) -> Value:
+def _want_serves(place: StepContext) -> Value:
     return {names.CONTROLLER: _wanted(place)[names.CONTROLLER], names.WEBHOOK: "one or more", "because": ""}
 
 
 # --- all of them
 
 
-def _read_available(place: Place, found: Value) -> Value:
+def _read_available(place: StepContext, found: Value) -> Value:
     return {key: value for key, value in found.items() if key not in ("stuck", "answers")}
 
 
-def _want_available(place: Place) -> Value:
+def _want_available(place: StepContext) -> Value:
     return _wanted(place) | {"because": ""}
 
 
-def _wanted(place: Place) -> dict[str, str]:
+def _wanted(place: StepContext) -> dict[str, str]:
     deployments = [one for one in manifests.objects(place) if one["kind"] == "Deployment"]
     return {one["metadata"]["name"]: "{0} of {0}".format(one["spec"]["replicas"]) for one in deployments}
 
 
-def _step(name: str, want: Callable[[Place], Value], read: Callable[[Place, Value], Value]) -> Step:
+def _step(name: str, want: Callable[[StepContext], Value], read: Callable[[StepContext, Value], Value]) -> Step:
     return Step(
         name,
         "master",

@@ -6,15 +6,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dws_on_csm.model.actions import Action, Sh
+from dws_on_csm.model.actions import Action, RunScript
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import Api, Check, Finding, Known, Look, Place, Refused, Step, Taken, Unknown, Value
+from dws_on_csm.model.step import (
+    ApiLook,
+    Check,
+    Constant,
+    Finding,
+    Look,
+    NotYetKnown,
+    Refused,
+    Step,
+    StepContext,
+    Taken,
+    Value,
+)
 from dws_on_csm.stages.dws import installed, make_undeploy, manifests, persistent_storage, rendered, workarea
 
-Due = Callable[[Place], str]
+Due = Callable[[StepContext], str]
 """The version that is to be taken away, as its clone is called; "" where nothing is. Raises Unknown before it was looked."""
 
-Takes = Callable[[Place, Value, Value], str]
+Takes = Callable[[StepContext, Value, Value], str]
 
 
 # --- the clone of that version
@@ -33,16 +45,16 @@ def clone_steps(stage: str, due: Due) -> tuple[Step | Check, ...]:
 def _only_if(due: Due, stage: str, step: Step) -> Step:
     """A step of the stage workarea for the version that is due; where none is, nothing is looked at."""
 
-    def at(place: Place) -> Place:
+    def at(place: StepContext) -> StepContext:
         return installed.as_of(place, due(place), stage)
 
-    def look(place: Place) -> Look:
-        return step.look(at(place)) if due(place) else Known(None)
+    def look(place: StepContext) -> Look:
+        return step.look(at(place)) if due(place) else Constant(None)
 
-    def want(place: Place) -> Value:
+    def want(place: StepContext) -> Value:
         return step.want(at(place)) if due(place) else None
 
-    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         assert step.change is not None
         return step.change(at(place), have, want)
 
@@ -52,24 +64,25 @@ def _only_if(due: Due, stage: str, step: Step) -> Step:
 def _as_it_is(clone: Step, stage: str) -> Step:
     """Files in it that somebody changed stay: they may be what was deployed, and no image gets its tag from this clone."""
 
-    def want(place: Place) -> Value:
+    def want(place: StepContext) -> Value:
         wanted, have = clone.want(place), place.facts.one(f"{stage}.{clone.name}")
         return {**wanted, "modified": have["modified"]} if wanted else None
 
-    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         assert clone.change is not None
         actions = clone.change(place, have, want)
         gone = have["at"] == "absent"
         return [
-            replace(a, title=f"its clone is not there: {a.title}") if gone and isinstance(a, Sh) else a for a in actions
+            replace(a, title=f"its clone is not there: {a.title}") if gone and isinstance(a, RunScript) else a
+            for a in actions
         ]
 
     return replace(clone, want=want, change=change)
 
 
 def _rendered(due: Due, stage: str) -> Check:
-    def look(place: Place) -> Look:
-        return manifests.look(installed.as_of(place, due(place), stage)) if due(place) else Known({"objects": []})
+    def look(place: StepContext) -> Look:
+        return manifests.look(installed.as_of(place, due(place), stage)) if due(place) else Constant({"objects": []})
 
     return Check("rendered", "master", look, lambda place, have: ())
 
@@ -85,20 +98,20 @@ def removed_step(due: Due, workarea_stage: str, takes: Takes, told_after: str = 
     again            another version follows, so that what is kept is put back there (see stages/kept)
     """
 
-    def at(place: Place) -> Place:
+    def at(place: StepContext) -> StepContext:
         return installed.as_of(place, due(place), workarea_stage)
 
-    def look(place: Place) -> Look:
+    def look(place: StepContext) -> Look:
         if not due(place):
-            return Known(None)
+            return Constant(None)
         place.facts.one(f"{workarea_stage}.rendered")
         objects = _paths(at(place))
-        return Api(lambda cluster: _remains(cluster, objects))
+        return ApiLook(lambda cluster: _remains(cluster, objects))
 
-    def want(place: Place) -> Value:
+    def want(place: StepContext) -> Value:
         return {"DWS": "none", "CRDs": {}, "objects": []} if due(place) else None
 
-    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         if have["DWS"] not in ("none", installed.said(place)):
             text = f"DWS {have['DWS']} is there now, and when this run began it was DWS {installed.said(place)}"
             raise Refused(Finding("not-agreed", text, "run it again: it takes the clone of that version, and asks"))
@@ -119,11 +132,11 @@ def removed_step(due: Due, workarea_stage: str, takes: Takes, told_after: str = 
     )
 
 
-def _paths(place: Place) -> dict[str, str]:
+def _paths(place: StepContext) -> dict[str, str]:
     """Label -> path of what is to go, CRDs aside: as the clone's manifests have it, or else what all versions have."""
     try:
         objects = rendered.wanted(place)
-    except Unknown:
+    except NotYetKnown:
         return installed.TRACES | _CLOSED
     stays = ("Namespace", "CustomResourceDefinition")
     own = {

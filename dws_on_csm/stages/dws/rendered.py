@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dws_on_csm.model.step import Place
+from dws_on_csm.model.step import StepContext
 from dws_on_csm.stages.dws import cert_manager_overlay, manifests
 
 PLURALS = {
@@ -41,7 +41,7 @@ def differs(want: Any, have: Any, at: str = "") -> str:
     return "" if want == have else f"{at.lstrip('.')} is {json.dumps(have)}, not {json.dumps(want)}"
 
 
-def wanted(place: Place) -> list[dict[str, Any]]:
+def wanted(place: StepContext) -> list[dict[str, Any]]:
     """The objects that are to be in the cluster, with their image tags and with the cert-manager version that is served."""
     made = json.dumps(manifests.objects(place))
     version = place.site.versions.dws

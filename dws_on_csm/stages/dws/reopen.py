@@ -6,8 +6,8 @@ import inspect
 
 from dws_on_csm.domain import dws_objects
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import Sh
-from dws_on_csm.model.step import Api, Stage, Step
+from dws_on_csm.model.actions import RunScript
+from dws_on_csm.model.step import ApiLook, Stage, Step
 from dws_on_csm.stages.dws import persistent_storage
 
 COMMAND = f"kubectl --request-timeout=60s delete validatingwebhookconfiguration {persistent_storage.CLOSED} --ignore-not-found"
@@ -17,10 +17,10 @@ COMMAND = f"kubectl --request-timeout=60s delete validatingwebhookconfiguration 
 STEP = Step(
     "open",
     "master",
-    lambda place: Api(lambda cluster: "closed" if cluster.get(persistent_storage.CLOSED_PATH) else "open"),
+    lambda place: ApiLook(lambda cluster: "closed" if cluster.get(persistent_storage.CLOSED_PATH) else "open"),
     lambda place: "open",
     # what is closed for a while is no state of the site: no rollback brings it back
-    lambda place, have, want: [Sh("open DWS again", COMMAND)],
+    lambda place, have, want: [RunScript("open DWS again", COMMAND)],
     hint="until it is open sbatch refuses jobs with #DW: a new run opens it, and so does "
     f"kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}",
 )

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dws_on_csm.domain import compatibility, names
-from dws_on_csm.model.step import Check, Place, Stage, Unknown, Value
+from dws_on_csm.model.step import Check, NotYetKnown, Stage, StepContext, Value
 from dws_on_csm.stages.dws import in_use, installed, manifests, owned, persistent_storage, remove, stuck_crds
 
 
-def other(place: Place) -> str:
+def other(place: StepContext) -> str:
     """The version whose clone undeploys what is in the cluster, where that isn't what the site file asks for; else ""."""
     found = installed.found(place)
     said = found["tag"] or found["unfinished"]
     return "" if said in ("", place.site.versions.dws) else installed.version(place)
 
 
-def due(place: Place) -> bool:
+def due(place: StepContext) -> bool:
     """Whether a version is to be taken away before the wanted one comes."""
     return bool(other(place))
 
@@ -31,7 +31,7 @@ def checks(stage: str) -> tuple[Check, ...]:
     return (*(limit if one.name == limit.name else one for one in every), stuck_crds.check(due), owned.check(due))
 
 
-def _on_the_master(place: Place) -> str:
+def _on_the_master(place: StepContext) -> str:
     """What has to be done on the master before a controller gets the burst buffer, in words; "" where nothing has."""
     if due(place) and installed.there(place):
         return f"DWS {installed.said(place)} would have to go"
@@ -46,7 +46,7 @@ def _on_the_master(place: Place) -> str:
 # --- what is told before it is done
 
 
-def _takes(place: Place, have: Value, want: Value) -> str:
+def _takes(place: StepContext, have: Value, want: Value) -> str:
     """Both versions, the CRD versions that come and go, and whether the plugin's Workflows are served by the new one."""
     new = place.site.versions.dws
     told = [f"DWS {have['DWS']} is undeployed, and DWS {new} takes its place", *crds_told(place, have)]
@@ -56,11 +56,11 @@ def _takes(place: Place, have: Value, want: Value) -> str:
     return "; ".join([*told, plugin_told(place)])
 
 
-def crds_told(place: Place, have: Value) -> Sequence[str]:
+def crds_told(place: StepContext, have: Value) -> Sequence[str]:
     """Which versions of which CRDs come and go, in words."""
     try:
         come = versions(manifests.objects(place))
-    except Unknown as unknown:
+    except NotYetKnown as unknown:
         return (f"which versions of its CRDs come is {unknown}",)
     old = {plural: set(crd["served"].split(", ")) for plural, crd in have["CRDs"].items()}
     gone = {plural: old[plural] - come.get(plural, set()) for plural in old}
@@ -87,12 +87,12 @@ def _listed(by_plural: Mapping[str, set[str]]) -> str:
     return " and ".join(told) or "none"
 
 
-def plugin_told(place: Place) -> str:
+def plugin_told(place: StepContext) -> str:
     """Which Workflow version the plugin writes, and whether the DWS that comes serves it."""
     writes = f"the plugin {place.site.versions.plugin} writes Workflows of {names.WORKFLOW_VERSION}"
     try:
         served = versions(manifests.objects(place)).get("workflows", set())
-    except Unknown:
+    except NotYetKnown:
         broken = compatibility.broken({"plugin": place.site.versions.plugin, "dws": place.site.versions.dws})
         return f"{writes}, which DWS {place.site.versions.dws} {'does not serve' if broken else 'serves'}"
     fits = "is among" if names.WORKFLOW_VERSION in served else "is NOT among"

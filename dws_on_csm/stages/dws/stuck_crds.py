@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from dws_on_csm.domain import dws_objects, names
-from dws_on_csm.model.actions import Action, Delete, Sh
+from dws_on_csm.model.actions import Action, Delete, RunScript
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import Api, Check, Finding, Known, Place, Refused, Step, Taken, Value
+from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Refused, Step, StepContext, Taken, Value
 from dws_on_csm.stages.dws import in_use, installed, persistent_storage, workflows
 
 FACT = "preflight.stuck"
@@ -23,27 +23,27 @@ LEAK = (
 )
 
 
-def check(due: Callable[[Place], bool]) -> Check:
+def check(due: Callable[[StepContext], bool]) -> Check:
     """The check `stuck` of preflight: no data of users is among what would be set free, unless that was typed.
 
     due   where DWS goes as a whole, and persistent_storage.check asks about all of it
     """
 
-    def judge(place: Place, have: Value) -> Sequence[Finding]:
+    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
         return _objections(place, have)
 
-    def look(place: Place) -> Api | Known:
-        return Api(lambda cluster: _stuck(cluster)["data"]) if there(place) and not due(place) else Known([])
+    def look(place: StepContext) -> ApiLook | Constant:
+        return ApiLook(lambda cluster: _stuck(cluster)["data"]) if there(place) and not due(place) else Constant([])
 
     return Check("stuck", "master", look, judge)
 
 
-def agreed(place: Place) -> bool:
+def agreed(place: StepContext) -> bool:
     """Whether it was typed for all that the preflight found, or it found nothing."""
     return not _objections(place, place.facts.one(FACT))
 
 
-def _objections(place: Place, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
+def _objections(place: StepContext, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
     first: Sequence[Mapping[str, Any]] = next(iter(place.facts.first.get(FACT, {}).values()), [])
     told = persistent_storage.refusals(place.site.deletes, first, found)
     return [one if one.name == "storage-not-agreed" else replace(one, text=one.text + LEAK) for one in told]
@@ -52,13 +52,13 @@ def _objections(place: Place, found: Sequence[Mapping[str, Any]]) -> Sequence[Fi
 def step(stage: str) -> Step:
     """The step `stuck` of `stage`: no CRD of DWS is being deleted for ever, held back by an object that nobody can finish."""
 
-    def crds(place: Place) -> Value:
+    def crds(place: StepContext) -> Value:
         return place.facts.one(f"{stage}.stuck")["crds"]
 
-    def takes(place: Place, have: Value, want: Value) -> Sequence[Taken]:
+    def takes(place: StepContext, have: Value, want: Value) -> Sequence[Taken]:
         return _lost(place, stage, crds(place))
 
-    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         if stop := _objections(place, place.facts.one(f"{stage}.stuck")["data"]):
             raise Refused(*stop)
         return _free(crds(place))
@@ -66,7 +66,7 @@ def step(stage: str) -> Step:
     return Step(
         "stuck",
         "master",
-        lambda place: Api(_stuck) if there(place) else Known({"crds": {}, "data": []}),
+        lambda place: ApiLook(_stuck) if there(place) else Constant({"crds": {}, "data": []}),
         lambda place: {},
         change,
         read=lambda place, found: found["crds"],
@@ -77,7 +77,7 @@ def step(stage: str) -> Step:
     )
 
 
-def there(place: Place) -> bool:
+def there(place: StepContext) -> bool:
     """Whether a CRD was being deleted."""
     return any(crd["deleting"] for crd in installed.found(place)["crds"].values())
 
@@ -125,13 +125,13 @@ def _free(crds: Value) -> Sequence[Action]:
     return [*webhooks, *(_clear(*one) for one in held_back)] if held_back else []
 
 
-def _clear(resource: str, name: str, one: Mapping[str, Any]) -> Sh:
+def _clear(resource: str, name: str, one: Mapping[str, Any]) -> RunScript:
     """Of this very object: the API server takes the uid for a condition."""
     space, _, short = name.partition("/")
     left = [finalizer for finalizer in one["finalizers"] if not finalizer.startswith(names.GROUP)]
     patch = json.dumps({"metadata": {"uid": one["uid"], "finalizers": left}})
     words = ["kubectl", "patch", resource, short, "--namespace", space, "--type", "merge", "--patch", patch]
-    return Sh(f"clear DWS's finalizer of {resource.partition('.')[0]} {name}", shlex.join(words))
+    return RunScript(f"clear DWS's finalizer of {resource.partition('.')[0]} {name}", shlex.join(words))
 
 
 def _held(have: Value) -> str:
@@ -145,7 +145,7 @@ def _held(have: Value) -> str:
     return "; ".join(told)
 
 
-def _lost(place: Place, stage: str, crds: Value) -> Sequence[Taken]:
+def _lost(place: StepContext, stage: str, crds: Value) -> Sequence[Taken]:
     """What is asked before they are freed: each by name, a Workflow with its job."""
     every, jobs = in_use.found(place, stage)
     words = {workflows.label(one): workflows.told(one, jobs) for one in every}

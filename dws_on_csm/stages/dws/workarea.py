@@ -15,9 +15,9 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.config.sources import Kustomize
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import PARTS, Action, Put, Sh
+from dws_on_csm.model.actions import PARTS, Action, Put, RunScript
 from dws_on_csm.model.lines import every, first, pairs
-from dws_on_csm.model.step import Check, Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
+from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import manifests
 
 _CLONE = """
@@ -32,9 +32,9 @@ modified=$(git status --porcelain --untracked-files=no) || exit 1
 """
 
 
-def _look_clone(place: Place) -> Shell:
+def _look_clone(place: StepContext) -> ShellLook:
     script = _CLONE.format(clone=shlex.quote(names.clone(place.site)), version=place.site.versions.dws)
-    return Shell(render.script("lib/as.sh", "lib/git.sh") + script, _parse_clone)
+    return ShellLook(render.script("lib/as.sh", "lib/git.sh") + script, _parse_clone)
 
 
 def _parse_clone(out: bytes) -> Value:
@@ -49,7 +49,7 @@ def _parse_clone(out: bytes) -> Value:
     return {"at": at, "modified": every(told, "modified"), "commit": found["tag"]}
 
 
-def _want_clone(place: Place) -> Value:
+def _want_clone(place: StepContext) -> Value:
     """With a pinned commit that one; else whichever the tag has."""
     have = next(iter(place.facts.found.get("workarea.clone", {}).values()), None) or {"commit": ""}
     commit = place.site.versions.commit("dws") or have["commit"] or "the tag's"
@@ -77,7 +77,7 @@ def other_commit(folder: str, host: str, version: str, at: str, wanted: str) -> 
     return Finding("commit-differs", text, fix)
 
 
-def _change_clone(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _change_clone(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     folder = names.clone(place.site)
     if have["modified"]:
         raise Refused(
@@ -97,13 +97,13 @@ def _change_clone(place: Place, have: Value, want: Value) -> Sequence[Action]:
     told = {"clone": folder, "tag": tag, "commit": pin, "sources": shlex.join(supply.sources), "origin": supply.origin}
     template = "master/clone.sh" if have["at"] == "absent" else "master/fetch.sh"
     script = render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", template, **told, **supplies.settings(place.site))
-    return [*supply.brings, Sh(f"clone dws {tag} into {folder}", script, place.site.deadlines.clone)]
+    return [*supply.brings, RunScript(f"clone dws {tag} into {folder}", script, place.site.deadlines.clone)]
 
 
 # --- kustomize
 
 
-def _look_kustomize(place: Place) -> Shell:
+def _look_kustomize(place: StepContext) -> ShellLook:
     script = """
 cd {clone} 2>/dev/null || exit 0
 [ -z "$(theirs {clone})" ] || exit 0
@@ -111,7 +111,7 @@ sed -n 's/^KUSTOMIZE_VERSION *?*= */asked=/p' Makefile
 [ ! -x bin/kustomize ] || printf 'there=%s\\n' "$(bin/kustomize version 2>/dev/null)"
 """
     whole = render.script("lib/as.sh", "lib/git.sh") + script.format(clone=shlex.quote(names.clone(place.site)))
-    return Shell(whole, _parse_kustomize)
+    return ShellLook(whole, _parse_kustomize)
 
 
 def _parse_kustomize(out: bytes) -> Value:
@@ -119,10 +119,10 @@ def _parse_kustomize(out: bytes) -> Value:
     return {"asked": found.get("asked", ""), "there": found.get("there", "absent")}
 
 
-def _want_kustomize(place: Place) -> Value:
+def _want_kustomize(place: StepContext) -> Value:
     asked = place.facts.one("workarea.kustomize")["asked"]
     if not asked:
-        raise Unknown("workarea")
+        raise NotYetKnown("workarea")
     return {"asked": asked, "there": asked}
 
 
@@ -133,7 +133,7 @@ def _other_version(have: Value) -> str:
     return f"bin/kustomize is {have['there']}, and the Makefile of this dws asks for {have['asked']}"
 
 
-def _change_kustomize(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _change_kustomize(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     site, folder = place.site, names.clone(place.site)
     given, bring = site.sources.kustomize, supplies.kustomize(site, want["asked"])
     if bring:
@@ -145,7 +145,7 @@ def _change_kustomize(place: Place, have: Value, want: Value) -> Sequence[Action
         script = (
             render.script("lib/via.sh", **supplies.settings(site)) + f"cd {shlex.quote(folder)}\nvia make kustomize\n"
         )
-        return [Sh(title, script, site.deadlines.clone)]
+        return [RunScript(title, script, site.deadlines.clone)]
     if "://" in given.source:
         return [_download(site, folder, given)]
     return [Put(f"{folder}/bin/kustomize", _local(given), 0o755)]
@@ -173,7 +173,7 @@ def _local(given: Kustomize) -> bytes:
         return member.read()
 
 
-def _download(site: Site, folder: str, given: Kustomize) -> Sh:
+def _download(site: Site, folder: str, given: Kustomize) -> RunScript:
     script = f"""
 archive=bin/.download
 via curl --proto =https --fail --silent --show-error --location --output "$archive" -- {shlex.quote(given.source)}
@@ -182,7 +182,7 @@ echo "{given.sha256}  $archive" | sha256sum --check --quiet
     return _unpacked(site, folder, f"download kustomize from {given.source}", script)
 
 
-def _unpacked(site: Site, folder: str, title: str, gets: str) -> Sh:
+def _unpacked(site: Site, folder: str, title: str, gets: str) -> RunScript:
     """kustomize into bin/, from the binary or .tar.gz that the script `gets` leaves at the path $archive."""
     script = f"""
 cd {shlex.quote(folder)}
@@ -194,7 +194,7 @@ if gzip -t "$archive" 2>/dev/null; then tar -xzOf "$archive" kustomize >bin/.unp
 chmod 755 bin/.unpacked
 mv -f bin/.unpacked bin/kustomize
 """
-    return Sh(title, render.script("lib/via.sh", **supplies.settings(site)) + script, site.deadlines.clone)
+    return RunScript(title, render.script("lib/via.sh", **supplies.settings(site)) + script, site.deadlines.clone)
 
 
 STAGE = Stage(

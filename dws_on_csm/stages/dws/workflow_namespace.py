@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from dws_on_csm.config.site import Site
-from dws_on_csm.model.actions import Action, AskApi
+from dws_on_csm.model.actions import Action, CallApi
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import Api, Check, Finding, Known, Place, Stage, Step, Value
+from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import workflows
 
 LISTED = 5
@@ -27,13 +27,13 @@ def _state(cluster: Cluster, name: str) -> str:
     return "being deleted" if "deletionTimestamp" in found["metadata"] else "there"
 
 
-def _look(place: Place) -> Api:
+def _look(place: StepContext) -> ApiLook:
     """It, and in which namespaces Workflows are: {"state", "workflows": namespace -> names}."""
 
     def read(cluster: Cluster) -> Value:
         return {"state": state(cluster, place.site), "workflows": _by_space(cluster)}
 
-    return Api(read)
+    return ApiLook(read)
 
 
 def _by_space(cluster: Cluster) -> dict[str, list[str]]:
@@ -44,12 +44,12 @@ def _by_space(cluster: Cluster) -> dict[str, list[str]]:
     return found
 
 
-def judge(place: Place, have: Value) -> Sequence[Finding]:
+def judge(place: StepContext, have: Value) -> Sequence[Finding]:
     """It has to be there, or may be made; and no Workflow may be where the kubeconfigs that are in use name another one."""
     return [*_there(place, have["state"]), *_left(place, have["workflows"])]
 
 
-def _there(place: Place, found: str) -> Iterator[Finding]:
+def _there(place: StepContext, found: str) -> Iterator[Finding]:
     site = place.site
     if found == "there" or (found == "missing" and site.access.create_namespace):
         return
@@ -60,7 +60,7 @@ def _there(place: Place, found: str) -> Iterator[Finding]:
     )
 
 
-def _left(place: Place, found: dict[str, list[str]]) -> Iterator[Finding]:
+def _left(place: StepContext, found: dict[str, list[str]]) -> Iterator[Finding]:
     new = place.site.access.namespace
     for old, hosts in _in_use(place).items():
         if old == new or not (some := found.get(old)):
@@ -84,7 +84,7 @@ def moved(spaces: Mapping[str, tuple[str, str]]) -> Check:
         there = {new: _state(cluster, new) for _, new in spaces.values()}
         return {"states": there, "workflows": _by_space(cluster)}
 
-    def judge(place: Place, have: Value) -> Sequence[Finding]:
+    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
         told = []
         for old, new in sorted(set(spaces.values())):
             hosts = ", ".join(host for host, both in spaces.items() if both == (old, new))
@@ -101,7 +101,7 @@ def moved(spaces: Mapping[str, tuple[str, str]]) -> Check:
         return told
 
     return Check(
-        "spaces", "master", lambda place: Api(read) if spaces else Known({"states": {}, "workflows": {}}), judge
+        "spaces", "master", lambda place: ApiLook(read) if spaces else Constant({"states": {}, "workflows": {}}), judge
     )
 
 
@@ -109,7 +109,7 @@ def _some(found: Sequence[str]) -> str:
     return ", ".join(found[:LISTED]) + (f" and {len(found) - LISTED} more" if len(found) > LISTED else "")
 
 
-def _in_use(place: Place) -> dict[str, list[str]]:
+def _in_use(place: StepContext) -> dict[str, list[str]]:
     """Namespace -> the controllers that this run may change and whose kubeconfig names it."""
     used: dict[str, list[str]] = {}
     for host, found in place.facts.found.get("access.kubeconfig", {}).items():
@@ -121,14 +121,14 @@ def _in_use(place: Place) -> dict[str, list[str]]:
 CHECK = Check("namespace", "master", _look, judge)
 
 
-def _make(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _make(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     """It is made, and not kept in mind as an object of this run: a rollback would take away whatever is in it by then."""
     manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place.site.access.namespace}}
 
     def ask(cluster: Cluster) -> bytes:
         return json.dumps(cluster.apply(manifest)["metadata"]["name"]).encode()
 
-    return [AskApi(f"create the namespace {place.site.access.namespace}", ask)]
+    return [CallApi(f"create the namespace {place.site.access.namespace}", ask)]
 
 
 STAGE = Stage(
@@ -138,7 +138,7 @@ STAGE = Stage(
         Step(
             "made",
             "master",
-            lambda place: Api(lambda cluster: state(cluster, place.site)),
+            lambda place: ApiLook(lambda cluster: state(cluster, place.site)),
             lambda place: "there",
             _make,
             hint="`kubectl get namespaces` on the master shows it",

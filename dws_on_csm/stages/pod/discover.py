@@ -14,7 +14,7 @@ from dws_on_csm.config.site import Pod, Site
 from dws_on_csm.domain import names
 from dws_on_csm.kube import pods
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import Api, Place, Unknown, Value
+from dws_on_csm.model.step import ApiLook, NotYetKnown, StepContext, Value
 from dws_on_csm.stages.pod import managed_by
 
 FACT, MOUNT = "preflight.pod", "pod.mount"
@@ -33,12 +33,12 @@ KEY = "kubeconfig"
 Json = Mapping[str, Any]
 
 
-def of(place: Place) -> Pod | None:
+def of(place: StepContext) -> Pod | None:
     """The pod that this controller is; None for a host."""
     return next((host.pod for host in place.site.controllers if host.name == place.host), None)
 
 
-def as_in(place: Place, told: dict[str, Value]) -> dict[str, Value]:
+def as_in(place: StepContext, told: dict[str, Value]) -> dict[str, Value]:
     """What is told of a file; in a pod mode and owner are what its volume gives, and nothing that is wanted."""
     return {key: value for key, value in told.items() if not (of(place) and key in ("mode", "owner"))}
 
@@ -48,19 +48,19 @@ def settle(otherwise: float) -> Callable[[Site], float]:
     return lambda site: SETTLE if any(host.pod for host in site.controllers) else otherwise
 
 
-def found(place: Place) -> Json:
+def found(place: StepContext) -> Json:
     """What the last look found of this controller. Raises Unknown if none was made."""
     for fact in (MOUNT, FACT):
         if place.host in (seen := place.facts.found.get(fact, {})):
             answer: Json = seen[place.host]
             return answer
-    raise Unknown("preflight")
+    raise NotYetKnown("preflight")
 
 
-def part(place: Place, name: str) -> Json:
+def part(place: StepContext, name: str) -> Json:
     """Its `workload` or `config_map`. Raises Unknown where there is none: that is a finding, and what would follow isn't known."""
     if (one := found(place).get(name)) is None:
-        raise Unknown("preflight")
+        raise NotYetKnown("preflight")
     answer: Json = one
     return answer
 
@@ -68,11 +68,11 @@ def part(place: Place, name: str) -> Json:
 # --- what is there
 
 
-def look(place: Place) -> Api:
+def look(place: StepContext) -> ApiLook:
     """The look of the check `pod`; see `read` for what it finds."""
     pod = of(place)
     assert pod is not None
-    return Api(lambda cluster: read(cluster, pod))
+    return ApiLook(lambda cluster: read(cluster, pod))
 
 
 def read(cluster: Cluster, pod: Pod) -> Value:

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dws_on_csm.config.site import Pod
 from dws_on_csm.kube import pods
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import STATE, Action, AskApi, Delete, Sh
+from dws_on_csm.model.actions import STATE, Action, CallApi, Delete, RunScript
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.secret import Secret
-from dws_on_csm.model.step import Place
+from dws_on_csm.model.step import StepContext
 from dws_on_csm.stages.pod.discover import found, of, part
 
 
-def config(place: Place, keys: Mapping[str, str | None]) -> Sequence[Action]:
+def config(place: StepContext, keys: Mapping[str, str | None]) -> Sequence[Action]:
     """Keys of the ConfigMap that is the pod's /etc/slurm (None: no such key), and the pod told to look at it now.
 
     A patch: what is applied as a whole loses the keys that another step applied.
@@ -30,17 +30,17 @@ def config(place: Place, keys: Mapping[str, str | None]) -> Sequence[Action]:
 
     said = [f"{'write' if text is not None else 'remove'} {key}" for key, text in keys.items()]
     title = f"{', '.join(said)} in ConfigMap {part(place, 'config_map')['name']}"
-    return [note(place), AskApi(title, ask, objects=(path,)), poke(place, pod)]
+    return [note(place), CallApi(title, ask, objects=(path,)), poke(place, pod)]
 
 
-def kubeconfig(place: Place, content: Secret) -> Sequence[Action]:
+def kubeconfig(place: StepContext, content: Secret) -> Sequence[Action]:
     """The kubeconfig as the Secret that the pod sees, and the pod told to look at it now."""
     pod = of(place)
     assert pod is not None
     return [note(place), _written(place, pod, content), poke(place, pod)]
 
 
-def _written(place: Place, pod: Pod, content: Secret) -> AskApi:
+def _written(place: StepContext, pod: Pod, content: Secret) -> CallApi:
     secret = found(place)["secret"]
     folder = f"/api/v1/namespaces/{pod.namespace}/secrets"
 
@@ -50,10 +50,10 @@ def _written(place: Place, pod: Pod, content: Secret) -> AskApi:
         cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "Opaque", "data": data})
         return b""
 
-    return AskApi(f"write Secret {pod.namespace}/{secret['name']}", ask, objects=(f"{folder}/{secret['name']}",))
+    return CallApi(f"write Secret {pod.namespace}/{secret['name']}", ask, objects=(f"{folder}/{secret['name']}",))
 
 
-def no_kubeconfig(place: Place) -> Sequence[Action]:
+def no_kubeconfig(place: StepContext) -> Sequence[Action]:
     """No such Secret."""
     pod = of(place)
     assert pod is not None
@@ -61,7 +61,7 @@ def no_kubeconfig(place: Place) -> Sequence[Action]:
     return [note(place), Delete(path), poke(place, pod)]
 
 
-def poke(place: Place, pod: Pod) -> AskApi:
+def poke(place: StepContext, pod: Pod) -> CallApi:
     """Annotate the pod: its kubelet then brings its volumes up to date at once, and not within a minute or two
     (Kubernetes' documentation, "Configure a Pod to Use a ConfigMap": mounted ConfigMaps are updated automatically)."""
 
@@ -71,16 +71,16 @@ def poke(place: Place, pod: Pod) -> AskApi:
             cluster.patch(path, {"metadata": {"annotations": {"dws-on-csm/changed": f"{time.time():.3f}"}}})
         return b""
 
-    return AskApi("have the kubelet bring the pod's files up to date", ask)
+    return CallApi("have the kubelet bring the pod's files up to date", ask)
 
 
-def note(place: Place) -> Sh:
+def note(place: StepContext) -> RunScript:
     """What slurmctld has read is written down before its files get a new time, unless that is known already."""
     slurm = place.site.slurm
     script = render.script(
         "lib/as.sh", "lib/slurmctld.sh", "pod/pod_noted.sh", folder=slurm.folder, unit=slurm.service, state=STATE
     )
-    return Sh("note what slurmctld has read", script + _UNREAD, 60.0)
+    return RunScript("note what slurmctld has read", script + _UNREAD, 60.0)
 
 
 _UNREAD = """

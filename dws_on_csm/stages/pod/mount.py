@@ -6,27 +6,27 @@ from collections.abc import Sequence
 from typing import Any
 
 from dws_on_csm.model.actions import Action
-from dws_on_csm.model.step import Place, Stage, Step, Unknown, Value
+from dws_on_csm.model.step import NotYetKnown, Stage, Step, StepContext, Value
 from dws_on_csm.stages.pod import rollout
 from dws_on_csm.stages.pod.discover import FILE, FOLDER, OURS, PLUGIN, Json, found, look, part, sources
 
 
-def mode(place: Place) -> int:
+def mode(place: StepContext) -> int:
     """Of the kubeconfig in the volume: as tight as SlurmUser can still read it. Such a file is root's and the fsGroup's."""
     seen = place.facts.all("access.kubeconfig").get(place.host)
     if seen is None:
-        raise Unknown("access")
+        raise NotYetKnown("access")
     if seen["slurm_uid"] == "0":
         return 0o400
     return 0o440 if found(place)["group"] == seen["slurm_group"] else 0o444
 
 
-def wanted_volume(place: Place) -> dict[str, Any]:
+def wanted_volume(place: StepContext) -> dict[str, Any]:
     """The volume with the plugin's files and the Secret in it; itself where they are."""
     have = found(place)
     volume: dict[str, Any] | None = have["volume"]
     if volume is None:
-        raise Unknown("preflight")  # which says why
+        raise NotYetKnown("preflight")  # which says why
     name = part(place, "config_map")["name"]
     some = [_with_mode(place, one) for one in sources(volume)]
     some += _plugin(some, name)
@@ -39,7 +39,7 @@ def wanted_volume(place: Place) -> dict[str, Any]:
     return {"name": volume["name"], "projected": {"defaultMode": kind.get("defaultMode", 0o644), "sources": some}}
 
 
-def _with_mode(place: Place, source: dict[str, Any]) -> dict[str, Any]:
+def _with_mode(place: StepContext, source: dict[str, Any]) -> dict[str, Any]:
     """A Secret that this tool has mounted is as closed as it can be by now."""
     mine = source.get("secret", {})
     if mine.get("name") != f"{part(place, 'workload')['name']}{OURS}":
@@ -60,7 +60,7 @@ def _plugin(some: Sequence[Json], name: str) -> list[dict[str, Any]]:
     return [{"configMap": {"name": name, "items": items, "optional": True}}] if items else []
 
 
-def _read_mount(place: Place, have: Value) -> Value:
+def _read_mount(place: StepContext, have: Value) -> Value:
     return _shown(have["volume"])
 
 
@@ -79,7 +79,7 @@ def _octal(item: Json) -> str:
     return f" (mode {item['mode']:04o})" if "mode" in item else ""
 
 
-def _change_mount(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _change_mount(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     volume, wanted = found(place)["volume"], wanted_volume(place)
     at = ["spec", "template", "spec", "volumes", {"name": volume["name"]}]
     edit = {"object": rollout.workload(place), "at": at, "seen": volume, "value": wanted}
@@ -87,7 +87,7 @@ def _change_mount(place: Place, have: Value, want: Value) -> Sequence[Action]:
     return [rollout.action(place, title, [edit])]
 
 
-def _means_mount(place: Place) -> str:
+def _means_mount(place: StepContext) -> str:
     open_ = "; every user in the pod can read the kubeconfig: with its securityContext.fsGroup set to SlurmUser's group, only that"
     return rollout.means(place) + (open_ if mode(place) == 0o444 else "")
 

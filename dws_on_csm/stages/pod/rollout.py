@@ -10,28 +10,28 @@ from collections.abc import Sequence
 from dws_on_csm.config.site import Pod
 from dws_on_csm.kube import pods
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import STATE, Ask
+from dws_on_csm.model.actions import STATE, RunElsewhere
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import Api, Place, Step
+from dws_on_csm.model.step import ApiLook, Step, StepContext
 from dws_on_csm.stages.pod.discover import Json, of, part
 
 RESTARTED = "dws-on-csm/restarted"
 """An annotation of the pod's template: another value makes another pod."""
 
 
-def workload(place: Place) -> str:
+def workload(place: StepContext) -> str:
     """`deployment/slurmctld`, as kubectl takes it."""
     have = part(place, "workload")
     return f"{have['kind'].lower()}/{have['name']}"
 
 
-def means(place: Place) -> str:
+def means(place: StepContext) -> str:
     """What a rollout does to slurmctld, for a plan."""
     have = part(place, "workload")
     return f"slurmctld stops while {have['kind']} {have['name']} rolls out ({have['strategy']}), and starts again in a new pod"
 
 
-def action(place: Place, title: str, edits: Sequence[Json], back: Sequence[Json] | None = None) -> Ask:
+def action(place: StepContext, title: str, edits: Sequence[Json], back: Sequence[Json] | None = None) -> RunElsewhere:
     """The edits (see pod_edit.py) and a new pod, at work on the master and put back unless slurmctld answers in it.
 
     back    edits that are made then; left out: those that undo `edits`. Where only another pod is wanted, they are undone in turn
@@ -56,10 +56,10 @@ def action(place: Place, title: str, edits: Sequence[Json], back: Sequence[Json]
         [*was, {**again, "value": f"{again['value']}-was"}] if was else [],
     )
     objects = (have["path"], part(place, "config_map")["path"])
-    return Ask(title, "master", script, deadline=longest(place) + 60.0, told=True, objects=objects)
+    return RunElsewhere(title, "master", script, deadline=longest(place) + 60.0, told=True, objects=objects)
 
 
-def longest(place: Place) -> float:
+def longest(place: StepContext) -> float:
     """Seconds that it may take: edits, a pod and its answer, all of that once more where it is put back, and once more where that
     was not the reason."""
     return 3 * (place.site.deadlines.slurmctld * 2 + 60.0)
@@ -76,7 +76,7 @@ def _undone(edit: Json) -> Json:
 
 
 def _rollout_script(
-    place: Place, pod: Pod, following: Sequence[Json], undone: Sequence[Json], was: Sequence[Json]
+    place: StepContext, pod: Pod, following: Sequence[Json], undone: Sequence[Json], was: Sequence[Json]
 ) -> str:
     slurm, context = place.site.slurm, place.site.master.context
     inside = {"folder": slurm.folder, "unit": slurm.service, "state": STATE}
@@ -111,11 +111,13 @@ def _base64(edits: Sequence[Json]) -> str:
 # --- a rollout that somebody else began
 
 
-def _look_rolled(place: Place) -> Api:
+def _look_rolled(place: StepContext) -> ApiLook:
     pod, path = of(place), part(place, "workload")["path"]
     assert pod is not None
     watch = f"/api/v1/namespaces/{pod.namespace}/pods"
-    return Api(lambda cluster: {"rolled out": _rolled(cluster, path), "pods": len(pods.running(cluster, pod))}, watch)
+    return ApiLook(
+        lambda cluster: {"rolled out": _rolled(cluster, path), "pods": len(pods.running(cluster, pod))}, watch
+    )
 
 
 def _rolled(cluster: Cluster, path: str) -> bool:

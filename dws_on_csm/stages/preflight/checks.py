@@ -11,7 +11,7 @@ from dws_on_csm.domain import compatibility
 from dws_on_csm.model import render
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Api, Check, Finding, Place, Shell, Stage, Value
+from dws_on_csm.model.step import ApiLook, Check, Finding, ShellLook, Stage, StepContext, Value
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import revoked_names
 from dws_on_csm.stages.dws import installed, replace, workflow_namespace
@@ -43,7 +43,7 @@ for one in {kubeconfig} {pki}/ca.key; do [ ! -e "$one" ] || roots "$one" || echo
 """
 
 
-def _look_master(place: Place) -> Shell:
+def _look_master(place: StepContext) -> ShellLook:
     master = place.site.master
     script = _MASTER.format(
         tools=" ".join(TOOLS),
@@ -52,7 +52,7 @@ def _look_master(place: Place) -> Shell:
         kubeconfig=shlex.quote(master.kubeconfig),
     )
     asked = time.time()
-    return Shell(
+    return ShellLook(
         render.script("lib/as.sh") + script,
         lambda out: {"lines": _counted(lines(out)), "skew": _skew(out, asked, time.time())},
     )
@@ -73,7 +73,7 @@ def _skew(out: bytes, asked: float, answered: float) -> float:
     return round(told[0] - min(max(told[0], asked), answered), 0) if told else 0.0
 
 
-def _judge_master(place: Place, have: Value) -> Sequence[Finding]:
+def _judge_master(place: StepContext, have: Value) -> Sequence[Finding]:
     words = [line.split(" ", 1) for line in have["lines"]]
     lacking = [rest for word, rest in words if word == "lacks"]
     found = [_uid(place.host)] if ["uid", "0"] not in words else []
@@ -140,7 +140,7 @@ def _schedulable(node: Mapping[str, Any]) -> bool:
     return ready and not taints and not spec.get("unschedulable", False)
 
 
-def _judge_cluster(place: Place, have: Value) -> Sequence[Finding]:
+def _judge_cluster(place: StepContext, have: Value) -> Sequence[Finding]:
     versions = {
         "dws": place.site.versions.dws,
         "plugin": place.site.versions.plugin,
@@ -166,7 +166,7 @@ STAGE = Stage(
     (
         Check("master", "master", _look_master, _judge_master),
         endpoints.REGISTRY,
-        Check("cluster", "master", lambda place: Api(_read_cluster), _judge_cluster),
+        Check("cluster", "master", lambda place: ApiLook(_read_cluster), _judge_cluster),
         installed.CHECK,
         workflow_namespace.CHECK,
         revoked_names.CHECK,

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from dws_on_csm.model import render
-from dws_on_csm.model.step import Check, Finding, Place, Shell, Unknown, Value
+from dws_on_csm.model.step import Check, Finding, NotYetKnown, ShellLook, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.dws import images
 
@@ -19,12 +19,12 @@ printf '%s\\n' "$code" | tail -n 2
 """
 
 
-def _look_registry(place: Place) -> Shell:
+def _look_registry(place: StepContext) -> ShellLook:
     script = render.script("master/registry.sh", **images.reached(place.site)) + _REGISTRY
-    return Shell(script, lambda out: out.decode().strip())
+    return ShellLook(script, lambda out: out.decode().strip())
 
 
-def _judge_registry(place: Place, have: Value) -> Sequence[Finding]:
+def _judge_registry(place: StepContext, have: Value) -> Sequence[Finding]:
     registry = place.site.registry
     secret = f"{registry.secret_namespace}/{registry.secret_name}"
     if have.startswith("secret "):
@@ -43,10 +43,10 @@ def _judge_registry(place: Place, have: Value) -> Sequence[Finding]:
     return (Finding("registry-unreachable", f"{registry.name} does not answer as a registry: {said}", fix),)
 
 
-def _needs_the_api(place: Place) -> None:
+def _needs_the_api(place: StepContext) -> None:
     """Raises Unknown where the master itself doesn't reach the API server: that is told once, by the check `cluster`."""
     if "preflight.cluster" not in place.facts.found:
-        raise Unknown("preflight")
+        raise NotYetKnown("preflight")
 
 
 # --- the API server, as a controller reaches it
@@ -61,20 +61,20 @@ then echo reached; else printf '%s\\n' "$said"; fi
 """
 
 
-def _look_api(place: Place) -> Shell:
+def _look_api(place: StepContext) -> ShellLook:
     """Only where no kubeconfig proves it already."""
     if place.host not in place.facts.found.get("access.kubeconfig", {}):
-        return Shell(":", lambda out: None)
+        return ShellLook(":", lambda out: None)
     ca = shlex.quote(place.facts.one("access.cluster")["trusts"])
     script = _REACH.format(ca=ca, server=shlex.quote(kubeconfig.server(place)))
-    return Shell(script, lambda out: out.decode(errors="replace").strip())
+    return ShellLook(script, lambda out: out.decode(errors="replace").strip())
 
 
-def _judge_api(place: Place, have: Value) -> Sequence[Finding]:
+def _judge_api(place: StepContext, have: Value) -> Sequence[Finding]:
     if kubeconfig.reaches(place) or have in ("", "reached"):
         return ()
     if have is None:
-        raise Unknown("access")
+        raise NotYetKnown("access")
     _needs_the_api(place)
     text = f"{place.host} does not reach the API server at {kubeconfig.server(place)}: {have}"
     fix = "set access.server to an address that its certificate names and this host reaches"

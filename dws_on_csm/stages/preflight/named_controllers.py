@@ -12,7 +12,7 @@ from typing import Any
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import slurm_conf
-from dws_on_csm.model.step import Check, Finding, Known, Place, Value
+from dws_on_csm.model.step import Check, Constant, Finding, StepContext, Value
 from dws_on_csm.stages.slurm import controller, slurmctld
 
 Found = Mapping[str, Any]
@@ -83,7 +83,7 @@ def _numeric(word: str) -> bool:
     return re.fullmatch(r"[0-9a-f.:]+", word) is not None
 
 
-def left_out(place: Place) -> tuple[list[Entry], list[Entry]]:
+def left_out(place: StepContext) -> tuple[list[Entry], list[Entry]]:
     """The entries of this controller's slurm.conf that are no controller of the site file; and those of which that isn't sure.
 
     Raises Unknown where no controller was looked at.
@@ -101,7 +101,7 @@ def left_out(place: Place) -> tuple[list[Entry], list[Entry]]:
     return [one for one in foreign if one not in doubted], doubted
 
 
-def _named(place: Place, host: str, found: Found) -> list[Entry]:
+def _named(place: StepContext, host: str, found: Found) -> list[Entry]:
     running = place.facts.found.get(slurmctld.FACT, {}).get(host)
     return entries(place.site, found["files"], [names for names, _ in running["named"]] if running else ())
 
@@ -112,20 +112,20 @@ def _named(place: Place, host: str, found: Found) -> list[Entry]:
 def check(takes: bool) -> Check:
     """The check `controllers`. `takes`: the burst buffer, and its files, go from the controllers of the site file."""
 
-    def judge(place: Place, have: Value) -> Sequence[Finding]:
+    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
         sure, unsure = ([one for one in some if one not in _before(place)] for some in left_out(place))
         return [
             *(_taken(place, one) if takes else _missed(place, one) for one in sure),
             *(_unclear(place, one, takes) for one in unsure),
         ]
 
-    return Check("controllers", "controller", lambda place: Known(None), judge)
+    return Check("controllers", "controller", lambda place: Constant(None), judge)
 
 
 CHECK = check(takes=False)
 
 
-def _before(place: Place) -> set[Entry]:
+def _before(place: StepContext) -> set[Entry]:
     """What is told of the controllers before this one already: mostly slurm.conf is the same everywhere."""
     everywhere, told = place.facts.all(controller.FACT), set()
     for host in place.site.controllers:
@@ -135,7 +135,7 @@ def _before(place: Place) -> set[Entry]:
     return told
 
 
-def _told(place: Place, one: Entry) -> str:
+def _told(place: StepContext, one: Entry) -> str:
     running: Found = place.facts.found.get(slurmctld.FACT, {}).get(place.host) or {"named": ()}
     state = next(
         (f" (`scontrol ping`: {said})" for names, said in running["named"] if set(names.split(",")) & {*one.names}), ""
@@ -143,23 +143,23 @@ def _told(place: Place, one: Entry) -> str:
     return f"slurm.conf on {place.host} names {','.join(one.names)} as a controller{state}"
 
 
-def _add(place: Place, one: Entry) -> str:
+def _add(place: StepContext, one: Entry) -> str:
     return f"add `- host: {one.names[0]}` under controllers in {place.site.path.name}"
 
 
-def _missed(place: Place, one: Entry) -> Finding:
+def _missed(place: StepContext, one: Entry) -> Finding:
     text = f"{_told(place, one)}, and the site file does not have it: when its slurmctld takes over, jobs with #DW lines run "
     fix = f"{_add(place, one)}; if it never starts again, take it out of slurm.conf, or accept: [controller-unlisted]"
     return Finding("controller-unlisted", f"{text}without their storage", fix)
 
 
-def _taken(place: Place, one: Entry) -> Finding:
+def _taken(place: StepContext, one: Entry) -> Finding:
     text = f"{_told(place, one)}, and the site file does not have it: its slurmctld would keep using burst-buffer files that "
     fix = f"{_add(place, one)}; if it never starts again, take it out of slurm.conf"
     return Finding("controllers-left-out", f"{text}this run removes, and might not start again", fix)
 
 
-def _unclear(place: Place, one: Entry, takes: bool) -> Finding:
+def _unclear(place: StepContext, one: Entry, takes: bool) -> Finding:
     what = (
         "its slurmctld would lose files that it uses"
         if takes

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dws_on_csm.model.step import Check, Finding, Known, Place, Refused, Stage, Step, Unknown, Value
+from dws_on_csm.model.step import Check, Constant, Finding, NotYetKnown, Refused, Stage, Step, StepContext, Value
 
 
 def check(stages: Sequence[Stage], name: str, role: str) -> Check:
     """A check on hosts of `role` that every step of what the stage `name` needs is as wanted there."""
     needed = _needed(stages, name)
 
-    def judge(place: Place, have: Value) -> Sequence[Finding]:
+    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
         # other hosts of the role stay as they are, right or wrong
         return [found for stage in needed for found in _wrong(place, stage)] if place.site.active(place.host) else ()
 
-    return Check("needs", role, lambda place: Known(None), judge)
+    return Check("needs", role, lambda place: Constant(None), judge)
 
 
 def _needed(stages: Sequence[Stage], name: str) -> list[Stage]:
@@ -27,7 +27,7 @@ def _needed(stages: Sequence[Stage], name: str) -> list[Stage]:
     return [stage for stage in stages if stage.name in every]
 
 
-def _wrong(place: Place, stage: Stage) -> Iterator[Finding]:
+def _wrong(place: StepContext, stage: Stage) -> Iterator[Finding]:
     for step in stage.steps:
         seen = place.facts.found.get(f"{stage.name}.{step.name}", {})
         if isinstance(step, Step) and place.host in seen and not _right(place, step, seen[place.host]):
@@ -35,12 +35,12 @@ def _wrong(place: Place, stage: Stage) -> Iterator[Finding]:
             yield Finding("needs-not-right", text, f"fab -H {place.host} redo {stage.name}, or `invoke install`")
 
 
-def _right(place: Place, step: Step, found: Value) -> bool:
+def _right(place: StepContext, step: Step, found: Value) -> bool:
     """Whether it is as wanted; where that can't be said, it stands in nobody's way."""
     try:
         have = step.read(place, found) if step.read else found
         return bool(have == step.want(place))
-    except Unknown:
+    except NotYetKnown:
         return True
     except Refused:
         return False

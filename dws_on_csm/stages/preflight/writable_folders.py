@@ -9,7 +9,7 @@ from typing import Any
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Check, Finding, Known, Look, Place, Shell, Value
+from dws_on_csm.model.step import Check, Constant, Finding, Look, ShellLook, StepContext, Value
 from dws_on_csm.stages.pod import discover
 from dws_on_csm.stages.slurm import controller
 
@@ -17,15 +17,15 @@ STICKY = 0o1000
 """Nobody can move what is another one's in such a folder."""
 
 
-def look(place: Place) -> Look:
+def look(place: StepContext) -> Look:
     """slurm.conf and its includes, and the folders of these, of the plugin and of its kubeconfig; in a pod nobody can write
     to them."""
     if discover.of(place):
-        return Known({"files": [], "folders": [], "members": {}, "acls": [], "links": []})
+        return Constant({"files": [], "folders": [], "members": {}, "acls": [], "links": []})
     slurm = place.site.slurm
     files = [slurm.conf, f"{slurm.folder}/burst_buffer.lua", f"{slurm.folder}/burst_buffer.conf", names.KUBECONFIG]
     settings = {"folder": slurm.folder, "unit": slurm.service, "files": shlex.join(files)}
-    return Shell(
+    return ShellLook(
         render.script("lib/safe_file.sh", "lib/slurmctld.sh", "controller/slurm_folders.sh", **settings), parse
     )
 
@@ -52,7 +52,7 @@ def parse(out: bytes) -> Value:
     return {"files": files, "folders": folders, "members": members, "acls": acls, "links": links}
 
 
-def judge(place: Place, found: Value) -> Sequence[Finding]:
+def judge(place: StepContext, found: Value) -> Sequence[Finding]:
     """A finding for each file or folder that others can write, and for each file that root does not touch for that."""
     seen = place.facts.found.get(controller.FACT, {}).get(place.host)
     allowed = {"root", seen["user"] if seen and seen["uid"] else "root"}
@@ -62,7 +62,7 @@ def judge(place: Place, found: Value) -> Sequence[Finding]:
     return [*linked, *files, *(one for row in found["folders"] if (one := _folder(place, row, found, allowed)))]
 
 
-def _file(place: Place, row: Value, found: Value, allowed: set[str]) -> Finding | None:
+def _file(place: StepContext, row: Value, found: Value, allowed: set[str]) -> Finding | None:
     _, user, _, _, path = row
     if not (others := _others(row, found, allowed)):
         return None
@@ -70,7 +70,7 @@ def _file(place: Place, row: Value, found: Value, allowed: set[str]) -> Finding 
     return Finding("slurm-file-writable", text, _fix(path, "SlurmUser" if user not in allowed else ""))
 
 
-def _folder(place: Place, row: Value, found: Value, allowed: set[str]) -> Finding | None:
+def _folder(place: StepContext, row: Value, found: Value, allowed: set[str]) -> Finding | None:
     lies_in, user, _, mode, path = row
     if (not lies_in and mode & STICKY) or not (others := _others(row, found, allowed)):
         return None

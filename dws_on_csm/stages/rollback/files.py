@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from dws_on_csm.domain import names
 from dws_on_csm.model import render, snapshot
-from dws_on_csm.model.actions import STATE, Action, Remove, Sh
+from dws_on_csm.model.actions import STATE, Action, Remove, RunScript
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.snapshot import ABSENT, File, Goal
-from dws_on_csm.model.step import Known, Look, Place, Refused, Shell, Stage, Step, Value
+from dws_on_csm.model.snapshot import ABSENT, FileSnapshot, Goal
+from dws_on_csm.model.step import Constant, Look, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.rollback import unchanged
 from dws_on_csm.stages.slurm import plugin
 
@@ -39,25 +39,25 @@ holds_secret "$content" || printf 'text %s\\n' "$content"
 
 
 def _file(goal: Goal, role: str, path: str, name: str) -> Step:
-    def mine(place: Place) -> File | None:
+    def mine(place: StepContext) -> FileSnapshot | None:
         return goal.files.get(place.host, {}).get(path)
 
-    def look(place: Place) -> Look:
+    def look(place: StepContext) -> Look:
         known = mine(place)
         if known is None:
-            return Known(None)
+            return Constant(None)
         script = _LOOK.format(path=shlex.quote(path)) + (_CONTENT if known.text is not None else "")
-        return Shell(render.script("lib/safe_file.sh", "lib/holds_secret.sh") + script, _parse)
+        return ShellLook(render.script("lib/safe_file.sh", "lib/holds_secret.sh") + script, _parse)
 
-    def read(place: Place, found: Value) -> Value:
+    def read(place: StepContext, found: Value) -> Value:
         known = mine(place)
         return _told(found, known.sum == ABSENT) if found and known else found
 
-    def want(place: Place) -> Value:
+    def want(place: StepContext) -> Value:
         known = mine(place)
         return read(place, _described(known)) if known else None
 
-    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         known, found = mine(place), place.facts.all(f"{stage}.{name}")[place.host]
         assert known is not None
         if (found["sum"] if found else ABSENT) not in known.left:
@@ -92,18 +92,18 @@ def _told(found: Mapping[str, str], goes: bool) -> Value:
     return {key: value for key, value in found.items() if key != left_out}
 
 
-def _described(known: File) -> Value:
+def _described(known: FileSnapshot) -> Value:
     if known.sum == ABSENT:
         return {}
     found = {"mode": known.mode, "owner": known.owner, "sum": known.sum}
     return found if known.text is None else {**found, "text": snapshot.text_of(known.text)}
 
 
-def _takes_file(path: str) -> Callable[[Place, Value, Value], str]:
+def _takes_file(path: str) -> Callable[[StepContext, Value, Value], str]:
     return lambda place, have, want: "" if want else f"{path} on {place.host} (kept there as a before-image)"
 
 
-def _tried(place: Place, known: File, goal: Goal) -> Sequence[Action]:
+def _tried(place: StepContext, known: FileSnapshot, goal: Goal) -> Sequence[Action]:
     """A plugin is loaded before it is put back: with one that does not load, slurmctld would not start any more.
 
     Where slurmctld has no burst buffer afterwards, nothing loads it: it is put back as it was, whatever it is.
@@ -112,13 +112,13 @@ def _tried(place: Place, known: File, goal: Goal) -> Sequence[Action]:
     return plugin.load_file(place, _source(known)) if used else []
 
 
-def _source(known: File) -> str:
+def _source(known: FileSnapshot) -> str:
     return f"{STATE}/before/{known.run}{known.image}"
 
 
-def _put_back(known: File) -> Sh:
+def _put_back(known: FileSnapshot) -> RunScript:
     settings = {"path": known.path, "source": _source(known), "sum": known.sum}
     # what takes its place holds a secret, and what was there may be the like
     noted = f"secret {shlex.quote(known.path)}\n" if known.text is None else ""
     script = noted + render.script("host/put_back.sh", **settings)
-    return Sh(f"put {known.path} back as it was before {known.run}", script)
+    return RunScript(f"put {known.path} back as it was before {known.run}", script)

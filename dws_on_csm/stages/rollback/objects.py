@@ -9,15 +9,15 @@ from typing import Any
 
 from dws_on_csm.domain import dws_objects
 from dws_on_csm.kube import objects as kube_objects
-from dws_on_csm.model.actions import STATE, Action, Delete, Sh
+from dws_on_csm.model.actions import STATE, Action, Delete, RunScript
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.snapshot import ABSENT, Thing
-from dws_on_csm.model.step import Api, Check, Finding, Look, Place, Refused, Shell, Step, Value
+from dws_on_csm.model.snapshot import ABSENT, ObjectSnapshot
+from dws_on_csm.model.step import ApiLook, Check, Finding, Look, Refused, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages.dws import foreign_objects, installed, kept_configuration
 from dws_on_csm.stages.rollback import unchanged
 
 
-def step(things: Sequence[Thing], stage: str, run: str) -> Step:
+def step(things: Sequence[ObjectSnapshot], stage: str, run: str) -> Step:
     """The step `objects` of `stage`: single objects, the last one that was made first. `run`: the first of those undone.
 
     DWS's namespace stays where others have put anything into it: it would take all of it along, and whatever is stored for it.
@@ -25,7 +25,7 @@ def step(things: Sequence[Thing], stage: str, run: str) -> Step:
     key = f"{stage}.objects"
     own = [one.label for one in things if one.before is None]
 
-    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         found = place.facts.one(key)
         odd = [one for one in reversed(things) if have[one.label] != want[one.label]]
         # they were as the runs left them before anything was touched; what is done is of what is seen now
@@ -33,7 +33,7 @@ def step(things: Sequence[Thing], stage: str, run: str) -> Step:
             raise Refused(*(unchanged.object_changed(one, run) for one in since_))
         return [action for one in odd for action in _change(one, found[one.label], run)]
 
-    def want(place: Place) -> Value:
+    def want(place: StepContext) -> Value:
         seen: Mapping[str, Mapping[str, str]] = next(iter(place.facts.found.get(key, {}).values()), {})
         stays = {label: one["text"] for label, one in seen.items() if one["text"].startswith(STAYS)}
         return {one.label: _shown(one.before) for one in things} | stays
@@ -41,7 +41,7 @@ def step(things: Sequence[Thing], stage: str, run: str) -> Step:
     return Step(
         "objects",
         "master",
-        lambda place: Api(lambda cluster: {one.label: _seen(cluster, one, own) for one in things}),
+        lambda place: ApiLook(lambda cluster: {one.label: _seen(cluster, one, own) for one in things}),
         want,
         change,
         read=lambda place, found: {label: one["text"] for label, one in found.items()},
@@ -55,7 +55,7 @@ def step(things: Sequence[Thing], stage: str, run: str) -> Step:
 THERE, STAYS = "there", "stays, since others have put there: "
 
 
-def _seen(cluster: Cluster, one: Thing, own: Collection[str]) -> dict[str, str]:
+def _seen(cluster: Cluster, one: ObjectSnapshot, own: Collection[str]) -> dict[str, str]:
     """An object as a text that is to be compared, its fingerprint, and its resourceVersion ("": not there)."""
     found = cluster.get(one.path)
     text = THERE if found and one.before is None else _shown(found)
@@ -74,7 +74,7 @@ def _shown(one: Mapping[str, Any] | None) -> str:
     )
 
 
-def _change(one: Thing, seen: Mapping[str, str], run: str) -> Sequence[Action]:
+def _change(one: ObjectSnapshot, seen: Mapping[str, str], run: str) -> Sequence[Action]:
     def still(cluster: Cluster, found: Mapping[str, Any]) -> None:
         if kube_objects.fingerprint(found) != seen["sum"]:
             raise Refused(unchanged.object_changed(one, run))
@@ -93,16 +93,16 @@ def _change(one: Thing, seen: Mapping[str, str], run: str) -> Sequence[Action]:
     return [Delete(one.path, still=still), made] if anew else [made]
 
 
-def _write(one: Thing, verb: str, path: str, version: str) -> Sh:
+def _write(one: ObjectSnapshot, verb: str, path: str, version: str) -> RunScript:
     """The object exactly as it was: kubectl itself would change an annotation. A version that is no longer so is refused."""
     assert one.before is not None
     meta = {**one.before["metadata"], **({"resourceVersion": version} if version else {})}
     content = json.dumps({**one.before, "metadata": meta}).encode()
     command = f"kubectl --request-timeout 60s {verb} --raw {shlex.quote(path)} --filename - >/dev/null"
-    return Sh(f"put {one.label} back", command, data=content, objects=(one.path,))
+    return RunScript(f"put {one.label} back", command, data=content, objects=(one.path,))
 
 
-def _takes_things(things: Sequence[Thing], have: Value) -> str:
+def _takes_things(things: Sequence[ObjectSnapshot], have: Value) -> str:
     gone = [one.label for one in things if one.before is None and have[one.label] == THERE]
     return f"in the cluster: {', '.join(gone)}" if gone else ""
 
@@ -128,28 +128,28 @@ def saved(first: str) -> tuple[Check | Step, ...]:
     """
     pending = shlex.quote(kept_configuration.pending())
 
-    def lacking(place: Place) -> Look:
+    def lacking(place: StepContext) -> Look:
         objects = place.facts.one("previous.former")
-        return Api(lambda cluster: kept_configuration.missing(cluster, objects))
+        return ApiLook(lambda cluster: kept_configuration.missing(cluster, objects))
 
-    def due(place: Place, found: Value) -> Value:
+    def due(place: StepContext, found: Value) -> Value:
         coming = {dws_objects.label(one) for one in found}
         return [label for label in place.facts.one("previous.lacking") if label not in coming]
 
-    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         objects = [*place.facts.one("previous.saved")]
         objects += [one for one in place.facts.one("previous.former") if dws_objects.label(one) in have]
         script, data = _PUT.format(pending=pending), dws_objects.text(objects).encode()
-        return [Sh(f"bring back what was saved: {', '.join(have)}", script, data=data)]
+        return [RunScript(f"bring back what was saved: {', '.join(have)}", script, data=data)]
 
     former = _FORMER.format(state=shlex.quote(STATE), first=shlex.quote(first))
     return (
-        Check("former", "master", lambda place: Shell(former, _items), lambda place, have: ()),
+        Check("former", "master", lambda place: ShellLook(former, _items), lambda place, have: ()),
         Check("lacking", "master", lacking, lambda place, have: ()),
         Step(
             "saved",
             "master",
-            lambda place: Shell(f"cat -- {pending} 2>/dev/null || true", _items),
+            lambda place: ShellLook(f"cat -- {pending} 2>/dev/null || true", _items),
             lambda place: [],
             change,
             read=due,

@@ -13,7 +13,7 @@ from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import snapshot
 from dws_on_csm.model.actions import Action
 from dws_on_csm.model.snapshot import ABSENT, Goal
-from dws_on_csm.model.step import Check, Place, Refused, Stage, Step, Value
+from dws_on_csm.model.step import Check, Refused, Stage, Step, StepContext, Value
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.access import rbac, revoked_names
 from dws_on_csm.stages.dws import (
@@ -170,11 +170,11 @@ def _slurm(goal: Goal, conf: str) -> Stage:
     steps = {one.name: one for one in activate.STAGE.steps if isinstance(one, Step)}
     gone = {one.name: one for one in deactivate.SLURM.steps if isinstance(one, Step)}["daemon"]
 
-    def want(place: Place) -> Value:
+    def want(place: StepContext) -> Value:
         known = goal.files.get(place.host, {}).get(conf)
         return snapshot.text_of(known.text) if known and known.text is not None else activate.seen(place)
 
-    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         # it was as the runs left it before anything was touched; the transaction compares with what is seen now
         if (ABSENT if have is None else transaction.checksum(transaction.content(have))) not in goal.files[place.host][
             conf
@@ -182,15 +182,15 @@ def _slurm(goal: Goal, conf: str) -> Stage:
             raise Refused(unchanged.file_changed(place, conf, goal))
         return activate.undo(place, want)
 
-    def of(place: Place) -> Step:
+    def of(place: StepContext) -> Step:
         return steps["daemon"] if goal.enabled.get(place.host) else gone
 
-    def read(place: Place, found: Value) -> Value:
+    def read(place: StepContext, found: Value) -> Value:
         made = of(place).read
         assert made is not None
         return made(place, found)
 
-    def start(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    def start(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         made = of(place).change
         assert made is not None
         return made(place, have, want)
@@ -222,7 +222,7 @@ def _pods(goal: Goal) -> tuple[Stage, Stage]:
     )
 
 
-def _takes_conf(place: Place, have: Value, want: Value) -> str:
+def _takes_conf(place: StepContext, have: Value, want: Value) -> str:
     kept = slurm_conf.value(str(want), activate.KEY)
     gone = not (kept and kept.value.lower() == slurmctld.TYPE)
     return activate.goes(place) if gone else ""
@@ -239,7 +239,7 @@ def _unchanged(stage: Stage, name: str, goal: Goal) -> Stage:
     return replace(stage, steps=(*stage.steps[:at], unchanged.dws(goal, lambda place: True), *stage.steps[at:]))
 
 
-def _goes(place: Place) -> bool:
+def _goes(place: StepContext) -> bool:
     """Whether something of DWS is taken away before another version comes."""
     return dws_replace.due(place) or stuck_crds.there(place)
 

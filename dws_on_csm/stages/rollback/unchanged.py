@@ -9,8 +9,8 @@ from dws_on_csm.kube import objects
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.snapshot import Goal, Thing
-from dws_on_csm.model.step import Api, Check, Finding, Known, Look, Place, Shell, Value
+from dws_on_csm.model.snapshot import Goal, ObjectSnapshot
+from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Look, ShellLook, StepContext, Value
 from dws_on_csm.stages.dws import installed
 
 _SUMS = """
@@ -26,11 +26,11 @@ done
 def files(role: str, goal: Goal) -> Check:
     """A check: the files of the hosts of `role` are as the runs that are undone left them."""
 
-    def look(place: Place) -> Look:
+    def look(place: StepContext) -> Look:
         paths = shlex.join(goal.files.get(place.host, {}))
-        return Shell(render.read("lib/safe_file.sh") + _SUMS.format(paths=paths), _sums) if paths else Known({})
+        return ShellLook(render.read("lib/safe_file.sh") + _SUMS.format(paths=paths), _sums) if paths else Constant({})
 
-    def judge(place: Place, have: Value) -> Sequence[Finding]:
+    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
         mine = goal.files.get(place.host, {})
         return [file_changed(place, path, goal) for path, sum_ in have.items() if sum_ not in mine[path].left]
 
@@ -41,7 +41,7 @@ def _sums(out: bytes) -> Value:
     return {path: sum_ for sum_, _, path in (line.partition(" ") for line in lines(out))}
 
 
-def file_changed(place: Place, path: str, goal: Goal) -> Finding:
+def file_changed(place: StepContext, path: str, goal: Goal) -> Finding:
     """The finding for a file that isn't as the runs that are undone left it."""
     text = f"{path} on {place.host} is not as run {goal.run}, or a later one, left it: somebody changed it since"
     known = goal.files[place.host][path]
@@ -53,16 +53,16 @@ def things(goal: Goal) -> Check:
     """A check: the objects are as those runs left them, as far as that is known."""
     watched = [one for one in (*goal.things, *goal.pods) if one.left]
 
-    def judge(place: Place, have: Value) -> Sequence[Finding]:
+    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
         return [object_changed(one, goal.run) for one in watched if have[one.path] not in one.left]
 
-    def look(place: Place) -> Look:
-        return Api(lambda cluster: {one.path: objects.fingerprint(cluster.get(one.path)) for one in watched})
+    def look(place: StepContext) -> Look:
+        return ApiLook(lambda cluster: {one.path: objects.fingerprint(cluster.get(one.path)) for one in watched})
 
-    return Check("since-cluster", "master", look if watched else lambda place: Known({}), judge)
+    return Check("since-cluster", "master", look if watched else lambda place: Constant({}), judge)
 
 
-def object_changed(one: Thing, run: str) -> Finding:
+def object_changed(one: ObjectSnapshot, run: str) -> Finding:
     """The finding for an object that isn't as the runs that are undone, `run` and later ones, left it."""
     text = f"{one.label} is not as run {run}, or a later one, left it: somebody changed it since"
     fix = f"compare it with before/RUN/.objects in {STATE} on the master, settle it by hand, and run again"
@@ -81,16 +81,16 @@ printf %s "$sums" | LC_ALL=C sort | sha256sum | cut -d' ' -f1
 """
 
 
-def dws(goal: Goal, still: Callable[[Place], bool] | None = None) -> Check:
+def dws(goal: Goal, still: Callable[[StepContext], bool] | None = None) -> Check:
     """A check: what there is of DWS is what it was when the goal was made: whether it goes or comes was decided by that.
 
     still   in a later stage, where it is looked at anew: whether it is to be the same then
     """
 
-    def look(place: Place) -> Look:
-        return Api(installed.read) if still and still(place) else Known(None)
+    def look(place: StepContext) -> Look:
+        return ApiLook(installed.read) if still and still(place) else Constant(None)
 
-    def judge(place: Place, have: Value) -> Sequence[Finding]:
+    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
         seen = have if still else installed.found(place)
         if goal.now is None or (still and seen is None) or seen == goal.now:
             return ()
@@ -109,7 +109,7 @@ def runs(role: str, goal: Goal) -> Check:
     """A check on the hosts of `role`: their records are those from which the goal was made. Read under the site's lock, or
     before it was taken by nobody else, they say that no other run has changed anything of which the goal knows nothing."""
 
-    def judge(place: Place, have: Value) -> Sequence[Finding]:
+    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
         if have == goal.records.get(place.host):
             return ()
         text = f"on {place.host} a run has left something since this rollback read what there is to undo"
@@ -117,4 +117,4 @@ def runs(role: str, goal: Goal) -> Check:
             text = f"{place.host} did not answer when this rollback read what there is to undo, and answers now"
         return (Finding("run-since", text, "run it again"),)
 
-    return Check(f"runs-{role}", role, lambda place: Shell(records(), lambda out: out.decode().strip()), judge)
+    return Check(f"runs-{role}", role, lambda place: ShellLook(records(), lambda out: out.decode().strip()), judge)

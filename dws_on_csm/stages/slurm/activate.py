@@ -8,8 +8,21 @@ from dataclasses import replace
 
 from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import Action, Sh
-from dws_on_csm.model.step import Api, Check, Finding, Known, Look, Place, Refused, Shell, Stage, Step, Unknown, Value
+from dws_on_csm.model.actions import Action, RunScript
+from dws_on_csm.model.step import (
+    ApiLook,
+    Check,
+    Constant,
+    Finding,
+    Look,
+    NotYetKnown,
+    Refused,
+    ShellLook,
+    Stage,
+    Step,
+    StepContext,
+    Value,
+)
 from dws_on_csm.stages.dws import workflows
 from dws_on_csm.stages.pod import discover, rollout
 from dws_on_csm.stages.slurm import slurmctld, transaction
@@ -21,8 +34,10 @@ COMMENT = "set by dws-on-csm: jobs with #DW lines get a Workflow from DataWorkfl
 # --- slurm.conf
 
 
-def _look_conf(place: Place) -> Shell:
-    return Shell(render.script("lib/safe_file.sh", "controller/conf_look.sh", file=place.site.slurm.conf), parse_conf)
+def _look_conf(place: StepContext) -> ShellLook:
+    return ShellLook(
+        render.script("lib/safe_file.sh", "controller/conf_look.sh", file=place.site.slurm.conf), parse_conf
+    )
 
 
 def parse_conf(out: bytes) -> Value:
@@ -33,25 +48,25 @@ def parse_conf(out: bytes) -> Value:
     return {"id": which, "text": slurm_conf.decoded(base64.b64decode(content))}
 
 
-def seen(place: Place) -> str:
+def seen(place: StepContext) -> str:
     """slurm.conf as it was seen on this controller. Raises Unknown if it wasn't."""
     found = place.facts.all("slurm.conf").get(place.host)
     if found is None:
-        raise Unknown("slurm")
+        raise NotYetKnown("slurm")
     return str(found["text"])
 
 
-def enabled(place: Place) -> bool:
+def enabled(place: StepContext) -> bool:
     """Whether slurm.conf as it was seen, or a file that it includes, sets the burst buffer. Raises Unknown if it wasn't."""
     said = slurm_conf.value(seen(place), KEY, transaction.included(place))
     return said is not None and said.value.lower() == slurmctld.TYPE
 
 
-def _want_conf(place: Place) -> Value:
+def _want_conf(place: StepContext) -> Value:
     return wanted(place, seen(place))
 
 
-def wanted(place: Place, text: str) -> str:
+def wanted(place: StepContext, text: str) -> str:
     """`text` with the burst buffer enabled: itself where it, or a file that it includes, says so already."""
     other = transaction.included(place)
     said = slurm_conf.value(text, KEY, other)
@@ -68,7 +83,7 @@ def ours_again(text: str) -> str:
     return transaction.checksum(transaction.content(slurm_conf.with_setting(text, KEY, slurmctld.TYPE, COMMENT)))
 
 
-def _change_conf(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _change_conf(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     if have is None:
         raise Refused(
             Finding("slurm-conf-missing", f"no {place.site.slurm.conf} on {place.host}", "correct slurm.folder")
@@ -78,13 +93,13 @@ def _change_conf(place: Place, have: Value, want: Value) -> Sequence[Action]:
     ]
 
 
-def _title(place: Place, what: str) -> str:
+def _title(place: StepContext, what: str) -> str:
     unit = place.site.slurm.service
     then = f"roll {rollout.workload(place)} out" if discover.of(place) else f"start {unit} again"
     return f"{what}, {then}; put back unless it answers within {place.site.deadlines.slurmctld:.0f} s"
 
 
-def undo(place: Place, before: Value) -> Sequence[Action]:
+def undo(place: StepContext, before: Value) -> Sequence[Action]:
     """slurm.conf as it was before this tool changed it, and a slurmctld that has read that; what a rollback does."""
     now = seen(place)
     return (
@@ -94,12 +109,12 @@ def undo(place: Place, before: Value) -> Sequence[Action]:
     )
 
 
-def goes(place: Place) -> str:
+def goes(place: StepContext) -> str:
     """What it means that BurstBufferType is taken from a slurm.conf, for whoever is asked."""
     return f"{KEY} of {place.host}'s slurm.conf: Slurm then runs jobs with #DW without their storage, and does not refuse them"
 
 
-def disable(place: Place) -> Sequence[Action]:
+def disable(place: StepContext) -> Sequence[Action]:
     """BurstBufferType taken out of slurm.conf, and a slurmctld that has read that; what an undeploy does."""
     now = seen(place)
     without = slurm_conf.without_setting(now, KEY)
@@ -115,15 +130,15 @@ def disable(place: Place) -> Sequence[Action]:
 # --- the daemon
 
 
-def _read_daemon(place: Place, found: Value) -> Value:
+def _read_daemon(place: StepContext, found: Value) -> Value:
     return {"answers": slurmctld.answers(found), "not read": slurmctld.stale(place.site, found)}
 
 
-def _want_daemon(place: Place) -> Value:
+def _want_daemon(place: StepContext) -> Value:
     return {"answers": True, "not read": []}
 
 
-def _change_daemon(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _change_daemon(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     """Start it again; if it doesn't come up, then without the burst buffer: unless that took it from another one, or is known not
     to be the reason. One that runs now is not left down for anything of ours: it is tried without it, whatever is known.
     """
@@ -133,22 +148,22 @@ def _change_daemon(place: Place, have: Value, want: Value) -> Sequence[Action]:
     again = transaction.transaction(
         place, f"start {place.site.slurm.service} again", now, None, None if kept else without
     )
-    if _stopped(place) and isinstance(again, Sh):
+    if _stopped(place) and isinstance(again, RunScript):
         again = replace(again, note=f"slurmctld did not run on {place.host}, and was started")
     return [again]
 
 
-def _stopped(place: Place) -> bool:
+def _stopped(place: StepContext) -> bool:
     return not slurmctld.found(place)["main"]
 
 
-def _was_read(place: Place, text: str) -> bool:
+def _was_read(place: StepContext, text: str) -> bool:
     """Whether a slurmctld is known to start with this very text: this one once did, or another one runs with it."""
     known: str = slurmctld.found(place)["activated"]
     return known == transaction.checksum(transaction.content(text)) or _runs_elsewhere(place, "text")
 
 
-def _runs_elsewhere(place: Place, what: str) -> bool:
+def _runs_elsewhere(place: StepContext, what: str) -> bool:
     """Whether a controller that has the same slurm.conf ("id"), or an equal one ("text"), runs with what it says now."""
     files, daemons = place.facts.all("slurm.conf"), place.facts.all(slurmctld.FACT)
     same = [host for host, file in files.items() if file and file[what] == files[place.host][what]]
@@ -156,7 +171,7 @@ def _runs_elsewhere(place: Place, what: str) -> bool:
     return any(host != place.host and not slurmctld.stale(place.site, daemons[host]) for host in good)
 
 
-def _interrupts(place: Place) -> bool:
+def _interrupts(place: StepContext) -> bool:
     """Whether this slurmctld has the burst buffer, and is to be started again: that kills what it runs of the plugin just then."""
     found = slurmctld.found(place)
     return bool(found["loaded"]) and (not enabled(place) or bool(slurmctld.stale(place.site, found)))
@@ -166,11 +181,11 @@ COPYING = ("Setup", "DataIn", "PreRun", "PostRun", "DataOut")
 """States of a Workflow that Slurm's plugin waits for: where that is killed, the job ends without its data, or is held."""
 
 
-def _judge_hooks(place: Place, found: Value) -> Sequence[Finding]:
+def _judge_hooks(place: StepContext, found: Value) -> Sequence[Finding]:
     if not _interrupts(place):
         return ()
     if found is None:
-        raise Unknown("slurm")
+        raise NotYetKnown("slurm")
     busy = [one for one in found if one["desired"] in COPYING and not one["ready"] and not one["deleting"]]
     fix = "run again when `invoke workflows` shows all of them ready; jobs may be submitted meanwhile"
     return [Finding("workflow-at-work", _at_work(place.host, one), fix) for one in busy]
@@ -182,8 +197,8 @@ def _at_work(host: str, one: workflows.Workflow) -> str:
     return f"{what}: a restart of slurmctld on {host} would end that, and the job would lose its data"
 
 
-def _look_hooks(place: Place) -> Look:
-    return Api(workflows.read) if _interrupts(place) else Known(None)
+def _look_hooks(place: StepContext) -> Look:
+    return ApiLook(workflows.read) if _interrupts(place) else Constant(None)
 
 
 HOOKS = Check("hooks", "controller", _look_hooks, _judge_hooks)
@@ -194,7 +209,7 @@ def _why(have: Value) -> str:
     return "; ".join(have["not read"]) if have["answers"] else "slurmctld does not answer `scontrol ping`"
 
 
-def _means(place: Place, have: Value, want: Value) -> str:
+def _means(place: StepContext, have: Value, want: Value) -> str:
     if _stopped(place):  # somebody may have stopped it on purpose
         return f"slurmctld does not run on {place.host}, and will be started"
     return rollout.means(place) if discover.of(place) else f"{place.site.slurm.service} is started again"

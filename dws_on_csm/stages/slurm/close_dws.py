@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import STATE, Sh
+from dws_on_csm.model.actions import STATE, RunScript
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Known, Look, Place, Shell, Stage, Step, Value
+from dws_on_csm.model.step import Constant, Look, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import installed, persistent_storage, reopen
 from dws_on_csm.stages.dws.reopen import PROGRAM
 from dws_on_csm.stages.slurm import transaction
@@ -27,7 +27,7 @@ def _command() -> str:
     return f"printf %s {shlex.quote(json.dumps(persistent_storage.CLOSING))} | python3 -c {shlex.quote(program)}"
 
 
-def _want(place: Place) -> Value:
+def _want(place: StepContext) -> Value:
     """Where no kind of DWS is there, there is nothing to close: the plugin makes no Workflow then."""
     return "closed" if installed.found(place)["crds"] else place.facts.one(f"{NAME}.dws")
 
@@ -42,7 +42,7 @@ _CLOSED = Step(
     "master",
     reopen.STEP.look,
     _want,
-    lambda place, have, want: [Sh("close DWS: it takes no new Workflows", _command(), 300.0)],
+    lambda place, have, want: [RunScript("close DWS: it takes no new Workflows", _command(), 300.0)],
     means=lambda place, have, want: (
         "until this run ends sbatch refuses jobs with #DW, with words (dws-is-being-removed.submit-again-later); then Workflows and"
         " jobs are looked at once more"
@@ -63,7 +63,7 @@ def last(every: Sequence[Stage], ends: str, *waits: Step) -> Stage:
     return Stage(reopen.STAGE.name, needs, (*at_work, *waits, again), ends=ends)
 
 
-def _at_work(name: str, role: str, look: Callable[[Place], Look]) -> Step:
+def _at_work(name: str, role: str, look: Callable[[StepContext], Look]) -> Step:
     """Nothing is at work any more on what a slurmctld reads, and on the slurmctld. What was cut off is another step's."""
     return Step(
         name,
@@ -85,13 +85,13 @@ done
 """
 
 
-def _rollouts(place: Place) -> Look:
+def _rollouts(place: StepContext) -> Look:
     """The rollouts of slurmctlds in pods that are at work on the master."""
     hosts = [host.name for host in place.site.controllers if host.pod]
     if not hosts:
-        return Known("none")
+        return Constant("none")
     settings = {"hosts": shlex.join(hosts), "state": STATE, "look": render.read("controller/activation_look.sh")}
-    return Shell(_ROLLOUT.format(**settings), lambda out: "; ".join(lines(out)) or "none")
+    return ShellLook(_ROLLOUT.format(**settings), lambda out: "; ".join(lines(out)) or "none")
 
 
 _ACTIVATIONS = _at_work("activation", "controller", transaction.look)

@@ -14,7 +14,7 @@ from dws_on_csm.config.site import ComputeGroup
 from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, Put
-from dws_on_csm.model.step import Check, Finding, Known, Place, Refused, Shell, Stage, Step, Value
+from dws_on_csm.model.step import Check, Constant, Finding, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.redaction import secret_lines
 from dws_on_csm.redaction.diff import difference
 from dws_on_csm.stages.slurm import activate, controller, slurmctld
@@ -26,13 +26,13 @@ FACT = "preflight.slurm-conf"
 """Where CHECK keeps what it found on nodes that are only compared."""
 
 
-def group(place: Place) -> ComputeGroup:
+def group(place: StepContext) -> ComputeGroup:
     """The group of the site file that this node is in."""
     return next(one for one in place.site.computes if any(host.name == place.host for host in one.hosts))
 
 
-def _look(place: Place) -> Shell:
-    return Shell(
+def _look(place: StepContext) -> ShellLook:
+    return ShellLook(
         render.script(
             "lib/safe_file.sh", "lib/holds_secret.sh", "controller/compute_look.sh", file=place.site.slurm.conf
         ),
@@ -62,15 +62,15 @@ def unpacked(content: bytes) -> bytes:
     return text
 
 
-def wanted(place: Place) -> str:
+def wanted(place: StepContext) -> str:
     """slurm.conf as the first controller has it once it is right. Raises Unknown before that was looked at."""
-    first = Place(place.site, place.facts, place.site.controllers[0].name)
+    first = StepContext(place.site, place.facts, place.site.controllers[0].name)
     return activate.wanted(first, activate.seen(first))
 
 
-def configless(place: Place) -> bool:
+def configless(place: StepContext) -> bool:
     """Whether nodes get their slurm.conf from slurmctld: nothing is to be done about their own then."""
-    first = Place(place.site, place.facts, place.site.controllers[0].name)
+    first = StepContext(place.site, place.facts, place.site.controllers[0].name)
     said = controller.setting(controller.found(first), place.site, "SlurmctldParameters")
     return said is not None and "enable_configless" in said.value.lower()
 
@@ -78,11 +78,11 @@ def configless(place: Place) -> bool:
 # --- compared
 
 
-def _look_compared(place: Place) -> Shell | Known:
-    return Known(None) if group(place).slurm_conf == "edit" else _look(place)
+def _look_compared(place: StepContext) -> ShellLook | Constant:
+    return Constant(None) if group(place).slurm_conf == "edit" else _look(place)
 
 
-def judge(place: Place, found: Value) -> Sequence[Finding]:
+def judge(place: StepContext, found: Value) -> Sequence[Finding]:
     """A node whose slurm.conf must be the controllers', and differs in more than what slurmctld alone reads."""
     if group(place).slurm_conf != "check":
         return ()
@@ -99,7 +99,7 @@ def judge(place: Place, found: Value) -> Sequence[Finding]:
     return (Finding("slurm-conf-differs", text, fix),)
 
 
-def _difference(place: Place, found: Value, ours: bool) -> list[str]:
+def _difference(place: StepContext, found: Value, ours: bool) -> list[str]:
     """The lines that come and go between a node's file and the controllers'; without `ours`, BurstBufferType aside."""
     texts = [found["text"] if found else "", wanted(place)]
     if not ours:
@@ -113,7 +113,7 @@ def _some(lines: Sequence[str]) -> str:
     return "; ".join(lines[:3]) + more
 
 
-def _told(place: Place) -> str:
+def _told(place: StepContext) -> str:
     """What there is to say of a node that is only compared."""
     found = place.facts.all(FACT).get(place.host)
     lines = [] if configless(place) else _difference(place, found, ours=True)
@@ -125,17 +125,17 @@ def _told(place: Place) -> str:
 # --- edited
 
 
-def _look_edited(place: Place) -> Shell | Known:
-    return _look(place) if group(place).slurm_conf == "edit" else Known(None)
+def _look_edited(place: StepContext) -> ShellLook | Constant:
+    return _look(place) if group(place).slurm_conf == "edit" else Constant(None)
 
 
-def _read(place: Place, found: Value) -> Value:
+def _read(place: StepContext, found: Value) -> Value:
     if group(place).slurm_conf == "edit":
         return found["text"] if found else None
     return {"told": _told(place)}
 
 
-def _want(place: Place) -> Value:
+def _want(place: StepContext) -> Value:
     if group(place).slurm_conf != "edit":
         return {"told": _told(place)}
     if configless(place):
@@ -143,7 +143,7 @@ def _want(place: Place) -> Value:
     return wanted(place)
 
 
-def _change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     seen = place.facts.all("computes.conf")[place.host] or {"mode": "644", "owner": "root:root"}
     if opened := _opened(str(have or ""), str(want), int(seen["mode"], 8)):
         text = (

@@ -10,7 +10,7 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.domain import compatibility, slurm_conf
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import every, first, pairs
-from dws_on_csm.model.step import Check, Finding, Place, Shell, Unknown, Value
+from dws_on_csm.model.step import Check, Finding, NotYetKnown, ShellLook, StepContext, Value
 from dws_on_csm.stages.slurm import activate, foreign, slurmctld
 
 FACT = "preflight.controller"
@@ -26,10 +26,10 @@ SINGLE = (
 )
 
 
-def look(place: Place) -> Shell:
+def look(place: StepContext) -> ShellLook:
     """The look that the check `controller` makes; see `parse` for what it finds."""
     slurm = place.site.slurm
-    return Shell(
+    return ShellLook(
         render.script(
             "lib/as.sh",
             "lib/slurmctld.sh",
@@ -65,16 +65,16 @@ def _file(line: str) -> tuple[str, str]:
     return path, slurm_conf.decoded(base64.b64decode(content))
 
 
-def found(place: Place) -> Mapping[str, Any]:
+def found(place: StepContext) -> Mapping[str, Any]:
     """What LOOK found on this controller. Raises Unknown if it wasn't made."""
     everywhere = place.facts.all(FACT)
     if place.host not in everywhere:
-        raise Unknown("preflight")
+        raise NotYetKnown("preflight")
     answer: Mapping[str, Any] = everywhere[place.host]
     return answer
 
 
-def interpreter(place: Place) -> str:
+def interpreter(place: StepContext) -> str:
     """The path of a Lua of the version that this Slurm's burst_buffer_lua.so has; "" if the host has none."""
     seen = found(place)
     return next((path for version, path in seen["lua"] if version in seen["linked"]), "")
@@ -89,7 +89,7 @@ def setting(found: Mapping[str, Any], site: Site, key: str) -> slurm_conf.Settin
 # --- what stands in the way
 
 
-def judge(place: Place, found: Value) -> Sequence[Finding]:
+def judge(place: StepContext, found: Value) -> Sequence[Finding]:
     """Everything on this controller that an install would fail at."""
     conf = place.site.slurm.conf
     if not found["program"]:
@@ -104,7 +104,7 @@ def judge(place: Place, found: Value) -> Sequence[Finding]:
     return [*looked, *_user(place, found), *_kubectl_there(place, found)]
 
 
-def _service(place: Place, found: Value) -> Sequence[Finding]:
+def _service(place: StepContext, found: Value) -> Sequence[Finding]:
     unit, host = place.site.slurm.service, place.host
     if found["LoadState"] == "not-found":
         text = f"systemd on {host} has no unit {unit}"
@@ -119,12 +119,12 @@ def _service(place: Place, found: Value) -> Sequence[Finding]:
 OURS = "burst_buffer/lua"
 
 
-def _type(place: Place, found: Value) -> str:
+def _type(place: StepContext, found: Value) -> str:
     said = setting(found, place.site, "BurstBufferType")
     return said.value if said else ""
 
 
-def _plugin(place: Place, found: Value) -> Sequence[Finding]:
+def _plugin(place: StepContext, found: Value) -> Sequence[Finding]:
     versions = {"plugin": place.site.versions.plugin, "slurm": found["version"]}
     versions |= {"dws": place.site.versions.dws, "lua": min(found["linked"], default="")}
     seen = list(compatibility.findings(versions, place.host))
@@ -135,7 +135,7 @@ def _plugin(place: Place, found: Value) -> Sequence[Finding]:
     return seen
 
 
-def _conf(place: Place, found: Value) -> Sequence[Finding]:
+def _conf(place: StepContext, found: Value) -> Sequence[Finding]:
     seen = []
     conf = place.site.slurm.conf
     if found["unreadable"]:
@@ -150,12 +150,12 @@ def _conf(place: Place, found: Value) -> Sequence[Finding]:
     return [*seen, *_position(place, found), *_unread(place, found)]
 
 
-def _used(place: Place, found: Value) -> bool:
+def _used(place: StepContext, found: Value) -> bool:
     """Whether slurmctld has a burst buffer in Lua, or will have one when it starts."""
     return _type(place, found).lower() == OURS or bool(slurmctld.found(place)["loaded"])
 
 
-def _position(place: Place, found: Value) -> Sequence[Finding]:
+def _position(place: StepContext, found: Value) -> Sequence[Finding]:
     pings = slurmctld.found(place)["pings"]
     if not pings or any(where == "here" for where, _ in pings):
         return ()
@@ -163,7 +163,7 @@ def _position(place: Place, found: Value) -> Sequence[Finding]:
     return (Finding("not-a-controller", text, "controllers are the hosts that slurm.conf names as SlurmctldHost"),)
 
 
-def _unread(place: Place, found: Value) -> Sequence[Finding]:
+def _unread(place: StepContext, found: Value) -> Sequence[Finding]:
     """A restart would load what somebody changed and nobody tried; with our line already in it, it has to be."""
     if _type(place, found) == OURS or not (changed := slurmctld.unread(place.site, slurmctld.found(place))):
         return ()
@@ -181,7 +181,7 @@ def _unread(place: Place, found: Value) -> Sequence[Finding]:
     return (Finding("slurm-conf-not-loaded", text, fix),)
 
 
-def _user(place: Place, found: Value) -> Sequence[Finding]:
+def _user(place: StepContext, found: Value) -> Sequence[Finding]:
     """Nothing is run as somebody of whom it is not known that slurm.conf may name it: it could be anybody."""
     if found["uid"]:
         return ()
@@ -198,14 +198,14 @@ def _user(place: Place, found: Value) -> Sequence[Finding]:
     return (Finding("slurm-user-unknown", why, fix),)
 
 
-def _kubectl_there(place: Place, found: Value) -> Sequence[Finding]:
+def _kubectl_there(place: StepContext, found: Value) -> Sequence[Finding]:
     if found["kubectl"]:
         return ()
     text = f"kubectl on {place.host} is nowhere where slurmctld would find it ({found['path']})"
     return (Finding("kubectl-missing", text, _kubectl(place)),)
 
 
-def _kubectl(place: Place) -> str:
+def _kubectl(place: StepContext) -> str:
     """Where a kubectl has to be put: in a pod it would go with the pod."""
     if pod := next((host.pod for host in place.site.controllers if host.name == place.host), None):
         which = f"container {pod.container} of {pod.selector} in namespace {pod.namespace}"

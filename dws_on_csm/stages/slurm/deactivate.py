@@ -10,14 +10,14 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names, slurm_conf
 from dws_on_csm.model.actions import Action, Remove
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Finding, Place, Refused, Shell, Stage, Step, Value
+from dws_on_csm.model.step import Finding, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.pod import discover, files
 from dws_on_csm.stages.slurm import activate, controller, plugin, slurmctld, transaction
 
 _SLURM = {step.name: step for step in activate.STAGE.steps if isinstance(step, Step)}
 
 
-def judge(place: Place, found: Value) -> Sequence[Finding]:
+def judge(place: StepContext, found: Value) -> Sequence[Finding]:
     """A slurmctld must not lose files that it, or another one that shares them, still uses: all controllers, or none."""
     left_out = [host.name for host in place.site.controllers if not place.site.active(host)]
     if not left_out:
@@ -29,7 +29,7 @@ def judge(place: Place, found: Value) -> Sequence[Finding]:
 # --- slurm.conf and the daemon
 
 
-def _want_conf(place: Place) -> Value:
+def _want_conf(place: StepContext) -> Value:
     text = activate.seen(place)
     own = slurm_conf.value(text, activate.KEY)
     if own:
@@ -41,14 +41,14 @@ def _want_conf(place: Place) -> Value:
     return text
 
 
-def _read_daemon(place: Place, found: Value) -> Value:
+def _read_daemon(place: StepContext, found: Value) -> Value:
     """Whether it answers, and what of slurm.conf it has not read; a slurmctld that is not there reads it when it starts."""
     unread = [f"{path} was changed after it was read" for path in slurmctld.unread(place.site, found)]
     loaded = ["burst_buffer_lua.so is still loaded"] if found["loaded"] else []
     return {"answers": slurmctld.answers(found) or not found["main"], "not read": [*unread, *loaded]}
 
 
-def _restart(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _restart(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     title = f"start {place.site.slurm.service} again"
     return [transaction.transaction(place, title, activate.seen(place), None, back=None)]
 
@@ -80,18 +80,18 @@ def _paths(site: Site) -> tuple[str, ...]:
     return (f"{site.slurm.folder}/{plugin.LUA}", f"{site.slurm.folder}/{plugin.CONF}", names.KUBECONFIG)
 
 
-def _look_files(place: Place) -> Shell:
+def _look_files(place: StepContext) -> ShellLook:
     paths = shlex.join(_paths(place.site))
-    return Shell(f'for file in {paths}; do [ ! -e "$file" ] || echo "$file"; done', lines)
+    return ShellLook(f'for file in {paths}; do [ ! -e "$file" ] || echo "$file"; done', lines)
 
 
-def _remove(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _remove(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     if not discover.of(place):
         return [Remove(path, secret=path == names.KUBECONFIG) for path in have]
     return [*files.config(place, dict.fromkeys(discover.PLUGIN)), *files.no_kubeconfig(place)]
 
 
-def _takes_files(place: Place, have: Value, want: Value) -> str:
+def _takes_files(place: StepContext, have: Value, want: Value) -> str:
     kept = "kept on the master, but for the kubeconfig" if discover.of(place) else "kept there as before-images"
     return f"{', '.join(have)} on {place.host} ({kept})"
 

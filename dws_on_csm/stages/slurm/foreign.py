@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from dws_on_csm.domain import slurm_conf
-from dws_on_csm.model.step import Finding, Place, Taken
+from dws_on_csm.model.step import Finding, StepContext, Taken
 
 LUA, CONF = "burst_buffer.lua", "burst_buffer.conf"
 
@@ -32,7 +32,7 @@ def foreign(name: str, text: str) -> bool:
     return text.startswith(NOT_SHOWN) or (bool(said.strip()) and not _DWS.search(said))
 
 
-def _seen(place: Place) -> Iterator[tuple[str, str]]:
+def _seen(place: StepContext) -> Iterator[tuple[str, str]]:
     """Name and text of the files of the site's own that lie on this host, as far as it was looked at."""
     for name, key in ((LUA, "plugin.lua"), (CONF, "plugin.conf")):
         found = place.facts.found.get(key, {}).get(place.host)
@@ -40,7 +40,7 @@ def _seen(place: Place) -> Iterator[tuple[str, str]]:
             yield name, found["text"]
 
 
-def findings(place: Place, used: bool) -> Sequence[Finding]:
+def findings(place: StepContext, used: bool) -> Sequence[Finding]:
     """What stands in the way where slurmctld has the burst buffer of these files: its jobs would lose it."""
     names = [name for name, _ in _seen(place)] if used else []
     if not names:
@@ -52,12 +52,12 @@ def findings(place: Place, used: bool) -> Sequence[Finding]:
     return (Finding("other-burst-buffer", text, fix),)
 
 
-def takes(place: Place, name: str) -> Sequence[Taken]:
+def takes(place: StepContext, name: str) -> Sequence[Taken]:
     """What goes where nothing uses the file: it is put over, and nobody may have meant that."""
     return [_taken(place, name, text) for one, text in _seen(place) if one == name]
 
 
-def _taken(place: Place, name: str, text: str) -> Taken:
+def _taken(place: StepContext, name: str, text: str) -> Taken:
     path = f"{place.site.slurm.folder}/{name}"
     words = f"{path} of the site's own on {place.host}, which is not the plugin of DWS (kept there as a before-image)"
     return Taken(words, frozenset({f"{path} {hashlib.sha256(text.encode()).hexdigest()}"}))

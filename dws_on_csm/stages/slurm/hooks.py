@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from dws_on_csm.domain import compatibility
 from dws_on_csm.model import render
-from dws_on_csm.model.step import Finding, Place, Refused
+from dws_on_csm.model.step import Finding, Refused, StepContext
 from dws_on_csm.stages.slurm import controller
 
 MARK = "added by dws-on-csm: this Slurm asks for functions that the plugin lacks"
 
 
-def with_shim(place: Place, text: str) -> str:
+def with_shim(place: StepContext, text: str) -> str:
     """The plugin's text; at its end the functions that this controller's Slurm asks for and the plugin doesn't define.
 
     Raises Refused for a function of which it isn't known what it would have to do.
@@ -31,7 +31,7 @@ STANDS_IN = ("slurm_bb_test_data_in", "slurm_bb_test_data_out")
 """Hooks that say whether the staging has ended: the plugin's own data_in and data_out return only when it has."""
 
 
-def asked(place: Place) -> Sequence[str]:
+def asked(place: StepContext) -> Sequence[str]:
     """The functions that slurmctld asks for: those that its burst_buffer_lua.so names, or else those of its version."""
     seen = controller.found(place)
     if seen["hooks"]:
@@ -48,7 +48,7 @@ def defined(text: str) -> set[str]:
     )
 
 
-def _unknown(place: Place, hooks: Sequence[str]) -> Finding:
+def _unknown(place: StepContext, hooks: Sequence[str]) -> Finding:
     version = controller.found(place)["version"]
     text = f"Slurm {version} on {place.host} asks for {', '.join(hooks)}, which this plugin lacks"
     return Finding(

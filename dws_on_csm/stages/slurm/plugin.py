@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dws_on_csm.bundle import supply as supplies
 from dws_on_csm.config.site import Site
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import Action, Put, Sh
+from dws_on_csm.model.actions import Action, Put, RunScript
 from dws_on_csm.model.lines import every, first, pairs
-from dws_on_csm.model.step import Finding, Place, Refused, Shell, Stage, Step, Unknown, Value
+from dws_on_csm.model.step import Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import workarea
 from dws_on_csm.stages.pod import discover, files
 from dws_on_csm.stages.slurm import controller, foreign, hooks
@@ -31,9 +31,9 @@ def clone(site: Site) -> str:
 # --- the repository on the master
 
 
-def _look_repository(place: Place) -> Shell:
+def _look_repository(place: StepContext) -> ShellLook:
     settings = {"clone": clone(place.site), "tag": f"v{place.site.versions.plugin}", "files": f"{LUA} {CONF}"}
-    return Shell(render.script("lib/as.sh", "lib/git.sh", "master/plugin_look.sh", **settings), _parse_repository)
+    return ShellLook(render.script("lib/as.sh", "lib/git.sh", "master/plugin_look.sh", **settings), _parse_repository)
 
 
 def _parse_repository(out: bytes) -> Value:
@@ -51,7 +51,7 @@ def _parse_repository(out: bytes) -> Value:
     }
 
 
-def _read_repository(place: Place, found: Value) -> Value:
+def _read_repository(place: StepContext, found: Value) -> Value:
     if not found["there"]:
         return None
     at = f"v{place.site.versions.plugin}" if found["commit"] and len(found["files"]) == 2 else "no such tag"
@@ -59,14 +59,14 @@ def _read_repository(place: Place, found: Value) -> Value:
     return {"at": at, "modified": found["modified"], "commit": found["commit"]}
 
 
-def _want_repository(place: Place) -> Value:
+def _want_repository(place: StepContext) -> Value:
     """With a pinned commit that one; else whichever the tag has."""
     have = next(iter(place.facts.found.get("plugin.repository", {}).values()), None) or {"commit": ""}
     commit = place.site.versions.commit("plugin") or have["commit"] or "the tag's"
     return {"at": f"v{place.site.versions.plugin}", "modified": [], "commit": commit}
 
 
-def _change_repository(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _change_repository(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     folder, tag = clone(place.site), want["at"]
     if have and have["modified"]:
         text = f"{folder} on {place.host} was changed: {', '.join(have['modified'])}; only {tag} itself is installed"
@@ -89,21 +89,21 @@ def _change_repository(place: Place, have: Value, want: Value) -> Sequence[Actio
     script = render.script(
         "lib/as.sh", "lib/via.sh", "lib/git.sh", "master/clone.sh", **settings, **supplies.settings(place.site)
     )
-    return [*supply.brings, Sh(title, script, place.site.deadlines.clone)]
+    return [*supply.brings, RunScript(title, script, place.site.deadlines.clone)]
 
 
 # --- the files on the controllers
 
 
-def _look_lua(place: Place) -> Shell:
+def _look_lua(place: StepContext) -> ShellLook:
     return _look_file(place, LUA, "lib/lua.sh")
 
 
-def _look_conf(place: Place) -> Shell:
+def _look_conf(place: StepContext) -> ShellLook:
     return _look_file(place, CONF)
 
 
-def _look_file(place: Place, name: str, *before: str) -> Shell:
+def _look_file(place: StepContext, name: str, *before: str) -> ShellLook:
     script = render.script(
         "lib/as.sh",
         *before,
@@ -111,7 +111,7 @@ def _look_file(place: Place, name: str, *before: str) -> Shell:
         "controller/plugin_file.sh",
         file=f"{place.site.slurm.folder}/{name}",
     )
-    return Shell(slurm_user(place) + script, _parse_file)
+    return ShellLook(slurm_user(place) + script, _parse_file)
 
 
 def _parse_file(out: bytes) -> Value:
@@ -125,11 +125,11 @@ def _parse_file(out: bytes) -> Value:
     return {"mode": found["mode"], "owner": found["owner"], "compiled": compiled, "text": text}
 
 
-def _read_conf(place: Place, found: Value) -> Value:
+def _read_conf(place: StepContext, found: Value) -> Value:
     return discover.as_in(place, {key: found[key] for key in ("mode", "owner", "text")}) if found else None
 
 
-def _read_lua(place: Place, found: Value) -> Value:
+def _read_lua(place: StepContext, found: Value) -> Value:
     if not found:
         return None
     lua = controller.interpreter(place)
@@ -137,71 +137,71 @@ def _read_lua(place: Place, found: Value) -> Value:
     return {**_read_conf(place, found), "compiles": f"no: {said}" if said else _compiles(place)}
 
 
-def _compiles(place: Place) -> str:
+def _compiles(place: StepContext) -> str:
     """What there is to say of a file that this host's Lua compiles, or that it has no such Lua."""
     lua = controller.interpreter(place)
     linked = " or ".join(controller.found(place)["linked"]) or "of Slurm's version"
     return f"with {lua}" if lua else f"not tried, this host has no Lua {linked}"
 
 
-def upstream(place: Place) -> Mapping[str, str]:
+def upstream(place: StepContext) -> Mapping[str, str]:
     """The plugin's files by name, as its repository's tag has them. Raises Unknown before it was cloned."""
     found, pin = place.facts.one("plugin.repository"), place.site.versions.commit("plugin")
     if len(found["files"]) < 2 or pin not in ("", found["commit"]):
-        raise Unknown("plugin")
+        raise NotYetKnown("plugin")
     files: Mapping[str, str] = found["files"]
     return files
 
 
-def _want_lua(place: Place) -> Value:
+def _want_lua(place: StepContext) -> Value:
     text = hooks.with_shim(place, upstream(place)[LUA])
     return discover.as_in(place, {"mode": "644", "owner": "root:root", "text": text, "compiles": _compiles(place)})
 
 
-def _want_conf(place: Place) -> Value:
+def _want_conf(place: StepContext) -> Value:
     return discover.as_in(place, {"mode": "644", "owner": "root:root", "text": upstream(place)[CONF]})
 
 
-def _change_lua(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _change_lua(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     return [*load(place, want["text"]), *_put(place, LUA, want["text"])]
 
 
-def _covered_lua(place: Place, have: Value, want: Value) -> str:
+def _covered_lua(place: StepContext, have: Value, want: Value) -> str:
     """An edited plugin of DWS that this Slurm can load is the site's to accept; nothing else may differ."""
     text = have["text"]
     whole = not foreign.foreign(LUA, text) and set(hooks.asked(place)) <= hooks.defined(text)
     return "plugin-edited" if whole and {**have, "text": ""} == {**want, "text": ""} else ""
 
 
-def _change_conf(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def _change_conf(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     return _put(place, CONF, want["text"])
 
 
-def _put(place: Place, name: str, text: str) -> Sequence[Action]:
+def _put(place: StepContext, name: str, text: str) -> Sequence[Action]:
     if discover.of(place):
         return files.config(place, {name: text})
     return [Put(f"{place.site.slurm.folder}/{name}", text.encode(), 0o644)]
 
 
-def load(place: Place, text: str) -> Sequence[Action]:
+def load(place: StepContext, text: str) -> Sequence[Action]:
     """Load the text with the Lua that slurmctld would use, as the user that it runs as, before it is put in place."""
     lua = controller.interpreter(place)
     if not lua:
         return []
     script = "file=\n" + loading(place, lua, "loads\n")
-    return [Sh(f"load {LUA} with {lua}, before it is put in place", script, 30.0, text.encode())]
+    return [RunScript(f"load {LUA} with {lua}, before it is put in place", script, 30.0, text.encode())]
 
 
-def load_file(place: Place, file: str) -> Sequence[Action]:
+def load_file(place: StepContext, file: str) -> Sequence[Action]:
     """The same with a file of root's on the controller: what is in it need not be known here."""
     lua = controller.interpreter(place)
     if not lua:
         return []
     script = "file=\n" + loading(place, lua, f"loads <{shlex.quote(file)}\n")
-    return [Sh(f"load {LUA} with {lua}, before it is put in place", script, 30.0)]
+    return [RunScript(f"load {LUA} with {lua}, before it is put in place", script, 30.0)]
 
 
-def loading(place: Place, lua: str, body: str) -> str:
+def loading(place: StepContext, lua: str, body: str) -> str:
     """The script `body`, with templates/controller/load.sh's function before it; $file has to be set."""
     settings = {"lua": lua, "program": render.read("controller/load.lua"), "hooks": " ".join(hooks.asked(place))}
     return slurm_user(place) + render.script("lib/as.sh", "controller/load.sh", **settings) + body

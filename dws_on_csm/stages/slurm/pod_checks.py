@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dws_on_csm.config.site import Pod
-from dws_on_csm.model.step import Check, Finding, Place, Value
+from dws_on_csm.model.step import Check, Finding, StepContext, Value
 from dws_on_csm.stages.pod.discover import FILE, FOLDER, KEY, LASTS, NODE, look, of, sources
 from dws_on_csm.stages.slurm import controller
 
 
-def judge(place: Place, have: Value) -> Sequence[Finding]:
+def judge(place: StepContext, have: Value) -> Sequence[Finding]:
     """Everything about this pod that can't be made lasting, each with the place to change it."""
     pod = of(place)
     assert pod is not None
@@ -21,7 +21,7 @@ def judge(place: Place, have: Value) -> Sequence[Finding]:
     return [*found, *_state_findings(place, have)]
 
 
-def _workload_findings(place: Place, pod: Pod, have: Value) -> Iterator[Finding]:
+def _workload_findings(place: StepContext, pod: Pod, have: Value) -> Iterator[Finding]:
     workload = have["workload"]
     if workload is None:
         text = f"pod {have['pod']} belongs to {have['owner']}, and not to a Deployment or StatefulSet: a change would go with it"
@@ -34,7 +34,7 @@ def _workload_findings(place: Place, pod: Pod, have: Value) -> Iterator[Finding]
         yield Finding("pod-folder", text, f"set slurm.folder to {FOLDER}, and mount it there")
 
 
-def _folder_findings(place: Place, have: Value) -> Iterator[Finding]:
+def _folder_findings(place: StepContext, have: Value) -> Iterator[Finding]:
     volume, config_map = have["volume"], have["config_map"]
     if have["subpaths"]:
         text = f"{', '.join(have['subpaths'])} of pod {have['pod']} comes with a subPath, and so never gets what is changed"
@@ -58,7 +58,7 @@ STATE = "/var/spool"
 """StateSaveLocation where slurm.conf has none."""
 
 
-def _state_findings(place: Place, have: Value) -> Iterator[Finding]:
+def _state_findings(place: StepContext, have: Value) -> Iterator[Finding]:
     """Slurm's jobs are in StateSaveLocation alone: where the next pod does not find that, all of them are lost with this one."""
     seen = place.facts.found.get(controller.FACT, {}).get(place.host)
     if not seen:
@@ -86,7 +86,7 @@ def _lasting(path: str, mounts: Sequence[Sequence[str]]) -> str:
     return max(above, key=lambda one: len(one[0]))[1] if above else "in the container itself"
 
 
-def _template(place: Place, have: Value) -> str:
+def _template(place: StepContext, have: Value) -> str:
     """Where a mount is changed, in words."""
     pod, workload = of(place), have["workload"]
     assert pod is not None
@@ -94,7 +94,7 @@ def _template(place: Place, have: Value) -> str:
     return f"the template of {whose}, container {pod.container}"
 
 
-def _kept_findings(place: Place, pod: Pod, have: Value) -> Iterator[Finding]:
+def _kept_findings(place: StepContext, pod: Pod, have: Value) -> Iterator[Finding]:
     for one, what in ((have["workload"], "workload"), (have["config_map"], "ConfigMap")):
         if one and one["kept"]:
             kind = one.get("kind", what)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
-from dws_on_csm.model.step import Finding, Place, Refused
+from dws_on_csm.model.step import Finding, Refused, StepContext
 
 # can_i ARGUMENTS: kubectl auth can-i with $file, as SlurmUser; its cache is a folder in memory that goes away. A kubeconfig may
 # name a program to run: where SlurmUser is root, but others can write the file, or where it is not known who SlurmUser is,
@@ -40,12 +40,12 @@ def can_i() -> str:
     return render.script("lib/as.sh", "lib/vanishing.sh") + _CAN_I
 
 
-def slurm_user(place: Place) -> str:
+def slurm_user(place: StepContext) -> str:
     """Shell lines that set $slurm_uid to SlurmUser as this controller's slurm.conf has it (templates/lib/slurm_conf.sh)."""
     return render.script("lib/slurm_conf.sh", folder=place.site.slurm.folder, unit=place.site.slurm.service)
 
 
-def owner(place: Place) -> str:
+def owner(place: StepContext) -> str:
     """SlurmUser and its group in numbers, as chown takes them. Raises Refused where it is not known who that is."""
     found = place.facts.all("access.kubeconfig")[place.host]
     numbers = (found.get("slurm_uid", ""), found.get("slurm_group", ""))
@@ -55,7 +55,7 @@ def owner(place: Place) -> str:
     return ":".join(numbers)
 
 
-def tried(place: Place) -> str:
+def tried(place: StepContext) -> str:
     """A script that tries the kubeconfig $file until it may create Workflows; it fails after some seconds."""
     return _TRY.format(slurm_user=slurm_user(place), can_i=can_i(), seconds=10, workflows=names.WORKFLOWS)
 

@@ -11,7 +11,7 @@ from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.lines import every, first, pairs
-from dws_on_csm.model.step import Place, Shell, Unknown, Value
+from dws_on_csm.model.step import NotYetKnown, ShellLook, StepContext, Value
 
 FACT = "slurm.daemon"
 """Where what LOOK finds is kept, by host."""
@@ -19,11 +19,11 @@ FACT = "slurm.daemon"
 TYPE = "burst_buffer/lua"
 
 
-def look(place: Place) -> Shell:
+def look(place: StepContext) -> ShellLook:
     """The look of the step `daemon`; see `parse` for what it finds."""
     slurm = place.site.slurm
     settings = {"folder": slurm.folder, "unit": slurm.service, "state": STATE}
-    return Shell(render.script("lib/as.sh", "lib/slurmctld.sh", "controller/daemon.sh", **settings), parse)
+    return ShellLook(render.script("lib/as.sh", "lib/slurmctld.sh", "controller/daemon.sh", **settings), parse)
 
 
 def parse(out: bytes) -> Value:
@@ -62,11 +62,11 @@ def _texts(lines: Iterable[str]) -> dict[str, str]:
     return {path: slurm_conf.decoded(base64.b64decode(content)) for path, content in parts}
 
 
-def found(place: Place) -> Mapping[str, Any]:
+def found(place: StepContext) -> Mapping[str, Any]:
     """What LOOK found on this controller. Raises Unknown if it wasn't made."""
     everywhere = place.facts.all(FACT)
     if place.host not in everywhere:
-        raise Unknown("slurm")
+        raise NotYetKnown("slurm")
     answer: Mapping[str, Any] = everywhere[place.host]
     return answer
 

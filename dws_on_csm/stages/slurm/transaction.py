@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import STATE, Action, Ask, Sh
-from dws_on_csm.model.step import Known, Look, Place, Shell, Value
+from dws_on_csm.model.actions import STATE, Action, RunElsewhere, RunScript
+from dws_on_csm.model.step import Constant, Look, ShellLook, StepContext, Value
 from dws_on_csm.stages.pod import discover, rollout
 
 
-def transaction(place: Place, title: str, seen: str, following: str | None, back: str | None) -> Sh | Ask:
+def transaction(
+    place: StepContext, title: str, seen: str, following: str | None, back: str | None
+) -> RunScript | RunElsewhere:
     """slurm.conf from `seen` to `following` (None: as it is), slurmctld started again; `back` if it doesn't come up.
 
     It is refused on the host if slurm.conf is no longer `seen`, and goes on there if the connection breaks.
@@ -34,16 +36,16 @@ def transaction(place: Place, title: str, seen: str, following: str | None, back
     for name, text in zip(("next", "back"), texts, strict=True):
         settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}
     script = render.script("lib/detach.sh", "lib/vanishing.sh", "controller/follow.sh", **settings)
-    return Sh(title, script, longest(place) + 30.0, b"".join(texts))
+    return RunScript(title, script, longest(place) + 30.0, b"".join(texts))
 
 
-def longest(place: Place) -> float:
+def longest(place: StepContext) -> float:
     """Seconds that it may take: what doesn't come up is put back and started again, and once more where that was not the reason;
     each stop may take systemd's own 90."""
     return 3 * (place.site.deadlines.slurmctld + 100.0)
 
 
-def _rollout(place: Place, title: str, seen: str, following: str | None, back: str | None) -> Ask:
+def _rollout(place: StepContext, title: str, seen: str, following: str | None, back: str | None) -> RunElsewhere:
     """The same for a pod: slurm.conf is a key of a ConfigMap, and another pod reads it."""
 
     def edit(before: str, after: str) -> dict[str, Value]:
@@ -56,7 +58,7 @@ def _rollout(place: Place, title: str, seen: str, following: str | None, back: s
     )
 
 
-def _log(place: Place, text: str) -> str:
+def _log(place: StepContext, text: str) -> str:
     said = slurm_conf.value(text, "SlurmctldLogFile", included(place))
     return said.value if said else ""
 
@@ -78,12 +80,12 @@ UNITS = "/etc/systemd/system"
 """Where an activation has a unit for as long as it is not settled: the host may end meanwhile."""
 
 
-def look(place: Place) -> Look:
+def look(place: StepContext) -> Look:
     """Whether an activation of an earlier run is at work there still, or was cut off: "none", or since when."""
     if discover.of(place):
-        return Known("none")  # a rollout waits for one that is still at work
+        return Constant("none")  # a rollout waits for one that is still at work
     script = f"lock={STATE}/activation.lock pending={PENDING}\n" + render.read("controller/activation_look.sh")
-    return Shell(script, lambda out: out.decode().strip() or "none")
+    return ShellLook(script, lambda out: out.decode().strip() or "none")
 
 
 AT_WORK = "at work"
@@ -93,11 +95,11 @@ INTERRUPTED = "interrupted"
 """How an activation is that nobody has settled."""
 
 
-def settle(place: Place, have: Value, want: Value) -> Sequence[Action]:
+def settle(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
     """What was cut off is put back by its own script; one that is still at work is waited for."""
     if not str(have).startswith(INTERRUPTED):
         return []
-    return [Sh("put back what an interrupted activation left", _SETTLE, longest(place) + 90.0)]
+    return [RunScript("put back what an interrupted activation left", _SETTLE, longest(place) + 90.0)]
 
 
 def means(have: Value) -> str:
@@ -113,7 +115,7 @@ if [ -e {PENDING} ]; then sh {PENDING}/activate again || :; fi
 """
 
 
-def included(place: Place) -> dict[str, str]:
+def included(place: StepContext) -> dict[str, str]:
     """The files that this controller's slurm.conf includes, with their text."""
     everywhere = place.facts.all("preflight.controller")
     files = everywhere.get(place.host, {}).get("files", {})

@@ -17,7 +17,7 @@ from dws_on_csm.bundle.download import SourceError
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
-from dws_on_csm.model.step import Facts, Place, Refused, Shell
+from dws_on_csm.model.step import Facts, Refused, ShellLook, StepContext
 from dws_on_csm.stages.dws import images, workarea
 from dws_on_csm.stages.slurm import plugin
 from tests.unit import bundles
@@ -85,8 +85,8 @@ def test_a_branch_of_the_tags_name_is_not_taken_for_it(tmp_path: Path) -> None:
 def looked(site: Site, step: str = "clone") -> object:
     """What the look finds at the clone of DWS."""
     (item,) = (one for one in workarea.STAGE.steps if one.name == step)
-    look = item.look(Place(site, Facts(), "m"))
-    assert isinstance(look, Shell)
+    look = item.look(StepContext(site, Facts(), "m"))
+    assert isinstance(look, ShellLook)
     done = subprocess.run(["sh", "-c", look.script], capture_output=True, timeout=60, check=True)
     return look.parse(done.stdout)
 
@@ -98,11 +98,11 @@ def test_a_clone_that_is_there_is_held_against_the_pin(tmp_path: Path, monkeypat
     monkeypatch.setattr(names, "clone", lambda site: str(there))
     for pin in ("", commit_of(there)):
         have = looked(site := pinned(tmp_path, pin))
-        place = Place(site, Facts({"workarea.clone": {"m": have}}), "m")
+        place = StepContext(site, Facts({"workarea.clone": {"m": have}}), "m")
         assert workarea._want_clone(place) == have
         assert workarea.used(have) == f"commit {commit_of(there)}"
     have = looked(site := pinned(tmp_path, OTHER))
-    place = Place(site, Facts({"workarea.clone": {"m": have}}), "m")
+    place = StepContext(site, Facts({"workarea.clone": {"m": have}}), "m")
     want = workarea._want_clone(place)
     assert want != have
     with pytest.raises(
@@ -122,7 +122,7 @@ def test_plugin_files_of_another_commit_than_the_pinned_one_are_not_put_anywhere
     """What they should be isn't known then, and the clone is refused."""
     site = bundles.site(tmp_path, yaml.safe_dump({"versions": {"plugin": {"tag": "0.0.5", "commit": OTHER}}}))
     found = {"there": True, "commit": "cd" * 20, "modified": [], "open": "", "files": dict.fromkeys("ab", "")}
-    place = Place(site, Facts({"plugin.repository": {"m": found}}), "m")
+    place = StepContext(site, Facts({"plugin.repository": {"m": found}}), "m")
     with pytest.raises(Exception, match="plugin"):
         plugin.upstream(place)
     have = plugin._read_repository(place, found)
@@ -217,11 +217,11 @@ def test_nothing_of_a_clone_that_others_can_write_is_run(
     subprocess.run(["chown", "-h", SLURM_USER, top / theirs], check=True, timeout=30)
     monkeypatch.setattr(names, "clone", lambda site: str(top))
     site = bundles.site(tmp_path)
-    place = Place(site, Facts(), "m")
+    place = StepContext(site, Facts(), "m")
     told = {}
     for step in workarea.STAGE.steps:
         look = step.look(place)
-        assert isinstance(look, Shell)
+        assert isinstance(look, ShellLook)
         told[step.name] = look.parse(hostile_host.run(look.script, environment=GIT_OF_ALL).stdout.encode())
     settings = {"clone": str(top), "tag": TAG, "files": ""}
     script = render.script("lib/as.sh", "lib/git.sh", "master/plugin_look.sh", **settings)

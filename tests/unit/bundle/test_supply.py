@@ -15,8 +15,8 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.engine.host_script import compile_actions
 from dws_on_csm.model import actions, render
-from dws_on_csm.model.actions import Action, Bring, Sh
-from dws_on_csm.model.step import Facts, Place, Refused, Step
+from dws_on_csm.model.actions import Action, RunScript, Upload
+from dws_on_csm.model.step import Facts, Refused, Step, StepContext
 from dws_on_csm.stages.dws import workarea
 from tests.unit import bundles
 from tests.unit.conftest import LocalHost
@@ -52,7 +52,7 @@ def cloning(site: Site, folder: Path, template: str = "master/clone.sh") -> list
     told = {"clone": str(folder), "tag": TAG, "sources": shlex.join(given.sources), "origin": given.origin}
     told["commit"] = site.versions.commit("dws")
     script = render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", template, **told, **supply.settings(site))
-    return [*given.brings, Sh("clone", script)]
+    return [*given.brings, RunScript("clone", script)]
 
 
 def bundled(tmp_path: Path, text: str = "") -> Site:
@@ -149,8 +149,8 @@ def test_a_repository_of_this_machine_without_the_tag_is_refused_when_it_is_read
 # --- kustomize
 
 
-def place(site: Site) -> Place:
-    return Place(site, Facts(), "m")
+def place(site: Site) -> StepContext:
+    return StepContext(site, Facts(), "m")
 
 
 WANT = {"asked": "v5.1.1", "there": "v5.1.1"}
@@ -167,7 +167,7 @@ def test_kustomize_comes_from_the_bundle(tmp_path: Path, host: LocalHost, monkey
     monkeypatch.setattr(names, "clone", lambda site: str(clone))
     site = bundles.site(tmp_path, "", bundles.written(tmp_path / "site.bundle", folder))
     planned = list(workarea._change_kustomize(place(site), {}, WANT))
-    assert [type(one) for one in planned] == [Bring, Sh]
+    assert [type(one) for one in planned] == [Upload, RunScript]
     code, told = run(host, planned)
     assert code == 0, told
     assert subprocess.check_output([clone / "bin/kustomize", "version"], text=True) == "v5.1.1\n"

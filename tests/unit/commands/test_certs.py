@@ -15,7 +15,7 @@ from dws_on_csm.commands import certificates, certificates_table
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.display.style import text
-from dws_on_csm.model.actions import AskApi
+from dws_on_csm.model.actions import CallApi
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.step import Refused
 from dws_on_csm.stages.access import kubeconfig, rotate, signing
@@ -224,7 +224,7 @@ def test_what_would_be_renewed_at_once_is_refused(site: Site) -> None:
     """A certificate that comes with fewer days than are renewed does not take the place of the old one."""
     place = at(named(site, via="csr"), {"c1": found(authority().sign("slurm-dws", 20))})
     (ask,) = kubeconfig.change(place, None, kubeconfig.wanted(place))
-    assert isinstance(ask, AskApi)
+    assert isinstance(ask, CallApi)
     with pytest.raises(Refused, match="certificate-short"):
         ask.then(authority().sign("slurm-dws", 30.5))
 

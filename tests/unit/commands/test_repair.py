@@ -12,7 +12,7 @@ from dws_on_csm.commands.repair import chosen
 from dws_on_csm.config.load import ROOT, load
 from dws_on_csm.config.site import HostsError, Site
 from dws_on_csm.model.secret import Secret
-from dws_on_csm.model.step import Check, Facts, Place, Refused, Stage, Step
+from dws_on_csm.model.step import Check, Facts, Refused, Stage, Step, StepContext
 from dws_on_csm.runner.inspect import only
 from dws_on_csm.stages.install import STAGES
 from dws_on_csm.stages.preflight import prerequisites
@@ -107,7 +107,7 @@ def test_what_a_stage_needs_has_to_be_right_before(site: Site, found: dict[str, 
     stages = [_stage("one"), _stage("other"), _stage("two", "one"), _stage("three", "two")]
     facts = Facts({f"{name}.file": {PRIMARY: value} for name, value in found.items()})
     check = prerequisites.check(stages, "three", "controller")
-    told = check.judge(Place(site, facts, PRIMARY), None)
+    told = check.judge(StepContext(site, facts, PRIMARY), None)
     assert [finding.text.split()[0] for finding in told] == names
     assert all(f"fab -H {PRIMARY} redo" in finding.fix for finding in told)
 
@@ -115,7 +115,7 @@ def test_what_a_stage_needs_has_to_be_right_before(site: Site, found: dict[str, 
 def test_what_a_needed_step_refuses_refuses_the_repair(site: Site) -> None:
     """A step that can't even say what it wants there isn't right."""
 
-    def refuse(place: Place) -> str:
+    def refuse(place: StepContext) -> str:
         raise Refused
 
     one = _stage("one")
@@ -123,7 +123,7 @@ def test_what_a_needed_step_refuses_refuses_the_repair(site: Site) -> None:
     assert isinstance(step, Step)
     stages = [replace(one, steps=(replace(step, want=refuse),)), _stage("two", "one")]
     check: Check = prerequisites.check(stages, "two", "controller")
-    assert len(check.judge(Place(site, Facts({"one.file": {PRIMARY: ""}}), PRIMARY), None)) == 1
+    assert len(check.judge(StepContext(site, Facts({"one.file": {PRIMARY: ""}}), PRIMARY), None)) == 1
 
 
 def test_long_texts_are_told_by_their_size() -> None:

@@ -19,11 +19,24 @@ from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.looks import keyed
 from dws_on_csm.engine.perform import refresh
 from dws_on_csm.engine.state import DEFECT, Run, at_work
-from dws_on_csm.model.actions import Action, Put, Sh
+from dws_on_csm.model.actions import Action, Put, RunScript
 from dws_on_csm.model.errors import Lost
 from dws_on_csm.model.events import Awaiting, Began, Done, Event, Line
 from dws_on_csm.model.secret import Secret
-from dws_on_csm.model.step import Api, Check, Finding, Known, Place, Refused, Shell, Stage, Step, Taken, Unknown, Value
+from dws_on_csm.model.step import (
+    ApiLook,
+    Check,
+    Constant,
+    Finding,
+    NotYetKnown,
+    Refused,
+    ShellLook,
+    Stage,
+    Step,
+    StepContext,
+    Taken,
+    Value,
+)
 from dws_on_csm.runner import interrupt
 from tests.unit.conftest import LocalHost
 
@@ -32,10 +45,10 @@ def a_file(host: LocalHost, name: str, text: str) -> Step:
     """A step that wants the file NAME with this text."""
     path = host.folder / name
 
-    def look(place: Place) -> Shell:
-        return Shell(f"cat {shlex.quote(str(path))} 2>/dev/null || true", bytes.decode)
+    def look(place: StepContext) -> ShellLook:
+        return ShellLook(f"cat {shlex.quote(str(path))} 2>/dev/null || true", bytes.decode)
 
-    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         return [Put(str(path), text.encode(), owner="root")]
 
     return Step(name, "master", look, lambda place: text, change)
@@ -94,7 +107,7 @@ def test_a_plan_says_the_same_and_writes_nothing(local_host: LocalHost) -> None:
 
 def test_a_step_that_stays_wrong_has_failed_whatever_its_exit_code(local_host: LocalHost) -> None:
     """An action that ends with 0 and changes nothing isn't believed."""
-    step = replace(a_file(local_host, "x", "1"), change=lambda place, have, want: [Sh("do nothing", "true")])
+    step = replace(a_file(local_host, "x", "1"), change=lambda place, have, want: [RunScript("do nothing", "true")])
     run, seen = a_run(local_host, Stage("files", (), (step,)))
     install(run)
     assert outcomes(seen) == {"files.x": "failed"}
@@ -103,7 +116,7 @@ def test_a_step_that_stays_wrong_has_failed_whatever_its_exit_code(local_host: L
 def test_a_failing_command_is_shown_with_its_last_words_and_what_needs_it_is_skipped(local_host: LocalHost) -> None:
     """The failure has the command's title, exit code and output; stages that need it name it."""
     bad = replace(
-        a_file(local_host, "x", "1"), change=lambda place, have, want: [Sh("fall over", "echo alas >&2; exit 3")]
+        a_file(local_host, "x", "1"), change=lambda place, have, want: [RunScript("fall over", "echo alas >&2; exit 3")]
     )
     run, seen = a_run(
         local_host,
@@ -123,7 +136,7 @@ def test_a_secret_reaches_its_file_and_nothing_else(local_host: LocalHost) -> No
     step = Step(
         "key",
         "master",
-        lambda place: Shell(f"[ ! -e {path} ] || stat -c %a {path}", lambda out: out.decode().strip()),
+        lambda place: ShellLook(f"[ ! -e {path} ] || stat -c %a {path}", lambda out: out.decode().strip()),
         lambda place: "600",
         lambda place, have, want: [Put(str(path), Secret(b"hunter2"), 0o600, "root")],
     )
@@ -156,7 +169,7 @@ def test_a_large_file_travels_behind_the_script(local_host: LocalHost) -> None:
     step = Step(
         "both",
         "master",
-        lambda place: Shell(f"cd {local_host.folder}; ls | sort", bytes.decode),
+        lambda place: ShellLook(f"cd {local_host.folder}; ls | sort", bytes.decode),
         lambda place: "large\nsmall\n",
         lambda place, have, want: [Put(str(p), c, owner="root") for p, c in zip(paths, (large, small), strict=True)],
     )
@@ -169,7 +182,7 @@ def test_findings_of_all_checks_are_told_at_once_and_a_site_may_accept_one(local
 
     def check(name: str) -> Check:
         judged = (Finding(name, "so it is", "mend it"),)
-        return Check(name, "master", lambda place: Shell("true", bytes.decode), lambda place, have: judged)
+        return Check(name, "master", lambda place: ShellLook("true", bytes.decode), lambda place, have: judged)
 
     run, seen = a_run(local_host, Stage("preflight", (), (check("a"), check("b"), check("c"))))
     run.site = replace(run.site, accept=frozenset({"b"}))
@@ -184,10 +197,10 @@ def test_what_an_earlier_stage_finds_out_is_unknown_in_a_plan_and_known_in_an_in
     source = a_file(local_host, "source", "text")
     copy = a_file(local_host, "copy", "text")
 
-    def want(place: Place) -> Value:
+    def want(place: StepContext) -> Value:
         found = place.facts.one("first.source")
         if not found:
-            raise Unknown("first")
+            raise NotYetKnown("first")
         return found
 
     stages = (Stage("first", (), (source,)), Stage("second", ("first",), (replace(copy, want=want),)))
@@ -220,7 +233,7 @@ def test_a_difference_that_the_site_accepts_is_left_as_it_is(
 def test_a_refusal_names_what_to_do_and_touches_nothing(local_host: LocalHost) -> None:
     """Refused is told apart from failed."""
 
-    def refuse(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    def refuse(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         raise Refused(Finding("busy", "3 Workflows remain", "wait for them"))
 
     run, seen = a_run(local_host, Stage("files", (), (replace(a_file(local_host, "x", "1"), change=refuse),)))
@@ -231,7 +244,9 @@ def test_a_refusal_names_what_to_do_and_touches_nothing(local_host: LocalHost) -
 def test_a_serial_stage_stops_after_its_first_host(local_host: LocalHost) -> None:
     """Where the first host fails, the others aren't begun; those are told in no order."""
     bad = replace(
-        a_file(local_host, "x", "1"), role="controller", change=lambda place, have, want: [Sh("fall over", "exit 1")]
+        a_file(local_host, "x", "1"),
+        role="controller",
+        change=lambda place, have, want: [RunScript("fall over", "exit 1")],
     )
     run, seen = a_run(
         local_host, Stage("slurm", (), (bad,), serial=True), roles={"controller": ("one", "two", "three")}
@@ -244,7 +259,7 @@ def test_a_serial_stage_stops_after_its_first_host(local_host: LocalHost) -> Non
 
 def test_a_look_that_breaks_is_a_failure_of_its_own_step(local_host: LocalHost) -> None:
     """One broken look doesn't hide the others of its host."""
-    broken = replace(a_file(local_host, "x", "1"), look=lambda place: Shell("echo why >&2; exit 4", bytes.decode))
+    broken = replace(a_file(local_host, "x", "1"), look=lambda place: ShellLook("echo why >&2; exit 4", bytes.decode))
     run, seen = a_run(local_host, Stage("a", (), (broken,)), Stage("b", (), (a_file(local_host, "y", "1"),)))
     install(run)
     assert outcomes(seen) == {"a.x": "failed", "b.y": "fixed"}
@@ -269,11 +284,11 @@ def words(text: str) -> dict[str, str]:
 def test_a_judge_that_does_not_understand_one_hosts_words_fails_there_alone(local_host: LocalHost) -> None:
     """It is told as a defect, of that host and by the check's name; other checks and other hosts are judged all the same."""
 
-    def judge(place: Place, have: Value) -> Sequence[Finding]:
+    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
         return () if int(have) == 7 else (Finding("none", "no seven", "say seven"),)
 
-    number = Check("number", "master", lambda place: Known(words("soon")[place.host]), judge)
-    other = Check("other", "master", lambda place: Known("0"), lambda place, have: ())
+    number = Check("number", "master", lambda place: Constant(words("soon")[place.host]), judge)
+    other = Check("other", "master", lambda place: Constant("0"), lambda place, have: ())
     for plan in (True, False):
         run, seen = on_two(local_host, Stage("a", (), (number, other)), Stage("b", (), (a_file(local_host, "y", "1"),)))
         apply.first_looks(run)
@@ -290,27 +305,27 @@ def test_a_judge_that_does_not_understand_one_hosts_words_fails_there_alone(loca
 def test_a_step_that_does_not_understand_one_hosts_words_fails_there_alone(local_host: LocalHost, part: str) -> None:
     """Whichever of its functions it is: the plan and the install go on with the other host, and end."""
 
-    def breaks(place: Place) -> None:
+    def breaks(place: StepContext) -> None:
         if place.host == "one":
             raise KeyError("what it said")
 
-    def look(place: Place) -> Known:
+    def look(place: StepContext) -> Constant:
         if part == "look":
             breaks(place)
-        return Known(place.host)
+        return Constant(place.host)
 
-    def read(place: Place, found: Value) -> Value:
+    def read(place: StepContext, found: Value) -> Value:
         if part == "read":
             breaks(place)
         return found
 
-    def want(place: Place) -> Value:
+    def want(place: StepContext) -> Value:
         if part == "want":
             breaks(place)
         return place.host if place.host == "two" else "else"
 
     def others(name: str) -> Any:
-        def call(place: Place, have: Value, want: Value) -> Any:
+        def call(place: StepContext, have: Value, want: Value) -> Any:
             if part == name:
                 breaks(place)
             return () if name == "change" else ""
@@ -352,7 +367,7 @@ class Woken(threading.Event):
 
 def test_no_time_is_lost_between_stages_nor_behind_the_last(local_host: LocalHost) -> None:
     """Whatever is through wakes the run at once: it never sleeps until a time is over where nothing takes any."""
-    right = Step("right", "master", lambda place: Known(1), lambda place: 1)
+    right = Step("right", "master", lambda place: Constant(1), lambda place: 1)
     run, seen = a_run(local_host, Stage("a", (), (right,)), Stage("b", ("a",), (right,)), Stage("c", ("b",), (right,)))
     run.stirred = woken = Woken()
     install(run)
@@ -385,7 +400,7 @@ def test_a_stage_that_needs_a_step_alone_does_not_wait_for_the_rest_of_that_stag
 
 def test_a_stage_that_needs_a_step_alone_is_stopped_by_that_step_alone(local_host: LocalHost) -> None:
     """What fails behind that step is nothing to it; where the step itself fails, it names it."""
-    fails = replace(a_file(local_host, "x", "1"), change=lambda place, have, want: [Sh("fail", "exit 1")])
+    fails = replace(a_file(local_host, "x", "1"), change=lambda place, have, want: [RunScript("fail", "exit 1")])
     first = Stage("a", (), (a_file(local_host, "first", "1"), fails))
     run, seen = a_run(
         local_host,
@@ -406,7 +421,7 @@ def test_a_stage_is_looked_at_again_after_something_it_needs_has_changed(local_h
         a_file(local_host, "first", "1"),
         change=lambda place, have, want: [
             Put(str(local_host.folder / "first"), b"1", owner="root"),
-            Sh("spoil", f"echo wrong >{path}"),
+            RunScript("spoil", f"echo wrong >{path}"),
         ],
     )
     run, seen = a_run(
@@ -433,11 +448,11 @@ def test_a_look_that_builds_on_another_is_made_in_a_second_exec(local_host: Loca
     (local_host.folder / "other").write_text("text")
     name = replace(a_file(local_host, "name", "other"), name="name")
 
-    def look(place: Place) -> Shell:
-        return Shell(f"cat {local_host.folder}/{place.facts.one('one.name')}", bytes.decode)
+    def look(place: StepContext) -> ShellLook:
+        return ShellLook(f"cat {local_host.folder}/{place.facts.one('one.name')}", bytes.decode)
 
-    def known(place: Place) -> Known:
-        return Known(place.facts.one("one.name"))
+    def known(place: StepContext) -> Constant:
+        return Constant(place.facts.one("one.name"))
 
     second = Step("second", "master", look, lambda place: "text")
     third = Step("third", "master", known, lambda place: "other")
@@ -452,14 +467,14 @@ def test_each_look_is_worked_out_once_and_one_at_the_cluster_after_the_shells(lo
     """A look again asks a step for its look once; one that goes to the cluster may build on what the shell found just now."""
     asked: list[str] = []
 
-    def look(place: Place) -> Shell:
+    def look(place: StepContext) -> ShellLook:
         asked.append("shell")
-        return Shell("echo new", lambda out: out.decode().strip())
+        return ShellLook("echo new", lambda out: out.decode().strip())
 
-    def in_cluster(place: Place) -> Api:
+    def in_cluster(place: StepContext) -> ApiLook:
         asked.append("cluster")
         name = place.facts.one("one.shell")
-        return Api(lambda cluster: f"{name} in {cluster}")
+        return ApiLook(lambda cluster: f"{name} in {cluster}")
 
     steps = (Step("cluster", "master", in_cluster, str), Step("shell", "master", look, str))
     run, _ = a_run(local_host, Stage("one", (), steps))
@@ -490,8 +505,8 @@ def test_what_takes_something_away_says_what_to_run_before_asking(local_host: Lo
 def test_what_is_taken_away_is_told_even_where_the_way_there_is_not_known_yet(local_host: LocalHost) -> None:
     """A step that can't say yet what it will do, but what goes, is asked about beforehand."""
 
-    def change(place: Place, have: Value, want: Value) -> Sequence[Action]:
-        raise Unknown("first")
+    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
+        raise NotYetKnown("first")
 
     taken = replace(a_file(local_host, "taken", "1"), change=change, takes=lambda place, have, want: "it")
     run, _ = a_run(local_host, Stage("second", (), (taken,)))
@@ -502,8 +517,8 @@ def test_what_is_taken_away_is_told_even_where_the_way_there_is_not_known_yet(lo
 def test_what_is_taken_away_is_told_even_where_what_comes_is_not_known_yet(local_host: LocalHost) -> None:
     """What lies there is asked about before anything is done, though an earlier stage has to say what gets its place."""
 
-    def want(place: Place) -> Value:
-        raise Unknown("first")
+    def want(place: StepContext) -> Value:
+        raise NotYetKnown("first")
 
     (local_host.folder / "taken").write_text("mine")
     taken = replace(a_file(local_host, "taken", "1"), want=want, takes=lambda place, have, want: f"it, {have}, {want}")
@@ -532,7 +547,7 @@ def test_nothing_goes_that_nobody_was_asked_about(
     ready = a_file(local_host, "ready", "1")
     x = replace(
         a_file(local_host, "x", "1"),
-        look=lambda place: Shell(f"cd {local_host.folder}; [ -e ready ] && cat x", bytes.decode),
+        look=lambda place: ShellLook(f"cd {local_host.folder}; [ -e ready ] && cat x", bytes.decode),
         takes=lambda place, have, want: have,
     )
     run, seen = a_run(local_host, Stage("first", (), (ready,)), Stage("second", ("first",), (x,)))
@@ -593,7 +608,9 @@ def test_a_wait_that_is_stopped_is_no_failure(local_host: LocalHost) -> None:
 def test_a_command_that_is_stopped_is_told_as_that(local_host: LocalHost) -> None:
     """What a stopped run ended has no hint of a cause that it does not have."""
     step = replace(
-        a_file(local_host, "x", "1"), change=lambda place, have, want: [Sh("work", "exit 143")], hint="raise a deadline"
+        a_file(local_host, "x", "1"),
+        change=lambda place, have, want: [RunScript("work", "exit 143")],
+        hint="raise a deadline",
     )
     run, seen = a_run(local_host, Stage("files", (), (step,)))
     emit = run.emit
@@ -627,15 +644,15 @@ def test_a_plan_says_that_a_proof_is_made_anew(local_host: LocalHost, there: str
 def taking(host: LocalHost) -> Step:
     """A step that takes away what the file `list` names: as it calls them, and each by what it is."""
 
-    def takes(place: Place, have: Value, want: Value) -> Sequence[Taken]:
+    def takes(place: StepContext, have: Value, want: Value) -> Sequence[Taken]:
         return [Taken(f"{len(have)} things, {time.monotonic()} s old", frozenset(have))] if have else ()
 
     return Step(
         "x",
         "master",
-        lambda place: Shell("cat list", lambda out: out.decode().split()),
+        lambda place: ShellLook("cat list", lambda out: out.decode().split()),
         lambda place: [],
-        lambda place, have, want: [Sh("take them away", ": >list")],
+        lambda place, have, want: [RunScript("take them away", ": >list")],
         takes=takes,
     )
 
@@ -649,9 +666,9 @@ def test_who_agrees_agrees_to_what_was_told_and_not_to_what_has_its_place(
 ) -> None:
     """Right before the change it is told again: less may go than was agreed to, and nothing else. What is new is named."""
     (local_host.folder / "list").write_text("a b")
-    change = Sh("somebody else at work", f"echo {then} >list")
+    change = RunScript("somebody else at work", f"echo {then} >list")
     first = replace(
-        a_file(local_host, "first", "1"), change=lambda place, have, want: [change, Sh("do", "printf 1 >first")]
+        a_file(local_host, "first", "1"), change=lambda place, have, want: [change, RunScript("do", "printf 1 >first")]
     )
     run, seen = a_run(local_host, Stage("one", (), (first,)), Stage("two", ("one",), (taking(local_host),)))
     apply.first_looks(run)
@@ -667,11 +684,11 @@ def test_who_agrees_agrees_to_what_was_told_and_not_to_what_has_its_place(
 def a_guard(host: LocalHost, role: str = "submitter") -> Check:
     """A check that refuses while the file `job` is there."""
 
-    def judge(place: Place, have: Value) -> Sequence[Finding]:
+    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
         return (Finding("job-in-slurm", f"on {place.host}: {have}", "wait"),) if have else ()
 
     script = f"cd {shlex.quote(str(host.folder))}; cat job 2>/dev/null || true"
-    return Check("jobs", role, lambda place: Shell(script, lambda out: out.decode().strip()), judge)
+    return Check("jobs", role, lambda place: ShellLook(script, lambda out: out.decode().strip()), judge)
 
 
 def test_a_check_of_a_host_that_is_left_out_stands_in_the_way_all_the_same(local_host: LocalHost) -> None:
@@ -710,8 +727,8 @@ def test_what_was_checked_first_is_looked_at_again_right_before_the_deed(local_h
 def test_a_check_that_can_never_say_does_not_pass(local_host: LocalHost) -> None:
     """What is not known when it comes to the deed, though all that could tell is through, stops it."""
 
-    def judge(place: Place, have: Value) -> Sequence[Finding]:
-        raise Unknown("removal")
+    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
+        raise NotYetKnown("removal")
 
     check = replace(a_guard(local_host), judge=judge)
     stages = (Stage("first", (), ()), Stage("removal", ("first",), (check, a_file(local_host, "deed", "1"))))
@@ -737,7 +754,7 @@ def test_what_a_run_found_first_is_known_however_often_it_looks(local_host: Loca
 
 def a_door(host: LocalHost, name: str, wanted: str) -> Step:
     """A step that wants the door, a file that says "open" or "closed", as it is `wanted`."""
-    change = Sh(f"{name} it", f"echo {wanted} >{shlex.quote(str(host.folder / 'door'))}")
+    change = RunScript(f"{name} it", f"echo {wanted} >{shlex.quote(str(host.folder / 'door'))}")
     return replace(
         a_file(host, "door", f"{wanted}\n"), name=name, change=lambda place, have, want: [change], anew="again"
     )
@@ -766,13 +783,13 @@ def of_the_door(host: LocalHost, *deeds: Step | Check, stopping: bool = False) -
 
 
 def failing(host: LocalHost, script: str) -> Step:
-    return replace(a_file(host, "deed", "1"), change=lambda place, have, want: [Sh("do it", script)])
+    return replace(a_file(host, "deed", "1"), change=lambda place, have, want: [RunScript("do it", script)])
 
 
 def test_what_a_stage_closed_is_opened_again_whatever_became_of_the_others(local_host: LocalHost) -> None:
     """After a refusal, a failure, a defect of ours and Ctrl-C; what lies between saw it closed."""
 
-    def refuse(place: Place, have: Value, want: Value) -> Sequence[Action]:
+    def refuse(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         raise Refused(Finding("job-in-slurm", "a job", "wait"))
 
     def emit(event: Event) -> None:
@@ -809,7 +826,7 @@ def test_what_a_stage_closed_is_opened_again_whatever_became_of_the_others(local
 def test_what_was_closed_by_a_step_that_failed_is_opened_too(local_host: LocalHost) -> None:
     """A step that failed may have done its work all the same: what comes last looks for itself."""
     closing, deed, opening = behind_a_door(local_host, a_file(local_host, "deed", "1"))
-    half = Sh("close it", "echo closed >door; exit 1")
+    half = RunScript("close it", "echo closed >door; exit 1")
     step = replace(a_door(local_host, "close", "closed"), change=lambda place, have, want: [half])
     (local_host.folder / "door").write_text("open\n")
     run, seen = a_run(local_host, replace(closing, steps=(step,)), deed, opening)
@@ -906,17 +923,17 @@ def test_a_check_may_need_what_a_later_step_of_its_stage_finds(local_host: Local
         a_guard(local_host, "master"),
     )
 
-    def late(place: Place) -> Shell:
+    def late(place: StepContext) -> ShellLook:
         if place.facts.one("one.clone") != "1":
-            raise Unknown("one")
+            raise NotYetKnown("one")
         made = deed.look(place)
-        assert isinstance(made, Shell)
+        assert isinstance(made, ShellLook)
         return made
 
-    def behind(place: Place) -> Shell:
+    def behind(place: StepContext) -> ShellLook:
         place.facts.one("two.deed")
         made = guard.look(place)
-        assert isinstance(made, Shell)
+        assert isinstance(made, ShellLook)
         return made
 
     (local_host.folder / "job").write_text(job)

@@ -19,10 +19,10 @@ from dws_on_csm.engine.host_script import BUSY, FENCED, OUTRUN, compile_actions,
 from dws_on_csm.engine.site_lock import hold
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model import actions
-from dws_on_csm.model.actions import Ask, AskApi, Put, Sh
+from dws_on_csm.model.actions import CallApi, Put, RunElsewhere, RunScript
 from dws_on_csm.model.errors import LockLost, Lost
 from dws_on_csm.model.events import Done, Event
-from dws_on_csm.model.step import Place, Shell, Stage, Step
+from dws_on_csm.model.step import ShellLook, Stage, Step, StepContext
 from dws_on_csm.runner.journal import identifier
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.work import work
@@ -162,10 +162,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
     yield Site(Master(tmp_path / "host"))
 
 
-def step(name: str, *planned: Ask | AskApi | Sh | Put) -> Step:
-    look = Shell(f"[ -e {name} ] && echo there || echo none", lambda out: out.decode().strip())
+def step(name: str, *planned: RunElsewhere | CallApi | RunScript | Put) -> Step:
+    look = ShellLook(f"[ -e {name} ] && echo there || echo none", lambda out: out.decode().strip())
 
-    def change(place: Place, have: str, want: str) -> list[Ask | AskApi | Sh | Put]:
+    def change(place: StepContext, have: str, want: str) -> list[RunElsewhere | CallApi | RunScript | Put]:
         return list(planned)
 
     return Step(name, "master", lambda place: look, lambda place: "there", change)
@@ -179,11 +179,11 @@ def test_a_run_that_stood_still_before_its_command(site: Site, tmp_path: Path, k
     marks = {"script": "touch", "ask": "touch", "record": ".objects", "first": ".opened"}
     site.host.when = lambda script: marks[kind] in script and "holder" in script
     site.host.then = lambda: taken_by(NEW)
-    change = Sh("change", f"touch {there}", objects=("/api/v1/nodes/a",) if kind == "record" else ())
+    change = RunScript("change", f"touch {there}", objects=("/api/v1/nodes/a",) if kind == "record" else ())
     if kind == "record":
         cluster = type("Cluster", (), {"get": lambda self, path: None})()
         site.cluster = cluster
-    ask = Ask("ask", "master", f"touch {there}")
+    ask = RunElsewhere("ask", "master", f"touch {there}")
     made = site.run(step("one", ask if kind == "ask" else change), step("two", change))
     assert not there.exists() and not list(state().glob("before/*/.objects"))
     told = [failure.meaning for one in site.done.values() for failure in one.failures]
@@ -202,7 +202,7 @@ def test_who_takes_a_lock_that_was_not_given_up_shuts_its_run_out_everywhere(sit
         lines = holder.read_text().splitlines()
         holder.write_text("\n".join([*lines[:4], f"{lines[4].split()[0]} 0", ""]))
         seen = len(site.host.scripts)
-        second = site.run(step("one", Sh("change", "touch one")))
+        second = site.run(step("one", RunScript("change", "touch one")))
         assert second.outcomes["s0", "one", "one"] == "fixed" and second.id > first.run
         mine = site.host.scripts[seen:]
         (told,) = [n for n, script in enumerate(mine) if script == fenced(second.id)]
@@ -214,7 +214,7 @@ def test_who_takes_a_lock_that_was_not_given_up_shuts_its_run_out_everywhere(sit
 
 def test_after_a_run_that_gave_the_lock_up_nothing_more_is_asked(site: Site) -> None:
     """The usual run has no further exec for all this."""
-    runs = [site.run(step(name, Sh("change", f"touch {name}"))).id for name in ("one", "two")]
+    runs = [site.run(step(name, RunScript("change", f"touch {name}"))).id for name in ("one", "two")]
     assert site.named == runs, "the calls of the API are not told whose they are"
     assert runs[0] < runs[1] and not {fenced(run) for run in runs} & {*site.host.scripts}
 
@@ -233,7 +233,7 @@ def test_a_host_on_which_the_former_run_is_still_at_work(
     process = subprocess.Popen(["sh", "-c", fenced(OLD, f"echo begun; read x <{go}")], stdout=subprocess.PIPE)
     assert process.stdout and process.stdout.readline() == b"begun\n"
     (state() / "lock/holder").write_text(f"ann@admin2\n1\n{OLD}\n0\nc0ffee00-0000-4000-8000-000000000001 0\n")
-    made = site.run(step("one", Sh("change", "touch one")))
+    made = site.run(step("one", RunScript("change", "touch one")))
     assert "still at work there" in site.done["run.work"].failures[0].meaning
     assert not (site.host.folder / "one").exists() and made.outcomes["run", "work", "one"] == "failed"
     go.write_text("\n")

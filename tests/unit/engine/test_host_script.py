@@ -20,7 +20,7 @@ import pytest
 
 from dws_on_csm.engine.host_script import LIBRARY, compile_actions
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import Action, Bring, Put, Remove, Sh
+from dws_on_csm.model.actions import Action, Put, Remove, RunScript, Upload
 from dws_on_csm.model.secret import Secret
 from tests.unit.hostile import SLURM_USER, hostile_host
 from tests.unit.hostile import Host as Hostile
@@ -343,9 +343,9 @@ def test_a_script_that_is_ended_waits_until_what_it_began_has_cleared_away(host:
     """The action at work clears away, what was brought for it goes, no other action begins, and only then has it ended."""
     begun, cleared, after = (host.own / name for name in ("begun", "cleared", "after"))
     clearing = f"trap 'sleep 1; : >{cleared}' EXIT; trap 'exit 143' TERM\n"
-    work = Sh("work", f"{clearing}: >{begun}\nwhile :; do sleep 0.1; done")
-    brought = [Bring("part", "a part", lambda: b"content")] if brings else []
-    script, data = compile_actions([*brought, work, Sh("next", f": >{after}")], "r", "==mark", "stage.step")
+    work = RunScript("work", f"{clearing}: >{begun}\nwhile :; do sleep 0.1; done")
+    brought = [Upload("part", "a part", lambda: b"content")] if brings else []
+    script, data = compile_actions([*brought, work, RunScript("next", f": >{after}")], "r", "==mark", "stage.step")
     process = subprocess.Popen([*host.shell, script], stdin=subprocess.PIPE, start_new_session=True)
     try:
         assert process.stdin

@@ -21,7 +21,7 @@ HANG = 60.0
 NOW = 1_800_000_000
 UP = 1_000_000
 BOOT = "c0ffee00-0000-4000-8000-000000000001"
-HOLD = site_lock.HOLD
+HOLD = site_lock.LEASE_SECONDS
 RUNS = {who: f"{identifier(NOW - 60)[:-4]}000{who}" for who in "abc"}
 SHELLS = (("dash",), ("bash", "--posix"))
 

@@ -20,9 +20,9 @@ from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.frames import Frame
 from dws_on_csm.engine.looks import Board
 from dws_on_csm.engine.state import Run
-from dws_on_csm.model.actions import Sh
+from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.cluster_api import ClusterError
-from dws_on_csm.model.step import Api, Check, Shell
+from dws_on_csm.model.step import ApiLook, Check, ShellLook
 from dws_on_csm.stages.slurm import computes
 from tests.unit.conftest import LocalHost
 
@@ -117,7 +117,7 @@ def test_what_a_host_answers_fails_that_hosts_look_alone(
 ) -> None:
     """Whatever a parser raises: the look has failed, the words name the host and the error, and the others go on."""
     board = Board(load(DEFAULT))
-    looks = {"a.bad": Shell("true", parse), "a.good": Shell("true", lambda out: 1)}
+    looks = {"a.bad": ShellLook("true", parse), "a.good": ShellLook("true", lambda out: 1)}
     frame = Frame(out, b"", 0)
     engine_looks.read_shell(board, "h", looks, {"a.bad": frame, "a.good": frame}, "")
     with pytest.raises(
@@ -134,11 +134,13 @@ def test_what_an_api_server_answers_fails_that_look_alone() -> None:
     def away(cluster: object) -> object:
         raise ClusterError(0, "no answer")
 
-    item = Check("x", "master", lambda place: Api(lambda cluster: dict[str, int]()["items"]), lambda place, found: ())
+    item = Check(
+        "x", "master", lambda place: ApiLook(lambda cluster: dict[str, int]()["items"]), lambda place, found: ()
+    )
     engine_looks.read_api(board, "m", {"a.x": item}, lambda: None)  # type: ignore[arg-type, return-value]
     with pytest.raises(engine_looks.LookFailed, match="m answered what could not be read"):
         board.have("a.x", "m")
-    gone = Check("x", "master", lambda place: Api(away), lambda place, found: ())
+    gone = Check("x", "master", lambda place: ApiLook(away), lambda place, found: ())
     with pytest.raises(ClusterError):
         engine_looks.read_api(board, "m", {"a.x": gone}, lambda: None)  # type: ignore[arg-type, return-value]
 
@@ -161,7 +163,7 @@ def test_an_action_that_was_not_sent_is_not_at_work(number: str) -> None:
     """Root on a host can say that any action begins: it is shown as one of those that were sent, and ends nothing."""
     began: list[str] = []
     at: Any = SimpleNamespace(began=began.append, line=lambda text: None)
-    watch = perform._Progress(at, [Sh("one", "true", 1.0)], "M")
+    watch = perform._Progress(at, [RunScript("one", "true", 1.0)], "M")
     watch.line("M action 0")
     watch.line(f"M action {number}")
     assert began == ["one"] and watch.number == 0

@@ -22,10 +22,10 @@ from dws_on_csm.engine.lock_holder import Holder, gone, identity, owner
 from dws_on_csm.engine.site_lock import Locked, hold
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model import actions
-from dws_on_csm.model.actions import AskApi, Sh
+from dws_on_csm.model.actions import CallApi, RunScript
 from dws_on_csm.model.errors import LockLost, Lost, Unreachable
 from dws_on_csm.model.events import Done, Event, Renamed
-from dws_on_csm.model.step import Check, Place, Shell, Stage, Step
+from dws_on_csm.model.step import Check, ShellLook, Stage, Step, StepContext
 from dws_on_csm.runner.journal import identifier
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.work import work
@@ -188,7 +188,7 @@ def test_one_whose_end_nobody_knows_ends(local_host: LocalHost, state: Path, tex
     for _ in range(2):
         with pytest.raises(Locked) as refused, hold(local_host, now(), (Lost,)):
             pass
-        assert site_lock.HOLD / 2 < refused.value.holder.left <= site_lock.HOLD
+        assert site_lock.LEASE_SECONDS / 2 < refused.value.holder.left <= site_lock.LEASE_SECONDS
     (state / "lock" / "holder").write_text(holding("ann@admin2", 1, "run-9", -1))
     with hold(local_host, now(), (Lost,)):
         pass
@@ -294,7 +294,7 @@ def test_a_renewal_gives_time_again(local_host: LocalHost, state: Path, monkeypa
         assert got.renew()
         host.fails, later = 2, 200.0
         assert not got.renew() and got.lost == ""
-        later = 100.0 + site_lock.HOLD
+        later = 100.0 + site_lock.LEASE_SECONDS
         with pytest.raises(LockLost, match="could not be renewed"):
             got.check()
     assert len(told) == 1
@@ -358,13 +358,15 @@ def test_a_run_that_lost_its_lock_stops_before_its_next_change(
         monkeypatch.setattr(site_lock, "clock", lambda: time.monotonic() + 1e9)  # so that it is asked for at once
         return b""
 
-    def step(name: str, change: Callable[[Place, str, str], list[AskApi | Sh]]) -> Step:
-        look = Shell(f"[ -e {local_host.folder / name} ] && echo there || echo none", lambda out: out.decode().strip())
+    def step(name: str, change: Callable[[StepContext, str, str], list[CallApi | RunScript]]) -> Step:
+        look = ShellLook(
+            f"[ -e {local_host.folder / name} ] && echo there || echo none", lambda out: out.decode().strip()
+        )
         return Step(name, "master", lambda place: look, lambda place: "there", change)
 
     steps = (
-        step("one", lambda *_: [AskApi("steal", stolen), Sh("change", f"touch {changed}")]),
-        step("two", lambda *_: [Sh("change", f"touch {changed}")]),
+        step("one", lambda *_: [CallApi("steal", stolen), RunScript("change", f"touch {changed}")]),
+        step("two", lambda *_: [RunScript("change", f"touch {changed}")]),
     )
     reach = Reach(lambda name: local_host, lambda: None, lambda role: "one")
     stages = [Stage("first", (), (steps[0],)), Stage("second", ("first",), (steps[1],))]
@@ -384,17 +386,19 @@ def test_what_was_seen_before_another_run_ended_is_looked_at_again(local_host: L
     one = local_host.folder / "one"
     one.touch()
 
-    def meanwhile(place: Place, have: str) -> tuple[()]:
+    def meanwhile(place: StepContext, have: str) -> tuple[()]:
         if one.exists() and not (local_host.folder / "two").exists():
             with hold(local_host, now(), (Lost,)):
                 one.unlink()
         return ()
 
     def step(name: str) -> Step:
-        look = Shell(f"[ -e {name} ] && echo there || echo none", lambda out: out.decode().strip())
-        return Step(name, "master", lambda place: look, lambda place: "there", lambda *_: [Sh("make", f"touch {name}")])
+        look = ShellLook(f"[ -e {name} ] && echo there || echo none", lambda out: out.decode().strip())
+        return Step(
+            name, "master", lambda place: look, lambda place: "there", lambda *_: [RunScript("make", f"touch {name}")]
+        )
 
-    check = Check("other", "master", lambda place: Shell("true", bytes.decode), meanwhile)
+    check = Check("other", "master", lambda place: ShellLook("true", bytes.decode), meanwhile)
     stages = [Stage("first", (), (check,)), Stage("a", ("first",), (step("one"),)), Stage("b", ("a",), (step("two"),))]
     reach = Reach(lambda name: local_host, lambda: None, lambda role: "one")
     run = Run(now(), load(DEFAULT), stages, reach, lambda event: None, {"master": ("one",), "submitter": ()}, (Lost,))
@@ -447,8 +451,8 @@ def test_two_runs_of_one_second_are_in_order(local_host: LocalHost, state: Path)
 def test_the_run_goes_by_its_name_from_then_on(local_host: LocalHost, state: Path) -> None:
     """What a run leaves on hosts, and what is told of it, has the name that the master gave it."""
     seen: list[Event] = []
-    look = Shell("cat one 2>/dev/null || echo none", lambda out: out.decode().strip())
-    step = Step("one", "master", lambda place: look, lambda place: "x", lambda *_: [Sh("change", "echo x >one")])
+    look = ShellLook("cat one 2>/dev/null || echo none", lambda out: out.decode().strip())
+    step = Step("one", "master", lambda place: look, lambda place: "x", lambda *_: [RunScript("change", "echo x >one")])
     reach = Reach(lambda name: local_host, lambda: None, lambda role: "one")
     late = identifier(time.time() + 86400)
     run = Run(
@@ -485,10 +489,10 @@ def test_a_host_that_knows_a_later_run_is_told_before_anything_is_changed(
     busy = tmp_path / "two/state/busy"
     busy.parent.mkdir()
     busy.write_text(f"{late}\n")
-    look = Shell("cat one 2>/dev/null || echo none", lambda out: out.decode().strip())
+    look = ShellLook("cat one 2>/dev/null || echo none", lambda out: out.decode().strip())
 
     def step(role: str) -> Step:
-        return Step(role, role, lambda place: look, lambda place: "x", lambda *_: [Sh("change", "echo x >one")])
+        return Step(role, role, lambda place: look, lambda place: "x", lambda *_: [RunScript("change", "echo x >one")])
 
     roles = {"master": ("one",), "controller": ("two",), "submitter": ()}
     stages = [Stage("a", (), (step("master"),)), Stage("b", (), (step("controller"),))]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dws_on_csm.engine.host_script import BUSY, LIBRARY, compile_actions
-from dws_on_csm.model.actions import Action, Bring, Sh
+from dws_on_csm.model.actions import Action, RunScript, Upload
 from dws_on_csm.model.step import Finding, Refused
 
 MARK = "==mark"
@@ -39,12 +39,12 @@ def done(planned: Sequence[Action], run: str = "early", cut: int = 0) -> tuple[i
     return process.returncode, out.decode()
 
 
-def bring(content: bytes = CONTENT, name: str = "dws.bundle") -> Bring:
-    return Bring(name, f"bring {name}", lambda: content)
+def bring(content: bytes = CONTENT, name: str = "dws.bundle") -> Upload:
+    return Upload(name, f"bring {name}", lambda: content)
 
 
-def use(state: Path, name: str = "dws.bundle") -> Sh:
-    return Sh("use it", f"sha256sum {state}/parts/{name} | cut -d' ' -f1; stat -c %a {state}/parts/{name}")
+def use(state: Path, name: str = "dws.bundle") -> RunScript:
+    return RunScript("use it", f"sha256sum {state}/parts/{name} | cut -d' ' -f1; stat -c %a {state}/parts/{name}")
 
 
 def test_a_file_is_there_for_the_actions_behind_it_and_gone_afterwards(state: Path) -> None:
@@ -59,13 +59,13 @@ def test_a_file_is_there_for_the_actions_behind_it_and_gone_afterwards(state: Pa
 
 def test_it_is_gone_as_well_when_what_needs_it_fails(state: Path) -> None:
     """The exit code is that of what failed."""
-    assert done([bring(), Sh("fail", "exit 7")])[0] == 7
+    assert done([bring(), RunScript("fail", "exit 7")])[0] == 7
     assert list((state / "parts").iterdir()) == []
 
 
 def test_a_file_that_was_cut_off_is_not_used(state: Path) -> None:
     """The connection may break at any byte: what is behind it is not run."""
-    code, out = done([bring(), Sh("never", f"touch {state}/never")], cut=1)
+    code, out = done([bring(), RunScript("never", f"touch {state}/never")], cut=1)
     assert code == 1 and "dws.bundle did not arrive whole" in out
     assert not (state / "never").exists()
     assert list((state / "parts").iterdir()) == []
@@ -78,12 +78,12 @@ def test_a_file_that_cannot_be_read_is_refused_before_the_script_is_made() -> No
         raise Refused(Finding("source-unreadable", "no such file", "correct sources.dws"))
 
     with pytest.raises(Refused, match="source-unreadable"):
-        compile_actions([Bring("x", "bring x", read)], "r", MARK)
+        compile_actions([Upload("x", "bring x", read)], "r", MARK)
 
 
 def hold(state: Path, run: str) -> subprocess.Popen[bytes]:
     """A script of `run` that is at work until its pipe is closed."""
-    process, _ = start([Sh("wait", f"mkfifo {state}/fifo; echo here; read line <{state}/fifo")], run)
+    process, _ = start([RunScript("wait", f"mkfifo {state}/fifo; echo here; read line <{state}/fifo")], run)
     assert process.stdout
     while b"here" not in process.stdout.readline():
         assert process.poll() is None
@@ -100,7 +100,7 @@ def test_the_scripts_of_one_run_are_at_work_side_by_side(state: Path) -> None:
     """Stages that don't need each other don't wait for each other's commands."""
     first = hold(state, "early")
     try:
-        assert done([Sh("at once", "true")], "early")[0] == 0
+        assert done([RunScript("at once", "true")], "early")[0] == 0
     finally:
         end(state, first)
 
@@ -111,10 +111,10 @@ def test_a_script_of_an_earlier_run_keeps_the_next_run_out_until_it_ends(state: 
     (state / "parts").mkdir()
     (state / "parts/left").touch()
     try:
-        code, out = done([Sh("too early", "true")], "later")
+        code, out = done([RunScript("too early", "true")], "later")
         assert code == BUSY and "another run's command is still at work" in out
         assert (state / "parts/left").exists()
     finally:
         end(state, first)
-    assert done([Sh("now", "true")], "later")[0] == 0
+    assert done([RunScript("now", "true")], "later")[0] == 0
     assert not (state / "parts").exists()

@@ -16,10 +16,10 @@ from dws_on_csm.display.select import Display
 from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.site_lock import hold
 from dws_on_csm.engine.state import Run
-from dws_on_csm.model.actions import Sh
+from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.errors import Lost
 from dws_on_csm.model.events import Done, Event
-from dws_on_csm.model.step import Place, Shell, Stage, Step, Taken, Value
+from dws_on_csm.model.step import ShellLook, Stage, Step, StepContext, Taken, Value
 from dws_on_csm.runner.journal import identifier
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.work import NOBODY_AGREED, agreed, work
@@ -29,15 +29,15 @@ from tests.unit.conftest import LocalHost
 def taking(name: str = "x") -> Step:
     """A step that takes away what the file `list` names: each told by a name, and known by what is behind its =."""
 
-    def takes(place: Place, have: Value, want: Value) -> Sequence[Taken]:
+    def takes(place: StepContext, have: Value, want: Value) -> Sequence[Taken]:
         return [Taken(one.partition("=")[0], frozenset({one})) for one in have]
 
     return Step(
         name,
         "master",
-        lambda place: Shell("cat list", lambda out: out.decode().split()),
+        lambda place: ShellLook("cat list", lambda out: out.decode().split()),
         lambda place: [],
-        lambda place, have, want: [Sh("take them away", f"echo {' '.join(have)} >>gone; : >list")],
+        lambda place, have, want: [RunScript("take them away", f"echo {' '.join(have)} >>gone; : >list")],
         takes=takes,
     )
 
@@ -121,11 +121,11 @@ def test_what_comes_when_nobody_can_be_asked_any_more_is_refused(
 ) -> None:
     """Stages are at work by then: the step says what is new, and takes nothing away."""
     (local_host.folder / "list").write_text("a=1")
-    make = Sh("somebody is at work beside this run", "echo a=7 >list; : >ready")
+    make = RunScript("somebody is at work beside this run", "echo a=7 >list; : >ready")
     ready = Step(
         "ready",
         "master",
-        lambda place: Shell("[ -e ready ] && echo yes || echo no", lambda out: out.decode().strip()),
+        lambda place: ShellLook("[ -e ready ] && echo yes || echo no", lambda out: out.decode().strip()),
         lambda place: "yes",
         lambda place, have, want: [make],
     )

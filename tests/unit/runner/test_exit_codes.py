@@ -10,7 +10,7 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.events import OUTCOMES, Outcome
-from dws_on_csm.model.step import Known, Stage, Step
+from dws_on_csm.model.step import Constant, Stage, Step
 from dws_on_csm.runner import exit_codes
 from dws_on_csm.runner.connections import Sessions
 from dws_on_csm.runner.options import Options
@@ -40,7 +40,7 @@ def test_only_what_is_known_to_be_right_is_success(outcomes: tuple[Outcome, ...]
 def a_run(*outcomes: tuple[str, str, str, Outcome]) -> Run:
     """A run with these outcomes, by stage, step and host."""
     around = Stage("close", (), (), around=("slurm",))
-    opened = Step("open", "master", lambda place: Known(""), lambda place: "", lambda *_: (), hint="DWS is closed")
+    opened = Step("open", "master", lambda place: Constant(""), lambda place: "", lambda *_: (), hint="DWS is closed")
     last = Stage("open", (), (opened,), ends="close")
     stages = (around, Stage("slurm", (), ()), last)
     reach = Reach(lambda host: None, lambda: None, lambda role: "m")

@@ -22,15 +22,15 @@ from dws_on_csm.commands.history.host_record import trail as trail_of
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.display.select import Display
 from dws_on_csm.engine import site_lock
-from dws_on_csm.engine.context import At, Reach
+from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.engine.host_script import compile_actions
 from dws_on_csm.engine.looks import Board
 from dws_on_csm.engine.perform import perform
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import Put, Sh
+from dws_on_csm.model.actions import Put, RunScript
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.events import Done, Event, Opened, Summary
-from dws_on_csm.model.step import Place, Shell, Stage, Step, Value
+from dws_on_csm.model.step import ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.runner import past_runs, run, run_log
 from dws_on_csm.runner.journal import Journal
 from dws_on_csm.runner.options import Options
@@ -167,7 +167,9 @@ def test_put_back_is_whole_or_not_at_all(host: LocalHost, disk: Disk, free: int,
     sum_ = sh(f"sha256sum <{image}").stdout.decode().split()[0]
     settings = {"path": str(file), "source": str(image), "sum": sum_}
     disk.leave(free)
-    script, data = compile_actions([Sh("put back", render.script("host/put_back.sh", **settings))], "run-1", "mark")
+    script, data = compile_actions(
+        [RunScript("put back", render.script("host/put_back.sh", **settings))], "run-1", "mark"
+    )
     assert host.run(script, data, deadline=60).code != 0
     assert file.read_bytes() == b"now\n"
 
@@ -182,7 +184,9 @@ def test_a_before_image_that_is_not_what_it_was_is_not_put_back(host: LocalHost,
         (sh(f"sha256sum <{image}").stdout.decode().split()[0], 0, b"before\n"),
     ):
         settings = {"path": str(file), "source": str(image), "sum": sum_}
-        script, data = compile_actions([Sh("put back", render.script("host/put_back.sh", **settings))], "run-1", "mark")
+        script, data = compile_actions(
+            [RunScript("put back", render.script("host/put_back.sh", **settings))], "run-1", "mark"
+        )
         assert host.run(script, data, deadline=60).code == code
         assert file.read_bytes() == text
 
@@ -266,8 +270,8 @@ def test_nothing_is_changed_whose_way_back_could_not_be_kept(host: LocalHost, di
             return {"kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"text": LARGE.decode()}}
 
     disk.leave(free)
-    at = At("run-1", "one", "some", "step", lambda event: None)
-    action = Sh("change it", f"touch {disk.folder}/changed", objects=("/api/x",))
+    at = StepReporter("run-1", "one", "some", "step", lambda event: None)
+    action = RunScript("change it", f"touch {disk.folder}/changed", objects=("/api/x",))
     with pytest.raises(Unreachable) as kept:
         perform(reached(host, Api()), Board(load(DEFAULT)), at, [action], {})
     assert "could not be kept" in str(kept.value) and "df -h" in kept.value.fix
@@ -437,13 +441,17 @@ def test_a_run_says_how_it_ended_and_does_what_it_was_to(
     """The operator's disk fills up: the change is made, the summary comes with what could not be written."""
     target = tmp_path / "target"
 
-    def change(place: Place, have: Value, want: Value) -> Sequence[Any]:
+    def change(place: StepContext, have: Value, want: Value) -> Sequence[Any]:
         if when == "midway":
             disk.leave(0)
-        return [Sh("make it", f"printf done >{target}")]
+        return [RunScript("make it", f"printf done >{target}")]
 
     step = Step(
-        "step", "master", lambda place: Shell(f"cat {target} 2>/dev/null || :", bytes.decode), lambda p: "done", change
+        "step",
+        "master",
+        lambda place: ShellLook(f"cat {target} 2>/dev/null || :", bytes.decode),
+        lambda p: "done",
+        change,
     )
     monkeypatch.setattr("dws_on_csm.model.actions.STATE", str(tmp_path / "state"))
     for module in (

@@ -17,10 +17,10 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.display.select import Display
 from dws_on_csm.engine import host_script
 from dws_on_csm.engine.context import Reach
-from dws_on_csm.model.actions import Sh
+from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.errors import LockLost, Unreachable
 from dws_on_csm.model.events import Event, Summary
-from dws_on_csm.model.step import Shell, Stage, Step
+from dws_on_csm.model.step import ShellLook, Stage, Step
 from dws_on_csm.runner import past_runs, run, run_log
 from dws_on_csm.runner.journal import Journal, identifier
 from dws_on_csm.runner.options import Options
@@ -321,8 +321,8 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[_Wat
 
     def make(command: str, **more: object) -> Summary:
         file = host.folder / "file"
-        look = Shell(f"cat {file} 2>/dev/null || :", bytes.decode)
-        step = Step("step", "master", lambda place: look, lambda place: "x", lambda *_: [Sh("make it", command)])
+        look = ShellLook(f"cat {file} 2>/dev/null || :", bytes.decode)
+        step = Step("step", "master", lambda place: look, lambda place: "x", lambda *_: [RunScript("make it", command)])
         seen: list[Event] = []
         stages = [Stage("preflight", (), ()), Stage("some", (), (step,))]
         run._run(site, stages, Options("install", **more), Display(seen.append))  # type: ignore[arg-type]

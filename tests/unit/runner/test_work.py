@@ -13,7 +13,7 @@ from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.state import DEFECT, Run
 from dws_on_csm.model.errors import Lost
 from dws_on_csm.model.events import Done, Event
-from dws_on_csm.model.step import Place, Shell, Stage, Step, Value
+from dws_on_csm.model.step import ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.work import work
 from tests.unit.conftest import LocalHost
@@ -22,10 +22,10 @@ from tests.unit.conftest import LocalHost
 def a_step(wrong: Exception) -> Step:
     """A step that breaks while it decides."""
 
-    def want(place: Place) -> Value:
+    def want(place: StepContext) -> Value:
         raise wrong
 
-    return Step("one", "master", lambda place: Shell("true", bytes.decode), want)
+    return Step("one", "master", lambda place: ShellLook("true", bytes.decode), want)
 
 
 def worked(host: LocalHost, step: Step) -> list[Done]:

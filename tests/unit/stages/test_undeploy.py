@@ -14,15 +14,15 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import Pod, Site
 from dws_on_csm.domain import names
-from dws_on_csm.engine.context import At, Reach
+from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.engine.looks import Board
 from dws_on_csm.engine.perform import perform
 from dws_on_csm.engine.plan import preview
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model import actions, render
-from dws_on_csm.model.actions import Apply, Delete, Remove, Sh
+from dws_on_csm.model.actions import Apply, Delete, Remove, RunScript
 from dws_on_csm.model.events import Event
-from dws_on_csm.model.step import Check, Facts, Finding, Place, Refused, Shell, Step, Unknown, Value
+from dws_on_csm.model.step import Check, Facts, Finding, NotYetKnown, Refused, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages import jobs, undeploy
 from dws_on_csm.stages.access import rbac
 from dws_on_csm.stages.dws import (
@@ -60,11 +60,11 @@ def a_site(dws: str = "0.0.20") -> Site:
     return replace(site, versions=replace(site.versions, dws=dws))
 
 
-def a_place(found: Mapping[str, Value], host: str = MASTER, dws: str = "0.0.20") -> Place:
+def a_place(found: Mapping[str, Value], host: str = MASTER, dws: str = "0.0.20") -> StepContext:
     """A place where these facts were found, each on its own host."""
     where = {"jobs": CONTROLLER, "conf": CONTROLLER, "controller": CONTROLLER, "daemon": CONTROLLER}
     facts = {key: {where.get(key.partition(".")[2], MASTER): value} for key, value in found.items()}
-    return Place(a_site(dws), Facts(facts), host)
+    return StepContext(a_site(dws), Facts(facts), host)
 
 
 def a_workflow(name: str = "bb12", **more: Any) -> Workflow:
@@ -344,7 +344,7 @@ def test_no_controller_gets_the_burst_buffer_before_dws_is_there() -> None:
         (there, CONTROLLER, False),
     ):
         site = replace(a_site(), limit=frozenset({limit}))
-        place = Place(site, Facts({"preflight.installed": {MASTER: found}}), MASTER)
+        place = StepContext(site, Facts({"preflight.installed": {MASTER: found}}), MASTER)
         assert [one.name for one in check.judge(place, None)] == (["master-left-out"] if refused else [])
         assert found is there or not removal.judge(place, None)
 
@@ -372,7 +372,7 @@ def test_a_workflow_that_came_to_life_again_is_told_though_it_is_the_same() -> N
     assert not judged(check, place, slurm_says())
 
 
-def judged(check: Check, place: Place, seen: Jobs) -> Sequence[Finding]:
+def judged(check: Check, place: StepContext, seen: Jobs) -> Sequence[Finding]:
     """What the check `jobs` of the stage undeploy says to what Slurm says."""
     place = replace(place, facts=Facts({**place.facts.found, "undeploy.jobs": {CONTROLLER: seen}}))
     return check.judge(replace(place, host=CONTROLLER), seen)
@@ -439,7 +439,7 @@ def test_another_version_goes_before_the_wanted_one_comes(found: dict[str, Any],
 def test_nothing_is_known_before_it_was_looked_at() -> None:
     """Neither task decides anything before the cluster was read."""
     for decide in (dws_replace.other, undeploy.version, dws_replace.due):
-        with pytest.raises(Unknown):
+        with pytest.raises(NotYetKnown):
             decide(a_place({}))
 
 
@@ -518,7 +518,7 @@ def undeployed(found: dict[str, Any], have: dict[str, Any]) -> list[Any]:
 
 def settings(action: Any) -> dict[str, str]:
     """What is set before the script that undeploys."""
-    assert isinstance(action, Sh)
+    assert isinstance(action, RunScript)
     lines = "\n".join(f"printf '%s\\n' \"{one}=${one}\"" for one in ("mark", "rest", "again", "command"))
     head = action.script.partition("# DWS taken out")[0]
     ran = subprocess.run(["sh"], input=f"{head}\n{lines}\n", capture_output=True, text=True, check=True)
@@ -584,8 +584,8 @@ def test_stuck_objects_lose_dwss_finalizers_and_no_others() -> None:
     }
     have = {"workflows": {"version": "v1alpha2", "objects": held}}
     actions = list(stuck_crds._free(have))
-    assert [type(one) for one in actions] == [Delete, Delete, Sh]
-    assert isinstance(actions[2], Sh) and '"uid": "1", "finalizers": ["nnf.cray.hpe.com/x"]' in actions[2].script
+    assert [type(one) for one in actions] == [Delete, Delete, RunScript]
+    assert isinstance(actions[2], RunScript) and '"uid": "1", "finalizers": ["nnf.cray.hpe.com/x"]' in actions[2].script
     assert "default/bb2 (finalizers other/y)" in stuck_crds._held(have)
 
 
@@ -623,9 +623,9 @@ def test_a_burst_buffer_in_an_included_file_is_refused_by_name() -> None:
 def test_files_are_not_taken_from_a_controller_that_is_left_out() -> None:
     """With a limit another controller may still run with the very same files."""
     site = replace(a_site(), limit=frozenset({MASTER}))
-    (finding,) = deactivate.judge(Place(site, Facts(), CONTROLLER), {})
+    (finding,) = deactivate.judge(StepContext(site, Facts(), CONTROLLER), {})
     assert finding.name == "controllers-left-out" and CONTROLLER in finding.text
-    assert deactivate.judge(Place(a_site(), Facts(), CONTROLLER), {}) == ()
+    assert deactivate.judge(StepContext(a_site(), Facts(), CONTROLLER), {}) == ()
 
 
 def test_the_slurm_side_goes_first_and_its_files_after_every_slurmctld() -> None:
@@ -671,8 +671,8 @@ def test_what_is_at_work_on_a_slurmctld_is_awaited_before_dws_is_opened(tmp_path
         for found, at_work in (("none", False), ("at work since 12:00", True), ("interrupted, begun 12:00", False)):
             assert (step.read(a_place({}), found) != step.want(a_place({}))) == at_work
     site = replace(a_site(), controllers=tuple(replace(one, pod=Pod("s", "a=b", "c")) for one in a_site().controllers))
-    look = close_dws._rollouts(Place(site, Facts(), MASTER))
-    assert isinstance(look, Shell)
+    look = close_dws._rollouts(StepContext(site, Facts(), MASTER))
+    assert isinstance(look, ShellLook)
     script = look.script.replace(actions.STATE, str(tmp_path))
     assert look.parse(local_host.run(script, deadline=60.0).out) == "none"
     lock = tmp_path / f"activation-{site.controllers[0].name}.lock"
@@ -721,7 +721,7 @@ def test_a_binding_to_the_other_role_is_made_anew_and_the_gap_told(
     actions = step.change(place, {**want, "role": before}, want)
     assert [type(one) for one in actions] == [Delete, Apply]
     cluster, events = Recorder(), list[Event]()
-    at = At("run-1", MASTER, "access", "binding", events.append)
+    at = StepReporter("run-1", MASTER, "access", "binding", events.append)
     perform(Reach(lambda host: local_host, lambda: cluster, lambda role: MASTER), Board(place.site), at, actions, {})
     assert cluster.done == ["delete slurm-dws-viewer", f"apply {role}"]
     (note,) = at.notes

@@ -16,7 +16,7 @@ import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
-from dws_on_csm.model.step import Facts, Place
+from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.stages import cancel
 from dws_on_csm.stages.slurm import controller, plugin, slurm_user
 from tests.unit.hostile import SLURM_USER, USER, Host, hostile_host, needs_root, running
@@ -431,7 +431,7 @@ def test_root_uses_no_kubeconfig_of_others(hostile_host: Host) -> None:
     hostile_host.program("pgrep", "exit 1")
     hostile_host.owned(hostile_host.top / "slurm.conf", "SlurmUser=root\n", "root", 0o644)
     file = hostile_host.owned(hostile_host.etc / "kubeconfig", "users: []\n")
-    place = Place(load(DEFAULT), Facts(), "c1")
+    place = StepContext(load(DEFAULT), Facts(), "c1")
     given = {
         "folder": str(hostile_host.top),
         "unit": "no-such-unit",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from dws_on_csm.transport import channel as transport_channel
-from dws_on_csm.transport.channel import Talk
+from dws_on_csm.transport.channel import Exchange
 from dws_on_csm.transport.output import Stream
 
 if TYPE_CHECKING:
@@ -58,19 +58,19 @@ class Ended:
 
 
 @pytest.fixture
-def talk() -> Talk:
+def talk() -> Exchange:
     """A talk in which the script has begun."""
-    begun = Talk(Stream("token", None), Stream("token", None))
+    begun = Exchange(Stream("token", None), Stream("token", None))
     begun.out.feed(b"token 7\n")
     return begun
 
 
-def read(channel: Ended, talk: Talk) -> bool:
+def read(channel: Ended, talk: Exchange) -> bool:
     """What became of a script that had ten minutes."""
     return transport_channel._read(cast("Channel", channel), talk, time.monotonic() + 600, lambda: True)
 
 
-def test_what_comes_after_a_standstill_is_read(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_comes_after_a_standstill_is_read(talk: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that stands still for seconds has not been quiet for so long: the rest of the output is still awaited."""
     clock = itertools.count(time.monotonic(), 4)
     monkeypatch.setattr(transport_channel, "PULSE", 0.01)
@@ -79,7 +79,9 @@ def test_what_comes_after_a_standstill_is_read(talk: Talk, monkeypatch: pytest.M
     assert talk.out.content() == b"the rest\n"
 
 
-def test_an_output_that_is_held_open_is_not_waited_for_to_its_end(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_that_is_held_open_is_not_waited_for_to_its_end(
+    talk: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What runs on in the background and says nothing keeps nobody."""
     monkeypatch.setattr(transport_channel, "PULSE", 0.01)
     channel = Ended(late=1000)

@@ -21,7 +21,7 @@ from paramiko.common import (
 )
 
 from dws_on_csm.transport import channel as transport_channel
-from dws_on_csm.transport.channel import Order, Talk
+from dws_on_csm.transport.channel import Exchange, ExecRequest
 from dws_on_csm.transport.connect import _transport
 from dws_on_csm.transport.destination import Destination
 from dws_on_csm.transport.output import Stream
@@ -126,9 +126,9 @@ def test_a_channel_that_nobody_reads_fills_no_memory(data: Callable[[Channel], M
 def test_what_comes_behind_the_end_of_the_output(data: Callable[[Channel], Message]) -> None:
     """While the exit code is waited for nothing is read: what comes then without an end ends the exchange, without a code."""
     server = Flooding(ended, data)
-    talk = Talk(Stream("token", None), Stream("token", None))
+    talk = Exchange(Stream("token", None), Stream("token", None))
     with connected(server) as channel:
-        transport_channel.converse(channel, Order("token", "x", b"", b"", None), talk, HANG)
+        transport_channel.converse(channel, ExecRequest("token", "x", b"", b"", None), talk, HANG)
         assert server.over.wait(HANG)
         assert server.sent < MOST and talk.code is None
 

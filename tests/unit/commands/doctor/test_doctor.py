@@ -37,7 +37,7 @@ from dws_on_csm.domain.compatibility import TABLE
 from dws_on_csm.engine import site_lock
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
-from dws_on_csm.model.step import Check, Facts, Finding, Place, Unknown, Value
+from dws_on_csm.model.step import Check, Facts, Finding, NotYetKnown, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.slurm import controller, slurmctld
 
@@ -46,9 +46,9 @@ MASTER, HOST = SITE.master.host.name, SITE.controllers[0].name
 GROUP = names.GROUP
 
 
-def place(host: str = HOST, **found: Any) -> Place:
+def place(host: str = HOST, **found: Any) -> StepContext:
     """A host and what was found there: `slurm_daemon={...}` is slurm.daemon."""
-    return Place(SITE, Facts({key.replace("_", ".", 1): {host: value} for key, value in found.items()}), host)
+    return StepContext(SITE, Facts({key.replace("_", ".", 1): {host: value} for key, value in found.items()}), host)
 
 
 def told(found: Iterable[Finding]) -> list[str]:
@@ -112,9 +112,9 @@ def test_a_certificate_of_another_ca_is_told_where_the_ca_is_known() -> None:
 
     found = {**GOOD, "client-certificate-data": certificate()}
     other = {"ca": b64decode(certificate("kubernetes")).decode(), "server": "https://m:6443", "trusts": ""}
-    seen = Place(SITE, Facts({"access.cluster": {MASTER: other}}), HOST)
+    seen = StepContext(SITE, Facts({"access.cluster": {MASTER: other}}), HOST)
     assert told(rules_access.file(seen, found)) == ["certificate-foreign"]
-    seen = Place(SITE, Facts({"access.cluster": {MASTER: {**other, "trusts": "another one"}}}), HOST)
+    seen = StepContext(SITE, Facts({"access.cluster": {MASTER: {**other, "trusts": "another one"}}}), HOST)
     assert told(rules_access.file(seen, found)) == ["certificate-foreign", "kubeconfig-ca"]
 
 
@@ -287,7 +287,7 @@ def test_only_workflows_without_a_job_are_orphans() -> None:
 def test_without_slurms_word_nobody_is_called_an_orphan() -> None:
     """Where squeue answers nowhere, nothing can be said of a Workflow's job."""
     silent = place(doctor_jobs={"answers": False, "now": 0.0, "jobs": {}})
-    with pytest.raises(Unknown):
+    with pytest.raises(NotYetKnown):
         _judge_workflows(silent, [workflow("2", 500)])
     assert _judge_workflows(silent, []) == []
 
@@ -392,11 +392,11 @@ def test_what_is_at_work_on_the_master(tmp_path: Path, monkeypatch: pytest.Monke
     boot, until = counts.split()
     assert seen() == run == named
     elsewhere = "c0ffee00-0000-4000-8000-000000000001"
-    up = int(until) - site_lock.HOLD
+    up = int(until) - site_lock.LEASE_SECONDS
     for now, count, found in (
         ("1", f"{boot} {until}", run),  # the master's clock was set: what it says counts for nothing
         ("9999999999", f"{boot} {up}", ""),  # ended
-        ("9999999999", f"{elsewhere} 9999", run if up < site_lock.HOLD else ""),  # of before this boot
+        ("9999999999", f"{elsewhere} 9999", run if up < site_lock.LEASE_SECONDS else ""),  # of before this boot
         ("1", "torn", run),  # nobody knows when it ends: the next run waits for it
     ):
         holder.write_text(f"joe@admin1\n1\n{run}\n{now}\n{count}\n")
@@ -437,9 +437,9 @@ def test_controllers_with_different_files() -> None:
     two = {
         "files": {"/etc/slurm/slurm.conf": "A=1\nBurstBufferType=burst_buffer/lua\n", "/etc/slurm/nodes.conf": "N=2\n"}
     }
-    seen = Place(SITE, Facts({controller.FACT: {HOST: one, "other": two}}), "other")
+    seen = StepContext(SITE, Facts({controller.FACT: {HOST: one, "other": two}}), "other")
     assert [one.text.split()[0] for one in _judge_alike(seen, None)] == ["/etc/slurm/nodes.conf"]
-    assert told(_judge_alike(Place(SITE, seen.facts, HOST), None)) == []
+    assert told(_judge_alike(StepContext(SITE, seen.facts, HOST), None)) == []
 
 
 def test_a_step_without_a_rule_is_told_all_the_same() -> None:

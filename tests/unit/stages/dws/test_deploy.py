@@ -11,7 +11,7 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Delete
-from dws_on_csm.model.step import Check, Facts, Known, Place
+from dws_on_csm.model.step import Check, Constant, Facts, StepContext
 from dws_on_csm.stages.dws import cert_manager_overlay, deploy, readiness, rendered
 
 WEBHOOK: Mapping[str, Any] = {
@@ -42,7 +42,7 @@ class Answers:
         return self.live if path.endswith(f"/{names.WEBHOOK}") else None
 
 
-def place(change: str, available: int, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(change: str, available: int, monkeypatch: pytest.MonkeyPatch) -> StepContext:
     """A master whose webhook has so many pods that answer, of whatever form, and differs from its manifest in `change`."""
     live = copy.deepcopy(dict(WEBHOOK))
     if change == "replicas":
@@ -55,7 +55,7 @@ def place(change: str, available: int, monkeypatch: pytest.MonkeyPatch) -> Place
     live["status"] = {"observedGeneration": 1, "replicas": available, "availableReplicas": available}
     monkeypatch.setattr(rendered, "wanted", lambda place: [WEBHOOK])
     monkeypatch.setattr(cert_manager_overlay, "modern", lambda place: False)
-    here = Place(load(DEFAULT), Facts({}), "ncn-m001")
+    here = StepContext(load(DEFAULT), Facts({}), "ncn-m001")
     cluster: Any = Answers(None if change == "missing" else live)
     steps = {one.name: one for one in deploy.STAGE.steps}
     for name in ("applied", "available"):
@@ -87,7 +87,7 @@ def test_when_the_webhook_is_replaced(
     actions = deploy._change_applied(here, deploy._read_applied(here, found), deploy._want_applied(here))
     assert any(isinstance(one, Delete) for one in actions) == goes
     checks = {one.name: one for one in deploy.STAGE.steps if isinstance(one, Check)}
-    assert isinstance(checks["workflows"].look(here), Known) != guarded
+    assert isinstance(checks["workflows"].look(here), Constant) != guarded
     assert bool(deploy._means_applied(here, found, None)) == guarded
 
 
@@ -104,5 +104,5 @@ def test_a_workflow_that_is_at_work_keeps_the_webhook(monkeypatch: pytest.Monkey
         "deploy.jobs": {"slurmctl1": seen},
     }
     checks = {one.name: one for one in deploy.STAGE.steps if isinstance(one, Check)}
-    found = checks["jobs"].judge(Place(here.site, here.facts, "slurmctl1"), seen)
+    found = checks["jobs"].judge(StepContext(here.site, here.facts, "slurmctl1"), seen)
     assert [one.name for one in found] == ["workflow-live"]

@@ -10,11 +10,11 @@ import pytest
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
-from dws_on_csm.engine.context import At, Reach
+from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.engine.perform import _in_cluster
 from dws_on_csm.model.cluster_api import ClusterError
-from dws_on_csm.model.snapshot import Thing
-from dws_on_csm.model.step import Api, Facts, Place, Refused
+from dws_on_csm.model.snapshot import ObjectSnapshot
+from dws_on_csm.model.step import ApiLook, Facts, Refused, StepContext
 from dws_on_csm.stages.dws import foreign_objects, installed
 from dws_on_csm.stages.rollback import objects
 from tests.unit.site_files import MINIMAL, write
@@ -146,11 +146,11 @@ def site(tmp_path: Path) -> Site:
 
 def rolled_back(api: SpaceApi, site: Site, meanwhile: str = "") -> tuple[Any, Any, str]:
     """The step looks, and does what it decides; `meanwhile`: a ConfigMap that comes between. Have, want, what it tells."""
-    step = objects.step([Thing(installed.NAMESPACE, None, frozenset())], "objects", "1")
-    look = step.look(Place(site, Facts({}), "m"))
-    assert isinstance(look, Api) and step.read and step.change and step.why
+    step = objects.step([ObjectSnapshot(installed.NAMESPACE, None, frozenset())], "objects", "1")
+    look = step.look(StepContext(site, Facts({}), "m"))
+    assert isinstance(look, ApiLook) and step.read and step.change and step.why
     found = look.read(api)  # type: ignore[arg-type]
-    place = Place(site, Facts({"objects.objects": {"m": found}}), "m")
+    place = StepContext(site, Facts({"objects.objects": {"m": found}}), "m")
     have, want = step.read(place, found), step.want(place)
     if meanwhile:
         api["configmaps"].append({"name": meanwhile})
@@ -158,7 +158,7 @@ def rolled_back(api: SpaceApi, site: Site, meanwhile: str = "") -> tuple[Any, An
         assert step.taken(place, have, want)
         _in_cluster(
             Reach(lambda host: None, lambda: api, lambda role: "m"),
-            At("2", "m", "objects", "objects", lambda event: None),
+            StepReporter("2", "m", "objects", "objects", lambda event: None),
             step.change(place, have, want),
         )
     return have, want, step.why(have)

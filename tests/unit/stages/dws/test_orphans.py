@@ -13,13 +13,13 @@ from dws_on_csm.commands.doctor import probes
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import names
 from dws_on_csm.engine import apply
-from dws_on_csm.engine.context import At, Reach
+from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.engine.looks import Board
 from dws_on_csm.engine.perform import perform
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.errors import Lost
 from dws_on_csm.model.events import Done, Event
-from dws_on_csm.model.step import Check, Refused, Shell, Stage
+from dws_on_csm.model.step import Check, Refused, ShellLook, Stage
 from dws_on_csm.stages import jobs, undeploy
 from dws_on_csm.stages.dws import installed, replace
 from tests.unit.conftest import LocalHost
@@ -92,7 +92,7 @@ class Noting(LocalHost):
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     said = tmp_path / "squeue.said"
-    monkeypatch.setattr("dws_on_csm.stages.jobs.look", lambda place: Shell(f"cat {said}", jobs.parse))
+    monkeypatch.setattr("dws_on_csm.stages.jobs.look", lambda place: ShellLook(f"cat {said}", jobs.parse))
     monkeypatch.setattr("dws_on_csm.engine.before_images.STATE", str(tmp_path / "state"))
     made = World(said)
     made.job()
@@ -186,7 +186,13 @@ def deed(world: World, tmp_path: Path, told: tuple[str, ...] = ("9",)) -> None:
     actions = step.change(place, step.read(place, every), {})
     host = LocalHost(tmp_path)
     reach = Reach(lambda name: host, lambda: world, lambda role: MASTER)
-    perform(reach, Board(place.site), At("run-1", MASTER, "undeploy", "orphans", list[Event]().append), actions, {})
+    perform(
+        reach,
+        Board(place.site),
+        StepReporter("run-1", MASTER, "undeploy", "orphans", list[Event]().append),
+        actions,
+        {},
+    )
 
 
 @pytest.mark.parametrize(("known", "answers"), [("9", True), ("8", True), ("", False)])

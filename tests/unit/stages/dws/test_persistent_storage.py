@@ -21,17 +21,17 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.engine import before_images, host_script
-from dws_on_csm.engine.context import At, Reach
+from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.engine.host_script import compile_actions
 from dws_on_csm.engine.looks import Board
 from dws_on_csm.engine.perform import perform
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import AskApi, Delete, Sh
+from dws_on_csm.model.actions import CallApi, Delete, RunScript
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.events import Event
 from dws_on_csm.model.snapshot import Dws, Goal
-from dws_on_csm.model.step import Check, Facts, Finding, Place, Refused, Step
+from dws_on_csm.model.step import Check, Facts, Finding, Refused, Step, StepContext
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.dws import (
     in_use,
@@ -309,7 +309,7 @@ def test_a_number_is_printed_with_a_word_that_no_others_have() -> None:
     assert told[-1].name == "storage-not-agreed" and persistent_storage.number(anew) in told[-1].fix
 
 
-def refused(place: Place, found: Sequence[Any]) -> Sequence[Finding]:
+def refused(place: StepContext, found: Sequence[Any]) -> Sequence[Finding]:
     """What the check of preflight says where this is found."""
     check = persistent_storage.check(lambda place: True, lambda place: True)
     return check.judge(place, {"data": found, "kept": []})
@@ -335,7 +335,7 @@ def a_place(
     agreed: Sequence[Any] = (),
     now: Sequence[Any] = (),
     dws: str = "0.0.20",
-) -> Place:
+) -> StepContext:
     site = load(DEFAULT)
     site = replace(site, versions=replace(site.versions, dws=dws), deletes=typed)
     there = {"tag": "0.0.20", "unfinished": "", "namespace": True, "traces": ["x"], "crds": {}}
@@ -346,10 +346,10 @@ def a_place(
         "undeploy.owned": {"owned": [], "unasked": []},
     }
     every = {key: {MASTER: value} for key, value in {**facts, **(found or {})}.items()}
-    return Place(site, Facts(every, {persistent_storage.FACT: every[persistent_storage.FACT]}), MASTER)
+    return StepContext(site, Facts(every, {persistent_storage.FACT: every[persistent_storage.FACT]}), MASTER)
 
 
-def deleted(place: Place) -> list[Delete]:
+def deleted(place: StepContext) -> list[Delete]:
     step = persistent_storage.step("undeploy", undeploy.version)
     assert step.change is not None and step.read is not None
     have = step.read(place, place.facts.one("undeploy.storage"))
@@ -381,7 +381,7 @@ def test_what_was_made_for_an_orphan_that_was_deleted_is_given_time_to_go(
         return
     assert step.taken(place, have, []) == ()
     (wait,) = step.change(place, have, [])
-    assert isinstance(wait, AskApi)
+    assert isinstance(wait, CallApi)
 
     def passes(path: str, seconds: float) -> None:
         assert path.endswith("/namespaces/default/servers") and seconds > 0
@@ -436,7 +436,7 @@ def test_a_deletion_is_of_the_very_object_that_was_seen(local_host: LocalHost) -
             gone.append((path, deadline, uid))
 
     cluster = Recorder()
-    at = At("run-1", MASTER, "undeploy", "storage", list[Event]().append)
+    at = StepReporter("run-1", MASTER, "undeploy", "storage", list[Event]().append)
     reach = Reach(lambda host: local_host, lambda: cluster, lambda role: MASTER)
     perform(reach, Board(load(DEFAULT)), at, [Delete("/a/b/scratch", 7.0, "the one")], {})
     assert gone == [("/a/b/scratch", 7.0, "the one")]
@@ -629,7 +629,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
     def run(command: str = "touch done", again: bool = False, patience: int = 20) -> subprocess.Popen[str]:
         (action,) = make_undeploy.actions(place, "0.0.20", {"CRDs": {}}, again=again)
-        assert isinstance(action, Sh)
+        assert isinstance(action, RunScript)
         # what is awaited for a person's sake is not in a test
         text = action.script.replace('"known": 2', '"known": 0')
         if (folder / "late").exists():
@@ -1016,7 +1016,7 @@ def test_what_somebody_made_anew_since_it_was_saved_stays(older: bool, dws_versi
     step, settled = of_deploy("kept"), of_deploy("saved")
     assert step.change is not None and settled.change is not None and step.why is not None
     (action,) = step.change(place, have, want)
-    assert isinstance(action, AskApi)
+    assert isinstance(action, CallApi)
     action.ask(cluster)  # type: ignore[arg-type]
     have, want = look()
     assert have == want
@@ -1029,7 +1029,7 @@ def test_what_somebody_made_anew_since_it_was_saved_stays(older: bool, dws_versi
         == stays
     )
     (last,) = settled.change(place, [], [])
-    assert isinstance(last, Sh) and last.script.startswith("mv " if stays else "rm ")
+    assert isinstance(last, RunScript) and last.script.startswith("mv " if stays else "rm ")
 
 
 def test_what_never_went_is_left_as_it_is_now() -> None:
@@ -1071,7 +1071,7 @@ def test_a_dws_that_was_left_closed_is_opened_by_an_install() -> None:
     look = reopen.STEP.look(a_place())
     assert look.read(cluster) == "closed" and reopen.STEP.change is not None  # type: ignore[union-attr,arg-type]
     (action,) = reopen.STEP.change(a_place(), "closed", "open")
-    assert isinstance(action, Sh) and action.script.endswith(f"{persistent_storage.CLOSED} --ignore-not-found")
+    assert isinstance(action, RunScript) and action.script.endswith(f"{persistent_storage.CLOSED} --ignore-not-found")
 
 
 def test_every_task_that_brings_or_takes_dws_opens_it() -> None:
@@ -1101,7 +1101,7 @@ def test_dws_is_not_opened_while_the_script_that_closed_it_is_at_work(tmp_path: 
             getattr(host_script, name).replace("-w 90", "-w 1").replace("-w 60", "-w 1"),
         )
     left_behind = compile_actions(
-        [Sh("undeploy", f"touch {begun}; until [ -e {sent} ]; do sleep 0.05; done")], "run-1", "m"
+        [RunScript("undeploy", f"touch {begun}; until [ -e {sent} ]; do sleep 0.05; done")], "run-1", "m"
     )
     at_work = subprocess.Popen(["sh", "-c", left_behind[0]], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     reach = Reach(lambda name: host, pytest.fail, lambda role: MASTER)
@@ -1110,7 +1110,7 @@ def test_dws_is_not_opened_while_the_script_that_closed_it_is_at_work(tmp_path: 
         while not begun.exists():
             assert at_work.poll() is None
             time.sleep(0.01)
-        opened = compile_actions([Sh("open DWS again", f"touch {tmp_path}/opened")], "run-2", "m")[0]
+        opened = compile_actions([RunScript("open DWS again", f"touch {tmp_path}/opened")], "run-2", "m")[0]
         assert host.run(opened, deadline=60).code == host_script.BUSY and not (tmp_path / "opened").exists()
         with pytest.raises(Unreachable, match=host_script.STILL):
             before_images.opened(reach, "run-2", "install", "", board)

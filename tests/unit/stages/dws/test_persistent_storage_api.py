@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from dws_on_csm.domain import dws_objects, names
-from dws_on_csm.model.actions import AskApi, Sh
+from dws_on_csm.model.actions import CallApi, RunScript
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.stages.dws import installed, kept_configuration, make_undeploy, persistent_storage
 from tests.unit import loopback_cluster
@@ -90,7 +90,7 @@ def removal(cluster: Cluster, tmp_path: Path, command: str, *, again: bool = Fal
     """The script's end; `command` stands for make undeploy."""
     facts = {"preflight.cluster": {"cert_manager": ["v1alpha3"]}, "workarea.rendered": {"objects": [OWN]}}
     (action,) = make_undeploy.actions(a_place(found=facts), "0.0.20", {"CRDs": {}}, again=again)
-    assert isinstance(action, Sh)
+    assert isinstance(action, RunScript)
     own = f"clone={tmp_path}\ncommand={json.dumps(command)}\n"
     script = action.script.replace('cd "$clone"', f'{own}cd "$clone"', 1)
     head = f"set -eu\numask 022\nSTATE={tmp_path}/state\nRUN=run-1\n"
@@ -280,7 +280,7 @@ def test_what_an_older_version_has_no_field_for_is_told_and_not_awaited(cluster:
         (step,) = (one for one in kept_configuration.STEPS if one.name == "kept")
         assert step.change is not None
         (action,) = step.change(place, None, None)
-        assert isinstance(action, AskApi)
+        assert isinstance(action, CallApi)
         assert action.title == (
             "put back what is kept: Storage default/rabbit-1 (without spec.mode, which this version of DWS does not have)"
         )

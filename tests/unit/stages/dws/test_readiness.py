@@ -9,7 +9,7 @@ import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import names
-from dws_on_csm.model.step import Facts, Place
+from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.stages.dws import readiness
 
 
@@ -64,7 +64,7 @@ def test_a_proof_needs_the_controller_and_one_that_answers(controller: int, webh
         {"kind": "Deployment", "metadata": {"name": name}, "spec": {"replicas": count}}
         for name, count in ((names.CONTROLLER, 1), (names.WEBHOOK, 3))
     ]
-    place = Place(load(DEFAULT), Facts({"workarea.rendered": {"ncn-m001": {"objects": rendered}}}), "ncn-m001")
+    place = StepContext(load(DEFAULT), Facts({"workarea.rendered": {"ncn-m001": {"objects": rendered}}}), "ncn-m001")
     have = {names.CONTROLLER: f"{controller} of 1", names.WEBHOOK: f"{webhook} of 3", "because": "slow", "stuck": []}
     step = readiness.SERVES
     assert step.read is not None

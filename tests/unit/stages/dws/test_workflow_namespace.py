@@ -13,10 +13,10 @@ from dws_on_csm.commands.history.host_record import Trail
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain.names import KUBECONFIG
-from dws_on_csm.model.actions import AskApi
+from dws_on_csm.model.actions import CallApi
 from dws_on_csm.model.cluster_api import ClusterError
-from dws_on_csm.model.snapshot import File, Goal
-from dws_on_csm.model.step import Api, Check, Facts, Place, Step
+from dws_on_csm.model.snapshot import FileSnapshot, Goal
+from dws_on_csm.model.step import ApiLook, Check, Facts, Step, StepContext
 from dws_on_csm.stages.access import rbac, revoke, rotate
 from dws_on_csm.stages.dws import deploy, workflow_namespace
 from dws_on_csm.stages.install import procedure
@@ -49,8 +49,8 @@ def site(name: str = "slurm", **more: Any) -> Site:
     return replace(default, access=replace(default.access, namespace=name, **more))
 
 
-def place(at: Site, kubeconfigs: Mapping[str, Mapping[str, str]] | None = None) -> Place:
-    return Place(at, Facts({"access.kubeconfig": dict(kubeconfigs or {})}), "ncn-m001")
+def place(at: Site, kubeconfigs: Mapping[str, Mapping[str, str]] | None = None) -> StepContext:
+    return StepContext(at, Facts({"access.kubeconfig": dict(kubeconfigs or {})}), "ncn-m001")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_rollback_brings_no_kubeconfig_back_that_names_another_namespace_than_
     (check,) = (one for one in rollback_procedure.stages(goal, "c")[0].steps if one.name == "spaces")
     assert isinstance(check, Check)
     look = check.look(place(site()))
-    assert isinstance(look, Api)
+    assert isinstance(look, ApiLook)
     told = check.judge(place(site()), look.read(Cluster(there)))  # type: ignore[arg-type]
     assert [one.name for one in told] == [one for one in names if busy or one == "namespace-missing"]
     assert not busy or "bb1 in the namespace slurm, which the kubeconfig on c, d names" in told[-1].text
@@ -91,7 +91,7 @@ def test_which_namespaces_a_rollback_changes(
     now: str, then: str | None, renewed: bool, moved: Mapping[str, tuple[str, str]]
 ) -> None:
     """By what lies on the controller and what comes back; a kubeconfig that is made anew names that of the site file."""
-    coming = {} if then is None else {KUBECONFIG: File(KUBECONFIG, "1", "", "", "x", frozenset(), space=then)}
+    coming = {} if then is None else {KUBECONFIG: FileSnapshot(KUBECONFIG, "1", "", "", "x", frozenset(), space=then)}
     at = site()
     found = rollback_target._space(at, Trail(space=now), coming, renewed)
     assert ({"slurmctl": found} if all(found) and found[0] != found[1] else {}) == moved
@@ -171,7 +171,7 @@ def test_whatever_writes_kubeconfigs_looks_before() -> None:
 @pytest.mark.parametrize("renew", [False, True])
 def test_a_rollback_looks_once_more_right_before_a_kubeconfig_comes_that_names_another_namespace(renew: bool) -> None:
     """Whether it is put back or made anew: a job may have been submitted, or the namespace may have gone, since the preflight."""
-    former = {KUBECONFIG: File(KUBECONFIG, "1", "600", "slurm:slurm", "x", frozenset(), image=KUBECONFIG)}
+    former = {KUBECONFIG: FileSnapshot(KUBECONFIG, "1", "600", "slurm:slurm", "x", frozenset(), image=KUBECONFIG)}
     files, roles = {"c": {} if renew else former}, {"controller": ("c",)}
     goal = Goal("1", "leave", files, (), {"c": True}, renew=renew, roles=roles, spaces={"c": ("slurm", "lab")})
     writing = [
@@ -189,7 +189,7 @@ def test_the_look_has_all_that_is_judged(monkeypatch: pytest.MonkeyPatch) -> Non
     told = [{"namespace": "old", "name": "bb1"}, {"namespace": "old", "name": "bb2"}]
     monkeypatch.setattr("dws_on_csm.stages.dws.workflows.read", lambda cluster: told)
     look = workflow_namespace.CHECK.look(place(site()))
-    assert isinstance(look, Api)
+    assert isinstance(look, ApiLook)
     assert look.read(Cluster({})) == {"state": "missing", "workflows": {"old": ["bb1", "bb2"]}}  # type: ignore[arg-type]
 
 
@@ -207,7 +207,7 @@ def test_it_is_made_before_anything_needs_it_and_only_where_that_is_asked_for() 
 def test_no_rollback_takes_it_away() -> None:
     """It is created as no object of the run: others may have put something there since."""
     (action,) = workflow_namespace._make(place(site(create_namespace=True)), "missing", "there")
-    assert isinstance(action, AskApi) and action.objects == ()
+    assert isinstance(action, CallApi) and action.objects == ()
     cluster = Cluster({})
     action.ask(cluster)  # type: ignore[arg-type]
     assert cluster.made == ["slurm"]

@@ -12,7 +12,7 @@ import pytest
 
 from dws_on_csm.config.load import load
 from dws_on_csm.model import render
-from dws_on_csm.model.step import Facts, Place, Unknown
+from dws_on_csm.model.step import Facts, NotYetKnown, StepContext
 from dws_on_csm.stages.pod import discover, managed_by, mount, rollout
 from dws_on_csm.stages.slurm import pod_checks
 from tests.unit.site_files import write
@@ -21,10 +21,10 @@ NAME = "slurmctld"
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> StepContext:
     """The controller of a site whose slurmctld runs in a pod."""
     site = load(write(tmp_path, "master: {host: m}\ncontrollers: [{pod: {}}]\n"))
-    return Place(site, Facts(), NAME)
+    return StepContext(site, Facts(), NAME)
 
 
 CONFIG_VOLUME: dict[str, Any] = {"name": "conf", "configMap": {"name": "slurm-conf", "defaultMode": 420}}
@@ -90,7 +90,7 @@ def objects(
     }
 
 
-def seen(place: Place, there: dict[str, Any]) -> Any:
+def seen(place: StepContext, there: dict[str, Any]) -> Any:
     wanted = discover.of(place)
     assert wanted is not None
     return discover.read(Cluster(there), wanted)  # type: ignore[arg-type]
@@ -121,7 +121,7 @@ SUBPATH = {"mountPath": "/etc/slurm/slurm.conf", "subPath": "slurm.conf"}
         (objects(deployment(CONFIG_VOLUME), owner=("Job", "once")), ["pod-workload"]),
     ],
 )  # fmt: skip
-def test_what_cannot_be_made_lasting_is_refused(place: Place, there: dict[str, Any], names: list[str]) -> None:
+def test_what_cannot_be_made_lasting_is_refused(place: StepContext, there: dict[str, Any], names: list[str]) -> None:
     """By name, and with the place to change it."""
     found = list(pod_checks.judge(place, seen(place, there)))
     assert [one.name for one in found] == names
@@ -176,7 +176,9 @@ HOST = "kubernetes.io/hostname"
         ),
     ],
 )
-def test_what_would_lose_all_jobs_is_refused(place: Place, there: dict[str, Any], conf: str, names: list[str]) -> None:
+def test_what_would_lose_all_jobs_is_refused(
+    place: StepContext, there: dict[str, Any], conf: str, names: list[str]
+) -> None:
     """Slurm's state has to outlive the pod, since an install needs a new one: else every job of everybody is forgotten."""
     file = place.site.slurm.conf
     place.facts.found["preflight.controller"] = {NAME: {"files": {file: f"ClusterName=x\n{conf}\n"}}}
@@ -214,17 +216,17 @@ def test_who_keeps_an_object_is_read_from_its_marks(meta: dict[str, Any], keeper
         objects(deployment(CONFIG_VOLUME), owner=("Job", "once")),
     ],
 )
-def test_what_is_refused_is_planned_no_further(place: Place, there: dict[str, Any]) -> None:
+def test_what_is_refused_is_planned_no_further(place: StepContext, there: dict[str, Any]) -> None:
     """Without a volume, a ConfigMap or a workload it isn't known what would be mounted where, and a plan says that."""
     found = seen(place, there)
     kubeconfig = {"slurm_uid": "64030", "slurm_group": "1"}
     spot = replace(place, facts=Facts({discover.FACT: {NAME: found}, "access.kubeconfig": {NAME: kubeconfig}}))
-    with pytest.raises(Unknown):
+    with pytest.raises(NotYetKnown):
         mount.wanted_volume(spot)
         rollout.means(spot)
 
 
-def test_a_finding_names_what_has_to_be_where(place: Place) -> None:
+def test_a_finding_names_what_has_to_be_where(place: StepContext) -> None:
     """Whoever keeps the objects is told each key and the volume."""
     (found,) = pod_checks.judge(place, seen(place, objects(deployment(CONFIG_VOLUME, **HELM))))
     assert "Helm release slurm" in found.text
@@ -239,7 +241,7 @@ def test_a_finding_names_what_has_to_be_where(place: Place) -> None:
         assert word in found.fix
 
 
-def wanted(place: Place, volume: dict[str, Any], user: str = "64030", group: str = "64030") -> Any:
+def wanted(place: StepContext, volume: dict[str, Any], user: str = "64030", group: str = "64030") -> Any:
     have = {**seen(place, objects(deployment(volume))), "group": "64030"}
     facts = Facts({discover.FACT: {NAME: have}, "access.kubeconfig": {NAME: {"slurm_uid": user, "slurm_group": group}}})
     return mount.wanted_volume(replace(place, facts=facts))
@@ -248,19 +250,19 @@ def wanted(place: Place, volume: dict[str, Any], user: str = "64030", group: str
 @pytest.mark.parametrize(
     ("user", "group", "mode"), [("0", "0", 0o400), ("64030", "64030", 0o440), ("64030", "1", 0o444)]
 )
-def test_the_kubeconfig_is_as_closed_as_slurm_user_allows(place: Place, user: str, group: str, mode: int) -> None:
+def test_the_kubeconfig_is_as_closed_as_slurm_user_allows(place: StepContext, user: str, group: str, mode: int) -> None:
     """Root's where it can be, the fsGroup's where SlurmUser is in it, or else everybody's in the pod."""
     secret = wanted(place, CONFIG_VOLUME, user, group)["projected"]["sources"][1]["secret"]
     assert secret["items"] == [{"key": "kubeconfig", "path": "slurm-dws.kubeconfig", "mode": mode}]
 
 
-def test_a_volume_that_has_both_is_left_as_it_is(place: Place) -> None:
+def test_a_volume_that_has_both_is_left_as_it_is(place: StepContext) -> None:
     """Nothing is rolled out for what is mounted already."""
     assert wanted(place, BOTH, group="1") == BOTH
     assert wanted(place, CONFIG_VOLUME, group="1") == BOTH
 
 
-def test_a_volume_that_lists_its_files_lists_the_plugins_too(place: Place) -> None:
+def test_a_volume_that_lists_its_files_lists_the_plugins_too(place: StepContext) -> None:
     """A key that isn't listed is not shown in the pod."""
     items = [{"key": "slurm.conf", "path": "slurm.conf"}]
     listing = {"name": "conf", "configMap": {"name": "slurm-conf", "items": items}}

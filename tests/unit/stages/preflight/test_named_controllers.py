@@ -15,7 +15,7 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import Host
 from dws_on_csm.model import render
 from dws_on_csm.model.snapshot import Goal
-from dws_on_csm.model.step import Check, Facts, Finding, Place, Stage
+from dws_on_csm.model.step import Check, Facts, Finding, Stage, StepContext
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.install import STAGES
 from dws_on_csm.stages.preflight import named_controllers
@@ -38,16 +38,16 @@ def found(name: str, text: str = BOTH, addresses: str = "", fqdn: str = "", **in
     }
 
 
-def places(seen: dict[str, dict[str, Any]], pings: str = "", spelled: tuple[str, ...] = ()) -> list[Place]:
+def places(seen: dict[str, dict[str, Any]], pings: str = "", spelled: tuple[str, ...] = ()) -> list[StepContext]:
     """The places of a site with these controllers, by the site file's names; `spelled`: those that were not looked at."""
     hosts = tuple(Host(name, "controller", "root", False) for name in (*seen, *spelled))
     site = replace(load(DEFAULT), controllers=hosts)
     told = slurmctld.parse("".join(f"named={line}\n" for line in pings.splitlines()).encode())
     facts = Facts({controller.FACT: dict(seen), slurmctld.FACT: dict.fromkeys(seen, told)})
-    return [Place(site, facts, name) for name in seen]
+    return [StepContext(site, facts, name) for name in seen]
 
 
-def findings(some: list[Place], takes: bool = False) -> list[Finding]:
+def findings(some: list[StepContext], takes: bool = False) -> list[Finding]:
     """What the check says on all of them."""
     return [one for place in some for one in named_controllers.check(takes).judge(place, None)]
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
-from dws_on_csm.model.step import Check, Facts, Place, Shell
+from dws_on_csm.model.step import Check, Facts, ShellLook, StepContext
 from dws_on_csm.stages.preflight import checks
 from tests.unit.hostile import SLURM_USER, Host, hostile_host, needs_root
 
@@ -35,10 +35,10 @@ def test_a_clock_is_wrong_when_it_told_no_time_between_question_and_answer(
 ) -> None:
     """`told` is what the host's clock said, and `took` how long its looks did, in seconds after they were asked for."""
     monkeypatch.setattr(time, "time", lambda: ASKED)
-    check, place = checks.STAGE.steps[0], Place(load(DEFAULT), Facts(), "ncn-m001")
+    check, place = checks.STAGE.steps[0], StepContext(load(DEFAULT), Facts(), "ncn-m001")
     assert isinstance(check, Check)
     look = check.look(place)
-    assert isinstance(look, Shell)
+    assert isinstance(look, ShellLook)
     monkeypatch.setattr(time, "time", lambda: ASKED + took)
     have = look.parse(f"uid 0\ntime {ASKED + told:.0f}\n".encode())
     assert [one.name for one in check.judge(place, have)] == found
@@ -50,12 +50,12 @@ def test_a_kubeconfig_of_others_on_the_master_is_a_finding(hostile_host: Host) -
     site = load(DEFAULT)
     conf = hostile_host.owned(hostile_host.top / "admin.conf", "")
     site = replace(site, master=replace(site.master, kubeconfig=str(conf), pki=str(hostile_host.top)))
-    check, place = checks.STAGE.steps[0], Place(site, Facts(), "ncn-m001")
+    check, place = checks.STAGE.steps[0], StepContext(site, Facts(), "ncn-m001")
     assert isinstance(check, Check)
     for owner, expected in ((SLURM_USER, ["master-file-open"]), ("root", [])):
         shutil.chown(conf, owner)
         look = check.look(place)
-        assert isinstance(look, Shell)
+        assert isinstance(look, ShellLook)
         have = look.parse(hostile_host.run(look.script).stdout.encode())
         told = [one.name for one in check.judge(place, have)]
         assert [name for name in told if name == "master-file-open"] == expected

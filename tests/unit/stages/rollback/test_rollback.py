@@ -26,16 +26,16 @@ from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.display.select import Display
 from dws_on_csm.domain import dws_objects, names
-from dws_on_csm.engine.context import At, Reach
+from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.engine.host_script import compile_actions
 from dws_on_csm.engine.perform import _in_cluster
 from dws_on_csm.engine.state import Run
 from dws_on_csm.kube import objects as kube_objects
 from dws_on_csm.model import snapshot
-from dws_on_csm.model.actions import Delete, Sh
+from dws_on_csm.model.actions import Delete, RunScript
 from dws_on_csm.model.cluster_api import ClusterError
-from dws_on_csm.model.snapshot import ABSENT, Dws, File, Goal, Thing
-from dws_on_csm.model.step import Api, Check, Facts, Finding, Place, Refused, Shell, Step
+from dws_on_csm.model.snapshot import ABSENT, Dws, FileSnapshot, Goal, ObjectSnapshot
+from dws_on_csm.model.step import ApiLook, Check, Facts, Finding, Refused, ShellLook, Step, StepContext
 from dws_on_csm.runner import past_runs as runner_past_runs
 from dws_on_csm.runner import work
 from dws_on_csm.runner.options import Options
@@ -131,7 +131,7 @@ def test_the_oldest_image_counts() -> None:
         ]
     )
     left = frozenset({"ccc", "ddd", "eee"})
-    assert found.files[LUA] == File(LUA, "1", "644", "root:root", "aaa", left, b"text\n", LUA)
+    assert found.files[LUA] == FileSnapshot(LUA, "1", "644", "root:root", "aaa", left, b"text\n", LUA)
 
 
 def test_a_file_that_was_not_there() -> None:
@@ -243,14 +243,14 @@ def test_what_there_is_of_dws_is_looked_at_again_right_before_it_goes(
     wanted = load(write(tmp_path, MINIMAL))
     # of an install there is DWS to go, or there is none: then it is looked at when DWS is to come
     for there in (now, {**now, "tag": wanted.versions.dws}):
-        place = Place(wanted, Facts({installed.FACT: {"m": there}}), "m")
+        place = StepContext(wanted, Facts({installed.FACT: {"m": there}}), "m")
         told: list[Finding] = []
         for stage in procedure.stages(goal, "c")[1:]:
             steps = [one.name for one in stage.steps]
             for check in (one for one in stage.steps if isinstance(one, Check) and one.name == "since-dws"):
                 assert "removed" not in steps or steps.index("since-dws") < steps.index("removed")
                 look = check.look(place)
-                told += check.judge(place, look.read(None) if isinstance(look, Api) else None)  # type: ignore[arg-type]
+                told += check.judge(place, look.read(None) if isinstance(look, ApiLook) else None)  # type: ignore[arg-type]
         assert {one.name for one in told} == (set() if same else {"run-since"})
 
 
@@ -492,12 +492,12 @@ def test_what_was_there_before_the_run_is_at_hand_for_the_install(
     cluster = Storages(*(there or ()), served=there is not None)
     steps = objects.saved(first)
     facts = Facts({})
-    place = Place(site, facts, "m")
+    place = StepContext(site, facts, "m")
 
     def look() -> None:
         for step in steps:
             made = step.look(place)
-            shell = isinstance(made, Shell)
+            shell = isinstance(made, ShellLook)
             found = made.parse(local_host.run(made.script, deadline=30).out) if shell else made.read(cluster)  # type: ignore[union-attr,arg-type]
             facts.found[f"previous.{step.name}"] = {"m": found}
 
@@ -576,11 +576,11 @@ def test_a_goal_is_of_the_records_that_are_there(
     assert isinstance(check, Check)
     if what in LEFT:
         _left(local_host, *LEFT[what])
-    told = check.judge(Place(site, Facts({}), "h"), seen())
+    told = check.judge(StepContext(site, Facts({}), "h"), seen())
     assert [one.name for one in told] == (["run-since"] if what else [])
 
 
-SERVED = snapshot.Thing(CRD, None, frozenset())
+SERVED = snapshot.ObjectSnapshot(CRD, None, frozenset())
 OFF = Goal("1", "leave", {}, (), {"c": False}, slurm=True, off=True)
 
 
@@ -590,13 +590,16 @@ OFF = Goal("1", "leave", {}, (), {"c": False}, slurm=True, off=True)
         (OFF, ["slurm"]),
         (replace(OFF, dws="remove"), ["slurm"]),
         (replace(OFF, dws="install", version="0.0.20"), ["slurm"]),
-        (replace(OFF, slurm=False, pods=(Thing("/apis/apps/v1/x", None, frozenset()),)), ["pods", "slurmctld"]),
+        (
+            replace(OFF, slurm=False, pods=(ObjectSnapshot("/apis/apps/v1/x", None, frozenset()),)),
+            ["pods", "slurmctld"],
+        ),
         (Goal("1", "leave", {}, (SERVED,), {"c": True}), ["objects"]),
     ],
 )
 def test_dws_is_closed_before_jobs_lose_what_they_need_and_opened_at_the_end(goal: Goal, around: list[str]) -> None:
     """As in an undeploy: closed, looked at, taken away, opened; a rollback that takes nothing from jobs does not close it."""
-    files = {"c": {LUA: File(LUA, "r", "644", "root:root", ABSENT, frozenset())}}
+    files = {"c": {LUA: FileSnapshot(LUA, "r", "644", "root:root", ABSENT, frozenset())}}
     for made, more in ((goal, []), (replace(goal, files=files, roles={"controller": ("c",)}), ["plugin"] * goal.off)):
         stages = {stage.name: stage for stage in procedure.stages(made, "/etc/slurm/slurm.conf")}
         assert set(stages["close"].around) == {*around, *more} and [*stages][-1] == "open"
@@ -653,7 +656,7 @@ def test_a_rollback_is_not_done_by_half_for_a_limit(site: Site, goal: Goal, refu
             one.name
             for check in first.steps
             if isinstance(check, Check) and check.name == "limit"
-            for one in check.judge(Place(replace(site, limit=limit), there, master), None)
+            for one in check.judge(StepContext(replace(site, limit=limit), there, master), None)
         ]
         for limit in (None, controllers, frozenset({master}))
     }
@@ -673,7 +676,7 @@ def test_a_goal_is_of_the_dws_that_is_there(site: Site, dws: Dws) -> None:
         ({**now, "tag": "0.1.9"}, ["run-since"]),
         ({**now, "unfinished": "0.0.20"}, ["run-since"]),
     ):
-        place = Place(site, Facts({installed.FACT: {"m": found}}), "m")
+        place = StepContext(site, Facts({installed.FACT: {"m": found}}), "m")
         assert [one.name for one in check.judge(place, None)] == told
 
 
@@ -689,14 +692,16 @@ def _sum(text: str) -> str:
 @pytest.mark.parametrize("text", ["enabled\n", "enabled\nby hand\n", None])
 def test_a_slurm_conf_that_is_edited_after_the_preflight_stays(site: Site, text: str | None) -> None:
     """What an administrator changed between the check of all files and this controller's turn is not overwritten."""
-    known = File(CONF, "1", "644", "root:root", _sum("plain\n"), frozenset({_sum("enabled\n")}), b"plain\n", CONF)
+    known = FileSnapshot(
+        CONF, "1", "644", "root:root", _sum("plain\n"), frozenset({_sum("enabled\n")}), b"plain\n", CONF
+    )
     goal = Goal("1", "leave", {"c": {CONF: known}}, (), {"c": False}, slurm=True)
     (stage,) = (one for one in procedure.stages(goal, CONF) if one.name == "slurm")
     (step,) = (one for one in stage.steps if one.name == "conf")
     assert isinstance(step, Step) and step.change and step.read
     found = None if text is None else {"id": "1", "text": text}
     facts = Facts({"slurm.conf": {"c": found}, "preflight.controller": {"c": {"files": {}}}})
-    place = Place(site, facts, "c")
+    place = StepContext(site, facts, "c")
     have = step.read(place, found)
     if text == "enabled\n":
         assert step.change(place, have, step.want(place))
@@ -709,7 +714,7 @@ def test_a_slurm_conf_that_is_edited_after_the_preflight_stays(site: Site, text:
 @pytest.mark.parametrize("used", [True, False])
 def test_a_plugin_is_loaded_before_it_comes_back_where_slurmctld_uses_it(site: Site, used: bool) -> None:
     """One that does not load, and that nobody used, comes back as it was: a rollback does not fail for it for ever."""
-    known = File(LUA, "1", "644", "root:root", _sum("old\n"), frozenset({_sum("new\n")}), b"old\n", LUA)
+    known = FileSnapshot(LUA, "1", "644", "root:root", _sum("old\n"), frozenset({_sum("new\n")}), b"old\n", LUA)
     goal = Goal("1", "leave", {"c": {LUA: known}}, (), {"c": used}, roles={"controller": ("c",)})
     (stage,) = files.files(goal, "plugin", "controller", set())
     (step,) = stage.steps
@@ -722,9 +727,9 @@ def test_a_plugin_is_loaded_before_it_comes_back_where_slurmctld_uses_it(site: S
         "hooks": ["slurm_bb_pools"],
     }
     facts = Facts({f"plugin.{step.name}": {"c": found}, "preflight.controller": {"c": controller}})
-    place = Place(site, facts, "c")
+    place = StepContext(site, facts, "c")
     actions = step.change(place, step.read(place, found), step.want(place))
-    titles = [action.title for action in actions if isinstance(action, Sh)]
+    titles = [action.title for action in actions if isinstance(action, RunScript)]
     assert [title.partition(" ")[0] for title in titles] == (["load", "put"] if used else ["put"])
 
 
@@ -752,17 +757,19 @@ class Changing:
             raise ClusterError(409, "the precondition does not hold")
 
 
-def objects_back(thing: Thing, cluster: Changing, site: Site) -> None:
+def objects_back(thing: ObjectSnapshot, cluster: Changing, site: Site) -> None:
     """Looks, and does what the step decides, as far as it is done by the API."""
     step = objects.step([thing], "objects", "1")
-    look = step.look(Place(site, Facts({}), "m"))
-    assert isinstance(look, Api) and step.read and step.change
+    look = step.look(StepContext(site, Facts({}), "m"))
+    assert isinstance(look, ApiLook) and step.read and step.change
     found = look.read(cluster)  # type: ignore[arg-type]
-    place = Place(site, Facts({"objects.objects": {"m": found}}), "m")
+    place = StepContext(site, Facts({"objects.objects": {"m": found}}), "m")
     actions = step.change(place, step.read(place, found), step.want(place))
     reach = Reach(lambda host: None, lambda: cluster, lambda role: "m")
     _in_cluster(
-        reach, At("2", "m", "objects", "objects", lambda event: None), [a for a in actions if isinstance(a, Delete)]
+        reach,
+        StepReporter("2", "m", "objects", "objects", lambda event: None),
+        [a for a in actions if isinstance(a, Delete)],
     )
 
 
@@ -775,7 +782,7 @@ def test_an_object_that_is_edited_after_the_preflight_stays(site: Site, then: di
     """It is compared with what the runs left again when its turn comes, be it that it is to go or to be as it was."""
     cluster = Changing(EDITED)
     with pytest.raises(Refused) as refused:
-        objects_back(Thing(ROLE, then, frozenset({kube_objects.fingerprint(LEFT_SO)})), cluster, site)
+        objects_back(ObjectSnapshot(ROLE, then, frozenset({kube_objects.fingerprint(LEFT_SO)})), cluster, site)
     assert [one.name for one in refused.value.findings] == ["object-changed"]
     assert cluster.deleted == []
 
@@ -789,7 +796,7 @@ def test_an_object_that_is_edited_right_before_its_deletion_stays(
     for states in ((LEFT_SO, now), (LEFT_SO, LEFT_SO, now)):
         cluster = Changing(*states)
         with pytest.raises(Refused):
-            objects_back(Thing(ROLE, None, left), cluster, site)
+            objects_back(ObjectSnapshot(ROLE, None, left), cluster, site)
         assert cluster.deleted == [("u", "1")] * (len(states) - 2)
 
 
@@ -797,5 +804,5 @@ def test_a_status_that_goes_on_changing_stops_no_deletion(site: Site) -> None:
     """What controllers write by themselves is nobody's edit: it is judged again, and goes."""
     busy = a_role("ours", version="2", ready="no")
     cluster = Changing(LEFT_SO, LEFT_SO, busy)
-    objects_back(Thing(ROLE, None, frozenset({kube_objects.fingerprint(LEFT_SO)})), cluster, site)
+    objects_back(ObjectSnapshot(ROLE, None, frozenset({kube_objects.fingerprint(LEFT_SO)})), cluster, site)
     assert cluster.deleted == [("u", "1"), ("u", "2")]

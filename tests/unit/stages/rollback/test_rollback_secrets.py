@@ -24,7 +24,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import Put, Remove
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.snapshot import Goal
-from dws_on_csm.model.step import Check, Facts, Known, Place, Shell, Step
+from dws_on_csm.model.step import Check, Constant, Facts, ShellLook, Step, StepContext
 from dws_on_csm.stages.access.kubeconfig import certificate as pem_of
 from dws_on_csm.stages.access.revocation_proof import _parse_kept
 from dws_on_csm.stages.rollback import files, unchanged
@@ -199,10 +199,10 @@ class Linked:
 
     def look(self, item: Step | Check) -> object:
         """What a step or check finds."""
-        look = item.look(Place(self.site, Facts({}), "c"))
-        if isinstance(look, Known):
+        look = item.look(StepContext(self.site, Facts({}), "c"))
+        if isinstance(look, Constant):
             return look.value
-        assert isinstance(look, Shell)
+        assert isinstance(look, ShellLook)
         out = self.sh(look.script)
         assert "QUJDREVG" not in out and "PRIVATE" not in out
         return look.parse(out.encode())
@@ -284,7 +284,7 @@ def test_a_rotation_behind_a_link_is_rolled_back(linked: Linked) -> None:
     """Nobody changed the file since, no key is shown, and it is put back behind the link."""
     goal, said, _ = linked.goal()
     assert said == []
-    place = Place(linked.site, Facts({}), "c")
+    place = StepContext(linked.site, Facts({}), "c")
     check = unchanged.files("controller", goal)
     assert check.judge(place, linked.look(check)) == []
     (stage,) = files.files(goal, "plugin", "controller", set())

@@ -16,8 +16,8 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import ComputeGroup, Host
 from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import Sh
-from dws_on_csm.model.step import Facts, Known, Place, Refused, Step, Unknown
+from dws_on_csm.model.actions import RunScript
+from dws_on_csm.model.step import Constant, Facts, NotYetKnown, Refused, Step, StepContext
 from dws_on_csm.stages.slurm import activate, computes, slurmctld, transaction
 from tests.unit.growth import assert_no_square
 
@@ -38,7 +38,7 @@ CURRENT: dict[str, Any] = {
 
 def place(
     text: str = TEXT, included: str = "", host: str = "one", facts: dict[str, dict[str, Any]] | None = None
-) -> Place:
+) -> StepContext:
     """A controller with this slurm.conf, which may include one more file."""
     files = {CONF: text} | ({"/etc/slurm/more.conf": included} if included else {})
     found: dict[str, dict[str, Any]] = {
@@ -46,7 +46,7 @@ def place(
         "slurm.conf": {host: {"id": "1 1.1", "text": text}},
         "slurm.daemon": {host: CURRENT},
     }
-    return Place(SITE, Facts(found | (facts or {})), host)
+    return StepContext(SITE, Facts(found | (facts or {})), host)
 
 
 # --- slurm.conf
@@ -98,7 +98,7 @@ def test_the_transaction_has_both_texts_and_their_checksums() -> None:
     """What to put, what to put back, what must be there now; all that goes through standard input."""
     here = place()
     (action,) = activate._change_conf(here, TEXT, activate.wanted(here, TEXT))
-    assert isinstance(action, Sh)
+    assert isinstance(action, RunScript)
     assert action.data == activate.wanted(here, TEXT).encode() + TEXT.encode()
     assert transaction.checksum(TEXT.encode()) in action.script
     assert "log=/var/log/slurmctld.log" in action.script
@@ -110,14 +110,14 @@ def test_disabling_what_is_not_enabled_does_nothing() -> None:
     """An undeploy that is repeated finds nothing to do; otherwise the line goes, and comes back if that fails."""
     assert activate.disable(place()) == []
     (action,) = activate.disable(place(TEXT + LINE))
-    assert isinstance(action, Sh)
+    assert isinstance(action, RunScript)
     assert action.data == TEXT.encode() + (TEXT + LINE).encode()
 
 
 def test_an_undo_gives_the_text_back() -> None:
     """The text from before is what is put, and what is there now is what comes back if that fails."""
     (action,) = activate.undo(place(TEXT + LINE), TEXT)
-    assert isinstance(action, Sh)
+    assert isinstance(action, RunScript)
     assert action.data == TEXT.encode() + (TEXT + LINE).encode()
     assert activate.undo(place(TEXT), TEXT) == []
 
@@ -168,7 +168,7 @@ def test_a_daemon_that_is_down_is_started() -> None:
     """With files that are right, one that does not answer is brought up by the same transaction, without a new text."""
     here = place(TEXT + LINE)
     (action,) = activate._change_daemon(here, {"answers": False, "not read": []}, None)
-    assert isinstance(action, Sh)
+    assert isinstance(action, RunScript)
     assert action.data == TEXT.encode()
     assert "next_size=0\n" in action.script
 
@@ -187,7 +187,7 @@ def test_a_file_that_another_runs_with_is_not_taken_away(identity: str, other: d
     conf = {"one": {"id": "1 1.1", "text": TEXT + LINE}, "two": {"id": identity, "text": TEXT + LINE}}
     here = place(TEXT + LINE, facts={"slurm.conf": conf, "slurm.daemon": {"one": CURRENT, "two": other}})
     (action,) = activate._change_daemon(here, None, None)
-    assert isinstance(action, Sh)
+    assert isinstance(action, RunScript)
     assert (action.data == b"") is kept
 
 
@@ -216,7 +216,7 @@ def test_a_text_that_is_known_to_start_is_not_touched(mine: dict[str, Any], othe
         conf["two"], daemons["two"] = {"id": "2 1.1", **other}, CURRENT
     here = place(TEXT + LINE, facts={"slurm.conf": conf, "slurm.daemon": daemons})
     (action,) = activate._change_daemon(here, None, None)
-    assert isinstance(action, Sh)
+    assert isinstance(action, RunScript)
     assert action.data == (b"" if kept else TEXT.encode())
 
 
@@ -224,7 +224,7 @@ def test_a_line_that_is_not_there_is_not_taken_out() -> None:
     """Where an included file has it, slurm.conf stays what it is."""
     here = place(TEXT + "Include more.conf\n", LINE)
     (action,) = activate._change_daemon(here, None, None)
-    assert isinstance(action, Sh) and action.data == b""
+    assert isinstance(action, RunScript) and action.data == b""
 
 
 def test_one_that_does_not_run_is_told_to_be_started() -> None:
@@ -238,7 +238,7 @@ def test_one_that_does_not_run_is_told_to_be_started() -> None:
         here = place(TEXT + LINE, facts={"slurm.daemon": {"one": state}})
         assert step.means(here, None, None) == means
         (action,) = step.change(here, None, None)
-        assert isinstance(action, Sh)
+        assert isinstance(action, RunScript)
         assert action.note == ("" if state is CURRENT else "slurmctld did not run on one, and was started")
 
 
@@ -294,7 +294,9 @@ def test_when_a_process_began(tmp_path: Path) -> None:
 # --- compute nodes
 
 
-def node(mode: Literal["check", "edit", "print"], text: str | None, controllers: str = TEXT, more: str = "") -> Place:
+def node(
+    mode: Literal["check", "edit", "print"], text: str | None, controllers: str = TEXT, more: str = ""
+) -> StepContext:
     """A node with this slurm.conf, below a controller with another."""
     host = Host("nid1", "compute", "root", False)
     site = replace(SITE, computes=(ComputeGroup((host,), mode, 0),))
@@ -303,7 +305,9 @@ def node(mode: Literal["check", "edit", "print"], text: str | None, controllers:
     facts = place(controllers + more, host=first).facts
     controller = facts.found["preflight.controller"][first] | {"host": first}
     facts.found["preflight.controller"][first] = controller
-    return Place(site, Facts(facts.found | {computes.FACT: {"nid1": found}, "computes.conf": {"nid1": found}}), "nid1")
+    return StepContext(
+        site, Facts(facts.found | {computes.FACT: {"nid1": found}, "computes.conf": {"nid1": found}}), "nid1"
+    )
 
 
 @pytest.mark.parametrize(
@@ -384,7 +388,7 @@ def test_no_password_comes_where_users_can_read_it(line: str, mode: str, there: 
 def test_a_node_is_known_only_after_the_controller() -> None:
     """Before a controller was looked at nothing can be wanted of a node."""
     here = node("edit", TEXT)
-    with pytest.raises(Unknown):
+    with pytest.raises(NotYetKnown):
         computes._want(replace(here, facts=Facts({"computes.conf": {"nid1": None}})))
 
 
@@ -476,6 +480,6 @@ def test_no_restart_ends_what_the_plugin_is_at_work_on(
     found = activate.HOOKS.judge(here, [workflow])
     assert [one.name for one in found] == (["workflow-at-work"] if refused else [])
     assert list(activate.HOOKS.judge(here, [])) == []
-    assert isinstance(activate.HOOKS.look(here), Known) == (not loaded or text != TEXT), (
+    assert isinstance(activate.HOOKS.look(here), Constant) == (not loaded or text != TEXT), (
         "nothing is asked where none is due"
     )

@@ -10,7 +10,7 @@ import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
-from dws_on_csm.model.step import Facts, Place, Refused
+from dws_on_csm.model.step import Facts, Refused, StepContext
 from dws_on_csm.stages.slurm import controller, slurmctld
 
 SITE = load(DEFAULT)
@@ -51,13 +51,13 @@ def read(was: str) -> dict[str, Any]:
 def test_what_was_not_loaded_is_named() -> None:
     """The keys that differ, and all three ways on."""
     running = RUNNING | read(f"{TEXT}MailProg=/x\nslurmctldport=1\n")
-    (seen,) = controller.judge(Place(SITE, Facts({slurmctld.FACT: {"slurmctl": running}}), "slurmctl"), GOOD)
+    (seen,) = controller.judge(StepContext(SITE, Facts({slurmctld.FACT: {"slurmctl": running}}), "slurmctl"), GOOD)
     assert "(MailProg, slurmctldport)" in seen.text
     assert all(way in seen.fix for way in ("restart", "undo", "accept: [slurm-conf-not-loaded]"))
 
 
 def names(found: dict[str, Any], running: dict[str, Any]) -> list[str]:
-    place = Place(SITE, Facts({slurmctld.FACT: {"slurmctl": running}}), "slurmctl")
+    place = StepContext(SITE, Facts({slurmctld.FACT: {"slurmctl": running}}), "slurmctl")
     seen = controller.judge(place, found)
     assert all(one.fix for one in seen)
     return [one.name for one in seen]

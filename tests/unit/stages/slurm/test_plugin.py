@@ -13,8 +13,8 @@ import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import Put, Sh
-from dws_on_csm.model.step import Facts, Place, Refused, Unknown
+from dws_on_csm.model.actions import Put, RunScript
+from dws_on_csm.model.step import Facts, NotYetKnown, Refused, StepContext
 from dws_on_csm.stages.slurm import hooks, plugin
 
 SITE = load(DEFAULT)
@@ -24,11 +24,11 @@ PLUGIN = "local function helper() end\n\nfunction slurm_bb_pools()\n\treturn 0\n
 FILES = {plugin.LUA: PLUGIN, plugin.CONF: "Directive=DW\n"}
 
 
-def place(host: str = "slurmctl1", files: dict[str, str] | None = None, **more: Any) -> Place:
+def place(host: str = "slurmctl1", files: dict[str, str] | None = None, **more: Any) -> StepContext:
     """A controller of Slurm 24.11 with Lua 5.4; the repository is cloned unless `files` says otherwise."""
     controller = {"version": "24.11.5", "hooks": HOOKS, "linked": ["5.4"], "lua": [["5.4", "/usr/bin/lua5.4"]], **more}
     found = {"there": True, "commit": "c0ffee", "modified": [], "open": "", "files": FILES if files is None else files}
-    return Place(
+    return StepContext(
         SITE, Facts({"preflight.controller": {host: controller}, "plugin.repository": {"ncn-m001": found}}), host
     )
 
@@ -81,7 +81,7 @@ def test_only_global_functions_count_as_defined(text: str, names: set[str]) -> N
 
 def test_nothing_is_wanted_before_the_repository_is_there() -> None:
     """A plan on an empty site can't know the files yet, and says so."""
-    with pytest.raises(Unknown, match="known after plugin"):
+    with pytest.raises(NotYetKnown, match="known after plugin"):
         plugin._want_conf(place(files={}))
 
 
@@ -89,7 +89,7 @@ def test_the_file_is_loaded_before_it_is_put_in_place() -> None:
     """With a Lua of the linked version the text is loaded first; it comes on standard input and is left nowhere."""
     here = place()
     load_, put = plugin._change_lua(here, None, plugin._want_lua(here))
-    assert isinstance(load_, Sh)
+    assert isinstance(load_, RunScript)
     assert load_.data == hooks.with_shim(here, PLUGIN).encode()
     assert put == Put("/etc/slurm/burst_buffer.lua", load_.data, 0o644)
 

@@ -12,7 +12,7 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import render
-from dws_on_csm.model.step import Facts, Place, Refused
+from dws_on_csm.model.step import Facts, Refused, StepContext
 from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.slurm import slurm_user
 
@@ -97,7 +97,7 @@ def test_who_slurm_user_is(tmp_path: Path, case: str, awk: str) -> None:
 def test_every_script_asks_in_the_same_way(tmp_path: Path) -> None:
     """What the kubeconfig is made for, tried as and looked at as is who slurmctld runs as."""
     site = load(DEFAULT)
-    made = slurm_user.slurm_user(Place(site, Facts(), "one")).replace(site.slurm.folder, str(tmp_path))
+    made = slurm_user.slurm_user(StepContext(site, Facts(), "one")).replace(site.slurm.folder, str(tmp_path))
     written(tmp_path, CASES["another daemon's file beside it"][0])
     told = subprocess.check_output(["sh", "-euc", f"{made}\necho $slurm_uid"], text=True)
     assert told == "1\n"
@@ -219,7 +219,7 @@ def test_the_kubeconfig_is_given_to_a_number(tmp_path: Path) -> None:
     """A name that slurm.conf says could be anything to chown; without a number nothing is given to anybody."""
 
     def owner(**found: str) -> str:
-        return slurm_user.owner(Place(load(DEFAULT), Facts({"access.kubeconfig": {"c1": found}}), "c1"))
+        return slurm_user.owner(StepContext(load(DEFAULT), Facts({"access.kubeconfig": {"c1": found}}), "c1"))
 
     assert owner(slurm_user="x", slurm_uid="64030", slurm_group="64031") == "64030:64031"
     for uid in ("", "+0", "0 ", "root", "1\n"):

@@ -19,8 +19,8 @@ import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import STATE, Sh
-from dws_on_csm.model.step import Facts, Place, Shell
+from dws_on_csm.model.actions import STATE, RunScript
+from dws_on_csm.model.step import Facts, ShellLook, StepContext
 from dws_on_csm.stages.slurm import transaction
 from tests.unit.hostile import Host as Hostile
 from tests.unit.stages.slurm.test_transaction import NEW, OLD, checksum, controller
@@ -232,12 +232,12 @@ def test_the_next_one_settles_what_was_cut_off(tmp_path: Path) -> None:
     (host.top / "cut").touch()
     assert host.calls(str(host.work / "activate")) == -signal.SIGKILL
     assert (host.conf.read_text(), host.pending.exists()) == (NEW, True)
-    place = Place(load(DEFAULT), Facts(), "one")
+    place = StepContext(load(DEFAULT), Facts(), "one")
     look = transaction.look(place)
-    assert isinstance(look, Shell)
+    assert isinstance(look, ShellLook)
     told = subprocess.check_output(["sh", "-c", look.script.replace(STATE, str(host.top / "state"))])
     (action,) = transaction.settle(place, look.parse(told), "none")
-    assert isinstance(action, Sh) and str(look.parse(told)).startswith("interrupted, begun ")
+    assert isinstance(action, RunScript) and str(look.parse(told)).startswith("interrupted, begun ")
     assert host.calls("-euc", action.script.replace(STATE, str(host.top / "state"))) == 0
     assert (host.conf.read_text(), host.outcome(), host.wrong()) == (OLD, "reverted", [])
     assert transaction.settle(place, "at work since yesterday", "none") == []
