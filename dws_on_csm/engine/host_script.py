@@ -132,7 +132,7 @@ def compile_actions(actions: Sequence[Action], run: str, mark: str, step: str = 
     `step`, "STAGE.STEP", is written beside the before-images first: a run that is cut off is known by that.
 
     Before each action it prints the line "MARK action N", so that the reader knows where it is. Raises TypeError for
-    an action that isn't done on a host (Apply, Delete, Ask, AskApi).
+    an action that isn't done on a host (Apply, Delete, RunElsewhere, CallApi).
     """
     script = [_of(run), LIBRARY]
     if step:

@@ -100,7 +100,7 @@ class RunElsewhere:
     """A script on another role's host whose output makes the next actions here (a CSR that the master's CA signs).
 
     told     whether its lines are shown while it runs
-    objects  as a Sh has them
+    objects  as a RunScript has them
     """
 
     title: str
@@ -116,7 +116,7 @@ class RunElsewhere:
 class CallApi:
     """Calls of the Kubernetes API whose answer makes the next actions here (a certificate that the cluster signs).
 
-    objects  as a Sh has them
+    objects  as a RunScript has them
     """
 
     title: str
