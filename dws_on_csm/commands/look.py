@@ -52,8 +52,8 @@ def _json(run: Run, done: list[Done], host: str) -> None:
 
 
 def _rows(reading: Reading, done: list[Done], host: str) -> Iterator[Row]:
-    place = ", ".join(role for role, hosts in roles(reading.run.site).items() if host in hosts)
-    yield [(host, "bold"), (f"  {place}; {reading.run.site.path}", "dim")]
+    ctx = ", ".join(role for role, hosts in roles(reading.run.site).items() if host in hosts)
+    yield [(host, "bold"), (f"  {ctx}; {reading.run.site.path}", "dim")]
     for other, reason in reading.silent.items():
         yield [(f"  {other} can't be reached: {reason.text}; what it would say is not known here", "bold red")]
     for one in done:
@@ -92,7 +92,7 @@ def _found(run: Run, one: Done, host: str) -> Value:
     try:
         found = run.board.have(key, host)
         read = getattr(item, "read", None)
-        return brief(read(run.board.place(host), found) if read else found)
+        return brief(read(run.board.context(host), found) if read else found)
     except (NotYetKnown, Refused, LookFailed):
         return None
 

@@ -204,7 +204,7 @@ def _storages(servers: Object) -> List[str]:
 def _told(one: Object, kinds: Kinds) -> Dict[str, Any]:
     plural = next(plural for plural, some in kinds.items() if one in some)
     children = [s for s in kinds.get("servers", []) if uid(one) in owners(s)]
-    where = sorted({place for s in [one, *children] if s["kind"] == "Servers" for place in _storages(s)})
+    where = sorted({ctx for s in [one, *children] if s["kind"] == "Servers" for ctx in _storages(s)})
     words = [_what(plural, one)]
     words += [f"with {label(child)}" for child in children]
     words += ["on Storage {}".format(", ".join(where))] if where else []

@@ -55,7 +55,7 @@ class Line:
         pair = _PAIR.match(self.text)
         if pair is None or _unquoted(pair[2]) == value:
             return self.raw
-        places = [place for _, *place in _characters(self.raw)]
+        places = [ctx for _, *ctx in _characters(self.raw)]
         (begin, _), (_, end) = places[pair.start(2)], places[pair.end(2) - 1]
         return self.raw[:begin] + written(value) + self.raw[end:]
 

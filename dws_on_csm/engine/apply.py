@@ -29,7 +29,7 @@ from dws_on_csm.engine.state import (
 )
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.events import Awaiting, Failure
-from dws_on_csm.model.step import ApiLook, Check, Finding, NotYetKnown, Refused, Stage, Step, Taken
+from dws_on_csm.model.step import ApiLook, Check, Finding, NotYetKnown, Refused, Removal, Stage, Step
 from dws_on_csm.redaction.diff import difference
 
 __all__ = ["NOT_OK_OUTCOMES", "Run", "findings", "finish", "first_looks", "install", "pending", "plan"]
@@ -159,8 +159,8 @@ def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item])
     """Bring one step on one host to what is wanted, and prove it."""
     began = time.time()
     try:
-        place = run.board.place(host)
-        have, want = have_of(run, key, step, host), step.want(place)
+        ctx = run.board.context(host)
+        have, want = have_of(run, key, step, host), step.want(ctx)
         if have == want or idle(run, key):
             run.done(host, key, "ok", began, **_told(run, key, step, host))
         elif left := accepted(run, step, host, have, want):
@@ -187,23 +187,23 @@ def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item])
 
 def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], began: float) -> None:
     stage = key.partition(".")[0]
-    before, want = have_of(run, key, step, host), step.want(run.board.place(host))
+    before, want = have_of(run, key, step, host), step.want(run.board.context(host))
     at = StepReporter(run.id, host, stage, step.name, run.emit)
     if step.change is not None:
         _agreed_to(run, key, step, host)
-        actions = step.change(run.board.place(host), before, want)
+        actions = step.change(run.board.context(host), before, want)
         perform(run.reach, run.board, at, actions, proof)
     have = _settled(run, key, step, host, proof, at)
-    want = step.want(run.board.place(host))
+    want = step.want(run.board.context(host))
     if have == want:
         told = _told(run, key, step, host)
         told["note"] = "; ".join(filter(None, (told["note"], *at.notes)))
         run.done(host, key, "fixed", began, diff=difference(before, have), **told)
     elif run.stopped:
-        why = (step.why(have) if step.why else "") or "not yet as wanted"
+        why = (step.status_text(have) if step.status_text else "") or "not yet as wanted"
         run.done(host, key, "skipped", began, note=f"the run was stopped while it waited: {why}")
     else:
-        why = (step.why(have) if step.why else "") or "it was changed, and still is not as it should be"
+        why = (step.status_text(have) if step.status_text else "") or "it was changed, and still is not as it should be"
         run.done(
             host, key, "failed", began, diff=difference(have, want), failures=(Failure(meaning=why, fix=step.hint),)
         )
@@ -211,35 +211,35 @@ def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], 
 
 def _agreed_to(run: Run, key: str, step: Step, host: str) -> None:
     """Raises Refused where a change takes away what nobody was asked about: it could not be told before, or came since."""
-    place = run.board.place(host)
-    new = unagreed(run, key, host, step.taken(place, have_of(run, key, step, host), step.want(place)))
+    ctx = run.board.context(host)
+    new = unagreed(run, key, host, step.removals(ctx, have_of(run, key, step, host), step.want(ctx)))
     if new:
         told = "; ".join(_named(one) for one in new)
         fix = "run it again: it asks now that this is known; or give --yes"
         raise Refused(Finding("not-agreed", f"this would take away what nobody was asked about: {told}", fix))
 
 
-def _named(one: Taken) -> str:
+def _named(one: Removal) -> str:
     """What is told of it, and which of the things that these words stand for nobody agreed to."""
     return one.words if one.things == {one.words} else f"{one.words} (new: {', '.join(sorted(one.things))})"
 
 
 def _told(run: Run, key: str, step: Step, host: str) -> dict[str, Any]:
     """What there is to say of a step that is as wanted."""
-    note = step.why(have_of(run, key, step, host)) if step.why else ""
+    note = step.status_text(have_of(run, key, step, host)) if step.status_text else ""
     return {"note": note, "table": step.table(run.board.have(key, host)) if step.table else ()}
 
 
 def _settled(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], at: StepReporter) -> object:
     """What is there once it is as wanted, or once `settle` seconds have passed."""
-    end = time.monotonic() + (step.settle(run.site) if step.settle else 0.0)
+    end = time.monotonic() + (step.settle_seconds(run.site) if step.settle_seconds else 0.0)
     said = ""
     while True:
         have = have_of(run, key, step, host)
         left = end - time.monotonic()
-        if have == step.want(run.board.place(host)) or left <= 0 or run.stopped:
+        if have == step.want(run.board.context(host)) or left <= 0 or run.stopped:
             return have
-        why = (step.why(have) if step.why else "") or "not yet as wanted"
+        why = (step.status_text(have) if step.status_text else "") or "not yet as wanted"
         if why != said:
             run.emit(Awaiting(host, at.stage, at.step, why, left, time.time()))
             said = why
@@ -249,7 +249,7 @@ def _settled(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item
 
 def _pause(run: Run, step: Step, host: str, left: float) -> None:
     """Until the API reports an event, where it can; else for a while: a host reports nothing by itself, and costs an exec."""
-    made = step.look(run.board.place(host))
+    made = step.look(run.board.context(host))
     if isinstance(made, ApiLook) and made.watch:
         with suppress(ClusterError):
             run.reach.cluster().await_event(made.watch, min(left, 2.0))

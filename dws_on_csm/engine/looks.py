@@ -47,7 +47,7 @@ class Board:
     version: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def place(self, host: str) -> StepContext:
+    def context(self, host: str) -> StepContext:
         """Where a step of `host` is at work."""
         return StepContext(self.site, self.facts, host)
 
@@ -115,7 +115,7 @@ def snippets(board: Board, items: Mapping[str, Item], host: str) -> tuple[dict[s
 def _look(board: Board, key: str, item: Item, host: str) -> Look | None:
     """What `item` looks at on `host`; None, which the board notes, while that isn't known, or can't be said."""
     try:
-        return item.look(board.place(host))
+        return item.look(board.context(host))
     except NotYetKnown as unknown:
         board.waits[key, host] = unknown.stage
     except Exception as error:  # noqa: BLE001  # whatever was found there before, it is that host's look alone that fails
@@ -126,12 +126,12 @@ def _look(board: Board, key: str, item: Item, host: str) -> Look | None:
 def ready(board: Board, items: Mapping[str, Item], host: str) -> dict[str, Item]:
     """Those of `items` that waited on `host` for something which is known by now."""
     waiting = {key: item for key, item in items.items() if not board.looked(key, host) and (key, host) in board.waits}
-    return {key: item for key, item in waiting.items() if _possible(item, board.place(host))}
+    return {key: item for key, item in waiting.items() if _possible(item, board.context(host))}
 
 
-def _possible(item: Item, place: StepContext) -> bool:
+def _possible(item: Item, ctx: StepContext) -> bool:
     try:
-        item.look(place)
+        item.look(ctx)
     except NotYetKnown:
         return False
     except Exception:  # noqa: BLE001  # it is made, and that says what is wrong

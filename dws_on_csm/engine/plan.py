@@ -21,7 +21,7 @@ from dws_on_csm.engine.state import (
     unagreed,
 )
 from dws_on_csm.model.events import Failure, Outcome
-from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, Stage, Step, Taken
+from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, Removal, Stage, Step
 from dws_on_csm.redaction.diff import difference
 
 
@@ -46,7 +46,7 @@ def findings(run: Run, stage: Stage) -> bool:
 def _early(run: Run, key: str, check: Check, host: str) -> Sequence[Finding] | None:
     """What a check finds with what is known so far; None if it can't say yet."""
     try:
-        return check.judge(run.board.place(host), run.board.have(key, host))
+        return check.judge(run.board.context(host), run.board.have(key, host))
     except NotYetKnown:
         return None
     except Exception:  # noqa: BLE001  # it is judged again, and that says what is wrong
@@ -60,7 +60,7 @@ def judge(run: Run, key: str, check: Check, host: str, last: Collection[str] = (
     """
     began = time.time()
     try:
-        found = check.judge(run.board.place(host), run.board.have(key, host))
+        found = check.judge(run.board.context(host), run.board.have(key, host))
     except NotYetKnown as unknown:
         if unknown.stage in last:
             run.done(host, key, "failed", began, failures=(Failure(meaning=f"{unknown}, and that did not say"),))
@@ -97,7 +97,7 @@ class Preview:
     outcome: Outcome
     diff: tuple[str, ...] = ()
     note: str = ""
-    takes: tuple[Taken, ...] = ()
+    removes: tuple[Removal, ...] = ()
     failures: tuple[Failure, ...] = ()
 
 
@@ -116,32 +116,32 @@ def idle(run: Run, key: str) -> bool:
 
 def preview(run: Run, key: str, step: Step, host: str) -> Preview:
     """What `step` would do on `host`, as far as can be known now; changes nothing."""
-    place = run.board.place(host)
-    takes: tuple[Taken, ...] = ()
+    ctx = run.board.context(host)
+    removes: tuple[Removal, ...] = ()
     try:
         have = have_of(run, key, step, host)
         try:
-            want = step.want(place)
+            want = step.want(ctx)
         except NotYetKnown as unknown:  # what lies there goes all the same, whatever comes in its place
-            return Preview("unknown", note=str(unknown), takes=step.taken(place, have, None) if have else ())
+            return Preview("unknown", note=str(unknown), removes=step.removals(ctx, have, None) if have else ())
         if have == want or idle(run, key):
-            return Preview("ok", note=step.why(have) if step.why else "")
+            return Preview("ok", note=step.status_text(have) if step.status_text else "")
         if left := accepted(run, step, host, have, want):
             return Preview("ok", note=left)
-        takes = step.taken(place, have, want)
+        removes = step.removals(ctx, have, want)
         if step.change is not None:
-            step.change(place, have, want)
-        means = step.means(place, have, want) if step.means else ""
-        return Preview("change", difference(have, want), means, takes)
+            step.change(ctx, have, want)
+        means = step.side_effect(ctx, have, want) if step.side_effect else ""
+        return Preview("change", difference(have, want), means, removes)
     except NotYetKnown as unknown:
-        # how it is done may not be known yet, where what it takes away is
-        return Preview("unknown", note=str(unknown), takes=takes)
+        # how it is done may not be known yet, where what it removes is
+        return Preview("unknown", note=str(unknown), removes=removes)
     except Refused as refused:
         return Preview("refused", failures=told_of(refused.findings))
     except run.trouble as error:
         return Preview("failed", failures=(Failure(meaning=str(error), fix=getattr(error, "fix", "")),))
     except Exception as error:  # noqa: BLE001  # as with a check
-        return Preview("failed", takes=takes, failures=(defect(error, key),))
+        return Preview("failed", removes=removes, failures=(defect(error, key),))
 
 
 def plan(run: Run) -> None:
@@ -153,10 +153,10 @@ def plan(run: Run) -> None:
             if isinstance(item, Step):
                 began = time.time()
                 seen = preview(run, key, item, host)
-                if item.anew and seen.outcome == "ok" and (stage.ends in changes if stage.ends else changes):
-                    seen = Preview("change", note=item.anew)
+                if item.repeat_text and seen.outcome == "ok" and (stage.ends in changes if stage.ends else changes):
+                    seen = Preview("change", note=item.repeat_text)
                 changes |= {stage.name} if seen.outcome in ("change", "unknown") else set()
-                note = "; ".join(text for text in (*(one.words for one in seen.takes), seen.note) if text)
+                note = "; ".join(text for text in (*(one.words for one in seen.removes), seen.note) if text)
                 run.done(host, key, seen.outcome, began, diff=seen.diff, note=note, failures=seen.failures)
 
 
@@ -164,13 +164,13 @@ def plan(run: Run) -> None:
 class Pending:
     """What is to be done: in which stages, what of it takes away what nobody agreed to so far, and what to run before asking.
 
-    takes    that, in words
+    removes  that, in words
     taking   the things that these words stand for, by "STAGE.STEP" and host: what is agreed to with them
     besides  what else the changes do that does not show in what differs, in words: whoever is asked shall know of it
     """
 
     changes: frozenset[str]
-    takes: tuple[str, ...] = ()
+    removes: tuple[str, ...] = ()
     before: frozenset[str] = frozenset()
     taking: frozenset[tuple[str, str, str]] = frozenset()
     besides: tuple[str, ...] = ()
@@ -185,8 +185,12 @@ def pending(run: Run) -> Pending:
         if isinstance(item, Step)
     ]
     changes = frozenset(stage for stage, _, _, one in seen if one.outcome != "ok")
-    asked = [(item, where, taken) for _, item, where, one in seen for taken in unagreed(run, *where, one.takes)]
-    after = [item.after for item, _, _ in asked if item.after in changes and item.after not in run.through]
+    asked = [(item, where, taken) for _, item, where, one in seen for taken in unagreed(run, *where, one.removes)]
+    after = [
+        item.confirm_after
+        for item, _, _ in asked
+        if item.confirm_after in changes and item.confirm_after not in run.through
+    ]
     before = frozenset().union(*({stage} | needs(run.stages, stage) for stage in after))
     told = tuple(dict.fromkeys(taken.words for _, _, taken in asked))
     things = frozenset((*where, thing) for _, where, taken in asked for thing in taken.things)

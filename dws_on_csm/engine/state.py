@@ -17,7 +17,7 @@ from dws_on_csm.engine.looks import Board, Item, LookFailed
 from dws_on_csm.engine.perform import refresh
 from dws_on_csm.model.events import Done, Event, Failure, Outcome
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Check, Facts, Finding, Stage, Step, Taken
+from dws_on_csm.model.step import Check, Facts, Finding, Removal, Stage, Step
 
 NOT_OK_OUTCOMES: tuple[Outcome, ...] = ("failed", "refused", "skipped")
 
@@ -140,7 +140,7 @@ def on_all(run: Run, places: Sequence[tuple[str, str]], work: Callable[[str, str
     if not places:
         return
     with ThreadPoolExecutor(max_workers=min(len(places), run.site.ssh.connections)) as pool:
-        futures = [pool.submit(work, *place) for place in places]
+        futures = [pool.submit(work, *ctx) for ctx in places]
         while wait(futures, timeout=0.5).not_done:  # a main thread that wakes up sees to Ctrl-C
             pass
         for future in futures:
@@ -184,24 +184,24 @@ def places(run: Run, stage: Stage) -> Iterator[tuple[str, Item, str]]:
 
 def have_of(run: Run, key: str, step: Step, host: str) -> object:
     found = run.board.have(key, host)
-    return step.read(run.board.place(host), found) if step.read else found
+    return step.read(run.board.context(host), found) if step.read else found
 
 
 def accepted(run: Run, step: Step, host: str, have: object, want: object) -> str:
     """What to say of a step that is not as wanted and left so, since the site accepts the difference; else ""."""
-    name = step.covered(run.board.place(host), have, want) if step.covered and have and have != want else ""
+    name = step.accepted_as(run.board.context(host), have, want) if step.accepted_as and have and have != want else ""
     return f"accepted: {name}, left as it is" if name in run.site.accept else ""
 
 
-def unagreed(run: Run, key: str, host: str, taken: Sequence[Taken]) -> list[Taken]:
+def unagreed(run: Run, key: str, host: str, taken: Sequence[Removal]) -> list[Removal]:
     """Of what a step takes away on a host what has something in it that nobody agreed to; that alone is among its things."""
     if run.yes:
         return []
-    new = [Taken(one.words, _new(run, key, host, one)) for one in taken]
+    new = [Removal(one.words, _new(run, key, host, one)) for one in taken]
     return [one for one in new if one.things]
 
 
-def _new(run: Run, key: str, host: str, one: Taken) -> frozenset[str]:
+def _new(run: Run, key: str, host: str, one: Removal) -> frozenset[str]:
     return frozenset(thing for thing in one.agreed if (key, host, thing) not in run.agreed)
 
 

@@ -42,7 +42,7 @@ class NotYetKnown(Exception):
 
 
 @dataclass(frozen=True)
-class Taken:
+class Removal:
     """Something that a change takes away, as somebody is asked about it.
 
     words   what is told
@@ -102,7 +102,7 @@ class Facts:
     first: dict[str, dict[str, Value]] = field(default_factory=dict)
 
     def all(self, step: str) -> Mapping[str, Value]:
-        """Host -> what was found there by `STAGE.STEP`; Unknown if no host was looked at."""
+        """Host -> what was found there by `STAGE.STEP`; Raises NotYetKnown if no host was looked at."""
         if not self.found.get(step):
             raise NotYetKnown(step.partition(".")[0])
         return self.found[step]
@@ -125,24 +125,23 @@ class StepContext:
 class Step:
     """One thing that is to be so on every host of `role`, and how it is made so.
 
-    look    what it reads; raises Unknown where that can't be said yet (looked at in its stage then)
-    want    pure; may raise Unknown or Refused
-    read    pure: what was found -> have, in the words of `want`, where that takes what is known of other hosts
-    change  pure: have and want -> actions; may raise Refused. None: nothing can be done but to wait (`settle`)
-    undo    pure: the have from before -> actions that give it back; what rollback replays
-    settle  seconds during which the proof may look again
-    why     what is awaited, in words, while it settles ("0 of 3 webhook pods: pulling the image")
-    table   what was found -> rows of cells for people, the columns' names first: what was measured
-    takes   what the change takes away: asked before (an older version, an orphan), and told again right before the change:
-            what is among it then that nobody agreed to is refused. In words, or "", where these very words are what is agreed to;
-            as Taken where the words may change (an age in them), or where another thing could get the name that they tell.
-            Asked with want None where what is wanted is not known yet
-    means   what the change does beside what is shown to differ, in words, for a plan ("slurmctld stops meanwhile")
-    covered pure: have and want -> the name of the finding that all of their difference is, or "": where the site accepts it, what
-            is there is left as it is
-    anew    done again, in words, once any other step changes something: a proof holds no longer than what it proves
-    after   the stage after which `takes` can tell everything; it is run before anybody is asked
-    hint    what a failure of this step means, and what to do
+    look            what it reads; raises NotYetKnown where that cannot be said yet (it is then looked at in its stage)
+    want            pure; may raise NotYetKnown or Refused
+    read            pure: what the look found -> have, in the terms of `want`, where that takes facts of other hosts
+    change          pure: have and want -> actions; may raise Refused. None: nothing to do but wait (`settle_seconds`)
+    settle_seconds  how long the proof may look again
+    status_text     pure: have -> what is awaited, in words ("0 of 3 webhook pods: pulling the image")
+    table           have -> rows of cells for people, the columns' names first
+    removes         what the change removes: confirmed before the run, and asked for again right before the change, where whatever
+                    nobody confirmed is refused. A text (or ""), where these very words are what is confirmed; Removals, where the
+                    words may change (an age in them) or another object could take over a name in them. Asked for with want None
+                    where the want is not known yet
+    side_effect     what the change does besides the shown difference, in words, for a plan ("slurmctld stops meanwhile")
+    accepted_as     pure: have and want -> the name of the finding that their whole difference is, or "": where the site accepts
+                    that finding, the step leaves what is there
+    repeat_text     why the step runs again once any other step changes something: a proof holds no longer than what it proves
+    confirm_after   the stage after which `removes` can tell everything; it runs before anybody is asked
+    hint            what a failure of this step means, and what to do
     """
 
     name: str
@@ -151,22 +150,21 @@ class Step:
     want: Callable[[StepContext], Value]
     change: Callable[[StepContext, Value, Value], Sequence[Action]] | None = None
     read: Callable[[StepContext, Value], Value] | None = None
-    undo: Callable[[Value], Sequence[Action]] | None = None
-    settle: Callable[[Site], float] | None = None
-    why: Callable[[Value], str] | None = None
+    settle_seconds: Callable[[Site], float] | None = None
+    status_text: Callable[[Value], str] | None = None
     table: Callable[[Value], tuple[tuple[str, ...], ...]] | None = None
-    takes: Callable[[StepContext, Value, Value], str | Sequence[Taken]] | None = None
-    means: Callable[[StepContext, Value, Value], str] | None = None
-    covered: Callable[[StepContext, Value, Value], str] | None = None
-    anew: str = ""
-    after: str = ""
+    removes: Callable[[StepContext, Value, Value], str | Sequence[Removal]] | None = None
+    side_effect: Callable[[StepContext, Value, Value], str] | None = None
+    accepted_as: Callable[[StepContext, Value, Value], str] | None = None
+    repeat_text: str = ""
+    confirm_after: str = ""
     hint: str = ""
 
-    def taken(self, place: StepContext, have: Value, want: Value) -> tuple[Taken, ...]:
+    def removals(self, ctx: StepContext, have: Value, want: Value) -> tuple[Removal, ...]:
         """What the change takes away, each with what is agreed to with it."""
-        told = self.takes(place, have, want) if self.takes else ()
+        told = self.removes(ctx, have, want) if self.removes else ()
         if isinstance(told, str):
-            return (Taken(told),) if told else ()
+            return (Removal(told),) if told else ()
         return tuple(told)
 
 

@@ -62,10 +62,10 @@ ROLES = ("master", "controller", "compute")
 def _last(role: str) -> Check:
     """A check that finds nothing, and looks which run was the last to be at work on the hosts of `role`."""
 
-    def look(place: StepContext) -> ShellLook:
+    def look(ctx: StepContext) -> ShellLook:
         return ShellLook(_LAST, lambda out: out.decode(errors="replace").strip())
 
-    return Check(role, role, look, lambda place, have: ())
+    return Check(role, role, look, lambda ctx, have: ())
 
 
 LAST = Stage("last-run", (), tuple(_last(role) for role in ROLES))
@@ -212,11 +212,11 @@ def _forget_proof(made: Run) -> None:
 
 def _agreed(made: Run, pending: Pending, display: select.Display) -> bool:
     """Ask whether what is told may be taken away, if anything; what these words stand for is then agreed to."""
-    if not pending.takes:
+    if not pending.removes:
         return True
     with display.paused():
         more = "also " if made.agreed else ""
-        console.note(f"This run will {more}remove:", *(f"  {one}" for one in pending.takes))
+        console.note(f"This run will {more}remove:", *(f"  {one}" for one in pending.removes))
         if pending.besides and not more:
             console.note(
                 "Besides what it installs or changes, on these hosts:", *(f"  {one}" for one in pending.besides)

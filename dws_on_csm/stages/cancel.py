@@ -34,8 +34,8 @@ fi
 """
 
 
-def _look_active(place: StepContext) -> ShellLook:
-    return ShellLook(verify.script(place, _LOOK_ACTIVE), answers)
+def _look_active(ctx: StepContext) -> ShellLook:
+    return ShellLook(verify.script(ctx, _LOOK_ACTIVE), answers)
 
 
 def answers(out: bytes) -> dict[str, str]:
@@ -46,13 +46,13 @@ def answers(out: bytes) -> dict[str, str]:
     return found
 
 
-def _judge_active(place: StepContext, found: Value) -> Sequence[Finding]:
+def _judge_active(ctx: StepContext, found: Value) -> Sequence[Finding]:
     seen = []
     if found.get("type") != "burst_buffer/lua":
         text = f"slurmctld has BurstBufferType={found.get('type') or 'unknown: it does not answer'}"
         seen.append(Finding("plugin-not-active", text, "`invoke install` puts that right"))
     if "refused" in found:
-        text = f"SlurmUser on {place.host} can't list Workflows: {found['refused']}"
+        text = f"SlurmUser on {ctx.host} can't list Workflows: {found['refused']}"
         seen.append(Finding("api-refuses", text, "`invoke install` puts that right, unless the API server is down"))
     return seen
 
@@ -65,22 +65,22 @@ kubectl "$@" --request-timeout 20s --namespace {names.NAMESPACE} logs deployment
 """
 
 
-def _look_holds(place: StepContext) -> ShellLook:
-    context = place.site.master.context
+def _look_holds(ctx: StepContext) -> ShellLook:
+    context = ctx.site.master.context
     words = f"set -- --context={shlex.quote(context)}" if context else "set --"
     return ShellLook(words + _LOOK_HOLDS, lambda out: int(out) > 0)
 
 
-def holds(place: StepContext) -> bool:
+def holds(ctx: StepContext) -> bool:
     """Whether DWS there can hold a Workflow in a state for a test."""
-    return bool(place.facts.one("cancel.holds"))
+    return bool(ctx.facts.one("cancel.holds"))
 
 
-def script(place: StepContext, step: str, run: str, **given: str) -> str:
+def script(ctx: StepContext, step: str, run: str, **given: str) -> str:
     """The script for `step` of templates/controller/cancel.sh with what it needs. `run`: whose jobs; "": those that any
     run has left."""
     return verify.script(
-        place, render.read("controller/cancel.sh"), name=f"{JOB}-{run}" if run else JOB, step=step, **given
+        ctx, render.read("controller/cancel.sh"), name=f"{JOB}-{run}" if run else JOB, step=step, **given
     )
 
 
@@ -90,6 +90,6 @@ STAGE = Stage(
     (
         verify.USER,
         Check("active", "submitter", _look_active, _judge_active),
-        Check("holds", "master", _look_holds, lambda place, found: ()),
+        Check("holds", "master", _look_holds, lambda ctx, found: ()),
     ),
 )

@@ -48,9 +48,9 @@ class Jobs(TypedDict):
     cluster: NotRequired[int]
 
 
-def look(place: StepContext) -> ShellLook:
+def look(ctx: StepContext) -> ShellLook:
     """All jobs, by one call of squeue on a controller; see `parse`."""
-    slurm = place.site.slurm
+    slurm = ctx.site.slurm
     return ShellLook(
         render.script("lib/as.sh", "lib/slurmctld.sh", "controller/jobs.sh", folder=slurm.folder, unit=slurm.service),
         parse,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Action, Delete
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import ApiLook, Check, Finding, Refused, Stage, Step, StepContext, Taken, Value
+from dws_on_csm.model.step import ApiLook, Check, Finding, Refused, Removal, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import (
     in_use,
     installed,
@@ -45,8 +45,8 @@ def stages(slurm: bool = False, rbac: bool = False, orphans: bool = False, all_j
     all_jobs  any job in Slurm is a reason to refuse, not only those that use the burst buffer
     """
 
-    def due(place: StepContext) -> bool:
-        return installed.there(place) or slurm
+    def due(ctx: StepContext) -> bool:
+        return installed.there(ctx) or slurm
 
     terms = in_use.Terms(orphans, all_jobs, slurm)
     before = _slurm_side(due, terms) if slurm else ()
@@ -83,9 +83,9 @@ def words(slurm: bool = False, **flags: bool) -> dict[str, str]:
     }
 
 
-def version(place: StepContext) -> str:
+def version(ctx: StepContext) -> str:
     """The version that is due to be taken away: whichever is there; "" where nothing is."""
-    return installed.version(place) if installed.there(place) else ""
+    return installed.version(ctx) if installed.there(ctx) else ""
 
 
 # --- before anything is touched
@@ -94,8 +94,8 @@ def version(place: StepContext) -> str:
 def _preflight(slurm: bool, checks: Sequence[Check]) -> Stage:
     """What an undeploy needs of an install's checks, and what stands in the way of an undeploy."""
     known = {item.name: item for item in preflight_checks.STAGE.steps if isinstance(item, Check)}
-    tools = replace(known["master"], judge=lambda place, have: _tools(place, have, known["master"].judge(place, have)))
-    read = replace(known["cluster"], judge=lambda place, have: ())
+    tools = replace(known["master"], judge=lambda ctx, have: _tools(ctx, have, known["master"].judge(ctx, have)))
+    read = replace(known["cluster"], judge=lambda ctx, have: ())
     theirs = owned.check(version)
     limited = Check(controller.CHECK.name, "controller", controller.look, deactivate.judge)
     return Stage(
@@ -112,14 +112,14 @@ NEEDED = ("awk", "bash", "expr", "git", "kubectl", "make", "python3", "python3-y
 """What `make undeploy` and a clone call on the master."""
 
 
-def _tools(place: StepContext, have: Value, of_install: Sequence[Finding]) -> Sequence[Finding]:
+def _tools(ctx: StepContext, have: Value, of_install: Sequence[Finding]) -> Sequence[Finding]:
     """Of what an install finds on the master: the login, and the tools that an undeploy calls as well."""
     found = [one for one in of_install if one.name == "not-root"]
     lacking = [line.removeprefix("lacks ") for line in have["lines"] if line.startswith("lacks ")]
-    needs = [one for one in lacking if one in NEEDED] if version(place) else []
+    needs = [one for one in lacking if one in NEEDED] if version(ctx) else []
     if needs:
         fix = "install them with the host's package manager, or correct master.path"
-        found.append(Finding("tools-missing", f"{place.host} lacks {', '.join(needs)}", fix))
+        found.append(Finding("tools-missing", f"{ctx.host} lacks {', '.join(needs)}", fix))
     return found
 
 
@@ -149,36 +149,36 @@ def _orphans(stage: str) -> Step:
     Of those that are there now it knows only what was seen before Slurm was asked; a later one may be of a later job.
     """
 
-    def orphaned(place: StepContext, found: Sequence[Workflow]) -> list[Workflow]:
-        before, seen = in_use.found(place, stage)
+    def orphaned(ctx: StepContext, found: Sequence[Workflow]) -> list[Workflow]:
+        before, seen = in_use.found(ctx, stage)
         earlier = {one["id"] for one in before}
         some = [one for one in found if one["id"] in earlier]
-        return workflows.by_fate(some, seen, in_use.stuck(place)).get("orphan", [])
+        return workflows.by_fate(some, seen, in_use.stuck(ctx)).get("orphan", [])
 
-    def read(place: StepContext, found: Value) -> Value:
-        _, seen = in_use.found(place, stage)
-        return {workflows.label(one): workflows.told(one, seen) for one in orphaned(place, found)}
+    def read(ctx: StepContext, found: Value) -> Value:
+        _, seen = in_use.found(ctx, stage)
+        return {workflows.label(one): workflows.told(one, seen) for one in orphaned(ctx, found)}
 
-    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        told = orphaned(place, place.facts.one(f"{stage}.orphans"))
-        first = {one["id"] for one in place.facts.one(f"{in_use.FIRST}.workflows")}
+    def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+        told = orphaned(ctx, ctx.facts.one(f"{stage}.orphans"))
+        first = {one["id"] for one in ctx.facts.one(f"{in_use.FIRST}.workflows")}
         if new := [one for one in told if one["id"] not in first]:
-            raise Refused(*(_since(workflows.told(one, in_use.found(place, stage)[1])) for one in new))
-        return orphans.deletion(place, told)
+            raise Refused(*(_since(workflows.told(one, in_use.found(ctx, stage)[1])) for one in new))
+        return orphans.deletion(ctx, told)
 
-    def takes(place: StepContext, have: Value, want: Value) -> Sequence[Taken]:
-        some = orphaned(place, place.facts.one(f"{stage}.orphans"))
+    def takes(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
+        some = orphaned(ctx, ctx.facts.one(f"{stage}.orphans"))
         things = frozenset(f"Workflow {workflows.label(one)} ({one['id']})" for one in some)
-        return [Taken("orphans: " + "; ".join(have.values()), things)]
+        return [Removal("orphans: " + "; ".join(have.values()), things)]
 
     return Step(
         "orphans",
         "master",
-        lambda place: ApiLook(workflows.read),
-        lambda place: {},
+        lambda ctx: ApiLook(workflows.read),
+        lambda ctx: {},
         change,
         read=read,
-        takes=takes,
+        removes=takes,
         hint="DWS's controller takes a deleted Workflow down: see `kubectl -n dws-system logs deploy/dws-controller-manager`",
     )
 
@@ -187,10 +187,10 @@ def _since(told: str) -> Finding:
     return Finding("workflow-orphan", f"{told}; it came while this was at work", "run again: it is told then")
 
 
-def _takes(place: StepContext, have: Value, want: Value) -> str:
-    every = persistent_storage.kept(place)
+def _takes(ctx: StepContext, have: Value, want: Value) -> str:
+    every = persistent_storage.kept(ctx)
     saved = f"; objects that are saved before, and not put back: {', '.join(every)}" if every else ""
-    saved += "".join(f"; {one}" for one in owned.unasked(place))
+    saved += "".join(f"; {one}" for one in owned.unasked(ctx))
     what = f"DWS {have['DWS']}" if have["DWS"] != "none" else "what is left of DWS"
     return f"{what}: {len(have['CRDs'])} CRDs; {len(have['objects'])} objects of its own{saved}"
 
@@ -209,10 +209,10 @@ _RBAC = Stage(
         Step(
             "rbac",
             "master",
-            lambda place: ApiLook(_applied),
-            lambda place: [],
-            lambda place, have, want: [Delete(path) for label, path in APPLIED.items() if label in have],
-            takes=lambda place, have, want: (
+            lambda ctx: ApiLook(_applied),
+            lambda ctx: [],
+            lambda ctx, have, want: [Delete(path) for label, path in APPLIED.items() if label in have],
+            removes=lambda ctx, have, want: (
                 f"{' and '.join(have)}: the kubeconfigs of the controllers may do nothing any more"
             ),
         ),

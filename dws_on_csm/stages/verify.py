@@ -30,12 +30,12 @@ as "$user" test -x "$job_folder" || echo folder
 """
 
 
-def _look_user(place: StepContext) -> ShellLook:
-    return ShellLook(script(place, _LOOK_USER), lambda out: out.decode().split())
+def _look_user(ctx: StepContext) -> ShellLook:
+    return ShellLook(script(ctx, _LOOK_USER), lambda out: out.decode().split())
 
 
-def _judge_user(place: StepContext, found: Value) -> Sequence[Finding]:
-    job, host = place.site.test_job, place.host
+def _judge_user(ctx: StepContext, found: Value) -> Sequence[Finding]:
+    job, host = ctx.site.test_job, ctx.host
     every = {
         "unknown": Finding(
             "test-user-unknown",
@@ -58,17 +58,17 @@ USER = Check("user", "submitter", _look_user, _judge_user)
 """Whether the test job can be submitted at all."""
 
 
-def script(place: StepContext, body: str, **more: str) -> str:
+def script(ctx: StepContext, body: str, **more: str) -> str:
     """A script that submits jobs as the test user: `body` behind as.sh, vanishing.sh and slurmctld.sh, with $user,
     $job_folder, $options (sbatch's, as the site file has them), $kubeconfig, $workflows, $namespace and `more` set."""
-    slurm, job = place.site.slurm, place.site.test_job
+    slurm, job = ctx.site.slurm, ctx.site.test_job
     given = {
         "kubeconfig": names.KUBECONFIG,
         "workflows": names.WORKFLOWS,
-        "namespace": place.site.access.namespace,
+        "namespace": ctx.site.access.namespace,
         "user": job.user,
         "job_folder": job.folder,
-        "options": shlex.join(_options(place.site)),
+        "options": shlex.join(_options(ctx.site)),
         **more,
     }
     parts = ("lib/as.sh", "lib/vanishing.sh", "lib/slurmctld.sh")
@@ -84,7 +84,7 @@ def _options(site: Site) -> list[str]:
 # --- the job
 
 
-def _look(place: StepContext) -> ShellLook:
+def _look(ctx: StepContext) -> ShellLook:
     return ShellLook(f"date +%s; cat {PROOF} 2>/dev/null || true", _parse)
 
 
@@ -94,7 +94,7 @@ def _parse(out: bytes) -> Value:
     return {"now": int(now), "proof": parse(rest) or None}
 
 
-def _read(place: StepContext, found: Value) -> Value:
+def _read(ctx: StepContext, found: Value) -> Value:
     """The proof in a sentence, None where there is none."""
     proof = found["proof"]
     if proof is None:
@@ -109,17 +109,17 @@ def _table(found: Value) -> tuple[tuple[str, ...], ...]:
     return (tuple(times), tuple(f"{seconds:.1f}s" for seconds in times.values())) if times else ()
 
 
-def _want(place: StepContext) -> Value:
-    return _read(place, place.facts.all("verify.job")[place.host]) or "proven by a job"
+def _want(ctx: StepContext) -> Value:
+    return _read(ctx, ctx.facts.all("verify.job")[ctx.host]) or "proven by a job"
 
 
-def _change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    job = place.site.test_job
+def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    job = ctx.site.test_job
     body = render.read("controller/test_job.sh")
-    made = script(place, body, allowed=str(int(job.deadline)), state_folder=STATE)
+    made = script(ctx, body, allowed=str(int(job.deadline)), state_folder=STATE)
     submit = RunScript(f"submit a test job as {job.user}, and follow its Workflow", made, job.deadline + 300.0)
     # of a pod that somebody else has started it isn't known yet what its slurmctld has read
-    return [files.note(place), submit] if discover.of(place) else [submit]
+    return [files.note(ctx), submit] if discover.of(ctx) else [submit]
 
 
 def _ago(seconds: int) -> str:
@@ -145,9 +145,9 @@ STAGE = Stage(
             _want,
             _change,
             read=_read,
-            why=lambda have: str(have or "no proof yet"),
+            status_text=lambda have: str(have or "no proof yet"),
             table=_table,
-            anew="a job proves the result: the proof from before holds until something is changed",
+            repeat_text="a job proves the result: the proof from before holds until something is changed",
             hint="`invoke logs` shows what the plugin and DWS said; test_job in the site file is how the job is submitted",
         ),
     ),

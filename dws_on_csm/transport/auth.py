@@ -126,9 +126,9 @@ _OTHER_WAYS = ("PKCS11Provider", "GSSAPIAuthentication", "HostbasedAuthenticatio
 
 def _public(path: Path) -> bytes | None:
     """The public key that lies beside a private one, or that `path` itself is."""
-    for place in (path.with_name(path.name + ".pub"), path):
+    for ctx in (path.with_name(path.name + ".pub"), path):
         with suppress(OSError, ValueError):  # not there, or not a public key: then there is none
-            return PublicBlob.from_file(str(place)).key_blob
+            return PublicBlob.from_file(str(ctx)).key_blob
     return None
 
 

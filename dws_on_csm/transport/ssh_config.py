@@ -121,9 +121,9 @@ def _jump(asked: Asked, said: Said, deadline: float, jumps: dict[Asked, Destinat
     *before, last = said.one("proxyjump").split(",")
     if not last:
         return None
-    user, _, place = last.removeprefix("ssh://").rstrip("/").rpartition("@")
-    bracketed = re.fullmatch(r"\[(.+)\](?::(\d+))?", place) or re.fullmatch(r"([^:]+)(?::(\d+))?", place)
-    host, port = bracketed.groups() if bracketed else (place, None)
+    user, _, ctx = last.removeprefix("ssh://").rstrip("/").rpartition("@")
+    bracketed = re.fullmatch(r"\[(.+)\](?::(\d+))?", ctx) or re.fullmatch(r"([^:]+)(?::(\d+))?", ctx)
+    host, port = bracketed.groups() if bracketed else (ctx, None)
     hop = Asked(host, asked.config, user, port or "", ",".join(before))
     if hop not in jumps:
         jumps[hop] = resolve(hop, deadline, jumps, depth + 1)

@@ -19,16 +19,16 @@ _LOOK = """for one in {folders}; do
 done"""
 
 
-def _look(place: StepContext) -> ShellLook:
-    folders = dict.fromkeys(one for one in _folders(place) if one.startswith("/"))
+def _look(ctx: StepContext) -> ShellLook:
+    folders = dict.fromkeys(one for one in _folders(ctx) if one.startswith("/"))
     return ShellLook(_LOOK.format(folders=shlex.join(folders)), _parse)
 
 
-def _folders(place: StepContext) -> Iterator[str]:
+def _folders(ctx: StepContext) -> Iterator[str]:
     """Where slurmctld has its files, its state and its log, and where an install keeps what was there before."""
-    yield from (place.site.slurm.folder, STATE)
+    yield from (ctx.site.slurm.folder, STATE)
     for key, whole in (("StateSaveLocation", True), ("SlurmctldLogFile", False)):
-        if said := controller.setting(controller.found(place), place.site, key):
+        if said := controller.setting(controller.found(ctx), ctx.site, key):
             yield said.value if whole else str(PurePosixPath(said.value).parent)
 
 
@@ -38,11 +38,11 @@ def _parse(out: bytes) -> Value:
     return {where: int(free) for free, where in rows}
 
 
-def _judge(place: StepContext, found: Value) -> Sequence[Finding]:
+def _judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
     full = [where for where, free in found.items() if free < FULL]
     if not full:
         return ()
-    text = f"less than {FULL // 1000} MB are free on {place.host} for {', '.join(full)}"
+    text = f"less than {FULL // 1000} MB are free on {ctx.host} for {', '.join(full)}"
     text += ": what slurmctld or an install writes there is lost"
     fix = f"make room: `df -h {shlex.join(full)}` there shows on which disk"
     return (Finding("disk-full", text, fix),)

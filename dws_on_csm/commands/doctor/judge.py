@@ -100,21 +100,21 @@ def _lacking(unknown: NotYetKnown) -> str:
 
 def _judges(run: Run, key: str, item: Item, host: str, found: Value) -> Iterator[Callable[[], Iterable[Finding]]]:
     """Who has something to say of it; what one can't say doesn't keep the next from it."""
-    place = run.board.place(host)
+    ctx = run.board.context(host)
     if key in rules.ALWAYS:
-        yield partial(rules.ALWAYS[key], place, found)
+        yield partial(rules.ALWAYS[key], ctx, found)
     if isinstance(item, Check):
-        yield partial(item.judge, place, found)
+        yield partial(item.judge, ctx, found)
     else:
         yield partial(_step, run, key, item, host)
 
 
 def _step(run: Run, key: str, step: Step, host: str) -> Sequence[Finding]:
-    place = run.board.place(host)
+    ctx = run.board.context(host)
     found = run.board.have(key, host)
-    have = step.read(place, found) if step.read else found
-    want = step.want(place)
-    return [] if have == want else list(rules.RULES.get(key, rules.other(key))(place, have, want))
+    have = step.read(ctx, found) if step.read else found
+    want = step.want(ctx)
+    return [] if have == want else list(rules.RULES.get(key, rules.other(key))(ctx, have, want))
 
 
 def _failed(run: Run, key: str, host: str, why: str) -> Iterator[Told | Unseen]:

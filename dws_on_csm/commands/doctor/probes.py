@@ -43,8 +43,8 @@ TIMED_OUT = "124"
 # --- the way of the plugin to the API server
 
 
-def _look_reach(place: StepContext) -> ShellLook:
-    slurm = place.site.slurm
+def _look_reach(ctx: StepContext) -> ShellLook:
+    slurm = ctx.site.slurm
     settings = {"file": names.KUBECONFIG, "folder": slurm.folder, "unit": slurm.service, "slow": str(SLOW)}
     parts = ("lib/as.sh", "lib/slurmctld.sh", "lib/vanishing.sh", "controller/doctor_reach.sh")
     return ShellLook(render.script(*parts, **settings), _parse_reach)
@@ -58,43 +58,43 @@ def _parse_reach(out: bytes) -> Value:
     return found | took | {"token": every(told, "token")}
 
 
-def _judge_reach(place: StepContext, found: Value) -> Sequence[Finding]:
-    host, file = place.host, names.KUBECONFIG
-    told = [_token(place, where) for where in found["token"]]
+def _judge_reach(ctx: StepContext, found: Value) -> Sequence[Finding]:
+    host, file = ctx.host, names.KUBECONFIG
+    told = [_token(ctx, where) for where in found["token"]]
     if "there" in found and "readable" not in found:
         text = f"{file} on {host} can't be read by {found['user']}, as whom the plugin runs: every #DW sbatch fails"
-        told.append(Finding("kubeconfig-unreadable", text, redo(place.site, host, "access")))
-    if "code" in found and controller.found(place)["kubectl"]:
-        told += _answered(place, found)
+        told.append(Finding("kubeconfig-unreadable", text, redo(ctx.site, host, "access")))
+    if "code" in found and controller.found(ctx)["kubectl"]:
+        told += _answered(ctx, found)
     return told
 
 
-def _token(place: StepContext, where: str) -> Finding:
-    host = place.host
+def _token(ctx: StepContext, where: str) -> Finding:
+    host = ctx.host
     text = f"{where} on {host}: kubectl may take this token in place of the certificate, and be somebody else"
     fix = "set automountServiceAccountToken: false in the pod's template"
-    if not discover.of(place):
+    if not discover.of(ctx):
         fix = "remove it: only a pod has one"
     if where == names.KUBECONFIG:
-        fix = f"remove that file; {redo(place.site, host, 'access')} then makes a new one"
+        fix = f"remove that file; {redo(ctx.site, host, 'access')} then makes a new one"
     return Finding("token-beside-certificate", text, fix)
 
 
-def _answered(place: StepContext, found: Value) -> Iterator[Finding]:
-    host, seconds = place.host, found["milliseconds"] / 1000
+def _answered(ctx: StepContext, found: Value) -> Iterator[Finding]:
+    host, seconds = ctx.host, found["milliseconds"] / 1000
     said = found.get("said", "") or f"kubectl ended with {found['code']}"
     if "asked" not in found and found["code"] not in ("0", TIMED_OUT):
         text = f"kubectl can't use the kubeconfig on {host}, and asks no server: {said}; every #DW sbatch fails"
-        yield Finding("kubeconfig-broken", text, redo(place.site, host, "access"))
+        yield Finding("kubeconfig-broken", text, redo(ctx.site, host, "access"))
     elif "status" not in found:
-        server = place.facts.found.get("access.kubeconfig", {}).get(host, {}).get("server", "its server")
+        server = ctx.facts.found.get("access.kubeconfig", {}).get(host, {}).get("server", "its server")
         text = f"the kubeconfig on {host} names {server}, and kubectl gets no answer there: {said}"
         fix = "see whether the API server answers on the master (`kubectl get --raw /readyz`); if it does, "
-        fix += f"correct access.server in the site file, then {redo(place.site, host, 'access')}"
+        fix += f"correct access.server in the site file, then {redo(ctx.site, host, 'access')}"
         yield Finding("api-unreachable", text, fix)
     elif found["status"] != "200":
         text = f"the API server refuses the kubeconfig on {host} (HTTP {found['status']}): {said}"
-        yield Finding("kubeconfig-refused", text, redo(place.site, host, "access"))
+        yield Finding("kubeconfig-refused", text, redo(ctx.site, host, "access"))
     elif found["milliseconds"] >= SLOW:
         text = f"the quickest of three kubectl calls on {host} took {seconds:.1f} s; "
         text += "every sbatch with #DW waits for one, and Slurm for sbatch"
@@ -105,13 +105,13 @@ def _answered(place: StepContext, found: Value) -> Iterator[Finding]:
 # --- whether the plugin's file, as it lies there, loads
 
 
-def _look_loads(place: StepContext) -> Look:
-    lua = controller.interpreter(place)
+def _look_loads(ctx: StepContext) -> Look:
+    lua = controller.interpreter(ctx)
     if not lua:
         return Constant({"lua": "", "said": ""})
-    file = f"{place.site.slurm.folder}/{plugin.LUA}"
+    file = f"{ctx.site.slurm.folder}/{plugin.LUA}"
     given = f"file={file}\n[ -e $file ] || exit 0\n"
-    script = given + plugin.loading(place, lua, _LOADS)
+    script = given + plugin.loading(ctx, lua, _LOADS)
     return ShellLook(script, lambda out: {"lua": lua, "said": out.decode(errors="replace").strip()})
 
 
@@ -122,14 +122,14 @@ said=$(printf %s "$content" | base64 -d | loads 2>&1) || printf "%s" "${said:-it
 """
 
 
-def _judge_loads(place: StepContext, found: Value) -> Sequence[Finding]:
+def _judge_loads(ctx: StepContext, found: Value) -> Sequence[Finding]:
     if not found["said"]:
         return ()
     text = (
-        f"{plugin.LUA} on {place.host} does not load: {found['said']}; slurmctld refuses every #DW job, "
+        f"{plugin.LUA} on {ctx.host} does not load: {found['said']}; slurmctld refuses every #DW job, "
         "and would not start again"
     )
-    return (Finding("plugin-not-loading", text, redo(place.site, place.host, "plugin.lua")),)
+    return (Finding("plugin-not-loading", text, redo(ctx.site, ctx.host, "plugin.lua")),)
 
 
 # --- Workflows whose job is gone
@@ -137,13 +137,13 @@ def _judge_loads(place: StepContext, found: Value) -> Sequence[Finding]:
 _JOBS, _WORKFLOWS = "doctor.jobs", "doctor.workflows"
 
 
-def _look_jobs(place: StepContext) -> Look:
-    place.facts.one(_WORKFLOWS)  # Slurm is asked after these were seen: see workflows.fate
-    return jobs.look(place)
+def _look_jobs(ctx: StepContext) -> Look:
+    ctx.facts.one(_WORKFLOWS)  # Slurm is asked after these were seen: see workflows.fate
+    return jobs.look(ctx)
 
 
-def _judge_workflows(place: StepContext, found: Value) -> Sequence[Finding]:
-    seen = _jobs(place)
+def _judge_workflows(ctx: StepContext, found: Value) -> Sequence[Finding]:
+    seen = _jobs(ctx)
     orphans = [one for one in found if workflows.fate(one, seen) == "orphan"] if seen else []
     if found and not seen:
         raise NotYetKnown("doctor")
@@ -155,18 +155,18 @@ def _delete(one: Workflow) -> str:
     return f"nothing needs it any more, and Slurm will never take it down: `{command}` on the master"
 
 
-def _jobs(place: StepContext) -> Jobs | None:
+def _jobs(ctx: StepContext) -> Jobs | None:
     """Slurm's jobs as a controller told them; None if none did."""
-    return next((one for one in place.facts.found.get(_JOBS, {}).values() if one["answers"]), None)
+    return next((one for one in ctx.facts.found.get(_JOBS, {}).values() if one["answers"]), None)
 
 
 # --- slurm.conf from one controller to the next
 
 
-def _judge_alike(place: StepContext, found: Value) -> Sequence[Finding]:
-    first = place.site.controllers[0].name
-    mine, theirs = controller.found(place), place.facts.all(controller.FACT).get(first)
-    if place.host == first or theirs is None:
+def _judge_alike(ctx: StepContext, found: Value) -> Sequence[Finding]:
+    first = ctx.site.controllers[0].name
+    mine, theirs = controller.found(ctx), ctx.facts.all(controller.FACT).get(first)
+    if ctx.host == first or theirs is None:
         return ()
     differing = [
         path
@@ -176,7 +176,7 @@ def _judge_alike(place: StepContext, found: Value) -> Sequence[Finding]:
     return [
         Finding(
             "slurm-conf-differs",
-            f"{path} on {place.host} differs from that on {first}: a slurmctld that takes over would have other settings",
+            f"{path} on {ctx.host} differs from that on {first}: a slurmctld that takes over would have other settings",
             "make them the same, and restart the slurmctld whose file was wrong",
         )
         for path in differing
@@ -210,16 +210,14 @@ PROBES = Stage(
     "doctor",
     (),
     (
-        Check(
-            "cluster", "master", lambda place: ApiLook(lambda cluster: cluster.get("/version")), lambda place, found: ()
-        ),
-        Check("at-work", "master", lambda place: ShellLook(_AT_WORK, _parse_at_work), lambda place, found: ()),
-        Check("workflows", "master", lambda place: ApiLook(workflows.read), _judge_workflows),
-        Check("jobs", "controller", _look_jobs, lambda place, found: ()),
+        Check("cluster", "master", lambda ctx: ApiLook(lambda cluster: cluster.get("/version")), lambda ctx, found: ()),
+        Check("at-work", "master", lambda ctx: ShellLook(_AT_WORK, _parse_at_work), lambda ctx, found: ()),
+        Check("workflows", "master", lambda ctx: ApiLook(workflows.read), _judge_workflows),
+        Check("jobs", "controller", _look_jobs, lambda ctx, found: ()),
         Check("reach", "controller", _look_reach, _judge_reach),
         Check("loads", "controller", _look_loads, _judge_loads),
         disk_space.CHECK,
-        Check("alike", "controller", lambda place: Constant(None), _judge_alike),
+        Check("alike", "controller", lambda ctx: Constant(None), _judge_alike),
     ),
 )
 

@@ -15,9 +15,9 @@ VERBS = ("create", "get", "patch", "delete")
 """What the plugin does with Workflows: apply (get, create, patch), read, set the state that is wanted, delete."""
 
 
-def role(place: StepContext, found: Value) -> Iterator[Finding]:
+def role(ctx: StepContext, found: Value) -> Iterator[Finding]:
     """The ClusterRole, whatever its manifest says: whether it lets the plugin work."""
-    name, fix = names.role(place.site), redo(place.site, place.host, "access")
+    name, fix = names.role(ctx.site), redo(ctx.site, ctx.host, "access")
     if found is None:
         yield Finding("role-lacks-rights", f"there is no ClusterRole {name}: the plugin may do nothing", fix)
         return
@@ -25,13 +25,13 @@ def role(place: StepContext, found: Value) -> Iterator[Finding]:
     if lacking:
         text = f"ClusterRole {name} lets the plugin not {', '.join(lacking)} Workflows"
         yield Finding("role-lacks-rights", text, fix)
-    elif (want := _wanted(place, found)) != found:
-        yield _other_rules(place, sorted(_allowed(found) - _allowed(want)), fix)
+    elif (want := _wanted(ctx, found)) != found:
+        yield _other_rules(ctx, sorted(_allowed(found) - _allowed(want)), fix)
 
 
-def _other_rules(place: StepContext, more: list[str], fix: str) -> Finding:
+def _other_rules(ctx: StepContext, more: list[str], fix: str) -> Finding:
     """The role lets the plugin work, and isn't that of DWS: it allows `more`, or is just another one."""
-    name, version = names.role(place.site), place.site.versions.dws
+    name, version = names.role(ctx.site), ctx.site.versions.dws
     if not more:
         return Finding("role-differs", f"the rules of ClusterRole {name} aren't those of DWS {version}", fix)
     text = f"ClusterRole {name} lets the plugin do what that of DWS {version} doesn't: {rules_cluster.some(more)}"
@@ -57,44 +57,44 @@ def _allows(rule: Value, verb: str) -> bool:
     return all({word, "*"} & set(rule.get(key) or ()) for key, word in said.items())
 
 
-def _wanted(place: StepContext, found: Value) -> Value:
+def _wanted(ctx: StepContext, found: Value) -> Value:
     """The role as the manifests have it; as it was found where those weren't seen."""
     try:
         step = next(step for step in rbac.STAGE.steps if step.name == "role")
-        return step.want(place)  # type: ignore[union-attr]
+        return step.want(ctx)  # type: ignore[union-attr]
     except NotYetKnown:
         return found
 
 
-def binding(place: StepContext, have: Value, want: Value) -> Iterator[Finding]:
+def binding(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """The ClusterRoleBinding: whom it gives the role."""
     text = f"there is no ClusterRoleBinding {names.BINDING}: the plugin may do nothing"
     if have:
         text = f"ClusterRoleBinding {names.BINDING} gives {have['role']} to {', '.join(have['subjects']) or 'nobody'}"
         text += f", and not {want['role']} to {', '.join(want['subjects'])}"
-    yield Finding("binding-wrong", text, redo(place.site, place.host, "access"))
+    yield Finding("binding-wrong", text, redo(ctx.site, ctx.host, "access"))
 
 
-def file(place: StepContext, found: Value) -> Iterator[Finding]:
+def file(ctx: StepContext, found: Value) -> Iterator[Finding]:
     """The kubeconfig on a controller, by what was found of it: each thing by itself."""
-    host, fix = place.host, redo(place.site, place.host, "access")
+    host, fix = ctx.host, redo(ctx.site, ctx.host, "access")
     if "mode" not in found:
         text = f"there is no {names.KUBECONFIG} on {host}: every #DW sbatch fails"
         yield Finding("kubeconfig-missing", text, fix)
         return
-    if discover.of(place) and int(found["mode"], 8) & 0o007:
+    if discover.of(ctx) and int(found["mode"], 8) & 0o007:
         text = f"{names.KUBECONFIG} in {host} has mode {found['mode']}: every user in the pod can read the key in it"
         group = f"set securityContext.fsGroup: {found['slurm_group']}, SlurmUser's group, in the pod's template"
         yield Finding("kubeconfig-open", text, f"{group}; then `invoke install` closes it")
-    elif not discover.of(place) and int(found["mode"], 8) & 0o077:
+    elif not discover.of(ctx) and int(found["mode"], 8) & 0o077:
         text = f"{names.KUBECONFIG} on {host} has mode {found['mode']}: others than SlurmUser can read the key in it"
         yield Finding("kubeconfig-open", text, f"{fix}, and `invoke certs.revoke`: somebody may have the key")
-    yield from _certificate(place, kubeconfig.certificate(found), fix)
-    yield from _settings(place, found, fix)
+    yield from _certificate(ctx, kubeconfig.certificate(found), fix)
+    yield from _settings(ctx, found, fix)
 
 
-def _certificate(place: StepContext, pem: bytes, fix: str) -> Iterator[Finding]:
-    host = place.host
+def _certificate(ctx: StepContext, pem: bytes, fix: str) -> Iterator[Finding]:
+    host = ctx.host
     try:
         seen = certificates.read(pem)
     except ValueError:
@@ -106,40 +106,40 @@ def _certificate(place: StepContext, pem: bytes, fix: str) -> Iterator[Finding]:
     elif seen.days_left < kubeconfig.WARN:
         text = f"the certificate on {host} ends in {seen.days_left} days, {until}; then every #DW sbatch fails"
         yield Finding("certificate-ends-soon", text, "`invoke certs.rotate`")
-    if seen.common_name != place.site.access.common_name:
-        text = f"the certificate on {host} is for {seen.common_name}, and not {place.site.access.common_name}"
+    if seen.common_name != ctx.site.access.common_name:
+        text = f"the certificate on {host} is for {seen.common_name}, and not {ctx.site.access.common_name}"
         yield Finding("certificate-foreign", text, fix)
-    cluster = place.facts.found.get("access.cluster", {})
+    cluster = ctx.facts.found.get("access.cluster", {})
     if any(not certificates.signed_by(pem, one["ca"].encode()) for one in cluster.values()):
         text = f"the certificate on {host} is not of this cluster's CA: the API server refuses it"
         yield Finding("certificate-foreign", text, fix)
 
 
-def _settings(place: StepContext, found: Value, fix: str) -> Iterator[Finding]:
-    wanted = {"namespace": place.site.access.namespace, "server": _server(place)}
+def _settings(ctx: StepContext, found: Value, fix: str) -> Iterator[Finding]:
+    wanted = {"namespace": ctx.site.access.namespace, "server": _server(ctx)}
     for key, want in wanted.items():
         have = found.get(key, "default" if key == "namespace" else "")
         if want and have != want:
-            text = f"the kubeconfig on {place.host} has {key} {have or '(none)'}, and {want} is wanted"
+            text = f"the kubeconfig on {ctx.host} has {key} {have or '(none)'}, and {want} is wanted"
             yield Finding(f"kubeconfig-{key}", text, fix)
-    if not kubeconfig.trusted(place, found):
-        text = f"the kubeconfig on {place.host} trusts another CA than the cluster's: kubectl takes no answer of the API server"
+    if not kubeconfig.trusted(ctx, found):
+        text = f"the kubeconfig on {ctx.host} trusts another CA than the cluster's: kubectl takes no answer of the API server"
         yield Finding("kubeconfig-ca", text, fix)
 
 
-def _server(place: StepContext) -> str:
+def _server(ctx: StepContext) -> str:
     try:
-        return kubeconfig.server(place)
+        return kubeconfig.server(ctx)
     except NotYetKnown:
         return ""
 
 
-def rights(place: StepContext, have: Value) -> Iterator[Finding]:
+def rights(ctx: StepContext, have: Value) -> Iterator[Finding]:
     """What SlurmUser may do with it, where the API server said so."""
     said = have["SlurmUser"]
     if said.startswith("may not "):
-        text = f"the plugin on {place.host} {said}: ClusterRole or ClusterRoleBinding lack it"
-        yield Finding("role-lacks-rights", text, redo(place.site, place.site.master.host.name, "access"))
+        text = f"the plugin on {ctx.host} {said}: ClusterRole or ClusterRoleBinding lack it"
+        yield Finding("role-lacks-rights", text, redo(ctx.site, ctx.site.master.host.name, "access"))
     elif said == "may read Secrets":
-        text = f"the plugin on {place.host} may read Secrets, which it has no need of"
-        yield Finding("role-too-wide", text, f"see which binding gives {place.site.access.common_name} that")
+        text = f"the plugin on {ctx.host} may read Secrets, which it has no need of"
+        yield Finding("role-too-wide", text, f"see which binding gives {ctx.site.access.common_name} that")

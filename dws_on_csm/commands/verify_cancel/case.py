@@ -59,7 +59,7 @@ class Bench:
 
     def script(self, step: str, deadline: float, **given: str) -> Mapping[str, str]:
         """What the script for `step` answers. Raises Failed with its last words."""
-        made = cancel.script(self.run.board.place(self.host), step, self.run.id, **given)
+        made = cancel.script(self.run.board.context(self.host), step, self.run.id, **given)
         script = fenced(self.run.id, f"set -eu\n{made}")
         answer = self.run.reach.change(self.host, script, deadline=deadline + WAITS)
         self.go_on()

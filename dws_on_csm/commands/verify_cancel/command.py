@@ -37,7 +37,7 @@ CLEARED = 10.0
 def work(run: Run) -> None:
     """Make every case that can be made at this site, and tell how each went. Leaves nothing behind."""
     host = run.hosts["submitter"][0]
-    able, cluster = cancel.holds(run.board.place(host)), run.reach.cluster()
+    able, cluster = cancel.holds(run.board.context(host)), run.reach.cluster()
     watch = Watch(cluster, collection(run))
     bench = Bench(run, host, watch, Holds(cluster) if able else None)
     try:
@@ -69,7 +69,7 @@ def _clear(bench: Bench, *, left: bool = False) -> None:
     if bench.holds:
         bench.holds.clear()
     script = fenced(
-        bench.run.id, cancel.script(bench.run.board.place(bench.host), "clear", "" if left else bench.run.id)
+        bench.run.id, cancel.script(bench.run.board.context(bench.host), "clear", "" if left else bench.run.id)
     )
     undone = "which jobs are to be cancelled is not known, since squeue failed: "
     fix = f"`squeue` there lists those whose names begin with {cancel.JOB}"

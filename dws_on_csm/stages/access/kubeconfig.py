@@ -17,17 +17,16 @@ from dws_on_csm.stages.slurm import slurm_user as slurm_slurm_user
 from dws_on_csm.stages.slurm.slurm_user import slurm_user
 
 
-def server(place: StepContext) -> str:
+def server(ctx: StepContext) -> str:
     """The API server's URL as the controllers use it. Raises Unknown before the admin's context was read."""
-    return place.site.access.server or str(place.facts.one("access.cluster")["server"])
+    return ctx.site.access.server or str(ctx.facts.one("access.cluster")["server"])
 
 
-def reaches(place: StepContext) -> bool:
+def reaches(ctx: StepContext) -> bool:
     """Whether this controller's kubeconfig, as it lies there, reached the API server that is wanted."""
-    found = place.facts.found.get("access.kubeconfig", {}).get(place.host, {})
+    found = ctx.facts.found.get("access.kubeconfig", {}).get(ctx.host, {})
     return (
-        found.get("server") == server(place)
-        and slurm_slurm_user.rights(found.get("may", [])) == slurm_slurm_user.RIGHTS
+        found.get("server") == server(ctx) and slurm_slurm_user.rights(found.get("may", [])) == slurm_slurm_user.RIGHTS
     )
 
 
@@ -52,9 +51,9 @@ can_i --list --no-headers 2>&1 | sed -n '/^Warning/d; s/^/may=/p'
 """
 
 
-def look(place: StepContext) -> ShellLook:
+def look(ctx: StepContext) -> ShellLook:
     script = _LOOK_KUBECONFIG.format(
-        kubeconfig=names.KUBECONFIG, slurm_user=slurm_user(place), can_i=slurm_slurm_user.can_i()
+        kubeconfig=names.KUBECONFIG, slurm_user=slurm_user(ctx), can_i=slurm_slurm_user.can_i()
     )
     return ShellLook(render.read("lib/safe_file.sh") + script, _parse)
 
@@ -66,23 +65,23 @@ def _parse(out: bytes) -> Value:
     return found | {"slurm_user": found["slurm_user"], "may": every(told, "may")}  # KeyError: the answer begins with it
 
 
-def read(place: StepContext, found: Value) -> Value:
+def read(ctx: StepContext, found: Value) -> Value:
     """What was found, in the words of what is wanted."""
     if "mode" not in found:
         return None
-    cluster = place.facts.one("access.cluster")
+    cluster = ctx.facts.one("access.cluster")
     told = {
-        "certificate": _judged(certificate(found), cluster["ca"].encode(), place),
+        "certificate": _judged(certificate(found), cluster["ca"].encode(), ctx),
         "valid": _valid(found),
         "server": found.get("server", ""),
-        "trusts": "the cluster's CA" if trusted(place, found) else "another CA",
+        "trusts": "the cluster's CA" if trusted(ctx, found) else "another CA",
         "namespace": found.get("namespace", "default"),
         "context": found.get("current-context", ""),
         "mode": found["mode"],
         "owner": "SlurmUser" if _slurm_users(found) else found["owner"],
         "SlurmUser": slurm_slurm_user.rights(found["may"]),
     }
-    return discover.as_in(place, told)
+    return discover.as_in(ctx, told)
 
 
 def _slurm_users(found: Value) -> bool:
@@ -95,9 +94,9 @@ def certificate(found: Value) -> bytes:
     return _decoded(found.get("client-certificate-data", ""))
 
 
-def trusted(place: StepContext, found: Value) -> bool:
+def trusted(ctx: StepContext, found: Value) -> bool:
     """Whether it has the CA that the admin's kubeconfig has; True where that wasn't seen."""
-    seen = place.facts.found.get("access.cluster", {}).values()
+    seen = ctx.facts.found.get("access.cluster", {}).values()
     return all(_decoded(found.get("certificate-authority-data", "")) == one["trusts"].encode() for one in seen)
 
 
@@ -117,12 +116,12 @@ def _decoded(text: str) -> bytes:
         return b""
 
 
-def _judged(pem: bytes, ca: bytes, place: StepContext) -> str:
+def _judged(pem: bytes, ca: bytes, ctx: StepContext) -> str:
     try:
         found = certificates.read(pem)
     except ValueError:
         return "none"
-    if found.common_name != place.site.access.common_name:
+    if found.common_name != ctx.site.access.common_name:
         return f"for {found.common_name}"
     return FITS if certificates.signed_by(pem, ca) else "not of this cluster's CA"
 
@@ -130,52 +129,52 @@ def _judged(pem: bytes, ca: bytes, place: StepContext) -> str:
 FITS = "of this cluster's CA"
 
 
-def wanted(place: StepContext) -> Value:
-    seen = place.facts.found.get("access.kubeconfig", {}).get(place.host)
-    valid, least = seen and _valid(seen), place.site.access.renew_below
+def wanted(ctx: StepContext) -> Value:
+    seen = ctx.facts.found.get("access.kubeconfig", {}).get(ctx.host)
+    valid, least = seen and _valid(seen), ctx.site.access.renew_below
     told = {
         "certificate": FITS,
         "valid": valid if valid and valid["days left"] > least else {"days left": f"more than {least}"},
-        "server": server(place),
+        "server": server(ctx),
         "trusts": "the cluster's CA",
-        "namespace": place.site.access.namespace,
-        "context": place.site.access.common_name,
+        "namespace": ctx.site.access.namespace,
+        "context": ctx.site.access.common_name,
         "mode": "600",
         "owner": "SlurmUser",
         "SlurmUser": slurm_slurm_user.RIGHTS,
     }
-    return discover.as_in(place, told)
+    return discover.as_in(ctx, told)
 
 
-def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
+def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     """A new key and certificate; a key whose file can't be trusted any more isn't worth keeping.
 
     Where only owner or mode are wrong too: whoever could read the key may have it, and whoever may write to the folder may
     have moved another file of root's there, which must not be given to SlurmUser.
     """
-    owner = "" if discover.of(place) else slurm_slurm_user.owner(place)
-    asked = certificates.request(place.site.access.common_name)
+    owner = "" if discover.of(ctx) else slurm_slurm_user.owner(ctx)
+    asked = certificates.request(ctx.site.access.common_name)
     works = have is not None and have["SlurmUser"] == slurm_slurm_user.RIGHTS
 
     def then(certificate: bytes) -> Sequence[Action]:
-        _refuse_short(place, certificate)
-        content = _content(place, want, certificate, asked.key)
-        if discover.of(place):
-            return files.kubeconfig(place, content)
-        return [Put(names.KUBECONFIG, content, 0o600, owner, check=slurm_slurm_user.tried(place) if works else "")]
+        _refuse_short(ctx, certificate)
+        content = _content(ctx, want, certificate, asked.key)
+        if discover.of(ctx):
+            return files.kubeconfig(ctx, content)
+        return [Put(names.KUBECONFIG, content, 0o600, owner, check=slurm_slurm_user.tried(ctx) if works else "")]
 
-    return [signing.signed(place, asked.csr, then)]
+    return [signing.signed(ctx, asked.csr, then)]
 
 
-def _content(place: StepContext, want: Value, certificate: bytes, key: Secret) -> Secret:
-    cluster, user = place.facts.one("access.cluster"), place.site.access.common_name
+def _content(ctx: StepContext, want: Value, certificate: bytes, key: Secret) -> Secret:
+    cluster, user = ctx.facts.one("access.cluster"), ctx.site.access.common_name
     trusts, space = cluster["trusts"].encode(), want["namespace"]
     return certificates.kubeconfig(cluster["name"], want["server"], trusts, user, space, certificate, key)
 
 
-def _refuse_short(place: StepContext, certificate: bytes) -> None:
+def _refuse_short(ctx: StepContext, certificate: bytes) -> None:
     """What every run would have to renew again is not worth taking the place of what is there."""
-    left, least = certificates.read(certificate).days_left, place.site.access.renew_below
+    left, least = certificates.read(certificate).days_left, ctx.site.access.renew_below
     if left <= least:
         text = f"the certificate that came holds for {left} days, and one below {least} is renewed (access.renew_below)"
         fix = "raise --cluster-signing-duration of kube-controller-manager, lower access.renew_below, or set access.via: ca"
@@ -201,8 +200,8 @@ STEP = Step(
     wanted,
     change,
     read=read,
-    settle=discover.settle(10.0),
-    why=near_its_end,
+    settle_seconds=discover.settle(10.0),
+    status_text=near_its_end,
     hint="the plugin reaches the API with this file only: see `kubectl auth can-i --list` as SlurmUser on that controller",
 )
 """The step as an install makes it."""

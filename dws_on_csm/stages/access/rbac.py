@@ -19,29 +19,29 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
 # --- role and binding
 
 
-def _look_role(place: StepContext) -> ApiLook:
-    return ApiLook(lambda cluster: _rules(cluster.get(f"{RBAC}/clusterroles/{names.role(place.site)}")))
+def _look_role(ctx: StepContext) -> ApiLook:
+    return ApiLook(lambda cluster: _rules(cluster.get(f"{RBAC}/clusterroles/{names.role(ctx.site)}")))
 
 
 def _rules(role: Mapping[str, Any] | None) -> Value:
     return {"rules": role["rules"]} if role else None
 
 
-def _want_role(place: StepContext) -> Value:
-    made = manifests.role(place)
+def _want_role(ctx: StepContext) -> Value:
+    made = manifests.role(ctx)
     if made:
         return {"rules": made["rules"]}
     # deployed with the rest from 0.1.1 on: the stage deploy sees to what it says
-    return place.facts.one("access.role")
+    return ctx.facts.one("access.role")
 
 
-def _change_role(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    made = manifests.role(place)
+def _change_role(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    made = manifests.role(ctx)
     assert made is not None
     return [Apply(made)]
 
 
-def _look_binding(place: StepContext) -> ApiLook:
+def _look_binding(ctx: StepContext) -> ApiLook:
     return ApiLook(lambda cluster: _bound(cluster.get(f"{RBAC}/clusterrolebindings/{names.BINDING}")))
 
 
@@ -54,25 +54,25 @@ def _bound(binding: Mapping[str, Any] | None) -> Value:
     }
 
 
-def _want_binding(place: StepContext) -> Value:
+def _want_binding(ctx: StepContext) -> Value:
     """The site's name, and for now former ones that a kubeconfig still has: nobody loses anything before he has the new."""
-    controllers = [host.name for host in place.site.controllers]
-    return {"role": names.role(place.site), "subjects": sorted({_own(place), *former(place, controllers)})}
+    controllers = [host.name for host in ctx.site.controllers]
+    return {"role": names.role(ctx.site), "subjects": sorted({_own(ctx), *former(ctx, controllers)})}
 
 
-def _own(place: StepContext) -> str:
-    return f"User {place.site.access.common_name}"
+def _own(ctx: StepContext) -> str:
+    return f"User {ctx.site.access.common_name}"
 
 
-def former(place: StepContext, hosts: Sequence[str]) -> set[str]:
+def former(ctx: StepContext, hosts: Sequence[str]) -> set[str]:
     """Subjects of the binding, as it was seen, that aren't the site's and that a kubeconfig on one of `hosts` has."""
-    bound = place.facts.found.get("access.binding", {}).get(place.host) or {"subjects": []}
-    found = place.facts.found.get("access.kubeconfig", {})
+    bound = ctx.facts.found.get("access.binding", {}).get(ctx.host) or {"subjects": []}
+    found = ctx.facts.found.get("access.kubeconfig", {})
     used = {f"User {certificates.common_name(kubeconfig.certificate(found[host]))}" for host in hosts if host in found}
-    return (used & set(bound["subjects"])) - {_own(place)}
+    return (used & set(bound["subjects"])) - {_own(ctx)}
 
 
-def _change_binding(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
+def _change_binding(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     made = [binding(want["role"], want["subjects"])]
     # a binding's role can't be changed
     anew = have is not None and have["role"] != want["role"]
@@ -96,29 +96,29 @@ def binding(role: str, subjects: Sequence[str]) -> Apply:
     )
 
 
-def _read_former(place: StepContext, found: Value) -> Value:
-    return sorted(set(found["subjects"]) - {_own(place)}) if found else []
+def _read_former(ctx: StepContext, found: Value) -> Value:
+    return sorted(set(found["subjects"]) - {_own(ctx)}) if found else []
 
 
-def _want_former(place: StepContext) -> Value:
+def _want_former(ctx: StepContext) -> Value:
     """Only those that a controller has which this run must not change."""
-    return sorted(former(place, [host.name for host in place.site.controllers if not place.site.active(host)]))
+    return sorted(former(ctx, [host.name for host in ctx.site.controllers if not ctx.site.active(host)]))
 
 
-def _change_former(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    return [binding(place.facts.all("access.former")[place.host]["role"], [_own(place), *want])]
+def _change_former(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    return [binding(ctx.facts.all("access.former")[ctx.host]["role"], [_own(ctx), *want])]
 
 
 # --- the cluster's CA and address
 
 
-def _look_cluster(place: StepContext) -> ShellLook:
-    context = f"--context={shlex.quote(place.site.master.context)} " if place.site.master.context else ""
+def _look_cluster(ctx: StepContext) -> ShellLook:
+    context = f"--context={shlex.quote(ctx.site.master.context)} " if ctx.site.master.context else ""
     script = f"""
 kubectl config view --minify --raw {context}--output \
     jsonpath='{{.clusters[0].name}} {{.clusters[0].cluster.server}} {{.clusters[0].cluster.certificate-authority-data}}'
 echo
-cat {shlex.quote(place.site.master.pki)}/ca.crt
+cat {shlex.quote(ctx.site.master.pki)}/ca.crt
 """
     return ShellLook(script, _parse_cluster)
 
@@ -129,10 +129,10 @@ def _parse_cluster(out: bytes) -> Value:
     return {"name": name, "server": server, "trusts": base64.b64decode(data).decode() or ca, "ca": ca}
 
 
-def _judge_cluster(place: StepContext, have: Value) -> Sequence[Finding]:
+def _judge_cluster(ctx: StepContext, have: Value) -> Sequence[Finding]:
     if have["server"].startswith("https://") and "BEGIN CERTIFICATE" in have["ca"]:
         return ()
-    text = f"{place.site.master.kubeconfig} names no https server, or {place.site.master.pki}/ca.crt is no certificate"
+    text = f"{ctx.site.master.kubeconfig} names no https server, or {ctx.site.master.pki}/ca.crt is no certificate"
     return (Finding("cluster-unclear", text, "set master.kubeconfig, master.context and master.pki"),)
 
 

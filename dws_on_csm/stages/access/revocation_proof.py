@@ -25,16 +25,16 @@ NOTHING = "may do nothing with Workflows"
 def rights(gone: Gone) -> Step:
     """A step: the API server says that nothing is allowed to the name, whatever binding might allow it."""
 
-    def look(place: StepContext) -> Look:
-        going, space = gone(place), place.site.access.namespace
+    def look(ctx: StepContext) -> Look:
+        going, space = gone(ctx), ctx.site.access.namespace
         return ApiLook(lambda cluster: {name: _allowed(cluster, name, space) for name in going})
 
     return Step(
         "rights",
         "master",
         look,
-        lambda place: dict.fromkeys(gone(place), NOTHING),
-        settle=lambda site: 15.0,  # each API server learns of a changed binding by itself
+        lambda ctx: dict.fromkeys(gone(ctx), NOTHING),
+        settle_seconds=lambda site: 15.0,  # each API server learns of a changed binding by itself
         hint="another binding names it: `kubectl get clusterrolebindings,rolebindings -A -o wide` shows which",
     )
 
@@ -50,19 +50,19 @@ def _allowed(cluster: Cluster, name: str, namespace: str) -> str:
     return f"may {', '.join(allowed)} Workflows" if allowed else NOTHING
 
 
-def _look_kept(place: StepContext, call: str) -> ShellLook:
+def _look_kept(ctx: StepContext, call: str) -> ShellLook:
     settings = {"state": STATE, "kubeconfig": names.KUBECONFIG, "call": call, "workflows": names.WORKFLOWS}
-    settings |= {"namespace": place.site.access.namespace, "cluster": _cluster(place) if call else ""}
+    settings |= {"namespace": ctx.site.access.namespace, "cluster": _cluster(ctx) if call else ""}
     return ShellLook(
         render.script("lib/as.sh", "lib/vanishing.sh", "host/kept_kubeconfigs.sh", **settings), _parse_kept
     )
 
 
-def _cluster(place: StepContext) -> str:
+def _cluster(ctx: StepContext) -> str:
     """Where the API server is and whom to trust, as a kubeconfig has it: what an old one says of that is not believed."""
-    trusts: str = place.facts.one("access.cluster")["trusts"]
+    trusts: str = ctx.facts.one("access.cluster")["trusts"]
     told = {
-        "server": kubeconfig.server(place),
+        "server": kubeconfig.server(ctx),
         "certificate-authority-data": base64.b64encode(trusts.encode()).decode(),
     }
     return json.dumps(told)
@@ -73,31 +73,33 @@ def _parse_kept(out: bytes) -> Value:
     return {run: {"client-certificate-data": data, "may": may, "said": said} for run, data, may, said in rows}
 
 
-KEPT = Check("kept", "controller", lambda place: _look_kept(place, ""), lambda place, have: ())
+KEPT = Check("kept", "controller", lambda ctx: _look_kept(ctx, ""), lambda ctx, have: ())
 """The kubeconfigs that runs have kept as before-images: run -> its certificate, as a kubeconfig has it."""
 
 
 def refused(gone: Gone) -> Step:
     """A step: every kubeconfig of that name that was kept on the controller is refused in a call as the plugin makes it."""
 
-    def read(place: StepContext, found: Value) -> Value:
-        ca = place.facts.one("access.cluster")["ca"].encode()
+    def read(ctx: StepContext, found: Value) -> Value:
+        ca = ctx.facts.one("access.cluster")["ca"].encode()
         pems = {run: kubeconfig.certificate(one) for run, one in found.items()}
-        tried = {run for run, pem in pems.items() if certificates.common_name(pem) in gone(place) and _holds(pem, ca)}
+        tried = {run for run, pem in pems.items() if certificates.common_name(pem) in gone(ctx) and _holds(pem, ca)}
         return {run: _answer(found[run]["may"], found[run]["said"]) for run in tried}
 
-    def want(place: StepContext) -> Value:
-        found = place.facts.found.get("revoked.refused", {}).get(place.host, {})
-        return dict.fromkeys(read(place, found), "refused")
+    def want(ctx: StepContext) -> Value:
+        found = ctx.facts.found.get("revoked.refused", {}).get(ctx.host, {})
+        return dict.fromkeys(read(ctx, found), "refused")
 
     return Step(
         "refused",
         "controller",
-        lambda place: _look_kept(place, "yes"),
+        lambda ctx: _look_kept(ctx, "yes"),
         want,
         read=read,
-        settle=lambda site: 15.0,
-        why=lambda have: f"tried {len(have)} kept before: {', '.join(sorted(set(have.values())))}" if have else "",
+        settle_seconds=lambda site: 15.0,
+        status_text=lambda have: (
+            f"tried {len(have)} kept before: {', '.join(sorted(set(have.values())))}" if have else ""
+        ),
         hint="a kubeconfig of the name that was revoked still works there",
     )
 

@@ -26,12 +26,12 @@ from dws_on_csm.stages.slurm import pod_checks
 def stages(name: str = "") -> tuple[Stage, ...]:
     """The revocation of `name`; "": of whatever names are in use beside the site file's."""
 
-    def gone(place: StepContext) -> tuple[str, ...]:
-        return leaving(place, name)
+    def gone(ctx: StepContext) -> tuple[str, ...]:
+        return leaving(ctx, name)
 
     former = ACCESS["former"]
     assert isinstance(former, Step)
-    taking = replace(former, takes=lambda place, have, want: _takes(place, have))
+    taking = replace(former, removes=lambda ctx, have, want: _takes(ctx, have))
     first = (
         revoked_names.CHECK,
         SIGNING,
@@ -45,7 +45,7 @@ def stages(name: str = "") -> tuple[Stage, ...]:
         ACCESS["cluster"],
         workflow_namespace.CHECK,
         # what is recorded once is refused for good: it is agreed to as well, name by name
-        replace(_recorded("recorded", gone, revoked_names.BEING), takes=_takes_names),
+        replace(_recorded("recorded", gone, revoked_names.BEING), removes=_takes_names),
         ACCESS["binding"],
         kubeconfig.STEP,
         taking,
@@ -63,31 +63,31 @@ def stages(name: str = "") -> tuple[Stage, ...]:
     )
 
 
-def leaving(place: StepContext, name: str) -> tuple[str, ...]:
+def leaving(ctx: StepContext, name: str) -> tuple[str, ...]:
     """`name`, or else all that are bound, in a controller's kubeconfig or being revoked, but for the site's own."""
     if name:
         return (name,)
-    unfinished = {one for one, text in _record(place).items() if revoked_names.state(text) == revoked_names.BEING}
+    unfinished = {one for one, text in _record(ctx).items() if revoked_names.state(text) == revoked_names.BEING}
     return tuple(
-        sorted((_bound(place) | common_names(before(place).values()) | unfinished) - {place.site.access.common_name})
+        sorted((_bound(ctx) | common_names(before(ctx).values()) | unfinished) - {ctx.site.access.common_name})
     )
 
 
-def _record(place: StepContext) -> dict[str, str]:
-    found: dict[str, str] = place.facts.one("preflight.common_name")
+def _record(ctx: StepContext) -> dict[str, str]:
+    found: dict[str, str] = ctx.facts.one("preflight.common_name")
     return found
 
 
-def _bound(place: StepContext) -> set[str]:
-    binding = place.facts.one("preflight.names") or {"subjects": []}
+def _bound(ctx: StepContext) -> set[str]:
+    binding = ctx.facts.one("preflight.names") or {"subjects": []}
     return {name for kind, _, name in (one.partition(" ") for one in binding["subjects"]) if kind == "User"}
 
 
-def _takes_names(place: StepContext, have: Value, want: Value) -> str:
-    return _takes(place, [f"User {name}" for name in sorted(want) if have[name] != want[name]])
+def _takes_names(ctx: StepContext, have: Value, want: Value) -> str:
+    return _takes(ctx, [f"User {name}" for name in sorted(want) if have[name] != want[name]])
 
 
-def _takes(place: StepContext, have: Sequence[str]) -> str:
+def _takes(ctx: StepContext, have: Sequence[str]) -> str:
     return f"{' and '.join(have)} of {names.BINDING}: whoever has a kubeconfig of that name is refused, for good"
 
 
@@ -95,36 +95,34 @@ def _takes(place: StepContext, have: Sequence[str]) -> str:
 
 
 def _names(gone: Gone) -> Check:
-    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
-        return [*_whole(place), *_bindable(place, have), *_nameable(place, gone(place))]
+    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+        return [*_whole(ctx), *_bindable(ctx, have), *_nameable(ctx, gone(ctx))]
 
     return Check("names", "master", ACCESS["binding"].look, judge)
 
 
-def _whole(place: StepContext) -> Sequence[Finding]:
-    out = [host.name for host in place.site.controllers if not place.site.active(host)]
+def _whole(ctx: StepContext) -> Sequence[Finding]:
+    out = [host.name for host in ctx.site.controllers if not ctx.site.active(host)]
     text = f"{', '.join(out)} would keep a kubeconfig that is refused, or the old name its rights"
     fix = "narrow it by neither --hosts nor --limit"
     lacking = (Finding("controllers-left-out", text, fix),) if out else ()
-    return (*lacking, *in_use.left_out(place, "the old name would have to lose its rights"))
+    return (*lacking, *in_use.left_out(ctx, "the old name would have to lose its rights"))
 
 
-def _bindable(place: StepContext, binding: Value) -> Sequence[Finding]:
-    if binding and binding["role"] == names.role(place.site):
+def _bindable(ctx: StepContext, binding: Value) -> Sequence[Finding]:
+    if binding and binding["role"] == names.role(ctx.site):
         return ()
-    text = f"{names.BINDING} is not there, or gives another role than {names.role(place.site)}"
+    text = f"{names.BINDING} is not there, or gives another role than {names.role(ctx.site)}"
     return (Finding("not-installed", text, "run `invoke install` first"),)
 
 
-def _nameable(place: StepContext, going: Sequence[str]) -> Sequence[Finding]:
-    own, record = place.site.access.common_name, _record(place)
+def _nameable(ctx: StepContext, going: Sequence[str]) -> Sequence[Finding]:
+    own, record = ctx.site.access.common_name, _record(ctx)
     if own in going or not going:
         already = "; revoked already: " + ", ".join(record) if record else ""
         text = f"the site file still names {own}, which is what the controllers have{already}"
-        return (
-            Finding("name-in-use", text, f"{_edit(place.site, record)}, and run this again: then {own} is revoked"),
-        )
-    known = _bound(place) | common_names(before(place).values()) | set(record) | common_names(_kept(place))
+        return (Finding("name-in-use", text, f"{_edit(ctx.site, record)}, and run this again: then {own} is revoked"),)
+    known = _bound(ctx) | common_names(before(ctx).values()) | set(record) | common_names(_kept(ctx))
     return [
         Finding("name-unknown", f"nothing here ever had the name {one}", f"known are {', '.join(sorted(known))}")
         for one in going
@@ -157,38 +155,38 @@ def fresh(own: str, taken: set[str]) -> str:
 def _recorded(name: str, gone: Gone, state: str) -> Step:
     """A step: what is gone is recorded as being in this state, or in a later one."""
 
-    def read(place: StepContext, found: Value) -> Value:
+    def read(ctx: StepContext, found: Value) -> Value:
         def as_wanted(one: str) -> bool:
             return revoked_names.state(found.get(one, "")) in (state, revoked_names.DONE)
 
         return {
             one: state if as_wanted(one) else revoked_names.state(found.get(one, "")) or "not recorded"
-            for one in gone(place)
+            for one in gone(ctx)
         }
 
-    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        found: dict[str, str] = place.facts.one(f"{'access' if name == 'recorded' else 'revoked'}.{name}")
-        added = {one: f"{revoked_names.until(found.get(one, '')) or _until(place, one)} {state}" for one in gone(place)}
+    def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+        found: dict[str, str] = ctx.facts.one(f"{'access' if name == 'recorded' else 'revoked'}.{name}")
+        added = {one: f"{revoked_names.until(found.get(one, '')) or _until(ctx, one)} {state}" for one in gone(ctx)}
         return [revoked_names.written(found | {one: text for one, text in added.items() if have[one] != state})]
 
     return Step(
         name,
         "master",
-        lambda place: ApiLook(revoked_names.read),
-        lambda place: dict.fromkeys(gone(place), state),
+        lambda ctx: ApiLook(revoked_names.read),
+        lambda ctx: dict.fromkeys(gone(ctx), state),
         change,
         read=read,
     )
 
 
-def _until(place: StepContext, name: str) -> str:
+def _until(ctx: StepContext, name: str) -> str:
     """The day on which the last certificate of this name ends that is known here, or else one made now would."""
-    pems = [kubeconfig.certificate(one) for one in (*before(place).values(), *_kept(place))]
+    pems = [kubeconfig.certificate(one) for one in (*before(ctx).values(), *_kept(ctx))]
     ends = [certificates.read(pem).until for pem in pems if certificates.common_name(pem) == name]
-    last = max(end.timestamp() for end in ends) if ends else time.time() + place.site.access.days * 86400
+    last = max(end.timestamp() for end in ends) if ends else time.time() + ctx.site.access.days * 86400
     return time.strftime("%Y-%m-%d", time.gmtime(last))
 
 
-def _kept(place: StepContext) -> list[Value]:
+def _kept(ctx: StepContext) -> list[Value]:
     """What is known of the kubeconfigs that runs have kept, on all controllers."""
-    return [one for found in place.facts.all("preflight.kept").values() for one in found.values()]
+    return [one for found in ctx.facts.all("preflight.kept").values() for one in found.values()]

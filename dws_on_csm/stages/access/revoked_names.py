@@ -46,14 +46,14 @@ def until(recorded: str) -> str:
     return recorded.partition(" ")[0]
 
 
-def judge(place: StepContext, found: Value) -> Sequence[Finding]:
+def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
     """The site's common name must not be one that was revoked."""
-    name = place.site.access.common_name
+    name = ctx.site.access.common_name
     if name not in found:
         return ()
     text = f"{name} was revoked: a certificate for it, which holds until {until(found[name])}, may be in other hands"
-    fix = f"set access.common_name in {place.site.path.name} to a name that was never used"
+    fix = f"set access.common_name in {ctx.site.path.name} to a name that was never used"
     return (Finding("name-revoked", text, fix),)
 
 
-CHECK = Check("common_name", "master", lambda place: ApiLook(read), judge)
+CHECK = Check("common_name", "master", lambda ctx: ApiLook(read), judge)

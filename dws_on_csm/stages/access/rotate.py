@@ -23,44 +23,44 @@ MADE = "key and certificate"
 
 # --- what there is before anything is done
 
-BEFORE = Check("before", "controller", kubeconfig.look, lambda place, have: ())
+BEFORE = Check("before", "controller", kubeconfig.look, lambda ctx, have: ())
 """The kubeconfigs as they are at first: what is found here is never looked at again."""
 
 
-def before(place: StepContext) -> Mapping[str, Any]:
+def before(ctx: StepContext) -> Mapping[str, Any]:
     """Host -> what BEFORE found there. Raises Unknown until it has been made on every controller."""
-    found = place.facts.found.get("preflight.before", {})
-    if not all(host.name in found for host in place.site.controllers):
+    found = ctx.facts.found.get("preflight.before", {})
+    if not all(host.name in found for host in ctx.site.controllers):
         raise NotYetKnown("preflight")
     return found
 
 
-def _judge_before(place: StepContext, have: Value) -> Sequence[Finding]:
+def _judge_before(ctx: StepContext, have: Value) -> Sequence[Finding]:
     """A rotation changes no names: the new certificate is for whoever the old one is for."""
-    own, found = place.site.access.common_name, certificates.common_name(kubeconfig.certificate(have))
-    if found in ("", own) or not place.site.active(place.host):
+    own, found = ctx.site.access.common_name, certificates.common_name(kubeconfig.certificate(have))
+    if found in ("", own) or not ctx.site.active(ctx.host):
         return ()
-    text = f"the kubeconfig on {place.host} is for {found}, and access.common_name is {own}"
+    text = f"the kubeconfig on {ctx.host} is for {found}, and access.common_name is {own}"
     return (
         Finding("other-name", text, "`invoke install` changes names, and makes new keys and certificates with them"),
     )
 
 
-def _look_signing(place: StepContext) -> Look:
-    if place.site.access.via == "csr":
+def _look_signing(ctx: StepContext) -> Look:
+    if ctx.site.access.via == "csr":
         return ApiLook(lambda cluster: None if cluster.get(signing.VERSION) else "api")
-    key = shlex.quote(f"{place.site.master.pki}/ca.key")
+    key = shlex.quote(f"{ctx.site.master.pki}/ca.key")
     script = f"command -v openssl >/dev/null || echo openssl; [ -r {key} ] || echo key"
     return ShellLook(script, lambda out: out.decode().split()[0] if out.strip() else None)
 
 
-def _judge_signing(place: StepContext, have: Value) -> Sequence[Finding]:
-    key = f"{place.site.master.pki}/ca.key"
+def _judge_signing(ctx: StepContext, have: Value) -> Sequence[Finding]:
+    key = f"{ctx.site.master.pki}/ca.key"
     told = {
         "api": ("the cluster does not serve certificates.k8s.io/v1", "sign with the CA's key: --via ca"),
-        "openssl": (f"openssl is not there on {place.host}", "install it, or have the cluster sign: --via csr"),
+        "openssl": (f"openssl is not there on {ctx.host}", "install it, or have the cluster sign: --via csr"),
         "key": (
-            f"{key} can't be read on {place.host}",
+            f"{key} can't be read on {ctx.host}",
             "set master.pki to where it is, or have the cluster sign: --via csr",
         ),
     }
@@ -76,7 +76,7 @@ SIGNING = Check("signing", "master", _look_signing, _judge_signing)
 
 def stages(site: Site) -> tuple[Stage, ...]:
     """The rotation: on one controller first, and on the others when the plugin has used the new certificate there."""
-    step = replace(kubeconfig.STEP, read=_read, want=_want, why=said(site), hint=_HINT)
+    step = replace(kubeconfig.STEP, read=_read, want=_want, status_text=said(site), hint=_HINT)
     return (
         Stage(
             "preflight", (), (SIGNING, workflow_namespace.CHECK, pod_checks.KNOWN, replace(BEFORE, judge=_judge_before))
@@ -89,17 +89,17 @@ def stages(site: Site) -> tuple[Stage, ...]:
 _HINT = "the kubeconfig from before is still in place; `invoke install` puts right what it needs beside its certificate"
 
 
-def _read(place: StepContext, found: Value) -> Value:
+def _read(ctx: StepContext, found: Value) -> Value:
     """As an install reads it, and whether the certificate is another one than at first."""
-    have = kubeconfig.read(place, found)
+    have = kubeconfig.read(ctx, found)
     if have is None:
         return None
-    same = kubeconfig.certificate(found) == kubeconfig.certificate(before(place)[place.host])
+    same = kubeconfig.certificate(found) == kubeconfig.certificate(before(ctx)[ctx.host])
     return have | {MADE: "those from before" if same else "made anew"}
 
 
-def _want(place: StepContext) -> Value:
-    return kubeconfig.wanted(place) | {MADE: "made anew"}
+def _want(ctx: StepContext) -> Value:
+    return kubeconfig.wanted(ctx) | {MADE: "made anew"}
 
 
 def said(site: Site) -> Callable[[Value], str]:

@@ -24,16 +24,16 @@ DEADLINE = 30.0
 """Seconds for the controller manager to sign what was approved: it takes less than one."""
 
 
-def signed(place: StepContext, csr: bytes, then: Callable[[bytes], Sequence[Action]]) -> Action:
+def signed(ctx: StepContext, csr: bytes, then: Callable[[bytes], Sequence[Action]]) -> Action:
     """The action that has `csr` (PEM) signed as access.via says; `then` makes the next actions of the certificate (PEM)."""
-    access = place.site.access
+    access = ctx.site.access
     what = f"a certificate for {access.common_name}, {access.days} days"
     if access.via == "csr":
-        return CallApi(f"request {what}, from the cluster", lambda cluster: by_request(cluster, place, csr), then)
+        return CallApi(f"request {what}, from the cluster", lambda cluster: by_request(cluster, ctx, csr), then)
     script = render.script(
         "lib/vanishing.sh",
         "master/sign.sh",
-        pki=place.site.master.pki,
+        pki=ctx.site.master.pki,
         serial=certificates.serial(),
         **_times(access.days),
     )
@@ -52,12 +52,12 @@ def _fed(script: str, csr: bytes) -> str:
 # --- the CertificateSigningRequest API
 
 
-def by_request(cluster: Cluster, place: StepContext, csr: bytes, deadline: float = DEADLINE) -> bytes:
+def by_request(cluster: Cluster, ctx: StepContext, csr: bytes, deadline: float = DEADLINE) -> bytes:
     """The certificate (PEM) that the cluster signs for `csr`. Nothing of the request stays. Raises ClusterError."""
-    name = "dws-on-csm-" + re.sub(r"[^a-z0-9.-]", "-", place.host.lower())
+    name = "dws-on-csm-" + re.sub(r"[^a-z0-9.-]", "-", ctx.host.lower())
     path = f"{REQUESTS}/{name}"
     cluster.delete(path, DEADLINE)  # one that a run left which was cut off
-    made = cluster.create(REQUESTS, _request(name, csr, _seconds(cluster, place.site.access.days)))
+    made = cluster.create(REQUESTS, _request(name, csr, _seconds(cluster, ctx.site.access.days)))
     try:
         cluster.patch(f"{path}/approval", _approval(made))
         return _awaited(cluster, path, deadline)

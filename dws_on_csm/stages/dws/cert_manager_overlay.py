@@ -13,9 +13,9 @@ from dws_on_csm.model.actions import Action, Put
 from dws_on_csm.model.step import ShellLook, Step, StepContext, Value
 
 
-def modern(place: StepContext) -> bool:
+def modern(ctx: StepContext) -> bool:
     """Whether cert-manager here no longer serves v1alpha3, which the csm overlay of DWS asks for. Raises Unknown."""
-    return "v1alpha3" not in place.facts.one("preflight.cluster")["cert_manager"]
+    return "v1alpha3" not in ctx.facts.one("preflight.cluster")["cert_manager"]
 
 
 def folder(site: Site) -> str:
@@ -54,23 +54,23 @@ def _path(site: Site) -> str:
     return f"{folder(site)}/kustomization.yaml"
 
 
-def _look(place: StepContext) -> ShellLook:
+def _look(ctx: StepContext) -> ShellLook:
     return ShellLook(
-        f"cat {shlex.quote(_path(place.site))} 2>/dev/null || true", lambda out: out.decode(errors="replace")
+        f"cat {shlex.quote(_path(ctx.site))} 2>/dev/null || true", lambda out: out.decode(errors="replace")
     )
 
 
-def _read(place: StepContext, found: Value) -> Value:
+def _read(ctx: StepContext, found: Value) -> Value:
     """What is there counts only where it is needed."""
-    return {"path": _path(place.site), "text": found} if modern(place) and found else None
+    return {"path": _path(ctx.site), "text": found} if modern(ctx) and found else None
 
 
-def _want(place: StepContext) -> Value:
-    return {"path": _path(place.site), "text": text(place.site)} if modern(place) else None
+def _want(ctx: StepContext) -> Value:
+    return {"path": _path(ctx.site), "text": text(ctx.site)} if modern(ctx) else None
 
 
-def _change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    return [put(place.site)]
+def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    return [put(ctx.site)]
 
 
 STEP = Step("overlay", "master", _look, _want, _change, read=_read)

@@ -22,12 +22,12 @@ from dws_on_csm.stages.dws import (
 )
 
 
-def _look_applied(place: StepContext) -> ApiLook:
-    objects = rendered.wanted(place)
+def _look_applied(ctx: StepContext) -> ApiLook:
+    objects = rendered.wanted(ctx)
     return ApiLook(lambda cluster: {rendered.label(one): _state(cluster, one) for one in objects})
 
 
-def _read_applied(place: StepContext, found: Value) -> Value:
+def _read_applied(ctx: StepContext, found: Value) -> Value:
     """{"as rendered": how many, "missing": names, "not as rendered": names and where}."""
     odd = [f"{name}: {state}" for name, state in found.items() if state not in ("missing", "as rendered")]
     return {
@@ -50,70 +50,70 @@ def _state(cluster: Cluster, one: Mapping[str, Any]) -> str:
     return pods or rendered.differs(trimmed, have) or "as rendered"
 
 
-def _want_applied(place: StepContext) -> Value:
-    return {"as rendered": len(rendered.wanted(place)), "missing": [], "not as rendered": []}
+def _want_applied(ctx: StepContext) -> Value:
+    return {"as rendered": len(rendered.wanted(ctx)), "missing": [], "not as rendered": []}
 
 
-def _change_applied(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
+def _change_applied(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     actions: list[Action] = []
-    if _webhook_changes(place, have):
+    if _webhook_changes(ctx, have):
         # its three replicas need three hosts each to themselves: with three workers a rolling update never ends
         actions.append(Delete(f"{readiness.DEPLOYMENTS}/{names.WEBHOOK}"))
-    return [*actions, *(_with_v1(place) if cert_manager_overlay.modern(place) else _make(place))]
+    return [*actions, *(_with_v1(ctx) if cert_manager_overlay.modern(ctx) else _make(ctx))]
 
 
-def _webhook_changes(place: StepContext, have: Value) -> bool:
+def _webhook_changes(ctx: StepContext, have: Value) -> bool:
     """Whether the webhook's Deployment is there, and either gets other pods or has none that answers."""
     label = f"Deployment {names.WEBHOOK}"
     if label in have["missing"]:
         return False
-    answers = place.facts.one("deploy.available")["answers"]
+    answers = ctx.facts.one("deploy.available")["answers"]
     return not answers or any(one.startswith(f"{label}: {_TEMPLATE}") for one in have["not as rendered"])
 
 
 _TEMPLATE = "spec.template"
 
 
-def _interrupts(place: StepContext) -> bool:
+def _interrupts(ctx: StepContext) -> bool:
     """Whether a webhook that answers goes for a while: Workflows that are at work can't go on then, and their jobs fail."""
-    have = _read_applied(place, place.facts.one("deploy.applied"))
-    return place.facts.one("deploy.available")["answers"] and _webhook_changes(place, have)
+    have = _read_applied(ctx, ctx.facts.one("deploy.applied"))
+    return ctx.facts.one("deploy.available")["answers"] and _webhook_changes(ctx, have)
 
 
-def _means_applied(place: StepContext, have: Value, want: Value) -> str:
-    if not _interrupts(place):
+def _means_applied(ctx: StepContext, have: Value, want: Value) -> str:
+    if not _interrupts(ctx):
         return ""
     return "DWS's webhook is replaced: until its new pods answer, sbatch refuses jobs with #DW; not while Workflows are there"
 
 
-def _make(place: StepContext) -> Sequence[Action]:
+def _make(ctx: StepContext) -> Sequence[Action]:
     command = "make deploy OVERLAY=csm"
-    if names.version_key(place.site.versions.dws) < (0, 0, 20):
+    if names.version_key(ctx.site.versions.dws) < (0, 0, 20):
         # through 0.0.19 it puts its version into an image of another name than the overlay has, whose own tag is an older one
-        command += f" IMAGE_TAG_BASE={shlex.quote(place.site.registry.name)}/dws"
-    script = f"cd {shlex.quote(names.clone(place.site))}\n{command}\n"
-    return [RunScript(command, script, place.site.deadlines.command, objects=_odd(place))]
+        command += f" IMAGE_TAG_BASE={shlex.quote(ctx.site.registry.name)}/dws"
+    script = f"cd {shlex.quote(names.clone(ctx.site))}\n{command}\n"
+    return [RunScript(command, script, ctx.site.deadlines.command, objects=_odd(ctx))]
 
 
-def _odd(place: StepContext) -> tuple[str, ...]:
+def _odd(ctx: StepContext) -> tuple[str, ...]:
     """The paths of the objects that aren't as rendered: those that an apply changes."""
-    found = place.facts.one("deploy.applied")
-    return tuple(rendered.path(one) for one in rendered.wanted(place) if found[rendered.label(one)] != "as rendered")
+    found = ctx.facts.one("deploy.applied")
+    return tuple(rendered.path(one) for one in rendered.wanted(ctx) if found[rendered.label(one)] != "as rendered")
 
 
-def _with_v1(place: StepContext) -> Sequence[Action]:
+def _with_v1(ctx: StepContext) -> Sequence[Action]:
     """The csm overlay with cert-manager's v1 put back."""
-    folder = cert_manager_overlay.folder(place.site)
-    script = f"{shlex.quote(names.clone(place.site))}/bin/kustomize build {shlex.quote(folder)} | kubectl apply -f -\n"
+    folder = cert_manager_overlay.folder(ctx.site)
+    script = f"{shlex.quote(names.clone(ctx.site))}/bin/kustomize build {shlex.quote(folder)} | kubectl apply -f -\n"
     title = f"kustomize build {folder} | kubectl apply -f -"
-    return [RunScript(title, script, place.site.deadlines.command, objects=_odd(place))]
+    return [RunScript(title, script, ctx.site.deadlines.command, objects=_odd(ctx))]
 
 
 # --- admits
 
 
-def _look_admits(place: StepContext) -> ApiLook:
-    return ApiLook(lambda cluster: {"webhook": _dry_run(cluster, place.site)})
+def _look_admits(ctx: StepContext) -> ApiLook:
+    return ApiLook(lambda cluster: {"webhook": _dry_run(cluster, ctx.site)})
 
 
 def _dry_run(cluster: Cluster, site: Site) -> str:
@@ -141,7 +141,7 @@ def _dry_run(cluster: Cluster, site: Site) -> str:
     return "admits a Workflow (server-side dry run)"
 
 
-def _want_admits(place: StepContext) -> Value:
+def _want_admits(ctx: StepContext) -> Value:
     return {"webhook": "admits a Workflow (server-side dry run)"}
 
 
@@ -158,8 +158,8 @@ STAGE = Stage(
             _want_applied,
             _change_applied,
             read=_read_applied,
-            settle=lambda site: 10.0,
-            means=_means_applied,
+            settle_seconds=lambda site: 10.0,
+            side_effect=_means_applied,
             hint="run it again: what was created stays. If cert-manager's webhook refused, see the pods in cert-manager",
         ),
         readiness.SERVES,
@@ -169,8 +169,8 @@ STAGE = Stage(
             "master",
             _look_admits,
             _want_admits,
-            settle=lambda site: 30.0,
-            why=lambda have: str(have["webhook"]),
+            settle_seconds=lambda site: 30.0,
+            status_text=lambda have: str(have["webhook"]),
             hint="before any #DW job is accepted the namespace has to be there, and DWS's webhook to answer: "
             "see `kubectl -n dws-system logs deploy/dws-webhook`",
         ),

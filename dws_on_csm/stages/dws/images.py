@@ -11,7 +11,7 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE, Action, RunScript
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Taken, Value
+from dws_on_csm.model.step import Finding, NotYetKnown, Refused, Removal, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import manifests
 
 RECORD = f"{STATE}/images"
@@ -28,21 +28,21 @@ def reached(site: Site) -> dict[str, str]:
     }
 
 
-def _look_pushed(place: StepContext) -> ShellLook:
-    images = " ".join(_asked(place))
-    settings = reached(place.site) | {"images": images, "record": RECORD}
+def _look_pushed(ctx: StepContext) -> ShellLook:
+    images = " ".join(_asked(ctx))
+    settings = reached(ctx.site) | {"images": images, "record": RECORD}
     return ShellLook(render.script("master/registry.sh", "master/images_look.sh", **settings), _parse_pushed)
 
 
-def _asked(place: StepContext) -> Mapping[str, str]:
+def _asked(ctx: StepContext) -> Mapping[str, str]:
     try:
-        return manifests.asked(place)
+        return manifests.asked(ctx)
     except NotYetKnown:
         return {}
 
 
-def _read_pushed(place: StepContext, found: Value) -> Value:
-    asked = manifests.asked(place)
+def _read_pushed(ctx: StepContext, found: Value) -> Value:
+    asked = manifests.asked(ctx)
     return {name: found.get(name, {"registry": "not asked yet", "pushed": _NEVER}) for name in asked}
 
 
@@ -75,27 +75,27 @@ _MEANING = {
 }
 
 
-def _want_pushed(place: StepContext) -> Value:
-    have = _read_pushed(place, place.facts.one("images.pushed"))
+def _want_pushed(ctx: StepContext) -> Value:
+    have = _read_pushed(ctx, ctx.facts.one("images.pushed"))
     same = {
         name: one["pushed"] if one["pushed"].startswith("sha256:") else "as its source" for name, one in have.items()
     }
     return {name: {"registry": digest, "pushed": digest} for name, digest in same.items()}
 
 
-def _change_pushed(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
+def _change_pushed(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     bad = {name: one["registry"] for name, one in have.items() if one["registry"].startswith("not readable")}
     if bad:
         why = next(iter(bad.values())).removeprefix("not readable: ")
-        raise Refused(Finding("registry-unreadable", f"{place.site.registry.name}: {why}", _fix(place.site, why)))
+        raise Refused(Finding("registry-unreadable", f"{ctx.site.registry.name}: {why}", _fix(ctx.site, why)))
     wrong = {name: one["registry"] for name, one in have.items() if one != want[name]}
     return [
-        _writable(place.site, next(iter(wrong))),
-        *_push(place, wrong, {name: have[name]["pushed"] for name in wrong}),
+        _writable(ctx.site, next(iter(wrong))),
+        *_push(ctx, wrong, {name: have[name]["pushed"] for name in wrong}),
     ]
 
 
-def _takes_pushed(place: StepContext, have: Value, want: Value) -> Sequence[Taken]:
+def _takes_pushed(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
     """Images that somebody else pushed over those of this tool: the registry may have them nowhere else."""
     others = {
         name: (one["registry"], one["pushed"])
@@ -103,7 +103,7 @@ def _takes_pushed(place: StepContext, have: Value, want: Value) -> Sequence[Take
         if one["registry"] != one["pushed"] and all(one[key].startswith("sha256:") for key in ("registry", "pushed"))
     }
     return [
-        Taken(
+        Removal(
             f"the image {there} that {name} is in the registry, and that this tool did not push (replaced by {pushed})",
             frozenset({f"{name} {there}"}),
         )
@@ -111,10 +111,10 @@ def _takes_pushed(place: StepContext, have: Value, want: Value) -> Sequence[Take
     ]
 
 
-def _covered_pushed(place: StepContext, have: Value, want: Value) -> str:
+def _covered_pushed(ctx: StepContext, have: Value, want: Value) -> str:
     """Images that the site pushed itself are its to accept, where nothing else is wrong."""
     others = sum(1 for name, one in have.items() if one != want[name])
-    return "image-differs" if len(_takes_pushed(place, have, want)) == others else ""
+    return "image-differs" if len(_takes_pushed(ctx, have, want)) == others else ""
 
 
 def _used(have: Value) -> str:
@@ -136,17 +136,17 @@ def _writable(site: Site, name: str) -> RunScript:
     return RunScript(title, render.script("master/registry.sh", "master/images_writable.sh", **settings), 60.0)
 
 
-def _push(place: StepContext, wrong: Mapping[str, str], known: Mapping[str, str]) -> Sequence[Action]:
+def _push(ctx: StepContext, wrong: Mapping[str, str], known: Mapping[str, str]) -> Sequence[Action]:
     """Pull, tag and push these images, side by side; image -> what the registry has of it, and what this tool pushed."""
-    asked = manifests.asked(place)
-    supply = {name: supplies.image(place.site, asked[name], name.rpartition(":")[2]) for name in wrong}
-    settings = reached(place.site) | {"record": RECORD} | supplies.settings(place.site)
+    asked = manifests.asked(ctx)
+    supply = {name: supplies.image(ctx.site, asked[name], name.rpartition(":")[2]) for name in wrong}
+    settings = reached(ctx.site) | {"record": RECORD} | supplies.settings(ctx.site)
     starts = [shlex.join(["start", name, there, known[name], *supply[name].sources]) for name, there in wrong.items()]
     scripts = ("lib/via.sh", "master/registry.sh", "lib/vanishing.sh", "master/images_push.sh")
     script = "\n".join([render.script(*scripts, **settings), *starts, "finish"])
     title = f"pull, tag and push {' and '.join(wrong)}"
     brings = [bring for one in supply.values() for bring in one.brings]
-    return [*brings, RunScript(title, script, place.site.deadlines.image * len(wrong))]
+    return [*brings, RunScript(title, script, ctx.site.deadlines.image * len(wrong))]
 
 
 STAGE = Stage(
@@ -160,9 +160,9 @@ STAGE = Stage(
             _want_pushed,
             _change_pushed,
             read=_read_pushed,
-            why=_used,
-            takes=_takes_pushed,
-            covered=_covered_pushed,
+            status_text=_used,
+            removes=_takes_pushed,
+            accepted_as=_covered_pushed,
             hint="the registry may be read-only or full, or a source out of reach (docs/offline.md)",
         ),
     ),

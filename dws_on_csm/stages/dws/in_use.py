@@ -61,38 +61,38 @@ def checks(
     """
     read, terms = read or due, terms or Terms()
 
-    def goes(place: StepContext) -> str:
-        return f"DWS {installed.said(place)} would have to go" if due(place) and installed.there(place) else ""
+    def goes(ctx: StepContext) -> str:
+        return f"DWS {installed.said(ctx)} would have to go" if due(ctx) and installed.there(ctx) else ""
 
-    def workflows_look(place: StepContext) -> Look:
-        return ApiLook(workflows.read) if read(place) else Constant([])
+    def workflows_look(ctx: StepContext) -> Look:
+        return ApiLook(workflows.read) if read(ctx) else Constant([])
 
-    def jobs_look(place: StepContext) -> Look:
-        if not read(place):
+    def jobs_look(ctx: StepContext) -> Look:
+        if not read(ctx):
             return Constant(None)
-        place.facts.one(f"{stage}.workflows")  # Slurm is asked after these were seen: see workflows.fate
-        return jobs.look(place)
+        ctx.facts.one(f"{stage}.workflows")  # Slurm is asked after these were seen: see workflows.fate
+        return jobs.look(ctx)
 
-    def judge_workflows(place: StepContext, have: Value) -> Sequence[Finding]:
-        return objecting(place, have) if stage == FIRST and due(place) else ()
+    def judge_workflows(ctx: StepContext, have: Value) -> Sequence[Finding]:
+        return objecting(ctx, have) if stage == FIRST and due(ctx) else ()
 
-    def objecting(place: StepContext, have: Value) -> Sequence[Finding]:
-        seen = _jobs(place, stage)
-        fates = workflows.by_fate(have, seen, stuck(place))
+    def objecting(ctx: StepContext, have: Value) -> Sequence[Finding]:
+        seen = _jobs(ctx, stage)
+        fates = workflows.by_fate(have, seen, stuck(ctx))
         return _workflows(fates, seen, {*(("orphan",) if terms.orphans else ()), *(() if terms.slurm else ("lost",))})
 
-    def judge_jobs(place: StepContext, have: Value) -> Sequence[Finding]:
-        if not due(place):
+    def judge_jobs(ctx: StepContext, have: Value) -> Sequence[Finding]:
+        if not due(ctx):
             return ()
         if have is None:
             raise NotYetKnown(stage)
-        every = [] if stage == FIRST else place.facts.one(f"{stage}.workflows")
-        if stage != FIRST and have["answers"] and (every, have["jobs"]) == _told(place):
+        every = [] if stage == FIRST else ctx.facts.one(f"{stage}.workflows")
+        if stage != FIRST and have["answers"] and (every, have["jobs"]) == _told(ctx):
             return ()
-        told = () if stage == FIRST else objecting(place, every)
+        told = () if stage == FIRST else objecting(ctx, every)
         if not have["answers"]:
-            return (*told, silent(place.host, place.site))
-        return (*told, *_others(have, _owners(place, stage), terms.all_jobs))
+            return (*told, silent(ctx.host, ctx.site))
+        return (*told, *_others(have, _owners(ctx, stage), terms.all_jobs))
 
     return (
         Check("workflows", "master", workflows_look, judge_workflows),
@@ -104,45 +104,45 @@ def checks(
 def limit(due: Callable[[StepContext], str]) -> Check:
     """The check `limit` of preflight: the master is not left out where something is `due` (in words) that is done there."""
 
-    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
-        return left_out(place, what) if (what := due(place)) else ()
+    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+        return left_out(ctx, what) if (what := due(ctx)) else ()
 
-    return Check("limit", "master", lambda place: Constant(None), judge)
+    return Check("limit", "master", lambda ctx: Constant(None), judge)
 
 
-def left_out(place: StepContext, what: str) -> Sequence[Finding]:
+def left_out(ctx: StepContext, what: str) -> Sequence[Finding]:
     """A finding where `what` is due, and this run may not change the master, where that is done."""
-    if place.site.active(place.site.master.host):
+    if ctx.site.active(ctx.site.master.host):
         return ()
-    text = f"{what}, and --limit, or --hosts, leaves out {place.site.master.host.name}, where that is done"
+    text = f"{what}, and --limit, or --hosts, leaves out {ctx.site.master.host.name}, where that is done"
     return (Finding("master-left-out", text, "name the master among these hosts, too, or give neither"),)
 
 
-def found(place: StepContext, stage: str) -> tuple[list[Workflow], Jobs]:
+def found(ctx: StepContext, stage: str) -> tuple[list[Workflow], Jobs]:
     """The Workflows and jobs that the checks of `stage` found last. Raises Unknown if they weren't made."""
-    return place.facts.one(f"{stage}.workflows"), _jobs(place, stage)
+    return ctx.facts.one(f"{stage}.workflows"), _jobs(ctx, stage)
 
 
-def stuck(place: StepContext) -> bool:
+def stuck(ctx: StepContext) -> bool:
     """Whether the Workflows' CRD was being deleted: then its Workflows are lost, and stand in nobody's way."""
-    crd = installed.found(place)["crds"].get("workflows")
+    crd = installed.found(ctx)["crds"].get("workflows")
     return bool(crd and crd["deleting"])
 
 
-def _jobs(place: StepContext, stage: str) -> Jobs:
+def _jobs(ctx: StepContext, stage: str) -> Jobs:
     """What is known of Slurm's jobs; where its host can't be reached, nothing."""
-    everywhere = place.facts.found.get(f"{stage}.jobs", {})
+    everywhere = ctx.facts.found.get(f"{stage}.jobs", {})
     nothing: Jobs = {"answers": False, "now": 0.0, "jobs": {}}
     return next((one for one in everywhere.values() if one), nothing)
 
 
-def _told(place: StepContext) -> tuple[list[Workflow], dict[str, Job]]:
+def _told(ctx: StepContext) -> tuple[list[Workflow], dict[str, Job]]:
     """What was told of before anything was touched."""
-    return place.facts.one(f"{FIRST}.workflows"), _jobs(place, FIRST)["jobs"]
+    return ctx.facts.one(f"{FIRST}.workflows"), _jobs(ctx, FIRST)["jobs"]
 
 
-def _owners(place: StepContext, stage: str) -> set[str]:
-    everywhere = place.facts.found.get(f"{stage}.workflows", {})
+def _owners(ctx: StepContext, stage: str) -> set[str]:
+    everywhere = ctx.facts.found.get(f"{stage}.workflows", {})
     return {one["job"] for some in everywhere.values() for one in some}
 
 

@@ -120,27 +120,27 @@ def contents(cluster: Cluster) -> dict[str, list[dict[str, Any]]]:
     return {plural: objects(cluster, plural, one) for plural, one in crds(cluster).items()}
 
 
-def found(place: StepContext) -> Mapping[str, Any]:
+def found(ctx: StepContext) -> Mapping[str, Any]:
     """What the check found before anything was done. Raises Unknown if it wasn't made."""
-    answer: Mapping[str, Any] = place.facts.one(FACT)
+    answer: Mapping[str, Any] = ctx.facts.one(FACT)
     return answer
 
 
-def there(place: StepContext) -> bool:
+def there(ctx: StepContext) -> bool:
     """Whether anything of DWS was there, or an undeploy was cut off."""
-    seen = found(place)
+    seen = found(ctx)
     return bool(seen["traces"] or seen["crds"] or seen["unfinished"])
 
 
-def said(place: StepContext) -> str:
+def said(ctx: StepContext) -> str:
     """The version that was there as its image's tag or an undeploy that was cut off says it; "" where nothing of DWS was."""
-    seen = found(place)
-    return (seen["tag"] or seen["unfinished"] or "of an unknown version") if there(place) else ""
+    seen = found(ctx)
+    return (seen["tag"] or seen["unfinished"] or "of an unknown version") if there(ctx) else ""
 
 
-def version(place: StepContext) -> str:
+def version(ctx: StepContext) -> str:
     """The version whose clone undeploys what was there; that of the site file where the image's tag says none."""
-    return release(said(place)) or place.site.versions.dws
+    return release(said(ctx)) or ctx.site.versions.dws
 
 
 def release(tag: str) -> str:
@@ -149,13 +149,13 @@ def release(tag: str) -> str:
     return match[1] if match else ""
 
 
-def as_of(place: StepContext, version: str, workarea: str) -> StepContext:
+def as_of(ctx: StepContext, version: str, workarea: str) -> StepContext:
     """The place as if the site file had this version; the facts of the stage `workarea` are those of its clone."""
-    site = replace(place.site, versions=replace(place.site.versions, dws=version))
-    own = {f"workarea.{name}": place.facts.found.get(f"{workarea}.{name}", {}) for name in _WORKAREA}
-    return replace(place, site=site, facts=replace(place.facts, found={**place.facts.found, **own}))
+    site = replace(ctx.site, versions=replace(ctx.site.versions, dws=version))
+    own = {f"workarea.{name}": ctx.facts.found.get(f"{workarea}.{name}", {}) for name in _WORKAREA}
+    return replace(ctx, site=site, facts=replace(ctx.facts, found={**ctx.facts.found, **own}))
 
 
 _WORKAREA: Sequence[str] = ("clone", "kustomize", "rendered")
 
-CHECK = Check("installed", "master", lambda place: ApiLook(read), lambda place, have: ())
+CHECK = Check("installed", "master", lambda ctx: ApiLook(read), lambda ctx, have: ())

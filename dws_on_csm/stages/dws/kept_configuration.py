@@ -35,8 +35,8 @@ def _items(out: bytes) -> Value:
 # --- put back
 
 
-def _look(place: StepContext) -> ApiLook:
-    objects = place.facts.one("deploy.saved")
+def _look(ctx: StepContext) -> ApiLook:
+    objects = ctx.facts.one("deploy.saved")
     return ApiLook(lambda cluster: states(cluster, objects))
 
 
@@ -126,14 +126,14 @@ def missing(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _theirs(place: StepContext, found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _theirs(ctx: StepContext, found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """What is there otherwise than it was saved, and was not made in this run, by label: in what it differs.
 
     Where its CRD came in this run, DWS or a driver has made it just now, and what was saved takes its place. Where the CRD was
     there before, after a removal that was cut off long ago, it may be newer than what was saved: it stays.
     """
-    installed_ = next(iter(place.facts.found.get(installed.FACT, {}).values()), None)
-    if installed_ is not None and replace.due(place):
+    installed_ = next(iter(ctx.facts.found.get(installed.FACT, {}).values()), None)
+    if installed_ is not None and replace.due(ctx):
         return {}
     older = {crd["kind"] for crd in (installed_ or {"crds": {}})["crds"].values() if not crd["deleting"]}
     return {
@@ -143,8 +143,8 @@ def _theirs(place: StepContext, found: Mapping[str, Mapping[str, Any]]) -> dict[
     }
 
 
-def _read(place: StepContext, found: Value) -> Value:
-    states, theirs = {name: one["state"] for name, one in found.items()}, _theirs(place, found)
+def _read(ctx: StepContext, found: Value) -> Value:
+    states, theirs = {name: one["state"] for name, one in found.items()}, _theirs(ctx, found)
     odd = [name for name, state in states.items() if state not in ("missing", "as saved") and name not in theirs]
     return {
         "as saved": sum(1 for state in states.values() if state == "as saved"),
@@ -154,14 +154,14 @@ def _read(place: StepContext, found: Value) -> Value:
     }
 
 
-def _want(place: StepContext) -> Value:
-    theirs = [f"{name}: {state}" for name, state in _theirs(place, _found(place)).items()]
-    as_saved = len(place.facts.one("deploy.saved")) - len(theirs)
+def _want(ctx: StepContext) -> Value:
+    theirs = [f"{name}: {state}" for name, state in _theirs(ctx, _found(ctx)).items()]
+    as_saved = len(ctx.facts.one("deploy.saved")) - len(theirs)
     return {"as saved": as_saved, "missing": [], "not as saved": [], "made anew since": theirs}
 
 
-def _found(place: StepContext) -> Mapping[str, Any]:
-    return next(iter(place.facts.found.get("deploy.kept", {}).values()), {})
+def _found(ctx: StepContext) -> Mapping[str, Any]:
+    return next(iter(ctx.facts.found.get("deploy.kept", {}).values()), {})
 
 
 def _why(have: Value) -> str:
@@ -173,17 +173,17 @@ def _why(have: Value) -> str:
     )
 
 
-def _settle(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    if theirs := _theirs(place, _found(place)):
+def _settle(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    if theirs := _theirs(ctx, _found(ctx)):
         title = f"leave what was saved of {', '.join(theirs)} in {left()}"
         return [RunScript(title, f"mv -f -- {shlex.quote(pending())} {shlex.quote(left())}")]
     return [RunScript("all that was kept is there again", f"rm -f -- {shlex.quote(pending())}")]
 
 
-def _change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    found = place.facts.one("deploy.kept")
-    theirs = _theirs(place, found)
-    objects = [one for one in place.facts.one("deploy.saved") if dws_objects.label(one) not in theirs]
+def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    found = ctx.facts.one("deploy.kept")
+    theirs = _theirs(ctx, found)
+    objects = [one for one in ctx.facts.one("deploy.saved") if dws_objects.label(one) not in theirs]
     found = {label: one for label, one in found.items() if label not in theirs}
     every = [_told(name, one["lost"]) for name, one in found.items()]
     return [CallApi(f"put back what is kept: {', '.join(every)}", lambda cluster: put(cluster, objects))]
@@ -220,18 +220,18 @@ STEPS = (
         _want,
         _change,
         read=_read,
-        why=_why,
-        settle=lambda site: 10.0,
+        status_text=_why,
+        settle_seconds=lambda site: 10.0,
         hint=f"what could not be put back lies in {actions.STATE}/put-back.json on the master; a new run goes on from here, and"
         " where that file is moved away it is let be",
     ),
     Step(
         "saved",
         "master",
-        lambda place: ShellLook(f"cat {shlex.quote(pending())} 2>/dev/null || true", _items),
-        lambda place: [],
+        lambda ctx: ShellLook(f"cat {shlex.quote(pending())} 2>/dev/null || true", _items),
+        lambda ctx: [],
         _settle,
-        read=lambda place, found: [dws_objects.label(one) for one in found],
+        read=lambda ctx, found: [dws_objects.label(one) for one in found],
     ),
 )
 """Steps of the stage deploy: what a removal saved is there as it was; then nothing is left to be put back."""
@@ -247,9 +247,9 @@ def told_step(due: Callable[[StepContext], str]) -> Step:
     return Step(
         "kept",
         "master",
-        lambda place: ShellLook(script, _parse) if due(place) else Constant({"file": "", "objects": []}),
-        lambda place: place.facts.one("undeploy.kept"),
-        why=_where,
+        lambda ctx: ShellLook(script, _parse) if due(ctx) else Constant({"file": "", "objects": []}),
+        lambda ctx: ctx.facts.one("undeploy.kept"),
+        status_text=_where,
     )
 
 

@@ -21,22 +21,22 @@ ORDER = (
 """What is done, for a plan."""
 
 
-def actions(place: StepContext, tag: str, have: Value, *, again: bool = False) -> Sequence[Action]:
+def actions(ctx: StepContext, tag: str, have: Value, *, again: bool = False) -> Sequence[Action]:
     """What takes away version `tag`, of which `have` is there; `place` is as of its clone. `again`: what is kept comes back.
 
     Marked in the cluster while it runs, so that one that was cut off is known, with the version that it took away.
     """
-    mark = f"{installed.UNFINISHED}={tag}" if installed.found(place)["namespace"] else ""
-    rest = sorted(set(have["CRDs"]) - {_plural(one) for one in manifests.objects(place) if _plural(one)})
+    mark = f"{installed.UNFINISHED}={tag}" if installed.found(ctx)["namespace"] else ""
+    rest = sorted(set(have["CRDs"]) - {_plural(one) for one in manifests.objects(ctx) if _plural(one)})
     settings = {
         "rest": " ".join(f"{plural}.{names.GROUP}" for plural in rest),
         "look": reopen.PROGRAM + render.read("master/dependents.py") + render.read("master/last_look.py"),
         "asked": json.dumps(
             {
                 "closing": persistent_storage.CLOSING,
-                "own": own(place),
+                "own": own(ctx),
                 "common": names.WORKFLOW_VERSION,
-                "accept": sorted(place.site.accept),
+                "accept": sorted(ctx.site.accept),
             }
         ),
         "closed": persistent_storage.CLOSED,
@@ -44,13 +44,13 @@ def actions(place: StepContext, tag: str, have: Value, *, again: bool = False) -
         "namespace": names.NAMESPACE,
         "mark": mark,
     }
-    return _with_v1(place, settings) if cert_manager_overlay.modern(place) else _make(place, settings)
+    return _with_v1(ctx, settings) if cert_manager_overlay.modern(ctx) else _make(ctx, settings)
 
 
-def own(place: StepContext) -> list[str]:
+def own(ctx: StepContext) -> list[str]:
     """Labels of the objects of DWS's own kinds that its manifests have: they come and go with it."""
     return [
-        dws_objects.label(one) for one in manifests.objects(place) if one["apiVersion"].partition("/")[0] == names.GROUP
+        dws_objects.label(one) for one in manifests.objects(ctx) if one["apiVersion"].partition("/")[0] == names.GROUP
     ]
 
 
@@ -59,20 +59,20 @@ def _plural(one: Mapping[str, Any]) -> str:
     return name.partition(".")[0] if one["kind"] == "CustomResourceDefinition" else ""
 
 
-def _make(place: StepContext, settings: Mapping[str, str]) -> Sequence[Action]:
-    return [_sh(place, "make undeploy OVERLAY=csm", "make undeploy OVERLAY=csm", settings)]
+def _make(ctx: StepContext, settings: Mapping[str, str]) -> Sequence[Action]:
+    return [_sh(ctx, "make undeploy OVERLAY=csm", "make undeploy OVERLAY=csm", settings)]
 
 
-def _with_v1(place: StepContext, settings: Mapping[str, str]) -> Sequence[Action]:
+def _with_v1(ctx: StepContext, settings: Mapping[str, str]) -> Sequence[Action]:
     """What was deployed with cert-manager's v1 is deleted with it: the csm overlay's own v1alpha3 nobody serves there."""
-    folder = cert_manager_overlay.folder(place.site)
+    folder = cert_manager_overlay.folder(ctx.site)
     program = shlex.quote(_WITHOUT_NAMESPACE)
     command = (
         f"bin/kustomize build {shlex.quote(folder)} | python3 -c {program} | kubectl delete --ignore-not-found -f -"
     )
     return [
-        cert_manager_overlay.put(place.site),
-        _sh(place, f"kustomize build {folder} | kubectl delete -f -, the namespace aside", command, settings),
+        cert_manager_overlay.put(ctx.site),
+        _sh(ctx, f"kustomize build {folder} | kubectl delete -f -, the namespace aside", command, settings),
     ]
 
 
@@ -85,10 +85,10 @@ LOOKING = 400
 """Seconds for closing, the last look, opening and putting back, whose calls end by themselves."""
 
 
-def _sh(place: StepContext, title: str, command: str, settings: Mapping[str, str]) -> RunScript:
+def _sh(ctx: StepContext, title: str, command: str, settings: Mapping[str, str]) -> RunScript:
     """It ends by itself before its deadline, and says what is still there."""
-    patience = int(place.site.deadlines.command)
-    more = {"clone": names.clone(place.site), "command": command, "patience": str(patience), "group": names.GROUP}
+    patience = int(ctx.site.deadlines.command)
+    more = {"clone": names.clone(ctx.site), "command": command, "patience": str(patience), "group": names.GROUP}
     script = render.script("master/undeploy.sh", **more, **settings)
     return RunScript(
         title, script, patience + 60.0 + LOOKING, objects=(installed.NAMESPACE,) if settings["mark"] else ()

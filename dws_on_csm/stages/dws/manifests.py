@@ -30,34 +30,34 @@ for one in yaml.load_all(sys.stdin, getattr(yaml, "CSafeLoader", yaml.SafeLoader
 """
 
 
-def look(place: StepContext) -> ShellLook:
-    script = _RENDERED.format(clone=shlex.quote(names.clone(place.site)), program=shlex.quote(_TRIM))
+def look(ctx: StepContext) -> ShellLook:
+    script = _RENDERED.format(clone=shlex.quote(names.clone(ctx.site)), program=shlex.quote(_TRIM))
     script = render.script("lib/as.sh", "lib/git.sh") + script
     return ShellLook(script, lambda out: {"objects": [json.loads(line) for line in lines(out)]})
 
 
-def objects(place: StepContext) -> list[dict[str, Any]]:
+def objects(ctx: StepContext) -> list[dict[str, Any]]:
     """What the csm overlay of the clone deploys, as objects; CRDs without schemas. Raises Unknown before it is cloned."""
-    return [one for one in _all(place) if one["metadata"]["name"] != names.ROLE]
+    return [one for one in _all(ctx) if one["metadata"]["name"] != names.ROLE]
 
 
-def role(place: StepContext) -> dict[str, Any] | None:
+def role(ctx: StepContext) -> dict[str, Any] | None:
     """The plugin's ClusterRole as it is applied by hand through DWS 0.1.0; None in later ones, which deploy their own."""
-    found = {one["metadata"]["name"]: one for one in _all(place)}
-    return found.get(names.ROLE) if names.role_by_hand(place.site) else None
+    found = {one["metadata"]["name"]: one for one in _all(ctx)}
+    return found.get(names.ROLE) if names.role_by_hand(ctx.site) else None
 
 
-def _all(place: StepContext) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = place.facts.one("workarea.rendered")["objects"]
+def _all(ctx: StepContext) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = ctx.facts.one("workarea.rendered")["objects"]
     if not found:
         raise NotYetKnown("workarea")
     return found
 
 
-def judge(place: StepContext, have: Value) -> Sequence[Finding]:
-    registry, wanted = place.site.registry.name, place.site.versions.kube_rbac_proxy
+def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+    registry, wanted = ctx.site.registry.name, ctx.site.versions.kube_rbac_proxy
     found = []
-    for name, source in asked(place).items():
+    for name, source in asked(ctx).items():
         if not name.startswith(f"{registry}/"):
             text = f"the manifests ask for {name}, and the site's registry is {registry}"
             found.append(Finding("image-elsewhere", text, "correct registry.name"))
@@ -71,17 +71,17 @@ def judge(place: StepContext, have: Value) -> Sequence[Finding]:
     return found
 
 
-def asked(place: StepContext) -> dict[str, str]:
+def asked(ctx: StepContext) -> dict[str, str]:
     """Image -> name of its sources in the site file, for all that the rendered manifests ask for. Raises Unknown, Refused.
 
     The tag of dws itself comes from git when it is deployed: the overlay leaves it open.
     """
     found: dict[str, str] = {}
-    for name in sorted(_images(objects(place))):
+    for name in sorted(_images(objects(ctx))):
         base, _, tag = name.rpartition(":") if ":" in name.rsplit("/", 1)[-1] else (name, "", "")
         short = base.rsplit("/", 1)[-1]
         if short == "dws":
-            found[f"{base}:{place.site.versions.dws}"] = "dws_image"
+            found[f"{base}:{ctx.site.versions.dws}"] = "dws_image"
         elif short == "kube-rbac-proxy":
             found[f"{base}:{tag}"] = "kube_rbac_proxy_image"
         else:

@@ -18,39 +18,39 @@ from dws_on_csm.stages.dws.workflows import Workflow
 from dws_on_csm.stages.jobs import Jobs
 
 
-def deletion(place: StepContext, told: Sequence[Workflow]) -> Sequence[Action]:
+def deletion(ctx: StepContext, told: Sequence[Workflow]) -> Sequence[Action]:
     """What deletes these very Workflows, of which somebody was told: all of them, or none where one is no orphan any more."""
     ids = {one["id"] for one in told}
 
     def read(cluster: Cluster) -> bytes:
         return json.dumps([one for one in workflows.read(cluster) if one["id"] in ids]).encode()
 
-    return [CallApi("see which of the orphans are still there", read, lambda out: _asked(place, json.loads(out)))]
+    return [CallApi("see which of the orphans are still there", read, lambda out: _asked(ctx, json.loads(out)))]
 
 
-def _asked(place: StepContext, there: Sequence[Workflow]) -> Sequence[Action]:
+def _asked(ctx: StepContext, there: Sequence[Workflow]) -> Sequence[Action]:
     # a look's snippet runs without -e
-    script = f"set +eu\n{jobs.look(place).script}"
+    script = f"set +eu\n{jobs.look(ctx).script}"
     title = f"ask Slurm about job {', '.join(one['job'] for one in there)}"
-    then = RunElsewhere(title, "submitter", script, lambda out: _gone(place, there, out), place.site.deadlines.look)
+    then = RunElsewhere(title, "submitter", script, lambda out: _gone(ctx, there, out), ctx.site.deadlines.look)
     return [then] if there else []
 
 
-def _gone(place: StepContext, there: Sequence[Workflow], out: bytes) -> Sequence[Action]:
-    seen = _parsed(place, out)
-    if alive := [one for one in there if workflows.fate(one, seen, in_use.stuck(place)) != "orphan"]:
+def _gone(ctx: StepContext, there: Sequence[Workflow], out: bytes) -> Sequence[Action]:
+    seen = _parsed(ctx, out)
+    if alive := [one for one in there if workflows.fate(one, seen, in_use.stuck(ctx)) != "orphan"]:
         raise Refused(*(_alive(one, seen) for one in alive))
-    stored = installed.found(place)["crds"]["workflows"]["storage"]
+    stored = installed.found(ctx)["crds"]["workflows"]["storage"]
     return [Delete(workflows.path(one, stored), uid=one["id"]) for one in there]
 
 
-def _parsed(place: StepContext, out: bytes) -> Jobs:
+def _parsed(ctx: StepContext, out: bytes) -> Jobs:
     try:
         seen = jobs.parse(out)
     except MALFORMED:
         seen = {"answers": False, "now": 0.0, "jobs": {}}
     if not seen["answers"]:
-        raise Refused(in_use.silent(place.site.controllers[0].name, place.site))
+        raise Refused(in_use.silent(ctx.site.controllers[0].name, ctx.site))
     return seen
 
 

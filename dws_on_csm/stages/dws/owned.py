@@ -30,15 +30,15 @@ def check(due: Due) -> Check:
     What belongs to persistent storage whose deletion was typed goes with it (see `persistent_storage.step`, which tells it).
     """
 
-    def look(place: StepContext) -> Look:
-        goes = bool(due(place))
-        return _look(not goes) if goes or stuck_crds.there(place) else Constant(NOTHING)
+    def look(ctx: StepContext) -> Look:
+        goes = bool(due(ctx))
+        return _look(not goes) if goes or stuck_crds.there(ctx) else Constant(NOTHING)
 
-    def agreed(place: StepContext) -> bool:
-        return persistent_storage.agreed(place) if due(place) else stuck_crds.agreed(place)
+    def agreed(ctx: StepContext) -> bool:
+        return persistent_storage.agreed(ctx) if due(ctx) else stuck_crds.agreed(ctx)
 
-    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
-        told = [one for one in have["owned"] if not (one["data"] and agreed(place))]
+    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+        told = [one for one in have["owned"] if not (one["data"] and agreed(ctx))]
         return [*map(_finding, told), *(_unknown(one) for one in have["unasked"] if not one["down"])]
 
     return Check("owned", "master", look, judge)
@@ -58,9 +58,9 @@ def _unknown(one: Mapping[str, Any]) -> Finding:
     return Finding("owners-unknown", dws_objects.unknown_told(dict(one)), fix)
 
 
-def unasked(place: StepContext) -> list[str]:
+def unasked(ctx: StepContext) -> list[str]:
     """In words the API groups that could not be asked, as far as that was seen before anything was done."""
-    found = next(iter(place.facts.found.get(f"{in_use.FIRST}.owned", {}).values()), NOTHING)
+    found = next(iter(ctx.facts.found.get(f"{in_use.FIRST}.owned", {}).values()), NOTHING)
     return [dws_objects.unknown_told(one) for one in found["unasked"]]
 
 

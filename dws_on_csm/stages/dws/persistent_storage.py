@@ -10,7 +10,7 @@ from typing import Any
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.model.actions import Action, CallApi, Delete
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Refused, Step, StepContext, Taken, Value
+from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Refused, Removal, Step, StepContext, Value
 from dws_on_csm.stages.dws import installed
 
 FACT = "preflight.storage"
@@ -38,15 +38,15 @@ def _path(one: Mapping[str, Any], kinds: Mapping[str, Sequence[Mapping[str, Any]
 def check(due: Callable[[StepContext], bool], looks: Callable[[StepContext], bool]) -> Check:
     """The check `storage` of preflight: no data of users is there where DWS is `due` to go, unless its deletion was typed."""
 
-    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
-        return refusals(place.site.deletes, _first(place), have["data"]) if due(place) else ()
+    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+        return refusals(ctx.site.deletes, _first(ctx), have["data"]) if due(ctx) else ()
 
-    return Check("storage", "master", lambda place: ApiLook(read) if looks(place) else Constant(NOTHING), judge)
+    return Check("storage", "master", lambda ctx: ApiLook(read) if looks(ctx) else Constant(NOTHING), judge)
 
 
-def _first(place: StepContext) -> Sequence[Mapping[str, Any]]:
+def _first(ctx: StepContext) -> Sequence[Mapping[str, Any]]:
     """What the first look of this run found."""
-    found: Mapping[str, Any] = next(iter(place.facts.first.get(FACT, {}).values()), NOTHING)
+    found: Mapping[str, Any] = next(iter(ctx.facts.first.get(FACT, {}).values()), NOTHING)
     data: Sequence[Mapping[str, Any]] = found["data"]
     return data
 
@@ -62,9 +62,9 @@ def refusals(typed: str, first: Sequence[Mapping[str, Any]], found: Sequence[Map
     return [*(objections(typed, first) if left else ()), *_since(found, {one["uid"] for one in first})]
 
 
-def agreed(place: StepContext) -> bool:
+def agreed(ctx: StepContext) -> bool:
     """Whether the deletion of all that the preflight found was typed, or it found nothing."""
-    return not refusals(place.site.deletes, _first(place), place.facts.one(FACT)["data"])
+    return not refusals(ctx.site.deletes, _first(ctx), ctx.facts.one(FACT)["data"])
 
 
 def objections(typed: str, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
@@ -130,44 +130,44 @@ def step(stage: str, due: Callable[[StepContext], str]) -> Step:
     Kubernetes deletes with it the check `owned` of that stage has found (see stages/owned)."""
     key = f"{stage}.storage"
 
-    def passing(place: StepContext, one: Mapping[str, Any]) -> bool:
+    def passing(ctx: StepContext, one: Mapping[str, Any]) -> bool:
         """Whether it was made for a Workflow that was there a moment ago, and is gone: its driver frees it a little later."""
-        every = place.facts.found.get(f"{stage}.workflows", {})
+        every = ctx.facts.found.get(f"{stage}.workflows", {})
         ids = {workflow["id"] for some in every.values() for workflow in some}
-        return not ids.isdisjoint(one["of"]) and one["uid"] not in {some["uid"] for some in _first(place)}
+        return not ids.isdisjoint(one["of"]) and one["uid"] not in {some["uid"] for some in _first(ctx)}
 
-    def staying(place: StepContext) -> list[Mapping[str, Any]]:
-        return [one for one in place.facts.one(key)["data"] if not passing(place, one)]
+    def staying(ctx: StepContext) -> list[Mapping[str, Any]]:
+        return [one for one in ctx.facts.one(key)["data"] if not passing(ctx, one)]
 
-    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        found = staying(place)
-        if stop := refusals(place.site.deletes, _first(place), found):
+    def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+        found = staying(ctx)
+        if stop := refusals(ctx.site.deletes, _first(ctx), found):
             raise Refused(*stop)
         # what a PersistentStorageInstance owns its driver frees in the order that it needs
         first = sorted(found, key=lambda one: one["plural"] != dws_objects.PERSISTENT)
-        deletions = [Delete(one["path"], place.site.deadlines.command, one["uid"]) for one in first]
+        deletions = [Delete(one["path"], ctx.site.deadlines.command, one["uid"]) for one in first]
         if len(found) == len(have):
             return deletions
         title = "wait until what was made for Workflows that are gone is gone, too"
-        return [CallApi(title, lambda cluster: freed(cluster, lambda one: passing(place, one))), *deletions]
+        return [CallApi(title, lambda cluster: freed(cluster, lambda one: passing(ctx, one))), *deletions]
 
-    def takes(place: StepContext, have: Value, want: Value) -> Sequence[Taken]:
-        found = staying(place)
-        below = [one for one in place.facts.one(f"{stage}.owned")["owned"] if one["data"]]
+    def takes(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
+        found = staying(ctx)
+        below = [one for one in ctx.facts.one(f"{stage}.owned")["owned"] if one["data"]]
         things = frozenset(f"{one['kind']} {one['name']} ({one['uid']})" for one in (*found, *below))
         told = "; ".join(
             [*(dws_objects.told(dict(one)) for one in found), *(dws_objects.owned(dict(one)) for one in below)]
         )
-        return [Taken(f"persistent storage with all data on it, for ever: {told}", things)] if found else []
+        return [Removal(f"persistent storage with all data on it, for ever: {told}", things)] if found else []
 
     return Step(
         "storage",
         "master",
-        lambda place: ApiLook(read) if due(place) else Constant(NOTHING),
-        lambda place: [],
+        lambda ctx: ApiLook(read) if due(ctx) else Constant(NOTHING),
+        lambda ctx: [],
         change,
-        read=lambda place, found: [dws_objects.told(one) for one in found["data"]],
-        takes=takes,
+        read=lambda ctx, found: [dws_objects.told(one) for one in found["data"]],
+        removes=takes,
         hint="its storage driver frees it, and then its finalizer: see that driver's log; a new run goes on from here",
     )
 
@@ -195,9 +195,9 @@ def _since(found: Sequence[Mapping[str, Any]], agreed: Collection[str]) -> Seque
     ]
 
 
-def kept(place: StepContext) -> list[str]:
+def kept(ctx: StepContext) -> list[str]:
     """Labels of what is saved before DWS goes, as far as that was seen before anything was done."""
-    found = next(iter(place.facts.found.get(FACT, {}).values()), NOTHING)
+    found = next(iter(ctx.facts.found.get(FACT, {}).values()), NOTHING)
     return list(found["kept"])
 
 

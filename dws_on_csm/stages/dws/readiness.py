@@ -15,7 +15,7 @@ PODS = f"/api/v1/namespaces/{names.NAMESPACE}/pods"
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{names.NAMESPACE}/deployments"
 
 
-def _look(place: StepContext) -> ApiLook:
+def _look(ctx: StepContext) -> ApiLook:
     return ApiLook(_read, PODS)
 
 
@@ -84,13 +84,13 @@ def _await(have: Value) -> str:
 
 def _again(fact: str) -> Callable[[StepContext, Value, Value], Sequence[Action]]:
     """Pods that back off are deleted, so that what was wrong with them is tried anew at once; others only need time."""
-    return lambda place, have, want: [Delete(f"{PODS}/{pod}") for pod in place.facts.one(fact)["stuck"]]
+    return lambda ctx, have, want: [Delete(f"{PODS}/{pod}") for pod in ctx.facts.one(fact)["stuck"]]
 
 
 # --- enough of them: the controller, and one that answers for the webhook
 
 
-def _read_serves(place: StepContext, found: Value) -> Value:
+def _read_serves(ctx: StepContext, found: Value) -> Value:
     one = not found[names.WEBHOOK].startswith(("0 ", "missing"))
     serves = one and complete(found[names.CONTROLLER])
     return {
@@ -100,23 +100,23 @@ def _read_serves(place: StepContext, found: Value) -> Value:
     }
 
 
-def _want_serves(place: StepContext) -> Value:
-    return {names.CONTROLLER: _wanted(place)[names.CONTROLLER], names.WEBHOOK: "one or more", "because": ""}
+def _want_serves(ctx: StepContext) -> Value:
+    return {names.CONTROLLER: _wanted(ctx)[names.CONTROLLER], names.WEBHOOK: "one or more", "because": ""}
 
 
 # --- all of them
 
 
-def _read_available(place: StepContext, found: Value) -> Value:
+def _read_available(ctx: StepContext, found: Value) -> Value:
     return {key: value for key, value in found.items() if key not in ("stuck", "answers")}
 
 
-def _want_available(place: StepContext) -> Value:
-    return _wanted(place) | {"because": ""}
+def _want_available(ctx: StepContext) -> Value:
+    return _wanted(ctx) | {"because": ""}
 
 
-def _wanted(place: StepContext) -> dict[str, str]:
-    deployments = [one for one in manifests.objects(place) if one["kind"] == "Deployment"]
+def _wanted(ctx: StepContext) -> dict[str, str]:
+    deployments = [one for one in manifests.objects(ctx) if one["kind"] == "Deployment"]
     return {one["metadata"]["name"]: "{0} of {0}".format(one["spec"]["replicas"]) for one in deployments}
 
 
@@ -128,8 +128,8 @@ def _step(name: str, want: Callable[[StepContext], Value], read: Callable[[StepC
         want,
         _again(f"deploy.{name}"),
         read=read,
-        settle=lambda site: site.deadlines.deploy,
-        why=_await,
+        settle_seconds=lambda site: site.deadlines.deploy,
+        status_text=_await,
         hint="see `kubectl -n dws-system describe pods`; deadlines.deploy is how long it may take",
     )
 

@@ -16,9 +16,9 @@ from dws_on_csm.model.step import (
     Look,
     NotYetKnown,
     Refused,
+    Removal,
     Step,
     StepContext,
-    Taken,
     Value,
 )
 from dws_on_csm.stages.dws import installed, make_undeploy, manifests, persistent_storage, rendered, workarea
@@ -45,18 +45,18 @@ def clone_steps(stage: str, due: Due) -> tuple[Step | Check, ...]:
 def _only_if(due: Due, stage: str, step: Step) -> Step:
     """A step of the stage workarea for the version that is due; where none is, nothing is looked at."""
 
-    def at(place: StepContext) -> StepContext:
-        return installed.as_of(place, due(place), stage)
+    def at(ctx: StepContext) -> StepContext:
+        return installed.as_of(ctx, due(ctx), stage)
 
-    def look(place: StepContext) -> Look:
-        return step.look(at(place)) if due(place) else Constant(None)
+    def look(ctx: StepContext) -> Look:
+        return step.look(at(ctx)) if due(ctx) else Constant(None)
 
-    def want(place: StepContext) -> Value:
-        return step.want(at(place)) if due(place) else None
+    def want(ctx: StepContext) -> Value:
+        return step.want(at(ctx)) if due(ctx) else None
 
-    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         assert step.change is not None
-        return step.change(at(place), have, want)
+        return step.change(at(ctx), have, want)
 
     return replace(step, look=look, want=want, change=change)
 
@@ -64,13 +64,13 @@ def _only_if(due: Due, stage: str, step: Step) -> Step:
 def _as_it_is(clone: Step, stage: str) -> Step:
     """Files in it that somebody changed stay: they may be what was deployed, and no image gets its tag from this clone."""
 
-    def want(place: StepContext) -> Value:
-        wanted, have = clone.want(place), place.facts.one(f"{stage}.{clone.name}")
+    def want(ctx: StepContext) -> Value:
+        wanted, have = clone.want(ctx), ctx.facts.one(f"{stage}.{clone.name}")
         return {**wanted, "modified": have["modified"]} if wanted else None
 
-    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         assert clone.change is not None
-        actions = clone.change(place, have, want)
+        actions = clone.change(ctx, have, want)
         gone = have["at"] == "absent"
         return [
             replace(a, title=f"its clone is not there: {a.title}") if gone and isinstance(a, RunScript) else a
@@ -81,10 +81,10 @@ def _as_it_is(clone: Step, stage: str) -> Step:
 
 
 def _rendered(due: Due, stage: str) -> Check:
-    def look(place: StepContext) -> Look:
-        return manifests.look(installed.as_of(place, due(place), stage)) if due(place) else Constant({"objects": []})
+    def look(ctx: StepContext) -> Look:
+        return manifests.look(installed.as_of(ctx, due(ctx), stage)) if due(ctx) else Constant({"objects": []})
 
-    return Check("rendered", "master", look, lambda place, have: ())
+    return Check("rendered", "master", look, lambda ctx, have: ())
 
 
 # --- the version itself
@@ -98,24 +98,24 @@ def removed_step(due: Due, workarea_stage: str, takes: Takes, told_after: str = 
     again            another version follows, so that what is kept is put back there (see stages/kept)
     """
 
-    def at(place: StepContext) -> StepContext:
-        return installed.as_of(place, due(place), workarea_stage)
+    def at(ctx: StepContext) -> StepContext:
+        return installed.as_of(ctx, due(ctx), workarea_stage)
 
-    def look(place: StepContext) -> Look:
-        if not due(place):
+    def look(ctx: StepContext) -> Look:
+        if not due(ctx):
             return Constant(None)
-        place.facts.one(f"{workarea_stage}.rendered")
-        objects = _paths(at(place))
+        ctx.facts.one(f"{workarea_stage}.rendered")
+        objects = _paths(at(ctx))
         return ApiLook(lambda cluster: _remains(cluster, objects))
 
-    def want(place: StepContext) -> Value:
-        return {"DWS": "none", "CRDs": {}, "objects": []} if due(place) else None
+    def want(ctx: StepContext) -> Value:
+        return {"DWS": "none", "CRDs": {}, "objects": []} if due(ctx) else None
 
-    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        if have["DWS"] not in ("none", installed.said(place)):
-            text = f"DWS {have['DWS']} is there now, and when this run began it was DWS {installed.said(place)}"
+    def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+        if have["DWS"] not in ("none", installed.said(ctx)):
+            text = f"DWS {have['DWS']} is there now, and when this run began it was DWS {installed.said(ctx)}"
             raise Refused(Finding("not-agreed", text, "run it again: it takes the clone of that version, and asks"))
-        return make_undeploy.actions(at(place), installed.said(place), have, again=again)
+        return make_undeploy.actions(at(ctx), installed.said(ctx), have, again=again)
 
     return Step(
         "removed",
@@ -123,19 +123,19 @@ def removed_step(due: Due, workarea_stage: str, takes: Takes, told_after: str = 
         look,
         want,
         change,
-        settle=lambda site: site.deadlines.command,
-        why=_left,
-        takes=lambda place, have, want: [Taken(takes(place, have, want), _goes(have))],
-        means=lambda place, have, want: make_undeploy.ORDER,
-        after=told_after or workarea_stage,
+        settle_seconds=lambda site: site.deadlines.command,
+        status_text=_left,
+        removes=lambda ctx, have, want: [Removal(takes(ctx, have, want), _goes(have))],
+        side_effect=lambda ctx, have, want: make_undeploy.ORDER,
+        confirm_after=told_after or workarea_stage,
         hint="what holds an object back is in its metadata.finalizers; a new run goes on from here",
     )
 
 
-def _paths(place: StepContext) -> dict[str, str]:
+def _paths(ctx: StepContext) -> dict[str, str]:
     """Label -> path of what is to go, CRDs aside: as the clone's manifests have it, or else what all versions have."""
     try:
-        objects = rendered.wanted(place)
+        objects = rendered.wanted(ctx)
     except NotYetKnown:
         return installed.TRACES | _CLOSED
     stays = ("Namespace", "CustomResourceDefinition")

@@ -41,15 +41,15 @@ def differs(want: Any, have: Any, at: str = "") -> str:
     return "" if want == have else f"{at.lstrip('.')} is {json.dumps(have)}, not {json.dumps(want)}"
 
 
-def wanted(place: StepContext) -> list[dict[str, Any]]:
+def wanted(ctx: StepContext) -> list[dict[str, Any]]:
     """The objects that are to be in the cluster, with their image tags and with the cert-manager version that is served."""
-    made = json.dumps(manifests.objects(place))
-    version = place.site.versions.dws
-    for name in manifests.asked(place):
+    made = json.dumps(manifests.objects(ctx))
+    version = ctx.site.versions.dws
+    for name in manifests.asked(ctx):
         base = name.rpartition(":")[0]
         if base.endswith("/dws"):
             made = re.sub(rf'"{re.escape(base)}(:[^"]*)?"', f'"{base}:{version}"', made)
-    if cert_manager_overlay.modern(place):
+    if cert_manager_overlay.modern(ctx):
         made = made.replace('"cert-manager.io/v1alpha3"', '"cert-manager.io/v1"')
     found: list[dict[str, Any]] = json.loads(made)
     return found

@@ -17,10 +17,10 @@ COMMAND = f"kubectl --request-timeout=60s delete validatingwebhookconfiguration 
 STEP = Step(
     "open",
     "master",
-    lambda place: ApiLook(lambda cluster: "closed" if cluster.get(persistent_storage.CLOSED_PATH) else "open"),
-    lambda place: "open",
+    lambda ctx: ApiLook(lambda cluster: "closed" if cluster.get(persistent_storage.CLOSED_PATH) else "open"),
+    lambda ctx: "open",
     # what is closed for a while is no state of the site: no rollback brings it back
-    lambda place, have, want: [RunScript("open DWS again", COMMAND)],
+    lambda ctx, have, want: [RunScript("open DWS again", COMMAND)],
     hint="until it is open sbatch refuses jobs with #DW: a new run opens it, and so does "
     f"kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}",
 )

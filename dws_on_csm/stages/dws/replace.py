@@ -10,35 +10,35 @@ from dws_on_csm.model.step import Check, NotYetKnown, Stage, StepContext, Value
 from dws_on_csm.stages.dws import in_use, installed, manifests, owned, persistent_storage, remove, stuck_crds
 
 
-def other(place: StepContext) -> str:
+def other(ctx: StepContext) -> str:
     """The version whose clone undeploys what is in the cluster, where that isn't what the site file asks for; else ""."""
-    found = installed.found(place)
+    found = installed.found(ctx)
     said = found["tag"] or found["unfinished"]
-    return "" if said in ("", place.site.versions.dws) else installed.version(place)
+    return "" if said in ("", ctx.site.versions.dws) else installed.version(ctx)
 
 
-def due(place: StepContext) -> bool:
+def due(ctx: StepContext) -> bool:
     """Whether a version is to be taken away before the wanted one comes."""
-    return bool(other(place))
+    return bool(other(ctx))
 
 
 def checks(stage: str) -> tuple[Check, ...]:
     """The checks of what uses DWS: reasons where another version is there, and read where a CRD is stuck, to be told of."""
-    every = in_use.checks(stage, due, read=lambda place: due(place) or stuck_crds.there(place))
+    every = in_use.checks(stage, due, read=lambda ctx: due(ctx) or stuck_crds.there(ctx))
     if stage != in_use.FIRST:
         return every
     limit = in_use.limit(_on_the_master)
     return (*(limit if one.name == limit.name else one for one in every), stuck_crds.check(due), owned.check(due))
 
 
-def _on_the_master(place: StepContext) -> str:
+def _on_the_master(ctx: StepContext) -> str:
     """What has to be done on the master before a controller gets the burst buffer, in words; "" where nothing has."""
-    if due(place) and installed.there(place):
-        return f"DWS {installed.said(place)} would have to go"
-    some = any(place.site.active(host) for host in place.site.controllers)
+    if due(ctx) and installed.there(ctx):
+        return f"DWS {installed.said(ctx)} would have to go"
+    some = any(ctx.site.active(host) for host in ctx.site.controllers)
     return (
         "DWS is not in the cluster, and has to be before Slurm gets its burst buffer"
-        if some and not due(place) and not installed.there(place)
+        if some and not due(ctx) and not installed.there(ctx)
         else ""
     )
 
@@ -46,20 +46,20 @@ def _on_the_master(place: StepContext) -> str:
 # --- what is told before it is done
 
 
-def _takes(place: StepContext, have: Value, want: Value) -> str:
+def _takes(ctx: StepContext, have: Value, want: Value) -> str:
     """Both versions, the CRD versions that come and go, and whether the plugin's Workflows are served by the new one."""
-    new = place.site.versions.dws
-    told = [f"DWS {have['DWS']} is undeployed, and DWS {new} takes its place", *crds_told(place, have)]
-    kept = persistent_storage.kept(place)
+    new = ctx.site.versions.dws
+    told = [f"DWS {have['DWS']} is undeployed, and DWS {new} takes its place", *crds_told(ctx, have)]
+    kept = persistent_storage.kept(ctx)
     told += [f"objects that are saved before and put back: {', '.join(kept)}"] if kept else []
-    told += owned.unasked(place)
-    return "; ".join([*told, plugin_told(place)])
+    told += owned.unasked(ctx)
+    return "; ".join([*told, plugin_told(ctx)])
 
 
-def crds_told(place: StepContext, have: Value) -> Sequence[str]:
+def crds_told(ctx: StepContext, have: Value) -> Sequence[str]:
     """Which versions of which CRDs come and go, in words."""
     try:
-        come = versions(manifests.objects(place))
+        come = versions(manifests.objects(ctx))
     except NotYetKnown as unknown:
         return (f"which versions of its CRDs come is {unknown}",)
     old = {plural: set(crd["served"].split(", ")) for plural, crd in have["CRDs"].items()}
@@ -87,16 +87,16 @@ def _listed(by_plural: Mapping[str, set[str]]) -> str:
     return " and ".join(told) or "none"
 
 
-def plugin_told(place: StepContext) -> str:
+def plugin_told(ctx: StepContext) -> str:
     """Which Workflow version the plugin writes, and whether the DWS that comes serves it."""
-    writes = f"the plugin {place.site.versions.plugin} writes Workflows of {names.WORKFLOW_VERSION}"
+    writes = f"the plugin {ctx.site.versions.plugin} writes Workflows of {names.WORKFLOW_VERSION}"
     try:
-        served = versions(manifests.objects(place)).get("workflows", set())
+        served = versions(manifests.objects(ctx)).get("workflows", set())
     except NotYetKnown:
-        broken = compatibility.broken({"plugin": place.site.versions.plugin, "dws": place.site.versions.dws})
-        return f"{writes}, which DWS {place.site.versions.dws} {'does not serve' if broken else 'serves'}"
+        broken = compatibility.broken({"plugin": ctx.site.versions.plugin, "dws": ctx.site.versions.dws})
+        return f"{writes}, which DWS {ctx.site.versions.dws} {'does not serve' if broken else 'serves'}"
     fits = "is among" if names.WORKFLOW_VERSION in served else "is NOT among"
-    return f"{writes}, which {fits} those that DWS {place.site.versions.dws} serves: {', '.join(sorted(served))}"
+    return f"{writes}, which {fits} those that DWS {ctx.site.versions.dws} serves: {', '.join(sorted(served))}"
 
 
 _WORKFLOWS, _JOBS = checks("previous")

@@ -11,7 +11,7 @@ from typing import Any
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.model.actions import Action, Delete, RunScript
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Refused, Step, StepContext, Taken, Value
+from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Refused, Removal, Step, StepContext, Value
 from dws_on_csm.stages.dws import in_use, installed, persistent_storage, workflows
 
 FACT = "preflight.stuck"
@@ -29,57 +29,57 @@ def check(due: Callable[[StepContext], bool]) -> Check:
     due   where DWS goes as a whole, and persistent_storage.check asks about all of it
     """
 
-    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
-        return _objections(place, have)
+    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+        return _objections(ctx, have)
 
-    def look(place: StepContext) -> ApiLook | Constant:
-        return ApiLook(lambda cluster: _stuck(cluster)["data"]) if there(place) and not due(place) else Constant([])
+    def look(ctx: StepContext) -> ApiLook | Constant:
+        return ApiLook(lambda cluster: _stuck(cluster)["data"]) if there(ctx) and not due(ctx) else Constant([])
 
     return Check("stuck", "master", look, judge)
 
 
-def agreed(place: StepContext) -> bool:
+def agreed(ctx: StepContext) -> bool:
     """Whether it was typed for all that the preflight found, or it found nothing."""
-    return not _objections(place, place.facts.one(FACT))
+    return not _objections(ctx, ctx.facts.one(FACT))
 
 
-def _objections(place: StepContext, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
-    first: Sequence[Mapping[str, Any]] = next(iter(place.facts.first.get(FACT, {}).values()), [])
-    told = persistent_storage.refusals(place.site.deletes, first, found)
+def _objections(ctx: StepContext, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
+    first: Sequence[Mapping[str, Any]] = next(iter(ctx.facts.first.get(FACT, {}).values()), [])
+    told = persistent_storage.refusals(ctx.site.deletes, first, found)
     return [one if one.name == "storage-not-agreed" else replace(one, text=one.text + LEAK) for one in told]
 
 
 def step(stage: str) -> Step:
     """The step `stuck` of `stage`: no CRD of DWS is being deleted for ever, held back by an object that nobody can finish."""
 
-    def crds(place: StepContext) -> Value:
-        return place.facts.one(f"{stage}.stuck")["crds"]
+    def crds(ctx: StepContext) -> Value:
+        return ctx.facts.one(f"{stage}.stuck")["crds"]
 
-    def takes(place: StepContext, have: Value, want: Value) -> Sequence[Taken]:
-        return _lost(place, stage, crds(place))
+    def takes(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
+        return _lost(ctx, stage, crds(ctx))
 
-    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        if stop := _objections(place, place.facts.one(f"{stage}.stuck")["data"]):
+    def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+        if stop := _objections(ctx, ctx.facts.one(f"{stage}.stuck")["data"]):
             raise Refused(*stop)
-        return _free(crds(place))
+        return _free(crds(ctx))
 
     return Step(
         "stuck",
         "master",
-        lambda place: ApiLook(_stuck) if there(place) else Constant({"crds": {}, "data": []}),
-        lambda place: {},
+        lambda ctx: ApiLook(_stuck) if there(ctx) else Constant({"crds": {}, "data": []}),
+        lambda ctx: {},
         change,
-        read=lambda place, found: found["crds"],
-        settle=lambda site: 30.0,
-        why=_held,
-        takes=takes,
+        read=lambda ctx, found: found["crds"],
+        settle_seconds=lambda site: 30.0,
+        status_text=_held,
+        removes=takes,
         hint="an object that has finalizers of somebody else's waits for them: see who serves them",
     )
 
 
-def there(place: StepContext) -> bool:
+def there(ctx: StepContext) -> bool:
     """Whether a CRD was being deleted."""
-    return any(crd["deleting"] for crd in installed.found(place)["crds"].values())
+    return any(crd["deleting"] for crd in installed.found(ctx)["crds"].values())
 
 
 def _stuck(cluster: Cluster) -> Value:
@@ -145,9 +145,9 @@ def _held(have: Value) -> str:
     return "; ".join(told)
 
 
-def _lost(place: StepContext, stage: str, crds: Value) -> Sequence[Taken]:
+def _lost(ctx: StepContext, stage: str, crds: Value) -> Sequence[Removal]:
     """What is asked before they are freed: each by name, a Workflow with its job."""
-    every, jobs = in_use.found(place, stage)
+    every, jobs = in_use.found(ctx, stage)
     words = {workflows.label(one): workflows.told(one, jobs) for one in every}
     told = [
         words.get(name, f"Workflow {name}") if plural == "workflows" else f"{plural} {name}"
@@ -158,6 +158,6 @@ def _lost(place: StepContext, stage: str, crds: Value) -> Sequence[Taken]:
         f"{plural} {name} ({one['uid']})" for plural, crd in crds.items() for name, one in crd["objects"].items()
     )
     why = "half deleted by an undeploy, so that nobody can finish it any more: its finalizer is cleared, and it is gone"
-    data = place.facts.one(f"{stage}.stuck")["data"]
+    data = ctx.facts.one(f"{stage}.stuck")["data"]
     more = "".join(f"; {dws_objects.told(dict(one))}{LEAK}" for one in data)
-    return [Taken(f"{'; '.join(told)}: {why}{more}", things)] if told else []
+    return [Removal(f"{'; '.join(told)}: {why}{more}", things)] if told else []

@@ -32,8 +32,8 @@ modified=$(git status --porcelain --untracked-files=no) || exit 1
 """
 
 
-def _look_clone(place: StepContext) -> ShellLook:
-    script = _CLONE.format(clone=shlex.quote(names.clone(place.site)), version=place.site.versions.dws)
+def _look_clone(ctx: StepContext) -> ShellLook:
+    script = _CLONE.format(clone=shlex.quote(names.clone(ctx.site)), version=ctx.site.versions.dws)
     return ShellLook(render.script("lib/as.sh", "lib/git.sh") + script, _parse_clone)
 
 
@@ -49,10 +49,10 @@ def _parse_clone(out: bytes) -> Value:
     return {"at": at, "modified": every(told, "modified"), "commit": found["tag"]}
 
 
-def _want_clone(place: StepContext) -> Value:
+def _want_clone(ctx: StepContext) -> Value:
     """With a pinned commit that one; else whichever the tag has."""
-    have = next(iter(place.facts.found.get("workarea.clone", {}).values()), None) or {"commit": ""}
-    commit = place.site.versions.commit("dws") or have["commit"] or "the tag's"
+    have = next(iter(ctx.facts.found.get("workarea.clone", {}).values()), None) or {"commit": ""}
+    commit = ctx.site.versions.commit("dws") or have["commit"] or "the tag's"
     return {"at": "its tag", "modified": [], "commit": commit}
 
 
@@ -77,40 +77,40 @@ def other_commit(folder: str, host: str, version: str, at: str, wanted: str) -> 
     return Finding("commit-differs", text, fix)
 
 
-def _change_clone(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    folder = names.clone(place.site)
+def _change_clone(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    folder = names.clone(ctx.site)
     if have["modified"]:
         raise Refused(
             Finding(
                 "workarea-modified",
-                f"{folder} on {place.host} was changed: {', '.join(have['modified'])}; git would give its image a "
+                f"{folder} on {ctx.host} was changed: {', '.join(have['modified'])}; git would give its image a "
                 "-dirty tag that no registry has",
                 f"look at it with `git -C {folder} diff`, then keep the change elsewhere and `git -C {folder} checkout .`",
             )
         )
     if "open" in have:
-        raise Refused(not_roots(folder, place.host, have["open"]))
-    pin = place.site.versions.commit("dws")
+        raise Refused(not_roots(folder, ctx.host, have["open"]))
+    pin = ctx.site.versions.commit("dws")
     if pin and have["commit"] not in ("", pin):
-        raise Refused(other_commit(folder, place.host, place.site.versions.dws, have["commit"], pin))
-    tag, supply = f"v{place.site.versions.dws}", supplies.repository(place.site, "dws")
+        raise Refused(other_commit(folder, ctx.host, ctx.site.versions.dws, have["commit"], pin))
+    tag, supply = f"v{ctx.site.versions.dws}", supplies.repository(ctx.site, "dws")
     told = {"clone": folder, "tag": tag, "commit": pin, "sources": shlex.join(supply.sources), "origin": supply.origin}
     template = "master/clone.sh" if have["at"] == "absent" else "master/fetch.sh"
-    script = render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", template, **told, **supplies.settings(place.site))
-    return [*supply.brings, RunScript(f"clone dws {tag} into {folder}", script, place.site.deadlines.clone)]
+    script = render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", template, **told, **supplies.settings(ctx.site))
+    return [*supply.brings, RunScript(f"clone dws {tag} into {folder}", script, ctx.site.deadlines.clone)]
 
 
 # --- kustomize
 
 
-def _look_kustomize(place: StepContext) -> ShellLook:
+def _look_kustomize(ctx: StepContext) -> ShellLook:
     script = """
 cd {clone} 2>/dev/null || exit 0
 [ -z "$(theirs {clone})" ] || exit 0
 sed -n 's/^KUSTOMIZE_VERSION *?*= */asked=/p' Makefile
 [ ! -x bin/kustomize ] || printf 'there=%s\\n' "$(bin/kustomize version 2>/dev/null)"
 """
-    whole = render.script("lib/as.sh", "lib/git.sh") + script.format(clone=shlex.quote(names.clone(place.site)))
+    whole = render.script("lib/as.sh", "lib/git.sh") + script.format(clone=shlex.quote(names.clone(ctx.site)))
     return ShellLook(whole, _parse_kustomize)
 
 
@@ -119,8 +119,8 @@ def _parse_kustomize(out: bytes) -> Value:
     return {"asked": found.get("asked", ""), "there": found.get("there", "absent")}
 
 
-def _want_kustomize(place: StepContext) -> Value:
-    asked = place.facts.one("workarea.kustomize")["asked"]
+def _want_kustomize(ctx: StepContext) -> Value:
+    asked = ctx.facts.one("workarea.kustomize")["asked"]
     if not asked:
         raise NotYetKnown("workarea")
     return {"asked": asked, "there": asked}
@@ -133,8 +133,8 @@ def _other_version(have: Value) -> str:
     return f"bin/kustomize is {have['there']}, and the Makefile of this dws asks for {have['asked']}"
 
 
-def _change_kustomize(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    site, folder = place.site, names.clone(place.site)
+def _change_kustomize(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    site, folder = ctx.site, names.clone(ctx.site)
     given, bring = site.sources.kustomize, supplies.kustomize(site, want["asked"])
     if bring:
         return [bring, _unpacked(site, folder, f"unpack {bring.name}", f"archive={PARTS}/{bring.name}")]
@@ -207,7 +207,7 @@ STAGE = Stage(
             _look_clone,
             _want_clone,
             _change_clone,
-            why=used,
+            status_text=used,
             hint="see whether the master reaches sources.dws and whether that tag exists there; docs/offline.md if it can't",
         ),
         Step(
@@ -216,7 +216,7 @@ STAGE = Stage(
             _look_kustomize,
             _want_kustomize,
             _change_kustomize,
-            why=_other_version,
+            status_text=_other_version,
             hint="sources.kustomize has to be the one that is asked for; where the site file has none, the master downloads it, "
             "and docs/offline.md says what else there is",
         ),

@@ -27,11 +27,11 @@ def _state(cluster: Cluster, name: str) -> str:
     return "being deleted" if "deletionTimestamp" in found["metadata"] else "there"
 
 
-def _look(place: StepContext) -> ApiLook:
+def _look(ctx: StepContext) -> ApiLook:
     """It, and in which namespaces Workflows are: {"state", "workflows": namespace -> names}."""
 
     def read(cluster: Cluster) -> Value:
-        return {"state": state(cluster, place.site), "workflows": _by_space(cluster)}
+        return {"state": state(cluster, ctx.site), "workflows": _by_space(cluster)}
 
     return ApiLook(read)
 
@@ -44,13 +44,13 @@ def _by_space(cluster: Cluster) -> dict[str, list[str]]:
     return found
 
 
-def judge(place: StepContext, have: Value) -> Sequence[Finding]:
+def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
     """It has to be there, or may be made; and no Workflow may be where the kubeconfigs that are in use name another one."""
-    return [*_there(place, have["state"]), *_left(place, have["workflows"])]
+    return [*_there(ctx, have["state"]), *_left(ctx, have["workflows"])]
 
 
-def _there(place: StepContext, found: str) -> Iterator[Finding]:
-    site = place.site
+def _there(ctx: StepContext, found: str) -> Iterator[Finding]:
+    site = ctx.site
     if found == "there" or (found == "missing" and site.access.create_namespace):
         return
     text = f"the namespace {site.access.namespace}, where Workflows are to be created (access.namespace), is {found}"
@@ -60,9 +60,9 @@ def _there(place: StepContext, found: str) -> Iterator[Finding]:
     )
 
 
-def _left(place: StepContext, found: dict[str, list[str]]) -> Iterator[Finding]:
-    new = place.site.access.namespace
-    for old, hosts in _in_use(place).items():
+def _left(ctx: StepContext, found: dict[str, list[str]]) -> Iterator[Finding]:
+    new = ctx.site.access.namespace
+    for old, hosts in _in_use(ctx).items():
         if old == new or not (some := found.get(old)):
             continue
         text = (
@@ -84,7 +84,7 @@ def moved(spaces: Mapping[str, tuple[str, str]]) -> Check:
         there = {new: _state(cluster, new) for _, new in spaces.values()}
         return {"states": there, "workflows": _by_space(cluster)}
 
-    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
+    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
         told = []
         for old, new in sorted(set(spaces.values())):
             hosts = ", ".join(host for host, both in spaces.items() if both == (old, new))
@@ -101,7 +101,7 @@ def moved(spaces: Mapping[str, tuple[str, str]]) -> Check:
         return told
 
     return Check(
-        "spaces", "master", lambda place: ApiLook(read) if spaces else Constant({"states": {}, "workflows": {}}), judge
+        "spaces", "master", lambda ctx: ApiLook(read) if spaces else Constant({"states": {}, "workflows": {}}), judge
     )
 
 
@@ -109,11 +109,11 @@ def _some(found: Sequence[str]) -> str:
     return ", ".join(found[:LISTED]) + (f" and {len(found) - LISTED} more" if len(found) > LISTED else "")
 
 
-def _in_use(place: StepContext) -> dict[str, list[str]]:
+def _in_use(ctx: StepContext) -> dict[str, list[str]]:
     """Namespace -> the controllers that this run may change and whose kubeconfig names it."""
     used: dict[str, list[str]] = {}
-    for host, found in place.facts.found.get("access.kubeconfig", {}).items():
-        if "mode" in found and place.site.active(host):
+    for host, found in ctx.facts.found.get("access.kubeconfig", {}).items():
+        if "mode" in found and ctx.site.active(host):
             used.setdefault(found.get("namespace") or "default", []).append(host)
     return used
 
@@ -121,14 +121,14 @@ def _in_use(place: StepContext) -> dict[str, list[str]]:
 CHECK = Check("namespace", "master", _look, judge)
 
 
-def _make(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
+def _make(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     """It is made, and not kept in mind as an object of this run: a rollback would take away whatever is in it by then."""
-    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place.site.access.namespace}}
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ctx.site.access.namespace}}
 
     def ask(cluster: Cluster) -> bytes:
         return json.dumps(cluster.apply(manifest)["metadata"]["name"]).encode()
 
-    return [CallApi(f"create the namespace {place.site.access.namespace}", ask)]
+    return [CallApi(f"create the namespace {ctx.site.access.namespace}", ask)]
 
 
 STAGE = Stage(
@@ -138,8 +138,8 @@ STAGE = Stage(
         Step(
             "made",
             "master",
-            lambda place: ApiLook(lambda cluster: state(cluster, place.site)),
-            lambda place: "there",
+            lambda ctx: ApiLook(lambda cluster: state(cluster, ctx.site)),
+            lambda ctx: "there",
             _make,
             hint="`kubectl get namespaces` on the master shows it",
         ),

@@ -33,14 +33,14 @@ KEY = "kubeconfig"
 Json = Mapping[str, Any]
 
 
-def of(place: StepContext) -> Pod | None:
+def of(ctx: StepContext) -> Pod | None:
     """The pod that this controller is; None for a host."""
-    return next((host.pod for host in place.site.controllers if host.name == place.host), None)
+    return next((host.pod for host in ctx.site.controllers if host.name == ctx.host), None)
 
 
-def as_in(place: StepContext, told: dict[str, Value]) -> dict[str, Value]:
+def as_in(ctx: StepContext, told: dict[str, Value]) -> dict[str, Value]:
     """What is told of a file; in a pod mode and owner are what its volume gives, and nothing that is wanted."""
-    return {key: value for key, value in told.items() if not (of(place) and key in ("mode", "owner"))}
+    return {key: value for key, value in told.items() if not (of(ctx) and key in ("mode", "owner"))}
 
 
 def settle(otherwise: float) -> Callable[[Site], float]:
@@ -48,18 +48,18 @@ def settle(otherwise: float) -> Callable[[Site], float]:
     return lambda site: SETTLE if any(host.pod for host in site.controllers) else otherwise
 
 
-def found(place: StepContext) -> Json:
+def found(ctx: StepContext) -> Json:
     """What the last look found of this controller. Raises Unknown if none was made."""
     for fact in (MOUNT, FACT):
-        if place.host in (seen := place.facts.found.get(fact, {})):
-            answer: Json = seen[place.host]
+        if ctx.host in (seen := ctx.facts.found.get(fact, {})):
+            answer: Json = seen[ctx.host]
             return answer
     raise NotYetKnown("preflight")
 
 
-def part(place: StepContext, name: str) -> Json:
+def part(ctx: StepContext, name: str) -> Json:
     """Its `workload` or `config_map`. Raises Unknown where there is none: that is a finding, and what would follow isn't known."""
-    if (one := found(place).get(name)) is None:
+    if (one := found(ctx).get(name)) is None:
         raise NotYetKnown("preflight")
     answer: Json = one
     return answer
@@ -68,9 +68,9 @@ def part(place: StepContext, name: str) -> Json:
 # --- what is there
 
 
-def look(place: StepContext) -> ApiLook:
+def look(ctx: StepContext) -> ApiLook:
     """The look of the check `pod`; see `read` for what it finds."""
-    pod = of(place)
+    pod = of(ctx)
     assert pod is not None
     return ApiLook(lambda cluster: read(cluster, pod))
 

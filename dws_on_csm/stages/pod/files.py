@@ -16,12 +16,12 @@ from dws_on_csm.model.step import StepContext
 from dws_on_csm.stages.pod.discover import found, of, part
 
 
-def config(place: StepContext, keys: Mapping[str, str | None]) -> Sequence[Action]:
+def config(ctx: StepContext, keys: Mapping[str, str | None]) -> Sequence[Action]:
     """Keys of the ConfigMap that is the pod's /etc/slurm (None: no such key), and the pod told to look at it now.
 
     A patch: what is applied as a whole loses the keys that another step applied.
     """
-    pod, path = of(place), part(place, "config_map")["path"]
+    pod, path = of(ctx), part(ctx, "config_map")["path"]
     assert pod is not None
 
     def ask(cluster: Cluster) -> bytes:
@@ -29,19 +29,19 @@ def config(place: StepContext, keys: Mapping[str, str | None]) -> Sequence[Actio
         return b""
 
     said = [f"{'write' if text is not None else 'remove'} {key}" for key, text in keys.items()]
-    title = f"{', '.join(said)} in ConfigMap {part(place, 'config_map')['name']}"
-    return [note(place), CallApi(title, ask, objects=(path,)), poke(place, pod)]
+    title = f"{', '.join(said)} in ConfigMap {part(ctx, 'config_map')['name']}"
+    return [note(ctx), CallApi(title, ask, objects=(path,)), poke(ctx, pod)]
 
 
-def kubeconfig(place: StepContext, content: Secret) -> Sequence[Action]:
+def kubeconfig(ctx: StepContext, content: Secret) -> Sequence[Action]:
     """The kubeconfig as the Secret that the pod sees, and the pod told to look at it now."""
-    pod = of(place)
+    pod = of(ctx)
     assert pod is not None
-    return [note(place), _written(place, pod, content), poke(place, pod)]
+    return [note(ctx), _written(ctx, pod, content), poke(ctx, pod)]
 
 
-def _written(place: StepContext, pod: Pod, content: Secret) -> CallApi:
-    secret = found(place)["secret"]
+def _written(ctx: StepContext, pod: Pod, content: Secret) -> CallApi:
+    secret = found(ctx)["secret"]
     folder = f"/api/v1/namespaces/{pod.namespace}/secrets"
 
     def ask(cluster: Cluster) -> bytes:
@@ -53,15 +53,15 @@ def _written(place: StepContext, pod: Pod, content: Secret) -> CallApi:
     return CallApi(f"write Secret {pod.namespace}/{secret['name']}", ask, objects=(f"{folder}/{secret['name']}",))
 
 
-def no_kubeconfig(place: StepContext) -> Sequence[Action]:
+def no_kubeconfig(ctx: StepContext) -> Sequence[Action]:
     """No such Secret."""
-    pod = of(place)
+    pod = of(ctx)
     assert pod is not None
-    path = f"/api/v1/namespaces/{pod.namespace}/secrets/{found(place)['secret']['name']}"
-    return [note(place), Delete(path), poke(place, pod)]
+    path = f"/api/v1/namespaces/{pod.namespace}/secrets/{found(ctx)['secret']['name']}"
+    return [note(ctx), Delete(path), poke(ctx, pod)]
 
 
-def poke(place: StepContext, pod: Pod) -> CallApi:
+def poke(ctx: StepContext, pod: Pod) -> CallApi:
     """Annotate the pod: its kubelet then brings its volumes up to date at once, and not within a minute or two
     (Kubernetes' documentation, "Configure a Pod to Use a ConfigMap": mounted ConfigMaps are updated automatically)."""
 
@@ -74,9 +74,9 @@ def poke(place: StepContext, pod: Pod) -> CallApi:
     return CallApi("have the kubelet bring the pod's files up to date", ask)
 
 
-def note(place: StepContext) -> RunScript:
+def note(ctx: StepContext) -> RunScript:
     """What slurmctld has read is written down before its files get a new time, unless that is known already."""
-    slurm = place.site.slurm
+    slurm = ctx.site.slurm
     script = render.script(
         "lib/as.sh", "lib/slurmctld.sh", "pod/pod_noted.sh", folder=slurm.folder, unit=slurm.service, state=STATE
     )

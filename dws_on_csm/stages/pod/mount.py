@@ -11,27 +11,27 @@ from dws_on_csm.stages.pod import rollout
 from dws_on_csm.stages.pod.discover import FILE, FOLDER, OURS, PLUGIN, Json, found, look, part, sources
 
 
-def mode(place: StepContext) -> int:
+def mode(ctx: StepContext) -> int:
     """Of the kubeconfig in the volume: as tight as SlurmUser can still read it. Such a file is root's and the fsGroup's."""
-    seen = place.facts.all("access.kubeconfig").get(place.host)
+    seen = ctx.facts.all("access.kubeconfig").get(ctx.host)
     if seen is None:
         raise NotYetKnown("access")
     if seen["slurm_uid"] == "0":
         return 0o400
-    return 0o440 if found(place)["group"] == seen["slurm_group"] else 0o444
+    return 0o440 if found(ctx)["group"] == seen["slurm_group"] else 0o444
 
 
-def wanted_volume(place: StepContext) -> dict[str, Any]:
+def wanted_volume(ctx: StepContext) -> dict[str, Any]:
     """The volume with the plugin's files and the Secret in it; itself where they are."""
-    have = found(place)
+    have = found(ctx)
     volume: dict[str, Any] | None = have["volume"]
     if volume is None:
         raise NotYetKnown("preflight")  # which says why
-    name = part(place, "config_map")["name"]
-    some = [_with_mode(place, one) for one in sources(volume)]
+    name = part(ctx, "config_map")["name"]
+    some = [_with_mode(ctx, one) for one in sources(volume)]
     some += _plugin(some, name)
     if not have["secret"]["mounted"]:
-        item = {"key": have["secret"]["key"], "path": FILE, "mode": mode(place)}
+        item = {"key": have["secret"]["key"], "path": FILE, "mode": mode(ctx)}
         some.append({"secret": {"name": have["secret"]["name"], "items": [item], "optional": True}})
     if some == sources(volume):
         return volume
@@ -39,12 +39,12 @@ def wanted_volume(place: StepContext) -> dict[str, Any]:
     return {"name": volume["name"], "projected": {"defaultMode": kind.get("defaultMode", 0o644), "sources": some}}
 
 
-def _with_mode(place: StepContext, source: dict[str, Any]) -> dict[str, Any]:
+def _with_mode(ctx: StepContext, source: dict[str, Any]) -> dict[str, Any]:
     """A Secret that this tool has mounted is as closed as it can be by now."""
     mine = source.get("secret", {})
-    if mine.get("name") != f"{part(place, 'workload')['name']}{OURS}":
+    if mine.get("name") != f"{part(ctx, 'workload')['name']}{OURS}":
         return source
-    return {"secret": {**mine, "items": [{**item, "mode": mode(place)} for item in mine.get("items") or ()]}}
+    return {"secret": {**mine, "items": [{**item, "mode": mode(ctx)} for item in mine.get("items") or ()]}}
 
 
 def _plugin(some: Sequence[Json], name: str) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def _plugin(some: Sequence[Json], name: str) -> list[dict[str, Any]]:
     return [{"configMap": {"name": name, "items": items, "optional": True}}] if items else []
 
 
-def _read_mount(place: StepContext, have: Value) -> Value:
+def _read_mount(ctx: StepContext, have: Value) -> Value:
     return _shown(have["volume"])
 
 
@@ -79,17 +79,17 @@ def _octal(item: Json) -> str:
     return f" (mode {item['mode']:04o})" if "mode" in item else ""
 
 
-def _change_mount(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    volume, wanted = found(place)["volume"], wanted_volume(place)
+def _change_mount(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    volume, wanted = found(ctx)["volume"], wanted_volume(ctx)
     at = ["spec", "template", "spec", "volumes", {"name": volume["name"]}]
-    edit = {"object": rollout.workload(place), "at": at, "seen": volume, "value": wanted}
-    title = f"mount Secret {found(place)['secret']['name']} beside ConfigMap {part(place, 'config_map')['name']}"
-    return [rollout.action(place, title, [edit])]
+    edit = {"object": rollout.workload(ctx), "at": at, "seen": volume, "value": wanted}
+    title = f"mount Secret {found(ctx)['secret']['name']} beside ConfigMap {part(ctx, 'config_map')['name']}"
+    return [rollout.action(ctx, title, [edit])]
 
 
-def _means_mount(place: StepContext) -> str:
+def _means_mount(ctx: StepContext) -> str:
     open_ = "; every user in the pod can read the kubeconfig: with its securityContext.fsGroup set to SlurmUser's group, only that"
-    return rollout.means(place) + (open_ if mode(place) == 0o444 else "")
+    return rollout.means(ctx) + (open_ if mode(ctx) == 0o444 else "")
 
 
 STAGE = Stage(
@@ -100,11 +100,11 @@ STAGE = Stage(
             "mount",
             "pod",
             look,
-            lambda place: _shown(wanted_volume(place)),
+            lambda ctx: _shown(wanted_volume(ctx)),
             _change_mount,
             read=_read_mount,
-            settle=lambda site: 30.0,
-            means=lambda place, have, want: _means_mount(place),
+            settle_seconds=lambda site: 30.0,
+            side_effect=lambda ctx, have, want: _means_mount(ctx),
             hint="the pod's template is as it was; `kubectl describe` of the pod says what it waited for",
         ),
     ),

@@ -19,29 +19,29 @@ RESTARTED = "dws-on-csm/restarted"
 """An annotation of the pod's template: another value makes another pod."""
 
 
-def workload(place: StepContext) -> str:
+def workload(ctx: StepContext) -> str:
     """`deployment/slurmctld`, as kubectl takes it."""
-    have = part(place, "workload")
+    have = part(ctx, "workload")
     return f"{have['kind'].lower()}/{have['name']}"
 
 
-def means(place: StepContext) -> str:
+def means(ctx: StepContext) -> str:
     """What a rollout does to slurmctld, for a plan."""
-    have = part(place, "workload")
+    have = part(ctx, "workload")
     return f"slurmctld stops while {have['kind']} {have['name']} rolls out ({have['strategy']}), and starts again in a new pod"
 
 
-def action(place: StepContext, title: str, edits: Sequence[Json], back: Sequence[Json] | None = None) -> RunElsewhere:
+def action(ctx: StepContext, title: str, edits: Sequence[Json], back: Sequence[Json] | None = None) -> RunElsewhere:
     """The edits (see pod_edit.py) and a new pod, at work on the master and put back unless slurmctld answers in it.
 
     back    edits that are made then; left out: those that undo `edits`. Where only another pod is wanted, they are undone in turn
             if slurmctld does not answer with them either
     """
-    pod, have = of(place), part(place, "workload")
+    pod, have = of(ctx), part(ctx, "workload")
     assert pod is not None
     at = ["spec", "template", "metadata", "annotations", RESTARTED]
     again = {
-        "object": workload(place),
+        "object": workload(ctx),
         "at": at,
         "seen": ANYTHING,
         "value": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -49,20 +49,20 @@ def action(place: StepContext, title: str, edits: Sequence[Json], back: Sequence
     undone = [_undone(one) for one in reversed(edits)] if back is None else list(back)
     was = [_undone(one) for one in reversed(undone)] if not edits and undone else None
     script = _rollout_script(
-        place,
+        ctx,
         pod,
         [*edits, again],
         [*undone, {**again, "value": f"{again['value']}-back"}],
         [*was, {**again, "value": f"{again['value']}-was"}] if was else [],
     )
-    objects = (have["path"], part(place, "config_map")["path"])
-    return RunElsewhere(title, "master", script, deadline=longest(place) + 60.0, told=True, objects=objects)
+    objects = (have["path"], part(ctx, "config_map")["path"])
+    return RunElsewhere(title, "master", script, deadline=longest(ctx) + 60.0, told=True, objects=objects)
 
 
-def longest(place: StepContext) -> float:
+def longest(ctx: StepContext) -> float:
     """Seconds that it may take: edits, a pod and its answer, all of that once more where it is put back, and once more where that
     was not the reason."""
-    return 3 * (place.site.deadlines.slurmctld * 2 + 60.0)
+    return 3 * (ctx.site.deadlines.slurmctld * 2 + 60.0)
 
 
 ANYTHING = "*"
@@ -76,26 +76,26 @@ def _undone(edit: Json) -> Json:
 
 
 def _rollout_script(
-    place: StepContext, pod: Pod, following: Sequence[Json], undone: Sequence[Json], was: Sequence[Json]
+    ctx: StepContext, pod: Pod, following: Sequence[Json], undone: Sequence[Json], was: Sequence[Json]
 ) -> str:
-    slurm, context = place.site.slurm, place.site.master.context
+    slurm, context = ctx.site.slurm, ctx.site.master.context
     inside = {"folder": slurm.folder, "unit": slurm.service, "state": STATE}
     fixed = {
         "state": STATE,
-        "host": place.host,
+        "host": ctx.host,
         "namespace": pod.namespace,
         "selector": pod.selector,
         "container": pod.container,
-        "workload": workload(place),
+        "workload": workload(ctx),
         "context": f"--context={context}" if context else "",
-        "deadline": str(int(place.site.deadlines.slurmctld)),
+        "deadline": str(int(ctx.site.deadlines.slurmctld)),
         "edit": render.read("pod/pod_edit.py"),
         "answers": render.script("lib/as.sh", "lib/slurmctld.sh", "pod/pod_noted.sh", "pod/pod_answers.sh", **inside),
     }
     settings = {
         "state": STATE,
-        "longest": str(int(longest(place))),
-        "unit": f"dws-on-csm-rollout-{place.host}",
+        "longest": str(int(longest(ctx))),
+        "unit": f"dws-on-csm-rollout-{ctx.host}",
         "program": render.script("pod/pod_activate.sh", **fixed),
         "next": _base64(following),
         "back": _base64(undone),
@@ -111,8 +111,8 @@ def _base64(edits: Sequence[Json]) -> str:
 # --- a rollout that somebody else began
 
 
-def _look_rolled(place: StepContext) -> ApiLook:
-    pod, path = of(place), part(place, "workload")["path"]
+def _look_rolled(ctx: StepContext) -> ApiLook:
+    pod, path = of(ctx), part(ctx, "workload")["path"]
     assert pod is not None
     watch = f"/api/v1/namespaces/{pod.namespace}/pods"
     return ApiLook(
@@ -134,9 +134,9 @@ ROLLED = Step(
     "rolled",
     "pod",
     _look_rolled,
-    lambda place: {"rolled out": True, "pods": 1},
-    settle=lambda site: site.deadlines.slurmctld + 60.0,
-    why=lambda have: "" if have["rolled out"] else "the workload rolls out",
+    lambda ctx: {"rolled out": True, "pods": 1},
+    settle_seconds=lambda site: site.deadlines.slurmctld + 60.0,
+    status_text=lambda have: "" if have["rolled out"] else "the workload rolls out",
     hint="see `kubectl rollout status` of the workload, and `kubectl describe` of its pod",
 )
 """The pod is of its template as it is now: a step that only waits."""

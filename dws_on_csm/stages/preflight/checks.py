@@ -43,8 +43,8 @@ for one in {kubeconfig} {pki}/ca.key; do [ ! -e "$one" ] || roots "$one" || echo
 """
 
 
-def _look_master(place: StepContext) -> ShellLook:
-    master = place.site.master
+def _look_master(ctx: StepContext) -> ShellLook:
+    master = ctx.site.master
     script = _MASTER.format(
         tools=" ".join(TOOLS),
         workarea=shlex.quote(master.workarea),
@@ -73,21 +73,21 @@ def _skew(out: bytes, asked: float, answered: float) -> float:
     return round(told[0] - min(max(told[0], asked), answered), 0) if told else 0.0
 
 
-def _judge_master(place: StepContext, have: Value) -> Sequence[Finding]:
+def _judge_master(ctx: StepContext, have: Value) -> Sequence[Finding]:
     words = [line.split(" ", 1) for line in have["lines"]]
     lacking = [rest for word, rest in words if word == "lacks"]
-    found = [_uid(place.host)] if ["uid", "0"] not in words else []
+    found = [_uid(ctx.host)] if ["uid", "0"] not in words else []
     if lacking:
-        text = f"{place.host} lacks {', '.join(lacking)}"
+        text = f"{ctx.host} lacks {', '.join(lacking)}"
         found.append(
             Finding("tools-missing", text, "install them with the host's package manager, or correct master.path")
         )
-    needed = ("lacks-file",) if place.site.access.via == "csr" else ("lacks-key", "lacks-file")
+    needed = ("lacks-file",) if ctx.site.access.via == "csr" else ("lacks-key", "lacks-file")
     found += [_unreadable(rest) for word, rest in words if word in needed]
     found += [_open(rest) for word, rest in words if word == "open-file"]
     rooms = dict.fromkeys(rest for word, rest in words if word == "room" and int(rest.split()[0]) < ROOM)
-    found += [_room(place.host, *rest.split(" ", 1)) for rest in rooms]
-    return [*found, *clock(place.host, have["skew"])]
+    found += [_room(ctx.host, *rest.split(" ", 1)) for rest in rooms]
+    return [*found, *clock(ctx.host, have["skew"])]
 
 
 def _uid(host: str) -> Finding:
@@ -140,10 +140,10 @@ def _schedulable(node: Mapping[str, Any]) -> bool:
     return ready and not taints and not spec.get("unschedulable", False)
 
 
-def _judge_cluster(place: StepContext, have: Value) -> Sequence[Finding]:
+def _judge_cluster(ctx: StepContext, have: Value) -> Sequence[Finding]:
     versions = {
-        "dws": place.site.versions.dws,
-        "plugin": place.site.versions.plugin,
+        "dws": ctx.site.versions.dws,
+        "plugin": ctx.site.versions.plugin,
         "kubernetes": have["kubernetes"].partition("+")[0],
     }
     found = list(compatibility.findings(versions))
@@ -166,7 +166,7 @@ STAGE = Stage(
     (
         Check("master", "master", _look_master, _judge_master),
         endpoints.REGISTRY,
-        Check("cluster", "master", lambda place: ApiLook(_read_cluster), _judge_cluster),
+        Check("cluster", "master", lambda ctx: ApiLook(_read_cluster), _judge_cluster),
         installed.CHECK,
         workflow_namespace.CHECK,
         revoked_names.CHECK,

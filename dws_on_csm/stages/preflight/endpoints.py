@@ -19,16 +19,16 @@ printf '%s\\n' "$code" | tail -n 2
 """
 
 
-def _look_registry(place: StepContext) -> ShellLook:
-    script = render.script("master/registry.sh", **images.reached(place.site)) + _REGISTRY
+def _look_registry(ctx: StepContext) -> ShellLook:
+    script = render.script("master/registry.sh", **images.reached(ctx.site)) + _REGISTRY
     return ShellLook(script, lambda out: out.decode().strip())
 
 
-def _judge_registry(place: StepContext, have: Value) -> Sequence[Finding]:
-    registry = place.site.registry
+def _judge_registry(ctx: StepContext, have: Value) -> Sequence[Finding]:
+    registry = ctx.site.registry
     secret = f"{registry.secret_namespace}/{registry.secret_name}"
     if have.startswith("secret "):
-        _needs_the_api(place)
+        _needs_the_api(ctx)
         return (Finding("registry-secret", f"no credential in {secret}: {have[7:]}", "correct registry.secret"),)
     code = have.rpartition("code ")[2]
     if code == "200":
@@ -39,13 +39,13 @@ def _judge_registry(place: StepContext, have: Value) -> Sequence[Finding]:
             Finding("registry-credential", f"{registry.name} refuses the credential of {secret} (HTTP {code})", fix),
         )
     said = have.split("\n")[0].removesuffix(f"code {code}").strip() or f"HTTP {code}"
-    fix = f"see `curl -v https://{registry.name}/v2/` on {place.host}"
+    fix = f"see `curl -v https://{registry.name}/v2/` on {ctx.host}"
     return (Finding("registry-unreachable", f"{registry.name} does not answer as a registry: {said}", fix),)
 
 
-def _needs_the_api(place: StepContext) -> None:
+def _needs_the_api(ctx: StepContext) -> None:
     """Raises Unknown where the master itself doesn't reach the API server: that is told once, by the check `cluster`."""
-    if "preflight.cluster" not in place.facts.found:
+    if "preflight.cluster" not in ctx.facts.found:
         raise NotYetKnown("preflight")
 
 
@@ -61,22 +61,22 @@ then echo reached; else printf '%s\\n' "$said"; fi
 """
 
 
-def _look_api(place: StepContext) -> ShellLook:
+def _look_api(ctx: StepContext) -> ShellLook:
     """Only where no kubeconfig proves it already."""
-    if place.host not in place.facts.found.get("access.kubeconfig", {}):
+    if ctx.host not in ctx.facts.found.get("access.kubeconfig", {}):
         return ShellLook(":", lambda out: None)
-    ca = shlex.quote(place.facts.one("access.cluster")["trusts"])
-    script = _REACH.format(ca=ca, server=shlex.quote(kubeconfig.server(place)))
+    ca = shlex.quote(ctx.facts.one("access.cluster")["trusts"])
+    script = _REACH.format(ca=ca, server=shlex.quote(kubeconfig.server(ctx)))
     return ShellLook(script, lambda out: out.decode(errors="replace").strip())
 
 
-def _judge_api(place: StepContext, have: Value) -> Sequence[Finding]:
-    if kubeconfig.reaches(place) or have in ("", "reached"):
+def _judge_api(ctx: StepContext, have: Value) -> Sequence[Finding]:
+    if kubeconfig.reaches(ctx) or have in ("", "reached"):
         return ()
     if have is None:
         raise NotYetKnown("access")
-    _needs_the_api(place)
-    text = f"{place.host} does not reach the API server at {kubeconfig.server(place)}: {have}"
+    _needs_the_api(ctx)
+    text = f"{ctx.host} does not reach the API server at {kubeconfig.server(ctx)}: {have}"
     fix = "set access.server to an address that its certificate names and this host reaches"
     return (Finding("api-unreachable", text, fix),)
 

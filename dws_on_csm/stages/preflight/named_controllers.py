@@ -83,15 +83,15 @@ def _numeric(word: str) -> bool:
     return re.fullmatch(r"[0-9a-f.:]+", word) is not None
 
 
-def left_out(place: StepContext) -> tuple[list[Entry], list[Entry]]:
+def left_out(ctx: StepContext) -> tuple[list[Entry], list[Entry]]:
     """The entries of this controller's slurm.conf that are no controller of the site file; and those of which that isn't sure.
 
     Raises Unknown where no controller was looked at.
     """
-    seen = {host: found for host, found in place.facts.all(controller.FACT).items() if found["host"]}
-    mine = _named(place, place.host, controller.found(place))
+    seen = {host: found for host, found in ctx.facts.all(controller.FACT).items() if found["host"]}
+    mine = _named(ctx, ctx.host, controller.found(ctx))
     foreign = [one for one in mine if not any(_is(found, one) for found in seen.values())]
-    unseen = [host.name for host in place.site.controllers if host.name not in seen]
+    unseen = [host.name for host in ctx.site.controllers if host.name not in seen]
     foreign = [one for one in foreign if not any(_spelled(name, one) for name in unseen)]
     if any(not any(_spelled(name, one) for one in mine) for name in unseen):
         return [], []  # one that did not answer may be any of them: that it did not is told, and ends the run
@@ -101,9 +101,9 @@ def left_out(place: StepContext) -> tuple[list[Entry], list[Entry]]:
     return [one for one in foreign if one not in doubted], doubted
 
 
-def _named(place: StepContext, host: str, found: Found) -> list[Entry]:
-    running = place.facts.found.get(slurmctld.FACT, {}).get(host)
-    return entries(place.site, found["files"], [names for names, _ in running["named"]] if running else ())
+def _named(ctx: StepContext, host: str, found: Found) -> list[Entry]:
+    running = ctx.facts.found.get(slurmctld.FACT, {}).get(host)
+    return entries(ctx.site, found["files"], [names for names, _ in running["named"]] if running else ())
 
 
 # --- what it means
@@ -112,59 +112,59 @@ def _named(place: StepContext, host: str, found: Found) -> list[Entry]:
 def check(takes: bool) -> Check:
     """The check `controllers`. `takes`: the burst buffer, and its files, go from the controllers of the site file."""
 
-    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
-        sure, unsure = ([one for one in some if one not in _before(place)] for some in left_out(place))
+    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+        sure, unsure = ([one for one in some if one not in _before(ctx)] for some in left_out(ctx))
         return [
-            *(_taken(place, one) if takes else _missed(place, one) for one in sure),
-            *(_unclear(place, one, takes) for one in unsure),
+            *(_taken(ctx, one) if takes else _missed(ctx, one) for one in sure),
+            *(_unclear(ctx, one, takes) for one in unsure),
         ]
 
-    return Check("controllers", "controller", lambda place: Constant(None), judge)
+    return Check("controllers", "controller", lambda ctx: Constant(None), judge)
 
 
 CHECK = check(takes=False)
 
 
-def _before(place: StepContext) -> set[Entry]:
+def _before(ctx: StepContext) -> set[Entry]:
     """What is told of the controllers before this one already: mostly slurm.conf is the same everywhere."""
-    everywhere, told = place.facts.all(controller.FACT), set()
-    for host in place.site.controllers:
-        if host.name == place.host:
+    everywhere, told = ctx.facts.all(controller.FACT), set()
+    for host in ctx.site.controllers:
+        if host.name == ctx.host:
             break
-        told |= set(_named(place, host.name, everywhere[host.name])) if host.name in everywhere else set()
+        told |= set(_named(ctx, host.name, everywhere[host.name])) if host.name in everywhere else set()
     return told
 
 
-def _told(place: StepContext, one: Entry) -> str:
-    running: Found = place.facts.found.get(slurmctld.FACT, {}).get(place.host) or {"named": ()}
+def _told(ctx: StepContext, one: Entry) -> str:
+    running: Found = ctx.facts.found.get(slurmctld.FACT, {}).get(ctx.host) or {"named": ()}
     state = next(
         (f" (`scontrol ping`: {said})" for names, said in running["named"] if set(names.split(",")) & {*one.names}), ""
     )
-    return f"slurm.conf on {place.host} names {','.join(one.names)} as a controller{state}"
+    return f"slurm.conf on {ctx.host} names {','.join(one.names)} as a controller{state}"
 
 
-def _add(place: StepContext, one: Entry) -> str:
-    return f"add `- host: {one.names[0]}` under controllers in {place.site.path.name}"
+def _add(ctx: StepContext, one: Entry) -> str:
+    return f"add `- host: {one.names[0]}` under controllers in {ctx.site.path.name}"
 
 
-def _missed(place: StepContext, one: Entry) -> Finding:
-    text = f"{_told(place, one)}, and the site file does not have it: when its slurmctld takes over, jobs with #DW lines run "
-    fix = f"{_add(place, one)}; if it never starts again, take it out of slurm.conf, or accept: [controller-unlisted]"
+def _missed(ctx: StepContext, one: Entry) -> Finding:
+    text = f"{_told(ctx, one)}, and the site file does not have it: when its slurmctld takes over, jobs with #DW lines run "
+    fix = f"{_add(ctx, one)}; if it never starts again, take it out of slurm.conf, or accept: [controller-unlisted]"
     return Finding("controller-unlisted", f"{text}without their storage", fix)
 
 
-def _taken(place: StepContext, one: Entry) -> Finding:
-    text = f"{_told(place, one)}, and the site file does not have it: its slurmctld would keep using burst-buffer files that "
-    fix = f"{_add(place, one)}; if it never starts again, take it out of slurm.conf"
+def _taken(ctx: StepContext, one: Entry) -> Finding:
+    text = f"{_told(ctx, one)}, and the site file does not have it: its slurmctld would keep using burst-buffer files that "
+    fix = f"{_add(ctx, one)}; if it never starts again, take it out of slurm.conf"
     return Finding("controllers-left-out", f"{text}this run removes, and might not start again", fix)
 
 
-def _unclear(place: StepContext, one: Entry, takes: bool) -> Finding:
+def _unclear(ctx: StepContext, one: Entry, takes: bool) -> Finding:
     what = (
         "its slurmctld would lose files that it uses"
         if takes
         else "jobs with #DW lines would run there without storage"
     )
-    text = f"{_told(place, one)}, and no controller of the site file calls itself so, though one of them may be meant"
-    fix = f"if it is another host, {_add(place, one)}; if it is one of them, accept: [controllers-unclear]"
+    text = f"{_told(ctx, one)}, and no controller of the site file calls itself so, though one of them may be meant"
+    fix = f"if it is another host, {_add(ctx, one)}; if it is one of them, accept: [controllers-unclear]"
     return Finding("controllers-unclear", f"{text}; if it is another host, {what}", fix)

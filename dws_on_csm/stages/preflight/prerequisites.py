@@ -11,11 +11,11 @@ def check(stages: Sequence[Stage], name: str, role: str) -> Check:
     """A check on hosts of `role` that every step of what the stage `name` needs is as wanted there."""
     needed = _needed(stages, name)
 
-    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
+    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
         # other hosts of the role stay as they are, right or wrong
-        return [found for stage in needed for found in _wrong(place, stage)] if place.site.active(place.host) else ()
+        return [found for stage in needed for found in _wrong(ctx, stage)] if ctx.site.active(ctx.host) else ()
 
-    return Check("needs", role, lambda place: Constant(None), judge)
+    return Check("needs", role, lambda ctx: Constant(None), judge)
 
 
 def _needed(stages: Sequence[Stage], name: str) -> list[Stage]:
@@ -27,19 +27,19 @@ def _needed(stages: Sequence[Stage], name: str) -> list[Stage]:
     return [stage for stage in stages if stage.name in every]
 
 
-def _wrong(place: StepContext, stage: Stage) -> Iterator[Finding]:
+def _wrong(ctx: StepContext, stage: Stage) -> Iterator[Finding]:
     for step in stage.steps:
-        seen = place.facts.found.get(f"{stage.name}.{step.name}", {})
-        if isinstance(step, Step) and place.host in seen and not _right(place, step, seen[place.host]):
-            text = f"{stage.name}.{step.name} on {place.host} is not as wanted, and what is to be done builds on it"
-            yield Finding("needs-not-right", text, f"fab -H {place.host} redo {stage.name}, or `invoke install`")
+        seen = ctx.facts.found.get(f"{stage.name}.{step.name}", {})
+        if isinstance(step, Step) and ctx.host in seen and not _right(ctx, step, seen[ctx.host]):
+            text = f"{stage.name}.{step.name} on {ctx.host} is not as wanted, and what is to be done builds on it"
+            yield Finding("needs-not-right", text, f"fab -H {ctx.host} redo {stage.name}, or `invoke install`")
 
 
-def _right(place: StepContext, step: Step, found: Value) -> bool:
+def _right(ctx: StepContext, step: Step, found: Value) -> bool:
     """Whether it is as wanted; where that can't be said, it stands in nobody's way."""
     try:
-        have = step.read(place, found) if step.read else found
-        return bool(have == step.want(place))
+        have = step.read(ctx, found) if step.read else found
+        return bool(have == step.want(ctx))
     except NotYetKnown:
         return True
     except Refused:

@@ -17,12 +17,12 @@ STICKY = 0o1000
 """Nobody can move what is another one's in such a folder."""
 
 
-def look(place: StepContext) -> Look:
+def look(ctx: StepContext) -> Look:
     """slurm.conf and its includes, and the folders of these, of the plugin and of its kubeconfig; in a pod nobody can write
     to them."""
-    if discover.of(place):
+    if discover.of(ctx):
         return Constant({"files": [], "folders": [], "members": {}, "acls": [], "links": []})
-    slurm = place.site.slurm
+    slurm = ctx.site.slurm
     files = [slurm.conf, f"{slurm.folder}/burst_buffer.lua", f"{slurm.folder}/burst_buffer.conf", names.KUBECONFIG]
     settings = {"folder": slurm.folder, "unit": slurm.service, "files": shlex.join(files)}
     return ShellLook(
@@ -52,29 +52,29 @@ def parse(out: bytes) -> Value:
     return {"files": files, "folders": folders, "members": members, "acls": acls, "links": links}
 
 
-def judge(place: StepContext, found: Value) -> Sequence[Finding]:
+def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
     """A finding for each file or folder that others can write, and for each file that root does not touch for that."""
-    seen = place.facts.found.get(controller.FACT, {}).get(place.host)
+    seen = ctx.facts.found.get(controller.FACT, {}).get(ctx.host)
     allowed = {"root", seen["user"] if seen and seen["uid"] else "root"}
     fix = "put the file itself there, or make the folder root's (`chown root`, `chmod go-w`)"
-    linked = [Finding("slurm-file-link", f"on {place.host}: {reason}", fix) for reason in found["links"]]
-    files = (one for row in found["files"] if (one := _file(place, row, found, allowed)))
-    return [*linked, *files, *(one for row in found["folders"] if (one := _folder(place, row, found, allowed)))]
+    linked = [Finding("slurm-file-link", f"on {ctx.host}: {reason}", fix) for reason in found["links"]]
+    files = (one for row in found["files"] if (one := _file(ctx, row, found, allowed)))
+    return [*linked, *files, *(one for row in found["folders"] if (one := _folder(ctx, row, found, allowed)))]
 
 
-def _file(place: StepContext, row: Value, found: Value, allowed: set[str]) -> Finding | None:
+def _file(ctx: StepContext, row: Value, found: Value, allowed: set[str]) -> Finding | None:
     _, user, _, _, path = row
     if not (others := _others(row, found, allowed)):
         return None
-    text = f"{path} on {place.host} can be written by {others}, who can have slurmctld, and slurmd on all nodes, run what they like"
+    text = f"{path} on {ctx.host} can be written by {others}, who can have slurmctld, and slurmd on all nodes, run what they like"
     return Finding("slurm-file-writable", text, _fix(path, "SlurmUser" if user not in allowed else ""))
 
 
-def _folder(place: StepContext, row: Value, found: Value, allowed: set[str]) -> Finding | None:
+def _folder(ctx: StepContext, row: Value, found: Value, allowed: set[str]) -> Finding | None:
     lies_in, user, _, mode, path = row
     if (not lies_in and mode & STICKY) or not (others := _others(row, found, allowed)):
         return None
-    text = f"{path} on {place.host} can be written by {others}, who can put another slurm.conf or plugin there"
+    text = f"{path} on {ctx.host} can be written by {others}, who can put another slurm.conf or plugin there"
     owner = "" if user in allowed else "SlurmUser" if lies_in else "root"
     return Finding("slurm-folder-writable", text, _fix(path, owner))
 

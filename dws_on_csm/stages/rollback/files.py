@@ -39,35 +39,35 @@ holds_secret "$content" || printf 'text %s\\n' "$content"
 
 
 def _file(goal: Goal, role: str, path: str, name: str) -> Step:
-    def mine(place: StepContext) -> FileSnapshot | None:
-        return goal.files.get(place.host, {}).get(path)
+    def mine(ctx: StepContext) -> FileSnapshot | None:
+        return goal.files.get(ctx.host, {}).get(path)
 
-    def look(place: StepContext) -> Look:
-        known = mine(place)
+    def look(ctx: StepContext) -> Look:
+        known = mine(ctx)
         if known is None:
             return Constant(None)
         script = _LOOK.format(path=shlex.quote(path)) + (_CONTENT if known.text is not None else "")
         return ShellLook(render.script("lib/safe_file.sh", "lib/holds_secret.sh") + script, _parse)
 
-    def read(place: StepContext, found: Value) -> Value:
-        known = mine(place)
+    def read(ctx: StepContext, found: Value) -> Value:
+        known = mine(ctx)
         return _told(found, known.sum == ABSENT) if found and known else found
 
-    def want(place: StepContext) -> Value:
-        known = mine(place)
-        return read(place, _described(known)) if known else None
+    def want(ctx: StepContext) -> Value:
+        known = mine(ctx)
+        return read(ctx, _described(known)) if known else None
 
-    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        known, found = mine(place), place.facts.all(f"{stage}.{name}")[place.host]
+    def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+        known, found = mine(ctx), ctx.facts.all(f"{stage}.{name}")[ctx.host]
         assert known is not None
         if (found["sum"] if found else ABSENT) not in known.left:
-            raise Refused(unchanged.file_changed(place, path, goal))
+            raise Refused(unchanged.file_changed(ctx, path, goal))
         if known.sum == ABSENT:
             return [Remove(path, secret=path == names.KUBECONFIG)]
-        return [*_tried(place, known, goal), _put_back(known)]
+        return [*_tried(ctx, known, goal), _put_back(known)]
 
     stage = "plugin" if role == "controller" else "computes"
-    return Step(name, role, look, want, change, read=read, takes=_takes_file(path))
+    return Step(name, role, look, want, change, read=read, removes=_takes_file(path))
 
 
 def _names(paths: Collection[str]) -> dict[str, str]:
@@ -100,16 +100,16 @@ def _described(known: FileSnapshot) -> Value:
 
 
 def _takes_file(path: str) -> Callable[[StepContext, Value, Value], str]:
-    return lambda place, have, want: "" if want else f"{path} on {place.host} (kept there as a before-image)"
+    return lambda ctx, have, want: "" if want else f"{path} on {ctx.host} (kept there as a before-image)"
 
 
-def _tried(place: StepContext, known: FileSnapshot, goal: Goal) -> Sequence[Action]:
+def _tried(ctx: StepContext, known: FileSnapshot, goal: Goal) -> Sequence[Action]:
     """A plugin is loaded before it is put back: with one that does not load, slurmctld would not start any more.
 
     Where slurmctld has no burst buffer afterwards, nothing loads it: it is put back as it was, whatever it is.
     """
-    used = known.path.endswith(f"/{plugin.LUA}") and goal.enabled.get(place.host, False)
-    return plugin.load_file(place, _source(known)) if used else []
+    used = known.path.endswith(f"/{plugin.LUA}") and goal.enabled.get(ctx.host, False)
+    return plugin.load_file(ctx, _source(known)) if used else []
 
 
 def _source(known: FileSnapshot) -> str:

@@ -25,29 +25,29 @@ def step(things: Sequence[ObjectSnapshot], stage: str, run: str) -> Step:
     key = f"{stage}.objects"
     own = [one.label for one in things if one.before is None]
 
-    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        found = place.facts.one(key)
+    def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+        found = ctx.facts.one(key)
         odd = [one for one in reversed(things) if have[one.label] != want[one.label]]
         # they were as the runs left them before anything was touched; what is done is of what is seen now
         if since_ := [one for one in odd if one.left and found[one.label]["sum"] not in one.left]:
             raise Refused(*(unchanged.object_changed(one, run) for one in since_))
         return [action for one in odd for action in _change(one, found[one.label], run)]
 
-    def want(place: StepContext) -> Value:
-        seen: Mapping[str, Mapping[str, str]] = next(iter(place.facts.found.get(key, {}).values()), {})
+    def want(ctx: StepContext) -> Value:
+        seen: Mapping[str, Mapping[str, str]] = next(iter(ctx.facts.found.get(key, {}).values()), {})
         stays = {label: one["text"] for label, one in seen.items() if one["text"].startswith(STAYS)}
         return {one.label: _shown(one.before) for one in things} | stays
 
     return Step(
         "objects",
         "master",
-        lambda place: ApiLook(lambda cluster: {one.label: _seen(cluster, one, own) for one in things}),
+        lambda ctx: ApiLook(lambda cluster: {one.label: _seen(cluster, one, own) for one in things}),
         want,
         change,
-        read=lambda place, found: {label: one["text"] for label, one in found.items()},
-        settle=lambda site: 30.0,
-        why=lambda have: "; ".join(f"{label} {text}" for label, text in have.items() if text.startswith(STAYS)),
-        takes=lambda place, have, want: _takes_things(things, have),
+        read=lambda ctx, found: {label: one["text"] for label, one in found.items()},
+        settle_seconds=lambda site: 30.0,
+        status_text=lambda have: "; ".join(f"{label} {text}" for label, text in have.items() if text.startswith(STAYS)),
+        removes=lambda ctx, have, want: _takes_things(things, have),
         hint="what holds an object back is in its metadata.finalizers; one that is written by others too may change again",
     )
 
@@ -128,29 +128,29 @@ def saved(first: str) -> tuple[Check | Step, ...]:
     """
     pending = shlex.quote(kept_configuration.pending())
 
-    def lacking(place: StepContext) -> Look:
-        objects = place.facts.one("previous.former")
+    def lacking(ctx: StepContext) -> Look:
+        objects = ctx.facts.one("previous.former")
         return ApiLook(lambda cluster: kept_configuration.missing(cluster, objects))
 
-    def due(place: StepContext, found: Value) -> Value:
+    def due(ctx: StepContext, found: Value) -> Value:
         coming = {dws_objects.label(one) for one in found}
-        return [label for label in place.facts.one("previous.lacking") if label not in coming]
+        return [label for label in ctx.facts.one("previous.lacking") if label not in coming]
 
-    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        objects = [*place.facts.one("previous.saved")]
-        objects += [one for one in place.facts.one("previous.former") if dws_objects.label(one) in have]
+    def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+        objects = [*ctx.facts.one("previous.saved")]
+        objects += [one for one in ctx.facts.one("previous.former") if dws_objects.label(one) in have]
         script, data = _PUT.format(pending=pending), dws_objects.text(objects).encode()
         return [RunScript(f"bring back what was saved: {', '.join(have)}", script, data=data)]
 
     former = _FORMER.format(state=shlex.quote(STATE), first=shlex.quote(first))
     return (
-        Check("former", "master", lambda place: ShellLook(former, _items), lambda place, have: ()),
-        Check("lacking", "master", lacking, lambda place, have: ()),
+        Check("former", "master", lambda ctx: ShellLook(former, _items), lambda ctx, have: ()),
+        Check("lacking", "master", lacking, lambda ctx, have: ()),
         Step(
             "saved",
             "master",
-            lambda place: ShellLook(f"cat -- {pending} 2>/dev/null || true", _items),
-            lambda place: [],
+            lambda ctx: ShellLook(f"cat -- {pending} 2>/dev/null || true", _items),
+            lambda ctx: [],
             change,
             read=due,
         ),

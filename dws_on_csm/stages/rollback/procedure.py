@@ -79,9 +79,9 @@ def _preflight(goal: Goal) -> Stage:
     if goal.dws != "remove":
         known |= {one.name: one for one in _guards(goal, "preflight")}
     if _crds(goal):
-        known |= {"owned": owned.check(lambda place: True)}
+        known |= {"owned": owned.check(lambda ctx: True)}
     if goal.dws != "leave" or goal.things or goal.pods:
-        known |= {"limit": in_use.limit(lambda place: "the cluster would have to be as it was before")}
+        known |= {"limit": in_use.limit(lambda ctx: "the cluster would have to be as it was before")}
     if goal.slurm or goal.pods or any(goal.files.values()):
         judge = deactivate.judge if goal.off else known.get("controller", _QUIET).judge  # type: ignore[union-attr]
         known |= {"pod": pod_checks.KNOWN, "controller": replace(_QUIET, judge=judge)}
@@ -106,7 +106,7 @@ def _preflight(goal: Goal) -> Stage:
 
 def _guards(goal: Goal, stage: str) -> Sequence[Check]:
     """What stands in the way where DWS, or a part of it, goes or is taken from Slurm."""
-    return in_use.checks(stage, lambda place: _loses(goal) or (goal.dws == "install" and dws_replace.due(place)))
+    return in_use.checks(stage, lambda ctx: _loses(goal) or (goal.dws == "install" and dws_replace.due(ctx)))
 
 
 def _loses(goal: Goal) -> bool:
@@ -121,7 +121,7 @@ def _crds(goal: Goal) -> bool:
     return any(one.before is None and one.path.startswith(installed.CRDS) for one in goal.things)
 
 
-_QUIET = Check(controller.CHECK.name, "controller", controller.look, lambda place, have: ())
+_QUIET = Check(controller.CHECK.name, "controller", controller.look, lambda ctx, have: ())
 
 
 def _base(goal: Goal) -> Stage:
@@ -170,33 +170,33 @@ def _slurm(goal: Goal, conf: str) -> Stage:
     steps = {one.name: one for one in activate.STAGE.steps if isinstance(one, Step)}
     gone = {one.name: one for one in deactivate.SLURM.steps if isinstance(one, Step)}["daemon"]
 
-    def want(place: StepContext) -> Value:
-        known = goal.files.get(place.host, {}).get(conf)
-        return snapshot.text_of(known.text) if known and known.text is not None else activate.seen(place)
+    def want(ctx: StepContext) -> Value:
+        known = goal.files.get(ctx.host, {}).get(conf)
+        return snapshot.text_of(known.text) if known and known.text is not None else activate.seen(ctx)
 
-    def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         # it was as the runs left it before anything was touched; the transaction compares with what is seen now
-        if (ABSENT if have is None else transaction.checksum(transaction.content(have))) not in goal.files[place.host][
+        if (ABSENT if have is None else transaction.checksum(transaction.content(have))) not in goal.files[ctx.host][
             conf
         ].left:
-            raise Refused(unchanged.file_changed(place, conf, goal))
-        return activate.undo(place, want)
+            raise Refused(unchanged.file_changed(ctx, conf, goal))
+        return activate.undo(ctx, want)
 
-    def of(place: StepContext) -> Step:
-        return steps["daemon"] if goal.enabled.get(place.host) else gone
+    def of(ctx: StepContext) -> Step:
+        return steps["daemon"] if goal.enabled.get(ctx.host) else gone
 
-    def read(place: StepContext, found: Value) -> Value:
-        made = of(place).read
+    def read(ctx: StepContext, found: Value) -> Value:
+        made = of(ctx).read
         assert made is not None
-        return made(place, found)
+        return made(ctx, found)
 
-    def start(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        made = of(place).change
+    def start(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+        made = of(ctx).change
         assert made is not None
-        return made(place, have, want)
+        return made(ctx, have, want)
 
-    told = replace(steps["conf"], want=want, change=change, takes=_takes_conf)
-    alive = replace(steps["daemon"], read=read, change=start, want=lambda place: of(place).want(place))
+    told = replace(steps["conf"], want=want, change=change, removes=_takes_conf)
+    alive = replace(steps["daemon"], read=read, change=start, want=lambda ctx: of(ctx).want(ctx))
     return Stage("slurm", (), (activate.HOOKS, steps["activation"], told, alive), serial=True)
 
 
@@ -206,13 +206,13 @@ def _pods(goal: Goal) -> tuple[Stage, Stage]:
         "answers",
         "pod",
         slurmctld.look,
-        lambda place: {"answers": True, "not read": []},
-        read=lambda place, found: {
+        lambda ctx: {"answers": True, "not read": []},
+        read=lambda ctx, found: {
             "answers": slurmctld.answers(found),
-            "not read": slurmctld.unread(place.site, found),
+            "not read": slurmctld.unread(ctx.site, found),
         },
-        settle=lambda site: site.deadlines.slurmctld + 60.0,
-        why=lambda have: (
+        settle_seconds=lambda site: site.deadlines.slurmctld + 60.0,
+        status_text=lambda have: (
             "; ".join(have["not read"]) if have["answers"] else "slurmctld does not answer `scontrol ping`"
         ),
         hint="see `kubectl rollout status` and `kubectl logs` of the workload that the pod is of",
@@ -222,10 +222,10 @@ def _pods(goal: Goal) -> tuple[Stage, Stage]:
     )
 
 
-def _takes_conf(place: StepContext, have: Value, want: Value) -> str:
+def _takes_conf(ctx: StepContext, have: Value, want: Value) -> str:
     kept = slurm_conf.value(str(want), activate.KEY)
     gone = not (kept and kept.value.lower() == slurmctld.TYPE)
-    return activate.goes(place) if gone else ""
+    return activate.goes(ctx) if gone else ""
 
 
 # --- the cluster
@@ -236,12 +236,12 @@ def _unchanged(stage: Stage, name: str, goal: Goal) -> Stage:
     at = [one.name for one in stage.steps].index(name) if name in [one.name for one in stage.steps] else None
     if at is None:
         return stage
-    return replace(stage, steps=(*stage.steps[:at], unchanged.dws(goal, lambda place: True), *stage.steps[at:]))
+    return replace(stage, steps=(*stage.steps[:at], unchanged.dws(goal, lambda ctx: True), *stage.steps[at:]))
 
 
-def _goes(place: StepContext) -> bool:
+def _goes(ctx: StepContext) -> bool:
     """Whether something of DWS is taken away before another version comes."""
-    return dws_replace.due(place) or stuck_crds.there(place)
+    return dws_replace.due(ctx) or stuck_crds.there(ctx)
 
 
 def _cluster(goal: Goal) -> tuple[Stage, ...]:
@@ -252,14 +252,14 @@ def _cluster(goal: Goal) -> tuple[Stage, ...]:
     elif goal.dws == "install":
         previous = replace(dws_replace.STAGE, steps=(*dws_replace.STAGE.steps, *objects.saved(goal.run)))
         # where none had to go before, none may have come meanwhile
-        last = replace(deploy.STAGE, steps=(unchanged.dws(goal, lambda place: not _goes(place)), *deploy.STAGE.steps))
+        last = replace(deploy.STAGE, steps=(unchanged.dws(goal, lambda ctx: not _goes(ctx)), *deploy.STAGE.steps))
         dws = (workarea.STAGE, images.STAGE, _unchanged(previous, "storage", goal), last)
     needs = (dws[-1].name if dws else "preflight",)
     guard: tuple[Check | Step, ...] = ()
     if _crds(goal):
         guard = (
-            owned.check(lambda place: True),
-            persistent_storage.step("objects", lambda place: "these kinds of DWS"),
+            owned.check(lambda ctx: True),
+            persistent_storage.step("objects", lambda ctx: "these kinds of DWS"),
         )
     guards = _guards(goal, "objects") if goal.dws != "remove" and _loses(goal) else ()
     things = (

@@ -26,13 +26,13 @@ done
 def files(role: str, goal: Goal) -> Check:
     """A check: the files of the hosts of `role` are as the runs that are undone left them."""
 
-    def look(place: StepContext) -> Look:
-        paths = shlex.join(goal.files.get(place.host, {}))
+    def look(ctx: StepContext) -> Look:
+        paths = shlex.join(goal.files.get(ctx.host, {}))
         return ShellLook(render.read("lib/safe_file.sh") + _SUMS.format(paths=paths), _sums) if paths else Constant({})
 
-    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
-        mine = goal.files.get(place.host, {})
-        return [file_changed(place, path, goal) for path, sum_ in have.items() if sum_ not in mine[path].left]
+    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+        mine = goal.files.get(ctx.host, {})
+        return [file_changed(ctx, path, goal) for path, sum_ in have.items() if sum_ not in mine[path].left]
 
     return Check(f"since-{role}", role, look, judge)
 
@@ -41,10 +41,10 @@ def _sums(out: bytes) -> Value:
     return {path: sum_ for sum_, _, path in (line.partition(" ") for line in lines(out))}
 
 
-def file_changed(place: StepContext, path: str, goal: Goal) -> Finding:
+def file_changed(ctx: StepContext, path: str, goal: Goal) -> Finding:
     """The finding for a file that isn't as the runs that are undone left it."""
-    text = f"{path} on {place.host} is not as run {goal.run}, or a later one, left it: somebody changed it since"
-    known = goal.files[place.host][path]
+    text = f"{path} on {ctx.host} is not as run {goal.run}, or a later one, left it: somebody changed it since"
+    known = goal.files[ctx.host][path]
     image = f"{STATE}/before/{known.run}{known.image}"
     return Finding("file-changed", text, f"how it was before lies there in {image}: settle it by hand, and run again")
 
@@ -53,13 +53,13 @@ def things(goal: Goal) -> Check:
     """A check: the objects are as those runs left them, as far as that is known."""
     watched = [one for one in (*goal.things, *goal.pods) if one.left]
 
-    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
+    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
         return [object_changed(one, goal.run) for one in watched if have[one.path] not in one.left]
 
-    def look(place: StepContext) -> Look:
+    def look(ctx: StepContext) -> Look:
         return ApiLook(lambda cluster: {one.path: objects.fingerprint(cluster.get(one.path)) for one in watched})
 
-    return Check("since-cluster", "master", look if watched else lambda place: Constant({}), judge)
+    return Check("since-cluster", "master", look if watched else lambda ctx: Constant({}), judge)
 
 
 def object_changed(one: ObjectSnapshot, run: str) -> Finding:
@@ -87,11 +87,11 @@ def dws(goal: Goal, still: Callable[[StepContext], bool] | None = None) -> Check
     still   in a later stage, where it is looked at anew: whether it is to be the same then
     """
 
-    def look(place: StepContext) -> Look:
-        return ApiLook(installed.read) if still and still(place) else Constant(None)
+    def look(ctx: StepContext) -> Look:
+        return ApiLook(installed.read) if still and still(ctx) else Constant(None)
 
-    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
-        seen = have if still else installed.found(place)
+    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+        seen = have if still else installed.found(ctx)
         if goal.now is None or (still and seen is None) or seen == goal.now:
             return ()
         text = "what there is of DWS has changed since this rollback read what there is to undo"
@@ -109,12 +109,12 @@ def runs(role: str, goal: Goal) -> Check:
     """A check on the hosts of `role`: their records are those from which the goal was made. Read under the site's lock, or
     before it was taken by nobody else, they say that no other run has changed anything of which the goal knows nothing."""
 
-    def judge(place: StepContext, have: Value) -> Sequence[Finding]:
-        if have == goal.records.get(place.host):
+    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+        if have == goal.records.get(ctx.host):
             return ()
-        text = f"on {place.host} a run has left something since this rollback read what there is to undo"
-        if place.host not in goal.records:
-            text = f"{place.host} did not answer when this rollback read what there is to undo, and answers now"
+        text = f"on {ctx.host} a run has left something since this rollback read what there is to undo"
+        if ctx.host not in goal.records:
+            text = f"{ctx.host} did not answer when this rollback read what there is to undo, and answers now"
         return (Finding("run-since", text, "run it again"),)
 
-    return Check(f"runs-{role}", role, lambda place: ShellLook(records(), lambda out: out.decode().strip()), judge)
+    return Check(f"runs-{role}", role, lambda ctx: ShellLook(records(), lambda out: out.decode().strip()), judge)

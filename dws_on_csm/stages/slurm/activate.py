@@ -34,10 +34,8 @@ COMMENT = "set by dws-on-csm: jobs with #DW lines get a Workflow from DataWorkfl
 # --- slurm.conf
 
 
-def _look_conf(place: StepContext) -> ShellLook:
-    return ShellLook(
-        render.script("lib/safe_file.sh", "controller/conf_look.sh", file=place.site.slurm.conf), parse_conf
-    )
+def _look_conf(ctx: StepContext) -> ShellLook:
+    return ShellLook(render.script("lib/safe_file.sh", "controller/conf_look.sh", file=ctx.site.slurm.conf), parse_conf)
 
 
 def parse_conf(out: bytes) -> Value:
@@ -48,32 +46,32 @@ def parse_conf(out: bytes) -> Value:
     return {"id": which, "text": slurm_conf.decoded(base64.b64decode(content))}
 
 
-def seen(place: StepContext) -> str:
+def seen(ctx: StepContext) -> str:
     """slurm.conf as it was seen on this controller. Raises Unknown if it wasn't."""
-    found = place.facts.all("slurm.conf").get(place.host)
+    found = ctx.facts.all("slurm.conf").get(ctx.host)
     if found is None:
         raise NotYetKnown("slurm")
     return str(found["text"])
 
 
-def enabled(place: StepContext) -> bool:
+def enabled(ctx: StepContext) -> bool:
     """Whether slurm.conf as it was seen, or a file that it includes, sets the burst buffer. Raises Unknown if it wasn't."""
-    said = slurm_conf.value(seen(place), KEY, transaction.included(place))
+    said = slurm_conf.value(seen(ctx), KEY, transaction.included(ctx))
     return said is not None and said.value.lower() == slurmctld.TYPE
 
 
-def _want_conf(place: StepContext) -> Value:
-    return wanted(place, seen(place))
+def _want_conf(ctx: StepContext) -> Value:
+    return wanted(ctx, seen(ctx))
 
 
-def wanted(place: StepContext, text: str) -> str:
+def wanted(ctx: StepContext, text: str) -> str:
     """`text` with the burst buffer enabled: itself where it, or a file that it includes, says so already."""
-    other = transaction.included(place)
+    other = transaction.included(ctx)
     said = slurm_conf.value(text, KEY, other)
     if said and said.value.lower() == slurmctld.TYPE:
         return text
     if said and said.value.lower() not in ("", "(null)"):
-        found = f"slurm.conf on {place.host} has {KEY}={said.value}, and Slurm takes one only"
+        found = f"slurm.conf on {ctx.host} has {KEY}={said.value}, and Slurm takes one only"
         raise Refused(Finding("other-burst-buffer", found, "take it out first, if no job needs it any more"))
     return slurm_conf.with_setting(text, KEY, slurmctld.TYPE, COMMENT)
 
@@ -83,112 +81,104 @@ def ours_again(text: str) -> str:
     return transaction.checksum(transaction.content(slurm_conf.with_setting(text, KEY, slurmctld.TYPE, COMMENT)))
 
 
-def _change_conf(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
+def _change_conf(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     if have is None:
-        raise Refused(
-            Finding("slurm-conf-missing", f"no {place.site.slurm.conf} on {place.host}", "correct slurm.folder")
-        )
-    return [
-        transaction.transaction(place, _title(place, f"set {KEY} in {place.site.slurm.conf}"), have, want, back=have)
-    ]
+        raise Refused(Finding("slurm-conf-missing", f"no {ctx.site.slurm.conf} on {ctx.host}", "correct slurm.folder"))
+    return [transaction.transaction(ctx, _title(ctx, f"set {KEY} in {ctx.site.slurm.conf}"), have, want, back=have)]
 
 
-def _title(place: StepContext, what: str) -> str:
-    unit = place.site.slurm.service
-    then = f"roll {rollout.workload(place)} out" if discover.of(place) else f"start {unit} again"
-    return f"{what}, {then}; put back unless it answers within {place.site.deadlines.slurmctld:.0f} s"
+def _title(ctx: StepContext, what: str) -> str:
+    unit = ctx.site.slurm.service
+    then = f"roll {rollout.workload(ctx)} out" if discover.of(ctx) else f"start {unit} again"
+    return f"{what}, {then}; put back unless it answers within {ctx.site.deadlines.slurmctld:.0f} s"
 
 
-def undo(place: StepContext, before: Value) -> Sequence[Action]:
+def undo(ctx: StepContext, before: Value) -> Sequence[Action]:
     """slurm.conf as it was before this tool changed it, and a slurmctld that has read that; what a rollback does."""
-    now = seen(place)
+    now = seen(ctx)
     return (
         []
         if now == before
-        else [transaction.transaction(place, _title(place, "put slurm.conf back"), now, before, back=now)]
+        else [transaction.transaction(ctx, _title(ctx, "put slurm.conf back"), now, before, back=now)]
     )
 
 
-def goes(place: StepContext) -> str:
+def goes(ctx: StepContext) -> str:
     """What it means that BurstBufferType is taken from a slurm.conf, for whoever is asked."""
-    return f"{KEY} of {place.host}'s slurm.conf: Slurm then runs jobs with #DW without their storage, and does not refuse them"
+    return f"{KEY} of {ctx.host}'s slurm.conf: Slurm then runs jobs with #DW without their storage, and does not refuse them"
 
 
-def disable(place: StepContext) -> Sequence[Action]:
+def disable(ctx: StepContext) -> Sequence[Action]:
     """BurstBufferType taken out of slurm.conf, and a slurmctld that has read that; what an undeploy does."""
-    now = seen(place)
+    now = seen(ctx)
     without = slurm_conf.without_setting(now, KEY)
     if now == without:
         return []
     return [
-        transaction.transaction(
-            place, _title(place, f"take {KEY} out of {place.site.slurm.conf}"), now, without, back=now
-        )
+        transaction.transaction(ctx, _title(ctx, f"take {KEY} out of {ctx.site.slurm.conf}"), now, without, back=now)
     ]
 
 
 # --- the daemon
 
 
-def _read_daemon(place: StepContext, found: Value) -> Value:
-    return {"answers": slurmctld.answers(found), "not read": slurmctld.stale(place.site, found)}
+def _read_daemon(ctx: StepContext, found: Value) -> Value:
+    return {"answers": slurmctld.answers(found), "not read": slurmctld.stale(ctx.site, found)}
 
 
-def _want_daemon(place: StepContext) -> Value:
+def _want_daemon(ctx: StepContext) -> Value:
     return {"answers": True, "not read": []}
 
 
-def _change_daemon(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
+def _change_daemon(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     """Start it again; if it doesn't come up, then without the burst buffer: unless that took it from another one, or is known not
     to be the reason. One that runs now is not left down for anything of ours: it is tried without it, whatever is known.
     """
-    now = seen(place)
+    now = seen(ctx)
     without = slurm_conf.without_setting(now, KEY)
-    kept = without == now or _runs_elsewhere(place, "id") or (_stopped(place) and _was_read(place, now))
-    again = transaction.transaction(
-        place, f"start {place.site.slurm.service} again", now, None, None if kept else without
-    )
-    if _stopped(place) and isinstance(again, RunScript):
-        again = replace(again, note=f"slurmctld did not run on {place.host}, and was started")
+    kept = without == now or _runs_elsewhere(ctx, "id") or (_stopped(ctx) and _was_read(ctx, now))
+    again = transaction.transaction(ctx, f"start {ctx.site.slurm.service} again", now, None, None if kept else without)
+    if _stopped(ctx) and isinstance(again, RunScript):
+        again = replace(again, note=f"slurmctld did not run on {ctx.host}, and was started")
     return [again]
 
 
-def _stopped(place: StepContext) -> bool:
-    return not slurmctld.found(place)["main"]
+def _stopped(ctx: StepContext) -> bool:
+    return not slurmctld.found(ctx)["main"]
 
 
-def _was_read(place: StepContext, text: str) -> bool:
+def _was_read(ctx: StepContext, text: str) -> bool:
     """Whether a slurmctld is known to start with this very text: this one once did, or another one runs with it."""
-    known: str = slurmctld.found(place)["activated"]
-    return known == transaction.checksum(transaction.content(text)) or _runs_elsewhere(place, "text")
+    known: str = slurmctld.found(ctx)["activated"]
+    return known == transaction.checksum(transaction.content(text)) or _runs_elsewhere(ctx, "text")
 
 
-def _runs_elsewhere(place: StepContext, what: str) -> bool:
+def _runs_elsewhere(ctx: StepContext, what: str) -> bool:
     """Whether a controller that has the same slurm.conf ("id"), or an equal one ("text"), runs with what it says now."""
-    files, daemons = place.facts.all("slurm.conf"), place.facts.all(slurmctld.FACT)
-    same = [host for host, file in files.items() if file and file[what] == files[place.host][what]]
+    files, daemons = ctx.facts.all("slurm.conf"), ctx.facts.all(slurmctld.FACT)
+    same = [host for host, file in files.items() if file and file[what] == files[ctx.host][what]]
     good = [host for host in same if host in daemons and slurmctld.answers(daemons[host])]
-    return any(host != place.host and not slurmctld.stale(place.site, daemons[host]) for host in good)
+    return any(host != ctx.host and not slurmctld.stale(ctx.site, daemons[host]) for host in good)
 
 
-def _interrupts(place: StepContext) -> bool:
+def _interrupts(ctx: StepContext) -> bool:
     """Whether this slurmctld has the burst buffer, and is to be started again: that kills what it runs of the plugin just then."""
-    found = slurmctld.found(place)
-    return bool(found["loaded"]) and (not enabled(place) or bool(slurmctld.stale(place.site, found)))
+    found = slurmctld.found(ctx)
+    return bool(found["loaded"]) and (not enabled(ctx) or bool(slurmctld.stale(ctx.site, found)))
 
 
 COPYING = ("Setup", "DataIn", "PreRun", "PostRun", "DataOut")
 """States of a Workflow that Slurm's plugin waits for: where that is killed, the job ends without its data, or is held."""
 
 
-def _judge_hooks(place: StepContext, found: Value) -> Sequence[Finding]:
-    if not _interrupts(place):
+def _judge_hooks(ctx: StepContext, found: Value) -> Sequence[Finding]:
+    if not _interrupts(ctx):
         return ()
     if found is None:
         raise NotYetKnown("slurm")
     busy = [one for one in found if one["desired"] in COPYING and not one["ready"] and not one["deleting"]]
     fix = "run again when `invoke workflows` shows all of them ready; jobs may be submitted meanwhile"
-    return [Finding("workflow-at-work", _at_work(place.host, one), fix) for one in busy]
+    return [Finding("workflow-at-work", _at_work(ctx.host, one), fix) for one in busy]
 
 
 def _at_work(host: str, one: workflows.Workflow) -> str:
@@ -197,8 +187,8 @@ def _at_work(host: str, one: workflows.Workflow) -> str:
     return f"{what}: a restart of slurmctld on {host} would end that, and the job would lose its data"
 
 
-def _look_hooks(place: StepContext) -> Look:
-    return ApiLook(workflows.read) if _interrupts(place) else Constant(None)
+def _look_hooks(ctx: StepContext) -> Look:
+    return ApiLook(workflows.read) if _interrupts(ctx) else Constant(None)
 
 
 HOOKS = Check("hooks", "controller", _look_hooks, _judge_hooks)
@@ -209,10 +199,10 @@ def _why(have: Value) -> str:
     return "; ".join(have["not read"]) if have["answers"] else "slurmctld does not answer `scontrol ping`"
 
 
-def _means(place: StepContext, have: Value, want: Value) -> str:
-    if _stopped(place):  # somebody may have stopped it on purpose
-        return f"slurmctld does not run on {place.host}, and will be started"
-    return rollout.means(place) if discover.of(place) else f"{place.site.slurm.service} is started again"
+def _means(ctx: StepContext, have: Value, want: Value) -> str:
+    if _stopped(ctx):  # somebody may have stopped it on purpose
+        return f"slurmctld does not run on {ctx.host}, and will be started"
+    return rollout.means(ctx) if discover.of(ctx) else f"{ctx.site.slurm.service} is started again"
 
 
 STAGE = Stage(
@@ -224,11 +214,11 @@ STAGE = Stage(
             "activation",
             "controller",
             transaction.look,
-            lambda place: "none",
+            lambda ctx: "none",
             transaction.settle,
-            means=lambda place, have, want: transaction.means(have),
-            settle=lambda site: 3 * (site.deadlines.slurmctld + 100.0),
-            why=lambda have: "" if have == "none" else f"an activation of an earlier run is {have}",
+            side_effect=lambda ctx, have, want: transaction.means(have),
+            settle_seconds=lambda site: 3 * (site.deadlines.slurmctld + 100.0),
+            status_text=lambda have: "" if have == "none" else f"an activation of an earlier run is {have}",
             hint="see `systemctl status dws-on-csm-activation` there",
         ),
         Step(
@@ -237,9 +227,9 @@ STAGE = Stage(
             _look_conf,
             _want_conf,
             _change_conf,
-            read=lambda place, found: found["text"] if found else None,
-            settle=discover.settle(0.0),
-            means=_means,
+            read=lambda ctx, found: found["text"] if found else None,
+            settle_seconds=discover.settle(0.0),
+            side_effect=_means,
             hint="see above what slurmctld said; what was put back is said there too, and a new run tries again",
         ),
         Step(
@@ -249,9 +239,9 @@ STAGE = Stage(
             _want_daemon,
             _change_daemon,
             read=_read_daemon,
-            settle=lambda site: 10.0,
-            why=_why,
-            means=_means,
+            settle_seconds=lambda site: 10.0,
+            status_text=_why,
+            side_effect=_means,
             hint="see `journalctl -u slurmctld` and slurmctld's log on that controller",
         ),
     ),

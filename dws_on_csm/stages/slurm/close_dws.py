@@ -27,9 +27,9 @@ def _command() -> str:
     return f"printf %s {shlex.quote(json.dumps(persistent_storage.CLOSING))} | python3 -c {shlex.quote(program)}"
 
 
-def _want(place: StepContext) -> Value:
+def _want(ctx: StepContext) -> Value:
     """Where no kind of DWS is there, there is nothing to close: the plugin makes no Workflow then."""
-    return "closed" if installed.found(place)["crds"] else place.facts.one(f"{NAME}.dws")
+    return "closed" if installed.found(ctx)["crds"] else ctx.facts.one(f"{NAME}.dws")
 
 
 def stage(around: Sequence[str]) -> Stage:
@@ -42,8 +42,8 @@ _CLOSED = Step(
     "master",
     reopen.STEP.look,
     _want,
-    lambda place, have, want: [RunScript("close DWS: it takes no new Workflows", _command(), 300.0)],
-    means=lambda place, have, want: (
+    lambda ctx, have, want: [RunScript("close DWS: it takes no new Workflows", _command(), 300.0)],
+    side_effect=lambda ctx, have, want: (
         "until this run ends sbatch refuses jobs with #DW, with words (dws-is-being-removed.submit-again-later); then Workflows and"
         " jobs are looked at once more"
     ),
@@ -58,7 +58,7 @@ def last(every: Sequence[Stage], ends: str, *waits: Step) -> Stage:
     so is what `waits` say.
     """
     at_work = (_ACTIVATIONS, _ROLLOUTS) if ends == NAME else ()
-    again = replace(reopen.STEP, anew="opened again at the end, whatever becomes of this run")
+    again = replace(reopen.STEP, repeat_text="opened again at the end, whatever becomes of this run")
     needs = tuple(one.name for one in every)
     return Stage(reopen.STAGE.name, needs, (*at_work, *waits, again), ends=ends)
 
@@ -69,10 +69,10 @@ def _at_work(name: str, role: str, look: Callable[[StepContext], Look]) -> Step:
         name,
         role,
         look,
-        lambda place: "none",
-        read=lambda place, found: found if transaction.AT_WORK in str(found) else "none",
-        settle=lambda site: 2 * (site.deadlines.slurmctld + 100.0),
-        why=lambda have: "" if have == "none" else f"slurmctld is still being started again: {have}",
+        lambda ctx: "none",
+        read=lambda ctx, found: found if transaction.AT_WORK in str(found) else "none",
+        settle_seconds=lambda site: 2 * (site.deadlines.slurmctld + 100.0),
+        status_text=lambda have: "" if have == "none" else f"slurmctld is still being started again: {have}",
         hint=f"when it has ended, run again, or kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}",
     )
 
@@ -85,9 +85,9 @@ done
 """
 
 
-def _rollouts(place: StepContext) -> Look:
+def _rollouts(ctx: StepContext) -> Look:
     """The rollouts of slurmctlds in pods that are at work on the master."""
-    hosts = [host.name for host in place.site.controllers if host.pod]
+    hosts = [host.name for host in ctx.site.controllers if host.pod]
     if not hosts:
         return Constant("none")
     settings = {"hosts": shlex.join(hosts), "state": STATE, "look": render.read("controller/activation_look.sh")}

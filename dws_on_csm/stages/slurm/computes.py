@@ -26,15 +26,15 @@ FACT = "preflight.slurm-conf"
 """Where CHECK keeps what it found on nodes that are only compared."""
 
 
-def group(place: StepContext) -> ComputeGroup:
+def group(ctx: StepContext) -> ComputeGroup:
     """The group of the site file that this node is in."""
-    return next(one for one in place.site.computes if any(host.name == place.host for host in one.hosts))
+    return next(one for one in ctx.site.computes if any(host.name == ctx.host for host in one.hosts))
 
 
-def _look(place: StepContext) -> ShellLook:
+def _look(ctx: StepContext) -> ShellLook:
     return ShellLook(
         render.script(
-            "lib/safe_file.sh", "lib/holds_secret.sh", "controller/compute_look.sh", file=place.site.slurm.conf
+            "lib/safe_file.sh", "lib/holds_secret.sh", "controller/compute_look.sh", file=ctx.site.slurm.conf
         ),
         parse,
     )
@@ -62,46 +62,46 @@ def unpacked(content: bytes) -> bytes:
     return text
 
 
-def wanted(place: StepContext) -> str:
+def wanted(ctx: StepContext) -> str:
     """slurm.conf as the first controller has it once it is right. Raises Unknown before that was looked at."""
-    first = StepContext(place.site, place.facts, place.site.controllers[0].name)
+    first = StepContext(ctx.site, ctx.facts, ctx.site.controllers[0].name)
     return activate.wanted(first, activate.seen(first))
 
 
-def configless(place: StepContext) -> bool:
+def configless(ctx: StepContext) -> bool:
     """Whether nodes get their slurm.conf from slurmctld: nothing is to be done about their own then."""
-    first = StepContext(place.site, place.facts, place.site.controllers[0].name)
-    said = controller.setting(controller.found(first), place.site, "SlurmctldParameters")
+    first = StepContext(ctx.site, ctx.facts, ctx.site.controllers[0].name)
+    said = controller.setting(controller.found(first), ctx.site, "SlurmctldParameters")
     return said is not None and "enable_configless" in said.value.lower()
 
 
 # --- compared
 
 
-def _look_compared(place: StepContext) -> ShellLook | Constant:
-    return Constant(None) if group(place).slurm_conf == "edit" else _look(place)
+def _look_compared(ctx: StepContext) -> ShellLook | Constant:
+    return Constant(None) if group(ctx).slurm_conf == "edit" else _look(ctx)
 
 
-def judge(place: StepContext, found: Value) -> Sequence[Finding]:
+def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
     """A node whose slurm.conf must be the controllers', and differs in more than what slurmctld alone reads."""
-    if group(place).slurm_conf != "check":
+    if group(ctx).slurm_conf != "check":
         return ()
     try:
-        if configless(place):
+        if configless(ctx):
             return ()
-        lines = _difference(place, found, ours=False)
+        lines = _difference(ctx, found, ours=False)
     except Refused:
         return ()  # the controller's own check says what is wrong there
     if not lines:
         return ()
-    text = f"{place.site.slurm.conf} on {place.host} differs from the controllers' ({LEGEND}): {_some(lines)}"
+    text = f"{ctx.site.slurm.conf} on {ctx.host} differs from the controllers' ({LEGEND}): {_some(lines)}"
     fix = "make it the same, or set slurm_conf for its group: edit makes it so, print only shows"
     return (Finding("slurm-conf-differs", text, fix),)
 
 
-def _difference(place: StepContext, found: Value, ours: bool) -> list[str]:
+def _difference(ctx: StepContext, found: Value, ours: bool) -> list[str]:
     """The lines that come and go between a node's file and the controllers'; without `ours`, BurstBufferType aside."""
-    texts = [found["text"] if found else "", wanted(place)]
+    texts = [found["text"] if found else "", wanted(ctx)]
     if not ours:
         texts = [slurm_conf.without_setting(text, activate.KEY) for text in texts]
     lines = difference(*(f"{text.rstrip()}\n" for text in texts))
@@ -113,11 +113,11 @@ def _some(lines: Sequence[str]) -> str:
     return "; ".join(lines[:3]) + more
 
 
-def _told(place: StepContext) -> str:
+def _told(ctx: StepContext) -> str:
     """What there is to say of a node that is only compared."""
-    found = place.facts.all(FACT).get(place.host)
-    lines = [] if configless(place) else _difference(place, found, ours=True)
-    if group(place).slurm_conf == "check" and not _difference(place, found, ours=False):
+    found = ctx.facts.all(FACT).get(ctx.host)
+    lines = [] if configless(ctx) else _difference(ctx, found, ours=True)
+    if group(ctx).slurm_conf == "check" and not _difference(ctx, found, ours=False):
         return f"lacks {activate.KEY}={slurmctld.TYPE}, which slurmctld alone reads" if lines else ""
     return f"differs from the controllers' ({LEGEND}): {_some(lines)}" if lines else ""
 
@@ -125,38 +125,38 @@ def _told(place: StepContext) -> str:
 # --- edited
 
 
-def _look_edited(place: StepContext) -> ShellLook | Constant:
-    return _look(place) if group(place).slurm_conf == "edit" else Constant(None)
+def _look_edited(ctx: StepContext) -> ShellLook | Constant:
+    return _look(ctx) if group(ctx).slurm_conf == "edit" else Constant(None)
 
 
-def _read(place: StepContext, found: Value) -> Value:
-    if group(place).slurm_conf == "edit":
+def _read(ctx: StepContext, found: Value) -> Value:
+    if group(ctx).slurm_conf == "edit":
         return found["text"] if found else None
-    return {"told": _told(place)}
+    return {"told": _told(ctx)}
 
 
-def _want(place: StepContext) -> Value:
-    if group(place).slurm_conf != "edit":
-        return {"told": _told(place)}
-    if configless(place):
-        return _read(place, place.facts.all("computes.conf")[place.host])
-    return wanted(place)
+def _want(ctx: StepContext) -> Value:
+    if group(ctx).slurm_conf != "edit":
+        return {"told": _told(ctx)}
+    if configless(ctx):
+        return _read(ctx, ctx.facts.all("computes.conf")[ctx.host])
+    return wanted(ctx)
 
 
-def _change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    seen = place.facts.all("computes.conf")[place.host] or {"mode": "644", "owner": "root:root"}
+def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    seen = ctx.facts.all("computes.conf")[ctx.host] or {"mode": "644", "owner": "root:root"}
     if opened := _opened(str(have or ""), str(want), int(seen["mode"], 8)):
         text = (
-            f"the controllers' {place.site.slurm.conf} has a password ({', '.join(opened)}) that the one of {place.host}"
+            f"the controllers' {ctx.site.slurm.conf} has a password ({', '.join(opened)}) that the one of {ctx.host}"
             f" does not have, and users can read that one (mode {seen['mode']})"
         )
         fix = (
-            f"close it with `chmod 600 {place.site.slurm.conf}` there if no user's command needs it, take the password out of the"
+            f"close it with `chmod 600 {ctx.site.slurm.conf}` there if no user's command needs it, take the password out of the"
             " controllers' file, or set slurm_conf: print for this group"
         )
         raise Refused(Finding("slurm-conf-secret", text, fix))
     content = str(want).encode(errors="surrogateescape")
-    return [Put(place.site.slurm.conf, content, int(seen["mode"], 8), seen["owner"])]
+    return [Put(ctx.site.slurm.conf, content, int(seen["mode"], 8), seen["owner"])]
 
 
 def _opened(have: str, want: str, mode: int) -> list[str]:
@@ -171,4 +171,6 @@ def _why(have: Value) -> str:
 
 
 CHECK = Check("slurm-conf", "compute", _look_compared, judge)
-STAGE = Stage("computes", ("slurm",), (Step("conf", "compute", _look_edited, _want, _change, read=_read, why=_why),))
+STAGE = Stage(
+    "computes", ("slurm",), (Step("conf", "compute", _look_edited, _want, _change, read=_read, status_text=_why),)
+)

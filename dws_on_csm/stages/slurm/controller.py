@@ -26,9 +26,9 @@ SINGLE = (
 )
 
 
-def look(place: StepContext) -> ShellLook:
+def look(ctx: StepContext) -> ShellLook:
     """The look that the check `controller` makes; see `parse` for what it finds."""
-    slurm = place.site.slurm
+    slurm = ctx.site.slurm
     return ShellLook(
         render.script(
             "lib/as.sh",
@@ -65,18 +65,18 @@ def _file(line: str) -> tuple[str, str]:
     return path, slurm_conf.decoded(base64.b64decode(content))
 
 
-def found(place: StepContext) -> Mapping[str, Any]:
+def found(ctx: StepContext) -> Mapping[str, Any]:
     """What LOOK found on this controller. Raises Unknown if it wasn't made."""
-    everywhere = place.facts.all(FACT)
-    if place.host not in everywhere:
+    everywhere = ctx.facts.all(FACT)
+    if ctx.host not in everywhere:
         raise NotYetKnown("preflight")
-    answer: Mapping[str, Any] = everywhere[place.host]
+    answer: Mapping[str, Any] = everywhere[ctx.host]
     return answer
 
 
-def interpreter(place: StepContext) -> str:
+def interpreter(ctx: StepContext) -> str:
     """The path of a Lua of the version that this Slurm's burst_buffer_lua.so has; "" if the host has none."""
-    seen = found(place)
+    seen = found(ctx)
     return next((path for version, path in seen["lua"] if version in seen["linked"]), "")
 
 
@@ -89,27 +89,27 @@ def setting(found: Mapping[str, Any], site: Site, key: str) -> slurm_conf.Settin
 # --- what stands in the way
 
 
-def judge(place: StepContext, found: Value) -> Sequence[Finding]:
+def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
     """Everything on this controller that an install would fail at."""
-    conf = place.site.slurm.conf
+    conf = ctx.site.slurm.conf
     if not found["program"]:
-        text = f"there is no slurmctld on {place.host}"
+        text = f"there is no slurmctld on {ctx.host}"
         return (Finding("slurm-missing", text, "controllers are the hosts where slurmctld runs: correct them"),)
     if conf not in found["files"]:
         return (
-            Finding("slurm-conf-missing", f"{conf} on {place.host} can't be read", "correct slurm.folder"),
-            *(_user(place, found) if found["lacks"] else ()),
+            Finding("slurm-conf-missing", f"{conf} on {ctx.host} can't be read", "correct slurm.folder"),
+            *(_user(ctx, found) if found["lacks"] else ()),
         )
-    looked = (*_service(place, found), *_plugin(place, found), *_conf(place, found))
-    return [*looked, *_user(place, found), *_kubectl_there(place, found)]
+    looked = (*_service(ctx, found), *_plugin(ctx, found), *_conf(ctx, found))
+    return [*looked, *_user(ctx, found), *_kubectl_there(ctx, found)]
 
 
-def _service(place: StepContext, found: Value) -> Sequence[Finding]:
-    unit, host = place.site.slurm.service, place.host
+def _service(ctx: StepContext, found: Value) -> Sequence[Finding]:
+    unit, host = ctx.site.slurm.service, ctx.host
     if found["LoadState"] == "not-found":
         text = f"systemd on {host} has no unit {unit}"
         return (Finding("slurm-unit-missing", text, "set slurm.service to the name of slurmctld's unit"),)
-    enabled = _type(place, found) == OURS
+    enabled = _type(ctx, found) == OURS
     if not found["main"] and not enabled:
         text = f"slurmctld does not run on {host}, so it could not be told whether it starts with the burst buffer"
         return (Finding("slurmctld-not-running", text, f"systemctl start {unit} on {host}, and see why it had ended"),)
@@ -119,75 +119,73 @@ def _service(place: StepContext, found: Value) -> Sequence[Finding]:
 OURS = "burst_buffer/lua"
 
 
-def _type(place: StepContext, found: Value) -> str:
-    said = setting(found, place.site, "BurstBufferType")
+def _type(ctx: StepContext, found: Value) -> str:
+    said = setting(found, ctx.site, "BurstBufferType")
     return said.value if said else ""
 
 
-def _plugin(place: StepContext, found: Value) -> Sequence[Finding]:
-    versions = {"plugin": place.site.versions.plugin, "slurm": found["version"]}
-    versions |= {"dws": place.site.versions.dws, "lua": min(found["linked"], default="")}
-    seen = list(compatibility.findings(versions, place.host))
+def _plugin(ctx: StepContext, found: Value) -> Sequence[Finding]:
+    versions = {"plugin": ctx.site.versions.plugin, "slurm": found["version"]}
+    versions |= {"dws": ctx.site.versions.dws, "lua": min(found["linked"], default="")}
+    seen = list(compatibility.findings(versions, ctx.host))
     if not found["library"]:
-        text = f"Slurm {found['version']} on {place.host} has no burst_buffer_lua.so"
+        text = f"Slurm {found['version']} on {ctx.host} has no burst_buffer_lua.so"
         fix = "install the package that has it, or build Slurm with Lua's development files at hand"
         seen.append(Finding("bb-plugin-missing", text, fix))
     return seen
 
 
-def _conf(place: StepContext, found: Value) -> Sequence[Finding]:
+def _conf(ctx: StepContext, found: Value) -> Sequence[Finding]:
     seen = []
-    conf = place.site.slurm.conf
+    conf = ctx.site.slurm.conf
     if found["unreadable"]:
-        text = f"{conf} on {place.host} includes {', '.join(found['unreadable'])}, which can't be read"
+        text = f"{conf} on {ctx.host} includes {', '.join(found['unreadable'])}, which can't be read"
         seen.append(Finding("slurm-conf-include", text, "slurmctld would not start again: correct the Include"))
-    other = setting(found, place.site, "BurstBufferType")
+    other = setting(found, ctx.site, "BurstBufferType")
     if other and other.value.lower() not in (OURS, "(null)", ""):
-        text = f"slurm.conf on {place.host} has BurstBufferType={other.value}, and Slurm takes one only"
-        fix = f"take it out first, if no job needs it any more: `grep -ri BurstBufferType {place.site.slurm.folder}`"
+        text = f"slurm.conf on {ctx.host} has BurstBufferType={other.value}, and Slurm takes one only"
+        fix = f"take it out first, if no job needs it any more: `grep -ri BurstBufferType {ctx.site.slurm.folder}`"
         seen.append(Finding("other-burst-buffer", text, fix))
-    seen += foreign.findings(place, _used(place, found))
-    return [*seen, *_position(place, found), *_unread(place, found)]
+    seen += foreign.findings(ctx, _used(ctx, found))
+    return [*seen, *_position(ctx, found), *_unread(ctx, found)]
 
 
-def _used(place: StepContext, found: Value) -> bool:
+def _used(ctx: StepContext, found: Value) -> bool:
     """Whether slurmctld has a burst buffer in Lua, or will have one when it starts."""
-    return _type(place, found).lower() == OURS or bool(slurmctld.found(place)["loaded"])
+    return _type(ctx, found).lower() == OURS or bool(slurmctld.found(ctx)["loaded"])
 
 
-def _position(place: StepContext, found: Value) -> Sequence[Finding]:
-    pings = slurmctld.found(place)["pings"]
+def _position(ctx: StepContext, found: Value) -> Sequence[Finding]:
+    pings = slurmctld.found(ctx)["pings"]
     if not pings or any(where == "here" for where, _ in pings):
         return ()
-    text = f"{place.host} calls itself {found['host']}, which slurm.conf names as no SlurmctldHost"
+    text = f"{ctx.host} calls itself {found['host']}, which slurm.conf names as no SlurmctldHost"
     return (Finding("not-a-controller", text, "controllers are the hosts that slurm.conf names as SlurmctldHost"),)
 
 
-def _unread(place: StepContext, found: Value) -> Sequence[Finding]:
+def _unread(ctx: StepContext, found: Value) -> Sequence[Finding]:
     """A restart would load what somebody changed and nobody tried; with our line already in it, it has to be."""
-    if _type(place, found) == OURS or not (changed := slurmctld.unread(place.site, slurmctld.found(place))):
+    if _type(ctx, found) == OURS or not (changed := slurmctld.unread(ctx.site, slurmctld.found(ctx))):
         return ()
-    conf, keys = place.site.slurm.conf, slurmctld.differing(slurmctld.found(place))
+    conf, keys = ctx.site.slurm.conf, slurmctld.differing(slurmctld.found(ctx))
     if keys is not None and {key.lower() for key in keys} <= {activate.KEY.lower()}:
         return ()  # our own line is put right with an activation of its own
-    if changed == [conf] and activate.ours_again(found["files"][conf]) == slurmctld.found(place)["activated"]:
+    if changed == [conf] and activate.ours_again(found["files"][conf]) == slurmctld.found(ctx)["activated"]:
         return ()
     what = f" ({', '.join(keys)})" if keys else ""
-    text = (
-        f"{', '.join(changed)} on {place.host} was changed since slurmctld read it{what}, and a restart would load it"
-    )
-    fix = f"restart {place.site.slurm.service} on {place.host} and see that it answers; or undo that change; "
+    text = f"{', '.join(changed)} on {ctx.host} was changed since slurmctld read it{what}, and a restart would load it"
+    fix = f"restart {ctx.site.slurm.service} on {ctx.host} and see that it answers; or undo that change; "
     fix += "or, if this run may load it, accept: [slurm-conf-not-loaded] in the site file"
     return (Finding("slurm-conf-not-loaded", text, fix),)
 
 
-def _user(place: StepContext, found: Value) -> Sequence[Finding]:
+def _user(ctx: StepContext, found: Value) -> Sequence[Finding]:
     """Nothing is run as somebody of whom it is not known that slurm.conf may name it: it could be anybody."""
     if found["uid"]:
         return ()
-    why = f"on {place.host}: {found['why'] or 'SlurmUser=' + found['user'] + ' is no user of this host'}"
+    why = f"on {ctx.host}: {found['why'] or 'SlurmUser=' + found['user'] + ' is no user of this host'}"
     if found["lacks"] == "open":
-        folder = place.site.slurm.folder
+        folder = ctx.site.slurm.folder
         fix = f"let root or SlurmUser own {folder} and what slurm.conf includes, and nobody else write there "
         fix += f"(`chown root {folder} {folder}/slurm.conf; chmod go-w {folder} {folder}/slurm.conf`); "
         fix += "or start slurmctld: it shows by its process who SlurmUser is"
@@ -198,16 +196,16 @@ def _user(place: StepContext, found: Value) -> Sequence[Finding]:
     return (Finding("slurm-user-unknown", why, fix),)
 
 
-def _kubectl_there(place: StepContext, found: Value) -> Sequence[Finding]:
+def _kubectl_there(ctx: StepContext, found: Value) -> Sequence[Finding]:
     if found["kubectl"]:
         return ()
-    text = f"kubectl on {place.host} is nowhere where slurmctld would find it ({found['path']})"
-    return (Finding("kubectl-missing", text, _kubectl(place)),)
+    text = f"kubectl on {ctx.host} is nowhere where slurmctld would find it ({found['path']})"
+    return (Finding("kubectl-missing", text, _kubectl(ctx)),)
 
 
-def _kubectl(place: StepContext) -> str:
+def _kubectl(ctx: StepContext) -> str:
     """Where a kubectl has to be put: in a pod it would go with the pod."""
-    if pod := next((host.pod for host in place.site.controllers if host.name == place.host), None):
+    if pod := next((host.pod for host in ctx.site.controllers if host.name == ctx.host), None):
         which = f"container {pod.container} of {pod.selector} in namespace {pod.namespace}"
         return f"give {which} an image with a kubectl that fits the cluster"
     return "put a kubectl that fits the cluster into /usr/local/bin there"

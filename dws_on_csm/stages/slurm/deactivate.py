@@ -17,9 +17,9 @@ from dws_on_csm.stages.slurm import activate, controller, plugin, slurmctld, tra
 _SLURM = {step.name: step for step in activate.STAGE.steps if isinstance(step, Step)}
 
 
-def judge(place: StepContext, found: Value) -> Sequence[Finding]:
+def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
     """A slurmctld must not lose files that it, or another one that shares them, still uses: all controllers, or none."""
-    left_out = [host.name for host in place.site.controllers if not place.site.active(host)]
+    left_out = [host.name for host in ctx.site.controllers if not ctx.site.active(host)]
     if not left_out:
         return ()
     text = f"{', '.join(left_out)} would go on with a burst buffer whose files may be the very ones that are taken away"
@@ -29,28 +29,28 @@ def judge(place: StepContext, found: Value) -> Sequence[Finding]:
 # --- slurm.conf and the daemon
 
 
-def _want_conf(place: StepContext) -> Value:
-    text = activate.seen(place)
+def _want_conf(ctx: StepContext) -> Value:
+    text = activate.seen(ctx)
     own = slurm_conf.value(text, activate.KEY)
     if own:
         return slurm_conf.without_setting(text, activate.KEY) if own.value.lower() == slurmctld.TYPE else text
-    other = controller.setting(controller.found(place), place.site, activate.KEY)
+    other = controller.setting(controller.found(ctx), ctx.site, activate.KEY)
     if other and other.file and other.value.lower() == slurmctld.TYPE:
-        found = f"{activate.KEY} stands in {other.file} on {place.host}, which this tool does not write"
+        found = f"{activate.KEY} stands in {other.file} on {ctx.host}, which this tool does not write"
         raise Refused(Finding("burst-buffer-included", found, "take that line out there, and run again"))
     return text
 
 
-def _read_daemon(place: StepContext, found: Value) -> Value:
+def _read_daemon(ctx: StepContext, found: Value) -> Value:
     """Whether it answers, and what of slurm.conf it has not read; a slurmctld that is not there reads it when it starts."""
-    unread = [f"{path} was changed after it was read" for path in slurmctld.unread(place.site, found)]
+    unread = [f"{path} was changed after it was read" for path in slurmctld.unread(ctx.site, found)]
     loaded = ["burst_buffer_lua.so is still loaded"] if found["loaded"] else []
     return {"answers": slurmctld.answers(found) or not found["main"], "not read": [*unread, *loaded]}
 
 
-def _restart(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    title = f"start {place.site.slurm.service} again"
-    return [transaction.transaction(place, title, activate.seen(place), None, back=None)]
+def _restart(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    title = f"start {ctx.site.slurm.service} again"
+    return [transaction.transaction(ctx, title, activate.seen(ctx), None, back=None)]
 
 
 SLURM = Stage(
@@ -61,11 +61,11 @@ SLURM = Stage(
         replace(
             _SLURM["conf"],
             want=_want_conf,
-            change=lambda place, have, want: activate.disable(place),
-            takes=lambda place, have, want: activate.goes(place),
+            change=lambda ctx, have, want: activate.disable(ctx),
+            removes=lambda ctx, have, want: activate.goes(ctx),
         ),
         replace(
-            _SLURM["daemon"], read=_read_daemon, want=lambda place: {"answers": True, "not read": []}, change=_restart
+            _SLURM["daemon"], read=_read_daemon, want=lambda ctx: {"answers": True, "not read": []}, change=_restart
         ),
     ),
     serial=True,
@@ -80,20 +80,20 @@ def _paths(site: Site) -> tuple[str, ...]:
     return (f"{site.slurm.folder}/{plugin.LUA}", f"{site.slurm.folder}/{plugin.CONF}", names.KUBECONFIG)
 
 
-def _look_files(place: StepContext) -> ShellLook:
-    paths = shlex.join(_paths(place.site))
+def _look_files(ctx: StepContext) -> ShellLook:
+    paths = shlex.join(_paths(ctx.site))
     return ShellLook(f'for file in {paths}; do [ ! -e "$file" ] || echo "$file"; done', lines)
 
 
-def _remove(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    if not discover.of(place):
+def _remove(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    if not discover.of(ctx):
         return [Remove(path, secret=path == names.KUBECONFIG) for path in have]
-    return [*files.config(place, dict.fromkeys(discover.PLUGIN)), *files.no_kubeconfig(place)]
+    return [*files.config(ctx, dict.fromkeys(discover.PLUGIN)), *files.no_kubeconfig(ctx)]
 
 
-def _takes_files(place: StepContext, have: Value, want: Value) -> str:
-    kept = "kept on the master, but for the kubeconfig" if discover.of(place) else "kept there as before-images"
-    return f"{', '.join(have)} on {place.host} ({kept})"
+def _takes_files(ctx: StepContext, have: Value, want: Value) -> str:
+    kept = "kept on the master, but for the kubeconfig" if discover.of(ctx) else "kept there as before-images"
+    return f"{', '.join(have)} on {ctx.host} ({kept})"
 
 
 FILES = Stage(
@@ -104,10 +104,10 @@ FILES = Stage(
             "files",
             "controller",
             _look_files,
-            lambda place: [],
+            lambda ctx: [],
             _remove,
-            settle=discover.settle(0.0),
-            takes=_takes_files,
+            settle_seconds=discover.settle(0.0),
+            removes=_takes_files,
         ),
     ),
 )

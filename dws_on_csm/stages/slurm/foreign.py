@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from dws_on_csm.domain import slurm_conf
-from dws_on_csm.model.step import Finding, StepContext, Taken
+from dws_on_csm.model.step import Finding, Removal, StepContext
 
 LUA, CONF = "burst_buffer.lua", "burst_buffer.conf"
 
@@ -32,32 +32,32 @@ def foreign(name: str, text: str) -> bool:
     return text.startswith(NOT_SHOWN) or (bool(said.strip()) and not _DWS.search(said))
 
 
-def _seen(place: StepContext) -> Iterator[tuple[str, str]]:
+def _seen(ctx: StepContext) -> Iterator[tuple[str, str]]:
     """Name and text of the files of the site's own that lie on this host, as far as it was looked at."""
     for name, key in ((LUA, "plugin.lua"), (CONF, "plugin.conf")):
-        found = place.facts.found.get(key, {}).get(place.host)
+        found = ctx.facts.found.get(key, {}).get(ctx.host)
         if found and foreign(name, found["text"]):
             yield name, found["text"]
 
 
-def findings(place: StepContext, used: bool) -> Sequence[Finding]:
+def findings(ctx: StepContext, used: bool) -> Sequence[Finding]:
     """What stands in the way where slurmctld has the burst buffer of these files: its jobs would lose it."""
-    names = [name for name, _ in _seen(place)] if used else []
+    names = [name for name, _ in _seen(ctx)] if used else []
     if not names:
         return ()
-    paths = " and ".join(f"{place.site.slurm.folder}/{name}" for name in names)
-    text = f"slurmctld on {place.host} uses the site's own {paths} (BurstBufferType=burst_buffer/lua), not the plugin of DWS; "
+    paths = " and ".join(f"{ctx.site.slurm.folder}/{name}" for name in names)
+    text = f"slurmctld on {ctx.host} uses the site's own {paths} (BurstBufferType=burst_buffer/lua), not the plugin of DWS; "
     text += "Slurm takes one burst buffer only, and the jobs that use that one would lose their storage"
     fix = "once no job needs that burst buffer any more, take BurstBufferType out of slurm.conf, restart slurmctld, and run again"
     return (Finding("other-burst-buffer", text, fix),)
 
 
-def takes(place: StepContext, name: str) -> Sequence[Taken]:
+def takes(ctx: StepContext, name: str) -> Sequence[Removal]:
     """What goes where nothing uses the file: it is put over, and nobody may have meant that."""
-    return [_taken(place, name, text) for one, text in _seen(place) if one == name]
+    return [_taken(ctx, name, text) for one, text in _seen(ctx) if one == name]
 
 
-def _taken(place: StepContext, name: str, text: str) -> Taken:
-    path = f"{place.site.slurm.folder}/{name}"
-    words = f"{path} of the site's own on {place.host}, which is not the plugin of DWS (kept there as a before-image)"
-    return Taken(words, frozenset({f"{path} {hashlib.sha256(text.encode()).hexdigest()}"}))
+def _taken(ctx: StepContext, name: str, text: str) -> Removal:
+    path = f"{ctx.site.slurm.folder}/{name}"
+    words = f"{path} of the site's own on {ctx.host}, which is not the plugin of DWS (kept there as a before-image)"
+    return Removal(words, frozenset({f"{path} {hashlib.sha256(text.encode()).hexdigest()}"}))

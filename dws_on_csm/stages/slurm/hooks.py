@@ -13,14 +13,14 @@ from dws_on_csm.stages.slurm import controller
 MARK = "added by dws-on-csm: this Slurm asks for functions that the plugin lacks"
 
 
-def with_shim(place: StepContext, text: str) -> str:
+def with_shim(ctx: StepContext, text: str) -> str:
     """The plugin's text; at its end the functions that this controller's Slurm asks for and the plugin doesn't define.
 
     Raises Refused for a function of which it isn't known what it would have to do.
     """
-    lacking = [hook for hook in asked(place) if hook not in defined(text)]
+    lacking = [hook for hook in asked(ctx) if hook not in defined(text)]
     if unknown := [hook for hook in lacking if hook not in STANDS_IN]:
-        raise Refused(_unknown(place, unknown))
+        raise Refused(_unknown(ctx, unknown))
     if not lacking:
         return text
     functions = "\n".join(render.fill("controller/shim.lua", name=hook) for hook in lacking)
@@ -31,13 +31,13 @@ STANDS_IN = ("slurm_bb_test_data_in", "slurm_bb_test_data_out")
 """Hooks that say whether the staging has ended: the plugin's own data_in and data_out return only when it has."""
 
 
-def asked(place: StepContext) -> Sequence[str]:
+def asked(ctx: StepContext) -> Sequence[str]:
     """The functions that slurmctld asks for: those that its burst_buffer_lua.so names, or else those of its version."""
-    seen = controller.found(place)
+    seen = controller.found(ctx)
     if seen["hooks"]:
         hooks: Sequence[str] = seen["hooks"]
         return hooks
-    broken = compatibility.broken({"plugin": place.site.versions.plugin, "slurm": seen["version"]})
+    broken = compatibility.broken({"plugin": ctx.site.versions.plugin, "slurm": seen["version"]})
     return STANDS_IN if any(row.name == "hooks-missing" for row in broken) else ()
 
 
@@ -48,9 +48,9 @@ def defined(text: str) -> set[str]:
     )
 
 
-def _unknown(place: StepContext, hooks: Sequence[str]) -> Finding:
-    version = controller.found(place)["version"]
-    text = f"Slurm {version} on {place.host} asks for {', '.join(hooks)}, which this plugin lacks"
+def _unknown(ctx: StepContext, hooks: Sequence[str]) -> Finding:
+    version = controller.found(ctx)["version"]
+    text = f"Slurm {version} on {ctx.host} asks for {', '.join(hooks)}, which this plugin lacks"
     return Finding(
         "hooks-unknown", text, "take a plugin that was made for this Slurm: versions.plugin and sources.plugin"
     )

@@ -31,8 +31,8 @@ def clone(site: Site) -> str:
 # --- the repository on the master
 
 
-def _look_repository(place: StepContext) -> ShellLook:
-    settings = {"clone": clone(place.site), "tag": f"v{place.site.versions.plugin}", "files": f"{LUA} {CONF}"}
+def _look_repository(ctx: StepContext) -> ShellLook:
+    settings = {"clone": clone(ctx.site), "tag": f"v{ctx.site.versions.plugin}", "files": f"{LUA} {CONF}"}
     return ShellLook(render.script("lib/as.sh", "lib/git.sh", "master/plugin_look.sh", **settings), _parse_repository)
 
 
@@ -51,33 +51,33 @@ def _parse_repository(out: bytes) -> Value:
     }
 
 
-def _read_repository(place: StepContext, found: Value) -> Value:
+def _read_repository(ctx: StepContext, found: Value) -> Value:
     if not found["there"]:
         return None
-    at = f"v{place.site.versions.plugin}" if found["commit"] and len(found["files"]) == 2 else "no such tag"
+    at = f"v{ctx.site.versions.plugin}" if found["commit"] and len(found["files"]) == 2 else "no such tag"
     at = "not root's alone" if found["open"] else at
     return {"at": at, "modified": found["modified"], "commit": found["commit"]}
 
 
-def _want_repository(place: StepContext) -> Value:
+def _want_repository(ctx: StepContext) -> Value:
     """With a pinned commit that one; else whichever the tag has."""
-    have = next(iter(place.facts.found.get("plugin.repository", {}).values()), None) or {"commit": ""}
-    commit = place.site.versions.commit("plugin") or have["commit"] or "the tag's"
-    return {"at": f"v{place.site.versions.plugin}", "modified": [], "commit": commit}
+    have = next(iter(ctx.facts.found.get("plugin.repository", {}).values()), None) or {"commit": ""}
+    commit = ctx.site.versions.commit("plugin") or have["commit"] or "the tag's"
+    return {"at": f"v{ctx.site.versions.plugin}", "modified": [], "commit": commit}
 
 
-def _change_repository(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    folder, tag = clone(place.site), want["at"]
+def _change_repository(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    folder, tag = clone(ctx.site), want["at"]
     if have and have["modified"]:
-        text = f"{folder} on {place.host} was changed: {', '.join(have['modified'])}; only {tag} itself is installed"
+        text = f"{folder} on {ctx.host} was changed: {', '.join(have['modified'])}; only {tag} itself is installed"
         fix = f"keep the change elsewhere (a fork in sources.plugin), then `git -C {folder} checkout .`"
         raise Refused(Finding("plugin-modified", text, fix))
     if have and have["at"] == "not root's alone":
-        raise Refused(workarea.not_roots(folder, place.host, place.facts.one("plugin.repository")["open"]))
-    pin = place.site.versions.commit("plugin")
+        raise Refused(workarea.not_roots(folder, ctx.host, ctx.facts.one("plugin.repository")["open"]))
+    pin = ctx.site.versions.commit("plugin")
     if have and pin and have["commit"] not in ("", pin):
-        raise Refused(workarea.other_commit(folder, place.host, place.site.versions.plugin, have["commit"], pin))
-    supply = supplies.repository(place.site, "plugin")
+        raise Refused(workarea.other_commit(folder, ctx.host, ctx.site.versions.plugin, have["commit"], pin))
+    supply = supplies.repository(ctx.site, "plugin")
     settings = {
         "clone": folder,
         "tag": tag,
@@ -87,31 +87,31 @@ def _change_repository(place: StepContext, have: Value, want: Value) -> Sequence
     }
     title = f"clone dws-slurm-bb-plugin {tag} into {folder}"
     script = render.script(
-        "lib/as.sh", "lib/via.sh", "lib/git.sh", "master/clone.sh", **settings, **supplies.settings(place.site)
+        "lib/as.sh", "lib/via.sh", "lib/git.sh", "master/clone.sh", **settings, **supplies.settings(ctx.site)
     )
-    return [*supply.brings, RunScript(title, script, place.site.deadlines.clone)]
+    return [*supply.brings, RunScript(title, script, ctx.site.deadlines.clone)]
 
 
 # --- the files on the controllers
 
 
-def _look_lua(place: StepContext) -> ShellLook:
-    return _look_file(place, LUA, "lib/lua.sh")
+def _look_lua(ctx: StepContext) -> ShellLook:
+    return _look_file(ctx, LUA, "lib/lua.sh")
 
 
-def _look_conf(place: StepContext) -> ShellLook:
-    return _look_file(place, CONF)
+def _look_conf(ctx: StepContext) -> ShellLook:
+    return _look_file(ctx, CONF)
 
 
-def _look_file(place: StepContext, name: str, *before: str) -> ShellLook:
+def _look_file(ctx: StepContext, name: str, *before: str) -> ShellLook:
     script = render.script(
         "lib/as.sh",
         *before,
         "lib/holds_secret.sh",
         "controller/plugin_file.sh",
-        file=f"{place.site.slurm.folder}/{name}",
+        file=f"{ctx.site.slurm.folder}/{name}",
     )
-    return ShellLook(slurm_user(place) + script, _parse_file)
+    return ShellLook(slurm_user(ctx) + script, _parse_file)
 
 
 def _parse_file(out: bytes) -> Value:
@@ -125,86 +125,86 @@ def _parse_file(out: bytes) -> Value:
     return {"mode": found["mode"], "owner": found["owner"], "compiled": compiled, "text": text}
 
 
-def _read_conf(place: StepContext, found: Value) -> Value:
-    return discover.as_in(place, {key: found[key] for key in ("mode", "owner", "text")}) if found else None
+def _read_conf(ctx: StepContext, found: Value) -> Value:
+    return discover.as_in(ctx, {key: found[key] for key in ("mode", "owner", "text")}) if found else None
 
 
-def _read_lua(place: StepContext, found: Value) -> Value:
+def _read_lua(ctx: StepContext, found: Value) -> Value:
     if not found:
         return None
-    lua = controller.interpreter(place)
+    lua = controller.interpreter(ctx)
     said = found["compiled"].get(lua, "") if lua else ""
-    return {**_read_conf(place, found), "compiles": f"no: {said}" if said else _compiles(place)}
+    return {**_read_conf(ctx, found), "compiles": f"no: {said}" if said else _compiles(ctx)}
 
 
-def _compiles(place: StepContext) -> str:
+def _compiles(ctx: StepContext) -> str:
     """What there is to say of a file that this host's Lua compiles, or that it has no such Lua."""
-    lua = controller.interpreter(place)
-    linked = " or ".join(controller.found(place)["linked"]) or "of Slurm's version"
+    lua = controller.interpreter(ctx)
+    linked = " or ".join(controller.found(ctx)["linked"]) or "of Slurm's version"
     return f"with {lua}" if lua else f"not tried, this host has no Lua {linked}"
 
 
-def upstream(place: StepContext) -> Mapping[str, str]:
+def upstream(ctx: StepContext) -> Mapping[str, str]:
     """The plugin's files by name, as its repository's tag has them. Raises Unknown before it was cloned."""
-    found, pin = place.facts.one("plugin.repository"), place.site.versions.commit("plugin")
+    found, pin = ctx.facts.one("plugin.repository"), ctx.site.versions.commit("plugin")
     if len(found["files"]) < 2 or pin not in ("", found["commit"]):
         raise NotYetKnown("plugin")
     files: Mapping[str, str] = found["files"]
     return files
 
 
-def _want_lua(place: StepContext) -> Value:
-    text = hooks.with_shim(place, upstream(place)[LUA])
-    return discover.as_in(place, {"mode": "644", "owner": "root:root", "text": text, "compiles": _compiles(place)})
+def _want_lua(ctx: StepContext) -> Value:
+    text = hooks.with_shim(ctx, upstream(ctx)[LUA])
+    return discover.as_in(ctx, {"mode": "644", "owner": "root:root", "text": text, "compiles": _compiles(ctx)})
 
 
-def _want_conf(place: StepContext) -> Value:
-    return discover.as_in(place, {"mode": "644", "owner": "root:root", "text": upstream(place)[CONF]})
+def _want_conf(ctx: StepContext) -> Value:
+    return discover.as_in(ctx, {"mode": "644", "owner": "root:root", "text": upstream(ctx)[CONF]})
 
 
-def _change_lua(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    return [*load(place, want["text"]), *_put(place, LUA, want["text"])]
+def _change_lua(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    return [*load(ctx, want["text"]), *_put(ctx, LUA, want["text"])]
 
 
-def _covered_lua(place: StepContext, have: Value, want: Value) -> str:
+def _covered_lua(ctx: StepContext, have: Value, want: Value) -> str:
     """An edited plugin of DWS that this Slurm can load is the site's to accept; nothing else may differ."""
     text = have["text"]
-    whole = not foreign.foreign(LUA, text) and set(hooks.asked(place)) <= hooks.defined(text)
+    whole = not foreign.foreign(LUA, text) and set(hooks.asked(ctx)) <= hooks.defined(text)
     return "plugin-edited" if whole and {**have, "text": ""} == {**want, "text": ""} else ""
 
 
-def _change_conf(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    return _put(place, CONF, want["text"])
+def _change_conf(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    return _put(ctx, CONF, want["text"])
 
 
-def _put(place: StepContext, name: str, text: str) -> Sequence[Action]:
-    if discover.of(place):
-        return files.config(place, {name: text})
-    return [Put(f"{place.site.slurm.folder}/{name}", text.encode(), 0o644)]
+def _put(ctx: StepContext, name: str, text: str) -> Sequence[Action]:
+    if discover.of(ctx):
+        return files.config(ctx, {name: text})
+    return [Put(f"{ctx.site.slurm.folder}/{name}", text.encode(), 0o644)]
 
 
-def load(place: StepContext, text: str) -> Sequence[Action]:
+def load(ctx: StepContext, text: str) -> Sequence[Action]:
     """Load the text with the Lua that slurmctld would use, as the user that it runs as, before it is put in place."""
-    lua = controller.interpreter(place)
+    lua = controller.interpreter(ctx)
     if not lua:
         return []
-    script = "file=\n" + loading(place, lua, "loads\n")
+    script = "file=\n" + loading(ctx, lua, "loads\n")
     return [RunScript(f"load {LUA} with {lua}, before it is put in place", script, 30.0, text.encode())]
 
 
-def load_file(place: StepContext, file: str) -> Sequence[Action]:
+def load_file(ctx: StepContext, file: str) -> Sequence[Action]:
     """The same with a file of root's on the controller: what is in it need not be known here."""
-    lua = controller.interpreter(place)
+    lua = controller.interpreter(ctx)
     if not lua:
         return []
-    script = "file=\n" + loading(place, lua, f"loads <{shlex.quote(file)}\n")
+    script = "file=\n" + loading(ctx, lua, f"loads <{shlex.quote(file)}\n")
     return [RunScript(f"load {LUA} with {lua}, before it is put in place", script, 30.0)]
 
 
-def loading(place: StepContext, lua: str, body: str) -> str:
+def loading(ctx: StepContext, lua: str, body: str) -> str:
     """The script `body`, with templates/controller/load.sh's function before it; $file has to be set."""
-    settings = {"lua": lua, "program": render.read("controller/load.lua"), "hooks": " ".join(hooks.asked(place))}
-    return slurm_user(place) + render.script("lib/as.sh", "controller/load.sh", **settings) + body
+    settings = {"lua": lua, "program": render.read("controller/load.lua"), "hooks": " ".join(hooks.asked(ctx))}
+    return slurm_user(ctx) + render.script("lib/as.sh", "controller/load.sh", **settings) + body
 
 
 STAGE = Stage(
@@ -218,7 +218,7 @@ STAGE = Stage(
             _want_repository,
             _change_repository,
             read=_read_repository,
-            why=workarea.used,
+            status_text=workarea.used,
             hint="see whether the master reaches sources.plugin and whether that tag exists there; docs/offline.md if it can't",
         ),
         Step(
@@ -228,9 +228,9 @@ STAGE = Stage(
             _want_lua,
             _change_lua,
             read=_read_lua,
-            settle=discover.settle(0.0),
-            takes=lambda place, have, want: foreign.takes(place, LUA),
-            covered=_covered_lua,
+            settle_seconds=discover.settle(0.0),
+            removes=lambda ctx, have, want: foreign.takes(ctx, LUA),
+            accepted_as=_covered_lua,
             hint=f"{LUA} is as it was: with one that does not load slurmctld refuses every #DW job and does not start",
         ),
         Step(
@@ -240,8 +240,8 @@ STAGE = Stage(
             _want_conf,
             _change_conf,
             read=_read_conf,
-            settle=discover.settle(0.0),
-            takes=lambda place, have, want: foreign.takes(place, CONF),
+            settle_seconds=discover.settle(0.0),
+            removes=lambda ctx, have, want: foreign.takes(ctx, CONF),
         ),
     ),
 )

@@ -11,17 +11,17 @@ from dws_on_csm.stages.pod.discover import FILE, FOLDER, KEY, LASTS, NODE, look,
 from dws_on_csm.stages.slurm import controller
 
 
-def judge(place: StepContext, have: Value) -> Sequence[Finding]:
+def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
     """Everything about this pod that can't be made lasting, each with the place to change it."""
-    pod = of(place)
+    pod = of(ctx)
     assert pod is not None
     if not have["pod"]:
         return ()  # told when it was connected to
-    found = [*_workload_findings(place, pod, have), *_folder_findings(place, have), *_kept_findings(place, pod, have)]
-    return [*found, *_state_findings(place, have)]
+    found = [*_workload_findings(ctx, pod, have), *_folder_findings(ctx, have), *_kept_findings(ctx, pod, have)]
+    return [*found, *_state_findings(ctx, have)]
 
 
-def _workload_findings(place: StepContext, pod: Pod, have: Value) -> Iterator[Finding]:
+def _workload_findings(ctx: StepContext, pod: Pod, have: Value) -> Iterator[Finding]:
     workload = have["workload"]
     if workload is None:
         text = f"pod {have['pod']} belongs to {have['owner']}, and not to a Deployment or StatefulSet: a change would go with it"
@@ -29,22 +29,22 @@ def _workload_findings(place: StepContext, pod: Pod, have: Value) -> Iterator[Fi
     elif workload["strategy"] == "OnDelete":
         text = f"{workload['kind']} {workload['name']} has the update strategy OnDelete: a changed template makes no new pod"
         yield Finding("pod-on-delete", text, "set spec.updateStrategy.type to RollingUpdate")
-    if place.site.slurm.folder != FOLDER:
-        text = f"slurm.folder is {place.site.slurm.folder}, and in a pod everything is in the one folder {FOLDER}"
+    if ctx.site.slurm.folder != FOLDER:
+        text = f"slurm.folder is {ctx.site.slurm.folder}, and in a pod everything is in the one folder {FOLDER}"
         yield Finding("pod-folder", text, f"set slurm.folder to {FOLDER}, and mount it there")
 
 
-def _folder_findings(place: StepContext, have: Value) -> Iterator[Finding]:
+def _folder_findings(ctx: StepContext, have: Value) -> Iterator[Finding]:
     volume, config_map = have["volume"], have["config_map"]
     if have["subpaths"]:
         text = f"{', '.join(have['subpaths'])} of pod {have['pod']} comes with a subPath, and so never gets what is changed"
         yield Finding(
-            "pod-subpath", text, f"mount the whole ConfigMap as {FOLDER}, without subPath, in {_template(place, have)}"
+            "pod-subpath", text, f"mount the whole ConfigMap as {FOLDER}, without subPath, in {_template(ctx, have)}"
         )
     elif volume is None or not sources(volume):
         kind = ", ".join(sorted(set(volume) - {"name"})) if volume else "the image itself"
         text = f"{FOLDER} of pod {have['pod']} is from {kind}, and not from a ConfigMap"
-        fix = f"put slurm.conf into a ConfigMap, and mount that as {FOLDER} in {_template(place, have)}"
+        fix = f"put slurm.conf into a ConfigMap, and mount that as {FOLDER} in {_template(ctx, have)}"
         yield Finding("pod-folder", text, fix)
     elif config_map is None:
         text = f"none of the ConfigMaps that pod {have['pod']} has as {FOLDER} has a key slurm.conf"
@@ -58,12 +58,12 @@ STATE = "/var/spool"
 """StateSaveLocation where slurm.conf has none."""
 
 
-def _state_findings(place: StepContext, have: Value) -> Iterator[Finding]:
+def _state_findings(ctx: StepContext, have: Value) -> Iterator[Finding]:
     """Slurm's jobs are in StateSaveLocation alone: where the next pod does not find that, all of them are lost with this one."""
-    seen = place.facts.found.get(controller.FACT, {}).get(place.host)
+    seen = ctx.facts.found.get(controller.FACT, {}).get(ctx.host)
     if not seen:
         return  # told when it was looked at
-    said = controller.setting(seen, place.site, "StateSaveLocation")
+    said = controller.setting(seen, ctx.site, "StateSaveLocation")
     state = said.value if said else STATE
     kept_in = _lasting(state, have["mounts"])
     if kept_in == LASTS:
@@ -73,11 +73,11 @@ def _state_findings(place: StepContext, have: Value) -> Iterator[Finding]:
         text = (
             f"{whose} is a folder of its node, and another node may run the next pod: Slurm would forget all jobs there"
         )
-        fix = f"bind the pod to that node (nodeSelector kubernetes.io/hostname) in {_template(place, have)}"
+        fix = f"bind the pod to that node (nodeSelector kubernetes.io/hostname) in {_template(ctx, have)}"
         yield Finding("pod-state-on-node", text, f"{fix}; or accept this finding, if all nodes share that folder")
         return
     text = f"{whose} is {kept_in}, and ends with the pod: with the next one, which an install needs, Slurm forgets all jobs"
-    yield Finding("pod-state-lost", text, f"mount a PersistentVolumeClaim there in {_template(place, have)}")
+    yield Finding("pod-state-lost", text, f"mount a PersistentVolumeClaim there in {_template(ctx, have)}")
 
 
 def _lasting(path: str, mounts: Sequence[Sequence[str]]) -> str:
@@ -86,15 +86,15 @@ def _lasting(path: str, mounts: Sequence[Sequence[str]]) -> str:
     return max(above, key=lambda one: len(one[0]))[1] if above else "in the container itself"
 
 
-def _template(place: StepContext, have: Value) -> str:
+def _template(ctx: StepContext, have: Value) -> str:
     """Where a mount is changed, in words."""
-    pod, workload = of(place), have["workload"]
+    pod, workload = of(ctx), have["workload"]
     assert pod is not None
     whose = f"{workload['kind']} {pod.namespace}/{workload['name']}" if workload else f"what makes pod {have['pod']}"
     return f"the template of {whose}, container {pod.container}"
 
 
-def _kept_findings(place: StepContext, pod: Pod, have: Value) -> Iterator[Finding]:
+def _kept_findings(ctx: StepContext, pod: Pod, have: Value) -> Iterator[Finding]:
     for one, what in ((have["workload"], "workload"), (have["config_map"], "ConfigMap")):
         if one and one["kept"]:
             kind = one.get("kind", what)
@@ -115,5 +115,5 @@ def _by_hand(pod: Pod, have: Value) -> str:
 
 
 CHECK = Check("pod", "pod", look, judge)
-KNOWN = replace(CHECK, judge=lambda place, have: ())
+KNOWN = replace(CHECK, judge=lambda ctx, have: ())
 """The same look, where nothing new is to be mounted."""

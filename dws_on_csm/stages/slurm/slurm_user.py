@@ -40,24 +40,24 @@ def can_i() -> str:
     return render.script("lib/as.sh", "lib/vanishing.sh") + _CAN_I
 
 
-def slurm_user(place: StepContext) -> str:
+def slurm_user(ctx: StepContext) -> str:
     """Shell lines that set $slurm_uid to SlurmUser as this controller's slurm.conf has it (templates/lib/slurm_conf.sh)."""
-    return render.script("lib/slurm_conf.sh", folder=place.site.slurm.folder, unit=place.site.slurm.service)
+    return render.script("lib/slurm_conf.sh", folder=ctx.site.slurm.folder, unit=ctx.site.slurm.service)
 
 
-def owner(place: StepContext) -> str:
+def owner(ctx: StepContext) -> str:
     """SlurmUser and its group in numbers, as chown takes them. Raises Refused where it is not known who that is."""
-    found = place.facts.all("access.kubeconfig")[place.host]
+    found = ctx.facts.all("access.kubeconfig")[ctx.host]
     numbers = (found.get("slurm_uid", ""), found.get("slurm_group", ""))
     if not all(re.fullmatch("[0-9]+", one, re.ASCII) for one in numbers):
-        why = found.get("slurm_why") or f"{place.host} does not say who SlurmUser is"
+        why = found.get("slurm_why") or f"{ctx.host} does not say who SlurmUser is"
         raise Refused(Finding("slurm-user-unknown", why, "correct SlurmUser in slurm.conf"))
     return ":".join(numbers)
 
 
-def tried(place: StepContext) -> str:
+def tried(ctx: StepContext) -> str:
     """A script that tries the kubeconfig $file until it may create Workflows; it fails after some seconds."""
-    return _TRY.format(slurm_user=slurm_user(place), can_i=can_i(), seconds=10, workflows=names.WORKFLOWS)
+    return _TRY.format(slurm_user=slurm_user(ctx), can_i=can_i(), seconds=10, workflows=names.WORKFLOWS)
 
 
 RIGHTS = "may work on Workflows, and may not read Secrets"

@@ -19,9 +19,9 @@ FACT = "slurm.daemon"
 TYPE = "burst_buffer/lua"
 
 
-def look(place: StepContext) -> ShellLook:
+def look(ctx: StepContext) -> ShellLook:
     """The look of the step `daemon`; see `parse` for what it finds."""
-    slurm = place.site.slurm
+    slurm = ctx.site.slurm
     settings = {"folder": slurm.folder, "unit": slurm.service, "state": STATE}
     return ShellLook(render.script("lib/as.sh", "lib/slurmctld.sh", "controller/daemon.sh", **settings), parse)
 
@@ -62,12 +62,12 @@ def _texts(lines: Iterable[str]) -> dict[str, str]:
     return {path: slurm_conf.decoded(base64.b64decode(content)) for path, content in parts}
 
 
-def found(place: StepContext) -> Mapping[str, Any]:
+def found(ctx: StepContext) -> Mapping[str, Any]:
     """What LOOK found on this controller. Raises Unknown if it wasn't made."""
-    everywhere = place.facts.all(FACT)
-    if place.host not in everywhere:
+    everywhere = ctx.facts.all(FACT)
+    if ctx.host not in everywhere:
         raise NotYetKnown("slurm")
-    answer: Mapping[str, Any] = everywhere[place.host]
+    answer: Mapping[str, Any] = everywhere[ctx.host]
     return answer
 
 

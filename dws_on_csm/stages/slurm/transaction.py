@@ -13,22 +13,22 @@ from dws_on_csm.stages.pod import discover, rollout
 
 
 def transaction(
-    place: StepContext, title: str, seen: str, following: str | None, back: str | None
+    ctx: StepContext, title: str, seen: str, following: str | None, back: str | None
 ) -> RunScript | RunElsewhere:
     """slurm.conf from `seen` to `following` (None: as it is), slurmctld started again; `back` if it doesn't come up.
 
     It is refused on the host if slurm.conf is no longer `seen`, and goes on there if the connection breaks.
     """
-    if discover.of(place):
-        return _rollout(place, title, seen, following, back)
-    slurm, deadline = place.site.slurm, place.site.deadlines.slurmctld
+    if discover.of(ctx):
+        return _rollout(ctx, title, seen, following, back)
+    slurm, deadline = ctx.site.slurm, ctx.site.deadlines.slurmctld
     texts = [content(text) if text is not None else b"" for text in (following, back)]
     fixed = {"state": STATE, "folder": slurm.folder, "unit": slurm.service, "seen": checksum(content(seen))}
-    fixed |= {"deadline": str(int(deadline)), "log": _log(place, seen), "units": UNITS}
+    fixed |= {"deadline": str(int(deadline)), "log": _log(ctx, seen), "units": UNITS}
     settings = {
-        "longest": str(int(longest(place))),
+        "longest": str(int(longest(ctx))),
         "state": STATE,
-        "conf": place.site.slurm.conf,
+        "conf": ctx.site.slurm.conf,
         "program": render.script(
             "lib/safe_file.sh", "lib/as.sh", "lib/slurmctld.sh", "controller/activate.sh", **fixed
         ),
@@ -36,30 +36,30 @@ def transaction(
     for name, text in zip(("next", "back"), texts, strict=True):
         settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}
     script = render.script("lib/detach.sh", "lib/vanishing.sh", "controller/follow.sh", **settings)
-    return RunScript(title, script, longest(place) + 30.0, b"".join(texts))
+    return RunScript(title, script, longest(ctx) + 30.0, b"".join(texts))
 
 
-def longest(place: StepContext) -> float:
+def longest(ctx: StepContext) -> float:
     """Seconds that it may take: what doesn't come up is put back and started again, and once more where that was not the reason;
     each stop may take systemd's own 90."""
-    return 3 * (place.site.deadlines.slurmctld + 100.0)
+    return 3 * (ctx.site.deadlines.slurmctld + 100.0)
 
 
-def _rollout(place: StepContext, title: str, seen: str, following: str | None, back: str | None) -> RunElsewhere:
+def _rollout(ctx: StepContext, title: str, seen: str, following: str | None, back: str | None) -> RunElsewhere:
     """The same for a pod: slurm.conf is a key of a ConfigMap, and another pod reads it."""
 
     def edit(before: str, after: str) -> dict[str, Value]:
-        name = f"configmap/{discover.part(place, 'config_map')['name']}"
+        name = f"configmap/{discover.part(ctx, 'config_map')['name']}"
         return {"object": name, "at": ["data", "slurm.conf"], "seen": before, "value": after}
 
     edits = [edit(seen, following)] if following is not None else []
     return rollout.action(
-        place, title, edits, [edit(seen if following is None else following, back)] if back is not None else []
+        ctx, title, edits, [edit(seen if following is None else following, back)] if back is not None else []
     )
 
 
-def _log(place: StepContext, text: str) -> str:
-    said = slurm_conf.value(text, "SlurmctldLogFile", included(place))
+def _log(ctx: StepContext, text: str) -> str:
+    said = slurm_conf.value(text, "SlurmctldLogFile", included(ctx))
     return said.value if said else ""
 
 
@@ -80,9 +80,9 @@ UNITS = "/etc/systemd/system"
 """Where an activation has a unit for as long as it is not settled: the host may end meanwhile."""
 
 
-def look(place: StepContext) -> Look:
+def look(ctx: StepContext) -> Look:
     """Whether an activation of an earlier run is at work there still, or was cut off: "none", or since when."""
-    if discover.of(place):
+    if discover.of(ctx):
         return Constant("none")  # a rollout waits for one that is still at work
     script = f"lock={STATE}/activation.lock pending={PENDING}\n" + render.read("controller/activation_look.sh")
     return ShellLook(script, lambda out: out.decode().strip() or "none")
@@ -95,11 +95,11 @@ INTERRUPTED = "interrupted"
 """How an activation is that nobody has settled."""
 
 
-def settle(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
+def settle(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     """What was cut off is put back by its own script; one that is still at work is waited for."""
     if not str(have).startswith(INTERRUPTED):
         return []
-    return [RunScript("put back what an interrupted activation left", _SETTLE, longest(place) + 90.0)]
+    return [RunScript("put back what an interrupted activation left", _SETTLE, longest(ctx) + 90.0)]
 
 
 def means(have: Value) -> str:
@@ -115,8 +115,8 @@ if [ -e {PENDING} ]; then sh {PENDING}/activate again || :; fi
 """
 
 
-def included(place: StepContext) -> dict[str, str]:
+def included(ctx: StepContext) -> dict[str, str]:
     """The files that this controller's slurm.conf includes, with their text."""
-    everywhere = place.facts.all("preflight.controller")
-    files = everywhere.get(place.host, {}).get("files", {})
-    return {name: text for name, text in files.items() if name != place.site.slurm.conf}
+    everywhere = ctx.facts.all("preflight.controller")
+    files = everywhere.get(ctx.host, {}).get("files", {})
+    return {name: text for name, text in files.items() if name != ctx.site.slurm.conf}

@@ -192,8 +192,8 @@ def test_a_bundle_with_another_kustomize_than_the_makefile_asks_for_is_refused(t
 def test_a_kustomize_of_another_version_is_told(there: str, told: str) -> None:
     """sources.kustomize that was right for the version before may be another one's: both versions are said."""
     (step,) = (one for one in workarea.STAGE.steps if isinstance(one, Step) and one.name == "kustomize")
-    assert step.why is not None and step.why({"asked": "v5.5.0", "there": there}) == told
-    assert step.why(None) == ""  # where no other version has to be undeployed, nothing is looked at
+    assert step.status_text is not None and step.status_text({"asked": "v5.5.0", "there": there}) == told
+    assert step.status_text(None) == ""  # where no other version has to be undeployed, nothing is looked at
 
 
 # --- the proxy

@@ -30,11 +30,11 @@ from dws_on_csm.model.step import (
     Finding,
     NotYetKnown,
     Refused,
+    Removal,
     ShellLook,
     Stage,
     Step,
     StepContext,
-    Taken,
     Value,
 )
 from dws_on_csm.runner import interrupt
@@ -219,7 +219,7 @@ def test_a_difference_that_the_site_accepts_is_left_as_it_is(
 ) -> None:
     """It is said in the note of its step, by a plan as well; without a word in the site file it is put right."""
     (local_host.folder / "x").write_text("mine")
-    step = replace(a_file(local_host, "x", "1"), covered=lambda place, have, want: "file-edited")
+    step = replace(a_file(local_host, "x", "1"), accepted_as=lambda place, have, want: "file-edited")
     run, seen = a_run(local_host, Stage("first", (), (step,)))
     run.site = replace(run.site, accept=accept)
     apply.first_looks(run)
@@ -338,7 +338,15 @@ def test_a_step_that_does_not_understand_one_hosts_words_fails_there_alone(local
         return ""
 
     step = Step(
-        "x", "master", look, want, others("change"), read=read, takes=others("takes"), why=why, means=others("means")
+        "x",
+        "master",
+        look,
+        want,
+        others("change"),
+        read=read,
+        removes=others("takes"),
+        status_text=why,
+        side_effect=others("means"),
     )
     for plan in (True, False):
         run, seen = on_two(local_host, Stage("a", (), (step,)))
@@ -388,7 +396,7 @@ def test_a_stage_without_hosts_is_not_shown(local_host: LocalHost) -> None:
 
 def test_a_stage_that_needs_a_step_alone_does_not_wait_for_the_rest_of_that_stage(local_host: LocalHost) -> None:
     """The first stage's second step awaits what the second stage makes once the first step is through."""
-    awaited = replace(a_file(local_host, "made", "1"), change=None, settle=lambda site: 60.0)
+    awaited = replace(a_file(local_host, "made", "1"), change=None, settle_seconds=lambda site: 60.0)
     first = Stage("a", (), (a_file(local_host, "first", "1"), awaited))
     run, seen = a_run(local_host, first, Stage("b", ("a.first",), (a_file(local_host, "made", "1"),)))
     install(run)
@@ -486,7 +494,7 @@ def test_each_look_is_worked_out_once_and_one_at_the_cluster_after_the_shells(lo
 
 def test_what_takes_something_away_says_what_to_run_before_asking(local_host: LocalHost) -> None:
     """A question that a stage can answer in more detail waits for that stage alone, and the rest runs once after it."""
-    taken = replace(a_file(local_host, "taken", "1"), takes=lambda place, have, want: "it", after="first")
+    taken = replace(a_file(local_host, "taken", "1"), removes=lambda place, have, want: "it", confirm_after="first")
     stages = (
         Stage("first", (), (a_file(local_host, "source", "1"),)),
         Stage("second", ("first",), (taken,)),
@@ -494,7 +502,7 @@ def test_what_takes_something_away_says_what_to_run_before_asking(local_host: Lo
     run, seen = a_run(local_host, *stages)
     apply.first_looks(run)
     pending = apply.pending(run)
-    assert (pending.takes, pending.before) == (("it",), frozenset({"first"}))
+    assert (pending.removes, pending.before) == (("it",), frozenset({"first"}))
     apply.install(run, pending.before)
     assert outcomes(seen) == {"first.source": "fixed"}
     run.agreed |= apply.pending(run).taking
@@ -508,10 +516,10 @@ def test_what_is_taken_away_is_told_even_where_the_way_there_is_not_known_yet(lo
     def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         raise NotYetKnown("first")
 
-    taken = replace(a_file(local_host, "taken", "1"), change=change, takes=lambda place, have, want: "it")
+    taken = replace(a_file(local_host, "taken", "1"), change=change, removes=lambda place, have, want: "it")
     run, _ = a_run(local_host, Stage("second", (), (taken,)))
     apply.first_looks(run)
-    assert apply.pending(run).takes == ("it",)
+    assert apply.pending(run).removes == ("it",)
 
 
 def test_what_is_taken_away_is_told_even_where_what_comes_is_not_known_yet(local_host: LocalHost) -> None:
@@ -521,10 +529,12 @@ def test_what_is_taken_away_is_told_even_where_what_comes_is_not_known_yet(local
         raise NotYetKnown("first")
 
     (local_host.folder / "taken").write_text("mine")
-    taken = replace(a_file(local_host, "taken", "1"), want=want, takes=lambda place, have, want: f"it, {have}, {want}")
+    taken = replace(
+        a_file(local_host, "taken", "1"), want=want, removes=lambda place, have, want: f"it, {have}, {want}"
+    )
     run, _ = a_run(local_host, Stage("second", (), (taken,)))
     apply.first_looks(run)
-    assert apply.pending(run).takes == ("it, mine, None",)
+    assert apply.pending(run).removes == ("it, mine, None",)
 
 
 @pytest.mark.parametrize(
@@ -548,12 +558,12 @@ def test_nothing_goes_that_nobody_was_asked_about(
     x = replace(
         a_file(local_host, "x", "1"),
         look=lambda place: ShellLook(f"cd {local_host.folder}; [ -e ready ] && cat x", bytes.decode),
-        takes=lambda place, have, want: have,
+        removes=lambda place, have, want: have,
     )
     run, seen = a_run(local_host, Stage("first", (), (ready,)), Stage("second", ("first",), (x,)))
     vars(run).update(agrees)
     apply.first_looks(run)
-    assert apply.pending(run).takes == ()
+    assert apply.pending(run).removes == ()
     apply.install(run)
     assert outcomes(seen) == {"first.ready": "fixed", "second.x": outcome}
     assert (local_host.folder / "x").read_text() == ("mine" if outcome == "refused" else "1")
@@ -586,8 +596,8 @@ def test_a_wait_that_is_stopped_is_no_failure(local_host: LocalHost) -> None:
     waiting = replace(
         a_file(local_host, "x", "1"),
         change=None,
-        settle=lambda site: 60.0,
-        why=lambda have: "0 of 3 pods",
+        settle_seconds=lambda site: 60.0,
+        status_text=lambda have: "0 of 3 pods",
         hint="raise it",
     )
     run, seen = a_run(local_host, Stage("files", (), (waiting,)))
@@ -631,7 +641,7 @@ def test_a_plan_says_that_a_proof_is_made_anew(local_host: LocalHost, there: str
     """A proof that holds now does not hold once something is changed: the plan shows what the run will do."""
     (local_host.folder / "x").write_text(there)
     (local_host.folder / "proof").write_text("1")
-    proof = replace(a_file(local_host, "proof", "1"), anew="a job proves it")
+    proof = replace(a_file(local_host, "proof", "1"), repeat_text="a job proves it")
     run, seen = a_run(
         local_host, Stage("files", (), (a_file(local_host, "x", "1"),)), Stage("verify", ("files",), (proof,))
     )
@@ -644,8 +654,8 @@ def test_a_plan_says_that_a_proof_is_made_anew(local_host: LocalHost, there: str
 def taking(host: LocalHost) -> Step:
     """A step that takes away what the file `list` names: as it calls them, and each by what it is."""
 
-    def takes(place: StepContext, have: Value, want: Value) -> Sequence[Taken]:
-        return [Taken(f"{len(have)} things, {time.monotonic()} s old", frozenset(have))] if have else ()
+    def takes(place: StepContext, have: Value, want: Value) -> Sequence[Removal]:
+        return [Removal(f"{len(have)} things, {time.monotonic()} s old", frozenset(have))] if have else ()
 
     return Step(
         "x",
@@ -653,7 +663,7 @@ def taking(host: LocalHost) -> Step:
         lambda place: ShellLook("cat list", lambda out: out.decode().split()),
         lambda place: [],
         lambda place, have, want: [RunScript("take them away", ": >list")],
-        takes=takes,
+        removes=takes,
     )
 
 
@@ -673,7 +683,7 @@ def test_who_agrees_agrees_to_what_was_told_and_not_to_what_has_its_place(
     run, seen = a_run(local_host, Stage("one", (), (first,)), Stage("two", ("one",), (taking(local_host),)))
     apply.first_looks(run)
     run.agreed |= apply.pending(run).taking
-    assert not apply.pending(run).takes
+    assert not apply.pending(run).removes
     apply.install(run)
     assert outcomes(seen) == {"one.first": "fixed", "two.x": outcome}
     assert (local_host.folder / "list").read_text().strip() == left
@@ -756,7 +766,7 @@ def a_door(host: LocalHost, name: str, wanted: str) -> Step:
     """A step that wants the door, a file that says "open" or "closed", as it is `wanted`."""
     change = RunScript(f"{name} it", f"echo {wanted} >{shlex.quote(str(host.folder / 'door'))}")
     return replace(
-        a_file(host, "door", f"{wanted}\n"), name=name, change=lambda place, have, want: [change], anew="again"
+        a_file(host, "door", f"{wanted}\n"), name=name, change=lambda place, have, want: [change], repeat_text="again"
     )
 
 
@@ -860,8 +870,8 @@ def test_what_comes_last_waits_for_what_is_at_work_and_no_signal_ends_it(local_h
         a_file(local_host, "rest", "none"),
         name="rest",
         change=None,
-        settle=lambda site: 60.0,
-        why=lambda have: str(have),
+        settle_seconds=lambda site: 60.0,
+        status_text=lambda have: str(have),
     )
     closing, deed, opening = behind_a_door(local_host, a_file(local_host, "deed", "1"))
     stages = (closing, deed, replace(opening, steps=(at_work, *opening.steps)))
@@ -903,7 +913,7 @@ def test_what_comes_last_waits_for_what_is_at_work_and_no_signal_ends_it(local_h
 
     (local_host.folder / "door").write_text("closed\n")
     (local_host.folder / "rest").write_text("at work")
-    stages = (closing, deed, replace(opening, steps=(replace(at_work, settle=None), *opening.steps)))
+    stages = (closing, deed, replace(opening, steps=(replace(at_work, settle_seconds=None), *opening.steps)))
     run, seen = a_run(local_host, *stages)
     run.changing = True
     run.stopping.set()

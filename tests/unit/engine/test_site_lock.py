@@ -258,7 +258,7 @@ class Broken(LocalHost):
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that is renewed every second, and again at once where that failed."""
-    monkeypatch.setattr(site_lock, "HOLD", 3)
+    monkeypatch.setattr(site_lock, "LEASE_SECONDS", 3)
     monkeypatch.setattr(site_lock, "AGAIN", 0.01)
     monkeypatch.setattr(site_lock, "MARGIN", 0.0)
 
@@ -274,7 +274,7 @@ def test_a_renewal_that_fails_is_tried_again(
     local_host: LocalHost, state: Path, hurried: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One renewal that fails, or several, is not the last one."""
-    monkeypatch.setattr(site_lock, "HOLD", 60)
+    monkeypatch.setattr(site_lock, "LEASE_SECONDS", 60)
     host, told = Broken(local_host.folder, fails=3), list[str]()
     with hold(host, now(), (Lost,), told.append) as got:
         first = ends(state)

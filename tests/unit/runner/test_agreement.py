@@ -19,7 +19,7 @@ from dws_on_csm.engine.state import Run
 from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.errors import Lost
 from dws_on_csm.model.events import Done, Event
-from dws_on_csm.model.step import ShellLook, Stage, Step, StepContext, Taken, Value
+from dws_on_csm.model.step import Removal, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.runner.journal import identifier
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.work import NOBODY_AGREED, agreed, work
@@ -29,8 +29,8 @@ from tests.unit.conftest import LocalHost
 def taking(name: str = "x") -> Step:
     """A step that takes away what the file `list` names: each told by a name, and known by what is behind its =."""
 
-    def takes(place: StepContext, have: Value, want: Value) -> Sequence[Taken]:
-        return [Taken(one.partition("=")[0], frozenset({one})) for one in have]
+    def takes(place: StepContext, have: Value, want: Value) -> Sequence[Removal]:
+        return [Removal(one.partition("=")[0], frozenset({one})) for one in have]
 
     return Step(
         name,
@@ -38,7 +38,7 @@ def taking(name: str = "x") -> Step:
         lambda place: ShellLook("cat list", lambda out: out.decode().split()),
         lambda place: [],
         lambda place, have, want: [RunScript("take them away", f"echo {' '.join(have)} >>gone; : >list")],
-        takes=takes,
+        removes=takes,
     )
 
 
@@ -99,7 +99,7 @@ def test_what_came_while_somebody_was_asked_is_asked_as_well(
 def test_who_is_asked_hears_what_else_a_change_means(local_host: LocalHost, terminal: Callable[..., list[str]]) -> None:
     """What a change does that does not show in what differs, as starting what was stopped, is told with the question."""
     (local_host.folder / "list").write_text("a=1")
-    step = replace(taking(), means=lambda place, have, want: "something starts")
+    step = replace(taking(), side_effect=lambda place, have, want: "something starts")
     told = terminal(lambda: "n")
     worked(local_host, Stage("first", (), ()), Stage("second", ("first",), (step,)))
     besides = ["Besides what it installs or changes, on these hosts:", "  one: something starts"]

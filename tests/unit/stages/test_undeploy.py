@@ -566,7 +566,8 @@ def test_what_goes_is_told_without_the_clone_that_takes_it_away() -> None:
     assert isinstance(step, Step)
     seen = preview(run, "previous.removed", step, MASTER)
     assert (
-        seen.outcome == "unknown" and "DWS 0.0.20 is undeployed, and DWS 0.0.19 takes its place" in seen.takes[0].words
+        seen.outcome == "unknown"
+        and "DWS 0.0.20 is undeployed, and DWS 0.0.19 takes its place" in seen.removes[0].words
     )
 
 

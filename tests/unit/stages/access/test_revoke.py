@@ -191,8 +191,8 @@ def test_no_name_is_recorded_that_nobody_agreed_to_give_up(site: Site) -> None:
         more = {"preflight__names": bound, "preflight__common_name": {}, "access__binding": bound}
         place = at(named(site, "new"), {"c1": new, "c2": new}, "m", **more)
         assert recorded.read is not None
-        told.append(recorded.taken(place, recorded.read(place, {}), recorded.want(place)))
+        told.append(recorded.removals(place, recorded.read(place, {}), recorded.want(place)))
         # the same words as those of the binding: one question
-        assert [one.words for one in former.taken(place, subjects, [])] == [one.words for one in told[-1]]
+        assert [one.words for one in former.removals(place, subjects, [])] == [one.words for one in told[-1]]
     (asked,), (now,) = told
     assert not now.agreed <= asked.agreed and "somebody" in now.words and "somebody" not in asked.words

@@ -148,20 +148,20 @@ def rolled_back(api: SpaceApi, site: Site, meanwhile: str = "") -> tuple[Any, An
     """The step looks, and does what it decides; `meanwhile`: a ConfigMap that comes between. Have, want, what it tells."""
     step = objects.step([ObjectSnapshot(installed.NAMESPACE, None, frozenset())], "objects", "1")
     look = step.look(StepContext(site, Facts({}), "m"))
-    assert isinstance(look, ApiLook) and step.read and step.change and step.why
+    assert isinstance(look, ApiLook) and step.read and step.change and step.status_text
     found = look.read(api)  # type: ignore[arg-type]
     place = StepContext(site, Facts({"objects.objects": {"m": found}}), "m")
     have, want = step.read(place, found), step.want(place)
     if meanwhile:
         api["configmaps"].append({"name": meanwhile})
     if have != want:
-        assert step.taken(place, have, want)
+        assert step.removals(place, have, want)
         _in_cluster(
             Reach(lambda host: None, lambda: api, lambda role: "m"),
             StepReporter("2", "m", "objects", "objects", lambda event: None),
             step.change(place, have, want),
         )
-    return have, want, step.why(have)
+    return have, want, step.status_text(have)
 
 
 def test_an_empty_namespace_goes(site: Site) -> None:

@@ -323,7 +323,7 @@ def test_what_was_typed_speaks_of_what_was_seen_first(typed: str) -> None:
     board = Board(load(DEFAULT))
     board.store(persistent_storage.FACT, MASTER, {"data": before, "kept": []})
     board.store(persistent_storage.FACT, MASTER, {"data": later, "kept": []})
-    place = replace(board.place(MASTER), site=replace(board.site, deletes=typed))
+    place = replace(board.context(MASTER), site=replace(board.site, deletes=typed))
     assert [one.name for one in refused(place, later)] == ["storage-persistent"]
     assert not refused(place, before) and not refused(place, [])
 
@@ -379,7 +379,7 @@ def test_what_was_made_for_an_orphan_that_was_deleted_is_given_time_to_go(
         with pytest.raises(Refused):
             step.change(place, have, [])
         return
-    assert step.taken(place, have, []) == ()
+    assert step.removals(place, have, []) == ()
     (wait,) = step.change(place, have, [])
     assert isinstance(wait, CallApi)
 
@@ -1014,7 +1014,7 @@ def test_what_somebody_made_anew_since_it_was_saved_stays(older: bool, dws_versi
     have, want = look()
     assert have != want
     step, settled = of_deploy("kept"), of_deploy("saved")
-    assert step.change is not None and settled.change is not None and step.why is not None
+    assert step.change is not None and settled.change is not None and step.status_text is not None
     (action,) = step.change(place, have, want)
     assert isinstance(action, CallApi)
     action.ask(cluster)  # type: ignore[arg-type]
@@ -1024,8 +1024,8 @@ def test_what_somebody_made_anew_since_it_was_saved_stays(older: bool, dws_versi
     assert (cluster.objects[at]["spec"] == newer["spec"]) == stays
     assert f"/apis/{names.GROUP}/{V}/namespaces/default/storages/rabbit-1" in cluster.objects
     assert (
-        ("SystemConfiguration default/default" in step.why(have))
-        == (kept_configuration.left() in step.why(have))
+        ("SystemConfiguration default/default" in step.status_text(have))
+        == (kept_configuration.left() in step.status_text(have))
         == stays
     )
     (last,) = settled.change(place, [], [])

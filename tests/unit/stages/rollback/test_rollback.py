@@ -631,7 +631,7 @@ def test_jobs_and_workflows_are_looked_at_again_before_what_they_need_goes(goal:
     assert [name for name, checks in names_of.items() if {"jobs", "workflows"} <= {*checks}] == guarded
     for stage in stages:
         checks = [number for number, one in enumerate(stage.steps) if one.name in ("jobs", "workflows")]
-        taking = [number for number, one in enumerate(stage.steps) if isinstance(one, Step) and one.takes]
+        taking = [number for number, one in enumerate(stage.steps) if isinstance(one, Step) and one.removes]
         assert stage.name == "preflight" or not checks or not taking or max(checks) < min(taking)
 
 

@@ -230,13 +230,13 @@ def test_a_line_that_is_not_there_is_not_taken_out() -> None:
 def test_one_that_does_not_run_is_told_to_be_started() -> None:
     """Somebody may have stopped it: the plan says that it will be started, and the report that it was."""
     step = next(one for one in activate.STAGE.steps if one.name == "daemon")
-    assert isinstance(step, Step) and step.means and step.change
+    assert isinstance(step, Step) and step.side_effect and step.change
     for state, means in (
         (CURRENT, "slurmctld is started again"),
         (STOPPED, "slurmctld does not run on one, and will be started"),
     ):
         here = place(TEXT + LINE, facts={"slurm.daemon": {"one": state}})
-        assert step.means(here, None, None) == means
+        assert step.side_effect(here, None, None) == means
         (action,) = step.change(here, None, None)
         assert isinstance(action, RunScript)
         assert action.note == ("" if state is CURRENT else "slurmctld did not run on one, and was started")

@@ -9,7 +9,7 @@ import pytest
 
 from dws_on_csm.config import acceptable
 from dws_on_csm.config.load import DEFAULT, load
-from dws_on_csm.model.step import Facts, Step, StepContext, Taken
+from dws_on_csm.model.step import Facts, Removal, Step, StepContext
 from dws_on_csm.stages.slurm import controller, foreign, hooks, plugin, slurmctld
 from tests.unit.stages.slurm.test_controller import CONF, GOOD, RUNNING, TEXT
 
@@ -82,10 +82,10 @@ def test_a_burst_buffer_in_use_is_refused(found: dict[str, Any], place: StepCont
     assert "other-burst-buffer" in acceptable.WHY_NOT
 
 
-def taken(place: StepContext, name: str) -> tuple[Taken, ...]:
+def taken(place: StepContext, name: str) -> tuple[Removal, ...]:
     """What the step of this file would take away, before it is known what comes in its place."""
     step = next(one for one in plugin.STAGE.steps if isinstance(one, Step) and one.name == name)
-    return step.taken(place, {"text": "x"}, None)
+    return step.removals(place, {"text": "x"}, None)
 
 
 def test_one_that_nothing_uses_is_asked_about() -> None:

@@ -17,7 +17,7 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import dws_objects
 from dws_on_csm.model.snapshot import Goal, ObjectSnapshot
-from dws_on_csm.model.step import Check, Constant, Facts, ShellLook, Stage, StepContext, Taken
+from dws_on_csm.model.step import Check, Constant, Facts, Removal, ShellLook, Stage, StepContext
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.dws import (
     installed,
@@ -202,9 +202,9 @@ def test_what_belongs_to_storage_goes_with_it_where_that_was_typed_and_is_named(
     step = persistent_storage.step("undeploy", undeploy.version)
     place = a_place("1", agreed=data, now=data)
     place.facts.found["undeploy.owned"] = {MASTER: seen}
-    assert step.takes is not None
-    taken = step.takes(place, ["PersistentStorageInstance default/scratch"], [])[0]
-    assert isinstance(taken, Taken)
+    assert step.removes is not None
+    taken = step.removes(place, ["PersistentStorageInstance default/scratch"], [])[0]
+    assert isinstance(taken, Removal)
     assert "PersistentVolumeClaim default/below" in taken.words
     assert "PersistentVolumeClaim default/below (PersistentVolumeClaim-below)" in taken.things
     assert not any("default/data" in one for one in taken.things)
