@@ -17,9 +17,9 @@ from typing import Any
 
 from dws_on_csm.config.load import ROOT
 from dws_on_csm.display.style import plural
-from dws_on_csm.model import json_record
 from dws_on_csm.model.event_json import to_json
 from dws_on_csm.model.events import PROOFS, Event, Line, Opened, Renamed
+from dws_on_csm.model.lines import parse_record
 
 RUNS = ROOT / "runs"
 NAME = "journal.jsonl"
@@ -159,8 +159,8 @@ def prune(keep: int, folder: Path = RUNS) -> None:
 def _changed(file: Path) -> bool:
     """Whether the run changed something, by its journal; most of that need not be read for it. One that can't be: no."""
     with suppress(OSError, ValueError, KeyError), file.open() as lines:
-        plan = json_record.parse(next(lines, "")).get("task") == "plan"
-        some = (json_record.parse(line) for line in lines if '"fixed"' in line or '"failed"' in line)
+        plan = parse_record(next(lines, "")).get("task") == "plan"
+        some = (parse_record(line) for line in lines if '"fixed"' in line or '"failed"' in line)
         return not plan and any(change(one) for one in some if one)
     return False
 
@@ -198,6 +198,6 @@ def records(path: Path) -> tuple[list[dict[str, Any]], str]:
         text = path.read_text(errors="replace")
     except OSError as error:
         return [], f"{path} cannot be read: {_why(error)}"
-    parsed = [json_record.parse(line) for line in text.split("\n")[:-1]]
+    parsed = [parse_record(line) for line in text.split("\n")[:-1]]
     bad = parsed.count({})
     return [one for one in parsed if one], f"{plural(bad, 'line')} of {path} cannot be read" if bad else ""

@@ -14,11 +14,11 @@ from typing import Any
 
 from dws_on_csm.config.site import Host, Site
 from dws_on_csm.engine.lock_holder import owner
-from dws_on_csm.model import events, json_record, render
+from dws_on_csm.model import events, render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.cluster_api import MALFORMED
 from dws_on_csm.model.errors import Unreachable
-from dws_on_csm.model.lines import lines
+from dws_on_csm.model.lines import lines, parse_record
 from dws_on_csm.runner import journal
 from dws_on_csm.runner.connections import Sessions, connect_all
 
@@ -149,7 +149,7 @@ def _take(runs: dict[str, Past], host: str, line: str) -> None:
     run = runs.setdefault(name, Past(name))
     if word == "step":
         run.note(host, rest)
-    elif not (_opened if word == "opened" else _event)(run, json_record.parse(rest)):
+    elif not (_opened if word == "opened" else _event)(run, parse_record(rest)):
         run.unreadable(f"{OPENED if word == 'opened' else 'a line of its journal'}, on {host}")
 
 

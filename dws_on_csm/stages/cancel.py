@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
-from dws_on_csm.model.lines import pairs
+from dws_on_csm.model.lines import parse_pairs
 from dws_on_csm.model.step import Check, Finding, ShellLook, Stage, StepContext, Value
 from dws_on_csm.stages import verify
 
@@ -41,7 +41,7 @@ def _look_active(ctx: StepContext) -> ShellLook:
 def answers(out: bytes) -> dict[str, str]:
     """The "name=value" lines that a script printed; lines of one name are joined."""
     found: dict[str, str] = {}
-    for name, value in pairs(out, "replace"):
+    for name, value in parse_pairs(out, "replace"):
         found[name] = f"{found[name]} {value}" if name in found else value
     return found
 

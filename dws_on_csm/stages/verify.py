@@ -10,7 +10,7 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE, Action, RunScript
-from dws_on_csm.model.json_record import parse
+from dws_on_csm.model.lines import parse_record
 from dws_on_csm.model.step import Check, Finding, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.pod import discover, files
 
@@ -91,7 +91,7 @@ def _look(ctx: StepContext) -> ShellLook:
 def _parse(out: bytes) -> Value:
     """When it is, and the proof; a proof that can't be read proves nothing."""
     now, _, rest = out.decode(errors="replace").partition("\n")
-    return {"now": int(now), "proof": parse(rest) or None}
+    return {"now": int(now), "proof": parse_record(rest) or None}
 
 
 def _read(ctx: StepContext, found: Value) -> Value:

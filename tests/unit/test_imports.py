@@ -17,7 +17,6 @@ DATA = {
     "config.load",
     "config.site",
     "model.render",
-    "model.json_record",
     "domain.certificates",
     "domain.names",
     "domain.slurm_conf",

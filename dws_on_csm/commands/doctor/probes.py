@@ -10,7 +10,7 @@ from dws_on_csm.domain import names, slurm_conf
 from dws_on_csm.engine import site_lock
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
-from dws_on_csm.model.lines import every, first, pairs
+from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import (
     ApiLook,
     Check,
@@ -52,10 +52,10 @@ def _look_reach(ctx: StepContext) -> ShellLook:
 
 def _parse_reach(out: bytes) -> Value:
     """The probe's lines as a dict; `token`: where a token lies that is used beside the certificate, each place once."""
-    told = pairs(out, "replace")
-    found = first(told)
+    told = parse_pairs(out, "replace")
+    found = first_values(told)
     took = {"milliseconds": int(found["milliseconds"])} if "code" in found else {}
-    return found | took | {"token": every(told, "token")}
+    return found | took | {"token": all_values(told, "token")}
 
 
 def _judge_reach(ctx: StepContext, found: Value) -> Sequence[Finding]:

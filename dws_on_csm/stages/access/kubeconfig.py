@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dws_on_csm.domain import certificates, names
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, Put
-from dws_on_csm.model.lines import every, first, pairs
+from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import Finding, Refused, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages.access import signing
@@ -59,10 +59,13 @@ def look(ctx: StepContext) -> ShellLook:
 
 
 def _parse(out: bytes) -> Value:
-    told = pairs(out, "replace")
-    found = first(told)
+    told = parse_pairs(out, "replace")
+    found = first_values(told)
     int(found.get("mode", "0"), 8)  # ValueError: no mode
-    return found | {"slurm_user": found["slurm_user"], "may": every(told, "may")}  # KeyError: the answer begins with it
+    return found | {
+        "slurm_user": found["slurm_user"],
+        "may": all_values(told, "may"),
+    }  # KeyError: the answer begins with it
 
 
 def read(ctx: StepContext, found: Value) -> Value:

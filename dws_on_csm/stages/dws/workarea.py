@@ -16,7 +16,7 @@ from dws_on_csm.config.sources import Kustomize
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import PARTS, Action, Put, RunScript
-from dws_on_csm.model.lines import every, first, pairs
+from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import manifests
 
@@ -39,14 +39,14 @@ def _look_clone(ctx: StepContext) -> ShellLook:
 
 def _parse_clone(out: bytes) -> Value:
     """{"at", "modified": paths, "commit": the tag's or ""}, and "open": what of it others than root can write, if anything."""
-    told = pairs(out)
+    told = parse_pairs(out)
     if not told:
         return {"at": "absent", "modified": [], "commit": ""}
-    found = first(told)
+    found = first_values(told)
     if "open" in found:
         return {"at": "not root's alone", "modified": [], "commit": "", "open": found["open"]}
     at = "its tag" if found["tag"] and found["head"] == found["tag"] else found["head"] or "no commit"
-    return {"at": at, "modified": every(told, "modified"), "commit": found["tag"]}
+    return {"at": at, "modified": all_values(told, "modified"), "commit": found["tag"]}
 
 
 def _want_clone(ctx: StepContext) -> Value:
@@ -115,7 +115,7 @@ sed -n 's/^KUSTOMIZE_VERSION *?*= */asked=/p' Makefile
 
 
 def _parse_kustomize(out: bytes) -> Value:
-    found = first(pairs(out))
+    found = first_values(parse_pairs(out))
     return {"asked": found.get("asked", ""), "there": found.get("there", "absent")}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import compatibility, slurm_conf
 from dws_on_csm.model import render
-from dws_on_csm.model.lines import every, first, pairs
+from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Check, Finding, NotYetKnown, ShellLook, StepContext, Value
 from dws_on_csm.stages.slurm import activate, foreign, slurmctld
 
@@ -50,13 +50,13 @@ def parse(out: bytes) -> Value:
     lua      [version, path] of each interpreter on the host
     files    path -> text of slurm.conf, which is the first, and of what it includes; `unreadable`: the others
     """
-    told = pairs(out, "surrogateescape")
+    told = parse_pairs(out, "surrogateescape")
     single = dict.fromkeys(SINGLE, "")
-    found: dict[str, Any] = single | {key: text for key, text in first(told).items() if key in single}
+    found: dict[str, Any] = single | {key: text for key, text in first_values(told).items() if key in single}
     for key in ("hook", "linked", "unreadable"):
-        found[f"{key}s" if key == "hook" else key] = every(told, key)
-    found["lua"] = [text.split(" ", 1) for text in every(told, "lua")]
-    found["files"] = first(_file(text) for text in every(told, "file"))
+        found[f"{key}s" if key == "hook" else key] = all_values(told, key)
+    found["lua"] = [text.split(" ", 1) for text in all_values(told, "lua")]
+    found["files"] = first_values(_file(text) for text in all_values(told, "file"))
     return found
 
 

@@ -13,7 +13,7 @@ from dws_on_csm.bundle import supply as supplies
 from dws_on_csm.config.site import Site
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, Put, RunScript
-from dws_on_csm.model.lines import every, first, pairs
+from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import workarea
 from dws_on_csm.stages.pod import discover, files
@@ -39,14 +39,14 @@ def _look_repository(ctx: StepContext) -> ShellLook:
 def _parse_repository(out: bytes) -> Value:
     """{"there": bool, "commit": the tag's or "", "modified": paths, "files": name -> text as the tag has it,
     "open": what of it others than root can write, or ""}."""
-    told = pairs(out)
-    single = first(told)
-    files = [text.partition(" ")[::2] for text in every(told, "file")]
+    told = parse_pairs(out)
+    single = first_values(told)
+    files = [text.partition(" ")[::2] for text in all_values(told, "file")]
     return {
         "there": bool(told),
         "commit": single.get("commit", ""),
         "open": single.get("open", ""),
-        "modified": every(told, "modified"),
+        "modified": all_values(told, "modified"),
         "files": {name: base64.b64decode(content).decode(errors="replace") for name, content in files},
     }
 
@@ -116,12 +116,12 @@ def _look_file(ctx: StepContext, name: str, *before: str) -> ShellLook:
 
 def _parse_file(out: bytes) -> Value:
     """{"mode", "owner", "text", "compiled": path of a Lua -> "" or why it can't compile it}, or None: no such file."""
-    told = pairs(out, "replace")
+    told = parse_pairs(out, "replace")
     if not told:
         return None
-    found = first(told)
+    found = first_values(told)
     text = base64.b64decode(found["content"]).decode(errors="backslashreplace")
-    compiled = first(text.partition(" ")[::2] for text in every(told, "compiled"))
+    compiled = first_values(text.partition(" ")[::2] for text in all_values(told, "compiled"))
     return {"mode": found["mode"], "owner": found["owner"], "compiled": compiled, "text": text}
 
 

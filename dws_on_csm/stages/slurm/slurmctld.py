@@ -10,7 +10,7 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
-from dws_on_csm.model.lines import every, first, pairs
+from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import NotYetKnown, ShellLook, StepContext, Value
 
 FACT = "slurm.daemon"
@@ -39,19 +39,19 @@ def parse(out: bytes) -> Value:
                     they are now; both empty where that isn't known, or where it is the same (`same`)
     activated       the checksum of the slurm.conf with which an activation of ours saw this slurmctld answer; "" if none did
     """
-    told = pairs(out, "replace")
-    single = first(told)
-    changed = [text.split(" ", 1) for text in every(told, "changed")]
+    told = parse_pairs(out, "replace")
+    single = first_values(told)
+    changed = [text.split(" ", 1) for text in all_values(told, "changed")]
     return {
         "main": single.get("main", ""),
         "started": float(single.get("started") or 0),
         "loaded": single.get("loaded") == "yes",
         "changed": {path: float(at) for at, path in changed},
-        "named": [text.split(" ") for text in every(told, "named")],
-        "pings": [text.split(" ") for text in every(told, "ping")],
+        "named": [text.split(" ") for text in all_values(told, "named")],
+        "pings": [text.split(" ") for text in all_values(told, "ping")],
         "type": single.get("type", ""),
-        "was": _texts(every(told, "was")),
-        "is": _texts(every(told, "is")),
+        "was": _texts(all_values(told, "was")),
+        "is": _texts(all_values(told, "is")),
         "same": single.get("same") == "yes",
         "activated": single.get("activated", ""),
     }

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dws_on_csm.config.load import ROOT
-from dws_on_csm.model.lines import first, lines, pairs
+from dws_on_csm.model.lines import all_values, first_values, lines, parse_pairs, parse_record
 from dws_on_csm.model.step import Value
 from dws_on_csm.stages import cancel
 from dws_on_csm.stages.access import kubeconfig
@@ -37,8 +37,16 @@ def test_a_line_ends_at_a_newline_alone() -> None:
     """What comes back joined is what was printed."""
     assert lines(f"a{ENDS}b\n\nc\n".encode()) == [f"a{ENDS}b", "", "c"]
     assert lines(b"") == [] and lines(b"\n") == [""] and lines(b"x") == ["x"]
-    assert pairs(f"a=1{ENDS}a=2\nno pair\na=3\n".encode()) == [("a", f"1{ENDS}a=2"), ("a", "3")]
-    assert first(pairs(b"a=1\na=2\nb=\n")) == {"a": "1", "b": ""}
+    assert parse_pairs(f"a=1{ENDS}a=2\nno pair\na=3\n".encode()) == [("a", f"1{ENDS}a=2"), ("a", "3")]
+    pairs = parse_pairs(b"a=1\na=2=3\nb=\n")
+    assert first_values(pairs) == {"a": "1", "b": ""} and all_values(pairs, "a") == ["1", "2=3"]
+    assert all_values(pairs, "c") == []
+
+
+def test_a_record_that_cannot_be_read_is_empty() -> None:
+    """A torn line, and JSON that is no object."""
+    assert parse_record('{"a": 1}') == {"a": 1}
+    assert [parse_record(line) for line in ("", '{"a": ', "[1]", "7", "[" * 100_000)] == [{}] * 5
 
 
 def test_nothing_that_hosts_print_is_split_otherwise() -> None:

@@ -316,7 +316,9 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[_Wat
     monkeypatch.setattr(run, "connected", lambda site, hosts: _Site(one=host))
     monkeypatch.setattr(run, "answering", lambda site, hosts, sessions, emit: (hosts, ()))
     monkeypatch.setattr(run, "roles", lambda site: roles)
-    monkeypatch.setattr(run, "connections", lambda site, sessions: Reach(lambda name: host, lambda: None, lambda role: "one"))
+    monkeypatch.setattr(
+        run, "connections", lambda site, sessions: Reach(lambda name: host, lambda: None, lambda role: "one")
+    )
     monkeypatch.setattr(run, "Journal", partial(Journal, folder=tmp_path / "runs"))
 
     def make(command: str, **more: object) -> Summary:
