@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
-SCHEMA = ROOT / "templates" / "hosts.schema.json"
+SCHEMA = Path(__file__).with_name("hosts.schema.json")
 DEFAULT = ROOT / "hosts.yaml"
 
 

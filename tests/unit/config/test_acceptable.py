@@ -1,4 +1,4 @@
-"""Which findings a site may accept: every one that there is, is said to be one or not."""
+"""Which findings a site may accept: each finding in the code is in one of the two tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MADE = {
     "name": ["workflows-more", "jobs-more"],
     "_finding(one)": ["storage-persistent", "storage-in-use", "storage-unknown-kind"],
 }
-"""Names that are made where a finding is, as the source has them."""
+"""The source text of a name that is put together -> the names that it makes."""
 
 
 def _names() -> Iterator[str]:
@@ -40,28 +40,30 @@ def _names() -> Iterator[str]:
 
 def test_every_finding_is_said_to_be_acceptable_or_not() -> None:
     """A new finding is in one of the tables of dws_on_csm/config/acceptable.py, with the reason."""
-    known = {*acceptable.LIVED_WITH, *acceptable.WHY_NOT, "nobody-signs"}
-    assert set(_names()) - known == set(), "say in dws_on_csm/config/acceptable.py whether a site may live with these"
+    known = {*acceptable.ACCEPTABLE, *acceptable.WHY_NOT, "nobody-signs"}
+    assert set(_names()) - known == set(), "add these to dws_on_csm/config/acceptable.py: ACCEPTABLE or _REASONS"
     assert known - set(_names()) <= {"nobody-signs"}, "no finding has these names any more"
-    assert not acceptable.LIVED_WITH.keys() & acceptable.WHY_NOT.keys()
+    assert not acceptable.ACCEPTABLE.keys() & acceptable.WHY_NOT.keys()
 
 
 @pytest.mark.parametrize("name", [*acceptable.WHY_NOT])
 def test_why_not_is_said(name: str) -> None:
-    """What can't be accepted is refused with the reason and not with a name that looks like it."""
-    assert acceptable.refusal(name) == f"{name} can't be accepted: {acceptable.WHY_NOT[name]}; do what the finding says"
+    """The refusal gives the reason, and does not suggest a similar name."""
+    assert (
+        acceptable.refusal(name) == f"{name} cannot be accepted: {acceptable.WHY_NOT[name]}; follow the finding's fix"
+    )
 
 
 def test_the_page_lists_what_can_be_accepted() -> None:
-    """Whoever looks for the names finds all of them, and no other, on the page of the install."""
+    """docs/install.md has all of these names, with the same sentences, and no other."""
     rows = re.findall(
         r"^\| `([a-z0-9.-]+)` \| (.*) \|$", (FABFILE.parent / "docs" / "install.md").read_text(), re.MULTILINE
     )
-    assert dict(rows) == dict(acceptable.LIVED_WITH)
+    assert dict(rows) == dict(acceptable.ACCEPTABLE)
 
 
 def test_what_guards_data_keys_and_slurmctld_can_not_be_accepted() -> None:
-    """No word in a site file disarms what keeps data, rights and slurmctld."""
+    """No entry of the site file switches off a guard of data, rights or slurmctld."""
     never = {*in_use.FIXES}
     assert {f"workflow-{fate}" for fate in never} <= acceptable.WHY_NOT.keys()
     assert {"job-in-slurm", "jobs-unknown", "name-revoked", "other-burst-buffer"} <= acceptable.WHY_NOT.keys()

@@ -37,12 +37,16 @@ BAD_FOR_BOTH: list[tuple[str, dict[str, Any], str]] = [
     (
         "an item",
         {"controllers": ["c"]},
-        'controllers[0]: expected `host: NAME` or `pod:`, and what goes with it, not "c"',
+        'controllers[0]: expected `host: NAME` or `pod:`, with their keys, not "c"',
     ),
     ("a relative path", {"master": {"host": "m", "workarea": "x"}}, "master.workarea: expected an absolute path"),
     ("the root", {"master": {"host": "m", "workarea": "/"}}, "master.workarea: expected an absolute path"),
     ("a way up", {"slurm": {"folder": "/etc/../x"}}, "slurm.folder: expected an absolute path"),
-    ("PATH", {"master": {"host": "m", "path": "/bin:bin"}}, "master.path: expected absolute folders with colons"),
+    (
+        "PATH",
+        {"master": {"host": "m", "path": "/bin:bin"}},
+        "master.path: expected absolute folders, separated by colons",
+    ),
     ("a unit", {"slurm": {"service": "a;b"}}, "slurm.service: expected a systemd unit's name"),
     ("few days", {"access": {"days": 0}}, 'access.days: expected a whole number from 1 to 3650, not "0"'),
     ("many days", {"access": {"days": 9999}}, "access.days: expected a whole number from 1 to 3650"),
@@ -81,7 +85,7 @@ BAD_FOR_BOTH: list[tuple[str, dict[str, Any], str]] = [
     ("a finding", {"accept": "x"}, "accept: expected a list"),
     ("a finding's name", {"accept": ["a b"]}, "accept[0]: expected a finding's name"),
     ("no runs", {"keep_runs": 0}, "keep_runs: expected a whole number from 1 to 1000"),
-    ("a partition", {"test_job": {"partition": "-x"}}, "test_job.partition: expected a name in Slurm"),
+    ("a partition", {"test_job": {"partition": "-x"}}, "test_job.partition: expected a Slurm name"),
 ]
 
 
@@ -113,27 +117,27 @@ BAD_FOR_THE_LOADER = [
     (
         "a misspelt finding",
         "accept: [clock-scew]",
-        "3:10: accept[0]: no finding has the name clock-scew; did you mean clock-skew?",
+        "3:10: accept[0]: unknown finding clock-scew; did you mean clock-skew?",
     ),
     (
         "any word",
         "accept: [clock-skew, xyz]",
-        "3:22: accept[1]: no finding has the name xyz; those that can be accepted: api-slow, ",
+        "3:22: accept[1]: unknown finding xyz; findings that can be accepted: api-slow, ",
     ),
     (
         "users' data",
         "accept: [workflow-live]",
-        "workflow-live can't be accepted: data of users or of jobs would be lost",
+        "workflow-live cannot be accepted: data of users or of jobs would be lost",
     ),
     (
         "somebody's job",
         "accept: [job-in-slurm]",
-        "job-in-slurm can't be accepted: data of users or of jobs would be lost",
+        "job-in-slurm cannot be accepted: data of users or of jobs would be lost",
     ),
     (
         "a lost key",
         "accept: [name-revoked]",
-        "name-revoked can't be accepted: somebody who must not may have, or get, rights",
+        "name-revoked cannot be accepted: unauthorized users may have, or get, rights",
     ),
     ("a date", "test_job: {qos: 2024-01-01}", "in YAML 2024-01-01 is a timestamp: quote it"),
     ("a tag", "slurm: !mine x", '3:8: slurm: expected keys with values, not "x"'),
