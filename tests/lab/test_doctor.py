@@ -172,5 +172,5 @@ def test_an_archive_that_is_there_is_left_alone(lab: Lab, tmp_path: Path) -> Non
     archive = tmp_path / "support.tar.gz"
     archive.write_bytes(b"another one")
     said = command.invoke("doctor", f"--hosts={scene.site_file(lab)}", "--bundle", str(archive))
-    assert (said.code, "is there already" in said.err) == (3, True)
+    assert (said.code, "already exists" in said.err) == (3, True)
     assert archive.read_bytes() == b"another one"

@@ -1,17 +1,21 @@
-"""The support archive of `invoke doctor --bundle`: what was seen, said and done, without secrets, for whoever helps."""
+"""The support archive of `invoke doctor --bundle`: states, logs and journals of a site, secrets redacted, as a .tar.gz."""
 
 from __future__ import annotations
 
 import base64
+import io
 import json
+import os
 import platform
 import subprocess
+import tarfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, records
@@ -35,58 +39,84 @@ from dws_on_csm.transport.output import tail
 from dws_on_csm.transport.session import Session
 
 BACK = 24 * 3600.0
-"""Seconds of logs."""
-LINES, ROOM = 40_000, 30_000_000
-"""Entries of logs at most, and characters of them: the newest."""
-MOST = 2_000_000
-"""Characters of what a host says of itself: all hosts' are in memory until they are written."""
+"""Seconds of logs that the archive has."""
+LINES, CHARACTERS = 40_000, 30_000_000
+"""Most entries of logs, and characters of them: the newest are taken."""
+HOST_CHARACTERS = 2_000_000
+"""Most characters of a host's own file: those of all hosts are in memory until they are written."""
 JOURNALS = 5
-"""Journals of the last runs."""
+"""Journals of the last runs that the archive has."""
 
-ABOUT = """A support archive of dws-on-csm, {at}.
+README = """A support archive of dws-on-csm, {at}.
 
-doctor.jsonl     what is wrong, by name, and what could not be seen
-looks/HOST.json  everything that was found on a host
-logs.txt         what slurmctld's plugin and DWS's pods said in the last 24 hours, merged, one clock
+doctor.jsonl     the doctor's findings, and what it could not check
+looks/HOST.json  everything that the doctor read on a host
+logs.txt         logs of slurmctld's plugin and of DWS's pods in the last 24 hours, merged, all times by one clock
 runs/            journals of the last runs
-hosts/HOST.txt   versions, services and jobs there; the last 400 lines of slurmctld's log
-cluster/         DWS's objects and events; of Secrets the names alone
+hosts/HOST.txt   versions, services and jobs of a host; the last 400 lines of slurmctld's log
+cluster/         DWS's objects and events; of Secrets only the names
 site.yaml        the site file
-versions.txt     this tool and what it is made of
+versions.txt     versions of this tool and of its libraries
 
-Keys, passwords and tokens are taken out: "{gone}" stands where one was. Names of hosts and users are in it.
+Keys, passwords and tokens are redacted: "{gone}" is in their place. The names of hosts and users are not redacted.
 {unread}"""
 
 Member = tuple[str, str]
 """A file's name in the archive and its text."""
 
 
+def write(path: Path, members: Iterable[Member], known: Known = redact.NOTHING) -> None:
+    """Write `members` to the new .tar.gz `path`, complete or not at all, readable for its owner alone. Raises OSError.
+
+    `known`: secrets of this site, which are redacted wherever they are.
+    """
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        with (
+            os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+            tarfile.open(fileobj=file, mode="w:gz") as archive,
+        ):
+            for name, text in members:
+                _add(archive, f"{path.name.removesuffix('.tar.gz')}/{name}", redact.text(text, known))
+        part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _add(archive: tarfile.TarFile, name: str, text: str) -> None:
+    content = text.encode(errors="replace")
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mtime, entry.mode = len(content), int(time.time()), 0o600
+    archive.addfile(entry, io.BytesIO(content))
+
+
+# --- known secrets
+
+
 def known(reading: Reading) -> tuple[Known, str]:
-    """What is known to be secret on this site, in this machine's memory; and what of it could not be read, in sentences."""
+    """The site's known secrets, which only this machine's memory holds; and which of them could not be read, in sentences."""
     site, unread = reading.run.site, []
     values: list[Secret] = []
     pieces: list[str] = []
     secret = f"{site.registry.secret_namespace}/{site.registry.secret_name}"
+    unsearched = "could not be read, so the archive was not searched for it:"
     try:
         path = "/api/v1/namespaces/{}/secrets/{}".format(*secret.split("/"))
         data = (reading.run.reach.cluster().get(path) or {}).get("data") or {}
         values = [Secret(base64.b64decode(text)) for name, text in data.items() if name != "username"]
     except UNTOLD as error:
-        unread.append(
-            f"The password in the Secret {secret} could not be read, and so not be searched for: {untold(error)}\n"
-        )
+        unread.append(f"The password in the Secret {secret} {unsearched} {untold(error)}\n")
     for host in site.controllers:
         try:
             pieces += _pieces(reading, host.name)
         except UNTOLD as error:
-            unread.append(
-                f"The plugin's key on {host.name} could not be read, and so not be searched for: {untold(error)}\n"
-            )
+            unread.append(f"The plugin's private key on {host.name} {unsearched} {untold(error)}\n")
     return Known(values, pieces), "".join(unread)
 
 
 def _pieces(reading: Reading, host: str) -> list[str]:
-    """Sums of the pieces of the key that the plugin has on a controller."""
+    """Checksums of the pieces of the plugin's private key on a controller."""
     script = render.script("lib/safe_file.sh", "controller/key_pieces.sh", file=names.KUBECONFIG)
     answer = reading.run.reach.session(host).run(script, deadline=30.0)
     if answer.code:
@@ -94,9 +124,12 @@ def _pieces(reading: Reading, host: str) -> list[str]:
     return [line.split()[0] for line in lines(answer.out, "replace") if line.strip()]
 
 
+# --- the archive's files
+
+
 def members(reading: Reading, diagnosis: Diagnosis, unread: str = "") -> Iterator[Member]:
-    """The files of the archive. What can't be read is said in its place; `unread`: which secrets could not be searched for."""
-    yield "README.txt", ABOUT.format(at=time.strftime("%Y-%m-%d %H:%M %z"), gone=GONE, unread=unread)
+    """The files of the archive; where something could not be read, its file says why. `unread`: see `known`."""
+    yield "README.txt", README.format(at=time.strftime("%Y-%m-%d %H:%M %z"), gone=GONE, unread=unread)
     yield "doctor.jsonl", "".join(json.dumps(redact.data(record)) + "\n" for record in records(diagnosis))
     yield "site.yaml", reading.run.site.path.read_text(errors="replace")
     yield "versions.txt", _versions()
@@ -114,7 +147,7 @@ def _dumped(value: Any) -> str:
 def _looks(reading: Reading) -> Iterator[Member]:
     board = reading.run.board
     for host in reading.run.site.hosts():
-        found = {key: some[host.name] for key, some in board.facts.found.items() if host.name in some}
+        found = {key: values[host.name] for key, values in board.facts.found.items() if host.name in values}
         failed = {key: why for (key, name), why in board.failed.items() if name == host.name}
         if reason := reading.silent.get(host.name):
             failed["connect"] = reason.text
@@ -132,18 +165,18 @@ def _hosts(reading: Reading) -> Iterator[Member]:
         unit=site.slurm.service,
     )
 
-    def one(session: Session) -> Member:
+    def read(session: Session) -> Member:
         try:
             answer = session.run(script, deadline=120.0)
-            said = (answer.out + answer.err).decode(errors="replace")
+            text = (answer.out + answer.err).decode(errors="replace")
         except UNTOLD as error:
-            said = f"{untold(error)}\n"
-        if len(said) > MOST:
-            said = f"{said[:MOST]}\n(cut here: there were {len(said)} characters)\n"
-        return f"hosts/{session.host}.txt", said
+            text = f"{untold(error)}\n"
+        if len(text) > HOST_CHARACTERS:
+            text = f"{text[:HOST_CHARACTERS]}\n(truncated; the full text has {len(text)} characters)\n"
+        return f"hosts/{session.host}.txt", text
 
     with ThreadPoolExecutor(site.ssh.connections) as pool:
-        yield from pool.map(one, reading.sessions.open())
+        yield from pool.map(read, reading.sessions.open())
 
 
 def _cluster(reading: Reading) -> Iterator[Member]:
@@ -161,12 +194,12 @@ def _cluster(reading: Reading) -> Iterator[Member]:
     }
     paths |= {label.replace(" ", "-"): path for label, path in installed.TRACES.items() if "Webhook" in label}
     for name, path in paths.items():
-        yield f"cluster/{name}.json", _asked(reading, path)
+        yield f"cluster/{name}.json", _object(reading, path)
     yield "cluster/secrets.txt", _secrets(reading)
-    yield from _own(reading)
+    yield from _dws_objects(reading)
 
 
-def _asked(reading: Reading, path: str) -> str:
+def _object(reading: Reading, path: str) -> str:
     try:
         return _dumped(_trimmed(reading.run.reach.cluster().get(path)))
     except UNTOLD as error:
@@ -174,7 +207,7 @@ def _asked(reading: Reading, path: str) -> str:
 
 
 def _trimmed(value: Any) -> Any:
-    """Without what the API server notes for itself."""
+    """An API object without the API server's own notes."""
     if isinstance(value, dict):
         return {key: _trimmed(item) for key, item in value.items() if key != "managedFields"}
     return [_trimmed(item) for item in value] if isinstance(value, list) else value
@@ -182,13 +215,13 @@ def _trimmed(value: Any) -> Any:
 
 def _secrets(reading: Reading) -> str:
     try:
-        found = reading.run.reach.cluster().names(f"/api/v1/namespaces/{names.NAMESPACE}/secrets")
+        secrets = reading.run.reach.cluster().names(f"/api/v1/namespaces/{names.NAMESPACE}/secrets")
     except UNTOLD as error:
         return f"{untold(error)}\n"
-    return "".join(f"{name}\n" for name in found)
+    return "".join(f"{name}\n" for name in secrets)
 
 
-def _own(reading: Reading) -> Iterator[Member]:
+def _dws_objects(reading: Reading) -> Iterator[Member]:
     """DWS's own objects, by kind, and the versions of their CRDs."""
     try:
         cluster = reading.run.reach.cluster()
@@ -201,7 +234,7 @@ def _own(reading: Reading) -> Iterator[Member]:
 
 
 def _runs(master: str) -> Iterator[Member]:
-    """The journals of the last runs on this site: their first line names the master."""
+    """The journals of the last runs on this site, which their first line shows by the master's name."""
     journals = sorted(RUNS.glob("*/journal.jsonl"), reverse=True)
     ours = (path for path in journals if f'"master": ["{master}"]' in path.open(errors="replace").readline())
     for path in islice(ours, JOURNALS):
@@ -209,31 +242,32 @@ def _runs(master: str) -> Iterator[Member]:
 
 
 def _logs(reading: Reading) -> str:
-    """The newest entries, in order."""
+    """The newest entries of all logs, in order of time."""
     site = reading.run.site
-    with sources(site, time.time() - BACK, follow=False) as found:
-        newest = _newest(merge.past(found))
-        cut = "".join(f"{log.cut}\n" for log in found.hosts if log.cut)
+    with sources(site, time.time() - BACK, follow=False) as logs:
+        newest = _newest(merge.past(logs))
+        cut = "".join(f"{log.cut}\n" for log in logs.hosts if log.cut)
     stamped = (
-        f"{time.strftime('%Y-%m-%dT%H:%M:%S%z', time.localtime(one.at))} {one.source} {one.text}" for one in newest
+        f"{time.strftime('%Y-%m-%dT%H:%M:%S%z', time.localtime(entry.at))} {entry.source} {entry.text}"
+        for entry in newest
     )
     return cut + "\n".join(stamped) + "\n"
 
 
 def _newest(entries: Iterable[Entry]) -> deque[Entry]:
-    """The last of them, as many as there is room for."""
-    kept, size = deque[Entry](), 0
+    """The last entries, at most LINES and CHARACTERS of them."""
+    newest, size = deque[Entry](), 0
     for entry in entries:
-        kept.append(entry)
+        newest.append(entry)
         size += len(entry.text)
-        while len(kept) > LINES or size > ROOM:
-            size -= len(kept.popleft().text)
-    return kept
+        while len(newest) > LINES or size > CHARACTERS:
+            size -= len(newest.popleft().text)
+    return newest
 
 
 def _versions() -> str:
     git = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True)
-    commit = git.stdout.strip() or "not known"
+    commit = git.stdout.strip() or "unknown version"
     packages = [
         f"{name} {metadata.version(name)}" for name in ("fabric", "invoke", "paramiko", "kubernetes", "cryptography")
     ]

@@ -1,4 +1,4 @@
-"""`invoke doctor`: every known problem with its name and its fix, by host; 0: nothing is wrong, 1: something is."""
+"""`invoke doctor`: every known problem by host, with its name and its fix. Exit code 0: no findings, 1: findings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from dws_on_csm.commands.doctor.diagnosis import Diagnosis, Told, Unseen, records
+from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen, records
 from dws_on_csm.commands.doctor.judge import diagnosed
 from dws_on_csm.commands.doctor.probes import stages
 from dws_on_csm.config.site import Site
@@ -21,11 +21,11 @@ from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, REFUSED
 from dws_on_csm.runner.inspect import Reading, looked
 
 PATIENCE = 200.0
-"""Seconds for the looks of a host: several of them wait for what doesn't answer, one after the other."""
+"""Seconds for the checks of a host: several of them may each wait for something that does not respond."""
 
 
 def doctor(site: Site, bundle: str | None, as_json: bool) -> int:
-    """Look at everything and say what is wrong; `bundle` names the support archive that is written besides."""
+    """Check everything and print what is wrong; `bundle` names a support archive to write as well. The exit code."""
     archive = Path(bundle).expanduser() if bundle else None
     if archive and (why := _unwritable(archive)):
         console.note(why)
@@ -42,25 +42,24 @@ def doctor(site: Site, bundle: str | None, as_json: bool) -> int:
 
 
 def _unwritable(archive: Path) -> str:
-    """Why there can be no such archive, known before anything is looked at; "" if there can."""
+    """Why the archive cannot be written there, before any host is checked; "" if it can."""
     if archive.exists():
-        return f"{archive} is there already: name another file"
+        return f"{archive} already exists. Choose another file name."
     writable = archive.parent.is_dir() and os.access(archive.parent, os.W_OK)
-    return "" if writable else f"{archive.parent} is no folder that can be written to: name another file"
+    return "" if writable else f"{archive.parent} is not a folder that you can write to. Choose another one."
 
 
 def _written(archive: Path, reading: Reading, diagnosis: Diagnosis) -> bool:
-    """Whether the support archive could be written; both is said."""
+    """Write the support archive and say so; False if that fails."""
     from dws_on_csm.commands.doctor import archive as doctor_archive
-    from dws_on_csm.commands.doctor import tarball
 
     try:
         known, unread = doctor_archive.known(reading)
-        tarball.write(archive, doctor_archive.members(reading, diagnosis, unread), known)
+        doctor_archive.write(archive, doctor_archive.members(reading, diagnosis, unread), known)
     except OSError as error:
-        console.note(f"{archive} could not be written: {error}")
+        console.note(f"The support archive {archive} could not be written: {error}")
         return False
-    console.note(f"{archive} has it all, for whoever helps; secrets are taken out")
+    console.note(f"Support archive written to {archive} (secrets redacted).")
     return True
 
 
@@ -68,58 +67,56 @@ def _written(archive: Path, reading: Reading, diagnosis: Diagnosis) -> bool:
 
 
 def _rows(reading: Reading, diagnosis: Diagnosis) -> Iterator[Row]:
-    for host, some in groupby(_folded(diagnosis.found), key=lambda one: one.host):
+    for host, findings in groupby(_folded(diagnosis.found), key=lambda finding: finding.host):
         yield [(host, "bold")]
-        for one in some:
-            yield [("  ✗ ", "bold red"), (one.finding.name, "bold red")]
-            yield [("      ", ""), (escaped(one.finding.text), "")]
-            yield [("      fix  ", "dim"), (escaped(one.finding.fix), "bold")]
+        for finding in (at.finding for at in findings):
+            yield [("  ✗ ", "bold red"), (finding.name, "bold red")]
+            yield [("      ", ""), (escaped(finding.text), "")]
+            yield [("      fix  ", "dim"), (escaped(finding.fix), "bold")]
         yield []
     yield from _unseen(diagnosis.unseen)
-    for one in diagnosis.accepted:
-        yield [(f"accepted by the site file: {one.host}: {one.finding.name}: {escaped(one.finding.text)}", "dim")]
+    for at in diagnosis.accepted:
+        yield [(f"accepted by the site file: {at.host}: {at.finding.name}: {escaped(at.finding.text)}", "dim")]
     for note in diagnosis.notes:
         yield [(f"note: {note}", "dim")]
-    yield _end(reading, diagnosis)
+    yield _last_row(reading, diagnosis)
 
 
-def _end(reading: Reading, diagnosis: Diagnosis) -> Row:
-    hosts = len(reading.sessions.open())
-    sizes = f"  {plural(diagnosis.looked, 'look')} at {plural(hosts, 'host')}"
+def _last_row(reading: Reading, diagnosis: Diagnosis) -> Row:
+    sizes = f"  {plural(diagnosis.looked, 'check')} on {plural(len(reading.sessions.open()), 'host')}"
     if diagnosis.found:
         return [("✗ ", "bold red"), (f"{plural(len(diagnosis.found), 'finding')}", "bold red"), (sizes, "dim")]
-    said = "Nothing is wrong" + (", as far as could be seen" if diagnosis.unseen else "")
-    return [("✓ ", "green"), (f"{said}.", "bold"), (sizes, "dim")]
+    if diagnosis.unseen:
+        return [("? ", "magenta"), ("No problems found, but not everything could be checked.", "bold"), (sizes, "dim")]
+    return [("✓ ", "green"), ("No problems found.", "bold"), (sizes, "dim")]
 
 
-def _folded(found: tuple[Told, ...]) -> list[Told]:
-    """What is said of many hosts in the same words once, under their folded names."""
-    groups: dict[tuple[str, str, str], list[Told]] = {}
-    for one in found:
-        text, fix = (said.replace(one.host, "HOST") for said in (one.finding.text, one.finding.fix))
-        groups.setdefault((one.finding.name, text, fix), []).append(one)
-    told = [_together(some, text, fix) for (_, text, fix), some in groups.items()]
-    hosts = [*dict.fromkeys(one.host for one in found)]
-    return [
-        one for first, one in sorted(told, key=lambda pair: (hosts.index(pair[0]), len(pair[1].host), pair[1].host))
-    ]
+def _folded(findings: tuple[HostFinding, ...]) -> list[HostFinding]:
+    """The findings, and those that several hosts have in the same words once, under the hosts' folded names."""
+    groups: dict[tuple[str, str, str], list[HostFinding]] = {}
+    for at in findings:
+        text, fix = (words.replace(at.host, "HOST") for words in (at.finding.text, at.finding.fix))
+        groups.setdefault((at.finding.name, text, fix), []).append(at)
+    folded = [(same[0].host, _together(same, text, fix)) for (_, text, fix), same in groups.items()]
+    hosts = [*dict.fromkeys(at.host for at in findings)]
+    folded.sort(key=lambda pair: (hosts.index(pair[0]), len(pair[1].host), pair[1].host))
+    return [at for _, at in folded]
 
 
-def _together(some: list[Told], text: str, fix: str) -> tuple[str, Told]:
-    """The first of the hosts, and what is told of all of them."""
-    first = some[0].host
-    if len(some) == 1:
-        return first, some[0]
-    same = replace(some[0].finding, text=text.replace("HOST", "each of them"), fix=fix)
-    return first, Told(fold([one.host for one in some]), same)
+def _together(same: list[HostFinding], text: str, fix: str) -> HostFinding:
+    """One finding in place of `same`, whose text and fix have HOST where a host's name stood."""
+    if len(same) == 1:
+        return same[0]
+    finding = replace(same[0].finding, text=text.replace("HOST", "each of them"), fix=fix)
+    return HostFinding(fold([at.host for at in same]), finding)
 
 
 def _unseen(unseen: tuple[Unseen, ...]) -> Iterator[Row]:
-    """What could not be seen: all that has one reason on a host in one line."""
+    """The checks that could not be made, those of a host with the same reason in one line."""
     groups: dict[tuple[str, str], list[str]] = {}
-    for one in unseen:
-        groups.setdefault((one.host, one.why.replace(one.step, "it")), []).append(one.step)
+    for check in unseen:
+        groups.setdefault((check.host, check.why.replace(check.step, "it")), []).append(check.step)
     for (host, why), steps in groups.items():
-        yield [("? ", "magenta"), (f"{host}: not seen: {', '.join(steps)}: {escaped(why)}", "magenta")]
+        yield [("? ", "magenta"), (f"{host}: not checked: {', '.join(steps)}: {escaped(why)}", "magenta")]
     if groups:
         yield []

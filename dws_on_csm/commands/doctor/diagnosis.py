@@ -1,16 +1,31 @@
-"""A diagnosis as data: what is wrong and where, what could not be seen; and the same as JSON."""
+"""The doctor's diagnosis as data and as JSON, and the words that its findings share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dws_on_csm.model.step import Finding
+from dws_on_csm.model.step import Finding, StepContext
+from dws_on_csm.runner.inspect import redo
+
+SBATCH_FAILS = "every sbatch with #DW lines fails"
+"""What users notice of most findings."""
+
+
+def run_repair(ctx: StepContext, what: str, host: str = "") -> str:
+    """The fix that repairs a stage or step on the host (the context's, if none is given), as a command to type."""
+    return f"run `{redo(ctx.site, host or ctx.host, what)}`"
+
+
+def first_few(words: list[str], shown: int = 3) -> str:
+    """The first few of `words`, and how many more there are."""
+    more = f" and {len(words) - shown} more" if len(words) > shown else ""
+    return "; ".join(words[:shown]) + more
 
 
 @dataclass(frozen=True)
-class Told:
-    """A finding and where it was made."""
+class HostFinding:
+    """A finding and its host."""
 
     host: str
     finding: Finding
@@ -18,7 +33,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Unseen:
-    """What nobody could look at or judge, where, and why."""
+    """A step or check that could not be made or judged on a host, and why."""
 
     host: str
     step: str
@@ -27,21 +42,21 @@ class Unseen:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that is wrong; what the site accepts by name; what could not be seen; what else there is to say."""
+    """All findings; those that the site file accepts by name; checks that could not be made; notes; how many checks there were."""
 
-    found: tuple[Told, ...]
-    accepted: tuple[Told, ...]
+    found: tuple[HostFinding, ...]
+    accepted: tuple[HostFinding, ...]
     unseen: tuple[Unseen, ...]
     notes: tuple[str, ...]
     looked: int
 
 
 def records(diagnosis: Diagnosis) -> Iterator[dict[str, object]]:
-    """The diagnosis as JSON objects: findings, what could not be seen, a summary."""
-    for accepted, some in ((False, diagnosis.found), (True, diagnosis.accepted)):
-        for one in some:
-            told = {"name": one.finding.name, "text": one.finding.text, "fix": one.finding.fix}
-            yield {"event": "finding", "host": one.host, **told, "accepted": accepted}
+    """The diagnosis as JSON objects: findings, checks that could not be made, a summary."""
+    for accepted, findings in ((False, diagnosis.found), (True, diagnosis.accepted)):
+        for at in findings:
+            fields = {"name": at.finding.name, "text": at.finding.text, "fix": at.finding.fix}
+            yield {"event": "finding", "host": at.host, **fields, "accepted": accepted}
     for unseen in diagnosis.unseen:
         yield {"event": "unseen", "host": unseen.host, "step": unseen.step, "why": unseen.why}
     counts = {"findings": len(diagnosis.found), "accepted": len(diagnosis.accepted), "unseen": len(diagnosis.unseen)}

@@ -1,4 +1,4 @@
-"""From what was seen to what is wrong: each step and check judged by itself, so that nothing hides anything else."""
+"""From what the checks read to findings: each step and check is judged separately, so that no problem hides another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from dws_on_csm.commands.doctor import rules
-from dws_on_csm.commands.doctor.diagnosis import Diagnosis, Told, Unseen
+from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen
 from dws_on_csm.engine.looks import Item, LookFailed, keyed
 from dws_on_csm.engine.state import Run, defect
 from dws_on_csm.model.errors import TROUBLE
@@ -22,84 +22,89 @@ HERE = "this machine"
 
 
 def diagnosed(reading: Reading) -> Diagnosis:
-    """Judges everything that `reading` saw, and measures the hosts' clocks."""
+    """Judge everything that was read, and measure the hosts' clocks."""
     run = reading.run
-    told: list[Told] = [*_silent(reading), *clocks(measured(reading))]
-    unseen: list[Unseen] = []
+    results: list[HostFinding | Unseen] = [*_unreachable(reading), *clocks(measured(reading))]
     looked = 0
     for key, item in keyed(run.stages).items():
         for host in filter(run.site.active, run.hosts.get(item.role, ())):
             looked += 1
-            for one in _judged(run, key, item, host):
-                (unseen if isinstance(one, Unseen) else told).append(one)  # type: ignore[arg-type]
+            results += _judged(run, key, item, host)
     order = {host.name: number for number, host in enumerate(run.site.hosts())}
-    every = sorted(_once(told), key=lambda one: order.get(one.host, -1))
-    accepted = tuple(one for one in every if one.finding.name in run.site.accept)
-    found = tuple(one for one in every if one not in accepted)
-    return Diagnosis(found, accepted, tuple(unseen), tuple(_notes(reading)), looked)
+    findings = _once(result for result in results if isinstance(result, HostFinding))
+    findings.sort(key=lambda finding: order.get(finding.host, -1))
+    accepted = tuple(finding for finding in findings if finding.finding.name in run.site.accept)
+    return Diagnosis(
+        found=tuple(finding for finding in findings if finding not in accepted),
+        accepted=accepted,
+        unseen=tuple(result for result in results if isinstance(result, Unseen)),
+        notes=tuple(_notes(reading)),
+        looked=looked,
+    )
 
 
-def _once(told: Iterable[Told]) -> list[Told]:
-    """What two judges say of the same thing, once: the first."""
-    first: dict[tuple[str, str, str], Told] = {}
-    for one in told:
-        alone = one.finding.name in ALONE
-        first.setdefault((one.host, one.finding.name, "" if alone else one.finding.text), one)
+def _once(findings: Iterable[HostFinding]) -> list[HostFinding]:
+    """Where two judges say the same, the first of them alone."""
+    first: dict[tuple[str, str, str], HostFinding] = {}
+    for finding in findings:
+        alone = finding.finding.name in ALONE
+        first.setdefault((finding.host, finding.finding.name, "" if alone else finding.finding.text), finding)
     return list(first.values())
 
 
 ALONE = ("api-unreachable", "role-lacks-rights", "host-unreachable")
-"""Findings of which a host has one, whoever made it."""
+"""Findings that a host has once, though several judges may make them in other words."""
 
 
-def _silent(reading: Reading) -> Iterator[Told]:
+def _unreachable(reading: Reading) -> Iterator[HostFinding]:
     spared = {done.host for done in reading.done() if done.stage == "connect" and done.outcome == "skipped"}
     for host, reason in reading.silent.items():
         if host not in spared:
-            yield Told(host, Finding("host-unreachable", f"{host} can't be reached: {reason.text}", reason.fix))
+            yield HostFinding(host, Finding("host-unreachable", f"{host} cannot be reached: {reason.text}", reason.fix))
 
 
 def _notes(reading: Reading) -> Iterator[str]:
     for done in reading.done():
         if done.stage == "connect" and done.outcome == "skipped":
-            yield f"{done.host} is down, and may be, as the site file says"
+            yield f"{done.host} is down; the site file allows that"
     for host, found in reading.run.board.facts.found.get("verify.job", {}).items():
         if found["proof"] is None:
-            yield f"{host}: no job has proven it since something was changed: `invoke verify`"
+            yield f"{host}: no test job has run since the last change; run `invoke verify`"
 
 
 # --- one item on one host
 
 
-def _judged(run: Run, key: str, item: Item, host: str) -> Iterator[Told | Unseen]:
-    """What is wrong with it there; what can't be said of it for lack of something else is said of that."""
+def _judged(run: Run, key: str, item: Item, host: str) -> Iterator[HostFinding | Unseen]:
+    """The findings of a step or check on a host; or why it could not be judged."""
     try:
         found = run.board.have(key, host)
     except LookFailed as failed:
-        yield from _failed(run, key, host, str(failed))
+        yield from _failed(key, host, str(failed))
         return
     except NotYetKnown as unknown:
         yield Unseen(host, key, _lacking(unknown))
         return
     for judge in _judges(run, key, item, host, found):
         try:
-            yield from (Told(host, one) for one in judge() if one.name != "clock-skew")  # measured better by `measured`
+            # `measured` measures clocks better than a step does
+            yield from (HostFinding(host, finding) for finding in judge() if finding.name != "clock-skew")
         except Refused as refused:
-            yield from (Told(host, one) for one in refused.findings)
+            yield from (HostFinding(host, finding) for finding in refused.findings)
         except NotYetKnown as unknown:
             yield Unseen(host, key, _lacking(unknown))
         except LookFailed as failed:
             yield Unseen(host, key, str(failed))
-        except Exception as error:  # noqa: BLE001 - what one judge does not understand must hide nothing that others find
+        except Exception as error:  # noqa: BLE001 - an error in one judge must not hide what the others find
             yield Unseen(host, key, defect(error, key).meaning)
 
 
 def _lacking(unknown: NotYetKnown) -> str:
-    return f"something of {unknown.stage} was not seen, which it is to be compared with"
+    return f"this check needs a result of {unknown.stage}, which could not be checked"
 
 
 def _judges(run: Run, key: str, item: Item, host: str, found: Value) -> Iterator[Callable[[], Iterable[Finding]]]:
-    """Who has something to say of it; what one can't say doesn't keep the next from it."""
+    """The judges of an item; each is called even where another one fails."""
     ctx = run.board.context(host)
     if key in rules.ALWAYS:
         yield partial(rules.ALWAYS[key], ctx, found)
@@ -117,49 +122,49 @@ def _step(run: Run, key: str, step: Step, host: str) -> Sequence[Finding]:
     return [] if have == want else list(rules.RULES.get(key, rules.other(key))(ctx, have, want))
 
 
-def _failed(run: Run, key: str, host: str, why: str) -> Iterator[Told | Unseen]:
-    """A look that failed; of the API server itself that is a finding."""
+def _failed(key: str, host: str, why: str) -> Iterator[HostFinding | Unseen]:
+    """A failed check; that of the API server is a finding as well."""
     yield Unseen(host, key, why)
     if key == "doctor.cluster":
-        fix = f"see master.kubeconfig and master.context in the site file, and `kubectl get --raw /readyz` on {host}"
-        yield Told(host, Finding("cluster-unreachable", f"the Kubernetes API can't be asked on {host}: {why}", fix))
+        text = f"the Kubernetes API does not respond to kubectl on {host}: {why}"
+        fix = f"run `kubectl get --raw /readyz` on {host}; check master.kubeconfig and master.context in the site file"
+        yield HostFinding(host, Finding("cluster-unreachable", text, fix))
 
 
 # --- clocks
 
 
 def measured(reading: Reading) -> dict[str, float]:
-    """Host -> seconds that its clock is ahead of this machine's, by an exec of its own: a long one would blur it."""
+    """Host -> seconds that its clock is ahead of this machine's, each from a short command of its own, which is exact."""
 
-    def one(session: Session) -> tuple[str, float] | None:
+    def measure(session: Session) -> tuple[str, float] | None:
         before = time.time()
         try:
             answer = session.run("date +%s.%N", deadline=20.0)
-        except TROUBLE:  # the host's looks say what is wrong with it
+        except TROUBLE:  # the host's other checks report it
             return None
         try:
             return session.host, float(answer.out) - (before + time.time()) / 2
-        except ValueError:  # so they do of one that can't tell the time
+        except ValueError:  # the other checks report a host whose date prints no time
             return None
 
     with ThreadPoolExecutor(reading.run.site.ssh.connections) as pool:
-        return dict(filter(None, pool.map(one, reading.sessions.open())))
+        return dict(filter(None, pool.map(measure, reading.sessions.open())))
 
 
-def clocks(ahead: Mapping[str, float]) -> Iterator[Told]:
-    """Clocks that differ from most others; where all differ from this machine's, it is this one that is wrong."""
+def clocks(ahead: Mapping[str, float]) -> Iterator[HostFinding]:
+    """Clocks that differ from most others; where all differ from this machine's, this machine's is wrong."""
     if not ahead:
         return
     usual = statistics.median(ahead.values())
     if abs(usual) > SKEW:
-        yield Told(HERE, _skew("this machine", -usual, "the hosts'"))
+        yield HostFinding(HERE, _skew("this machine", -usual, "the hosts' clocks"))
     for host, seconds in ahead.items():
         if abs(seconds - usual) > SKEW:
-            yield Told(host, _skew(host, seconds - usual, "most others'"))
+            yield HostFinding(host, _skew(host, seconds - usual, "most other hosts' clocks"))
 
 
-def _skew(who: str, seconds: float, whose: str) -> Finding:
-    text = (
-        f"the clock of {who} differs from {whose} by {seconds:+.0f} s: certificates would not be valid yet, or no more"
-    )
-    return Finding("clock-skew", text, f"see chronyd or ntpd on {who}")
+def _skew(host: str, seconds: float, others: str) -> Finding:
+    text = f"the clock of {host} is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} {others}: "
+    text += "certificates would be rejected as not yet valid, or as expired"
+    return Finding("clock-skew", text, f"synchronize the clock of {host}: check chronyd or ntpd there")

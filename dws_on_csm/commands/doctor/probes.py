@@ -1,16 +1,19 @@
-"""What the doctor looks at beside what an install looks at: how the plugin fares, whether it loads, what became of jobs."""
+"""The doctor's own checks, besides those of an install: the plugin's way to the API server, whether its file loads, orphaned
+Workflows, free disk space, slurm.conf on each controller."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 
-from dws_on_csm.commands.doctor import disk_space
+from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, run_repair
 from dws_on_csm.domain import names, slurm_conf
 from dws_on_csm.engine import site_lock
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
-from dws_on_csm.model.lines import all_values, first_values, parse_pairs
+from dws_on_csm.model.lines import all_values, first_values, lines, parse_pairs
 from dws_on_csm.model.step import (
     ApiLook,
     Check,
@@ -23,7 +26,6 @@ from dws_on_csm.model.step import (
     StepContext,
     Value,
 )
-from dws_on_csm.runner.inspect import redo
 from dws_on_csm.stages import jobs
 from dws_on_csm.stages.dws import workflows
 from dws_on_csm.stages.dws.workflows import Workflow
@@ -34,13 +36,13 @@ from dws_on_csm.stages.preflight import checks
 from dws_on_csm.stages.slurm import activate, controller, plugin
 
 SLOW = 3000
-"""Milliseconds of one kubectl call from which a user notices: sbatch waits for one, and scontrol gives up after 10 s."""
+"""Milliseconds of one kubectl call that a user notices: sbatch waits for one, and scontrol times out after 10 s."""
 
 TIMED_OUT = "124"
 """The exit code of `timeout` where it ended kubectl, which then had no time to say what it asked."""
 
 
-# --- the way of the plugin to the API server
+# --- the plugin's way to the API server
 
 
 def _look_reach(ctx: StepContext) -> ShellLook:
@@ -51,58 +53,60 @@ def _look_reach(ctx: StepContext) -> ShellLook:
 
 
 def _parse_reach(out: bytes) -> Value:
-    """The probe's lines as a dict; `token`: where a token lies that is used beside the certificate, each place once."""
-    told = parse_pairs(out, "replace")
-    found = first_values(told)
+    """The probe's lines as a dict; `token`: each file with a token that kubectl may use besides the certificate."""
+    answers = parse_pairs(out, "replace")
+    found = first_values(answers)
     took = {"milliseconds": int(found["milliseconds"])} if "code" in found else {}
-    return found | took | {"token": all_values(told, "token")}
+    return found | took | {"token": all_values(answers, "token")}
 
 
 def _judge_reach(ctx: StepContext, found: Value) -> Sequence[Finding]:
     host, file = ctx.host, names.KUBECONFIG
-    told = [_token(ctx, where) for where in found["token"]]
+    findings = [_token(ctx, path) for path in found["token"]]
     if "there" in found and "readable" not in found:
-        text = f"{file} on {host} can't be read by {found['user']}, as whom the plugin runs: every #DW sbatch fails"
-        told.append(Finding("kubeconfig-unreadable", text, redo(ctx.site, host, "access")))
+        text = f"{file} on {host} is not readable for {found['user']}, the account of the plugin, so {SBATCH_FAILS}"
+        findings.append(Finding("kubeconfig-unreadable", text, run_repair(ctx, "access")))
     if "code" in found and controller.found(ctx)["kubectl"]:
-        told += _answered(ctx, found)
-    return told
+        findings += _answered(ctx, found)
+    return findings
 
 
-def _token(ctx: StepContext, where: str) -> Finding:
-    host = ctx.host
-    text = f"{where} on {host}: kubectl may take this token in place of the certificate, and be somebody else"
+def _token(ctx: StepContext, path: str) -> Finding:
+    text = f"{path} on {ctx.host} has a token that kubectl may use instead of the certificate, and so get other rights"
     fix = "set automountServiceAccountToken: false in the pod's template"
     if not discover.of(ctx):
-        fix = "remove it: only a pod has one"
-    if where == names.KUBECONFIG:
-        fix = f"remove that file; {redo(ctx.site, host, 'access')} then makes a new one"
+        fix = f"remove {path}: only a pod needs one"
+    if path == names.KUBECONFIG:
+        fix = f"remove {path}; then {run_repair(ctx, 'access')}, which makes a new one"
     return Finding("token-beside-certificate", text, fix)
 
 
 def _answered(ctx: StepContext, found: Value) -> Iterator[Finding]:
-    host, seconds = ctx.host, found["milliseconds"] / 1000
-    said = found.get("said", "") or f"kubectl ended with {found['code']}"
+    """The first thing that is wrong with kubectl's call: kubeconfig, connection, the server's answer, its speed."""
+    host, seconds, fix = ctx.host, found["milliseconds"] / 1000, run_repair(ctx, "access")
+    message = found.get("said", "") or f"exit code {found['code']}"
     if "asked" not in found and found["code"] not in ("0", TIMED_OUT):
-        text = f"kubectl can't use the kubeconfig on {host}, and asks no server: {said}; every #DW sbatch fails"
-        yield Finding("kubeconfig-broken", text, redo(ctx.site, host, "access"))
+        text = f"kubectl cannot use the kubeconfig on {host}, so {SBATCH_FAILS}; kubectl says: {message}"
+        yield Finding("kubeconfig-broken", text, fix)
     elif "status" not in found:
-        server = ctx.facts.found.get("access.kubeconfig", {}).get(host, {}).get("server", "its server")
-        text = f"the kubeconfig on {host} names {server}, and kubectl gets no answer there: {said}"
-        fix = "see whether the API server answers on the master (`kubectl get --raw /readyz`); if it does, "
-        fix += f"correct access.server in the site file, then {redo(ctx.site, host, 'access')}"
-        yield Finding("api-unreachable", text, fix)
+        server = (
+            ctx.facts.found.get("access.kubeconfig", {}).get(host, {}).get("server", "the server in its kubeconfig")
+        )
+        text = f"kubectl on {host} gets no answer from {server}, so {SBATCH_FAILS}; kubectl says: {message}"
+        check = "run `kubectl get --raw /readyz` on the master. If the API server responds there, "
+        check += f"correct access.server in the site file and {fix}"
+        yield Finding("api-unreachable", text, check)
     elif found["status"] != "200":
-        text = f"the API server refuses the kubeconfig on {host} (HTTP {found['status']}): {said}"
-        yield Finding("kubeconfig-refused", text, redo(ctx.site, host, "access"))
+        text = f"the API server rejects the kubeconfig on {host} (HTTP {found['status']}), so {SBATCH_FAILS}: {message}"
+        yield Finding("kubeconfig-refused", text, fix)
     elif found["milliseconds"] >= SLOW:
-        text = f"the quickest of three kubectl calls on {host} took {seconds:.1f} s; "
-        text += "every sbatch with #DW waits for one, and Slurm for sbatch"
-        fix = "look at the API server and etcd on the master (load, disk), and at the network in between"
-        yield Finding("api-slow", text, fix)
+        text = f"kubectl on {host} is slow: the fastest of three calls took {seconds:.1f} s. "
+        text += "Every sbatch with #DW lines waits for such a call, and other Slurm commands may time out meanwhile"
+        check = "check the load and the disks of the master (API server, etcd), and the network between it and "
+        yield Finding("api-slow", text, check + host)
 
 
-# --- whether the plugin's file, as it lies there, loads
+# --- whether the plugin's file on the controller loads
 
 
 def _look_loads(ctx: StepContext) -> Look:
@@ -117,47 +121,84 @@ def _look_loads(ctx: StepContext) -> Look:
 
 _LOADS = """
 [ -n "$slurm_uid" ] || exit 0
-content=$(text_of "$(reader "$slurm_uid" "$file")" "$file") || { echo "it can't be read to its end"; exit 0; }
-said=$(printf %s "$content" | base64 -d | loads 2>&1) || printf "%s" "${said:-it does not load}"
+content=$(text_of "$(reader "$slurm_uid" "$file")" "$file") || { echo "the file cannot be read to its end"; exit 0; }
+said=$(printf %s "$content" | base64 -d | loads 2>&1) || printf "%s" "${said:-Lua gives no reason}"
 """
 
 
 def _judge_loads(ctx: StepContext, found: Value) -> Sequence[Finding]:
     if not found["said"]:
         return ()
-    text = (
-        f"{plugin.LUA} on {ctx.host} does not load: {found['said']}; slurmctld refuses every #DW job, "
-        "and would not start again"
-    )
-    return (Finding("plugin-not-loading", text, redo(ctx.site, ctx.host, "plugin.lua")),)
+    text = f"{plugin.LUA} on {ctx.host} does not load: Slurm rejects every #DW sbatch, and slurmctld cannot restart. "
+    return (Finding("plugin-not-loading", f"{text}Lua says: {found['said']}", run_repair(ctx, "plugin.lua")),)
 
 
-# --- Workflows whose job is gone
+# --- orphaned Workflows
 
 _JOBS, _WORKFLOWS = "doctor.jobs", "doctor.workflows"
 
 
 def _look_jobs(ctx: StepContext) -> Look:
-    ctx.facts.one(_WORKFLOWS)  # Slurm is asked after these were seen: see workflows.fate
+    ctx.facts.one(_WORKFLOWS)  # read the jobs after the Workflows: see workflows.fate
     return jobs.look(ctx)
 
 
 def _judge_workflows(ctx: StepContext, found: Value) -> Sequence[Finding]:
     seen = _jobs(ctx)
-    orphans = [one for one in found if workflows.fate(one, seen) == "orphan"] if seen else []
-    if found and not seen:
-        raise NotYetKnown("doctor")
-    return [Finding("orphan", workflows.told(one, seen), _delete(one)) for one in orphans if seen]
+    if seen is None:
+        if found:
+            raise NotYetKnown("doctor")
+        return []
+    orphans = [workflow for workflow in found if workflows.fate(workflow, seen) == "orphan"]
+    return [Finding("orphan", workflows.told(orphan, seen), _delete(orphan)) for orphan in orphans]
 
 
-def _delete(one: Workflow) -> str:
-    command = f"kubectl delete {names.WORKFLOWS} --namespace {one['namespace']} {one['name']}"
-    return f"nothing needs it any more, and Slurm will never take it down: `{command}` on the master"
+def _delete(orphan: Workflow) -> str:
+    command = f"kubectl delete {names.WORKFLOWS} --namespace {orphan['namespace']} {orphan['name']}"
+    return f"run `{command}` on the master: no job needs this Workflow, and Slurm will never remove it"
 
 
 def _jobs(ctx: StepContext) -> Jobs | None:
-    """Slurm's jobs as a controller told them; None if none did."""
-    return next((one for one in ctx.facts.found.get(_JOBS, {}).values() if one["answers"]), None)
+    """Slurm's jobs from the first controller whose squeue responded; None if none did."""
+    return next((answer for answer in ctx.facts.found.get(_JOBS, {}).values() if answer["answers"]), None)
+
+
+# --- free disk space
+
+FULL = 10_000
+"""Free kilobytes below which a disk counts as full: slurmctld's state and log need more within minutes."""
+
+_FREE = """for one in {folders}; do
+    [ ! -d "$one" ] || df -Pk -- "$one" | awk -v at="$one" 'NR == 2 {{print $4, at}}'
+done"""
+
+
+def _look_free(ctx: StepContext) -> ShellLook:
+    folders = dict.fromkeys(folder for folder in _folders(ctx) if folder.startswith("/"))
+    return ShellLook(_FREE.format(folders=shlex.join(folders)), _parse_free)
+
+
+def _folders(ctx: StepContext) -> Iterator[str]:
+    """The folders of slurmctld's files, its state and its log, and of an install's before-images."""
+    yield from (ctx.site.slurm.folder, STATE)
+    for key, is_folder in (("StateSaveLocation", True), ("SlurmctldLogFile", False)):
+        if setting := controller.setting(controller.found(ctx), ctx.site, key):
+            yield setting.value if is_folder else str(PurePosixPath(setting.value).parent)
+
+
+def _parse_free(out: bytes) -> Value:
+    """Folder -> free kilobytes."""
+    rows = [line.split(" ", 1) for line in lines(out, "replace")]
+    return {folder: int(free) for free, folder in rows}
+
+
+def _judge_free(ctx: StepContext, found: Value) -> Sequence[Finding]:
+    full = [folder for folder, free in found.items() if free < FULL]
+    if not full:
+        return ()
+    text = f"the disk on {ctx.host} is full: less than {FULL // 1000} MB are free for {', '.join(full)}. "
+    text += "slurmctld may lose its state or its log, and an install cannot save before-images"
+    return (Finding("disk-full", text, f"free space: `df -h {shlex.join(full)}` on {ctx.host} shows which disk it is"),)
 
 
 # --- slurm.conf from one controller to the next
@@ -176,19 +217,19 @@ def _judge_alike(ctx: StepContext, found: Value) -> Sequence[Finding]:
     return [
         Finding(
             "slurm-conf-differs",
-            f"{path} on {ctx.host} differs from that on {first}: a slurmctld that takes over would have other settings",
-            "make them the same, and restart the slurmctld whose file was wrong",
+            f"{path} on {ctx.host} differs from that on {first}: after a takeover slurmctld would run with other settings",
+            "make both files the same, and restart slurmctld where you changed its file",
         )
         for path in differing
     ]
 
 
 def _bare(text: str | None) -> str | None:
-    """A file without the line that is ours, which has a finding of its own where it is missing."""
+    """A file without BurstBufferType, whose absence has a finding of its own."""
     return None if text is None else slurm_conf.without_setting(text, activate.KEY)
 
 
-# --- whether a run is at work
+# --- what is running on the master
 
 _AT_WORK = f"""
 cd {STATE} 2>/dev/null || exit 0
@@ -216,13 +257,13 @@ PROBES = Stage(
         Check("jobs", "controller", _look_jobs, lambda ctx, found: ()),
         Check("reach", "controller", _look_reach, _judge_reach),
         Check("loads", "controller", _look_loads, _judge_loads),
-        disk_space.CHECK,
+        Check("room", "controller", _look_free, _judge_free),
         Check("alike", "controller", lambda ctx: Constant(None), _judge_alike),
     ),
 )
 
 
 def stages() -> tuple[Stage, ...]:
-    """Everything that is looked at: the doctor's own first, and the procedure but for what an install alone asks."""
+    """All stages that the doctor checks: its own, then an install's, without the checks that matter to an install alone."""
     asked = tuple(item for item in checks.STAGE.steps if item.name not in ("jobs", "workflows", "api"))
     return (PROBES, *(replace(s, steps=asked) if s is checks.STAGE else s for s in STAGES if s.name != "previous"))

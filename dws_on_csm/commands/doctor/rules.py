@@ -1,105 +1,107 @@
-"""What it means that a step is not as wanted: findings with names. One entry a step; a step without one is told as it is."""
+"""Which findings a step has that is not as wanted: an entry for each step, and one rule for steps without an entry."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
 from dws_on_csm.commands.doctor import rules_access, rules_cluster
+from dws_on_csm.commands.doctor.diagnosis import first_few, run_repair
 from dws_on_csm.domain import names
 from dws_on_csm.model.step import Finding, StepContext, Value
 from dws_on_csm.redaction.diff import difference
-from dws_on_csm.runner.inspect import redo
 from dws_on_csm.stages.access import rbac
 from dws_on_csm.stages.slurm import activate, plugin, slurmctld
 from dws_on_csm.stages.slurm.computes import LEGEND
 
 Rule = Callable[[StepContext, Value, Value], Iterable[Finding]]
-"""Place, what is there and what is wanted, which differ -> what is wrong."""
-
-
-def _redo(ctx: StepContext, what: str) -> str:
-    return redo(ctx.site, ctx.host, what)
+"""Host, state and wanted state, which differ -> findings."""
 
 
 def other(key: str) -> Rule:
-    """The rule for a step that has none."""
+    """The rule for a step that has none of its own."""
 
     def rule(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
         lines = "; ".join(difference(have, want)[:4])
-        yield Finding("not-as-wanted", f"{key} on {ctx.host} is not as wanted: {lines}", _redo(ctx, key))
+        yield Finding("not-as-wanted", f"{key} on {ctx.host} is not as wanted: {lines}", run_repair(ctx, key))
 
     return rule
 
 
 def _repository(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    folder, why = plugin.clone(ctx.site), "what the plugin's files should be comes from there"
+    folder, effect = plugin.clone(ctx.site), "the plugin's files on the controllers are compared with it"
     if have and have["modified"]:
-        text = f"{folder} was changed: {', '.join(have['modified'])}; {why}"
-        yield Finding("plugin-clone", text, f"git -C {folder} diff, then git -C {folder} checkout .")
+        text = f"the clone {folder} has local changes ({', '.join(have['modified'])}): {effect}"
+        yield Finding("plugin-clone", text, rules_cluster.discard_changes(folder))
     else:
-        yield Finding("plugin-clone", f"{folder} is not the clone at its tag; {why}", _redo(ctx, "plugin"))
+        text = f"{folder} is missing, or is not a clone at its tag: {effect}"
+        yield Finding("plugin-clone", text, run_repair(ctx, "plugin"))
 
 
 def _lua(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    yield from _file(ctx, plugin.LUA, "plugin", have, want, "every #DW sbatch is refused")
+    yield from _file(ctx, plugin.LUA, "plugin", have, want, "Slurm rejects every #DW sbatch, without a reason")
 
 
 def _conf(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    yield from _file(
-        ctx, plugin.CONF, "burst-buffer-conf", have, want, "#DW jobs run without a Workflow, nothing says so"
+    effect = (
+        "once slurmctld restarts, #DW jobs run without a Workflow and so without their storage, and no message says so"
     )
+    yield from _file(ctx, plugin.CONF, "burst-buffer-conf", have, want, effect)
 
 
-def _file(ctx: StepContext, name: str, short: str, have: Value, want: Value, effect: str) -> Iterator[Finding]:
-    path, fix = f"{ctx.site.slurm.folder}/{name}", _redo(ctx, "plugin")
+def _file(ctx: StepContext, name: str, prefix: str, have: Value, want: Value, effect: str) -> Iterator[Finding]:
+    path, fix = f"{ctx.site.slurm.folder}/{name}", run_repair(ctx, "plugin")
     if have is None:
-        yield Finding(f"{short}-missing", f"there is no {path} on {ctx.host}: {effect}", fix)
+        yield Finding(f"{prefix}-missing", f"{path} is missing on {ctx.host}: {effect}", fix)
         return
     if have["text"] != want["text"]:
         lines = "; ".join(line for line in difference(have["text"], want["text"]) if line[:1] in "+-")
-        text = f"{path} on {ctx.host} is not that of plugin {ctx.site.versions.plugin} ({LEGEND}): {lines[:200]}"
-        yield Finding(f"{short}-edited", text, fix)
+        text = f"{path} on {ctx.host} differs from plugin {ctx.site.versions.plugin} ({LEGEND}): {lines[:200]}"
+        yield Finding(f"{prefix}-edited", text, fix)
     if (have["mode"], have["owner"]) != (want["mode"], want["owner"]):
-        text = f"{path} on {ctx.host} has mode {have['mode']} and owner {have['owner']}"
-        yield Finding(f"{short}-mode", f"{text}, not {want['mode']} and {want['owner']}", fix)
+        text = f"{path} on {ctx.host} has mode {have['mode']} and owner {have['owner']}; "
+        yield Finding(f"{prefix}-mode", text + f"it should have {want['mode']} and {want['owner']}", fix)
 
 
 def _slurm_conf(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    text = f"slurm.conf on {ctx.host} has no BurstBufferType={slurmctld.TYPE}: #DW lines are comments there"
-    yield Finding("burst-buffer-off", text, _redo(ctx, "slurm"))
+    text = f"slurm.conf on {ctx.host} does not set BurstBufferType={slurmctld.TYPE}: "
+    text += "Slurm ignores #DW lines, and jobs run without their storage"
+    yield Finding("burst-buffer-off", text, run_repair(ctx, "slurm"))
 
 
 def _daemon(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    unit, fix = ctx.site.slurm.service, _redo(ctx, "slurm")
+    fix = run_repair(ctx, "slurm")
     if not have["answers"]:
-        text = f"slurmctld on {ctx.host} does not answer `scontrol ping`"
-        yield Finding("slurmctld-not-answering", text, f"journalctl -u {unit} there; {fix}")
-    if why := _unread(ctx, have["not read"]):
-        text = f"slurmctld on {ctx.host} is older than its files: {'; '.join(why)}"
-        yield Finding("slurmctld-stale", text, fix)
+        text = f"slurmctld on {ctx.host} does not respond to `scontrol ping`"
+        why = f"run `journalctl -u {ctx.site.slurm.service}` on {ctx.host} to see why; then "
+        yield Finding("slurmctld-not-answering", text, why + fix)
+    if reasons := _unread(ctx, have["not read"]):
+        text = f"slurmctld on {ctx.host} started before its files were changed, and works with the old ones: "
+        yield Finding("slurmctld-stale", text + "; ".join(reasons), fix)
 
 
 def _unread(ctx: StepContext, reasons: Iterable[str]) -> list[str]:
-    """Without what other findings tell: no burst_buffer.conf; a slurm.conf, as slurmctld has read it, without the plugin."""
-    found = slurmctld.found(ctx)
-    lacks = f"{ctx.site.slurm.folder}/burst_buffer.conf" not in found["changed"]
-    off = slurmctld.without(found)
+    """`reasons` without those that have findings of their own: no burst_buffer.conf; no BurstBufferType in slurm.conf."""
+    daemon = slurmctld.found(ctx)
+    conf_missing = f"{ctx.site.slurm.folder}/burst_buffer.conf" not in daemon["changed"]
+    off = slurmctld.without(daemon)
     off = off if off and not activate.enabled(ctx) else ()
-    return [one for one in reasons if one not in off and not (lacks and "burst_buffer.conf" in one)]
+    return [reason for reason in reasons if reason not in off and not (conf_missing and "burst_buffer.conf" in reason)]
 
 
 def _node_conf(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    lines = rules_cluster.some([line for line in difference(have, want) if line[:2] in ("+ ", "- ")])
+    lines = first_few([line for line in difference(have, want) if line[:2] in ("+ ", "- ")])
     text = f"{ctx.site.slurm.folder}/slurm.conf on {ctx.host} differs from the controllers' ({LEGEND}): {lines}"
-    yield Finding("slurm-conf-differs", text, _redo(ctx, "computes"))
+    yield Finding("slurm-conf-differs", text, run_repair(ctx, "computes"))
 
 
 def _former(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    """A name that a controller still has; one that nobody has makes the binding wrong, and that is told."""
+    """A former name that a controller still uses; one that no controller uses makes the binding wrong: another finding."""
     if used := rbac.former(ctx, [host.name for host in ctx.site.controllers]) & set(have):
-        text = f"ClusterRoleBinding {names.BINDING} still has {', '.join(sorted(used))}, which a controller still uses"
-        fix = "`invoke certs` shows which; `invoke install` gives it a new certificate, and takes the name out then"
-        yield Finding("binding-former", text, fix)
+        text = f"ClusterRoleBinding {names.BINDING} still gives rights to the former name {', '.join(sorted(used))}, "
+        fix = "run `invoke install`: it gives that controller a new certificate, then removes the former name "
+        yield Finding(
+            "binding-former", text + "which a controller still uses", fix + "(`invoke certs` shows the controller)"
+        )
 
 
 RULES: dict[str, Rule] = {
@@ -108,10 +110,10 @@ RULES: dict[str, Rule] = {
     "images.pushed": rules_cluster.images,
     "deploy.applied": rules_cluster.applied,
     "deploy.open": rules_cluster.closed,
-    "deploy.serves": lambda ctx, have, want: (),  # told with all pods of the deployments
+    "deploy.serves": lambda ctx, have, want: (),  # deploy.available tells of all pods
     "deploy.admits": rules_cluster.admits,
     "deploy.available": rules_cluster.available,
-    "access.role": lambda ctx, have, want: (),  # judged whatever is wanted
+    "access.role": lambda ctx, have, want: (),  # see ALWAYS
     "access.binding": rules_access.binding,
     "access.kubeconfig": lambda ctx, have, want: rules_access.rights(ctx, have) if have else (),
     "access.former": _former,
@@ -121,7 +123,7 @@ RULES: dict[str, Rule] = {
     "slurm.conf": _slurm_conf,
     "slurm.daemon": _daemon,
     "computes.conf": _node_conf,
-    "verify.job": lambda ctx, have, want: (),  # no proof is no fault; it is noted
+    "verify.job": lambda ctx, have, want: (),  # a missing proof is no fault; a note says it
 }
 """Step -> its rule."""
 
@@ -131,4 +133,4 @@ ALWAYS: dict[str, Callable[[StepContext, Value], Iterable[Finding]]] = {
     "preflight.installed": rules_cluster.in_cluster,
     "preflight.namespace": rules_cluster.namespace,
 }
-"""Step -> a judge of what was found there, whatever is wanted, and whether or not that can be said."""
+"""Step -> its judge, which needs no wanted state and is called even where that is unknown."""

@@ -1,51 +1,54 @@
-"""What can be wrong with the plugin's access: its certificate, its kubeconfig, its role and binding. Pure."""
+"""Findings about the plugin's access: its certificate, its kubeconfig, its role and binding. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dws_on_csm.commands.doctor import rules_cluster
+from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, first_few, run_repair
 from dws_on_csm.domain import certificates, names
 from dws_on_csm.model.step import Finding, NotYetKnown, StepContext, Value
-from dws_on_csm.runner.inspect import redo
 from dws_on_csm.stages.access import kubeconfig, rbac
 from dws_on_csm.stages.pod import discover
 
 VERBS = ("create", "get", "patch", "delete")
-"""What the plugin does with Workflows: apply (get, create, patch), read, set the state that is wanted, delete."""
+"""What the plugin does with Workflows: apply (get, create, patch), read, set the wanted state, delete."""
 
 
 def role(ctx: StepContext, found: Value) -> Iterator[Finding]:
-    """The ClusterRole, whatever its manifest says: whether it lets the plugin work."""
-    name, fix = names.role(ctx.site), redo(ctx.site, ctx.host, "access")
+    """The ClusterRole: whether it lets the plugin work, and nothing else. Judged also where its manifest is unknown."""
+    name, fix = names.role(ctx.site), run_repair(ctx, "access")
     if found is None:
-        yield Finding("role-lacks-rights", f"there is no ClusterRole {name}: the plugin may do nothing", fix)
+        text = f"the ClusterRole {name} does not exist: the plugin has no rights, so {SBATCH_FAILS}"
+        yield Finding("role-lacks-rights", text, fix)
         return
     lacking = [verb for verb in VERBS if not any(_allows(rule, verb) for rule in found["rules"] or ())]
     if lacking:
-        text = f"ClusterRole {name} lets the plugin not {', '.join(lacking)} Workflows"
+        text = f"ClusterRole {name} does not allow the plugin to {', '.join(lacking)} Workflows, so #DW jobs fail"
         yield Finding("role-lacks-rights", text, fix)
     elif (want := _wanted(ctx, found)) != found:
         yield _other_rules(ctx, sorted(_allowed(found) - _allowed(want)), fix)
 
 
-def _other_rules(ctx: StepContext, more: list[str], fix: str) -> Finding:
-    """The role lets the plugin work, and isn't that of DWS: it allows `more`, or is just another one."""
+def _other_rules(ctx: StepContext, excess: list[str], fix: str) -> Finding:
+    """The role lets the plugin work, but differs from DWS's: it also allows `excess`, or only looks different."""
     name, version = names.role(ctx.site), ctx.site.versions.dws
-    if not more:
-        return Finding("role-differs", f"the rules of ClusterRole {name} aren't those of DWS {version}", fix)
-    text = f"ClusterRole {name} lets the plugin do what that of DWS {version} doesn't: {rules_cluster.some(more)}"
+    if not excess:
+        return Finding("role-differs", f"ClusterRole {name} has other rules than DWS {version} gives it", fix)
+    text = f"ClusterRole {name} allows the plugin more than DWS {version} does: {first_few(excess)}"
     return Finding("role-too-wide", text, fix)
 
 
 def _allowed(role: Value) -> set[str]:
-    """Every single thing that a role's rules allow, in words."""
+    """All that a role's rules allow, as "VERB OBJECT"."""
     return {
-        f"{verb} {what}" for rule in role["rules"] or () for verb in rule.get("verbs") or () for what in _objects(rule)
+        f"{verb} {target}"
+        for rule in role["rules"] or ()
+        for verb in rule.get("verbs") or ()
+        for target in _targets(rule)
     }
 
 
-def _objects(rule: Value) -> Iterator[str]:
+def _targets(rule: Value) -> Iterator[str]:
     """What a rule is about: RESOURCE or RESOURCE.GROUP, as kubectl names it, and URLs."""
     yield from rule.get("nonResourceURLs") or ()
     for resource in rule.get("resources") or ():
@@ -53,12 +56,13 @@ def _objects(rule: Value) -> Iterator[str]:
 
 
 def _allows(rule: Value, verb: str) -> bool:
-    said = {"apiGroups": names.GROUP, "resources": "workflows", "verbs": verb}
-    return all({word, "*"} & set(rule.get(key) or ()) for key, word in said.items())
+    """Whether a rule allows this verb on Workflows."""
+    needed = {"apiGroups": names.GROUP, "resources": "workflows", "verbs": verb}
+    return all({word, "*"} & set(rule.get(key) or ()) for key, word in needed.items())
 
 
 def _wanted(ctx: StepContext, found: Value) -> Value:
-    """The role as the manifests have it; as it was found where those weren't seen."""
+    """The role as the manifests have it; as it is where the manifests could not be read."""
     try:
         step = next(step for step in rbac.STAGE.steps if step.name == "role")
         return step.want(ctx)  # type: ignore[union-attr]
@@ -68,66 +72,76 @@ def _wanted(ctx: StepContext, found: Value) -> Value:
 
 def binding(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """The ClusterRoleBinding: whom it gives the role."""
-    text = f"there is no ClusterRoleBinding {names.BINDING}: the plugin may do nothing"
+    text = f"the ClusterRoleBinding {names.BINDING} does not exist: the plugin has no rights, so {SBATCH_FAILS}"
     if have:
-        text = f"ClusterRoleBinding {names.BINDING} gives {have['role']} to {', '.join(have['subjects']) or 'nobody'}"
-        text += f", and not {want['role']} to {', '.join(want['subjects'])}"
-    yield Finding("binding-wrong", text, redo(ctx.site, ctx.host, "access"))
+        text = f"ClusterRoleBinding {names.BINDING} gives {have['role']} to {', '.join(have['subjects']) or 'nobody'}; "
+        text += f"it should give {want['role']} to {', '.join(want['subjects'])}"
+    yield Finding("binding-wrong", text, run_repair(ctx, "access"))
 
 
 def file(ctx: StepContext, found: Value) -> Iterator[Finding]:
-    """The kubeconfig on a controller, by what was found of it: each thing by itself."""
-    host, fix = ctx.host, redo(ctx.site, ctx.host, "access")
+    """The kubeconfig on a controller: each of its parts is judged, whatever the others are like."""
+    host, fix = ctx.host, run_repair(ctx, "access")
     if "mode" not in found:
-        text = f"there is no {names.KUBECONFIG} on {host}: every #DW sbatch fails"
+        text = f"{names.KUBECONFIG} is missing on {host}: the plugin cannot log in to the cluster, so {SBATCH_FAILS}"
         yield Finding("kubeconfig-missing", text, fix)
         return
     if discover.of(ctx) and int(found["mode"], 8) & 0o007:
-        text = f"{names.KUBECONFIG} in {host} has mode {found['mode']}: every user in the pod can read the key in it"
-        group = f"set securityContext.fsGroup: {found['slurm_group']}, SlurmUser's group, in the pod's template"
-        yield Finding("kubeconfig-open", text, f"{group}; then `invoke install` closes it")
+        text = f"{names.KUBECONFIG} in {host} has mode {found['mode']}: every user in the pod can read the private key"
+        group = f"set securityContext.fsGroup: {found['slurm_group']} (SlurmUser's group) in the pod's template"
+        yield Finding("kubeconfig-open", text, f"{group}; then run `invoke install`")
     elif not discover.of(ctx) and int(found["mode"], 8) & 0o077:
-        text = f"{names.KUBECONFIG} on {host} has mode {found['mode']}: others than SlurmUser can read the key in it"
-        yield Finding("kubeconfig-open", text, f"{fix}, and `invoke certs.revoke`: somebody may have the key")
+        text = f"{names.KUBECONFIG} on {host} has mode {found['mode']}: other users than SlurmUser can read the private key"
+        fix_open = f"{fix}, then `invoke certs.revoke`, since somebody may have copied the key"
+        yield Finding("kubeconfig-open", text, fix_open)
     yield from _certificate(ctx, kubeconfig.certificate(found), fix)
     yield from _settings(ctx, found, fix)
 
 
 def _certificate(ctx: StepContext, pem: bytes, fix: str) -> Iterator[Finding]:
+    """The certificate in the kubeconfig: missing, expired, of another name or CA."""
     host = ctx.host
     try:
-        seen = certificates.read(pem)
+        certificate = certificates.read(pem)
     except ValueError:
-        yield Finding("certificate-missing", f"{names.KUBECONFIG} on {host} has no certificate that can be read", fix)
+        text = f"{names.KUBECONFIG} on {host} has no readable certificate, so {SBATCH_FAILS}"
+        yield Finding("certificate-missing", text, fix)
         return
-    until = f"{seen.until:%Y-%m-%d %H:%M} UTC"
-    if seen.days_left < 0:
-        yield Finding("certificate-expired", f"the certificate on {host} ended {until}: every #DW sbatch fails", fix)
-    elif seen.days_left < kubeconfig.WARN:
-        text = f"the certificate on {host} ends in {seen.days_left} days, {until}; then every #DW sbatch fails"
-        yield Finding("certificate-ends-soon", text, "`invoke certs.rotate`")
-    if seen.common_name != ctx.site.access.common_name:
-        text = f"the certificate on {host} is for {seen.common_name}, and not {ctx.site.access.common_name}"
+    until = f"{certificate.until:%Y-%m-%d %H:%M} UTC"
+    if certificate.days_left < 0:
+        text = f"the plugin's certificate on {host} expired on {until}, so {SBATCH_FAILS}"
+        yield Finding("certificate-expired", text, fix)
+    elif certificate.days_left < kubeconfig.WARN:
+        text = f"the plugin's certificate on {host} expires in {certificate.days_left} days, on {until}; "
+        text += f"from then on {SBATCH_FAILS}"
+        yield Finding("certificate-ends-soon", text, "run `invoke certs.rotate`")
+    if certificate.common_name != ctx.site.access.common_name:
+        text = f"the plugin's certificate on {host} is for {certificate.common_name}, "
+        text += f"but access.common_name in the site file is {ctx.site.access.common_name}"
         yield Finding("certificate-foreign", text, fix)
-    cluster = ctx.facts.found.get("access.cluster", {})
-    if any(not certificates.signed_by(pem, one["ca"].encode()) for one in cluster.values()):
-        text = f"the certificate on {host} is not of this cluster's CA: the API server refuses it"
+    masters = ctx.facts.found.get("access.cluster", {})
+    if any(not certificates.signed_by(pem, master["ca"].encode()) for master in masters.values()):
+        text = f"the plugin's certificate on {host} is not signed by this cluster's CA: "
+        text += f"the API server rejects it, so {SBATCH_FAILS}"
         yield Finding("certificate-foreign", text, fix)
 
 
 def _settings(ctx: StepContext, found: Value, fix: str) -> Iterator[Finding]:
+    """The kubeconfig's namespace, server and CA."""
     wanted = {"namespace": ctx.site.access.namespace, "server": _server(ctx)}
     for key, want in wanted.items():
         have = found.get(key, "default" if key == "namespace" else "")
         if want and have != want:
-            text = f"the kubeconfig on {ctx.host} has {key} {have or '(none)'}, and {want} is wanted"
+            text = f"the kubeconfig on {ctx.host} has the {key} {have or '(none)'}; it should be {want}"
             yield Finding(f"kubeconfig-{key}", text, fix)
     if not kubeconfig.trusted(ctx, found):
-        text = f"the kubeconfig on {ctx.host} trusts another CA than the cluster's: kubectl takes no answer of the API server"
+        text = f"the kubeconfig on {ctx.host} trusts another CA than the cluster's: "
+        text += f"kubectl does not trust the API server, so {SBATCH_FAILS}"
         yield Finding("kubeconfig-ca", text, fix)
 
 
 def _server(ctx: StepContext) -> str:
+    """The API server's URL that the kubeconfig should have; "" where it is unknown."""
     try:
         return kubeconfig.server(ctx)
     except NotYetKnown:
@@ -135,11 +149,15 @@ def _server(ctx: StepContext) -> str:
 
 
 def rights(ctx: StepContext, have: Value) -> Iterator[Finding]:
-    """What SlurmUser may do with it, where the API server said so."""
-    said = have["SlurmUser"]
-    if said.startswith("may not "):
-        text = f"the plugin on {ctx.host} {said}: ClusterRole or ClusterRoleBinding lack it"
-        yield Finding("role-lacks-rights", text, redo(ctx.site, ctx.site.master.host.name, "access"))
-    elif said == "may read Secrets":
-        text = f"the plugin on {ctx.host} may read Secrets, which it has no need of"
-        yield Finding("role-too-wide", text, f"see which binding gives {ctx.site.access.common_name} that")
+    """What the API server lets SlurmUser do with this kubeconfig, where it answered."""
+    answer = have["SlurmUser"]
+    if answer.startswith("may not "):
+        text = f"the plugin on {ctx.host} {answer}: its ClusterRole or ClusterRoleBinding does not allow it"
+        master = ctx.site.master.host.name
+        yield Finding("role-lacks-rights", text, run_repair(ctx, "access", master))
+    elif answer == "may read Secrets":
+        name = ctx.site.access.common_name
+        text = f"the plugin on {ctx.host} may read Secrets, which it does not need"
+        fix = f"find the role binding that gives this right to {name}, and remove {name} from it: "
+        fix += "`kubectl get clusterrolebindings,rolebindings -A -o wide` on the master lists them"
+        yield Finding("role-too-wide", text, fix)

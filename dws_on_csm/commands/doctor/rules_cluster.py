@@ -1,129 +1,134 @@
-"""What can be wrong on the master and in the cluster: clones, images, DWS's objects and pods, which DWS it is. Pure."""
+"""Findings about the master and the cluster: clones, images, DWS's objects and pods, DWS's version. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, first_few, run_repair
 from dws_on_csm.domain import names
 from dws_on_csm.engine.looks import LookFailed
 from dws_on_csm.model.step import Finding, StepContext, Value
-from dws_on_csm.runner.inspect import redo
 from dws_on_csm.stages.dws import installed, persistent_storage
 
-
-def _redo(ctx: StepContext, what: str) -> str:
-    return redo(ctx.site, ctx.host, what)
+AT_WORK = "doctor.at-work"
+"""The probe that says what is running on the master, in words; "" for nothing."""
 
 
 def clone(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    """The clone of dws: changed, or not at its tag."""
+    """The clone of dws: modified, or not at its tag."""
     folder = names.clone(ctx.site)
     if have["modified"]:
-        text = f"{folder} was changed: {', '.join(have['modified'])}; a deploy would ask for an image with a -dirty tag"
-        yield Finding("workarea-modified", text, f"git -C {folder} diff, then git -C {folder} checkout .")
+        text = f"the clone {folder} has local changes ({', '.join(have['modified'])}): "
+        text += "a deploy would ask for an image with a -dirty tag, which no registry has"
+        yield Finding("workarea-modified", text, discard_changes(folder))
     if have["at"] != want["at"]:
-        text = f"{folder} is not the clone at its tag ({have['at']}): an undeploy needs it"
-        yield Finding("workarea-missing", text, _redo(ctx, "workarea"))
+        text = f"{folder} is missing, or is not a clone at its tag ({have['at']}): an undeploy needs it"
+        yield Finding("workarea-missing", text, run_repair(ctx, "workarea"))
+
+
+def discard_changes(folder: str) -> str:
+    """The fix for a clone with local changes."""
+    return f"read the changes with `git -C {folder} diff`, save what you need, then run `git -C {folder} checkout .`"
 
 
 def kustomize(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    """The kustomize that its Makefile asks for."""
-    text = f"kustomize in {names.clone(ctx.site)}/bin is {have['there']}, and its Makefile asks for {have['asked']}"
-    yield Finding("kustomize-missing", text, _redo(ctx, "workarea"))
+    """The kustomize that the clone's Makefile needs."""
+    text = f"kustomize in {names.clone(ctx.site)}/bin is {have['there']}, but DWS's Makefile needs {have['asked']}"
+    yield Finding("kustomize-missing", text, run_repair(ctx, "workarea"))
 
 
 def images(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    """Images that the registry lacks, or has otherwise than they were pushed. LookFailed for what it lets nobody see."""
-    for name, one in have.items():
-        if one["registry"] == "absent":
-            text = f"{name} is not in the registry: a pod that starts anew on another node will not come up"
-            yield Finding("image-missing", text, _redo(ctx, "images"))
-        elif one["registry"].startswith("sha256:") and one["registry"] != want[name]["registry"]:
-            yield Finding("image-differs", f"{name} in the registry is not what was pushed", _redo(ctx, "images"))
-    if dark := {one["registry"] for one in have.values() if one["registry"].startswith("not readable")}:
-        raise LookFailed(f"which images are there: {', '.join(sorted(dark)).removeprefix('not readable: ')}")
+    """Images that the registry lacks, or that differ from the pushed ones. LookFailed where the registry gave no answer."""
+    for name, image in have.items():
+        if image["registry"] == "absent":
+            text = f"{name} is missing from the registry: a pod that restarts on another node cannot pull it"
+            yield Finding("image-missing", text, run_repair(ctx, "images"))
+        elif image["registry"].startswith("sha256:") and image["registry"] != want[name]["registry"]:
+            text = f"{name} in the registry is a different image from the one that was pushed"
+            yield Finding("image-differs", text, run_repair(ctx, "images"))
+    unreadable = {image["registry"] for image in have.values() if image["registry"].startswith("not readable")}
+    if unreadable:
+        reasons = ", ".join(sorted(unreadable)).removeprefix("not readable: ")
+        raise LookFailed(f"the registry did not say which images it has: {reasons}")
 
 
 def applied(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    """Objects of DWS that are missing, or not as its manifests have them."""
+    """Objects of DWS that are missing, or differ from its manifests."""
     if not installed.there(ctx):
-        return  # said once, by itself
+        return  # one finding says that: dws-not-installed
     if missing := have["missing"]:
-        text = f"missing of DWS: {some(missing)}"
-        yield Finding("objects-missing", text, _redo(ctx, "deploy"))
+        text = f"objects of DWS are missing: {first_few(missing)}"
+        yield Finding("objects-missing", text, run_repair(ctx, "deploy"))
     if odd := have["not as rendered"]:
-        text = f"{len(odd)} objects of DWS are not as its manifests have them: {some(odd)}"
-        yield Finding("objects-differ", text, _redo(ctx, "deploy"))
+        text = f"{len(odd)} objects of DWS differ from its manifests: {first_few(odd)}"
+        yield Finding("objects-differ", text, run_repair(ctx, "deploy"))
 
 
 def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    """Pods that aren't ready, with what they wait for."""
+    """Pods that are not ready, with what they wait for."""
     if installed.there(ctx):
-        counts = ", ".join(f"{name} {_of(have[name], want[name])}" for name in (names.CONTROLLER, names.WEBHOOK))
-        text = f"not all pods of DWS are ready: {counts}{'; ' + have['because'] if have['because'] else ''}"
-        fix = (
-            f"kubectl -n {names.NAMESPACE} describe pods on the master; {_redo(ctx, 'deploy')} once the reason is gone"
+        counts = ", ".join(
+            f"{name} {_ready_pods(have[name], want[name])}" for name in (names.CONTROLLER, names.WEBHOOK)
         )
-        yield Finding("pods-not-ready", text, fix)
+        text = f"not all pods of DWS are ready: {counts}{'; ' + have['because'] if have['because'] else ''}"
+        fix = f"run `kubectl -n {names.NAMESPACE} describe pods` on the master and remove the cause; then "
+        yield Finding("pods-not-ready", text, fix + run_repair(ctx, "deploy"))
 
 
-def _of(have: str, want: str) -> str:
-    """So many of those that are wanted, and not of those that somebody asked for."""
+def _ready_pods(have: str, want: str) -> str:
+    """ "2 of 3": the ready pods, of those that DWS's manifests ask for (a Deployment may have been scaled since)."""
     return have if have == "missing" else f"{have.partition(' of ')[0]} of {want.partition(' of ')[2]}"
 
 
 def admits(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    """A webhook that lets no Workflow be created."""
+    """A webhook that rejects every new Workflow."""
     if installed.there(ctx):
-        text = f"DWS's webhook does not admit a Workflow, so every #DW sbatch fails: {have['webhook']}"
-        fix = f"kubectl -n {names.NAMESPACE} get pods,service,endpoints on the master; {_redo(ctx, 'deploy')}"
-        yield Finding("webhook-not-answering", text, fix)
+        text = f"DWS's webhook does not admit a test Workflow, so {SBATCH_FAILS}: {have['webhook']}"
+        fix = f"run `kubectl -n {names.NAMESPACE} get pods,service,endpoints` on the master to see its pods; then "
+        yield Finding("webhook-not-answering", text, fix + run_repair(ctx, "deploy"))
 
 
 def closed(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    """DWS that a run closed, and nobody opened again; while a run is at work that is as it should be."""
+    """DWS that an interrupted run left closed; while a run is at work, DWS may be closed."""
     if ctx.facts.one(AT_WORK):
         return
-    text = f"DWS is closed by ValidatingWebhookConfiguration {persistent_storage.CLOSED}, which a run that was cut off left: "
-    text += "the API server refuses new Workflows, so every #DW sbatch fails"
-    fix = "`invoke install` or `invoke undeploy` opens it, or "
-    fix += f"kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}"
-    yield Finding("dws-closed", text, f"{fix} on {ctx.host}")
+    text = "DWS is closed: an interrupted run left the ValidatingWebhookConfiguration "
+    text += f"{persistent_storage.CLOSED}, with which the API server rejects new Workflows, so {SBATCH_FAILS}"
+    fix = "run `invoke install` (or `invoke undeploy`), which reopens it; or only reopen it: "
+    fix += f"`kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}` on {ctx.host}"
+    yield Finding("dws-closed", text, fix)
 
 
 def namespace(ctx: StepContext, found: Value) -> Iterator[Finding]:
-    """The namespace of Workflows that is not there, also where an install may make it."""
+    """The namespace of Workflows where it is missing, also where an install may create it."""
     if found["state"] == "missing" and ctx.site.access.create_namespace:
-        text = f"there is no namespace {ctx.site.access.namespace} (access.namespace), so every #DW sbatch fails"
-        yield Finding("namespace-missing", text, "`invoke install` makes it")
-
-
-AT_WORK = "doctor.at-work"
-"""What is at work on the master, in words; "" where nothing is."""
-
-
-def some(words: list[str], shown: int = 3) -> str:
-    """The first few of them, and how many more there are."""
-    more = f" and {len(words) - shown} more" if len(words) > shown else ""
-    return "; ".join(words[:shown]) + more
+        text = f"the namespace {ctx.site.access.namespace} (access.namespace) does not exist, so {SBATCH_FAILS}"
+        yield Finding("namespace-missing", text, "run `invoke install`, which creates it")
 
 
 def in_cluster(ctx: StepContext, found: Value) -> Iterator[Finding]:
-    """What is there of DWS as a whole: nothing, another version, a tag that no registry has, CRDs that never go."""
+    """DWS as a whole: not installed, another version, a tag that no registry has, CRDs whose deletion is stuck."""
     version = ctx.site.versions.dws
     if not (found["traces"] or found["crds"] or found["unfinished"]):
-        yield Finding("dws-not-installed", "there is nothing of DWS in the cluster", "`invoke install`")
+        text = f"DWS is not installed in the cluster, so {SBATCH_FAILS}"
+        yield Finding("dws-not-installed", text, "run `invoke install`")
     if found["tag"].endswith("-dirty"):
-        text = f"DWS runs with the tag {found['tag']}, which git gives a changed clone, and no registry has"
-        fix = "see `git status` in the clone that it came from; `invoke install` asks, undeploys it and deploys the tag"
+        text = f"DWS runs an image with the tag {found['tag']}: it was deployed from a clone with local changes, "
+        text += "and no registry has that tag, so a restarted pod may not come up"
+        fix = f"run `invoke install`: after a confirmation it undeploys this DWS and deploys {version}. "
+        fix += "Before that, save the changes that you need (`git status` in that clone)"
         yield Finding("dirty-tag", text, fix)
     elif found["tag"] not in ("", version):
-        text = f"DWS {found['tag']} is in the cluster, and the site file asks for {version}"
-        yield Finding("other-version", text, "`invoke install` takes the one for the other, or correct versions.dws")
+        text = f"DWS {found['tag']} is installed, but the site file asks for {version}"
+        fix = (
+            f"run `invoke install` to replace it with {version}, or set versions.dws in the site file to {found['tag']}"
+        )
+        yield Finding("other-version", text, fix)
     if found["unfinished"]:
-        text = f"an undeploy of DWS {found['unfinished']} was cut off"
-        yield Finding("undeploy-unfinished", text, "`invoke undeploy`, or `invoke install`, goes on from there")
+        text = f"an undeploy of DWS {found['unfinished']} was interrupted, and part of it is left"
+        yield Finding("undeploy-unfinished", text, "run `invoke undeploy` to finish it, or `invoke install`")
     if stuck := [plural for plural, crd in found["crds"].items() if crd["deleting"]]:
-        text = f"CRDs of DWS are being deleted and do not go: {', '.join(stuck)}; no object of theirs can be made"
-        text += ", so every #DW sbatch fails" if "workflows" in stuck else ""
-        yield Finding("crds-stuck", text, "`invoke install` or `invoke undeploy` says what holds them, and frees them")
+        text = f"the deletion of DWS's CRDs is stuck ({', '.join(stuck)}): their objects cannot be created"
+        text += f", so {SBATCH_FAILS}" if "workflows" in stuck else ""
+        fix = "run `invoke install` or `invoke undeploy`: it says which objects block the deletion, and releases them"
+        yield Finding("crds-stuck", text, fix)

@@ -17,7 +17,7 @@ import pytest
 from dws_on_csm.commands import bundle, certificates_table, workflows
 from dws_on_csm.commands.certificates_table import Problem, Shown
 from dws_on_csm.commands.doctor import command
-from dws_on_csm.commands.doctor.diagnosis import Diagnosis, Told, Unseen
+from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen
 from dws_on_csm.commands.history import journal as history_journal
 from dws_on_csm.commands.logs import command as logs_command
 from dws_on_csm.commands.logs.entries import Entry
@@ -175,9 +175,9 @@ def told(evil: str) -> dict[str, Callable[[], object]]:
     finding = Finding("name", evil, evil)
     reading: Any = type("Reading", (), {"sessions": type("S", (), {"open": lambda self: []})()})()
     diagnosis = Diagnosis(
-        found=(Told("m", finding),),
+        found=(HostFinding("m", finding),),
         unseen=(Unseen("m", "a.b", evil),),
-        accepted=(Told("m", finding),),
+        accepted=(HostFinding("m", finding),),
         notes=(evil,),
         looked=1,
     )

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from dws_on_csm.commands import workflows
-from dws_on_csm.commands.doctor.archive import _asked, known
+from dws_on_csm.commands.doctor.archive import _object, known
 from dws_on_csm.commands.history import rollback
 from dws_on_csm.commands.history.host_record import trail
 from dws_on_csm.config.load import DEFAULT, load
@@ -207,7 +207,7 @@ class Lies:
 def test_a_secret_that_is_none_keeps_nobody_from_an_archive(secret: Any) -> None:
     """What could not be searched for is said in it; lines of blanks are no sums of a key."""
     found, unread = known(Lies(secret).reading())
-    assert "could not be read, and so not be searched for: the answer could not be read" in unread
+    assert "could not be read, so the archive was not searched for it: the answer could not be read" in unread
     assert found.gone("said") == "said"
 
 
@@ -216,7 +216,7 @@ def test_an_answer_that_goes_too_deep_is_said_in_its_place() -> None:
     deep: Any = 1
     for _ in range(5000):
         deep = [deep]
-    assert "/api/v1/nodes: the answer could not be read: RecursionError" in _asked(
+    assert "/api/v1/nodes: the answer could not be read: RecursionError" in _object(
         Lies(deep).reading(), "/api/v1/nodes"
     )
 

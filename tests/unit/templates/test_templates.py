@@ -77,7 +77,7 @@ APART = {
     "lib/written.sh": STATE_ALONE,
     "kube/pod_session._EXEC": CLUSTER,
     "commands/doctor/probes._AT_WORK": STATE_ALONE,
-    "commands/doctor/disk_space._LOOK": "asks df how full file systems are",
+    "commands/doctor/probes._FREE": "asks df how full file systems are",
     "runner/run_log._LEAVE": STATE_ALONE,
     "runner/run_log._JOURNAL": STATE_ALONE,
     "runner/run_log._PRUNE": STATE_ALONE,
@@ -144,7 +144,7 @@ def scripts() -> dict[str, str]:
     return files | {name: text for name, text in embedded() if name not in NO_SCRIPT}
 
 
-NO_SCRIPT = {"commands/doctor/archive.ABOUT", "redaction/secret_forms.FORMS"}
+NO_SCRIPT = {"commands/doctor/archive.README", "redaction/secret_forms.FORMS"}
 """Texts that only look like one."""
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from dws_on_csm.commands.doctor import rules, rules_access, rules_cluster
 from dws_on_csm.commands.doctor.command import _folded, _unseen, _unwritable
-from dws_on_csm.commands.doctor.diagnosis import Told, Unseen
+from dws_on_csm.commands.doctor.diagnosis import HostFinding, Unseen
 from dws_on_csm.commands.doctor.judge import HERE, clocks
 from dws_on_csm.commands.doctor.probes import (
     _AT_WORK,
@@ -142,7 +142,7 @@ def test_a_role_lets_the_plugin_work_or_says_what_it_lacks(rules: list[Value] | 
     """Judged by what is in the cluster, whatever is known of the manifests."""
     found = list(rules_access.role(place(MASTER), {"rules": rules}))
     assert [one.name for one in found] == (["role-lacks-rights"] if lacks else [])
-    assert all(f"not {lacks} Workflows" in one.text for one in found)
+    assert all(f"to {lacks} Workflows" in one.text for one in found)
 
 
 def test_no_role_and_no_binding() -> None:
@@ -472,10 +472,10 @@ def test_the_clock_that_is_wrong_is_named(ahead: dict[str, float], wrong: list[s
 def test_the_same_on_many_hosts_is_told_once() -> None:
     """A thousand nodes with the same difference are one paragraph; another one has its own."""
     some = [
-        Told(f"nid{n}", Finding("slurm-conf-differs", f"slurm.conf on nid{n} differs: X=1", "fix it"))
+        HostFinding(f"nid{n}", Finding("slurm-conf-differs", f"slurm.conf on nid{n} differs: X=1", "fix it"))
         for n in (1, 2, 3)
     ]
-    other = Told("nid4", Finding("slurm-conf-differs", "slurm.conf on nid4 differs: Y=1", "fix it"))
+    other = HostFinding("nid4", Finding("slurm-conf-differs", "slurm.conf on nid4 differs: Y=1", "fix it"))
     assert [(one.host, one.finding.text) for one in _folded((*some, other))] == [
         ("nid[1-3]", "slurm.conf on each of them differs: X=1"),
         ("nid4", "slurm.conf on nid4 differs: Y=1"),
@@ -485,7 +485,7 @@ def test_the_same_on_many_hosts_is_told_once() -> None:
 def test_hosts_stay_in_the_order_of_the_site_file() -> None:
     """The master's findings together before those of controllers; what is told of several of them behind the first's own."""
     pairs = [(MASTER, "a"), (MASTER, "b"), ("c1", "same"), ("c1", "own"), ("c2", "same")]
-    told = _folded(tuple(Told(host, Finding(name, name, "fix it")) for host, name in pairs))
+    told = _folded(tuple(HostFinding(host, Finding(name, name, "fix it")) for host, name in pairs))
     assert [(one.host, one.finding.name) for one in told] == [
         *((MASTER, "a"), (MASTER, "b"), ("c1", "own"), ("c[1-2]", "same"))
     ]
@@ -495,14 +495,14 @@ def test_one_reason_why_something_was_not_seen_is_told_once() -> None:
     """An API server that is down keeps ten looks from being made, and is one line for each host."""
     unseen = tuple(Unseen(MASTER, step, f"the look at {step} was refused") for step in ("a.one", "a.two"))
     (row, _) = _unseen((*unseen,))
-    assert row[1][0] == f"{MASTER}: not seen: a.one, a.two: the look at it was refused"
+    assert row[1][0] == f"{MASTER}: not checked: a.one, a.two: the look at it was refused"
 
 
 def test_an_archive_that_can_not_be_written_is_known_before(tmp_path: Path) -> None:
     """A file that is there, or a folder that isn't, is told before any host is looked at."""
     (tmp_path / "there.tar.gz").touch()
-    assert "name another file" in _unwritable(tmp_path / "there.tar.gz")
-    assert "no folder" in _unwritable(tmp_path / "nowhere/support.tar.gz")
+    assert "already exists" in _unwritable(tmp_path / "there.tar.gz")
+    assert "not a folder" in _unwritable(tmp_path / "nowhere/support.tar.gz")
     assert _unwritable(tmp_path / "support.tar.gz") == ""
 
 

@@ -64,7 +64,7 @@ def test_an_entry_has_an_end() -> None:
 
 def test_an_archive_has_room_for_the_newest_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long each is: what is kept of all together is bounded."""
-    monkeypatch.setattr(archive, "ROOM", 1000)
+    monkeypatch.setattr(archive, "CHARACTERS", 1000)
     kept = archive._newest(Entry(float(at), "c1", "A" * 100) for at in range(500))
     assert [entry.at for entry in kept] == [float(at) for at in range(490, 500)]
 
