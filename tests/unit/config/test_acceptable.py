@@ -18,9 +18,9 @@ FABFILE = Path(acceptable.__file__).parents[1]
 MADE = {
     "workflow-{fate}": [f"workflow-{fate}" for fate in in_use.FIXES],
     "kubeconfig-{key}": ["kubeconfig-namespace", "kubeconfig-server"],
-    "{short}-edited": ["plugin-edited", "burst-buffer-conf-edited"],
-    "{short}-missing": ["plugin-missing", "burst-buffer-conf-missing"],
-    "{short}-mode": ["plugin-mode", "burst-buffer-conf-mode"],
+    "{prefix}-edited": ["plugin-edited", "burst-buffer-conf-edited"],
+    "{prefix}-missing": ["plugin-missing", "burst-buffer-conf-missing"],
+    "{prefix}-mode": ["plugin-mode", "burst-buffer-conf-mode"],
     "row.name": [row.name for row in compatibility.TABLE if not row.mended],
     "name": ["workflows-more", "jobs-more"],
     "_finding(one)": ["storage-persistent", "storage-in-use", "storage-unknown-kind"],
