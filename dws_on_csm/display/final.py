@@ -97,7 +97,7 @@ def _plan(stages: list[StageProgress], longest: int) -> Iterator[Row]:
 
 def _same(stage: StageProgress) -> list[tuple[Done, list[str]]]:
     """What a plan would do, hosts with the same difference together."""
-    wanted: tuple[Outcome, ...] = ("change", "unknown")
+    wanted: tuple[Outcome, ...] = ("would change", "unknown")
     groups: dict[object, tuple[Done, list[str]]] = {}
     for done in stage.done:
         if done.outcome in wanted:
@@ -106,7 +106,7 @@ def _same(stage: StageProgress) -> list[tuple[Done, list[str]]]:
 
 
 def _changes(progress: Progress) -> Row:
-    changes = [d for stage in progress.stages.values() for d in stage.done if d.outcome in ("change", "unknown")]
+    changes = [d for stage in progress.stages.values() for d in stage.done if d.outcome in ("would change", "unknown")]
     hosts = len({done.host for done in changes})
     if not changes:
         right = progress.summary is not None and progress.summary.exit == 0  # one that was refused has not seen it all
@@ -127,7 +127,7 @@ def _summary(progress: Progress, plan: bool) -> Iterator[Row]:
         yield _changes(progress)
     if end.message:
         yield [_result(end), (f" {escaped(end.message)}", "bold")]
-    sizes = f"{plural(end.hosts, 'host')}, {plural(end.connections, 'connection')}, {plural(end.execs, 'command')}"
+    sizes = f"{plural(end.hosts, 'host')}, {plural(end.connections, 'connection')}, {plural(end.commands, 'command')}"
     yield [("  ", ""), *counted(end.counts), (f"  {sizes}, {duration(end.seconds)}", "dim")]
     for lacking in end.lacking:
         yield [("! ", "yellow"), (escaped(lacking), "yellow")]

@@ -125,7 +125,7 @@ def _summary(log: _Log, end: Summary) -> Iterator[str]:
         yield from _silent(log, stage)
         yield from _tables(log, stage)
     counts = text(counted({name: end.counts.get(name, 0) for name in OUTCOMES})) or "nothing"
-    sizes = f"{plural(end.hosts, 'host')}, {plural(end.connections, 'connection')}, {plural(end.execs, 'command')}"
+    sizes = f"{plural(end.hosts, 'host')}, {plural(end.connections, 'connection')}, {plural(end.commands, 'command')}"
     yield _line(log, log.progress.task, "", f"{counts} on {sizes} in {duration(end.seconds)}; exit code {end.exit}")
     if end.message:
         yield _line(log, log.progress.task, "", escaped(end.message))

@@ -14,8 +14,8 @@ Row = list[Span]
 
 SIGNS: Mapping[Outcome, str] = {
     "ok": "✓",
-    "fixed": "±",
-    "change": "~",
+    "changed": "±",
+    "would change": "~",
     "unknown": "?",
     "failed": "✗",
     "refused": "!",
@@ -26,8 +26,8 @@ _ASCII = str.maketrans({"✓": "*", "±": "+", "✗": "X", "·": ".", "│": "|"
 
 STYLES: Mapping[Outcome, str] = {
     "ok": "green",
-    "fixed": "yellow",
-    "change": "yellow",
+    "changed": "yellow",
+    "would change": "yellow",
     "unknown": "magenta",
     "failed": "bold red",
     "refused": "bold red",
@@ -44,7 +44,7 @@ def sign(outcome: Outcome) -> Span:
     return SIGNS[outcome], STYLES[outcome]
 
 
-_ORDER: tuple[Outcome, ...] = ("failed", "refused", "fixed", "change", "unknown", "ok", "skipped")
+_ORDER: tuple[Outcome, ...] = ("failed", "refused", "changed", "would change", "unknown", "ok", "skipped")
 
 
 def worst(counts: Mapping[str, int]) -> Outcome:

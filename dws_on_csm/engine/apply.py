@@ -198,7 +198,7 @@ def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], 
     if have == want:
         told = _told(run, key, step, host)
         told["note"] = "; ".join(filter(None, (told["note"], *at.notes)))
-        run.done(host, key, "fixed", began, diff=difference(before, have), **told)
+        run.done(host, key, "changed", began, diff=difference(before, have), **told)
     elif run.stopped:
         why = (step.status_text(have) if step.status_text else "") or "not yet as wanted"
         run.done(host, key, "skipped", began, note=f"the run was stopped while it waited: {why}")

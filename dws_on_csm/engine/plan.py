@@ -132,7 +132,7 @@ def preview(run: Run, key: str, step: Step, host: str) -> Preview:
         if step.change is not None:
             step.change(ctx, have, want)
         means = step.side_effect(ctx, have, want) if step.side_effect else ""
-        return Preview("change", difference(have, want), means, removes)
+        return Preview("would change", difference(have, want), means, removes)
     except NotYetKnown as unknown:
         # how it is done may not be known yet, where what it removes is
         return Preview("unknown", note=str(unknown), removes=removes)
@@ -154,8 +154,8 @@ def plan(run: Run) -> None:
                 began = time.time()
                 seen = preview(run, key, item, host)
                 if item.repeat_text and seen.outcome == "ok" and (stage.ends in changes if stage.ends else changes):
-                    seen = Preview("change", note=item.repeat_text)
-                changes |= {stage.name} if seen.outcome in ("change", "unknown") else set()
+                    seen = Preview("would change", note=item.repeat_text)
+                changes |= {stage.name} if seen.outcome in ("would change", "unknown") else set()
                 note = "; ".join(text for text in (*(one.words for one in seen.removes), seen.note) if text)
                 run.done(host, key, seen.outcome, began, diff=seen.diff, note=note, failures=seen.failures)
 
@@ -195,6 +195,8 @@ def pending(run: Run) -> Pending:
     told = tuple(dict.fromkeys(taken.words for _, _, taken in asked))
     things = frozenset((*where, thing) for _, where, taken in asked for thing in taken.things)
     besides = tuple(
-        dict.fromkeys(f"{where[1]}: {one.note}" for _, _, where, one in seen if one.outcome == "change" and one.note)
+        dict.fromkeys(
+            f"{where[1]}: {one.note}" for _, _, where, one in seen if one.outcome == "would change" and one.note
+        )
     )
     return Pending(changes, told, before, things, besides)

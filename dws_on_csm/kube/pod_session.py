@@ -48,7 +48,7 @@ class PodSession(Session):
         context: str,
     ) -> None:
         RemoteShell.__init__(self, name, environment, master._password)  # there is no connection to be made
-        self.execs = 0
+        self.commands = 0
         self.connects = 0
         self._pod = pod
         self._master = master

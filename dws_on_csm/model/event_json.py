@@ -7,7 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from dws_on_csm.model.events import OUTCOMES, Awaiting, Began, Done, Event, Failure, Line, Opened, Renamed, Summary
+from dws_on_csm.model.events import (
+    OUTCOMES,
+    Awaiting,
+    Began,
+    Done,
+    Event,
+    Failure,
+    Line,
+    Opened,
+    Renamed,
+    Summary,
+    current,
+)
 
 _KINDS: Mapping[str, type[Event]] = {
     kind.__name__.lower(): kind for kind in (Opened, Renamed, Began, Line, Awaiting, Done, Summary)
@@ -28,9 +40,9 @@ def _plain(value: Any) -> Any:
 
 
 def from_json(record: Mapping[str, Any]) -> Event:
-    """The event that `to_json` wrote. ValueError where the record is none of ours."""
+    """The event that `to_json` wrote, in this version or in an earlier one. ValueError where the record is none of ours."""
     kind = _KINDS.get(record.get("event", ""))
-    values = {key: _back(key, value) for key, value in record.items() if key != "event"}
+    values = {_FORMER_KEYS.get(key, key): _back(key, value) for key, value in record.items() if key != "event"}
     try:
         if kind is not None:
             return kind(**values)
@@ -39,7 +51,14 @@ def from_json(record: Mapping[str, Any]) -> Event:
     raise ValueError(f"not an event: {record.get('event')!r}; known are {', '.join(_KINDS)}")
 
 
+_FORMER_KEYS = {"execs": "commands"}
+
+
 def _back(key: str, value: Any) -> Any:
+    if key == "outcome":
+        return current(value)
+    if key == "counts":
+        return {current(outcome): count for outcome, count in value.items()}
     if key == "failures":
         return tuple(Failure(**{k: _back(k, v) for k, v in failure.items()}) for failure in value)
     if key in ("hosts", "stages") and isinstance(value, dict):
@@ -73,7 +92,8 @@ def step_record(done: Done) -> dict[str, Any]:
 def _summary(end: Summary) -> dict[str, Any]:
     """The counts stand beside the rest, each outcome under its own name, 0 where there is none."""
     counts: dict[str, int] = {outcome: end.counts.get(outcome, 0) for outcome in OUTCOMES}
-    sizes = {"hosts": end.hosts, "execs": end.execs, "connections": end.connections}
+    # "execs" is the former name of "commands": to be dropped with version 2
+    sizes = {"hosts": end.hosts, "commands": end.commands, "execs": end.commands, "connections": end.connections}
     some = {
         key: value for key, value in {"message": end.message, "next": end.next, "report": end.report}.items() if value
     } | ({"lacking": list(end.lacking)} if end.lacking else {})

@@ -6,10 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Outcome = Literal["ok", "fixed", "change", "unknown", "failed", "refused", "skipped"]
-"""ok: was right; fixed: is right now; change: a plan would; unknown: can't be known before an earlier stage ran."""
+Outcome = Literal["ok", "changed", "would change", "unknown", "failed", "refused", "skipped"]
+"""ok: was right already; changed: is right now; would change: in a plan; unknown: depends on a stage that has not run yet."""
 
-OUTCOMES: tuple[Outcome, ...] = ("ok", "fixed", "change", "unknown", "failed", "refused", "skipped")
+OUTCOMES: tuple[Outcome, ...] = ("ok", "changed", "would change", "unknown", "failed", "refused", "skipped")
+
+_FORMER: Mapping[str, Outcome] = {"fixed": "changed", "change": "would change"}
+
+
+def current(outcome: str) -> str:
+    """The outcome in today's words; journals on disk may have the words of earlier versions."""
+    return _FORMER.get(outcome, outcome)
 
 
 Table = tuple[tuple[str, ...], ...]
@@ -112,7 +119,7 @@ class Summary:
     exit: int
     counts: Mapping[str, int]
     hosts: int
-    execs: int
+    commands: int
     connections: int
     seconds: float
     message: str = ""

@@ -52,9 +52,9 @@ class Sessions(dict[str, Session | Unreachable]):
         return [one for one in self.values() if isinstance(one, Session)]
 
     @property
-    def execs(self) -> int:
+    def commands(self) -> int:
         """Exec channels opened so far."""
-        return sum(session.execs for session in self.open())
+        return sum(session.commands for session in self.open())
 
     @property
     def connections(self) -> int:

@@ -40,7 +40,7 @@ def ended(
         code,
         counts,
         hosts=len(sessions),
-        execs=sessions.execs,
+        commands=sessions.commands,
         connections=sessions.connections,
         seconds=time.time() - began,
         message=f"{refused}{changed and f' {HAS_CHANGED}{changed}.'}"
@@ -67,7 +67,7 @@ def left(
         FAILED,
         _counts(made.outcomes if made else {}),
         hosts=len(sessions or site.hosts()),
-        execs=sessions.execs if sessions else 0,
+        commands=sessions.commands if sessions else 0,
         connections=sessions.connections if sessions else 0,
         seconds=time.time() - began,
         message=" ".join(_leaving(made, running)),
@@ -97,7 +97,7 @@ def _undone(made: Run) -> Iterator[str]:
     for stage in made.stages if made.changing else ():
         for item in stage.steps if stage.ends else ():
             there = {made.outcomes.get((stage.name, item.name, host)) for host in made.hosts.get(item.role, ())}
-            if isinstance(item, Step) and item.change and not there <= {"ok", "fixed"}:
+            if isinstance(item, Step) and item.change and not there <= {"ok", "changed"}:
                 yield f"{stage.name}.{item.name} was not done: {item.hint}."
 
 
@@ -113,7 +113,7 @@ def _changed(made: Run) -> str:
     }
     found: dict[str, list[str]] = {}
     for (stage, step, host), outcome in made.outcomes.items():
-        if outcome == "fixed" and stage not in again:
+        if outcome == "changed" and stage not in again:
             found.setdefault(f"{stage}.{step}", []).append(host)
     told = [f"{step} ({fold(hosts)})" for step, hosts in found.items()]
     more = [f"and {len(told) - NAMED} steps more"] if len(told) > NAMED else []
@@ -149,7 +149,7 @@ def exit_code(outcomes: Mapping[tuple[str, str, str], Outcome], plan: bool, unpr
     if "skipped" in seen:
         return FAILED
     if plan:
-        return CHANGES if seen & {"change", "unknown"} else CONVERGED
+        return CHANGES if seen & {"would change", "unknown"} else CONVERGED
     return FAILED if "unknown" in seen else CONVERGED
 
 
@@ -176,4 +176,4 @@ def _message(options: Options, code: int, counts: Mapping[str, int], stopped: bo
         CHANGES: "",
         UNPROVEN: "Installed, but not proven.",
     }
-    return said.get(code, options.done if counts["fixed"] else options.right)
+    return said.get(code, options.done if counts["changed"] else options.right)

@@ -18,7 +18,7 @@ from typing import Any
 from dws_on_csm.config.load import ROOT
 from dws_on_csm.display.style import plural
 from dws_on_csm.model.event_json import to_json
-from dws_on_csm.model.events import PROOFS, Event, Line, Opened, Renamed
+from dws_on_csm.model.events import PROOFS, Event, Line, Opened, Renamed, current
 from dws_on_csm.model.lines import parse_record
 
 RUNS = ROOT / "runs"
@@ -156,18 +156,21 @@ def prune(keep: int, folder: Path = RUNS) -> None:
                 shutil.rmtree(old)
 
 
+_LASTING = ('"changed"', '"fixed"', '"failed"')  # "fixed" is the former word
+
+
 def _changed(file: Path) -> bool:
     """Whether the run changed something, by its journal; most of that need not be read for it. One that can't be: no."""
     with suppress(OSError, ValueError, KeyError), file.open() as lines:
         plan = parse_record(next(lines, "")).get("task") == "plan"
-        some = (parse_record(line) for line in lines if '"fixed"' in line or '"failed"' in line)
+        some = (parse_record(line) for line in lines if any(word in line for word in _LASTING))
         return not plan and any(change(one) for one in some if one)
     return False
 
 
 def change(event: Mapping[str, Any]) -> str:
-    """What was put right that lasts, or tried to be, by a journal's record: "STAGE.STEP"; "" for any other one."""
-    if event["event"] != "done" or event["outcome"] not in ("fixed", "failed"):
+    """What was changed that lasts, or tried to be, by a journal's record: "STAGE.STEP"; "" for any other one."""
+    if event["event"] != "done" or current(event["outcome"]) not in ("changed", "failed"):
         return ""
     return "" if event["stage"] in (*LOOKING, *PROOFS, *PASSING) else f"{event['stage']}.{event['step']}"
 

@@ -56,7 +56,7 @@ def changed(outcomes: Mapping[tuple[str, str, str], Outcome]) -> dict[str, list[
     """Host -> "STAGE.STEP" of what was put right there, or tried to be."""
     found: dict[str, list[str]] = {}
     for (stage, step, host), outcome in outcomes.items():
-        if outcome in ("fixed", "failed") and stage != "run":  # which is no step on a host
+        if outcome in ("changed", "failed") and stage != "run":  # which is no step on a host
             found.setdefault(host, []).append(f"{stage}.{step}")
     return found
 

@@ -25,7 +25,7 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its errors re
 class Session(RemoteShell):
     """One host's connection to `to`. `environment` is what every script sees; with a `password` they run under sudo.
 
-    `execs` counts the exec channels that were opened, `connects` the connections of its own. To be made in the main
+    `commands` counts the exec channels that were opened, `connects` the connections of its own. To be made in the main
     thread: Fabric's configurations can't be made in several at once.
     """
 
@@ -40,7 +40,7 @@ class Session(RemoteShell):
         from paramiko import SSHConfig
 
         super().__init__(to.name, environment, password)
-        self.execs = 0
+        self.commands = 0
         self.connects = 1
         self._to = to
         self._jumps = jumps
@@ -76,7 +76,7 @@ class Session(RemoteShell):
         while (channel := self._opened(ends)) is None:
             time.sleep(0.02)  # nothing tells when sshd has seen to the end of another session
         with self._lock:
-            self.execs += 1
+            self.commands += 1
         return channel
 
     def _opened(self, ends: float) -> Channel | None:

@@ -18,6 +18,6 @@ for folder in before/*/; do
 done
 for journal in runs/*; do
     [ -f "$journal" ] || continue
-    events=$(sed -n -E '/^\{"event": "(opened|summary)"|"outcome": "(fixed|failed)"/p' "$journal") || exit 1
+    events=$(sed -n -E '/^\{"event": "(opened|summary)"|"outcome": "(changed|fixed|failed)"/p' "$journal") || exit 1
     [ -z "$events" ] || printf '%s\n' "$events" | sed -e '/^{"event": "done"/s/, "began": .*/}/' -e "s|^|event ${journal#runs/} |"
 done

@@ -79,7 +79,7 @@ def site(lab: Lab, adopted: Answer) -> Path:
 def test_what_is_right_is_adopted_and_what_is_not_is_mended(adopted: Answer) -> None:
     """The install asks nothing, says of each step which was which, and a job proves the whole."""
     assert adopted.having("ok") >= RIGHT, RIGHT - adopted.having("ok")
-    assert adopted.having("fixed") >= MENDED, MENDED - adopted.having("fixed")
+    assert adopted.having("changed") >= MENDED, MENDED - adopted.having("changed")
     assert adopted.having("failed", "refused", "skipped", "unknown") == set()
     told = {named(step): step.get("diff", ()) for step in adopted.steps}
     assert "- owner: root" in told[f"access.kubeconfig@{PRIMARY}"]
@@ -89,8 +89,8 @@ def test_what_is_right_is_adopted_and_what_is_not_is_mended(adopted: Answer) -> 
 def test_a_second_install_changes_nothing_and_verify_proves_it(site: Path) -> None:
     """It is a site like any other."""
     again, proof = product.install(site), product.invoke("verify", f"--hosts={site}", "--json", deadline=200)
-    assert (again.code, again.having("fixed")) == (0, set()), again.told
-    assert proof.code == 0 and f"verify.job@{PRIMARY}" in proof.having("fixed"), proof.told
+    assert (again.code, again.having("changed")) == (0, set()), again.told
+    assert proof.code == 0 and f"verify.job@{PRIMARY}" in proof.having("changed"), proof.told
 
 
 # which versions beside v1 cert-manager's CRDs serve: from 1.6 on none
@@ -127,7 +127,7 @@ def test_what_was_installed_by_hand_is_undeployed(
     on(MASTER, "rm -rf /root/dws-on-csm/dws-0.0.20")
     done = undeploy(site, "--slurm", "--rbac", "--yes")
     assert done.code == 0, done.told
-    assert f"workarea.clone@{MASTER}" in done.having("fixed")
+    assert f"workarea.clone@{MASTER}" in done.having("changed")
     assert "csm-v1-0.0.20 | kubectl delete" in done.err
     until_silent(on, MASTER, PODS)
     assert on(MASTER, LEFT) == ""
@@ -142,8 +142,8 @@ def test_an_undeploy_of_everything_is_rolled_back(lab: Lab, site: Path, whole: M
     assert back.code == 0, back.told
     assert files(lab) == whole
     proof = product.invoke("verify", f"--hosts={site}", "--json", deadline=200)
-    assert proof.code == 0 and f"verify.job@{PRIMARY}" in proof.having("fixed"), proof.told
-    assert product.install(site).having("fixed") == set()
+    assert proof.code == 0 and f"verify.job@{PRIMARY}" in proof.having("changed"), proof.told
+    assert product.install(site).having("changed") == set()
 
 
 def test_the_adoption_is_rolled_back(lab: Lab, adopted: Answer, by_hand: Mapping[str, str], on: On) -> None:

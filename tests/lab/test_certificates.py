@@ -92,7 +92,7 @@ def test_what_is_wrong_is_shown(site: Path, on: On) -> None:
     answer = product.invoke("certs", f"--hosts={site}", deadline=60)
     assert answer.code == 1
     assert re.search(rf"✗ {PRIMARY}: slurm is refused: .*invoke install", answer.out)
-    assert product.install(site).having("fixed") >= {f"access.kubeconfig@{PRIMARY}"}
+    assert product.install(site).having("changed") >= {f"access.kubeconfig@{PRIMARY}"}
 
 
 # --- new ones
@@ -107,7 +107,7 @@ def test_a_rotation_makes_new_keys_and_the_plugin_notices_nothing(lab: Lab, site
     assert calls.failed == [] and calls.made >= ENOUGH
     after = {host: certificate(on, host).serial for host in CONTROLLERS}
     assert len({*before.values(), *after.values()}) == 4
-    assert answer.having("fixed") == NEW_ONES | {f"verify.job@{PRIMARY}"}
+    assert answer.having("changed") == NEW_ONES | {f"verify.job@{PRIMARY}"}
     turns = [(one["event"], one["host"]) for one in journal(answer) if one.get("step") == "kubeconfig"]
     assert turns.index(("done", PRIMARY)) < turns.index(("began", BACKUP))
     for host in CONTROLLERS:
@@ -173,7 +173,7 @@ def test_plans_change_nothing(lab: Lab, site: Path, variant: Variant) -> None:
     after = tree.files(lab, MASTER, *CONTROLLERS), tree.objects(lab)
     assert [*tree.differences(before[0], after[0]), *tree.differences(before[1], after[1])] == []
     assert [plan.code for plan in plans] == [4, 4, 4]
-    assert [plan.having("change") & NEW_ONES for plan in plans] == [NEW_ONES] * 3
+    assert [plan.having("would change") & NEW_ONES for plan in plans] == [NEW_ONES] * 3
     told = "\n".join(line for step in plans[2].steps for line in step.get("diff", ()))
     assert "- slurm-dws: may get, list, create, patch, delete Workflows" in told
 
@@ -230,7 +230,7 @@ def test_a_name_that_was_revoked_never_comes_back(variant: Variant, on: On) -> N
 def test_what_is_revoked_stays_so(variant: Variant) -> None:
     """Asked for by name again it is proven again and changes nothing; without a name there is nothing left to revoke."""
     again = revoke(variant(common_name="second"), "first")
-    assert again.code == 0 and again.having("fixed") == set(), again.told
+    assert again.code == 0 and again.having("changed") == set(), again.told
     assert {"revoked.rights", "revoked.refused"} <= {named.partition("@")[0] for named in again.having("ok")}
     without = revoke(variant(common_name="second"))
     assert without.code == 3 and re.search(rf"revoked already: {OTHERS}first\b", without.err)
@@ -241,7 +241,7 @@ def test_a_rollback_brings_no_revoked_name_back(variant: Variant, on: On) -> Non
     on(BACKUP, f"rm {KUBECONFIG}")
     back = product.invoke("rollback", f"--hosts={variant(common_name='second')}", "--json", "--yes", deadline=200)
     assert back.code == 0, back.told
-    assert back.having("fixed") == {f"access.kubeconfig@{BACKUP}"}
+    assert back.having("changed") == {f"access.kubeconfig@{BACKUP}"}
     for host in CONTROLLERS:
         assert f"The former kubeconfig on {host} stays away: first was revoked" in back.summary["message"]
     assert {certificate(on, host).common_name for host in CONTROLLERS} == {"second"}

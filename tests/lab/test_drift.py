@@ -103,7 +103,7 @@ def test_drift(lab: Lab, on: On, table: tuple[Drift, ...]) -> None:
     assert mended.code == 0, mended.told
     expected = {f"{step}@{MASTER if host == REGISTRY else host}" for _, host, _, steps in table for step in steps}
     settles = SETTLES if f"deploy.applied@{MASTER}" in expected else set()
-    assert mended.having("fixed") - settles == expected | {f"verify.job@{PRIMARY}"}
+    assert mended.having("changed") - settles == expected | {f"verify.job@{PRIMARY}"}
     assert product.plan(scene.site_file(lab)).code == 0
 
 
@@ -119,7 +119,7 @@ def test_what_serves_is_proven_though_a_pod_finds_no_host(lab: Lab, on: On, tmp_
     finally:
         on(MASTER, "kubectl uncordon ncn-w003")
     assert lacking.code == 1 and lacking.having("failed") == {f"deploy.available@{MASTER}"}, lacking.told
-    assert f"verify.job@{PRIMARY}" in lacking.having("fixed")
+    assert f"verify.job@{PRIMARY}" in lacking.having("changed")
     (failure,) = lacking.failures()
     assert "2 of 3" in failure["meaning"] and "not scheduled" in failure["meaning"]
     assert product.install(scene.site_file(lab)).code == 0

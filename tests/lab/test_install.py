@@ -39,9 +39,9 @@ def site(lab: Lab, cold: Answer) -> Path:
 def test_an_install_from_nothing_ends_well(cold: Answer) -> None:
     """On a pristine site everything is put right in one run, with exit code 0 and one connection a host."""
     assert (cold.code, cold.summary["exit"]) == (0, 0), cold.told
-    assert cold.having("failed", "refused", "skipped", "unknown", "change") == set()
+    assert cold.having("failed", "refused", "skipped", "unknown", "would change") == set()
     assert cold.summary["connections"] == len(HOSTS)
-    assert {one.partition(".")[0] for one in cold.having("fixed")} == {
+    assert {one.partition(".")[0] for one in cold.having("changed")} == {
         *("workarea", "images", "deploy", "access", "plugin", "slurm", "verify")
     }
 
@@ -49,7 +49,7 @@ def test_an_install_from_nothing_ends_well(cold: Answer) -> None:
 def test_the_install_is_proven_by_a_job(cold: Answer) -> None:
     """The proof is a job that ran: its Workflow went through all states, and bbstat answered."""
     (proof,) = (step for step in cold.steps if step["stage"] == "verify")
-    assert proof["outcome"] == "fixed"
+    assert proof["outcome"] == "changed"
     assert f"{STATES} in " in proof["note"] and "currentState=" in proof["note"]
 
 
@@ -146,7 +146,7 @@ def test_an_install_on_an_installed_site_changes_nothing(lab: Lab, site: Path) -
     assert again.code == 0, again.told
     assert {step["outcome"] for step in again.steps} == {"ok"}
     looked = {step["host"] for step in again.steps}
-    assert (again.summary["connections"], again.summary["execs"]) == (len(HOSTS), len(looked) + 1)
+    assert (again.summary["connections"], again.summary["commands"]) == (len(HOSTS), len(looked) + 1)
     assert [*tree.differences(before[0], tree.files(lab)), *tree.differences(before[1], tree.objects(lab))] == []
 
 
@@ -162,7 +162,7 @@ def test_the_last_proof_is_shown_and_a_new_one_made_when_asked_for(site: Path) -
     jobs = [
         step["note"].split(",")[0] for answer in (first, second) for step in answer.steps if step["stage"] == "verify"
     ]
-    assert second.code == 0 and second.having("fixed") == {f"verify.job@{PRIMARY}"}
+    assert second.code == 0 and second.having("changed") == {f"verify.job@{PRIMARY}"}
     assert int(jobs[1].removeprefix("job ")) > int(jobs[0].removeprefix("job "))
 
 
@@ -180,10 +180,10 @@ def test_limit_leaves_the_other_hosts_alone(site: Path, on: On) -> None:
     edit(on)
     limited = product.install(site, f"--limit={BACKUP}")
     assert limited.code == 0, limited.told
-    assert limited.having("fixed") == {f"plugin.lua@{BACKUP}"}
+    assert limited.having("changed") == {f"plugin.lua@{BACKUP}"}
     assert {step["host"] for step in limited.steps} == {BACKUP}
     assert "edited" in on(PRIMARY, "tail -n 1 /etc/slurm/burst_buffer.lua")
-    assert product.install(site).having("fixed") >= {f"plugin.lua@{PRIMARY}"}
+    assert product.install(site).having("changed") >= {f"plugin.lua@{PRIMARY}"}
 
 
 def test_hosts_takes_a_node_set_of_the_checkouts_own_site_file(lab: Lab, site: Path, on: On, tmp_path: Path) -> None:
@@ -196,8 +196,10 @@ def test_hosts_takes_a_node_set_of_the_checkouts_own_site_file(lab: Lab, site: P
     edit(on)
     part = product.invoke("plan", "--hosts", "slurmctl[2]", "--json", deadline=120, checkout=tmp_path)
     every = product.invoke("install", "--hosts", "--json", deadline=280, checkout=tmp_path)
-    assert (part.code, part.having("change")) == (4, {f"plugin.lua@{BACKUP}"}), part.told
-    assert every.code == 0 and every.having("fixed") >= {f"plugin.lua@{host}" for host in (PRIMARY, BACKUP)}, every.told
+    assert (part.code, part.having("would change")) == (4, {f"plugin.lua@{BACKUP}"}), part.told
+    assert every.code == 0 and every.having("changed") >= {f"plugin.lua@{host}" for host in (PRIMARY, BACKUP)}, (
+        every.told
+    )
 
 
 def test_a_host_that_the_site_does_not_have(site: Path) -> None:
@@ -213,5 +215,5 @@ def test_json_is_all_there_is_on_standard_output(cold: Answer) -> None:
     """Every line of --json is a step or the summary, which comes last and counts what the steps say."""
     lines = [json.loads(line) for line in cold.out.splitlines()]
     assert [line["event"] for line in lines] == ["step"] * (len(lines) - 1) + ["summary"]
-    counted = {outcome: len(cold.having(outcome)) for outcome in ("ok", "fixed", "failed", "refused", "skipped")}
+    counted = {outcome: len(cold.having(outcome)) for outcome in ("ok", "changed", "failed", "refused", "skipped")}
     assert counted == {outcome: cold.summary[outcome] for outcome in counted}

@@ -34,12 +34,12 @@ def test_on_a_site_with_something_to_put_right(lab: Lab, on: On) -> None:
     on(MASTER, "kubectl delete clusterrolebinding slurm-dws-viewer")
     planned = untouched(lab)
     assert planned.code == 4, planned.told
-    assert planned.having("change") >= {
+    assert planned.having("would change") >= {
         f"plugin.lua@{PRIMARY}",
         f"access.kubeconfig@{PRIMARY}",
         f"access.binding@{MASTER}",
     }
-    assert {one.partition(".")[0] for one in planned.having("change")} == {"plugin", "access", "verify"}
+    assert {one.partition(".")[0] for one in planned.having("would change")} == {"plugin", "access", "verify"}
     assert "- -- edited" in "\n".join(line for step in planned.steps for line in step.get("diff", ()))
 
 
@@ -48,8 +48,8 @@ def test_on_a_pristine_site(lab: Lab) -> None:
     scene.pristine(lab)
     planned = untouched(lab)
     assert planned.code == 4, planned.told
-    assert planned.having("fixed", "failed", "refused", "skipped") == set()
-    diffs = {product.named(step): step.get("diff", []) for step in planned.steps if step["outcome"] == "change"}
+    assert planned.having("changed", "failed", "refused", "skipped") == set()
+    diffs = {product.named(step): step.get("diff", []) for step in planned.steps if step["outcome"] == "would change"}
     assert "+ BurstBufferType=burst_buffer/lua" in diffs[f"slurm.conf@{PRIMARY}"]
     assert f"workarea.clone@{MASTER}" in diffs and f"access.kubeconfig@{PRIMARY}" in diffs
 

@@ -75,7 +75,7 @@ def test_a_plan_says_where_slurmctld_stops_and_changes_nothing(pod_lab: Lab, sit
 
 def refused(done: product.Answer) -> list[tuple[str, str, str]]:
     """Name, text and fix of each finding of a run that was refused."""
-    assert (done.code, done.having("fixed", "failed")) == (3, set()), done.told
+    assert (done.code, done.having("changed", "failed")) == (3, set()), done.told
     told = [one for one in done.steps if one["outcome"] == "refused"]
     return [(one["command"], one["meaning"], one["fix"]) for step in told for one in step["failures"]]
 
@@ -120,7 +120,7 @@ def test_an_install_from_nothing_is_proven_by_a_job(pod_lab: Lab, site: Path, ku
         "access.kubeconfig@slurmctld",
         "slurm.conf@slurmctld",
         "verify.job@slurmctld",
-    } <= done.having("fixed")
+    } <= done.having("changed")
     assert "BurstBufferType=burst_buffer/lua" in config(kubectl)["slurm.conf"]
     assert pod.run(pod_lab, f"{KUBECTL} {KUBECONFIG} {GET} 2>&1") == ""
     with pytest.raises(RuntimeError, match="Read-only file system"):
@@ -153,7 +153,7 @@ def test_again_nothing_changes(site: Path, kubectl: Kubectl) -> None:
     """No other pod, no other object; one exec in the pod."""
     before = pods(kubectl)
     done = product.install(site)
-    assert (done.code, done.having("fixed", "failed")) == (0, set()), done.told
+    assert (done.code, done.having("changed", "failed")) == (0, set()), done.told
     assert pods(kubectl) == before
     assert product.plan(site).code == 0
 
@@ -163,7 +163,7 @@ def test_a_new_pod_needs_nothing_but_a_proof(site: Path, kubectl: Kubectl) -> No
     kubectl("delete pod --selector=app=slurmctld")
     kubectl(f"rollout status deployment/{NAME} --timeout=120s")
     done = product.install(site)
-    assert (done.code, done.having("fixed")) == (0, {"verify.job@slurmctld"}), done.told
+    assert (done.code, done.having("changed")) == (0, {"verify.job@slurmctld"}), done.told
 
 
 def test_exactly_what_was_edited_is_put_right(pod_lab: Lab, site: Path, kubectl: Kubectl) -> None:
@@ -175,7 +175,7 @@ def test_exactly_what_was_edited_is_put_right(pod_lab: Lab, site: Path, kubectl:
     pod.run(pod_lab, gone, deadline=120)
     done = product.install(site)
     assert done.code == 0, done.told
-    assert done.having("fixed") == {"plugin.lua@slurmctld", "verify.job@slurmctld"}
+    assert done.having("changed") == {"plugin.lua@slurmctld", "verify.job@slurmctld"}
     assert pods(kubectl) == before
 
 
@@ -281,7 +281,7 @@ def test_a_rollback_brings_it_back(site: Path, kubectl: Kubectl) -> None:
     assert "BurstBufferType=burst_buffer/lua" in config(kubectl)["slurm.conf"]
     assert product.invoke("verify", f"--hosts={site}", "--json", deadline=120).code == 0
     again = product.install(site)
-    assert (again.code, again.having("fixed")) == (0, set()), again.told
+    assert (again.code, again.having("changed")) == (0, set()), again.told
 
 
 def test_a_stateful_set_is_rolled_out_too(site: Path, kubectl: Kubectl) -> None:
@@ -291,5 +291,5 @@ def test_a_stateful_set_is_rolled_out_too(site: Path, kubectl: Kubectl) -> None:
     before = kubectl("get pod slurmctld-0 --output=jsonpath={.metadata.uid}")
     done = product.install(site)
     assert (done.code, done.having("failed")) == (0, set()), done.told
-    assert {"slurm.conf@slurmctld", "verify.job@slurmctld"} <= done.having("fixed")
+    assert {"slurm.conf@slurmctld", "verify.job@slurmctld"} <= done.having("changed")
     assert kubectl("get pod slurmctld-0 --output=jsonpath={.metadata.uid}") != before

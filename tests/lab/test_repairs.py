@@ -55,12 +55,12 @@ def test_one_step_is_put_right_there_and_nothing_else(lab: Lab, on: On, site: Pa
     on(PRIMARY, f"echo '# edited' >>{CONF}")
     before = tree.files(lab, BACKUP)
     said = redo(PRIMARY, site, "plugin.lua")
-    assert (said.code, outcomes(said)["plugin.lua"]) == (0, "fixed"), said.err
+    assert (said.code, outcomes(said)["plugin.lua"]) == (0, "changed"), said.err
     assert not {"plugin.conf", "slurm.daemon", "verify.job"} & set(outcomes(said))
     assert "edited" not in on(PRIMARY, f"cat {LUA}")
     assert "edited" in on(PRIMARY, f"cat {CONF}")
     assert tree.differences(before, tree.files(lab, BACKUP)) == []
-    wrong = {key for key, one in outcomes(look(PRIMARY, site)).items() if one == "change"}
+    wrong = {key for key, one in outcomes(look(PRIMARY, site)).items() if one == "would change"}
     assert wrong == {"plugin.conf", "slurm.daemon", "verify.job"}
     assert redo(BACKUP, site, "plugin.lua").code == 0
 

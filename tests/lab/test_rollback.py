@@ -92,7 +92,9 @@ def test_an_install(lab: Lab, untouched: tuple[Mapping[str, str], set[str]]) -> 
     """After install and rollback Slurm's files are the same to the byte, and the cluster has the objects that it had."""
     run = scene.installed(lab).summary["run"]
     planned = rollback(lab, "--plan")
-    assert planned.code == 4 and {f"slurm.conf@{one}" for one in CONTROLLERS} <= planned.having("change"), planned.err
+    assert planned.code == 4 and {f"slurm.conf@{one}" for one in CONTROLLERS} <= planned.having("would change"), (
+        planned.err
+    )
     asked = rollback(lab)
     assert asked.code == 3 and "Nothing was removed" in asked.summary["message"], asked.err
     back = rollback(lab, run, "--yes")
@@ -106,7 +108,7 @@ def test_a_rollback_is_undone(lab: Lab) -> None:
     back = rollback(lab, runs(lab, "rollback", "done")[-1], "--yes")
     assert back.code == 0, back.err
     planned = product.plan(scene.site_file(lab))
-    assert planned.having("change", "unknown") <= {f"verify.job@{PRIMARY}"}, planned.err
+    assert planned.having("would change", "unknown") <= {f"verify.job@{PRIMARY}"}, planned.err
 
 
 def test_a_repair(lab: Lab, on: On) -> None:
@@ -146,7 +148,7 @@ def test_what_was_changed_since(lab: Lab, on: On, untouched: tuple[Mapping[str, 
     assert f"/etc/slurm/slurm.conf on {PRIMARY} is not as run {first}" in told
     assert f"clusterroles/workload-manager is not as run {first}" in told
     assert f"Workflow default/bb{job}" in told and f"job {job} of joe, PENDING" in told
-    assert (files(lab), back.having("fixed")) == (before, set())
+    assert (files(lab), back.having("changed")) == (before, set())
 
 
 def test_it_goes_on_when_these_are_settled_and_wherever_it_was_killed(
@@ -201,7 +203,7 @@ def test_a_rollback_over_a_version_change_and_a_revocation(
     back = product.invoke(*order, deadline=280)
     assert back.code == 0, back.told
     again = product.invoke(*order, deadline=280)
-    assert (again.code, again.having("fixed")) == (0, set()), again.told
+    assert (again.code, again.having("changed")) == (0, set()), again.told
     bound = on(
         MASTER, "kubectl get clusterrolebinding slurm-dws-viewer -o jsonpath='{.roleRef.name} {.subjects[*].name}'"
     )

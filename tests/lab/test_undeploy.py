@@ -93,7 +93,7 @@ def test_it_is_refused_while_jobs_need_it(site: Path, orphan: str, on: On) -> No
     assert f"job {orphan} of joe, PENDING" in " ".join(words) and f"job {plain} " not in " ".join(words)
     assert f"scancel --hurry {running}" in " ".join(words.values())
     assert f"job {plain} of joe is in Slurm" in " ".join(told(every))
-    assert refused.having("fixed") | every.having("fixed") == set()
+    assert refused.having("changed") | every.having("changed") == set()
     on(MASTER, "kubectl get deployment --namespace dws-system dws-webhook")
 
 
@@ -105,7 +105,7 @@ def test_a_plan_shows_what_would_go_and_takes_nothing(site: Path, orphan: str, o
     shown = undeploy(site, "--plan", "--slurm", "--rbac", "--orphans")
     lines = [line for step in shown.steps for line in step.get("diff", ())]
     assert shown.code == 4, shown.err
-    assert shown.having("fixed", "failed", "refused", "unknown") == set()
+    assert shown.having("changed", "failed", "refused", "unknown") == set()
     for gone in ("DWS: 0.0.20", "objects: Deployment dws-webhook", "BurstBufferType=burst_buffer/lua", *FILES.split()):
         assert any(line.startswith("- ") and gone in line for line in lines), gone
     on(PRIMARY, f"ls {FILES} && grep -q ^BurstBufferType /etc/slurm/slurm.conf")
@@ -126,7 +126,7 @@ def test_it_takes_orphans_and_dws_and_leaves_what_upstream_leaves(site: Path, or
     """The namespace and its certificate's Secret stay, role and binding too; Slurm keeps its burst buffer, and it says so."""
     done = undeploy(site, "--orphans", "--yes")
     assert done.code == 0, done.err
-    assert done.having("fixed") == {f"undeploy.orphans@{MASTER}", f"undeploy.removed@{MASTER}"}
+    assert done.having("changed") == {f"undeploy.orphans@{MASTER}", f"undeploy.removed@{MASTER}"}
     until_silent(on, MASTER, PODS)
     left = on(MASTER, LEFT).split()
     assert left == [
@@ -142,7 +142,7 @@ def test_it_takes_orphans_and_dws_and_leaves_what_upstream_leaves(site: Path, or
 def test_where_nothing_is_installed_it_changes_nothing(site: Path) -> None:
     """A second run finds nothing to do."""
     again = undeploy(site, "--yes")
-    assert (again.code, again.having("fixed", "failed", "refused")) == (0, set()), again.err
+    assert (again.code, again.having("changed", "failed", "refused")) == (0, set()), again.err
     assert "Nothing is installed" in again.summary["message"]
 
 
@@ -176,14 +176,14 @@ def test_what_an_undeploy_left_half_deleted_is_asked_about_by_name(site: Path, l
     assert (asked.code, refused.code) == (3, 3)
     assert f"Workflow default/bb{lost} in PreRun: job {lost} of joe, RUNNING" in asked.err
     assert refused.findings() == {"workflow-lost"}
-    assert refused.having("fixed") == set()
+    assert refused.having("changed") == set()
 
 
 def test_it_is_set_free_and_its_job_ends(site: Path, lost: str, on: On) -> None:
     """The CRD goes at last, and Slurm, which had waited for the Workflow, gets rid of the job."""
     done = undeploy(site, "--yes")
     assert done.code == 0, done.err
-    assert f"undeploy.stuck@{MASTER}" in done.having("fixed")
+    assert f"undeploy.stuck@{MASTER}" in done.having("changed")
     assert "dataworkflowservices" not in on(MASTER, LEFT)
     on(PRIMARY, f"scancel {lost}")
     until(on, PRIMARY, f"! squeue --noheader --jobs {lost} | grep -q .")

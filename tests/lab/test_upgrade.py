@@ -61,7 +61,7 @@ def test_another_version_is_refused_while_dws_is_needed(older: Path, held: str, 
     assert refused.code == 3, refused.err
     assert refused.findings() == {"workflow-live"}
     assert f"job {held} of joe" in " ".join(told(refused))
-    assert refused.having("fixed") == set() and images(on, "0.0.20")
+    assert refused.having("changed") == set() and images(on, "0.0.20")
     assert on(MASTER, "ls /root/dws-on-csm").split().count("dws-0.0.19") == 0
 
 
@@ -71,7 +71,7 @@ def test_another_version_is_asked_about(older: Path, on: On) -> None:
     assert asked.code == 3, asked.err
     assert "DWS 0.0.20 is undeployed, and DWS 0.0.19 takes its place" in asked.err
     assert "writes Workflows of v1alpha2, which DWS 0.0.19 serves" in asked.err
-    assert asked.having("fixed") == set() and images(on, "0.0.20")
+    assert asked.having("changed") == set() and images(on, "0.0.20")
 
 
 def cut(site: Path, kind: str, step: str, seconds: float) -> None:
@@ -101,7 +101,7 @@ def test_an_upgrade_backwards_goes_on_wherever_it_was_cut(older: Path, on: On) -
     cut(older, "began", "deploy.applied", 0.5)
     done = mended(older)
     assert images(on, "0.0.19")
-    assert f"verify.job@{PRIMARY}" in done.having("fixed") and done.having("failed", "refused", "skipped") == set()
+    assert f"verify.job@{PRIMARY}" in done.having("changed") and done.having("failed", "refused", "skipped") == set()
     assert "undeploying" not in on(MASTER, "kubectl get namespace dws-system --output yaml")
 
 
@@ -110,12 +110,12 @@ def test_an_upgrade_whose_clone_is_gone_clones_that_tag_again(site: Path, older:
     on(MASTER, "rm -rf /root/dws-on-csm/dws-0.0.19")
     plan = product.plan(site)
     clone = next(step for step in plan.steps if (step["stage"], step["step"]) == ("previous", "clone"))
-    assert (plan.code, clone["outcome"]) == (4, "change") and "- at: absent" in clone["diff"]
+    assert (plan.code, clone["outcome"]) == (4, "would change") and "- at: absent" in clone["diff"]
     done = mended(site)
-    assert {f"previous.clone@{MASTER}", f"previous.removed@{MASTER}"} <= done.having("fixed")
+    assert {f"previous.clone@{MASTER}", f"previous.removed@{MASTER}"} <= done.having("changed")
     assert "its clone is not there: clone dws v0.0.19" in done.err
     assert images(on, "0.0.20")
-    assert product.install(site).having("fixed") == set()
+    assert product.install(site).having("changed") == set()
 
 
 def test_an_install_mends_what_somebody_undeployed_with_a_live_workflow(site: Path, held: str, on: On) -> None:
@@ -124,7 +124,7 @@ def test_an_install_mends_what_somebody_undeployed_with_a_live_workflow(site: Pa
     asked, done = product.install(site), product.install(site, "--yes")
     assert asked.code == 3 and f"Workflow default/bb{held}" in asked.err
     assert done.code == 0, done.err
-    assert {f"previous.stuck@{MASTER}", f"deploy.applied@{MASTER}", f"verify.job@{PRIMARY}"} <= done.having("fixed")
+    assert {f"previous.stuck@{MASTER}", f"deploy.applied@{MASTER}", f"verify.job@{PRIMARY}"} <= done.having("changed")
 
 
 ROLE = "kubectl get clusterrolebinding slurm-dws-viewer --output jsonpath={.roleRef.name}"
@@ -134,7 +134,7 @@ def bound_anew(done: Answer) -> bool:
     """Whether a run made the binding anew, said how long it was not there, and proved it all with a job."""
     (binding,) = (one for one in done.steps if product.named(one) == f"access.binding@{MASTER}")
     told = "ClusterRoleBinding slurm-dws-viewer was made anew: not there for" in binding["note"]
-    return told and {f"access.binding@{MASTER}", f"verify.job@{PRIMARY}"} <= done.having("fixed")
+    return told and {f"access.binding@{MASTER}", f"verify.job@{PRIMARY}"} <= done.having("changed")
 
 
 def test_a_role_of_another_name_takes_the_binding_along(site: Path, newer: Path, on: On) -> None:
@@ -142,7 +142,7 @@ def test_a_role_of_another_name_takes_the_binding_along(site: Path, newer: Path,
     forth = mended(newer)
     assert bound_anew(forth) and images(on, "0.1.9"), forth.told
     assert on(MASTER, ROLE) == "dws-workload-manager"
-    assert product.install(newer).having("fixed") == set()
+    assert product.install(newer).having("changed") == set()
     back = mended(site)
     assert bound_anew(back) and images(on, "0.0.20"), back.told
     assert on(MASTER, ROLE) == "workload-manager"
@@ -151,8 +151,8 @@ def test_a_role_of_another_name_takes_the_binding_along(site: Path, newer: Path,
 def test_a_rollback_of_an_upgrade_puts_the_old_version_back(site: Path, newer: Path, on: On) -> None:
     """Its objects, its role and the binding to it: a job proves that, and the site file of that version finds nothing to do."""
     back = product.invoke("rollback", f"--hosts={site}", "--json", "--yes", deadline=280)
-    assert back.code == 0 and f"previous.removed@{MASTER}" in back.having("fixed"), back.told
+    assert back.code == 0 and f"previous.removed@{MASTER}" in back.having("changed"), back.told
     assert images(on, "0.1.9") and on(MASTER, ROLE) == "dws-workload-manager"
     proof = product.invoke("verify", f"--hosts={newer}", "--json", deadline=200)
-    assert proof.code == 0 and f"verify.job@{PRIMARY}" in proof.having("fixed"), proof.told
-    assert product.install(newer).having("fixed") == set()
+    assert proof.code == 0 and f"verify.job@{PRIMARY}" in proof.having("changed"), proof.told
+    assert product.install(newer).having("changed") == set()

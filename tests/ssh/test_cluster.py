@@ -287,7 +287,7 @@ def test_warm_starts_the_proxy(master: MasterSession) -> None:
     """Warmed up, the first request finds the proxy there."""
     master.warm().join(60)
     assert master.cluster().get("/version")
-    assert master.execs == 1
+    assert master.commands == 1
 
 
 def test_no_cache_is_left(server: Server, cluster: Cluster) -> None:

@@ -55,7 +55,7 @@ def test_many_hosts_side_by_side(server: Server, connect: Connect) -> None:
     assert sessions.connections == 19
     for session in sessions.open():
         assert session.run("echo hi", deadline=HANG).out == b"hi\n"
-    assert sessions.execs == 19
+    assert sessions.commands == 19
 
 
 def test_closed_port_is_told(server: Server, refused: Refused) -> None:

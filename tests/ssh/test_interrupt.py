@@ -21,23 +21,23 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN = """
 import sys
 from pathlib import Path
-from dws_on_csm.model.actions import Sh
+from dws_on_csm.model.actions import RunScript
 from dws_on_csm.config.load import load
 from dws_on_csm.runner.journal import Journal
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.run import run
-from dws_on_csm.model.step import Shell, Stage, Step
+from dws_on_csm.model.step import ShellLook, Stage, Step
 
 folder, change, mode = sys.argv[1:]
 if mode == "late":
     import dws_on_csm.runner.run
     dws_on_csm.runner.run.identifier = lambda at: "20200131T120000Z-1f3a"
 Journal.__init__.__defaults__ = (Path(folder) / "runs",)
-look = Shell("[ -e /var/lib/changed ] && echo there || echo none", lambda out: out.decode().strip())
-takes = (lambda *_: "all of it") if mode == "ask" else None
+look = ShellLook("[ -e /var/lib/changed ] && echo there || echo none", lambda out: out.decode().strip())
+removes = (lambda *_: "all of it") if mode == "ask" else None
 step = Step("hard", "master", lambda place: look, lambda place: "there",
-            lambda *_: [Sh("work for long", change, 500.0)], takes=takes)
-more = Step("next", "master", lambda place: look, lambda place: "there", lambda *_: [Sh("go on", "touch /var/lib/changed")])
+            lambda *_: [RunScript("work for long", change, 500.0)], removes=removes)
+more = Step("next", "master", lambda place: look, lambda place: "there", lambda *_: [RunScript("go on", "touch /var/lib/changed")])
 stages = (Stage("first", (), ()), Stage("second", ("first",), (step,)), Stage("third", ("second",), (more,)))
 sys.exit(run(load(Path(folder) / "hosts.yaml"), stages, Options(json=mode != "ask")))
 """

@@ -47,7 +47,7 @@ def test_one_exec_for_one_script(session: Session) -> None:
     """Each script costs one exec channel on the connection that is there."""
     for _ in range(3):
         session.run("true", deadline=HANG)
-    assert session.execs == 3
+    assert session.commands == 3
 
 
 def test_much_data_goes_both_ways_at_once(session: Session) -> None:

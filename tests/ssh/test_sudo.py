@@ -30,7 +30,7 @@ def test_passwordless_sudo_is_not_asked(server: Server, one: One) -> None:
     session = one(server.config(), user="admin", sudo=True)
     result = session.run("id -u; cat; echo $LC_ALL $SUDO_USER; exit 3", b"data\n", deadline=HANG)
     assert (result.out, result.code) == (b"0\ndata\nC admin\n", 3)
-    assert session.execs == 1
+    assert session.commands == 1
 
 
 def test_password_is_asked_once_a_run(server: Server, connect: Connect) -> None:
@@ -47,7 +47,7 @@ def test_password_is_asked_once_a_run(server: Server, connect: Connect) -> None:
         assert [result.out for result in runs] == [b"0\nin", b"0\nin"]
     assert sessions.open()[0].run("cat", b"again", deadline=HANG).out == b"again"
     assert len(asked) == 1
-    assert sessions.execs == 5
+    assert sessions.commands == 5
 
 
 def test_password_goes_nowhere_else(server: Server, one: One) -> None:

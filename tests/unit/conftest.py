@@ -41,7 +41,7 @@ class LocalHost:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def execs(self) -> int:
+    def commands(self) -> int:
         return len(self.scripts)
 
     def run(

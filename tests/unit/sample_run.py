@@ -107,7 +107,7 @@ def deploy(script: Script, at: float) -> float:
         (0, "git clone --branch v0.0.20 https://github.com/.../dws.git"),
         (0.4, Line(MASTER, "workarea", "clone", "Receiving objects:  41% (812/1980)\rReceiving objects: 100%")),
     )
-    script.done(f"{MASTER} workarea clone", at + 2.2, "fixed", 2.2, diff=diff["clone"])
+    script.done(f"{MASTER} workarea clone", at + 2.2, "changed", 2.2, diff=diff["clone"])
     script.done(f"{MASTER} workarea kustomize", at + 2.2, "ok")
     script.work(
         f"{MASTER} images push",
@@ -117,14 +117,14 @@ def deploy(script: Script, at: float) -> float:
         (0.9, "podman push registry.local/dws:0.0.20"),
         (0.7, Line(MASTER, "images", "push", "\x1b[32mWriting manifest to image destination\x1b[0m")),
     )
-    script.done(f"{MASTER} images push", at + 5.6, "fixed", 3.3, diff=diff["push"])
+    script.done(f"{MASTER} images push", at + 5.6, "changed", 3.3, diff=diff["push"])
     script.work(
         f"{MASTER} deploy manifests",
         at + 5.7,
         (0, "make deploy OVERLAY=csm"),
         *((0.25, Line(MASTER, "deploy", "manifests", f"deployment.apps/object-{i} created")) for i in range(8)),
     )
-    script.done(f"{MASTER} deploy manifests", at + 8.3, "fixed", 2.6, diff=("+ objects: 34",))
+    script.done(f"{MASTER} deploy manifests", at + 8.3, "changed", 2.6, diff=("+ objects: 34",))
     script.work(f"{MASTER} deploy webhook", at + 8.4,
                 (0, Awaiting(MASTER, "deploy", "webhook", "0 of 3 webhook pods: pulling the image", 120.0)),
                 (4.1, Awaiting(MASTER, "deploy", "webhook", "1 of 3 webhook pods: certificate not mounted yet", 115.9)),
@@ -139,10 +139,10 @@ def slurm_side(script: Script, at: float) -> None:
         begins = at + 0.1 * number
         script.work(f"{host} access kubeconfig", begins, (0, f"sign CN=slurm-dws on {MASTER}"),
                     (0.5, "put /etc/slurm/slurm-dws.kubeconfig"))  # fmt: skip
-        script.done(f"{host} access kubeconfig", begins + 0.9, "fixed", 0.9, diff=diff["kubeconfig"])
+        script.done(f"{host} access kubeconfig", begins + 0.9, "changed", 0.9, diff=diff["kubeconfig"])
         script.done(f"{host} access rights", begins + 0.9, "ok")
         script.work(f"{host} plugin files", begins + 1.0, (0, "put /etc/slurm/burst_buffer.lua"))
-        script.done(f"{host} plugin files", begins + 1.6, "fixed", 0.6, diff=diff["files"])
+        script.done(f"{host} plugin files", begins + 1.6, "changed", 0.6, diff=diff["files"])
 
 
 def install(ends: bool = True) -> list[tuple[float, Event]]:
@@ -151,17 +151,17 @@ def install(ends: bool = True) -> list[tuple[float, Event]]:
     preflight(script)
     slurm_side(script, 1.5)
     at = deploy(script, 1.5)
-    script.done(f"{MASTER} deploy webhook", at, "fixed", 7.6, diff=diff["webhook"])
+    script.done(f"{MASTER} deploy webhook", at, "changed", 7.6, diff=diff["webhook"])
     for host in CONTROLLERS:
         script.work(f"{host} slurm activation", at, (0.1, "replace slurm.conf, restart slurmctld, wait for its answer"),
                     (0.6, Line(host, "slurm", "activation", "slurmctld: Running as primary controller")))  # fmt: skip
-        script.done(f"{host} slurm activation", at + 2.5, "fixed", 2.4, diff=diff["activation"])
+        script.done(f"{host} slurm activation", at + 2.5, "changed", 2.4, diff=diff["activation"])
         at += 2.5
     script.work(f"{CONTROLLERS[0]} verify job", at, (0.1, "sbatch --wrap hostname, with #DW, as user alice"),
                 (1.0, Awaiting(CONTROLLERS[0], "verify", "job", "job 12 is pending: Workflow bb12 in DataIn", 299.0)),
                 (1.4, Awaiting(CONTROLLERS[0], "verify", "job", "job 12 is running", 297.6)))  # fmt: skip
     note = "job 12 of alice: COMPLETED in 3s on nid000001; Workflow bb12 went through 7 states and is gone"
-    script.done(f"{CONTROLLERS[0]} verify job", at + 4.4, "fixed", 4.3, diff=diff["job"], note=note)
+    script.done(f"{CONTROLLERS[0]} verify job", at + 4.4, "changed", 4.3, diff=diff["job"], note=note)
     if not ends:
         return sorted(script.events, key=lambda pair: pair[0])
     return script.end(at + 4.5, 0, "Installed and proven: a job went through DWS from Proposal to Teardown.")
@@ -216,13 +216,13 @@ def plan() -> list[tuple[float, Event]]:
     """A plan on a bare site."""
     script, diff = opened("plan"), diffs()
     preflight(script)
-    script.done(f"{MASTER} workarea clone", 1.5, "change", diff=diff["clone"])
+    script.done(f"{MASTER} workarea clone", 1.5, "would change", diff=diff["clone"])
     script.done(f"{MASTER} images push", 1.5, "unknown", note="known after workarea")
     script.done(f"{MASTER} deploy webhook", 1.5, "unknown", note="known after images")
     for host in CONTROLLERS:
-        script.done(f"{host} access kubeconfig", 1.5, "change", diff=diff["kubeconfig"])
-        script.done(f"{host} plugin files", 1.5, "change", diff=diff["files"])
-        script.done(f"{host} slurm activation", 1.5, "change", diff=diff["activation"])
+        script.done(f"{host} access kubeconfig", 1.5, "would change", diff=diff["kubeconfig"])
+        script.done(f"{host} plugin files", 1.5, "would change", diff=diff["files"])
+        script.done(f"{host} slurm activation", 1.5, "would change", diff=diff["activation"])
     script.done(f"{CONTROLLERS[0]} verify job", 1.5, "unknown", note="known after slurm")
     return script.end(1.6, 4, "")
 
@@ -240,7 +240,7 @@ def wide(number: int = 400) -> list[tuple[float, Event]]:
         failures = (
             (Failure("put /etc/slurm/slurm.conf", 1, ("No space left on device",), "The disk is full."),) if bad else ()
         )
-        script.done(f"{node} plugin conf", begins + 2.5, "failed" if bad else "fixed", 2.5, failures=failures)
+        script.done(f"{node} plugin conf", begins + 2.5, "failed" if bad else "changed", 2.5, failures=failures)
     return script.end(12.0, 1, "Some nodes have no room.", "invoke install --limit @failed")
 
 

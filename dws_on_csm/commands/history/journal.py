@@ -10,6 +10,7 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.display import console
 from dws_on_csm.display.progress import fold
 from dws_on_csm.model.errors import DeadlineExceeded, Lost, Unreachable
+from dws_on_csm.model.events import current
 from dws_on_csm.runner import journal, past_runs
 from dws_on_csm.runner.interrupt import read_only
 from dws_on_csm.runner.past_runs import Past
@@ -57,7 +58,7 @@ def _diffs(run: Past) -> Iterator[str]:
     path = journal.RUNS / run.id / "journal.jsonl"
     for record in journal.read(path) if path.exists() else ():
         if record.get("event") == "done" and (record["diff"] or record["failures"]):
-            yield f"\n{record['host']}: {record['stage']}.{record['step']}: {record['outcome']}"
+            yield f"\n{record['host']}: {record['stage']}.{record['step']}: {current(record['outcome'])}"
             yield from (f"    {line}" for line in record["diff"])
             yield from (f"    ! {one['meaning'] or one['command']}" for one in record["failures"])
 

@@ -49,7 +49,7 @@ def _head(progress: Progress) -> Html:
     when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(progress.began))
     about = {"Run": progress.run, "Began": when, "Hosts": str(progress.hosts)}
     if end is not None:
-        about |= {"Took": duration(end.seconds), "Connections": str(end.connections), "Commands": str(end.execs)}
+        about |= {"Took": duration(end.seconds), "Connections": str(end.connections), "Commands": str(end.commands)}
         about["Exit code"] = str(end.exit)
     facts = tag("dl", *(tag("div", tag("dt", key), tag("dd", value)) for key, value in about.items()))
     said = tag("p", end.message, class_="message") if end is not None and end.message else ""
@@ -59,7 +59,7 @@ def _head(progress: Progress) -> Html:
 
 
 def _result(progress: Progress) -> Html:
-    exits = {0: ("ok", "✓ converged"), 3: ("refused", "! refused"), 4: ("change", "~ has changes")}
+    exits = {0: ("ok", "✓ converged"), 3: ("refused", "! refused"), 4: ("would change", "~ has changes")}
     exits |= {5: ("refused", "! installed, not proven")}
     if progress.summary is None:
         return tag("span", "… was cut", class_="badge unknown")
@@ -111,7 +111,7 @@ def _lines(lines: Sequence[str], name: str) -> Html:
 
 
 def _proof(stages: Sequence[StageProgress]) -> Html:
-    seen: tuple[Outcome, ...] = ("ok", "fixed", "failed")
+    seen: tuple[Outcome, ...] = ("ok", "changed", "failed")
     done = [one for stage in stages for one in stage.done if one.outcome in seen]
     told, measured = [one for one in done if one.note or one.diff], [*map(_table, tables.merged(done))]
     if not told and not measured:

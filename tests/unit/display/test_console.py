@@ -136,9 +136,9 @@ def happened(evil: str) -> list[Event]:
         Line("m", "a", evil, evil),
         Awaiting("m", "a", evil, why=evil, deadline=9.0),
         Done("m", "a", evil, "failed", 1.0, 2.0, diff=(f"+ {evil}",), note=evil, failures=failures),
-        Done("m", "a", "x", "fixed", 1.0, 2.0, (f"+ {evil}",), evil, table=((evil, "b"), (evil, "d"))),
+        Done("m", "a", "x", "changed", 1.0, 2.0, (f"+ {evil}",), evil, table=((evil, "b"), (evil, "d"))),
         Done("m", "b", evil, "skipped", 1.0, 0.0, note=evil),
-        Done("m", "b", "c", "change", 1.0, 0.0, diff=(f"+ {evil}",), note=evil),
+        Done("m", "b", "c", "would change", 1.0, 0.0, diff=(f"+ {evil}",), note=evil),
         Began("m", "b", "was at", title=evil, at=1.0),
         Summary("r", 1, {"failed": 1}, 1, 1, 1, 2.0, evil, evil, evil, lacking=(evil,)),
     ]

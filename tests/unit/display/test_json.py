@@ -30,6 +30,16 @@ def test_round_trip(event: Event) -> None:
     assert event_json.from_json(json.loads(json.dumps(event_json.to_json(event)))) == event
 
 
+def test_words_of_earlier_versions() -> None:
+    """A journal that an earlier version wrote is read in today's words."""
+    done = event_json.to_json(ALL[5]) | {"outcome": "fixed"}
+    summary = event_json.to_json(ALL[6]) | {"counts": {"change": 2, "ok": 1}, "execs": 7}
+    del summary["commands"]
+    read = [event_json.from_json(record) for record in (done, summary)]
+    assert isinstance(read[0], Done) and read[0].outcome == "changed"
+    assert isinstance(read[1], Summary) and (read[1].counts, read[1].commands) == ({"would change": 2, "ok": 1}, 7)
+
+
 def test_every_kind() -> None:
     """No kind of event is forgotten in the round trip."""
     assert {type(event) for event in ALL} == set(get_args(Event))

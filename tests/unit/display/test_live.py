@@ -62,7 +62,7 @@ def test_narrow() -> None:
 def test_through() -> None:
     """A stage that is through takes one row with its counts and its time; one to come names what it waits for."""
     rows = shown("install", 9.0)
-    assert "± images     1 fixed  3.3s" in rows
+    assert "± images     1 changed  3.3s" in rows
     assert "· slurm      after deploy" in rows
 
 
@@ -76,7 +76,7 @@ def test_failures_stay() -> None:
 def test_low_screen() -> None:
     """On a low screen stages that are through share a row, and so do those to come; what runs is seen."""
     rows = shown("install", 9.0, 8)
-    assert "± 5 fixed, 24 ok  preflight, workarea, images, access, plugin".replace("5", "6") in rows
+    assert "± 5 changed, 24 ok  preflight, workarea, images, access, plugin".replace("5", "6") in rows
     assert "· slurm, verify" in rows
     assert any("make deploy" in row for row in rows)
 

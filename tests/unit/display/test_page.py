@@ -75,7 +75,13 @@ def test_alone(name: str) -> None:
 def test_told() -> None:
     """The page has the run, its result, each step's outcome and difference, the failure and how to go on."""
     text = told(events("failed"))
-    pieces = ["20251210-205320-4f2a", "✗ failed", "Deploy failed; Slurm was not touched.", "± fixed", "+ tag: v0.0.20"]
+    pieces = [
+        "20251210-205320-4f2a",
+        "✗ failed",
+        "Deploy failed; Slurm was not touched.",
+        "± changed",
+        "+ tag: v0.0.20",
+    ]
     pieces += [
         FAILURE.command,
         FAILURE.meaning,
@@ -103,7 +109,7 @@ def test_hostile(evil: str) -> None:
         Began(evil, evil, evil, title=evil, at=START),
         Awaiting(evil, evil, evil, why=evil, deadline=9.0),
         Done(evil, evil, evil, "failed", START, 2.0, diff=(f"+ {evil}",), note=evil, failures=failures),
-        Done(evil, "verify", evil, "fixed", START, 2.0, (f"+ {evil}",), evil),
+        Done(evil, "verify", evil, "changed", START, 2.0, (f"+ {evil}",), evil),
         Summary(evil, 1, {"failed": 1}, 1, 1, 1, 2.0, evil, evil),
     ]
     harmless = Reader(page.render(events("failed")) + page.render(events("install")))
@@ -123,15 +129,15 @@ def test_bars() -> None:
         Opened("r", "install", {"m": ("h",)}, {"deploy": ()}, START),
         *(Done("h", "deploy", step, "ok", START + 1.0, 0.0) for step in ("a", "b")),
         Began(*where, "kubectl apply", START + 1.0),
-        Done("other", "deploy", "x", "fixed", START + 1.0, 1.0),
+        Done("other", "deploy", "x", "changed", START + 1.0, 1.0),
         Awaiting(*where, "0 of 3", 60.0),
         Awaiting(*where, "1 of 3", 50.0),
-        Done(*where, "fixed", START + 1.0, 9.0),
+        Done(*where, "changed", START + 1.0, 9.0),
         Done("h", "deploy", "late", "skipped", START + 10.0, 0.0),
     ]
     mark, pods, other = sorted(timeline.bars(happened), key=lambda bar: (bar.host, bar.end))[:3]
     assert mark == Bar("deploy", "h", "a, b", "ok", 1.0, 1.0, label="2 ok")
-    assert pods == Bar("deploy", "h", "pods", "fixed", 1.0, 10.0, 2.0, "0 of 3; 1 of 3")
+    assert pods == Bar("deploy", "h", "pods", "changed", 1.0, 10.0, 2.0, "0 of 3; 1 of 3")
     assert other.host == "other"
 
 

@@ -36,8 +36,8 @@ def opened() -> Opened:
 
 def test_line() -> None:
     """A line has the time, the seconds so far, stage, host, step, and how it went."""
-    lines = told([opened(), Done("m1", "a", "clone", "fixed", START, 19.2, ("+ tag: v1",))])
-    assert re.fullmatch(r"\d\d:\d\d:\d\d +\+1\.0s  a  m1  clone: fixed \(19\.2s\)", lines[1])
+    lines = told([opened(), Done("m1", "a", "clone", "changed", START, 19.2, ("+ tag: v1",))])
+    assert re.fullmatch(r"\d\d:\d\d:\d\d +\+1\.0s  a  m1  clone: changed \(19\.2s\)", lines[1])
     assert lines[2] == "    + tag: v1"
 
 

@@ -77,7 +77,7 @@ def test_what_is_wrong_is_put_right_and_what_is_right_is_left_alone(local_host: 
         local_host, Stage("files", (), (a_file(local_host, "right", "same"), a_file(local_host, "wrong", "new")))
     )
     install(run)
-    assert outcomes(seen) == {"files.right": "ok", "files.wrong": "fixed"}
+    assert outcomes(seen) == {"files.right": "ok", "files.wrong": "changed"}
     assert (local_host.folder / "wrong").read_text() == "new"
 
 
@@ -92,7 +92,7 @@ def test_a_second_run_takes_one_exec_and_changes_nothing(local_host: LocalHost) 
     run, seen = a_run(local_host, *stages)
     install(run)
     assert set(outcomes(seen).values()) == {"ok"}
-    assert local_host.execs == 1
+    assert local_host.commands == 1
 
 
 def test_a_plan_says_the_same_and_writes_nothing(local_host: LocalHost) -> None:
@@ -100,7 +100,7 @@ def test_a_plan_says_the_same_and_writes_nothing(local_host: LocalHost) -> None:
     run, seen = a_run(local_host, Stage("files", (), (a_file(local_host, "wrong", "new"),)))
     apply.first_looks(run)
     apply.plan(run)
-    assert outcomes(seen) == {"files.wrong": "change"}
+    assert outcomes(seen) == {"files.wrong": "would change"}
     assert list(local_host.folder.iterdir()) == []
     assert any("new" in line for e in seen if isinstance(e, Done) for line in e.diff)
 
@@ -125,7 +125,7 @@ def test_a_failing_command_is_shown_with_its_last_words_and_what_needs_it_is_ski
         Stage("second", ("first",), (a_file(local_host, "z", "1"),)),
     )
     install(run)
-    assert outcomes(seen) == {"first.x": "failed", "apart.y": "fixed", "second.z": "skipped"}
+    assert outcomes(seen) == {"first.x": "failed", "apart.y": "changed", "second.z": "skipped"}
     failure = next(e for e in seen if isinstance(e, Done) and e.outcome == "failed").failures[0]
     assert (failure.command, failure.code, failure.tail) == ("fall over", 3, ("alas",))
 
@@ -207,10 +207,10 @@ def test_what_an_earlier_stage_finds_out_is_unknown_in_a_plan_and_known_in_an_in
     run, seen = a_run(local_host, *stages)
     apply.first_looks(run)
     apply.plan(run)
-    assert outcomes(seen) == {"first.source": "change", "second.copy": "unknown"}
+    assert outcomes(seen) == {"first.source": "would change", "second.copy": "unknown"}
     run, seen = a_run(local_host, *stages)
     install(run)
-    assert outcomes(seen) == {"first.source": "fixed", "second.copy": "fixed"}
+    assert outcomes(seen) == {"first.source": "changed", "second.copy": "changed"}
 
 
 @pytest.mark.parametrize(("accept", "left"), [(frozenset({"file-edited"}), True), (frozenset(), False)])
@@ -226,7 +226,7 @@ def test_a_difference_that_the_site_accepts_is_left_as_it_is(
     assert apply.pending(run).changes == (frozenset() if left else {"first"})
     apply.install(run)
     (done,) = [event for event in seen if isinstance(event, Done)]
-    assert (done.outcome, done.note) == (("ok", "accepted: file-edited, left as it is") if left else ("fixed", ""))
+    assert (done.outcome, done.note) == (("ok", "accepted: file-edited, left as it is") if left else ("changed", ""))
     assert (local_host.folder / "x").read_text().strip() == ("mine" if left else "1")
 
 
@@ -262,7 +262,7 @@ def test_a_look_that_breaks_is_a_failure_of_its_own_step(local_host: LocalHost) 
     broken = replace(a_file(local_host, "x", "1"), look=lambda place: ShellLook("echo why >&2; exit 4", bytes.decode))
     run, seen = a_run(local_host, Stage("a", (), (broken,)), Stage("b", (), (a_file(local_host, "y", "1"),)))
     install(run)
-    assert outcomes(seen) == {"a.x": "failed", "b.y": "fixed"}
+    assert outcomes(seen) == {"a.x": "failed", "b.y": "changed"}
     failure = next(e for e in seen if isinstance(e, Done) and e.outcome == "failed").failures[0]
     assert "exit code 4" in failure.meaning
     assert "why" in failure.meaning
@@ -401,9 +401,9 @@ def test_a_stage_that_needs_a_step_alone_does_not_wait_for_the_rest_of_that_stag
     run, seen = a_run(local_host, first, Stage("b", ("a.first",), (a_file(local_host, "made", "1"),)))
     install(run)
     begun, *through = [(e.stage, e.step, e.outcome) for e in seen if isinstance(e, Done)]
-    assert begun == ("a", "first", "fixed")
+    assert begun == ("a", "first", "changed")
     # whoever looks first sees the file: the stage that made it, or the one that awaits it
-    assert sorted(through) == [("a", "made", "fixed"), ("b", "made", "fixed")]
+    assert sorted(through) == [("a", "made", "changed"), ("b", "made", "changed")]
 
 
 def test_a_stage_that_needs_a_step_alone_is_stopped_by_that_step_alone(local_host: LocalHost) -> None:
@@ -417,7 +417,7 @@ def test_a_stage_that_needs_a_step_alone_is_stopped_by_that_step_alone(local_hos
         Stage("c", ("a.x",), (a_file(local_host, "c", "1"),)),
     )
     install(run)
-    assert outcomes(seen) == {"a.first": "fixed", "a.x": "failed", "b.b": "fixed", "c.c": "skipped"}
+    assert outcomes(seen) == {"a.first": "changed", "a.x": "failed", "b.b": "changed", "c.c": "skipped"}
     assert next(e.note for e in seen if isinstance(e, Done) and e.stage == "c").startswith("needs a.x, which did not")
 
 
@@ -436,7 +436,7 @@ def test_a_stage_is_looked_at_again_after_something_it_needs_has_changed(local_h
         local_host, Stage("a", (), (spoil,)), Stage("b", ("a",), (a_file(local_host, "shared", "right"),))
     )
     install(run)
-    assert outcomes(seen) == {"a.first": "fixed", "b.shared": "fixed"}
+    assert outcomes(seen) == {"a.first": "changed", "b.shared": "changed"}
     assert path.read_text() == "right"
 
 
@@ -447,7 +447,7 @@ def test_a_limit_leaves_the_other_hosts_alone(local_host: LocalHost, tmp_path: P
     site: Site = replace(run.site, limit=frozenset({"two"}))
     run.site = run.board.site = site
     install(run)
-    assert [(e.host, e.outcome) for e in seen if isinstance(e, Done)] == [("two", "fixed")]
+    assert [(e.host, e.outcome) for e in seen if isinstance(e, Done)] == [("two", "changed")]
 
 
 def test_a_look_that_builds_on_another_is_made_in_a_second_exec(local_host: LocalHost) -> None:
@@ -468,7 +468,7 @@ def test_a_look_that_builds_on_another_is_made_in_a_second_exec(local_host: Loca
     apply.first_looks(run)
     assert run.board.have("one.second", "one") == "text"
     assert run.board.have("one.third", "one") == "other"
-    assert local_host.execs == 2
+    assert local_host.commands == 2
 
 
 def test_each_look_is_worked_out_once_and_one_at_the_cluster_after_the_shells(local_host: LocalHost) -> None:
@@ -504,10 +504,10 @@ def test_what_takes_something_away_says_what_to_run_before_asking(local_host: Lo
     pending = apply.pending(run)
     assert (pending.removes, pending.before) == (("it",), frozenset({"first"}))
     apply.install(run, pending.before)
-    assert outcomes(seen) == {"first.source": "fixed"}
+    assert outcomes(seen) == {"first.source": "changed"}
     run.agreed |= apply.pending(run).taking
     apply.install(run)
-    assert [e.outcome for e in seen if isinstance(e, Done)] == ["fixed", "fixed"]
+    assert [e.outcome for e in seen if isinstance(e, Done)] == ["changed", "changed"]
 
 
 def test_what_is_taken_away_is_told_even_where_the_way_there_is_not_known_yet(local_host: LocalHost) -> None:
@@ -541,8 +541,8 @@ def test_what_is_taken_away_is_told_even_where_what_comes_is_not_known_yet(local
     ("agrees", "outcome"),
     [
         ({}, "refused"),
-        ({"yes": True}, "fixed"),
-        ({"agreed": {("second.x", "one", "mine")}}, "fixed"),
+        ({"yes": True}, "changed"),
+        ({"agreed": {("second.x", "one", "mine")}}, "changed"),
         (
             {"agreed": {("second.x", "one", "yours"), ("second.x", "two", "mine"), ("second.y", "one", "mine")}},
             "refused",
@@ -565,15 +565,16 @@ def test_nothing_goes_that_nobody_was_asked_about(
     apply.first_looks(run)
     assert apply.pending(run).removes == ()
     apply.install(run)
-    assert outcomes(seen) == {"first.ready": "fixed", "second.x": outcome}
+    assert outcomes(seen) == {"first.ready": "changed", "second.x": outcome}
     assert (local_host.folder / "x").read_text() == ("mine" if outcome == "refused" else "1")
     assert (
-        outcome == "fixed" or "mine" in next(e for e in seen if isinstance(e, Done) and e.failures).failures[0].meaning
+        outcome == "changed"
+        or "mine" in next(e for e in seen if isinstance(e, Done) and e.failures).failures[0].meaning
     )
 
 
 @pytest.mark.parametrize(
-    ("check", "outcome", "text"), [("grep -q new $file", "fixed", "new"), ("false", "failed", "old")]
+    ("check", "outcome", "text"), [("grep -q new $file", "changed", "new"), ("false", "failed", "old")]
 )
 def test_a_new_file_takes_the_old_ones_place_only_if_it_does(
     local_host: LocalHost, check: str, outcome: str, text: str
@@ -636,7 +637,7 @@ def test_a_command_that_is_stopped_is_told_as_that(local_host: LocalHost) -> Non
     assert (failure.meaning, failure.fix) == (apply.STOPPED, apply.AGAIN)
 
 
-@pytest.mark.parametrize(("there", "outcome"), [("1", "ok"), ("0", "change")])
+@pytest.mark.parametrize(("there", "outcome"), [("1", "ok"), ("0", "would change")])
 def test_a_plan_says_that_a_proof_is_made_anew(local_host: LocalHost, there: str, outcome: str) -> None:
     """A proof that holds now does not hold once something is changed: the plan shows what the run will do."""
     (local_host.folder / "x").write_text(there)
@@ -648,7 +649,9 @@ def test_a_plan_says_that_a_proof_is_made_anew(local_host: LocalHost, there: str
     apply.first_looks(run)
     apply.plan(run)
     assert outcomes(seen) == {"files.x": outcome, "verify.proof": outcome}
-    assert [one.note for one in seen if isinstance(one, Done)][1] == ("a job proves it" if outcome == "change" else "")
+    assert [one.note for one in seen if isinstance(one, Done)][1] == (
+        "a job proves it" if outcome == "would change" else ""
+    )
 
 
 def taking(host: LocalHost) -> Step:
@@ -669,7 +672,7 @@ def taking(host: LocalHost) -> Step:
 
 @pytest.mark.parametrize(
     ("then", "outcome", "left"),
-    [("a b", "fixed", ""), ("b", "fixed", ""), ("a b c", "refused", "a b c"), ("c", "refused", "c")],
+    [("a b", "changed", ""), ("b", "changed", ""), ("a b c", "refused", "a b c"), ("c", "refused", "c")],
 )
 def test_who_agrees_agrees_to_what_was_told_and_not_to_what_has_its_place(
     local_host: LocalHost, then: str, outcome: str, left: str
@@ -685,7 +688,7 @@ def test_who_agrees_agrees_to_what_was_told_and_not_to_what_has_its_place(
     run.agreed |= apply.pending(run).taking
     assert not apply.pending(run).removes
     apply.install(run)
-    assert outcomes(seen) == {"one.first": "fixed", "two.x": outcome}
+    assert outcomes(seen) == {"one.first": "changed", "two.x": outcome}
     assert (local_host.folder / "list").read_text().strip() == left
     told = [one.meaning for e in seen if isinstance(e, Done) for one in e.failures]
     assert ("(new: c)" in "".join(told)) == (outcome == "refused")
@@ -731,7 +734,7 @@ def test_what_was_checked_first_is_looked_at_again_right_before_the_deed(local_h
         assert (local_host.folder / "deed").exists() == (not job)
         done = [(e.host, e.stage, e.step, e.outcome) for e in seen if isinstance(e, Done) and e.stage == "removal"]
         refused = [("two", "removal", "jobs", "refused"), ("one", "removal", "deed", "skipped")]
-        assert done == (refused if job else [("one", "removal", "deed", "fixed")])
+        assert done == (refused if job else [("one", "removal", "deed", "changed")])
 
 
 def test_a_check_that_can_never_say_does_not_pass(local_host: LocalHost) -> None:
@@ -809,7 +812,7 @@ def test_what_a_stage_closed_is_opened_again_whatever_became_of_the_others(local
 
     saw = "cat door >seen; printf 1 >deed"
     deeds = {
-        "fixed": failing(local_host, saw),
+        "changed": failing(local_host, saw),
         "failed": failing(local_host, f"{saw}; exit 1"),
         "refused": replace(failing(local_host, saw), change=refuse),
         "stopped": failing(local_host, f"{saw}; exit 143"),
@@ -825,9 +828,9 @@ def test_what_a_stage_closed_is_opened_again_whatever_became_of_the_others(local
         assert (local_host.folder / "door").read_text() == "closed\n"
         apply.finish(run)
         assert outcomes(seen) == {
-            "close.close": "fixed",
+            "close.close": "changed",
             "deed.deed": "failed" if name == "stopped" else name,
-            "open.open": "fixed",
+            "open.open": "changed",
         }
         assert (local_host.folder / "door").read_text() == "open\n"
         assert name == "refused" or (local_host.folder / "seen").read_text() == "closed\n"
@@ -843,7 +846,7 @@ def test_what_was_closed_by_a_step_that_failed_is_opened_too(local_host: LocalHo
     run.changing = True
     install(run)
     apply.finish(run)
-    assert outcomes(seen) == {"close.close": "failed", "deed.deed": "skipped", "open.open": "fixed"}
+    assert outcomes(seen) == {"close.close": "failed", "deed.deed": "skipped", "open.open": "changed"}
     assert (local_host.folder / "door").read_text() == "open\n" and not (local_host.folder / "deed").exists()
 
 
@@ -853,7 +856,7 @@ def test_a_stage_that_makes_way_for_others_does_nothing_where_they_have_nothing_
     deed = a_file(local_host, "deed", "1")
     _, seen = of_the_door(local_host, deed)
     assert seen == {"close.close": "ok", "deed.deed": "ok", "open.open": "ok"}
-    for there, outcome in ((True, "ok"), (False, "change")):
+    for there, outcome in ((True, "ok"), (False, "would change")):
         run, told = a_run(local_host, *behind_a_door(local_host, deed))
         if not there:
             (local_host.folder / "deed").unlink()
@@ -909,7 +912,7 @@ def test_what_comes_last_waits_for_what_is_at_work_and_no_signal_ends_it(local_h
     run.emit = emit
     apply.finish(run)
     assert [one.why for one in seen if isinstance(one, Awaiting)] == ["at work"]
-    assert outcomes(seen)["open.open"] == "fixed" and (local_host.folder / "door").read_text() == "open\n"
+    assert outcomes(seen)["open.open"] == "changed" and (local_host.folder / "door").read_text() == "open\n"
 
     (local_host.folder / "door").write_text("closed\n")
     (local_host.folder / "rest").write_text("at work")
@@ -950,5 +953,5 @@ def test_a_check_may_need_what_a_later_step_of_its_stage_finds(local_host: Local
     two = Stage("two", ("one",), (replace(guard, look=behind), replace(deed, look=late)))
     run, seen = a_run(local_host, Stage("one", (), (clone,)), two)
     install(run)
-    ends = ("refused", "skipped") if job else ("ok", "fixed")
-    assert outcomes(seen) == {"one.clone": "fixed", "two.jobs": ends[0], "two.deed": ends[1]}
+    ends = ("refused", "skipped") if job else ("ok", "changed")
+    assert outcomes(seen) == {"one.clone": "changed", "two.jobs": ends[0], "two.deed": ends[1]}

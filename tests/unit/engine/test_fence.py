@@ -203,7 +203,7 @@ def test_who_takes_a_lock_that_was_not_given_up_shuts_its_run_out_everywhere(sit
         holder.write_text("\n".join([*lines[:4], f"{lines[4].split()[0]} 0", ""]))
         seen = len(site.host.scripts)
         second = site.run(step("one", RunScript("change", "touch one")))
-        assert second.outcomes["s0", "one", "one"] == "fixed" and second.id > first.run
+        assert second.outcomes["s0", "one", "one"] == "changed" and second.id > first.run
         mine = site.host.scripts[seen:]
         (told,) = [n for n, script in enumerate(mine) if script == fenced(second.id)]
         assert "[ -e one ]" in mine[told + 1], "what was seen before may not be so any more"

@@ -405,7 +405,7 @@ def test_what_was_seen_before_another_run_ended_is_looked_at_again(local_host: L
     with ExitStack() as held:
         assert work(run, Options(yes=True), Display(lambda event: None), (), held) == ""
     assert one.exists() and (local_host.folder / "two").exists()
-    assert run.outcomes["a", "one", "one"] == "fixed"
+    assert run.outcomes["a", "one", "one"] == "changed"
 
 
 # --- the names of runs

@@ -133,7 +133,7 @@ def test_what_comes_when_nobody_can_be_asked_any_more_is_refused(
     _, done = worked(
         local_host, Stage("zero", (), ()), Stage("first", (), (ready,)), Stage("second", ("first",), (taking(),))
     )
-    assert [(one.step, one.outcome) for one in done] == [("ready", "fixed"), ("x", "refused")]
+    assert [(one.step, one.outcome) for one in done] == [("ready", "changed"), ("x", "refused")]
     (failure,) = done[-1].failures
     assert failure.command == "not-agreed" and "a=7" in failure.meaning
     assert _gone(local_host.folder) == []

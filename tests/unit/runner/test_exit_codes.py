@@ -19,14 +19,14 @@ from dws_on_csm.transport.connect import Jumps
 NOBODY = Sessions(Jumps())
 
 CODES: list[tuple[tuple[Outcome, ...], bool, int]] = [
-    (("ok", "fixed"), False, exit_codes.CONVERGED),
+    (("ok", "changed"), False, exit_codes.CONVERGED),
     (("ok", "unknown"), False, exit_codes.FAILED),
-    (("fixed", "unknown"), False, exit_codes.FAILED),
+    (("changed", "unknown"), False, exit_codes.FAILED),
     (("refused", "unknown"), False, exit_codes.REFUSED),
     (("ok", "skipped"), False, exit_codes.FAILED),
     (("ok",), True, exit_codes.CONVERGED),
     (("ok", "unknown"), True, exit_codes.CHANGES),
-    (("ok", "change"), True, exit_codes.CHANGES),
+    (("ok", "would change"), True, exit_codes.CHANGES),
 ]
 
 
@@ -49,8 +49,11 @@ def a_run(*outcomes: tuple[str, str, str, Outcome]) -> Run:
     return made
 
 
-CLOSED: tuple[tuple[str, str, str, Outcome], ...] = (("close", "dws", "m", "fixed"), ("open", "open", "m", "fixed"))
-SLURM: tuple[tuple[str, str, str, Outcome], ...] = (("slurm", "conf", "c1", "fixed"), ("slurm", "conf", "c2", "fixed"))
+CLOSED: tuple[tuple[str, str, str, Outcome], ...] = (("close", "dws", "m", "changed"), ("open", "open", "m", "changed"))
+SLURM: tuple[tuple[str, str, str, Outcome], ...] = (
+    ("slurm", "conf", "c1", "changed"),
+    ("slurm", "conf", "c2", "changed"),
+)
 REFUSED: tuple[tuple[str, str, str, Outcome], ...] = (("plugin", "jobs", "c1", "refused"),)
 
 
@@ -86,7 +89,7 @@ def test_who_leaves_at_once_is_told_what_comes_last() -> None:
     made.changing = made.holding = True
     said = exit_codes.left(made.site, Options(), (made, NOBODY), (), "1", 0.0, Path("page")).message
     assert said.endswith("open.open was not done: DWS is closed.")
-    made.outcomes.update({("open", "open", "m"): "fixed"})
+    made.outcomes.update({("open", "open", "m"): "changed"})
     assert "not done" not in exit_codes.left(made.site, Options(), (made, NOBODY), (), "1", 0.0, Path("page")).message
 
 

@@ -283,13 +283,16 @@ def test_nothing_is_changed_whose_way_back_could_not_be_kept(host: LocalHost, di
 class Connected(dict[str, Any]):
     """All hosts of the site are one."""
 
-    execs = connections = 1
+    commands = connections = 1
 
     def __init__(self, host: LocalHost) -> None:
         super().__init__()
         self.one = host
 
     def __missing__(self, name: str) -> LocalHost:
+        return self.one
+
+    def master(self, name: str) -> LocalHost:
         return self.one
 
     def open(self) -> Sequence[Any]:
@@ -402,7 +405,7 @@ def test_a_journal_goes_on_without_a_disk(disk: Disk) -> None:
     second = Journal("2", 10, folder)
     second(opened("2"))
     disk.leave(0)
-    long = Done("one", "some", "step", "fixed", 1.0, 1.0, diff=("+ " + "x" * PAGE,) * 2)
+    long = Done("one", "some", "step", "changed", 1.0, 1.0, diff=("+ " + "x" * PAGE,) * 2)
     for _ in range(3):
         second(long)
     assert second.problems() and second.text().count(b"\n") == 4

@@ -7,7 +7,7 @@ from dws_on_csm.model.events import Done, Opened, Outcome
 from dws_on_csm.runner.journal import Journal, prune
 
 
-def _run(folder: Path, name: str, task: str = "install", stage: str = "slurm", outcome: Outcome = "fixed") -> None:
+def _run(folder: Path, name: str, task: str = "install", stage: str = "slurm", outcome: Outcome = "changed") -> None:
     """A run that has ended, with one step of this stage."""
     journal = Journal(name, 2, folder)
     journal(Opened(name, task, {}, {}, 0.0))
@@ -27,7 +27,7 @@ def test_the_newest_are_kept_and_whatever_is_at_work(tmp_path: Path) -> None:
         _run(tmp_path, number)
     prune(2, tmp_path)
     assert _left(tmp_path) == ["1", "4", "5"]
-    long(Done("one", "slurm", "step", "fixed", 0.0, 0.0))
+    long(Done("one", "slurm", "step", "changed", 0.0, 0.0))
     long.close()
     prune(2, tmp_path)
     assert _left(tmp_path) == ["4", "5"]
@@ -58,6 +58,6 @@ def test_a_journal_that_was_cut_off_keeps_nobody_from_pruning(tmp_path: Path) ->
     for number in "123":
         _run(tmp_path, number)
     with (tmp_path / "3" / "journal.jsonl").open("a") as journal:
-        journal.write(json.dumps({"event": "done", "outcome": "fixed"})[:-3])
+        journal.write(json.dumps({"event": "done", "outcome": "changed"})[:-3])
     prune(1, tmp_path)
     assert _left(tmp_path) == ["3"]

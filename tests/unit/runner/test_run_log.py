@@ -78,8 +78,8 @@ def _run(
     events: list[Mapping[str, object]] = [{"event": "opened", "run": run, "task": "install", "at": float(number)}]
     for host in on:
         _before(hosts[host], run, step)
-        done = {"event": "done", "host": host, "stage": stage, "step": name, "outcome": "fixed", "began": 0.0}
-        events.append({**done, "diff": ['+ "outcome": "fixed", "began": 1']})
+        done = {"event": "done", "host": host, "stage": stage, "step": name, "outcome": "changed", "began": 0.0}
+        events.append({**done, "diff": ['+ "outcome": "changed", "began": 1']})
     events.append({"event": "summary", "run": run, "exit": code, "message": "It has ended."})
     text = "".join(json.dumps(event) + "\n" for event in events)
     run_log.leave(_reach(hosts), run, "install", {host: [step] for host in on}, text.encode(), (Unreachable,))
@@ -175,7 +175,7 @@ def test_the_lines_of_a_journal_come_without_differences(hosts: Mapping[str, Loc
     """What a run changed is read from the hosts, and no file's content with it."""
     _run(hosts, 1)
     out = hosts["master"].run(past_runs.script(), deadline=30.0).out
-    assert b"fixed" in out and b"diff" not in out
+    assert b"changed" in out and b"diff" not in out
     assert _history(hosts)[_id(1)].changes == {"ctl1": ["slurm.conf"]}
 
 
@@ -294,7 +294,7 @@ class _Watched(LocalHost):
 class _Site(dict[str, LocalHost]):
     """The connections of a site of one host."""
 
-    execs = connections = 1
+    commands = connections = 1
 
     def open(self) -> Sequence[LocalHost]:
         return ()

@@ -151,7 +151,7 @@ def test_jobs_that_could_not_be_cleared_away_are_told(monkeypatch: pytest.Monkey
     monkeypatch.setattr("dws_on_csm.stages.cancel.script", lambda place, step, run: "true")
     answer = SimpleNamespace(code=code, out=b"", err=b"no controller")
     busy = Changing(change=lambda host, script, data, deadline: answer)
-    run = SimpleNamespace(id="r", reach=busy, board=SimpleNamespace(place=lambda host: None))
+    run = SimpleNamespace(id="r", reach=busy, board=SimpleNamespace(context=lambda host: None))
     with pytest.raises(Unreachable, match=said):
         _clear(Bench(cast(Run, run), "one", cast(Watch, None), None))
 
@@ -183,7 +183,7 @@ def test_a_workflow_goes_only_as_it_was_seen_for_its_job(monkeypatch: pytest.Mon
     answer = SimpleNamespace(code=0, out=b"id=7\n", err=b"")
     reach = Changing(change=lambda host, script, data, deadline: answer, cluster=lambda: api)
     site = SimpleNamespace(access=SimpleNamespace(namespace="default"))
-    board = SimpleNamespace(place=lambda host: None)
+    board = SimpleNamespace(context=lambda host: None)
     run = SimpleNamespace(id="r", reach=reach, board=board, site=site, stopping=threading.Event())
     watch = SimpleNamespace(until=lambda *given: False)
     _clear(Bench(cast(Run, run), "one", cast(Watch, watch), None))

@@ -168,7 +168,7 @@ def test_orphans_go(world: World, tmp_path: Path, installed_dws: None) -> None:
     apply.first_looks(run)
     apply.install(run)
     assert world.deleted == [("bb9", "id-bb9")]
-    assert {e.step: e.outcome for e in seen if isinstance(e, Done)}["orphans"] == "fixed"
+    assert {e.step: e.outcome for e in seen if isinstance(e, Done)}["orphans"] == "changed"
 
 
 def deed(world: World, tmp_path: Path, told: tuple[str, ...] = ("9",)) -> None:
