@@ -243,7 +243,7 @@ def test_a_rollback_brings_no_revoked_name_back(variant: Variant, on: On) -> Non
     assert back.code == 0, back.told
     assert back.having("changed") == {f"access.kubeconfig@{BACKUP}"}
     for host in CONTROLLERS:
-        assert f"The former kubeconfig on {host} stays away: first was revoked" in back.summary["message"]
+        assert f"The former kubeconfig on {host} is not restored: first was revoked" in back.summary["message"]
     assert {certificate(on, host).common_name for host in CONTROLLERS} == {"second"}
     assert bound(on) == ["second"]
     assert re.search(rf"What was revoked stays revoked: {OTHERS}first\b", back.summary["message"])

@@ -81,7 +81,7 @@ def test_an_install_that_was_killed(lab: Lab, on: On, untouched: tuple[Mapping[s
         run.process.kill()
         folder = run.folder()
     assert folder
-    assert runs(lab, "install", journal.CUT_OFF) == [folder.name]
+    assert runs(lab, "install", journal.INTERRUPTED) == [folder.name]
     back = rollback(lab, "--yes")
     assert back.code == 0, back.err
     as_before(lab, untouched)

@@ -1,7 +1,7 @@
 """A site in memory: a cluster with versions of DWS, a controller's files, and the records that runs leave there.
 
 Records of the cluster are made by the code that makes real ones (before_images.opened, keep and left), goals by
-rollback_target.of, and objects
+rollback_target.target, and objects
 are put back by the actions of restored_objects. A run can be cut between any two changes.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dws_on_csm.commands.history import former_state, rollback_target
-from dws_on_csm.commands.history.host_record import trail
+from dws_on_csm.commands.history.host_record import parse_host_record
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.engine import before_images
@@ -335,12 +335,12 @@ class Simulated:
     def goal(self, run: str) -> Goal:
         """What a rollback of `run` is to reach."""
         every = self.history()
-        known = rollback_target.Names(self.ca, self.api.get(former_state.BINDING), self.revoked())
+        known = rollback_target.AccessNow(self.ca, self.api.get(former_state.BINDING), self.revoked())
         lines = {MASTER: self._chain(run), CONTROLLER: self._images(run)}
-        trails = {host: trail(some) for host, some in lines.items()}
+        trails = {host: parse_host_record(some) for host, some in lines.items()}
         wanted = next(one for one in every if one.id == run)
         roles = {"master": (MASTER,), "controller": (CONTROLLER,)}
-        return rollback_target.of(self.site, wanted, every, roles, trails, self.now(), known)[0]
+        return rollback_target.target(self.site, wanted, every, roles, trails, self.now(), known)[0]
 
     def _chain(self, first: str) -> list[str]:
         return [
@@ -359,7 +359,7 @@ class Simulated:
         ]
 
     def rollback(self, run: str) -> None:
-        """`invoke rollback RUN --yes`. Raises Refused, and former_state.Halfway where half of DWS had been there."""
+        """`invoke rollback RUN --yes`. Raises Refused, and former_state.HalfRemoved where half of DWS had been there."""
         goal = self.goal(run)
         self._refuse(goal)
         if not self._due(goal):

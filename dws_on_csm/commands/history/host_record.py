@@ -1,4 +1,4 @@
-"""What lies on a host of a run and all later ones: before-images of files and objects, and what became of them."""
+"""What a run and all later ones recorded on a host: before-images of files and objects, and what became of them."""
 
 from __future__ import annotations
 
@@ -16,92 +16,93 @@ from dws_on_csm.stages.slurm import plugin
 
 
 @dataclass
-class Trail:
-    """What lies on a host of a run and all later ones.
+class HostRecord:
+    """What a run and all later ones recorded on a host.
 
-    files    path -> how it was before the first of them that changed it; by the name that everybody calls the file
-    objects  path -> how it was, on the master alone; `left` what it became
-    conf     slurm.conf's text now; None where there is none
-    space    the namespace that the kubeconfig of now names; "" where there is none
-    unread   run -> its records that can't be read, in words
-    missed   run -> those of them without which it isn't known how something was that it changed
+    files       path -> its state before the first of them that changed it; by the path that everybody uses
+    objects     path -> its state then, on the master alone; `left`: its states after each run
+    conf        slurm.conf's present text; None where there is none
+    namespace   the namespace in the present kubeconfig; "" where there is none
+    unreadable  run -> its records that cannot be read, in words
+    missing     run -> those of them without which a former state is unknown
     """
 
     files: dict[str, FileSnapshot] = field(default_factory=dict)
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     conf: str | None = None
-    space: str = ""
-    unread: dict[str, list[str]] = field(default_factory=dict)
-    missed: dict[str, list[str]] = field(default_factory=dict)
+    namespace: str = ""
+    unreadable: dict[str, list[str]] = field(default_factory=dict)
+    missing: dict[str, list[str]] = field(default_factory=dict)
 
 
-def literals(site: Site) -> tuple[str, ...]:
-    """The files by whose names everything here is compared, wherever links lead from there."""
-    beside = (f"{site.slurm.folder}/{name}" for name in (plugin.LUA, plugin.CONF))
-    return (names.KUBECONFIG, site.slurm.conf, *beside)
+def compared_paths(site: Site) -> tuple[str, ...]:
+    """The paths by which a rollback compares files, wherever links lead from there."""
+    plugin_files = (f"{site.slurm.folder}/{name}" for name in (plugin.LUA, plugin.CONF))
+    return (names.KUBECONFIG, site.slurm.conf, *plugin_files)
 
 
 @dataclass
-class _Read:
-    """What was read so far: path -> what it means; path -> the last run that left it and how; certificates, and the namespace
-    that a kubeconfig names, by run and path."""
+class _Parsed:
+    """What was parsed so far. `meanings`: real path -> the path that everybody uses; `left`: path -> the last run that left it,
+    and its checksums; `certificates` and `namespaces` of kubeconfigs, by run and path."""
 
-    found: Trail = field(default_factory=Trail)
-    means: dict[str, str] = field(default_factory=dict)
+    record: HostRecord = field(default_factory=HostRecord)
+    meanings: dict[str, str] = field(default_factory=dict)
     left: dict[str, tuple[str, set[str]]] = field(default_factory=dict)
     certificates: dict[tuple[str, str], list[bytes]] = field(default_factory=dict)
-    spaces: dict[tuple[str, str], str] = field(default_factory=dict)
+    namespaces: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
-def trail(lines: Sequence[str]) -> Trail:
-    """What the lines of templates/host/chain.sh say."""
-    read = _Read()
+def parse_host_record(lines: Sequence[str]) -> HostRecord:
+    """The record in the output of templates/host/chain.sh."""
+    parsed = _Parsed()
     for line in lines:
         word, _, rest = line.partition(" ")
         try:
-            _take(read, word, rest)
+            _parse_line(parsed, word, rest)
         except MALFORMED:
             run, _, text = rest.partition(" ")
-            _unread(read.found, word, run, text)
-    files = read.found.files.items()
-    return replace(read.found, files={path: replace(one, left=frozenset(read.left[path][1])) for path, one in files})
+            _note_unreadable(parsed.record, word, run, text)
+    files = parsed.record.files.items()
+    finished = {path: replace(image, left=frozenset(parsed.left[path][1])) for path, image in files}
+    return replace(parsed.record, files=finished)
 
 
-def _take(read: _Read, word: str, rest: str) -> None:
-    """Takes a line; raises what a record raises that was cut off or isn't one of ours."""
+def _parse_line(parsed: _Parsed, word: str, rest: str) -> None:
+    """Add one line; raises one of MALFORMED for a line that is incomplete or not ours."""
     if word == "means":
         path, _, meaning = rest.partition("\t")
-        read.means[path] = meaning
+        parsed.meanings[path] = meaning
     elif word in ("image", "absent"):
-        _file(read, _image(rest) if word == "image" else _absence(rest))
+        _add_file(parsed, _image(rest) if word == "image" else _absence(rest))
     elif word == "left":
         run, sum_, path = rest.split(" ", 2)
-        _leaves(read.left, run, read.means.get(path, path), sum_)
+        _add_left(parsed.left, run, parsed.meanings.get(path, path), sum_)
     elif word == "object":
-        _object(read.found.objects, rest)
+        _add_object(parsed.record.objects, rest)
     elif word == "certificate":
         run, text, path = rest.split(" ", 2)
-        read.certificates.setdefault((run, path), []).append(_decoded(text))
+        parsed.certificates.setdefault((run, path), []).append(_decoded(text))
     elif word == "space":
-        run, space, path = rest.split(" ", 2)
+        run, namespace, path = rest.split(" ", 2)
         if run == "-":
-            read.found.space = space
+            parsed.record.namespace = namespace
         else:
-            read.spaces[run, path] = space
+            parsed.namespaces[run, path] = namespace
     elif word == "conf":
-        read.found.conf = base64.b64decode(rest, validate=True).decode(errors="surrogateescape")
+        parsed.record.conf = base64.b64decode(rest, validate=True).decode(errors="surrogateescape")
 
 
-def _file(read: _Read, image: FileSnapshot) -> None:
-    path = read.means.get(image.image, image.image)
-    one = replace(image, path=path, certificates=read.certificates.get((image.run, image.image)))
-    one = replace(one, space=read.spaces.get((image.run, image.image), ""))
-    read.found.files.setdefault(path, one)
-    _leaves(read.left, one.run, path, one.sum)
+def _add_file(parsed: _Parsed, image: FileSnapshot) -> None:
+    path, key = parsed.meanings.get(image.image, image.image), (image.run, image.image)
+    certificates, namespace = parsed.certificates.get(key), parsed.namespaces.get(key, "")
+    image = replace(image, path=path, certificates=certificates, space=namespace)
+    parsed.record.files.setdefault(path, image)
+    _add_left(parsed.left, image.run, path, image.sum)
 
 
 def _decoded(text: str) -> bytes:
-    """A certificate in base64; nothing where it is none, which is as bad as one that is worth nothing."""
+    """A certificate from base64; b"" for an unreadable one, which is as useless as an expired one."""
     try:
         return base64.b64decode("" if text == "-" else text, validate=True)
     except ValueError:
@@ -110,33 +111,33 @@ def _decoded(text: str) -> bytes:
 
 _WORDS = {
     "image": "the before-image of a file",
-    "object": "how an object of the cluster was, or what became of it",
-    "left": "what became of a file",
-    "certificate": "the certificate of a kubeconfig",
+    "object": "an object of the cluster, before or after the run",
+    "left": "the checksum of a file after the run",
+    "certificate": "the certificate in a kubeconfig",
     "conf": "slurm.conf",
-    "space": "the namespace of a kubeconfig",
+    "space": "the namespace in a kubeconfig",
 }
 
 
-def _unread(found: Trail, word: str, run: str, text: str) -> None:
-    """Notes a record that can't be read.
+def _note_unreadable(record: HostRecord, word: str, run: str, text: str) -> None:
+    """Note a line that cannot be read.
 
-    The begin of a record of ours was cut off with its run: nothing was changed after it. What became of something tells
-    only whether somebody changed it since. Without any other one it isn't known how something was.
+    An object's record that breaks off after our beginning was interrupted with its run: nothing was changed after it. What
+    became of something only tells whether somebody changed it since. Without any other record a former state is unknown.
     """
-    what = _WORDS.get(word, f"a line that begins with {word}")
-    found.unread.setdefault(run, []).append(what)
-    begun = word == "object" and (text.startswith(_HEAD) or _HEAD.startswith(text))
-    if word in ("image", "object", "conf") and not begun:
-        found.missed.setdefault(run, []).append(what)
+    name = _WORDS.get(word, f"a line that begins with {word}")
+    record.unreadable.setdefault(run, []).append(name)
+    interrupted = word == "object" and (text.startswith(_HEAD) or _HEAD.startswith(text))
+    if word in ("image", "object", "conf") and not interrupted:
+        record.missing.setdefault(run, []).append(name)
 
 
 _HEAD = '{"path": "'
-"""How each record of an object begins."""
+"""The beginning of each record of an object."""
 
 
-def _leaves(left: dict[str, tuple[str, set[str]]], run: str, path: str, sum_: str) -> None:
-    """What the last run that had to do with a file found or left there; runs come in order, but for a run's own lines."""
+def _add_left(left: dict[str, tuple[str, set[str]]], run: str, path: str, sum_: str) -> None:
+    """A file's checksums that the last run found or left; runs come in order, except for a run's own lines."""
     last, sums = left.get(path, ("", set()))
     if run > last:
         left[path] = run, {sum_}
@@ -155,13 +156,13 @@ def _absence(rest: str) -> FileSnapshot:
     return FileSnapshot(path, run, "", "", ABSENT, frozenset(), image=path)
 
 
-def _object(objects: dict[str, dict[str, Any]], rest: str) -> None:
+def _add_object(objects: dict[str, dict[str, Any]], rest: str) -> None:
+    """Add an object's state before a step of a run ("before"), or after it ("left"): then nothing of that step is open."""
     run, _, text = rest.partition(" ")
     record = json.loads(text)
-    one = objects.setdefault(
-        record["path"], {"before": record.get("before"), "step": record.get("step", ""), "left": {}}
-    )
+    first = {"before": record.get("before"), "step": record.get("step", ""), "left": {}}
+    left = objects.setdefault(record["path"], first)["left"]
     if "before" in record:
-        one["left"][run] = [*one["left"].get(run, []), None]
-    elif one["left"].get(run):
-        one["left"][run] = [one_ for one_ in one["left"][run][:-1] if one_] + [record["left"]]
+        left[run] = [*left.get(run, []), None]
+    elif left.get(run):
+        left[run] = [state for state in left[run][:-1] if state] + [record["left"]]

@@ -1,4 +1,4 @@
-"""`invoke journal`: the runs that a site has seen, as a list or one of them in detail."""
+"""`invoke journal`: the runs on a site, as a list, or one of them in detail."""
 
 from __future__ import annotations
 
@@ -19,75 +19,74 @@ BROKEN = (Unreachable, Lost, DeadlineExceeded)
 
 
 def show(site: Site, name: str, as_json: bool) -> int:
-    """Print the runs, the oldest first, or the run `name` alone; the exit code."""
+    """Print all runs, the oldest first, or the run `name` alone; the exit code."""
     try:
         with read_only():
-            every = past_runs.runs(site)
+            runs = past_runs.runs(site)
     except BROKEN as error:
         console.note(f"{site.master.host.name}: {error}")
         return 1
-    found = [one for one in every if name in ("", one.id)]
-    if name and not found:
-        console.note(f"No run {name} is known: `invoke journal` lists them.")
+    runs = [run for run in runs if name in ("", run.id)]
+    if name and not runs:
+        console.note(f"There is no run {name}. `invoke journal` lists the runs.")
         return 3
     if as_json:
-        console.records(map(_record, found))
+        console.records(map(_record, runs))
     else:
-        console.say(*_lines(found, name))
+        console.say(*_lines(runs, name))
     return 0
 
 
-def _lines(found: list[Past], name: str) -> Iterator[str]:
-    if not found:
-        yield "No run has changed anything here yet."
-    yield from _text(found)
+def _lines(runs: list[Past], name: str) -> Iterator[str]:
+    if not runs:
+        yield "No run has changed anything on this site yet."
+    yield from _text(runs)
     if not name:
         return
-    run = found[0]
+    run = runs[0]
     yield f"    {run.message or _result(run)}"
-    yield (
-        f"    `invoke rollback {run.id}` brings back what was before it"
-        if run.kept
-        else "    Its before-images are gone"
-    )
+    if run.kept:
+        yield f"    `invoke rollback {run.id}` restores the state before this run."
+    else:
+        yield "    It cannot be rolled back: its before-images were removed."
     yield from _diffs(run)
 
 
 def _diffs(run: Past) -> Iterator[str]:
-    """What it changed, as differences; where the journal is another operator's they are in his report."""
+    """What a run changed, as differences, where this machine made the run: its journal is here."""
     path = journal.RUNS / run.id / "journal.jsonl"
     for record in journal.read(path) if path.exists() else ():
         if record.get("event") == "done" and (record["diff"] or record["failures"]):
             yield f"\n{record['host']}: {record['stage']}.{record['step']}: {current(record['outcome'])}"
             yield from (f"    {line}" for line in record["diff"])
-            yield from (f"    ! {one['meaning'] or one['command']}" for one in record["failures"])
+            yield from (f"    ! {failure['meaning'] or failure['command']}" for failure in record["failures"])
 
 
-def _text(every: list[Past]) -> Iterator[str]:
+def _text(runs: list[Past]) -> Iterator[str]:
     """The runs as lines for people."""
-    for run in every:
+    for run in runs:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.at)) if run.at else "?"
-        yield f"{run.id}  {when}  {run.by}  {run.task}{_undoing(run)}  {_result(run)}"
+        yield f"{run.id}  {when}  {run.by}  {run.task}{_undone_run(run)}  {_result(run)}"
         for host, steps in run.changes.items():
             yield f"    {host}: {', '.join(steps)}"
-        yield from (f"    could not be read: {one}" for one in run.unread)
+        yield from (f"    cannot be read: {record}" for record in run.unread)
 
 
-def _undoing(run: Past) -> str:
-    """What it put back, and where it did not."""
+def _undone_run(run: Past) -> str:
+    """The run that a rollback undid, and the hosts on which it did not."""
     without = f", without {fold(sorted(run.without))}" if run.without else ""
     return f" of {run.undoes}{without}" if run.undoes else ""
 
 
-CUT_OFF = "cut off, or still at work"
-GONE = "ended; how it ended is not known any more"
+INTERRUPTED = "interrupted, or still running"
+UNKNOWN = "ended, with unknown result"
 RESULTS = {0: "done", 1: "failed", 3: "refused", 5: "not proven"}
 
 
 def _result(run: Past) -> str:
-    """How it ended, in a word."""
-    if run.code is None:  # one that is at work is known on the master, and at its operator's
-        return GONE if run.ended or run.task == "?" else CUT_OFF
+    """How a run ended, in a word or two."""
+    if run.code is None:  # a running one is known on the master, and to its operator
+        return UNKNOWN if run.ended or run.task == "?" else INTERRUPTED
     return RESULTS.get(run.code, f"exit code {run.code}") if run.changes or run.code else "changed nothing"
 
 

@@ -1,4 +1,4 @@
-"""Back to how a site was before a run: what is known of that on the hosts, and the run that brings it about."""
+"""`invoke rollback`: reads the hosts' records, derives what to reach, and starts the run that restores it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dws_on_csm.commands.history import former_state, rollback_target
-from dws_on_csm.commands.history.host_record import Trail, literals, trail
+from dws_on_csm.commands.history.host_record import HostRecord, compared_paths, parse_host_record
 from dws_on_csm.config.site import Host, Site
 from dws_on_csm.display import console
 from dws_on_csm.display.progress import fold
@@ -29,153 +29,165 @@ from dws_on_csm.stages.dws import foreign_objects, installed
 from dws_on_csm.stages.rollback import procedure, unchanged
 
 
-class Cannot(Exception):
-    """There is nothing that could be rolled back, or it can't be; says why."""
+class CannotRollBack(Exception):
+    """The run cannot be rolled back; says why."""
 
 
 def rollback(site: Site, name: str, options: Options) -> int:
-    """Put everything back as it was before the run `name` ("": the last that changed something); the exit code."""
+    """Restore the state before the run `name` ("": the last that changed something); the exit code."""
     try:
         with read_only():
-            wanted, goal, kept = _read(site, name)
-    except Cannot as error:
+            wanted, goal, sentences = _read(site, name)
+    except CannotRollBack as error:
         console.note(error)
         return REFUSED
     except TROUBLE as error:
         console.note(f"{getattr(error, 'host', '')}: {error}")
         return FAILED
     except MALFORMED as error:
-        console.note(f"nothing was rolled back: {untold(error)}")
+        console.note(f"Nothing was rolled back: {untold(error)}")
         return FAILED
-    told = f"The workarea {site.master.workarea} and the images in {site.registry.name} stay."
-    said = " ".join([told, *kept])
+    stays = " ".join([f"The workarea {site.master.workarea} and the images in {site.registry.name} stay.", *sentences])
     where = ""
     if site.limit is not None:
-        where = f" on {fold(sorted(site.limit))}; where else run {wanted.id} changed something, it is not undone"
-    done, right = (
-        f"Rolled back to how it was before {wanted.id}{where}. {said}",
-        f"It is as before {wanted.id}{where}. {said}",
-    )
-    made = replace(options, flags=f" {wanted.id}", undoes=wanted.id, done=done, right=right)
-    as_of = replace(site, versions=replace(site.versions, dws=goal.version or site.versions.dws))
-    return run(as_of if goal.dws == "install" else site, procedure.stages(goal, site.slurm.conf), made)
+        where = f" on {fold(sorted(site.limit))}, and on no other host that run {wanted.id} changed"
+    done = f"Rolled back to the state before run {wanted.id}{where}. {stays}"
+    right = f"The site is already in the state before run {wanted.id}{where}. {stays}"
+    options = replace(options, flags=f" {wanted.id}", undoes=wanted.id, done=done, right=right)
+    former = replace(site, versions=replace(site.versions, dws=goal.version or site.versions.dws))
+    return run(former if goal.dws == "install" else site, procedure.stages(goal, site.slurm.conf), options)
 
 
 def _read(site: Site, name: str) -> tuple[Past, Goal, list[str]]:
-    """The run, what is to be reached, and what stays as it is, in sentences."""
+    """The run, what to reach, and what stays as it is, in sentences. Raises CannotRollBack."""
     hosts = [*past_runs.known(site), *site.hosts("compute")]
     sessions = connect_all(site, hosts)
     try:
         master = sessions.master(site.master.host.name)
-        # first of all: what a run changes from now on shows in the check of it, and is not undone by half
-        records = _records(site, sessions, hosts)
-        every = past_runs.joined({}, past_runs.on_hosts(site, sessions))
-        wanted = _chosen(every, name, site)
-        trails = _trails(site, sessions, hosts, wanted.id)
-        passed = passed_over(every, trails, wanted.id)
+        # before all else: the rollback compares this with the hosts again, and so notices a run that starts from now on
+        fingerprints = _fingerprints(site, sessions, hosts)
+        runs = past_runs.joined({}, past_runs.on_hosts(site, sessions))
+        wanted = _choose(runs, name, site)
+        records = _host_records(site, sessions, hosts, wanted.id)
+        unreadable = unreadable_records(runs, records, wanted.id)
         now = installed.read(master.cluster())
         ca = master.run(f"cat {site.master.pki}/ca.crt", deadline=30.0).out
-        goes = trails[site.master.host.name].objects.get(installed.NAMESPACE, {"before": "?"})["before"] is None
-        others = foreign_objects.found(master.cluster()) if goes and now["namespace"] else []
-        binding, gone = master.cluster().get(former_state.BINDING), frozenset(revoked_names.read(master.cluster()))
+        goes = records[site.master.host.name].objects.get(installed.NAMESPACE, {"before": "?"})["before"] is None
+        foreign = foreign_objects.found(master.cluster()) if goes and now["namespace"] else []
+        binding, revoked = master.cluster().get(former_state.BINDING), frozenset(revoked_names.read(master.cluster()))
     finally:
         sessions.close()
-    known = rollback_target.Names(ca, binding, gone)
+    access = rollback_target.AccessNow(ca, binding, revoked)
     try:
-        goal, said = rollback_target.of(site, wanted, every, roles(site), trails, now, known)
-    except former_state.Halfway as half:
-        raise Cannot(_halfway(half, wanted, every)) from half
-    if others and any(one.path == installed.NAMESPACE and one.before is None for one in goal.things):
-        said.append(f"The namespace {names.NAMESPACE} stays, since others have put there: {', '.join(others)}.")
-    return wanted, replace(goal, records=records, now=now), [*said, *passed]
+        goal, sentences = rollback_target.target(site, wanted, runs, roles(site), records, now, access)
+    except former_state.HalfRemoved as half:
+        raise CannotRollBack(half_removed_text(half, wanted, runs)) from half
+    if foreign and any(thing.path == installed.NAMESPACE and thing.before is None for thing in goal.things):
+        sentences.append(
+            f"The namespace {names.NAMESPACE} stays, because it has objects of others: {', '.join(foreign)}."
+        )
+    return wanted, replace(goal, records=fingerprints, now=now), [*sentences, *unreadable]
 
 
-def _halfway(half: former_state.Halfway, wanted: Past, every: Sequence[Past]) -> str:
-    """Why nothing is rolled back where half of DWS was there, and which run to go back to instead."""
+def half_removed_text(half: former_state.HalfRemoved, wanted: Past, runs: Sequence[Past]) -> str:
+    """Why nothing is rolled back where DWS was half removed, and which run to roll back instead."""
     text = (
-        f"Before run {wanted.id}, DWS {half.version} was half removed: an undeploy had been cut off. That cannot be "
-        "brought back, and the DWS of now stays."
+        f"Nothing was rolled back. Before run {wanted.id}, DWS {half.version} was half removed: an undeploy had been "
+        "interrupted. That state cannot be restored, and DWS stays as it is now."
     )
-    whole = [
-        one.id for one in every if one.id < wanted.id and one.kept and one.installed and not one.installed["unfinished"]
+    complete = [
+        run.id for run in runs if run.id < wanted.id and run.kept and run.installed and not run.installed["unfinished"]
     ]
-    back = f" `invoke rollback {whole[-1]}` goes back to when it was whole." if whole else ""
+    back = f" `invoke rollback {complete[-1]}` goes back to a state with a complete DWS." if complete else ""
     return f"{text}{back} `invoke undeploy` removes DWS."
 
 
-def passed_over(every: Sequence[Past], trails: Mapping[str, Trail], first: str) -> list[str]:
-    """Records of the run `first` and later ones that can't be read and don't matter for a rollback, in sentences.
+def unreadable_records(runs: Sequence[Past], records: Mapping[str, HostRecord], first: str) -> list[str]:
+    """Unreadable records of the run `first` and later ones that a rollback does not need, in sentences.
 
-    Raises Cannot where one does: without it nobody knows how something was.
+    Raises CannotRollBack where it needs one: without that record a former state is unknown.
     """
-    missed = [
-        f"run {run}: {what}, on {host}"
-        for host, one in trails.items()
-        for run in one.missed
-        for what in one.missed[run]
+    missing = [
+        f"run {run}: {name}, on {host}"
+        for host, record in records.items()
+        for run in record.missing
+        for name in record.missing[run]
     ]
-    if missed:
-        raise Cannot(
-            f"Nothing was rolled back: records of how things were cannot be read: {'; '.join(missed)}. "
-            "Choose a later run (`invoke journal` lists them), or put it right by hand."
+    if missing:
+        raise CannotRollBack(
+            f"Nothing was rolled back: these records of former states cannot be read: {'; '.join(missing)}. "
+            "Choose a later run (`invoke journal` lists the runs), or restore the former state by hand."
         )
-    some = {
-        (run, f"{what}, on {host}") for host, one in trails.items() for run in one.unread for what in one.unread[run]
+    unreadable = {
+        (run, f"{name}, on {host}")
+        for host, record in records.items()
+        for run in record.unreadable
+        for name in record.unreadable[run]
     }
-    some |= {(one.id, what) for one in every if one.id >= first for what in one.unread}
-    return [f"A record of run {run} cannot be read and was passed over: {what}." for run, what in sorted(some)]
+    unreadable |= {(run.id, name) for run in runs if run.id >= first for name in run.unread}
+    return [f"A record of run {run} cannot be read, but is not needed: {name}." for run, name in sorted(unreadable)]
 
 
-def _chosen(every: Sequence[Past], name: str, site: Site) -> Past:
-    found = {one.id: one for one in every}
+def _choose(runs: Sequence[Past], name: str, site: Site) -> Past:
+    """The run `name`, or the last that changed something and is not yet undone. Raises CannotRollBack."""
+    by_id = {run.id: run for run in runs}
     if not name:
-        last = past_runs.last(every)
-        later = [one.id for one in every if past_runs.headless(one) and (last is None or one.id > last.id)]
+        last = past_runs.last(runs)
+        later = [run.id for run in runs if past_runs.headless(run) and (last is None or run.id > last.id)]
         if later:
-            raise Cannot(
-                f"Which run is to be rolled back is not known: of run {later[-1]} the record cannot be read that says "
-                f"{past_runs.OPENED}. Name a run: `invoke journal` lists them."
+            raise CannotRollBack(
+                f"The last run is unclear: run {later[-1]} has no readable record of {past_runs.OPENED}. "
+                "Name the run to roll back: `invoke journal` lists the runs."
             )
         if last is None:
-            raise Cannot("Nothing to roll back: no run is known on the hosts that changed something and isn't undone.")
+            raise CannotRollBack(
+                "Nothing to roll back: the hosts know no run that changed something and is not yet undone."
+            )
         return last
-    if name not in found:
-        raise Cannot(f"No run {name} is known on the hosts: `invoke journal` lists them; {site.keep_runs} are kept.")
-    if past_runs.headless(found[name]):
-        raise Cannot(
+    if name not in by_id:
+        raise CannotRollBack(
+            f"The hosts know no run {name}. `invoke journal` lists the runs; the last {site.keep_runs} are kept (keep_runs)."
+        )
+    if past_runs.headless(by_id[name]):
+        raise CannotRollBack(
             f"Run {name} cannot be rolled back: its record on {site.master.host.name} that says {past_runs.OPENED} cannot be read."
         )
-    if not found[name].kept:
-        raise Cannot(f"Of run {name} no before-images are left: the last {site.keep_runs} runs are kept (keep_runs).")
-    return found[name]
+    if not by_id[name].kept:
+        raise CannotRollBack(
+            f"Run {name} cannot be rolled back: its before-images were removed. "
+            f"Those of the last {site.keep_runs} runs are kept (keep_runs in the site file)."
+        )
+    return by_id[name]
 
 
-def _records(site: Site, sessions: Sessions, hosts: Sequence[Host]) -> dict[str, str]:
-    lines = past_runs.reading(site, sessions, _there(sessions, hosts), unchanged.records())
-    return {host: "".join(some) for host, some in lines.items()}
+def _fingerprints(site: Site, sessions: Sessions, hosts: Sequence[Host]) -> dict[str, str]:
+    """Host -> what all runs left there, as one word (see unchanged.records)."""
+    lines = past_runs.reading(site, sessions, _reachable(sessions, hosts), unchanged.records())
+    return {host: "".join(words) for host, words in lines.items()}
 
 
-def _there(sessions: Sessions, hosts: Sequence[Host]) -> list[Host]:
+def _reachable(sessions: Sessions, hosts: Sequence[Host]) -> list[Host]:
     return [host for host in hosts if not isinstance(sessions[host.name], Unreachable)]
 
 
-def _trails(site: Site, sessions: Sessions, hosts: Sequence[Host], first: str) -> dict[str, Trail]:
-    there = _there(sessions, hosts)
+def _host_records(site: Site, sessions: Sessions, hosts: Sequence[Host], first: str) -> dict[str, HostRecord]:
+    """Host -> what the run `first` and later ones recorded there."""
+    reachable = _reachable(sessions, hosts)
     controllers = {host.name for host in site.controllers}
     lines: dict[str, list[str]] = {}
-    for conf in (site.slurm.conf, ""):  # only a controller has a slurm.conf that decides anything
-        some = [host for host in there if (host.name in controllers) == bool(conf)]
-        lines |= past_runs.reading(site, sessions, some, chain(site, first, conf))
-    return {host: trail(of_host(site, host, some)) for host, some in lines.items()}
+    for conf in (site.slurm.conf, ""):  # only a controller's slurm.conf decides anything
+        some = [host for host in reachable if (host.name in controllers) == bool(conf)]
+        lines |= past_runs.reading(site, sessions, some, record_script(site, first, conf))
+    return {host: parse_host_record(own_lines(site, host, printed)) for host, printed in lines.items()}
 
 
-def chain(site: Site, first: str, conf: str) -> str:
-    """The script that tells what lies on a host of the run `first` and later ones; `conf`: the slurm.conf that it is to tell."""
-    settings = {"state": STATE, "first": first, "conf": conf, "literals": "\n".join(literals(site))}
+def record_script(site: Site, first: str, conf: str) -> str:
+    """The script that prints what the run `first` and later ones recorded on a host, and the slurm.conf at `conf`."""
+    settings = {"state": STATE, "first": first, "conf": conf, "literals": "\n".join(compared_paths(site))}
     settings["kubeconfig"] = names.KUBECONFIG
     return render.script("lib/safe_file.sh", "lib/holds_secret.sh", "host/chain.sh", **settings)
 
 
-def of_host(site: Site, host: str, lines: Sequence[str]) -> list[str]:
-    """The lines of chain.sh that count: of the cluster's objects the master alone speaks, the others of their own files."""
+def own_lines(site: Site, host: str, lines: Sequence[str]) -> list[str]:
+    """The lines that a host may print: the master alone records the cluster's objects, the other hosts only files."""
     return [line for line in lines if host == site.master.host.name or not line.startswith("object ")]

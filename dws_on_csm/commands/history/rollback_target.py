@@ -1,4 +1,4 @@
-"""What a rollback is to reach, from what lies on the hosts and what is there now; and what must stay as it is, and why."""
+"""What a rollback has to reach, from the hosts' records and the present state; what stays as it is, and why."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dws_on_csm.commands.history import former_state
-from dws_on_csm.commands.history.host_record import Trail
+from dws_on_csm.commands.history.host_record import HostRecord
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import certificates, names, slurm_conf
 from dws_on_csm.model.snapshot import ABSENT, FileSnapshot, Goal, ObjectSnapshot
@@ -17,85 +17,90 @@ from dws_on_csm.stages.slurm import activate, plugin, slurmctld
 
 
 @dataclass(frozen=True)
-class Names:
-    """What tells whether a kubeconfig is worth anything: the cluster's CA (PEM), the binding, the names that were revoked."""
+class AccessNow:
+    """What decides whether a kubeconfig works: the cluster's CA (PEM), the plugin's binding, the revoked names."""
 
     ca: bytes
     binding: Any
     revoked: frozenset[str]
 
 
-def of(
+def target(
     site: Site,
     wanted: Past,
-    every: Sequence[Past],
+    runs: Sequence[Past],
     roles: Mapping[str, Sequence[str]],
-    trails: Mapping[str, Trail],
+    records: Mapping[str, HostRecord],
     now: Mapping[str, Any],
-    known: Names,
+    access: AccessNow,
 ) -> tuple[Goal, list[str]]:
-    """What is to be reached, and what stays as it is, in sentences. Raises former_state.Halfway.
+    """What to reach, and what stays as it is, in sentences. Raises former_state.HalfRemoved.
 
-    wanted  the run before which everything is to be as it was
-    every   all runs that are known
-    trails  what lies on each host that answers
-    now     what of DWS is there (see installed.read)
+    wanted   the run before which everything was as it shall be again
+    runs     all known runs
+    records  the record of each host that responds
+    now      the present state of DWS (see installed.read)
     """
-    master = trails[site.master.host.name]
-    was = former_state.former(wanted, every, site.master.host.name, now)
-    dws = former_state.work(was, now)
-    objects, said = former_state.things(master, was, dws, known.binding, known.revoked)
-    said += former_state.said(was, now)
-    inside = [one for one in objects if of_pods(site, one.path)]
-    objects = [one for one in objects if one not in inside]
+    master = records[site.master.host.name]
+    was = former_state.before_run(wanted, runs, site.master.host.name, now)
+    dws = former_state.dws_action(was, now)
+    objects, sentences = former_state.object_targets(master, was, dws, access.binding, access.revoked)
+    sentences += former_state.describe_dws(was, now)
+    in_pods = [target for target in objects if belongs_to_a_pod(site, target.path)]
+    objects = [target for target in objects if target not in in_pods]
     conf = site.slurm.conf
     enabled = {
-        host.name: _enabled(trails.get(host.name), conf, inside if host.pod else ()) for host in site.controllers
+        host.name: _enabled(records.get(host.name), conf, in_pods if host.pod else ()) for host in site.controllers
     }
-    then = next((one.before for one in objects if one.path == former_state.BINDING), known.binding)
-    known = replace(known, binding=then)
-    made = {host: of_host(site, host, one, enabled.get(host, False), known) for host, one in trails.items()}
-    files = {host: some for host, (some, _, _) in made.items()}
-    said += [word for _, words, _ in made.values() for word in words]
-    side = any(path in (conf, f"{site.slurm.folder}/{plugin.CONF}") for some in files.values() for path in some)
-    off = any(not on and _has(trails[host].conf or "") for host, on in enabled.items() if host in trails)
-    renew = any(anew for _, _, anew in made.values())
-    renew = renew or any(enabled[name] for name in lost_kubeconfigs(site, master))
-    # a kubeconfig that lies there may be of a name whose rights don't come back
-    renew = renew or (former_state.left_out(master, known.revoked) and any(enabled.values()))
-    if renew and (own := site.access.common_name) not in known.revoked:
+    then = next((target.before for target in objects if target.path == former_state.BINDING), access.binding)
+    access = replace(access, binding=then)
+    of_hosts = {
+        host: file_targets(site, host, record, enabled.get(host, False), access) for host, record in records.items()
+    }
+    files = {host: targets for host, (targets, _, _) in of_hosts.items()}
+    sentences += [sentence for _, reasons, _ in of_hosts.values() for sentence in reasons]
+    slurm = any(path in (conf, f"{site.slurm.folder}/{plugin.CONF}") for targets in files.values() for path in targets)
+    off = any(not on and _enables(records[host].conf or "") for host, on in enabled.items() if host in records)
+    renew = any(needs_new for _, _, needs_new in of_hosts.values())
+    renew = renew or any(enabled[name] for name in pods_without_kubeconfig(site, master))
+    # the present kubeconfig may be for a name that loses its rights
+    renew = renew or (former_state.loses_a_name(master, access.revoked) and any(enabled.values()))
+    if renew and (own := site.access.common_name) not in access.revoked:
         objects = former_state.with_subject(objects, own)
-    spaces = {
-        host: _space(site, trails[host], files[host], renew and on) for host, on in enabled.items() if host in trails
+    namespaces = {
+        host: _namespaces(site, records[host], files[host], renew and on)
+        for host, on in enabled.items()
+        if host in records
     }
-    moved = {host: (old, new) for host, (old, new) in spaces.items() if old and new and old != new}
-    goal = Goal(wanted.id, dws, files, objects, enabled, side, off, renew, inside, roles, was.version, moved)
-    return goal, said
+    moved = {host: (old, new) for host, (old, new) in namespaces.items() if old and new and old != new}
+    goal = Goal(wanted.id, dws, files, objects, enabled, slurm, off, renew, in_pods, roles, was.version, moved)
+    return goal, sentences
 
 
-def _space(site: Site, found: Trail, files: Mapping[str, FileSnapshot], renewed: bool) -> tuple[str, str]:
-    """The namespace that a controller's kubeconfig names now, and the one that it names afterwards; "" for no kubeconfig."""
-    coming = files.get(names.KUBECONFIG)
-    if coming is not None:
-        return found.space, coming.space
-    return found.space, site.access.namespace if renewed else found.space
+def _namespaces(site: Site, record: HostRecord, targets: Mapping[str, FileSnapshot], renewed: bool) -> tuple[str, str]:
+    """The namespace in a controller's kubeconfig, now and after the rollback; "" where there is no kubeconfig."""
+    restored = targets.get(names.KUBECONFIG)
+    if restored is not None:
+        return record.namespace, restored.space
+    return record.namespace, site.access.namespace if renewed else record.namespace
 
 
-def _has(text: str) -> bool:
-    said = slurm_conf.value(text, activate.KEY)
-    return bool(said and said.value.lower() == slurmctld.TYPE)
+def _enables(text: str) -> bool:
+    """Whether a slurm.conf enables the burst buffer."""
+    setting = slurm_conf.value(text, activate.KEY)
+    return bool(setting and setting.value.lower() == slurmctld.TYPE)
 
 
-def of_pods(site: Site, path: str) -> bool:
-    """Whether an object is one that a slurmctld in a pod is made of, or has as its /etc/slurm."""
-    spaces = {host.pod.namespace for host in site.controllers if host.pod}
+def belongs_to_a_pod(site: Site, path: str) -> bool:
+    """Whether a controller's pod is made of this object, or mounts it as its /etc/slurm."""
+    namespaces = {host.pod.namespace for host in site.controllers if host.pod}
     kinds = ("configmaps", "secrets", "deployments", "statefulsets")
-    return any(f"/namespaces/{space}/{kind}/" in path for space in spaces for kind in kinds)
+    return any(f"/namespaces/{namespace}/{kind}/" in path for namespace in namespaces for kind in kinds)
 
 
-def lost_kubeconfigs(site: Site, master: Trail) -> list[str]:
-    """The pods whose kubeconfig was a Secret then, which can't come back: nothing that was in one is kept."""
-    withheld = [path for path, one in master.objects.items() if (one["before"] or {}).get("withheld")]
+def pods_without_kubeconfig(site: Site, master: HostRecord) -> list[str]:
+    """The pods whose kubeconfig was a Secret then: it cannot be restored, since no Secret's content is saved."""
+    withheld = [path for path, record in master.objects.items() if (record["before"] or {}).get("withheld")]
     return [
         host.name
         for host in site.controllers
@@ -103,61 +108,58 @@ def lost_kubeconfigs(site: Site, master: Trail) -> list[str]:
     ]
 
 
-def _enabled(found: Trail | None, conf: str, inside: Sequence[ObjectSnapshot] = ()) -> bool:
-    """Whether a controller's slurm.conf has the burst buffer when it is as it was; `inside`: the objects of a pod."""
-    if found is None:
+def _enabled(record: HostRecord | None, conf: str, in_pods: Sequence[ObjectSnapshot] = ()) -> bool:
+    """Whether a controller's restored slurm.conf enables the burst buffer; `in_pods`: the objects of a pod."""
+    if record is None:
         return True
-    for one in inside:
-        if one.before and "slurm.conf" in one.before.get("data", {}):
-            return _has(one.before["data"]["slurm.conf"])
-    was = found.files.get(conf)
-    return _has(was.text.decode(errors="surrogateescape") if was and was.text is not None else found.conf or "")
+    for target in in_pods:
+        if target.before and "slurm.conf" in target.before.get("data", {}):
+            return _enables(target.before["data"]["slurm.conf"])
+    was = record.files.get(conf)
+    return _enables(was.text.decode(errors="surrogateescape") if was and was.text is not None else record.conf or "")
 
 
-def of_host(
-    site: Site, host: str, found: Trail, enabled: bool, known: Names
+def file_targets(
+    site: Site, host: str, record: HostRecord, enabled: bool, access: AccessNow
 ) -> tuple[dict[str, FileSnapshot], list[str], bool]:
-    """The files that are to be as they were on a host; what stays and why; whether kubeconfigs are to be made anew."""
+    """The files to restore on a host; those that stay and why, in sentences; whether kubeconfigs must be recreated."""
     files: dict[str, FileSnapshot] = {}
-    said: list[str] = []
-    anew = False
+    sentences: list[str] = []
+    needs_new = False
     needed = {f"{site.slurm.folder}/{plugin.LUA}", f"{site.slurm.folder}/{plugin.CONF}", names.KUBECONFIG}
-    for path, one in found.files.items():
-        if (
-            any(one_.startswith(f"{site.master.workarea}/") for one_ in (path, one.image))
-            and host == site.master.host.name
-        ):
+    workarea = f"{site.master.workarea}/"
+    for path, image in record.files.items():
+        if host == site.master.host.name and (path.startswith(workarea) or image.image.startswith(workarea)):
             continue
-        if path in needed and one.sum == ABSENT and enabled:
-            said.append(f"{path} on {host} stays, though it wasn't there: its slurmctld has the burst buffer.")
-        elif why := _unusable(one, known):
-            said.append(
-                f"The former kubeconfig {'' if path == names.KUBECONFIG else f'{path} '}on {host} stays away: {why}."
-            )
-            anew = anew or (enabled and path == names.KUBECONFIG)
+        if path in needed and image.sum == ABSENT and enabled:
+            sentences.append(f"{path} on {host} stays, although it did not exist before: slurmctld there needs it.")
+        elif why := _unusable(image, access):
+            name = "" if path == names.KUBECONFIG else f"{path} "
+            sentences.append(f"The former kubeconfig {name}on {host} is not restored: {why}.")
+            needs_new = needs_new or (enabled and path == names.KUBECONFIG)
         else:
-            files[path] = one
-    return files, said, anew
+            files[path] = image
+    return files, sentences, needs_new
 
 
-def _unusable(one: FileSnapshot, known: Names) -> str:
-    """Why a kubeconfig, wherever it lies, must not come back; "" where it may, or it is none."""
-    if one.sum == ABSENT or (one.certificates is None and one.path != names.KUBECONFIG):
+def _unusable(image: FileSnapshot, access: AccessNow) -> str:
+    """Why a kubeconfig must not be restored, whatever its path; "" where it may, or the file is no kubeconfig."""
+    if image.sum == ABSENT or (image.certificates is None and image.path != names.KUBECONFIG):
         return ""
-    return next(filter(None, (_worthless(pem, known) for pem in one.certificates or (b"",))), "")
+    return next(filter(None, (_invalid(pem, access) for pem in image.certificates or (b"",))), "")
 
 
-def _worthless(pem: bytes, known: Names) -> str:
-    """Why a certificate is worth nothing, or worse; "" where it is as good as it was."""
+def _invalid(pem: bytes, access: AccessNow) -> str:
+    """Why a certificate no longer works, or must not; "" where it works."""
     try:
-        certificate, ours = certificates.read(pem), certificates.signed_by(pem, known.ca)
+        certificate, ours = certificates.read(pem), certificates.signed_by(pem, access.ca)
     except ValueError:
-        return "its certificate can't be read"
-    name, bound = certificate.common_name, former_state.subjects(known.binding)
-    if name in known.revoked:
+        return "its certificate cannot be read"
+    name, bound = certificate.common_name, former_state.subjects(access.binding)
+    if name in access.revoked:
         return f"{name} was revoked"
     if certificate.until <= datetime.now(UTC):
-        return f"its certificate ended on {certificate.until:%Y-%m-%d}"
+        return f"its certificate expired on {certificate.until:%Y-%m-%d}"
     if not ours:
-        return "the cluster's CA of today did not sign its certificate"
+        return "its certificate is not signed by the cluster's present CA"
     return f"{name} has no rights any more" if bound and name not in bound else ""

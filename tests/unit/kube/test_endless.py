@@ -15,7 +15,7 @@ import pytest
 from dws_on_csm.commands import workflows
 from dws_on_csm.commands.doctor.archive import _object, known
 from dws_on_csm.commands.history import rollback
-from dws_on_csm.commands.history.host_record import trail
+from dws_on_csm.commands.history.host_record import parse_host_record
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.kube import api_call, proxy
 from dws_on_csm.kube.client import Cluster
@@ -248,8 +248,8 @@ def test_a_record_on_a_host_that_is_none_is_told_as_one_that_cannot_be_read(reco
 
 def test_a_record_of_an_object_that_is_nested_too_deeply_is_passed_over() -> None:
     """It is one of those that can't be read, by its run."""
-    read = trail([f"object a {NESTED}", 'object b {"path": "/x", "before": null, "step": "s"}'])
-    assert set(read.unread) == {"a"} and set(read.objects) == {"/x"}
+    read = parse_host_record([f"object a {NESTED}", 'object b {"path": "/x", "before": null, "step": "s"}'])
+    assert set(read.unreadable) == {"a"} and set(read.objects) == {"/x"}
 
 
 def test_a_rollback_to_what_cannot_be_read_ends_in_words(
@@ -262,4 +262,4 @@ def test_a_rollback_to_what_cannot_be_read_ends_in_words(
 
     monkeypatch.setattr(rollback, "_read", read)
     assert rollback.rollback(load(DEFAULT), "", Options()) == FAILED
-    assert "nothing was rolled back: the answer could not be read: KeyError: 'items'" in capsys.readouterr().err
+    assert "Nothing was rolled back: the answer could not be read: KeyError: 'items'" in capsys.readouterr().err

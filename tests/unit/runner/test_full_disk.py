@@ -17,8 +17,7 @@ import pytest
 from paramiko import ECDSAKey
 
 from dws_on_csm.commands.history import rollback
-from dws_on_csm.commands.history.host_record import Trail
-from dws_on_csm.commands.history.host_record import trail as trail_of
+from dws_on_csm.commands.history.host_record import HostRecord, parse_host_record
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.display.select import Display
 from dws_on_csm.engine import site_lock
@@ -365,14 +364,14 @@ OBJECT = 'object 1 {"path": "/x", "step": "deploy.applied", "before": null}'
 )
 def test_a_rollback_passes_over_what_does_not_matter(line: str, matters: bool) -> None:
     """It says whose record it could not read, and refuses where without it nobody knows how something was."""
-    found: dict[str, Trail] = {"one": trail_of([OBJECT, line])}
+    found: dict[str, HostRecord] = {"one": parse_host_record([OBJECT, line])}
     assert found["one"].objects["/x"]["before"] is None
     if matters:
-        with pytest.raises(rollback.Cannot, match=r"run 1: .* on one"):
-            rollback.passed_over([], found, "1")
+        with pytest.raises(rollback.CannotRollBack, match=r"run 1: .* on one"):
+            rollback.unreadable_records([], found, "1")
     else:
-        (said,) = rollback.passed_over([], found, "1")
-        assert "run 1" in said and "passed over" in said
+        (said,) = rollback.unreadable_records([], found, "1")
+        assert "run 1" in said and "is not needed" in said
 
 
 def test_a_rollback_of_a_run_whose_begin_cannot_be_read(tmp_path: Path) -> None:
@@ -380,9 +379,9 @@ def test_a_rollback_of_a_run_whose_begin_cannot_be_read(tmp_path: Path) -> None:
     whole = Past("1", changed={"one": ["a.b"]}, kept=True)
     torn = Past("2", changed={"one": ["a.b"]}, unread=[f"{past_runs.OPENED}, on one"])
     for name in ("", "2"):
-        with pytest.raises(rollback.Cannot, match=r"2.* record"):
-            rollback._chosen([whole, torn], name, load(DEFAULT))
-    assert rollback._chosen([whole, replace(torn, changed={})], "", load(DEFAULT)) is whole
+        with pytest.raises(rollback.CannotRollBack, match=r"2.* record"):
+            rollback._choose([whole, torn], name, load(DEFAULT))
+    assert rollback._choose([whole, replace(torn, changed={})], "", load(DEFAULT)) is whole
 
 
 # --- the operator's own disk

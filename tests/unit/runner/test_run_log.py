@@ -167,7 +167,13 @@ def test_a_finished_run_is_never_shown_as_cut_off(hosts: Mapping[str, LocalHost]
     for number in (2, 3):
         _run(hosts, number, reached=("master", "ctl1"))
     one, *others = journal._text(past_runs.joined({}, _history(hosts)))
-    assert _id(1) in one and "install" in one and journal.GONE in one and "?" not in one and journal.CUT_OFF not in one
+    assert (
+        _id(1) in one
+        and "install" in one
+        and journal.UNKNOWN in one
+        and "?" not in one
+        and journal.INTERRUPTED not in one
+    )
     assert "ctl2: slurm.conf" in others[0]
 
 

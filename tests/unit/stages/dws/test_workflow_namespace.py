@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dws_on_csm.commands.history import rollback_target
-from dws_on_csm.commands.history.host_record import Trail
+from dws_on_csm.commands.history.host_record import HostRecord
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain.names import KUBECONFIG
@@ -93,7 +93,7 @@ def test_which_namespaces_a_rollback_changes(
     """By what lies on the controller and what comes back; a kubeconfig that is made anew names that of the site file."""
     coming = {} if then is None else {KUBECONFIG: FileSnapshot(KUBECONFIG, "1", "", "", "x", frozenset(), space=then)}
     at = site()
-    found = rollback_target._space(at, Trail(space=now), coming, renewed)
+    found = rollback_target._namespaces(at, HostRecord(namespace=now), coming, renewed)
     assert ({"slurmctl": found} if all(found) and found[0] != found[1] else {}) == moved
 
 

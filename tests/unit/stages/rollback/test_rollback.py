@@ -18,10 +18,9 @@ from cryptography.x509.oid import NameOID
 
 from dws_on_csm.commands.history import former_state, rollback_target
 from dws_on_csm.commands.history import journal as past_runs
-from dws_on_csm.commands.history.former_state import Former
-from dws_on_csm.commands.history.host_record import trail
-from dws_on_csm.commands.history.rollback import _halfway as halfway
-from dws_on_csm.commands.history.rollback import of_host as lines_of_host
+from dws_on_csm.commands.history.former_state import FormerState
+from dws_on_csm.commands.history.host_record import parse_host_record
+from dws_on_csm.commands.history.rollback import half_removed_text, own_lines
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.display.select import Display
@@ -121,7 +120,7 @@ def test_a_run_writes_which_hosts_it_leaves_out(local_host: LocalHost, tmp_path:
 
 def test_the_oldest_image_counts() -> None:
     """A file that several runs changed is to be as it was before the first; it may be what the last one left, or found."""
-    found = trail(
+    found = parse_host_record(
         [
             f"image 1 644 root:root aaa {CONTENT} {LUA}",
             f"left 1 bbb {LUA}",
@@ -136,8 +135,8 @@ def test_the_oldest_image_counts() -> None:
 
 def test_a_file_that_was_not_there() -> None:
     """A file that a run made is to go, whether or not the run came to writing it."""
-    assert trail([f"absent 1 {LUA}"]).files[LUA].left == {ABSENT}
-    assert trail([f"absent 1 {LUA}", f"left 1 bbb {LUA}"]).files[LUA].left == {ABSENT, "bbb"}
+    assert parse_host_record([f"absent 1 {LUA}"]).files[LUA].left == {ABSENT}
+    assert parse_host_record([f"absent 1 {LUA}", f"left 1 bbb {LUA}"]).files[LUA].left == {ABSENT, "bbb"}
 
 
 ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/workload-manager"
@@ -155,8 +154,8 @@ ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/workload-manager"
 def test_objects_of_a_run_that_was_cut_off(after: Sequence[str], known: set[str]) -> None:
     """Where a run was cut off between its record of an object and the change, nobody knows what it left."""
     first = '{"path": "%s", "step": "access.role", "before": null}'
-    found = trail([f"object 1 {line % ROLE if '%s' in line else line}" for line in [first, *after]])
-    things, _ = former_state.things(found, Former(), "leave", None, frozenset())
+    found = parse_host_record([f"object 1 {line % ROLE if '%s' in line else line}" for line in [first, *after]])
+    things, _ = former_state.object_targets(found, FormerState(), "leave", None, frozenset())
     assert [(thing.path, thing.before, set(thing.left)) for thing in things] == [(ROLE, None, known)]
 
 
@@ -169,10 +168,10 @@ SERVICE = f"/api/v1/namespaces/{names.NAMESPACE}/services/dws-webhook-service"
 OF_A_VERSION = "/apis/rbac.authorization.k8s.io/v1/clusterroles/dws-workload-manager"
 
 
-def state(then: Mapping[str, Any], *later: Mapping[str, Any]) -> Former:
+def state(then: Mapping[str, Any], *later: Mapping[str, Any]) -> FormerState:
     """What was there before the first of runs that found these, of which the last one is now."""
     every = [replace(past(str(number)), installed=one) for number, one in enumerate((then, *later), 1)]
-    return former_state.former(every[0], every, "m", every[-1].installed or {})
+    return former_state.before_run(every[0], every, "m", every[-1].installed or {})
 
 
 @pytest.mark.parametrize("path", [CRD, SERVICE, OF_A_VERSION])
@@ -185,9 +184,9 @@ def test_no_object_of_a_dws_that_was_there_goes(
     path: str, then: Mapping[str, Any], step: str, goes: bool, replaced: bool
 ) -> None:
     """What a run found absent goes only where DWS was not there before, whichever run or rollback recorded it."""
-    found = trail([f'object 1 {{"path": "{path}", "step": "{step}", "before": null}}'])
+    found = parse_host_record([f'object 1 {{"path": "{path}", "step": "{step}", "before": null}}'])
     dws: Dws = "remove" if goes else "leave"
-    things, _ = former_state.things(found, replace(state(then), replaced=replaced), dws, None, frozenset())
+    things, _ = former_state.object_targets(found, replace(state(then), replaced=replaced), dws, None, frozenset())
     assert bool(things) == goes
 
 
@@ -195,25 +194,28 @@ def test_no_object_of_a_dws_that_was_there_goes(
 def test_an_object_that_a_run_repaired(later: Sequence[Mapping[str, Any]], comes: bool) -> None:
     """It is as it was before, unless its DWS went as a whole since: then it is as the version has it that comes back."""
     was = {"kind": "Service", "metadata": {"name": "s"}}
-    found = trail([f'object 1 {{"path": "{SERVICE}", "step": "deploy.applied", "before": {json.dumps(was)}}}'])
-    things, _ = former_state.things(found, state(THERE, *later), "leave", None, frozenset())
+    found = parse_host_record(
+        [f'object 1 {{"path": "{SERVICE}", "step": "deploy.applied", "before": {json.dumps(was)}}}']
+    )
+    things, _ = former_state.object_targets(found, state(THERE, *later), "leave", None, frozenset())
     assert [thing.before for thing in things] == ([was] if comes else [])
 
 
 def test_a_step_says_that_dws_went_as_a_whole() -> None:
     """Also where nobody looked in between, and it is there again."""
     runs = [replace(past("1"), installed=THERE, changed={"m": ["undeploy.removed"]}), past("2")]
-    assert former_state.former(runs[0], runs, "m", THERE).replaced
+    assert former_state.before_run(runs[0], runs, "m", THERE).replaced
 
 
 def test_what_became_of_objects_is_not_known_once_dws_went_as_a_whole() -> None:
     """Nobody has changed what an undeploy has taken away since, without a record of each object."""
     records = [{"path": SERVICE, "step": "deploy.applied", "before": {"kind": "S", "metadata": {}}}]
     records += [{"path": SERVICE, "left": "f"}]
-    found = trail([f"object 1 {json.dumps(one)}" for one in records])
+    found = parse_host_record([f"object 1 {json.dumps(one)}" for one in records])
     crds = {**NONE, "crds": ["storages"]}
     left = [
-        former_state.things(found, state(crds, *more), "leave", None, frozenset())[0][0].left for more in ([], [THERE])
+        former_state.object_targets(found, state(crds, *more), "leave", None, frozenset())[0][0].left
+        for more in ([], [THERE])
     ]
     assert [bool(one) for one in left] == [True, False]
 
@@ -224,10 +226,10 @@ def test_no_rollback_closes_dws(step: str, then: Mapping[str, Any]) -> None:
     """A run that opened a DWS which a removal had left closed is undone but for that."""
     records = [{"path": persistent_storage.CLOSED_PATH, "step": step, "before": persistent_storage.CLOSING}]
     records += [{"path": persistent_storage.CLOSED_PATH, "left": "absent"}]
-    found = trail([f"object 1 {json.dumps(one)}" for one in records])
-    for was in (Former(), state(then), replace(state(then), replaced=True)):
+    found = parse_host_record([f"object 1 {json.dumps(one)}" for one in records])
+    for was in (FormerState(), state(then), replace(state(then), replaced=True)):
         for dws in get_args(Dws):
-            assert former_state.things(found, was, dws, None, frozenset()) == ([], [])
+            assert former_state.object_targets(found, was, dws, None, frozenset()) == ([], [])
 
 
 @pytest.mark.parametrize("dws", ["remove", "install"])
@@ -259,8 +261,8 @@ def test_the_mark_of_an_undeploy_does_not_come_back() -> None:
     marks = {installed.UNFINISHED: "0.0.20", "mine": "yes"}
     space = {"kind": "Namespace", "metadata": {"name": "n", "annotations": marks}}
     record = {"path": installed.NAMESPACE, "step": "undeploy.removed", "before": space}
-    (thing,), _ = former_state.things(
-        trail([f"object 1 {json.dumps(record)}"]), state(NONE), "leave", None, frozenset()
+    (thing,), _ = former_state.object_targets(
+        parse_host_record([f"object 1 {json.dumps(record)}"]), state(NONE), "leave", None, frozenset()
     )
     assert thing.before and thing.before["metadata"] == {"name": "n", "annotations": {"mine": "yes"}}
 
@@ -270,25 +272,25 @@ def test_a_mark_alone_is_no_dws(now: Mapping[str, Any], what: str) -> None:
     """Where an undeploy had been cut off when nothing was left but its mark, there is nothing to do as long as that is so."""
     marked = {**NONE, "unfinished": "0.0.20"}
     found = {**now, "unfinished": "0.0.20" if now is NONE else ""}
-    assert former_state.work(state(marked, found), found) == what
+    assert former_state.dws_action(state(marked, found), found) == what
 
 
 def test_a_crd_goes_with_an_undeploy_alone() -> None:
     """Nobody else looks what its objects hold."""
     path = f"{installed.CRDS}/workflows.{names.GROUP}"
-    found = trail([f'object 1 {{"path": "{path}", "step": "deploy.applied", "before": null}}'])
-    was = former_state.Former(known=True, crds=frozenset({"storages"}))
-    things, said = former_state.things(found, was, "leave", None, frozenset())
+    found = parse_host_record([f'object 1 {{"path": "{path}", "step": "deploy.applied", "before": null}}'])
+    was = former_state.FormerState(known=True, crds=frozenset({"storages"}))
+    things, said = former_state.object_targets(found, was, "leave", None, frozenset())
     assert things == [] and "invoke undeploy" in said[0]
 
 
 def test_a_dws_of_no_version_cannot_come_back_and_it_is_said_what_to_do() -> None:
     """Its image's tag names none: it is told with the tag, with what stays, and with the way on."""
     was = state({**THERE, "tag": "latest"}, THERE)
-    assert was.lost and former_state.work(was, THERE) == "leave"
-    (told,) = former_state.said(was, THERE)
+    assert was.lost and former_state.dws_action(was, THERE) == "leave"
+    (told,) = former_state.describe_dws(was, THERE)
     assert "stays as it is now (DWS 0.0.20)" in told and "the tag latest" in told and "set versions.dws" in told
-    assert "(no DWS)" in former_state.said(was, NONE)[0]
+    assert "(not installed)" in former_state.describe_dws(was, NONE)[0]
 
 
 @pytest.mark.parametrize("dws", ["leave", "remove", "install"])
@@ -296,8 +298,10 @@ def test_an_orphan_that_was_taken_away_does_not_come_back(dws: Dws) -> None:
     """Nobody would ever take it down; and before DWS was there it was not there either, whatever came in between."""
     path = f"/apis/{names.GROUP}/v1alpha2/namespaces/default/workflows/bb10"
     record = f'{{"path": "{path}", "step": "undeploy.orphans", "before": {{"kind": "Workflow", "metadata": {{}}}}}}'
-    made, said = former_state.things(trail([f"object 1 {record}"]), Former(), dws, None, frozenset())
-    assert made == [] and [line.partition(":")[0] for line in said] == ["bb10 is not created again"]
+    made, said = former_state.object_targets(
+        parse_host_record([f"object 1 {record}"]), FormerState(), dws, None, frozenset()
+    )
+    assert made == [] and [line.partition(":")[0] for line in said] == ["Workflow bb10 is not recreated"]
 
 
 def test_what_was_revoked() -> None:
@@ -308,11 +312,11 @@ def test_what_was_revoked() -> None:
         {"path": former_state.BINDING, "step": "access.binding", "before": old},
         {"path": revoked_names.PATH, "step": "access.recorded", "before": None},
     ]
-    found = trail([f"object 1 {json.dumps(one)}" for one in records])
-    (made,), said = former_state.things(found, Former(), "leave", now, frozenset({"old"}))
+    found = parse_host_record([f"object 1 {json.dumps(one)}" for one in records])
+    (made,), said = former_state.object_targets(found, FormerState(), "leave", now, frozenset({"old"}))
     assert made.before and made.before["roleRef"] == {"name": "then"}
     assert former_state.subjects(made.before) == {"both", "new"}
-    assert "gives no rights to old again" in said[0] and "stays revoked" in said[1]
+    assert "is restored without old" in said[0] and "stay revoked" in said[1]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +334,7 @@ def test_dws(was: tuple[str, list[str]], now: str, what: str) -> None:
     tag, traces = was
     then = replace(past("1"), installed={"tag": tag, "unfinished": "", "traces": traces, "crds": []})
     found = {"tag": now, "unfinished": "", "traces": ["D"] if now else [], "crds": {}}
-    assert former_state.work(former_state.former(then, [then], "m", found), found) == what
+    assert former_state.dws_action(former_state.before_run(then, [then], "m", found), found) == what
 
 
 @pytest.mark.parametrize(
@@ -356,7 +360,7 @@ def test_what_a_controller_says_of_runs(line: str) -> None:
 def test_a_controller_says_nothing_of_the_cluster() -> None:
     """A step that takes DWS away is the master's: a controller's line of one replaces no version."""
     run = replace(past("1"), installed=THERE, changed={"c": ["undeploy.removed"]})
-    assert not former_state.former(run, [run], "m", THERE).replaced
+    assert not former_state.before_run(run, [run], "m", THERE).replaced
 
 
 # --- kubeconfigs
@@ -378,8 +382,8 @@ OURS, OTHER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ("name", "days", "key", "why"),
     [
         ("slurm-dws", 9, OURS, ""),
-        ("slurm-dws", -1, OURS, "its certificate ended on"),
-        ("slurm-dws", 9, OTHER, "did not sign"),
+        ("slurm-dws", -1, OURS, "its certificate expired on"),
+        ("slurm-dws", 9, OTHER, "not signed by"),
         ("old", 9, OURS, "old was revoked"),
         ("other", 9, OURS, "no rights any more"),
     ],
@@ -387,26 +391,28 @@ OURS, OTHER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
 def test_kubeconfigs(site: Site, name: str, days: int, key: ec.EllipticCurvePrivateKey, why: str) -> None:
     """A kubeconfig comes back only if it would work: not one that ended, was revoked, or is of another CA or name."""
     image = f"image 1 600 slurm:slurm aaa ? {names.KUBECONFIG}"
-    found = trail(
+    found = parse_host_record(
         [
             f"certificate 1 {base64.b64encode(certificate(name, days, key)).decode()} {names.KUBECONFIG}",
             image,
             f"left 1 bbb {names.KUBECONFIG}",
         ]
     )
-    known = rollback_target.Names(certificate("ca", 9, OURS), {"subjects": [{"name": "slurm-dws"}]}, frozenset({"old"}))
-    files, said, anew = rollback_target.of_host(site, "c1", found, True, known)
+    known = rollback_target.AccessNow(
+        certificate("ca", 9, OURS), {"subjects": [{"name": "slurm-dws"}]}, frozenset({"old"})
+    )
+    files, said, anew = rollback_target.file_targets(site, "c1", found, True, known)
     assert (names.KUBECONFIG in files, anew) == ((True, False) if not why else (False, True))
     assert why in " ".join(said) and bool(said) == bool(why)
 
 
 def test_a_slurmctld_keeps_what_it_needs(site: Site) -> None:
     """A plugin's file that was not there before stays as long as slurmctld is to start with it."""
-    found = trail([f"absent 1 {LUA}"])
-    known = rollback_target.Names(b"", None, frozenset())
-    assert rollback_target.of_host(site, "c1", found, False, known)[0] == found.files
-    files, said, _ = rollback_target.of_host(site, "c1", found, True, known)
-    assert files == {} and "its slurmctld has the burst buffer" in said[0]
+    found = parse_host_record([f"absent 1 {LUA}"])
+    known = rollback_target.AccessNow(b"", None, frozenset())
+    assert rollback_target.file_targets(site, "c1", found, False, known)[0] == found.files
+    files, said, _ = rollback_target.file_targets(site, "c1", found, True, known)
+    assert files == {} and "slurmctld there needs it" in said[0]
 
 
 def test_a_fingerprint_is_of_what_lasts() -> None:
@@ -433,8 +439,8 @@ def test_a_slurm_side_that_stays_is_not_judged(slurm: bool) -> None:
 def test_objects_are_the_masters(site: Site) -> None:
     """What another host says of the cluster's objects is not even read, so that it can neither be wrong nor unreadable."""
     lines = ['object 1 {"path": "/x", "step": "deploy.applied", "before": null}', "object 1 what", f"absent 1 {LUA}"]
-    assert lines_of_host(site, "m", lines) == lines
-    assert lines_of_host(site, "c", lines) == [f"absent 1 {LUA}"]
+    assert own_lines(site, "m", lines) == lines
+    assert own_lines(site, "c", lines) == [f"absent 1 {LUA}"]
 
 
 def a_storage(name: str, **spec: str) -> dict[str, Any]:
@@ -533,8 +539,10 @@ def test_half_of_a_version_is_refused_with_the_way_on() -> None:
     """It names the run before which DWS was whole, and how to remove it."""
     half = {**THERE, "unfinished": "0.0.20"}
     runs = [replace(past(str(n)), installed=one) for n, one in enumerate((NONE, THERE, half, half))]
-    told = halfway(former_state.Halfway("0.0.20"), runs[3], runs)
-    assert "`invoke rollback 1` goes back to when it was whole" in told and "DWS 0.0.20 was half removed" in told
+    told = half_removed_text(former_state.HalfRemoved("0.0.20"), runs[3], runs)
+    assert (
+        "`invoke rollback 1` goes back to a state with a complete DWS" in told and "DWS 0.0.20 was half removed" in told
+    )
     assert "invoke undeploy" in told
 
 

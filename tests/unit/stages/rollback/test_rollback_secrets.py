@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dws_on_csm.commands.history import rollback, rollback_target
-from dws_on_csm.commands.history.host_record import trail
+from dws_on_csm.commands.history.host_record import parse_host_record
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import certificates, names
@@ -189,12 +189,12 @@ class Linked:
         """The script that says it."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("dws_on_csm.commands.history.rollback.STATE", self.state)
-            return rollback.chain(self.site, "r1", self.site.slurm.conf if conf is None else conf)
+            return rollback.record_script(self.site, "r1", self.site.slurm.conf if conf is None else conf)
 
     def goal(self, revoked: Sequence[str] = ()) -> tuple[Goal, list[str], bool]:
         """What a rollback of r1 wants of its files."""
-        known = rollback_target.Names(certificate("ca", 9, OURS), None, frozenset(revoked))
-        files, said, anew = rollback_target.of_host(self.site, "c", trail(self.lines()), True, known)
+        known = rollback_target.AccessNow(certificate("ca", 9, OURS), None, frozenset(revoked))
+        files, said, anew = rollback_target.file_targets(self.site, "c", parse_host_record(self.lines()), True, known)
         return Goal("r1", "leave", {"c": files}, (), {"c": True}, roles={"controller": ("c",)}), said, anew
 
     def look(self, item: Step | Check) -> object:
@@ -232,7 +232,7 @@ def test_an_image_behind_a_link_is_known_by_its_name(linked: Linked) -> None:
     """A kubeconfig lies under its real path, and is compared by the name that everybody calls it; its key stays there."""
     lines = linked.lines()
     assert not any("QUJDREVG" in line or encoded("QUJDREVG") in line for line in lines)
-    found = trail(lines)
+    found = parse_host_record(lines)
     assert list(found.files) == [str(linked.kubeconfig)]
     one = found.files[str(linked.kubeconfig)]
     assert one.text is None and one.image == str(linked.real / linked.kubeconfig.name)
@@ -251,7 +251,7 @@ def test_a_revoked_kubeconfig_under_another_name_stays_away(linked: Linked) -> N
     other = linked.etc / "burst_buffer.conf"
     other.write_text(kubeconfig("slurm-dws"))
     linked.do("r1", Put(str(other), b"new\n", 0o644, f"{os.getuid()}:{os.getgid()}"))
-    found = trail(linked.lines())
+    found = parse_host_record(linked.lines())
     assert found.files[str(other)].text is None
     goal, said, _ = linked.goal(["slurm-dws"])
     assert goal.files == {"c": {}} and str(other) in " ".join(said)
@@ -274,10 +274,10 @@ def test_the_namespaces_of_kubeconfigs_are_known(
     made.do("r1", Put(str(made.kubeconfig), Secret(of(now).encode()), 0o600, owner))
     lines = made.lines()
     assert not any("QUJDREVG" in line for line in lines)
-    found = trail(lines)
-    assert found.unread == {}
+    found = parse_host_record(lines)
+    assert found.unreadable == {}
     assert found.files[str(made.kubeconfig)].space == (then.partition("\n")[0] or "default")
-    assert found.space == (now if now == "slurm" else "default")
+    assert found.namespace == (now if now == "slurm" else "default")
 
 
 def test_a_rotation_behind_a_link_is_rolled_back(linked: Linked) -> None:
@@ -322,12 +322,15 @@ def test_what_a_run_wrote_as_a_secret_is_one(linked: Linked) -> None:
     other = linked.etc / "plain"
     other.write_text("old words\n")
     linked.do("r1", Put(str(other), Secret(b"new words\n"), 0o600, f"{os.getuid()}:{os.getgid()}"))
-    assert trail(linked.lines()).files[str(linked.real / "plain" if linked.etc.is_symlink() else other)].text is None
+    assert (
+        parse_host_record(linked.lines()).files[str(linked.real / "plain" if linked.etc.is_symlink() else other)].text
+        is None
+    )
 
 
 def test_files_with_the_same_name_are_two_steps(linked: Linked) -> None:
     """A step's name is the file's own, where no other file has it."""
-    found = trail([f"image r1 600 a:b aaa - {path}" for path in ("/a/x", "/b/x", "/b/y")]).files
+    found = parse_host_record([f"image r1 600 a:b aaa - {path}" for path in ("/a/x", "/b/x", "/b/y")]).files
     goal = Goal("r1", "leave", {"c": found}, (), {"c": True}, roles={"controller": ("c",)})
     (stage,) = files.files(goal, "plugin", "controller", set())
     assert [step.name for step in stage.steps] == ["/a/x", "/b/x", "y"]

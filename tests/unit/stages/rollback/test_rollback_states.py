@@ -96,7 +96,7 @@ def test_half_of_a_version_does_not_come_back(site: Simulated) -> None:
     assert cut(site, 7, lambda: site.undeploy(slurm=False))
     site.install(NEWER)
     there = site.state()
-    with pytest.raises(former_state.Halfway, match=OLD):
+    with pytest.raises(former_state.HalfRemoved, match=OLD):
         site.rollback("r003")
     assert site.state() == there
 
@@ -205,7 +205,7 @@ def of_the_past(site: Simulated, dice: random.Random, was: dict[str, dict[str, A
         runs = site.runs
         try:
             over = not cut(site, after, lambda: site.rollback(run))
-        except former_state.Halfway:
+        except former_state.HalfRemoved:
             story.append("half")
             assert was[run]["half"] or any(was[one]["half"] for one in was if one >= run)
             assert abstract(site) == there
