@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from dws_on_csm.model.actions import Action
 from dws_on_csm.model.cluster_api import Cluster
@@ -91,25 +91,66 @@ class Constant:
 Look = ShellLook | ApiLook | Constant
 
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Fact(Generic[T]):
+    """The name and the type of what the look of one step or check returns. It is declared beside that look."""
+
+    stage: str
+    step: str
+
+    @property
+    def name(self) -> str:
+        """The key in Facts: "STAGE.STEP"."""
+        return f"{self.stage}.{self.step}"
+
+    def shell(self, script: str, parse: Callable[[bytes], T]) -> ShellLook:
+        """A look by shell that returns this fact."""
+        return ShellLook(script, parse)
+
+    def api(self, read: Callable[[Cluster], T], watch: str = "") -> ApiLook:
+        """A look at the Kubernetes API that returns this fact."""
+        return ApiLook(read, watch)
+
+
 @dataclass
 class Facts:
-    """What the looks found so far: by step name, then by host.
+    """What the looks have returned so far: by step name, then by host.
 
-    first   what the first look of this run found: what was typed by somebody who had not seen more speaks of that alone
+    first   what the first look of this run returned: names or a number that somebody typed refer to that alone
     """
 
     found: dict[str, dict[str, Value]] = field(default_factory=dict)
     first: dict[str, dict[str, Value]] = field(default_factory=dict)
 
-    def all(self, step: str) -> Mapping[str, Value]:
-        """Host -> what was found there by `STAGE.STEP`; Raises NotYetKnown if no host was looked at."""
-        if not self.found.get(step):
-            raise NotYetKnown(step.partition(".")[0])
-        return self.found[step]
+    def known(self, fact: Fact[T]) -> Mapping[str, T]:
+        """Host -> this fact; empty where no host was looked at yet."""
+        return self.found.get(fact.name, {})
 
-    def one(self, step: str) -> Value:
-        """What `STAGE.STEP` found on the master (or on the first host of its role)."""
-        return next(iter(self.all(step).values()))
+    @overload
+    def all(self, fact: Fact[T]) -> Mapping[str, T]: ...
+    @overload
+    def all(self, fact: str) -> Mapping[str, Value]: ...
+    def all(self, fact: Fact[Any] | str) -> Mapping[str, Value]:
+        """Host -> this fact. Raises NotYetKnown if no host was looked at. A text, "STAGE.STEP", gives it without its type."""
+        name = fact if isinstance(fact, str) else fact.name
+        if not self.found.get(name):
+            raise NotYetKnown(name.partition(".")[0])
+        return self.found[name]
+
+    @overload
+    def one(self, fact: Fact[T]) -> T: ...
+    @overload
+    def one(self, fact: str) -> Value: ...
+    def one(self, fact: Fact[Any] | str) -> Value:
+        """This fact of the master (or of the first host of its role). Raises NotYetKnown."""
+        return next(iter(self.all(fact).values()))
+
+    def one_or_none(self, fact: Fact[T]) -> T | None:
+        """As `one`; None where no host was looked at yet."""
+        return next(iter(self.known(fact).values()), None)
 
 
 @dataclass(frozen=True)

@@ -135,10 +135,9 @@ class Simulated:
         """All objects and files."""
         return copy.deepcopy(self.api.state()), dict(self.files)
 
-    def now(self) -> dict[str, Any]:
-        """What is there of DWS, as every run sees it."""
-        found: dict[str, Any] = installed.read(self.api)  # type: ignore[arg-type]
-        return found
+    def now(self) -> installed.Installed:
+        """The DWS installation as every run sees it."""
+        return installed.read(self.api)  # type: ignore[arg-type]
 
     def revoked(self) -> frozenset[str]:
         """The names that were revoked."""

@@ -5,14 +5,40 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
-from dws_on_csm.model.step import ApiLook, Check, StepContext, Value
+from dws_on_csm.model.step import Check, Fact, StepContext
 
-FACT = "preflight.installed"
-"""Where what CHECK finds is kept."""
+
+class Crd(TypedDict):
+    """One of DWS's CRDs: its kind, the versions that the API serves, the version in which objects are stored."""
+
+    kind: str
+    served: list[str]
+    storage: str
+    deleting: bool
+
+
+class Installed(TypedDict):
+    """The DWS installation in the cluster.
+
+    tag         of the image of DWS; "" where none is deployed
+    unfinished  the tag of the version that an interrupted undeploy was removing; "" if there was none
+    namespace   whether DWS's namespace exists
+    traces      labels of TRACES that exist
+    crds        DWS's CRDs by their plural ("workflows")
+    """
+
+    tag: str
+    unfinished: str
+    namespace: bool
+    traces: list[str]
+    crds: dict[str, Crd]
+
+
+FACT: Fact[Installed] = Fact("preflight", "installed")
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NAMESPACE = f"/api/v1/namespaces/{names.NAMESPACE}"
@@ -36,15 +62,8 @@ TRACES = {
 """What every version of DWS has beside its CRDs, by label: where the API has it."""
 
 
-def read(cluster: Cluster) -> Value:
-    """What is there of DWS, as a dict. Raises ClusterError.
-
-    tag         that of the image of DWS; "" where none is deployed
-    unfinished  the tag of what an undeploy that was cut off was to take away; "" if there was none
-    namespace   whether DWS's namespace is there
-    traces      labels of TRACES that are there
-    crds        DWS's CRDs, see `crds`
-    """
+def read(cluster: Cluster) -> Installed:
+    """Return the state of the DWS installation. Raises ClusterError."""
     objects = {label: cluster.get(path) for label, path in TRACES.items()}
     space = cluster.get(NAMESPACE)
     return {
@@ -64,7 +83,7 @@ def tag(deployment: Mapping[str, Any] | None) -> str:
     return next((image.rpartition(":")[2] for image in images if image.rpartition(":")[0].endswith("/dws")), "unknown")
 
 
-def crds(cluster: Cluster) -> dict[str, dict[str, Any]]:
+def crds(cluster: Cluster) -> dict[str, Crd]:
     """DWS's CRDs by their plural ("workflows"): {"kind", "served": versions, "storage": version, "deleting": bool}.
 
     A site has some hundred CRDs, of some ten kilobytes each: only those are asked for that discovery tells of.
@@ -75,7 +94,7 @@ def crds(cluster: Cluster) -> dict[str, dict[str, Any]]:
     return {plural: one for plural in plurals if (one := crd(cluster, plural))}
 
 
-def crd(cluster: Cluster, plural: str) -> dict[str, Any] | None:
+def crd(cluster: Cluster, plural: str) -> Crd | None:
     """One of DWS's CRDs, as `crds` has it; None if it isn't there."""
     one = cluster.get(f"{CRDS}/{plural}.{names.GROUP}")
     if one is None:
@@ -89,14 +108,14 @@ def crd(cluster: Cluster, plural: str) -> dict[str, Any] | None:
     }
 
 
-def path(plural: str, found: Mapping[str, Any]) -> str:
+def path(plural: str, found: Crd) -> str:
     """Where the API lists the objects of a CRD: in the version in which they are stored, so that no webhook has to convert
     them, unless that one isn't served."""
     version = found["storage"] if found["storage"] in found["served"] else next(iter(found["served"]), found["storage"])
     return f"/apis/{names.GROUP}/{version}/{plural}"
 
 
-def objects(cluster: Cluster, plural: str, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def objects(cluster: Cluster, plural: str, found: Crd) -> list[dict[str, Any]]:
     """All objects of a CRD. Raises ClusterError, also where a CRD is there and nobody can say what it holds."""
     every = cluster.get(path(plural, found))
     if every is None and crd(cluster, plural):
@@ -120,10 +139,9 @@ def contents(cluster: Cluster) -> dict[str, list[dict[str, Any]]]:
     return {plural: objects(cluster, plural, one) for plural, one in crds(cluster).items()}
 
 
-def found(ctx: StepContext) -> Mapping[str, Any]:
-    """What the check found before anything was done. Raises Unknown if it wasn't made."""
-    answer: Mapping[str, Any] = ctx.facts.one(FACT)
-    return answer
+def found(ctx: StepContext) -> Installed:
+    """Return the DWS installation as it was before this run changed anything. Raises NotYetKnown if the check was not made."""
+    return ctx.facts.one(FACT)
 
 
 def there(ctx: StepContext) -> bool:
@@ -158,4 +176,4 @@ def as_of(ctx: StepContext, version: str, workarea: str) -> StepContext:
 
 _WORKAREA: Sequence[str] = ("clone", "kustomize", "rendered")
 
-CHECK = Check("installed", "master", lambda ctx: ApiLook(read), lambda ctx, have: ())
+CHECK = Check(FACT.step, "master", lambda ctx: FACT.api(read), lambda ctx, have: ())

@@ -132,7 +132,7 @@ def _theirs(ctx: StepContext, found: Mapping[str, Mapping[str, Any]]) -> dict[st
     Where its CRD came in this run, DWS or a driver has made it just now, and what was saved takes its place. Where the CRD was
     there before, after a removal that was cut off long ago, it may be newer than what was saved: it stays.
     """
-    installed_ = next(iter(ctx.facts.found.get(installed.FACT, {}).values()), None)
+    installed_ = ctx.facts.one_or_none(installed.FACT)
     if installed_ is not None and replace.due(ctx):
         return {}
     older = {crd["kind"] for crd in (installed_ or {"crds": {}})["crds"].values() if not crd["deleting"]}

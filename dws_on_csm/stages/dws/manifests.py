@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Finding, NotYetKnown, Refused, ShellLook, StepContext, Value
+from dws_on_csm.model.step import Fact, Finding, NotYetKnown, Refused, ShellLook, StepContext, Value
+
+
+class Rendered(TypedDict):
+    """The objects that the csm overlay of a clone deploys; none before there is a clone."""
+
+    objects: list[dict[str, Any]]
+
+
+RENDERED: Fact[Rendered] = Fact("workarea", "rendered")
 
 _RENDERED = """
 cd {clone} 2>/dev/null && [ -x bin/kustomize ] && [ -z "$(theirs {clone})" ] || exit 0
@@ -33,7 +42,7 @@ for one in yaml.load_all(sys.stdin, getattr(yaml, "CSafeLoader", yaml.SafeLoader
 def look(ctx: StepContext) -> ShellLook:
     script = _RENDERED.format(clone=shlex.quote(names.clone(ctx.site)), program=shlex.quote(_TRIM))
     script = render.script("lib/as.sh", "lib/git.sh") + script
-    return ShellLook(script, lambda out: {"objects": [json.loads(line) for line in lines(out)]})
+    return RENDERED.shell(script, lambda out: {"objects": [json.loads(line) for line in lines(out)]})
 
 
 def objects(ctx: StepContext) -> list[dict[str, Any]]:
@@ -48,7 +57,7 @@ def role(ctx: StepContext) -> dict[str, Any] | None:
 
 
 def _all(ctx: StepContext) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = ctx.facts.one("workarea.rendered")["objects"]
+    found = ctx.facts.one(RENDERED)["objects"]
     if not found:
         raise NotYetKnown("workarea")
     return found

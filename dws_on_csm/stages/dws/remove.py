@@ -164,7 +164,7 @@ def _remains(cluster: Cluster, objects: Mapping[str, str]) -> Value:
     }
 
 
-def _crd(cluster: Cluster, plural: str, crd: Mapping[str, Any]) -> dict[str, Any]:
+def _crd(cluster: Cluster, plural: str, crd: installed.Crd) -> dict[str, Any]:
     named = [installed.name(one) for one in installed.objects(cluster, plural, crd)]
     return {
         "served": ", ".join(sorted(crd["served"])),

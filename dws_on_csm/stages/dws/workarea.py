@@ -8,17 +8,44 @@ import shlex
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 from dws_on_csm.bundle import supply as supplies
+from dws_on_csm.config import sources
 from dws_on_csm.config.bundle_contents import Bundle
 from dws_on_csm.config.site import Site
-from dws_on_csm.config.sources import Kustomize
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import PARTS, Action, Put, RunScript
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
-from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import Check, Fact, Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import manifests
+
+
+class Clone(TypedDict):
+    """The state of a clone.
+
+    at        "absent", "its tag", "no commit", "not root's alone", or the commit that is checked out
+    modified  paths of the files that somebody changed
+    commit    the commit of the wanted tag; "" if the clone does not have that tag
+    open      the part of it that other users than root can write, if there is any
+    """
+
+    at: str
+    modified: list[str]
+    commit: str
+    open: NotRequired[str]
+
+
+class Kustomize(TypedDict):
+    """The version of kustomize that the Makefile asks for ("" if unknown), and the one in bin/ (or "absent")."""
+
+    asked: str
+    there: str
+
+
+CLONE: Fact[Clone] = Fact("workarea", "clone")
+KUSTOMIZE: Fact[Kustomize] = Fact("workarea", "kustomize")
 
 _CLONE = """
 cd {clone} 2>/dev/null || exit 0
@@ -34,11 +61,10 @@ modified=$(git status --porcelain --untracked-files=no) || exit 1
 
 def _look_clone(ctx: StepContext) -> ShellLook:
     script = _CLONE.format(clone=shlex.quote(names.clone(ctx.site)), version=ctx.site.versions.dws)
-    return ShellLook(render.script("lib/as.sh", "lib/git.sh") + script, _parse_clone)
+    return CLONE.shell(render.script("lib/as.sh", "lib/git.sh") + script, _parse_clone)
 
 
-def _parse_clone(out: bytes) -> Value:
-    """{"at", "modified": paths, "commit": the tag's or ""}, and "open": what of it others than root can write, if anything."""
+def _parse_clone(out: bytes) -> Clone:
     told = parse_pairs(out)
     if not told:
         return {"at": "absent", "modified": [], "commit": ""}
@@ -51,8 +77,8 @@ def _parse_clone(out: bytes) -> Value:
 
 def _want_clone(ctx: StepContext) -> Value:
     """With a pinned commit that one; else whichever the tag has."""
-    have = next(iter(ctx.facts.found.get("workarea.clone", {}).values()), None) or {"commit": ""}
-    commit = ctx.site.versions.commit("dws") or have["commit"] or "the tag's"
+    have = ctx.facts.one_or_none(CLONE)
+    commit = ctx.site.versions.commit("dws") or (have and have["commit"]) or "the tag's"
     return {"at": "its tag", "modified": [], "commit": commit}
 
 
@@ -111,16 +137,16 @@ sed -n 's/^KUSTOMIZE_VERSION *?*= */asked=/p' Makefile
 [ ! -x bin/kustomize ] || printf 'there=%s\\n' "$(bin/kustomize version 2>/dev/null)"
 """
     whole = render.script("lib/as.sh", "lib/git.sh") + script.format(clone=shlex.quote(names.clone(ctx.site)))
-    return ShellLook(whole, _parse_kustomize)
+    return KUSTOMIZE.shell(whole, _parse_kustomize)
 
 
-def _parse_kustomize(out: bytes) -> Value:
+def _parse_kustomize(out: bytes) -> Kustomize:
     found = first_values(parse_pairs(out))
     return {"asked": found.get("asked", ""), "there": found.get("there", "absent")}
 
 
 def _want_kustomize(ctx: StepContext) -> Value:
-    asked = ctx.facts.one("workarea.kustomize")["asked"]
+    asked = ctx.facts.one(KUSTOMIZE)["asked"]
     if not asked:
         raise NotYetKnown("workarea")
     return {"asked": asked, "there": asked}
@@ -156,7 +182,7 @@ def _other_kustomize(bundle: Bundle, asked: str) -> Finding:
     return Finding("bundle-kustomize", text, "make the bundle anew from the repositories that the site has")
 
 
-def _local(given: Kustomize) -> bytes:
+def _local(given: sources.Kustomize) -> bytes:
     """The kustomize of the site file, out of its .tar.gz if it is in one. Raises Refused if it isn't what was meant."""
     try:
         content = Path(given.source).expanduser().read_bytes()
@@ -173,7 +199,7 @@ def _local(given: Kustomize) -> bytes:
         return member.read()
 
 
-def _download(site: Site, folder: str, given: Kustomize) -> RunScript:
+def _download(site: Site, folder: str, given: sources.Kustomize) -> RunScript:
     script = f"""
 archive=bin/.download
 via curl --proto =https --fail --silent --show-error --location --output "$archive" -- {shlex.quote(given.source)}
@@ -202,7 +228,7 @@ STAGE = Stage(
     ("preflight",),
     (
         Step(
-            "clone",
+            CLONE.step,
             "master",
             _look_clone,
             _want_clone,
@@ -211,7 +237,7 @@ STAGE = Stage(
             hint="see whether the master reaches sources.dws and whether that tag exists there; docs/offline.md if it can't",
         ),
         Step(
-            "kustomize",
+            KUSTOMIZE.step,
             "master",
             _look_kustomize,
             _want_kustomize,
@@ -220,6 +246,6 @@ STAGE = Stage(
             hint="sources.kustomize has to be the one that is asked for; where the site file has none, the master downloads it, "
             "and docs/offline.md says what else there is",
         ),
-        Check("rendered", "master", manifests.look, manifests.judge),
+        Check(manifests.RENDERED.step, "master", manifests.look, manifests.judge),
     ),
 )

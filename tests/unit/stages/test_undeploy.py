@@ -249,7 +249,7 @@ def test_a_slurm_that_does_not_answer_is_no_slurm_without_jobs() -> None:
 def refusals(found: Mapping[str, Value], orphans: bool = False, all_jobs: bool = False) -> dict[str, str]:
     """What the checks of an undeploy say: names of findings with what to do."""
     found = {"preflight.storage": persistent_storage.NOTHING, "preflight.limit": None, **found}
-    place = a_place({installed.FACT: INSTALLED, **found})
+    place = a_place({installed.FACT.name: INSTALLED, **found})
     checks = in_use.checks("preflight", installed.there, in_use.Terms(orphans, all_jobs))
     told = [
         one
@@ -294,7 +294,7 @@ def test_the_burst_buffer_stays_in_slurm_while_a_job_of_a_lost_workflow_is_there
     """Without a burst buffer Slurm could not end such a job; setting its Workflow free comes first."""
     dying = {**INSTALLED, "crds": {"workflows": {**CRDS["workflows"], "deleting": True}}}
     every, seen = [a_workflow(deleting=True), a_workflow("bb9", deleting=True)], slurm_says(a_job("STAGE_OUT"))
-    place = a_place({installed.FACT: dying, "preflight.workflows": every, "preflight.jobs": seen})
+    place = a_place({installed.FACT.name: dying, "preflight.workflows": every, "preflight.jobs": seen})
     told = {
         slurm: [
             one.text
@@ -356,7 +356,7 @@ def test_where_the_master_is_left_out_dws_cannot_go() -> None:
         (check,) = (one for one in checks if one.name == "limit")
         assert isinstance(check, Check) and check.role == "master"
         site = replace(a_site(), limit=frozenset({CONTROLLER}))
-        place = replace(a_place({installed.FACT: other}), site=site)
+        place = replace(a_place({installed.FACT.name: other}), site=site)
         (finding,) = check.judge(place, None)
         assert finding.name == "master-left-out" and MASTER in finding.text and "DWS 0.0.19" in finding.text
         assert not check.judge(replace(place, site=replace(site, limit=frozenset({MASTER}))), None)
@@ -367,7 +367,7 @@ def test_a_workflow_that_came_to_life_again_is_told_though_it_is_the_same() -> N
     orphan = [a_workflow()]
     found = {"preflight.workflows": orphan, "preflight.jobs": slurm_says(), "undeploy.workflows": orphan}
     _, check = in_use.checks("undeploy", installed.there, in_use.Terms(orphans=True))
-    place = a_place({installed.FACT: INSTALLED, **found})
+    place = a_place({installed.FACT.name: INSTALLED, **found})
     assert [one.name for one in judged(check, place, slurm_says(a_job("PENDING")))] == ["workflow-live"]
     assert not judged(check, place, slurm_says())
 
@@ -383,7 +383,7 @@ def test_a_workflow_that_came_since_is_judged_by_what_slurm_says_after_it() -> N
     every = [a_workflow()]
     found = {"preflight.workflows": [], "preflight.jobs": slurm_says(), "undeploy.workflows": every}
     first, check = in_use.checks("undeploy", installed.there, in_use.Terms(orphans=True))
-    place = a_place({installed.FACT: INSTALLED, **found, "undeploy.jobs": slurm_says()})
+    place = a_place({installed.FACT.name: INSTALLED, **found, "undeploy.jobs": slurm_says()})
     assert not first.judge(place, every), "Slurm was asked before it was seen"
     assert [one.name for one in judged(check, place, slurm_says(a_job()))] == ["workflow-live"]
     assert [one.name for one in judged(check, place, slurm_says(answers=False))] == ["workflow-live", "jobs-unknown"]
@@ -414,7 +414,7 @@ def test_what_uses_dws_is_looked_at_before_the_plugin_goes_and_again_before_dws_
 def test_a_tag_names_the_clone_that_undeploys_it(tag: str, version: str) -> None:
     """A dirty tag and one of some commits later are undeployed with the clone of their release; others by the site's."""
     assert installed.release(tag) == version
-    assert installed.version(a_place({installed.FACT: {**INSTALLED, "tag": tag}}, dws="0.0.19")) == (
+    assert installed.version(a_place({installed.FACT.name: {**INSTALLED, "tag": tag}}, dws="0.0.19")) == (
         version or "0.0.19"
     )
 
@@ -433,7 +433,7 @@ def test_a_tag_names_the_clone_that_undeploys_it(tag: str, version: str) -> None
 )
 def test_another_version_goes_before_the_wanted_one_comes(found: dict[str, Any], wanted: str, other: str) -> None:
     """Older or newer, dirty, or half undeployed: with the clone of what is there; CRDs alone say no version."""
-    assert dws_replace.other(a_place({installed.FACT: {**INSTALLED, **found}}, dws=wanted)) == other
+    assert dws_replace.other(a_place({installed.FACT.name: {**INSTALLED, **found}}, dws=wanted)) == other
 
 
 def test_nothing_is_known_before_it_was_looked_at() -> None:
@@ -507,7 +507,7 @@ def test_everything_that_goes_with_its_crd_is_named() -> None:
 def undeployed(found: dict[str, Any], have: dict[str, Any]) -> list[Any]:
     """The actions of an undeploy of 0.0.20."""
     facts = {
-        installed.FACT: {**INSTALLED, **found},
+        installed.FACT.name: {**INSTALLED, **found},
         "preflight.cluster": {"cert_manager": ["v1", "v1alpha3"]},
         "workarea.rendered": rendered(workflows=("v1alpha2",)),
     }
@@ -553,7 +553,7 @@ def test_no_other_dws_goes_than_the_one_that_was_seen_first(there: str, goes: bo
 def test_what_goes_is_told_without_the_clone_that_takes_it_away() -> None:
     """Where the installed version's clone is gone, nobody knows its manifests yet: what goes is asked about all the same."""
     facts = {
-        installed.FACT: {**INSTALLED, "tag": "0.0.20"},
+        installed.FACT.name: {**INSTALLED, "tag": "0.0.20"},
         "preflight.cluster": {"cert_manager": ["v1alpha3"]},
         "previous.rendered": {"objects": []},
         "previous.removed": {**HAVE, "objects": ["Deployment dws-webhook"]},
@@ -658,7 +658,7 @@ def test_dws_is_closed_where_a_kind_of_it_is_there(crds: dict[str, Any], closed:
     """Where none is, Slurm's plugin makes no Workflow, and there is nothing to close; one that was left closed stays so."""
     (step,) = close_dws.stage(["slurm"]).steps
     assert isinstance(step, Step)
-    place = a_place({installed.FACT: {**INSTALLED, "crds": crds}, "close.dws": closed})
+    place = a_place({installed.FACT.name: {**INSTALLED, "crds": crds}, "close.dws": closed})
     assert step.want(place) == ("closed" if crds else closed)
 
 

@@ -175,7 +175,7 @@ def deed(world: World, tmp_path: Path, told: tuple[str, ...] = ("9",)) -> None:
     """The step `orphans` at its change, when these had been told as orphans."""
     every = [a_workflow(f"bb{number}") for number in told]
     found = {
-        installed.FACT: THERE,
+        installed.FACT.name: THERE,
         **{f"{stage}.workflows": every for stage in ("preflight", "undeploy")},
         **{f"{stage}.jobs": slurm_says() for stage in ("preflight", "undeploy")},
         "undeploy.orphans": every,
@@ -219,7 +219,7 @@ def test_what_was_not_told_before_is_refused(world: World, tmp_path: Path) -> No
         "preflight.workflows": [],
         "undeploy.workflows": [a_workflow("bb9")],
         "undeploy.jobs": slurm_says(),
-        installed.FACT: THERE,
+        installed.FACT.name: THERE,
         "undeploy.orphans": [a_workflow("bb9")],
     }
     place = a_place(found)

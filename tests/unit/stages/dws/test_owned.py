@@ -85,9 +85,8 @@ def there(tmp_path: Path) -> Path:
 def looked(there: Path, dying: bool = False) -> subprocess.CompletedProcess[str]:
     """The look of the check, with the master's Python."""
     place = a_place()
-    place.facts.found[installed.FACT] = {
-        MASTER: {**place.facts.one(installed.FACT), "crds": {"x": {"deleting": dying}}}
-    }
+    here = installed.found(place)
+    place.facts.found[installed.FACT.name] = {MASTER: {**here, "crds": {"x": {"deleting": dying}}}}
     made = owned.check(lambda place: not dying).look(place)
     assert isinstance(made, ShellLook)
     environment = {"PATH": f"{there}:/usr/bin:/bin"}
@@ -373,7 +372,7 @@ def test_where_nothing_is_there_nothing_more_has_to_be_known(stages: Sequence[St
     (check,) = (one for one in stages[0].steps if one.name == "owned")
     assert isinstance(check, Check)
     nothing = {"traces": [], "crds": {}, "unfinished": "", "tag": ""}
-    place = StepContext(load(DEFAULT), Facts({installed.FACT: {"ncn-m001": nothing}}), "ncn-m001")
+    place = StepContext(load(DEFAULT), Facts({installed.FACT.name: {"ncn-m001": nothing}}), "ncn-m001")
     look = check.look(place)
     assert isinstance(look, Constant) and list(check.judge(place, look.value)) == []
 

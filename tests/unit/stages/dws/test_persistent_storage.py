@@ -340,7 +340,7 @@ def a_place(
     site = replace(site, versions=replace(site.versions, dws=dws), deletes=typed)
     there = {"tag": "0.0.20", "unfinished": "", "namespace": True, "traces": ["x"], "crds": {}}
     facts = {
-        installed.FACT: there,
+        installed.FACT.name: there,
         persistent_storage.FACT: {"data": list(agreed), "kept": []},
         "undeploy.storage": {"data": list(now)},
         "undeploy.owned": {"owned": [], "unasked": []},
@@ -546,7 +546,8 @@ def set_free(typed: str, cluster: Any, *, agreed: bool = True) -> list[Any]:
     """What an install of the very version that is there does about CRDs that are being deleted, `agreed`: after preflight."""
     place = a_place(typed)
     crds = installed.crds(cluster)
-    place.facts.found[installed.FACT] = {MASTER: {**place.facts.one(installed.FACT), "crds": crds}}
+    here = installed.found(place)
+    place.facts.found[installed.FACT.name] = {MASTER: {**here, "crds": crds}}
     (check,) = (one for one in dws_replace.checks("preflight") if one.name == "stuck")
     assert isinstance(check, Check)
     found = check.look(place).read(cluster)  # type: ignore[union-attr]
@@ -1003,7 +1004,7 @@ def test_what_somebody_made_anew_since_it_was_saved_stays(older: bool, dws_versi
     cluster.objects[at] = newer
     crds = installed.crds(cluster) if older else {}  # type: ignore[arg-type]
     there = {"tag": "0.0.20", "unfinished": "", "namespace": True, "traces": ["x"], "crds": crds}
-    place = a_place(found={"deploy.saved": saved, installed.FACT: there}, dws=dws_version)
+    place = a_place(found={"deploy.saved": saved, installed.FACT.name: there}, dws=dws_version)
 
     def look() -> Any:
         place.facts.found["deploy.kept"] = {MASTER: kept_configuration.states(cluster, saved)}  # type: ignore[arg-type]

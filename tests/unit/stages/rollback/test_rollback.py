@@ -245,7 +245,7 @@ def test_what_there_is_of_dws_is_looked_at_again_right_before_it_goes(
     wanted = load(write(tmp_path, MINIMAL))
     # of an install there is DWS to go, or there is none: then it is looked at when DWS is to come
     for there in (now, {**now, "tag": wanted.versions.dws}):
-        place = StepContext(wanted, Facts({installed.FACT: {"m": there}}), "m")
+        place = StepContext(wanted, Facts({installed.FACT.name: {"m": there}}), "m")
         told: list[Finding] = []
         for stage in procedure.stages(goal, "c")[1:]:
             steps = [one.name for one in stage.steps]
@@ -656,7 +656,7 @@ def test_jobs_and_workflows_are_looked_at_again_before_what_they_need_goes(goal:
 def test_a_rollback_is_not_done_by_half_for_a_limit(site: Site, goal: Goal, refused: bool) -> None:
     """Where the cluster has to be as it was, the master is not left out: else Slurm would be as before, and DWS as it is now."""
     first, *_ = procedure.stages(goal, "/etc/slurm/slurm.conf")
-    there = Facts({installed.FACT: {"m": {**NONE, "namespace": True, "crds": {}}}})
+    there = Facts({installed.FACT.name: {"m": {**NONE, "namespace": True, "crds": {}}}})
     master = site.master.host.name
     controllers = frozenset(host.name for host in site.controllers)
     told = {
@@ -684,7 +684,7 @@ def test_a_goal_is_of_the_dws_that_is_there(site: Site, dws: Dws) -> None:
         ({**now, "tag": "0.1.9"}, ["run-since"]),
         ({**now, "unfinished": "0.0.20"}, ["run-since"]),
     ):
-        place = StepContext(site, Facts({installed.FACT: {"m": found}}), "m")
+        place = StepContext(site, Facts({installed.FACT.name: {"m": found}}), "m")
         assert [one.name for one in check.judge(place, None)] == told
 
 
