@@ -571,7 +571,12 @@ def test_no_finalizer_of_persistent_storage_is_cleared_unless_that_was_typed(
     workflow = finalized(an_object("Workflow", "bb1"))
     cluster = dws(deleting=True, workflows=("Workflow", [workflow]), **{plural: (kind, [finalized(one)])})
     if goes:
-        assert [type(one).__name__ for one in set_free(typed, cluster)] == ["Delete", "Delete", "Sh", "Sh"]
+        assert [type(one).__name__ for one in set_free(typed, cluster)] == [
+            "Delete",
+            "Delete",
+            "RunScript",
+            "RunScript",
+        ]
         return
     for agreed in (True, False):
         with pytest.raises(Refused) as refused:
@@ -595,7 +600,7 @@ def test_storage_in_a_kind_that_stays_does_not_keep_workflows_from_being_set_fre
     kept_kind = dws(persistentstorageinstances=("PersistentStorageInstance", [a_psi("a")]))
     resources = [one for some in (cluster, kept_kind) for one in some.objects[GROUP_PATH]["resources"]]
     cluster.objects = {**kept_kind.objects, **cluster.objects, GROUP_PATH: {"resources": resources}}
-    assert [type(one).__name__ for one in set_free("", cluster)] == ["Delete", "Delete", "Sh"]
+    assert [type(one).__name__ for one in set_free("", cluster)] == ["Delete", "Delete", "RunScript"]
 
 
 # --- the last look, with the real sh and the master's Python
