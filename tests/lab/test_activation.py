@@ -364,6 +364,6 @@ def test_a_daemon_is_current_when_it_started_after_its_files(fresh: Controllers)
     assert slurmctld.stale(fresh.site, fresh.daemon(PRIMARY)) == []
     fresh.on(PRIMARY, "systemctl restart slurmctld; printf '# x\\n' >>/etc/slurm/burst_buffer.conf")
     (why,) = slurmctld.stale(fresh.site, fresh.daemon(PRIMARY))
-    assert why == "/etc/slurm/burst_buffer.conf was changed after it was read"
+    assert why == "/etc/slurm/burst_buffer.conf changed after slurmctld read it"
     assert fresh.do(PRIMARY, fresh.restarting(PRIMARY)).code == 0
     assert slurmctld.stale(fresh.site, fresh.daemon(PRIMARY)) == []

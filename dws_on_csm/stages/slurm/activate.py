@@ -71,7 +71,7 @@ def wanted(ctx: StepContext, text: str) -> str:
     if said and said.value.lower() == slurmctld.TYPE:
         return text
     if said and said.value.lower() not in ("", "(null)"):
-        found = f"slurm.conf on {ctx.host} has {KEY}={said.value}, and Slurm takes one only"
+        found = f"slurm.conf on {ctx.host} has {KEY}={said.value}, and Slurm supports one burst buffer only"
         raise Refused(Finding("other-burst-buffer", found, "take it out first, if no job needs it any more"))
     return slurm_conf.with_setting(text, KEY, slurmctld.TYPE, COMMENT)
 
@@ -89,8 +89,8 @@ def _change_conf(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]
 
 def _title(ctx: StepContext, what: str) -> str:
     unit = ctx.site.slurm.service
-    then = f"roll {rollout.workload(ctx)} out" if discover.of(ctx) else f"start {unit} again"
-    return f"{what}, {then}; put back unless it answers within {ctx.site.deadlines.slurmctld:.0f} s"
+    then = f"roll out {rollout.workload(ctx)}" if discover.of(ctx) else f"restart {unit}"
+    return f"{what}, {then}; undo unless slurmctld responds within {ctx.site.deadlines.slurmctld:.0f} s"
 
 
 def undo(ctx: StepContext, before: Value) -> Sequence[Action]:
@@ -99,13 +99,13 @@ def undo(ctx: StepContext, before: Value) -> Sequence[Action]:
     return (
         []
         if now == before
-        else [transaction.transaction(ctx, _title(ctx, "put slurm.conf back"), now, before, back=now)]
+        else [transaction.transaction(ctx, _title(ctx, "restore slurm.conf"), now, before, back=now)]
     )
 
 
 def goes(ctx: StepContext) -> str:
     """What it means that BurstBufferType is taken from a slurm.conf, for whoever is asked."""
-    return f"{KEY} of {ctx.host}'s slurm.conf: Slurm then runs jobs with #DW without their storage, and does not refuse them"
+    return f"{KEY} in slurm.conf of {ctx.host}: Slurm will then run jobs with #DW without their storage"
 
 
 def disable(ctx: StepContext) -> Sequence[Action]:
@@ -115,7 +115,7 @@ def disable(ctx: StepContext) -> Sequence[Action]:
     if now == without:
         return []
     return [
-        transaction.transaction(ctx, _title(ctx, f"take {KEY} out of {ctx.site.slurm.conf}"), now, without, back=now)
+        transaction.transaction(ctx, _title(ctx, f"remove {KEY} from {ctx.site.slurm.conf}"), now, without, back=now)
     ]
 
 
@@ -137,9 +137,9 @@ def _change_daemon(ctx: StepContext, have: Value, want: Value) -> Sequence[Actio
     now = seen(ctx)
     without = slurm_conf.without_setting(now, KEY)
     kept = without == now or _runs_elsewhere(ctx, "id") or (_stopped(ctx) and _was_read(ctx, now))
-    again = transaction.transaction(ctx, f"start {ctx.site.slurm.service} again", now, None, None if kept else without)
+    again = transaction.transaction(ctx, f"restart {ctx.site.slurm.service}", now, None, None if kept else without)
     if _stopped(ctx) and isinstance(again, RunScript):
-        again = replace(again, note=f"slurmctld did not run on {ctx.host}, and was started")
+        again = replace(again, note=f"slurmctld did not run on {ctx.host}; this run started it")
     return [again]
 
 
@@ -177,14 +177,14 @@ def _judge_hooks(ctx: StepContext, found: Value) -> Sequence[Finding]:
     if found is None:
         raise NotYetKnown("slurm")
     busy = [one for one in found if one["desired"] in COPYING and not one["ready"] and not one["deleting"]]
-    fix = "run again when `invoke workflows` shows all of them ready; jobs may be submitted meanwhile"
+    fix = "run again when `invoke workflows` shows all of them ready; users can submit jobs meanwhile"
     return [Finding("workflow-at-work", _at_work(ctx.host, one), fix) for one in busy]
 
 
 def _at_work(host: str, one: workflows.Workflow) -> str:
-    whose = f"job {one['job']}" if one["job"] else "no job of Slurm's"
-    what = f"Workflow {workflows.label(one)} of {whose} is on its way to {one['desired']}"
-    return f"{what}: a restart of slurmctld on {host} would end that, and the job would lose its data"
+    whose = f" of job {one['job']}" if one["job"] else ""
+    what = f"Workflow {workflows.label(one)}{whose} is moving to {one['desired']}"
+    return f"{what}: restarting slurmctld on {host} would abort that, and the job would lose its data"
 
 
 def _look_hooks(ctx: StepContext) -> Look:
@@ -196,13 +196,13 @@ HOOKS = Check("hooks", "controller", _look_hooks, _judge_hooks)
 
 
 def _why(have: Value) -> str:
-    return "; ".join(have["not read"]) if have["answers"] else "slurmctld does not answer `scontrol ping`"
+    return "; ".join(have["not read"]) if have["answers"] else "slurmctld does not respond to `scontrol ping`"
 
 
 def _means(ctx: StepContext, have: Value, want: Value) -> str:
     if _stopped(ctx):  # somebody may have stopped it on purpose
-        return f"slurmctld does not run on {ctx.host}, and will be started"
-    return rollout.means(ctx) if discover.of(ctx) else f"{ctx.site.slurm.service} is started again"
+        return f"slurmctld does not run on {ctx.host} and will be started"
+    return rollout.means(ctx) if discover.of(ctx) else f"restarts {ctx.site.slurm.service}"
 
 
 STAGE = Stage(
@@ -218,8 +218,8 @@ STAGE = Stage(
             transaction.settle,
             side_effect=lambda ctx, have, want: transaction.means(have),
             settle_seconds=lambda site: 3 * (site.deadlines.slurmctld + 100.0),
-            status_text=lambda have: "" if have == "none" else f"an activation of an earlier run is {have}",
-            hint="see `systemctl status dws-on-csm-activation` there",
+            status_text=lambda have: "" if have == "none" else f"activation by an earlier run: {have}",
+            hint="run `systemctl status dws-on-csm-activation` on that controller",
         ),
         Step(
             "conf",
@@ -230,7 +230,7 @@ STAGE = Stage(
             read=lambda ctx, found: found["text"] if found else None,
             settle_seconds=discover.settle(0.0),
             side_effect=_means,
-            hint="see above what slurmctld said; what was put back is said there too, and a new run tries again",
+            hint="the output above shows slurmctld's errors and what was restored; correct the cause and run again",
         ),
         Step(
             "daemon",
@@ -242,7 +242,7 @@ STAGE = Stage(
             settle_seconds=lambda site: 10.0,
             status_text=_why,
             side_effect=_means,
-            hint="see `journalctl -u slurmctld` and slurmctld's log on that controller",
+            hint="read `journalctl -u slurmctld` and slurmctld's log on that controller",
         ),
     ),
     serial=True,

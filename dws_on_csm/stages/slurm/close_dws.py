@@ -42,12 +42,12 @@ _CLOSED = Step(
     "master",
     reopen.STEP.look,
     _want,
-    lambda ctx, have, want: [RunScript("close DWS: it takes no new Workflows", _command(), 300.0)],
+    lambda ctx, have, want: [RunScript("close DWS: its API rejects new Workflows", _command(), 300.0)],
     side_effect=lambda ctx, have, want: (
-        "until this run ends sbatch refuses jobs with #DW, with words (dws-is-being-removed.submit-again-later); then Workflows and"
-        " jobs are looked at once more"
+        'until this run ends, sbatch refuses jobs with #DW ("dws-is-being-removed.submit-again-later"); this run then checks'
+        " Workflows and jobs once more"
     ),
-    hint="the burst buffer is taken from Slurm only while no new job with #DW can come; a new run tries again",
+    hint="Slurm keeps its burst buffer until DWS is closed to new jobs with #DW; run again to retry",
 )
 
 
@@ -58,7 +58,7 @@ def last(every: Sequence[Stage], ends: str, *waits: Step) -> Stage:
     so is what `waits` say.
     """
     at_work = (_ACTIVATIONS, _ROLLOUTS) if ends == NAME else ()
-    again = replace(reopen.STEP, repeat_text="opened again at the end, whatever becomes of this run")
+    again = replace(reopen.STEP, repeat_text="reopened at the end, also where this run fails")
     needs = tuple(one.name for one in every)
     return Stage(reopen.STAGE.name, needs, (*at_work, *waits, again), ends=ends)
 
@@ -72,8 +72,8 @@ def _at_work(name: str, role: str, look: Callable[[StepContext], Look]) -> Step:
         lambda ctx: "none",
         read=lambda ctx, found: found if transaction.AT_WORK in str(found) else "none",
         settle_seconds=lambda site: 2 * (site.deadlines.slurmctld + 100.0),
-        status_text=lambda have: "" if have == "none" else f"slurmctld is still being started again: {have}",
-        hint=f"when it has ended, run again, or kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}",
+        status_text=lambda have: "" if have == "none" else f"slurmctld is still restarting: {have}",
+        hint=f"wait, then run again; or run `kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}`",
     )
 
 

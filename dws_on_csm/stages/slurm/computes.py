@@ -19,7 +19,7 @@ from dws_on_csm.redaction import secret_lines
 from dws_on_csm.redaction.diff import difference
 from dws_on_csm.stages.slurm import activate, controller, slurmctld
 
-LEGEND = "- is there, + is wanted"
+LEGEND = "- present, + expected"
 """What the signs before a difference's lines mean, for where a few of them stand in a sentence."""
 
 FACT = "preflight.slurm-conf"
@@ -95,7 +95,7 @@ def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
     if not lines:
         return ()
     text = f"{ctx.site.slurm.conf} on {ctx.host} differs from the controllers' ({LEGEND}): {_some(lines)}"
-    fix = "make it the same, or set slurm_conf for its group: edit makes it so, print only shows"
+    fix = "make the files equal, or set slurm_conf for this group: `edit` makes them equal, `print` only shows the difference"
     return (Finding("slurm-conf-differs", text, fix),)
 
 
@@ -118,7 +118,7 @@ def _told(ctx: StepContext) -> str:
     found = ctx.facts.all(FACT).get(ctx.host)
     lines = [] if configless(ctx) else _difference(ctx, found, ours=True)
     if group(ctx).slurm_conf == "check" and not _difference(ctx, found, ours=False):
-        return f"lacks {activate.KEY}={slurmctld.TYPE}, which slurmctld alone reads" if lines else ""
+        return f"lacks {activate.KEY}={slurmctld.TYPE}, which only slurmctld reads" if lines else ""
     return f"differs from the controllers' ({LEGEND}): {_some(lines)}" if lines else ""
 
 
@@ -147,11 +147,11 @@ def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     seen = ctx.facts.all("computes.conf")[ctx.host] or {"mode": "644", "owner": "root:root"}
     if opened := _opened(str(have or ""), str(want), int(seen["mode"], 8)):
         text = (
-            f"the controllers' {ctx.site.slurm.conf} has a password ({', '.join(opened)}) that the one of {ctx.host}"
-            f" does not have, and users can read that one (mode {seen['mode']})"
+            f"the controllers' {ctx.site.slurm.conf} contains a password ({', '.join(opened)}), and users can read that file"
+            f" on {ctx.host} (mode {seen['mode']})"
         )
         fix = (
-            f"close it with `chmod 600 {ctx.site.slurm.conf}` there if no user's command needs it, take the password out of the"
+            f"run `chmod 600 {ctx.site.slurm.conf}` there if no user's command needs it, remove the password from the"
             " controllers' file, or set slurm_conf: print for this group"
         )
         raise Refused(Finding("slurm-conf-secret", text, fix))

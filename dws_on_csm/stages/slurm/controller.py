@@ -93,11 +93,15 @@ def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
     """Everything on this controller that an install would fail at."""
     conf = ctx.site.slurm.conf
     if not found["program"]:
-        text = f"there is no slurmctld on {ctx.host}"
-        return (Finding("slurm-missing", text, "controllers are the hosts where slurmctld runs: correct them"),)
+        text = f"slurmctld is not installed on {ctx.host}"
+        return (
+            Finding("slurm-missing", text, "correct controllers in the site file: list the hosts where slurmctld runs"),
+        )
     if conf not in found["files"]:
         return (
-            Finding("slurm-conf-missing", f"{conf} on {ctx.host} can't be read", "correct slurm.folder"),
+            Finding(
+                "slurm-conf-missing", f"{conf} on {ctx.host} can't be read", "correct slurm.folder in the site file"
+            ),
             *(_user(ctx, found) if found["lacks"] else ()),
         )
     looked = (*_service(ctx, found), *_plugin(ctx, found), *_conf(ctx, found))
@@ -108,11 +112,19 @@ def _service(ctx: StepContext, found: Value) -> Sequence[Finding]:
     unit, host = ctx.site.slurm.service, ctx.host
     if found["LoadState"] == "not-found":
         text = f"systemd on {host} has no unit {unit}"
-        return (Finding("slurm-unit-missing", text, "set slurm.service to the name of slurmctld's unit"),)
+        return (
+            Finding("slurm-unit-missing", text, "set slurm.service in the site file to the name of slurmctld's unit"),
+        )
     enabled = _type(ctx, found) == OURS
     if not found["main"] and not enabled:
-        text = f"slurmctld does not run on {host}, so it could not be told whether it starts with the burst buffer"
-        return (Finding("slurmctld-not-running", text, f"systemctl start {unit} on {host}, and see why it had ended"),)
+        text = f"slurmctld does not run on {host}, so this run cannot tell whether it starts with the burst buffer"
+        return (
+            Finding(
+                "slurmctld-not-running",
+                text,
+                f"run `systemctl start {unit}` on {host}, and find out why slurmctld ended",
+            ),
+        )
     return ()
 
 
@@ -129,8 +141,8 @@ def _plugin(ctx: StepContext, found: Value) -> Sequence[Finding]:
     versions |= {"dws": ctx.site.versions.dws, "lua": min(found["linked"], default="")}
     seen = list(compatibility.findings(versions, ctx.host))
     if not found["library"]:
-        text = f"Slurm {found['version']} on {ctx.host} has no burst_buffer_lua.so"
-        fix = "install the package that has it, or build Slurm with Lua's development files at hand"
+        text = f"Slurm {found['version']} on {ctx.host} lacks burst_buffer_lua.so"
+        fix = "install the package that contains it, or build Slurm where Lua's development files are installed"
         seen.append(Finding("bb-plugin-missing", text, fix))
     return seen
 
@@ -140,11 +152,11 @@ def _conf(ctx: StepContext, found: Value) -> Sequence[Finding]:
     conf = ctx.site.slurm.conf
     if found["unreadable"]:
         text = f"{conf} on {ctx.host} includes {', '.join(found['unreadable'])}, which can't be read"
-        seen.append(Finding("slurm-conf-include", text, "slurmctld would not start again: correct the Include"))
+        seen.append(Finding("slurm-conf-include", text, "correct the Include line: slurmctld would fail to restart"))
     other = setting(found, ctx.site, "BurstBufferType")
     if other and other.value.lower() not in (OURS, "(null)", ""):
-        text = f"slurm.conf on {ctx.host} has BurstBufferType={other.value}, and Slurm takes one only"
-        fix = f"take it out first, if no job needs it any more: `grep -ri BurstBufferType {ctx.site.slurm.folder}`"
+        text = f"slurm.conf on {ctx.host} has BurstBufferType={other.value}, and Slurm supports one burst buffer only"
+        fix = f"remove that line once no job needs it: `grep -ri BurstBufferType {ctx.site.slurm.folder}` finds it"
         seen.append(Finding("other-burst-buffer", text, fix))
     seen += foreign.findings(ctx, _used(ctx, found))
     return [*seen, *_position(ctx, found), *_unread(ctx, found)]
@@ -159,8 +171,14 @@ def _position(ctx: StepContext, found: Value) -> Sequence[Finding]:
     pings = slurmctld.found(ctx)["pings"]
     if not pings or any(where == "here" for where, _ in pings):
         return ()
-    text = f"{ctx.host} calls itself {found['host']}, which slurm.conf names as no SlurmctldHost"
-    return (Finding("not-a-controller", text, "controllers are the hosts that slurm.conf names as SlurmctldHost"),)
+    text = f"{ctx.host} calls itself {found['host']}, and no SlurmctldHost of slurm.conf has that name"
+    return (
+        Finding(
+            "not-a-controller",
+            text,
+            "correct controllers in the site file: list the hosts that slurm.conf names as SlurmctldHost",
+        ),
+    )
 
 
 def _unread(ctx: StepContext, found: Value) -> Sequence[Finding]:
@@ -173,9 +191,9 @@ def _unread(ctx: StepContext, found: Value) -> Sequence[Finding]:
     if changed == [conf] and activate.ours_again(found["files"][conf]) == slurmctld.found(ctx)["activated"]:
         return ()
     what = f" ({', '.join(keys)})" if keys else ""
-    text = f"{', '.join(changed)} on {ctx.host} was changed since slurmctld read it{what}, and a restart would load it"
-    fix = f"restart {ctx.site.slurm.service} on {ctx.host} and see that it answers; or undo that change; "
-    fix += "or, if this run may load it, accept: [slurm-conf-not-loaded] in the site file"
+    text = f"{', '.join(changed)} on {ctx.host} changed after slurmctld read it{what}; a restart would load the change"
+    fix = f"restart {ctx.site.slurm.service} on {ctx.host} and check that it responds; or undo the change; "
+    fix += "or, if this run may load it, set accept: [slurm-conf-not-loaded] in the site file"
     return (Finding("slurm-conf-not-loaded", text, fix),)
 
 
@@ -183,23 +201,23 @@ def _user(ctx: StepContext, found: Value) -> Sequence[Finding]:
     """Nothing is run as somebody of whom it is not known that slurm.conf may name it: it could be anybody."""
     if found["uid"]:
         return ()
-    why = f"on {ctx.host}: {found['why'] or 'SlurmUser=' + found['user'] + ' is no user of this host'}"
+    why = f"on {ctx.host}: {found['why'] or 'SlurmUser=' + found['user'] + ' is not a user of this host'}"
     if found["lacks"] == "open":
         folder = ctx.site.slurm.folder
-        fix = f"let root or SlurmUser own {folder} and what slurm.conf includes, and nobody else write there "
+        fix = f"make root or SlurmUser the owner and only writer of {folder} and of all files that slurm.conf includes "
         fix += f"(`chown root {folder} {folder}/slurm.conf; chmod go-w {folder} {folder}/slurm.conf`); "
-        fix += "or start slurmctld: it shows by its process who SlurmUser is"
+        fix += "or start slurmctld: its process shows who SlurmUser is"
         return (Finding("slurm-user-open", why, fix),)
-    fix = "correct SlurmUser, or create the user: the kubeconfig becomes that user's"
+    fix = "correct SlurmUser, or create that user: it becomes the kubeconfig's owner"
     if found["lacks"] == "unreadable":
-        fix = "correct the Include lines: root has to be able to read slurm.conf and all that it includes"
+        fix = "correct the Include lines: root must be able to read slurm.conf and all files that it includes"
     return (Finding("slurm-user-unknown", why, fix),)
 
 
 def _kubectl_there(ctx: StepContext, found: Value) -> Sequence[Finding]:
     if found["kubectl"]:
         return ()
-    text = f"kubectl on {ctx.host} is nowhere where slurmctld would find it ({found['path']})"
+    text = f"slurmctld on {ctx.host} cannot find kubectl on its PATH ({found['path']})"
     return (Finding("kubectl-missing", text, _kubectl(ctx)),)
 
 
@@ -207,8 +225,8 @@ def _kubectl(ctx: StepContext) -> str:
     """Where a kubectl has to be put: in a pod it would go with the pod."""
     if pod := next((host.pod for host in ctx.site.controllers if host.name == ctx.host), None):
         which = f"container {pod.container} of {pod.selector} in namespace {pod.namespace}"
-        return f"give {which} an image with a kubectl that fits the cluster"
-    return "put a kubectl that fits the cluster into /usr/local/bin there"
+        return f"give {which} an image with a kubectl of the cluster's version"
+    return "install a kubectl of the cluster's version in /usr/local/bin there"
 
 
 CHECK = Check("controller", "controller", look, judge)

@@ -22,8 +22,8 @@ def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
     left_out = [host.name for host in ctx.site.controllers if not ctx.site.active(host)]
     if not left_out:
         return ()
-    text = f"{', '.join(left_out)} would go on with a burst buffer whose files may be the very ones that are taken away"
-    return (Finding("controllers-left-out", text, "give no --limit with --slurm"),)
+    text = f"{', '.join(left_out)} would keep using burst-buffer files that this run removes"
+    return (Finding("controllers-left-out", text, "omit --limit where you pass --slurm"),)
 
 
 # --- slurm.conf and the daemon
@@ -36,20 +36,20 @@ def _want_conf(ctx: StepContext) -> Value:
         return slurm_conf.without_setting(text, activate.KEY) if own.value.lower() == slurmctld.TYPE else text
     other = controller.setting(controller.found(ctx), ctx.site, activate.KEY)
     if other and other.file and other.value.lower() == slurmctld.TYPE:
-        found = f"{activate.KEY} stands in {other.file} on {ctx.host}, which this tool does not write"
-        raise Refused(Finding("burst-buffer-included", found, "take that line out there, and run again"))
+        text = f"{activate.KEY} is set in {other.file} on {ctx.host}, a file that dws-on-csm does not edit"
+        raise Refused(Finding("burst-buffer-included", text, "remove that line there and run again"))
     return text
 
 
 def _read_daemon(ctx: StepContext, found: Value) -> Value:
     """Whether it answers, and what of slurm.conf it has not read; a slurmctld that is not there reads it when it starts."""
-    unread = [f"{path} was changed after it was read" for path in slurmctld.unread(ctx.site, found)]
+    unread = [f"{path} changed after slurmctld read it" for path in slurmctld.unread(ctx.site, found)]
     loaded = ["burst_buffer_lua.so is still loaded"] if found["loaded"] else []
     return {"answers": slurmctld.answers(found) or not found["main"], "not read": [*unread, *loaded]}
 
 
 def _restart(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    title = f"start {ctx.site.slurm.service} again"
+    title = f"restart {ctx.site.slurm.service}"
     return [transaction.transaction(ctx, title, activate.seen(ctx), None, back=None)]
 
 
@@ -92,7 +92,7 @@ def _remove(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
 
 
 def _takes_files(ctx: StepContext, have: Value, want: Value) -> str:
-    kept = "kept on the master, but for the kubeconfig" if discover.of(ctx) else "kept there as before-images"
+    kept = "saved on the master, except the kubeconfig" if discover.of(ctx) else "saved there as before-images"
     return f"{', '.join(have)} on {ctx.host} ({kept})"
 
 

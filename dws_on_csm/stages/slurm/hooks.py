@@ -50,7 +50,7 @@ def defined(text: str) -> set[str]:
 
 def _unknown(ctx: StepContext, hooks: Sequence[str]) -> Finding:
     version = controller.found(ctx)["version"]
-    text = f"Slurm {version} on {ctx.host} asks for {', '.join(hooks)}, which this plugin lacks"
+    text = f"Slurm {version} on {ctx.host} calls {', '.join(hooks)}, which this plugin does not define"
     return Finding(
-        "hooks-unknown", text, "take a plugin that was made for this Slurm: versions.plugin and sources.plugin"
+        "hooks-unknown", text, "set versions.plugin and sources.plugin to a plugin for this version of Slurm"
     )

@@ -69,8 +69,10 @@ def _want_repository(ctx: StepContext) -> Value:
 def _change_repository(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     folder, tag = clone(ctx.site), want["at"]
     if have and have["modified"]:
-        text = f"{folder} on {ctx.host} was changed: {', '.join(have['modified'])}; only {tag} itself is installed"
-        fix = f"keep the change elsewhere (a fork in sources.plugin), then `git -C {folder} checkout .`"
+        text = (
+            f"{folder} on {ctx.host} has local changes ({', '.join(have['modified'])}); only {tag} itself is installed"
+        )
+        fix = f"move the change to a fork (sources.plugin), then run `git -C {folder} checkout .`"
         raise Refused(Finding("plugin-modified", text, fix))
     if have and have["at"] == "not root's alone":
         raise Refused(workarea.not_roots(folder, ctx.host, ctx.facts.one("plugin.repository")["open"]))
@@ -141,7 +143,7 @@ def _compiles(ctx: StepContext) -> str:
     """What there is to say of a file that this host's Lua compiles, or that it has no such Lua."""
     lua = controller.interpreter(ctx)
     linked = " or ".join(controller.found(ctx)["linked"]) or "of Slurm's version"
-    return f"with {lua}" if lua else f"not tried, this host has no Lua {linked}"
+    return f"with {lua}" if lua else f"not tried: this host has no Lua {linked}"
 
 
 def upstream(ctx: StepContext) -> Mapping[str, str]:
@@ -189,7 +191,7 @@ def load(ctx: StepContext, text: str) -> Sequence[Action]:
     if not lua:
         return []
     script = "file=\n" + loading(ctx, lua, "loads\n")
-    return [RunScript(f"load {LUA} with {lua}, before it is put in place", script, 30.0, text.encode())]
+    return [RunScript(f"load {LUA} with {lua} before installing it", script, 30.0, text.encode())]
 
 
 def load_file(ctx: StepContext, file: str) -> Sequence[Action]:
@@ -198,7 +200,7 @@ def load_file(ctx: StepContext, file: str) -> Sequence[Action]:
     if not lua:
         return []
     script = "file=\n" + loading(ctx, lua, f"loads <{shlex.quote(file)}\n")
-    return [RunScript(f"load {LUA} with {lua}, before it is put in place", script, 30.0)]
+    return [RunScript(f"load {LUA} with {lua} before installing it", script, 30.0)]
 
 
 def loading(ctx: StepContext, lua: str, body: str) -> str:
@@ -219,7 +221,7 @@ STAGE = Stage(
             _change_repository,
             read=_read_repository,
             status_text=workarea.used,
-            hint="see whether the master reaches sources.plugin and whether that tag exists there; docs/offline.md if it can't",
+            hint="check that the master reaches sources.plugin and that this tag exists; to work offline see docs/offline.md",
         ),
         Step(
             "lua",

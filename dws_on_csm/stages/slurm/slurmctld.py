@@ -105,11 +105,11 @@ def stale(site: Site, found: Mapping[str, Any]) -> list[str]:
     """Why this slurmctld has to be started again, in words; nothing if it is current."""
     if not found["main"]:
         return []
-    why = [f"{path} was changed after it was read" for path in unread(site, found)]
+    why = [f"{path} changed after slurmctld read it" for path in unread(site, found)]
     if (conf := _conf(site)) not in found["changed"]:
-        why.append(f"there is no {conf}: jobs would run without their Workflows")
+        why.append(f"{conf} is missing: jobs would run without their Workflows")
     elif found["changed"][conf] > found["started"]:
-        why.append(f"{conf} was changed after it was read")
+        why.append(f"{conf} changed after slurmctld read it")
     return [*why, *without(found)]
 
 
@@ -118,7 +118,7 @@ def without(found: Mapping[str, Any]) -> Sequence[str]:
     if not in_charge(found):
         return ()
     if found["type"] != TYPE:
-        return (f"BurstBufferType is {found['type'] or 'not told'}",)
+        return (f"BurstBufferType is {found['type'] or 'unknown'}",)
     return () if found["loaded"] else ("burst_buffer_lua.so is not loaded",)
 
 

@@ -99,12 +99,12 @@ def settle(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     """What was cut off is put back by its own script; one that is still at work is waited for."""
     if not str(have).startswith(INTERRUPTED):
         return []
-    return [RunScript("put back what an interrupted activation left", _SETTLE, longest(ctx) + 90.0)]
+    return [RunScript("undo an interrupted activation", _SETTLE, longest(ctx) + 90.0)]
 
 
 def means(have: Value) -> str:
     """What settling it does, for a plan."""
-    done = "slurm.conf is put back as it was before it, and slurmctld is started again"
+    done = "restores slurm.conf as it was before that activation, and restarts slurmctld"
     return done if str(have).startswith(INTERRUPTED) else ""
 
 

@@ -129,15 +129,15 @@ def test_an_undo_gives_the_text_back() -> None:
     ("change", "why"),
     [
         ({}, []),
-        ({"changed": {CONF: 100.01, BB: 95.0}}, [f"{CONF} was changed after it was read"]),
+        ({"changed": {CONF: 100.01, BB: 95.0}}, [f"{CONF} changed after slurmctld read it"]),
         (
             {"changed": {CONF: 90.0, "/etc/slurm/n.conf": 101.0, BB: 9.0}},
-            ["/etc/slurm/n.conf was changed after it was read"],
+            ["/etc/slurm/n.conf changed after slurmctld read it"],
         ),
-        ({"changed": {CONF: 90.0, BB: 100.5}}, [f"{BB} was changed after it was read"]),
-        ({"changed": {CONF: 90.0}}, [f"there is no {BB}: jobs would run without their Workflows"]),
+        ({"changed": {CONF: 90.0, BB: 100.5}}, [f"{BB} changed after slurmctld read it"]),
+        ({"changed": {CONF: 90.0}}, [f"{BB} is missing: jobs would run without their Workflows"]),
         ({"type": "(null)"}, ["BurstBufferType is (null)"]),
-        ({"type": ""}, ["BurstBufferType is not told"]),
+        ({"type": ""}, ["BurstBufferType is unknown"]),
         ({"loaded": False}, ["burst_buffer_lua.so is not loaded"]),
         ({"type": "(null)", "pings": [["there", "UP"], ["here", "UP"]]}, []),
         ({"loaded": False, "pings": [["there", "UP"], ["here", "UP"]]}, []),
@@ -232,14 +232,14 @@ def test_one_that_does_not_run_is_told_to_be_started() -> None:
     step = next(one for one in activate.STAGE.steps if one.name == "daemon")
     assert isinstance(step, Step) and step.side_effect and step.change
     for state, means in (
-        (CURRENT, "slurmctld is started again"),
-        (STOPPED, "slurmctld does not run on one, and will be started"),
+        (CURRENT, "restarts slurmctld"),
+        (STOPPED, "slurmctld does not run on one and will be started"),
     ):
         here = place(TEXT + LINE, facts={"slurm.daemon": {"one": state}})
         assert step.side_effect(here, None, None) == means
         (action,) = step.change(here, None, None)
         assert isinstance(action, RunScript)
-        assert action.note == ("" if state is CURRENT else "slurmctld did not run on one, and was started")
+        assert action.note == ("" if state is CURRENT else "slurmctld did not run on one; this run started it")
 
 
 # --- its scripts, run
@@ -325,7 +325,7 @@ def test_a_node_that_is_checked(text: str | None, names: list[str]) -> None:
         here = node("check", text, controllers)
         found = computes.judge(here, here.facts.all(computes.FACT)["nid1"])
         assert [one.name for one in found] == names
-        assert all("(- is there, + is wanted): " in one.text for one in found)
+        assert all("(- present, + expected): " in one.text for one in found)
 
 
 def test_a_nodes_file_costs_no_more_than_its_length() -> None:
@@ -345,7 +345,7 @@ def test_what_is_said_of_nodes_that_are_only_compared() -> None:
     assert computes._told(node("check", TEXT)).startswith("lacks BurstBufferType=burst_buffer/lua")
     assert computes._told(node("check", activate.wanted(place(), TEXT))) == ""
     told = computes._told(node("print", TEXT))
-    assert told.startswith("differs from the controllers' (- is there, + is wanted): + ")
+    assert told.startswith("differs from the controllers' (- present, + expected): + ")
     assert "; + BurstBufferType=burst_buffer/lua" in told
     assert computes._told(node("print", "X=1\n", more=configless)) == ""
 
@@ -448,7 +448,7 @@ def test_a_comment_is_no_reason_to_start_slurmctld_again() -> None:
     changed = {"changed": {CONF: 150.0, BB: 9.0}, "was": {CONF: TEXT + LINE}}
     assert slurmctld.stale(SITE, CURRENT | changed | {"is": {CONF: f"# x\n{TEXT}{LINE}"}}) == []
     assert slurmctld.stale(SITE, CURRENT | changed | {"is": {CONF: f"{TEXT}{LINE}X=1\n"}}) == [
-        f"{CONF} was changed after it was read"
+        f"{CONF} changed after slurmctld read it"
     ]
 
 

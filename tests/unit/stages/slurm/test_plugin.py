@@ -98,7 +98,7 @@ def test_without_that_lua_the_plan_says_so() -> None:
     """Where the host has another Lua only, nothing is loaded, and what is wanted says that."""
     here = place(lua=[["5.1", "/usr/bin/lua"]])
     want = plugin._want_lua(here)
-    assert want["compiles"] == "not tried, this host has no Lua 5.4"
+    assert want["compiles"] == "not tried: this host has no Lua 5.4"
     assert [type(action) for action in plugin._change_lua(here, None, want)] == [Put]
 
 
