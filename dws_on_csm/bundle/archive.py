@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dws_on_csm.bundle import tar_format
 from dws_on_csm.bundle.tar_format import BLOCK, MANIFEST, SUMS, Member, damaged
 from dws_on_csm.config.bundle_contents import Bundle, Manifest, Part
-from dws_on_csm.config.yaml_file import shown
+from dws_on_csm.config.yaml_file import relative
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Finding, Refused
 
@@ -137,7 +137,7 @@ def _other_commits(site: Site, bundle: Bundle) -> Iterator[Finding]:
     for name in ("dws", "plugin"):
         has, pin = bundle.manifest.parts[name].id, site.versions.commit(name)
         if pin not in ("", has):
-            text = f"{bundle.path} has {name} at commit {has or 'not told'}, and {shown(site.path)} pins {pin}"
+            text = f"{bundle.path} has {name} at commit {has or 'not told'}, and {relative(site.path)} pins {pin}"
             yield Finding("commit-differs", text, _REMAKE)
 
 
@@ -146,11 +146,11 @@ def _other_images(site: Site, bundle: Bundle) -> Iterator[Finding]:
     for role in ("dws_image", "kube_rbac_proxy_image"):
         pins, came = [one.partition("@")[2] for one in getattr(site.sources, role)], bundle.manifest.parts[role].source
         if all(pins) and came.partition("@")[2] not in pins:
-            text = f"{bundle.path} has {role} from {came}, and {shown(site.path)} pins {' or '.join(pins)}"
+            text = f"{bundle.path} has {role} from {came}, and {relative(site.path)} pins {' or '.join(pins)}"
             yield Finding("digest-differs", text, _REMAKE)
 
 
 def _other(site: Site, path: Path, name: str, has: str, asked: str) -> Finding:
-    text = f"{path} has {name} {has}, and {shown(site.path)} asks for {asked}"
+    text = f"{path} has {name} {has}, and {relative(site.path)} asks for {asked}"
     fix = f"set versions.{name} to {has}, or make a bundle for this site file: `invoke bundle.make FILE --hosts PATH`"
     return Finding("bundle-version", text, fix)

@@ -101,7 +101,7 @@ def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
 
     Exits where there is no such thing, or where it has nothing to do there.
     """
-    from dws_on_csm.config.nodeset import near
+    from dws_on_csm.config.nodeset import did_you_mean
     from dws_on_csm.model.step import Check
     from dws_on_csm.stages.dws import replace as dws_replace
     from dws_on_csm.stages.preflight import prerequisites
@@ -109,10 +109,10 @@ def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
     name, _, step = what.partition(".")
     known = {stage.name: stage for stage in stages}
     if name not in known:
-        _leave(f"{name}: no stage{near(name, known)}; there are {', '.join(known)}")
+        _leave(f"{name}: no stage{did_you_mean(name, known)}; there are {', '.join(known)}")
     names = [item.name for item in known[name].steps]
     if step and step not in names:
-        _leave(f"{step}: no step of {name}{near(step, names)}; there are {', '.join(names)}")
+        _leave(f"{step}: no step of {name}{did_you_mean(step, names)}; there are {', '.join(names)}")
     # what has to hold before a step of the stage is changed has to before that one alone, too
     guards = {item.name for item in known[name].steps if isinstance(item, Check) and name != "preflight"}
     items = tuple(item for item in known[name].steps if step in ("", item.name) or item.name in guards)

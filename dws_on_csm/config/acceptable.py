@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dws_on_csm.config.nodeset import near
+from dws_on_csm.config.nodeset import did_you_mean
 
 ACCEPTABLE: Mapping[str, str] = {
     "api-slow": "jobs may wait a little longer",
@@ -91,5 +91,5 @@ def refusal(name: str) -> str:
         return ""
     if name in WHY_NOT:
         return f"{name} cannot be accepted: {WHY_NOT[name]}; follow the finding's fix"
-    meant = near(name, [*ACCEPTABLE, *WHY_NOT])
+    meant = did_you_mean(name, [*ACCEPTABLE, *WHY_NOT])
     return f"unknown finding {name}{meant or '; findings that can be accepted: ' + ', '.join(sorted(ACCEPTABLE))}"

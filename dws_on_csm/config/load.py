@@ -1,13 +1,14 @@
-"""hosts.yaml -> a frozen Site: read against the schema, checked as a whole, and narrowed to the hosts asked for."""
+"""hosts.yaml -> a frozen Site: read by the schema, checked as a whole, and limited to the requested hosts."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dws_on_csm.config.conflicts import conflicts
-from dws_on_csm.config.nodeset import expand, near
+from dws_on_csm.config.acceptable import refusal
+from dws_on_csm.config.nodeset import did_you_mean, expand
 from dws_on_csm.config.schema import Problem
 from dws_on_csm.config.site import (
     Access,
@@ -15,89 +16,161 @@ from dws_on_csm.config.site import (
     Deadlines,
     Host,
     HostsError,
+    Kustomize,
     Master,
     Pod,
+    Proxies,
+    Registry,
     Role,
     Site,
     Slurm,
+    Sources,
     Ssh,
     TestJob,
+    Versions,
 )
-from dws_on_csm.config.sources import Kustomize, Proxies, Registry, Sources, Versions
-from dws_on_csm.config.yaml_file import SiteError, local, read, shown
-
-__all__ = [
-    "DEFAULT",
-    "ROOT",
-    "SCHEMA",
-    "ComputeGroup",
-    "Host",
-    "HostsError",
-    "Kustomize",
-    "Problem",
-    "Role",
-    "Site",
-    "SiteError",
-    "from_hosts_option",
-    "line_of",
-    "load",
-    "narrow",
-]
+from dws_on_csm.config.yaml_file import Content, SiteError, local_path, read, relative
 
 ROOT = Path(__file__).resolve().parents[2]
+"""The folder of this project."""
 SCHEMA = Path(__file__).with_name("hosts.schema.json")
 DEFAULT = ROOT / "hosts.yaml"
+"""The site file of a command without --hosts PATH."""
 
 
 def load(path: Path, option: str = "--hosts") -> Site:
-    """The site that a file describes, of which the command was told with `option`. SiteError with all that is wrong."""
+    """The site that a file describes. SiteError with all mistakes in it.
+
+    option  the command's option that names another site file, for the message
+    """
     content = read(path, SCHEMA, option)
-    problems = sorted({*content.problems, *conflicts(content, path)})
+    problems = sorted({*content.problems, *_conflicts(content, path)})
     if problems:
         raise SiteError(path, tuple(problems))
     return _site(path, content.data)
 
 
 def line_of(path: Path, key: str) -> int:
-    """The line of the site file in which the value of `key` ("access.common_name") begins; 0 if the file doesn't have it."""
+    """The line of the site file in which the value of `key` ("access.common_name") begins; 0 where the file lacks it."""
     return read(path, SCHEMA).places.get(key, (0, 0))[0]
 
 
 def narrow(site: Site, nodeset: str) -> Site:
-    """The same site, limited to these hosts (within the limit that it has). HostsError for hosts that it lacks.
+    """The same site, limited to these hosts. HostsError for hosts that are not in it, or outside its present limit.
 
-    All hosts stay in it: a master that is not among them still says what the CA and the cluster are.
+    All hosts stay in it: the CA and the cluster come from the master even where the limit leaves the master out.
     """
     try:
         names = frozenset(expand(nodeset))
     except ValueError as error:
-        raise HostsError(f"{nodeset!r} is no node set: {error}") from None
+        raise HostsError(f"{nodeset!r} is not a node set: {error}") from None
     known = {host.name for host in site.hosts() if site.active(host)}
-    where = shown(site.path) if site.limit is None else "what it is narrowed to already"
-    unknown = [f"{name}: not a host of {where}{near(name, known)}" for name in sorted(names - known)]
+    lacks = f"not a host of {relative(site.path)}" if site.limit is None else "not among the hosts selected so far"
+    unknown = [f"{name}: {lacks}{did_you_mean(name, known)}" for name in sorted(names - known)]
     if unknown:
         raise HostsError("\n".join(unknown))
     return replace(site, limit=names)
 
 
 def from_hosts_option(value: str | bool | None, limit: str | None, default: Path = DEFAULT) -> Site:
-    """The site that `--hosts VALUE --limit LIMIT` mean. SiteError, HostsError.
+    """The site for `--hosts VALUE --limit LIMIT`. SiteError, HostsError.
 
-    No value: the default file. A value with a / in it or with .yaml at its end: that file. Another one: a node set
-    that narrows the default file's hosts.
+    Without a value: the default file. A value that contains a / or ends with .yaml: that file. Any other value: a node set,
+    which limits the default file's hosts.
     """
     text = value if isinstance(value, str) else ""
-    a_file = "/" in text or text.endswith(".yaml")
-    site = load(Path(text).expanduser() if a_file else default)
-    for nodeset in (text if not a_file else "", limit):
+    is_file = "/" in text or text.endswith(".yaml")
+    site = load(Path(text).expanduser() if is_file else default)
+    for nodeset in (text if not is_file else "", limit):
         site = narrow(site, nodeset) if nodeset else site
     return site
 
 
+# --- mistakes that only other keys or this machine reveal
+
+
+def _conflicts(content: Content, path: Path) -> Iterator[Problem]:
+    """The problems between keys, and with files of this machine; a key with a problem of its own is skipped."""
+    yield from _duplicate_hosts(content)
+    yield from _misplaced_controllers(content)
+    yield from _constant_renewal(content)
+    yield from _half_kustomize(content)
+    yield from _not_acceptable(content)
+    config = (content.data.get("ssh") or {}).get("config")
+    if config and not local_path(path, config).is_file():
+        yield content.problem("ssh.config", f"no such file: {relative(local_path(path, config))}")
+
+
+def _constant_renewal(content: Content) -> Iterator[Problem]:
+    access = content.data.get("access") or {}
+    days, left = access.get("days"), access.get("renew_below")
+    if days is not None and left is not None and left >= days:
+        text = f"expected less than access.days ({days}): otherwise every run renews the certificates"
+        yield content.problem("access.renew_below", text)
+
+
+def _half_kustomize(content: Content) -> Iterator[Problem]:
+    """A problem where kustomize has a source without a checksum, or a checksum without a source."""
+    kustomize = (content.data.get("sources") or {}).get("kustomize") or {}
+    source, digits = kustomize.get("from"), kustomize.get("sha256")
+    if source and digits == "":
+        text = "missing: the sha256 of the file that `from` names; `sha256sum` prints it"
+        yield content.problem("sources.kustomize.sha256", text)
+    if digits and source == "":
+        yield content.problem("sources.kustomize.from", "missing: the path or URL of the file with this sha256")
+
+
+def _not_acceptable(content: Content) -> Iterator[Problem]:
+    """A problem for each name in `accept` that cannot be accepted or is unknown: it would have no effect, unnoticed."""
+    for number, name in enumerate(content.data.get("accept") or []):
+        if name and (why := refusal(name)):
+            yield content.problem(f"accept[{number}]", why)
+
+
+def _duplicate_hosts(content: Content) -> Iterator[Problem]:
+    """A problem for each key that names a host of an earlier key."""
+    owner: dict[str, str] = {}
+    for key, nodeset in _nodesets(content.data):
+        names = expand(nodeset)
+        again = [name for name in names if name in owner]
+        if again:
+            more = f" and {len(again) - 1} more" if again[1:] else ""
+            yield content.problem(key, f"{again[0]}{more}: already in {owner[again[0]]}; a host can have only one role")
+        owner |= dict.fromkeys(names, key)
+
+
+def _misplaced_controllers(content: Content) -> Iterator[Problem]:
+    """A problem for each controller that has both a host and a pod, or neither."""
+    for number, rule in enumerate(content.data.get("controllers") or []):
+        key = f"controllers[{number}].host"
+        if rule and rule["pod"] is not None and key in content.places:
+            yield content.problem(key, "a controller is a host or a pod, not both")
+        elif rule and rule["pod"] is None and key not in content.places and f"{key[:-4]}pod" not in content.places:
+            yield content.problem(key, "missing: a host's name or a node set, like nid[000001-000008]; or a pod")
+
+
+def _nodesets(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Key and node set of every valid key that names hosts."""
+    named = [("master.host", (data.get("master") or {}).get("host"))]
+    for number, rule in enumerate(data.get("controllers") or []):
+        named.append((f"controllers[{number}].host", (rule or {}).get("host")))
+        if pod := (rule or {}).get("pod"):
+            named.append((f"controllers[{number}].pod", pod["name"] or pod["container"]))
+    computes = data.get("computes") or []
+    if isinstance(computes, dict):
+        named.append(("computes.hosts", computes.get("hosts")))
+    else:
+        named += [(f"computes[{i}].hosts", (group or {}).get("hosts")) for i, group in enumerate(computes)]
+    return ((key, nodeset) for key, nodeset in named if nodeset is not None)
+
+
+# --- the Site
+
+
 def _site(path: Path, data: dict[str, Any]) -> Site:
-    """The site for content without problems."""
+    """The Site of content without problems."""
     ssh, registry = data["ssh"], data["registry"]
-    config = local(path, ssh["config"]) if ssh["config"] else None
+    config = local_path(path, ssh["config"]) if ssh["config"] else None
     namespace, _, secret = registry["secret"].partition("/")
     return Site(
         path=path,
@@ -130,12 +203,12 @@ def _hosts(nodeset: str, role: Role, rule: dict[str, Any], ssh: dict[str, Any]) 
 
 
 def _controllers(rule: dict[str, Any], master: dict[str, Any], ssh: dict[str, Any]) -> tuple[Host, ...]:
-    """A controller of its own or several; a pod is reached as the master is."""
+    """The controllers of one entry; a pod is reached through the master, as the master's user."""
     if not (pod := rule["pod"]):
         return _hosts(rule["host"], "controller", rule, ssh)
-    (way,) = _hosts(master["host"], "master", master, ssh)
+    (through,) = _hosts(master["host"], "master", master, ssh)
     where = Pod(pod["namespace"], pod["selector"], pod["container"])
-    return (Host(pod["name"] or pod["container"], "controller", way.user, way.sudo, where),)
+    return (Host(pod["name"] or pod["container"], "controller", through.user, through.sudo, where),)
 
 
 def _computes(rules: dict[str, Any] | list[dict[str, Any]], ssh: dict[str, Any]) -> tuple[ComputeGroup, ...]:
@@ -144,7 +217,7 @@ def _computes(rules: dict[str, Any] | list[dict[str, Any]], ssh: dict[str, Any])
 
 
 def _group(rule: dict[str, Any], hosts: tuple[Host, ...]) -> ComputeGroup:
-    """The group, with a share of its hosts made a number of them."""
+    """The group, with `may_be_down` as a number of hosts."""
     down = rule["may_be_down"]
     if isinstance(down, str):
         down = len(hosts) * int(down.removesuffix("%")) // 100
@@ -152,10 +225,10 @@ def _group(rule: dict[str, Any], hosts: tuple[Host, ...]) -> ComputeGroup:
 
 
 def _versions(rule: dict[str, Any]) -> Versions:
-    """A tag may be given with the commit that it has to be."""
-    pinned = {name: one for name, one in rule.items() if isinstance(one, dict)}
-    tags = {name: one["tag"] if name in pinned else one for name, one in rule.items()}
-    commits = {f"{name} {one['tag']}": one["commit"].lower() for name, one in pinned.items()}
+    """Each version is a tag, or a tag with the commit that it must have."""
+    pinned = {name: version for name, version in rule.items() if isinstance(version, dict)}
+    tags = {name: version["tag"] if name in pinned else version for name, version in rule.items()}
+    commits = {f"{name} {version['tag']}": version["commit"].lower() for name, version in pinned.items()}
     return Versions(**tags, commits=commits)
 
 
@@ -165,5 +238,5 @@ def _sources(path: Path, rule: dict[str, Any]) -> Sources:
     if not source:
         return Sources(**lists, kustomize=None)
     if not source.startswith("https://"):
-        source = str(local(path, source))
+        source = str(local_path(path, source))
     return Sources(**lists, kustomize=Kustomize(source, kustomize["sha256"].lower()))

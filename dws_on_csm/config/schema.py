@@ -1,30 +1,50 @@
-"""A YAML tree against a JSON schema: its values with the schema's defaults, and everything that is wrong, with places.
+"""Read a YAML tree by a JSON schema: its values with the schema's defaults, and every problem in it, with its place.
 
-The schema that editors complete from is the one that is obeyed here, so that keys, defaults and patterns exist once.
-What is known here of JSON schema is in KEYWORDS; patterns match whole texts.
+hosts.schema.json, by which editors complete, is also what the loader obeys: keys, defaults and patterns exist once.
+The loader knows the keywords in KEYWORDS; patterns match whole texts.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from dws_on_csm.config.nodeset import expand, near
-from dws_on_csm.config.schema_kinds import TAG, WORDS, Rule, holds, kind_of, kinds_of, shown
+from dws_on_csm.config.nodeset import did_you_mean, expand
+
+Rule = Mapping[str, Any]
+"""A part of a schema."""
 
 KEYWORDS = frozenset(
     {"$schema", "$ref", "$defs", "title", "description", "default", "type", "oneOf", "enum", "pattern", "format"}
-    | {"properties", "required", "additionalProperties", "items", "minItems", "minimum", "maximum", "exclusiveMinimum"}
+    | {"properties", "required", "additionalProperties", "items", "minItems", "minimum", "maximum"}
 )
-"""What a schema may use."""
+"""The keywords that a schema may use."""
+
+TAG = "tag:yaml.org,2002:"
+"""The prefix of the tags of YAML's own kinds."""
+
+_KINDS = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "null": "null"}
+"""YAML's tag -> JSON schema's type."""
+
+_WORDS = {
+    "object": "keys with values",
+    "array": "a list",
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+}
+"""JSON schema's type -> its name in messages."""
 
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """What is wrong with a key (`controllers[0].host`, "" for the file); line and column from 1, or 0 for nowhere."""
+    """A mistake at a key (`controllers[0].host`, "" for the file); line and column count from 1, 0 without a place."""
 
     line: int
     column: int
@@ -32,16 +52,11 @@ class Problem:
     text: str
 
 
-def member(key: str, name: str) -> str:
-    """The key `name` of the mapping `key`: `master.host`."""
-    return f"{key}.{name}" if key else name
+class Reader:
+    """Reads one YAML tree by a schema.
 
-
-class Walk:
-    """One way through a YAML tree hand in hand with a schema.
-
-    problems    what was found to be wrong
-    places      key -> (line, column) of every value that was seen
+    problems    the mistakes so far
+    places      key -> (line, column) of every value that was read
     """
 
     def __init__(self, root: Rule) -> None:
@@ -50,18 +65,18 @@ class Walk:
         self.places: dict[str, tuple[int, int]] = {}
 
     def value(self, node: yaml.Node, rule: Rule, key: str) -> Any:
-        """The node's value with defaults for what it lacks; None, and a problem, where it isn't as the rule says."""
+        """The node's value, with defaults for missing keys; None, and a problem, where the rule does not allow it."""
         self.places[key] = (node.start_mark.line + 1, node.start_mark.column + 1)
         rule = self._resolved(rule)
         for branch in self._branches(rule):
-            if kind_of(node) in kinds_of(branch):
+            if _kind(node) in _kinds(branch):
                 return self._typed(node, branch, key)
         return self._wrong(node, key, self._mismatch(node, rule))
 
     def defaults(self, rule: Rule) -> Any:
-        """What holds where the file says nothing: the default; for a section the defaults of its keys; None."""
+        """The value of a key that the file lacks: its default; for a section, the defaults of its keys; else None."""
         rule = self._resolved(rule)
-        if "default" in rule or "null" not in kinds_of(rule):
+        if "default" in rule or "null" not in _kinds(rule):
             return rule.get("default")
         return {name: self.defaults(part) for name, part in rule["properties"].items()}
 
@@ -70,7 +85,7 @@ class Walk:
         return {**self.root["$defs"][name], **rule} if name else rule
 
     def _branches(self, rule: Rule) -> list[Rule]:
-        """The rules one of which is to hold: at most one for each kind of node."""
+        """The alternatives of a rule: at most one for each kind of node."""
         title = {"title": rule["title"]} if "title" in rule else {}
         return [{**title, **self._resolved(part)} for part in rule.get("oneOf", [rule])]
 
@@ -82,26 +97,26 @@ class Walk:
             return self._mapping(node, rule, key)
         if isinstance(node, yaml.SequenceNode):
             return self._list(node, rule, key)
-        if kind_of(node) != "null":
+        if _kind(node) != "null":
             return self._scalar(node, rule, key)
-        # a section with nothing in it is there, whatever holds where it is left out
+        # An empty section is present: it gets the defaults of its keys, never the default of a missing section.
         return self.defaults({name: rule[name] for name in rule if name != "default" or "properties" not in rule})
 
     def _mapping(self, node: yaml.MappingNode, rule: Rule, key: str) -> dict[str, Any]:
         pairs, parts = self._pairs(node, key, ()), rule["properties"]
         for name in pairs.keys() - parts.keys():
-            self._wrong(pairs[name][0], member(key, name), f"no such key{self._meant(name, parts)}")
+            self._wrong(pairs[name][0], _member(key, name), f"unknown key{self._suggestion(name, parts)}")
         for name in set(rule.get("required", ())) - pairs.keys():
-            self._wrong(node, member(key, name), f"missing: {self._expected(parts[name])}")
+            self._wrong(node, _member(key, name), f"missing: {self._expected(parts[name])}")
         return {
-            name: self.value(pairs[name][1], part, member(key, name)) if name in pairs else self.defaults(part)
+            name: self.value(pairs[name][1], part, _member(key, name)) if name in pairs else self.defaults(part)
             for name, part in parts.items()
         }
 
     def _pairs(
         self, node: yaml.MappingNode, key: str, above: tuple[yaml.Node, ...]
     ) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-        """Name -> (the key's node, the value's), what `<<` brings in included; a key that stands twice is a problem."""
+        """Name -> (node of the key, node of the value), those of `<<` included; a duplicate key is a problem."""
         own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         for name, value in node.value:
@@ -109,10 +124,10 @@ class Walk:
                 for part in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     merged = self._merged(part, key, (*above, node)) | merged
             elif not isinstance(name, yaml.ScalarNode):
-                self._wrong(name, key, "a key is a single word")
+                self._wrong(name, key, "a key must be a single word")
             elif name.value in own:
                 line = own[name.value][0].start_mark.line + 1
-                self._wrong(name, member(key, name.value), f"stands twice: it is in line {line} already")
+                self._wrong(name, _member(key, name.value), f"duplicate key: line {line} already has it")
             else:
                 own[name.value] = (name, value)
         return merged | own
@@ -122,49 +137,84 @@ class Walk:
     ) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         if isinstance(node, yaml.MappingNode) and node not in above:
             return self._pairs(node, key, above)
-        self._wrong(node, member(key, "<<"), "expected an alias of other keys with values")
+        self._wrong(node, _member(key, "<<"), "expected an alias of other keys with values")
         return {}
 
     def _list(self, node: yaml.SequenceNode, rule: Rule, key: str) -> Any:
         if len(node.value) < rule.get("minItems", 0):
-            return self._wrong(node, key, "an empty list: at least one item is needed")
+            return self._wrong(node, key, "the list is empty: add at least one entry")
         return [self.value(item, rule["items"], f"{key}[{i}]") for i, item in enumerate(node.value)]
 
     def _scalar(self, node: yaml.Node, rule: Rule, key: str) -> Any:
         try:
             value = yaml.SafeLoader("").construct_object(node)
-            if not holds(value, rule):
+            if not _allowed(value, rule):
                 return self._wrong(node, key, self._mismatch(node, rule))
             if rule.get("format") == "nodeset":
                 expand(value)
         except ValueError as error:
-            return self._wrong(node, key, f"expected {self._expected(rule)}, not {shown(node)}: {error}")
+            return self._wrong(node, key, f"expected {self._expected(rule)}, not {_node_text(node)}: {error}")
         return value
 
     def _mismatch(self, node: yaml.Node, rule: Rule) -> str:
-        """What was expected instead of the node; where quotes would do, that they would."""
-        patterns = [part.get("pattern", ".*") for part in self._branches(rule) if "string" in kinds_of(part)]
-        plain = isinstance(node, yaml.ScalarNode) and kind_of(node) not in ("string", "null")
+        """The message for a value that the rule does not allow; suggests quotes where these are all that is missing."""
+        patterns = [part.get("pattern", ".*") for part in self._branches(rule) if "string" in _kinds(part)]
+        plain = isinstance(node, yaml.ScalarNode) and _kind(node) not in ("string", "null")
         if plain and any(re.fullmatch(pattern, node.value) for pattern in patterns):
-            what = WORDS.get(kind_of(node), f"a {kind_of(node)}")
-            return f'expected a text, and in YAML {node.value} is {what}: quote it, "{node.value}"'
-        return f"expected {self._expected(rule)}, not {shown(node)}"
+            what = _WORDS.get(_kind(node), f"a {_kind(node)}")
+            return f'expected a text, but YAML reads {node.value} as {what}: write "{node.value}"'
+        return f"expected {self._expected(rule)}, not {_node_text(node)}"
 
     def _expected(self, rule: Rule) -> str:
-        """In words, what a value must be."""
+        """The values that a rule allows, in words."""
         rule = self._resolved(rule)
         if "title" in rule:
             return str(rule["title"])
         if "enum" in rule:
             return ", ".join(rule["enum"][:-1]) + " or " + str(rule["enum"][-1])
-        word, high = WORDS[kinds_of(rule)[0]], rule.get("maximum")
-        if "exclusiveMinimum" in rule:
-            return f"{word} over {rule['exclusiveMinimum']}, at most {high}"
+        word, high = _WORDS[_kinds(rule)[0]], rule.get("maximum")
         return f"{word} from {rule['minimum']} to {high}" if high is not None else word
 
-    def _meant(self, name: str, parts: Rule) -> str:
-        """For an unknown key: a known one that looks like it, and the places that do have this one."""
+    def _suggestion(self, name: str, parts: Rule) -> str:
+        """For an unknown key: similar known keys, and the sections that have this one."""
         sections = self.root["properties"]
         homes = [home for home, rule in sections.items() if name in rule.get("properties", ())]
-        own = f"; {name} is a section of its own, at the left margin" if name in sections else ""
-        return near(name, parts) + own + (f"; {' and '.join(homes)} can have it" if homes else "")
+        section = f"; {name} is a section: write it at the left margin" if name in sections else ""
+        return did_you_mean(name, parts) + section + (f"; it belongs to {' or '.join(homes)}" if homes else "")
+
+
+def _member(key: str, name: str) -> str:
+    """The key `name` of the mapping `key`: `master.host`."""
+    return f"{key}.{name}" if key else name
+
+
+def _kind(node: yaml.Node) -> str:
+    """The node's type in JSON schema; its YAML tag (`timestamp`, `!mine`) where JSON schema has no such type."""
+    if isinstance(node, yaml.ScalarNode):
+        tag = str(node.tag).removeprefix(TAG)
+        return _KINDS.get(tag, tag)
+    return "object" if isinstance(node, yaml.MappingNode) else "array"
+
+
+def _kinds(rule: Rule) -> list[str]:
+    """The types that a rule allows."""
+    kinds = rule.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else list(kinds)
+    return [*kinds, "integer"] if "number" in kinds else kinds
+
+
+def _allowed(value: Any, rule: Rule) -> bool:
+    """Whether the rule allows this scalar of an allowed type."""
+    if isinstance(value, str):
+        return value in rule.get("enum", [value]) and bool(re.fullmatch(rule.get("pattern", "(?s:.*)"), value))
+    low, high = rule.get("minimum"), rule.get("maximum")
+    # Each comparison must be true: for a NaN every comparison is false, so it is refused.
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def _node_text(node: yaml.Node) -> str:
+    """A wrong value for a message: short, and without a password in a URL."""
+    if not isinstance(node, yaml.ScalarNode):
+        return _WORDS[_kind(node)]
+    text = "" if _kind(node) == "null" else re.sub(r"//.*@", "//***@", str(node.value))
+    return json.dumps(text if len(text) <= 60 else text[:57] + "...", ensure_ascii=False) if text else "nothing"

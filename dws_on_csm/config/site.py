@@ -1,15 +1,15 @@
-"""The site as frozen data: what hosts.yaml says, with every default in its place."""
+"""The site as frozen data: all values of the site file, defaults included."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dws_on_csm.config.nodeset import near
-from dws_on_csm.config.sources import Proxies, Registry, Sources, Versions
-from dws_on_csm.config.yaml_file import shown
+from dws_on_csm.config.nodeset import did_you_mean
+from dws_on_csm.config.yaml_file import relative
 
 if TYPE_CHECKING:
     from dws_on_csm.config.bundle_contents import Bundle
@@ -18,12 +18,12 @@ Role = Literal["master", "controller", "compute"]
 
 
 class HostsError(LookupError):
-    """A host or node set that was asked for is not in the site file; says which, and what may have been meant."""
+    """A requested host or node set is not in the site file; the message names it, and similar names."""
 
 
 @dataclass(frozen=True)
 class Pod:
-    """A slurmctld that runs in a pod: its namespace, the labels that find it (`app=slurmctld`), its container."""
+    """A slurmctld that runs in a pod: namespace, labels that select the pod (`app=slurmctld`), container."""
 
     namespace: str
     selector: str
@@ -32,9 +32,10 @@ class Pod:
 
 @dataclass(frozen=True)
 class Host:
-    """A host of the site. `user` "": as ssh_config says, or else the name of who runs this.
+    """A host of the site.
 
-    pod   where it isn't a host by itself: it is reached through the master
+    user  "": the user from ssh_config, or the name of the local user
+    pod   for a slurmctld in a pod, which is reached through the master
     """
 
     name: str
@@ -45,8 +46,16 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Proxies:
+    """How the master reaches https:// sources: through this proxy ("": directly), and which hosts always directly."""
+
+    https: str
+    no_proxy: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Master:
-    """The CSM master, and where things lie on it; `context` "": the kubeconfig's current one."""
+    """The CSM master and its paths; `context` "": the kubeconfig's current context."""
 
     host: Host
     kubeconfig: str
@@ -59,7 +68,7 @@ class Master:
 
 @dataclass(frozen=True)
 class ComputeGroup:
-    """Nodes with a slurm.conf of their own, what is done about it, and how many of them may be unreachable."""
+    """Nodes with a slurm.conf of their own, what happens to it, and how many of them may be unreachable."""
 
     hosts: tuple[Host, ...]
     slurm_conf: Literal["check", "edit", "print"]
@@ -77,10 +86,61 @@ class Ssh:
 
 
 @dataclass(frozen=True)
-class Access:
-    """The controllers' access to the API server; `days` and `renew_below` in days, `server` "": the admin's.
+class Versions:
+    """Tags of dws and plugin without their v (`0.0.20`), and the complete tag of the kube_rbac_proxy image (`v0.14.1`).
 
-    via     who signs: the CA's key on the master, or the cluster, by a CertificateSigningRequest
+    commits   the pins of the site file: "dws 0.0.20" -> the commit that this tag must have
+    """
+
+    dws: str
+    plugin: str
+    kube_rbac_proxy: str
+    commits: Mapping[str, str] = field(default_factory=dict)
+
+    def commit(self, name: str) -> str:
+        """The commit that the tag of "dws" or "plugin" must have; "" where the site file pins none for this version."""
+        return self.commits.get(f"{name} {getattr(self, name)}", "")
+
+
+@dataclass(frozen=True)
+class Kustomize:
+    """Where kustomize comes from: an absolute path on this machine, or a URL for the master; sha256 in lower-case digits."""
+
+    source: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where things come from; the entries of each are tried in order.
+
+    Repositories are git URLs; images are names without a tag, optionally with a digest that they must have. A source that begins
+    with / is on this machine: a repository or git bundle, or an image's archive.
+    """
+
+    dws: tuple[str, ...]
+    plugin: tuple[str, ...]
+    dws_image: tuple[str, ...]
+    kube_rbac_proxy_image: tuple[str, ...]
+    kustomize: Kustomize | None
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The registry from which the cluster pulls, and the Secret with its `username` and `password`."""
+
+    name: str
+    secret_namespace: str
+    secret_name: str
+
+
+@dataclass(frozen=True)
+class Access:
+    """The controllers' access to the API server.
+
+    days, renew_below  a certificate's lifetime, and the rest of it below which it is renewed, in days
+    via                who signs: the CA's key on the master, or the cluster, through a CertificateSigningRequest
+    server             "": the API server of the admin's context
     """
 
     common_name: str
@@ -101,15 +161,15 @@ class Slurm:
 
     @property
     def conf(self) -> str:
-        """slurm.conf itself."""
+        """The path of slurm.conf."""
         return f"{self.folder}/slurm.conf"
 
 
 @dataclass(frozen=True)
 class TestJob:
-    """The job that proves the result; "": sbatch's own choice; deadline in seconds."""
+    """The job that verifies the installation; "": sbatch's default; deadline in seconds."""
 
-    __test__ = False  # pytest would take it for a test
+    __test__ = False  # keeps pytest from collecting it as a test
 
     user: str
     account: str
@@ -122,7 +182,7 @@ class TestJob:
 
 @dataclass(frozen=True)
 class Deadlines:
-    """Seconds for each thing that is waited for."""
+    """Seconds that each operation may take."""
 
     connect: float
     look: float
@@ -135,11 +195,11 @@ class Deadlines:
 
 @dataclass(frozen=True)
 class Site:
-    """All that hosts.yaml says.
+    """All values of the site file, and what the command line adds.
 
-    limit   the hosts that a run may change, None for all; the others are only read
-    bundle  what everything comes from in place of `sources`, if anything
-    deletes what was typed for persistent storage that a run may delete: its names or their number (see stages/storage)
+    limit    the hosts that a run may change, None for all; the others are only read
+    bundle   the offline bundle that replaces `sources`, if any
+    deletes  the persistent storage that a run may delete, as typed: names or a number (see stages/dws/persistent_storage)
     """
 
     path: Path
@@ -166,13 +226,13 @@ class Site:
         return {host.name: host for host in (self.master.host, *self.controllers, *nodes)}
 
     def hosts(self, role: Role | None = None) -> tuple[Host, ...]:
-        """The hosts of a role or all of them: master, controllers, nodes; in the file's order, whatever the limit."""
+        """The hosts of a role, or all: master, controllers, nodes; in the file's order, regardless of the limit."""
         return tuple(host for host in self._by_name.values() if role in (None, host.role))
 
     def host(self, name: str) -> Host:
         """The host of this name. HostsError where the site file has none."""
         if name not in self._by_name:
-            raise HostsError(f"{name}: not a host of {shown(self.path)}{near(name, self._by_name)}")
+            raise HostsError(f"{name}: not a host of {relative(self.path)}{did_you_mean(name, self._by_name)}")
         return self._by_name[name]
 
     def active(self, host: Host | str) -> bool:

@@ -303,7 +303,7 @@ def test_nothing_is_left_of_one_who_is_killed(api: ApiServer, server: Server, tm
 import time
 from pathlib import Path
 from dws_on_csm.runner.connections import connect_all
-from dws_on_csm.config.load import Host
+from dws_on_csm.config.site import Host
 from tests.ssh.conftest import Master, Site, Ssh
 master = Master({_master(api).path!r}, {str(api.folder / "admin")!r})
 site = Site(Ssh(Path({str(tmp_path / "config")!r})), master=master)

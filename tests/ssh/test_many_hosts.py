@@ -28,7 +28,7 @@ soft, hard, opened, count = map(int, numbers)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 from dws_on_csm.runner.connections import connect_all
 from dws_on_csm.model.errors import Unreachable
-from dws_on_csm.config.load import Host
+from dws_on_csm.config.site import Host
 from tests.ssh.conftest import Site, Ssh
 before = [os.open("/dev/null", os.O_RDONLY) for _ in range(opened)]
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -27,7 +27,6 @@ DATA = {
     "kube.pods",
     "bundle.supply",
     "bundle.archive",
-    "config.sources",
     "domain.dws_objects",
     "model.snapshot",
     "config.bundle_contents",

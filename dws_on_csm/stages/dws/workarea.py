@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from dws_on_csm.bundle import supply as supplies
-from dws_on_csm.config import sources
+from dws_on_csm.config import site as site_data
 from dws_on_csm.config.bundle_contents import Bundle
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
@@ -182,7 +182,7 @@ def _other_kustomize(bundle: Bundle, asked: str) -> Finding:
     return Finding("bundle-kustomize", text, "make the bundle anew from the repositories that the site has")
 
 
-def _local(given: sources.Kustomize) -> bytes:
+def _local(given: site_data.Kustomize) -> bytes:
     """The kustomize of the site file, out of its .tar.gz if it is in one. Raises Refused if it isn't what was meant."""
     try:
         content = Path(given.source).expanduser().read_bytes()
@@ -199,7 +199,7 @@ def _local(given: sources.Kustomize) -> bytes:
         return member.read()
 
 
-def _download(site: Site, folder: str, given: sources.Kustomize) -> RunScript:
+def _download(site: Site, folder: str, given: site_data.Kustomize) -> RunScript:
     script = f"""
 archive=bin/.download
 via curl --proto =https --fail --silent --show-error --location --output "$archive" -- {shlex.quote(given.source)}

@@ -15,8 +15,7 @@ from jsonschema import Draft202012Validator
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.schema import KEYWORDS
-from dws_on_csm.config.site import Access, Deadlines, Site, Slurm, Ssh, TestJob
-from dws_on_csm.config.sources import Sources, Versions
+from dws_on_csm.config.site import Access, Deadlines, Site, Slurm, Sources, Ssh, TestJob, Versions
 from tests.unit.site_files import HOSTS, JUDGE, MINIMAL, RULES, said, write
 
 

@@ -14,19 +14,23 @@ from dws_on_csm.config.yaml_file import SiteError
 from tests.unit.site_files import HOSTS, JUDGE, MINIMAL, said
 
 BAD_FOR_BOTH: list[tuple[str, dict[str, Any], str]] = [
-    ("a wrong key", {"master": {"host": "m", "hots": "x"}}, "master.hots: no such key; did you mean host?"),
-    ("no hosts", {"controllers": []}, "controllers: an empty list"),
+    ("a wrong key", {"master": {"host": "m", "hots": "x"}}, "master.hots: unknown key; did you mean host?"),
+    ("no hosts", {"controllers": []}, "controllers: the list is empty"),
     ("no master", {"master": {}}, "master.host: missing: a host's name"),
     ("nothing where hosts are", {"controllers": None}, "controllers: expected a list of `- host: NAME`, not nothing"),
-    ("a key elsewhere", {"slurm": {"days": 3}}, "slurm.days: no such key; access can have it"),
-    ("a section elsewhere", {"slurm": {"test_job": {}}}, "test_job is a section of its own, at the left margin"),
-    ("two letters", {"acess": {}}, "acess: no such key; did you mean access?"),
+    ("a key elsewhere", {"slurm": {"days": 3}}, "slurm.days: unknown key; it belongs to access"),
+    ("a section elsewhere", {"slurm": {"test_job": {}}}, "test_job is a section: write it at the left margin"),
+    ("two letters", {"acess": {}}, "acess: unknown key; did you mean access?"),
     (
         "a number",
         {"versions": {"dws": 0.1}},
-        'versions.dws: expected a text, and in YAML 0.1 is a number: quote it, "0.1"',
+        'versions.dws: expected a text, but YAML reads 0.1 as a number: write "0.1"',
     ),
-    ("a truth", {"test_job": {"qos": True}}, "test_job.qos: expected a text, and in YAML true is true or false: quote"),
+    (
+        "a truth",
+        {"test_job": {"qos": True}},
+        "test_job.qos: expected a text, but YAML reads true as true or false: write",
+    ),
     ("a v", {"versions": {"plugin": "v0.0.5"}}, "versions.plugin: expected a version without its v"),
     ("no tag of git", {"versions": {"dws": "1..2"}}, "versions.dws: expected a version"),
     ("no tag of an image", {"versions": {"kube_rbac_proxy": "a b"}}, "kube_rbac_proxy: expected an image's tag"),
@@ -62,7 +66,7 @@ BAD_FOR_BOTH: list[tuple[str, dict[str, Any], str]] = [
     ("a job's deadline", {"test_job": {"deadline": 0.9}}, "test_job.deadline: expected a number from 1 to 86400"),
     ("for ever", {"deadlines": {"look": float("inf")}}, "deadlines.look: expected a number from 1"),
     ("true seconds", {"deadlines": {"look": True}}, "deadlines.look: expected a number from 1"),
-    ("no sources", {"sources": {"dws": []}}, "sources.dws: an empty list"),
+    ("no sources", {"sources": {"dws": []}}, "sources.dws: the list is empty"),
     ("a source", {"sources": {"dws": "https://a/b"}}, "sources.dws: expected a list"),
     ("a git command", {"sources": {"dws": ["ext::sh"]}}, "sources.dws[0]: expected a git URL"),
     ("plain http", {"sources": {"dws": ["http://a/b"]}}, "sources.dws[0]: expected a git URL (https://, ssh://"),
@@ -99,12 +103,12 @@ def test_the_loader_and_an_editor_refuse_the_same(tmp_path: Path, content: dict[
 
 
 BAD_FOR_THE_LOADER = [
-    ("one role", "computes: {hosts: 'c,n'}", "3:19: computes.hosts: c: named by controllers[0].host already"),
+    ("one role", "computes: {hosts: 'c,n'}", "3:19: computes.hosts: c: already in controllers[0].host"),
     ("one node set", "computes: {hosts: 'n[1-'}", "3:19: computes.hosts: expected a host's name or a node set, like"),
     ("a range", "computes: {hosts: 'n[2-1]'}", "bad range"),
     ("a slip", "computes: {hosts: 'n[1-99999999]'}", "more than 100000 hosts"),
-    ("nobody", "computes: {hosts: 'n!n'}", "no host is in it"),
-    ("twice", "slurm: {service: a, service: b}", "3:21: slurm.service: stands twice: it is in line 3 already"),
+    ("nobody", "computes: {hosts: 'n!n'}", "it contains no hosts"),
+    ("twice", "slurm: {service: a, service: b}", "3:21: slurm.service: duplicate key: line 3 already has it"),
     ("for ever new", "access: {days: 30}", "3:9: access.renew_below: expected less than access.days (30)"),
     ("no checksum", "sources: {kustomize: {from: x}}", "3:22: sources.kustomize.sha256: missing"),
     ("no source", f"sources: {{kustomize: {{sha256: {'ab' * 32}}}}}", "sources.kustomize.from: missing"),
@@ -139,12 +143,12 @@ BAD_FOR_THE_LOADER = [
         "accept: [name-revoked]",
         "name-revoked cannot be accepted: unauthorized users may have, or get, rights",
     ),
-    ("a date", "test_job: {qos: 2024-01-01}", "in YAML 2024-01-01 is a timestamp: quote it"),
+    ("a date", "test_job: {qos: 2024-01-01}", "YAML reads 2024-01-01 as a timestamp: write"),
     ("a tag", "slurm: !mine x", '3:8: slurm: expected keys with values, not "x"'),
     ("no number", "keep_runs: !!int x", "3:12: keep_runs: expected a whole number from 1 to 1000"),
     ("a wrong merge", "slurm: {<<: x}", "3:13: slurm.<<: expected an alias of other keys with values"),
     ("itself", "slurm: &s {<<: *s}", "slurm.<<: expected an alias of other keys with values"),
-    ("a key of keys", "slurm: {? {a: b} : c}", "slurm: a key is a single word"),
+    ("a key of keys", "slurm: {? {a: b} : c}", "slurm: a key must be a single word"),
     ("a line's end", 'versions: {dws: "1\\n"}', "3:17: versions.dws: expected a version"),
 ]
 
@@ -157,11 +161,11 @@ def test_what_no_schema_can_say_is_refused_too(tmp_path: Path, line: str, text: 
 
 
 BAD_YAML: list[tuple[str, str | bytes, str]] = [
-    ("a bracket", "master: [", "1:10: not YAML: while parsing a flow node, "),
-    ("a tab", "master:\n\thost: m\n", "2:1: not YAML: while scanning for the next token, "),
-    ("an alias of nothing", "master: *m\n", "1:9: not YAML: found undefined alias 'm'"),
-    ("two documents", f"{MINIMAL}---\na: b\n", "not YAML: expected a single document in the stream"),
-    ("a control character", "master: \x01", "not YAML: unacceptable character #x0001"),
+    ("a bracket", "master: [", "1:10: invalid YAML: while parsing a flow node, "),
+    ("a tab", "master:\n\thost: m\n", "2:1: invalid YAML: while scanning for the next token, "),
+    ("an alias of nothing", "master: *m\n", "1:9: invalid YAML: found undefined alias 'm'"),
+    ("two documents", f"{MINIMAL}---\na: b\n", "invalid YAML: expected a single document in the stream"),
+    ("a control character", "master: \x01", "invalid YAML: unacceptable character #x0001"),
     ("Latin 1", "a: b\nmaster: {host: m\u00fcller}\n".encode("latin-1"), "2:17: this byte is not UTF-8"),
 ]
 
@@ -186,9 +190,9 @@ def test_a_file_that_is_not_there_is_said_with_what_to_do(tmp_path: Path) -> Non
     """No file and no readable file are problems of the file, not stack traces; the option is that of who asked."""
     with pytest.raises(SiteError, match=r"nowhere.yaml: no such file: .*--hosts PATH"):
         load(tmp_path / "nowhere.yaml")
-    with pytest.raises(SiteError, match=r"or say --site PATH$"):
+    with pytest.raises(SiteError, match=r"or pass --site PATH$"):
         load(tmp_path / "nowhere.yaml", "--site")
-    with pytest.raises(SiteError, match=r"Is a directory: expected a file that can be read"):
+    with pytest.raises(SiteError, match=r"Is a directory: expected a readable file"):
         load(tmp_path)
 
 
@@ -204,7 +208,7 @@ def test_all_that_is_wrong_is_said_at_once_in_the_files_order(tmp_path: Path) ->
         "  dws: 0.1\n"
         "access: {days: 0, renew_below: 600}\n"
     )
-    assert [re.split(": (?=expected|missing|no such|m:)", line)[0] for line in said(tmp_path, text)] == [
+    assert [re.split(": (?=expected|missing|unknown|m:)", line)[0] for line in said(tmp_path, text)] == [
         "1:24: master.pki",
         "3:3: controllers[0].host",
         "3:3: controllers[0].hots",
@@ -219,7 +223,7 @@ def test_a_wrong_part_of_a_mapping_that_is_merged_twice_is_one_problem(tmp_path:
     """The place is where it is written, once for each key that has it from there."""
     text = "master: {host: m}\ncontrollers: [&c {host: c, sudo: x, sudo: y}, {<<: *c, host: d}]\n"
     lines = said(tmp_path, text)
-    assert sum("controllers[0].sudo: stands twice" in line for line in lines) == 1
+    assert sum("controllers[0].sudo: duplicate key" in line for line in lines) == 1
 
 
 @pytest.mark.parametrize(
