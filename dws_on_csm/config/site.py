@@ -193,6 +193,11 @@ class Deadlines:
     command: float
 
 
+def is_count(typed: str) -> bool:
+    """Whether `Site.deletes` is a number alone: it may count other storage than somebody has seen before."""
+    return typed.strip().isascii() and typed.strip().isdigit()
+
+
 @dataclass(frozen=True)
 class Site:
     """All values of the site file, and what the command line adds.

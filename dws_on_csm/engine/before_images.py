@@ -19,13 +19,12 @@ from dws_on_csm.engine.lock_holder import owner
 from dws_on_csm.kube.objects import fingerprint, normal
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE, Action, Apply, CallApi, Delete, RunElsewhere, RunScript
+from dws_on_csm.model.step import Check
 
 if TYPE_CHECKING:
     from dws_on_csm.engine.context import Reach, StepReporter
-    from dws_on_csm.engine.looks import Board
-
-INSTALLED = "preflight.installed"
-"""The check that finds what of DWS is in the cluster."""
+    from dws_on_csm.engine.looks import Item
+    from dws_on_csm.model.step import Facts
 
 # What could not be written whole is taken back, and nothing is changed then.
 _APPEND = """
@@ -36,13 +35,24 @@ appended {folder}/{name} {size}
 """
 
 
-def opened(reach: Reach, run: str, task: str, undoes: str, board: Board, without: Sequence[str] = ()) -> None:
-    """Write on the master that `run` is about to change something, who began it, what of DWS was installed, and the hosts of
-    the site that it goes `without`: what it undoes is not undone there."""
-    found: Mapping[str, Any] | None = next(iter(board.facts.found.get(INSTALLED, {}).values()), None)
-    installed = {key: found[key] for key in ("tag", "unfinished", "traces")} if found else None
-    if found and installed is not None:
-        installed["crds"] = sorted(found["crds"])
+def recorded(items: Mapping[str, Item], facts: Facts) -> Mapping[str, Any] | None:
+    """What the check among `items` that has a `record` found installed; None where it has not looked."""
+    for key, item in items.items():
+        if isinstance(item, Check) and item.record and (found := next(iter(facts.found.get(key, {}).values()), None)):
+            return item.record(found)
+    return None
+
+
+def opened(
+    reach: Reach,
+    run: str,
+    task: str,
+    undoes: str,
+    installed: Mapping[str, Any] | None,
+    without: Sequence[str] = (),
+) -> None:
+    """Write on the master that `run` is about to change something, who began it, what is `installed`, see recorded(), and the
+    hosts of the site that it goes `without`: what it undoes is not undone there."""
     head = {"run": run, "task": task, "by": owner(), "at": time.time(), "undoes": undoes, "installed": installed}
     head["without"] = list(without)
     _append(reach, run, ".opened", [head])

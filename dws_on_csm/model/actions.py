@@ -12,6 +12,9 @@ from dws_on_csm.model.secret import Secret
 STATE = "/var/lib/dws-on-csm"
 """The folder on every host for before-images, journals and the last proof: root's alone."""
 
+PROOF = f"{STATE}/proof.json"
+"""The last proof, on the submitter. It holds until something is changed: a run removes it before its first change."""
+
 PARTS = f"{STATE}/parts"
 """Where files lie that are brought only for the script that needs them."""
 

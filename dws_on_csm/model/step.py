@@ -211,12 +211,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Check:
-    """Something that must hold before anything is touched: a look, and a pure judge of what was found."""
+    """Something that must hold before anything is touched: a look, and a pure judge of what was found.
+
+    record  pure: what was found -> what each run writes on the master before its first change, for a later rollback
+    """
 
     name: str
     role: str
     look: Callable[[StepContext], Look]
     judge: Callable[[StepContext, Value], Sequence[Finding]]
+    record: Callable[[Value], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -228,6 +232,8 @@ class Stage:
     around   the stages that it makes way for: where none of them has anything to do, it has nothing to do either
     ends     the stage whose work it takes back. It comes last, behind all others, whatever became of them: also where one of
              them failed or was refused, and where the run was stopped
+    proves   it proves what the others installed, and changes nothing that outlasts it. A run that fails in such a stage alone
+             has installed everything
     """
 
     name: str
@@ -236,6 +242,7 @@ class Stage:
     serial: bool = False
     around: tuple[str, ...] = ()
     ends: str = ""
+    proves: bool = False
 
     @property
     def builds_on(self) -> tuple[str, ...]:

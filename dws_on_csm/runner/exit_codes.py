@@ -156,7 +156,8 @@ def exit_code(outcomes: Mapping[tuple[str, str, str], Outcome], plan: bool, unpr
 def _unproven(made: Run) -> bool:
     """Whether everything is installed, and the test job never got resources (its script's exit code says so)."""
     troubled = {stage for (stage, _, _), outcome in made.outcomes.items() if outcome in NOT_OK_OUTCOMES}
-    return troubled in ({"verify"}, {"cancel"}) and made.codes == {UNPROVEN}
+    proofs = {stage.name for stage in made.stages if stage.proves}
+    return bool(troubled) and troubled <= proofs and made.codes == {UNPROVEN}
 
 
 HAS_CHANGED = "Before that this run has changed: "

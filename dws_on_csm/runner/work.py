@@ -9,21 +9,21 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
+from dws_on_csm.config.site import is_count
 from dws_on_csm.display import console, select
 from dws_on_csm.engine import apply
 from dws_on_csm.engine import before_images as images
 from dws_on_csm.engine.host_script import fenced
+from dws_on_csm.engine.looks import keyed
 from dws_on_csm.engine.plan import Pending
 from dws_on_csm.engine.site_lock import Locked, clock, hold
 from dws_on_csm.engine.state import Run, defect, lasting, left_out, on_all
-from dws_on_csm.model.actions import STATE
+from dws_on_csm.model.actions import PROOF, STATE
 from dws_on_csm.model.errors import TROUBLE, Unreachable
 from dws_on_csm.model.events import Failure, Renamed
 from dws_on_csm.model.printable import output
 from dws_on_csm.model.step import Check, ShellLook, Stage, StepContext
 from dws_on_csm.runner.options import Options
-from dws_on_csm.stages.dws import persistent_storage
-from dws_on_csm.stages.verify import FORGET
 
 AGAIN = "run the same command again, once no other run is at work: it continues from there"
 NOBODY_AGREED = "Nothing was removed. Confirm at the prompt, or pass --yes."
@@ -177,7 +177,8 @@ def _changed(made: Run, options: Options, display: select.Display) -> str:
     if not _agreed_before(made, display, pending):
         return _unagreed(made)
     made.changing = True
-    images.opened(made.reach, made.id, options.task, options.undoes, made.board, left_out(made))
+    installed = images.recorded(keyed((*options.reads, *made.stages)), made.board.facts)
+    images.opened(made.reach, made.id, options.task, options.undoes, installed, left_out(made))
     _forget_proof(made)
     try:
         if pending.before:
@@ -193,7 +194,7 @@ def _changed(made: Run, options: Options, display: select.Display) -> str:
 def agreed(typed: str, options: Options) -> bool:
     """Whether all that a run may take away was agreed to beforehand. Where persistent storage was typed by its number alone,
     somebody who can answer sees first which is meant."""
-    return options.yes and not (persistent_storage.counted(typed) and sys.stdin.isatty())
+    return options.yes and not (is_count(typed) and sys.stdin.isatty())
 
 
 def _agreed_before(made: Run, display: select.Display, pending: Pending) -> bool:
@@ -202,12 +203,16 @@ def _agreed_before(made: Run, display: select.Display, pending: Pending) -> bool
     return bool(pending.before and sys.stdin.isatty()) or _agreed(made, pending, display)
 
 
+_FORGET = f"if [ -e {PROOF} ]; then rm -f {PROOF} && sync {STATE}; fi\n"
+
+
 def _forget_proof(made: Run) -> None:
     """What was proven before doesn't count any more once something is changed. Raises Unreachable where it would go on to."""
     undone = "nothing was changed: the proof of before could not be taken away: "
     for host in made.hosts["submitter"]:
-        made.reach.told(host, fenced(made.id, FORGET), deadline=30.0, undone=undone)
-        made.board.forget("verify.job", host)
+        made.reach.told(host, fenced(made.id, _FORGET), deadline=30.0, undone=undone)
+        for key in keyed(stage for stage in made.stages if stage.proves):
+            made.board.forget(key, host)
 
 
 def _agreed(made: Run, pending: Pending, display: select.Display) -> bool:

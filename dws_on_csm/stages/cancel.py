@@ -92,4 +92,5 @@ STAGE = Stage(
         Check("active", "submitter", _look_active, _judge_active),
         Check("holds", "master", _look_holds, lambda ctx, found: ()),
     ),
+    proves=True,
 )

@@ -9,16 +9,10 @@ from dataclasses import replace
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import STATE, Action, RunScript
+from dws_on_csm.model.actions import PROOF, STATE, Action, RunScript
 from dws_on_csm.model.lines import parse_record
 from dws_on_csm.model.step import Check, Finding, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.pod import discover, files
-
-PROOF = f"{STATE}/proof.json"
-
-FORGET = f"if [ -e {PROOF} ]; then rm -f {PROOF} && sync {STATE}; fi\n"
-"""A proof holds until something is changed: it is taken away before, so that a run that is cut off leaves none."""
-
 
 # --- what a test job needs
 
@@ -151,6 +145,7 @@ STAGE = Stage(
             hint="`invoke logs` shows what the plugin and DWS said; test_job in the site file is how the job is submitted",
         ),
     ),
+    proves=True,
 )
 
 ALONE = (replace(STAGE, needs=(), steps=(USER, *STAGE.steps)),)

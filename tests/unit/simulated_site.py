@@ -22,7 +22,6 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.engine import before_images
 from dws_on_csm.engine.context import Reach, StepReporter
-from dws_on_csm.engine.looks import Board
 from dws_on_csm.kube import objects as kube_objects
 from dws_on_csm.model.actions import Action, Delete, RunScript
 from dws_on_csm.model.snapshot import ABSENT, Goal, ObjectSnapshot
@@ -154,8 +153,9 @@ class Simulated:
         """A run begins; `looked`: whether it looks what of DWS is there."""
         self.runs += 1
         self.run = f"r{self.runs:03}"
-        found = {before_images.INSTALLED: {MASTER: self.now()}} if looked else {}
-        before_images.opened(self._reach(), self.run, task, undoes, Board(self.site, Facts(found)))
+        found = {installed.FACT.name: {MASTER: self.now()}} if looked else {}
+        record = before_images.recorded({installed.FACT.name: installed.CHECK}, Facts(found))
+        before_images.opened(self._reach(), self.run, task, undoes, record)
 
     def _reach(self) -> Reach:
         return Reach(lambda host: _Master(self.on_master), lambda: self.api, lambda role: MASTER)

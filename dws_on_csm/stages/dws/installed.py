@@ -176,4 +176,11 @@ def as_of(ctx: StepContext, version: str, workarea: str) -> StepContext:
 
 _WORKAREA: Sequence[str] = ("clone", "kustomize", "rendered")
 
-CHECK = Check(FACT.step, "master", lambda ctx: FACT.api(read), lambda ctx, have: ())
+
+def _record(found: Installed) -> Mapping[str, Any]:
+    """What a rollback needs of it."""
+    kept = {"tag": found["tag"], "unfinished": found["unfinished"], "traces": found["traces"]}
+    return {**kept, "crds": sorted(found["crds"])}
+
+
+CHECK = Check(FACT.step, "master", lambda ctx: FACT.api(read), lambda ctx, have: (), _record)

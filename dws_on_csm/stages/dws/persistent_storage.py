@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from dws_on_csm.config.site import is_count
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.model.actions import Action, CallApi, Delete
 from dws_on_csm.model.cluster_api import Cluster
@@ -89,11 +90,6 @@ def number(found: Sequence[Mapping[str, Any]]) -> str:
     return f"{len(found)}:{hashlib.sha256(every.encode()).hexdigest()[:8]}"
 
 
-def counted(typed: str) -> bool:
-    """Whether a number alone was typed: it may count others than somebody had seen before."""
-    return typed.strip().isascii() and typed.strip().isdigit()
-
-
 def _it(found: Sequence[Any]) -> str:
     return "it" if len(found) == 1 else f"all {len(found)} of them"
 
@@ -114,7 +110,7 @@ def _typed(typed: str, one: Mapping[str, Any], found: Sequence[Mapping[str, Any]
         return True
     words = {word.strip() for word in typed.split(",")} - {""}
     short = [name.rpartition("/")[2] for name in {some["name"] for some in found}]
-    if counted(typed) and not words.intersection(short):
+    if is_count(typed) and not words.intersection(short):
         return int(typed) == len(found)
     own = one["name"].rpartition("/")[2]
     return one["name"] in words or (own in words and short.count(own) == 1)
