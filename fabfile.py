@@ -1,4 +1,4 @@
-"""What `fab -H HOST` runs on one host: look, redo STAGE or STEP, logs."""
+"""What `fab -H HOST` runs on one host: look, repair STAGE or STEP, logs."""
 
 from dws_on_csm.commands.repair import namespace
 

@@ -1,4 +1,4 @@
-"""One host: `fab -H HOST look | redo STAGE|STEP | logs`, by the same engine and stages as a whole install."""
+"""One host: `fab -H HOST look | repair STAGE|STEP | logs`, with the engine and the stages of a whole install."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 
 console.guard()
 
-SITE = "the site file, if it isn't hosts.yaml"
 HELP = {
-    "site": SITE,
-    "yes": "answer yes where something is taken away",
-    "json": "JSON lines on standard output, and nothing else there",
-    "job": "only what is about this job",
-    "since": "how far back: 30s, 10m, 2h, 1d",
-    "follow": "go on showing what comes, until Ctrl-C",
+    "site": "the site file (default: hosts.yaml)",
+    "yes": "do not ask before removing anything",
+    "json": "write JSON lines, and nothing else, to standard output",
+    "job": "show only what concerns this job",
+    "since": "how far back: 30s, 10m, 2h or 1d",
+    "follow": "follow new lines until Ctrl-C",
 }
 
 
 @task(auto_shortflags=False, help={key: HELP[key] for key in ("site", "json")})
 def look(c, site=None, json=False):  # type: ignore[no-untyped-def]
-    """Show what is there on this host, and how it differs from what is wanted; changes nothing."""
+    """Show the state of this host and how it differs from the wanted one; change nothing."""
     given = _site(c, site)
     from dws_on_csm.commands.look import show
 
     sys.exit(show(given, json))
 
 
-@task(
-    positional=["what"],
-    auto_shortflags=False,
-    help={"what": "a stage (plugin) or one step of it (plugin.lua)"}
-    | {key: HELP[key] for key in ("site", "yes", "json")},
-)
-def redo(c, what, site=None, yes=False, json=False):  # type: ignore[no-untyped-def]
-    """Look at a stage or step on this host, put right what isn't, and prove it."""
+_REPAIR = {"what": "a stage (plugin) or one of its steps (plugin.lua)"} | {
+    key: HELP[key] for key in ("site", "yes", "json")
+}
+
+
+@task(positional=["what"], auto_shortflags=False, help=_REPAIR)
+def repair(c, what, site=None, yes=False, json=False):  # type: ignore[no-untyped-def]
+    """Check a stage or step on this host, correct it, and verify the result."""
     given = _site(c, site)
+    what = _FORMER.get(what, what)
     from dws_on_csm.runner.options import Options
     from dws_on_csm.runner.run import run
     from dws_on_csm.stages.install import procedure
@@ -56,15 +56,27 @@ def redo(c, what, site=None, yes=False, json=False):  # type: ignore[no-untyped-
     every = procedure(given)
     stages = chosen(given, every, what)
     host = next(iter(given.limit or ()))
-    again = f"fab -H {host} redo {what} --site {given.path}"
-    right = f"{what} is as it should be on {host}."
-    options = Options("redo", yes=yes, verify=what.startswith("verify"), json=json, again=again, reads=every)
-    sys.exit(run(given, stages, replace(options, done=f"{what} was put right on {host}.", right=right)))
+    again = f"fab -H {host} repair {what} --site {given.path}"
+    right = f"{what} is correct on {host}."
+    options = Options("repair", yes=yes, verify=what.startswith("verify"), json=json, again=again, reads=every)
+    sys.exit(run(given, stages, replace(options, done=f"{what} was corrected on {host}.", right=right)))
+
+
+_FORMER = {"previous": "replace", "access.former": "access.old-subjects"}
+_FORMER |= {"deploy.serves": "deploy.minimum", "deploy.admits": "deploy.webhook"}
+"""Stages and steps by their former names; to be dropped with version 2, together with `redo`."""
+
+
+@task(positional=["what"], auto_shortflags=False, help=_REPAIR)
+def redo(c, what, site=None, yes=False, json=False):  # type: ignore[no-untyped-def]
+    """The former name of `repair`."""
+    console.note("`redo` is now called `repair`; the old name will be dropped.")
+    repair(c, what, site, yes, json)
 
 
 @task(auto_shortflags=False, help={key: HELP[key] for key in ("site", "job", "since", "follow")})
 def logs(c, site=None, job=None, since="10m", follow=False):  # type: ignore[no-untyped-def]
-    """Show what the plugin said on this controller, or DWS's pods on the master."""
+    """Show the log lines of the plugin on this controller, or of DWS's pods on the master."""
     given = _site(c, site)
     from dws_on_csm.commands.logs.command import logs as show
 
@@ -72,19 +84,19 @@ def logs(c, site=None, job=None, since="10m", follow=False):  # type: ignore[no-
 
 
 def _site(c: Any, path: str | None) -> Site:
-    """The site file's site, for the one host that -H names. The connection that fab has made is never opened: ours is stricter."""
+    """The site, limited to the one host that -H names. Fabric's own connection is never opened: ours checks more."""
     from dws_on_csm.config.load import DEFAULT, load
     from dws_on_csm.config.site import HostsError
     from dws_on_csm.config.yaml_file import SiteError
     from dws_on_csm.runner.inspect import only
 
     if not isinstance(c, Connection):
-        _leave("which host? fab -H HOST, with a host of the site file")
+        _leave("Name a host of the site file: fab -H HOST ...")
     if "," in program.args.hosts.value:
-        _leave("one host at a time: `invoke plan` and `invoke install` take several, with --limit NODESET")
+        _leave("Name one host at a time. For several hosts, use `invoke install --limit NODESET`.")
     plain = Connection(c.original_host, config=c.config)
     if (c.user, c.port) != (plain.user, plain.port):
-        _leave(f"fab -H {c.original_host}, without a user or port: the site file and ssh_config say how it is reached")
+        _leave(f"Use `fab -H {c.original_host}` without a user or port: the site file and ssh_config set them.")
     try:
         return only(load(Path(path).expanduser() if path else DEFAULT, "--site"), c.original_host)
     except (SiteError, HostsError) as error:
@@ -109,10 +121,10 @@ def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
     name, _, step = what.partition(".")
     known = {stage.name: stage for stage in stages}
     if name not in known:
-        _leave(f"{name}: no stage{did_you_mean(name, known)}; there are {', '.join(known)}")
+        _leave(f"{name} is not a stage{did_you_mean(name, known) or '.'} Stages: {', '.join(known)}.")
     names = [item.name for item in known[name].steps]
     if step and step not in names:
-        _leave(f"{step}: no step of {name}{did_you_mean(step, names)}; there are {', '.join(names)}")
+        _leave(f"{step} is not a step of {name}{did_you_mean(step, names) or '.'} Steps: {', '.join(names)}.")
     # what has to hold before a step of the stage is changed has to before that one alone, too
     guards = {item.name for item in known[name].steps if isinstance(item, Check) and name != "preflight"}
     items = tuple(item for item in known[name].steps if step in ("", item.name) or item.name in guards)
@@ -136,8 +148,8 @@ def _role(site: Site, what: str, items: Sequence[Step | Check]) -> str:
     mine = [item.role for item in changing if host in every.get(item.role, ())]
     if not mine:
         at = dict.fromkeys(one for item in changing for one in every.get(item.role, ()))
-        _leave(f"{what} has nothing to do on {host}: it is done on {', '.join(at) or 'no host of this site'}")
+        _leave(f"{what} has nothing to do on {host}; it runs on {', '.join(at) or 'no host of this site'}.")
     return mine[0]
 
 
-namespace = Collection(look, redo, logs)
+namespace = Collection(look, repair, redo, logs)

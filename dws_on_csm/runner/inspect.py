@@ -84,10 +84,10 @@ def only(site: Site, name: str) -> Site:
     return replace(site, computes=tuple(groups), limit=frozenset({host.name}))
 
 
-def redo(site: Site, host: str, what: str) -> str:
+def repair_command(site: Site, host: str, what: str) -> str:
     """The command that repairs a stage or step on one host, as it is typed."""
     path = "" if site.path == DEFAULT else f" --site {site.path}"
-    return f"fab -H {host} redo {what}{path}"
+    return f"fab -H {host} repair {what}{path}"
 
 
 @contextmanager

@@ -130,7 +130,7 @@ def _ago(seconds: int) -> str:
 
 STAGE = Stage(
     "verify",
-    ("deploy.admits", "access", "slurm"),
+    ("deploy.webhook", "access", "slurm"),
     (
         Step(
             "job",

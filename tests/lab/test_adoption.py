@@ -28,7 +28,7 @@ MISTAKES = {
     BACKUP: "rm /etc/slurm/burst_buffer.conf && systemctl restart slurmctld",
 }
 RIGHT = {
-    *(f"deploy.{step}@{MASTER}" for step in ("applied", "serves", "admits", "available")),
+    *(f"deploy.{step}@{MASTER}" for step in ("applied", "minimum", "webhook", "available")),
     *(f"access.{step}@{MASTER}" for step in ("role", "binding")),
     f"access.kubeconfig@{BACKUP}",
     f"plugin.conf@{PRIMARY}",

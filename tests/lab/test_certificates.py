@@ -249,7 +249,7 @@ def test_a_rollback_brings_no_revoked_name_back(variant: Variant, on: On) -> Non
     assert re.search(rf"What was revoked stays revoked: {OTHERS}first\b", back.summary["message"])
 
 
-MOMENTS = (("done", PRIMARY, "kubeconfig"), ("began", MASTER, "former"), ("done", MASTER, "former"))
+MOMENTS = (("done", PRIMARY, "kubeconfig"), ("began", MASTER, "old-subjects"), ("done", MASTER, "old-subjects"))
 """When the revocation is killed: event, host, step; each run goes on from where the one before was cut off."""
 
 

@@ -17,7 +17,7 @@ CLONE = "/root/dws-on-csm/dws-0.0.20"
 TAGS = "/var/lib/docker-registry/docker/registry/v2/repositories"
 ANSWERS = "until scontrol ping | grep -q 'slurmctl1 is UP'; do sleep 0.2; done"
 DEPLOY = "kubectl -n dws-system"
-SETTLES = {f"deploy.{step}@{MASTER}" for step in ("serves", "admits", "available")}
+SETTLES = {f"deploy.{step}@{MASTER}" for step in ("minimum", "webhook", "available")}
 """What may not be right for a while after a Deployment was put right."""
 
 Drift = tuple[str, str, str, tuple[str, ...]]

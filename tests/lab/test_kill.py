@@ -61,7 +61,7 @@ MOMENTS: tuple[Moment, ...] = (
     ("began", BACKUP, "plugin.lua", 0.0, (NO_PLUGIN,)),
     ("began", MASTER, "deploy.applied", 0.3, (NO_DEPLOYMENTS,)),
     ("began", MASTER, "deploy.applied", 1.5, (NO_DEPLOYMENTS,)),
-    ("awaiting", MASTER, "deploy.serves", 0.5, (NO_DEPLOYMENTS,)),
+    ("awaiting", MASTER, "deploy.minimum", 0.5, (NO_DEPLOYMENTS,)),
     ("began", PRIMARY, "slurm.conf", 0.0, DISABLED),
     ("began", PRIMARY, "slurm.conf", 0.4, DISABLED),
     ("done", PRIMARY, "slurm.conf", 0.0, DISABLED),
@@ -169,7 +169,7 @@ def test_no_job_is_left_over(controllers: Controllers, on: On) -> None:
 
 # --- a run that is asked to stop, and two at once
 
-INTERRUPTED = ("images.pushed", "deploy.serves", "slurm.conf", "verify.job")
+INTERRUPTED = ("images.pushed", "deploy.minimum", "slurm.conf", "verify.job")
 
 
 @pytest.mark.parametrize("moment", [one for one in MOMENTS if one[2] in INTERRUPTED and one[3]], ids=name)

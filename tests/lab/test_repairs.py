@@ -1,4 +1,4 @@
-"""`fab -H HOST look | redo`: one host is seen and put right, by the engine of an install, and no other is touched."""
+"""`fab -H HOST look | repair`: one host is seen and put right, by the engine of an install, and no other is touched."""
 
 import json
 from pathlib import Path
@@ -33,8 +33,8 @@ def look(host: str, site: Path) -> command.Said:
     return command.fab(host, "look", "--site", str(site), "--json")
 
 
-def redo(host: str, site: Path, what: str) -> command.Said:
-    return command.fab(host, "redo", what, "--site", str(site), "--json")
+def repair(host: str, site: Path, what: str) -> command.Said:
+    return command.fab(host, "repair", what, "--site", str(site), "--json")
 
 
 def test_a_look_shows_what_is_there_and_changes_nothing(lab: Lab, site: Path) -> None:
@@ -50,11 +50,11 @@ def test_a_look_shows_what_is_there_and_changes_nothing(lab: Lab, site: Path) ->
 
 
 def test_one_step_is_put_right_there_and_nothing_else(lab: Lab, on: On, site: Path) -> None:
-    """`redo plugin.lua` mends that file; the next step, and the other controller, are as wrong as before."""
+    """`repair plugin.lua` mends that file; the next step, and the other controller, are as wrong as before."""
     scene.everywhere(lab, f"echo '-- edited' >>{LUA}", PRIMARY, BACKUP)
     on(PRIMARY, f"echo '# edited' >>{CONF}")
     before = tree.files(lab, BACKUP)
-    said = redo(PRIMARY, site, "plugin.lua")
+    said = repair(PRIMARY, site, "plugin.lua")
     assert (said.code, outcomes(said)["plugin.lua"]) == (0, "changed"), said.err
     assert not {"plugin.conf", "slurm.daemon", "verify.job"} & set(outcomes(said))
     assert "edited" not in on(PRIMARY, f"cat {LUA}")
@@ -62,17 +62,17 @@ def test_one_step_is_put_right_there_and_nothing_else(lab: Lab, on: On, site: Pa
     assert tree.differences(before, tree.files(lab, BACKUP)) == []
     wrong = {key for key, one in outcomes(look(PRIMARY, site)).items() if one == "would change"}
     assert wrong == {"plugin.conf", "slurm.daemon", "verify.job"}
-    assert redo(BACKUP, site, "plugin.lua").code == 0
+    assert repair(BACKUP, site, "plugin.lua").code == 0
 
 
 def test_a_stage_whose_needs_are_not_right_is_refused(on: On, site: Path) -> None:
     """slurmctld isn't started again with settings that are wrong; what to do first is said, and then it goes."""
     on(PRIMARY, f"rm {CONF}")
-    refused = redo(PRIMARY, site, "slurm")
+    refused = repair(PRIMARY, site, "slurm")
     assert refused.code == 3
     (needs,) = [one for one in refused.records("step") if one["outcome"] == "refused"]
-    assert f"fab -H {PRIMARY} redo plugin" in json.dumps(needs["failures"])
-    assert [redo(PRIMARY, site, what).code for what in ("plugin", "slurm", "verify")] == [0, 0, 0]
+    assert f"fab -H {PRIMARY} repair plugin" in json.dumps(needs["failures"])
+    assert [repair(PRIMARY, site, what).code for what in ("plugin", "slurm", "verify")] == [0, 0, 0]
     assert set(outcomes(look(PRIMARY, site)).values()) == {"ok"}
 
 
@@ -80,7 +80,7 @@ def test_a_new_kubeconfig_on_one_host(on: On, site: Path) -> None:
     """The master signs for one controller; the other keeps its key."""
     keys = {host: on(host, f"sha256sum {KUBECONFIG}") for host in (PRIMARY, BACKUP)}
     on(PRIMARY, f"rm {KUBECONFIG}")
-    assert redo(PRIMARY, site, "access").code == 0
+    assert repair(PRIMARY, site, "access").code == 0
     assert {host: on(host, f"sha256sum {KUBECONFIG}") == key for host, key in keys.items()} == {
         PRIMARY: False,
         BACKUP: True,
@@ -92,11 +92,11 @@ def test_a_new_kubeconfig_on_one_host(on: On, site: Path) -> None:
     [
         ("nid999999", ["look"], "not a host of"),
         (f"joe@{PRIMARY}", ["look"], "without a user or port"),
-        (f"{PRIMARY},{BACKUP}", ["redo", "plugin"], "one host at a time"),
+        (f"{PRIMARY},{BACKUP}", ["repair", "plugin"], "Name one host at a time"),
         ("nid000001", ["logs"], f"had from {PRIMARY}, {BACKUP}, {MASTER}"),
         (PRIMARY, ["logs", "--job", "bb12"], "no job's number"),
-        (PRIMARY, ["redo", "plugins"], "did you mean plugin?"),
-        (PRIMARY, ["redo", "deploy"], f"it is done on {MASTER}"),
+        (PRIMARY, ["repair", "plugins"], "did you mean plugin?"),
+        (PRIMARY, ["repair", "deploy"], f"it runs on {MASTER}"),
     ],
 )
 def test_what_is_not_there_is_refused_before_any_connection(host: str, words: list[str], said: str, site: Path) -> None:

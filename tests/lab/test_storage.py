@@ -71,7 +71,7 @@ def test_another_version_takes_what_was_typed_and_puts_the_rest_back(older: Path
     done = product.install(older, "--yes", "--delete-persistent-storage=scratch")
     assert done.code == 0, done.err
     assert images(on, "0.0.19") and on(MASTER, INSTANCES) == ""
-    assert {f"previous.storage@{MASTER}", f"deploy.kept@{MASTER}", f"deploy.saved@{MASTER}"} <= done.having("changed")
+    assert {f"replace.storage@{MASTER}", f"deploy.kept@{MASTER}", f"deploy.saved@{MASTER}"} <= done.having("changed")
     assert driver.content(on) == before
     assert product.install(older).having("changed") == set()
 

@@ -96,8 +96,8 @@ def mended(site: Path) -> Answer:
 
 def test_an_upgrade_backwards_goes_on_wherever_it_was_cut(older: Path, on: On) -> None:
     """Killed while the clone is at work, within `make undeploy`, and while the new one is deployed: the last run ends proven."""
-    cut(older, "began", "previous.removed", 1.5)
-    cut(older, "done", "previous.removed", 0.0)
+    cut(older, "began", "replace.removed", 1.5)
+    cut(older, "done", "replace.removed", 0.0)
     cut(older, "began", "deploy.applied", 0.5)
     done = mended(older)
     assert images(on, "0.0.19")
@@ -109,10 +109,10 @@ def test_an_upgrade_whose_clone_is_gone_clones_that_tag_again(site: Path, older:
     """What is installed is undeployed with its own clone: a plan says that it is missing, the run that it is made."""
     on(MASTER, "rm -rf /root/dws-on-csm/dws-0.0.19")
     plan = product.plan(site)
-    clone = next(step for step in plan.steps if (step["stage"], step["step"]) == ("previous", "clone"))
+    clone = next(step for step in plan.steps if (step["stage"], step["step"]) == ("replace", "clone"))
     assert (plan.code, clone["outcome"]) == (4, "would change") and "- at: absent" in clone["diff"]
     done = mended(site)
-    assert {f"previous.clone@{MASTER}", f"previous.removed@{MASTER}"} <= done.having("changed")
+    assert {f"replace.clone@{MASTER}", f"replace.removed@{MASTER}"} <= done.having("changed")
     assert "its clone is not there: clone dws v0.0.19" in done.err
     assert images(on, "0.0.20")
     assert product.install(site).having("changed") == set()
@@ -124,7 +124,7 @@ def test_an_install_mends_what_somebody_undeployed_with_a_live_workflow(site: Pa
     asked, done = product.install(site), product.install(site, "--yes")
     assert asked.code == 3 and f"Workflow default/bb{held}" in asked.err
     assert done.code == 0, done.err
-    assert {f"previous.stuck@{MASTER}", f"deploy.applied@{MASTER}", f"verify.job@{PRIMARY}"} <= done.having("changed")
+    assert {f"replace.stuck@{MASTER}", f"deploy.applied@{MASTER}", f"verify.job@{PRIMARY}"} <= done.having("changed")
 
 
 ROLE = "kubectl get clusterrolebinding slurm-dws-viewer --output jsonpath={.roleRef.name}"
@@ -151,7 +151,7 @@ def test_a_role_of_another_name_takes_the_binding_along(site: Path, newer: Path,
 def test_a_rollback_of_an_upgrade_puts_the_old_version_back(site: Path, newer: Path, on: On) -> None:
     """Its objects, its role and the binding to it: a job proves that, and the site file of that version finds nothing to do."""
     back = product.invoke("rollback", f"--hosts={site}", "--json", "--yes", deadline=280)
-    assert back.code == 0 and f"previous.removed@{MASTER}" in back.having("changed"), back.told
+    assert back.code == 0 and f"replace.removed@{MASTER}" in back.having("changed"), back.told
     assert images(on, "0.1.9") and on(MASTER, ROLE) == "dws-workload-manager"
     proof = product.invoke("verify", f"--hosts={newer}", "--json", deadline=200)
     assert proof.code == 0 and f"verify.job@{PRIMARY}" in proof.having("changed"), proof.told

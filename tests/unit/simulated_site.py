@@ -236,7 +236,7 @@ class Simulated:
         """Another version of DWS goes, and this one is as it is to be."""
         there = self.now()
         if there["unfinished"] or there["tag"] not in ("", version):
-            self.remove("previous")
+            self.remove("replace")
         self._wish("deploy.applied", dws(version))
 
     def _wish(self, key: str, wanted: Mapping[str, Object]) -> None:
@@ -304,7 +304,7 @@ class Simulated:
         )
         self.objects("access.binding", {former_state.BINDING: self.binding(role, {old, self.own()})})
         self.kubeconfig()
-        self.objects("access.former", {former_state.BINDING: self.binding(role, {self.own()})})
+        self.objects("access.old-subjects", {former_state.BINDING: self.binding(role, {self.own()})})
 
     def undeploy(self, slurm: bool) -> None:
         """`invoke undeploy`, with --slurm or not."""

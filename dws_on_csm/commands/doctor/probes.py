@@ -266,4 +266,4 @@ PROBES = Stage(
 def stages() -> tuple[Stage, ...]:
     """All stages that the doctor checks: its own, then an install's, without the checks that matter to an install alone."""
     asked = tuple(item for item in checks.STAGE.steps if item.name not in ("jobs", "workflows", "api"))
-    return (PROBES, *(replace(s, steps=asked) if s is checks.STAGE else s for s in STAGES if s.name != "previous"))
+    return (PROBES, *(replace(s, steps=asked) if s is checks.STAGE else s for s in STAGES if s.name != "replace"))

@@ -110,13 +110,13 @@ RULES: dict[str, Rule] = {
     "images.pushed": rules_cluster.images,
     "deploy.applied": rules_cluster.applied,
     "deploy.open": rules_cluster.closed,
-    "deploy.serves": lambda ctx, have, want: (),  # deploy.available tells of all pods
-    "deploy.admits": rules_cluster.admits,
+    "deploy.minimum": lambda ctx, have, want: (),  # deploy.available tells of all pods
+    "deploy.webhook": rules_cluster.admits,
     "deploy.available": rules_cluster.available,
     "access.role": lambda ctx, have, want: (),  # see ALWAYS
     "access.binding": rules_access.binding,
     "access.kubeconfig": lambda ctx, have, want: rules_access.rights(ctx, have) if have else (),
-    "access.former": _former,
+    "access.old-subjects": _former,
     "plugin.repository": _repository,
     "plugin.lua": _lua,
     "plugin.conf": _conf,

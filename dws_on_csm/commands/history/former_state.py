@@ -22,10 +22,10 @@ BINDING = f"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{names.BINDIN
 
 ROLE = f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{names.ROLE}"
 
-_OF_DWS = ("deploy.", "previous.", "undeploy.")
-"""Steps whose objects come and go with a version of DWS."""
+_OF_DWS = ("deploy.", "replace.", "previous.", "undeploy.")
+"""Steps whose objects come and go with a version of DWS; earlier versions of this tool called `replace` `previous`."""
 
-REMOVED = ("previous.removed", "undeploy.removed")
+REMOVED = ("replace.removed", "previous.removed", "undeploy.removed")
 """The steps that remove a version of DWS completely, without a record of each object."""
 
 _WORKFLOWS = f"/apis/{names.GROUP}/"

@@ -106,7 +106,7 @@ def _want_former(ctx: StepContext) -> Value:
 
 
 def _change_former(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    return [binding(ctx.facts.all("access.former")[ctx.host]["role"], [_own(ctx), *want])]
+    return [binding(ctx.facts.all("access.old-subjects")[ctx.host]["role"], [_own(ctx), *want])]
 
 
 # --- the cluster's CA and address
@@ -145,6 +145,6 @@ STAGE = Stage(
         Step("binding", "master", _look_binding, _want_binding, _change_binding),
         workflow_namespace.CHECK,
         kubeconfig.STEP,
-        Step("former", "master", _look_binding, _want_former, _change_former, read=_read_former),
+        Step("old-subjects", "master", _look_binding, _want_former, _change_former, read=_read_former),
     ),
 )

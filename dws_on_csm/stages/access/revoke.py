@@ -29,7 +29,7 @@ def stages(name: str = "") -> tuple[Stage, ...]:
     def gone(ctx: StepContext) -> tuple[str, ...]:
         return leaving(ctx, name)
 
-    former = ACCESS["former"]
+    former = ACCESS["old-subjects"]
     assert isinstance(former, Step)
     taking = replace(former, removes=lambda ctx, have, want: _takes(ctx, have))
     first = (

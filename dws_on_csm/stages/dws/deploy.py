@@ -147,7 +147,7 @@ def _want_admits(ctx: StepContext) -> Value:
 
 STAGE = Stage(
     "deploy",
-    ("images", "previous"),
+    ("images", "replace"),
     (
         cert_manager_overlay.STEP,
         *in_use.checks("deploy", _interrupts),
@@ -162,10 +162,10 @@ STAGE = Stage(
             side_effect=_means_applied,
             hint="run it again: what was created stays. If cert-manager's webhook refused, see the pods in cert-manager",
         ),
-        readiness.SERVES,
+        readiness.MINIMUM,
         reopen.STEP,
         Step(
-            "admits",
+            "webhook",
             "master",
             _look_admits,
             _want_admits,

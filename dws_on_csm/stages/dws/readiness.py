@@ -90,7 +90,7 @@ def _again(fact: str) -> Callable[[StepContext, Value, Value], Sequence[Action]]
 # --- enough of them: the controller, and one that answers for the webhook
 
 
-def _read_serves(ctx: StepContext, found: Value) -> Value:
+def _read_minimum(ctx: StepContext, found: Value) -> Value:
     one = not found[names.WEBHOOK].startswith(("0 ", "missing"))
     serves = one and complete(found[names.CONTROLLER])
     return {
@@ -100,7 +100,7 @@ def _read_serves(ctx: StepContext, found: Value) -> Value:
     }
 
 
-def _want_serves(ctx: StepContext) -> Value:
+def _want_minimum(ctx: StepContext) -> Value:
     return {names.CONTROLLER: _wanted(ctx)[names.CONTROLLER], names.WEBHOOK: "one or more", "because": ""}
 
 
@@ -134,7 +134,7 @@ def _step(name: str, want: Callable[[StepContext], Value], read: Callable[[StepC
     )
 
 
-SERVES = _step("serves", _want_serves, _read_serves)
+MINIMUM = _step("minimum", _want_minimum, _read_minimum)
 """The controller, and of the webhook's pods one: what a Workflow needs. What proves DWS needn't wait for the others."""
 
 AVAILABLE = _step("available", _want_available, _read_available)

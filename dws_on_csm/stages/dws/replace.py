@@ -99,19 +99,19 @@ def plugin_told(ctx: StepContext) -> str:
     return f"{writes}, which {fits} those that DWS {ctx.site.versions.dws} serves: {', '.join(sorted(served))}"
 
 
-_WORKFLOWS, _JOBS = checks("previous")
+_WORKFLOWS, _JOBS = checks("replace")
 
 STAGE = Stage(
-    "previous",
+    "replace",
     ("images",),
     (
-        *remove.clone_steps("previous", other),
+        *remove.clone_steps("replace", other),
         _WORKFLOWS,
         _JOBS,
         owned.check(due),
-        persistent_storage.step("previous", other),
-        stuck_crds.step("previous"),
-        remove.removed_step(other, "previous", _takes, told_after="workarea", again=True),
+        persistent_storage.step("replace", other),
+        stuck_crds.step("replace"),
+        remove.removed_step(other, "replace", _takes, told_after="workarea", again=True),
     ),
 )
 """Another version goes when everything is at hand that the wanted one needs."""

@@ -32,7 +32,7 @@ def _wrong(ctx: StepContext, stage: Stage) -> Iterator[Finding]:
         seen = ctx.facts.found.get(f"{stage.name}.{step.name}", {})
         if isinstance(step, Step) and ctx.host in seen and not _right(ctx, step, seen[ctx.host]):
             text = f"{stage.name}.{step.name} on {ctx.host} is not as wanted, and what is to be done builds on it"
-            yield Finding("needs-not-right", text, f"fab -H {ctx.host} redo {stage.name}, or `invoke install`")
+            yield Finding("needs-not-right", text, f"fab -H {ctx.host} repair {stage.name}, or `invoke install`")
 
 
 def _right(ctx: StepContext, step: Step, found: Value) -> bool:

@@ -129,16 +129,16 @@ def saved(first: str) -> tuple[Check | Step, ...]:
     pending = shlex.quote(kept_configuration.pending())
 
     def lacking(ctx: StepContext) -> Look:
-        objects = ctx.facts.one("previous.former")
+        objects = ctx.facts.one("replace.former")
         return ApiLook(lambda cluster: kept_configuration.missing(cluster, objects))
 
     def due(ctx: StepContext, found: Value) -> Value:
         coming = {dws_objects.label(one) for one in found}
-        return [label for label in ctx.facts.one("previous.lacking") if label not in coming]
+        return [label for label in ctx.facts.one("replace.lacking") if label not in coming]
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        objects = [*ctx.facts.one("previous.saved")]
-        objects += [one for one in ctx.facts.one("previous.former") if dws_objects.label(one) in have]
+        objects = [*ctx.facts.one("replace.saved")]
+        objects += [one for one in ctx.facts.one("replace.former") if dws_objects.label(one) in have]
         script, data = _PUT.format(pending=pending), dws_objects.text(objects).encode()
         return [RunScript(f"bring back what was saved: {', '.join(have)}", script, data=data)]
 

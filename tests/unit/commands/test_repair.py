@@ -55,7 +55,7 @@ def test_a_stage_or_one_step_of_it_is_chosen_with_the_preflight_before(site: Sit
     first, plugin = chosen(only(site, PRIMARY), STAGES, "plugin")
     guards = {"jobs", "workflows", "storage", "limit", "stuck", "owned"}
     assert first.steps[:-1] == tuple(one for one in stages["preflight"].steps if one.name not in guards)
-    removal, _ = chosen(only(site, MASTER), STAGES, "previous")
+    removal, _ = chosen(only(site, MASTER), STAGES, "replace")
     assert guards < {one.name for one in removal.steps} and removal.steps[:-1] == stages["preflight"].steps
     assert plugin == stages["plugin"]
     assert [item.name for item in chosen(only(site, PRIMARY), STAGES, "plugin.lua")[1].steps] == ["lua"]
@@ -74,8 +74,8 @@ def test_what_guards_a_stage_guards_each_step_of_it(site: Site) -> None:
     [
         ("plugins", "did you mean plugin?"),
         ("plugin.luae", "did you mean lua?"),
-        ("plugin.repository", f"it is done on {MASTER}"),
-        ("deploy", f"it is done on {MASTER}"),
+        ("plugin.repository", f"it runs on {MASTER}"),
+        ("deploy", f"it runs on {MASTER}"),
     ],
 )
 def test_what_there_is_not_to_do_there_is_told(
@@ -109,7 +109,7 @@ def test_what_a_stage_needs_has_to_be_right_before(site: Site, found: dict[str, 
     check = prerequisites.check(stages, "three", "controller")
     told = check.judge(StepContext(site, facts, PRIMARY), None)
     assert [finding.text.split()[0] for finding in told] == names
-    assert all(f"fab -H {PRIMARY} redo" in finding.fix for finding in told)
+    assert all(f"fab -H {PRIMARY} repair" in finding.fix for finding in told)
 
 
 def test_what_a_needed_step_refuses_refuses_the_repair(site: Site) -> None:
@@ -152,6 +152,7 @@ def test_fab_lists_the_repairs() -> None:
         "logs",
         "look",
         "redo",
+        "repair",
     ]
 
 

@@ -555,8 +555,8 @@ def test_what_goes_is_told_without_the_clone_that_takes_it_away() -> None:
     facts = {
         installed.FACT.name: {**INSTALLED, "tag": "0.0.20"},
         "preflight.cluster": {"cert_manager": ["v1alpha3"]},
-        "previous.rendered": {"objects": []},
-        "previous.removed": {**HAVE, "objects": ["Deployment dws-webhook"]},
+        "replace.rendered": {"objects": []},
+        "replace.removed": {**HAVE, "objects": ["Deployment dws-webhook"]},
     }
     place = a_place(facts, dws="0.0.19")
     run = Run("run-1", place.site, (dws_replace.STAGE,), Reach(*[pytest.fail] * 3), list[Event]().append, {}, ())
@@ -564,7 +564,7 @@ def test_what_goes_is_told_without_the_clone_that_takes_it_away() -> None:
     run.board.seen = {(key, MASTER): 0 for key in facts}
     step = next(one for one in dws_replace.STAGE.steps if one.name == "removed")
     assert isinstance(step, Step)
-    seen = preview(run, "previous.removed", step, MASTER)
+    seen = preview(run, "replace.removed", step, MASTER)
     assert (
         seen.outcome == "unknown"
         and "DWS 0.0.20 is undeployed, and DWS 0.0.19 takes its place" in seen.removes[0].words

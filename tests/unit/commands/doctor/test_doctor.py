@@ -427,7 +427,7 @@ def test_of_a_site_without_dws_its_parts_are_not_told_one_by_one() -> None:
     """That nothing is installed is one finding, and not four."""
     seen = place(MASTER, preflight_installed={**INSTALLED, "tag": "", "traces": []})
     have = {"missing": ["a"], "not as rendered": ["b"], "webhook": "no", "because": ""}
-    for step in ("deploy.applied", "deploy.available", "deploy.admits"):
+    for step in ("deploy.applied", "deploy.available", "deploy.webhook"):
         assert told(rules.RULES[step](seen, have, {})) == []
 
 
@@ -530,4 +530,4 @@ def test_the_doctor_looks_at_everything_that_an_install_looks_at() -> None:
     """All stages are there, but for what only an upgrade asks."""
     from dws_on_csm.stages.install import STAGES
 
-    assert {stage.name for stage in stages()} == {stage.name for stage in STAGES} - {"previous"} | {"doctor"}
+    assert {stage.name for stage in stages()} == {stage.name for stage in STAGES} - {"replace"} | {"doctor"}

@@ -42,7 +42,7 @@ def test_a_former_name_keeps_its_rights_as_long_as_a_kubeconfig_has_it(
     old = found(authority().sign("old", 100))
     bound = {"role": "workload-manager", "subjects": ["User old", "User somebody"]}
     place = at(here, {"c1": old, "c2": old}, "m", access__binding=bound)
-    binding, former = (item for item in rbac.STAGE.steps if item.name in ("binding", "former"))
+    binding, former = (item for item in rbac.STAGE.steps if item.name in ("binding", "old-subjects"))
     assert binding.want(place)["subjects"] == first  # type: ignore[union-attr]
     assert former.want(place) == last  # type: ignore[union-attr]
 
@@ -183,7 +183,7 @@ def test_what_is_recorded(text: str, state: str, until: str) -> None:
 def test_no_name_is_recorded_that_nobody_agreed_to_give_up(site: Site) -> None:
     """What is recorded never comes back. A name that got rights after somebody was asked is refused before it is recorded."""
     steps = {one.name: one for one in revoke.stages()[1].steps if isinstance(one, Step)}
-    recorded, former = steps["recorded"], steps["former"]
+    recorded, former = steps["recorded"], steps["old-subjects"]
     new = found(authority().sign("new", 100))
     told = []
     for subjects in (["User old"], ["User old", "User somebody"]):

@@ -143,7 +143,7 @@ def test_where_nothing_of_dws_could_own_anything_nothing_is_listed(there: Path, 
     assert not any("persistentvolumeclaims" in one or one.startswith("/api/v1 ") for one in asked(there))
 
 
-@pytest.mark.parametrize("stage", ["preflight", "previous"])
+@pytest.mark.parametrize("stage", ["preflight", "replace"])
 def test_an_install_that_takes_nothing_away_makes_no_such_look(stage: str) -> None:
     """Neither before nor in its stages."""
     steps = dws_replace.checks("preflight") if stage == "preflight" else dws_replace.STAGE.steps

@@ -555,10 +555,10 @@ def set_free(typed: str, cluster: Any, *, agreed: bool = True) -> list[Any]:
         place.facts.first[stuck_crds.FACT] = place.facts.found[stuck_crds.FACT] = {MASTER: found}
         if told := check.judge(place, found):
             raise Refused(*told)
-    step = stuck_crds.step("previous")
-    place.facts.found["previous.stuck"] = {MASTER: step.look(place).read(cluster)}  # type: ignore[union-attr]
+    step = stuck_crds.step("replace")
+    place.facts.found["replace.stuck"] = {MASTER: step.look(place).read(cluster)}  # type: ignore[union-attr]
     assert step.read is not None and step.change is not None
-    return list(step.change(place, step.read(place, place.facts.one("previous.stuck")), {}))
+    return list(step.change(place, step.read(place, place.facts.one("replace.stuck")), {}))
 
 
 @pytest.mark.parametrize("plural", STUCK_KINDS)

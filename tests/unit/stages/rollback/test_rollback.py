@@ -505,12 +505,12 @@ def test_what_was_there_before_the_run_is_at_hand_for_the_install(
             made = step.look(place)
             shell = isinstance(made, ShellLook)
             found = made.parse(local_host.run(made.script, deadline=30).out) if shell else made.read(cluster)  # type: ignore[union-attr,arg-type]
-            facts.found[f"previous.{step.name}"] = {"m": found}
+            facts.found[f"replace.{step.name}"] = {"m": found}
 
     look()
     step = steps[-1]
     assert isinstance(step, Step) and step.read and step.change
-    have = step.read(place, facts.one("previous.saved"))
+    have = step.read(place, facts.one("replace.saved"))
     assert have == [f"Storage default/{name}" for name in back]
     if not have:
         return
@@ -522,7 +522,7 @@ def test_what_was_there_before_the_run_is_at_hand_for_the_install(
     specs = {one["metadata"]["name"]: one["spec"]["state"] for one in items}
     assert specs == {**dict.fromkeys(pending, "newer"), **dict.fromkeys(back, "Disabled")}
     look()
-    assert step.read(place, facts.one("previous.saved")) == []
+    assert step.read(place, facts.one("replace.saved")) == []
 
 
 def test_objects_are_brought_back_wherever_dws_comes_back() -> None:
@@ -531,7 +531,7 @@ def test_objects_are_brought_back_wherever_dws_comes_back() -> None:
     stages = {
         stage.name: [step.name for step in stage.steps] for stage in procedure.stages(goal, "/etc/slurm/slurm.conf")
     }
-    assert stages["previous"][-4:] == ["removed", "former", "lacking", "saved"]
+    assert stages["replace"][-4:] == ["removed", "former", "lacking", "saved"]
     assert "kept" in stages["deploy"]
 
 
@@ -626,7 +626,7 @@ def test_dws_is_closed_before_jobs_lose_what_they_need_and_opened_at_the_end(goa
     [
         (Goal("1", "leave", {}, (), {"c": False}, slurm=True, off=True), ["preflight", "slurm"]),
         (Goal("1", "remove", {}, (), {"c": False}, slurm=True, off=True), ["preflight", "slurm", "undeploy"]),
-        (Goal("1", "install", {}, (), {"c": True}, version="0.0.20"), ["preflight", "previous", "deploy"]),
+        (Goal("1", "install", {}, (), {"c": True}, version="0.0.20"), ["preflight", "replace", "deploy"]),
         (Goal("1", "leave", {}, (SERVED,), {"c": True}), ["preflight", "objects"]),
         (Goal("1", "leave", {}, (), {"c": True}, slurm=True), ["preflight"]),
     ],
