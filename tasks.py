@@ -1,4 +1,4 @@
-"""What an operator runs: `invoke --list` is the table of contents."""
+"""The commands that an operator runs; `invoke --list` shows them."""
 
 from __future__ import annotations
 
@@ -26,19 +26,21 @@ def _site(hosts: Any, limit: str | None) -> Any:
         sys.exit(2)
 
 
+PLAN = "show what would change; change nothing"
+
 HELP = {
-    "hosts": "a site file (has a / or ends in .yaml) or a node set of hosts.yaml's hosts; alone or left out: hosts.yaml",
-    "limit": "a node set: only these hosts are changed",
-    "bundle": "a file of bundle.make: everything from outside comes from it",
-    "json": "JSON lines on standard output, and nothing else there",
-    "yes": "answer yes where something is taken away",
-    "verify": "submit the test job even if nothing was changed",
-    "delete-persistent-storage": "delete users' storage with its data: all its names (a,b,c), or the number that a refusal prints",
+    "hosts": "a site file (a path with a / or ending in .yaml), or a node set of hosts in hosts.yaml (default: hosts.yaml)",
+    "limit": "change only these hosts (a node set)",
+    "bundle": "install from this offline bundle (made by bundle.make); download nothing",
+    "json": "write JSON lines, and nothing else, to standard output",
+    "yes": "do not ask before removing anything",
+    "verify": "submit the test job even if nothing changed",
+    "delete-persistent-storage": "delete users' storage and its data: all names (a,b,c), or the number that the refusal shows",
 }
 
 
 def _deleting(site: Any, typed: str) -> tuple[Any, str]:
-    """The site with what was typed of persistent storage, and the flag for the command that goes on from here."""
+    """The site with the persistent storage that may be deleted, and the flag that repeats this in the command to continue with."""
     from dataclasses import replace
     from shlex import quote
 
@@ -67,13 +69,13 @@ def _run(name: str, hosts: Any, limit: str | None, bundle: str = "", deletes: st
 def install(  # type: ignore[no-untyped-def]
     c, hosts=None, limit=None, bundle="", json=False, yes=False, verify=False, delete_persistent_storage=""
 ):
-    """Install DWS and its burst-buffer plugin, or put right what isn't, and prove it with a job."""
+    """Install DWS and its burst-buffer plugin, or correct what differs; verify with a test job."""
     _run("install", hosts, limit, bundle, delete_persistent_storage, json=json, yes=yes, verify=verify)
 
 
 @task(optional=["hosts"], auto_shortflags=False, help={k: HELP[k] for k in ("hosts", "limit", "bundle", "json")})
 def plan(c, hosts=None, limit=None, bundle="", json=False):  # type: ignore[no-untyped-def]
-    """Show what an install would change, as differences; changes nothing."""
+    """Show what install would change, as differences; change nothing."""
     _run("plan", hosts, limit, bundle, json=json, plan=True)
 
 
@@ -81,10 +83,10 @@ def plan(c, hosts=None, limit=None, bundle="", json=False):  # type: ignore[no-u
     optional=["hosts"],
     auto_shortflags=False,
     help={k: HELP[k] for k in ("hosts", "limit", "json")}
-    | {"cancel": "cancel jobs in each state of their Workflow, and see what becomes of it"},
+    | {"cancel": "cancel jobs in each state of their Workflow and check that each Workflow ends"},
 )
 def verify(c, hosts=None, limit=None, json=False, cancel=False):  # type: ignore[no-untyped-def]
-    """Prove what is installed with a test job, or with jobs that are cancelled; changes nothing."""
+    """Verify the installation with a test job, or by cancelling jobs; change nothing."""
     from dataclasses import replace
 
     site = replace(_site(hosts, limit), limit=None)  # nothing is changed, so there is nothing to limit
@@ -96,19 +98,17 @@ def verify(c, hosts=None, limit=None, json=False, cancel=False):  # type: ignore
         from dws_on_csm.commands.verify_cancel.command import work
         from dws_on_csm.stages.cancel import STAGE
 
-        right = "Cancelled jobs went as they are known to."
+        right = "Verified: cancelled jobs behave as documented."
         sys.exit(run(site, (STAGE,), Options("verify", json=json, flags=" --cancel", right=right, work=work)))
-    sys.exit(run(site, ALONE, Options(task="verify", verify=True, json=json, done="Proven.")))
+    sys.exit(run(site, ALONE, Options(task="verify", verify=True, json=json, done="Verified.")))
 
-
-PLAN = "show what would change, and change nothing"
 
 UNDEPLOY = {
-    "slurm": "first take the plugin, its kubeconfig and BurstBufferType from the controllers",
-    "rbac": "at last take the plugin's role and binding away",
-    "orphans": "delete Workflows whose job is gone",
-    "all-jobs": "refuse while any job is in Slurm, not only those that use the burst buffer",
-    "plan": "show what would go, and change nothing",
+    "slurm": "first remove the plugin, its kubeconfig and BurstBufferType from the controllers",
+    "rbac": "finally, remove the plugin's ClusterRole and ClusterRoleBinding",
+    "orphans": "delete orphaned Workflows, whose jobs have ended",
+    "all-jobs": "refuse while any job is in Slurm, even one without a burst buffer",
+    "plan": "show what would be removed; change nothing",
 }
 
 
@@ -130,7 +130,7 @@ def undeploy(  # type: ignore[no-untyped-def]
     plan=False,
     delete_persistent_storage="",
 ):
-    """Take DWS out of the cluster, unless a Workflow, a job or persistent storage still needs it."""
+    """Remove DWS from the cluster, unless a Workflow, a job or persistent storage still needs it."""
     site, deleting = _deleting(_site(hosts, limit), delete_persistent_storage)
     from dws_on_csm.runner.options import Options
     from dws_on_csm.runner.run import run
@@ -147,10 +147,10 @@ def undeploy(  # type: ignore[no-untyped-def]
     optional=["hosts"],
     positional=["name"],
     auto_shortflags=False,
-    help={"name": "a run's id: this one in detail"} | {k: HELP[k] for k in ("hosts", "json")},
+    help={"name": "show this run in detail (a run id)"} | {k: HELP[k] for k in ("hosts", "json")},
 )
 def journal(c, name="", hosts=None, json=False):  # type: ignore[no-untyped-def]
-    """List the runs that the site has seen: when, who, what, how it ended, and what it changed where."""
+    """List the runs on this site: when, by whom, which task, its result, and what it changed on which host."""
     site = _site(hosts, None)
     from dws_on_csm.commands.history.journal import show
 
@@ -161,11 +161,11 @@ def journal(c, name="", hosts=None, json=False):  # type: ignore[no-untyped-def]
     optional=["hosts"],
     positional=["name"],
     auto_shortflags=False,
-    help={"name": "a run's id; left out: the last that changed something", "plan": "show it, and change nothing"}
+    help={"name": "a run id (default: the last run that changed anything)", "plan": PLAN}
     | {k: HELP[k] for k in ("hosts", "limit", "json", "yes")},
 )
 def rollback(c, name="", hosts=None, limit=None, json=False, yes=False, plan=False):  # type: ignore[no-untyped-def]
-    """Bring everything back to how it was before a run."""
+    """Restore the state from before a run."""
     site = _site(hosts, limit)
     from dws_on_csm.commands.history.rollback import rollback as back
     from dws_on_csm.runner.options import Options
@@ -175,7 +175,7 @@ def rollback(c, name="", hosts=None, limit=None, json=False, yes=False, plan=Fal
 
 @task(optional=["hosts"], auto_shortflags=False, help={k: HELP[k] for k in ("hosts", "limit", "json")})
 def show(c, hosts=None, limit=None, json=False):  # type: ignore[no-untyped-def]
-    """Show each controller's certificate: whose, by whom, until when, and whether SlurmUser can use it."""
+    """Show each controller's certificate: name, issuer, end, and whether SlurmUser can use it."""
     site = _site(hosts, limit)
     from dws_on_csm.commands.certificates import show as table
 
@@ -185,11 +185,14 @@ def show(c, hosts=None, limit=None, json=False):  # type: ignore[no-untyped-def]
 @task(
     optional=["hosts"],
     auto_shortflags=False,
-    help={"via": "who signs: ca (its key on the master) or csr (the cluster); left out: access.via", "plan": PLAN}
+    help={
+        "via": "who signs: ca (with the CA's key on the master) or csr (the cluster) (default: access.via)",
+        "plan": PLAN,
+    }
     | {k: HELP[k] for k in ("hosts", "limit", "json")},
 )
 def rotate(c, hosts=None, limit=None, via="", json=False, plan=False):  # type: ignore[no-untyped-def]
-    """Give each controller a new key and certificate, while the plugin goes on working."""
+    """Give each controller a new key and certificate; the plugin keeps working."""
     site = _site(hosts, limit)
     from dws_on_csm.commands import certificates
     from dws_on_csm.runner.run import run
@@ -202,13 +205,13 @@ def rotate(c, hosts=None, limit=None, via="", json=False, plan=False):  # type: 
     positional=["name"],
     auto_shortflags=False,
     help={
-        "name": "the common name; left out: whichever is in use beside the site file's access.common_name",
+        "name": "the common name to revoke (default: every name in use except the site file's access.common_name)",
         "plan": PLAN,
     }
     | {k: HELP[k] for k in ("hosts", "json", "yes")},
 )
 def revoke(c, name="", hosts=None, json=False, yes=False, plan=False):  # type: ignore[no-untyped-def]
-    """Give the controllers the site file's new common name, and the old one no rights any more."""
+    """Give the controllers the site file's new common name and remove all rights of the old one."""
     site = _site(hosts, None)
     from dws_on_csm.commands import certificates
     from dws_on_csm.runner.run import run
@@ -220,19 +223,19 @@ def revoke(c, name="", hosts=None, json=False, yes=False, plan=False):  # type: 
     positional=["file"],
     optional=["hosts"],
     auto_shortflags=False,
-    help={"file": "the bundle's path", "hosts": HELP["hosts"]},
+    help={"file": "the path of the bundle", "hosts": HELP["hosts"]},
 )
 def make_bundle(c, file, hosts=None):  # type: ignore[no-untyped-def]
-    """Fetch all that an install of this site takes from outside, and write it as one file."""
+    """Download everything that install needs from outside, into one file."""
     site = _site(hosts, None)
     from dws_on_csm.commands.bundle import make
 
     sys.exit(make(site, file))
 
 
-@task(positional=["file"], auto_shortflags=False, help={"file": "the bundle's path"})
+@task(positional=["file"], auto_shortflags=False, help={"file": "the path of the bundle"})
 def show_bundle(c, file):  # type: ignore[no-untyped-def]
-    """Check a bundle's checksums, and say what is in it."""
+    """Check a bundle's checksums and list its contents."""
     from dws_on_csm.commands.bundle import show
 
     sys.exit(show(file))
@@ -242,10 +245,10 @@ def show_bundle(c, file):  # type: ignore[no-untyped-def]
     optional=["hosts", "yaml"],
     auto_shortflags=False,
     help={k: HELP[k] for k in ("hosts", "json")}
-    | {"yaml": "print this Workflow (bb12, NAMESPACE/bb12, or a job's number), or alone: all of them"},
+    | {"yaml": "print this Workflow as YAML (bb12, NAMESPACE/bb12 or a job id); without a value, all of them"},
 )
 def workflows(c, hosts=None, yaml=None, json=False):  # type: ignore[no-untyped-def]
-    """List the Workflows with their jobs; orphans are marked."""
+    """List the Workflows with their jobs and mark orphaned ones."""
     site = _site(hosts, None)
     from dws_on_csm.commands.workflows import show
 
@@ -257,14 +260,14 @@ def workflows(c, hosts=None, yaml=None, json=False):  # type: ignore[no-untyped-
     auto_shortflags=False,
     help={k: HELP[k] for k in ("hosts",)}
     | {
-        "limit": "a node set: only the logs of these controllers, and of DWS's pods with the master",
-        "job": "only what is about this job",
+        "limit": "only the logs of these hosts (a node set); the master stands for DWS's pods",
+        "job": "show only what concerns this job",
         "since": "how far back: 30s, 10m, 2h, 1d, or a time (2026-01-31T12:00)",
-        "follow": "go on showing what comes, until Ctrl-C",
+        "follow": "follow new lines until Ctrl-C",
     },
 )
 def logs(c, hosts=None, limit=None, job=None, since="10m", follow=False):  # type: ignore[no-untyped-def]
-    """Show what the plugin and DWS said, merged by time."""
+    """Show the log lines of the plugin and of DWS, merged by time."""
     site = _site(hosts, limit)
     from dws_on_csm.commands.logs.command import logs as show
 
@@ -276,21 +279,25 @@ def logs(c, hosts=None, limit=None, job=None, since="10m", follow=False):  # typ
     auto_shortflags=False,
     help={k: HELP[k] for k in ("hosts", "json")}
     | {
-        "limit": "a node set: only what is wrong on these hosts is told",
-        "bundle": "write a support archive to this file (.tar.gz), without secrets",
+        "limit": "report only these hosts (a node set)",
+        "archive": "write a support archive to this file (.tar.gz); secrets are redacted",
+        "bundle": "the former name of --archive",
     },
 )
-def doctor(c, hosts=None, limit=None, bundle=None, json=False):  # type: ignore[no-untyped-def]
-    """Say what is wrong, by name, each with its fix; changes nothing."""
+def doctor(c, hosts=None, limit=None, archive=None, json=False, bundle=None):  # type: ignore[no-untyped-def]
+    """Find what is wrong and show the fix for each finding; change nothing."""
     site = _site(hosts, limit)
+    if bundle:
+        console.note("`doctor --bundle` is now called `doctor --archive`; the old name will be dropped.")
+        archive = archive or bundle
     from dws_on_csm.commands.doctor.command import doctor as examine
 
-    sys.exit(examine(site, bundle, json))
+    sys.exit(examine(site, archive, json))
 
 
 @task
 def demo(c):  # type: ignore[no-untyped-def]
-    """Boot a site in a box, install DWS on it, and show a job's Workflow."""
+    """Boot a lab, install DWS on it, and show the Workflow of a job."""
     from lab.demo import demo as show
     from lab.tasks import errors
 

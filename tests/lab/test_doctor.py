@@ -72,7 +72,7 @@ def first(lab: Lab, on: On, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     site.write_text(site.read_text().replace("nid[000001-000002]", f"nid[000001-000002],{NOWHERE}"))
     needles = {**secret.of(lab), "what was planted": (PLANTED.encode(),)}
     with provoked(on, FIRST):
-        seen = examined(site, "--bundle", str(archive))
+        seen = examined(site, "--archive", str(archive))
     return Scene(seen, members(archive), archive.stat().st_mode & 0o777, needles)
 
 
@@ -171,6 +171,6 @@ def test_an_archive_that_is_there_is_left_alone(lab: Lab, tmp_path: Path) -> Non
     """Nothing is looked at for a file that could not be written."""
     archive = tmp_path / "support.tar.gz"
     archive.write_bytes(b"another one")
-    said = command.invoke("doctor", f"--hosts={scene.site_file(lab)}", "--bundle", str(archive))
+    said = command.invoke("doctor", f"--hosts={scene.site_file(lab)}", "--archive", str(archive))
     assert (said.code, "already exists" in said.err) == (3, True)
     assert archive.read_bytes() == b"another one"

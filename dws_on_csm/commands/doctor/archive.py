@@ -1,4 +1,4 @@
-"""The support archive of `invoke doctor --bundle`: states, logs and journals of a site, secrets redacted, as a .tar.gz."""
+"""The support archive of `invoke doctor --archive`: states, logs and journals of a site, secrets redacted, as a .tar.gz."""
 
 from __future__ import annotations
 
