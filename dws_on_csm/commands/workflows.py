@@ -29,7 +29,7 @@ from dws_on_csm.stages.jobs import Jobs
 NOTES: Mapping[Fate, str] = {
     "orphan": "ORPHAN: its job is gone",
     "ending": "its job has ended",
-    "foreign": "not made by Slurm",
+    "foreign": "may be of another Slurm",
     "lost": "lost: its CRD is being deleted",
 }
 COLUMNS = ("WORKFLOW", "JOB", "USER", "SLURM", "STATE", "READY", "STATUS", "AGE", "")
@@ -80,7 +80,7 @@ def _called(every: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
 def _all(site: Site, sessions: Sessions, cluster: Cluster, as_json: bool) -> int:
     every = workflows.read(cluster)
     crd = installed.crd(cluster, "workflows")
-    seen = _jobs(site, sessions)
+    seen = _jobs(site, sessions, every)
     fates = [workflows.fate(one, seen, bool(crd and crd["deleting"])) for one in every]
     others = namesakes(cluster.names(installed.CRDS))
     if as_json:
@@ -95,7 +95,7 @@ def namesakes(crds: Sequence[str]) -> list[str]:
     return sorted(crd for crd in crds if crd.partition(".")[0] == "workflows" and crd != names.WORKFLOWS)
 
 
-def _jobs(site: Site, sessions: Sessions) -> Jobs:
+def _jobs(site: Site, sessions: Sessions, every: Sequence[Workflow]) -> Jobs:
     """Slurm's jobs as the first controller tells them on which squeue answers."""
     nothing: Jobs = {"answers": False, "now": 0.0, "jobs": {}}
     for host in site.controllers:
@@ -103,7 +103,7 @@ def _jobs(site: Site, sessions: Sessions) -> Jobs:
         if isinstance(session, Unreachable):
             console.note(f"note: {session}")
             continue
-        look = jobs.look(StepContext(site, Facts(), host.name))
+        look = jobs.look(StepContext(site, Facts(), host.name), (one["job"] for one in every))
         answer = session.run(look.script, deadline=site.deadlines.look)
         try:
             found: Jobs = look.parse(answer.out)

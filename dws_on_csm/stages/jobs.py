@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NotRequired, TypedDict
 
 from dws_on_csm.model import render
@@ -16,7 +17,7 @@ OVER = frozenset(
 """States of a job that has ended (squeue(1), JOB STATE CODES); in every other one it may still need its Workflow. A job that is
 REVOKED here has been started by another cluster of the federation."""
 
-WIDTHS = {"burst_buffer": 2, "id": 21, "state": 41, "user": 65, "submitted": 22, "ended": 22}
+WIDTHS = {"burst_buffer": 2, "id": 21, "state": 41, "user": 65, "submitted": 22, "ended": 22, "uid": 11}
 """Bytes of each column of a row (jobs.sh)."""
 
 FEDERATED = 26
@@ -24,10 +25,11 @@ FEDERATED = 26
 
 
 class Job(TypedDict):
-    """A job as squeue has it; times are seconds since 1970, `ended` only means something when it is over."""
+    """A job as squeue has it; times are seconds since 1970, `ended` only means something when it is over; `uid` None: unknown."""
 
     id: str
     user: str
+    uid: int | None
     state: str
     submitted: float
     ended: float
@@ -38,35 +40,51 @@ class Job(TypedDict):
 class Jobs(TypedDict):
     """What a controller says: whether squeue answers, and the jobs by id, those just ended included.
 
-    now       the time by slurmctld's clock, by which the jobs' times are, too; 0 where it does not say
-    cluster   its number in a federation, 0 in none
+    now         the time by slurmctld's clock, by which the jobs' times are, too; 0 where it does not say
+    cluster     its number in a federation, 0 in none
+    namespace   the one in which the site file has this Slurm's Workflows
+    accounting  "none" is configured, it "answers", or it is "silent"
+    accounted   number -> (number of the user, submitted, ended) of each such job that accounting knows
     """
 
     answers: bool
     now: float
     jobs: dict[str, Job]
     cluster: NotRequired[int]
+    namespace: NotRequired[str]
+    accounting: NotRequired[str]
+    accounted: NotRequired[dict[str, list[tuple[int, float, float]]]]
 
 
-def look(ctx: StepContext) -> ShellLook:
-    """All jobs, by one call of squeue on a controller; see `parse`."""
+def look(ctx: StepContext, numbers: Iterable[str] = ()) -> ShellLook:
+    """All jobs, by one call of squeue on a controller, and what accounting knows of past jobs of these numbers; see `parse`."""
     slurm = ctx.site.slurm
+    asked = ",".join(sorted({number for number in numbers if number.isascii() and number.isdigit()}))
+    settings = {"folder": slurm.folder, "unit": slurm.service, "asked": asked}
     return ShellLook(
-        render.script("lib/as.sh", "lib/slurmctld.sh", "controller/jobs.sh", folder=slurm.folder, unit=slurm.service),
-        parse,
+        render.script("lib/as.sh", "lib/slurmctld.sh", "controller/jobs.sh", **settings),
+        lambda out: {**parse(out), "namespace": ctx.site.access.namespace},
     )
 
 
 def parse(out: bytes) -> Jobs:
-    """The look's lines: `now=SECONDS`, `answers=yes` where squeue did, `job=` and squeue's row. Raises ValueError."""
+    """The look's lines: `now=SECONDS`, `answers=yes` where squeue did, `job=` and squeue's row, `accounting=`, and `past=` with
+    sacct's row. Raises ValueError."""
     lines = [line.partition(b"=") for line in out.split(b"\n")]
     single = {key.decode(errors="replace"): text.decode(errors="replace") for key, _, text in lines if key != b"job"}
     rows = [_job(text) for key, _, text in lines if key == b"job"]
+    accounted: dict[str, list[tuple[int, float, float]]] = {}
+    for key, _, text in lines:
+        if key == b"past":
+            number, uid, submitted, ended = text.decode().split("|")
+            accounted.setdefault(number, []).append((int(uid), _time(submitted), _time(ended)))
     return {
         "answers": single.get("answers") == "yes",
         "now": float(single["now"]),
         "jobs": {job["id"]: job for job in rows},
         "cluster": int(single.get("cluster", 0)),
+        "accounting": single.get("accounting", "none"),
+        "accounted": accounted,
     }
 
 
@@ -88,6 +106,7 @@ def _job(row: bytes) -> Job:
     return {
         "id": cells["id"],
         "user": cells["user"],
+        "uid": int(cells["uid"]) if cells["uid"].isdigit() else None,
         "state": cells["state"],
         "submitted": _time(cells["submitted"]),
         "ended": _time(cells["ended"]),

@@ -139,8 +139,8 @@ _JOBS, _WORKFLOWS = "doctor.jobs", "doctor.workflows"
 
 
 def _look_jobs(ctx: StepContext) -> Look:
-    ctx.facts.one(_WORKFLOWS)  # read the jobs after the Workflows: see workflows.fate
-    return jobs.look(ctx)
+    # read the jobs after the Workflows: see workflows.fate
+    return jobs.look(ctx, (workflow["job"] for workflow in ctx.facts.one(_WORKFLOWS)))
 
 
 def _judge_workflows(ctx: StepContext, found: Value) -> Sequence[Finding]:
@@ -149,13 +149,22 @@ def _judge_workflows(ctx: StepContext, found: Value) -> Sequence[Finding]:
         if found:
             raise NotYetKnown("doctor")
         return []
-    orphans = [workflow for workflow in found if workflows.fate(workflow, seen) == "orphan"]
-    return [Finding("orphan", workflows.told(orphan, seen), _delete(orphan)) for orphan in orphans]
+    return [_orphan(workflow, seen) for workflow in found if _orphaned(workflow, seen)]
 
 
-def _delete(orphan: Workflow) -> str:
-    command = f"kubectl delete {names.WORKFLOWS} --namespace {orphan['namespace']} {orphan['name']}"
-    return f"run `{command}` on the master: no job needs this Workflow, and Slurm will never remove it"
+def _orphaned(workflow: Workflow, seen: Jobs) -> bool:
+    """Whether its job is over, or unknown here, which is reported too: it may be of another Slurm in the same namespace."""
+    unneeded = workflows.fate(workflow, seen) in ("orphan", "foreign") and not workflows.needed(workflow, seen)
+    return unneeded and bool(workflow["job"]) and workflow["namespace"] == seen.get("namespace")
+
+
+def _orphan(workflow: Workflow, seen: Jobs) -> Finding:
+    why = "no job needs this Workflow, and Slurm will never remove it"
+    if workflows.doubt(workflow, seen):
+        why = "first make sure that no other Slurm that uses this DWS needs it"
+    return Finding(
+        "orphan", workflows.told(workflow, seen), f"run `{workflows.deletion(workflow)}` on the master: {why}"
+    )
 
 
 def _jobs(ctx: StepContext) -> Jobs | None:

@@ -25,7 +25,7 @@ FIXES: dict[Fate, str] = {
     "orphan": "Slurm will never take it down: `invoke undeploy --orphans` deletes it, or "
     f"`kubectl delete {names.WORKFLOWS} --namespace {{namespace}} {{name}}` on the master",
     "lost": "`invoke undeploy` without --slurm sets it free, so that Slurm can end its job; then again with --slurm",
-    "foreign": "ask who made it; when it is no longer needed: "
+    "foreign": "find out who made it (another Slurm may use this DWS); when nobody needs it any more: "
     f"`kubectl delete {names.WORKFLOWS} --namespace {{namespace}} {{name}}` on the master",
 }
 
@@ -70,8 +70,8 @@ def checks(
     def jobs_look(ctx: StepContext) -> Look:
         if not read(ctx):
             return Constant(None)
-        ctx.facts.one(f"{stage}.workflows")  # Slurm is asked after these were seen: see workflows.fate
-        return jobs.look(ctx)
+        # Slurm is asked after these were seen: see workflows.fate
+        return jobs.look(ctx, (one["job"] for one in ctx.facts.one(f"{stage}.workflows")))
 
     def judge_workflows(ctx: StepContext, have: Value) -> Sequence[Finding]:
         return objecting(ctx, have) if stage == FIRST and due(ctx) else ()
@@ -143,7 +143,8 @@ def _told(ctx: StepContext) -> tuple[list[Workflow], dict[str, Job]]:
 
 def _owners(ctx: StepContext, stage: str) -> set[str]:
     everywhere = ctx.facts.found.get(f"{stage}.workflows", {})
-    return {one["job"] for some in everywhere.values() for one in some}
+    seen = _jobs(ctx, stage)
+    return {one["job"] for some in everywhere.values() for one in some if not workflows.doubt(one, seen)}
 
 
 def _workflows(fates: Mapping[Fate, Sequence[Workflow]], seen: Jobs, spared: Collection[str]) -> Sequence[Finding]:

@@ -29,9 +29,10 @@ def deletion(ctx: StepContext, told: Sequence[Workflow]) -> Sequence[Action]:
 
 
 def _asked(ctx: StepContext, there: Sequence[Workflow]) -> Sequence[Action]:
+    numbers = [one["job"] for one in there]
     # a look's snippet runs without -e
-    script = f"set +eu\n{jobs.look(ctx).script}"
-    title = f"ask Slurm about job {', '.join(one['job'] for one in there)}"
+    script = f"set +eu\n{jobs.look(ctx, numbers).script}"
+    title = f"ask Slurm about job {', '.join(numbers)}"
     then = RunElsewhere(title, "submitter", script, lambda out: _gone(ctx, there, out), ctx.site.deadlines.look)
     return [then] if there else []
 
@@ -46,7 +47,7 @@ def _gone(ctx: StepContext, there: Sequence[Workflow], out: bytes) -> Sequence[A
 
 def _parsed(ctx: StepContext, out: bytes) -> Jobs:
     try:
-        seen = jobs.parse(out)
+        seen: Jobs = jobs.look(ctx).parse(out)
     except MALFORMED:
         seen = {"answers": False, "now": 0.0, "jobs": {}}
     if not seen["answers"]:

@@ -1,4 +1,4 @@
-"""The Workflows that are there, and what is to become of each: those of jobs that live, and orphans."""
+"""The Workflows of the cluster, and what becomes of each: in use, orphaned, or of somebody else."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ ORIGIN = "burst_buffer.lua"
 SETTLED = 60
 """Seconds that a Workflow is given to go after its job has ended."""
 
+CLOCKS_APART = 3600.0
+"""Seconds by which the API server's clock and slurmctld's may differ where a Workflow is compared with a past job."""
+
 Fate = Literal["live", "ending", "orphan", "foreign", "lost"]
-"""live: its job is in Slurm; ending: its job's end is younger than SETTLED; orphan: its job is gone;
-foreign: not made by Slurm's plugin; lost: it is being deleted with its CRD, and can't be saved any more."""
+"""live: its job is in Slurm; ending: its job ended less than SETTLED ago; orphan: its job was one of this Slurm, and is over;
+foreign: nothing shows that a job of this Slurm made it; lost: it is being deleted with its CRD, and cannot be saved."""
 
 
 class Workflow(TypedDict):
-    """A Workflow as far as it matters here; `job` is "" where its name isn't one that the plugin gives.
+    """A Workflow as far as it matters here; `job` is "" where its name is not one that the plugin gives.
 
     id   the object's own, which another Workflow of its name does not have
     uid  the number of its user
@@ -44,15 +47,15 @@ class Workflow(TypedDict):
 
 
 def read(cluster: Cluster) -> list[Workflow]:
-    """All Workflows of the cluster, oldest first; none where there is no such CRD. Raises ClusterError."""
+    """All Workflows of the cluster, oldest first; none where the CRD does not exist. Raises ClusterError."""
     crd = installed.crd(cluster, "workflows")
-    every = installed.objects(cluster, "workflows", crd) if crd else []
-    return sorted(map(parse, every), key=lambda one: one["created"])
+    objects = installed.objects(cluster, "workflows", crd) if crd else []
+    return sorted(map(parse, objects), key=lambda workflow: workflow["created"])
 
 
-def parse(one: Mapping[str, Any]) -> Workflow:
+def parse(manifest: Mapping[str, Any]) -> Workflow:
     """A Workflow object as the API has it."""
-    meta, spec, status = one["metadata"], one.get("spec", {}), one.get("status", {})
+    meta, spec, status = manifest["metadata"], manifest.get("spec", {}), manifest.get("status", {})
     made_by_plugin = meta.get("labels", {}).get("origin") == ORIGIN and meta["name"] == f"bb{spec.get('jobID')}"
     return {
         "namespace": meta["namespace"],
@@ -70,59 +73,106 @@ def parse(one: Mapping[str, Any]) -> Workflow:
     }
 
 
-def fate(one: Workflow, jobs: Jobs, crd_deleting: bool = False) -> Fate:
-    """What is to be thought of a Workflow, by what Slurm said of its job.
+def fate(workflow: Workflow, jobs: Jobs, crd_deleting: bool = False) -> Fate:
+    """What becomes of a Workflow, by what Slurm said of its job after the Workflow was read.
 
-    Slurm has to have been asked after the Workflow was seen: the plugin makes it for a job that Slurm has already. So no
-    clock tells whether it is too young to judge, and none of them has to agree with another one.
+    The plugin makes a Workflow for a job that Slurm already has. So no clock decides whether a Workflow is too young to judge.
     """
-    if crd_deleting and one["deleting"]:
+    if crd_deleting and workflow["deleting"]:
         return "lost"
-    if not one["job"]:
+    if doubt(workflow, jobs):
         return "foreign"
-    if needed(one, jobs):
+    if needed(workflow, jobs):
         return "live"
-    job = jobs["jobs"].get(one["job"])
-    # both by slurmctld's clock; where that is not known, for as long as Slurm knows the job
+    job = jobs["jobs"].get(workflow["job"])
+    # both by slurmctld's clock; where that is unknown, for as long as Slurm knows the job
     return "ending" if job and jobs["now"] - job["ended"] < SETTLED else "orphan"
 
 
-def needed(one: Workflow, jobs: Jobs) -> bool:
-    """Whether its job is still in Slurm, or nobody knows."""
-    job = jobs["jobs"].get(one["job"])
+def doubt(workflow: Workflow, jobs: Jobs) -> str:
+    """Why nothing shows that a job of this site's Slurm made a Workflow, in words; "" where that is shown.
+
+    Other Slurms may use the same DWS, in the same namespace and with job numbers of the same range. So a number alone shows
+    nothing: the job's user has to be the Workflow's, and a job that is over has to have existed when the Workflow was made.
+    """
+    number, uid = workflow["job"], workflow["uid"]
+    own_namespace = jobs.get("namespace", workflow["namespace"])
+    if not number:
+        return f"no job of Slurm made it, of user {uid}"
+    if workflow["namespace"] != own_namespace:
+        return f"job {number} of user {uid}, of another Slurm: access.namespace of this site is {own_namespace}"
+    job = jobs["jobs"].get(number)
+    if not jobs["answers"] or (job is None and elsewhere(number, jobs)):
+        return ""
+    if job and not job["over"]:
+        return (
+            ""
+            if job["uid"] in (uid, None)
+            else f"job {number} of user {uid}, of another Slurm: job {number} of this one is of {job['user']}"
+        )
+    records = [*jobs.get("accounted", {}).get(number, ())]
+    # a job that is queued again gets another time of submission
+    records += [(job["uid"], 0.0, job["ended"])] if job and job["burst_buffer"] else []
+    if any(uid == owner and _existed(workflow["created"], begin, end) for owner, begin, end in records):
+        return ""
+    if job or records:
+        return f"job {number} of user {uid}, and job {number} of this Slurm was of another user, at another time, or had no #DW"
+    return f"job {number} of user {uid}, which {_UNKNOWN[jobs.get('accounting', 'none')]}"
+
+
+_UNKNOWN = {
+    "none": "this Slurm no longer knows; without accounting (slurmdbd) nothing shows whose it was",
+    "silent": "slurmctld no longer knows, and accounting (sacct) does not respond",
+    "answers": "this Slurm's accounting does not know",
+}
+
+
+def _existed(created: float, begin: float, end: float) -> bool:
+    return begin - CLOCKS_APART <= created <= (end or created) + CLOCKS_APART
+
+
+def needed(workflow: Workflow, jobs: Jobs) -> bool:
+    """Whether its job is still in Slurm, or that is unknown."""
+    job = jobs["jobs"].get(workflow["job"])
     if job is None:
-        return not jobs["answers"] or elsewhere(one["job"], jobs)
+        return not jobs["answers"] or elsewhere(workflow["job"], jobs)
     return not jobs["answers"] or not job["over"]
 
 
-def path(one: Workflow, version: str) -> str:
+def path(workflow: Workflow, version: str) -> str:
     """Where the API has it."""
-    return f"/apis/{names.GROUP}/{version}/namespaces/{one['namespace']}/workflows/{one['name']}"
+    return f"/apis/{names.GROUP}/{version}/namespaces/{workflow['namespace']}/workflows/{workflow['name']}"
 
 
-def label(one: Workflow) -> str:
+def deletion(workflow: Workflow) -> str:
+    """The command that deletes it, for whoever has made sure that nobody needs it."""
+    return f"kubectl delete {names.WORKFLOWS} --namespace {workflow['namespace']} {workflow['name']}"
+
+
+def label(workflow: Workflow) -> str:
     """NAMESPACE/NAME."""
-    return f"{one['namespace']}/{one['name']}"
+    return f"{workflow['namespace']}/{workflow['name']}"
 
 
-def told(one: Workflow, jobs: Jobs) -> str:
-    """A Workflow in words: "Workflow default/bb12 in PreRun (not ready): job 12 of joe, RUNNING, 3 min"."""
-    state = one["desired"] + ("" if one["ready"] else f" (not ready{': ' + one['status'] if one['status'] else ''})")
-    return f"Workflow {label(one)} in {state}: {_job(one, jobs)}, {ago(jobs, one['created'])} old"
+def told(workflow: Workflow, jobs: Jobs) -> str:
+    """A Workflow in words: "Workflow default/bb12 in PreRun (not ready): job 12 of joe, RUNNING, 3 min old"."""
+    status = f": {workflow['status']}" if workflow["status"] else ""
+    state = workflow["desired"] + ("" if workflow["ready"] else f" (not ready{status})")
+    return f"Workflow {label(workflow)} in {state}: {_job_text(workflow, jobs)}, {ago(jobs, workflow['created'])} old"
 
 
-def _job(one: Workflow, jobs: Jobs) -> str:
-    job = jobs["jobs"].get(one["job"])
-    if not one["job"]:
-        return f"made by no job of Slurm's, of user {one['uid']}"
+def _job_text(workflow: Workflow, jobs: Jobs) -> str:
+    if text := doubt(workflow, jobs):
+        return text
+    job, owner = jobs["jobs"].get(workflow["job"]), f"job {workflow['job']} of user {workflow['uid']}"
     if not jobs["answers"]:
-        return f"job {one['job']} of user {one['uid']}, of which nothing is known"
-    if job is None and elsewhere(one["job"], jobs):
-        return f"job {one['job']} of user {one['uid']}, of another cluster of the federation, which alone knows of it"
+        return f"{owner}, of which nothing is known"
+    if job is None and elsewhere(workflow["job"], jobs):
+        return f"{owner}, of another cluster of the federation, which alone knows of it"
     if job is None:
-        return f"job {one['job']} of user {one['uid']}, which Slurm no longer knows"
+        return f"{owner}, which is over"
     since = f" {ago(jobs, job['ended'])} ago" if job["over"] else ""
-    return f"job {one['job']} of {job['user']}, {job['state']}{since}"
+    return f"job {workflow['job']} of {job['user']}, {job['state']}{since}"
 
 
 def ago(jobs: Jobs, then: float) -> str:
@@ -139,8 +189,8 @@ def age(seconds: float) -> str:
 
 
 def by_fate(every: Iterable[Workflow], jobs: Jobs, crd_deleting: bool = False) -> dict[Fate, list[Workflow]]:
-    """Workflows by what is to be thought of them."""
-    sorted_: dict[Fate, list[Workflow]] = {}
-    for one in every:
-        sorted_.setdefault(fate(one, jobs, crd_deleting), []).append(one)
-    return sorted_
+    """Workflows by what becomes of them."""
+    fates: dict[Fate, list[Workflow]] = {}
+    for workflow in every:
+        fates.setdefault(fate(workflow, jobs, crd_deleting), []).append(workflow)
+    return fates

@@ -85,10 +85,13 @@ def a_workflow(name: str = "bb12", **more: Any) -> Workflow:
     return made | more  # type: ignore[return-value]
 
 
-def a_job(state: str = "RUNNING", *, ended: float = 0.0, burst_buffer: bool = True, number: str = "12") -> Job:
+def a_job(
+    state: str = "RUNNING", *, ended: float = 0.0, burst_buffer: bool = True, number: str = "12", uid: int | None = 1500
+) -> Job:
     return {
         "id": number,
         "user": "joe",
+        "uid": uid,
         "state": state,
         "submitted": NOW - 600,
         "ended": ended,
@@ -97,8 +100,12 @@ def a_job(state: str = "RUNNING", *, ended: float = 0.0, burst_buffer: bool = Tr
     }
 
 
-def slurm_says(*some: Job, answers: bool = True) -> Jobs:
-    return {"answers": answers, "now": NOW, "jobs": {job["id"]: job for job in some}}
+def slurm_says(*some: Job, answers: bool = True, past: Mapping[str, int] | None = None, **more: Any) -> Jobs:
+    """What Slurm says of these jobs; `past`: number -> number of the user of the jobs that accounting alone knows."""
+    accounted = {number: [(uid, NOW - 700, NOW - 300)] for number, uid in (past or {}).items()}
+    seen: Jobs = {"answers": answers, "now": NOW, "jobs": {job["id"]: job for job in some}, "namespace": "default"}
+    known: Jobs = seen | {"accounting": "none" if past is None else "answers", "accounted": accounted}
+    return known | more  # type: ignore[return-value]
 
 
 # --- Workflows and jobs
@@ -113,9 +120,9 @@ def slurm_says(*some: Job, answers: bool = True) -> Jobs:
         ("live", a_workflow(), slurm_says(answers=False)),
         ("ending", a_workflow(), slurm_says(a_job("COMPLETED", ended=NOW - 5))),
         ("orphan", a_workflow(), slurm_says(a_job("CANCELLED", ended=NOW - 120))),
-        ("orphan", a_workflow(), slurm_says()),
+        ("orphan", a_workflow(), slurm_says(past={"12": 1500})),
         ("ending", a_workflow(), {**slurm_says(a_job("CANCELLED", ended=NOW - 120)), "now": 0.0}),
-        ("orphan", a_workflow(created=NOW + 7200), slurm_says()),
+        ("orphan", a_workflow(created=NOW + 3000), slurm_says(past={"12": 1500})),
         ("live", a_workflow(created=NOW - 7200), slurm_says(a_job("PENDING"))),
         ("foreign", a_workflow("mine", job=""), slurm_says()),
     ],
@@ -125,6 +132,44 @@ def test_a_workflow_is_an_orphan_only_when_its_job_is_gone_for_a_while(
 ) -> None:
     """Where Slurm doesn't answer, or its job has ended just now, nothing is. No clock of the API server's decides anything."""
     assert workflows.fate(workflow, seen) == fate
+
+
+@pytest.mark.parametrize(
+    ("workflow", "seen"),
+    [
+        (a_workflow(), slurm_says()),
+        (a_workflow(), slurm_says(accounting="silent")),
+        (a_workflow(), slurm_says(past={})),
+        (a_workflow(), slurm_says(past={"12": 1600})),
+        (a_workflow(created=NOW - 86400), slurm_says(past={"12": 1500})),
+        (a_workflow(created=NOW + 86400), slurm_says(past={"12": 1500})),
+        (a_workflow(namespace="user-b"), slurm_says(past={"12": 1500})),
+        (a_workflow(namespace="user-b"), slurm_says(a_job())),
+        (a_workflow(namespace="user-b"), slurm_says(answers=False)),
+        (a_workflow(), slurm_says(a_job(uid=1600))),
+        (a_workflow(), slurm_says(a_job("CANCELLED", ended=NOW - 120, uid=1600))),
+        (a_workflow(), slurm_says(a_job("CANCELLED", ended=NOW - 120, uid=None))),
+        (a_workflow(), slurm_says(a_job("CANCELLED", ended=NOW - 120, burst_buffer=False))),
+        (a_workflow(), slurm_says(a_job("CANCELLED", ended=NOW - 7200))),
+    ],
+)
+def test_a_workflow_that_may_be_another_slurms_is_no_orphan(workflow: Workflow, seen: Jobs) -> None:
+    """Two Slurms may share DWS: another namespace, a job of another user or time, or one that nothing here knows of, is not ours.
+
+    It stops an undeploy with and without --orphans, and its text names no job of this Slurm to cancel.
+    """
+    assert workflows.fate(workflow, seen) == "foreign"
+    for orphans in (False, True):
+        told = refusals({"preflight.workflows": [workflow], "preflight.jobs": seen}, orphans)
+        (name,) = [one for one in told if one.startswith("workflow")]
+        assert name.startswith(f"workflow-foreign Workflow {workflow['namespace']}/bb12 in PreRun: job 12 of user 1500")
+        assert "scancel" not in told[name] and f"--namespace {workflow['namespace']} bb12" in told[name]
+
+
+def test_a_job_with_the_number_of_another_slurms_is_told_besides() -> None:
+    """The Workflow of another namespace is not that of the job which has its number here."""
+    told = refusals({"preflight.workflows": [a_workflow(namespace="user-b")], "preflight.jobs": slurm_says(a_job())})
+    assert [one.split()[0] for one in told] == ["workflow-foreign", "job-in-slurm"]
 
 
 def test_a_workflow_that_goes_with_its_crd_is_lost_whatever_its_job_does() -> None:
@@ -154,7 +199,7 @@ def test_only_what_the_plugin_made_belongs_to_a_job(name: str, labels: dict[str,
 
 def a_row(buffer: str, number: str, state: str, user: str, submitted: str, ended: str) -> str:
     """A row as squeue writes it: each column filled up to its width in bytes, or cut there."""
-    cells = zip((buffer, number, state, user, submitted, ended), jobs.WIDTHS.values(), strict=True)
+    cells = zip((buffer, number, state, user, submitted, ended, "1500"), jobs.WIDTHS.values(), strict=True)
     return b"".join(text.encode()[:width].ljust(width) for text, width in cells).decode()
 
 
@@ -163,9 +208,9 @@ def test_squeue_is_read_with_and_without_a_burst_buffer() -> None:
     rows = [a_row("#D", "12", "RUNNING", "joe", "1700000000", "N/A")]
     rows.append(a_row("", "13", "CANCELLED", "ann", "1700000000", "1700000060"))
     seen = jobs.parse("".join(f"job={row}\n" for row in rows).join(("now=1700000100\nanswers=yes\n", "")).encode())
-    assert [(j["id"], j["burst_buffer"], j["over"], j["ended"]) for j in seen["jobs"].values()] == [
-        ("12", True, False, 0.0),
-        ("13", False, True, 1700000060.0),
+    assert [(j["id"], j["burst_buffer"], j["over"], j["ended"], j["uid"]) for j in seen["jobs"].values()] == [
+        ("12", True, False, 0.0, 1500),
+        ("13", False, True, 1700000060.0, 1500),
     ]
 
 
@@ -201,7 +246,7 @@ def test_a_job_of_a_federations_other_cluster_is_not_gone(
     fate: str, number: int, cluster: int, some: tuple[Job, ...]
 ) -> None:
     """One that was submitted there need not be known here, and one that was started there is REVOKED here."""
-    seen: Jobs = {**slurm_says(*some), "cluster": cluster}
+    seen: Jobs = {**slurm_says(*some, past={str(number): 1500}), "cluster": cluster}
     assert workflows.fate(a_workflow(f"bb{number}"), seen) == fate
     assert ("of the federation" in workflows.told(a_workflow(f"bb{number}"), seen)) == (fate == "live" and not some)
 
@@ -229,7 +274,7 @@ slurm_path() {{ :; }}
 slurm() {{
     case "$*" in
     *"show config"*) [ "$SLURM_TIME_FORMAT" = %s ] && printf 'Configuration data as of {says}\nAccounting = none\n' ;;
-    *squeue*) printf '%-2s%-21s%-41s%-65s%-22s%-22s\n' lua 12 CANCELLED joe 1700000000 1700000095 ;;
+    *squeue*) printf '%-2s%-21s%-41s%-65s%-22s%-22s%-11s\n' lua 12 CANCELLED joe 1700000000 1700000095 1500 ;;
     esac
 }}
 """
@@ -239,6 +284,52 @@ slurm() {{
     assert seen["now"] == now and seen["answers"]
     assert workflows.fate(a_workflow(), seen) == "ending"
     assert ("some time" in workflows.told(a_workflow(), seen)) == (not now)
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "rows", "code", "accounting", "accounted"),
+    [
+        (
+            "accounting_storage/slurmdbd",
+            "9,12",
+            "9|1500|1700000000|Unknown\n12|x|1|1\n",
+            0,
+            "answers",
+            {"9": [(1500, 1.7e9, 0)]},
+        ),
+        ("accounting_storage/slurmdbd", "9", "", 0, "answers", {}),
+        ("accounting_storage/slurmdbd", "9", "", 1, "silent", {}),
+        ("", "9", "", 1, "silent", {}),
+        ("accounting_storage/none", "9", "", 0, "none", {}),
+        ("(null)", "9", "", 0, "none", {}),
+        ("accounting_storage/slurmdbd", "", "", 0, "none", {}),
+    ],
+)
+def test_accounting_is_asked_about_past_jobs(
+    kind: str, asked: str, rows: str, code: int, accounting: str, accounted: Mapping[str, Any]
+) -> None:
+    """Where there is one: whose a job was and when. One that does not respond is not one that knows no such job."""
+    stubs = """
+slurm_path() { :; }
+slurm() {
+    case "$*" in
+    *"show config"*) [ -z "$kind" ] || printf 'Configuration data as of 1700000100\nAccountingStorageType   = %s\n' "$kind" ;;
+    *sacct*--jobs="$asked"*) printf %s "$rows"; return "$code" ;;
+    esac
+}
+"""
+    script = stubs + render.read("lib/bounded.sh") + render.read("controller/jobs.sh")
+    settings = {"kind": kind, "asked": asked, "rows": rows, "code": str(code), "PATH": "/usr/bin:/bin"}
+    seen = jobs.parse(subprocess.check_output(["sh", "-c", script], env=settings, timeout=60))
+    assert (seen["accounting"], seen["accounted"]) == (accounting, accounted)
+
+
+def test_accounting_is_asked_for_numbers_alone() -> None:
+    """What others write into a Workflow becomes no option and no command."""
+    place = a_place({})
+    made = jobs.look(place, ["12", "9", "12", "-x", "1;id", "\u0661"])
+    assert "asked=9,12\n" in made.script.replace("asked=12,9", "asked=9,12")
+    assert made.parse(b"now=1\n")["namespace"] == "default"
 
 
 def test_a_slurm_that_does_not_answer_is_no_slurm_without_jobs() -> None:
@@ -267,14 +358,17 @@ def test_a_refusal_says_name_job_user_state_age_and_what_to_do() -> None:
         {
             "preflight.workflows": [a_workflow(), a_workflow("bb9"), a_workflow("mine", job="")],
             "preflight.jobs": slurm_says(
-                a_job(), a_job("PENDING", number="13"), a_job("RUNNING", number="14", burst_buffer=False)
+                a_job(),
+                a_job("PENDING", number="13"),
+                a_job("RUNNING", number="14", burst_buffer=False),
+                past={"9": 1500},
             ),
         }
     )
     assert list(told) == [
         "workflow-live Workflow default/bb12 in PreRun: job 12 of joe, RUNNING, 10 min old",
-        "workflow-orphan Workflow default/bb9 in PreRun: job 9 of user 1500, which Slurm no longer knows, 10 min old",
-        "workflow-foreign Workflow default/mine in PreRun: made by no job of Slurm's, of user 1500, 10 min old",
+        "workflow-orphan Workflow default/bb9 in PreRun: job 9 of user 1500, which is over, 10 min old",
+        "workflow-foreign Workflow default/mine in PreRun: no job of Slurm made it, of user 1500, 10 min old",
         "job-in-slurm job 13 of joe uses the burst buffer: PENDING, submitted 10 min ago",
     ]
     assert (
@@ -286,7 +380,8 @@ def test_a_refusal_says_name_job_user_state_age_and_what_to_do() -> None:
 
 def test_orphans_that_are_to_be_deleted_stand_in_nobodys_way() -> None:
     """With --orphans an orphan is no finding, and a live one still is."""
-    found = {"preflight.workflows": [a_workflow(), a_workflow("bb9")], "preflight.jobs": slurm_says(a_job())}
+    seen = slurm_says(a_job(), past={"9": 1500})
+    found = {"preflight.workflows": [a_workflow(), a_workflow("bb9")], "preflight.jobs": seen}
     assert [one.split()[0] for one in refusals(found, orphans=True)] == ["workflow-live"]
 
 

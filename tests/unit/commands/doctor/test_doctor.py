@@ -273,13 +273,15 @@ def test_only_workflows_without_a_job_are_orphans() -> None:
     job = {
         "id": "1",
         "user": "joe",
+        "uid": None,
         "state": "RUNNING",
         "submitted": NOW,
         "ended": 0.0,
         "over": False,
         "burst_buffer": True,
     }
-    seen = place(doctor_jobs={"answers": True, "now": NOW, "jobs": {"1": job}})
+    here: dict[str, Any] = {"namespace": workflow("1", 0)["namespace"]}
+    seen = place(doctor_jobs={"answers": True, "now": NOW, "jobs": {"1": job}, **here})
     found = _judge_workflows(seen, [workflow("1", 500), workflow("2", 500), workflow("1", -500)])
     assert [(one.name, "bb2" in one.text, "bb2" in one.fix) for one in found] == [("orphan", True, True)]
 

@@ -94,7 +94,15 @@ def test_when_the_webhook_is_replaced(
 def test_a_workflow_that_is_at_work_keeps_the_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its job could not copy its results out while nothing answers for the webhook."""
     here = place("image", 3, monkeypatch)
-    job = {"id": "7", "user": "joe", "state": "STAGE_OUT", "submitted": 1.0, "burst_buffer": True, "over": False}
+    job = {
+        "id": "7",
+        "user": "joe",
+        "uid": None,
+        "state": "STAGE_OUT",
+        "submitted": 1.0,
+        "burst_buffer": True,
+        "over": False,
+    }
     seen = {"answers": True, "now": 9.0, "jobs": {"7": job}}
     here.facts.found |= {
         "preflight.workflows": {here.host: []},

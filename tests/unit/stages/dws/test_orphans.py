@@ -1,4 +1,4 @@
-"""Orphaned Workflows are deleted only where Slurm, asked after they were seen, does not know their jobs."""
+"""Orphaned Workflows are deleted only where Slurm, asked after they were seen, says that their jobs were its own and are over."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ WORKFLOWS = f"/apis/{names.GROUP}/{V}/workflows"
 
 
 def an_object(number: str, uid: str = "") -> dict[str, Any]:
-    """A Workflow as the plugin makes it; the clock of the API server is a day behind Slurm's."""
+    """A Workflow as the plugin makes it; the clock of the API server is half an hour behind Slurm's."""
     labels = {"origin": "burst_buffer.lua"}
     meta = {"namespace": "default", "name": f"bb{number}", "labels": labels, "uid": uid or f"id-bb{number}"}
     spec = {"jobID": number, "userID": 1500, "desiredState": "PreRun"}
-    return {"metadata": {**meta, "creationTimestamp": "2023-11-13T22:13:20Z"}, "kind": "Workflow", "spec": spec}
+    return {"metadata": {**meta, "creationTimestamp": "2023-11-14T21:43:20Z"}, "kind": "Workflow", "spec": spec}
 
 
 @dataclass
@@ -47,6 +47,7 @@ class World:
     there: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     deleted: list[tuple[str, str]] = field(default_factory=list)
+    past: str = "past=8|1500|1700000000|1700000060\npast=9|1500|1700000000|1700000060\n"
     at: int = 0
     then: Callable[[], None] = lambda: None
     """What happens right before the Workflows are read for the time `at`."""
@@ -58,7 +59,7 @@ class World:
         rows = [a_row("#D", one, "RUNNING", "joe", "1700000000", "N/A") for one in numbers]
         said = "".join(f"job={one}\n" for one in rows)
         part = self.squeue.with_suffix(".part")  # it may be read at that very moment
-        part.write_text(f"now=1700000000\n{'answers=yes' if answers else ''}\n{said}")
+        part.write_text(f"now=1700000000\n{'answers=yes' if answers else ''}\naccounting=answers\n{self.past}{said}")
         part.replace(self.squeue)
 
     def get(self, path: str, **query: str) -> Any:
@@ -92,7 +93,8 @@ class Noting(LocalHost):
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     said = tmp_path / "squeue.said"
-    monkeypatch.setattr("dws_on_csm.stages.jobs.look", lambda place: ShellLook(f"cat {said}", jobs.parse))
+    look = ShellLook(f"cat {said}", lambda out: {**jobs.parse(out), "namespace": "default"})
+    monkeypatch.setattr("dws_on_csm.stages.jobs.look", lambda place, numbers=(): look)
     monkeypatch.setattr("dws_on_csm.engine.before_images.STATE", str(tmp_path / "state"))
     made = World(said)
     made.job()
@@ -177,7 +179,7 @@ def deed(world: World, tmp_path: Path, told: tuple[str, ...] = ("9",)) -> None:
     found = {
         installed.FACT.name: THERE,
         **{f"{stage}.workflows": every for stage in ("preflight", "undeploy")},
-        **{f"{stage}.jobs": slurm_says() for stage in ("preflight", "undeploy")},
+        **{f"{stage}.jobs": slurm_says(past={"8": 1500, "9": 1500}) for stage in ("preflight", "undeploy")},
         "undeploy.orphans": every,
     }
     place = a_place(found)
@@ -206,6 +208,18 @@ def test_slurm_is_asked_once_more_right_before(world: World, tmp_path: Path, kno
     assert not world.deleted
 
 
+@pytest.mark.parametrize("past", ["", "past=9|1600|1700000000|1700000060\n", "past=9|1500|1600000000|1600000060\n"])
+def test_a_workflow_of_another_slurms_job_stays(world: World, tmp_path: Path, past: str) -> None:
+    """Accounting knows no such job of this user at that time: somebody else's may need it, and none is deleted."""
+    world.workflow("8")
+    world.workflow("9")
+    world.past = f"past=8|1500|1700000000|1700000060\n{past}"
+    world.job()
+    with pytest.raises(Refused, match=r"default/bb9 .*job 9 of user 1500"):
+        deed(world, tmp_path, ("8", "9"))
+    assert not world.deleted
+
+
 def test_another_workflow_of_that_name_stays(world: World, tmp_path: Path) -> None:
     """It has another uid: nobody was told of it."""
     world.workflow("9", uid="later")
@@ -218,7 +232,7 @@ def test_what_was_not_told_before_is_refused(world: World, tmp_path: Path) -> No
     found = {
         "preflight.workflows": [],
         "undeploy.workflows": [a_workflow("bb9")],
-        "undeploy.jobs": slurm_says(),
+        "undeploy.jobs": slurm_says(past={"9": 1500}),
         installed.FACT.name: THERE,
         "undeploy.orphans": [a_workflow("bb9")],
     }
