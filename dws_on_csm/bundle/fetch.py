@@ -14,8 +14,7 @@ from dws_on_csm.bundle import archive, download, git, oci, supply
 from dws_on_csm.bundle.download import Progress, SourceError
 from dws_on_csm.config.bundle_contents import Part
 from dws_on_csm.config.site import Site
-from dws_on_csm.model.cluster_api import MALFORMED
-from dws_on_csm.model.errors import untold
+from dws_on_csm.model.errors import MALFORMED, error_text
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Finding, Refused
 
@@ -46,7 +45,7 @@ def _first(sources: Sequence[str], name: str, take: Callable[[str], T]) -> T:
         except SourceError as error:
             said.append(str(error))
         except MALFORMED as error:
-            said.append(f"{source}: {untold(error)}")
+            said.append(f"{source}: {error_text(error)}")
     fix = f"see whether this machine reaches it, and correct sources.{name} and the versions in the site file"
     raise Refused(Finding("source-failed", "; ".join(said), fix))
 

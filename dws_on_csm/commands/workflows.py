@@ -15,7 +15,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.engine.looks import unread
 from dws_on_csm.kube.client import Cluster
 from dws_on_csm.model.cluster_api import ClusterError
-from dws_on_csm.model.errors import UNTOLD, Unreachable, untold
+from dws_on_csm.model.errors import READ_ERRORS, Unreachable, error_text
 from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.redaction import redact
 from dws_on_csm.runner.connections import Sessions
@@ -44,8 +44,8 @@ def show(site: Site, yaml: str | bool | None, as_json: bool) -> int:
         except ClusterError as error:
             console.note(f"the Kubernetes API can't be asked on {site.master.host.name}: {error}")
             return FAILED
-        except UNTOLD as error:
-            console.note(untold(error))
+        except READ_ERRORS as error:
+            console.note(error_text(error))
             return FAILED
 
 

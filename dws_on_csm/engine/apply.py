@@ -11,7 +11,7 @@ from typing import Any
 
 from dws_on_csm.engine import looks
 from dws_on_csm.engine.context import StepReporter
-from dws_on_csm.engine.looks import Item
+from dws_on_csm.engine.looks import Item, LookFailed
 from dws_on_csm.engine.perform import ActionFailed, perform, refresh
 from dws_on_csm.engine.plan import due, findings, idle, judge, pending, plan, preview
 from dws_on_csm.engine.state import (
@@ -28,6 +28,7 @@ from dws_on_csm.engine.state import (
     unagreed,
 )
 from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import Awaiting, Failure
 from dws_on_csm.model.step import ApiLook, Check, Finding, NotYetKnown, Refused, Removal, Stage, Step
 from dws_on_csm.redaction.diff import difference
@@ -178,9 +179,8 @@ def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item])
             meaning, fix = meaning or STOPPED, AGAIN
         failure = Failure(told.command, told.code, told.tail, meaning, fix)
         run.done(host, key, "failed", began, failures=(failure,))
-    except run.trouble as error:
-        fix = getattr(error, "fix", "") or step.hint
-        run.done(host, key, "failed", began, failures=(Failure(meaning=str(error), fix=fix),))
+    except (LookFailed, RemoteError) as error:
+        run.done(host, key, "failed", began, failures=(Failure(meaning=str(error), fix=error.fix or step.hint),))
     except Exception as error:  # noqa: BLE001  # whatever a host's words make of it, it is that host's step alone that fails
         run.done(host, key, "failed", began, failures=(defect(error, key),))
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from dws_on_csm.config.site import Site
 from dws_on_csm.engine import frames
 from dws_on_csm.engine.frames import Frame
-from dws_on_csm.model.cluster_api import MALFORMED, Cluster, ClusterError
+from dws_on_csm.model.cluster_api import Cluster, ClusterError
+from dws_on_csm.model.errors import MALFORMED
 from dws_on_csm.model.step import (
     ApiLook,
     Check,
@@ -29,6 +30,8 @@ Item = Step | Check
 
 class LookFailed(Exception):
     """A snippet that should only read ended badly; the message has its name, exit code and last words."""
+
+    fix = ""
 
 
 @dataclass

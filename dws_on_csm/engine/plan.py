@@ -20,6 +20,7 @@ from dws_on_csm.engine.state import (
     told_of,
     unagreed,
 )
+from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import Failure, Outcome
 from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, Removal, Stage, Step
 from dws_on_csm.redaction.diff import difference
@@ -138,8 +139,8 @@ def preview(run: Run, key: str, step: Step, host: str) -> Preview:
         return Preview("unknown", note=str(unknown), removes=removes)
     except Refused as refused:
         return Preview("refused", failures=told_of(refused.findings))
-    except run.trouble as error:
-        return Preview("failed", failures=(Failure(meaning=str(error), fix=getattr(error, "fix", "")),))
+    except (LookFailed, RemoteError) as error:
+        return Preview("failed", failures=(Failure(meaning=str(error), fix=error.fix),))
     except Exception as error:  # noqa: BLE001  # as with a check
         return Preview("failed", removes=removes, failures=(defect(error, key),))
 

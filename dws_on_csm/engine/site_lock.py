@@ -16,7 +16,7 @@ from typing import Any
 from dws_on_csm.engine.lock_holder import Holder, gone, identity, owner
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
-from dws_on_csm.model.errors import LockLost, Unreachable
+from dws_on_csm.model.errors import LockLost, RemoteError, Unreachable
 from dws_on_csm.transport.output import tail
 
 __all__ = ["LEASE_SECONDS", "Holder", "Lock", "Locked", "clock", "hold", "owner"]
@@ -135,32 +135,30 @@ class Lock:
 
 
 @contextmanager
-def hold(
-    session: Any, run: str, lost: tuple[type[Exception], ...], tell: Callable[[str], None] = lambda why: None
-) -> Iterator[Lock]:
+def hold(session: Any, run: str, tell: Callable[[str], None] = lambda why: None) -> Iterator[Lock]:
     """Hold the site's lock while the `with` lasts. Raises Locked; a run of this machine whose process is gone gives way.
     Raises Unreachable where no lock can be made. `run` may get another name, see templates/master/lock_take.sh.
 
-    `lost`: what a broken connection raises; then the lock ends by itself.
+    Where the lock can't be given up, it expires.
     """
-    lock = _taken(session, run, lost, tell)
+    lock = _taken(session, run, tell)
     threading.Thread(target=lock.keep, daemon=True, name="lock").start()
     try:
         yield lock
     finally:
-        with suppress(*lost):
+        with suppress(RemoteError):
             lock.leave()
 
 
-def _taken(session: Any, run: str, lost: tuple[type[Exception], ...], tell: Callable[[str], None]) -> Lock:
+def _taken(session: Any, run: str, tell: Callable[[str], None]) -> Lock:
     try:
         return _take(session, run, "", tell)
     except Locked as locked:
         if not gone(locked.holder):
             raise
         return _take(session, run, locked.holder.run, tell)
-    except lost:
-        with suppress(*lost):  # it may have been taken all the same, and the answer alone was lost
+    except RemoteError:
+        with suppress(RemoteError):  # it may have been taken all the same, and the answer alone was lost
             Lock(session, run, clock(), tell).leave()
         raise
 

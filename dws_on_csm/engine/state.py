@@ -15,6 +15,7 @@ from dws_on_csm.engine import looks
 from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.looks import Board, Item, LookFailed
 from dws_on_csm.engine.perform import refresh
+from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import Done, Event, Failure, Outcome
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Check, Facts, Finding, Removal, Stage, Step
@@ -49,7 +50,6 @@ class Run:
     reach: Reach
     emit: Callable[[Event], None]
     hosts: Mapping[str, tuple[str, ...]]
-    trouble: tuple[type[Exception], ...]
     board: Board = field(init=False)
     outcomes: dict[tuple[str, str, str], Outcome] = field(default_factory=dict)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -75,7 +75,6 @@ class Run:
 
     def __post_init__(self) -> None:
         self.board = Board(self.site)
-        self.trouble = (LookFailed, *self.trouble)
 
     def done(
         self, host: str, key: str, outcome: Outcome, began: float, failures: tuple[Failure, ...] = (), **more: object
@@ -152,7 +151,7 @@ def look_again(run: Run, host: str, items: Mapping[str, Item]) -> None:
         run.board.forget(key, host)
     try:
         refresh(run.reach, run.board, host, items)
-    except run.trouble as error:
+    except (LookFailed, RemoteError) as error:
         for key in items:
             if not run.board.looked(key, host):
                 run.board.fail(key, host, str(error))

@@ -9,8 +9,8 @@ from typing import Any
 
 import urllib3
 
-from dws_on_csm.model.cluster_api import CONFLICT, MALFORMED, ClusterError
-from dws_on_csm.model.errors import DeadlineExceeded, Lost, Unreachable
+from dws_on_csm.model.cluster_api import CONFLICT, ClusterError
+from dws_on_csm.model.errors import MALFORMED, DeadlineExceeded, Lost, Unreachable
 
 Json = dict[str, Any]
 JSON = "application/json"

@@ -7,7 +7,8 @@ import time
 from collections.abc import Generator
 from typing import Any, Protocol
 
-from dws_on_csm.model.cluster_api import MALFORMED, ClusterError
+from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.model.errors import MALFORMED
 
 UNUSED = 15.0  # seconds after the last question until the watch ends
 ROUND = 20.0  # seconds for which the server is asked to watch at a time

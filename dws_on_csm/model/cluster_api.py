@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from dws_on_csm.model.errors import RemoteError
+
 
 class Cluster(Protocol):
     """The Kubernetes API as stages see it; paths as in the API (`/api/v1/nodes`), objects as parsed JSON."""
@@ -37,18 +39,9 @@ class Cluster(Protocol):
 
 CONFLICT = 409
 """The status of what was refused because the object is another one, or another version of it, than was named."""
-MALFORMED: tuple[type[Exception], ...] = (
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    RecursionError,
-)
-"""How the reading of an answer ends that is not made as it should be."""
 
 
-class ClusterError(Exception):
+class ClusterError(RemoteError):
     """The API server refused or failed; `status` is the HTTP code (0: not reached), the message the server's own."""
 
     def __init__(self, status: int, message: str) -> None:

@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
-from dws_on_csm.model.cluster_api import MALFORMED, ClusterError
+MALFORMED: tuple[type[Exception], ...] = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What code raises that parses an answer of an unexpected form."""
 
 
-class Unreachable(Exception):
-    """Nothing can be run on `host`: `text` says why, `fix` what to do about it."""
+class RemoteError(Exception):
+    """A host, the connection to it, the cluster or this run's lock there failed. The message says what happened.
+
+    host  where it happened, "" for the cluster
+    fix   what to do about it, "" if that is unknown
+    """
+
+    host = ""
+    fix = ""
+
+
+READ_ERRORS: tuple[type[Exception], ...] = (RemoteError, *MALFORMED)
+"""What code raises that only reads: a host or the cluster failed, or its answer has an unexpected form."""
+
+
+def error_text(error: Exception) -> str:
+    """What happened, in a sentence, for one of READ_ERRORS."""
+    if isinstance(error, RemoteError):
+        return str(error)
+    return f"the answer could not be read: {type(error).__name__}: {str(error)[:300]}"
+
+
+class Unreachable(RemoteError):
+    """No command can be run on `host`: `text` says why, `fix` what to do about it."""
 
     def __init__(self, host: str, text: str, fix: str) -> None:
         super().__init__(f"{host}: {text}")
@@ -16,15 +46,15 @@ class Unreachable(Exception):
 
 
 class SudoRefused(Unreachable):
-    """The host was reached and sudo said no."""
+    """The host was reached, and sudo refused to run a command."""
 
 
 class Crowded(Unreachable):
-    """This machine, not the host, is why there is no connection: this process may have no more files open."""
+    """No connection was tried: this process may not open more files."""
 
 
-class LockLost(Exception):
-    """This run no longer holds the site's lock: another one may be at work by now. `host` is where that was found."""
+class LockLost(RemoteError):
+    """This run no longer holds the site's lock: another run may be at work. `host` is where that was found."""
 
     text = "this run has lost its lock on the site: {}. It changes nothing more."
 
@@ -33,8 +63,8 @@ class LockLost(Exception):
         self.host = host
 
 
-class Lost(Exception):
-    """The connection broke while something ran on `host`: whether that came to its end is not known."""
+class Lost(RemoteError):
+    """The connection broke while a script ran on `host`: whether the script finished is unknown."""
 
     def __init__(self, host: str, text: str) -> None:
         super().__init__(f"{host}: {text}")
@@ -43,32 +73,18 @@ class Lost(Exception):
 
 
 class Flooded(Lost):
-    """What ran on `host` wrote more than anything of ours does; its connection was closed. What it did is not known."""
+    """A script on `host` wrote more than any script of ours does, and its connection was closed. What it did is unknown."""
 
     def __init__(self, host: str, text: str) -> None:
         super().__init__(host, text)
-        self.fix = f"log in on {host} and see what writes so much, then run this again"
+        self.fix = f"log in on {host}, find what writes so much output, then run this again"
 
 
-class DeadlineExceeded(Exception):
-    """What ran on `host` was ended after `seconds`; `tail` are the last lines that it wrote."""
+class DeadlineExceeded(RemoteError):
+    """A script on `host` was ended after `seconds`; `tail` holds the last lines that it wrote."""
 
     def __init__(self, host: str, seconds: float, tail: tuple[str, ...]) -> None:
         super().__init__(f"{host}: not finished after {seconds:.0f} s")
         self.host = host
         self.seconds = seconds
         self.tail = tail
-
-
-TROUBLE: tuple[type[Exception], ...] = (Unreachable, Lost, DeadlineExceeded, ClusterError, LockLost)
-"""What can go wrong on the way to a host or in the cluster, or with the lock that a run holds there."""
-
-
-UNTOLD: tuple[type[Exception], ...] = (*TROUBLE, *MALFORMED)
-"""How it ends where something is only read: nobody answers, or what is answered can't be read."""
-
-
-def untold(error: Exception) -> str:
-    """One of UNTOLD, in words."""
-    known = isinstance(error, TROUBLE)
-    return str(error) if known else f"the answer could not be read: {type(error).__name__}: {str(error)[:300]}"

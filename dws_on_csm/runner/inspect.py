@@ -14,7 +14,7 @@ from dws_on_csm.display import console
 from dws_on_csm.display.style import plural
 from dws_on_csm.engine import apply
 from dws_on_csm.engine.state import Run
-from dws_on_csm.model.errors import TROUBLE, Unreachable
+from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.events import Done, Event
 from dws_on_csm.model.step import Stage
 from dws_on_csm.runner.connections import Sessions
@@ -51,7 +51,7 @@ def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
         sessions = connected(site, site.hosts())
         try:
             hosts, _ = answering(site, roles(site), sessions, events.append)
-            run = Run(identifier(time.time()), site, stages, connections(site, sessions), events.append, hosts, TROUBLE)
+            run = Run(identifier(time.time()), site, stages, connections(site, sessions), events.append, hosts)
             interrupts.watch(run, sessions)
             apply.first_looks(run)
             if run.stopping.is_set():

@@ -14,7 +14,7 @@ from typing import Any
 from dws_on_csm.display import console
 from dws_on_csm.display.progress import Progress, fold, take
 from dws_on_csm.engine.state import Run
-from dws_on_csm.model.errors import TROUBLE
+from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import Event
 from dws_on_csm.runner.connections import Sessions
 from dws_on_csm.transport.session import Session
@@ -114,7 +114,7 @@ def still_running(events: Iterable[Event], sessions: Sessions | None) -> list[st
 
 
 def _end(session: Session) -> None:
-    with suppress(*TROUBLE):  # a host that is gone has nothing left to end
+    with suppress(RemoteError):  # a host that is gone has nothing left to end
         session.stop()
 
 

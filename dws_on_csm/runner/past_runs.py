@@ -16,8 +16,7 @@ from dws_on_csm.config.site import Host, Site
 from dws_on_csm.engine.lock_holder import owner
 from dws_on_csm.model import events, render
 from dws_on_csm.model.actions import STATE
-from dws_on_csm.model.cluster_api import MALFORMED
-from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.model.errors import MALFORMED, Unreachable
 from dws_on_csm.model.lines import lines, parse_record
 from dws_on_csm.runner import journal
 from dws_on_csm.runner.connections import Sessions, connect_all

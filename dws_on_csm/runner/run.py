@@ -14,7 +14,6 @@ from dws_on_csm.display import select
 from dws_on_csm.display.html import page
 from dws_on_csm.engine.site_lock import LEASE_SECONDS
 from dws_on_csm.engine.state import Run, at_work, lasting
-from dws_on_csm.model.errors import TROUBLE
 from dws_on_csm.model.events import Event, Opened, Summary
 from dws_on_csm.model.step import Stage
 from dws_on_csm.redaction.events import unsaid
@@ -72,7 +71,7 @@ def _connected(ordered: _Ordered, interrupts: Interrupts) -> int:
     try:
         hosts, down = answering(site, every, sessions, emit)
         yes = agreed(site.deletes, options)
-        made = Run(journal.run, site, ordered.stages, connections(site, sessions), emit, hosts, TROUBLE, yes=yes)
+        made = Run(journal.run, site, ordered.stages, connections(site, sessions), emit, hosts, yes=yes)
         interrupts.watch(made, sessions)
         with ExitStack() as holding:
             refused = work(made, options, ordered.display, down, holding)
@@ -127,9 +126,9 @@ def _trail(made: Run, task: str, journal: Journal, end: Summary) -> list[str]:
     if not made.changing:
         return []
     changed, site = _lasting(made.site, run_log.changed(made.outcomes)), made.site
-    lacking = run_log.leave(made.reach, made.id, task, changed, journal.text(), TROUBLE)
+    lacking = run_log.leave(made.reach, made.id, task, changed, journal.text())
     if end.exit == CONVERGED:
-        lacking += run_log.prune(made.reach, made.id, lasting(made), site.keep_runs, TROUBLE, site.ssh.connections)
+        lacking += run_log.prune(made.reach, made.id, lasting(made), site.keep_runs, site.ssh.connections)
     return list(dict.fromkeys(lacking))
 
 

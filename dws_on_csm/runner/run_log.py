@@ -19,7 +19,7 @@ from dws_on_csm.engine.host_script import fenced
 from dws_on_csm.engine.lock_holder import owner
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
-from dws_on_csm.model.errors import LockLost
+from dws_on_csm.model.errors import LockLost, RemoteError
 from dws_on_csm.model.events import Outcome
 from dws_on_csm.model.lines import lines
 from dws_on_csm.runner import past_runs
@@ -61,13 +61,7 @@ def changed(outcomes: Mapping[tuple[str, str, str], Outcome]) -> dict[str, list[
     return found
 
 
-Lost = tuple[type[Exception], ...]
-"""What a host that is gone raises."""
-
-
-def leave(
-    reach: Reach, run: str, task: str, hosts: Mapping[str, Sequence[str]], journal: bytes, lost: Lost
-) -> list[str]:
+def leave(reach: Reach, run: str, task: str, hosts: Mapping[str, Sequence[str]], journal: bytes) -> list[str]:
     """Write the line of this run on each host of `hosts` (host -> steps), and its journal on the master.
 
     Returns what could not be written, and why, in sentences.
@@ -82,32 +76,32 @@ def leave(
         script += _JOURNAL.format(state=STATE, run=shlex.quote(run), size=len(journal)) if master else ""
         _told(reach, host, fenced(run, script + "exit $wrong\n"), journal if master else b"")
 
-    return _each([*dict.fromkeys([reach.of("master"), *hosts])], one, lost)
+    return _each([*dict.fromkeys([reach.of("master"), *hosts])], one)
 
 
-def prune(reach: Reach, run: str, hosts: Sequence[str], keep: int, lost: Lost, at_once: int = 8) -> list[str]:
+def prune(reach: Reach, run: str, hosts: Sequence[str], keep: int, at_once: int = 8) -> list[str]:
     """Take away, as `run`, what lies on `hosts` of runs that aren't among those to keep. What could not be, and why, in
     sentences."""
     known: dict[str, Past] = {}
     master = reach.of("master")
     try:
         past_runs.take(known, master, lines(_told(reach, master, fenced(run, past_runs.script()))))
-    except lost as error:
+    except RemoteError as error:
         return [_sentence(error)]
     oldest, gone = outlived(list(known.values()), keep)
     data = "".join(f"{one}\n" for one in (oldest or "-", *gone)).encode()
     # where no run has left anything, the fence is to leave nothing either
     script = f"[ -d {STATE} ] || exit 0\n{fenced(run, _PRUNE.format(state=STATE))}"
-    return _each(hosts, lambda host: _told(reach, host, script, data), lost, at_once)
+    return _each(hosts, lambda host: _told(reach, host, script, data), at_once)
 
 
-def _each(hosts: Sequence[str], work: Callable[[str], object], lost: Lost, at_once: int = 8) -> list[str]:
+def _each(hosts: Sequence[str], work: Callable[[str], object], at_once: int = 8) -> list[str]:
     """Do it on each host, whatever becomes of it on the others; why it could not be done."""
 
     def one(host: str) -> str:
         try:
             work(host)
-        except lost as error:
+        except RemoteError as error:
             return _sentence(error)
         return ""
 

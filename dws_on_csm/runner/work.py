@@ -19,7 +19,7 @@ from dws_on_csm.engine.plan import Pending
 from dws_on_csm.engine.site_lock import Locked, clock, hold
 from dws_on_csm.engine.state import Run, defect, lasting, left_out, on_all
 from dws_on_csm.model.actions import PROOF, STATE
-from dws_on_csm.model.errors import TROUBLE, Unreachable
+from dws_on_csm.model.errors import RemoteError, Unreachable
 from dws_on_csm.model.events import Failure, Renamed
 from dws_on_csm.model.printable import output
 from dws_on_csm.model.step import Check, ShellLook, Stage, StepContext
@@ -40,9 +40,9 @@ def work(made: Run, options: Options, display: select.Display, down: Sequence[st
     try:
         _look(made, options)
         return _work(made, options, display, down, holding)
-    except TROUBLE as error:
-        failure = Failure(meaning=str(error), fix=getattr(error, "fix", ""))
-        made.done(getattr(error, "host", "-"), "run.work", "failed", began, failures=(failure,))
+    except RemoteError as error:
+        failure = Failure(meaning=str(error), fix=error.fix)
+        made.done(error.host or "-", "run.work", "failed", began, failures=(failure,))
         return ""
     except Exception as error:  # noqa: BLE001  # whoever waits for this run is owed its end, whatever we did wrong
         made.done("-", "run.work", "failed", began, failures=(defect(error),))
@@ -112,7 +112,7 @@ def _alone(made: Run, options: Options, do: Callable[[], str], holding: ExitStac
         made.stopping.set()
 
     try:
-        lock = holding.enter_context(hold(made.reach.session(master), made.id, TROUBLE, lost))
+        lock = holding.enter_context(hold(made.reach.session(master), made.id, lost))
         if lock.run != made.id:
             made.id = lock.run
             made.emit(Renamed(made.id, time.time()))

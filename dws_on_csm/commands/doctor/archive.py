@@ -26,7 +26,7 @@ from dws_on_csm.commands.logs.sources import sources
 from dws_on_csm.config.load import ROOT
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
-from dws_on_csm.model.errors import UNTOLD, Lost, untold
+from dws_on_csm.model.errors import READ_ERRORS, Lost, error_text
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.secret import GONE, Secret
 from dws_on_csm.redaction import redact
@@ -105,13 +105,13 @@ def known(reading: Reading) -> tuple[Known, str]:
         path = "/api/v1/namespaces/{}/secrets/{}".format(*secret.split("/"))
         data = (reading.run.reach.cluster().get(path) or {}).get("data") or {}
         values = [Secret(base64.b64decode(text)) for name, text in data.items() if name != "username"]
-    except UNTOLD as error:
-        unread.append(f"The password in the Secret {secret} {unsearched} {untold(error)}\n")
+    except READ_ERRORS as error:
+        unread.append(f"The password in the Secret {secret} {unsearched} {error_text(error)}\n")
     for host in site.controllers:
         try:
             pieces += _pieces(reading, host.name)
-        except UNTOLD as error:
-            unread.append(f"The plugin's private key on {host.name} {unsearched} {untold(error)}\n")
+        except READ_ERRORS as error:
+            unread.append(f"The plugin's private key on {host.name} {unsearched} {error_text(error)}\n")
     return Known(values, pieces), "".join(unread)
 
 
@@ -169,8 +169,8 @@ def _hosts(reading: Reading) -> Iterator[Member]:
         try:
             answer = session.run(script, deadline=120.0)
             text = (answer.out + answer.err).decode(errors="replace")
-        except UNTOLD as error:
-            text = f"{untold(error)}\n"
+        except READ_ERRORS as error:
+            text = f"{error_text(error)}\n"
         if len(text) > HOST_CHARACTERS:
             text = f"{text[:HOST_CHARACTERS]}\n(truncated; the full text has {len(text)} characters)\n"
         return f"hosts/{session.host}.txt", text
@@ -202,8 +202,8 @@ def _cluster(reading: Reading) -> Iterator[Member]:
 def _object(reading: Reading, path: str) -> str:
     try:
         return _dumped(_trimmed(reading.run.reach.cluster().get(path)))
-    except UNTOLD as error:
-        return f"{path}: {untold(error)}\n"
+    except READ_ERRORS as error:
+        return f"{path}: {error_text(error)}\n"
 
 
 def _trimmed(value: Any) -> Any:
@@ -216,8 +216,8 @@ def _trimmed(value: Any) -> Any:
 def _secrets(reading: Reading) -> str:
     try:
         secrets = reading.run.reach.cluster().names(f"/api/v1/namespaces/{names.NAMESPACE}/secrets")
-    except UNTOLD as error:
-        return f"{untold(error)}\n"
+    except READ_ERRORS as error:
+        return f"{error_text(error)}\n"
     return "".join(f"{name}\n" for name in secrets)
 
 
@@ -229,8 +229,8 @@ def _dws_objects(reading: Reading) -> Iterator[Member]:
         yield "cluster/crds.json", _dumped(crds)
         for plural, crd in crds.items():
             yield f"cluster/{plural}.json", _dumped(_trimmed(installed.objects(cluster, plural, crd)))
-    except UNTOLD as error:
-        yield "cluster/crds.txt", f"{untold(error)}\n"
+    except READ_ERRORS as error:
+        yield "cluster/crds.txt", f"{error_text(error)}\n"
 
 
 def _runs(master: str) -> Iterator[Member]:

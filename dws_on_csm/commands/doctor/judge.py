@@ -12,7 +12,7 @@ from dws_on_csm.commands.doctor import rules
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen
 from dws_on_csm.engine.looks import Item, LookFailed, keyed
 from dws_on_csm.engine.state import Run, defect
-from dws_on_csm.model.errors import TROUBLE
+from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, Step, Value
 from dws_on_csm.runner.inspect import Reading
 from dws_on_csm.stages.preflight.checks import SKEW
@@ -141,7 +141,7 @@ def measured(reading: Reading) -> dict[str, float]:
         before = time.time()
         try:
             answer = session.run("date +%s.%N", deadline=20.0)
-        except TROUBLE:  # the host's other checks report it
+        except RemoteError:  # the host's other checks report it
             return None
         try:
             return session.host, float(answer.out) - (before + time.time()) / 2

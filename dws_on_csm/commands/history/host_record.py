@@ -10,7 +10,7 @@ from typing import Any
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
-from dws_on_csm.model.cluster_api import MALFORMED
+from dws_on_csm.model.errors import MALFORMED
 from dws_on_csm.model.snapshot import ABSENT, FileSnapshot
 from dws_on_csm.stages.slurm import plugin
 

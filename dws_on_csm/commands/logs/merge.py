@@ -17,7 +17,7 @@ from dws_on_csm.commands.logs.entries import Clock, Entry
 from dws_on_csm.commands.logs.pod_log import PodLog
 from dws_on_csm.commands.logs.sources import Sources
 from dws_on_csm.kube.client import Cluster
-from dws_on_csm.model.errors import UNTOLD, untold
+from dws_on_csm.model.errors import READ_ERRORS, error_text
 
 WINDOW = 1.0
 """Seconds that an entry waits for earlier ones from elsewhere before it is shown."""
@@ -25,7 +25,7 @@ ROOM = 2000
 """Entries that wait at most; then whoever reads more of them waits too."""
 SPACE = 4_000_000
 """Characters that these have at most, for the same end: an entry may have many."""
-ENDS: tuple[type[Exception], ...] = (*UNTOLD, EOFError)
+ENDS: tuple[type[Exception], ...] = (*READ_ERRORS, EOFError)
 """How a source may end badly."""
 LOOK = 5.0
 """Seconds after which it is looked for new pods, whether the API tells of one or not."""
@@ -60,8 +60,8 @@ def _clock(found: Sources, log: PodLog) -> Clock:
 def _guarded(found: Sources, log: PodLog, entries: Iterator[Entry]) -> Iterator[Entry]:
     try:
         yield from entries
-    except UNTOLD as error:
-        found.lacks(f"{log.source}: {untold(error)}")
+    except READ_ERRORS as error:
+        found.lacks(f"{log.source}: {error_text(error)}")
 
 
 # --- what comes
@@ -123,7 +123,7 @@ def _thread(found: Sources, work: Callable[[], None]) -> threading.Thread:
         try:
             work()
         except ENDS as error:
-            found.lacks(str(error) if isinstance(error, EOFError) else untold(error))
+            found.lacks(str(error) if isinstance(error, EOFError) else error_text(error))
 
     thread = threading.Thread(target=guarded, daemon=True)
     thread.start()
@@ -151,10 +151,10 @@ def _follow_pods(found: Sources, cluster: Cluster, news: News) -> None:
                     one.thread = _thread(found, partial(_into, news, partial(_coming, found, cluster, log, one)))
             cluster.await_event(pod_log.PODS, LOOK)
             away = ""
-        except UNTOLD as error:
+        except READ_ERRORS as error:
             if not away:
-                found.note(f"DWS's pods can't be asked, and are again every {LOOK:.0f} s: {untold(error)}")
-            away = untold(error)
+                found.note(f"DWS's pods can't be asked, and are again every {LOOK:.0f} s: {error_text(error)}")
+            away = error_text(error)
             threading.Event().wait(LOOK)
 
 
@@ -184,8 +184,8 @@ def _coming(found: Sources, cluster: Cluster, log: PodLog, one: _Reading) -> Ite
         for entry in pod_log.coming(cluster, log, one.last, _clock(found, log)):
             one.last = entry.at
             yield entry
-    except UNTOLD as error:
-        wrong = untold(error)
+    except READ_ERRORS as error:
+        wrong = error_text(error)
         if wrong != one.wrong:
             found.note(f"{log.source}: {wrong}; it is tried again")
     one.wrong = wrong

@@ -14,7 +14,7 @@ from dws_on_csm.kube.api_call import NOT_FOUND
 from dws_on_csm.kube.client import Cluster
 from dws_on_csm.kube.pods import running
 from dws_on_csm.model.cluster_api import ClusterError
-from dws_on_csm.model.errors import UNTOLD, untold
+from dws_on_csm.model.errors import READ_ERRORS, error_text
 
 PODS = f"/api/v1/namespaces/{names.NAMESPACE}/pods"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
@@ -138,8 +138,8 @@ def readable(cluster: Cluster, note: Note, controllers: Sequence[Host] = ()) -> 
     """The containers whose logs are read; says what can't be. A site without DWS has none."""
     try:
         logs = found(cluster, controllers)
-    except UNTOLD as error:
-        note(f"DWS's pods can't be asked: {untold(error)}")
+    except READ_ERRORS as error:
+        note(f"DWS's pods can't be asked: {error_text(error)}")
         return []
     if not [log for log in logs if not log.slurm]:
         note(f"there are no pods of DWS in {names.NAMESPACE}")

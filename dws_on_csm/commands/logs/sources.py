@@ -15,8 +15,7 @@ from dws_on_csm.commands.logs.pod_log import PodLog
 from dws_on_csm.config.site import Host, Site
 from dws_on_csm.display import console
 from dws_on_csm.kube.client import Cluster, preload
-from dws_on_csm.model.cluster_api import MALFORMED
-from dws_on_csm.model.errors import TROUBLE, UNTOLD, Unreachable, untold
+from dws_on_csm.model.errors import MALFORMED, READ_ERRORS, RemoteError, Unreachable, error_text
 from dws_on_csm.runner.connections import connect_all
 from dws_on_csm.transport.session import Session
 
@@ -79,7 +78,7 @@ def sources(site: Site, began: float, follow: bool) -> Iterator[Sources]:
 def _open_host(site: Site, session: Session, found: Sources, follow: bool, ends: ExitStack) -> None:
     try:
         log = host_log.opened(site, session, found.began, follow)
-    except TROUBLE as error:
+    except RemoteError as error:
         found.lacks(str(error))
         return
     except MALFORMED as error:
@@ -101,8 +100,8 @@ def _open_pods(site: Site, session: Session, found: Sources, ends: ExitStack) ->
     try:
         ahead = _ahead(session)
         found.clocks = pod_log.clocks(found.cluster, ahead, [log.node for log in found.pods])
-    except UNTOLD as error:
-        found.note(f"the nodes' clocks can't be told, their times are taken as they are: {untold(error)}")
+    except READ_ERRORS as error:
+        found.note(f"the nodes' clocks can't be told, their times are taken as they are: {error_text(error)}")
     for node, clock in found.clocks.items():
         if abs(clock.ahead) > host_log.NOTED:
             found.note(host_log.skewed(node, clock.ahead))

@@ -23,7 +23,9 @@ from dws_on_csm.commands.verify_cancel.workflow_hold import Holds
 from dws_on_csm.commands.verify_cancel.workflow_watch import Watch
 from dws_on_csm.engine.context import StepReporter
 from dws_on_csm.engine.host_script import fenced
+from dws_on_csm.engine.looks import LookFailed
 from dws_on_csm.engine.state import Run
+from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import Failure, Outcome
 from dws_on_csm.stages import cancel
 
@@ -85,10 +87,9 @@ def _clear(bench: Bench, *, left: bool = False) -> None:
 
 def _case(bench: Bench, case: Case) -> None:
     began = time.time()
-    trouble: tuple[type[Exception], ...] = (Failed, *bench.run.trouble)
     try:
         outcome, more = _made(bench, case)
-    except trouble as failed:
+    except (Failed, LookFailed, RemoteError) as failed:
         code = getattr(failed, "code", None)
         command = f"submit a job, {case.reached}, {case.command}"  # the failure says how far it came
         outcome, more = "failed", {"failures": (Failure(command, code, meaning=str(failed), fix=FIX),)}

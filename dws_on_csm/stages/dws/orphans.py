@@ -10,7 +10,8 @@ import json
 from collections.abc import Sequence
 
 from dws_on_csm.model.actions import Action, CallApi, Delete, RunElsewhere
-from dws_on_csm.model.cluster_api import MALFORMED, Cluster
+from dws_on_csm.model.cluster_api import Cluster
+from dws_on_csm.model.errors import MALFORMED
 from dws_on_csm.model.step import Finding, Refused, StepContext
 from dws_on_csm.stages import jobs
 from dws_on_csm.stages.dws import in_use, installed, workflows

@@ -20,7 +20,6 @@ from dws_on_csm.engine.looks import keyed
 from dws_on_csm.engine.perform import refresh
 from dws_on_csm.engine.state import DEFECT, Run, at_work
 from dws_on_csm.model.actions import Action, Put, RunScript
-from dws_on_csm.model.errors import Lost
 from dws_on_csm.model.events import Awaiting, Began, Done, Event, Line
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import (
@@ -58,7 +57,7 @@ def a_run(host: LocalHost, *stages: Stage, roles: dict[str, tuple[str, ...]] | N
     seen: list[Event] = []
     site = load(DEFAULT)
     reach = Reach(lambda name: host, lambda: pytest.fail("no cluster here"), lambda role: "one")
-    return Run("run-1", site, stages, reach, seen.append, roles or {"master": ("one",)}, (Lost,)), seen
+    return Run("run-1", site, stages, reach, seen.append, roles or {"master": ("one",)}), seen
 
 
 def outcomes(seen: Sequence[Event]) -> dict[str, str]:

@@ -20,7 +20,6 @@ from dws_on_csm.engine.site_lock import hold
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model import actions
 from dws_on_csm.model.actions import CallApi, Put, RunElsewhere, RunScript
-from dws_on_csm.model.errors import LockLost, Lost
 from dws_on_csm.model.events import Done, Event
 from dws_on_csm.model.step import ShellLook, Stage, Step, StepContext
 from dws_on_csm.runner.journal import identifier
@@ -146,7 +145,7 @@ class Site:
         reach = Reach(lambda name: self.host, lambda: self.cluster, lambda role: "one", fence=self.named.append)
         hosts: dict[str, tuple[str, ...]] = {"master": ("one",), "submitter": ()}
         name = identifier(time.time())
-        made = Run(name, load(DEFAULT), stages, reach, self.events.append, hosts, (Lost, LockLost))
+        made = Run(name, load(DEFAULT), stages, reach, self.events.append, hosts)
         with ExitStack() as holding:
             assert work(made, Options(yes=True), Display(self.events.append), (), holding) == ""
         return made
@@ -196,7 +195,7 @@ def test_a_run_that_stood_still_before_its_command(site: Site, tmp_path: Path, k
 def test_who_takes_a_lock_that_was_not_given_up_shuts_its_run_out_everywhere(site: Site, tmp_path: Path) -> None:
     """A run that stands still holds no lock for ever. The next one tells all hosts, before it looks at anything: from then on
     the first one changes nothing, also on a host on which the next one has nothing to do."""
-    with hold(site.host, identifier(time.time()), (Lost,)) as first:
+    with hold(site.host, identifier(time.time())) as first:
         first.over.set()  # nobody renews it
         holder = state() / "lock/holder"
         lines = holder.read_text().splitlines()

@@ -58,7 +58,7 @@ def test_one_host_is_noted_while_another_goes_through_all(hurried: None) -> None
 def test_one_step_is_through_while_another_asks_what_failed(hurried: None, local_host: LocalHost) -> None:
     """A stage that begins sees to what it needs, whatever is noted of the others at that moment."""
     reach = Reach(lambda name: local_host, lambda: None, lambda role: "one")
-    run = Run("run-1", load(DEFAULT), [], reach, lambda event: None, {}, ())
+    run = Run("run-1", load(DEFAULT), [], reach, lambda event: None, {})
     run.done("first", "deploy.step", "failed", 0.0)
 
     def note() -> None:

@@ -86,7 +86,7 @@ def now() -> str:
 def test_it_is_there_while_a_run_is_at_work(local_host: LocalHost, state: Path) -> None:
     """The lock names who holds it and what tells its process from others, and is gone after the run."""
     run = now()
-    with hold(local_host, run, (Lost,)) as got:
+    with hold(local_host, run) as got:
         who, process, run_, until_, counts = lines(state)
         assert (who, int(process), run_, got.run) == (owner(), os.getpid(), run, run)
         assert 60 < int(until_) - time.time() <= 121
@@ -98,7 +98,7 @@ def test_it_is_there_while_a_run_is_at_work(local_host: LocalHost, state: Path) 
 def test_somebody_elses_is_kept(local_host: LocalHost, state: Path) -> None:
     """Another operator's run is named, with the seconds until its lock would end, and its lock stays."""
     held(state, "ann@admin2", 1, "run-9", 100)
-    with pytest.raises(Locked, match="ann@admin2 is at work here with run run-9") as refused, hold(local_host, "r", ()):
+    with pytest.raises(Locked, match="ann@admin2 is at work here with run run-9") as refused, hold(local_host, "r"):
         pass
     assert 20 <= refused.value.holder.left <= 100
     forced(state)
@@ -132,11 +132,11 @@ def test_only_a_process_of_this_machine_that_has_ended_gives_way_early(
     held(state, who, process, "run-9", 100, identified=identified)
     with ExitStack() as stack:
         if taken:
-            stack.enter_context(hold(local_host, now(), (Lost,)))
+            stack.enter_context(hold(local_host, now()))
             assert lines(state)[1] == str(os.getpid())
             return
         with pytest.raises(Locked):
-            stack.enter_context(hold(local_host, now(), (Lost,)))
+            stack.enter_context(hold(local_host, now()))
     forced(state)
 
 
@@ -168,7 +168,7 @@ def test_one_that_has_ended_gives_way(local_host: LocalHost, state: Path, left: 
     if left is None:
         (state / "lock" / "holder").unlink()
     run = now()
-    with hold(local_host, run, (Lost,)):
+    with hold(local_host, run):
         assert run in lines(state)
 
 
@@ -186,11 +186,11 @@ def test_one_whose_end_nobody_knows_ends(local_host: LocalHost, state: Path, tex
     held(state, "ann@admin2", 1, "run-9", 0)
     (state / "lock" / "holder").write_text(text)
     for _ in range(2):
-        with pytest.raises(Locked) as refused, hold(local_host, now(), (Lost,)):
+        with pytest.raises(Locked) as refused, hold(local_host, now()):
             pass
         assert site_lock.LEASE_SECONDS / 2 < refused.value.holder.left <= site_lock.LEASE_SECONDS
     (state / "lock" / "holder").write_text(holding("ann@admin2", 1, "run-9", -1))
-    with hold(local_host, now(), (Lost,)):
+    with hold(local_host, now()):
         pass
 
 
@@ -199,7 +199,7 @@ def test_one_that_can_not_be_made_is_told(local_host: LocalHost, state: Path) ->
     state.write_text("a file in the folder's place")
     with (
         pytest.raises(Unreachable, match=r"one: the site can't be locked: mkdir: .*File exists"),
-        hold(local_host, "r", ()),
+        hold(local_host, "r"),
     ):
         pass
 
@@ -233,7 +233,7 @@ def test_an_answer_that_is_none_is_told(tmp_path: Path, state: Path, answer: byt
     host = Talking(tmp_path, answer=answer)
     with (
         pytest.raises(Unreachable, match="one: the site can't be locked: what the script answered could not be read"),
-        hold(host, now(), (Lost, Unreachable)),
+        hold(host, now()),
     ):
         pass
     assert not (state / "lock").exists(), "it was taken all the same, and is left"
@@ -265,7 +265,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_is_renewed(local_host: LocalHost, state: Path, hurried: None) -> None:
     """As long as its run is at work the lock's end moves on, by itself."""
-    with hold(local_host, now(), (Lost,)):
+    with hold(local_host, now()):
         first = ends(state)
         until(lambda: ends(state) >= first + 2)
 
@@ -276,7 +276,7 @@ def test_a_renewal_that_fails_is_tried_again(
     """One renewal that fails, or several, is not the last one."""
     monkeypatch.setattr(site_lock, "LEASE_SECONDS", 60)
     host, told = Broken(local_host.folder, fails=3), list[str]()
-    with hold(host, now(), (Lost,), told.append) as got:
+    with hold(host, now(), told.append) as got:
         first = ends(state)
         assert [got.renew() for _ in range(3)] == [False] * 3
         got.check()
@@ -289,7 +289,7 @@ def test_a_renewal_gives_time_again(local_host: LocalHost, state: Path, monkeypa
     host, told, later = Broken(local_host.folder), list[str](), 0.0
     real = site_lock.clock
     monkeypatch.setattr(site_lock, "clock", lambda: real() + later)
-    with hold(host, now(), (Lost,), told.append) as got:
+    with hold(host, now(), told.append) as got:
         later = 100.0
         assert got.renew()
         host.fails, later = 2, 200.0
@@ -303,7 +303,7 @@ def test_a_renewal_gives_time_again(local_host: LocalHost, state: Path, monkeypa
 def test_renewing_goes_on_by_itself_after_a_failure(local_host: LocalHost, state: Path, hurried: None) -> None:
     """The thread that renews tries again soon after a failure, until the lock would have ended."""
     host = Broken(local_host.folder, fails=2)
-    with hold(host, now(), (Lost,)):
+    with hold(host, now()):
         first = ends(state)
         until(lambda: host.fails == 0 and ends(state) >= first + 2)
 
@@ -311,7 +311,7 @@ def test_renewing_goes_on_by_itself_after_a_failure(local_host: LocalHost, state
 def test_a_lock_that_could_not_be_renewed_in_time_is_lost(local_host: LocalHost, state: Path, hurried: None) -> None:
     """Where no renewal gets through until the lock has ended, that is said once, and nothing may be changed any more."""
     host, told = Broken(local_host.folder, fails=1 << 30), list[str]()
-    with hold(host, now(), (Lost,), told.append) as got:
+    with hold(host, now(), told.append) as got:
         until(lambda: bool(told))
         with pytest.raises(LockLost, match=r"could not be renewed for 3 s .*the connection broke"):
             got.check()
@@ -326,7 +326,7 @@ def test_a_run_that_stood_still_asks_before_it_goes_on(
     asleep = 0.0
     real = site_lock.clock
     monkeypatch.setattr(site_lock, "clock", lambda: real() + asleep)
-    with hold(local_host, now(), (Lost,)) as got:
+    with hold(local_host, now()) as got:
         asleep = 500.0
         got.check()
         asleep = 1000.0
@@ -340,7 +340,7 @@ def test_a_run_that_stood_still_asks_before_it_goes_on(
 def test_a_lock_that_is_gone_is_lost(local_host: LocalHost, state: Path, hurried: None) -> None:
     """Where somebody took and left the lock meanwhile, or took it away by hand, that is noticed too."""
     told: list[str] = []
-    with hold(local_host, now(), (Lost,), told.append):
+    with hold(local_host, now(), told.append):
         forced(state)
         until(lambda: bool(told))
     assert "it is gone from the master" in told[0] and not (state / "lock").exists()
@@ -370,7 +370,7 @@ def test_a_run_that_lost_its_lock_stops_before_its_next_change(
     )
     reach = Reach(lambda name: local_host, lambda: None, lambda role: "one")
     stages = [Stage("first", (), (steps[0],)), Stage("second", ("first",), (steps[1],))]
-    run = Run(now(), load(DEFAULT), stages, reach, seen.append, {"master": ("one",), "submitter": ()}, (Lost, LockLost))
+    run = Run(now(), load(DEFAULT), stages, reach, seen.append, {"master": ("one",), "submitter": ()})
     with ExitStack() as held:
         assert work(run, Options(yes=True), Display(seen.append), (), held) == ""
     done = {f"{one.stage}.{one.step}": one for one in seen if isinstance(one, Done)}
@@ -388,7 +388,7 @@ def test_what_was_seen_before_another_run_ended_is_looked_at_again(local_host: L
 
     def meanwhile(place: StepContext, have: str) -> tuple[()]:
         if one.exists() and not (local_host.folder / "two").exists():
-            with hold(local_host, now(), (Lost,)):
+            with hold(local_host, now()):
                 one.unlink()
         return ()
 
@@ -401,7 +401,7 @@ def test_what_was_seen_before_another_run_ended_is_looked_at_again(local_host: L
     check = Check("other", "master", lambda place: ShellLook("true", bytes.decode), meanwhile)
     stages = [Stage("first", (), (check,)), Stage("a", ("first",), (step("one"),)), Stage("b", ("a",), (step("two"),))]
     reach = Reach(lambda name: local_host, lambda: None, lambda role: "one")
-    run = Run(now(), load(DEFAULT), stages, reach, lambda event: None, {"master": ("one",), "submitter": ()}, (Lost,))
+    run = Run(now(), load(DEFAULT), stages, reach, lambda event: None, {"master": ("one",), "submitter": ()})
     with ExitStack() as held:
         assert work(run, Options(yes=True), Display(lambda event: None), (), held) == ""
     assert one.exists() and (local_host.folder / "two").exists()
@@ -415,7 +415,7 @@ def test_what_was_seen_before_another_run_ended_is_looked_at_again(local_host: L
 def test_a_run_is_named_by_the_masters_clock(local_host: LocalHost, state: Path, hours: int) -> None:
     """An operator's clock that is wrong names no run: each has the master's time, and its own last digits."""
     run = identifier(time.time() + 3600 * hours)
-    with hold(local_host, run, (Lost,)) as got:
+    with hold(local_host, run) as got:
         assert lines(state)[2] == got.run
         assert (
             abs(int(time.strftime("%s", time.strptime(got.run[:15], "%Y%m%dT%H%M%S"))) - time.mktime(time.gmtime()))
@@ -430,7 +430,7 @@ def test_names_of_runs_are_in_the_order_of_the_runs(local_host: LocalHost, state
     names = [identifier(begun + 90000)]
     (state / "before" / names[0]).mkdir(parents=True)
     for proposed in (begun, begun - 86400, begun + 86400, begun, begun):
-        with hold(local_host, identifier(proposed), (Lost,)) as got:
+        with hold(local_host, identifier(proposed)) as got:
             (state / "runs").mkdir(exist_ok=True)
             (state / "runs" / got.run).touch()
             names.append(got.run)
@@ -442,7 +442,7 @@ def test_two_runs_of_one_second_are_in_order(local_host: LocalHost, state: Path)
     begun = identifier(time.time() - 30)[:-4]
     names = []
     for digits in ("ffff", "0000"):
-        with hold(local_host, begun + digits, (Lost,)) as got:
+        with hold(local_host, begun + digits) as got:
             (state / "before" / got.run).mkdir(parents=True)
             names.append(got.run)
     assert names[0] == begun + "ffff" and names[0] < names[1] and names[1].endswith("-0000")
@@ -462,7 +462,6 @@ def test_the_run_goes_by_its_name_from_then_on(local_host: LocalHost, state: Pat
         reach,
         seen.append,
         {"master": ("one",), "submitter": ()},
-        (Lost,),
     )
     with ExitStack() as held:
         work(run, Options(yes=True), Display(seen.append), (), held)
@@ -499,7 +498,7 @@ def test_a_host_that_knows_a_later_run_is_told_before_anything_is_changed(
 
     def made() -> tuple[str, Run]:
         reach = Reach(lambda name: hosts.get(name, local_host), lambda: local_host.cluster(), lambda role: "one")
-        run = Run(now(), load(DEFAULT), stages, reach, lambda event: None, roles, (Lost,))
+        run = Run(now(), load(DEFAULT), stages, reach, lambda event: None, roles)
         with ExitStack() as held:
             return work(run, Options(yes=True), Display(lambda event: None), (), held), run
 
@@ -514,5 +513,5 @@ def test_a_run_is_named_after_the_last_that_was_at_work_on_the_master(local_host
     """Also where nothing else is left of that one."""
     state.mkdir()
     (state / "busy").write_text("20990101T000000Z-aaaa\n")
-    with hold(local_host, now(), (Lost,)) as got:
+    with hold(local_host, now()) as got:
         assert got.run > "20990101T000000Z-aaaa"

@@ -17,7 +17,6 @@ from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.site_lock import hold
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.actions import RunScript
-from dws_on_csm.model.errors import Lost
 from dws_on_csm.model.events import Done, Event
 from dws_on_csm.model.step import Removal, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.runner.journal import identifier
@@ -63,7 +62,7 @@ def worked(host: LocalHost, *stages: Stage, yes: bool = False) -> tuple[str, lis
     seen: list[Event] = []
     reach = Reach(lambda name: host, lambda: None, lambda role: "one")
     hosts: dict[str, tuple[str, ...]] = {"master": ("one",), "submitter": ()}
-    run = Run(identifier(time.time()), load(DEFAULT), stages, reach, seen.append, hosts, (Lost,), yes=yes)
+    run = Run(identifier(time.time()), load(DEFAULT), stages, reach, seen.append, hosts, yes=yes)
     with ExitStack() as holding:
         refused = work(run, Options(yes=yes), Display(seen.append), (), holding)
     return refused, [event for event in seen if isinstance(event, Done)]
@@ -73,7 +72,7 @@ def other_run(host: LocalHost, text: str) -> Callable[[], str]:
     """Somebody answers yes, after another run has changed what there is."""
 
     def answer() -> str:
-        with hold(host, identifier(time.time()), (Lost,)):
+        with hold(host, identifier(time.time())):
             (host.folder / "list").write_text(text)
         return "y"
 

@@ -44,7 +44,7 @@ def a_run(*outcomes: tuple[str, str, str, Outcome]) -> Run:
     last = Stage("open", (), (opened,), ends="close")
     stages = (around, Stage("slurm", (), ()), last)
     reach = Reach(lambda host: None, lambda: None, lambda role: "m")
-    made = Run("1", load(DEFAULT), stages, reach, lambda event: None, {"master": ("m",)}, ())
+    made = Run("1", load(DEFAULT), stages, reach, lambda event: None, {"master": ("m",)})
     made.outcomes.update({(stage, step, host): outcome for stage, step, host, outcome in outcomes})
     return made
 

@@ -18,7 +18,6 @@ from dws_on_csm.display.select import Display
 from dws_on_csm.engine import host_script
 from dws_on_csm.engine.context import Reach
 from dws_on_csm.model.actions import RunScript
-from dws_on_csm.model.errors import LockLost, Unreachable
 from dws_on_csm.model.events import Event, Summary
 from dws_on_csm.model.step import ShellLook, Stage, Step
 from dws_on_csm.runner import past_runs, run, run_log
@@ -82,8 +81,8 @@ def _run(
         events.append({**done, "diff": ['+ "outcome": "changed", "began": 1']})
     events.append({"event": "summary", "run": run, "exit": code, "message": "It has ended."})
     text = "".join(json.dumps(event) + "\n" for event in events)
-    run_log.leave(_reach(hosts), run, "install", {host: [step] for host in on}, text.encode(), (Unreachable,))
-    run_log.prune(_reach(hosts), run, reached, keep, (Unreachable,))
+    run_log.leave(_reach(hosts), run, "install", {host: [step] for host in on}, text.encode())
+    run_log.prune(_reach(hosts), run, reached, keep)
 
 
 def _kept(host: LocalHost) -> list[str]:
@@ -156,7 +155,7 @@ def test_a_run_that_was_cut_off_is_kept_as_one_that_changed_something(hosts: Map
 def test_what_can_not_be_written_is_told(hosts: Mapping[str, LocalHost]) -> None:
     """What could not be written on a host is said with its name, and the others have theirs."""
     (hosts["ctl1"].folder / "state").write_text("no folder")
-    (said,) = run_log.leave(_reach(hosts), _id(2), "install", {"ctl1": ["slurm.conf"]}, b"", (Unreachable,))
+    (said,) = run_log.leave(_reach(hosts), _id(2), "install", {"ctl1": ["slurm.conf"]}, b"")
     assert said.startswith("ctl1: what this run did can't be kept")
     assert (hosts["master"].folder / "state" / "runs.log").exists()
 
@@ -261,9 +260,8 @@ def test_a_run_that_stood_still_at_its_end_takes_nothing_from_the_next(hosts: Ma
     (hosts["ctl1"].folder / "state/busy").write_text(f"{_id(9)}\n")
     kept = {name: _kept(host) for name, host in hosts.items()}
     logs = (hosts["master"].folder / "state/runs.log").read_text()
-    lost = (Unreachable, LockLost)
-    said = run_log.leave(_reach(hosts), _id(3), "install", {"ctl1": ["slurm.conf"]}, b"{}\n", lost)
-    said += run_log.prune(_reach(hosts), _id(3), HOSTS, 1, lost)
+    said = run_log.leave(_reach(hosts), _id(3), "install", {"ctl1": ["slurm.conf"]}, b"{}\n")
+    said += run_log.prune(_reach(hosts), _id(3), HOSTS, 1)
     assert len(said) == 3 and all("has lost its lock" in one for one in said)
     assert kept == {name: _kept(host) for name, host in hosts.items()}
     assert (hosts["master"].folder / "state/runs.log").read_text() == logs
@@ -275,7 +273,7 @@ def test_a_run_that_loses_its_lock_midway_takes_nothing_more(hosts: Mapping[str,
         _run(hosts, number, on=("ctl1", "ctl2"))
     _taken(hosts["master"], _id(3))
     (hosts["ctl1"].folder / "state/busy").write_text(f"{_id(9)}\n")
-    (said,) = run_log.prune(_reach(hosts), _id(3), HOSTS, 1, (Unreachable, LockLost))
+    (said,) = run_log.prune(_reach(hosts), _id(3), HOSTS, 1)
     assert "has lost its lock" in said and _id(9) in said
     assert _kept(hosts["ctl1"]) == [_id(1), _id(2)] and _kept(hosts["ctl2"]) == [_id(2)]
 

@@ -31,7 +31,7 @@ def a_step(wrong: Exception) -> Step:
 def worked(host: LocalHost, step: Step) -> list[Done]:
     seen: list[Event] = []
     reach = Reach(lambda name: host, lambda: None, lambda role: "one")
-    run = Run("run-1", load(DEFAULT), [Stage("some", (), (step,))], reach, seen.append, {"master": ("one",)}, (Lost,))
+    run = Run("run-1", load(DEFAULT), [Stage("some", (), (step,))], reach, seen.append, {"master": ("one",)})
     with ExitStack() as holding:
         assert work(run, Options(plan=True), Display(seen.append), (), holding) == ""
     return [event for event in seen if isinstance(event, Done)]

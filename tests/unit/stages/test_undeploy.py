@@ -654,7 +654,7 @@ def test_what_goes_is_told_without_the_clone_that_takes_it_away() -> None:
         "replace.removed": {**HAVE, "objects": ["Deployment dws-webhook"]},
     }
     place = a_place(facts, dws="0.0.19")
-    run = Run("run-1", place.site, (dws_replace.STAGE,), Reach(*[pytest.fail] * 3), list[Event]().append, {}, ())
+    run = Run("run-1", place.site, (dws_replace.STAGE,), Reach(*[pytest.fail] * 3), list[Event]().append, {})
     run.board.facts = place.facts
     run.board.seen = {(key, MASTER): 0 for key in facts}
     step = next(one for one in dws_replace.STAGE.steps if one.name == "removed")

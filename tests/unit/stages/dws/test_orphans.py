@@ -17,7 +17,6 @@ from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.engine.looks import Board
 from dws_on_csm.engine.perform import perform
 from dws_on_csm.engine.state import Run
-from dws_on_csm.model.errors import Lost
 from dws_on_csm.model.events import Done, Event
 from dws_on_csm.model.step import Check, Refused, ShellLook, Stage
 from dws_on_csm.stages import jobs, undeploy
@@ -107,7 +106,7 @@ def a_run(world: World, tmp_path: Path, *stages: Stage) -> tuple[Run, list[Event
     seen: list[Event] = []
     reach = Reach(lambda name: host, lambda: world, lambda role: MASTER if role == "master" else CONTROLLER)
     roles = {"master": (MASTER,), "submitter": (CONTROLLER,), "controller": (CONTROLLER,)}
-    return Run("run-1", load(DEFAULT), stages, reach, seen.append, roles, (Lost,), yes=True), seen
+    return Run("run-1", load(DEFAULT), stages, reach, seen.append, roles, yes=True), seen
 
 
 def removal(stage: Stage) -> Stage:

@@ -107,7 +107,7 @@ def test_a_run_writes_which_hosts_it_leaves_out(local_host: LocalHost, tmp_path:
         run = f"r{len(local_host.scripts)}"
         narrowed = replace(site, limit=None if limit is None else frozenset(limit))
         roles = {"master": (master,), "controller": tuple(answers), "submitter": ()}
-        made = Run(run, narrowed, [], reach, lambda event: None, roles, ())
+        made = Run(run, narrowed, [], reach, lambda event: None, roles)
         assert work._changed(made, Options("rollback", undoes="r"), Display(lambda event: None)) == ""
         told = runner_past_runs.told(
             master, {master: local_host.run(runner_past_runs.script(), deadline=60).out.decode().splitlines()}
