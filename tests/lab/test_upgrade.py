@@ -113,7 +113,7 @@ def test_an_upgrade_whose_clone_is_gone_clones_that_tag_again(site: Path, older:
     assert (plan.code, clone["outcome"]) == (4, "would change") and "- at: absent" in clone["diff"]
     done = mended(site)
     assert {f"replace.clone@{MASTER}", f"replace.removed@{MASTER}"} <= done.having("changed")
-    assert "its clone is not there: clone dws v0.0.19" in done.err
+    assert "its clone is missing: clone dws v0.0.19" in done.err
     assert images(on, "0.0.20")
     assert product.install(site).having("changed") == set()
 

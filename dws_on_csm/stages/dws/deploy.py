@@ -15,16 +15,16 @@ from dws_on_csm.stages.dws import (
     cert_manager_overlay,
     in_use,
     kept_configuration,
+    manifests,
     readiness,
-    rendered,
     reopen,
     workflow_namespace,
 )
 
 
 def _look_applied(ctx: StepContext) -> ApiLook:
-    objects = rendered.wanted(ctx)
-    return ApiLook(lambda cluster: {rendered.label(one): _state(cluster, one) for one in objects})
+    objects = manifests.wanted(ctx)
+    return ApiLook(lambda cluster: {manifests.label(one): _state(cluster, one) for one in objects})
 
 
 def _read_applied(ctx: StepContext, found: Value) -> Value:
@@ -38,7 +38,7 @@ def _read_applied(ctx: StepContext, found: Value) -> Value:
 
 
 def _state(cluster: Cluster, one: Mapping[str, Any]) -> str:
-    have = cluster.get(rendered.path(one))
+    have = cluster.get(manifests.api_path(one))
     if have is None:
         return "missing"
     if "deletionTimestamp" in have["metadata"]:
@@ -46,12 +46,12 @@ def _state(cluster: Cluster, one: Mapping[str, Any]) -> str:
     trimmed = {key: value for key, value in one.items() if key != "status"}
     template = dws_objects.part(dict(one), *_TEMPLATE.split("."))
     # what makes other pods is told before all else
-    pods = rendered.differs({"spec": {"template": template}}, have) if template else ""
-    return pods or rendered.differs(trimmed, have) or "as rendered"
+    pods = manifests.difference({"spec": {"template": template}}, have) if template else ""
+    return pods or manifests.difference(trimmed, have) or "as rendered"
 
 
 def _want_applied(ctx: StepContext) -> Value:
-    return {"as rendered": len(rendered.wanted(ctx)), "missing": [], "not as rendered": []}
+    return {"as rendered": len(manifests.wanted(ctx)), "missing": [], "not as rendered": []}
 
 
 def _change_applied(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
@@ -98,7 +98,9 @@ def _make(ctx: StepContext) -> Sequence[Action]:
 def _odd(ctx: StepContext) -> tuple[str, ...]:
     """The paths of the objects that aren't as rendered: those that an apply changes."""
     found = ctx.facts.one("deploy.applied")
-    return tuple(rendered.path(one) for one in rendered.wanted(ctx) if found[rendered.label(one)] != "as rendered")
+    return tuple(
+        manifests.api_path(one) for one in manifests.wanted(ctx) if found[manifests.label(one)] != "as rendered"
+    )
 
 
 def _with_v1(ctx: StepContext) -> Sequence[Action]:

@@ -36,13 +36,13 @@ def _look_pushed(ctx: StepContext) -> ShellLook:
 
 def _asked(ctx: StepContext) -> Mapping[str, str]:
     try:
-        return manifests.asked(ctx)
+        return manifests.image_sources(ctx)
     except NotYetKnown:
         return {}
 
 
 def _read_pushed(ctx: StepContext, found: Value) -> Value:
-    asked = manifests.asked(ctx)
+    asked = manifests.image_sources(ctx)
     return {name: found.get(name, {"registry": "not asked yet", "pushed": _NEVER}) for name in asked}
 
 
@@ -138,7 +138,7 @@ def _writable(site: Site, name: str) -> RunScript:
 
 def _push(ctx: StepContext, wrong: Mapping[str, str], known: Mapping[str, str]) -> Sequence[Action]:
     """Pull, tag and push these images, side by side; image -> what the registry has of it, and what this tool pushed."""
-    asked = manifests.asked(ctx)
+    asked = manifests.image_sources(ctx)
     supply = {name: supplies.image(ctx.site, asked[name], name.rpartition(":")[2]) for name in wrong}
     settings = reached(ctx.site) | {"record": RECORD} | supplies.settings(ctx.site)
     starts = [shlex.join(["start", name, there, known[name], *supply[name].sources]) for name, there in wrong.items()]

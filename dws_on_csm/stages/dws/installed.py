@@ -1,4 +1,4 @@
-"""What there is of DWS in the cluster, whichever version put it there."""
+"""The DWS installation in the cluster, whichever version it has."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NAMESPACE = f"/api/v1/namespaces/{names.NAMESPACE}"
 
 UNFINISHED = "dws-on-csm/undeploying"
-"""An annotation of the namespace, which an undeploy leaves there: the tag of what is being undeployed, until it is through."""
+"""An annotation of the namespace while an undeploy runs: the tag of the version that it removes."""
 
 _APPS = f"/apis/apps/v1/namespaces/{names.NAMESPACE}/deployments"
 _ADMISSION = "/apis/admissionregistration.k8s.io/v1"
@@ -59,7 +59,7 @@ TRACES = {
         for kind in ("Mutating", "Validating")
     },
 }
-"""What every version of DWS has beside its CRDs, by label: where the API has it."""
+"""Objects that every version of DWS has besides its CRDs, by label: their paths in the API."""
 
 
 def read(cluster: Cluster) -> Installed:
@@ -84,48 +84,46 @@ def tag(deployment: Mapping[str, Any] | None) -> str:
 
 
 def crds(cluster: Cluster) -> dict[str, Crd]:
-    """DWS's CRDs by their plural ("workflows"): {"kind", "served": versions, "storage": version, "deleting": bool}.
+    """DWS's CRDs by their plural ("workflows"). Raises ClusterError.
 
-    A site has some hundred CRDs, of some ten kilobytes each: only those are asked for that discovery tells of.
+    A cluster has some hundred CRDs, of some ten kilobytes each: this asks only for those that discovery names.
     """
     group = cluster.get(f"/apis/{names.GROUP}") or {"versions": []}
-    served = [cluster.get(f"/apis/{one['groupVersion']}") or {"resources": []} for one in group["versions"]]
-    plurals = sorted({one["name"].partition("/")[0] for some in served for one in some["resources"]})
-    return {plural: one for plural in plurals if (one := crd(cluster, plural))}
+    answers = [cluster.get(f"/apis/{version['groupVersion']}") or {"resources": []} for version in group["versions"]]
+    plurals = sorted({resource["name"].partition("/")[0] for answer in answers for resource in answer["resources"]})
+    return {plural: definition for plural in plurals if (definition := crd(cluster, plural))}
 
 
 def crd(cluster: Cluster, plural: str) -> Crd | None:
-    """One of DWS's CRDs, as `crds` has it; None if it isn't there."""
-    one = cluster.get(f"{CRDS}/{plural}.{names.GROUP}")
-    if one is None:
+    """One of DWS's CRDs; None if it does not exist."""
+    definition = cluster.get(f"{CRDS}/{plural}.{names.GROUP}")
+    if definition is None:
         return None
-    versions = one["spec"]["versions"]
+    versions = definition["spec"]["versions"]
     return {
-        "kind": one["spec"]["names"]["kind"],
+        "kind": definition["spec"]["names"]["kind"],
         "served": [version["name"] for version in versions if version["served"]],
         "storage": next(version["name"] for version in versions if version["storage"]),
-        "deleting": "deletionTimestamp" in one["metadata"],
+        "deleting": "deletionTimestamp" in definition["metadata"],
     }
 
 
-def path(plural: str, found: Crd) -> str:
-    """Where the API lists the objects of a CRD: in the version in which they are stored, so that no webhook has to convert
-    them, unless that one isn't served."""
-    version = found["storage"] if found["storage"] in found["served"] else next(iter(found["served"]), found["storage"])
+def path(plural: str, crd: Crd) -> str:
+    """The path at which the API lists the objects of a CRD: in the version in which they are stored, so that no webhook has to
+    convert them, or in another one where that version is not served."""
+    version = crd["storage"] if crd["storage"] in crd["served"] else next(iter(crd["served"]), crd["storage"])
     return f"/apis/{names.GROUP}/{version}/{plural}"
 
 
-def objects(cluster: Cluster, plural: str, found: Crd) -> list[dict[str, Any]]:
-    """All objects of a CRD. Raises ClusterError, also where a CRD is there and nobody can say what it holds."""
-    every = cluster.get(path(plural, found))
-    if every is None and crd(cluster, plural):
-        raise ClusterError(
-            404, f"CRD {plural}.{names.GROUP} is there, and its objects are not served at {path(plural, found)}"
-        )
-    items: list[dict[str, Any]] = every["items"] if every else []
+def objects(cluster: Cluster, plural: str, definition: Crd) -> list[dict[str, Any]]:
+    """All objects of a CRD. Raises ClusterError, also where a CRD exists but its objects cannot be listed."""
+    at = path(plural, definition)
+    answer = cluster.get(at)
+    if answer is None and crd(cluster, plural):
+        raise ClusterError(404, f"CRD {plural}.{names.GROUP} exists, but its objects are not served at {at}")
+    items: list[dict[str, Any]] = answer["items"] if answer else []
     return [
-        {"kind": found["kind"], "apiVersion": path(plural, found).split("/", 2)[2].rpartition("/")[0], **one}
-        for one in items
+        {"kind": definition["kind"], "apiVersion": at.split("/", 2)[2].rpartition("/")[0], **item} for item in items
     ]
 
 
@@ -135,8 +133,8 @@ def name(one: Mapping[str, Any]) -> str:
 
 
 def contents(cluster: Cluster) -> dict[str, list[dict[str, Any]]]:
-    """What all kinds of the DWS that is there hold, whichever they are, by plural. Raises ClusterError."""
-    return {plural: objects(cluster, plural, one) for plural, one in crds(cluster).items()}
+    """The objects of all kinds of the installed DWS, by plural. Raises ClusterError."""
+    return {plural: objects(cluster, plural, definition) for plural, definition in crds(cluster).items()}
 
 
 def found(ctx: StepContext) -> Installed:
@@ -145,20 +143,21 @@ def found(ctx: StepContext) -> Installed:
 
 
 def there(ctx: StepContext) -> bool:
-    """Whether anything of DWS was there, or an undeploy was cut off."""
-    seen = found(ctx)
-    return bool(seen["traces"] or seen["crds"] or seen["unfinished"])
+    """Whether any part of DWS was in the cluster, or an undeploy was interrupted."""
+    dws = found(ctx)
+    return bool(dws["traces"] or dws["crds"] or dws["unfinished"])
 
 
-def said(ctx: StepContext) -> str:
-    """The version that was there as its image's tag or an undeploy that was cut off says it; "" where nothing of DWS was."""
-    seen = found(ctx)
-    return (seen["tag"] or seen["unfinished"] or "of an unknown version") if there(ctx) else ""
+def version_text(ctx: StepContext) -> str:
+    """The installed version in words, by the tag of its image or by the mark of an interrupted undeploy; "" where no part of
+    DWS was in the cluster."""
+    dws = found(ctx)
+    return (dws["tag"] or dws["unfinished"] or "of an unknown version") if there(ctx) else ""
 
 
 def version(ctx: StepContext) -> str:
-    """The version whose clone undeploys what was there; that of the site file where the image's tag says none."""
-    return release(said(ctx)) or ctx.site.versions.dws
+    """The version whose clone undeploys the installed DWS; that of the site file where the image's tag names none."""
+    return release(version_text(ctx)) or ctx.site.versions.dws
 
 
 def release(tag: str) -> str:
@@ -168,7 +167,7 @@ def release(tag: str) -> str:
 
 
 def as_of(ctx: StepContext, version: str, workarea: str) -> StepContext:
-    """The place as if the site file had this version; the facts of the stage `workarea` are those of its clone."""
+    """The context as if the site file had this version; the facts of the stage `workarea` are those of its clone."""
     site = replace(ctx.site, versions=replace(ctx.site.versions, dws=version))
     own = {f"workarea.{name}": ctx.facts.found.get(f"{workarea}.{name}", {}) for name in _WORKAREA}
     return replace(ctx, site=site, facts=replace(ctx.facts, found={**ctx.facts.found, **own}))

@@ -12,7 +12,7 @@ from dws_on_csm.model import actions
 from dws_on_csm.model.actions import Action, CallApi, RunScript
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.model.step import ApiLook, Constant, ShellLook, Step, StepContext, Value
-from dws_on_csm.stages.dws import installed, rendered, replace
+from dws_on_csm.stages.dws import installed, manifests, replace
 
 _CONVERTED = f"{names.GROUP}/conversion-data"
 """An annotation in which DWS's webhook keeps what an older version has no fields for, `status` too. It comes by itself."""
@@ -59,7 +59,9 @@ def _state(have: Mapping[str, Any] | None, one: Mapping[str, Any], wanted: Mappi
     if have["metadata"]["uid"] == one["metadata"]["uid"]:
         return "as saved"  # it never went; what somebody changed of it since stays
     notes = {key: text for key, text in (wanted["metadata"].get("annotations") or {}).items() if key != _CONVERTED}
-    return rendered.differs({**wanted, "metadata": {**wanted["metadata"], "annotations": notes}}, have) or "as saved"
+    return (
+        manifests.difference({**wanted, "metadata": {**wanted["metadata"], "annotations": notes}}, have) or "as saved"
+    )
 
 
 def _schema(cluster: Cluster, path: str) -> Mapping[str, Any]:

@@ -1,8 +1,9 @@
-"""What the clone of dws deploys: its csm overlay as kustomize renders it, read by several stages."""
+"""DWS's manifests: the csm overlay of the clone as kustomize renders it, and where a live object differs from it."""
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
@@ -11,6 +12,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Fact, Finding, NotYetKnown, Refused, ShellLook, StepContext, Value
+from dws_on_csm.stages.dws import cert_manager_overlay
 
 
 class Rendered(TypedDict):
@@ -46,58 +48,124 @@ def look(ctx: StepContext) -> ShellLook:
 
 
 def objects(ctx: StepContext) -> list[dict[str, Any]]:
-    """What the csm overlay of the clone deploys, as objects; CRDs without schemas. Raises Unknown before it is cloned."""
+    """The objects that the csm overlay of the clone deploys; CRDs without schemas. Raises NotYetKnown before it is cloned."""
     return [one for one in _all(ctx) if one["metadata"]["name"] != names.ROLE]
 
 
 def role(ctx: StepContext) -> dict[str, Any] | None:
     """The plugin's ClusterRole as it is applied by hand through DWS 0.1.0; None in later ones, which deploy their own."""
-    found = {one["metadata"]["name"]: one for one in _all(ctx)}
-    return found.get(names.ROLE) if names.role_by_hand(ctx.site) else None
+    by_name = {one["metadata"]["name"]: one for one in _all(ctx)}
+    return by_name.get(names.ROLE) if names.role_by_hand(ctx.site) else None
 
 
 def _all(ctx: StepContext) -> list[dict[str, Any]]:
-    found = ctx.facts.one(RENDERED)["objects"]
-    if not found:
-        raise NotYetKnown("workarea")
-    return found
+    rendered = ctx.facts.one(RENDERED)["objects"]
+    if not rendered:
+        raise NotYetKnown(RENDERED.stage)
+    return rendered
+
+
+def versions(objects: Sequence[Mapping[str, Any]]) -> dict[str, set[str]]:
+    """The versions that the CRDs among rendered objects serve, by plural."""
+    return {
+        one["metadata"]["name"].partition(".")[0]: {v["name"] for v in one["spec"]["versions"] if v["served"]}
+        for one in objects
+        if one["kind"] == "CustomResourceDefinition"
+    }
 
 
 def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+    """Findings for images that the manifests take from another registry, or with another tag than the site file says."""
     registry, wanted = ctx.site.registry.name, ctx.site.versions.kube_rbac_proxy
-    found = []
-    for name, source in asked(ctx).items():
+    findings = []
+    for name, source in image_sources(ctx).items():
         if not name.startswith(f"{registry}/"):
-            text = f"the manifests ask for {name}, and the site's registry is {registry}"
-            found.append(Finding("image-elsewhere", text, "correct registry.name"))
+            text = f"DWS's manifests use the image {name}, but the registry of this site is {registry}"
+            findings.append(Finding("image-elsewhere", text, "correct registry.name"))
         if source == "kube_rbac_proxy_image" and not name.endswith(f":{wanted}"):
             text = (
-                f"the manifests ask for {name}, and versions.kube_rbac_proxy says {wanted}: what they ask for is pushed"
+                f"DWS's manifests use the image {name}, but versions.kube_rbac_proxy is {wanted}; the image of the manifests is"
+                " pushed"
             )
-            found.append(
+            findings.append(
                 Finding("kube-rbac-proxy-version", text, f"set versions.kube_rbac_proxy to {name.rpartition(':')[2]}")
             )
-    return found
+    return findings
 
 
-def asked(ctx: StepContext) -> dict[str, str]:
-    """Image -> name of its sources in the site file, for all that the rendered manifests ask for. Raises Unknown, Refused.
+def image_sources(ctx: StepContext) -> dict[str, str]:
+    """Image -> name of its sources in the site file, for all images of the rendered manifests. Raises NotYetKnown, Refused.
 
-    The tag of dws itself comes from git when it is deployed: the overlay leaves it open.
+    The tag of the dws image comes from git when DWS is deployed: the overlay leaves it open.
     """
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for name in sorted(_images(objects(ctx))):
         base, _, tag = name.rpartition(":") if ":" in name.rsplit("/", 1)[-1] else (name, "", "")
         short = base.rsplit("/", 1)[-1]
         if short == "dws":
-            found[f"{base}:{ctx.site.versions.dws}"] = "dws_image"
+            sources[f"{base}:{ctx.site.versions.dws}"] = "dws_image"
         elif short == "kube-rbac-proxy":
-            found[f"{base}:{tag}"] = "kube_rbac_proxy_image"
+            sources[f"{base}:{tag}"] = "kube_rbac_proxy_image"
         else:
-            raise Refused(Finding("image-unknown", f"the manifests ask for {name}", "this tool knows no source for it"))
-    return found
+            text = f"DWS's manifests use the image {name}, and this tool knows no source for it"
+            raise Refused(Finding("image-unknown", text, "set versions.dws to a version that this tool supports"))
+    return sources
 
 
 def _images(objects: Sequence[Mapping[str, Any]]) -> set[str]:
     specs = [one["spec"]["template"]["spec"] for one in objects if one["kind"] == "Deployment"]
     return {c["image"] for spec in specs for c in [*spec["containers"], *spec.get("initContainers", [])]}
+
+
+# --- the objects in the cluster
+
+PLURALS = {
+    "ClusterRole": "clusterroles",
+    "ClusterRoleBinding": "clusterrolebindings",
+    "CustomResourceDefinition": "customresourcedefinitions",
+    "Namespace": "namespaces",
+}
+"""The plurals of the overlay's kinds that have no namespace; the plural of any other kind is its name in lower case and an s."""
+
+
+def api_path(one: Mapping[str, Any]) -> str:
+    """The path of an object in the API: `/apis/apps/v1/namespaces/dws-system/deployments/dws-webhook`."""
+    version, kind, meta = one["apiVersion"], one["kind"], one["metadata"]
+    base = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    within = f"/namespaces/{meta['namespace']}" if "namespace" in meta else ""
+    return f"{base}{within}/{PLURALS.get(kind, kind.lower() + 's')}/{meta['name']}"
+
+
+def difference(want: Any, have: Any, at: str = "") -> str:
+    """The first difference of a live object from its manifest, or "". Fields that the server adds do not count."""
+    if isinstance(want, Mapping) and isinstance(have, Mapping):
+        differences = (
+            difference(value, have.get(key), f"{at}.{key}")
+            for key, value in want.items()
+            if value not in (None, {}, [])
+        )
+        return next(filter(None, differences), "")
+    if isinstance(want, list) and isinstance(have, list) and len(want) == len(have):
+        return next(
+            filter(None, (difference(w, h, f"{at}[{i}]") for i, (w, h) in enumerate(zip(want, have, strict=True)))), ""
+        )
+    return "" if want == have else f"{at.lstrip('.')} is {json.dumps(have)}, not {json.dumps(want)}"
+
+
+def wanted(ctx: StepContext) -> list[dict[str, Any]]:
+    """The objects as they are wanted in the cluster: with their image tags, and with the cert-manager version that it serves."""
+    text = json.dumps(objects(ctx))
+    version = ctx.site.versions.dws
+    for name in image_sources(ctx):
+        base = name.rpartition(":")[0]
+        if base.endswith("/dws"):
+            text = re.sub(rf'"{re.escape(base)}(:[^"]*)?"', f'"{base}:{version}"', text)
+    if cert_manager_overlay.modern(ctx):
+        text = text.replace('"cert-manager.io/v1alpha3"', '"cert-manager.io/v1"')
+    wanted_objects: list[dict[str, Any]] = json.loads(text)
+    return wanted_objects
+
+
+def label(one: Mapping[str, Any]) -> str:
+    """The name of an object in messages: `Deployment dws-webhook`."""
+    return f"{one['kind']} {one['metadata']['name']}"

@@ -1,11 +1,15 @@
-"""An installed version of DWS taken out of the cluster: its clone at its tag, `make undeploy`."""
+"""The removal of an installed version of DWS from the cluster: its clone at its tag, then `make undeploy`."""
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dws_on_csm.domain import dws_objects, names
+from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, RunScript
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import (
@@ -21,29 +25,29 @@ from dws_on_csm.model.step import (
     StepContext,
     Value,
 )
-from dws_on_csm.stages.dws import installed, make_undeploy, manifests, persistent_storage, rendered, workarea
+from dws_on_csm.stages.dws import cert_manager_overlay, installed, manifests, persistent_storage, reopen, workarea
 
 Due = Callable[[StepContext], str]
-"""The version that is to be taken away, as its clone is called; "" where nothing is. Raises Unknown before it was looked."""
+"""The version to be removed, as its clone is called; "" for none. Raises NotYetKnown before the cluster was looked at."""
 
-Takes = Callable[[StepContext, Value, Value], str]
+Describe = Callable[[StepContext, Value, Value], str]
 
 
 # --- the clone of that version
 
 
 def clone_steps(stage: str, due: Due) -> tuple[Step | Check, ...]:
-    """Steps of `stage`: the clone of the version that is `due` to be taken away, its kustomize, what its manifests say."""
+    """Steps of `stage`: the clone of the version that is `due` for removal, its kustomize, and its rendered manifests."""
     clone, kustomize = (
         _only_if(due, stage, step)
         for step in workarea.STAGE.steps
-        if isinstance(step, Step) and step.name in ("clone", "kustomize")
+        if isinstance(step, Step) and step.name in (workarea.CLONE.step, workarea.KUSTOMIZE.step)
     )
-    return _as_it_is(clone, stage), kustomize, _rendered(due, stage)
+    return _with_local_changes(clone, stage), kustomize, _rendered(due, stage)
 
 
 def _only_if(due: Due, stage: str, step: Step) -> Step:
-    """A step of the stage workarea for the version that is due; where none is, nothing is looked at."""
+    """A step of the stage workarea for the version that is due; where none is due, nothing is looked at."""
 
     def at(ctx: StepContext) -> StepContext:
         return installed.as_of(ctx, due(ctx), stage)
@@ -61,8 +65,8 @@ def _only_if(due: Due, stage: str, step: Step) -> Step:
     return replace(step, look=look, want=want, change=change)
 
 
-def _as_it_is(clone: Step, stage: str) -> Step:
-    """Files in it that somebody changed stay: they may be what was deployed, and no image gets its tag from this clone."""
+def _with_local_changes(clone: Step, stage: str) -> Step:
+    """Files of the clone that somebody changed stay: they may be what was deployed, and no image gets its tag from this clone."""
 
     def want(ctx: StepContext) -> Value:
         wanted, have = clone.want(ctx), ctx.facts.one(f"{stage}.{clone.name}")
@@ -71,10 +75,12 @@ def _as_it_is(clone: Step, stage: str) -> Step:
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         assert clone.change is not None
         actions = clone.change(ctx, have, want)
-        gone = have["at"] == "absent"
+        absent = have["at"] == "absent"
         return [
-            replace(a, title=f"its clone is not there: {a.title}") if gone and isinstance(a, RunScript) else a
-            for a in actions
+            replace(action, title=f"its clone is missing: {action.title}")
+            if absent and isinstance(action, RunScript)
+            else action
+            for action in actions
         ]
 
     return replace(clone, want=want, change=change)
@@ -84,18 +90,21 @@ def _rendered(due: Due, stage: str) -> Check:
     def look(ctx: StepContext) -> Look:
         return manifests.look(installed.as_of(ctx, due(ctx), stage)) if due(ctx) else Constant({"objects": []})
 
-    return Check("rendered", "master", look, lambda ctx, have: ())
+    return Check(manifests.RENDERED.step, "master", look, lambda ctx, have: ())
 
 
 # --- the version itself
 
 
-def removed_step(due: Due, workarea_stage: str, takes: Takes, told_after: str = "", *, again: bool = False) -> Step:
-    """The step `removed`: nothing of the version that is due is in the cluster, its namespace aside.
+def removed_step(
+    due: Due, workarea_stage: str, describe: Describe, told_after: str = "", *, again: bool = False
+) -> Step:
+    """The step `removed`: nothing of the version that is due is in the cluster, except its namespace.
 
     workarea_stage   the stage that has its clone
-    told_after       the stage after which `takes` can tell everything
-    again            another version follows, so that what is kept is put back there (see stages/kept)
+    describe         the removal in words, for the confirmation
+    told_after       the stage after which `describe` can tell everything
+    again            another version follows, so that preserved objects are put back there (see kept_configuration)
     """
 
     def at(ctx: StepContext) -> StepContext:
@@ -112,10 +121,12 @@ def removed_step(due: Due, workarea_stage: str, takes: Takes, told_after: str = 
         return {"DWS": "none", "CRDs": {}, "objects": []} if due(ctx) else None
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        if have["DWS"] not in ("none", installed.said(ctx)):
-            text = f"DWS {have['DWS']} is there now, and when this run began it was DWS {installed.said(ctx)}"
-            raise Refused(Finding("not-agreed", text, "run it again: it takes the clone of that version, and asks"))
-        return make_undeploy.actions(at(ctx), installed.said(ctx), have, again=again)
+        version = installed.version_text(ctx)
+        if have["DWS"] not in ("none", version):
+            text = f"DWS {have['DWS']} is installed now, but it was DWS {version} when this run began"
+            fix = "run the same command again: it uses the clone of that version, and prompts for confirmation"
+            raise Refused(Finding("not-agreed", text, fix))
+        return undeploy_actions(at(ctx), version, have, again=again)
 
     return Step(
         "removed",
@@ -124,61 +135,131 @@ def removed_step(due: Due, workarea_stage: str, takes: Takes, told_after: str = 
         want,
         change,
         settle_seconds=lambda site: site.deadlines.command,
-        status_text=_left,
-        removes=lambda ctx, have, want: [Removal(takes(ctx, have, want), _goes(have))],
-        side_effect=lambda ctx, have, want: make_undeploy.ORDER,
+        status_text=_removed_status,
+        removes=lambda ctx, have, want: [Removal(describe(ctx, have, want), _things(have))],
+        side_effect=lambda ctx, have, want: ORDER,
         confirm_after=told_after or workarea_stage,
-        hint="what holds an object back is in its metadata.finalizers; a new run goes on from here",
+        hint="an object that stays waits for the finalizers in its metadata.finalizers; run the same command again to continue",
     )
 
 
 def _paths(ctx: StepContext) -> dict[str, str]:
-    """Label -> path of what is to go, CRDs aside: as the clone's manifests have it, or else what all versions have."""
+    """Label -> API path of the objects to remove, without CRDs: by the clone's manifests, or else what all versions have."""
     try:
-        objects = rendered.wanted(ctx)
+        objects = manifests.wanted(ctx)
     except NotYetKnown:
         return installed.TRACES | _CLOSED
     stays = ("Namespace", "CustomResourceDefinition")
-    own = {
-        f"{one['kind']} {one['metadata']['name']}": rendered.path(one) for one in objects if one["kind"] not in stays
-    }
+    own = {manifests.label(one): manifests.api_path(one) for one in objects if one["kind"] not in stays}
     return own | installed.TRACES | _CLOSED
 
 
-def _goes(have: Value) -> frozenset[str]:
-    """What somebody agrees to who lets a version go: it, with what is its own, and every other object of its kinds."""
+def _things(have: Value) -> frozenset[str]:
+    """What somebody confirms who confirms the removal of a version: it, its CRDs, and every object of its kinds."""
     objects = {f"{plural} {name}" for plural, crd in have["CRDs"].items() for name in crd.get("objects", ())}
     return frozenset({f"DWS {have['DWS']}", *(f"CRD {plural}" for plural in have["CRDs"]), *objects})
 
 
 _CLOSED = {f"ValidatingWebhookConfiguration {persistent_storage.CLOSED}": persistent_storage.CLOSED_PATH}
-"""Of ours: it must be gone as well when DWS is, or nobody opens it again."""
+"""This tool's own object. It has to be removed together with DWS, because nothing would reopen DWS later."""
 
 
 def _remains(cluster: Cluster, objects: Mapping[str, str]) -> Value:
-    found = installed.read(cluster)
+    dws = installed.read(cluster)
     return {
-        "DWS": found["tag"] or found["unfinished"] or "none",
-        "CRDs": {plural: _crd(cluster, plural, crd) for plural, crd in found["crds"].items()},
+        "DWS": dws["tag"] or dws["unfinished"] or "none",
+        "CRDs": {plural: _crd(cluster, plural, crd) for plural, crd in dws["crds"].items()},
         "objects": [label for label, path in objects.items() if cluster.get(path)],
     }
 
 
 def _crd(cluster: Cluster, plural: str, crd: installed.Crd) -> dict[str, Any]:
-    named = [installed.name(one) for one in installed.objects(cluster, plural, crd)]
+    objects = [installed.name(one) for one in installed.objects(cluster, plural, crd)]
     return {
         "served": ", ".join(sorted(crd["served"])),
-        **({"objects": named} if named else {}),
+        **({"objects": objects} if objects else {}),
         **({"deleting": True} if crd["deleting"] else {}),
     }
 
 
-def _left(have: Value) -> str:
-    """What is still there, in words; nothing where nothing is."""
+def _removed_status(have: Value) -> str:
+    """The parts of DWS that are still in the cluster, in words; "" where there are none."""
     if not have or have == {"DWS": "none", "CRDs": {}, "objects": []}:
         return ""
     crds = [
-        f"CRD {plural}" + (f", held back by {', '.join(crd['objects'])}" if crd.get("objects") else "")
+        f"CRD {plural}" + (f", which waits for {', '.join(crd['objects'])}" if crd.get("objects") else "")
         for plural, crd in have["CRDs"].items()
     ]
-    return f"still there: {', '.join([*crds, *have['objects']]) or 'the mark of an undeploy that was cut off'}"
+    return f"still in the cluster: {', '.join([*crds, *have['objects']]) or 'the mark of an interrupted undeploy'}"
+
+
+# --- `make undeploy`, or the same where cert-manager no longer serves v1alpha3
+
+ORDER = (
+    "in this order: DWS is closed, so that sbatch rejects #DW jobs with a message"
+    " (dws-is-being-removed.submit-again-later); all objects that DWS holds are checked once more, and the removal stops where"
+    " one of them must stay; objects to preserve are saved, and deleted exactly as saved; DWS is removed; its API is reopened"
+)
+"""What the script does, for a plan."""
+
+
+def undeploy_actions(ctx: StepContext, tag: str, have: Value, *, again: bool = False) -> Sequence[Action]:
+    """The actions that remove version `tag`, of which `have` is in the cluster; `ctx` is as of its clone.
+
+    The namespace is annotated while they run: an interrupted removal is known by that, with the version that it was removing.
+    again   another version follows, so that preserved objects are put back there
+    """
+    mark = f"{installed.UNFINISHED}={tag}" if installed.found(ctx)["namespace"] else ""
+    rest = sorted(set(have["CRDs"]) - manifests.versions(manifests.objects(ctx)).keys())
+    settings = {
+        "rest": " ".join(f"{plural}.{names.GROUP}" for plural in rest),
+        "look": reopen.PROGRAM + render.read("master/dependents.py") + render.read("master/last_look.py"),
+        "asked": json.dumps(
+            {
+                "closing": persistent_storage.CLOSING,
+                "own": _own_labels(ctx),
+                "common": names.WORKFLOW_VERSION,
+                "accept": sorted(ctx.site.accept),
+            }
+        ),
+        "closed": persistent_storage.CLOSED,
+        "again": "yes" if again else "",
+        "namespace": names.NAMESPACE,
+        "mark": mark,
+    }
+    if not cert_manager_overlay.modern(ctx):
+        return [_undeploy(ctx, "make undeploy OVERLAY=csm", "make undeploy OVERLAY=csm", settings)]
+    # what was deployed with cert-manager's v1 is deleted with it: the csm overlay's own v1alpha3 is not served there
+    folder = cert_manager_overlay.folder(ctx.site)
+    program = shlex.quote(_WITHOUT_NAMESPACE)
+    command = (
+        f"bin/kustomize build {shlex.quote(folder)} | python3 -c {program} | kubectl delete --ignore-not-found -f -"
+    )
+    title = f"kustomize build {folder} | kubectl delete -f -, except the namespace"
+    return [cert_manager_overlay.put(ctx.site), _undeploy(ctx, title, command, settings)]
+
+
+def _own_labels(ctx: StepContext) -> list[str]:
+    """Labels of the objects of DWS's own kinds in its manifests: they come and go with it."""
+    return [
+        dws_objects.label(one) for one in manifests.objects(ctx) if one["apiVersion"].partition("/")[0] == names.GROUP
+    ]
+
+
+_WITHOUT_NAMESPACE = """
+import sys, yaml
+print(yaml.safe_dump_all(one for one in yaml.safe_load_all(sys.stdin) if one["kind"] != "Namespace"))
+"""
+
+LOOKING = 400
+"""Seconds for closing, the last check, reopening and putting back, whose calls have deadlines of their own."""
+
+
+def _undeploy(ctx: StepContext, title: str, command: str, settings: Mapping[str, str]) -> RunScript:
+    """The script ends before the deadline of the action, and reports what is still in the cluster."""
+    patience = int(ctx.site.deadlines.command)
+    more = {"clone": names.clone(ctx.site), "command": command, "patience": str(patience), "group": names.GROUP}
+    script = render.script("master/undeploy.sh", **more, **settings)
+    return RunScript(
+        title, script, patience + 60.0 + LOOKING, objects=(installed.NAMESPACE,) if settings["mark"] else ()
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from dws_on_csm.domain import compatibility, names
 from dws_on_csm.model.step import Check, NotYetKnown, Stage, StepContext, Value
@@ -34,7 +33,7 @@ def checks(stage: str) -> tuple[Check, ...]:
 def _on_the_master(ctx: StepContext) -> str:
     """What has to be done on the master before a controller gets the burst buffer, in words; "" where nothing has."""
     if due(ctx) and installed.there(ctx):
-        return f"DWS {installed.said(ctx)} would have to go"
+        return f"DWS {installed.version_text(ctx)} would have to go"
     some = any(ctx.site.active(host) for host in ctx.site.controllers)
     return (
         "DWS is not in the cluster, and has to be before Slurm gets its burst buffer"
@@ -59,22 +58,13 @@ def _takes(ctx: StepContext, have: Value, want: Value) -> str:
 def crds_told(ctx: StepContext, have: Value) -> Sequence[str]:
     """Which versions of which CRDs come and go, in words."""
     try:
-        come = versions(manifests.objects(ctx))
+        come = manifests.versions(manifests.objects(ctx))
     except NotYetKnown as unknown:
         return (f"which versions of its CRDs come is {unknown}",)
     old = {plural: set(crd["served"].split(", ")) for plural, crd in have["CRDs"].items()}
     gone = {plural: old[plural] - come.get(plural, set()) for plural in old}
     new = {plural: come[plural] - old.get(plural, set()) for plural in come}
     return (f"CRD versions that go: {_listed(gone)}", f"that come: {_listed(new)}")
-
-
-def versions(objects: Sequence[Mapping[str, Any]]) -> dict[str, set[str]]:
-    """The versions that the CRDs among rendered objects serve, by plural."""
-    crds = [one for one in objects if one["kind"] == "CustomResourceDefinition"]
-    return {
-        one["metadata"]["name"].partition(".")[0]: {v["name"] for v in one["spec"]["versions"] if v["served"]}
-        for one in crds
-    }
 
 
 def _listed(by_plural: Mapping[str, set[str]]) -> str:
@@ -91,7 +81,7 @@ def plugin_told(ctx: StepContext) -> str:
     """Which Workflow version the plugin writes, and whether the DWS that comes serves it."""
     writes = f"the plugin {ctx.site.versions.plugin} writes Workflows of {names.WORKFLOW_VERSION}"
     try:
-        served = versions(manifests.objects(ctx)).get("workflows", set())
+        served = manifests.versions(manifests.objects(ctx)).get("workflows", set())
     except NotYetKnown:
         broken = compatibility.broken({"plugin": ctx.site.versions.plugin, "dws": ctx.site.versions.dws})
         return f"{writes}, which DWS {ctx.site.versions.dws} {'does not serve' if broken else 'serves'}"

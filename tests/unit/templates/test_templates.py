@@ -85,7 +85,7 @@ APART = {
     "engine/before_images._APPEND": STATE_ALONE,
     "stages/slurm/transaction._SETTLE": STATE_ALONE,
     "stages/cancel._LOOK_HOLDS": CLUSTER,
-    "stages/dws/make_undeploy._WITHOUT_NAMESPACE": CLUSTER,
+    "stages/dws/remove._WITHOUT_NAMESPACE": CLUSTER,
     "stages/slurm/close_dws._ROLLOUT": STATE_ALONE,
     "stages/dws/manifests._RENDERED": CLUSTER,
     "stages/dws/manifests._TRIM": CLUSTER,

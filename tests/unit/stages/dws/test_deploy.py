@@ -12,7 +12,7 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Delete
 from dws_on_csm.model.step import Check, Constant, Facts, StepContext
-from dws_on_csm.stages.dws import cert_manager_overlay, deploy, readiness, rendered
+from dws_on_csm.stages.dws import cert_manager_overlay, deploy, manifests, readiness
 
 WEBHOOK: Mapping[str, Any] = {
     "apiVersion": "apps/v1",
@@ -53,7 +53,7 @@ def place(change: str, available: int, monkeypatch: pytest.MonkeyPatch) -> StepC
         live["spec"]["replicas"] = 2
         live["spec"]["template"]["spec"]["containers"][0]["image"] = "dws:0"
     live["status"] = {"observedGeneration": 1, "replicas": available, "availableReplicas": available}
-    monkeypatch.setattr(rendered, "wanted", lambda place: [WEBHOOK])
+    monkeypatch.setattr(manifests, "wanted", lambda place: [WEBHOOK])
     monkeypatch.setattr(cert_manager_overlay, "modern", lambda place: False)
     here = StepContext(load(DEFAULT), Facts({}), "ncn-m001")
     cluster: Any = Answers(None if change == "missing" else live)

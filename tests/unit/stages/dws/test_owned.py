@@ -21,9 +21,9 @@ from dws_on_csm.model.step import Check, Constant, Facts, Removal, ShellLook, St
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.dws import (
     installed,
-    make_undeploy,
     owned,
     persistent_storage,
+    remove,
     stuck_crds,
 )
 from dws_on_csm.stages.dws import (
@@ -334,7 +334,7 @@ def test_the_last_look_judges_what_cannot_be_asked_as_the_first_does(
     if word == "accepted":
         dumps = json.dumps
         monkeypatch.setattr(
-            make_undeploy.json,  # type: ignore[attr-defined]
+            remove.json,  # type: ignore[attr-defined]
             "dumps",
             lambda one, **more: dumps(
                 {**one, "accept": [dws_objects.OWNERS_UNKNOWN]} if "accept" in one else one, **more

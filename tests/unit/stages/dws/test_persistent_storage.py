@@ -37,8 +37,8 @@ from dws_on_csm.stages.dws import (
     in_use,
     installed,
     kept_configuration,
-    make_undeploy,
     persistent_storage,
+    remove,
     reopen,
     stuck_crds,
 )
@@ -634,7 +634,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     place = a_place(found={"preflight.cluster": {"cert_manager": ["v1alpha3"]}, "workarea.rendered": rendered})
 
     def run(command: str = "touch done", again: bool = False, patience: int = 20) -> subprocess.Popen[str]:
-        (action,) = make_undeploy.actions(place, "0.0.20", {"CRDs": {}}, again=again)
+        (action,) = remove.undeploy_actions(place, "0.0.20", {"CRDs": {}}, again=again)
         assert isinstance(action, RunScript)
         # what is awaited for a person's sake is not in a test
         text = action.script.replace('"known": 2', '"known": 0')

@@ -16,7 +16,7 @@ import yaml
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.model.actions import CallApi, RunScript
 from dws_on_csm.model.cluster_api import ClusterError
-from dws_on_csm.stages.dws import installed, kept_configuration, make_undeploy, persistent_storage
+from dws_on_csm.stages.dws import installed, kept_configuration, persistent_storage, remove
 from tests.unit import loopback_cluster
 from tests.unit.loopback_cluster import Cluster
 from tests.unit.stages.dws.test_persistent_storage import CONFIG, IDLE, RULE, a_place, a_psi, some_servers
@@ -89,7 +89,7 @@ def empty(cluster: Cluster) -> Iterator[None]:
 def removal(cluster: Cluster, tmp_path: Path, command: str, *, again: bool = False) -> subprocess.CompletedProcess[str]:
     """The script's end; `command` stands for make undeploy."""
     facts = {"preflight.cluster": {"cert_manager": ["v1alpha3"]}, "workarea.rendered": {"objects": [OWN]}}
-    (action,) = make_undeploy.actions(a_place(found=facts), "0.0.20", {"CRDs": {}}, again=again)
+    (action,) = remove.undeploy_actions(a_place(found=facts), "0.0.20", {"CRDs": {}}, again=again)
     assert isinstance(action, RunScript)
     own = f"clone={tmp_path}\ncommand={json.dumps(command)}\n"
     script = action.script.replace('cd "$clone"', f'{own}cd "$clone"', 1)
