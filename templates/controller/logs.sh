@@ -69,7 +69,7 @@ if [ -n "$log" ] && theirs test -r "$log"; then
 elif [ -z "$log" ] && command -v journalctl >/dev/null; then
     where="the journal of $unit"
 else
-    where="nowhere: ${log:-slurm.conf names no SlurmctldLogFile} can't be read"
+    where="nowhere: ${log:-SlurmctldLogFile (not set in slurm.conf)} cannot be read"
 fi
 printf 'ready %s %s %s\n' "$(date +%s.%N)" "$(date +%z)" "$where" >&2
 read -r _ || exit 0

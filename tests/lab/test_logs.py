@@ -116,7 +116,7 @@ def test_logs_are_followed_until_ctrl_c(on: On, site: Path, tmp_path: Path) -> N
                     break
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 0, notes.read_text()
-            assert "can't be followed" not in notes.read_text()
+            assert "no longer followed" not in notes.read_text()
         finally:
             process.kill()
     for host in (MASTER, PRIMARY, BACKUP):

@@ -1,12 +1,12 @@
-"""`invoke logs`: what the plugin said on every controller and what DWS's pods said, on one clock and in one order."""
+"""`invoke logs`: the plugin's log entries of every controller and those of DWS's pods, merged by time."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 
-from dws_on_csm.commands.logs.entries import Entry, about, since
-from dws_on_csm.commands.logs.merge import coming, past
+from dws_on_csm.commands.logs.entries import Entry, job_pattern, start_time
+from dws_on_csm.commands.logs.merge import new_entries, past
 from dws_on_csm.commands.logs.sources import sources
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import console
@@ -18,43 +18,45 @@ from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, SITE_FILE
 
 
 def logs(site: Site, job: str | None, back: str, follow: bool) -> int:
-    """Print the entries since `back` ("10m"), those about `job` alone if one is given; with `follow` those that come too."""
+    """Print the entries since `back` ("10m"), of `job` alone if one is given; with `follow` also the new ones. The exit code."""
     try:
-        began, asked = _asked(site, job, back)
+        since, wanted = _request(site, job, back)
     except ValueError as error:
         console.note(error)
         return SITE_FILE
     show = _shower()
-    with sources(site, began, follow) as found:
+    with sources(site, since, follow) as opened:
         try:
-            if not sum(show(entry) for entry in filter(asked, past(found))):
-                found.note(_silence(began, job, follow))
-            for entry in filter(asked, coming(found) if follow else ()):
+            if not sum(show(entry) for entry in filter(wanted, past(opened))):
+                opened.note(_nothing_found(since, job, follow))
+            for entry in filter(wanted, new_entries(opened) if follow else ()):
                 show(entry)
         except KeyboardInterrupt:
             if not follow:
                 raise
-    return FAILED if found.missing else CONVERGED
+    return FAILED if opened.missing else CONVERGED
 
 
-def _asked(site: Site, job: str | None, back: str) -> tuple[float, Callable[[Entry], bool]]:
-    """Since when, and whether an entry is asked for. ValueError says what can't be asked for."""
+def _request(site: Site, job: str | None, back: str) -> tuple[float, Callable[[Entry], bool]]:
+    """The time to start from, and whether an entry is wanted. ValueError says what is wrong with the options."""
     if job and not job.isdigit():
         raise ValueError(
-            f"{job!r} is no job's number; a task of an array has one of its own, as `squeue -o %A` shows it"
+            f"--job {job}: expected a job number. A task of an array has its own number: `squeue -o %A` shows it."
         )
-    having = [host.name for host in (*site.controllers, site.master.host)]
-    if not any(map(site.active, having)):
-        raise ValueError(f"there are no such logs: the plugin's and DWS's are had from {', '.join(having)}")
-    wanted = about(job) if job else None
-    return since(back, time.time()), lambda entry: wanted is None or bool(wanted.search(entry.text))
+    hosts = [host.name for host in (*site.controllers, site.master.host)]
+    if not any(map(site.active, hosts)):
+        raise ValueError(
+            f"These hosts have no such logs. Choose among the controllers and the master: {', '.join(hosts)}"
+        )
+    pattern = job_pattern(job) if job else None
+    return start_time(back, time.time()), lambda entry: pattern is None or bool(pattern.search(entry.text))
 
 
-def _silence(began: float, job: str | None, follow: bool) -> str:
-    """That nothing is shown, and is no mistake, in words."""
-    what = f" about job {job}" if job else ""
-    then = "what comes is shown, until Ctrl-C" if follow else "--since goes further back"
-    return f"nothing was said{what} since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(began))}; {then}"
+def _nothing_found(since: float, job: str | None, follow: bool) -> str:
+    """That there are no entries, in words."""
+    about = f" about job {job}" if job else ""
+    then = "new entries will be shown, until Ctrl-C" if follow else "use --since to go further back"
+    return f"no log entries{about} since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}; {then}"
 
 
 # --- for people
@@ -63,7 +65,7 @@ _COLOURS = ("cyan", "magenta", "blue", "green", "yellow")
 
 
 def _shower() -> Callable[[Entry], bool]:
-    """Prints entries, with the date where it changes; True for each."""
+    """A function that prints an entry, after its date where that changes, and returns True."""
     paint = painter()
     day, colours = [""], dict[str, str]()
 
@@ -82,8 +84,8 @@ def _shower() -> Callable[[Entry], bool]:
 
 def _rows(entry: Entry, colour: str) -> Iterator[Row]:
     stamp = time.strftime("%H:%M:%S", time.localtime(entry.at)) + f".{int(entry.at * 1000) % 1000:03}"
-    said = redact.text(entry.text.rstrip("\n"))  # as one text: a key has several lines
-    first, *more = map(output, said.split("\n"))
-    wrong = "bold red" if "error" in first.lower() else ""
-    yield [(f"{stamp}  {entry.source}  ", colour), (first, wrong)]
+    text = redact.text(entry.text.rstrip("\n"))  # as one text: a private key has several lines
+    first, *more = map(output, text.split("\n"))
+    style = "bold red" if "error" in first.lower() else ""
+    yield [(f"{stamp}  {entry.source}  ", colour), (first, style)]
     yield from ([(f"{'':14}", ""), (line, "dim")] for line in more)

@@ -1,4 +1,4 @@
-"""What slurmctld's log says of the plugin, read on a controller: first what is there, then what comes."""
+"""The plugin's entries in slurmctld's log on a controller: first the past ones, then the new ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dws_on_csm.commands.logs.entries import FAR, Clock, Entry, of_slurm, zone
+from dws_on_csm.commands.logs.entries import MAX_SKEW, Clock, Entry, parse_zone, slurm_log_entries
 from dws_on_csm.config.site import Site
 from dws_on_csm.model import render
 
@@ -18,23 +18,22 @@ if TYPE_CHECKING:
 
 MARK = "--dws-on-csm-logs"
 QUIET = 0.25
-"""Seconds without anything new after which an entry is taken to be whole."""
+"""Seconds without anything new after which an entry counts as complete."""
 LIFETIME = 24 * 3600.0
-"""Seconds after which what was forgotten on a host ends by itself."""
+"""Seconds after which the script on a host ends in any case."""
 NOTED = 0.5
-"""Seconds that a clock may differ without being corrected: measuring it takes some hundredths."""
+"""Seconds that a clock may differ without a correction: measuring it is exact to some hundredths."""
 PAST = 300.0
-"""Seconds for which what a host's log has already is read."""
+"""Most seconds for reading the past entries of a host."""
 SILENT = 60.0
-"""Seconds that are awaited beyond that."""
-ODD = 65536
-"""Bytes of a line that are kept while its end has not come."""
+"""Further seconds to wait for a silent host."""
+MAX_LINE = 65536
+"""Most bytes of a line to wait for its end."""
 
 
 @dataclass
 class HostLog:
-    """slurmctld's log on `host`. `notes` are what there is to say about it, once it was opened; `cut` says why what is past
-    is not all there, "" if it is."""
+    """slurmctld's log on `host`. `notes`: what to tell people about it; `cut`: why the past entries are incomplete, or ""."""
 
     host: str
     notes: list[str]
@@ -45,48 +44,49 @@ class HostLog:
     cut: str = ""
 
     def past(self) -> Iterator[Entry]:
-        """The entries that are there already."""
-        for entry in of_slurm(self._until_mark(), self.host, self.clock):
+        """The entries that the log already has."""
+        for entry in slurm_log_entries(self._until_mark(), self.host, self.clock):
             if entry:
                 yield entry
 
-    def coming(self) -> Iterator[Entry]:
-        """The entries that come, after those of the past; without an end. Raises EOFError when the host is gone."""
-        for entry in of_slurm(self._lines, self.host, self.clock):
+    def new_entries(self) -> Iterator[Entry]:
+        """The entries that are written after the past ones, without an end. EOFError when the connection is lost."""
+        for entry in slurm_log_entries(self._lines, self.host, self.clock):
             if entry:
                 yield entry
-        raise EOFError(f"{self.host}: its log can't be followed any more, the connection broke")
+        raise EOFError(f"{self.host}: the connection was lost; its log is no longer followed")
 
     def close(self) -> None:
-        """Ends what runs on the host."""
+        """End the script on the host."""
         self._channel.close()
 
     def _until_mark(self) -> Iterator[str]:
-        heard = time.monotonic()
+        last = time.monotonic()
         for line in self._lines:
             if line == MARK:
                 return
-            if line is None and time.monotonic() - heard > PAST + SILENT:
-                self.cut = f"{self.host}: it has said nothing for {PAST + SILENT:.0f} s: its log is not all here"
+            if line is None and time.monotonic() - last > PAST + SILENT:
+                self.cut = f"{self.host}: the host sent nothing for {PAST + SILENT:.0f} s; its entries are incomplete"
                 self.close()
                 return
             if line is not None:
-                heard = time.monotonic()
+                last = time.monotonic()
             if line == f"{MARK} cut":
                 self.cut = (
-                    f"{self.host}: its log was not read to the end, since it is too long or took more than {PAST:.0f} s: "
-                    "what is shown of it is not all; "
-                    "ask for less (--since), or read it there"
+                    f"{self.host}: its log is too long, or took more than {PAST:.0f} s to read; its entries are incomplete. "
+                    "Ask for a shorter time (--since), or read the log on the host"
                 )
             elif line == f"{MARK} undated":
-                note = f"{self.host}: lines without a date are left out: set LogTimeFormat=iso8601_ms in slurm.conf"
+                note = f"{self.host}: lines without a date are left out. Set LogTimeFormat=iso8601_ms in slurm.conf"
                 self.notes += [] if note in self.notes else [note]
             elif line is not None:
                 yield line
-        self.cut = self.cut or f"{self.host}: the connection broke before its log was read: it is not all here"
+        self.cut = (
+            self.cut or f"{self.host}: the connection was lost while its log was read; its entries are incomplete"
+        )
 
 
-def opened(site: Site, session: Session, since: float, follow: bool) -> HostLog:
+def open_log(site: Site, session: Session, since: float, follow: bool) -> HostLog:
     """The log on the session's host from `since` on (seconds since 1970, this machine's clock). Raises what a session raises."""
     settings = {"folder": site.slurm.folder, "unit": site.slurm.service, "mark": MARK}
     settings |= {"since": str(int(since)), "follow": "yes" if follow else "", "past": f"{PAST:.0f}"}
@@ -94,35 +94,39 @@ def opened(site: Site, session: Session, since: float, follow: bool) -> HostLog:
     before = time.time()
     channel, ready = session.pipe(script, "ready ", deadline=site.deadlines.look, lifetime=LIFETIME)
     after = time.time()
-    told, offset, where = ready.split(" ", 2)
-    ahead = skew(float(told), before, after)
-    notes = [f"{session.host}: the log is {where}"] if not where.startswith("/") else []
+    now, offset, path = ready.split(" ", 2)
+    ahead = clock_skew(float(now), before, after)
+    notes = []
+    if path.startswith("nowhere"):
+        notes.append(f"{session.host}: there is no log of slurmctld: {path.removeprefix('nowhere: ')}")
+    elif not path.startswith("/"):
+        notes.append(f"{session.host}: reading {path}")
     if ahead:
-        notes.append(skewed(session.host, ahead))
+        notes.append(describe_skew(session.host, ahead))
     channel.sendall(b"go\n")
-    clock = Clock(ahead, zone(offset))
-    return HostLog(session.host, notes, clock, not where.startswith("nowhere"), _lines(channel), channel)
+    clock = Clock(ahead, parse_zone(offset))
+    return HostLog(session.host, notes, clock, not path.startswith("nowhere"), _lines(channel), channel)
 
 
-def skew(told: float, before: float, after: float) -> float:
-    """Seconds that a clock which `told` this time is ahead, as it was read between two moments of this machine's clock.
+def clock_skew(now: float, before: float, after: float) -> float:
+    """Seconds that a clock is ahead which showed `now` between two moments of this machine's clock. ValueError: no time.
 
-    0 where it may be right: an answer that took long, as on a busy machine, says little. ValueError for what is no time.
+    0 where it may be right: an answer that took long, as on a busy machine, proves little.
     """
-    ahead = 0.0 if before - NOTED <= told <= after + NOTED else told - after
-    if not abs(ahead) < FAR:
-        raise ValueError(f"{told} is no time")
+    ahead = 0.0 if before - NOTED <= now <= after + NOTED else now - after
+    if not abs(ahead) < MAX_SKEW:
+        raise ValueError(f"{now} is no time")
     return ahead
 
 
-def skewed(name: str, ahead: float) -> str:
-    """A clock's difference and what is done about it, in words."""
+def describe_skew(name: str, ahead: float) -> str:
+    """A clock's difference and its correction, in words."""
     which = "ahead of" if ahead > 0 else "behind"
     return f"{name}: its clock is {abs(ahead):.1f} s {which} this machine's; its times are corrected"
 
 
 def _lines(channel: Channel) -> Iterator[str | None]:
-    """The channel's lines as they come; None whenever nothing has come for QUIET seconds."""
+    """The channel's lines as they arrive; None after each QUIET seconds without any."""
     channel.settimeout(QUIET)
     rest = b""
     while True:
@@ -133,8 +137,8 @@ def _lines(channel: Channel) -> Iterator[str | None]:
             continue
         if not chunk:
             return
-        *whole, rest = (rest + chunk).split(b"\n")
-        yield from (line.decode(errors="replace") for line in whole)
-        if len(rest) > ODD:
+        *complete, rest = (rest + chunk).split(b"\n")
+        yield from (line.decode(errors="replace") for line in complete)
+        if len(rest) > MAX_LINE:
             yield rest.decode(errors="replace")
             rest = b""

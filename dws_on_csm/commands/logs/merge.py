@@ -1,4 +1,4 @@
-"""Entries of logs merged into one order: what is there, then what comes."""
+"""Entries of all logs in order of time: first the past ones, then the new ones."""
 
 from __future__ import annotations
 
@@ -20,55 +20,55 @@ from dws_on_csm.kube.client import Cluster
 from dws_on_csm.model.errors import READ_ERRORS, error_text
 
 WINDOW = 1.0
-"""Seconds that an entry waits for earlier ones from elsewhere before it is shown."""
-ROOM = 2000
-"""Entries that wait at most; then whoever reads more of them waits too."""
-SPACE = 4_000_000
-"""Characters that these have at most, for the same end: an entry may have many."""
-ENDS: tuple[type[Exception], ...] = (*READ_ERRORS, EOFError)
-"""How a source may end badly."""
-LOOK = 5.0
-"""Seconds after which it is looked for new pods, whether the API tells of one or not."""
+"""Seconds that an entry waits for earlier ones from other sources before it is shown."""
+MAX_ENTRIES = 2000
+"""Entries that may wait; then the readers wait."""
+MAX_CHARACTERS = 4_000_000
+"""Characters that these may have together, for the same reason."""
+SOURCE_ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, EOFError)
+"""What reading a source may raise."""
+POLL = 5.0
+"""Seconds between two searches for new pods, even if the API reports none."""
 
 
-# --- what is there
+# --- past entries
 
 
-def past(found: Sources) -> Iterator[Entry]:
-    """All entries that are there already, in order; no more than one of each source is in memory at once."""
-    every: list[Iterable[Entry]] = [log.past() for log in found.hosts]
-    every += [_guarded(found, log, _pod_past(found, log)) for log in found.pods]
-    yield from heapq.merge(*every, key=attrgetter("at"))
-    for log in found.hosts:
+def past(sources: Sources) -> Iterator[Entry]:
+    """All entries that the logs already have, in order; at most one of each source is in memory."""
+    logs: list[Iterable[Entry]] = [log.past() for log in sources.hosts]
+    logs += [_guarded(sources, log, _pod_past(sources, log)) for log in sources.pods]
+    yield from heapq.merge(*logs, key=attrgetter("at"))
+    for log in sources.hosts:
         for text in log.notes:
-            found.note(text)
+            sources.note(text)
         if log.cut:
-            found.lacks(log.cut)
+            sources.note_missing(log.cut)
 
 
-def _pod_past(found: Sources, log: PodLog) -> Iterator[Entry]:
-    assert found.cluster is not None
-    for entry in pod_log.past(found.cluster, log, found.began, _clock(found, log)):
-        if entry.at <= found.ends:
+def _pod_past(sources: Sources, log: PodLog) -> Iterator[Entry]:
+    assert sources.cluster is not None
+    for entry in pod_log.past(sources.cluster, log, sources.since, _clock(sources, log)):
+        if entry.at <= sources.opened_at:
             yield entry
 
 
-def _clock(found: Sources, log: PodLog) -> Clock:
-    return found.clocks.get(log.node, Clock())
+def _clock(sources: Sources, log: PodLog) -> Clock:
+    return sources.clocks.get(log.node, Clock())
 
 
-def _guarded(found: Sources, log: PodLog, entries: Iterator[Entry]) -> Iterator[Entry]:
+def _guarded(sources: Sources, log: PodLog, entries: Iterator[Entry]) -> Iterator[Entry]:
     try:
         yield from entries
     except READ_ERRORS as error:
-        found.lacks(f"{log.source}: {error_text(error)}")
+        sources.note_missing(f"{log.source}: {error_text(error)}")
 
 
-# --- what comes
+# --- new entries
 
 
-class News:
-    """Entries on their way: of ROOM, and of SPACE characters, at most. Whoever brings more waits."""
+class EntryQueue:
+    """Entries between the readers and the display: at most MAX_ENTRIES and MAX_CHARACTERS; a reader that has more waits."""
 
     def __init__(self) -> None:
         self._entries = deque[Entry]()
@@ -76,15 +76,15 @@ class News:
         self._changed = threading.Condition()
 
     def put(self, entry: Entry) -> None:
-        """Brings one, when there is room for it."""
+        """Add an entry, once there is room for it."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._entries) < ROOM and self._size < SPACE)
+            self._changed.wait_for(lambda: len(self._entries) < MAX_ENTRIES and self._size < MAX_CHARACTERS)
             self._entries.append(entry)
             self._size += len(entry.text)
             self._changed.notify_all()
 
     def get(self, seconds: float) -> Entry | None:
-        """The next one; None where none comes."""
+        """The next entry; None where none arrives within `seconds`."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._entries, seconds):
                 return None
@@ -94,98 +94,101 @@ class News:
             return entry
 
     def empty(self) -> bool:
-        """Whether there is none now."""
+        """Whether there is no entry now."""
         return not self._entries
 
 
-def coming(found: Sources) -> Iterator[Entry]:
-    """Entries as they come, put in order within WINDOW seconds; ends when there is no source any more."""
-    news = News()
-    threads = [_thread(found, partial(_into, news, log.coming)) for log in found.hosts]
-    if found.cluster:
-        threads.append(_thread(found, partial(_follow_pods, found, found.cluster, news)))
-    held: list[tuple[float, int, float, Entry]] = []  # when it was said, a number, when it came
+def new_entries(sources: Sources) -> Iterator[Entry]:
+    """Entries as they arrive, put in order within WINDOW seconds; ends when no source is left."""
+    queue = EntryQueue()
+    threads = [_thread(sources, partial(_read_into, queue, log.new_entries)) for log in sources.hosts]
+    if sources.cluster:
+        threads.append(_thread(sources, partial(_follow_pods, sources, sources.cluster, queue)))
+    waiting: list[tuple[float, int, float, Entry]] = []  # the entry's time, a number, when it arrived
     numbers, size = count(), 0
-    while held or any(thread.is_alive() for thread in threads) or not news.empty():
-        if entry := news.get(WINDOW / 5):
-            heapq.heappush(held, (entry.at, next(numbers), time.monotonic(), entry))
+    while waiting or any(thread.is_alive() for thread in threads) or not queue.empty():
+        if entry := queue.get(WINDOW / 5):
+            heapq.heappush(waiting, (entry.at, next(numbers), time.monotonic(), entry))
             size += len(entry.text)
-        while held and (len(held) >= ROOM or size >= SPACE or held[0][2] <= time.monotonic() - WINDOW):
-            entry = heapq.heappop(held)[3]
+        while waiting and (
+            len(waiting) >= MAX_ENTRIES or size >= MAX_CHARACTERS or waiting[0][2] <= time.monotonic() - WINDOW
+        ):
+            entry = heapq.heappop(waiting)[3]
             size -= len(entry.text)
             yield entry
 
 
-def _thread(found: Sources, work: Callable[[], None]) -> threading.Thread:
-    """Does `work`, which may end badly, in a thread that ends with the program."""
+def _thread(sources: Sources, work: Callable[[], None]) -> threading.Thread:
+    """Start `work`, whose errors are noted, in a thread that ends with the program."""
 
     def guarded() -> None:
         try:
             work()
-        except ENDS as error:
-            found.lacks(str(error) if isinstance(error, EOFError) else error_text(error))
+        except SOURCE_ERRORS as error:
+            sources.note_missing(str(error) if isinstance(error, EOFError) else error_text(error))
 
     thread = threading.Thread(target=guarded, daemon=True)
     thread.start()
     return thread
 
 
-def _into(news: News, entries: Callable[[], Iterable[Entry]]) -> None:
+def _read_into(queue: EntryQueue, entries: Callable[[], Iterable[Entry]]) -> None:
     for entry in entries():
-        news.put(entry)
+        queue.put(entry)
 
 
-def _follow_pods(found: Sources, cluster: Cluster, news: News) -> None:
-    """Reads each container in a thread of its own, new ones as they come; doesn't end.
+def _follow_pods(sources: Sources, cluster: Cluster, queue: EntryQueue) -> None:
+    """Read each container in a thread of its own, new containers as they start; does not end.
 
-    An API server that is away is asked again: that is one of the things for which logs are followed.
+    An API server that does not respond is asked again: people follow logs to watch just that.
     """
-    reading: dict[tuple[str, str], _Reading] = {}
+    readers: dict[tuple[str, str], _Reader] = {}
     away = ""
     while True:
         try:
-            for log in pod_log.found(cluster, found.inside):
-                one = reading.setdefault((log.pod, log.container), _Reading(found.ends))
-                if one.due(log):
-                    one.restarts = log.restarts
-                    one.thread = _thread(found, partial(_into, news, partial(_coming, found, cluster, log, one)))
-            cluster.await_event(pod_log.PODS, LOOK)
+            for log in pod_log.containers(cluster, sources.controllers_in_pods):
+                reader = readers.setdefault((log.pod, log.container), _Reader(sources.opened_at))
+                if reader.due(log):
+                    reader.restarts = log.restarts
+                    read = partial(_new_pod_entries, sources, cluster, log, reader)
+                    reader.thread = _thread(sources, partial(_read_into, queue, read))
+            cluster.await_event(pod_log.PODS, POLL)
             away = ""
         except READ_ERRORS as error:
             if not away:
-                found.note(f"DWS's pods can't be asked, and are again every {LOOK:.0f} s: {error_text(error)}")
+                sources.note(f"DWS's pods cannot be listed (retrying every {POLL:.0f} s): {error_text(error)}")
             away = error_text(error)
-            threading.Event().wait(LOOK)
+            threading.Event().wait(POLL)
 
 
 @dataclass
-class _Reading:
-    """A container that is read: when its last entry was written, how often it had been started again, who reads.
+class _Reader:
+    """Who reads a container: the time of its last entry, the number of its restarts, the thread.
 
-    `wrong` is why it could not be read the last time; "" if it could.
+    `error`: why it could not be read the last time; "" if it could.
     """
 
     last: float
     restarts: int = -1
     thread: threading.Thread | None = None
-    wrong: str = ""
+    error: str = ""
 
     def due(self, log: PodLog) -> bool:
-        """Whether nobody reads it, and there is something to come, or something that nobody has read."""
+        """Whether nobody reads the container now, and it is running or has restarted since."""
         if self.thread and self.thread.is_alive():
             return False
         return log.running or log.restarts != self.restarts
 
 
-def _coming(found: Sources, cluster: Cluster, log: PodLog, one: _Reading) -> Iterator[Entry]:
-    """What a container says; what can't be read is noted once, and asked for again with the next look at the pods."""
-    wrong = ""
+def _new_pod_entries(sources: Sources, cluster: Cluster, log: PodLog, reader: _Reader) -> Iterator[Entry]:
+    """A container's new entries; an error is noted once, and the next search for pods starts another reader."""
+    why = ""
     try:
-        for entry in pod_log.coming(cluster, log, one.last, _clock(found, log)):
-            one.last = entry.at
+        for entry in pod_log.new_entries(cluster, log, reader.last, _clock(sources, log)):
+            reader.last = entry.at
             yield entry
     except READ_ERRORS as error:
-        wrong = error_text(error)
-        if wrong != one.wrong:
-            found.note(f"{log.source}: {wrong}; it is tried again")
-    one.wrong = wrong
+        why = error_text(error)
+        if why != reader.error:
+            sources.note(f"{log.source}: {why} (retrying)")
+    reader.error = why

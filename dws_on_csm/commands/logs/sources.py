@@ -1,4 +1,4 @@
-"""Where entries of logs come from: the controllers' and the pods', opened, with their clocks and what can't be read."""
+"""The sources of log entries, opened: controllers and pods, with their clocks; notes about those that cannot be read."""
 
 from __future__ import annotations
 
@@ -22,93 +22,93 @@ from dws_on_csm.transport.session import Session
 
 @dataclass
 class Sources:
-    """Where entries come from.
+    """The sources of entries.
 
-    missing   set when one of them can't be read
-    inside    controllers that are pods
-    over      set when nothing more is wanted: what ends from then on was ended here, and there is nothing to say of it
+    since      the time from which past entries are read
+    opened_at  the time at which all sources were open: a pod's later entries are new ones
+    missing    whether a source cannot be read
+    closing    set when no more entries are wanted: sources that end from then on are not noted
     """
 
+    since: float = 0.0
     cluster: Cluster | None = None
     hosts: list[HostLog] = field(default_factory=list)
     pods: list[PodLog] = field(default_factory=list)
     clocks: dict[str, Clock] = field(default_factory=dict)
-    began: float = 0.0
-    ends: float = 0.0
-    """When the past ends for pods: what they say later is what comes."""
+    controllers_in_pods: tuple[Host, ...] = ()
+    opened_at: float = 0.0
     missing: bool = False
-    inside: tuple[Host, ...] = ()
-    over: bool = False
+    closing: bool = False
 
     def note(self, text: str) -> None:
-        """Something that people have to know about a source."""
-        if not self.over:
+        """Tell people something about a source."""
+        if not self.closing:
             console.note(f"note: {text}")
 
-    def lacks(self, text: str) -> None:
-        """A source that can't be read."""
-        self.missing |= not self.over
+    def note_missing(self, text: str) -> None:
+        """Tell people about a source that cannot be read."""
+        self.missing |= not self.closing
         self.note(text)
 
 
 @contextmanager
-def sources(site: Site, began: float, follow: bool) -> Iterator[Sources]:
+def sources(site: Site, since: float, follow: bool) -> Iterator[Sources]:
     """The logs of the site's hosts, opened, and the API for those of pods; only of hosts that `site` is limited to."""
     threading.Thread(target=preload, daemon=True).start()
-    found = Sources(began=began)
+    opened = Sources(since)
     wanted = [host for host in (site.master.host, *site.controllers) if site.active(host)]
-    with ExitStack() as ends:
+    with ExitStack() as stack:
         sessions = connect_all(site, wanted)
-        ends.callback(sessions.close)
+        stack.callback(sessions.close)
         for host in wanted:
             session = sessions[host.name]
             if isinstance(session, Unreachable):
-                found.lacks(str(session))
+                opened.note_missing(str(session))
             elif host.role == "master":
-                _open_pods(site, session, found, ends)
+                _open_pods(site, session, opened, stack)
             elif not host.pod:
-                _open_host(site, session, found, follow, ends)
-        found.ends = time.time()
+                _open_host(site, session, opened, follow, stack)
+        opened.opened_at = time.time()
         try:
-            yield found
+            yield opened
         finally:
-            found.over = True
+            opened.closing = True
 
 
-def _open_host(site: Site, session: Session, found: Sources, follow: bool, ends: ExitStack) -> None:
+def _open_host(site: Site, session: Session, opened: Sources, follow: bool, stack: ExitStack) -> None:
     try:
-        log = host_log.opened(site, session, found.began, follow)
+        log = host_log.open_log(site, session, opened.since, follow)
     except RemoteError as error:
-        found.lacks(str(error))
+        opened.note_missing(str(error))
         return
     except MALFORMED as error:
-        found.lacks(f"{session.host} answered what could not be read: {error}")
+        opened.note_missing(f"{session.host}: its answer could not be read: {error}")
         return
-    ends.callback(log.close)
+    stack.callback(log.close)
     for text in log.notes:
-        found.note(text)
+        opened.note(text)
     log.notes.clear()
-    found.missing |= not log.readable
-    found.hosts.append(log)
+    opened.missing |= not log.readable
+    opened.hosts.append(log)
 
 
-def _open_pods(site: Site, session: Session, found: Sources, ends: ExitStack) -> None:
-    found.cluster = Cluster(session, site.master.context, watches=pod_log.STREAMS + 1)
-    ends.callback(found.cluster.close)
-    found.inside = tuple(host for host in site.controllers if host.pod and site.active(host))
-    found.pods = pod_log.readable(found.cluster, found.lacks, found.inside)
+def _open_pods(site: Site, session: Session, opened: Sources, stack: ExitStack) -> None:
+    opened.cluster = Cluster(session, site.master.context, watches=pod_log.STREAMS + 1)
+    stack.callback(opened.cluster.close)
+    opened.controllers_in_pods = tuple(host for host in site.controllers if host.pod and site.active(host))
+    opened.pods = pod_log.readable_containers(opened.cluster, opened.note_missing, opened.controllers_in_pods)
     try:
         ahead = _ahead(session)
-        found.clocks = pod_log.clocks(found.cluster, ahead, [log.node for log in found.pods])
+        opened.clocks = pod_log.node_clocks(opened.cluster, ahead, [log.node for log in opened.pods])
     except READ_ERRORS as error:
-        found.note(f"the nodes' clocks can't be told, their times are taken as they are: {error_text(error)}")
-    for node, clock in found.clocks.items():
+        opened.note(f"the nodes' clocks could not be compared, so their times are not corrected: {error_text(error)}")
+    for node, clock in opened.clocks.items():
         if abs(clock.ahead) > host_log.NOTED:
-            found.note(host_log.skewed(node, clock.ahead))
+            opened.note(host_log.describe_skew(node, clock.ahead))
 
 
 def _ahead(session: Session) -> float:
-    """Seconds that a host's clock is ahead of this machine's; 0 where that is too little to be sure of."""
+    """Seconds that a host's clock is ahead of this machine's; 0 for a difference too small to be certain."""
     before = time.time()
     answer = session.run("date +%s.%N", deadline=20.0)
-    return host_log.skew(float(answer.out), before, time.time())
+    return host_log.clock_skew(float(answer.out), before, time.time())

@@ -14,9 +14,18 @@ from typing import Any
 import pytest
 
 from dws_on_csm.commands.doctor import archive
-from dws_on_csm.commands.logs.command import _asked, _silence
-from dws_on_csm.commands.logs.entries import Clock, Entry, about, of_pod, of_slurm, of_slurmctld, since, zone
-from dws_on_csm.commands.logs.host_log import HostLog, skew
+from dws_on_csm.commands.logs.command import _nothing_found, _request
+from dws_on_csm.commands.logs.entries import (
+    Clock,
+    Entry,
+    job_pattern,
+    parse_zone,
+    pod_log_entries,
+    slurm_log_entries,
+    slurmctld_pod_entries,
+    start_time,
+)
+from dws_on_csm.commands.logs.host_log import HostLog, clock_skew
 from dws_on_csm.commands.logs.pod_log import _ahead
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
@@ -34,7 +43,7 @@ def entries(found: Iterator[Entry | None]) -> list[tuple[float, str]]:
 def test_lines_without_a_time_belong_to_the_entry_before() -> None:
     """The plugin writes a whole Workflow over several lines: they stay together, and the next entry is its own."""
     lines = ["of an entry that was cut off", *YAML, "[2026-01-31T12:00:01] slurm_bb_setup(). job id:12"]
-    assert entries(of_slurm(lines, "slurmctl1", Clock())) == [
+    assert entries(slurm_log_entries(lines, "slurmctl1", Clock())) == [
         (0.25, "lua: apiVersion: v1alpha2\nkind: Workflow\nmetadata:\n  name: bb12\n"),
         (1.0, "slurm_bb_setup(). job id:12"),
     ]
@@ -44,20 +53,22 @@ def test_lines_without_a_time_belong_to_the_entry_before() -> None:
 def test_a_line_that_only_looks_dated_belongs_to_the_entry_before(stamp: str) -> None:
     """Whoever writes to a log can write any date: one that is none ends nothing, neither of Slurm's log nor of a pod's."""
     slurm = [YAML[0], f"[{stamp}] lua: boo", "[2026-01-31T12:00:01] lua: next"]
-    assert [text for _, text in entries(of_slurm(slurm, "c1", Clock()))] == [
+    assert [text for _, text in entries(slurm_log_entries(slurm, "c1", Clock()))] == [
         f"lua: apiVersion: v1alpha2\n[{stamp}] lua: boo",
         "lua: next",
     ]
     pod = ["2026-01-31T12:00:00Z first", f"{stamp} boo", "2026-01-31T12:00:01Z next"]
-    assert [text for _, text in entries(of_pod(pod, "manager", Clock()))] == ["first\nboo", "next"]
+    assert [text for _, text in entries(pod_log_entries(pod, "manager", Clock()))] == ["first\nboo", "next"]
     said = ["2026-01-31T12:00:00Z slurmctld: lua: first", f"{stamp} slurmctld: lua: boo"]
-    assert [text for _, text in entries(of_slurmctld(said, "pod", Clock()))] == ["lua: first\nslurmctld: lua: boo"]
+    assert [text for _, text in entries(slurmctld_pod_entries(said, "pod", Clock()))] == [
+        "lua: first\nslurmctld: lua: boo"
+    ]
 
 
 def test_an_entry_has_an_end() -> None:
     """Lines without a time may go on for ever: what is kept of them for one entry is bounded, and nothing is lost."""
     lines = [YAML[0], *["A" * 60_000] * 50, "[2026-01-31T12:00:01] lua: next"]
-    found = entries(of_slurm(lines, "c1", Clock()))
+    found = entries(slurm_log_entries(lines, "c1", Clock()))
     assert max(len(text) for _, text in found) < 200_000 and found[-1] == (1.0, "lua: next")
     assert sum(text.count("A") for _, text in found) == 3_000_000
 
@@ -72,7 +83,7 @@ def test_an_archive_has_room_for_the_newest_entries(monkeypatch: pytest.MonkeyPa
 def test_an_entry_is_shown_when_nothing_more_comes() -> None:
     """While a log is followed, a pause ends an entry; what belongs to it and comes later has its time."""
     lines = [*YAML[:2], None, "late", None]
-    assert entries(of_slurm(lines, "slurmctl1", Clock())) == [
+    assert entries(slurm_log_entries(lines, "slurmctl1", Clock())) == [
         (0.25, "lua: apiVersion: v1alpha2\nkind: Workflow"),
         (0.25, "late"),
     ]
@@ -82,9 +93,9 @@ def test_an_entry_is_shown_when_nothing_more_comes() -> None:
     ("stamp", "clock", "seconds"),
     [
         ("2026-01-31T12:00:00.500", Clock(), 0.5),
-        ("2026-01-31T13:30:00", Clock(zone=zone("+0130")), 0),
-        ("2026-01-31T05:00:00", Clock(zone=zone("-0700")), 0),
-        ("2026-01-31T13:00:00.250+01:00", Clock(zone=zone("-0700")), 0.25),
+        ("2026-01-31T13:30:00", Clock(zone=parse_zone("+0130")), 0),
+        ("2026-01-31T05:00:00", Clock(zone=parse_zone("-0700")), 0),
+        ("2026-01-31T13:00:00.250+01:00", Clock(zone=parse_zone("-0700")), 0.25),
         ("2026-01-31T12:00:00.391228052Z", Clock(), 0.391),
         ("2026-01-31T12:01:30", Clock(ahead=90), 0),
         ("2026-01-31T11:59:00", Clock(ahead=-60), 0),
@@ -105,7 +116,7 @@ def test_pods_tell_their_time_once() -> None:
         "2026-01-31T12:00:01.000020000Z goroutine 1 [running]:",
         "2026-01-31T12:00:02.000000000Z not dated, and by itself",
     ]
-    assert entries(of_pod(lines, "manager@ncn-w001", Clock())) == [
+    assert entries(pod_log_entries(lines, "manager@ncn-w001", Clock())) == [
         (0.1, 'INFO  controllers.Workflow  text  {"name":"bb12"}'),
         (0.2, "leaderelection.go:257] attempting"),
         (1.0, "panic: runtime error\n\ngoroutine 1 [running]:"),
@@ -130,40 +141,40 @@ def test_pods_tell_their_time_once() -> None:
 )
 def test_a_jobs_entries_are_those_that_name_it(text: str, found: bool) -> None:
     """By its number as Slurm and the plugin write it, or by its Workflow; not by part of another number."""
-    assert bool(about("12").search(text)) is found
+    assert bool(job_pattern("12").search(text)) is found
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("10m", 600), ("2h", 7200), ("1d", 86400)])
 def test_so_long_ago(text: str, seconds: int) -> None:
     """A number and a unit are counted back from now."""
-    assert since(text, 100_000.0) == 100_000.0 - seconds
+    assert start_time(text, 100_000.0) == 100_000.0 - seconds
 
 
 @pytest.mark.parametrize(
     ("host", "job", "said"),
     [
         ("slurmctl", "12_3", "squeue -o %A"),
-        ("slurmctl", "bb12", "no job's number"),
+        ("slurmctl", "bb12", "expected a job number"),
         ("nid000001", None, "slurmctl, ncn"),
     ],
 )
 def test_what_can_not_be_asked_for_is_said(host: str, job: str | None, said: str) -> None:
     """A job has a number; nodes have no such logs: an empty answer would look like silence."""
     with pytest.raises(ValueError, match=said):
-        _asked(replace(load(DEFAULT), limit=frozenset({host})), job, "10m")
+        _request(replace(load(DEFAULT), limit=frozenset({host})), job, "10m")
 
 
 def test_silence_is_said() -> None:
     """Since when, and about which job; whoever follows is told how to end it."""
-    assert _silence(NOON, "12", follow=False).startswith("nothing was said about job 12 since 2026-01-31 ")
-    assert _silence(NOON, None, follow=True).endswith("until Ctrl-C")
+    assert _nothing_found(NOON, "12", follow=False).startswith("no log entries about job 12 since 2026-01-31 ")
+    assert _nothing_found(NOON, None, follow=True).endswith("until Ctrl-C")
 
 
 def test_a_time_of_this_machine_and_what_is_none() -> None:
     """A time may be given as it stands; anything else is told with what would do."""
-    assert since("2026-01-31T12:00:00+00:00", 0.0) == NOON
+    assert start_time("2026-01-31T12:00:00+00:00", 0.0) == NOON
     with pytest.raises(ValueError, match="10m"):
-        since("yesterday", 0.0)
+        start_time("yesterday", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -185,14 +196,14 @@ def test_a_nodes_clock_is_told_by_its_lease(renewed: str, ahead: float) -> None:
 )
 def test_a_clock_is_not_called_wrong_for_an_answer_that_took_long(told: float, ahead: float) -> None:
     """What a host said at some moment of five seconds is right for any of them."""
-    assert skew(told, 100.0, 105.0) == pytest.approx(ahead)
+    assert clock_skew(told, 100.0, 105.0) == pytest.approx(ahead)
 
 
 @pytest.mark.parametrize("told", ["nan", "inf", "-inf", "1e300", "0"])
 def test_a_clock_that_tells_no_time(told: str) -> None:
     """A host may say any number; one that is no time of these years is refused, before entries are dated by it."""
     with pytest.raises(ValueError, match="no time"):
-        skew(float(told), NOON, NOON + 1)
+        clock_skew(float(told), NOON, NOON + 1)
 
 
 # --- the script
@@ -310,7 +321,7 @@ def test_without_a_file_the_journal_is_read(tmp_path: Path) -> None:
     done = subprocess.run(words, input="go\n", capture_output=True, text=True, timeout=30, check=True, env=path)
     assert done.stdout.splitlines() == [f"[{at}] lua: apiVersion", "       kind: Workflow", "--mark"]
     assert done.stderr.rstrip().endswith("the journal of slurmctld")
-    (entry,) = [one for one in of_slurm(done.stdout.splitlines()[:-1], "slurmctl1", Clock()) if one]
+    (entry,) = [one for one in slurm_log_entries(done.stdout.splitlines()[:-1], "slurmctl1", Clock()) if one]
     assert abs(entry.at - time.time()) < 60
 
 
@@ -318,7 +329,7 @@ def test_a_log_that_is_not_there_is_said(tmp_path: Path) -> None:
     """The place that slurm.conf names is told."""
     lines, said = read(tmp_path, str(tmp_path / "elsewhere.log"))
     assert lines == ["--mark"]
-    assert f"nowhere: {tmp_path}/elsewhere.log can't be read" in said
+    assert f"nowhere: {tmp_path}/elsewhere.log cannot be read" in said
 
 
 def test_a_past_that_takes_too_long_is_cut_with_a_word(tmp_path: Path) -> None:
@@ -346,10 +357,10 @@ def test_a_past_that_takes_too_long_is_cut_with_a_word(tmp_path: Path) -> None:
     [
         (
             ["[2030-01-01T00:00:00.000] lua: x", "--dws-on-csm-logs cut", "--dws-on-csm-logs"],
-            "not read to the end, since it is too long or took more than 300 s",
+            "too long, or took more than 300 s to read",
         ),
-        (["[2030-01-01T00:00:00.000] lua: x"], "the connection broke before its log was read"),
-        (["[2030-01-01T00:00:00.000] lua: x", None, None], "it has said nothing for 360 s"),
+        (["[2030-01-01T00:00:00.000] lua: x"], "the connection was lost while its log was read"),
+        (["[2030-01-01T00:00:00.000] lua: x", None, None], "the host sent nothing for 360 s"),
         (["[2030-01-01T00:00:00.000] lua: x", "--dws-on-csm-logs"], ""),
     ],
 )
@@ -361,7 +372,7 @@ def test_what_is_missing_of_a_log_is_told(monkeypatch: pytest.MonkeyPatch, lines
     channel: Any = SimpleNamespace(close=lambda: closed.append(True))
     log = HostLog("h", [], Clock(), True, iter(lines), channel)
     assert [entry.text for entry in log.past()] == ["lua: x"]
-    assert cut in log.cut and bool(log.cut) is bool(cut) and bool(closed) is ("nothing" in cut)
+    assert cut in log.cut and bool(log.cut) is bool(cut) and bool(closed) is ("sent nothing" in cut)
 
 
 def test_a_followed_log_goes_on_and_ends_with_its_reader(tmp_path: Path) -> None:

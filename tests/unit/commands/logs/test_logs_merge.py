@@ -11,7 +11,7 @@ import pytest
 
 from dws_on_csm.commands.logs import merge
 from dws_on_csm.commands.logs.entries import Entry
-from dws_on_csm.commands.logs.merge import ROOM, SPACE, WINDOW, coming, past
+from dws_on_csm.commands.logs.merge import MAX_CHARACTERS, MAX_ENTRIES, WINDOW, new_entries, past
 from dws_on_csm.commands.logs.sources import Sources
 from dws_on_csm.model.cluster_api import ClusterError
 
@@ -35,7 +35,7 @@ class Log:
     def past(self) -> Iterator[Entry]:
         return (one for one in self.what if isinstance(one, Entry))
 
-    def coming(self) -> Iterator[Entry]:
+    def new_entries(self) -> Iterator[Entry]:
         for one in self.what:
             if isinstance(one, Entry):
                 yield one
@@ -63,11 +63,11 @@ def test_what_is_there_comes_in_order() -> None:
 def test_what_comes_late_is_put_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry waits for earlier ones from elsewhere, at most for a time: here it would be long, but there is no more room."""
     monkeypatch.setattr(merge, "WINDOW", 100.0)
-    monkeypatch.setattr(merge, "ROOM", 3)
+    monkeypatch.setattr(merge, "MAX_ENTRIES", 3)
     told = threading.Event()
     slow = Log([told, Entry(1, "slow", "1")])
     fast = Log([Entry(2, "fast", "2"), Entry(4, "fast", "4"), Say(told)])
-    assert [entry.text for entry in islice(coming(sources(slow, fast)), 1)] == ["1"]
+    assert [entry.text for entry in islice(new_entries(sources(slow, fast)), 1)] == ["1"]
 
 
 def test_what_comes_even_later_comes_when_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_what_comes_even_later_comes_when_it_comes(monkeypatch: pytest.MonkeyPat
     shown = threading.Event()
     found = sources(Log([shown, Entry(3, "slow", "3")]), Log([Entry(2, "fast", "2"), Entry(4, "fast", "4")]))
     texts: list[str] = []
-    for entry in coming(found):
+    for entry in new_entries(found):
         texts.append(entry.text)
         if entry.text == "4":
             shown.set()
@@ -86,7 +86,7 @@ def test_what_comes_even_later_comes_when_it_comes(monkeypatch: pytest.MonkeyPat
 def test_a_log_that_breaks_off_is_told_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     """The end of one source is a note; the command ends when there is none any more."""
     found = sources(Log(), Log([WINDOW / 2, Entry(1, "b", "still")], ends=False))
-    assert [entry.text for entry in coming(found)] == ["still"]
+    assert [entry.text for entry in new_entries(found)] == ["still"]
     assert "note: slurmctl1: the connection broke" in capsys.readouterr().err
     assert found.missing
 
@@ -94,8 +94,8 @@ def test_a_log_that_breaks_off_is_told_and_the_others_go_on(capsys: pytest.Captu
 def test_what_ends_when_nothing_more_is_wanted_is_no_news(capsys: pytest.CaptureFixture[str]) -> None:
     """Whoever ends the following breaks the connections off himself."""
     found = sources(Log())
-    found.over = True
-    assert list(coming(found)) == []
+    found.closing = True
+    assert list(new_entries(found)) == []
     assert (capsys.readouterr().err, found.missing) == ("", False)
 
 
@@ -104,14 +104,14 @@ def test_no_more_is_read_than_is_shown() -> None:
     read = [0]
 
     class Endless(Log):
-        def coming(self) -> Iterator[Entry]:
+        def new_entries(self) -> Iterator[Entry]:
             while True:
                 read[0] += 1
                 yield Entry(read[0], "a", "x" * 100)
 
-    shown = list(islice(coming(sources(Endless())), 3 * ROOM))
-    assert len(shown) == 3 * ROOM
-    assert read[0] <= len(shown) + 2 * ROOM + 10
+    shown = list(islice(new_entries(sources(Endless())), 3 * MAX_ENTRIES))
+    assert len(shown) == 3 * MAX_ENTRIES
+    assert read[0] <= len(shown) + 2 * MAX_ENTRIES + 10
 
 
 def test_large_entries_that_are_held_have_a_bound_together() -> None:
@@ -119,13 +119,13 @@ def test_large_entries_that_are_held_have_a_bound_together() -> None:
     read = [0]
 
     class Large(Log):
-        def coming(self) -> Iterator[Entry]:
+        def new_entries(self) -> Iterator[Entry]:
             while read[0] < 2000:
                 read[0] += 1
                 yield Entry(read[0], "a", "x" * 60_000)
 
-    shown = list(islice(coming(sources(Large(), Large())), 150))
-    assert len(shown) == 150 and (read[0] - len(shown)) * 60_000 <= 2 * SPACE + 10 * 60_000
+    shown = list(islice(new_entries(sources(Large(), Large())), 150))
+    assert len(shown) == 150 and (read[0] - len(shown)) * 60_000 <= 2 * MAX_CHARACTERS + 10 * 60_000
 
 
 class Api:
@@ -163,14 +163,14 @@ class Api:
 
 def test_pods_that_come_are_followed_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """An API server that is away is asked again, and each new pod is read once, from when the past ended."""
-    monkeypatch.setattr(merge, "LOOK", 0.05)
+    monkeypatch.setattr(merge, "POLL", 0.05)
     api = Api()
     found = Sources(cluster=api)  # type: ignore[arg-type]
-    entries = list(islice(coming(found), 2))
+    entries = list(islice(new_entries(found), 2))
     assert {entry.text for entry in entries} == {"INFO  said by dws-webhook-1-a", "INFO  said by dws-webhook-1-b"}
     assert {entry.source for entry in entries} == {"webhook@w1"}
     assert sorted(api.followed) == ["dws-webhook-1-a", "dws-webhook-1-b"]
-    assert "again every" in capsys.readouterr().err
+    assert "retrying every" in capsys.readouterr().err
 
 
 class Failing(Api):
@@ -194,9 +194,9 @@ def test_a_pod_that_has_gone_or_breaks_off_is_no_source_that_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """While logs are followed pods come and go: what broke off is noted once and asked for again."""
-    monkeypatch.setattr(merge, "LOOK", 0.05)
+    monkeypatch.setattr(merge, "POLL", 0.05)
     found = Sources(cluster=Failing())  # type: ignore[arg-type]
-    (entry,) = islice(coming(found), 1)
+    (entry,) = islice(new_entries(found), 1)
     assert entry.text == "INFO  said by dws-webhook-1-b"
-    assert capsys.readouterr().err == "note: webhook@w1: the answer broke off; it is tried again\n"
+    assert capsys.readouterr().err == "note: webhook@w1: the answer broke off (retrying)\n"
     assert not found.missing
