@@ -83,7 +83,7 @@ def writer(stream: TextIO, gone: bool = False) -> Callable[[str], None]:
                 raise
             _drop(stream)
             if error.errno != errno.EPIPE and stream is not sys.stderr:
-                note(f"The output could not be written, and nothing more of it is: {error.strerror}.")
+                note(f"Standard output cannot be written: {error.strerror}. The rest of it is lost.")
 
     return write
 

@@ -41,7 +41,7 @@ def _head(progress: Progress) -> Iterator[Row]:
 
 def _stage(stage: StageProgress) -> Iterator[Row]:
     if not stage.done and not stage.busy:
-        yield _untouched(stage, "not begun")
+        yield _untouched(stage, "not started")
         return
     time = [(f"  {duration(spent(stage))}", "dim")] if spent(stage) >= 0.05 else []
     mark = ("…", "yellow") if stage.busy else sign(worst(stage.counts))
@@ -49,11 +49,11 @@ def _stage(stage: StageProgress) -> Iterator[Row]:
     yield from _listed(stage)
     yield from (row for table in tables.merged(stage.done) for row in tables.rows(table))
     for work in list(stage.busy.values())[:LISTED]:
-        yield [(f"    was at  {work.host}  {work.step}  {work.title}", "yellow")]
+        yield [(f"    running  {work.host}  {work.step}  {work.title}", "yellow")]
 
 
 def _untouched(stage: StageProgress, said: str) -> Row:
-    """A stage of which nothing is known: none that is right."""
+    """A stage without results: it may be right or not."""
     return [("· ", "dim"), (f"{escaped(stage.name):<{WIDTH}}", ""), (said, "dim")]
 
 
@@ -81,7 +81,7 @@ def _plan(stages: list[StageProgress], longest: int) -> Iterator[Row]:
     for stage in stages:
         told = _same(stage)
         if not stage.done:
-            yield _untouched(stage, "not looked at")
+            yield _untouched(stage, "not checked")
             continue
         yield [sign(worst(stage.counts)), (f" {escaped(stage.name):<{WIDTH}}", "bold"), *counted(stage.counts)]
         for done, hosts in told:
@@ -121,7 +121,7 @@ def _summary(progress: Progress, plan: bool) -> Iterator[Row]:
     yield []
     end = progress.summary
     if end is None:
-        yield [("The run was cut; run it again: it goes on from where things stand.", "bold yellow")]
+        yield [("The run was interrupted. Run it again to continue.", "bold yellow")]
         return
     if plan:
         yield _changes(progress)
@@ -132,7 +132,7 @@ def _summary(progress: Progress, plan: bool) -> Iterator[Row]:
     for lacking in end.lacking:
         yield [("! ", "yellow"), (escaped(lacking), "yellow")]
     if end.next:
-        yield [("  go on with  ", "dim"), (escaped(end.next), "bold")]
+        yield [("  continue with  ", "dim"), (escaped(end.next), "bold")]
     if end.report:
         yield [("  report  ", "dim"), (escaped(end.report), "")]
 

@@ -47,7 +47,7 @@ def _told(log: _Log, event: Event) -> Iterator[str]:
         case Opened():
             yield from _opened(log, event)
         case Renamed():
-            yield _line(log, log.progress.task, "", f"this run is {event.run} from now on, by the master's clock")
+            yield _line(log, log.progress.task, "", f"the run id is now {event.run}, by the master's clock")
         case Began():
             yield from _through(log, event.stage)
             yield from _news(log, event, escaped(event.title))
@@ -55,7 +55,7 @@ def _told(log: _Log, event: Event) -> Iterator[str]:
             left = (
                 duration(event.deadline) if event.deadline < 10 else duration(round(event.deadline)).replace(".0s", "s")
             )
-            yield from _news(log, event, f"waits: {escaped(event.why)}", f" (at most {left} more)")
+            yield from _news(log, event, f"waiting: {escaped(event.why)}", f" (up to {left} more)")
         case Done():
             yield from _done(log, event)
         case Summary():
@@ -132,6 +132,6 @@ def _summary(log: _Log, end: Summary) -> Iterator[str]:
     for lacking in end.lacking:
         yield _line(log, log.progress.task, "", escaped(lacking))
     if end.next:
-        yield _line(log, log.progress.task, "", f"go on with: {escaped(end.next)}")
+        yield _line(log, log.progress.task, "", f"continue with: {escaped(end.next)}")
     if end.report:
         yield _line(log, log.progress.task, "", f"report: {escaped(end.report)}")

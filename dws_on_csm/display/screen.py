@@ -60,9 +60,9 @@ def _awaited(progress: Progress, stage: StageProgress, now: float) -> list[str]:
 def _stage(progress: Progress, stage: StageProgress, now: float) -> Row:
     name = f" {escaped(stage.name):<{_width(progress)}}  "
     if moving(progress, stage, now):
-        at_work = [(f"{len(stage.busy)} at work", BUSY_STYLE)] if stage.busy else []
-        gap: Row = [(", ", "")] if at_work and stage.counts else []
-        state = [*at_work, *gap, *counted(stage.counts)] or [("looking", "dim")]
+        running = [(f"{len(stage.busy)} running", BUSY_STYLE)] if stage.busy else []
+        gap: Row = [(", ", "")] if running and stage.counts else []
+        state = [*running, *gap, *counted(stage.counts)] or [("checking", "dim")]
         return [_spinner(now), (name, "bold"), *state]
     if not begun(stage):
         after = ", ".join(_awaited(progress, stage, now))
@@ -133,7 +133,7 @@ def _work(work: Work, where: str, width: int, now: float) -> list[Detail]:
     """What runs, or is awaited; what doesn't fit beside it and the last line of output stand below."""
     head: Row = [(where, ""), (f"{duration(now - work.began):>6}  ", "cyan")]
     if work.why:
-        head.append((f"waits, {max(work.until - now, 0):.0f}s left: ", "yellow"))
+        head.append((f"waiting (up to {max(work.until - now, 0):.0f} s): ", "yellow"))
     first, rest = _split(work.why or work.title, width - sum(len(span[0]) for span in head))
     below = [rest] if rest else []
     if work.line and not work.why:
@@ -168,4 +168,4 @@ def _fitted(parts: list[list[Detail]], room: int) -> list[list[Row]]:
 def _cut(rows: list[Row], size: int) -> list[Row]:
     if len(rows) <= size or size == 0:
         return rows[:size]
-    return [*rows[: size - 1], [(f"    … and {len(rows) - size + 1} more at work", "dim")]]
+    return [*rows[: size - 1], [(f"    … and {len(rows) - size + 1} more running", "dim")]]

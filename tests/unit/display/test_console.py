@@ -341,7 +341,7 @@ def test_an_output_that_is_full_ends_no_run() -> None:
         )
     assert done.returncode == 4
     assert done.stderr.splitlines() == [
-        "The output could not be written, and nothing more of it is: No space left on device."
+        "Standard output cannot be written: No space left on device. The rest of it is lost."
     ]
 
 

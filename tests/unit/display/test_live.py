@@ -47,14 +47,14 @@ def test_what_runs() -> None:
 
 def test_awaited() -> None:
     """What is awaited stands there with its reason and the seconds that are left, counted down."""
-    assert any("waits, 118s left: 0 of 3 webhook pods: pulling the image" in row for row in shown("install", 12.0))
-    assert any("waits, 117s left: 0 of 3 webhook pods" in row for row in shown("install", 13.0))
+    assert any("waiting (up to 118 s): 0 of 3 webhook pods: pulling the image" in row for row in shown("install", 12.0))
+    assert any("waiting (up to 117 s): 0 of 3 webhook pods" in row for row in shown("install", 13.0))
 
 
 def test_narrow() -> None:
     """A reason that is too long for its row goes on below, so that all of it can be read."""
     rows = shown("install", 13.0, width=60)
-    (at,) = [i for i, row in enumerate(rows) if "waits, 117s left:" in row]
+    (at,) = [i for i, row in enumerate(rows) if "waiting (up to 117 s):" in row]
     assert rows[at + 1].strip() == "0 of 3 webhook pods: pulling the image"
     assert max(map(len, rows)) <= 60
 
@@ -70,7 +70,7 @@ def test_failures_stay() -> None:
     """A failure is on the screen from when it happens on, with what it means, however many hosts are at work."""
     rows = shown("wide", 5.0, 14)
     assert any("nid000051  conf  failed  The disk is full." in row for row in rows)
-    assert any(re.search(r"… and \d+ more at work", row) for row in rows)
+    assert any(re.search(r"… and \d+ more running", row) for row in rows)
 
 
 def test_low_screen() -> None:
@@ -111,7 +111,7 @@ def test_last_screen(name: str, width: int, height: int, monkeypatch: pytest.Mon
 def test_failure_on_last_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last screen has the failure with its command, what it means, the fix and how to go on."""
     last = _ESCAPES.sub("", drawn("failed", 160, 50, monkeypatch))
-    for piece in ("exit code  2", "command    make deploy", "fix        Set overlay", "go on with  invoke install"):
+    for piece in ("exit code  2", "command    make deploy", "fix        Set overlay", "continue with  invoke install"):
         assert piece in last
 
 
@@ -157,8 +157,8 @@ def test_hostile(evil: str) -> None:
 def test_cut() -> None:
     """A run that ends without a summary says what ran and that it can be run again."""
     rows = [text(row) for row in final.rows(standing("install", 9.0))]
-    assert "    was at  ncn-m001  manifests  make deploy OVERLAY=csm" in rows
-    assert "run it again" in rows[-1]
+    assert "    running  ncn-m001  manifests  make deploy OVERLAY=csm" in rows
+    assert "Run it again" in rows[-1]
 
 
 def test_nothing_happened() -> None:

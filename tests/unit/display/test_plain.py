@@ -60,9 +60,9 @@ def test_awaiting() -> None:
     """What is awaited is told when its reason changes, with the time that is left, and not again and again."""
     waits: list[Event] = [Awaiting("m1", "a", "pods", why, 90.0) for why in ("0 of 3", "0 of 3", "1 of 3")]
     lines = told([opened(), *waits])
-    assert [line.partition("waits: ")[2] for line in lines[1:]] == [
-        "0 of 3 (at most 1m30s more)",
-        "1 of 3 (at most 1m30s more)",
+    assert [line.partition("waiting: ")[2] for line in lines[1:]] == [
+        "0 of 3 (up to 1m30s more)",
+        "1 of 3 (up to 1m30s more)",
     ]
 
 
@@ -70,7 +70,7 @@ def test_failure() -> None:
     """A failure shows host, step, command, exit code, last output, its meaning, the fix and how to go on."""
     shown = "\n".join(told(events("failed")))
     wanted = ["ncn-m001: deploy.manifests failed", FAILURE.command, FAILURE.tail[1], FAILURE.meaning, FAILURE.fix]
-    for piece in [*wanted, "exit code  2", "go on with: invoke install --hosts hosts.yaml"]:
+    for piece in [*wanted, "exit code  2", "continue with: invoke install --hosts hosts.yaml"]:
         assert piece in shown
 
 
@@ -135,4 +135,4 @@ def test_a_plan_does_not_call_right_what_it_has_not_seen() -> None:
         for event in events("plan"):
             if not isinstance(event, Done):
                 show(event)
-    assert "· deploy      not looked at" in out.getvalue() and "✓" not in out.getvalue().partition("not looked at")[2]
+    assert "· deploy      not checked" in out.getvalue() and "✓" not in out.getvalue().partition("not checked")[2]
