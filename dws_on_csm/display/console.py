@@ -1,7 +1,7 @@
-"""The one place that writes for people: what a host or the cluster said can drive no terminal and reorder no line there,
-and no secret is in it.
+"""The one place that writes to a terminal, or to a file in its place: output of hosts and of the cluster cannot control the
+terminal or reorder its lines, and secrets are redacted.
 
-Control characters and those that turn a line around are shown as their escapes; newlines and our own styles stay.
+Control characters and bidirectional marks are shown as their escapes; newlines and our own styles stay.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ ERASE = "\r\033[K"
 
 
 def say(*lines: object) -> None:
-    """Lines on standard output."""
+    """Write lines to standard output."""
     writer(sys.stdout)("".join(f"{line}\n" for line in lines))
 
 
 def note(*lines: object) -> None:
-    """Lines on standard error."""
+    """Write lines to standard error."""
     writer(sys.stderr)("".join(f"{line}\n" for line in lines))
 
 
 def ask(question: str) -> str:
-    """What somebody types behind a question on standard error; KeyboardInterrupt and EOFError are the caller's."""
+    """Ask on standard error and return the answer. Raises KeyboardInterrupt and EOFError."""
     writer(sys.stderr)(question)
     return input()
 
 
 def password(question: str) -> str:
-    """What somebody types unseen."""
+    """Ask on the terminal and return the answer, which is not shown."""
     return getpass.getpass(shown(question))
 
 
 def waiting(text: str) -> Callable[[], None]:
-    """A text on standard error, without a line's end; what takes it away again."""
+    """Write a text to standard error, without a newline, and return the function that erases it."""
     writer(sys.stderr)(text)
 
     def away() -> None:
@@ -58,17 +58,18 @@ def waiting(text: str) -> Callable[[], None]:
     return away
 
 
-def records(some: Iterable[Mapping[str, Any]]) -> None:
-    """JSON lines on standard output, in ASCII."""
+def records(items: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON lines in ASCII to standard output."""
     write = writer(sys.stdout)
-    for one in some:
-        write(json.dumps(one, default=str) + "\n")
+    for item in items:
+        write(json.dumps(item, default=str) + "\n")
 
 
 def writer(stream: TextIO, gone: bool = False) -> Callable[[str], None]:
-    """Writes lines at once. When the reader is gone, or the disk is full, what would be written is dropped: a run goes on.
+    """Return a function that writes lines to `stream` at once. When the reader is gone or the disk is full, it drops them, so
+    that the run continues.
 
-    `gone`: that the reader is gone is raised, as BrokenPipeError.
+    `gone`: raise BrokenPipeError when the reader is gone.
     """
     encoding = stream.encoding or "utf-8"
 
@@ -89,28 +90,28 @@ def writer(stream: TextIO, gone: bool = False) -> Callable[[str], None]:
 
 
 def _drop(stream: TextIO) -> None:
-    """From now on nothing that is written to it arrives; what Python flushes at its end goes there, too."""
+    """Discard everything written to `stream` from now on, including what Python flushes at its exit."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, stream.fileno())
     os.close(devnull)
 
 
 def drawn_on(stream: TextIO, **how: Any) -> Console:
-    """What draws on a terminal. What is printed there is made by `styled`."""
+    """A rich console on `stream`, for texts made by `styled`."""
     from rich.console import Console  # late: rich is not needed elsewhere
 
     return Console(file=stream, highlight=False, markup=False, emoji=False, **how)
 
 
 def styled(row: Row, **how: Any) -> Text:
-    """A row in its styles."""
+    """The row as a rich text, safe for the terminal."""
     from rich.text import Text
 
     return Text.assemble(*((shown(text), style) for text, style in row), **how)
 
 
 def guard() -> None:
-    """Has Python write what nobody caught in the same way."""
+    """Make Python write uncaught exceptions in this way too."""
 
     def hook(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
         note("".join(traceback.format_exception(kind, error, where)).rstrip("\n"))

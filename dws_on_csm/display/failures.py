@@ -1,4 +1,4 @@
-"""A failure as a person reads it: where, what ran, how it ended, what it means, and what to do."""
+"""A failure for people: where, which command, its exit code and output, what it means, and the fix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LABEL = 11
 
 
 def block(done: Done, hosts: Sequence[str] = ()) -> list[Row]:
-    """The failure (or refusal) `done` in rows; `hosts` are all on which it went the same way."""
+    """The failure (or refusal) `done` as rows; `hosts` are all hosts with the same result."""
     where = f"{fold(hosts or [done.host])}: {done.stage}.{done.step}"
     head: Row = [sign(done.outcome), (f" {where} ", "bold"), (done.outcome, sign(done.outcome)[1])]
     if done.seconds >= 0.05:
@@ -37,10 +37,10 @@ def _labelled(label: str, lines: Iterable[str], prefix: str = "", style: str = "
         yield [(name, "dim"), (prefix, "dim"), (escaped(line).expandtabs(4), style)]
 
 
-def alike(some: Iterable[Done]) -> list[tuple[Done, list[str]]]:
-    """What went the same way on several hosts once, with those hosts and the longest time that it took."""
+def alike(results: Iterable[Done]) -> list[tuple[Done, list[str]]]:
+    """Each distinct result once, with its hosts and the longest time it took."""
     groups: dict[object, list[Done]] = {}
-    for done in some:
+    for done in results:
         groups.setdefault((done.stage, done.step, done.outcome, done.failures, done.note), []).append(done)
     return [
         (replace(group[0], seconds=max(done.seconds for done in group)), [done.host for done in group])

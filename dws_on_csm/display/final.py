@@ -1,4 +1,4 @@
-"""The last screen of a run: each stage with what was done, failures, a plan's differences, the summary."""
+"""The final screen of a run: each stage with its results, the failures, a plan's differences, the summary."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from dws_on_csm.model.events import Done, Outcome, Summary
 from dws_on_csm.model.printable import escaped
 
 LISTED = 12
-"""Steps of a stage that are listed one by one; the rest is counted."""
+"""How many steps of a stage are listed; the others are counted."""
 
 WIDTH = 12
-"""Characters of a stage's name, so that what is said of each begins in one column."""
+"""The width of the column of stage names, in characters."""
 
 NAMED = 40
-"""Characters that the names of hosts may take in such a row."""
+"""The width that names of hosts may take in such a row, in characters."""
 
 
 def rows(progress: Progress, longest: int = 0) -> list[Row]:
-    """The last screen. A difference has at most `longest` lines; 0: all of them. Before a run began: nothing."""
+    """The final screen; nothing before a run began. `longest`: how many lines a difference may have (0: all)."""
     if not progress.stages:
         return []
     stages = list(progress.stages.values())
@@ -69,7 +69,7 @@ def _listed(stage: StageProgress) -> Iterator[Row]:
 
 
 def _hosts(done: Done, hosts: list[str]) -> str:
-    """Where something went well: by number where the names would fill the line; where it went badly: by name."""
+    """The hosts by name, or their number where the names are too long and the result is good."""
     names = fold(hosts)
     return names if len(names) <= NAMED or done.outcome in BAD else plural(len(hosts), "host")
 
@@ -96,7 +96,7 @@ def _plan(stages: list[StageProgress], longest: int) -> Iterator[Row]:
 
 
 def _same(stage: StageProgress) -> list[tuple[Done, list[str]]]:
-    """What a plan would do, hosts with the same difference together."""
+    """What a plan would change, with hosts of the same difference together."""
     wanted: tuple[Outcome, ...] = ("would change", "unknown")
     groups: dict[object, tuple[Done, list[str]]] = {}
     for done in stage.done:

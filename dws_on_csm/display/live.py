@@ -1,4 +1,4 @@
-"""The display on a terminal: a screen that is drawn again and again while a run lasts, and a last one that stays."""
+"""The live screen on a terminal, redrawn while a run lasts, and the final screen that stays."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from dws_on_csm.display.style import Row
 from dws_on_csm.model.events import Event
 
 RATE = 8
-"""Frames a second."""
+"""Frames per second."""
 
 LONGEST = 60
-"""Lines of a difference that a plan shows on a terminal; all of them elsewhere."""
+"""How many lines of a difference a plan shows on a terminal; elsewhere it shows all."""
 
 
 class _Frame:
-    """What `Live` asks for at each frame: the progress as it stands, in the terminal's size."""
+    """The current progress in the size of the terminal, as `Live` asks for it at each frame."""
 
     def __init__(self, progress: Progress, lock: threading.Lock) -> None:
         self.progress, self.lock = progress, lock
@@ -39,7 +39,7 @@ class _Frame:
 
 
 class Screen:
-    """A live display on `stream`; `show` takes events from any thread."""
+    """A live screen on `stream`; `show` takes events from any thread."""
 
     def __init__(self, stream: TextIO, task: str) -> None:
         self.progress = Progress(task=task)
@@ -49,13 +49,13 @@ class Screen:
         self.live = Live(frame, console=self.console, refresh_per_second=RATE, transient=True)
 
     def show(self, event: Event) -> None:
-        """Takes an event; it is seen with the next frame."""
+        """Add an event; the next frame shows it."""
         with self._lock:
             take(self.progress, event, time.time())
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves the terminal to somebody else, for a question; where the run stands stays above it."""
+        """Free the terminal for a question; the current state stays above it."""
         self.live.transient = False
         self.live.stop()
         try:
@@ -65,12 +65,12 @@ class Screen:
             self.live.start(refresh=True)
 
     def leave(self) -> None:
-        """Draws nothing more, and prints the screen that stays."""
+        """Stop drawing, and print the final screen."""
         self.live.stop()
         self.last()
 
     def last(self) -> None:
-        """Prints the screen that stays."""
+        """Print the final screen."""
         with self._lock:
             rows = final.rows(self.progress, LONGEST)
         for row in rows:
@@ -80,7 +80,7 @@ class Screen:
 
 @contextmanager
 def screen_on(stream: TextIO, task: str) -> Iterator[Screen]:
-    """A live display while the `with` lasts, and the last screen after it, however the run ended."""
+    """A live screen while the `with` lasts, then the final screen, however the run ended."""
     shown = Screen(stream, task)
     try:
         with shown.live:
@@ -90,7 +90,7 @@ def screen_on(stream: TextIO, task: str) -> Iterator[Screen]:
 
 
 def wrapped(row: Row, console: Console) -> list[Text]:
-    """The row in as many lines as it takes; the second and further ones begin under the first one's text."""
+    """The row in as many lines as it needs; further lines are indented to the text of the first."""
     text = styled(row)
     indent = _indent(row) if cell_len(text.plain) > console.width else 0
     if not indent or indent > console.width // 2:
@@ -101,6 +101,6 @@ def wrapped(row: Row, console: Console) -> list[Text]:
 
 
 def _indent(row: Row) -> int:
-    """Where the row's own text begins: after a label, or two characters after its blanks."""
+    """The column where the row's text begins: after a label, or two characters after the leading blanks."""
     first = row[0][0]
     return len(first) if first.endswith(" ") else len(first) - len(first.lstrip()) + 2

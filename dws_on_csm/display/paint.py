@@ -1,4 +1,4 @@
-"""Rows of text on standard output: in colour and wrapped on a terminal, plain elsewhere."""
+"""Print rows of text on standard output: coloured and wrapped on a terminal, plain elsewhere."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dws_on_csm.redaction import redact
 
 
 def printed(rows: Iterable[Row]) -> None:
-    """Prints `rows`, each as soon as it comes."""
+    """Print `rows`, each as soon as it is available."""
     write = painter()
     for row in rows:
         write(row)
 
 
 def painter() -> Callable[[Row], None]:
-    """What prints a row on standard output. A reader that has gone away (`| head`) ends the program without a word."""
+    """Return the function that prints a row. It exits quietly when the reader is gone (`| head`)."""
     paint = _coloured() if select.is_terminal(sys.stdout) else _plain()
 
     def write(row: Row) -> None:
@@ -34,7 +34,7 @@ def painter() -> Callable[[Row], None]:
 
 
 def _clean(row: Row) -> Row:
-    """The row without secrets: a name and its value may be two spans of it."""
+    """The row with secrets redacted; a name and its secret value may be two spans."""
     clean = redact.text(text(row))
     return row if clean == text(row) else [(clean, row[-1][1])]
 

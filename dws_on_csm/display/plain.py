@@ -1,4 +1,4 @@
-"""The display where there is no terminal: a line for each event of interest, with time stamp and elapsed time."""
+"""The display without a terminal: one line per event of interest, with its time and the elapsed time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dws_on_csm.model.events import OUTCOMES, Awaiting, Began, Done, Event, Open
 from dws_on_csm.model.printable import escaped
 
 QUIET = ("ok", "skipped")
-"""Outcomes that are told once a stage rather than once a step and host, unless there is more to say."""
+"""Outcomes that are reported once per stage, not per step and host, unless they have a note."""
 
 
 @dataclass
 class _Log:
-    """What has been told so far."""
+    """What was written so far."""
 
     write: Callable[[str], object]
     clock: Callable[[], float]
@@ -31,7 +31,7 @@ class _Log:
 
 
 def consumer(write: Callable[[str], object], clock: Callable[[], float] = time.time) -> Callable[[Event], None]:
-    """Writes lines like `19:05:12  +3.4s  deploy  ncn-m001  webhook  fixed (19.2s)`; `clock` gives the time."""
+    """Return a display that writes lines like `19:05:12  +3.4s  deploy  ncn-m001  webhook  changed (19.2s)`."""
     log = _Log(write, clock)
 
     def consume(event: Event) -> None:
@@ -77,7 +77,7 @@ def _opened(log: _Log, event: Opened) -> Iterator[str]:
 
 
 def _news(log: _Log, event: Began | Awaiting, what: str, detail: str = "") -> Iterator[str]:
-    """A line, unless the last one of this step and host said the same."""
+    """A line, unless the last line of this step and host was the same."""
     key = (event.stage, event.step, event.host)
     if log.said.get(key) != what:
         log.said[key] = what
@@ -98,14 +98,14 @@ def _done(log: _Log, done: Done) -> Iterator[str]:
 
 
 def _through(log: _Log, stage: str) -> Iterator[str]:
-    """Tells what was right already in the stages that `stage` needs: they must be through, as it begins."""
+    """Report what was right already in the stages that `stage` needs: they are complete, as it begins."""
     for name in log.progress.stages[stage].needs if stage in log.progress.stages else ():
         yield from _through(log, name)
         yield from _silent(log, name)
 
 
 def _silent(log: _Log, stage: str) -> Iterator[str]:
-    """One line for all that was right in a stage, one for each reason to skip something."""
+    """One line for everything that was right in a stage, and one for each reason to skip something."""
     silent = list(log.quiet.pop(stage, {}).values())
     if right := [done.host for done in silent if done.outcome == "ok"]:
         yield _line(log, stage, fold(right), f"{len(right)} ok")
@@ -114,7 +114,7 @@ def _silent(log: _Log, stage: str) -> Iterator[str]:
 
 
 def _tables(log: _Log, stage: str) -> Iterator[str]:
-    """What was measured in a stage, once everything has been."""
+    """The tables of a complete stage."""
     for table in tables.merged(log.progress.stages[stage].done):
         yield _line(log, stage, "", "measured:")
         yield from (text(row) for row in tables.rows(table))

@@ -1,4 +1,4 @@
-"""Where a run stands: the events so far, folded into what the displays show."""
+"""The state of a run, computed from its events so far; every display shows this."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dws_on_csm.model.printable import escaped, output
 
 @dataclass
 class Work:
-    """What is being done on a host now."""
+    """A step that is running on a host."""
 
     host: str
     step: str
@@ -22,37 +22,37 @@ class Work:
     line: str = ""
     """The last line of output."""
     why: str = ""
-    """What is awaited, if anything is."""
+    """What the step is waiting for, or ""."""
     until: float = 0.0
 
 
 @dataclass
 class StageProgress:
-    """What is known of a stage. There is no end of a stage among the events: it is at rest while nothing runs."""
+    """The state of a stage. No event marks its end: a stage rests while none of its steps runs."""
 
     name: str
     needs: tuple[str, ...] = ()
     busy: dict[tuple[str, str], Work] = field(default_factory=dict)
     results: dict[tuple[str, str], Done] = field(default_factory=dict)
-    """Step and host -> how it went; what is judged again counts once."""
+    """Step and host -> result; a repeated check replaces the earlier result."""
     counts: Counter[str] = field(default_factory=Counter)
     touched: float = 0.0
-    """When something was last heard of it, in seconds since the epoch."""
+    """The time of its last event, in seconds since the epoch."""
 
     @property
     def done(self) -> list[Done]:
-        """The steps that are through, by host."""
+        """All results."""
         return list(self.results.values())
 
     @property
     def bad(self) -> list[Done]:
-        """The steps that failed or were refused."""
+        """The results that failed or were refused."""
         return [done for done in self.done if done.outcome in BAD] if any(self.counts[o] for o in BAD) else []
 
 
 @dataclass
 class Progress:
-    """A run so far. Its parts are the stages in the order of the procedure."""
+    """A run so far, with its stages in the order of the procedure."""
 
     run: str = ""
     task: str = ""
@@ -63,7 +63,7 @@ class Progress:
 
 
 def take(progress: Progress, event: Event, now: float) -> None:
-    """Folds an event into `progress`; `now` is when it came, in seconds since the epoch."""
+    """Add an event to `progress`; `now` is its time, in seconds since the epoch."""
     if not isinstance(event, Opened | Renamed | Summary):
         stage(progress, event.stage).touched = now
     match event:
@@ -87,12 +87,12 @@ def take(progress: Progress, event: Event, now: float) -> None:
 
 
 def stage(progress: Progress, name: str) -> StageProgress:
-    """What is known of the stage `name`."""
+    """The state of the stage `name`."""
     return progress.stages.setdefault(name, StageProgress(name))
 
 
 def fold(hosts: Iterable[str]) -> str:
-    """Hosts as a node set, in as few characters as can be: `nid[000001-000004]`."""
+    """The hosts as a node set: `nid[000001-000004]`."""
     from ClusterShell.NodeSet import NodeSet  # late: most runs of `invoke` show nothing
 
     distinct = list(dict.fromkeys(hosts))

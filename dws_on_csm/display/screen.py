@@ -1,4 +1,4 @@
-"""The live display's screen: stages, what runs in them now, and how it went so far. Pure; drawn by live.py."""
+"""The live screen: the stages, what runs in them, and the results so far. Pure; live.py draws it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dws_on_csm.model.printable import escaped
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 PAUSE = 0.5
-"""Seconds without news after which a stage in which nothing runs is taken to be through, not between two steps."""
+"""After this many seconds without events, a stage in which nothing runs counts as complete."""
 
 BUSY_STYLE = "bold cyan"
 
 
 def frame(progress: Progress, width: int, height: int, now: float) -> list[Row]:
-    """What is shown at `now` (seconds since the epoch), in at most `height` rows; who draws them cuts at `width`."""
+    """The screen at `now` (seconds since the epoch), in at most `height` rows; the caller cuts them at `width`."""
     stages = list(progress.stages.values())
     short = height < len(stages) + 4
     heads = _folded(progress, stages, now) if short else [(_stage(progress, s, now), s) for s in stages]
@@ -39,12 +39,12 @@ def _head(progress: Progress, now: float) -> Row:
 
 
 def begun(stage: StageProgress) -> bool:
-    """Whether anything was heard of it."""
+    """Whether the stage had any event."""
     return bool(stage.busy or stage.results)
 
 
 def moving(progress: Progress, stage: StageProgress, now: float) -> bool:
-    """Whether something happens in `stage`, seen or not: looks that begin a stage are no events."""
+    """Whether `stage` is active, visibly or not: the looks at its beginning make no events."""
     if begun(stage):
         followed = any(begun(other) for other in progress.stages.values() if stage.name in other.needs)
         return bool(stage.busy) or (not followed and now - stage.touched < PAUSE)
@@ -80,7 +80,7 @@ def _spinner(now: float) -> Span:
 
 
 def spent(stage: StageProgress) -> float:
-    """Seconds from the first to the last thing that was done in a stage; what was right already took none."""
+    """Seconds from the first to the last change in a stage; steps that were right already do not count."""
     at_work = [done for done in stage.done if done.outcome not in ("ok", "skipped", "unknown")]
     if not at_work:
         return 0.0
@@ -88,7 +88,7 @@ def spent(stage: StageProgress) -> float:
 
 
 def _folded(progress: Progress, stages: Sequence[StageProgress], now: float) -> list[tuple[Row, StageProgress | None]]:
-    """For a low screen: stages that are through in one row, and those to come in another."""
+    """For a low screen: complete stages in one row, stages to come in another."""
     open_ = [s for s in stages if moving(progress, s, now) or s.bad]
     through = [s for s in stages if begun(s) and s not in open_]
     ahead = [s for s in stages if s not in open_ and s not in through]
@@ -107,7 +107,7 @@ def _names(stages: Sequence[StageProgress]) -> str:
 # --- what runs
 
 Detail = tuple[int, Row]
-"""A row and its rank: 0 what must be seen, 1 what runs, 2 the last line of its output."""
+"""A row and its rank: 0 must be shown, 1 what runs, 2 the last line of its output."""
 
 
 def _details(stage: StageProgress, width: int, now: float) -> list[Detail]:
@@ -130,7 +130,7 @@ def _bad(outcome: str, hosts: list[str], step: str, meaning: str) -> Row:
 
 
 def _work(work: Work, where: str, width: int, now: float) -> list[Detail]:
-    """What runs, or is awaited; what doesn't fit beside it and the last line of output stand below."""
+    """What runs or is awaited; text that does not fit, and the last line of output, stand below."""
     head: Row = [(where, ""), (f"{duration(now - work.began):>6}  ", "cyan")]
     if work.why:
         head.append((f"waiting (up to {max(work.until - now, 0):.0f} s): ", "yellow"))
@@ -146,7 +146,7 @@ def _work(work: Work, where: str, width: int, now: float) -> list[Detail]:
 
 
 def _split(words: str, room: int) -> tuple[str, str]:
-    """The words that fit in `room` columns, and the rest; none of them fit where there is hardly room for any."""
+    """The words that fit in `room` columns, and the rest; a very small room takes none."""
     if len(words) <= room:
         return words, ""
     if room < 20:
@@ -156,7 +156,7 @@ def _split(words: str, room: int) -> tuple[str, str]:
 
 
 def _fitted(parts: list[list[Detail]], room: int) -> list[list[Row]]:
-    """The details of each stage, in at most `room` rows in all: output goes first, then the largest is shortened."""
+    """The details of each stage, in at most `room` rows in total: output is dropped first, then the largest is shortened."""
     if sum(map(len, parts)) > room:
         parts = [[detail for detail in part if detail[0] < 2] for part in parts]
     sizes = [len(part) for part in parts]

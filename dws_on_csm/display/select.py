@@ -1,4 +1,4 @@
-"""Which displays a run has: a live one on a terminal, plain lines elsewhere, JSON lines where they are asked for."""
+"""Select the displays of a run: a live screen on a terminal, plain lines elsewhere, and JSON lines on request."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from dws_on_csm.model.events import Event, Summary
 
 @dataclass(frozen=True)
 class Display:
-    """What shows a run: called with each event, from any thread. `paused()` gives the terminal to a question."""
+    """Shows a run: called with each event, from any thread. `paused()` frees the terminal for a question."""
 
     show: Callable[[Event], None]
     paused: Callable[[], AbstractContextManager[None]] = nullcontext
     leave: Callable[[], None] = lambda: None
-    """Gives the terminal back for good, with the last screen on it, where this process ends without waiting for anything."""
+    """Restores the terminal and prints the final screen, for a process that exits at once."""
 
     def __call__(self, event: Event) -> None:
-        """Shows an event."""
+        """Show an event."""
         self.show(event)
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether a live display can be drawn there: a terminal that can move its cursor and has the signs."""
+    """Whether `stream` is a terminal for a live screen: it can move its cursor and prints UTF-8."""
     unicode = codecs.lookup(stream.encoding or "ascii").name == "utf-8"
     return unicode and stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
@@ -45,25 +45,23 @@ def consumer(
     *,
     json: bool = False,
     terminal: bool = False,
-    quiet: bool = False,
     out: TextIO | None = None,
     err: TextIO | None = None,
 ) -> Iterator[Display]:
     """The display of a run of `task` while the `with` lasts.
 
-    `json`: JSON lines on `out` (standard output) and nothing else there; people's lines go to `err`, or nowhere when
-    `quiet`. `terminal`: `out` is one (see `is_terminal`). A reader that goes away doesn't end the run.
+    `json`: write JSON lines, and nothing else, to `out` (standard output); lines for people go to `err`. `terminal`: `out`
+    is one (see `is_terminal`). The run continues when a reader is gone.
     """
     out, err = out or sys.stdout, err or sys.stderr
     lock = threading.Lock()
     with _human(task, terminal and not json, err if json else out) as human:
-        shows = [event_json.consumer(writer(out))] if json else []
-        shows += [] if quiet else [human.show]
+        shows = [*([event_json.consumer(writer(out))] if json else []), human.show]
 
         def show(event: Event) -> None:
             with lock:
-                for one in shows:
-                    one(event)
+                for each in shows:
+                    each(event)
 
         yield Display(show, human.paused, human.leave)
 
@@ -82,7 +80,7 @@ def _human(task: str, terminal: bool, stream: TextIO) -> Iterator[Display]:
 
 
 def _plan(write: Callable[[str], None]) -> Callable[[Event], None]:
-    """A plan that isn't read on a terminal: only the differences, so that two plans can be compared."""
+    """Show only a plan's differences, so that two plans can be compared."""
     progress = Progress()
 
     def consume(event: Event) -> None:

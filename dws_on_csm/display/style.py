@@ -1,4 +1,4 @@
-"""How things look: signs, colours and words of outcomes, times, and rows of text that any display can show."""
+"""Signs, colours and words of outcomes, durations, and the rows of text that every display shows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dws_on_csm.model.events import OUTCOMES, Outcome
 
 Span = tuple[str, str]
-"""A piece of text and its style as rich names it ("bold red"; "": none)."""
+"""A piece of text and its style in rich's words ("bold red"; "" for none)."""
 
 Row = list[Span]
 """A line on a screen."""
@@ -40,7 +40,7 @@ _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def sign(outcome: Outcome) -> Span:
-    """The sign of an outcome in its colour; its word always stands beside it."""
+    """The sign of an outcome in its colour; the word always follows it."""
     return SIGNS[outcome], STYLES[outcome]
 
 
@@ -48,12 +48,12 @@ _ORDER: tuple[Outcome, ...] = ("failed", "refused", "changed", "would change", "
 
 
 def worst(counts: Mapping[str, int]) -> Outcome:
-    """The outcome that speaks for several: a failure before a refusal, any change before ok; of none: ok."""
+    """The worst of several outcomes: a failure before a refusal, any change before ok; of none: ok."""
     return next((outcome for outcome in _ORDER if counts.get(outcome)), "ok")
 
 
 def counted(counts: Mapping[str, int]) -> Row:
-    """`2 fixed, 14 ok`: what there is of each outcome, in colour."""
+    """The number of each outcome, in colour: `2 changed, 14 ok`."""
     parts: Row = [(f"{counts[outcome]} {outcome}", STYLES[outcome]) for outcome in _ORDER if counts.get(outcome)]
     return [span for i, part in enumerate(parts) for span in ([part] if i == 0 else [(", ", ""), part])]
 
@@ -67,12 +67,12 @@ def duration(seconds: float) -> str:
 
 
 def changed(line: str, indent: str = "") -> Row:
-    """A line of a difference in its colour; its first character says the same without one."""
+    """A line of a difference in its colour; its first character (+, -, @) says the same without one."""
     return [(indent + line.expandtabs(4), _DIFF_STYLES.get(line[:1], "dim"))]
 
 
 def encodable(lines: str, encoding: str) -> str:
-    """`lines` in characters that `encoding` has: ASCII for our signs, escapes for what hosts say."""
+    """`lines` in characters that `encoding` has: ASCII for our signs, escapes for the output of hosts."""
     try:
         lines.encode(encoding)
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Tables of steps as rows for a screen: those of one stage with the same columns as one, aligned."""
+"""Tables that steps report, merged per stage and aligned as rows of text."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dws_on_csm.model.events import Done, Table
 from dws_on_csm.model.printable import escaped
 
 GAP = "  "
-"""What stands between two columns; a first cell that begins with it belongs to the row above."""
+"""The gap between two columns; a row whose first cell begins with it belongs to the row above."""
 
 
-def merged(some: Iterable[Done]) -> list[Table]:
-    """The tables of these steps, those with the same columns as one, in the order in which the steps began."""
-    found: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-    for done in sorted(some, key=lambda one: one.began):
+def merged(steps: Iterable[Done]) -> list[Table]:
+    """The tables of these steps in the order in which they began; tables with the same columns become one."""
+    tables: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for done in sorted(steps, key=lambda done: done.began):
         if done.table:
-            found.setdefault(done.table[0], []).extend(done.table[1:])
-    return [(columns, *rows) for columns, rows in found.items()]
+            tables.setdefault(done.table[0], []).extend(done.table[1:])
+    return [(columns, *rows) for columns, rows in tables.items()]
 
 
 def rows(table: Table, indent: str = "  ") -> list[Row]:
-    """The table in aligned rows, the names of its columns first; what belongs to a row above it is dim."""
+    """The table as aligned rows, the column names first; rows that belong to the row above are dim."""
     shown = [tuple(escaped(cell) for cell in line) for line in table]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return [[(indent, ""), (_aligned(line, widths), _style(number, line))] for number, line in enumerate(shown)]
