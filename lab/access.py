@@ -1,7 +1,5 @@
 """How to reach a lab's hosts: ssh_config, known_hosts, and the site file that `invoke install --hosts` takes."""
 
-import subprocess
-
 import yaml
 
 from lab import keys, slurm_pod
@@ -50,13 +48,3 @@ def site_file(lab: Lab) -> str:
         "deadlines": {"connect": 30, "deploy": 240},
     }
     return yaml.safe_dump(site, sort_keys=False)
-
-
-def run(lab: Lab, host: str, command: str, feed: str = "", deadline: float = 60) -> str:
-    """Runs a shell command on a host as root and returns its output; RuntimeError shows what it said when it fails."""
-    # ssh counts the greeting too, for which a busy host takes its time.
-    ssh = ["ssh", "-F", str(lab.state / "ssh_config"), "-o", "ConnectTimeout=30", host, command]
-    done = subprocess.run(ssh, input=feed, capture_output=True, text=True, timeout=deadline, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{host}: {command}: exit {done.returncode}\n{done.stdout}{done.stderr}".strip())
-    return done.stdout

@@ -1,4 +1,4 @@
-"""`make demo`: a site in a box, DWS installed on it, and a job's Workflow to look at."""
+"""`make demo`: boots a site in a box, installs DWS on it, and shows a job's Workflow."""
 # ruff: noqa: T201 - it speaks to people
 
 import os
@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from lab import lifecycle, registry, requirements
+from lab import lifecycle, registry, requirements, ssh
 from lab.model import Lab, Options
 from lab.tasks import clock
 
@@ -15,14 +15,16 @@ WORKFLOWS = "workflows.dataworkflowservices.github.io"
 
 
 def demo() -> int:
-    """Boot the default lab, install DWS on it, show a job with its Workflow. Returns install's exit code.
+    """Boot the default lab, install DWS on it, show a job with its Workflow. Returns the exit code of the install.
 
-    2 where the default lab is there and has slurmctld in a pod: what is shown is shown on its hosts.
+    2 if the default lab exists and runs slurmctld in a pod: the demo runs commands on the controllers' hosts.
     """
     requirements.programs_of_packages(announce := clock())
     lab = registry.create("", Options())
     if lab.options.slurmctld_pod:
-        print(f"{lab.state} has slurmctld in a pod, and the demo is for hosts: invoke lab.down, then again")
+        print(
+            f"{lab.state} runs slurmctld in a pod; the demo needs a lab without: run invoke lab.down, then this again"
+        )
         return 2
     lifecycle.up(lab, announce)
     here = os.path.relpath(lab.state)
@@ -36,11 +38,11 @@ def demo() -> int:
 
 
 def show(lab: Lab) -> None:
-    """Submit a job that takes five seconds, and show what Slurm and Kubernetes say of it meanwhile."""
+    """Submit a job of five seconds, and show what Slurm and Kubernetes report while it runs."""
     print("\nA job with a bare #DW, as an ordinary user submits it:\n")
-    job = ssh(lab, "slurmctl1", "cd /tmp && runuser -u joe -- sbatch --parsable --output=/dev/null", JOB).strip()
+    job = ssh.run(lab, "slurmctl1", "cd /tmp && runuser -u joe -- sbatch --parsable --output=/dev/null", JOB).strip()
     end = time.monotonic() + 60
-    while f"{job} " not in ssh(lab, "slurmctl1", "squeue --noheader --states=RUNNING --format='%i %T'"):
+    while f"{job} " not in ssh.run(lab, "slurmctl1", "squeue --noheader --states=RUNNING --format='%i %T'"):
         if time.monotonic() > end:
             raise RuntimeError(f"job {job} does not run: see ssh -F {lab.state}/ssh_config slurmctl1 squeue")
         time.sleep(0.2)
@@ -50,20 +52,14 @@ def show(lab: Lab) -> None:
         ("slurmctl1", f"scontrol show bbstat workflow {job}"),
         ("ncn-m001", "kubectl get pods --namespace dws-system --output wide"),
     ):
-        print(f"{host}$ {command}\n{ssh(lab, host, command).rstrip()}\n", flush=True)
-
-
-def ssh(lab: Lab, host: str, command: str, stdin: str = "") -> str:
-    """What `command` prints on a host of the lab. CalledProcessError if it fails."""
-    words = ["ssh", "-F", str(lab.state / "ssh_config"), host, command]
-    return subprocess.run(words, input=stdin, capture_output=True, text=True, check=True, timeout=60).stdout
+        print(f"{host}$ {command}\n{ssh.run(lab, host, command).rstrip()}\n", flush=True)
 
 
 NEXT = """What to try next:
-  .venv/bin/invoke plan --hosts {here}/hosts.yaml       nothing to do; then break something and look again:
+  .venv/bin/invoke plan --hosts {here}/hosts.yaml       nothing to do; so damage something:
   ssh -F {here}/ssh_config slurmctl1 rm /etc/slurm/burst_buffer.conf
-  .venv/bin/invoke install --hosts {here}/hosts.yaml    exactly that is put right, and proven again
-  .venv/bin/invoke lab.ssh ncn-m001                     a shell on the master
-  .venv/bin/invoke lab.reset                            the pristine site again, within seconds
-  .venv/bin/invoke lab.down                             nothing is left of it
+  .venv/bin/invoke install --hosts {here}/hosts.yaml    fixes exactly that, and proves it with a job
+  .venv/bin/invoke lab.ssh ncn-m001                     opens a shell on the master
+  .venv/bin/invoke lab.reset                            resets the site, in about ten seconds
+  .venv/bin/invoke lab.down                             removes it
 """

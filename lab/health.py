@@ -4,7 +4,7 @@ import concurrent.futures
 import subprocess
 from dataclasses import dataclass, replace
 
-from lab import access, cluster, machine, slurm_pod
+from lab import cluster, machine, slurm_pod, ssh
 from lab.model import Host, Lab
 
 
@@ -42,7 +42,7 @@ def table(lab: Lab, report: list[Health]) -> str:
 def failed_units(lab: Lab, host: Host) -> tuple[str, ...]:
     """The units that failed on a host, and each one's last line; one line if the host can't be asked."""
     try:
-        said = access.run(lab, host.name, FAILED, deadline=45)
+        said = ssh.run(lab, host.name, FAILED, deadline=45)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         return (str(error).splitlines()[-1],)
     return tuple(line for line in said.splitlines() if line)

@@ -17,7 +17,7 @@ from lab import (
     slurm,
     slurm_image,
     store,
-    upstream_stand_ins,
+    upstream_fakes,
 )
 from lab.layer import Layer
 from lab.model import POD_HOST, Host, Lab
@@ -34,7 +34,7 @@ def build(lab: Lab, announce: Announce) -> None:
     with ThreadPoolExecutor(1) as pool:
         debian = pool.submit(lambda: [root(lab, host, announce) for host in lab.hosts])
         go_builds.all_programs(announce)
-        upstream_stand_ins.images(announce)
+        upstream_fakes.images(announce)
         debian.result()
     for host in lab.hosts:
         if host.runs_pods:
@@ -84,8 +84,8 @@ def _write_own(lab: Lab, host: Host, layer: Layer, cluster: kubernetes.Keys, ann
     elif host.role == "registry":
         services.write_registry(lab, host, layer)
     else:
-        services.write_upstream(lab, host, layer, {**upstream_stand_ins.images(announce), **dict(lab.options.images)})
-        upstream_stand_ins.web_tree(layer.mkdir("/srv/www"), lab.options.dws_repo, lab.options.plugin_repo)
+        services.write_upstream(lab, host, layer, {**upstream_fakes.images(announce), **dict(lab.options.images)})
+        upstream_fakes.web_tree(layer.mkdir("/srv/www"), lab.options.dws_repo, lab.options.plugin_repo)
 
 
 def _write_admin(lab: Lab, cluster: kubernetes.Keys) -> None:

@@ -45,7 +45,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Options:
-    """What a lab is made with: true parts in place of stand-ins (None and () leave ours where they are), other shapes."""
+    """What a lab is made with: real parts in place of fakes (None and (): the fakes), other shapes."""
 
     dws_repo: Path | None = None
     plugin_repo: Path | None = None

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from lab import access, cache, keys, roots
+from lab import cache, keys, roots, ssh
 from lab.layer import FILES, Layer, fill
 from lab.model import Host, Lab
 
@@ -133,4 +133,4 @@ def settled(said: str, slurmctlds: int) -> bool:
 
 def _state(lab: Lab, asked: Host) -> str:
     # Both try for a long time to reach a slurmctld that does not answer.
-    return access.run(lab, asked.name, "{ timeout 20 scontrol ping; timeout 20 sinfo -h -N -o %t; } 2>&1 || true")
+    return ssh.run(lab, asked.name, "{ timeout 20 scontrol ping; timeout 20 sinfo -h -N -o %t; } 2>&1 || true")

@@ -13,8 +13,8 @@ from invoke import Collection, Context, Exit, task
 NAME = "which lab; several live side by side, each in a folder .lab-NAME with a network of its own"
 UP_HELP = {
     "name": NAME,
-    "dws_repo": "a git repository of DWS in place of the stand-in",
-    "plugin_repo": "a git repository of DWS's plugin for Slurm in place of the stand-in",
+    "dws_repo": "a git repository of DWS in place of the fake one",
+    "plugin_repo": "a git repository of DWS's plugin for Slurm in place of the fake one",
     "image": "NAME:TAG=ARCHIVE, an OCI archive that the outer world's registries serve (can be given several times)",
     "slurm_root": "a Debian root with another Slurm for controllers and compute nodes",
     "old_api": "--no-old-api: a cert-manager that serves v1 alone, as from 1.6 on",

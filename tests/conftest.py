@@ -34,7 +34,7 @@ LONGEST = (
     "test_storage_api",
     "test_lock_scripts",
     "test_activate_cut",
-    "test_stand_in_dws",
+    "test_fake_dws",
     "test_storage",
     "test_pod_activate",
     "test_run",

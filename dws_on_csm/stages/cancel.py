@@ -15,7 +15,7 @@ JOB = "dws-on-csm-cancel"
 """How the names of the jobs begin; the run's id follows."""
 
 HOLD = {"namespace": names.NAMESPACE, "name": "lab-hold"}
-"""The ConfigMap by which the lab's stand-in for DWS holds a Workflow in a state."""
+"""The ConfigMap by which the lab's fake DWS holds a Workflow in a state."""
 
 _LOOK_ACTIVE = """
 slurm_path
@@ -57,11 +57,11 @@ def _judge_active(ctx: StepContext, found: Value) -> Sequence[Finding]:
     return seen
 
 
-# What the stand-in's controller says first tells that it can hold a Workflow; nothing is written to find out.
+# The first log line of the fake's controller shows that it can hold a Workflow; nothing is written to find out.
 _LOOK_HOLDS = f"""
 kubectl "$@" --request-timeout 20s --namespace {names.NAMESPACE} logs deployment/{names.CONTROLLER} \\
     --container manager --limit-bytes 8192 2>/dev/null |
-    grep -c "the stand-in's manager starts" || true
+    grep -c "the fake's manager starts" || true
 """
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lab import access, lifecycle, registry, snapshot
+from lab import lifecycle, registry, snapshot, ssh
 from lab.model import Lab, Options
 from tests.conftest import RUN
 
@@ -69,6 +69,6 @@ def on(lab: Lab) -> On:
     """on(HOST, COMMAND, feed="", deadline=60): a shell command there as root, through ssh; its output."""
 
     def run(host: str, command: str, feed: str = "", deadline: float = 60) -> str:
-        return access.run(lab, host, command, feed, deadline)
+        return ssh.run(lab, host, command, feed, deadline)
 
     return run

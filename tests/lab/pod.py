@@ -2,7 +2,7 @@
 
 import shlex
 
-from lab import access
+from lab import ssh
 from lab.model import Lab
 
 MASTER = "ncn-m001"
@@ -14,4 +14,4 @@ RESTART = f"kubectl rollout restart {POD} && kubectl rollout status --timeout=12
 def run(lab: Lab, command: str, user: str = "root", feed: str = "", deadline: float = 60) -> str:
     """What a shell command prints in the container, run as `user` in /tmp; RuntimeError shows what it said if it fails."""
     inside = shlex.join(["runuser", "-u", user, "--", "sh", "-c", f"cd /tmp && {command}"])
-    return access.run(lab, MASTER, f"kubectl exec -i {POD} --container=slurmctld -- {inside}", feed, deadline)
+    return ssh.run(lab, MASTER, f"kubectl exec -i {POD} --container=slurmctld -- {inside}", feed, deadline)

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from dws_on_csm.model.actions import STATE
-from lab import access, lifecycle, machine, registry
+from lab import lifecycle, machine, registry, ssh
 from lab.model import Lab
 from tests.lab import product, secret
 from tests.lab.product import Answer
@@ -45,7 +45,7 @@ def everywhere(lab: Lab, command: str, *names: str, feed: str = "") -> dict[str,
     """Host -> what a shell command, as root, says there; on all hosts of the lab unless some are named."""
     hosts = names or [host.name for host in lab.hosts]
     with ThreadPoolExecutor(len(hosts)) as pool:
-        return dict(pool.map(lambda name: (name, access.run(lab, name, command, feed)), hosts))
+        return dict(pool.map(lambda name: (name, ssh.run(lab, name, command, feed)), hosts))
 
 
 def pristine(lab: Lab) -> None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from lab import access, keys
+from lab import keys, ssh
 from lab.model import Lab
 from tests.lab.product import Answer
 
@@ -35,10 +35,10 @@ def of(lab: Lab, kubeconfigs: Mapping[str, str] | None = None) -> Needles:
     kubeconfigs     name -> text of those that were made; left out: of the hosts that are controllers
     """
     found = dict(password(lab))
-    found["the CA's key"] = _key(access.run(lab, "ncn-m001", f"cat {CA_KEY}"))
-    found["the admin's key"] = _embedded(access.run(lab, "ncn-m001", f"cat {ADMIN}"))
+    found["the CA's key"] = _key(ssh.run(lab, "ncn-m001", f"cat {CA_KEY}"))
+    found["the admin's key"] = _embedded(ssh.run(lab, "ncn-m001", f"cat {ADMIN}"))
     if kubeconfigs is None:
-        kubeconfigs = {host: access.run(lab, host, f"cat {KUBECONFIG}") for host in CONTROLLERS}
+        kubeconfigs = {host: ssh.run(lab, host, f"cat {KUBECONFIG}") for host in CONTROLLERS}
     return found | {f"the key of {name}": _embedded(text) for name, text in kubeconfigs.items()}
 
 
@@ -85,7 +85,7 @@ def said(lab: Lab, answer: Answer, since: float) -> dict[str, bytes]:
     assert f"{answer.folder}/journal.jsonl" in told and f"{answer.folder}/report.html" in told
     with ThreadPoolExecutor(len(lab.hosts)) as pool:
         command = f"journalctl --quiet --no-pager --output=export --since=@{since:.0f}"
-        journals = pool.map(lambda host: access.run(lab, host.name, command).encode(), lab.hosts)
+        journals = pool.map(lambda host: ssh.run(lab, host.name, command).encode(), lab.hosts)
         return told | {f"{host.name}: journal": text for host, text in zip(lab.hosts, journals, strict=True)}
 
 
@@ -100,7 +100,7 @@ def files(lab: Lab, needles: Needles, since: float) -> tuple[list[str], list[str
     feed = "".join(f"{piece.decode()}\n" for pieces in needles.values() for piece in pieces)
 
     def search(host: str) -> list[str]:
-        return access.run(lab, host, _GREP.format(since=int(since)), feed, deadline=180).splitlines()
+        return ssh.run(lab, host, _GREP.format(since=int(since)), feed, deadline=180).splitlines()
 
     with ThreadPoolExecutor(len(lab.hosts)) as pool:
         hits = zip(lab.hosts, pool.map(lambda host: search(host.name), lab.hosts), strict=True)

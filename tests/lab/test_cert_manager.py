@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab import access
+from lab import ssh
 from lab.model import Lab, Options
 from tests.lab import product, scene
 from tests.lab.conftest import brought_up
@@ -31,7 +31,7 @@ def first(modern: Lab) -> Answer:
 
 def test_the_lab_serves_v1_alone(modern: Lab) -> None:
     """What the csm overlay asks for is not there."""
-    served = access.run(modern, MASTER, "kubectl get --raw /apis/cert-manager.io | jq -c '[.versions[].version]'")
+    served = ssh.run(modern, MASTER, "kubectl get --raw /apis/cert-manager.io | jq -c '[.versions[].version]'")
     assert served.strip() == '["v1"]'
 
 
@@ -47,11 +47,9 @@ def test_an_install_is_proven_and_leaves_the_clone_alone(modern: Lab, first: Ans
     """An overlay of ours beside the clone puts v1 back; nothing else is different from another install."""
     assert first.code == 0, first.told
     assert f"verify.job@{PRIMARY}" in first.having("changed")
-    assert access.run(modern, MASTER, f"ls {OVERLAY}; git -C {CLONE} status --porcelain").split() == [
-        "kustomization.yaml"
-    ]
+    assert ssh.run(modern, MASTER, f"ls {OVERLAY}; git -C {CLONE} status --porcelain").split() == ["kustomization.yaml"]
     secret = "kubectl --namespace dws-system get secret webhook-server-cert --output name"
-    assert access.run(modern, MASTER, secret).strip() == "secret/webhook-server-cert"
+    assert ssh.run(modern, MASTER, secret).strip() == "secret/webhook-server-cert"
 
 
 def test_a_second_install_changes_nothing(modern: Lab, first: Answer) -> None:
@@ -65,6 +63,6 @@ def test_an_undeploy_takes_all_of_it(modern: Lab, first: Answer) -> None:
     done = product.invoke("undeploy", f"--hosts={scene.site_file(modern)}", "--json", "--yes", deadline=240)
     assert done.code == 0, done.told
     left = "kubectl get crd,validatingwebhookconfigurations,mutatingwebhookconfigurations --output name | grep -e dws -e dataw"
-    assert access.run(modern, MASTER, f"{left} || true") == ""
+    assert ssh.run(modern, MASTER, f"{left} || true") == ""
     of_ours = "kubectl --namespace dws-system get deployments,services,certificates,issuers --output name"
-    assert access.run(modern, MASTER, of_ours) == ""
+    assert ssh.run(modern, MASTER, of_ours) == ""

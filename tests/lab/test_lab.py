@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import access, certmanager_ready, cgroups, cluster, health, keys, lifecycle, machine, network, registry
+from lab import certmanager_ready, cgroups, cluster, health, keys, lifecycle, machine, network, registry, ssh
 from lab.model import Lab, Options
 from tests.lab.conftest import On, announce, mark
 from tests.lab.waits import until
@@ -142,8 +142,8 @@ def test_sudo_asks_whom_it_should(lab: Lab) -> None:
 
 def sudo(lab: Lab, user: str, command: str, feed: str = "") -> str:
     """What a command prints that a user runs on a controller."""
-    ssh = ["ssh", "-F", str(lab.state / "ssh_config"), "-l", user, "slurmctl1", command]
-    return subprocess.run(ssh, input=feed, capture_output=True, text=True, timeout=30, check=False).stdout
+    words = ["ssh", "-F", str(lab.state / "ssh_config"), "-l", user, "slurmctl1", command]
+    return subprocess.run(words, input=feed, capture_output=True, text=True, timeout=30, check=False).stdout
 
 
 def test_a_wrong_host_key_is_refused(lab: Lab, tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_a_wrong_host_key_is_refused(lab: Lab, tmp_path: Path) -> None:
     wrong = tmp_path / "known_hosts"
     host = lab.host("slurmctl1")
     wrong.write_text(f"{host.name},{host.address} {keys.host_key(lab, 'slurmctl2')[1]}\n")
-    ssh = ["ssh", "-F", str(lab.state / "ssh_config"), "-o", f"UserKnownHostsFile={wrong}", host.name, "true"]
-    done = subprocess.run(ssh, capture_output=True, text=True, timeout=30, check=False)
+    words = ["ssh", "-F", str(lab.state / "ssh_config"), "-o", f"UserKnownHostsFile={wrong}", host.name, "true"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 255
     assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in done.stderr
 
@@ -190,15 +190,15 @@ def test_an_interrupted_up_is_mended(lab: Lab, life: Lab) -> None:
     lifecycle.up(life, announce)
     cluster.await_none(lambda: ill(life), "something is wrong", 60)
     assert life.index != lab.index
-    assert access.run(lab, "ncn-m001", "hostname") == access.run(life, "ncn-m001", "hostname")
+    assert ssh.run(lab, "ncn-m001", "hostname") == ssh.run(life, "ncn-m001", "hostname")
 
 
 def test_an_interrupted_reset_is_mended(life: Lab) -> None:
     """`lab.reset`, killed half way, is finished by the next `lab.up`."""
-    access.run(life, "upstream", "touch /etc/mark")
+    ssh.run(life, "upstream", "touch /etc/mark")
     interrupt(life, "booting all hosts", task="reset")
     lifecycle.up(life, announce)
-    assert "mark" not in access.run(life, "upstream", "ls /etc")
+    assert "mark" not in ssh.run(life, "upstream", "ls /etc")
     cluster.await_none(lambda: ill(life), "something is wrong", 60)
 
 
@@ -217,12 +217,12 @@ def interrupt(lab: Lab, at: str, task: str = "up") -> None:
 
 def test_a_host_that_died_comes_back_as_it_was(life: Lab) -> None:
     """A host that ended is shown as down; the next `lab.up` boots it with what it had written."""
-    access.run(life, "nid000001", "touch /root/kept")
+    ssh.run(life, "nid000001", "touch /root/kept")
     machine.kill(life, life.host("nid000001"))
     states = {one.host.name: one.state for one in health.look(life)}
     assert (states["nid000001"], states["nid000002"]) == ("down", "up")
     lifecycle.up(life, announce)
-    assert "kept" in access.run(life, "nid000001", "ls /root")
+    assert "kept" in ssh.run(life, "nid000001", "ls /root")
 
 
 def test_down_leaves_nothing(life: Lab) -> None:

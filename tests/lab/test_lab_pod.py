@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from lab import access, cluster, health, lifecycle
+from lab import cluster, health, lifecycle, ssh
 from lab.model import Lab
 from tests.lab import pod
 from tests.lab.conftest import announce
@@ -32,9 +32,7 @@ def test_the_pod_has_what_the_plugin_needs(pod_lab: Lab) -> None:
 def test_the_pods_configuration_is_a_config_map_and_the_nodes_have_the_same(pod_lab: Lab) -> None:
     """/etc/slurm is the ConfigMap as a whole, read-only; no difference between its files and the nodes' is seen."""
     files = "cat slurm.conf nodes.conf cgroup.conf"
-    assert pod.run(pod_lab, f"cd /etc/slurm && {files}") == access.run(
-        pod_lab, "nid000001", f"cd /etc/slurm && {files}"
-    )
+    assert pod.run(pod_lab, f"cd /etc/slurm && {files}") == ssh.run(pod_lab, "nid000001", f"cd /etc/slurm && {files}")
     with pytest.raises(RuntimeError, match="Read-only file system"):
         pod.run(pod_lab, "touch /etc/slurm/mark")
 
@@ -63,14 +61,14 @@ scontrol show job {job}"""
 
 def test_slurmctld_says_everything_to_the_pods_log(pod_lab: Lab) -> None:
     """`kubectl logs` has slurmctld's lines, and there is no file of them."""
-    assert "Running as primary controller" in access.run(pod_lab, pod.MASTER, f"kubectl logs {pod.POD}")
+    assert "Running as primary controller" in ssh.run(pod_lab, pod.MASTER, f"kubectl logs {pod.POD}")
     assert pod.run(pod_lab, "ls -A /var/log/slurm") == ""
 
 
 def test_a_held_job_outlives_the_pod(pod_lab: Lab) -> None:
     """slurmctld ends by itself when its pod is to go, and the new pod knows the jobs of the one before."""
     job = pod.run(pod_lab, "sbatch --parsable --hold --output=/dev/null", user="joe", feed="#!/bin/sh\n").strip()
-    said = access.run(pod_lab, pod.MASTER, FOLLOWED_RESTART, deadline=150)
+    said = ssh.run(pod_lab, pod.MASTER, FOLLOWED_RESTART, deadline=150)
     assert "Terminate signal SIGTERM received" in said
     assert "Saving all slurm state" in said
     assert pod.run(pod_lab, "squeue --noheader --format='%i %T'") == f"{job} PENDING\n"
@@ -88,9 +86,9 @@ until [ -s "$said" ]; do sleep 0.1; done
 def test_a_reset_gives_a_pristine_pod(pod_lab: Lab) -> None:
     """What was done to the ConfigMap, the Deployment and Slurm's state is gone after a reset, and jobs are counted anew."""
     touched = 'kubectl -n user patch configmap slurm-conf -p \'{"data": {"mark": "1"}}\''
-    access.run(pod_lab, pod.MASTER, f"{touched} && kubectl -n user label deployment slurmctld mark=1")
+    ssh.run(pod_lab, pod.MASTER, f"{touched} && kubectl -n user label deployment slurmctld mark=1")
     pod.run(pod_lab, "sbatch --hold --output=/dev/null", user="joe", feed="#!/bin/sh\n")
     lifecycle.reset(pod_lab, announce)
     assert pod.run(pod_lab, "ls /etc/slurm; squeue --noheader").split() == ["cgroup.conf", "nodes.conf", "slurm.conf"]
-    assert "mark" not in access.run(pod_lab, pod.MASTER, "kubectl -n user get configmap,deployment -o yaml")
+    assert "mark" not in ssh.run(pod_lab, pod.MASTER, "kubectl -n user get configmap,deployment -o yaml")
     assert pod.run(pod_lab, "sbatch --parsable --output=/dev/null", user="joe", feed="#!/bin/sh\n") == "1\n"

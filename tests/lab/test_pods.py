@@ -16,7 +16,7 @@ from dws_on_csm.config.load import load
 from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.stages.pod import discover as stage
 from dws_on_csm.stages.pod import rollout
-from lab import access
+from lab import ssh
 from lab.model import POD_HOST, Lab
 from tests.lab import command, pod, product, scene, secret, tree
 from tests.lab.plugin_calls import GET, KUBECONFIG, KUBECTL
@@ -47,7 +47,7 @@ def site(pod_lab: Lab) -> Path:
 @pytest.fixture
 def kubectl(pod_lab: Lab) -> Kubectl:
     """kubectl(WORDS) in the pod's namespace, as the admin on the master."""
-    return lambda words: access.run(pod_lab, MASTER, f"kubectl --namespace=user {words}", deadline=150)
+    return lambda words: ssh.run(pod_lab, MASTER, f"kubectl --namespace=user {words}", deadline=150)
 
 
 def config(kubectl: Kubectl) -> dict[str, str]:
@@ -143,7 +143,7 @@ def no_secret_is_where_it_does_not_belong(lab: Lab, kubectl: Kubectl, seen: scen
     assert secret.within(needles(lab), {where: text.encode() for where, text in told.items()}) == []
     paths = {path.partition(":")[2] for path in seen.kept if path.startswith(f"{POD_HOST}:")}
     assert {path.rpartition("/")[2] for path in paths} == {"slurm-dws.kubeconfig"}
-    kinds = access.run(lab, POD_HOST, f"stat --file-system --format=%T {shlex.join(paths)}").split()
+    kinds = ssh.run(lab, POD_HOST, f"stat --file-system --format=%T {shlex.join(paths)}").split()
     assert set(kinds) == {"tmpfs"}
     assert any(path.startswith(f"{MASTER}:/var/lib/etcd/") for path in seen.kept)
     assert {path.partition(":")[0] for path in seen.kept} == {MASTER, POD_HOST}
@@ -248,7 +248,7 @@ def test_a_rollout_whose_slurmctld_does_not_start_is_put_back(pod_lab: Lab, site
     made = rollout.action(place, "a slurm.conf that does not do", [edit])
     script = f"export KUBECONFIG=/etc/kubernetes/admin.conf\nset -eu\n{made.script}"
     with pytest.raises(RuntimeError, match="everything was put back, and slurmctld answers"):
-        access.run(pod_lab, MASTER, "sh -s", feed=script, deadline=200)
+        ssh.run(pod_lab, MASTER, "sh -s", feed=script, deadline=200)
     assert config(kubectl) == before
     assert "is UP" in pod.run(pod_lab, "scontrol ping")
 

@@ -1,4 +1,4 @@
-"""etcd, kube-apiserver and our stand-in for DWS as processes on the loopback: an API server without nodes."""
+"""etcd, kube-apiserver and our fake DWS as processes on the loopback: an API server without nodes."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from lab import go_builds, pki, upstream_stand_ins
+from lab import go_builds, pki, upstream_fakes
 from tests.ssh.server import free_port
 
 # Who logs in with a token of the name, and the groups they are in; RBAC decides what they may do.
@@ -109,7 +109,7 @@ def _start_api_server(cluster: Cluster, ends: contextlib.ExitStack) -> None:
 
 def _apply_dws(cluster: Cluster) -> None:
     """Applies what `make deploy OVERLAY=csm` does, but for cert-manager's objects; the webhooks are on the loopback."""
-    tree = upstream_stand_ins.UPSTREAM / "dws/config"
+    tree = upstream_fakes.UPSTREAM / "dws/config"
     build = [str(go_builds.kustomize()), "build", str(tree / "csm")]
     rendered = subprocess.run(build, check=True, capture_output=True, text=True, timeout=100).stdout
     objects = [o for o in yaml.safe_load_all(rendered) if o["kind"] not in ("Certificate", "Issuer")]
@@ -143,7 +143,7 @@ def _start_dws(cluster: Cluster, ends: contextlib.ExitStack) -> None:
         flags = [f"--mode={mode}", "--metrics-bind-address=0", f"--health-probe-bind-address={probes}"]
         flags += [f"--webhook-port={cluster.webhook}"]
         own = {"KUBECONFIG": str(folder / mode), "TMPDIR": str(folder), "POD_NAMESPACE": "dws-system"}
-        _start(ends, folder, mode, [str(upstream_stand_ins.manager()), *flags], own)
+        _start(ends, folder, mode, [str(upstream_fakes.manager()), *flags], own)
         _await(f"http://{probes}/readyz", folder / f"{mode}.log")
     with contextlib.closing(_connected(cluster.webhook, folder / "webhook.log")):
         pass

@@ -1,4 +1,4 @@
-// The lab's stand-in for the manager of DataWorkflowServices: controller and webhook in one program, told apart by --mode.
+// The lab's fake of DataWorkflowServices' manager: controller and webhook in one program, told apart by --mode.
 //
 // It is not DataWorkflowServices, and stores no data. Its flags, ports, lease, webhook paths and objects are those of the
 // true manager, so that manifests written for one start the other.
@@ -91,7 +91,7 @@ func run(mode string, options ctrl.Options) error {
 	if err := manager.AddReadyzCheck("readyz", healthz.Ping); err != nil {
 		return err
 	}
-	ctrl.Log.WithName("setup").Info("the stand-in's manager starts", "mode", mode, "version", version())
+	ctrl.Log.WithName("setup").Info("the fake's manager starts", "mode", mode, "version", version())
 	return manager.Start(ctrl.SetupSignalHandler())
 }
 

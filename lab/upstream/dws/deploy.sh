@@ -1,5 +1,5 @@
 #!/bin/bash
-# A stand-in for DataWorkflowServices, written for the lab.
+# A fake DataWorkflowServices, written for the lab.
 # deploy.sh deploy|undeploy KUSTOMIZE FOLDER: apply what kustomize makes of FOLDER, or delete it.
 set -e -o pipefail
 kustomize=$2

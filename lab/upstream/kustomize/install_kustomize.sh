@@ -1,5 +1,5 @@
 #!/bin/bash
-# A stand-in for kustomize's install script, written for the lab.
+# A fake of kustomize's install script, written for the lab.
 # install_kustomize.sh [VERSION [FOLDER]]: download that version's release and put kustomize into FOLDER.
 set -e -o pipefail
 version=${1:-5.1.1}

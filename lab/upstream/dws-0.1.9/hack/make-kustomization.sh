@@ -1,5 +1,5 @@
 #!/bin/bash
-# A stand-in for DataWorkflowServices, written for the lab.
+# A fake DataWorkflowServices, written for the lab.
 # make-kustomization.sh FOLDER OVERLAY IMAGE TAG: write FOLDER/kustomization.yaml, the overlay with the image at that tag,
 # and its Deployments labelled with it.
 set -e

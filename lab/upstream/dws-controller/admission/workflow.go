@@ -1,6 +1,6 @@
 // Package admission is the webhook's part: it defaults and validates Workflows and converts between API versions.
 //
-// This is a stand-in for DataWorkflowServices, written for the lab: what it admits and refuses is what the true one
+// This is a fake DataWorkflowServices, written for the lab: what it admits and refuses is what the true one
 // admits and refuses, in words of its own.
 package admission
 

@@ -1,4 +1,4 @@
-// A stand-in for DataWorkflowServices, written for the lab.
+// A fake DataWorkflowServices, written for the lab.
 
 package api
 

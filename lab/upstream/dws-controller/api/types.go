@@ -1,6 +1,6 @@
-// Package api has the types of dataworkflowservices.github.io/v1alpha2 that the stand-in works with.
+// Package api has the types of dataworkflowservices.github.io/v1alpha2 that the fake works with.
 //
-// This is a stand-in for DataWorkflowServices, written for the lab. Field names, types and enumerations are those of the
+// This is a fake DataWorkflowServices, written for the lab. Field names, types and enumerations are those of the
 // true API; nothing else is.
 package api
 

@@ -1,6 +1,6 @@
 // Package control is the controller's part: it takes Workflows through their states.
 //
-// This is a stand-in for DataWorkflowServices, written for the lab. No storage is behind it; drivers take part as they do
+// This is a fake DataWorkflowServices, written for the lab. No storage is behind it; drivers take part as they do
 // in the true one, by their entries in status.drivers, and the lab has a driver of its own (see hold.go).
 package control
 

@@ -1,6 +1,6 @@
 // Package directive checks #DW lines against the rules of DWDirectiveRules.
 //
-// This is a stand-in for DataWorkflowServices, written for the lab.
+// This is a fake DataWorkflowServices, written for the lab.
 package directive
 
 import (

@@ -1,4 +1,4 @@
-"""The removal's script against a real API server, with the stand-in for DWS: closed in truth, looked at, saved, put back."""
+"""The removal's script against a real API server with the fake DWS: it closes DWS, checks again, saves, restores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
--- A stand-in for dws-slurm-bb-plugin, written for the lab: it gives every job with #DW lines a Workflow bbJOBID and takes
+-- A fake dws-slurm-bb-plugin, written for the lab: it gives every job with #DW lines a Workflow bbJOBID and takes
 -- it from state to state with kubectl, as slurmctld calls the hooks at the end of this file.
 
 local NAME = "burst_buffer.lua"

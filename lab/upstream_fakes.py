@@ -1,7 +1,7 @@
-"""What stands in for DWS, its Slurm plugin and kustomize's release in the lab: repositories, a web tree, images.
+"""The fakes of DWS, its Slurm plugin and kustomize's release in the lab: repositories, a web tree, images.
 
 upstream/ holds the files: dws/ is v0.0.20, dws-0.0.19/ and dws-0.1.9/ what is different in those, dws-slurm-bb-plugin/
-is v0.0.5, dws-controller/ the program in DWS's image. True repositories can take the place of ours.
+is v0.0.5, dws-controller/ the program in DWS's image. Real repositories can replace them.
 """
 
 import gzip
@@ -18,7 +18,7 @@ from lab import cache, go_builds
 from lab import images as image_format
 
 UPSTREAM = Path(__file__).parent / "upstream"
-NOBODY = "A stand-in"
+NOBODY = "A fake"
 DWS_IMAGE = "ghcr.io/dataworkflowservices/dws"
 # v0.0.19's own manifests ask for 0.0.18 when they are deployed with the csm overlay.
 DWS_IMAGE_TAGS = ("0.0.18", "0.0.19", "0.0.20", "0.1.9")
@@ -28,7 +28,7 @@ PROXY_IMAGE = "quay.io/brancz/kube-rbac-proxy:v0.14.1"
 def web_tree(target: Path, dws: Path | None = None, plugin: Path | None = None) -> None:
     """Fills `target` with what github.com and raw.githubusercontent.com serve in the lab, a folder for each name.
 
-    Everything is static files. `dws` and `plugin` are true git repositories that take the place of ours.
+    Everything is static files. `dws` and `plugin` are real git repositories that replace the fakes.
     """
     repositories(target / "github.com/DataWorkflowServices", dws, plugin)
     script = target / "raw.githubusercontent.com/kubernetes-sigs/kustomize/master/hack/install_kustomize.sh"
@@ -106,7 +106,7 @@ def images(announce: go_builds.Announce = go_builds.say) -> dict[str, Path]:
         image_format.archive(folder / "kube-rbac-proxy.tar", PROXY_IMAGE, {name: proxy}, [name])
 
     names = [program.parent.name, proxy.parent.name, *DWS_IMAGE_TAGS]
-    entry = cache.entry("stand-in-images", [*names, Path(image_format.__file__)], make, announce)
+    entry = cache.entry("fake-images", [*names, Path(image_format.__file__)], make, announce)
     dws = {f"{DWS_IMAGE}:{tag}": entry / f"dws-{tag}.tar" for tag in DWS_IMAGE_TAGS}
     return {**dws, PROXY_IMAGE: entry / "kube-rbac-proxy.tar"}
 

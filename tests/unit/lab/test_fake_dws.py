@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lab import upstream_stand_ins
+from lab import upstream_fakes
 from tests.unit import loopback_cluster
 from tests.unit.loopback_cluster import Cluster
 
-PLUGIN = upstream_stand_ins.UPSTREAM / "dws-slurm-bb-plugin/src/burst_buffer/burst_buffer.lua"
+PLUGIN = upstream_fakes.UPSTREAM / "dws-slurm-bb-plugin/src/burst_buffer/burst_buffer.lua"
 STATES = ("Proposal", "Setup", "DataIn", "PreRun", "PostRun", "DataOut", "Teardown")
 
 # What slurmctld gives to Lua, and a call of the hook that the arguments name; prints what it returned.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab import go_builds, images, upstream_stand_ins
+from lab import go_builds, images, upstream_fakes
 
 KUBECTL = """#!/bin/sh
 case $1 in
@@ -22,9 +22,9 @@ esac
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a web server that serves the stand-ins as static files."""
+    """The address of a web server that serves the fakes as static files."""
     target = tmp_path_factory.mktemp("web")
-    upstream_stand_ins.web_tree(target)
+    upstream_fakes.web_tree(target)
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=target)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -79,7 +79,7 @@ def test_both_addresses_clone_as_static_files(site: str, tmp_path: Path, ending:
 
 def test_the_same_files_make_the_same_commits(site: str, tmp_path: Path) -> None:
     """A second build of the repositories gives the same commits, so that clones stay valid over a lab's reset."""
-    upstream_stand_ins.repositories(tmp_path)
+    upstream_fakes.repositories(tmp_path)
     for name in ("dws", "dws-slurm-bb-plugin"):
         there = git(tmp_path, "ls-remote", f"{site}/github.com/DataWorkflowServices/{name}.git")
         assert there == git(tmp_path, "ls-remote", str(tmp_path / f"{name}.git"))
@@ -87,9 +87,9 @@ def test_the_same_files_make_the_same_commits(site: str, tmp_path: Path) -> None
 
 def test_a_given_repository_takes_the_place_of_ours(tmp_path: Path) -> None:
     """A true repository is served with its branches and tags, and nothing in it tells where it came from."""
-    upstream_stand_ins.plugin_history(tmp_path / "true")
+    upstream_fakes.plugin_history(tmp_path / "true")
     git(tmp_path / "true", "tag", "v9")
-    upstream_stand_ins.repositories(tmp_path / "web", plugin=tmp_path / "true")
+    upstream_fakes.repositories(tmp_path / "web", plugin=tmp_path / "true")
     assert git(tmp_path / "web/dws-slurm-bb-plugin.git", "tag") == "v0.0.5\nv9"
     assert str(tmp_path) not in (tmp_path / "web/dws-slurm-bb-plugin.git/config").read_text()
 
@@ -175,8 +175,8 @@ def test_another_kustomize_is_replaced(clone: Path) -> None:
 
 def test_images_differ_by_version_and_run_as_a_number() -> None:
     """Each tag of DWS's image is an image of its own, so that what a registry holds tells the versions apart."""
-    made = upstream_stand_ins.images()
-    assert set(made) == {f"{upstream_stand_ins.DWS_IMAGE}:{t}" for t in upstream_stand_ins.DWS_IMAGE_TAGS} | {
-        upstream_stand_ins.PROXY_IMAGE
+    made = upstream_fakes.images()
+    assert set(made) == {f"{upstream_fakes.DWS_IMAGE}:{t}" for t in upstream_fakes.DWS_IMAGE_TAGS} | {
+        upstream_fakes.PROXY_IMAGE
     }
     assert len({images.digest(path) for path in made.values()}) == len(made)
