@@ -1,13 +1,15 @@
-"""An image out of a registry (its HTTP API, version 2) as an OCI archive: the same image makes the same bytes.
+"""Pull an image from a registry (its HTTP API, version 2) into an OCI archive: the same image makes the same bytes.
 
-Without credentials, or with the token that a registry gives to anybody. Everything is checked against its digest.
+Without credentials, or with the token that a registry gives to anonymous users. All content is checked against its digest.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
+import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,24 +17,24 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from dws_on_csm.bundle import download, oci_archive
+from dws_on_csm.bundle import download
 from dws_on_csm.bundle.download import Progress, SourceError
-from dws_on_csm.bundle.oci_archive import OCI
 
 PLATFORM = ("linux", "amd64")
-"""What CSM's masters and workers are."""
+"""The platform of CSM's masters and workers."""
 
+_OCI = "application/vnd.oci.image"
 _DOCKER = "application/vnd.docker"
-INDEXES = (oci_archive.INDEX, f"{_DOCKER}.distribution.manifest.list.v2+json")
-MANIFESTS = (oci_archive.MANIFEST, f"{_DOCKER}.distribution.manifest.v2+json")
+INDEXES = (f"{_OCI}.index.v1+json", f"{_DOCKER}.distribution.manifest.list.v2+json")
+MANIFESTS = (f"{_OCI}.manifest.v1+json", f"{_DOCKER}.distribution.manifest.v2+json")
 
 AS_OCI = {
     MANIFESTS[1]: MANIFESTS[0],
-    f"{_DOCKER}.container.image.v1+json": f"{OCI}.config.v1+json",
-    f"{_DOCKER}.image.rootfs.diff.tar.gzip": f"{OCI}.layer.v1.tar+gzip",
-    f"{_DOCKER}.image.rootfs.diff.tar": f"{OCI}.layer.v1.tar",
+    f"{_DOCKER}.container.image.v1+json": f"{_OCI}.config.v1+json",
+    f"{_DOCKER}.image.rootfs.diff.tar.gzip": f"{_OCI}.layer.v1.tar+gzip",
+    f"{_DOCKER}.image.rootfs.diff.tar": f"{_OCI}.layer.v1.tar",
 }
-"""Docker's media types as OCI calls the same content: what they are of stays as it is, byte for byte."""
+"""Docker's media type -> OCI's for the same content, whose bytes do not change."""
 
 
 @dataclass(frozen=True)
@@ -43,38 +45,39 @@ class Remote:
     repository: str
 
     def url(self, kind: str, which: str) -> str:
-        """Where a manifest or blob of it is."""
+        """The URL of a manifest or blob."""
         return f"{self.base}/v2/{self.repository}/{kind}/{which}"
 
 
 def remote(name: str) -> Remote:
-    """The repository that an image's name without a tag means."""
+    """The repository of an image's name without a tag."""
     host, _, repository = name.partition("/")
     if host == "docker.io":
         host, repository = "registry-1.docker.io", repository if "/" in repository else f"library/{repository}"
     return Remote(f"https://{host}", repository)
 
 
-def pull(source: Remote, tag: str, name: str, target: Path, ends: float, progress: Progress) -> str:
-    """Write the image to `target`, named `name` (with its tag) in there; returns the digest of its configuration.
+def pull(source: Remote, tag: str, name: str, target: Path, deadline_at: float, progress: Progress) -> str:
+    """Write the image to the archive `target`, in which `name` (with its tag) names it; return the digest of its configuration.
 
-    It must be there before `ends` (of time.monotonic). Raises SourceError.
+    It must be complete at `deadline_at` (time.monotonic). Raises SourceError.
     """
     headers = _token(source, tag)
-    manifest, told = _manifest(source, tag, headers)
+    manifest, content = _manifest(source, tag, headers)
     config, layers = manifest["config"], manifest["layers"]
-    _known(source, tag, [config, *layers])
-    about, _ = download.read(source.url("blobs", config["digest"]), headers)
-    _checked(source.url("blobs", config["digest"]), about, config["digest"])
-    _ours(source, tag, _parsed(source.url("blobs", config["digest"]), about))
+    _check_parts(source, tag, [config, *layers])
+    url = source.url("blobs", config["digest"])
+    configuration, _ = download.read(url, headers)
+    _check_digest(url, configuration, config["digest"])
+    _check_platform(source, tag, _parsed(url, configuration))
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-        blobs = _layers(source, layers, headers, Path(folder), ends, progress)
-        oci_archive.write(target, name, told, {config["digest"]: about, **blobs})
+        blobs = _layers(source, layers, headers, Path(folder), deadline_at, progress)
+        _write_archive(target, name, content, {config["digest"]: configuration, **blobs})
     return str(config["digest"])
 
 
 def _token(source: Remote, tag: str) -> dict[str, str]:
-    """The header to ask with: none, or the token for anybody, where the registry wants one."""
+    """The headers of all requests: none, or the token for anonymous users where the registry requires one."""
     try:
         download.read(source.url("manifests", tag), {"Accept": ", ".join((*INDEXES, *MANIFESTS))})
         return {}
@@ -82,81 +85,81 @@ def _token(source: Remote, tag: str) -> dict[str, str]:
         scheme, _, rest = error.headers.get("WWW-Authenticate", "").partition(" ")
         if error.status != 401 or scheme.lower() != "bearer":
             raise
-        asked = dict(re.findall(r'(\w+)="([^"]*)"', rest))
-    realm = asked.get("realm", "")
+        challenge = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+    realm = challenge.get("realm", "")
     if source.base.startswith("https://") and not realm.startswith("https://"):
         raise SourceError(f"{source.base}: its tokens come from {realm or 'nowhere'}, which is not https://")
-    query = {"service": asked.get("service", ""), "scope": f"repository:{source.repository}:pull"}
+    query = {"service": challenge.get("service", ""), "scope": f"repository:{source.repository}:pull"}
     url = f"{realm}?{urlencode(query)}"
-    given = _parsed(url, download.read(url)[0])
-    return {"Authorization": f"Bearer {given.get('token') or given.get('access_token')}"}
+    answer = _parsed(url, download.read(url)[0])
+    return {"Authorization": f"Bearer {answer.get('token') or answer.get('access_token')}"}
 
 
 def _manifest(source: Remote, tag: str, headers: Mapping[str, str]) -> tuple[dict[str, Any], bytes]:
-    """The image's manifest for our platform, in OCI's words: parsed, and as it is to be; an OCI one as it came."""
-    found, kind, content = _fetched(source, tag, headers)
+    """The image's manifest for our platform in OCI's media types: parsed, and as bytes; an OCI manifest keeps its bytes."""
+    manifest, kind, content = _fetch(source, tag, headers)
     if kind in INDEXES:
-        fits = [one for one in found["manifests"] if _platform(one.get("platform", {})) == PLATFORM]
-        if not fits:
-            raise SourceError(f"{source.url('manifests', tag)}: no image for {'/'.join(PLATFORM)} is in it")
-        found, kind, content = _fetched(source, fits[0]["digest"], headers)
+        fitting = [entry for entry in manifest["manifests"] if _platform(entry.get("platform", {})) == PLATFORM]
+        if not fitting:
+            raise SourceError(f"{source.url('manifests', tag)}: it has no image for {'/'.join(PLATFORM)}")
+        manifest, kind, content = _fetch(source, fitting[0]["digest"], headers)
     if kind == MANIFESTS[0]:
-        return found, content
+        return manifest, content
     if kind != MANIFESTS[1]:
-        raise SourceError(f"{source.url('manifests', tag)}: {kind or 'no media type'} is no image that can be taken")
-    layers = [_oci(layer) for layer in found["layers"]]
-    as_oci = {**_oci(found), "mediaType": MANIFESTS[0], "config": _oci(found["config"]), "layers": layers}
-    return as_oci, oci_archive.compact(as_oci)
+        raise SourceError(f"{source.url('manifests', tag)}: unsupported media type {kind or '(none)'}")
+    layers = [_as_oci(layer) for layer in manifest["layers"]]
+    as_oci = {**_as_oci(manifest), "mediaType": MANIFESTS[0], "config": _as_oci(manifest["config"]), "layers": layers}
+    return as_oci, _compact(as_oci)
 
 
-def _fetched(source: Remote, which: str, headers: Mapping[str, str]) -> tuple[dict[str, Any], str, bytes]:
-    """A manifest or index: parsed, its media type, and as it came."""
+def _fetch(source: Remote, which: str, headers: Mapping[str, str]) -> tuple[dict[str, Any], str, bytes]:
+    """A manifest or index: parsed, its media type, and its bytes."""
     url = source.url("manifests", which)
-    content, told = download.read(url, {**headers, "Accept": ", ".join((*INDEXES, *MANIFESTS))})
-    digest = which if which.startswith("sha256:") else told.get("Docker-Content-Digest", "")
+    content, answer = download.read(url, {**headers, "Accept": ", ".join((*INDEXES, *MANIFESTS))})
+    digest = which if which.startswith("sha256:") else answer.get("Docker-Content-Digest", "")
     if digest:
-        _checked(url, content, digest)
-    found = _parsed(url, content)
-    return found, found.get("mediaType") or told.get_content_type(), content
+        _check_digest(url, content, digest)
+    manifest = _parsed(url, content)
+    return manifest, manifest.get("mediaType") or answer.get_content_type(), content
 
 
-def _platform(found: Mapping[str, str]) -> tuple[str, str]:
-    return found.get("os", ""), found.get("architecture", "")
+def _platform(record: Mapping[str, str]) -> tuple[str, str]:
+    return record.get("os", ""), record.get("architecture", "")
 
 
-def _oci(part: Mapping[str, Any]) -> dict[str, Any]:
+def _as_oci(part: Mapping[str, Any]) -> dict[str, Any]:
     kind = part.get("mediaType", "")
     return {**part, "mediaType": AS_OCI.get(kind, kind)}
 
 
-def _known(source: Remote, tag: str, parts: Sequence[Mapping[str, Any]]) -> None:
+def _check_parts(source: Remote, tag: str, parts: Sequence[Mapping[str, Any]]) -> None:
+    """Raises SourceError for a part that an archive cannot contain."""
     for part in parts:
-        if not part["mediaType"].startswith(OCI) or "nondistributable" in part["mediaType"] or part.get("urls"):
-            raise SourceError(
-                f"{source.url('manifests', tag)}: a part is {part['mediaType']}, which can't be taken along"
-            )
+        if not part["mediaType"].startswith(_OCI) or "nondistributable" in part["mediaType"] or part.get("urls"):
+            text = f"a part is {part['mediaType']}, which an archive cannot contain"
+            raise SourceError(f"{source.url('manifests', tag)}: {text}")
         if not re.fullmatch("sha256:[0-9a-f]{64}", part["digest"]):
-            raise SourceError(f"{source.url('manifests', tag)}: {part['digest']} is no sha256")
+            raise SourceError(f"{source.url('manifests', tag)}: {part['digest']} is not a sha256 digest")
 
 
-def _ours(source: Remote, tag: str, config: Mapping[str, Any]) -> None:
+def _check_platform(source: Remote, tag: str, config: Mapping[str, Any]) -> None:
     if _platform(config) != PLATFORM:
-        text = f"is for {'/'.join(_platform(config))}, and {'/'.join(PLATFORM)} is needed"
+        text = f"it is for {'/'.join(_platform(config))}, not {'/'.join(PLATFORM)}"
         raise SourceError(f"{source.url('manifests', tag)}: {text}")
 
 
 def _parsed(url: str, content: bytes) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(content)
+        record: dict[str, Any] = json.loads(content)
     except ValueError as error:
-        raise SourceError(f"{url}: not the JSON that a registry answers with: {error}") from None
-    return found
+        raise SourceError(f"{url}: not the JSON of a registry: {error}") from None
+    return record
 
 
-def _checked(url: str, content: bytes, digest: str) -> None:
-    seen = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    if seen != digest:
-        raise SourceError(f"{url}: what came has the digest {seen}, and not {digest}")
+def _check_digest(url: str, content: bytes, digest: str) -> None:
+    actual = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    if actual != digest:
+        raise SourceError(f"{url}: the download has the digest {actual}, not {digest}")
 
 
 def _layers(
@@ -164,18 +167,46 @@ def _layers(
     layers: Sequence[Mapping[str, Any]],
     headers: Mapping[str, str],
     folder: Path,
-    ends: float,
+    deadline_at: float,
     progress: Progress,
 ) -> dict[str, Path]:
     """Digest -> file of every layer."""
     sizes = {str(layer["digest"]): int(layer["size"]) for layer in layers}
     files: dict[str, Path] = {}
     for digest in sizes:
-        before, total = sum(sizes[one] for one in files), sum(sizes.values())
+        before, total = sum(sizes[earlier] for earlier in files), sum(sizes.values())
         files[digest] = folder / digest.removeprefix("sha256:")
 
         def so_far(done: int, _: int, before: int = before, total: int = total) -> None:
             progress(before + done, total)
 
-        download.save(source.url("blobs", digest), files[digest], digest[7:], ends, so_far, headers)
+        download.save(source.url("blobs", digest), files[digest], digest[7:], deadline_at, so_far, headers)
     return files
+
+
+# --- the archive: an OCI image layout in a tar
+
+
+def _write_archive(target: Path, name: str, manifest: bytes, parts: Mapping[str, bytes | Path]) -> None:
+    """Write the archive of the image `name` (with its tag) with this manifest; `parts`: digest -> content, or its file."""
+    digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+    names = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name}
+    entry = {"mediaType": MANIFESTS[0], "digest": digest, "size": len(manifest), "annotations": names}
+    index = {"schemaVersion": 2, "mediaType": INDEXES[0], "manifests": [entry]}
+    with tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as tar:
+        _add(tar, "oci-layout", _compact({"imageLayoutVersion": "1.0.0"}))
+        _add(tar, "index.json", _compact(index))
+        for which, content in sorted({digest: manifest, **parts}.items()):
+            _add(tar, f"blobs/{which.replace(':', '/')}", content)
+
+
+def _compact(value: Mapping[str, Any]) -> bytes:
+    """The one JSON text of a value: keys sorted, no white space."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes | Path) -> None:
+    header = tarfile.TarInfo(name)
+    header.size = content.stat().st_size if isinstance(content, Path) else len(content)
+    with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as data:
+        tar.addfile(header, data)

@@ -145,8 +145,8 @@ def _push(ctx: StepContext, wrong: Mapping[str, str], known: Mapping[str, str]) 
     scripts = ("lib/via.sh", "master/registry.sh", "lib/vanishing.sh", "master/images_push.sh")
     script = "\n".join([render.script(*scripts, **settings), *starts, "finish"])
     title = f"pull, tag and push {' and '.join(wrong)}"
-    brings = [bring for one in supply.values() for bring in one.brings]
-    return [*brings, RunScript(title, script, ctx.site.deadlines.image * len(wrong))]
+    uploads = [upload for parts in supply.values() for upload in parts.uploads]
+    return [*uploads, RunScript(title, script, ctx.site.deadlines.image * len(wrong))]
 
 
 STAGE = Stage(

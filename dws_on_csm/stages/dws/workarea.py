@@ -123,7 +123,7 @@ def _change_clone(ctx: StepContext, have: Value, want: Value) -> Sequence[Action
     told = {"clone": folder, "tag": tag, "commit": pin, "sources": shlex.join(supply.sources), "origin": supply.origin}
     template = "master/clone.sh" if have["at"] == "absent" else "master/fetch.sh"
     script = render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", template, **told, **supplies.settings(ctx.site))
-    return [*supply.brings, RunScript(f"clone dws {tag} into {folder}", script, ctx.site.deadlines.clone)]
+    return [*supply.uploads, RunScript(f"clone dws {tag} into {folder}", script, ctx.site.deadlines.clone)]
 
 
 # --- kustomize

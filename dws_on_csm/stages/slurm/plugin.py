@@ -91,7 +91,7 @@ def _change_repository(ctx: StepContext, have: Value, want: Value) -> Sequence[A
     script = render.script(
         "lib/as.sh", "lib/via.sh", "lib/git.sh", "master/clone.sh", **settings, **supplies.settings(ctx.site)
     )
-    return [*supply.brings, RunScript(title, script, ctx.site.deadlines.clone)]
+    return [*supply.uploads, RunScript(title, script, ctx.site.deadlines.clone)]
 
 
 # --- the files on the controllers

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dws_on_csm.bundle import archive, build, download, fetch
+from dws_on_csm.bundle import archive, build, download
 from dws_on_csm.bundle.download import SourceError
 from dws_on_csm.commands import bundle
 from dws_on_csm.config.site import Site
@@ -89,7 +89,7 @@ MISSING: dict[str, tuple[dict[str, Any], str]] = {
     "no repository": ({"dws": ["/nowhere/a", "/nowhere/b"]}, "source-failed.*/nowhere/a.*/nowhere/b"),
     "no image": ({"dws_image": ["/nowhere/dws.tar"]}, r"source-failed.*/nowhere/dws\.tar"),
     "no kustomize": ({"kustomize": {"from": "/nowhere/k", "sha256": "ab" * 32}}, "source-failed.*/nowhere/k"),
-    "another kustomize": (NO_SUM, "source-failed.*its sha256 is .*, and not abab"),
+    "another kustomize": (NO_SUM, "source-failed.*its sha256 is .*, not abab"),
 }
 
 
@@ -132,9 +132,9 @@ def test_the_releases_own_checksum_counts(monkeypatch: pytest.MonkeyPatch) -> No
     """The line of checksums.txt for exactly that file."""
     lines = b"11  kustomize_v5.1.1_linux_amd64.tar.gz.sig\n22  kustomize_v5.1.1_linux_amd64.tar.gz\n"
     monkeypatch.setattr(download, "read", lambda url: (lines, None))
-    assert fetch._published("https://x/", "kustomize_v5.1.1_linux_amd64.tar.gz") == "22"
+    assert build._published_sum("https://x/", "kustomize_v5.1.1_linux_amd64.tar.gz") == "22"
     with pytest.raises(SourceError, match="has no line for kustomize_v9"):
-        fetch._published("https://x/", "kustomize_v9")
+        build._published_sum("https://x/", "kustomize_v9")
 
 
 def test_the_task_says_what_is_wrong_with_the_fix(
@@ -169,6 +169,6 @@ def test_an_answer_that_is_made_otherwise_is_said_and_the_next_source_asked() ->
         manifest: dict[str, list[dict[str, str]]] = {"layers": [{"size": "many"}]}
         return str(int(manifest["layers"][0]["size"])) if source == "a" else source
 
-    assert fetch._first(["a", "b"], "dws_image", take) == "b"
+    assert build._first(["a", "b"], "dws_image", take) == "b"
     with pytest.raises(Refused, match=r"source-failed.*a: the answer could not be read: ValueError"):
-        fetch._first(["a"], "dws_image", take)
+        build._first(["a"], "dws_image", take)

@@ -113,12 +113,18 @@ def test_a_token_is_not_carried_to_where_blobs_are_stored(registry: Registry, tm
 
 WRONG = {
     "another platform alone": (lambda r: image(r, tag="v1", architecture="arm64"), "is for linux/arm64"),
-    "no image for us": (lambda r: index(r, INDEXES[0], ("s390x", image(r))), "no image for linux/amd64 is in it"),
+    "no image for us": (lambda r: index(r, INDEXES[0], ("s390x", image(r))), "no image for linux/amd64"),
     "no such tag": (lambda r: None, "HTTP 404"),
-    "a part from elsewhere": (lambda r: image(r, tag="v1", urls=["https://x"]), "can't be taken along"),
-    "a type nobody knows": (lambda r: image(r, tag="v1", mediaType="application/x"), "application/x, which can't"),
-    "a page of a proxy": (lambda r: r.manifests.update(v1=("text/html", b"<html>log in")), "not the JSON that"),
-    "another kind of thing": (lambda r: r.manifest({"mediaType": "application/x"}, "v1"), "application/x is no image"),
+    "a part from elsewhere": (lambda r: image(r, tag="v1", urls=["https://x"]), "cannot contain"),
+    "a type nobody knows": (
+        lambda r: image(r, tag="v1", mediaType="application/x"),
+        "application/x, which an archive cannot",
+    ),
+    "a page of a proxy": (lambda r: r.manifests.update(v1=("text/html", b"<html>log in")), "not the JSON of"),
+    "another kind of thing": (
+        lambda r: r.manifest({"mediaType": "application/x"}, "v1"),
+        "unsupported media type application/x",
+    ),
 }
 
 
@@ -136,7 +142,7 @@ def test_what_is_not_what_its_digest_says_is_refused(registry: Registry, tmp_pat
     """A layer that was changed on its way or at its place."""
     image(registry, tag="v1")
     registry.blobs[registry.blob(LAYERS[1])] = LAYERS[0]
-    with pytest.raises(SourceError, match="and not "):
+    with pytest.raises(SourceError, match=r"the download has the sha256 .*, not "):
         pulled(registry, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -144,7 +150,7 @@ def test_what_is_not_what_its_digest_says_is_refused(registry: Registry, tmp_pat
 def test_a_deadline_is_kept(registry: Registry, tmp_path: Path) -> None:
     """An image that isn't there in time is given up."""
     image(registry, tag="v1")
-    with pytest.raises(SourceError, match="not through when its deadline came"):
+    with pytest.raises(SourceError, match="timed out"):
         pulled(registry, tmp_path, seconds=-1)
 
 

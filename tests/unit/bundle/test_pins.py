@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dws_on_csm.bundle import archive, download, fetch, git, oci, supply
+from dws_on_csm.bundle import archive, build, download, git, oci, supply
 from dws_on_csm.bundle.download import SourceError
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
@@ -67,18 +67,18 @@ def test_a_tag_that_is_not_the_pinned_commit_is_not_cloned(tmp_path: Path) -> No
 def test_a_tag_that_comes_into_a_clone_is_held_against_the_pin_too(tmp_path: Path) -> None:
     """Before it is checked out."""
     upstream, there = bundles.repository(tmp_path / "upstream"), bundles.repository(tmp_path / "clone", "v0.0.1")
-    head = git.says(["-C", str(there), "rev-parse", "HEAD"], 30)
+    head = git.text(["-C", str(there), "rev-parse", "HEAD"], 30)
     assert clone(pinned(tmp_path, OTHER, f"file://{upstream}"), there, "master/fetch.sh").returncode == 1
-    assert git.says(["-C", str(there), "rev-parse", "HEAD"], 30) == head
+    assert git.text(["-C", str(there), "rev-parse", "HEAD"], 30) == head
 
 
 def test_a_branch_of_the_tags_name_is_not_taken_for_it(tmp_path: Path) -> None:
     """git checkout would take the branch."""
     upstream = bundles.repository(tmp_path / "upstream")
-    git.says(["-C", str(upstream), "checkout", "-q", "-b", TAG], 30)
+    git.text(["-C", str(upstream), "checkout", "-q", "-b", TAG], 30)
     subprocess.run(["sh", "-c", f"{bundles.GIT} commit -q --allow-empty -m evil"], cwd=upstream, check=True, timeout=30)
     assert clone(pinned(tmp_path, "", f"file://{upstream}"), tmp_path / "clone").returncode == 0
-    head = git.says(["-C", str(tmp_path / "clone"), "rev-parse", "HEAD"], 30).strip()
+    head = git.text(["-C", str(tmp_path / "clone"), "rev-parse", "HEAD"], 30).strip()
     assert head == commit_of(upstream)
 
 
@@ -94,7 +94,7 @@ def looked(site: Site, step: str = "clone") -> object:
 def test_a_clone_that_is_there_is_held_against_the_pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In every run, by name and before anything of it runs; which commit is used is noted, pinned or not."""
     there = bundles.repository(tmp_path / "clone")
-    git.says(["-C", str(there), "checkout", "-q", TAG], 30)
+    git.text(["-C", str(there), "checkout", "-q", TAG], 30)
     monkeypatch.setattr(names, "clone", lambda site: str(there))
     for pin in ("", commit_of(there)):
         have = looked(site := pinned(tmp_path, pin))
@@ -157,7 +157,7 @@ def test_a_bundle_is_made_of_the_image_that_is_pinned(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(oci, "pull", pull)
     site = bundles.site(tmp_path, yaml.safe_dump({"sources": {"dws_image": [f"a.b/dws@{DIGEST}"]}}))
-    part = fetch.image(fetch.Work(site, tmp_path, lambda title: lambda done, total: None), "dws_image", "x.tar")
+    part = build.image(build.BuildContext(site, tmp_path, lambda title: lambda done, total: None), "dws_image", "x.tar")
     assert asked == [(DIGEST, "a.b/dws:0.0.20")]
     assert part.source == f"a.b/dws@{DIGEST}"
 
@@ -177,9 +177,9 @@ def test_a_bundle_with_something_else_than_what_is_pinned_is_refused(tmp_path: P
 def test_a_bundle_is_not_made_of_another_commit_than_the_pinned_one(tmp_path: Path) -> None:
     """The same words as on the master."""
     upstream = bundles.repository(tmp_path / "upstream")
-    work = fetch.Work(pinned(tmp_path, OTHER, str(upstream)), tmp_path, lambda title: lambda done, total: None)
+    work = build.BuildContext(pinned(tmp_path, OTHER, str(upstream)), tmp_path, lambda title: lambda done, total: None)
     with pytest.raises(Refused, match=f"commit-differs: .*{commit_of(upstream)}.* pins {OTHER}"):
-        fetch.repository(work, "dws", "dws.bundle")
+        build.repository(work, "dws", "dws.bundle")
 
 
 # --- the way
@@ -192,7 +192,7 @@ def test_git_takes_no_way_on_which_others_could_change_what_comes(tmp_path: Path
     site = replace(site, sources=replace(site.sources, dws=(url,)))  # no site file has it
     assert "not allowed" in clone(site, tmp_path / "clone").stderr
     with pytest.raises(SourceError, match="not allowed"):
-        git.says(["ls-remote", url], 30)
+        git.text(["ls-remote", url], 30)
 
 
 # --- folders of others
@@ -211,7 +211,7 @@ def test_nothing_of_a_clone_that_others_can_write_is_run(
     top = hostile_host.top / "clone"
     bundles.repository(top, Makefile="KUSTOMIZE_VERSION ?= v1\n")
     harm = hostile_host.program("harm", 'id -u >>"$TOP/harmed"')
-    git.says(["-C", str(top), "config", "core.fsmonitor", str(harm)], 30)
+    git.text(["-C", str(top), "config", "core.fsmonitor", str(harm)], 30)
     (top / "bin").mkdir()
     (top / "bin/kustomize").symlink_to(harm)
     subprocess.run(["chown", "-h", SLURM_USER, top / theirs], check=True, timeout=30)

@@ -52,7 +52,7 @@ def cloning(site: Site, folder: Path, template: str = "master/clone.sh") -> list
     told = {"clone": str(folder), "tag": TAG, "sources": shlex.join(given.sources), "origin": given.origin}
     told["commit"] = site.versions.commit("dws")
     script = render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", template, **told, **supply.settings(site))
-    return [*given.brings, RunScript("clone", script)]
+    return [*given.uploads, RunScript("clone", script)]
 
 
 def bundled(tmp_path: Path, text: str = "") -> Site:
@@ -108,7 +108,7 @@ def test_with_a_bundle_nothing_else_is_asked(tmp_path: Path) -> None:
         supply.image(site, "dws_image", "0.0.20"),
         supply.image(site, "kube_rbac_proxy_image", "v0.14.1"),
     ):
-        (bring,) = given.brings
+        (bring,) = given.uploads
         assert list(given.sources) == [f"{actions.PARTS}/{bring.name}"]
         assert bring.name.encode() in bring.read() or bring.name.startswith("dws-0.0.20.")
     assert supply.repository(site, "dws").origin == "https://mirror/dws.git"
@@ -120,7 +120,7 @@ def test_another_version_than_the_bundles_comes_from_the_site_files_sources(tmp_
     site = bundled(tmp_path)
     older = replace(site, versions=replace(site.versions, dws="0.0.19"))
     assert supply.repository(older, "dws").sources == ["https://github.com/DataWorkflowServices/dws.git"]
-    assert supply.repository(older, "dws").brings == []
+    assert supply.repository(older, "dws").uploads == []
 
 
 def test_an_image_of_another_tag_than_the_bundles_is_refused(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_an_image_of_another_tag_than_the_bundles_is_refused(tmp_path: Path) -> 
 def test_files_of_this_machine_that_are_missing_are_said_before_anything_is_done(tmp_path: Path) -> None:
     """A plan says it too: it is found when the actions are made, not when they are done."""
     site = bundles.site(tmp_path, "sources: {dws: [/nowhere/dws], dws_image: [/nowhere/dws.tar]}\n")
-    with pytest.raises(Refused, match="source-missing: /nowhere/dws: not on this machine"):
+    with pytest.raises(Refused, match="source-missing: /nowhere/dws does not exist on this machine"):
         supply.repository(site, "dws")
     with pytest.raises(Refused, match=r"source-missing: /nowhere/dws\.tar"):
         supply.image(site, "dws_image", "0.0.20")
@@ -141,7 +141,7 @@ def test_files_of_this_machine_that_are_missing_are_said_before_anything_is_done
 def test_a_repository_of_this_machine_without_the_tag_is_refused_when_it_is_read(tmp_path: Path) -> None:
     """With git's own words."""
     source = bundles.repository(tmp_path / "upstream", "v0.0.1")
-    (bring,) = supply.repository(bundles.site(tmp_path, f"sources: {{dws: ['{source}']}}\n"), "dws").brings
+    (bring,) = supply.repository(bundles.site(tmp_path, f"sources: {{dws: ['{source}']}}\n"), "dws").uploads
     with pytest.raises(Refused, match=r"source-unreadable: .*upstream: git bundle: .*v0\.0\.20"):
         bring.read()
 
