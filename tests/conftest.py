@@ -31,12 +31,12 @@ LONGEST = (
     "test_adoption",
     "test_lab_pod",
     # without a lab
-    "test_storage_api",
+    "test_persistent_storage_api",
     "test_lock_scripts",
-    "test_activate_cut",
+    "test_transaction_cut",
     "test_fake_dws",
     "test_storage",
-    "test_pod_activate",
+    "test_rollout",
     "test_run",
 )
 # An install from nothing is made once for both.

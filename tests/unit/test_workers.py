@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.conftest import Scheduling
+from tests.conftest import BY_ITSELF, LONGEST, Scheduling
 
 FILES = (
     *("lab/test_kill", "lab/test_pods", "lab/test_undeploy", "lab/test_drift", "lab/test_lab", "lab/test_verify"),
@@ -73,3 +74,9 @@ def test_no_lab_is_left_before_all_that_needs_it_is_through(workers: int) -> Non
     found = begun(workers)
     assert sorted(name for files in found.values() for name in files) == sorted(FILES)
     assert all(files == sorted(files, key=order.index) for files in found.values())
+
+
+def test_files_that_are_named_exist() -> None:
+    """A file that was renamed keeps its place in the order only if its name is changed there, too."""
+    stems = {path.stem for path in Path(__file__).parents[1].rglob("test_*.py")}
+    assert {*LONGEST, *BY_ITSELF} <= stems
