@@ -1,25 +1,47 @@
-"""The images that the manifests ask for, in the site's registry."""
+"""The images of DWS's manifests, in the site's registry."""
 
 from __future__ import annotations
 
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 from dws_on_csm.bundle import supply as supplies
 from dws_on_csm.config.site import Site
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE, Action, RunScript
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Finding, NotYetKnown, Refused, Removal, ShellLook, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import (
+    Fact,
+    Finding,
+    NotYetKnown,
+    Refused,
+    Removal,
+    ShellLook,
+    Stage,
+    Step,
+    StepContext,
+    Value,
+)
 from dws_on_csm.stages.dws import manifests
 
+
+class Image(TypedDict):
+    """The digest of an image's configuration in the registry, or what is wrong there; and the digest that this tool pushed."""
+
+    registry: str
+    pushed: str
+
+
+PUSHED: Fact[dict[str, Image]] = Fact("images", "pushed")
+
 RECORD = f"{STATE}/images"
-"""On the master: image and digest of its configuration as it was pushed (the same in every registry), a line each."""
+"""On the master: a line for each image that was pushed, with the digest of its configuration (the same in every registry)."""
 
 
-def reached(site: Site) -> dict[str, str]:
-    """What templates/master/registry.sh needs to know."""
+def registry_settings(site: Site) -> dict[str, str]:
+    """The variables of templates/master/registry.sh."""
     registry = site.registry
     return {
         "registry": registry.name,
@@ -29,33 +51,28 @@ def reached(site: Site) -> dict[str, str]:
 
 
 def _look_pushed(ctx: StepContext) -> ShellLook:
-    images = " ".join(_asked(ctx))
-    settings = reached(ctx.site) | {"images": images, "record": RECORD}
-    return ShellLook(render.script("master/registry.sh", "master/images_look.sh", **settings), _parse_pushed)
-
-
-def _asked(ctx: StepContext) -> Mapping[str, str]:
     try:
-        return manifests.image_sources(ctx)
+        images = " ".join(manifests.image_sources(ctx))
     except NotYetKnown:
-        return {}
+        images = ""
+    settings = registry_settings(ctx.site) | {"images": images, "record": RECORD}
+    return PUSHED.shell(render.script("master/registry.sh", "master/images_look.sh", **settings), _parse_pushed)
 
 
-def _read_pushed(ctx: StepContext, found: Value) -> Value:
-    asked = manifests.image_sources(ctx)
-    return {name: found.get(name, {"registry": "not asked yet", "pushed": _NEVER}) for name in asked}
+def _read_pushed(ctx: StepContext, found: dict[str, Image]) -> dict[str, Image]:
+    unknown: Image = {"registry": "not checked yet", "pushed": _NEVER}
+    return {name: found.get(name, unknown) for name in manifests.image_sources(ctx)}
 
 
 _NEVER = "never by this tool"
 
 
-def _parse_pushed(out: bytes) -> Value:
-    """Image -> {"registry": digest of its configuration there or what is wrong, "pushed": the digest that was pushed}."""
-    told = [line.split(" ", 2) for line in lines(out) if line.count(" ") > 1]
-    pushed = {name: digest for word, name, digest in told if word == "pushed"}
+def _parse_pushed(out: bytes) -> dict[str, Image]:
+    rows = [line.split(" ", 2) for line in lines(out) if line.count(" ") > 1]
+    pushed = {name: digest for word, name, digest in rows if word == "pushed"}
     return {
         name: {"registry": _in_registry(answer), "pushed": pushed.get(name, _NEVER)}
-        for word, name, answer in told
+        for word, name, answer in rows
         if word == "image"
     }
 
@@ -63,85 +80,86 @@ def _parse_pushed(out: bytes) -> Value:
 def _in_registry(answer: str) -> str:
     body, _, code = answer.rpartition(" ")
     if code == "200":
-        return str(json.loads(body).get("config", {}).get("digest", "not readable: it is no image's manifest"))
+        return str(json.loads(body).get("config", {}).get("digest", "not readable: it is not the manifest of an image"))
     return "absent" if code == "404" else f"not readable: {_MEANING.get(code, 'HTTP ' + code)}"
 
 
 _MEANING = {
-    "401": "the registry refuses the credential (HTTP 401)",
-    "403": "the registry refuses this user (HTTP 403)",
-    "000": "the registry can't be reached",
-    "": "the registry can't be reached",
+    "401": "the registry rejects the credential (HTTP 401)",
+    "403": "the registry rejects this user (HTTP 403)",
+    "000": "cannot connect to the registry",
+    "": "cannot connect to the registry",
 }
 
 
 def _want_pushed(ctx: StepContext) -> Value:
-    have = _read_pushed(ctx, ctx.facts.one("images.pushed"))
-    same = {
-        name: one["pushed"] if one["pushed"].startswith("sha256:") else "as its source" for name, one in have.items()
+    digests = {
+        name: image["pushed"] if image["pushed"].startswith("sha256:") else "as its source"
+        for name, image in _read_pushed(ctx, ctx.facts.one(PUSHED)).items()
     }
-    return {name: {"registry": digest, "pushed": digest} for name, digest in same.items()}
+    return {name: {"registry": digest, "pushed": digest} for name, digest in digests.items()}
 
 
 def _change_pushed(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    bad = {name: one["registry"] for name, one in have.items() if one["registry"].startswith("not readable")}
-    if bad:
-        why = next(iter(bad.values())).removeprefix("not readable: ")
+    unreadable = [image["registry"] for image in have.values() if image["registry"].startswith("not readable")]
+    if unreadable:
+        why = unreadable[0].removeprefix("not readable: ")
         raise Refused(Finding("registry-unreadable", f"{ctx.site.registry.name}: {why}", _fix(ctx.site, why)))
-    wrong = {name: one["registry"] for name, one in have.items() if one != want[name]}
+    wrong = {name: image["registry"] for name, image in have.items() if image != want[name]}
     return [
         _writable(ctx.site, next(iter(wrong))),
         *_push(ctx, wrong, {name: have[name]["pushed"] for name in wrong}),
     ]
 
 
-def _takes_pushed(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
-    """Images that somebody else pushed over those of this tool: the registry may have them nowhere else."""
+def _pushed_removals(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
+    """Images that somebody else pushed over those of this tool: the registry may have no other copy of them."""
     others = {
-        name: (one["registry"], one["pushed"])
-        for name, one in have.items()
-        if one["registry"] != one["pushed"] and all(one[key].startswith("sha256:") for key in ("registry", "pushed"))
+        name: (image["registry"], image["pushed"])
+        for name, image in have.items()
+        if image["registry"] != image["pushed"]
+        and all(image[key].startswith("sha256:") for key in ("registry", "pushed"))
     }
     return [
         Removal(
-            f"the image {there} that {name} is in the registry, and that this tool did not push (replaced by {pushed})",
-            frozenset({f"{name} {there}"}),
+            f"the image {digest} in the registry as {name}, which this tool did not push (replaced by {pushed})",
+            frozenset({f"{name} {digest}"}),
         )
-        for name, (there, pushed) in others.items()
+        for name, (digest, pushed) in others.items()
     ]
 
 
-def _covered_pushed(ctx: StepContext, have: Value, want: Value) -> str:
-    """Images that the site pushed itself are its to accept, where nothing else is wrong."""
-    others = sum(1 for name, one in have.items() if one != want[name])
-    return "image-differs" if len(_takes_pushed(ctx, have, want)) == others else ""
+def _accepted_pushed(ctx: StepContext, have: Value, want: Value) -> str:
+    """The finding that a site may accept where its own images are the whole difference."""
+    different = sum(1 for name, image in have.items() if image != want[name])
+    return "image-differs" if len(_pushed_removals(ctx, have, want)) == different else ""
 
 
-def _used(have: Value) -> str:
-    """Which images the registry has, for the journal and the report: by the digests of their configurations."""
-    return ", ".join(f"{name} {one['registry']}" for name, one in (have or {}).items())
+def _digests_text(have: Value) -> str:
+    """The images in the registry by the digests of their configurations, for the journal and the report."""
+    return ", ".join(f"{name} {image['registry']}" for name, image in (have or {}).items())
 
 
 def _fix(site: Site, why: str) -> str:
     secret = f"{site.registry.secret_namespace}/{site.registry.secret_name}"
     if "40" in why:
-        return f"was the password changed in Nexus? Then set it in the Secret {secret} too, and run again"
-    return f"see `curl -v https://{site.registry.name}/v2/` on the master"
+        return f"if the password was changed in Nexus, set the new one in the Secret {secret}, then run the same command again"
+    return f"run `curl -v https://{site.registry.name}/v2/` on the master to see the cause"
 
 
 def _writable(site: Site, name: str) -> RunScript:
     repository = name.partition("/")[2].rpartition(":")[0]
-    settings = reached(site) | {"repository": repository}
-    title = f"see that {site.registry.name} takes uploads"
+    settings = registry_settings(site) | {"repository": repository}
+    title = f"check that {site.registry.name} accepts uploads"
     return RunScript(title, render.script("master/registry.sh", "master/images_writable.sh", **settings), 60.0)
 
 
 def _push(ctx: StepContext, wrong: Mapping[str, str], known: Mapping[str, str]) -> Sequence[Action]:
-    """Pull, tag and push these images, side by side; image -> what the registry has of it, and what this tool pushed."""
-    asked = manifests.image_sources(ctx)
-    supply = {name: supplies.image(ctx.site, asked[name], name.rpartition(":")[2]) for name in wrong}
-    settings = reached(ctx.site) | {"record": RECORD} | supplies.settings(ctx.site)
-    starts = [shlex.join(["start", name, there, known[name], *supply[name].sources]) for name, there in wrong.items()]
+    """Pull, tag and push these images in parallel; image -> its digest in the registry, and the digest that this tool pushed."""
+    sources = manifests.image_sources(ctx)
+    supply = {name: supplies.image(ctx.site, sources[name], name.rpartition(":")[2]) for name in wrong}
+    settings = registry_settings(ctx.site) | {"record": RECORD} | supplies.settings(ctx.site)
+    starts = [shlex.join(["start", name, digest, known[name], *supply[name].sources]) for name, digest in wrong.items()]
     scripts = ("lib/via.sh", "master/registry.sh", "lib/vanishing.sh", "master/images_push.sh")
     script = "\n".join([render.script(*scripts, **settings), *starts, "finish"])
     title = f"pull, tag and push {' and '.join(wrong)}"
@@ -154,16 +172,16 @@ STAGE = Stage(
     ("workarea",),
     (
         Step(
-            "pushed",
+            PUSHED.step,
             "master",
             _look_pushed,
             _want_pushed,
             _change_pushed,
             read=_read_pushed,
-            status_text=_used,
-            removes=_takes_pushed,
-            accepted_as=_covered_pushed,
-            hint="the registry may be read-only or full, or a source out of reach (docs/offline.md)",
+            status_text=_digests_text,
+            removes=_pushed_removals,
+            accepted_as=_accepted_pushed,
+            hint="check that the registry is neither read-only nor full, and that the master reaches the sources (docs/offline.md)",
         ),
     ),
 )

@@ -25,7 +25,7 @@ from dws_on_csm.stages.dws import manifests
 class Clone(TypedDict):
     """The state of a clone.
 
-    at        "absent", "its tag", "no commit", "not root's alone", or the commit that is checked out
+    at        "absent", "its tag", "no commit", "writable by others", or the commit that is checked out
     modified  paths of the files that somebody changed
     commit    the commit of the wanted tag; "" if the clone does not have that tag
     open      the part of it that other users than root can write, if there is any
@@ -65,41 +65,39 @@ def _look_clone(ctx: StepContext) -> ShellLook:
 
 
 def _parse_clone(out: bytes) -> Clone:
-    told = parse_pairs(out)
-    if not told:
+    output = parse_pairs(out)
+    if not output:
         return {"at": "absent", "modified": [], "commit": ""}
-    found = first_values(told)
-    if "open" in found:
-        return {"at": "not root's alone", "modified": [], "commit": "", "open": found["open"]}
-    at = "its tag" if found["tag"] and found["head"] == found["tag"] else found["head"] or "no commit"
-    return {"at": at, "modified": all_values(told, "modified"), "commit": found["tag"]}
+    clone = first_values(output)
+    if "open" in clone:
+        return {"at": "writable by others", "modified": [], "commit": "", "open": clone["open"]}
+    at = "its tag" if clone["tag"] and clone["head"] == clone["tag"] else clone["head"] or "no commit"
+    return {"at": at, "modified": all_values(output, "modified"), "commit": clone["tag"]}
 
 
 def _want_clone(ctx: StepContext) -> Value:
-    """With a pinned commit that one; else whichever the tag has."""
+    """The clone at the pinned commit if the site file pins one, else at the commit that the tag has."""
     have = ctx.facts.one_or_none(CLONE)
     commit = ctx.site.versions.commit("dws") or (have and have["commit"]) or "the tag's"
     return {"at": "its tag", "modified": [], "commit": commit}
 
 
-def used(have: Value) -> str:
-    """Which commit a clone is at, for the journal and the report."""
+def commit_text(have: Value) -> str:
+    """The commit of a clone, for the journal and the report."""
     return f"commit {have['commit']}" if have and have.get("commit") else ""
 
 
-def not_roots(folder: str, host: str, which: str) -> Finding:
-    """A clone that root must run nothing of: others could have changed it, or its settings."""
-    text = f"others than root can write {which} on {host}, and root runs what is in {folder}"
-    fix = f"remove {folder} there, and it is cloned anew; keep master.workarea in a folder of root's"
+def not_roots(folder: str, host: str, path: str) -> Finding:
+    """The finding for a clone from which root must not run anything: other users could have changed it, or its settings."""
+    text = f"other users than root can write {path} on {host}, and root runs programs from {folder}"
+    fix = f"remove {folder} on {host}, and it is cloned again; set master.workarea to a folder that only root can write"
     return Finding("workarea-not-roots", text, fix)
 
 
 def other_commit(folder: str, host: str, version: str, at: str, wanted: str) -> Finding:
-    """A clone whose tag is not what the site file pins."""
-    text = f"v{version} of {folder} on {host} is commit {at}, and the site file pins {wanted}"
-    fix = (
-        f"find out which of both is right; then correct the site file, or remove {folder} there, and it is cloned anew"
-    )
+    """The finding for a clone whose tag is at another commit than the site file pins."""
+    text = f"the tag v{version} in {folder} on {host} is commit {at}, but the site file pins {wanted}"
+    fix = f"find out which commit is right; then correct the site file, or remove {folder} on {host}, and it is cloned again"
     return Finding("commit-differs", text, fix)
 
 
@@ -109,9 +107,9 @@ def _change_clone(ctx: StepContext, have: Value, want: Value) -> Sequence[Action
         raise Refused(
             Finding(
                 "workarea-modified",
-                f"{folder} on {ctx.host} was changed: {', '.join(have['modified'])}; git would give its image a "
-                "-dirty tag that no registry has",
-                f"look at it with `git -C {folder} diff`, then keep the change elsewhere and `git -C {folder} checkout .`",
+                f"files in {folder} on {ctx.host} were changed: {', '.join(have['modified'])}; DWS would be deployed with an image "
+                "tag that ends in -dirty, which no registry has",
+                f"see the change with `git -C {folder} diff`, save it elsewhere, then run `git -C {folder} checkout .`",
             )
         )
     if "open" in have:
@@ -120,9 +118,15 @@ def _change_clone(ctx: StepContext, have: Value, want: Value) -> Sequence[Action
     if pin and have["commit"] not in ("", pin):
         raise Refused(other_commit(folder, ctx.host, ctx.site.versions.dws, have["commit"], pin))
     tag, supply = f"v{ctx.site.versions.dws}", supplies.repository(ctx.site, "dws")
-    told = {"clone": folder, "tag": tag, "commit": pin, "sources": shlex.join(supply.sources), "origin": supply.origin}
+    settings = {
+        "clone": folder,
+        "tag": tag,
+        "commit": pin,
+        "sources": shlex.join(supply.sources),
+        "origin": supply.origin,
+    }
     template = "master/clone.sh" if have["at"] == "absent" else "master/fetch.sh"
-    script = render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", template, **told, **supplies.settings(ctx.site))
+    script = render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", template, **settings, **supplies.settings(ctx.site))
     return [*supply.uploads, RunScript(f"clone dws {tag} into {folder}", script, ctx.site.deadlines.clone)]
 
 
@@ -136,13 +140,13 @@ cd {clone} 2>/dev/null || exit 0
 sed -n 's/^KUSTOMIZE_VERSION *?*= */asked=/p' Makefile
 [ ! -x bin/kustomize ] || printf 'there=%s\\n' "$(bin/kustomize version 2>/dev/null)"
 """
-    whole = render.script("lib/as.sh", "lib/git.sh") + script.format(clone=shlex.quote(names.clone(ctx.site)))
-    return KUSTOMIZE.shell(whole, _parse_kustomize)
+    complete = render.script("lib/as.sh", "lib/git.sh") + script.format(clone=shlex.quote(names.clone(ctx.site)))
+    return KUSTOMIZE.shell(complete, _parse_kustomize)
 
 
 def _parse_kustomize(out: bytes) -> Kustomize:
-    found = first_values(parse_pairs(out))
-    return {"asked": found.get("asked", ""), "there": found.get("there", "absent")}
+    output = first_values(parse_pairs(out))
+    return {"asked": output.get("asked", ""), "there": output.get("there", "absent")}
 
 
 def _want_kustomize(ctx: StepContext) -> Value:
@@ -152,11 +156,11 @@ def _want_kustomize(ctx: StepContext) -> Value:
     return {"asked": asked, "there": asked}
 
 
-def _other_version(have: Value) -> str:
-    """That the kustomize which is there is another one than is asked for; "" if it is that one."""
+def _kustomize_status(have: Value) -> str:
+    """Describe a kustomize of another version than the Makefile asks for; "" if the version is right."""
     if have is None or have["there"] == have["asked"]:
         return ""
-    return f"bin/kustomize is {have['there']}, and the Makefile of this dws asks for {have['asked']}"
+    return f"bin/kustomize is {have['there']}, but the Makefile of this dws asks for {have['asked']}"
 
 
 def _change_kustomize(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
@@ -165,9 +169,9 @@ def _change_kustomize(ctx: StepContext, have: Value, want: Value) -> Sequence[Ac
     if bring:
         return [bring, _unpacked(site, folder, f"unpack {bring.name}", f"archive={PARTS}/{bring.name}")]
     if given is None and site.bundle:
-        raise Refused(_other_kustomize(site.bundle, want["asked"]))
+        raise Refused(_bundle_kustomize(site.bundle, want["asked"]))
     if given is None:
-        title = f"make kustomize: downloads and runs upstream's install script for kustomize {want['asked']}"
+        title = f"make kustomize: download and run upstream's install script for kustomize {want['asked']}"
         script = (
             render.script("lib/via.sh", **supplies.settings(site)) + f"cd {shlex.quote(folder)}\nvia make kustomize\n"
         )
@@ -177,20 +181,20 @@ def _change_kustomize(ctx: StepContext, have: Value, want: Value) -> Sequence[Ac
     return [Put(f"{folder}/bin/kustomize", _local(given), 0o755)]
 
 
-def _other_kustomize(bundle: Bundle, asked: str) -> Finding:
-    text = f"the Makefile asks for kustomize {asked}, and {bundle.path} has {bundle.manifest.versions['kustomize']}"
-    return Finding("bundle-kustomize", text, "make the bundle anew from the repositories that the site has")
+def _bundle_kustomize(bundle: Bundle, asked: str) -> Finding:
+    text = f"the Makefile asks for kustomize {asked}, but {bundle.path} has {bundle.manifest.versions['kustomize']}"
+    return Finding("bundle-kustomize", text, "make the bundle again from the repositories that this site uses")
 
 
 def _local(given: site_data.Kustomize) -> bytes:
-    """The kustomize of the site file, out of its .tar.gz if it is in one. Raises Refused if it isn't what was meant."""
+    """The kustomize of the site file, unpacked if it is a .tar.gz. Raises Refused if it does not match its checksum."""
     try:
         content = Path(given.source).expanduser().read_bytes()
     except OSError as error:
         raise Refused(Finding("kustomize-unreadable", str(error), "correct sources.kustomize.from")) from None
     if given.sha256 and hashlib.sha256(content).hexdigest() != given.sha256:
-        fix = "find out which of both is right before anything of it runs on the master"
-        raise Refused(Finding("kustomize-checksum", f"{given.source} is not what its sha256 says", fix))
+        fix = "find out whether the file or sources.kustomize.sha256 is right, before this file runs on the master"
+        raise Refused(Finding("kustomize-checksum", f"{given.source} does not match its sha256", fix))
     if not content.startswith(b"\x1f\x8b"):
         return content
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
@@ -208,14 +212,14 @@ echo "{given.sha256}  $archive" | sha256sum --check --quiet
     return _unpacked(site, folder, f"download kustomize from {given.source}", script)
 
 
-def _unpacked(site: Site, folder: str, title: str, gets: str) -> RunScript:
-    """kustomize into bin/, from the binary or .tar.gz that the script `gets` leaves at the path $archive."""
+def _unpacked(site: Site, folder: str, title: str, fetch: str) -> RunScript:
+    """Put kustomize into bin/, from the binary or .tar.gz that the script `fetch` leaves at the path $archive."""
     script = f"""
 cd {shlex.quote(folder)}
 mkdir -p bin
 rm -f bin/.download bin/.unpacked
 trap 'rm -f bin/.download bin/.unpacked' EXIT
-{gets}
+{fetch}
 if gzip -t "$archive" 2>/dev/null; then tar -xzOf "$archive" kustomize >bin/.unpacked; else cp "$archive" bin/.unpacked; fi
 chmod 755 bin/.unpacked
 mv -f bin/.unpacked bin/kustomize
@@ -233,8 +237,8 @@ STAGE = Stage(
             _look_clone,
             _want_clone,
             _change_clone,
-            status_text=used,
-            hint="see whether the master reaches sources.dws and whether that tag exists there; docs/offline.md if it can't",
+            status_text=commit_text,
+            hint="check that the master reaches sources.dws, and that the tag exists there; if offline, see docs/offline.md",
         ),
         Step(
             KUSTOMIZE.step,
@@ -242,9 +246,9 @@ STAGE = Stage(
             _look_kustomize,
             _want_kustomize,
             _change_kustomize,
-            status_text=_other_version,
-            hint="sources.kustomize has to be the one that is asked for; where the site file has none, the master downloads it, "
-            "and docs/offline.md says what else there is",
+            status_text=_kustomize_status,
+            hint="sources.kustomize has to be of the version that the Makefile asks for; without sources.kustomize the master "
+            "downloads it; docs/offline.md has the other ways",
         ),
         Check(manifests.RENDERED.step, "master", manifests.look, manifests.judge),
     ),

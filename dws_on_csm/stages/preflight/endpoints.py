@@ -20,7 +20,7 @@ printf '%s\\n' "$code" | tail -n 2
 
 
 def _look_registry(ctx: StepContext) -> ShellLook:
-    script = render.script("master/registry.sh", **images.reached(ctx.site)) + _REGISTRY
+    script = render.script("master/registry.sh", **images.registry_settings(ctx.site)) + _REGISTRY
     return ShellLook(script, lambda out: out.decode().strip())
 
 

@@ -220,7 +220,7 @@ STAGE = Stage(
             _want_repository,
             _change_repository,
             read=_read_repository,
-            status_text=workarea.used,
+            status_text=workarea.commit_text,
             hint="check that the master reaches sources.plugin and that this tag exists; to work offline see docs/offline.md",
         ),
         Step(

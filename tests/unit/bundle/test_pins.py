@@ -100,13 +100,13 @@ def test_a_clone_that_is_there_is_held_against_the_pin(tmp_path: Path, monkeypat
         have = looked(site := pinned(tmp_path, pin))
         place = StepContext(site, Facts({"workarea.clone": {"m": have}}), "m")
         assert workarea._want_clone(place) == have
-        assert workarea.used(have) == f"commit {commit_of(there)}"
+        assert workarea.commit_text(have) == f"commit {commit_of(there)}"
     have = looked(site := pinned(tmp_path, OTHER))
     place = StepContext(site, Facts({"workarea.clone": {"m": have}}), "m")
     want = workarea._want_clone(place)
     assert want != have
     with pytest.raises(
-        Refused, match=f"commit-differs: .* is commit {commit_of(there)}, and the site file pins {OTHER}"
+        Refused, match=f"commit-differs: .* is commit {commit_of(there)}, but the site file pins {OTHER}"
     ):
         workarea._change_clone(place, have, want)
 
@@ -143,7 +143,7 @@ def test_an_image_is_pulled_by_its_digest(tmp_path: Path) -> None:
 
 def test_which_images_are_used_is_noted() -> None:
     """By the digest of each one's configuration, in the journal and on the report."""
-    assert images._used({"r/dws:1": {"registry": DIGEST, "pushed": DIGEST}}) == f"r/dws:1 {DIGEST}"
+    assert images._digests_text({"r/dws:1": {"registry": DIGEST, "pushed": DIGEST}}) == f"r/dws:1 {DIGEST}"
 
 
 def test_a_bundle_is_made_of_the_image_that_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,7 +177,7 @@ def test_kustomize_comes_from_the_bundle(tmp_path: Path, host: LocalHost, monkey
 def test_a_bundle_with_another_kustomize_than_the_makefile_asks_for_is_refused(tmp_path: Path) -> None:
     """Nothing is downloaded behind its back; but a kustomize that the site file names is taken."""
     site = bundles.site(tmp_path, "", bundles.written(tmp_path / "site.bundle", tmp_path / "parts"))
-    with pytest.raises(Refused, match=r"bundle-kustomize: the Makefile asks for kustomize v9, and .* has v5\.1\.1"):
+    with pytest.raises(Refused, match=r"bundle-kustomize: the Makefile asks for kustomize v9, but .* has v5\.1\.1"):
         workarea._change_kustomize(place(site), {}, {"asked": "v9", "there": "v9"})
 
 
@@ -185,8 +185,8 @@ def test_a_bundle_with_another_kustomize_than_the_makefile_asks_for_is_refused(t
     ("there", "told"),
     [
         ("v5.5.0", ""),
-        ("v5.1.1", "bin/kustomize is v5.1.1, and the Makefile of this dws asks for v5.5.0"),
-        ("absent", "bin/kustomize is absent, and the Makefile of this dws asks for v5.5.0"),
+        ("v5.1.1", "bin/kustomize is v5.1.1, but the Makefile of this dws asks for v5.5.0"),
+        ("absent", "bin/kustomize is absent, but the Makefile of this dws asks for v5.5.0"),
     ],
 )
 def test_a_kustomize_of_another_version_is_told(there: str, told: str) -> None:

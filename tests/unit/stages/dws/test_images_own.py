@@ -28,7 +28,7 @@ NAME = "registry.local/dws:0.0.20"
 def test_another_image_is_asked_about(registry: str, pushed: str, asked: bool) -> None:
     """The question has its digest; who agrees agrees to that image alone."""
     have = {NAME: {"registry": registry, "pushed": pushed}}
-    seen = images._takes_pushed(StepContext(load(DEFAULT), Facts(), "m"), have, {})
+    seen = images._pushed_removals(StepContext(load(DEFAULT), Facts(), "m"), have, {})
     assert [(OTHER in one.words, one.things) for one in seen] == [(True, frozenset({f"{NAME} {OTHER}"}))] * asked
 
 
@@ -68,4 +68,4 @@ def test_which_difference_is_an_image_of_the_sites_own(registry: str, expected: 
     """An image that is not there is none that the site pushed."""
     have = {NAME: {"registry": registry, "pushed": WANTED}}
     want = {NAME: {"registry": WANTED, "pushed": WANTED}}
-    assert images._covered_pushed(StepContext(load(DEFAULT), Facts(), "m"), have, want) == expected
+    assert images._accepted_pushed(StepContext(load(DEFAULT), Facts(), "m"), have, want) == expected
