@@ -8,6 +8,7 @@ from dws_on_csm.config.nodeset import did_you_mean
 
 ACCEPTABLE: Mapping[str, str] = {
     "api-slow": "jobs may wait a little longer",
+    "binding-shared": "another Slurm uses this DWS, with a site file of its own",
     "certificate-ends-soon": "the site renews it later",
     "clock-skew": "other people manage the clocks; certificates are made with the master's clock",
     "dirty-tag": "the site built that DWS itself",
@@ -42,7 +43,7 @@ ACCEPTABLE: Mapping[str, str] = {
 _REASONS: Mapping[str, str] = {
     "data of users or of jobs would be lost": """
         pod-state-lost workflow-live workflow-ending workflow-orphan workflow-lost workflow-foreign workflow-at-work
-        workflows-in-old-namespace workflows-more job-in-slurm jobs-more jobs-unknown storage-persistent
+        dws-shared workflows-in-old-namespace workflows-more job-in-slurm jobs-more jobs-unknown storage-persistent
         storage-in-use storage-unknown-kind storage-not-agreed storage-owned
     """,
     "unauthorized users may have, or get, rights in the cluster": """

@@ -12,6 +12,8 @@ from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Action, Delete
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import ApiLook, Check, Finding, Refused, Removal, Stage, Step, StepContext, Value
+from dws_on_csm.stages.access import kubeconfig
+from dws_on_csm.stages.access import rbac as rbac_stage
 from dws_on_csm.stages.dws import (
     in_use,
     installed,
@@ -50,12 +52,15 @@ def stages(slurm: bool = False, rbac: bool = False, orphans: bool = False, all_j
 
     terms = in_use.Terms(orphans, all_jobs, slurm)
     before = _slurm_side(due, terms) if slurm else ()
-    after = (_RBAC,) if rbac else ()
+    after = (replace(_RBAC, steps=(rbac_stage.shared(lambda ctx: True), *_RBAC.steps)),) if rbac else ()
+    shared = rbac_stage.shared(lambda ctx: installed.there(ctx) or rbac)
     every = (
-        _preflight(slurm, in_use.checks("preflight", due, terms)),
+        _preflight(slurm, (kubeconfig.NAME, shared, *in_use.checks("preflight", due, terms))),
         *before,
         Stage("workarea", ("preflight",), remove.clone_steps("workarea", version)),
-        _removal(("workarea", *(stage.name for stage in before)), in_use.checks("undeploy", due, terms), orphans),
+        _removal(
+            ("workarea", *(stage.name for stage in before)), (*in_use.checks("undeploy", due, terms), shared), orphans
+        ),
         *after,
     )
     return (*every, close_dws.last(every, close_dws.NAME if slurm else "undeploy"))

@@ -52,6 +52,7 @@ NO_RULES = (
     """kubectl patch clusterrole workload-manager --type=json -p '[{"op": "replace", "path": "/rules", "value": []}]'"""
 )
 SOMEBODY = """kubectl get clusterrolebinding slurm-dws-viewer -o json | sed 's/"slurm-dws"/"somebody"/' | kubectl replace -f -"""
+SLURM_AGAIN = """kubectl get clusterrolebinding slurm-dws-viewer -o json | sed 's/"somebody"/"slurm-dws"/' | kubectl replace -f -"""
 
 WIDE = """kubectl patch clusterrole workload-manager --type=json \
     -p '[{"op": "add", "path": "/rules/-", "value": {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create"]}}]'"""
@@ -216,7 +217,8 @@ SECOND = (
         "the binding names somebody else",
         MASTER,
         SOMEBODY,
-        ["binding-wrong", f"{PRIMARY} role-lacks-rights"],
+        ["binding-wrong", "binding-shared", f"{PRIMARY} role-lacks-rights"],
+        SLURM_AGAIN,
     ),
     Problem("the role allows more than DWS asks for", MASTER, WIDE, ["role-too-wide"]),
     Problem("a certificate is another CA's", BACKUP, FOREIGN, ["certificate-foreign", "kubeconfig-refused"]),

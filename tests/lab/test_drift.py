@@ -36,9 +36,9 @@ FIRST: tuple[Drift, ...] = (
         ("access.role",),
     ),
     (
-        "the binding names somebody else",
+        "the binding names nobody",
         MASTER,
-        'kubectl get clusterrolebinding slurm-dws-viewer -o json | sed \'s/"slurm-dws"/"somebody"/\' | kubectl replace -f -',
+        'kubectl patch clusterrolebinding slurm-dws-viewer --type=json -p \'[{"op": "remove", "path": "/subjects"}]\'',
         ("access.binding",),
     ),
     ("kustomize is gone", MASTER, f"rm {CLONE}/bin/kustomize", ("workarea.kustomize",)),

@@ -130,6 +130,7 @@ RULES: dict[str, Rule] = {
 ALWAYS: dict[str, Callable[[StepContext, Value], Iterable[Finding]]] = {
     "access.role": rules_access.role,
     "access.kubeconfig": rules_access.file,
+    "access.old-subjects": rules_access.shared,
     "preflight.installed": rules_cluster.in_cluster,
     "preflight.namespace": rules_cluster.namespace,
 }

@@ -79,6 +79,15 @@ def binding(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     yield Finding("binding-wrong", text, run_repair(ctx, "access"))
 
 
+def shared(ctx: StepContext, found: Value) -> Iterator[Finding]:
+    """The names in the binding that this site did not put there, as far as all controllers' kubeconfigs were seen."""
+    seen = ctx.facts.found.get("access.kubeconfig", {})
+    others = rbac.strangers(ctx, found["subjects"]) if found else ()
+    if others and all(host.name in seen for host in ctx.site.controllers):
+        fix = "if another Slurm uses it, set accept: [binding-shared]; else remove that name, on the master: "
+        yield Finding("binding-shared", rbac.described(others), f"{fix}`{rbac.removal_command(ctx, found)}`")
+
+
 def file(ctx: StepContext, found: Value) -> Iterator[Finding]:
     """The kubeconfig on a controller: each of its parts is judged, whatever the others are like."""
     host, fix = ctx.host, run_repair(ctx, "access")

@@ -10,7 +10,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, Put
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.secret import Secret
-from dws_on_csm.model.step import Finding, Refused, ShellLook, Step, StepContext, Value
+from dws_on_csm.model.step import Check, Finding, Refused, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages.access import signing
 from dws_on_csm.stages.pod import discover, files
 from dws_on_csm.stages.slurm import slurm_user as slurm_slurm_user
@@ -51,10 +51,10 @@ can_i --list --no-headers 2>&1 | sed -n '/^Warning/d; s/^/may=/p'
 """
 
 
-def look(ctx: StepContext) -> ShellLook:
-    script = _LOOK_KUBECONFIG.format(
-        kubeconfig=names.KUBECONFIG, slurm_user=slurm_user(ctx), can_i=slurm_slurm_user.can_i()
-    )
+def look(ctx: StepContext, can_i: str = "") -> ShellLook:
+    """The file, and what kubectl may do with it as SlurmUser; `can_i`: a shell function in place of that call."""
+    can_i = can_i or slurm_slurm_user.can_i()
+    script = _LOOK_KUBECONFIG.format(kubeconfig=names.KUBECONFIG, slurm_user=slurm_user(ctx), can_i=can_i)
     return ShellLook(render.read("lib/safe_file.sh") + script, _parse)
 
 
@@ -208,3 +208,8 @@ STEP = Step(
     hint="the plugin reaches the API with this file only: see `kubectl auth can-i --list` as SlurmUser on that controller",
 )
 """The step as an install makes it."""
+
+NAME = Check("kubeconfig", "controller", lambda ctx: look(ctx, "can_i() { :; }"), lambda ctx, have: ())
+"""Whose name the kubeconfig has, without a call of the API."""
+NAME_KEY = "preflight.kubeconfig"
+"""The fact that NAME finds, in a stage `preflight`."""

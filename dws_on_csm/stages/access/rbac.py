@@ -1,10 +1,14 @@
-"""What the plugin may do in the cluster, and the kubeconfig with which it proves who it is."""
+"""What the plugin may do in the cluster, and the kubeconfig with which it proves who it is.
+
+Several Slurms may use one DWS, each with a site file and a name of its own in the one ClusterRoleBinding: a name that this site
+did not put there is never removed by an install.
+"""
 
 from __future__ import annotations
 
 import base64
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from dws_on_csm.domain import certificates, names
@@ -50,26 +54,77 @@ def _bound(binding: Mapping[str, Any] | None) -> Value:
         return None
     return {
         "role": binding["roleRef"]["name"],
-        "subjects": sorted(f"{s['kind']} {s['name']}" for s in binding.get("subjects", [])),
+        "subjects": sorted(map(_subject, binding.get("subjects") or [])),
     }
 
 
+def _subject(one: Mapping[str, Any]) -> str:
+    return f"{one['kind']} {one['namespace']}/{one['name']}" if "namespace" in one else f"{one['kind']} {one['name']}"
+
+
 def _want_binding(ctx: StepContext) -> Value:
-    """The site's name, and for now former ones that a kubeconfig still has: nobody loses anything before he has the new."""
-    controllers = [host.name for host in ctx.site.controllers]
-    return {"role": names.role(ctx.site), "subjects": sorted({_own(ctx), *former(ctx, controllers)})}
+    """The site's name; former names that a kubeconfig still has, until each controller has the new one; and other Slurms' names."""
+    subjects = _subjects(ctx, "access.binding")
+    used = former(ctx, [host.name for host in ctx.site.controllers])
+    return {"role": names.role(ctx.site), "subjects": sorted({_own(ctx), *used, *strangers(ctx, subjects)})}
 
 
 def _own(ctx: StepContext) -> str:
     return f"User {ctx.site.access.common_name}"
 
 
+def _subjects(ctx: StepContext, step: str) -> set[str]:
+    """The subjects of the binding as `step` saw it."""
+    return set((ctx.facts.found.get(step, {}).get(ctx.host) or {"subjects": []})["subjects"])
+
+
 def former(ctx: StepContext, hosts: Sequence[str]) -> set[str]:
-    """Subjects of the binding, as it was seen, that aren't the site's and that a kubeconfig on one of `hosts` has."""
-    bound = ctx.facts.found.get("access.binding", {}).get(ctx.host) or {"subjects": []}
-    found = ctx.facts.found.get("access.kubeconfig", {})
-    used = {f"User {certificates.common_name(kubeconfig.certificate(found[host]))}" for host in hosts if host in found}
-    return (used & set(bound["subjects"])) - {_own(ctx)}
+    """The subjects of the binding that are former names of this site, which a kubeconfig on one of `hosts` still has."""
+    used = _names(ctx.facts.found.get("access.kubeconfig", {}), hosts)
+    return (used & _subjects(ctx, "access.binding")) - {_own(ctx)}
+
+
+def _names(found: Mapping[str, Value], hosts: Sequence[str]) -> set[str]:
+    """The subjects that the kubeconfigs on these hosts stand for."""
+    return {f"User {certificates.common_name(kubeconfig.certificate(found[host]))}" for host in hosts if host in found}
+
+
+def strangers(ctx: StepContext, subjects: Collection[str]) -> set[str]:
+    """Of `subjects` of the binding those that this site does not name, and that no kubeconfig has, or had when this run began,
+    on its controllers: another Slurm may use them."""
+    controllers, facts = [host.name for host in ctx.site.controllers], ctx.facts
+    looks = [
+        seen.get(key, {}) for seen in (facts.found, facts.first) for key in ("access.kubeconfig", kubeconfig.NAME_KEY)
+    ]
+    return set(subjects) - {_own(ctx)}.union(*(_names(found, controllers) for found in looks))
+
+
+def described(others: Collection[str]) -> str:
+    """A sentence about the strangers in the binding."""
+    listed = ", ".join(sorted(others))
+    return f"ClusterRoleBinding {names.BINDING} also gives rights to {listed}: another Slurm may use this DWS"
+
+
+def removal_command(ctx: StepContext, bound: Value) -> str:
+    """The command that removes the strangers from the binding `bound`, for whoever knows that no other Slurm needs them."""
+    users = sorted({_own(ctx), *bound["subjects"]} - strangers(ctx, bound["subjects"]))
+    options = " ".join(f"--user={shlex.quote(user.partition(' ')[2])}" for user in users)
+    command = f"kubectl create clusterrolebinding {names.BINDING} --clusterrole={shlex.quote(bound['role'])} {options}"
+    return f"{command} --dry-run=client --output=yaml | kubectl replace --filename=-"
+
+
+def shared(due: Callable[[StepContext], bool]) -> Check:
+    """The check `shared`: no other Slurm has rights in a DWS that is `due` to be removed."""
+
+    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+        others = strangers(ctx, have["subjects"]) if have and due(ctx) else ()
+        if not others:
+            return ()
+        text = f"{described(others)}; that Slurm's jobs would lose DWS"
+        fix = "make sure that no other Slurm uses DWS, then remove the name on the master and run again: "
+        return (Finding("dws-shared", text, f"{fix}`{removal_command(ctx, have)}`"),)
+
+    return Check("shared", "master", _look_binding, judge)
 
 
 def _change_binding(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
@@ -88,12 +143,16 @@ def binding(role: str, subjects: Sequence[str]) -> Apply:
             "kind": "ClusterRoleBinding",
             "metadata": {"name": names.BINDING},
             "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
-            "subjects": [
-                {"apiGroup": group, "kind": kind, "name": name}
-                for kind, _, name in (s.partition(" ") for s in subjects)
-            ],
+            "subjects": [_reference(group, *subject.partition(" ")[::2]) for subject in subjects],
         }
     )
+
+
+def _reference(group: str, kind: str, name: str) -> dict[str, str]:
+    if kind != "ServiceAccount":
+        return {"apiGroup": group, "kind": kind, "name": name}
+    namespace, _, short = name.partition("/")
+    return {"kind": kind, "namespace": namespace, "name": short}
 
 
 def _read_former(ctx: StepContext, found: Value) -> Value:
@@ -101,8 +160,9 @@ def _read_former(ctx: StepContext, found: Value) -> Value:
 
 
 def _want_former(ctx: StepContext) -> Value:
-    """Only those that a controller has which this run must not change."""
-    return sorted(former(ctx, [host.name for host in ctx.site.controllers if not ctx.site.active(host)]))
+    """Those that a controller has which this run must not change, and other Slurms' names."""
+    used = former(ctx, [host.name for host in ctx.site.controllers if not ctx.site.active(host)])
+    return sorted(used | strangers(ctx, _subjects(ctx, "access.old-subjects")))
 
 
 def _change_former(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
@@ -145,6 +205,16 @@ STAGE = Stage(
         Step("binding", "master", _look_binding, _want_binding, _change_binding),
         workflow_namespace.CHECK,
         kubeconfig.STEP,
-        Step("old-subjects", "master", _look_binding, _want_former, _change_former, read=_read_former),
+        Step(
+            "old-subjects",
+            "master",
+            _look_binding,
+            _want_former,
+            _change_former,
+            read=_read_former,
+            status_text=lambda have: (
+                f"{', '.join(have)} of {names.BINDING} stay; `invoke doctor` says why" if have else ""
+            ),
+        ),
     ),
 )

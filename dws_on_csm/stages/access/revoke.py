@@ -31,7 +31,12 @@ def stages(name: str = "") -> tuple[Stage, ...]:
 
     former = ACCESS["old-subjects"]
     assert isinstance(former, Step)
-    taking = replace(former, removes=lambda ctx, have, want: _takes(ctx, have))
+    kept = former.want
+
+    def want(ctx: StepContext) -> Value:
+        return sorted({*kept(ctx)} - {f"User {one}" for one in gone(ctx)})
+
+    taking = replace(former, want=want, removes=lambda ctx, have, want: _takes(ctx, sorted({*have} - {*(want or ())})))
     first = (
         revoked_names.CHECK,
         SIGNING,
@@ -64,13 +69,14 @@ def stages(name: str = "") -> tuple[Stage, ...]:
 
 
 def leaving(ctx: StepContext, name: str) -> tuple[str, ...]:
-    """`name`, or else all that are bound, in a controller's kubeconfig or being revoked, but for the site's own."""
+    """`name`, or else all names that this site's controllers have, and those of their former kubeconfigs that are bound or being
+    revoked; but for the one in the site file. Names of another Slurm's are revoked by name alone."""
     if name:
         return (name,)
     unfinished = {one for one, text in _record(ctx).items() if revoked_names.state(text) == revoked_names.BEING}
-    return tuple(
-        sorted((_bound(ctx) | common_names(before(ctx).values()) | unfinished) - {ctx.site.access.common_name})
-    )
+    used = common_names(before(ctx).values())
+    past = (_bound(ctx) | unfinished) & common_names(_kept(ctx))
+    return tuple(sorted((used | past) - {ctx.site.access.common_name}))
 
 
 def _record(ctx: StepContext) -> dict[str, str]:

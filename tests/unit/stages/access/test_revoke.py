@@ -11,7 +11,9 @@ import pytest
 
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
+from dws_on_csm.model.actions import Apply
 from dws_on_csm.model.step import Step
+from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.access import rbac, revocation_proof, revoke, revoked_names
 from tests.unit.authority import at, authority, found, named
 from tests.unit.site_files import write
@@ -30,21 +32,63 @@ def site(tmp_path: Path) -> Site:
 @pytest.mark.parametrize(
     ("limit", "first", "last"),
     [
-        (None, ["User new", "User old"], []),
-        (frozenset({"m", "c1"}), ["User new", "User old"], ["User old"]),
+        (None, ["User new", "User old", "User somebody"], ["User somebody"]),
+        (frozenset({"m", "c1"}), ["User new", "User old", "User somebody"], ["User old", "User somebody"]),
     ],
 )
 def test_a_former_name_keeps_its_rights_as_long_as_a_kubeconfig_has_it(
     site: Site, limit: frozenset[str] | None, first: list[str], last: list[str]
 ) -> None:
-    """First both names have the rights; at last only those that a controller has which the run must not change."""
+    """First both names have the rights; at last only those that a controller has which the run must not change.
+
+    A name that no controller of this site has may be another Slurm's: it stays.
+    """
     here = replace(named(site, "new"), limit=limit)
     old = found(authority().sign("old", 100))
     bound = {"role": "workload-manager", "subjects": ["User old", "User somebody"]}
-    place = at(here, {"c1": old, "c2": old}, "m", access__binding=bound)
+    place = at(here, {"c1": old, "c2": old}, "m", access__binding=bound, **{"access__old-subjects": bound})
     binding, former = (item for item in rbac.STAGE.steps if item.name in ("binding", "old-subjects"))
     assert binding.want(place)["subjects"] == first  # type: ignore[union-attr]
     assert former.want(place) == last  # type: ignore[union-attr]
+
+
+def test_a_former_name_goes_when_each_controller_has_the_new_one(site: Site) -> None:
+    """This run saw it in a kubeconfig of this site's before it put the new one there. A name of another Slurm's stays as it was."""
+    bound = {"role": "workload-manager", "subjects": ["ServiceAccount b/slurm", "User b", "User new", "User old"]}
+    new, old = (found(authority().sign(name, 100)) for name in ("new", "old"))
+    place = at(named(site, "new"), {"c1": new, "c2": new}, "m", **{"access__old-subjects": bound})
+    place.facts.first["access.kubeconfig"] = {"c1": old, "c2": new}
+    former = next(item for item in rbac.STAGE.steps if item.name == "old-subjects")
+    assert isinstance(former, Step) and former.change and former.read and former.status_text
+    have, want = former.read(place, bound), former.want(place)
+    assert want == ["ServiceAccount b/slurm", "User b"] and "User old" in have
+    (apply,) = former.change(place, have, want)
+    assert isinstance(apply, Apply)
+    assert apply.manifest["subjects"][1] == {"kind": "ServiceAccount", "namespace": "b", "name": "slurm"}
+    assert [one["name"] for one in apply.manifest["subjects"]] == ["new", "slurm", "b"]
+    assert "User b" in former.status_text(want)
+
+
+def test_the_names_of_a_binding_are_read_with_their_namespace() -> None:
+    """A ServiceAccount is one of its namespace."""
+    subjects = [{"kind": "User", "name": "a"}, {"kind": "ServiceAccount", "namespace": "b", "name": "a"}]
+    bound = rbac._bound({"roleRef": {"name": "r"}, "subjects": subjects})
+    assert bound == {"role": "r", "subjects": ["ServiceAccount b/a", "User a"]}
+    assert rbac._bound({"roleRef": {"name": "r"}}) == {"role": "r", "subjects": []}
+
+
+def test_a_shared_dws_is_not_removed(site: Site) -> None:
+    """The other Slurm's name is in the finding, and the command that removes it leaves this site's own."""
+    bound = {"role": "workload-manager", "subjects": ["User b", "User new", "User old"]}
+    place = at(named(site, "new"), {"c1": found(authority().sign("old", 100))}, "m")
+    check = rbac.shared(lambda place: True)
+    (told,) = check.judge(place, bound)
+    assert told.name == "dws-shared" and "rights to User b:" in told.text
+    assert "--user=new --user=old --dry-run=client" in told.fix
+    assert not rbac.shared(lambda place: False).judge(place, bound) and not check.judge(place, None)
+    assert not check.judge(place, {**bound, "subjects": ["User new", "User old"]})
+    stages = {stage.name: stage for stage in undeploy.stages(rbac=True)}
+    assert all("shared" in [one.name for one in stages[name].steps] for name in ("preflight", "undeploy", "access"))
 
 
 # --- revocation
@@ -109,8 +153,32 @@ def test_a_revocation_that_was_cut_off_goes_on(site: Site) -> None:
     new = found(authority().sign("new", 100))
     record = {"old": "2030-01-01 being revoked", "older": "2029-01-01 revoked"}
     bound = {"role": "workload-manager", "subjects": ["User new"]}
-    place = at(named(site, "new"), {"c1": new, "c2": new}, "m", preflight__names=bound, preflight__common_name=record)
+    kept = {"run-1": found(authority().sign("old", 100))}
+    more: dict[str, Any] = {"preflight__names": bound, "preflight__common_name": record}
+    place = at(named(site, "new"), {"c1": new, "c2": new}, "m", **more, preflight__kept=kept)
     assert revoke.leaving(place, "") == ("old",)
+
+
+def test_another_slurms_names_are_revoked_by_name_alone(site: Site) -> None:
+    """Neither what is bound nor what is being revoked is this site's unless a kubeconfig of its controllers has, or had, it."""
+    new, old = (found(authority().sign(name, 100)) for name in ("new", "old"))
+    bound = {"role": "workload-manager", "subjects": ["User b", "User new", "User old"]}
+    more: dict[str, Any] = {
+        "preflight__names": bound,
+        "preflight__common_name": {"b-old": "2030-01-01 being revoked"},
+        "preflight__kept": {},
+    }
+    place = at(named(site, "new"), {"c1": old, "c2": new}, "m", **more, access__binding=bound)
+    place.facts.found["access.old-subjects"] = {"m": bound}
+    assert revoke.leaving(place, "") == ("old",)
+    assert revoke.leaving(place, "b") == ("b",)
+    wanted = {}
+    for name in ("", "b"):
+        steps = {one.name: one for one in revoke.stages(name)[1].steps if isinstance(one, Step)}
+        wanted[name] = steps["old-subjects"].want(place)
+        (told,) = steps["old-subjects"].removals(place, ["User b", "User old"], wanted[name])
+        assert ("User b " in told.words) == (name == "b")
+    assert wanted == {"": ["User b"], "b": []}
 
 
 @pytest.mark.parametrize("bound", [None, {"role": "dws-workload-manager", "subjects": ["User old"]}])
@@ -189,7 +257,8 @@ def test_no_name_is_recorded_that_nobody_agreed_to_give_up(site: Site) -> None:
     for subjects in (["User old"], ["User old", "User somebody"]):
         bound = {"role": "workload-manager", "subjects": subjects}
         more = {"preflight__names": bound, "preflight__common_name": {}, "access__binding": bound}
-        place = at(named(site, "new"), {"c1": new, "c2": new}, "m", **more)
+        kept = {name: found(authority().sign(name, 100)) for name in ("old", "somebody")}
+        place = at(named(site, "new"), {"c1": new, "c2": new}, "m", **more, preflight__kept=kept)
         assert recorded.read is not None
         told.append(recorded.removals(place, recorded.read(place, {}), recorded.want(place)))
         # the same words as those of the binding: one question
