@@ -197,7 +197,7 @@ def rotate(c, hosts=None, limit=None, via="", json=False, plan=False):  # type: 
     from dws_on_csm.commands import certificates
     from dws_on_csm.runner.run import run
 
-    sys.exit(run(*certificates.rotating(site, via, plan=plan, json=json)))
+    sys.exit(run(*certificates.rotation(site, via, plan=plan, json=json)))
 
 
 @task(
@@ -216,7 +216,7 @@ def revoke(c, name="", hosts=None, json=False, yes=False, plan=False):  # type: 
     from dws_on_csm.commands import certificates
     from dws_on_csm.runner.run import run
 
-    sys.exit(run(*certificates.revoking(site, name, plan=plan, json=json, yes=yes)))
+    sys.exit(run(*certificates.revocation(site, name, plan=plan, json=json, yes=yes)))
 
 
 @task(

@@ -1,17 +1,18 @@
-"""`invoke certs` and what goes with it: the certificate of each controller, whether the plugin can use it, and new ones."""
+"""`invoke certs`, `certs.rotate` and `certs.revoke`: each controller's certificate, whether it works, and new ones."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from dws_on_csm.commands.certificates_table import Problem, Shown, rows
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import console
 from dws_on_csm.display.paint import printed
+from dws_on_csm.display.style import Row, plural
 from dws_on_csm.domain import certificates
+from dws_on_csm.model.printable import escaped
 from dws_on_csm.model.step import Check, Stage
 from dws_on_csm.runner.inspect import Reading, looked
 from dws_on_csm.runner.options import Options
@@ -28,115 +29,195 @@ STAGES = (
 )
 
 
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a certificate, and the fix; `bad`: the plugin cannot use it, now or soon."""
+
+    text: str
+    fix: str
+    bad: bool = True
+
+
+@dataclass(frozen=True)
+class Status:
+    """A controller's kubeconfig as it is shown. "" for missing values; `since` and `until` are UTC in ISO 8601.
+
+    days_left   whole days until it, or the CA that signed it, expires; None without a certificate
+    signed      whether the cluster's present CA signed it; None where the CA is unknown
+    may         what the API server lets SlurmUser do with it
+    """
+
+    host: str
+    subject: str = ""
+    issuer: str = ""
+    since: str = ""
+    until: str = ""
+    days_left: int | None = None
+    serial: str = ""
+    signed: bool | None = None
+    server: str = ""
+    file: str = ""
+    slurm_user: str = ""
+    may: str = ""
+    problems: tuple[Problem, ...] = ()
+
+
 def show(site: Site, as_json: bool) -> int:
-    """Print the controllers' certificates. 1 when one can't be used, or has fewer days left than access.renew_below."""
+    """Print the controllers' certificates; 1 if one cannot be used, or has at most access.renew_below days left."""
     with looked(replace(site, computes=()), STAGES) as reading:
-        every = [_shown(reading, host.name) for host in site.controllers if site.active(host)]
-    code = int(any(problem.bad for one in every for problem in one.problems))
+        statuses = [_status_of_host(reading, host.name) for host in site.controllers if site.active(host)]
+    code = int(any(problem.bad for status in statuses for problem in status.problems))
     if as_json:
         console.records(
-            (*({"event": "certificate", **asdict(one)} for one in every), {"event": "summary", "exit": code})
+            (*({"event": "certificate", **asdict(status)} for status in statuses), {"event": "summary", "exit": code})
         )
     else:
-        printed(rows(every))
+        printed(rows(statuses))
     return code
 
 
 VIA: dict[str, Literal["ca", "csr"]] = {"ca": "ca", "csr": "csr"}
 
 
-def rotating(site: Site, via: str, **how: Any) -> tuple[Site, Sequence[Stage], Options]:
-    """What makes a run of `invoke certs.rotate`; `via` "": as the site file says. Ends the program for what is no such way."""
+def rotation(site: Site, via: str, **how: Any) -> tuple[Site, Sequence[Stage], Options]:
+    """The arguments of a run of `invoke certs.rotate`; `via` "": as in the site file. Exits for another `via`."""
     if via and via not in VIA:
         console.note(f"--via {via}: expected {' or '.join(VIA)}")
         sys.exit(1)
     access = replace(site.access, via=VIA.get(via, site.access.via))
     site = replace(site, computes=(), access=access)
-    done = "Every controller has a new key and certificate, and the plugin works with it."
+    done = "Every controller has a new key and certificate, and the plugin works with them."
     flags = f" --via {via}" if via else ""
     return site, rotate.stages(site), Options(task="certs.rotate", flags=flags, done=done, **how)
 
 
-def revoking(site: Site, name: str, **how: Any) -> tuple[Site, Sequence[Stage], Options]:
-    """What makes a run of `invoke certs.revoke`."""
-    done = "Revoked: whoever has a kubeconfig of the old name is refused, and the plugin works with the new one."
-    right = "It is revoked: whoever has a kubeconfig of that name is refused."
+def revocation(site: Site, name: str, **how: Any) -> tuple[Site, Sequence[Stage], Options]:
+    """The arguments of a run of `invoke certs.revoke`."""
+    done = "Revoked: the API server rejects every kubeconfig of the old name, and the plugin works with the new name."
+    right = "Already revoked: the API server rejects every kubeconfig of that name."
     options = Options(task="certs.revoke", flags=f" {name}" if name else "", done=done, right=right, **how)
     return replace(site, computes=()), revoke.stages(name), options
 
 
-# --- what is there
+# --- the certificates
 
 
-def _shown(reading: Reading, host: str) -> Shown:
+def _status_of_host(reading: Reading, host: str) -> Status:
     if reason := reading.silent.get(host):
-        return Shown(host, problems=(Problem(f"can't be reached: {reason.text}", reason.fix),))
+        return Status(host, problems=(Problem(f"the host cannot be reached: {reason.text}", reason.fix),))
     board = reading.run.board
     if failed := board.failed.get(("access.kubeconfig", host)):
-        return Shown(host, problems=(Problem(failed, "see whether the host is well"),))
+        return Status(host, problems=(Problem(failed, "run `invoke doctor`"),))
     found = board.facts.all("access.kubeconfig")[host]
-    ca = next(iter(board.facts.found.get("access.cluster", {}).values()), None)
-    gone: Mapping[str, str] = next(iter(board.facts.found.get("access.common_name", {}).values()), {})
-    return described(reading.run.site, host, found, ca["ca"].encode() if ca else b"", gone)
+    cluster = next(iter(board.facts.found.get("access.cluster", {}).values()), None)
+    revoked: Mapping[str, str] = next(iter(board.facts.found.get("access.common_name", {}).values()), {})
+    return status_of(reading.run.site, host, found, cluster["ca"].encode() if cluster else b"", revoked)
 
 
-def described(site: Site, host: str, found: Mapping[str, Any], ca: bytes, gone: Collection[str] = ()) -> Shown:
-    """What was found on a controller, in the light of the cluster's CA of today (PEM; b"": not known), and of the names
-    that were revoked (`gone`)."""
-    shown = Shown(host, slurm_user=found["slurm_user"])
+def status_of(site: Site, host: str, found: Mapping[str, Any], ca: bytes, revoked: Collection[str] = ()) -> Status:
+    """The status of a controller's kubeconfig. `ca`: the cluster's present CA (PEM; b"" if unknown); `revoked`: revoked names."""
+    status = Status(host, slurm_user=found["slurm_user"])
     if "mode" not in found:
-        return replace(shown, problems=(Problem("there is no kubeconfig", "`invoke install` makes one"),))
+        return replace(status, problems=(Problem("the kubeconfig is missing", "run `invoke install`"),))
     may, server = slurm_user.rights(found["may"]), found.get("server", "")
-    shown = replace(shown, server=server, file=f"{found['mode']} {found['owner']}", may=may)
+    status = replace(status, server=server, file=f"{found['mode']} {found['owner']}", may=may)
     try:
         certificate = certificates.read(pem := kubeconfig.certificate(found))
     except ValueError:
         return replace(
-            shown, problems=(Problem("no certificate is embedded in it", "`invoke install` makes a new one"),)
+            status, problems=(Problem("the kubeconfig has no readable certificate", "run `invoke install`"),)
         )
     signer = certificates.signer(pem, ca) if ca else None
-    left = min(one.days_left for one in (certificate, signer) if one)
-    shown = replace(
-        shown,
+    status = replace(
+        status,
         subject=certificate.subject,
         issuer=certificate.issuer,
         since=f"{certificate.since:%Y-%m-%dT%H:%M:%SZ}",
         until=f"{certificate.until:%Y-%m-%dT%H:%M:%SZ}",
-        days_left=left,
+        days_left=min(each.days_left for each in (certificate, signer) if each),
         serial=certificate.serial,
         signed=signer is not None if ca else None,
     )
-    return replace(shown, problems=tuple(_problems(site, shown, certificate, signer, gone)))
+    return replace(status, problems=tuple(_problems(site, status, certificate, signer, revoked)))
 
 
 def _problems(
     site: Site,
-    shown: Shown,
+    status: Status,
     certificate: certificates.Certificate,
     signer: certificates.Certificate | None,
-    gone: Collection[str],
+    revoked: Collection[str],
 ) -> Iterator[Problem]:
-    if shown.signed is None:
-        yield Problem("nobody knows whether it is of the cluster's CA: the master did not say", "see `invoke plan`")
-    elif signer is None:
-        yield Problem("the cluster's CA of today did not sign it", "`invoke certs.rotate`")
-    elif signer.days_left < certificate.days_left:
+    if status.signed is None:
         yield Problem(
-            f"the CA itself ends {signer.until:%Y-%m-%d}, before it", "renew the cluster's CA first", bad=False
+            "the signature was not checked: the master did not provide the cluster's CA", "run `invoke doctor`"
         )
+    elif signer is None:
+        yield Problem("the cluster's present CA did not sign the certificate", "run `invoke certs.rotate`")
+    elif signer.days_left < certificate.days_left:
+        text = f"the cluster's CA expires on {signer.until:%Y-%m-%d}, before the certificate"
+        yield Problem(text, "renew the cluster's CA, then run `invoke certs.rotate`", bad=False)
     if certificate.common_name != site.access.common_name:
-        yield _other_name(site, certificate.common_name, gone)
-    if shown.days_left is not None and shown.days_left < kubeconfig.WARN:
-        low = shown.days_left <= site.access.renew_below
-        yield Problem("it is over" if shown.days_left < 0 else "it ends soon", "`invoke certs.rotate`", bad=low)
-    if shown.may != slurm_user.RIGHTS:
-        yield Problem(f"{shown.slurm_user} {shown.may}", "`invoke install` puts right what it needs")
+        yield _other_name(site, certificate.common_name, revoked)
+    if status.days_left is not None and status.days_left < kubeconfig.WARN:
+        low = status.days_left <= site.access.renew_below
+        text = "the certificate has expired" if status.days_left < 0 else "the certificate expires soon"
+        yield Problem(text, "run `invoke certs.rotate`", bad=low)
+    if status.may != slurm_user.RIGHTS:
+        yield Problem(f"{status.slurm_user} {status.may}", "run `invoke install`, which restores the plugin's rights")
 
 
-def _other_name(site: Site, name: str, gone: Collection[str]) -> Problem:
+def _other_name(site: Site, name: str, revoked: Collection[str]) -> Problem:
     own = site.access.common_name
-    text = f"it is for {name}, and the site file says {own}"
-    if own in gone:  # no install gives that name its rights again: it is the site file that is old
+    text = f"the certificate is for {name}, but the site file says {own}"
+    if own in revoked:  # an install gives no revoked name its rights again: the site file is out of date
         return Problem(f"{text}, which was revoked", f"set access.common_name in {site.path.name} to {name}", bad=False)
-    fix = "`invoke install` changes it, and `invoke certs.revoke` shuts the old name out for good"
+    fix = "run `invoke install` to change it; then `invoke certs.revoke` removes all rights of the old name"
     return Problem(text, fix, bad=False)
+
+
+# --- as a table
+
+GAP = "  "
+
+
+def rows(statuses: Sequence[Status]) -> Iterator[Row]:
+    """A column for each controller; below, each problem once, with the controllers that have it."""
+    cells = [_cells(status) for status in statuses]
+    names = list(cells[0]) if cells else []
+    first = max(map(len, names), default=0)
+    widths = [max(len(text) for text in column.values()) for column in cells]
+    for name in names:
+        line = GAP.join(escaped(column[name]).ljust(width) for column, width in zip(cells, widths, strict=True))
+        yield [(name.ljust(first) + GAP, "dim"), (line.rstrip(), "bold" if not name else "")]
+    yield []
+    yield from _problem_rows(statuses)
+
+
+def _cells(status: Status) -> dict[str, str]:
+    since, until = (time.replace("T", " ").replace("Z", "") for time in (status.since, status.until))
+    return {
+        "": status.host,
+        "subject": status.subject,
+        "issuer": status.issuer,
+        "from": since,
+        "until": until,
+        "days left": "" if status.days_left is None else str(status.days_left),
+        "serial": status.serial,
+        "signed by": {True: "the cluster's present CA", False: "another CA", None: ""}[status.signed],
+        "API server": status.server,
+        "file": status.file,
+        "SlurmUser": f"{status.slurm_user} {status.may}",
+    }
+
+
+def _problem_rows(statuses: Sequence[Status]) -> Iterator[Row]:
+    groups: dict[Problem, list[str]] = {}
+    for status in statuses:
+        for problem in status.problems:
+            groups.setdefault(problem, []).append(status.host)
+    if not groups:
+        yield [("✓ ", "green"), (f"{plural(len(statuses), 'certificate')}; SlurmUser can use all of them.", "bold")]
+    for problem, hosts in groups.items():
+        sign, style = ("✗", "bold red") if problem.bad else ("!", "yellow")
+        yield [(f"{sign} {', '.join(hosts)}: {escaped(problem.text)}", style), (f"  {problem.fix}", "bold")]

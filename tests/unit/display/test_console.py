@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from dws_on_csm.commands import bundle, certificates_table, workflows
-from dws_on_csm.commands.certificates_table import Problem, Shown
+from dws_on_csm.commands import bundle, certificates, workflows
+from dws_on_csm.commands.certificates import Problem, Status
 from dws_on_csm.commands.doctor import command
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen
 from dws_on_csm.commands.history import journal as history_journal
@@ -182,7 +182,7 @@ def told(evil: str) -> dict[str, Callable[[], object]]:
         looked=1,
     )
     run = Past(evil, evil, evil, 1.0, 1, evil, {evil: [evil]}, unread=[evil])
-    certificate = Shown(evil, evil, evil, evil, evil, 1, evil, True, evil, evil, evil, evil, (Problem(evil, evil),))
+    certificate = Status(evil, evil, evil, evil, evil, 1, evil, True, evil, evil, evil, evil, (Problem(evil, evil),))
     entry = Entry(at=1.0, source=evil, text=f"{evil}\n{evil}")
     return {
         "say": lambda: console.say(evil, evil),
@@ -190,7 +190,7 @@ def told(evil: str) -> dict[str, Callable[[], object]]:
         "question": lambda: question(evil),
         "journal": lambda: console.say(*history_journal._lines([run], evil)),
         "doctor": lambda: paint.printed(command._rows(reading, diagnosis)),
-        "certs": lambda: paint.printed(certificates_table.rows([certificate])),
+        "certs": lambda: paint.printed(certificates.rows([certificate])),
         "logs": lambda: paint.printed(logs_command._rows(entry, "cyan")),
         "bundle": lambda: bundle._lines(sys.stderr)(evil)(1, 1),
         "workflows": lambda: workflows._yaml(_Api([evil]), evil),  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dws_on_csm.commands import certificates, certificates_table
+from dws_on_csm.commands import certificates
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.display.style import text
@@ -36,16 +36,22 @@ def site(tmp_path: Path) -> Site:
 OTHER = authority("kubernetes", 100)
 SHOWN: dict[str, tuple[dict[str, Any], list[tuple[str, bool]]]] = {
     "all is well": (found(authority().sign("slurm-dws", 400)), []),
-    "it ends in two months": (found(authority().sign("slurm-dws", 59.5)), [("it ends soon", False)]),
-    "less is left than is renewed": (found(authority().sign("slurm-dws", 30.5)), [("it ends soon", True)]),
-    "it is over": (found(authority().sign("slurm-dws", -1, 20)), [("it is over", True)]),
-    "the CA was made anew": (found(OTHER.sign("slurm-dws", 90)), [("the cluster's CA of today did not sign it", True)]),
+    "it ends in two months": (found(authority().sign("slurm-dws", 59.5)), [("the certificate expires soon", False)]),
+    "less is left than is renewed": (
+        found(authority().sign("slurm-dws", 30.5)),
+        [("the certificate expires soon", True)],
+    ),
+    "it is over": (found(authority().sign("slurm-dws", -1, 20)), [("the certificate has expired", True)]),
+    "the CA was made anew": (
+        found(OTHER.sign("slurm-dws", 90)),
+        [("the cluster's present CA did not sign the certificate", True)],
+    ),
     "it is for somebody else": (
         found(authority().sign("me", 400)),
-        [("it is for me, and the site file says slurm-dws", False)],
+        [("the certificate is for me, but the site file says slurm-dws", False)],
     ),
-    "there is none": ({"slurm_user": "slurm", "may": []}, [("there is no kubeconfig", True)]),
-    "it is in another file": (found(b""), [("no certificate is embedded in it", True)]),
+    "there is none": ({"slurm_user": "slurm", "may": []}, [("the kubeconfig is missing", True)]),
+    "it is in another file": (found(b""), [("the kubeconfig has no readable certificate", True)]),
     "SlurmUser can't read it": (
         found(authority().sign("slurm-dws", 400), ["error: open: permission denied"]),
         [("slurm is refused: error: open: permission denied", True)],
@@ -61,42 +67,42 @@ SHOWN: dict[str, tuple[dict[str, Any], list[tuple[str, bool]]]] = {
 def test_what_is_wrong_with_a_certificate(site: Site, case: str) -> None:
     """Each thing that is wrong is told, and counts as bad when the plugin can't use it or soon can't any more."""
     seen, wrong = SHOWN[case]
-    told = certificates.described(site, "c1", seen, CA)
+    told = certificates.status_of(site, "c1", seen, CA)
     assert [(problem.text, problem.bad) for problem in told.problems] == wrong
 
 
 def test_a_certificate_does_not_outlive_its_ca(site: Site) -> None:
     """Where the CA ends first, its days count, and it is told."""
     short = authority("short", 70)
-    told = certificates.described(site, "c1", found(short.sign("slurm-dws", 400)), short.certificate)
+    told = certificates.status_of(site, "c1", found(short.sign("slurm-dws", 400)), short.certificate)
     assert told.days_left == 69 and [problem.bad for problem in told.problems] == [False]
-    assert re.match(r"the CA itself ends \d{4}-\d\d-\d\d, before it", told.problems[0].text)
+    assert re.match(r"the cluster\'s CA expires on \d{4}-\d\d-\d\d, before the certificate", told.problems[0].text)
 
 
 def test_a_site_file_with_a_revoked_name_is_what_is_old(site: Site) -> None:
     """No install gives a revoked name back: the fix is to name in the site file what the controllers have."""
-    told = certificates.described(
+    told = certificates.status_of(
         site, "c1", found(authority().sign("new", 400)), CA, {"slurm-dws": "2028-04-10 revoked"}
     )
     (problem,) = told.problems
-    assert problem.text == "it is for new, and the site file says slurm-dws, which was revoked"
+    assert problem.text == "the certificate is for new, but the site file says slurm-dws, which was revoked"
     assert problem.fix == f"set access.common_name in {site.path.name} to new"
 
 
 def test_a_master_that_says_nothing(site: Site) -> None:
     """Without the CA nobody knows whether a certificate is any good, and that is bad."""
-    told = certificates.described(site, "c1", found(authority().sign("slurm-dws", 400)), b"")
+    told = certificates.status_of(site, "c1", found(authority().sign("slurm-dws", 400)), b"")
     assert told.signed is None and [problem.bad for problem in told.problems] == [True]
 
 
 def test_the_table_has_a_column_for_each_controller_and_tells_what_is_wrong_once(site: Site) -> None:
     """What two controllers have in common is told with both names."""
     pems = [authority().sign("slurm-dws", days) for days in (20, 21)]
-    every = [certificates.described(site, host, found(pem), CA) for host, pem in zip(("c1", "c2"), pems, strict=True)]
-    lines = [text(row) for row in certificates_table.rows(every)]
+    every = [certificates.status_of(site, host, found(pem), CA) for host, pem in zip(("c1", "c2"), pems, strict=True)]
+    lines = [text(row) for row in certificates.rows(every)]
     assert lines[0].split() == ["c1", "c2"]
     assert next(line for line in lines if line.startswith("days left")).split()[2:] == ["19", "20"]
-    assert lines[-1] == "✗ c1, c2: it ends soon  `invoke certs.rotate`"
+    assert lines[-1] == "✗ c1, c2: the certificate expires soon  run `invoke certs.rotate`"
     assert "slurm may work on Workflows" in "\n".join(lines)
 
 
