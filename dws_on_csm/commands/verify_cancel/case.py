@@ -1,4 +1,4 @@
-"""One job that is cancelled while its Workflow is in a state: up to the cancel, and what becomes of it."""
+"""One case: a job is submitted, brought to a state of its Workflow, and cancelled; and what becomes of both."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from dws_on_csm.commands.verify_cancel.known_outcomes import NOT_BEGUN, STATES, Case, Course
-from dws_on_csm.commands.verify_cancel.workflow_hold import Holds
+from dws_on_csm.commands.verify_cancel.workflow_hold import WorkflowHold
 from dws_on_csm.commands.verify_cancel.workflow_watch import Seen, Watch
 from dws_on_csm.domain import names
 from dws_on_csm.engine.host_script import WAITS, fenced
@@ -17,10 +17,10 @@ from dws_on_csm.model.cluster_api import CONFLICT, ClusterError
 from dws_on_csm.stages import cancel
 
 QUIET = 3.0
-"""Seconds for which a cancel that does nothing must have done nothing; what it does comes within 1 to 3."""
+"""Seconds after which a cancel without an effect counts as such; an effect shows within 1 to 3 seconds."""
 
 EFFECT = 60.0
-"""Seconds within which Slurm must be through with a job that was cancelled."""
+"""Seconds within which Slurm must have finished a cancelled job."""
 
 BUFFER = dict.fromkeys(STATES[:3], "staging-in") | {
     "PreRun": "pre-run",
@@ -29,14 +29,14 @@ BUFFER = dict.fromkeys(STATES[:3], "staging-in") | {
     "DataOut": "staging-out",
     "Teardown": "teardown",
 }
-"""What Slurm calls the state of a job's burst buffer meanwhile (scontrol show job: BurstBufferState)."""
+"""Slurm's name for the state of the job's burst buffer at that time (scontrol show job: BurstBufferState)."""
 
 NO_RESOURCES = 5
-"""The exit code of a run in which a job never got resources: nothing is proven, and nothing failed."""
+"""The exit code of a run whose job never got resources: nothing failed, and nothing is verified."""
 
 
-class Failed(Exception):
-    """A case could not be made, or did not end."""
+class CaseFailed(Exception):
+    """A case that could not be made, or did not end; says why."""
 
     def __init__(self, text: str, code: int | None = None) -> None:
         super().__init__(text)
@@ -45,27 +45,27 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Bench:
-    """Where cases are made: the run, the submitter, what is seen of Workflows, what holds them (None: nothing can)."""
+    """What all cases use: the run, the submitting host, the watch on Workflows, and their hold (None: DWS has none)."""
 
     run: Run
     host: str
     watch: Watch
-    holds: Holds | None
+    holds: WorkflowHold | None
 
-    def go_on(self) -> None:
-        """Raises Failed when the run is to stop."""
+    def check_stop(self) -> None:
+        """Raise CaseFailed when the run is stopping."""
         if self.run.stopping.is_set():
-            raise Failed("stopped")
+            raise CaseFailed("stopped")
 
     def script(self, step: str, deadline: float, **given: str) -> Mapping[str, str]:
-        """What the script for `step` answers. Raises Failed with its last words."""
-        made = cancel.script(self.run.board.context(self.host), step, self.run.id, **given)
-        script = fenced(self.run.id, f"set -eu\n{made}")
+        """The answers of the script for `step`. Raises CaseFailed with its error message."""
+        body = cancel.script(self.run.board.context(self.host), step, self.run.id, **given)
+        script = fenced(self.run.id, f"set -eu\n{body}")
         answer = self.run.reach.change(self.host, script, deadline=deadline + WAITS)
-        self.go_on()
+        self.check_stop()
         if answer.code != 0:
-            said = (answer.err or answer.out).decode(errors="replace").strip()
-            raise Failed(f"{step} ended with exit code {answer.code}: {said[-500:]}")
+            message = (answer.err or answer.out).decode(errors="replace").strip()
+            raise CaseFailed(f"the script for {step} failed with exit code {answer.code}: {message[-500:]}")
         return cancel.answers(answer.out)
 
     def until(self, job: str, reached: Callable[[Sequence[Seen]], bool], seconds: float) -> bool:
@@ -73,18 +73,18 @@ class Bench:
         return self.watch.until(f"bb{job}", reached, seconds, self.run.stopping)
 
     def release(self, case: Case, job: str) -> None:
-        """The Workflow of the job is no longer held."""
+        """Release the Workflow of the job."""
         if self.holds and case.held:
             self.holds.change(drop=[f"bb{job}.{case.where}"])
 
 
 def collection(run: Run) -> str:
-    """Where the API has the Workflows that the plugin makes."""
+    """The API path of the Workflows that the plugin creates."""
     return f"/apis/{names.GROUP}/{names.WORKFLOW_VERSION}/namespaces/{run.site.access.namespace}/workflows"
 
 
-def gone(seen: Sequence[Seen]) -> bool:
-    """Whether a Workflow was taken away."""
+def is_gone(seen: Sequence[Seen]) -> bool:
+    """Whether a Workflow was deleted."""
     return bool(seen) and seen[-1].type == "DELETED"
 
 
@@ -92,10 +92,10 @@ def gone(seen: Sequence[Seen]) -> bool:
 
 
 def submit(bench: Bench, case: Case) -> str:
-    """The id of a new job, whose Workflow will come no further than to where it is to be cancelled."""
+    """Submit the case's job, whose Workflow will stop where the job shall be cancelled; its id."""
     how = "--begin=now+1hour" if case.where == "not begun" else "--hold" if _waits(case) else ""
     commands = "sleep 250" if case.where in (*STATES[:4], "running") else "true"
-    with _unborn(bench, case):
+    with _proposals_held(bench, case):
         job = bench.script("submit", 150.0, how=how, commands=commands)["id"]
         if bench.holds and case.held:
             bench.holds.change(add=[f"bb{job}.{case.where}"])
@@ -103,24 +103,24 @@ def submit(bench: Bench, case: Case) -> str:
 
 
 def _waits(case: Case) -> bool:
-    """Whether Slurm holds the job at first: for good, or until it is known which Workflow is to be held."""
+    """Whether Slurm holds the job at first: for ever, or until the name of the Workflow to hold is known."""
     return case.where == "job held" or (case.held and case.where != "Proposal")
 
 
-def _unborn(bench: Bench, case: Case) -> AbstractContextManager[None]:
-    """In Proposal a Workflow is as soon as it is there."""
+def _proposals_held(bench: Bench, case: Case) -> AbstractContextManager[None]:
+    """Hold all new Workflows in Proposal where the case needs that: a Workflow starts in this state."""
     return bench.holds.proposals() if bench.holds and case.where == "Proposal" else nullcontext()
 
 
 def reach(bench: Bench, case: Case, job: str) -> None:
-    """Return when the job and its Workflow are where they are to be cancelled. Raises Failed."""
+    """Wait until the job and its Workflow are where the job shall be cancelled. Raises CaseFailed."""
     if case.where in NOT_BEGUN:
         reached = bench.until(job, _proposed, EFFECT)
     else:
         _begin(bench, case, job)
         reached = bench.until(job, lambda seen: _running(seen) if not case.held else _held(seen, case.where), EFFECT)
     if not reached:
-        raise Failed(f"Workflow bb{job} never was in {case.where}")
+        raise CaseFailed(f"Workflow bb{job} did not reach {case.where} within {EFFECT:.0f} s")
 
 
 def _proposed(seen: Sequence[Seen]) -> bool:
@@ -132,25 +132,25 @@ def _held(seen: Sequence[Seen], state: str) -> bool:
 
 
 def _running(seen: Sequence[Seen]) -> bool:
-    """Whether it has been told that the Workflow is where it is while its job runs: what is told later is of the cancel."""
+    """Whether the watch has seen the Workflow in the state that it has while its job runs: later events are the cancel's."""
     return bool(seen) and seen[-1].desired == "PreRun"
 
 
 def _begin(bench: Bench, case: Case, job: str) -> None:
-    """Return when Slurm has called the plugin for what is to be cancelled; before that a cancel finds nothing to do."""
+    """Wait until Slurm has called the plugin for this state; an earlier cancel would find nothing to cancel. Raises CaseFailed."""
     allowed, wanted = bench.run.site.test_job.deadline, BUFFER[case.where]
     given = {"release": "yes" if _waits(case) else "", "wanted": wanted, "allowed": f"{allowed:.0f}"}
-    found = bench.script("begin", allowed + 60.0, job=job, **given)
-    if found["buffer"] == wanted:
+    state = bench.script("begin", allowed + 60.0, job=job, **given)
+    if state["buffer"] == wanted:
         return
-    text = f"job {job} is {found['job']} ({found['reason']}), its burst buffer {found['buffer']}, and not yet {wanted}"
-    lacks = found["job"] == "PENDING" and found["buffer"] in ("pending", "staged-in")
-    raise Failed(f"{text}: it never got resources" if lacks else text, NO_RESOURCES if lacks else None)
+    text = f"job {job} is {state['job']} ({state['reason']}) and its burst buffer {state['buffer']} instead of {wanted}"
+    lacks = state["job"] == "PENDING" and state["buffer"] in ("pending", "staged-in")
+    raise CaseFailed(f"{text}: it never got resources" if lacks else text, NO_RESOURCES if lacks else None)
 
 
 def abandon(bench: Bench, case: Case, job: str) -> None:
-    """End the job of a case that could not be made: the other cases need the resources that it would hold until the end."""
-    if not bench.run.stopping.is_set():  # then all jobs are cancelled at once
+    """Cancel the job of a failed case, which would otherwise hold resources that the other cases need."""
+    if not bench.run.stopping.is_set():  # a stopping run cancels all its jobs together
         bench.release(case, job)
         bench.script("cancel", 120.0, job=job, words="--hurry")
 
@@ -159,33 +159,35 @@ def abandon(bench: Bench, case: Case, job: str) -> None:
 
 
 @dataclass(frozen=True)
-class End:
-    """How a case ended: its course, seconds from the cancel, whether slurmctld killed its own teardown."""
+class Ending:
+    """How a case ended: its course, seconds since the cancel, whether slurmctld killed its own teardown."""
 
     course: Course
     seconds: float
     killed: bool
 
 
-def cancelled(bench: Bench, case: Case, job: str) -> End:
-    """Cancel the job and see what becomes of it. A Workflow that stays is deleted, and counts as one that stays."""
+def cancel_job(bench: Bench, case: Case, job: str) -> Ending:
+    """Cancel the job and watch what becomes of it. A Workflow that stays is deleted, and counts as one that stays."""
     before = bench.watch.events(f"bb{job}")
     began = time.monotonic()
     mark = bench.script("cancel", 120.0, job=job, words="--hurry" if case.hurry else "")
-    itself, found = _through(bench, case, job, before, mark)
-    if case.known.gone and "killed" not in found:
-        bench.until(job, gone, 30.0)  # Slurm is through as soon as it has asked for that
+    without_effect, end = _wait_for_end(bench, case, job, before, mark)
+    if case.known.gone and "killed" not in end:
+        bench.until(job, is_gone, 30.0)  # Slurm has finished the job as soon as it has asked for the deletion
     seen = bench.watch.events(f"bb{job}")
-    ended = seen[-1].at if gone(seen) else time.monotonic()
-    if not gone(seen):
-        take_away(bench, job, seen[-1].uid)
-    states = tuple(dict.fromkeys(one.desired for one in _after(seen, before) if one.desired != before[-1].desired))
-    course = Course(any(one.hurry for one in seen), states, gone(seen), found["job"], itself)
-    return End(course, ended - began, "killed" in found)
+    ended = seen[-1].at if is_gone(seen) else time.monotonic()
+    if not is_gone(seen):
+        delete_workflow(bench, job, seen[-1].uid)
+    states = tuple(
+        dict.fromkeys(event.desired for event in _after(seen, before) if event.desired != before[-1].desired)
+    )
+    course = Course(any(event.hurry for event in seen), states, is_gone(seen), end["job"], without_effect)
+    return Ending(course, ended - began, "killed" in end)
 
 
-def take_away(bench: Bench, job: str, uid: str) -> None:
-    """Delete the Workflow that was seen for the job: that very one. Another one that has its name by now stays."""
+def delete_workflow(bench: Bench, job: str, uid: str) -> None:
+    """Delete the job's Workflow with this uid; another Workflow that has its name by now stays."""
     try:
         bench.run.reach.cluster().delete(f"{collection(bench.run)}/bb{job}", uid=uid)
     except ClusterError as error:
@@ -193,23 +195,23 @@ def take_away(bench: Bench, job: str, uid: str) -> None:
             raise
 
 
-def _through(
+def _wait_for_end(
     bench: Bench, case: Case, job: str, before: Sequence[Seen], mark: Mapping[str, str]
 ) -> tuple[bool, Mapping[str, str]]:
-    """Wait until Slurm is through with the job: whether only its Workflow's release led there, and what Slurm says of it."""
-    if not case.known.itself or bench.until(job, lambda seen: any(_after(seen, before)), QUIET):
-        found = _end(bench, job, mark)
-        if not case.held or found["buffer"] == "complete" or "killed" in found:
-            return False, found
+    """Wait until Slurm has finished the job: whether it did so only once its Workflow was released, and its state."""
+    if not case.known.without_effect or bench.until(job, lambda seen: any(_after(seen, before)), QUIET):
+        end = _job_end(bench, job, mark)
+        if not case.held or end["buffer"] == "complete" or "killed" in end:
+            return False, end
     bench.release(case, job)
-    return True, _end(bench, job, mark)
+    return True, _job_end(bench, job, mark)
 
 
-def _end(bench: Bench, job: str, mark: Mapping[str, str]) -> Mapping[str, str]:
+def _job_end(bench: Bench, job: str, mark: Mapping[str, str]) -> Mapping[str, str]:
     given = {"size": mark["size"], "since": mark["since"], "allowed": f"{EFFECT:.0f}"}
     return bench.script("end", EFFECT + 60.0, job=job, **given)
 
 
 def _after(seen: Sequence[Seen], before: Sequence[Seen]) -> Iterator[Seen]:
-    """The events since `before` in which the Workflow is asked for another state, or is gone."""
-    return (one for one in seen[len(before) :] if one.desired != before[-1].desired or one.type == "DELETED")
+    """The events since `before` in which Slurm asks for another state of the Workflow, or deletes it."""
+    return (event for event in seen[len(before) :] if event.desired != before[-1].desired or event.type == "DELETED")

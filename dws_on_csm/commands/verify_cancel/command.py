@@ -1,4 +1,4 @@
-"""Jobs cancelled in each state of their Workflow, several at a time: what becomes of it, beside what is known."""
+"""`invoke verify --cancel`: jobs cancelled in each state of their Workflow, several at a time, compared with what is known."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 from dws_on_csm.commands.verify_cancel.case import (
     Bench,
-    End,
-    Failed,
+    CaseFailed,
+    Ending,
     abandon,
-    cancelled,
+    cancel_job,
     collection,
-    gone,
+    delete_workflow,
+    is_gone,
     reach,
     submit,
-    take_away,
 )
-from dws_on_csm.commands.verify_cancel.known_outcomes import CASES, Case, rows, told
-from dws_on_csm.commands.verify_cancel.workflow_hold import Holds
+from dws_on_csm.commands.verify_cancel.known_outcomes import CASES, Case, describe, rows
+from dws_on_csm.commands.verify_cancel.workflow_hold import WorkflowHold
 from dws_on_csm.commands.verify_cancel.workflow_watch import Watch
 from dws_on_csm.engine.context import StepReporter
 from dws_on_csm.engine.host_script import fenced
@@ -30,26 +30,26 @@ from dws_on_csm.model.events import Failure, Outcome
 from dws_on_csm.stages import cancel
 
 AT_ONCE = 4
-"""Cases side by side: so many scripts a connection takes, and one that is held costs its controller a kubectl a second."""
+"""Cases at the same time: a connection takes so many scripts, and a held Workflow costs its controller a kubectl a second."""
 
 CLEARED = 10.0
-"""Seconds that Slurm has to take down the Workflows of jobs that are left, before they are deleted."""
+"""Seconds that Slurm has to remove the Workflows of leftover jobs before they are deleted."""
 
 
 def work(run: Run) -> None:
-    """Make every case that can be made at this site, and tell how each went. Leaves nothing behind."""
+    """Run every case that this site allows, and report each; leaves no job and no Workflow."""
     host = run.hosts["submitter"][0]
     able, cluster = cancel.holds(run.board.context(host)), run.reach.cluster()
     watch = Watch(cluster, collection(run))
-    bench = Bench(run, host, watch, Holds(cluster) if able else None)
+    bench = Bench(run, host, watch, WorkflowHold(cluster) if able else None)
     try:
         _clear(bench, left=True)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             cases = [pool.submit(_case, bench, case) for case in CASES if able or not case.held]
-            while wait(cases, timeout=0.5).not_done:  # a main thread that wakes up sees to Ctrl-C
+            while wait(cases, timeout=0.5).not_done:  # the main thread has to wake up to notice Ctrl-C
                 pass
-            for done in cases:
-                done.result()
+            for case in cases:
+                case.result()
     finally:
         _clear(bench)
         watch.close()
@@ -59,39 +59,39 @@ def work(run: Run) -> None:
 
 def _left_out(bench: Bench) -> None:
     states = ", ".join(dict.fromkeys(case.where for case in CASES if case.held))
-    note = f"{states}: a Workflow has to be held there for that, which only a lab's DWS does"
+    note = f"not tested: {states}. Only a lab's DWS can hold a Workflow in these states"
     bench.run.done(bench.host, "cancel.left out", "ok", time.time(), note=note)
 
 
 def _clear(bench: Bench, *, left: bool = False) -> None:
-    """Hold nothing, cancel what jobs of this run there are, and see their Workflows gone. `left`: those that runs left, too.
+    """Release all Workflows, cancel this run's jobs, and wait until their Workflows are gone. `left`: also other runs' leftovers.
 
-    Jobs are found once, and from then on called by their numbers: of a name others may come.
+    Jobs are searched once by name and then cancelled by number: a later job may have the same name.
     """
     if bench.holds:
         bench.holds.clear()
     script = fenced(
         bench.run.id, cancel.script(bench.run.board.context(bench.host), "clear", "" if left else bench.run.id)
     )
-    undone = "which jobs are to be cancelled is not known, since squeue failed: "
-    fix = f"`squeue` there lists those whose names begin with {cancel.JOB}"
+    undone = "the jobs to cancel are unknown, because squeue failed: "
+    fix = f"run `squeue` there, and cancel the jobs whose names begin with {cancel.JOB}"
     out = bench.run.reach.told(bench.host, script, deadline=150.0, undone=undone, fix=fix)
-    found = cancel.answers(out.encode(errors="surrogateescape"))
-    ends = time.monotonic() + CLEARED
+    answers = cancel.answers(out.encode(errors="surrogateescape"))
+    deadline_at = time.monotonic() + CLEARED
     cluster = bench.run.reach.cluster()
-    for job in found.get("id", "").split():
-        there = cluster.get(f"{collection(bench.run)}/bb{job}")
-        if there and not bench.until(job, gone, ends - time.monotonic()):
-            take_away(bench, job, there["metadata"]["uid"])
+    for job in answers.get("id", "").split():
+        workflow = cluster.get(f"{collection(bench.run)}/bb{job}")
+        if workflow and not bench.until(job, is_gone, deadline_at - time.monotonic()):
+            delete_workflow(bench, job, workflow["metadata"]["uid"])
 
 
 def _case(bench: Bench, case: Case) -> None:
     began = time.time()
     try:
-        outcome, more = _made(bench, case)
-    except (Failed, LookFailed, RemoteError) as failed:
+        outcome, more = _run_case(bench, case)
+    except (CaseFailed, LookFailed, RemoteError) as failed:
         code = getattr(failed, "code", None)
-        command = f"submit a job, {case.reached}, {case.command}"  # the failure says how far it came
+        command = f"submit a job, {case.reached}, {case.command}"  # the failure says at which of these it failed
         outcome, more = "failed", {"failures": (Failure(command, code, meaning=str(failed), fix=FIX),)}
     if outcome == "failed" and bench.run.stopping.is_set():
         outcome, more = "skipped", {"note": "stopped"}
@@ -100,12 +100,12 @@ def _case(bench: Bench, case: Case) -> None:
     bench.run.done(bench.host, f"cancel.{case.name}", outcome, began, **more)
 
 
-FIX = "test_job in the site file is how jobs are submitted; `invoke logs` shows what the plugin and DWS said"
+FIX = "check test_job in the site file, with which jobs are submitted; run `invoke logs` to see what the plugin and DWS logged"
 
 
-def _made(bench: Bench, case: Case) -> tuple[Outcome, dict[str, Any]]:
-    """A case from its job's submission to the end: the outcome, and what there is to tell. Raises Failed."""
-    bench.go_on()
+def _run_case(bench: Bench, case: Case) -> tuple[Outcome, dict[str, Any]]:
+    """Run a case: its outcome, and the other fields of its event. Raises CaseFailed."""
+    bench.check_stop()
     at = StepReporter(bench.run.id, bench.host, "cancel", case.name, bench.run.emit)
     at.began("submit a job")
     job = submit(bench, case)
@@ -113,24 +113,24 @@ def _made(bench: Bench, case: Case) -> tuple[Outcome, dict[str, Any]]:
         at.began(f"job {job}: {case.reached}")
         reach(bench, case, job)
         at.began(f"{case.command} {job}")
-        return _judged(case, job, cancelled(bench, case, job))
-    except Failed:
+        return _judge(case, job, cancel_job(bench, case, job))
+    except CaseFailed:
         abandon(bench, case, job)
         raise
 
 
-def _judged(case: Case, job: str, end: End) -> tuple[Outcome, dict[str, Any]]:
+def _judge(case: Case, job: str, end: Ending) -> tuple[Outcome, dict[str, Any]]:
     table = rows(case, end.course, end.seconds)
     if end.killed:
         return "ok", {"table": table, "note": KILLED.format(job=job)}
     if end.course == case.known:
         return "ok", {"table": table}
-    meaning = f"seen: {told(end.course)}\nknown: {told(case.known)}"
-    fix = f"`invoke logs --job {job}` shows what Slurm and DWS said of it"
+    meaning = f"seen: {describe(end.course)}\nknown: {describe(case.known)}"
+    fix = f"run `invoke logs --job {job}` to see what the plugin and DWS logged"
     return "failed", {"table": table, "failures": (Failure(f"{case.command} {job}", meaning=meaning, fix=fix),)}
 
 
 KILLED = (
-    "job {job}: slurmctld killed its own teardown (slurm_bb_job_teardown killed by signal 9), as it sometimes does. The "
-    "Workflow was deleted; slurmctld itself forgets the job's buffer when it is started again"
+    "job {job}: slurmctld killed its own teardown (slurm_bb_job_teardown killed by signal 9), a known fault of Slurm. "
+    "The Workflow was deleted; slurmctld lists the job's burst buffer until it restarts"
 )

@@ -1,4 +1,4 @@
-"""Workflows that are held in a state for a moment, by the DWS of a lab."""
+"""Holds Workflows in a state for a moment, with a lab's DWS."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from dws_on_csm.stages.cancel import HOLD
 
 
-class Holds:
-    """The ConfigMap that DWS obeys; its keys are STATE or WORKFLOW.STATE. Threads may share it. Raises ClusterError."""
+class WorkflowHold:
+    """The ConfigMap that a lab's DWS obeys; its keys are STATE or WORKFLOW.STATE. Threads may share it. Raises ClusterError."""
 
     def __init__(self, cluster: Any) -> None:
         self._cluster = cluster
@@ -20,7 +20,7 @@ class Holds:
         self._making = threading.Lock()
 
     def change(self, add: Sequence[str] = (), drop: Sequence[str] = ()) -> None:
-        """Hold at these keys too, and no longer at those."""
+        """Add these keys and drop those."""
         with self._lock:
             self._keys = (self._keys | set(add)) - set(drop)
             data = dict.fromkeys(sorted(self._keys), "held for a moment, to be cancelled")
@@ -28,7 +28,7 @@ class Holds:
 
     @contextmanager
     def proposals(self) -> Iterator[None]:
-        """Hold every Workflow that is made meanwhile in Proposal: the name of one is not known before it is there."""
+        """Meanwhile hold every new Workflow in Proposal: its name is unknown before it exists."""
         with self._making:
             self.change(add=["Proposal"])
             try:
@@ -37,7 +37,7 @@ class Holds:
                 self.change(drop=["Proposal"])
 
     def clear(self) -> None:
-        """Hold nothing, whoever asked for it."""
+        """Release all Workflows, also those that another run holds."""
         with self._lock:
             self._keys.clear()
             self._cluster.delete("/api/v1/namespaces/{namespace}/configmaps/{name}".format(**HOLD))

@@ -1,4 +1,4 @@
-"""Workflows as they go through their states: one watch for all who wait for something of one of them."""
+"""One watch on all Workflows, for all threads that wait for a state of one of them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 from dws_on_csm.model.cluster_api import ClusterError
 
 ROUND = 60.0
-"""Seconds for which the server is asked to watch at a time."""
+"""Seconds of one watch request; the next one continues it."""
 
 SLICE = 0.5
-"""Seconds after which one who waits looks whether the run is to stop."""
+"""Seconds between two checks whether the run is stopping."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """An event: when it came (monotonic seconds), its type, and what the Workflow was like."""
+    """An event: when it came (monotonic seconds), its type, and the Workflow's state."""
 
     at: float
     type: str
@@ -31,11 +31,11 @@ class Seen:
     waits: bool
     """Whether a driver keeps it in its state."""
     uid: str = ""
-    """The Workflow's own, which another one of its name does not have."""
+    """The Workflow's uid, which another one of the same name does not have."""
 
 
 class Watch:
-    """Follows the collection at `path` until close(). What was there before is not seen."""
+    """Watches the collection at `path` from now until close()."""
 
     def __init__(self, cluster: Any, path: str) -> None:
         self._cluster, self._path = cluster, path
@@ -50,21 +50,21 @@ class Watch:
         threading.Thread(target=self._work, args=(version,), daemon=True, name=f"watch {path}").start()
 
     def events(self, name: str) -> Sequence[Seen]:
-        """What came of the Workflow so far."""
+        """The Workflow's events so far."""
         with self._news:
             return tuple(self._events[name])
 
     def until(
         self, name: str, reached: Callable[[Sequence[Seen]], bool], seconds: float, stop: threading.Event
     ) -> bool:
-        """Whether `reached` says yes to a Workflow's events within `seconds`. Raises ClusterError if the watch broke.
+        """Whether `reached` is true of a Workflow's events within `seconds`. Raises ClusterError if the watch failed.
 
         False at once when `stop` is set.
         """
-        ends = time.monotonic() + seconds
+        deadline_at = time.monotonic() + seconds
         with self._news:
             while not reached(self._events[name]):
-                left = ends - time.monotonic()
+                left = deadline_at - time.monotonic()
                 if self._error:
                     raise self._error
                 if left <= 0 or stop.is_set():
@@ -73,7 +73,7 @@ class Watch:
         return True
 
     def close(self) -> None:
-        """Nothing more is followed."""
+        """End the watch."""
         self._over = True
 
     def _work(self, version: str) -> None:
@@ -94,10 +94,10 @@ class Watch:
 
 
 def seen(event: Mapping[str, Any]) -> Seen:
-    """A watch's event as far as it matters here."""
+    """What matters of a watch's event."""
     spec, status = event["object"].get("spec", {}), event["object"].get("status", {})
     state = status.get("state", "")
-    waits = any(one["watchState"] == state and not one.get("completed") for one in status.get("drivers") or ())
+    waits = any(driver["watchState"] == state and not driver.get("completed") for driver in status.get("drivers") or ())
     hurry = bool(spec.get("hurry", False))
     desired, uid = spec.get("desiredState", ""), event["object"]["metadata"].get("uid", "")
     return Seen(time.monotonic(), event["type"], desired, state, status.get("status", ""), hurry, waits, uid)

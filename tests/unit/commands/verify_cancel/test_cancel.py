@@ -15,10 +15,10 @@ from typing import Any, cast
 
 import pytest
 
-from dws_on_csm.commands.verify_cancel.case import Bench, End, Failed
-from dws_on_csm.commands.verify_cancel.command import _clear, _judged, _made
-from dws_on_csm.commands.verify_cancel.known_outcomes import CASES, NOT_BEGUN, STATES, Case, Course, rows, told
-from dws_on_csm.commands.verify_cancel.workflow_hold import Holds
+from dws_on_csm.commands.verify_cancel.case import Bench, CaseFailed, Ending
+from dws_on_csm.commands.verify_cancel.command import _clear, _judge, _run_case
+from dws_on_csm.commands.verify_cancel.known_outcomes import CASES, NOT_BEGUN, STATES, Case, Course, describe, rows
+from dws_on_csm.commands.verify_cancel.workflow_hold import WorkflowHold
 from dws_on_csm.commands.verify_cancel.workflow_watch import Watch, seen
 from dws_on_csm.display import tables
 from dws_on_csm.display.style import text
@@ -89,11 +89,11 @@ def test_rows(name: str) -> None:
 
 
 JUDGED = {
-    "as known": (End(RUNNING.known, 2.0, False), "ok"),
-    "its teardown killed": (End(STAYS, 2.0, True), "ok"),
-    "it stays": (End(STAYS, 2.0, False), "failed"),
-    "hurried": (End(replace(RUNNING.known, hurry=True), 2.0, False), "failed"),
-    "its job ended otherwise": (End(replace(RUNNING.known, job="COMPLETED"), 2.0, False), "failed"),
+    "as known": (Ending(RUNNING.known, 2.0, False), "ok"),
+    "its teardown killed": (Ending(STAYS, 2.0, True), "ok"),
+    "it stays": (Ending(STAYS, 2.0, False), "failed"),
+    "hurried": (Ending(replace(RUNNING.known, hurry=True), 2.0, False), "failed"),
+    "its job ended otherwise": (Ending(replace(RUNNING.known, job="COMPLETED"), 2.0, False), "failed"),
 }
 
 
@@ -101,12 +101,12 @@ JUDGED = {
 def test_judged(name: str) -> None:
     """Anything but what is known is a failure that names both; a teardown that slurmctld killed is none, and is named."""
     end, outcome = JUDGED[name]
-    judged, more = _judged(RUNNING, "12", end)
+    judged, more = _judge(RUNNING, "12", end)
     assert judged == outcome
     assert ("killed its own teardown" in more.get("note", "")) == end.killed
     failures = more.get("failures", ())
     assert [one.meaning for one in failures] == (
-        [f"seen: {told(end.course)}\nknown: {told(RUNNING.known)}"] if outcome == "failed" else []
+        [f"seen: {describe(end.course)}\nknown: {describe(RUNNING.known)}"] if outcome == "failed" else []
     )
 
 
@@ -132,8 +132,8 @@ def test_a_case_that_cannot_be_made_leaves_its_resources_to_the_others() -> None
     pending = {"job": "PENDING", "buffer": "staged-in", "reason": "Resources"}
     answers = {"submit": {"id": "7"}, "begin": pending, "cancel": {"size": "0", "since": "0"}}
     bench = Scripted(cast(Run, run), "c1", cast(Watch, None), None, answers, [])
-    with pytest.raises(Failed, match="never got resources"):
-        _made(bench, RUNNING)
+    with pytest.raises(CaseFailed, match="never got resources"):
+        _run_case(bench, RUNNING)
     assert [step for step, _ in bench.asked] == ["submit", "begin", "cancel"]
     assert bench.asked[-1][1] == {"job": "7", "words": "--hurry"}
 
@@ -144,7 +144,7 @@ class Changing(SimpleNamespace):
     told = Reach.told
 
 
-@pytest.mark.parametrize(("code", "said"), [(BUSY, STILL), (1, "squeue failed: no controller")])
+@pytest.mark.parametrize(("code", "said"), [(BUSY, STILL), (1, "because squeue failed: no controller")])
 def test_jobs_that_could_not_be_cleared_away_are_told(monkeypatch: pytest.MonkeyPatch, code: int, said: str) -> None:
     """Where another run's command keeps this one out, or Slurm does not answer, no job was cancelled: that is no end without
     jobs."""
@@ -324,7 +324,7 @@ class Store:
 def test_a_workflow_without_a_name_is_held_with_all_others() -> None:
     """Proposal is held for everybody until the new Workflow's name is known, then for that one alone, and never torn."""
     store = Store()
-    holds = Holds(store)
+    holds = WorkflowHold(store)
     with holds.proposals():
         holds.change(add=["bb1.Proposal"])
     holds.change(add=["bb2.Setup"], drop=["bb1.Proposal"])
