@@ -1,10 +1,17 @@
-"""slurm.conf as a text with a grammar: what a key is set to, and the same text with one key set or taken out.
+"""slurm.conf as a text with a grammar: the value of a key, and the same text with one key set or removed.
 
-What a line is, slurmconf_lines knows. The rest of the grammar of Slurm's own parser, tried on slurmctld 24.11.5 too:
+The grammar is that of Slurm's own parser (src/common/parse_config.c); each rule was tried on slurmctld 24.11.5:
 
-- `Include FILE` at the very beginning of a line, in any case, puts FILE's lines there: a relative one lies beside
-  slurm.conf, whichever file includes it; %c stands for the cluster's name in small letters; * is refused.
-- Of a key that is set twice the last counts, and slurmctld logs an error.
+- Lines end at a newline alone; a carriage return is white space, as are tab, vertical tab and form feed.
+- `#` begins a comment anywhere, within quotes too, unless an odd number of backslashes precedes it.
+- A backslash at the end of a line, comment and white space aside, joins the next line, of whatever kind. A backslash within a
+  comment does nothing, and a comment line ends the joined line.
+- Then a backslash stands for the character after it.
+- A line is `KEY = VALUE`: the key in any case, the value in double quotes or without white space. Only lines of nodes,
+  partitions and similar have more pairs; only their first pair is read here.
+- `Include FILE` at the very beginning of a line, in any case, inserts FILE's lines there: a relative FILE is in slurm.conf's
+  folder, whichever file includes it; %c is the cluster's name in lower case; * is refused.
+- Of a key that is set twice the last line counts, and slurmctld logs an error.
 """
 
 from __future__ import annotations
@@ -14,29 +21,33 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from dws_on_csm.domain.slurm_conf_lines import SPACE, Line, lines_of, written
 from dws_on_csm.model.step import Finding, Refused
 
 MARK = "dws-on-csm"
-"""What the comment above a line that we appended has in it: it goes when the line goes."""
+"""In the comment above a line that this tool appended; the comment is removed with the line."""
 
 NONE: Mapping[str, str] = MappingProxyType({})
 
 FILES = 300
-"""Files that are read, slurm.conf among them; one that is included twice is read twice. slurm_conf.sh has the same limit."""
+"""Most files that are read, slurm.conf included; a file that is included twice counts twice. slurm_conf.sh has the same limit."""
 
 LARGEST = 2_000_000
-"""Bytes of one file that are read: whoever can write slurm.conf must not be able to hold up whoever reads it."""
+"""Most bytes of one file that are read: a user who can write slurm.conf must not be able to block its readers."""
 
 LINES = 100_000
-"""Lines of one file, and of all of them together."""
+"""Most lines of one file, and of all files together."""
 
+SPACE = " \t\n\v\f\r"
 _INCLUDE = re.compile(r"include\s+(\S+)", re.ASCII | re.IGNORECASE)
+_PART = re.compile(r"[^\n]*\n|[^\n]+")
+_BARE = re.compile(r"(?:[^#\\]+|\\.?)*+", re.DOTALL)
+_CHARACTER = re.compile(r"\\(.)|(.)", re.DOTALL)
+_PAIR = re.compile(r"\s*([a-z0-9_.]+)\s*[-*+/]?=\s*(\"[^\"]*\"|\S+)(?=\s|$)", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a key is set to, in which file ("": slurm.conf itself), on which of its lines, counted from 1."""
+    """The value of a key, its file ("": slurm.conf itself), and its first and last line there, counted from 1."""
 
     value: str
     file: str = ""
@@ -45,85 +56,173 @@ class Setting:
 
 
 def decoded(content: bytes) -> str:
-    """The text of slurm.conf or of a file that it includes; bytes that are no UTF-8 stay what they are.
+    """The text of slurm.conf or of an included file; bytes that are not UTF-8 are preserved.
 
-    Raises ValueError where it is more than anybody has in a slurm.conf.
+    Raises ValueError for a file that is larger than any real slurm.conf.
     """
     if len(content) > LARGEST:
-        raise ValueError(f"a slurm.conf of more than {LARGEST // 1_000_000} MB is not read")
+        raise ValueError(f"slurm.conf is larger than {LARGEST // 1_000_000} MB: this tool does not read it")
     if content.count(b"\n") > LINES:
-        raise ValueError(f"a slurm.conf of more than {LINES} lines is not read")
+        raise ValueError(f"slurm.conf has more than {LINES} lines: this tool does not read it")
     return content.decode(errors="surrogateescape")
 
 
 def value(text: str, key: str, includes: Mapping[str, str] = NONE) -> Setting | None:
-    """What `key` is set to in slurm.conf's `text` or in what it includes, the last where it is set twice; else None.
+    """The setting of `key` in slurm.conf's `text` and its included files, the last of several; None where none sets it.
 
-    `includes` has the texts of included files by path; one that is missing there counts as empty. Refused where
-    files that include each other come to more than anybody has.
+    `includes`: path -> text of the included files; a missing file counts as empty. Raises Refused where the files together
+    are larger than any real slurm.conf.
     """
     return next(reversed(settings(text, key, includes)), None)
 
 
 def settings(text: str, key: str, includes: Mapping[str, str] = NONE) -> tuple[Setting, ...]:
-    """Every place where `key` is set, in the order in which Slurm reads them (SlurmctldHost has several)."""
+    """All settings of `key`, in the order in which Slurm reads them (SlurmctldHost has several)."""
     read = _read(text, includes)
     return tuple(Setting(line.value(), file, line.first, line.last) for file, line in read if line.sets(key))
 
 
-def includes(text: str) -> tuple[str, ...]:
-    """The files that `text` itself includes, as written there: relative to slurm.conf's folder, %c not replaced."""
-    return tuple(found[1] for line in lines_of(text) if (found := _INCLUDE.match(line.text)))
-
-
 Conf = tuple[str, Mapping[str, str]]
-"""slurm.conf's text, and those of what it includes by path."""
+"""slurm.conf's text, and path -> text of its included files."""
 
 
 def differing(one: Conf, other: Conf) -> tuple[str, ...]:
-    """The keys of which two slurm.confs say different things, as they are written there, sorted.
+    """The keys with different values in two slurm.confs, spelled as there, sorted.
 
-    Comments, blanks, a key's case, and the order of lines of different keys make no difference.
+    Comments, white space, a key's case, and the order of lines of different keys do not count.
     """
     first, second = _meaning(*one), _meaning(*other)
-    names = {small: name for meaning in (first, second) for small, (name, _) in meaning.items()}
+    names = {key: name for meaning in (first, second) for key, (name, _) in meaning.items()}
     return tuple(sorted(names[key] for key in names if first.get(key, ("", []))[1] != second.get(key, ("", []))[1]))
 
 
 def _meaning(text: str, includes: Mapping[str, str]) -> dict[str, tuple[str, list[tuple[str, ...]]]]:
-    """Key in small letters -> how it is written, and what its lines say, in their order."""
-    found: dict[str, tuple[str, list[tuple[str, ...]]]] = {}
+    """Key in lower case -> its spelling, and the words of its lines, in their order."""
+    meaning: dict[str, tuple[str, list[tuple[str, ...]]]] = {}
     for _, line in _read(text, includes):
         if words := line.words():
-            found.setdefault(words[0].lower(), (words[0], []))[1].append(words[1:])
-    return found
+            meaning.setdefault(words[0].lower(), (words[0], []))[1].append(words[1:])
+    return meaning
 
 
 def with_setting(text: str, key: str, value: str, after_comment: str) -> str:
-    """`text` with `key` set to `value` exactly once, all else byte for byte as it was.
+    """`text` with `key` set to `value` exactly once; every other byte stays.
 
-    Where it is set, the value alone is replaced, in the line that counts, and the other lines that set it go. Else a
-    line is appended behind the comment `after_comment` (which gets MARK if it lacks it). What an included file says
-    of the key is the caller's to judge: see value(). ValueError if `value` is one that slurm.conf can't hold.
+    Where the key is set, only the value of the line that counts is replaced, and the other lines that set it are removed.
+    Otherwise a line is appended under the comment `after_comment` (MARK is added where the comment lacks it). Included files are
+    the caller's task: see value(). ValueError for a value that slurm.conf cannot express.
     """
     setting = [line for line in lines_of(text) if line.sets(key)]
     if not setting:
-        return _appended(text, f"{key}={written(value)}", after_comment)
+        return _appended(text, f"{key}={_written(value)}", after_comment)
     *others, counts = setting
     head, tail = text[: counts.start], text[counts.start + len(counts.raw) :]
     return _removed(head, others) + counts.with_value(value) + tail
 
 
 def without_setting(text: str, key: str) -> str:
-    """`text` without the lines that set `key` and our comment above them: undoes what with_setting appended."""
+    """`text` without the lines that set `key` and this tool's comment above them: undoes the appending of with_setting."""
     return _removed(text, [line for line in lines_of(text) if line.sets(key)])
+
+
+# --- lines
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line as Slurm reads it: `raw` begins at offset `start` and spans the lines `first` to `last`; `text` is its meaning."""
+
+    raw: str
+    start: int
+    first: int
+    last: int
+    text: str
+
+    def sets(self, key: str) -> bool:
+        """Whether it sets `key`, in any case."""
+        pair = _PAIR.match(self.text)
+        return pair is not None and pair[1].lower() == key.lower()
+
+    def value(self) -> str:
+        """The value of its key; "" for a line without one."""
+        pair = _PAIR.match(self.text)
+        return _unquoted(pair[2]) if pair else ""
+
+    def words(self) -> tuple[str, ...]:
+        """Its key, the key's value, and each word after it; () for an empty line."""
+        if pair := _PAIR.match(self.text):
+            return (pair[1], _unquoted(pair[2]), *self.text[pair.end() :].split())
+        return tuple(self.text.split())
+
+    def with_value(self, value: str) -> str:
+        """`raw` with another value; every other byte stays. ValueError for a value that slurm.conf cannot express."""
+        pair = _PAIR.match(self.text)
+        if pair is None or _unquoted(pair[2]) == value:
+            return self.raw
+        places = [place for _, *place in _characters(self.raw)]
+        (begin, _), (_, end) = places[pair.start(2)], places[pair.end(2) - 1]
+        return self.raw[:begin] + _written(value) + self.raw[end:]
+
+
+def lines_of(text: str) -> Iterator[Line]:
+    """The lines of `text` in order; their `raw` joined is the complete text."""
+    offset, number, raw = 0, 1, ""
+    for part in _PART.findall(text):
+        raw += part
+        if not _joins_next(part):
+            yield _line(raw, offset, number)
+            offset, number, raw = offset + len(raw), number + raw.count("\n"), ""
+    if raw:
+        yield _line(raw, offset, number)
+
+
+def _line(raw: str, start: int, first: int) -> Line:
+    text = "".join(character for character, *_ in _characters(raw)) if "\\" in raw else _bare(raw)
+    return Line(raw, start, first, first + max(raw.count("\n", 0, -1), 0), text)
+
+
+def _characters(raw: str) -> Iterator[tuple[str, int, int]]:
+    """Each character of a line's meaning, with begin and end of its place in raw; an escaped one takes two characters there."""
+    offset = 0
+    for part in _PART.findall(raw):
+        content = _bare(part).rstrip(SPACE)[:-1] if _joins_next(part) else _bare(part)
+        for match in _CHARACTER.finditer(content):
+            yield match[1] or match[2], offset + match.start(), offset + match.end()
+        offset += len(part)
+
+
+def _bare(part: str) -> str:
+    """A line of the file without its comment."""
+    if "\\" not in part:
+        return part.partition("#")[0]
+    match = _BARE.match(part)
+    return match[0] if match else ""
+
+
+def _joins_next(part: str) -> bool:
+    if "\\" not in part:
+        return False
+    bare = _bare(part).rstrip(SPACE)
+    return (len(bare) - len(bare.rstrip("\\"))) % 2 == 1
+
+
+def _unquoted(form: str) -> str:
+    return form[1:-1] if re.fullmatch(r'"[^"]*"', form) else form
+
+
+def _written(value: str) -> str:
+    """`value` in slurm.conf's syntax. ValueError for a value that it cannot express."""
+    if "\n" in value or '"' in value:
+        raise ValueError(f"slurm.conf cannot express the value {value!r}")
+    escaped = re.sub(r"([\\#])", r"\\\1", value)
+    return escaped if re.fullmatch(r"\S+", value, re.ASCII) else f'"{escaped}"'
 
 
 # --- files
 
 
 def _read(text: str, includes: Mapping[str, str]) -> Iterator[tuple[str, Line]]:
-    """The lines of slurm.conf and of what it includes, in Slurm's order, each with its file."""
+    """The lines of slurm.conf and its included files, in Slurm's order, each with its file."""
     cluster = ""
     top: tuple[str, ...] = ("",)
     pending = [(top, line) for line in lines_of(text)][::-1]
@@ -131,52 +230,52 @@ def _read(text: str, includes: Mapping[str, str]) -> Iterator[tuple[str, Line]]:
     files, size, lines = 1, len(text), len(pending)
     while pending:
         trail, line = pending.pop()
-        if found := _INCLUDE.match(line.text):
-            name = found[1].replace("%c", cluster)
+        if include := _INCLUDE.match(line.text):
+            name = include[1].replace("%c", cluster)
             path = paths[name] if name in paths else paths.setdefault(name, _path(name, includes))
-            if path and path in trail:  # a file that includes itself is one that Slurm never comes to an end with
+            if path and path in trail:  # Slurm itself never finishes reading a file that includes itself
                 continue
-            # also one that is not there: so that as many of these can't be looked for
+            # A missing file counts too: it limits how many lookups one text can cause.
             files, size = files + 1, size + len(includes.get(path, ""))
             if files <= FILES and size <= LARGEST:
-                more = [((*trail, path), one) for one in lines_of(includes.get(path, ""))]
+                more = [((*trail, path), inner) for inner in lines_of(includes.get(path, ""))]
                 lines += len(more)
                 pending += more[::-1]
             if files > FILES or size > LARGEST or lines > LINES:
-                raise Refused(_too_much())
+                raise Refused(_too_long())
         else:
             cluster = line.value().lower() if line.sets("ClusterName") else cluster
             yield trail[-1], line
 
 
-def _too_much() -> Finding:
+def _too_long() -> Finding:
     most = f"{FILES} files, {LINES} lines or {LARGEST // 1_000_000} MB"
     return Finding(
         "slurm-conf-too-long",
-        f"slurm.conf has more than {most}, with all that it includes, and is not read to its end",
-        "correct the Include lines of slurm.conf: a file may stand in more than one place only if it is short",
+        f"slurm.conf and its included files are more than {most}: this tool does not read them completely",
+        "correct the Include lines of slurm.conf: only a short file may be included in several places",
     )
 
 
 def _path(name: str, includes: Mapping[str, str]) -> str:
-    """The key of `includes` that an Include of `name` means: itself, or the shortest path that ends in it; else ""."""
-    ends = [path for path in includes if path == name or path.endswith(f"/{name}")]
-    return min(ends, key=len, default="")
+    """The path of the file that `Include NAME` means: NAME, or the shortest path that ends with it; "" where there is none."""
+    paths = [path for path in includes if path == name or path.endswith(f"/{name}")]
+    return min(paths, key=len, default="")
 
 
 # --- edits
 
 
 def _removed(text: str, lines: Iterable[Line]) -> str:
-    """`text` without `lines` and our comments above them; one that ended without a newline still does."""
+    """`text` without `lines` and this tool's comments above them; a text without a final newline stays without it."""
     gone = {line.start for line in lines}
-    kept: list[Line] = []
+    remaining: list[Line] = []
     for line in lines_of(text):
         if line.start not in gone:
-            kept.append(line)
-        elif kept and _is_ours(kept[-1]):
-            kept.pop()
-    rest = "".join(line.raw for line in kept)
+            remaining.append(line)
+        elif remaining and _is_ours(remaining[-1]):
+            remaining.pop()
+    rest = "".join(line.raw for line in remaining)
     return re.sub(r"\r?\n\Z", "", rest) if gone and not text.endswith("\n") else rest
 
 
@@ -185,11 +284,12 @@ def _is_ours(line: Line) -> bool:
 
 
 def _appended(text: str, line: str, comment: str) -> str:
-    """`text` with `line` at its end under our comment, or where our comment stands already without its line."""
+    """`text` with `line` at its end under our comment, or under a comment of ours that has lost its line."""
     end = "\r\n" if re.search(r"\r\n[^\n]*\Z", text) else "\n"
     ours = f"# {comment if MARK in comment else f'{MARK}: {comment}'}"
-    if left := next((one for one in lines_of(text) if one.raw.rstrip("\r\n") == ours and one.raw != ours), None):
-        after = left.start + len(left.raw)
+    comments = (known for known in lines_of(text) if known.raw.rstrip("\r\n") == ours and known.raw != ours)
+    if orphan := next(comments, None):
+        after = orphan.start + len(orphan.raw)
         return f"{text[:after]}{line}{end}{text[after:]}"
     block = f"{ours}{end}{line}"
     return f"{text}{end}{block}" if text and not text.endswith("\n") else f"{text}{block}{end}"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from dws_on_csm.domain.slurm_conf_lines import lines_of
+from dws_on_csm.domain.slurm_conf import lines_of
 from dws_on_csm.model.secret import GONE
 from dws_on_csm.redaction import secret_forms
 from dws_on_csm.redaction.secret_names import HINT, secret

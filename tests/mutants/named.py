@@ -102,7 +102,6 @@ TESTS = {
     "dws_on_csm/redaction/secret_names.py": "test_redact",
     "dws_on_csm/redaction/secret_values.py": "test_redact",
     "dws_on_csm/domain/slurm_conf.py": "test_slurm_conf test_activate",
-    "dws_on_csm/domain/slurm_conf_lines.py": "test_slurm_conf",
     "dws_on_csm/runner/run_log.py": "test_run_log test_full_disk",
     "dws_on_csm/runner/run.py": "test_run_log",
     "dws_on_csm/runner/work.py": "test_work test_site_lock test_fence",

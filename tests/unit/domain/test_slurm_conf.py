@@ -127,10 +127,11 @@ def test_a_key_that_may_stand_twice_has_all_its_settings() -> None:
     assert slurm_conf.settings(SITE, "slurmctldhost") == (Setting("ctl1", "", 3, 3), Setting("ctl2", "", 4, 4))
 
 
-def test_includes_are_listed_as_written() -> None:
-    """Whoever fetches the files has to know their names."""
-    text = 'Include a.conf # x\n#Include b.conf\ninclude\t/etc/%c/c.conf\n Include d.conf\nIncludes=e\nInclude "f"\n'
-    assert slurm_conf.includes(text) == ("a.conf", "/etc/%c/c.conf", '"f"')
+def test_only_include_lines_are_followed() -> None:
+    """Include must begin the line, outside a comment; its name has no quotes."""
+    files = {f"/etc/slurm/{name}.conf": f"A={name}\n" for name in "abcdef"}
+    text = 'Include a.conf # x\n#Include b.conf\ninclude\t/etc/slurm/c.conf\n Include d.conf\nIncludes=e.conf\nInclude "f.conf"\n'
+    assert [setting.value for setting in slurm_conf.settings(text, "A", files)] == ["a", "c"]
 
 
 TEXTS = [
@@ -266,7 +267,7 @@ def test_what_is_written_is_read_again(value: str) -> None:
 @pytest.mark.parametrize("value", ['say "a"', "two\nlines"])
 def test_a_value_that_slurm_conf_cannot_hold_is_refused(value: str) -> None:
     """Better no file than one that means something else."""
-    with pytest.raises(ValueError, match="no way to write"):
+    with pytest.raises(ValueError, match="cannot express the value"):
         slurm_conf.with_setting(SITE, KEY, value, "why")
 
 
@@ -328,7 +329,7 @@ def test_as_many_files_as_a_site_may_have_are_read() -> None:
 def test_what_is_longer_than_any_slurm_conf_is_not_read() -> None:
     """One text has a bound, in bytes and in lines; below it, each byte stays what it is."""
     for content in (b"#" * (slurm_conf.LARGEST + 1), b"\n" * (slurm_conf.LINES + 1)):
-        with pytest.raises(ValueError, match="is not read"):
+        with pytest.raises(ValueError, match="does not read it"):
             slurm_conf.decoded(content)
     assert slurm_conf.decoded(b"A=\xe9\n") == "A=\udce9\n"
     assert slurm_conf.decoded(b"\n" * slurm_conf.LINES) == "\n" * slurm_conf.LINES
