@@ -1,4 +1,4 @@
-"""Keys and certificates: made in memory, read from a kubeconfig; nothing here touches a file."""
+"""Keys, certificates and kubeconfigs: made and read in memory; no file is touched here."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def request(common_name: str) -> Request:
 
 
 def serial() -> str:
-    """A random serial number as openssl reads it from a file: 32 hexadecimal digits, positive, never 0."""
+    """A random serial number in the form of openssl's serial files: 32 hexadecimal digits, positive, never 0."""
     return f"{secrets.randbits(127) | 1:032x}"
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a certificate says of itself. `subject` and `issuer` as in RFC 4514 ("CN=kubernetes"), `serial` in hexadecimal.
+    """The content of a certificate. `subject` and `issuer` as in RFC 4514 ("CN=kubernetes"), `serial` in hexadecimal.
 
-    days_left   whole days until its end, rounded down: negative when it is over
+    days_left   whole days until it expires, rounded down: negative once it has expired
     """
 
     common_name: str
@@ -57,29 +57,29 @@ class Certificate:
 
 
 def read(pem: bytes) -> Certificate:
-    """What is in a certificate, the first of several. Raises ValueError if it is none."""
+    """The content of the first certificate in `pem`. Raises ValueError where `pem` is not a certificate."""
     from cryptography import x509
 
-    return _said(x509.load_pem_x509_certificate(pem))
+    return _parsed(x509.load_pem_x509_certificate(pem))
 
 
-def _said(found: x509.Certificate) -> Certificate:
+def _parsed(certificate: x509.Certificate) -> Certificate:
     from cryptography import x509
 
-    names = found.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return Certificate(
         common_name=str(names[0].value) if names else "",
-        subject=found.subject.rfc4514_string(),
-        issuer=found.issuer.rfc4514_string(),
-        since=found.not_valid_before_utc,
-        until=found.not_valid_after_utc,
-        days_left=(found.not_valid_after_utc - datetime.now(UTC)).days,
-        serial=f"{found.serial_number:x}",
+        subject=certificate.subject.rfc4514_string(),
+        issuer=certificate.issuer.rfc4514_string(),
+        since=certificate.not_valid_before_utc,
+        until=certificate.not_valid_after_utc,
+        days_left=(certificate.not_valid_after_utc - datetime.now(UTC)).days,
+        serial=f"{certificate.serial_number:x}",
     )
 
 
 def common_name(pem: bytes) -> str:
-    """Whom a certificate is for; "" if it is none."""
+    """The common name of a certificate; "" where `pem` is not a certificate."""
     try:
         return read(pem).common_name
     except ValueError:
@@ -87,7 +87,7 @@ def common_name(pem: bytes) -> str:
 
 
 def signer(pem: bytes, ca: bytes) -> Certificate | None:
-    """Which of the certificates in `ca` signed `pem`, by signature and names; None if none did."""
+    """The certificate in `ca` that signed `pem`, by signature and names; None where none did."""
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
 
@@ -97,7 +97,7 @@ def signer(pem: bytes, ca: bytes) -> Certificate | None:
             certificate.verify_directly_issued_by(issuer)
         except (ValueError, TypeError, InvalidSignature):
             continue
-        return _said(issuer)
+        return _parsed(issuer)
     return None
 
 
@@ -109,7 +109,7 @@ def signed_by(pem: bytes, ca: bytes) -> bool:
 def kubeconfig(
     cluster: str, server: str, ca: bytes, user: str, namespace: str, certificate: bytes, key: Secret
 ) -> Secret:
-    """A kubeconfig with everything embedded, user and context both named `user`; YAML that is JSON in its values."""
+    """A kubeconfig with embedded certificate, key and CA; its user and its context both have the name `user`."""
     import yaml
 
     def embedded(content: bytes) -> str:

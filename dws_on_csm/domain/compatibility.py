@@ -1,4 +1,4 @@
-"""What goes with what, as data: each row with its source, so that a reader can check it and add the next version."""
+"""Which versions work together, as data: each row with its source, so that a reader can check it and add the next version."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dws_on_csm.model.step import Finding
 
 @dataclass(frozen=True)
 class Row:
-    """Where `when` is in its range of versions, `must` has to be in its own.
+    """Where the subject of `when` is in its range of versions, the subject of `must` must be in its own range.
 
-    Ranges are comparisons that all hold: "0.0.5", ">=23.02", ">=0.0.5 <0.1.13". `mended`: what this tool does where it
-    isn't so; such a row stands in nobody's way.
+    Ranges are comparisons that must all be true: "0.0.5", ">=23.02", ">=0.0.5 <0.1.13". `remedy`: what this tool does about a
+    broken row; a row with a remedy is no finding.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Row:
     why: str
     fix: str
     source: str
-    mended: str = ""
+    remedy: str = ""
 
 
 TABLE = (
@@ -31,8 +31,8 @@ TABLE = (
         "slurm-too-old",
         ("plugin", ">=0.0.5"),
         ("slurm", ">=23.02"),
-        "before 23.02 Slurm gives the hooks no job_info, and the plugin takes the job's id from it",
-        "upgrade Slurm, or set versions.plugin: 0.0.4, which was made for older ones",
+        "before 23.02, Slurm does not pass job_info to the hooks, and the plugin takes the job's id from it",
+        "upgrade Slurm, or set versions.plugin: 0.0.4, which was made for older versions",
         "Slurm's NEWS, 23.02.0pre1 (job_info for most hooks); slurm_bb_job_process in burst_buffer.lua of v0.0.5",
     ),
     Row(
@@ -47,16 +47,16 @@ TABLE = (
         "hooks-missing",
         ("plugin", "<=0.0.5"),
         ("slurm", "<24.05"),
-        "from 24.05 on slurmctld does not start without slurm_bb_test_data_in and slurm_bb_test_data_out",
+        "from 24.05 on, slurmctld does not start without slurm_bb_test_data_in and slurm_bb_test_data_out",
         "",
         "Slurm's NEWS, 24.05; req_fxns in src/plugins/burst_buffer/lua/burst_buffer_lua.c of 24.11.5; seen on 24.11.5",
-        mended="a marked block at the end of burst_buffer.lua defines the hooks that are asked for",
+        remedy="a marked block at the end of burst_buffer.lua defines the missing hooks",
     ),
     Row(
         "slurm-lua-5.1",
         ("plugin", ">=0.0.0"),
         ("lua", ">=5.2"),
-        "with Lua 5.1 popen():close() tells no exit code, so the plugin takes every kubectl call for failed",
+        "with Lua 5.1, popen():close() returns no exit code, so the plugin treats every kubectl call as failed",
         "build Slurm's burst_buffer_lua.so with Lua 5.2 or newer; Debian's packages have 5.1",
         "Lua 5.2's manual, 8.2 (io.close of a popen file); burst_buffer.lua of v0.0.5, DWS:io_popen; seen on Debian 12 and 13",
     ),
@@ -64,7 +64,7 @@ TABLE = (
         "dws-too-new",
         ("plugin", "<=0.0.5"),
         ("dws", "<0.1.13"),
-        "the plugin writes Workflows of v1alpha2, which DWS serves through 0.1.12 only",
+        "the plugin writes Workflows of v1alpha2, which DWS serves only until 0.1.12",
         "set versions.dws: 0.1.12 or older",
         "api/ and config/crd of dws v0.1.12 and v0.1.13; burst_buffer.lua of v0.0.5, DWS:template",
     ),
@@ -72,30 +72,28 @@ TABLE = (
         "cert-manager-v1",
         ("dws", ">=0.0.0"),
         ("cert-manager", "<1.6"),
-        "the csm overlay asks for cert-manager.io/v1alpha3, which cert-manager serves before 1.6 only",
+        "the csm overlay needs cert-manager.io/v1alpha3, which cert-manager serves only before 1.6",
         "",
         "config/csm of dws v0.0.20 and v0.1.17; cert-manager's release notes of 1.6; CSM 1.6 ships 1.12.9 (docs-csm)",
-        mended="an overlay of ours puts cert-manager.io/v1 back",
+        remedy="our own overlay changes it to cert-manager.io/v1",
     ),
     Row(
         "kubernetes-too-old",
         ("dws", ">=0.0.0"),
         ("kubernetes", ">=1.20"),
-        "CSM 1.2, the oldest that DWS's procedure was written for, has Kubernetes 1.20",
+        "DWS's procedure was written for CSM 1.2 and later, and CSM 1.2 has Kubernetes 1.20",
         "upgrade CSM",
         "docs-csm 1.2 to 1.6: Kubernetes 1.20 to 1.24 and later",
     ),
 )
-SLURM_MEASURED = "24.11.5"
-"""The Slurm on which the whole procedure was seen to work."""
 
 
 def within(version: str, span: str) -> bool:
-    """Whether `version` fulfils every comparison of `span`; missing numbers count as 0 (23.02 is 23.2.0)."""
-    return all(_holds(version, one) for one in span.split())
+    """Whether every comparison of `span` is true for `version`; missing numbers count as 0 (23.02 is 23.2.0)."""
+    return all(_is_true(version, comparison) for comparison in span.split())
 
 
-def _holds(version: str, comparison: str) -> bool:
+def _is_true(version: str, comparison: str) -> bool:
     number = comparison.lstrip("<>=")
     left, right = _padded(version), _padded(number)
     sign = comparison[: len(comparison) - len(number)] or "="
@@ -107,7 +105,7 @@ def _padded(version: str) -> tuple[int, ...]:
 
 
 def broken(versions: Mapping[str, str]) -> Sequence[Row]:
-    """Rows that these versions break, by subject ("slurm": "24.11.5"); a subject that isn't known breaks nothing."""
+    """The rows that these versions break. `versions`: subject -> version ("slurm": "24.11.5"); an unknown one breaks none."""
     return [row for row in TABLE if _applies(row, versions) and not within(versions[row.must[0]], row.must[1])]
 
 
@@ -117,10 +115,10 @@ def _applies(row: Row, versions: Mapping[str, str]) -> bool:
 
 
 def findings(versions: Mapping[str, str], host: str = "") -> Sequence[Finding]:
-    """What stands in the way, for people; `host` where the versions were found."""
+    """The findings of these versions; `host`: where they were read."""
     where = f" on {host}" if host else ""
     return [
         Finding(row.name, f"{row.must[0]} {versions[row.must[0]]}{where}: {row.why} ({row.source})", row.fix)
         for row in broken(versions)
-        if not row.mended
+        if not row.remedy
     ]

@@ -1,4 +1,4 @@
-"""Where things are and what they are called: on the hosts, in the cluster, in the registry."""
+"""Names and paths: on the hosts, in the cluster, in the registry."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ WEBHOOK = "dws-webhook"
 GROUP = "dataworkflowservices.github.io"
 
 WORKFLOW_VERSION = "v1alpha2"
-"""The API version that plugin 0.0.5 writes (its burst_buffer.lua, template of a Workflow)."""
+"""The API version of the Workflows that plugin 0.0.5 writes (template of a Workflow in its burst_buffer.lua)."""
 
 WORKFLOWS = f"workflows.{GROUP}"
 BINDING = "slurm-dws-viewer"
 
 ROLE = "workload-manager"
-"""The plugin's ClusterRole as config/rbac/workload_manager_role.yaml of every version of dws has it."""
+"""The plugin's ClusterRole in config/rbac/workload_manager_role.yaml of every version of dws."""
 
 KUBECONFIG = "/etc/slurm/slurm-dws.kubeconfig"
-"""The path is fixed in the plugin's burst_buffer.lua."""
+"""The plugin's burst_buffer.lua has this path as a constant."""
 
 
 def clone(site: Site) -> str:
-    """The folder of the clone of dws on the master: one a version, so that an undeploy finds the version that is installed."""
+    """The folder of the clone of dws on the master: one for each version, so that undeploy finds the installed version."""
     return f"{site.master.workarea}/dws-{site.versions.dws}"
 
 
 def image(site: Site, name: str, tag: str) -> str:
-    """An image as the cluster's nodes ask for it."""
+    """The name by which the cluster's nodes pull an image."""
     return f"{site.registry.name}/{name}:{tag}"
 
 
 def role(site: Site) -> str:
-    """The ClusterRole for the plugin: through 0.1.0 applied by hand, from 0.1.1 deployed with a prefix (config/rbac of both)."""
+    """The plugin's ClusterRole: until dws 0.1.0 applied separately, from 0.1.1 deployed with a prefix (config/rbac of both)."""
     return ROLE if role_by_hand(site) else f"dws-{ROLE}"
 
 
 def role_by_hand(site: Site) -> bool:
-    """Whether the role has to be applied beside what DWS deploys."""
+    """Whether the role must be applied separately, because the deployment of this dws lacks it."""
     return version_key(site.versions.dws) < (0, 1, 1)
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """A version that can be compared: "v0.0.20" -> (0, 0, 20); what isn't a number ends it."""
+    """A version for comparisons: "v0.0.20" -> (0, 0, 20); it ends before the first part that is not a number."""
     numbers = []
     for part in version.removeprefix("v").split("."):
         if not part.isdigit():

@@ -1,4 +1,4 @@
-"""What goes with what: the table and how it is read."""
+"""Which versions work together: the table, and how it is read."""
 
 import pytest
 
@@ -52,7 +52,7 @@ def test_each_row_is_broken_by_what_it_excludes(change: dict[str, str], names: l
 
 
 def test_what_this_tool_mends_stands_in_nobodys_way() -> None:
-    """A row that this tool mends is no finding; any other is one, with the versions, the reason and a fix."""
+    """A row with a remedy is no finding; any other row is one, with the versions, the reason and a fix."""
     assert findings(FITS | {"slurm": "24.11.5", "cert-manager": "1.12.9"}) == []
     (one,) = findings(FITS | {"slurm": "22.05.8"}, "slurmctl1")
     assert one.name == "slurm-too-old"
@@ -62,7 +62,7 @@ def test_what_this_tool_mends_stands_in_nobodys_way() -> None:
 
 
 def test_every_row_has_its_source_and_a_way_out() -> None:
-    """A row says where it is from, and either how a person mends it or that this tool does."""
+    """A row has its source, and either a fix for people or a remedy of this tool."""
     for row in TABLE:
         assert row.source
-        assert bool(row.fix) != bool(row.mended), row.name
+        assert bool(row.fix) != bool(row.remedy), row.name
