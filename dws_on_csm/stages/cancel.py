@@ -49,11 +49,15 @@ def answers(out: bytes) -> dict[str, str]:
 def _judge_active(ctx: StepContext, found: Value) -> Sequence[Finding]:
     seen = []
     if found.get("type") != "burst_buffer/lua":
-        text = f"slurmctld has BurstBufferType={found.get('type') or 'unknown: it does not answer'}"
-        seen.append(Finding("plugin-not-active", text, "`invoke install` puts that right"))
+        text = f"slurmctld on {ctx.host} does not respond"
+        if found.get("type"):
+            text = f"slurmctld on {ctx.host} runs with BurstBufferType={found['type']}"
+        seen.append(Finding("plugin-not-active", text, "run `invoke install`"))
     if "refused" in found:
         text = f"SlurmUser on {ctx.host} can't list Workflows: {found['refused']}"
-        seen.append(Finding("api-refuses", text, "`invoke install` puts that right, unless the API server is down"))
+        seen.append(
+            Finding("api-refuses", text, "run `invoke install`; if that does not help, check that the API server is up")
+        )
     return seen
 
 

@@ -33,16 +33,18 @@ def _judge_user(ctx: StepContext, found: Value) -> Sequence[Finding]:
     every = {
         "unknown": Finding(
             "test-user-unknown",
-            f"{host} knows no user {job.user}, as whom the test job is submitted",
-            "set test_job.user to an ordinary user of the site",
+            f"user {job.user} of the test job does not exist on {host}",
+            "set test_job.user in the site file to an ordinary user of that host",
         ),
         "sbatch": Finding(
             "sbatch-missing",
-            f"{host} has no sbatch, on PATH or beside slurmctld",
-            "install Slurm's client commands there: the test job is submitted there",
+            f"sbatch is missing on {host}, both on PATH and in slurmctld's folder",
+            "install Slurm's client commands there: the test job is submitted from that host",
         ),
         "folder": Finding(
-            "test-folder", f"{job.user} can't enter {job.folder} on {host}", "set test_job.folder to one that it can"
+            "test-folder",
+            f"{job.user} can't enter {job.folder} on {host}",
+            "set test_job.folder in the site file to a folder that this user can enter",
         ),
     }
     return [every[word] for word in found]
@@ -104,14 +106,14 @@ def _table(found: Value) -> tuple[tuple[str, ...], ...]:
 
 
 def _want(ctx: StepContext) -> Value:
-    return _read(ctx, ctx.facts.all("verify.job")[ctx.host]) or "proven by a job"
+    return _read(ctx, ctx.facts.all("verify.job")[ctx.host]) or "proven by a test job"
 
 
 def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     job = ctx.site.test_job
     body = render.read("controller/test_job.sh")
     made = script(ctx, body, allowed=str(int(job.deadline)), state_folder=STATE)
-    submit = RunScript(f"submit a test job as {job.user}, and follow its Workflow", made, job.deadline + 300.0)
+    submit = RunScript(f"submit a test job as {job.user} and follow its Workflow", made, job.deadline + 300.0)
     # of a pod that somebody else has started it isn't known yet what its slurmctld has read
     return [files.note(ctx), submit] if discover.of(ctx) else [submit]
 
@@ -141,8 +143,8 @@ STAGE = Stage(
             read=_read,
             status_text=lambda have: str(have or "no proof yet"),
             table=_table,
-            repeat_text="a job proves the result: the proof from before holds until something is changed",
-            hint="`invoke logs` shows what the plugin and DWS said; test_job in the site file is how the job is submitted",
+            repeat_text="a test job proves the result; the earlier proof holds until something changes",
+            hint="run `invoke logs` to see what the plugin and DWS reported; test_job in the site file says how to submit the job",
         ),
     ),
     proves=True,

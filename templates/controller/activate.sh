@@ -35,9 +35,9 @@ pledge() {
     if systemd; then
         mkdir -p -- "$units/multi-user.target.wants" &&
             cat >"$units/$boot" <<END && ln -sf -- "../$boot" "$units/multi-user.target.wants/$boot" || return 1
-# Made by dws-on-csm while it activates slurm.conf, and removed by it: puts back what was cut off with the host.
+# Made by dws-on-csm while it activates slurm.conf, and removed by it: undoes an activation that the host's end interrupted.
 [Unit]
-Description=slurm.conf put back after an activation that was cut off
+Description=Restore slurm.conf after an interrupted activation by dws-on-csm
 ConditionPathExists=$pending
 RequiresMountsFor="$state" "$folder" "${there%/*}"
 Before=${unit%.service}.service
@@ -128,7 +128,7 @@ bring_up() {
     since=$(date +%s)
     until_=$(($(clock) + deadline * 10))
     said=
-    say "starting $unit again"
+    say "restarting $unit"
     (start_again; : >"$work/through") </dev/null >/dev/null 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
     while [ "$(clock)" -lt "$until_" ]; do
         if [ ! -e "$work/through" ]; then sleep 0.1; continue; fi
@@ -139,7 +139,7 @@ bring_up() {
         patience=$(((until_ - $(clock)) / 10 + 1))
         # it answers only once it has loaded its plugins and read its state
         if here && alive && [ "$(main_pid)" = "$main" ]; then patience=30; answered=yes; return 0; fi
-        if [ -z "$said" ] && alive; then said=yes; say "slurmctld runs and does not answer yet"; fi
+        if [ -z "$said" ] && alive; then said=yes; say "slurmctld runs but does not respond yet"; fi
         sleep 0.2
     done
     patience=30
@@ -158,18 +158,18 @@ last_words() {
 
 put_back() {
     last_words
-    if [ "$code" = 1 ]; then why="slurmctld ended"; else why="slurmctld did not answer within $deadline s"; fi
+    if [ "$code" = 1 ]; then why="slurmctld ended"; else why="slurmctld did not respond within $deadline s"; fi
     if [ ! -e "$work/back" ]; then
-        finish 1 down "$why; slurm.conf is left as it is"
+        finish 1 down "$why; slurm.conf is unchanged"
     fi
-    [ ! -e "$work/again" ] || finish 1 down "$neither; slurm.conf is as it was"
+    [ ! -e "$work/again" ] || finish 1 down "$neither; slurm.conf has its former text"
     first=$code
     if replace "$work/back" "$now"; then
-        what="slurm.conf was put back"
-        [ -e "$work/next" ] || what="BurstBufferType was taken out of slurm.conf"
+        what="slurm.conf was restored"
+        [ -e "$work/next" ] || what="BurstBufferType was removed from slurm.conf"
         say "$why; $what"
     else
-        what="slurm.conf was changed by somebody else meanwhile, and left"
+        what="slurm.conf was changed by somebody else meanwhile and is left alone"
     fi
     come_up
 }
@@ -178,14 +178,14 @@ put_back() {
 come_up() {
     bring_up
     code=$?
-    [ "$code" != 0 ] || finish 1 reverted "$why; $what, and slurmctld answers"
+    [ "$code" != 0 ] || finish 1 reverted "$why; $what; slurmctld responds"
     last_words
     # one that ends with the line, and without it is still at work, may well have ended for it
     if [ -e "$work/was" ] && [ ! -e "$work/again" ] && [ "${first-1}$code" != 12 ] && [ "$(conf_sum)" = "$(sum "$work/back")" ]; then
         as_it_was
     fi
-    [ "$code" = 1 ] || finish 1 reverted "$why; $what; slurmctld runs and has not answered yet"
-    finish 1 down "$why; $what, and slurmctld ended again"
+    [ "$code" = 1 ] || finish 1 reverted "$why; $what; slurmctld runs but has not responded yet"
+    finish 1 down "$why; $what; slurmctld ended again"
 }
 
 # The line that was taken out was not the reason: slurm.conf is as it was, and slurmctld started with that.
@@ -193,8 +193,8 @@ neither="slurmctld did not start with or without BurstBufferType, so that line i
 as_it_was() {
     : >"$work/again"
     why=$neither
-    what="slurm.conf is as it was"
-    replace "$work/was" "$(sum "$work/back")" || what="slurm.conf was changed by somebody else meanwhile, and left"
+    what="slurm.conf has its former text"
+    replace "$work/was" "$(sum "$work/back")" || what="slurm.conf was changed by somebody else meanwhile and is left alone"
     say "$why; $what"
     come_up
 }
@@ -210,28 +210,28 @@ recover() {
     why="the activation was interrupted"
     now=$(conf_sum)
     if [ "$now" = "$seen" ]; then
-        what="slurm.conf is as it was"
+        what="slurm.conf has its former text"
         [ -e "$work/touched" ] || finish 1 refused "$why before it changed anything"
     elif [ -e "$work/next" ] && [ "$now" = "$(sum "$work/next")" ] && [ -e "$work/back" ]; then
-        replace "$work/back" "$now" || { say "$why, and slurm.conf could not be put back"; exit 1; }
-        what="slurm.conf was put back"
+        replace "$work/back" "$now" || { say "$why; slurm.conf could not be restored"; exit 1; }
+        what="slurm.conf was restored"
         now=$(sum "$work/back")
     elif [ -e "$work/again" ] && [ "$now" = "$(sum "$work/back")" ]; then
-        replace "$work/was" "$now" || { say "$why, and slurm.conf could not be put back"; exit 1; }
-        what="slurm.conf is as it was"
+        replace "$work/was" "$now" || { say "$why; slurm.conf could not be restored"; exit 1; }
+        what="slurm.conf has its former text"
         now=$seen
     elif [ -e "$work/back" ] && [ "$now" = "$(sum "$work/back")" ]; then
-        what="BurstBufferType was taken out of slurm.conf"
+        what="BurstBufferType was removed from slurm.conf"
     else
-        what="slurm.conf was changed by somebody else meanwhile, and left"
+        what="slurm.conf was changed by somebody else meanwhile and is left alone"
     fi
-    if [ "$how" = boot ] || host_stops; then finish 1 reverted "$why; $what, and slurmctld starts with it when the host does"; fi
+    if [ "$how" = boot ] || host_stops; then finish 1 reverted "$why; $what; slurmctld starts with it at boot"; fi
     say "$why; $what"
     if [ "$now" != "$seen" ] || [ -e "$work/next" ]; then come_up; fi
     # a restart alone: one that does not come up is treated as it would have been
     bring_up
     code=$?
-    [ "$code" != 0 ] || finish 1 reverted "$why; $what, and slurmctld answers"
+    [ "$code" != 0 ] || finish 1 reverted "$why; $what; slurmctld responds"
     put_back
 }
 # While the host goes down systemd starts nothing.
@@ -248,7 +248,7 @@ ended() {
 # a look holds it for an instant
 alone() {
     exec 8>>"$state/activation.lock"
-    flock -w "$1" 8 || { say "another activation is at work on this host"; [ -n "$how" ] || : >"$work/done"; exit 75; }
+    flock -w "$1" 8 || { say "another activation is running on this host"; [ -n "$how" ] || : >"$work/done"; exit 75; }
 }
 
 answered=
@@ -268,24 +268,24 @@ if [ -e "$pending" ]; then
     exec 8>&-
     sh "$pending/activate" again >>"$work/progress" 2>&1
     alone 60
-    [ ! -e "$pending" ] || finish 1 refused "what an interrupted activation left could not be put back: nothing was done"
+    [ ! -e "$pending" ] || finish 1 refused "an interrupted activation could not be undone: nothing was changed"
 fi
 trap ended EXIT
 trap 'exit 143' HUP INT TERM
 slurm_path
 now=$seen
 if [ "$(conf_sum)" != "$seen" ]; then
-    finish 1 refused "slurm.conf was changed since it was looked at: nothing was done, run again"
+    finish 1 refused "slurm.conf was changed meanwhile: nothing was done, run again"
 fi
 # kept, not made of slurm.conf when it is needed: that has another text then
 if [ ! -e "$work/next" ] && [ -e "$work/back" ]; then
     peek "$conf" >"$work/was" 2>/dev/null
-    [ "$(sum "$work/was")" = "$seen" ] || finish 1 refused "slurm.conf could not be kept: nothing was done"
+    [ "$(sum "$work/was")" = "$seen" ] || finish 1 refused "slurm.conf could not be saved: nothing was changed"
 fi
-pledge || finish 1 refused "what would have to be put back could not be written down: nothing was done"
+pledge || finish 1 refused "the record for undoing this could not be written: nothing was changed"
 if [ -e "$work/next" ]; then
     now=$(sum "$work/next")
-    replace "$work/next" "$seen" || finish 1 refused "slurm.conf could not be written: nothing was done"
+    replace "$work/next" "$seen" || finish 1 refused "slurm.conf could not be written: nothing was changed"
     say "slurm.conf replaced"
 fi
 began=$(clock)
@@ -293,4 +293,4 @@ bring_up
 code=$?
 [ "$code" = 0 ] || put_back
 took=$(($(clock) - began))
-finish 0 activated "slurmctld answers after $((took / 10)).$((took % 10)) s"
+finish 0 activated "slurmctld responds after $((took / 10)).$((took % 10)) s"

@@ -24,7 +24,7 @@ submit) # $how: sbatch's options that make the case; $commands: what the job doe
     id=$(printf '#!/bin/sh\n#DW\n%s\n' "$commands" |
         eval "as \"\$user\" timeout 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=5 $how $options") || exit 1
     id=${id%%;*}
-    numeral "$id" || { echo "sbatch said no job's number" >&2; exit 1; }
+    numeral "$id" || { echo "sbatch printed no job id" >&2; exit 1; }
     echo "id=$id"
     ;;
 begin) # $release: whether it is held; $wanted: state of its burst buffer that is awaited, for $allowed seconds

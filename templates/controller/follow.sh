@@ -15,4 +15,4 @@ done
 keep "$conf"
 for one in "$next_sum" "$back_sum"; do [ -z "$one" ] || left "$one" "$(real "$conf")"; done
 trap - EXIT # from here on the folder is the activation's
-detached dws-on-csm-activation 'slurm.conf replaced and slurmctld started again by dws-on-csm'
+detached dws-on-csm-activation 'dws-on-csm replaces slurm.conf and restarts slurmctld'

@@ -76,11 +76,11 @@ mkfifo -m 600 "$work/events"
 # 1. the API as the plugin reaches it
 began=$(now)
 if ! listed=$(plugin_kubectl get "$workflows" --output name 2>&1); then
-    failed "the API as $slurm_name reaches it with $kubeconfig: $listed"
+    failed "$slurm_name cannot list Workflows with $kubeconfig: $listed"
 fi
 api=$(($(now) - began))
 number=$(printf '%s' "$listed" | grep -c . || true)
-if [ "$number" = 0 ]; then listed="No resources found"; else listed="$number there"; fi
+if [ "$number" = 0 ]; then listed="No resources found"; else listed="$number found"; fi
 printf '%s\n' "kubectl get $workflows as $slurm_name: $listed ($(spent "$api") s)"
 
 # 2. its Workflow is watched from before it is there: each event with the time at which it came
@@ -112,10 +112,10 @@ over=
 job=$(printf '#!/bin/sh\n#DW\ntrue\n' |
     eval "as \"\$user\" timeout 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=1 $options") || exit 1
 job=${job%%;*}
-numeral "$job" || { job= && failed "sbatch said no job's number"; }
+numeral "$job" || { job= && failed "sbatch printed no job id"; }
 printf '%s\n' "submitted job $job as $user"
 if gone; then
-    failed "job $job was taken without a Workflow: slurmctld runs without the plugin, or without burst_buffer.conf"
+    failed "Slurm accepted job $job without a Workflow: slurmctld runs without the plugin or without burst_buffer.conf"
 fi
 
 # 4. what is to be seen: the Workflow through its states, bbstat, the job completed, the Workflow gone
@@ -149,9 +149,9 @@ while :; do
     if [ "$state" = COMPLETED ] && gone; then break; fi
     if [ "$(up)" -ge "$limit" ]; then
         if [ -n "$resources" ] || [ "$(last 6)" != Completed ]; then
-            failed "job $job is $state, and its Workflow stays in $(last 4) ($(last 6))"
+            failed "job $job is $state; its Workflow stays in $(last 4) ($(last 6))"
         fi
-        printf '%s\n' "job $job never got resources in $allowed s: $(job_says Reason); cancelled"
+        printf '%s\n' "job $job never got resources within $allowed s: $(job_says Reason); cancelled"
         exit 5
     fi
     sleep 0.3 # Slurm reports no event to wait for
@@ -166,7 +166,7 @@ until [ "$(job_says JobState)" = COMPLETED ]; do
 done
 case $bbstat in
 *desiredState=*currentState=*) ;;
-*) failed "scontrol show bbstat workflow $job did not answer: $bbstat" ;;
+*) failed "scontrol show bbstat workflow $job did not respond: $bbstat" ;;
 esac
 
 over=yes

@@ -6,7 +6,7 @@
     kept && staged || exit 1
     if ! cp -p -- "$source" ./new || [ "$(checksum ./new)" != "$sum" ]; then
         unstaged
-        refused "$source is not what it was" || exit 1
+        refused "$source was changed or is damaged" || exit 1
     fi
     labelled
     if record "left $sum $path" && recorded; then placed; else unstaged; exit 1; fi

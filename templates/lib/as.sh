@@ -38,11 +38,11 @@ exec_as() {
         shift 2
     fi
     if ! account "$who"; then
-        printf 'no account %s: nothing is run\n' "$who" >&2
+        printf 'account %s does not exist: nothing was run\n' "$who" >&2
         exit 77
     fi
     if [ "$as_number" = 0 ] && [ "$who" != root ]; then
-        printf '%s is root by another name: nothing is run\n' "$who" >&2
+        printf '%s is another name of root: nothing was run\n' "$who" >&2
         exit 77
     fi
     # root in a container, or whoever a container runs as, may not be allowed to set what is so already

@@ -21,7 +21,7 @@ detached() {
     # one that is still at work needs its folder
     if [ -e "$work/done" ] || [ ! -e "$work/begun" ]; then rm -rf -- "$work"; fi
     if [ "$code" != 0 ] && systemctl is-active --quiet "$1.service" 2>/dev/null; then
-        echo "another activation is at work on this host"
+        echo "another activation is running on this host"
         exit 75
     fi
     exit "$code"

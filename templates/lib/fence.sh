@@ -9,7 +9,7 @@ set -eu
 umask 077
 mkdir -p "$STATE"
 exec 8>>"$STATE/entry" 9>>"$STATE/busy"
-busy() { echo "another run's command is still at work on this host" >&2; exit 75; }
+busy() { echo "another run's command is still running on this host" >&2; exit 75; }
 fenced() { printf '%s\n' "lost its lock: $*" >&2; exit 76; }
 flock -w 90 8 || busy
 last=
@@ -17,8 +17,8 @@ read -r last <"$STATE/busy" || :
 if [ "$last" != "$RUN" ]; then
     if [ "$last" \> "$RUN" ]; then
         # runs that are named by a master that has forgotten all before them come after none of those
-        lost="if none was, as the master lost its own $STATE, and no other run is at work, remove $STATE/busy there"
-        fenced "run $last has been at work on $(uname -n) since ($lost)"
+        lost="if the master lost its $STATE and no other run is active, remove $STATE/busy there"
+        fenced "run $last has changed $(uname -n) since ($lost)"
     fi
     flock -w 60 9 || busy
     rm -rf -- "$STATE/parts"

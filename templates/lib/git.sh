@@ -23,7 +23,7 @@ theirs() {
 pinned() {
     at=$(git -C "$1" rev-parse --quiet --verify "refs/tags/$tag^{commit}") || at='no commit'
     [ -z "$commit" ] || [ "$at" = "$commit" ] || {
-        printf '%s\n' "$tag of $2 is $at, and the site file pins $commit: nothing of it is used" >&2
+        printf '%s\n' "$tag of $2 is $at, but the site file pins $commit: it is not used" >&2
         return 1
     }
 }

@@ -37,7 +37,7 @@ stepped() {
 # $folder. Folders that are lacking are made, where that is asked for.
 into() {
     rest=$1 make=${2-} hops=0 chain=yes
-    case $rest in /*) ;; *) refused "$1 is no whole path" || return 1 ;; esac
+    case $rest in /*) ;; *) refused "$1 is not an absolute path" || return 1 ;; esac
     { cd -P / && stepped; } || return 1
     while :; do
         while :; do case $rest in /*) rest=${rest#/} ;; *) break ;; esac; done
@@ -45,8 +45,8 @@ into() {
         rest=${rest#"$name"}
         if [ -L "./$name" ]; then
             if [ "$chain $here $(stat -c %u -- "./$name")" != 'yes yes 0' ] || [ "$hops" = 40 ]; then
-                refused "$1: $(pwd -P)/$name is a link in a folder that others than root can write, and root does not follow it:" \
-                    "put the file itself there"
+                refused "$1: root does not follow the link $(pwd -P)/$name, because others than root can write its folder:" \
+                    "replace the link by the file itself"
                 return 1
             fi
             hops=$((hops + 1))
@@ -55,7 +55,7 @@ into() {
             continue
         fi
         case $rest in '' | /)
-            case $name in '' | . | ..) refused "$1 is no file" || return 1 ;; esac
+            case $name in '' | . | ..) refused "$1 is not a file" || return 1 ;; esac
             folder=$(pwd -P)
             [ "$folder" != / ] || folder=
             return 0
@@ -63,9 +63,9 @@ into() {
         esac
         if [ -n "$make" ] && [ ! -e "./$name" ]; then mkdir -m 755 -- "./$name" && sync -- . || return 1; fi
         parent=$id
-        { cd -P "./$name" && stepped; } || { refused "$1: no folder $name in $(pwd -P)" || return 1; }
+        { cd -P "./$name" && stepped; } || { refused "$1: cannot enter the folder $name in $(pwd -P)" || return 1; }
         case $name in . | ..) continue ;; esac
-        if [ "$above" != "$parent" ]; then refused "$1: $name is no folder of the one that it was seen in" || return 1; fi
+        if [ "$above" != "$parent" ]; then refused "$1: the folder $name was moved meanwhile: run again" || return 1; fi
     done
 }
 
@@ -82,11 +82,11 @@ what() {
     known=$(stat -c '%h %d:%i %u:%g %a %s %.9Y %.9Z %F' -- "$1") || return 1
     case $known in
     *' regular file' | *' regular empty file') ;;
-    *) refused "$folder/$name is no regular file" || return 1 ;;
+    *) refused "$folder/$name is not a regular file" || return 1 ;;
     esac
     case $here$known in
     yes* | 'no1 '*) ;;
-    *) refused "$folder/$name has a second name, and lies in a folder that others than root can write" || return 1 ;;
+    *) refused "$folder/$name has a second hard link, and others than root can write its folder" || return 1 ;;
     esac
 }
 
@@ -101,7 +101,7 @@ copied() {
         return 0
     fi
     rm -rf -- "$2"
-    refused "$folder/$name could not be read as one whole, or was changed meanwhile: run again"
+    refused "$folder/$name could not be read completely, or was changed meanwhile: run again"
 }
 
 # peek PATH [COMMAND...]: its content, or what COMMAND makes of it: no `peek PATH | COMMAND`, since a pipe has the exit code of its
@@ -118,16 +118,16 @@ peek() (
         made=$(
             exec 4>&1
             code=$({ { peeked 3>&- 4>&- && echo 0 >&3; } | "$@" >&4 3>&- 4>&-; } 3>&1) && [ "$code" = 0 ]
-        ) || refused "$folder/$name could not be read whole" || exit 1
+        ) || refused "$folder/$name could not be read completely" || exit 1
         what "./$name" || exit 1
         if [ "$known" = "$seen_" ]; then printf '%s\n' "$made"; exit 0; fi
     done
-    refused "$folder/$name is being changed, and could not be read as one whole: run again"
+    refused "$folder/$name could not be read completely, because another program is changing it: run again"
 )
 peeked() {
     what "./$name" || return 1
     size=${known#* * * * }
-    if [ "${size%% *}" -gt 8388608 ]; then refused "$folder/$name has more than 8 MiB, and is not read" || return 1; fi
+    if [ "${size%% *}" -gt 8388608 ]; then refused "$folder/$name is larger than 8 MiB: it is not read" || return 1; fi
     timeout --foreground -k 3 30 dd if="./$name" iflag=nofollow,nonblock,fullblock bs=65536 count=128 status=none 8>&- 9>&-
 }
 
@@ -150,7 +150,7 @@ staged() {
     here=$there # of the folder that the file lies in
     case $above,$who in
     "$parent,0 700" | "$parent,0 "?700) ;;
-    *) refused "$folder: $stage is not the folder that was made there" || return 1 ;;
+    *) refused "$folder: another program replaced the folder $stage: run again" || return 1 ;;
     esac
 }
 

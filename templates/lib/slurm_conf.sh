@@ -115,20 +115,20 @@ who_is_slurm() {
     slurm_name=${slurm_name%%(*}
     if [ "$conf_code" != 0 ]; then
         slurm_lacks=unreadable
-        slurm_why="who SlurmUser is is not known: $folder/slurm.conf, with all that it includes, can't be read to its end"
+        slurm_why="SlurmUser is unknown: $folder/slurm.conf and its includes can't be read completely"
         case $conf_code in
-        3) slurm_why="$slurm_why (it includes more than 300 files)" ;;
-        5) slurm_why="$slurm_why (it has more than 5 MB altogether)" ;;
+        3) slurm_why="$slurm_why (more than 300 files)" ;;
+        5) slurm_why="$slurm_why (more than 5 MB)" ;;
         4) slurm_why="$slurm_why ($(conf_files | tail -n 1) can't be read)" ;;
-        124 | 137) slurm_why="$slurm_why (it takes too long)" ;;
+        124 | 137) slurm_why="$slurm_why (timed out)" ;;
         esac
     elif ! account "${slurm_name:-root}"; then
         slurm_lacks=unknown
-        slurm_why="SlurmUser=$slurm_name is no user of this host"
+        slurm_why="SlurmUser=$slurm_name is not a user of this host"
     elif [ "$(id -u)" = 0 ] && ! vouched "$as_number"; then
         slurm_lacks=open
         open=$(closed "$as_number") || slurm_why="$folder/slurm.conf says SlurmUser=${slurm_name:-root}"
-        slurm_why="$slurm_why, which is not believed: others than root and that user can write $open"
+        slurm_why="$slurm_why, which is not trusted: others than root and that user can write $open"
     else
         slurm_uid=$as_number slurm_name=$as_name
     fi
@@ -195,7 +195,7 @@ obeys() {
     0)
         runner=root
         if roots "$1"; then return 0; fi
-        printf 'SlurmUser is root, and others than root can write %s: it is not used\n' "$1" >&2
+        printf 'SlurmUser is root, but others than root can write %s: it is not used\n' "$1" >&2
         ;;
     *) return 0 ;;
     esac

@@ -11,7 +11,7 @@ whole() { sync -- "$1" && mv -fT -- "$1" "$2" && sync -- "${2%/*}"; }
 written() {
     if cat >"$1.part" && [ "$(stat -c %s -- "$1.part")" = "$2" ] && whole "$1.part" "$1"; then return; fi
     rm -f -- "$1.part"
-    printf '%s\n' "$1 could not be written whole, and is as it was before" >&2
+    printf '%s\n' "$1 could not be written completely and is unchanged" >&2
     return 1
 }
 
@@ -22,6 +22,6 @@ appended() ( # under a lock: stages side by side write to one file
     # a line that was cut off with its machine ends here
     if { echo; cat; } >&8 && [ "$(stat -c %s -- "$1")" = $((had + 1 + $2)) ] && sync -- "$1"; then exit 0; fi
     truncate -s "$had" -- "$1"
-    printf '%s\n' "$1 could not be written whole, and is as it was before" >&2
+    printf '%s\n' "$1 could not be written completely and is unchanged" >&2
     exit 1
 )

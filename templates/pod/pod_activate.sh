@@ -47,7 +47,7 @@ bring_up() {
     wait "$status" || return 2
     name=$(pod)
     name=${name%% *}
-    say "pod $name is there"
+    say "pod $name is running"
     left=$((ends - $(up)))
     [ "$left" -gt 5 ] || left=5
     # SlurmUser's container could print without end, and the master's disk is etcd's: only the exit code counts
@@ -70,41 +70,41 @@ last_words() {
 
 put_back() {
     last_words
-    if [ "$code" = 1 ]; then why="slurmctld ended in its new pod"; else why="slurmctld did not answer in its new pod within $deadline s"; fi
+    if [ "$code" = 1 ]; then why="slurmctld ended in its new pod"; else why="slurmctld did not respond in its new pod within $deadline s"; fi
     first=$code
     undo
 }
 
 # Everything as it was, after what $why tells.
 undo() {
-    what="everything was put back"
-    [ ! -e "$work/was" ] || what="BurstBufferType was taken out of slurm.conf"
+    what="all changes were undone"
+    [ ! -e "$work/was" ] || what="BurstBufferType was removed from slurm.conf"
     anew back
     # one that ends with the line, and without it is still at work, may well have ended for it
     if [ -e "$work/was" ] && [ "${first-1}$code" != 12 ]; then as_it_was; fi
-    finish 1 "$why; $what, and slurmctld has not answered yet"
+    finish 1 "$why; $what; slurmctld has not responded yet"
 }
 
-# The line that was taken out was not the reason: slurm.conf is as it was, and slurmctld starts with that.
+# The line that was taken out was not the reason: slurm.conf has its former text, and slurmctld starts with that.
 as_it_was() {
     : >"$work/again"
     why="slurmctld did not start with or without BurstBufferType, so that line is not the cause"
-    what="slurm.conf is as it was"
+    what="slurm.conf has its former text"
     anew was
-    finish 1 "$why; $what, and slurmctld has not answered yet"
+    finish 1 "$why; $what; slurmctld has not responded yet"
 }
 
 # The edits of $work/$1, and another pod; comes back with $code where slurmctld does not answer in it.
 anew() {
     broken=$(pod)
     broken=${broken%% *}
-    edited "$1" || finish 1 "$why; and the objects could not be put back, see above"
+    edited "$1" || finish 1 "$why; the objects could not be restored, see above"
     say "$why; $what"
     # a StatefulSet would wait for a broken pod for ever before it takes the next one
     [ -z "$broken" ] || kube 30 --request-timeout 20s delete pod "$broken" --wait=false >/dev/null 2>&1
     bring_up
     code=$?
-    [ "$code" != 0 ] || finish 1 "$why; $what, and slurmctld answers"
+    [ "$code" != 0 ] || finish 1 "$why; $what; slurmctld responds"
     last_words
 }
 
@@ -119,7 +119,7 @@ ended() {
 }
 alone() {
     exec 8>>"$state/activation-$host.lock"
-    flock -w "$deadline" 8 || { say "another rollout of it is at work"; : >"$work/done"; exit 75; }
+    flock -w "$deadline" 8 || { say "another rollout of this workload is running"; : >"$work/done"; exit 75; }
 }
 
 if [ "${1-}" = stopped ]; then
@@ -134,9 +134,9 @@ trap 'exit 143' HUP INT TERM
 printf '%s\n' "$edit" >"$work/edit"
 : >"$work/edited"
 edited next || finish 1 "nothing was changed"
-say "$workload rolls out: slurmctld stops, and starts again in a new pod"
+say "$workload rolls out: slurmctld stops, then starts in a new pod"
 began=$(up)
 bring_up
 code=$?
 [ "$code" = 0 ] || put_back
-finish 0 "slurmctld answers in pod $name after $(($(up) - began)) s"
+finish 0 "slurmctld responds in pod $name after $(($(up) - began)) s"

@@ -53,7 +53,7 @@ def change(found, edit):
     if there == edit["value"]:
         return
     if edit["seen"] not in ("*", there):
-        print(f"{edit['object']} was changed since it was looked at: nothing was done, run again")
+        print(f"{edit['object']} was changed meanwhile: nothing was done, run again")
         sys.exit(3)
     if edit["value"] is None:
         del found[key]
@@ -93,12 +93,12 @@ def run(command, feed=""):
     for one in threads:
         one.join(max(0.0, ends - time.monotonic()))
     if any(len(some) > MOST for some in told.values()):
-        over(f"kubectl {command[-2]} said more than {MOST >> 20} MB, which no object of the cluster has")
+        over(f"kubectl {command[-2]} printed more than {MOST >> 20} MB, more than any object of the cluster has")
     try:
         code = process.wait(max(0.0, ends - time.monotonic()))
     except subprocess.TimeoutExpired:
         process.kill()
-        over(f"kubectl {command[-2]} got no answer within {PATIENCE} s")
+        over(f"kubectl {command[-2]} timed out after {PATIENCE} s")
     if code or len(told) < 2:
         over(told.get("stderr", b"").decode(errors="replace").strip()[-2000:])
     return told["stdout"].decode()

@@ -7,4 +7,4 @@ work=$(mktemp -d "$state/activation.d.XXXXXX")
 printf %s "$next" | base64 -d >"$work/next"
 printf %s "$back" | base64 -d >"$work/back"
 [ -z "$was" ] || printf %s "$was" | base64 -d >"$work/was"
-detached "$unit" 'a slurmctld in a pod rolled out again by dws-on-csm'
+detached "$unit" 'dws-on-csm rolls out a slurmctld in a pod'

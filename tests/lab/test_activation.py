@@ -233,7 +233,7 @@ def test_a_daemon_that_does_not_answer_in_time(fresh: Controllers) -> None:
     finally:
         fresh.site = replace(fresh.site, deadlines=replace(fresh.site.deadlines, slurmctld=120.0))
     assert told.code == 1
-    assert b"did not answer within 2 s" in told.out
+    assert b"did not respond within 2 s" in told.out
     assert fresh.text(BACKUP) == before
     assert outcome(fresh, BACKUP) == "reverted"
 
@@ -255,7 +255,7 @@ def test_a_connection_that_breaks_in_the_middle(fresh: Controllers) -> None:
         pid = fresh.on(BACKUP, start).strip()
         fresh.on(BACKUP, STARTING)
         fresh.on(BACKUP, f"kill -s KILL -- -{pid} && rm /run/script /run/data")
-        assert looks.parse(fresh.run(BACKUP, looks.script).out).startswith("at work since ")
+        assert looks.parse(fresh.run(BACKUP, looks.script).out).startswith("running since ")
         refused = fresh.do(BACKUP, second)
         assert refused.code == BUSY
         fresh.on(BACKUP, GO)
@@ -345,7 +345,7 @@ def test_a_restart_that_fails(fresh: Controllers) -> None:
     fresh.on(PRIMARY, f"echo '(' >{LUA}")
     told = fresh.do(PRIMARY, fresh.restarting(PRIMARY))
     assert told.code == 1
-    assert b"BurstBufferType was taken out" in told.out
+    assert b"BurstBufferType was removed" in told.out
     assert "BurstBufferType" not in fresh.text(PRIMARY)
     assert slurmctld.answers(fresh.daemon(PRIMARY))
 

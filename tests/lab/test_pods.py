@@ -103,8 +103,8 @@ def test_what_does_not_last_is_refused(pod_lab: Lab, site: Path, kubectl: Kubect
         assert [name for name, _, _ in told] == ["pod-subpath", "pod-kept", "pod-kept", "kubectl-missing"]
         subpath, workload, config_map, image = told
         assert "/etc/slurm/slurm.conf" in subpath[1] and "template of Deployment user/slurmctld" in subpath[2]
-        assert f"Deployment user/slurmctld is kept by {keepers[0]}:" in workload[1]
-        assert f"ConfigMap user/slurm-conf is kept by {keepers[1]}:" in config_map[1]
+        assert f"Deployment user/slurmctld is managed by {keepers[0]}," in workload[1]
+        assert f"ConfigMap user/slurm-conf is managed by {keepers[1]}," in config_map[1]
         assert "burst_buffer.lua" in config_map[2] and "slurmctld-slurm-dws" in config_map[2]
         assert "container slurmctld" in image[2] and "image" in image[2]
 
@@ -247,7 +247,7 @@ def test_a_rollout_whose_slurmctld_does_not_start_is_put_back(pod_lab: Lab, site
     }
     made = rollout.action(place, "a slurm.conf that does not do", [edit])
     script = f"export KUBECONFIG=/etc/kubernetes/admin.conf\nset -eu\n{made.script}"
-    with pytest.raises(RuntimeError, match="everything was put back, and slurmctld answers"):
+    with pytest.raises(RuntimeError, match="all changes were undone; slurmctld responds"):
         ssh.run(pod_lab, MASTER, "sh -s", feed=script, deadline=200)
     assert config(kubectl) == before
     assert "is UP" in pod.run(pod_lab, "scontrol ping")

@@ -145,8 +145,8 @@ def test_what_was_changed_since(lab: Lab, on: On, untouched: tuple[Mapping[str, 
     assert back.code == 3, back.told
     assert back.findings() >= {"file-changed", "object-changed", "workflow-live"}
     told = said(back)
-    assert f"/etc/slurm/slurm.conf on {PRIMARY} is not as run {first}" in told
-    assert f"clusterroles/workload-manager is not as run {first}" in told
+    assert f"/etc/slurm/slurm.conf on {PRIMARY} was modified after run {first}" in told
+    assert f"clusterroles/workload-manager was modified after run {first}" in told
     assert f"Workflow default/bb{job}" in told and f"job {job} of joe, PENDING" in told
     assert (files(lab), back.having("changed")) == (before, set())
 

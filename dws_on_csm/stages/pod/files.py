@@ -71,7 +71,7 @@ def poke(ctx: StepContext, pod: Pod) -> CallApi:
             cluster.patch(path, {"metadata": {"annotations": {"dws-on-csm/changed": f"{time.time():.3f}"}}})
         return b""
 
-    return CallApi("have the kubelet bring the pod's files up to date", ask)
+    return CallApi("make the kubelet update the pod's files", ask)
 
 
 def note(ctx: StepContext) -> RunScript:
@@ -80,7 +80,7 @@ def note(ctx: StepContext) -> RunScript:
     script = render.script(
         "lib/as.sh", "lib/slurmctld.sh", "pod/pod_noted.sh", folder=slurm.folder, unit=slurm.service, state=STATE
     )
-    return RunScript("note what slurmctld has read", script + _UNREAD, 60.0)
+    return RunScript("record which files slurmctld has read", script + _UNREAD, 60.0)
 
 
 _UNREAD = """

@@ -83,13 +83,15 @@ def _change_mount(ctx: StepContext, have: Value, want: Value) -> Sequence[Action
     volume, wanted = found(ctx)["volume"], wanted_volume(ctx)
     at = ["spec", "template", "spec", "volumes", {"name": volume["name"]}]
     edit = {"object": rollout.workload(ctx), "at": at, "seen": volume, "value": wanted}
-    title = f"mount Secret {found(ctx)['secret']['name']} beside ConfigMap {part(ctx, 'config_map')['name']}"
+    title = f"mount Secret {found(ctx)['secret']['name']} together with ConfigMap {part(ctx, 'config_map')['name']}"
     return [rollout.action(ctx, title, [edit])]
 
 
 def _means_mount(ctx: StepContext) -> str:
-    open_ = "; every user in the pod can read the kubeconfig: with its securityContext.fsGroup set to SlurmUser's group, only that"
-    return rollout.means(ctx) + (open_ if mode(ctx) == 0o444 else "")
+    effect = rollout.means(ctx)
+    if mode(ctx) == 0o444:
+        effect += "; every user in the pod can read the kubeconfig, unless securityContext.fsGroup is SlurmUser's group"
+    return effect
 
 
 STAGE = Stage(
@@ -105,7 +107,7 @@ STAGE = Stage(
             read=_read_mount,
             settle_seconds=lambda site: 30.0,
             side_effect=lambda ctx, have, want: _means_mount(ctx),
-            hint="the pod's template is as it was; `kubectl describe` of the pod says what it waited for",
+            hint="the pod's template was restored; `kubectl describe` of the pod shows what it waited for",
         ),
     ),
 )

@@ -28,7 +28,9 @@ def workload(ctx: StepContext) -> str:
 def means(ctx: StepContext) -> str:
     """What a rollout does to slurmctld, for a plan."""
     have = part(ctx, "workload")
-    return f"slurmctld stops while {have['kind']} {have['name']} rolls out ({have['strategy']}), and starts again in a new pod"
+    return (
+        f"slurmctld stops while {have['kind']} {have['name']} rolls out ({have['strategy']}), then starts in a new pod"
+    )
 
 
 def action(ctx: StepContext, title: str, edits: Sequence[Json], back: Sequence[Json] | None = None) -> RunElsewhere:
@@ -136,7 +138,7 @@ ROLLED = Step(
     _look_rolled,
     lambda ctx: {"rolled out": True, "pods": 1},
     settle_seconds=lambda site: site.deadlines.slurmctld + 60.0,
-    status_text=lambda have: "" if have["rolled out"] else "the workload rolls out",
-    hint="see `kubectl rollout status` of the workload, and `kubectl describe` of its pod",
+    status_text=lambda have: "" if have["rolled out"] else "the workload is still rolling out",
+    hint="run `kubectl rollout status` for the workload and `kubectl describe` for its pod",
 )
 """The pod is of its template as it is now: a step that only waits."""

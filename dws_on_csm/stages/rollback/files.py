@@ -100,7 +100,7 @@ def _described(known: FileSnapshot) -> Value:
 
 
 def _takes_file(path: str) -> Callable[[StepContext, Value, Value], str]:
-    return lambda ctx, have, want: "" if want else f"{path} on {ctx.host} (kept there as a before-image)"
+    return lambda ctx, have, want: "" if want else f"{path} on {ctx.host} (saved there as a before-image)"
 
 
 def _tried(ctx: StepContext, known: FileSnapshot, goal: Goal) -> Sequence[Action]:
@@ -121,4 +121,4 @@ def _put_back(known: FileSnapshot) -> RunScript:
     # what takes its place holds a secret, and what was there may be the like
     noted = f"secret {shlex.quote(known.path)}\n" if known.text is None else ""
     script = noted + render.script("host/put_back.sh", **settings)
-    return RunScript(f"put {known.path} back as it was before {known.run}", script)
+    return RunScript(f"restore {known.path} as it was before run {known.run}", script)

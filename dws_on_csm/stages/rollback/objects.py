@@ -48,11 +48,11 @@ def step(things: Sequence[ObjectSnapshot], stage: str, run: str) -> Step:
         settle_seconds=lambda site: 30.0,
         status_text=lambda have: "; ".join(f"{label} {text}" for label, text in have.items() if text.startswith(STAYS)),
         removes=lambda ctx, have, want: _takes_things(things, have),
-        hint="what holds an object back is in its metadata.finalizers; one that is written by others too may change again",
+        hint="metadata.finalizers of an object shows what delays its removal; other writers may change an object again",
     )
 
 
-THERE, STAYS = "there", "stays, since others have put there: "
+THERE, STAYS = "exists", "stays, because it contains objects of others: "
 
 
 def _seen(cluster: Cluster, one: ObjectSnapshot, own: Collection[str]) -> dict[str, str]:
@@ -79,8 +79,8 @@ def _change(one: ObjectSnapshot, seen: Mapping[str, str], run: str) -> Sequence[
         if kube_objects.fingerprint(found) != seen["sum"]:
             raise Refused(unchanged.object_changed(one, run))
         if one.path == installed.NAMESPACE and (others := foreign_objects.found(cluster)):
-            text = f"{one.label} has what others have put there meanwhile: {', '.join(others)}"
-            raise Refused(Finding("namespace-in-use", text, "run it again: the namespace stays then"))
+            text = f"{one.label} now contains objects of others: {', '.join(others)}"
+            raise Refused(Finding("namespace-in-use", text, "run the same command again: the namespace then stays"))
 
     version = seen["version"]
     if one.before is None:
@@ -99,7 +99,7 @@ def _write(one: ObjectSnapshot, verb: str, path: str, version: str) -> RunScript
     meta = {**one.before["metadata"], **({"resourceVersion": version} if version else {})}
     content = json.dumps({**one.before, "metadata": meta}).encode()
     command = f"kubectl --request-timeout 60s {verb} --raw {shlex.quote(path)} --filename - >/dev/null"
-    return RunScript(f"put {one.label} back", command, data=content, objects=(one.path,))
+    return RunScript(f"restore {one.label}", command, data=content, objects=(one.path,))
 
 
 def _takes_things(things: Sequence[ObjectSnapshot], have: Value) -> str:
@@ -140,7 +140,7 @@ def saved(first: str) -> tuple[Check | Step, ...]:
         objects = [*ctx.facts.one("replace.saved")]
         objects += [one for one in ctx.facts.one("replace.former") if dws_objects.label(one) in have]
         script, data = _PUT.format(pending=pending), dws_objects.text(objects).encode()
-        return [RunScript(f"bring back what was saved: {', '.join(have)}", script, data=data)]
+        return [RunScript(f"restore saved configuration: {', '.join(have)}", script, data=data)]
 
     former = _FORMER.format(state=shlex.quote(STATE), first=shlex.quote(first))
     return (

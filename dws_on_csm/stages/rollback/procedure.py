@@ -81,7 +81,7 @@ def _preflight(goal: Goal) -> Stage:
     if _crds(goal):
         known |= {"owned": owned.check(lambda ctx: True)}
     if goal.dws != "leave" or goal.things or goal.pods:
-        known |= {"limit": in_use.limit(lambda ctx: "the cluster would have to be as it was before")}
+        known |= {"limit": in_use.limit(lambda ctx: "a rollback must restore the whole cluster")}
     if goal.slurm or goal.pods or any(goal.files.values()):
         judge = deactivate.judge if goal.off else known.get("controller", _QUIET).judge  # type: ignore[union-attr]
         known |= {"pod": pod_checks.KNOWN, "controller": replace(_QUIET, judge=judge)}
@@ -213,9 +213,9 @@ def _pods(goal: Goal) -> tuple[Stage, Stage]:
         },
         settle_seconds=lambda site: site.deadlines.slurmctld + 60.0,
         status_text=lambda have: (
-            "; ".join(have["not read"]) if have["answers"] else "slurmctld does not answer `scontrol ping`"
+            "; ".join(have["not read"]) if have["answers"] else "slurmctld does not respond to `scontrol ping`"
         ),
-        hint="see `kubectl rollout status` and `kubectl logs` of the workload that the pod is of",
+        hint="run `kubectl rollout status` and `kubectl logs` for the pod's workload",
     )
     return Stage("pods", (), (objects.step(goal.pods, "pods", goal.run), rollout.ROLLED)), Stage(
         "slurmctld", (), (answers,)

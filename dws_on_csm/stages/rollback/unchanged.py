@@ -43,10 +43,12 @@ def _sums(out: bytes) -> Value:
 
 def file_changed(ctx: StepContext, path: str, goal: Goal) -> Finding:
     """The finding for a file that isn't as the runs that are undone left it."""
-    text = f"{path} on {ctx.host} is not as run {goal.run}, or a later one, left it: somebody changed it since"
+    text = f"{path} on {ctx.host} was modified after run {goal.run}"
     known = goal.files[ctx.host][path]
     image = f"{STATE}/before/{known.run}{known.image}"
-    return Finding("file-changed", text, f"how it was before lies there in {image}: settle it by hand, and run again")
+    return Finding(
+        "file-changed", text, f"compare it with its earlier version in {image} there, resolve it by hand and run again"
+    )
 
 
 def things(goal: Goal) -> Check:
@@ -64,8 +66,8 @@ def things(goal: Goal) -> Check:
 
 def object_changed(one: ObjectSnapshot, run: str) -> Finding:
     """The finding for an object that isn't as the runs that are undone, `run` and later ones, left it."""
-    text = f"{one.label} is not as run {run}, or a later one, left it: somebody changed it since"
-    fix = f"compare it with before/RUN/.objects in {STATE} on the master, settle it by hand, and run again"
+    text = f"{one.label} was modified after run {run}"
+    fix = f"compare it with before/RUN/.objects in {STATE} on the master, resolve it by hand and run again"
     return Finding("object-changed", text, fix)
 
 
@@ -94,8 +96,8 @@ def dws(goal: Goal, still: Callable[[StepContext], bool] | None = None) -> Check
         seen = have if still else installed.found(ctx)
         if goal.now is None or (still and seen is None) or seen == goal.now:
             return ()
-        text = "what there is of DWS has changed since this rollback read what there is to undo"
-        return (Finding("run-since", text, "run it again"),)
+        text = "the DWS installation changed after this rollback was planned"
+        return (Finding("run-since", text, "run the same command again"),)
 
     return Check("since-dws", "master", look, judge)
 
@@ -112,9 +114,9 @@ def runs(role: str, goal: Goal) -> Check:
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
         if have == goal.records.get(ctx.host):
             return ()
-        text = f"on {ctx.host} a run has left something since this rollback read what there is to undo"
+        text = f"another run changed {ctx.host} after this rollback was planned"
         if ctx.host not in goal.records:
-            text = f"{ctx.host} did not answer when this rollback read what there is to undo, and answers now"
-        return (Finding("run-since", text, "run it again"),)
+            text = f"{ctx.host} did not respond when this rollback was planned, and responds now"
+        return (Finding("run-since", text, "run the same command again"),)
 
     return Check(f"runs-{role}", role, lambda ctx: ShellLook(records(), lambda out: out.decode().strip()), judge)

@@ -70,7 +70,7 @@ def _at_work(name: str, role: str, look: Callable[[StepContext], Look]) -> Step:
         role,
         look,
         lambda ctx: "none",
-        read=lambda ctx, found: found if transaction.AT_WORK in str(found) else "none",
+        read=lambda ctx, found: found if transaction.RUNNING in str(found) else "none",
         settle_seconds=lambda site: 2 * (site.deadlines.slurmctld + 100.0),
         status_text=lambda have: "" if have == "none" else f"slurmctld is still restarting: {have}",
         hint=f"wait, then run again; or run `kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}`",

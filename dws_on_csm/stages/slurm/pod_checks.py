@@ -24,34 +24,36 @@ def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
 def _workload_findings(ctx: StepContext, pod: Pod, have: Value) -> Iterator[Finding]:
     workload = have["workload"]
     if workload is None:
-        text = f"pod {have['pod']} belongs to {have['owner']}, and not to a Deployment or StatefulSet: a change would go with it"
+        text = f"pod {have['pod']} belongs to {have['owner']}, not to a Deployment or StatefulSet: changes would end with it"
         yield Finding("pod-workload", text, f"run slurmctld in a Deployment or StatefulSet; {_by_hand(pod, have)}")
     elif workload["strategy"] == "OnDelete":
-        text = f"{workload['kind']} {workload['name']} has the update strategy OnDelete: a changed template makes no new pod"
+        text = f"{workload['kind']} {workload['name']} has the update strategy OnDelete: a changed template creates no new pod"
         yield Finding("pod-on-delete", text, "set spec.updateStrategy.type to RollingUpdate")
     if ctx.site.slurm.folder != FOLDER:
-        text = f"slurm.folder is {ctx.site.slurm.folder}, and in a pod everything is in the one folder {FOLDER}"
+        text = f"slurm.folder is {ctx.site.slurm.folder}; in a pod it must be {FOLDER}"
         yield Finding("pod-folder", text, f"set slurm.folder to {FOLDER}, and mount it there")
 
 
 def _folder_findings(ctx: StepContext, have: Value) -> Iterator[Finding]:
     volume, config_map = have["volume"], have["config_map"]
     if have["subpaths"]:
-        text = f"{', '.join(have['subpaths'])} of pod {have['pod']} comes with a subPath, and so never gets what is changed"
+        text = (
+            f"{', '.join(have['subpaths'])} of pod {have['pod']} is mounted with a subPath, so changes never reach it"
+        )
         yield Finding(
             "pod-subpath", text, f"mount the whole ConfigMap as {FOLDER}, without subPath, in {_template(ctx, have)}"
         )
     elif volume is None or not sources(volume):
         kind = ", ".join(sorted(set(volume) - {"name"})) if volume else "the image itself"
-        text = f"{FOLDER} of pod {have['pod']} is from {kind}, and not from a ConfigMap"
+        text = f"{FOLDER} of pod {have['pod']} comes from {kind}, not from a ConfigMap"
         fix = f"put slurm.conf into a ConfigMap, and mount that as {FOLDER} in {_template(ctx, have)}"
         yield Finding("pod-folder", text, fix)
     elif config_map is None:
-        text = f"none of the ConfigMaps that pod {have['pod']} has as {FOLDER} has a key slurm.conf"
-        yield Finding("pod-folder", text, "name that key as the file is named")
+        text = f"the ConfigMaps mounted as {FOLDER} of pod {have['pod']} lack the key slurm.conf"
+        yield Finding("pod-folder", text, "rename the key with Slurm's configuration to slurm.conf")
     elif config_map["immutable"]:
-        text = f"ConfigMap {config_map['name']} is immutable: nothing can be added to it"
-        yield Finding("pod-immutable", text, "make it anew without `immutable: true`")
+        text = f"ConfigMap {config_map['name']} is immutable"
+        yield Finding("pod-immutable", text, "recreate it without `immutable: true`")
 
 
 STATE = "/var/spool"
@@ -70,20 +72,18 @@ def _state_findings(ctx: StepContext, have: Value) -> Iterator[Finding]:
         return
     whose = f"StateSaveLocation {state} of pod {have['pod']}"
     if kept_in == NODE:
-        text = (
-            f"{whose} is a folder of its node, and another node may run the next pod: Slurm would forget all jobs there"
-        )
+        text = f"{whose} is a folder of its node, and the next pod may run on another node: Slurm would lose all jobs"
         fix = f"bind the pod to that node (nodeSelector kubernetes.io/hostname) in {_template(ctx, have)}"
         yield Finding("pod-state-on-node", text, f"{fix}; or accept this finding, if all nodes share that folder")
         return
-    text = f"{whose} is {kept_in}, and ends with the pod: with the next one, which an install needs, Slurm forgets all jobs"
+    text = f"{whose} is {kept_in} and ends with the pod: an install replaces the pod, and Slurm would lose all jobs"
     yield Finding("pod-state-lost", text, f"mount a PersistentVolumeClaim there in {_template(ctx, have)}")
 
 
 def _lasting(path: str, mounts: Sequence[Sequence[str]]) -> str:
     """What the next pod finds at a path: as the mount has it that is nearest to it."""
     above = [(at.rstrip("/"), what) for at, what in mounts if f"{path.rstrip('/')}/".startswith(f"{at.rstrip('/')}/")]
-    return max(above, key=lambda one: len(one[0]))[1] if above else "in the container itself"
+    return max(above, key=lambda one: len(one[0]))[1] if above else "inside the container"
 
 
 def _template(ctx: StepContext, have: Value) -> str:
@@ -98,7 +98,9 @@ def _kept_findings(ctx: StepContext, pod: Pod, have: Value) -> Iterator[Finding]
     for one, what in ((have["workload"], "workload"), (have["config_map"], "ConfigMap")):
         if one and one["kept"]:
             kind = one.get("kind", what)
-            text = f"{kind} {pod.namespace}/{one['name']} is kept by {one['kept']}: what is changed in it is undone sooner or later"
+            text = (
+                f"{kind} {pod.namespace}/{one['name']} is managed by {one['kept']}, which will revert changes made here"
+            )
             yield Finding(
                 "pod-kept", text, f"change it there: {_by_hand(pod, have)}; then accept this finding by its name"
             )

@@ -88,11 +88,11 @@ def look(ctx: StepContext) -> Look:
     return ShellLook(script, lambda out: out.decode().strip() or "none")
 
 
-AT_WORK = "at work"
-"""How an activation is that goes on."""
+RUNNING = "running"
+"""How `look` begins where an activation has not ended."""
 
 INTERRUPTED = "interrupted"
-"""How an activation is that nobody has settled."""
+"""How `look` begins where an activation has ended and nothing has undone it."""
 
 
 def settle(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:

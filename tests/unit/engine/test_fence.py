@@ -74,7 +74,7 @@ def test_a_host_lets_no_run_in_behind_a_later_one(shell: tuple[str, ...], tmp_pa
     assert sh(shell, fenced(OLD, "true"))[0] == 0
     assert sh(shell, fenced(NEW, "true"))[0] == 0
     code, said = sh(shell, fenced(OLD, f"touch {there}"))
-    assert code == FENCED and f"{OUTRUN}run {NEW} has been at work on " in said and not there.exists()
+    assert code == FENCED and f"{OUTRUN}run {NEW} has changed " in said and not there.exists()
     assert sh(shell, fenced(NEW, f"touch {there}"))[0] == 0 and there.stat().st_mode & 0o777 == 0o644
 
 

@@ -112,7 +112,7 @@ def test_a_script_of_an_earlier_run_keeps_the_next_run_out_until_it_ends(state: 
     (state / "parts/left").touch()
     try:
         code, out = done([RunScript("too early", "true")], "later")
-        assert code == BUSY and "another run's command is still at work" in out
+        assert code == BUSY and "another run's command is still running" in out
         assert (state / "parts/left").exists()
     finally:
         end(state, first)

@@ -764,7 +764,7 @@ def test_what_is_at_work_on_a_slurmctld_is_awaited_before_dws_is_opened(tmp_path
     assert opened.name == "open" and [one.name for one in close_dws.last((), "undeploy").steps] == ["open"]
     for step in waits:
         assert isinstance(step, Step) and step.read is not None and step.change is None
-        for found, at_work in (("none", False), ("at work since 12:00", True), ("interrupted, begun 12:00", False)):
+        for found, at_work in (("none", False), ("running since 12:00", True), ("interrupted, begun 12:00", False)):
             assert (step.read(a_place({}), found) != step.want(a_place({}))) == at_work
     site = replace(a_site(), controllers=tuple(replace(one, pod=Pod("s", "a=b", "c")) for one in a_site().controllers))
     look = close_dws._rollouts(StepContext(site, Facts(), MASTER))
@@ -776,7 +776,7 @@ def test_what_is_at_work_on_a_slurmctld_is_awaited_before_dws_is_opened(tmp_path
         ["flock", str(lock), "sh", "-c", "echo; read -r end"], stdin=-1, stdout=-1, text=True
     ) as holding:
         assert holding.stdout and holding.stdin and holding.stdout.readline()
-        assert look.parse(local_host.run(script, deadline=60.0).out).startswith("at work since")
+        assert look.parse(local_host.run(script, deadline=60.0).out).startswith("running since")
         holding.stdin.write("\n")
 
 

@@ -111,11 +111,11 @@ def test_a_file_of_theirs_is_read_to_a_bound(hostile_host: Host, shell: str) -> 
         os.truncate(file, size)
         answer = hostile_host.run(script, shell.split()[0], seconds=SOON)
         assert answer.stdout == told, size
-        assert ("has more than 8 MiB, and is not read" in answer.stderr) is (told[0] == "0")
+        assert ("is larger than 8 MiB: it is not read" in answer.stderr) is (told[0] == "0")
     file.unlink()
     os.mkfifo(file)
     answer = hostile_host.run(script, shell.split()[0], seconds=SOON)
-    assert answer.stdout == "0\n1\n" and "is no regular file" in answer.stderr
+    assert answer.stdout == "0\n1\n" and "is not a regular file" in answer.stderr
 
 
 @needs_root

@@ -297,7 +297,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_one_of_the_two(hostile_host
     assert (answer.returncode, answer.stdout) == (
         1,
         "",
-    ) and "could not be read as one whole: run again" in answer.stderr
+    ) and "could not be read completely, because another program is changing it: run again" in answer.stderr
 
 
 BEFORE = "20260101T000000Z-aaaa"

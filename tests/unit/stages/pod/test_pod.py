@@ -350,7 +350,7 @@ def test_a_kubectl_that_says_too_much_is_ended(tmp_path: Path) -> None:
     ]
     limited = ["sh", "-c", 'ulimit -v 500000; exec "$@"', "sh", *command, "--"]
     done = subprocess.run(limited, capture_output=True, text=True, check=False, timeout=90)
-    assert done.returncode == 1 and "kubectl --output said more than 16 MB" in done.stdout
+    assert done.returncode == 1 and "kubectl --output printed more than 16 MB" in done.stdout
 
 
 def test_what_was_changed_meanwhile_is_left(edit: Any) -> None:

@@ -156,7 +156,7 @@ def test_one_that_is_cut_off(rollout: Rollout, cut: signal.Signals) -> None:
     assert process.wait(60) != 0
     rollout.begin("stopped").wait(60)
     assert rollout.text() == "old"
-    assert "the rollout was interrupted" in rollout.told() and "put back" in rollout.told()
+    assert "the rollout was interrupted" in rollout.told() and "undone" in rollout.told()
 
 
 def restart_alone(rollout: Rollout, starts: str) -> None:
@@ -174,20 +174,20 @@ def restart_alone(rollout: Rollout, starts: str) -> None:
 @pytest.mark.parametrize(
     ("starts", "tried", "after", "said"),
     [
-        ("no no no", ["old", "without", "old"], "old", "slurmctld has not answered yet"),
-        ("no no up", ["old", "without", "old"], "old", "slurmctld answers"),
-        ("no up", ["old", "without"], "without", "BurstBufferType was taken out of slurm.conf, and slurmctld answers"),
+        ("no no no", ["old", "without", "old"], "old", "slurmctld has not responded yet"),
+        ("no no up", ["old", "without", "old"], "old", "slurmctld responds"),
+        ("no up", ["old", "without"], "without", "BurstBufferType was removed from slurm.conf; slurmctld responds"),
     ],
 )
 def test_a_line_that_is_not_the_cause_stays(
     rollout: Rollout, starts: str, tried: list[str], after: str, said: str
 ) -> None:
-    """Where slurmctld does not answer without BurstBufferType either, slurm.conf is as it was, and that is said."""
+    """Where slurmctld does not answer without BurstBufferType either, slurm.conf has its former text, and that is said."""
     restart_alone(rollout, starts)
     assert rollout.begin().wait(120) == 1
     assert (rollout.text(), (rollout.folder / "tried").read_text().split()) == (after, tried)
     assert said in rollout.told().splitlines()[-1]
-    assert ("so that line is not the cause; slurm.conf is as it was" in rollout.told()) is (after == "old")
+    assert ("so that line is not the cause; slurm.conf has its former text" in rollout.told()) is (after == "old")
 
 
 def test_a_cut_after_that_leaves_the_line(rollout: Rollout) -> None:

@@ -738,7 +738,7 @@ def test_a_plugin_is_loaded_before_it_comes_back_where_slurmctld_uses_it(site: S
     place = StepContext(site, facts, "c")
     actions = step.change(place, step.read(place, found), step.want(place))
     titles = [action.title for action in actions if isinstance(action, RunScript)]
-    assert [title.partition(" ")[0] for title in titles] == (["load", "put"] if used else ["put"])
+    assert [title.partition(" ")[0] for title in titles] == (["load", "restore"] if used else ["restore"])
 
 
 def a_role(*rules: str, version: str = "1", uid: str = "u", **status: str) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def test_a_good_one(host: Path, activate: Activate) -> None:
     (host / "etc/slurm.conf").chmod(0o640)
     told = activate(NEW, OLD)
     assert (told.returncode, told.stderr) == (0, "")
-    assert "slurmctld answers" in told.stdout
+    assert "slurmctld responds" in told.stdout
     assert (conf(host), outcome(host), leftovers(host)) == (NEW, "activated", [])
     assert (host / "etc/slurm.conf").stat().st_mode & 0o777 == 0o640
     assert (host / "restarts").read_text() == "x\n"
@@ -157,7 +157,7 @@ def test_one_that_never_answers(host: Path, activate: Activate) -> None:
     """Alive is not enough for ever: after the deadline the old text is put back."""
     told = activate("SILENT\n", OLD, deadline=1)
     assert told.returncode == 1
-    assert "did not answer within 1 s" in told.stdout
+    assert "did not respond within 1 s" in told.stdout
     assert (conf(host), outcome(host)) == (OLD, "reverted")
 
 
@@ -166,7 +166,7 @@ def test_one_that_is_still_being_stopped(host: Path, activate: Activate) -> None
     (host / "slow").touch()
     told = activate(NEW, OLD, deadline=1)
     assert told.returncode == 1
-    assert "did not answer within 1 s" in told.stdout and "slurmctld ended" not in told.stdout
+    assert "did not respond within 1 s" in told.stdout and "slurmctld ended" not in told.stdout
     assert (conf(host), outcome(host)) == (OLD, "reverted")
 
 
@@ -226,18 +226,18 @@ def test_a_restart_that_fails(host: Path, activate: Activate, back: str | None, 
     ("starts", "end", "without", "said"),
     [
         ("ends ends ends", "down", False, "ended again"),
-        ("ends ends up", "reverted", False, "slurmctld answers"),
-        ("silent silent silent", "reverted", False, "has not answered yet"),
-        ("silent ends silent", "reverted", False, "has not answered yet"),
-        ("ends up", "reverted", True, "slurmctld answers"),
-        ("silent up", "reverted", True, "slurmctld answers"),
-        ("ends silent", "reverted", True, "has not answered yet"),
+        ("ends ends up", "reverted", False, "slurmctld responds"),
+        ("silent silent silent", "reverted", False, "has not responded yet"),
+        ("silent ends silent", "reverted", False, "has not responded yet"),
+        ("ends up", "reverted", True, "slurmctld responds"),
+        ("silent up", "reverted", True, "slurmctld responds"),
+        ("ends silent", "reverted", True, "has not responded yet"),
     ],
 )
 def test_a_line_that_is_not_the_cause_stays(
     host: Path, activate: Activate, starts: str, end: str, without: bool, said: str
 ) -> None:
-    """A slurmctld that does not start without BurstBufferType either has another reason: slurm.conf is as it was, which is said."""
+    """A slurmctld that does not start without BurstBufferType either has another reason: slurm.conf gets its former text again."""
     (host / "etc/slurm.conf").write_text(NEW)
     (host / "etc/slurm.conf").chmod(0o640)
     (host / "starts").write_text(starts.replace(" ", "\n") + "\n")
@@ -246,7 +246,7 @@ def test_a_line_that_is_not_the_cause_stays(
     assert (conf(host), outcome(host), leftovers(host)) == (OLD if without else NEW, end, [])
     assert (host / "tried").read_text() == NEW + OLD + (NEW if not without else "")
     assert (host / "etc/slurm.conf").stat().st_mode & 0o777 == 0o640
-    assert ("so that line is not the cause; slurm.conf is as it was" in told.stdout) is not without
+    assert ("so that line is not the cause; slurm.conf has its former text" in told.stdout) is not without
     assert said in told.stdout.splitlines()[-1]
     assert (host / "alive").exists() == (end != "down")
 
@@ -291,10 +291,10 @@ def test_two_at_once(host: Path, activate: Activate) -> None:
         holder.stdin.write(b"x\n")
         holder.stdin.flush()
         os.read(holder.stdout.fileno(), 2)  # cat runs, so the lock is held
-        assert subprocess.check_output(["sh", "-c", look], text=True).startswith("at work since ")
+        assert subprocess.check_output(["sh", "-c", look], text=True).startswith("running since ")
         told = activate(NEW, OLD)
     assert told.returncode == BUSY
-    assert "another activation is at work" in told.stdout
+    assert "another activation is running" in told.stdout
     assert (conf(host), leftovers(host)) == (OLD, [])
     assert subprocess.check_output(["sh", "-c", look], text=True) == ""
 
@@ -304,6 +304,6 @@ def test_a_slurmctld_gets_no_open_file_of_roots(host: Path, activate: Activate) 
     """What starts it without systemd passes on its files: what root follows, and reads, would be SlurmUser's to write."""
     Host(host).program("service", f'for one in /proc/$$/fd/*; do readlink "$one" >>"$TOP/open"; done\n{RESTART}')
     told = activate(NEW, OLD)
-    assert told.returncode == 0 and "slurmctld answers" in told.stdout
+    assert told.returncode == 0 and "slurmctld responds" in told.stdout
     opened = (host / "open").read_text().split()
     assert set(opened) <= {"/dev/null", f"{host}/bin/service", f"{host}/open"} and "/dev/null" in opened

@@ -195,7 +195,7 @@ def test_cut_off_behind_any_line(tmp_path: Path, moments: list[int], case: int) 
 
 
 def test_cut_off_while_the_line_is_found_innocent(tmp_path: Path, moments: list[int]) -> None:
-    """Cut off behind any line of an activation of a slurmctld that can't start at all: slurm.conf is as it was in the end."""
+    """An activation of a slurmctld that cannot start, interrupted after any line: slurm.conf has its former text in the end."""
     texts = (None, OLD)
 
     def made(name: str, added: dict[int, str]) -> Host:
@@ -240,7 +240,7 @@ def test_the_next_one_settles_what_was_cut_off(tmp_path: Path) -> None:
     assert isinstance(action, RunScript) and str(look.parse(told)).startswith("interrupted, begun ")
     assert host.calls("-euc", action.script.replace(STATE, str(host.top / "state"))) == 0
     assert (host.conf.read_text(), host.outcome(), host.wrong()) == (OLD, "reverted", [])
-    assert transaction.settle(place, "at work since yesterday", "none") == []
+    assert transaction.settle(place, "running since yesterday", "none") == []
 
 
 def test_one_that_meets_a_pending_one(tmp_path: Path) -> None:
