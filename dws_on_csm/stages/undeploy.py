@@ -195,7 +195,7 @@ def _since(told: str) -> Finding:
 def _takes(ctx: StepContext, have: Value, want: Value) -> str:
     every = persistent_storage.kept(ctx)
     saved = f"; objects that are saved before, and not put back: {', '.join(every)}" if every else ""
-    saved += "".join(f"; {one}" for one in owned.unasked(ctx))
+    saved += "".join(f"; {one}" for one in owned.describe_unasked(ctx))
     what = f"DWS {have['DWS']}" if have["DWS"] != "none" else "what is left of DWS"
     return f"{what}: {len(have['CRDs'])} CRDs; {len(have['objects'])} objects of its own{saved}"
 

@@ -69,7 +69,7 @@ def test_another_version_is_asked_about(older: Path, on: On) -> None:
     """Both versions and what the plugin writes are told; nobody answers here, so nothing is done."""
     asked = product.install(older)
     assert asked.code == 3, asked.err
-    assert "DWS 0.0.20 is undeployed, and DWS 0.0.19 takes its place" in asked.err
+    assert "DWS 0.0.20 is undeployed, then DWS 0.0.19 is deployed" in asked.err
     assert "writes Workflows of v1alpha2, which DWS 0.0.19 serves" in asked.err
     assert asked.having("changed") == set() and images(on, "0.0.20")
 

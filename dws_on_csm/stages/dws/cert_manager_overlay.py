@@ -1,25 +1,37 @@
-"""Where cert-manager no longer serves v1alpha3 (1.6 and later): an overlay of ours beside the clone, which puts v1 back.
+"""The overlay that deploys DWS where cert-manager no longer serves v1alpha3 (1.6 and later): it sets v1 again.
 
-A changed clone would be deployed with a -dirty tag.
+It has a folder of its own next to the clone: DWS would be deployed from a changed clone with a -dirty tag.
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from typing import TypedDict
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.model.actions import Action, Put
-from dws_on_csm.model.step import ShellLook, Step, StepContext, Value
+from dws_on_csm.model.step import Fact, ShellLook, Step, StepContext, Value
+
+
+class ClusterState(TypedDict):
+    """The versions of Kubernetes, the API versions of cert-manager, and the workers that take pods."""
+
+    kubernetes: str
+    cert_manager: list[str]
+    workers: list[str]
+
+
+CLUSTER: Fact[ClusterState] = Fact("preflight", "cluster")
 
 
 def modern(ctx: StepContext) -> bool:
-    """Whether cert-manager here no longer serves v1alpha3, which the csm overlay of DWS asks for. Raises Unknown."""
-    return "v1alpha3" not in ctx.facts.one("preflight.cluster")["cert_manager"]
+    """Whether cert-manager here no longer serves v1alpha3, which the csm overlay of DWS asks for. Raises NotYetKnown."""
+    return "v1alpha3" not in ctx.facts.one(CLUSTER)["cert_manager"]
 
 
 def folder(site: Site) -> str:
-    """Where the overlay lies on the master: beside the clone, one a version."""
+    """The overlay's folder on the master: next to the clone, one for each version."""
     return f"{site.master.workarea}/csm-v1-{site.versions.dws}"
 
 
@@ -27,9 +39,9 @@ def text(site: Site) -> str:
     """The overlay's kustomization.yaml."""
     import yaml
 
-    back = [{"op": "replace", "path": "/apiVersion", "value": "cert-manager.io/v1"}]
+    set_v1 = [{"op": "replace", "path": "/apiVersion", "value": "cert-manager.io/v1"}]
     patches = [
-        {"patch": yaml.safe_dump(back), "target": {"group": "cert-manager.io", "version": "v1alpha3", "kind": kind}}
+        {"patch": yaml.safe_dump(set_v1), "target": {"group": "cert-manager.io", "version": "v1alpha3", "kind": kind}}
         for kind in ("Certificate", "Issuer")
     ]
     image = f"{site.registry.name}/dws"
@@ -61,7 +73,7 @@ def _look(ctx: StepContext) -> ShellLook:
 
 
 def _read(ctx: StepContext, found: Value) -> Value:
-    """What is there counts only where it is needed."""
+    """A file that is not needed does not count."""
     return {"path": _path(ctx.site), "text": found} if modern(ctx) and found else None
 
 
@@ -74,4 +86,4 @@ def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
 
 
 STEP = Step("overlay", "master", _look, _want, _change, read=_read)
-"""The overlay is there, where it is needed: with it DWS is deployed in place of `make deploy`."""
+"""The overlay exists where it is needed: DWS is then deployed with it in place of `make deploy`."""

@@ -1,4 +1,4 @@
-"""DWS in the cluster: `make deploy`, its pods, its webhook answering."""
+"""DWS in the cluster: `make deploy`, its pods, and a webhook that responds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.model.actions import Action, Delete, RunScript
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
-from dws_on_csm.model.step import ApiLook, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import ApiLook, Fact, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import (
     cert_manager_overlay,
     in_use,
@@ -21,10 +21,13 @@ from dws_on_csm.stages.dws import (
     workflow_namespace,
 )
 
+APPLIED: Fact[dict[str, str]] = Fact("deploy", "applied")
+"""Label -> "as rendered", "missing", "being deleted", or the first difference from the manifest."""
+
 
 def _look_applied(ctx: StepContext) -> ApiLook:
     objects = manifests.wanted(ctx)
-    return ApiLook(lambda cluster: {manifests.label(one): _state(cluster, one) for one in objects})
+    return APPLIED.api(lambda cluster: {manifests.label(one): _state(cluster, one) for one in objects})
 
 
 def _read_applied(ctx: StepContext, found: Value) -> Value:
@@ -45,7 +48,7 @@ def _state(cluster: Cluster, one: Mapping[str, Any]) -> str:
         return "being deleted"
     trimmed = {key: value for key, value in one.items() if key != "status"}
     template = dws_objects.part(dict(one), *_TEMPLATE.split("."))
-    # what makes other pods is told before all else
+    # a difference that replaces the pods is reported before any other
     pods = manifests.difference({"spec": {"template": template}}, have) if template else ""
     return pods or manifests.difference(trimmed, have) or "as rendered"
 
@@ -57,17 +60,17 @@ def _want_applied(ctx: StepContext) -> Value:
 def _change_applied(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     actions: list[Action] = []
     if _webhook_changes(ctx, have):
-        # its three replicas need three hosts each to themselves: with three workers a rolling update never ends
+        # each of its three replicas needs a host of its own: with three workers a rolling update never ends
         actions.append(Delete(f"{readiness.DEPLOYMENTS}/{names.WEBHOOK}"))
     return [*actions, *(_with_v1(ctx) if cert_manager_overlay.modern(ctx) else _make(ctx))]
 
 
 def _webhook_changes(ctx: StepContext, have: Value) -> bool:
-    """Whether the webhook's Deployment is there, and either gets other pods or has none that answers."""
+    """Whether the webhook's Deployment exists, and either gets new pods or has no pod that responds."""
     label = f"Deployment {names.WEBHOOK}"
     if label in have["missing"]:
         return False
-    answers = ctx.facts.one("deploy.available")["answers"]
+    answers = ctx.facts.one(readiness.FACT)["answers"]
     return not answers or any(one.startswith(f"{label}: {_TEMPLATE}") for one in have["not as rendered"])
 
 
@@ -75,46 +78,46 @@ _TEMPLATE = "spec.template"
 
 
 def _interrupts(ctx: StepContext) -> bool:
-    """Whether a webhook that answers goes for a while: Workflows that are at work can't go on then, and their jobs fail."""
-    have = _read_applied(ctx, ctx.facts.one("deploy.applied"))
-    return ctx.facts.one("deploy.available")["answers"] and _webhook_changes(ctx, have)
+    """Whether a webhook that responds is replaced: meanwhile running Workflows cannot continue, and their jobs fail."""
+    have = _read_applied(ctx, ctx.facts.one(APPLIED))
+    return ctx.facts.one(readiness.FACT)["answers"] and _webhook_changes(ctx, have)
 
 
-def _means_applied(ctx: StepContext, have: Value, want: Value) -> str:
+def _applied_side_effect(ctx: StepContext, have: Value, want: Value) -> str:
     if not _interrupts(ctx):
         return ""
-    return "DWS's webhook is replaced: until its new pods answer, sbatch refuses jobs with #DW; not while Workflows are there"
+    return "DWS's webhook is replaced, but only while no Workflow exists; until its new pods respond, sbatch rejects #DW jobs"
 
 
 def _make(ctx: StepContext) -> Sequence[Action]:
     command = "make deploy OVERLAY=csm"
     if names.version_key(ctx.site.versions.dws) < (0, 0, 20):
-        # through 0.0.19 it puts its version into an image of another name than the overlay has, whose own tag is an older one
+        # until 0.0.19 make sets the tag of an image that the overlay does not use; the overlay's image keeps an older tag
         command += f" IMAGE_TAG_BASE={shlex.quote(ctx.site.registry.name)}/dws"
     script = f"cd {shlex.quote(names.clone(ctx.site))}\n{command}\n"
-    return [RunScript(command, script, ctx.site.deadlines.command, objects=_odd(ctx))]
+    return [RunScript(command, script, ctx.site.deadlines.command, objects=_different_paths(ctx))]
 
 
-def _odd(ctx: StepContext) -> tuple[str, ...]:
-    """The paths of the objects that aren't as rendered: those that an apply changes."""
-    found = ctx.facts.one("deploy.applied")
+def _different_paths(ctx: StepContext) -> tuple[str, ...]:
+    """The paths of the objects that are not as rendered: an apply changes them."""
+    states = ctx.facts.one(APPLIED)
     return tuple(
-        manifests.api_path(one) for one in manifests.wanted(ctx) if found[manifests.label(one)] != "as rendered"
+        manifests.api_path(one) for one in manifests.wanted(ctx) if states[manifests.label(one)] != "as rendered"
     )
 
 
 def _with_v1(ctx: StepContext) -> Sequence[Action]:
-    """The csm overlay with cert-manager's v1 put back."""
+    """Apply the csm overlay with cert-manager's v1 in place of v1alpha3."""
     folder = cert_manager_overlay.folder(ctx.site)
     script = f"{shlex.quote(names.clone(ctx.site))}/bin/kustomize build {shlex.quote(folder)} | kubectl apply -f -\n"
     title = f"kustomize build {folder} | kubectl apply -f -"
-    return [RunScript(title, script, ctx.site.deadlines.command, objects=_odd(ctx))]
+    return [RunScript(title, script, ctx.site.deadlines.command, objects=_different_paths(ctx))]
 
 
-# --- admits
+# --- webhook
 
 
-def _look_admits(ctx: StepContext) -> ApiLook:
+def _look_webhook(ctx: StepContext) -> ApiLook:
     return ApiLook(lambda cluster: {"webhook": _dry_run(cluster, ctx.site)})
 
 
@@ -137,13 +140,15 @@ def _dry_run(cluster: Cluster, site: Site) -> str:
         cluster.create(at, workflow, dryRun="All")
     except ClusterError as error:
         if error.status != 404:
-            return f"refuses: {error}"
-        found = workflow_namespace.state(cluster, site)  # a 404 doesn't say which of the two it is about
-        return "no Workflows are served" if found == "there" else f"the namespace {site.access.namespace} is {found}"
+            return f"rejects a Workflow: {error}"
+        state = workflow_namespace.state(cluster, site)  # a 404 may mean the kind or the namespace
+        if state == "there":
+            return "the API server does not serve Workflows"
+        return f"the namespace {site.access.namespace} is {state}"
     return "admits a Workflow (server-side dry run)"
 
 
-def _want_admits(ctx: StepContext) -> Value:
+def _want_webhook(ctx: StepContext) -> Value:
     return {"webhook": "admits a Workflow (server-side dry run)"}
 
 
@@ -154,26 +159,27 @@ STAGE = Stage(
         cert_manager_overlay.STEP,
         *in_use.checks("deploy", _interrupts),
         Step(
-            "applied",
+            APPLIED.step,
             "master",
             _look_applied,
             _want_applied,
             _change_applied,
             read=_read_applied,
             settle_seconds=lambda site: 10.0,
-            side_effect=_means_applied,
-            hint="run it again: what was created stays. If cert-manager's webhook refused, see the pods in cert-manager",
+            side_effect=_applied_side_effect,
+            hint="run the same command again: objects that exist already stay. If cert-manager's webhook rejected the request, see "
+            "the pods in the namespace cert-manager",
         ),
         readiness.MINIMUM,
         reopen.STEP,
         Step(
             "webhook",
             "master",
-            _look_admits,
-            _want_admits,
+            _look_webhook,
+            _want_webhook,
             settle_seconds=lambda site: 30.0,
             status_text=lambda have: str(have["webhook"]),
-            hint="before any #DW job is accepted the namespace has to be there, and DWS's webhook to answer: "
+            hint="sbatch accepts #DW jobs once the namespace exists and DWS's webhook responds: "
             "see `kubectl -n dws-system logs deploy/dws-webhook`",
         ),
         readiness.AVAILABLE,

@@ -58,7 +58,7 @@ def _unknown(one: Mapping[str, Any]) -> Finding:
     return Finding("owners-unknown", dws_objects.unknown_told(dict(one)), fix)
 
 
-def unasked(ctx: StepContext) -> list[str]:
+def describe_unasked(ctx: StepContext) -> list[str]:
     """In words the API groups that could not be asked, as far as that was seen before anything was done."""
     found = next(iter(ctx.facts.found.get(f"{in_use.FIRST}.owned", {}).values()), NOTHING)
     return [dws_objects.unknown_told(one) for one in found["unasked"]]

@@ -1,4 +1,4 @@
-"""Whether DWS's pods are there: enough of them that a Workflow gets through, and all of them."""
+"""DWS's pods: the minimum that a Workflow needs, and all of them."""
 
 from __future__ import annotations
 
@@ -8,53 +8,52 @@ from typing import Any
 from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Action, Delete
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import ApiLook, Step, StepContext, Value
+from dws_on_csm.model.step import Fact, Step, StepContext, Value
 from dws_on_csm.stages.dws import manifests
+
+FACT: Fact[dict[str, Any]] = Fact("deploy", "available")
+"""See _read."""
 
 PODS = f"/api/v1/namespaces/{names.NAMESPACE}/pods"
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{names.NAMESPACE}/deployments"
 
 
-def _look(ctx: StepContext) -> ApiLook:
-    return ApiLook(_read, PODS)
-
-
-def _read(cluster: Cluster) -> Value:
-    """Deployment -> "1 of 3" pods that are of its present form and ready, or "missing"; why the others aren't, which of them
-    would wait long before they try again, and whether a pod of the webhook answers, of whatever form."""
+def _read(cluster: Cluster) -> dict[str, Any]:
+    """Deployment -> "1 of 3" pods that are up to date and ready, or "missing"; "because": why the others are not ready;
+    "stuck": pods that would wait long before they try again; "answers": whether any pod of the webhook responds."""
     deployments = {name: cluster.get(f"{DEPLOYMENTS}/{name}") for name in (names.CONTROLLER, names.WEBHOOK)}
-    found: dict[str, Any] = {name: _ready(one) if one else "missing" for name, one in deployments.items()}
-    pods = [] if all(map(complete, found.values())) else waiting(cluster)
-    stuck = [one["pod"] for one in pods if one["stuck"]]
+    ready: dict[str, Any] = {name: _ready(one) if one else "missing" for name, one in deployments.items()}
+    pods = [] if all(map(complete, ready.values())) else waiting(cluster)
+    stuck = [pod["pod"] for pod in pods if pod["stuck"]]
     webhook = deployments[names.WEBHOOK] or {}
     answers = webhook.get("status", {}).get("availableReplicas", 0) > 0
-    because = "; ".join(dict.fromkeys(one["why"] for one in pods))
-    return found | {"because": because, "stuck": stuck, "answers": answers}
+    because = "; ".join(dict.fromkeys(pod["why"] for pod in pods))
+    return ready | {"because": because, "stuck": stuck, "answers": answers}
 
 
-def _ready(one: Mapping[str, Any]) -> str:
-    status = one.get("status", {})
+def _ready(deployment: Mapping[str, Any]) -> str:
+    status = deployment.get("status", {})
     updated = status.get("updatedReplicas", 0)
-    former = status.get("replicas", 0) - updated
-    # of those that are available, so many may be pods of its former form
-    good = min(status.get("availableReplicas", 0) - former, updated)
-    current = status.get("observedGeneration", 0) >= one["metadata"]["generation"]
-    return f"{max(good, 0) if current else 0} of {one['spec']['replicas']}"
+    outdated = status.get("replicas", 0) - updated
+    # all outdated pods may be among the available ones
+    good = min(status.get("availableReplicas", 0) - outdated, updated)
+    current = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+    return f"{max(good, 0) if current else 0} of {deployment['spec']['replicas']}"
 
 
 def complete(text: str) -> bool:
     """Whether "N of M" are all."""
-    good, _, every = text.partition(" of ")
-    return bool(every) and good == every
+    good, _, total = text.partition(" of ")
+    return bool(total) and good == total
 
 
 def waiting(cluster: Cluster) -> list[dict[str, str]]:
-    """The pods of DWS that aren't ready, each with why: {"pod", "why", "stuck"} (stuck: it would wait long to try again)."""
+    """DWS's pods that are not ready: {"pod": name, "why", "stuck": "yes" if it would wait long before it tries again}."""
     pods = (cluster.get(PODS) or {}).get("items", [])
-    return [found for pod in pods if (found := _why(pod))]
+    return [state for pod in pods if (state := _waiting_state(pod))]
 
 
-def _why(pod: Mapping[str, Any]) -> dict[str, str] | None:
+def _waiting_state(pod: Mapping[str, Any]) -> dict[str, str] | None:
     conditions = {c["type"]: c for c in pod.get("status", {}).get("conditions", [])}
     if conditions.get("Ready", {}).get("status") == "True" or "deletionTimestamp" in pod["metadata"]:
         return None
@@ -63,39 +62,34 @@ def _why(pod: Mapping[str, Any]) -> dict[str, str] | None:
         for s in pod["status"].get("containerStatuses", [])
         if "waiting" in s["state"]
     ]
-    said = [
+    reasons = [
         f"{name}: {state.get('reason', 'waiting')} {state.get('message', '')}".strip()[:200] for name, state in states
     ]
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
-        said = [f"not scheduled: {scheduled.get('message', '')}"]
+        reasons = [f"not scheduled: {scheduled.get('message', '')}"]
     stuck = any(state.get("reason") in ("ImagePullBackOff", "ErrImagePull", "CrashLoopBackOff") for _, state in states)
     return {
         "pod": pod["metadata"]["name"],
-        "why": "; ".join(said) or "started, not ready yet",
+        "why": "; ".join(reasons) or "started, not ready yet",
         "stuck": "yes" if stuck else "",
     }
 
 
-def _await(have: Value) -> str:
+def _pods_status(have: Value) -> str:
     counts = ", ".join(f"{name} {have[name]}" for name in (names.CONTROLLER, names.WEBHOOK))
     return f"{counts}: {have['because']}" if have["because"] else counts
 
 
-def _again(fact: str) -> Callable[[StepContext, Value, Value], Sequence[Action]]:
-    """Pods that back off are deleted, so that what was wrong with them is tried anew at once; others only need time."""
-    return lambda ctx, have, want: [Delete(f"{PODS}/{pod}") for pod in ctx.facts.one(fact)["stuck"]]
-
-
-# --- enough of them: the controller, and one that answers for the webhook
+# --- the minimum: the controller, and one pod of the webhook
 
 
 def _read_minimum(ctx: StepContext, found: Value) -> Value:
-    one = not found[names.WEBHOOK].startswith(("0 ", "missing"))
-    serves = one and complete(found[names.CONTROLLER])
+    some = not found[names.WEBHOOK].startswith(("0 ", "missing"))
+    serves = some and complete(found[names.CONTROLLER])
     return {
         names.CONTROLLER: found[names.CONTROLLER],
-        names.WEBHOOK: "one or more" if one else found[names.WEBHOOK],
+        names.WEBHOOK: "one or more" if some else found[names.WEBHOOK],
         "because": "" if serves else found["because"],
     }
 
@@ -116,26 +110,32 @@ def _want_available(ctx: StepContext) -> Value:
 
 
 def _wanted(ctx: StepContext) -> dict[str, str]:
-    deployments = [one for one in manifests.objects(ctx) if one["kind"] == "Deployment"]
+    deployments = [manifest for manifest in manifests.objects(ctx) if manifest["kind"] == "Deployment"]
     return {one["metadata"]["name"]: "{0} of {0}".format(one["spec"]["replicas"]) for one in deployments}
 
 
-def _step(name: str, want: Callable[[StepContext], Value], read: Callable[[StepContext, Value], Value]) -> Step:
+def _step(
+    fact: Fact[dict[str, Any]], want: Callable[[StepContext], Value], read: Callable[[StepContext, Value], Value]
+) -> Step:
+    def restart_stuck(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+        """Pods that back off are deleted, so that their successors try again at once; other pods only need time."""
+        return [Delete(f"{PODS}/{pod}") for pod in ctx.facts.one(fact)["stuck"]]
+
     return Step(
-        name,
+        fact.step,
         "master",
-        _look,
+        lambda ctx: fact.api(_read, PODS),
         want,
-        _again(f"deploy.{name}"),
+        restart_stuck,
         read=read,
         settle_seconds=lambda site: site.deadlines.deploy,
-        status_text=_await,
-        hint="see `kubectl -n dws-system describe pods`; deadlines.deploy is how long it may take",
+        status_text=_pods_status,
+        hint="see `kubectl -n dws-system describe pods`; deadlines.deploy is the time that the pods have",
     )
 
 
-MINIMUM = _step("minimum", _want_minimum, _read_minimum)
-"""The controller, and of the webhook's pods one: what a Workflow needs. What proves DWS needn't wait for the others."""
+MINIMUM = _step(Fact("deploy", "minimum"), _want_minimum, _read_minimum)
+"""The controller and one pod of the webhook: a Workflow needs no more, so the proof does not wait for the others."""
 
-AVAILABLE = _step("available", _want_available, _read_available)
+AVAILABLE = _step(FACT, _want_available, _read_available)
 """Both deployments, with all their pods."""

@@ -1,4 +1,4 @@
-"""DWS takes new objects again, where a run has closed it (see persistent_storage.CLOSING), also one that was killed since."""
+"""DWS is reopened: its API accepts new objects again after a run closed it (see persistent_storage.CLOSING)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from dws_on_csm.stages.dws import persistent_storage
 
 COMMAND = f"kubectl --request-timeout=60s delete validatingwebhookconfiguration {persistent_storage.CLOSED} --ignore-not-found"
 
-# A script on the master, and no call of the API: it waits for the removal's own script, and does not begin while that works
-# (see host_script.LIBRARY). It may still be there when whoever began it is gone, and needs DWS closed to its end.
+# A script on the master, not a call of the API: so it waits until the removal's own script has ended (see host_script.LIBRARY).
+# That script may outlive the run that began it, and needs DWS closed until its end.
 STEP = Step(
     "open",
     "master",
     lambda ctx: ApiLook(lambda cluster: "closed" if cluster.get(persistent_storage.CLOSED_PATH) else "open"),
     lambda ctx: "open",
-    # what is closed for a while is no state of the site: no rollback brings it back
-    lambda ctx, have, want: [RunScript("open DWS again", COMMAND)],
-    hint="until it is open sbatch refuses jobs with #DW: a new run opens it, and so does "
+    # no `objects`: closed is not a state of the site, and no rollback restores it
+    lambda ctx, have, want: [RunScript("reopen DWS", COMMAND)],
+    hint="DWS is closed: sbatch rejects #DW jobs. Run the same command again, or reopen DWS with "
     f"kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}",
 )
 
 STAGE = Stage("open", ("preflight",), (STEP,))
-"""For a run that does nothing else about DWS."""
+"""For a run that changes nothing else of DWS."""
 
 
 PROGRAM = f"{inspect.getsource(dws_objects)}\n{render.read('master/closing.py')}\n"
-"""What closes DWS, for the master's Python; more may follow."""
+"""The text of the program that closes DWS, for the master's Python; more text may follow it."""

@@ -1,4 +1,4 @@
-"""An install where another version of DWS is in the cluster, older or newer: it is undeployed with its own clone before."""
+"""The replacement of another version of DWS, older or newer: an install undeploys it first, with its own clone."""
 
 from __future__ import annotations
 
@@ -10,75 +10,77 @@ from dws_on_csm.stages.dws import in_use, installed, manifests, owned, persisten
 
 
 def other(ctx: StepContext) -> str:
-    """The version whose clone undeploys what is in the cluster, where that isn't what the site file asks for; else ""."""
-    found = installed.found(ctx)
-    said = found["tag"] or found["unfinished"]
-    return "" if said in ("", ctx.site.versions.dws) else installed.version(ctx)
+    """The version whose clone undeploys the installed DWS, where the site file asks for another version; else ""."""
+    dws = installed.found(ctx)
+    tag = dws["tag"] or dws["unfinished"]
+    return "" if tag in ("", ctx.site.versions.dws) else installed.version(ctx)
 
 
 def due(ctx: StepContext) -> bool:
-    """Whether a version is to be taken away before the wanted one comes."""
+    """Whether another version has to be removed before the wanted one is deployed."""
     return bool(other(ctx))
 
 
 def checks(stage: str) -> tuple[Check, ...]:
-    """The checks of what uses DWS: reasons where another version is there, and read where a CRD is stuck, to be told of."""
-    every = in_use.checks(stage, due, read=lambda ctx: due(ctx) or stuck_crds.there(ctx))
+    """The checks of what uses DWS. They object where another version is installed; where a CRD is stuck, they only read."""
+    checks_of_use = in_use.checks(stage, due, read=lambda ctx: due(ctx) or stuck_crds.there(ctx))
     if stage != in_use.FIRST:
-        return every
+        return checks_of_use
     limit = in_use.limit(_on_the_master)
-    return (*(limit if one.name == limit.name else one for one in every), stuck_crds.check(due), owned.check(due))
-
-
-def _on_the_master(ctx: StepContext) -> str:
-    """What has to be done on the master before a controller gets the burst buffer, in words; "" where nothing has."""
-    if due(ctx) and installed.there(ctx):
-        return f"DWS {installed.version_text(ctx)} would have to go"
-    some = any(ctx.site.active(host) for host in ctx.site.controllers)
     return (
-        "DWS is not in the cluster, and has to be before Slurm gets its burst buffer"
-        if some and not due(ctx) and not installed.there(ctx)
-        else ""
+        *(limit if one.name == limit.name else one for one in checks_of_use),
+        stuck_crds.check(due),
+        owned.check(due),
     )
 
 
-# --- what is told before it is done
+def _on_the_master(ctx: StepContext) -> str:
+    """What has to be done on the master before a controller gets the burst buffer, in words; "" for nothing."""
+    if installed.there(ctx):
+        return f"DWS {installed.version_text(ctx)} has to be removed first" if due(ctx) else ""
+    controllers = any(ctx.site.active(host) for host in ctx.site.controllers)
+    return "DWS has to be installed in the cluster before Slurm gets its burst buffer" if controllers else ""
 
 
-def _takes(ctx: StepContext, have: Value, want: Value) -> str:
-    """Both versions, the CRD versions that come and go, and whether the plugin's Workflows are served by the new one."""
-    new = ctx.site.versions.dws
-    told = [f"DWS {have['DWS']} is undeployed, and DWS {new} takes its place", *crds_told(ctx, have)]
+# --- the removal in words, for the confirmation
+
+
+def _removal_text(ctx: StepContext, have: Value, want: Value) -> str:
+    """Both versions, the CRD versions that are removed and added, and whether the new DWS serves the plugin's Workflows."""
+    sentences = [
+        f"DWS {have['DWS']} is undeployed, then DWS {ctx.site.versions.dws} is deployed",
+        *describe_crds(ctx, have),
+    ]
     kept = persistent_storage.kept(ctx)
-    told += [f"objects that are saved before and put back: {', '.join(kept)}"] if kept else []
-    told += owned.unasked(ctx)
-    return "; ".join([*told, plugin_told(ctx)])
+    sentences += [f"objects that are saved before and put back: {', '.join(kept)}"] if kept else []
+    sentences += owned.describe_unasked(ctx)
+    return "; ".join([*sentences, describe_plugin(ctx)])
 
 
-def crds_told(ctx: StepContext, have: Value) -> Sequence[str]:
-    """Which versions of which CRDs come and go, in words."""
+def describe_crds(ctx: StepContext, have: Value) -> Sequence[str]:
+    """The versions of CRDs that are removed and added, in words."""
     try:
-        come = manifests.versions(manifests.objects(ctx))
+        coming = manifests.versions(manifests.objects(ctx))
     except NotYetKnown as unknown:
-        return (f"which versions of its CRDs come is {unknown}",)
+        return (f"the CRD versions that are added are {unknown}",)
     old = {plural: set(crd["served"].split(", ")) for plural, crd in have["CRDs"].items()}
-    gone = {plural: old[plural] - come.get(plural, set()) for plural in old}
-    new = {plural: come[plural] - old.get(plural, set()) for plural in come}
-    return (f"CRD versions that go: {_listed(gone)}", f"that come: {_listed(new)}")
+    removed = {plural: old[plural] - coming.get(plural, set()) for plural in old}
+    added = {plural: coming[plural] - old.get(plural, set()) for plural in coming}
+    return (f"CRD versions that are removed: {_versions_text(removed)}", f"that are added: {_versions_text(added)}")
 
 
-def _listed(by_plural: Mapping[str, set[str]]) -> str:
-    """`workflows v1alpha1, v1alpha2 and storages v1alpha1`; what all have in common is said once."""
+def _versions_text(by_plural: Mapping[str, set[str]]) -> str:
+    """`v1alpha1, v1alpha2 of workflows and v1alpha1 of storages`; CRDs with the same versions are named together."""
     by_versions: dict[tuple[str, ...], list[str]] = {}
-    for plural, some in sorted(by_plural.items()):
-        if some:
-            by_versions.setdefault(tuple(sorted(some)), []).append(plural)
-    told = [f"{', '.join(some)} of {', '.join(plurals)}" for some, plurals in by_versions.items()]
-    return " and ".join(told) or "none"
+    for plural, versions in sorted(by_plural.items()):
+        if versions:
+            by_versions.setdefault(tuple(sorted(versions)), []).append(plural)
+    parts = [f"{', '.join(versions)} of {', '.join(plurals)}" for versions, plurals in by_versions.items()]
+    return " and ".join(parts) or "none"
 
 
-def plugin_told(ctx: StepContext) -> str:
-    """Which Workflow version the plugin writes, and whether the DWS that comes serves it."""
+def describe_plugin(ctx: StepContext) -> str:
+    """The Workflow version that the plugin writes, and whether the new DWS serves it."""
     writes = f"the plugin {ctx.site.versions.plugin} writes Workflows of {names.WORKFLOW_VERSION}"
     try:
         served = manifests.versions(manifests.objects(ctx)).get("workflows", set())
@@ -101,7 +103,7 @@ STAGE = Stage(
         owned.check(due),
         persistent_storage.step("replace", other),
         stuck_crds.step("replace"),
-        remove.removed_step(other, "replace", _takes, told_after="workarea", again=True),
+        remove.removed_step(other, "replace", _removal_text, told_after="workarea", again=True),
     ),
 )
-"""Another version goes when everything is at hand that the wanted one needs."""
+"""The installed version is removed once everything that the wanted one needs is at hand."""

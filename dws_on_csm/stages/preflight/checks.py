@@ -11,10 +11,11 @@ from dws_on_csm.domain import compatibility
 from dws_on_csm.model import render
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import ApiLook, Check, Finding, ShellLook, Stage, StepContext, Value
+from dws_on_csm.model.step import Check, Finding, ShellLook, Stage, StepContext, Value
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import revoked_names
 from dws_on_csm.stages.dws import installed, replace, workflow_namespace
+from dws_on_csm.stages.dws.cert_manager_overlay import CLUSTER, ClusterState
 from dws_on_csm.stages.preflight import endpoints, named_controllers, writable_folders
 from dws_on_csm.stages.slurm import computes, controller, pod_checks
 
@@ -122,7 +123,7 @@ def clock(host: str, skew: float) -> Sequence[Finding]:
 # --- the cluster
 
 
-def _read_cluster(cluster: Cluster) -> Value:
+def _read_cluster(cluster: Cluster) -> ClusterState:
     version = cluster.get("/version") or {}
     served = cluster.get("/apis/cert-manager.io") or {"versions": []}
     nodes = (cluster.get("/api/v1/nodes") or {"items": []})["items"]
@@ -166,7 +167,7 @@ STAGE = Stage(
     (
         Check("master", "master", _look_master, _judge_master),
         endpoints.REGISTRY,
-        Check("cluster", "master", lambda ctx: ApiLook(_read_cluster), _judge_cluster),
+        Check(CLUSTER.step, "master", lambda ctx: CLUSTER.api(_read_cluster), _judge_cluster),
         installed.CHECK,
         workflow_namespace.CHECK,
         revoked_names.CHECK,

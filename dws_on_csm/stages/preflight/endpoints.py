@@ -9,6 +9,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.step import Check, Finding, NotYetKnown, ShellLook, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.dws import images
+from dws_on_csm.stages.dws.cert_manager_overlay import CLUSTER
 
 # --- the registry
 
@@ -45,7 +46,7 @@ def _judge_registry(ctx: StepContext, have: Value) -> Sequence[Finding]:
 
 def _needs_the_api(ctx: StepContext) -> None:
     """Raises Unknown where the master itself doesn't reach the API server: that is told once, by the check `cluster`."""
-    if "preflight.cluster" not in ctx.facts.found:
+    if not ctx.facts.known(CLUSTER):
         raise NotYetKnown("preflight")
 
 

@@ -565,9 +565,12 @@ HAVE = {
 def test_the_crd_versions_that_come_and_go_are_told() -> None:
     """Against what the wanted version's clone deploys; before it is cloned that is said."""
     come = rendered(workflows=("v1alpha2", "v1alpha3"), storages=("v1alpha2",), computes=("v1alpha3",))
-    told = dws_replace.crds_told(a_place({"workarea.rendered": come}), HAVE)
-    assert told == ("CRD versions that go: v1alpha1 of workflows", "that come: v1alpha3 of computes, workflows")
-    assert dws_replace.crds_told(a_place({}), HAVE) == ("which versions of its CRDs come is known after workarea",)
+    told = dws_replace.describe_crds(a_place({"workarea.rendered": come}), HAVE)
+    assert told == (
+        "CRD versions that are removed: v1alpha1 of workflows",
+        "that are added: v1alpha3 of computes, workflows",
+    )
+    assert dws_replace.describe_crds(a_place({}), HAVE) == ("the CRD versions that are added are known after workarea",)
 
 
 @pytest.mark.parametrize(
@@ -579,13 +582,13 @@ def test_the_crd_versions_that_come_and_go_are_told() -> None:
 )
 def test_whether_the_plugins_workflows_are_served_is_told(served: tuple[str, ...], told: str) -> None:
     """By what the clone's own manifests say."""
-    assert dws_replace.plugin_told(a_place({"workarea.rendered": rendered(workflows=served)})).endswith(told)
+    assert dws_replace.describe_plugin(a_place({"workarea.rendered": rendered(workflows=served)})).endswith(told)
 
 
 def test_before_the_clone_the_table_says_whether_they_are_served() -> None:
     """The versions that are known not to fit are told without a clone."""
-    assert "does not serve" in dws_replace.plugin_told(a_place({}, dws="0.1.13"))
-    assert "which DWS 0.0.20 serves" in dws_replace.plugin_told(a_place({}))
+    assert "does not serve" in dws_replace.describe_plugin(a_place({}, dws="0.1.13"))
+    assert "which DWS 0.0.20 serves" in dws_replace.describe_plugin(a_place({}))
 
 
 def test_everything_that_goes_with_its_crd_is_named() -> None:
@@ -593,7 +596,7 @@ def test_everything_that_goes_with_its_crd_is_named() -> None:
     every = [f"Storage default/rabbit-{n}" for n in range(200)]
     place = a_place({persistent_storage.FACT: {"data": [], "kept": every}})
     assert f"saved before, and not put back: {', '.join(every)}" in undeploy._takes(place, HAVE, {})
-    assert f"saved before and put back: {', '.join(every)}" in dws_replace._takes(place, HAVE, {})
+    assert f"saved before and put back: {', '.join(every)}" in dws_replace._removal_text(place, HAVE, {})
 
 
 # --- what is done
@@ -661,8 +664,7 @@ def test_what_goes_is_told_without_the_clone_that_takes_it_away() -> None:
     assert isinstance(step, Step)
     seen = preview(run, "replace.removed", step, MASTER)
     assert (
-        seen.outcome == "unknown"
-        and "DWS 0.0.20 is undeployed, and DWS 0.0.19 takes its place" in seen.removes[0].words
+        seen.outcome == "unknown" and "DWS 0.0.20 is undeployed, then DWS 0.0.19 is deployed" in seen.removes[0].words
     )
 
 

@@ -88,7 +88,7 @@ def test_when_the_webhook_is_replaced(
     assert any(isinstance(one, Delete) for one in actions) == goes
     checks = {one.name: one for one in deploy.STAGE.steps if isinstance(one, Check)}
     assert isinstance(checks["workflows"].look(here), Constant) != guarded
-    assert bool(deploy._means_applied(here, found, None)) == guarded
+    assert bool(deploy._applied_side_effect(here, found, None)) == guarded
 
 
 def test_a_workflow_that_is_at_work_keeps_the_webhook(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1115,7 +1115,7 @@ def test_dws_is_not_opened_while_the_script_that_closed_it_is_at_work(tmp_path: 
         while not begun.exists():
             assert at_work.poll() is None
             time.sleep(0.01)
-        opened = compile_actions([RunScript("open DWS again", f"touch {tmp_path}/opened")], "run-2", "m")[0]
+        opened = compile_actions([RunScript("reopen DWS", f"touch {tmp_path}/opened")], "run-2", "m")[0]
         assert host.run(opened, deadline=60).code == host_script.BUSY and not (tmp_path / "opened").exists()
         with pytest.raises(Unreachable, match=host_script.STILL):
             before_images.opened(reach, "run-2", "install", "", None)

@@ -217,7 +217,7 @@ def test_no_rollback_takes_it_away() -> None:
     ("spaces", "serves", "said"),
     [
         ({"slurm": {}}, True, "admits a Workflow (server-side dry run)"),
-        ({"slurm": {}}, False, "no Workflows are served"),
+        ({"slurm": {}}, False, "the API server does not serve Workflows"),
         ({}, True, "the namespace slurm is missing"),
     ],
 )
