@@ -18,8 +18,8 @@ from dws_on_csm.model.lines import lines
 from dws_on_csm.model.printable import escaped
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import NotYetKnown, Refused, Value
+from dws_on_csm.runner.connections import roles
 from dws_on_csm.runner.exit_codes import FAILED, exit_code
-from dws_on_csm.runner.hosts import roles
 from dws_on_csm.runner.inspect import Reading, looked
 
 LONG = 120

@@ -140,7 +140,7 @@ def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
 def _role(site: Site, what: str, items: Sequence[Step | Check]) -> str:
     """The role in which the site's one host has one of `items` to do; exits where it has none."""
     from dws_on_csm.model.step import Step
-    from dws_on_csm.runner.hosts import roles
+    from dws_on_csm.runner.connections import roles
 
     host = next(iter(site.limit or ()))
     every = roles(site)

@@ -18,9 +18,8 @@ from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import READ_ERRORS, Unreachable, error_text
 from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.redaction import redact
-from dws_on_csm.runner.connections import Sessions
+from dws_on_csm.runner.connections import Sessions, connect
 from dws_on_csm.runner.exit_codes import CONVERGED, FAILED
-from dws_on_csm.runner.hosts import connected
 from dws_on_csm.stages import jobs
 from dws_on_csm.stages.dws import installed, workflows
 from dws_on_csm.stages.dws.workflows import Fate, Workflow
@@ -37,7 +36,7 @@ COLUMNS = ("WORKFLOW", "JOB", "USER", "SLURM", "STATE", "READY", "STATUS", "AGE"
 
 def show(site: Site, yaml: str | bool | None, as_json: bool) -> int:
     """Print all Workflows; as YAML one of them (its name), or all (True). 1: the cluster can't be asked, or has none such."""
-    with closing(connected(site, (site.master.host, *site.controllers))) as sessions:
+    with closing(connect(site, (site.master.host, *site.controllers))) as sessions:
         try:
             cluster = sessions.master(site.master.host.name).cluster()
             return _yaml(cluster, yaml) if yaml else _all(site, sessions, cluster, as_json)

@@ -25,7 +25,7 @@ from dws_on_csm.engine.state import (
     needs,
     on_all,
     told_of,
-    unagreed,
+    unconfirmed,
 )
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import RemoteError
@@ -43,21 +43,21 @@ AGAIN = "run it again to continue"
 def install(run: Run, only: frozenset[str] = frozenset()) -> None:
     """Take every stage as far as it goes, or `only` these, each as soon as what it needs is through; none twice, and none of
     those that come last (see finish)."""
-    due = [one for one in run.stages if one.name not in run.through and not one.ends]
+    due = [one for one in run.stages if one.name not in run.started and not one.ends]
     waiting = {one.name: one for one in due if not only or one.name in only}
     names = set(waiting)
     running: dict[Future[None], str] = {}
-    run.through |= names
+    run.started |= names
     with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
         while waiting or running:
             busy = waiting.keys() | set(running.values())
             for stage in [s for s in waiting.values() if not any(_awaited(run, need, busy) for need in s.needs)]:
                 future = pool.submit(_stage, run, waiting.pop(stage.name))
                 running[future] = stage.name
-                future.add_done_callback(lambda _: run.stirred.set())
+                future.add_done_callback(lambda _: run.progressed.set())
             # a signal may reach another thread: only a main thread that wakes up by itself sees to it
-            run.stirred.wait(0.5)
-            run.stirred.clear()
+            run.progressed.wait(0.5)
+            run.progressed.clear()
             for future in [one for one in running if one.done()]:
                 running.pop(future)
                 future.result()
@@ -67,10 +67,10 @@ def finish(run: Run) -> None:
     """Take the stages that come last, whatever became of the others, and whether or not the run was stopped."""
     # from here on a signal ends nothing on the hosts; what is about to end something has done so first
     run.ending = True
-    for thread in run.stops:
+    for thread in run.stoppers:
         thread.join()
-    for stage in [one for one in run.stages if one.ends and one.name not in run.through]:
-        run.through.add(stage.name)
+    for stage in [one for one in run.stages if one.ends and one.name not in run.started]:
+        run.started.add(stage.name)
         _stage(run, stage)
 
 
@@ -212,7 +212,7 @@ def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], 
 def _agreed_to(run: Run, key: str, step: Step, host: str) -> None:
     """Raises Refused where a change takes away what nobody was asked about: it could not be told before, or came since."""
     ctx = run.board.context(host)
-    new = unagreed(run, key, host, step.removals(ctx, have_of(run, key, step, host), step.want(ctx)))
+    new = unconfirmed(run, key, host, step.removals(ctx, have_of(run, key, step, host), step.want(ctx)))
     if new:
         told = "; ".join(_named(one) for one in new)
         fix = "run it again: it asks now that this is known; or give --yes"

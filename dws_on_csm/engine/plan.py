@@ -18,7 +18,7 @@ from dws_on_csm.engine.state import (
     on_all,
     places,
     told_of,
-    unagreed,
+    unconfirmed,
 )
 from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import Failure, Outcome
@@ -84,10 +84,10 @@ def judge(run: Run, key: str, check: Check, host: str, last: Collection[str] = (
 def _unseen(run: Run, key: str, host: str, began: float, error: LookFailed) -> None:
     """A look that failed is told once, however many looks failed with it for the same reason."""
     why = str(error).replace(key, "")
-    if (host, why) in run.told:
+    if (host, why) in run.reported:
         run.done(host, key, "skipped", began, note="could not be looked at for the same reason")
     else:
-        run.told.add((host, why))
+        run.reported.add((host, why))
         run.done(host, key, "failed", began, failures=(Failure(meaning=str(error)),))
 
 
@@ -166,15 +166,15 @@ class Pending:
     """What is to be done: in which stages, what of it takes away what nobody agreed to so far, and what to run before asking.
 
     removes  that, in words
-    taking   the things that these words stand for, by "STAGE.STEP" and host: what is agreed to with them
-    besides  what else the changes do that does not show in what differs, in words: whoever is asked shall know of it
+    things   what these words stand for, by "STAGE.STEP" and host: what a yes confirms
+    side_effects  what else the changes do, in words, shown with the question
     """
 
     changes: frozenset[str]
     removes: tuple[str, ...] = ()
     before: frozenset[str] = frozenset()
-    taking: frozenset[tuple[str, str, str]] = frozenset()
-    besides: tuple[str, ...] = ()
+    things: frozenset[tuple[str, str, str]] = frozenset()
+    side_effects: tuple[str, ...] = ()
 
 
 def pending(run: Run) -> Pending:
@@ -186,18 +186,18 @@ def pending(run: Run) -> Pending:
         if isinstance(item, Step)
     ]
     changes = frozenset(stage for stage, _, _, one in seen if one.outcome != "ok")
-    asked = [(item, where, taken) for _, item, where, one in seen for taken in unagreed(run, *where, one.removes)]
+    asked = [(item, where, taken) for _, item, where, one in seen for taken in unconfirmed(run, *where, one.removes)]
     after = [
         item.confirm_after
         for item, _, _ in asked
-        if item.confirm_after in changes and item.confirm_after not in run.through
+        if item.confirm_after in changes and item.confirm_after not in run.started
     ]
     before = frozenset().union(*({stage} | needs(run.stages, stage) for stage in after))
     told = tuple(dict.fromkeys(taken.words for _, _, taken in asked))
     things = frozenset((*where, thing) for _, where, taken in asked for thing in taken.things)
-    besides = tuple(
+    side_effects = tuple(
         dict.fromkeys(
             f"{where[1]}: {one.note}" for _, _, where, one in seen if one.outcome == "would change" and one.note
         )
     )
-    return Pending(changes, told, before, things, besides)
+    return Pending(changes, told, before, things, side_effects)

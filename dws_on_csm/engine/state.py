@@ -53,19 +53,19 @@ class Run:
     board: Board = field(init=False)
     outcomes: dict[tuple[str, str, str], Outcome] = field(default_factory=dict)
     stopping: threading.Event = field(default_factory=threading.Event)
-    through: set[str] = field(default_factory=set)
+    started: set[str] = field(default_factory=set)
     codes: set[int] = field(default_factory=set)
-    told: set[tuple[str, str]] = field(default_factory=set)
+    reported: set[tuple[str, str]] = field(default_factory=set)
     changing: bool = False
     over: bool = False
     asking: bool = False
     holding: bool = False
     looked: float = 0.0
-    said: bool = False
+    shown: bool = False
     yes: bool = False
-    agreed: set[tuple[str, str, str]] = field(default_factory=set)
-    stirred: threading.Event = field(default_factory=threading.Event)
-    stops: list[threading.Thread] = field(default_factory=list)
+    confirmed: set[tuple[str, str, str]] = field(default_factory=set)
+    progressed: threading.Event = field(default_factory=threading.Event)
+    stoppers: list[threading.Thread] = field(default_factory=list)
     ending: bool = False
 
     @property
@@ -84,7 +84,7 @@ class Run:
         if outcome not in NOT_OK_OUTCOMES and not self.site.active(host):
             return
         self.outcomes[stage, step, host] = outcome
-        self.stirred.set()
+        self.progressed.set()
         self.codes.update({one.code for one in failures if one.code is not None})
         self.emit(Done(host, stage, step, outcome, began, time.time() - began, failures=failures, **more))  # type: ignore[arg-type]
 
@@ -192,7 +192,7 @@ def accepted(run: Run, step: Step, host: str, have: object, want: object) -> str
     return f"accepted: {name}, left as it is" if name in run.site.accept else ""
 
 
-def unagreed(run: Run, key: str, host: str, taken: Sequence[Removal]) -> list[Removal]:
+def unconfirmed(run: Run, key: str, host: str, taken: Sequence[Removal]) -> list[Removal]:
     """Of what a step takes away on a host what has something in it that nobody agreed to; that alone is among its things."""
     if run.yes:
         return []
@@ -201,7 +201,7 @@ def unagreed(run: Run, key: str, host: str, taken: Sequence[Removal]) -> list[Re
 
 
 def _new(run: Run, key: str, host: str, one: Removal) -> frozenset[str]:
-    return frozenset(thing for thing in one.agreed if (key, host, thing) not in run.agreed)
+    return frozenset(thing for thing in one.agreed if (key, host, thing) not in run.confirmed)
 
 
 def defect(error: Exception, key: str = "") -> Failure:

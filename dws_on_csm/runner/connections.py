@@ -1,35 +1,47 @@
-"""Connections to all hosts of a run, opened side by side."""
+"""The hosts of a run: their roles, the connections to all of them in parallel, and which of them answered."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from dws_on_csm.config.site import Host, Site
 from dws_on_csm.display import console
+from dws_on_csm.engine.context import Reach
+from dws_on_csm.kube.client import Cluster, preload
 from dws_on_csm.kube.master_session import MasterSession
 from dws_on_csm.model.errors import Crowded, SudoRefused, Unreachable
+from dws_on_csm.model.events import Done, Event, Failure, Outcome
 from dws_on_csm.transport import open_files, sudo
 from dws_on_csm.transport.destination import Destination
 from dws_on_csm.transport.session import Session
 from dws_on_csm.transport.ssh_config import Asked, resolve
 
 if TYPE_CHECKING:
-    from dws_on_csm.config.site import Host, Site
     from dws_on_csm.transport.connect import Jumps
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where programs are looked for on hosts other than the master, which has a key for it in the site file."""
+"""PATH on hosts other than the master, whose PATH is a key of the site file."""
 
 
-def ask_terminal(host: str) -> str:
-    """Asks on the terminal. Without one it raises SudoRefused."""
-    if not sys.stdin.isatty():
-        fix = "run this on a terminal, or give the user NOPASSWD in sudoers, or log in as root (ssh.user)"
-        raise SudoRefused(host, "sudo asks for a password and there is no terminal to ask on", fix)
-    return console.password(f"sudo password on {host} (for all hosts of this run): ")
+def roles(site: Site) -> dict[str, tuple[str, ...]]:
+    """Role -> hosts; the submitter is the controller on which the test job is submitted, a pod one of the controllers."""
+    hosts_by_role = {
+        "master": (site.master.host.name,),
+        "controller": tuple(host.name for host in site.controllers),
+        "pod": tuple(host.name for host in site.controllers if host.pod),
+        "submitter": (site.controllers[0].name,),
+        "compute": tuple(host.name for host in site.hosts("compute")),
+    }
+    return {role: hosts for role, hosts in hosts_by_role.items() if hosts}
+
+
+# --- connect
 
 
 class Sessions(dict[str, Session | Unreachable]):
@@ -39,17 +51,22 @@ class Sessions(dict[str, Session | Unreachable]):
         super().__init__()
         self.jumps = jumps
 
+    def session(self, host: str) -> Session:
+        """The connection to a host. Raises Unreachable where there is none."""
+        session = self[host]
+        if isinstance(session, Unreachable):
+            raise session
+        return session
+
     def master(self, name: str) -> MasterSession:
-        """The master's connection; raises why there is none."""
-        found = self[name]
-        if isinstance(found, Unreachable):
-            raise found
-        assert isinstance(found, MasterSession)
-        return found
+        """The connection to the master. Raises Unreachable where there is none."""
+        session = self.session(name)
+        assert isinstance(session, MasterSession)
+        return session
 
     def open(self) -> list[Session]:
-        """Those that are connected."""
-        return [one for one in self.values() if isinstance(one, Session)]
+        """The connections that there are."""
+        return [session for session in self.values() if isinstance(session, Session)]
 
     @property
     def commands(self) -> int:
@@ -68,39 +85,68 @@ class Sessions(dict[str, Session | Unreachable]):
         self.jumps.close()
 
 
+def ask_terminal(host: str) -> str:
+    """The sudo password, asked for on the terminal. Raises SudoRefused where there is no terminal."""
+    if not sys.stdin.isatty():
+        fix = "run this on a terminal, or give the user NOPASSWD in sudoers, or log in as root (ssh.user)"
+        raise SudoRefused(host, "sudo asks for a password and there is no terminal to ask on", fix)
+    return console.password(f"sudo password on {host} (for all hosts of this run): ")
+
+
+def connect(site: Site, hosts: Sequence[Host]) -> Sessions:
+    """Connections to these hosts, the master among them; its way to the Kubernetes API is prepared in the background."""
+    threading.Thread(target=preload, daemon=True).start()
+    sessions = connect_all(site, hosts)
+    if isinstance(master := sessions[site.master.host.name], MasterSession):
+        master.warm()
+    return sessions
+
+
 def connect_all(site: Site, hosts: Sequence[Host], ask: sudo.AskPassword = ask_terminal) -> Sessions:
-    """Connects to `hosts`, so many at once as the site allows, each within the site's deadline; to as many as this process
-    may have connections to, the first ones: the others are told with the numbers.
+    """Connections to `hosts`, opened in parallel, each within the site's deadline. Where this process may not open enough files
+    for all, the first hosts get theirs, and the others the reason, with the numbers.
 
     `ask` is called at most once, when a host's sudo wants a password.
     """
     seconds = site.deadlines.connect
     jumps: dict[Asked, Destination] = {}
 
-    def lead(host: Host) -> Destination:
+    def resolved(host: Host) -> Destination:
         return resolve(Asked(host.name, site.ssh.config, host.user), seconds, jumps)
 
-    def connected(made: Session | Unreachable) -> Session:
-        if isinstance(made, Unreachable):
-            raise made
-        made.open(seconds)
-        return made
+    def opened(session: Session | Unreachable) -> Session:
+        if isinstance(session, Unreachable):
+            raise session
+        session.open(seconds)
+        return session
 
-    every, hosts = hosts, [host for host in hosts if not host.pod]
+    all_hosts, hosts = hosts, [host for host in hosts if not host.pod]
     limit = open_files.raised()
     connecting = open_files.at_once(limit, site.ssh.connections)
     with ThreadPoolExecutor(connecting, thread_name_prefix="connect") as pool:
-        leads = [pool.submit(lead, host) for host in hosts]
-        from dws_on_csm.transport.connect import Jumps  # slow to import, and meanwhile ssh -G is at work
+        resolving = [pool.submit(resolved, host) for host in hosts]
+        from dws_on_csm.transport.connect import Jumps  # slow to import: done while ssh -G runs
 
         sessions = Sessions(Jumps())
-        ways = _fitting(hosts, [_either(one.result) for one in leads], limit, connecting)
-        make = _maker(site, sudo.Password(ask), sessions.jumps)
-        made = [make(host, way) for host, way in zip(hosts, ways, strict=True)]
-        opened = [pool.submit(connected, one) for one in made]
-        sessions.update((host.name, _either(one.result)) for host, one in zip(hosts, opened, strict=True))
-    sessions.update((host.name, _either(partial(_pod, site, host, sessions))) for host in every if host.pod)
+        destinations = _within_limit(hosts, [_either(future.result) for future in resolving], limit, connecting)
+        password = sudo.Password(ask)
+        unopened = [
+            _session(site, host, destination, password, sessions.jumps)
+            for host, destination in zip(hosts, destinations, strict=True)
+        ]
+        opening = [pool.submit(opened, session) for session in unopened]
+        sessions.update((host.name, _either(future.result)) for host, future in zip(hosts, opening, strict=True))
+    sessions.update((host.name, _either(partial(_pod, site, host, sessions))) for host in all_hosts if host.pod)
     return sessions
+
+
+def _session(
+    site: Site, host: Host, destination: Destination | Unreachable, password: sudo.Password, jumps: Jumps
+) -> Session | Unreachable:
+    if isinstance(destination, Unreachable):
+        return destination
+    common = destination, _environment(site, host), password if host.sudo else None, jumps
+    return MasterSession(*common, site.master.context) if host.role == "master" else Session(*common)
 
 
 def _pod(site: Site, host: Host, sessions: Sessions) -> Session:
@@ -113,63 +159,85 @@ def _pod(site: Site, host: Host, sessions: Sessions) -> Session:
         raise Unreachable(host.name, f"it is reached through {why.host}, which can't be reached", why.fix) from why
     assert host.pod is not None
     outer = _environment(site, site.master.host)
-    made = PodSession(host.name, host.pod, master, _environment(site, host), outer, site.master.context)
-    made.open(site.deadlines.connect)
-    return made
-
-
-def _fitting(
-    hosts: Sequence[Host], ways: Sequence[Destination | Unreachable], limit: int, connecting: int
-) -> list[Destination | Unreachable]:
-    """The ways, as far as this process can have connections open, in order; where it can't, why not."""
-    room, needed = open_files.room(limit, connecting), 0
-    fits: list[bool] = []
-    jumps: set[Destination] = set()
-    for way in ways:
-        needed += _files(way, jumps)
-        fits.append(isinstance(way, Unreachable) or needed <= room)
-    text = f"{len(ways)} hosts need {needed} open files for their connections, and this process may open {room} (of {limit} in all)"
-    fix = f"run `ulimit -n {open_files.enough(needed, connecting)}` in this shell, and then the same command again; "
-    fix += "where that is refused, raise nofile in limits.conf for this user, or narrow `computes` in the site file"
-    crowded = (Crowded(host.name, text, fix) for host in hosts)
-    return [way if fit else one for way, fit, one in zip(ways, fits, crowded, strict=True)]
-
-
-def _files(way: Destination | Unreachable, jumps: set[Destination]) -> int:
-    """How many files a connection keeps open: itself, or what leads to it, unless another one has that open already."""
-    if isinstance(way, Unreachable):
-        return 0
-    if not way.jump:
-        return 2 if way.command else 1  # what a ProxyCommand complains about goes to a file
-    if way.jump in jumps:
-        return 0
-    jumps.add(way.jump)
-    return _files(way.jump, jumps)
-
-
-Made = TypeVar("Made")
-
-
-def _either(attempt: Callable[[], Made]) -> Made | Unreachable:
-    try:
-        return attempt()
-    except Unreachable as error:
-        return error
-
-
-def _maker(
-    site: Site, password: sudo.Password, jumps: Jumps
-) -> Callable[[Host, Destination | Unreachable], Session | Unreachable]:
-    def make(host: Host, to: Destination | Unreachable) -> Session | Unreachable:
-        if isinstance(to, Unreachable):
-            return to
-        given = to, _environment(site, host), password if host.sudo else None, jumps
-        return MasterSession(*given, site.master.context) if host.role == "master" else Session(*given)
-
-    return make
+    session = PodSession(host.name, host.pod, master, _environment(site, host), outer, site.master.context)
+    session.open(site.deadlines.connect)
+    return session
 
 
 def _environment(site: Site, host: Host) -> dict[str, str]:
     if host.role != "master":
         return {"LC_ALL": "C", "PATH": PATH}
     return {"LC_ALL": "C", "PATH": site.master.path, "KUBECONFIG": site.master.kubeconfig}
+
+
+T = TypeVar("T")
+
+
+def _either(attempt: Callable[[], T]) -> T | Unreachable:
+    try:
+        return attempt()
+    except Unreachable as error:
+        return error
+
+
+def _within_limit(
+    hosts: Sequence[Host], destinations: Sequence[Destination | Unreachable], limit: int, connecting: int
+) -> list[Destination | Unreachable]:
+    """The destinations in order, as long as this process may open files for them; then the reason why not."""
+    room, needed = open_files.room(limit, connecting), 0
+    fits: list[bool] = []
+    jumps: set[Destination] = set()
+    for destination in destinations:
+        needed += _files(destination, jumps)
+        fits.append(isinstance(destination, Unreachable) or needed <= room)
+    text = f"{len(hosts)} hosts need {needed} open files for their connections; this process may open {room} (of {limit} in all)"
+    fix = f"run `ulimit -n {open_files.enough(needed, connecting)}` in this shell, and then the same command again; "
+    fix += "where that is refused, raise nofile in limits.conf for this user, or narrow `computes` in the site file"
+    crowded = (Crowded(host.name, text, fix) for host in hosts)
+    return [destination if fit else why for destination, fit, why in zip(destinations, fits, crowded, strict=True)]
+
+
+def _files(destination: Destination | Unreachable, jumps: set[Destination]) -> int:
+    """How many files a connection keeps open: its own, or those of its jump host unless another connection has opened it."""
+    if isinstance(destination, Unreachable):
+        return 0
+    if not destination.jump:
+        return 2 if destination.command else 1  # a ProxyCommand's complaints go to a file
+    if destination.jump in jumps:
+        return 0
+    jumps.add(destination.jump)
+    return _files(destination.jump, jumps)
+
+
+# --- use
+
+
+def reach_through(site: Site, sessions: Sessions) -> Reach:
+    """How a run reaches its hosts and the cluster through these connections."""
+
+    def cluster() -> Cluster:
+        return sessions.master(site.master.host.name).cluster()
+
+    first = {role: hosts[0] for role, hosts in roles(site).items()}
+    return Reach(sessions.session, cluster, first.__getitem__, fence=lambda run: cluster().fence(run))
+
+
+def answering(
+    site: Site, hosts: Mapping[str, tuple[str, ...]], sessions: Sessions, emit: Callable[[Event], None]
+) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """The hosts that answered, by role; and those that should have. Each that did not is reported with what to do."""
+    silent = {host: error for host, error in sessions.items() if isinstance(error, Unreachable)}
+    spared = _spared(site, [host for host, error in silent.items() if not isinstance(error, Crowded)])
+    for host, error in silent.items():
+        failure = Failure(command=f"ssh {host}", meaning=error.text, fix=error.fix)
+        note = "may be down, as the site file says" if host in spared else ""
+        outcome: Outcome = "skipped" if host in spared else "failed"
+        emit(Done(host, "connect", "ssh", outcome, time.time(), 0.0, note=note, failures=(failure,)))
+    answered = {role: tuple(host for host in names if host not in silent) for role, names in hosts.items()}
+    return answered, tuple(host for host in silent if host not in spared)
+
+
+def _spared(site: Site, silent: Collection[str]) -> set[str]:
+    """Unreachable compute nodes whose group may have so many of them down."""
+    groups = [({host.name for host in group.hosts} & set(silent), group.may_be_down) for group in site.computes]
+    return {host for down, allowed in groups if len(down) <= allowed for host in down}

@@ -1,4 +1,4 @@
-"""How a run ended: its exit code, and what there is to say at the end."""
+"""How a run ended: its exit code, and the last words of its summary."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ from dws_on_csm.runner.connections import Sessions
 from dws_on_csm.runner.options import Options
 
 CONVERGED, FAILED, SITE_FILE, REFUSED, CHANGES, UNPROVEN = 0, 1, 2, 3, 4, 5
-"""Exit codes: nothing left to do; failed; the site file has errors; refused; a plan has changes; installed, not proven."""
+"""Exit codes: nothing left to do; failed; errors in the site file; refused; a plan has changes; installed, but not verified."""
+
+ALREADY_CHANGED = "Already changed by this run: "
+
+NAMED = 8
+"""So many changed steps are named in the summary; of more, only the number is given."""
 
 
-def ended(
-    made: Run,
+def summary(
+    run: Run,
     options: Options,
     refused: str,
     down: Sequence[str],
@@ -30,116 +35,113 @@ def ended(
     began: float,
     page: Path,
 ) -> Summary:
-    """The end of a run. `refused` says why it was as a whole, or ""; `down` are hosts that should have answered."""
-    code = _code(made, options, refused, down)
-    again = code in (FAILED, REFUSED, UNPROVEN)
-    counts = _counts(made.outcomes)
-    changed = _changed(made)
+    """The end of a run. `refused` says why it was refused as a whole, or ""; `down` are hosts that should have answered."""
+    code = _code(run, options, refused, down)
+    counts = _counts(run.outcomes)
+    changed = _changed(run)
+    if refused:
+        message = f"{refused} {ALREADY_CHANGED}{changed}." if changed else refused
+    else:
+        message = _message(options, code, counts, run.stopping.is_set(), changed)
     return Summary(
-        made.id,
+        run.id,
         code,
         counts,
         hosts=len(sessions),
         commands=sessions.commands,
         connections=sessions.connections,
         seconds=time.time() - began,
-        message=f"{refused}{changed and f' {HAS_CHANGED}{changed}.'}"
-        if refused
-        else _message(options, code, counts, made.stopping.is_set(), changed),
-        next=_again(options, made.site) if again else "",
+        message=message,
+        next=_command(options, run.site) if code in (FAILED, REFUSED, UNPROVEN) else "",
         report=os.path.relpath(page),
     )
 
 
-def left(
+def summary_at_once(
     site: Site,
     options: Options,
     watched: tuple[Run, Sessions] | None,
     running: Sequence[str],
-    run: str,
+    run_id: str,
     began: float,
     page: Path,
 ) -> Summary:
-    """The end of a run that does not wait for what is still `running` on hosts; None `watched`: it has begun nothing yet."""
-    made, sessions = watched or (None, None)
+    """The end of a run that does not wait for what is still `running` on hosts; `watched` is None if it has started nothing."""
+    run, sessions = watched or (None, None)
     return Summary(
-        run,
+        run_id,
         FAILED,
-        _counts(made.outcomes if made else {}),
+        _counts(run.outcomes if run else {}),
         hosts=len(sessions or site.hosts()),
         commands=sessions.commands if sessions else 0,
         connections=sessions.connections if sessions else 0,
         seconds=time.time() - began,
-        message=" ".join(_leaving(made, running)),
-        next=_again(options, site),
+        message=" ".join(_sentences_at_once(run, running)),
+        next=_command(options, site),
         report=os.path.relpath(page),
     )
 
 
-def _leaving(made: Run | None, running: Sequence[str]) -> Iterator[str]:
-    if made is None:
-        yield "Stopped before anything was begun. Nothing was changed."
+def _sentences_at_once(run: Run | None, running: Sequence[str]) -> Iterator[str]:
+    if run is None:
+        yield "Stopped before anything was started. Nothing was changed."
         return
-    yield "Left at once."
+    yield "Stopped without waiting."
     if running:
         yield f"Still running: {'; '.join(running)}."
-        yield "What still runs there goes on until it ends, at the latest at its deadline."
-    if made.holding:
-        yield f"This run's lock expires within {LEASE_SECONDS} s; the next run from this machine need not wait for that."
-        yield "Run the same command again to continue: it waits for what still runs."
-        yield from _undone(made)
+        yield "It continues until it finishes or reaches its deadline."
+    if run.holding:
+        yield f"This run's lock expires within {LEASE_SECONDS} s; a new run from this machine does not have to wait for it."
+        yield "Run the same command again to continue; it waits for what is still running."
+        yield from _not_taken_back(run)
     else:
         yield "Nothing was changed."
 
 
-def _undone(made: Run) -> Iterator[str]:
-    """What comes last and was not done, with what that means."""
-    for stage in made.stages if made.changing else ():
+def _not_taken_back(run: Run) -> Iterator[str]:
+    """The steps of stages that come last (`Stage.ends`) and were not done, each with what that means."""
+    for stage in run.stages if run.changing else ():
         for item in stage.steps if stage.ends else ():
-            there = {made.outcomes.get((stage.name, item.name, host)) for host in made.hosts.get(item.role, ())}
-            if isinstance(item, Step) and item.change and not there <= {"ok", "changed"}:
+            outcomes = {run.outcomes.get((stage.name, item.name, host)) for host in run.hosts.get(item.role, ())}
+            if isinstance(item, Step) and item.change and not outcomes <= {"ok", "changed"}:
                 yield f"{stage.name}.{item.name} was not done: {item.hint}."
 
 
-NAMED = 8
-"""Steps that are named one by one in the last words of a run; of more than these the number is told."""
-
-
-def _changed(made: Run) -> str:
-    """What this run has changed, in words: "slurm.conf (slurmctl[1-2])"; not what it has taken back itself."""
-    ends = [stage for stage in made.stages if stage.ends and not made.troubled(stage.name)]
-    again = {stage.name for stage in ends} | {
-        one.name for one in made.stages if one.around and one.name in {stage.ends for stage in ends}
+def _changed(run: Run) -> str:
+    """What this run has changed, in words: "slurm.conf (slurmctl[1-2])"; without what it has taken back itself."""
+    ends = [stage for stage in run.stages if stage.ends and not run.troubled(stage.name)]
+    taken_back = {stage.name for stage in ends} | {
+        stage.name for stage in run.stages if stage.around and stage.name in {end.ends for end in ends}
     }
-    found: dict[str, list[str]] = {}
-    for (stage, step, host), outcome in made.outcomes.items():
-        if outcome == "changed" and stage not in again:
-            found.setdefault(f"{stage}.{step}", []).append(host)
-    told = [f"{step} ({fold(hosts)})" for step, hosts in found.items()]
-    more = [f"and {len(told) - NAMED} steps more"] if len(told) > NAMED else []
-    return ", ".join([*told[:NAMED], *more])
+    hosts_by_step: dict[str, list[str]] = {}
+    for (stage, step, host), outcome in run.outcomes.items():
+        if outcome == "changed" and stage not in taken_back:
+            hosts_by_step.setdefault(f"{stage}.{step}", []).append(host)
+    texts = [f"{step} ({fold(hosts)})" for step, hosts in hosts_by_step.items()]
+    more = [f"and {len(texts) - NAMED} more steps"] if len(texts) > NAMED else []
+    return ", ".join([*texts[:NAMED], *more])
 
 
-def _again(options: Options, site: Site) -> str:
+def _command(options: Options, site: Site) -> str:
     return options.again or f"invoke {options.task}{options.flags} --hosts {site.path}"
 
 
 def _counts(outcomes: Mapping[tuple[str, str, str], Outcome]) -> dict[str, int]:
-    seen = list(outcomes.values())  # in one go: stages add to them meanwhile
-    return {one: seen.count(one) for one in OUTCOMES}
+    values = list(outcomes.values())  # a copy: stages add outcomes meanwhile
+    return {outcome: values.count(outcome) for outcome in OUTCOMES}
 
 
-def _code(made: Run, options: Options, refused: str, down: Sequence[str]) -> int:
+def _code(run: Run, options: Options, refused: str, down: Sequence[str]) -> int:
     if refused:
         return REFUSED
-    return FAILED if down or made.stopping.is_set() else exit_code(made.outcomes, options.plan, _unproven(made))
+    return FAILED if down or run.stopping.is_set() else exit_code(run.outcomes, options.plan, _unproven(run))
 
 
 def exit_code(outcomes: Mapping[tuple[str, str, str], Outcome], plan: bool, unproven: bool) -> int:
     """The exit code of a run with these outcomes.
 
-    FAILED where something is still not known at the end: nobody can say that the site is as wanted, and a script that asks
-    for 0 must not go on. Running it again looks once more, as after any other failure.
+    FAILED where something is still unknown at the end: the site may not be as wanted, and a script that checks for 0 must not
+    continue. The same command, run again, checks again, as after any other failure.
     """
     seen = set(outcomes.values())
     if "failed" in seen:
@@ -153,28 +155,24 @@ def exit_code(outcomes: Mapping[tuple[str, str, str], Outcome], plan: bool, unpr
     return FAILED if "unknown" in seen else CONVERGED
 
 
-def _unproven(made: Run) -> bool:
-    """Whether everything is installed, and the test job never got resources (its script's exit code says so)."""
-    troubled = {stage for (stage, _, _), outcome in made.outcomes.items() if outcome in NOT_OK_OUTCOMES}
-    proofs = {stage.name for stage in made.stages if stage.proves}
-    return bool(troubled) and troubled <= proofs and made.codes == {UNPROVEN}
-
-
-HAS_CHANGED = "Before that this run has changed: "
+def _unproven(run: Run) -> bool:
+    """Whether everything is installed, and only the test job never got resources (the exit code of its script says so)."""
+    troubled = {stage for (stage, _, _), outcome in run.outcomes.items() if outcome in NOT_OK_OUTCOMES}
+    proofs = {stage.name for stage in run.stages if stage.proves}
+    return bool(troubled) and troubled <= proofs and run.codes == {UNPROVEN}
 
 
 def _message(options: Options, code: int, counts: Mapping[str, int], stopped: bool, changed: str = "") -> str:
     if code == FAILED and not stopped and counts["unknown"] and not counts["failed"] and not counts["skipped"]:
-        unknown = plural(counts["unknown"], "thing")
+        unknown = plural(counts["unknown"], "step")
         return (
-            f"{unknown} could not be looked at, so nobody knows whether all is right. Running it again looks once more."
+            f"The state of {unknown} is unknown, so the site may not be as wanted. Run the same command again to check."
         )
-    before = f" {HAS_CHANGED}{changed}." if changed and counts["refused"] else ""
-    touched = f"what was refused was not done.{before}" if before else "nothing that stands in the way was touched."
-    said = {
-        FAILED: f"{'Stopped' if stopped else 'Failed'}. Running it again goes on from here.{before}",
-        REFUSED: f"Refused: {touched}",
+    already = f"{ALREADY_CHANGED}{changed}." if changed and counts["refused"] else ""
+    messages = {
+        FAILED: f"{'Stopped' if stopped else 'Failed'}. Run the same command again to continue. {already}".rstrip(),
+        REFUSED: f"Refused. {already or 'Nothing was changed.'}",
         CHANGES: "",
-        UNPROVEN: "Installed, but not proven.",
+        UNPROVEN: "Installed, but not verified.",
     }
-    return said.get(code, options.done if counts["changed"] else options.right)
+    return messages.get(code, options.done if counts["changed"] else options.right)

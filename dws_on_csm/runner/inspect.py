@@ -17,8 +17,7 @@ from dws_on_csm.engine.state import Run
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.events import Done, Event
 from dws_on_csm.model.step import Stage
-from dws_on_csm.runner.connections import Sessions
-from dws_on_csm.runner.hosts import answering, connected, connections, roles
+from dws_on_csm.runner.connections import Sessions, answering, connect, reach_through, roles
 from dws_on_csm.runner.interrupt import STOPPED, interruptible, still_running
 from dws_on_csm.runner.journal import identifier
 
@@ -48,10 +47,10 @@ def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
     """Connects to all hosts of `site`, makes all looks of `stages` that can be made, and ends the connections at last."""
     events: list[Event] = []
     with _told(f"looking at {plural(len(site.hosts()), 'host')} ..."), interruptible(_left) as interrupts:
-        sessions = connected(site, site.hosts())
+        sessions = connect(site, site.hosts())
         try:
             hosts, _ = answering(site, roles(site), sessions, events.append)
-            run = Run(identifier(time.time()), site, stages, connections(site, sessions), events.append, hosts)
+            run = Run(identifier(time.time()), site, stages, reach_through(site, sessions), events.append, hosts)
             interrupts.watch(run, sessions)
             apply.first_looks(run)
             if run.stopping.is_set():

@@ -56,8 +56,8 @@ class Interrupts:
     def _stop(self, made: Run, sessions: Sessions) -> None:
         made.stopping.set()
         for session in () if made.ending else sessions.open():
-            made.stops.append(threading.Thread(target=_end, args=(session,), daemon=True))
-            made.stops[-1].start()
+            made.stoppers.append(threading.Thread(target=_end, args=(session,), daemon=True))
+            made.stoppers[-1].start()
         if made.asking:
             raise KeyboardInterrupt  # or the question would go on waiting for its answer
 

@@ -1,4 +1,4 @@
-"""How a run is made: what a task asks of it, and what there is to say of it."""
+"""What a command asks of a run."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dws_on_csm.model.step import Stage
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is made: `plan` only shows; `yes` answers what is asked; `verify` proves even if nothing was changed.
+    """What a command asks of a run: `plan` only shows; `yes` confirms removals; `verify` runs the proof even if nothing changed.
 
-    flags   the task's further words, for the command that goes on from here (" --slurm")
+    flags   the task's further words, for the command that continues after a failure (" --slurm")
     again   that command, where it isn't `invoke TASK`
-    reads   stages that are only looked at, for what the own ones need to know
+    reads   stages that are only read, because the own ones need their facts
     done    what a run that changed something has done, in words
-    right   what there is to say where nothing was to be done
-    undoes  the run before which everything is put back, where that is what this one does
-    work    what is done, if the first stage's checks hold, in place of the stages' steps: by the only run at work there
+    right   what to say where nothing had to be done
+    undoes  the run that this one undoes, if it does
+    work    done in place of the stages' steps, with the lock, if the first stage's checks hold
     """
 
     task: str = "install"
@@ -30,12 +30,12 @@ class Options:
     flags: str = ""
     again: str = ""
     reads: Sequence[Stage] = ()
-    done: str = "Installed and proven."
+    done: str = "Installed and verified."
     right: str = "Everything is as it should be."
     undoes: str = ""
     work: Callable[[Run], None] | None = None
 
     @property
     def shown(self) -> str:
-        """The task as displays and the journal have it: the plan of any task is a plan."""
+        """The task as displays and the journal name it: the plan of any task is a plan."""
         return "plan" if self.plan else self.task

@@ -1,4 +1,9 @@
-"""A run from its first connection to its exit code: what an install, a plan and a repair have in common."""
+"""One run, from its first connection to its exit code: what an install, a plan, a repair and a rollback have in common.
+
+run      open journal and display, connect to all hosts
+work     read all hosts; plan, or: preflight, confirm what will be removed, take the site's lock, change, verify
+_finish  leave the run's record on the hosts, release the lock, write the report, show how the run ended
+"""
 
 from __future__ import annotations
 
@@ -9,39 +14,47 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
-from dws_on_csm.config.site import Site
-from dws_on_csm.display import select
+from dws_on_csm.config.site import Site, is_count
+from dws_on_csm.display import console, select
 from dws_on_csm.display.html import page
-from dws_on_csm.engine.site_lock import LEASE_SECONDS
-from dws_on_csm.engine.state import Run, at_work, lasting
-from dws_on_csm.model.events import Event, Opened, Summary
-from dws_on_csm.model.step import Stage
+from dws_on_csm.engine import apply
+from dws_on_csm.engine import before_images as images
+from dws_on_csm.engine.host_script import fenced
+from dws_on_csm.engine.looks import keyed
+from dws_on_csm.engine.plan import Pending
+from dws_on_csm.engine.site_lock import LEASE_SECONDS, Locked, clock, hold
+from dws_on_csm.engine.state import Run, at_work, defect, lasting, left_out, on_all
+from dws_on_csm.model.actions import PROOF, STATE
+from dws_on_csm.model.errors import RemoteError, Unreachable
+from dws_on_csm.model.events import Event, Failure, Opened, Renamed, Summary
+from dws_on_csm.model.printable import output
+from dws_on_csm.model.step import Check, ShellLook, Stage, StepContext
 from dws_on_csm.redaction.events import unsaid
 from dws_on_csm.runner import run_log
-from dws_on_csm.runner.connections import Sessions
-from dws_on_csm.runner.exit_codes import CONVERGED, ended, left
-from dws_on_csm.runner.hosts import answering, connected, connections, roles
+from dws_on_csm.runner.connections import Sessions, answering, connect, reach_through, roles
+from dws_on_csm.runner.exit_codes import CONVERGED, summary, summary_at_once
 from dws_on_csm.runner.interrupt import Interrupts, interruptible, still_running
 from dws_on_csm.runner.journal import Journal, identifier
 from dws_on_csm.runner.options import Options
-from dws_on_csm.runner.work import agreed, work
 
-UNTOLD = (
-    "It was left before all hosts had its line in their log of runs, and the master its journal. If it still had the site's "
-    f"lock, that expires within {LEASE_SECONDS} s; the next run from this machine need not wait for that."
+UNRECORDED = (
+    "This process ended before the run's record was on all hosts and its journal on the master. If the run still held the "
+    f"site's lock, the lock expires within {LEASE_SECONDS} s; a new run from this machine does not have to wait for it."
 )
+AGAIN = "run the same command again when no other run is running; it continues from there"
+NOT_CONFIRMED = "Nothing was removed. Confirm at the prompt, or pass --yes."
 
 
 def run(site: Site, stages: Sequence[Stage], options: Options) -> int:
-    """Make a run and show it. The exit code says how it went."""
+    """Make a run and show it. Returns its exit code."""
     terminal = select.is_terminal(sys.stdout)
     with select.consumer(options.shown, json=options.json, terminal=terminal) as display:
         return _run(site, stages, options, display)
 
 
 @dataclass(frozen=True)
-class _Ordered:
-    """A run as it was ordered, and where it is shown and kept; `began`: when, in seconds since 1970."""
+class _Request:
+    """What a run was asked to do, and where it is shown and recorded; `began`: when, in seconds since 1970."""
 
     site: Site
     stages: Sequence[Stage]
@@ -53,87 +66,301 @@ class _Ordered:
 
 def _run(site: Site, stages: Sequence[Stage], options: Options, display: select.Display) -> int:
     began = time.time()
-    ordered = _Ordered(site, stages, options, Journal(identifier(began), site.keep_runs), display, began)
+    request = _Request(site, stages, options, Journal(identifier(began), site.keep_runs), display, began)
     try:
-        with interruptible(partial(_left, ordered)) as interrupts:
-            return _connected(ordered, interrupts)
+        with interruptible(partial(_leave_at_once, request)) as interrupts:
+            return _connect_and_work(request, interrupts)
     finally:
-        ordered.journal.close()
+        request.journal.close()
 
 
-def _connected(ordered: _Ordered, interrupts: Interrupts) -> int:
-    site, options, journal = ordered.site, ordered.options, ordered.journal
-    emit = both(journal, ordered.display)
-    every = roles(site)
-    graph = at_work(ordered.stages, every)
-    emit(Opened(journal.run, options.shown, every, graph, ordered.began, str(site.path.absolute())))
-    sessions = connected(site, site.hosts())
+def _connect_and_work(request: _Request, interrupts: Interrupts) -> int:
+    site, options, journal = request.site, request.options, request.journal
+    emit = redacting(journal, request.display)
+    hosts_by_role = roles(site)
+    graph = at_work(request.stages, hosts_by_role)
+    emit(Opened(journal.run, options.shown, hosts_by_role, graph, request.began, str(site.path.absolute())))
+    sessions = connect(site, site.hosts())
     try:
-        hosts, down = answering(site, every, sessions, emit)
-        yes = agreed(site.deletes, options)
-        made = Run(journal.run, site, ordered.stages, connections(site, sessions), emit, hosts, yes=yes)
-        interrupts.watch(made, sessions)
+        hosts, down = answering(site, hosts_by_role, sessions, emit)
+        yes = confirmed_by_yes(site.deletes, options)
+        run = Run(journal.run, site, request.stages, reach_through(site, sessions), emit, hosts, yes=yes)
+        interrupts.watch(run, sessions)
         with ExitStack() as holding:
-            refused = work(made, options, ordered.display, down, holding)
-            made.over = True
-            end = unsaid(ended(made, options, refused, down, sessions, ordered.began, journal.page))
+            refused = work(run, options, request.display, down, holding)
+            run.over = True
+            end = unsaid(summary(run, options, refused, down, sessions, request.began, journal.page))
             journal(end)
-            _shown(ordered, made, end, holding)
+            _finish(request, run, end, holding)
         return end.exit
     finally:
         sessions.close()
 
 
-def _shown(ordered: _Ordered, made: Run, end: Summary, holding: ExitStack) -> None:
-    """Show how a run ended, with what could not be left for colleagues, whatever comes between. `holding` has the site's
-    lock: what colleagues are left is left while no other run is at work, and nobody waits for the lock while this is read.
+def redacting(keep: Callable[[Event], None], show: Callable[[Event], None]) -> Callable[[Event], None]:
+    """The consumer of all events of a run: keeps and shows each one, without the secrets in its words."""
+
+    def emit(event: Event) -> None:
+        redacted = unsaid(event)
+        keep(redacted)
+        show(redacted)
+
+    return emit
+
+
+# --- the work: read, decide, confirm, change
+
+
+def work(run: Run, options: Options, display: select.Display, down: Sequence[str], holding: ExitStack) -> str:
+    """Do the work of a run; `down` are hosts that should have answered. Returns why the run was refused as a whole, or "".
+
+    The site's lock, once taken, is held until `holding` ends: the run's record is left on the hosts while no other run works.
+    An error outside of any step is reported as a failed step "run.work", and so is a defect: how a run ended is always shown.
     """
-    journal, told = ordered.journal, end
+    began = time.time()
+    try:
+        _look(run, options)
+        return _decide(run, options, display, down, holding)
+    except RemoteError as error:
+        failure = Failure(meaning=str(error), fix=error.fix)
+        run.done(error.host or "-", "run.work", "failed", began, failures=(failure,))
+        return ""
+    except Exception as error:  # noqa: BLE001  # a defect of ours must not keep the run from showing how it ended
+        run.done("-", "run.work", "failed", began, failures=(defect(error),))
+        return ""
+
+
+_LAST = f"""
+last=
+[ ! -e {STATE}/busy ] || IFS= read -r last <{STATE}/busy || :
+printf '%s\\n' "$last"
+"""
+
+ROLES = ("master", "controller", "compute")
+"""The roles of all hosts; where a run changes something it leaves its id (templates/lib/fence.sh)."""
+
+
+def _last(role: str) -> Check:
+    """A check without findings: it reads which run was the last to work on the hosts of `role`."""
+
+    def look(ctx: StepContext) -> ShellLook:
+        return ShellLook(_LAST, lambda out: out.decode(errors="replace").strip())
+
+    return Check(role, role, look, lambda ctx, have: ())
+
+
+LAST = Stage("last-run", (), tuple(_last(role) for role in ROLES))
+
+
+def _look(run: Run, options: Options) -> None:
+    """Make the first looks of this run's stages, of those that it only reads, and of LAST."""
+    run.looked = clock()
+    run.stages, own = (LAST, *options.reads, *run.stages), run.stages
+    apply.first_looks(run)
+    run.stages = own
+
+
+def _decide(run: Run, options: Options, display: select.Display, down: Sequence[str], holding: ExitStack) -> str:
+    """Plan, or judge the preflight and change what differs. Returns why the run was refused as a whole, or ""."""
+    if options.plan:
+        apply.plan(run)
+        return ""
+    if not apply.findings(run, run.stages[0]) or down:
+        return ""
+    if options.work:
+        return _with_lock(run, options, partial(_instead, options.work, run), holding)
+    pending = apply.pending(run)
+    if pending.changes or options.verify:
+        if not _confirm_early(run, display, pending):
+            return _not_confirmed(run)
+        return _with_lock(run, options, partial(_change, run, options, display), holding)
+    apply.install(run)
+    apply.finish(run)
+    return ""
+
+
+def _instead(other: Callable[[Run], None], run: Run) -> str:
+    other(run)
+    return ""
+
+
+def _with_lock(run: Run, options: Options, do: Callable[[], str], holding: ExitStack) -> str:
+    """Take the site's lock and return what `do` returns; where another run holds the lock, return that.
+
+    With the lock the run gets its final id, and before each change it checks that it still holds the lock. If another run may
+    have worked since the first looks, all hosts are read again: decisions are made by how things are now.
+    """
+    master = run.site.master.host.name
+
+    def lost(why: str) -> None:
+        if run.over:  # the work is done and the exit code known: what can't be recorded any more is reported with it
+            return
+        run.done(master, "run.lock", "failed", time.time(), failures=(Failure(meaning=why, fix=AGAIN),))
+        run.stopping.set()
+
+    try:
+        lock = holding.enter_context(hold(run.reach.session(master), run.id, lost))
+        if lock.run != run.id:
+            run.id = lock.run
+            run.emit(Renamed(run.id, time.time()))
+        if why := _later_run(run):
+            return why
+        run.reach, run.holding = replace(run.reach, guard=lock.check, outrun=lock.lose), True
+        run.reach.fence(lock.run)
+        if lock.former:
+            _shut_out(run)
+        if lock.former or lock.before >= run.looked:
+            _look(run, options)
+            if not apply.findings(run, run.stages[0]):
+                return ""
+        return do()
+    except Locked as locked:
+        return str(locked)
+    except Unreachable:
+        if run.holding or not run.stopping.is_set():
+            raise
+        return ""  # Ctrl-C ended the script that takes the lock
+
+
+def _later_run(run: Run) -> str:
+    """Why nothing may begin where a host knows a run with a later id, or "": its fence would reject this run, and all next ones
+    too. The master orders runs by their ids, and does not know that run."""
+    by_role = [run.board.facts.found.get(f"{LAST.name}.{role}", {}) for role in ROLES]
+    last = {host: name for names in by_role for host, name in names.items()}
+    later = [host for host in lasting(run) if last.get(host, "") > run.id]
+    if not later:
+        return ""
+    known = "; ".join(f"on {host}, {output(last[host][:40])}" for host in later)
+    remove = "; ".join(f"`ssh {host} rm {STATE}/busy`" for host in later)
+    return (
+        f"A run with a later id than this one, {run.id}, has worked {known}. Ids come from the clock of the master "
+        f"{run.site.master.host.name}, which does not know that run: its clock was ahead, {STATE} was lost there, or another "
+        f"master was used. If no other run is running, remove the file that names it and run the same command again: {remove}."
+    )
+
+
+def _shut_out(run: Run) -> None:
+    """Tell each host that this run comes after the former one, which did not release the lock and may still send scripts. This
+    waits until scripts that the former run started there have ended."""
+
+    def tell(role: str, host: str) -> None:
+        run.reach.told(host, fenced(run.id), deadline=30.0)
+
+    on_all(run, [("", host) for host in lasting(run)], tell)
+
+
+def _change(run: Run, options: Options, display: select.Display) -> str:
+    """Change what differs, holding the lock. Returns why nothing was changed, if a removal was not confirmed; else "".
+
+    What will be removed by the state that was read with the lock, and was not shown before, is confirmed as well.
+    """
+    pending = apply.pending(run)
+    if not _confirm_early(run, display, pending):
+        return _not_confirmed(run)
+    run.changing = True
+    installed = images.recorded(keyed((*options.reads, *run.stages)), run.board.facts)
+    images.opened(run.reach, run.id, options.task, options.undoes, installed, left_out(run))
+    _forget_proof(run)
+    try:
+        if pending.before:
+            apply.install(run, pending.before)
+            if not _confirm(run, apply.pending(run), display):
+                return _not_confirmed(run)
+        apply.install(run)
+    finally:
+        apply.finish(run)
+    return ""
+
+
+_FORGET = f"if [ -e {PROOF} ]; then rm -f {PROOF} && sync {STATE}; fi\n"
+
+
+def _forget_proof(run: Run) -> None:
+    """Remove the previous proof: it does not hold for what this run changes. Raises Unreachable where it can't be removed."""
+    undone = "nothing was changed: the previous proof could not be removed: "
+    for host in run.hosts["submitter"]:
+        run.reach.told(host, fenced(run.id, _FORGET), deadline=30.0, undone=undone)
+        for key in keyed(stage for stage in run.stages if stage.proves):
+            run.board.forget(key, host)
+
+
+# --- confirmation
+
+
+def confirmed_by_yes(typed: str, options: Options) -> bool:
+    """Whether --yes confirms all that the run may remove. Not where persistent storage was `typed` by its number alone, and a
+    person can answer: they see first which storage that is."""
+    return options.yes and not (is_count(typed) and sys.stdin.isatty())
+
+
+def _confirm_early(run: Run, display: select.Display, pending: Pending) -> bool:
+    """Whether the run may begin. Where the first stages will tell more, a person who can answer is asked after them."""
+    return bool(pending.before and sys.stdin.isatty()) or _confirm(run, pending, display)
+
+
+def _confirm(run: Run, pending: Pending, display: select.Display) -> bool:
+    """Ask for confirmation of what will be removed, if anything; a yes confirms the things that these words stand for."""
+    if not pending.removes:
+        return True
+    with display.paused():
+        more = "also " if run.confirmed else ""
+        console.note(f"This run will {more}remove:", *(f"  {text}" for text in pending.removes))
+        if pending.side_effects and not more:
+            console.note("Other effects on these hosts:", *(f"  {text}" for text in pending.side_effects))
+        yes = sys.stdin.isatty() and _yes(run)
+    run.confirmed |= pending.things if yes else set()
+    return yes
+
+
+def _yes(run: Run) -> bool:
+    try:
+        run.asking = True
+        return console.ask("Continue? [y/N] ").strip().lower() in ("y", "yes")
+    except KeyboardInterrupt:  # Ctrl-C has stopped the run
+        return False
+    finally:
+        run.asking = False
+
+
+def _not_confirmed(run: Run) -> str:
+    return "" if run.stopping.is_set() else NOT_CONFIRMED
+
+
+# --- the end
+
+
+def _finish(request: _Request, run: Run, end: Summary, holding: ExitStack) -> None:
+    """Leave the run's record on the hosts, release the lock, write the report, and show how the run ended, even if one of these
+    fails. The record is left while `holding` holds the site's lock, so while no other run works."""
+    journal, shown = request.journal, end
     try:
         with holding:
-            told = unsaid(replace(end, lacking=tuple(_trail(made, ordered.options.task, journal, end))))
+            shown = unsaid(replace(end, lacking=tuple(_leave_record(run, request.options.task, journal, end))))
     finally:
-        there = journal.report(
-            lambda events: page.render([*(one for one in events if not isinstance(one, Summary)), told])
+        written = journal.report(
+            lambda events: page.render([*(event for event in events if not isinstance(event, Summary)), shown])
         )
-        lacking = (*told.lacking, *journal.problems())
-        ordered.display(unsaid(replace(told, lacking=lacking, report=end.report if there else "")))
-        made.said = True
+        lacking = (*shown.lacking, *journal.problems())
+        request.display(unsaid(replace(shown, lacking=lacking, report=end.report if written else "")))
+        run.shown = True
 
 
-def _left(ordered: _Ordered, watched: tuple[Run, Sessions] | None) -> int:
-    """Say where a run stands that ends without waiting for what it began: on the terminal, in its journal and report."""
-    journal, display = ordered.journal, ordered.display
-    over = [event for event in list(journal.events) if isinstance(event, Summary)]
-    if over:  # it had ended already; its exit code stays
-        end = replace(over[-1], lacking=(UNTOLD,))
-    else:
-        running = still_running(list(journal.events), watched[1] if watched else None)
-        end = unsaid(left(ordered.site, ordered.options, watched, running, journal.run, ordered.began, journal.page))
-        journal(end)
-    if not (watched and watched[0].said):
-        display(end)
-    display.leave()
-    journal.report(page.render)
-    return end.exit
+def _leave_record(run: Run, task: str, journal: Journal, end: Summary) -> list[str]:
+    """Leave a line on each changed host and the journal on the master, for colleagues. Returns what could not be written.
 
-
-def _trail(made: Run, task: str, journal: Journal, end: Summary) -> list[str]:
-    """For colleagues, on the hosts: what was changed there, and the journal. What of it could not be done.
-
-    Old runs go where this one ended well: what a run that did not was to bring back, or to change, may still be needed.
+    Old runs are removed only where this run ended well: after a failure their before-images may still be needed.
     """
-    if not made.changing:
+    if not run.changing:
         return []
-    changed, site = _lasting(made.site, run_log.changed(made.outcomes)), made.site
-    lacking = run_log.leave(made.reach, made.id, task, changed, journal.text())
+    changed, site = _on_lasting_hosts(run.site, run_log.changed(run.outcomes)), run.site
+    lacking = run_log.leave(run.reach, run.id, task, changed, journal.text())
     if end.exit == CONVERGED:
-        lacking += run_log.prune(made.reach, made.id, lasting(made), site.keep_runs, site.ssh.connections)
+        lacking += run_log.prune(run.reach, run.id, lasting(run), site.keep_runs, site.ssh.connections)
     return list(dict.fromkeys(lacking))
 
 
-def _lasting(site: Site, changed: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    """What was changed by host; what was changed of pods is left on the master, for nothing lasts in a pod."""
+def _on_lasting_hosts(site: Site, changed: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """What was changed by host; changes in pods are recorded on the master, since files in a pod do not last."""
     pods = {host.name for host in site.controllers if host.pod}
     inside = [f"{host}: {step}" for host in pods & changed.keys() for step in changed[host]]
     hosts = {host: steps for host, steps in changed.items() if host not in pods}
@@ -141,12 +368,20 @@ def _lasting(site: Site, changed: Mapping[str, Sequence[str]]) -> dict[str, Sequ
     return hosts | ({master: [*hosts.get(master, ()), *inside]} if inside else {})
 
 
-def both(keep: Callable[[Event], None], show: Callable[[Event], None]) -> Callable[[Event], None]:
-    """Whatever happens comes by here, and is kept and shown without the secrets in its words."""
-
-    def emit(event: Event) -> None:
-        told = unsaid(event)
-        keep(told)
-        show(told)
-
-    return emit
+def _leave_at_once(request: _Request, watched: tuple[Run, Sessions] | None) -> int:
+    """Show, journal and report where a run stands that ends without waiting for what it started. Returns its exit code."""
+    journal, display = request.journal, request.display
+    over = [event for event in list(journal.events) if isinstance(event, Summary)]
+    if over:  # it had ended already; its exit code stays
+        end = replace(over[-1], lacking=(UNRECORDED,))
+    else:
+        running = still_running(list(journal.events), watched[1] if watched else None)
+        end = unsaid(
+            summary_at_once(request.site, request.options, watched, running, journal.run, request.began, journal.page)
+        )
+        journal(end)
+    if not (watched and watched[0].shown):
+        display(end)
+    display.leave()
+    journal.report(page.render)
+    return end.exit

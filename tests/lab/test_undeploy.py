@@ -237,5 +237,5 @@ def test_no_job_that_comes_meanwhile_runs_without_its_storage(lab: Lab, site: Pa
         assert on(PRIMARY, f"ls {FILES} 2>/dev/null || true") == ""
     else:
         assert ended.code == 3 and ended.findings() <= {"workflow-live", "job-in-slurm"}, ended.told
-        assert buffered and ended.summary["message"] == "Refused: nothing that stands in the way was touched."
+        assert buffered and ended.summary["message"] == "Refused. Nothing was changed."
         on(PRIMARY, f"ls {FILES} && grep -q ^BurstBufferType /etc/slurm/slurm.conf")

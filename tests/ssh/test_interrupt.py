@@ -113,7 +113,7 @@ def test_the_second_leaves_at_once(start: Start, tmp_path: Path) -> None:
     end = summary(out)
     assert process.returncode == end["exit"] == 1, (out, err)
     assert seconds < 5, "by itself it waits 0.8 s at most"
-    assert "Left at once. Still running: m: second.hard (work for long)." in str(end["message"])
+    assert "Stopped without waiting. Still running: m: second.hard (work for long)." in str(end["message"])
     assert "lock expires within" in str(end["message"]) and "Run the same command again" in str(end["message"])
     assert str(end["next"]).startswith("invoke install --hosts") and "Traceback" not in err
     assert journal(tmp_path)[-1]["event"] == "summary"
@@ -153,7 +153,7 @@ def test_before_anything_was_begun_the_first_leaves(start: Start, server: Server
     finally:
         os.kill(server.process.pid, signal.SIGCONT)
     assert seconds < 5 and "Traceback" not in err, (seconds, err)
-    assert summary(out)["message"] == "Stopped before anything was begun. Nothing was changed."
+    assert summary(out)["message"] == "Stopped before anything was started. Nothing was changed."
 
 
 def test_at_the_question_the_first_is_enough(start: Start, tmp_path: Path) -> None:

@@ -12,8 +12,7 @@ from typing import Any
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import ComputeGroup, Host
 from dws_on_csm.model.errors import Crowded, Unreachable
-from dws_on_csm.runner.connections import Sessions
-from dws_on_csm.runner.hosts import answering, roles
+from dws_on_csm.runner.connections import Sessions, answering, roles
 from dws_on_csm.transport.connect import Jumps
 from tests.ssh.server import HANG, Server
 

@@ -16,9 +16,8 @@ from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import MALFORMED, RemoteError, Unreachable, error_text
 from dws_on_csm.model.snapshot import Goal
 from dws_on_csm.runner import past_runs
-from dws_on_csm.runner.connections import Sessions, connect_all
+from dws_on_csm.runner.connections import Sessions, connect_all, roles
 from dws_on_csm.runner.exit_codes import FAILED, REFUSED
-from dws_on_csm.runner.hosts import roles
 from dws_on_csm.runner.interrupt import read_only
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.past_runs import Past

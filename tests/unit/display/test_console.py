@@ -30,7 +30,7 @@ from dws_on_csm.engine.plan import Pending
 from dws_on_csm.model.events import Awaiting, Began, Done, Event, Failure, Line, Opened, Summary
 from dws_on_csm.model.step import Finding
 from dws_on_csm.redaction import redact
-from dws_on_csm.runner import journal, run, work
+from dws_on_csm.runner import journal, run
 from dws_on_csm.runner.past_runs import Past
 
 EVIL = [
@@ -147,15 +147,17 @@ def happened(evil: str) -> list[Event]:
 def played(evil: str, task: str, **how: Any) -> str:
     out = io.StringIO()
     with select.consumer(task, out=out, err=out, **how) as display:
-        emit = run.both(lambda event: None, display)
+        emit = run.redacting(lambda event: None, display)
         for event in happened(evil):
             emit(replace(event, task=task) if isinstance(event, Opened) else event)
     return out.getvalue()
 
 
 def question(evil: str) -> None:
-    made: Any = type("Made", (), {"agreed": set(), "asking": False})()
-    work._agreed(made, Pending(frozenset(), (f"delete {evil}",), frozenset(), frozenset()), Display(lambda event: None))
+    asking: Any = type("Run", (), {"confirmed": set(), "asking": False})()
+    run._confirm(
+        asking, Pending(frozenset(), (f"delete {evil}",), frozenset(), frozenset()), Display(lambda event: None)
+    )
 
 
 def rows(evil: str) -> list[Row]:
@@ -239,7 +241,7 @@ PLANTED = {
 def kept(planted: str, tmp_path: Path) -> dict[str, Callable[[], object]]:
     """Whatever is kept or shown of a run, by what writes it to standard output."""
     opened = journal.Journal("r", 3, tmp_path)
-    emit = run.both(opened, lambda event: None)
+    emit = run.redacting(opened, lambda event: None)
     for event in happened(planted):
         emit(event)
     lines = tuple(planted.split("\n"))

@@ -376,7 +376,7 @@ def test_no_time_is_lost_between_stages_nor_behind_the_last(local_host: LocalHos
     """Whatever is through wakes the run at once: it never sleeps until a time is over where nothing takes any."""
     right = Step("right", "master", lambda place: Constant(1), lambda place: 1)
     run, seen = a_run(local_host, Stage("a", (), (right,)), Stage("b", ("a",), (right,)), Stage("c", ("b",), (right,)))
-    run.stirred = woken = Woken()
+    run.progressed = woken = Woken()
     install(run)
     assert outcomes(seen) == {"a.right": "ok", "b.right": "ok", "c.right": "ok"}
     assert woken.woken and all(woken.woken)
@@ -504,7 +504,7 @@ def test_what_takes_something_away_says_what_to_run_before_asking(local_host: Lo
     assert (pending.removes, pending.before) == (("it",), frozenset({"first"}))
     apply.install(run, pending.before)
     assert outcomes(seen) == {"first.source": "changed"}
-    run.agreed |= apply.pending(run).taking
+    run.confirmed |= apply.pending(run).things
     apply.install(run)
     assert [e.outcome for e in seen if isinstance(e, Done)] == ["changed", "changed"]
 
@@ -684,7 +684,7 @@ def test_who_agrees_agrees_to_what_was_told_and_not_to_what_has_its_place(
     )
     run, seen = a_run(local_host, Stage("one", (), (first,)), Stage("two", ("one",), (taking(local_host),)))
     apply.first_looks(run)
-    run.agreed |= apply.pending(run).taking
+    run.confirmed |= apply.pending(run).things
     assert not apply.pending(run).removes
     apply.install(run)
     assert outcomes(seen) == {"one.first": "changed", "two.x": outcome}
@@ -903,9 +903,9 @@ def test_what_comes_last_waits_for_what_is_at_work_and_no_signal_ends_it(local_h
         seen.append(event)
         if isinstance(event, Awaiting):
             assert ended == ["ended"], "what the signal was to end has not ended yet"
-            run.stops.clear()
+            run.stoppers.clear()
             signals._stop(run, Sessions())  # type: ignore[arg-type]
-            assert not run.stops and (local_host.folder / "door").read_text() == "closed\n"
+            assert not run.stoppers and (local_host.folder / "door").read_text() == "closed\n"
             (local_host.folder / "rest").write_text("none")
 
     run.emit = emit

@@ -28,7 +28,7 @@ from dws_on_csm.model.events import Done, Event, Renamed
 from dws_on_csm.model.step import Check, ShellLook, Stage, Step, StepContext
 from dws_on_csm.runner.journal import identifier
 from dws_on_csm.runner.options import Options
-from dws_on_csm.runner.work import work
+from dws_on_csm.runner.run import work
 from tests.unit.conftest import Answer, LocalHost
 
 HANG = 60.0

@@ -21,7 +21,7 @@ from dws_on_csm.model.events import Done, Event
 from dws_on_csm.model.step import Removal, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.runner.journal import identifier
 from dws_on_csm.runner.options import Options
-from dws_on_csm.runner.work import NOBODY_AGREED, agreed, work
+from dws_on_csm.runner.run import NOT_CONFIRMED, confirmed_by_yes, work
 from tests.unit.conftest import LocalHost
 
 
@@ -91,7 +91,7 @@ def test_what_came_while_somebody_was_asked_is_asked_as_well(
     told = terminal(other_run(local_host, "b=2 a=7"), lambda: last)
     refused, _ = worked(local_host, *STAGES)
     assert told == ["This run will remove:", "  a", "  b", "This run will also remove:", "  a"]
-    assert refused == ("" if gone else NOBODY_AGREED)
+    assert refused == ("" if gone else NOT_CONFIRMED)
     assert _gone(local_host.folder) == gone
 
 
@@ -101,8 +101,8 @@ def test_who_is_asked_hears_what_else_a_change_means(local_host: LocalHost, term
     step = replace(taking(), side_effect=lambda place, have, want: "something starts")
     told = terminal(lambda: "n")
     worked(local_host, Stage("first", (), ()), Stage("second", ("first",), (step,)))
-    besides = ["Besides what it installs or changes, on these hosts:", "  one: something starts"]
-    assert told == ["This run will remove:", "  a", *besides]
+    effects = ["Other effects on these hosts:", "  one: something starts"]
+    assert told == ["This run will remove:", "  a", *effects]
 
 
 def test_what_has_gone_meanwhile_is_not_asked_about_again(
@@ -151,7 +151,7 @@ def test_without_a_terminal_and_without_yes_nothing_goes(
     """It is told what would go, and the lock isn't even taken."""
     (local_host.folder / "list").write_text("a=1")
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
-    assert worked(local_host, *STAGES)[0] == NOBODY_AGREED
+    assert worked(local_host, *STAGES)[0] == NOT_CONFIRMED
     assert _gone(local_host.folder) == [] and not (local_host.folder / "state").exists()
 
 
@@ -178,4 +178,4 @@ def test_a_number_alone_is_asked_about_where_somebody_can_answer(
 ) -> None:
     """It may count other storage than was seen before; a printed number and names do not."""
     monkeypatch.setattr("sys.stdin.isatty", lambda: tty, raising=False)
-    assert agreed(typed, Options(yes=yes)) is without_asking
+    assert confirmed_by_yes(typed, Options(yes=yes)) is without_asking

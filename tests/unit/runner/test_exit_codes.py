@@ -60,19 +60,19 @@ REFUSED: tuple[tuple[str, str, str, Outcome], ...] = (("plugin", "jobs", "c1", "
 @pytest.mark.parametrize(
     ("outcomes", "refused", "said"),
     [
-        (REFUSED, "", "Refused: nothing that stands in the way was touched."),
-        ((*CLOSED, *REFUSED), "", "Refused: nothing that stands in the way was touched."),
+        (REFUSED, "", "Refused. Nothing was changed."),
+        ((*CLOSED, *REFUSED), "", "Refused. Nothing was changed."),
         (
             (*CLOSED, *SLURM, *REFUSED),
             "",
-            "Refused: what was refused was not done. Before that this run has changed: slurm.conf (c[1-2]).",
+            "Refused. Already changed by this run: slurm.conf (c[1-2]).",
         ),
         (
             (CLOSED[0], ("open", "open", "m", "failed"), *REFUSED),
             "",
-            "Failed. Running it again goes on from here. Before that this run has changed: close.dws (m).",
+            "Failed. Run the same command again to continue. Already changed by this run: close.dws (m).",
         ),
-        (SLURM, "Nobody agreed.", "Nobody agreed. Before that this run has changed: slurm.conf (c[1-2])."),
+        (SLURM, "Nobody agreed.", "Nobody agreed. Already changed by this run: slurm.conf (c[1-2])."),
         ((), "Nobody agreed.", "Nobody agreed."),
     ],
 )
@@ -80,23 +80,26 @@ def test_a_run_that_was_refused_says_what_it_had_changed(
     outcomes: tuple[tuple[str, str, str, Outcome], ...], refused: str, said: str
 ) -> None:
     """It never says that nothing was touched where something was; what it has taken back itself is no change."""
-    assert exit_codes.ended(a_run(*outcomes), Options(), refused, (), NOBODY, 0.0, Path("page")).message == said
+    assert exit_codes.summary(a_run(*outcomes), Options(), refused, (), NOBODY, 0.0, Path("page")).message == said
 
 
 def test_who_leaves_at_once_is_told_what_comes_last() -> None:
     """With what it means that it was not done."""
     made = a_run(CLOSED[0])
     made.changing = made.holding = True
-    said = exit_codes.left(made.site, Options(), (made, NOBODY), (), "1", 0.0, Path("page")).message
+    said = exit_codes.summary_at_once(made.site, Options(), (made, NOBODY), (), "1", 0.0, Path("page")).message
     assert said.endswith("open.open was not done: DWS is closed.")
     made.outcomes.update({("open", "open", "m"): "changed"})
-    assert "not done" not in exit_codes.left(made.site, Options(), (made, NOBODY), (), "1", 0.0, Path("page")).message
+    assert (
+        "not done"
+        not in exit_codes.summary_at_once(made.site, Options(), (made, NOBODY), (), "1", 0.0, Path("page")).message
+    )
 
 
 def test_what_is_not_known_is_said() -> None:
     """The last words say why such a run is no success."""
     counts: dict[str, int] = {str(outcome): 0 for outcome in OUTCOMES}
     said = exit_codes._message(Options(), exit_codes.FAILED, {**counts, "unknown": 2}, stopped=False)
-    assert said.startswith("2 things could not be looked at")
+    assert said.startswith("The state of 2 steps is unknown")
     said = exit_codes._message(Options(), exit_codes.FAILED, {**counts, "unknown": 2, "failed": 1}, stopped=False)
     assert said.startswith("Failed.")

@@ -204,7 +204,7 @@ def test_what_keeps_a_run_from_being_kept_is_said_at_the_end(monkeypatch: pytest
     reach = SimpleNamespace(guard=lambda: None)
     made = SimpleNamespace(changing=True, site=site, outcomes={}, reach=reach, id="1", hosts={"master": ("ncn-m001",)})
     end = Summary("1", 0, {}, 1, 1, 1, 0.0)
-    said = run._trail(made, "install", SimpleNamespace(text=lambda: b""), end)  # type: ignore[arg-type]
+    said = run._leave_record(made, "install", SimpleNamespace(text=lambda: b""), end)  # type: ignore[arg-type]
     assert said == ["ncn-m001: what this run did can't be kept: No space left on device."]
     assert len(pruned) == 1
 
@@ -317,11 +317,11 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[_Wat
     site = load(DEFAULT)
     site = replace(site, keep_runs=1, master=replace(site.master, host=replace(site.master.host, name="one")))
     roles: dict[str, tuple[str, ...]] = {"master": ("one",), "submitter": ("one",)}
-    monkeypatch.setattr(run, "connected", lambda site, hosts: _Site(one=host))
+    monkeypatch.setattr(run, "connect", lambda site, hosts: _Site(one=host))
     monkeypatch.setattr(run, "answering", lambda site, hosts, sessions, emit: (hosts, ()))
     monkeypatch.setattr(run, "roles", lambda site: roles)
     monkeypatch.setattr(
-        run, "connections", lambda site, sessions: Reach(lambda name: host, lambda: None, lambda role: "one")
+        run, "reach_through", lambda site, sessions: Reach(lambda name: host, lambda: None, lambda role: "one")
     )
     monkeypatch.setattr(run, "Journal", partial(Journal, folder=tmp_path / "runs"))
 

@@ -81,7 +81,7 @@ APART = {
     "runner/run_log._LEAVE": STATE_ALONE,
     "runner/run_log._JOURNAL": STATE_ALONE,
     "runner/run_log._PRUNE": STATE_ALONE,
-    "runner/work._LAST": STATE_ALONE,
+    "runner/run._LAST": STATE_ALONE,
     "engine/before_images._APPEND": STATE_ALONE,
     "stages/slurm/transaction._SETTLE": STATE_ALONE,
     "stages/cancel._LOOK_HOLDS": CLUSTER,

@@ -36,7 +36,7 @@ from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.snapshot import ABSENT, Dws, FileSnapshot, Goal, ObjectSnapshot
 from dws_on_csm.model.step import ApiLook, Check, Facts, Finding, Refused, ShellLook, Step, StepContext
 from dws_on_csm.runner import past_runs as runner_past_runs
-from dws_on_csm.runner import work
+from dws_on_csm.runner import run as runner_run
 from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.past_runs import Past
 from dws_on_csm.stages.access import revoked_names
@@ -108,7 +108,7 @@ def test_a_run_writes_which_hosts_it_leaves_out(local_host: LocalHost, tmp_path:
         narrowed = replace(site, limit=None if limit is None else frozenset(limit))
         roles = {"master": (master,), "controller": tuple(answers), "submitter": ()}
         made = Run(run, narrowed, [], reach, lambda event: None, roles)
-        assert work._changed(made, Options("rollback", undoes="r"), Display(lambda event: None)) == ""
+        assert runner_run._change(made, Options("rollback", undoes="r"), Display(lambda event: None)) == ""
         told = runner_past_runs.told(
             master, {master: local_host.run(runner_past_runs.script(), deadline=60).out.decode().splitlines()}
         )

@@ -15,7 +15,7 @@ from dws_on_csm.model.errors import Lost
 from dws_on_csm.model.events import Done, Event
 from dws_on_csm.model.step import ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.runner.options import Options
-from dws_on_csm.runner.work import work
+from dws_on_csm.runner.run import work
 from tests.unit.conftest import LocalHost
 
 
