@@ -14,7 +14,7 @@ from dws_on_csm.kube.proxy import Proxy, pool
 from dws_on_csm.kube.watch import Changes
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import LockLost
-from dws_on_csm.transport.session import Session
+from dws_on_csm.transport.remote_shell import RemoteShell
 
 MANAGER = "dws-on-csm"
 """The field manager of what is applied."""
@@ -33,7 +33,7 @@ class Cluster:
     `watches` is how many answers that go on may be open at once, beside all others.
     """
 
-    def __init__(self, session: Session, context: str = "", watches: int = WATCHES) -> None:
+    def __init__(self, session: RemoteShell, context: str = "", watches: int = WATCHES) -> None:
         from kubernetes.client import ApiClient, Configuration
 
         named = f" --context={shlex.quote(context)}" if context else ""

@@ -14,11 +14,11 @@ from dws_on_csm.transport.session import Session
 
 if TYPE_CHECKING:
     from dws_on_csm.transport.connect import Jumps
-    from dws_on_csm.transport.destination import Destination
+    from dws_on_csm.transport.ssh_config import Destination
 
 
 class MasterSession(Session):
-    """The connection to the master. `context` is that of its kubeconfig for cluster(), "" the current one."""
+    """The connection to the master. `context` is the one of its kubeconfig that cluster() uses, "" for the current one."""
 
     def __init__(
         self,
@@ -34,14 +34,14 @@ class MasterSession(Session):
         self._making = threading.Lock()
 
     def cluster(self) -> Cluster:
-        """The Kubernetes API as the admin of this host sees it; one for all who ask."""
+        """The Kubernetes API, with the rights of this host's kubeconfig; the same object for every caller."""
         with self._making:
             if self._cluster is None:
                 self._cluster = Cluster(self, self._context)
             return self._cluster
 
     def warm(self) -> threading.Thread:
-        """Starts what cluster() needs, in a thread: the first request finds it there. That one tells of errors."""
+        """Starts kubectl proxy for cluster() in a thread, ahead of the first request. That request reports errors."""
 
         def start() -> None:
             with suppress(ClusterError):
@@ -52,7 +52,7 @@ class MasterSession(Session):
         return thread
 
     def close(self) -> None:
-        """Closes the connection. What still runs on the host ends at its deadline."""
+        """Closes the connection, kubectl proxy first."""
         if self._cluster:
             self._cluster.close()
         super().close()

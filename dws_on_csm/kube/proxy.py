@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 
 from dws_on_csm.model.actions import STATE
-from dws_on_csm.transport.session import Session
+from dws_on_csm.transport.remote_shell import RemoteShell
 
 if TYPE_CHECKING:
     from paramiko import Channel
@@ -31,7 +31,7 @@ class Proxy:
     One exec brings both the proxy and the way for the first requests; further channels are only ways.
     """
 
-    def __init__(self, session: Session, command: str) -> None:
+    def __init__(self, session: RemoteShell, command: str) -> None:
         self._session = session
         self._command = command
         self._lock = threading.Lock()
@@ -39,7 +39,7 @@ class Proxy:
         self._socket = ""
 
     def channel(self) -> Channel:
-        """A new way to the API server. Raises what Session.pipe raises."""
+        """A new way to the API server. Raises what RemoteShell.pipe raises."""
         with self._lock:
             if self._keeper is None or self._keeper.closed or self._keeper.eof_received:
                 self._keeper, self._socket = self._pipe(f"serve {STATE} {self._command}")

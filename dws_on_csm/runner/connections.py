@@ -18,11 +18,12 @@ from dws_on_csm.kube.master_session import MasterSession
 from dws_on_csm.model.errors import Crowded, SudoRefused, Unreachable
 from dws_on_csm.model.events import Done, Event, Failure, Outcome
 from dws_on_csm.transport import open_files, sudo
-from dws_on_csm.transport.destination import Destination
+from dws_on_csm.transport.remote_shell import RemoteShell
 from dws_on_csm.transport.session import Session
-from dws_on_csm.transport.ssh_config import Asked, resolve
+from dws_on_csm.transport.ssh_config import Destination, Query, resolve
 
 if TYPE_CHECKING:
+    from dws_on_csm.kube.pod_session import PodSession
     from dws_on_csm.transport.connect import Jumps
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -44,14 +45,14 @@ def roles(site: Site) -> dict[str, tuple[str, ...]]:
 # --- connect
 
 
-class Sessions(dict[str, Session | Unreachable]):
+class Sessions(dict[str, RemoteShell | Unreachable]):
     """The hosts of a run by name: a connection, or why there is none."""
 
     def __init__(self, jumps: Jumps) -> None:
         super().__init__()
         self.jumps = jumps
 
-    def session(self, host: str) -> Session:
+    def session(self, host: str) -> RemoteShell:
         """The connection to a host. Raises Unreachable where there is none."""
         session = self[host]
         if isinstance(session, Unreachable):
@@ -64,9 +65,9 @@ class Sessions(dict[str, Session | Unreachable]):
         assert isinstance(session, MasterSession)
         return session
 
-    def open(self) -> list[Session]:
+    def open(self) -> list[RemoteShell]:
         """The connections that there are."""
-        return [session for session in self.values() if isinstance(session, Session)]
+        return [session for session in self.values() if isinstance(session, RemoteShell)]
 
     @property
     def commands(self) -> int:
@@ -109,10 +110,10 @@ def connect_all(site: Site, hosts: Sequence[Host], ask: sudo.AskPassword = ask_t
     `ask` is called at most once, when a host's sudo wants a password.
     """
     seconds = site.deadlines.connect
-    jumps: dict[Asked, Destination] = {}
+    jumps: dict[Query, Destination] = {}
 
     def resolved(host: Host) -> Destination:
-        return resolve(Asked(host.name, site.ssh.config, host.user), seconds, jumps)
+        return resolve(Query(host.name, site.ssh.config, host.user), seconds, jumps)
 
     def opened(session: Session | Unreachable) -> Session:
         if isinstance(session, Unreachable):
@@ -149,7 +150,7 @@ def _session(
     return MasterSession(*common, site.master.context) if host.role == "master" else Session(*common)
 
 
-def _pod(site: Site, host: Host, sessions: Sessions) -> Session:
+def _pod(site: Site, host: Host, sessions: Sessions) -> PodSession:
     """The container of a pod, through the master. Raises Unreachable."""
     from dws_on_csm.kube.pod_session import PodSession
 

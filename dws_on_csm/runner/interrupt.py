@@ -17,7 +17,7 @@ from dws_on_csm.engine.state import Run
 from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import Event
 from dws_on_csm.runner.connections import Sessions
-from dws_on_csm.transport.session import Session
+from dws_on_csm.transport.remote_shell import RemoteShell
 
 WITHIN = 0.8
 """Seconds after which this process has ended, whatever it still had to say."""
@@ -113,7 +113,7 @@ def still_running(events: Iterable[Event], sessions: Sessions | None) -> list[st
     return [f"{fold(hosts)}: {what}" for what, hosts in found.items()]
 
 
-def _end(session: Session) -> None:
+def _end(session: RemoteShell) -> None:
     with suppress(RemoteError):  # a host that is gone has nothing left to end
         session.stop()
 

@@ -1,4 +1,4 @@
-"""How one logs in: with the keys of the agent and of files, in ssh's order, and with a memory of what was tried."""
+"""Login with the keys of the agent and of files, in ssh's order; an error names each key that was tried."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from paramiko.agent import AgentSSH
 from paramiko.pkey import PublicBlob, UnknownKeyType
 
 from dws_on_csm.model.errors import Unreachable
-from dws_on_csm.transport.destination import Destination
+from dws_on_csm.transport.ssh_config import Destination
 
 Candidate = tuple[str, PKey]
-"""A key and what people call it."""
+"""A key's name for people, and the key."""
 
 
 class _Agent(AgentSSH):
-    """The agent at a socket: Paramiko's own Agent looks only at the environment, which all threads share."""
+    """The agent at a socket. Paramiko's own Agent reads its path from the environment, which all threads share."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -33,9 +33,9 @@ class _Agent(AgentSSH):
 
 
 class Login:
-    """Tries the keys that ssh would try, in its order; `tried` says what became of each.
+    """Tries the keys that ssh would try, in its order; `tried` has the result of each.
 
-    It is what SSHClient.connect takes as auth_strategy.
+    This is the auth_strategy of SSHClient.connect.
     """
 
     def __init__(self, to: Destination) -> None:
@@ -44,12 +44,12 @@ class Login:
         self.tried: list[str] = []
 
     def authenticate(self, transport: Transport) -> None:
-        """Logs in; raises Unreachable when no key is taken."""
+        """Logs in. Raises Unreachable when the host accepts no key."""
         try:
             for name, key in self._candidates():
                 if self._accepted(transport, name, key):
                     return
-            raise self._refused("no key was accepted")
+            raise self._refused("the host accepted no key")
         finally:
             if self._agent:
                 self._agent.close()
@@ -58,29 +58,31 @@ class Login:
         try:
             more = transport.auth_publickey(self._to.user, key)
         except BadAuthenticationType as error:
-            raise self._refused(f"keys are not accepted there, only {', '.join(error.allowed_types)}") from error
+            raise self._refused(f"the host does not accept keys, only {', '.join(error.allowed_types)}") from error
         except AuthenticationException as error:
             self.tried.append(f"{name} (refused)")
             if not transport.is_active():
-                raise self._refused("the host ended it: too many keys (MaxAuthTries)") from error
+                raise self._refused("the host disconnected after too many keys (MaxAuthTries)") from error
             return False
         except SSHException as error:
             raise self._refused(f"{name}: {error}") from error
         if more:
-            raise self._refused(f"{name} was accepted, but more is asked for: {', '.join(more)}")
+            raise self._refused(f"the host accepted {name}, but requires more than a key: {', '.join(more)}")
         return True
 
     def _refused(self, text: str) -> Unreachable:
         to = self._to
         tried = "; ".join(self.tried) or "none found"
-        unheard = [one for one in to.unheard if one in _OTHER_WAYS]
-        more = f"; {' and '.join(unheard)} of ssh_config can't be used here" if unheard else ""
+        unsupported = [keyword for keyword in to.unsupported if keyword in _OTHER_WAYS]
+        more = f"; this tool does not support {' and '.join(unsupported)} of ssh_config" if unsupported else ""
         fix = f"make `ssh -o BatchMode=yes {to.user}@{to.name}` work with a key: name it with IdentityFile in "
-        fix += f"ssh_config, load it into the agent (ssh-add), or have it added to authorized_keys of {to.user} there"
-        return Unreachable(to.name, f"no login as {to.user}: {text}. Keys tried: {tried}{more}", fix)
+        fix += (
+            f"ssh_config, load it into the agent (ssh-add), or add it to the authorized_keys of {to.user} on the host"
+        )
+        return Unreachable(to.name, f"login as {to.user} failed: {text}. Keys tried: {tried}{more}", fix)
 
     def _candidates(self) -> Iterator[Candidate]:
-        """The agent's keys that ssh_config names, the agent's others, then files; none twice."""
+        """The agent's keys that ssh_config names, the agent's other keys, then files; each key once."""
         public = [blob for path in self._to.identities if (blob := _public(path))]
         ours = {key.asbytes(): (name, key) for name, key in self._of_agent()}
         named = [blob for blob in public if blob in ours]
@@ -102,7 +104,7 @@ class Login:
             yield f"{key.comment or key.get_name()} of the agent", key
 
     def _of_file(self, path: Path) -> Iterator[Candidate]:
-        """The key in `path`, with each certificate for it first."""
+        """The key in `path`: with each of its certificates first, then without."""
         try:
             key = PKey.from_path(path)
         except (OSError, ValueError, TypeError, UnknownKeyType, SSHException) as error:
@@ -125,22 +127,22 @@ _OTHER_WAYS = ("PKCS11Provider", "GSSAPIAuthentication", "HostbasedAuthenticatio
 
 
 def _public(path: Path) -> bytes | None:
-    """The public key that lies beside a private one, or that `path` itself is."""
-    for ctx in (path.with_name(path.name + ".pub"), path):
-        with suppress(OSError, ValueError):  # not there, or not a public key: then there is none
-            return PublicBlob.from_file(str(ctx)).key_blob
+    """The public key next to the private key in `path`, or in `path` itself; None without one."""
+    for file in (path.with_name(path.name + ".pub"), path):
+        with suppress(OSError, ValueError):  # the file is missing or no public key: try the next
+            return PublicBlob.from_file(str(file)).key_blob
     return None
 
 
 def _certifies(certificate: Path, key: PKey) -> bool:
-    """Whether the certificate is about this key: the key's numbers stand in it, after its own type and a nonce."""
+    """Whether the certificate is for this key: it contains the key's numbers, after its own type and a nonce."""
     numbers = key.asbytes()[4 + len(key.get_name()) :]
-    with suppress(OSError, ValueError):  # what can't be read certifies nothing
+    with suppress(OSError, ValueError):  # an unreadable certificate is for no key
         return numbers in PublicBlob.from_file(str(certificate)).key_blob
     return False
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, TypeError):  # how cryptography says that a password is needed
+    if isinstance(error, TypeError):  # raised by cryptography where a key needs a password
         return "locked by a passphrase; load it with ssh-add"
     return str(error).partition("\n")[0] or type(error).__name__

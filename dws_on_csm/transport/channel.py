@@ -1,4 +1,4 @@
-"""One exec channel from its beginning to its end: writes while it reads, and keeps to its deadline."""
+"""One exec channel from start to end: it writes while it reads, and ends at its deadline."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
 
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.transport.output import LineSink, Stream, tail
-from dws_on_csm.transport.ssh_writer import InputFeeder
 
 if TYPE_CHECKING:
     from paramiko import Channel
 
-PULSE = 1.0  # the end of the script does not wake the reader, so it is looked for once a second
-# A background process may hold the output open. After the script's end so many pulses without a word are awaited, counted
-# and not timed (a machine that stood still has heard nothing), and no more seconds of one that goes on talking.
+PIECE = 1 << 15  # bytes that fit into one SSH packet
+PULSE = 1.0  # seconds; the end of the script does not wake the reader, so the reader checks for it
+# A background process may keep the output open after the script's end. The reader then waits for DRAIN pulses without output
+# (counted, not timed: a machine that was suspended has read nothing meanwhile), and for at most LINGER seconds of output.
 DRAIN, LINGER = 3, 30.0
-PIECES = 16  # that are read of each stream before the deadline is looked at again
+PIECES = 16  # of each stream that are read before the deadline is checked again
 STATUS = 30.0  # seconds within which the exit code follows the end of the output
 
 
 @dataclass(frozen=True)
 class ExecRequest:
-    """What is to be run: the remote command that announces itself with `token`, the script that it reads, its stdin.
+    """What to run: the remote `command`, which prints `token` when it starts, the script (`body`) that it reads, its stdin.
 
-    With a `password` that is what is answered when `prompt` appears, and nothing else is sent before `token` does.
-    `stay`: the script's stdin is left open after `data`.
+    `password` answers `prompt`; then nothing else is sent before `token` appears. `stay`: the script's stdin stays open
+    after `data`.
     """
 
     token: str
@@ -43,7 +44,7 @@ class ExecRequest:
 
 @dataclass
 class Exchange:
-    """What came of an order. `whole`: it came to its end in time; `code` is None when the channel gave none."""
+    """What came of a request. `whole`: it ended before its deadline; `code` is None where the channel has no exit code."""
 
     out: Stream
     err: Stream
@@ -54,116 +55,173 @@ class Exchange:
 
     @property
     def flood(self) -> str:
-        """Where the output was cut since it was too much, in words; "" as long as it isn't."""
+        """A sentence that says where too much output was cut off; "" where none was."""
         return self.out.flood or self.err.flood
 
-    def said(self) -> str:
-        """What the remote side wrote before the script started, in one line."""
+    def login_text(self) -> str:
+        """What the login wrote before the script started, in one line."""
         return " ".join(tail(bytes(self.out.before), bytes(self.err.before), lines=3))
 
 
-def converse(channel: Channel, order: ExecRequest, talk: Exchange, deadline: float) -> None:
-    """Runs `order` on `channel` and fills `talk`; after `deadline` seconds the channel is closed, whatever runs."""
+def converse(channel: Channel, request: ExecRequest, exchange: Exchange, deadline: float) -> None:
+    """Runs `request` on `channel` and fills `exchange`. After `deadline` seconds it closes the channel in any case."""
     began = time.monotonic()
-    writer = InputFeeder(channel, order.command, order.stay)
+    writer = _InputFeeder(channel, request.command, request.stay)
     try:
-        talk.whole = _read(channel, talk, began + deadline, _Feeder(order, talk, writer).feed)
+        exchange.whole = _read(channel, exchange, began + deadline, _Dialog(request, exchange, writer).feed)
     finally:
-        _finish(channel, talk, writer)
-        talk.seconds = time.monotonic() - began
+        _finish(channel, exchange, writer)
+        exchange.seconds = time.monotonic() - began
 
 
-def begin(channel: Channel, order: ExecRequest, talk: Exchange, deadline: float, ready: bytes) -> None:
-    """Runs `order`, whose script stays, until it has written a line that begins with `ready` to stderr.
+def begin(channel: Channel, request: ExecRequest, exchange: Exchange, deadline: float, ready: bytes) -> None:
+    """Runs `request`, whose script stays, until the script has written a line that begins with `ready` to stderr.
 
-    The channel is left open then. It is closed when that did not come in `deadline` seconds, or can't come any more.
+    Then the channel stays open. Where the line does not come within `deadline` seconds, the channel is closed.
     """
-    writer = InputFeeder(channel, order.command, order.stay)
-    feeder = _Feeder(order, talk, writer)
+    writer = _InputFeeder(channel, request.command, request.stay)
+    feeder = _Dialog(request, exchange, writer)
     began = time.monotonic()
-    talk.whole = _read(channel, talk, began + deadline, lambda: feeder.feed() and ready_line(talk, ready) is None)
-    talk.seconds = time.monotonic() - began
-    if ready_line(talk, ready) is None:
-        _finish(channel, talk, writer)
+    exchange.whole = _read(
+        channel, exchange, began + deadline, lambda: feeder.feed() and ready_line(exchange, ready) is None
+    )
+    exchange.seconds = time.monotonic() - began
+    if ready_line(exchange, ready) is None:
+        _finish(channel, exchange, writer)
 
 
-def _finish(channel: Channel, talk: Exchange, writer: InputFeeder) -> None:
+def _finish(channel: Channel, exchange: Exchange, writer: _InputFeeder) -> None:
     if (
-        talk.whole
-        and not talk.refused
-        and not talk.flood
+        exchange.whole
+        and not exchange.refused
+        and not exchange.flood
         and channel.status_event.wait(STATUS)
         and channel.exit_status >= 0
     ):
-        talk.code = channel.exit_status
+        exchange.code = channel.exit_status
     writer.end()
     channel.close()
-    talk.out.end()
-    talk.err.end()
+    exchange.out.end()
+    exchange.err.end()
 
 
-def ready_line(talk: Exchange, ready: bytes) -> str | None:
-    """What follows `ready` on its line of stderr; None before that line is there."""
-    found = talk.err.line(ready)
-    return None if found is None else found.decode(errors="replace").strip()
+def ready_line(exchange: Exchange, ready: bytes) -> str | None:
+    """The text behind `ready` on its line of stderr; None while that line has not come."""
+    text = exchange.err.line(ready)
+    return None if text is None else text.decode(errors="replace").strip()
 
 
-class _Feeder:
-    """Sends what is due: at once, or under sudo's questions only what was asked for."""
+class _InputFeeder:
+    """Sends the remote command, then the pieces that send() gets, from a thread of its own.
 
-    def __init__(self, order: ExecRequest, talk: Exchange, writer: InputFeeder) -> None:
-        self._order, self._talk, self._writer = order, talk, writer
-        self._sent = order.password is None
+    Sending blocks until the command is accepted, and while the window is full. Neither may delay reading or the deadline.
+    """
+
+    def __init__(self, channel: Channel, command: str, stay: bool) -> None:
+        self._channel = channel
+        self._stay = stay
+        self._pieces: SimpleQueue[bytes | None] = SimpleQueue()
+        threading.Thread(target=self._work, args=(command,), daemon=True, name="ssh-writer").start()
+
+    def send(self, *pieces: bytes) -> None:
+        """Queues `pieces`."""
+        for piece in pieces:
+            self._pieces.put(piece)
+
+    def end(self) -> None:
+        """Ends the thread, once all pieces are sent."""
+        self._pieces.put(None)
+
+    def _work(self, command: str) -> None:
+        from paramiko import SSHException
+
+        try:
+            self._channel.exec_command(command)
+            while (piece := self._pieces.get()) is not None:
+                view = memoryview(piece)
+                for begin in range(0, len(view), PIECE):
+                    self._channel.sendall(bytes(view[begin : begin + PIECE]))
+            if not self._stay:
+                _end_of_input(self._channel)
+        except (SSHException, OSError, EOFError):
+            self._channel.close()  # the reader sees that and goes by the exit code: a script need not read all its input
+
+
+def _end_of_input(channel: Any) -> None:
+    """Sends the end of input, unless the channel has ended.
+
+    Channel.shutdown_write() makes that message under the channel's lock and sends it after releasing the lock. When the remote
+    side closes the channel in between, Paramiko's own thread may send its close first, and sshd ends the whole connection
+    over an end of input on a closed channel. So this sends it under the lock, too; except during a key exchange, when
+    Paramiko's thread needs the lock and must not wait.
+    """
+    if not channel.transport.clear_to_send.is_set():
+        channel.shutdown_write()
+        return
+    with channel.lock:
+        message = None if channel.closed else channel._send_eof()
+        if message is not None:
+            channel.transport._send_user_message(message)
+
+
+class _Dialog:
+    """Sends the script and its stdin: at once, or after sudo has its password."""
+
+    def __init__(self, request: ExecRequest, exchange: Exchange, writer: _InputFeeder) -> None:
+        self._request, self._exchange, self._writer = request, exchange, writer
+        self._sent = request.password is None
         if self._sent:
-            writer.send(order.body, order.data)
+            writer.send(request.body, request.data)
             writer.end()
         self._answered = False
 
     def feed(self) -> bool:
-        """Called after each read; False: the password was wrong, and there is no sense in trying it again."""
+        """Sends what is due after a read. False: the password was wrong, so trying again makes no sense."""
         if self._sent:
             return True
-        if self._talk.err.started:
+        if self._exchange.err.started:
             self._sent = True
-            self._writer.send(self._order.body, self._order.data)
+            self._writer.send(self._request.body, self._request.data)
             self._writer.end()
-        elif prompts := self._talk.err.before.count(self._order.prompt.encode()):
-            self._talk.refused = prompts > 1
+        elif prompts := self._exchange.err.before.count(self._request.prompt.encode()):
+            self._exchange.refused = prompts > 1
             self._answer()
-        return not self._talk.refused
+        return not self._exchange.refused
 
     def _answer(self) -> None:
-        if not self._answered and self._order.password:
+        if not self._answered and self._request.password:
             self._answered = True
-            self._writer.send(self._order.password.reveal() + b"\n")
+            self._writer.send(self._request.password.reveal() + b"\n")
 
 
 class _Wake(threading.Event):
-    """What Paramiko's buffers set when something has come. They would clear it too when they are empty, each by itself:
-    so does Channel.fileno(), which loses what comes to the other at that moment."""
+    """The event that Paramiko's two buffers set when data has come.
+
+    Each buffer would also clear the event when it is empty, and lose the news of the other buffer; Channel.fileno() has that fault.
+    """
 
     def clear(self) -> None:
         pass
 
-    def heard(self) -> None:
-        """From now on something new counts."""
+    def reset(self) -> None:
+        """From now on only new data counts."""
         super().clear()
 
 
-def _read(channel: Channel, talk: Exchange, ends: float, feed: Callable[[], bool]) -> bool:
-    """Reads until both streams end or `feed` says no; False when `ends` (of time.monotonic) came first."""
+def _read(channel: Channel, exchange: Exchange, deadline_at: float, feed: Callable[[], bool]) -> bool:
+    """Reads until both streams end or `feed` returns False. Returns False when `deadline_at` (of time.monotonic) came first."""
     wake = _Wake()
     channel.in_buffer.set_event(wake)
     channel.in_stderr_buffer.set_event(wake)
     quiet = 0
     while True:
-        wake.heard()
-        if _drained(channel, talk) or talk.flood or not feed():
+        wake.reset()
+        if _drained(channel, exchange) or exchange.flood or not feed():
             return True
         over = bool(channel.exit_status_ready())
         if over:
-            ends = min(ends, time.monotonic() + LINGER)
-        left = ends - time.monotonic()
+            deadline_at = min(deadline_at, time.monotonic() + LINGER)
+        left = deadline_at - time.monotonic()
         if left <= 0 or quiet == DRAIN:
             return over
         if channel.recv_ready() or channel.recv_stderr_ready():
@@ -172,12 +230,12 @@ def _read(channel: Channel, talk: Exchange, ends: float, feed: Callable[[], bool
             quiet += 1
 
 
-def _drained(channel: Channel, talk: Exchange) -> bool:
-    over = bool(channel.eof_received or channel.closed)  # asked first: what came before the end is still to be read
-    # some pieces at a time: one that writes faster than this reads has its deadline, too
+def _drained(channel: Channel, exchange: Exchange) -> bool:
+    over = bool(channel.eof_received or channel.closed)  # checked first: data that came before the end is still read
+    # some pieces at a time: a script that writes faster than this reads still meets its deadline
     for _ in range(PIECES):
         if channel.recv_ready() and (chunk := channel.recv(1 << 18)):
-            talk.out.feed(chunk)
+            exchange.out.feed(chunk)
         if channel.recv_stderr_ready() and (chunk := channel.recv_stderr(1 << 18)):
-            talk.err.feed(chunk)
+            exchange.err.feed(chunk)
     return over and not (channel.recv_ready() or channel.recv_stderr_ready())

@@ -1,9 +1,11 @@
-"""The way to a host: a TCP connection of our own, a ProxyCommand or jump hosts, and what SSH may use on it."""
+"""The way to a host: TCP, a ProxyCommand or jump hosts, and the algorithms that SSH may use on it."""
 
 from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,42 +15,113 @@ from paramiko import Channel, SSHClient, SSHException, Transport
 
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.transport.auth import Login
-from dws_on_csm.transport.destination import Destination
 from dws_on_csm.transport.known_hosts import HostKeys
+from dws_on_csm.transport.output import tail
+from dws_on_csm.transport.ssh_config import Destination
 from dws_on_csm.transport.ssh_limits import Limited
-from dws_on_csm.transport.wire import CommandSocket, left, tcp
 
 KEEPALIVE = 15  # seconds
+UNACKNOWLEDGED = 30_000  # milliseconds after which a connection without acknowledgements has broken
 PUBKEYS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 
 Link = socket.socket | Channel
 
 ERRORS = (Unreachable, SSHException, OSError, EOFError)
-"""What connecting may raise, for explain()."""
+"""What connecting may raise; _explained() turns it into an Unreachable."""
 
 
 Connect = Callable[[dict[str, Any]], object]
 """Connects and logs in with these arguments of paramiko.SSHClient.connect."""
 
 
+class QuickSocket(socket.socket):
+    """A socket that acknowledges at once.
+
+    The kernel else delays an acknowledgement by 40 ms, most of the time of a short exchange. It returns to that, so the option
+    is set again after each receive.
+    """
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        data = super().recv(size, flags)
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        return data
+
+
+class CommandSocket(socket.socket):
+    """The near end of a ProxyCommand, whose stdin and stdout are the far end. The command ends with the socket."""
+
+    def __init__(self, command: str) -> None:
+        near, far = socket.socketpair()
+        super().__init__(near.family, near.type, near.proto, fileno=near.detach())
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - read when the command has failed
+        with far:
+            self._process = subprocess.Popen(
+                ["sh", "-c", f"exec {command}"], stdin=far.fileno(), stdout=far.fileno(), stderr=self._errors
+            )
+
+    def error_lines(self) -> str:
+        """The last lines that the command wrote to stderr."""
+        self._errors.seek(0)
+        return " ".join(tail(self._errors.read(), lines=3))
+
+    def close(self) -> None:
+        super().close()
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+def left(deadline_at: float) -> float:
+    """The seconds until `deadline_at` (of time.monotonic). Raises TimeoutError when it has passed."""
+    seconds = deadline_at - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError("the deadline has passed")
+    return seconds
+
+
+def tcp(to: Destination, deadline_at: float) -> socket.socket:
+    """A connection to the first of the host's addresses that accepts one. Raises OSError, TimeoutError after `deadline_at`."""
+    failure: OSError = OSError(f"{to.hostname} has no address")
+    for family, kind, protocol, _, address in socket.getaddrinfo(to.hostname, to.port, to.family, socket.SOCK_STREAM):
+        link = QuickSocket(family, kind, protocol)
+        try:
+            link.settimeout(left(deadline_at))
+            if to.bind:
+                link.bind((to.bind, 0))
+            link.connect(address)
+        except OSError as error:
+            link.close()
+            failure = error
+            continue
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
+        return link
+    raise failure
+
+
 class Jumps:
-    """Connections to jump hosts: each is tried once, however many hosts lie behind it."""
+    """Connections to jump hosts. Each jump host is tried once, however many hosts are behind it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._locks: dict[Destination, threading.Lock] = {}
         self._tried: dict[Destination, SSHClient | Unreachable] = {}
 
-    def channel(self, to: Destination, via: Destination, ends: float) -> Channel:
-        """A channel through `via` to the port of `to`; raises Unreachable, SSHException, TimeoutError."""
+    def channel(self, to: Destination, via: Destination, deadline_at: float) -> Channel:
+        """A channel through `via` to the port of `to`. Raises Unreachable, SSHException, TimeoutError."""
         with self._lock:
             lock = self._locks.setdefault(via, threading.Lock())
-        if not lock.acquire(timeout=left(ends)):
-            raise TimeoutError("the jump host is still being connected to")
+        if not lock.acquire(timeout=left(deadline_at)):
+            raise TimeoutError("another host still waits for the jump host")
         try:
             if via not in self._tried:
-                self._tried[via] = self._connect(via, ends)
+                self._tried[via] = self._connect(via, deadline_at)
             client = self._tried[via]
         finally:
             lock.release()
@@ -56,13 +129,13 @@ class Jumps:
             raise client
         transport = client.get_transport()
         assert transport
-        return transport.open_channel("direct-tcpip", (to.hostname, to.port), ("", 0), timeout=left(ends))
+        return transport.open_channel("direct-tcpip", (to.hostname, to.port), ("", 0), timeout=left(deadline_at))
 
-    def _connect(self, via: Destination, ends: float) -> SSHClient | Unreachable:
+    def _connect(self, via: Destination, deadline_at: float) -> SSHClient | Unreachable:
         client = SSHClient()
         client.set_missing_host_key_policy(HostKeys(via))
         try:
-            connect(via, ends, self, lambda how: client.connect(via.hostname, via.port, via.user, **how))
+            connect(via, deadline_at, self, lambda how: client.connect(via.hostname, via.port, via.user, **how))
         except Unreachable as error:
             client.close()
             return error
@@ -74,36 +147,36 @@ class Jumps:
         return len(self.clients())
 
     def clients(self) -> list[SSHClient]:
-        """The connections there are."""
+        """The connections that are open."""
         return [client for client in self._tried.values() if isinstance(client, SSHClient)]
 
     def close(self) -> None:
-        """Closes them all."""
+        """Closes all connections."""
         for client in self.clients():
             client.close()
 
 
-def connect(to: Destination, ends: float, jumps: Jumps, login: Connect) -> None:
-    """Opens the way to a host and has `login` use it, all until `ends` (of time.monotonic); raises Unreachable."""
+def connect(to: Destination, deadline_at: float, jumps: Jumps, login: Connect) -> None:
+    """Opens the way to a host and has `login` use it, both before `deadline_at` (of time.monotonic). Raises Unreachable."""
     began, way = time.monotonic(), None
-    ends = min(ends, began + to.timeout) if to.timeout is not None else ends
+    deadline_at = min(deadline_at, began + to.timeout) if to.timeout is not None else deadline_at
     try:
-        way = _way(to, ends, jumps)
-        login(_arguments(to, way, left(ends)))
+        way = _way(to, deadline_at, jumps)
+        login(_arguments(to, way, left(deadline_at)))
     except ERRORS as error:
-        said = way.said() if isinstance(way, CommandSocket) else ""
+        command_error = way.error_lines() if isinstance(way, CommandSocket) else ""
         if way:
             way.close()
-        late = ends - began if time.monotonic() >= ends else None
-        raise _explained(to, error, late, said) from error
+        timeout = deadline_at - began if time.monotonic() >= deadline_at else None
+        raise _explained(to, error, timeout, command_error) from error
 
 
-def _way(to: Destination, ends: float, jumps: Jumps) -> Link:
+def _way(to: Destination, deadline_at: float, jumps: Jumps) -> Link:
     if to.jump:
-        return jumps.channel(to, to.jump, ends)
+        return jumps.channel(to, to.jump, deadline_at)
     if to.command:
         return CommandSocket(to.command)
-    return tcp(to, ends)
+    return tcp(to, deadline_at)
 
 
 def _arguments(to: Destination, way: Link, seconds: float) -> dict[str, Any]:
@@ -113,11 +186,11 @@ def _arguments(to: Destination, way: Link, seconds: float) -> dict[str, Any]:
 
 
 def _transport(to: Destination) -> Callable[..., Transport]:
-    """Makes transports that use what ssh_config allows, and prefer the host keys that are known."""
+    """Makes transports that use the algorithms of ssh_config, and prefer host keys of known_hosts."""
 
     def make(sock: Link, **more: Any) -> Transport:
         allowed = to.algorithms.get("pubkeyacceptedalgorithms", (*PUBKEYS, *RSA))
-        more["disabled_algorithms"] = {"pubkeys": [one for one in (*PUBKEYS, *RSA) if one not in allowed]}
+        more["disabled_algorithms"] = {"pubkeys": [name for name in (*PUBKEYS, *RSA) if name not in allowed]}
         transport = Limited(sock, **more)
         options = transport.get_security_options()
         options.kex = _both(to, "kexalgorithms", options.kex)
@@ -130,31 +203,31 @@ def _transport(to: Destination) -> Callable[..., Transport]:
 
 
 def _both(to: Destination, keyword: str, ours: Sequence[str]) -> tuple[str, ...]:
-    """Of `ours` those that ssh_config allows, in our order: fast ones come first there."""
+    """The algorithms of `ours` that ssh_config allows, in our order: the fast ones first."""
     allowed = to.algorithms.get(keyword, ours)
-    both = tuple(one for one in ours if one in allowed)
+    both = tuple(name for name in ours if name in allowed)
     if not both:
-        text = f"of ssh_config's {keyword} ({','.join(allowed)}) none is known here"
-        raise Unreachable(to.name, text, f"allow one of {', '.join(ours)}")
+        text = f"this tool supports none of the {keyword} that ssh_config allows ({','.join(allowed)})"
+        raise Unreachable(to.name, text, f"allow one of these in ssh_config: {', '.join(ours)}")
     return both
 
 
-def _explained(to: Destination, error: Exception, late: float | None, said: str) -> Unreachable:
-    """What an error means to the one who has to mend it. `late`: so many seconds were all there were."""
+def _explained(to: Destination, error: Exception, timeout: float | None, command_error: str) -> Unreachable:
+    """The cause and the fix of an error. `timeout`: all of these seconds have passed."""
     if isinstance(error, Unreachable):
         if error.host == to.name:
             return error
         return Unreachable(to.name, f"through jump host {error.host}: {error.text}", error.fix)
     if isinstance(error, socket.gaierror):
-        text = f"no address for {to.hostname}: {error.strerror}"
-        return Unreachable(to.name, text, "see HostName in ssh_config, or DNS")
+        text = f"{to.hostname} has no address: {error.strerror}"
+        return Unreachable(to.name, text, "check the host's name in the site file, HostName in ssh_config, and DNS")
     through = f" through jump host {to.jump.name}" if to.jump else f" by `{to.command}`" if to.command else ""
     where = f"{to.hostname} port {to.port}{through}"
-    if late is not None:
-        fix = f"see whether `ssh {to.name}` works; more time: deadlines.connect of the site file"
-        return Unreachable(to.name, f"no answer from {where} within {late:.0f} s", fix)
+    if timeout is not None:
+        fix = f"check whether `ssh {to.name}` works; for more time, raise deadlines.connect in the site file"
+        return Unreachable(to.name, f"the connection to {where} timed out after {timeout:.0f} s", fix)
     if isinstance(error, OSError) and error.errno:
-        text = f"no connection to {where}: {os.strerror(error.errno)}"
-        return Unreachable(to.name, text, f"see whether sshd runs there, and whether `ssh {to.name}` works")
-    text = f"no SSH with {where}: {said or str(error) or type(error).__name__}"
-    return Unreachable(to.name, text, f"see what `ssh -v {to.name}` says")
+        text = f"the connection to {where} failed: {os.strerror(error.errno)}"
+        return Unreachable(to.name, text, f"check whether sshd runs there, and whether `ssh {to.name}` works")
+    text = f"SSH to {where} failed: {command_error or str(error) or type(error).__name__}"
+    return Unreachable(to.name, text, f"run `ssh -v {to.name}` to see the cause")

@@ -1,4 +1,4 @@
-"""Whether a host is the one that it says it is: known_hosts as OpenSSH reads it."""
+"""Whether a host key is the host's own: known_hosts as OpenSSH reads it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from paramiko import HostKeys as ParamikoHostKeys
 from paramiko import MissingHostKeyPolicy, PKey, SSHClient
 
 from dws_on_csm.model.errors import Unreachable
-from dws_on_csm.transport.destination import Destination
+from dws_on_csm.transport.ssh_config import Destination
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of known_hosts: where it stands, its marker ("", "@revoked", "@cert-authority"), type and key."""
+    """A line of known_hosts: its file and number, its marker ("", "@revoked", "@cert-authority"), type and key."""
 
     file: Path
     number: int
@@ -38,7 +38,7 @@ class Line:
 
 
 def known(names: Iterable[str], files: Iterable[Path]) -> list[Line]:
-    """The lines of `files` that are about a host of one of these `names`; lines about others are not decoded."""
+    """The lines of `files` that name a host by one of `names`; lines of other hosts are not decoded."""
     return [line for file in files for line in _of_file(file, tuple(names))]
 
 
@@ -61,10 +61,10 @@ class _Row(NamedTuple):
 
 
 Rows = tuple[dict[str, list[_Row]], list[_Row]]
-"""Rows that name hosts outright, by name, and the others: hashed ones and patterns, which have to be tried."""
+"""Rows with plain names, by name, and the other rows: hashes and patterns, which have to be tried."""
 
 
-@lru_cache(maxsize=16)  # a file of thousands of lines is read once, not once a host
+@lru_cache(maxsize=16)  # a file of thousands of lines is read once, not for each host
 def _rows(file: Path, _changed: int) -> Rows:
     plain: dict[str, list[_Row]] = {}
     others: list[_Row] = []
@@ -95,7 +95,7 @@ def _matches(hosts: str, name: str) -> bool:
 
 
 def _glob(pattern: str, name: str) -> bool:
-    """OpenSSH knows * and ? here; square brackets belong to a name with a port."""
+    """As OpenSSH matches: * and ? are wildcards; square brackets belong to a name with a port."""
     return pattern == name or fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
@@ -103,61 +103,61 @@ def _decoded(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error:
-        return b""  # such a line names no key: nothing is accepted because of it
+        return b""  # such a line has no key, and lets no host in
 
 
 class HostKeys(MissingHostKeyPolicy):
-    """Judges the key that a host shows. Paramiko asks it for every key, since it is given no known hosts itself."""
+    """Accepts or refuses a host's key. Paramiko asks it about every key, since Paramiko itself gets no known hosts."""
 
     def __init__(self, to: Destination) -> None:
         self._to = to
         self._known = known(to.key_names, to.known_hosts)
 
     def first(self, kinds: Iterable[str]) -> list[str]:
-        """The host key algorithms `kinds`, those first of which a key is known: so the host shows that one."""
+        """The host key algorithms `kinds`, those of known keys first: so the host shows a known key."""
         types = {line.kind for line in self._known if not line.marker}
         return sorted(kinds, key=lambda kind: ("ssh-rsa" if kind.startswith("rsa-sha2") else kind) not in types)
 
     def missing_host_key(self, client: SSHClient, hostname: str, key: PKey) -> None:
-        """Raises Unreachable when `key` is not the host's."""
+        """Raises Unreachable unless `key` is the host's."""
         del client, hostname
         mine = [line for line in self._known if line.blob == key.asbytes()]
         plain = [line for line in self._known if not line.marker]
         if revoked := [line for line in mine if line.marker == "@revoked"]:
-            self._fail(
-                f"shows a host key that is revoked ({_list(revoked)}): {_print(key)}", "ask its owner for a new key"
-            )
+            text = f"its host key is revoked ({_list(revoked)}): {_print(key)}"
+            self._fail(text, "ask the host's owner for a new host key")
         if key.get_name() == "ssh-rsa" and key.get_bits() < self._to.rsa_bits:
-            text = f"shows an RSA host key of {key.get_bits()} bits; RequiredRSASize is {self._to.rsa_bits}"
-            self._fail(text, "give the host a longer key, or another kind")
+            text = f"its RSA host key has {key.get_bits()} bits; RequiredRSASize of ssh_config is {self._to.rsa_bits}"
+            self._fail(text, "give the host a longer host key, or one of another type")
         if not any(line in mine for line in plain):
             self._unknown(key, plain)
 
     def _unknown(self, key: PKey, plain: list[Line]) -> None:
         if plain:
-            self._changed(key, plain)
+            self._refuse_changed(key, plain)
         if self._to.strict == "ask":
-            self._strange(key)
+            self._refuse_unknown(key)
         try:
             _remember(self._to, key)
         except OSError as error:
             text = f"its host key could not be added to {self._to.known_hosts[0]}: {error.strerror}"
-            self._fail(text, "make it possible to write there, or add the key to it")
+            self._fail(text, "make that file writable, or add the key to it")
 
-    def _changed(self, key: PKey, plain: list[Line]) -> None:
+    def _refuse_changed(self, key: PKey, plain: list[Line]) -> None:
         files = dict.fromkeys(line.file for line in plain)
         remove = " and ".join(f"`ssh-keygen -f {file} -R '{self._to.key_names[0]}'`" for file in files)
-        text = f"shows another host key than is known ({_list(plain)}): {_print(key)}. Somebody may be in between"
-        self._fail(text, f"ask the host's owner whether that key is right; if so {remove}, and log in once with ssh")
+        text = f"its host key differs from the known one ({_list(plain)}): {_print(key)}. Another machine may be answering for it"
+        fix = f"ask the host's owner whether that key is right; if so, run {remove}, and log in once with `ssh {self._to.name}`"
+        self._fail(text, fix)
 
-    def _strange(self, key: PKey) -> None:
-        text = f"its host key is not known ({self._to.key_names[0]}): {_print(key)}"
+    def _refuse_unknown(self, key: PKey) -> None:
+        text = f"its host key is unknown ({self._to.key_names[0]}): {_print(key)}"
         if authorities := [line for line in self._known if line.marker == "@cert-authority"]:
-            text += f"; certificates of hosts ({_list(authorities)}) can't be checked here"
-        if unheard := [one for one in self._to.unheard if one in _OTHER_PROOFS]:
-            text += f"; {' and '.join(unheard)} of ssh_config can't be honoured here"
-        fix = f"compare it with what the host's owner says, then log in once: `ssh {self._to.name}`"
-        self._fail(text, fix + ", which adds it to known_hosts")
+            text += f"; this tool does not check host certificates ({_list(authorities)})"
+        if unsupported := [keyword for keyword in self._to.unsupported if keyword in _OTHER_PROOFS]:
+            text += f"; this tool does not support {' and '.join(unsupported)} of ssh_config"
+        fix = f"compare it with the key that the host's owner names, then log in once with `ssh {self._to.name}`"
+        self._fail(text, f"{fix}, which adds it to known_hosts")
 
     def _fail(self, text: str, fix: str) -> None:
         raise Unreachable(self._to.name, text, fix)
@@ -177,14 +177,14 @@ def _list(lines: Iterable[Line]) -> str:
 
 
 def _remember(to: Destination, key: PKey) -> None:
-    """Adds a key that StrictHostKeyChecking lets in unseen to the person's first known_hosts; the whole line, or nothing."""
+    """Adds a key that StrictHostKeyChecking accepts to the user's first known_hosts: the complete line, or nothing."""
     file = next(iter(to.known_hosts), Path("/dev/null"))
     name = ParamikoHostKeys.hash_host(to.key_names[0]) if to.hash_names else to.key_names[0]
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     line = f"{name} {key.get_name()} {key.get_base64()}\n".encode()
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # threads don't mix
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # one thread at a time
         size = os.fstat(descriptor).st_size
         if os.write(descriptor, line) < len(line):
             os.ftruncate(descriptor, size)

@@ -1,4 +1,4 @@
-"""What comes back from a host: bytes for the one who reads them, lines for the one who watches."""
+"""A script's output: bytes for its reader, and lines for who watches it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import re
 from collections.abc import Callable
 
 LONGEST = 4096
-"""Bytes of a line that are shown; a line is shown after so many although its end has not come."""
+"""Bytes of a line that are shown; after so many the line is shown although its end has not come."""
 LIMIT = 16_000_000
-"""Bytes that a script may write to each of its streams: the largest that one of ours writes has a tenth of it."""
+"""Bytes that a script may write to each of its streams: ten times the largest output of ours."""
 BEFORE = 128_000
-"""Bytes that a login may write to each before the script begins."""
+"""Bytes that a login may write to each stream before the script begins."""
 MOST = 200_000
-"""Lines that a script may write to somebody who watches."""
+"""Lines of a watched script."""
 TAIL = 64_000
-"""Bytes of the end of an output in which its last lines are looked for."""
+"""Bytes at the end of an output in which tail() looks for its last lines."""
 _ENDS = re.compile(rb"[\r\n]+")
 
 LineSink = Callable[[str], None]
 
 
 class Lines:
-    """Cuts bytes into lines for `sink`; a carriage return ends a line too, as progress bars use it."""
+    """Splits bytes into lines for `sink`; a carriage return ends a line, too, for progress bars."""
 
     def __init__(self, sink: LineSink) -> None:
         self._sink = sink
@@ -37,7 +37,7 @@ class Lines:
             self.end()
 
     def end(self) -> None:
-        """Passes on the last line, which has no end."""
+        """Passes on the last line, which has no line end."""
         self._show(self._rest)
         self._rest = b""
 
@@ -49,14 +49,14 @@ class Lines:
 
 
 class Stream:
-    """One of stdout and stderr: what came before the mark TOKEN and its number, and what came after.
+    """One of stdout and stderr: the bytes before the line `TOKEN NUMBER`, and after it.
 
-    `flood` says where it was cut since it was too much; nothing of what comes then is kept.
+    `flood` says where too much output was cut off; later bytes are dropped.
     """
 
     def __init__(self, token: str, sink: LineSink | None) -> None:
         self._mark = re.compile(rb"%b (\d{1,19})\n" % token.encode())
-        self._overlap = len(token) + 20  # a mark of which the begin has come already
+        self._overlap = len(token) + 20  # bytes of a mark that may have come already
         self._kept = bytearray()
         self._lines = Lines(sink) if sink else None
         self.before = bytearray()
@@ -65,7 +65,7 @@ class Stream:
         self.flood = ""
 
     def feed(self, chunk: bytes) -> None:
-        """Takes what has come."""
+        """Adds the bytes that have come."""
         if self.flood:
             return
         if self.started:
@@ -76,9 +76,7 @@ class Stream:
         self._seek(max(seen - self._overlap, 0))
         if len(self.before) > BEFORE:
             del self.before[BEFORE:]
-            self.flood = (
-                f"its login writes without end before anything is run there; output cut after {BEFORE // 1000} kB"
-            )
+            self.flood = f"the login writes without end before the script starts; output cut after {BEFORE // 1000} kB"
 
     def _seek(self, begin: int) -> None:
         if found := self._mark.search(self.before, begin):
@@ -91,15 +89,15 @@ class Stream:
     def _take(self, chunk: bytes) -> None:
         if len(self._kept) + len(chunk) > LIMIT:
             chunk = chunk[: LIMIT - len(self._kept)]
-            self.flood = f"what runs there writes without end; output cut after {LIMIT // 1_000_000} MB"
+            self.flood = f"the script writes without end; output cut after {LIMIT // 1_000_000} MB"
         self._kept += chunk
         if self._lines:
             self._lines.feed(chunk)
             if self._lines.shown > MOST:
-                self.flood = f"what runs there writes without end; output cut after {MOST} lines"
+                self.flood = f"the script writes without end; output cut after {MOST} lines"
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """Passes on the last line: no more bytes will come."""
         if self._lines:
             self._lines.end()
 
@@ -108,14 +106,14 @@ class Stream:
         return bytes(self._kept)
 
     def line(self, head: bytes) -> bytes | None:
-        """What follows `head` on the first line of the content that begins so; None before that line has come whole."""
+        """The rest of the first complete line of the content that begins with `head`; None where there is none yet."""
         begin = 0 if self._kept.startswith(head) else self._kept.find(b"\n" + head) + 1
         end = self._kept.find(b"\n", begin + len(head))
         return bytes(self._kept[begin + len(head) : end]) if self._kept.startswith(head, begin) and end >= 0 else None
 
 
 def tail(*contents: bytes, lines: int = 20) -> tuple[str, ...]:
-    """The last `lines` lines of `contents` together, for people: what a terminal takes for a line's end is one."""
-    ends = (one[-TAIL:] for one in contents)
-    text = b"\n".join(one.rstrip() for one in ends if one.strip()).decode(errors="replace")
+    """The last `lines` lines of `contents` together, for people: all that ends a line on a terminal does so here."""
+    ends = (content[-TAIL:] for content in contents)
+    text = b"\n".join(end.rstrip() for end in ends if end.strip()).decode(errors="replace")
     return tuple(text.splitlines()[-lines:])

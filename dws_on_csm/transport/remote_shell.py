@@ -1,20 +1,25 @@
-"""Scripts on one host, each over an exec channel that a session opens: how they get their rights, run and end."""
+"""Scripts on one host, each over an exec channel: how they start, get their rights, run and end.
+
+sshd always gets the same few words as its command, and they read the script from stdin. A script in argv would be visible to
+every user of the host (`ps`), and sudo would log it; so only its length is in there.
+"""
 
 from __future__ import annotations
 
 import secrets
+import shlex
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dws_on_csm.model.errors import DeadlineExceeded, SudoRefused, Unreachable
-from dws_on_csm.transport import bootstrap, channel, sudo
+from dws_on_csm.model.errors import DeadlineExceeded, Flooded, Lost, SudoRefused, Unreachable
+from dws_on_csm.transport import channel, sudo
 from dws_on_csm.transport.channel import Exchange, ExecRequest
 from dws_on_csm.transport.output import LineSink, Stream, tail
-from dws_on_csm.transport.result import Result, result
 from dws_on_csm.transport.sudo import Rights
 
 if TYPE_CHECKING:
@@ -24,103 +29,176 @@ SCRIPTS = 4  # at once on one connection: sshd allows 10 sessions, of which the 
 BEGINS = 20.0  # seconds within which a script that was sent to a host says that it has begun
 OVERDUE = 3.0  # seconds that the remote end has to keep the deadline itself before the channel is closed
 
+LAST_LINE = "#whole"
+"""A script's last line. A script that was cut off on its way lacks it, and no part of it runs."""
 
-def token() -> str:
-    """What a script says first, so that the login's own talk is known from it."""
-    return secrets.token_hex(8)
+GRACE = 20.0
+"""Seconds between the signals TERM and KILL, in which a script that has to end cleans up."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A script's output, its exit code (128 + N: ended by signal N), and the seconds that it took as seen from here."""
+
+    out: bytes
+    err: bytes
+    code: int
+    seconds: float
+
+
+def remote_command(size: int, seconds: float, token: str, prefix: tuple[str, ...] = ()) -> str:
+    """The command for sshd that runs a script of `size` bytes for at most `seconds`, after the words of `prefix` (sudo's).
+
+    It writes `token PGID` to stdout and stderr when it is ready for the script; all output before that is the login
+    shell's. Any login shell can run it: sh, csh and fish read these quotes alike.
+    """
+    read = f's=$(head -c {size}); case $s in *"{LAST_LINE}") eval "$s";; *) echo "script cut off" >&2; exit 125;; esac'
+    inner = f"echo {token} $PPID; echo {token} $PPID >&2; {read}"
+    bounded = f"timeout -k {GRACE:g} {seconds:.3f} sh -c {shlex.quote(inner)}; exit $?"
+    return shlex.join(("exec", *prefix, "sh", "-c", bounded))
+
+
+def script_body(script: str, environment: Mapping[str, str]) -> bytes:
+    """`script` as it is sent: with its environment, umask and folder before it, and LAST_LINE after it."""
+    return f"{exports(environment)}umask 022\ncd /\n{script}\n{LAST_LINE}".encode()
+
+
+def exports(environment: Mapping[str, str]) -> str:
+    """The lines of sh that set `environment`."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
 
 
 class RemoteShell(ABC):
-    """Runs scripts on `host`. `environment` is what each of them sees; with a `password` they run under sudo."""
+    """Runs scripts on `host`: all that a run needs of a host, however it is reached.
+
+    `environment` is what each script sees; with a `password` they run under sudo. `commands` counts the exec channels that
+    were opened, `connects` the host's own connections.
+    """
 
     def __init__(self, host: str, environment: Mapping[str, str], password: sudo.Password | None) -> None:
         self.host = host
+        self.commands = 0
+        self.connects = 0
+        self.password = password
+        self.places = threading.Semaphore(SCRIPTS)
         self._environment = environment
-        self._password = password
-        self._asks = False  # whether sudo is known to ask here
-        self._places = threading.Semaphore(SCRIPTS)
+        self._asks = False  # whether sudo is known to ask for a password here
         self._running: list[Exchange] = []
         self._lock = threading.Lock()
 
     @abstractmethod
+    def open(self, seconds: float) -> None:
+        """Connects within `seconds`, or raises Unreachable."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes the connection. A script that still runs on the host ends at its deadline."""
+
+    @abstractmethod
     def channel(self) -> Channel:
-        """A new session channel; raises Lost or Unreachable."""
+        """A new session channel. Raises Lost or Unreachable."""
+
+    @abstractmethod
+    def _command(self, rights: Rights, size: int, seconds: float, token: str) -> str:
+        """The command for sshd that runs a script of `size` bytes there; see remote_command()."""
+
+    @abstractmethod
+    def _unstarted(self, exchange: Exchange) -> Unreachable:
+        """The error for a script that did not start."""
 
     def run(self, script: str, data: bytes = b"", *, deadline: float, line: LineSink | None = None) -> Result:
         """Runs `script` with sh, as root where this session uses sudo; `data` is its stdin.
 
-        The script runs as it is (no -eu), in /, with umask 022. After `deadline` seconds it and what it started are
-        ended: DeadlineExceeded. `line` gets each line of its stdout and stderr as it comes. Raises Lost when the
-        connection breaks, and then the script may have read a shortened `data`: what is to be kept is checked before
-        it is put in place. Raises SudoRefused or Unreachable when the script could not be started.
+        The script runs as it is (no -eu), in /, with umask 022. After `deadline` seconds it and its children are ended:
+        DeadlineExceeded. `line` gets each line of its stdout and stderr as it comes. Raises Lost when the connection
+        breaks; then the script may have read a part of `data` only, so a script checks data before it puts it in place.
+        Raises SudoRefused or Unreachable when the script could not be started.
         """
 
-        ends = time.monotonic() + deadline
-        if not self._places.acquire(timeout=deadline):
-            raise DeadlineExceeded(self.host, deadline, ("other scripts ran here all the time",))
+        deadline_at = time.monotonic() + deadline
+        if not self.places.acquire(timeout=deadline):
+            raise DeadlineExceeded(self.host, deadline, ("other scripts of this run kept the host busy",))
         try:
-            return self._run(script, data, max(ends - time.monotonic(), 0.1), line)  # to timeout(1) 0 means for ever
+            # to timeout(1) 0 means for ever
+            return self._run(script, data, max(deadline_at - time.monotonic(), 0.1), line)
         finally:
-            self._places.release()
+            self.places.release()
 
     def beside(self, script: str, *, deadline: float) -> Result:
-        """Like run(), without waiting until others have ended, and stop() does not end it: for the few short scripts that
-        can't wait for long ones, and must not go with them.
+        """Like run(), without waiting for other scripts, and stop() does not end it: for the few short scripts that can't
+        wait for long ones and must not end with them.
         """
         return self._run(script, b"", deadline, None, aside=True)
 
     def _run(self, script: str, data: bytes, deadline: float, line: LineSink | None, aside: bool = False) -> Result:
-        body = bootstrap.whole(script, self._environment)
+        body = script_body(script, self._environment)
 
         def converse(rights: Rights) -> Exchange:
-            order, talk = self._order(rights, body, data, deadline, line)
-            with nullcontext() if aside else self._listed(talk):
-                channel.converse(self.channel(), order, talk, deadline + bootstrap.GRACE + OVERDUE)
-            return talk
+            request, exchange = self._request(rights, body, data, deadline, line)
+            with nullcontext() if aside else self._listed(exchange):
+                channel.converse(self.channel(), request, exchange, deadline + GRACE + OVERDUE)
+            return exchange
 
-        return result(self.host, self._with_rights(converse), deadline, self._unstarted)
+        return self._result(self._with_rights(converse), deadline)
 
     def pipe(self, script: str, ready: str, *, deadline: float, lifetime: float) -> tuple[Channel, str]:
-        """A channel whose two directions are stdin and stdout of `script`, from the line `ready REST` on its stderr.
+        """A channel whose two directions are stdin and stdout of `script`, once it has written `ready REST` to stderr.
 
-        Returns the channel and REST. The script is given `deadline` seconds to get so far, and ended after `lifetime`.
+        Returns the channel and REST. The script has `deadline` seconds to get ready, and ends after `lifetime`.
         Raises what run() raises, and Unreachable with the script's words when it ends before it is ready.
         """
-        body = bootstrap.whole(script, self._environment)
+        body = script_body(script, self._environment)
         opened: list[Channel] = []
 
         def begin(rights: Rights) -> Exchange:
-            order, talk = self._order(rights, body, b"", lifetime, None, stay=True)
+            request, exchange = self._request(rights, body, b"", lifetime, None, stay=True)
             opened.append(self.channel())
-            channel.begin(opened[-1], order, talk, deadline, ready.encode())
-            return talk
+            channel.begin(opened[-1], request, exchange, deadline, ready.encode())
+            return exchange
 
-        talk = self._with_rights(begin)
-        rest = channel.ready_line(talk, ready.encode())
+        exchange = self._with_rights(begin)
+        rest = channel.ready_line(exchange, ready.encode())
         if rest is not None:
             return opened[-1], rest
-        result(self.host, talk, deadline, self._unstarted)
-        text = " ".join(tail(talk.err.content(), lines=3)) or "nothing was said"
-        raise Unreachable(self.host, f"what was to stay ended at once: {text}", "mend what it complains about")
+        self._result(exchange, deadline)
+        text = " ".join(tail(exchange.err.content(), lines=3)) or "it wrote nothing"
+        raise Unreachable(self.host, f"a script ended before it was ready: {text}", "correct what it complains about")
 
     def _with_rights(self, attempt: Callable[[Rights], Exchange]) -> Exchange:
-        """The attempt as oneself, or under sudo: without a password as long as that is enough."""
-        if self._password is None:
+        """The attempt as the login's user, or under sudo: without a password as long as sudo asks for none."""
+        if self.password is None:
             return attempt(sudo.NONE)
         if not self._asks:
-            talk = attempt(sudo.FREE)
-            if talk.err.started or talk.code != sudo.WOULD_ASK:
-                return talk
+            exchange = attempt(sudo.FREE)
+            if exchange.err.started or exchange.code != sudo.WOULD_ASK:
+                return exchange
             self._asks = True
-        return attempt(sudo.asking(self._password.get(self.host)))
+        return attempt(sudo.asking(self.password.get(self.host)))
 
-    def _order(
+    def _request(
         self, rights: Rights, body: bytes, data: bytes, seconds: float, line: LineSink | None, stay: bool = False
     ) -> tuple[ExecRequest, Exchange]:
-        mark = token()
-        command = bootstrap.command(len(body), seconds, mark, rights.words)
-        order = ExecRequest(mark, command, body, data, line, rights.prompt, rights.password, stay)
-        return order, Exchange(Stream(mark, line), Stream(mark, line))
+        token = secrets.token_hex(8)  # tells the script's output from the login's own
+        command = self._command(rights, len(body), seconds, token)
+        request = ExecRequest(token, command, body, data, line, rights.prompt, rights.password, stay)
+        return request, Exchange(Stream(token, line), Stream(token, line))
+
+    def _result(self, exchange: Exchange, deadline: float) -> Result:
+        """What came of a script. Raises Flooded, DeadlineExceeded, Lost, SudoRefused, and _unstarted()."""
+        if exchange.flood:
+            raise Flooded(self.host, exchange.flood)
+        out, err = exchange.out.content(), exchange.err.content()
+        late = exchange.code in (124, 137) and exchange.seconds >= deadline  # the codes by which timeout(1) says so
+        if not exchange.whole or late:
+            raise DeadlineExceeded(self.host, deadline, tail(out, err))
+        if exchange.refused:
+            fix = "run the same command again, with the right password"
+            raise SudoRefused(self.host, "sudo did not accept the password", fix)
+        if exchange.code is None:
+            raise Lost(self.host, "the connection broke while a script ran")
+        if not exchange.err.started:
+            raise self._unstarted(exchange)
+        return Result(out, err, exchange.code, exchange.seconds)
 
     @property
     def busy(self) -> bool:
@@ -128,37 +206,30 @@ class RemoteShell(ABC):
         return bool(self._running)
 
     def stop(self) -> None:
-        """Ends what runs on the host now, and what it started; also what has been sent there, and did not begin yet."""
-        ends = time.monotonic() + BEGINS
+        """Ends the scripts that run on the host now, with their children; also scripts that were sent and have not begun."""
+        deadline_at = time.monotonic() + BEGINS
         doomed = self._now()
-        while doomed and time.monotonic() < ends:
-            numbers = {id(talk): talk.out.number or talk.err.number for talk in doomed}
-            if groups := [f"-{number}" for number in numbers.values() if number]:
-                self.beside(f"kill -s TERM -- {' '.join(groups)}", deadline=30.0)
+        while doomed and time.monotonic() < deadline_at:
+            groups = {id(exchange): exchange.out.number or exchange.err.number for exchange in doomed}
+            if begun := [f"-{number}" for number in groups.values() if number]:
+                self.beside(f"kill -s TERM -- {' '.join(begun)}", deadline=30.0)
             else:
-                time.sleep(0.05)  # nothing tells when a script says that it has begun
-            running = {id(talk) for talk in self._now()}
-            doomed = [talk for talk in doomed if id(talk) in running and not numbers[id(talk)]]
+                time.sleep(0.05)  # no event says that a script has begun
+            running = {id(exchange) for exchange in self._now()}
+            doomed = [exchange for exchange in doomed if id(exchange) in running and not groups[id(exchange)]]
 
     def _now(self) -> list[Exchange]:
-        """What runs on the host, or has been sent there."""
+        """The scripts that run on the host, or were sent there."""
         with self._lock:
             return list(self._running)
 
     @contextmanager
-    def _listed(self, talk: Exchange) -> Iterator[None]:
-        """Counts `talk` among what runs now: stop() ends it."""
+    def _listed(self, exchange: Exchange) -> Iterator[None]:
+        """Counts `exchange` as running, so that stop() ends it."""
         with self._lock:
-            self._running.append(talk)
+            self._running.append(exchange)
         try:
             yield
         finally:
             with self._lock:
-                self._running = [other for other in self._running if other is not talk]
-
-    def _unstarted(self, talk: Exchange) -> Unreachable:
-        if self._password:
-            fix = f"make `sudo sh` work for this user on {self.host}, or log in as root (ssh.user)"
-            return SudoRefused(self.host, f"sudo refused: {talk.said()}", fix)
-        fix = f"see what `ssh {self.host} sh -c true` says: this needs sh, head and timeout on the login's PATH"
-        return Unreachable(self.host, f"no script can be started (exit code {talk.code}): {talk.said()}", fix)
+                self._running = [other for other in self._running if other is not exchange]

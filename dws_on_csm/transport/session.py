@@ -1,4 +1,4 @@
-"""One host's connection: kept open, one exec channel for each script. The only importer of fabric.Connection."""
+"""One host's SSH connection: it stays open, and each script has an exec channel. The only importer of fabric.Connection."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dws_on_csm.model.errors import Lost, Unreachable
+from dws_on_csm.model.errors import Lost, SudoRefused, Unreachable
 from dws_on_csm.transport import sudo
-from dws_on_csm.transport.remote_shell import RemoteShell
+from dws_on_csm.transport.remote_shell import RemoteShell, remote_command
+from dws_on_csm.transport.sudo import Rights
 
 if TYPE_CHECKING:
     from paramiko import Channel
 
+    from dws_on_csm.transport.channel import Exchange
     from dws_on_csm.transport.connect import Jumps
-    from dws_on_csm.transport.destination import Destination
+    from dws_on_csm.transport.ssh_config import Destination
 
-FREED = 5.0  # seconds within which sshd gives the place of a session that has ended to another one
+FREED = 5.0  # seconds within which sshd has noticed that a session ended, and allows another one
 
-logging.getLogger("paramiko").addHandler(logging.NullHandler())  # its errors reach people through ours, once
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # our errors report its errors, once
 
 
 class Session(RemoteShell):
-    """One host's connection to `to`. `environment` is what every script sees; with a `password` they run under sudo.
+    """The connection to the host `to`.
 
-    `commands` counts the exec channels that were opened, `connects` the connections of its own. To be made in the main
-    thread: Fabric's configurations can't be made in several at once.
+    Create it in the main thread: Fabric's configurations can't be created in several threads at once.
     """
 
     def __init__(
@@ -40,17 +41,15 @@ class Session(RemoteShell):
         from paramiko import SSHConfig
 
         super().__init__(to.name, environment, password)
-        self.commands = 0
         self.connects = 1
         self._to = to
         self._jumps = jumps
-        empty = Config(lazy=True, ssh_config=SSHConfig())  # what Fabric would read itself, ssh -G has read better
+        empty = Config(lazy=True, ssh_config=SSHConfig())  # `ssh -G` has read ssh_config, better than Fabric does
         self._connection = Connection(
             to.hostname, user=to.user, port=to.port, config=empty, gateway=False, forward_agent=to.forward_agent
         )
 
     def open(self, seconds: float) -> None:
-        """Connects and logs in within `seconds`, or raises Unreachable."""
         from dws_on_csm.transport import connect
         from dws_on_csm.transport.known_hosts import HostKeys
 
@@ -67,26 +66,24 @@ class Session(RemoteShell):
             raise
 
     def close(self) -> None:
-        """Closes the connection. What still runs on the host ends at its deadline."""
         self._connection.close()
 
     def channel(self) -> Channel:
-        """A new session channel; raises Lost or Unreachable."""
-        ends = time.monotonic() + FREED
-        while (channel := self._opened(ends)) is None:
-            time.sleep(0.02)  # nothing tells when sshd has seen to the end of another session
+        deadline_at = time.monotonic() + FREED
+        while (channel := self._opened(deadline_at)) is None:
+            time.sleep(0.02)  # no event says that sshd has noticed the end of another session
         with self._lock:
             self.commands += 1
         return channel
 
-    def _opened(self, ends: float) -> Channel | None:
-        """A new session channel; None where sshd refuses one and `ends` (of time.monotonic) is still to come."""
+    def _opened(self, deadline_at: float) -> Channel | None:
+        """A new session channel; None where sshd refuses one before `deadline_at` (of time.monotonic)."""
         from paramiko import SSHException
 
         try:
             channel: Channel = self._connection.create_session()
         except (SSHException, OSError, EOFError) as error:
-            if isinstance(error, SSHException) and self._connection.is_connected and time.monotonic() < ends:
+            if isinstance(error, SSHException) and self._connection.is_connected and time.monotonic() < deadline_at:
                 return None
             raise self._unopened(error) from error
         return channel
@@ -96,5 +93,17 @@ class Session(RemoteShell):
 
         if not isinstance(error, ChannelException):
             return Lost(self.host, f"the connection broke: {error}")
-        fix = "raise MaxSessions in the host's sshd_config (10 is its default)"
-        return Unreachable(self.host, f"sshd opens no further session: {error}", fix)
+        fix = "raise MaxSessions in the host's sshd_config (the default is 10)"
+        return Unreachable(self.host, f"sshd refused another session on the connection: {error}", fix)
+
+    def _command(self, rights: Rights, size: int, seconds: float, token: str) -> str:
+        return remote_command(size, seconds, token, rights.words)
+
+    def _unstarted(self, exchange: Exchange) -> Unreachable:
+        if self.password:
+            fix = f"make `sudo sh` work for this user on {self.host}, or log in as root (ssh.user)"
+            return SudoRefused(self.host, f"sudo refused: {exchange.login_text()}", fix)
+        fix = (
+            f"run `ssh {self.host} sh -c true` and correct its error; the login needs sh, head and timeout on its PATH"
+        )
+        return Unreachable(self.host, f"scripts can't start (exit code {exchange.code}): {exchange.login_text()}", fix)

@@ -1,4 +1,4 @@
-"""An SSH connection that holds what comes to what was allowed: Paramiko keeps whatever a server sends, however much it is."""
+"""An SSH connection that ends where a server sends more than it may: Paramiko would keep all of it in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from paramiko.common import MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA
 from paramiko.packet import Packetizer
 
 PACKET = 1 << 20
-"""Bytes of a packet: RFC 4253 has servers send 35000, OpenSSH takes four times as many."""
+"""Bytes of the largest packet. RFC 4253 requires 35000, and OpenSSH takes four times as many."""
 
 
 def _fed(channel: Channel, message: Message) -> None:
@@ -24,25 +24,25 @@ def _fed_extended(channel: Channel, message: Message) -> None:
 
 
 def _within(channel: Channel) -> None:
-    """Ends the connection where more is waiting to be read than the window that the server was given allows at all.
+    """Ends the connection where more bytes wait to be read than the window allows.
 
-    sshd keeps to it. One that doesn't would fill this machine's memory through each channel that is open and not read.
+    sshd keeps to the window. A server that does not could fill this machine's memory through each channel that is not read.
     """
     if len(channel.in_buffer) + len(channel.in_stderr_buffer) > channel.in_window_size:
-        raise SSHException("the server sends more than it was asked for")
+        raise SSHException("the server sent more data than the window allows")
 
 
 class _Packets(Packetizer):
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:
-        """As Paramiko has it, for packets of a size that there is: a server can name 4 GB, before it has shown its key."""
+        """Paramiko's own, for packets of a real size: a server can announce 4 GB before it has shown its key."""
         if n > PACKET:
-            raise SSHException("the server sends a packet that is too large")
+            raise SSHException("the server announced a packet that is too large")
         read: bytes = super().read_all(n, check_rekey)
         return read
 
 
 class Limited(Transport):
-    """A client's connection, which ends where the server sends more than it may."""
+    """A client's transport that ends where the server sends more than it may."""
 
     _channel_handler_table: ClassVar[dict[int, Callable[[Channel, Message], object]]] = {
         **Transport._channel_handler_table,  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""How a script gets root's rights where one logs in as somebody else."""
+"""Root's rights for scripts where the login's user is not root."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from dws_on_csm.model.secret import Secret
 
 AskPassword = Callable[[str], str]
-"""Host -> the sudo password, from a person; raises SudoRefused where there is nobody to ask."""
+"""Host -> the sudo password, from a person. Raises SudoRefused where it can't ask."""
 
 
 @dataclass(frozen=True)
 class Rights:
-    """How a script gets its rights: the words before it, and what is answered to which prompt on stderr."""
+    """How a script gets its rights: the words before its command, and the password that answers a prompt on stderr."""
 
     words: tuple[str, ...] = ()
     prompt: str = ""
@@ -24,18 +24,18 @@ class Rights:
 
 NONE = Rights()
 FREE = Rights(("sudo", "-n", "--"))
-"""sudo that never asks; where it would have to, it ends with WOULD_ASK."""
+"""sudo that never asks for a password; it ends with WOULD_ASK where it needs one."""
 WOULD_ASK = 1
 
 
 def asking(password: Secret) -> Rights:
-    """sudo that reads the password from stdin after it has written a prompt that nothing else writes."""
+    """sudo that writes a random prompt, and reads the password from stdin after it."""
     prompt = secrets.token_hex(8)
     return Rights(("sudo", "-S", "-p", prompt, "--"), prompt, password)
 
 
 class Password:
-    """The sudo password: asked for at most once a run, whichever host needs it first."""
+    """The sudo password of all hosts, asked for when the first host needs it, and once a run."""
 
     def __init__(self, ask: AskPassword) -> None:
         self._ask = ask
@@ -43,7 +43,7 @@ class Password:
         self._known: Secret | None = None
 
     def get(self, host: str) -> Secret:
-        """The password; raises what the asking raises."""
+        """The password. Raises what AskPassword raises."""
         with self._lock:
             if self._known is None:
                 self._known = Secret(self._ask(host).encode())

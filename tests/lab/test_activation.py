@@ -20,8 +20,7 @@ from dws_on_csm.model.step import Facts, ShellLook, StepContext
 from dws_on_csm.runner.connections import Sessions, connect_all
 from dws_on_csm.runner.journal import identifier
 from dws_on_csm.stages.slurm import activate, controller, hooks, plugin, slurmctld, transaction
-from dws_on_csm.transport.result import Result
-from dws_on_csm.transport.session import Session
+from dws_on_csm.transport.remote_shell import RemoteShell, Result
 from lab.model import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -79,7 +78,7 @@ class Controllers:
     def run(self, host: str, script: str, data: bytes = b"") -> Result:
         """A script on a host, through the connection that is kept open."""
         session = self.sessions[host]
-        assert isinstance(session, Session), session
+        assert isinstance(session, RemoteShell), session
         return session.run(script, data, deadline=120)
 
     def enabling(self, host: str) -> RunScript:

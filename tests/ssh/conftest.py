@@ -87,6 +87,7 @@ def one(connect: Connect) -> One:
         (found,) = connect(config, **more).values()
         if isinstance(found, Unreachable):
             raise found
+        assert isinstance(found, Session)
         return found
 
     return session

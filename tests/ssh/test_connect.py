@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from dws_on_csm.model.errors import Unreachable
-from dws_on_csm.transport.session import Session
-from dws_on_csm.transport.wire import CommandSocket
+from dws_on_csm.transport.connect import CommandSocket
+from dws_on_csm.transport.remote_shell import RemoteShell
 from tests.ssh.conftest import Connect, Deadlines, One, Refused
 from tests.ssh.server import HANG, Server, free_port, running
 
@@ -41,8 +41,8 @@ def test_includes_and_matches_hold(server: Server, one: One, tmp_path: Path) -> 
 
 def test_user_of_the_site_file_holds(server: Server, refused: Refused) -> None:
     """The site file's user outranks ssh_config's; without one ssh_config's holds."""
-    assert "no login as daemon" in refused(server.config("User root"), user="daemon").text
-    assert "no login as nobody" in refused(server.config("User nobody"), user="").text
+    assert "login as daemon failed" in refused(server.config("User root"), user="daemon").text
+    assert "login as nobody failed" in refused(server.config("User nobody"), user="").text
 
 
 def test_many_hosts_side_by_side(server: Server, connect: Connect) -> None:
@@ -62,14 +62,14 @@ def test_closed_port_is_told(server: Server, refused: Refused) -> None:
     """Nobody listening there is said in a word, with the address."""
     port = free_port()
     error = refused(server.config(f"Port {port}"))
-    assert error.text == f"no connection to 127.0.0.1 port {port}: Connection refused"
+    assert error.text == f"the connection to 127.0.0.1 port {port} failed: Connection refused"
     assert "ssh host" in error.fix
 
 
 def test_unknown_name_is_told(server: Server, refused: Refused) -> None:
     """A name without an address is said to be one."""
     error = refused(server.config("HostName nowhere.invalid"))
-    assert "no address for nowhere.invalid" in error.text
+    assert "nowhere.invalid has no address" in error.text
 
 
 def test_mute_host_is_given_up(server: Server, refused: Refused, mute: int) -> None:
@@ -77,7 +77,7 @@ def test_mute_host_is_given_up(server: Server, refused: Refused, mute: int) -> N
     began = time.monotonic()
     # not less: `ssh -G` has as much for its answer
     error = refused(server.config(f"Port {mute}"), deadlines=Deadlines(connect=5))
-    assert "within 5 s" in error.text
+    assert "timed out after 5 s" in error.text
     assert time.monotonic() - began < 60
 
 
@@ -100,7 +100,7 @@ def test_other_service_is_told(server: Server, refused: Refused) -> None:
         thread = threading.Thread(target=answer, args=(listener,))
         thread.start()
         port = listener.getsockname()[1]
-        assert f"no SSH with 127.0.0.1 port {port}" in refused(server.config(f"Port {port}")).text
+        assert f"SSH to 127.0.0.1 port {port} failed" in refused(server.config(f"Port {port}")).text
         thread.join(5)
 
 
@@ -109,7 +109,7 @@ def test_jump_host_is_shared(server: Server, jump: Server, connect: Connect) -> 
     text = server.config("ProxyJump jump", name="host*") + jump.config(name="jump")
     sessions = connect(text, "host1", "host2", "host3")
     for session in sessions.values():
-        assert isinstance(session, Session), session
+        assert isinstance(session, RemoteShell), session
         assert session.run("cat", b"through", deadline=HANG).out == b"through"
     assert sessions.connections == 4
 
@@ -124,9 +124,9 @@ def test_jump_over_jump(server: Server, jump: Server, one: One) -> None:
 def test_jump_that_fails_is_named(server: Server, jump: Server, refused: Refused) -> None:
     """What fails at the jump host is said of the jump host, also when it can't get any further."""
     closed = refused(server.config("ProxyJump jump") + jump.config(f"Port {free_port()}", name="jump"))
-    assert "through jump host jump: no connection to" in closed.text
+    assert "through jump host jump: the connection to" in closed.text
     strange = refused(server.config("ProxyJump jump") + jump.config("UserKnownHostsFile /dev/null", name="jump"))
-    assert "through jump host jump: its host key is not known" in strange.text
+    assert "through jump host jump: its host key is unknown" in strange.text
     beyond = refused(server.config(f"Port {free_port()}", "ProxyJump jump") + jump.config(name="jump"))
     assert "through jump host jump" in beyond.text
 
@@ -166,7 +166,7 @@ def test_proxy_command_that_fails_is_told(server: Server, refused: Refused) -> N
     """A ProxyCommand that ends without a connection is an error, not a wait."""
     began = time.monotonic()
     error = refused(server.config("ProxyCommand echo no way >&2; false"), deadlines=Deadlines(connect=200))
-    assert error.text == f"no SSH with 127.0.0.1 port {server.port} by `echo no way >&2; false`: no way"
+    assert error.text == f"SSH to 127.0.0.1 port {server.port} by `echo no way >&2; false` failed: no way"
     assert time.monotonic() - began < 100
 
 
@@ -199,4 +199,4 @@ def test_algorithms_of_ssh_config_hold(server: Server, one: One, refused: Refuse
 def test_without_ssh_there_is_a_clear_word(server: Server, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where OpenSSH's client is not installed, that is what is said."""
     monkeypatch.setenv("PATH", "/nowhere")
-    assert "no ssh on this machine" in refused(server.config()).text
+    assert "ssh is missing on this machine" in refused(server.config()).text

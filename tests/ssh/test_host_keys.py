@@ -28,7 +28,7 @@ def test_unknown_key_is_refused(server: Server, refused: Refused) -> None:
     shown = subprocess.run(
         ["ssh-keygen", "-lf", server.folder / "host.pub"], capture_output=True, text=True, check=True
     )
-    assert "not known" in error.text
+    assert "its host key is unknown" in error.text
     assert shown.stdout.split()[1] in error.text
     assert "ssh host" in error.fix
 
@@ -91,7 +91,7 @@ def test_names_are_matched_as_ssh_does(server: Server, one: One, tmp_path: Path,
 def test_negated_pattern_is_no_match(server: Server, refused: Refused, tmp_path: Path) -> None:
     """A pattern with ! takes its line away from the host."""
     file = _file(tmp_path, f"!127.0.0.1,127.0.* {server.host_key}")
-    assert "not known" in refused(server.config(f"UserKnownHostsFile {file}")).text
+    assert "its host key is unknown" in refused(server.config(f"UserKnownHostsFile {file}")).text
 
 
 def test_alias_is_what_is_looked_for(server: Server, one: One, refused: Refused) -> None:
@@ -113,5 +113,5 @@ def test_authority_is_named(server: Server, refused: Refused, tmp_path: Path) ->
     """A host that is known through a certificate authority alone is refused by saying so, not by calling it unknown."""
     file = _file(tmp_path, f"@cert-authority * {_other(tmp_path)}")
     error = refused(server.config(f"UserKnownHostsFile {file}", "VerifyHostKeyDNS yes"))
-    assert f"certificates of hosts ({file}:1)" in error.text
+    assert f"host certificates ({file}:1)" in error.text
     assert "VerifyHostKeyDNS" in error.text

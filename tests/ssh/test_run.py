@@ -14,7 +14,7 @@ from paramiko import Channel, Message
 from paramiko.common import cMSG_CHANNEL_EOF
 
 from dws_on_csm.model.errors import DeadlineExceeded, Flooded, Lost, Unreachable
-from dws_on_csm.transport import bootstrap
+from dws_on_csm.transport import remote_shell
 from dws_on_csm.transport.output import LIMIT, LONGEST, MOST
 from dws_on_csm.transport.remote_shell import SCRIPTS
 from dws_on_csm.transport.session import Session
@@ -126,7 +126,7 @@ def test_deadline_ends_the_script_and_its_children(session: Session) -> None:
 
 def test_deadline_ends_what_ignores_the_signal(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """A script that does not heed TERM is killed."""
-    monkeypatch.setattr(bootstrap, "GRACE", 0.5)
+    monkeypatch.setattr(remote_shell, "GRACE", 0.5)
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded):
         session.run("trap '' TERM; while :; do sleep 0.1; done", deadline=0.5)
@@ -252,9 +252,9 @@ def test_too_many_sessions_are_told(tmp_path: Path, one: One) -> None:
 
 def test_script_cut_off_is_not_run(tmp_path: Path) -> None:
     """Of a script that did not arrive whole nothing is run."""
-    body = bootstrap.whole(f"touch {tmp_path / 'done'}", {})
+    body = remote_shell.script_body(f"touch {tmp_path / 'done'}", {})
     for size in (len(body) - 1, len(body)):
-        command = bootstrap.command(len(body), HANG, "token")
+        command = remote_shell.remote_command(len(body), HANG, "token")
         done = subprocess.run(["sh", "-c", command], input=body[:size], capture_output=True, timeout=HANG, check=False)
         assert ((tmp_path / "done").exists(), done.returncode) == ((True, 0) if size == len(body) else (False, 125))
 

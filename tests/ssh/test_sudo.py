@@ -68,7 +68,7 @@ def test_wrong_password_is_one_clear_error(server: Server, one: One) -> None:
     began = time.monotonic()
     with pytest.raises(SudoRefused) as caught:
         session.run("id -u", deadline=HANG)
-    assert "did not take the password" in caught.value.text
+    assert "did not accept the password" in caught.value.text
     assert time.monotonic() - began < HANG
     assert "wrong" not in str(caught.value)
 

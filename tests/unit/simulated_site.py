@@ -31,7 +31,7 @@ from dws_on_csm.runner.past_runs import Past
 from dws_on_csm.stages.access import revoked_names
 from dws_on_csm.stages.dws import installed
 from dws_on_csm.stages.rollback import objects, unchanged
-from dws_on_csm.transport.result import Result
+from dws_on_csm.transport.remote_shell import Result
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 MASTER, CONTROLLER = "m", "c"

@@ -36,7 +36,7 @@ from dws_on_csm.runner.journal import RUNS
 from dws_on_csm.stages.access import rbac
 from dws_on_csm.stages.dws import installed
 from dws_on_csm.transport.output import tail
-from dws_on_csm.transport.session import Session
+from dws_on_csm.transport.remote_shell import RemoteShell
 
 BACK = 24 * 3600.0
 """Seconds of logs that the archive has."""
@@ -165,7 +165,7 @@ def _hosts(reading: Reading) -> Iterator[Member]:
         unit=site.slurm.service,
     )
 
-    def read(session: Session) -> Member:
+    def read(session: RemoteShell) -> Member:
         try:
             answer = session.run(script, deadline=120.0)
             text = (answer.out + answer.err).decode(errors="replace")

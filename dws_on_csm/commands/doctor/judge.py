@@ -16,7 +16,7 @@ from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, Step, Value
 from dws_on_csm.runner.inspect import Reading
 from dws_on_csm.stages.preflight.checks import SKEW
-from dws_on_csm.transport.session import Session
+from dws_on_csm.transport.remote_shell import RemoteShell
 
 HERE = "this machine"
 
@@ -137,7 +137,7 @@ def _failed(key: str, host: str, why: str) -> Iterator[HostFinding | Unseen]:
 def measured(reading: Reading) -> dict[str, float]:
     """Host -> seconds that its clock is ahead of this machine's, each from a short command of its own, which is exact."""
 
-    def measure(session: Session) -> tuple[str, float] | None:
+    def measure(session: RemoteShell) -> tuple[str, float] | None:
         before = time.time()
         try:
             answer = session.run("date +%s.%N", deadline=20.0)

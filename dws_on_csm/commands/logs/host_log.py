@@ -14,7 +14,7 @@ from dws_on_csm.model import render
 if TYPE_CHECKING:
     from paramiko import Channel
 
-    from dws_on_csm.transport.session import Session
+    from dws_on_csm.transport.remote_shell import RemoteShell
 
 MARK = "--dws-on-csm-logs"
 QUIET = 0.25
@@ -86,7 +86,7 @@ class HostLog:
         )
 
 
-def open_log(site: Site, session: Session, since: float, follow: bool) -> HostLog:
+def open_log(site: Site, session: RemoteShell, since: float, follow: bool) -> HostLog:
     """The log on the session's host from `since` on (seconds since 1970, this machine's clock). Raises what a session raises."""
     settings = {"folder": site.slurm.folder, "unit": site.slurm.service, "mark": MARK}
     settings |= {"since": str(int(since)), "follow": "yes" if follow else "", "past": f"{PAST:.0f}"}

@@ -17,7 +17,7 @@ from dws_on_csm.display import console
 from dws_on_csm.kube.client import Cluster, preload
 from dws_on_csm.model.errors import MALFORMED, READ_ERRORS, RemoteError, Unreachable, error_text
 from dws_on_csm.runner.connections import connect_all
-from dws_on_csm.transport.session import Session
+from dws_on_csm.transport.remote_shell import RemoteShell
 
 
 @dataclass
@@ -75,7 +75,7 @@ def sources(site: Site, since: float, follow: bool) -> Iterator[Sources]:
             opened.closing = True
 
 
-def _open_host(site: Site, session: Session, opened: Sources, follow: bool, stack: ExitStack) -> None:
+def _open_host(site: Site, session: RemoteShell, opened: Sources, follow: bool, stack: ExitStack) -> None:
     try:
         log = host_log.open_log(site, session, opened.since, follow)
     except RemoteError as error:
@@ -92,7 +92,7 @@ def _open_host(site: Site, session: Session, opened: Sources, follow: bool, stac
     opened.hosts.append(log)
 
 
-def _open_pods(site: Site, session: Session, opened: Sources, stack: ExitStack) -> None:
+def _open_pods(site: Site, session: RemoteShell, opened: Sources, stack: ExitStack) -> None:
     opened.cluster = Cluster(session, site.master.context, watches=pod_log.STREAMS + 1)
     stack.callback(opened.cluster.close)
     opened.controllers_in_pods = tuple(host for host in site.controllers if host.pod and site.active(host))
@@ -107,7 +107,7 @@ def _open_pods(site: Site, session: Session, opened: Sources, stack: ExitStack) 
             opened.note(host_log.describe_skew(node, clock.ahead))
 
 
-def _ahead(session: Session) -> float:
+def _ahead(session: RemoteShell) -> float:
     """Seconds that a host's clock is ahead of this machine's; 0 for a difference too small to be certain."""
     before = time.time()
     answer = session.run("date +%s.%N", deadline=20.0)

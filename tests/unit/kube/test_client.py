@@ -9,7 +9,7 @@ import pytest
 
 from dws_on_csm.kube.client import Cluster
 from dws_on_csm.model.cluster_api import ClusterError
-from dws_on_csm.transport.session import Session
+from dws_on_csm.transport.remote_shell import RemoteShell
 
 THING = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "x"}}
 
@@ -23,7 +23,7 @@ def test_a_kind_that_nobody_knows_is_told_to_all_who_ask_at_once(monkeypatch: py
             both.wait()
             return super().__iter__()
 
-    cluster = Cluster(cast(Session, None))
+    cluster = Cluster(cast(RemoteShell, None))
     monkeypatch.setattr(cluster, "get", lambda path: {"resources": Kinds()})
     with ThreadPoolExecutor(2) as pool:
         for told in [pool.submit(cluster.path, THING) for _ in range(2)]:
@@ -34,7 +34,7 @@ def test_a_kind_that_nobody_knows_is_told_to_all_who_ask_at_once(monkeypatch: py
 def test_an_object_that_has_got_the_name_of_a_deleted_one_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     """A deletion by uid is of that very object: the server is told so, and another one may have its name at once."""
     asked: list[Any] = []
-    cluster = Cluster(cast(Session, None))
+    cluster = Cluster(cast(RemoteShell, None))
 
     def call(*request: Any) -> tuple[int, dict[str, Any]]:
         asked.append(request[-1])
@@ -57,7 +57,7 @@ def test_what_is_being_deleted_for_long_is_awaited_all_the_same(monkeypatch: pyt
             raise ClusterError(410, "too old resource version")
         yield {"type": "DELETED", "object": old}
 
-    cluster = Cluster(cast(Session, None))
+    cluster = Cluster(cast(RemoteShell, None))
     monkeypatch.setattr(cluster, "_call", lambda *request: (200, {}))
     monkeypatch.setattr(cluster, "get", lambda path, **query: next(answers))
     monkeypatch.setattr(cluster, "watch", watch)

@@ -25,7 +25,7 @@ from dws_on_csm.runner import past_runs
 from dws_on_csm.runner.exit_codes import FAILED
 from dws_on_csm.runner.inspect import Reading
 from dws_on_csm.runner.options import Options
-from dws_on_csm.transport.session import Session
+from dws_on_csm.transport.remote_shell import RemoteShell
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -60,7 +60,7 @@ class Channel:
 def cluster(serve: Callable[[socket.socket], None]) -> Cluster:
     """An API whose server does this with each request."""
     session = SimpleNamespace(host="ncn-m001", pipe=lambda *words, **more: (Channel(serve), "socket"))
-    return Cluster(cast(Session, session))
+    return Cluster(cast(RemoteShell, session))
 
 
 def answered(body: bytes, head: bytes = OK) -> Callable[[socket.socket], None]:

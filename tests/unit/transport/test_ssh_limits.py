@@ -23,8 +23,8 @@ from paramiko.common import (
 from dws_on_csm.transport import channel as transport_channel
 from dws_on_csm.transport.channel import Exchange, ExecRequest
 from dws_on_csm.transport.connect import _transport
-from dws_on_csm.transport.destination import Destination
 from dws_on_csm.transport.output import Stream
+from dws_on_csm.transport.ssh_config import Destination
 
 HANG = 60.0
 MOST = 60_000_000
@@ -34,7 +34,7 @@ PIECE = b"x" * 30_000
 TO = Destination(
     name="host", hostname="host", user="root", port=22, identities=(), certificates=(), identities_only=False, agent="",
     forward_agent=False, key_names=("host",), known_hosts=(Path("/nonexistent"),), strict="ask", hash_names=False,
-    rsa_bits=1024, algorithms={}, timeout=None, family=0, bind="", command="", jump=None, unheard=(),
+    rsa_bits=1024, algorithms={}, timeout=None, family=0, bind="", command="", jump=None, unsupported=(),
 )  # fmt: skip
 
 
