@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from invoke import Collection, task
+from invoke import Collection, Context, task
 
 from dws_on_csm.commands import leftout
 from dws_on_csm.display import console
@@ -66,15 +66,24 @@ def _run(name: str, hosts: Any, limit: str | None, bundle: str = "", deletes: st
     auto_shortflags=False,
     help={k: HELP[k] for k in ("hosts", "limit", "bundle", "json", "yes", "verify", "delete-persistent-storage")},
 )
-def install(  # type: ignore[no-untyped-def]
-    c, hosts=None, limit=None, bundle="", json=False, yes=False, verify=False, delete_persistent_storage=""
-):
+def install(
+    c: Context,
+    hosts: str | bool | None = None,
+    limit: str | None = None,
+    bundle: str = "",
+    json: bool = False,
+    yes: bool = False,
+    verify: bool = False,
+    delete_persistent_storage: str = "",
+) -> None:
     """Install DWS and its burst-buffer plugin, or correct what differs; verify with a test job."""
     _run("install", hosts, limit, bundle, delete_persistent_storage, json=json, yes=yes, verify=verify)
 
 
 @task(optional=["hosts"], auto_shortflags=False, help={k: HELP[k] for k in ("hosts", "limit", "bundle", "json")})
-def plan(c, hosts=None, limit=None, bundle="", json=False):  # type: ignore[no-untyped-def]
+def plan(
+    c: Context, hosts: str | bool | None = None, limit: str | None = None, bundle: str = "", json: bool = False
+) -> None:
     """Show what install would change, as differences; change nothing."""
     _run("plan", hosts, limit, bundle, json=json, plan=True)
 
@@ -85,7 +94,9 @@ def plan(c, hosts=None, limit=None, bundle="", json=False):  # type: ignore[no-u
     help={k: HELP[k] for k in ("hosts", "limit", "json")}
     | {"cancel": "cancel jobs in each state of their Workflow and check that each Workflow ends"},
 )
-def verify(c, hosts=None, limit=None, json=False, cancel=False):  # type: ignore[no-untyped-def]
+def verify(
+    c: Context, hosts: str | bool | None = None, limit: str | None = None, json: bool = False, cancel: bool = False
+) -> None:
     """Verify the installation with a test job, or by cancelling jobs; change nothing."""
     from dataclasses import replace
 
@@ -117,19 +128,19 @@ UNDEPLOY = {
     auto_shortflags=False,
     help=UNDEPLOY | {k: HELP[k] for k in ("hosts", "limit", "json", "yes", "delete-persistent-storage")},
 )
-def undeploy(  # type: ignore[no-untyped-def]
-    c,
-    hosts=None,
-    limit=None,
-    slurm=False,
-    rbac=False,
-    orphans=False,
-    all_jobs=False,
-    json=False,
-    yes=False,
-    plan=False,
-    delete_persistent_storage="",
-):
+def undeploy(
+    c: Context,
+    hosts: str | bool | None = None,
+    limit: str | None = None,
+    slurm: bool = False,
+    rbac: bool = False,
+    orphans: bool = False,
+    all_jobs: bool = False,
+    json: bool = False,
+    yes: bool = False,
+    plan: bool = False,
+    delete_persistent_storage: str = "",
+) -> None:
     """Remove DWS from the cluster, unless a Workflow, a job or persistent storage still needs it."""
     site, deleting = _deleting(_site(hosts, limit), delete_persistent_storage)
     from dws_on_csm.runner.options import Options
@@ -149,7 +160,7 @@ def undeploy(  # type: ignore[no-untyped-def]
     auto_shortflags=False,
     help={"name": "show this run in detail (a run id)"} | {k: HELP[k] for k in ("hosts", "json")},
 )
-def journal(c, name="", hosts=None, json=False):  # type: ignore[no-untyped-def]
+def journal(c: Context, name: str = "", hosts: str | bool | None = None, json: bool = False) -> None:
     """List the runs on this site: when, by whom, which task, its result, and what it changed on which host."""
     site = _site(hosts, None)
     from dws_on_csm.commands.history.journal import show
@@ -164,7 +175,15 @@ def journal(c, name="", hosts=None, json=False):  # type: ignore[no-untyped-def]
     help={"name": "a run id (default: the last run that changed anything)", "plan": PLAN}
     | {k: HELP[k] for k in ("hosts", "limit", "json", "yes")},
 )
-def rollback(c, name="", hosts=None, limit=None, json=False, yes=False, plan=False):  # type: ignore[no-untyped-def]
+def rollback(
+    c: Context,
+    name: str = "",
+    hosts: str | bool | None = None,
+    limit: str | None = None,
+    json: bool = False,
+    yes: bool = False,
+    plan: bool = False,
+) -> None:
     """Restore the state from before a run."""
     site = _site(hosts, limit)
     from dws_on_csm.commands.history.rollback import rollback as back
@@ -174,7 +193,7 @@ def rollback(c, name="", hosts=None, limit=None, json=False, yes=False, plan=Fal
 
 
 @task(optional=["hosts"], auto_shortflags=False, help={k: HELP[k] for k in ("hosts", "limit", "json")})
-def show(c, hosts=None, limit=None, json=False):  # type: ignore[no-untyped-def]
+def show(c: Context, hosts: str | bool | None = None, limit: str | None = None, json: bool = False) -> None:
     """Show each controller's certificate: name, issuer, end, and whether SlurmUser can use it."""
     site = _site(hosts, limit)
     from dws_on_csm.commands.certificates import show as table
@@ -191,7 +210,14 @@ def show(c, hosts=None, limit=None, json=False):  # type: ignore[no-untyped-def]
     }
     | {k: HELP[k] for k in ("hosts", "limit", "json")},
 )
-def rotate(c, hosts=None, limit=None, via="", json=False, plan=False):  # type: ignore[no-untyped-def]
+def rotate(
+    c: Context,
+    hosts: str | bool | None = None,
+    limit: str | None = None,
+    via: str = "",
+    json: bool = False,
+    plan: bool = False,
+) -> None:
     """Give each controller a new key and certificate; the plugin keeps working."""
     site = _site(hosts, limit)
     from dws_on_csm.commands import certificates
@@ -210,7 +236,14 @@ def rotate(c, hosts=None, limit=None, via="", json=False, plan=False):  # type: 
     }
     | {k: HELP[k] for k in ("hosts", "json", "yes")},
 )
-def revoke(c, name="", hosts=None, json=False, yes=False, plan=False):  # type: ignore[no-untyped-def]
+def revoke(
+    c: Context,
+    name: str = "",
+    hosts: str | bool | None = None,
+    json: bool = False,
+    yes: bool = False,
+    plan: bool = False,
+) -> None:
     """Give the controllers the site file's new common name and remove all rights of the old one."""
     site = _site(hosts, None)
     from dws_on_csm.commands import certificates
@@ -225,7 +258,7 @@ def revoke(c, name="", hosts=None, json=False, yes=False, plan=False):  # type: 
     auto_shortflags=False,
     help={"file": "the path of the bundle", "hosts": HELP["hosts"]},
 )
-def make_bundle(c, file, hosts=None):  # type: ignore[no-untyped-def]
+def make_bundle(c: Context, file: str, hosts: str | bool | None = None) -> None:
     """Download everything that install needs from outside, into one file."""
     site = _site(hosts, None)
     from dws_on_csm.commands.bundle import make
@@ -234,7 +267,7 @@ def make_bundle(c, file, hosts=None):  # type: ignore[no-untyped-def]
 
 
 @task(positional=["file"], auto_shortflags=False, help={"file": "the path of the bundle"})
-def show_bundle(c, file):  # type: ignore[no-untyped-def]
+def show_bundle(c: Context, file: str) -> None:
     """Check a bundle's checksums and list its contents."""
     from dws_on_csm.commands.bundle import show
 
@@ -247,7 +280,7 @@ def show_bundle(c, file):  # type: ignore[no-untyped-def]
     help={k: HELP[k] for k in ("hosts", "json")}
     | {"yaml": "print this Workflow as YAML (bb12, NAMESPACE/bb12 or a job id); without a value, all of them"},
 )
-def workflows(c, hosts=None, yaml=None, json=False):  # type: ignore[no-untyped-def]
+def workflows(c: Context, hosts: str | bool | None = None, yaml: str | bool | None = None, json: bool = False) -> None:
     """List the Workflows with their jobs and mark orphaned ones."""
     site = _site(hosts, None)
     from dws_on_csm.commands.workflows import show
@@ -266,7 +299,14 @@ def workflows(c, hosts=None, yaml=None, json=False):  # type: ignore[no-untyped-
         "follow": "follow new lines until Ctrl-C",
     },
 )
-def logs(c, hosts=None, limit=None, job=None, since="10m", follow=False):  # type: ignore[no-untyped-def]
+def logs(
+    c: Context,
+    hosts: str | bool | None = None,
+    limit: str | None = None,
+    job: str | None = None,
+    since: str = "10m",
+    follow: bool = False,
+) -> None:
     """Show the log lines of the plugin and of DWS, merged by time."""
     site = _site(hosts, limit)
     from dws_on_csm.commands.logs.command import logs as show
@@ -284,7 +324,14 @@ def logs(c, hosts=None, limit=None, job=None, since="10m", follow=False):  # typ
         "bundle": "the former name of --archive",
     },
 )
-def doctor(c, hosts=None, limit=None, archive=None, json=False, bundle=None):  # type: ignore[no-untyped-def]
+def doctor(
+    c: Context,
+    hosts: str | bool | None = None,
+    limit: str | None = None,
+    archive: str | None = None,
+    json: bool = False,
+    bundle: str | None = None,
+) -> None:
     """Find what is wrong and show the fix for each finding; change nothing."""
     site = _site(hosts, limit)
     if bundle:
@@ -296,7 +343,7 @@ def doctor(c, hosts=None, limit=None, archive=None, json=False, bundle=None):  #
 
 
 @task
-def demo(c):  # type: ignore[no-untyped-def]
+def demo(c: Context) -> None:
     """Boot a lab, install DWS on it, and show the Workflow of a job."""
     from lab.demo import demo as show
     from lab.tasks import errors

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from fabric import Connection, task
 from fabric.main import program
-from invoke import Collection
+from invoke import Collection, Context
 
 from dws_on_csm.display import console
 
@@ -31,7 +31,7 @@ HELP = {
 
 
 @task(auto_shortflags=False, help={key: HELP[key] for key in ("site", "json")})
-def look(c, site=None, json=False):  # type: ignore[no-untyped-def]
+def look(c: Context, site: str | None = None, json: bool = False) -> None:
     """Show the state of this host and how it differs from the wanted one; change nothing."""
     given = _site(c, site)
     from dws_on_csm.commands.look import show
@@ -45,7 +45,7 @@ _REPAIR = {"what": "a stage (plugin) or one of its steps (plugin.lua)"} | {
 
 
 @task(positional=["what"], auto_shortflags=False, help=_REPAIR)
-def repair(c, what, site=None, yes=False, json=False):  # type: ignore[no-untyped-def]
+def repair(c: Context, what: str, site: str | None = None, yes: bool = False, json: bool = False) -> None:
     """Check a stage or step on this host, correct it, and verify the result."""
     given = _site(c, site)
     what = _FORMER.get(what, what)
@@ -68,14 +68,14 @@ _FORMER |= {"deploy.serves": "deploy.minimum", "deploy.admits": "deploy.webhook"
 
 
 @task(positional=["what"], auto_shortflags=False, help=_REPAIR)
-def redo(c, what, site=None, yes=False, json=False):  # type: ignore[no-untyped-def]
+def redo(c: Context, what: str, site: str | None = None, yes: bool = False, json: bool = False) -> None:
     """The former name of `repair`."""
     console.note("`redo` is now called `repair`; the old name will be dropped.")
     repair(c, what, site, yes, json)
 
 
 @task(auto_shortflags=False, help={key: HELP[key] for key in ("site", "job", "since", "follow")})
-def logs(c, site=None, job=None, since="10m", follow=False):  # type: ignore[no-untyped-def]
+def logs(c: Context, site: str | None = None, job: str | None = None, since: str = "10m", follow: bool = False) -> None:
     """Show the log lines of the plugin on this controller, or of DWS's pods on the master."""
     given = _site(c, site)
     from dws_on_csm.commands.logs.command import logs as show
