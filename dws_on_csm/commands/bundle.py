@@ -1,4 +1,4 @@
-"""`invoke bundle.make` and `bundle.show`: what they say, and their exit codes."""
+"""`invoke bundle.make` and `bundle.show`, and `--bundle FILE` of other commands: messages and exit codes."""
 
 from __future__ import annotations
 
@@ -22,42 +22,42 @@ from dws_on_csm.model.step import Refused
 
 
 def attached(site: Site, file: str) -> tuple[Site, str]:
-    """The site that is supplied by this bundle alone, and the words for the command that goes on with it.
+    """The site with this bundle as its only supply, and the flag that repeats it in a command.
 
-    A bundle that can't be used is said with the fix, and ends this process with exit code 3: nothing was touched.
+    A bundle that cannot be used is reported with the fix and ends the process with exit code 3: no host was touched.
     """
     try:
         return archive.attach(site, _path(file)), f" --bundle {shlex.quote(file)}"
     except Refused as refused:
-        _told(refused)
+        _print_findings(refused)
         sys.exit(3)
 
 
 def make(site: Site, file: str) -> int:
-    """Make the bundle for this site, show how far it is, and say what is in it: 0; or why not: 1."""
+    """Make the bundle for this site with a progress display, and list its contents. The exit code; 1: it could not be made."""
     target = _path(file)
     try:
         with _display(sys.stderr) as begin:
             manifest = build.make(site, target, begin)
     except Refused as refused:
-        return _told(refused)
+        return _print_findings(refused)
     except (SourceError, OSError) as error:
         console.note(f"{target}: {error}")
         return 1
     except KeyboardInterrupt:
-        console.note(f"Stopped: {target} is as it was before.")
+        console.note(f"Stopped. {target} was not changed.")
         return 1
     _list(target, manifest)
     return 0
 
 
 def show(file: str) -> int:
-    """Check every byte of a bundle and say what is in it: 0; or what is wrong with it: 1."""
+    """Check every byte of a bundle and list its contents. The exit code; 1: it is damaged or cannot be used."""
     path = _path(file)
     try:
         _list(path, archive.load(path).manifest)
     except Refused as refused:
-        return _told(refused)
+        return _print_findings(refused)
     return 0
 
 
@@ -65,9 +65,10 @@ def _path(file: str) -> Path:
     return Path(file).expanduser()
 
 
-def _told(refused: Refused) -> int:
-    for one in refused.findings:
-        console.note(f"{one.name}: {one.text}\n  {one.fix}")
+def _print_findings(refused: Refused) -> int:
+    """Print each finding with its fix; the exit code."""
+    for finding in refused.findings:
+        console.note(f"{finding.name}: {finding.text}\n  {finding.fix}")
     return 1
 
 
@@ -77,13 +78,15 @@ def _list(path: Path, manifest: Manifest) -> None:
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     rows = [f"{path}  {path.stat().st_size / 1e6:.1f} MB  sha256 {digest}", f"  {versions}"]
     rows += [f"  made {manifest.made['at']} by {manifest.made['by']}"]
-    rows += [f"  {one.size / 1e6:8.1f} MB  {one.file}  from {one.source}  {one.id}" for one in manifest.parts.values()]
+    rows += [
+        f"  {part.size / 1e6:8.1f} MB  {part.file}  from {part.source}  {part.id}" for part in manifest.parts.values()
+    ]
     console.say(*(row.rstrip() for row in rows))
 
 
 @contextmanager
 def _display(stream: TextIO) -> Iterator[Callable[[str], Progress]]:
-    """Bars on a terminal, elsewhere a line for each thing that begins and ends."""
+    """Progress bars on a terminal; elsewhere a line for each download that begins or ends."""
     if not is_terminal(stream):
         yield _lines(stream)
         return

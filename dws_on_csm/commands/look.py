@@ -1,7 +1,8 @@
-"""`fab -H HOST look`: everything that was found on one host, step by step, and how it differs from what is wanted."""
+"""`fab -H HOST look`: the state of one host, step by step, and how it differs from the wanted one."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from dws_on_csm.config.site import Site
@@ -21,73 +22,65 @@ from dws_on_csm.model.step import NotYetKnown, Refused, Value
 from dws_on_csm.runner.connections import roles
 from dws_on_csm.runner.exit_codes import FAILED, exit_code
 from dws_on_csm.runner.inspect import Reading, looked
+from dws_on_csm.stages.slurm.computes import LEGEND
 
 LONG = 120
-"""Characters from which a text is told by its size: its lines are in the difference where it differs."""
+"""Characters above which only a text's size is shown: the difference has those of its lines that matter."""
 
 MANY = 8
-"""Items, each with several values, from which a list is told by its length."""
+"""Items with several values each, above which only a list's length is shown."""
 
 
 def show(site: Site, as_json: bool) -> int:
-    """Look at the host that `site` is limited to and print what is there. The exit code is a plan's."""
+    """Check the host that `site` is limited to, and print its state. The exit code is a plan's."""
     from dws_on_csm.stages.install import STAGES
 
     host = next(iter(site.limit or ()))
     with looked(site, STAGES) as reading:
         if reason := reading.silent.get(host):
-            printed([[(f"{host} can't be reached: {reason.text}", "bold red")], [(f"    fix  {reason.fix}", "bold")]])
+            printed([[(f"{host} cannot be reached: {reason.text}", "bold red")], [(f"    fix  {reason.fix}", "bold")]])
             return FAILED
         apply.plan(reading.run)
-        done = [one for one in reading.done() if one.host == host and one.stage != "connect"]
+        results = [done for done in reading.done() if done.host == host and done.stage != "connect"]
         if as_json:
-            _json(reading.run, done, host)
+            console.records({**step_record(done), "found": _found(reading.run, done, host)} for done in results)
         else:
-            printed(_rows(reading, done, host))
-    return exit_code({(one.stage, one.step, one.host): one.outcome for one in done}, plan=True, unproven=False)
+            printed(_rows(reading, results, host))
+    outcomes = {(done.stage, done.step, done.host): done.outcome for done in results}
+    return exit_code(outcomes, plan=True, unproven=False)
 
 
-def _json(run: Run, done: list[Done], host: str) -> None:
-    console.records({**step_record(one), "found": _found(run, one, host)} for one in done)
-
-
-def _rows(reading: Reading, done: list[Done], host: str) -> Iterator[Row]:
-    ctx = ", ".join(role for role, hosts in roles(reading.run.site).items() if host in hosts)
-    yield [(host, "bold"), (f"  {ctx}; {reading.run.site.path}", "dim")]
+def _rows(reading: Reading, results: list[Done], host: str) -> Iterator[Row]:
+    own_roles = ", ".join(role for role, hosts in roles(reading.run.site).items() if host in hosts)
+    yield [(host, "bold"), (f"  {own_roles}; {reading.run.site.path}", "dim")]
     for other, reason in reading.silent.items():
-        yield [(f"  {other} can't be reached: {reason.text}; what it would say is not known here", "bold red")]
-    for one in done:
-        yield from _step(reading.run, one, host)
-    counts: dict[str, int] = {}
-    for one in done:
-        counts[one.outcome] = counts.get(one.outcome, 0) + 1
+        yield [(f"  {other} cannot be reached: {reason.text}; what depends on it is unknown", "bold red")]
+    for done in results:
+        yield from _step(reading.run, done, host)
     yield []
-    yield [*counted(counts), (f"  of {plural(len(done), 'step')}; nothing was changed", "dim")]
+    counts = Counter[str](done.outcome for done in results)
+    yield [*counted(counts), (f"  of {plural(len(results), 'step')}; nothing was changed", "dim")]
 
 
-def _step(run: Run, one: Done, host: str) -> Iterator[Row]:
+def _step(run: Run, done: Done, host: str) -> Iterator[Row]:
     yield []
-    if one.outcome in ("failed", "refused"):
-        yield from block(one)
+    if done.outcome in ("failed", "refused"):
+        yield from block(done)
     else:
-        note = f"  {one.note}" if one.note else ""
-        yield [
-            sign(one.outcome),
-            (f" {one.stage}.{one.step}", "bold"),
-            (f"  {one.outcome}", sign(one.outcome)[1]),
-            (note, "dim"),
-        ]
-    found = _found(run, one, host)
-    if not (one.note and isinstance(found, str)):  # the note says the same
+        note = f"  {done.note}" if done.note else ""
+        mark = sign(done.outcome)
+        yield [mark, (f" {done.stage}.{done.step}", "bold"), (f"  {done.outcome}", mark[1]), (note, "dim")]
+    found = _found(run, done, host)
+    if not (done.note and isinstance(found, str)):  # the note says the same
         yield from ([(f"      {line}", "dim")] for line in _lines(found))
-    if one.diff:
-        yield [("      - is there, + is wanted:", "bold")]
-        yield from (changed(line, "      ") for line in one.diff)
+    if done.diff:
+        yield [(f"      {LEGEND}:", "bold")]
+        yield from (changed(line, "      ") for line in done.diff)
 
 
-def _found(run: Run, one: Done, host: str) -> Value:
-    """What a step found, in the words of what it wants where that can be said; long texts by their size."""
-    key = f"{one.stage}.{one.step}"
+def _found(run: Run, done: Done, host: str) -> Value:
+    """The state that a step found, comparable with what it wants where possible; long texts by their size. None: unknown."""
+    key = f"{done.stage}.{done.step}"
     item = keyed(run.stages)[key]
     try:
         found = run.board.have(key, host)
@@ -98,11 +91,11 @@ def _found(run: Run, one: Done, host: str) -> Value:
 
 
 def brief(value: Value) -> Value:
-    """The value with each long text and each long list of dicts replaced by its size."""
+    """The value, with the size in place of each long text and each long list of dicts."""
     if isinstance(value, dict):
         return {str(key): brief(item) for key, item in value.items()}
     if isinstance(value, list | tuple) and len(value) > MANY and any(isinstance(item, dict) for item in value):
-        return f"({len(value)} of them)"
+        return f"({len(value)} entries)"
     if isinstance(value, list | tuple):
         return [brief(item) for item in value]
     if isinstance(value, str) and (len(value) > LONG or "\n" in value):
@@ -111,7 +104,7 @@ def brief(value: Value) -> Value:
 
 
 def _lines(found: Value, key: str = "") -> Iterator[str]:
-    """`KEY: value` a line, keys of nested dicts dotted; what is empty is left out."""
+    """`KEY: value` lines, with dotted keys of nested dicts and without empty values."""
     if isinstance(found, dict):
         for name, item in found.items():
             yield from _lines(item, f"{key}.{name}" if key else name)
@@ -119,11 +112,11 @@ def _lines(found: Value, key: str = "") -> Iterator[str]:
         for number, item in enumerate(found):
             yield from _lines(item, f"{key}[{number}]")
     elif found not in (None, [], ""):
-        said = ", ".join(map(_said, found)) if isinstance(found, list) else _said(found)
-        yield f"{key}: {said}" if key else said
+        text = ", ".join(map(_text, found)) if isinstance(found, list) else _text(found)
+        yield f"{key}: {text}" if key else text
 
 
-def _said(value: Value) -> str:
+def _text(value: Value) -> str:
     if isinstance(value, list):
-        return " ".join(map(_said, value))
+        return " ".join(map(_text, value))
     return str(value).lower() if isinstance(value, bool) else escaped(str(value))

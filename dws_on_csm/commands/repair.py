@@ -109,9 +109,9 @@ def _leave(text: str) -> NoReturn:
 
 
 def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
-    """The preflight and the stage or step that `what` names: the only ones that a repair on `site`'s one host has to do with.
+    """The stages of a repair on `site`'s one host: the preflight, and the stage or step `what`.
 
-    Exits where there is no such thing, or where it has nothing to do there.
+    Exits where there is no such stage or step, or where it has nothing to do there.
     """
     from dws_on_csm.config.nodeset import did_you_mean
     from dws_on_csm.model.step import Check
@@ -125,29 +125,29 @@ def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
     names = [item.name for item in known[name].steps]
     if step and step not in names:
         _leave(f"{step} is not a step of {name}{did_you_mean(step, names) or '.'} Steps: {', '.join(names)}.")
-    # what has to hold before a step of the stage is changed has to before that one alone, too
+    # the stage's checks must hold before any of its steps is changed
     guards = {item.name for item in known[name].steps if isinstance(item, Check) and name != "preflight"}
     items = tuple(item for item in known[name].steps if step in ("", item.name) or item.name in guards)
-    check = prerequisites.check(stages, name, _role(site, what, items))
-    # what stands in the way of DWS's removal does so where DWS, or a part of it, goes
-    removal = {one.name for one in dws_replace.checks("preflight")}
+    earlier = prerequisites.check(stages, name, _role(site, what, items))
+    # checks that protect a removal of DWS only matter where DWS, or a part of it, is removed
+    removal = {check.name for check in dws_replace.checks("preflight")}
     spared = removal - guards if name not in ("preflight", dws_replace.STAGE.name) else set()
-    kept = (one for one in known["preflight"].steps if one.name not in spared)
-    first = replace(known["preflight"], steps=(*kept, check))
+    kept = (item for item in known["preflight"].steps if item.name not in spared)
+    first = replace(known["preflight"], steps=(*kept, earlier))
     return (first,) if name == "preflight" else (first, replace(known[name], steps=items))
 
 
 def _role(site: Site, what: str, items: Sequence[Step | Check]) -> str:
-    """The role in which the site's one host has one of `items` to do; exits where it has none."""
+    """The role of the site's one host in `items`; exits where it has nothing to do."""
     from dws_on_csm.model.step import Step
     from dws_on_csm.runner.connections import roles
 
     host = next(iter(site.limit or ()))
-    every = roles(site)
+    hosts_of = roles(site)
     changing = [item for item in items if isinstance(item, Step)] or items
-    mine = [item.role for item in changing if host in every.get(item.role, ())]
+    mine = [item.role for item in changing if host in hosts_of.get(item.role, ())]
     if not mine:
-        at = dict.fromkeys(one for item in changing for one in every.get(item.role, ()))
+        at = dict.fromkeys(other for item in changing for other in hosts_of.get(item.role, ()))
         _leave(f"{what} has nothing to do on {host}; it runs on {', '.join(at) or 'no host of this site'}.")
     return mine[0]
 

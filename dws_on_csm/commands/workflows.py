@@ -1,4 +1,4 @@
-"""`invoke workflows`: every Workflow with its job, orphans marked; and what else in the cluster is called so."""
+"""`invoke workflows`: every Workflow with its job, orphans marked; and other CRDs of the same name."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ COLUMNS = ("WORKFLOW", "JOB", "USER", "SLURM", "STATE", "READY", "STATUS", "AGE"
 
 
 def show(site: Site, yaml: str | bool | None, as_json: bool) -> int:
-    """Print all Workflows; as YAML one of them (its name), or all (True). 1: the cluster can't be asked, or has none such."""
+    """Print all Workflows; or as YAML the one called `yaml`, or all (True). The exit code; 1: no answer, or no such Workflow."""
     with closing(connect(site, (site.master.host, *site.controllers))) as sessions:
         try:
             cluster = sessions.master(site.master.host.name).cluster()
             return _yaml(cluster, yaml) if yaml else _all(site, sessions, cluster, as_json)
         except ClusterError as error:
-            console.note(f"the Kubernetes API can't be asked on {site.master.host.name}: {error}")
+            console.note(f"The Kubernetes API does not respond to kubectl on {site.master.host.name}: {error}")
             return FAILED
         except READ_ERRORS as error:
             console.note(error_text(error))
@@ -52,108 +52,108 @@ def show(site: Site, yaml: str | bool | None, as_json: bool) -> int:
 
 
 def _yaml(cluster: Cluster, which: str | bool) -> int:
-    """Print the Workflow NAME, NAMESPACE/NAME or that of job NAME, or all; without what the API server notes for itself."""
+    """Print the Workflow NAME, NAMESPACE/NAME or that of job NAME, or all, without the API server's own notes."""
     import yaml
 
     crd = installed.crd(cluster, "workflows")
-    every = installed.objects(cluster, "workflows", crd) if crd else []
-    found = every if which is True else _called(every, str(which))
-    if not found:
-        there = f"there are {', '.join(installed.name(one) for one in every)}" if every else "there are none at all"
-        console.note(f"no Workflow{'' if which is True else f' {which}'}: {there}")
+    objects = installed.objects(cluster, "workflows", crd) if crd else []
+    wanted = objects if which is True else _called(objects, str(which))
+    if not wanted:
+        if objects:
+            console.note(f"There is no Workflow {which}. Workflows: {', '.join(map(installed.name, objects))}")
+        else:
+            console.note("There are no Workflows.")
         return CONVERGED if which is True else FAILED
-    for one in found:
-        one["metadata"].pop("managedFields", None)
-    console.say(yaml.safe_dump_all(map(redact.data, found), sort_keys=False).rstrip("\n"))
+    for workflow in wanted:
+        workflow["metadata"].pop("managedFields", None)
+    console.say(yaml.safe_dump_all(map(redact.data, wanted), sort_keys=False).rstrip("\n"))
     return CONVERGED
 
 
-def _called(every: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+def _called(objects: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     wanted = f"bb{name}" if name.isdigit() else name
-    return [one for one in every if wanted in (one["metadata"]["name"], installed.name(one))]
+    return [workflow for workflow in objects if wanted in (workflow["metadata"]["name"], installed.name(workflow))]
 
 
 # --- all of them
 
 
 def _all(site: Site, sessions: Sessions, cluster: Cluster, as_json: bool) -> int:
-    every = workflows.read(cluster)
+    listed = workflows.read(cluster)
     crd = installed.crd(cluster, "workflows")
-    seen = _jobs(site, sessions, every)
-    fates = [workflows.fate(one, seen, bool(crd and crd["deleting"])) for one in every]
+    seen = _jobs(site, sessions, listed)
+    fates = [workflows.fate(workflow, seen, bool(crd and crd["deleting"])) for workflow in listed]
     others = namesakes(cluster.names(installed.CRDS))
     if as_json:
-        console.records(_records(every, seen, fates, others))
+        console.records(_records(listed, seen, fates, others))
     else:
-        printed(_rows(every, seen, fates, others, crd is not None))
+        printed(_rows(listed, seen, fates, others, crd is not None))
     return CONVERGED
 
 
 def namesakes(crds: Sequence[str]) -> list[str]:
-    """CRDs (`PLURAL.GROUP`) that are called as DWS's is: `kubectl get workflows` may mean one of them."""
+    """Other CRDs (`PLURAL.GROUP`) with the plural of DWS's: `kubectl get workflows` may mean one of them."""
     return sorted(crd for crd in crds if crd.partition(".")[0] == "workflows" and crd != names.WORKFLOWS)
 
 
-def _jobs(site: Site, sessions: Sessions, every: Sequence[Workflow]) -> Jobs:
-    """Slurm's jobs as the first controller tells them on which squeue answers."""
+def _jobs(site: Site, sessions: Sessions, listed: Sequence[Workflow]) -> Jobs:
+    """Slurm's jobs, from the first controller on which squeue responds."""
     nothing: Jobs = {"answers": False, "now": 0.0, "jobs": {}}
     for host in site.controllers:
         session = sessions[host.name]
         if isinstance(session, Unreachable):
             console.note(f"note: {session}")
             continue
-        look = jobs.look(StepContext(site, Facts(), host.name), (one["job"] for one in every))
+        look = jobs.look(StepContext(site, Facts(), host.name), (workflow["job"] for workflow in listed))
         answer = session.run(look.script, deadline=site.deadlines.look)
         try:
             found: Jobs = look.parse(answer.out)
-        except Exception as error:  # noqa: BLE001  # whatever a controller answers, the next one is asked
+        except Exception as error:  # noqa: BLE001  # whatever a controller answers, try the next one
             console.note(f"note: {unread(host.name, 'jobs', error)}")
             continue
         if found["answers"]:
             return found
         nothing = found
-    console.note("note: squeue answers on no controller, so nothing is known of the jobs")
+    console.note("note: squeue does not respond on any controller, so the state of the jobs is unknown")
     return nothing
 
 
-def _cells(one: Workflow, seen: Jobs, fate: Fate) -> tuple[str, ...]:
-    job = seen["jobs"].get(one["job"])
-    state = one["state"] or "-"
+def _cells(workflow: Workflow, seen: Jobs, fate: Fate) -> tuple[str, ...]:
+    job = seen["jobs"].get(workflow["job"])
+    state = workflow["state"] or "-"
     return (
-        workflows.label(one),
-        one["job"] or "-",
-        job["user"] if job else f"uid {one['uid']}",
-        job["state"] if job else "gone" if seen["answers"] and one["job"] else "-",
-        state if one["desired"] == one["state"] else f"{state}>{one['desired']}",
-        "yes" if one["ready"] else "no",
-        one["status"] or "-",
-        workflows.age(seen["now"] - one["created"]) if seen["now"] else "-",
+        workflows.label(workflow),
+        workflow["job"] or "-",
+        job["user"] if job else f"uid {workflow['uid']}",
+        job["state"] if job else "gone" if seen["answers"] and workflow["job"] else "-",
+        state if workflow["desired"] == workflow["state"] else f"{state}>{workflow['desired']}",
+        "yes" if workflow["ready"] else "no",
+        workflow["status"] or "-",
+        workflows.age(seen["now"] - workflow["created"]) if seen["now"] else "-",
         NOTES.get(fate, ""),
     )
 
 
 def _rows(
-    every: Sequence[Workflow], seen: Jobs, fates: Sequence[Fate], others: Sequence[str], there: bool
+    listed: Sequence[Workflow], seen: Jobs, fates: Sequence[Fate], others: Sequence[str], has_crd: bool
 ) -> Iterator[Row]:
-    if every:
-        cells = [_cells(one, seen, fate) for one, fate in zip(every, fates, strict=True)]
+    if listed:
+        cells = [_cells(workflow, seen, fate) for workflow, fate in zip(listed, fates, strict=True)]
         head, *body = tables.rows((COLUMNS, *cells), "")
         yield head
         yield from ([(row[1][0], _style(fate))] for row, fate in zip(body, fates, strict=True))
+    elif has_crd:
+        yield [("No Workflows.", "bold")]
     else:
-        yield [("No Workflows." if there else f"DWS isn't installed: there is no CRD {names.WORKFLOWS}.", "bold")]
+        yield [(f"DWS is not installed: the CRD {names.WORKFLOWS} does not exist.", "bold")]
     if orphans := fates.count("orphan"):
-        yield [
-            (
-                f"{plural(orphans, 'orphan')}: Slurm will never take them down; `invoke undeploy --orphans --plan`",
-                "bold red",
-            )
-        ]
+        text = f"{plural(orphans, 'orphan')}, which Slurm will never remove: `invoke doctor` shows how to delete each"
+        yield [(text, "bold red")]
     for other in others:
-        text = (
-            f"also here: {other}, which is not DWS's; `kubectl get workflows` may mean it, {names.WORKFLOWS} does not"
-        )
-        yield [(text, "yellow")]
+        text = f"The cluster also has the CRD {other}, which is not DWS's. "
+        yield [
+            (f"{text}Use `kubectl get {names.WORKFLOWS}`: `kubectl get workflows` may mean the other one.", "yellow")
+        ]
 
 
 def _style(fate: Fate) -> str:
@@ -161,10 +161,10 @@ def _style(fate: Fate) -> str:
 
 
 def _records(
-    every: Sequence[Workflow], seen: Jobs, fates: Sequence[Fate], others: Sequence[str]
+    listed: Sequence[Workflow], seen: Jobs, fates: Sequence[Fate], others: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    for one, fate in zip(every, fates, strict=True):
-        job = seen["jobs"].get(one["job"])
-        yield {"event": "workflow", **one, "fate": fate, "slurm": dict(job) if job else None}
+    for workflow, fate in zip(listed, fates, strict=True):
+        job = seen["jobs"].get(workflow["job"])
+        yield {"event": "workflow", **workflow, "fate": fate, "slurm": dict(job) if job else None}
     counts = Counter(fates)
-    yield {"event": "summary", "workflows": len(every), "orphans": counts["orphan"], "namesakes": list(others)}
+    yield {"event": "summary", "workflows": len(listed), "orphans": counts["orphan"], "namesakes": list(others)}

@@ -133,7 +133,7 @@ def test_long_texts_are_told_by_their_size() -> None:
         "mode": "644",
         "text": "(4 bytes, 2 lines)",
         "list": ["(200 bytes, 1 line)"],
-        "objects": "(9 of them)",
+        "objects": "(9 entries)",
         "key": "(secret)",
     }
 
