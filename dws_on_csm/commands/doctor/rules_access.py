@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, first_few, run_repair
-from dws_on_csm.domain import certificates, names
+from dws_on_csm.domain import certificates, names, plugin_role
 from dws_on_csm.model.step import Finding, NotYetKnown, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig, rbac
 from dws_on_csm.stages.pod import discover
-
-VERBS = ("create", "get", "patch", "delete")
-"""What the plugin does with Workflows: apply (get, create, patch), read, set the wanted state, delete."""
 
 
 def role(ctx: StepContext, found: Value) -> Iterator[Finding]:
@@ -21,12 +18,11 @@ def role(ctx: StepContext, found: Value) -> Iterator[Finding]:
         text = f"the ClusterRole {name} does not exist: the plugin has no rights, so {SBATCH_FAILS}"
         yield Finding("role-lacks-rights", text, fix)
         return
-    lacking = [verb for verb in VERBS if not any(_allows(rule, verb) for rule in found["rules"] or ())]
-    if lacking:
+    if lacking := plugin_role.lacking(found["rules"]):
         text = f"ClusterRole {name} does not allow the plugin to {', '.join(lacking)} Workflows, so #DW jobs fail"
         yield Finding("role-lacks-rights", text, fix)
     elif (want := _wanted(ctx, found)) != found:
-        yield _other_rules(ctx, sorted(_allowed(found) - _allowed(want)), fix)
+        yield _other_rules(ctx, sorted(plugin_role.allowed(found["rules"]) - plugin_role.allowed(want["rules"])), fix)
 
 
 def _other_rules(ctx: StepContext, excess: list[str], fix: str) -> Finding:
@@ -36,29 +32,6 @@ def _other_rules(ctx: StepContext, excess: list[str], fix: str) -> Finding:
         return Finding("role-differs", f"ClusterRole {name} has other rules than DWS {version} gives it", fix)
     text = f"ClusterRole {name} allows the plugin more than DWS {version} does: {first_few(excess)}"
     return Finding("role-too-wide", text, fix)
-
-
-def _allowed(role: Value) -> set[str]:
-    """All that a role's rules allow, as "VERB OBJECT"."""
-    return {
-        f"{verb} {target}"
-        for rule in role["rules"] or ()
-        for verb in rule.get("verbs") or ()
-        for target in _targets(rule)
-    }
-
-
-def _targets(rule: Value) -> Iterator[str]:
-    """What a rule is about: RESOURCE or RESOURCE.GROUP, as kubectl names it, and URLs."""
-    yield from rule.get("nonResourceURLs") or ()
-    for resource in rule.get("resources") or ():
-        yield from (f"{resource}.{group}" if group else resource for group in rule.get("apiGroups") or ())
-
-
-def _allows(rule: Value, verb: str) -> bool:
-    """Whether a rule allows this verb on Workflows."""
-    needed = {"apiGroups": names.GROUP, "resources": "workflows", "verbs": verb}
-    return all({word, "*"} & set(rule.get(key) or ()) for key, word in needed.items())
 
 
 def _wanted(ctx: StepContext, found: Value) -> Value:

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from dws_on_csm.domain import certificates, names
+from dws_on_csm.domain import certificates, names, plugin_role
 from dws_on_csm.model.actions import Action, Apply, Delete
 from dws_on_csm.model.step import ApiLook, Check, Finding, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
@@ -37,6 +37,10 @@ def _want_role(ctx: StepContext) -> Value:
         return {"rules": made["rules"]}
     # deployed with the rest from 0.1.1 on: the stage deploy sees to what it says
     return ctx.facts.one("access.role")
+
+
+def _accepted_role(ctx: StepContext, have: Value, want: Value) -> str:
+    return "role-differs" if plugin_role.harmless(have["rules"], want["rules"]) else ""
 
 
 def _change_role(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
@@ -201,7 +205,7 @@ STAGE = Stage(
     ("workarea", "pod"),
     (
         Check("cluster", "master", _look_cluster, _judge_cluster),
-        Step("role", "master", _look_role, _want_role, _change_role),
+        Step("role", "master", _look_role, _want_role, _change_role, accepted_as=_accepted_role),
         Step("binding", "master", _look_binding, _want_binding, _change_binding),
         workflow_namespace.CHECK,
         kubeconfig.STEP,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dws_on_csm.config.site import Site
-from dws_on_csm.domain import dws_objects, names
+from dws_on_csm.domain import dws_objects, names, plugin_role
 from dws_on_csm.model.actions import Action, Delete, RunScript
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.model.step import ApiLook, Fact, Stage, Step, StepContext, Value
@@ -65,6 +65,38 @@ def _change_applied(ctx: StepContext, have: Value, want: Value) -> Sequence[Acti
     return [*actions, *(_with_v1(ctx) if cert_manager_overlay.modern(ctx) else _make(ctx))]
 
 
+def _accepted_applied(ctx: StepContext, have: Value, want: Value) -> str:
+    """The finding that all differences are, where each object exists and the webhook answers: the site may have changed them.
+
+    What gives rights is not among those objects, but for the plugin's role where that lets it do nothing more.
+    """
+    odd: list[str] = have["not as rendered"]
+    deleted = any(one.endswith(": being deleted") for one in odd)
+    if have["missing"] or deleted or not ctx.facts.one(readiness.FACT)["answers"]:
+        return ""
+    granting = [one.partition(": ")[0] for one in odd if one.partition(" ")[0] in _GRANTING]
+    if not granting:
+        return "objects-differ"
+    alone = len(odd) == 1 or "objects-differ" in ctx.site.accept
+    role = f"ClusterRole {names.role(ctx.site)}"
+    return "role-differs" if alone and granting == [role] and _role_harmless(ctx, role) else ""
+
+
+_GRANTING = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+
+
+def _role_harmless(ctx: StepContext, label: str) -> bool:
+    have: Value = next(iter(ctx.facts.found.get("access.role", {}).values()), None)
+    want = next(one for one in manifests.wanted(ctx) if manifests.label(one) == label)
+    return bool(have) and plugin_role.harmless(have["rules"], want["rules"])
+
+
+def _left(ctx: StepContext) -> bool:
+    """Whether the differences stay since the site accepts them."""
+    have = _read_applied(ctx, ctx.facts.one(APPLIED))
+    return bool(have["not as rendered"]) and _accepted_applied(ctx, have, None) in ctx.site.accept
+
+
 def _webhook_changes(ctx: StepContext, have: Value) -> bool:
     """Whether the webhook's Deployment exists, and either gets new pods or has no pod that responds."""
     label = f"Deployment {names.WEBHOOK}"
@@ -80,7 +112,7 @@ _TEMPLATE = "spec.template"
 def _interrupts(ctx: StepContext) -> bool:
     """Whether a webhook that responds is replaced: meanwhile running Workflows cannot continue, and their jobs fail."""
     have = _read_applied(ctx, ctx.facts.one(APPLIED))
-    return ctx.facts.one(readiness.FACT)["answers"] and _webhook_changes(ctx, have)
+    return ctx.facts.one(readiness.FACT)["answers"] and _webhook_changes(ctx, have) and not _left(ctx)
 
 
 def _applied_side_effect(ctx: StepContext, have: Value, want: Value) -> str:
@@ -167,6 +199,7 @@ STAGE = Stage(
             read=_read_applied,
             settle_seconds=lambda site: 10.0,
             side_effect=_applied_side_effect,
+            accepted_as=_accepted_applied,
             hint="run the same command again: objects that exist already stay. If cert-manager's webhook rejected the request, see "
             "the pods in the namespace cert-manager",
         ),

@@ -124,7 +124,8 @@ def _parse_file(out: bytes) -> Value:
     found = first_values(told)
     text = base64.b64decode(found["content"]).decode(errors="backslashreplace")
     compiled = first_values(text.partition(" ")[::2] for text in all_values(told, "compiled"))
-    return {"mode": found["mode"], "owner": found["owner"], "compiled": compiled, "text": text}
+    exact = text.encode() == base64.b64decode(found["content"])
+    return {"mode": found["mode"], "owner": found["owner"], "compiled": compiled, "text": text, "exact": exact}
 
 
 def _read_conf(ctx: StepContext, found: Value) -> Value:
@@ -157,7 +158,28 @@ def upstream(ctx: StepContext) -> Mapping[str, str]:
 
 def _want_lua(ctx: StepContext) -> Value:
     text = hooks.with_shim(ctx, upstream(ctx)[LUA])
-    return discover.as_in(ctx, {"mode": "644", "owner": "root:root", "text": text, "compiles": _compiles(ctx)})
+    want = discover.as_in(ctx, {"mode": "644", "owner": "root:root", "text": text, "compiles": _compiles(ctx)})
+    return {**want, "text": _accepted_edit(ctx, want) or text}
+
+
+def _accepted_edit(ctx: StepContext, want: Value) -> str:
+    """The text of an edited plugin that the site accepts, where this run only corrects its mode and owner; "" otherwise."""
+    looks = [seen.get("plugin.lua", {}).get(ctx.host) for seen in (ctx.facts.found, ctx.facts.first)]
+    found = looks[0]
+    if not found or not found.get("exact") or "plugin-edited" not in ctx.site.accept:
+        return ""
+    corrected = any(seen and not _differ(_read_conf(ctx, seen), want) <= {"text"} for seen in looks)
+    edited = _differ(_read_lua(ctx, found), want) - {"mode", "owner"} == {"text"} and _loadable(ctx, found["text"])
+    return str(found["text"]) if corrected and edited else ""
+
+
+def _differ(have: Value, want: Value) -> set[str]:
+    return {key for key in have if have[key] != want[key]}
+
+
+def _loadable(ctx: StepContext, text: str) -> bool:
+    """Whether a text is DWS's plugin, with every function that this Slurm asks for."""
+    return not foreign.foreign(LUA, text) and set(hooks.asked(ctx)) <= hooks.defined(text)
 
 
 def _want_conf(ctx: StepContext) -> Value:
@@ -165,24 +187,29 @@ def _want_conf(ctx: StepContext) -> Value:
 
 
 def _change_lua(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    return [*load(ctx, want["text"]), *_put(ctx, LUA, want["text"])]
+    # an accepted edit keeps its text: one that was edited since it was read stays as it is
+    check = (
+        f'cmp -s -- "$file" {shlex.quote(ctx.site.slurm.folder)}/{LUA}' if have and have["text"] == want["text"] else ""
+    )
+    return [*load(ctx, want["text"]), *_put(ctx, LUA, want["text"], check)]
 
 
 def _covered_lua(ctx: StepContext, have: Value, want: Value) -> str:
-    """An edited plugin of DWS that this Slurm can load is the site's to accept; nothing else may differ."""
-    text = have["text"]
-    whole = not foreign.foreign(LUA, text) and set(hooks.asked(ctx)) <= hooks.defined(text)
-    return "plugin-edited" if whole and {**have, "text": ""} == {**want, "text": ""} else ""
+    """An edited plugin of DWS that this Slurm can load is the site's to accept. Where its bytes are not text that can be
+    written again, also with another mode or owner."""
+    found = ctx.facts.found.get("plugin.lua", {}).get(ctx.host) or {}
+    spared = {"text"} if found.get("exact", True) else {"text", "mode", "owner"}
+    return "plugin-edited" if _differ(have, want) <= spared and _loadable(ctx, have["text"]) else ""
 
 
 def _change_conf(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     return _put(ctx, CONF, want["text"])
 
 
-def _put(ctx: StepContext, name: str, text: str) -> Sequence[Action]:
+def _put(ctx: StepContext, name: str, text: str, check: str = "") -> Sequence[Action]:
     if discover.of(ctx):
         return files.config(ctx, {name: text})
-    return [Put(f"{ctx.site.slurm.folder}/{name}", text.encode(), 0o644)]
+    return [Put(f"{ctx.site.slurm.folder}/{name}", text.encode(), 0o644, check=check)]
 
 
 def load(ctx: StepContext, text: str) -> Sequence[Action]:

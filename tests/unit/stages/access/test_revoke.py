@@ -69,6 +69,30 @@ def test_a_former_name_goes_when_each_controller_has_the_new_one(site: Site) -> 
     assert "User b" in former.status_text(want)
 
 
+RULE = {
+    "apiGroups": ["dataworkflowservices.github.io"],
+    "resources": ["workflows"],
+    "verbs": ["create", "get", "patch", "delete"],
+}
+
+
+@pytest.mark.parametrize(
+    ("rules", "accepted"),
+    [
+        ([RULE], "role-differs"),
+        ([{**RULE, "verbs": ["get"]}], ""),
+        ([RULE, {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}], ""),
+        (None, ""),
+    ],
+)
+def test_a_role_that_the_site_changed_is_left_where_it_allows_no_more(site: Site, rules: Any, accepted: str) -> None:
+    """It may look different, or allow less than upstream's; one with which the plugin cannot work is put back."""
+    role = next(item for item in rbac.STAGE.steps if item.name == "role")
+    assert isinstance(role, Step) and role.accepted_as
+    want = {"rules": [{**RULE, "verbs": [*RULE["verbs"], "watch"]}]}
+    assert role.accepted_as(at(site, {}, "m"), {"rules": rules}, want) == accepted
+
+
 def test_the_names_of_a_binding_are_read_with_their_namespace() -> None:
     """A ServiceAccount is one of its namespace."""
     subjects = [{"kind": "User", "name": "a"}, {"kind": "ServiceAccount", "namespace": "b", "name": "a"}]

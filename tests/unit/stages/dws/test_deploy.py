@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Delete
-from dws_on_csm.model.step import Check, Constant, Facts, StepContext
+from dws_on_csm.model.step import Check, Constant, Facts, Step, StepContext
 from dws_on_csm.stages.dws import cert_manager_overlay, deploy, manifests, readiness
 
 WEBHOOK: Mapping[str, Any] = {
@@ -114,3 +115,51 @@ def test_a_workflow_that_is_at_work_keeps_the_webhook(monkeypatch: pytest.Monkey
     checks = {one.name: one for one in deploy.STAGE.steps if isinstance(one, Check)}
     found = checks["jobs"].judge(StepContext(here.site, here.facts, "slurmctl1"), seen)
     assert [one.name for one in found] == ["workflow-live"]
+
+
+@pytest.mark.parametrize(
+    ("change", "available", "accepted"),
+    [("replicas", 3, "objects-differ"), ("image", 3, "objects-differ"), ("image", 0, ""), ("missing", 0, "")],
+)
+def test_accepted_differences_stay(change: str, available: int, accepted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every object exists and the webhook answers; then nothing interrupts it, and no Workflow stands in the way."""
+    here = place(change, available, monkeypatch)
+    applied = next(one for one in deploy.STAGE.steps if one.name == "applied")
+    have = deploy._read_applied(here, here.facts.one("deploy.applied"))
+    assert isinstance(applied, Step) and applied.accepted_as
+    assert applied.accepted_as(here, have, deploy._want_applied(here)) == accepted
+    accepting = StepContext(replace(here.site, accept=frozenset({"objects-differ"})), here.facts, here.host)
+    assert not deploy._interrupts(accepting)
+
+
+RULES = [{"apiGroups": [names.GROUP], "resources": ["workflows"], "verbs": ["create", "get", "patch", "delete"]}]
+WIDER = [{**RULES[0], "resources": ["workflows", "storages"]}]
+
+
+@pytest.mark.parametrize(
+    ("odd", "rules", "accept", "accepted"),
+    [
+        (["ClusterRole dws-workload-manager"], RULES, (), "role-differs"),
+        (["ClusterRole dws-workload-manager"], WIDER, (), ""),
+        (["ClusterRole dws-workload-manager", "Deployment dws-webhook"], RULES, (), ""),
+        (["ClusterRole dws-workload-manager", "Deployment dws-webhook"], RULES, ("objects-differ",), "role-differs"),
+        (["ClusterRole dws-manager-role"], RULES, ("objects-differ",), ""),
+        (["ClusterRoleBinding dws-x", "Deployment dws-webhook"], RULES, ("objects-differ",), ""),
+    ],
+)
+def test_what_gives_rights_is_accepted_for_the_plugins_harmless_role_alone(
+    odd: list[str], rules: Any, accept: tuple[str, ...], accepted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rules may look different, or allow less than upstream's; a role that allows more is put back."""
+    role = {
+        "apiVersion": "rbac/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "dws-workload-manager"},
+        "rules": RULES,
+    }
+    monkeypatch.setattr(manifests, "wanted", lambda place: [role])
+    site = load(DEFAULT)
+    site = replace(site, versions=replace(site.versions, dws="0.1.12"), accept=frozenset(accept))
+    facts = {"deploy.available": {"m": {"answers": True}}, "access.role": {"m": {"rules": rules}}}
+    have = {"missing": [], "not as rendered": [f"{one}: rules" for one in odd]}
+    assert deploy._accepted_applied(StepContext(site, Facts(facts), "m"), have, None) == accepted

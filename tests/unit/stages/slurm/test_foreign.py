@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from dws_on_csm.config import acceptable
 from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.model.actions import Put
 from dws_on_csm.model.step import Facts, Removal, Step, StepContext
 from dws_on_csm.stages.slurm import controller, foreign, hooks, plugin, slurmctld
 from tests.unit.stages.slurm.test_controller import CONF, GOOD, RUNNING, TEXT
@@ -111,3 +113,42 @@ def test_which_difference_is_an_edited_plugin(change: dict[str, str], expected: 
     seen = {"preflight.controller": {"slurmctl": {"hooks": ["slurm_bb_pools"]}}}
     want = {"mode": "644", "owner": "root:root", "text": OURS, "compiles": "with lua"}
     assert plugin._covered_lua(StepContext(SITE, Facts(seen), "slurmctl"), want | change, want) == expected
+
+
+EDITED = OURS + "-- edited\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "now", "exact", "text"),
+    [
+        ("644", "644", True, OURS),
+        ("666", "666", True, EDITED),
+        ("666", "644", True, EDITED),
+        ("666", "666", False, OURS),
+    ],
+)
+def test_an_accepted_edit_keeps_its_text_where_its_mode_is_corrected(
+    first: str, now: str, exact: bool, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its mode alone is corrected, and only as long as nobody edits it meanwhile. Bytes that are no text are left as they are."""
+    monkeypatch.setattr(plugin, "upstream", lambda place: {plugin.LUA: OURS, plugin.CONF: ""})
+    monkeypatch.setattr(hooks, "with_shim", lambda place, text: text)
+    monkeypatch.setattr(controller, "interpreter", lambda place: "")
+    monkeypatch.setattr(controller, "found", lambda place: {"linked": []})
+    file = {"owner": "root:root", "compiled": {}, "text": EDITED, "exact": exact}
+    seen = {"preflight.controller": {"slurmctl": {"hooks": ["slurm_bb_pools"]}}}
+    facts = Facts(
+        {**seen, "plugin.lua": {"slurmctl": {**file, "mode": now}}},
+        {"plugin.lua": {"slurmctl": {**file, "mode": first}}},
+    )
+    place = StepContext(replace(SITE, accept=frozenset({"plugin-edited"})), facts, "slurmctl")
+    monkeypatch.setattr(hooks, "asked", lambda place: ["slurm_bb_pools"])
+    have, want = plugin._read_lua(place, {**file, "mode": now}), plugin._want_lua(place)
+    assert want["text"] == text and want["mode"] == "644"
+    if text == EDITED:
+        (put,) = plugin._change_lua(place, have, want)
+        assert isinstance(put, Put) and put.content == EDITED.encode() and "cmp -s" in put.check
+    else:
+        assert plugin._covered_lua(place, have, want) == "plugin-edited"
+    refused = StepContext(SITE, facts, "slurmctl")
+    assert plugin._want_lua(refused)["text"] == OURS
