@@ -1,4 +1,4 @@
-"""What others have put into DWS's namespace: with anything of theirs in it, no rollback takes it away."""
+"""Objects of others in DWS's namespace: no rollback removes a namespace that has any."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.stages.dws import installed
 
 _PASSING = frozenset({"endpoints", "endpointslices", "events", "leases", "policyreports"})
-"""Kinds of objects that Kubernetes and its like write by themselves, and that hold nothing of anybody."""
+"""Kinds of objects that Kubernetes and other controllers write automatically, and that hold nobody's data."""
 
 _OF_EVERY_NAMESPACE = frozenset(
     {
@@ -28,30 +28,28 @@ _GONE = (404, 405)
 
 
 def found(cluster: Cluster, own: Collection[str] = ()) -> list[str]:
-    """What is in DWS's namespace and belongs to nobody whom this tool knows, as PLURAL/NAME; of an API that does not answer,
-    that. Raises ClusterError where nobody says which kinds of objects there are.
+    """The objects in DWS's namespace that neither DWS nor this tool made, as PLURAL/NAME; an API that does not respond counts as
+    one. Raises ClusterError where discovery fails.
 
-    As long as DWS is there, its own things are, too: those called dws-*, and the objects of its kinds. `own`: labels of others.
+    While DWS is installed, objects called dws-*, and the objects of its kinds, are its own. `own`: labels of more own objects.
     """
     kinds = list(_kinds(cluster))
     with ThreadPoolExecutor(4) as pool:
-        every = [one for some in pool.map(lambda kind: _listed(cluster, *kind), kinds) for one in some]
+        objects = [one for some in pool.map(lambda kind: _listed(cluster, *kind), kinds) for one in some]
     spaced = {kind for _, _, kind in kinds}
-    of_dws = any(cluster.get(path) for path in installed.TRACES.values())
+    dws_installed = any(cluster.get(path) for path in installed.TRACES.values())
     left = {
         label
-        for label, group, meta in every
-        if label not in own and not _comes_by_itself(label, meta, spaced) and not (of_dws and _dws(label, group))
+        for label, group, meta in objects
+        if label not in own
+        and not _automatic(label, meta, spaced)
+        and not (dws_installed and (group == names.GROUP or label.partition("/")[2].startswith("dws-")))
     }
     return sorted(left)
 
 
-def _dws(label: str, group: str) -> bool:
-    return group == names.GROUP or label.partition("/")[2].startswith("dws-")
-
-
 def _kinds(cluster: Cluster) -> Iterator[tuple[str, str, str]]:
-    """Of each kind that objects in a namespace may have: its API version's path, its plural, and KIND.GROUP."""
+    """Each kind that objects in a namespace may have: the path of its API version, its plural, and KIND.GROUP."""
     groups = (cluster.get("/apis") or {"groups": []})["groups"]
     for path in ["/api/v1", *(f"/apis/{one['preferredVersion']['groupVersion']}" for one in groups)]:
         group = path.split("/")[2] if path != "/api/v1" else ""
@@ -61,7 +59,7 @@ def _kinds(cluster: Cluster) -> Iterator[tuple[str, str, str]]:
             yield path, "", ""
             continue
         for one in kinds:
-            # what can't be deleted goes with nothing: measurements, reviews
+            # kinds that cannot be deleted, as measurements and reviews, do not count
             if one["namespaced"] and "/" not in one["name"] and {"list", "delete"} <= {*one["verbs"]}:
                 yield path, one["name"], f"{one['kind']}.{group}"
 
@@ -76,22 +74,18 @@ def _listed(cluster: Cluster, path: str, plural: str, kind: str) -> Sequence[tup
             raise ClusterError(0, path)
         every = cluster.metadata(f"{path}/namespaces/{names.NAMESPACE}/{plural}")
     except ClusterError as error:
-        # nobody can say that nothing of it is there
-        unknown = f"{plural or 'objects'} of {path.split('/', 2)[2]}, which does not answer"
+        # such objects may exist
+        unknown = f"{plural or 'objects'} of {path.split('/', 2)[2]}, which does not respond"
         return () if error.status in _GONE else ((unknown, group, {}),)
     return [(f"{plural}/{one['name']}", group, one) for one in every]
 
 
-def _comes_by_itself(label: str, meta: Mapping[str, Any], spaced: Collection[str]) -> bool:
-    """Whether an object goes anyway, comes with every namespace, or goes with an owner in this one, which counts instead."""
+def _automatic(label: str, meta: Mapping[str, Any], spaced: Collection[str]) -> bool:
+    """Whether an object is being deleted, is in every namespace, or is deleted with an owner in this one, which counts instead."""
     if "deletionTimestamp" in meta or label in _OF_EVERY_NAMESPACE:
         return True
     notes = meta.get("annotations") or {}
     if _LEADER in notes or (_TOKEN in notes and label.startswith("secrets/")):
         return True
-    owners = [f"{one['kind']}.{_group(one['apiVersion'])}" for one in meta.get("ownerReferences") or []]
+    owners = [f"{one['kind']}.{one['apiVersion'].rpartition('/')[0]}" for one in meta.get("ownerReferences") or []]
     return bool(owners) and all(one in spaced for one in owners)
-
-
-def _group(version: str) -> str:
-    return version.rpartition("/")[0]

@@ -1,4 +1,4 @@
-"""CRDs of DWS that are being deleted for ever: somebody's undeploy took DWS away while a Workflow was there."""
+"""CRDs of DWS whose deletion never ends: somebody undeployed DWS while Workflows existed."""
 
 from __future__ import annotations
 
@@ -6,74 +6,79 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.model.actions import Action, Delete, RunScript
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Refused, Removal, Step, StepContext, Value
+from dws_on_csm.model.step import ApiLook, Check, Constant, Fact, Finding, Refused, Removal, Step, StepContext, Value
 from dws_on_csm.stages.dws import in_use, installed, persistent_storage, workflows
 
-FACT = "preflight.stuck"
-"""Where what `check` finds is kept: what its first look found is what was typed by names or their number."""
+FACT: Fact[list[dict[str, Any]]] = Fact("preflight", "stuck")
+"""See dws_objects.data. Names or a number that somebody typed refer to what the first look of a run returned."""
 
-LEAK = (
-    "; its finalizer would be cleared, and then nothing says any more that it is there: what its storage driver has "
-    "allocated stays allocated, and what users have stored on it is out of reach"
-)
+
+class Stuck(TypedDict):
+    """CRDs that are being deleted, by plural: {"version", "objects": NAMESPACE/NAME -> finalizers and uid}.
+
+    data   see dws_objects.data: those of these objects that stand for data of users and would be released, also where a lost
+           Workflow owns them: nobody ends it any more, so nothing else frees their storage
+    """
+
+    crds: dict[str, dict[str, Any]]
+    data: list[dict[str, Any]]
+
+
+LEAK = "; if its finalizer is cleared, no record of it is left: its storage stays allocated, and users lose access to their data"
 
 
 def check(due: Callable[[StepContext], bool]) -> Check:
-    """The check `stuck` of preflight: no data of users is among what would be set free, unless that was typed.
+    """The check `stuck` of preflight: no data of users is among the objects to release, unless somebody typed its name.
 
-    due   where DWS goes as a whole, and persistent_storage.check asks about all of it
+    due   whether all of DWS is removed, so that persistent_storage.check covers all of it
     """
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
         return _objections(ctx, have)
 
     def look(ctx: StepContext) -> ApiLook | Constant:
-        return ApiLook(lambda cluster: _stuck(cluster)["data"]) if there(ctx) and not due(ctx) else Constant([])
+        return FACT.api(lambda cluster: _read(cluster)["data"]) if there(ctx) and not due(ctx) else Constant([])
 
-    return Check("stuck", "master", look, judge)
+    return Check(FACT.step, "master", look, judge)
 
 
 def agreed(ctx: StepContext) -> bool:
-    """Whether it was typed for all that the preflight found, or it found nothing."""
-    return not _objections(ctx, ctx.facts.one(FACT))
+    """Whether somebody typed the names, or the number, of all data that the preflight found."""
+    found = ctx.facts.one(FACT)
+    return not _objections(ctx, found)
 
 
 def _objections(ctx: StepContext, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
-    first: Sequence[Mapping[str, Any]] = next(iter(ctx.facts.first.get(FACT, {}).values()), [])
-    told = persistent_storage.refusals(ctx.site.deletes, first, found)
-    return [one if one.name == "storage-not-agreed" else replace(one, text=one.text + LEAK) for one in told]
+    first: Sequence[Mapping[str, Any]] = next(iter(ctx.facts.first.get(FACT.name, {}).values()), [])
+    findings = persistent_storage.refusals(ctx.site.deletes, first, found)
+    return [one if one.name == "storage-not-agreed" else replace(one, text=one.text + LEAK) for one in findings]
 
 
 def step(stage: str) -> Step:
-    """The step `stuck` of `stage`: no CRD of DWS is being deleted for ever, held back by an object that nobody can finish."""
-
-    def crds(ctx: StepContext) -> Value:
-        return ctx.facts.one(f"{stage}.stuck")["crds"]
-
-    def takes(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
-        return _lost(ctx, stage, crds(ctx))
+    """The step `stuck` of `stage`: no CRD of DWS waits for an object whose deletion nobody can complete any more."""
+    fact: Fact[Stuck] = Fact(stage, "stuck")
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        if stop := _objections(ctx, ctx.facts.one(f"{stage}.stuck")["data"]):
-            raise Refused(*stop)
-        return _free(crds(ctx))
+        if objections := _objections(ctx, ctx.facts.one(fact)["data"]):
+            raise Refused(*objections)
+        return _clear_all(ctx.facts.one(fact)["crds"])
 
     return Step(
-        "stuck",
+        fact.step,
         "master",
-        lambda ctx: ApiLook(_stuck) if there(ctx) else Constant({"crds": {}, "data": []}),
+        lambda ctx: fact.api(_read) if there(ctx) else Constant({"crds": {}, "data": []}),
         lambda ctx: {},
         change,
         read=lambda ctx, found: found["crds"],
         settle_seconds=lambda site: 30.0,
-        status_text=_held,
-        removes=takes,
-        hint="an object that has finalizers of somebody else's waits for them: see who serves them",
+        status_text=_stuck_status,
+        removes=lambda ctx, have, want: _removals(ctx, stage, ctx.facts.one(fact)),
+        hint="an object may also wait for a finalizer that is not DWS's: see which controller serves that finalizer",
     )
 
 
@@ -82,15 +87,10 @@ def there(ctx: StepContext) -> bool:
     return any(crd["deleting"] for crd in installed.found(ctx)["crds"].values())
 
 
-def _stuck(cluster: Cluster) -> Value:
-    """CRDs that are being deleted, by plural: {"crds": {"version", "objects": NAMESPACE/NAME -> finalizers and uid}, "data"}.
-
-    data   see dws_objects.data: those of these objects that stand for data of users and would be set free. Of a Workflow that is
-           lost, too: nobody ends it any more who would free what was allocated for it
-    """
+def _read(cluster: Cluster) -> Stuck:
     crds = {plural: crd for plural, crd in installed.crds(cluster).items() if crd["deleting"]}
     kinds = {plural: installed.objects(cluster, plural, crd) for plural, crd in crds.items()}
-    freed = {plural: [one for one in some if _ours(_finalizers(one))] for plural, some in kinds.items()}
+    released = {plural: [one for one in some if _of_dws(_finalizers(one))] for plural, some in kinds.items()}
     return {
         "crds": {
             plural: {
@@ -101,7 +101,7 @@ def _stuck(cluster: Cluster) -> Value:
             }
             for plural, some in kinds.items()
         },
-        "data": dws_objects.data({plural: some for plural, some in freed.items() if plural != "workflows"}),
+        "data": dws_objects.data({plural: some for plural, some in released.items() if plural != "workflows"}),
     }
 
 
@@ -109,47 +109,48 @@ def _finalizers(one: Mapping[str, Any]) -> list[str]:
     return list(one["metadata"].get("finalizers", []))
 
 
-def _ours(finalizers: Sequence[str]) -> bool:
+def _of_dws(finalizers: Sequence[str]) -> bool:
     return any(one.startswith(names.GROUP) for one in finalizers)
 
 
-def _free(crds: Value) -> Sequence[Action]:
-    """DWS's finalizers are cleared. Its webhooks go first: one that has no pods refuses every change of a Workflow."""
-    held_back = [
+def _clear_all(crds: Value) -> Sequence[Action]:
+    """Clear DWS's finalizers. Its webhooks are deleted first: a webhook without pods rejects every change of a Workflow."""
+    waiting = [
         (f"{plural}.{crd['version']}.{names.GROUP}", name, one)
         for plural, crd in crds.items()
         for name, one in crd["objects"].items()
-        if _ours(one["finalizers"])
+        if _of_dws(one["finalizers"])
     ]
     webhooks = [Delete(path) for label, path in installed.TRACES.items() if "WebhookConfiguration" in label]
-    return [*webhooks, *(_clear(*one) for one in held_back)] if held_back else []
+    return [*webhooks, *(_clear(*one) for one in waiting)] if waiting else []
 
 
 def _clear(resource: str, name: str, one: Mapping[str, Any]) -> RunScript:
-    """Of this very object: the API server takes the uid for a condition."""
+    """Clear DWS's finalizers of this very object: with its uid in the patch the API server changes no other object."""
     space, _, short = name.partition("/")
-    left = [finalizer for finalizer in one["finalizers"] if not finalizer.startswith(names.GROUP)]
-    patch = json.dumps({"metadata": {"uid": one["uid"], "finalizers": left}})
+    others = [finalizer for finalizer in one["finalizers"] if not finalizer.startswith(names.GROUP)]
+    patch = json.dumps({"metadata": {"uid": one["uid"], "finalizers": others}})
     words = ["kubectl", "patch", resource, short, "--namespace", space, "--type", "merge", "--patch", patch]
     return RunScript(f"clear DWS's finalizer of {resource.partition('.')[0]} {name}", shlex.join(words))
 
 
-def _held(have: Value) -> str:
-    """What holds CRDs back, in words."""
-    told = []
+def _stuck_status(have: Value) -> str:
+    """The objects for which the CRDs' deletion waits, in words."""
+    sentences = []
     for plural, crd in have.items():
         objects = [
             f"{name} (finalizers {', '.join(one['finalizers']) or 'none'})" for name, one in crd["objects"].items()
         ]
-        told.append(f"CRD {plural} is being deleted" + (f", and held back by {', '.join(objects)}" if objects else ""))
-    return "; ".join(told)
+        sentences.append(f"CRD {plural} is being deleted" + (f" and waits for {', '.join(objects)}" if objects else ""))
+    return "; ".join(sentences)
 
 
-def _lost(ctx: StepContext, stage: str, crds: Value) -> Sequence[Removal]:
-    """What is asked before they are freed: each by name, a Workflow with its job."""
+def _removals(ctx: StepContext, stage: str, stuck: Stuck) -> Sequence[Removal]:
+    """The objects to release, for the confirmation: each by name, a Workflow with its job."""
     every, jobs = in_use.found(ctx, stage)
     words = {workflows.label(one): workflows.told(one, jobs) for one in every}
-    told = [
+    crds = stuck["crds"]
+    objects = [
         words.get(name, f"Workflow {name}") if plural == "workflows" else f"{plural} {name}"
         for plural, crd in crds.items()
         for name in crd["objects"]
@@ -157,7 +158,6 @@ def _lost(ctx: StepContext, stage: str, crds: Value) -> Sequence[Removal]:
     things = frozenset(
         f"{plural} {name} ({one['uid']})" for plural, crd in crds.items() for name, one in crd["objects"].items()
     )
-    why = "half deleted by an undeploy, so that nobody can finish it any more: its finalizer is cleared, and it is gone"
-    data = ctx.facts.one(f"{stage}.stuck")["data"]
-    more = "".join(f"; {dws_objects.told(dict(one))}{LEAK}" for one in data)
-    return [Removal(f"{'; '.join(told)}: {why}{more}", things)] if told else []
+    why = "an undeploy deleted it only in part, and nothing can complete that any more: its finalizer is cleared, which removes it"
+    more = "".join(f"; {dws_objects.told(dict(one))}{LEAK}" for one in stuck["data"])
+    return [Removal(f"{'; '.join(objects)}: {why}{more}", things)] if objects else []

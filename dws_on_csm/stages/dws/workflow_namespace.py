@@ -1,4 +1,4 @@
-"""The namespace that Workflows are created in: that it is there, and that none is left in the one before."""
+"""The namespace of Workflows: it has to exist, and none may be left in the former one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Stage, Step
 from dws_on_csm.stages.dws import workflows
 
 LISTED = 5
-"""Workflows that are named; of more the number is told."""
+"""So many Workflows are named in a message; of more it says the number."""
 
 
 def state(cluster: Cluster, site: Site) -> str:
@@ -28,7 +28,7 @@ def _state(cluster: Cluster, name: str) -> str:
 
 
 def _look(ctx: StepContext) -> ApiLook:
-    """It, and in which namespaces Workflows are: {"state", "workflows": namespace -> names}."""
+    """The namespace and the Workflows of all namespaces: {"state", "workflows": namespace -> names}."""
 
     def read(cluster: Cluster) -> Value:
         return {"state": state(cluster, ctx.site), "workflows": _by_space(cluster)}
@@ -45,67 +45,72 @@ def _by_space(cluster: Cluster) -> dict[str, list[str]]:
 
 
 def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
-    """It has to be there, or may be made; and no Workflow may be where the kubeconfigs that are in use name another one."""
-    return [*_there(ctx, have["state"]), *_left(ctx, have["workflows"])]
+    """Findings where the namespace does not exist and may not be created, or where Workflows are left in a former namespace."""
+    return [*_judge_state(ctx, have["state"]), *_judge_leftover(ctx, have["workflows"])]
 
 
-def _there(ctx: StepContext, found: str) -> Iterator[Finding]:
+def _judge_state(ctx: StepContext, found: str) -> Iterator[Finding]:
     site = ctx.site
     if found == "there" or (found == "missing" and site.access.create_namespace):
         return
-    text = f"the namespace {site.access.namespace}, where Workflows are to be created (access.namespace), is {found}"
-    fix = "correct access.namespace, or set access.create_namespace: true, and it is made"
+    text = (
+        f"the namespace {site.access.namespace}, in which the plugin creates Workflows (access.namespace), is {found}"
+    )
+    fix = "correct access.namespace, or set access.create_namespace: true to create it"
     yield Finding(
-        "namespace-missing", text, fix if found == "missing" else "wait until it is gone, or name another one"
+        "namespace-missing",
+        text,
+        fix if found == "missing" else "wait until it is deleted, or set another access.namespace",
     )
 
 
-def _left(ctx: StepContext, found: dict[str, list[str]]) -> Iterator[Finding]:
+def _judge_leftover(ctx: StepContext, found: dict[str, list[str]]) -> Iterator[Finding]:
     new = ctx.site.access.namespace
     for old, hosts in _in_use(ctx).items():
         if old == new or not (some := found.get(old)):
             continue
         text = (
-            f"{_some(some)} in the namespace {old}, which the kubeconfig on {', '.join(hosts)} names: "
-            f"with {new} (access.namespace) there the plugin finds these Workflows no more, and nobody ends them"
+            f"{_names_text(some)} in the namespace {old}, which the kubeconfig on {', '.join(hosts)} names: "
+            f"with {new} (access.namespace) the plugin would no longer find these Workflows, and nothing would end them"
         )
-        fix = f"set access.namespace back to {old} until their jobs are through (`invoke workflows` lists them)"
+        fix = f"set access.namespace back to {old} until their jobs are complete (`invoke workflows` lists them)"
         yield Finding("workflows-in-old-namespace", text, fix)
 
 
 def moved(spaces: Mapping[str, tuple[str, str]]) -> Check:
-    """The check `spaces`: where a rollback brings back a kubeconfig that names another namespace, that one is there, and no
-    Workflow is in the one that is named now.
+    """The check `spaces`: where a rollback restores a kubeconfig that names another namespace, that namespace exists, and no
+    Workflow is in the present one.
 
-    spaces   controller -> the namespace that its kubeconfig names now, and the one that it names afterwards
+    spaces   controller -> the namespace that its kubeconfig names now, and the one that it names after the rollback
     """
 
     def read(cluster: Cluster) -> Value:
-        there = {new: _state(cluster, new) for _, new in spaces.values()}
-        return {"states": there, "workflows": _by_space(cluster)}
+        states = {new: _state(cluster, new) for _, new in spaces.values()}
+        return {"states": states, "workflows": _by_space(cluster)}
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
-        told = []
+        findings = []
         for old, new in sorted(set(spaces.values())):
             hosts = ", ".join(host for host, both in spaces.items() if both == (old, new))
             if have["states"][new] != "there":
                 text = f"the namespace {new}, which the former kubeconfig on {hosts} names, is {have['states'][new]}"
-                told.append(Finding("namespace-missing", text, f"`kubectl create namespace {new}` on the master"))
+                fix = f"run `kubectl create namespace {new}` on the master"
+                findings.append(Finding("namespace-missing", text, fix))
             if some := have["workflows"].get(old):
                 text = (
-                    f"{_some(some)} in the namespace {old}, which the kubeconfig on {hosts} names: the former one, which would "
-                    f"come back, names {new}, and there the plugin finds these Workflows no more, and nobody ends them"
+                    f"{_names_text(some)} in the namespace {old}, which the kubeconfig on {hosts} names: the rollback restores a "
+                    f"kubeconfig that names {new}; with it the plugin would not find these Workflows, and nothing would end them"
                 )
-                fix = "wait until their jobs are through (`invoke workflows` lists them), and run again"
-                told.append(Finding("workflows-in-old-namespace", text, fix))
-        return told
+                fix = "wait until their jobs are complete (`invoke workflows` lists them), then run the same command again"
+                findings.append(Finding("workflows-in-old-namespace", text, fix))
+        return findings
 
     return Check(
         "spaces", "master", lambda ctx: ApiLook(read) if spaces else Constant({"states": {}, "workflows": {}}), judge
     )
 
 
-def _some(found: Sequence[str]) -> str:
+def _names_text(found: Sequence[str]) -> str:
     return ", ".join(found[:LISTED]) + (f" and {len(found) - LISTED} more" if len(found) > LISTED else "")
 
 
@@ -121,8 +126,8 @@ def _in_use(ctx: StepContext) -> dict[str, list[str]]:
 CHECK = Check("namespace", "master", _look, judge)
 
 
-def _make(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    """It is made, and not kept in mind as an object of this run: a rollback would take away whatever is in it by then."""
+def _create(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    """Create it, without recording it as an object of this run: a rollback would remove all that is in it by then."""
     manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ctx.site.access.namespace}}
 
     def ask(cluster: Cluster) -> bytes:
@@ -140,9 +145,9 @@ STAGE = Stage(
             "master",
             lambda ctx: ApiLook(lambda cluster: state(cluster, ctx.site)),
             lambda ctx: "there",
-            _make,
-            hint="`kubectl get namespaces` on the master shows it",
+            _create,
+            hint="run `kubectl get namespaces` on the master to see it",
         ),
     ),
 )
-"""Where the site file says so: before anything needs it. No undeploy and no rollback takes it away."""
+"""Created where the site file says so, before anything needs it. No undeploy and no rollback removes it."""

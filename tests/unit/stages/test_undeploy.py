@@ -681,10 +681,10 @@ def test_stuck_objects_lose_dwss_finalizers_and_no_others() -> None:
         "default/bb2": {"uid": "2", "finalizers": ["other/y"]},
     }
     have = {"workflows": {"version": "v1alpha2", "objects": held}}
-    actions = list(stuck_crds._free(have))
+    actions = list(stuck_crds._clear_all(have))
     assert [type(one) for one in actions] == [Delete, Delete, RunScript]
     assert isinstance(actions[2], RunScript) and '"uid": "1", "finalizers": ["nnf.cray.hpe.com/x"]' in actions[2].script
-    assert "default/bb2 (finalizers other/y)" in stuck_crds._held(have)
+    assert "default/bb2 (finalizers other/y)" in stuck_crds._stuck_status(have)
 
 
 # --- the Slurm side

@@ -132,7 +132,7 @@ def test_who_does_not_answer_may_have_something_there(path: str) -> None:
     site = of_itself()
     site.broken = path
     told = foreign_objects.found(site)  # type: ignore[arg-type]
-    assert any(one.endswith("of apps/v1, which does not answer") for one in told)
+    assert any(one.endswith("of apps/v1, which does not respond") for one in told)
 
 
 # --- the rollback

@@ -217,8 +217,8 @@ def test_what_is_set_free_takes_nothing_along_either(there: Path, tmp_path: Path
     kind, one = STUCK_KINDS["persistentstorageinstances"]
     place = a_place("a")
     data = [{**each, "path": "/x"} for each in dws_objects.data({f"{kind.lower()}s": [one]})]
-    place.facts.found[stuck_crds.FACT] = {MASTER: data}
-    place.facts.first[stuck_crds.FACT] = {MASTER: data}
+    place.facts.found[stuck_crds.FACT.name] = {MASTER: data}
+    place.facts.first[stuck_crds.FACT.name] = {MASTER: data}
     seen = {"owned": [{**(found(there, CLAIM)["owned"][0]), "data": True}], "unasked": []}
     assert not owned.check(lambda place: False).judge(place, seen)
     no = replace(place, site=replace(place.site, deletes=""))

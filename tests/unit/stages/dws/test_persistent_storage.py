@@ -552,7 +552,7 @@ def set_free(typed: str, cluster: Any, *, agreed: bool = True) -> list[Any]:
     assert isinstance(check, Check)
     found = check.look(place).read(cluster)  # type: ignore[union-attr]
     if agreed:
-        place.facts.first[stuck_crds.FACT] = place.facts.found[stuck_crds.FACT] = {MASTER: found}
+        place.facts.first[stuck_crds.FACT.name] = place.facts.found[stuck_crds.FACT.name] = {MASTER: found}
         if told := check.judge(place, found):
             raise Refused(*told)
     step = stuck_crds.step("replace")
@@ -582,7 +582,7 @@ def test_no_finalizer_of_persistent_storage_is_cleared_unless_that_was_typed(
         with pytest.raises(Refused) as refused:
             set_free(typed, cluster, agreed=agreed)
         told = refused.value.findings
-        assert "allocated stays allocated" in told[0].text
+        assert "its storage stays allocated" in told[0].text
         assert (told[-1].name == "storage-not-agreed") == agreed
         assert f"{kind} default/a" in told[0].text
 

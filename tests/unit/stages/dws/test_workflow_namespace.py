@@ -103,8 +103,8 @@ def test_which_namespaces_a_rollback_changes(
         ("there", False, None),
         ("missing", False, "set access.create_namespace: true"),
         ("missing", True, None),
-        ("being deleted", False, "wait until it is gone"),
-        ("being deleted", True, "wait until it is gone"),
+        ("being deleted", False, "wait until it is deleted"),
+        ("being deleted", True, "wait until it is deleted"),
     ],
 )
 def test_a_namespace_that_is_not_there_is_told_before_anything_is_touched(
@@ -206,7 +206,7 @@ def test_it_is_made_before_anything_needs_it_and_only_where_that_is_asked_for() 
 
 def test_no_rollback_takes_it_away() -> None:
     """It is created as no object of the run: others may have put something there since."""
-    (action,) = workflow_namespace._make(place(site(create_namespace=True)), "missing", "there")
+    (action,) = workflow_namespace._create(place(site(create_namespace=True)), "missing", "there")
     assert isinstance(action, CallApi) and action.objects == ()
     cluster = Cluster({})
     action.ask(cluster)  # type: ignore[arg-type]
