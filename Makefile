@@ -1,58 +1,58 @@
-# make demo | test | check | setup. Everything that is installed goes into .venv, the cache, or comes from apt.
+# make demo | test | check | setup. Python packages go into .venv, builds into the cache, programs come from apt.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# Two workers have a lab of their own, the third one has what needs none: while some wait for pods, another is at work.
-# A lab takes up to 4 GiB of memory, and some files bring up one more.
+# Two workers have a lab each; the third runs tests that need no lab while the others wait for pods.
+# A lab takes up to 4 GiB of memory, and some test files boot one more.
 WORKERS ?= $(shell awk '/^MemAvailable/ {print ($$2 > 13000000) ? 3 : ($$2 > 9000000) ? 2 : 1}' /proc/meminfo)
 PYTEST := $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-# Parallel make would run style and tests at once, and mix what they print.
+# Parallel make would run checks and tests at the same time, and mix their output.
 .NOTPARALLEL:
 .PHONY: help setup demo test fast mutants tools parts check lint format types completion clean
 
-help: ## What there is to make
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## Install what is needed into .venv (apt packages too, where this runs as root)
+setup: $(READY) ## Create .venv with all Python packages (as root also installs missing apt packages)
 
 $(READY): pyproject.toml constraints.txt lab/setup.sh
 	sh lab/setup.sh $(PYTHON) $(VENV)
 	touch $@
 
-demo: $(READY) ## A site in a box, DWS installed on it, proven by a job
+demo: $(READY) ## Boot a site in a box, install DWS on it, and prove it with a job
 	$(BIN)/invoke demo
 
-test: $(READY) check tools parts ## All tests, those on the lab included
+test: $(READY) check tools parts ## Run all tests, also those on the lab
 	$(PYTEST)
 
-fast: $(READY) tools ## The tests that need no lab
+fast: $(READY) tools ## Run the tests that need no lab
 	$(PYTEST) -m 'not lab'
 
-mutants: $(READY) tools ## Change the code in one place at a time, and see whether its tests notice (as root; 20 minutes)
+mutants: $(READY) tools ## Change one place of the code at a time, and report changes that no test notices (as root; 20 minutes)
 	$(BIN)/python -m tests.mutants
 
-parts: $(READY) ## What labs are made of, built into the cache (15 minutes the first time)
+parts: $(READY) ## Build the parts of labs into the cache (15 minutes the first time)
 	$(BIN)/invoke lab.build --name test
 
-tools: ## The programs that tests call: sshd, sudo, Lua, ...
+tools: ## Install the programs that tests call: sshd, sudo, Lua, ...
 	sh tests/tools.sh
 
-check: lint types ## Style, formatting, types
+check: lint types ## Check style, formatting, imports, types
 
-lint: $(READY) ## Style and formatting (ruff), and which room may import which (import-linter)
+lint: $(READY) ## Check style and formatting (ruff), and which room imports which (import-linter)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 
-format: $(READY) ## ruff: put style and formatting right
+format: $(READY) ## Fix style and formatting (ruff)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-types: $(READY) ## mypy, strict
+types: $(READY) ## Check types (mypy, strict)
 	$(BIN)/mypy tasks.py fabfile.py dws_on_csm lab tests docs
 
-clean: ## Take the environment away; the lab and the cache stay
+clean: ## Remove .venv; labs and the cache stay
 	rm -rf $(VENV)
