@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from dws_on_csm.config.load import DEFAULT
 from dws_on_csm.config.site import Site
 from dws_on_csm.display.progress import fold
 from dws_on_csm.display.style import plural
@@ -123,7 +125,15 @@ def _changed(run: Run) -> str:
 
 
 def _command(options: Options, site: Site) -> str:
-    return options.again or f"invoke {options.task}{options.flags} --hosts {site.path}"
+    return options.again or f"invoke {options.task}{options.flags} {_selection(site)}"
+
+
+def _selection(site: Site) -> str:
+    """The options that select the site file and the hosts of this run."""
+    if site.limit is None:
+        return f"--hosts {site.path}"
+    nodes = shlex.quote(fold(sorted(site.limit)))
+    return f"--hosts {nodes}" if site.path == DEFAULT else f"--hosts {site.path} --limit {nodes}"
 
 
 def _counts(outcomes: Mapping[tuple[str, str, str], Outcome]) -> dict[str, int]:

@@ -10,9 +10,9 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names, slurm_conf
 from dws_on_csm.model.actions import Action, Remove
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Finding, Refused, ShellLook, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import Check, Finding, Refused, Removal, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.pod import discover, files
-from dws_on_csm.stages.slurm import activate, controller, plugin, slurmctld, transaction
+from dws_on_csm.stages.slurm import activate, controller, foreign, plugin, slurmctld, transaction
 
 _SLURM = {step.name: step for step in activate.STAGE.steps if isinstance(step, Step)}
 
@@ -91,15 +91,23 @@ def _remove(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     return [*files.config(ctx, dict.fromkeys(discover.PLUGIN)), *files.no_kubeconfig(ctx)]
 
 
-def _takes_files(ctx: StepContext, have: Value, want: Value) -> str:
+def _file_removals(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
+    """The files; and those among them that this tool did not install, each by its content: their burst buffer goes with them."""
     kept = "saved on the master, except the kubeconfig" if discover.of(ctx) else "saved there as before-images"
-    return f"{', '.join(have)} on {ctx.host} ({kept})"
+    own = [
+        replace(one, words=f"BEWARE: {one.words}")
+        for name in (plugin.LUA, plugin.CONF)
+        for one in foreign.takes(ctx, name)
+    ]
+    return [Removal(f"{', '.join(have)} on {ctx.host} ({kept})"), *own]
 
 
 FILES = Stage(
     "plugin",
     ("slurm",),
     (
+        Check("lua", "controller", lambda ctx: plugin.look_file(ctx, plugin.LUA), lambda ctx, have: ()),
+        Check("conf", "controller", lambda ctx: plugin.look_file(ctx, plugin.CONF), lambda ctx, have: ()),
         Step(
             "files",
             "controller",
@@ -107,7 +115,7 @@ FILES = Stage(
             lambda ctx: [],
             _remove,
             settle_seconds=discover.settle(0.0),
-            removes=_takes_files,
+            removes=_file_removals,
         ),
     ),
 )

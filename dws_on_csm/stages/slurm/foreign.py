@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from dws_on_csm.domain import slurm_conf
+from dws_on_csm.model import render
+from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.step import Finding, Removal, StepContext
 
 LUA, CONF = "burst_buffer.lua", "burst_buffer.conf"
@@ -50,6 +52,30 @@ def findings(ctx: StepContext, used: bool) -> Sequence[Finding]:
     text += "Slurm takes one burst buffer only, and the jobs that use that one would lose their storage"
     fix = "once no job needs that burst buffer any more, take BurstBufferType out of slurm.conf, restart slurmctld, and run again"
     return (Finding("other-burst-buffer", text, fix),)
+
+
+_IN_USE = """
+used() { printf '%s\\n' "$1" >&2; exit 1; }
+[ "$conf_code" = 0 ] || used "slurm.conf cannot be read, so it is unknown whether slurmctld uses $own"
+case $(conf_said BurstBufferType | tr '[:upper:]' '[:lower:]') in *burst_buffer/lua*)
+    used "slurm.conf has set BurstBufferType=burst_buffer/lua since this run began, so slurmctld uses the site's own $own"
+    ;;
+esac
+main=$(main_pid)
+if [ -n "$main" ]; then
+    maps=$(of_process "$main" maps) || used "slurmctld's memory cannot be read, so it is unknown whether it uses $own"
+    case $maps in */burst_buffer_lua.so*) used "slurmctld has loaded its burst buffer since this run began: it uses $own" ;; esac
+fi
+"""
+
+
+def guard(ctx: StepContext, name: str) -> Sequence[RunScript]:
+    """What goes before the replacement of a file that this tool did not install: slurmctld is asked again whether it uses it."""
+    if not any(seen == name for seen, _ in _seen(ctx)):
+        return ()
+    path, slurm = f"{ctx.site.slurm.folder}/{name}", ctx.site.slurm
+    script = render.script("lib/as.sh", "lib/slurmctld.sh", folder=slurm.folder, unit=slurm.service, own=path)
+    return (RunScript(f"check again that slurmctld does not use the site's own {path}", script + _IN_USE, 60.0),)
 
 
 def takes(ctx: StepContext, name: str) -> Sequence[Removal]:

@@ -98,14 +98,14 @@ def _change_repository(ctx: StepContext, have: Value, want: Value) -> Sequence[A
 
 
 def _look_lua(ctx: StepContext) -> ShellLook:
-    return _look_file(ctx, LUA, "lib/lua.sh")
+    return look_file(ctx, LUA, "lib/lua.sh")
 
 
 def _look_conf(ctx: StepContext) -> ShellLook:
-    return _look_file(ctx, CONF)
+    return look_file(ctx, CONF)
 
 
-def _look_file(ctx: StepContext, name: str, *before: str) -> ShellLook:
+def look_file(ctx: StepContext, name: str, *before: str) -> ShellLook:
     script = render.script(
         "lib/as.sh",
         *before,
@@ -209,7 +209,7 @@ def _change_conf(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]
 def _put(ctx: StepContext, name: str, text: str, check: str = "") -> Sequence[Action]:
     if discover.of(ctx):
         return files.config(ctx, {name: text})
-    return [Put(f"{ctx.site.slurm.folder}/{name}", text.encode(), 0o644, check=check)]
+    return [*foreign.guard(ctx, name), Put(f"{ctx.site.slurm.folder}/{name}", text.encode(), 0o644, check=check)]
 
 
 def load(ctx: StepContext, text: str) -> Sequence[Action]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import pytest
 
 from dws_on_csm.config import acceptable
 from dws_on_csm.config.load import DEFAULT, load
-from dws_on_csm.model.actions import Put
+from dws_on_csm.model.actions import Put, RunScript
 from dws_on_csm.model.step import Facts, Removal, Step, StepContext
-from dws_on_csm.stages.slurm import controller, foreign, hooks, plugin, slurmctld
+from dws_on_csm.stages.slurm import controller, deactivate, foreign, hooks, plugin, slurmctld
 from tests.unit.stages.slurm.test_controller import CONF, GOOD, RUNNING, TEXT
 
 SITE = load(DEFAULT)
@@ -152,3 +153,57 @@ def test_an_accepted_edit_keeps_its_text_where_its_mode_is_corrected(
         assert plugin._covered_lua(place, have, want) == "plugin-edited"
     refused = StepContext(SITE, facts, "slurmctl")
     assert plugin._want_lua(refused)["text"] == OURS
+
+
+STUBS = """set -eu
+conf_said() { printf '%s\\n' "$type"; }
+main_pid() { printf '%s\\n' "$main"; }
+of_process() { [ "$maps" != unreadable ] && printf '%s\\n' "$maps"; }
+own=/etc/slurm/burst_buffer.lua
+"""
+LOADED = "7f-80 r-xp 0 0 0 /usr/lib64/slurm/burst_buffer_lua.so"
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix"])
+@pytest.mark.parametrize(
+    ("code", "type_", "main", "maps", "why"),
+    [
+        ("0", "", "7", "7f-80 r-xp 0 0 0 /usr/sbin/slurmctld", ""),
+        ("0", "", "", "", ""),
+        ("0", "BurstBuffer_none", "", "", ""),
+        ("0", "Burst_Buffer/Lua", "", "", "BurstBufferType=burst_buffer/lua"),
+        ("0", "", "7", LOADED, "has loaded"),
+        ("0", "", "7", "unreadable", "cannot be read"),
+        ("1", "", "", "", "cannot be read"),
+    ],
+)
+def test_a_burst_buffer_that_came_into_use_meanwhile_stays(
+    shell: str, code: str, type_: str, main: str, maps: str, why: str
+) -> None:
+    """Right before the file is replaced slurmctld is asked again. Where that is unknown, the file stays too."""
+    settings = {"conf_code": code, "type": type_, "main": main, "maps": maps, "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [*shell.split(), "-c", STUBS + foreign._IN_USE], env=settings, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, why in done.stderr) == (1 if why else 0, True)
+
+
+def test_only_a_file_that_this_tool_did_not_install_is_guarded() -> None:
+    """The guard goes before the replacement, in the same script."""
+    for name in (plugin.LUA, plugin.CONF):
+        first, put = plugin._put(there(OWN_LUA, OWN_CONF), name, "x")
+        assert isinstance(first, RunScript) and f"own=/etc/slurm/{name}" in first.script and isinstance(put, Put)
+        (alone,) = plugin._put(there(OURS, "Directive=DW\n"), name, "x")
+        assert isinstance(alone, Put)
+
+
+def test_an_undeploy_says_what_it_did_not_install() -> None:
+    """Each such file by its content, whoever confirms."""
+    files = next(one for one in deactivate.FILES.steps if one.name == "files")
+    assert isinstance(files, Step)
+    have = ["/etc/slurm/burst_buffer.lua", "/etc/slurm/slurm-dws.kubeconfig"]
+    all_, own = files.removals(there(OWN_LUA), have, [])
+    assert "burst_buffer.lua of the site's own on slurmctl, which is not the plugin of DWS" in own.words
+    assert own.agreed != files.removals(there(OWN_LUA + "x = 1\n"), have, [])[1].agreed
+    assert files.removals(there(OURS), have, []) == (all_,)
+    assert {one.name for one in deactivate.FILES.steps} >= {"lua", "conf"}, "what `foreign` asks for is looked at"
