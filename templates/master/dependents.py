@@ -248,7 +248,7 @@ def with_owners(get, *kind):
 
 
 def dependents(get, ends):
-    """What Kubernetes deletes together with the objects `ends` (see dws_objects.ending), and what could not be looked at.
+    """What Kubernetes deletes together with the objects `ends` (see dws_objects.removed_with_dws), and what could not be looked at.
 
     Of each that one of them owns: kind, name, uid, created, owner (its label), under (the uids of its owners among them), others
     (its other owners), resource (as kubectl calls its kind), more (what it owns itself, at whatever remove, by label). An object
@@ -300,7 +300,7 @@ def look_for_owned(dying):
     try:
         with api() as get:
             kinds = of_dws(get)
-            found, unasked = dependents(get, ending(kinds, dying))
+            found, unasked = dependents(get, removed_with_dws(kinds, dying))
     except Silent as error:
         sys.exit(f"the API server does not say what objects of DWS own: {error}")
     stored = below(kinds, {one["uid"] for one in data(kinds)})

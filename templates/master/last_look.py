@@ -43,14 +43,14 @@ def look(saved, pending):
 def seen(saved, pending, asked):
     """What must not go stops it here; what is kept is saved. Returns what is to be deleted as it was seen: (plural, object)."""
     kinds = {plural: objects(plural, crd) for plural, crd in crds().items()}
-    there = [label(one) for one in kinds.get("workflows", [])] + [told(one) for one in data(kinds)]
+    there = [label(one) for one in kinds.get("workflows", [])] + [describe(one) for one in data(kinds)]
     if there:
         print("DWS is still needed, so it stays:")
         print("\n".join(there))
         sys.exit(3)
-    nothing_owned(ending(kinds), asked["accept"])
+    nothing_owned(removed_with_dws(kinds), asked["accept"])
     common = in_common(kinds, asked["common"])
-    now = kept(common, set(asked["own"]))
+    now = preserved(common, set(asked["own"]))
     stays = merged(pending, now)
     write(saved, stays)
     # where no version follows it goes when DWS has: a removal that was cut can be followed by an install
@@ -95,10 +95,11 @@ def nothing_owned(ends, accepted):
     unknown = [] if OWNERS_UNKNOWN in accepted else [one for one in unasked if not one["down"]]
     if found or unknown:
         print("Kubernetes would delete what objects of DWS own, so DWS stays:")
-        print("\n".join([owned(one) + "; " + freeing(one) for one in found] + [unknown_told(one) for one in unknown]))
+        texts = [describe_owned(one) + "; " + owned_fix(one) for one in found]
+        print("\n".join(texts + [describe_unlisted(one) for one in unknown]))
         sys.exit(3)
     for one in unasked:
-        print(unknown_told(one))
+        print(describe_unlisted(one))
 
 
 def doom(plural, one):

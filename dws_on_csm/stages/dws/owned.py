@@ -40,7 +40,10 @@ def check(due: Due) -> Check:
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
         owned = [one for one in have["owned"] if not (one["data"] and agreed(ctx))]
         return [
-            *(Finding("storage-owned", dws_objects.owned(dict(one)), dws_objects.freeing(dict(one))) for one in owned),
+            *(
+                Finding("storage-owned", dws_objects.describe_owned(dict(one)), dws_objects.owned_fix(dict(one)))
+                for one in owned
+            ),
             *(_unknown(one) for one in have["unasked"] if not one["down"]),
         ]
 
@@ -54,13 +57,13 @@ def _look(dying: bool) -> ShellLook:
 
 def _unknown(one: Mapping[str, Any]) -> Finding:
     fix = f"find the cause on the master; if DWS owns nothing there, accept: [{dws_objects.OWNERS_UNKNOWN}] in the site file"
-    return Finding("owners-unknown", dws_objects.unknown_told(dict(one)), fix)
+    return Finding("owners-unknown", dws_objects.describe_unlisted(dict(one)), fix)
 
 
 def describe_unasked(ctx: StepContext) -> list[str]:
     """The API groups that could not be checked before this run changed anything, in words."""
     found = ctx.facts.one_or_none(Fact[Mapping[str, Any]](in_use.FIRST, "owned")) or NOTHING
-    return [dws_objects.unknown_told(one) for one in found["unasked"]]
+    return [dws_objects.describe_unlisted(one) for one in found["unasked"]]
 
 
 assert dws_objects.OWNERS_UNKNOWN == "owners-unknown"

@@ -26,7 +26,7 @@ def read(cluster: Cluster) -> Value:
     """What DWS holds, of whichever kinds it has: {"data": see dws_objects.data, "kept": labels}. Raises ClusterError."""
     kinds = installed.contents(cluster)
     found = [{**one, "path": _path(one, kinds)} for one in dws_objects.data(kinds)]
-    return {"data": found, "kept": [dws_objects.label(one) for one in dws_objects.kept(kinds, set())]}
+    return {"data": found, "kept": [dws_objects.label(one) for one in dws_objects.preserved(kinds, set())]}
 
 
 def _path(one: Mapping[str, Any], kinds: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -77,7 +77,7 @@ def objections(typed: str, found: Sequence[Mapping[str, Any]]) -> Sequence[Findi
     fix = (
         f"to delete {_it(found)} with all data, give undeploy or install {OPTION}={every}, or {OPTION}={number(found)}"
     )
-    told = [Finding(_finding(one), dws_objects.told(dict(one)), "keep it, or ask its owner") for one in left]
+    told = [Finding(_finding(one), dws_objects.describe(dict(one)), "keep it, or ask its owner") for one in left]
     why = "its deletion destroys what users have stored, so --yes does not cover it"
     if typed:
         why += f"; {typed!r} names neither all of it nor its number, which is {number(found)}"
@@ -152,7 +152,10 @@ def step(stage: str, due: Callable[[StepContext], str]) -> Step:
         below = [one for one in ctx.facts.one(f"{stage}.owned")["owned"] if one["data"]]
         things = frozenset(f"{one['kind']} {one['name']} ({one['uid']})" for one in (*found, *below))
         told = "; ".join(
-            [*(dws_objects.told(dict(one)) for one in found), *(dws_objects.owned(dict(one)) for one in below)]
+            [
+                *(dws_objects.describe(dict(one)) for one in found),
+                *(dws_objects.describe_owned(dict(one)) for one in below),
+            ]
         )
         return [Removal(f"persistent storage with all data on it, for ever: {told}", things)] if found else []
 
@@ -162,7 +165,7 @@ def step(stage: str, due: Callable[[StepContext], str]) -> Step:
         lambda ctx: ApiLook(read) if due(ctx) else Constant(NOTHING),
         lambda ctx: [],
         change,
-        read=lambda ctx, found: [dws_objects.told(one) for one in found["data"]],
+        read=lambda ctx, found: [dws_objects.describe(one) for one in found["data"]],
         removes=takes,
         hint="its storage driver frees it, and then its finalizer: see that driver's log; a new run goes on from here",
     )
@@ -187,7 +190,7 @@ def _since(found: Sequence[Mapping[str, Any]], agreed: Collection[str]) -> Seque
     fix = f"run again: the names, or the number, for {OPTION} are others now"
     new = [one for one in found if one["uid"] not in agreed]
     return [
-        Finding(_finding(one), f"{dws_objects.told(dict(one))}; it came while this was at work", fix) for one in new
+        Finding(_finding(one), f"{dws_objects.describe(dict(one))}; it came while this was at work", fix) for one in new
     ]
 
 

@@ -159,5 +159,5 @@ def _removals(ctx: StepContext, stage: str, stuck: Stuck) -> Sequence[Removal]:
         f"{plural} {name} ({one['uid']})" for plural, crd in crds.items() for name, one in crd["objects"].items()
     )
     why = "an undeploy deleted it only in part, and nothing can complete that any more: its finalizer is cleared, which removes it"
-    more = "".join(f"; {dws_objects.told(dict(one))}{LEAK}" for one in stuck["data"])
+    more = "".join(f"; {dws_objects.describe(dict(one))}{LEAK}" for one in stuck["data"])
     return [Removal(f"{'; '.join(objects)}: {why}{more}", things)] if objects else []

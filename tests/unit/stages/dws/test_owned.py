@@ -161,9 +161,9 @@ def test_the_fix_keeps_the_object_and_its_other_owners(there: Path, tmp_path: Pa
     """A merge patch of this very object, as a shell takes it, that takes the owners out that go, and no other."""
     holds(tmp_path, "storages", IDLE)
     (one,) = found(there, theirs("data", "Storage-rabbit-1 somebody"))["owned"]
-    text, fix = dws_objects.owned(one, NOW), dws_objects.freeing(one)
+    text, fix = dws_objects.describe_owned(one, NOW), dws_objects.owned_fix(one)
     assert text.startswith(
-        "PersistentVolumeClaim default/data, 3 days old: its owner Storage default/rabbit-1 goes with DWS"
+        "PersistentVolumeClaim default/data, 3 days old: its owner Storage default/rabbit-1 is removed with DWS"
     )
     words = shlex.split(fix.split("`")[1])
     assert words[:5] == ["kubectl", "patch", "persistentvolumeclaims", "data", "--namespace"]
@@ -228,9 +228,9 @@ def test_what_is_set_free_takes_nothing_along_either(there: Path, tmp_path: Path
 def test_what_has_lost_its_last_owner_goes_in_any_case() -> None:
     """As a Servers whose instance is gone: Kubernetes is about to delete it, with all that it owns."""
     servers = some_servers("left", owner="PersistentStorageInstance-gone")
-    assert dws_objects.ending({"servers": [servers]}) == {}
+    assert dws_objects.removed_with_dws({"servers": [servers]}) == {}
     servers["metadata"]["ownerReferences"].append({"apiVersion": "x/v1", "kind": "X", "name": "x", "uid": "somebody"})
-    assert dws_objects.ending({"servers": [servers]}) == {"Servers-left": "Servers default/left"}
+    assert dws_objects.removed_with_dws({"servers": [servers]}) == {"Servers-left": "Servers default/left"}
 
 
 # --- what cannot be asked
@@ -248,13 +248,11 @@ def test_a_group_whose_server_is_known_to_be_down_is_told_and_stops_nothing(ther
     assert [(one["what"], one["down"]) for one in seen["unasked"]] == [("metrics.k8s.io/v1beta1", True)]
     assert judged(seen) == []
     place = a_place(found={"preflight.owned": seen})
-    assert "metrics.k8s.io/v1beta1 could not be asked" in undeploy._takes(
+    assert "metrics.k8s.io/v1beta1 could not be searched" in undeploy._takes(
         place, {"DWS": "x", "CRDs": [], "objects": []}, None
     )
     (there / "down").unlink()
-    assert judged(found(there, METRICS))[0].startswith(
-        "owners-unknown: whether objects of DWS own any metrics.k8s.io/v1beta1"
-    )
+    assert judged(found(there, METRICS))[0].startswith("owners-unknown: metrics.k8s.io/v1beta1 could not be searched")
 
 
 def test_a_kind_that_is_not_listed_in_one_version_is_asked_for_in_another(there: Path, tmp_path: Path) -> None:
@@ -344,7 +342,7 @@ def test_the_last_look_judges_what_cannot_be_asked_as_the_first_does(
     monkeypatch.undo()
     said, _ = ran.communicate(timeout=60)
     assert ran.returncode == (3 if word == "unknown" else 0), said
-    assert ("metrics.k8s.io/v1beta1" in said) == (word != "accepted" or "own any" in said)
+    assert ("metrics.k8s.io/v1beta1" in said) == (word != "accepted" or "could not be searched" in said)
 
 
 # --- wherever DWS, or a kind of it, goes

@@ -114,7 +114,7 @@ NOW = 1_769_860_800.0 + 3 * 86400
 )
 def test_data_of_users_is_what_is_persistent_in_use_or_unknown(plural: str, one: dict[str, Any], is_data: bool) -> None:
     """Everything else is configuration, and is kept."""
-    assert [bool(dws_objects.data({plural: [one]})), bool(dws_objects.kept({plural: [one]}, set()))] == [
+    assert [bool(dws_objects.data({plural: [one]})), bool(dws_objects.preserved({plural: [one]}, set()))] == [
         is_data,
         not is_data,
     ]
@@ -127,7 +127,7 @@ def test_what_is_lost_is_told_with_owner_size_and_age() -> None:
         some_servers("scratch", owner="PersistentStorageInstance-scratch", storages=("rabbit-1", "rabbit-2")),
     )
     kinds = {"persistentstorageinstances": [psi, a_psi("small", 7)], "servers": [servers], "storages": [IDLE]}
-    assert [dws_objects.told(one, NOW) for one in dws_objects.data(kinds)] == [
+    assert [dws_objects.describe(one, NOW) for one in dws_objects.data(kinds)] == [
         "PersistentStorageInstance default/scratch: lustre file system, active, with Servers default/scratch,"
         " on Storage rabbit-1, rabbit-2, of user 1500, 4 TiB, 3 days old",
         "PersistentStorageInstance default/small: lustre file system, active, of user 7, 10TiB, 3 days old",
@@ -142,9 +142,9 @@ def test_what_a_user_wrote_reaches_no_terminal_as_it_is() -> None:
     one["spec"]["mounts"][0]["mountPath"] = "/mnt/\x1b[2Jgone\n"
     (told,) = dws_objects.data({"clientmounts": [one]})
     assert (
-        "\x1b" not in dws_objects.told(told)
-        and "\n" not in dws_objects.told(told)
-        and "/mnt/?[2Jgone?" in dws_objects.told(told)
+        "\x1b" not in dws_objects.describe(told)
+        and "\n" not in dws_objects.describe(told)
+        and "/mnt/?[2Jgone?" in dws_objects.describe(told)
     )
 
 
@@ -156,7 +156,7 @@ def test_what_is_kept_can_be_created_anew_anywhere() -> None:
         "metadata": {**IDLE["metadata"], "labels": {"a": "b"}, "finalizers": ["x/y"], "resourceVersion": "7"},
     }
     one["metadata"]["ownerReferences"] = [owner]
-    (made,) = dws_objects.kept({"storages": [one]}, set())
+    (made,) = dws_objects.preserved({"storages": [one]}, set())
     meta = {"name": "rabbit-1", "namespace": "default", "labels": {"a": "b"}, "ownerReferences": [owner]}
     meta["uid"] = "Storage-rabbit-1"
     assert made == {
@@ -176,7 +176,9 @@ def test_what_goes_with_a_job_is_no_persistent_storage() -> None:
     mount["metadata"]["labels"] = {f"{names.GROUP}/workflow.uid": "Workflow-bb1"}
     rest = {"directivebreakdowns": [breakdown], "servers": [servers], "clientmounts": [mount]}
     assert (
-        dws_objects.data({"workflows": [workflow], **rest}) == [] == dws_objects.kept({"workflows": [workflow]}, set())
+        dws_objects.data({"workflows": [workflow], **rest})
+        == []
+        == dws_objects.preserved({"workflows": [workflow]}, set())
     )
     assert [one["kind"] for one in dws_objects.data(rest)] == ["ClientMount", "Servers"]
 
@@ -229,7 +231,7 @@ def test_what_goes_anyway_is_not_kept() -> None:
         "systemconfigurations": [CONFIG],
         "dwdirectiverules": [RULE],
     }
-    every = [dws_objects.label(one) for one in dws_objects.kept(kinds, {"DWDirectiveRule default/site"})]
+    every = [dws_objects.label(one) for one in dws_objects.preserved(kinds, {"DWDirectiveRule default/site"})]
     assert every == ["Computes default/default", "SystemConfiguration default/default"]
 
 
@@ -918,7 +920,9 @@ def test_what_an_upgrade_that_was_cut_had_still_to_put_back_is_not_lost(site: Si
     pending = tmp_path / "state/put-back.json"
     pending.parent.mkdir()
     pending.write_text(
-        dws_objects.text([*dws_objects.kept({"dwdirectiverules": [RULE], "systemconfigurations": [CONFIG]}, set())])
+        dws_objects.text(
+            [*dws_objects.preserved({"dwdirectiverules": [RULE], "systemconfigurations": [CONFIG]}, set())]
+        )
     )
     newer = {**CONFIG, "spec": {"storageNodes": []}}
     holds(tmp_path, "systemconfigurations", newer)
@@ -950,7 +954,7 @@ def test_a_plain_undeploy_puts_nothing_back_later(site: Site, tmp_path: Path) ->
     """It saves also what an upgrade that was cut had not put back, and no later install brings that by itself."""
     pending = tmp_path / "state/put-back.json"
     pending.parent.mkdir()
-    pending.write_text(dws_objects.text(dws_objects.kept({"dwdirectiverules": [RULE]}, set())))
+    pending.write_text(dws_objects.text(dws_objects.preserved({"dwdirectiverules": [RULE]}, set())))
     ran = site()
     ran.communicate(timeout=60)
     saved = json.loads((tmp_path / "state/before/run-1/.kept.json").read_text())
@@ -975,7 +979,9 @@ def of_deploy(name: str) -> Step:
 
 def test_what_is_missing_or_differs_is_put_back_and_compared() -> None:
     """Whatever new DWS or a driver added stays; a second look finds all of it as it was saved."""
-    saved = dws_objects.kept({"storages": [IDLE], "systemconfigurations": [CONFIG], "dwdirectiverules": [RULE]}, set())
+    saved = dws_objects.preserved(
+        {"storages": [IDLE], "systemconfigurations": [CONFIG], "dwdirectiverules": [RULE]}, set()
+    )
     cluster = dws(
         storages=("Storage", []),
         systemconfigurations=("SystemConfiguration", []),
@@ -1002,7 +1008,7 @@ def test_what_is_missing_or_differs_is_put_back_and_compared() -> None:
 def test_what_somebody_made_anew_since_it_was_saved_stays(older: bool, dws_version: str) -> None:
     """Where its kind was there before this run, and no version goes in it: that is said, and what was saved is not thrown away.
     What DWS or a driver has made in this very run gives way to what was saved; what is missing is made in any case."""
-    saved = dws_objects.kept({"storages": [IDLE], "systemconfigurations": [CONFIG]}, set())
+    saved = dws_objects.preserved({"storages": [IDLE], "systemconfigurations": [CONFIG]}, set())
     cluster = dws(storages=("Storage", []), systemconfigurations=("SystemConfiguration", []))
     at = f"/apis/{names.GROUP}/{V}/namespaces/default/systemconfigurations/default"
     newer = {**CONFIG, "metadata": {**CONFIG["metadata"], "uid": "new"}, "spec": {"storageNodes": []}}
@@ -1040,7 +1046,7 @@ def test_what_somebody_made_anew_since_it_was_saved_stays(older: bool, dws_versi
 
 def test_what_never_went_is_left_as_it_is_now() -> None:
     """Where a removal failed before it took an object away, what somebody changed of that since is newer than what was saved."""
-    (saved,) = dws_objects.kept({"storages": [IDLE]}, set())
+    (saved,) = dws_objects.preserved({"storages": [IDLE]}, set())
     cluster = dws(storages=("Storage", []))
     changed = {**saved, "spec": {"state": "Disabled"}}
     at = f"/apis/{names.GROUP}/{V}/namespaces/default/storages/rabbit-1"
@@ -1053,7 +1059,7 @@ def test_what_never_went_is_left_as_it_is_now() -> None:
 def test_what_dws_notes_for_itself_while_it_converts_is_not_compared() -> None:
     """The note has also what is not put back; any other annotation counts."""
     note = f"{names.GROUP}/conversion-data"
-    (saved,) = dws_objects.kept({"storages": [IDLE]}, set())
+    (saved,) = dws_objects.preserved({"storages": [IDLE]}, set())
     saved["metadata"]["annotations"] = {note: "before", "slot": "7"}
     at = f"/apis/{names.GROUP}/{V}/namespaces/default/storages/rabbit-1"
     told: list[str] = []
@@ -1066,7 +1072,7 @@ def test_what_dws_notes_for_itself_while_it_converts_is_not_compared() -> None:
 
 def test_a_kind_that_the_new_dws_does_not_serve_is_told() -> None:
     """What is kept of it lies where it lay, and the run fails by name."""
-    saved = dws_objects.kept({"storages": [IDLE]}, set())
+    saved = dws_objects.preserved({"storages": [IDLE]}, set())
     with pytest.raises(ClusterError, match="Storage is not served"):
         kept_configuration.put(dws(workflows=("Workflow", [])), saved)  # type: ignore[arg-type]
 
