@@ -541,9 +541,9 @@ def test_what_is_taken_away_is_told_even_where_what_comes_is_not_known_yet(local
     [
         ({}, "refused"),
         ({"yes": True}, "changed"),
-        ({"agreed": {("second.x", "one", "mine")}}, "changed"),
+        ({"confirmed": {("second.x", "one", "mine")}}, "changed"),
         (
-            {"agreed": {("second.x", "one", "yours"), ("second.x", "two", "mine"), ("second.y", "one", "mine")}},
+            {"confirmed": {("second.x", "one", "yours"), ("second.x", "two", "mine"), ("second.y", "one", "mine")}},
             "refused",
         ),
     ],
