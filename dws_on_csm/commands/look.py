@@ -10,7 +10,7 @@ from dws_on_csm.display import console
 from dws_on_csm.display.failures import block
 from dws_on_csm.display.paint import printed
 from dws_on_csm.display.style import Row, changed, counted, plural, sign
-from dws_on_csm.engine import apply
+from dws_on_csm.engine import plan as engine_plan
 from dws_on_csm.engine.looks import LookFailed, keyed
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.event_json import step_record
@@ -40,7 +40,7 @@ def show(site: Site, as_json: bool) -> int:
         if reason := reading.silent.get(host):
             printed([[(f"{host} cannot be reached: {reason.text}", "bold red")], [(f"    fix  {reason.fix}", "bold")]])
             return FAILED
-        apply.plan(reading.run)
+        engine_plan.plan(reading.run)
         results = [done for done in reading.done() if done.host == host and done.stage != "connect"]
         if as_json:
             console.records({**step_record(done), "found": _found(reading.run, done, host)} for done in results)

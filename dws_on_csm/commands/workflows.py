@@ -12,7 +12,7 @@ from dws_on_csm.display import console, tables
 from dws_on_csm.display.paint import printed
 from dws_on_csm.display.style import Row, plural
 from dws_on_csm.domain import names
-from dws_on_csm.engine.looks import unread
+from dws_on_csm.engine.looks import unreadable
 from dws_on_csm.kube.client import Cluster
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import READ_ERRORS, Unreachable, error_text
@@ -109,7 +109,7 @@ def _jobs(site: Site, sessions: Sessions, listed: Sequence[Workflow]) -> Jobs:
         try:
             found: Jobs = look.parse(answer.out)
         except Exception as error:  # noqa: BLE001  # whatever a controller answers, try the next one
-            console.note(f"note: {unread(host.name, 'jobs', error)}")
+            console.note(f"note: {unreadable(host.name, 'jobs', error)}")
             continue
         if found["answers"]:
             return found

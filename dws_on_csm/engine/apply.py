@@ -1,4 +1,13 @@
-"""The one engine: look, decide, change, prove; stages side by side where they don't need each other."""
+"""The one engine: look -> plan -> apply -> prove, for each step on each host of its role.
+
+    look   read all hosts in one exec each and the cluster through its API: state.first_looks, looks.py
+    plan   have != want? The plan of a run asks no more than that: plan.py
+    apply  a step's actions, in one exec together with the look that proves them: perform.py, host_script.py
+    prove  the step is done when a new look returns what it wants, at once or within the step's settle_seconds
+
+Stages that do not need each other run side by side. A host is read again where a stage that a step builds on has changed
+something since the last look. The engine knows no stage by name, no connection and no screen: it is given them (state.Run).
+"""
 
 from __future__ import annotations
 
@@ -13,18 +22,17 @@ from dws_on_csm.engine import looks
 from dws_on_csm.engine.context import StepReporter
 from dws_on_csm.engine.looks import Item, LookFailed
 from dws_on_csm.engine.perform import ActionFailed, perform, refresh
-from dws_on_csm.engine.plan import due, findings, idle, judge, pending, plan, preview
+from dws_on_csm.engine.plan import due, idle, judge, not_provided, preview
 from dws_on_csm.engine.state import (
-    NOT_OK_OUTCOMES,
     Run,
     accepted,
     defect,
-    first_looks,
+    failures_of,
     have_of,
     look_again,
     needs,
     on_all,
-    told_of,
+    status_text,
     unconfirmed,
 )
 from dws_on_csm.model.cluster_api import ClusterError
@@ -33,49 +41,47 @@ from dws_on_csm.model.events import Awaiting, Failure
 from dws_on_csm.model.step import ApiLook, Check, Finding, NotYetKnown, Refused, Removal, Stage, Step
 from dws_on_csm.redaction.diff import difference
 
-__all__ = ["NOT_OK_OUTCOMES", "Run", "findings", "finish", "first_looks", "install", "pending", "plan"]
-
-
-STOPPED = "the run was stopped, and this with it"
-AGAIN = "run it again to continue"
+STOPPED = "the run was stopped while this was running"
+AGAIN = "run the same command again to continue"
 
 
 def install(run: Run, only: frozenset[str] = frozenset()) -> None:
-    """Take every stage as far as it goes, or `only` these, each as soon as what it needs is through; none twice, and none of
-    those that come last (see finish)."""
-    due = [one for one in run.stages if one.name not in run.started and not one.ends]
-    waiting = {one.name: one for one in due if not only or one.name in only}
+    """Run every stage, or `only` these, each as soon as the stages that it needs are complete. No stage runs twice, and those
+    that come last (`Stage.ends`) are left to finish()."""
+    due = [stage for stage in run.stages if stage.name not in run.started and not stage.ends]
+    waiting = {stage.name: stage for stage in due if not only or stage.name in only}
     names = set(waiting)
     running: dict[Future[None], str] = {}
     run.started |= names
     with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
         while waiting or running:
             busy = waiting.keys() | set(running.values())
-            for stage in [s for s in waiting.values() if not any(_awaited(run, need, busy) for need in s.needs)]:
+            ready = [stage for stage in waiting.values() if not any(_awaited(run, need, busy) for need in stage.needs)]
+            for stage in ready:
                 future = pool.submit(_stage, run, waiting.pop(stage.name))
                 running[future] = stage.name
                 future.add_done_callback(lambda _: run.progressed.set())
-            # a signal may reach another thread: only a main thread that wakes up by itself sees to it
+            # with a timeout: a signal may reach another thread, and only a main thread that wakes up handles it
             run.progressed.wait(0.5)
             run.progressed.clear()
-            for future in [one for one in running if one.done()]:
+            for future in [future for future in running if future.done()]:
                 running.pop(future)
                 future.result()
 
 
 def finish(run: Run) -> None:
-    """Take the stages that come last, whatever became of the others, and whether or not the run was stopped."""
-    # from here on a signal ends nothing on the hosts; what is about to end something has done so first
+    """Run the stages that come last, whatever the outcome of the others, and whether or not the run was stopped."""
+    # from here on a signal ends nothing on the hosts; threads that are ending something have finished first
     run.ending = True
     for thread in run.stoppers:
         thread.join()
-    for stage in [one for one in run.stages if one.ends and one.name not in run.started]:
+    for stage in [stage for stage in run.stages if stage.ends and stage.name not in run.started]:
         run.started.add(stage.name)
         _stage(run, stage)
 
 
 def _awaited(run: Run, need: str, busy: Set[str]) -> bool:
-    """Whether what a stage needs isn't through yet: a stage, or one step of it on all its hosts."""
+    """Whether something that a stage needs is not complete: a stage, or one step of it on all its hosts."""
     name, _, step = need.partition(".")
     if name not in busy or not step:
         return name in busy
@@ -94,6 +100,16 @@ def _stage(run: Run, stage: Stage) -> None:
             on_all(run, [(role, host) for host in batch], work)
 
 
+def _blocked(run: Run, stage: Stage) -> str:
+    """Why `stage` can't continue, or "": something that it needs, or an earlier part of it, did not complete on all hosts."""
+    for need in () if stage.ends else stage.needs:
+        if bad := run.troubled(need):
+            return f"needs {need}, which did not complete on {', '.join(bad)}"
+    if bad := run.troubled(stage.name):
+        return f"{stage.name} did not complete on {', '.join(bad)}"
+    return "stopped" if run.stopped else ""
+
+
 def _skip(run: Run, items: Mapping[str, Item], why: str) -> Callable[[str, str], None]:
     def work(role: str, host: str) -> None:
         for key in items if run.site.active(host) else ():
@@ -103,6 +119,7 @@ def _skip(run: Run, items: Mapping[str, Item], why: str) -> Callable[[str, str],
 
 
 def _advance(run: Run, stage: Stage, items: Mapping[str, Item]) -> Callable[[str, str], None]:
+    """What runs these items of a stage on one host, in order."""
     builds_on = needs(run.stages, stage.name) | ({stage.name} if stage.serial else set())
 
     checks = any(isinstance(item, Check) for item in items.values())
@@ -117,38 +134,17 @@ def _advance(run: Run, stage: Stage, items: Mapping[str, Item]) -> Callable[[str
         left = dict(items)
         for key, item in items.items():
             if isinstance(item, Check) or run.site.active(host):
-                _one(run, stage, key, item, host, left)
+                _item(run, stage, key, item, host, left)
             left.pop(key)
 
     return work
 
 
 def _look_ahead(run: Run, stage: Stage, role: str, host: str, items: Mapping[str, Item]) -> None:
-    """Look at `items` that need what a later step of their stage finds, which nobody could look at before this stage began."""
-    every = {f"{stage.name}.{item.name}": item for item in stage.steps if item.role == role}
-    look_again(run, host, {key: item for key, item in every.items() if key not in items})
+    """Look at `items` that need the fact of a later step of their stage, which could not be read before this stage began."""
+    all_items = {f"{stage.name}.{item.name}": item for item in stage.steps if item.role == role}
+    look_again(run, host, {key: item for key, item in all_items.items() if key not in items})
     look_again(run, host, items)
-
-
-def _one(run: Run, stage: Stage, key: str, item: Item, host: str, left: Mapping[str, Item]) -> None:
-    why = "stopped" if run.stopped else "an earlier step failed" if run.troubled(stage.name, host) else ""
-    if why:
-        run.done(host, key, "skipped", time.time(), note=why)
-    elif isinstance(item, Check):
-        if run.outcomes.get((stage.name, item.name, host)) != "ok":  # judged before anything was touched
-            judge(run, key, item, host, last=needs(run.stages, stage.name) | {stage.name})
-    else:
-        _bring(run, key, item, host, left)
-
-
-def _blocked(run: Run, stage: Stage) -> str:
-    """Why `stage` can't go on: something that it needs isn't through everywhere, or what came first in it failed."""
-    for need in () if stage.ends else stage.needs:
-        if bad := run.troubled(need):
-            return f"needs {need}, which did not get through on {', '.join(bad)}"
-    if bad := run.troubled(stage.name):
-        return f"{stage.name} did not get through on {', '.join(bad)}"
-    return "stopped" if run.stopped else ""
 
 
 def _differs(run: Run, items: Mapping[str, Item], host: str) -> bool:
@@ -156,103 +152,117 @@ def _differs(run: Run, items: Mapping[str, Item], host: str) -> bool:
     return any(preview(run, key, step, host).outcome != "ok" for key, step in steps.items())
 
 
-def _bring(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item]) -> None:
-    """Bring one step on one host to what is wanted, and prove it."""
+def _item(run: Run, stage: Stage, key: str, item: Item, host: str, left: Mapping[str, Item]) -> None:
+    """One step or check on one host; `left` are the items whose looks are repeated with it."""
+    why = "stopped" if run.stopped else "an earlier step failed" if run.troubled(stage.name, host) else ""
+    if why:
+        run.done(host, key, "skipped", time.time(), note=why)
+    elif isinstance(item, Check):
+        if run.outcomes.get((stage.name, item.name, host)) != "ok":  # it is ok if it was judged before the first change
+            judge(run, key, item, host, last=needs(run.stages, stage.name) | {stage.name})
+    else:
+        _step(run, key, item, host, left)
+
+
+def _step(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item]) -> None:
+    """Make one step on one host as it wants to be, prove it, and report its outcome, whatever is raised."""
     began = time.time()
     try:
         ctx = run.board.context(host)
         have, want = have_of(run, key, step, host), step.want(ctx)
         if have == want or idle(run, key):
-            run.done(host, key, "ok", began, **_told(run, key, step, host))
-        elif left := accepted(run, step, host, have, want):
-            run.done(host, key, "ok", began, note=left)
+            run.done(host, key, "ok", began, **_note_and_table(run, key, step, host))
+        elif text := accepted(run, step, host, have, want):
+            run.done(host, key, "ok", began, note=text)
         else:
-            _mend(run, key, step, host, proof, began)
+            _change(run, key, step, host, proof, began)
     except NotYetKnown as unknown:
-        run.done(host, key, "failed", began, failures=(Failure(meaning=f"{unknown}, and that did not say"),))
+        run.done(host, key, "failed", began, failures=(not_provided(unknown),))
     except Refused as refused:
-        run.done(host, key, "refused", began, failures=told_of(refused.findings))
+        run.done(host, key, "refused", began, failures=failures_of(refused.findings))
     except ActionFailed as failed:
-        told = failed.failure
-        meaning, fix = told.meaning, told.fix or step.hint
-        if run.stopped:  # what ended it says nothing about the site, and the step's own hint would lead astray
+        failure = failed.failure
+        meaning, fix = failure.meaning, failure.fix or step.hint
+        if run.stopped:  # the failure says nothing about the site, and the step's own hint would mislead
             meaning, fix = meaning or STOPPED, AGAIN
-        failure = Failure(told.command, told.code, told.tail, meaning, fix)
+        failure = Failure(failure.command, failure.code, failure.tail, meaning, fix)
         run.done(host, key, "failed", began, failures=(failure,))
     except (LookFailed, RemoteError) as error:
         run.done(host, key, "failed", began, failures=(Failure(meaning=str(error), fix=error.fix or step.hint),))
-    except Exception as error:  # noqa: BLE001  # whatever a host's words make of it, it is that host's step alone that fails
+    except Exception as error:  # noqa: BLE001  # unexpected output of one host must fail that host's step alone
         run.done(host, key, "failed", began, failures=(defect(error, key),))
 
 
-def _mend(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], began: float) -> None:
+def _change(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], began: float) -> None:
     stage = key.partition(".")[0]
     before, want = have_of(run, key, step, host), step.want(run.board.context(host))
     at = StepReporter(run.id, host, stage, step.name, run.emit)
     if step.change is not None:
-        _agreed_to(run, key, step, host)
+        _refuse_unconfirmed(run, key, step, host)
         actions = step.change(run.board.context(host), before, want)
         perform(run.reach, run.board, at, actions, proof)
     have = _settled(run, key, step, host, proof, at)
     want = step.want(run.board.context(host))
     if have == want:
-        told = _told(run, key, step, host)
-        told["note"] = "; ".join(filter(None, (told["note"], *at.notes)))
-        run.done(host, key, "changed", began, diff=difference(before, have), **told)
+        texts = _note_and_table(run, key, step, host)
+        texts["note"] = "; ".join(filter(None, (texts["note"], *at.notes)))
+        run.done(host, key, "changed", began, diff=difference(before, have), **texts)
     elif run.stopped:
-        why = (step.status_text(have) if step.status_text else "") or "not yet as wanted"
+        why = status_text(step, have) or "not yet as wanted"
         run.done(host, key, "skipped", began, note=f"the run was stopped while it waited: {why}")
     else:
-        why = (step.status_text(have) if step.status_text else "") or "it was changed, and still is not as it should be"
-        run.done(
-            host, key, "failed", began, diff=difference(have, want), failures=(Failure(meaning=why, fix=step.hint),)
-        )
+        why = status_text(step, have) or "changed, but the result is still not as expected"
+        failure = Failure(meaning=why, fix=step.hint)
+        run.done(host, key, "failed", began, diff=difference(have, want), failures=(failure,))
 
 
-def _agreed_to(run: Run, key: str, step: Step, host: str) -> None:
-    """Raises Refused where a change takes away what nobody was asked about: it could not be told before, or came since."""
+def _refuse_unconfirmed(run: Run, key: str, step: Step, host: str) -> None:
+    """Raises Refused where a change removes what was not confirmed: it was unknown when the run asked, or is new."""
     ctx = run.board.context(host)
     new = unconfirmed(run, key, host, step.removals(ctx, have_of(run, key, step, host), step.want(ctx)))
     if new:
-        told = "; ".join(_named(one) for one in new)
-        fix = "run it again: it asks now that this is known; or give --yes"
-        raise Refused(Finding("not-agreed", f"this would take away what nobody was asked about: {told}", fix))
+        names = "; ".join(_removal_text(removal) for removal in new)
+        fix = "run the same command again and confirm at the prompt, or pass --yes"
+        raise Refused(Finding("not-agreed", f"this step would remove what was not confirmed: {names}", fix))
 
 
-def _named(one: Removal) -> str:
-    """What is told of it, and which of the things that these words stand for nobody agreed to."""
-    return one.words if one.things == {one.words} else f"{one.words} (new: {', '.join(sorted(one.things))})"
+def _removal_text(removal: Removal) -> str:
+    """Its words, and those things that they stand for which were not confirmed."""
+    if removal.things == {removal.words}:
+        return removal.words
+    return f"{removal.words} (new: {', '.join(sorted(removal.things))})"
 
 
-def _told(run: Run, key: str, step: Step, host: str) -> dict[str, Any]:
-    """What there is to say of a step that is as wanted."""
-    note = step.status_text(have_of(run, key, step, host)) if step.status_text else ""
+def _note_and_table(run: Run, key: str, step: Step, host: str) -> dict[str, Any]:
+    """The note and the table of a step that is as wanted."""
+    note = status_text(step, have_of(run, key, step, host))
     return {"note": note, "table": step.table(run.board.have(key, host)) if step.table else ()}
 
 
 def _settled(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], at: StepReporter) -> object:
-    """What is there once it is as wanted, or once `settle` seconds have passed."""
+    """What the look returns once that is as wanted, or once the step's settle_seconds have passed."""
     end = time.monotonic() + (step.settle_seconds(run.site) if step.settle_seconds else 0.0)
-    said = ""
+    reported = ""
     while True:
         have = have_of(run, key, step, host)
         left = end - time.monotonic()
         if have == step.want(run.board.context(host)) or left <= 0 or run.stopped:
             return have
-        why = (step.status_text(have) if step.status_text else "") or "not yet as wanted"
-        if why != said:
+        why = status_text(step, have) or "not yet as wanted"
+        if why != reported:
             run.emit(Awaiting(host, at.stage, at.step, why, left, time.time()))
-            said = why
+            reported = why
         _pause(run, step, host, left)
         refresh(run.reach, run.board, host, {key: step})
 
 
 def _pause(run: Run, step: Step, host: str, left: float) -> None:
-    """Until the API reports an event, where it can; else for a while: a host reports nothing by itself, and costs an exec."""
-    made = step.look(run.board.context(host))
-    if isinstance(made, ApiLook) and made.watch:
+    """Wait until the API reports an event, where the look can name one; else for a moment: a host reports nothing on its own, and
+    each look at it costs an exec."""
+    look = step.look(run.board.context(host))
+    if isinstance(look, ApiLook) and look.watch:
         with suppress(ClusterError):
-            run.reach.cluster().await_event(made.watch, min(left, 2.0))
+            run.reach.cluster().await_event(look.watch, min(left, 2.0))
     else:
-        seconds = min(left, 0.2 if isinstance(made, ApiLook) else 0.5)
+        seconds = min(left, 0.2 if isinstance(look, ApiLook) else 0.5)
         time.sleep(seconds) if run.ending else run.stopping.wait(seconds)

@@ -1,8 +1,8 @@
-"""What was there before a run changed it: written on the hosts before each change, so that a run that was killed is known too.
+"""What was there before a run changed it, saved on the hosts before each change: so an interrupted run is known there too.
 
-Below STATE/before/RUN on each host lie the files as they were, and `.record`: the steps begun, and what each file became.
-On the master lie besides `.opened`, who began the run and what was installed then, and `.objects`, a line of JSON for each
-object of the cluster that was about to be changed, and one for what it became.
+Below STATE/before/RUN on each host are the files as they were, and `.record`: the steps begun, and what each file became. On
+the master are also `.opened`: who began the run and what was installed then; and `.objects`: a line of JSON for each object of
+the cluster before its change, and another one for what it became.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from dws_on_csm.engine.host_script import fenced
-from dws_on_csm.engine.lock_holder import owner
+from dws_on_csm.engine.site_lock import owner
 from dws_on_csm.kube.objects import fingerprint, normal
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE, Action, Apply, CallApi, Delete, RunElsewhere, RunScript
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dws_on_csm.engine.looks import Item
     from dws_on_csm.model.step import Facts
 
-# What could not be written whole is taken back, and nothing is changed then.
+# A record that could not be written completely is removed, and then nothing is changed.
 _APPEND = """
 set -eu
 umask 077
@@ -51,8 +51,8 @@ def opened(
     installed: Mapping[str, Any] | None,
     without: Sequence[str] = (),
 ) -> None:
-    """Write on the master that `run` is about to change something, who began it, what is `installed`, see recorded(), and the
-    hosts of the site that it goes `without`: what it undoes is not undone there."""
+    """Record on the master that `run` is about to change something: who began it, what is `installed` (see recorded()), which
+    run it `undoes`, and the hosts of the site that it goes `without`: there it undoes nothing."""
     head = {"run": run, "task": task, "by": owner(), "at": time.time(), "undoes": undoes, "installed": installed}
     head["without"] = list(without)
     _append(reach, run, ".opened", [head])
@@ -69,24 +69,25 @@ def touched(action: Action, cluster: Callable[[], Any]) -> Sequence[str]:
 
 
 def keep(reach: Reach, at: StepReporter, paths: Sequence[str]) -> None:
-    """Write the objects at `paths` as they are now on the master. What is in a Secret is left out."""
+    """Save the objects at `paths` as they are now on the master; of a Secret only that there was one."""
     if paths:
         step = f"{at.stage}.{at.step}"
-        found = zip(paths, _get(reach, paths), strict=True)
-        _append(reach, at.run, ".objects", [{"path": path, "step": step, "before": _kept(one)} for path, one in found])
+        objects = zip(paths, _get(reach, paths), strict=True)
+        records = [{"path": path, "step": step, "before": _kept(content)} for path, content in objects]
+        _append(reach, at.run, ".objects", records)
 
 
 def left(reach: Reach, at: StepReporter, paths: Sequence[str]) -> None:
-    """Write what the objects at `paths` became: a later rollback tells by it whether somebody changed them since."""
+    """Record what the objects at `paths` became: by it a later rollback tells whether they were changed since."""
     if paths:
-        found = zip(paths, _get(reach, paths), strict=True)
-        _append(reach, at.run, ".objects", [{"path": path, "left": fingerprint(one)} for path, one in found])
+        objects = zip(paths, _get(reach, paths), strict=True)
+        _append(reach, at.run, ".objects", [{"path": path, "left": fingerprint(content)} for path, content in objects])
 
 
-def _kept(one: Any) -> Any:
-    if one is not None and one["kind"] == "Secret":
+def _kept(content: Any) -> Any:
+    if content is not None and content["kind"] == "Secret":
         return {"kind": "Secret", "withheld": True}
-    return normal(one)
+    return normal(content)
 
 
 def _get(reach: Reach, paths: Sequence[str]) -> list[Any]:
@@ -98,6 +99,6 @@ def _get(reach: Reach, paths: Sequence[str]) -> list[Any]:
 def _append(reach: Reach, run: str, name: str, records: Sequence[Mapping[str, Any]]) -> None:
     text = "".join(json.dumps(record) + "\n" for record in records).encode()
     script = _APPEND.format(folder=f"{STATE}/before/{shlex.quote(run)}", name=name, size=len(text))
-    undone, fix = "how things were before could not be kept there: ", f"make room: `df -h {STATE}`"
+    undone, fix = "the earlier state could not be saved there: ", f"free disk space: `df -h {STATE}`"
     script = fenced(run, render.read("lib/written.sh") + script)
-    reach.told(reach.of("master"), script, text, deadline=60.0, undone=undone, fix=fix)
+    reach.run_fenced(reach.of("master"), script, text, deadline=60.0, undone=undone, fix=fix)

@@ -1,4 +1,4 @@
-"""What a step at work is given: how hosts are reached, and who is told."""
+"""What the engine is given: how it reaches hosts and the cluster; and how a step reports what it does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dws_on_csm.engine.host_script import BUSY, FENCED, OUTRUN, STILL, WAITS
+from dws_on_csm.engine.host_script import BUSY, FENCED, OUTRUN, RETRY, STILL, WAITS
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import LockLost, Unreachable
 from dws_on_csm.model.events import Began, Event, Line
@@ -16,9 +16,14 @@ from dws_on_csm.transport.output import tail
 
 @dataclass(frozen=True)
 class Reach:
-    """How hosts are reached: `session(host)` a connection with run(), `cluster()` the API, `of(role)` a role's first host.
-    `guard()` is called before each change, and raises where this run may change nothing any more. `outrun(why)` is called when
-    a host says so: another run has been at work there since.
+    """How a run reaches its hosts and the cluster.
+
+    session  host -> its connection, with run()
+    cluster  the API
+    of       role -> its first host
+    guard    called before each change; raises LockLost where this run may change nothing any more
+    outrun   called with the reason when a host's fence says the same: another run has worked there since
+    fence    from this call on, API calls that change something are passed on only while this run holds the site's lock
     """
 
     session: Callable[[str], Any]
@@ -27,39 +32,36 @@ class Reach:
     guard: Callable[[], None] = lambda: None
     outrun: Callable[[str], None] = lambda why: None
     fence: Callable[[str], None] = lambda run: None
-    """Calls of the API that change something are passed on from now on only while this run has the site's lock."""
 
     def change(
         self, host: str, script: str, data: bytes = b"", *, deadline: float, line: Callable[[str], None] | None = None
     ) -> Any:
-        """Runs a script that has host_script.FENCE at its head. Raises LockLost where that stops it, and what the session
-        raises."""
+        """Run a script that begins with host_script.FENCE, and return its answer. Raises LockLost where the fence stops it, and
+        what the session raises."""
         answer = self.session(host).run(script, data, deadline=deadline, line=line)
-        said = answer.err.decode(errors="replace")
-        if answer.code == FENCED and OUTRUN in said:
-            why = said.rpartition(OUTRUN)[2].strip()
+        text = answer.err.decode(errors="replace")
+        if answer.code == FENCED and OUTRUN in text:
+            why = text.rpartition(OUTRUN)[2].strip()
             self.outrun(why)
             raise LockLost(host, LockLost.text.format(why))
         return answer
 
-    def told(
+    def run_fenced(
         self, host: str, script: str, data: bytes = b"", *, deadline: float, undone: str = "", fix: str = ""
     ) -> str:
-        """Changes a state of our own there, and returns what that says. Raises Unreachable, with what is `undone` then, where it
-        fails.
-        """
+        """Run such a script and return its output. Raises Unreachable where it fails, with `undone`: what is not done then."""
         answer = self.change(host, script, data, deadline=deadline + WAITS)
         if answer.code == BUSY:
-            raise Unreachable(host, STILL, "run again when it is through")
+            raise Unreachable(host, STILL, RETRY)
         if answer.code != 0:
-            said = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
-            raise Unreachable(host, f"{undone}{said}", fix or f"mend {STATE} there")
+            words = " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
+            raise Unreachable(host, f"{undone}{words}", fix or f"repair the folder {STATE} there")
         return str(answer.out.decode(errors="surrogateescape"))
 
 
 @dataclass(frozen=True)
 class StepReporter:
-    """Which step is at work where, for the events it makes."""
+    """Reports, as events, what one step does on one host."""
 
     run: str
     host: str
@@ -67,12 +69,12 @@ class StepReporter:
     step: str
     emit: Callable[[Event], None]
     notes: list[str] = field(default_factory=list)
-    """What was measured, or noticed, on the way, for whoever reads that the step is through."""
+    """What the step measured, or noticed; shown when it is complete."""
 
     def began(self, what: str) -> None:
-        """Something begins."""
+        """Report that an action begins."""
         self.emit(Began(self.host, self.stage, self.step, what, time.time()))
 
     def line(self, text: str) -> None:
-        """A line of output."""
+        """Report a line of output."""
         self.emit(Line(self.host, self.stage, self.step, text))

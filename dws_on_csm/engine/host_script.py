@@ -1,4 +1,4 @@
-"""Actions that change a host, as one script for `sh`; run together with the looks that prove them, in a single exec."""
+"""Actions that change a host, as one script for `sh`; it runs together with the looks that prove them, in one exec."""
 
 from __future__ import annotations
 
@@ -12,42 +12,45 @@ from dws_on_csm.model.actions import STATE, Action, Put, Remove, RunScript, Uplo
 from dws_on_csm.model.secret import Secret
 
 INLINE = 128 * 1024
-"""A file up to so many bytes travels inside the script; a larger one behind it, on the script's standard input."""
+"""A file of up to so many bytes is sent inside the script; a larger one on the script's standard input."""
 
 BUSY = 75
-"""Exit code of a script that found another run's script still at work on this host (EX_TEMPFAIL)."""
+"""Exit code of a script that found another run's script still running on this host (EX_TEMPFAIL)."""
 
-STILL = "a command of an earlier run, cut off from its operator, is still at work there"
+STILL = "a command of an earlier, interrupted run is still running there"
 """What BUSY means, for people."""
 
+RETRY = "run the same command again when it has finished"
+"""What to do then."""
+
 FENCED = 76
-"""Exit code of a script that found that its run may change nothing here any more, behind OUTRUN and why."""
+"""Exit code of a script whose run may change nothing here any more; it prints OUTRUN and the reason."""
 
 OUTRUN = "lost its lock: "
 
 FENCE = render.read("lib/fence.sh")
 
 WAITS = 60.0
-"""Seconds that the fence waits until other runs' scripts have ended."""
+"""Seconds for which the fence waits until other runs' scripts have ended."""
 
-# record: a line of what this run does to files, written before it is done; it is on the disk once `recorded` has ended.
-# keep: a before-image, made once a run, so that a second change in the same run doesn't overwrite it.
-# left: what this run leaves of a file: a later rollback tells by it whether somebody changed it since.
-# secret: that a file has a key or a password in it, now or before.
-# All of them name files by their real paths: no link is in them.
-# put:  the file is made beside the old one with everything set and its size checked (safe_file.sh), then it is renamed.
-# receive: a file that only this script needs, in pieces, so that it can tell how far it is; `forget` takes it away again.
+# record: writes a line about what this run is about to do to a file; the line is on disk once `recorded` has ended.
+# keep: saves a before-image, once a run, so that a second change in the same run doesn't overwrite it.
+# left: records what this run leaves of a file: by it a later rollback tells whether the file was changed since.
+# secret: records that a file has, or had, a key or a password in it.
+# All of them name files by their real paths, without links.
+# put: makes the file beside the old one with mode and owner set and its size checked (safe_file.sh), then renames it.
+# receive: receives a file that only this script needs, in pieces, to report progress; `forget` removes it again.
 LIBRARY = (
     render.read("lib/written.sh")
     + render.read("lib/safe_file.sh")
     + FENCE
     + r"""
-# a signal ends what an action has begun, and this waits until that has cleared away
+# a signal ends the action, and this waits until the action has cleaned up
 trap 'exit 143' HUP INT TERM
 record() (
     umask 077
     mkdir -p "$STATE/before/$RUN" && cd "$STATE/before/$RUN" || exit 1
-    # a line that did not fit on a full disk, or was cut off, ends here
+    # ends a line that was interrupted or did not fit on a full disk
     if [ -e .record ] && [ -n "$(tail -c 1 .record)" ]; then echo >>.record || exit 1; fi
     printf '%s\n' "$*" >>.record
 )
@@ -75,17 +78,17 @@ put() ( # PATH MODE OWNER SIZE secret|plain [CHECK]
     kept && staged || exit 1
     if ! (set -C; cat >./new) || [ "$(stat -c %s -- ./new)" != "$4" ]; then
         unstaged
-        refused "$path did not arrive whole" || exit 1
+        refused "$path arrived incomplete" || exit 1
     fi
     sum=$(checksum ./new)
     if ! chown -h -- "$3" ./new || ! chmod -- "$2" ./new; then unstaged; exit 1; fi
     labelled
     if [ $# -gt 5 ]; then
-        # others may come to the file by its name, and to nothing else in this folder
+        # other users may reach the file by its name, and nothing else in this folder
         chmod 711 .
         if ! "$6" "$(pwd -P)/new"; then
             unstaged
-            refused "the new $path was tried, and does not do: the old one stays" || exit 1
+            refused "the new $path was tested and does not work: the old one stays" || exit 1
         fi
         chmod 700 .
     fi
@@ -99,7 +102,7 @@ remove() ( # PATH secret|plain
     kept && record "left absent $path" && recorded && rm -f -- "./$name" && sync -- .
 )
 brought=
-forget() { for one in $brought; do rm -f -- "$STATE/parts/$one"; done; }
+forget() { for name in $brought; do rm -f -- "$STATE/parts/$name"; done; }
 receive() {
     mkdir -p "$STATE/parts"
     brought="$brought $1"; trap forget EXIT; trap 'trap "" HUP INT TERM; exit 143' HUP INT TERM
@@ -108,17 +111,17 @@ receive() {
         piece=$(($2 - at)); [ "$piece" -le 8388608 ] || piece=8388608
         head -c "$piece" >>"$file"
         at=$((at + piece))
-        [ "$(stat -c %s -- "$file")" = "$at" ] || { echo "$1 did not arrive whole" >&2; return 1; }
-        echo "$1: $((at / 1000000)) of $(($2 / 1000000)) MB are there"
+        [ "$(stat -c %s -- "$file")" = "$at" ] || { echo "$1 arrived incomplete" >&2; return 1; }
+        echo "$1: $((at / 1000000)) of $(($2 / 1000000)) MB received"
     done
-    [ "$(sha256sum <"$file")" = "$3  -" ] || { echo "$1 is not what was sent" >&2; return 1; }
+    [ "$(sha256sum <"$file")" = "$3  -" ] || { echo "$1 differs from what was sent" >&2; return 1; }
 }
 """
 )
 
 
 def fenced(run: str, script: str = "") -> str:
-    """The script, which changes something, behind the fence that lets it begin only while `run` may; else as it would be run."""
+    """The script behind the fence, which lets it begin only while `run` may change something."""
     return f"{_of(run)}\n{FENCE}\nset +eu\numask 022\n{script}"
 
 
@@ -127,12 +130,11 @@ def _of(run: str) -> str:
 
 
 def compile_actions(actions: Sequence[Action], run: str, mark: str, step: str = "") -> tuple[str, bytes]:
-    """The script that performs `actions` in order and stops at the first that fails, and its standard input.
+    """The script that performs `actions` in order and stops at the first that fails; and its standard input.
 
-    `step`, "STAGE.STEP", is written beside the before-images first: a run that is cut off is known by that.
-
-    Before each action it prints the line "MARK action N", so that the reader knows where it is. Raises TypeError for
-    an action that isn't done on a host (Apply, Delete, RunElsewhere, CallApi).
+    It first records `step`, "STAGE.STEP", beside the before-images: so an interrupted run is known there. Before each action it
+    prints the line "MARK action N", for progress. Raises TypeError for an action that isn't done on a host (Apply, Delete,
+    RunElsewhere, CallApi).
     """
     script = [_of(run), LIBRARY]
     if step:
@@ -140,12 +142,12 @@ def compile_actions(actions: Sequence[Action], run: str, mark: str, step: str = 
     data = bytearray()
     for number, action in enumerate(actions):
         script.append(f"printf '\\n%s\\n' '{mark} action {number}'")
-        script.append(_one(action, data))
+        script.append(_compile(action, data))
     script.append("set +eu; exec 9>&-")
     return "\n".join(script) + "\n", bytes(data)
 
 
-def _one(action: Action, data: bytearray) -> str:
+def _compile(action: Action, data: bytearray) -> str:
     if isinstance(action, Put):
         return _put(action, data)
     if isinstance(action, Remove):

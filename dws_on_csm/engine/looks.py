@@ -1,14 +1,18 @@
-"""Reading the hosts: all looks of a host in one exec, those of the Kubernetes API through its client."""
+"""Reading the hosts: all shell looks of a host in one exec, those of the Kubernetes API through its client.
+
+In that exec each snippet runs in its own subshell, and what it prints is framed by a marker that no file's content can contain.
+The board stores what the looks returned, and knows which of it is out of date.
+"""
 
 from __future__ import annotations
 
+import re
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dws_on_csm.config.site import Site
-from dws_on_csm.engine import frames
-from dws_on_csm.engine.frames import Frame
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.model.errors import MALFORMED
 from dws_on_csm.model.step import (
@@ -29,16 +33,23 @@ Item = Step | Check
 
 
 class LookFailed(Exception):
-    """A snippet that should only read ended badly; the message has its name, exit code and last words."""
+    """A look failed; the message has its name, exit code and last words."""
 
     fix = ""
 
 
+# --- what is known
+
+
 @dataclass
 class Board:
-    """What is known of each step on each host, and since when; `waits`: the stage that must run before a look can be made.
+    """What is known of each step on each host, and since when.
 
-    `version` counts the changes made so far; a look is stale once a stage that it builds on has changed something since.
+    seen     the version at which a look was made
+    failed   why a look failed
+    waits    the stage that must run before a look can be made
+    changed  the version at which a stage last changed something
+    version  the number of changes so far; a look is stale once a stage that it builds on has changed something since
     """
 
     site: Site
@@ -51,17 +62,17 @@ class Board:
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def context(self, host: str) -> StepContext:
-        """Where a step of `host` is at work."""
+        """What a step on `host` is given."""
         return StepContext(self.site, self.facts, host)
 
     def note(self, stage: str) -> None:
-        """Something of `stage` has been changed just now."""
+        """Record that `stage` has just changed something."""
         with self.lock:
             self.version += 1
             self.changed[stage] = self.version
 
     def have(self, key: str, host: str) -> object:
-        """What `STAGE.STEP` found on `host`. Raises Unknown if it wasn't looked at, LookFailed if that failed."""
+        """What the look of `STAGE.STEP` returned on `host`. Raises NotYetKnown if it was not made, LookFailed if it failed."""
         if (key, host) in self.failed:
             raise LookFailed(self.failed[key, host])
         if (key, host) not in self.seen:
@@ -69,7 +80,7 @@ class Board:
         return self.facts.found[key][host]
 
     def store(self, key: str, host: str, value: object) -> None:
-        """A look's result. Whoever goes through those of other hosts at that moment goes on with what was there."""
+        """Store a look's result; a thread that iterates over the facts of other hosts meanwhile keeps the former ones."""
         with self.lock:
             self.failed.pop((key, host), None)
             self.facts.found[key] = {**self.facts.found.get(key, {}), host: value}
@@ -77,57 +88,65 @@ class Board:
             self.seen[key, host] = self.version
 
     def forget(self, key: str, host: str) -> None:
-        """What was seen of it is not to be relied on any more."""
+        """Require a new look."""
         self.seen.pop((key, host), None)
         self.failed.pop((key, host), None)
 
     def looked(self, key: str, host: str) -> bool:
-        """Whether a look has said something since it was forgotten."""
+        """Whether a look was made since it was forgotten, and returned or failed."""
         return (key, host) in self.seen
 
     def fail(self, key: str, host: str, text: str) -> None:
-        """A look that ended badly."""
+        """Record why a look failed."""
         self.failed[key, host] = text
         self.seen[key, host] = self.version
 
 
 def keyed(stages: Iterable[Stage]) -> dict[str, Item]:
-    """All steps by "STAGE.STEP", in order."""
+    """All steps and checks by "STAGE.STEP", in order."""
     return {f"{stage.name}.{item.name}": item for stage in stages for item in stage.steps}
 
 
-def snippets(board: Board, items: Mapping[str, Item], host: str) -> tuple[dict[str, ShellLook], dict[str, Item]]:
-    """The Shell looks among `items` that can be made on `host` now; and the items for read_api(), once these are made.
+def stale(board: Board, keys: Sequence[str], host: str, needs: Iterable[str]) -> bool:
+    """Whether one of `keys` was never read on `host`, or a stage in `needs` has changed something since."""
+    newest = max((board.changed.get(stage, 0) for stage in needs), default=0)
+    return any(board.seen.get((key, host), -1) < newest for key in keys)
 
-    What goes to the API, or waits, is asked anew then: what it looks at may depend on what the shell finds. What needs no
-    reading is stored at once.
+
+# --- making looks
+
+
+def snippets(board: Board, items: Mapping[str, Item], host: str) -> tuple[dict[str, ShellLook], dict[str, Item]]:
+    """The shell looks of `items` that can be made on `host` now; and the items for read_api(), to be called afterwards.
+
+    These are asked for their looks again then, as they may depend on what the shell looks return. Constants are stored at once.
     """
-    found: dict[str, ShellLook] = {}
+    shell: dict[str, ShellLook] = {}
     rest: dict[str, Item] = {}
     for key, item in items.items():
         look = _look(board, key, item, host)
         if isinstance(look, Constant):
             board.store(key, host, look.value)
         elif isinstance(look, ShellLook):
-            found[key] = look
+            shell[key] = look
         else:
             rest[key] = item
-    return found, rest
+    return shell, rest
 
 
 def _look(board: Board, key: str, item: Item, host: str) -> Look | None:
-    """What `item` looks at on `host`; None, which the board notes, while that isn't known, or can't be said."""
+    """The look of `item` on `host`; None, which the board notes, where it needs a fact that is not known yet, or fails."""
     try:
         return item.look(board.context(host))
     except NotYetKnown as unknown:
         board.waits[key, host] = unknown.stage
-    except Exception as error:  # noqa: BLE001  # whatever was found there before, it is that host's look alone that fails
-        board.fail(key, host, unread(host, key, error))
+    except Exception as error:  # noqa: BLE001  # unexpected facts of one host must fail that host's look alone
+        board.fail(key, host, unreadable(host, key, error))
     return None
 
 
 def ready(board: Board, items: Mapping[str, Item], host: str) -> dict[str, Item]:
-    """Those of `items` that waited on `host` for something which is known by now."""
+    """Those of `items` whose looks waited on `host` for facts that are known by now."""
     waiting = {key: item for key, item in items.items() if not board.looked(key, host) and (key, host) in board.waits}
     return {key: item for key, item in waiting.items() if _possible(item, board.context(host))}
 
@@ -137,19 +156,20 @@ def _possible(item: Item, ctx: StepContext) -> bool:
         item.look(ctx)
     except NotYetKnown:
         return False
-    except Exception:  # noqa: BLE001  # it is made, and that says what is wrong
+    except Exception:  # noqa: BLE001  # it is made, and that reports the error
         return True
     return True
 
 
-def read_shell(board: Board, host: str, looks: Mapping[str, ShellLook], seen: Mapping[str, Frame], err: str) -> None:
-    """Parse the frames of `looks` into the board."""
+def read_shell(board: Board, host: str, looks: Mapping[str, ShellLook], frames: Mapping[str, Frame], err: str) -> None:
+    """Parse the frames of `looks` and store what they return; `err`: the last words of a script that did not finish."""
     for key, look in looks.items():
-        frame = seen.get(key)
+        frame = frames.get(key)
         if frame is None:
-            board.fail(key, host, f"the look at {key} never ended{': ' + err if err else ''}")
+            board.fail(key, host, f"the check {key} did not finish{': ' + err if err else ''}")
         elif frame.code != 0:
-            board.fail(key, host, f"the look at {key} ended with exit code {frame.code}: {_last(frame.err)}")
+            words = "\n".join(tail(frame.err, lines=5))
+            board.fail(key, host, f"the check {key} ended with exit code {frame.code}: {words}")
         else:
             _parse(board, key, host, look, frame)
 
@@ -157,27 +177,23 @@ def read_shell(board: Board, host: str, looks: Mapping[str, ShellLook], seen: Ma
 def _parse(board: Board, key: str, host: str, look: ShellLook, frame: Frame) -> None:
     try:
         value = look.parse(frame.out)
-    except Exception as error:  # noqa: BLE001  # whatever a host answers, it is that host's look alone that fails
-        board.fail(key, host, unread(host, key, error))
+    except Exception as error:  # noqa: BLE001  # unexpected output of one host must fail that host's look alone
+        board.fail(key, host, unreadable(host, key, error))
     else:
         board.store(key, host, value)
 
 
-def unread(host: str, key: str, error: Exception) -> str:
-    """That what a look brought can't be parsed, in words; a defect of ours shows by the error's name."""
+def unreadable(host: str, key: str, error: Exception) -> str:
+    """That the answer of a look can't be parsed, in words, with the error: it may be a defect of ours."""
     return (
-        f"{host} answered what could not be read: the look at {key} ended in {type(error).__name__}: {str(error)[:300]}"
+        f"the answer of {host} could not be read: the check {key} ended in {type(error).__name__}: {str(error)[:300]}"
     )
 
 
-def _last(text: bytes) -> str:
-    return "\n".join(tail(text, lines=5))
-
-
 def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Callable[[], Cluster]) -> None:
-    """Make the looks among `items` that go to the Kubernetes API. One that the server refuses has failed alone.
+    """Make the looks among `items` that go to the Kubernetes API. A refusal by the server fails that look alone.
 
-    Raises ClusterError where the server isn't reached at all.
+    Raises ClusterError where the server can't be reached.
     """
     for key, item in items.items():
         look = _look(board, key, item, host)
@@ -187,22 +203,59 @@ def read_api(board: Board, host: str, items: Mapping[str, Item], cluster: Callab
             except ClusterError as error:
                 if not error.status:
                     raise
-                board.fail(key, host, f"the look at {key} was refused by the API server: {error}")
+                board.fail(key, host, f"the check {key} was refused by the API server: {error}")
             except MALFORMED as error:
-                board.fail(key, host, unread(host, key, error))
+                board.fail(key, host, unreadable(host, key, error))
+
+
+# --- many looks in one exec
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What one snippet printed on its standard output and on standard error, and its exit code."""
+
+    out: bytes
+    err: bytes
+    code: int
+
+
+def marker() -> str:
+    """A new marker; 128 random bits, so that no file's content can pass for a frame."""
+    return f"--dws-on-csm-{secrets.token_hex(16)}"
 
 
 def script(looks: Mapping[str, ShellLook], mark: str) -> str:
-    """All of `looks` as one script; see frames."""
-    return frames.compose({key: look.script for key, look in looks.items()}, mark)
+    """A script for `sh` that runs every look, whether or not others fail; their keys name the frames."""
+    return "\n".join(_framed(key, look.script, mark) for key, look in looks.items()) + "\n"
 
 
-def of_role(items: Mapping[str, Item], role: str) -> dict[str, Item]:
-    """Those that are made on hosts of `role`."""
-    return {key: item for key, item in items.items() if item.role == role}
+def _framed(name: str, snippet: str, mark: str) -> str:
+    begin = f"printf '\\n%s\\n' '{mark} {name}'"
+    return f"{begin}; {begin} >&2\n(\n{snippet}\n) </dev/null\nprintf '\\n%s %d\\n' '{mark} =' $?"
 
 
-def stale(board: Board, keys: Sequence[str], host: str, needs: Iterable[str]) -> bool:
-    """Whether one of `keys` was never seen on `host`, or something that it builds on has changed since."""
-    newest = max((board.changed.get(stage, 0) for stage in needs), default=0)
-    return any(board.seen.get((key, host), -1) < newest for key in keys)
+def split(out: bytes, err: bytes, mark: str) -> dict[str, Frame]:
+    """The frames that script() printed, by name; a snippet that did not finish is left out."""
+    errors = dict(_sections(err, mark))
+    frames: dict[str, Frame] = {}
+    name, text = "", b""
+    for title, content in _sections(out, mark):
+        if title.startswith("= "):
+            code = title[2:]
+            if code.isascii() and code.isdigit() and len(code) < 4:
+                frames[name] = Frame(text, errors.get(name, b""), int(code))
+        else:
+            name, text = title, content
+    return frames
+
+
+def last_words(err: bytes, mark: str) -> str:
+    """What the snippet that ran last, or `sh` itself, wrote to standard error."""
+    words = (_sections(err, mark) or [("", err)])[-1][1]
+    return words.decode(errors="replace").strip()[-500:]
+
+
+def _sections(stream: bytes, mark: str) -> list[tuple[str, bytes]]:
+    parts = re.split(rb"\n" + re.escape(mark.encode()) + rb" ([^\n]+)\n", stream)
+    return [(parts[i].decode(errors="replace"), parts[i + 1]) for i in range(1, len(parts) - 1, 2)]

@@ -1,4 +1,4 @@
-"""Doing what a step decided: its actions on the host and in the cluster, and the looks that follow in the same exec."""
+"""Applying a step's actions on its host and in the cluster, and the looks that prove them, in the same exec."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from dws_on_csm.engine import before_images, frames
+from dws_on_csm.engine import before_images
 from dws_on_csm.engine import looks as engine_looks
 from dws_on_csm.engine.context import Reach, StepReporter
-from dws_on_csm.engine.host_script import BUSY, STILL, WAITS, compile_actions, fenced
+from dws_on_csm.engine.host_script import BUSY, RETRY, STILL, WAITS, compile_actions, fenced
 from dws_on_csm.engine.looks import Board, Item
 from dws_on_csm.model.actions import (
     Action,
@@ -31,7 +31,7 @@ from dws_on_csm.transport.output import tail
 
 
 class ActionFailed(Exception):
-    """An action ended badly; carries what a person needs to know."""
+    """An action failed; `failure` says how, for people."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.command)
@@ -39,7 +39,7 @@ class ActionFailed(Exception):
 
 
 def perform(reach: Reach, board: Board, at: StepReporter, actions: Sequence[Action], proof: Mapping[str, Item]) -> None:
-    """Do `actions` in order, then look at `proof`'s items of this host: in the same exec where the last action is a script.
+    """Do `actions` in order, then make the looks of `proof` on this host; in the same exec where the last action runs there.
 
     Raises ActionFailed, Refused, ClusterError and what the session raises.
     """
@@ -78,8 +78,8 @@ def _where(action: Action) -> str:
 def _on_host(
     reach: Reach, board: Board, at: StepReporter, group: Sequence[Action], proof: Mapping[str, Item]
 ) -> Mapping[str, Item]:
-    """Does the `group` and looks at `proof` in one exec; what of `proof` that left, which goes to the API."""
-    mark = frames.marker()
+    """Do the `group` and make the shell looks of `proof` in one exec. Returns the items of `proof` whose looks go to the API."""
+    mark = engine_looks.marker()
     script, data = compile_actions(group, at.run, mark, f"{at.stage}.{at.step}")
     looks, left = engine_looks.snippets(board, proof, at.host)
     deadline = within(group) + (board.site.deadlines.look if looks else 0.0)
@@ -89,12 +89,12 @@ def _on_host(
         raise ActionFailed(watch.failure(answer.code))
     at.notes.extend(action.note for action in group if isinstance(action, RunScript) and action.note)
     board.note(at.stage)
-    engine_looks.read_shell(board, at.host, looks, frames.split(answer.out, answer.err, mark), "")
+    engine_looks.read_shell(board, at.host, looks, engine_looks.split(answer.out, answer.err, mark), "")
     return left
 
 
 class _Progress:
-    """Follows a script's output: which action runs, and its last lines."""
+    """Follows the output of a script: which action runs, and its last lines."""
 
     def __init__(self, at: StepReporter, group: Sequence[Action], mark: str) -> None:
         self.at, self.group, self.mark = at, group, mark
@@ -103,13 +103,13 @@ class _Progress:
         self.tail: list[str] = []
 
     def line(self, text: str) -> None:
-        """One line of output: a marker says which action begins, everything else is the action's own."""
+        """Take a line of output: a marker says which action begins, everything else is the action's own output."""
         if text.startswith(f"{self.mark} action "):
-            told = text.rsplit(" ", 1)[1]
-            # root there could say any: what is shown is one of those that were sent
-            if not (told.isascii() and told.isdigit() and len(told) < 6 and int(told) < len(self.group)):
+            number = text.rsplit(" ", 1)[1]
+            # the host could print any number: only an action that was sent is shown
+            if not (number.isascii() and number.isdigit() and len(number) < 6 and int(number) < len(self.group)):
                 return
-            self.number = int(told)
+            self.number = int(number)
             self.tail = []
             self.at.began(title(self.group[self.number]))
         elif text.startswith(self.mark):
@@ -119,10 +119,8 @@ class _Progress:
             self.at.line(text)
 
     def failure(self, code: int) -> Failure:
-        """What went wrong, for people."""
-        meaning = ""
-        if code == BUSY:
-            meaning = f"{STILL}; run again when it is through"
+        """The failure of the action that ran last."""
+        meaning = f"{STILL}; {RETRY}" if code == BUSY else ""
         return Failure(title(self.group[self.number]), code, tuple(self.tail), meaning)
 
 
@@ -136,7 +134,7 @@ def _in_cluster(reach: Reach, at: StepReporter, group: Sequence[Action]) -> None
             reach.cluster().apply(action.manifest)
             kind, name = action.manifest["kind"], action.manifest["metadata"]["name"]
             if since := deleted.pop(f"{kind.lower()}s/{name}", 0.0):
-                at.notes.append(f"{kind} {name} was made anew: not there for {time.monotonic() - since:.2f} s at most")
+                at.notes.append(f"{kind} {name} was recreated: missing for {time.monotonic() - since:.2f} s at most")
         else:
             assert isinstance(action, Delete)
             deleted["/".join(action.path.split("/")[-2:])] = time.monotonic()
@@ -144,19 +142,19 @@ def _in_cluster(reach: Reach, at: StepReporter, group: Sequence[Action]) -> None
 
 
 TRIES = 10
-"""How often a deletion is judged again, where controllers go on changing the object's status."""
+"""How often a deletion is tried while controllers keep changing the object's status."""
 
 
 def _delete(cluster: Any, action: Delete) -> None:
-    """Raises Refused where the object is not any more what was to go."""
+    """Delete the object that was judged, and no other version of it. Raises Refused where it may not be deleted any more."""
     if action.still is None:
         cluster.delete(action.path, action.deadline, *([action.uid] if action.uid else []))
         return
     for left in reversed(range(TRIES)):
-        if (found := cluster.get(action.path)) is None:
+        if (current := cluster.get(action.path)) is None:
             return
-        action.still(cluster, found)
-        meta = found["metadata"]
+        action.still(cluster, current)
+        meta = current["metadata"]
         try:
             cluster.delete(action.path, action.deadline, action.uid or meta["uid"], meta["resourceVersion"])
             return
@@ -166,6 +164,7 @@ def _delete(cluster: Any, action: Delete) -> None:
 
 
 def _answer(reach: Reach, at: StepReporter, ask: RunElsewhere | CallApi) -> Sequence[Action]:
+    """Do what `ask` says elsewhere. Returns the next actions here, which its answer makes."""
     at.began(ask.title)
     if isinstance(ask, CallApi):
         return ask.then(ask.ask(reach.cluster()))
@@ -173,19 +172,21 @@ def _answer(reach: Reach, at: StepReporter, ask: RunElsewhere | CallApi) -> Sequ
     script = fenced(at.run, "set -eu\numask 077\n" + ask.script)
     answer = reach.change(reach.of(ask.role), script, deadline=ask.deadline + WAITS, line=line)
     if answer.code == BUSY:
-        raise ActionFailed(Failure(ask.title, BUSY, meaning=f"{STILL}; run again when it is through"))
+        raise ActionFailed(Failure(ask.title, BUSY, meaning=f"{STILL}; {RETRY}"))
     if answer.code != 0:
-        said = answer.out + answer.err if ask.told else answer.err
-        raise ActionFailed(Failure(ask.title, answer.code, tail(said, lines=10)))
+        output = answer.out + answer.err if ask.told else answer.err
+        raise ActionFailed(Failure(ask.title, answer.code, tail(output, lines=10)))
     return ask.then(answer.out)
 
 
 def refresh(reach: Reach, board: Board, host: str, items: Mapping[str, Item]) -> None:
-    """Look at `items` of this host again: the shell's in one exec, the API's through its client."""
+    """Make the looks of `items` on this host: those by shell in one exec, those of the API through its client."""
     looks, left = engine_looks.snippets(board, items, host)
     if looks:
-        mark = frames.marker()
+        mark = engine_looks.marker()
         answer = reach.session(host).run(engine_looks.script(looks, mark), deadline=board.site.deadlines.look)
-        seen = frames.split(answer.out, answer.err, mark)
-        engine_looks.read_shell(board, host, looks, seen, frames.last_words(answer.err, mark) if answer.code else "")
+        seen = engine_looks.split(answer.out, answer.err, mark)
+        engine_looks.read_shell(
+            board, host, looks, seen, engine_looks.last_words(answer.err, mark) if answer.code else ""
+        )
     engine_looks.read_api(board, host, left, reach.cluster)

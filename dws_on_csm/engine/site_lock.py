@@ -1,68 +1,150 @@
-"""One run at a time may change a site: a lock on the master, which ends by itself when its holder is gone.
+"""One run at a time may change a site: a lock on the master, which expires when its holder stops renewing it.
 
-What it is on the master stands in templates/master/lock.sh.
+Its form on the master is described in templates/master/lock.sh.
 """
 
 from __future__ import annotations
 
+import getpass
+import hashlib
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from dws_on_csm.engine.lock_holder import Holder, gone, identity, owner
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import LockLost, RemoteError, Unreachable
 from dws_on_csm.transport.output import tail
 
-__all__ = ["LEASE_SECONDS", "Holder", "Lock", "Locked", "clock", "hold", "owner"]
-
 LEASE_SECONDS = 120
-"""Seconds since the master's boot that the lock holds without being renewed; it is renewed three times as often."""
+"""Seconds after which a lock that is not renewed expires, by the master's time since boot; it is renewed three times as often."""
 
 PROC = "/proc"
-"""Where the master tells how long it has been up."""
+"""Where the master says how long it has been up."""
 
 AGAIN = 5.0
-"""Seconds until a renewal that failed is tried again."""
+"""Seconds until a failed renewal is tried again."""
 
 MARGIN = 10.0
-"""Seconds before the lock's end from which on nothing more is begun, unless it could be renewed."""
+"""So many seconds before the lock expires nothing more is begun, unless it can be renewed."""
 
 LOST = 3
-"""Exit code of a renewal that found somebody else's lock, or none."""
+"""Exit code of a renewal that found another run's lock, or none."""
 
 DEADLINE = 30.0
 
 RUN = re.compile(r"\d{8}T\d{6}Z-\w+", re.ASCII)
-"""The name of a run as the master makes it."""
+"""The id of a run as the master makes it."""
+
+
+# --- who holds it
+
+MACHINE = Path("/etc/machine-id")
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+ENDED = "ZX"
+"""States of a process that has ended and is still listed."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds the lock.
+
+    owner     user and machine ("joe@admin1")
+    process   its id there
+    run       the id of its run
+    left      seconds until the lock expires unless it is renewed
+    identity  what tells the process from all others, also from a later one with its id; () where unknown
+    """
+
+    owner: str
+    process: int
+    run: str
+    left: int
+    identity: tuple[str, ...] = ()
+
+
+def owner() -> str:
+    """User and machine of this process: "joe@admin1"."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in a container
+        user = f"uid{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+def identity() -> tuple[str, ...]:
+    """What tells this process from all others: a digest of machine, boot and process namespace, and when it started there.
+
+    () where this machine does not provide that, as macOS does not.
+    """
+    machine = ""
+    with suppress(OSError):  # containers have none; the id of the boot is unique, too
+        machine = MACHINE.read_text()
+    try:
+        parts = (machine, BOOT.read_text(), str(Path("/proc/self/ns/pid").readlink()))
+    except OSError:
+        return ()
+    started = _started(os.getpid())
+    # a digest, as machine-id(5) asks for: the id itself must not be shown on another machine
+    digest = hashlib.sha256("\n".join(("dws-on-csm", *parts)).encode()).hexdigest()
+    return (digest[:32], started) if started else ()
+
+
+def gone(holder: Holder) -> bool:
+    """Whether the holder is certainly a process of this machine that has ended. False where that is unknown."""
+    mine = identity()
+    if not mine or len(holder.identity) != len(mine) or holder.identity[0] != mine[0]:
+        return False
+    try:
+        os.kill(holder.process, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):  # another user's process; or a number that no process has
+        pass
+    started = _started(holder.process)
+    return started is not None and started != holder.identity[1]
+
+
+def _started(process: int) -> str | None:
+    """When a process started, in the kernel's ticks since boot; "" if it has ended, None where that is unknown."""
+    with suppress(OSError, IndexError):  # hidden from us, or ended meanwhile
+        state, *rest = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return "" if state in ENDED else rest[18]
+    return None
+
+
+# --- the lock
 
 
 class Locked(Exception):
-    """Somebody else's run is at work."""
+    """Another run holds the lock."""
 
     def __init__(self, holder: Holder) -> None:
         super().__init__(
-            f"{holder.owner} is at work here with run {holder.run}. "
+            f"Run {holder.run} by {holder.owner} is running on this site. "
             f"If that run has died, its lock expires in {holder.left} s."
         )
         self.holder = holder
 
 
 def clock() -> float:
-    """Seconds that also pass while this machine is asleep: meanwhile the lock's time passes on the master."""
+    """A clock that also runs while this machine sleeps, as the lock's time on the master does."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Lock:
-    """The lock of `run`, as far as this process knows. `tell` is called once, with the reason, when it is found lost.
+    """The lock of `run`, as far as this process knows.
 
-    `before`: until then, by clock(), somebody else may have held it. `former`: the run that did not give it up, if one did
-    not: wherever it is, it may still believe that it holds it.
+    tell    called once, with the reason, when the lock is found lost
+    before  until then, by clock(), another run may have held the lock
+    former  the run that did not release the lock, or "": it may still believe that it holds the lock
     """
 
     def __init__(
@@ -85,14 +167,14 @@ class Lock:
         self._renewing = threading.Lock()
 
     def check(self) -> None:
-        """Raises LockLost where something else may be at work by now."""
-        if not self.lost and clock() >= self._until:  # this process, or its machine, stood still for long
+        """Raises LockLost where another run may hold the lock by now."""
+        if not self.lost and clock() >= self._until:  # this process, or its machine, was suspended
             self.renew()
         if self.lost:
             raise LockLost(self._session.host, self.lost)
 
     def renew(self) -> bool:
-        """Whether the lock could be renewed. Where it is lost, that is told."""
+        """Renew the lock, and return whether that succeeded. Calls `tell` where it is lost."""
         with self._renewing:
             asked = clock()
             why = "" if self.lost else self._renewed()
@@ -100,46 +182,48 @@ class Lock:
                 self._until = asked + LEASE_SECONDS - MARGIN
                 return True
             if clock() >= self._until:
-                self.lose(f"it could not be renewed for {LEASE_SECONDS - MARGIN:.0f} s ({why}), and has ended")
+                self.lose(f"it could not be renewed for {LEASE_SECONDS - MARGIN:.0f} s ({why}), and has expired")
             return False
 
     def _renewed(self) -> str:
         """Why the renewal failed, or ""."""
         try:
             answer = self._session.beside(_script("master/lock_renew.sh", run=self.run), deadline=DEADLINE)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it may be over at the next try
+        except Exception as error:  # noqa: BLE001  # the next try may succeed, whatever the error
             return str(error) or type(error).__name__
         if answer.code == LOST:
             holder = answer.out.decode(errors="replace").split("\n")
             self.lose(f"{holder[0]} took it with run {holder[2]}" if len(holder) > 2 else "it is gone from the master")
-        return "" if answer.code == 0 else _said(answer)
+        return "" if answer.code == 0 else _words(answer)
 
     def lose(self, why: str) -> None:
-        """It is known from elsewhere, too, that the lock is lost."""
+        """Record that the lock is lost, and tell it once."""
         if not self.lost and not self.over.is_set():
             self.lost = LockLost.text.format(why)
             self._tell(self.lost)
 
     def keep(self) -> None:
-        """Renews until the lock is `over` or lost."""
+        """Renew the lock until it is `over` or lost."""
         wait = LEASE_SECONDS / 3
         while not self.lost and not self.over.wait(wait):
             wait = LEASE_SECONDS / 3 if self.renew() else AGAIN
 
     def leave(self) -> None:
-        """Gives the lock up, if it is still this run's."""
+        """Release the lock, if it is still this run's."""
         self.over.set()
-        for _ in range(2):  # a signal that was meant for other scripts may have ended the first
+        for _ in range(2):  # a signal meant for other scripts may have ended the first try
             if self._session.beside(_script("master/lock_leave.sh", run=self.run), deadline=DEADLINE).code == 0:
                 return
 
 
 @contextmanager
 def hold(session: Any, run: str, tell: Callable[[str], None] = lambda why: None) -> Iterator[Lock]:
-    """Hold the site's lock while the `with` lasts. Raises Locked; a run of this machine whose process is gone gives way.
-    Raises Unreachable where no lock can be made. `run` may get another name, see templates/master/lock_take.sh.
+    """Hold the site's lock while the `with` lasts. The run may get another id than `run`, see templates/master/lock_take.sh.
 
-    Where the lock can't be given up, it expires.
+    Raises Locked where another run holds it, unless that was a run of this machine whose process has ended; and Unreachable
+    where no lock can be made.
+
+    Where the lock can't be released, it expires.
     """
     lock = _taken(session, run, tell)
     threading.Thread(target=lock.keep, daemon=True, name="lock").start()
@@ -158,7 +242,7 @@ def _taken(session: Any, run: str, tell: Callable[[str], None]) -> Lock:
             raise
         return _take(session, run, locked.holder.run, tell)
     except RemoteError:
-        with suppress(RemoteError):  # it may have been taken all the same, and the answer alone was lost
+        with suppress(RemoteError):  # the lock may have been taken, and only the answer was lost
             Lock(session, run, clock(), tell).leave()
         raise
 
@@ -169,8 +253,8 @@ def _take(session: Any, run: str, over: str, tell: Callable[[str], None]) -> Loc
     answer = session.run(_script("master/lock_take.sh", **settings), deadline=DEADLINE)
     word, _, rest = answer.out.decode(errors="replace").partition("\n")
     if answer.code != 0:
-        fix = f"mend {STATE} there, where runs keep their own files"
-        raise Unreachable(session.host, f"the site can't be locked: {_said(answer)}", fix)
+        fix = f"repair the folder {STATE} there: runs keep their files in it"
+        raise Unreachable(session.host, f"the site can't be locked: {_words(answer)}", fix)
     try:
         name, _, value = word.partition(" ")
         if name == "held":
@@ -180,9 +264,9 @@ def _take(session: Any, run: str, over: str, tell: Callable[[str], None]) -> Loc
             raise ValueError(word)
         before = clock() - max(int(since) - 1, 0)  # the master counts whole seconds
     except ValueError:
-        said = " ".join(tail(answer.out, lines=3))[:200]
-        text = f"the site can't be locked: what the script answered could not be read: {said or 'nothing'}"
-        fix = f"see what `ssh {session.host} true` prints: a shell's start file must print nothing there"
+        output = " ".join(tail(answer.out, lines=3))[:200]
+        text = f"the site can't be locked: the answer of the script could not be read: {output or 'nothing'}"
+        fix = f"check what `ssh {session.host} true` prints: the shell's start files must print nothing"
         raise Unreachable(session.host, text, fix) from None
     return Lock(session, named, asked, tell, before, "".join(former))
 
@@ -190,10 +274,10 @@ def _take(session: Any, run: str, over: str, tell: Callable[[str], None]) -> Loc
 def _holder(lines: list[str], left: int) -> Holder:
     who, process, run, _, _, *identified = lines
     number = int(process) if process.isdecimal() else 0
-    return Holder(who or "somebody", number, run or "?", left, tuple(filter(None, identified)))
+    return Holder(who or "unknown", number, run or "?", left, tuple(filter(None, identified)))
 
 
-def _said(answer: Any) -> str:
+def _words(answer: Any) -> str:
     return " ".join(tail(answer.err, lines=3)) or f"exit code {answer.code}"
 
 

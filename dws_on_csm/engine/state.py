@@ -1,4 +1,4 @@
-"""One run: what is asked for, what is known and what became of it so far; and how its hosts are looked at."""
+"""The state of one run: what it was asked to do, what is known, the outcomes so far; and how its hosts are read."""
 
 from __future__ import annotations
 
@@ -23,25 +23,28 @@ from dws_on_csm.model.step import Check, Facts, Finding, Removal, Stage, Step
 NOT_OK_OUTCOMES: tuple[Outcome, ...] = ("failed", "refused", "skipped")
 
 DEFECT = "a defect of dws-on-csm"
-REPORT = (
-    "run the same command again to continue; please report this, with the journal in the folder of this run's report"
-)
+REPORT = "run the same command again to continue; please report this defect with the journal, which is beside this run's report"
 
 
 @dataclass
 class Run:
-    """One run: what is asked for, and what became of it so far.
+    """One run: what it was asked to do, and its state.
 
-    yes     whatever it takes away was agreed to beforehand
-    agreed  the things ("STAGE.STEP", host, thing) of which somebody was told that they are taken away, and agreed
-    stirred set when a step or a stage is through: another stage may begin
-    over    the work is through: how it ended is all that is left to say
-    holding it has the site's lock: it may have begun to change something
-    looked  when the first looks began, by site_lock.clock()
-    said    how it ended has been shown
-    asking  somebody is asked on the terminal just now
-    stops   what ends on the hosts what this run has begun there, since it was stopped
-    ending  all is through but the stages that come last: those are taken to their end, also by a run that was stopped
+    yes         all removals were confirmed beforehand
+    confirmed   the things ("STAGE.STEP", host, thing) whose removal a person has confirmed
+    started     the stages that were started
+    progressed  set when a step or a stage is complete: another stage may begin
+    reported    (host, reason) of looks that failed
+    codes       exit codes of scripts that failed
+    looked      when the first looks began, by site_lock.clock()
+    holding     it has the site's lock: it may have begun to change something
+    changing    it has begun to change something
+    asking      a person is being asked on the terminal
+    stopping    set when the run is stopped, as by Ctrl-C
+    stoppers    threads that end, on the hosts, what a stopped run has started there
+    ending      only the stages that come last remain: they are completed, also by a run that was stopped
+    over        the work is done: all that remains is to show how the run ended
+    shown       how it ended has been shown
     """
 
     id: str
@@ -54,23 +57,23 @@ class Run:
     outcomes: dict[tuple[str, str, str], Outcome] = field(default_factory=dict)
     stopping: threading.Event = field(default_factory=threading.Event)
     started: set[str] = field(default_factory=set)
-    codes: set[int] = field(default_factory=set)
-    reported: set[tuple[str, str]] = field(default_factory=set)
-    changing: bool = False
-    over: bool = False
-    asking: bool = False
-    holding: bool = False
-    looked: float = 0.0
-    shown: bool = False
     yes: bool = False
     confirmed: set[tuple[str, str, str]] = field(default_factory=set)
     progressed: threading.Event = field(default_factory=threading.Event)
+    reported: set[tuple[str, str]] = field(default_factory=set)
+    codes: set[int] = field(default_factory=set)
+    looked: float = 0.0
+    holding: bool = False
+    changing: bool = False
+    asking: bool = False
     stoppers: list[threading.Thread] = field(default_factory=list)
     ending: bool = False
+    over: bool = False
+    shown: bool = False
 
     @property
     def stopped(self) -> bool:
-        """Whether nothing more is to begin, and what waits goes on waiting no longer."""
+        """Whether nothing more may begin, and waits end."""
         return self.stopping.is_set() and not self.ending
 
     def __post_init__(self) -> None:
@@ -79,27 +82,27 @@ class Run:
     def done(
         self, host: str, key: str, outcome: Outcome, began: float, failures: tuple[Failure, ...] = (), **more: object
     ) -> None:
-        """A step is through on a host: remember it and say so. Of a host that this run leaves alone only what stands in the way."""
+        """Record and report that a step is complete on a host. Of hosts outside the limit, only what stands in the way."""
         stage, _, step = key.partition(".")
         if outcome not in NOT_OK_OUTCOMES and not self.site.active(host):
             return
         self.outcomes[stage, step, host] = outcome
         self.progressed.set()
-        self.codes.update({one.code for one in failures if one.code is not None})
+        self.codes.update({failure.code for failure in failures if failure.code is not None})
         self.emit(Done(host, stage, step, outcome, began, time.time() - began, failures=failures, **more))  # type: ignore[arg-type]
 
     def troubled(self, need: str, host: str | None = None) -> tuple[str, ...]:
-        """Hosts on which a stage ("STAGE"), or one step of it ("STAGE.STEP"), didn't get through."""
-        outcomes = list(self.outcomes.items())  # in one go: other stages add to them meanwhile
+        """Hosts on which a stage ("STAGE"), or one step of it ("STAGE.STEP"), did not complete."""
+        outcomes = list(self.outcomes.items())  # a copy: other stages add to them meanwhile
         bad = {h for (s, t, h), outcome in outcomes if need in (s, f"{s}.{t}") and outcome in NOT_OK_OUTCOMES}
         return tuple(sorted(h for h in bad if host in (None, h)))
 
 
 def at_work(stages: Sequence[Stage], hosts: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Stage -> the stages that it builds on; without those whose steps are all of roles that this site has no host for."""
+    """Stage -> the stages that it builds on; without stages for whose roles this site has no host."""
     idle = {stage.name for stage in stages if stage.steps and not hosts.keys() & {item.role for item in stage.steps}}
     shown = [stage for stage in stages if stage.name not in idle]
-    return {stage.name: tuple(one for one in stage.builds_on if one not in idle) for stage in shown}
+    return {stage.name: tuple(name for name in stage.builds_on if name not in idle) for stage in shown}
 
 
 def needs(stages: Sequence[Stage], name: str) -> frozenset[str]:
@@ -108,26 +111,26 @@ def needs(stages: Sequence[Stage], name: str) -> frozenset[str]:
     found: set[str] = set()
     waiting = list(direct[name])
     while waiting:
-        one = waiting.pop()
-        if one not in found and one in direct:
-            found.add(one)
-            waiting.extend(direct[one])
+        stage = waiting.pop()
+        if stage not in found and stage in direct:
+            found.add(stage)
+            waiting.extend(direct[stage])
     return frozenset(found)
 
 
 def first_looks(run: Run) -> None:
-    """Everything that can be seen before anything is done: one exec a host, all hosts at once.
+    """Read everything that can be read before the first change: one exec a host, all hosts in parallel.
 
-    Looks that need to know what these find are made after them, as long as there are any. What was found before counts no
-    more: a look that has to come after another one comes after the one that is made now.
+    Looks that need facts of these are made after them, as long as there are any. Former facts are dropped: a look that needs
+    one waits for the look that is made now.
     """
     run.board.facts = Facts(first=run.board.facts.first)
     items = looks.keyed(run.stages)
-    every = dict.fromkeys(host for some in run.hosts.values() for host in some)
-    mine = {h: {key: item for key, item in items.items() if h in run.hosts.get(item.role, ())} for h in every}
-    on_all(run, [("", host) for host in every], lambda _, host: look_again(run, host, mine[host]))
-    for _ in run.stages:  # what one finds lets the next be made: there is an end to that
-        late = {host: found for host in every if (found := looks.ready(run.board, mine[host], host))}
+    hosts = _answered(run)
+    mine = {h: {key: item for key, item in items.items() if h in run.hosts.get(item.role, ())} for h in hosts}
+    on_all(run, [("", host) for host in hosts], lambda _, host: look_again(run, host, mine[host]))
+    for _ in run.stages:  # each round can only enable looks of later stages
+        late = {host: ready for host in hosts if (ready := looks.ready(run.board, mine[host], host))}
         on_all(run, [("", host) for host in late], partial(_look_late, run, late))
 
 
@@ -136,17 +139,19 @@ def _look_late(run: Run, late: Mapping[str, Mapping[str, Item]], role: str, host
 
 
 def on_all(run: Run, places: Sequence[tuple[str, str]], work: Callable[[str, str], None]) -> None:
+    """Call `work` for each (role, host), in parallel. Raises what it raises."""
     if not places:
         return
     with ThreadPoolExecutor(max_workers=min(len(places), run.site.ssh.connections)) as pool:
-        futures = [pool.submit(work, *ctx) for ctx in places]
-        while wait(futures, timeout=0.5).not_done:  # a main thread that wakes up sees to Ctrl-C
+        futures = [pool.submit(work, *place) for place in places]
+        while wait(futures, timeout=0.5).not_done:  # a main thread that wakes up handles Ctrl-C
             pass
         for future in futures:
             future.result()
 
 
 def look_again(run: Run, host: str, items: Mapping[str, Item]) -> None:
+    """Make the looks of `items` on `host` again; where the host or the cluster fails, each of them has failed."""
     for key in items:
         run.board.forget(key, host)
     try:
@@ -159,21 +164,24 @@ def look_again(run: Run, host: str, items: Mapping[str, Item]) -> None:
 
 def left_out(run: Run) -> list[str]:
     """The hosts of the site on which this run changes nothing: a limit leaves them out, or they did not answer."""
-    answered = {host for hosts in run.hosts.values() for host in hosts}
+    answered = _answered(run)
     return [host.name for host in run.site.hosts() if host.name not in answered or not run.site.active(host)]
 
 
+def _answered(run: Run) -> dict[str, None]:
+    return dict.fromkeys(host for hosts in run.hosts.values() for host in hosts)
+
+
 def lasting(run: Run) -> list[str]:
-    """The hosts on which runs leave something, of those that answered: the master, and what this run may change."""
+    """The hosts that answered and on which runs leave records: the master, and those that this run may change; no pods."""
     master, pods = run.site.master.host.name, {host.name for host in run.site.controllers if host.pod}
-    answered = dict.fromkeys(host for hosts in run.hosts.values() for host in hosts)
-    return [host for host in answered if host not in pods and (host == master or run.site.active(host))]
+    return [host for host in _answered(run) if host not in pods and (host == master or run.site.active(host))]
 
 
 def places(run: Run, stage: Stage) -> Iterator[tuple[str, Item, str]]:
-    """The steps of a stage by host: where the run may change something; checks wherever they were looked at.
+    """The steps of a stage on the hosts that the run may change, and its checks on all hosts.
 
-    What a run may not change it reads all the same: a job that needs DWS stands in the way also of a run on the master alone.
+    Hosts outside the limit are read too: a job that needs DWS stands in the way of a run on the master alone as well.
     """
     for item in stage.steps:
         for host in run.hosts.get(item.role, ()):
@@ -182,34 +190,41 @@ def places(run: Run, stage: Stage) -> Iterator[tuple[str, Item, str]]:
 
 
 def have_of(run: Run, key: str, step: Step, host: str) -> object:
-    found = run.board.have(key, host)
-    return step.read(run.board.context(host), found) if step.read else found
+    """What the step's look returned, in the terms of what it wants. Raises NotYetKnown, LookFailed."""
+    value = run.board.have(key, host)
+    return step.read(run.board.context(host), value) if step.read else value
+
+
+def status_text(step: Step, have: object) -> str:
+    """What is so on the host, in words, where the step can say it; else ""."""
+    return step.status_text(have) if step.status_text else ""
 
 
 def accepted(run: Run, step: Step, host: str, have: object, want: object) -> str:
-    """What to say of a step that is not as wanted and left so, since the site accepts the difference; else ""."""
+    """The note of a step that changes nothing because the site accepts the difference; else ""."""
     name = step.accepted_as(run.board.context(host), have, want) if step.accepted_as and have and have != want else ""
-    return f"accepted: {name}, left as it is" if name in run.site.accept else ""
+    return f"accepted: {name}; not changed" if name in run.site.accept else ""
 
 
-def unconfirmed(run: Run, key: str, host: str, taken: Sequence[Removal]) -> list[Removal]:
-    """Of what a step takes away on a host what has something in it that nobody agreed to; that alone is among its things."""
+def unconfirmed(run: Run, key: str, host: str, removals: Sequence[Removal]) -> list[Removal]:
+    """Of what a step removes on a host, what is not confirmed; the things of each Removal are those alone."""
     if run.yes:
         return []
-    new = [Removal(one.words, _new(run, key, host, one)) for one in taken]
-    return [one for one in new if one.things]
+    new = [Removal(removal.words, _new(run, key, host, removal)) for removal in removals]
+    return [removal for removal in new if removal.things]
 
 
-def _new(run: Run, key: str, host: str, one: Removal) -> frozenset[str]:
-    return frozenset(thing for thing in one.agreed if (key, host, thing) not in run.confirmed)
+def _new(run: Run, key: str, host: str, removal: Removal) -> frozenset[str]:
+    return frozenset(thing for thing in removal.agreed if (key, host, thing) not in run.confirmed)
 
 
 def defect(error: Exception, key: str = "") -> Failure:
-    """A mistake of ours, as it is told: of the step or check `key` where it is one's, and with where it came from."""
-    whose = f"{DEFECT}, in {key}" if key else DEFECT
-    told = tuple(lines("".join(traceback.format_exception(error))))
-    return Failure(tail=told, meaning=f"{whose}: {type(error).__name__}: {error}", fix=REPORT)
+    """A mistake in our code as a failure, with its traceback; `key` is the step or check in which it was raised."""
+    where = f"{DEFECT}, in {key}" if key else DEFECT
+    traceback_lines = tuple(lines("".join(traceback.format_exception(error))))
+    return Failure(tail=traceback_lines, meaning=f"{where}: {type(error).__name__}: {error}", fix=REPORT)
 
 
-def told_of(found: Sequence[Finding]) -> tuple[Failure, ...]:
-    return tuple(Failure(command=one.name, meaning=one.text, fix=one.fix) for one in found)
+def failures_of(found: Sequence[Finding]) -> tuple[Failure, ...]:
+    """Findings that refuse a step, as failures."""
+    return tuple(Failure(command=finding.name, meaning=finding.text, fix=finding.fix) for finding in found)

@@ -12,7 +12,7 @@ from dws_on_csm.config.load import DEFAULT
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import console
 from dws_on_csm.display.style import plural
-from dws_on_csm.engine import apply
+from dws_on_csm.engine import state
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.events import Done, Event
@@ -52,7 +52,7 @@ def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
             hosts, _ = answering(site, roles(site), sessions, events.append)
             run = Run(identifier(time.time()), site, stages, reach_through(site, sessions), events.append, hosts)
             interrupts.watch(run, sessions)
-            apply.first_looks(run)
+            state.first_looks(run)
             if run.stopping.is_set():
                 console.note(STOPPED)
                 raise KeyboardInterrupt  # a look that was cut off says nothing about its host

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dws_on_csm.config.site import Host, Site
-from dws_on_csm.engine.lock_holder import owner
+from dws_on_csm.engine.site_lock import owner
 from dws_on_csm.model import events, render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import MALFORMED, Unreachable

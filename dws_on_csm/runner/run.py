@@ -17,8 +17,9 @@ from functools import partial
 from dws_on_csm.config.site import Site, is_count
 from dws_on_csm.display import console, select
 from dws_on_csm.display.html import page
-from dws_on_csm.engine import apply
+from dws_on_csm.engine import apply, state
 from dws_on_csm.engine import before_images as images
+from dws_on_csm.engine import plan as engine_plan
 from dws_on_csm.engine.host_script import fenced
 from dws_on_csm.engine.looks import keyed
 from dws_on_csm.engine.plan import Pending
@@ -156,20 +157,20 @@ def _look(run: Run, options: Options) -> None:
     """Make the first looks of this run's stages, of those that it only reads, and of LAST."""
     run.looked = clock()
     run.stages, own = (LAST, *options.reads, *run.stages), run.stages
-    apply.first_looks(run)
+    state.first_looks(run)
     run.stages = own
 
 
 def _decide(run: Run, options: Options, display: select.Display, down: Sequence[str], holding: ExitStack) -> str:
     """Plan, or judge the preflight and change what differs. Returns why the run was refused as a whole, or ""."""
     if options.plan:
-        apply.plan(run)
+        engine_plan.plan(run)
         return ""
-    if not apply.findings(run, run.stages[0]) or down:
+    if not engine_plan.findings(run, run.stages[0]) or down:
         return ""
     if options.work:
         return _with_lock(run, options, partial(_instead, options.work, run), holding)
-    pending = apply.pending(run)
+    pending = engine_plan.pending(run)
     if pending.changes or options.verify:
         if not _confirm_early(run, display, pending):
             return _not_confirmed(run)
@@ -211,7 +212,7 @@ def _with_lock(run: Run, options: Options, do: Callable[[], str], holding: ExitS
             _shut_out(run)
         if lock.former or lock.before >= run.looked:
             _look(run, options)
-            if not apply.findings(run, run.stages[0]):
+            if not engine_plan.findings(run, run.stages[0]):
                 return ""
         return do()
     except Locked as locked:
@@ -244,7 +245,7 @@ def _shut_out(run: Run) -> None:
     waits until scripts that the former run started there have ended."""
 
     def tell(role: str, host: str) -> None:
-        run.reach.told(host, fenced(run.id), deadline=30.0)
+        run.reach.run_fenced(host, fenced(run.id), deadline=30.0)
 
     on_all(run, [("", host) for host in lasting(run)], tell)
 
@@ -254,7 +255,7 @@ def _change(run: Run, options: Options, display: select.Display) -> str:
 
     What will be removed by the state that was read with the lock, and was not shown before, is confirmed as well.
     """
-    pending = apply.pending(run)
+    pending = engine_plan.pending(run)
     if not _confirm_early(run, display, pending):
         return _not_confirmed(run)
     run.changing = True
@@ -264,7 +265,7 @@ def _change(run: Run, options: Options, display: select.Display) -> str:
     try:
         if pending.before:
             apply.install(run, pending.before)
-            if not _confirm(run, apply.pending(run), display):
+            if not _confirm(run, engine_plan.pending(run), display):
                 return _not_confirmed(run)
         apply.install(run)
     finally:
@@ -279,7 +280,7 @@ def _forget_proof(run: Run) -> None:
     """Remove the previous proof: it does not hold for what this run changes. Raises Unreachable where it can't be removed."""
     undone = "nothing was changed: the previous proof could not be removed: "
     for host in run.hosts["submitter"]:
-        run.reach.told(host, fenced(run.id, _FORGET), deadline=30.0, undone=undone)
+        run.reach.run_fenced(host, fenced(run.id, _FORGET), deadline=30.0, undone=undone)
         for key in keyed(stage for stage in run.stages if stage.proves):
             run.board.forget(key, host)
 

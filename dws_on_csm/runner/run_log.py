@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.host_script import fenced
-from dws_on_csm.engine.lock_holder import owner
+from dws_on_csm.engine.site_lock import owner
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import LockLost, RemoteError
@@ -137,4 +137,4 @@ def _unfinished(some: Sequence[Past], known: Sequence[Past]) -> list[str]:
 
 def _told(reach: Reach, host: str, script: str, data: bytes = b"") -> str:
     reach.guard()
-    return reach.told(host, script, data, deadline=30.0, undone="what this run did can't be kept there: ")
+    return reach.run_fenced(host, script, data, deadline=30.0, undone="what this run did can't be kept there: ")

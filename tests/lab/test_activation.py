@@ -13,7 +13,7 @@ import pytest
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import slurm_conf
-from dws_on_csm.engine import frames
+from dws_on_csm.engine import looks as engine_looks
 from dws_on_csm.engine.host_script import BUSY, compile_actions
 from dws_on_csm.model.actions import STATE, RunScript
 from dws_on_csm.model.step import Facts, ShellLook, StepContext
@@ -98,7 +98,7 @@ class Controllers:
     def do(self, host: str, action: RunScript) -> Result:
         """Perform one action as the engine does."""
         self.touched.add(host)
-        script, data = compile_actions([action], now(), frames.marker())
+        script, data = compile_actions([action], now(), engine_looks.marker())
         return self.run(host, script, data)
 
     def text(self, host: str) -> str:
@@ -245,7 +245,7 @@ def test_a_connection_that_breaks_in_the_middle(fresh: Controllers) -> None:
     looks = transaction.look(fresh.place(BACKUP))
     assert isinstance(looks, ShellLook)
     planned, second = fresh.enabling(BACKUP), fresh.restarting(BACKUP)
-    script, data = compile_actions([planned], now(), frames.marker())
+    script, data = compile_actions([planned], now(), engine_looks.marker())
     fresh.touched.add(BACKUP)
     fresh.on(BACKUP, "cat >/run/script", feed=script)
     fresh.on(BACKUP, "cat >/run/data", feed=data.decode())
@@ -278,7 +278,7 @@ UNITS = "find /etc/systemd/system -name 'dws-on-csm*'"
 
 def begun(there: Controllers, host: str) -> None:
     """An activation on `host` that nobody follows, up to where slurm.conf is replaced and slurmctld is being started."""
-    script, data = compile_actions([there.enabling(host)], now(), frames.marker())
+    script, data = compile_actions([there.enabling(host)], now(), engine_looks.marker())
     there.touched.add(host)
     there.on(host, "cat >/run/script", feed=script)
     there.on(host, "cat >/run/data", feed=data.decode())

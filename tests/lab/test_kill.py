@@ -213,4 +213,4 @@ def test_two_at_once(lab: Lab, on: On) -> None:
             second = product.install(scene.site_file(lab))
             waiting.close()
             assert first.end(120).code == 0
-    assert second.code == 3 and "is at work here with run" in second.summary["message"], second.told
+    assert second.code == 3 and "is running on this site" in second.summary["message"], second.told

@@ -133,7 +133,7 @@ ROLE = "kubectl get clusterrolebinding slurm-dws-viewer --output jsonpath={.role
 def bound_anew(done: Answer) -> bool:
     """Whether a run made the binding anew, said how long it was not there, and proved it all with a job."""
     (binding,) = (one for one in done.steps if product.named(one) == f"access.binding@{MASTER}")
-    told = "ClusterRoleBinding slurm-dws-viewer was made anew: not there for" in binding["note"]
+    told = "ClusterRoleBinding slurm-dws-viewer was recreated: missing for" in binding["note"]
     return told and {f"access.binding@{MASTER}", f"verify.job@{PRIMARY}"} <= done.having("changed")
 
 

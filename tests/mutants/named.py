@@ -41,9 +41,9 @@ NAMED = (
           "if ! flock -w 20 9; then", "if false; then", "test_lock_scripts"),
     Named("lock lost, and changes made", "dws_on_csm/engine/perform.py",
           "last = number == len(groups) - 1\n        reach.guard()", "last = number == len(groups) - 1", "test_site_lock"),
-    Named("lock of a reused number never taken over", "dws_on_csm/engine/lock_holder.py",
+    Named("lock of a reused number never taken over", "dws_on_csm/engine/site_lock.py",
           "started is not None and started != holder.identity[1]", "False", "test_site_lock"),
-    Named("lock taken over from another machine", "dws_on_csm/engine/lock_holder.py",
+    Named("lock taken over from another machine", "dws_on_csm/engine/site_lock.py",
           " or holder.identity[0] != mine[0]", "", "test_site_lock"),
     Named("what another run changed meanwhile not looked at", "dws_on_csm/runner/run.py",
           "if lock.former or lock.before >= run.looked:", "if False:",
@@ -94,7 +94,6 @@ NAMED = (
 )  # fmt: skip
 
 TESTS = {
-    "dws_on_csm/engine/site_lock.py": "test_site_lock",
     "dws_on_csm/engine/perform.py": "test_apply test_full_disk test_upload",
     "dws_on_csm/engine/before_images.py": "test_full_disk test_rollback test_rollback_states",
     "dws_on_csm/redaction/redact.py": "test_redact",
@@ -112,7 +111,7 @@ TESTS = {
     "templates/host/chain.sh": "test_rollback_secrets",
     "templates/lib/fence.sh": "test_fence test_upload",
     "templates/host/history.sh": "test_run_log test_full_disk",
-    "dws_on_csm/engine/lock_holder.py": "test_site_lock",
+    "dws_on_csm/engine/site_lock.py": "test_site_lock",
     "templates/master/lock.sh": "test_site_lock test_lock_scripts",
     "templates/master/lock_holder.sh": "test_site_lock test_lock_scripts test_doctor",
     "templates/master/lock_leave.sh": "test_site_lock test_lock_scripts",

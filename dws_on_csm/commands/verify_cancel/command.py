@@ -75,7 +75,7 @@ def _clear(bench: Bench, *, left: bool = False) -> None:
     )
     undone = "the jobs to cancel are unknown, because squeue failed: "
     fix = f"run `squeue` there, and cancel the jobs whose names begin with {cancel.JOB}"
-    out = bench.run.reach.told(bench.host, script, deadline=150.0, undone=undone, fix=fix)
+    out = bench.run.reach.run_fenced(bench.host, script, deadline=150.0, undone=undone, fix=fix)
     answers = cancel.answers(out.encode(errors="surrogateescape"))
     deadline_at = time.monotonic() + CLEARED
     cluster = bench.run.reach.cluster()

@@ -14,7 +14,8 @@ import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import Site
-from dws_on_csm.engine import apply
+from dws_on_csm.engine import apply, state
+from dws_on_csm.engine import plan as engine_plan
 from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.looks import keyed
 from dws_on_csm.engine.perform import refresh
@@ -65,7 +66,7 @@ def outcomes(seen: Sequence[Event]) -> dict[str, str]:
 
 
 def install(run: Run) -> None:
-    apply.first_looks(run)
+    state.first_looks(run)
     apply.install(run)
 
 
@@ -97,8 +98,8 @@ def test_a_second_run_takes_one_exec_and_changes_nothing(local_host: LocalHost) 
 def test_a_plan_says_the_same_and_writes_nothing(local_host: LocalHost) -> None:
     """A plan shows the difference, and the folder is as it was."""
     run, seen = a_run(local_host, Stage("files", (), (a_file(local_host, "wrong", "new"),)))
-    apply.first_looks(run)
-    apply.plan(run)
+    state.first_looks(run)
+    engine_plan.plan(run)
     assert outcomes(seen) == {"files.wrong": "would change"}
     assert list(local_host.folder.iterdir()) == []
     assert any("new" in line for e in seen if isinstance(e, Done) for line in e.diff)
@@ -186,8 +187,8 @@ def test_findings_of_all_checks_are_told_at_once_and_a_site_may_accept_one(local
     run, seen = a_run(local_host, Stage("preflight", (), (check("a"), check("b"), check("c"))))
     run.site = replace(run.site, accept=frozenset({"b"}))
     run.board.site = run.site
-    apply.first_looks(run)
-    assert not apply.findings(run, run.stages[0])
+    state.first_looks(run)
+    assert not engine_plan.findings(run, run.stages[0])
     assert outcomes(seen) == {"preflight.a": "refused", "preflight.b": "ok", "preflight.c": "refused"}
 
 
@@ -204,8 +205,8 @@ def test_what_an_earlier_stage_finds_out_is_unknown_in_a_plan_and_known_in_an_in
 
     stages = (Stage("first", (), (source,)), Stage("second", ("first",), (replace(copy, want=want),)))
     run, seen = a_run(local_host, *stages)
-    apply.first_looks(run)
-    apply.plan(run)
+    state.first_looks(run)
+    engine_plan.plan(run)
     assert outcomes(seen) == {"first.source": "would change", "second.copy": "unknown"}
     run, seen = a_run(local_host, *stages)
     install(run)
@@ -221,11 +222,11 @@ def test_a_difference_that_the_site_accepts_is_left_as_it_is(
     step = replace(a_file(local_host, "x", "1"), accepted_as=lambda place, have, want: "file-edited")
     run, seen = a_run(local_host, Stage("first", (), (step,)))
     run.site = replace(run.site, accept=accept)
-    apply.first_looks(run)
-    assert apply.pending(run).changes == (frozenset() if left else {"first"})
+    state.first_looks(run)
+    assert engine_plan.pending(run).changes == (frozenset() if left else {"first"})
     apply.install(run)
     (done,) = [event for event in seen if isinstance(event, Done)]
-    assert (done.outcome, done.note) == (("ok", "accepted: file-edited, left as it is") if left else ("changed", ""))
+    assert (done.outcome, done.note) == (("ok", "accepted: file-edited; not changed") if left else ("changed", ""))
     assert (local_host.folder / "x").read_text().strip() == ("mine" if left else "1")
 
 
@@ -290,8 +291,8 @@ def test_a_judge_that_does_not_understand_one_hosts_words_fails_there_alone(loca
     other = Check("other", "master", lambda place: Constant("0"), lambda place, have: ())
     for plan in (True, False):
         run, seen = on_two(local_host, Stage("a", (), (number, other)), Stage("b", (), (a_file(local_host, "y", "1"),)))
-        apply.first_looks(run)
-        (apply.plan if plan else apply.install)(run)
+        state.first_looks(run)
+        (engine_plan.plan if plan else apply.install)(run)
         became = becomes(seen)
         assert became["one", "a.number"] == "failed" and became["two", "a.number"] == "ok"
         assert became["two", "a.other"] == "ok" and ("two", "b.y") in became
@@ -349,8 +350,8 @@ def test_a_step_that_does_not_understand_one_hosts_words_fails_there_alone(local
     )
     for plan in (True, False):
         run, seen = on_two(local_host, Stage("a", (), (step,)))
-        apply.first_looks(run)
-        (apply.plan if plan else apply.install)(run)
+        state.first_looks(run)
+        (engine_plan.plan if plan else apply.install)(run)
         became = becomes(seen)
         assert became["two", "a.x"] == "ok"
         if (plan and part != "why") or (not plan and part != "means"):
@@ -464,7 +465,7 @@ def test_a_look_that_builds_on_another_is_made_in_a_second_exec(local_host: Loca
     second = Step("second", "master", look, lambda place: "text")
     third = Step("third", "master", known, lambda place: "other")
     run, _ = a_run(local_host, Stage("one", (), (name, second, third)))
-    apply.first_looks(run)
+    state.first_looks(run)
     assert run.board.have("one.second", "one") == "text"
     assert run.board.have("one.third", "one") == "other"
     assert local_host.commands == 2
@@ -499,12 +500,12 @@ def test_what_takes_something_away_says_what_to_run_before_asking(local_host: Lo
         Stage("second", ("first",), (taken,)),
     )
     run, seen = a_run(local_host, *stages)
-    apply.first_looks(run)
-    pending = apply.pending(run)
+    state.first_looks(run)
+    pending = engine_plan.pending(run)
     assert (pending.removes, pending.before) == (("it",), frozenset({"first"}))
     apply.install(run, pending.before)
     assert outcomes(seen) == {"first.source": "changed"}
-    run.confirmed |= apply.pending(run).things
+    run.confirmed |= engine_plan.pending(run).things
     apply.install(run)
     assert [e.outcome for e in seen if isinstance(e, Done)] == ["changed", "changed"]
 
@@ -517,8 +518,8 @@ def test_what_is_taken_away_is_told_even_where_the_way_there_is_not_known_yet(lo
 
     taken = replace(a_file(local_host, "taken", "1"), change=change, removes=lambda place, have, want: "it")
     run, _ = a_run(local_host, Stage("second", (), (taken,)))
-    apply.first_looks(run)
-    assert apply.pending(run).removes == ("it",)
+    state.first_looks(run)
+    assert engine_plan.pending(run).removes == ("it",)
 
 
 def test_what_is_taken_away_is_told_even_where_what_comes_is_not_known_yet(local_host: LocalHost) -> None:
@@ -532,8 +533,8 @@ def test_what_is_taken_away_is_told_even_where_what_comes_is_not_known_yet(local
         a_file(local_host, "taken", "1"), want=want, removes=lambda place, have, want: f"it, {have}, {want}"
     )
     run, _ = a_run(local_host, Stage("second", (), (taken,)))
-    apply.first_looks(run)
-    assert apply.pending(run).removes == ("it, mine, None",)
+    state.first_looks(run)
+    assert engine_plan.pending(run).removes == ("it, mine, None",)
 
 
 @pytest.mark.parametrize(
@@ -561,8 +562,8 @@ def test_nothing_goes_that_nobody_was_asked_about(
     )
     run, seen = a_run(local_host, Stage("first", (), (ready,)), Stage("second", ("first",), (x,)))
     vars(run).update(agrees)
-    apply.first_looks(run)
-    assert apply.pending(run).removes == ()
+    state.first_looks(run)
+    assert engine_plan.pending(run).removes == ()
     apply.install(run)
     assert outcomes(seen) == {"first.ready": "changed", "second.x": outcome}
     assert (local_host.folder / "x").read_text() == ("mine" if outcome == "refused" else "1")
@@ -645,8 +646,8 @@ def test_a_plan_says_that_a_proof_is_made_anew(local_host: LocalHost, there: str
     run, seen = a_run(
         local_host, Stage("files", (), (a_file(local_host, "x", "1"),)), Stage("verify", ("files",), (proof,))
     )
-    apply.first_looks(run)
-    apply.plan(run)
+    state.first_looks(run)
+    engine_plan.plan(run)
     assert outcomes(seen) == {"files.x": outcome, "verify.proof": outcome}
     assert [one.note for one in seen if isinstance(one, Done)][1] == (
         "a job proves it" if outcome == "would change" else ""
@@ -683,9 +684,9 @@ def test_who_agrees_agrees_to_what_was_told_and_not_to_what_has_its_place(
         a_file(local_host, "first", "1"), change=lambda place, have, want: [change, RunScript("do", "printf 1 >first")]
     )
     run, seen = a_run(local_host, Stage("one", (), (first,)), Stage("two", ("one",), (taking(local_host),)))
-    apply.first_looks(run)
-    run.confirmed |= apply.pending(run).things
-    assert not apply.pending(run).removes
+    state.first_looks(run)
+    run.confirmed |= engine_plan.pending(run).things
+    assert not engine_plan.pending(run).removes
     apply.install(run)
     assert outcomes(seen) == {"one.first": "changed", "two.x": outcome}
     assert (local_host.folder / "list").read_text().strip() == left
@@ -712,8 +713,8 @@ def test_a_check_of_a_host_that_is_left_out_stands_in_the_way_all_the_same(local
         (local_host.folder / "job").write_text(job)
         run, seen = a_run(local_host, first, roles=roles)
         run.site = run.board.site = replace(run.site, limit=frozenset({"one"}))
-        apply.first_looks(run)
-        assert apply.findings(run, first) is right
+        state.first_looks(run)
+        assert engine_plan.findings(run, first) is right
         assert [(e.host, e.outcome) for e in seen if isinstance(e, Done)] == ([] if right else [("two", "refused")])
 
 
@@ -726,8 +727,8 @@ def test_what_was_checked_first_is_looked_at_again_right_before_the_deed(local_h
         (local_host.folder / "job").unlink(missing_ok=True)
         run, seen = a_run(local_host, *stages, roles={"master": ("one",), "submitter": ("two",)})
         run.site = run.board.site = replace(run.site, limit=frozenset({"one"}))
-        apply.first_looks(run)
-        assert apply.findings(run, stages[0])
+        state.first_looks(run)
+        assert engine_plan.findings(run, stages[0])
         (local_host.folder / "job").write_text(job)
         apply.install(run)
         assert (local_host.folder / "deed").exists() == (not job)
@@ -756,7 +757,7 @@ def test_what_a_run_found_first_is_known_however_often_it_looks(local_host: Loca
     run, _ = a_run(local_host, Stage("preflight", (), (check,)))
     for text in ("first", "second", "third"):
         (local_host.folder / "job").write_text(text)
-        apply.first_looks(run)
+        state.first_looks(run)
         facts = run.board.facts
         assert (facts.one("preflight.jobs"), facts.first["preflight.jobs"]) == (text, {"one": "first"})
 
@@ -786,7 +787,7 @@ def of_the_door(host: LocalHost, *deeds: Step | Check, stopping: bool = False) -
     (host.folder / "door").write_text("open\n")
     run, seen = a_run(host, *behind_a_door(host, *deeds))
     run.changing = True
-    apply.first_looks(run)
+    state.first_looks(run)
     if stopping:
         run.stopping.set()
     apply.install(run)
@@ -822,7 +823,7 @@ def test_what_a_stage_closed_is_opened_again_whatever_became_of_the_others(local
         (local_host.folder / "door").write_text("open\n")
         run, seen = a_run(local_host, *behind_a_door(local_host, deed))
         run.changing, run.emit = True, emit
-        apply.first_looks(run)
+        state.first_looks(run)
         apply.install(run)
         assert (local_host.folder / "door").read_text() == "closed\n"
         apply.finish(run)
@@ -859,8 +860,8 @@ def test_a_stage_that_makes_way_for_others_does_nothing_where_they_have_nothing_
         run, told = a_run(local_host, *behind_a_door(local_host, deed))
         if not there:
             (local_host.folder / "deed").unlink()
-        apply.first_looks(run)
-        apply.plan(run)
+        state.first_looks(run)
+        engine_plan.plan(run)
         assert outcomes(told) == {"close.close": outcome, "deed.deed": outcome, "open.open": outcome}
     _, seen = of_the_door(local_host, deed, stopping=True)
     assert seen == {"close.close": "skipped", "deed.deed": "skipped", "open.open": "ok"}
@@ -895,7 +896,7 @@ def test_what_comes_last_waits_for_what_is_at_work_and_no_signal_ends_it(local_h
     signals = interrupt.Interrupts(lambda watched: None)
     signals.watch(run, Sessions())  # type: ignore[arg-type]
     run.changing = True
-    apply.first_looks(run)
+    state.first_looks(run)
     signals(2, None)
     apply.install(run)
 
@@ -919,7 +920,7 @@ def test_what_comes_last_waits_for_what_is_at_work_and_no_signal_ends_it(local_h
     run, seen = a_run(local_host, *stages)
     run.changing = True
     run.stopping.set()
-    apply.first_looks(run)
+    state.first_looks(run)
     apply.install(run)
     apply.finish(run)
     assert (outcomes(seen)["open.rest"], outcomes(seen)["open.open"]) == ("failed", "skipped")

@@ -233,7 +233,7 @@ def test_a_host_on_which_the_former_run_is_still_at_work(
     assert process.stdout and process.stdout.readline() == b"begun\n"
     (state() / "lock/holder").write_text(f"ann@admin2\n1\n{OLD}\n0\nc0ffee00-0000-4000-8000-000000000001 0\n")
     made = site.run(step("one", RunScript("change", "touch one")))
-    assert "still at work there" in site.done["run.work"].failures[0].meaning
+    assert "still running there" in site.done["run.work"].failures[0].meaning
     assert not (site.host.folder / "one").exists() and made.outcomes["run", "work", "one"] == "failed"
     go.write_text("\n")
     process.communicate(timeout=60)

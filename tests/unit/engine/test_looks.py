@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import subprocess
 import sys
 import threading
 import tracemalloc
@@ -14,11 +15,10 @@ from typing import Any
 import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
-from dws_on_csm.engine import frames, perform
 from dws_on_csm.engine import looks as engine_looks
+from dws_on_csm.engine import perform
 from dws_on_csm.engine.context import Reach
-from dws_on_csm.engine.frames import Frame
-from dws_on_csm.engine.looks import Board
+from dws_on_csm.engine.looks import Board, Frame
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.cluster_api import ClusterError
@@ -121,7 +121,7 @@ def test_what_a_host_answers_fails_that_hosts_look_alone(
     frame = Frame(out, b"", 0)
     engine_looks.read_shell(board, "h", looks, {"a.bad": frame, "a.good": frame}, "")
     with pytest.raises(
-        engine_looks.LookFailed, match=rf"^h answered what could not be read: the look at a.bad ended in {named}"
+        engine_looks.LookFailed, match=rf"^the answer of h could not be read: the check a.bad ended in {named}"
     ):
         board.have("a.bad", "h")
     assert board.have("a.good", "h") == 1
@@ -138,7 +138,7 @@ def test_what_an_api_server_answers_fails_that_look_alone() -> None:
         "x", "master", lambda place: ApiLook(lambda cluster: dict[str, int]()["items"]), lambda place, found: ()
     )
     engine_looks.read_api(board, "m", {"a.x": item}, lambda: None)  # type: ignore[arg-type, return-value]
-    with pytest.raises(engine_looks.LookFailed, match="m answered what could not be read"):
+    with pytest.raises(engine_looks.LookFailed, match="the answer of m could not be read"):
         board.have("a.x", "m")
     gone = Check("x", "master", lambda place: ApiLook(away), lambda place, found: ())
     with pytest.raises(ClusterError):
@@ -149,7 +149,7 @@ def test_a_small_answer_that_unpacks_to_more_than_memory_is_not_unpacked() -> No
     """A node's slurm.conf comes packed: what says more than a slurm.conf can be is refused after that much of it."""
     bomb = base64.b64encode(gzip.compress(bytes(400_000_000), 1))
     tracemalloc.start()
-    with pytest.raises(ValueError, match="more than 2 MB"):
+    with pytest.raises(ValueError, match="larger than 2 MB"):
         computes.parse(b"644 root:root " + bomb)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -173,4 +173,29 @@ def test_an_action_that_was_not_sent_is_not_at_work(number: str) -> None:
 def test_a_frame_without_an_exit_code_never_ended(ends: str) -> None:
     """A host that makes up the end of a look has that one failed, and the others are read."""
     out = f"\nM one\nsaid\nM = {ends}\n\nM two\nmore\nM = 0\n".encode()
-    assert {name: frame.out for name, frame in frames.split(out, b"", "M").items()} == {"two": b"more"}
+    assert {name: frame.out for name, frame in engine_looks.split(out, b"", "M").items()} == {"two": b"more"}
+
+
+MARK = "--mark"
+
+
+def run(**snippets: str) -> subprocess.CompletedProcess[bytes]:
+    script = engine_looks.script({key: ShellLook(text, bytes.decode) for key, text in snippets.items()}, MARK)
+    return subprocess.run(["sh", "-c", script], capture_output=True, timeout=30, check=False)
+
+
+def test_each_snippet_has_a_frame_whatever_becomes_of_the_others() -> None:
+    """Output, standard error and exit code of each; none sees what another one reads or sets."""
+    done = run(one="cat; echo 1; x=5; exit 3", two="echo 2; echo why >&2; echo x=$x")
+    assert engine_looks.split(done.stdout, done.stderr, MARK) == {
+        "one": Frame(b"1\n", b"", 3),
+        "two": Frame(b"2\nx=\n", b"why\n", 0),
+    }
+
+
+def test_of_one_that_never_ended_the_last_words_are_known() -> None:
+    """It has no frame, nor have those after it; its last words are reported without the marks of frames."""
+    done = run(one="echo early >&2", two="echo out of memory >&2; kill -9 $$", three="echo 3")
+    assert list(engine_looks.split(done.stdout, done.stderr, MARK)) == ["one"]
+    assert engine_looks.last_words(done.stderr, MARK) == "out of memory"
+    assert engine_looks.last_words(b"sh: not found\n", MARK) == "sh: not found"

@@ -16,10 +16,9 @@ import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.display.select import Display
-from dws_on_csm.engine import lock_holder, site_lock
+from dws_on_csm.engine import site_lock
 from dws_on_csm.engine.context import Reach
-from dws_on_csm.engine.lock_holder import Holder, gone, identity, owner
-from dws_on_csm.engine.site_lock import Locked, hold
+from dws_on_csm.engine.site_lock import Holder, Locked, gone, hold, identity, owner
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model import actions
 from dws_on_csm.model.actions import CallApi, RunScript
@@ -52,7 +51,7 @@ def held(state: Path, who: str, process: object, run: str, left: int, identified
 
 def holding(who: str, process: object, run: str, left: int) -> str:
     """What the holder's file says then."""
-    return f"{who}\n{process}\n{run}\n{int(time.time()) + left}\n{lock_holder.BOOT.read_text().strip()} {up() + left}\n"
+    return f"{who}\n{process}\n{run}\n{int(time.time()) + left}\n{site_lock.BOOT.read_text().strip()} {up() + left}\n"
 
 
 def up() -> int:
@@ -90,7 +89,7 @@ def test_it_is_there_while_a_run_is_at_work(local_host: LocalHost, state: Path) 
         who, process, run_, until_, counts = lines(state)
         assert (who, int(process), run_, got.run) == (owner(), os.getpid(), run, run)
         assert 60 < int(until_) - time.time() <= 121
-        assert counts.split()[0] == lock_holder.BOOT.read_text().strip() and 60 < int(counts.split()[1]) - up() <= 121
+        assert counts.split()[0] == site_lock.BOOT.read_text().strip() and 60 < int(counts.split()[1]) - up() <= 121
         assert tuple((state / "lock" / "process").read_text().splitlines()) == identity() != ()
         got.check()
 
@@ -98,7 +97,10 @@ def test_it_is_there_while_a_run_is_at_work(local_host: LocalHost, state: Path) 
 def test_somebody_elses_is_kept(local_host: LocalHost, state: Path) -> None:
     """Another operator's run is named, with the seconds until its lock would end, and its lock stays."""
     held(state, "ann@admin2", 1, "run-9", 100)
-    with pytest.raises(Locked, match="ann@admin2 is at work here with run run-9") as refused, hold(local_host, "r"):
+    with (
+        pytest.raises(Locked, match=r"^Run run-9 by ann@admin2 is running on this site\.") as refused,
+        hold(local_host, "r"),
+    ):
         pass
     assert 20 <= refused.value.holder.left <= 100
     forced(state)
@@ -117,7 +119,7 @@ def ended() -> int:
         (lambda: (owner(), ended(), identity()), True),
         (lambda: (owner(), os.getpid(), (identity()[0], "1")), True),
         (lambda: (owner(), os.getpid(), identity()), False),
-        (lambda: (owner(), 1, (identity()[0], lock_holder._started(1))), False),
+        (lambda: (owner(), 1, (identity()[0], site_lock._started(1))), False),
         (lambda: (owner(), ended(), ("another machine", "1")), False),
         (lambda: (owner(), ended(), ()), False),
         (lambda: (owner(), 10**30, identity()), False),
@@ -142,11 +144,11 @@ def test_only_a_process_of_this_machine_that_has_ended_gives_way_early(
 
 def test_a_process_of_somebody_else_is_no_defect(tmp_path: Path) -> None:
     """Who may not signal the holder's process, since it is another user's, takes it for one that is at work."""
-    code = "import sys; from dws_on_csm.engine.lock_holder import *; from dws_on_csm.engine import lock_holder as h\n"
+    code = "import sys; from dws_on_csm.engine.site_lock import *; from dws_on_csm.engine import site_lock as h\n"
     code += "mine = identity(); print(gone(Holder('o', 1, 'r', 9, (mine[0], h._started(1)))), gone(Holder('o', 1, 'r', 9, mine)))"
     as_nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"] if os.getuid() == 0 else []
     # this very interpreter and source, wherever they lie: what was loaded already needs no rights
-    loaded = f"import os; import dws_on_csm.engine.lock_holder\n{'os.setgid(65534); os.setuid(65534)' if as_nobody else ''}\n{code}"
+    loaded = f"import os; import dws_on_csm.engine.site_lock\n{'os.setgid(65534); os.setuid(65534)' if as_nobody else ''}\n{code}"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True, timeout=HANG)
     assert done.stdout.split() == ["False", "True"]
 
@@ -155,9 +157,9 @@ def test_a_machine_that_tells_nothing_of_its_processes_waits(monkeypatch: pytest
     """Without /proc (macOS), or in another process namespace, nobody's lock is taken over early."""
     dead = Holder(owner(), ended(), "r", 9, identity())
     assert gone(dead)
-    monkeypatch.setattr(lock_holder, "MACHINE", Path("/nowhere"))
+    monkeypatch.setattr(site_lock, "MACHINE", Path("/nowhere"))
     assert identity() and not gone(dead), "it may be another machine"
-    monkeypatch.setattr(lock_holder, "BOOT", Path("/nowhere"))
+    monkeypatch.setattr(site_lock, "BOOT", Path("/nowhere"))
     assert identity() == () and not gone(dead) and not gone(replace(dead, identity=()))
 
 
@@ -232,7 +234,7 @@ def test_an_answer_that_is_none_is_told(tmp_path: Path, state: Path, answer: byt
     """Whatever a master answers where the lock is to be taken, it is no defect: host, answer and what to do are said."""
     host = Talking(tmp_path, answer=answer)
     with (
-        pytest.raises(Unreachable, match="one: the site can't be locked: what the script answered could not be read"),
+        pytest.raises(Unreachable, match="one: the site can't be locked: the answer of the script could not be read"),
         hold(host, now()),
     ):
         pass

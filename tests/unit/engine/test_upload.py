@@ -53,7 +53,7 @@ def test_a_file_is_there_for_the_actions_behind_it_and_gone_afterwards(state: Pa
     assert code == 0, out
     assert hashlib.sha256(CONTENT).hexdigest() + "\n600\n" in out
     assert hashlib.sha256(b"small").hexdigest() + "\n600\n" in out
-    assert "dws.bundle: 8 of 10 MB are there\ndws.bundle: 10 of 10 MB are there\n" in out
+    assert "dws.bundle: 8 of 10 MB received\ndws.bundle: 10 of 10 MB received\n" in out
     assert list((state / "parts").iterdir()) == []
 
 
@@ -66,7 +66,7 @@ def test_it_is_gone_as_well_when_what_needs_it_fails(state: Path) -> None:
 def test_a_file_that_was_cut_off_is_not_used(state: Path) -> None:
     """The connection may break at any byte: what is behind it is not run."""
     code, out = done([bring(), RunScript("never", f"touch {state}/never")], cut=1)
-    assert code == 1 and "dws.bundle did not arrive whole" in out
+    assert code == 1 and "dws.bundle arrived incomplete" in out
     assert not (state / "never").exists()
     assert list((state / "parts").iterdir()) == []
 

@@ -273,7 +273,7 @@ def test_nothing_is_changed_whose_way_back_could_not_be_kept(host: LocalHost, di
     action = RunScript("change it", f"touch {disk.folder}/changed", objects=("/api/x",))
     with pytest.raises(Unreachable) as kept:
         perform(reached(host, Api()), Board(load(DEFAULT)), at, [action], {})
-    assert "could not be kept" in str(kept.value) and "df -h" in kept.value.fix
+    assert "could not be saved" in str(kept.value) and "df -h" in kept.value.fix
     disk.room()
     assert not (disk.folder / "changed").exists()
     assert past_runs.on_hosts(load(DEFAULT), Connected(host)) == {}  # type: ignore[arg-type]

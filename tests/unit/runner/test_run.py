@@ -8,7 +8,7 @@ import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.display.select import Display
-from dws_on_csm.engine import apply
+from dws_on_csm.engine import plan as engine_plan
 from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.state import DEFECT, Run
 from dws_on_csm.model.errors import Lost
@@ -52,7 +52,7 @@ def test_a_defect_outside_of_any_step_is_told_too(local_host: LocalHost, monkeyp
     def plan(run: Run) -> None:
         raise KeyError("nowhere")
 
-    monkeypatch.setattr(apply, "plan", plan)
+    monkeypatch.setattr(engine_plan, "plan", plan)
     (done,) = worked(local_host, a_step(KeyError("else")))
     (told,) = done.failures
     assert (done.host, done.stage, done.step, done.outcome) == ("-", "run", "work", "failed")

@@ -823,7 +823,7 @@ def test_a_binding_to_the_other_role_is_made_anew_and_the_gap_told(
     perform(Reach(lambda host: local_host, lambda: cluster, lambda role: MASTER), Board(place.site), at, actions, {})
     assert cluster.done == ["delete slurm-dws-viewer", f"apply {role}"]
     (note,) = at.notes
-    gap = re.fullmatch(r"ClusterRoleBinding slurm-dws-viewer was made anew: not there for (\d+\.\d\d) s at most", note)
+    gap = re.fullmatch(r"ClusterRoleBinding slurm-dws-viewer was recreated: missing for (\d+\.\d\d) s at most", note)
     assert gap and float(gap[1]) < 60
 
 

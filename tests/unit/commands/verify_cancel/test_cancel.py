@@ -141,7 +141,7 @@ def test_a_case_that_cannot_be_made_leaves_its_resources_to_the_others() -> None
 class Changing(SimpleNamespace):
     """A Reach whose hosts answer what they are told to."""
 
-    told = Reach.told
+    run_fenced = Reach.run_fenced
 
 
 @pytest.mark.parametrize(("code", "said"), [(BUSY, STILL), (1, "because squeue failed: no controller")])

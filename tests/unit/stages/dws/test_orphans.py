@@ -12,7 +12,8 @@ import pytest
 from dws_on_csm.commands.doctor import probes
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import names
-from dws_on_csm.engine import apply
+from dws_on_csm.engine import apply, state
+from dws_on_csm.engine import plan as engine_plan
 from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.engine.looks import Board
 from dws_on_csm.engine.perform import perform
@@ -136,7 +137,7 @@ def test_slurm_is_asked_after_the_workflows_were_read(world: World, tmp_path: Pa
         for _ in range(2):
             world.asked.clear()
             run.board.site = a_place({}, dws="0.1.9").site
-            apply.first_looks(run)
+            state.first_looks(run)
             assert world.asked == ["Workflows", "Slurm"], stage.name
 
 
@@ -153,8 +154,8 @@ def test_a_job_that_is_submitted_meanwhile_keeps_its_workflow(
     world.workflow("9")
     world.at, world.then = at, submitted
     run, seen = a_run(world, tmp_path, *orphaning())
-    apply.first_looks(run)
-    if apply.findings(run, run.stages[0]):
+    state.first_looks(run)
+    if engine_plan.findings(run, run.stages[0]):
         apply.install(run)
     assert world.deleted in ([], [("bb9", "id-bb9")])
     assert "12" in world.there or not world.asked.count("Workflows") >= at
@@ -166,7 +167,7 @@ def test_orphans_go(world: World, tmp_path: Path, installed_dws: None) -> None:
     """Each by its uid, where nothing else is there."""
     world.workflow("9")
     run, seen = a_run(world, tmp_path, *orphaning())
-    apply.first_looks(run)
+    state.first_looks(run)
     apply.install(run)
     assert world.deleted == [("bb9", "id-bb9")]
     assert {e.step: e.outcome for e in seen if isinstance(e, Done)}["orphans"] == "changed"
