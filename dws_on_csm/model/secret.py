@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-GONE: Final = "(taken out)"
-"""What stands in a text where a secret was."""
+REDACTED: Final = "(redacted)"
+"""Replaces a secret in a text."""
 
 
 class Secret:

@@ -1,4 +1,4 @@
-"""The difference between what was found and what is wanted, as lines for people. Secrets are never in it."""
+"""The difference between a found and a wanted state, as lines for people, without secrets."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Final
 from dws_on_csm.model.printable import escaped
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import Value
-from dws_on_csm.redaction import redact, secret_lines
+from dws_on_csm.redaction import redact, slurm_conf_secrets
 
 CONTEXT = 3
-"""Unchanged lines that are shown around a changed one."""
+"""Unchanged lines that are shown around a changed line."""
 
 MOST = 2_000
-"""Lines of a text that are compared with others one by one: it takes the square of their number, and most of them may be somebody
-else's. Lines that are the same at the beginning and at the end do not count."""
+"""Lines of a text that are compared one by one, which takes time by the square of their number. Equal lines at the beginning
+and at the end do not count."""
 
 LONGEST = 500_000
-"""Characters of them."""
+"""Characters of these lines."""
 
 
 class _Absent:
-    """No such key; None is a value that a key may have."""
+    """A missing key; a key may have the value None."""
 
 
 _ABSENT: Final = _Absent()
@@ -34,14 +34,14 @@ _ABSENT: Final = _Absent()
 def difference(have: Value, want: Value) -> tuple[str, ...]:
     """The lines that lead from `have` to `want`; each begins with "+ ", "- ", "@ " or two spaces. Equal: none.
 
-    A text of several lines is a unified diff under `@ KEY`, a scalar `- key: old` and `+ key: new`, keys of nested
-    dicts are dotted, lists of scalars are what went and what came. What was not there (None) has "+" alone. Of a text that
-    differs in very many lines it says how many.
+    A text of several lines is a unified diff under `@ KEY`, a scalar is `- key: old` and `+ key: new`, keys of nested
+    dicts are dotted, of a list of scalars only the removed and added ones are shown. A missing value (None) has "+" alone. For a
+    text that differs in very many lines it says how many.
     """
     if have == want:
         return ()
     lines = tuple(_lines("", _ABSENT if have is None else have, want))
-    # files and objects are shown with the lines around what differs: a password may be in any of them
+    # the unchanged lines around a difference may hold a password, too
     lines = tuple(redact.text("\n".join(lines)).split("\n")) if lines else ()
     return lines or (f"- {type(have).__name__}: {_shown(have)}", f"+ {type(want).__name__}: {_shown(want)}")
 
@@ -142,24 +142,24 @@ def _shown(value: Value) -> str:
 
 
 def _text(key: str, have: Value, want: Value) -> Iterator[str]:
-    """Texts of several lines; what isn't text beside one is shown as a scalar that went or came."""
+    """Texts of several lines; a value of another type is shown as a removed or added scalar."""
     for sign, other in (("-", have), ("+", want)):
         if not isinstance(other, str) and not _missing(other):
             yield _line(sign, key, _shown(other))
     if have != want and _split(have) == _split(want):
         yield _header(key, 0)
-        yield "  (what differs is a secret, and not shown)"
+        yield "  (only secrets differ; they are not shown)"
     yield from _unified(key, _split(have), _split(want))
 
 
 def _split(value: Value) -> list[str]:
     """The lines of a text. Only "\\n" ends one (CR is content); a last line without it says so.
 
-    Without the values that another line says to be secret: that line may not be among those that are shown.
+    Without values that a previous line names as secret: that line may be outside of the shown lines.
     """
     if not isinstance(value, str) or not value:
         return []
-    text: str = secret_lines.taken_out(value)
+    text: str = slurm_conf_secrets.redacted(value)
     *whole, rest = text.split("\n")
     return whole + ([f"{rest} (no newline at the end)"] if rest else [])
 
@@ -176,7 +176,7 @@ def _unified(key: str, have: Sequence[str], want: Sequence[str]) -> Iterator[str
         return
     begin, end = max(head - CONTEXT, 0), max(tail - CONTEXT, 0)
     have, want = have[begin : len(have) - end], want[begin : len(want) - end]
-    # with its own heuristics, which spare it lines that stand everywhere: without these, it takes minutes over MOST such lines
+    # its heuristics leave out lines that occur very often: without them, MOST such lines would take minutes
     for group in difflib.SequenceMatcher(None, have, want).get_grouped_opcodes(CONTEXT):
         yield _header(key, begin + group[0][1])
         for tag, a, b, c, d in group:
@@ -188,12 +188,12 @@ def _unified(key: str, have: Sequence[str], want: Sequence[str]) -> Iterator[str
 
 
 def _same(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many lines are the same from the first on."""
+    """The number of equal lines at the beginning."""
     shorter = min(len(one), len(other))
     return next((at for at in range(shorter) if one[at] != other[at]), shorter)
 
 
 def _header(key: str, start: int) -> str:
-    """`@ KEY`, with the line where the hunk begins unless that is the first."""
+    """`@ KEY`, with the line number of the hunk unless it is the first line."""
     where = f"line {start + 1}" if start else ""
     return f"@ {', '.join(part for part in (escaped(key), where) if part)}".rstrip()

@@ -1,4 +1,4 @@
-"""Events without secrets: what hosts, the cluster and programs said, before it is shown or written anywhere."""
+"""Events of a run without secrets: every text from a host, the cluster or a program is redacted before it is shown or written."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dws_on_csm.redaction import redact
 
 T = TypeVar("T")
 
-SAID = {"step", "text", "why", "title", "diff", "note", "message", "next", "lacking", "report", "site"}
-SAID |= {"command", "tail", "meaning", "fix"}
-"""Fields of events that are words, or may come to be; the others are names of hosts and stages, and numbers."""
+TEXT_FIELDS = {"step", "text", "why", "title", "diff", "note", "message", "next", "lacking", "report", "site"}
+TEXT_FIELDS |= {"command", "tail", "meaning", "fix"}
+"""Fields of events that hold text; the others hold numbers, and names of hosts and stages."""
 
 
-def unsaid(event: T) -> T:
-    """The event with each secret in its words replaced; lines in a row are searched as one text."""
+def redact_event(event: T) -> T:
+    """The event with each secret in its texts replaced; a list of lines is searched as one text."""
     assert is_dataclass(event) and not isinstance(event, type)
     changes: dict[str, Any] = {}
-    for one in fields(event):
-        value = getattr(event, one.name)
-        if one.name in SAID:
-            changes[one.name] = redact.text(value) if isinstance(value, str) else tuple(redact.data(value))
-        elif one.name == "failures":
-            changes[one.name] = tuple(map(unsaid, value))
-        elif one.name == "table":
-            changes[one.name] = tuple(tuple(map(redact.text, row)) for row in value)
+    for field in fields(event):
+        value = getattr(event, field.name)
+        if field.name in TEXT_FIELDS:
+            changes[field.name] = redact.text(value) if isinstance(value, str) else tuple(redact.data(value))
+        elif field.name == "failures":
+            changes[field.name] = tuple(map(redact_event, value))
+        elif field.name == "table":
+            changes[field.name] = tuple(tuple(map(redact.text, row)) for row in value)
     return replace(event, **changes) if changes else event

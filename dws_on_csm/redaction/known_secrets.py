@@ -1,4 +1,4 @@
-"""What is known to be secret on a site, found by what it is, in each spelling in which a program writes it."""
+"""The site's own secrets, found by value, in each spelling that a program may use."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator
 
-from dws_on_csm.model.secret import GONE, Secret
+from dws_on_csm.model.secret import REDACTED, Secret
 
 _PIECE = 40
-"""Characters of a key that are enough to know it by."""
+"""Characters of a key that are enough to recognize it."""
 _RUN = re.compile(rf"(?<![A-Za-z0-9+/=])[A-Za-z0-9+/=]{{{_PIECE},}}+")
 _SHORTEST = 4
-"""Characters of a password below which it isn't looked for: it would stand everywhere."""
+"""A shorter password is not searched for: it would occur everywhere."""
 
 
 class Known:
-    """Secrets of the site, to be searched for by what they are: passwords by their value, in each form in which a text has
-    it, and keys, which never leave their hosts, by the sums of their pieces."""
+    """Secrets of the site. Passwords are searched for by value, in every spelling; keys, which never leave their hosts, by the
+    checksums of their pieces."""
 
     def __init__(self, values: Iterable[Secret] = (), pieces: Collection[str] = ()) -> None:
         plain = sorted({value.reveal() for value in values}, key=len, reverse=True)
         self._values = [re.compile(form) for value in plain for form in forms(value)]
         self._pieces = frozenset(pieces)
 
-    def gone(self, said: str) -> str:
-        """The text without them."""
+    def redacted(self, said: str) -> str:
+        """The text with these secrets replaced."""
         for value in self._values:
-            said = value.sub(GONE, said)
-        return _RUN.sub(lambda found: GONE if self._has(found[0]) else found[0], said) if self._pieces else said
+            said = value.sub(REDACTED, said)
+        return _RUN.sub(lambda found: REDACTED if self._has(found[0]) else found[0], said) if self._pieces else said
 
     def _has(self, run: str) -> bool:
         windows = (run[at : at + _PIECE].encode() for at in range(len(run) - _PIECE + 1))
@@ -37,9 +37,8 @@ class Known:
 
 
 def forms(value: bytes) -> Iterator[str]:
-    """Patterns of how a text may have a value: character by character, each in any spelling; as bytes in hexadecimal (`%x`
-    of Go, xxd) or decimal (`%v` of Go, journalctl --output=json); in base64, once or twice, also in the middle of what was
-    encoded, and in lines."""
+    """Patterns for a value in a text: character by character, each in any spelling; as bytes in hexadecimal (`%x` of Go,
+    xxd) or decimal (`%v` of Go, journalctl --output=json); in base64, once or twice, at any offset, and in lines."""
     plain = value.decode(errors="surrogateescape")
     if len(plain) < _SHORTEST:
         return
@@ -52,8 +51,8 @@ def forms(value: bytes) -> Iterator[str]:
 
 
 def _spelled(run: str) -> str:
-    """A character (or some backslashes) as it is, behind any number of backslashes, and as JSON, URLs, HTML, C and Python
-    write it. No backslash is tried twice: a password of many signs would take long in a text of many."""
+    """A pattern for a character (or a row of backslashes): itself, behind any number of backslashes, and as JSON, URLs, HTML, C
+    and Python write it. No backslash is tried twice, since that would take time in a text with many of them."""
     character = run[0]
     if character.isascii() and character.isalnum():
         return character
@@ -72,7 +71,7 @@ def _spelled(run: str) -> str:
         others.append(r"\+")
     if character == "'":
         others += [r"'(?:\\{1,15}+'|\\{0,15}+\"'\\{0,15}+\")'", "''"]
-    if 0xDC80 <= point <= 0xDCFF:  # a byte that is no text: a text that was decoded has this for it
+    if 0xDC80 <= point <= 0xDCFF:  # a byte that is no UTF-8: decoded text has this in its place
         others.append("\ufffd")
     if character == "\\":
         each = "|".join([f"{_ESCAPE}(?:{'|'.join(escapes)})", *others])
@@ -95,7 +94,7 @@ def _digits(hexadecimal: str) -> str:
 
 
 def _base64(value: bytes) -> Iterator[str]:
-    """What is the value's alone in base64, by where it begins in what was encoded."""
+    """The base64 characters that the value alone decides, for each offset at which it may begin."""
     for shift in range(3):
         coded = base64.b64encode(bytes(shift) + value).decode().rstrip("=")
         first = (0, 2, 3)[shift]
@@ -108,6 +107,6 @@ _WRAP = r"(?:(?:\\{1,15}[rn]|[\r\n]){1,2}[ \t]{0,40})?"
 
 
 def _coded(run: str) -> str:
-    """base64, of either alphabet, escaped, percent-encoded, in lines."""
+    """A pattern for base64 in either alphabet, escaped, percent-encoded, or in lines."""
     special = {"+": r"(?:[+-]|%2[bB]|\\{1,15}u002[bB])", "/": r"(?:\\{0,15}/|_|%2[fF]|\\{1,15}u002[fF])"}
     return _WRAP.join(special.get(one, one) for one in run)

@@ -1,10 +1,8 @@
-"""Secrets taken out of what leaves the site: keys, passwords, tokens, whatever form they stand in. Pure, in linear time.
+"""The search for secrets in a text or in data: keys, passwords, tokens, in any form. Pure, in linear time.
 
-What is structure is taken apart first: JSON as a whole text, as a line of one, or as a text inside JSON. Then every text is
-searched for what is known to be secret here (secret_known), for odd lines of slurm.conf (secret_lines), for forms
-(secret_forms), and for names with their values (secret_values); and what is encoded in it (base64, percent, HTML) is
-decoded and searched in the same way. YAML stays a text: who reads it wants its comments, and a parser of it follows
-aliases that whoever wrote it chose.
+JSON is parsed first: a whole text, a line, or a text inside JSON. Then the other modules search every text: known_secrets,
+slurm_conf_secrets, secret_forms and named_values. Encoded parts (base64, percent, HTML) are decoded and searched in the same
+way. YAML stays a text: its readers want its comments, and a parser would follow aliases that its author chose.
 """
 
 from __future__ import annotations
@@ -20,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote_plus
 
-from dws_on_csm.model.secret import GONE
-from dws_on_csm.redaction import secret_forms, secret_lines, secret_values
+from dws_on_csm.model.secret import REDACTED
+from dws_on_csm.redaction import named_values, secret_forms, slurm_conf_secrets
 from dws_on_csm.redaction.known_secrets import Known
 from dws_on_csm.redaction.secret_names import secret
 
@@ -29,41 +27,41 @@ NOTHING = Known()
 
 
 def text(said: str, known: Known = NOTHING) -> str:
-    """The text with each secret in it replaced, `known` ones wherever they stand."""
+    """The text with each secret in it replaced, `known` secrets anywhere in it."""
     return _Search(known).text(said)
 
 
 def data(value: Any, known: Known = NOTHING) -> Any:
-    """JSON's own types with each secret replaced: by its key, by its name in a list of variables or before it in one of
-    arguments, or by its form."""
+    """JSON's own types with each secret replaced. It is found by its key, by its name in a list of variables or arguments, or by
+    its form."""
     return _Search(known).data(value)
 
 
 _DECODER = json.JSONDecoder()
 _TRIES = 4
-"""Places in a line at which JSON is looked for."""
+"""Places in a line at which JSON may begin."""
 _DEPTH = 4
-"""How often what was decoded is looked at once more."""
+"""Layers of encoding that are decoded and searched."""
 
 
 @dataclass(frozen=True)
 class _Search:
-    """A search; `depth` is how often what is searched was decoded."""
+    """A search; `depth` counts the layers of encoding around the text."""
 
     known: Known
     depth: int = 0
 
     def text(self, said: str) -> str:
-        """Structure first; then what is around it, or is none."""
+        """The redacted text: first its JSON, then all of it."""
         whole = self._json(said)
         if whole is None:
             whole = "\n".join(map(self._line, said.split("\n"))) if "{" in said or "[" in said else said
         return self.plain(whole)
 
     def plain(self, said: str) -> str:
-        """What is no structure."""
-        said = secret_lines.taken_out(self.known.gone(said))
-        said = secret_values.taken_out(secret_forms.taken_out(said))
+        """A redacted text without JSON."""
+        said = slurm_conf_secrets.redacted(self.known.redacted(said))
+        said = named_values.redacted(secret_forms.redacted(said))
         if self.depth < _DEPTH:
             deeper = _Search(self.known, self.depth + 1)
             for layer in _LAYERS:
@@ -71,7 +69,7 @@ class _Search:
         return said
 
     def _line(self, line: str) -> str:
-        """A line, with the JSON that it is, or that some words stand before."""
+        """A line with its JSON redacted, which words may precede."""
         begin = 0
         for _ in range(_TRIES):
             begin = next((at for at in (line.find("{", begin), line.find('["', begin)) if at >= 0), -1)
@@ -90,7 +88,7 @@ class _Search:
         return line
 
     def _json(self, said: str) -> str | None:
-        """The JSON without secrets, as it was written where there are none; None where this is no JSON."""
+        """The redacted JSON, unchanged where it has no secrets; None where this is no JSON."""
         if said.lstrip()[:1] not in ("{", "["):
             return None
         try:
@@ -120,22 +118,22 @@ class _Search:
         for key, item in value.items():
             name = str(key)
             if whole and name in ("data", "stringData") and isinstance(item, Mapping):
-                clean[name] = {str(one): GONE for one in item}
+                clean[name] = {str(one): REDACTED for one in item}
             else:
                 clean[self.plain(name)] = self._all_gone(item) if gone(name) else self.data(item)
         return clean
 
     def _all_gone(self, item: Any) -> Any:
-        """What stands under a secret's name: a text, a number, or a list of them. A place that has one (`secret: {...}`)
-        is none."""
+        """The redacted value of a secret's name: a text, a number, or a list of them. A mapping (`secret: {...}`) names the
+        place of a secret, and has none itself."""
         if isinstance(item, Mapping) or item is None or isinstance(item, bool) or item == "":
             return self.data(item)
         if isinstance(item, list | tuple):
             return [self._all_gone(one) for one in item]
-        return GONE
+        return REDACTED
 
     def _list(self, value: list[Any]) -> list[Any]:
-        """Items; texts in a row are also the lines of a text, or a command with its arguments."""
+        """Redacted items. Texts are also searched together: as lines of one text, and as a command with its arguments."""
         texts = len(value) > 1 and all(isinstance(item, str) for item in value)
         if texts and not any("\n" in item for item in value):
             lines = "\n".join(value)
@@ -151,7 +149,7 @@ class _Search:
 
 
 def _written(value: Any, like: str) -> str:
-    """JSON as `like` was written: with its indent, its blanks, its line's end."""
+    """JSON in the style of `like`: its indent, its blanks, its line end."""
     indent = re.match(r"\s*[\[{]\s*\n([ \t]+)", like)
     separators = None if indent or re.search(r'(?:"|[\w}\]],)[:,]?\s', like[:2000]) else (",", ":")
     begin, end = like[: len(like) - len(like.lstrip())], like[len(like.rstrip()) :]
@@ -161,19 +159,19 @@ def _written(value: Any, like: str) -> str:
     return f"{begin}{written}{end}"
 
 
-# --- what is encoded
+# --- encoded text
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """An encoding: where it stands, and what takes its place (the same, where no secret is in it)."""
+    """An encoding: its pattern, and the function that returns the replacement (the same text where it has no secret)."""
 
     pattern: re.Pattern[str]
     searched: Callable[[str, _Search], str]
 
 
 def _percent(said: str, search: _Search) -> str:
-    """Where there was one it is shown decoded, but for what ends a line."""
+    """A text with a secret is shown decoded, except for line ends."""
     plain = unquote_plus(said)
     clean = search.text(plain)
     return said if clean == plain else quote(clean, safe=string.punctuation + " ")
@@ -186,26 +184,26 @@ def _entities(said: str, search: _Search) -> str:
 
 
 def _base64(said: str, search: _Search) -> str:
-    """Goes as a whole, whatever of it is secret: nobody reads the rest."""
+    """Replaced as a whole where any part is secret: nobody reads the rest."""
     run = re.sub(r"\\+[nr]|\s", "", said).rstrip("=").replace("-", "+").replace("_", "/")
     for skip in range(4):
         content = base64.b64decode(run[skip : skip + (len(run) - skip) // 4 * 4] + _rest(run[skip:]))
         if _is_key(content):
-            return GONE
+            return REDACTED
         plain = _as_text(content)
         if plain and (_USER.fullmatch(plain) or search.text(plain) != plain):
-            return GONE
-    return GONE if _is_random(run) else said
+            return REDACTED
+    return REDACTED if _is_random(run) else said
 
 
 def _rest(run: str) -> str:
-    """What is behind the last four characters of base64, filled up."""
+    """The incomplete last group of four characters of base64, padded."""
     rest = len(run) % 4
     return run[-rest:] + "=" * (4 - rest) if rest > 1 else ""
 
 
 def _as_text(content: bytes) -> str:
-    """What was encoded, where it was a text; a last character that was cut off is none of it."""
+    """The decoded text, "" where it is no text; an incomplete last character is dropped."""
     try:
         plain = content.decode()
     except UnicodeDecodeError as error:
@@ -216,11 +214,11 @@ def _as_text(content: bytes) -> str:
 
 
 _USER = re.compile(r"(?:[\w.@\\-]{2,64}|\$oauthtoken|<token>):(?!//)[^\s:/]\S{3,200}")
-"""A user and a password, as Basic authentication and podman's auth.json have them."""
+"""A user and a password, as in Basic authentication and podman's auth.json."""
 
 
 def _is_key(content: bytes) -> bool:
-    """Whether it is a private key's own form: an ASN.1 sequence with a version before all else, or OpenSSH's."""
+    """Whether these bytes are a private key: an ASN.1 sequence that begins with a version, or OpenSSH's format."""
     return bool(_DER.match(content)) or content.startswith(b"openssh-key-v1")
 
 
@@ -231,7 +229,7 @@ _RANDOM = 160
 
 
 def _is_random(run: str) -> bool:
-    """Whether it is long and holds neither text, nor a certificate, public key or compressed file: a key of Munge, say."""
+    """Whether it is long and random, like a key of Munge: no text, certificate, public key or compressed file."""
     if len(run) < _RANDOM or run.startswith(("MI", "AAAA", "H4sI", "UEs", "KLUv", "/Td6WFo", "iVBOR", "f0VMR")):
         return False
     kinds = all(re.search(kind, run) for kind in ("[A-Z]", "[a-z]", "[0-9]", r"\+", "/"))
@@ -239,9 +237,9 @@ def _is_random(run: str) -> bool:
 
 
 def _hexadecimal(said: str, search: _Search) -> str:
-    """Goes as a whole. The kernel's audit writes a command's words so, with a NUL between them."""
+    """Replaced as a whole. The kernel's audit log writes a command's words like this, with a NUL between them."""
     plain = _as_text(bytes.fromhex(said).replace(b"\0", b" "))
-    return GONE if plain and search.text(plain) != plain else said
+    return REDACTED if plain and search.text(plain) != plain else said
 
 
 _WRAPPED = r"(?:(?<=[A-Za-z0-9+/]{60})(?:\\{1,7}n|\r?\n)[ \t]{0,40}[A-Za-z0-9+/]++)*+"

@@ -1,4 +1,4 @@
-"""Secrets that are known by their form, or by the words before them: a table, each row with what goes by it and what stays."""
+"""Secrets that have a form of their own, or certain words before them: a table, each row with examples for and against it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dws_on_csm.model.secret import GONE
-from dws_on_csm.redaction import secret_values
+from dws_on_csm.model.secret import REDACTED
+from dws_on_csm.redaction import named_values
 from dws_on_csm.redaction.secret_names import secret
 
 Instead = str | Callable[[re.Match[str]], str]
@@ -17,33 +17,33 @@ Instead = str | Callable[[re.Match[str]], str]
 class Form:
     """A form of secrets.
 
-    pattern  finds them. No repetition in it is without a bound that can be tried from each of its characters
-    goes     texts in which one is; SECRET stands for it
+    pattern  finds them; for linear time each repetition is bounded, or can't be tried from every character
+    goes     texts with one, written as SECRET
     stays    texts that look alike and have none
-    instead  what takes its place; None: the pattern is what stands before it, and the word behind it goes
+    instead  its replacement; None: the pattern ends before the secret, and the next word is replaced
     """
 
     name: str
     pattern: re.Pattern[str]
     goes: tuple[str, ...]
     stays: tuple[str, ...] = ()
-    instead: Instead | None = GONE
+    instead: Instead | None = REDACTED
 
 
-def taken_out(said: str, forms: Sequence[Form] | None = None) -> str:
-    """The text without what the table knows, or these rows of it."""
+def redacted(said: str, forms: Sequence[Form] | None = None) -> str:
+    """The text with the secrets of these rows replaced, of the whole table by default."""
     for form in FORMS if forms is None else forms:
         said = _behind(said, form.pattern) if form.instead is None else form.pattern.sub(form.instead, said)
     return said
 
 
 def _behind(said: str, pattern: re.Pattern[str]) -> str:
-    """The text without the words that stand behind what the pattern finds."""
+    """The text with the word behind each match of the pattern replaced."""
     parts, last = [], 0
     for found in pattern.finditer(said):
         if found.end() < last:
             continue
-        end, instead = secret_values.argument(said, found.end())
+        end, instead = named_values.argument(said, found.end())
         if end > found.end():
             parts.append(said[last : found.end()] + instead)
             last = end
@@ -54,7 +54,7 @@ def _behind(said: str, pattern: re.Pattern[str]) -> str:
 
 
 def _url(found: re.Match[str]) -> str:
-    """A URL without a user and password, and without those of URLs in it; that of ssh keeps a user alone."""
+    """A URL without user and password, also of URLs inside it; a URL of ssh keeps a user without a password."""
     parts = re.split(r"(:(?:\\?/){2})", found[0])
     clean = parts[:1]
     for mark, part in zip(parts[1::2], parts[2::2], strict=True):
@@ -65,7 +65,7 @@ def _url(found: re.Match[str]) -> str:
 
 
 def _without_user(rest: str, ssh: bool) -> str:
-    """What stands behind "://", up to the next one."""
+    """The part behind "://", up to the next one."""
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     user, colon, word = rest.partition(":")
     cut = authority.rfind("@")
@@ -73,27 +73,27 @@ def _without_user(rest: str, ssh: bool) -> str:
         cut = rest.rfind("@")  # a password may have what ends a host's name, though it should not
     if cut < 0 or (ssh and ":" not in rest[:cut]):
         return rest
-    return f"{GONE}{rest[cut:]}"
+    return f"{REDACTED}{rest[cut:]}"
 
 
 def _element(found: re.Match[str]) -> str:
-    return f"{found[1]}{GONE}" if secret(found[2]) or secret(found[3] or "") else found[0]
+    return f"{found[1]}{REDACTED}" if secret(found[2]) or secret(found[3] or "") else found[0]
 
 
 def _before_its_name(found: re.Match[str]) -> str:
-    return f"{found[1]}{found['quote']}{GONE}{found['quote']}{found['rest']}" if secret(found["name"]) else found[0]
+    return f"{found[1]}{found['quote']}{REDACTED}{found['quote']}{found['rest']}" if secret(found["name"]) else found[0]
 
 
 def _pair(quoted: str) -> str:
-    return f"{quoted}{GONE}{quoted}:{quoted}{GONE}{quoted}"
+    return f"{quoted}{REDACTED}{quoted}:{quoted}{REDACTED}{quoted}"
 
 
 _NEAR = 3000
-"""Characters around an object's data in which its kind stands."""
+"""Characters around an object's data in which its kind is searched."""
 
 
 def _yaml(found: re.Match[str]) -> str:
-    """The data of a Secret's manifest with its keys alone; other data as it is."""
+    """The data of a Secret's manifest with its keys alone; other objects unchanged."""
     column = len(found["indent"]) + len(found["item"] or "")
     around = found.string[max(0, found.start() - _NEAR) : found.end() + _NEAR]
     kind = re.compile(rf"^(?: {{{column}}}|{' ' * max(0, column - 2)}- )kind: Secret[ \t]*$", re.MULTILINE)
@@ -101,14 +101,16 @@ def _yaml(found: re.Match[str]) -> str:
         return found[0]
     keys = re.compile(rf"^( {{{column + 1},{column + 8}}}[\w./-]{{1,253}}:)", re.MULTILINE)
     first = min((len(one[1]) - len(one[1].lstrip()) for one in keys.finditer(found["body"])), default=0)
-    clean = [f"{one[1]} {GONE}" for one in keys.finditer(found["body"]) if len(one[1]) - len(one[1].lstrip()) == first]
+    clean = [
+        f"{one[1]} {REDACTED}" for one in keys.finditer(found["body"]) if len(one[1]) - len(one[1].lstrip()) == first
+    ]
     end = "\n" if found[0].endswith("\n") else ""
     return found[0][: len(found[0]) - len(found["body"])] + "\n".join(clean) + end
 
 
 _AFRESH = r"(?:(?<=\\[nrt])|(?<![\w.+-]))"
-"""Where a word begins, in JSON after an escaped line's end too: no word is looked at from its middle, which takes long."""
-_GONE = r"(?!\(taken out\))"
+"""The start of a word, in JSON also after an escaped line end. Trying a word from its middle, too, would take time."""
+_GONE = r"(?!\(redacted\))"
 _NEXT = r"(?:\\{0,7}[\"'],?\s{1,40}(?:a[0-9]{1,4}=)?(?=\\{0,7}[\"'])|\\{0,7}[\"'],(?=\\{0,7}[\"'])|[ \t=]{0,9})"
 """Between an option and its argument, in a line, a list or the kernel's audit: `-p X`, `-pX`, `"-p", "X"`, `"-p" a2="X"`."""
 _SAME = r"[^\n|;&]"
@@ -178,7 +180,7 @@ FORMS = (
         ),
         ("Basic c2VjcmV0SECRET=", "sent: Bearer SECRETabc0", "NEGOTIATE SECRETabc0"),
         ("basic authentication is needed", "the bearer of that name"),
-        rf"\1{GONE}",
+        rf"\1{REDACTED}",
     ),
     Form(
         "user in a URL",
@@ -192,13 +194,13 @@ FORMS = (
         re.compile(r"((?<![\w:/\\.])(?:\\?/){2})[^\s\"'<>@/\\]{1,200}:[^\s\"'<>@]{1,200}(?=@[\w.\[-])"),
         ("mount -t cifs //joe:SECRET@host/share /mnt", "see //joe:SECRET@host"),
         ("//host/share", "a // b: c@d", "// joe:x"),
-        rf"\1{GONE}",
+        rf"\1{REDACTED}",
     ),
     Form(
         "user and password of curl",
         re.compile(
             r"((?<![\w-])(?:-[A-Za-z]{0,8}u|--(?:proxy-)?(?:user|creds)|--(?:src|dest)-creds|-U)(?:[ \t=]{0,9}|[\"'], ?)?[\"']?)"
-            r"(?![0-9]{1,9}:[0-9]{1,9}\b)[^\s:%\"'/]{1,200}+[:%](?!\(taken out\))[^\s\"']++"
+            r"(?![0-9]{1,9}:[0-9]{1,9}\b)[^\s:%\"'/]{1,200}+[:%](?!\(redacted\))[^\s\"']++"
         ),
         (
             "curl -u admin:SECRET https://host",
@@ -209,7 +211,7 @@ FORMS = (
             "smbclient -U joe%SECRET //host/share",
         ),
         ("docker run -u 1000:1000 image", "ssh -l joe host"),
-        rf"\1{GONE}",
+        rf"\1{REDACTED}",
     ),
     Form(
         "password of a login",
@@ -271,7 +273,7 @@ FORMS = (
     ),
     Form(
         "user of a management controller",
-        re.compile(r"(?<![\w/.-])(?:root|admin|ADMIN|Administrator):(?!\(taken out\))[^\s:@/\"']{3,200}(?=@[\w.\[-])"),
+        re.compile(r"(?<![\w/.-])(?:root|admin|ADMIN|Administrator):(?!\(redacted\))[^\s:@/\"']{3,200}(?=@[\w.\[-])"),
         ("redfish root:SECRET@bmc",),
         ("chown root:root file", "root: a@b"),
     ),
@@ -359,18 +361,18 @@ FORMS = (
         "signature of a URL",
         re.compile(
             r"([?&](?i:x-amz-signature|signature|sig|key|code|x-goog-signature)=)"
-            r"(?!\(taken out\)|%28taken)[^\s&\"'<>\\#]{8,}"
+            r"(?!\(redacted\)|%28taken)[^\s&\"'<>\\#]{8,}"
         ),
         ("https://h/b?X-Amz-Signature=SECRETab&x=1", "https://h/?sig=SECRETab"),
         ("https://h/?key=name",),
-        rf"\1{GONE}",
+        rf"\1{REDACTED}",
     ),
     Form(
         "key of kubeadm",
         re.compile(r"(certificate-key[ \t=:]{1,9})[0-9A-Za-z]{32,}+"),
         ("kubeadm join h:6443 --certificate-key 0123456789abcdef0123456789abcdefSECRET",),
         ("--certificate-key is needed",),
-        rf"\1{GONE}",
+        rf"\1{REDACTED}",
     ),
     Form(
         "AuthInfo of Slurm",
@@ -414,20 +416,20 @@ FORMS = (
         ),
         ("Key         Value\n---         -----\npassword    SECRET\nusername    joe\n",),
         ("default-token   kubernetes.io/service-account-token   3   5d\n", "password  not set here"),
-        rf"\1{GONE}",
+        rf"\1{REDACTED}",
     ),
     Form(
         "proxy without a scheme",
         re.compile(
-            r"(?i:_proxy[ \t]{0,9}[=:][ \t]{0,9})[\"']?(?!\(taken out\))[^\s/@\"':]{1,100}:[^\s/@\"']{1,200}(?=@)"
+            r"(?i:_proxy[ \t]{0,9}[=:][ \t]{0,9})[\"']?(?!\(redacted\))[^\s/@\"':]{1,100}:[^\s/@\"']{1,200}(?=@)"
         ),
         ("http_proxy=joe:SECRET@proxy:3128",),
         ("no_proxy=localhost,10.0.0.1", "https_proxy=proxy:3128"),
-        f"_proxy={GONE}",
+        f"_proxy={REDACTED}",
     ),
     Form(
         "source of data of Go",
-        re.compile(r"(?<![\w.-])[\w.-]{1,64}:(?!\(taken out\))[^\s:@/\"']{1,200}(?=@(?:tcp|unix)\()"),
+        re.compile(r"(?<![\w.-])[\w.-]{1,64}:(?!\(redacted\))[^\s:@/\"']{1,200}(?=@(?:tcp|unix)\()"),
         ("DSN=joe:SECRET@tcp(db:3306)/x",),
         ("joe@tcp(db:3306)",),
     ),
@@ -469,7 +471,7 @@ FORMS = (
         "Secret of Kubernetes, in JSON that was cut off",
         re.compile(
             r"((?:kind(?P<q>\\{0,15}\")\s{0,9}:\s{0,9}(?P=q)Secret(?P=q)[^\n]{0,2000}?(?P=q)(?:data|stringData)|(?:\bstringData(?P<r>\\{0,15}\")))"
-            r"(?:(?P=q)|)?\s{0,9}:\s{0,9}\{)(?!\s*\}|\\*\"\(taken out\)\\*\":)[^{}\n]++"
+            r"(?:(?P=q)|)?\s{0,9}:\s{0,9}\{)(?!\s*\}|\\*\"\(redacted\)\\*\":)[^{}\n]++"
         ),
         (
             'Response Body: {"kind":"Secret","apiVersion":"v1","data":{"nexus":"SECRET"}} [truncated',

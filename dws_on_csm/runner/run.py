@@ -30,7 +30,7 @@ from dws_on_csm.model.errors import RemoteError, Unreachable
 from dws_on_csm.model.events import Event, Failure, Opened, Renamed, Summary
 from dws_on_csm.model.printable import output
 from dws_on_csm.model.step import Check, ShellLook, Stage, StepContext
-from dws_on_csm.redaction.events import unsaid
+from dws_on_csm.redaction.events import redact_event
 from dws_on_csm.runner import run_log
 from dws_on_csm.runner.connections import Sessions, answering, connect, reach_through, roles
 from dws_on_csm.runner.exit_codes import CONVERGED, summary, summary_at_once
@@ -90,7 +90,7 @@ def _connect_and_work(request: _Request, interrupts: Interrupts) -> int:
         with ExitStack() as holding:
             refused = work(run, options, request.display, down, holding)
             run.over = True
-            end = unsaid(summary(run, options, refused, down, sessions, request.began, journal.page))
+            end = redact_event(summary(run, options, refused, down, sessions, request.began, journal.page))
             journal(end)
             _finish(request, run, end, holding)
         return end.exit
@@ -102,7 +102,7 @@ def redacting(keep: Callable[[Event], None], show: Callable[[Event], None]) -> C
     """The consumer of all events of a run: keeps and shows each one, without the secrets in its words."""
 
     def emit(event: Event) -> None:
-        redacted = unsaid(event)
+        redacted = redact_event(event)
         keep(redacted)
         show(redacted)
 
@@ -336,13 +336,13 @@ def _finish(request: _Request, run: Run, end: Summary, holding: ExitStack) -> No
     journal, shown = request.journal, end
     try:
         with holding:
-            shown = unsaid(replace(end, lacking=tuple(_leave_record(run, request.options.task, journal, end))))
+            shown = redact_event(replace(end, lacking=tuple(_leave_record(run, request.options.task, journal, end))))
     finally:
         written = journal.report(
             lambda events: page.render([*(event for event in events if not isinstance(event, Summary)), shown])
         )
         lacking = (*shown.lacking, *journal.problems())
-        request.display(unsaid(replace(shown, lacking=lacking, report=end.report if written else "")))
+        request.display(redact_event(replace(shown, lacking=lacking, report=end.report if written else "")))
         run.shown = True
 
 
@@ -377,7 +377,7 @@ def _leave_at_once(request: _Request, watched: tuple[Run, Sessions] | None) -> i
         end = replace(over[-1], lacking=(UNRECORDED,))
     else:
         running = still_running(list(journal.events), watched[1] if watched else None)
-        end = unsaid(
+        end = redact_event(
             summary_at_once(request.site, request.options, watched, running, journal.run, request.began, journal.page)
         )
         journal(end)

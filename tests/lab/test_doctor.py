@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dws_on_csm.model.secret import GONE
+from dws_on_csm.model.secret import REDACTED
 from lab import registry
 from lab.model import Lab
 from tests.lab import command, scene, secret
@@ -117,7 +117,7 @@ def test_the_archive_has_no_secret(first: Scene) -> None:
     """No key, password or token, wherever somebody left one; it is its owner's alone."""
     assert first.mode == 0o600
     assert secret.within(first.needles, first.archive) == []
-    assert f"password={GONE}".encode() in first.archive["logs.txt"]
+    assert f"password={REDACTED}".encode() in first.archive["logs.txt"]
 
 
 def test_an_install_puts_right_what_it_can_and_the_rest_has_names_too(lab: Lab, on: On, first: Scene) -> None:

@@ -99,7 +99,7 @@ TESTS = {
     "dws_on_csm/redaction/redact.py": "test_redact",
     "dws_on_csm/redaction/known_secrets.py": "test_redact",
     "dws_on_csm/redaction/secret_names.py": "test_redact",
-    "dws_on_csm/redaction/secret_values.py": "test_redact",
+    "dws_on_csm/redaction/named_values.py": "test_redact",
     "dws_on_csm/domain/slurm_conf.py": "test_slurm_conf test_activate",
     "dws_on_csm/runner/run_log.py": "test_run_log test_full_disk",
     "dws_on_csm/runner/run.py": "test_run test_run_log test_site_lock test_fence",

@@ -2,7 +2,6 @@
 # ruff: noqa: E501  # lines stay as programs print them
 
 import base64
-import json
 
 WORD = "Zq7hunter2Kx"
 
@@ -97,7 +96,6 @@ LINES = [
     f"sudo: joe : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/usr/bin/podman login -u a -p {WORD} r",
     f"_CMDLINE=podman login --password {WORD} r",
     f'{{"MESSAGE":"login -p {WORD}","_CMDLINE":"podman login -u a -p {WORD}"}}',
-    f'{{"MESSAGE":{json.dumps(list(("password=" + WORD).encode()))}}}',
     f"systemd[1]: SetCredential=db.password:{WORD}",
     f"LoadCredential=token:/etc/x SetCredential=token:{WORD}",
     f"audit: proctitle={('podman login -p ' + WORD).encode().hex().upper()}",

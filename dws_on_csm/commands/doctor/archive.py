@@ -28,7 +28,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.errors import READ_ERRORS, Lost, error_text
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.secret import GONE, Secret
+from dws_on_csm.model.secret import REDACTED, Secret
 from dws_on_csm.redaction import redact
 from dws_on_csm.redaction.known_secrets import Known
 from dws_on_csm.runner.inspect import Reading
@@ -129,7 +129,7 @@ def _pieces(reading: Reading, host: str) -> list[str]:
 
 def members(reading: Reading, diagnosis: Diagnosis, unread: str = "") -> Iterator[Member]:
     """The files of the archive; where something could not be read, its file says why. `unread`: see `known`."""
-    yield "README.txt", README.format(at=time.strftime("%Y-%m-%d %H:%M %z"), gone=GONE, unread=unread)
+    yield "README.txt", README.format(at=time.strftime("%Y-%m-%d %H:%M %z"), gone=REDACTED, unread=unread)
     yield "doctor.jsonl", "".join(json.dumps(redact.data(record)) + "\n" for record in records(diagnosis))
     yield "site.yaml", reading.run.site.path.read_text(errors="replace")
     yield "versions.txt", _versions()

@@ -15,7 +15,7 @@ from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, Put
 from dws_on_csm.model.step import Check, Constant, Finding, Refused, ShellLook, Stage, Step, StepContext, Value
-from dws_on_csm.redaction import secret_lines
+from dws_on_csm.redaction import slurm_conf_secrets
 from dws_on_csm.redaction.diff import difference
 from dws_on_csm.stages.slurm import activate, controller, slurmctld
 
@@ -163,7 +163,7 @@ def _opened(have: str, want: str, mode: int) -> list[str]:
     """The keys of passwords that users could read in a slurm.conf of this mode, and can't in the one that is there."""
     if not mode & 0o007:
         return []
-    return secret_lines.new(have, want)
+    return slurm_conf_secrets.new(have, want)
 
 
 def _why(have: Value) -> str:

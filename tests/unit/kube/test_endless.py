@@ -208,7 +208,7 @@ def test_a_secret_that_is_none_keeps_nobody_from_an_archive(secret: Any) -> None
     """What could not be searched for is said in it; lines of blanks are no sums of a key."""
     found, unread = known(Lies(secret).reading())
     assert "could not be read, so the archive was not searched for it: the answer could not be read" in unread
-    assert found.gone("said") == "said"
+    assert found.redacted("said") == "said"
 
 
 def test_an_answer_that_goes_too_deep_is_said_in_its_place() -> None:
@@ -225,7 +225,7 @@ def test_workflows_that_are_none_are_told(monkeypatch: pytest.MonkeyPatch, capsy
     """`invoke workflows` ends with words and its code, whatever the API says."""
     master = SimpleNamespace(cluster=lambda: Lies({"spec": 1}))
     sessions = SimpleNamespace(close=lambda: None, master=lambda name: master)
-    monkeypatch.setattr(workflows, "connected", lambda site, hosts: sessions)
+    monkeypatch.setattr(workflows, "connect", lambda site, hosts: sessions)
     assert workflows.show(load(DEFAULT), True, False) == FAILED
     assert "the answer could not be read" in capsys.readouterr().err
 

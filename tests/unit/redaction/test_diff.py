@@ -108,7 +108,7 @@ def test_never_empty(have: Value, want: Value) -> None:
 
 
 def test_no_secret_is_in_the_lines_around_what_differs() -> None:
-    """A password that stands beside a changed line, or in it, is taken out; what differs is still seen."""
+    """A password next to a changed line, or in it, is redacted; the difference is still visible."""
     have = "StoragePass=hunter2\nSlurmctldPort=1\nToken: abcdefghij\n"
     lines = difference({"text": have}, {"text": have.replace("Port=1", "Port=2")})
     told = "\n".join(lines)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dws_on_csm.commands.doctor import archive
-from dws_on_csm.model.secret import GONE
+from dws_on_csm.model.secret import REDACTED
 
 
 def test_an_archive_is_its_owners_alone_and_has_no_secrets(tmp_path: Path) -> None:
@@ -17,7 +17,7 @@ def test_an_archive_is_its_owners_alone_and_has_no_secrets(tmp_path: Path) -> No
     with tarfile.open(path) as tar:
         found = {one.name: tar.extractfile(one) for one in tar.getmembers()}
         texts = {name: file.read().decode() for name, file in found.items() if file}
-    assert texts == {"seen/hosts/c1.txt": "all is well\n", "seen/site.yaml": f"password: {GONE}\n"}
+    assert texts == {"seen/hosts/c1.txt": "all is well\n", "seen/site.yaml": f"password: {REDACTED}\n"}
     assert path.stat().st_mode & 0o777 == 0o600
 
 

@@ -1,5 +1,5 @@
-"""Values of secrets in the lines of slurm.conf, in whatever form Slurm's own parser takes them: over several lines, with
-`*=`, with backslashes in the key. Also where the lines are those of a difference.
+"""Secrets in lines of slurm.conf, in every form that Slurm's own parser accepts: over several lines, with `*=`, with
+backslashes in the key; also where the lines are those of a difference.
 """
 
 from __future__ import annotations
@@ -7,17 +7,17 @@ from __future__ import annotations
 import re
 
 from dws_on_csm.domain.slurm_conf import lines_of
-from dws_on_csm.model.secret import GONE
+from dws_on_csm.model.secret import REDACTED
 from dws_on_csm.redaction import secret_forms
 from dws_on_csm.redaction.secret_names import HINT, secret
 
 _ODD = re.compile(r"[*/+-]=|\\")
-"""What a line has that is none in the form which every search for settings knows."""
+"""Marks of a line that named_values would not recognize as a setting."""
 _KEY = re.compile(r"[+-]?\s*([a-z0-9_.]+)\s*[-*+/]?=", re.ASCII | re.IGNORECASE)
 
 
-def taken_out(said: str) -> str:
-    """The text without such values. What a line goes on with behind one goes with it."""
+def redacted(said: str) -> str:
+    """The text with such values replaced, each up to the end of its line."""
     if "=" not in said or not _ODD.search(said) or not HINT.search(said.replace("\\", "")):
         return said
     return "".join(_clean(line.raw, line.text) for line in lines_of(said))
@@ -29,15 +29,15 @@ def _clean(raw: str, meant: str) -> str:
         return raw
     begin = raw.index("=") + 1
     value = raw[begin:]
-    if value.lstrip().startswith(GONE):
+    if value.lstrip().startswith(REDACTED):
         return raw
-    return f"{raw[:begin]}{GONE}" + ("\n" if raw.endswith("\n") else "")
+    return f"{raw[:begin]}{REDACTED}" + ("\n" if raw.endswith("\n") else "")
 
 
 def new(have: str, want: str) -> list[str]:
-    """The keys of those lines of a slurm.conf that are not in another one, and hold a password.
+    """The keys of those lines in `want`, a slurm.conf, that are not in `have` and hold a password.
 
-    A path is none: AccountingStoragePass may be that of a socket.
+    A path is no password: AccountingStoragePass may be a socket's path.
     """
     there = {line.text.strip() for line in lines_of(have)}
     lines = [line for line in lines_of(want) if line.value() and line.text.strip() not in there]
@@ -45,4 +45,4 @@ def new(have: str, want: str) -> list[str]:
 
 
 def _holds_secret(key: str, value: str) -> bool:
-    return (secret(key) and not value.startswith("/")) or secret_forms.taken_out(value) != value
+    return (secret(key) and not value.startswith("/")) or secret_forms.redacted(value) != value

@@ -1,6 +1,6 @@
-"""Values of secrets that have a name before them, found in any text: YAML, JSON, settings, a command line, XML, headers.
+"""Values behind a secret's name in any text: YAML, JSON, settings, a command line, XML, headers.
 
-In linear time. Where a value's end can't be told, rather too much goes.
+In linear time. Where a value's end is unclear, more rather than less is replaced.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dws_on_csm.model.secret import GONE
+from dws_on_csm.model.secret import REDACTED
 from dws_on_csm.redaction.secret_names import HINT, password, secret, words
 
 _HEAD = re.compile(
@@ -19,14 +19,14 @@ _HEAD = re.compile(
     r"""(?P<sep>=>|:=|==?|:)[ \t]*+|(?P<tag>>)"""
     r"""|(?(dash)(?:\\{0,7}["'][ \t]*,?\s*(?:a[0-9]{1,4}=)?(?=\\{0,7}["'])|(?P<item>[ \t]*\n[ \t]*-[ \t]+)|[ \t]+(?!-))|(?!)))"""
 )
-"""A name, and what says that its value follows: `name: `, `"name": `, `--name `, `"--name", `, `<name>`, `name (of): `."""
+"""A name, and the sign that its value follows: `name: `, `"name": `, `--name `, `"--name", `, `<name>`, `name (of): `."""
 _LONGEST = 405
-"""Characters of a name and what is before it."""
+"""The most characters of a name and its prefix."""
 _HEADERS = {"authorization", "cookie", "passphrase"}
 """Last words of names whose value may have blanks in it."""
 _CALLED = re.compile(r"""\\{0,15}["']?([\w.-]{1,200})""")
 _BETWEEN = re.compile(r"""(?:\\+[nrt]|[\s"'\\,;<>/]|name|key){0,80}""")
-"""What may stand between a variable's name and the word `value`: `"name": "DB_PASSWORD", "value": `."""
+"""The text that may be between a variable's name and the word `value`: `"name": "DB_PASSWORD", "value": `."""
 _OPEN = re.compile(r"(\\{0,7})([\"'])")
 _INSIDE = r"""\\++(?!["'nrt])|\\*+["'](?![\s,:;}\])]|\Z)"""
 _WORD = re.compile(rf"""(?:[^\s"'\\]|{_INSIDE})++""")
@@ -41,23 +41,23 @@ _INDENT = re.compile(r"[ \t]*(?:[-?][ \t]+)*")
 _BEFORE = re.compile(r"[+-]?[ \t]*(?:[-?][ \t]+)*(?:export[ \t]+)?\\{0,7}[\"']?")
 _MAPPING = re.compile(r"[ \t]*(?:-[ \t]|[\"']?[\w./-]+[\"']?[ \t]*:(?:[ \t]|$))")
 _ITEM = re.compile(r"[ \t]*-[ \t]+[^\s:]+[ \t]*")
-"""An item of a list that is one word: YAML has it no deeper than the list's own key, if it likes."""
+"""An item of a list that is one word: in YAML it may be indented no deeper than the list's own key."""
 _BACK = 500
-"""Characters in which a line's beginning is looked for: a name behind so many is not the first thing in its line."""
+"""Characters in which a line's beginning is searched: a name after more of them is not the first word in its line."""
 
 
 _NEAR = 80
 """Characters behind a variable's name in which its value begins."""
 
 
-def taken_out(said: str) -> str:
-    """The text without the values of secrets that have a name before them."""
+def redacted(said: str) -> str:
+    """The text with the values of secrets' names replaced."""
     return "".join(_parts(said))
 
 
 def _parts(said: str) -> Iterator[str]:
     at = last = 0
-    called = -1  # where the name of a variable ends that is a secret's
+    called = -1  # the end of a variable's name that is a secret's
     while (begin := _next(said, at, called)) >= 0 and (found := _HEAD.search(said, begin)):
         at, key = found.end(), found["name"].lower()
         if key in ("name", "key") and (variable := _CALLED.match(said, at)) and secret(variable[1]):
@@ -72,7 +72,7 @@ def _parts(said: str) -> Iterator[str]:
 
 
 def _next(said: str, at: int, called: int) -> int:
-    """Where to look for a name, from `at` on; -1: nowhere."""
+    """Where the search for a name continues from `at` on; -1: nowhere."""
     if called >= 0 and at - called <= _NEAR:
         return at
     hint = HINT.search(said, at)
@@ -85,39 +85,39 @@ def _follows(said: str, called: int, found: re.Match[str]) -> bool:
 
 
 def argument(said: str, at: int) -> tuple[int, str]:
-    """Where the word of a command line ends that begins at `at`, and what takes its place."""
+    """The end of the word of a command line that begins at `at`, and its replacement."""
     opened = _OPEN.match(said, at)
-    if said.startswith(GONE, opened.end() if opened else at):
+    if said.startswith(REDACTED, opened.end() if opened else at):
         return at, ""
     if opened and (end := _closed(said, opened)):
-        return end, f"{opened[0]}{GONE}{opened[0]}"
-    return _word(said, at, ""), GONE
+        return end, f"{opened[0]}{REDACTED}{opened[0]}"
+    return _word(said, at, ""), REDACTED
 
 
 def _named(said: str, found: re.Match[str]) -> bool:
-    """Whether a secret's name is there, and what follows is its value."""
+    """Whether this is a secret's name with its value behind it."""
     before = said[found.start() - 1 : found.start()]
     if before == "/" and found["sep"] != "=" and found["name"] != "password":
         return False  # a file's or an object's name: ca.key, nexus/nexus-admin-credential
     if found["of"] and not password(found["name"]):
-        return False  # the token of somebody: what came of it, mostly
+        return False  # `token of joe: ...`: mostly a result, not a token
     return (not found["tag"] or before == "<") and secret(found["name"])
 
 
 def _value(said: str, found: re.Match[str]) -> tuple[int, str]:
-    """Where the value ends that begins behind the name, and what takes its place. It may end where it begins: none."""
+    """The end of the value behind the name, and its replacement. Where the end is the beginning, there is no value."""
     at, before = found.end(), said[found.start() - 1 : found.start()]
     opened = _OPEN.match(said, at)
-    if said.startswith(GONE, opened.end() if opened else at):
+    if said.startswith(REDACTED, opened.end() if opened else at):
         return at, ""
     if _NONE.match(said, at):
         return at, ""
     if opened:
         end = _closed(said, opened)
-        return (end, f"{opened[0]}{GONE}{opened[0]}") if end else (_until(said, at, "\n"), GONE)
+        return (end, f"{opened[0]}{REDACTED}{opened[0]}") if end else (_until(said, at, "\n"), REDACTED)
     if found["tag"]:
-        return _until(said, at, "[<\n]"), GONE
-    quoted = f"{found['close']}{GONE}{found['close']}"  # what was JSON stays JSON
+        return _until(said, at, "[<\n]"), REDACTED
+    quoted = f"{found['close']}{REDACTED}{found['close']}"  # JSON stays JSON
     if found["close"] and (literal := _LITERAL.match(said, at)):
         return literal.end(), quoted
     if found["close"] and (listed := _LIST.match(said, at)):
@@ -126,28 +126,28 @@ def _value(said: str, found: re.Match[str]) -> tuple[int, str]:
         return at, ""
     line = _Line.of(said, found)
     if line.first and found["sep"] == ":":
-        return line.scalar(said, at), GONE
+        return line.scalar(said, at), REDACTED
     if before in ("'", '"') and not found["close"]:
-        return _until(said, at, rf"{before}|{line.end}"), GONE
+        return _until(said, at, rf"{before}|{line.end}"), REDACTED
     if found["item"] or words(found["name"])[-1] in _HEADERS:
-        return _until(said, at, line.end), GONE
-    return _word(said, at, before), GONE
+        return _until(said, at, line.end), REDACTED
+    return _word(said, at, before), REDACTED
 
 
 def _word(said: str, at: int, before: str) -> int:
-    """Where a value ends that has no blanks; in a URL's query, at the next setting."""
+    """The end of a value without blanks; in a URL's query it ends at the next setting."""
     found = (_SETTING if before in ("?", "&") else _WORD).match(said, at)
     return at + max(1, len(found[0].rstrip(",;)]}"))) if found else at
 
 
 def _until(said: str, at: int, stop: str) -> int:
-    """Where the pattern `stop` is next, or the text's end."""
+    """The next place of the pattern `stop`, or the text's end."""
     found = re.compile(stop).search(said, at)
     return found.start() if found else len(said)
 
 
 def _closed(said: str, opened: re.Match[str]) -> int:
-    """Behind the quote that closes what this one opened; 0 where nothing does."""
+    """The place behind the closing quote; 0 where it is missing."""
     slashes, mark = len(opened[1]), opened[2]
     at = opened.end()
     while (end := said.find(mark, at)) >= 0:
@@ -165,11 +165,11 @@ def _closed(said: str, opened: re.Match[str]) -> int:
 
 @dataclass(frozen=True)
 class _Line:
-    """The line that a name stands in, in JSON one of a text with escaped line ends.
+    """The line with a name in it; in JSON a line of a text with escaped line ends.
 
-    first    whether the name is the first thing in it
-    indent   how far it is indented
-    newline  what ends it, and `end` the same as a pattern
+    first    whether the name is the first word in it
+    indent   the line's indent
+    newline  the line end, and `end` the same as a pattern
     """
 
     first: bool
@@ -192,7 +192,7 @@ class _Line:
         return cls(first, indent.end() - begin, newline, end)
 
     def scalar(self, said: str, at: int) -> int:
-        """Where a YAML scalar ends that begins at `at` behind a key of this line: with it, and all lines that are deeper."""
+        """The end of a YAML scalar that begins at `at`: this line's end, or that of the last line that is indented deeper."""
         end = _until(said, at, self.end)
         begun, listed = bool(said[at:end].strip()), False
         last = end if begun else at
