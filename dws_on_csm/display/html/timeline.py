@@ -1,4 +1,4 @@
-"""Where a run's time went: bars on a time axis, a row a stage and host."""
+"""Where a run's time went: bars on a time axis, in a row for each stage and host."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from dws_on_csm.display.html.markup import Html, joined, tag
 from dws_on_csm.display.progress import Progress
 from dws_on_csm.display.style import SIGNS, duration, plural, worst
 from dws_on_csm.model.events import Awaiting, Began, Done, Event, Opened, Outcome, Summary
 
 FEW = 8
-"""Rows of a stage that are open from the beginning; more are unfolded by who wants them."""
+"""Rows of a stage above which they are folded."""
 
 INSTANT = 0.05
-"""Seconds below which a step is drawn as a mark."""
+"""Seconds below which a step is a mark without length."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """Something that took time: seconds since the run's begin; `waits` is when it began to wait for something."""
+    """A step on a host, in seconds since the run began. `waits`, `what`: when it began to wait, and for what."""
 
     stage: str
     host: str
@@ -34,25 +33,25 @@ class Bar:
 
 
 def bars(events: Iterable[Event]) -> list[Bar]:
-    """A bar for each step and host that took time, and one for all of a host's instant ones in a stage."""
+    """A bar for each step and host that took time, and one for all instant steps of a host in a stage."""
     begin = now = 0.0
     waits: dict[tuple[str, str, str], tuple[float, str]] = {}
-    found: dict[tuple[str, str, str], Bar] = {}
+    steps: dict[tuple[str, str, str], Bar] = {}
     for event in events:
         now = max(now, _at(event))
         if isinstance(event, Opened):
             begin = now = event.at
         elif isinstance(event, Awaiting):
-            since, said = waits.get(key := (event.stage, event.step, event.host), (now, ""))
-            waits[key] = since, f"{said}; {event.why}" if said else event.why
+            since, reasons = waits.get(key := (event.stage, event.step, event.host), (now, ""))
+            waits[key] = since, f"{reasons}; {event.why}" if reasons else event.why
         elif isinstance(event, Done) and event.outcome != "skipped":
             key = (event.stage, event.step, event.host)
-            found[key] = _bar(event, begin, waits.get(key))
-    return _instants(list(found.values()))
+            steps[key] = _bar(event, begin, waits.get(key))
+    return _with_marks(list(steps.values()))
 
 
 def _at(event: Event) -> float:
-    """When an event was, as far as it says."""
+    """The time of an event, or 0.0 for an event without one."""
     if isinstance(event, Opened | Began | Awaiting):
         return event.at
     return event.began + event.seconds if isinstance(event, Done) else 0.0
@@ -65,43 +64,76 @@ def _bar(done: Done, begin: float, waited: tuple[float, str] | None) -> Bar:
     return Bar(done.stage, done.host, done.step, done.outcome, start, end, waits, why)
 
 
-def _instants(found: Sequence[Bar]) -> list[Bar]:
-    """Bars of no length in one row and moment become one mark that names them all."""
-    long = [bar for bar in found if not _instant(bar)]
+def _with_marks(steps: Sequence[Bar]) -> list[Bar]:
+    """The bars, with one mark in place of all instant ones in a row at one moment."""
+    long = [bar for bar in steps if not _instant(bar)]
     marks: dict[tuple[str, str, Outcome, float], list[Bar]] = {}
-    for bar in found:
+    for bar in steps:
         if _instant(bar):
             marks.setdefault((bar.stage, bar.host, bar.outcome, round(bar.begin, 1)), []).append(bar)
     merged = [
-        Bar(stage, host, ", ".join(b.step for b in some), outcome, some[0].begin, some[-1].end, label=_named(some))
-        for (stage, host, outcome, _), some in marks.items()
+        Bar(stage, host, ", ".join(bar.step for bar in same), outcome, same[0].begin, same[-1].end, label=_label(same))
+        for (stage, host, outcome, _), same in marks.items()
     ]
     return sorted([*long, *merged], key=lambda bar: bar.begin)
 
 
-def _named(some: Sequence[Bar]) -> str:
-    return some[0].step if len(some) == 1 else f"{len(some)} {some[0].outcome}"
+def _label(same: Sequence[Bar]) -> str:
+    return same[0].step if len(same) == 1 else f"{len(same)} {same[0].outcome}"
 
 
-# --- drawing
+# --- layout
 
 
-def drawn(progress: Progress, events: Sequence[Event]) -> Html:
-    """The timeline as HTML: an axis, then the stages, each with a row a host."""
-    found = bars(events)
-    total = max([*(bar.end for bar in found), *(e.seconds for e in events if isinstance(e, Summary)), 0.1])
+@dataclass(frozen=True)
+class Shape:
+    """A bar on the page; lengths in percent of the axis. `waiting`: the percentage of the bar that it waited, or None.
+
+    The label is in the bar (`inside`), behind it (`behind`), or left out where there is no room.
+    """
+
+    outcome: Outcome
+    left: float
+    width: float
+    title: str
+    label: str
+    inside: bool
+    behind: bool
+    waiting: float | None
+
+
+@dataclass(frozen=True)
+class TimelineRow:
+    """A row of the timeline; `name` is the stage in its first row, "" in the others."""
+
+    name: str
+    host: str
+    shapes: Sequence[Shape]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Ticks (percent of the axis, label), the row of the checks before the first stage, and each stage's rows with the row
+    that stands for them while they are folded (None: they are not)."""
+
+    ticks: Sequence[tuple[float, str]]
+    checks: TimelineRow | None
+    stages: Sequence[tuple[Sequence[TimelineRow], TimelineRow | None]]
+
+
+def timeline(progress: Progress, events: Sequence[Event]) -> Timeline:
+    """The layout of the timeline of a run."""
+    steps = bars(events)
+    total = max([*(bar.end for bar in steps), *(e.seconds for e in events if isinstance(e, Summary)), 0.1])
     first = min((_at(e) for e in events if isinstance(e, Began | Done)), default=progress.began)
-    first = min([first, *(progress.began + bar.begin for bar in found)]) - progress.began
-    looks = Bar("", "all hosts", "connect and look", "skipped", 0.0, first)
-    stages = [name for name in progress.stages if any(bar.stage == name for bar in found)]
-    head = [_row("look", looks.host, [looks], total)] if first >= INSTANT else []
-    parts = [_stage(name, [bar for bar in found if bar.stage == name], total) for name in stages]
-    return tag("div", _axis(total), *head, *parts, class_="timeline")
-
-
-def _axis(total: float) -> Html:
-    ticks = [tag("b", duration(at).replace(".0s", "s"), style=f"left:{100 * at / total:.2f}%") for at in _ticks(total)]
-    return tag("div", tag("span"), tag("span"), tag("div", *ticks, class_="axis"), class_="row")
+    first = min([first, *(progress.began + bar.begin for bar in steps)]) - progress.began
+    checks = Bar("", "all hosts", "connect and check", "skipped", 0.0, first)
+    in_stages = [[bar for bar in steps if bar.stage == name] for name in progress.stages]
+    return Timeline(
+        ticks=[(100 * at / total, duration(at).replace(".0s", "s")) for at in _ticks(total)],
+        checks=_row("check", checks.host, [checks], total) if first >= INSTANT else None,
+        stages=[_stage(in_stage, total) for in_stage in in_stages if in_stage],
+    )
 
 
 def _ticks(total: float) -> Iterator[float]:
@@ -111,65 +143,40 @@ def _ticks(total: float) -> Iterator[float]:
     return (number * step for number in range(int(total / step * 0.98) + 1))
 
 
-def _stage(name: str, found: Sequence[Bar], total: float) -> Html:
-    ordered = sorted(found, key=lambda bar: bar.host)
-    rows = {host: list(some) for host, some in groupby(ordered, key=lambda bar: bar.host)}
-    drawn = [_row("" if at else name, host, some, total) for at, (host, some) in enumerate(rows.items())]
-    if len(drawn) <= FEW:
-        return joined(*drawn)
-    outcome = worst({bar.outcome: 1 for bar in found})
-    whole = Bar(name, "", name, outcome, min(b.begin for b in found), max(b.end for b in found))
-    return tag("details", tag("summary", _row(name, plural(len(drawn), "host"), [whole], total)), *drawn)
+def _stage(steps: Sequence[Bar], total: float) -> tuple[Sequence[TimelineRow], TimelineRow | None]:
+    name = steps[0].stage
+    ordered = sorted(steps, key=lambda bar: bar.host)
+    hosts = {host: list(own) for host, own in groupby(ordered, key=lambda bar: bar.host)}
+    rows = [_row("" if at else name, host, own, total) for at, (host, own) in enumerate(hosts.items())]
+    if len(rows) <= FEW:
+        return rows, None
+    outcome = worst({bar.outcome: 1 for bar in steps})
+    whole = Bar(name, "", name, outcome, min(bar.begin for bar in steps), max(bar.end for bar in steps))
+    return rows, _row(name, plural(len(rows), "host"), [whole], total)
 
 
-def _row(name: str, host: str, found: Sequence[Bar], total: float) -> Html:
-    track = tag("div", *_track(found, total), class_="track")
-    return tag("div", tag("b", name), tag("span", host, class_="host"), track, class_="row first" if name else "row")
-
-
-def _track(found: Sequence[Bar], total: float) -> Iterator[Html]:
-    """Bars with their labels: in the bar, or behind it where neither a bar of some length nor a label stands."""
-    taken = [(_percent(bar.begin, total), _percent(bar.end, total)) for bar in found if not _instant(bar)]
-    for bar in sorted(found, key=lambda bar: (_instant(bar), bar.outcome == "ok", bar.begin)):
-        begin, end, needed = _percent(bar.begin, total), _percent(bar.end, total), _share(_signed(bar))
-        inside = end - begin > needed
-        yield _drawn(bar, begin, end - begin, inside)
-        free = end + needed <= 100 and all(b <= end or a >= end + needed for a, b in taken)
-        if not inside and free:
-            yield tag("s", _signed(bar), style=f"left:{end:.2f}%")
-            taken.append((end, end + needed))
-
-
-def _percent(at: float, total: float) -> float:
-    return 100 * at / total
+def _row(name: str, host: str, steps: Sequence[Bar], total: float) -> TimelineRow:
+    """A row; a label is behind its bar only where neither a bar of some length nor another label is."""
+    taken = [(100 * bar.begin / total, 100 * bar.end / total) for bar in steps if not _instant(bar)]
+    shapes = []
+    for bar in sorted(steps, key=lambda bar: (_instant(bar), bar.outcome == "ok", bar.begin)):
+        left, right = 100 * bar.begin / total, 100 * bar.end / total
+        label = (f"{SIGNS[bar.outcome]} " if bar.outcome != "skipped" else "") + (bar.label or bar.step)
+        needed = 0.72 * len(label) + 0.8  # percent of the axis, on a page of usual width
+        inside = right - left > needed
+        behind = not inside and right + needed <= 100 and all(b <= right or a >= right + needed for a, b in taken)
+        if behind:
+            taken.append((right, right + needed))
+        waiting = 100 * (bar.end - bar.waits) / (bar.end - bar.begin or 1) if bar.waits is not None else None
+        shapes.append(Shape(bar.outcome, left, right - left, _title(bar), label, inside, behind, waiting))
+    return TimelineRow(name, host, shapes)
 
 
 def _instant(bar: Bar) -> bool:
     return bar.end - bar.begin < INSTANT
 
 
-def _drawn(bar: Bar, begin: float, width: float, label: bool) -> Html:
-    pieces: list[str] = []
-    if bar.waits is not None:
-        share = 100 * (bar.end - bar.waits) / (bar.end - bar.begin or 1)
-        pieces.append(tag("u", style=f"width:{share:.1f}%"))
-    if label:
-        pieces.append(tag("span", _signed(bar)))
-    style = f"left:{begin:.2f}%;width:{width:.2f}%"
-    return tag("i", *pieces, class_=bar.outcome, style=style, title=_title(bar))
-
-
-def _signed(bar: Bar) -> str:
-    sign = "" if bar.outcome == "skipped" else f"{SIGNS[bar.outcome]} "
-    return sign + (bar.label or bar.step)
-
-
-def _share(label: str) -> float:
-    """Percent of the axis that a label takes, on a page of usual width."""
-    return 0.72 * len(label) + 0.8
-
-
 def _title(bar: Bar) -> str:
     waited = f", {duration(bar.end - bar.waits)} of it waiting: {bar.what}" if bar.waits is not None else ""
-    how = "" if bar.outcome == "skipped" else f"{bar.outcome}, "
-    return f"{bar.step} on {bar.host}: {how}{duration(bar.end - bar.begin)}{waited}"
+    outcome = "" if bar.outcome == "skipped" else f"{bar.outcome}, "
+    return f"{bar.step} on {bar.host}: {outcome}{duration(bar.end - bar.begin)}{waited}"

@@ -21,6 +21,7 @@ EVIL = [
     "</style></title></pre><b>",
     "&lt;b&gt;&#60;",
     "$title ${head} $$",
+    "{{ 7 * 7 }}{% raw %}",
     "\x1b[2J\x00\x85\u202e",
     "a\nb",
     "\udc80",
@@ -89,7 +90,7 @@ def test_told() -> None:
         FAILURE.tail[1],
         "make: *** [Makefile:113: deploy] Error 1",
     ]
-    for piece in [*pieces, "invoke install --hosts hosts.yaml", "slurmctl[1-2]", "20 steps right already"]:
+    for piece in [*pieces, "invoke install --hosts hosts.yaml", "slurmctl[1-2]", "20 steps correct already"]:
         assert piece in text
 
 
@@ -153,7 +154,7 @@ def test_bars_inside() -> None:
 @pytest.mark.parametrize("cut", range(1, 60, 7))
 def test_cut(cut: int) -> None:
     """A run that was cut at any moment has a page that says so."""
-    assert "… was cut" in told(events("install")[:cut])
+    assert "… interrupted" in told(events("install")[:cut])
 
 
 def test_many_hosts() -> None:
@@ -168,5 +169,5 @@ def test_judged_twice() -> None:
     done = Done("h", "preflight", "disk", "ok", START, 0.0)
     opened = Opened("r", "install", {"m": ("h",)}, {"preflight": ()}, START)
     again = replace(done, began=START + 1)
-    assert "1 step right already" in told([opened, done, again])
+    assert "1 step correct already" in told([opened, done, again])
     assert [bar.begin for bar in timeline.bars([opened, done, again])] == [1.0]
