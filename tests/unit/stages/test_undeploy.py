@@ -738,7 +738,7 @@ def test_the_slurm_side_goes_first_and_its_files_after_every_slurmctld() -> None
         and "undeploy" in stages["access"].needs
     )
     *checks, files = stages["plugin"].steps
-    assert [one.name for one in checks] == ["workflows", "jobs"]
+    assert [one.name for one in checks] == ["workflows", "jobs", "lua", "conf"]
     assert not isinstance(files, Check) and files.change is not None
     assert list(files.change(a_place({}), ["/etc/slurm/burst_buffer.lua"], [])) == [
         Remove("/etc/slurm/burst_buffer.lua")
