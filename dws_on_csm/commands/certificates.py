@@ -18,6 +18,7 @@ from dws_on_csm.runner.inspect import Reading, looked
 from dws_on_csm.runner.options import Options
 from dws_on_csm.stages.access import kubeconfig, revoke, revoked_names, rotate
 from dws_on_csm.stages.access.rotate import ACCESS
+from dws_on_csm.stages.preflight import named_controllers
 from dws_on_csm.stages.slurm import slurm_user
 
 STAGES = (
@@ -88,7 +89,7 @@ def rotation(site: Site, via: str, **how: Any) -> tuple[Site, Sequence[Stage], O
     site = replace(site, computes=(), access=access)
     done = "Every controller has a new key and certificate, and the plugin works with them."
     flags = f" --via {via}" if via else ""
-    return site, rotate.stages(site), Options(task="certs.rotate", flags=flags, done=done, **how)
+    return site, _seeing_all(rotate.stages(site), _KEEPS), Options(task="certs.rotate", flags=flags, done=done, **how)
 
 
 def revocation(site: Site, name: str, **how: Any) -> tuple[Site, Sequence[Stage], Options]:
@@ -96,7 +97,17 @@ def revocation(site: Site, name: str, **how: Any) -> tuple[Site, Sequence[Stage]
     done = "Revoked: the API server rejects every kubeconfig of the old name, and the plugin works with the new name."
     right = "Already revoked: the API server rejects every kubeconfig of that name."
     options = Options(task="certs.revoke", flags=f" {name}" if name else "", done=done, right=right, **how)
-    return replace(site, computes=()), revoke.stages(name), options
+    return replace(site, computes=()), _seeing_all(revoke.stages(name), _REJECTED), options
+
+
+_KEEPS = "it keeps its present certificate until that ends, and then its #DW jobs fail"
+_REJECTED = "where its kubeconfig has that name, its #DW jobs fail from then on"
+
+
+def _seeing_all(stages: Sequence[Stage], effect: str) -> tuple[Stage, ...]:
+    """The stages; the first also compares the controllers of slurm.conf with those of the site file."""
+    first, *others = stages
+    return (replace(first, steps=(*first.steps, *named_controllers.looking(effect))), *others)
 
 
 # --- the certificates

@@ -23,6 +23,9 @@ if [ -e "$folder/slurm.conf" ]; then
     set -f # a name is a name, whatever is in it
     # shellcheck disable=SC2046 # Slurm takes no blank in a path either
     confs=$(conf_files) && set -- "$@" $confs
+    # slurmctld, slurmd and Slurm's commands load what is in these
+    # shellcheck disable=SC2046 # the same
+    set -- "$@" $(conf_said PluginDir | tr : '\n' | sed -n 's|^/.*|&/burst_buffer_lua.so|p')
 fi
 for file in "$@"; do
     if ! path=$(real "$file" 2>&1); then printf 'link %s\n' "$path"; continue; fi

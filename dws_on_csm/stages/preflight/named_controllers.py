@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dws_on_csm.config.site import Site
@@ -109,20 +109,32 @@ def _named(ctx: StepContext, host: str, found: Found) -> list[Entry]:
 # --- what it means
 
 
-def check(takes: bool) -> Check:
-    """The check `controllers`. `takes`: the burst buffer, and its files, go from the controllers of the site file."""
+def check(takes: bool, effect: str = "") -> Check:
+    """The check `controllers`.
+
+    takes   the burst buffer, and its files, are removed from the controllers of the site file
+    effect  what it means for a controller that the site file lacks; "": as for an install
+    """
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
         sure, unsure = ([one for one in some if one not in _before(ctx)] for some in left_out(ctx))
         return [
-            *(_taken(ctx, one) if takes else _missed(ctx, one) for one in sure),
-            *(_unclear(ctx, one, takes) for one in unsure),
+            *(_taken(ctx, one) if takes else _missed(ctx, one, effect) for one in sure),
+            *(_unclear(ctx, one, takes, effect) for one in unsure),
         ]
 
     return Check("controllers", "controller", lambda ctx: Constant(None), judge)
 
 
 CHECK = check(takes=False)
+
+
+def looking(effect: str) -> tuple[Check, Check]:
+    """The same for a command that changes nothing else there: what it needs to see of each controller, and the check."""
+    return replace(controller.CHECK, judge=lambda ctx, have: ()), check(takes=False, effect=effect)
+
+
+_UNSTORED = "jobs with #DW lines would run there without storage"
 
 
 def _before(ctx: StepContext) -> set[Entry]:
@@ -147,10 +159,10 @@ def _add(ctx: StepContext, one: Entry) -> str:
     return f"add `- host: {one.names[0]}` under controllers in {ctx.site.path.name}"
 
 
-def _missed(ctx: StepContext, one: Entry) -> Finding:
-    text = f"{_told(ctx, one)}, and the site file does not have it: when its slurmctld takes over, jobs with #DW lines run "
+def _missed(ctx: StepContext, one: Entry, effect: str) -> Finding:
+    effect = effect or "when its slurmctld takes over, jobs with #DW lines run without their storage"
     fix = f"{_add(ctx, one)}; if it never starts again, take it out of slurm.conf, or accept: [controller-unlisted]"
-    return Finding("controller-unlisted", f"{text}without their storage", fix)
+    return Finding("controller-unlisted", f"{_told(ctx, one)}, and the site file does not have it: {effect}", fix)
 
 
 def _taken(ctx: StepContext, one: Entry) -> Finding:
@@ -159,12 +171,8 @@ def _taken(ctx: StepContext, one: Entry) -> Finding:
     return Finding("controllers-left-out", f"{text}this run removes, and might not start again", fix)
 
 
-def _unclear(ctx: StepContext, one: Entry, takes: bool) -> Finding:
-    what = (
-        "its slurmctld would lose files that it uses"
-        if takes
-        else "jobs with #DW lines would run there without storage"
-    )
+def _unclear(ctx: StepContext, one: Entry, takes: bool, effect: str) -> Finding:
+    what = "its slurmctld would lose files that it uses" if takes else effect or _UNSTORED
     text = f"{_told(ctx, one)}, and no controller of the site file calls itself so, though one of them may be meant"
     fix = f"if it is another host, {_add(ctx, one)}; if it is one of them, accept: [controllers-unclear]"
     return Finding("controllers-unclear", f"{text}; if it is another host, {what}", fix)

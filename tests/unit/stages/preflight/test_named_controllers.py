@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dws_on_csm.commands import certificates
 from dws_on_csm.commands.doctor import probes
 from dws_on_csm.config import acceptable
 from dws_on_csm.config.load import DEFAULT, load
@@ -138,6 +139,8 @@ def test_who_looks() -> None:
 
     back = Goal("x", "leave", {}, (), {"a": True}, True, False, False, ())
     assert judged(STAGES) == judged(probes.stages()) == ["controller-unlisted"]
+    assert judged(tuple(certificates.rotation(load(DEFAULT), "")[1])) == ["controller-unlisted"]
+    assert judged(tuple(certificates.revocation(load(DEFAULT), "old")[1])) == ["controller-unlisted"]
     assert judged(undeploy.stages(slurm=True)) == ["controllers-left-out"]
     assert judged(undeploy.stages(slurm=False)) == []
     assert judged(procedure.stages(back, CONF)) == ["controller-unlisted"]

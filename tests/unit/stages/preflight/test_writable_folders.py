@@ -78,11 +78,27 @@ def test_one_that_others_can_write_is_a_finding(
     assert name == "slurm-folder-writable" and who in text and " on c1 can be written by " in text
 
 
+def test_a_folder_of_slurms_plugins_that_others_can_write_is_one_too(etc: Path) -> None:
+    """Each folder that PluginDir names, whether or not there is such a plugin, and one above it."""
+    plugins = etc.parent / "lib"
+    for name in ("site", "slurm"):
+        (plugins / name).mkdir(mode=0o755, parents=True)
+    (etc / "slurm.conf").write_text(f"PluginDir={plugins}/site:{plugins}/slurm\n")
+    assert found(etc) == []
+    given(plugins / "slurm", OTHER, "", 0o755)
+    ((name, text),) = found(etc)
+    assert name == "slurm-folder-writable" and f"{plugins}/slurm on c1 can be written by {OTHER}" in text
+    given(plugins / "slurm", "root", "", 0o755)
+    plugins.chmod(0o757)
+    ((name, text),) = found(etc)
+    assert name == "slurm-folder-writable" and f"{plugins} on c1" in text
+
+
 def test_a_link_that_root_does_not_follow_is_one_too(etc: Path) -> None:
     """Before anything is touched, and not when the file is to be written."""
     (etc / "burst_buffer.lua").symlink_to(etc.parent / "elsewhere")
     ((name, text),) = found(etc)
-    assert name == "slurm-file-link" and f"{etc}/burst_buffer.lua is a link" in text
+    assert name == "slurm-file-link" and f"does not follow the link {etc}/burst_buffer.lua" in text
 
 
 @pytest.mark.parametrize("file", ["slurm.conf", "more/nodes.conf"])
