@@ -7,7 +7,7 @@ from lab.model import Lab
 
 
 def write(lab: Lab) -> None:
-    """Writes STATE/ssh_config, known_hosts and hosts.yaml; nothing in them changes as long as the lab lives."""
+    """Write STATE/ssh_config, known_hosts and hosts.yaml; they stay the same as long as the lab exists."""
     keys.ssh_key(lab)
     (lab.state / "ssh_config").write_text(ssh_config(lab))
     (lab.state / "known_hosts").write_text(known_hosts(lab))
@@ -15,7 +15,7 @@ def write(lab: Lab) -> None:
 
 
 def ssh_config(lab: Lab) -> str:
-    """What `ssh -F` needs: addresses, the lab's key, and the host keys, strictly."""
+    """The file for `ssh -F`: addresses, the lab's key, and strict host keys."""
     lines = [f"Host {host.name}\n    HostName {host.address}\n" for host in lab.hosts]
     everywhere = {
         "User": "root",
@@ -30,13 +30,13 @@ def ssh_config(lab: Lab) -> str:
 
 
 def known_hosts(lab: Lab) -> str:
-    """One line a host, under its name and its address."""
+    """A line for each host, with its name and address."""
     lines = [f"{host.name},{host.address} {keys.host_key(lab, host.name)[1]}\n" for host in lab.hosts]
     return "".join(lines)
 
 
 def site_file(lab: Lab) -> str:
-    """The lab as a site: what is not said here is as the site file's defaults have it."""
+    """The lab's site file. Keys that are not in it have the default."""
     hosts = [{"host": host.name} for host in lab.role("controller")]
     site = {
         "master": {"host": lab.role("master")[0].name},
@@ -44,7 +44,7 @@ def site_file(lab: Lab) -> str:
         "computes": {"hosts": "nid[000001-000002]"},
         "ssh": {"config": "ssh_config", "user": "root"},
         "test_job": {"user": "joe", "partition": "work"},
-        # A whole site on one machine, which may be busy with another one.
+        # A complete site on one machine, which may be busy with another lab.
         "deadlines": {"connect": 30, "deploy": 240},
     }
     return yaml.safe_dump(site, sort_keys=False)

@@ -1,4 +1,4 @@
-"""What every host has: its name and those of the others, sshd with a known key, users, sudo, trust in the lab's CA."""
+"""What all hosts have in common: all hosts' names, sshd with a known key, users, sudo, trust in the lab's CA."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from lab import keys
 from lab.layer import Layer
 from lab.model import UPSTREAM_NAMES, Host, Lab
 
-# Nothing of a host needs these, and what they mount is the whole machine's.
+# No host needs these units, and they would mount what belongs to the whole machine.
 MASKED = (
     *("systemd-sysusers.service", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service"),
     *("systemd-journal-flush.service", "dev-hugepages.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount"),
@@ -29,13 +29,13 @@ class User:
 
 
 def users(lab: Lab) -> tuple[User, ...]:
-    """Who can log in besides root: one whose sudo asks nothing, one whose sudo wants a password, one without."""
+    """The users besides root: sudo without a password, sudo with a password, no sudo."""
     operator = User("operator", 1001, "ALL=(ALL:ALL) ALL", keys.password(lab, "operator"))
     return User("admin", 1000, "ALL=(ALL:ALL) NOPASSWD: ALL"), operator, User("joe", 1500)
 
 
 def write_layer(lab: Lab, host: Host, layer: Layer) -> None:
-    """Writes what `host` has in common with all others of the lab."""
+    """Write what `host` has in common with all others of the lab."""
     layer.tree("every", {})
     for unit in MASKED:
         layer.link(f"/etc/systemd/system/{unit}", "/dev/null")

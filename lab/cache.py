@@ -1,4 +1,4 @@
-"""What is slow to build is built once, outside the checkout, under a name made of everything that went into it."""
+"""The build cache, outside the checkout: an entry's name is a digest of everything that it was built from."""
 
 import fcntl
 import hashlib

@@ -1,4 +1,4 @@
-"""cert-manager for the lab's cluster: what is applied, and the images that its pods run."""
+"""cert-manager for the lab's cluster: its manifests, and the images of its pods."""
 
 import json
 from base64 import b64encode
@@ -22,7 +22,7 @@ def manifests(v1alpha3: bool = True, announce: Callable[[str], None] = go_builds
 
     With `v1alpha3` False the CRDs know v1 alone, as cert-manager's do from 1.6 on; else v1alpha2, v1alpha3 and v1beta1
     as well. The webhook's CA is a new one, and stands where cainjector would put it: a CRD that it had to change later
-    would answer nobody for a while, and cert-manager's controller waits longer after every such refusal. Builds
+    would not respond for a while, and cert-manager's controller waits longer after every such refusal. Builds
     cert-manager when the cache does not have it; BuildError when that fails.
     """
     built = go_builds.cert_manager(announce)

@@ -43,14 +43,14 @@ def _missing(lab: Lab) -> str:
     status, answer = cluster.look(lab, f"{_folder('certificates')}/{NAME}")
     if status != 200:
         return str(answer.get("message", status))
-    told = [one["message"] for one in answer.get("status", {}).get("conditions", [])]
-    return "; ".join(told) or "its controller has not looked at it"
+    messages = [condition["message"] for condition in answer.get("status", {}).get("conditions", [])]
+    return "; ".join(messages) or "its controller has not processed it"
 
 
 def _left(lab: Lab) -> str:
     """Deletes what a look made; what of it was still there, "" when nothing was.
 
-    The Certificate goes first, else its Secret would be made anew. What it owns is not left to the garbage collector,
+    The Certificate goes first, or else its Secret would be recreated. What it owns is not left to the garbage collector,
     which takes half a minute to learn of a new kind of object.
     """
     paths = [f"{_folder('certificates')}/{NAME}", f"{_folder('issuers')}/{NAME}", f"{SECRETS}/{NAME}"]

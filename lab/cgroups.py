@@ -72,7 +72,7 @@ def freeze(groups: Iterable[Path], on: bool) -> None:
 
 
 def kill(groups: Iterable[Path], deadline: float = 60) -> None:
-    """Ends all processes in `groups` and takes the groups away; TimeoutError after `deadline` seconds."""
+    """End all processes in `groups` and remove the groups; TimeoutError after `deadline` seconds."""
     until = time.monotonic() + deadline
     while left := processes(groups):
         for pid in left:
@@ -86,7 +86,7 @@ def kill(groups: Iterable[Path], deadline: float = 60) -> None:
 
 
 def remove(lab: Lab) -> None:
-    """Takes away the groups that held the hosts' groups."""
+    """Remove the groups that contained the hosts' groups."""
     for group in _lab_groups(lab):
         _remove(group, time.monotonic() + 30)
 
@@ -131,7 +131,7 @@ def _await(file: Path, text: str, deadline: float = 60) -> None:
     until = time.monotonic() + deadline
     while text not in file.read_text():
         if time.monotonic() > until:
-            raise TimeoutError(f"{file} did not come to say {text} within {deadline:.0f} s")
+            raise TimeoutError(f"{file} did not show {text} within {deadline:.0f} s")
         time.sleep(0.005)
 
 
@@ -164,5 +164,5 @@ def _mounts() -> list[tuple[str, str, str]]:
 def _controllers(options: str) -> str:
     """The controllers among a mount's options, in the form of /proc/self/cgroup."""
     known = {name for name, _ in _own()}
-    parts = [one for one in options.split(",") if any(one in name.split(",") for name in known)]
+    parts = [option for option in options.split(",") if any(option in name.split(",") for name in known)]
     return ",".join(parts)

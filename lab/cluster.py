@@ -83,12 +83,12 @@ def send(lab: Lab, method: str, path: str, body: dict[str, Any] | None = None) -
 
 
 def await_none(problem: Callable[[], Any], what: str, deadline: float) -> None:
-    """Returns when problem() is empty; TimeoutError tells `what` was wrong, and how it was said last."""
+    """Return when problem() is empty. TimeoutError says `what` was wrong, with the last problem."""
     until = time.monotonic() + deadline
     while left := problem():
         if time.monotonic() > until:
-            told = ", ".join(sorted(left)) if isinstance(left, set) else left
-            raise TimeoutError(f"{what} within {deadline:.0f} s: {told}")
+            problems = ", ".join(sorted(left)) if isinstance(left, set) else left
+            raise TimeoutError(f"{what} within {deadline:.0f} s: {problems}")
         time.sleep(0.1)
 
 

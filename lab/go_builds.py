@@ -31,7 +31,7 @@ Announce = Callable[[str], None]
 
 
 class BuildError(RuntimeError):
-    """No fitting Go, or a build that failed; the text says what to do, or ends with what the compiler said."""
+    """Go is missing or too old, or a build failed; the text says what to do, or ends with the compiler's output."""
 
 
 def say(text: str) -> None:
@@ -43,7 +43,7 @@ def all_programs(announce: Announce = say) -> None:
     """Builds every program that is not in the cache yet: about 10 minutes on two cores, nothing when all are.
 
     Small ones first: a machine without a fitting Go or without its modules shows that within seconds. Each build uses
-    all cores by itself, so they follow one another.
+    all cores, so they follow one another.
     """
     for build in (pause, kustomize, kubernetes, cert_manager, kube_rbac_proxy):
         build(announce)
@@ -132,7 +132,7 @@ def compile_go(
 
 
 def _follow(compiler: subprocess.Popen[str], name: str, expect: str, announce: Announce) -> Iterable[str]:
-    """The last lines that `compiler` said, once it has ended by itself or because an hour is over."""
+    """The last lines of `compiler`'s output, when it has ended or an hour is over."""
     deadline = threading.Timer(DEADLINE, compiler.kill)
     deadline.start()
     try:

@@ -1,4 +1,4 @@
-"""What is right and what is wrong with a lab, host by host."""
+"""The health of a lab: the state of each host, and its problems."""
 
 import concurrent.futures
 import subprocess
@@ -10,7 +10,7 @@ from lab.model import Host, Lab
 
 @dataclass(frozen=True)
 class Health:
-    """One host: what it is ("up", "booting", "down"), and what is wrong with it."""
+    """A host's state ("up", "booting", "down") and its problems."""
 
     host: Host
     state: str
@@ -18,7 +18,7 @@ class Health:
 
     @property
     def well(self) -> bool:
-        """Whether the host is up and nothing is wrong with it."""
+        """Whether the host is up and has no problem."""
         return self.state == "up" and not self.problems
 
 
@@ -31,7 +31,7 @@ def look(lab: Lab) -> list[Health]:
 
 
 def table(lab: Lab, report: list[Health]) -> str:
-    """The report as lines for people."""
+    """The report as text: a line for each host."""
     lines = [f"{lab.state}  10.77.{lab.index}.0/24"]
     for one in report:
         told = "; ".join(one.problems)
@@ -40,7 +40,7 @@ def table(lab: Lab, report: list[Health]) -> str:
 
 
 def failed_units(lab: Lab, host: Host) -> tuple[str, ...]:
-    """The units that failed on a host, and each one's last line; one line if the host can't be asked."""
+    """The failed units of a host, each with its last log line; a single line if the host does not respond."""
     try:
         said = ssh.run(lab, host.name, FAILED, deadline=45)
     except (RuntimeError, subprocess.TimeoutExpired) as error:

@@ -104,14 +104,14 @@ def _write_pki(host: Host, layer: Layer, keys: Keys) -> None:
 
 
 def _values(lab: Lab, host: Host) -> dict[str, str]:
-    nodes = [one for one in lab.hosts if one.runs_pods]
-    others = [one for one in nodes if one != host]
+    nodes = [node for node in lab.hosts if node.runs_pods]
+    others = [node for node in nodes if node != host]
     return {
         "NAME": host.name,
         "ADDRESS": host.address,
         "MASTER": lab.role("master")[0].address,
         "PODS": _pods(host),
-        "POD_ROUTES": "\n".join(f"ip route replace {_pods(one)} via {one.address}" for one in others),
+        "POD_ROUTES": "\n".join(f"ip route replace {_pods(node)} via {node.address}" for node in others),
         "TAINTS": TAINT if host.role == "master" else "",
         "PAUSE": store.PAUSE,
         "PKI": PKI,

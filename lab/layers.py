@@ -1,4 +1,4 @@
-"""All layers of a lab: which lie under which host, and how they are written."""
+"""The layers of a lab: which host has which, and how they are written."""
 
 import shutil
 from collections.abc import Callable
@@ -29,7 +29,7 @@ SHARED = {"master": ("kubernetes",), "worker": ("kubernetes",), "controller": ("
 def build(lab: Lab, announce: Announce) -> None:
     """Builds everything that the lab is made of and that the cache lacks: about 15 minutes on two cores, once."""
     if not any(cache.folder().glob("kube-*[0-9a-f]")):
-        announce("first build: about 15 minutes on two cores; later ones take what is in " + str(cache.folder()))
+        announce(f"first build: about 15 minutes on two cores; later builds use {cache.folder()}")
     # Packages come over the network while Go compiles.
     with ThreadPoolExecutor(1) as pool:
         debian = pool.submit(lambda: [root(lab, host, announce) for host in lab.hosts])
@@ -42,7 +42,7 @@ def build(lab: Lab, announce: Announce) -> None:
 
 
 def write(lab: Lab, announce: Announce) -> None:
-    """Writes every layer of the lab anew: STATE/layers, STATE/hosts/HOST/layer."""
+    """Write every layer of the lab again: STATE/layers, STATE/hosts/HOST/layer."""
     shutil.rmtree(lab.state / "layers", ignore_errors=True)
     kubernetes.write_programs(lab.state / "layers/kubernetes", kubernetes.PROGRAMS)
     kubernetes.write_programs(lab.state / "layers/kubectl", ("kubectl",))

@@ -32,9 +32,9 @@ T = TypeVar("T")
 
 
 def up(lab: Lab, announce: Announce) -> None:
-    """Brings the lab up from whatever state it is in; `announce` hears what is being done.
+    """Boot the lab from any state; `announce` gets each step as text.
 
-    A lab that is up stays as it is; hosts that are down are booted as they were; what was cut short begins anew.
+    A lab that is up stays as it is. Hosts that are down are booted as they were. What was interrupted begins again.
     """
     with registry.locked(lab.state):
         requirements.meet(lab, announce)
@@ -46,7 +46,7 @@ def up(lab: Lab, announce: Announce) -> None:
             _reset(lab, announce)
         else:
             if not current(lab):
-                announce("this lab was made by other files than lab/ has now: lab.down and lab.up renew it")
+                announce("files in lab/ have changed since this lab was made: run lab.down and lab.up to renew it")
             _start(lab, [host for host in lab.hosts if not machine.running(lab, host)], announce)
 
 
@@ -60,7 +60,7 @@ def build(lab: Lab, announce: Announce) -> None:
 
 
 def reset(lab: Lab, announce: Announce) -> None:
-    """Gives the pristine site back, within seconds; a lab that never came up is brought up."""
+    """Reset the site to its snapshot, within seconds; boot a lab that never came up."""
     if not snapshot.taken(lab):
         up(lab, announce)
         return
@@ -71,7 +71,7 @@ def reset(lab: Lab, announce: Announce) -> None:
 
 
 def down(lab: Lab) -> None:
-    """Ends the lab and leaves nothing of it on this machine: no process, device, control group, mount or file."""
+    """Remove the lab completely: no process, device, control group, mount or file of it stays on this machine."""
     with registry.locked(lab.state):
         if not network.other(lab):  # else what goes by the network's number is another lab's
             each(lab.hosts, lambda host: machine.kill(lab, host))
@@ -83,7 +83,7 @@ def down(lab: Lab) -> None:
 
 
 def current(lab: Lab) -> bool:
-    """Whether the lab was made by what the folder lab/ holds now."""
+    """Whether lab/ is unchanged since the lab was made."""
     stamp = lab.state / "stamp"
     return stamp.exists() and stamp.read_text() == _stamp()
 
@@ -145,7 +145,7 @@ def _start(lab: Lab, hosts: Sequence[Host], announce: Announce, new: bool = Fals
 
 
 def _boot(lab: Lab, host: Host) -> subprocess.Popen[bytes]:
-    # What is left of a host that died by itself is taken away first.
+    # A host that died may have left something behind: remove that first.
     machine.kill(lab, host)
     return machine.boot(lab, host, snapshot.layer(lab, host) + layers.stack(lab, host))
 
@@ -158,7 +158,7 @@ def _wait(
     new: bool,
 ) -> None:
     machine.wait_for_ssh(lab, booted)
-    announce("sshd answers on all hosts")
+    announce("sshd responds on all hosts")
     with ThreadPoolExecutor(1) as pool:
         settled = pool.submit(slurm.settle, lab)
         cluster.wait_for_nodes(lab, since)
@@ -171,4 +171,4 @@ def _wait(
             slurm_pod.wait(lab, since if lab.host(POD_HOST) in booted else None)
             announce("slurmctld's pod is Ready")
         settled.result()
-    announce("Slurm answers, its nodes are idle")
+    announce("Slurm responds, its nodes are idle")

@@ -37,7 +37,7 @@ def boot(lab: Lab, host: Host, lower: Sequence[Path]) -> subprocess.Popen[bytes]
 
 
 def kill(lab: Lab, host: Host) -> None:
-    """Ends a host at once and takes away all that the machine knows of it; nothing when it is not running."""
+    """End a host at once and remove all traces of it from this machine; do nothing if it is not running."""
     groups = cgroups.groups(lab, host)
     cgroups.freeze(groups, on=False)
     _end_init(groups)

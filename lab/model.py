@@ -77,7 +77,7 @@ class Lab:
     @property
     def hosts(self) -> tuple[Host, ...]:
         """All hosts, in the order of their addresses; controllers only where slurmctld runs in no pod."""
-        site = [one for one in SITE if one[1] != "controller" or not self.options.slurmctld_pod]
+        site = [entry for entry in SITE if entry[1] != "controller" or not self.options.slurmctld_pod]
         return tuple(Host(name, role, number, f"10.77.{self.index}.{number}") for name, role, number in site)
 
     def host(self, name: str) -> Host:

@@ -65,7 +65,7 @@ def ensure(lab: Lab) -> None:
 
 
 def remove(lab: Lab) -> None:
-    """Takes the lab's bridge and this machine's device away, if they are there.
+    """Remove the lab's bridge and this machine's device, if they exist.
 
     The device goes last: once it is gone, another lab may take the network, and must not lose anything.
     """
@@ -75,13 +75,13 @@ def remove(lab: Lab) -> None:
         if device.exists():
             _ip("link", "del", lab.tag)
     except RuntimeError:
-        # The device's other end was in the namespace; the kernel takes both away, in its own time.
+        # The device's other end was in the namespace; the kernel removes both, some time later.
         if device.exists():
             raise
 
 
 def attach(lab: Lab, host: Host) -> None:
-    """Makes a host's network namespace with its eth0 on the bridge; what an earlier boot left is taken away first."""
+    """Makes a host's network namespace with its eth0 on the bridge; leftovers of an earlier boot are removed first."""
     detach(lab, host)
     space, device = namespace(lab, host), str(host.number)
     # The same MAC at every boot: a host that comes back meets no stale ARP entries.
@@ -93,7 +93,7 @@ def attach(lab: Lab, host: Host) -> None:
 
 
 def detach(lab: Lab, host: Host) -> None:
-    """Takes a host's veth device and network namespace away, if they are there.
+    """Remove a host's veth device and network namespace, if they exist.
 
     The device goes by name: sockets that are still closing can keep a namespace, and with it the device, for minutes.
     """
@@ -108,7 +108,7 @@ def _exists(space: str, device: str) -> bool:
 
 
 def _delete(space: str) -> None:
-    # `ip netns add` that was cut short leaves a file that is no namespace: `ip netns del` takes that away as well.
+    # An interrupted `ip netns add` leaves a file that is no namespace: `ip netns del` removes that too.
     if (NETNS / space).exists():
         _ip("netns", "del", space)
 

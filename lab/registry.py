@@ -24,12 +24,12 @@ TAKEN = Path("/run/dws-on-csm")
 def folder(name: str) -> Path:
     """The state folder of the lab of that name; "" is the default lab. ValueError when it is no name for a lab."""
     if name and not NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name for a lab: take small letters, digits and hyphens, at most 20")
+        raise ValueError(f"{name!r} cannot be the name of a lab: use at most 20 lowercase letters, digits and hyphens")
     return CHECKOUT / (f".lab-{name}" if name else ".lab")
 
 
 def find(name: str) -> Lab | None:
-    """The lab of that name, up or not; None when there is none."""
+    """The lab of that name, up or not, or None."""
     try:
         kept = json.loads((folder(name) / "lab.json").read_text())
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def existing(name: str) -> Lab:
     """The lab of that name; LookupError says how to get it."""
     lab = find(name)
     if lab is None:
-        raise LookupError(f"there is no lab in {folder(name)}: run invoke lab.up" + (f" --name {name}" if name else ""))
+        raise LookupError(f"{folder(name)} has no lab: run invoke lab.up" + (f" --name {name}" if name else ""))
     return lab
 
 
@@ -66,7 +66,7 @@ def create(name: str, options: Options) -> Lab:
 
 
 def free_index(name: str) -> int:
-    """The first index whose network nobody has; the default lab begins to look at 0, others at 1.
+    """The first index with a free network; the default lab starts at 0, others at 1.
 
     A network that this lab left behind without its folder is taken up again.
     """
@@ -83,7 +83,7 @@ def taken_elsewhere() -> set[int]:
 
 
 def release(lab: Lab) -> None:
-    """Lets others have the index of a lab that is no more."""
+    """Free the index of a lab that was removed."""
     with locked("networks"):
         mine = TAKEN / str(lab.index)
         if mine.exists() and mine.read_text() == str(lab.state):
@@ -98,7 +98,7 @@ def _index(state: Path) -> int | None:
 
 
 def lost(name: str) -> Lab | None:
-    """The lab of that name whose folder somebody took away while its hosts were running; None when there is none."""
+    """The lab of that name whose folder was removed while its hosts were running, or None."""
     for index, owner in network.owners().items():
         if owner == str(folder(name))[-network.ALIAS_LENGTH :]:
             return Lab(name, folder(name), index)
@@ -122,7 +122,7 @@ def addresses_in_use() -> set[int]:
 
 @contextlib.contextmanager
 def locked(what: str | Path) -> Iterator[None]:
-    """Keeps others out of `what` on this machine; waits for them."""
+    """Hold the lock `what` of this machine; wait for it first."""
     digest = hashlib.sha256(str(what).encode()).hexdigest()[:12]
     with Path(f"/run/lock/dws-on-csm-{digest}").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""What a machine must have to carry a lab: what can be had is fetched, the rest is said at once, each with its fix."""
+"""What a machine needs for a lab: packages are installed, everything else is reported together, each with its fix."""
 
 import os
 import shutil
@@ -31,19 +31,19 @@ DISK_STATE, DISK_CACHE, MEMORY = 5 * GIB, 8 * GIB, 4 * GIB
 
 
 class NeedsError(RuntimeError):
-    """What this machine lacks, one line each with what to do."""
+    """This machine lacks something: a line for each problem, with what to do."""
 
 
 def programs_of_packages(announce: Announce) -> None:
-    """Installs the packages whose programs are missing: even to find a lab's place takes some. NeedsError where that fails."""
+    """Install the packages of missing programs; finding a lab needs some, too. NeedsError if that fails."""
     if problems := list(_install(_missing(), announce)):
         raise _lacking(problems)
 
 
 def meet(lab: Lab, announce: Announce) -> None:
-    """Installs missing packages, raises the limit on inotify instances; NeedsError with all that is still missing."""
+    """Install missing packages and raise the limit of inotify instances. NeedsError lists what is still missing."""
     if os.geteuid() != 0:
-        raise NeedsError("only root can make hosts: run this as root")
+        raise NeedsError("a lab needs root: run this as root")
     problems = list(_install(_missing(), announce))
     problems += [problem for check in (_inotify, _overlay, _cgroups, _go) if (problem := check())]
     problems += _network() + _upper(lab) + _room(lab) + _path(lab)
@@ -63,7 +63,7 @@ def _install(packages: list[str], announce: Announce) -> Iterable[str]:
     if not packages:
         return
     if not shutil.which("apt-get"):
-        yield f"missing: {', '.join(packages)}; install them (there is no apt-get here: the lab is made for Debian 12)"
+        yield f"missing: {', '.join(packages)}; install them (this machine has no apt-get: the lab is made for Debian 12)"
         return
     announce(f"installing {', '.join(packages)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

@@ -1,4 +1,4 @@
-"""The Debian root that a lab's hosts stand on, made of packages alone: nothing of this machine shows in it."""
+"""The Debian root of a lab's hosts, made only of packages: nothing of this machine is in it."""
 
 import shutil
 import subprocess
@@ -24,7 +24,7 @@ MASKED = (
 
 
 def debian12(announce: Callable[[str], None] = lambda text: None) -> Path:
-    """The root of the master, the workers, the registry and upstream, from the cache or made anew (about 1 min)."""
+    """The root of the master, the workers, the registry and upstream, from the cache or made now (about 1 min)."""
 
     def make(folder: Path) -> None:
         bootstrap(folder / "root", "bookworm", PACKAGES)
@@ -52,11 +52,11 @@ def mirror() -> str:
     for uri, component, *_ in (line.split() for line in lines):
         if component == "main" and uri.rstrip("/").endswith("/debian"):
             return uri
-    raise LookupError("apt has no Debian mirror: add one to /etc/apt/sources.list.d and run apt-get update")
+    raise LookupError("apt has no Debian mirror: add a mirror to /etc/apt/sources.list.d and run apt-get update")
 
 
 def trim(root: Path) -> None:
-    """Leaves sshd alone enabled in `root`, and takes away what would slow a boot or make `systemctl enable` fail."""
+    """Disable all services in `root` except sshd, and remove what slows a boot or makes `systemctl enable` fail."""
     (root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
     for script in (root / "etc/init.d").iterdir():
         script.unlink()

@@ -1,4 +1,4 @@
-"""The Slurm hosts of a lab: the Debian root that they stand on, and the layers of controllers and compute nodes."""
+"""The Slurm hosts of a lab: their Debian root, and the layers of controllers and compute nodes."""
 
 import secrets
 import shutil
@@ -17,23 +17,23 @@ PACKAGES = (
     *("iproute2", "iputils-ping", "ca-certificates", "curl", "git", "python3-minimal"),
     *("munge", "slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "lua5.4", "liblua5.4-0"),
 )
-# More of what a container has no use for: half of the time of a boot.
+# More units that a container does not need: half of the time of a boot.
 MASKED = (
     *("sys-kernel-debug.mount", "sys-kernel-tracing.mount", "sys-kernel-config.mount", "sys-fs-fuse-connections.mount"),
     *("dev-hugepages.mount", "dev-mqueue.mount", "systemd-sysusers.service", "systemd-journal-flush.service"),
     *("ldconfig.service", "systemd-journal-catalog-update.service", "systemd-update-done.service"),
 )
-# Debian 13's sshd turns an address away for a while after logins that failed; a lab is where such are tried.
+# After failed logins, Debian 13's sshd rejects an address for a while; tests on a lab try such logins.
 SSHD_OPTIONS = 'SSHD_OPTS="-o PerSourcePenalties=no"\n'
 REBUILD = FILES / "rebuild-burst-buffer-lua"
 REBUILD_DEADLINE = 900.0  # seconds; it takes 30 on two cores
 
 
 def root(announce: Callable[[str], None] = lambda text: None) -> Path:
-    """The root of controllers and compute nodes, from the cache or made anew (about 90 s): Slurm with Lua 5.4.
+    """The root of controllers and compute nodes, from the cache or made now (about 90 s): Slurm with Lua 5.4.
 
     Debian links burst_buffer_lua.so with Lua 5.1, in which DWS's plugin can't read the exit code of its commands: that
-    one file is built again. RuntimeError ends with what the build said.
+    one file is built again. RuntimeError ends with the build's output.
     """
 
     def make(folder: Path) -> None:
@@ -74,7 +74,7 @@ def write_layer(lab: Lab, host: Host, folder: Path) -> None:
 
 
 def _leave_to_root(layer: Layer, names: Iterable[str]) -> None:
-    """Another Slurm may take other settings: a file that a root was given goes before ours."""
+    """Another Slurm may need other settings: a file of the given root replaces ours."""
     for path in (f"/etc/slurm/{name}" for name in names):
         if (layer.root / path.lstrip("/")).exists():
             layer.at(path).unlink()
@@ -115,7 +115,7 @@ def account(layer: Layer, name: str) -> tuple[int, int]:
 
 
 def settle(lab: Lab, deadline: float = 180) -> None:
-    """Returns when every slurmctld answers and both nodes are idle; TimeoutError shows what Slurm says instead.
+    """Return when every slurmctld answers and both nodes are idle. TimeoutError shows Slurm's answer.
 
     A backup answers about 6 seconds after it has started: slurmctld gives the primary 5 to set itself up.
     """

@@ -49,7 +49,7 @@ def store_with(root: Path, announce: Announce) -> Path:
 
 
 def archive(target: Path, root: Path) -> None:
-    """Writes the image of the Debian root `root` to `target`, an OCI archive; scratch files lie beside it."""
+    """Writes the image of the Debian root `root` to `target`, an OCI archive; scratch files are next to it."""
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         top, kubectl, flat = (Path(scratch) / name for name in ("top", "kubectl", "layer.tar"))
         top.mkdir()

@@ -1,4 +1,4 @@
-"""slurmctld in a pod of the lab's cluster: what is applied for it, and how it is."""
+"""slurmctld in a pod of the lab's cluster: its manifests, and its state."""
 
 import datetime
 from base64 import b64encode
@@ -46,12 +46,13 @@ def judge(pods: list[dict[str, Any]], since: datetime.datetime | None = None) ->
     living = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
     if len(living) != 1:
         return f"{len(living)} pods app=slurmctld in namespace user, not one"
-    states = [one for one in living[0]["status"].get("containerStatuses", []) if one["name"] == POD["container"]]
+    containers = living[0]["status"].get("containerStatuses", [])
+    states = [container for container in containers if container["name"] == POD["container"]]
     if not states or "running" not in states[0]["state"]:
         return f"container slurmctld does not run: {_reason(living[0], states)}"
     started = datetime.datetime.fromisoformat(states[0]["state"]["running"]["startedAt"])
     if since is not None and started < since:
-        return "container slurmctld is not said to run again"
+        return "container slurmctld is not reported as running again"
     return "" if states[0]["ready"] else "slurmctld does not answer scontrol ping"
 
 

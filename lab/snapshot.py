@@ -1,6 +1,6 @@
 """The snapshot of a lab that is up and untouched: what `reset` gives back.
 
-STATE/pristine/HOST/upper becomes a layer below a new, empty upper layer; stores that can't lie in an overlay are
+STATE/pristine/HOST/upper becomes a layer below a new, empty upper layer; stores that cannot be in an overlay are
 copied.
 """
 
@@ -13,7 +13,7 @@ from lab.model import Host, Lab
 
 
 def taken(lab: Lab) -> bool:
-    """Whether there is a whole snapshot."""
+    """Whether the lab has a complete snapshot."""
     return (lab.state / "pristine").is_dir()
 
 

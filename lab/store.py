@@ -12,7 +12,7 @@ from lab.layer import FILES
 
 PAUSE = "lab.local/pause:1"
 CONFIG = FILES / "node/etc/containerd/config.toml"
-# A container that runs does change its own layer; but nobody sees that again, for after a boot it is made anew.
+# A container that runs does change its own layer; but it is recreated after a boot.
 NEVER_CHANGED = ("io.containerd.content.v1.content/blobs", "io.containerd.snapshotter.v1.overlayfs/snapshots")
 Announce = Callable[[str], None]
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from invoke import Collection, Context, Exit, task
 
-NAME = "which lab; several live side by side, each in a folder .lab-NAME with a network of its own"
+NAME = "which lab; each has its own folder .lab-NAME and its own network"
 UP_HELP = {
     "name": NAME,
     "dws_repo": "a git repository of DWS in place of the fake one",
     "plugin_repo": "a git repository of DWS's plugin for Slurm in place of the fake one",
-    "image": "NAME:TAG=ARCHIVE, an OCI archive that the outer world's registries serve (can be given several times)",
+    "image": "NAME:TAG=ARCHIVE, an OCI archive that the fake internet registries serve (can be given several times)",
     "slurm_root": "a Debian root with another Slurm for controllers and compute nodes",
-    "old_api": "--no-old-api: a cert-manager that serves v1 alone, as from 1.6 on",
+    "old_api": "--no-old-api: a cert-manager that serves only v1, as 1.6 and newer do",
     "slurmctld_pod": "slurmctld in a pod (namespace user, label app=slurmctld) in place of the hosts slurmctl1 and 2",
 }
 
@@ -32,7 +32,7 @@ def up(
     old_api: bool = True,
     slurmctld_pod: bool = False,
 ) -> None:
-    """Bring the cluster in a box up, from any earlier state."""
+    """Boot the cluster in a box, from any earlier state."""
     from lab import lifecycle, registry, requirements
     from lab.model import Options
 
@@ -42,11 +42,11 @@ def up(
         lab = registry.create(name, Options(*roots, old_api, slurmctld_pod))
         lifecycle.up(lab, announce)
         shown = os.path.relpath(lab.state)
-        print(f"the lab is up: ssh -F {shown}/ssh_config {lab.hosts[0].name}; its site file is {shown}/hosts.yaml")
+        print(f"The lab is up: ssh -F {shown}/ssh_config {lab.hosts[0].name}; its site file is {shown}/hosts.yaml")
 
 
 def build(c: Context, name: str = "") -> None:
-    """Fetch and build what a lab is made of: the first time for about 15 minutes."""
+    """Build the parts of labs into the cache: about 15 minutes the first time."""
     from lab import lifecycle, registry, requirements
     from lab.model import Options
 
@@ -56,19 +56,19 @@ def build(c: Context, name: str = "") -> None:
 
 
 def down(c: Context, name: str = "") -> None:
-    """End the cluster in a box and leave nothing of it."""
+    """Remove the cluster in a box completely."""
     from lab import lifecycle, registry
 
     with errors("lab.down"):
         lab = registry.find(name) or registry.lost(name)
         if lab is None:
-            print(f"there is no lab in {registry.folder(name)}")
+            print(f"{registry.folder(name)} has no lab: nothing to remove")
         else:
             lifecycle.down(lab)
 
 
 def reset(c: Context, name: str = "") -> None:
-    """Make the site pristine again, within seconds."""
+    """Reset the site to its first state, in about ten seconds."""
     from lab import lifecycle, registry
 
     with errors("lab.reset"):
@@ -76,7 +76,7 @@ def reset(c: Context, name: str = "") -> None:
 
 
 def status(c: Context, name: str = "") -> None:
-    """Show the hosts and what is wrong with them; exit 1 when something is."""
+    """Show the hosts and their problems; exit code 1 if there are any."""
     from lab import health, registry
 
     with errors("lab.status"):
@@ -100,16 +100,16 @@ def ssh(c: Context, host: str, name: str = "", command: str = "", user: str = "r
 
 @contextmanager
 def errors(what: str) -> Iterator[None]:
-    """Shows what is known to go wrong without a traceback."""
+    """Show known errors without a traceback."""
     if os.geteuid() != 0:
-        raise Exit(f"{what}: a lab is root's alone: run this as root", code=1)
+        raise Exit(f"{what}: a lab needs root: run this as root", code=1)
     try:
         yield
     except (RuntimeError, OSError, LookupError, ValueError, subprocess.SubprocessError, ExceptionGroup) as error:
         several = error.exceptions if isinstance(error, ExceptionGroup) else (error,)
         raise Exit("\n".join(f"{what}: {_text(one)}" for one in several), code=1) from error
     except KeyboardInterrupt:
-        raise Exit(f"{what} was interrupted: invoke lab.up goes on from here", code=130) from None
+        raise Exit(f"{what} was interrupted: run invoke lab.up to continue", code=130) from None
 
 
 def _text(error: BaseException) -> str:
@@ -118,7 +118,7 @@ def _text(error: BaseException) -> str:
 
 
 def clock() -> Callable[[str], None]:
-    """Announces with the seconds since now."""
+    """A function that prints a text with the seconds since now."""
     began = time.monotonic()
 
     def announce(text: str) -> None:
@@ -129,7 +129,7 @@ def clock() -> Callable[[str], None]:
 
 def _path(given: str) -> Path | None:
     if given and not Path(given).exists():
-        raise LookupError(f"there is no {given}")
+        raise LookupError(f"{given} does not exist")
     return Path(given).resolve() if given else None
 
 
@@ -137,7 +137,7 @@ def _images(given: list[str]) -> tuple[tuple[str, Path], ...]:
     pairs = [one.partition("=") for one in given]
     for name, equals, archive in pairs:
         if not equals or ":" not in name.rpartition("/")[2] or not Path(archive).is_file():
-            raise ValueError(f"--image {name}{equals}{archive}: want NAME:TAG=ARCHIVE, ARCHIVE being a file")
+            raise ValueError(f"--image {name}{equals}{archive}: expected NAME:TAG=ARCHIVE, where ARCHIVE is a file")
     return tuple((name, Path(archive).resolve()) for name, _, archive in pairs)
 
 

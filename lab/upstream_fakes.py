@@ -98,9 +98,9 @@ def images(announce: go_builds.Announce = go_builds.say) -> dict[str, Path]:
 
     def make(folder: Path) -> None:
         for tag in DWS_IMAGE_TAGS:
-            said = folder / f"version-{tag}"
-            said.write_text(f"{tag}\n")
-            files = {"/manager": program, "/version": said}
+            version = folder / f"version-{tag}"
+            version.write_text(f"{tag}\n")
+            files = {"/manager": program, "/version": version}
             image_format.archive(folder / f"dws-{tag}.tar", f"{DWS_IMAGE}:{tag}", files, ["/manager"])
         name = "/usr/local/bin/kube-rbac-proxy"
         image_format.archive(folder / "kube-rbac-proxy.tar", PROXY_IMAGE, {name: proxy}, [name])

@@ -32,7 +32,7 @@ def test_the_default_lab_lies_in_dot_lab(checkout: Path) -> None:
 @pytest.mark.parametrize("name", ["Two", "a/b", "-x", "a" * 21, "a b"])
 def test_a_bad_name_is_refused(checkout: Path, name: str) -> None:
     """A name that would not do for a folder and a device is refused with what would."""
-    with pytest.raises(ValueError, match="small letters"):
+    with pytest.raises(ValueError, match="lowercase letters"):
         registry.folder(name)
 
 
@@ -143,7 +143,7 @@ def test_this_machines_control_groups_are_found() -> None:
 @pytest.mark.parametrize("given", ["dws:1", "dws=/etc/hostname", "dws:1=/nonexistent"])
 def test_a_wrong_image_option_says_what_is_wanted(given: str) -> None:
     """--image without a tag, an archive or a file is refused with its form."""
-    with pytest.raises(ValueError, match="want NAME:TAG=ARCHIVE"):
+    with pytest.raises(ValueError, match="expected NAME:TAG=ARCHIVE"):
         tasks._images([given])
 
 

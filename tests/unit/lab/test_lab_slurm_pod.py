@@ -119,7 +119,7 @@ RAN = {"running": {"startedAt": "2026-01-01T11:59:59Z"}}
     [
         ([pod(RUNS)], ""),
         ([pod(RUNS), pod(RAN, deletionTimestamp="2026-01-01T12:00:01Z")], ""),
-        ([pod(RAN)], "not said to run again"),
+        ([pod(RAN)], "not reported as running again"),
         ([pod(RUNS, ready=False)], "does not answer"),
         ([pod({"waiting": {"reason": "CrashLoopBackOff"}}, ready=False)], "CrashLoopBackOff"),
         ([{"metadata": {}, "status": {"phase": "Pending"}}], "Pending"),
