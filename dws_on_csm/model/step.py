@@ -92,10 +92,11 @@ Look = ShellLook | ApiLook | Constant
 
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True)
-class Fact(Generic[T]):
+class Fact(Generic[T_co]):
     """The name and the type of what the look of one step or check returns. It is declared beside that look."""
 
     stage: str
@@ -106,11 +107,11 @@ class Fact(Generic[T]):
         """The key in Facts: "STAGE.STEP"."""
         return f"{self.stage}.{self.step}"
 
-    def shell(self, script: str, parse: Callable[[bytes], T]) -> ShellLook:
+    def shell(self, script: str, parse: Callable[[bytes], T_co]) -> ShellLook:
         """A look by shell that returns this fact."""
         return ShellLook(script, parse)
 
-    def api(self, read: Callable[[Cluster], T], watch: str = "") -> ApiLook:
+    def api(self, read: Callable[[Cluster], T_co], watch: str = "") -> ApiLook:
         """A look at the Kubernetes API that returns this fact."""
         return ApiLook(read, watch)
 

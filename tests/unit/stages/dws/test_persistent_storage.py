@@ -1037,7 +1037,7 @@ def test_what_somebody_made_anew_since_it_was_saved_stays(older: bool, dws_versi
     assert f"/apis/{names.GROUP}/{V}/namespaces/default/storages/rabbit-1" in cluster.objects
     assert (
         ("SystemConfiguration default/default" in step.status_text(have))
-        == (kept_configuration.left() in step.status_text(have))
+        == (kept_configuration.leftover() in step.status_text(have))
         == stays
     )
     (last,) = settled.change(place, [], [])

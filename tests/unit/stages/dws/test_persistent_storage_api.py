@@ -282,7 +282,7 @@ def test_what_an_older_version_has_no_field_for_is_told_and_not_awaited(cluster:
         (action,) = step.change(place, None, None)
         assert isinstance(action, CallApi)
         assert action.title == (
-            "put back what is kept: Storage default/rabbit-1 (without spec.mode, which this version of DWS does not have)"
+            "put back the saved objects: Storage default/rabbit-1 (without spec.mode, which this version of DWS does not have)"
         )
         kept_configuration.put(Api(cluster), saved)  # type: ignore[arg-type]
         assert (
