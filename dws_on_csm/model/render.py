@@ -26,7 +26,6 @@ NEEDS = {
     "lib/as.sh": ("lib/bounded.sh",),
     "lib/slurm_conf.sh": ("lib/as.sh",),
     "lib/slurmctld.sh": ("lib/as.sh", "lib/slurm_conf.sh"),
-    "lib/log_file.sh": ("lib/as.sh", "lib/slurm_conf.sh"),
     "controller/activate.sh": ("lib/written.sh",),
     "master/lock.sh": ("lib/written.sh", "master/lock_holder.sh"),
 }

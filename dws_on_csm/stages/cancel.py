@@ -20,13 +20,12 @@ HOLD = {"namespace": names.NAMESPACE, "name": "lab-hold"}
 _LOOK_ACTIVE = """
 slurm_path
 cd /
-slurm timeout 60 scontrol show config 2>/dev/null | sed -n 's/^BurstBufferType *= */type=/p'
+fact type "$(running_setting 60 BurstBufferType)"
 if why=$(obeys "$kubeconfig" 2>&1); then
     obeys "$kubeconfig"
     in_memory "$runner"
     vanishing "$work"
-    as "$runner" timeout 30 env HOME="$home" kubectl \\
-        --kubeconfig "$kubeconfig" --namespace "$namespace" get "$workflows" --output name 2>"$work/said" >/dev/null ||
+    runner_kubectl 30 "$kubeconfig" --namespace "$namespace" get "$workflows" --output name 2>"$work/said" >/dev/null ||
         sed 's/^/refused=/' "$work/said"
 else
     fact refused "$why"

@@ -10,8 +10,7 @@ said() { printf '%s\n' "$shown" | sed -n "s/^$1=//p" | head -n 1; }
 answer() { printf 'job=%s\nbuffer=%s\nreason=%s\n' "$state" "$buffer" "$(said Reason)"; }
 over() { case $state in PENDING | RUNNING | CONFIGURING | COMPLETING | STAGE_OUT | SUSPENDED | SIGNALING | STOPPED) false ;; esac; }
 
-# slurmctld's log, wherever it is kept
-log_file() { slurm timeout 30 scontrol show config 2>/dev/null | sed -n 's/^SlurmctldLogFile *= *//p'; }
+# log_since SIZE SECONDS: what slurmctld's log got since it had so many bytes; where it is the journal, since that time
 log_since() {
     file=$(log_file)
     if slurm test -f "$file"; then slurm tail -c "+$(($(counted "$1") + 1))" -- "$file"; else journalctl --quiet --unit "$unit" --since "@$2" --output cat; fi

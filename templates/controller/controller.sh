@@ -44,7 +44,7 @@ interpreters "$runs" | sed 's/^/lua=/'
 
 # --- kubectl, where slurmctld would find it
 if [ -n "$main" ]; then
-    searched=$(of_process "$main" environ | tr '\0' '\n' | sed -n '/^PATH=/{s///p;q;}')
+    searched=$(path_of "$main")
 elif systemd; then
     searched=$(systemctl show-environment | sed -n 's/^PATH=//p')
 fi

@@ -36,6 +36,6 @@ if [ -n "$told" ]; then
 fi
 # Without an answer scontrol would try for as long as MessageTimeout.
 case $told in *\ UP*)
-    slurm timeout 30 scontrol show config 2>/dev/null </dev/null | sed -n 's/^BurstBufferType *= */type=/p'
+    fact type "$(running_setting 30 BurstBufferType)"
     ;;
 esac

@@ -13,16 +13,15 @@ echo readable=yes
 ! as "$runner" grep -qE '^[[:space:]-]*"?(token|tokenFile)"?:' -- "$file" || fact token "$file"
 in_memory "$runner"
 vanishing "$work"
-main=$(main_pid)
-searched=$([ -z "$main" ] || of_process "$main" environ | tr '\0' '\n' | sed -n '/^PATH=/{s///p;q;}')
+kubectl_path=$(path_of "$(main_pid)")
+kubectl_path=${kubectl_path:-$PATH}
 tries=0
 quickest=
 while :; do
     began=$(date +%s%N)
     # verbosity 6 tells of each request its URL, the answer's code and the time, and nothing of what was sent
     code=0
-    as "$runner" timeout 20 env PATH="${searched:-$PATH}" HOME="$home" kubectl --kubeconfig "$file" --cache-dir "$home" --request-timeout 15s -v 6 \
-        get --raw /version >/dev/null 2>"$work/said" </dev/null || code=$?
+    runner_kubectl 20 "$file" --request-timeout 15s -v 6 get --raw /version >/dev/null 2>"$work/said" </dev/null || code=$?
     took=$((($(date +%s%N) - began) / 1000000))
     tries=$((tries + 1))
     if [ "${quickest:-$took}" -ge "$took" ]; then quickest=$took; fi

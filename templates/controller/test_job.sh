@@ -15,7 +15,7 @@ patient=60 # seconds that Slurm has to take a Workflow down before it is deleted
 now() { date +%s%3N; }
 seconds() { spent "$(($(now) - began))"; }
 spent() { printf '%d.%d' "$(($1 / 1000))" "$(($1 % 1000 / 100))"; }
-plugin_kubectl() { as "$runner" timeout 30 env HOME="$home" kubectl --kubeconfig "$kubeconfig" --namespace "$namespace" "$@"; }
+plugin_kubectl() { runner_kubectl 30 "$kubeconfig" --namespace "$namespace" "$@"; }
 job_says() { slurm timeout 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
 # in_json WORDS: as they stand in a text of JSON
 in_json() { printf %s "$1" | LC_ALL=C tr '\000-\037' ' ' | sed 's/[\\"]/\\&/g'; }

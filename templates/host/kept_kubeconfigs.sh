@@ -18,7 +18,8 @@ ours() {
     printf '{"apiVersion": "v1", "kind": "Config", "current-context": "x", "clusters": [{"name": "c", "cluster": %s}], "contexts": [{"name": "x", "context": %s}], "users": [{"name": "u", "user": %s}]}' \
         "$cluster" "$context" "$user"
 }
-old() { as root timeout 20 env HOME="$home" kubectl --kubeconfig /proc/self/fd/3 --cache-dir "$home" "$@" </dev/null; }
+runner=root
+old() { runner_kubectl 20 /proc/self/fd/3 "$@" </dev/null; }
 [ -d "$state/before" ] || exit 0
 images=$(find "$state/before" -mindepth 3 -type f ! -name '*.part') || exit 1
 printf '%s\n' "$images" | sort | sed '/^$/d' | while IFS= read -r image; do

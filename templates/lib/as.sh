@@ -135,6 +135,8 @@ text_of() {
 # by somebody with the rights of somebody else. A process can make reading its own memory take for ever;
 # and an environment that it may read has nothing of root's.
 of_process() { by_its_user "$1" cat "/proc/$1/$2"; }
+# The PATH that the process $1 was started with; nothing where there is no such process ("").
+path_of() { [ -z "$1" ] || of_process "$1" environ | tr '\0' '\n' | sed -n '/^PATH=/{s///p;q;}'; }
 by_its_user() {
     of=$1
     shift

@@ -102,6 +102,8 @@ conf_awk() (
 conf_said() { printf '%s\n' "$conf_found" | sed -n "s/^said $(echo "$1" | tr '[:upper:]' '[:lower:]') //p"; }
 # conf_files: slurm.conf and all that it includes, a path a line.
 conf_files() { printf '%s\n' "$conf_found" | sed -n 's/^file //p'; }
+# log_file: where slurmctld writes its log, a path; nothing where slurm.conf names none.
+log_file() { conf_said SlurmctldLogFile | grep '^/' || :; }
 
 # who_is_slurm: who SlurmUser is. Sets
 #   $slurm_uid   its number; "" where that is not known: then nothing is run as it, and nothing of it as root

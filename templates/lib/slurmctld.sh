@@ -61,6 +61,9 @@ slurm() {
     "${runs_as:-as}" "$runner" "$@"
 }
 
+# running_setting SECONDS KEY: what the slurmctld in charge runs with, by its own word; nothing where it does not respond in time.
+running_setting() { slurm timeout "$1" scontrol show config 2>/dev/null </dev/null | sed -n "s/^$2 *= *//p"; }
+
 # conf_texts NAME: "NAME=PATH CONTENT" for slurm.conf and each file that it includes, in base64; "unreadable=PATH" for the others.
 # Of 5 MB at most altogether, also where they have grown since slurm.conf was read: these texts are kept in memory and in a file.
 conf_texts() {

@@ -159,7 +159,6 @@ def _hosts(reading: Reading) -> Iterator[Member]:
     script = render.script(
         "lib/as.sh",
         "lib/slurmctld.sh",
-        "lib/log_file.sh",
         "host/support.sh",
         folder=site.slurm.folder,
         unit=site.slurm.service,

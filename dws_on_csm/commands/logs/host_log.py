@@ -90,7 +90,7 @@ def open_log(site: Site, session: RemoteShell, since: float, follow: bool) -> Ho
     """The log on the session's host from `since` on (seconds since 1970, this machine's clock). Raises what a session raises."""
     settings = {"folder": site.slurm.folder, "unit": site.slurm.service, "mark": MARK}
     settings |= {"since": str(int(since)), "follow": "yes" if follow else "", "past": f"{PAST:.0f}"}
-    script = render.script("lib/as.sh", "lib/slurmctld.sh", "lib/log_file.sh", "controller/logs.sh", **settings)
+    script = render.script("lib/as.sh", "lib/slurmctld.sh", "controller/logs.sh", **settings)
     before = time.time()
     channel, ready = session.pipe(script, "ready ", deadline=site.deadlines.look, lifetime=LIFETIME)
     after = time.time()

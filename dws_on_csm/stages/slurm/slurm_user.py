@@ -14,8 +14,7 @@ from dws_on_csm.model.step import Finding, Refused, StepContext
 # nobody asks.
 _CAN_I = """
 can_i() {
-    obeys "$file" &&
-        as "$runner" timeout 20 env HOME="$home" kubectl --kubeconfig "$file" --cache-dir "$home" auth can-i "$@"
+    obeys "$file" && runner_kubectl 20 "$file" auth can-i "$@"
 }
 if obeys "$file" 2>/dev/null; then
     in_memory "$runner"

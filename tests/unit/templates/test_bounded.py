@@ -167,7 +167,7 @@ def test_a_size_that_slurm_user_tells_runs_nothing(hostile_host: Host, template:
     hostile_host.program("scontrol", f'echo "SlurmctldLogFile = {log}"')
     settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit", "mark": "MARK", "since": "1", "past": "60"}
     settings |= {"follow": "", "step": "end", "size": RUN.format(ran), "allowed": "0", "job": "1", "name": "x"}
-    script = render.script("lib/as.sh", "lib/slurmctld.sh", "lib/log_file.sh", template, **settings)
+    script = render.script("lib/as.sh", "lib/slurmctld.sh", template, **settings)
     hostile_host.run(f"echo go | (\n{script}\n)", "bash")
     assert not ran.exists()
 

@@ -315,7 +315,7 @@ def test_a_slurmctld_of_others_that_runs_as_root_is_not_run_once_more(hostile_ho
     for templates in (
         ("lib/lua.sh", "controller/controller.sh"),
         ("controller/daemon.sh",),
-        ("lib/log_file.sh", "host/support.sh"),
+        ("host/support.sh",),
     ):
         script = render.script("lib/as.sh", "lib/slurmctld.sh", **settings) + said
         answer = hostile_host.run(script + "\n".join(render.read(name) for name in templates))
@@ -392,7 +392,7 @@ def test_a_log_that_is_named_to_have_another_file_read(hostile_host: Host, templ
         "follow": "",
         "past": "60",
     }
-    script = render.script("lib/as.sh", "lib/slurmctld.sh", "lib/log_file.sh", template, **settings)
+    script = render.script("lib/as.sh", "lib/slurmctld.sh", template, **settings)
     for named, seen in ((hostile_host.secret, False), (log, True)):
         conf = f"SlurmUser={SLURM_USER}\nSlurmctldLogFile={named}\n"
         hostile_host.owned(hostile_host.etc / "slurm.conf", conf, mode=0o644)

@@ -64,7 +64,6 @@ APART = {
     "master/lock_leave.sh": STATE_ALONE,
     "master/lock_renew.sh": STATE_ALONE,
     "master/lock_take.sh": STATE_ALONE,
-    "lib/log_file.sh": "tells a path, which logs.sh and support.sh read as SlurmUser",
     "pod/pod_activate.sh": CLUSTER,
     "pod/pod_answers.sh": "waits in the container of a pod, by the functions of slurmctld.sh",
     "pod/pod_edit.py": CLUSTER,
@@ -111,7 +110,6 @@ OF_OTHERS = re.compile(r"\$\{?(?:file|kubeconfig|conf|job_folder|log)\b|/tmp\b|/
 EXEMPT = {
     "pod/pod_noted.sh",
     "master/sign.sh",
-    "lib/log_file.sh",
     "stages/pod/files._UNREAD",
     "stages/slurmuser._SLURM_USER",
     "stages/verify._LOOK_USER",

@@ -223,7 +223,6 @@ def command(folder: Path, log: str, back: float, follow: str = "") -> list[str]:
         render.script(
             "lib/as.sh",
             "lib/slurmctld.sh",
-            "lib/log_file.sh",
             "controller/logs.sh",
             since=str(int(time.time() - back)),
             **settings,

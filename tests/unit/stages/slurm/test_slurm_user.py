@@ -107,7 +107,7 @@ def test_values_without_their_quotes(tmp_path: Path) -> None:
     """The log is looked for where Slurm writes it."""
     text = 'SlurmctldLogFile="/var/log/slurm/slurmctld.log"\nPluginDir=/a:/b\n'
     written(tmp_path, {"slurm.conf": text})
-    assert said(tmp_path, render.read("lib/log_file.sh") + "log_file") == "/var/log/slurm/slurmctld.log\n"
+    assert said(tmp_path, "log_file") == "/var/log/slurm/slurmctld.log\n"
 
 
 def test_the_files_in_their_order(tmp_path: Path) -> None:
