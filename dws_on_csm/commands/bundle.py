@@ -17,7 +17,7 @@ from dws_on_csm.config.bundle_contents import Manifest
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import console
 from dws_on_csm.display.select import is_terminal
-from dws_on_csm.model.printable import shown
+from dws_on_csm.model.printable import escaped_lines
 from dws_on_csm.model.step import Refused
 
 
@@ -103,7 +103,7 @@ def _display(stream: TextIO) -> Iterator[Callable[[str], Progress]]:
     with Bars(*columns, console=console.drawn_on(stream)) as bars:
 
         def begin(title: str) -> Progress:
-            task = bars.add_task(shown(title), total=None)
+            task = bars.add_task(escaped_lines(title), total=None)
             return lambda done, total: bars.update(task, completed=done, total=total or None)
 
         yield begin

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dws_on_csm.display.style import Row, encodable
-from dws_on_csm.model.printable import shown
+from dws_on_csm.model.printable import escaped_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +44,7 @@ def ask(question: str) -> str:
 
 def password(question: str) -> str:
     """Ask on the terminal and return the answer, which is not shown."""
-    return getpass.getpass(shown(question))
+    return getpass.getpass(escaped_lines(question))
 
 
 def waiting(text: str) -> Callable[[], None]:
@@ -77,7 +77,7 @@ def writer(stream: TextIO, gone: bool = False) -> Callable[[str], None]:
         from dws_on_csm.redaction import redact  # late: not every program of ours has something to say
 
         try:
-            stream.write(encodable(shown(redact.text(lines)), encoding))
+            stream.write(encodable(escaped_lines(redact.text(lines)), encoding))
             stream.flush()
         except OSError as error:
             if gone and error.errno == errno.EPIPE:
@@ -107,7 +107,7 @@ def styled(row: Row, **how: Any) -> Text:
     """The row as a rich text, safe for the terminal."""
     from rich.text import Text
 
-    return Text.assemble(*((shown(text), style) for text, style in row), **how)
+    return Text.assemble(*((escaped_lines(text), style) for text, style in row), **how)
 
 
 def guard() -> None:

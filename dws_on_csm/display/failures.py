@@ -8,7 +8,7 @@ from dataclasses import replace
 from dws_on_csm.display.progress import fold
 from dws_on_csm.display.style import Row, duration, sign
 from dws_on_csm.model.events import Done, Failure
-from dws_on_csm.model.printable import escaped, output
+from dws_on_csm.model.printable import escaped, plain_line
 
 _LABEL = 11
 
@@ -26,7 +26,7 @@ def _failure(failure: Failure, refused: bool) -> Iterator[Row]:
     yield from _labelled("finding" if refused else "command", failure.command.splitlines())
     if failure.code is not None:
         yield from _labelled("exit code", [str(failure.code)])
-    yield from _labelled("output", [output(line) for line in failure.tail], "│ ")
+    yield from _labelled("output", [plain_line(line) for line in failure.tail], "│ ")
     yield from _labelled("means", failure.meaning.splitlines())
     yield from _labelled("fix", failure.fix.splitlines(), style="bold")
 

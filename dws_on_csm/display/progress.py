@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from dws_on_csm.display.style import BAD
 from dws_on_csm.model.events import Awaiting, Began, Done, Event, Line, Opened, Renamed, Summary
-from dws_on_csm.model.printable import escaped, output
+from dws_on_csm.model.printable import escaped, plain_line
 
 
 @dataclass
@@ -80,7 +80,7 @@ def take(progress: Progress, event: Event, now: float) -> None:
         case Began():
             _began(stage(progress, event.stage), event)
         case Line():
-            _work(progress, event, now).line = output(event.text)
+            _work(progress, event, now).line = plain_line(event.text)
         case Awaiting():
             work = _work(progress, event, now)
             work.why, work.until = escaped(event.why), now + event.deadline

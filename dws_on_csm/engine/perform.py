@@ -23,7 +23,7 @@ from dws_on_csm.model.actions import (
     RunScript,
     Upload,
     title,
-    within,
+    total_deadline,
 )
 from dws_on_csm.model.cluster_api import CONFLICT, ClusterError
 from dws_on_csm.model.events import Failure
@@ -82,7 +82,7 @@ def _on_host(
     mark = engine_looks.marker()
     script, data = compile_actions(group, at.run, mark, f"{at.stage}.{at.step}")
     looks, left = engine_looks.snippets(board, proof, at.host)
-    deadline = within(group) + (board.site.deadlines.look if looks else 0.0)
+    deadline = total_deadline(group) + (board.site.deadlines.look if looks else 0.0)
     watch = _Progress(at, group, mark)
     answer = reach.change(at.host, script + engine_looks.script(looks, mark), data, deadline=deadline, line=watch.line)
     if answer.code != 0 and not watch.looking:
@@ -147,13 +147,13 @@ TRIES = 10
 
 def _delete(cluster: Any, action: Delete) -> None:
     """Delete the object that was judged, and no other version of it. Raises Refused where it may not be deleted any more."""
-    if action.still is None:
+    if action.recheck is None:
         cluster.delete(action.path, action.deadline, *([action.uid] if action.uid else []))
         return
     for left in reversed(range(TRIES)):
         if (current := cluster.get(action.path)) is None:
             return
-        action.still(cluster, current)
+        action.recheck(cluster, current)
         meta = current["metadata"]
         try:
             cluster.delete(action.path, action.deadline, action.uid or meta["uid"], meta["resourceVersion"])
@@ -168,13 +168,13 @@ def _answer(reach: Reach, at: StepReporter, ask: RunElsewhere | CallApi) -> Sequ
     at.began(ask.title)
     if isinstance(ask, CallApi):
         return ask.then(ask.ask(reach.cluster()))
-    line = at.line if ask.told else None
+    line = at.line if ask.show_output else None
     script = fenced(at.run, "set -eu\numask 077\n" + ask.script)
     answer = reach.change(reach.of(ask.role), script, deadline=ask.deadline + WAITS, line=line)
     if answer.code == BUSY:
         raise ActionFailed(Failure(ask.title, BUSY, meaning=f"{STILL}; {RETRY}"))
     if answer.code != 0:
-        output = answer.out + answer.err if ask.told else answer.err
+        output = answer.out + answer.err if ask.show_output else answer.err
         raise ActionFailed(Failure(ask.title, answer.code, tail(output, lines=10)))
     return ask.then(answer.out)
 

@@ -215,7 +215,7 @@ def unconfirmed(run: Run, key: str, host: str, removals: Sequence[Removal]) -> l
 
 
 def _new(run: Run, key: str, host: str, removal: Removal) -> frozenset[str]:
-    return frozenset(thing for thing in removal.agreed if (key, host, thing) not in run.confirmed)
+    return frozenset(thing for thing in removal.confirmed if (key, host, thing) not in run.confirmed)
 
 
 def defect(error: Exception, key: str = "") -> Failure:

@@ -10,39 +10,39 @@ from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.secret import Secret
 
 STATE = "/var/lib/dws-on-csm"
-"""The folder on every host for before-images, journals and the last proof: root's alone."""
+"""The folder on every host for before-images, journals and the last proof; only root has access."""
 
 PROOF = f"{STATE}/proof.json"
 """The last proof, on the submitter. It holds until something is changed: a run removes it before its first change."""
 
 PARTS = f"{STATE}/parts"
-"""Where files lie that are brought only for the script that needs them."""
+"""The folder for files that are sent only for the script that needs them."""
 
 
 @dataclass(frozen=True)
 class RunScript:
-    """A script that changes something, for `sh` with -eu; `title` is its readable form for people.
+    """A script for `sh` with -eu that changes something; `title` describes it.
 
-    Its output's lines are shown while it runs. Exit code 0 or the step has failed.
+    Its output is shown while it runs. The step fails for any exit code but 0.
     """
 
     title: str
     script: str
     deadline: float = 120.0
     data: bytes = b""
-    """What the script reads from its standard input."""
+    """The script's standard input."""
     objects: tuple[str, ...] = ()
-    """API paths of the objects that it changes in the cluster: how they were is kept on the master."""
+    """API paths of the objects that it changes in the cluster: their earlier versions are saved on the master."""
     note: str = ""
-    """What the step says of it once it is through, beside what differs now."""
+    """The step's note when it is finished, in addition to the difference."""
 
 
 @dataclass(frozen=True)
 class Put:
-    """A file with this content, replaced atomically; the one that was there is kept as a before-image.
+    """A file with this content, replaced atomically; the earlier file is saved as a before-image.
 
-    check   a script for `sh` (without -e) that tries the new file, $file, which lies beside the old one with its owner
-            and mode already. Only if it ends with 0 does the new file take the old one's place
+    check   a script for `sh` (without -e) that tests the new file, $file, which is next to the old one and already has its owner
+            and mode. Only exit code 0 lets the new file replace the old one
     """
 
     path: str
@@ -54,9 +54,9 @@ class Put:
 
 @dataclass(frozen=True)
 class Upload:
-    """A file that the actions behind it need on the host, as PARTS/NAME; it is gone when they are through.
+    """A file that the next actions need on the host, as PARTS/NAME; it is removed when they are finished.
 
-    `read` gives the content when it is sent, and raises Refused where it can't; NAME has letters, digits and . _ - only.
+    `read` returns the content when it is sent, or raises Refused; NAME has only letters, digits and . _ -.
     """
 
     name: str
@@ -67,9 +67,9 @@ class Upload:
 
 @dataclass(frozen=True)
 class Remove:
-    """No such file; the one that was there is kept as a before-image.
+    """Remove a file; it is saved as a before-image.
 
-    secret  whether it has a key or a password in it: the record beside the before-image says so
+    secret  whether it contains a key or a password: the record of the before-image says so
     """
 
     path: str
@@ -78,32 +78,32 @@ class Remove:
 
 @dataclass(frozen=True)
 class Apply:
-    """A Kubernetes object as the manifest says (server-side apply, field manager dws-on-csm)."""
+    """Apply a Kubernetes manifest (server-side apply, field manager dws-on-csm)."""
 
     manifest: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Delete:
-    """No such Kubernetes object, waited for until it is gone.
+    """Delete a Kubernetes object, and wait until it is gone.
 
-    uid    that very one, and no other of its name
-    still  judges the object as it is right before; raises Refused where it may not go. What somebody changes of it since then is
-           a conflict, and judged again
+    uid      delete only the object with this uid
+    recheck  judges the object right before its deletion; raises Refused where it may not be deleted. A change of the object after
+             that is a conflict, and the object is judged again
     """
 
     path: str
     deadline: float = 60.0
     uid: str = ""
-    still: Callable[[Cluster, Mapping[str, Any]], None] | None = None
+    recheck: Callable[[Cluster, Mapping[str, Any]], None] | None = None
 
 
 @dataclass(frozen=True)
 class RunElsewhere:
-    """A script on another role's host whose output makes the next actions here (a CSR that the master's CA signs).
+    """A script on a host of another role; its output determines the next actions here (a CSR that the master's CA signs).
 
-    told     whether its lines are shown while it runs
-    objects  as a RunScript has them
+    show_output  whether its output is shown while it runs
+    objects      as in RunScript
     """
 
     title: str
@@ -111,15 +111,15 @@ class RunElsewhere:
     script: str
     then: Callable[[bytes], Sequence[Action]] = lambda answer: ()
     deadline: float = 60.0
-    told: bool = False
+    show_output: bool = False
     objects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class CallApi:
-    """Calls of the Kubernetes API whose answer makes the next actions here (a certificate that the cluster signs).
+    """Calls of the Kubernetes API; their answer determines the next actions here (a certificate that the cluster signs).
 
-    objects  as a RunScript has them
+    objects  as in RunScript
     """
 
     title: str
@@ -132,7 +132,7 @@ Action = RunScript | Put | Upload | Remove | Apply | Delete | RunElsewhere | Cal
 
 
 def title(action: Action) -> str:
-    """The action in a form for people."""
+    """The action in words."""
     if isinstance(action, Put):
         return f"write {action.path}"
     if isinstance(action, Remove):
@@ -151,6 +151,6 @@ def _elsewhere(action: Action) -> str:
     return action.title
 
 
-def within(actions: Sequence[Action]) -> float:
-    """Seconds after which performing `actions` has failed: the sum of theirs, a minute for each file."""
-    return sum(a.deadline if isinstance(a, RunScript | Upload) else 60.0 for a in actions) + 60.0
+def total_deadline(actions: Sequence[Action]) -> float:
+    """Seconds that `actions` may take together: the sum of their deadlines, and a minute for each file."""
+    return sum(action.deadline if isinstance(action, RunScript | Upload) else 60.0 for action in actions) + 60.0

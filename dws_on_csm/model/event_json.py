@@ -1,4 +1,4 @@
-"""Events as JSON: whole and back again for the journal, and as the lines of `--json`."""
+"""Events as JSON: completely, and back, for the journal; and as the lines of `--json`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KINDS: Mapping[str, type[Event]] = {
 
 
 def to_json(event: Event) -> dict[str, Any]:
-    """The event as JSON's own types, its kind under "event"; `from_json` gives it back."""
+    """The event as JSON types, its kind under "event"; `from_json` reverses this."""
     return {"event": type(event).__name__.lower(), **_plain(event)}
 
 
@@ -69,7 +69,7 @@ def _back(key: str, value: Any) -> Any:
 
 
 def consumer(write: Callable[[str], object]) -> Callable[[Event], None]:
-    """Writes a line for each step that is through and one for the end of the run; the other events are for people."""
+    """A consumer that writes a line for each finished step, and one for the end of the run; the other events are for people."""
 
     def consume(event: Event) -> None:
         if isinstance(event, Done):
@@ -81,7 +81,7 @@ def consumer(write: Callable[[str], object]) -> Callable[[Event], None]:
 
 
 def step_record(done: Done) -> dict[str, Any]:
-    """What each step and host gets; diff, note, failures and table (an object a row) only where there are some."""
+    """The record of a step on a host; diff, note, failures and table (one object for each row) only where they are not empty."""
     always = {"host": done.host, "stage": done.stage, "step": done.step, "outcome": done.outcome}
     table = [dict(zip(done.table[0], row, strict=True)) for row in done.table[1:]]
     some = {"diff": done.diff, "note": done.note, "failures": _plain(done.failures), "table": table}
@@ -90,7 +90,7 @@ def step_record(done: Done) -> dict[str, Any]:
 
 
 def _summary(end: Summary) -> dict[str, Any]:
-    """The counts stand beside the rest, each outcome under its own name, 0 where there is none."""
+    """The record of a run's end; each outcome is a key of it, with its count."""
     counts: dict[str, int] = {outcome: end.counts.get(outcome, 0) for outcome in OUTCOMES}
     # "execs" is the former name of "commands": to be dropped with version 2
     sizes = {"hosts": end.hosts, "commands": end.commands, "execs": end.commands, "connections": end.connections}

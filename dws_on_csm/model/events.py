@@ -1,4 +1,4 @@
-"""What happens in a run, as data: the display, the JSON lines, the journal and the report are all made from these."""
+"""The events of a run as data: display, JSON lines, journal and report are all made from these."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Renamed:
-    """The run has another id from now on: the master's clock gives them, and it is after that of every run known there."""
+    """The run has another id from now on, by the master's clock: it is later than that of every run known there."""
 
     run: str
     at: float
@@ -50,7 +50,7 @@ class Renamed:
 
 @dataclass(frozen=True)
 class Began:
-    """On `host` something is being done: `title` is its readable form."""
+    """An action begins on `host`; `title` describes it."""
 
     host: str
     stage: str
@@ -61,7 +61,7 @@ class Began:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of output of what runs."""
+    """A line of an action's output."""
 
     host: str
     stage: str
@@ -71,7 +71,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Awaiting:
-    """Something is awaited; `why` says what is there so far ("0 of 3 webhook pods: pulling the image")."""
+    """A step waits; `why` is the state so far ("0 of 3 webhook pods: pulling the image")."""
 
     host: str
     stage: str
@@ -84,7 +84,7 @@ class Awaiting:
 
 @dataclass(frozen=True)
 class Failure:
-    """What a person needs to understand a failure and to go on."""
+    """What a person needs to understand a failure and to continue."""
 
     command: str = ""
     code: int | None = None
@@ -95,7 +95,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Done:
-    """A step is through on a host."""
+    """A step is finished on a host."""
 
     host: str
     stage: str
@@ -104,11 +104,11 @@ class Done:
     began: float
     seconds: float
     diff: tuple[str, ...] = ()
-    """Lines of the difference between what was found and what is wanted; begin with "+", "-", "@" or " "."""
+    """The difference between the found and the wanted state; its lines begin with "+", "-", "@" or " "."""
     note: str = ""
     failures: tuple[Failure, ...] = ()
     table: Table = ()
-    """What was measured; displays show the tables of a stage that have the same columns as one."""
+    """Measured values; displays join the tables of a stage that have the same columns."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,9 @@ class Summary:
     seconds: float
     message: str = ""
     next: str = ""
-    """The command that goes on from here."""
+    """The command that continues from here."""
     report: str = ""
-    """Where the run's report lies."""
+    """The path of the run's report."""
     lacking: tuple[str, ...] = ()
     """Records of the run that could not be written, in sentences."""
 

@@ -1,4 +1,4 @@
-"""What a host wrote, made safe to show: none of its characters can drive a terminal or reorder a line."""
+"""Texts from hosts, made safe to show: no character can control the terminal or reorder a line."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _SEQUENCE = re.compile(
 
 
 def escaped(text: str) -> str:
-    """`text` with each character that isn't printable as its escape (`\\x1b`, `\\u202e`, `\\xa0`); tabs stay."""
+    """`text` with each unprintable character as its escape (`\\x1b`, `\\u202e`, `\\xa0`); tabs stay."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
 
 
-def shown(text: str) -> str:
-    """As `escaped`, of a text of several lines: their ends stay."""
+def escaped_lines(text: str) -> str:
+    """As `escaped`, for a text of several lines: its newlines stay."""
     return text if text.isprintable() else "\n".join(map(escaped, text.split("\n")))
 
 
-def output(text: str) -> str:
-    """A line of output as a terminal would show it in the end: without colours, the last of texts that overwrite."""
+def plain_line(text: str) -> str:
+    """A line of output as a terminal shows it: without colours, and only the last text of those that overwrite each other."""
     if text.isprintable():
         return text
-    shown = _SEQUENCE.sub("", text).rstrip("\r\n").rpartition("\r")[2]
-    return escaped(shown.expandtabs(8))
+    final = _SEQUENCE.sub("", text).rstrip("\r\n").rpartition("\r")[2]
+    return escaped(final.expandtabs(8))

@@ -1,4 +1,4 @@
-"""Scripts and files made from templates/: a template is valid as it stands, and its settings go before it."""
+"""Make scripts and files from templates/. Each template is a valid program itself; its settings are put in front of it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 
 
 def read(name: str) -> str:
-    """The template's text as it stands."""
+    """The text of a template."""
     return (TEMPLATES / name).read_text()
 
 
 def script(*names: str, **settings: str) -> str:
-    """The shell templates `names` one after the other, behind the assignments of `settings` (quoted); what one needs goes
-    before it."""
+    """A script: assignments of the (quoted) `settings`, then the shell templates `names`, each after those that it needs."""
     assignments = "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items())
-    return assignments + "\n".join(read(name) for name in dict.fromkeys(_whole(names)))
+    return assignments + "\n".join(read(name) for name in dict.fromkeys(_with_needs(names)))
 
 
 NEEDS = {
@@ -29,15 +28,15 @@ NEEDS = {
     "controller/activate.sh": ("lib/written.sh",),
     "master/lock.sh": ("lib/written.sh", "master/lock_holder.sh"),
 }
-"""Template -> those whose functions it calls wherever it is used."""
+"""Template -> the templates whose functions it calls."""
 
 
-def _whole(names: Iterable[str]) -> Iterator[str]:
+def _with_needs(names: Iterable[str]) -> Iterator[str]:
     for name in names:
-        yield from _whole(NEEDS.get(name, ()))
+        yield from _with_needs(NEEDS.get(name, ()))
         yield name
 
 
 def fill(template: str, /, **values: str) -> str:
-    """The template with each $NAME replaced by its value, which goes in as it is. KeyError for a name without one."""
+    """The template with each $NAME replaced by its value, unquoted. KeyError for a name without a value."""
     return Template(read(template)).substitute(values)

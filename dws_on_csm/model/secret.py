@@ -1,4 +1,4 @@
-"""What nobody may see: a key, a password, a file that has them."""
+"""Content that must never be shown: a key, a password, a file that contains one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ REDACTED: Final = "(redacted)"
 
 
 class Secret:
-    """Bytes that show themselves to nobody: not in str, repr, an exception or a diff. `reveal()` is the only way in."""
+    """Bytes that never appear in str, repr, an exception or a diff. Only `reveal()` returns them."""
 
     __slots__ = ("_content",)
 
@@ -17,7 +17,7 @@ class Secret:
         self._content = content
 
     def reveal(self) -> bytes:
-        """The bytes themselves, for the one who writes them to their destination."""
+        """The bytes themselves, for the code that writes them to their destination."""
         return self._content
 
     def __repr__(self) -> str:

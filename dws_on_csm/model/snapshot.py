@@ -1,4 +1,4 @@
-"""How files and objects of the cluster were before a run, as data: what a rollback is to bring back."""
+"""Files and objects of the cluster as they were before a run, as data: the state that a rollback restores."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any, Literal
 ABSENT = "absent"
 
 Dws = Literal["leave", "remove", "install"]
-"""What a rollback does about DWS itself: nothing, take it away, or install the version that was there."""
+"""What a rollback does with DWS itself: leave it, remove it, or install the former version."""
 
 
 @dataclass(frozen=True)
 class FileSnapshot:
-    """A file as it was before the first of the runs that are undone.
+    """A file as it was before the first of the runs that a rollback undoes.
 
-    path          the name by which everybody calls it
-    run           the one whose before-image that is
-    sum           sha256 of the image, or "absent"
-    left          what it may be now: the checksums that the last of these runs left, or found
-    text          what is in the image; None where it holds a secret, or nothing was there
-    image         where the image lies below the run's folder: the file's real path then
-    space         the namespace that it names, where it is a kubeconfig
-    certificates  those in it (PEM) where it is a kubeconfig; None where it is none
+    path          its usual path
+    run           the run that saved the before-image
+    sum           sha256 of the before-image, or "absent"
+    left          checksums that the file may have now: those that the last of these runs wrote or found
+    text          content of the before-image; None where it contains a secret, or the file was absent
+    image         path of the before-image below the run's folder: the file's real path at that time
+    space         for a kubeconfig: its namespace
+    certificates  for a kubeconfig: its certificates (PEM); None for other files
     """
 
     path: str
@@ -40,7 +40,7 @@ class FileSnapshot:
 
 @dataclass(frozen=True)
 class ObjectSnapshot:
-    """An object of the cluster as it was before: `before` None: not there. `left` as for a File; empty: not known."""
+    """An object of the cluster as it was before; `before` None: absent. `left` as in FileSnapshot; empty: unknown."""
 
     path: str
     before: Mapping[str, Any] | None
@@ -53,20 +53,20 @@ class ObjectSnapshot:
 
 
 @dataclass(frozen=True)
-class Goal:
-    """How it was, and so how it is to be again.
+class RollbackTarget:
+    """The state that a rollback restores.
 
-    dws      what is to be done about DWS itself: nothing, take it away, or install the version of the site file
-    files    host -> path -> how it was; those that stay as they are now are left out
-    slurm    whether slurm.conf or the daemons are to be changed at all
+    dws      what happens to DWS itself: leave it, remove it, or install the version of the site file
+    files    host -> path -> the file's earlier state; files that stay as they are now are left out
+    slurm    whether slurm.conf or the daemons change at all
     enabled  controller -> whether its slurmctld has the burst buffer afterwards
-    off      whether one loses it now
-    renew    whether kubeconfigs are to be made anew instead of being put back
-    pods     objects that a slurmctld in a pod is made of, or has as its /etc/slurm
-    version  the version of DWS that was there; "" where none was, or it isn't known
-    spaces   controller -> the namespace that its kubeconfig names now, and the one that it names afterwards, where these differ
-    now      what there was of DWS when this was made (see installed.read); None: nobody looked
-    records  host -> a word for what runs had left there when this was made of it (see unchanged.records)
+    off      whether a slurmctld loses the burst buffer now
+    renew    whether kubeconfigs are created again instead of restored
+    pods     objects that define a slurmctld in a pod, or its /etc/slurm
+    version  the former version of DWS; "" where there was none, or it is unknown
+    spaces   controller -> the present and the later namespace of its kubeconfig, where these differ
+    now      the DWS installation when this target was computed (see installed.read); None: not checked
+    records  host -> a word for the records of runs there when this target was computed (see unchanged.records)
     """
 
     run: str
@@ -85,6 +85,6 @@ class Goal:
     records: Mapping[str, str] = field(default_factory=dict)
 
 
-def text_of(content: bytes) -> str:
-    """A file's text; bytes that are no UTF-8 stay what they are."""
+def decoded(content: bytes) -> str:
+    """A file's text; bytes that are not UTF-8 are preserved."""
     return content.decode(errors="surrogateescape")

@@ -1,4 +1,4 @@
-"""A step of the procedure as data: what it reads, what it wants, and how to get there."""
+"""A step of the procedure as data: what it reads, what it wants, and how it gets there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Value = Any
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that stands in the way: its name, what is so, and what to do. `acceptable` says which a site may live with."""
+    """A problem: its name, the facts, and what to do. config/acceptable.py says which findings a site may accept."""
 
     name: str
     text: str
@@ -26,7 +26,7 @@ class Finding:
 
 
 class Refused(Exception):
-    """What is wanted must not be done now; says why and what to do, all of it at once."""
+    """The wanted change is refused; the findings say why and what to do, all at once."""
 
     def __init__(self, *findings: Finding) -> None:
         super().__init__("; ".join(f"{f.name}: {f.text}" for f in findings))
@@ -34,7 +34,7 @@ class Refused(Exception):
 
 
 class NotYetKnown(Exception):
-    """What is wanted can't be known before STAGE ran."""
+    """A value depends on a stage that has not run yet."""
 
     def __init__(self, stage: str) -> None:
         super().__init__(f"known after {stage}")
@@ -43,19 +43,19 @@ class NotYetKnown(Exception):
 
 @dataclass(frozen=True)
 class Removal:
-    """Something that a change takes away, as somebody is asked about it.
+    """Something that a change removes, for the confirmation.
 
-    words   what is told
-    things  what these words stand for, each by a name that nothing else ever has (with its uid, where it has one). Who agrees to
-            the words agrees to these things, and to no other that may have their place when it comes to the deed
+    words   the text of the confirmation
+    things  the things that these words mean, each by a unique name (with its uid, where it has one). A confirmation of the words
+            covers these things only, and nothing that takes their place before the change
     """
 
     words: str
     things: frozenset[str] = frozenset()
 
     @property
-    def agreed(self) -> frozenset[str]:
-        """What is agreed to with it: its things; the words themselves where they say all."""
+    def confirmed(self) -> frozenset[str]:
+        """What a confirmation covers: the things, or the words where there are no things."""
         return self.things or frozenset({self.words})
 
 
@@ -64,9 +64,9 @@ class Removal:
 
 @dataclass(frozen=True)
 class ShellLook:
-    """A snippet for `sh` that only reads, and what its output means. It runs in a subshell with stdin from /dev/null.
+    """A script for `sh` that only reads, and the parser of its output. It runs in a subshell with stdin from /dev/null.
 
-    A snippet that exits with another code than 0 is a failed look: let it print what it can't find instead.
+    Any exit code but 0 is a failed look: let the script print what it cannot find instead.
     """
 
     script: str
@@ -75,7 +75,7 @@ class ShellLook:
 
 @dataclass(frozen=True)
 class ApiLook:
-    """A read of the Kubernetes API. `watch`: an API path whose events say that looking again is worthwhile."""
+    """A read of the Kubernetes API. `watch`: an API path whose events are a reason to look again."""
 
     read: Callable[[Cluster], Value]
     watch: str = ""
@@ -83,7 +83,7 @@ class ApiLook:
 
 @dataclass(frozen=True)
 class Constant:
-    """Nothing has to be read: what would be found is known already."""
+    """A look that reads nothing: its result is known already."""
 
     value: Value
 
@@ -156,7 +156,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where a step is at work: the site, what is known so far, and the host."""
+    """The context of a step: the site, the facts so far, and the host."""
 
     site: Site
     facts: Facts
@@ -165,25 +165,26 @@ class StepContext:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that is to be so on every host of `role`, and how it is made so.
+    """One wanted state on every host of `role`, and the way to it.
 
-    look            what it reads; raises NotYetKnown where that cannot be said yet (it is then looked at in its stage)
-    want            pure; may raise NotYetKnown or Refused
-    read            pure: what the look found -> have, in the terms of `want`, where that takes facts of other hosts
-    change          pure: have and want -> actions; may raise Refused. None: nothing to do but wait (`settle_seconds`)
-    settle_seconds  how long the proof may look again
-    status_text     pure: have -> what is awaited, in words ("0 of 3 webhook pods: pulling the image")
+    look            what it reads; raises NotYetKnown where that depends on an earlier stage (then it is read in its stage)
+    want            pure: the wanted state; may raise NotYetKnown or Refused
+    read            pure: the look's result -> have, in the form of `want`, where that needs facts of other hosts
+    change          pure: have and want -> actions; may raise Refused. None: only wait (`settle_seconds`)
+    settle_seconds  how long the step may look again until its state is right
+    status_text     pure: have -> the awaited state in words ("0 of 3 webhook pods: pulling the image")
     table           have -> rows of cells for people, the columns' names first
-    removes         what the change removes: confirmed before the run, and asked for again right before the change, where whatever
-                    nobody confirmed is refused. A text (or ""), where these very words are what is confirmed; Removals, where the
-                    words may change (an age in them) or another object could take over a name in them. Asked for with want None
-                    where the want is not known yet
+    removes         what the change removes. It is computed before the run, for the confirmation, and again right before the
+                    change, where everything unconfirmed is refused. A text (or "") where the confirmation covers exactly these
+                    words; Removals where the words may change (an age) or another object could take over a name in them.
+                    `want` is None where it is not yet known
     side_effect     what the change does besides the shown difference, in words, for a plan ("slurmctld stops meanwhile")
-    accepted_as     pure: have and want -> the name of the finding that their whole difference is, or "": where the site accepts
-                    that finding, the step leaves what is there
-    repeat_text     why the step runs again once any other step changes something: a proof holds no longer than what it proves
-    confirm_after   the stage after which `removes` can tell everything; it runs before anybody is asked
-    hint            what a failure of this step means, and what to do
+    accepted_as     pure: have and want -> the finding that covers their complete difference, or "": where the site accepts that
+                    finding, the step changes nothing
+    repeat_text     why the step runs again after any other step has changed something: a proof is valid only for the state that
+                    it proved
+    confirm_after   the stage after which `removes` is complete; that stage runs before the confirmation
+    hint            the meaning of a failure of this step, and what to do
     """
 
     name: str
@@ -203,18 +204,18 @@ class Step:
     hint: str = ""
 
     def removals(self, ctx: StepContext, have: Value, want: Value) -> tuple[Removal, ...]:
-        """What the change takes away, each with what is agreed to with it."""
-        told = self.removes(ctx, have, want) if self.removes else ()
-        if isinstance(told, str):
-            return (Removal(told),) if told else ()
-        return tuple(told)
+        """`removes`, always as Removals."""
+        removed = self.removes(ctx, have, want) if self.removes else ()
+        if isinstance(removed, str):
+            return (Removal(removed),) if removed else ()
+        return tuple(removed)
 
 
 @dataclass(frozen=True)
 class Check:
-    """Something that must hold before anything is touched: a look, and a pure judge of what was found.
+    """A condition for every change: a look, and a pure judge of its result.
 
-    record  pure: what was found -> what each run writes on the master before its first change, for a later rollback
+    record  pure: the look's result -> what each run writes on the master before its first change, for a later rollback
     """
 
     name: str
@@ -226,13 +227,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Stage:
-    """A paragraph of the procedure: steps in order on each host of their role.
+    """A part of the procedure: steps in order on each host of their role.
 
-    needs    what must be through on all its hosts before this one begins: "STAGE", or "STAGE.STEP" for that step alone
-    serial   one host first, and the others only when it is through
-    around   the stages that it makes way for: where none of them has anything to do, it has nothing to do either
-    ends     the stage whose work it takes back. It comes last, behind all others, whatever became of them: also where one of
-             them failed or was refused, and where the run was stopped
+    needs    what must be finished on all its hosts before this stage begins: "STAGE", or "STAGE.STEP" for one step
+    serial   one host first; the others begin when it is finished
+    around   the stages that this stage prepares: where none of them has anything to do, this stage does nothing either
+    ends     the stage whose work this stage undoes. It runs last, whatever the result of the others: also where one of them
+             failed or was refused, and where the run was stopped
     proves   it proves what the others installed, and changes nothing that outlasts it. A run that fails in such a stage alone
              has installed everything
     """
@@ -247,5 +248,5 @@ class Stage:
 
     @property
     def builds_on(self) -> tuple[str, ...]:
-        """The names of the stages in `needs`, also of those of which it needs a step alone."""
+        """The names of the stages in `needs`, including those of single steps."""
         return tuple(dict.fromkeys(need.partition(".")[0] for need in self.needs))

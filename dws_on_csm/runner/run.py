@@ -28,7 +28,7 @@ from dws_on_csm.engine.state import Run, at_work, defect, lasting, left_out, on_
 from dws_on_csm.model.actions import PROOF, STATE
 from dws_on_csm.model.errors import RemoteError, Unreachable
 from dws_on_csm.model.events import Event, Failure, Opened, Renamed, Summary
-from dws_on_csm.model.printable import output
+from dws_on_csm.model.printable import plain_line
 from dws_on_csm.model.step import Check, ShellLook, Stage, StepContext
 from dws_on_csm.redaction.events import redact_event
 from dws_on_csm.runner import run_log
@@ -231,7 +231,7 @@ def _later_run(run: Run) -> str:
     later = [host for host in lasting(run) if last.get(host, "") > run.id]
     if not later:
         return ""
-    known = "; ".join(f"on {host}, {output(last[host][:40])}" for host in later)
+    known = "; ".join(f"on {host}, {plain_line(last[host][:40])}" for host in later)
     remove = "; ".join(f"`ssh {host} rm {STATE}/busy`" for host in later)
     return (
         f"A run with a later id than this one, {run.id}, has worked {known}. Ids come from the clock of the master "

@@ -24,7 +24,7 @@ from dws_on_csm.engine import before_images
 from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.kube import objects as kube_objects
 from dws_on_csm.model.actions import Action, Delete, RunScript
-from dws_on_csm.model.snapshot import ABSENT, Goal, ObjectSnapshot
+from dws_on_csm.model.snapshot import ABSENT, ObjectSnapshot, RollbackTarget
 from dws_on_csm.model.step import ApiLook, Facts, StepContext
 from dws_on_csm.runner import past_runs
 from dws_on_csm.runner.past_runs import Past
@@ -331,7 +331,7 @@ class Simulated:
         told = past_runs.told(MASTER, {MASTER: master, CONTROLLER: there})
         return past_runs.joined({}, told)
 
-    def goal(self, run: str) -> Goal:
+    def goal(self, run: str) -> RollbackTarget:
         """What a rollback of `run` is to reach."""
         every = self.history()
         known = rollback_target.AccessNow(self.ca, self.api.get(former_state.BINDING), self.revoked())
@@ -368,7 +368,7 @@ class Simulated:
         for part in parts if all(goal.enabled.values()) else parts[::-1]:
             part(goal)
 
-    def _refuse(self, goal: Goal) -> None:
+    def _refuse(self, goal: RollbackTarget) -> None:
         check = unchanged.things(goal)
         place = StepContext(self.site, Facts({}), MASTER)
         look = check.look(place)
@@ -379,7 +379,7 @@ class Simulated:
             if _sum(self.files[path][2] if path in self.files else None) not in one.left:
                 raise Refused(path)
 
-    def _due(self, goal: Goal) -> bool:
+    def _due(self, goal: RollbackTarget) -> bool:
         """Whether there is anything to do: else no run begins."""
         sums = {path: _sum(self.files[path][2] if path in self.files else None) for path in goal.files[CONTROLLER]}
         odd = any(sums[path] != one.sum for path, one in goal.files[CONTROLLER].items())
@@ -403,7 +403,7 @@ class Simulated:
         facts = Facts({"objects.objects": {MASTER: found}})
         return step.change(replace(place, facts=facts), have, want) if have != want else ()
 
-    def _cluster_back(self, goal: Goal) -> None:
+    def _cluster_back(self, goal: RollbackTarget) -> None:
         if goal.dws == "remove":
             self.remove("undeploy")
         elif goal.dws == "install":
@@ -420,7 +420,7 @@ class Simulated:
         self.script_begins("objects.objects")
         self.objects("objects.objects", {path: kube_objects.normal(json.loads(action.data))})
 
-    def _files_back(self, goal: Goal) -> None:
+    def _files_back(self, goal: RollbackTarget) -> None:
         if goal.renew:
             self.kubeconfig()
         for path, one in goal.files[CONTROLLER].items():

@@ -14,7 +14,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import MALFORMED, RemoteError, Unreachable, error_text
-from dws_on_csm.model.snapshot import Goal
+from dws_on_csm.model.snapshot import RollbackTarget
 from dws_on_csm.runner import past_runs
 from dws_on_csm.runner.connections import Sessions, connect_all, roles
 from dws_on_csm.runner.exit_codes import FAILED, REFUSED
@@ -56,7 +56,7 @@ def rollback(site: Site, name: str, options: Options) -> int:
     return run(former if goal.dws == "install" else site, procedure.stages(goal, site.slurm.conf), options)
 
 
-def _read(site: Site, name: str) -> tuple[Past, Goal, list[str]]:
+def _read(site: Site, name: str) -> tuple[Past, RollbackTarget, list[str]]:
     """The run, what to reach, and what stays as it is, in sentences. Raises CannotRollBack."""
     hosts = [*past_runs.known(site), *site.hosts("compute")]
     sessions = connect_all(site, hosts)

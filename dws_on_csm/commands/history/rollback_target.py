@@ -11,7 +11,7 @@ from dws_on_csm.commands.history import former_state
 from dws_on_csm.commands.history.host_record import HostRecord
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import certificates, names, slurm_conf
-from dws_on_csm.model.snapshot import ABSENT, FileSnapshot, Goal, ObjectSnapshot
+from dws_on_csm.model.snapshot import ABSENT, FileSnapshot, ObjectSnapshot, RollbackTarget
 from dws_on_csm.runner.past_runs import Past
 from dws_on_csm.stages.slurm import activate, plugin, slurmctld
 
@@ -33,7 +33,7 @@ def target(
     records: Mapping[str, HostRecord],
     now: Mapping[str, Any],
     access: AccessNow,
-) -> tuple[Goal, list[str]]:
+) -> tuple[RollbackTarget, list[str]]:
     """What to reach, and what stays as it is, in sentences. Raises former_state.HalfRemoved.
 
     wanted   the run before which everything was as it shall be again
@@ -73,7 +73,9 @@ def target(
         if host in records
     }
     moved = {host: (old, new) for host, (old, new) in namespaces.items() if old and new and old != new}
-    goal = Goal(wanted.id, dws, files, objects, enabled, slurm, off, renew, in_pods, roles, was.version, moved)
+    goal = RollbackTarget(
+        wanted.id, dws, files, objects, enabled, slurm, off, renew, in_pods, roles, was.version, moved
+    )
     return goal, sentences
 
 

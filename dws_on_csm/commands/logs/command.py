@@ -12,7 +12,7 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.display import console
 from dws_on_csm.display.paint import painter
 from dws_on_csm.display.style import Row
-from dws_on_csm.model.printable import output
+from dws_on_csm.model.printable import plain_line
 from dws_on_csm.redaction import redact
 from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, SITE_FILE
 
@@ -85,7 +85,7 @@ def _shower() -> Callable[[Entry], bool]:
 def _rows(entry: Entry, colour: str) -> Iterator[Row]:
     stamp = time.strftime("%H:%M:%S", time.localtime(entry.at)) + f".{int(entry.at * 1000) % 1000:03}"
     text = redact.text(entry.text.rstrip("\n"))  # as one text: a private key has several lines
-    first, *more = map(output, text.split("\n"))
+    first, *more = map(plain_line, text.split("\n"))
     style = "bold red" if "error" in first.lower() else ""
     yield [(f"{stamp}  {entry.source}  ", colour), (first, style)]
     yield from ([(f"{'':14}", ""), (line, "dim")] for line in more)

@@ -13,7 +13,7 @@ from dws_on_csm.display.progress import Progress, StageProgress, fold, take
 from dws_on_csm.display.style import SIGNS, duration, plural
 from dws_on_csm.model import render as templates
 from dws_on_csm.model.events import OUTCOMES, PROOFS, Done, Event, Failure, Opened, Outcome, Summary
-from dws_on_csm.model.printable import escaped, output
+from dws_on_csm.model.printable import escaped, plain_line
 
 LONG = 14
 """Lines of a difference above which it is folded."""
@@ -88,7 +88,7 @@ def _details(failure: Failure, refused: bool) -> list[tuple[str, str, Sequence[s
     rows = [
         ("Finding" if refused else "Command", "code", failure.command.splitlines()),
         ("Exit code", "span", [str(failure.code)] if failure.code is not None else []),
-        ("Output", "pre", [output(line) for line in failure.tail]),
+        ("Output", "pre", [plain_line(line) for line in failure.tail]),
         ("Means", "p", failure.meaning.splitlines()),
         ("Fix", "p", failure.fix.splitlines()),
     ]

@@ -58,7 +58,7 @@ def action(ctx: StepContext, title: str, edits: Sequence[Json], back: Sequence[J
         [*was, {**again, "value": f"{again['value']}-was"}] if was else [],
     )
     objects = (have["path"], part(ctx, "config_map")["path"])
-    return RunElsewhere(title, "master", script, deadline=longest(ctx) + 60.0, told=True, objects=objects)
+    return RunElsewhere(title, "master", script, deadline=longest(ctx) + 60.0, show_output=True, objects=objects)
 
 
 def longest(ctx: StepContext) -> float:

@@ -10,13 +10,13 @@ from dws_on_csm.domain import names
 from dws_on_csm.model import render, snapshot
 from dws_on_csm.model.actions import STATE, Action, Remove, RunScript
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.snapshot import ABSENT, FileSnapshot, Goal
+from dws_on_csm.model.snapshot import ABSENT, FileSnapshot, RollbackTarget
 from dws_on_csm.model.step import Constant, Look, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.rollback import unchanged
 from dws_on_csm.stages.slurm import plugin
 
 
-def files(goal: Goal, stage: str, role: str, but: set[str]) -> tuple[Stage, ...]:
+def files(goal: RollbackTarget, stage: str, role: str, but: set[str]) -> tuple[Stage, ...]:
     """A stage with a step a file, for those of the hosts of `role` that are to be as they were; none, no stage."""
     hosts = goal.roles.get(role, ())
     paths = dict.fromkeys(path for host in hosts for path in goal.files.get(host, {}) if path not in but)
@@ -38,7 +38,7 @@ holds_secret "$content" || printf 'text %s\\n' "$content"
 """
 
 
-def _file(goal: Goal, role: str, path: str, name: str) -> Step:
+def _file(goal: RollbackTarget, role: str, path: str, name: str) -> Step:
     def mine(ctx: StepContext) -> FileSnapshot | None:
         return goal.files.get(ctx.host, {}).get(path)
 
@@ -83,7 +83,7 @@ def _parse(out: bytes) -> Value:
     mode, owner = told[0].split(" ")
     found = {"mode": mode, "owner": owner, "sum": told[1]}
     content = [line.removeprefix("text ") for line in told[2:]]
-    return {**found, "text": snapshot.text_of(base64.b64decode(content[0]))} if content else found
+    return {**found, "text": snapshot.decoded(base64.b64decode(content[0]))} if content else found
 
 
 def _told(found: Mapping[str, str], goes: bool) -> Value:
@@ -96,14 +96,14 @@ def _described(known: FileSnapshot) -> Value:
     if known.sum == ABSENT:
         return {}
     found = {"mode": known.mode, "owner": known.owner, "sum": known.sum}
-    return found if known.text is None else {**found, "text": snapshot.text_of(known.text)}
+    return found if known.text is None else {**found, "text": snapshot.decoded(known.text)}
 
 
 def _takes_file(path: str) -> Callable[[StepContext, Value, Value], str]:
     return lambda ctx, have, want: "" if want else f"{path} on {ctx.host} (saved there as a before-image)"
 
 
-def _tried(ctx: StepContext, known: FileSnapshot, goal: Goal) -> Sequence[Action]:
+def _tried(ctx: StepContext, known: FileSnapshot, goal: RollbackTarget) -> Sequence[Action]:
     """A plugin is loaded before it is put back: with one that does not load, slurmctld would not start any more.
 
     Where slurmctld has no burst buffer afterwards, nothing loads it: it is put back as it was, whatever it is.

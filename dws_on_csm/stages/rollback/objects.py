@@ -84,13 +84,13 @@ def _change(one: ObjectSnapshot, seen: Mapping[str, str], run: str) -> Sequence[
 
     version = seen["version"]
     if one.before is None:
-        return [Delete(one.path, 180.0, still=still)]
+        return [Delete(one.path, 180.0, recheck=still)]
     # a binding's role can't be changed
     anew = bool(version) and one.before["kind"].endswith("RoleBinding")
     if version and not anew:
         return [_write(one, "replace", one.path, version)]
     made = _write(one, "create", one.path.rpartition("/")[0], "")
-    return [Delete(one.path, still=still), made] if anew else [made]
+    return [Delete(one.path, recheck=still), made] if anew else [made]
 
 
 def _write(one: ObjectSnapshot, verb: str, path: str, version: str) -> RunScript:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import snapshot
 from dws_on_csm.model.actions import Action
-from dws_on_csm.model.snapshot import ABSENT, Goal
+from dws_on_csm.model.snapshot import ABSENT, RollbackTarget
 from dws_on_csm.model.step import Check, Refused, Stage, Step, StepContext, Value
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.access import rbac, revoked_names
@@ -38,14 +38,14 @@ from dws_on_csm.stages.rollback import objects, unchanged
 from dws_on_csm.stages.slurm import activate, close_dws, controller, deactivate, pod_checks, slurmctld, transaction
 
 
-def stages(goal: Goal, conf: str) -> tuple[Stage, ...]:
+def stages(goal: RollbackTarget, conf: str) -> tuple[Stage, ...]:
     """The procedure in order; `conf`: slurm.conf's path."""
     first, side, cluster = _preflight(goal), _slurm_side(goal, conf), _cluster(goal)
     parts = (cluster, side) if all(goal.enabled.values()) else (side, cluster)
     return _closed(goal, (first, *_one_after_the_other(parts)))
 
 
-def _closed(goal: Goal, every: Sequence[Stage]) -> tuple[Stage, ...]:
+def _closed(goal: RollbackTarget, every: Sequence[Stage]) -> tuple[Stage, ...]:
     """DWS is closed before a stage that takes from jobs what they need, and opened at the end.
 
     Where DWS goes or comes as a whole, that closes it by itself.
@@ -74,7 +74,7 @@ def _one_after_the_other(parts: Sequence[Sequence[Stage]]) -> tuple[Stage, ...]:
 # --- before anything is touched
 
 
-def _preflight(goal: Goal) -> Stage:
+def _preflight(goal: RollbackTarget) -> Stage:
     known = {item.name: item for item in _base(goal).steps}
     if goal.dws != "remove":
         known |= {one.name: one for one in _guards(goal, "preflight")}
@@ -104,19 +104,19 @@ def _preflight(goal: Goal) -> Stage:
     )
 
 
-def _guards(goal: Goal, stage: str) -> Sequence[Check]:
+def _guards(goal: RollbackTarget, stage: str) -> Sequence[Check]:
     """What stands in the way where DWS, or a part of it, goes or is taken from Slurm."""
     return in_use.checks(stage, lambda ctx: _loses(goal) or (goal.dws == "install" and dws_replace.due(ctx)))
 
 
-def _loses(goal: Goal) -> bool:
+def _loses(goal: RollbackTarget) -> bool:
     """Whether jobs lose their burst buffer, or Workflows their CRD or what serves them."""
     serving = set(installed.TRACES.values())
     gone = [one.path for one in goal.things if one.before is None]
     return goal.off or any(path in serving or "/customresourcedefinitions/" in path for path in gone)
 
 
-def _crds(goal: Goal) -> bool:
+def _crds(goal: RollbackTarget) -> bool:
     """Whether CRDs are deleted: they take all objects of their kinds along, also where DWS does not go as a whole."""
     return any(one.before is None and one.path.startswith(installed.CRDS) for one in goal.things)
 
@@ -124,7 +124,7 @@ def _crds(goal: Goal) -> bool:
 _QUIET = Check(controller.CHECK.name, "controller", controller.look, lambda ctx, have: ())
 
 
-def _base(goal: Goal) -> Stage:
+def _base(goal: RollbackTarget) -> Stage:
     if goal.dws == "install":
         # whether controllers reach the API is for those to say who make kubeconfigs; what Slurm is like, for what changes it
         left_out = {"api"} if goal.slurm else {"api", "controller", "controllers", "slurm-conf"}
@@ -138,7 +138,7 @@ def _base(goal: Goal) -> Stage:
 # --- the Slurm side
 
 
-def _slurm_side(goal: Goal, conf: str) -> tuple[Stage, ...]:
+def _slurm_side(goal: RollbackTarget, conf: str) -> tuple[Stage, ...]:
     # a Workflow, or the end of a namespace, may have come since the preflight was judged
     spaces = (workflow_namespace.moved(goal.spaces),) if goal.spaces else ()
     files = rollback_files.files(goal, "plugin", "controller", {conf})
@@ -153,7 +153,7 @@ def _slurm_side(goal: Goal, conf: str) -> tuple[Stage, ...]:
     return _chain((*fresh, *order, *nodes))
 
 
-def _guarded(goal: Goal, stage: Stage) -> Stage:
+def _guarded(goal: RollbackTarget, stage: Stage) -> Stage:
     return replace(stage, steps=(*_guards(goal, stage.name), *stage.steps))
 
 
@@ -166,13 +166,13 @@ def _kubeconfigs() -> Sequence[Step | Check]:
     return [one for one in rbac.STAGE.steps if one.name in ("cluster", "kubeconfig")]
 
 
-def _slurm(goal: Goal, conf: str) -> Stage:
+def _slurm(goal: RollbackTarget, conf: str) -> Stage:
     steps = {one.name: one for one in activate.STAGE.steps if isinstance(one, Step)}
     gone = {one.name: one for one in deactivate.SLURM.steps if isinstance(one, Step)}["daemon"]
 
     def want(ctx: StepContext) -> Value:
         known = goal.files.get(ctx.host, {}).get(conf)
-        return snapshot.text_of(known.text) if known and known.text is not None else activate.seen(ctx)
+        return snapshot.decoded(known.text) if known and known.text is not None else activate.seen(ctx)
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         # it was as the runs left it before anything was touched; the transaction compares with what is seen now
@@ -200,7 +200,7 @@ def _slurm(goal: Goal, conf: str) -> Stage:
     return Stage("slurm", (), (activate.HOOKS, steps["activation"], told, alive), serial=True)
 
 
-def _pods(goal: Goal) -> tuple[Stage, Stage]:
+def _pods(goal: RollbackTarget) -> tuple[Stage, Stage]:
     """What slurmctlds in pods are made of, as it was; then each answers in its new pod."""
     answers = Step(
         "answers",
@@ -231,7 +231,7 @@ def _takes_conf(ctx: StepContext, have: Value, want: Value) -> str:
 # --- the cluster
 
 
-def _unchanged(stage: Stage, name: str, goal: Goal) -> Stage:
+def _unchanged(stage: Stage, name: str, goal: RollbackTarget) -> Stage:
     """The stage with a check before its step `name`, if it has one: what is there of DWS is what was to go, and nothing else."""
     at = [one.name for one in stage.steps].index(name) if name in [one.name for one in stage.steps] else None
     if at is None:
@@ -244,7 +244,7 @@ def _goes(ctx: StepContext) -> bool:
     return dws_replace.due(ctx) or stuck_crds.there(ctx)
 
 
-def _cluster(goal: Goal) -> tuple[Stage, ...]:
+def _cluster(goal: RollbackTarget) -> tuple[Stage, ...]:
     """DWS, then the single objects."""
     dws: tuple[Stage, ...] = () if goal.off or _loses(goal) else (reopen.STAGE,)
     if goal.dws == "remove":

@@ -9,7 +9,7 @@ from dws_on_csm.kube import objects
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.snapshot import Goal, ObjectSnapshot
+from dws_on_csm.model.snapshot import ObjectSnapshot, RollbackTarget
 from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Look, ShellLook, StepContext, Value
 from dws_on_csm.stages.dws import installed
 
@@ -23,7 +23,7 @@ done
 """
 
 
-def files(role: str, goal: Goal) -> Check:
+def files(role: str, goal: RollbackTarget) -> Check:
     """A check: the files of the hosts of `role` are as the runs that are undone left them."""
 
     def look(ctx: StepContext) -> Look:
@@ -41,7 +41,7 @@ def _sums(out: bytes) -> Value:
     return {path: sum_ for sum_, _, path in (line.partition(" ") for line in lines(out))}
 
 
-def file_changed(ctx: StepContext, path: str, goal: Goal) -> Finding:
+def file_changed(ctx: StepContext, path: str, goal: RollbackTarget) -> Finding:
     """The finding for a file that isn't as the runs that are undone left it."""
     text = f"{path} on {ctx.host} was modified after run {goal.run}"
     known = goal.files[ctx.host][path]
@@ -51,7 +51,7 @@ def file_changed(ctx: StepContext, path: str, goal: Goal) -> Finding:
     )
 
 
-def things(goal: Goal) -> Check:
+def things(goal: RollbackTarget) -> Check:
     """A check: the objects are as those runs left them, as far as that is known."""
     watched = [one for one in (*goal.things, *goal.pods) if one.left]
 
@@ -83,7 +83,7 @@ printf %s "$sums" | LC_ALL=C sort | sha256sum | cut -d' ' -f1
 """
 
 
-def dws(goal: Goal, still: Callable[[StepContext], bool] | None = None) -> Check:
+def dws(goal: RollbackTarget, still: Callable[[StepContext], bool] | None = None) -> Check:
     """A check: what there is of DWS is what it was when the goal was made: whether it goes or comes was decided by that.
 
     still   in a later stage, where it is looked at anew: whether it is to be the same then
@@ -107,7 +107,7 @@ def records() -> str:
     return _RECORDS.format(state=shlex.quote(STATE))
 
 
-def runs(role: str, goal: Goal) -> Check:
+def runs(role: str, goal: RollbackTarget) -> Check:
     """A check on the hosts of `role`: their records are those from which the goal was made. Read under the site's lock, or
     before it was taken by nobody else, they say that no other run has changed anything of which the goal knows nothing."""
 

@@ -288,4 +288,4 @@ def test_no_name_is_recorded_that_nobody_agreed_to_give_up(site: Site) -> None:
         # the same words as those of the binding: one question
         assert [one.words for one in former.removals(place, subjects, [])] == [one.words for one in told[-1]]
     (asked,), (now,) = told
-    assert not now.agreed <= asked.agreed and "somebody" in now.words and "somebody" not in asked.words
+    assert not now.confirmed <= asked.confirmed and "somebody" in now.words and "somebody" not in asked.words

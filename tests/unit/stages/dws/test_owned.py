@@ -16,7 +16,7 @@ import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import dws_objects
-from dws_on_csm.model.snapshot import Goal, ObjectSnapshot
+from dws_on_csm.model.snapshot import ObjectSnapshot, RollbackTarget
 from dws_on_csm.model.step import Check, Constant, Facts, Removal, ShellLook, Stage, StepContext
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.dws import (
@@ -351,7 +351,7 @@ def test_the_last_look_judges_what_cannot_be_asked_as_the_first_does(
 def test_the_check_stands_before_every_removal() -> None:
     """In the preflight and again right before: of an undeploy, an upgrade, and a rollback that takes DWS or one of its kinds."""
     one = ObjectSnapshot(f"{installed.CRDS}/storages.{fake_kubectl.GROUP}", None, frozenset())
-    goal = Goal("1", "leave", {}, (), {})
+    goal = RollbackTarget("1", "leave", {}, (), {})
     ways = [undeploy.stages(), *(procedure.stages(replace(goal, dws=dws), "c") for dws in ("remove", "install"))]
     ways.append(procedure.stages(replace(goal, things=(one,)), "c"))
     for stages in ways:

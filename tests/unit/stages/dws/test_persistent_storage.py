@@ -30,7 +30,7 @@ from dws_on_csm.model.actions import CallApi, Delete, RunScript
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.events import Event
-from dws_on_csm.model.snapshot import Dws, Goal
+from dws_on_csm.model.snapshot import Dws, RollbackTarget
 from dws_on_csm.model.step import Check, Facts, Finding, Refused, Step, StepContext
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.dws import (
@@ -1088,7 +1088,7 @@ def test_a_dws_that_was_left_closed_is_opened_by_an_install() -> None:
 
 def test_every_task_that_brings_or_takes_dws_opens_it() -> None:
     """An undeploy where nothing is left, too, and a rollback that leaves DWS as it is."""
-    goal = Goal("1", "leave", {}, (), {})
+    goal = RollbackTarget("1", "leave", {}, (), {})
     for stages in (
         STAGES,
         undeploy.stages(),

@@ -15,7 +15,7 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.domain.names import KUBECONFIG
 from dws_on_csm.model.actions import CallApi
 from dws_on_csm.model.cluster_api import ClusterError
-from dws_on_csm.model.snapshot import FileSnapshot, Goal
+from dws_on_csm.model.snapshot import FileSnapshot, RollbackTarget
 from dws_on_csm.model.step import ApiLook, Check, Facts, Step, StepContext
 from dws_on_csm.stages.access import rbac, revoke, rotate
 from dws_on_csm.stages.dws import deploy, workflow_namespace
@@ -67,7 +67,9 @@ def test_a_rollback_brings_no_kubeconfig_back_that_names_another_namespace_than_
     """The plugin would find them no more; and the namespace has to be there."""
     every = [{"namespace": "slurm", "name": "bb1"}] if busy else []
     monkeypatch.setattr("dws_on_csm.stages.dws.workflows.read", lambda cluster: every)
-    goal = Goal("1", "leave", {}, (), {"c": True, "d": True}, spaces={"c": ("slurm", "lab"), "d": ("slurm", "lab")})
+    goal = RollbackTarget(
+        "1", "leave", {}, (), {"c": True, "d": True}, spaces={"c": ("slurm", "lab"), "d": ("slurm", "lab")}
+    )
     (check,) = (one for one in rollback_procedure.stages(goal, "c")[0].steps if one.name == "spaces")
     assert isinstance(check, Check)
     look = check.look(place(site()))
@@ -173,7 +175,9 @@ def test_a_rollback_looks_once_more_right_before_a_kubeconfig_comes_that_names_a
     """Whether it is put back or made anew: a job may have been submitted, or the namespace may have gone, since the preflight."""
     former = {KUBECONFIG: FileSnapshot(KUBECONFIG, "1", "600", "slurm:slurm", "x", frozenset(), image=KUBECONFIG)}
     files, roles = {"c": {} if renew else former}, {"controller": ("c",)}
-    goal = Goal("1", "leave", files, (), {"c": True}, renew=renew, roles=roles, spaces={"c": ("slurm", "lab")})
+    goal = RollbackTarget(
+        "1", "leave", files, (), {"c": True}, renew=renew, roles=roles, spaces={"c": ("slurm", "lab")}
+    )
     writing = [
         stage
         for stage in rollback_procedure.stages(goal, "c")

@@ -15,7 +15,7 @@ from dws_on_csm.config import acceptable
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import Host
 from dws_on_csm.model import render
-from dws_on_csm.model.snapshot import Goal
+from dws_on_csm.model.snapshot import RollbackTarget
 from dws_on_csm.model.step import Check, Facts, Finding, Stage, StepContext
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.install import STAGES
@@ -137,7 +137,7 @@ def test_who_looks() -> None:
         ]
         return [finding.name for one in checks for finding in one.judge(place, None)]
 
-    back = Goal("x", "leave", {}, (), {"a": True}, True, False, False, ())
+    back = RollbackTarget("x", "leave", {}, (), {"a": True}, True, False, False, ())
     assert judged(STAGES) == judged(probes.stages()) == ["controller-unlisted"]
     assert judged(tuple(certificates.rotation(load(DEFAULT), "")[1])) == ["controller-unlisted"]
     assert judged(tuple(certificates.revocation(load(DEFAULT), "old")[1])) == ["controller-unlisted"]

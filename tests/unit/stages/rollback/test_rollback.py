@@ -33,7 +33,7 @@ from dws_on_csm.kube import objects as kube_objects
 from dws_on_csm.model import snapshot
 from dws_on_csm.model.actions import Delete, RunScript
 from dws_on_csm.model.cluster_api import ClusterError
-from dws_on_csm.model.snapshot import ABSENT, Dws, FileSnapshot, Goal, ObjectSnapshot
+from dws_on_csm.model.snapshot import ABSENT, Dws, FileSnapshot, ObjectSnapshot, RollbackTarget
 from dws_on_csm.model.step import ApiLook, Check, Facts, Finding, Refused, ShellLook, Step, StepContext
 from dws_on_csm.runner import past_runs as runner_past_runs
 from dws_on_csm.runner import run as runner_run
@@ -241,7 +241,7 @@ def test_what_there_is_of_dws_is_looked_at_again_right_before_it_goes(
     now = {"tag": "0.0.20", "unfinished": "", "namespace": True, "traces": ["D"], "crds": {}}
     later = now if same else {**now, "tag": "0.1.12"}
     monkeypatch.setattr("dws_on_csm.stages.dws.installed.read", lambda cluster: later)
-    goal = Goal("1", dws, {}, (), {}, now=now)
+    goal = RollbackTarget("1", dws, {}, (), {}, now=now)
     wanted = load(write(tmp_path, MINIMAL))
     # of an install there is DWS to go, or there is none: then it is looked at when DWS is to come
     for there in (now, {**now, "tag": wanted.versions.dws}):
@@ -429,7 +429,7 @@ def test_a_fingerprint_is_of_what_lasts() -> None:
 @pytest.mark.parametrize("slurm", [True, False])
 def test_a_slurm_side_that_stays_is_not_judged(slurm: bool) -> None:
     """Where DWS alone comes back, what stands in the way on controllers and nodes stands in nobody's way."""
-    goal = Goal("1", "install", {}, (), {"slurmctl": True}, slurm=slurm)
+    goal = RollbackTarget("1", "install", {}, (), {"slurmctl": True}, slurm=slurm)
     first, *_ = procedure.stages(goal, "/etc/slurm/slurm.conf")
     judged = {step.name for step in first.steps}
     assert {"cluster", "registry", "workflows"} <= judged
@@ -527,7 +527,7 @@ def test_what_was_there_before_the_run_is_at_hand_for_the_install(
 
 def test_objects_are_brought_back_wherever_dws_comes_back() -> None:
     """Behind the removal of another version, and before the install that puts them back."""
-    goal = Goal("1", "install", {}, (), {"c": True})
+    goal = RollbackTarget("1", "install", {}, (), {"c": True})
     stages = {
         stage.name: [step.name for step in stage.steps] for stage in procedure.stages(goal, "/etc/slurm/slurm.conf")
     }
@@ -578,7 +578,7 @@ def test_a_goal_is_of_the_records_that_are_there(
     def seen() -> str:
         return local_host.run(unchanged.records(), deadline=60.0).out.decode().strip()
 
-    goal = Goal("1", "leave", {}, (), {"c": True}, records={} if what == "unread" else {"h": seen()})
+    goal = RollbackTarget("1", "leave", {}, (), {"c": True}, records={} if what == "unread" else {"h": seen()})
     first, *_ = procedure.stages(goal, "/etc/slurm/slurm.conf")
     (check,) = (one for one in first.steps if one.name == f"runs-{role}")
     assert isinstance(check, Check)
@@ -589,7 +589,7 @@ def test_a_goal_is_of_the_records_that_are_there(
 
 
 SERVED = snapshot.ObjectSnapshot(CRD, None, frozenset())
-OFF = Goal("1", "leave", {}, (), {"c": False}, slurm=True, off=True)
+OFF = RollbackTarget("1", "leave", {}, (), {"c": False}, slurm=True, off=True)
 
 
 @pytest.mark.parametrize(
@@ -602,10 +602,12 @@ OFF = Goal("1", "leave", {}, (), {"c": False}, slurm=True, off=True)
             replace(OFF, slurm=False, pods=(ObjectSnapshot("/apis/apps/v1/x", None, frozenset()),)),
             ["pods", "slurmctld"],
         ),
-        (Goal("1", "leave", {}, (SERVED,), {"c": True}), ["objects"]),
+        (RollbackTarget("1", "leave", {}, (SERVED,), {"c": True}), ["objects"]),
     ],
 )
-def test_dws_is_closed_before_jobs_lose_what_they_need_and_opened_at_the_end(goal: Goal, around: list[str]) -> None:
+def test_dws_is_closed_before_jobs_lose_what_they_need_and_opened_at_the_end(
+    goal: RollbackTarget, around: list[str]
+) -> None:
     """As in an undeploy: closed, looked at, taken away, opened; a rollback that takes nothing from jobs does not close it."""
     files = {"c": {LUA: FileSnapshot(LUA, "r", "644", "root:root", ABSENT, frozenset())}}
     for made, more in ((goal, []), (replace(goal, files=files, roles={"controller": ("c",)}), ["plugin"] * goal.off)):
@@ -617,21 +619,23 @@ def test_dws_is_closed_before_jobs_lose_what_they_need_and_opened_at_the_end(goa
         for name in (around[0], *more):
             checks = [one.name for one in stages[name].steps if isinstance(one, Check)]
             assert checks[:2] == ["workflows", "jobs"]
-    unharmed = procedure.stages(Goal("1", "leave", {}, (), {"c": True}, slurm=True), "/etc/slurm/slurm.conf")
+    unharmed = procedure.stages(RollbackTarget("1", "leave", {}, (), {"c": True}, slurm=True), "/etc/slurm/slurm.conf")
     assert "close" not in [stage.name for stage in unharmed]
 
 
 @pytest.mark.parametrize(
     ("goal", "guarded"),
     [
-        (Goal("1", "leave", {}, (), {"c": False}, slurm=True, off=True), ["preflight", "slurm"]),
-        (Goal("1", "remove", {}, (), {"c": False}, slurm=True, off=True), ["preflight", "slurm", "undeploy"]),
-        (Goal("1", "install", {}, (), {"c": True}, version="0.0.20"), ["preflight", "replace", "deploy"]),
-        (Goal("1", "leave", {}, (SERVED,), {"c": True}), ["preflight", "objects"]),
-        (Goal("1", "leave", {}, (), {"c": True}, slurm=True), ["preflight"]),
+        (RollbackTarget("1", "leave", {}, (), {"c": False}, slurm=True, off=True), ["preflight", "slurm"]),
+        (RollbackTarget("1", "remove", {}, (), {"c": False}, slurm=True, off=True), ["preflight", "slurm", "undeploy"]),
+        (RollbackTarget("1", "install", {}, (), {"c": True}, version="0.0.20"), ["preflight", "replace", "deploy"]),
+        (RollbackTarget("1", "leave", {}, (SERVED,), {"c": True}), ["preflight", "objects"]),
+        (RollbackTarget("1", "leave", {}, (), {"c": True}, slurm=True), ["preflight"]),
     ],
 )
-def test_jobs_and_workflows_are_looked_at_again_before_what_they_need_goes(goal: Goal, guarded: list[str]) -> None:
+def test_jobs_and_workflows_are_looked_at_again_before_what_they_need_goes(
+    goal: RollbackTarget, guarded: list[str]
+) -> None:
     """Before slurm.conf loses the burst buffer, before DWS goes, and before a kind or what serves it does."""
     stages = procedure.stages(goal, "/etc/slurm/slurm.conf")
     names_of = {stage.name: [one.name for one in stage.steps if isinstance(one, Check)] for stage in stages}
@@ -646,14 +650,14 @@ def test_jobs_and_workflows_are_looked_at_again_before_what_they_need_goes(goal:
 @pytest.mark.parametrize(
     ("goal", "refused"),
     [
-        (Goal("1", "remove", {}, (), {}), True),
-        (Goal("1", "install", {}, (), {}), True),
-        (Goal("1", "leave", {}, (SERVED,), {}), True),
-        (Goal("1", "leave", {}, (), {}, pods=(SERVED,)), True),
-        (Goal("1", "leave", {}, (), {}), False),
+        (RollbackTarget("1", "remove", {}, (), {}), True),
+        (RollbackTarget("1", "install", {}, (), {}), True),
+        (RollbackTarget("1", "leave", {}, (SERVED,), {}), True),
+        (RollbackTarget("1", "leave", {}, (), {}, pods=(SERVED,)), True),
+        (RollbackTarget("1", "leave", {}, (), {}), False),
     ],
 )
-def test_a_rollback_is_not_done_by_half_for_a_limit(site: Site, goal: Goal, refused: bool) -> None:
+def test_a_rollback_is_not_done_by_half_for_a_limit(site: Site, goal: RollbackTarget, refused: bool) -> None:
     """Where the cluster has to be as it was, the master is not left out: else Slurm would be as before, and DWS as it is now."""
     first, *_ = procedure.stages(goal, "/etc/slurm/slurm.conf")
     there = Facts({installed.FACT.name: {"m": {**NONE, "namespace": True, "crds": {}}}})
@@ -675,7 +679,7 @@ def test_a_rollback_is_not_done_by_half_for_a_limit(site: Site, goal: Goal, refu
 def test_a_goal_is_of_the_dws_that_is_there(site: Site, dws: Dws) -> None:
     """Whether DWS goes or comes was decided by what was there: where somebody has brought another one since, it refuses."""
     now = {**THERE, "namespace": True, "crds": {}}
-    first, *_ = procedure.stages(Goal("1", dws, {}, (), {"c": True}, now=now), "/etc/slurm/slurm.conf")
+    first, *_ = procedure.stages(RollbackTarget("1", dws, {}, (), {"c": True}, now=now), "/etc/slurm/slurm.conf")
     checks = {one.name: one for one in first.steps}
     check = checks["since-dws"]
     assert isinstance(check, Check) and "installed" in checks
@@ -703,7 +707,7 @@ def test_a_slurm_conf_that_is_edited_after_the_preflight_stays(site: Site, text:
     known = FileSnapshot(
         CONF, "1", "644", "root:root", _sum("plain\n"), frozenset({_sum("enabled\n")}), b"plain\n", CONF
     )
-    goal = Goal("1", "leave", {"c": {CONF: known}}, (), {"c": False}, slurm=True)
+    goal = RollbackTarget("1", "leave", {"c": {CONF: known}}, (), {"c": False}, slurm=True)
     (stage,) = (one for one in procedure.stages(goal, CONF) if one.name == "slurm")
     (step,) = (one for one in stage.steps if one.name == "conf")
     assert isinstance(step, Step) and step.change and step.read
@@ -723,7 +727,7 @@ def test_a_slurm_conf_that_is_edited_after_the_preflight_stays(site: Site, text:
 def test_a_plugin_is_loaded_before_it_comes_back_where_slurmctld_uses_it(site: Site, used: bool) -> None:
     """One that does not load, and that nobody used, comes back as it was: a rollback does not fail for it for ever."""
     known = FileSnapshot(LUA, "1", "644", "root:root", _sum("old\n"), frozenset({_sum("new\n")}), b"old\n", LUA)
-    goal = Goal("1", "leave", {"c": {LUA: known}}, (), {"c": used}, roles={"controller": ("c",)})
+    goal = RollbackTarget("1", "leave", {"c": {LUA: known}}, (), {"c": used}, roles={"controller": ("c",)})
     (stage,) = files.files(goal, "plugin", "controller", set())
     (step,) = stage.steps
     assert isinstance(step, Step) and step.change and step.read

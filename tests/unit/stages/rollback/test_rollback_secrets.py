@@ -23,7 +23,7 @@ from dws_on_csm.engine.host_script import compile_actions
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Put, Remove
 from dws_on_csm.model.secret import Secret
-from dws_on_csm.model.snapshot import Goal
+from dws_on_csm.model.snapshot import RollbackTarget
 from dws_on_csm.model.step import Check, Constant, Facts, ShellLook, Step, StepContext
 from dws_on_csm.stages.access.kubeconfig import certificate as pem_of
 from dws_on_csm.stages.access.revocation_proof import _parse_kept
@@ -191,11 +191,11 @@ class Linked:
             patch.setattr("dws_on_csm.commands.history.rollback.STATE", self.state)
             return rollback.record_script(self.site, "r1", self.site.slurm.conf if conf is None else conf)
 
-    def goal(self, revoked: Sequence[str] = ()) -> tuple[Goal, list[str], bool]:
+    def goal(self, revoked: Sequence[str] = ()) -> tuple[RollbackTarget, list[str], bool]:
         """What a rollback of r1 wants of its files."""
         known = rollback_target.AccessNow(certificate("ca", 9, OURS), None, frozenset(revoked))
         files, said, anew = rollback_target.file_targets(self.site, "c", parse_host_record(self.lines()), True, known)
-        return Goal("r1", "leave", {"c": files}, (), {"c": True}, roles={"controller": ("c",)}), said, anew
+        return RollbackTarget("r1", "leave", {"c": files}, (), {"c": True}, roles={"controller": ("c",)}), said, anew
 
     def look(self, item: Step | Check) -> object:
         """What a step or check finds."""
@@ -331,7 +331,7 @@ def test_what_a_run_wrote_as_a_secret_is_one(linked: Linked) -> None:
 def test_files_with_the_same_name_are_two_steps(linked: Linked) -> None:
     """A step's name is the file's own, where no other file has it."""
     found = parse_host_record([f"image r1 600 a:b aaa - {path}" for path in ("/a/x", "/b/x", "/b/y")]).files
-    goal = Goal("r1", "leave", {"c": found}, (), {"c": True}, roles={"controller": ("c",)})
+    goal = RollbackTarget("r1", "leave", {"c": found}, (), {"c": True}, roles={"controller": ("c",)})
     (stage,) = files.files(goal, "plugin", "controller", set())
     assert [step.name for step in stage.steps] == ["/a/x", "/b/x", "y"]
 

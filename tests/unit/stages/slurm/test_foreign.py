@@ -96,7 +96,7 @@ def test_one_that_nothing_uses_is_asked_about() -> None:
     lua, conf = (taken(there(OWN_LUA, OWN_CONF), name)[0] for name in ("lua", "conf"))
     assert lua.words.startswith("/etc/slurm/burst_buffer.lua of the site's own on slurmctl, ")
     assert conf.words.startswith("/etc/slurm/burst_buffer.conf of the site's own on slurmctl, ")
-    assert lua.agreed != taken(there(OWN_LUA + "x = 1\n"), "lua")[0].agreed
+    assert lua.confirmed != taken(there(OWN_LUA + "x = 1\n"), "lua")[0].confirmed
     assert taken(there(OURS + "-- edited\n", "Directive=DW\n"), "lua") == taken(there(), "conf") == ()
 
 
@@ -204,6 +204,6 @@ def test_an_undeploy_says_what_it_did_not_install() -> None:
     have = ["/etc/slurm/burst_buffer.lua", "/etc/slurm/slurm-dws.kubeconfig"]
     all_, own = files.removals(there(OWN_LUA), have, [])
     assert "burst_buffer.lua of the site's own on slurmctl, which is not the plugin of DWS" in own.words
-    assert own.agreed != files.removals(there(OWN_LUA + "x = 1\n"), have, [])[1].agreed
+    assert own.confirmed != files.removals(there(OWN_LUA + "x = 1\n"), have, [])[1].confirmed
     assert files.removals(there(OURS), have, []) == (all_,)
     assert {one.name for one in deactivate.FILES.steps} >= {"lua", "conf"}, "what `foreign` asks for is looked at"
