@@ -38,7 +38,7 @@ def doctor(site: Site, bundle: str | None, as_json: bool) -> int:
         else:
             printed(_rows(reading, diagnosis))
         written = archive is None or _written(archive, reading, diagnosis)
-    return FAILED if diagnosis.found or not written else CONVERGED
+    return FAILED if diagnosis.findings or not written else CONVERGED
 
 
 def _unwritable(archive: Path) -> str:
@@ -67,7 +67,7 @@ def _written(archive: Path, reading: Reading, diagnosis: Diagnosis) -> bool:
 
 
 def _rows(reading: Reading, diagnosis: Diagnosis) -> Iterator[Row]:
-    for host, findings in groupby(_folded(diagnosis.found), key=lambda finding: finding.host):
+    for host, findings in groupby(_folded(diagnosis.findings), key=lambda finding: finding.host):
         yield [(host, "bold")]
         for finding in (at.finding for at in findings):
             yield [("  ✗ ", "bold red"), (finding.name, "bold red")]
@@ -83,9 +83,9 @@ def _rows(reading: Reading, diagnosis: Diagnosis) -> Iterator[Row]:
 
 
 def _last_row(reading: Reading, diagnosis: Diagnosis) -> Row:
-    sizes = f"  {plural(diagnosis.looked, 'check')} on {plural(len(reading.sessions.open()), 'host')}"
-    if diagnosis.found:
-        return [("✗ ", "bold red"), (f"{plural(len(diagnosis.found), 'finding')}", "bold red"), (sizes, "dim")]
+    sizes = f"  {plural(diagnosis.checks, 'check')} on {plural(len(reading.sessions.open()), 'host')}"
+    if diagnosis.findings:
+        return [("✗ ", "bold red"), (f"{plural(len(diagnosis.findings), 'finding')}", "bold red"), (sizes, "dim")]
     if diagnosis.unseen:
         return [("? ", "magenta"), ("No problems found, but not everything could be checked.", "bold"), (sizes, "dim")]
     return [("✓ ", "green"), ("No problems found.", "bold"), (sizes, "dim")]

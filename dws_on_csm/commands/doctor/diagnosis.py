@@ -44,20 +44,20 @@ class Unseen:
 class Diagnosis:
     """All findings; those that the site file accepts by name; checks that could not be made; notes; how many checks there were."""
 
-    found: tuple[HostFinding, ...]
+    findings: tuple[HostFinding, ...]
     accepted: tuple[HostFinding, ...]
     unseen: tuple[Unseen, ...]
     notes: tuple[str, ...]
-    looked: int
+    checks: int
 
 
 def records(diagnosis: Diagnosis) -> Iterator[dict[str, object]]:
     """The diagnosis as JSON objects: findings, checks that could not be made, a summary."""
-    for accepted, findings in ((False, diagnosis.found), (True, diagnosis.accepted)):
+    for accepted, findings in ((False, diagnosis.findings), (True, diagnosis.accepted)):
         for at in findings:
             fields = {"name": at.finding.name, "text": at.finding.text, "fix": at.finding.fix}
             yield {"event": "finding", "host": at.host, **fields, "accepted": accepted}
     for unseen in diagnosis.unseen:
         yield {"event": "unseen", "host": unseen.host, "step": unseen.step, "why": unseen.why}
-    counts = {"findings": len(diagnosis.found), "accepted": len(diagnosis.accepted), "unseen": len(diagnosis.unseen)}
-    yield {"event": "summary", "exit": 1 if diagnosis.found else 0, **counts, "looked": diagnosis.looked}
+    counts = {"findings": len(diagnosis.findings), "accepted": len(diagnosis.accepted), "unseen": len(diagnosis.unseen)}
+    yield {"event": "summary", "exit": 1 if diagnosis.findings else 0, **counts, "looked": diagnosis.checks}

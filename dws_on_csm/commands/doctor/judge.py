@@ -25,26 +25,26 @@ def diagnosed(reading: Reading) -> Diagnosis:
     """Judge everything that was read, and measure the hosts' clocks."""
     run = reading.run
     results: list[HostFinding | Unseen] = [*_unreachable(reading), *clocks(measured(reading))]
-    looked = 0
+    checks = 0
     for key, item in keyed(run.stages).items():
         for host in filter(run.site.active, run.hosts.get(item.role, ())):
-            looked += 1
+            checks += 1
             results += _judged(run, key, item, host)
     order = {host.name: number for number, host in enumerate(run.site.hosts())}
     findings = _once(result for result in results if isinstance(result, HostFinding))
     findings.sort(key=lambda finding: order.get(finding.host, -1))
     accepted = tuple(finding for finding in findings if finding.finding.name in run.site.accept)
     return Diagnosis(
-        found=tuple(finding for finding in findings if finding not in accepted),
+        findings=tuple(finding for finding in findings if finding not in accepted),
         accepted=accepted,
         unseen=tuple(result for result in results if isinstance(result, Unseen)),
         notes=tuple(_notes(reading)),
-        looked=looked,
+        checks=checks,
     )
 
 
 def _once(findings: Iterable[HostFinding]) -> list[HostFinding]:
-    """Where two judges say the same, the first of them alone."""
+    """The findings; of two judges that report the same problem, the first one's alone."""
     first: dict[tuple[str, str, str], HostFinding] = {}
     for finding in findings:
         alone = finding.finding.name in ALONE

@@ -64,7 +64,7 @@ def _judge_reach(ctx: StepContext, found: Value) -> Sequence[Finding]:
     host, file = ctx.host, names.KUBECONFIG
     findings = [_token(ctx, path) for path in found["token"]]
     if "there" in found and "readable" not in found:
-        text = f"{file} on {host} is not readable for {found['user']}, the account of the plugin, so {SBATCH_FAILS}"
+        text = f"{found['user']} cannot read {file} on {host}; the plugin runs as {found['user']}, so {SBATCH_FAILS}"
         findings.append(Finding("kubeconfig-unreadable", text, run_repair(ctx, "access")))
     if "code" in found and controller.found(ctx)["kubectl"]:
         findings += _answered(ctx, found)
@@ -84,26 +84,27 @@ def _token(ctx: StepContext, path: str) -> Finding:
 def _answered(ctx: StepContext, found: Value) -> Iterator[Finding]:
     """The first thing that is wrong with kubectl's call: kubeconfig, connection, the server's answer, its speed."""
     host, seconds, fix = ctx.host, found["milliseconds"] / 1000, run_repair(ctx, "access")
-    message = found.get("said", "") or f"exit code {found['code']}"
+    said = found.get("said", "")
+    message = f"kubectl says: {said}" if said else f"kubectl ended with exit code {found['code']}"
     if "asked" not in found and found["code"] not in ("0", TIMED_OUT):
-        text = f"kubectl cannot use the kubeconfig on {host}, so {SBATCH_FAILS}; kubectl says: {message}"
+        text = f"kubectl cannot use the kubeconfig on {host}, so {SBATCH_FAILS}; {message}"
         yield Finding("kubeconfig-broken", text, fix)
     elif "status" not in found:
         server = (
             ctx.facts.found.get("access.kubeconfig", {}).get(host, {}).get("server", "the server in its kubeconfig")
         )
-        text = f"kubectl on {host} gets no answer from {server}, so {SBATCH_FAILS}; kubectl says: {message}"
+        text = f"kubectl on {host} gets no answer from {server}, so {SBATCH_FAILS}; {message}"
         check = "run `kubectl get --raw /readyz` on the master. If the API server responds there, "
         check += f"correct access.server in the site file and {fix}"
         yield Finding("api-unreachable", text, check)
     elif found["status"] != "200":
-        text = f"the API server rejects the kubeconfig on {host} (HTTP {found['status']}), so {SBATCH_FAILS}: {message}"
+        text = f"the API server rejects the kubeconfig on {host} (HTTP {found['status']}), so {SBATCH_FAILS}; {message}"
         yield Finding("kubeconfig-refused", text, fix)
     elif found["milliseconds"] >= SLOW:
         text = f"kubectl on {host} is slow: the fastest of three calls took {seconds:.1f} s. "
         text += "Every sbatch with #DW lines waits for such a call, and other Slurm commands may time out meanwhile"
-        check = "check the load and the disks of the master (API server, etcd), and the network between it and "
-        yield Finding("api-slow", text, check + host)
+        fix = f"check the load and the disks of the master (API server, etcd), and its network to {host}"
+        yield Finding("api-slow", text, fix)
 
 
 # --- whether the plugin's file on the controller loads

@@ -59,8 +59,8 @@ def applied(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     if missing := have["missing"]:
         text = f"objects of DWS are missing: {first_few(missing)}"
         yield Finding("objects-missing", text, run_repair(ctx, "deploy"))
-    if odd := have["not as rendered"]:
-        text = f"{len(odd)} objects of DWS differ from its manifests: {first_few(odd)}"
+    if differing := have["not as rendered"]:
+        text = f"objects of DWS differ from its manifests: {first_few(differing)}"
         yield Finding("objects-differ", text, run_repair(ctx, "deploy"))
 
 
@@ -89,11 +89,11 @@ def admits(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
 
 
 def closed(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    """DWS that an interrupted run left closed; while a run is at work, DWS may be closed."""
+    """DWS that an interrupted run left closed; during a run, DWS may be closed."""
     if ctx.facts.one(AT_WORK):
         return
     text = "DWS is closed: an interrupted run left the ValidatingWebhookConfiguration "
-    text += f"{persistent_storage.CLOSED}, with which the API server rejects new Workflows, so {SBATCH_FAILS}"
+    text += f"{persistent_storage.CLOSED}, which makes the API server reject new Workflows, so {SBATCH_FAILS}"
     fix = "run `invoke install` (or `invoke undeploy`), which reopens it; or only reopen it: "
     fix += f"`kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}` on {ctx.host}"
     yield Finding("dws-closed", text, fix)

@@ -9,13 +9,11 @@ from typing import Any
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import console
 from dws_on_csm.display.progress import fold
-from dws_on_csm.model.errors import DeadlineExceeded, Lost, Unreachable
+from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import current
 from dws_on_csm.runner import journal, past_runs
 from dws_on_csm.runner.interrupt import read_only
 from dws_on_csm.runner.past_runs import Past
-
-BROKEN = (Unreachable, Lost, DeadlineExceeded)
 
 
 def show(site: Site, name: str, as_json: bool) -> int:
@@ -23,7 +21,7 @@ def show(site: Site, name: str, as_json: bool) -> int:
     try:
         with read_only():
             runs = past_runs.runs(site)
-    except BROKEN as error:
+    except RemoteError as error:
         console.note(f"{site.master.host.name}: {error}")
         return 1
     runs = [run for run in runs if name in ("", run.id)]

@@ -177,11 +177,11 @@ def told(evil: str) -> dict[str, Callable[[], object]]:
     finding = Finding("name", evil, evil)
     reading: Any = type("Reading", (), {"sessions": type("S", (), {"open": lambda self: []})()})()
     diagnosis = Diagnosis(
-        found=(HostFinding("m", finding),),
+        findings=(HostFinding("m", finding),),
         unseen=(Unseen("m", "a.b", evil),),
         accepted=(HostFinding("m", finding),),
         notes=(evil,),
-        looked=1,
+        checks=1,
     )
     run = Past(evil, evil, evil, 1.0, 1, evil, {evil: [evil]}, unread=[evil])
     certificate = Status(evil, evil, evil, evil, evil, 1, evil, True, evil, evil, evil, evil, (Problem(evil, evil),))
