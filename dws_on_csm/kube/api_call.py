@@ -1,4 +1,4 @@
-"""One call of the Kubernetes API: asked, asked again where the server puts it off, and its answer read. Raises ClusterError."""
+"""One call of the Kubernetes API over HTTP: the request, its retry, and its answer within limits. Raises ClusterError."""
 
 from __future__ import annotations
 
@@ -17,43 +17,44 @@ JSON = "application/json"
 Request = tuple[str, str, Mapping[str, str], Mapping[str, Any] | None, str]
 """Method, path, query, body, the body's content type."""
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-"""What is asked for where the objects' metadata is enough (Kubernetes 1.15 and later)."""
+"""The content type for objects' metadata alone (Kubernetes 1.15 and later)."""
 ANSWER = 60.0  # seconds within which the API server answers a request
 LIMIT = 64_000_000
-"""Bytes of an answer that is read as a whole: the largest of a real site has a tenth of it."""
+"""Bytes of the longest answer: ten times the largest of a real site."""
 LONGEST = 16_000_000
-"""Bytes of an event of a watch: etcd takes objects of a tenth of it."""
+"""Bytes of the longest event of a watch: ten times the largest object that etcd stores."""
 DEEP = 100
-"""Levels of objects and lists within each other in an answer: what goes through one calls itself for each."""
+"""Levels of objects and lists inside each other in an answer: code that walks through it is recursive."""
 WORDS = 2000
-"""Characters that are kept of what an API server gives as its reason."""
-PIECE = 1 << 16  # bytes of an answer that are read at once
+"""Characters of an API server's error message that are kept."""
+PIECE = 1 << 16  # bytes of an answer that are read at a time
 NOT_FOUND, LATER = 404, 429
 RUN = "Dws-On-Csm-Run"
-"""The header by which a request that changes something names its run: see api_relay.py."""
+"""The header that names the run of a request that changes something; see api_relay.py."""
 
 
-def must_open(client: Any, request: Request, seconds: float = ANSWER) -> urllib3.HTTPResponse:
-    """The response to a request that is no failure, its body still to be read."""
-    response = opened(client, request, seconds)
+def open_success(client: Any, request: Request, seconds: float = ANSWER) -> urllib3.HTTPResponse:
+    """The response to a request that succeeded; its body is unread."""
+    response = open_response(client, request, seconds)
     if response.status != 200:
-        raise ClusterError(response.status, message(read(response)))
+        raise ClusterError(response.status, error_message(read_body(response)))
     return response
 
 
-def opened(client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse:
-    """The response to a request, its body still to be read. What the server puts off is asked again when it says.
+def open_response(client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse:
+    """The response to a request; its body is unread. Where the server asks for a later retry, the request is sent again then.
 
-    It does so, having done nothing, with the first list of a CRD's objects after that CRD has changed, or when busy.
+    The server asks for it, and has done nothing, when it is busy, and for the first list of a CRD's objects after a change of
+    the CRD.
     """
-    ends = time.monotonic() + ANSWER
+    deadline_at = time.monotonic() + ANSWER
     while True:
         answer = _once(client, request, seconds)
         later = answer.headers.get("Retry-After", "")
         number = later.isascii() and later.isdigit() and len(later) < 6
-        if answer.status != LATER or not number or time.monotonic() + int(later) > ends:
+        if answer.status != LATER or not number or time.monotonic() + int(later) > deadline_at:
             return answer
-        read(answer)
+        read_body(answer)
         time.sleep(int(later))
 
 
@@ -63,7 +64,7 @@ def _once(client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse
     try:
         return _sent(client, request, seconds)
     except (Lost, Unreachable, DeadlineExceeded, SSHException, OSError, urllib3.exceptions.HTTPError) as error:
-        raise ClusterError(0, f"no answer to {request[0]} {request[1]}: {error}") from error
+        raise ClusterError(0, f"the API server did not answer {request[0]} {request[1]}: {error}") from error
 
 
 def _sent(client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse:
@@ -76,98 +77,100 @@ def _sent(client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse
     except urllib3.exceptions.ProtocolError:
         if method != "GET":
             raise
-        # A kept connection that ends while it is being used again: what only reads may ask once more.
+        # A kept connection ended while it was reused. Only a read may be sent again.
         response = client.call_api(*serialized, _request_timeout=seconds)
     answer: urllib3.HTTPResponse = response.response
     return answer
 
 
-def read(response: urllib3.HTTPResponse) -> bytes:
-    """The whole body of a response, as long as it has no more than LIMIT bytes."""
+def read_body(response: urllib3.HTTPResponse) -> bytes:
+    """The complete body of a response, of at most LIMIT bytes."""
     content = bytearray()
-    for piece in pieces(response, "answer"):
+    for piece in body_pieces(response, "answer"):
         content += piece
         if len(content) > LIMIT:
-            dropped(response)
+            drop(response)
             raise ClusterError(
-                0, f"the API server answered more than {LIMIT // 1_000_000} MB, and was not read any further"
+                0, f"the API server's answer has more than {LIMIT // 1_000_000} MB; the rest was not read"
             )
     return bytes(content)
 
 
-def pieces(response: urllib3.HTTPResponse, what: str) -> Iterator[bytes]:
-    """A body as it comes, never more than PIECE bytes of it at once; not unpacked, since nothing packed was asked for.
+def body_pieces(response: urllib3.HTTPResponse, what: str) -> Iterator[bytes]:
+    """A body as it comes, at most PIECE bytes at a time, without decompression, since no request asks for any.
 
-    How long it may take is seen to where it comes in: see kubeproxy.
+    proxy.py limits the time.
     """
     try:
         yield from response.stream(amt=PIECE, decode_content=False)
     except (OSError, urllib3.exceptions.HTTPError) as error:
-        raise ClusterError(0, f"the {what} broke off: {error}") from error
+        raise ClusterError(0, f"the {what} is incomplete: {error}") from error
 
 
-def dropped(response: urllib3.HTTPResponse) -> None:
-    """Nothing more of it is read: its connection is in the middle of an answer, so it is not used again."""
+def drop(response: urllib3.HTTPResponse) -> None:
+    """Stop reading a response. Its connection is in the middle of an answer, so it is closed."""
     response.close()
     response.release_conn()
 
 
 LISTS = frozenset({"groups", "items", "resources", "versions"})
-"""What lists and discovery have their parts under."""
+"""The keys of lists in lists of objects and in discovery."""
 
 
-def parsed(content: bytes) -> Json:
-    """What an answer in JSON says: an object, as all of the API's are."""
+def parse(content: bytes) -> Json:
+    """An answer in JSON: an object, as all of the API's answers are."""
     try:
-        found = json.loads(content)
+        answer = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ClusterError(0, f"the answer is no JSON: {content[:200].decode(errors='replace')}") from error
-    if not isinstance(found, dict) or _deep(found):
-        raise ClusterError(0, f"the answer is no object of the API: {content[:200].decode(errors='replace')}")
-    # Go writes a list that nobody has begun as null: that of a CRD's group, until the first of its kinds is served
-    return {key: [] if some is None and key in LISTS else some for key, some in found.items()}
+        raise ClusterError(
+            0, f"the API server's answer is not JSON: {content[:200].decode(errors='replace')}"
+        ) from error
+    if not isinstance(answer, dict) or _deep(answer):
+        raise ClusterError(0, f"the API server's answer is not an API object: {content[:200].decode(errors='replace')}")
+    # Go writes an unset list as null: that of a CRD's group, until the first of its kinds is served
+    return {key: [] if value is None and key in LISTS else value for key, value in answer.items()}
 
 
 def _deep(value: Any) -> bool:
     level = [value]
     for _ in range(DEEP):
-        inner = (one.values() if isinstance(one, dict) else one for one in level)
-        level = [one for some in inner for one in some if isinstance(one, dict | list)]
+        inner = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [value for values in inner for value in values if isinstance(value, dict | list)]
         if not level:
             return False
     return True
 
 
-def message(content: bytes) -> str:
-    """The server's own words: of a Status object, or of the proxy in between."""
+def error_message(content: bytes) -> str:
+    """The server's own error message: from a Status object, or from kubectl proxy."""
     try:
         return str(json.loads(content)["message"])[:WORDS]
     except MALFORMED:
         return content[:WORDS].decode(errors="replace").strip()
 
 
-def outrun(status: int, content: bytes) -> str:
-    """Why the master did not pass the request on: its run has lost the site's lock. "" where it did."""
-    found = parsed(content) if status == CONFLICT and b'"LockLost"' in content else {}
-    return str(found.get("message"))[:WORDS] if found.get("reason") == "LockLost" else ""
+def lock_lost(status: int, content: bytes) -> str:
+    """Why the master refused the request: its run has lost the site's lock. "" where the master passed it on."""
+    answer = parse(content) if status == CONFLICT and b'"LockLost"' in content else {}
+    return str(answer.get("message"))[:WORDS] if answer.get("reason") == "LockLost" else ""
 
 
 def events(response: urllib3.HTTPResponse) -> Iterator[Json]:
     """The events of a watch, one JSON object a line."""
     rest = b""
-    for piece in pieces(response, "watch"):
+    for piece in body_pieces(response, "watch"):
         *lines, rest = (rest + piece).split(b"\n")
         yield from map(_event, lines)
         if len(rest) > LONGEST:
-            raise ClusterError(0, f"the API server told of something with more than {LONGEST // 1_000_000} MB")
+            raise ClusterError(0, f"the API server sent an event of more than {LONGEST // 1_000_000} MB")
 
 
 def _event(line: bytes) -> Json:
-    event = parsed(line)
-    found = event.get("object")
-    if not isinstance(found, dict):
-        raise ClusterError(0, f"the API server told of no object: {line[:200].decode(errors='replace')}")
+    event = parse(line)
+    changed = event.get("object")
+    if not isinstance(changed, dict):
+        raise ClusterError(0, f"the API server sent an event without an object: {line[:200].decode(errors='replace')}")
     if event.get("type") == "ERROR":
-        code = found.get("code")
-        raise ClusterError(code if isinstance(code, int) else 0, str(found.get("message", ""))[:WORDS])
+        code = changed.get("code")
+        raise ClusterError(code if isinstance(code, int) else 0, str(changed.get("message", ""))[:WORDS])
     return event

@@ -1,11 +1,12 @@
-"""Runs on the master, not here, by any Python from 3.6: `kubectl proxy` in a folder of root's alone, and the way to it.
+"""Runs on the master, with Python 3.6 or later: `kubectl proxy` in a folder of root's alone, and a relay to it.
 
-serve STATE COMMAND...   starts COMMAND (kubectl proxy) on a socket in a new folder, says `ready SOCKET` on stderr, and then
-                         relays between stdin and stdout and that socket. When stdin ends, COMMAND and the folder are gone.
-join STATE SOCKET        says `ready SOCKET`, and relays.
+serve STATE COMMAND...   starts COMMAND (kubectl proxy) on a socket in a new folder, writes `ready SOCKET` to stderr, and then
+                         relays between stdin and stdout and that socket. When stdin ends, it ends COMMAND and removes the folder.
+join STATE SOCKET        writes `ready SOCKET`, and relays.
 
-A request that changes something names its run, once that has the site's lock, which is in STATE: it is passed on only while
-that run has it, as a script begins only then (templates/lib/fence.sh). Meanwhile no other run's script begins here.
+Once a run has the site's lock (in STATE), each of its requests that changes something names the run. The relay passes such a
+request on only while that run has the lock, as a script begins only then (templates/lib/fence.sh). Until the answer no other
+run's script begins here.
 """
 
 import ctypes
@@ -27,25 +28,25 @@ from typing import IO
 KILLED_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 WOKEN, WAKE = os.pipe()
-"""A signal is a byte here, too: one that comes right before stdin is waited for would else be seen to with the next byte."""
+"""Each signal writes a byte here. A signal right before select() would else be handled with the next byte of stdin."""
 
 
 CHANGES = re.compile(rb"(POST|PUT|PATCH|DELETE) ")
 RUN = re.compile(rb"\r\ndws-on-csm-run: *([^\r\n]*)\r\n", re.IGNORECASE)
 PATIENCE = 5.0
-"""Seconds within which the rest of a request's head comes."""
+"""Seconds to wait for the rest of a request's head."""
 
 
 class Fence:
-    """Lets requests by that change something. From `outrun` to `answered` the lock on `busy` is held for one that does."""
+    """Lets requests pass that change something. From `lock_lost` to `answered` it holds the file lock on `busy`."""
 
     def __init__(self, state: str) -> None:
         self.state = state
         self.gate = -1
         self.closing = threading.Lock()
 
-    def outrun(self, head: bytes) -> str:
-        """Why a request must not be passed on: its run has lost the site's lock. "" where it may."""
+    def lock_lost(self, head: bytes) -> str:
+        """Why a request must not pass: its run has lost the site's lock. "" where it may pass."""
         found = RUN.search(head)
         if not found:
             return ""
@@ -61,7 +62,7 @@ class Fence:
         return b" took it with run ".join((lines[0], b"".join(lines[2:3]))).decode(errors="replace")
 
     def answered(self) -> None:
-        """The API server has seen to the request."""
+        """Release the file lock: the API server has answered the request."""
         with self.closing:
             gate, self.gate = self.gate, -1
             if gate >= 0:
@@ -69,7 +70,7 @@ class Fence:
 
 
 def refusal(why: str) -> bytes:
-    """The answer to a request that is not passed on, as the API server would word it; the connection ends with it."""
+    """The answer to a refused request, in the form of the API server's answers; it ends the connection."""
     status = {
         "kind": "Status",
         "apiVersion": "v1",
@@ -83,8 +84,8 @@ def refusal(why: str) -> bytes:
     return (head % len(body)).encode() + body
 
 
-def whole(data: bytes) -> bytes:
-    """Of a request that changes something at least the head, where it did not come at once."""
+def with_head(data: bytes) -> bytes:
+    """`data`, and the rest of its head where a request that changes something came in parts."""
     while CHANGES.match(data) and b"\r\n\r\n" not in data and select.select([0], [], [], PATIENCE)[0]:
         more = os.read(0, 65536)
         if not more:
@@ -94,8 +95,11 @@ def whole(data: bytes) -> bytes:
 
 
 def relay(path: str, state: str) -> None:
-    """Bytes from stdin to the socket and back until stdin ends. A closed connection is opened anew by the next byte:
-    only whole requests are sent, so that never cuts one. After one that is refused there is no other."""
+    """Relay bytes from stdin to the socket and back until stdin ends.
+
+    The next byte opens a closed connection again: the sender sends only complete requests, so none is cut. After a refused
+    request nothing more is relayed.
+    """
     link: socket.socket | None = None  # an annotation of a local name is never evaluated: old Pythons take it
     fence, refused = Fence(state), False
     while True:
@@ -105,8 +109,8 @@ def relay(path: str, state: str) -> None:
             return
         if refused:
             continue
-        data = whole(data)
-        why = fence.outrun(data) if CHANGES.match(data) else ""
+        data = with_head(data)
+        why = fence.lock_lost(data) if CHANGES.match(data) else ""
         if why:
             refused = True
             answer = refusal(why)
@@ -126,7 +130,7 @@ def relay(path: str, state: str) -> None:
 
 
 def down(link: socket.socket, fence: Fence) -> None:
-    """Bytes from the socket to stdout until it is closed."""
+    """Relay bytes from the socket to stdout until it is closed."""
     try:
         while True:
             data = link.recv(65536)
@@ -136,14 +140,14 @@ def down(link: socket.socket, fence: Fence) -> None:
             while data:
                 data = data[os.write(1, data) :]
     except OSError:
-        return  # either side is gone
+        return  # one side has ended
     finally:
         fence.answered()
         link.close()
 
 
 def serve(state: str, command: list) -> None:  # type: ignore[type-arg]  # a parameter's is, and 3.6 has no list[str]
-    """Keeps COMMAND and its folder exactly as long as stdin is open."""
+    """Keep COMMAND and its folder exactly as long as stdin is open."""
     folder = tempfile.mkdtemp(prefix="dws-on-csm-", dir="/run" if os.access("/run", os.W_OK) else None)
     child: subprocess.Popen[bytes] | None = None
     try:
@@ -169,42 +173,42 @@ def serve(state: str, command: list) -> None:  # type: ignore[type-arg]  # a par
     except OSError as error:
         sys.exit(str(error))
     finally:
-        deaf()  # else watch() would end us for COMMAND's end while the folder is being taken away
+        ignore_signals()  # else watch() would end this process, as COMMAND ends, before the folder is removed
         if child:
             child.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def watch(output: IO[bytes]) -> None:
-    """Ends us when COMMAND ends by itself; what it writes until then is not for anybody."""
+    """End this process when COMMAND ends; drop COMMAND's output until then."""
     for _ in output:
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def ready(path: str) -> None:
-    """Says that bytes on stdin will be relayed now."""
+    """Announce that bytes on stdin are relayed from now on."""
     sys.stderr.write("ready " + path + "\n")
     sys.stderr.flush()
 
 
-def deaf() -> None:
-    """From now on no signal ends us."""
-    for one in SIGNALS:
-        signal.signal(one, signal.SIG_IGN)
+def ignore_signals() -> None:
+    """From now on no signal ends this process."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def leave(number: int, frame: object) -> None:
-    """On a signal, the first of them: through every `finally`."""
-    deaf()
+    """Handle the first signal: exit through every `finally`."""
+    ignore_signals()
     sys.exit(128 + number)
 
 
 if __name__ == "__main__":
     os.set_blocking(WAKE, False)
     signal.set_wakeup_fd(WAKE)
-    for one in SIGNALS:
-        signal.signal(one, leave)
+    for number in SIGNALS:
+        signal.signal(number, leave)
     if sys.argv[1] == "serve":
         serve(sys.argv[2], sys.argv[3:])
     else:

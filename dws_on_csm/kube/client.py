@@ -1,4 +1,4 @@
-"""The Kubernetes API of the master: the official client over the SSH connection. No credential leaves the master."""
+"""The Kubernetes API through the master: the official client over the SSH connection. No credential leaves the master."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from dws_on_csm.model.errors import LockLost
 from dws_on_csm.transport.remote_shell import RemoteShell
 
 MANAGER = "dws-on-csm"
-"""The field manager of what is applied."""
-CONNECTIONS, WATCHES = 2, 2  # and the proxy itself: 5 of the 10 sessions that sshd allows
-ODD = 1 << 16  # bytes of a line of an answer that are kept while its end has not come
+"""The field manager of applied objects."""
+CONNECTIONS, WATCHES = 2, 2  # with the proxy itself: 5 of the 10 sessions that sshd allows
+ODD = 1 << 16  # bytes of a line that is passed on although its end has not come
 
 
 def preload() -> None:
-    """Imports the client, which takes a third of a second: for a thread of its own, while SSH connects."""
-    import kubernetes.client  # noqa: F401 - imported for its own sake
+    """Import the client, which takes a third of a second: in a thread of its own, while SSH connects."""
+    import kubernetes.client  # noqa: F401 - later imports find it loaded
 
 
 class Cluster:
     """The API as parsed JSON, by paths (`/api/v1/nodes`). Every method raises ClusterError; threads may share it.
 
-    `watches` is how many answers that go on may be open at once, beside all others.
+    `watches`: how many watches and logs may be open at the same time, in addition to other calls.
     """
 
     def __init__(self, session: RemoteShell, context: str = "", watches: int = WATCHES) -> None:
         from kubernetes.client import ApiClient, Configuration
 
         named = f" --context={shlex.quote(context)}" if context else ""
-        # Named outright: of a KUBECONFIG that is not there kubectl says nothing, and turns to localhost.
+        # Named as an option: for a missing $KUBECONFIG kubectl would silently use localhost.
         self._session = session
         self._proxy = Proxy(session, f'kubectl proxy --kubeconfig="$KUBECONFIG"{named}')
         configuration = Configuration(host="http://localhost")  # a name that kubectl proxy accepts
@@ -50,7 +50,7 @@ class Cluster:
         self._lock = threading.Lock()
 
     def fence(self, run: str) -> None:
-        """From now on the master passes on what changes something only while `run` has the site's lock: else LockLost."""
+        """From now on requests that change something raise LockLost, unless `run` has the site's lock on the master."""
         self._client.set_default_header(api_call.RUN, run)
 
     def get(self, path: str, **query: str) -> Json | None:
@@ -67,16 +67,16 @@ class Cluster:
         return self._must("PATCH", path, query, body, "application/merge-patch+json")
 
     def apply(self, manifest: Mapping[str, Any], *, force: bool = True) -> Json:
-        """Server-side apply. `force`: fields that somebody else has set to something else become ours."""
+        """Server-side apply. `force`: take over fields that another manager has set."""
         query = {"fieldManager": MANAGER, "force": str(force).lower()}
         return self._must("PATCH", self.path(manifest), query, manifest, "application/apply-patch+yaml")
 
     def delete(self, path: str, deadline: float = 60.0, uid: str = "", version: str = "") -> None:
-        """Deletes the object and returns when it is gone; none there is fine. What it owned goes a little later.
+        """Delete the object and return when it is gone; a missing object is fine. Objects that it owned are deleted a little later.
 
-        With a `uid` another object of its name stays, and is a conflict; with a `version` another state of it.
+        With `uid` or `version`, another object of that name or another version of it is a conflict, and stays.
         """
-        ends = time.monotonic() + deadline
+        deadline_at = time.monotonic() + deadline
         # "Foreground" would wait for the garbage collector, which a broken conversion webhook can hold up for ever.
         options: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if only := {key: value for key, value in (("uid", uid), ("resourceVersion", version)) if value}:
@@ -84,74 +84,76 @@ class Cluster:
         status, _ = self._call("DELETE", path, {}, options)
         left = self.get(path) if status != NOT_FOUND else None
         while left and (not uid or left["metadata"]["uid"] == uid):
-            if time.monotonic() >= ends:
+            if time.monotonic() >= deadline_at:
                 finalizers = ", ".join(left["metadata"].get("finalizers", [])) or "none"
-                raise ClusterError(504, f"{path} is still there after {deadline:.0f} s (finalizers: {finalizers})")
-            self._gone(path, ends - time.monotonic())
+                raise ClusterError(504, f"{path} still exists after {deadline:.0f} s (finalizers: {finalizers})")
+            self._gone(path, deadline_at - time.monotonic())
             left = self.get(path)
 
     def watch(self, path: str, seconds: float, resource_version: str = "", **query: str) -> Generator[Json]:
-        """Events of the collection at `path` as they come, for so many seconds: {"type", "object"}.
+        """Events of the collection at `path` as they come, for `seconds`: {"type", "object"}.
 
-        Without a version: first what is there now, as ADDED. An event of type ERROR is raised as a ClusterError.
+        Without a version the present objects come first, as ADDED. An event of type ERROR raises ClusterError.
         """
         query = {**query, "watch": "1", "timeoutSeconds": str(max(1, round(seconds)))}
         if resource_version:
             query["resourceVersion"] = resource_version
-        response = api_call.must_open(self._watching, ("GET", path, query, None, JSON), seconds + ANSWER)
+        response = api_call.open_success(self._watching, ("GET", path, query, None, JSON), seconds + ANSWER)
         try:
             yield from api_call.events(response)
         finally:
-            api_call.dropped(response)
+            api_call.drop(response)
 
     def names(self, path: str) -> list[str]:
-        """The names of the objects in the collection at `path`, without the objects: CRDs alone would be megabytes."""
+        """The names of the objects in the collection at `path`, without the objects: of CRDs those would be megabytes."""
         return [one["name"] for one in self.metadata(path)]
 
     def metadata(self, path: str) -> list[Json]:
-        """The metadata of the objects in the collection at `path`: of a Secret nothing that is in it."""
-        answer = api_call.parsed(api_call.read(api_call.must_open(self._client, ("GET", path, {}, None, METADATA))))
+        """The metadata of the objects in the collection at `path`: of a Secret without its content."""
+        answer = api_call.parse(
+            api_call.read_body(api_call.open_success(self._client, ("GET", path, {}, None, METADATA)))
+        )
         return [one["metadata"] for one in answer["items"]]
 
     def lines(self, path: str, seconds: float = ANSWER, **query: str) -> Generator[str | None]:
-        """An answer in lines as they come (a pod's log); None after each piece. It may pause for `seconds`, not more."""
-        response = api_call.must_open(self._watching, ("GET", path, query, None, JSON), seconds)
+        """The lines of an answer as they come (a pod's log), and None after each piece. A pause may take `seconds` at most."""
+        response = api_call.open_success(self._watching, ("GET", path, query, None, JSON), seconds)
         rest = b""
         try:
-            for piece in api_call.pieces(response, "answer"):
-                *whole, rest = (rest + piece).split(b"\n")
-                yield from (line.decode(errors="replace") for line in whole)
+            for piece in api_call.body_pieces(response, "answer"):
+                *complete, rest = (rest + piece).split(b"\n")
+                yield from (line.decode(errors="replace") for line in complete)
                 if len(rest) > ODD:
                     yield rest.decode(errors="replace")
                     rest = b""
                 yield None
         finally:
-            api_call.dropped(response)
+            api_call.drop(response)
         if rest:
             yield rest.decode(errors="replace")
 
     def path(self, manifest: Mapping[str, Any]) -> str:
-        """The path of the object that `manifest` describes, by what the server says of its kind."""
+        """The path of the object in `manifest`, by the server's discovery of its kind."""
         version, kind, meta = manifest["apiVersion"], manifest["kind"], manifest["metadata"]
         root = f"/apis/{version}" if "/" in version else f"/api/{version}"
         kinds = self._kinds.get(version)
         if kinds is None:
             kinds = self._kinds[version] = (self.get(root) or {}).get("resources", [])
-        for one in kinds:
-            if one["kind"] == kind and "/" not in one["name"]:
-                space = f"/namespaces/{meta.get('namespace', 'default')}" if one["namespaced"] else ""
-                return f"{root}{space}/{one['name']}/{meta['name']}"
-        self._kinds.pop(version, None)  # a CRD may bring it later
-        raise ClusterError(NOT_FOUND, f"the API server knows no {kind} of {version}")
+        for resource in kinds:
+            if resource["kind"] == kind and "/" not in resource["name"]:
+                space = f"/namespaces/{meta.get('namespace', 'default')}" if resource["namespaced"] else ""
+                return f"{root}{space}/{resource['name']}/{meta['name']}"
+        self._kinds.pop(version, None)  # a CRD may define it later
+        raise ClusterError(NOT_FOUND, f"the API server does not serve the kind {kind} of {version}")
 
     def close(self) -> None:
-        """Ends the proxy on the master."""
+        """End the proxy on the master."""
         self._proxy.close()
 
     def await_event(self, path: str, seconds: float) -> bool:
-        """Waits until something in the collection at `path` changes, for at most `seconds`; whether it did.
+        """Wait until the collection at `path` changes, for at most `seconds`. Returns whether it did.
 
-        What has changed since this thread's last call for `path` counts too, so that nothing is missed in between.
+        Changes since this thread's last call for `path` count, too, so no change is missed between calls.
         """
         with self._lock:
             changes = self._changes.get(path)
@@ -160,10 +162,10 @@ class Cluster:
         return changes.wait(seconds)
 
     def _gone(self, path: str, seconds: float) -> None:
-        """Returns when the object is gone, when something happens to it, or after `seconds`."""
+        """Return when the object is gone, when it changes, or after `seconds`."""
         collection, _, name = path.rpartition("/")
         named = {"fieldSelector": f"metadata.name={name}"}
-        # watched from the list's version: the server may have forgotten that of an object that changed long ago
+        # watched from the list's version: the server may have dropped the version of an object that changed long ago
         listed = self.get(collection, **named)
         if not listed or not listed["items"]:
             return
@@ -184,13 +186,13 @@ class Cluster:
     def _call(
         self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None = None, kind: str = JSON
     ) -> tuple[int, Json]:
-        """Status and answer. 404 is an answer; everything else that is no success is a ClusterError."""
-        response = api_call.opened(self._client, (method, path, query, body, kind), ANSWER)
-        content = api_call.read(response)
+        """Status and answer. 404 is an answer; any other failure raises ClusterError."""
+        response = api_call.open_response(self._client, (method, path, query, body, kind), ANSWER)
+        content = api_call.read_body(response)
         if response.status == NOT_FOUND:
-            return response.status, {"message": api_call.message(content)}
-        if why := api_call.outrun(response.status, content):
+            return response.status, {"message": api_call.error_message(content)}
+        if why := api_call.lock_lost(response.status, content):
             raise LockLost(self._session.host, LockLost.text.format(why))
         if not 200 <= response.status < 300:
-            raise ClusterError(response.status, api_call.message(content))
-        return response.status, api_call.parsed(content)
+            raise ClusterError(response.status, api_call.error_message(content))
+        return response.status, api_call.parse(content)

@@ -1,4 +1,4 @@
-"""Objects of the cluster as data: what of them is whose, and whether two say the same. Pure."""
+"""Objects of the cluster as data: which parts the cluster itself writes, and whether two objects are equal. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _OF_THE_SERVER = ("creationTimestamp", "generation", "managedFields", "resourceV
 
 
 _LATER = ("caBundle", "deployment.kubernetes.io/revision")
-"""Fields that controllers fill in after an object was written; they come by themselves."""
+"""Fields that controllers fill in after an object was written."""
 
 
 def normal(one: Any) -> Any:
-    """An object without what the API server writes itself: as it can be created anew."""
+    """An object without the fields that the API server writes, so that it can be created again; None for None."""
     if one is None:
         return None
     meta = {key: value for key, value in one["metadata"].items() if key not in _OF_THE_SERVER}
@@ -23,14 +23,14 @@ def normal(one: Any) -> Any:
 
 
 def fingerprint(one: Any) -> str:
-    """The same for two objects that say the same; "absent" for none."""
+    """A checksum that is the same for two equal objects; "absent" for None."""
     if one is None:
         return "absent"
     return hashlib.sha256(json.dumps(lasting(normal(one)), sort_keys=True).encode()).hexdigest()
 
 
 def lasting(value: Any) -> Any:
-    """Of an object what does not come by itself."""
+    """An object without the fields that controllers fill in."""
     if isinstance(value, Mapping):
         return {key: lasting(one) for key, one in value.items() if key not in _LATER}
     return [lasting(one) for one in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Which pod of the cluster a pod of the site file is."""
+"""The running pods of the cluster that a pod of the site file stands for."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from dws_on_csm.config.site import Pod
 
 
 def running(cluster: Any, pod: Pod) -> list[Mapping[str, Any]]:
-    """The pods that `pod` means, as the API has them: those that run and aren't being ended. Raises ClusterError."""
+    """The pods that match `pod`, as the API returns them: running ones that are not being deleted. Raises ClusterError."""
     path = f"/api/v1/namespaces/{pod.namespace}/pods"
-    found = (cluster.get(path, labelSelector=pod.selector) or {"items": []})["items"]
+    items = (cluster.get(path, labelSelector=pod.selector) or {"items": []})["items"]
     return [
-        one for one in found if one["status"].get("phase") == "Running" and "deletionTimestamp" not in one["metadata"]
+        item
+        for item in items
+        if item["status"].get("phase") == "Running" and "deletionTimestamp" not in item["metadata"]
     ]

@@ -1,4 +1,4 @@
-"""HTTP to the API server through the master's SSH connection: `kubectl proxy` there, and channels that lead to it."""
+"""HTTP to the API server through the master's SSH connection: `kubectl proxy` on the master, and channels to it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from paramiko import Channel
 
 PROGRAM = (Path(__file__).parent / "api_relay.py").read_text()
-START = 20.0  # seconds for kubectl proxy to be there
-END = 5.0  # seconds that it has to go, with its folder
-WHOLE = 300.0  # seconds within which a whole answer comes, where no single pause in it may be longer
-LIFETIME = 6 * 3600.0  # seconds after which what was forgotten on the master ends by itself
+START = 20.0  # seconds in which kubectl proxy starts
+END = 5.0  # seconds in which it ends and removes its folder
+WHOLE = 300.0  # seconds for a complete answer, and the longest pause in it
+LIFETIME = 6 * 3600.0  # seconds after which an abandoned proxy on the master ends
 
 
 class Proxy:
-    """`kubectl proxy` on the master, started with the first channel and gone with it; `command` (for sh) starts it.
+    """`kubectl proxy` on the master; `command` (for sh) starts it. It starts and ends with the first channel.
 
-    One exec brings both the proxy and the way for the first requests; further channels are only ways.
+    That channel starts the proxy and carries requests; further channels only carry requests.
     """
 
     def __init__(self, session: RemoteShell, command: str) -> None:
@@ -39,7 +39,7 @@ class Proxy:
         self._socket = ""
 
     def channel(self) -> Channel:
-        """A new way to the API server. Raises what RemoteShell.pipe raises."""
+        """A new channel to the API server. Raises what RemoteShell.pipe raises."""
         with self._lock:
             if self._keeper is None or self._keeper.closed or self._keeper.eof_received:
                 self._keeper, self._socket = self._pipe(f"serve {STATE} {self._command}")
@@ -47,12 +47,12 @@ class Proxy:
         return self._pipe(f"join {STATE} {shlex.quote(self._socket)}")[0]
 
     def release(self, channel: Channel) -> None:
-        """Closes a way, unless the proxy lives by it."""
+        """Close a channel, unless the proxy would end with it."""
         if channel is not self._keeper:
             channel.close()
 
     def close(self) -> None:
-        """Ends the proxy, and with it all ways to it; where the master still answers, nothing of it is left there then."""
+        """End the proxy and all its channels. If the master responds, it then has removed all its files."""
         with self._lock:
             if self._keeper and not self._keeper.closed:
                 self._keeper.shutdown_write()
@@ -65,15 +65,16 @@ class Proxy:
 
 
 class _Bytes(io.RawIOBase):
-    """What comes through a channel, as a file; `closed_by` is called once it is read no more.
+    """A channel's data as a file; closing it calls `closed_by`.
 
-    A read takes `pause` seconds at most, and all of them together end in time: one that sends a byte now and then is cut off.
+    A read takes `pause` seconds at most, and all reads together WHOLE: a server can't keep a reader by sending a byte now and
+    then.
     """
 
     def __init__(self, channel: Channel, pause: float, closed_by: Callable[[], None]) -> None:
         self._channel = channel
         self._pause = pause
-        self._ends = time.monotonic() + max(WHOLE, pause)
+        self._deadline_at = time.monotonic() + max(WHOLE, pause)
         self._closed_by = closed_by
 
     def close(self) -> None:
@@ -85,9 +86,9 @@ class _Bytes(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        left = self._ends - time.monotonic()
+        left = self._deadline_at - time.monotonic()
         if left <= 0:
-            raise TimeoutError("the whole of it did not come in time")
+            raise TimeoutError("it did not arrive in time")
         self._channel.settimeout(min(self._pause, left))
         data = self._channel.recv(len(buffer))
         buffer[: len(data)] = data
@@ -95,7 +96,7 @@ class _Bytes(io.RawIOBase):
 
 
 class ChannelSocket:
-    """As much of a socket as http.client needs. Like a true one it is open as long as a file made from it is."""
+    """The parts of a socket that http.client needs. As with a real one, it stays open as long as a file made from it."""
 
     def __init__(self, channel: Channel, release: Callable[[Channel], None]) -> None:
         self._channel = channel
@@ -104,33 +105,33 @@ class ChannelSocket:
         self._holders = 1
 
     def sendall(self, data: Any) -> None:
-        """Sends all of it."""
+        """Send all of `data`."""
         self._channel.sendall(bytes(data))
 
     def makefile(self, mode: str, *_args: Any, **_more: Any) -> io.BufferedReader:
-        """What comes back."""
+        """The answer's data as a file."""
         assert mode == "rb"
         self._holders += 1
         return io.BufferedReader(_Bytes(self._channel, self._pause, self.close), 1 << 16)
 
     def settimeout(self, seconds: float | None) -> None:
-        """How long a read or write may take."""
+        """Limit the time of a read or write."""
         self._pause = WHOLE if seconds is None else seconds
         self._channel.settimeout(self._pause)
 
     def close(self) -> None:
-        """One holder less; the last gives the way back."""
+        """Close one user's part; the last one releases the channel."""
         self._holders -= 1
         if self._holders == 0:
             self._release(self._channel)
 
     def usable(self) -> bool:
-        """Whether a further request can be sent."""
+        """Whether another request can be sent."""
         return not (self._channel.closed or self._channel.eof_received or self._channel.recv_ready())
 
 
 def pool(proxy: Proxy, connections: int) -> urllib3.PoolManager:
-    """A pool manager whose connections are channels to `proxy`: at most so many; who finds none waits for one."""
+    """A pool manager with at most `connections` channels to `proxy` as its connections; a request waits for a free one."""
 
     class ProxyConnection(urllib3.connection.HTTPConnection):
         def connect(self) -> None:
@@ -143,7 +144,7 @@ def pool(proxy: Proxy, connections: int) -> urllib3.PoolManager:
     class ProxyPool(urllib3.HTTPConnectionPool):
         ConnectionCls = ProxyConnection
 
-    # No retries: whether a request that got no answer was carried out is for the caller to find out by looking.
+    # No retries: the caller checks whether a request without an answer was carried out.
     manager = urllib3.PoolManager(num_pools=1, maxsize=connections, block=True, retries=False)
     manager.pool_classes_by_scheme = {"http": ProxyPool}
     return manager

@@ -1,4 +1,4 @@
-"""Whether something in the cluster has changed: one watch a path, kept open as long as somebody asks."""
+"""Changes in the cluster: one watch for each path, open as long as callers wait for it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any, Protocol
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import MALFORMED
 
-UNUSED = 15.0  # seconds after the last question until the watch ends
-ROUND = 20.0  # seconds for which the server is asked to watch at a time
-GONE = 410  # the server's word for a version that it no longer knows
+UNUSED = 15.0  # seconds after the last wait() until the watch ends
+ROUND = 20.0  # seconds of one watch request
+GONE = 410  # the status for a resource version that the server has dropped
 
 
 class Watching(Protocol):
-    """What is needed of the API."""
+    """The part of the API client that a watch needs."""
 
     def get(self, path: str, **query: str) -> dict[str, Any] | None: ...
     def watch(self, path: str, seconds: float, resource_version: str = "") -> Generator[dict[str, Any]]: ...
 
 
 class Changes:
-    """Counts the events of the collection at `path`, in a thread of its own."""
+    """A count of the events of the collection at `path`, by a thread of its own."""
 
     def __init__(self, api: Watching, path: str) -> None:
         self._api = api
@@ -37,7 +37,7 @@ class Changes:
         threading.Thread(target=self._work, daemon=True, name=f"watch {path}").start()
 
     def wait(self, seconds: float) -> bool:
-        """Whether there was an event since this thread last asked, or is one within `seconds`. Raises ClusterError."""
+        """Whether an event came since this thread's last call, or comes within `seconds`. Raises ClusterError."""
         me = threading.get_ident()
         with self._news:
             self._asked = time.monotonic()
@@ -54,9 +54,7 @@ class Changes:
         except ClusterError as error:
             self._error = error
         except MALFORMED as error:
-            self._error = ClusterError(
-                0, f"{self._path}: what is told of it can't be read: {type(error).__name__}: {error}"
-            )
+            self._error = ClusterError(0, f"{self._path}: an event can't be read: {type(error).__name__}: {error}")
         finally:
             with self._news:
                 self.over = True

@@ -27,7 +27,7 @@ def test_a_kind_that_nobody_knows_is_told_to_all_who_ask_at_once(monkeypatch: py
     monkeypatch.setattr(cluster, "get", lambda path: {"resources": Kinds()})
     with ThreadPoolExecutor(2) as pool:
         for told in [pool.submit(cluster.path, THING) for _ in range(2)]:
-            with pytest.raises(ClusterError, match=r"knows no Thing of example\.com/v1"):
+            with pytest.raises(ClusterError, match=r"does not serve the kind Thing of example\.com/v1"):
                 told.result()
 
 

@@ -117,7 +117,7 @@ def test_an_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> 
     """No single pause is too long, but the whole answer has its time."""
     monkeypatch.setattr(proxy, "WHOLE", 0.2)
     monkeypatch.setattr("dws_on_csm.kube.client.ANSWER", 0.1)
-    with pytest.raises(ClusterError, match="broke off"):
+    with pytest.raises(ClusterError, match="is incomplete"):
         cluster(trickling).get("/api/v1/nodes")
 
 
