@@ -18,7 +18,7 @@ from dws_on_csm.runner.inspect import Reading, looked
 from dws_on_csm.runner.options import Options
 from dws_on_csm.stages.access import kubeconfig, revoke, revoked_names, rotate
 from dws_on_csm.stages.access.rotate import ACCESS
-from dws_on_csm.stages.preflight import named_controllers
+from dws_on_csm.stages.preflight import unlisted_controllers
 from dws_on_csm.stages.slurm import slurm_user
 
 STAGES = (
@@ -107,7 +107,7 @@ _REJECTED = "where its kubeconfig has that name, its #DW jobs fail from then on"
 def _seeing_all(stages: Sequence[Stage], effect: str) -> tuple[Stage, ...]:
     """The stages; the first also compares the controllers of slurm.conf with those of the site file."""
     first, *others = stages
-    return (replace(first, steps=(*first.steps, *named_controllers.looking(effect))), *others)
+    return (replace(first, steps=(*first.steps, *unlisted_controllers.looking(effect))), *others)
 
 
 # --- the certificates

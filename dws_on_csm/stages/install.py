@@ -1,4 +1,4 @@
-"""The procedure: its stages in order, each with what it needs."""
+"""The install: its stages in order."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ STAGES = (
 def procedure(site: Site) -> tuple[Stage, ...]:
     """STAGES as this site's version of DWS needs them.
 
-    From 0.1.1 on the plugin's role comes with DWS, so that no kubeconfig has any rights before that is deployed. The
-    namespace of Workflows is made where the site file says so.
+    From 0.1.1 on DWS brings the plugin's role, so that no kubeconfig has any rights before DWS is deployed. The namespace of
+    Workflows is created where the site file says so.
     """
     more = {"access": () if names.role_by_hand(site) else ("deploy.applied",), "deploy": ()}
     if site.access.create_namespace:

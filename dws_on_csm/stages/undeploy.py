@@ -27,7 +27,7 @@ from dws_on_csm.stages.dws import (
 )
 from dws_on_csm.stages.dws.workflows import Workflow
 from dws_on_csm.stages.preflight import checks as preflight_checks
-from dws_on_csm.stages.preflight import named_controllers
+from dws_on_csm.stages.preflight import unlisted_controllers
 from dws_on_csm.stages.slurm import close_dws, controller, deactivate, pod_checks
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -108,7 +108,7 @@ def _preflight(slurm: bool, checks: Sequence[Check]) -> Stage:
         (),
         (
             *(tools, read, installed.CHECK, *checks, theirs),
-            *((pod_checks.KNOWN, limited, named_controllers.check(takes=True)) if slurm else ()),
+            *((pod_checks.KNOWN, limited, unlisted_controllers.check(takes=True)) if slurm else ()),
         ),
     )
 

@@ -1,4 +1,4 @@
-"""What can be known to fail is said before anything is touched, all of it at once."""
+"""The preflight: every problem that can be known in advance is reported at once, before a run changes anything."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import revoked_names
 from dws_on_csm.stages.dws import installed, replace, workflow_namespace
 from dws_on_csm.stages.dws.cert_manager_overlay import CLUSTER, ClusterState
-from dws_on_csm.stages.preflight import endpoints, named_controllers, writable_folders
+from dws_on_csm.stages.preflight import endpoints, unlisted_controllers, writable_folders
 from dws_on_csm.stages.slurm import computes, controller, pod_checks
 
 TOOLS = ("awk", "bash", "curl", "expr", "git", "kubectl", "make", "openssl", "podman", "python3", "sed", "which")
 """What the Makefile of dws and this tool call on the master (its deploy.sh, git-version-gen and undeploy's python3)."""
 
-ROOM = 2_000_000
-"""Kilobytes that must be free: the clone is 100 MB, images and podman's unpacked layers some hundred more."""
+REQUIRED_KB = 2_000_000
+"""Kilobytes of free disk space: the clone is 100 MB; images and podman's unpacked layers need several hundred more."""
 
 SKEW = 30.0
-"""Seconds that a host's clock may differ: a certificate is valid from the master's time on."""
+"""Seconds by which a host's clock may differ: a certificate is valid from the master's time on."""
 
 _MASTER = """
 echo "uid $(id -u)"
@@ -52,72 +52,75 @@ def _look_master(ctx: StepContext) -> ShellLook:
         pki=shlex.quote(master.pki),
         kubeconfig=shlex.quote(master.kubeconfig),
     )
-    asked = time.time()
+    asked_at = time.time()
     return ShellLook(
         render.script("lib/as.sh") + script,
-        lambda out: {"lines": _counted(lines(out)), "skew": _skew(out, asked, time.time())},
+        lambda out: {"lines": _checked(lines(out)), "skew": _skew(out, asked_at, time.time())},
     )
 
 
-def _counted(said: list[str]) -> list[str]:
-    """The lines; those that tell room tell a number. ValueError, IndexError."""
-    for line in said:
+def _checked(output: list[str]) -> list[str]:
+    """The lines, of which those about disk space have a number. Raises ValueError, IndexError."""
+    for line in output:
         if line.startswith("room "):
             int(line.split()[1])
-    return said
+    return output
 
 
-def _skew(out: bytes, asked: float, answered: float) -> float:
-    """Seconds that the host's clock is off at least: it was read at some moment between the question and the answer, which
-    comes with those of all other looks there, and takes long where they do."""
-    told = [float(line.split(" ")[1]) for line in lines(out) if line.startswith("time ")]
-    return round(told[0] - min(max(told[0], asked), answered), 0) if told else 0.0
+def _skew(out: bytes, asked_at: float, answered_at: float) -> float:
+    """The least number of seconds by which the host's clock is wrong. The host read it at some moment between the question and
+    the answer, which is one answer for all looks there, and late where they take long."""
+    clocks = [float(line.split(" ")[1]) for line in lines(out) if line.startswith("time ")]
+    return round(clocks[0] - min(max(clocks[0], asked_at), answered_at), 0) if clocks else 0.0
 
 
 def _judge_master(ctx: StepContext, have: Value) -> Sequence[Finding]:
     words = [line.split(" ", 1) for line in have["lines"]]
     lacking = [rest for word, rest in words if word == "lacks"]
-    found = [_uid(ctx.host)] if ["uid", "0"] not in words else []
+    findings = [_uid(ctx.host)] if ["uid", "0"] not in words else []
     if lacking:
         text = f"{ctx.host} lacks {', '.join(lacking)}"
-        found.append(
+        findings.append(
             Finding("tools-missing", text, "install them with the host's package manager, or correct master.path")
         )
     needed = ("lacks-file",) if ctx.site.access.via == "csr" else ("lacks-key", "lacks-file")
-    found += [_unreadable(rest) for word, rest in words if word in needed]
-    found += [_open(rest) for word, rest in words if word == "open-file"]
-    rooms = dict.fromkeys(rest for word, rest in words if word == "room" and int(rest.split()[0]) < ROOM)
-    found += [_room(ctx.host, *rest.split(" ", 1)) for rest in rooms]
-    return [*found, *clock(ctx.host, have["skew"])]
+    findings += [_unreadable(rest) for word, rest in words if word in needed]
+    findings += [_open(rest) for word, rest in words if word == "open-file"]
+    rooms = dict.fromkeys(rest for word, rest in words if word == "room" and int(rest.split()[0]) < REQUIRED_KB)
+    findings += [_room(ctx.host, *rest.split(" ", 1)) for rest in rooms]
+    return [*findings, *clock(ctx.host, have["skew"])]
 
 
 def _uid(host: str) -> Finding:
-    return Finding("not-root", f"the login on {host} isn't root's", "set user: root for this host, or sudo: true")
+    return Finding("not-root", f"the login on {host} is not root", "set user: root for this host, or sudo: true")
 
 
 def _unreadable(path: str) -> Finding:
-    fix = "set master.pki and master.kubeconfig to where they are"
-    return Finding("master-file-missing", f"{path} can't be read", fix)
+    fix = "set master.pki and master.kubeconfig to the paths of these files on the master"
+    return Finding("master-file-missing", f"{path} cannot be read on the master", fix)
 
 
 def _open(path: str) -> Finding:
-    text = f"others than root can write {path}, or a folder above it: a kubeconfig may name programs, and root runs kubectl"
+    text = f"other users than root can write {path} or a folder above it; a kubeconfig can start programs, as root here"
     return Finding(
-        "master-file-open", text, "let root alone write it and the folders above it, or correct master.kubeconfig"
+        "master-file-open", text, "let only root write this file and the folders above it, or correct master.kubeconfig"
     )
 
 
 def _room(host: str, free: str, where: str) -> Finding:
-    text = f"{where} on {host} has {int(free) // 1000} MB free, and {ROOM // 1000} are needed"
-    return Finding("disk-full", text, f"make room below {where}, for instance with `podman image prune`")
+    text = f"{where} on {host} has {int(free) // 1000} MB of free space, but {REQUIRED_KB // 1000} MB are needed"
+    return Finding("disk-full", text, f"free disk space below {where}, for instance with `podman image prune`")
 
 
 def clock(host: str, skew: float) -> Sequence[Finding]:
-    """A finding if the clock of `host` is `skew` seconds from ours, and that is too much."""
+    """A finding if the clock of `host` differs too much, `skew` seconds, from the clock of this machine."""
     if abs(skew) <= SKEW:
         return ()
-    text = f"the clock of {host} differs from this machine's by {skew:+.0f} s: certificates would not be valid yet, or no more"
-    return (Finding("clock-skew", text, f"see chronyd or ntpd on {host} and on this machine"),)
+    text = (
+        f"the clock of {host} differs from this machine's by {skew:+.0f} s: "
+        "certificates would be rejected as not yet valid, or as expired"
+    )
+    return (Finding("clock-skew", text, f"check chronyd or ntpd on {host} and on this machine"),)
 
 
 # --- the cluster
@@ -147,18 +150,16 @@ def _judge_cluster(ctx: StepContext, have: Value) -> Sequence[Finding]:
         "plugin": ctx.site.versions.plugin,
         "kubernetes": have["kubernetes"].partition("+")[0],
     }
-    found = list(compatibility.findings(versions))
+    findings = list(compatibility.findings(versions))
     if not {"v1", "v1alpha3"} & set(have["cert_manager"]):
-        text = (
-            "cert-manager is not there, or serves neither v1 nor v1alpha3; DWS gets its webhook's certificate from it"
-        )
-        found.append(
+        text = "cert-manager is not installed, or serves neither v1 nor v1alpha3; DWS's webhook gets its certificate from it"
+        findings.append(
             Finding("cert-manager-missing", text, "install cert-manager first; on CSM it is part of the platform")
         )
     if len(have["workers"]) < 3:
-        text = f"{len(have['workers'])} workers are Ready and take pods, and the webhook's 3 replicas need 3 hosts of their own"
-        found.append(Finding("workers-few", text, "make a third one Ready, uncordoned and without a NoSchedule taint"))
-    return found
+        text = f"only {len(have['workers'])} workers are Ready and take pods; the 3 replicas of DWS's webhook must run on 3 hosts"
+        findings.append(Finding("workers-few", text, "get 3 workers Ready, uncordoned and without a NoSchedule taint"))
+    return findings
 
 
 STAGE = Stage(
@@ -174,7 +175,7 @@ STAGE = Stage(
         *replace.checks("preflight"),
         pod_checks.CHECK,
         Check("controller", "controller", controller.look, controller.judge),
-        named_controllers.CHECK,
+        unlisted_controllers.CHECK,
         writable_folders.CHECK,
         endpoints.API,
         computes.CHECK,

@@ -1,4 +1,4 @@
-"""What has to answer before anything is touched: the registry to the master, and the API server to the controllers."""
+"""Endpoints that a run needs: the registry has to respond to the master, and the API server to the controllers."""
 
 from __future__ import annotations
 
@@ -30,40 +30,40 @@ def _judge_registry(ctx: StepContext, have: Value) -> Sequence[Finding]:
     secret = f"{registry.secret_namespace}/{registry.secret_name}"
     if have.startswith("secret "):
         _needs_the_api(ctx)
-        return (Finding("registry-secret", f"no credential in {secret}: {have[7:]}", "correct registry.secret"),)
+        text = f"cannot read the registry's credential from the Secret {secret}: {have[7:]}"
+        return (Finding("registry-secret", text, "correct registry.secret, or create that Secret"),)
     code = have.rpartition("code ")[2]
     if code == "200":
         return ()
     if code in ("401", "403"):
-        fix = f"was the password changed in Nexus? Then set it in the Secret {secret} too"
-        return (
-            Finding("registry-credential", f"{registry.name} refuses the credential of {secret} (HTTP {code})", fix),
-        )
-    said = have.split("\n")[0].removesuffix(f"code {code}").strip() or f"HTTP {code}"
-    fix = f"see `curl -v https://{registry.name}/v2/` on {ctx.host}"
-    return (Finding("registry-unreachable", f"{registry.name} does not answer as a registry: {said}", fix),)
+        fix = f"if the password was changed in Nexus, set the new one in the Secret {secret}"
+        text = f"{registry.name} rejects the credential of the Secret {secret} (HTTP {code})"
+        return (Finding("registry-credential", text, fix),)
+    reason = have.split("\n")[0].removesuffix(f"code {code}").strip() or f"HTTP {code}"
+    fix = f"run `curl -v https://{registry.name}/v2/` on {ctx.host} to see the cause"
+    return (Finding("registry-unreachable", f"{registry.name} does not respond as a registry: {reason}", fix),)
 
 
 def _needs_the_api(ctx: StepContext) -> None:
-    """Raises Unknown where the master itself doesn't reach the API server: that is told once, by the check `cluster`."""
+    """Raise NotYetKnown where the master itself does not reach the API server: the check `cluster` reports that."""
     if not ctx.facts.known(CLUSTER):
         raise NotYetKnown("preflight")
 
 
 # --- the API server, as a controller reaches it
 
-# curl's exit code says whether the address answers with a certificate that names it and is of this CA; whatever the API
-# server answers then is good. Without curl nothing is known, and the kubeconfig's own step says it later.
+# curl's exit code says whether the address responds with a certificate of this CA that names it; any HTTP status is good then.
+# Without curl the result is unknown, and the step of the kubeconfig reports a failure later.
 _REACH = """
 command -v curl >/dev/null || exit 0
-if said=$(printf '%s' {ca} | curl --silent --show-error --max-time 10 --proto =https \
+if output=$(printf '%s' {ca} | curl --silent --show-error --max-time 10 --proto =https \
     --cacert /dev/stdin --output /dev/null --url {server}/version 2>&1)
-then echo reached; else printf '%s\\n' "$said"; fi
+then echo reached; else printf '%s\\n' "$output"; fi
 """
 
 
 def _look_api(ctx: StepContext) -> ShellLook:
-    """Only where no kubeconfig proves it already."""
+    """The look is made only where no kubeconfig proves the connection already."""
     if ctx.host not in ctx.facts.found.get("access.kubeconfig", {}):
         return ShellLook(":", lambda out: None)
     ca = shlex.quote(ctx.facts.one("access.cluster")["trusts"])
@@ -77,8 +77,8 @@ def _judge_api(ctx: StepContext, have: Value) -> Sequence[Finding]:
     if have is None:
         raise NotYetKnown("access")
     _needs_the_api(ctx)
-    text = f"{ctx.host} does not reach the API server at {kubeconfig.server(ctx)}: {have}"
-    fix = "set access.server to an address that its certificate names and this host reaches"
+    text = f"{ctx.host} cannot connect to the API server at {kubeconfig.server(ctx)}: {have}"
+    fix = "set access.server to an address that is in the API server's certificate and that this host can reach"
     return (Finding("api-unreachable", text, fix),)
 
 

@@ -1,4 +1,4 @@
-"""For a repair of one stage alone: what that stage needs has to be right on this host already."""
+"""The prerequisites of a repair of one stage: the stages that it needs have to be right on this host already."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dws_on_csm.model.step import Check, Constant, Finding, NotYetKnown, Refused
 
 
 def check(stages: Sequence[Stage], name: str, role: str) -> Check:
-    """A check on hosts of `role` that every step of what the stage `name` needs is as wanted there."""
+    """A check on hosts of `role` that every step of the stages that the stage `name` needs is as wanted there."""
     needed = _needed(stages, name)
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
-        # other hosts of the role stay as they are, right or wrong
+        # a repair does not change the other hosts of the role
         return [found for stage in needed for found in _wrong(ctx, stage)] if ctx.site.active(ctx.host) else ()
 
     return Check("needs", role, lambda ctx: Constant(None), judge)
@@ -31,12 +31,12 @@ def _wrong(ctx: StepContext, stage: Stage) -> Iterator[Finding]:
     for step in stage.steps:
         seen = ctx.facts.found.get(f"{stage.name}.{step.name}", {})
         if isinstance(step, Step) and ctx.host in seen and not _right(ctx, step, seen[ctx.host]):
-            text = f"{stage.name}.{step.name} on {ctx.host} is not as wanted, and what is to be done builds on it"
-            yield Finding("needs-not-right", text, f"fab -H {ctx.host} repair {stage.name}, or `invoke install`")
+            text = f"{stage.name}.{step.name} on {ctx.host} is not as expected, and this stage needs it"
+            yield Finding("needs-not-right", text, f"run `fab -H {ctx.host} repair {stage.name}`, or `invoke install`")
 
 
 def _right(ctx: StepContext, step: Step, found: Value) -> bool:
-    """Whether it is as wanted; where that can't be said, it stands in nobody's way."""
+    """Whether a step is as wanted, or that is unknown yet."""
     try:
         have = step.read(ctx, found) if step.read else found
         return bool(have == step.want(ctx))

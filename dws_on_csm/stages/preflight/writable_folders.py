@@ -1,4 +1,4 @@
-"""Files and folders that others than root and SlurmUser can write: whoever can may put another slurm.conf or plugin there."""
+"""Files and folders of Slurm that other users than root and SlurmUser can write: they could replace slurm.conf or the plugin."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from dws_on_csm.stages.pod import discover
 from dws_on_csm.stages.slurm import controller
 
 STICKY = 0o1000
-"""Nobody can move what is another one's in such a folder."""
+"""In such a folder only the owner of a file can move it."""
 
 
 def look(ctx: StepContext) -> Look:
-    """slurm.conf and its includes, and the folders of these, of the plugin and of its kubeconfig; in a pod nobody can write
-    to them."""
+    """slurm.conf and its includes, and the folders of these, of the plugin and of its kubeconfig; a pod's are read-only."""
     if discover.of(ctx):
         return Constant({"files": [], "folders": [], "members": {}, "acls": [], "links": []})
     slurm = ctx.site.slurm
@@ -53,10 +52,10 @@ def parse(out: bytes) -> Value:
 
 
 def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
-    """A finding for each file or folder that others can write, and for each file that root does not touch for that."""
+    """Findings for each file or folder that others can write, and for each link that root must not follow."""
     seen = ctx.facts.found.get(controller.FACT, {}).get(ctx.host)
     allowed = {"root", seen["user"] if seen and seen["uid"] else "root"}
-    fix = "put the file itself there, or make the folder root's (`chown root`, `chmod go-w`)"
+    fix = "replace the link by the file itself, or let only root write the folder (`chown root`, `chmod go-w`)"
     linked = [Finding("slurm-file-link", f"on {ctx.host}: {reason}", fix) for reason in found["links"]]
     files = (one for row in found["files"] if (one := _file(ctx, row, found, allowed)))
     return [*linked, *files, *(one for row in found["folders"] if (one := _folder(ctx, row, found, allowed)))]
@@ -66,7 +65,7 @@ def _file(ctx: StepContext, row: Value, found: Value, allowed: set[str]) -> Find
     _, user, _, _, path = row
     if not (others := _others(row, found, allowed)):
         return None
-    text = f"{path} on {ctx.host} can be written by {others}, who can have slurmctld, and slurmd on all nodes, run what they like"
+    text = f"{path} on {ctx.host} can be written by {others}, who could make slurmctld, and slurmd on all nodes, run any program"
     return Finding("slurm-file-writable", text, _fix(path, "SlurmUser" if user not in allowed else ""))
 
 
@@ -74,24 +73,24 @@ def _folder(ctx: StepContext, row: Value, found: Value, allowed: set[str]) -> Fi
     lies_in, user, _, mode, path = row
     if (not lies_in and mode & STICKY) or not (others := _others(row, found, allowed)):
         return None
-    text = f"{path} on {ctx.host} can be written by {others}, who can put another slurm.conf or plugin there"
+    text = f"{path} on {ctx.host} can be written by {others}, who could replace slurm.conf or the plugin there"
     owner = "" if user in allowed else "SlurmUser" if lies_in else "root"
     return Finding("slurm-folder-writable", text, _fix(path, owner))
 
 
 def _others(row: Value, found: Value, allowed: set[str]) -> str:
-    """Who can write it beside root and SlurmUser, in words; "" for nobody. A group that has nobody else in it is none."""
+    """Who can write it besides root and SlurmUser, in words; "" for nobody. A group without other members does not count."""
     _, user, group, mode, path = row
     others = [user] if user not in allowed else []
     more = set(found["members"].get(group, ())) - allowed if mode & 0o020 else set()
     others += [f"group {group} ({', '.join(sorted(more))})"] if more else []
-    others += ["whom its ACL names"] if path in found["acls"] else []
+    others += ["users in its ACL"] if path in found["acls"] else []
     others += ["everybody"] if mode & 0o002 else []
     return ", ".join(others)
 
 
 def _fix(path: str, owner: str) -> str:
-    return f"let root and SlurmUser alone write to it: `{f'chown {owner} {path}; ' if owner else ''}chmod go-w {path}`"
+    return f"let only root and SlurmUser write to it: `{f'chown {owner} {path}; ' if owner else ''}chmod go-w {path}`"
 
 
 CHECK = Check("folders", "controller", look, judge)

@@ -32,7 +32,7 @@ from dws_on_csm.stages.dws import (
     replace as dws_replace,
 )
 from dws_on_csm.stages.pod import rollout
-from dws_on_csm.stages.preflight import checks, named_controllers
+from dws_on_csm.stages.preflight import checks, unlisted_controllers
 from dws_on_csm.stages.rollback import files as rollback_files
 from dws_on_csm.stages.rollback import objects, unchanged
 from dws_on_csm.stages.slurm import activate, close_dws, controller, deactivate, pod_checks, slurmctld, transaction
@@ -85,7 +85,7 @@ def _preflight(goal: RollbackTarget) -> Stage:
     if goal.slurm or goal.pods or any(goal.files.values()):
         judge = deactivate.judge if goal.off else known.get("controller", _QUIET).judge  # type: ignore[union-attr]
         known |= {"pod": pod_checks.KNOWN, "controller": replace(_QUIET, judge=judge)}
-        known |= {"controllers": named_controllers.check(takes=goal.off)}
+        known |= {"controllers": unlisted_controllers.check(takes=goal.off)}
     if goal.renew:  # a name that was revoked gets no new kubeconfig
         known |= {revoked_names.CHECK.name: revoked_names.CHECK}
     read = (unchanged.runs(role, goal) for role in ("master", "controller", "compute"))

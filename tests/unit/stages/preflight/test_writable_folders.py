@@ -139,7 +139,7 @@ def test_whom_an_acl_names_is_one_of_the_others(etc: Path) -> None:
     ):
         pytest.skip("this file system has no ACLs")
     ((name, text),) = found(etc)
-    assert name == "slurm-file-writable" and "whom its ACL names" in text
+    assert name == "slurm-file-writable" and "users in its ACL" in text
 
 
 def test_names_may_have_blanks() -> None:

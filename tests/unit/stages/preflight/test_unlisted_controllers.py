@@ -19,7 +19,7 @@ from dws_on_csm.model.snapshot import RollbackTarget
 from dws_on_csm.model.step import Check, Facts, Finding, Stage, StepContext
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.install import STAGES
-from dws_on_csm.stages.preflight import named_controllers
+from dws_on_csm.stages.preflight import unlisted_controllers
 from dws_on_csm.stages.rollback import procedure
 from dws_on_csm.stages.slurm import controller, slurmctld
 
@@ -50,7 +50,7 @@ def places(seen: dict[str, dict[str, Any]], pings: str = "", spelled: tuple[str,
 
 def findings(some: list[StepContext], takes: bool = False) -> list[Finding]:
     """What the check says on all of them."""
-    return [one for place in some for one in named_controllers.check(takes).judge(place, None)]
+    return [one for place in some for one in unlisted_controllers.check(takes).judge(place, None)]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_where_it_can_not_be_decided(seen: dict[str, Any], spelled: tuple[str, .
 def test_a_limit_hides_none() -> None:
     """The controllers that a run may not change are looked at all the same, and are the site's."""
     (first, _) = places({"c1": found("c1"), "c2": found("c2")})
-    assert named_controllers.left_out(replace(first, site=replace(first.site, limit=frozenset({"c1"})))) == ([], [])
+    assert unlisted_controllers.left_out(replace(first, site=replace(first.site, limit=frozenset({"c1"})))) == ([], [])
 
 
 def test_who_looks() -> None:

@@ -1,6 +1,7 @@
-"""The controllers that slurm.conf names, compared with those of the site file: one that is left out has no burst buffer.
+"""Controllers that slurm.conf names and the site file does not list: they would have no burst buffer.
 
-slurmctld starts where slurm.conf has what the host calls itself: so that decides, and not how the site file spells the host.
+slurmctld starts on a host whose own name is in slurm.conf: so the names that the hosts give themselves decide, and not their
+spelling in the site file.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Found = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Entry:
-    """One SlurmctldHost: the names of its host (several where it has a virtual one), and the address it is reached at, if told."""
+    """One SlurmctldHost: the names of its host (several where it has a virtual one), and its address, if slurm.conf has one."""
 
     names: tuple[str, ...]
     address: str = ""
@@ -33,12 +34,12 @@ def entries(site: Site, files: Mapping[str, str], pinged: Sequence[str] = ()) ->
     includes, by path.
     """
     text = files.get(site.slurm.conf, "")
-    told = [_entry(one.value) for one in slurm_conf.settings(text, "SlurmctldHost", files)]
+    named = [_entry(setting.value) for setting in slurm_conf.settings(text, "SlurmctldHost", files)]
     older = (("ControlMachine", "ControlAddr"), ("BackupController", "BackupAddr"))
-    told = told or [one for keys in older for one in _older(text, files, *keys)]
-    known = {name for one in told for name in one.names}
+    named = named or [entry for keys in older for entry in _older(text, files, *keys)]
+    known = {name for entry in named for name in entry.names}
     more = [Entry(tuple(names.split(","))) for names in pinged if not known & set(names.split(","))]
-    return list(dict.fromkeys([*told, *more]))
+    return list(dict.fromkeys([*named, *more]))
 
 
 def _entry(value: str) -> Entry:
@@ -47,16 +48,16 @@ def _entry(value: str) -> Entry:
 
 
 def _older(text: str, files: Mapping[str, str], name: str, address: str) -> Iterator[Entry]:
-    where = slurm_conf.value(text, address, files)
-    if (said := slurm_conf.value(text, name, files)) is not None:
-        yield Entry(_entry(said.value).names, where.value if where else "")
+    at = slurm_conf.value(text, address, files)
+    if (host := slurm_conf.value(text, name, files)) is not None:
+        yield Entry(_entry(host.value).names, at.value if at else "")
 
 
-# --- whose they are
+# --- which host an entry is
 
 
 def _own(found: Found) -> set[str]:
-    """What a host calls itself."""
+    """The names that a host gives itself."""
     names = {found["host"], found["host"].partition(".")[0], found["fqdn"]}
     return {name.lower() for name in names if name}
 
@@ -84,9 +85,9 @@ def _numeric(word: str) -> bool:
 
 
 def left_out(ctx: StepContext) -> tuple[list[Entry], list[Entry]]:
-    """The entries of this controller's slurm.conf that are no controller of the site file; and those of which that isn't sure.
+    """The entries of this controller's slurm.conf that the site file certainly lacks, and those that it may lack.
 
-    Raises Unknown where no controller was looked at.
+    Raises NotYetKnown where no controller was looked at.
     """
     seen = {host: found for host, found in ctx.facts.all(controller.FACT).items() if found["host"]}
     mine = _named(ctx, ctx.host, controller.found(ctx))
@@ -94,8 +95,8 @@ def left_out(ctx: StepContext) -> tuple[list[Entry], list[Entry]]:
     unseen = [host.name for host in ctx.site.controllers if host.name not in seen]
     foreign = [one for one in foreign if not any(_spelled(name, one) for name in unseen)]
     if any(not any(_spelled(name, one) for one in mine) for name in unseen):
-        return [], []  # one that did not answer may be any of them: that it did not is told, and ends the run
-    # a controller that is none of these may be one of the others under another name
+        return [], []  # a host that did not respond may be any of them; that alone is reported, and ends the run
+    # a controller that none of these entries names may be one of the others under another name
     unclear = any(not any(_is(found, one) for one in mine) for found in seen.values())
     doubted = [one for one in foreign if unclear or any(_reached(found, one) for found in seen.values())]
     return [one for one in foreign if one not in doubted], doubted
@@ -106,7 +107,7 @@ def _named(ctx: StepContext, host: str, found: Found) -> list[Entry]:
     return entries(ctx.site, found["files"], [names for names, _ in running["named"]] if running else ())
 
 
-# --- what it means
+# --- the findings
 
 
 def check(takes: bool, effect: str = "") -> Check:
@@ -130,7 +131,7 @@ CHECK = check(takes=False)
 
 
 def looking(effect: str) -> tuple[Check, Check]:
-    """The same for a command that changes nothing else there: what it needs to see of each controller, and the check."""
+    """The same for a command that changes nothing else there: the look at each controller, and the check."""
     return replace(controller.CHECK, judge=lambda ctx, have: ()), check(takes=False, effect=effect)
 
 
@@ -138,19 +139,20 @@ _UNSTORED = "jobs with #DW lines would run there without storage"
 
 
 def _before(ctx: StepContext) -> set[Entry]:
-    """What is told of the controllers before this one already: mostly slurm.conf is the same everywhere."""
-    everywhere, told = ctx.facts.all(controller.FACT), set()
+    """The entries that a controller before this one reports already: slurm.conf is mostly the same on all of them."""
+    everywhere, entries_before = ctx.facts.all(controller.FACT), set()
     for host in ctx.site.controllers:
         if host.name == ctx.host:
             break
-        told |= set(_named(ctx, host.name, everywhere[host.name])) if host.name in everywhere else set()
-    return told
+        entries_before |= set(_named(ctx, host.name, everywhere[host.name])) if host.name in everywhere else set()
+    return entries_before
 
 
-def _told(ctx: StepContext, one: Entry) -> str:
+def _entry_text(ctx: StepContext, one: Entry) -> str:
     running: Found = ctx.facts.found.get(slurmctld.FACT, {}).get(ctx.host) or {"named": ()}
     state = next(
-        (f" (`scontrol ping`: {said})" for names, said in running["named"] if set(names.split(",")) & {*one.names}), ""
+        (f" (`scontrol ping`: {state})" for names, state in running["named"] if set(names.split(",")) & {*one.names}),
+        "",
     )
     return f"slurm.conf on {ctx.host} names {','.join(one.names)} as a controller{state}"
 
@@ -161,18 +163,18 @@ def _add(ctx: StepContext, one: Entry) -> str:
 
 def _missed(ctx: StepContext, one: Entry, effect: str) -> Finding:
     effect = effect or "when its slurmctld takes over, jobs with #DW lines run without their storage"
-    fix = f"{_add(ctx, one)}; if it never starts again, take it out of slurm.conf, or accept: [controller-unlisted]"
-    return Finding("controller-unlisted", f"{_told(ctx, one)}, and the site file does not have it: {effect}", fix)
+    fix = f"{_add(ctx, one)}; if its slurmctld is never used again, remove it from slurm.conf, or accept: [controller-unlisted]"
+    return Finding("controller-unlisted", f"{_entry_text(ctx, one)}, but the site file does not list it: {effect}", fix)
 
 
 def _taken(ctx: StepContext, one: Entry) -> Finding:
-    text = f"{_told(ctx, one)}, and the site file does not have it: its slurmctld would keep using burst-buffer files that "
-    fix = f"{_add(ctx, one)}; if it never starts again, take it out of slurm.conf"
+    text = f"{_entry_text(ctx, one)}, but the site file does not list it: its slurmctld would keep using burst-buffer files that "
+    fix = f"{_add(ctx, one)}; if its slurmctld is never used again, remove it from slurm.conf"
     return Finding("controllers-left-out", f"{text}this run removes, and might not start again", fix)
 
 
 def _unclear(ctx: StepContext, one: Entry, takes: bool, effect: str) -> Finding:
     what = "its slurmctld would lose files that it uses" if takes else effect or _UNSTORED
-    text = f"{_told(ctx, one)}, and no controller of the site file calls itself so, though one of them may be meant"
+    text = f"{_entry_text(ctx, one)}, but no controller of the site file has this name; it may still be one of them"
     fix = f"if it is another host, {_add(ctx, one)}; if it is one of them, accept: [controllers-unclear]"
     return Finding("controllers-unclear", f"{text}; if it is another host, {what}", fix)
