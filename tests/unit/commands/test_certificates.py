@@ -1,4 +1,4 @@
-"""What is decided about certificates: what is wrong with one, who signs, and which names have to go."""
+"""Certificates: what is wrong with one, who signs it, and how it is renewed."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ SHOWN: dict[str, tuple[dict[str, Any], list[tuple[str, bool]]]] = {
 
 @pytest.mark.parametrize("case", SHOWN)
 def test_what_is_wrong_with_a_certificate(site: Site, case: str) -> None:
-    """Each thing that is wrong is told, and counts as bad when the plugin can't use it or soon can't any more."""
+    """Each problem is shown, and counts as bad when the plugin cannot use the certificate, now or soon."""
     seen, wrong = SHOWN[case]
     told = certificates.status_of(site, "c1", seen, CA)
     assert [(problem.text, problem.bad) for problem in told.problems] == wrong
 
 
 def test_a_certificate_does_not_outlive_its_ca(site: Site) -> None:
-    """Where the CA ends first, its days count, and it is told."""
+    """Where the CA expires first, its days count, and that is shown."""
     short = authority("short", 70)
     told = certificates.status_of(site, "c1", found(short.sign("slurm-dws", 400)), short.certificate)
     assert told.days_left == 69 and [problem.bad for problem in told.problems] == [False]
@@ -80,7 +80,7 @@ def test_a_certificate_does_not_outlive_its_ca(site: Site) -> None:
 
 
 def test_a_site_file_with_a_revoked_name_is_what_is_old(site: Site) -> None:
-    """No install gives a revoked name back: the fix is to name in the site file what the controllers have."""
+    """No install gives a revoked name its rights again: the fix changes the name in the site file."""
     told = certificates.status_of(
         site, "c1", found(authority().sign("new", 400)), CA, {"slurm-dws": "2028-04-10 revoked"}
     )
@@ -90,13 +90,13 @@ def test_a_site_file_with_a_revoked_name_is_what_is_old(site: Site) -> None:
 
 
 def test_a_master_that_says_nothing(site: Site) -> None:
-    """Without the CA nobody knows whether a certificate is any good, and that is bad."""
+    """Without the CA a certificate's signature is unknown, which counts as bad."""
     told = certificates.status_of(site, "c1", found(authority().sign("slurm-dws", 400)), b"")
     assert told.signed is None and [problem.bad for problem in told.problems] == [True]
 
 
 def test_the_table_has_a_column_for_each_controller_and_tells_what_is_wrong_once(site: Site) -> None:
-    """What two controllers have in common is told with both names."""
+    """A problem of two controllers is shown once, with both names."""
     pems = [authority().sign("slurm-dws", days) for days in (20, 21)]
     every = [certificates.status_of(site, host, found(pem), CA) for host, pem in zip(("c1", "c2"), pems, strict=True)]
     lines = [text(row) for row in certificates.rows(every)]
@@ -111,7 +111,7 @@ def test_the_table_has_a_column_for_each_controller_and_tells_what_is_wrong_once
 
 @pytest.mark.parametrize(("days", "said"), [(60.5, ""), (59.5, "59 days left until {}: `invoke certs.rotate`")])
 def test_every_run_warns_two_months_ahead(site: Site, days: float, said: str) -> None:
-    """Below 60 days the step says so, though nothing is to be done yet; above that it says nothing."""
+    """Below 60 days the step says so, though it changes nothing yet; above that it says nothing."""
     place = at(site, {"c1": found(authority().sign("slurm-dws", days), server="https://api")})
     have = kubeconfig.read(place, place.facts.all("access.kubeconfig")["c1"])
     assert have == {**kubeconfig.wanted(place)}
@@ -120,7 +120,7 @@ def test_every_run_warns_two_months_ahead(site: Site, days: float, said: str) ->
 
 @pytest.mark.parametrize("have", [None, {"valid": None}])
 def test_a_kubeconfig_without_a_certificate_has_no_end(have: Any) -> None:
-    """Where there is nothing to warn of nothing is said."""
+    """Without a certificate there is no warning."""
     assert kubeconfig.near_its_end(have) == ""
 
 
@@ -176,7 +176,7 @@ def grants(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def test_a_request_is_approved_signed_and_gone(site: Site) -> None:
-    """The cluster is asked for a client certificate of so many days; nothing of it stays."""
+    """The cluster signs a client certificate for so many days; the request is deleted."""
     cluster = Signer(grants)
     assert signing.by_request(cluster, at(site, {}), b"CSR") == b"PEM"
     (asked,) = (one["spec"] for one in cluster.seen)
@@ -195,7 +195,7 @@ def test_days_are_asked_for_where_the_api_knows_that(site: Site, minor: str, ask
 
 
 def test_a_request_that_a_run_left_is_replaced(site: Site) -> None:
-    """A run that was cut off leaves a request of the same name; it is in nobody's way."""
+    """A request of the same name that an interrupted run left is no obstacle."""
     cluster = Signer(grants, objects={f"{signing.REQUESTS}/dws-on-csm-c1": {}})
     assert signing.by_request(cluster, at(site, {}), b"CSR") == b"PEM"
 
@@ -209,7 +209,7 @@ def test_a_request_that_a_run_left_is_replaced(site: Site) -> None:
     ],
 )
 def test_a_request_that_comes_to_nothing(site: Site, status: dict[str, Any], said: str) -> None:
-    """The cluster's own words are told, or that nobody signed in time; the request is gone all the same."""
+    """The error has the cluster's message, or says that nobody signed in time; the request is deleted in any case."""
     cluster = Signer(lambda request: status)
     with pytest.raises(ClusterError, match=re.escape(said)):
         signing.by_request(cluster, at(site, {}), b"CSR", deadline=0.0)
@@ -220,14 +220,14 @@ def test_a_request_that_comes_to_nothing(site: Site, status: dict[str, Any], sai
     ("host", "name"), [("nid-A_1", "dws-on-csm-nid-a-1"), ("10.0.0.1", "dws-on-csm-10.0.0.1"), ("c1", "dws-on-csm-c1")]
 )
 def test_a_request_is_named_after_its_host(site: Site, host: str, name: str) -> None:
-    """As names of the API have to be."""
+    """The host's name becomes a valid name of the API."""
     cluster = Signer(grants)
     signing.by_request(cluster, at(site, {}, host), b"CSR")
     assert cluster.seen[0]["metadata"]["name"] == name
 
 
 def test_what_would_be_renewed_at_once_is_refused(site: Site) -> None:
-    """A certificate that comes with fewer days than are renewed does not take the place of the old one."""
+    """A new certificate with so few days that it would be renewed at once does not replace the old one."""
     place = at(named(site, via="csr"), {"c1": found(authority().sign("slurm-dws", 20))})
     (ask,) = kubeconfig.change(place, None, kubeconfig.wanted(place))
     assert isinstance(ask, CallApi)
@@ -239,7 +239,7 @@ def test_what_would_be_renewed_at_once_is_refused(site: Site) -> None:
 
 
 def test_a_certificate_is_anew_when_it_is_another_than_at_first(site: Site) -> None:
-    """A controller that shares the folder of one before it finds the new one there, and has nothing to do."""
+    """A controller that shares the folder of an earlier one finds the new certificate there, and changes nothing."""
     step = next(one for one in rotate.stages(site)[1].steps if one.name == "kubeconfig")
     old, new = (found(authority().sign("slurm-dws", 400)) for _ in range(2))
     place = at(site, {"c1": old, "c2": old}, "c2")
@@ -250,7 +250,7 @@ def test_a_certificate_is_anew_when_it_is_another_than_at_first(site: Site) -> N
 
 
 def test_a_rotation_changes_no_names(site: Site) -> None:
-    """Where the site file has another name than the kubeconfig it is refused, with the command that changes names."""
+    """Where the site file has another name than the kubeconfig, it is refused, with the command that changes names."""
     (check,) = (item for item in rotate.stages(site)[0].steps if item.name == "before")
     place = at(site, {})
     assert check.judge(place, found(authority().sign("slurm-dws", 4))) == ()  # type: ignore[union-attr]
@@ -267,7 +267,7 @@ def test_a_rotation_changes_no_names(site: Site) -> None:
     ],
 )
 def test_what_came_is_told(site: Site, via: str, days: float, said: str) -> None:
-    """Less than was asked for is told with its reason."""
+    """Fewer days than requested are reported with the reason."""
     asking = named(site, via=via)
     have = kubeconfig.read(place := at(asking, {}), found(authority().sign("slurm-dws", days)))
     assert place and rotate.said(asking)(have).startswith(said.format(have["valid"]["until"]))

@@ -1,4 +1,4 @@
-"""What a repair of one host is made of: the host, the stage or step, and what has to be right before."""
+"""The stages of a repair on one host: the host, the stage or step, and what must be correct before."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def test_a_repair_has_the_one_host_and_those_that_say_what_is_wanted(site: Site) -> None:
-    """Nodes that have nothing to do with it aren't even connected to; master and controllers always are."""
+    """Only the master, the controllers and the named node are connected."""
     names = [host.name for host in only(site, PRIMARY).hosts()]
     assert names == [MASTER, PRIMARY, "slurmctl2"]
     assert [host.name for host in only(site, NODE).hosts()] == [*names, NODE]
@@ -43,14 +43,14 @@ def test_a_repair_has_the_one_host_and_those_that_say_what_is_wanted(site: Site)
 
 @pytest.mark.parametrize("name", ["slurmctl9", "slurmctl[1-2]", "root@slurmctl1"])
 def test_a_host_that_is_not_in_the_site_file_is_refused(site: Site, name: str) -> None:
-    """One name of the site file, as it stands there, and nothing else."""
+    """It is one name of the site file, and nothing else."""
     with pytest.raises(HostsError, match="not a host of"):
         only(site, name)
 
 
 def test_a_stage_or_one_step_of_it_is_chosen_with_the_preflight_before(site: Site) -> None:
-    """`plugin` is the whole stage, `plugin.lua` that step alone; the preflight is judged before either. What stands in the way
-    of DWS's removal is judged where that is chosen."""
+    """`plugin` is the whole stage, `plugin.lua` that step alone; the preflight comes before either. The checks of DWS's
+    removal run where that is chosen."""
     stages = {stage.name: stage for stage in STAGES}
     first, plugin = chosen(only(site, PRIMARY), STAGES, "plugin")
     guards = {"jobs", "workflows", "storage", "limit", "stuck", "owned"}
@@ -62,7 +62,7 @@ def test_a_stage_or_one_step_of_it_is_chosen_with_the_preflight_before(site: Sit
 
 
 def test_what_guards_a_stage_guards_each_step_of_it(site: Site) -> None:
-    """DWS's webhook does not go from under Workflows because one step alone was asked for; nor is slurmctld started again."""
+    """A single step keeps the stage's checks: it removes no webhook under Workflows, and does not restart slurmctld."""
     first, deploy = chosen(only(site, MASTER), STAGES, "deploy.applied")
     assert [item.name for item in deploy.steps] == ["workflows", "jobs", "applied"]
     assert {"workflows", "jobs"} <= {one.name for one in first.steps}
@@ -81,7 +81,7 @@ def test_what_guards_a_stage_guards_each_step_of_it(site: Site) -> None:
 def test_what_there_is_not_to_do_there_is_told(
     site: Site, what: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A stage, step or host that doesn't go together ends with what there is instead, and exit code 2."""
+    """An unknown stage or step, or one that does not run on the host, ends with the known ones and exit code 2."""
     with pytest.raises(SystemExit) as ended:
         chosen(only(site, PRIMARY), STAGES, what)
     assert ended.value.code == 2
@@ -103,7 +103,7 @@ def _stage(name: str, *needs: str) -> Stage:
     ],
 )
 def test_what_a_stage_needs_has_to_be_right_before(site: Site, found: dict[str, str], names: list[str]) -> None:
-    """Steps of stages that it builds on, however far back, refuse a repair; those of others don't."""
+    """Incorrect steps of all stages that it builds on refuse a repair; those of other stages do not."""
     stages = [_stage("one"), _stage("other"), _stage("two", "one"), _stage("three", "two")]
     facts = Facts({f"{name}.file": {PRIMARY: value} for name, value in found.items()})
     check = prerequisites.check(stages, "three", "controller")
@@ -113,7 +113,7 @@ def test_what_a_stage_needs_has_to_be_right_before(site: Site, found: dict[str, 
 
 
 def test_what_a_needed_step_refuses_refuses_the_repair(site: Site) -> None:
-    """A step that can't even say what it wants there isn't right."""
+    """A step that does not know what it wants counts as incorrect."""
 
     def refuse(place: StepContext) -> str:
         raise Refused
@@ -127,7 +127,7 @@ def test_what_a_needed_step_refuses_refuses_the_repair(site: Site) -> None:
 
 
 def test_long_texts_are_told_by_their_size() -> None:
-    """A look's screen shows values, and of a file how long it is; a secret is never in it."""
+    """The screen shows values, and the size of a file; never a secret."""
     seen = brief({"mode": "644", "text": "a\nb\n", "list": ["x" * 200], "objects": [{}] * 9, "key": Secret(b"s3cret")})
     assert seen == {
         "mode": "644",
@@ -139,13 +139,13 @@ def test_long_texts_are_told_by_their_size() -> None:
 
 
 def test_importing_a_module_of_ours_does_not_import_fabric() -> None:
-    """The package is what `fab` loads, and importing a part of it costs none of that."""
+    """Only `fab` loads Fabric; importing a part of the package does not."""
     code = "import sys, dws_on_csm.model.step; assert not {'fabric', 'invoke', 'paramiko'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
 def test_fab_lists_the_repairs() -> None:
-    """Fabric's own command finds the tasks, from the checkout."""
+    """Fabric's own command finds the tasks in the checkout."""
     fab = Path(sys.executable).with_name("fab")
     done = subprocess.run([fab, "--list"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     assert [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ") and line[2] != " "] == [
@@ -157,7 +157,7 @@ def test_fab_lists_the_repairs() -> None:
 
 
 def test_fab_names_its_own_option_where_there_is_no_site_file(tmp_path: Path) -> None:
-    """What fab says of a site file that isn't there names --site, not the --hosts of invoke's tasks."""
+    """fab's message about a missing site file names --site, not the --hosts of invoke's tasks."""
     fab = Path(sys.executable).with_name("fab")
     words = [str(fab), "-H", "ncn-m001", "look", "--site", str(tmp_path / "hosts.yaml")]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)

@@ -29,7 +29,7 @@ EVIL = [
 
 
 class Reader(HTMLParser):
-    """The page's elements, their attributes and its text; fails on elements that aren't closed in order."""
+    """The page's elements, attributes and text; fails on elements that are not closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ def told(happened: list[Event]) -> str:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_alone(name: str) -> None:
-    """The page is one file that asks nothing of any network, runs no program, and is well-formed."""
+    """The page is one well-formed file that loads nothing and runs no program."""
     text = page.render(events(name))
     reader = Reader(text)
     assert reader.tags.isdisjoint({"script", "link", "img", "iframe", "object"})
@@ -74,7 +74,7 @@ def test_alone(name: str) -> None:
 
 
 def test_told() -> None:
-    """The page has the run, its result, each step's outcome and difference, the failure and how to go on."""
+    """The page has the run, its result, each step's outcome and difference, the failure, and how to continue."""
     text = told(events("failed"))
     pieces = [
         "20251210-205320-4f2a",
@@ -95,7 +95,7 @@ def test_told() -> None:
 
 
 def test_proof() -> None:
-    """What verify saw is on the page; a verify that did not run is no proof."""
+    """The page has what verify reported; a verify that did not run is no proof."""
     assert "Proofslurmctl1: job" in told(events("install")).replace("\n", "")
     assert "Workflow bb12 went through 7 states and is gone" in told(events("install"))
     assert "Proof" not in told(events("failed"))
@@ -103,7 +103,7 @@ def test_proof() -> None:
 
 @pytest.mark.parametrize("evil", EVIL)
 def test_hostile(evil: str) -> None:
-    """Whatever a host, a site file or a program says stays text."""
+    """Text of hosts, site files and programs stays text."""
     failures = (Failure(evil, 1, (evil,), evil, evil),)
     happened: list[Event] = [
         Opened(evil, evil, {evil: (evil,)}, {evil: ()}, START),
@@ -153,19 +153,19 @@ def test_bars_inside() -> None:
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
 def test_cut(cut: int) -> None:
-    """A run that was cut at any moment has a page that says so."""
+    """The page of a run that was interrupted at any moment says so."""
     assert "… interrupted" in told(events("install")[:cut])
 
 
 def test_many_hosts() -> None:
-    """Hundreds of hosts are folded, and hosts that failed alike are told once."""
+    """Hundreds of hosts are folded, and the same failure on several hosts is shown once."""
     text = page.render(events("wide"))
     assert text.count("The disk is full.") == 2
     assert len(text) < 200_000
 
 
 def test_judged_twice() -> None:
-    """A step that was judged again counts once."""
+    """A step that was checked again counts once."""
     done = Done("h", "preflight", "disk", "ok", START, 0.0)
     opened = Opened("r", "install", {"m": ("h",)}, {"preflight": ()}, START)
     again = replace(done, began=START + 1)

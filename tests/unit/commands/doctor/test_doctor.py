@@ -1,4 +1,4 @@
-"""From what was seen to names: each problem by itself, and a page that knows them all."""
+"""Findings of `invoke doctor`: each problem has its name, and docs/when-it-fails.md lists all names."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ GROUP = names.GROUP
 
 
 def place(host: str = HOST, **found: Any) -> StepContext:
-    """A host and what was found there: `slurm_daemon={...}` is slurm.daemon."""
+    """A host and its state: `slurm_daemon={...}` is slurm.daemon."""
     return StepContext(SITE, Facts({key.replace("_", ".", 1): {host: value} for key, value in found.items()}), host)
 
 
@@ -95,19 +95,19 @@ GOOD: dict[str, Any] = {"mode": "600", "owner": "slurm", "slurm_user": "slurm", 
 def test_a_kubeconfig_is_judged_thing_by_thing(
     change: dict[str, str], days: float, name: str, expected: list[str]
 ) -> None:
-    """Mode, end, name and settings each have a finding of their own; nothing of the cluster has to be known for it."""
+    """Mode, expiry, name and settings each have a finding of their own, also where the cluster's state is unknown."""
     found = {**GOOD, "client-certificate-data": certificate(name, days), **change}
     assert told(rules_access.file(place(), found)) == expected
 
 
 def test_a_kubeconfig_that_is_not_there_or_has_no_certificate() -> None:
-    """Each has its name, and the rest isn't guessed at."""
+    """Each has its finding, and nothing is guessed about the rest."""
     assert told(rules_access.file(place(), {"slurm_user": "slurm"})) == ["kubeconfig-missing"]
     assert told(rules_access.file(place(), GOOD)) == ["certificate-missing"]
 
 
 def test_a_certificate_of_another_ca_is_told_where_the_ca_is_known() -> None:
-    """The cluster's CA of today didn't sign it."""
+    """The cluster's present CA did not sign it."""
     from base64 import b64decode
 
     found = {**GOOD, "client-certificate-data": certificate()}
@@ -139,14 +139,14 @@ def rule(*verbs: str, group: str = GROUP, resource: str = "workflows") -> dict[s
     ],
 )
 def test_a_role_lets_the_plugin_work_or_says_what_it_lacks(rules: list[Value] | None, lacks: str) -> None:
-    """Judged by what is in the cluster, whatever is known of the manifests."""
+    """The role in the cluster is judged, also where the manifests are unknown."""
     found = list(rules_access.role(place(MASTER), {"rules": rules}))
     assert [one.name for one in found] == (["role-lacks-rights"] if lacks else [])
     assert all(f"to {lacks} Workflows" in one.text for one in found)
 
 
 def test_no_role_and_no_binding() -> None:
-    """Both are told, each by itself."""
+    """Each of them has a finding."""
     want = {"role": "workload-manager", "subjects": ["User slurm-dws"]}
     assert told(rules_access.role(place(MASTER), None)) == ["role-lacks-rights"]
     assert told(rules_access.binding(place(MASTER), None, want)) == ["binding-wrong"]
@@ -186,13 +186,13 @@ KUBECTL = {"kubectl": "/usr/bin/kubectl"}
     ],
 )
 def test_how_the_plugin_reaches_the_api(change: dict[str, Any], expected: list[str]) -> None:
-    """Read, reached, accepted, fast, and as whom: what answers is known by its HTTP status, not by kubectl's words."""
+    """Readable kubeconfig, reachable server, accepted certificate, fast answer: the HTTP status decides, not kubectl's words."""
     found = {key: value for key, value in {**REACH, **change}.items() if value is not None}
     assert told(_judge_reach(place(preflight_controller=KUBECTL), found)) == expected
 
 
 def test_a_time_that_is_none_is_a_look_that_failed() -> None:
-    """Numbers of a host's are read where its words are: what is none never comes to a judge."""
+    """A host's output is parsed into numbers before it is judged: text that is no number is a failed check."""
     assert _parse_reach(b"user=slurm\nmilliseconds=90\ncode=0\n")["milliseconds"] == 90
     for said in (b"milliseconds=soon\ncode=0\n", b"code=0\n"):
         with pytest.raises((ValueError, KeyError)):
@@ -209,7 +209,7 @@ echo call >>{0}
 
 
 def test_one_slow_call_is_no_slow_api(tmp_path: Path) -> None:
-    """A host that stood still for a moment is asked again; the quickest call counts."""
+    """A slow host is asked again; the fastest call counts."""
     # no slurmctld: that of a lab would bring its own PATH
     for name, text in {
         "kubectl": _ONCE_SLOW.format(tmp_path / "calls"),
@@ -236,21 +236,21 @@ def test_one_slow_call_is_no_slow_api(tmp_path: Path) -> None:
 
 
 def test_without_kubectl_nothing_is_said_of_the_api() -> None:
-    """That kubectl is missing has a finding of its own, and says nothing about the server."""
+    """A missing kubectl has a finding of its own, and says nothing about the server."""
     found = {**REACH, "code": "127", "status": None}
     seen = place(preflight_controller={"kubectl": ""})
     assert told(_judge_reach(seen, {k: v for k, v in found.items() if v is not None})) == []
 
 
 def test_what_the_server_is_called_is_in_the_finding() -> None:
-    """The address that doesn't answer, and what kubectl said."""
+    """The finding has the address that does not respond, and kubectl's message."""
     seen = place(access_kubeconfig={"server": "https://10.0.0.9:6443"})
     (found,) = _answered(seen, {"code": "1", "asked": "yes", "milliseconds": 20, "said": "refused"})
     assert "https://10.0.0.9:6443" in found.text and "refused" in found.text
 
 
 def test_a_plugin_that_does_not_load() -> None:
-    """Lua's own words are in it."""
+    """The finding has Lua's message."""
     (found,) = _judge_loads(place(), {"lua": "/usr/bin/lua5.4", "said": "line 3: boom"})
     assert (found.name, "line 3: boom" in found.text) == ("plugin-not-loading", True)
     assert _judge_loads(place(), {"lua": "", "said": ""}) == ()
@@ -269,7 +269,7 @@ def workflow(job: str, age: float) -> dict[str, Any]:
 
 
 def test_only_workflows_without_a_job_are_orphans() -> None:
-    """One with a job isn't told, however old the clocks make it."""
+    """A Workflow with a job is no orphan, whatever the clocks say of its age."""
     job = {
         "id": "1",
         "user": "joe",
@@ -287,7 +287,7 @@ def test_only_workflows_without_a_job_are_orphans() -> None:
 
 
 def test_without_slurms_word_nobody_is_called_an_orphan() -> None:
-    """Where squeue answers nowhere, nothing can be said of a Workflow's job."""
+    """Where squeue responds on no controller, the jobs are unknown."""
     silent = place(doctor_jobs={"answers": False, "now": 0.0, "jobs": {}})
     with pytest.raises(NotYetKnown):
         _judge_workflows(silent, [workflow("2", 500)])
@@ -295,7 +295,7 @@ def test_without_slurms_word_nobody_is_called_an_orphan() -> None:
 
 
 def test_other_crds_called_workflows_are_named() -> None:
-    """Argo's CRD has the same plural; what only begins alike has not."""
+    """Argo's CRD has the same plural; a name that only begins the same has not."""
     crds = ["workflows.argoproj.io", names.WORKFLOWS, "workflowtemplates.argoproj.io", "jobs.batch"]
     assert namesakes(crds) == ["workflows.argoproj.io"]
 
@@ -304,7 +304,7 @@ def test_other_crds_called_workflows_are_named() -> None:
 
 
 def test_burst_buffer_conf_has_its_own_name_and_effect() -> None:
-    """Its absence makes jobs run without Workflows, and that is said."""
+    """The finding says that jobs run without Workflows."""
     want = {"text": "Directive=DW\n", "mode": "644", "owner": "root:root"}
     (found,) = rules.RULES["plugin.conf"](place(), None, want)
     assert found.name == "burst-buffer-conf-missing" and "without a Workflow" in found.text
@@ -333,14 +333,14 @@ def test_burst_buffer_conf_has_its_own_name_and_effect() -> None:
     ],
 )
 def test_a_slurmctld_that_is_older_than_its_files(have: Value, changed: list[str], expected: list[str]) -> None:
-    """That a file is missing is told of the file; that slurmctld hasn't read one is told of slurmctld."""
+    """A missing file is a finding about the file; an unread one is a finding about slurmctld."""
     running = {**slurmctld.parse(b""), "changed": {f"/etc/slurm/{name}": 1.0 for name in changed}}
     assert told(rules.RULES["slurm.daemon"](place(slurm_daemon=running), have, None)) == expected
 
 
 @pytest.mark.parametrize(("line", "expected"), [("", []), ("BurstBufferType=burst_buffer/lua\n", ["slurmctld-stale"])])
 def test_a_slurmctld_that_has_read_a_slurm_conf_without_the_burst_buffer(line: str, expected: list[str]) -> None:
-    """It is as old as its files, and no finding of its own; it is one where slurm.conf sets what slurmctld does not have."""
+    """There is a finding only where slurm.conf sets what slurmctld does not have."""
     running = slurmctld.parse(
         b"main=9\nstarted=5.0\nchanged=1.0 /etc/slurm/burst_buffer.conf\nping=here UP\ntype=(null)\n"
     )
@@ -366,19 +366,19 @@ INSTALLED = {"tag": SITE.versions.dws, "unfinished": "", "namespace": True, "tra
     ],
 )
 def test_what_is_there_of_dws(change: dict[str, Any], expected: list[str]) -> None:
-    """Nothing, another version, a changed clone's tag, an undeploy that was cut off, CRDs that never go."""
+    """Not installed, another version, the tag of a changed clone, an interrupted undeploy, CRDs whose deletion is stuck."""
     assert told(rules_cluster.in_cluster(place(MASTER), {**INSTALLED, **change})) == expected
 
 
 @pytest.mark.parametrize(("at_work", "expected"), [("", ["dws-closed"]), ("a command of run x", []), ("run x", [])])
 def test_dws_that_was_left_closed_is_told(at_work: str, expected: list[str]) -> None:
-    """Unless a run, or a script that one left behind, is at work: then it is as it should be."""
+    """While a run, or a script that a run left, is running, DWS may be closed."""
     seen = place(MASTER, **{"doctor_at-work": at_work})
     assert told(rules.RULES["deploy.open"](seen, "closed", "open")) == expected
 
 
 def test_what_is_at_work_on_the_master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run whose lock has not ended, as the lock's own scripts count, and a script that holds `busy`; real sh and flock."""
+    """The run whose lock has not expired, by the lock's own scripts, and a script that holds `busy`; with the real sh and flock."""
     script = _AT_WORK.replace(STATE, str(tmp_path))
 
     def seen() -> str:
@@ -416,7 +416,7 @@ def test_what_is_at_work_on_the_master(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("makes", [False, True])
 def test_a_namespace_that_is_not_there_is_told(makes: bool) -> None:
-    """Also where the next install may make it: until then every #DW sbatch fails."""
+    """Also where the next install may create it: until then every #DW sbatch fails."""
     site = replace(SITE, access=replace(SITE.access, create_namespace=makes))
     seen, found = replace(place(MASTER), site=site), {"state": "missing", "workflows": {}}
     (check,) = (one for one in {stage.name: stage for stage in stages()}["preflight"].steps if one.name == "namespace")
@@ -426,7 +426,7 @@ def test_a_namespace_that_is_not_there_is_told(makes: bool) -> None:
 
 
 def test_of_a_site_without_dws_its_parts_are_not_told_one_by_one() -> None:
-    """That nothing is installed is one finding, and not four."""
+    """A DWS that is not installed is one finding, not four."""
     seen = place(MASTER, preflight_installed={**INSTALLED, "tag": "", "traces": []})
     have = {"missing": ["a"], "not as rendered": ["b"], "webhook": "no", "because": ""}
     for step in ("deploy.applied", "deploy.available", "deploy.webhook"):
@@ -434,7 +434,7 @@ def test_of_a_site_without_dws_its_parts_are_not_told_one_by_one() -> None:
 
 
 def test_controllers_with_different_files() -> None:
-    """Each file that differs from the first controller's is told; the line that is ours is left out of it."""
+    """Each file that differs from the first controller's has a finding; BurstBufferType does not count."""
     one = {"files": {"/etc/slurm/slurm.conf": "A=1\n", "/etc/slurm/nodes.conf": "N=1\n"}}
     two = {
         "files": {"/etc/slurm/slurm.conf": "A=1\nBurstBufferType=burst_buffer/lua\n", "/etc/slurm/nodes.conf": "N=2\n"}
@@ -445,7 +445,7 @@ def test_controllers_with_different_files() -> None:
 
 
 def test_a_step_without_a_rule_is_told_all_the_same() -> None:
-    """A step that is added some day is not overlooked."""
+    """A step that is added one day is not forgotten."""
     (found,) = rules.other("new.step")(place(), {"a": 1}, {"a": 2})
     assert found.name == "not-as-wanted" and "new.step" in found.text
 
@@ -464,7 +464,7 @@ def test_a_step_without_a_rule_is_told_all_the_same() -> None:
     ],
 )
 def test_the_clock_that_is_wrong_is_named(ahead: dict[str, float], wrong: list[str]) -> None:
-    """The one that differs from most; where all differ from this machine, it is this machine's."""
+    """The clock that differs from most others; where all differ from this machine's, this machine's."""
     assert [one.host for one in clocks(ahead)] == wrong
 
 
@@ -472,7 +472,7 @@ def test_the_clock_that_is_wrong_is_named(ahead: dict[str, float], wrong: list[s
 
 
 def test_the_same_on_many_hosts_is_told_once() -> None:
-    """A thousand nodes with the same difference are one paragraph; another one has its own."""
+    """A thousand nodes with the same finding are one paragraph; a node with another one has its own."""
     some = [
         HostFinding(f"nid{n}", Finding("slurm-conf-differs", f"slurm.conf on nid{n} differs: X=1", "fix it"))
         for n in (1, 2, 3)
@@ -485,7 +485,7 @@ def test_the_same_on_many_hosts_is_told_once() -> None:
 
 
 def test_hosts_stay_in_the_order_of_the_site_file() -> None:
-    """The master's findings together before those of controllers; what is told of several of them behind the first's own."""
+    """The master's findings come before the controllers'; those of several hosts come after the first host's own."""
     pairs = [(MASTER, "a"), (MASTER, "b"), ("c1", "same"), ("c1", "own"), ("c2", "same")]
     told = _folded(tuple(HostFinding(host, Finding(name, name, "fix it")) for host, name in pairs))
     assert [(one.host, one.finding.name) for one in told] == [
@@ -494,14 +494,14 @@ def test_hosts_stay_in_the_order_of_the_site_file() -> None:
 
 
 def test_one_reason_why_something_was_not_seen_is_told_once() -> None:
-    """An API server that is down keeps ten looks from being made, and is one line for each host."""
+    """An API server that is down makes ten checks impossible, and is one line for each host."""
     unseen = tuple(Unseen(MASTER, step, f"the look at {step} was refused") for step in ("a.one", "a.two"))
     (row, _) = _unseen((*unseen,))
     assert row[1][0] == f"{MASTER}: not checked: a.one, a.two: the look at it was refused"
 
 
 def test_an_archive_that_can_not_be_written_is_known_before(tmp_path: Path) -> None:
-    """A file that is there, or a folder that isn't, is told before any host is looked at."""
+    """An existing file, or a missing folder, is reported before any host is checked."""
     (tmp_path / "there.tar.gz").touch()
     assert "already exists" in _unwritable(tmp_path / "there.tar.gz")
     assert "not a folder" in _unwritable(tmp_path / "nowhere/support.tar.gz")
@@ -509,7 +509,7 @@ def test_an_archive_that_can_not_be_written_is_known_before(tmp_path: Path) -> N
 
 
 def test_the_page_has_every_name() -> None:
-    """A finding that the doctor can tell stands in docs/when-it-fails.md with what it means."""
+    """docs/when-it-fails.md explains every finding of the doctor."""
     files = [*ROOT.glob("dws_on_csm/commands/doctor/*.py")]
     files += [
         ROOT / f"dws_on_csm/stages/{name}.py"
@@ -529,7 +529,7 @@ def test_the_page_has_every_name() -> None:
 
 
 def test_the_doctor_looks_at_everything_that_an_install_looks_at() -> None:
-    """All stages are there, but for what only an upgrade asks."""
+    """It has all stages of an install, except for those of an upgrade."""
     from dws_on_csm.stages.install import STAGES
 
     assert {stage.name for stage in stages()} == {stage.name for stage in STAGES} - {"replace"} | {"doctor"}

@@ -1,4 +1,4 @@
-"""Logs: entries are cut, dated, picked and merged; the script that reads slurmctld's log runs in the real sh."""
+"""Log entries are split, dated and selected; the script that reads slurmctld's log runs in the real sh."""
 
 import gzip
 import os
@@ -51,7 +51,7 @@ def test_lines_without_a_time_belong_to_the_entry_before() -> None:
 
 @pytest.mark.parametrize("stamp", ["2026-99-99T00:00:00", "2026-01-31Tnoon", "2026-01-31T12:00:00+99:99"])
 def test_a_line_that_only_looks_dated_belongs_to_the_entry_before(stamp: str) -> None:
-    """Whoever writes to a log can write any date: one that is none ends nothing, neither of Slurm's log nor of a pod's."""
+    """Anybody can write any text to a log: text that only looks like a date ends no entry, of Slurm or of a pod."""
     slurm = [YAML[0], f"[{stamp}] lua: boo", "[2026-01-31T12:00:01] lua: next"]
     assert [text for _, text in entries(slurm_log_entries(slurm, "c1", Clock()))] == [
         f"lua: apiVersion: v1alpha2\n[{stamp}] lua: boo",
@@ -66,7 +66,7 @@ def test_a_line_that_only_looks_dated_belongs_to_the_entry_before(stamp: str) ->
 
 
 def test_an_entry_has_an_end() -> None:
-    """Lines without a time may go on for ever: what is kept of them for one entry is bounded, and nothing is lost."""
+    """Lines without a time may never end: an entry's size is bounded, and nothing is lost."""
     lines = [YAML[0], *["A" * 60_000] * 50, "[2026-01-31T12:00:01] lua: next"]
     found = entries(slurm_log_entries(lines, "c1", Clock()))
     assert max(len(text) for _, text in found) < 200_000 and found[-1] == (1.0, "lua: next")
@@ -74,14 +74,14 @@ def test_an_entry_has_an_end() -> None:
 
 
 def test_an_archive_has_room_for_the_newest_entries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long each is: what is kept of all together is bounded."""
+    """The size of all entries together is bounded, however long each is."""
     monkeypatch.setattr(archive, "CHARACTERS", 1000)
     kept = archive._newest(Entry(float(at), "c1", "A" * 100) for at in range(500))
     assert [entry.at for entry in kept] == [float(at) for at in range(490, 500)]
 
 
 def test_an_entry_is_shown_when_nothing_more_comes() -> None:
-    """While a log is followed, a pause ends an entry; what belongs to it and comes later has its time."""
+    """While a log is followed, a pause ends an entry; its later lines get the same time."""
     lines = [*YAML[:2], None, "late", None]
     assert entries(slurm_log_entries(lines, "slurmctl1", Clock())) == [
         (0.25, "lua: apiVersion: v1alpha2\nkind: Workflow"),
@@ -102,12 +102,12 @@ def test_an_entry_is_shown_when_nothing_more_comes() -> None:
     ],
 )
 def test_all_times_are_told_by_one_clock(stamp: str, clock: Clock, seconds: float) -> None:
-    """A stamp's own zone, or that of its host; what the host's clock is ahead or behind is taken off."""
+    """A time stamp has its own zone, or its host's, and is corrected by the host's clock difference."""
     assert clock.time(stamp) - NOON == pytest.approx(seconds, abs=0.001)
 
 
 def test_pods_tell_their_time_once() -> None:
-    """DWS and Kubernetes' programs stamp their lines; the API's stamp is finer. Stack traces stay with what they are of."""
+    """DWS's and Kubernetes' own time stamps are removed: the API's is finer. Stack traces stay with their entries."""
     lines = [
         '2026-01-31T12:00:00.100000000Z 2026-01-31T12:00:00Z\tINFO\tcontrollers.Workflow\ttext\t{"name":"bb12"}',
         "2026-01-31T12:00:00.200000000Z I0131 12:00:00.200000       1 leaderelection.go:257] attempting",
@@ -140,7 +140,7 @@ def test_pods_tell_their_time_once() -> None:
     ],
 )
 def test_a_jobs_entries_are_those_that_name_it(text: str, found: bool) -> None:
-    """By its number as Slurm and the plugin write it, or by its Workflow; not by part of another number."""
+    """By its number as Slurm and the plugin write it, or by its Workflow's name; not by a part of another number."""
     assert bool(job_pattern("12").search(text)) is found
 
 
@@ -159,19 +159,19 @@ def test_so_long_ago(text: str, seconds: int) -> None:
     ],
 )
 def test_what_can_not_be_asked_for_is_said(host: str, job: str | None, said: str) -> None:
-    """A job has a number; nodes have no such logs: an empty answer would look like silence."""
+    """A job has a number, and nodes have no such logs: an empty answer would look like an empty log."""
     with pytest.raises(ValueError, match=said):
         _request(replace(load(DEFAULT), limit=frozenset({host})), job, "10m")
 
 
 def test_silence_is_said() -> None:
-    """Since when, and about which job; whoever follows is told how to end it."""
+    """The note says since when and about which job, and how to stop following."""
     assert _nothing_found(NOON, "12", follow=False).startswith("no log entries about job 12 since 2026-01-31 ")
     assert _nothing_found(NOON, None, follow=True).endswith("until Ctrl-C")
 
 
 def test_a_time_of_this_machine_and_what_is_none() -> None:
-    """A time may be given as it stands; anything else is told with what would do."""
+    """A time is accepted as it is; for other text the error says what is expected."""
     assert start_time("2026-01-31T12:00:00+00:00", 0.0) == NOON
     with pytest.raises(ValueError, match="10m"):
         start_time("yesterday", 0.0)
@@ -182,7 +182,7 @@ def test_a_time_of_this_machine_and_what_is_none() -> None:
     [("12:00:00.400000", 0.0), ("12:00:01.900000", 0.0), ("12:01:30.500000", 90.0), ("11:59:30.500000", -30.0)],
 )
 def test_a_nodes_clock_is_told_by_its_lease(renewed: str, ahead: float) -> None:
-    """A kubelet writes its own time, the API server its own beside it, in whole seconds: less than two are nothing."""
+    """A kubelet writes its own time, the API server its own in whole seconds: differences below two seconds are ignored."""
     fields = [
         {"manager": "kubelet", "time": "2026-01-31T12:00:00Z"},
         {"manager": "other", "time": "2026-01-31T13:00:00Z"},
@@ -195,13 +195,13 @@ def test_a_nodes_clock_is_told_by_its_lease(renewed: str, ahead: float) -> None:
     ("told", "ahead"), [(100.1, 0.0), (99.6, 0.0), (104.9, 0.0), (105.4, 0.0), (3704.9, 3599.9), (69.9, -35.1)]
 )
 def test_a_clock_is_not_called_wrong_for_an_answer_that_took_long(told: float, ahead: float) -> None:
-    """What a host said at some moment of five seconds is right for any of them."""
+    """A time from a call of five seconds is right if it is right for any moment of them."""
     assert clock_skew(told, 100.0, 105.0) == pytest.approx(ahead)
 
 
 @pytest.mark.parametrize("told", ["nan", "inf", "-inf", "1e300", "0"])
 def test_a_clock_that_tells_no_time(told: str) -> None:
-    """A host may say any number; one that is no time of these years is refused, before entries are dated by it."""
+    """A number that is no time of these years is rejected before it dates entries."""
     with pytest.raises(ValueError, match="no time"):
         clock_skew(float(told), NOON, NOON + 1)
 
@@ -231,7 +231,7 @@ def command(folder: Path, log: str, back: float, follow: str = "") -> list[str]:
 
 
 def read(folder: Path, log: str, back: float = 600) -> tuple[list[str], str]:
-    """What the script prints, and what it says when it is ready."""
+    """The script's output, and its line when it is ready."""
     done = subprocess.run(
         command(folder, log, back), input="go\n", capture_output=True, text=True, timeout=30, check=True
     )
@@ -239,7 +239,7 @@ def read(folder: Path, log: str, back: float = 600) -> tuple[list[str], str]:
 
 
 def test_the_plugins_lines_are_picked_with_what_goes_with_them(tmp_path: Path) -> None:
-    """Entries of the burst buffer with their continuation lines, the script daemon's, none that is older; then the mark."""
+    """The burst buffer's entries with their continuation lines, and slurmscriptd's; none that is older; then the mark."""
     log = tmp_path / "slurmctld.log"
     log.write_text(
         log_line(5000, "lua: too old")
@@ -270,7 +270,7 @@ def test_the_plugins_lines_are_picked_with_what_goes_with_them(tmp_path: Path) -
 
 
 def test_a_log_that_was_rotated_is_read_too(tmp_path: Path) -> None:
-    """What was put away since the time that is asked for comes first, packed or not; older ones aren't opened."""
+    """Logs rotated since the requested time come first, compressed or not; older ones are not opened."""
     log = tmp_path / "slurmctld.log"
     log.write_text(log_line(10, "lua: newest"))
     (tmp_path / "slurmctld.log.1").write_text(log_line(200, "lua: middle"))
@@ -285,7 +285,7 @@ def test_a_log_that_was_rotated_is_read_too(tmp_path: Path) -> None:
 
 
 def test_a_packed_log_that_unpacks_to_too_much_is_cut_with_a_word(tmp_path: Path) -> None:
-    """What a log has is passed on up to a limit: a small file may unpack to any size."""
+    """The output has a limit: a small file may unpack to any size."""
     log = tmp_path / "slurmctld.log"
     log.write_text(log_line(10, "lua: newest"))
     with gzip.open(tmp_path / "slurmctld.log.1.gz", "wt") as packed:
@@ -299,14 +299,14 @@ def test_a_packed_log_that_unpacks_to_too_much_is_cut_with_a_word(tmp_path: Path
 
 
 def test_lines_without_a_date_are_noticed(tmp_path: Path) -> None:
-    """With another LogTimeFormat nothing can be put in order, and that is said."""
+    """Another LogTimeFormat cannot be ordered by time, and that is reported."""
     log = tmp_path / "slurmctld.log"
     log.write_text("[Jan 31 12:00:00.1 12345 5] lua: something\n")
     assert read(tmp_path, str(log))[0] == ["--mark undated", "--mark"]
 
 
 def test_without_a_file_the_journal_is_read(tmp_path: Path) -> None:
-    """Its time comes first, then host and program; lines of one message that follow are indented, and stay with it."""
+    """A line has its time, then host and program; a message's further lines are indented, and stay with it."""
     at = datetime.now().astimezone().strftime("%Y-%m-%dT%H:%M:%S.123456%z")
     said = (
         f"{at} slurmctl1 slurmctld[7]: lua: apiVersion\n       kind: Workflow\n{at} slurmctl1 slurmctld[7]: sched: no\n"
@@ -325,14 +325,14 @@ def test_without_a_file_the_journal_is_read(tmp_path: Path) -> None:
 
 
 def test_a_log_that_is_not_there_is_said(tmp_path: Path) -> None:
-    """The place that slurm.conf names is told."""
+    """The message has the path from slurm.conf."""
     lines, said = read(tmp_path, str(tmp_path / "elsewhere.log"))
     assert lines == ["--mark"]
     assert f"nowhere: {tmp_path}/elsewhere.log cannot be read" in said
 
 
 def test_a_past_that_takes_too_long_is_cut_with_a_word(tmp_path: Path) -> None:
-    """What a controller has is read for so long, and then the entries that are there are shown, with a mark of the cut."""
+    """Reading has a time limit; the entries so far are shown, with a mark that they are incomplete."""
     log = tmp_path / "slurmctld.log"
     log.write_text(log_line(10, "lua: there"))
     slow = tmp_path / "head"
@@ -364,7 +364,7 @@ def test_a_past_that_takes_too_long_is_cut_with_a_word(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_missing_of_a_log_is_told(monkeypatch: pytest.MonkeyPatch, lines: list[str | None], cut: str) -> None:
-    """Where a host's past is not all there, the entries that came are shown, and words say that it is not all."""
+    """Where a host's past entries are incomplete, those that arrived are shown, and a note says so."""
     clock = iter(range(0, 100_000, 250))
     monkeypatch.setattr("dws_on_csm.commands.logs.host_log.time.monotonic", lambda: float(next(clock)))
     closed: list[bool] = []
@@ -375,7 +375,7 @@ def test_what_is_missing_of_a_log_is_told(monkeypatch: pytest.MonkeyPatch, lines
 
 
 def test_a_followed_log_goes_on_and_ends_with_its_reader(tmp_path: Path) -> None:
-    """What comes after the mark comes at once, through a rotation too; nothing is left when the input ends."""
+    """New entries arrive at once, also after a rotation; no process is left when the input ends."""
     log = tmp_path / "slurmctld.log"
     log.write_text(log_line(10, "lua: before"))
     with subprocess.Popen(

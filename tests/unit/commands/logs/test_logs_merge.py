@@ -1,4 +1,4 @@
-"""Merging logs: one order whatever comes first, and no more in memory than is waited for."""
+"""Logs are merged by time, whatever arrives first, with a bound on memory."""
 
 import threading
 import time
@@ -18,14 +18,14 @@ from dws_on_csm.model.cluster_api import ClusterError
 
 @dataclass(frozen=True)
 class Say:
-    """All before it has been told."""
+    """Set when all entries before it were taken."""
 
     told: threading.Event
 
 
 @dataclass
 class Log:
-    """A host's log that was written beforehand: entries, pauses, what it waits for, and what it says of itself."""
+    """A prepared host log: entries, pauses, events to wait for, and notes."""
 
     what: list[float | threading.Event | Say | Entry] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -54,14 +54,14 @@ def sources(*logs: Any) -> Sources:
 
 
 def test_what_is_there_comes_in_order() -> None:
-    """Entries of several logs are told in the order in which they were written."""
+    """Entries of several logs are shown in the order of their times."""
     one = Log([Entry(1, "a", "1"), Entry(3, "a", "3")])
     two = Log([Entry(2, "b", "2"), Entry(4, "b", "4")])
     assert [entry.text for entry in past(sources(one, two))] == ["1", "2", "3", "4"]
 
 
 def test_what_comes_late_is_put_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry waits for earlier ones from elsewhere, at most for a time: here it would be long, but there is no more room."""
+    """An entry waits for earlier ones of other logs, for a time; here until there is no more room."""
     monkeypatch.setattr(merge, "WINDOW", 100.0)
     monkeypatch.setattr(merge, "MAX_ENTRIES", 3)
     told = threading.Event()
@@ -71,7 +71,7 @@ def test_what_comes_late_is_put_in_its_place(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_comes_even_later_comes_when_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was shown already is not waited with."""
+    """An entry that is later than the window is shown when it arrives."""
     monkeypatch.setattr(merge, "WINDOW", 0.1)
     shown = threading.Event()
     found = sources(Log([shown, Entry(3, "slow", "3")]), Log([Entry(2, "fast", "2"), Entry(4, "fast", "4")]))
@@ -84,7 +84,7 @@ def test_what_comes_even_later_comes_when_it_comes(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_log_that_breaks_off_is_told_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    """The end of one source is a note; the command ends when there is none any more."""
+    """The end of one source is noted; the command ends when no source is left."""
     found = sources(Log(), Log([WINDOW / 2, Entry(1, "b", "still")], ends=False))
     assert [entry.text for entry in new_entries(found)] == ["still"]
     assert "note: slurmctl1: the connection broke" in capsys.readouterr().err
@@ -92,7 +92,7 @@ def test_a_log_that_breaks_off_is_told_and_the_others_go_on(capsys: pytest.Captu
 
 
 def test_what_ends_when_nothing_more_is_wanted_is_no_news(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever ends the following breaks the connections off himself."""
+    """Stopping to follow ends the connections, which needs no note."""
     found = sources(Log())
     found.closing = True
     assert list(new_entries(found)) == []
@@ -100,7 +100,7 @@ def test_what_ends_when_nothing_more_is_wanted_is_no_news(capsys: pytest.Capture
 
 
 def test_no_more_is_read_than_is_shown() -> None:
-    """A log that says more than anybody reads is left waiting: what is held has a bound."""
+    """The reader of a log that writes faster than it is shown waits: the number of waiting entries is bounded."""
     read = [0]
 
     class Endless(Log):
@@ -115,7 +115,7 @@ def test_no_more_is_read_than_is_shown() -> None:
 
 
 def test_large_entries_that_are_held_have_a_bound_together() -> None:
-    """Entries of a program that fills its log are held as few, however many might wait."""
+    """The size of all waiting entries together is bounded."""
     read = [0]
 
     class Large(Log):
@@ -129,7 +129,7 @@ def test_large_entries_that_are_held_have_a_bound_together() -> None:
 
 
 class Api:
-    """An API server that is away at first; then it has one pod, and later another one."""
+    """An API server that does not respond at first, then has one pod, and later another one."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -162,7 +162,7 @@ class Api:
 
 
 def test_pods_that_come_are_followed_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """An API server that is away is asked again, and each new pod is read once, from when the past ended."""
+    """An API server that does not respond is asked again, and each new pod is read once, from the end of the past entries."""
     monkeypatch.setattr(merge, "POLL", 0.05)
     api = Api()
     found = Sources(cluster=api)  # type: ignore[arg-type]
@@ -174,7 +174,7 @@ def test_pods_that_come_are_followed_too(monkeypatch: pytest.MonkeyPatch, capsys
 
 
 class Failing(Api):
-    """One pod has gone when its log is asked for; the other one's answer breaks off twice before it says something."""
+    """One pod is gone when its log is requested; the other one's answer breaks off twice first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class Failing(Api):
 def test_a_pod_that_has_gone_or_breaks_off_is_no_source_that_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """While logs are followed pods come and go: what broke off is noted once and asked for again."""
+    """Pods come and go while logs are followed: an interrupted answer is noted once and retried."""
     monkeypatch.setattr(merge, "POLL", 0.05)
     found = Sources(cluster=Failing())  # type: ignore[arg-type]
     (entry,) = islice(new_entries(found), 1)

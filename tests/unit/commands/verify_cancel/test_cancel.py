@@ -1,4 +1,4 @@
-"""The table of what becomes of a Workflow whose job is cancelled, how it is shown and judged, and what is seen of a Workflow."""
+"""Known outcomes of cancelled jobs: how they are shown and judged; and the watch on Workflows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_every_moment_is_cancelled_both_ways() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_course_ends_where_it_can(case: Case) -> None:
-    """Only states that come later are passed, in order, and a Workflow that is taken away passed Teardown."""
+    """A Workflow passes only later states, in order, and one that is deleted has passed Teardown."""
     later = STATES[STATES.index(case.where) + 1 :] if case.held else STATES
     known = case.known
     assert [state for state in later if state in known.states] == list(known.states)
@@ -83,7 +83,7 @@ ROWS = {
 
 @pytest.mark.parametrize("name", ROWS)
 def test_rows(name: str) -> None:
-    """What is known, or documented, stands below what was seen where it differs."""
+    """The known or documented outcome is below the seen one where it differs."""
     case, course, commands = ROWS[name]
     assert [row[1] for row in rows(case, course, 1.0)[1:]] == commands
 
@@ -99,7 +99,7 @@ JUDGED = {
 
 @pytest.mark.parametrize("name", JUDGED)
 def test_judged(name: str) -> None:
-    """Anything but what is known is a failure that names both; a teardown that slurmctld killed is none, and is named."""
+    """Another outcome than the known one is a failure that names both; a teardown that slurmctld killed is only noted."""
     end, outcome = JUDGED[name]
     judged, more = _judge(RUNNING, "12", end)
     assert judged == outcome
@@ -112,7 +112,7 @@ def test_judged(name: str) -> None:
 
 @dataclass(frozen=True)
 class Scripted(Bench):
-    """A bench whose submitter answers as it is told, and what was asked of it."""
+    """A bench whose submitter gives these answers, and records the scripts that it was asked for."""
 
     answers: Mapping[str, Mapping[str, str]]
     asked: list[tuple[str, Mapping[str, str]]]
@@ -124,7 +124,7 @@ class Scripted(Bench):
 
 
 def test_a_case_that_cannot_be_made_leaves_its_resources_to_the_others() -> None:
-    """Its job is cancelled as soon as that is known, not when all cases are through: a running one would keep them waiting."""
+    """Its job is cancelled at once, not when all cases have finished: they may need its resources."""
     job = SimpleNamespace(deadline=1.0)
     run = SimpleNamespace(
         id="r", emit=lambda event: None, stopping=threading.Event(), site=SimpleNamespace(test_job=job)
@@ -139,15 +139,14 @@ def test_a_case_that_cannot_be_made_leaves_its_resources_to_the_others() -> None
 
 
 class Changing(SimpleNamespace):
-    """A Reach whose hosts answer what they are told to."""
+    """Connections to hosts that give these answers."""
 
     run_fenced = Reach.run_fenced
 
 
 @pytest.mark.parametrize(("code", "said"), [(BUSY, STILL), (1, "because squeue failed: no controller")])
 def test_jobs_that_could_not_be_cleared_away_are_told(monkeypatch: pytest.MonkeyPatch, code: int, said: str) -> None:
-    """Where another run's command keeps this one out, or Slurm does not answer, no job was cancelled: that is no end without
-    jobs."""
+    """Where another run's command blocks this one, or Slurm does not respond, no job was cancelled, and that is an error."""
     monkeypatch.setattr("dws_on_csm.stages.cancel.script", lambda place, step, run: "true")
     answer = SimpleNamespace(code=code, out=b"", err=b"no controller")
     busy = Changing(change=lambda host, script, data, deadline: answer)
@@ -157,7 +156,7 @@ def test_jobs_that_could_not_be_cleared_away_are_told(monkeypatch: pytest.Monkey
 
 
 class Workflows:
-    """An API with one Workflow, which another one may have followed by the time of its deletion."""
+    """An API with one Workflow, which another one of the same name may have replaced before its deletion."""
 
     def __init__(self, now: str, then: str) -> None:
         self.now, self.then = now, then
@@ -176,7 +175,7 @@ class Workflows:
 
 @pytest.mark.parametrize("then", ["a", "b"])
 def test_a_workflow_goes_only_as_it_was_seen_for_its_job(monkeypatch: pytest.MonkeyPatch, then: str) -> None:
-    """One that has got its name since stays, and nobody fails for it."""
+    """A later Workflow of the same name stays, and that is no failure."""
     monkeypatch.setattr("dws_on_csm.stages.cancel.script", lambda place, step, run: "true")
     monkeypatch.setattr("dws_on_csm.commands.verify_cancel.command.CLEARED", 0.0)
     api = Workflows("a", then)
@@ -194,7 +193,7 @@ def test_a_workflow_goes_only_as_it_was_seen_for_its_job(monkeypatch: pytest.Mon
     ("run", "expected"), [("", ["4", "5", "7"]), ("20260131T120000Z-a", ["5"])], ids=["what was left", "its own"]
 )
 def test_jobs_are_cancelled_by_their_numbers(tmp_path: Path, run: str, expected: list[str]) -> None:
-    """A run ends its own, and at its beginning what killed runs have left; none of another name, and none that comes later."""
+    """A run cancels its own jobs, and at its beginning those of killed runs; no job of another name, and no later job."""
     jobs = [
         *("4 dws-on-csm-cancel", "5 dws-on-csm-cancel-20260131T120000Z-a", "6 dws-on-csm-cancelled"),
         *("7 dws-on-csm-cancel-20260131T120000Z-ab", "8 my dws-on-csm-cancel", "x dws-on-csm-cancel"),
@@ -218,7 +217,7 @@ slurm() {{ shift 2; echo "$*" >>{tmp_path}/asked; case $1 in squeue) printf '%s\
 
 
 def test_answers() -> None:
-    """Lines without a mark are left out, several of one name are one value, a value may have the mark in it."""
+    """Lines without "=" are ignored, lines of one name are joined, and a value may have "=" in it."""
     assert answers(b"id=1\nnoise\nid=2\nreason=a=b\nempty=\n") == {"id": "1 2", "reason": "a=b", "empty": ""}
 
 
@@ -255,14 +254,14 @@ SEEN: dict[str, tuple[dict[str, Any], tuple[str, str, str, bool, bool]]] = {
 
 @pytest.mark.parametrize("name", SEEN)
 def test_seen(name: str) -> None:
-    """Of an event counts what Slurm wants, where the Workflow is, and whether a driver of that state keeps it there."""
+    """An event says what Slurm wants, where the Workflow is, and whether a driver holds it in that state."""
     content, wanted = SEEN[name]
     found = seen(event(**content))
     assert (found.desired, found.state, found.status, found.hurry, found.waits) == wanted
 
 
 class Feed:
-    """An API whose watches tell what is put into `events`: an event, an error, or None where a round is over."""
+    """An API whose watches return what is put into `events`: an event, an error, or None for the end of a request."""
 
     def __init__(self) -> None:
         self.events: queue.Queue[Mapping[str, Any] | ClusterError | None] = queue.Queue()
@@ -283,7 +282,7 @@ GO_ON = threading.Event()
 
 
 def test_a_watch_goes_on_where_a_round_ended() -> None:
-    """Each Workflow has its own events, the next round begins at the last version, and what was awaited is told."""
+    """Each Workflow has its own events, and the next request continues at the last version."""
     feed = Feed()
     watch = Watch(feed, "/workflows")
     for one in (event("ADDED", "bb1", 8), event("ADDED", "bb2", 9), None, event("DELETED", "bb1", 10)):
@@ -295,7 +294,7 @@ def test_a_watch_goes_on_where_a_round_ended() -> None:
 
 
 def test_what_never_comes_is_awaited_until_its_deadline() -> None:
-    """Nothing more is waited for after the time, nor once the run is to stop."""
+    """The wait ends after its time, or when the run is stopping."""
     watch, stop = Watch(Feed(), "/workflows"), threading.Event()
     stop.set()
     assert not watch.until("bb1", bool, 0.01, GO_ON)
@@ -303,7 +302,7 @@ def test_what_never_comes_is_awaited_until_its_deadline() -> None:
 
 
 def test_a_watch_that_breaks_is_an_error_for_all_who_wait() -> None:
-    """Who waits is told what the server said."""
+    """Every waiting thread gets the server's error."""
     feed = Feed()
     watch = Watch(feed, "/workflows")
     feed.events.put(ClusterError(410, "too old"))
@@ -312,7 +311,7 @@ def test_a_watch_that_breaks_is_an_error_for_all_who_wait() -> None:
 
 
 class Store:
-    """An API that keeps each ConfigMap that was applied."""
+    """An API that records each applied ConfigMap."""
 
     def __init__(self) -> None:
         self.kept: list[list[str]] = []
@@ -322,7 +321,7 @@ class Store:
 
 
 def test_a_workflow_without_a_name_is_held_with_all_others() -> None:
-    """Proposal is held for everybody until the new Workflow's name is known, then for that one alone, and never torn."""
+    """Proposal is held for all Workflows until the new one's name is known, then for that one alone, without a gap."""
     store = Store()
     holds = WorkflowHold(store)
     with holds.proposals():
