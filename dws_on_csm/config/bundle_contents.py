@@ -1,4 +1,4 @@
-"""What is in an offline bundle, as data."""
+"""The contents of an offline bundle, as data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Part:
-    """One part: its file's name in the bundle, size in bytes, sha256, and the source that it came from.
+    """One part: its file's name in the bundle, size in bytes, sha256, and source.
 
     id  the commit of a repository, the digest of an image's configuration, or ""
     """
@@ -24,7 +24,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is in a bundle. `versions` as in a site file, and kustomize's; `made`: when and by what; parts by role."""
+    """The manifest of a bundle. `versions` as in a site file, and kustomize's; `made`: when and by which program; parts by role."""
 
     versions: Mapping[str, str]
     made: Mapping[str, str]
@@ -33,14 +33,14 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was read and found whole, and where in it each file begins, in bytes."""
+    """A bundle that was checked completely, and the offset of each file in it, in bytes."""
 
     path: Path
     manifest: Manifest
     offsets: Mapping[str, int]
 
     def read(self, role: str) -> bytes:
-        """A part's content. Raises ValueError if the file is not any more what it was when it was checked."""
+        """A part's content. Raises ValueError where the bundle has changed since it was checked."""
         part = self.manifest.parts[role]
         with self.path.open("rb") as file:
             file.seek(self.offsets[part.file])

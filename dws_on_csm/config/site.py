@@ -194,7 +194,7 @@ class Deadlines:
 
 
 def is_count(typed: str) -> bool:
-    """Whether `Site.deletes` is a number alone: it may count other storage than somebody has seen before."""
+    """Whether `Site.deletes` is only a number: a number may count storage that the user has not seen."""
     return typed.strip().isascii() and typed.strip().isdigit()
 
 

@@ -40,7 +40,7 @@ def _plain(value: Any) -> Any:
 
 
 def from_json(record: Mapping[str, Any]) -> Event:
-    """The event that `to_json` wrote, in this version or in an earlier one. ValueError where the record is none of ours."""
+    """The event that `to_json` wrote, in this version or in an earlier one. ValueError for any other record."""
     kind = _KINDS.get(record.get("event", ""))
     values = {_FORMER_KEYS.get(key, key): _back(key, value) for key, value in record.items() if key != "event"}
     try:

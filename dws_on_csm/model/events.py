@@ -24,12 +24,12 @@ Table = tuple[tuple[str, ...], ...]
 
 
 PROOFS = ("verify", "cancel")
-"""Stages that prove what is there; nothing that lasts is changed in them, nor in those that only look."""
+"""Stages that prove the installation; like stages that only look, they change nothing permanently."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A run begins: its id, what was asked for ("install", "plan"), the hosts by role, stages with what each needs."""
+    """A run begins: its id, its task ("install", "plan"), role -> hosts, stage -> the stages that it needs."""
 
     run: str
     task: str

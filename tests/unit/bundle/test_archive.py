@@ -1,4 +1,4 @@
-"""Bundles: what is written can be read by people's own tools, and no byte of it can be changed unseen."""
+"""Bundles: common tools can read them, and a change of any byte is found."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def made(tmp_path: Path) -> Path:
 
 
 def refused(path: Path) -> str:
-    """The name of what a bundle is refused for."""
+    """The name of the finding that refuses a bundle."""
     with pytest.raises(Refused) as error:
         archive.load(path)
     (finding,) = error.value.findings
@@ -40,7 +40,7 @@ def test_what_is_written_is_read_again(made: Path, tmp_path: Path) -> None:
 
 
 def test_a_bundle_is_a_tar_with_checksums_for_sha256sum(made: Path, tmp_path: Path) -> None:
-    """Those who get it can look at it and check it with what every system has."""
+    """`tar` and `sha256sum` can list and check a bundle."""
     folder = tmp_path / "unpacked"
     folder.mkdir()
     subprocess.run(["tar", "-xf", made, "-C", folder], check=True, timeout=60)
@@ -51,7 +51,7 @@ def test_a_bundle_is_a_tar_with_checksums_for_sha256sum(made: Path, tmp_path: Pa
 
 
 def test_the_same_parts_make_the_same_bytes(made: Path, tmp_path: Path) -> None:
-    """Whenever, wherever and by whomever it is written."""
+    """The time, the folder and the user do not matter."""
     again = tmp_path / "parts-again"
     assert bundles.written(tmp_path / "again.bundle", again).read_bytes() == made.read_bytes()
 
@@ -68,7 +68,7 @@ def test_any_other_byte_is_refused(made: Path, tmp_path: Path) -> None:
 
 
 def test_a_shorter_or_longer_one_is_refused(made: Path, tmp_path: Path) -> None:
-    """A copy that was cut off, an empty one, and one with something behind it."""
+    """An incomplete copy, an empty one, and one with bytes after its end."""
     whole, wrong = made.read_bytes(), tmp_path / "wrong.bundle"
     for content in (b"", whole[:1], whole[:-1], whole[:-512], whole[: len(whole) // 2], whole + b"\0", whole + whole):
         wrong.write_bytes(content)
@@ -82,7 +82,7 @@ def test_what_is_no_file_is_said(tmp_path: Path, name: str) -> None:
 
 
 def rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> Path:
-    """A bundle that is whole, with a manifest that says something else."""
+    """A valid bundle with another manifest."""
     text = archive.manifest_text
     other = {"manifest_text": lambda manifest: json.dumps(json.loads(text(manifest)) | changes).encode()}
     monkeypatch.setattr(archive, "manifest_text", other["manifest_text"])
@@ -104,12 +104,12 @@ def rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: object
 def test_a_manifest_that_tells_of_something_else_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], name: str
 ) -> None:
-    """One of another format, and one that doesn't tell what is in the bundle."""
+    """A manifest of another format, and one that does not list the bundle's files."""
     assert refused(rewritten(tmp_path, monkeypatch, **changes)) == name
 
 
 def test_a_part_that_changes_after_the_check_is_refused(made: Path) -> None:
-    """What is sent is what was checked."""
+    """Only checked content is sent."""
     found = archive.load(made)
     content = bytearray(made.read_bytes())
     content[found.offsets["dws-0.0.20.bundle"]] ^= 1
@@ -120,7 +120,7 @@ def test_a_part_that_changes_after_the_check_is_refused(made: Path) -> None:
 
 
 def test_one_that_can_not_be_written_leaves_the_older_one(made: Path, tmp_path: Path) -> None:
-    """No half bundle lies there under any name."""
+    """No incomplete bundle is left under any name."""
     before, manifest = made.read_bytes(), bundles.parts(tmp_path / "parts")
     (tmp_path / "parts" / "kustomize-v5.1.1.tar.gz").unlink()
     with pytest.raises(FileNotFoundError):
@@ -133,7 +133,7 @@ def test_one_that_can_not_be_written_leaves_the_older_one(made: Path, tmp_path: 
 
 
 def test_a_bundle_with_the_sites_versions_supplies_it(made: Path, tmp_path: Path) -> None:
-    """The site is the same but for where things come from."""
+    """Only the sources of the site change."""
     site = bundles.site(tmp_path)
     supplied = archive.attach(site, made)
     assert supplied.bundle and supplied.bundle.manifest.versions == bundles.VERSIONS
@@ -141,7 +141,7 @@ def test_a_bundle_with_the_sites_versions_supplies_it(made: Path, tmp_path: Path
 
 
 def test_each_version_that_differs_is_refused_with_the_fix(made: Path, tmp_path: Path) -> None:
-    """All of them at once, with what the bundle has and what the site file asks for."""
+    """All differences at once, with the versions of the bundle and of the site file."""
     site = bundles.site(tmp_path, "versions: {dws: 0.0.19, kube_rbac_proxy: v0.15.0}\n")
     with pytest.raises(Refused) as error:
         archive.attach(site, made)
@@ -152,7 +152,7 @@ def test_each_version_that_differs_is_refused_with_the_fix(made: Path, tmp_path:
 
 
 def test_a_refused_bundle_is_said_before_anybody_is_connected_to(made: Path, tmp_path: Path) -> None:
-    """Exit code 3 and the fix, without a word of the hosts, which can't be reached; and no run begins."""
+    """Exit code 3 and the fix, before any host is reached; no run begins."""
     site = bundles.site(tmp_path, "versions: {dws: 0.0.19}\n")
     command = [sys.executable, "-m", "invoke", "install", f"--hosts={site.path}", f"--bundle={made}", "--json"]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False)
@@ -163,7 +163,7 @@ def test_a_refused_bundle_is_said_before_anybody_is_connected_to(made: Path, tmp
 
 
 def test_a_bundle_is_shown_with_all_that_is_in_it(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """bundle.show: its checksum as sha256sum has it, versions, and each part with where it came from."""
+    """bundle.show: the checksum as in sha256sum, the versions, and each part with its source."""
     from dws_on_csm.commands import bundle
 
     assert bundle.show(str(made)) == 0
@@ -177,6 +177,6 @@ def test_a_bundle_is_shown_with_all_that_is_in_it(made: Path, capsys: pytest.Cap
 
 
 def test_a_manifest_is_told_in_the_same_order_always() -> None:
-    """It is a text of sorted keys: two bundles can be compared by eye."""
+    """Its keys are sorted, so that people can compare two bundles."""
     text = archive.manifest_text(Manifest({"b": "1", "a": "2"}, {}, {})).decode()
     assert text.index('"a"') < text.index('"b"') and text.endswith("}\n")

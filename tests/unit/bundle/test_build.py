@@ -1,4 +1,4 @@
-"""bundle.make: everything that is asked for is in it, or it says what can't be had and leaves nothing behind."""
+"""bundle.make: a bundle is complete, or the error says what is missing and no file is left."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def nobody(title: str) -> Any:
 
 @pytest.fixture
 def sources(tmp_path: Path) -> dict[str, Any]:
-    """Sources that are all on this machine."""
+    """Sources that are all local."""
     bundles.repository(tmp_path / "plugin", "v0.0.5")
     repository = tmp_path / "dws"
     bundles.repository(repository, "v0.0.1")
@@ -53,13 +53,13 @@ def site(tmp_path: Path, sources: dict[str, Any], **changes: Any) -> Site:
 
 
 def folder(tmp_path: Path) -> Path:
-    """Where bundles are made, so that what else is left there is seen."""
+    """The folder for bundles, in which leftover files would be found."""
     (tmp_path / "out").mkdir(exist_ok=True)
     return tmp_path / "out"
 
 
 def test_everything_is_in_it(tmp_path: Path, sources: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each part by its role, from the first source that has it; versions, and when and by what it was made."""
+    """Each part by its role, from the first working source; versions, time and program."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     target = folder(tmp_path) / "site.bundle"
     build.make(site(tmp_path, sources), target, nobody)
@@ -75,7 +75,7 @@ def test_everything_is_in_it(tmp_path: Path, sources: dict[str, Any], monkeypatc
 
 
 def test_made_twice_it_is_the_same(tmp_path: Path, sources: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Byte for byte, also when git keeps what it has in another form meanwhile."""
+    """Byte for byte, also after git has stored its objects in another form."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     targets = [folder(tmp_path) / name for name in ("one", "two")]
     for target in targets:
@@ -97,7 +97,7 @@ MISSING: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_can_not_be_had_is_said_and_nothing_is_left(
     tmp_path: Path, sources: dict[str, Any], changes: dict[str, Any], said: str
 ) -> None:
-    """With what each of its sources said; an older bundle stays as it is."""
+    """The error has the message of each source; an older bundle does not change."""
     target = folder(tmp_path) / "site.bundle"
     target.write_text("an older one")
     with pytest.raises(Refused, match=said):
@@ -106,7 +106,7 @@ def test_what_can_not_be_had_is_said_and_nothing_is_left(
 
 
 def test_a_tag_that_the_repository_lacks_is_said(tmp_path: Path, sources: dict[str, Any]) -> None:
-    """With the version and where it was looked for."""
+    """The error has the version and the source."""
     asked = bundles.site(tmp_path, yaml.safe_dump({"sources": sources, "versions": {"plugin": "0.0.9"}}))
     with pytest.raises(Refused, match=r"source-failed: .*plugin: git bundle: .*v0\.0\.9"):
         build.make(asked, folder(tmp_path) / "site.bundle", nobody)
@@ -115,7 +115,7 @@ def test_a_tag_that_the_repository_lacks_is_said(tmp_path: Path, sources: dict[s
 def test_another_proxy_than_the_manifests_ask_for_is_said_before_images_are_fetched(
     tmp_path: Path, sources: dict[str, Any]
 ) -> None:
-    """Otherwise the offline site would find it out."""
+    """Otherwise the error would appear only on the offline site."""
     text = yaml.safe_dump({"sources": sources, "versions": {"kube_rbac_proxy": "v0.15.0"}})
     begun: list[str] = []
 
@@ -140,7 +140,7 @@ def test_the_releases_own_checksum_counts(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_task_says_what_is_wrong_with_the_fix(
     tmp_path: Path, sources: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 1: a source that isn't there, a folder that isn't, and a folder in place of a file."""
+    """Exit code 1: a missing source, a missing folder, and a folder instead of a file."""
     wrong = site(tmp_path, sources, plugin=["/nowhere/plugin"])
     assert bundle.make(wrong, str(folder(tmp_path) / "b")) == 1
     said = capsys.readouterr().err
@@ -154,7 +154,7 @@ def test_the_task_says_what_is_wrong_with_the_fix(
 def test_the_task_tells_each_part_and_the_checksum(
     tmp_path: Path, sources: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Lines with seconds while it works, and in the end what is in the file."""
+    """Lines with seconds while it works, then the contents of the file."""
     target = folder(tmp_path) / "site.bundle"
     assert bundle.make(site(tmp_path, sources), str(target)) == 0
     told = capsys.readouterr()
@@ -163,7 +163,7 @@ def test_the_task_tells_each_part_and_the_checksum(
 
 
 def test_an_answer_that_is_made_otherwise_is_said_and_the_next_source_asked() -> None:
-    """A registry, or a mirror, that answers with other JSON than it should is a source that does not give it."""
+    """A registry or mirror that answers with unexpected JSON is a source that failed."""
 
     def take(source: str) -> str:
         manifest: dict[str, list[dict[str, str]]] = {"layers": [{"size": "many"}]}

@@ -1,4 +1,4 @@
-"""Images out of a registry: checked, for the right platform, as an archive that says the same as the registry."""
+"""Images from a registry: checked, for the right platform, as an archive with the registry's own content."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAME = "quay.io/brancz/kube-rbac-proxy:v1"
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loopback is reached as it is, whatever this machine's environment says."""
+    """The loopback is reached directly, whatever this machine's environment says."""
     monkeypatch.setenv("no_proxy", "*")
 
 
@@ -55,7 +55,7 @@ def index(registry: Registry, kind: str, *digests: tuple[str, str]) -> None:
 
 
 def pulled(registry: Registry, folder: Path, seconds: float = 30) -> tuple[Path, str, list[tuple[int, int]]]:
-    """The archive, the digest that pull returned, and what it said of its progress."""
+    """The archive, the digest that pull returned, and the progress that it reported."""
     said: list[tuple[int, int]] = []
     target, ends = folder / "image.tar", time.monotonic() + seconds
     digest = pull(Remote(registry.base, "a/b"), "v1", NAME, target, ends, lambda *told: said.append(told))
@@ -71,7 +71,7 @@ def inside(archive: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 @pytest.mark.parametrize("kind", MANIFESTS)
 @pytest.mark.parametrize("token", [False, True])
 def test_an_image_becomes_an_archive(registry: Registry, tmp_path: Path, kind: str, token: bool) -> None:
-    """OCI's and docker's, with and without a token: configuration and layers byte for byte, in OCI's words."""
+    """OCI's and docker's, with and without a token: configuration and layers byte for byte, with OCI's media types."""
     registry.token = token
     known = image(registry, kind, "v1")
     archive, digest, said = pulled(registry, tmp_path)
@@ -97,14 +97,14 @@ def test_the_same_image_makes_the_same_archive(registry: Registry, tmp_path: Pat
 
 @pytest.mark.parametrize("kind", INDEXES)
 def test_of_many_platforms_ours_is_taken(registry: Registry, tmp_path: Path, kind: str) -> None:
-    """linux/amd64, wherever it stands; what builders add beside the images is passed over."""
+    """linux/amd64, at any place in the index; entries that builders add are ignored."""
     ours = image(registry)
     index(registry, kind, ("arm64", image(registry, architecture="arm64")), ("unknown", "sha256:0"), ("amd64", ours))
     assert inside(pulled(registry, tmp_path)[0])[0]["digest"] == ours
 
 
 def test_a_token_is_not_carried_to_where_blobs_are_stored(registry: Registry, tmp_path: Path) -> None:
-    """The registry redirects to a storage service, which would refuse a second authorization."""
+    """The registry redirects to a storage service, which would reject a second authorization."""
     registry.token = True
     image(registry, tag="v1")
     pulled(registry, tmp_path)
@@ -130,7 +130,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("put", "said"), WRONG.values(), ids=WRONG.keys())
 def test_what_can_not_be_taken_is_said(registry: Registry, tmp_path: Path, put: Any, said: str) -> None:
-    """With the URL that it came from; and nothing is left."""
+    """The error has the URL, and no file is left."""
     put(registry)
     with pytest.raises(SourceError, match=said) as error:
         pulled(registry, tmp_path)
@@ -139,7 +139,7 @@ def test_what_can_not_be_taken_is_said(registry: Registry, tmp_path: Path, put: 
 
 
 def test_what_is_not_what_its_digest_says_is_refused(registry: Registry, tmp_path: Path) -> None:
-    """A layer that was changed on its way or at its place."""
+    """A layer that was changed in the registry or on the network."""
     image(registry, tag="v1")
     registry.blobs[registry.blob(LAYERS[1])] = LAYERS[0]
     with pytest.raises(SourceError, match=r"the download has the sha256 .*, not "):
@@ -148,14 +148,14 @@ def test_what_is_not_what_its_digest_says_is_refused(registry: Registry, tmp_pat
 
 
 def test_a_deadline_is_kept(registry: Registry, tmp_path: Path) -> None:
-    """An image that isn't there in time is given up."""
+    """An image that is not complete in time is a failure."""
     image(registry, tag="v1")
     with pytest.raises(SourceError, match="timed out"):
         pulled(registry, tmp_path, seconds=-1)
 
 
 def test_who_answers_to_an_images_name() -> None:
-    """The host of its name; docker.io's registry has another one, and its short names a folder."""
+    """The host in its name; docker.io's registry has another host, and its short names get a folder."""
     assert oci.remote("quay.io/brancz/x") == Remote("https://quay.io", "brancz/x")
     assert oci.remote("docker.io/x") == Remote("https://registry-1.docker.io", "library/x")
     assert oci.remote("localhost:5000/a/b").url("blobs", "d") == "https://localhost:5000/v2/a/b/blobs/d"
@@ -163,6 +163,6 @@ def test_who_answers_to_an_images_name() -> None:
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/y", "None"])
 def test_only_http_is_fetched(url: str) -> None:
-    """Nothing of this machine goes into a bundle because a URL says so."""
+    """No URL can make a local file part of a bundle."""
     with pytest.raises(SourceError, match="neither"):
         download.read(url)

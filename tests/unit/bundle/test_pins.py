@@ -1,4 +1,4 @@
-"""What a site file pins is all that is used, wherever it comes from; and nothing comes on a way where others could change it."""
+"""Only pinned content is used, from whatever source; and no source can be changed on the network."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def commit_of(folder: Path) -> str:
 
 
 def pinned(folder: Path, commit: str = "", source: str = "https://nowhere.invalid/x.git") -> Site:
-    """A site whose DWS is pinned to that commit; "": is not."""
+    """A site whose DWS is pinned to that commit; "": not pinned."""
     version = {"tag": TAG[1:], "commit": commit} if commit else TAG[1:]
     return bundles.site(folder, yaml.safe_dump({"versions": {"dws": version}, "sources": {"dws": [source]}}))
 
 
 def clone(site: Site, folder: Path, template: str = "master/clone.sh") -> subprocess.CompletedProcess[str]:
-    """What the stage workarea runs to get DWS."""
+    """The script by which the stage workarea gets DWS."""
     told = {"clone": str(folder), "tag": TAG, "commit": site.versions.commit("dws"), "origin": ""}
     told |= {"sources": shlex.join(supply.repository(site, "dws").sources), **supply.settings(site)}
     script = "set -eu\n" + render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", template, **told)
@@ -53,7 +53,7 @@ def clone(site: Site, folder: Path, template: str = "master/clone.sh") -> subpro
 
 
 def test_a_tag_that_is_not_the_pinned_commit_is_not_cloned(tmp_path: Path) -> None:
-    """Nothing of it is left for make to run; both commits and the source are told. The right one is cloned."""
+    """No clone is left that make could run; the message has both commits and the source. The pinned commit is cloned."""
     upstream = bundles.repository(tmp_path / "upstream", Makefile="all:\n\ttouch harmed\n")
     url, commit = f"file://{upstream}", commit_of(upstream)
     answer = clone(pinned(tmp_path, OTHER, url), tmp_path / "clone")
@@ -83,7 +83,7 @@ def test_a_branch_of_the_tags_name_is_not_taken_for_it(tmp_path: Path) -> None:
 
 
 def looked(site: Site, step: str = "clone") -> object:
-    """What the look finds at the clone of DWS."""
+    """The result of the look at the clone of DWS."""
     (item,) = (one for one in workarea.STAGE.steps if one.name == step)
     look = item.look(StepContext(site, Facts(), "m"))
     assert isinstance(look, ShellLook)
@@ -92,7 +92,7 @@ def looked(site: Site, step: str = "clone") -> object:
 
 
 def test_a_clone_that_is_there_is_held_against_the_pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In every run, by name and before anything of it runs; which commit is used is noted, pinned or not."""
+    """In every run, by name, before any of its code runs; the journal has the used commit, pinned or not."""
     there = bundles.repository(tmp_path / "clone")
     git.text(["-C", str(there), "checkout", "-q", TAG], 30)
     monkeypatch.setattr(names, "clone", lambda site: str(there))
@@ -112,14 +112,14 @@ def test_a_clone_that_is_there_is_held_against_the_pin(tmp_path: Path, monkeypat
 
 
 def test_a_pin_holds_for_the_version_that_it_was_made_for(tmp_path: Path) -> None:
-    """The version before, which an upgrade undeploys, is another one."""
+    """The earlier version, which an upgrade undeploys, has another commit."""
     versions = pinned(tmp_path, OTHER).versions
     assert versions.commit("dws") == OTHER
     assert replace(versions, dws="0.0.19").commit("dws") == "" == versions.commit("plugin")
 
 
 def test_plugin_files_of_another_commit_than_the_pinned_one_are_not_put_anywhere(tmp_path: Path) -> None:
-    """What they should be isn't known then, and the clone is refused."""
+    """Their right content is unknown then, and the clone is refused."""
     site = bundles.site(tmp_path, yaml.safe_dump({"versions": {"plugin": {"tag": "0.0.5", "commit": OTHER}}}))
     found = {"there": True, "commit": "cd" * 20, "modified": [], "open": "", "files": dict.fromkeys("ab", "")}
     place = StepContext(site, Facts({"plugin.repository": {"m": found}}), "m")
@@ -142,12 +142,12 @@ def test_an_image_is_pulled_by_its_digest(tmp_path: Path) -> None:
 
 
 def test_which_images_are_used_is_noted() -> None:
-    """By the digest of each one's configuration, in the journal and on the report."""
+    """By the digest of each configuration, in the journal and in the report."""
     assert images._digests_text({"r/dws:1": {"registry": DIGEST, "pushed": DIGEST}}) == f"r/dws:1 {DIGEST}"
 
 
 def test_a_bundle_is_made_of_the_image_that_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its digest is what the registry is asked for; in the archive it has its tag's name."""
+    """The registry is asked for the digest; the archive has the name with the tag."""
     asked: list[tuple[str, str]] = []
 
     def pull(source: oci.Remote, which: str, name: str, target: Path, *rest: object) -> str:
@@ -187,7 +187,7 @@ def test_a_bundle_is_not_made_of_another_commit_than_the_pinned_one(tmp_path: Pa
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/x.git", "git://127.0.0.1:1/x.git"])
 def test_git_takes_no_way_on_which_others_could_change_what_comes(tmp_path: Path, url: str) -> None:
-    """Not where an https:// URL redirects to either: git itself is told which protocols there are."""
+    """Also not as the target of a redirection: git itself gets the list of protocols."""
     site = pinned(tmp_path)
     site = replace(site, sources=replace(site.sources, dws=(url,)))  # no site file has it
     assert "not allowed" in clone(site, tmp_path / "clone").stderr
@@ -199,7 +199,7 @@ def test_git_takes_no_way_on_which_others_could_change_what_comes(tmp_path: Path
 
 USER_GROUP = "nogroup"
 GIT_OF_ALL = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
-"""As git was before 2.35.2: it does what the settings of anybody's repository say."""
+"""git before 2.35.2: it obeys the settings of any user's repository."""
 
 
 @needs_root

@@ -1,4 +1,4 @@
-"""Where an install's parts come from: bundle, files of this machine, URLs; with the real git and sh."""
+"""The sources of an install's parts: bundle, local files, URLs; with the real git and sh."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def git(folder: Path, *words: str) -> str:
 
 
 def cloning(site: Site, folder: Path, template: str = "master/clone.sh") -> list[Action]:
-    """What a stage does to get dws at its tag."""
+    """The actions by which a stage gets dws at its tag."""
     given = supply.repository(site, "dws")
     told = {"clone": str(folder), "tag": TAG, "sources": shlex.join(given.sources), "origin": given.origin}
     told["commit"] = site.versions.commit("dws")
@@ -64,7 +64,7 @@ def bundled(tmp_path: Path, text: str = "") -> Site:
 
 
 def test_a_clone_from_a_bundle_is_like_one_from_its_url(tmp_path: Path, host: LocalHost) -> None:
-    """At its tag, unchanged, with the URL as its origin; what was brought is gone."""
+    """At its tag, unchanged, with the URL as its origin; the sent files are removed."""
     code, told = run(host, cloning(bundled(tmp_path), tmp_path / "clone"))
     assert code == 0, told
     assert git(tmp_path / "clone", "describe", "--tags", "--dirty") == TAG
@@ -74,7 +74,7 @@ def test_a_clone_from_a_bundle_is_like_one_from_its_url(tmp_path: Path, host: Lo
 
 
 def test_a_clone_that_lacks_the_tag_gets_it_from_the_bundle(tmp_path: Path, host: LocalHost) -> None:
-    """What else is in it stays."""
+    """Its other content stays."""
     site = bundled(tmp_path)
     bundles.repository(tmp_path / "clone", "v0.0.19")
     code, told = run(host, cloning(site, tmp_path / "clone", "master/fetch.sh"))
@@ -85,7 +85,7 @@ def test_a_clone_that_lacks_the_tag_gets_it_from_the_bundle(tmp_path: Path, host
 
 @pytest.mark.parametrize("kind", ["a repository", "a git bundle"])
 def test_sources_are_tried_in_order_wherever_they_are(tmp_path: Path, host: LocalHost, kind: str) -> None:
-    """A URL that is not there, then a path of this machine, whose origin is the URL all the same."""
+    """A URL that fails, then a local path; the clone's origin is still the URL."""
     source = bundles.repository(tmp_path / "upstream")
     if kind == "a git bundle":
         content = supply.git_bundle(source, TAG)
@@ -100,7 +100,7 @@ def test_sources_are_tried_in_order_wherever_they_are(tmp_path: Path, host: Loca
 
 
 def test_with_a_bundle_nothing_else_is_asked(tmp_path: Path) -> None:
-    """Whatever the site file lists: each part comes from the bundle, and from nowhere else."""
+    """Whatever the site file lists: each part comes from the bundle only."""
     site = bundled(tmp_path, "sources: {dws: ['https://mirror/dws.git'], dws_image: [mirror/dws]}\n")
     for given in (
         supply.repository(site, "dws"),
@@ -124,13 +124,13 @@ def test_another_version_than_the_bundles_comes_from_the_site_files_sources(tmp_
 
 
 def test_an_image_of_another_tag_than_the_bundles_is_refused(tmp_path: Path) -> None:
-    """What the manifests ask for counts."""
+    """The tag in the manifests counts."""
     with pytest.raises(Refused, match=r"bundle-image: the manifests ask for the tag v0\.15\.0 of kube_rbac_proxy"):
         supply.image(bundled(tmp_path), "kube_rbac_proxy_image", "v0.15.0")
 
 
 def test_files_of_this_machine_that_are_missing_are_said_before_anything_is_done(tmp_path: Path) -> None:
-    """A plan says it too: it is found when the actions are made, not when they are done."""
+    """A plan reports it too: it is found when the actions are made, not when they run."""
     site = bundles.site(tmp_path, "sources: {dws: [/nowhere/dws], dws_image: [/nowhere/dws.tar]}\n")
     with pytest.raises(Refused, match="source-missing: /nowhere/dws does not exist on this machine"):
         supply.repository(site, "dws")
@@ -175,7 +175,7 @@ def test_kustomize_comes_from_the_bundle(tmp_path: Path, host: LocalHost, monkey
 
 
 def test_a_bundle_with_another_kustomize_than_the_makefile_asks_for_is_refused(tmp_path: Path) -> None:
-    """Nothing is downloaded behind its back; but a kustomize that the site file names is taken."""
+    """Nothing is downloaded without being asked for; a kustomize in the site file is used."""
     site = bundles.site(tmp_path, "", bundles.written(tmp_path / "site.bundle", tmp_path / "parts"))
     with pytest.raises(Refused, match=r"bundle-kustomize: the Makefile asks for kustomize v9, but .* has v5\.1\.1"):
         workarea._change_kustomize(place(site), {}, {"asked": "v9", "there": "v9"})
@@ -190,7 +190,7 @@ def test_a_bundle_with_another_kustomize_than_the_makefile_asks_for_is_refused(t
     ],
 )
 def test_a_kustomize_of_another_version_is_told(there: str, told: str) -> None:
-    """sources.kustomize that was right for the version before may be another one's: both versions are said."""
+    """sources.kustomize may still be that of an earlier version: the message has both versions."""
     (step,) = (one for one in workarea.STAGE.steps if isinstance(one, Step) and one.name == "kustomize")
     assert step.status_text is not None and step.status_text({"asked": "v5.5.0", "there": there}) == told
     assert step.status_text(None) == ""  # where no other version has to be undeployed, nothing is looked at
@@ -212,7 +212,7 @@ SHOW = "sh -c 'echo \"$https_proxy $HTTPS_PROXY $no_proxy $NO_PROXY\"'"
 
 
 def test_only_the_commands_that_go_outside_see_the_proxy(tmp_path: Path) -> None:
-    """It is in the environment of that one command; the next ones have what they had before."""
+    """It is in the environment of that command only."""
     site = bundles.site(tmp_path, "").master
     told: dict[str, Any] = {"https": "http://proxy:3128", "no_proxy": ("mirror.site", ".local")}
     whole = replace(bundles.site(tmp_path), master=replace(site, proxies=replace(site.proxies, **told)))
@@ -222,7 +222,7 @@ def test_only_the_commands_that_go_outside_see_the_proxy(tmp_path: Path) -> None
 
 
 def test_without_a_proxy_the_hosts_own_holds(tmp_path: Path) -> None:
-    """A master that has one in its environment keeps it."""
+    """A proxy in the master's own environment stays."""
     assert via(bundles.site(tmp_path), f"via {SHOW}\n") == "http://old:1  old \n"
 
 

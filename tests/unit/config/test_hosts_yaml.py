@@ -1,4 +1,4 @@
-"""The documented example, its schema and the loader: none says what another doesn't."""
+"""The documented example, its schema and the loader agree."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def keywords(part: Any, names: bool = False) -> Iterator[str]:
 
 
 def test_the_schema_is_one_that_the_loader_obeys_wholly() -> None:
-    """It is a valid schema, and has no keyword that the loader would pass over."""
+    """It is a valid schema, and has no keyword that the loader would ignore."""
     Draft202012Validator.check_schema(RULES)
     assert set(keywords(RULES)) <= KEYWORDS
     everything = dict(parts(RULES))
@@ -60,7 +60,7 @@ def test_the_schema_is_one_that_the_loader_obeys_wholly() -> None:
     ],
 )
 def test_the_schema_and_the_site_have_the_same_parts(section: str, part: type[Any]) -> None:
-    """What can be written in a section is what the code gets of it."""
+    """The keys of a section are the fields of its dataclass."""
     rule = RULES["properties"][section] if section else RULES
     own = {"": {"path", "limit", "bundle", "deletes"}, "versions": {"commits"}}.get(section, set())
     assert {field.name for field in fields(part)} - own == set(rule["properties"])
@@ -73,14 +73,14 @@ POD = "controllers[0].pod."
 
 
 def minimal(key: str) -> str:
-    """The smallest site that has what the key belongs to."""
+    """The smallest site with the section of the key."""
     if key.startswith(POD):
         return "master: {host: m}\ncontrollers: [{pod: {}}]\n"
     return MINIMAL + ("computes: [{hosts: n}]\n" if key.startswith("computes") else "")
 
 
 def with_value(key: str, value: Any) -> str:
-    """A file of two hosts (and a node where the key asks for one) in which the key has this value."""
+    """A file of two hosts (and a node where the key needs one) in which the key has this value."""
     content: Any = json.loads(json.dumps(HOSTS))
     if key.startswith("computes"):
         content["computes"] = [{"hosts": "n"}]
@@ -95,7 +95,7 @@ def with_value(key: str, value: Any) -> str:
 
 @pytest.mark.parametrize(("key", "value"), DEFAULTS, ids=[key for key, _ in DEFAULTS])
 def test_what_the_schema_calls_a_default_is_what_holds(tmp_path: Path, key: str, value: Any) -> None:
-    """A default that is written down changes nothing, and an editor lets it pass."""
+    """Writing a default into the file changes nothing, and an editor accepts it."""
     text = with_value(key, value)
     assert JUDGE.is_valid(yaml.safe_load(text))
     assert load(write(tmp_path, text)) == load(write(tmp_path, minimal(key)))
@@ -115,7 +115,7 @@ OTHERS: dict[str, Any] = {
     "versions.plugin": {"tag": "0.0.5", "commit": "AB" * 20},
     "accept": ["clock-skew"],
 }
-"""Values that are not the default, where their kind alone doesn't give one."""
+"""Valid values other than the default, for keys whose type does not suffice to make one."""
 
 
 def other(key: str, rule: dict[str, Any]) -> Any:
@@ -126,7 +126,7 @@ def other(key: str, rule: dict[str, Any]) -> Any:
 
 
 NO_VALUES = r".*\]|computes|controllers|sources\.kustomize\..*"
-"""Keys without a value of their own, and the two of kustomize, which hold only together."""
+"""Keys without a value of their own, and the two keys of kustomize, which need each other."""
 LEAVES = [
     (key, other(key, rule))
     for key, rule in parts(RULES)
@@ -182,7 +182,7 @@ def test_the_example_names_every_key_that_there_is_in_the_schemas_order() -> Non
 
 
 def test_the_example_is_valid_as_it_stands_and_with_everything_in_it() -> None:
-    """An editor lets the example pass, also with all its lines in force."""
+    """An editor accepts the example, also with all its lines uncommented."""
     everything = uncommented(*(index for index, _ in OFF.values()))
     for text in (DEFAULT.read_text(), everything):
         assert list(JUDGE.iter_errors(yaml.safe_load(text))) == []
@@ -190,7 +190,7 @@ def test_the_example_is_valid_as_it_stands_and_with_everything_in_it() -> None:
 
 @pytest.mark.parametrize("key", [key for key in OFF if key not in ("computes", "computes[0].hosts")])
 def test_a_commented_line_of_the_example_says_what_holds_without_it(tmp_path: Path, key: str) -> None:
-    """Uncommenting a line changes nothing, but for the nodes, which are an example."""
+    """Uncommenting a line changes nothing, except for the nodes, which are an example."""
     index, above = OFF[key]
     if key == POD[:-1]:
         assert (
@@ -204,14 +204,14 @@ def test_a_commented_line_of_the_example_says_what_holds_without_it(tmp_path: Pa
 
 
 def test_the_examples_nodes_are_nodes(tmp_path: Path) -> None:
-    """The one commented part that isn't a default is a thousand nodes to be checked."""
+    """The only commented part that is not a default is a thousand nodes to check."""
     site = load(write(tmp_path, uncommented(*NODES)))
     assert (len(site.hosts("compute")), site.computes[0].slurm_conf) == (1000, "check")
 
 
 @pytest.mark.parametrize("key", [key for key, (_, found, _) in KEYS.items() if not found["off"] and "." in key])
 def test_a_line_of_the_example_that_is_in_force_is_needed_or_the_default(tmp_path: Path, key: str) -> None:
-    """Without it the file is wrong or says the same; only ssh.user differs, as its comment says."""
+    """Without it the file is wrong, or means the same; only ssh.user differs, as its comment says."""
     index = KEYS[key][0]
     text = "\n".join("" if i == index else line for i, line in enumerate(EXAMPLE))
     if key.endswith(".host"):

@@ -1,4 +1,4 @@
-"""The site: what a file makes of it, and what `--hosts` and `--limit` make of that."""
+"""The site of a file, and the effect of `--hosts` and `--limit`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.site_files import MINIMAL, RULES, write
 
 
 def test_every_key_has_a_default_but_the_hosts(tmp_path: Path) -> None:
-    """A file with a master and a controller is a whole site."""
+    """A file with a master and a controller is a complete site."""
     site = load(write(tmp_path, MINIMAL))
     assert [(host.name, host.role) for host in site.hosts()] == [("m", "master"), ("c", "controller")]
     assert (site.versions.dws, site.deadlines.deploy, site.computes, site.limit) == ("0.0.20", 120.0, (), None)
@@ -39,25 +39,25 @@ def test_computes_are_one_group_or_a_list_of_them(tmp_path: Path, computes: str)
 
 @pytest.mark.parametrize(("down", "hosts"), [("3", 3), ("5%", 2), ("'100%'", 50), ("0%", 0)])
 def test_a_share_that_may_be_down_is_rounded_down(tmp_path: Path, down: str, hosts: int) -> None:
-    """So many of 50 hosts."""
+    """As a number, for 50 hosts."""
     site = load(write(tmp_path, f"{MINIMAL}computes: {{hosts: 'n[1-50]', may_be_down: {down}}}\n"))
     assert site.computes[0].may_be_down == hosts
 
 
 def test_users_and_sudo_of_a_host_go_over_those_of_ssh(tmp_path: Path) -> None:
-    """What a host says of itself holds for it, `false` included; the others have what ssh says."""
+    """A host's own keys count for it, `false` included; other hosts have the values of ssh."""
     text = "master: {host: m, user: a, sudo: false}\ncontrollers: [{host: c}]\nssh: {user: b, sudo: true}\n"
     site = load(write(tmp_path, text))
     assert [(host.user, host.sudo) for host in site.hosts()] == [("a", False), ("b", True)]
 
 
 def test_no_user_at_all_leaves_it_to_ssh_config(tmp_path: Path) -> None:
-    """An empty user is one that ssh_config names."""
+    """An empty user means the user from ssh_config."""
     assert {host.user for host in load(write(tmp_path, MINIMAL)).hosts()} == {""}
 
 
 def test_paths_of_this_machine_are_the_files_siblings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Relative paths count from the site file, `~` is the user's home, and a URL stays what it is."""
+    """Relative paths start at the site file's folder, `~` is the user's home, and a URL does not change."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     for file in (tmp_path / "ssh_config", tmp_path / "home" / "ssh_config"):
@@ -76,7 +76,7 @@ def test_paths_of_this_machine_are_the_files_siblings(tmp_path: Path, monkeypatc
 
 
 def test_aliases_and_merges_are_followed(tmp_path: Path) -> None:
-    """What `<<` brings in holds unless the mapping says it itself; of several the first holds."""
+    """Keys of `<<` count unless the mapping has them itself; of several merged mappings the first counts."""
     text = (
         "master: &m {host: m, user: a, sudo: true}\n"
         "controllers: [&c {<<: *m, host: c1}, {<<: [{user: b}, *c], host: c2}, {<<: *c, host: c3, user: d}]\n"
@@ -86,7 +86,7 @@ def test_aliases_and_merges_are_followed(tmp_path: Path) -> None:
 
 
 def test_a_section_with_nothing_in_it_has_its_defaults(tmp_path: Path) -> None:
-    """`access:` with all its keys commented out is as if it were not there."""
+    """`access:` with all its keys commented out means the same as no `access`."""
     sections = [name for name, rule in RULES["properties"].items() if "null" in rule.get("type", ())]
     assert "access" in sections
     site = load(write(tmp_path, MINIMAL + "".join(f"{name}:\n" for name in sections)))
@@ -94,7 +94,7 @@ def test_a_section_with_nothing_in_it_has_its_defaults(tmp_path: Path) -> None:
 
 
 def test_reading_a_site_needs_little_time_and_naming_tasks_less() -> None:
-    """Importing the inventory imports neither ClusterShell nor anything that is slow."""
+    """Importing the loader imports neither ClusterShell nor anything else that is slow."""
     code = "import sys, dws_on_csm.config.load; print([m for m in ('ClusterShell', 'difflib', 'fabric') if m in sys.modules])"
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=DEFAULT.parent)
     assert seen.stdout.strip() == "[]"
@@ -114,12 +114,12 @@ def active(site: Site) -> list[str]:
 
 
 def test_all_hosts_are_active_until_a_run_is_narrowed(site: Site) -> None:
-    """No limit is all hosts."""
+    """Without a limit, all hosts are active."""
     assert active(site) == [host.name for host in site.hosts()]
 
 
 def test_a_narrowed_site_keeps_its_hosts_and_changes_only_some(site: Site) -> None:
-    """The master stays, to be read; only the named hosts may be changed, by name or as hosts."""
+    """The master stays, for reading; only the named hosts may be changed, by name or as Host."""
     narrowed = narrow(site, "slurmctl1,nid[3-4]")
     assert active(narrowed) == ["slurmctl1", "nid3", "nid4"]
     assert narrowed.hosts() == site.hosts()
@@ -127,7 +127,7 @@ def test_a_narrowed_site_keeps_its_hosts_and_changes_only_some(site: Site) -> No
 
 
 def test_narrowing_twice_narrows_within_the_first(site: Site) -> None:
-    """A second limit can't bring back what the first left out."""
+    """A second limit cannot add hosts that the first left out."""
     once = narrow(site, "nid[1-4]")
     assert active(narrow(once, "nid2")) == ["nid2"]
     with pytest.raises(HostsError, match=r"slurmctl1: not among the hosts selected so far"):
@@ -135,7 +135,7 @@ def test_narrowing_twice_narrows_within_the_first(site: Site) -> None:
 
 
 def test_unknown_hosts_are_refused_by_name(site: Site, tmp_path: Path) -> None:
-    """Each host that the file lacks is named, with one that may have been meant."""
+    """The error names each unknown host, with a similar name."""
     with pytest.raises(HostsError) as error:
         narrow(site, "slurmctl[1-3],elsewhere")
     first, second = str(error.value).splitlines()
@@ -145,13 +145,13 @@ def test_unknown_hosts_are_refused_by_name(site: Site, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("nodeset", ["nid[1-", "@all", "*", "-x", "nid[1-999999999]", "nid1!nid1"])
 def test_what_is_no_node_set_is_refused(site: Site, nodeset: str) -> None:
-    """The node set is shown with what is wrong with it."""
+    """The error shows the node set and what is wrong with it."""
     with pytest.raises(HostsError, match=re.escape(f"{nodeset!r} is not a node set: ")):
         narrow(site, nodeset)
 
 
 def test_a_host_is_found_by_its_name(site: Site) -> None:
-    """A host that the file lacks is refused with the file's name and a near one."""
+    """The error has the file's name and a similar host."""
     assert site.host("nid2").role == "compute"
     with pytest.raises(
         HostsError, match=r"^slurmctl: not a host of .*hosts.yaml; did you mean slurmctl. or slurmctl.\?$"
@@ -167,7 +167,7 @@ def test_hosts_without_a_value_is_the_default_file(site: Site, value: str | bool
 
 @pytest.mark.parametrize("form", ["{folder}/hosts.yaml", "hosts.yaml", "./hosts.yaml", "{folder}/../{name}/hosts.yaml"])
 def test_hosts_with_a_slash_or_yaml_is_a_path(site: Site, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A path is read from where the command is typed, whatever the default is."""
+    """A path is relative to the current folder, whatever the default is."""
     monkeypatch.chdir(site.path.parent)
     value = form.format(folder=site.path.parent, name=site.path.parent.name)
     assert from_hosts_option(value, None, Path("/nowhere")).hosts() == site.hosts()
@@ -194,5 +194,5 @@ def test_any_other_value_narrows_the_default_file(site: Site) -> None:
     ],
 )
 def test_node_sets_are_clustershells(nodeset: str, hosts: list[str]) -> None:
-    """Addresses, several ranges, steps and differences work as its users know them."""
+    """Addresses, several ranges, steps and differences work as in ClusterShell."""
     assert list(expand(nodeset)) == hosts

@@ -1,4 +1,4 @@
-"""What is said of a site file that is wrong: all of it, each with its place and what was expected."""
+"""The errors of a site file: all mistakes at once, each with its place and the expected value."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ BAD_FOR_BOTH: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("content", "text"), [bad[1:] for bad in BAD_FOR_BOTH], ids=[bad[0] for bad in BAD_FOR_BOTH])
 def test_the_loader_and_an_editor_refuse_the_same(tmp_path: Path, content: dict[str, Any], text: str) -> None:
-    """Each wrong content is refused by the loader, naming the key, and by the schema as others read it."""
+    """The loader refuses each mistake, with its key; so does another validator of the same schema."""
     whole = HOSTS | content
     assert not JUDGE.is_valid(whole)
     (line,) = said(tmp_path, yaml.safe_dump(whole))
@@ -155,7 +155,7 @@ BAD_FOR_THE_LOADER = [
 
 @pytest.mark.parametrize(("line", "text"), [b[1:] for b in BAD_FOR_THE_LOADER], ids=[b[0] for b in BAD_FOR_THE_LOADER])
 def test_what_no_schema_can_say_is_refused_too(tmp_path: Path, line: str, text: str) -> None:
-    """What hangs on other keys, on how YAML was written or on this machine has its place and its reason as well."""
+    """Mistakes that depend on other keys, on YAML's syntax or on this machine have a place and a reason, too."""
     (problem,) = said(tmp_path, f"{MINIMAL}{line}\n")
     assert text in problem
 
@@ -172,14 +172,14 @@ BAD_YAML: list[tuple[str, str | bytes, str]] = [
 
 @pytest.mark.parametrize(("text", "problem"), [bad[1:] for bad in BAD_YAML], ids=[bad[0] for bad in BAD_YAML])
 def test_what_is_not_yaml_is_said_with_its_place(tmp_path: Path, text: str | bytes, problem: str) -> None:
-    """A file that can't be parsed has one problem, in one line."""
+    """Invalid YAML is one problem, in one line."""
     (line,) = said(tmp_path, text)
     assert problem in line
 
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "{}"])
 def test_an_empty_file_lacks_what_is_required(tmp_path: Path, text: str) -> None:
-    """The two keys that every site needs are named."""
+    """The errors name the two keys that every site needs."""
     assert [line.split(": ")[:3] for line in said(tmp_path, text)] == [
         ["1:1", "controllers", "missing"],
         ["1:1", "master", "missing"],
@@ -187,7 +187,7 @@ def test_an_empty_file_lacks_what_is_required(tmp_path: Path, text: str) -> None
 
 
 def test_a_file_that_is_not_there_is_said_with_what_to_do(tmp_path: Path) -> None:
-    """No file and no readable file are problems of the file, not stack traces; the option is that of who asked."""
+    """A missing or unreadable file is a problem of the file, not a stack trace; the message names the command's option."""
     with pytest.raises(SiteError, match=r"nowhere.yaml: no such file: .*--hosts PATH"):
         load(tmp_path / "nowhere.yaml")
     with pytest.raises(SiteError, match=r"or pass --site PATH$"):
@@ -197,7 +197,7 @@ def test_a_file_that_is_not_there_is_said_with_what_to_do(tmp_path: Path) -> Non
 
 
 def test_all_that_is_wrong_is_said_at_once_in_the_files_order(tmp_path: Path) -> None:
-    """Wrong keys, wrong types, bad node sets and conflicts stand in one message, each with its line and column."""
+    """Wrong keys, wrong types, bad node sets and conflicts are in one message, each with line and column."""
     text = (
         "master: {host: m, pki: pki}\n"
         "controllers:\n"
@@ -220,7 +220,7 @@ def test_all_that_is_wrong_is_said_at_once_in_the_files_order(tmp_path: Path) ->
 
 
 def test_a_wrong_part_of_a_mapping_that_is_merged_twice_is_one_problem(tmp_path: Path) -> None:
-    """The place is where it is written, once for each key that has it from there."""
+    """The place is that of its text, once for each key that merges it."""
     text = "master: {host: m}\ncontrollers: [&c {host: c, sudo: x, sudo: y}, {<<: *c, host: d}]\n"
     lines = said(tmp_path, text)
     assert sum("controllers[0].sudo: duplicate key" in line for line in lines) == 1
@@ -236,7 +236,7 @@ def test_a_wrong_part_of_a_mapping_that_is_merged_twice_is_one_problem(tmp_path:
     ],
 )
 def test_a_password_in_a_url_is_refused_and_not_shown(tmp_path: Path, source: str) -> None:
-    """What is put into a URL would show in process lists: it is refused, and the message doesn't spread it."""
+    """A password in a URL would show in process lists: it is refused, and the message does not repeat it."""
     lines = said(tmp_path, f"{MINIMAL}{source}\n")
     assert any("without a password" in line for line in lines)
     assert "geheim" not in "".join(lines)

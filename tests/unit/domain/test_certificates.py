@@ -1,4 +1,4 @@
-"""Keys and certificates: what is read from them, and what the real openssl signs."""
+"""Keys and certificates: how they are read, and what the real openssl signs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.unit.authority import Authority, authority
 def signed(
     folder: Path, ca: Authority, csr: bytes, days: int = 500, serial: str = ""
 ) -> subprocess.CompletedProcess[bytes]:
-    """What the script that runs on the master makes of a request."""
+    """The certificate that the master's script makes from a request."""
     (folder / "ca.crt").write_bytes(ca.certificate)
     (folder / "ca.key").write_bytes(ca.key)
     settings = {"pki": str(folder), "serial": serial or certificates.serial(), "before": "300", "days": str(days)}
@@ -30,7 +30,7 @@ def signed(
 
 
 def test_what_openssl_signs_is_a_client_certificate_for_the_new_key(tmp_path: Path) -> None:
-    """It has the name, the key and the days asked for, is for clients only, and began five minutes ago."""
+    """It has the requested name, key and days, is for clients only, and began five minutes ago."""
     asked, serial = certificates.request("slurm-dws"), certificates.serial()
     pem = signed(tmp_path, authority(), asked.csr, serial=serial).stdout
     read, whole = certificates.read(pem), x509.load_pem_x509_certificate(pem)
@@ -46,13 +46,13 @@ def test_what_openssl_signs_is_a_client_certificate_for_the_new_key(tmp_path: Pa
 
 
 def test_signing_leaves_nothing_on_the_master(tmp_path: Path) -> None:
-    """Beside the CA's certificate and key there is no serial file and no copy afterwards."""
+    """Afterwards, the CA's folder has no serial file and no copy."""
     assert signed(tmp_path, authority(), certificates.request("slurm-dws").csr).returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ca.crt", "ca.key"]
 
 
 def test_what_openssl_says_is_told_when_it_does_not_sign(tmp_path: Path) -> None:
-    """A request that is none ends the script with openssl's own words on standard error, and with nothing signed."""
+    """An invalid request ends the script with openssl's own message on standard error, and nothing is signed."""
     told = signed(tmp_path, authority(), b"no request\n")
     assert told.returncode != 0 and told.stdout == b"" and b"request" in told.stderr.lower()
 
@@ -66,12 +66,12 @@ def test_serials_are_as_openssl_reads_them(_: int) -> None:
 
 @pytest.mark.parametrize(("days", "left"), [(10.5, 10), (0.5, 0), (-0.5, -1)])
 def test_days_left_are_whole_ones(days: float, left: int) -> None:
-    """A day that isn't whole doesn't count; what is over has less than none."""
+    """Only whole days count; an expired certificate has a negative number."""
     assert certificates.read(authority().sign("a", days, 20)).days_left == left
 
 
 def test_who_signed_is_told_among_several_authorities() -> None:
-    """A CA that was renewed has two certificates in its file; the one that signed is found, or none."""
+    """The file of a renewed CA has two certificates; the one that signed is returned, or None."""
     old, new, other = authority("old", 20), authority("new"), authority("other")
     both = old.certificate + new.certificate
     found = certificates.signer(old.sign("a", 10), both)
@@ -80,7 +80,7 @@ def test_who_signed_is_told_among_several_authorities() -> None:
 
 
 def test_an_authority_of_the_same_name_is_not_the_same() -> None:
-    """The signature counts and not the name: a cluster that was made anew has a CA of the same name."""
+    """The signature counts, not the name: a cluster that was installed again has a CA of the same name."""
     before = Authority(authority("one").key, authority("kubernetes", 100).certificate)
     assert not certificates.signed_by(before.sign("a", 10), authority("kubernetes", 100).certificate)
 
@@ -94,7 +94,7 @@ def test_what_is_no_certificate(pem: bytes) -> None:
 
 
 def test_a_kubeconfig_has_everything_in_it() -> None:
-    """Cluster, user and context fit together, and certificate and key are embedded as they came."""
+    """Cluster, user and context fit together, and certificate and key are embedded unchanged."""
     asked = certificates.request("me")
     made = yaml.safe_load(
         certificates.kubeconfig("c", "https://api:6443", b"CA", "me", "ns", b"PEM", asked.key).reveal()

@@ -28,7 +28,7 @@ FITS = {
     ],
 )
 def test_versions_are_compared_as_numbers(version: str, span: str, holds: bool) -> None:
-    """A version is in a range if every comparison of it holds, number by number."""
+    """A version is in a range if every comparison is true, number by number."""
     assert within(version, span) is holds
 
 
@@ -47,7 +47,7 @@ def test_versions_are_compared_as_numbers(version: str, span: str, holds: bool) 
     ],
 )
 def test_each_row_is_broken_by_what_it_excludes(change: dict[str, str], names: list[str]) -> None:
-    """One version out of its range breaks the row for it, and no other; what isn't known breaks nothing."""
+    """One version out of its range breaks its row only; an unknown version breaks nothing."""
     assert [row.name for row in broken(FITS | change)] == names
 
 

@@ -77,7 +77,7 @@ def found(text: str, key: str = "MailProg") -> str | None:
     ],
 )
 def test_a_value_is_what_slurm_takes_it_for(text: str, value: str | None) -> None:
-    """Whatever way a line is written, it says what `scontrol show config` shows."""
+    """In every spelling, a line means what `scontrol show config` shows."""
     assert found(text) == value
 
 
@@ -102,7 +102,7 @@ def test_a_value_is_what_slurm_takes_it_for(text: str, value: str | None) -> Non
     ],
 )
 def test_included_files_are_read_where_the_include_stands(text: str, value: str | None) -> None:
-    """An Include is as if the file's lines stood there."""
+    """An Include counts as the file's lines at its place."""
     files = {
         "/etc/slurm/sub/mail.conf": "MailProg=/bin/sub\n",
         "/etc/slurm/sub/outer.conf": "Include mail.conf\n",
@@ -115,7 +115,7 @@ def test_included_files_are_read_where_the_include_stands(text: str, value: str 
 
 
 def test_a_setting_names_its_file_and_lines() -> None:
-    """Somebody has to find it: the lines of a continued one count from where it begins to where it ends."""
+    """People must find it: a continued line has its first and last line number."""
     files = {"/etc/slurm/nodes.conf": "\n\nBurstBufferType=burst_buffer/datawarp\n"}
     assert slurm_conf.value("\n\nKillWait=\\\n7\n", "killwait") == Setting("7", "", 3, 4)
     assert slurm_conf.value(SITE, KEY, files) == Setting("burst_buffer/datawarp", "/etc/slurm/nodes.conf", 3, 3)
@@ -150,7 +150,7 @@ TEXTS = [
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_what_is_appended_comes_off_again_without_a_trace(text: str) -> None:
-    """A rollback or an undeploy gives back the very bytes, final newline or none included."""
+    """A rollback or undeploy restores the exact bytes, including a missing final newline."""
     changed = slurm_conf.with_setting(text, KEY, LUA, "why")
     assert changed.startswith(text)
     assert changed[len(text) :].split() == ["#", "dws-on-csm:", "why", f"{KEY}={LUA}"]
@@ -160,13 +160,13 @@ def test_what_is_appended_comes_off_again_without_a_trace(text: str) -> None:
 
 
 def test_what_is_appended_ends_its_lines_as_the_file_does() -> None:
-    """A file from an editor that writes CR LF keeps one kind of end."""
+    """A file with CR LF gets no other line ends."""
     changed = slurm_conf.with_setting(SITE.replace("\n", "\r\n"), KEY, LUA, "set by dws-on-csm")
     assert changed.endswith(f"\r\n# set by dws-on-csm\r\n{KEY}={LUA}\r\n")
 
 
 def test_a_file_that_ends_in_a_continuation_does_not_swallow_what_is_appended() -> None:
-    """The comment, not the setting, is what joins the line before; and it stays there, or that line would go on."""
+    """The earlier line is joined with our comment, not with the setting; the comment stays, or that line would continue further."""
     text = "KillWait=7 \\\n"
     changed = slurm_conf.with_setting(text, KEY, LUA, "why")
     assert found(changed, KEY) == LUA
@@ -191,14 +191,14 @@ def test_a_file_that_ends_in_a_continuation_does_not_swallow_what_is_appended() 
 )
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_value_is_replaced_in_its_place(text: str, line: str, after: str) -> None:
-    """Not a byte changes but the value's: spelling, white space, comments and all other lines are the site's."""
+    """Only the value's bytes change: spelling, white space, comments and all other lines stay."""
     changed = slurm_conf.with_setting(line + text, KEY, LUA, "why")
     assert changed == after + text
     assert slurm_conf.without_setting(changed, KEY) == text
 
 
 def test_of_several_lines_the_one_that_counts_stays() -> None:
-    """Slurm takes the last and logs an error for the others, which go; the lines between them stay."""
+    """Slurm uses the last and logs an error for the others, which are removed; the lines between them stay."""
     text = f"{KEY}=a # 1\nKillWait=7\n# set by dws-on-csm\n{KEY}=b\n\n burstbuffertype=c # 3\nInclude x\n"
     changed = slurm_conf.with_setting(text, KEY, LUA, "why")
     assert changed == f"KillWait=7\n\n burstbuffertype={LUA} # 3\nInclude x\n"
@@ -206,7 +206,7 @@ def test_of_several_lines_the_one_that_counts_stays() -> None:
 
 
 def test_no_text_whatever_loses_another_setting() -> None:
-    """Three thousand texts, of parts that are hard to take apart: the key is set once, all else means what it meant."""
+    """Three thousand texts of difficult parts: the key is set once, and everything else keeps its meaning."""
     dice = random.Random(1)  # noqa: S311 - texts to try, no secrets
     parts = [
         "burstbuffertype=x",
@@ -251,13 +251,13 @@ def test_no_text_whatever_loses_another_setting() -> None:
     ],
 )
 def test_a_key_is_taken_out_with_our_comment_alone(text: str, without: str) -> None:
-    """What the site wrote above the line is the site's."""
+    """The site's own comment above the line stays."""
     assert slurm_conf.without_setting(text, KEY) == without
 
 
 @pytest.mark.parametrize("value", ["plain", "two words", "", "a#b", "a\\b", "#", "\\", "a\tb # c", "'x'"])
 def test_what_is_written_is_read_again(value: str) -> None:
-    """Any value comes back, quoted and escaped where Slurm's grammar asks for it."""
+    """Any value can be read back, quoted and escaped where Slurm's grammar requires it."""
     for text in ("", "MailProg=/bin/a # c\n"):
         changed = slurm_conf.with_setting(text, "MailProg", value, "why")
         assert found(changed) == value
@@ -266,13 +266,13 @@ def test_what_is_written_is_read_again(value: str) -> None:
 
 @pytest.mark.parametrize("value", ['say "a"', "two\nlines"])
 def test_a_value_that_slurm_conf_cannot_hold_is_refused(value: str) -> None:
-    """Better no file than one that means something else."""
+    """No file is better than a file with another meaning."""
     with pytest.raises(ValueError, match="cannot express the value"):
         slurm_conf.with_setting(SITE, KEY, value, "why")
 
 
 def test_a_comment_of_ours_that_lost_its_line_gets_it_back() -> None:
-    """Somebody took the line out and left our comment: it is put under it, and no second comment is made."""
+    """After somebody removed the line and left our comment, the line is put under it, without a second comment."""
     whole = slurm_conf.with_setting("A=1\n", "BurstBufferType", "burst_buffer/lua", "why") + "B=2\n"
     without = "".join(line for line in whole.splitlines(keepends=True) if not line.startswith("BurstBufferType"))
     assert slurm_conf.with_setting(without, "BurstBufferType", "burst_buffer/lua", "why") == whole
@@ -293,7 +293,7 @@ def test_a_comment_of_ours_that_lost_its_line_gets_it_back() -> None:
     ],
 )
 def test_what_makes_a_difference(one: str, other: str, keys: tuple[str, ...]) -> None:
-    """What slurmctld would take for another setting, wherever it stands; nothing else."""
+    """Settings that slurmctld would read differently, at any place; nothing else."""
     more = {"/etc/slurm/more": "y=2\n"}
     assert slurm_conf.differing((one, more), (other, more)) == keys
 
@@ -318,7 +318,7 @@ def test_files_that_include_each_other_come_to_an_end() -> None:
 
 
 def test_as_many_files_as_a_site_may_have_are_read() -> None:
-    """One less is enough, and is read whole."""
+    """The largest allowed number is read completely."""
     files = {f"/etc/slurm/a{i}": f"A={i}\n" for i in range(slurm_conf.FILES - 1)}
     text = "".join(f"Include a{i}\n" for i in range(slurm_conf.FILES - 1))
     assert len(slurm_conf.settings(text, "A", files)) == slurm_conf.FILES - 1
@@ -327,7 +327,7 @@ def test_as_many_files_as_a_site_may_have_are_read() -> None:
 
 
 def test_what_is_longer_than_any_slurm_conf_is_not_read() -> None:
-    """One text has a bound, in bytes and in lines; below it, each byte stays what it is."""
+    """A text has a limit in bytes and in lines; below it, each byte is preserved."""
     for content in (b"#" * (slurm_conf.LARGEST + 1), b"\n" * (slurm_conf.LINES + 1)):
         with pytest.raises(ValueError, match="does not read it"):
             slurm_conf.decoded(content)
@@ -337,7 +337,7 @@ def test_what_is_longer_than_any_slurm_conf_is_not_read() -> None:
 
 @pytest.mark.parametrize("piece", ["a\\\n", "\\", "#", "\n", " ", "a", "a=", '"', "\\\\\n", "\\#", "Include a\\\n"])
 def test_the_time_grows_with_the_length_and_no_faster(piece: str) -> None:
-    """A text of any length, whatever it repeats, costs as much a character as a short one, to read and to edit."""
+    """The time for each character does not grow with the length of a text, whatever it repeats."""
 
     def work(size: int) -> object:
         text = (piece * size)[:size]

@@ -1,4 +1,4 @@
-"""What hosts print, line by line: a text of somebody else's in a line makes no line of its own."""
+"""Lines that hosts print: a text by an outsider in a line makes no line of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dws_on_csm.stages.preflight import writable_folders
 from dws_on_csm.stages.slurm import controller, plugin, slurmctld
 
 ENDS = "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-"""What str.splitlines() takes for the end of a line, beside a newline."""
+"""The other line ends of str.splitlines(), besides a newline."""
 
 FOR_PEOPLE = {
     "failures.py": "texts of findings and failures, on the screen",
@@ -30,11 +30,11 @@ FOR_PEOPLE = {
     "ssh_config.py": "what ssh says of this machine's ssh_config",
     "work.py": "a traceback of this tool",
 }
-"""Modules that may split texts by str.splitlines(): no fact is read from these."""
+"""Modules that may use str.splitlines(): they read no facts from these texts."""
 
 
 def test_a_line_ends_at_a_newline_alone() -> None:
-    """What comes back joined is what was printed."""
+    """No character of the output is lost."""
     assert lines(f"a{ENDS}b\n\nc\n".encode()) == [f"a{ENDS}b", "", "c"]
     assert lines(b"") == [] and lines(b"\n") == [""] and lines(b"x") == ["x"]
     assert parse_pairs(f"a=1{ENDS}a=2\nno pair\na=3\n".encode()) == [("a", f"1{ENDS}a=2"), ("a", "3")]
@@ -50,7 +50,7 @@ def test_a_record_that_cannot_be_read_is_empty() -> None:
 
 
 def test_nothing_that_hosts_print_is_split_otherwise() -> None:
-    """Each module that does, does it with texts for people, and is known."""
+    """Only the modules above use it, for texts for people."""
     found = {
         file.name
         for file in (ROOT / "dws_on_csm").rglob("*.py")
@@ -93,7 +93,7 @@ FORGED: Mapping[str, tuple[Callable[[bytes], Value], str, Callable[[Any], object
 
 @pytest.mark.parametrize("name", FORGED)
 def test_a_fact_is_not_forged_in_the_middle_of_a_line(name: str) -> None:
-    """Whatever somebody else's text has in it, facts that root has found stay what they are; a second one counts for nothing."""
+    """Whatever an outsider's text contains, facts that root found stay; a second value has no effect."""
     parse, said, facts = FORGED[name]
     harm = ["uid=0", "user=root", "main=1", "same=yes", "slurm_uid=0", "owner_uid=0", "mode=777", "owner=root:root"]
     harm += ("commit=evil", "open=x", "id=0", "folder root\troot\t777\t/", "member a\tb", "content=eA==", "file=x eA==")
@@ -102,6 +102,6 @@ def test_a_fact_is_not_forged_in_the_middle_of_a_line(name: str) -> None:
 
 
 def test_a_second_fact_of_one_name_counts_for_nothing() -> None:
-    """A script prints first what it knows by itself."""
+    """A script prints its own facts first."""
     found = controller.parse(b"user=slurm\nuid=5\nversion=24.05\nuid=0\nuser=root\n")
     assert (found["user"], found["uid"]) == ("slurm", "5")
