@@ -95,7 +95,7 @@ def _read(ctx: StepContext, found: Value) -> Value:
     proof = found["proof"]
     if proof is None:
         return None
-    age = _ago(max(0, found["now"] - proof["at"]))
+    age = _age_text(max(0, found["now"] - proof["at"]))
     return f"job {proof['job']}, {age}: {proof['states']} in {proof['seconds']} s; bbstat: {proof['bbstat']}"
 
 
@@ -115,10 +115,10 @@ def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     made = script(ctx, body, allowed=str(int(job.deadline)), state_folder=STATE)
     submit = RunScript(f"submit a test job as {job.user} and follow its Workflow", made, job.deadline + 300.0)
     # of a pod that somebody else has started it isn't known yet what its slurmctld has read
-    return [files.note(ctx), submit] if discover.of(ctx) else [submit]
+    return [files.record_read_files(ctx), submit] if discover.pod_of(ctx) else [submit]
 
 
-def _ago(seconds: int) -> str:
+def _age_text(seconds: int) -> str:
     if seconds < 120:
         return "just now"
     return (

@@ -19,7 +19,7 @@ from dws_on_csm.model.actions import STATE, RunScript
 from dws_on_csm.model.step import Facts, ShellLook, StepContext
 from dws_on_csm.runner.connections import Sessions, connect_all
 from dws_on_csm.runner.journal import identifier
-from dws_on_csm.stages.slurm import activate, controller, hooks, plugin, slurmctld, transaction
+from dws_on_csm.stages.slurm import activate, controller, plugin, slurmctld, transaction
 from dws_on_csm.transport.remote_shell import RemoteShell, Result
 from lab.model import Lab
 
@@ -84,8 +84,8 @@ class Controllers:
     def enabling(self, host: str) -> RunScript:
         """What the step `conf` would do on `host`."""
         place = self.place(host)
-        have = activate.seen(place)
-        (action,) = activate._change_conf(place, have, activate.wanted(place, have))
+        have = activate.current_text(place)
+        (action,) = activate._change_conf(place, have, activate.wanted_text(place, have))
         assert isinstance(action, RunScript)
         return action
 
@@ -107,7 +107,7 @@ class Controllers:
 
     def daemon(self, host: str) -> dict[str, object]:
         """What the look at the daemon finds there."""
-        return dict(slurmctld.found(self.place(host)))
+        return dict(slurmctld.state(self.place(host)))
 
     def restart(self) -> None:
         """Both daemons answer, those that were touched after a new start."""
@@ -141,7 +141,7 @@ def controllers(lab: Lab) -> Iterator[Controllers]:
         if (without := slurm_conf.without_setting(text, activate.KEY)) != text:
             made.on(host, f"cat >{CONF}", feed=without)
             made.touched.add(host)
-        made.on(host, f"cat >{LUA}", feed=hooks.with_shim(made.place(host), (UPSTREAM / plugin.LUA).read_text()))
+        made.on(host, f"cat >{LUA}", feed=plugin.with_shim(made.place(host), (UPSTREAM / plugin.LUA).read_text()))
         made.on(host, "cat >/etc/slurm/burst_buffer.conf", feed=(UPSTREAM / plugin.CONF).read_text())
     made.restart()
     yield made

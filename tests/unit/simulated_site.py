@@ -369,7 +369,7 @@ class Simulated:
             part(goal)
 
     def _refuse(self, goal: RollbackTarget) -> None:
-        check = unchanged.things(goal)
+        check = unchanged.cluster_objects(goal)
         place = StepContext(self.site, Facts({}), MASTER)
         look = check.look(place)
         have = look.read(self.api) if isinstance(look, ApiLook) else {}  # type: ignore[arg-type]

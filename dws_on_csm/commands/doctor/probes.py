@@ -66,7 +66,7 @@ def _judge_reach(ctx: StepContext, found: Value) -> Sequence[Finding]:
     if "there" in found and "readable" not in found:
         text = f"{found['user']} cannot read {file} on {host}; the plugin runs as {found['user']}, so {SBATCH_FAILS}"
         findings.append(Finding("kubeconfig-unreadable", text, run_repair(ctx, "access")))
-    if "code" in found and controller.found(ctx)["kubectl"]:
+    if "code" in found and controller.state(ctx)["kubectl"]:
         findings += _answered(ctx, found)
     return findings
 
@@ -74,7 +74,7 @@ def _judge_reach(ctx: StepContext, found: Value) -> Sequence[Finding]:
 def _token(ctx: StepContext, path: str) -> Finding:
     text = f"{path} on {ctx.host} has a token that kubectl may use instead of the certificate, and so get other rights"
     fix = "set automountServiceAccountToken: false in the pod's template"
-    if not discover.of(ctx):
+    if not discover.pod_of(ctx):
         fix = f"remove {path}: only a pod needs one"
     if path == names.KUBECONFIG:
         fix = f"remove {path}; then {run_repair(ctx, 'access')}, which makes a new one"
@@ -192,7 +192,7 @@ def _folders(ctx: StepContext) -> Iterator[str]:
     """The folders of slurmctld's files, its state and its log, and of an install's before-images."""
     yield from (ctx.site.slurm.folder, STATE)
     for key, is_folder in (("StateSaveLocation", True), ("SlurmctldLogFile", False)):
-        if setting := controller.setting(controller.found(ctx), ctx.site, key):
+        if setting := controller.setting(controller.state(ctx), ctx.site, key):
             yield setting.value if is_folder else str(PurePosixPath(setting.value).parent)
 
 
@@ -216,7 +216,7 @@ def _judge_free(ctx: StepContext, found: Value) -> Sequence[Finding]:
 
 def _judge_alike(ctx: StepContext, found: Value) -> Sequence[Finding]:
     first = ctx.site.controllers[0].name
-    mine, theirs = controller.found(ctx), ctx.facts.all(controller.FACT).get(first)
+    mine, theirs = controller.state(ctx), ctx.facts.all(controller.FACT).get(first)
     if ctx.host == first or theirs is None:
         return ()
     differing = [

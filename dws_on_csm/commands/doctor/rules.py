@@ -81,7 +81,7 @@ def _daemon(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
 
 def _unread(ctx: StepContext, reasons: Iterable[str]) -> list[str]:
     """`reasons` without those that have findings of their own: no burst_buffer.conf; no BurstBufferType in slurm.conf."""
-    daemon = slurmctld.found(ctx)
+    daemon = slurmctld.state(ctx)
     conf_missing = f"{ctx.site.slurm.folder}/burst_buffer.conf" not in daemon["changed"]
     off = slurmctld.without(daemon)
     off = off if off and not activate.enabled(ctx) else ()

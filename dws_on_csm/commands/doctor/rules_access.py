@@ -68,11 +68,11 @@ def file(ctx: StepContext, found: Value) -> Iterator[Finding]:
         text = f"{names.KUBECONFIG} is missing on {host}: the plugin cannot log in to the cluster, so {SBATCH_FAILS}"
         yield Finding("kubeconfig-missing", text, fix)
         return
-    if discover.of(ctx) and int(found["mode"], 8) & 0o007:
+    if discover.pod_of(ctx) and int(found["mode"], 8) & 0o007:
         text = f"{names.KUBECONFIG} in {host} has mode {found['mode']}: every user in the pod can read the private key"
         group = f"set securityContext.fsGroup: {found['slurm_group']} (SlurmUser's group) in the pod's template"
         yield Finding("kubeconfig-open", text, f"{group}; then run `invoke install`")
-    elif not discover.of(ctx) and int(found["mode"], 8) & 0o077:
+    elif not discover.pod_of(ctx) and int(found["mode"], 8) & 0o077:
         text = f"{names.KUBECONFIG} on {host} has mode {found['mode']}: other users than SlurmUser can read the private key"
         fix_open = f"{fix}, then `invoke certs.revoke`, since somebody may have copied the key"
         yield Finding("kubeconfig-open", text, fix_open)

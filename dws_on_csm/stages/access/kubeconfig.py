@@ -84,7 +84,7 @@ def read(ctx: StepContext, found: Value) -> Value:
         "owner": "SlurmUser" if _slurm_users(found) else found["owner"],
         "SlurmUser": slurm_slurm_user.rights(found["may"]),
     }
-    return discover.as_in(ctx, told)
+    return discover.without_mode_in_pod(ctx, told)
 
 
 def _slurm_users(found: Value) -> bool:
@@ -146,7 +146,7 @@ def wanted(ctx: StepContext) -> Value:
         "owner": "SlurmUser",
         "SlurmUser": slurm_slurm_user.RIGHTS,
     }
-    return discover.as_in(ctx, told)
+    return discover.without_mode_in_pod(ctx, told)
 
 
 def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
@@ -155,16 +155,16 @@ def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     Where only owner or mode are wrong too: whoever could read the key may have it, and whoever may write to the folder may
     have moved another file of root's there, which must not be given to SlurmUser.
     """
-    owner = "" if discover.of(ctx) else slurm_slurm_user.owner(ctx)
+    owner = "" if discover.pod_of(ctx) else slurm_slurm_user.owner(ctx)
     asked = certificates.request(ctx.site.access.common_name)
     works = have is not None and have["SlurmUser"] == slurm_slurm_user.RIGHTS
 
     def then(certificate: bytes) -> Sequence[Action]:
         _refuse_short(ctx, certificate)
         content = _content(ctx, want, certificate, asked.key)
-        if discover.of(ctx):
+        if discover.pod_of(ctx):
             return files.kubeconfig(ctx, content)
-        return [Put(names.KUBECONFIG, content, 0o600, owner, check=slurm_slurm_user.tried(ctx) if works else "")]
+        return [Put(names.KUBECONFIG, content, 0o600, owner, check=slurm_slurm_user.try_script(ctx) if works else "")]
 
     return [signing.signed(ctx, asked.csr, then)]
 
@@ -203,7 +203,7 @@ STEP = Step(
     wanted,
     change,
     read=read,
-    settle_seconds=discover.settle(10.0),
+    settle_seconds=discover.settle_seconds(10.0),
     status_text=near_its_end,
     hint="the plugin reaches the API with this file only: see `kubectl auth can-i --list` as SlurmUser on that controller",
 )

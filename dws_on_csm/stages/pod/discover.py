@@ -15,7 +15,6 @@ from dws_on_csm.domain import names
 from dws_on_csm.kube import pods
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import ApiLook, NotYetKnown, StepContext, Value
-from dws_on_csm.stages.pod import managed_by
 
 FACT, MOUNT = "preflight.pod", "pod.mount"
 """Where what `look` finds is kept, by controller: at first, and by the step that may change it."""
@@ -25,7 +24,7 @@ SETTLE = 150.0
 
 PLUGIN = ("burst_buffer.lua", "burst_buffer.conf")
 FOLDER, FILE = (str(PurePosixPath(names.KUBECONFIG).parent), PurePosixPath(names.KUBECONFIG).name)
-OURS = "-slurm-dws"
+SUFFIX = "-slurm-dws"
 """What the name of a Secret of ours ends in, behind the workload's."""
 KEY = "kubeconfig"
 """The Secret's key."""
@@ -33,22 +32,22 @@ KEY = "kubeconfig"
 Json = Mapping[str, Any]
 
 
-def of(ctx: StepContext) -> Pod | None:
+def pod_of(ctx: StepContext) -> Pod | None:
     """The pod that this controller is; None for a host."""
     return next((host.pod for host in ctx.site.controllers if host.name == ctx.host), None)
 
 
-def as_in(ctx: StepContext, told: dict[str, Value]) -> dict[str, Value]:
+def without_mode_in_pod(ctx: StepContext, told: dict[str, Value]) -> dict[str, Value]:
     """What is told of a file; in a pod mode and owner are what its volume gives, and nothing that is wanted."""
-    return {key: value for key, value in told.items() if not (of(ctx) and key in ("mode", "owner"))}
+    return {key: value for key, value in told.items() if not (pod_of(ctx) and key in ("mode", "owner"))}
 
 
-def settle(otherwise: float) -> Callable[[Site], float]:
+def settle_seconds(otherwise: float) -> Callable[[Site], float]:
     """How long a file may take to be as wanted: longer in a pod."""
     return lambda site: SETTLE if any(host.pod for host in site.controllers) else otherwise
 
 
-def found(ctx: StepContext) -> Json:
+def state(ctx: StepContext) -> Json:
     """What the last look found of this controller. Raises Unknown if none was made."""
     for fact in (MOUNT, FACT):
         if ctx.host in (seen := ctx.facts.found.get(fact, {})):
@@ -59,7 +58,7 @@ def found(ctx: StepContext) -> Json:
 
 def part(ctx: StepContext, name: str) -> Json:
     """Its `workload` or `config_map`. Raises Unknown where there is none: that is a finding, and what would follow isn't known."""
-    if (one := found(ctx).get(name)) is None:
+    if (one := state(ctx).get(name)) is None:
         raise NotYetKnown("preflight")
     answer: Json = one
     return answer
@@ -70,7 +69,7 @@ def part(ctx: StepContext, name: str) -> Json:
 
 def look(ctx: StepContext) -> ApiLook:
     """The look of the check `pod`; see `read` for what it finds."""
-    pod = of(ctx)
+    pod = pod_of(ctx)
     assert pod is not None
     return ApiLook(lambda cluster: read(cluster, pod))
 
@@ -79,11 +78,12 @@ def read(cluster: Cluster, pod: Pod) -> Value:
     """The pod, what it is made of, and where its /etc/slurm comes from, as a dict. Raises ClusterError.
 
     pod         its name; "" where none runs, or several do
-    workload    {"kind", "name", "path", "kept", "strategy"} of the Deployment or StatefulSet; kept: by whom, "" by nobody
+    workload    {"kind", "name", "path", "manager", "strategy"} of the Deployment or StatefulSet;
+                manager: who reverts changes made to it, "" for nobody
     owner       KIND/NAME of what the pod belongs to, where that is neither
     volume      the volume that the pod has as /etc/slurm, as its template has it; None where there is none
     subpaths    mounts with a subPath in /etc/slurm
-    config_map  {"name", "path", "kept", "immutable"} of the one that has slurm.conf; None where none does
+    config_map  {"name", "path", "manager", "immutable"} of the one that has slurm.conf; None where none does
     secret      the name of the Secret that has the kubeconfig, and whether it is mounted already
     group       securityContext.fsGroup, "" where it isn't set
     mounts      [path in the container, what a new pod finds there: see `lasting`] of each volume that is mounted
@@ -97,24 +97,24 @@ def read(cluster: Cluster, pod: Pod) -> Value:
     volume, subpaths, files = _mounted(spec, pod.container)
     return {
         "pod": one["metadata"]["name"],
-        "workload": _described(workload) if workload else None,
+        "workload": _describe_workload(workload) if workload else None,
         "owner": owner,
         "volume": volume,
         "subpaths": subpaths,
         "config_map": _config_map(cluster, pod.namespace, volume or files),
         "secret": _secret(volume, workload),
         "group": str(spec.get("securityContext", {}).get("fsGroup", "")),
-        "mounts": lasting(one["spec"], spec, pod.container),
+        "mounts": mount_lifetimes(one["spec"], spec, pod.container),
     }
 
 
-LASTS, NODE = "the same", "the same on the same node"
+SAME, SAME_ON_NODE = "the same", "the same on the same node"
 """What a new pod finds in a volume; anything else says what kind of volume it is that begins empty."""
-_PASSING = ("emptyDir", "ephemeral", "configMap", "secret", "projected", "downwardAPI")
+_EPHEMERAL = ("emptyDir", "ephemeral", "configMap", "secret", "projected", "downwardAPI")
 """Kinds of volumes in which nothing outlives the pod that wrote it."""
 
 
-def lasting(spec: Json, template: Json, container: str) -> list[list[str]]:
+def mount_lifetimes(spec: Json, template: Json, container: str) -> list[list[str]]:
     """The mounts of a pod's container, each with what the next pod of its template finds there.
 
     spec   of the pod itself: a StatefulSet's template does not name the volumes of its claims
@@ -123,13 +123,13 @@ def lasting(spec: Json, template: Json, container: str) -> list[list[str]]:
     volumes = {one["name"]: one for one in spec.get("volumes") or ()}
     mine: Json = next((one for one in spec["containers"] if one["name"] == container), {})
     return [
-        [m["mountPath"], _kept_in(volumes.get(m["name"]) or {}, bool(bound))] for m in mine.get("volumeMounts") or ()
+        [m["mountPath"], _lifetime(volumes.get(m["name"]) or {}, bool(bound))] for m in mine.get("volumeMounts") or ()
     ]
 
 
-def _kept_in(volume: Json, bound: bool) -> str:
-    passing = next((kind for kind in _PASSING if kind in volume), "")
-    return passing or (NODE if "hostPath" in volume and not bound else LASTS)
+def _lifetime(volume: Json, bound: bool) -> str:
+    passing = next((kind for kind in _EPHEMERAL if kind in volume), "")
+    return passing or (SAME_ON_NODE if "hostPath" in volume and not bound else SAME)
 
 
 _OWNERS = {"ReplicaSet": "replicasets", "Deployment": "deployments", "StatefulSet": "statefulsets"}
@@ -155,24 +155,46 @@ def _controller(one: Json) -> Json | None:
     return next((owner for owner in one["metadata"].get("ownerReferences", ()) if owner.get("controller")), None)
 
 
-def _described(workload: Json) -> Value:
+def _describe_workload(workload: Json) -> Value:
     spec, meta = workload["spec"], workload["metadata"]
     strategy = spec.get("strategy") or spec.get("updateStrategy") or {}
     return {
         "kind": workload["kind"],
         "name": meta["name"],
         "path": _path(meta["namespace"], workload["kind"], meta["name"]),
-        "kept": kept(workload),
+        "manager": manager(workload),
         "strategy": strategy.get("type", ""),
     }
 
 
-def kept(one: Json) -> str:
+def manager(one: Json) -> str:
     """By whom an object is kept as it is, so that what we change in it would be undone; "" by nobody."""
     meta = one["metadata"]
     if owner := _controller(one) or next(iter(meta.get("ownerReferences") or ()), None):
         return f"{owner['kind']} {owner['name']}"
-    return managed_by.told(meta)
+    return managed_by(meta)
+
+
+_MARKS = (
+    ("labels", "helm.toolkit.fluxcd.io/name", "Flux HelmRelease"),  # before Helm's own, which is there too
+    ("annotations", "meta.helm.sh/release-name", "Helm release"),
+    ("labels", "kustomize.toolkit.fluxcd.io/name", "Flux Kustomization"),
+    ("annotations", "argocd.argoproj.io/tracking-id", "Argo CD application"),
+    ("labels", "argocd.argoproj.io/instance", "Argo CD application"),
+)
+"""Where each notes the name of what it keeps, as their own documentation has it."""
+
+
+def managed_by(meta: Mapping[str, Any]) -> str:
+    """By whom the object with this metadata is kept, in words, as its marks say; "" by nobody."""
+    for where, key, what in _MARKS:
+        if name := (meta.get(where) or {}).get(key):
+            return f"{what} {name.partition(':')[0]}"  # Argo CD's mark goes on with the object itself
+    if (meta.get("labels") or {}).get("app.kubernetes.io/managed-by") == "Helm":
+        return "Helm"
+    # one that Argo CD knows by a label which others use as well shows who wrote it
+    writers = {entry.get("manager", "") for entry in meta.get("managedFields") or ()}
+    return "Argo CD" if any(writer.startswith("argocd-") for writer in writers) else ""
 
 
 def _mounted(spec: Json, container: str) -> tuple[Value, Value, Value]:
@@ -208,7 +230,7 @@ def _config_map(cluster: Cluster, namespace: str, volume: Json | None) -> Value:
         path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
         thing = cluster.get(path) if name else None
         if thing and "slurm.conf" in (thing.get("data") or {}):
-            return {"name": name, "path": path, "kept": kept(thing), "immutable": bool(thing.get("immutable"))}
+            return {"name": name, "path": path, "manager": manager(thing), "immutable": bool(thing.get("immutable"))}
     return None
 
 
@@ -218,7 +240,7 @@ def _secret(volume: Json | None, workload: Json | None) -> Value:
             if item["path"] == FILE:
                 return {"name": one["secret"]["name"], "key": item["key"], "mounted": True}
     return {
-        "name": f"{workload['metadata']['name'] if workload else 'slurmctld'}{OURS}",
+        "name": f"{workload['metadata']['name'] if workload else 'slurmctld'}{SUFFIX}",
         "key": KEY,
         "mounted": False,
     }

@@ -13,7 +13,7 @@ from dws_on_csm.model.actions import STATE, Action, CallApi, Delete, RunScript
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import StepContext
-from dws_on_csm.stages.pod.discover import found, of, part
+from dws_on_csm.stages.pod.discover import part, pod_of, state
 
 
 def config(ctx: StepContext, keys: Mapping[str, str | None]) -> Sequence[Action]:
@@ -21,7 +21,7 @@ def config(ctx: StepContext, keys: Mapping[str, str | None]) -> Sequence[Action]
 
     A patch: what is applied as a whole loses the keys that another step applied.
     """
-    pod, path = of(ctx), part(ctx, "config_map")["path"]
+    pod, path = pod_of(ctx), part(ctx, "config_map")["path"]
     assert pod is not None
 
     def ask(cluster: Cluster) -> bytes:
@@ -30,18 +30,18 @@ def config(ctx: StepContext, keys: Mapping[str, str | None]) -> Sequence[Action]
 
     said = [f"{'write' if text is not None else 'remove'} {key}" for key, text in keys.items()]
     title = f"{', '.join(said)} in ConfigMap {part(ctx, 'config_map')['name']}"
-    return [note(ctx), CallApi(title, ask, objects=(path,)), poke(ctx, pod)]
+    return [record_read_files(ctx), CallApi(title, ask, objects=(path,)), refresh(ctx, pod)]
 
 
 def kubeconfig(ctx: StepContext, content: Secret) -> Sequence[Action]:
     """The kubeconfig as the Secret that the pod sees, and the pod told to look at it now."""
-    pod = of(ctx)
+    pod = pod_of(ctx)
     assert pod is not None
-    return [note(ctx), _written(ctx, pod, content), poke(ctx, pod)]
+    return [record_read_files(ctx), _write_secret(ctx, pod, content), refresh(ctx, pod)]
 
 
-def _written(ctx: StepContext, pod: Pod, content: Secret) -> CallApi:
-    secret = found(ctx)["secret"]
+def _write_secret(ctx: StepContext, pod: Pod, content: Secret) -> CallApi:
+    secret = state(ctx)["secret"]
     folder = f"/api/v1/namespaces/{pod.namespace}/secrets"
 
     def ask(cluster: Cluster) -> bytes:
@@ -55,13 +55,13 @@ def _written(ctx: StepContext, pod: Pod, content: Secret) -> CallApi:
 
 def no_kubeconfig(ctx: StepContext) -> Sequence[Action]:
     """No such Secret."""
-    pod = of(ctx)
+    pod = pod_of(ctx)
     assert pod is not None
-    path = f"/api/v1/namespaces/{pod.namespace}/secrets/{found(ctx)['secret']['name']}"
-    return [note(ctx), Delete(path), poke(ctx, pod)]
+    path = f"/api/v1/namespaces/{pod.namespace}/secrets/{state(ctx)['secret']['name']}"
+    return [record_read_files(ctx), Delete(path), refresh(ctx, pod)]
 
 
-def poke(ctx: StepContext, pod: Pod) -> CallApi:
+def refresh(ctx: StepContext, pod: Pod) -> CallApi:
     """Annotate the pod: its kubelet then brings its volumes up to date at once, and not within a minute or two
     (Kubernetes' documentation, "Configure a Pod to Use a ConfigMap": mounted ConfigMaps are updated automatically)."""
 
@@ -74,7 +74,7 @@ def poke(ctx: StepContext, pod: Pod) -> CallApi:
     return CallApi("make the kubelet update the pod's files", ask)
 
 
-def note(ctx: StepContext) -> RunScript:
+def record_read_files(ctx: StepContext) -> RunScript:
     """What slurmctld has read is written down before its files get a new time, unless that is known already."""
     slurm = ctx.site.slurm
     script = render.script(

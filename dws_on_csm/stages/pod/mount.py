@@ -8,7 +8,7 @@ from typing import Any
 from dws_on_csm.model.actions import Action
 from dws_on_csm.model.step import NotYetKnown, Stage, Step, StepContext, Value
 from dws_on_csm.stages.pod import rollout
-from dws_on_csm.stages.pod.discover import FILE, FOLDER, OURS, PLUGIN, Json, found, look, part, sources
+from dws_on_csm.stages.pod.discover import FILE, FOLDER, PLUGIN, SUFFIX, Json, look, part, sources, state
 
 
 def mode(ctx: StepContext) -> int:
@@ -18,12 +18,12 @@ def mode(ctx: StepContext) -> int:
         raise NotYetKnown("access")
     if seen["slurm_uid"] == "0":
         return 0o400
-    return 0o440 if found(ctx)["group"] == seen["slurm_group"] else 0o444
+    return 0o440 if state(ctx)["group"] == seen["slurm_group"] else 0o444
 
 
 def wanted_volume(ctx: StepContext) -> dict[str, Any]:
     """The volume with the plugin's files and the Secret in it; itself where they are."""
-    have = found(ctx)
+    have = state(ctx)
     volume: dict[str, Any] | None = have["volume"]
     if volume is None:
         raise NotYetKnown("preflight")  # which says why
@@ -42,7 +42,7 @@ def wanted_volume(ctx: StepContext) -> dict[str, Any]:
 def _with_mode(ctx: StepContext, source: dict[str, Any]) -> dict[str, Any]:
     """A Secret that this tool has mounted is as closed as it can be by now."""
     mine = source.get("secret", {})
-    if mine.get("name") != f"{part(ctx, 'workload')['name']}{OURS}":
+    if mine.get("name") != f"{part(ctx, 'workload')['name']}{SUFFIX}":
         return source
     return {"secret": {**mine, "items": [{**item, "mode": mode(ctx)} for item in mine.get("items") or ()]}}
 
@@ -61,10 +61,10 @@ def _plugin(some: Sequence[Json], name: str) -> list[dict[str, Any]]:
 
 
 def _read_mount(ctx: StepContext, have: Value) -> Value:
-    return _shown(have["volume"])
+    return _describe_volume(have["volume"])
 
 
-def _shown(volume: Json) -> Value:
+def _describe_volume(volume: Json) -> Value:
     """What a volume shows, in words."""
     told = []
     for one in sources(volume):
@@ -80,15 +80,15 @@ def _octal(item: Json) -> str:
 
 
 def _change_mount(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    volume, wanted = found(ctx)["volume"], wanted_volume(ctx)
+    volume, wanted = state(ctx)["volume"], wanted_volume(ctx)
     at = ["spec", "template", "spec", "volumes", {"name": volume["name"]}]
     edit = {"object": rollout.workload(ctx), "at": at, "seen": volume, "value": wanted}
-    title = f"mount Secret {found(ctx)['secret']['name']} together with ConfigMap {part(ctx, 'config_map')['name']}"
+    title = f"mount Secret {state(ctx)['secret']['name']} together with ConfigMap {part(ctx, 'config_map')['name']}"
     return [rollout.action(ctx, title, [edit])]
 
 
-def _means_mount(ctx: StepContext) -> str:
-    effect = rollout.means(ctx)
+def _mount_side_effect(ctx: StepContext) -> str:
+    effect = rollout.side_effect(ctx)
     if mode(ctx) == 0o444:
         effect += "; every user in the pod can read the kubeconfig, unless securityContext.fsGroup is SlurmUser's group"
     return effect
@@ -102,11 +102,11 @@ STAGE = Stage(
             "mount",
             "pod",
             look,
-            lambda ctx: _shown(wanted_volume(ctx)),
+            lambda ctx: _describe_volume(wanted_volume(ctx)),
             _change_mount,
             read=_read_mount,
             settle_seconds=lambda site: 30.0,
-            side_effect=lambda ctx, have, want: _means_mount(ctx),
+            side_effect=lambda ctx, have, want: _mount_side_effect(ctx),
             hint="the pod's template was restored; `kubectl describe` of the pod shows what it waited for",
         ),
     ),

@@ -13,7 +13,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE, RunElsewhere
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import ApiLook, Step, StepContext
-from dws_on_csm.stages.pod.discover import Json, of, part
+from dws_on_csm.stages.pod.discover import Json, part, pod_of
 
 RESTARTED = "dws-on-csm/restarted"
 """An annotation of the pod's template: another value makes another pod."""
@@ -25,7 +25,7 @@ def workload(ctx: StepContext) -> str:
     return f"{have['kind'].lower()}/{have['name']}"
 
 
-def means(ctx: StepContext) -> str:
+def side_effect(ctx: StepContext) -> str:
     """What a rollout does to slurmctld, for a plan."""
     have = part(ctx, "workload")
     return (
@@ -39,7 +39,7 @@ def action(ctx: StepContext, title: str, edits: Sequence[Json], back: Sequence[J
     back    edits that are made then; left out: those that undo `edits`. Where only another pod is wanted, they are undone in turn
             if slurmctld does not answer with them either
     """
-    pod, have = of(ctx), part(ctx, "workload")
+    pod, have = pod_of(ctx), part(ctx, "workload")
     assert pod is not None
     at = ["spec", "template", "metadata", "annotations", RESTARTED]
     again = {
@@ -48,8 +48,8 @@ def action(ctx: StepContext, title: str, edits: Sequence[Json], back: Sequence[J
         "seen": ANYTHING,
         "value": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    undone = [_undone(one) for one in reversed(edits)] if back is None else list(back)
-    was = [_undone(one) for one in reversed(undone)] if not edits and undone else None
+    undone = [_reversed_edit(one) for one in reversed(edits)] if back is None else list(back)
+    was = [_reversed_edit(one) for one in reversed(undone)] if not edits and undone else None
     script = _rollout_script(
         ctx,
         pod,
@@ -71,7 +71,7 @@ ANYTHING = "*"
 """What an edit may find where it doesn't matter."""
 
 
-def _undone(edit: Json) -> Json:
+def _reversed_edit(edit: Json) -> Json:
     """The edit that takes another one back. What is no text comes back from the API server with its defaults in it."""
     seen = edit["value"] if isinstance(edit["value"], str) else ANYTHING
     return {**edit, "seen": seen, "value": edit["seen"]}
@@ -114,7 +114,7 @@ def _base64(edits: Sequence[Json]) -> str:
 
 
 def _look_rolled(ctx: StepContext) -> ApiLook:
-    pod, path = of(ctx), part(ctx, "workload")["path"]
+    pod, path = pod_of(ctx), part(ctx, "workload")["path"]
     assert pod is not None
     watch = f"/api/v1/namespaces/{pod.namespace}/pods"
     return ApiLook(

@@ -90,7 +90,7 @@ def left_out(ctx: StepContext) -> tuple[list[Entry], list[Entry]]:
     Raises NotYetKnown where no controller was looked at.
     """
     seen = {host: found for host, found in ctx.facts.all(controller.FACT).items() if found["host"]}
-    mine = _named(ctx, ctx.host, controller.found(ctx))
+    mine = _named(ctx, ctx.host, controller.state(ctx))
     foreign = [one for one in mine if not any(_is(found, one) for found in seen.values())]
     unseen = [host.name for host in ctx.site.controllers if host.name not in seen]
     foreign = [one for one in foreign if not any(_spelled(name, one) for name in unseen)]

@@ -19,7 +19,7 @@ STICKY = 0o1000
 
 def look(ctx: StepContext) -> Look:
     """slurm.conf and its includes, and the folders of these, of the plugin and of its kubeconfig; a pod's are read-only."""
-    if discover.of(ctx):
+    if discover.pod_of(ctx):
         return Constant({"files": [], "folders": [], "members": {}, "acls": [], "links": []})
     slurm = ctx.site.slurm
     files = [slurm.conf, f"{slurm.folder}/burst_buffer.lua", f"{slurm.folder}/burst_buffer.conf", names.KUBECONFIG]

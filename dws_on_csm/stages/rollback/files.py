@@ -51,11 +51,11 @@ def _file(goal: RollbackTarget, role: str, path: str, name: str) -> Step:
 
     def read(ctx: StepContext, found: Value) -> Value:
         known = mine(ctx)
-        return _told(found, known.sum == ABSENT) if found and known else found
+        return _comparable(found, known.sum == ABSENT) if found and known else found
 
     def want(ctx: StepContext) -> Value:
         known = mine(ctx)
-        return read(ctx, _described(known)) if known else None
+        return read(ctx, _as_wanted(known)) if known else None
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         known, found = mine(ctx), ctx.facts.all(f"{stage}.{name}")[ctx.host]
@@ -64,10 +64,10 @@ def _file(goal: RollbackTarget, role: str, path: str, name: str) -> Step:
             raise Refused(unchanged.file_changed(ctx, path, goal))
         if known.sum == ABSENT:
             return [Remove(path, secret=path == names.KUBECONFIG)]
-        return [*_tried(ctx, known, goal), _put_back(known)]
+        return [*_load_check(ctx, known, goal), _put_back(known)]
 
     stage = "plugin" if role == "controller" else "computes"
-    return Step(name, role, look, want, change, read=read, removes=_takes_file(path))
+    return Step(name, role, look, want, change, read=read, removes=_file_removals(path))
 
 
 def _names(paths: Collection[str]) -> dict[str, str]:
@@ -86,24 +86,24 @@ def _parse(out: bytes) -> Value:
     return {**found, "text": snapshot.decoded(base64.b64decode(content[0]))} if content else found
 
 
-def _told(found: Mapping[str, str], goes: bool) -> Value:
+def _comparable(found: Mapping[str, str], goes: bool) -> Value:
     """Of a file its text; its checksum where that isn't to be shown, or would only be shown to go."""
     left_out = "text" if goes else "sum" if "text" in found else ""
     return {key: value for key, value in found.items() if key != left_out}
 
 
-def _described(known: FileSnapshot) -> Value:
+def _as_wanted(known: FileSnapshot) -> Value:
     if known.sum == ABSENT:
         return {}
     found = {"mode": known.mode, "owner": known.owner, "sum": known.sum}
     return found if known.text is None else {**found, "text": snapshot.decoded(known.text)}
 
 
-def _takes_file(path: str) -> Callable[[StepContext, Value, Value], str]:
+def _file_removals(path: str) -> Callable[[StepContext, Value, Value], str]:
     return lambda ctx, have, want: "" if want else f"{path} on {ctx.host} (saved there as a before-image)"
 
 
-def _tried(ctx: StepContext, known: FileSnapshot, goal: RollbackTarget) -> Sequence[Action]:
+def _load_check(ctx: StepContext, known: FileSnapshot, goal: RollbackTarget) -> Sequence[Action]:
     """A plugin is loaded before it is put back: with one that does not load, slurmctld would not start any more.
 
     Where slurmctld has no burst buffer afterwards, nothing loads it: it is put back as it was, whatever it is.

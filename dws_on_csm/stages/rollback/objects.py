@@ -36,18 +36,18 @@ def step(things: Sequence[ObjectSnapshot], stage: str, run: str) -> Step:
     def want(ctx: StepContext) -> Value:
         seen: Mapping[str, Mapping[str, str]] = next(iter(ctx.facts.found.get(key, {}).values()), {})
         stays = {label: one["text"] for label, one in seen.items() if one["text"].startswith(STAYS)}
-        return {one.label: _shown(one.before) for one in things} | stays
+        return {one.label: _object_text(one.before) for one in things} | stays
 
     return Step(
         "objects",
         "master",
-        lambda ctx: ApiLook(lambda cluster: {one.label: _seen(cluster, one, own) for one in things}),
+        lambda ctx: ApiLook(lambda cluster: {one.label: _observed(cluster, one, own) for one in things}),
         want,
         change,
         read=lambda ctx, found: {label: one["text"] for label, one in found.items()},
         settle_seconds=lambda site: 30.0,
         status_text=lambda have: "; ".join(f"{label} {text}" for label, text in have.items() if text.startswith(STAYS)),
-        removes=lambda ctx, have, want: _takes_things(things, have),
+        removes=lambda ctx, have, want: _object_removals(things, have),
         hint="metadata.finalizers of an object shows what delays its removal; other writers may change an object again",
     )
 
@@ -55,17 +55,17 @@ def step(things: Sequence[ObjectSnapshot], stage: str, run: str) -> Step:
 THERE, STAYS = "exists", "stays, because it contains objects of others: "
 
 
-def _seen(cluster: Cluster, one: ObjectSnapshot, own: Collection[str]) -> dict[str, str]:
+def _observed(cluster: Cluster, one: ObjectSnapshot, own: Collection[str]) -> dict[str, str]:
     """An object as a text that is to be compared, its fingerprint, and its resourceVersion ("": not there)."""
     found = cluster.get(one.path)
-    text = THERE if found and one.before is None else _shown(found)
+    text = THERE if found and one.before is None else _object_text(found)
     if text == THERE and one.path == installed.NAMESPACE and (others := foreign_objects.found(cluster, own)):
         text = STAYS + ", ".join(others)
     version = found["metadata"]["resourceVersion"] if found else ""
     return {"text": text, "sum": kube_objects.fingerprint(found), "version": version}
 
 
-def _shown(one: Mapping[str, Any] | None) -> str:
+def _object_text(one: Mapping[str, Any] | None) -> str:
     """An object as a text that can be compared, and shown as a difference."""
     return (
         ABSENT
@@ -102,7 +102,7 @@ def _write(one: ObjectSnapshot, verb: str, path: str, version: str) -> RunScript
     return RunScript(f"restore {one.label}", command, data=content, objects=(one.path,))
 
 
-def _takes_things(things: Sequence[ObjectSnapshot], have: Value) -> str:
+def _object_removals(things: Sequence[ObjectSnapshot], have: Value) -> str:
     gone = [one.label for one in things if one.before is None and have[one.label] == THERE]
     return f"in the cluster: {', '.join(gone)}" if gone else ""
 

@@ -42,16 +42,16 @@ def stages(goal: RollbackTarget, conf: str) -> tuple[Stage, ...]:
     """The procedure in order; `conf`: slurm.conf's path."""
     first, side, cluster = _preflight(goal), _slurm_side(goal, conf), _cluster(goal)
     parts = (cluster, side) if all(goal.enabled.values()) else (side, cluster)
-    return _closed(goal, (first, *_one_after_the_other(parts)))
+    return _with_dws_closed(goal, (first, *_one_after_the_other(parts)))
 
 
-def _closed(goal: RollbackTarget, every: Sequence[Stage]) -> tuple[Stage, ...]:
+def _with_dws_closed(goal: RollbackTarget, every: Sequence[Stage]) -> tuple[Stage, ...]:
     """DWS is closed before a stage that takes from jobs what they need, and opened at the end.
 
     Where DWS goes or comes as a whole, that closes it by itself.
     """
     taking = ["slurm", "pods", "slurmctld", "plugin"] if goal.off else []
-    taking += ["objects"] if goal.dws == "leave" and _loses(goal) else []
+    taking += ["objects"] if goal.dws == "leave" and _jobs_lose_storage(goal) else []
     around = [one.name for one in every if one.name in taking]
     if not around:
         return (*every, close_dws.last(every, "undeploy")) if goal.dws == "remove" else tuple(every)
@@ -83,8 +83,8 @@ def _preflight(goal: RollbackTarget) -> Stage:
     if goal.dws != "leave" or goal.things or goal.pods:
         known |= {"limit": in_use.limit(lambda ctx: "a rollback must restore the whole cluster")}
     if goal.slurm or goal.pods or any(goal.files.values()):
-        judge = deactivate.judge if goal.off else known.get("controller", _QUIET).judge  # type: ignore[union-attr]
-        known |= {"pod": pod_checks.KNOWN, "controller": replace(_QUIET, judge=judge)}
+        judge = deactivate.judge if goal.off else known.get("controller", _CONTROLLER_UNJUDGED).judge  # type: ignore[union-attr]
+        known |= {"pod": pod_checks.KNOWN, "controller": replace(_CONTROLLER_UNJUDGED, judge=judge)}
         known |= {"controllers": unlisted_controllers.check(takes=goal.off)}
     if goal.renew:  # a name that was revoked gets no new kubeconfig
         known |= {revoked_names.CHECK.name: revoked_names.CHECK}
@@ -99,17 +99,19 @@ def _preflight(goal: RollbackTarget) -> Stage:
             *read,
             unchanged.dws(goal),
             *untouched,
-            unchanged.things(goal),
+            unchanged.cluster_objects(goal),
         ),
     )
 
 
 def _guards(goal: RollbackTarget, stage: str) -> Sequence[Check]:
     """What stands in the way where DWS, or a part of it, goes or is taken from Slurm."""
-    return in_use.checks(stage, lambda ctx: _loses(goal) or (goal.dws == "install" and dws_replace.due(ctx)))
+    return in_use.checks(
+        stage, lambda ctx: _jobs_lose_storage(goal) or (goal.dws == "install" and dws_replace.due(ctx))
+    )
 
 
-def _loses(goal: RollbackTarget) -> bool:
+def _jobs_lose_storage(goal: RollbackTarget) -> bool:
     """Whether jobs lose their burst buffer, or Workflows their CRD or what serves them."""
     serving = set(installed.TRACES.values())
     gone = [one.path for one in goal.things if one.before is None]
@@ -121,7 +123,7 @@ def _crds(goal: RollbackTarget) -> bool:
     return any(one.before is None and one.path.startswith(installed.CRDS) for one in goal.things)
 
 
-_QUIET = Check(controller.CHECK.name, "controller", controller.look, lambda ctx, have: ())
+_CONTROLLER_UNJUDGED = Check(controller.CHECK.name, "controller", controller.look, lambda ctx, have: ())
 
 
 def _base(goal: RollbackTarget) -> Stage:
@@ -150,14 +152,14 @@ def _slurm_side(goal: RollbackTarget, conf: str) -> tuple[Stage, ...]:
     nodes = rollback_files.files(goal, "computes", "compute", set())
     order = (*made, *daemons) if all(goal.enabled.values()) else (*daemons, *made)
     fresh = (replace(rbac.STAGE, needs=(), steps=(*spaces, *_kubeconfigs())),) if goal.renew else ()
-    return _chain((*fresh, *order, *nodes))
+    return _in_sequence((*fresh, *order, *nodes))
 
 
 def _guarded(goal: RollbackTarget, stage: Stage) -> Stage:
     return replace(stage, steps=(*_guards(goal, stage.name), *stage.steps))
 
 
-def _chain(every: Sequence[Stage]) -> tuple[Stage, ...]:
+def _in_sequence(every: Sequence[Stage]) -> tuple[Stage, ...]:
     before_ = ("preflight", *(one.name for one in every))
     return tuple(replace(one, needs=(need,)) for one, need in zip(every, before_, strict=False))
 
@@ -172,7 +174,7 @@ def _slurm(goal: RollbackTarget, conf: str) -> Stage:
 
     def want(ctx: StepContext) -> Value:
         known = goal.files.get(ctx.host, {}).get(conf)
-        return snapshot.decoded(known.text) if known and known.text is not None else activate.seen(ctx)
+        return snapshot.decoded(known.text) if known and known.text is not None else activate.current_text(ctx)
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         # it was as the runs left it before anything was touched; the transaction compares with what is seen now
@@ -180,7 +182,7 @@ def _slurm(goal: RollbackTarget, conf: str) -> Stage:
             conf
         ].left:
             raise Refused(unchanged.file_changed(ctx, conf, goal))
-        return activate.undo(ctx, want)
+        return activate.restore(ctx, want)
 
     def of(ctx: StepContext) -> Step:
         return steps["daemon"] if goal.enabled.get(ctx.host) else gone
@@ -195,7 +197,7 @@ def _slurm(goal: RollbackTarget, conf: str) -> Stage:
         assert made is not None
         return made(ctx, have, want)
 
-    told = replace(steps["conf"], want=want, change=change, removes=_takes_conf)
+    told = replace(steps["conf"], want=want, change=change, removes=_conf_removals)
     alive = replace(steps["daemon"], read=read, change=start, want=lambda ctx: of(ctx).want(ctx))
     return Stage("slurm", (), (activate.HOOKS, steps["activation"], told, alive), serial=True)
 
@@ -222,10 +224,10 @@ def _pods(goal: RollbackTarget) -> tuple[Stage, Stage]:
     )
 
 
-def _takes_conf(ctx: StepContext, have: Value, want: Value) -> str:
+def _conf_removals(ctx: StepContext, have: Value, want: Value) -> str:
     kept = slurm_conf.value(str(want), activate.KEY)
     gone = not (kept and kept.value.lower() == slurmctld.TYPE)
-    return activate.goes(ctx) if gone else ""
+    return activate.setting_removal(ctx) if gone else ""
 
 
 # --- the cluster
@@ -239,20 +241,22 @@ def _unchanged(stage: Stage, name: str, goal: RollbackTarget) -> Stage:
     return replace(stage, steps=(*stage.steps[:at], unchanged.dws(goal, lambda ctx: True), *stage.steps[at:]))
 
 
-def _goes(ctx: StepContext) -> bool:
+def _dws_removed_first(ctx: StepContext) -> bool:
     """Whether something of DWS is taken away before another version comes."""
     return dws_replace.due(ctx) or stuck_crds.there(ctx)
 
 
 def _cluster(goal: RollbackTarget) -> tuple[Stage, ...]:
     """DWS, then the single objects."""
-    dws: tuple[Stage, ...] = () if goal.off or _loses(goal) else (reopen.STAGE,)
+    dws: tuple[Stage, ...] = () if goal.off or _jobs_lose_storage(goal) else (reopen.STAGE,)
     if goal.dws == "remove":
         dws = tuple(_unchanged(one, "storage", goal) for one in undeploy.stages(slurm=False)[1:-1])
     elif goal.dws == "install":
         previous = replace(dws_replace.STAGE, steps=(*dws_replace.STAGE.steps, *objects.saved(goal.run)))
         # where none had to go before, none may have come meanwhile
-        last = replace(deploy.STAGE, steps=(unchanged.dws(goal, lambda ctx: not _goes(ctx)), *deploy.STAGE.steps))
+        last = replace(
+            deploy.STAGE, steps=(unchanged.dws(goal, lambda ctx: not _dws_removed_first(ctx)), *deploy.STAGE.steps)
+        )
         dws = (workarea.STAGE, images.STAGE, _unchanged(previous, "storage", goal), last)
     needs = (dws[-1].name if dws else "preflight",)
     guard: tuple[Check | Step, ...] = ()
@@ -261,7 +265,7 @@ def _cluster(goal: RollbackTarget) -> tuple[Stage, ...]:
             owned.check(lambda ctx: True),
             persistent_storage.step("objects", lambda ctx: "these kinds of DWS"),
         )
-    guards = _guards(goal, "objects") if goal.dws != "remove" and _loses(goal) else ()
+    guards = _guards(goal, "objects") if goal.dws != "remove" and _jobs_lose_storage(goal) else ()
     things = (
         (Stage("objects", needs, (*guards, *guard, objects.step(goal.things, "objects", goal.run))),)
         if goal.things

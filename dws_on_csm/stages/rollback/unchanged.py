@@ -51,7 +51,7 @@ def file_changed(ctx: StepContext, path: str, goal: RollbackTarget) -> Finding:
     )
 
 
-def things(goal: RollbackTarget) -> Check:
+def cluster_objects(goal: RollbackTarget) -> Check:
     """A check: the objects are as those runs left them, as far as that is known."""
     watched = [one for one in (*goal.things, *goal.pods) if one.left]
 

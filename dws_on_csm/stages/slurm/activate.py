@@ -46,7 +46,7 @@ def parse_conf(out: bytes) -> Value:
     return {"id": which, "text": slurm_conf.decoded(base64.b64decode(content))}
 
 
-def seen(ctx: StepContext) -> str:
+def current_text(ctx: StepContext) -> str:
     """slurm.conf as it was seen on this controller. Raises Unknown if it wasn't."""
     found = ctx.facts.all("slurm.conf").get(ctx.host)
     if found is None:
@@ -56,17 +56,17 @@ def seen(ctx: StepContext) -> str:
 
 def enabled(ctx: StepContext) -> bool:
     """Whether slurm.conf as it was seen, or a file that it includes, sets the burst buffer. Raises Unknown if it wasn't."""
-    said = slurm_conf.value(seen(ctx), KEY, transaction.included(ctx))
+    said = slurm_conf.value(current_text(ctx), KEY, transaction.included_files(ctx))
     return said is not None and said.value.lower() == slurmctld.TYPE
 
 
 def _want_conf(ctx: StepContext) -> Value:
-    return wanted(ctx, seen(ctx))
+    return wanted_text(ctx, current_text(ctx))
 
 
-def wanted(ctx: StepContext, text: str) -> str:
+def wanted_text(ctx: StepContext, text: str) -> str:
     """`text` with the burst buffer enabled: itself where it, or a file that it includes, says so already."""
-    other = transaction.included(ctx)
+    other = transaction.included_files(ctx)
     said = slurm_conf.value(text, KEY, other)
     if said and said.value.lower() == slurmctld.TYPE:
         return text
@@ -76,7 +76,7 @@ def wanted(ctx: StepContext, text: str) -> str:
     return slurm_conf.with_setting(text, KEY, slurmctld.TYPE, COMMENT)
 
 
-def ours_again(text: str) -> str:
+def checksum_with_setting(text: str) -> str:
     """The checksum that slurm.conf would have with our line: where an activation knows it, only that line was taken out."""
     return transaction.checksum(transaction.content(slurm_conf.with_setting(text, KEY, slurmctld.TYPE, COMMENT)))
 
@@ -89,13 +89,13 @@ def _change_conf(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]
 
 def _title(ctx: StepContext, what: str) -> str:
     unit = ctx.site.slurm.service
-    then = f"roll out {rollout.workload(ctx)}" if discover.of(ctx) else f"restart {unit}"
+    then = f"roll out {rollout.workload(ctx)}" if discover.pod_of(ctx) else f"restart {unit}"
     return f"{what}, {then}; undo unless slurmctld responds within {ctx.site.deadlines.slurmctld:.0f} s"
 
 
-def undo(ctx: StepContext, before: Value) -> Sequence[Action]:
+def restore(ctx: StepContext, before: Value) -> Sequence[Action]:
     """slurm.conf as it was before this tool changed it, and a slurmctld that has read that; what a rollback does."""
-    now = seen(ctx)
+    now = current_text(ctx)
     return (
         []
         if now == before
@@ -103,14 +103,14 @@ def undo(ctx: StepContext, before: Value) -> Sequence[Action]:
     )
 
 
-def goes(ctx: StepContext) -> str:
+def setting_removal(ctx: StepContext) -> str:
     """What it means that BurstBufferType is taken from a slurm.conf, for whoever is asked."""
     return f"{KEY} in slurm.conf of {ctx.host}: Slurm will then run jobs with #DW without their storage"
 
 
 def disable(ctx: StepContext) -> Sequence[Action]:
     """BurstBufferType taken out of slurm.conf, and a slurmctld that has read that; what an undeploy does."""
-    now = seen(ctx)
+    now = current_text(ctx)
     without = slurm_conf.without_setting(now, KEY)
     if now == without:
         return []
@@ -134,9 +134,9 @@ def _change_daemon(ctx: StepContext, have: Value, want: Value) -> Sequence[Actio
     """Start it again; if it doesn't come up, then without the burst buffer: unless that took it from another one, or is known not
     to be the reason. One that runs now is not left down for anything of ours: it is tried without it, whatever is known.
     """
-    now = seen(ctx)
+    now = current_text(ctx)
     without = slurm_conf.without_setting(now, KEY)
-    kept = without == now or _runs_elsewhere(ctx, "id") or (_stopped(ctx) and _was_read(ctx, now))
+    kept = without == now or _runs_elsewhere(ctx, "id") or (_stopped(ctx) and _known_to_start(ctx, now))
     again = transaction.transaction(ctx, f"restart {ctx.site.slurm.service}", now, None, None if kept else without)
     if _stopped(ctx) and isinstance(again, RunScript):
         again = replace(again, note=f"slurmctld did not run on {ctx.host}; this run started it")
@@ -144,12 +144,12 @@ def _change_daemon(ctx: StepContext, have: Value, want: Value) -> Sequence[Actio
 
 
 def _stopped(ctx: StepContext) -> bool:
-    return not slurmctld.found(ctx)["main"]
+    return not slurmctld.state(ctx)["main"]
 
 
-def _was_read(ctx: StepContext, text: str) -> bool:
+def _known_to_start(ctx: StepContext, text: str) -> bool:
     """Whether a slurmctld is known to start with this very text: this one once did, or another one runs with it."""
-    known: str = slurmctld.found(ctx)["activated"]
+    known: str = slurmctld.state(ctx)["activated"]
     return known == transaction.checksum(transaction.content(text)) or _runs_elsewhere(ctx, "text")
 
 
@@ -161,48 +161,48 @@ def _runs_elsewhere(ctx: StepContext, what: str) -> bool:
     return any(host != ctx.host and not slurmctld.stale(ctx.site, daemons[host]) for host in good)
 
 
-def _interrupts(ctx: StepContext) -> bool:
+def _restart_aborts_plugin(ctx: StepContext) -> bool:
     """Whether this slurmctld has the burst buffer, and is to be started again: that kills what it runs of the plugin just then."""
-    found = slurmctld.found(ctx)
+    found = slurmctld.state(ctx)
     return bool(found["loaded"]) and (not enabled(ctx) or bool(slurmctld.stale(ctx.site, found)))
 
 
-COPYING = ("Setup", "DataIn", "PreRun", "PostRun", "DataOut")
+AWAITED_STATES = ("Setup", "DataIn", "PreRun", "PostRun", "DataOut")
 """States of a Workflow that Slurm's plugin waits for: where that is killed, the job ends without its data, or is held."""
 
 
 def _judge_hooks(ctx: StepContext, found: Value) -> Sequence[Finding]:
-    if not _interrupts(ctx):
+    if not _restart_aborts_plugin(ctx):
         return ()
     if found is None:
         raise NotYetKnown("slurm")
-    busy = [one for one in found if one["desired"] in COPYING and not one["ready"] and not one["deleting"]]
+    busy = [one for one in found if one["desired"] in AWAITED_STATES and not one["ready"] and not one["deleting"]]
     fix = "run again when `invoke workflows` shows all of them ready; users can submit jobs meanwhile"
-    return [Finding("workflow-at-work", _at_work(ctx.host, one), fix) for one in busy]
+    return [Finding("workflow-at-work", _describe_moving_workflow(ctx.host, one), fix) for one in busy]
 
 
-def _at_work(host: str, one: workflows.Workflow) -> str:
+def _describe_moving_workflow(host: str, one: workflows.Workflow) -> str:
     whose = f" of job {one['job']}" if one["job"] else ""
     what = f"Workflow {workflows.label(one)}{whose} is moving to {one['desired']}"
     return f"{what}: restarting slurmctld on {host} would abort that, and the job would lose its data"
 
 
 def _look_hooks(ctx: StepContext) -> Look:
-    return ApiLook(workflows.read) if _interrupts(ctx) else Constant(None)
+    return ApiLook(workflows.read) if _restart_aborts_plugin(ctx) else Constant(None)
 
 
 HOOKS = Check("hooks", "controller", _look_hooks, _judge_hooks)
 """Nothing is copied for a job while slurmctld, which runs the plugin that waits for it, is started again."""
 
 
-def _why(have: Value) -> str:
+def _daemon_status(have: Value) -> str:
     return "; ".join(have["not read"]) if have["answers"] else "slurmctld does not respond to `scontrol ping`"
 
 
-def _means(ctx: StepContext, have: Value, want: Value) -> str:
+def _restart_side_effect(ctx: StepContext, have: Value, want: Value) -> str:
     if _stopped(ctx):  # somebody may have stopped it on purpose
         return f"slurmctld does not run on {ctx.host} and will be started"
-    return rollout.means(ctx) if discover.of(ctx) else f"restarts {ctx.site.slurm.service}"
+    return rollout.side_effect(ctx) if discover.pod_of(ctx) else f"restarts {ctx.site.slurm.service}"
 
 
 STAGE = Stage(
@@ -216,7 +216,7 @@ STAGE = Stage(
             transaction.look,
             lambda ctx: "none",
             transaction.settle,
-            side_effect=lambda ctx, have, want: transaction.means(have),
+            side_effect=lambda ctx, have, want: transaction.settle_side_effect(have),
             settle_seconds=lambda site: 3 * (site.deadlines.slurmctld + 100.0),
             status_text=lambda have: "" if have == "none" else f"activation by an earlier run: {have}",
             hint="run `systemctl status dws-on-csm-activation` on that controller",
@@ -228,8 +228,8 @@ STAGE = Stage(
             _want_conf,
             _change_conf,
             read=lambda ctx, found: found["text"] if found else None,
-            settle_seconds=discover.settle(0.0),
-            side_effect=_means,
+            settle_seconds=discover.settle_seconds(0.0),
+            side_effect=_restart_side_effect,
             hint="the output above shows slurmctld's errors and what was restored; correct the cause and run again",
         ),
         Step(
@@ -240,8 +240,8 @@ STAGE = Stage(
             _change_daemon,
             read=_read_daemon,
             settle_seconds=lambda site: 10.0,
-            status_text=_why,
-            side_effect=_means,
+            status_text=_daemon_status,
+            side_effect=_restart_side_effect,
             hint="read `journalctl -u slurmctld` and slurmctld's log on that controller",
         ),
     ),

@@ -63,7 +63,7 @@ def last(every: Sequence[Stage], ends: str, *waits: Step) -> Stage:
     return Stage(reopen.STAGE.name, needs, (*at_work, *waits, again), ends=ends)
 
 
-def _at_work(name: str, role: str, look: Callable[[StepContext], Look]) -> Step:
+def _wait_until_finished(name: str, role: str, look: Callable[[StepContext], Look]) -> Step:
     """Nothing is at work any more on what a slurmctld reads, and on the slurmctld. What was cut off is another step's."""
     return Step(
         name,
@@ -85,7 +85,7 @@ done
 """
 
 
-def _rollouts(ctx: StepContext) -> Look:
+def _look_rollouts(ctx: StepContext) -> Look:
     """The rollouts of slurmctlds in pods that are at work on the master."""
     hosts = [host.name for host in ctx.site.controllers if host.pod]
     if not hosts:
@@ -94,5 +94,5 @@ def _rollouts(ctx: StepContext) -> Look:
     return ShellLook(_ROLLOUT.format(**settings), lambda out: "; ".join(lines(out)) or "none")
 
 
-_ACTIVATIONS = _at_work("activation", "controller", transaction.look)
-_ROLLOUTS = _at_work("rollouts", "master", _rollouts)
+_ACTIVATIONS = _wait_until_finished("activation", "controller", transaction.look)
+_ROLLOUTS = _wait_until_finished("rollouts", "master", _look_rollouts)

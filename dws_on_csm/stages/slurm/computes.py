@@ -65,13 +65,13 @@ def unpacked(content: bytes) -> bytes:
 def wanted(ctx: StepContext) -> str:
     """slurm.conf as the first controller has it once it is right. Raises Unknown before that was looked at."""
     first = StepContext(ctx.site, ctx.facts, ctx.site.controllers[0].name)
-    return activate.wanted(first, activate.seen(first))
+    return activate.wanted_text(first, activate.current_text(first))
 
 
 def configless(ctx: StepContext) -> bool:
     """Whether nodes get their slurm.conf from slurmctld: nothing is to be done about their own then."""
     first = StepContext(ctx.site, ctx.facts, ctx.site.controllers[0].name)
-    said = controller.setting(controller.found(first), ctx.site, "SlurmctldParameters")
+    said = controller.setting(controller.state(first), ctx.site, "SlurmctldParameters")
     return said is not None and "enable_configless" in said.value.lower()
 
 
@@ -94,7 +94,7 @@ def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
         return ()  # the controller's own check says what is wrong there
     if not lines:
         return ()
-    text = f"{ctx.site.slurm.conf} on {ctx.host} differs from the controllers' ({LEGEND}): {_some(lines)}"
+    text = f"{ctx.site.slurm.conf} on {ctx.host} differs from the controllers' ({LEGEND}): {_first_lines(lines)}"
     fix = "make the files equal, or set slurm_conf for this group: `edit` makes them equal, `print` only shows the difference"
     return (Finding("slurm-conf-differs", text, fix),)
 
@@ -108,18 +108,18 @@ def _difference(ctx: StepContext, found: Value, ours: bool) -> list[str]:
     return [line for line in lines if line[0] in "+-" and line[2:].strip()]
 
 
-def _some(lines: Sequence[str]) -> str:
+def _first_lines(lines: Sequence[str]) -> str:
     more = f" and {len(lines) - 3} more lines" if len(lines) > 3 else ""
     return "; ".join(lines[:3]) + more
 
 
-def _told(ctx: StepContext) -> str:
+def _difference_status(ctx: StepContext) -> str:
     """What there is to say of a node that is only compared."""
     found = ctx.facts.all(FACT).get(ctx.host)
     lines = [] if configless(ctx) else _difference(ctx, found, ours=True)
     if group(ctx).slurm_conf == "check" and not _difference(ctx, found, ours=False):
         return f"lacks {activate.KEY}={slurmctld.TYPE}, which only slurmctld reads" if lines else ""
-    return f"differs from the controllers' ({LEGEND}): {_some(lines)}" if lines else ""
+    return f"differs from the controllers' ({LEGEND}): {_first_lines(lines)}" if lines else ""
 
 
 # --- edited
@@ -132,12 +132,12 @@ def _look_edited(ctx: StepContext) -> ShellLook | Constant:
 def _read(ctx: StepContext, found: Value) -> Value:
     if group(ctx).slurm_conf == "edit":
         return found["text"] if found else None
-    return {"told": _told(ctx)}
+    return {"told": _difference_status(ctx)}
 
 
 def _want(ctx: StepContext) -> Value:
     if group(ctx).slurm_conf != "edit":
-        return {"told": _told(ctx)}
+        return {"told": _difference_status(ctx)}
     if configless(ctx):
         return _read(ctx, ctx.facts.all("computes.conf")[ctx.host])
     return wanted(ctx)
@@ -145,7 +145,7 @@ def _want(ctx: StepContext) -> Value:
 
 def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     seen = ctx.facts.all("computes.conf")[ctx.host] or {"mode": "644", "owner": "root:root"}
-    if opened := _opened(str(have or ""), str(want), int(seen["mode"], 8)):
+    if opened := _exposed_passwords(str(have or ""), str(want), int(seen["mode"], 8)):
         text = (
             f"the controllers' {ctx.site.slurm.conf} contains a password ({', '.join(opened)}), and users can read that file"
             f" on {ctx.host} (mode {seen['mode']})"
@@ -159,18 +159,20 @@ def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     return [Put(ctx.site.slurm.conf, content, int(seen["mode"], 8), seen["owner"])]
 
 
-def _opened(have: str, want: str, mode: int) -> list[str]:
+def _exposed_passwords(have: str, want: str, mode: int) -> list[str]:
     """The keys of passwords that users could read in a slurm.conf of this mode, and can't in the one that is there."""
     if not mode & 0o007:
         return []
     return slurm_conf_secrets.new(have, want)
 
 
-def _why(have: Value) -> str:
+def _status_text(have: Value) -> str:
     return str(have["told"]) if isinstance(have, dict) else ""
 
 
 CHECK = Check("slurm-conf", "compute", _look_compared, judge)
 STAGE = Stage(
-    "computes", ("slurm",), (Step("conf", "compute", _look_edited, _want, _change, read=_read, status_text=_why),)
+    "computes",
+    ("slurm",),
+    (Step("conf", "compute", _look_edited, _want, _change, read=_read, status_text=_status_text),),
 )

@@ -65,7 +65,7 @@ def _file(line: str) -> tuple[str, str]:
     return path, slurm_conf.decoded(base64.b64decode(content))
 
 
-def found(ctx: StepContext) -> Mapping[str, Any]:
+def state(ctx: StepContext) -> Mapping[str, Any]:
     """What LOOK found on this controller. Raises Unknown if it wasn't made."""
     everywhere = ctx.facts.all(FACT)
     if ctx.host not in everywhere:
@@ -76,7 +76,7 @@ def found(ctx: StepContext) -> Mapping[str, Any]:
 
 def interpreter(ctx: StepContext) -> str:
     """The path of a Lua of the version that this Slurm's burst_buffer_lua.so has; "" if the host has none."""
-    seen = found(ctx)
+    seen = state(ctx)
     return next((path for version, path in seen["lua"] if version in seen["linked"]), "")
 
 
@@ -102,20 +102,20 @@ def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
             Finding(
                 "slurm-conf-missing", f"{conf} on {ctx.host} can't be read", "correct slurm.folder in the site file"
             ),
-            *(_user(ctx, found) if found["lacks"] else ()),
+            *(_user_findings(ctx, found) if found["lacks"] else ()),
         )
-    looked = (*_service(ctx, found), *_plugin(ctx, found), *_conf(ctx, found))
-    return [*looked, *_user(ctx, found), *_kubectl_there(ctx, found)]
+    looked = (*_service_findings(ctx, found), *_plugin_findings(ctx, found), *_conf_findings(ctx, found))
+    return [*looked, *_user_findings(ctx, found), *_kubectl_findings(ctx, found)]
 
 
-def _service(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _service_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
     unit, host = ctx.site.slurm.service, ctx.host
     if found["LoadState"] == "not-found":
         text = f"systemd on {host} has no unit {unit}"
         return (
             Finding("slurm-unit-missing", text, "set slurm.service in the site file to the name of slurmctld's unit"),
         )
-    enabled = _type(ctx, found) == OURS
+    enabled = _burst_buffer_type(ctx, found) == OURS
     if not found["main"] and not enabled:
         text = f"slurmctld does not run on {host}, so this run cannot tell whether it starts with the burst buffer"
         return (
@@ -131,12 +131,12 @@ def _service(ctx: StepContext, found: Value) -> Sequence[Finding]:
 OURS = "burst_buffer/lua"
 
 
-def _type(ctx: StepContext, found: Value) -> str:
+def _burst_buffer_type(ctx: StepContext, found: Value) -> str:
     said = setting(found, ctx.site, "BurstBufferType")
     return said.value if said else ""
 
 
-def _plugin(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _plugin_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
     versions = {"plugin": ctx.site.versions.plugin, "slurm": found["version"]}
     versions |= {"dws": ctx.site.versions.dws, "lua": min(found["linked"], default="")}
     seen = list(compatibility.findings(versions, ctx.host))
@@ -147,7 +147,7 @@ def _plugin(ctx: StepContext, found: Value) -> Sequence[Finding]:
     return seen
 
 
-def _conf(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _conf_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
     seen = []
     conf = ctx.site.slurm.conf
     if found["unreadable"]:
@@ -158,17 +158,17 @@ def _conf(ctx: StepContext, found: Value) -> Sequence[Finding]:
         text = f"slurm.conf on {ctx.host} has BurstBufferType={other.value}, and Slurm supports one burst buffer only"
         fix = f"remove that line once no job needs it: `grep -ri BurstBufferType {ctx.site.slurm.folder}` finds it"
         seen.append(Finding("other-burst-buffer", text, fix))
-    seen += foreign.findings(ctx, _used(ctx, found))
-    return [*seen, *_position(ctx, found), *_unread(ctx, found)]
+    seen += foreign.findings(ctx, _uses_burst_buffer(ctx, found))
+    return [*seen, *_position_findings(ctx, found), *_not_loaded(ctx, found)]
 
 
-def _used(ctx: StepContext, found: Value) -> bool:
+def _uses_burst_buffer(ctx: StepContext, found: Value) -> bool:
     """Whether slurmctld has a burst buffer in Lua, or will have one when it starts."""
-    return _type(ctx, found).lower() == OURS or bool(slurmctld.found(ctx)["loaded"])
+    return _burst_buffer_type(ctx, found).lower() == OURS or bool(slurmctld.state(ctx)["loaded"])
 
 
-def _position(ctx: StepContext, found: Value) -> Sequence[Finding]:
-    pings = slurmctld.found(ctx)["pings"]
+def _position_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
+    pings = slurmctld.state(ctx)["pings"]
     if not pings or any(where == "here" for where, _ in pings):
         return ()
     text = f"{ctx.host} calls itself {found['host']}, and no SlurmctldHost of slurm.conf has that name"
@@ -181,14 +181,14 @@ def _position(ctx: StepContext, found: Value) -> Sequence[Finding]:
     )
 
 
-def _unread(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _not_loaded(ctx: StepContext, found: Value) -> Sequence[Finding]:
     """A restart would load what somebody changed and nobody tried; with our line already in it, it has to be."""
-    if _type(ctx, found) == OURS or not (changed := slurmctld.unread(ctx.site, slurmctld.found(ctx))):
+    if _burst_buffer_type(ctx, found) == OURS or not (changed := slurmctld.unread(ctx.site, slurmctld.state(ctx))):
         return ()
-    conf, keys = ctx.site.slurm.conf, slurmctld.differing(slurmctld.found(ctx))
+    conf, keys = ctx.site.slurm.conf, slurmctld.differing(slurmctld.state(ctx))
     if keys is not None and {key.lower() for key in keys} <= {activate.KEY.lower()}:
         return ()  # our own line is put right with an activation of its own
-    if changed == [conf] and activate.ours_again(found["files"][conf]) == slurmctld.found(ctx)["activated"]:
+    if changed == [conf] and activate.checksum_with_setting(found["files"][conf]) == slurmctld.state(ctx)["activated"]:
         return ()
     what = f" ({', '.join(keys)})" if keys else ""
     text = f"{', '.join(changed)} on {ctx.host} changed after slurmctld read it{what}; a restart would load the change"
@@ -197,7 +197,7 @@ def _unread(ctx: StepContext, found: Value) -> Sequence[Finding]:
     return (Finding("slurm-conf-not-loaded", text, fix),)
 
 
-def _user(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _user_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
     """Nothing is run as somebody of whom it is not known that slurm.conf may name it: it could be anybody."""
     if found["uid"]:
         return ()
@@ -214,14 +214,14 @@ def _user(ctx: StepContext, found: Value) -> Sequence[Finding]:
     return (Finding("slurm-user-unknown", why, fix),)
 
 
-def _kubectl_there(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _kubectl_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
     if found["kubectl"]:
         return ()
     text = f"slurmctld on {ctx.host} cannot find kubectl on its PATH ({found['path']})"
-    return (Finding("kubectl-missing", text, _kubectl(ctx)),)
+    return (Finding("kubectl-missing", text, _kubectl_fix(ctx)),)
 
 
-def _kubectl(ctx: StepContext) -> str:
+def _kubectl_fix(ctx: StepContext) -> str:
     """Where a kubectl has to be put: in a pod it would go with the pod."""
     if pod := next((host.pod for host in ctx.site.controllers if host.name == ctx.host), None):
         which = f"container {pod.container} of {pod.selector} in namespace {pod.namespace}"

@@ -14,7 +14,7 @@ from dws_on_csm.model.step import Check, Finding, Refused, Removal, ShellLook, S
 from dws_on_csm.stages.pod import discover, files
 from dws_on_csm.stages.slurm import activate, controller, foreign, plugin, slurmctld, transaction
 
-_SLURM = {step.name: step for step in activate.STAGE.steps if isinstance(step, Step)}
+_ACTIVATE_STEPS = {step.name: step for step in activate.STAGE.steps if isinstance(step, Step)}
 
 
 def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
@@ -30,11 +30,11 @@ def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
 
 
 def _want_conf(ctx: StepContext) -> Value:
-    text = activate.seen(ctx)
+    text = activate.current_text(ctx)
     own = slurm_conf.value(text, activate.KEY)
     if own:
         return slurm_conf.without_setting(text, activate.KEY) if own.value.lower() == slurmctld.TYPE else text
-    other = controller.setting(controller.found(ctx), ctx.site, activate.KEY)
+    other = controller.setting(controller.state(ctx), ctx.site, activate.KEY)
     if other and other.file and other.value.lower() == slurmctld.TYPE:
         text = f"{activate.KEY} is set in {other.file} on {ctx.host}, a file that dws-on-csm does not edit"
         raise Refused(Finding("burst-buffer-included", text, "remove that line there and run again"))
@@ -50,22 +50,25 @@ def _read_daemon(ctx: StepContext, found: Value) -> Value:
 
 def _restart(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     title = f"restart {ctx.site.slurm.service}"
-    return [transaction.transaction(ctx, title, activate.seen(ctx), None, back=None)]
+    return [transaction.transaction(ctx, title, activate.current_text(ctx), None, back=None)]
 
 
 SLURM = Stage(
     "slurm",
     ("preflight",),
     (
-        _SLURM["activation"],
+        _ACTIVATE_STEPS["activation"],
         replace(
-            _SLURM["conf"],
+            _ACTIVATE_STEPS["conf"],
             want=_want_conf,
             change=lambda ctx, have, want: activate.disable(ctx),
-            removes=lambda ctx, have, want: activate.goes(ctx),
+            removes=lambda ctx, have, want: activate.setting_removal(ctx),
         ),
         replace(
-            _SLURM["daemon"], read=_read_daemon, want=lambda ctx: {"answers": True, "not read": []}, change=_restart
+            _ACTIVATE_STEPS["daemon"],
+            read=_read_daemon,
+            want=lambda ctx: {"answers": True, "not read": []},
+            change=_restart,
         ),
     ),
     serial=True,
@@ -86,14 +89,14 @@ def _look_files(ctx: StepContext) -> ShellLook:
 
 
 def _remove(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    if not discover.of(ctx):
+    if not discover.pod_of(ctx):
         return [Remove(path, secret=path == names.KUBECONFIG) for path in have]
     return [*files.config(ctx, dict.fromkeys(discover.PLUGIN)), *files.no_kubeconfig(ctx)]
 
 
 def _file_removals(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
     """The files; and those among them that this tool did not install, each by its content: their burst buffer goes with them."""
-    kept = "saved on the master, except the kubeconfig" if discover.of(ctx) else "saved there as before-images"
+    kept = "saved on the master, except the kubeconfig" if discover.pod_of(ctx) else "saved there as before-images"
     own = [
         replace(one, words=f"BEWARE: {one.words}")
         for name in (plugin.LUA, plugin.CONF)
@@ -114,7 +117,7 @@ FILES = Stage(
             _look_files,
             lambda ctx: [],
             _remove,
-            settle_seconds=discover.settle(0.0),
+            settle_seconds=discover.settle_seconds(0.0),
             removes=_file_removals,
         ),
     ),

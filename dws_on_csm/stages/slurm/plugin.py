@@ -6,18 +6,20 @@ The controllers get the files' content through us: they need neither git nor a w
 from __future__ import annotations
 
 import base64
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 
 from dws_on_csm.bundle import supply as supplies
 from dws_on_csm.config.site import Site
+from dws_on_csm.domain import compatibility
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, Put, RunScript
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import workarea
 from dws_on_csm.stages.pod import discover, files
-from dws_on_csm.stages.slurm import controller, foreign, hooks
+from dws_on_csm.stages.slurm import controller, foreign
 from dws_on_csm.stages.slurm.slurm_user import slurm_user
 
 LUA, CONF = foreign.LUA, foreign.CONF
@@ -129,7 +131,7 @@ def _parse_file(out: bytes) -> Value:
 
 
 def _read_conf(ctx: StepContext, found: Value) -> Value:
-    return discover.as_in(ctx, {key: found[key] for key in ("mode", "owner", "text")}) if found else None
+    return discover.without_mode_in_pod(ctx, {key: found[key] for key in ("mode", "owner", "text")}) if found else None
 
 
 def _read_lua(ctx: StepContext, found: Value) -> Value:
@@ -143,7 +145,7 @@ def _read_lua(ctx: StepContext, found: Value) -> Value:
 def _compiles(ctx: StepContext) -> str:
     """What there is to say of a file that this host's Lua compiles, or that it has no such Lua."""
     lua = controller.interpreter(ctx)
-    linked = " or ".join(controller.found(ctx)["linked"]) or "of Slurm's version"
+    linked = " or ".join(controller.state(ctx)["linked"]) or "of Slurm's version"
     return f"with {lua}" if lua else f"not tried: this host has no Lua {linked}"
 
 
@@ -157,8 +159,10 @@ def upstream(ctx: StepContext) -> Mapping[str, str]:
 
 
 def _want_lua(ctx: StepContext) -> Value:
-    text = hooks.with_shim(ctx, upstream(ctx)[LUA])
-    want = discover.as_in(ctx, {"mode": "644", "owner": "root:root", "text": text, "compiles": _compiles(ctx)})
+    text = with_shim(ctx, upstream(ctx)[LUA])
+    want = discover.without_mode_in_pod(
+        ctx, {"mode": "644", "owner": "root:root", "text": text, "compiles": _compiles(ctx)}
+    )
     return {**want, "text": _accepted_edit(ctx, want) or text}
 
 
@@ -179,11 +183,11 @@ def _differ(have: Value, want: Value) -> set[str]:
 
 def _loadable(ctx: StepContext, text: str) -> bool:
     """Whether a text is DWS's plugin, with every function that this Slurm asks for."""
-    return not foreign.foreign(LUA, text) and set(hooks.asked(ctx)) <= hooks.defined(text)
+    return not foreign.foreign(LUA, text) and set(required_functions(ctx)) <= defined_functions(text)
 
 
 def _want_conf(ctx: StepContext) -> Value:
-    return discover.as_in(ctx, {"mode": "644", "owner": "root:root", "text": upstream(ctx)[CONF]})
+    return discover.without_mode_in_pod(ctx, {"mode": "644", "owner": "root:root", "text": upstream(ctx)[CONF]})
 
 
 def _change_lua(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
@@ -207,7 +211,7 @@ def _change_conf(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]
 
 
 def _put(ctx: StepContext, name: str, text: str, check: str = "") -> Sequence[Action]:
-    if discover.of(ctx):
+    if discover.pod_of(ctx):
         return files.config(ctx, {name: text})
     return [*foreign.guard(ctx, name), Put(f"{ctx.site.slurm.folder}/{name}", text.encode(), 0o644, check=check)]
 
@@ -232,8 +236,56 @@ def load_file(ctx: StepContext, file: str) -> Sequence[Action]:
 
 def loading(ctx: StepContext, lua: str, body: str) -> str:
     """The script `body`, with templates/controller/load.sh's function before it; $file has to be set."""
-    settings = {"lua": lua, "program": render.read("controller/load.lua"), "hooks": " ".join(hooks.asked(ctx))}
+    settings = {"lua": lua, "program": render.read("controller/load.lua"), "hooks": " ".join(required_functions(ctx))}
     return slurm_user(ctx) + render.script("lib/as.sh", "controller/load.sh", **settings) + body
+
+
+# --- functions that this Slurm calls and the plugin lacks
+
+SHIM_MARK = "added by dws-on-csm: this Slurm asks for functions that the plugin lacks"
+
+
+def with_shim(ctx: StepContext, text: str) -> str:
+    """The plugin's text; at its end the functions that this controller's Slurm asks for and the plugin doesn't define.
+
+    Raises Refused for a function of which it isn't known what it would have to do.
+    """
+    lacking = [hook for hook in required_functions(ctx) if hook not in defined_functions(text)]
+    if unknown := [hook for hook in lacking if hook not in SHIMMED]:
+        raise Refused(_unknown_functions(ctx, unknown))
+    if not lacking:
+        return text
+    functions = "\n".join(render.fill("controller/shim.lua", name=hook) for hook in lacking)
+    return f"{text.rstrip()}\n\n-- begin: {SHIM_MARK}\n{functions}-- end: {SHIM_MARK}\n"
+
+
+SHIMMED = ("slurm_bb_test_data_in", "slurm_bb_test_data_out")
+"""Hooks that say whether the staging has ended: the plugin's own data_in and data_out return only when it has."""
+
+
+def required_functions(ctx: StepContext) -> Sequence[str]:
+    """The functions that slurmctld asks for: those that its burst_buffer_lua.so names, or else those of its version."""
+    seen = controller.state(ctx)
+    if seen["hooks"]:
+        hooks: Sequence[str] = seen["hooks"]
+        return hooks
+    broken = compatibility.broken({"plugin": ctx.site.versions.plugin, "slurm": seen["version"]})
+    return SHIMMED if any(row.name == "hooks-missing" for row in broken) else ()
+
+
+def defined_functions(text: str) -> set[str]:
+    """The names of the global functions that a Lua file defines at the beginning of a line."""
+    return set(re.findall(r"^(?:function[ \t]+(\w+)[ \t]*\()", text, re.MULTILINE)) | set(
+        re.findall(r"^(\w+)[ \t]*=[ \t]*function\b", text, re.MULTILINE)
+    )
+
+
+def _unknown_functions(ctx: StepContext, hooks: Sequence[str]) -> Finding:
+    version = controller.state(ctx)["version"]
+    text = f"Slurm {version} on {ctx.host} calls {', '.join(hooks)}, which this plugin does not define"
+    return Finding(
+        "hooks-unknown", text, "set versions.plugin and sources.plugin to a plugin for this version of Slurm"
+    )
 
 
 STAGE = Stage(
@@ -257,7 +309,7 @@ STAGE = Stage(
             _want_lua,
             _change_lua,
             read=_read_lua,
-            settle_seconds=discover.settle(0.0),
+            settle_seconds=discover.settle_seconds(0.0),
             removes=lambda ctx, have, want: foreign.takes(ctx, LUA),
             accepted_as=_covered_lua,
             hint=f"{LUA} is as it was: with one that does not load slurmctld refuses every #DW job and does not start",
@@ -269,7 +321,7 @@ STAGE = Stage(
             _want_conf,
             _change_conf,
             read=_read_conf,
-            settle_seconds=discover.settle(0.0),
+            settle_seconds=discover.settle_seconds(0.0),
             removes=lambda ctx, have, want: foreign.takes(ctx, CONF),
         ),
     ),

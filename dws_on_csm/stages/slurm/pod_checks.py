@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from dws_on_csm.config.site import Pod
 from dws_on_csm.model.step import Check, Finding, StepContext, Value
-from dws_on_csm.stages.pod.discover import FILE, FOLDER, KEY, LASTS, NODE, look, of, sources
+from dws_on_csm.stages.pod.discover import FILE, FOLDER, KEY, SAME, SAME_ON_NODE, look, pod_of, sources
 from dws_on_csm.stages.slurm import controller
 
 
 def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
     """Everything about this pod that can't be made lasting, each with the place to change it."""
-    pod = of(ctx)
+    pod = pod_of(ctx)
     assert pod is not None
     if not have["pod"]:
         return ()  # told when it was connected to
@@ -68,10 +68,10 @@ def _state_findings(ctx: StepContext, have: Value) -> Iterator[Finding]:
     said = controller.setting(seen, ctx.site, "StateSaveLocation")
     state = said.value if said else STATE
     kept_in = _lasting(state, have["mounts"])
-    if kept_in == LASTS:
+    if kept_in == SAME:
         return
     whose = f"StateSaveLocation {state} of pod {have['pod']}"
-    if kept_in == NODE:
+    if kept_in == SAME_ON_NODE:
         text = f"{whose} is a folder of its node, and the next pod may run on another node: Slurm would lose all jobs"
         fix = f"bind the pod to that node (nodeSelector kubernetes.io/hostname) in {_template(ctx, have)}"
         yield Finding("pod-state-on-node", text, f"{fix}; or accept this finding, if all nodes share that folder")
@@ -88,7 +88,7 @@ def _lasting(path: str, mounts: Sequence[Sequence[str]]) -> str:
 
 def _template(ctx: StepContext, have: Value) -> str:
     """Where a mount is changed, in words."""
-    pod, workload = of(ctx), have["workload"]
+    pod, workload = pod_of(ctx), have["workload"]
     assert pod is not None
     whose = f"{workload['kind']} {pod.namespace}/{workload['name']}" if workload else f"what makes pod {have['pod']}"
     return f"the template of {whose}, container {pod.container}"
@@ -96,11 +96,9 @@ def _template(ctx: StepContext, have: Value) -> str:
 
 def _kept_findings(ctx: StepContext, pod: Pod, have: Value) -> Iterator[Finding]:
     for one, what in ((have["workload"], "workload"), (have["config_map"], "ConfigMap")):
-        if one and one["kept"]:
+        if one and one["manager"]:
             kind = one.get("kind", what)
-            text = (
-                f"{kind} {pod.namespace}/{one['name']} is managed by {one['kept']}, which will revert changes made here"
-            )
+            text = f"{kind} {pod.namespace}/{one['name']} is managed by {one['manager']}, which will revert changes made here"
             yield Finding(
                 "pod-kept", text, f"change it there: {_by_hand(pod, have)}; then accept this finding by its name"
             )

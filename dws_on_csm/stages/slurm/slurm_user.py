@@ -54,7 +54,7 @@ def owner(ctx: StepContext) -> str:
     return ":".join(numbers)
 
 
-def tried(ctx: StepContext) -> str:
+def try_script(ctx: StepContext) -> str:
     """A script that tries the kubeconfig $file until it may create Workflows; it fails after some seconds."""
     return _TRY.format(slurm_user=slurm_user(ctx), can_i=can_i(), seconds=10, workflows=names.WORKFLOWS)
 

@@ -62,7 +62,7 @@ def _texts(lines: Iterable[str]) -> dict[str, str]:
     return {path: slurm_conf.decoded(base64.b64decode(content)) for path, content in parts}
 
 
-def found(ctx: StepContext) -> Mapping[str, Any]:
+def state(ctx: StepContext) -> Mapping[str, Any]:
     """What LOOK found on this controller. Raises Unknown if it wasn't made."""
     everywhere = ctx.facts.all(FACT)
     if ctx.host not in everywhere:

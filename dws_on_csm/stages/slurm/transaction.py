@@ -19,12 +19,12 @@ def transaction(
 
     It is refused on the host if slurm.conf is no longer `seen`, and goes on there if the connection breaks.
     """
-    if discover.of(ctx):
+    if discover.pod_of(ctx):
         return _rollout(ctx, title, seen, following, back)
     slurm, deadline = ctx.site.slurm, ctx.site.deadlines.slurmctld
     texts = [content(text) if text is not None else b"" for text in (following, back)]
     fixed = {"state": STATE, "folder": slurm.folder, "unit": slurm.service, "seen": checksum(content(seen))}
-    fixed |= {"deadline": str(int(deadline)), "log": _log(ctx, seen), "units": UNITS}
+    fixed |= {"deadline": str(int(deadline)), "log": _log_path(ctx, seen), "units": UNITS}
     settings = {
         "longest": str(int(longest(ctx))),
         "state": STATE,
@@ -58,8 +58,8 @@ def _rollout(ctx: StepContext, title: str, seen: str, following: str | None, bac
     )
 
 
-def _log(ctx: StepContext, text: str) -> str:
-    said = slurm_conf.value(text, "SlurmctldLogFile", included(ctx))
+def _log_path(ctx: StepContext, text: str) -> str:
+    said = slurm_conf.value(text, "SlurmctldLogFile", included_files(ctx))
     return said.value if said else ""
 
 
@@ -82,7 +82,7 @@ UNITS = "/etc/systemd/system"
 
 def look(ctx: StepContext) -> Look:
     """Whether an activation of an earlier run is at work there still, or was cut off: "none", or since when."""
-    if discover.of(ctx):
+    if discover.pod_of(ctx):
         return Constant("none")  # a rollout waits for one that is still at work
     script = f"lock={STATE}/activation.lock pending={PENDING}\n" + render.read("controller/activation_look.sh")
     return ShellLook(script, lambda out: out.decode().strip() or "none")
@@ -102,7 +102,7 @@ def settle(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     return [RunScript("undo an interrupted activation", _SETTLE, longest(ctx) + 90.0)]
 
 
-def means(have: Value) -> str:
+def settle_side_effect(have: Value) -> str:
     """What settling it does, for a plan."""
     done = "restores slurm.conf as it was before that activation, and restarts slurmctld"
     return done if str(have).startswith(INTERRUPTED) else ""
@@ -115,7 +115,7 @@ if [ -e {PENDING} ]; then sh {PENDING}/activate again || :; fi
 """
 
 
-def included(ctx: StepContext) -> dict[str, str]:
+def included_files(ctx: StepContext) -> dict[str, str]:
     """The files that this controller's slurm.conf includes, with their text."""
     everywhere = ctx.facts.all("preflight.controller")
     files = everywhere.get(ctx.host, {}).get("files", {})

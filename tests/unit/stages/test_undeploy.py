@@ -769,7 +769,7 @@ def test_what_is_at_work_on_a_slurmctld_is_awaited_before_dws_is_opened(tmp_path
         for found, at_work in (("none", False), ("running since 12:00", True), ("interrupted, begun 12:00", False)):
             assert (step.read(a_place({}), found) != step.want(a_place({}))) == at_work
     site = replace(a_site(), controllers=tuple(replace(one, pod=Pod("s", "a=b", "c")) for one in a_site().controllers))
-    look = close_dws._rollouts(StepContext(site, Facts(), MASTER))
+    look = close_dws._look_rollouts(StepContext(site, Facts(), MASTER))
     assert isinstance(look, ShellLook)
     script = look.script.replace(actions.STATE, str(tmp_path))
     assert look.parse(local_host.run(script, deadline=60.0).out) == "none"

@@ -97,8 +97,7 @@ APART = {
     "stages/rollback/objects._PUT": CLUSTER,
     "stages/rollback/objects._FORMER": STATE_ALONE,
     "stages/rollback/unchanged._RECORDS": STATE_ALONE,
-    "stages/slurmuser._SLURM_USER": "tells a name out of slurm.conf, and no line",
-    "stages/slurm/slurm_user._TRY": "the parts of it are slurmuser._CAN_I's",
+    "stages/slurm/slurm_user._TRY": "the parts of it are slurm_user._CAN_I's",
     "stages/verify._LOOK_USER": "asks for users, and tests a folder as the user",
     "stages/dws/workarea._CLONE": "reads the clone by git.sh, which does not run in one that others can write",
 }
@@ -111,7 +110,6 @@ EXEMPT = {
     "pod/pod_noted.sh",
     "master/sign.sh",
     "stages/pod/files._UNREAD",
-    "stages/slurmuser._SLURM_USER",
     "stages/verify._LOOK_USER",
 }
 """Scripts in APART with such a name, whose reason says what it is there."""

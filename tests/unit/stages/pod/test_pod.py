@@ -13,7 +13,7 @@ import pytest
 from dws_on_csm.config.load import load
 from dws_on_csm.model import render
 from dws_on_csm.model.step import Facts, NotYetKnown, StepContext
-from dws_on_csm.stages.pod import discover, managed_by, mount, rollout
+from dws_on_csm.stages.pod import discover, mount, rollout
 from dws_on_csm.stages.slurm import pod_checks
 from tests.unit.site_files import write
 
@@ -91,7 +91,7 @@ def objects(
 
 
 def seen(place: StepContext, there: dict[str, Any]) -> Any:
-    wanted = discover.of(place)
+    wanted = discover.pod_of(place)
     assert wanted is not None
     return discover.read(Cluster(there), wanted)  # type: ignore[arg-type]
 
@@ -204,7 +204,7 @@ def test_what_would_lose_all_jobs_is_refused(
 )  # fmt: skip
 def test_who_keeps_an_object_is_read_from_its_marks(meta: dict[str, Any], keeper: str) -> None:
     """Helm, Flux and Argo CD each have their own, with the name under which the change is to be made."""
-    assert managed_by.told(meta) == keeper
+    assert discover.managed_by(meta) == keeper
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_what_is_refused_is_planned_no_further(place: StepContext, there: dict[s
     spot = replace(place, facts=Facts({discover.FACT: {NAME: found}, "access.kubeconfig": {NAME: kubeconfig}}))
     with pytest.raises(NotYetKnown):
         mount.wanted_volume(spot)
-        rollout.means(spot)
+        rollout.side_effect(spot)
 
 
 def test_a_finding_names_what_has_to_be_where(place: StepContext) -> None:

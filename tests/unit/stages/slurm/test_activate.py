@@ -62,14 +62,14 @@ def place(
 )
 def test_what_says_so_already_is_left_alone(text: str, included: str) -> None:
     """Byte for byte, whoever wrote it and wherever it stands."""
-    assert activate.wanted(place(text, included), text) == text
+    assert activate.wanted_text(place(text, included), text) == text
 
 
 def test_the_line_is_added_once_and_taken_out_again() -> None:
     """With it the text is as wanted, and without it what it was."""
-    text = activate.wanted(place(), TEXT)
+    text = activate.wanted_text(place(), TEXT)
     assert slurm_conf.value(text, activate.KEY) is not None
-    assert activate.wanted(place(text), text) == text
+    assert activate.wanted_text(place(text), text) == text
     assert slurm_conf.without_setting(text, activate.KEY) == TEXT
 
 
@@ -78,7 +78,7 @@ def test_another_burst_buffer_is_never_replaced(included: str) -> None:
     """Neither in slurm.conf nor in a file that it includes: somebody's jobs may need it."""
     text = TEXT + ("Include more.conf\n" if included else "BurstBufferType=burst_buffer/generic\n")
     with pytest.raises(Refused, match="other-burst-buffer"):
-        activate.wanted(place(text, included), text)
+        activate.wanted_text(place(text, included), text)
 
 
 @pytest.mark.parametrize("content", [b"A=1\n", b"A=\xff\xe4\n", b"A=1\r\nB=2", b"#\n"])
@@ -97,9 +97,9 @@ def test_any_bytes_come_back_as_they_were(tmp_path: Path, content: bytes) -> Non
 def test_the_transaction_has_both_texts_and_their_checksums() -> None:
     """What to put, what to put back, what must be there now; all that goes through standard input."""
     here = place()
-    (action,) = activate._change_conf(here, TEXT, activate.wanted(here, TEXT))
+    (action,) = activate._change_conf(here, TEXT, activate.wanted_text(here, TEXT))
     assert isinstance(action, RunScript)
-    assert action.data == activate.wanted(here, TEXT).encode() + TEXT.encode()
+    assert action.data == activate.wanted_text(here, TEXT).encode() + TEXT.encode()
     assert transaction.checksum(TEXT.encode()) in action.script
     assert "log=/var/log/slurmctld.log" in action.script
     assert "BurstBufferType=" not in action.title
@@ -116,10 +116,10 @@ def test_disabling_what_is_not_enabled_does_nothing() -> None:
 
 def test_an_undo_gives_the_text_back() -> None:
     """The text from before is what is put, and what is there now is what comes back if that fails."""
-    (action,) = activate.undo(place(TEXT + LINE), TEXT)
+    (action,) = activate.restore(place(TEXT + LINE), TEXT)
     assert isinstance(action, RunScript)
     assert action.data == TEXT.encode() + (TEXT + LINE).encode()
-    assert activate.undo(place(TEXT), TEXT) == []
+    assert activate.restore(place(TEXT), TEXT) == []
 
 
 # --- the daemon
@@ -321,7 +321,7 @@ def node(
 )
 def test_a_node_that_is_checked(text: str | None, names: list[str]) -> None:
     """It may lack the line that slurmctld alone reads, and nothing else, before the controllers have it and after."""
-    for controllers in (TEXT, activate.wanted(place(), TEXT)):
+    for controllers in (TEXT, activate.wanted_text(place(), TEXT)):
         here = node("check", text, controllers)
         found = computes.judge(here, here.facts.all(computes.FACT)["nid1"])
         assert [one.name for one in found] == names
@@ -342,12 +342,12 @@ def test_a_nodes_file_costs_no_more_than_its_length() -> None:
 def test_what_is_said_of_nodes_that_are_only_compared() -> None:
     """That the line is lacking, or in what they differ; nothing of one that is the same, or where Slurm is configless."""
     configless = "SlurmctldParameters=power_save_interval=5,enable_configless\n"
-    assert computes._told(node("check", TEXT)).startswith("lacks BurstBufferType=burst_buffer/lua")
-    assert computes._told(node("check", activate.wanted(place(), TEXT))) == ""
-    told = computes._told(node("print", TEXT))
+    assert computes._difference_status(node("check", TEXT)).startswith("lacks BurstBufferType=burst_buffer/lua")
+    assert computes._difference_status(node("check", activate.wanted_text(place(), TEXT))) == ""
+    told = computes._difference_status(node("print", TEXT))
     assert told.startswith("differs from the controllers' (- present, + expected): + ")
     assert "; + BurstBufferType=burst_buffer/lua" in told
-    assert computes._told(node("print", "X=1\n", more=configless)) == ""
+    assert computes._difference_status(node("print", "X=1\n", more=configless)) == ""
 
 
 def test_a_node_that_is_edited() -> None:
@@ -355,7 +355,7 @@ def test_a_node_that_is_edited() -> None:
     here = node("edit", "X=1\n")
     want = computes._want(here)
     (put,) = computes._change(here, "X=1\n", want)
-    assert want == activate.wanted(place(), TEXT)
+    assert want == activate.wanted_text(place(), TEXT)
     assert (put.path, put.content, put.mode, put.owner) == (CONF, want.encode(), 0o640, "root:slurm")  # type: ignore[union-attr]
 
 

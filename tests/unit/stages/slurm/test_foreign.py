@@ -13,7 +13,7 @@ from dws_on_csm.config import acceptable
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model.actions import Put, RunScript
 from dws_on_csm.model.step import Facts, Removal, Step, StepContext
-from dws_on_csm.stages.slurm import controller, deactivate, foreign, hooks, plugin, slurmctld
+from dws_on_csm.stages.slurm import controller, deactivate, foreign, plugin, slurmctld
 from tests.unit.stages.slurm.test_controller import CONF, GOOD, RUNNING, TEXT
 
 SITE = load(DEFAULT)
@@ -34,7 +34,7 @@ ENABLED = GOOD | {"files": {CONF: TEXT + "BurstBufferType=burst_buffer/lua\n"}}
         (plugin.LUA, "-- (this file can not be read to its end)\n", True),
         (plugin.LUA, OURS, False),
         (plugin.LUA, OURS + "-- edited\nlocal site = 1\n", False),
-        (plugin.LUA, f"{OURS}-- begin: {hooks.MARK}\n", False),
+        (plugin.LUA, f"{OURS}-- begin: {plugin.SHIM_MARK}\n", False),
         (plugin.LUA, 'local WORKFLOW_CRD = "workflows.dws.cray.hpe.com"\n', False),
         (plugin.LUA, "function DWS:new(workflow_name)\n", False),
         (plugin.LUA, "", False),
@@ -133,9 +133,9 @@ def test_an_accepted_edit_keeps_its_text_where_its_mode_is_corrected(
 ) -> None:
     """Its mode alone is corrected, and only as long as nobody edits it meanwhile. Bytes that are no text are left as they are."""
     monkeypatch.setattr(plugin, "upstream", lambda place: {plugin.LUA: OURS, plugin.CONF: ""})
-    monkeypatch.setattr(hooks, "with_shim", lambda place, text: text)
+    monkeypatch.setattr(plugin, "with_shim", lambda place, text: text)
     monkeypatch.setattr(controller, "interpreter", lambda place: "")
-    monkeypatch.setattr(controller, "found", lambda place: {"linked": []})
+    monkeypatch.setattr(controller, "state", lambda place: {"linked": []})
     file = {"owner": "root:root", "compiled": {}, "text": EDITED, "exact": exact}
     seen = {"preflight.controller": {"slurmctl": {"hooks": ["slurm_bb_pools"]}}}
     facts = Facts(
@@ -143,7 +143,7 @@ def test_an_accepted_edit_keeps_its_text_where_its_mode_is_corrected(
         {"plugin.lua": {"slurmctl": {**file, "mode": first}}},
     )
     place = StepContext(replace(SITE, accept=frozenset({"plugin-edited"})), facts, "slurmctl")
-    monkeypatch.setattr(hooks, "asked", lambda place: ["slurm_bb_pools"])
+    monkeypatch.setattr(plugin, "required_functions", lambda place: ["slurm_bb_pools"])
     have, want = plugin._read_lua(place, {**file, "mode": now}), plugin._want_lua(place)
     assert want["text"] == text and want["mode"] == "644"
     if text == EDITED:

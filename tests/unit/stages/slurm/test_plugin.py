@@ -15,7 +15,7 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Put, RunScript
 from dws_on_csm.model.step import Facts, NotYetKnown, Refused, StepContext
-from dws_on_csm.stages.slurm import hooks, plugin
+from dws_on_csm.stages.slurm import plugin
 
 SITE = load(DEFAULT)
 HOOKS = ["slurm_bb_pools", "slurm_bb_test_data_in", "slurm_bb_test_data_out"]
@@ -38,27 +38,27 @@ def place(host: str = "slurmctl1", files: dict[str, str] | None = None, **more: 
 
 def test_hooks_that_slurm_asks_for_and_the_plugin_lacks_are_added() -> None:
     """They go into one marked block at the end; what was there stays byte for byte."""
-    text = hooks.with_shim(place(), PLUGIN)
+    text = plugin.with_shim(place(), PLUGIN)
     assert text.startswith(PLUGIN)
-    assert hooks.defined(text) == {"slurm_bb_pools", "slurm_bb_test_data_in", "slurm_bb_test_data_out"}
-    assert text.count(hooks.MARK) == 2
+    assert plugin.defined_functions(text) == {"slurm_bb_pools", "slurm_bb_test_data_in", "slurm_bb_test_data_out"}
+    assert text.count(plugin.SHIM_MARK) == 2
 
 
 @pytest.mark.parametrize("asked", [["slurm_bb_pools"], []])
 def test_a_plugin_that_has_them_all_is_left_alone(asked: list[str]) -> None:
     """An older Slurm asks for fewer hooks, and gets the plugin as upstream has it."""
-    assert hooks.with_shim(place(hooks=asked, version="23.11.4"), PLUGIN) == PLUGIN
+    assert plugin.with_shim(place(hooks=asked, version="23.11.4"), PLUGIN) == PLUGIN
 
 
 def test_the_version_tells_where_the_library_does_not() -> None:
     """Without names in burst_buffer_lua.so the table of versions says which hooks are asked for."""
-    assert "slurm_bb_test_data_in" in hooks.with_shim(place(hooks=[], version="24.05.1"), PLUGIN)
+    assert "slurm_bb_test_data_in" in plugin.with_shim(place(hooks=[], version="24.05.1"), PLUGIN)
 
 
 def test_a_hook_that_nobody_knows_is_refused() -> None:
     """What a hook of a Slurm to come has to do can't be guessed."""
     with pytest.raises(Refused, match=r"hooks-unknown: .*slurm_bb_to_come"):
-        hooks.with_shim(place(hooks=[*HOOKS, "slurm_bb_to_come"]), PLUGIN)
+        plugin.with_shim(place(hooks=[*HOOKS, "slurm_bb_to_come"]), PLUGIN)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_hook_that_nobody_knows_is_refused() -> None:
 )
 def test_only_global_functions_count_as_defined(text: str, names: set[str]) -> None:
     """A local function, a comment or a string that names a hook doesn't define it."""
-    assert hooks.defined(text) == names
+    assert plugin.defined_functions(text) == names
 
 
 # --- what is wanted, and how it is made so
@@ -90,7 +90,7 @@ def test_the_file_is_loaded_before_it_is_put_in_place() -> None:
     here = place()
     load_, put = plugin._change_lua(here, None, plugin._want_lua(here))
     assert isinstance(load_, RunScript)
-    assert load_.data == hooks.with_shim(here, PLUGIN).encode()
+    assert load_.data == plugin.with_shim(here, PLUGIN).encode()
     assert put == Put("/etc/slurm/burst_buffer.lua", load_.data, 0o644)
 
 
@@ -228,7 +228,7 @@ def test_what_slurmctld_would_refuse_does_not_load(lua: str, tmp_path: Path, tex
 def test_a_good_plugin_loads(lua: str, tmp_path: Path) -> None:
     """Ours, with the hooks added, loads and has every function that is asked for."""
     text = (Path(__file__).parents[4] / OURS / plugin.LUA).read_text()
-    told = load_lua(lua, hooks.with_shim(place(), text), tmp_path, " ".join(HOOKS))
+    told = load_lua(lua, plugin.with_shim(place(), text), tmp_path, " ".join(HOOKS))
     assert (told.returncode, told.stderr) == (0, b"")
 
 
