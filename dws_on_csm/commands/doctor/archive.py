@@ -94,7 +94,7 @@ def _add(archive: tarfile.TarFile, name: str, text: str) -> None:
 # --- known secrets
 
 
-def known(reading: Reading) -> tuple[Known, str]:
+def known_secrets(reading: Reading) -> tuple[Known, str]:
     """The site's known secrets, which only this machine's memory holds; and which of them could not be read, in sentences."""
     site, unread = reading.run.site, []
     values: list[Secret] = []
@@ -128,7 +128,7 @@ def _pieces(reading: Reading, host: str) -> list[str]:
 
 
 def members(reading: Reading, diagnosis: Diagnosis, unread: str = "") -> Iterator[Member]:
-    """The files of the archive; where something could not be read, its file says why. `unread`: see `known`."""
+    """The files of the archive; where something could not be read, its file says why. `unread`: see `known_secrets`."""
     yield "README.txt", README.format(at=time.strftime("%Y-%m-%d %H:%M %z"), gone=REDACTED, unread=unread)
     yield "doctor.jsonl", "".join(json.dumps(redact.data(record)) + "\n" for record in records(diagnosis))
     yield "site.yaml", reading.run.site.path.read_text(errors="replace")

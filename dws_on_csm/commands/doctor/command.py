@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from dws_on_csm.commands.doctor.diagnosis import Diagnosis, HostFinding, Unseen, records
-from dws_on_csm.commands.doctor.judge import diagnosed
+from dws_on_csm.commands.doctor.judge import diagnose
 from dws_on_csm.commands.doctor.probes import stages
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import console
@@ -24,15 +24,15 @@ PATIENCE = 200.0
 """Seconds for the checks of a host: several of them may each wait for something that does not respond."""
 
 
-def doctor(site: Site, bundle: str | None, as_json: bool) -> int:
-    """Check everything and print what is wrong; `bundle` names a support archive to write as well. The exit code."""
-    archive = Path(bundle).expanduser() if bundle else None
+def doctor(site: Site, archive_path: str | None, as_json: bool) -> int:
+    """Check everything, print the findings, and write a support archive if it has a path. The exit code."""
+    archive = Path(archive_path).expanduser() if archive_path else None
     if archive and (why := _unwritable(archive)):
         console.note(why)
         return REFUSED
     patient = replace(site, deadlines=replace(site.deadlines, look=max(PATIENCE, site.deadlines.look)))
     with looked(patient, stages()) as reading:
-        diagnosis = diagnosed(reading)
+        diagnosis = diagnose(reading)
         if as_json:
             console.records(records(diagnosis))
         else:
@@ -54,7 +54,7 @@ def _written(archive: Path, reading: Reading, diagnosis: Diagnosis) -> bool:
     from dws_on_csm.commands.doctor import archive as doctor_archive
 
     try:
-        known, unread = doctor_archive.known(reading)
+        known, unread = doctor_archive.known_secrets(reading)
         doctor_archive.write(archive, doctor_archive.members(reading, diagnosis, unread), known)
     except OSError as error:
         console.note(f"The support archive {archive} could not be written: {error}")

@@ -21,15 +21,15 @@ from dws_on_csm.transport.remote_shell import RemoteShell
 HERE = "this machine"
 
 
-def diagnosed(reading: Reading) -> Diagnosis:
+def diagnose(reading: Reading) -> Diagnosis:
     """Judge everything that was read, and measure the hosts' clocks."""
     run = reading.run
-    results: list[HostFinding | Unseen] = [*_unreachable(reading), *clocks(measured(reading))]
+    results: list[HostFinding | Unseen] = [*_unreachable(reading), *clock_findings(_measure_clocks(reading))]
     checks = 0
     for key, item in keyed(run.stages).items():
         for host in filter(run.site.active, run.hosts.get(item.role, ())):
             checks += 1
-            results += _judged(run, key, item, host)
+            results += _judge_item(run, key, item, host)
     order = {host.name: number for number, host in enumerate(run.site.hosts())}
     findings = _once(result for result in results if isinstance(result, HostFinding))
     findings.sort(key=lambda finding: order.get(finding.host, -1))
@@ -75,7 +75,7 @@ def _notes(reading: Reading) -> Iterator[str]:
 # --- one item on one host
 
 
-def _judged(run: Run, key: str, item: Item, host: str) -> Iterator[HostFinding | Unseen]:
+def _judge_item(run: Run, key: str, item: Item, host: str) -> Iterator[HostFinding | Unseen]:
     """The findings of a step or check on a host; or why it could not be judged."""
     try:
         found = run.board.have(key, host)
@@ -87,7 +87,7 @@ def _judged(run: Run, key: str, item: Item, host: str) -> Iterator[HostFinding |
         return
     for judge in _judges(run, key, item, host, found):
         try:
-            # `measured` measures clocks better than a step does
+            # `_measure_clocks` is more exact than a step
             yield from (HostFinding(host, finding) for finding in judge() if finding.name != "clock-skew")
         except Refused as refused:
             yield from (HostFinding(host, finding) for finding in refused.findings)
@@ -134,7 +134,7 @@ def _failed(key: str, host: str, why: str) -> Iterator[HostFinding | Unseen]:
 # --- clocks
 
 
-def measured(reading: Reading) -> dict[str, float]:
+def _measure_clocks(reading: Reading) -> dict[str, float]:
     """Host -> seconds that its clock is ahead of this machine's, each from a short command of its own, which is exact."""
 
     def measure(session: RemoteShell) -> tuple[str, float] | None:
@@ -152,7 +152,7 @@ def measured(reading: Reading) -> dict[str, float]:
         return dict(filter(None, pool.map(measure, reading.sessions.open())))
 
 
-def clocks(ahead: Mapping[str, float]) -> Iterator[HostFinding]:
+def clock_findings(ahead: Mapping[str, float]) -> Iterator[HostFinding]:
     """Clocks that differ from most others; where all differ from this machine's, this machine's is wrong."""
     if not ahead:
         return

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from dws_on_csm.commands import workflows
-from dws_on_csm.commands.doctor.archive import _object, known
+from dws_on_csm.commands.doctor.archive import _object, known_secrets
 from dws_on_csm.commands.history import rollback
 from dws_on_csm.commands.history.host_record import parse_host_record
 from dws_on_csm.config.load import DEFAULT, load
@@ -206,7 +206,7 @@ class Lies:
 @pytest.mark.parametrize("secret", [{"data": {"password": 5}}, {"data": {"password": "a"}}, {"data": [1]}, [1]])
 def test_a_secret_that_is_none_keeps_nobody_from_an_archive(secret: Any) -> None:
     """What could not be searched for is said in it; lines of blanks are no sums of a key."""
-    found, unread = known(Lies(secret).reading())
+    found, unread = known_secrets(Lies(secret).reading())
     assert "could not be read, so the archive was not searched for it: the answer could not be read" in unread
     assert found.redacted("said") == "said"
 

@@ -592,7 +592,7 @@ def test_the_sums_of_a_keys_pieces_are_made_on_its_host(
     )
     reach = SimpleNamespace(session=lambda host: local_host, cluster=lambda: cluster)
     reading = SimpleNamespace(run=SimpleNamespace(site=load(DEFAULT), reach=reach))
-    known, unread = archive.known(reading)  # type: ignore[arg-type]
+    known, unread = archive.known_secrets(reading)  # type: ignore[arg-type]
     assert unread == ""
     for part in (coded(pem)[90:200], body.splitlines()[3], "correct-horse", coded("admin:correct-horse")):
         assert part not in redact.text(f"here: {part}", known)
@@ -627,7 +627,7 @@ def test_what_could_not_be_searched_for_is_said_in_the_archive() -> None:
     reading = SimpleNamespace(
         run=SimpleNamespace(site=load(DEFAULT), reach=SimpleNamespace(session=gone, cluster=gone))
     )
-    _, unread = archive.known(reading)  # type: ignore[arg-type]
+    _, unread = archive.known_secrets(reading)  # type: ignore[arg-type]
     assert "nexus/nexus-admin-credential could not be read" in unread and "key on slurmctl could not be read" in unread
 
 

@@ -18,7 +18,7 @@ import pytest
 from dws_on_csm.commands.doctor import rules, rules_access, rules_cluster
 from dws_on_csm.commands.doctor.command import _folded, _unseen, _unwritable
 from dws_on_csm.commands.doctor.diagnosis import HostFinding, Unseen
-from dws_on_csm.commands.doctor.judge import HERE, clocks
+from dws_on_csm.commands.doctor.judge import HERE, clock_findings
 from dws_on_csm.commands.doctor.probes import (
     _AT_WORK,
     _answered,
@@ -465,7 +465,7 @@ def test_a_step_without_a_rule_is_told_all_the_same() -> None:
 )
 def test_the_clock_that_is_wrong_is_named(ahead: dict[str, float], wrong: list[str]) -> None:
     """The clock that differs from most others; where all differ from this machine's, this machine's."""
-    assert [one.host for one in clocks(ahead)] == wrong
+    assert [one.host for one in clock_findings(ahead)] == wrong
 
 
 # --- for people
