@@ -30,11 +30,15 @@ if [ -e "$folder/slurm.conf" ]; then conf_texts file; fi
     library=$place/burst_buffer_lua.so
     [ -f "$library" ] || continue
     fact library "$library"
-    # it may be another user's, or have become a fifo, or have no end
-    reads() { as "$(reader "$slurm_uid" "$library")" timeout 30 head -c 50000000 -- "$library" 2>/dev/null </dev/null | grep "$@"; }
-    # The names stand in the library whole: of the functions that it looks for, and of the Lua that it opens.
-    reads -azx 'slurm_bb_[a-z_]*' | tr '\0' '\n' | sort -u | sed 's/^/hook=/'
-    reads -aoE 'liblua[.a-z-]*-?5\.[1-9]' | sed 's/.*\(5\.[1-9]\)$/linked=\1/' | sort -u
+    # It may be another user's, or have become a fifo, or have no end. It is read whole, or not at all: half of it would lack
+    # functions. Their names stand in it whole: of the functions that it looks for, and of the Lua that it opens.
+    if content=$(text_of "$(reader "$slurm_uid" "$library")" "$library"); then
+        reads() { printf %s "$content" | base64 -d | grep "$@"; }
+        reads -azx 'slurm_bb_[a-z_]*' | tr '\0' '\n' | sort -u | sed 's/^/hook=/'
+        reads -aoE 'liblua[.a-z-]*-?5\.[1-9]' | sed 's/.*\(5\.[1-9]\)$/linked=\1/' | sort -u
+    else
+        fact unread "$library"
+    fi
     break
 done
 
@@ -43,13 +47,16 @@ case $slurm_uid in '') runs=nobody ;; 0) runs=root ;; *) runs=$slurm_uid ;; esac
 interpreters "$runs" | sed 's/^/lua=/'
 
 # --- kubectl, where slurmctld would find it
+guessed=
 if [ -n "$main" ]; then
     searched=$(path_of "$main")
+    [ -n "$searched" ] || of_process "$main" environ >/dev/null ||
+        guessed=" (assumed: the environment of slurmctld cannot be read)"
 elif systemd; then
     searched=$(systemctl show-environment | sed -n 's/^PATH=//p')
 fi
 searched=${searched:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin}
-fact path "$searched"
+fact path "$searched$guessed"
 printf '%s\n' "$searched" | tr : '\n' | while IFS= read -r place; do
     [ ! -x "$place/kubectl" ] || { fact kubectl "$place/kubectl"; break; }
 done

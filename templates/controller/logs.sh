@@ -1,7 +1,8 @@
 # What slurmctld's log says of the burst buffer from $since (seconds since 1970) on: its own lines, those of the script
 # daemon, and the lines without a time stamp that go with one. With $follow it goes on until its standard input ends.
 # Prints "ready NOW ZONE WHERE" on standard error and waits for a line; then the entries; a line of $mark; what comes. What is
-# there already is read for $past seconds, and up to $room bytes: "$mark cut" says that it was not all.
+# there already is read for $past seconds, and up to $room bytes: "$mark cut" says that it was not all, "$mark unread" that
+# some of it could not be read.
 slurm_path
 log=$(log_file)
 # slurm.conf names it and SlurmUser writes it, so that root must not read it: it could be any file
@@ -27,7 +28,7 @@ pick() (
         dated = 1
         shown = substr($0, 2, 19) >= from && $0 ~ /(^|[^A-Za-z])lua|slurm_bb_|burst_buffer|slurmscriptd|(etup|eardown|tage.?in|tage.?out|re.?run|ost.?run) for JobId/
     }
-    $0 == mark " cut" { print; next }
+    $0 == mark " cut" || $0 == mark " unread" { print; next }
     { seen = 1 }
     shown && room && (passed += length($0) + 1) > room { print mark " cut"; exit }
     shown { print; fflush() }
@@ -37,8 +38,11 @@ pick() (
 # a log that was rotated since then, oldest first, and the one in use as far as it goes now
 before() {
     ends=$(($(up) + past))
-    theirs timeout 30 find "${log%/*}" -maxdepth 1 -type f -newermt "@$since" \( -name "${log##*/}[.-]*" \) -printf '%T@ %p\n' |
-        sort -n | while read -r _ one; do within gzip -cdf -- "$one"; done
+    { theirs timeout 30 find "${log%/*}" -maxdepth 1 -type f -newermt "@$since" \( -name "${log##*/}[.-]*" \) -printf '%T@ %p\n' ||
+        echo "0 $mark"; } |
+        sort -n | while read -r _ one; do
+        if [ "$one" = "$mark" ]; then echo "$mark unread"; else within gzip -cdf -- "$one"; fi
+    done
     within head -c "$end" -- "$log"
 }
 # within COMMAND: of SlurmUser's, as long as there is time for what is past
@@ -49,7 +53,11 @@ within() {
         theirs timeout "$left" "$@" </dev/null
         code=$?
     fi
-    case $code in 124 | 137 | 141) echo "$mark cut" ;; esac
+    how_it_ended "$code"
+}
+# how_it_ended CODE: says of what reads the past how it ended, unless well; gzip ends with 2 where it only warns
+how_it_ended() {
+    case $1 in 0 | 2) ;; 124 | 137 | 141) echo "$mark cut" ;; *) echo "$mark unread" ;; esac
 }
 # journal WORDS OPTIONS: behind WORDS, which bound it
 journal() {
@@ -60,12 +68,14 @@ journal() {
 }
 earlier() {
     journal "timeout --foreground -k 3 $past"
-    case $? in 124 | 137) echo "$mark cut" ;; esac
+    how_it_ended $?
 }
 
-if [ -n "$log" ] && theirs test -r "$log"; then
-    end=$(counted "$(theirs stat -L -c %s -- "$log")")
+if [ -n "$log" ] && theirs test -r "$log" && size=$(theirs stat -L -c %s -- "$log"); then
+    end=$(counted "$size")
     where=$log
+elif [ -z "$log" ] && [ -e "$folder/slurm.conf" ] && [ "$conf_code" != 0 ]; then
+    where="nowhere: $folder/slurm.conf cannot be read to its end, so it is unknown where slurmctld writes its log"
 elif [ -z "$log" ] && command -v journalctl >/dev/null; then
     where="the journal of $unit"
 else
@@ -74,8 +84,8 @@ fi
 printf 'ready %s %s %s\n' "$(date +%s.%N)" "$(date +%z)" "$where" >&2
 read -r _ || exit 0
 case $where in
-/*) before | pick ;;
-the*) [ -n "$follow" ] || earlier | pick ;;
+/*) before | pick || echo "$mark unread" ;;
+the*) [ -n "$follow" ] || { earlier | pick || echo "$mark unread"; } ;;
 esac
 echo "$mark"
 [ -n "$follow" ] || exit 0

@@ -92,7 +92,7 @@ conf_awk() (
         if (name in keys) said[name] = rest
     }
     BEGIN {
-        split("slurmuser plugindir slurmctldlogfile", names, " ")
+        split("slurmuser plugindir slurmctldlogfile burstbuffertype", names, " ")
         for (i in names) keys[names[i]]
         follow(folder "/slurm.conf", "\n" folder "/slurm.conf\n")
         for (name in said) print "said " name " " said[name]

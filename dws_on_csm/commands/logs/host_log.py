@@ -76,6 +76,10 @@ class HostLog:
                     f"{self.host}: its log is too long, or took more than {PAST:.0f} s to read; its entries are incomplete. "
                     "Ask for a shorter time (--since), or read the log on the host"
                 )
+            elif line == f"{MARK} unread":
+                self.cut = self.cut or (
+                    f"{self.host}: a part of its log could not be read; its entries are incomplete. Read the log on the host"
+                )
             elif line == f"{MARK} undated":
                 note = f"{self.host}: lines without a date are left out. Set LogTimeFormat=iso8601_ms in slurm.conf"
                 self.notes += [] if note in self.notes else [note]

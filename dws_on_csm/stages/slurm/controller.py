@@ -22,7 +22,7 @@ SINGLE = (
     *("fqdn", "addresses"),  # what else the host calls itself, and where it is reached
     *("user", "uid", "lacks", "why"),  # SlurmUser, or why it is not known who that is, in a word and in a sentence
     *("path", "kubectl"),  # PATH as slurmctld has it
-    "library",  # burst_buffer_lua.so
+    *("library", "unread"),  # burst_buffer_lua.so; the same where it cannot be read to its end
 )
 
 
@@ -144,6 +144,10 @@ def _plugin_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
         text = f"Slurm {found['version']} on {ctx.host} lacks burst_buffer_lua.so"
         fix = "install the package that contains it, or build Slurm where Lua's development files are installed"
         seen.append(Finding("bb-plugin-missing", text, fix))
+    if found["unread"]:
+        text = f"{found['unread']} on {ctx.host} cannot be read to its end, so it is unknown which functions slurmctld calls"
+        fix = f"check that root can read it, and the disk or file server that has it: `sha256sum {found['unread']}`"
+        seen.append(Finding("hooks-unknown", text, fix))
     return seen
 
 

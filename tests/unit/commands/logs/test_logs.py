@@ -298,6 +298,58 @@ def test_a_packed_log_that_unpacks_to_too_much_is_cut_with_a_word(tmp_path: Path
     assert lines[0].endswith("lua: oldest") and lines[-2:] == ["--mark cut", "--mark"]
 
 
+BROKEN = "#!/bin/sh\nexit 1\n"
+
+
+@pytest.mark.parametrize("what", ["a rotated log", "find", "gzip"])
+def test_a_part_of_the_log_that_can_not_be_read_is_noticed(tmp_path: Path, what: str) -> None:
+    """A read that fails is no empty log: what was read is shown, and that it is not all."""
+    log = tmp_path / "slurmctld.log"
+    log.write_text(log_line(10, "lua: newest"))
+    with gzip.open(tmp_path / "slurmctld.log.1.gz", "wt") as packed:
+        packed.write(log_line(300, "lua: oldest"))
+    if what == "a rotated log":
+        packed_bytes = (tmp_path / "slurmctld.log.1.gz").read_bytes()
+        (tmp_path / "slurmctld.log.1.gz").write_bytes(packed_bytes[:-12])
+    else:
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / what).write_text(BROKEN)
+        (tmp_path / "bin" / what).chmod(0o755)
+    path = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    done = subprocess.run(
+        command(tmp_path, str(log), 600),
+        input="go\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env=path,
+    )
+    lines = done.stdout.splitlines()
+    assert "--mark unread" in lines and lines[-1] == "--mark"
+    assert any(line.endswith("newest") for line in lines)
+
+
+def test_a_journal_that_can_not_be_read_is_noticed(tmp_path: Path) -> None:
+    """It is not one without entries."""
+    (tmp_path / "journalctl").write_text(BROKEN)
+    (tmp_path / "journalctl").chmod(0o755)
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    words = command(tmp_path, "none", 600)
+    done = subprocess.run(words, input="go\n", capture_output=True, text=True, timeout=30, check=True, env=path)
+    assert done.stdout.splitlines() == ["--mark unread", "--mark"]
+
+
+def test_a_slurm_conf_that_can_not_be_read_names_no_log(tmp_path: Path) -> None:
+    """It may name one: the journal, which would have nothing then, is not read in its place."""
+    words = command(tmp_path, "none", 600)
+    (tmp_path / "dd").write_text('#!/bin/sh\n/usr/bin/dd "$@" | head -c 7\nexit 1\n')
+    (tmp_path / "dd").chmod(0o755)
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(words, input="go\n", capture_output=True, text=True, timeout=30, check=True, env=path)
+    assert "nowhere: " in done.stderr and "cannot be read to its end" in done.stderr
+
+
 def test_lines_without_a_date_are_noticed(tmp_path: Path) -> None:
     """Another LogTimeFormat cannot be ordered by time, and that is reported."""
     log = tmp_path / "slurmctld.log"

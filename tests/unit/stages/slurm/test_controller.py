@@ -162,6 +162,17 @@ def test_the_look_reads_the_library(host: Path) -> None:
     assert found["linked"] == ["5.3"]
 
 
+def test_a_library_that_is_not_read_to_its_end_is_none_without_functions(host: Path) -> None:
+    """Of half of it some functions would be missing: which ones slurmctld calls is unknown then, and stands in the way."""
+    program(host / "bin/dd", '/usr/bin/dd "$@" | head -c 30; exit 1')
+    found = look(host)
+    library = f"{host}/opt/lib64/slurm/burst_buffer_lua.so"
+    assert (found["library"], found["unread"], found["hooks"], found["linked"]) == (library, library, [], [])
+    place = StepContext(load(DEFAULT), Facts({}), "slurmctl")
+    (told,) = [one for one in controller._plugin(place, GOOD | {"unread": library}) if one.name == "hooks-unknown"]
+    assert library in told.text and library in told.fix
+
+
 def test_the_look_follows_includes(host: Path) -> None:
     """Files included by files are read, relative to slurm.conf's folder; one that is missing is named; a circle ends."""
     etc = host / "etc"

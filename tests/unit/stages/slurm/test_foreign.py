@@ -11,6 +11,7 @@ import pytest
 
 from dws_on_csm.config import acceptable
 from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.model import render
 from dws_on_csm.model.actions import Put, RunScript
 from dws_on_csm.model.step import Facts, Removal, Step, StepContext
 from dws_on_csm.stages.slurm import controller, deactivate, foreign, plugin, slurmctld
@@ -186,6 +187,20 @@ def test_a_burst_buffer_that_came_into_use_meanwhile_stays(
         [*shell.split(), "-c", STUBS + foreign._IN_USE], env=settings, capture_output=True, text=True, check=False
     )
     assert (done.returncode, why in done.stderr) == (1 if why else 0, True)
+
+
+@pytest.mark.parametrize("line", ["BurstBufferType=burst_buffer/lua", "burstbuffertype = Burst_Buffer/Lua"])
+def test_the_guard_reads_slurm_conf(tmp_path: Path, line: str) -> None:
+    """What it says at that moment, in an include too."""
+    (tmp_path / "slurm.conf").write_text("ClusterName=x\nInclude more.conf\n")
+    (tmp_path / "more.conf").write_text("")
+    names = ("lib/as.sh", "lib/slurmctld.sh")
+    script = render.script(*names, folder=str(tmp_path), unit="no-such-unit", own="/etc/slurm/burst_buffer.lua")
+    words = ["sh", "-euc", f"{script}\nmain_pid() {{ :; }}\n{foreign._IN_USE}"]
+    assert subprocess.run(words, capture_output=True, check=False).returncode == 0
+    (tmp_path / "more.conf").write_text(f"{line}\n")
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "BurstBufferType=burst_buffer/lua" in done.stderr
 
 
 def test_only_a_file_that_this_tool_did_not_install_is_guarded() -> None:
