@@ -169,7 +169,9 @@ def test_a_library_that_is_not_read_to_its_end_is_none_without_functions(host: P
     library = f"{host}/opt/lib64/slurm/burst_buffer_lua.so"
     assert (found["library"], found["unread"], found["hooks"], found["linked"]) == (library, library, [], [])
     place = StepContext(load(DEFAULT), Facts({}), "slurmctl")
-    (told,) = [one for one in controller._plugin_findings(place, GOOD | {"unread": library}) if one.name == "hooks-unknown"]
+    (told,) = [
+        one for one in controller._plugin_findings(place, GOOD | {"unread": library}) if one.name == "hooks-unknown"
+    ]
     assert library in told.text and library in told.fix
 
 
