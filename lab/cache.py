@@ -17,19 +17,19 @@ def folder() -> Path:
 def digest(inputs: Iterable[str | bytes | Path]) -> str:
     """Sixteen hexadecimal digits that name `inputs`: texts, bytes, files, and folders with all their files."""
     total = hashlib.sha256()
-    for one in inputs:
-        for part in _parts(one):
+    for item in inputs:
+        for part in _parts(item):
             total.update(len(part).to_bytes(8, "big") + part)
     return total.hexdigest()[:16]
 
 
-def _parts(one: str | bytes | Path) -> Iterable[bytes]:
-    if isinstance(one, Path):
-        for path in [one] if one.is_file() else _files(one):
-            yield str(path.relative_to(one.parent)).encode()
+def _parts(item: str | bytes | Path) -> Iterable[bytes]:
+    if isinstance(item, Path):
+        for path in [item] if item.is_file() else _files(item):
+            yield str(path.relative_to(item.parent)).encode()
             yield path.read_bytes()
     else:
-        yield one.encode() if isinstance(one, str) else one
+        yield item.encode() if isinstance(item, str) else item
 
 
 def _files(folder: Path) -> list[Path]:

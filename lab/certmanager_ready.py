@@ -54,18 +54,18 @@ def _left(lab: Lab) -> str:
     which takes half a minute to learn of a new kind of object.
     """
     paths = [f"{_folder('certificates')}/{NAME}", f"{_folder('issuers')}/{NAME}", f"{SECRETS}/{NAME}"]
-    there = {path: status for path in paths if (status := cluster.send(lab, "DELETE", path)[0]) != 404}
+    remaining = {path: status for path in paths if (status := cluster.send(lab, "DELETE", path)[0]) != 404}
     for folder in (_folder("certificaterequests"), SECRETS):
         status, answer = cluster.look(lab, folder)
-        there |= {folder: status} if status != 200 else {}
+        remaining |= {folder: status} if status != 200 else {}
         for path in _owned(folder, answer):
-            there[path] = cluster.send(lab, "DELETE", path)[0]
-    return ", ".join(f"{path} (HTTP {status})" for path, status in there.items())
+            remaining[path] = cluster.send(lab, "DELETE", path)[0]
+    return ", ".join(f"{path} (HTTP {status})" for path, status in remaining.items())
 
 
 def _owned(folder: str, answer: dict[str, Any]) -> list[str]:
     """The paths of the objects in `folder`, as the API server listed them, that belong to the Certificate."""
-    metas = [one["metadata"] for one in answer.get("items", [])]
+    metas = [item["metadata"] for item in answer.get("items", [])]
     return [f"{folder}/{meta['name']}" for meta in metas if _is_owner(meta.get("ownerReferences", []))]
 
 

@@ -33,21 +33,21 @@ def hierarchies() -> list[Path]:
         return [ROOT]
     mounts = {_controllers(options): Path(point) for point, kind, options in _mounts() if kind == "cgroup"}
     own = dict(_own())
-    found = [point / own[name].lstrip("/") for name, point in mounts.items() if name in own]
-    return found + [Path(point) / own[""].lstrip("/") for point, kind, _ in _mounts() if kind == "cgroup2"][:1]
+    folders = [point / own[name].lstrip("/") for name, point in mounts.items() if name in own]
+    return folders + [Path(point) / own[""].lstrip("/") for point, kind, _ in _mounts() if kind == "cgroup2"][:1]
 
 
 def make(lab: Lab, host: Host) -> list[Path]:
     """Makes the host's groups and returns them; a process is moved by writing its id to each one's cgroup.procs."""
-    made = []
+    groups = []
     for hierarchy in hierarchies():
         for group in (hierarchy / lab.tag, hierarchy / lab.tag / host.name):
             if unified():
                 _hand_down(group.parent)
             group.mkdir(exist_ok=True)
             _copy_cpuset(group)
-        made.append(hierarchy / lab.tag / host.name)
-    return made
+        groups.append(hierarchy / lab.tag / host.name)
+    return groups
 
 
 def groups(lab: Lab, host: Host) -> list[Path]:
@@ -118,12 +118,12 @@ def _remove(group: Path, until: float) -> None:
 
 
 def _processes(group: Path) -> set[int]:
-    found: set[int] = set()
+    processes: set[int] = set()
     for folder, _, files in os.walk(group):
         if "cgroup.procs" in files:
             with contextlib.suppress(FileNotFoundError, OSError):
-                found |= {int(line) for line in (Path(folder) / "cgroup.procs").read_text().split()}
-    return found
+                processes |= {int(line) for line in (Path(folder) / "cgroup.procs").read_text().split()}
+    return processes
 
 
 def _await(file: Path, text: str, deadline: float = 60) -> None:

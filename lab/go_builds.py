@@ -126,9 +126,9 @@ def compile_go(
         build = ["nice", "-n", "5", str(go()), "build", "-v", "-trimpath", f"-ldflags={ldflags}"]
         command, env = [*build, "-o", str(output), *packages], environment(Path(scratch))
         with subprocess.Popen(command, cwd=source, env=env, stderr=subprocess.PIPE, text=True) as compiler:
-            said = _follow(compiler, source.name, expect, announce)
+            messages = _follow(compiler, source.name, expect, announce)
     if compiler.returncode != 0:
-        raise BuildError(f"{source.name}: go build exited {compiler.returncode}\n" + "\n".join(said))
+        raise BuildError(f"{source.name}: go build exited {compiler.returncode}\n" + "\n".join(messages))
 
 
 def _follow(compiler: subprocess.Popen[str], name: str, expect: str, announce: Announce) -> Iterable[str]:
@@ -142,15 +142,15 @@ def _follow(compiler: subprocess.Popen[str], name: str, expect: str, announce: A
 
 
 def _announced(compiler: subprocess.Popen[str], name: str, expect: str, announce: Announce) -> Iterable[str]:
-    began = told = time.monotonic()
-    said: deque[str] = deque(maxlen=30)
+    began = reported = time.monotonic()
+    lines: deque[str] = deque(maxlen=30)
     assert compiler.stderr is not None
     for count, line in enumerate(compiler.stderr, 1):
-        said.append(line.rstrip())
-        if (now := time.monotonic()) - told >= REPORT_EVERY:
-            told = now
+        lines.append(line.rstrip())
+        if (now := time.monotonic()) - reported >= REPORT_EVERY:
+            reported = now
             announce(f"  {name}: {now - began:.0f} s of about {expect or '?'}, {count} packages done")
-    return said
+    return lines
 
 
 def environment(scratch: Path) -> dict[str, str]:
@@ -170,8 +170,8 @@ def module_folder(source: Path, module: str) -> Path:
 
 def go() -> Path:
     """The go command: PATH's, or else the one in /usr/local/go."""
-    if found := shutil.which("go"):
-        return Path(found)
+    if program := shutil.which("go"):
+        return Path(program)
     return Path("/usr/local/go/bin/go")
 
 
@@ -182,10 +182,10 @@ def go_version() -> str:
     )
     try:
         run = [str(go()), "version"]
-        said = subprocess.run(run, env=environment(Path("/")), check=True, capture_output=True, text=True).stdout
+        version = subprocess.run(run, env=environment(Path("/")), check=True, capture_output=True, text=True).stdout
     except (OSError, subprocess.CalledProcessError) as problem:
         raise BuildError(f"{wanted} ({problem})") from problem
-    found = re.search(r"go(\d+)\.(\d+)\S* \S+", said)
-    if found is None or (int(found[1]), int(found[2])) < OLDEST_GO:
-        raise BuildError(f"{wanted} (this machine has {said.strip()})")
-    return found[0]
+    match = re.search(r"go(\d+)\.(\d+)\S* \S+", version)
+    if match is None or (int(match[1]), int(match[2])) < OLDEST_GO:
+        raise BuildError(f"{wanted} (this machine has {version.strip()})")
+    return match[0]

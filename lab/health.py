@@ -33,19 +33,21 @@ def look(lab: Lab) -> list[Health]:
 def table(lab: Lab, report: list[Health]) -> str:
     """The report as text: a line for each host."""
     lines = [f"{lab.state}  10.77.{lab.index}.0/24"]
-    for one in report:
-        told = "; ".join(one.problems)
-        lines.append(f"  {one.host.name:15} {one.host.address:12} {one.host.role:11} {one.state:8} {told}".rstrip())
+    for status in report:
+        problems = "; ".join(status.problems)
+        lines.append(
+            f"  {status.host.name:15} {status.host.address:12} {status.host.role:11} {status.state:8} {problems}".rstrip()
+        )
     return "\n".join(lines)
 
 
 def failed_units(lab: Lab, host: Host) -> tuple[str, ...]:
     """The failed units of a host, each with its last log line; a single line if the host does not respond."""
     try:
-        said = ssh.run(lab, host.name, FAILED, deadline=45)
+        output = ssh.run(lab, host.name, FAILED, deadline=45)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         return (str(error).splitlines()[-1],)
-    return tuple(line for line in said.splitlines() if line)
+    return tuple(line for line in output.splitlines() if line)
 
 
 FAILED = """for unit in $(systemctl --failed --plain --no-legend | cut -d' ' -f1); do

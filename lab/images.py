@@ -160,9 +160,9 @@ def _add_folder(tar: tarfile.TarFile, path: str, mode: int) -> None:
 
 
 def _member(tar: tarfile.TarFile, path: str) -> bytes:
-    found = tar.extractfile(path)
-    assert found is not None, f"{path} is not a file"
-    return found.read()
+    member = tar.extractfile(path)
+    assert member is not None, f"{path} is not a file"
+    return member.read()
 
 
 def _member_json(tar: tarfile.TarFile, path: str) -> dict[str, Any]:

@@ -82,4 +82,4 @@ class Layer:
 
 def fill(text: str, values: Mapping[str, str]) -> str:
     """`text` with each @KEY@ (capitals and _) replaced by values["KEY"]."""
-    return re.sub(r"@([A-Z_]+)@", lambda found: values[found[1]], text)
+    return re.sub(r"@([A-Z_]+)@", lambda match: values[match[1]], text)

@@ -111,8 +111,8 @@ def _command(lab: Lab, host: Host, lower: Sequence[Path]) -> list[str]:
 
 
 def _console(lab: Lab, host: Host, lines: int = 15) -> str:
-    said = (lab.state / "consoles" / host.name).read_text(errors="replace").splitlines()
-    return "\n".join(f"  {line}" for line in said[-lines:])
+    console = (lab.state / "consoles" / host.name).read_text(errors="replace").splitlines()
+    return "\n".join(f"  {line}" for line in console[-lines:])
 
 
 def _name(lab: Lab, host: Host) -> str:

@@ -82,10 +82,10 @@ class Lab:
 
     def host(self, name: str) -> Host:
         """The host of that name; KeyError names those that exist."""
-        found = {host.name: host for host in self.hosts}
-        if name not in found:
-            raise KeyError(f"no host {name!r} in the lab; there are {', '.join(found)}")
-        return found[name]
+        hosts = {host.name: host for host in self.hosts}
+        if name not in hosts:
+            raise KeyError(f"no host {name!r} in the lab; there are {', '.join(hosts)}")
+        return hosts[name]
 
     @property
     def slurmctlds(self) -> tuple[Host, ...]:

@@ -29,8 +29,8 @@ def owners() -> dict[int, str]:
 def addresses() -> list[str]:
     """The IPv4 addresses of this machine with their prefix lengths ("10.0.0.5/24")."""
     devices = json.loads(_ip("-json", "-4", "addr", "show") or "[]")
-    found = [(one["local"], one["prefixlen"]) for device in devices for one in device.get("addr_info", [])]
-    return [f"{address}/{length}" for address, length in found]
+    networks = [(info["local"], info["prefixlen"]) for device in devices for info in device.get("addr_info", [])]
+    return [f"{address}/{length}" for address, length in networks]
 
 
 def owns(lab: Lab) -> bool:

@@ -52,7 +52,7 @@ def issue(ca: Pair, name: str, usage: Usage, organization: str = "", names: Sequ
     draft = draft.add_extension(_key_usage(False), critical=True)
     draft = draft.add_extension(x509.ExtendedKeyUsage([USAGES[usage]]), critical=False)
     if names:
-        draft = draft.add_extension(x509.SubjectAlternativeName([_name(one) for one in names]), critical=False)
+        draft = draft.add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
     return Pair(draft.sign(ca.key, hashes.SHA256()), key)
 
 

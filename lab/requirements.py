@@ -120,7 +120,7 @@ def _network() -> list[str]:
     }
     if not all(shutil.which(program) for program in ("unshare", "ip", "nft")):
         return []
-    return [f"no {what} ({said}): {KERNEL}" for what, script in trials.items() if (said := _trial(script))]
+    return [f"no {what} ({error}): {KERNEL}" for what, script in trials.items() if (error := _trial(script))]
 
 
 def _upper(lab: Lab) -> list[str]:
@@ -129,8 +129,8 @@ def _upper(lab: Lab) -> list[str]:
         script = (
             "cd $0; mkdir l u w m; touch l/file; mount -t overlay x -o lowerdir=l,upperdir=u,workdir=w m; rm m/file"
         )
-        said = _trial(script, folder)
-    return [f"{lab.state} can't hold overlays ({said}): move the checkout to ext4 or xfs"] if said else []
+        error = _trial(script, folder)
+    return [f"{lab.state} can't hold overlays ({error}): move the checkout to ext4 or xfs"] if error else []
 
 
 KERNEL = "a kernel with these modules is needed, and a machine (not a container) where root may use them"

@@ -53,8 +53,8 @@ def _rebuild_plugin(into: Path, scratch: Path) -> None:
     command = ["nice", "-n", "5", "unshare", "--mount", "--propagation", "private", str(REBUILD), str(into)]
     run = subprocess.run([*command, str(scratch)], capture_output=True, text=True, timeout=REBUILD_DEADLINE)
     if run.returncode:
-        said = "\n".join((run.stdout + run.stderr).splitlines()[-30:])
-        raise RuntimeError(f"{REBUILD.name} exited {run.returncode}\n{said}")
+        output = "\n".join((run.stdout + run.stderr).splitlines()[-30:])
+        raise RuntimeError(f"{REBUILD.name} exited {run.returncode}\n{output}")
     shutil.rmtree(scratch)
 
 
@@ -120,15 +120,15 @@ def settle(lab: Lab, deadline: float = 180) -> None:
     A backup answers about 6 seconds after it has started: slurmctld gives the primary 5 to set itself up.
     """
     until, asked = time.monotonic() + deadline, lab.role("compute")[0]
-    while not settled(said := _state(lab, asked), len(lab.slurmctlds)):
+    while not settled(answer := _state(lab, asked), len(lab.slurmctlds)):
         if time.monotonic() > until:
-            raise TimeoutError(f"Slurm is not ready after {deadline:.0f} s; on {asked.name} it says:\n{said}")
+            raise TimeoutError(f"Slurm is not ready after {deadline:.0f} s; on {asked.name} it says:\n{answer}")
         time.sleep(0.2)
 
 
-def settled(said: str, slurmctlds: int) -> bool:
+def settled(answer: str, slurmctlds: int) -> bool:
     """Whether what `scontrol ping; sinfo -h -N -o %t` printed is a ready site's: every slurmctld UP, both nodes idle."""
-    return said.count(" is UP") == slurmctlds and said.splitlines()[-2:] == ["idle", "idle"]
+    return answer.count(" is UP") == slurmctlds and answer.splitlines()[-2:] == ["idle", "idle"]
 
 
 def _state(lab: Lab, asked: Host) -> str:

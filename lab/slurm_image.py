@@ -85,10 +85,10 @@ def write_layer(target: Path, folders: Sequence[Path]) -> None:
 
 
 def _merged(folders: Sequence[Path]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for folder in reversed(folders):
-        found.update({str(path.relative_to(folder)): path for path in _walk(folder, folder)})
-    return found
+        paths.update({str(path.relative_to(folder)): path for path in _walk(folder, folder)})
+    return paths
 
 
 def _walk(folder: Path, root: Path) -> Iterator[Path]:

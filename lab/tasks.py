@@ -83,7 +83,7 @@ def status(c: Context, name: str = "") -> None:
         lab = registry.existing(name)
         report = health.look(lab)
         print(health.table(lab, report))
-        if any(not one.well for one in report):
+        if any(not host_health.well for host_health in report):
             raise Exit(code=1)
 
 
@@ -107,14 +107,14 @@ def errors(what: str) -> Iterator[None]:
         yield
     except (RuntimeError, OSError, LookupError, ValueError, subprocess.SubprocessError, ExceptionGroup) as error:
         several = error.exceptions if isinstance(error, ExceptionGroup) else (error,)
-        raise Exit("\n".join(f"{what}: {_text(one)}" for one in several), code=1) from error
+        raise Exit("\n".join(f"{what}: {_text(problem)}" for problem in several), code=1) from error
     except KeyboardInterrupt:
         raise Exit(f"{what} was interrupted: run invoke lab.up to continue", code=130) from None
 
 
 def _text(error: BaseException) -> str:
-    said = f"\n{error.stderr}" if isinstance(error, subprocess.CalledProcessError) and error.stderr else ""
-    return f"{error.args[0] if isinstance(error, KeyError) else error}{said}"
+    output = f"\n{error.stderr}" if isinstance(error, subprocess.CalledProcessError) and error.stderr else ""
+    return f"{error.args[0] if isinstance(error, KeyError) else error}{output}"
 
 
 def clock() -> Callable[[str], None]:
@@ -134,7 +134,7 @@ def _path(given: str) -> Path | None:
 
 
 def _images(given: list[str]) -> tuple[tuple[str, Path], ...]:
-    pairs = [one.partition("=") for one in given]
+    pairs = [option.partition("=") for option in given]
     for name, equals, archive in pairs:
         if not equals or ":" not in name.rpartition("/")[2] or not Path(archive).is_file():
             raise ValueError(f"--image {name}{equals}{archive}: expected NAME:TAG=ARCHIVE, where ARCHIVE is a file")
