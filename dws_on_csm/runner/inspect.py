@@ -1,4 +1,4 @@
-"""Looking at a site without changing anything: what a look, the doctor and a support archive have in common."""
+"""Reading a site without changing anything: what `fab look`, the doctor and a support archive have in common."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from dws_on_csm.runner.journal import identifier
 
 @dataclass(frozen=True)
 class Reading:
-    """What was seen.
+    """What was read.
 
-    run        its board has what every look found; nothing was changed
-    sessions   the connections, open as long as the reading is
-    silent     hosts that can't be reached, with the reason
-    events     what became of each step, once somebody has judged them
+    run        a run that changed nothing; its board has what the looks returned
+    sessions   the connections, open until looked() ends
+    silent     hosts that can't be reached, each with the reason
+    events     the outcome of each step, once it is judged
     """
 
     run: Run
@@ -38,15 +38,18 @@ class Reading:
     events: list[Event]
 
     def done(self) -> list[Done]:
-        """The steps and checks that were judged."""
+        """The outcomes of the steps and checks that were judged."""
         return [event for event in self.events if isinstance(event, Done)]
 
 
 @contextmanager
 def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
-    """Connects to all hosts of `site`, makes all looks of `stages` that can be made, and ends the connections at last."""
+    """Connect to all hosts of `site`, make all looks of `stages` that can be made, and close the connections at the end."""
     events: list[Event] = []
-    with _told(f"looking at {plural(len(site.hosts()), 'host')} ..."), interruptible(_left) as interrupts:
+    with (
+        _shown_on_terminal(f"checking {plural(len(site.hosts()), 'host')} ..."),
+        interruptible(_last_words) as interrupts,
+    ):
         sessions = connect(site, site.hosts())
         try:
             hosts, _ = answering(site, roles(site), sessions, events.append)
@@ -55,7 +58,7 @@ def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
             state.first_looks(run)
             if run.stopping.is_set():
                 console.note(STOPPED)
-                raise KeyboardInterrupt  # a look that was cut off says nothing about its host
+                raise KeyboardInterrupt  # an interrupted look says nothing about its host
         except BaseException:
             sessions.close()
             raise
@@ -66,17 +69,16 @@ def looked(site: Site, stages: Sequence[Stage]) -> Iterator[Reading]:
         sessions.close()
 
 
-def _left(watched: tuple[Run, Sessions] | None) -> None:
-    """What there is to say where a look ends without waiting for its scripts."""
+def _last_words(watched: tuple[Run, Sessions] | None) -> None:
+    """Say what is still running where this process ends at once."""
     running = still_running((), watched[1] if watched else None)
-    told = (f"Still running: {one}; each ends by itself, at the latest at its deadline." for one in running)
-    console.note("", STOPPED, *told)
+    console.note("", STOPPED, *(f"Still running: {work}; it ends at its deadline at the latest." for work in running))
 
 
 def only(site: Site, name: str) -> Site:
-    """The site for a run on one host: limited to it, and without the nodes that this has nothing to do with.
+    """The site for a run on one host: limited to it, without other compute nodes. Raises HostsError.
 
-    Master and controllers stay: they say what is wanted, and who shares a folder with whom. HostsError.
+    Master and controllers stay: from them comes what is wanted, and who shares a folder with whom.
     """
     host = site.host(name)
     groups = [replace(group, hosts=(host,), may_be_down=0) for group in site.computes if host in group.hosts]
@@ -90,11 +92,11 @@ def repair_command(site: Site, host: str, what: str) -> str:
 
 
 @contextmanager
-def _told(text: str) -> Iterator[None]:
-    """Says on a terminal what is being waited for, and takes it away again."""
-    away = console.waiting(text) if sys.stderr.isatty() else None
+def _shown_on_terminal(text: str) -> Iterator[None]:
+    """Show on a terminal what is being waited for while the `with` lasts."""
+    clear = console.waiting(text) if sys.stderr.isatty() else None
     try:
         yield
     finally:
-        if away:
-            away()
+        if clear:
+            clear()

@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM. The first stops the work: nothing more begins, and what runs on the hosts is ended. The second leaves."""
+"""Ctrl-C and SIGTERM. The first stops the run: nothing more begins, and scripts on the hosts are ended. The second one ends this
+process at once."""
 
 from __future__ import annotations
 
@@ -20,10 +21,10 @@ from dws_on_csm.runner.connections import Sessions
 from dws_on_csm.transport.remote_shell import RemoteShell
 
 WITHIN = 0.8
-"""Seconds after which this process has ended, whatever it still had to say."""
+"""Seconds within which this process ends, even if it could not show everything."""
 
 LastWords = Callable[["tuple[Run, Sessions] | None"], int | None]
-"""Says where things stand, with the run and its connections, if it has come so far; the exit code, if it is not FAILED."""
+"""Shows where the run stands, by the run and its connections, if there are any. Returns the exit code, if it is not FAILED."""
 
 FAILED = 1
 STOPPED = "Stopped; nothing was changed."
@@ -31,7 +32,7 @@ SHOW_CURSOR = "\x1b[?25h"
 
 
 class Interrupts:
-    """What signals do. Until `watch` says what is at work, nothing was begun, and the first one leaves at once."""
+    """The signal handler. Until `watch` is called nothing was begun, and the first signal ends this process at once."""
 
     def __init__(self, last_words: LastWords) -> None:
         self._last_words = last_words
@@ -40,26 +41,26 @@ class Interrupts:
         self._leaving = False
         self._terminal = _attributes()
 
-    def watch(self, made: Run, sessions: Sessions) -> None:
-        """From now on the first signal stops `made` and ends what it has begun on the hosts, but not what comes last; the next one
-        leaves."""
-        self._watched = made, sessions
+    def watch(self, run: Run, sessions: Sessions) -> None:
+        """From now on the first signal stops `run` and ends its scripts on the hosts, except those of stages that come last; the
+        next one ends this process at once."""
+        self._watched = run, sessions
 
     def __call__(self, number: int, frame: object) -> None:
-        """A signal has come: in the main thread, which may hold any lock. So it only begins what is to be done."""
+        """Handle a signal: in the main thread, which may hold any lock. So this only starts threads."""
         before, self._came = self._came, True
         if self._watched is None or before:
             self._leave()
-        elif not self._watched[0].over:  # else how it ended is being said, which takes moments
+        elif not self._watched[0].over:  # else how it ended is being shown, which is quick
             self._stop(*self._watched)
 
-    def _stop(self, made: Run, sessions: Sessions) -> None:
-        made.stopping.set()
-        for session in () if made.ending else sessions.open():
-            made.stoppers.append(threading.Thread(target=_end, args=(session,), daemon=True))
-            made.stoppers[-1].start()
-        if made.asking:
-            raise KeyboardInterrupt  # or the question would go on waiting for its answer
+    def _stop(self, run: Run, sessions: Sessions) -> None:
+        run.stopping.set()
+        for session in () if run.ending else sessions.open():
+            run.stoppers.append(threading.Thread(target=_end, args=(session,), daemon=True))
+            run.stoppers[-1].start()
+        if run.asking:
+            raise KeyboardInterrupt  # or the prompt would keep waiting for an answer
 
     def _leave(self) -> None:
         if not self._leaving:
@@ -80,7 +81,7 @@ class Interrupts:
 
 @contextmanager
 def interruptible(last_words: LastWords) -> Iterator[Interrupts]:
-    """Ctrl-C, and SIGTERM like it, while the `with` lasts. `last_words` are said where this process ends without waiting."""
+    """Handle Ctrl-C and SIGTERM while the `with` lasts; `last_words` is called where this process ends at once."""
     interrupts = Interrupts(last_words)
     before = {number: signal.signal(number, interrupts) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -92,34 +93,36 @@ def interruptible(last_words: LastWords) -> Iterator[Interrupts]:
 
 @contextmanager
 def read_only() -> Iterator[None]:
-    """While the `with` lasts hosts are only read: the first Ctrl-C leaves at once."""
+    """While the `with` lasts, hosts are only read: the first Ctrl-C ends this process at once."""
     with interruptible(lambda watched: console.note("", STOPPED)):
         yield
 
 
 def still_running(events: Iterable[Event], sessions: Sessions | None) -> list[str]:
-    """What runs on which hosts now, as far as these events and the connections tell: "ncn-m001: images.pushed (push ...)"."""
+    """What is running on which hosts now, by these events and the connections: "ncn-m001: images.pushed (push ...)"."""
     progress = Progress()
     for event in events:
         take(progress, event, 0.0)
     works = [(stage.name, work) for stage in progress.stages.values() for work in stage.busy.values()]
-    found: dict[str, list[str]] = {}
+    hosts_by_work: dict[str, list[str]] = {}
     for name, work in works:
-        found.setdefault(f"{name}.{work.step} ({work.title})", []).append(work.host)
-    told = {work.host for _, work in works}
-    looking = [one.host for one in sessions.open() if one.busy and one.host not in told] if sessions else []
-    if looking:
-        found["looks, which change nothing"] = looking
-    return [f"{fold(hosts)}: {what}" for what, hosts in found.items()]
+        hosts_by_work.setdefault(f"{name}.{work.step} ({work.title})", []).append(work.host)
+    listed = {work.host for _, work in works}
+    reading = (
+        [session.host for session in sessions.open() if session.busy and session.host not in listed] if sessions else []
+    )
+    if reading:
+        hosts_by_work["checks, which change nothing"] = reading
+    return [f"{fold(hosts)}: {work}" for work, hosts in hosts_by_work.items()]
 
 
 def _end(session: RemoteShell) -> None:
-    with suppress(RemoteError):  # a host that is gone has nothing left to end
+    with suppress(RemoteError):  # a host that is unreachable has nothing left to end
         session.stop()
 
 
 def _attributes() -> list[Any] | None:
-    """How the terminal is, before anything asks for a password on it."""
+    """The terminal's attributes, before a prompt for a password changes them."""
     try:
         return termios.tcgetattr(0)
     except (OSError, termios.error):  # standard input is no terminal

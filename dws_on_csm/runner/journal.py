@@ -1,4 +1,4 @@
-"""What a run did, written as it happens: a folder a run at the operator's, and a copy on the master for colleagues."""
+"""The journal of a run, written as it happens: a folder for each run in this checkout. A copy is left on the master (run_log)."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ RUNS = ROOT / "runs"
 NAME = "journal.jsonl"
 
 PASSING = ("close", "open")
-"""Stages whose work holds no longer than their run: one takes back what the other did."""
-LOOKING = ("connect", "preflight", "run")
-"""What changes nothing either; what is told of a run as a whole has the stage "run"."""
+"""The stages, by their names in records, whose changes end with their run: one takes back what the other did."""
+READING = ("connect", "preflight", "run")
+"""The stages, by their names in records, that change nothing; "run" is the run as a whole."""
 
 
 def identifier(at: float) -> str:
-    """A run's id: when it began, in UTC, and four random digits: `20260131T120000Z-1f3a`."""
+    """A new run's id: when it began, in UTC, and four random digits: `20260131T120000Z-1f3a`."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at)) + "-" + secrets.token_hex(2)
 
 
 class Journal:
-    """The events of one run, in memory and in `runs/RUN/journal.jsonl`; lines of output are left out.
+    """The events of one run, in memory and in `runs/RUN/journal.jsonl`, without lines of output.
 
-    The run goes on where its folder can't be written, as on a full disk: what is missing there is tried again with each
-    event, and `problems` says in the end what is lacking. The file has whole lines alone.
+    The run continues where its folder can't be written, as on a full disk: the missing lines are tried again with each event,
+    and `problems` says at the end what is still missing. The file contains complete lines only.
     """
 
     def __init__(self, run: str, keep: int, folder: Path = RUNS) -> None:
@@ -63,10 +63,10 @@ class Journal:
         prune(keep, folder)
         self.folder.mkdir(mode=0o700)
         self._file = os.open(self.folder / NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX)  # as long as the run is at work, or until it is killed
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # until the run ends, or is killed
 
     def __call__(self, event: Event) -> None:
-        """Writes an event."""
+        """Keep an event, and write it."""
         if isinstance(event, Line):
             return
         with self._lock:
@@ -77,7 +77,7 @@ class Journal:
             self._write()
 
     def _write(self) -> None:
-        """Brings the file up to date, or leaves it at its last whole line."""
+        """Bring the file up to date, or leave it at its last complete line."""
         if self._file is None:
             return
         left = b"".join(self._lines[self._written :])
@@ -95,7 +95,7 @@ class Journal:
         self.run, folder = run, self.folder.with_name(run)
         try:
             self.folder.rename(folder)
-        except OSError as error:  # it keeps its first name, or there is none
+        except OSError as error:  # it keeps its first name, or it does not exist
             self._why = error
         else:
             self.folder, self.page = folder, folder / self.page.name
@@ -106,12 +106,12 @@ class Journal:
             return b"".join(self._lines)
 
     def report(self, render: Callable[[Sequence[Event]], str]) -> bool:
-        """Write the run's report beside the journal; whether that could be done."""
+        """Write the run's report beside the journal. Returns whether that succeeded."""
         part = self.page.with_suffix(".part")
         try:
             part.write_text(render(self.events))
             part.replace(self.page)
-        except Exception as error:  # noqa: BLE001  # the run has ended, and how is still to be said, whatever is wrong here
+        except Exception as error:  # noqa: BLE001  # how the run ended is still to be shown, whatever fails here
             self._unreported = _why(error)
             with suppress(OSError):
                 part.unlink()
@@ -128,7 +128,7 @@ class Journal:
         return found
 
     def close(self) -> None:
-        """Nothing more is written. A run that was ended before it did anything leaves no folder."""
+        """Close the file. A run that ended before it did anything leaves no folder."""
         if self._file is None:
             return
         os.close(self._file)
@@ -144,15 +144,14 @@ def _why(error: Exception | None) -> str:
 
 
 def prune(keep: int, folder: Path = RUNS) -> None:
-    """Leave the newest `keep` runs that changed something, as many that didn't, and those that are still at work.
-
-    Their names are times, so they sort.
+    """Keep the newest `keep` runs that changed something, as many that did not, and those that are still running; remove the
+    others. Their names are times, so they sort.
     """
     ended = [path for path in sorted(folder.iterdir()) if path.is_dir() and not _at_work(path / NAME)]
     changed = {path for path in ended if _changed(path / NAME)}
-    for some in ([path for path in ended if path in changed], [path for path in ended if path not in changed]):
-        for old in some[:-keep]:
-            with suppress(FileNotFoundError):  # another run takes it away at the same time
+    for kind in ([path for path in ended if path in changed], [path for path in ended if path not in changed]):
+        for old in kind[:-keep]:
+            with suppress(FileNotFoundError):  # another run removes it at the same time
                 shutil.rmtree(old)
 
 
@@ -160,27 +159,27 @@ _LASTING = ('"changed"', '"fixed"', '"failed"')  # "fixed" is the former word
 
 
 def _changed(file: Path) -> bool:
-    """Whether the run changed something, by its journal; most of that need not be read for it. One that can't be: no."""
+    """Whether the run changed something, by its journal, of which most lines need not be parsed. False if it can't be read."""
     with suppress(OSError, ValueError, KeyError), file.open() as lines:
         plan = parse_record(next(lines, "")).get("task") == "plan"
-        some = (parse_record(line) for line in lines if any(word in line for word in _LASTING))
-        return not plan and any(change(one) for one in some if one)
+        records = (parse_record(line) for line in lines if any(word in line for word in _LASTING))
+        return not plan and any(changed_step(record) for record in records if record)
     return False
 
 
-def change(event: Mapping[str, Any]) -> str:
-    """What was changed that lasts, or tried to be, by a journal's record: "STAGE.STEP"; "" for any other one."""
+def changed_step(event: Mapping[str, Any]) -> str:
+    """The step that changed something lasting, or tried to, by a record of a journal: "STAGE.STEP"; "" for any other record."""
     if event["event"] != "done" or current(event["outcome"]) not in ("changed", "failed"):
         return ""
-    return "" if event["stage"] in (*LOOKING, *PROOFS, *PASSING) else f"{event['stage']}.{event['step']}"
+    return "" if event["stage"] in (*READING, *PROOFS, *PASSING) else f"{event['stage']}.{event['step']}"
 
 
 def _at_work(file: Path) -> bool:
-    """Whether a run writes this journal."""
+    """Whether a run is writing this journal."""
     try:
         with file.open() as journal:
             fcntl.flock(journal, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:  # it has none, or another run has just taken it away
+    except FileNotFoundError:  # it has none, or another run has just removed it
         return False
     except BlockingIOError:
         return True
@@ -188,14 +187,14 @@ def _at_work(file: Path) -> bool:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The records of a journal; a last line that was cut off is left out."""
+    """The records of a journal; an incomplete last line is left out."""
     return records(path)[0]
 
 
 def records(path: Path) -> tuple[list[dict[str, Any]], str]:
-    """The records of a journal that can be read, and what can't be and why, in words; "" where all can.
+    """The records of a journal that can be read; and what can't be read and why, in words, or "".
 
-    A last line without its end was cut off with its run, and is no loss.
+    A last line without its end does not count: its run was interrupted.
     """
     try:
         text = path.read_text(errors="replace")
@@ -203,4 +202,4 @@ def records(path: Path) -> tuple[list[dict[str, Any]], str]:
         return [], f"{path} cannot be read: {_why(error)}"
     parsed = [parse_record(line) for line in text.split("\n")[:-1]]
     bad = parsed.count({})
-    return [one for one in parsed if one], f"{plural(bad, 'line')} of {path} cannot be read" if bad else ""
+    return [record for record in parsed if record], f"{plural(bad, 'line')} of {path} cannot be read" if bad else ""

@@ -1,10 +1,10 @@
-"""What a run leaves on the hosts that it changed: a line in their log of runs, its journal on the master. Old runs go.
+"""The records that a run leaves on the hosts that it changed, for colleagues; and the removal of old ones.
 
-Which runs go is decided once, by what the master knows, and holds on every host that the run reaches: what lies there of
-a run may be a key, and must not stay longer on a host that nobody changes any more.
+A run leaves a line in each host's log of runs, and its journal on the master. What the master knows decides which old runs are
+removed, on every host that the run reaches: their before-images may contain keys, and must not stay longer elsewhere.
 
-All of this is done by a run that still holds the site's lock, behind the fence of each host: a rollback needs what lies there,
-and must not lose it to a run that ended before it.
+All of this is done by a run that still holds the site's lock, behind the fence of each host: a rollback needs these records, and
+must not lose them to a run that ended before it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dws_on_csm.model.errors import LockLost, RemoteError
 from dws_on_csm.model.events import Outcome
 from dws_on_csm.model.lines import lines
 from dws_on_csm.runner import past_runs
-from dws_on_csm.runner.past_runs import Past
+from dws_on_csm.runner.past_runs import PastRun
 
 _LEAVE = """
 umask 077
@@ -36,29 +36,29 @@ _JOURNAL = """
 written {state}/runs/{run} {size} || wrong=1
 """
 
-# On its standard input: the oldest run that is kept ("-": however old), then those that go though they are younger.
+# On its standard input: the oldest run to keep ("-": all), then the younger ones to remove all the same.
 _PRUNE = """
 set -eu
 cd {state}
 read -r oldest
 gone=$(cat)
-for one in before/* runs/*; do
-    [ -e "$one" ] || continue
-    run=${{one#*/}}
+for record in before/* runs/*; do
+    [ -e "$record" ] || continue
+    run=${{record#*/}}
     if {{ [ "$oldest" != - ] && [ "$run" \\< "$oldest" ]; }} || printf '%s\\n' "$gone" | grep -qxF -e "$run"; then
-        rm -rf -- "$one"
+        rm -rf -- "$record"
     fi
 done
 """
 
 
 def changed(outcomes: Mapping[tuple[str, str, str], Outcome]) -> dict[str, list[str]]:
-    """Host -> "STAGE.STEP" of what was put right there, or tried to be."""
-    found: dict[str, list[str]] = {}
+    """Host -> "STAGE.STEP" of the steps that changed something there, or failed."""
+    steps: dict[str, list[str]] = {}
     for (stage, step, host), outcome in outcomes.items():
-        if outcome in ("changed", "failed") and stage != "run":  # which is no step on a host
-            found.setdefault(host, []).append(f"{stage}.{step}")
-    return found
+        if outcome in ("changed", "failed") and stage != "run":  # "run" is the run as a whole
+            steps.setdefault(host, []).append(f"{stage}.{step}")
+    return steps
 
 
 def leave(reach: Reach, run: str, task: str, hosts: Mapping[str, Sequence[str]], journal: bytes) -> list[str]:
@@ -67,38 +67,38 @@ def leave(reach: Reach, run: str, task: str, hosts: Mapping[str, Sequence[str]],
     Returns what could not be written, and why, in sentences.
     """
 
-    def one(host: str) -> None:
+    def write(host: str) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = f"{at} {run} {task} by {owner()}: {', '.join(hosts.get(host, ())) or 'nothing here'}"
         size = str(len(line.encode()) + 1)
         script = render.read("lib/written.sh") + _LEAVE.format(state=STATE, line=shlex.quote(line), size=size)
         master = host == reach.of("master")
         script += _JOURNAL.format(state=STATE, run=shlex.quote(run), size=len(journal)) if master else ""
-        _told(reach, host, fenced(run, script + "exit $wrong\n"), journal if master else b"")
+        _run(reach, host, fenced(run, script + "exit $wrong\n"), journal if master else b"")
 
-    return _each([*dict.fromkeys([reach.of("master"), *hosts])], one)
+    return _each([*dict.fromkeys([reach.of("master"), *hosts])], write)
 
 
 def prune(reach: Reach, run: str, hosts: Sequence[str], keep: int, at_once: int = 8) -> list[str]:
-    """Take away, as `run`, what lies on `hosts` of runs that aren't among those to keep. What could not be, and why, in
-    sentences."""
-    known: dict[str, Past] = {}
+    """Remove from `hosts` the records of runs that are not among the `keep` ones; `run` is the run that does it. Returns what
+    could not be removed, and why, in sentences."""
+    known: dict[str, PastRun] = {}
     master = reach.of("master")
     try:
-        past_runs.take(known, master, lines(_told(reach, master, fenced(run, past_runs.script()))))
+        past_runs.add_records(known, master, lines(_run(reach, master, fenced(run, past_runs.script()))))
     except RemoteError as error:
         return [_sentence(error)]
     oldest, gone = outlived(list(known.values()), keep)
-    data = "".join(f"{one}\n" for one in (oldest or "-", *gone)).encode()
-    # where no run has left anything, the fence is to leave nothing either
+    data = "".join(f"{name}\n" for name in (oldest or "-", *gone)).encode()
+    # where no run has left anything, the fence must not leave anything either
     script = f"[ -d {STATE} ] || exit 0\n{fenced(run, _PRUNE.format(state=STATE))}"
-    return _each(hosts, lambda host: _told(reach, host, script, data), at_once)
+    return _each(hosts, lambda host: _run(reach, host, script, data), at_once)
 
 
 def _each(hosts: Sequence[str], work: Callable[[str], object], at_once: int = 8) -> list[str]:
-    """Do it on each host, whatever becomes of it on the others; why it could not be done."""
+    """Do `work` on each host, also where it fails on others. Returns why it failed, in sentences."""
 
-    def one(host: str) -> str:
+    def attempt(host: str) -> str:
         try:
             work(host)
         except RemoteError as error:
@@ -106,7 +106,7 @@ def _each(hosts: Sequence[str], work: Callable[[str], object], at_once: int = 8)
         return ""
 
     with ThreadPoolExecutor(at_once) as pool:
-        return [said for said in pool.map(one, hosts) if said]
+        return [sentence for sentence in pool.map(attempt, hosts) if sentence]
 
 
 def _sentence(error: Exception) -> str:
@@ -114,27 +114,27 @@ def _sentence(error: Exception) -> str:
     return f"Not all hosts have a record of how this run ended: {text}" if isinstance(error, LockLost) else text
 
 
-def outlived(known: Sequence[Past], keep: int) -> tuple[str, list[str]]:
-    """Of the runs that the master knows: the oldest one to keep, "" for all, and the younger ones that go all the same.
+def outlived(known: Sequence[PastRun], keep: int) -> tuple[str, list[str]]:
+    """Of the runs that the master knows: the oldest one to keep ("": keep all), and the younger ones to remove all the same.
 
-    The newest `keep` that changed something stay, and as many of those that changed nothing: they push none of the others
-    out. What a rollback among these was to undo stays with it, and all since then, unless that was undone to its end. A run
-    that the master doesn't know stays elsewhere until it is older than all of these. Ids are times: they sort.
+    The newest `keep` runs that changed something are kept, and separately as many of those that changed nothing. If a rollback
+    among them did not complete, the run that it undoes is kept too, and all since then. A run that the master does not know is
+    kept elsewhere until it is older than all of these. Ids are times: they sort.
     """
     lasting = sorted((run for run in known if run.lasts), key=lambda run: run.id)
     idle = sorted(run.id for run in known if not run.lasts)
-    if len(lasting) < keep or any(run.unread for run in lasting[-keep:]):  # nobody knows what that one was to undo
+    if len(lasting) < keep or any(run.unread for run in lasting[-keep:]):  # which run that one undoes is unknown
         return "", idle[:-keep]
     return min([lasting[-keep].id, *_unfinished(lasting[-keep:], known)]), idle[:-keep]
 
 
-def _unfinished(some: Sequence[Past], known: Sequence[Past]) -> list[str]:
-    """The runs that `some` of these were to undo, where the last that was to undo them failed or went without a host."""
+def _unfinished(kept: Sequence[PastRun], known: Sequence[PastRun]) -> list[str]:
+    """The runs that rollbacks among `kept` undo, where the last rollback of that run failed or left out a host."""
     tries = {run.undoes: run for run in sorted(known, key=lambda run: run.id) if run.undoes}
-    asked = {run.undoes for run in some if run.undoes}
-    return [undone for undone in asked if tries[undone].code != 0 or tries[undone].without]
+    targets = {run.undoes for run in kept if run.undoes}
+    return [target for target in targets if tries[target].code != 0 or tries[target].without]
 
 
-def _told(reach: Reach, host: str, script: str, data: bytes = b"") -> str:
+def _run(reach: Reach, host: str, script: str, data: bytes = b"") -> str:
     reach.guard()
-    return reach.run_fenced(host, script, data, deadline=30.0, undone="what this run did can't be kept there: ")
+    return reach.run_fenced(host, script, data, deadline=30.0, undone="the record of this run can't be written there: ")

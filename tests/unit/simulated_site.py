@@ -27,7 +27,7 @@ from dws_on_csm.model.actions import Action, Delete, RunScript
 from dws_on_csm.model.snapshot import ABSENT, ObjectSnapshot, RollbackTarget
 from dws_on_csm.model.step import ApiLook, Facts, StepContext
 from dws_on_csm.runner import past_runs
-from dws_on_csm.runner.past_runs import Past
+from dws_on_csm.runner.past_runs import PastRun
 from dws_on_csm.stages.access import revoked_names
 from dws_on_csm.stages.dws import installed
 from dws_on_csm.stages.rollback import objects, unchanged
@@ -319,7 +319,7 @@ class Simulated:
 
     # --- rollback
 
-    def history(self) -> list[Past]:
+    def history(self) -> list[PastRun]:
         """The runs that the hosts know."""
         master: list[str] = []
         for run, record in self.on_master.items():
@@ -328,7 +328,7 @@ class Simulated:
             some = [json.loads(line) for line in record.get(".objects", ())]
             master += [f"step {run} {one['step']}" for one in some if "step" in one]
         there = [f"step {run} {step}" for run, record in self.on_controller.items() for step in record.get("step", ())]
-        told = past_runs.told(MASTER, {MASTER: master, CONTROLLER: there})
+        told = past_runs.from_records(MASTER, {MASTER: master, CONTROLLER: there})
         return past_runs.joined({}, told)
 
     def goal(self, run: str) -> RollbackTarget:

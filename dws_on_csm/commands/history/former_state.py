@@ -14,7 +14,7 @@ from dws_on_csm.commands.history.host_record import HostRecord
 from dws_on_csm.domain import names
 from dws_on_csm.kube import objects
 from dws_on_csm.model.snapshot import Dws, ObjectSnapshot
-from dws_on_csm.runner.past_runs import Past
+from dws_on_csm.runner.past_runs import PastRun
 from dws_on_csm.stages.access import revoked_names
 from dws_on_csm.stages.dws import installed, persistent_storage
 
@@ -68,7 +68,7 @@ class FormerState:
         return self.installed and self.replaced and not self.version
 
 
-def before_run(wanted: Past, runs: Sequence[Past], master: str, now: Mapping[str, Any]) -> FormerState:
+def before_run(wanted: PastRun, runs: Sequence[PastRun], master: str, now: Mapping[str, Any]) -> FormerState:
     """The state before the run `wanted`. `runs`: all runs; `now`: the present state (see installed.read).
 
     A run that did not read the state changed nothing of DWS: what the next run read was the state before it, too.

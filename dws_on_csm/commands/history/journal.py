@@ -13,7 +13,7 @@ from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import current
 from dws_on_csm.runner import journal, past_runs
 from dws_on_csm.runner.interrupt import read_only
-from dws_on_csm.runner.past_runs import Past
+from dws_on_csm.runner.past_runs import PastRun
 
 
 def show(site: Site, name: str, as_json: bool) -> int:
@@ -35,7 +35,7 @@ def show(site: Site, name: str, as_json: bool) -> int:
     return 0
 
 
-def _lines(runs: list[Past], name: str) -> Iterator[str]:
+def _lines(runs: list[PastRun], name: str) -> Iterator[str]:
     if not runs:
         yield "No run has changed anything on this site yet."
     yield from _text(runs)
@@ -50,7 +50,7 @@ def _lines(runs: list[Past], name: str) -> Iterator[str]:
     yield from _diffs(run)
 
 
-def _diffs(run: Past) -> Iterator[str]:
+def _diffs(run: PastRun) -> Iterator[str]:
     """What a run changed, as differences, where this machine made the run: its journal is here."""
     path = journal.RUNS / run.id / "journal.jsonl"
     for record in journal.read(path) if path.exists() else ():
@@ -60,7 +60,7 @@ def _diffs(run: Past) -> Iterator[str]:
             yield from (f"    ! {failure['meaning'] or failure['command']}" for failure in record["failures"])
 
 
-def _text(runs: list[Past]) -> Iterator[str]:
+def _text(runs: list[PastRun]) -> Iterator[str]:
     """The runs as lines for people."""
     for run in runs:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.at)) if run.at else "?"
@@ -70,7 +70,7 @@ def _text(runs: list[Past]) -> Iterator[str]:
         yield from (f"    cannot be read: {record}" for record in run.unread)
 
 
-def _undone_run(run: Past) -> str:
+def _undone_run(run: PastRun) -> str:
     """The run that a rollback undid, and the hosts on which it did not."""
     without = f", without {fold(sorted(run.without))}" if run.without else ""
     return f" of {run.undoes}{without}" if run.undoes else ""
@@ -81,14 +81,14 @@ UNKNOWN = "ended, with unknown result"
 RESULTS = {0: "done", 1: "failed", 3: "refused", 5: "not proven"}
 
 
-def _result(run: Past) -> str:
+def _result(run: PastRun) -> str:
     """How a run ended, in a word or two."""
     if run.code is None:  # a running one is known on the master, and to its operator
         return UNKNOWN if run.ended or run.task == "?" else INTERRUPTED
     return RESULTS.get(run.code, f"exit code {run.code}") if run.changes or run.code else "changed nothing"
 
 
-def _record(run: Past) -> dict[str, Any]:
+def _record(run: PastRun) -> dict[str, Any]:
     """The run as JSON's own types."""
     return {
         "event": "run",

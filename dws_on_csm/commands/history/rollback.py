@@ -20,7 +20,7 @@ from dws_on_csm.runner.connections import Sessions, connect_all, roles
 from dws_on_csm.runner.exit_codes import FAILED, REFUSED
 from dws_on_csm.runner.interrupt import read_only
 from dws_on_csm.runner.options import Options
-from dws_on_csm.runner.past_runs import Past
+from dws_on_csm.runner.past_runs import PastRun
 from dws_on_csm.runner.run import run
 from dws_on_csm.stages.access import revoked_names
 from dws_on_csm.stages.dws import foreign_objects, installed
@@ -56,9 +56,9 @@ def rollback(site: Site, name: str, options: Options) -> int:
     return run(former if goal.dws == "install" else site, procedure.stages(goal, site.slurm.conf), options)
 
 
-def _read(site: Site, name: str) -> tuple[Past, RollbackTarget, list[str]]:
+def _read(site: Site, name: str) -> tuple[PastRun, RollbackTarget, list[str]]:
     """The run, what to reach, and what stays as it is, in sentences. Raises CannotRollBack."""
-    hosts = [*past_runs.known(site), *site.hosts("compute")]
+    hosts = [*past_runs.recording_hosts(site), *site.hosts("compute")]
     sessions = connect_all(site, hosts)
     try:
         master = sessions.master(site.master.host.name)
@@ -87,7 +87,7 @@ def _read(site: Site, name: str) -> tuple[Past, RollbackTarget, list[str]]:
     return wanted, replace(goal, records=fingerprints, now=now), [*sentences, *unreadable]
 
 
-def half_removed_text(half: former_state.HalfRemoved, wanted: Past, runs: Sequence[Past]) -> str:
+def half_removed_text(half: former_state.HalfRemoved, wanted: PastRun, runs: Sequence[PastRun]) -> str:
     """Why nothing is rolled back where DWS was half removed, and which run to roll back instead."""
     text = (
         f"Nothing was rolled back. Before run {wanted.id}, DWS {half.version} was half removed: an undeploy had been "
@@ -100,7 +100,7 @@ def half_removed_text(half: former_state.HalfRemoved, wanted: Past, runs: Sequen
     return f"{text}{back} `invoke undeploy` removes DWS."
 
 
-def unreadable_records(runs: Sequence[Past], records: Mapping[str, HostRecord], first: str) -> list[str]:
+def unreadable_records(runs: Sequence[PastRun], records: Mapping[str, HostRecord], first: str) -> list[str]:
     """Unreadable records of the run `first` and later ones that a rollback does not need, in sentences.
 
     Raises CannotRollBack where it needs one: without that record a former state is unknown.
@@ -126,7 +126,7 @@ def unreadable_records(runs: Sequence[Past], records: Mapping[str, HostRecord], 
     return [f"A record of run {run} cannot be read, but is not needed: {name}." for run, name in sorted(unreadable)]
 
 
-def _choose(runs: Sequence[Past], name: str, site: Site) -> Past:
+def _choose(runs: Sequence[PastRun], name: str, site: Site) -> PastRun:
     """The run `name`, or the last that changed something and is not yet undone. Raises CannotRollBack."""
     by_id = {run.id: run for run in runs}
     if not name:
@@ -160,7 +160,7 @@ def _choose(runs: Sequence[Past], name: str, site: Site) -> Past:
 
 def _fingerprints(site: Site, sessions: Sessions, hosts: Sequence[Host]) -> dict[str, str]:
     """Host -> what all runs left there, as one word (see unchanged.records)."""
-    lines = past_runs.reading(site, sessions, _reachable(sessions, hosts), unchanged.records())
+    lines = past_runs.read_on(site, sessions, _reachable(sessions, hosts), unchanged.records())
     return {host: "".join(words) for host, words in lines.items()}
 
 
@@ -175,7 +175,7 @@ def _host_records(site: Site, sessions: Sessions, hosts: Sequence[Host], first: 
     lines: dict[str, list[str]] = {}
     for conf in (site.slurm.conf, ""):  # only a controller's slurm.conf decides anything
         some = [host for host in reachable if (host.name in controllers) == bool(conf)]
-        lines |= past_runs.reading(site, sessions, some, record_script(site, first, conf))
+        lines |= past_runs.read_on(site, sessions, some, record_script(site, first, conf))
     return {host: parse_host_record(own_lines(site, host, printed)) for host, printed in lines.items()}
 
 

@@ -12,7 +12,7 @@ from dws_on_csm.commands.history.host_record import HostRecord
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import certificates, names, slurm_conf
 from dws_on_csm.model.snapshot import ABSENT, FileSnapshot, ObjectSnapshot, RollbackTarget
-from dws_on_csm.runner.past_runs import Past
+from dws_on_csm.runner.past_runs import PastRun
 from dws_on_csm.stages.slurm import activate, plugin, slurmctld
 
 
@@ -27,8 +27,8 @@ class AccessNow:
 
 def target(
     site: Site,
-    wanted: Past,
-    runs: Sequence[Past],
+    wanted: PastRun,
+    runs: Sequence[PastRun],
     roles: Mapping[str, Sequence[str]],
     records: Mapping[str, HostRecord],
     now: Mapping[str, Any],

@@ -31,7 +31,7 @@ from dws_on_csm.model.events import Awaiting, Began, Done, Event, Failure, Line,
 from dws_on_csm.model.step import Finding
 from dws_on_csm.redaction import redact
 from dws_on_csm.runner import journal, run
-from dws_on_csm.runner.past_runs import Past
+from dws_on_csm.runner.past_runs import PastRun
 
 EVIL = [
     "\x1b[2Jgone",
@@ -183,7 +183,7 @@ def told(evil: str) -> dict[str, Callable[[], object]]:
         notes=(evil,),
         checks=1,
     )
-    run = Past(evil, evil, evil, 1.0, 1, evil, {evil: [evil]}, unread=[evil])
+    run = PastRun(evil, evil, evil, 1.0, 1, evil, {evil: [evil]}, unread=[evil])
     certificate = Status(evil, evil, evil, evil, evil, 1, evil, True, evil, evil, evil, evil, (Problem(evil, evil),))
     entry = Entry(at=1.0, source=evil, text=f"{evil}\n{evil}")
     return {

@@ -241,7 +241,7 @@ def test_a_record_on_a_host_that_is_none_is_told_as_one_that_cannot_be_read(reco
     """Nested too deeply, or begun at no time: the other runs are known all the same."""
     event = f'{{"event": "opened", "task": "x", "at": {record}}}'
     lines = [f"opened a {HEAD % 5}", f"opened b {record}", f"event c {event}"]
-    runs = past_runs.told("m", {"m": lines})
+    runs = past_runs.from_records("m", {"m": lines})
     assert (runs["a"].at, runs["a"].unread) == (5.0, [])
     assert runs["b"].unread and runs["c"].unread and runs["b"].at == runs["c"].at == 0.0
 

@@ -33,7 +33,7 @@ from dws_on_csm.model.step import ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.runner import past_runs, run, run_log
 from dws_on_csm.runner.journal import Journal
 from dws_on_csm.runner.options import Options
-from dws_on_csm.runner.past_runs import Past
+from dws_on_csm.runner.past_runs import PastRun
 from dws_on_csm.transport import known_hosts
 from tests.unit.conftest import LocalHost
 from tests.unit.small_disk import PAGE, Disk, small_disk
@@ -311,7 +311,7 @@ def test_a_journal_that_does_not_fit_on_the_master(host: LocalHost, disk: Disk) 
     )
     disk.leave(3)
     said = run_log.leave(reach, "run-1", "install", {"one": ["a.b"]}, text)
-    assert len(said) == 1 and "can't be kept there" in said[0] and "runs/run-1" in said[0]
+    assert len(said) == 1 and "can't be written there" in said[0] and "runs/run-1" in said[0]
     assert leftovers(disk.folder) == [] and not (disk.folder / "state/runs/run-1").exists()
     disk.room()
     assert past_runs.on_hosts(load(DEFAULT), Connected(host)) == {}  # type: ignore[arg-type]
@@ -378,8 +378,8 @@ def test_a_rollback_passes_over_what_does_not_matter(line: str, matters: bool) -
 
 def test_a_rollback_of_a_run_whose_begin_cannot_be_read(tmp_path: Path) -> None:
     """It names the record, and does not go back to a run before it in its place."""
-    whole = Past("1", changed={"one": ["a.b"]}, kept=True)
-    torn = Past("2", changed={"one": ["a.b"]}, unread=[f"{past_runs.OPENED}, on one"])
+    whole = PastRun("1", changed={"one": ["a.b"]}, kept=True)
+    torn = PastRun("2", changed={"one": ["a.b"]}, unread=[f"{past_runs.OPENED}, on one"])
     for name in ("", "2"):
         with pytest.raises(rollback.CannotRollBack, match=r"2.* record"):
             rollback._choose([whole, torn], name, load(DEFAULT))

@@ -23,7 +23,7 @@ from dws_on_csm.model.step import ShellLook, Stage, Step
 from dws_on_csm.runner import past_runs, run, run_log
 from dws_on_csm.runner.journal import Journal, identifier
 from dws_on_csm.runner.options import Options
-from dws_on_csm.runner.past_runs import Past
+from dws_on_csm.runner.past_runs import PastRun
 from tests.unit.conftest import Answer, LocalHost
 
 HOSTS = ("master", "ctl1", "ctl2")
@@ -89,10 +89,10 @@ def _kept(host: LocalHost) -> list[str]:
     return sorted({path.name for part in ("before", "runs") for path in (host.folder / "state" / part).glob("*")})
 
 
-def _history(hosts: Mapping[str, LocalHost]) -> dict[str, Past]:
-    known: dict[str, Past] = {}
+def _history(hosts: Mapping[str, LocalHost]) -> dict[str, PastRun]:
+    known: dict[str, PastRun] = {}
     for name, host in hosts.items():
-        past_runs.take(known, name, host.run(past_runs.script(), deadline=30.0).out.decode().splitlines())
+        past_runs.add_records(known, name, host.run(past_runs.script(), deadline=30.0).out.decode().splitlines())
     return known
 
 
@@ -156,7 +156,7 @@ def test_what_can_not_be_written_is_told(hosts: Mapping[str, LocalHost]) -> None
     """What could not be written on a host is said with its name, and the others have theirs."""
     (hosts["ctl1"].folder / "state").write_text("no folder")
     (said,) = run_log.leave(_reach(hosts), _id(2), "install", {"ctl1": ["slurm.conf"]}, b"")
-    assert said.startswith("ctl1: what this run did can't be kept")
+    assert said.startswith("ctl1: the record of this run can't be written")
     assert (hosts["master"].folder / "state" / "runs.log").exists()
 
 
@@ -288,7 +288,7 @@ class _Watched(LocalHost):
     def run(
         self, script: str, data: bytes = b"", *, deadline: float, line: Callable[[str], None] | None = None
     ) -> Answer:
-        if "runs.log" in script or 'rm -rf -- "$one"' in script:
+        if "runs.log" in script or 'rm -rf -- "$record"' in script:
             self.then()
             holder = self.folder / "state/lock/holder"
             self.holders.append(holder.read_text().splitlines()[2] if holder.exists() else "nobody")

@@ -38,7 +38,7 @@ from dws_on_csm.model.step import ApiLook, Check, Facts, Finding, Refused, Shell
 from dws_on_csm.runner import past_runs as runner_past_runs
 from dws_on_csm.runner import run as runner_run
 from dws_on_csm.runner.options import Options
-from dws_on_csm.runner.past_runs import Past
+from dws_on_csm.runner.past_runs import PastRun
 from dws_on_csm.stages.access import revoked_names
 from dws_on_csm.stages.dws import installed, persistent_storage
 from dws_on_csm.stages.rollback import files, objects, procedure, unchanged
@@ -57,11 +57,11 @@ def site(tmp_path: Path) -> Site:
 
 def past(
     run: str, undoes: str = "", code: int | None = 0, changed: bool = True, on: str = "m", without: str = ""
-) -> Past:
+) -> PastRun:
     """A run that changed something on each host of `on`, or not; a rollback may have left some out."""
     steps = {host: ["deploy.applied"] for host in on} if changed else {}
     out = frozenset(without)
-    return Past(
+    return PastRun(
         run, "rollback" if undoes else "install", code=code, changed=steps, undoes=undoes, kept=True, without=out
     )
 
@@ -87,7 +87,7 @@ def past(
         ([past("1", on="ab"), past("2", undoes="1"), past("3", undoes="2", without="b")], "1"),
     ],
 )
-def test_which_run(runs: Sequence[Past], chosen: str | None) -> None:
+def test_which_run(runs: Sequence[PastRun], chosen: str | None) -> None:
     """Unless told otherwise it is the last that changed something and is not undone on all hosts; a rollback that failed undid
     nothing, and one that left hosts out nothing there."""
     found = runner_past_runs.last(runs)
@@ -109,7 +109,7 @@ def test_a_run_writes_which_hosts_it_leaves_out(local_host: LocalHost, tmp_path:
         roles = {"master": (master,), "controller": tuple(answers), "submitter": ()}
         made = Run(run, narrowed, [], reach, lambda event: None, roles)
         assert runner_run._change(made, Options("rollback", undoes="r"), Display(lambda event: None)) == ""
-        told = runner_past_runs.told(
+        told = runner_past_runs.from_records(
             master, {master: local_host.run(runner_past_runs.script(), deadline=60).out.decode().splitlines()}
         )
         assert (told[run].without, told[run].undoes) == (frozenset(without), "r")
@@ -351,7 +351,7 @@ def test_what_a_controller_says_of_runs(line: str) -> None:
     """What a run was, what was there before it and how it ended, the master alone says: a controller adds no run."""
     head = {"run": "r1", "task": "install", "by": "me", "at": 1.0, "undoes": "", "installed": THERE}
     master = [f"opened r1 {json.dumps(head)}", 'event r1 {"event": "summary", "exit": 0, "message": "done"}']
-    told = runner_past_runs.told("m", {"c": [line, "step r1 plugin.lua"], "m": master})
+    told = runner_past_runs.from_records("m", {"c": [line, "step r1 plugin.lua"], "m": master})
     assert list(told) == ["r1"]
     run = told["r1"]
     assert (run.installed, run.task, run.code, run.changed) == (THERE, "install", 0, {"c": ["plugin.lua"]})
