@@ -68,7 +68,7 @@ def _with_one_other_byte(bundle: Path) -> Path:
 def test_a_damaged_bundle_is_refused_before_anything_is_touched(offline: Offline) -> None:
     """One byte is enough: exit code 3, the part is named, no run begins and no host has anything of it."""
     assert offline.damaged.code == 3
-    assert "bundle-damaged" in offline.damaged.err and f"checksums are wrong: {DAMAGED}\n" in offline.damaged.err
+    assert "bundle-damaged" in offline.damaged.err and f"wrong checksums: {DAMAGED}\n" in offline.damaged.err
     assert (offline.damaged.folder, offline.damaged.out, offline.touched) == (None, "", "")
 
 
