@@ -158,9 +158,9 @@ class Reader:
 
     def _mismatch(self, node: yaml.Node, rule: Rule) -> str:
         """The message for a value that the rule does not allow; suggests quotes where these are all that is missing."""
-        patterns = [part.get("pattern", ".*") for part in self._branches(rule) if "string" in _kinds(part)]
+        texts = [part for part in self._branches(rule) if "string" in _kinds(part)]
         plain = isinstance(node, yaml.ScalarNode) and _kind(node) not in ("string", "null")
-        if plain and any(re.fullmatch(pattern, node.value) for pattern in patterns):
+        if plain and any(_allowed(node.value, part) for part in texts):
             what = _WORDS.get(_kind(node), f"a {_kind(node)}")
             return f'expected a text, but YAML reads {node.value} as {what}: write "{node.value}"'
         return f"expected {self._expected(rule)}, not {_node_text(node)}"
