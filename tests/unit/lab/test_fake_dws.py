@@ -155,7 +155,7 @@ def test_change_is_refused(cluster: Cluster, spec: str, reason: str) -> None:
 
 
 def test_a_held_workflow_waits_until_it_is_released(cluster: Cluster, hold: None) -> None:
-    """While the ConfigMap lab-hold names a state, a Workflow stays there in DriverWait; afterwards it goes on."""
+    """While the ConfigMap lab-hold names a state, a Workflow stays there in DriverWait; afterwards it continues."""
     held(cluster, Setup="for a test")
     assert create(cluster, "held").returncode == 0
     cluster.until("held", "Proposal", "Completed")
@@ -247,7 +247,7 @@ def test_a_refused_workflow_refuses_the_job(cluster: Cluster, tmp_path: Path) ->
 
 
 def test_a_double_quote_in_a_directive_refuses_the_job(cluster: Cluster, tmp_path: Path) -> None:
-    """As with the true plugin, a #DW line with a double quote in it is refused with what kubectl says of the YAML."""
+    """As with the real plugin, a #DW line with a double quote is refused, with kubectl's message about the YAML."""
     done = submit(cluster, tmp_path, "15", '#DW jobdw name="x"')
     assert done.stdout.startswith("-1")
     assert "yaml" in done.stdout
@@ -268,7 +268,7 @@ def test_the_plugin_reports_a_failed_driver(cluster: Cluster, tmp_path: Path, ho
 
 
 def test_hooks_are_those_of_the_true_plugin() -> None:
-    """The plugin has the hooks that Slurm 23.02 asks for, and not the two that 24.05 wants on top."""
+    """The plugin has the hooks that Slurm 23.02 asks for, but not the two additional hooks of 24.05."""
     early = ["job_process", "pools", "setup", "data_in", "real_size", "paths", "pre_run"]
     late = ["post_run", "data_out", "job_teardown", "get_status"]
     found = re.findall(r"^function slurm_bb_(\w+)", PLUGIN.read_text(), re.MULTILINE)

@@ -14,7 +14,7 @@ MAIN = 'package main\n\nvar said = "unset"\n\nfunc main() { println(said) }\n'
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A module of one program, and a cache of its own; Go keeps its, or each test would compile Go's own packages anew."""
+    """A module of one program, with its own cache. Go's cache is shared: otherwise each test would compile Go's packages again."""
     kept = subprocess.run([str(go_builds.go()), "env", "GOCACHE"], capture_output=True, text=True, check=True).stdout
     monkeypatch.setenv("GOCACHE", kept.strip())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -57,7 +57,7 @@ def test_a_build_that_fails_ends_with_the_compilers_words_and_leaves_nothing(mod
 
 
 def test_a_temporary_folder_that_is_gone_does_not_matter(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """$TMPDIR and $GOFLAGS of whoever runs the lab don't decide whether a build works."""
+    """A build works whatever $TMPDIR and $GOFLAGS the caller has."""
     monkeypatch.setenv("TMPDIR", "/nonexistent")
     monkeypatch.setenv("GOFLAGS", "-mod=vendor")
     assert go_builds.go_program("hello", module, ".", announce=lambda text: None).is_file()
@@ -118,7 +118,7 @@ spec:
 
 @pytest.mark.parametrize(("v1alpha3", "versions"), [(True, ["v1alpha3", "v1"]), (False, ["v1"])])
 def test_a_charts_crd_is_filled_in_for_the_cluster(tmp_path: Path, v1alpha3: bool, versions: list[str]) -> None:
-    """No template expression is left, prose goes but a field called description stays, old versions go when asked."""
+    """No template expression remains. Prose is removed, but a field description stays. Old versions go on request."""
     (tmp_path / "crd.yaml").write_text(TEMPLATE)
     crd = certmanager.fitted(tmp_path / "crd.yaml", v1alpha3)
     assert "{{" not in str(crd)

@@ -64,7 +64,7 @@ def test_every_part_of_an_archive_has_the_size_and_checksum_that_point_to_it(arc
 
 
 def test_an_archive_carries_its_name_for_podman_and_for_containerd(archive: Path) -> None:
-    """Both annotations name the image in full, or else an import would leave it nameless."""
+    """Both annotations name the image in full, or an import would give it no name."""
     entry, _, _ = walk(archive)
     assert entry["annotations"]["org.opencontainers.image.ref.name"] == NAME
     assert entry["annotations"]["io.containerd.image.name"] == NAME
@@ -92,7 +92,7 @@ def test_a_layer_keeps_contents_and_execute_bits_and_belongs_to_root(archive: Pa
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path: Path, archive: Path, program: Path) -> None:
-    """Neither the order of the files, nor when and by whom they were made, shows in an archive."""
+    """An archive does not depend on the order, times or owners of its files."""
     program.touch()
     files = {"/etc/ssl/certs/ca-certificates.crt": tmp_path / "certificates", "/bin/program": program}
     images.archive(tmp_path / "again.tar", NAME, files, ["/bin/program", "serve"], user=4321)
@@ -100,7 +100,7 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path, archive: Path, progr
 
 
 def test_other_contents_give_another_digest(tmp_path: Path, archive: Path, program: Path) -> None:
-    """An image is known by what is in it."""
+    """An image's digest depends on its content."""
     program.write_bytes(b"\x7fELF and something else")
     images.archive(tmp_path / "other.tar", NAME, {"/bin/program": program}, ["/bin/program"])
     assert images.digest(tmp_path / "other.tar") != images.digest(archive)

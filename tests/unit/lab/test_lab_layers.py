@@ -52,7 +52,7 @@ def test_a_layers_file_hides_the_roots(layer: Layer) -> None:
 
 
 def test_an_unknown_blank_is_an_error() -> None:
-    """A template that names a value nobody gives fails instead of being written with a hole."""
+    """A template with a value that is missing fails, and is not written."""
     assert fill("user@kubernetes at @ADDRESS@", {"ADDRESS": "10.77.7.11"}) == "user@kubernetes at 10.77.7.11"
     with pytest.raises(KeyError, match="MASTER"):
         fill("server: @MASTER@", {})
@@ -132,7 +132,7 @@ def access_folder(lab: Lab) -> None:
 
 
 def test_keys_are_made_once(lab: Lab) -> None:
-    """A second look at the lab's keys and passwords gives the same ones, in files of root's alone."""
+    """The lab's keys and passwords stay the same when read again, in files that only root can read."""
     first = (keys.password(lab, "registry"), keys.ssh_key(lab), keys.authority(lab).crt)
     assert (keys.password(lab, "registry"), keys.ssh_key(lab), keys.authority(lab).crt) == first
     assert mode(lab.state / "secrets/registry") == mode(lab.state / "ca/ca.key") == 0o600
@@ -146,7 +146,7 @@ def test_hosts_know_each_other_and_the_world(lab: Lab) -> None:
 
 
 def test_an_unknown_host_is_named_with_those_there_are(lab: Lab) -> None:
-    """Asking for a host that the lab lacks says which it has."""
+    """The error for an unknown host lists the lab's hosts."""
     with pytest.raises(KeyError, match=r"ncn-m009.*ncn-m001"):
         lab.host("ncn-m009")
 

@@ -31,7 +31,7 @@ def test_the_default_lab_lies_in_dot_lab(checkout: Path) -> None:
 
 @pytest.mark.parametrize("name", ["Two", "a/b", "-x", "a" * 21, "a b"])
 def test_a_bad_name_is_refused(checkout: Path, name: str) -> None:
-    """A name that would not do for a folder and a device is refused with what would."""
+    """A name that cannot be a folder and a device is refused, with the rule."""
     with pytest.raises(ValueError, match="lowercase letters"):
         registry.folder(name)
 
@@ -68,7 +68,7 @@ def test_a_lab_whose_network_another_has_touches_nothing_of_it(checkout: Path, m
 
 
 def test_a_lab_without_its_folder_is_found_again(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lab whose folder was taken away while its hosts ran is taken up again under the same index."""
+    """A lab whose folder was removed while its hosts ran gets the same index again."""
     monkeypatch.setattr(network, "owners", lambda: {9: str(checkout / ".lab-x")})
     lost = registry.lost("x")
     assert lost is not None
@@ -79,7 +79,7 @@ def test_a_lab_without_its_folder_is_found_again(checkout: Path, monkeypatch: py
 def test_a_network_that_another_checkout_took_meanwhile_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two labs that chose the same network at the same time: the second one is told, and takes nothing away."""
+    """If two labs chose the same network at the same time, the second one gets an error, and removes nothing."""
     monkeypatch.setattr(network, "owners", lambda: {9: "/elsewhere/.lab"})
     monkeypatch.setattr(network, "remove", lambda lab: pytest.fail("a network of another lab's was taken away"))
     with pytest.raises(RuntimeError, match=r"network of /elsewhere/\.lab: lab\.down and lab\.up"):
@@ -87,7 +87,7 @@ def test_a_network_that_another_checkout_took_meanwhile_is_left_alone(
 
 
 def test_options_are_kept_and_no_others_taken(checkout: Path) -> None:
-    """A lab remembers its options; up without options takes it as it is, up with others is refused with the fix."""
+    """A lab remembers its options; up without options uses them, up with other options is refused with the fix."""
     options = Options(dws_repo=Path("/srv/dws"), images=(("ghcr.io/x/dws:1", Path("/srv/dws.tar")),), old_api=False)
     made = registry.create("true", options)
     assert made.options == registry.create("true", Options()).options == options
@@ -96,13 +96,13 @@ def test_options_are_kept_and_no_others_taken(checkout: Path) -> None:
 
 
 def test_a_missing_lab_is_said_with_the_fix(checkout: Path) -> None:
-    """Asking for a lab that is not there says how to make it."""
+    """The error for a lab that does not exist says how to make it."""
     with pytest.raises(LookupError, match=r"invoke lab\.up --name two"):
         registry.existing("two")
 
 
 def test_all_that_is_missing_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with several shortcomings hears of all of them in one error, each with its fix."""
+    """All problems of a machine are in one error, each with its fix."""
     monkeypatch.setattr(requirements, "PACKAGES", {})
     monkeypatch.setattr(requirements, "MEMORY", 1 << 60)
     monkeypatch.setattr(requirements, "DISK_STATE", 1 << 60)
@@ -117,7 +117,7 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path, monkeypatch: pytest
 
 
 def test_only_root_makes_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody else than root is told so before anything is tried."""
+    """Without root, the error says so before anything is tried."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(requirements.NeedsError, match="run this as root"):
         requirements.meet(Lab("x", tmp_path, 3), lambda text: None)
@@ -157,7 +157,7 @@ def test_an_image_option_is_taken_apart() -> None:
     [(KeyError("no host x"), "no host x"), (ExceptionGroup("several", [ValueError("a"), ValueError("b")]), "b")],
 )
 def test_errors_are_shown_without_a_traceback(error: Exception, said: str) -> None:
-    """A known error ends a task with its text alone, several errors with all of theirs."""
+    """A known error ends a task with only its text; several errors with all their texts."""
     with pytest.raises(Exit, match=said), tasks.errors("lab.up"):
         raise error
 

@@ -64,7 +64,7 @@ def test_only_the_backup_waits_for_the_primary(layers: dict[str, Path]) -> None:
 
 
 def test_the_configuration_asks_for_no_burst_buffer(layers: dict[str, Path]) -> None:
-    """A pristine site is one without DWS: the product is what adds that line."""
+    """A new site is one without DWS: only the product adds that line."""
     text = "".join(path.read_text() for path in (layers["slurmctl1"] / "etc/slurm").iterdir())
     assert "burst" not in text.lower()
 
@@ -79,7 +79,7 @@ def test_what_a_root_has_in_etc_slurm_goes_before_ours(tmp_path: Path) -> None:
 
 
 def test_a_root_without_munge_is_refused_by_name(tmp_path: Path) -> None:
-    """Another root than ours may be anything: what it lacks is said."""
+    """If a given root lacks something, the error names it."""
     with pytest.raises(LookupError, match=r"no account munge in .*/root/etc/passwd"):
         written(lab_over(tmp_path, "root:x:0:0:root:/root:/bin/bash\n"))
 

@@ -22,7 +22,7 @@ def lab(tmp_path: Path) -> Lab:
 
 
 def test_only_a_lab_with_the_pod_lacks_the_controllers_hosts(lab: Lab) -> None:
-    """With the pod neither controller is a host, and slurm.conf's SlurmctldHost is the worker; else as ever."""
+    """With the pod neither controller is a host, and slurm.conf's SlurmctldHost is the worker; otherwise nothing changes."""
     plain = Lab("test", lab.state, 3)
     gone = {host.name for host in plain.hosts} - {host.name for host in lab.hosts}
     assert gone == {"slurmctl1", "slurmctl2"}
@@ -41,7 +41,7 @@ def test_a_lab_remembers_that_it_has_the_pod(tmp_path: Path, monkeypatch: pytest
 def test_the_demo_leaves_a_lab_with_the_pod_alone(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The demo logs in to slurmctl1: where that is a pod it says what to do, and boots nothing."""
+    """The demo logs in to slurmctl1. If slurmctld runs in a pod, it says what to do and boots nothing."""
     monkeypatch.setattr(registry, "create", lambda name, options: lab)
     monkeypatch.setattr(lifecycle, "up", lambda lab, announce: pytest.fail("the lab was booted"))
     assert demo.demo() == 2
@@ -76,7 +76,7 @@ def applied(lab: Lab, kind: str) -> dict[str, Any]:
 
 
 def test_in_the_pod_slurmctld_has_no_log_file(lab: Lab) -> None:
-    """Its log is the container's output: a SlurmctldLogFile would take it away from kubectl logs."""
+    """Its log is the container's output: with a SlurmctldLogFile, kubectl logs would be empty."""
     lines = slurm.configuration(lab)["slurm.conf"].splitlines()
     settings = dict(line.split("#")[0].split("=", 1) for line in lines if "=" in line.split("#")[0])
     assert settings["SlurmctldHost"].strip() == "ncn-w001"
@@ -128,7 +128,7 @@ RAN = {"running": {"startedAt": "2026-01-01T11:59:59Z"}}
     ],
 )
 def test_a_pod_is_well_when_it_is_ready_since_the_boot(pods: list[dict[str, Any]], problem: str) -> None:
-    """One pod that does not go, its container Ready and started after the hosts were: else it is said what is wrong."""
+    """One pod that is not being deleted, its container Ready and started after the hosts: otherwise the problem is named."""
     said = slurm_pod.judge(pods, SINCE)
     assert problem in said
     assert bool(said) is bool(problem)

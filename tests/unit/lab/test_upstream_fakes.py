@@ -86,7 +86,7 @@ def test_the_same_files_make_the_same_commits(site: str, tmp_path: Path) -> None
 
 
 def test_a_given_repository_takes_the_place_of_ours(tmp_path: Path) -> None:
-    """A true repository is served with its branches and tags, and nothing in it tells where it came from."""
+    """A real repository is served with its branches and tags, and does not show where it came from."""
     upstream_fakes.plugin_history(tmp_path / "true")
     git(tmp_path / "true", "tag", "v9")
     upstream_fakes.repositories(tmp_path / "web", plugin=tmp_path / "true")
@@ -116,7 +116,7 @@ def test_undeploy_deletes_all_but_the_namespace(clone: Path) -> None:
 
 
 def test_v0_0_19_deploys_the_image_of_0_0_18_with_the_csm_overlay(clone: Path) -> None:
-    """At v0.0.19 the csm overlay keeps the tag of its own manifests, as upstream's does; IMAGE_TAG_BASE mends it."""
+    """At v0.0.19 the csm overlay keeps the tag of its own manifests, as upstream's does; IMAGE_TAG_BASE corrects it."""
     git(clone, "checkout", "-q", "v0.0.19")
     assert make(clone, "deploy", "OVERLAY=csm").returncode == 0
     assert "registry.local/dws:0.0.18" in deployed_images(clone)
@@ -154,7 +154,7 @@ def test_without_tags_the_commit_is_the_version(clone: Path) -> None:
 
 
 def test_without_git_there_is_no_version(clone: Path) -> None:
-    """A tree without .git can't be deployed: git-version-gen has no version and no fallback."""
+    """A tree without .git cannot be deployed: git-version-gen has no version and no fallback."""
     (clone / ".git").rename(clone.parent / "away")
     done = make(clone, "deploy", "OVERLAY=csm")
     assert done.returncode == 2
