@@ -1,6 +1,6 @@
-# The repository with $tag as $clone, from the first of $sources that has it: URLs, and paths of git bundles on this host; with
-# $commit, if there is one, from the first whose tag is that. Behind as.sh, via.sh and git.sh.
-# Cloned aside and renamed: a clone that was cut off never looks like a whole one.
+# Clones the repository with $tag into $clone, from the first of $sources that has the tag (at $commit, if that is set). Sources
+# are URLs, and paths of git bundles on this host. Goes after as.sh, via.sh and git.sh.
+# It clones into another folder and renames that: an interrupted clone never looks like a complete one.
 eval "set -- $sources"
 get() { # SOURCE
     rm -rf -- "$clone.part"
@@ -21,7 +21,7 @@ for source; do
         mv -- "$clone.part" "$clone"
         exit 0
     fi
-    # git doesn't always say so, and what it wrote goes away now; on the stream that git complains on, to stand behind that
+    # git does not always report it, and its files are removed now; on stderr, so that it comes after git's own message
     left=$(df -Pk -- "${clone%/*}" | awk 'NR == 2 {print $4}')
     [ "$left" -gt 1024 ] || printf '%s\n' "No space left below ${clone%/*}" >&2
 done

@@ -1,7 +1,6 @@
-# Closes DWS, behind the text of domain/dws_objects.py: the API server refuses new objects of its kinds from now on, with
-# words. It ends
-# when that holds. Nobody opens DWS here: whoever calls this does, however it ends.
-# What is wrong it prints, and ends with exit code 1: somebody did not answer, or new objects are still admitted.
+# Closes DWS: from now on the API server rejects new objects of its kinds, with a message. Goes after the text of
+# domain/dws_objects.py. It returns once DWS is closed. The caller reopens DWS, however this ends.
+# It prints a failure and ends with exit code 1: a server did not respond, or new objects are still accepted.
 
 import json
 import subprocess
@@ -15,12 +14,12 @@ def close(closing):
     """`closing`: the configuration that closes DWS."""
     kubectl(["apply", "--filename", "-"], json.dumps(closing))
     wait_closed(closing["webhooks"][0]["name"])
-    # each API server hears of it for itself, and nothing says when the last of them has
+    # each API server learns of it separately, and nothing says when the last of them has
     time.sleep(TIMES["known"])
 
 
 def wait_closed(webhook):
-    """Returns once a new object is refused for our sake. Where no kind is left that shows it, DWS is as good as gone."""
+    """Return once a new object is rejected by our webhook. Where no kind is left to try it with, DWS is almost removed."""
     there = crds()
     kind = next((plural for plural in ("computes", "dwdirectiverules") if plural in there), None)
     if kind is None:
@@ -30,13 +29,13 @@ def wait_closed(webhook):
         "kind": there[kind]["spec"]["names"]["kind"],
         "metadata": {"name": "dws-on-csm-closed", "namespace": "default"},
     }
-    ends = time.monotonic() + TIMES["closed"]
+    deadline_at = time.monotonic() + TIMES["closed"]
     while True:
         done = call(["create", "--dry-run=server", "--filename", "-"], json.dumps(trial))
         if webhook in done.stderr:
             return
-        if time.monotonic() > ends:
-            print("DWS could not be closed: {}".format(done.stderr.strip() or "new objects are still admitted"))
+        if time.monotonic() > deadline_at:
+            print("DWS cannot be closed: {}".format(done.stderr.strip() or "its API still accepts new objects"))
             sys.exit(1)
         time.sleep(0.2)
 
@@ -49,10 +48,10 @@ def crds():
 
 
 def version(crd):
-    """The version in which objects are stored, where it is served: no webhook has to convert them then."""
+    """The version in which objects are stored if it is served, because no webhook has to convert them then; else another one."""
     versions = sorted((v for v in crd["spec"]["versions"] if v["served"]), key=lambda v: not v["storage"])
     if not versions:
-        print("CRD {} serves no version, so nobody can say what it holds".format(crd["metadata"]["name"]))
+        print("CRD {} serves no version, so its objects cannot be listed".format(crd["metadata"]["name"]))
         sys.exit(1)
     return versions[0]["name"]
 
@@ -77,5 +76,5 @@ def call(words, feed):
             timeout=2 * TIMES["answer"],
         )
     except subprocess.TimeoutExpired:
-        print("kubectl {}: no answer within {} s".format(" ".join(words), 2 * TIMES["answer"]))
+        print("kubectl {} timed out after {} s".format(" ".join(words), 2 * TIMES["answer"]))
         sys.exit(1)

@@ -1,8 +1,7 @@
-# What objects of DWS own in other API groups, behind the text of domain/dws_objects.py. Kubernetes' garbage collector
-# deletes it when
-# they go, also where they come back a moment later: they have another uid then.
-# Of each kind that can be listed and deleted the metadata of all objects is read, in pages, through a `kubectl proxy` of our own:
-# kubectl itself can't ask for less than whole objects, with all that is in a Secret.
+# Finds the objects of other API groups that objects of DWS own. Goes after the text of domain/dws_objects.py. Kubernetes' garbage
+# collector deletes them together with their owners, also where these are created again a moment later: with another uid.
+# It reads the metadata of all objects of each kind that can be listed and deleted, in pages, through a `kubectl proxy` of its
+# own: kubectl itself can only ask for complete objects, with the content of Secrets.
 
 import contextlib
 import ctypes
@@ -29,7 +28,7 @@ CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 class Silent(Exception):
-    """The API server did not say it; `status` is what it answered with (0: nothing)."""
+    """The API server did not give the answer; `status` is its HTTP status (0: no response)."""
 
     def __init__(self, status, text):
         super().__init__(text)
@@ -51,12 +50,12 @@ class Local(http.client.HTTPConnection):
 
 @contextlib.contextmanager
 def api():
-    """The API server, as long as this lasts: a function of a path that says what is there. The folder is root's alone."""
+    """A function that returns the API server's answer for a path, for as long as this lasts. Only root can enter its folder."""
     folder = tempfile.mkdtemp(prefix="dws-on-csm-", dir="/run" if os.access("/run", os.W_OK) else None)
     path, child = folder + "/api", None
 
     def leave(number, frame):
-        # whoever waits for an answer then has it at once
+        # ends a wait for an answer at once
         if child:
             child.kill()
         sys.exit(128 + number)
@@ -89,12 +88,12 @@ def wait_served(path, child, said):
             trial.connect(path)
             return
         if child.poll() is not None or time.time() > ends:
-            raise Silent(0, "kubectl proxy did not start: {}".format(said.read_text(errors="replace")[:500].strip()))
+            raise Silent(0, "kubectl proxy does not start: {}".format(said.read_text(errors="replace")[:500].strip()))
         time.sleep(0.02)
 
 
 def ask(path, asked, accept):
-    """What the API server has at a path, from JSON; None where nothing is. What it puts off is asked again. Raises Silent."""
+    """The API server's JSON answer for a path; None where nothing is. Asks again where the server is busy. Raises Silent."""
     ends = time.time() + SECONDS["busy"]
     while True:
         status, later, text = answered(path, asked, accept)
@@ -108,9 +107,9 @@ def ask(path, asked, accept):
     try:
         found = json.loads(text.decode())
     except ValueError as error:
-        raise Silent(status, f"{asked}: the answer is no JSON, or has more than {LARGEST} bytes") from error
+        raise Silent(status, f"{asked}: the answer is not JSON, or has more than {LARGEST} bytes") from error
     if not isinstance(found, dict):
-        raise Silent(status, f"{asked}: the answer is no object")
+        raise Silent(status, f"{asked}: the answer is not a JSON object")
     return found
 
 
@@ -136,7 +135,10 @@ def listed(get, path, accept=METADATA):
         except Silent as error:
             if error.status != 410 or not after:
                 raise
-            after, limit = "", 0  # the pages are too old to be gone on with: all at once, also what was seen before
+            after, limit = (
+                "",
+                0,
+            )  # the rest of the pages has expired: ask for all objects at once, also for those seen already
             continue
         if answer is None:
             return
@@ -147,11 +149,11 @@ def listed(get, path, accept=METADATA):
     raise Silent(0, f"{path}: more than {PAGES} pages")
 
 
-# --- what there is
+# --- objects and kinds
 
 
 def of_dws(get):
-    """What DWS's kinds hold, by plural, each in the version in which it is stored where that is served."""
+    """The objects of DWS's kinds by plural, in the version in which they are stored where that is served."""
     served = [get("/apis/" + one["groupVersion"]) or {} for one in (get("/apis/" + GROUP) or {}).get("versions") or []]
     plurals = {one["name"].partition("/")[0] for some in served for one in some.get("resources") or []}
     found = {}
@@ -187,8 +189,8 @@ def kinds_of(get, group, version):
 
 
 def known_to_be_down(get, group, version):
-    """Whether another server than Kubernetes' own serves it, and Kubernetes says itself that it is not available: the garbage
-    collector can't reach what is in it either, as long as that is so."""
+    """Whether another server than Kubernetes' own serves it, and Kubernetes reports that server as not available: meanwhile the
+    garbage collector cannot delete its objects either."""
     service = get(f"{APISERVICES}/{version}.{group}") or {}
     states = (service.get("status") or {}).get("conditions") or []
     up = any(one["type"] == "Available" and one["status"] == "True" for one in states)
@@ -196,7 +198,7 @@ def known_to_be_down(get, group, version):
 
 
 def side_by_side(work, places):
-    """What `work` makes of each of `places`, or the Silent in which that ended."""
+    """The result of `work` for each of `places`, or the Silent that it raised."""
 
     def tried(place):
         try:
@@ -209,7 +211,7 @@ def side_by_side(work, places):
 
 
 def discovered(get):
-    """The kinds of all groups, each as kinds_of has it in all versions that serve it; and what can't be said: see dependents."""
+    """The kinds of all groups, each as kinds_of has it in all its versions; and what could not be checked: see dependents."""
     places = [(group, version) for group, versions in versions_of_all(get) for version in versions]
     every = side_by_side(lambda group, version: list(kinds_of(get, group, version)), places)
     kinds, unasked = {}, []
@@ -224,7 +226,7 @@ def discovered(get):
 
 
 def with_owners(get, *kind):
-    """Of the objects of a kind those that name an owner, as `dependents` has them. Raises Silent where no version is listed."""
+    """The objects of a kind that name an owner, as `dependents` returns them. Raises Silent where no version can be listed."""
     for number, (name_, _, path, resource) in enumerate(kind):
         try:
             found = [one for one in listed(get, path) if one["metadata"].get("ownerReferences")]
@@ -248,12 +250,12 @@ def with_owners(get, *kind):
 
 
 def dependents(get, ends):
-    """What Kubernetes deletes together with the objects `ends` (see dws_objects.removed_with_dws), and what could not be looked at.
+    """The objects that Kubernetes deletes together with `ends` (see dws_objects.removed_with_dws), and what went unchecked.
 
-    Of each that one of them owns: kind, name, uid, created, owner (its label), under (the uids of its owners among them), others
-    (its other owners), resource (as kubectl calls its kind), more (what it owns itself, at whatever remove, by label). An object
-    that has another owner as well may stay in truth; whoever is told of it can say so.
-    Of what could not be looked at: what, why, down (Kubernetes says itself that it is not available).
+    For each object that one of them owns: kind, name, uid, created, owner (its label), under (the uids of its owners among them),
+    others (its other owners), resource (kubectl's name of its kind), more (labels of all that it owns itself, also indirectly).
+    An object that has another owner as well may in fact stay; the administrator who reads the report can decide that.
+    For what could not be checked: what, why, down (Kubernetes reports that it is not available).
     """
     if not ends:
         return [], []
@@ -296,13 +298,13 @@ def told_of(one, below_it, ends):
 
 
 def look_for_owned(dying):
-    """Prints what objects of DWS own, see `dependents`, as JSON; and of each whether it belongs to data of users."""
+    """Print the objects that objects of DWS own as JSON, see `dependents`; for each whether it belongs to data of users."""
     try:
         with api() as get:
             kinds = of_dws(get)
             found, unasked = dependents(get, removed_with_dws(kinds, dying))
     except Silent as error:
-        sys.exit(f"the API server does not say what objects of DWS own: {error}")
+        sys.exit(f"the API server did not list the objects that objects of DWS own: {error}")
     stored = below(kinds, {one["uid"] for one in data(kinds)})
     owned_ = [dict(one, data=bool(stored.intersection(one["under"]))) for one in found]
     print(json.dumps({"owned": owned_, "unasked": unasked}))

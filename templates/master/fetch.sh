@@ -1,4 +1,4 @@
-# $tag checked out in $clone, which is there; where it lacks the tag, from the first of $sources that has it, as in clone.sh.
+# Checks $tag out in $clone, which exists; if it lacks the tag, fetches it from the first of $sources that has it, as in clone.sh.
 eval "set -- $sources"
 rm -f -- "$clone/.git/index.lock" # of a git that was killed
 for source; do

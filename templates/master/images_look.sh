@@ -1,5 +1,5 @@
-# What the registry has of each of $images: "IMAGE MANIFEST HTTP-CODE" a line, the manifest in one line; then what was pushed.
-# Without $images, before the manifests were read: those that were pushed the last time, mostly the same ones.
+# Prints a line "image IMAGE MANIFEST HTTP-CODE" for each of $images, with the registry's manifest; then "pushed IMAGE DIGEST".
+# $images is empty before DWS's manifests were read: then for the images that were pushed the last time, mostly the same ones.
 login=$(credential curl) || exit 1
 [ -n "$images" ] || images=$(cut -d' ' -f1 "$record" 2>/dev/null) || true
 accept='Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json'

@@ -1,6 +1,6 @@
-# Bring images to the registry, side by side. Behind this come lines "start IMAGE DIGEST KNOWN SOURCE...", with the digest of the
-# configuration that the registry has of it or a word, the digest of the one that is wanted as far as it is known, and then "finish".
-# Another image under that name goes only where the wanted one was known: then somebody was asked. A source is a name, or the path of an archive.
+# Copies images to the registry, in parallel. Lines "start IMAGE DIGEST KNOWN SOURCE..." and then "finish" follow it. DIGEST is of
+# the image's configuration in the registry, or a word; KNOWN is the digest of the wanted one, if known. Another image under that
+# name is replaced only where KNOWN is a digest: then somebody confirmed it. A SOURCE is a name, or the path of an archive.
 work=$(mktemp -d)
 vanishing "$work"
 started=
@@ -18,15 +18,15 @@ bring() {
         if digest=$(via podman pull --quiet -- "$(transport "$source")$source"); then break; fi
     done
     if [ -z "$digest" ]; then
-        printf '%s\n' "no source has $image: $*"
+        printf '%s\n' "none of these sources has $image: $*"
         return 1
     fi
     digest=sha256:$(printf '%s\n' "$digest" | tail -n 1)
     if [ "$digest" = "$there" ]; then
         printf '%s\n' "the registry has $image already"
     elif case $there,$known in sha256:*,sha256:*) false ;; sha256:*) ;; *) false ;; esac; then
-        printf '%s\n' "the registry has another image as $image, $there, which this tool did not push; $digest is wanted." \
-            "It was not replaced. Run the same command again: it asks before it replaces that image (or give --yes)."
+        printf '%s\n' "the registry has another image as $image: $there, which this tool did not push; $digest is wanted." \
+            "It was not replaced. Run the same command again: it prompts before it replaces that image (or pass --yes)."
         asked=0
     else
         podman tag -- "${digest#sha256:}" "$image"

@@ -1,11 +1,11 @@
-# The last look before DWS goes, behind the texts of domain/dws_objects.py, closing.py and dependents.py: whether all that it
-# holds may go, and what is kept of it. It closes DWS first, looks, writes what is kept, and deletes that as it was
-# written; what is in the way it prints.
-# python3 -c TEXT look SAVED PENDING: the file for what is kept, and the one of what is still to be put back, of earlier runs too.
-# On its standard input: {"closing": the configuration that closes DWS, "own": labels of what DWS's manifests have,
-# "common": an API version, "accept": names of findings that this site lives with}.
-# python3 -c TEXT back PENDING: what is kept is there again, since DWS stays.
-# Exit code 3: something is there that must not go. 1: somebody did not answer.
+# The last check before DWS is removed: whether all its objects may be deleted, and which of them are preserved. Goes after the
+# texts of domain/dws_objects.py, closing.py and dependents.py. It closes DWS, checks, saves the objects to preserve, and deletes
+# them exactly as saved; it prints what prevents the removal.
+# python3 -c TEXT look SAVED PENDING: the file of saved objects, and the file of all objects to put back, also of earlier runs.
+# On its standard input: {"closing": the configuration that closes DWS, "own": labels of the objects in DWS's manifests,
+# "common": an API version, "accept": names of findings that this site accepts}.
+# python3 -c TEXT back PENDING: put the preserved objects back, because DWS stays.
+# Exit code 3: an object must not be deleted. 1: a server did not respond.
 
 import os
 import pathlib
@@ -13,39 +13,39 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 IDLE = ("clientmounts", "servers")
-"""Kinds whose objects hold nothing at one moment, and data of users at the next: by a change, which is open to all meanwhile."""
+"""Kinds whose objects may hold no data now and data of users a moment later: they can be changed while this runs."""
 
 BACK = 20
-"""Seconds for putting back what was deleted."""
+"""Seconds for putting back the deleted objects."""
 
 TRIES = 10
-"""How often all is looked at again, where somebody goes on changing what is to go."""
+"""How often everything is checked again while somebody changes objects that are to be deleted."""
 
 AT_ONCE = 8
 
 
 def look(saved, pending):
-    """Nobody loses what they write meanwhile: what is kept is deleted in the very state in which it was saved, or else all is
-    looked at and saved again. Who comes later is told that it is gone."""
+    """Check, save and delete. No change that somebody makes meanwhile is lost: an object is deleted only in the state in which it
+    was saved, or else everything is checked and saved again. A later change fails, because the object no longer exists."""
     asked = json.load(sys.stdin)
     close(asked["closing"])
     for _ in range(TRIES):
         going = seen(saved, pending, asked)
-        changed = [said for some in makers_last(going) for said in deleted(some) if said]
+        changed = [failure for group in makers_last(going) for failure in deleted(group) if failure]
         if not changed:
             return
-    print("DWS may still be needed, so it stays: these could not be deleted as they were seen in the")
-    print("last look, since somebody changes them all the time. Run again.")
+    print("DWS was not removed: somebody keeps changing these objects, so they could not be deleted as they were")
+    print("checked. Run the same command again.")
     print("\n".join(changed))
     sys.exit(3)
 
 
 def seen(saved, pending, asked):
-    """What must not go stops it here; what is kept is saved. Returns what is to be deleted as it was seen: (plural, object)."""
+    """Stop here where an object must not be deleted; save the objects to preserve. Returns those to delete: (plural, object)."""
     kinds = {plural: objects(plural, crd) for plural, crd in crds().items()}
     there = [label(one) for one in kinds.get("workflows", [])] + [describe(one) for one in data(kinds)]
     if there:
-        print("DWS is still needed, so it stays:")
+        print("DWS was not removed, because these objects still need it:")
         print("\n".join(there))
         sys.exit(3)
     nothing_owned(removed_with_dws(kinds), asked["accept"])
@@ -53,7 +53,7 @@ def seen(saved, pending, asked):
     now = preserved(common, set(asked["own"]))
     stays = merged(pending, now)
     write(saved, stays)
-    # where no version follows it goes when DWS has: a removal that was cut can be followed by an install
+    # undeploy.sh deletes it at its end where no version follows; after an interrupted removal an install puts its objects back
     write(pending, stays)
     if stays:
         print("{} objects are saved in {}: {}".format(len(stays), saved, ", ".join(label(one) for one in stays)))
@@ -64,7 +64,7 @@ def seen(saved, pending, asked):
 
 
 def makers_last(going):
-    """In groups, one after the other: what is made or owned by something goes before that, which would take it along."""
+    """In groups, one after the other: an object before its maker or owner, with which Kubernetes would delete it."""
     rest = list(going)
     while rest:
         makers = {
@@ -77,24 +77,24 @@ def makers_last(going):
 
 
 def deleted(some):
-    """Deletes objects as they were seen, and as nothing else. Of each in words why that could not be; "" where it could."""
+    """Delete objects only in the state in which they were checked. For each the failure in words, or ""."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(lambda pair: doom(*pair), some))
 
 
 def nothing_owned(ends, accepted):
-    """Returns where Kubernetes deletes nothing of others together with these objects, as far as that can be known."""
+    """Return where Kubernetes deletes no other objects together with these, as far as that can be known; else exit."""
     if not ends:
         return
     try:
         with api() as get:
             found, unasked = dependents(get, ends)
     except Silent as error:
-        print(f"The API server does not say what objects of DWS own, so DWS stays: {error}")
+        print(f"DWS was not removed: the API server did not list the objects that objects of DWS own: {error}")
         sys.exit(1)
     unknown = [] if OWNERS_UNKNOWN in accepted else [one for one in unasked if not one["down"]]
     if found or unknown:
-        print("Kubernetes would delete what objects of DWS own, so DWS stays:")
+        print("DWS was not removed, because Kubernetes would delete the objects that it owns:")
         texts = [describe_owned(one) + "; " + owned_fix(one) for one in found]
         print("\n".join(texts + [describe_unlisted(one) for one in unknown]))
         sys.exit(3)
@@ -113,7 +113,7 @@ def doom(plural, one):
 
 
 def back(pending):
-    """What was deleted since it was kept is there again, as far as DWS is; what is not, stays in the file, and is named."""
+    """Put back the deleted objects, as far as DWS's kinds exist. The others stay in the file, and are named."""
     saved = json.loads(pathlib.Path(pending).read_text())["items"]
     there = standing()
     first = left = [one for one in saved if label(one) not in there]
@@ -124,19 +124,19 @@ def back(pending):
         left = [one for one in left if label(one) not in there]
         if not any(one["kind"] in served for one in left):
             break
-        time.sleep(0.5)  # one that is still being deleted, or an API server that has not heard yet that DWS is open
+        time.sleep(0.5)  # an object is still being deleted, or an API server does not know yet that DWS is open
     again = [label(one) for one in first if one not in left]
     if again:
-        print("put back, since DWS was not removed: {}".format(", ".join(again)))
+        print("put back, because DWS was not removed: {}".format(", ".join(again)))
     if left:
-        print("not put back: {}; saved in {}".format(", ".join(label(one) for one in left), pending))
-        print("Run again; `invoke install` puts it back.")
+        print("could not be put back: {}; saved in {}".format(", ".join(label(one) for one in left), pending))
+        print("Run the same command again; `invoke install` puts them back.")
     else:
-        pathlib.Path(pending).unlink()  # from now on what somebody deletes is meant to go
+        pathlib.Path(pending).unlink()  # nothing puts back what somebody deletes from now on
 
 
 def standing():
-    """The labels of all objects that are there, and are not being deleted."""
+    """The labels of all objects that exist and are not being deleted."""
     return {label(one) for plural, crd in crds().items() for one in objects(plural, crd) if lasts(one)}
 
 
@@ -145,9 +145,9 @@ def lasts(one):
 
 
 def in_common(kinds, common):
-    """The objects in the version that all versions of DWS serve which this tool installs: what is kept may go to another.
+    """The objects in the version that all versions of DWS serve which this tool installs: another version may get them.
 
-    Where nobody converts them any more, since DWS is half gone, they stay in the version in which they are stored.
+    Where DWS is removed in part, and nothing converts them any more, they stay in the version in which they are stored.
     """
     found = {}
     for plural, some in kinds.items():
@@ -165,7 +165,7 @@ def objects(plural, crd):
 
 
 def merged(pending, stays):
-    """What earlier runs had still to put back, and is not there any more, goes on being kept."""
+    """The objects to put back, with those of earlier runs that do not exist any more."""
     file = pathlib.Path(pending)
     before = json.loads(file.read_text())["items"] if file.exists() else []
     there = {label(one) for one in stays}
@@ -173,7 +173,7 @@ def merged(pending, stays):
 
 
 def write(path, objects):
-    """The file whole or not at all, root's alone."""
+    """Write the file completely or not at all; only root can read it."""
     place = pathlib.Path(path)
     place.parent.mkdir(0o700, parents=True, exist_ok=True)
     beside = place.with_name(f"{place.name}.part")

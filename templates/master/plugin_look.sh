@@ -1,4 +1,4 @@
-# The clone of the plugin's repository, and its two files as the tag has them, whatever lies in the work tree. Behind as.sh, git.sh.
+# Prints the state of the clone of the plugin's repository, and the plugin's files as of the tag. Goes after as.sh and git.sh.
 [ -d "$clone" ] || exit 0
 echo "there=yes"
 open=$(theirs "$clone")
@@ -6,7 +6,7 @@ open=$(theirs "$clone")
 commit=$(git -C "$clone" rev-parse -q --verify "refs/tags/$tag^{commit}") || exit 0
 echo "commit=$commit"
 for name in $files; do
-    # a pipe does not tell whether git could read all of it, and half a plugin is none
+    # the exit code of a pipe does not show that git failed, and an incomplete plugin must not be installed
     size=$(git -C "$clone" cat-file -s "$commit:src/burst_buffer/$name") || continue
     content=$(git -C "$clone" show "$commit:src/burst_buffer/$name" | base64 -w 0)
     [ "$(printf %s "$content" | base64 -d | wc -c)" = "$size" ] || exit 1

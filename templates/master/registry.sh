@@ -1,8 +1,8 @@
-# The registry's credential goes from its Secret to curl and podman through pipes: it is in no argv and in no file.
+# The registry's credential goes from its Secret to curl and podman through pipes: no command line and no file has it.
 # Set before: $registry, $secret_namespace, $secret_name. `credential curl` prints a curl configuration, `credential podman`
 # an authfile.
 credential() {
-    # --raw: without discovery, of which kubectl would keep a cache in a folder
+    # --raw: without discovery, which kubectl would cache in a folder
     kubectl --request-timeout 20s get --raw "/api/v1/namespaces/$secret_namespace/secrets/$secret_name" | python3 -c '
 import base64, json, sys
 text = sys.stdin.read() or sys.exit(1)  # kubectl has said why
@@ -15,15 +15,15 @@ else:
     print(json.dumps({"auths": {sys.argv[2]: {"auth": base64.b64encode(pair.encode()).decode()}}}))
 ' "$1" "$registry"
 }
-# ask PATH OPTION...: curl's answer of the registry itself, with the credential in $login. That goes there alone, and under
-# TLS alone: no redirect is followed, no other protocol spoken, and what came from outside is never an option or a pattern.
+# ask PATH OPTION...: ask the registry with curl and the credential in $login, which goes to this registry only, over TLS only:
+# curl follows no redirect and uses no other protocol, and no text from outside can be an option or a pattern.
 ask() {
     path=$1
     shift
     printf '%s\n' "$login" | curl --config - --silent --show-error --max-time 20 --proto =https --proto-redir =https \
         --globoff "$@" --url "https://$registry$path"
 }
-# own_path LOCATION: the path of a place that the registry names in an answer, if that is its own; else it fails.
+# own_path LOCATION: print the path of a URL that the registry answered, if it is on this registry; else fail.
 own_path() {
     case $1 in
     //* | *[[:cntrl:][:space:]]*) return 1 ;;

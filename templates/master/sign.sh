@@ -1,6 +1,6 @@
-# Signs the request on standard input with the cluster's CA, whose key stays where it is; prints the certificate.
-# `openssl ca` and not `openssl x509 -req`: only it can let a certificate begin before now, and an API server whose clock is
-# a little behind must not refuse it as not valid yet. Its database and its serial's file live in the folder that goes away.
+# Signs the request on standard input with the cluster's CA, whose key does not leave the master; prints the certificate.
+# `openssl ca` and not `openssl x509 -req`: only it can make a certificate valid from a moment before now, which an API server needs
+# whose clock is a little slow. Its database and its serial number's file are in the temporary folder.
 folder=$(mktemp -d)
 vanishing "$folder"
 cat >"$folder/csr"

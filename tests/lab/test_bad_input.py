@@ -130,7 +130,7 @@ HALFWAY: dict[str, Case] = {
     "no way to the images": Case(1, "ghcr.io", **stopped("upstream", "docker-registry", WORLDS_REGISTRY)),
     "a registry that is read-only": Case(
         1,
-        "takes no upload",
+        "rejects uploads",
         broken=((REGISTRY, f"cp -a {WRITE} /tmp/write; sed -i '{READONLY}' {WRITE}; {RESTART}"),),
         mended=((REGISTRY, f"mv /tmp/write {WRITE}; {RESTART}"),),
     ),

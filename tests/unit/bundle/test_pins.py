@@ -58,7 +58,7 @@ def test_a_tag_that_is_not_the_pinned_commit_is_not_cloned(tmp_path: Path) -> No
     url, commit = f"file://{upstream}", commit_of(upstream)
     answer = clone(pinned(tmp_path, OTHER, url), tmp_path / "clone")
     assert answer.returncode == 1
-    assert f"{TAG} of {url} is {commit}, and the site file pins {OTHER}" in answer.stderr
+    assert f"{TAG} of {url} is {commit}, but the site file pins {OTHER}" in answer.stderr
     assert list(tmp_path.glob("clone*")) == []
     assert clone(pinned(tmp_path, commit.upper(), url), tmp_path / "clone").returncode == 0
     assert commit_of(tmp_path / "clone") == commit

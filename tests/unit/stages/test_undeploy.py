@@ -618,7 +618,7 @@ def settings(action: Any) -> dict[str, str]:
     """What is set before the script that undeploys."""
     assert isinstance(action, RunScript)
     lines = "\n".join(f"printf '%s\\n' \"{one}=${one}\"" for one in ("mark", "rest", "again", "command"))
-    head = action.script.partition("# DWS taken out")[0]
+    head = action.script.partition("# Removes DWS")[0]
     ran = subprocess.run(["sh"], input=f"{head}\n{lines}\n", capture_output=True, text=True, check=True)
     told = ran.stdout.splitlines()
     return {key: text for key, _, text in (line.partition("=") for line in told)}

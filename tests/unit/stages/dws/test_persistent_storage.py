@@ -752,7 +752,7 @@ def test_what_changes_all_the_time_stops_it(site: Site, tmp_path: Path) -> None:
     said, _ = ran.communicate(timeout=60)
     assert ran.returncode == 3 and not (tmp_path / "done").exists(), said
     assert "SystemConfiguration default/default: Unable to connect" in said
-    assert "put back, since DWS was not removed: Storage default/rabbit-1" in said
+    assert "put back, because DWS was not removed: Storage default/rabbit-1" in said
     (back,) = json.loads((tmp_path / "cluster/storages.json").read_text())
     assert back["spec"] == IDLE["spec"] and not (tmp_path / "cluster/closed").exists()
 
@@ -773,7 +773,7 @@ def test_what_was_deleted_is_put_back_where_dws_stays(site: Site, tmp_path: Path
         "SystemConfiguration"
     ], said
     pending = tmp_path / "state/put-back.json"
-    assert pending.exists() == (not stays) == ("not put back: Storage default/rabbit-1" in said)
+    assert pending.exists() == (not stays) == ("could not be put back: Storage default/rabbit-1" in said)
 
 
 def test_what_owns_others_goes_after_them() -> None:
@@ -822,7 +822,7 @@ def test_what_make_began_ends_at_its_deadline(site: Site, tmp_path: Path) -> Non
     """With all that it began, and with words of what is still there."""
     ran = site('trap "" TERM; sh -c "sleep 900" | cat', patience=1)
     said, _ = ran.communicate(timeout=60)
-    assert ran.returncode in (124, 137) and "not through after 1 s" in said
+    assert ran.returncode in (124, 137) and "timed out after 1 s" in said
     assert not (tmp_path / "cluster/closed").exists()
 
 
