@@ -1,8 +1,7 @@
 """A site in memory: a cluster with versions of DWS, a controller's files, and the records that runs leave there.
 
-Records of the cluster are made by the code that makes real ones (before_images.opened, keep and left), goals by
-rollback_target.target, and objects
-are put back by the actions of restored_objects. A run can be cut between any two changes.
+The product's own code records the cluster's objects (before_images.opened, keep and left), makes targets
+(rollback_target.target) and restores objects (stages/rollback/objects). A run can be interrupted between any two changes.
 """
 
 from __future__ import annotations
@@ -43,15 +42,15 @@ Object = dict[str, Any]
 
 
 class Cut(Exception):
-    """A run was cut off."""
+    """A run was interrupted."""
 
 
 class Refused(Exception):
-    """A run refused to begin."""
+    """A run refused to start."""
 
 
 def by_hand(version: str) -> bool:
-    """Whether the plugin's role is applied beside what this version of DWS deploys."""
+    """Whether the plugin's role is applied in addition to what this version of DWS deploys."""
     return names.version_key(version) < (0, 1, 1)
 
 
@@ -61,7 +60,7 @@ def role_of(version: str) -> str:
 
 
 def dws(version: str) -> dict[str, Object]:
-    """The objects that a version of DWS is made of, by path, in the order in which they are made."""
+    """The objects of a version of DWS, by path, in the order of their creation."""
     made: dict[str, Object] = {installed.NAMESPACE: _object("Namespace", names.NAMESPACE)}
     for plural in CRDS:
         one = _object("CustomResourceDefinition", f"{plural}.{names.GROUP}")
@@ -91,7 +90,7 @@ class InMemory:
     version: int = 0
 
     def get(self, path: str, **query: str) -> Object | None:
-        """An object, or what discovery says of DWS's group."""
+        """An object, or discovery's answer for DWS's group."""
         crds = [one for one in self.objects.values() if one["kind"] == "CustomResourceDefinition"]
         group = f"/apis/{names.GROUP}"
         if path == group:
@@ -101,7 +100,7 @@ class InMemory:
         return copy.deepcopy(self.objects.get(path))
 
     def write(self, path: str, one: Mapping[str, Any]) -> None:
-        """Make an object or replace it."""
+        """Create or replace an object."""
         self.version += 1
         made = copy.deepcopy(dict(one))
         made["metadata"]["resourceVersion"] = str(self.version)
@@ -114,7 +113,7 @@ class InMemory:
 
 @dataclass
 class Simulated:
-    """The site; `certificate` makes one (PEM) for a name. `cut`: after so many changes a run is cut off (None: never)."""
+    """The site; `certificate` makes one (PEM) for a name. `cut`: after so many changes a run is interrupted (None: never)."""
 
     site: Site
     certificate: Callable[[str], bytes]
@@ -143,14 +142,14 @@ class Simulated:
         return frozenset(revoked_names.read(self.api))  # type: ignore[arg-type]
 
     def named(self) -> str:
-        """The name in the kubeconfig that lies on the controller; "" if there is none."""
+        """The name in the controller's kubeconfig; "" if there is none."""
         found = self.files.get(names.KUBECONFIG)
         return found[2].decode().partition(" ")[0] if found else ""
 
     # --- a run
 
     def begin(self, task: str, looked: bool = True, undoes: str = "") -> None:
-        """A run begins; `looked`: whether it looks what of DWS is there."""
+        """A run starts; `looked`: whether it reads the state of DWS."""
         self.runs += 1
         self.run = f"r{self.runs:03}"
         found = {installed.FACT.name: {MASTER: self.now()}} if looked else {}
@@ -165,13 +164,13 @@ class Simulated:
         return StepReporter(self.run, MASTER, stage, step, lambda event: None)
 
     def __call__(self, *_: Any) -> None:
-        """Something is about to be changed."""
+        """Count a change, before which a run may be interrupted."""
         if self.cut is not None and self.changes >= self.cut:
             raise Cut
         self.changes += 1
 
     def objects(self, key: str, wanted: Mapping[str, Object | None]) -> None:
-        """A step makes these objects so (None: takes them away), with the records that a real one leaves."""
+        """A step applies these objects (None: deletes them), with the records of a real step."""
         self()
         at, paths = self._at(key), list(wanted)
         before_images.keep(self._reach(), at, paths)
@@ -190,7 +189,7 @@ class Simulated:
         self.on_master.setdefault(self.run, {}).setdefault(".record", []).append(f"step {key}")
 
     def put(self, path: str, content: bytes | None, mode: str = "644", owner: str = "root:root") -> None:
-        """A file of the controller is replaced, or goes, with a before-image."""
+        """A file of the controller is replaced or removed, with a before-image."""
         have = self.files.get(path)
         if (have[2] if have else None) == content:
             return
@@ -233,7 +232,7 @@ class Simulated:
         self.put(CONF, ENABLED)
 
     def replace(self, version: str) -> None:
-        """Another version of DWS goes, and this one is as it is to be."""
+        """Remove another version of DWS, and install this one."""
         there = self.now()
         if there["unfinished"] or there["tag"] not in ("", version):
             self.remove("replace")
@@ -246,7 +245,7 @@ class Simulated:
             self.objects(key, odd)
 
     def remove(self, stage: str) -> None:
-        """DWS is undeployed as a whole: marked meanwhile, its namespace stays."""
+        """DWS is undeployed: marked meanwhile, its namespace stays."""
         there = self.now()
         space = _object("Namespace", names.NAMESPACE)
         mark = {installed.UNFINISHED: there["tag"] or there["unfinished"] or "of an unknown version"}
@@ -283,12 +282,12 @@ class Simulated:
         return {**_object("ClusterRoleBinding", names.BINDING), "roleRef": {"name": role}, "subjects": told}
 
     def kubeconfig(self, anew: bool = False) -> None:
-        """The controller's kubeconfig is for the site file's name; `anew`: in any case another one."""
+        """Give the controller a kubeconfig for the site file's name; `anew`: also if it has one."""
         if anew or self.named() != self.own():
             self.put(names.KUBECONFIG, f"{self.own()} key{self.run}".encode(), "600", "slurm:slurm")
 
     def rotate(self) -> None:
-        """`invoke certs.rotate`: it does not look what of DWS is there."""
+        """`invoke certs.rotate`: it does not read the state of DWS."""
         self.begin("certs.rotate", looked=False)
         self.kubeconfig(anew=True)
 
@@ -332,7 +331,7 @@ class Simulated:
         return past_runs.joined({}, told)
 
     def goal(self, run: str) -> RollbackTarget:
-        """What a rollback of `run` is to reach."""
+        """The target of a rollback of `run`."""
         every = self.history()
         known = rollback_target.AccessNow(self.ca, self.api.get(former_state.BINDING), self.revoked())
         lines = {MASTER: self._chain(run), CONTROLLER: self._images(run)}
@@ -380,7 +379,7 @@ class Simulated:
                 raise Refused(path)
 
     def _due(self, goal: RollbackTarget) -> bool:
-        """Whether there is anything to do: else no run begins."""
+        """Whether there is anything to do: otherwise no run starts."""
         sums = {path: _sum(self.files[path][2] if path in self.files else None) for path in goal.files[CONTROLLER]}
         odd = any(sums[path] != one.sum for path, one in goal.files[CONTROLLER].items())
         anew = goal.renew and self.named() != self.own()
@@ -388,7 +387,7 @@ class Simulated:
         return odd or anew or dws_odd or bool(self._object_actions(goal.things))
 
     def _odd(self, version: str) -> bool:
-        """Whether this version of DWS isn't there as a whole, and it alone."""
+        """Whether this version of DWS, and no other, is not completely installed."""
         have, there = self.api.state(), self.now()
         lacks = any(have.get(path) != one for path, one in dws(version).items())
         return lacks or there["tag"] != version or bool(there["unfinished"])
@@ -430,13 +429,13 @@ class Simulated:
                 self.put(path, one.text if one.text is not None else self._kept(one.run, path), one.mode, one.owner)
 
     def _kept(self, run: str, path: str) -> bytes:
-        """A kubeconfig's before-image: its content is known to the host alone."""
+        """A kubeconfig's before-image, whose content only the host knows."""
         (line,) = [one for one in self.on_controller[run]["image"] if one.endswith(f" {path}") and one[:5] == "image"]
         return _CONTENTS[line.split(" ")[4]]
 
 
 class _Master:
-    """The master's session, as before_images.py uses it: a record is appended."""
+    """The master's session, as before_images.py uses it to append records."""
 
     def __init__(self, records: dict[str, dict[str, list[str]]]) -> None:
         self.records = records

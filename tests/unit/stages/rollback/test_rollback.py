@@ -1,4 +1,4 @@
-"""What a rollback makes of what lies on the hosts: which run, which files and objects, and what must stay."""
+"""A rollback's target, from the hosts' records: which run, which files and objects, and what stays."""
 
 import base64
 import hashlib
@@ -88,14 +88,14 @@ def past(
     ],
 )
 def test_which_run(runs: Sequence[PastRun], chosen: str | None) -> None:
-    """Unless told otherwise it is the last that changed something and is not undone on all hosts; a rollback that failed undid
-    nothing, and one that left hosts out nothing there."""
+    """By default it is the last that changed something and is not undone on all hosts; a failed rollback undid nothing,
+    and one that left hosts out undid nothing there."""
     found = runner_past_runs.last(runs)
     assert (found.id if found else None) == chosen
 
 
 def test_a_run_writes_which_hosts_it_leaves_out(local_host: LocalHost, tmp_path: Path) -> None:
-    """A rollback that a limit narrows, or that a host did not answer, says so on the master, and in the journal."""
+    """A rollback that left out hosts, by --limit or since one did not respond, records that on the master; the journal shows it."""
     site = load(write(tmp_path, MINIMAL))
     master, controller = site.master.host.name, site.controllers[0].name
     reach = Reach(lambda name: local_host, lambda: None, lambda role: "one")
@@ -119,7 +119,7 @@ def test_a_run_writes_which_hosts_it_leaves_out(local_host: LocalHost, tmp_path:
 
 
 def test_the_oldest_image_counts() -> None:
-    """A file that several runs changed is to be as it was before the first; it may be what the last one left, or found."""
+    """A file that several runs changed gets its state before the first; now it may be what the last one left, or found."""
     found = parse_host_record(
         [
             f"image 1 644 root:root aaa {CONTENT} {LUA}",
@@ -134,7 +134,7 @@ def test_the_oldest_image_counts() -> None:
 
 
 def test_a_file_that_was_not_there() -> None:
-    """A file that a run made is to go, whether or not the run came to writing it."""
+    """A file that a run created is removed, also if the run was interrupted before it wrote the file."""
     assert parse_host_record([f"absent 1 {LUA}"]).files[LUA].left == {ABSENT}
     assert parse_host_record([f"absent 1 {LUA}", f"left 1 bbb {LUA}"]).files[LUA].left == {ABSENT, "bbb"}
 
@@ -152,7 +152,7 @@ ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/workload-manager"
     ],
 )
 def test_objects_of_a_run_that_was_cut_off(after: Sequence[str], known: set[str]) -> None:
-    """Where a run was cut off between its record of an object and the change, nobody knows what it left."""
+    """Where a run was interrupted between its record of an object and the change, what it left is unknown."""
     first = '{"path": "%s", "step": "access.role", "before": null}'
     found = parse_host_record([f"object 1 {line % ROLE if '%s' in line else line}" for line in [first, *after]])
     things, _ = former_state.object_targets(found, FormerState(), "leave", None, frozenset())
@@ -169,7 +169,7 @@ OF_A_VERSION = "/apis/rbac.authorization.k8s.io/v1/clusterroles/dws-workload-man
 
 
 def state(then: Mapping[str, Any], *later: Mapping[str, Any]) -> FormerState:
-    """What was there before the first of runs that found these, of which the last one is now."""
+    """The state before the first of runs that read these states, of which the last one is the present."""
     every = [replace(past(str(number)), installed=one) for number, one in enumerate((then, *later), 1)]
     return former_state.before_run(every[0], every, "m", every[-1].installed or {})
 
@@ -183,7 +183,7 @@ def state(then: Mapping[str, Any], *later: Mapping[str, Any]) -> FormerState:
 def test_no_object_of_a_dws_that_was_there_goes(
     path: str, then: Mapping[str, Any], step: str, goes: bool, replaced: bool
 ) -> None:
-    """What a run found absent goes only where DWS was not there before, whichever run or rollback recorded it."""
+    """An object that did not exist before a run is removed only where DWS was not installed then, whichever run recorded it."""
     found = parse_host_record([f'object 1 {{"path": "{path}", "step": "{step}", "before": null}}'])
     dws: Dws = "remove" if goes else "leave"
     things, _ = former_state.object_targets(found, replace(state(then), replaced=replaced), dws, None, frozenset())
@@ -192,7 +192,7 @@ def test_no_object_of_a_dws_that_was_there_goes(
 
 @pytest.mark.parametrize(("later", "comes"), [([], True), ([NONE], False), ([THERE], True), ([NONE, THERE], False)])
 def test_an_object_that_a_run_repaired(later: Sequence[Mapping[str, Any]], comes: bool) -> None:
-    """It is as it was before, unless its DWS went as a whole since: then it is as the version has it that comes back."""
+    """A changed object is restored, unless DWS was removed since: then the restored version brings its own."""
     was = {"kind": "Service", "metadata": {"name": "s"}}
     found = parse_host_record(
         [f'object 1 {{"path": "{SERVICE}", "step": "deploy.applied", "before": {json.dumps(was)}}}']
@@ -202,13 +202,13 @@ def test_an_object_that_a_run_repaired(later: Sequence[Mapping[str, Any]], comes
 
 
 def test_a_step_says_that_dws_went_as_a_whole() -> None:
-    """Also where nobody looked in between, and it is there again."""
+    """Also where no run read the state in between, and DWS is installed again."""
     runs = [replace(past("1"), installed=THERE, changed={"m": ["undeploy.removed"]}), past("2")]
     assert former_state.before_run(runs[0], runs, "m", THERE).replaced
 
 
 def test_what_became_of_objects_is_not_known_once_dws_went_as_a_whole() -> None:
-    """Nobody has changed what an undeploy has taken away since, without a record of each object."""
+    """An object that an undeploy removed since, without a record of each object, does not count as changed."""
     records = [{"path": SERVICE, "step": "deploy.applied", "before": {"kind": "S", "metadata": {}}}]
     records += [{"path": SERVICE, "left": "f"}]
     found = parse_host_record([f"object 1 {json.dumps(one)}" for one in records])
@@ -223,7 +223,7 @@ def test_what_became_of_objects_is_not_known_once_dws_went_as_a_whole() -> None:
 @pytest.mark.parametrize("step", ["open.open", "deploy.open", "undeploy.open"])
 @pytest.mark.parametrize("then", [NONE, THERE, {**THERE, "crds": ["workflows"], "unfinished": "0.0.20"}])
 def test_no_rollback_closes_dws(step: str, then: Mapping[str, Any]) -> None:
-    """A run that opened a DWS which a removal had left closed is undone but for that."""
+    """A run that reopened DWS, which an interrupted removal had left closed, is undone, but DWS stays open."""
     records = [{"path": persistent_storage.CLOSED_PATH, "step": step, "before": persistent_storage.CLOSING}]
     records += [{"path": persistent_storage.CLOSED_PATH, "left": "absent"}]
     found = parse_host_record([f"object 1 {json.dumps(one)}" for one in records])
@@ -237,7 +237,7 @@ def test_no_rollback_closes_dws(step: str, then: Mapping[str, Any]) -> None:
 def test_what_there_is_of_dws_is_looked_at_again_right_before_it_goes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dws: Dws, same: bool
 ) -> None:
-    """A goal is of what was there when it was made: another DWS that has come since is not removed, and none is put over it."""
+    """A target depends on the DWS at its time: another DWS that was installed since is neither removed nor replaced."""
     now = {"tag": "0.0.20", "unfinished": "", "namespace": True, "traces": ["D"], "crds": {}}
     later = now if same else {**now, "tag": "0.1.12"}
     monkeypatch.setattr("dws_on_csm.stages.dws.installed.read", lambda cluster: later)
@@ -257,7 +257,7 @@ def test_what_there_is_of_dws_is_looked_at_again_right_before_it_goes(
 
 
 def test_the_mark_of_an_undeploy_does_not_come_back() -> None:
-    """An undeploy that was under way then is under way no more; what else the namespace had it has again."""
+    """The mark of an unfinished undeploy is not restored; the namespace's other metadata is."""
     marks = {installed.UNFINISHED: "0.0.20", "mine": "yes"}
     space = {"kind": "Namespace", "metadata": {"name": "n", "annotations": marks}}
     record = {"path": installed.NAMESPACE, "step": "undeploy.removed", "before": space}
@@ -269,14 +269,14 @@ def test_the_mark_of_an_undeploy_does_not_come_back() -> None:
 
 @pytest.mark.parametrize(("now", "what"), [(NONE, "leave"), (THERE, "remove")])
 def test_a_mark_alone_is_no_dws(now: Mapping[str, Any], what: str) -> None:
-    """Where an undeploy had been cut off when nothing was left but its mark, there is nothing to do as long as that is so."""
+    """Where an interrupted undeploy had left only its mark, there is nothing to do as long as that is so."""
     marked = {**NONE, "unfinished": "0.0.20"}
     found = {**now, "unfinished": "0.0.20" if now is NONE else ""}
     assert former_state.dws_action(state(marked, found), found) == what
 
 
 def test_a_crd_goes_with_an_undeploy_alone() -> None:
-    """Nobody else looks what its objects hold."""
+    """Only an undeploy checks what its objects hold."""
     path = f"{installed.CRDS}/workflows.{names.GROUP}"
     found = parse_host_record([f'object 1 {{"path": "{path}", "step": "deploy.applied", "before": null}}'])
     was = former_state.FormerState(known=True, crds=frozenset({"storages"}))
@@ -285,7 +285,7 @@ def test_a_crd_goes_with_an_undeploy_alone() -> None:
 
 
 def test_a_dws_of_no_version_cannot_come_back_and_it_is_said_what_to_do() -> None:
-    """Its image's tag names none: it is told with the tag, with what stays, and with the way on."""
+    """Its image's tag is no version: the sentence has the tag, what stays, and what to do."""
     was = state({**THERE, "tag": "latest"}, THERE)
     assert was.lost and former_state.dws_action(was, THERE) == "leave"
     (told,) = former_state.describe_dws(was, THERE)
@@ -295,7 +295,7 @@ def test_a_dws_of_no_version_cannot_come_back_and_it_is_said_what_to_do() -> Non
 
 @pytest.mark.parametrize("dws", ["leave", "remove", "install"])
 def test_an_orphan_that_was_taken_away_does_not_come_back(dws: Dws) -> None:
-    """Nobody would ever take it down; and before DWS was there it was not there either, whatever came in between."""
+    """Nothing would ever remove it; and before DWS was installed it did not exist either."""
     path = f"/apis/{names.GROUP}/v1alpha2/namespaces/default/workflows/bb10"
     record = f'{{"path": "{path}", "step": "undeploy.orphans", "before": {{"kind": "Workflow", "metadata": {{}}}}}}'
     made, said = former_state.object_targets(
@@ -305,7 +305,7 @@ def test_an_orphan_that_was_taken_away_does_not_come_back(dws: Dws) -> None:
 
 
 def test_what_was_revoked() -> None:
-    """The binding comes back with the role that it had, for the name of now, without one that was revoked; the record stays."""
+    """The binding is restored with its former role, for the present name, without revoked names; their record stays."""
     old = {"kind": "x", "metadata": {}, "roleRef": {"name": "then"}, "subjects": [{"name": "old"}, {"name": "both"}]}
     now = {"roleRef": {"name": "now"}, "subjects": [{"name": "new"}, {"name": "both"}]}
     records = [
@@ -330,7 +330,7 @@ def test_what_was_revoked() -> None:
     ],
 )
 def test_dws(was: tuple[str, list[str]], now: str, what: str) -> None:
-    """DWS goes where it was not there, and comes in the version that was; where it is the same, it stays."""
+    """DWS is removed where it was not installed, installed in its former version, and left alone where it is the same."""
     tag, traces = was
     then = replace(past("1"), installed={"tag": tag, "unfinished": "", "traces": traces, "crds": []})
     found = {"tag": now, "unfinished": "", "traces": ["D"] if now else [], "crds": {}}
@@ -348,7 +348,7 @@ def test_dws(was: tuple[str, list[str]], now: str, what: str) -> None:
     ],
 )
 def test_what_a_controller_says_of_runs(line: str) -> None:
-    """What a run was, what was there before it and how it ended, the master alone says: a controller adds no run."""
+    """Only the master records what a run was, the state before it and its result: a controller adds no run."""
     head = {"run": "r1", "task": "install", "by": "me", "at": 1.0, "undoes": "", "installed": THERE}
     master = [f"opened r1 {json.dumps(head)}", 'event r1 {"event": "summary", "exit": 0, "message": "done"}']
     told = runner_past_runs.from_records("m", {"c": [line, "step r1 plugin.lua"], "m": master})
@@ -358,7 +358,7 @@ def test_what_a_controller_says_of_runs(line: str) -> None:
 
 
 def test_a_controller_says_nothing_of_the_cluster() -> None:
-    """A step that takes DWS away is the master's: a controller's line of one replaces no version."""
+    """Only the master removes DWS: a controller's line of such a step does not count."""
     run = replace(past("1"), installed=THERE, changed={"c": ["undeploy.removed"]})
     assert not former_state.before_run(run, [run], "m", THERE).replaced
 
@@ -367,7 +367,7 @@ def test_a_controller_says_nothing_of_the_cluster() -> None:
 
 
 def certificate(name: str, days: int, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A certificate (PEM) for `name`, signed by `key` under the name "ca", that ends in so many days."""
+    """A certificate (PEM) for `name`, signed by `key` under the name "ca", that expires in so many days."""
     subject, issuer = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, one)]) for one in (name, "ca"))
     now = datetime.now(UTC)
     made = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
@@ -389,7 +389,7 @@ OURS, OTHER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ],
 )
 def test_kubeconfigs(site: Site, name: str, days: int, key: ec.EllipticCurvePrivateKey, why: str) -> None:
-    """A kubeconfig comes back only if it would work: not one that ended, was revoked, or is of another CA or name."""
+    """A kubeconfig is restored only if it works: not an expired or revoked one, nor one of another CA or name."""
     image = f"image 1 600 slurm:slurm aaa ? {names.KUBECONFIG}"
     found = parse_host_record(
         [
@@ -407,7 +407,7 @@ def test_kubeconfigs(site: Site, name: str, days: int, key: ec.EllipticCurvePriv
 
 
 def test_a_slurmctld_keeps_what_it_needs(site: Site) -> None:
-    """A plugin's file that was not there before stays as long as slurmctld is to start with it."""
+    """A plugin's file that did not exist before stays as long as slurmctld needs it."""
     found = parse_host_record([f"absent 1 {LUA}"])
     known = rollback_target.AccessNow(b"", None, frozenset())
     assert rollback_target.file_targets(site, "c1", found, False, known)[0] == found.files
@@ -416,7 +416,7 @@ def test_a_slurmctld_keeps_what_it_needs(site: Site) -> None:
 
 
 def test_a_fingerprint_is_of_what_lasts() -> None:
-    """What the API server and controllers write by themselves makes no other object."""
+    """What the API server and controllers write does not change an object's fingerprint."""
     one = {
         "kind": "D",
         "metadata": {"name": "d", "uid": "1", "annotations": {"deployment.kubernetes.io/revision": "1"}},
@@ -428,7 +428,7 @@ def test_a_fingerprint_is_of_what_lasts() -> None:
 
 @pytest.mark.parametrize("slurm", [True, False])
 def test_a_slurm_side_that_stays_is_not_judged(slurm: bool) -> None:
-    """Where DWS alone comes back, what stands in the way on controllers and nodes stands in nobody's way."""
+    """Where only DWS is restored, problems of controllers and nodes do not matter."""
     goal = RollbackTarget("1", "install", {}, (), {"slurmctl": True}, slurm=slurm)
     first, *_ = procedure.stages(goal, "/etc/slurm/slurm.conf")
     judged = {step.name for step in first.steps}
@@ -437,7 +437,7 @@ def test_a_slurm_side_that_stays_is_not_judged(slurm: bool) -> None:
 
 
 def test_objects_are_the_masters(site: Site) -> None:
-    """What another host says of the cluster's objects is not even read, so that it can neither be wrong nor unreadable."""
+    """Other hosts' lines about the cluster's objects are ignored, and so can be neither wrong nor unreadable."""
     lines = ['object 1 {"path": "/x", "step": "deploy.applied", "before": null}', "object 1 what", f"absent 1 {LUA}"]
     assert own_lines(site, "m", lines) == lines
     assert own_lines(site, "c", lines) == [f"absent 1 {LUA}"]
@@ -483,8 +483,8 @@ def test_what_was_there_before_the_run_is_at_hand_for_the_install(
     pending: list[str],
     back: list[str],
 ) -> None:
-    """The first removal since that run had saved it, whatever later ones saved, and whether DWS is there again or not. What is
-    there, and what an upgrade has still to put back, stays as it is; once all of it is there nothing is done.
+    """The first removal since that run had saved it, whatever later ones saved, and whether DWS is installed again or not.
+    Present objects, and those that an upgrade still has to restore, stay; once all exist, nothing is done.
     """
     state = local_host.folder.parent / "state"
     monkeypatch.setattr("dws_on_csm.stages.rollback.objects.STATE", str(state))
@@ -526,7 +526,7 @@ def test_what_was_there_before_the_run_is_at_hand_for_the_install(
 
 
 def test_objects_are_brought_back_wherever_dws_comes_back() -> None:
-    """Behind the removal of another version, and before the install that puts them back."""
+    """After the removal of another version, and before the install that restores them."""
     goal = RollbackTarget("1", "install", {}, (), {"c": True})
     stages = {
         stage.name: [step.name for step in stage.steps] for stage in procedure.stages(goal, "/etc/slurm/slurm.conf")
@@ -536,7 +536,7 @@ def test_objects_are_brought_back_wherever_dws_comes_back() -> None:
 
 
 def test_half_of_a_version_is_refused_with_the_way_on() -> None:
-    """It names the run before which DWS was whole, and how to remove it."""
+    """It names the run before which DWS was complete, and how to remove DWS."""
     half = {**THERE, "unfinished": "0.0.20"}
     runs = [replace(past(str(n)), installed=one) for n, one in enumerate((NONE, THERE, half, half))]
     told = half_removed_text(former_state.HalfRemoved("0.0.20"), runs[3], runs)
@@ -567,7 +567,7 @@ LEFT = {
 def test_a_goal_is_of_the_records_that_are_there(
     site: Site, local_host: LocalHost, monkeypatch: pytest.MonkeyPatch, role: str, what: str
 ) -> None:
-    """What a run left on any host since they were read, also the run that was the last then, is not undone by half: it refuses."""
+    """A run that recorded anything on any host since the target was made is not half undone: the rollback refuses."""
     monkeypatch.setattr(unchanged, "STATE", str(local_host.folder / "state"))
     nothing = local_host.run(unchanged.records(), deadline=60.0).out
     (local_host.folder / "state").mkdir(exist_ok=True)  # as a host has it that a run has told of itself
@@ -608,7 +608,7 @@ OFF = RollbackTarget("1", "leave", {}, (), {"c": False}, slurm=True, off=True)
 def test_dws_is_closed_before_jobs_lose_what_they_need_and_opened_at_the_end(
     goal: RollbackTarget, around: list[str]
 ) -> None:
-    """As in an undeploy: closed, looked at, taken away, opened; a rollback that takes nothing from jobs does not close it."""
+    """As in an undeploy: DWS is closed, checked, removed, reopened; a rollback that takes nothing from jobs does not close it."""
     files = {"c": {LUA: FileSnapshot(LUA, "r", "644", "root:root", ABSENT, frozenset())}}
     for made, more in ((goal, []), (replace(goal, files=files, roles={"controller": ("c",)}), ["plugin"] * goal.off)):
         stages = {stage.name: stage for stage in procedure.stages(made, "/etc/slurm/slurm.conf")}
@@ -636,7 +636,7 @@ def test_dws_is_closed_before_jobs_lose_what_they_need_and_opened_at_the_end(
 def test_jobs_and_workflows_are_looked_at_again_before_what_they_need_goes(
     goal: RollbackTarget, guarded: list[str]
 ) -> None:
-    """Before slurm.conf loses the burst buffer, before DWS goes, and before a kind or what serves it does."""
+    """Before slurm.conf loses the burst buffer, before DWS is removed, and before a kind or its server is removed."""
     stages = procedure.stages(goal, "/etc/slurm/slurm.conf")
     names_of = {stage.name: [one.name for one in stage.steps if isinstance(one, Check)] for stage in stages}
     # a rollback that takes nothing away has them as well, and they are not due
@@ -658,7 +658,7 @@ def test_jobs_and_workflows_are_looked_at_again_before_what_they_need_goes(
     ],
 )
 def test_a_rollback_is_not_done_by_half_for_a_limit(site: Site, goal: RollbackTarget, refused: bool) -> None:
-    """Where the cluster has to be as it was, the master is not left out: else Slurm would be as before, and DWS as it is now."""
+    """A rollback that changes the cluster cannot leave out the master: Slurm would be as before, and DWS as now."""
     first, *_ = procedure.stages(goal, "/etc/slurm/slurm.conf")
     there = Facts({installed.FACT.name: {"m": {**NONE, "namespace": True, "crds": {}}}})
     master = site.master.host.name
@@ -677,7 +677,7 @@ def test_a_rollback_is_not_done_by_half_for_a_limit(site: Site, goal: RollbackTa
 
 @pytest.mark.parametrize("dws", ["leave", "remove", "install"])
 def test_a_goal_is_of_the_dws_that_is_there(site: Site, dws: Dws) -> None:
-    """Whether DWS goes or comes was decided by what was there: where somebody has brought another one since, it refuses."""
+    """The present DWS decided what to do about it: where another one was installed since, the rollback refuses."""
     now = {**THERE, "namespace": True, "crds": {}}
     first, *_ = procedure.stages(RollbackTarget("1", dws, {}, (), {"c": True}, now=now), "/etc/slurm/slurm.conf")
     checks = {one.name: one for one in first.steps}
@@ -703,7 +703,7 @@ def _sum(text: str) -> str:
 
 @pytest.mark.parametrize("text", ["enabled\n", "enabled\nby hand\n", None])
 def test_a_slurm_conf_that_is_edited_after_the_preflight_stays(site: Site, text: str | None) -> None:
-    """What an administrator changed between the check of all files and this controller's turn is not overwritten."""
+    """A change between the check of all files and this controller's turn is not overwritten."""
     known = FileSnapshot(
         CONF, "1", "644", "root:root", _sum("plain\n"), frozenset({_sum("enabled\n")}), b"plain\n", CONF
     )
@@ -725,7 +725,7 @@ def test_a_slurm_conf_that_is_edited_after_the_preflight_stays(site: Site, text:
 
 @pytest.mark.parametrize("used", [True, False])
 def test_a_plugin_is_loaded_before_it_comes_back_where_slurmctld_uses_it(site: Site, used: bool) -> None:
-    """One that does not load, and that nobody used, comes back as it was: a rollback does not fail for it for ever."""
+    """A former plugin file that does not load, and that slurmctld did not use, is restored: a rollback must not fail for ever."""
     known = FileSnapshot(LUA, "1", "644", "root:root", _sum("old\n"), frozenset({_sum("new\n")}), b"old\n", LUA)
     goal = RollbackTarget("1", "leave", {"c": {LUA: known}}, (), {"c": used}, roles={"controller": ("c",)})
     (stage,) = files.files(goal, "plugin", "controller", set())
@@ -751,7 +751,7 @@ def a_role(*rules: str, version: str = "1", uid: str = "u", **status: str) -> di
 
 
 class Changing:
-    """An API of one object that has the next of `states` each time it is read; deletions are as their preconditions say."""
+    """An API of one object, which has the next of `states` each time it is read; deletions obey their preconditions."""
 
     def __init__(self, *states: dict[str, Any] | None) -> None:
         self.states = list(states)
@@ -770,7 +770,7 @@ class Changing:
 
 
 def objects_back(thing: ObjectSnapshot, cluster: Changing, site: Site) -> None:
-    """Looks, and does what the step decides, as far as it is done by the API."""
+    """Make the step's check and its API calls."""
     step = objects.step([thing], "objects", "1")
     look = step.look(StepContext(site, Facts({}), "m"))
     assert isinstance(look, ApiLook) and step.read and step.change
@@ -791,7 +791,7 @@ EDITED = a_role("ours", "by hand", version="2")
 
 @pytest.mark.parametrize("then", [None, a_role("before")])
 def test_an_object_that_is_edited_after_the_preflight_stays(site: Site, then: dict[str, Any] | None) -> None:
-    """It is compared with what the runs left again when its turn comes, be it that it is to go or to be as it was."""
+    """It is compared again with what the runs left, right before it is removed or restored."""
     cluster = Changing(EDITED)
     with pytest.raises(Refused) as refused:
         objects_back(ObjectSnapshot(ROLE, then, frozenset({kube_objects.fingerprint(LEFT_SO)})), cluster, site)
@@ -804,7 +804,7 @@ def test_an_object_that_is_edited_after_the_preflight_stays(site: Site, then: di
 def test_an_object_that_is_edited_right_before_its_deletion_stays(
     site: Site, left: frozenset[str], now: dict[str, Any]
 ) -> None:
-    """Between the look and the deed it became another one: also where nobody knows what the runs left, only what was seen goes."""
+    """It became another object between check and deletion: only the object that was checked is deleted."""
     for states in ((LEFT_SO, now), (LEFT_SO, LEFT_SO, now)):
         cluster = Changing(*states)
         with pytest.raises(Refused):
@@ -813,7 +813,7 @@ def test_an_object_that_is_edited_right_before_its_deletion_stays(
 
 
 def test_a_status_that_goes_on_changing_stops_no_deletion(site: Site) -> None:
-    """What controllers write by themselves is nobody's edit: it is judged again, and goes."""
+    """What controllers write is no edit: the object is checked again, and deleted."""
     busy = a_role("ours", version="2", ready="no")
     cluster = Changing(LEFT_SO, LEFT_SO, busy)
     objects_back(ObjectSnapshot(ROLE, None, frozenset({kube_objects.fingerprint(LEFT_SO)})), cluster, site)

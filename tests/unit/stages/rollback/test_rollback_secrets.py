@@ -1,4 +1,4 @@
-"""What a rollback tells of files: no secret, wherever it lies, and one name for a file wherever links lead. Real sh, real links."""
+"""A rollback's output about files: no secret, and one name for a file wherever links lead. Real sh, real links."""
 
 from __future__ import annotations
 
@@ -120,14 +120,14 @@ def judged(texts: Sequence[str], shell: Sequence[str], tmp_path: Path) -> list[b
 
 @SHELLS
 def test_a_secret_is_known_by_what_it_is(shell: Sequence[str], tmp_path: Path) -> None:
-    """Keys, tokens and passwords are known in all the forms in which files have them; what only speaks of them is none."""
+    """Keys, tokens and passwords are recognised in all forms in which files have them; text about them is no secret."""
     for texts, expected in ((SECRET, True), (PUBLIC_TEXTS, False)):
         found = dict(zip(texts, judged(list(texts.values()), shell, tmp_path), strict=True))
         assert found == dict.fromkeys(texts, expected)
 
 
 def test_the_judgement_is_linear(tmp_path: Path) -> None:
-    """Ten times the text takes ten times as long, not a hundred times: a file of one long line stops nobody."""
+    """Ten times the text takes ten times as long, not a hundred times: a file of one long line is no obstacle."""
 
     def took(size: int) -> float:
         began = time.monotonic()
@@ -182,17 +182,17 @@ class Linked:
         self.sh(*compile_actions(actions, run, "==mark", "access.kubeconfig"))
 
     def lines(self) -> list[str]:
-        """What chain.sh says."""
+        """The output of chain.sh."""
         return self.sh(self.chain()).splitlines()
 
     def chain(self, conf: str | None = None) -> str:
-        """The script that says it."""
+        """The script that prints it."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("dws_on_csm.commands.history.rollback.STATE", self.state)
             return rollback.record_script(self.site, "r1", self.site.slurm.conf if conf is None else conf)
 
     def goal(self, revoked: Sequence[str] = ()) -> tuple[RollbackTarget, list[str], bool]:
-        """What a rollback of r1 wants of its files."""
+        """The target of a rollback of r1."""
         known = rollback_target.AccessNow(certificate("ca", 9, OURS), None, frozenset(revoked))
         files, said, anew = rollback_target.file_targets(self.site, "c", parse_host_record(self.lines()), True, known)
         return RollbackTarget("r1", "leave", {"c": files}, (), {"c": True}, roles={"controller": ("c",)}), said, anew
@@ -229,7 +229,7 @@ def kubeconfig(name: str, key: str = "QUJDREVG") -> str:
 
 
 def test_an_image_behind_a_link_is_known_by_its_name(linked: Linked) -> None:
-    """A kubeconfig lies under its real path, and is compared by the name that everybody calls it; its key stays there."""
+    """A kubeconfig's before-image has its real path, is compared by its usual path, and its key stays on the host."""
     lines = linked.lines()
     assert not any("QUJDREVG" in line or encoded("QUJDREVG") in line for line in lines)
     found = parse_host_record(lines)
@@ -241,13 +241,13 @@ def test_an_image_behind_a_link_is_known_by_its_name(linked: Linked) -> None:
 
 
 def test_a_revoked_kubeconfig_behind_a_link_stays_away(linked: Linked) -> None:
-    """The rule holds for what the file is."""
+    """The rule holds for the file, whatever its path."""
     goal, said, anew = linked.goal(["slurm-dws"])
     assert goal.files == {"c": {}} and anew and "slurm-dws was revoked" in said[0]
 
 
 def test_a_revoked_kubeconfig_under_another_name_stays_away(linked: Linked) -> None:
-    """Also where it lies under a name that no kubeconfig has."""
+    """Also where it has a name that no kubeconfig has."""
     other = linked.etc / "burst_buffer.conf"
     other.write_text(kubeconfig("slurm-dws"))
     linked.do("r1", Put(str(other), b"new\n", 0o644, f"{os.getuid()}:{os.getgid()}"))
@@ -263,7 +263,7 @@ def test_a_revoked_kubeconfig_under_another_name_stays_away(linked: Linked) -> N
 def test_the_namespaces_of_kubeconfigs_are_known(
     local_host: LocalHost, site: Site, monkeypatch: pytest.MonkeyPatch, then: str, now: str
 ) -> None:
-    """That of the former one and that of the one that lies there, by what kubectl would take it for; nothing else of it is told."""
+    """The namespaces in the former and in the present kubeconfig, as kubectl reads them; nothing else of them is shown."""
     made = Linked(local_host, site, "file", monkeypatch)
 
     def of(space: str) -> str:
@@ -281,7 +281,7 @@ def test_the_namespaces_of_kubeconfigs_are_known(
 
 
 def test_a_rotation_behind_a_link_is_rolled_back(linked: Linked) -> None:
-    """Nobody changed the file since, no key is shown, and it is put back behind the link."""
+    """The file counts as unchanged, no key is shown, and it is restored behind the link."""
     goal, said, _ = linked.goal()
     assert said == []
     place = StepContext(linked.site, Facts({}), "c")
@@ -302,7 +302,7 @@ def test_a_rotation_behind_a_link_is_rolled_back(linked: Linked) -> None:
 
 
 def test_a_file_that_holds_a_secret_now_is_not_sent(linked: Linked) -> None:
-    """Whatever was there before: what somebody wrote into it meanwhile stays on the host."""
+    """Whatever its former state: a secret that somebody wrote into it meanwhile stays on the host."""
     other = linked.etc / "burst_buffer.conf"
     other.write_text("before\n")
     linked.do("r1", Put(str(other), b"new\n", 0o644, f"{os.getuid()}:{os.getgid()}"))
@@ -337,7 +337,7 @@ def test_files_with_the_same_name_are_two_steps(linked: Linked) -> None:
 
 
 def test_kept_kubeconfigs_are_found_behind_links(linked: Linked) -> None:
-    """What `certs.revoke` proves of kept kubeconfigs, it proves of all of them, wherever they lay."""
+    """`certs.revoke` tries all kubeconfigs among the before-images, whatever their paths."""
     other = linked.etc / "burst_buffer.conf"
     other.write_text(json.dumps({"users": [{"user": {"client-certificate-data": "QQ==", "client-key-data": "QQ=="}}]}))
     linked.do("r1", Remove(str(other)))
@@ -351,7 +351,7 @@ def test_kept_kubeconfigs_are_found_behind_links(linked: Linked) -> None:
 
 
 def test_a_slurm_conf_that_cannot_be_read_is_told(linked: Linked) -> None:
-    """A host of which that can't be known is not taken for one without the burst buffer."""
+    """A host whose slurm.conf is unreadable does not count as one without the burst buffer."""
     conf = Path(linked.site.slurm.conf)
     conf.unlink()
     conf.mkdir()
@@ -362,7 +362,7 @@ def test_a_slurm_conf_that_cannot_be_read_is_told(linked: Linked) -> None:
 
 @pytest.mark.parametrize("name", ["plugin", "node"])
 def test_a_key_where_a_file_of_ours_should_be_is_not_told(tmp_path: Path, name: str) -> None:
-    """Where a plugin's file or a node's slurm.conf is a key, or a link to one, that is told, and the key is not."""
+    """Where a plugin's file or a node's slurm.conf is a key, or a link to one, that is reported, and the key is not shown."""
     file = tmp_path / "file"
     (tmp_path / "key").write_text(PEM)
     file.symlink_to(tmp_path / "key")

@@ -1,4 +1,4 @@
-"""A rollback ends in the state that was there before its run, however often it is run and wherever it is cut."""
+"""A rollback ends in the state before its run, however often it runs and wherever it is interrupted."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def site(tmp_path: Path) -> Simulated:
 
 
 def cut(site: Simulated, after: int, task: Callable[[], None]) -> bool:
-    """Run `task`, cut off after so many changes; whether it was."""
+    """Run `task`, interrupted after so many changes; whether it was interrupted."""
     site.changes, site.cut = 0, after
     try:
         task()
@@ -57,7 +57,7 @@ def installs(site: Simulated, *versions: str) -> None:
 
 @pytest.mark.parametrize("after", range(80))
 def test_a_rollback_over_a_version_change_that_is_cut_anywhere(site: Simulated, after: int) -> None:
-    """It ends in how it was before when it is run again, and a third run changes nothing."""
+    """Run again, it ends in the former state, and a third run changes nothing."""
     site.install(OLD)
     before = site.state()
     site.install(NEWER)
@@ -71,7 +71,7 @@ def test_a_rollback_over_a_version_change_that_is_cut_anywhere(site: Simulated, 
 
 
 def test_dws_stays_after_a_downgrade_by_install(site: Simulated) -> None:
-    """What a rollback of the upgrade wants is there already: nothing goes."""
+    """The site is already in the state before the upgrade: nothing is removed."""
     installs(site, OLD)
     before = site.state()
     installs(site, NEWER, OLD)
@@ -80,7 +80,7 @@ def test_dws_stays_after_a_downgrade_by_install(site: Simulated) -> None:
 
 
 def test_a_run_that_did_not_look_for_dws(site: Simulated) -> None:
-    """A rotation says nothing of DWS; going back to before it, over a later upgrade, brings back the version that was."""
+    """A rotation records nothing of DWS; its rollback, after a later upgrade, restores the former version."""
     site.install(OLD)
     objects = site.state()[0]
     site.rotate()
@@ -91,7 +91,7 @@ def test_a_run_that_did_not_look_for_dws(site: Simulated) -> None:
 
 
 def test_half_of_a_version_does_not_come_back(site: Simulated) -> None:
-    """Where an undeploy had been cut off before the run, nothing is taken away: it is said, and nothing is done."""
+    """Where an undeploy had been interrupted before the run, the rollback says so and changes nothing."""
     site.install(OLD)
     assert cut(site, 7, lambda: site.undeploy(slurm=False))
     site.install(NEWER)
@@ -102,7 +102,7 @@ def test_half_of_a_version_does_not_come_back(site: Simulated) -> None:
 
 
 def test_crds_that_were_there_without_dws_stay(site: Simulated) -> None:
-    """Their objects may be somebody's data: what an install put around them goes, they don't."""
+    """The objects may be somebody's data: they stay, and what an install added around them is removed."""
     crds = {path: one for path, one in dws(OLD).items() if "/customresourcedefinitions/" in path}
     for path, one in crds.items():
         site.api.write(path, one)
@@ -112,7 +112,7 @@ def test_crds_that_were_there_without_dws_stay(site: Simulated) -> None:
 
 
 def test_the_binding_has_the_role_of_the_version_that_comes_back(site: Simulated) -> None:
-    """A name that was revoked since stays without rights; the name of now has them by the role that is there."""
+    """A name that was revoked since stays without rights; the present name has them by the present role."""
     site.install(OLD)
     site.install(NEWER)
     site.revoke()
@@ -127,7 +127,7 @@ def test_the_binding_has_the_role_of_the_version_that_comes_back(site: Simulated
 
 
 def abstract(site: Simulated) -> dict[str, Any]:
-    """The site's state, apart from what never comes back."""
+    """The site's state, apart from what is never restored."""
     objects = copy.deepcopy(site.api.state())
     binding = objects.pop(former_state.BINDING, None)
     objects.pop(revoked_names.PATH, None)
@@ -155,9 +155,9 @@ def of_dws(objects: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_before(site: Simulated, was: dict[str, Any], bound: frozenset[str]) -> None:
-    """The site is what the model says: `was`, but for what was revoked, and for parts that DWS lacked.
+    """The site is in the state `was`, except for revoked names and for parts that DWS lacked.
 
-    `bound`: the names that had rights until the rollback began. A revocation that was cut off left some of them theirs.
+    `bound`: the names with rights when the rollback started, of which an interrupted revocation may have left some.
     """
     now, gone = abstract(site), site.revoked()
     if was["none"]:
@@ -196,7 +196,7 @@ def a_task(site: Simulated, dice: random.Random) -> tuple[str, Callable[[], None
 
 
 def of_the_past(site: Simulated, dice: random.Random, was: dict[str, dict[str, Any]], story: list[str]) -> None:
-    """A rollback to before some run, cut at random, and again until it is through; then it has nothing left to do."""
+    """Roll back some run, interrupted at random, until it is complete; then it has nothing left to do."""
     run = dice.choice(list(was))
     story.append(f"rollback {run}")
     bound = abstract(site)["names"]
@@ -222,8 +222,8 @@ def of_the_past(site: Simulated, dice: random.Random, was: dict[str, dict[str, A
 
 @pytest.mark.parametrize("seed", range(80))
 def test_any_sequence_of_runs(site: Simulated, seed: int) -> None:
-    """Installs, undeploys, rotations, revocations and rollbacks, each cut anywhere: a rollback ends in what was there, and a
-    second run of a task that ended changes nothing."""
+    """Installs, undeploys, rotations, revocations and rollbacks, each interrupted anywhere: a rollback ends in the former state,
+    and a second run of a completed task changes nothing."""
     dice = random.Random(seed)  # noqa: S311
     was: dict[str, dict[str, Any]] = {}
     story: list[str] = []
