@@ -1,4 +1,4 @@
-"""What is needed to cancel jobs in each state of their Workflow, and the scripts that do it on the submitter."""
+"""`verify.cancel`: what it needs, and the scripts that submit and cancel jobs on the submitter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dws_on_csm.model.step import Check, Finding, ShellLook, Stage, StepContext,
 from dws_on_csm.stages import verify
 
 JOB = "dws-on-csm-cancel"
-"""How the names of the jobs begin; the run's id follows."""
+"""The jobs' names begin with this; the run's id follows."""
 
 HOLD = {"namespace": names.NAMESPACE, "name": "lab-hold"}
 """The ConfigMap by which the lab's fake DWS holds a Workflow in a state."""
@@ -38,7 +38,7 @@ def _look_active(ctx: StepContext) -> ShellLook:
 
 
 def answers(out: bytes) -> dict[str, str]:
-    """The "name=value" lines that a script printed; lines of one name are joined."""
+    """Parse "name=value" lines into a dict; lines of the same name are joined."""
     found: dict[str, str] = {}
     for name, value in parse_pairs(out, "replace"):
         found[name] = f"{found[name]} {value}" if name in found else value
@@ -75,13 +75,12 @@ def _look_holds(ctx: StepContext) -> ShellLook:
 
 
 def holds(ctx: StepContext) -> bool:
-    """Whether DWS there can hold a Workflow in a state for a test."""
+    """Whether the site's DWS can hold a Workflow in a state for a test."""
     return bool(ctx.facts.one("cancel.holds"))
 
 
 def script(ctx: StepContext, step: str, run: str, **given: str) -> str:
-    """The script for `step` of templates/controller/cancel.sh with what it needs. `run`: whose jobs; "": those that any
-    run has left."""
+    """The script for `step` of templates/controller/cancel.sh. `run`: the run whose jobs are meant; "": leftovers of any run."""
     return verify.script(
         ctx, render.read("controller/cancel.sh"), name=f"{JOB}-{run}" if run else JOB, step=step, **given
     )

@@ -1,4 +1,4 @@
-"""Slurm's jobs, as far as they stand in the way of an undeploy: which there are, and which use the burst buffer."""
+"""Slurm's jobs, as an undeploy must know them: which exist, and which use the burst buffer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The proof: a job with a bare #DW, its Workflow seen, bbstat answered, completed, the Workflow gone."""
+"""The stage `verify`: a test job with a bare #DW, its Workflow in each state, an answer of bbstat, completion, no Workflow left."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def _judge_user(ctx: StepContext, found: Value) -> Sequence[Finding]:
 
 
 USER = Check("user", "submitter", _look_user, _judge_user)
-"""Whether the test job can be submitted at all."""
+"""Whether the test job can be submitted."""
 
 
 def script(ctx: StepContext, body: str, **more: str) -> str:
-    """A script that submits jobs as the test user: `body` behind as.sh, vanishing.sh and slurmctld.sh, with $user,
-    $job_folder, $options (sbatch's, as the site file has them), $kubeconfig, $workflows, $namespace and `more` set."""
+    """A script that submits jobs as the test user: `body` after as.sh, vanishing.sh and slurmctld.sh, with $user, $job_folder,
+    $options (sbatch's, from the site file), $kubeconfig, $workflows, $namespace and `more` set."""
     slurm, job = ctx.site.slurm, ctx.site.test_job
     given = {
         "kubeconfig": names.KUBECONFIG,
@@ -85,13 +85,13 @@ def _look(ctx: StepContext) -> ShellLook:
 
 
 def _parse(out: bytes) -> Value:
-    """When it is, and the proof; a proof that can't be read proves nothing."""
+    """The host's time and its proof; None for a proof that can't be read."""
     now, _, rest = out.decode(errors="replace").partition("\n")
     return {"now": int(now), "proof": parse_record(rest) or None}
 
 
 def _read(ctx: StepContext, found: Value) -> Value:
-    """The proof in a sentence, None where there is none."""
+    """The proof as a sentence; None without one."""
     proof = found["proof"]
     if proof is None:
         return None
@@ -100,7 +100,7 @@ def _read(ctx: StepContext, found: Value) -> Value:
 
 
 def _table(found: Value) -> tuple[tuple[str, ...], ...]:
-    """Seconds that the API took to answer SlurmUser, and that the Workflow spent in each state."""
+    """A table of the seconds that the API took to respond to SlurmUser, and that the Workflow spent in each state."""
     times = (found["proof"] or {}).get("times", {})
     return (tuple(times), tuple(f"{seconds:.1f}s" for seconds in times.values())) if times else ()
 
@@ -114,7 +114,7 @@ def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     body = render.read("controller/test_job.sh")
     made = script(ctx, body, allowed=str(int(job.deadline)), state_folder=STATE)
     submit = RunScript(f"submit a test job as {job.user} and follow its Workflow", made, job.deadline + 300.0)
-    # of a pod that somebody else has started it isn't known yet what its slurmctld has read
+    # somebody else may have started the pod: what its slurmctld has read is not recorded then
     return [files.record_read_files(ctx), submit] if discover.pod_of(ctx) else [submit]
 
 
@@ -151,4 +151,4 @@ STAGE = Stage(
 )
 
 ALONE = (replace(STAGE, needs=(), steps=(USER, *STAGE.steps)),)
-"""The proof without the rest of the procedure."""
+"""The proof without the rest of an install."""

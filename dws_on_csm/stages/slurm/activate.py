@@ -1,4 +1,4 @@
-"""BurstBufferType in slurm.conf, and a slurmctld that has read it."""
+"""The stage `slurm`: set BurstBufferType in slurm.conf, and restart slurmctld so that it reads it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _look_conf(ctx: StepContext) -> ShellLook:
 
 
 def parse_conf(out: bytes) -> Value:
-    """{"id": which file it is, "text": what is in it}; bytes that are no UTF-8 stay what they are. None: no such file."""
+    """Parse the look: {"id": which file it is, "text": its content, non-UTF-8 bytes included}; None where there is no file."""
     if not out.strip():
         return None
     which, _, content = out.decode().partition("\n")
@@ -47,7 +47,7 @@ def parse_conf(out: bytes) -> Value:
 
 
 def current_text(ctx: StepContext) -> str:
-    """slurm.conf as it was seen on this controller. Raises Unknown if it wasn't."""
+    """slurm.conf's text as last read on this controller. Raises NotYetKnown if it wasn't read."""
     found = ctx.facts.all("slurm.conf").get(ctx.host)
     if found is None:
         raise NotYetKnown("slurm")
@@ -55,7 +55,7 @@ def current_text(ctx: StepContext) -> str:
 
 
 def enabled(ctx: StepContext) -> bool:
-    """Whether slurm.conf as it was seen, or a file that it includes, sets the burst buffer. Raises Unknown if it wasn't."""
+    """Whether slurm.conf or its includes set the burst buffer. Raises NotYetKnown if slurm.conf wasn't read."""
     said = slurm_conf.value(current_text(ctx), KEY, transaction.included_files(ctx))
     return said is not None and said.value.lower() == slurmctld.TYPE
 
@@ -65,7 +65,7 @@ def _want_conf(ctx: StepContext) -> Value:
 
 
 def wanted_text(ctx: StepContext, text: str) -> str:
-    """`text` with the burst buffer enabled: itself where it, or a file that it includes, says so already."""
+    """`text` with the burst buffer enabled; unchanged where it or its includes enable it already."""
     other = transaction.included_files(ctx)
     said = slurm_conf.value(text, KEY, other)
     if said and said.value.lower() == slurmctld.TYPE:
@@ -77,7 +77,7 @@ def wanted_text(ctx: StepContext, text: str) -> str:
 
 
 def checksum_with_setting(text: str) -> str:
-    """The checksum that slurm.conf would have with our line: where an activation knows it, only that line was taken out."""
+    """The checksum of `text` with our line. If an activation recorded it, only that line was removed since."""
     return transaction.checksum(transaction.content(slurm_conf.with_setting(text, KEY, slurmctld.TYPE, COMMENT)))
 
 
@@ -94,7 +94,7 @@ def _title(ctx: StepContext, what: str) -> str:
 
 
 def restore(ctx: StepContext, before: Value) -> Sequence[Action]:
-    """slurm.conf as it was before this tool changed it, and a slurmctld that has read that; what a rollback does."""
+    """Restore slurm.conf's text `before` and restart slurmctld, as a rollback does."""
     now = current_text(ctx)
     return (
         []
@@ -104,12 +104,12 @@ def restore(ctx: StepContext, before: Value) -> Sequence[Action]:
 
 
 def setting_removal(ctx: StepContext) -> str:
-    """What it means that BurstBufferType is taken from a slurm.conf, for whoever is asked."""
+    """The removal of BurstBufferType from slurm.conf, with its effect, for the confirmation."""
     return f"{KEY} in slurm.conf of {ctx.host}: Slurm will then run jobs with #DW without their storage"
 
 
 def disable(ctx: StepContext) -> Sequence[Action]:
-    """BurstBufferType taken out of slurm.conf, and a slurmctld that has read that; what an undeploy does."""
+    """Remove BurstBufferType from slurm.conf and restart slurmctld, as an undeploy does."""
     now = current_text(ctx)
     without = slurm_conf.without_setting(now, KEY)
     if now == without:
@@ -131,8 +131,8 @@ def _want_daemon(ctx: StepContext) -> Value:
 
 
 def _change_daemon(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    """Start it again; if it doesn't come up, then without the burst buffer: unless that took it from another one, or is known not
-    to be the reason. One that runs now is not left down for anything of ours: it is tried without it, whatever is known.
+    """Restart slurmctld. If it does not come up, remove the burst buffer and start it once more, except where another
+    controller uses this slurm.conf, or a stopped slurmctld is known to start with it.
     """
     now = current_text(ctx)
     without = slurm_conf.without_setting(now, KEY)
@@ -148,13 +148,13 @@ def _stopped(ctx: StepContext) -> bool:
 
 
 def _known_to_start(ctx: StepContext, text: str) -> bool:
-    """Whether a slurmctld is known to start with this very text: this one once did, or another one runs with it."""
+    """Whether some slurmctld is known to start with this text: this one once did, or another one runs with it."""
     known: str = slurmctld.state(ctx)["activated"]
     return known == transaction.checksum(transaction.content(text)) or _runs_elsewhere(ctx, "text")
 
 
 def _runs_elsewhere(ctx: StepContext, what: str) -> bool:
-    """Whether a controller that has the same slurm.conf ("id"), or an equal one ("text"), runs with what it says now."""
+    """Whether another controller runs with the present text of the same file ("id") or of an equal file ("text")."""
     files, daemons = ctx.facts.all("slurm.conf"), ctx.facts.all(slurmctld.FACT)
     same = [host for host, file in files.items() if file and file[what] == files[ctx.host][what]]
     good = [host for host in same if host in daemons and slurmctld.answers(daemons[host])]
@@ -162,13 +162,13 @@ def _runs_elsewhere(ctx: StepContext, what: str) -> bool:
 
 
 def _restart_aborts_plugin(ctx: StepContext) -> bool:
-    """Whether this slurmctld has the burst buffer, and is to be started again: that kills what it runs of the plugin just then."""
+    """Whether this run restarts a slurmctld that has the burst buffer: that kills the plugin's running functions."""
     found = slurmctld.state(ctx)
     return bool(found["loaded"]) and (not enabled(ctx) or bool(slurmctld.stale(ctx.site, found)))
 
 
 AWAITED_STATES = ("Setup", "DataIn", "PreRun", "PostRun", "DataOut")
-"""States of a Workflow that Slurm's plugin waits for: where that is killed, the job ends without its data, or is held."""
+"""States of a Workflow that Slurm's plugin waits for. If a restart kills it, the job loses its data or is held."""
 
 
 def _judge_hooks(ctx: StepContext, found: Value) -> Sequence[Finding]:
@@ -192,7 +192,7 @@ def _look_hooks(ctx: StepContext) -> Look:
 
 
 HOOKS = Check("hooks", "controller", _look_hooks, _judge_hooks)
-"""Nothing is copied for a job while slurmctld, which runs the plugin that waits for it, is started again."""
+"""Refuse a restart of slurmctld while its plugin waits for a Workflow."""
 
 
 def _daemon_status(have: Value) -> str:

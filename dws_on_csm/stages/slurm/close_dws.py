@@ -1,7 +1,7 @@
-"""DWS takes no new objects while the burst buffer is taken from Slurm: a job that came then would run without its storage.
+"""Close DWS while the burst buffer is removed from Slurm: a job submitted meanwhile would run without its storage.
 
-Slurm's plugin makes a job's Workflow while sbatch waits, and refuses the job where it can't. So while DWS is closed no job with #DW
-gets in; the checks behind this stage see all that got in before. `last` is the other end of it: DWS is opened.
+Slurm's plugin creates a job's Workflow while sbatch waits, and refuses the job where it can't. So no job with #DW is accepted while
+DWS is closed, and the checks after this stage see all jobs that were accepted before. `last` reopens DWS.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def _command() -> str:
 
 
 def _want(ctx: StepContext) -> Value:
-    """Where no kind of DWS is there, there is nothing to close: the plugin makes no Workflow then."""
+    """Return "closed"; without CRDs of DWS its present state, since the plugin can create no Workflow then."""
     return "closed" if installed.found(ctx)["crds"] else ctx.facts.one(f"{NAME}.dws")
 
 
 def stage(around: Sequence[str]) -> Stage:
-    """DWS is closed before the stages `around` which it is, where one of them has something to do."""
+    """The stage that closes DWS before the stages `around`, if one of them has something to do."""
     return Stage(NAME, ("preflight",), (_CLOSED,), around=tuple(around))
 
 
@@ -52,10 +52,9 @@ _CLOSED = Step(
 
 
 def last(every: Sequence[Stage], ends: str, *waits: Step) -> Stage:
-    """The stage behind `every` other one that opens DWS, which the stage `ends` had closed, whatever the others came to.
+    """The stage that reopens DWS after `every` other stage, also where they failed. The stage `ends` had closed it.
 
-    Where the burst buffer is taken from Slurm, what is at work on that goes on without the run that began it: it is awaited, and
-    so is what `waits` say.
+    Activations and rollouts of slurmctld continue without the run that began them: this stage waits for them, and for `waits`.
     """
     at_work = (_ACTIVATIONS, _ROLLOUTS) if ends == NAME else ()
     again = replace(reopen.STEP, repeat_text="reopened at the end, also where this run fails")
@@ -64,7 +63,7 @@ def last(every: Sequence[Stage], ends: str, *waits: Step) -> Stage:
 
 
 def _wait_until_finished(name: str, role: str, look: Callable[[StepContext], Look]) -> Step:
-    """Nothing is at work any more on what a slurmctld reads, and on the slurmctld. What was cut off is another step's."""
+    """The step that waits until no activation or rollout runs. Another step undoes interrupted ones."""
     return Step(
         name,
         role,
@@ -86,7 +85,7 @@ done
 
 
 def _look_rollouts(ctx: StepContext) -> Look:
-    """The rollouts of slurmctlds in pods that are at work on the master."""
+    """The look for rollouts of slurmctlds in pods that run on the master."""
     hosts = [host.name for host in ctx.site.controllers if host.pod]
     if not hosts:
         return Constant("none")

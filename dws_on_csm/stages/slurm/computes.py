@@ -1,4 +1,4 @@
-"""slurm.conf on the compute nodes that have one of their own: the same as the controllers', made so, or only compared.
+"""slurm.conf on compute nodes that have a copy of their own: made equal to the controllers', or only compared.
 
 Only slurmctld reads BurstBufferType, and slurmd needs no restart for it: a node whose file lacks that line alone runs its
 jobs, and slurmctld notes once that the files differ.
@@ -20,10 +20,10 @@ from dws_on_csm.redaction.diff import difference
 from dws_on_csm.stages.slurm import activate, controller, slurmctld
 
 LEGEND = "- present, + expected"
-"""What the signs before a difference's lines mean, for where a few of them stand in a sentence."""
+"""What the signs in front of a difference's lines mean."""
 
 FACT = "preflight.slurm-conf"
-"""Where CHECK keeps what it found on nodes that are only compared."""
+"""The fact with CHECK's result on nodes that are only compared."""
 
 
 def group(ctx: StepContext) -> ComputeGroup:
@@ -50,8 +50,8 @@ def parse(out: bytes) -> Value:
 
 
 def unpacked(content: bytes) -> bytes:
-    """What gzip made smaller. Raises ValueError where it is more than slurmconf reads, or no such thing: some kilobytes from a node
-    can be made to unpack to more than this machine's memory."""
+    """Unpack gzip's `content`. Raises ValueError where it is damaged, or larger than slurm_conf reads: a few kilobytes from a node
+    could unpack to more than this machine's memory."""
     unpacking = zlib.decompressobj(wbits=31)
     try:
         text = unpacking.decompress(content, slurm_conf.LARGEST + 1)
@@ -63,13 +63,13 @@ def unpacked(content: bytes) -> bytes:
 
 
 def wanted(ctx: StepContext) -> str:
-    """slurm.conf as the first controller has it once it is right. Raises Unknown before that was looked at."""
+    """slurm.conf as the first controller has it after an install. Raises NotYetKnown before that was read."""
     first = StepContext(ctx.site, ctx.facts, ctx.site.controllers[0].name)
     return activate.wanted_text(first, activate.current_text(first))
 
 
 def configless(ctx: StepContext) -> bool:
-    """Whether nodes get their slurm.conf from slurmctld: nothing is to be done about their own then."""
+    """Whether nodes get their slurm.conf from slurmctld, so that copies of their own do not matter."""
     first = StepContext(ctx.site, ctx.facts, ctx.site.controllers[0].name)
     said = controller.setting(controller.state(first), ctx.site, "SlurmctldParameters")
     return said is not None and "enable_configless" in said.value.lower()
@@ -83,7 +83,7 @@ def _look_compared(ctx: StepContext) -> ShellLook | Constant:
 
 
 def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
-    """A node whose slurm.conf must be the controllers', and differs in more than what slurmctld alone reads."""
+    """The finding for a node of a group with `check` whose slurm.conf differs in more than BurstBufferType."""
     if group(ctx).slurm_conf != "check":
         return ()
     try:
@@ -100,7 +100,7 @@ def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
 
 
 def _difference(ctx: StepContext, found: Value, ours: bool) -> list[str]:
-    """The lines that come and go between a node's file and the controllers'; without `ours`, BurstBufferType aside."""
+    """The differing lines of a node's file and the controllers'; without `ours`, BurstBufferType does not count."""
     texts = [found["text"] if found else "", wanted(ctx)]
     if not ours:
         texts = [slurm_conf.without_setting(text, activate.KEY) for text in texts]
@@ -114,7 +114,7 @@ def _first_lines(lines: Sequence[str]) -> str:
 
 
 def _difference_status(ctx: StepContext) -> str:
-    """What there is to say of a node that is only compared."""
+    """The status of a node that is only compared; "" if its file is equal."""
     found = ctx.facts.all(FACT).get(ctx.host)
     lines = [] if configless(ctx) else _difference(ctx, found, ours=True)
     if group(ctx).slurm_conf == "check" and not _difference(ctx, found, ours=False):
@@ -160,7 +160,7 @@ def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
 
 
 def _exposed_passwords(have: str, want: str, mode: int) -> list[str]:
-    """The keys of passwords that users could read in a slurm.conf of this mode, and can't in the one that is there."""
+    """The keys of passwords that users could newly read if `want` replaced `have` in a file of this mode."""
     if not mode & 0o007:
         return []
     return slurm_conf_secrets.new(have, want)

@@ -1,4 +1,4 @@
-"""What a controller is like before anything is done there: its Slurm, slurm.conf, Lua, kubectl. Read once, by many."""
+"""The check `controller`: Slurm, slurm.conf, Lua and kubectl on a controller, read once before anything is changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dws_on_csm.model.step import Check, Finding, NotYetKnown, ShellLook, StepCo
 from dws_on_csm.stages.slurm import activate, foreign, slurmctld
 
 FACT = "preflight.controller"
-"""Where what LOOK finds is kept, by host."""
+"""The fact that holds `look`'s result, by host."""
 
 
 SINGLE = (
@@ -27,7 +27,7 @@ SINGLE = (
 
 
 def look(ctx: StepContext) -> ShellLook:
-    """The look that the check `controller` makes; see `parse` for what it finds."""
+    """The look of the check `controller`; `parse` says what it returns."""
     slurm = ctx.site.slurm
     return ShellLook(
         render.script(
@@ -43,12 +43,12 @@ def look(ctx: StepContext) -> ShellLook:
 
 
 def parse(out: bytes) -> Value:
-    """The look's lines as a dict: SINGLE by name ("" for what isn't there), and these lists and dicts.
+    """Parse the look's lines: a dict of SINGLE by name ("" for what is missing), and these lists and dicts.
 
-    hooks    the functions that slurmctld asks for
+    hooks    the functions that slurmctld calls
     linked   the Lua of its burst_buffer_lua.so: ["5.4"]
     lua      [version, path] of each interpreter on the host
-    files    path -> text of slurm.conf, which is the first, and of what it includes; `unreadable`: the others
+    files    path -> text of slurm.conf, which is the first, and of its includes; `unreadable` lists the other includes
     """
     told = parse_pairs(out, "surrogateescape")
     single = dict.fromkeys(SINGLE, "")
@@ -66,7 +66,7 @@ def _file(line: str) -> tuple[str, str]:
 
 
 def state(ctx: StepContext) -> Mapping[str, Any]:
-    """What LOOK found on this controller. Raises Unknown if it wasn't made."""
+    """The result of `look` on this controller. Raises NotYetKnown before it was made."""
     everywhere = ctx.facts.all(FACT)
     if ctx.host not in everywhere:
         raise NotYetKnown("preflight")
@@ -75,13 +75,13 @@ def state(ctx: StepContext) -> Mapping[str, Any]:
 
 
 def interpreter(ctx: StepContext) -> str:
-    """The path of a Lua of the version that this Slurm's burst_buffer_lua.so has; "" if the host has none."""
+    """The path of a Lua interpreter of burst_buffer_lua.so's version; "" if the host has none."""
     seen = state(ctx)
     return next((path for version, path in seen["lua"] if version in seen["linked"]), "")
 
 
 def setting(found: Mapping[str, Any], site: Site, key: str) -> slurm_conf.Setting | None:
-    """What slurm.conf and its includes say of `key`; None if nothing."""
+    """The setting of `key` in slurm.conf and its includes; None if it isn't set."""
     text = found["files"].get(site.slurm.conf, "")
     return slurm_conf.value(text, key, found["files"])
 
@@ -90,7 +90,7 @@ def setting(found: Mapping[str, Any], site: Site, key: str) -> slurm_conf.Settin
 
 
 def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
-    """Everything on this controller that an install would fail at."""
+    """The findings on this controller that would make an install fail."""
     conf = ctx.site.slurm.conf
     if not found["program"]:
         text = f"slurmctld is not installed on {ctx.host}"
@@ -167,7 +167,7 @@ def _conf_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
 
 
 def _uses_burst_buffer(ctx: StepContext, found: Value) -> bool:
-    """Whether slurmctld has a burst buffer in Lua, or will have one when it starts."""
+    """Whether slurmctld uses a burst buffer in Lua, or will when it starts."""
     return _burst_buffer_type(ctx, found).lower() == OURS or bool(slurmctld.state(ctx)["loaded"])
 
 
@@ -186,12 +186,12 @@ def _position_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
 
 
 def _not_loaded(ctx: StepContext, found: Value) -> Sequence[Finding]:
-    """A restart would load what somebody changed and nobody tried; with our line already in it, it has to be."""
+    """Warn that a restart would load somebody's untested change; where slurm.conf has our line, a restart is needed anyway."""
     if _burst_buffer_type(ctx, found) == OURS or not (changed := slurmctld.unread(ctx.site, slurmctld.state(ctx))):
         return ()
     conf, keys = ctx.site.slurm.conf, slurmctld.differing(slurmctld.state(ctx))
     if keys is not None and {key.lower() for key in keys} <= {activate.KEY.lower()}:
-        return ()  # our own line is put right with an activation of its own
+        return ()  # an activation corrects our own line
     if changed == [conf] and activate.checksum_with_setting(found["files"][conf]) == slurmctld.state(ctx)["activated"]:
         return ()
     what = f" ({', '.join(keys)})" if keys else ""
@@ -202,7 +202,7 @@ def _not_loaded(ctx: StepContext, found: Value) -> Sequence[Finding]:
 
 
 def _user_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
-    """Nothing is run as somebody of whom it is not known that slurm.conf may name it: it could be anybody."""
+    """Nothing runs as a SlurmUser that slurm.conf may name wrongly: it could be any account."""
     if found["uid"]:
         return ()
     why = f"on {ctx.host}: {found['why'] or 'SlurmUser=' + found['user'] + ' is not a user of this host'}"
@@ -226,7 +226,7 @@ def _kubectl_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
 
 
 def _kubectl_fix(ctx: StepContext) -> str:
-    """Where a kubectl has to be put: in a pod it would go with the pod."""
+    """How to install kubectl; in a pod it must be part of the image."""
     if pod := next((host.pod for host in ctx.site.controllers if host.name == ctx.host), None):
         which = f"container {pod.container} of {pod.selector} in namespace {pod.namespace}"
         return f"give {which} an image with a kubectl of the cluster's version"

@@ -1,4 +1,4 @@
-"""The Slurm side of an undeploy: no controller's slurmctld uses the burst buffer any more, and then its files go."""
+"""The Slurm side of an undeploy: take the burst buffer from each controller's slurmctld, then remove its files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ACTIVATE_STEPS = {step.name: step for step in activate.STAGE.steps if isinstanc
 
 
 def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
-    """A slurmctld must not lose files that it, or another one that shares them, still uses: all controllers, or none."""
+    """Refuse unless the run has all controllers: one that is left out may share the files that are removed."""
     left_out = [host.name for host in ctx.site.controllers if not ctx.site.active(host)]
     if not left_out:
         return ()
@@ -42,7 +42,7 @@ def _want_conf(ctx: StepContext) -> Value:
 
 
 def _read_daemon(ctx: StepContext, found: Value) -> Value:
-    """Whether it answers, and what of slurm.conf it has not read; a slurmctld that is not there reads it when it starts."""
+    """Whether slurmctld responds, and what it has not read; one that does not run reads slurm.conf when it starts."""
     unread = [f"{path} changed after slurmctld read it" for path in slurmctld.unread(ctx.site, found)]
     loaded = ["burst_buffer_lua.so is still loaded"] if found["loaded"] else []
     return {"answers": slurmctld.answers(found) or not found["main"], "not read": [*unread, *loaded]}
@@ -73,7 +73,7 @@ SLURM = Stage(
     ),
     serial=True,
 )
-"""One controller after the other, each started again without the burst buffer."""
+"""Restart one controller after the other without the burst buffer."""
 
 
 # --- the files

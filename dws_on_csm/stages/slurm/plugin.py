@@ -1,6 +1,6 @@
-"""burst_buffer.lua and burst_buffer.conf: fetched once on the master, put beside slurm.conf on every controller.
+"""burst_buffer.lua and burst_buffer.conf: cloned once on the master, written next to slurm.conf on every controller.
 
-The controllers get the files' content through us: they need neither git nor a way out, and all get the same bytes.
+The controllers get the files' content from this run: they need neither git nor network access, and all get the same bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LUA, CONF = foreign.LUA, foreign.CONF
 
 
 def clone(site: Site) -> str:
-    """The folder of the clone of the plugin's repository on the master, one a version."""
+    """The folder of the plugin's clone on the master; each version has its own."""
     return f"{site.master.workarea}/dws-slurm-bb-plugin-{site.versions.plugin}"
 
 
@@ -62,7 +62,7 @@ def _read_repository(ctx: StepContext, found: Value) -> Value:
 
 
 def _want_repository(ctx: StepContext) -> Value:
-    """With a pinned commit that one; else whichever the tag has."""
+    """The pinned commit, else the tag's."""
     have = next(iter(ctx.facts.found.get("plugin.repository", {}).values()), None) or {"commit": ""}
     commit = ctx.site.versions.commit("plugin") or have["commit"] or "the tag's"
     return {"at": f"v{ctx.site.versions.plugin}", "modified": [], "commit": commit}
@@ -143,7 +143,7 @@ def _read_lua(ctx: StepContext, found: Value) -> Value:
 
 
 def _compiles(ctx: StepContext) -> str:
-    """What there is to say of a file that this host's Lua compiles, or that it has no such Lua."""
+    """What `compiles` says of a correct file: with which Lua, or that this host has no such Lua."""
     lua = controller.interpreter(ctx)
     linked = " or ".join(controller.state(ctx)["linked"]) or "of Slurm's version"
     return f"with {lua}" if lua else f"not tried: this host has no Lua {linked}"
@@ -217,7 +217,7 @@ def _put(ctx: StepContext, name: str, text: str, check: str = "") -> Sequence[Ac
 
 
 def load(ctx: StepContext, text: str) -> Sequence[Action]:
-    """Load the text with the Lua that slurmctld would use, as the user that it runs as, before it is put in place."""
+    """Load the text with slurmctld's Lua, as SlurmUser, before installing it; nothing where the host has no such Lua."""
     lua = controller.interpreter(ctx)
     if not lua:
         return []
@@ -226,7 +226,7 @@ def load(ctx: StepContext, text: str) -> Sequence[Action]:
 
 
 def load_file(ctx: StepContext, file: str) -> Sequence[Action]:
-    """The same with a file of root's on the controller: what is in it need not be known here."""
+    """The same with a file of root's on the controller, whose content stays there."""
     lua = controller.interpreter(ctx)
     if not lua:
         return []
@@ -246,9 +246,9 @@ SHIM_MARK = "added by dws-on-csm: this Slurm asks for functions that the plugin 
 
 
 def with_shim(ctx: StepContext, text: str) -> str:
-    """The plugin's text; at its end the functions that this controller's Slurm asks for and the plugin doesn't define.
+    """Return the plugin's text with stubs at its end for the functions that this Slurm calls and the plugin lacks.
 
-    Raises Refused for a function of which it isn't known what it would have to do.
+    Raises Refused where such a function has no known stub.
     """
     lacking = [hook for hook in required_functions(ctx) if hook not in defined_functions(text)]
     if unknown := [hook for hook in lacking if hook not in SHIMMED]:
@@ -260,11 +260,11 @@ def with_shim(ctx: StepContext, text: str) -> str:
 
 
 SHIMMED = ("slurm_bb_test_data_in", "slurm_bb_test_data_out")
-"""Hooks that say whether the staging has ended: the plugin's own data_in and data_out return only when it has."""
+"""Functions that report whether staging has ended. A stub may say yes: the plugin's data_in and data_out return only then."""
 
 
 def required_functions(ctx: StepContext) -> Sequence[str]:
-    """The functions that slurmctld asks for: those that its burst_buffer_lua.so names, or else those of its version."""
+    """The functions that slurmctld calls: those that its burst_buffer_lua.so names, else those known of its version."""
     seen = controller.state(ctx)
     if seen["hooks"]:
         hooks: Sequence[str] = seen["hooks"]
@@ -312,7 +312,7 @@ STAGE = Stage(
             settle_seconds=discover.settle_seconds(0.0),
             removes=lambda ctx, have, want: foreign.takes(ctx, LUA),
             accepted_as=_covered_lua,
-            hint=f"{LUA} is as it was: with one that does not load slurmctld refuses every #DW job and does not start",
+            hint=f"{LUA} is unchanged: with a plugin that fails to load, slurmctld refuses #DW jobs and does not start",
         ),
         Step(
             "conf",

@@ -1,4 +1,4 @@
-"""What of a slurmctld in a pod can't be made lasting: said before anything is touched, with the place to change it."""
+"""The check `pod`: whether changes to a slurmctld in a pod would survive the pod; each finding names the place to correct."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dws_on_csm.stages.slurm import controller
 
 
 def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
-    """Everything about this pod that can't be made lasting, each with the place to change it."""
+    """The findings about this pod whose changes would not survive it."""
     pod = pod_of(ctx)
     assert pod is not None
     if not have["pod"]:
-        return ()  # told when it was connected to
+        return ()  # reported when it was connected to
     found = [*_workload_findings(ctx, pod, have), *_folder_findings(ctx, have), *_kept_findings(ctx, pod, have)]
     return [*found, *_state_findings(ctx, have)]
 
@@ -61,10 +61,10 @@ STATE = "/var/spool"
 
 
 def _state_findings(ctx: StepContext, have: Value) -> Iterator[Finding]:
-    """Slurm's jobs are in StateSaveLocation alone: where the next pod does not find that, all of them are lost with this one."""
+    """Slurm keeps its jobs in StateSaveLocation alone: they are lost if the next pod does not have the same folder."""
     seen = ctx.facts.found.get(controller.FACT, {}).get(ctx.host)
     if not seen:
-        return  # told when it was looked at
+        return  # the check `controller` reports it
     said = controller.setting(seen, ctx.site, "StateSaveLocation")
     state = said.value if said else STATE
     kept_in = _lasting(state, have["mounts"])
@@ -81,13 +81,13 @@ def _state_findings(ctx: StepContext, have: Value) -> Iterator[Finding]:
 
 
 def _lasting(path: str, mounts: Sequence[Sequence[str]]) -> str:
-    """What the next pod finds at a path: as the mount has it that is nearest to it."""
+    """What the next pod finds at a path, by the innermost mount that contains it."""
     above = [(at.rstrip("/"), what) for at, what in mounts if f"{path.rstrip('/')}/".startswith(f"{at.rstrip('/')}/")]
     return max(above, key=lambda one: len(one[0]))[1] if above else "inside the container"
 
 
 def _template(ctx: StepContext, have: Value) -> str:
-    """Where a mount is changed, in words."""
+    """The place where a mount is changed, for a fix."""
     pod, workload = pod_of(ctx), have["workload"]
     assert pod is not None
     whose = f"{workload['kind']} {pod.namespace}/{workload['name']}" if workload else f"what makes pod {have['pod']}"
@@ -105,7 +105,7 @@ def _kept_findings(ctx: StepContext, pod: Pod, have: Value) -> Iterator[Finding]
 
 
 def _by_hand(pod: Pod, have: Value) -> str:
-    """What the site has to bring about where we can't."""
+    """What the site must configure where this tool can't."""
     name = have["config_map"]["name"] if have["config_map"] else "the ConfigMap with slurm.conf"
     secret = have["secret"]["name"]
     return (
@@ -116,4 +116,4 @@ def _by_hand(pod: Pod, have: Value) -> str:
 
 CHECK = Check("pod", "pod", look, judge)
 KNOWN = replace(CHECK, judge=lambda ctx, have: ())
-"""The same look, where nothing new is to be mounted."""
+"""The same look without findings, for runs that mount nothing new."""

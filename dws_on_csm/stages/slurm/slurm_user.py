@@ -1,4 +1,4 @@
-"""SlurmUser on a controller: who that is, and what it may do in the cluster with a kubeconfig."""
+"""SlurmUser on a controller: which account it is, and what it may do in the cluster with a kubeconfig."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.step import Finding, Refused, StepContext
 
-# can_i ARGUMENTS: kubectl auth can-i with $file, as SlurmUser; its cache is a folder in memory that goes away. A kubeconfig may
-# name a program to run: where SlurmUser is root, but others can write the file, or where it is not known who SlurmUser is,
-# nobody asks.
+# can_i ARGUMENTS: kubectl auth can-i with $file, as SlurmUser, with a temporary cache in memory. A kubeconfig may name a program to
+# run: nothing is run where SlurmUser is unknown, or is root and others can write the file.
 _CAN_I = """
 can_i() {
     obeys "$file" && runner_kubectl 20 "$file" auth can-i "$@"
@@ -22,8 +21,8 @@ if obeys "$file" 2>/dev/null; then
 fi
 """
 
-# A new certificate is tried before it takes the place of one that works: an API server may learn of a new binding, or
-# come to the certificate's first second, a moment later than the master.
+# A new certificate is tried before it replaces a working one. An API server may learn of a new binding, or reach the certificate's
+# first second, a moment later than the master.
 _TRY = """
 {slurm_user}{can_i}
 end=$(($(up) + {seconds}))
@@ -35,7 +34,7 @@ done
 
 
 def can_i() -> str:
-    """Shell lines with which `can_i ARGUMENTS` asks as SlurmUser what $file may do, a kubeconfig; behind `slurm_user`'s."""
+    """Shell lines after those of `slurm_user` that define `can_i ARGUMENTS`: what the kubeconfig $file may do, asked as SlurmUser."""
     return render.script("lib/as.sh", "lib/vanishing.sh") + _CAN_I
 
 
@@ -45,7 +44,7 @@ def slurm_user(ctx: StepContext) -> str:
 
 
 def owner(ctx: StepContext) -> str:
-    """SlurmUser and its group in numbers, as chown takes them. Raises Refused where it is not known who that is."""
+    """SlurmUser's uid and gid as chown takes them, "UID:GID". Raises Refused where SlurmUser is unknown."""
     found = ctx.facts.all("access.kubeconfig")[ctx.host]
     numbers = (found.get("slurm_uid", ""), found.get("slurm_group", ""))
     if not all(re.fullmatch("[0-9]+", one, re.ASCII) for one in numbers):
@@ -55,7 +54,7 @@ def owner(ctx: StepContext) -> str:
 
 
 def try_script(ctx: StepContext) -> str:
-    """A script that tries the kubeconfig $file until it may create Workflows; it fails after some seconds."""
+    """A script that retries until the kubeconfig $file may create Workflows, and fails after 10 seconds."""
     return _TRY.format(slurm_user=slurm_user(ctx), can_i=can_i(), seconds=10, workflows=names.WORKFLOWS)
 
 

@@ -1,4 +1,4 @@
-"""A slurmctld on its own host: whether it answers, and whether it has read what its files say now."""
+"""The state of slurmctld on its own host: whether it responds, and whether it has read the present text of its files."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import NotYetKnown, ShellLook, StepContext, Value
 
 FACT = "slurm.daemon"
-"""Where what LOOK finds is kept, by host."""
+"""The fact that holds `look`'s result, by host."""
 
 TYPE = "burst_buffer/lua"
 
 
 def look(ctx: StepContext) -> ShellLook:
-    """The look of the step `daemon`; see `parse` for what it finds."""
+    """The look of the step `daemon`; `parse` says what it returns."""
     slurm = ctx.site.slurm
     settings = {"folder": slurm.folder, "unit": slurm.service, "state": STATE}
     return ShellLook(render.script("lib/as.sh", "lib/slurmctld.sh", "controller/daemon.sh", **settings), parse)
 
 
 def parse(out: bytes) -> Value:
-    """What the look printed, as a dict. Times are seconds of the host's clock, with two digits behind the point.
+    """Parse the look's lines into a dict. Times are seconds of the host's clock, with two decimals.
 
     main, started   the process ("" if none) and when it began
     loaded          whether it has burst_buffer_lua.so in its memory
@@ -63,7 +63,7 @@ def _texts(lines: Iterable[str]) -> dict[str, str]:
 
 
 def state(ctx: StepContext) -> Mapping[str, Any]:
-    """What LOOK found on this controller. Raises Unknown if it wasn't made."""
+    """The result of `look` on this controller. Raises NotYetKnown before it was made."""
     everywhere = ctx.facts.all(FACT)
     if ctx.host not in everywhere:
         raise NotYetKnown("slurm")
@@ -72,18 +72,18 @@ def state(ctx: StepContext) -> Mapping[str, Any]:
 
 
 def in_charge(found: Mapping[str, Any]) -> bool:
-    """Whether this slurmctld is the one that is at work now: the first that answers. The others stand by."""
+    """Whether this slurmctld is in charge: the first that responds. The others stand by."""
     answering = [where for where, state in found["pings"] if state == "UP"]
     return answering[:1] == ["here"]
 
 
 def answers(found: Mapping[str, Any]) -> bool:
-    """Whether this host's own slurmctld answers, be it in charge or standing by."""
+    """Whether this host's own slurmctld responds, in charge or standing by."""
     return bool(found["main"]) and ["here", "UP"] in found["pings"]
 
 
 def differing(found: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The keys in which slurm.conf and its includes say something else than this slurmctld has read; None: not known."""
+    """The keys that slurm.conf and its includes set to other values than this slurmctld has read; None where that is unknown."""
     if found.get("same"):
         return ()
     if not found.get("was"):
@@ -93,8 +93,8 @@ def differing(found: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def unread(site: Site, found: Mapping[str, Any]) -> list[str]:
-    """The paths of slurm.conf and its includes that were changed after this slurmctld had started; none where they still mean
-    what it has read."""
+    """The paths of slurm.conf and its includes that changed after this slurmctld started; none where their meaning is the
+    same as what it has read."""
     if differing(found) == ():
         return []
     conf = _conf(site)
@@ -102,7 +102,7 @@ def unread(site: Site, found: Mapping[str, Any]) -> list[str]:
 
 
 def stale(site: Site, found: Mapping[str, Any]) -> list[str]:
-    """Why this slurmctld has to be started again, in words; nothing if it is current."""
+    """The reasons why this slurmctld needs a restart, as sentences; none if it is current."""
     if not found["main"]:
         return []
     why = [f"{path} changed after slurmctld read it" for path in unread(site, found)]
@@ -114,7 +114,7 @@ def stale(site: Site, found: Mapping[str, Any]) -> list[str]:
 
 
 def without(found: Mapping[str, Any]) -> Sequence[str]:
-    """How the slurmctld in charge runs without the plugin, in words; nothing if it has it, or stands by."""
+    """How the slurmctld in charge lacks the plugin, as sentences; none if it has the plugin or stands by."""
     if not in_charge(found):
         return ()
     if found["type"] != TYPE:

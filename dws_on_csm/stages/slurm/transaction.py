@@ -1,4 +1,4 @@
-"""The transaction that activates slurm.conf on a controller: it runs there by itself, and puts back what doesn't come up."""
+"""The transaction that activates slurm.conf on a controller: it runs detached, and undoes itself unless slurmctld responds."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dws_on_csm.stages.pod import discover, rollout
 def transaction(
     ctx: StepContext, title: str, seen: str, following: str | None, back: str | None
 ) -> RunScript | RunElsewhere:
-    """slurm.conf from `seen` to `following` (None: as it is), slurmctld started again; `back` if it doesn't come up.
+    """Change slurm.conf from `seen` to `following` (None: no change) and restart slurmctld; write `back` if that fails.
 
-    It is refused on the host if slurm.conf is no longer `seen`, and goes on there if the connection breaks.
+    The host refuses it if slurm.conf is no longer `seen`, and continues it if the connection breaks.
     """
     if discover.pod_of(ctx):
         return _rollout(ctx, title, seen, following, back)
@@ -40,13 +40,13 @@ def transaction(
 
 
 def longest(ctx: StepContext) -> float:
-    """Seconds that it may take: what doesn't come up is put back and started again, and once more where that was not the reason;
-    each stop may take systemd's own 90."""
+    """The seconds that it may take: three starts of slurmctld (new text, former text, and the new one again where that was not
+    the cause), with systemd's 90 s for each stop."""
     return 3 * (ctx.site.deadlines.slurmctld + 100.0)
 
 
 def _rollout(ctx: StepContext, title: str, seen: str, following: str | None, back: str | None) -> RunElsewhere:
-    """The same for a pod: slurm.conf is a key of a ConfigMap, and another pod reads it."""
+    """The same for a pod: slurm.conf is a key of a ConfigMap, and the next pod reads it."""
 
     def edit(before: str, after: str) -> dict[str, Value]:
         name = f"configmap/{discover.part(ctx, 'config_map')['name']}"
@@ -64,7 +64,7 @@ def _log_path(ctx: StepContext, text: str) -> str:
 
 
 def content(text: str) -> bytes:
-    """The bytes of a text in which those that are no UTF-8 stayed what they were."""
+    """The bytes of a text from slurm_conf.decoded."""
     return text.encode(errors="surrogateescape")
 
 
@@ -74,16 +74,16 @@ def checksum(content: bytes) -> str:
 
 
 PENDING = f"{STATE}/activation.pending"
-"""A link to the folder of an activation that is not settled; what it needs for that lies there."""
+"""A link to the folder of an unfinished activation, which has all that is needed to undo it."""
 
 UNITS = "/etc/systemd/system"
-"""Where an activation has a unit for as long as it is not settled: the host may end meanwhile."""
+"""The folder of the unit that undoes an unfinished activation at boot."""
 
 
 def look(ctx: StepContext) -> Look:
-    """Whether an activation of an earlier run is at work there still, or was cut off: "none", or since when."""
+    """The look for an activation of an earlier run: "none", "running since ..." or "interrupted, begun ..."."""
     if discover.pod_of(ctx):
-        return Constant("none")  # a rollout waits for one that is still at work
+        return Constant("none")  # a rollout waits for one that is still running
     script = f"lock={STATE}/activation.lock pending={PENDING}\n" + render.read("controller/activation_look.sh")
     return ShellLook(script, lambda out: out.decode().strip() or "none")
 
@@ -96,19 +96,19 @@ INTERRUPTED = "interrupted"
 
 
 def settle(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    """What was cut off is put back by its own script; one that is still at work is waited for."""
+    """Undo an interrupted activation by its own script; the step waits for a running one."""
     if not str(have).startswith(INTERRUPTED):
         return []
     return [RunScript("undo an interrupted activation", _SETTLE, longest(ctx) + 90.0)]
 
 
 def settle_side_effect(have: Value) -> str:
-    """What settling it does, for a plan."""
+    """What `settle` will do, for a plan."""
     done = "restores slurm.conf as it was before that activation, and restarts slurmctld"
     return done if str(have).startswith(INTERRUPTED) else ""
 
 
-# Whether slurmctld came up is the step `daemon`'s to judge; what counts here is that nothing is pending.
+# The step `daemon` judges whether slurmctld came up; here it counts that nothing is pending.
 _SETTLE = f"""
 if [ -e {PENDING} ]; then sh {PENDING}/activate again || :; fi
 [ ! -e {PENDING} ]
@@ -116,7 +116,7 @@ if [ -e {PENDING} ]; then sh {PENDING}/activate again || :; fi
 
 
 def included_files(ctx: StepContext) -> dict[str, str]:
-    """The files that this controller's slurm.conf includes, with their text."""
+    """Path -> text of the files that this controller's slurm.conf includes."""
     everywhere = ctx.facts.all("preflight.controller")
     files = everywhere.get(ctx.host, {}).get("files", {})
     return {name: text for name, text in files.items() if name != ctx.site.slurm.conf}
