@@ -1,4 +1,4 @@
-"""A slurmctld in a pod: where its /etc/slurm comes from, what of it can be made lasting, and how that is changed.
+"""A slurmctld in a pod: where its /etc/slurm comes from, and which of its volumes outlive the pod.
 
 A file that is copied into a pod dies with it. So the plugin and slurm.conf are keys of the ConfigMap that the pod has as
 its /etc/slurm, the kubeconfig is a key of a Secret, and one projected volume shows the pod both in the same folder.
@@ -17,15 +17,15 @@ from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import ApiLook, NotYetKnown, StepContext, Value
 
 FACT, MOUNT = "preflight.pod", "pod.mount"
-"""Where what `look` finds is kept, by controller: at first, and by the step that may change it."""
+"""The facts with `look`'s result, by controller: of the first look, and of the step that may change the mount."""
 
 SETTLE = 150.0
-"""Seconds within which a kubelet brings a pod's files up to date by itself, should it not be told to."""
+"""Seconds within which a kubelet updates a pod's files even if `files.refresh` does not reach it."""
 
 PLUGIN = ("burst_buffer.lua", "burst_buffer.conf")
 FOLDER, FILE = (str(PurePosixPath(names.KUBECONFIG).parent), PurePosixPath(names.KUBECONFIG).name)
 SUFFIX = "-slurm-dws"
-"""What the name of a Secret of ours ends in, behind the workload's."""
+"""The name of our Secret is the workload's with this suffix."""
 KEY = "kubeconfig"
 """The Secret's key."""
 
@@ -33,22 +33,22 @@ Json = Mapping[str, Any]
 
 
 def pod_of(ctx: StepContext) -> Pod | None:
-    """The pod that this controller is; None for a host."""
+    """The pod of this controller in the site file; None for a host."""
     return next((host.pod for host in ctx.site.controllers if host.name == ctx.host), None)
 
 
 def without_mode_in_pod(ctx: StepContext, told: dict[str, Value]) -> dict[str, Value]:
-    """What is told of a file; in a pod mode and owner are what its volume gives, and nothing that is wanted."""
+    """The facts of a file; in a pod without mode and owner, which its volume decides."""
     return {key: value for key, value in told.items() if not (pod_of(ctx) and key in ("mode", "owner"))}
 
 
 def settle_seconds(otherwise: float) -> Callable[[Site], float]:
-    """How long a file may take to be as wanted: longer in a pod."""
+    """The seconds that a changed file may need to take effect: longer in a pod, else `otherwise`."""
     return lambda site: SETTLE if any(host.pod for host in site.controllers) else otherwise
 
 
 def state(ctx: StepContext) -> Json:
-    """What the last look found of this controller. Raises Unknown if none was made."""
+    """The last look's result on this controller. Raises NotYetKnown before there is one."""
     for fact in (MOUNT, FACT):
         if ctx.host in (seen := ctx.facts.found.get(fact, {})):
             answer: Json = seen[ctx.host]
@@ -57,18 +57,18 @@ def state(ctx: StepContext) -> Json:
 
 
 def part(ctx: StepContext, name: str) -> Json:
-    """Its `workload` or `config_map`. Raises Unknown where there is none: that is a finding, and what would follow isn't known."""
+    """Its `workload` or `config_map`. Raises NotYetKnown without one: a finding says so, and what would follow is unknown."""
     if (one := state(ctx).get(name)) is None:
         raise NotYetKnown("preflight")
     answer: Json = one
     return answer
 
 
-# --- what is there
+# --- the look
 
 
 def look(ctx: StepContext) -> ApiLook:
-    """The look of the check `pod`; see `read` for what it finds."""
+    """The look of the check `pod`; `read` says what it returns."""
     pod = pod_of(ctx)
     assert pod is not None
     return ApiLook(lambda cluster: read(cluster, pod))
@@ -86,7 +86,7 @@ def read(cluster: Cluster, pod: Pod) -> Value:
     config_map  {"name", "path", "manager", "immutable"} of the one that has slurm.conf; None where none does
     secret      the name of the Secret that has the kubeconfig, and whether it is mounted already
     group       securityContext.fsGroup, "" where it isn't set
-    mounts      [path in the container, what a new pod finds there: see `lasting`] of each volume that is mounted
+    mounts      [path in the container, what the next pod finds there: see `mount_lifetimes`] of each mounted volume
     """
     some = pods.running(cluster, pod)
     if len(some) != 1:
@@ -109,9 +109,9 @@ def read(cluster: Cluster, pod: Pod) -> Value:
 
 
 SAME, SAME_ON_NODE = "the same", "the same on the same node"
-"""What a new pod finds in a volume; anything else says what kind of volume it is that begins empty."""
+"""What the next pod finds in a volume; otherwise the kind of volume that does not outlive its pod."""
 _EPHEMERAL = ("emptyDir", "ephemeral", "configMap", "secret", "projected", "downwardAPI")
-"""Kinds of volumes in which nothing outlives the pod that wrote it."""
+"""Kinds of volumes in which nothing that a pod wrote outlives it."""
 
 
 def mount_lifetimes(spec: Json, template: Json, container: str) -> list[list[str]]:
@@ -168,7 +168,7 @@ def _describe_workload(workload: Json) -> Value:
 
 
 def manager(one: Json) -> str:
-    """By whom an object is kept as it is, so that what we change in it would be undone; "" by nobody."""
+    """The name of what reverts changes made to an object; "" for nothing."""
     meta = one["metadata"]
     if owner := _controller(one) or next(iter(meta.get("ownerReferences") or ()), None):
         return f"{owner['kind']} {owner['name']}"
@@ -182,17 +182,17 @@ _MARKS = (
     ("annotations", "argocd.argoproj.io/tracking-id", "Argo CD application"),
     ("labels", "argocd.argoproj.io/instance", "Argo CD application"),
 )
-"""Where each notes the name of what it keeps, as their own documentation has it."""
+"""Where each manager notes its name on an object, by its own documentation."""
 
 
 def managed_by(meta: Mapping[str, Any]) -> str:
-    """By whom the object with this metadata is kept, in words, as its marks say; "" by nobody."""
+    """The release or delivery that manages the object with this metadata, by its marks; "" for none."""
     for where, key, what in _MARKS:
         if name := (meta.get(where) or {}).get(key):
             return f"{what} {name.partition(':')[0]}"  # Argo CD's mark goes on with the object itself
     if (meta.get("labels") or {}).get("app.kubernetes.io/managed-by") == "Helm":
         return "Helm"
-    # one that Argo CD knows by a label which others use as well shows who wrote it
+    # Argo CD may know an object by a label that others use too: the writers show it then
     writers = {entry.get("manager", "") for entry in meta.get("managedFields") or ()}
     return "Argo CD" if any(writer.startswith("argocd-") for writer in writers) else ""
 

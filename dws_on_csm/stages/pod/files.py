@@ -1,4 +1,4 @@
-"""Files of a slurmctld in a pod, changed where the pod has them from: keys of a ConfigMap and of a Secret."""
+"""The files of a slurmctld in a pod, changed at their source: keys of a ConfigMap and of a Secret."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from dws_on_csm.stages.pod.discover import part, pod_of, state
 
 
 def config(ctx: StepContext, keys: Mapping[str, str | None]) -> Sequence[Action]:
-    """Keys of the ConfigMap that is the pod's /etc/slurm (None: no such key), and the pod told to look at it now.
+    """Write keys of the ConfigMap that is the pod's /etc/slurm (None: remove the key), and refresh the pod.
 
-    A patch: what is applied as a whole loses the keys that another step applied.
+    It is a patch: an apply would remove the keys that another step applied.
     """
     pod, path = pod_of(ctx), part(ctx, "config_map")["path"]
     assert pod is not None
@@ -34,7 +34,7 @@ def config(ctx: StepContext, keys: Mapping[str, str | None]) -> Sequence[Action]
 
 
 def kubeconfig(ctx: StepContext, content: Secret) -> Sequence[Action]:
-    """The kubeconfig as the Secret that the pod sees, and the pod told to look at it now."""
+    """Write the kubeconfig into the Secret that the pod mounts, and refresh the pod."""
     pod = pod_of(ctx)
     assert pod is not None
     return [record_read_files(ctx), _write_secret(ctx, pod, content), refresh(ctx, pod)]
@@ -54,7 +54,7 @@ def _write_secret(ctx: StepContext, pod: Pod, content: Secret) -> CallApi:
 
 
 def no_kubeconfig(ctx: StepContext) -> Sequence[Action]:
-    """No such Secret."""
+    """Remove that Secret, and refresh the pod."""
     pod = pod_of(ctx)
     assert pod is not None
     path = f"/api/v1/namespaces/{pod.namespace}/secrets/{state(ctx)['secret']['name']}"
@@ -62,7 +62,7 @@ def no_kubeconfig(ctx: StepContext) -> Sequence[Action]:
 
 
 def refresh(ctx: StepContext, pod: Pod) -> CallApi:
-    """Annotate the pod: its kubelet then brings its volumes up to date at once, and not within a minute or two
+    """Annotate the pod: its kubelet then updates its volumes at once, instead of within a minute or two
     (Kubernetes' documentation, "Configure a Pod to Use a ConfigMap": mounted ConfigMaps are updated automatically)."""
 
     def ask(cluster: Cluster) -> bytes:
@@ -75,7 +75,7 @@ def refresh(ctx: StepContext, pod: Pod) -> CallApi:
 
 
 def record_read_files(ctx: StepContext) -> RunScript:
-    """What slurmctld has read is written down before its files get a new time, unless that is known already."""
+    """Record what slurmctld has read, before its files get a new time; nothing where a record exists."""
     slurm = ctx.site.slurm
     script = render.script(
         "lib/as.sh", "lib/slurmctld.sh", "pod/pod_noted.sh", folder=slurm.folder, unit=slurm.service, state=STATE

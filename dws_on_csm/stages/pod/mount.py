@@ -1,4 +1,4 @@
-"""The volume that a pod has as its /etc/slurm: of the ConfigMap and the Secret with the kubeconfig."""
+"""The stage `pod`: one volume as the pod's /etc/slurm, of the ConfigMap and of the Secret with the kubeconfig."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dws_on_csm.stages.pod.discover import FILE, FOLDER, PLUGIN, SUFFIX, Json, l
 
 
 def mode(ctx: StepContext) -> int:
-    """Of the kubeconfig in the volume: as tight as SlurmUser can still read it. Such a file is root's and the fsGroup's."""
+    """The kubeconfig's mode in the volume: the strictest with which SlurmUser can read it. Its owner is root, its group fsGroup."""
     seen = ctx.facts.all("access.kubeconfig").get(ctx.host)
     if seen is None:
         raise NotYetKnown("access")
@@ -22,7 +22,7 @@ def mode(ctx: StepContext) -> int:
 
 
 def wanted_volume(ctx: StepContext) -> dict[str, Any]:
-    """The volume with the plugin's files and the Secret in it; itself where they are."""
+    """The pod's volume with the plugin's files and the Secret added; unchanged where it has them."""
     have = state(ctx)
     volume: dict[str, Any] | None = have["volume"]
     if volume is None:
@@ -40,7 +40,7 @@ def wanted_volume(ctx: StepContext) -> dict[str, Any]:
 
 
 def _with_mode(ctx: StepContext, source: dict[str, Any]) -> dict[str, Any]:
-    """A Secret that this tool has mounted is as closed as it can be by now."""
+    """The source; if it is our Secret, with the present mode."""
     mine = source.get("secret", {})
     if mine.get("name") != f"{part(ctx, 'workload')['name']}{SUFFIX}":
         return source
@@ -48,9 +48,9 @@ def _with_mode(ctx: StepContext, source: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plugin(some: Sequence[Json], name: str) -> list[dict[str, Any]]:
-    """What is to be added where the sources list that ConfigMap's files, and not the plugin's.
+    """The source to add where the sources list files of ConfigMap `name`, but not the plugin's.
 
-    Optional, in a source of its own: with a key that isn't there (yet, or any more) the kubelet would start no pod.
+    It is optional, and a source of its own: the kubelet starts no pod while a listed key is missing.
     """
     mine = [one["configMap"] for one in some if one.get("configMap", {}).get("name") == name]
     if not all(one.get("items") for one in mine):
@@ -65,7 +65,7 @@ def _read_mount(ctx: StepContext, have: Value) -> Value:
 
 
 def _describe_volume(volume: Json) -> Value:
-    """What a volume shows, in words."""
+    """The folder's sources as sentences."""
     told = []
     for one in sources(volume):
         for kind, source in one.items():
@@ -111,4 +111,4 @@ STAGE = Stage(
         ),
     ),
 )
-"""What the pod's template lacks for a kubeconfig to be seen in the pod."""
+"""Mount the kubeconfig's Secret in the pod's template."""

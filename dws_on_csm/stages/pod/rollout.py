@@ -1,4 +1,4 @@
-"""Another pod for a slurmctld: one transaction, at work on the master, and put back unless slurmctld answers in it."""
+"""A rollout gives a slurmctld a new pod: one transaction on the master, undone unless slurmctld responds in that pod."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dws_on_csm.model.step import ApiLook, Step, StepContext
 from dws_on_csm.stages.pod.discover import Json, part, pod_of
 
 RESTARTED = "dws-on-csm/restarted"
-"""An annotation of the pod's template: another value makes another pod."""
+"""An annotation of the pod's template: a new value makes a new pod."""
 
 
 def workload(ctx: StepContext) -> str:
@@ -34,10 +34,10 @@ def side_effect(ctx: StepContext) -> str:
 
 
 def action(ctx: StepContext, title: str, edits: Sequence[Json], back: Sequence[Json] | None = None) -> RunElsewhere:
-    """The edits (see pod_edit.py) and a new pod, at work on the master and put back unless slurmctld answers in it.
+    """Make the edits (see pod_edit.py) and a new pod, from the master; undo them unless slurmctld responds in it.
 
-    back    edits that are made then; left out: those that undo `edits`. Where only another pod is wanted, they are undone in turn
-            if slurmctld does not answer with them either
+    back    the edits that are made instead then; by default those that undo `edits`. Without `edits` they are undone in turn if
+            slurmctld does not respond with them either
     """
     pod, have = pod_of(ctx), part(ctx, "workload")
     assert pod is not None
@@ -62,17 +62,17 @@ def action(ctx: StepContext, title: str, edits: Sequence[Json], back: Sequence[J
 
 
 def longest(ctx: StepContext) -> float:
-    """Seconds that it may take: edits, a pod and its answer, all of that once more where it is put back, and once more where that
-    was not the reason."""
+    """The seconds that it may take: three times edits, a pod and its response (new text, former text, and the new one again where
+    that was not the cause)."""
     return 3 * (ctx.site.deadlines.slurmctld * 2 + 60.0)
 
 
 ANYTHING = "*"
-"""What an edit may find where it doesn't matter."""
+"""An edit's `seen` that accepts any value."""
 
 
 def _reversed_edit(edit: Json) -> Json:
-    """The edit that takes another one back. What is no text comes back from the API server with its defaults in it."""
+    """The edit that undoes `edit`. The API server adds defaults to all values but texts: those are not compared."""
     seen = edit["value"] if isinstance(edit["value"], str) else ANYTHING
     return {**edit, "seen": seen, "value": edit["seen"]}
 
@@ -123,7 +123,7 @@ def _look_rolled(ctx: StepContext) -> ApiLook:
 
 
 def _rolled(cluster: Cluster, path: str) -> bool:
-    """Whether the workload's pods are of its template as it is now, and available."""
+    """Whether all of the workload's pods are of its present template, and available."""
     one = cluster.get(path)
     if one is None:
         return False
@@ -141,4 +141,4 @@ ROLLED = Step(
     status_text=lambda have: "" if have["rolled out"] else "the workload is still rolling out",
     hint="run `kubectl rollout status` for the workload and `kubectl describe` for its pod",
 )
-"""The pod is of its template as it is now: a step that only waits."""
+"""A step that only waits until the pod is of the workload's present template."""

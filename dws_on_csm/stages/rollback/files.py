@@ -1,4 +1,4 @@
-"""Files as they were before a run: the steps that bring them back."""
+"""The steps of a rollback that restore files as they were before a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dws_on_csm.stages.slurm import plugin
 
 
 def files(goal: RollbackTarget, stage: str, role: str, but: set[str]) -> tuple[Stage, ...]:
-    """A stage with a step a file, for those of the hosts of `role` that are to be as they were; none, no stage."""
+    """The stage with a step for each file to restore on the hosts of `role`; none without such files. `but`: paths left out."""
     hosts = goal.roles.get(role, ())
     paths = dict.fromkeys(path for host in hosts for path in goal.files.get(host, {}) if path not in but)
     steps = tuple(_file(goal, role, path, name) for path, name in _names(paths).items())
@@ -32,7 +32,7 @@ content=$(peek "$file" base64 -w 0) || exit 1
 printf %s "$content" | base64 -d | sha256sum | cut -d' ' -f1
 """
 
-# what holds a secret now is not shown either, whatever was there before
+# a file that holds a secret now is not shown either, whatever it was before
 _CONTENT = """
 holds_secret "$content" || printf 'text %s\\n' "$content"
 """
@@ -87,7 +87,7 @@ def _parse(out: bytes) -> Value:
 
 
 def _comparable(found: Mapping[str, str], goes: bool) -> Value:
-    """Of a file its text; its checksum where that isn't to be shown, or would only be shown to go."""
+    """A file's facts with its text, or with its checksum where the text must not be shown or the file goes."""
     left_out = "text" if goes else "sum" if "text" in found else ""
     return {key: value for key, value in found.items() if key != left_out}
 
@@ -104,9 +104,9 @@ def _file_removals(path: str) -> Callable[[StepContext, Value, Value], str]:
 
 
 def _load_check(ctx: StepContext, known: FileSnapshot, goal: RollbackTarget) -> Sequence[Action]:
-    """A plugin is loaded before it is put back: with one that does not load, slurmctld would not start any more.
+    """Load a plugin before it is restored: slurmctld does not start with one that fails to load.
 
-    Where slurmctld has no burst buffer afterwards, nothing loads it: it is put back as it was, whatever it is.
+    Where slurmctld has no burst buffer afterwards, nothing loads the plugin, and it is restored without that.
     """
     used = known.path.endswith(f"/{plugin.LUA}") and goal.enabled.get(ctx.host, False)
     return plugin.load_file(ctx, _source(known)) if used else []
@@ -118,7 +118,7 @@ def _source(known: FileSnapshot) -> str:
 
 def _put_back(known: FileSnapshot) -> RunScript:
     settings = {"path": known.path, "source": _source(known), "sum": known.sum}
-    # what takes its place holds a secret, and what was there may be the like
+    # the restored file holds a secret, and the present one may too
     noted = f"secret {shlex.quote(known.path)}\n" if known.text is None else ""
     script = noted + render.script("host/put_back.sh", **settings)
     return RunScript(f"restore {known.path} as it was before run {known.run}", script)

@@ -1,4 +1,4 @@
-"""Single objects of the cluster as they were before a run: the step that brings them back."""
+"""The step of a rollback that restores single objects of the cluster as they were before a run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from dws_on_csm.stages.rollback import unchanged
 
 
 def step(things: Sequence[ObjectSnapshot], stage: str, run: str) -> Step:
-    """The step `objects` of `stage`: single objects, the last one that was made first. `run`: the first of those undone.
+    """The step `objects` of `stage`, which handles the newest object first. `run`: the first of the runs that are undone.
 
-    DWS's namespace stays where others have put anything into it: it would take all of it along, and whatever is stored for it.
+    DWS's namespace stays if it contains objects of others: they would be deleted with it.
     """
     key = f"{stage}.objects"
     own = [one.label for one in things if one.before is None]
@@ -28,7 +28,7 @@ def step(things: Sequence[ObjectSnapshot], stage: str, run: str) -> Step:
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         found = ctx.facts.one(key)
         odd = [one for one in reversed(things) if have[one.label] != want[one.label]]
-        # they were as the runs left them before anything was touched; what is done is of what is seen now
+        # the preflight compared them before anything was changed; compare once more now
         if since_ := [one for one in odd if one.left and found[one.label]["sum"] not in one.left]:
             raise Refused(*(unchanged.object_changed(one, run) for one in since_))
         return [action for one in odd for action in _change(one, found[one.label], run)]
@@ -56,7 +56,7 @@ THERE, STAYS = "exists", "stays, because it contains objects of others: "
 
 
 def _observed(cluster: Cluster, one: ObjectSnapshot, own: Collection[str]) -> dict[str, str]:
-    """An object as a text that is to be compared, its fingerprint, and its resourceVersion ("": not there)."""
+    """An object's text for comparison, its fingerprint, and its resourceVersion ("" if it does not exist)."""
     found = cluster.get(one.path)
     text = THERE if found and one.before is None else _object_text(found)
     if text == THERE and one.path == installed.NAMESPACE and (others := foreign_objects.found(cluster, own)):
@@ -66,7 +66,7 @@ def _observed(cluster: Cluster, one: ObjectSnapshot, own: Collection[str]) -> di
 
 
 def _object_text(one: Mapping[str, Any] | None) -> str:
-    """An object as a text that can be compared, and shown as a difference."""
+    """An object as text for comparison and for a shown difference."""
     return (
         ABSENT
         if one is None
@@ -94,7 +94,7 @@ def _change(one: ObjectSnapshot, seen: Mapping[str, str], run: str) -> Sequence[
 
 
 def _write(one: ObjectSnapshot, verb: str, path: str, version: str) -> RunScript:
-    """The object exactly as it was: kubectl itself would change an annotation. A version that is no longer so is refused."""
+    """Write the object exactly as it was (kubectl apply would add an annotation). The API refuses an outdated `version`."""
     assert one.before is not None
     meta = {**one.before["metadata"], **({"resourceVersion": version} if version else {})}
     content = json.dumps({**one.before, "metadata": meta}).encode()
@@ -107,7 +107,7 @@ def _object_removals(things: Sequence[ObjectSnapshot], have: Value) -> str:
     return f"in the cluster: {', '.join(gone)}" if gone else ""
 
 
-# Prints what the first removal since the run `first` had saved: how things were before it.
+# Prints what the first removal since the run `first` had saved.
 _FORMER = """
 cd {state}/before 2>/dev/null || exit 0
 for run in *; do
@@ -123,8 +123,8 @@ whole {pending}.part {pending}
 
 
 def saved(first: str) -> tuple[Check | Step, ...]:
-    """What administrators and drivers had made of DWS's kinds before the run `first`, at hand for the install that follows, which
-    puts it back (see stages/kept): what the first removal since then saved, and is not there any more. What is there stays.
+    """The steps that make saved objects available to the install that follows, which restores them (stages/dws/kept_configuration):
+    objects of DWS's kinds that the first removal since the run `first` saved and that do not exist now.
     """
     pending = shlex.quote(kept_configuration.pending())
 

@@ -1,7 +1,6 @@
-"""The rollback: the Slurm side, DWS and the cluster's objects as they were before a run, in an order that leaves nothing hanging.
+"""The stages of a rollback: restore the Slurm side, DWS and the cluster's objects as they were before a run.
 
-Where the burst buffer goes away, no slurmctld uses it any more before its files go, and DWS goes after them; where it
-comes back, it is the other way round.
+To remove the burst buffer: take it from each slurmctld, then remove its files, then DWS. To bring it back: the other way round.
 """
 
 from __future__ import annotations
@@ -46,9 +45,9 @@ def stages(goal: RollbackTarget, conf: str) -> tuple[Stage, ...]:
 
 
 def _with_dws_closed(goal: RollbackTarget, every: Sequence[Stage]) -> tuple[Stage, ...]:
-    """DWS is closed before a stage that takes from jobs what they need, and opened at the end.
+    """Close DWS before the stages that remove what jobs need, and reopen it at the end.
 
-    Where DWS goes or comes as a whole, that closes it by itself.
+    A removal or an install of DWS as a whole closes it itself.
     """
     taking = ["slurm", "pods", "slurmctld", "plugin"] if goal.off else []
     taking += ["objects"] if goal.dws == "leave" and _jobs_lose_storage(goal) else []
@@ -61,11 +60,11 @@ def _with_dws_closed(goal: RollbackTarget, every: Sequence[Stage]) -> tuple[Stag
 
 
 def _one_after_the_other(parts: Sequence[Sequence[Stage]]) -> tuple[Stage, ...]:
-    """The parts in order: what changes anything in the second waits for the end of the first."""
+    """The two parts in order: whatever changes anything in the second waits for the end of the first."""
     begin, end = parts
     if not begin:
         return tuple(end)
-    # a clone and images may be fetched meanwhile: nobody is asked before they have said what goes and comes
+    # a clone and images may be fetched meanwhile: the confirmation needs their results
     early = ("workarea", "images")
     waiting = [one if one.name in early else replace(one, needs=(*one.needs, begin[-1].name)) for one in end]
     return (*begin, *waiting)
@@ -105,21 +104,21 @@ def _preflight(goal: RollbackTarget) -> Stage:
 
 
 def _guards(goal: RollbackTarget, stage: str) -> Sequence[Check]:
-    """What stands in the way where DWS, or a part of it, goes or is taken from Slurm."""
+    """The checks for users of DWS, where DWS or a part of it is removed or taken from Slurm."""
     return in_use.checks(
         stage, lambda ctx: _jobs_lose_storage(goal) or (goal.dws == "install" and dws_replace.due(ctx))
     )
 
 
 def _jobs_lose_storage(goal: RollbackTarget) -> bool:
-    """Whether jobs lose their burst buffer, or Workflows their CRD or what serves them."""
+    """Whether jobs lose their burst buffer, or Workflows their CRD or controller."""
     serving = set(installed.TRACES.values())
     gone = [one.path for one in goal.things if one.before is None]
     return goal.off or any(path in serving or "/customresourcedefinitions/" in path for path in gone)
 
 
 def _crds(goal: RollbackTarget) -> bool:
-    """Whether CRDs are deleted: they take all objects of their kinds along, also where DWS does not go as a whole."""
+    """Whether CRDs are deleted, and with them all objects of their kinds, although DWS as a whole stays."""
     return any(one.before is None and one.path.startswith(installed.CRDS) for one in goal.things)
 
 
@@ -203,7 +202,7 @@ def _slurm(goal: RollbackTarget, conf: str) -> Stage:
 
 
 def _pods(goal: RollbackTarget) -> tuple[Stage, Stage]:
-    """What slurmctlds in pods are made of, as it was; then each answers in its new pod."""
+    """Restore the objects of slurmctlds in pods, then wait until each responds in its new pod."""
     answers = Step(
         "answers",
         "pod",
@@ -234,7 +233,7 @@ def _conf_removals(ctx: StepContext, have: Value, want: Value) -> str:
 
 
 def _unchanged(stage: Stage, name: str, goal: RollbackTarget) -> Stage:
-    """The stage with a check before its step `name`, if it has one: what is there of DWS is what was to go, and nothing else."""
+    """The stage with a check before its step `name`, if it has one: the DWS installation is the one that was to be removed."""
     at = [one.name for one in stage.steps].index(name) if name in [one.name for one in stage.steps] else None
     if at is None:
         return stage
@@ -242,7 +241,7 @@ def _unchanged(stage: Stage, name: str, goal: RollbackTarget) -> Stage:
 
 
 def _dws_removed_first(ctx: StepContext) -> bool:
-    """Whether something of DWS is taken away before another version comes."""
+    """Whether something of DWS is removed before another version is installed."""
     return dws_replace.due(ctx) or stuck_crds.there(ctx)
 
 

@@ -1,4 +1,4 @@
-"""What somebody changed since a run: checks that files and objects are still as the runs that are undone left them."""
+"""The checks that files and objects are still as the undone runs left them, so that no later change of somebody is lost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ done
 
 
 def files(role: str, goal: RollbackTarget) -> Check:
-    """A check: the files of the hosts of `role` are as the runs that are undone left them."""
+    """The check that the files of the hosts of `role` are as the undone runs left them."""
 
     def look(ctx: StepContext) -> Look:
         paths = shlex.join(goal.files.get(ctx.host, {}))
@@ -42,7 +42,7 @@ def _sums(out: bytes) -> Value:
 
 
 def file_changed(ctx: StepContext, path: str, goal: RollbackTarget) -> Finding:
-    """The finding for a file that isn't as the runs that are undone left it."""
+    """The finding for a file that was modified since the undone runs."""
     text = f"{path} on {ctx.host} was modified after run {goal.run}"
     known = goal.files[ctx.host][path]
     image = f"{STATE}/before/{known.run}{known.image}"
@@ -52,7 +52,7 @@ def file_changed(ctx: StepContext, path: str, goal: RollbackTarget) -> Finding:
 
 
 def cluster_objects(goal: RollbackTarget) -> Check:
-    """A check: the objects are as those runs left them, as far as that is known."""
+    """The check that the objects are as those runs left them, as far as the records say."""
     watched = [one for one in (*goal.things, *goal.pods) if one.left]
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
@@ -65,7 +65,7 @@ def cluster_objects(goal: RollbackTarget) -> Check:
 
 
 def object_changed(one: ObjectSnapshot, run: str) -> Finding:
-    """The finding for an object that isn't as the runs that are undone, `run` and later ones, left it."""
+    """The finding for an object that was modified since the undone runs, `run` and later ones."""
     text = f"{one.label} was modified after run {run}"
     fix = f"compare it with before/RUN/.objects in {STATE} on the master, resolve it by hand and run again"
     return Finding("object-changed", text, fix)
@@ -84,9 +84,9 @@ printf %s "$sums" | LC_ALL=C sort | sha256sum | cut -d' ' -f1
 
 
 def dws(goal: RollbackTarget, still: Callable[[StepContext], bool] | None = None) -> Check:
-    """A check: what there is of DWS is what it was when the goal was made: whether it goes or comes was decided by that.
+    """The check that the DWS installation is as it was when the rollback was planned.
 
-    still   in a later stage, where it is looked at anew: whether it is to be the same then
+    still   for a later stage, which reads it again: whether it must still be the same there
     """
 
     def look(ctx: StepContext) -> Look:
@@ -103,13 +103,12 @@ def dws(goal: RollbackTarget, still: Callable[[StepContext], bool] | None = None
 
 
 def records() -> str:
-    """The script that prints a word for all that runs have left on a host: another one once a run has changed anything there."""
+    """The script that prints a checksum of all records that runs have left on a host."""
     return _RECORDS.format(state=shlex.quote(STATE))
 
 
 def runs(role: str, goal: RollbackTarget) -> Check:
-    """A check on the hosts of `role`: their records are those from which the goal was made. Read under the site's lock, or
-    before it was taken by nobody else, they say that no other run has changed anything of which the goal knows nothing."""
+    """The check that the hosts of `role` have the records from which the rollback was planned; else another run came between."""
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
         if have == goal.records.get(ctx.host):

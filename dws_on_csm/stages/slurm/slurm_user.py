@@ -34,7 +34,7 @@ done
 
 
 def can_i() -> str:
-    """Shell lines after those of `slurm_user` that define `can_i ARGUMENTS`: what the kubeconfig $file may do, asked as SlurmUser."""
+    """Shell lines that define `can_i ARGUMENTS`: what SlurmUser may do with the kubeconfig $file. They go after `slurm_user`'s."""
     return render.script("lib/as.sh", "lib/vanishing.sh") + _CAN_I
 
 
