@@ -169,7 +169,7 @@ def _answer(reach: Reach, at: StepReporter, ask: RunElsewhere | CallApi) -> Sequ
     if isinstance(ask, CallApi):
         return ask.then(ask.ask(reach.cluster()))
     line = at.line if ask.show_output else None
-    script = fenced(at.run, "set -eu\numask 077\n" + ask.script)
+    script = fenced(at.run, "set -eu\numask 077\n" + (ask.script if isinstance(ask.script, str) else ask.script()))
     answer = reach.change(reach.of(ask.role), script, deadline=ask.deadline + WAITS, line=line)
     if answer.code == BUSY:
         raise ActionFailed(Failure(ask.title, BUSY, meaning=f"{STILL}; {RETRY}"))

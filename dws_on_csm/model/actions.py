@@ -102,13 +102,14 @@ class Delete:
 class RunElsewhere:
     """A script on a host of another role; its output determines the next actions here (a CSR that the master's CA signs).
 
+    script       or what makes it when it runs: a plan makes no key
     show_output  whether its output is shown while it runs
     objects      as in RunScript
     """
 
     title: str
     role: str
-    script: str
+    script: str | Callable[[], str]
     then: Callable[[bytes], Sequence[Action]] = lambda answer: ()
     deadline: float = 60.0
     show_output: bool = False

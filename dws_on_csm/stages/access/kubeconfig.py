@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from functools import cache
 
 from dws_on_csm.domain import certificates, names
 from dws_on_csm.model import render
@@ -156,17 +157,17 @@ def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     have moved another file of root's there, which must not be given to SlurmUser.
     """
     owner = "" if discover.pod_of(ctx) else slurm_slurm_user.owner(ctx)
-    asked = certificates.request(ctx.site.access.common_name)
+    request = cache(lambda: certificates.request(ctx.site.access.common_name))  # made when it is sent, not in a plan
     works = have is not None and have["SlurmUser"] == slurm_slurm_user.RIGHTS
 
     def then(certificate: bytes) -> Sequence[Action]:
         _refuse_short(ctx, certificate)
-        content = _content(ctx, want, certificate, asked.key)
+        content = _content(ctx, want, certificate, request().key)
         if discover.pod_of(ctx):
             return files.kubeconfig(ctx, content)
         return [Put(names.KUBECONFIG, content, 0o600, owner, check=slurm_slurm_user.try_script(ctx) if works else "")]
 
-    return [signing.signed(ctx, asked.csr, then)]
+    return [signing.signed(ctx, lambda: request().csr, then)]
 
 
 def _content(ctx: StepContext, want: Value, certificate: bytes, key: Secret) -> Secret:

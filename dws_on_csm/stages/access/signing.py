@@ -24,12 +24,13 @@ DEADLINE = 30.0
 """Seconds for the controller manager to sign what was approved: it takes less than one."""
 
 
-def signed(ctx: StepContext, csr: bytes, then: Callable[[bytes], Sequence[Action]]) -> Action:
-    """The action that has `csr` (PEM) signed as access.via says; `then` makes the next actions of the certificate (PEM)."""
+def signed(ctx: StepContext, csr: Callable[[], bytes], then: Callable[[bytes], Sequence[Action]]) -> Action:
+    """The action that has a request signed as access.via says. `csr` returns the request (PEM) when it is sent; `then` makes the
+    next actions of the certificate (PEM)."""
     access = ctx.site.access
     what = f"a certificate for {access.common_name}, {access.days} days"
     if access.via == "csr":
-        return CallApi(f"request {what}, from the cluster", lambda cluster: by_request(cluster, ctx, csr), then)
+        return CallApi(f"request {what}, from the cluster", lambda cluster: by_request(cluster, ctx, csr()), then)
     script = render.script(
         "lib/vanishing.sh",
         "master/sign.sh",
@@ -37,7 +38,7 @@ def signed(ctx: StepContext, csr: bytes, then: Callable[[bytes], Sequence[Action
         serial=certificates.serial(),
         **_times(access.days),
     )
-    return RunElsewhere(f"sign {what}, with the cluster's CA", "master", _fed(script, csr), then)
+    return RunElsewhere(f"sign {what}, with the cluster's CA", "master", lambda: _fed(script, csr()), then)
 
 
 def _times(days: int) -> dict[str, str]:

@@ -15,8 +15,10 @@ from dws_on_csm.commands import certificates
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.display.style import text
-from dws_on_csm.model.actions import CallApi
+from dws_on_csm.domain import certificates as pki
+from dws_on_csm.model.actions import CallApi, Put, RunElsewhere
 from dws_on_csm.model.cluster_api import ClusterError
+from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import Refused
 from dws_on_csm.stages.access import kubeconfig, rotate, signing
 from tests.unit.authority import MAY, at, authority, found, named
@@ -233,6 +235,27 @@ def test_what_would_be_renewed_at_once_is_refused(site: Site) -> None:
     assert isinstance(ask, CallApi)
     with pytest.raises(Refused, match="certificate-short"):
         ask.then(authority().sign("slurm-dws", 30.5))
+
+
+@pytest.mark.parametrize("via", ["ca", "csr"])
+def test_a_plan_makes_no_key(site: Site, monkeypatch: pytest.MonkeyPatch, via: str) -> None:
+    """The key and its request are made once, when the request is sent."""
+    requests: list[str] = []
+
+    def request(name: str) -> pki.Request:
+        requests.append(name)
+        return pki.Request(Secret(b"KEY"), b"CSR")
+
+    monkeypatch.setattr(pki, "request", request)
+    place = at(named(site, via=via), {"c1": found(authority().sign("slurm-dws", 20))})
+    (ask,) = kubeconfig.change(place, None, kubeconfig.wanted(place))
+    assert isinstance(ask, CallApi | RunElsewhere) and requests == []
+    if isinstance(ask, RunElsewhere):
+        assert callable(ask.script) and "CSR" in ask.script()
+    else:
+        ask.ask(Signer(grants))
+    (put,) = ask.then(authority().sign("slurm-dws", 400))
+    assert isinstance(put, Put) and requests == ["slurm-dws"]
 
 
 # --- rotation
