@@ -1,4 +1,4 @@
-"""What the tests over SSH share: a server, and connections to what an ssh_config names."""
+"""Fixtures of the tests over SSH: a server, and connections to the hosts of an ssh_config."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Master:
 
 @dataclass(frozen=True)
 class Site:
-    """As much of a site as connecting needs."""
+    """The part of a site that connecting needs."""
 
     ssh: Ssh
     deadlines: Deadlines = Deadlines()
@@ -49,14 +49,14 @@ Refused = Callable[..., Unreachable]
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An sshd that all tests may use that don't harm it."""
+    """An sshd for all tests that do not change it."""
     with running(tmp_path_factory.mktemp("sshd") / "server") as one:
         yield one
 
 
 @pytest.fixture
 def connect(tmp_path: Path) -> Iterator[Connect]:
-    """Connects to hosts by the text of an ssh_config; closes the connections after the test."""
+    """Connects to the hosts of an ssh_config (a text), and closes the connections after the test."""
     made: list[Sessions] = []
 
     def connected(
@@ -81,7 +81,7 @@ def connect(tmp_path: Path) -> Iterator[Connect]:
 
 @pytest.fixture
 def one(connect: Connect) -> One:
-    """The same for one host, which must be reached."""
+    """The same for one host, to which the connection must succeed."""
 
     def session(config: str, **more: object) -> Session:
         (found,) = connect(config, **more).values()
@@ -95,7 +95,7 @@ def one(connect: Connect) -> One:
 
 @pytest.fixture
 def refused(connect: Connect) -> Refused:
-    """The same for one host, which must not be reached."""
+    """The same for one host, to which the connection must fail."""
 
     def unreachable(config: str, **more: object) -> Unreachable:
         (found,) = connect(config, **more).values()

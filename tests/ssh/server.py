@@ -1,4 +1,4 @@
-"""A real sshd on the loopback with throwaway keys, and the ssh_config that leads to it."""
+"""A real sshd on the loopback interface with throwaway keys, and the ssh_config for it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pathlib import Path
 SSHD = Path("/usr/sbin/sshd")  # sshd insists on being called by its full path
 START = 60.0
 HANG = 60.0
-"""Seconds for what takes a moment on a quiet machine."""
+"""Seconds for work that takes a moment on an idle machine."""
 _given: set[int] = set()
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running sshd. Who has the private key `key` may log in as root."""
+    """A running sshd. The private key `key` may log in as root."""
 
     folder: Path
     port: int
@@ -29,7 +29,7 @@ class Server:
 
     @property
     def key(self) -> Path:
-        """The private key that is let in."""
+        """The private key that may log in."""
         return self.folder / "id"
 
     @property
@@ -38,13 +38,13 @@ class Server:
         return " ".join((self.folder / "host.pub").read_text().split()[:2])
 
     def known_hosts(self, name: str = "") -> Path:
-        """A known_hosts file that knows this server, by `name` if given."""
+        """A known_hosts file with this server's key, under `name` if given."""
         file = self.folder / f"known_hosts-{name}"
         file.write_text(f"{name or f'[127.0.0.1]:{self.port}'} {self.host_key}\n")
         return file
 
     def config(self, *lines: str, name: str = "host") -> str:
-        """A paragraph of ssh_config that leads to this server; `lines` come first, so they outrank the others."""
+        """A section of ssh_config for this server; `lines` come first, so they outrank the others."""
         rest = (
             "HostName 127.0.0.1",
             f"Port {self.port}",
@@ -56,9 +56,9 @@ class Server:
         return "\n  ".join((f"Host {name}", *lines, *rest)) + "\n"
 
     def kill(self) -> None:
-        """Ends sshd and the processes of its connections at once, as a crash would."""
+        """Kill sshd and the processes of its connections, like a crash."""
         for pid in (self.process.pid, *_below(self.process.pid)):
-            with suppress(ProcessLookupError):  # it ended by itself
+            with suppress(ProcessLookupError):  # it has ended already
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(HANG)
 
@@ -80,7 +80,7 @@ def keygen(file: Path, *words: str, passphrase: str = "") -> Path:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on, each time another one: the last may not be in use yet."""
+    """A free TCP port of the loopback interface, a new one at each call: the last may not be in use yet."""
     while True:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
@@ -92,7 +92,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(folder: Path, *options: str, inside: Sequence[str] = ()) -> Iterator[Server]:
-    """An sshd for the time being. `options` are lines of sshd_config, `inside` words before its command."""
+    """An sshd while the `with` lasts. `options` are lines of sshd_config, `inside` are words before its command."""
     folder.mkdir(parents=True)
     Path("/run/sshd").mkdir(exist_ok=True)
     (folder / "home").mkdir()
@@ -106,7 +106,7 @@ def running(folder: Path, *options: str, inside: Sequence[str] = ()) -> Iterator
         "ListenAddress 127.0.0.1",
         f"HostKey {folder / 'host'}",
         f"AuthorizedKeysFile {folder / 'authorized_keys'}",
-        f"SetEnv HOME={folder / 'home'}",  # not the true one: what its .bashrc does is nobody's business here
+        f"SetEnv HOME={folder / 'home'}",  # not the real one, whose .bashrc could change the tests
         "PasswordAuthentication no",
         "KbdInteractiveAuthentication no",
         "StrictModes no",
@@ -137,4 +137,4 @@ def _await(server: Server) -> None:
         except OSError:
             log = (server.folder / "log").read_text()
             assert server.process.poll() is None and time.monotonic() < ends, log
-            time.sleep(0.02)  # nothing tells when sshd listens
+            time.sleep(0.02)  # no event says when sshd listens

@@ -1,4 +1,4 @@
-"""An sshd whose hosts' users and sudoers are its own: real sudo, and nothing of this machine is changed."""
+"""An sshd with users and sudoers of its own: real sudo, and nothing on this machine changes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 from tests.ssh.server import Server, running
 
-PASSWORD = "correct horse; touch /wrong"  # if it ever got to a shell as a command, that would show
+PASSWORD = "correct horse; touch /wrong"  # visible if a shell ever ran it as a command
 RULES = "admin ALL=(ALL) NOPASSWD: ALL\noperator ALL=(ALL) ALL\n"
 USERS = ("admin", "operator", "stranger")
-"""Who may do everything without a password, who with it, and who may not."""
+"""Users of sudo: without a password, with a password, and without the right."""
 
 
 @contextmanager
 def hosting(folder: Path, defaults: str = "use_pty") -> Iterator[Server]:
-    """The sshd, in a mount namespace whose passwd, shadow and sudoers hide this machine's."""
+    """The sshd, in a mount namespace with passwd, shadow and sudoers files of its own."""
     made = ("openssl", "passwd", "-6", "-stdin")
     digest = subprocess.run(made, input=PASSWORD, capture_output=True, text=True, check=True).stdout.strip()
     users = [f"{user}:x:{64000 + n}:65534::/nonexistent:/bin/sh" for n, user in enumerate(USERS)]
@@ -28,7 +28,7 @@ def hosting(folder: Path, defaults: str = "use_pty") -> Iterator[Server]:
     (folder / "sudoers").chmod(0o440)
     binds = " && ".join(f"mount --bind {folder / name} /etc/{name}" for name in ("passwd", "shadow", "sudoers"))
     inside = ("unshare", "--mount", "sh", "-c", f'{binds} && exec "$@"', "sh")
-    keys = f"AuthorizedKeysCommand /bin/cat {folder / 'server/authorized_keys'}"  # users can't read the file itself
+    keys = f"AuthorizedKeysCommand /bin/cat {folder / 'server/authorized_keys'}"  # users can't read the file
     with running(folder / "server", keys, "AuthorizedKeysCommandUser root", inside=inside) as server:
         yield server
 

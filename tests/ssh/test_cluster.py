@@ -1,4 +1,4 @@
-"""The Kubernetes API over SSH: a real API server, a real kubectl proxy, and a real sshd between."""
+"""The Kubernetes API over SSH, with a real API server, kubectl proxy and sshd."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MAPS = "/api/v1/namespaces/default/configmaps"
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """An API server alone: what is tried here needs nothing of DWS."""
+    """An API server alone: these tests need no DWS."""
     one = ApiServer(tmp_path_factory.mktemp("api"), free_port(), free_port(), pki.authority("loopback"))
     with ExitStack() as ends:
         loopback_cluster._start_api_server(one, ends)
@@ -67,7 +67,7 @@ def _await(condition: Callable[[], bool]) -> None:
 
 
 def test_read_and_create(cluster: Cluster) -> None:
-    """What is created can be read; what is not there is None; a dry run leaves nothing."""
+    """A created object can be read, a missing one is None, and a dry run changes nothing."""
     assert cluster.create(MAPS, _map("dry", x="1"), dryRun="All")["data"] == {"x": "1"}
     assert cluster.get(f"{MAPS}/dry") is None
     cluster.create(MAPS, _map("made", x="1"))
@@ -78,7 +78,7 @@ def test_read_and_create(cluster: Cluster) -> None:
 
 
 def test_refusals_speak_for_the_server(cluster: Cluster) -> None:
-    """A refusal carries the server's status and its own words."""
+    """A refusal has the server's status and message."""
     cluster.create(MAPS, _map("twice"))
     with pytest.raises(ClusterError, match='configmaps "twice" already exists') as caught:
         cluster.create(MAPS, _map("twice"))
@@ -89,7 +89,7 @@ def test_refusals_speak_for_the_server(cluster: Cluster) -> None:
 
 
 def test_apply_converges(cluster: Cluster) -> None:
-    """Applied once, again and after somebody else's change an object is as its manifest says."""
+    """An object is as in its manifest when applied once, again, and after another manager's change."""
     cluster.apply(_map("applied", x="1"))
     cluster.patch(f"{MAPS}/applied", {"data": {"x": "drift", "more": "theirs"}})
     with pytest.raises(ClusterError) as caught:
@@ -108,8 +108,8 @@ def test_apply_converges(cluster: Cluster) -> None:
 def test_only_a_run_with_the_lock_changes_the_cluster(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that stood still before its call, and lost the lock meanwhile, changes no object: the master itself says so, and
-    by whom. It still reads; and the next run waits for a call that is under way."""
+    """A run that paused before its call, and lost the lock meanwhile, changes no object: the master refuses, and names the
+    new run. Reads still work; and the next run waits until a running call has ended."""
     monkeypatch.setattr(proxy, "STATE", str(tmp_path))
     cluster.create(MAPS, _map("before"))
     holder = tmp_path / "lock/holder"
@@ -135,7 +135,7 @@ def test_only_a_run_with_the_lock_changes_the_cluster(
 
 
 def test_what_is_put_off_is_asked_again(cluster: Cluster) -> None:
-    """Objects are listed right after their CRD has changed too, when the API server says to come later (HTTP 429)."""
+    """Objects are listed right after a change of their CRD, although the API server asks for a later retry (HTTP 429)."""
     widgets = "/apis/example.com/v1/widgets"
     for number in range(10):
         _apply_widgets(cluster, f".metadata.annotations.{number}")
@@ -160,7 +160,7 @@ def _apply_widgets(cluster: Cluster, column: str) -> None:
 
 
 def test_kind_that_nobody_knows(cluster: Cluster) -> None:
-    """A kind that the server does not know is named."""
+    """A kind that the server does not serve is named."""
     with pytest.raises(ClusterError, match="does not serve the kind Confusion of v1"):
         cluster.apply({"apiVersion": "v1", "kind": "Confusion", "metadata": {"name": "x"}})
     with pytest.raises(ClusterError, match=r"does not serve the kind Thing of example\.com/v1"):
@@ -168,7 +168,7 @@ def test_kind_that_nobody_knows(cluster: Cluster) -> None:
 
 
 def test_delete_waits_until_it_is_gone(cluster: Cluster) -> None:
-    """Deleting returns when the object is gone, and is fine with none; what stays is told with its finalizers."""
+    """delete() returns when the object is gone, and accepts a missing one; an object that stays is reported with its finalizers."""
     held = _map("held")
     held["metadata"]["finalizers"] = ["example.com/held"]
     cluster.create(MAPS, held)
@@ -183,7 +183,7 @@ def test_delete_waits_until_it_is_gone(cluster: Cluster) -> None:
 
 
 def test_watch_tells_what_happens(cluster: Cluster) -> None:
-    """A watch yields what is there and what comes, and ends by itself."""
+    """A watch yields present and new objects, and ends after its seconds."""
     cluster.create(MAPS, _map("watched-before"))
     seen = []
     for event in cluster.watch(MAPS, 30):
@@ -196,7 +196,7 @@ def test_watch_tells_what_happens(cluster: Cluster) -> None:
 
 
 def test_watch_of_nothing(cluster: Cluster) -> None:
-    """A watch of what does not exist is an error, not silence; so is waiting for its events."""
+    """A watch of a missing collection is an error; so is waiting for its events."""
     with pytest.raises(ClusterError) as caught:
         list(cluster.watch("/apis/example.com/v1/things", 5))
     assert caught.value.status == 404
@@ -205,7 +205,7 @@ def test_watch_of_nothing(cluster: Cluster) -> None:
 
 
 def test_event_ends_the_wait(cluster: Cluster) -> None:
-    """Waiting for an event ends with one, also with one that came since the last wait; else after its seconds."""
+    """A wait ends with an event, also with one since the last wait; else after its seconds."""
     assert not cluster.await_event("/api/v1/namespaces/default/secrets", 0.3)
     _await(lambda: _changed(cluster) and cluster.await_event(MAPS, 1))  # from then on it is watched
     timer = threading.Timer(0.3, cluster.apply, (_map("event", x="1"),))
@@ -223,7 +223,7 @@ def _changed(cluster: Cluster) -> bool:
 
 
 def test_many_threads_share_a_few_channels(cluster: Cluster, master: MasterSession) -> None:
-    """Many requests at once, with watches open and scripts running, stay within what sshd allows."""
+    """Many parallel requests, with open watches and running scripts, stay within sshd's limit of sessions."""
     cluster.apply(_map("shared", x="y" * 500_000))
 
     def work(n: int) -> int:
@@ -240,7 +240,7 @@ def test_many_threads_share_a_few_channels(cluster: Cluster, master: MasterSessi
 
 
 def test_api_server_that_is_down(api: ApiServer, server: Server, one: One, tmp_path: Path) -> None:
-    """Without an API server the error says so; without kubectl, or with a kubeconfig that is none, too."""
+    """A missing API server, a missing kubectl and an invalid kubeconfig are each reported."""
     dead = tmp_path / "kubeconfig"
     dead.write_text((api.folder / "admin").read_text().replace(str(api.port), "1"))
     with pytest.raises(ClusterError, match="connection refused") as caught:
@@ -274,7 +274,7 @@ def test_proxy_that_died_is_started_anew(cluster: Cluster, master: MasterSession
 def test_folder_is_root_s_alone_and_goes(
     cluster: Cluster, master: MasterSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The socket lies in a folder that only root may enter, and both are gone when close has come to its end."""
+    """The socket is in a folder that only root may enter, and close() removes both."""
     monkeypatch.setattr(proxy, "END", 60.0)
     assert cluster.get("/version")
     folder = Path(cluster._proxy._socket).parent
@@ -284,7 +284,7 @@ def test_folder_is_root_s_alone_and_goes(
 
 
 def test_warm_starts_the_proxy(master: MasterSession) -> None:
-    """Warmed up, the first request finds the proxy there."""
+    """After warm() the first request finds a running proxy."""
     master.warm().join(60)
     assert master.cluster().get("/version")
     assert master.commands == 1
@@ -297,7 +297,7 @@ def test_no_cache_is_left(server: Server, cluster: Cluster) -> None:
 
 
 def test_nothing_is_left_of_one_who_is_killed(api: ApiServer, server: Server, tmp_path: Path) -> None:
-    """When our process is killed, the proxy on the master and its folder are gone within seconds."""
+    """When this process is killed, the proxy on the master and its folder disappear within seconds."""
     (tmp_path / "config").write_text(server.config())
     program = f"""
 import time
@@ -325,7 +325,7 @@ time.sleep(600)
 
 
 def test_under_sudo(api: ApiServer, connect: Connect, tmp_path: Path) -> None:
-    """Where one is root through sudo alone, the API is reached the same way, with one question for the password."""
+    """With sudo the API is reached in the same way, and the password is asked for once."""
     asked = []
 
     def ask(host: str) -> str:

@@ -1,4 +1,4 @@
-"""The way to a host: what ssh_config says, and what is said when there is none."""
+"""Connections to hosts: ssh_config is obeyed, and a failure has its cause and fix."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from tests.ssh.server import HANG, Server, free_port, running
 
 @pytest.fixture
 def jump(tmp_path: Path) -> Iterator[Server]:
-    """A second server, to jump over."""
+    """A second server, as the jump host."""
     with running(tmp_path / "jump") as one:
         yield one
 
 
 @pytest.fixture
 def mute() -> Iterator[int]:
-    """A port that takes connections and never says a word."""
+    """A port that accepts connections and never sends anything."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
 
 def test_includes_and_matches_hold(server: Server, one: One, tmp_path: Path) -> None:
-    """Include and Match exec mean what they mean to ssh."""
+    """Include and Match exec work as in ssh."""
     included = tmp_path / "included"
     included.write_text(f'Match exec "test %n = host"\n  {server.config().partition(chr(10))[2]}')
     assert one(f"Include {included}\n").run("echo in", deadline=HANG).out == b"in\n"
 
 
 def test_user_of_the_site_file_holds(server: Server, refused: Refused) -> None:
-    """The site file's user outranks ssh_config's; without one ssh_config's holds."""
+    """The site file's user outranks that of ssh_config; without it ssh_config's is used."""
     assert "login as daemon failed" in refused(server.config("User root"), user="daemon").text
     assert "login as nobody failed" in refused(server.config("User nobody"), user="").text
 
 
 def test_many_hosts_side_by_side(server: Server, connect: Connect) -> None:
-    """Many hosts are connected to at once, within the site's bound, and counted; those that fail hinder no other."""
+    """Connections to many hosts are opened in parallel, within the site's limit, and counted; a failure affects no other host."""
     names = [f"host{n}" for n in range(20)]
     text = f"Host host7\n  Port {free_port()}\n" + server.config(name="host*")
     sessions = connect(text, *names)
@@ -59,7 +59,7 @@ def test_many_hosts_side_by_side(server: Server, connect: Connect) -> None:
 
 
 def test_closed_port_is_told(server: Server, refused: Refused) -> None:
-    """Nobody listening there is said in a word, with the address."""
+    """A closed port is reported with its address."""
     port = free_port()
     error = refused(server.config(f"Port {port}"))
     assert error.text == f"the connection to 127.0.0.1 port {port} failed: Connection refused"
@@ -67,15 +67,15 @@ def test_closed_port_is_told(server: Server, refused: Refused) -> None:
 
 
 def test_unknown_name_is_told(server: Server, refused: Refused) -> None:
-    """A name without an address is said to be one."""
+    """A name without an address is reported."""
     error = refused(server.config("HostName nowhere.invalid"))
     assert "nowhere.invalid has no address" in error.text
 
 
 def test_mute_host_is_given_up(server: Server, refused: Refused, mute: int) -> None:
-    """A host that takes the connection and says nothing is given up at the deadline."""
+    """A host that accepts the connection and sends nothing times out at the deadline."""
     began = time.monotonic()
-    # not less: `ssh -G` has as much for its answer
+    # not less, since `ssh -G` has the same deadline
     error = refused(server.config(f"Port {mute}"), deadlines=Deadlines(connect=5))
     assert "timed out after 5 s" in error.text
     assert time.monotonic() - began < 60
@@ -89,7 +89,7 @@ def test_connect_timeout_of_ssh_config_holds(server: Server, refused: Refused, m
 
 
 def test_other_service_is_told(server: Server, refused: Refused) -> None:
-    """A port with something else than SSH is said to be no SSH."""
+    """A port with another service than SSH is reported."""
 
     def answer(listener: socket.socket) -> None:
         link, _ = listener.accept()
@@ -105,7 +105,7 @@ def test_other_service_is_told(server: Server, refused: Refused) -> None:
 
 
 def test_jump_host_is_shared(server: Server, jump: Server, connect: Connect) -> None:
-    """Hosts behind a jump host are reached through one connection to it."""
+    """All hosts behind a jump host share one connection to it."""
     text = server.config("ProxyJump jump", name="host*") + jump.config(name="jump")
     sessions = connect(text, "host1", "host2", "host3")
     for session in sessions.values():
@@ -115,14 +115,14 @@ def test_jump_host_is_shared(server: Server, jump: Server, connect: Connect) -> 
 
 
 def test_jump_over_jump(server: Server, jump: Server, one: One) -> None:
-    """ProxyJump takes a list, users and ports; each hop is reached through the one before."""
+    """ProxyJump takes a list, users and ports; each hop is reached through the previous one."""
     near, far = jump.config(name="near"), jump.config(name="127.0.0.1")
     text = server.config(f"ProxyJump near,root@127.0.0.1:{jump.port}") + near + far
     assert one(text).run("echo far", deadline=HANG).out == b"far\n"
 
 
 def test_jump_that_fails_is_named(server: Server, jump: Server, refused: Refused) -> None:
-    """What fails at the jump host is said of the jump host, also when it can't get any further."""
+    """A failure at the jump host names the jump host, also when it can't reach the next host."""
     closed = refused(server.config("ProxyJump jump") + jump.config(f"Port {free_port()}", name="jump"))
     assert "through jump host jump: the connection to" in closed.text
     strange = refused(server.config("ProxyJump jump") + jump.config("UserKnownHostsFile /dev/null", name="jump"))
@@ -132,7 +132,7 @@ def test_jump_that_fails_is_named(server: Server, jump: Server, refused: Refused
 
 
 def test_jump_that_fails_is_tried_once(server: Server, jump: Server, connect: Connect, mute: int) -> None:
-    """Hosts behind a jump host that does not answer are told together, not one deadline after the other."""
+    """All hosts behind a silent jump host fail after one deadline, not one deadline after the other."""
     text = server.config("ProxyJump jump", name="host*") + jump.config(f"Port {mute}", name="jump")
     began = time.monotonic()
     sessions = connect(text, *(f"host{n}" for n in range(6)), deadlines=Deadlines(connect=5))
@@ -147,7 +147,7 @@ def test_jump_in_a_circle_is_told(server: Server, refused: Refused) -> None:
 
 
 def test_proxy_command(server: Server, jump: Server, one: One, tmp_path: Path) -> None:
-    """A ProxyCommand is run with its tokens filled in."""
+    """A ProxyCommand runs with its tokens filled in."""
     (tmp_path / "jump_config").write_text(jump.config(name="jump"))
     command = f"ssh -F {tmp_path / 'jump_config'} -W %h:%p root@jump"
     session = one(server.config(f"ProxyCommand {command}"))
@@ -155,7 +155,7 @@ def test_proxy_command(server: Server, jump: Server, one: One, tmp_path: Path) -
 
 
 def test_proxy_command_that_does_not_heed_is_ended() -> None:
-    """With the socket ends what it runs, also what ignores that it is asked to."""
+    """The command ends with the socket, also where it ignores TERM."""
     link = CommandSocket("sh -c 'trap \"\" TERM; echo on; while :; do sleep 0.1; done'")
     assert link.recv(3) == b"on\n"
     link.close()
@@ -163,7 +163,7 @@ def test_proxy_command_that_does_not_heed_is_ended() -> None:
 
 
 def test_proxy_command_that_fails_is_told(server: Server, refused: Refused) -> None:
-    """A ProxyCommand that ends without a connection is an error, not a wait."""
+    """A ProxyCommand that ends without a connection fails at once."""
     began = time.monotonic()
     error = refused(server.config("ProxyCommand echo no way >&2; false"), deadlines=Deadlines(connect=200))
     assert error.text == f"SSH to 127.0.0.1 port {server.port} by `echo no way >&2; false` failed: no way"
@@ -175,20 +175,20 @@ def test_proxy_command_that_fails_is_told(server: Server, refused: Refused) -> N
     ["RevokedHostKeys /etc/hosts", "PubkeyAuthentication no", "PreferredAuthentications password", "BindInterface lo"],
 )
 def test_what_cannot_hold_is_refused(server: Server, refused: Refused, line: str) -> None:
-    """A setting that matters and can't be honoured is refused by its name."""
+    """An unsupported setting that matters is refused by name."""
     error = refused(server.config(line))
     assert line.split()[0] in error.text
     assert line.split()[0] in error.fix
 
 
 def test_mistake_in_ssh_config_is_told(server: Server, refused: Refused) -> None:
-    """What ssh does not understand is said in its own words, with the line."""
+    """A mistake in ssh_config is reported in ssh's words, with the line."""
     error = refused("Nonsense yes\n" + server.config())
     assert "line 1: Bad configuration option: nonsense" in error.text
 
 
 def test_algorithms_of_ssh_config_hold(server: Server, one: One, refused: Refused) -> None:
-    """Ciphers of ssh_config are what is used; where none of them is known here, that is said."""
+    """Only ciphers of ssh_config are used; where none of them is supported, that is reported."""
     session = one(server.config("Ciphers aes256-gcm@openssh.com,chacha20-poly1305@openssh.com"))
     assert session.run("cat", b"x" * 1_000_000, deadline=HANG).out == b"x" * 1_000_000
     error = refused(server.config("Ciphers chacha20-poly1305@openssh.com"))
@@ -197,6 +197,6 @@ def test_algorithms_of_ssh_config_hold(server: Server, one: One, refused: Refuse
 
 
 def test_without_ssh_there_is_a_clear_word(server: Server, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where OpenSSH's client is not installed, that is what is said."""
+    """A missing OpenSSH client is reported."""
     monkeypatch.setenv("PATH", "/nowhere")
     assert "ssh is missing on this machine" in refused(server.config()).text

@@ -1,4 +1,4 @@
-"""Whether the host is the one that it says it is."""
+"""Host keys: which are accepted, and how a refused key is reported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _other(tmp_path: Path, *words: str) -> str:
 
 
 def test_unknown_key_is_refused(server: Server, refused: Refused) -> None:
-    """Without a line in known_hosts there is no connection; the key's fingerprint is shown as ssh-keygen shows it."""
+    """A host without a line in known_hosts is refused; the key's fingerprint is shown as by ssh-keygen."""
     error = refused(server.config("UserKnownHostsFile /dev/null"))
     shown = subprocess.run(
         ["ssh-keygen", "-lf", server.folder / "host.pub"], capture_output=True, text=True, check=True
@@ -35,7 +35,7 @@ def test_unknown_key_is_refused(server: Server, refused: Refused) -> None:
 
 @pytest.mark.parametrize("how", ["accept-new", "no"])
 def test_unknown_key_is_remembered_when_told_so(server: Server, one: One, tmp_path: Path, how: str) -> None:
-    """StrictHostKeyChecking accept-new and no let an unknown key in, and it is known from then on."""
+    """StrictHostKeyChecking accept-new and no accept an unknown key, and add it to known_hosts."""
     file = tmp_path / "new" / "known_hosts"
     lines = (f"StrictHostKeyChecking {how}", f"UserKnownHostsFile {file}", "HashKnownHosts yes")
     one(server.config(*lines))
@@ -50,7 +50,7 @@ def test_unknown_key_is_remembered_when_told_so(server: Server, one: One, tmp_pa
 def test_changed_key_is_refused(
     server: Server, refused: Refused, tmp_path: Path, how: str, words: tuple[str, ...]
 ) -> None:
-    """Another key than the known one is never accepted; each place that knows it is named, with how to clear it."""
+    """A key that differs from the known one is never accepted; each line of the known key is named, with its removal."""
     key = _other(tmp_path, *words)
     user = _file(tmp_path, "# mine", f"[127.0.0.1]:{server.port} {key}", name="user")
     system = _file(tmp_path, f"[127.0.0.1]:{server.port},elsewhere {key}", name="system")
@@ -62,7 +62,7 @@ def test_changed_key_is_refused(
 
 
 def test_any_of_several_known_keys_will_do(server: Server, one: One, tmp_path: Path) -> None:
-    """A host may be known by several keys, of one kind too."""
+    """A host may have several known keys, also of one type."""
     lines = [f"[127.0.0.1]:{server.port} {key}" for key in (_other(tmp_path), server.host_key)]
     one(server.config(f"UserKnownHostsFile {_file(tmp_path, *lines)}"))
 
@@ -78,7 +78,7 @@ def test_any_of_several_known_keys_will_do(server: Server, one: One, tmp_path: P
     ],
 )
 def test_names_are_matched_as_ssh_does(server: Server, one: One, tmp_path: Path, names: str) -> None:
-    """A host is known under its name with the port or without it, by a pattern, in a list, hashed."""
+    """A line matches a host by its name, with or without the port, by a pattern, in a list, or hashed."""
     hashed = names == "|1|"
     name = f"[127.0.0.1]:{server.port}" if hashed else names.format(port=server.port)
     file = _file(tmp_path, f"{name} {server.host_key} comment")
@@ -89,19 +89,19 @@ def test_names_are_matched_as_ssh_does(server: Server, one: One, tmp_path: Path,
 
 
 def test_negated_pattern_is_no_match(server: Server, refused: Refused, tmp_path: Path) -> None:
-    """A pattern with ! takes its line away from the host."""
+    """A pattern with ! excludes the host from its line."""
     file = _file(tmp_path, f"!127.0.0.1,127.0.* {server.host_key}")
     assert "its host key is unknown" in refused(server.config(f"UserKnownHostsFile {file}")).text
 
 
 def test_alias_is_what_is_looked_for(server: Server, one: One, refused: Refused) -> None:
-    """With HostKeyAlias that name must be known, and it alone."""
+    """With HostKeyAlias only that name counts."""
     one(server.config("HostKeyAlias node", f"UserKnownHostsFile {server.known_hosts('node')}"))
     assert "(node)" in refused(server.config("HostKeyAlias node")).text
 
 
 def test_revoked_key_is_refused(server: Server, refused: Refused, tmp_path: Path) -> None:
-    """A key that a line revokes is refused although another line knows it."""
+    """A revoked key is refused, although another line has it as known."""
     name = f"[127.0.0.1]:{server.port}"
     file = _file(tmp_path, f"{name} {server.host_key}", f"@revoked * {server.host_key}")
     error = refused(server.config(f"UserKnownHostsFile {file}"))
@@ -110,7 +110,7 @@ def test_revoked_key_is_refused(server: Server, refused: Refused, tmp_path: Path
 
 
 def test_authority_is_named(server: Server, refused: Refused, tmp_path: Path) -> None:
-    """A host that is known through a certificate authority alone is refused by saying so, not by calling it unknown."""
+    """A host that only a certificate authority vouches for is refused with that reason."""
     file = _file(tmp_path, f"@cert-authority * {_other(tmp_path)}")
     error = refused(server.config(f"UserKnownHostsFile {file}", "VerifyHostKeyDNS yes"))
     assert f"host certificates ({file}:1)" in error.text

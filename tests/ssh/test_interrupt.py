@@ -1,4 +1,4 @@
-"""A run that is asked to stop, a process of its own against a real sshd: by Ctrl-C, by SIGTERM, and a second time."""
+"""A run that is asked to stop, by Ctrl-C, by SIGTERM, and a second time: a process of its own against a real sshd."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.ssh.server import HANG, Server, running
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# A run of one step on the master, whose change does not heed TERM; its hosts are one sshd.
+# A run of one step on the master, whose change ignores TERM; all its hosts are one sshd.
 RUN = """
 import sys
 from pathlib import Path
@@ -46,7 +46,7 @@ STUBBORN = "trap '' TERM; echo begun; touch {at}; while [ -e {at} ]; do sleep 0.
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """An sshd that sees a /var/lib of its own: nothing of this machine's is changed."""
+    """An sshd with a /var/lib of its own, so nothing on this machine changes."""
     inside = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /var/lib && exec "$@"', "sh")
     with running(tmp_path / "server", inside=inside) as one:
         yield one
@@ -57,7 +57,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(server: Server, tmp_path: Path) -> Iterator[Start]:
-    """Starts a run whose change is this script."""
+    """Starts a run with this script as its change."""
     (tmp_path / "ssh_config").write_text(server.config(name="m c"))
     (tmp_path / "hosts.yaml").write_text(
         f"master: {{host: m}}\ncontrollers: [{{host: c}}]\nssh: {{config: {tmp_path / 'ssh_config'}, user: root}}\n"
@@ -71,7 +71,7 @@ def start(server: Server, tmp_path: Path) -> Iterator[Start]:
         return begun[-1]
 
     yield run
-    (tmp_path / "at").unlink(missing_ok=True)  # what is still running on the host ends by that
+    (tmp_path / "at").unlink(missing_ok=True)  # the scripts that still run end when it is missing
     for process in begun:
         if process.poll() is None:
             process.kill()
@@ -82,7 +82,7 @@ def until(condition: Callable[[], bool]) -> None:
     ends = time.monotonic() + HANG
     while not condition():
         assert time.monotonic() < ends
-        time.sleep(0.02)  # what other processes do wakes nobody here
+        time.sleep(0.02)  # no event comes from other processes
 
 
 def summary(out: str) -> dict[str, object]:
@@ -102,17 +102,17 @@ def ended(process: subprocess.Popen[str]) -> tuple[float, str, str]:
 
 
 def test_the_second_leaves_at_once(start: Start, tmp_path: Path) -> None:
-    """Where a script does not end, the second Ctrl-C leaves within moments: it says what still runs where, and what to do."""
+    """Where a script does not end, the second Ctrl-C leaves at once, and says what still runs where, and what to do."""
     process = start(STUBBORN.format(at=tmp_path / "at"))
     until((tmp_path / "at").exists)
     process.send_signal(signal.SIGINT)
-    time.sleep(1.5)  # long enough for whatever the first one ends
+    time.sleep(1.5)  # long enough for all that the first one ends
     assert process.poll() is None, process.communicate()
     process.send_signal(signal.SIGINT)
     seconds, out, err = ended(process)
     end = summary(out)
     assert process.returncode == end["exit"] == 1, (out, err)
-    assert seconds < 5, "by itself it waits 0.8 s at most"
+    assert seconds < 5, "without the test's own delays it waits 0.8 s at most"
     assert "Stopped without waiting. Still running: m: second.hard (work for long)." in str(end["message"])
     assert "lock expires within" in str(end["message"]) and "Run the same command again" in str(end["message"])
     assert str(end["next"]).startswith("invoke install --hosts") and "Traceback" not in err
@@ -120,7 +120,7 @@ def test_the_second_leaves_at_once(start: Start, tmp_path: Path) -> None:
 
 
 def test_the_first_ends_what_runs(start: Start, tmp_path: Path) -> None:
-    """Ctrl-C ends a script that heeds it, begins nothing more, and says so; the lock is left."""
+    """Ctrl-C ends a script, begins no other, and says so; the lock is released."""
     process = start(f"touch {tmp_path / 'at'}; sleep 400")
     until((tmp_path / "at").exists)
     process.send_signal(signal.SIGINT)
@@ -142,12 +142,12 @@ def test_sigterm_is_like_ctrl_c(start: Start, tmp_path: Path) -> None:
 
 
 def test_before_anything_was_begun_the_first_leaves(start: Start, server: Server, tmp_path: Path) -> None:
-    """While hosts are being connected to, one Ctrl-C is enough: nothing was changed, and that is said."""
-    os.kill(server.process.pid, signal.SIGSTOP)  # connections are made, and nobody answers
+    """While connections are being opened, one Ctrl-C is enough: the run says that nothing was changed."""
+    os.kill(server.process.pid, signal.SIGSTOP)  # connections are accepted, and nobody answers
     try:
         process = start("true")
         until(lambda: any((tmp_path / "runs").glob("*/journal.jsonl")) and bool(journal(tmp_path)))
-        time.sleep(1)  # it connects meanwhile; if it does not yet, the same holds
+        time.sleep(1)  # it connects meanwhile; if not yet, the result is the same
         process.send_signal(signal.SIGINT)
         seconds, out, err = ended(process)
     finally:
@@ -157,7 +157,7 @@ def test_before_anything_was_begun_the_first_leaves(start: Start, server: Server
 
 
 def test_at_the_question_the_first_is_enough(start: Start, tmp_path: Path) -> None:
-    """Ctrl-C answers the question too: nothing was agreed to, the run stops, and the terminal is as it was."""
+    """Ctrl-C answers the prompt, too: nothing is confirmed, the run stops, and the terminal is restored."""
     ours, theirs = os.openpty()
     environment = os.environ | {"TERM": "xterm", "LC_ALL": "C.UTF-8"}
     process = start("true", "ask", stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
@@ -170,20 +170,20 @@ def test_at_the_question_the_first_is_enough(start: Start, tmp_path: Path) -> No
 
 
 def read(terminal: int, mark: bytes) -> bytes:
-    """What is written on a terminal until the mark; without one, until nobody has it any more."""
+    """The output on a terminal up to the mark; without one, until its other end is closed."""
     said = b""
     while not mark or mark not in said:
         try:
             said += os.read(terminal, 1 << 16)
-        except OSError:  # how Linux says that the other end is closed
+        except OSError:  # Linux raises this when the other end is closed
             break
     return said
 
 
 def test_a_run_that_has_ended_keeps_its_end(start: Start, tmp_path: Path) -> None:
-    """Left while it only had to leave its journal on the hosts, a run says how it ended and what is lacking, with its exit code."""
+    """A run that is left while it writes its journal to the hosts says how it ended and what is missing, with its exit code."""
     folder = "/var/lib/dws-on-csm"
-    process = start(f"mkfifo {folder}/runs.log; touch /var/lib/changed {tmp_path / 'at'}")  # who writes to that waits
+    process = start(f"mkfifo {folder}/runs.log; touch /var/lib/changed {tmp_path / 'at'}")  # a writer of a fifo waits
     until(lambda: (tmp_path / "at").exists() and journal(tmp_path)[-1]["event"] == "summary")
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)  # two at once are one
@@ -191,11 +191,11 @@ def test_a_run_that_has_ended_keeps_its_end(start: Start, tmp_path: Path) -> Non
     _, out, err = ended(process)
     end = summary(out)
     assert process.returncode == end["exit"] == 0, (out, err)
-    assert "left before all hosts" in json.dumps(end)
+    assert "ended before the run's record was on all hosts" in json.dumps(end)
 
 
 def test_a_run_has_one_name_everywhere(start: Start, server: Server, tmp_path: Path) -> None:
-    """Where this machine's clock is years behind, journal, report and the master have the name by the master's clock."""
+    """Where this machine's clock is years behind, journal, report and master use the id by the master's clock."""
     process = start("touch /var/lib/changed", "late")
     _, out, err = ended(process)
     end = summary(out)

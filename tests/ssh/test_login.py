@@ -1,4 +1,4 @@
-"""Which keys one logs in with, and what is said when none is taken."""
+"""Login: which keys are tried, and how a refusal is reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Agent = Callable[..., str]
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[Agent]:
-    """Starts an ssh-agent with these keys; its socket."""
+    """Starts an ssh-agent with these keys, and returns its socket."""
     socket = tmp_path / "agent"
     process = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.PIPE)
     assert process.stdout
@@ -33,7 +33,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
 
 
 def test_refused_key_is_named(server: Server, refused: Refused, tmp_path: Path) -> None:
-    """Each key that was tried is named, with what became of it, and how to mend it."""
+    """Each tried key is named with its result, and the error has a fix."""
     wrong = keygen(tmp_path / "wrong")
     locked = keygen(tmp_path / "locked", passphrase="secret")
     error = refused(
@@ -47,7 +47,7 @@ def test_refused_key_is_named(server: Server, refused: Refused, tmp_path: Path) 
 
 
 def test_no_key_is_told(server: Server, refused: Refused) -> None:
-    """Where there is no key at all, that is said."""
+    """A missing key is reported."""
     error = refused(server.config("GSSAPIAuthentication yes").replace(str(server.key), "none"))
     assert "Keys tried: none found" in error.text
     assert "GSSAPIAuthentication" in error.text
@@ -57,7 +57,7 @@ def test_no_key_is_told(server: Server, refused: Refused) -> None:
     "words", [("-t", "rsa", "-b", "2048"), ("-t", "ecdsa"), ("-t", "rsa", "-b", "2048", "-m", "PEM")]
 )
 def test_kinds_of_keys(tmp_path: Path, one: One, words: tuple[str, ...]) -> None:
-    """RSA and ECDSA keys log in too, in OpenSSH's format and in PEM."""
+    """RSA and ECDSA keys log in, too, in OpenSSH's format and in PEM."""
     with running(tmp_path / "server") as server:
         key = keygen(tmp_path / "key", *words)
         (server.folder / "authorized_keys").write_bytes((tmp_path / "key.pub").read_bytes())
@@ -65,14 +65,14 @@ def test_kinds_of_keys(tmp_path: Path, one: One, words: tuple[str, ...]) -> None
 
 
 def test_short_key_is_not_tried(server: Server, refused: Refused, tmp_path: Path) -> None:
-    """RequiredRSASize holds for one's own keys."""
+    """RequiredRSASize also limits the user's keys."""
     key = keygen(tmp_path / "key", "-t", "rsa", "-b", "2048")
     error = refused(server.config("RequiredRSASize 3072").replace(str(server.key), str(key)))
     assert f"{key} (shorter than RequiredRSASize 3072)" in error.text
 
 
 def test_key_of_the_agent(server: Server, one: One, agent: Agent) -> None:
-    """IdentityAgent names the agent whose keys are tried, without any file."""
+    """The keys of the agent of IdentityAgent are tried, without any file."""
     socket = agent(server.key)
     one(server.config(f"IdentityAgent {socket}").replace(f"IdentityFile {server.key}", "IdentityFile none"))
 
@@ -80,7 +80,7 @@ def test_key_of_the_agent(server: Server, one: One, agent: Agent) -> None:
 def test_agent_is_forwarded_when_told_so(
     server: Server, one: One, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With ForwardAgent yes scripts on the host can use the agent, and without it they can't."""
+    """Scripts on the host can use the agent with ForwardAgent yes, and only then."""
     monkeypatch.setenv("SSH_AUTH_SOCK", agent(server.key))
     shown = one(server.config("ForwardAgent yes")).run("ssh-add -l", deadline=HANG)
     assert b"id (ED25519)" in shown.out
@@ -88,11 +88,11 @@ def test_agent_is_forwarded_when_told_so(
 
 
 def test_only_named_keys_of_the_agent(tmp_path: Path, one: One, agent: Agent) -> None:
-    """With IdentitiesOnly a full agent does not use up the host's patience: only what IdentityFile names is tried."""
+    """With IdentitiesOnly only keys of IdentityFile are tried, so an agent with many keys does not exceed MaxAuthTries."""
     with running(tmp_path / "server", "MaxAuthTries 2") as server:
         others = [keygen(tmp_path / f"other{n}") for n in range(4)]
         socket = agent(*others, server.key)
-        public = f"{server.key}.pub"  # the private one is in the agent alone
+        public = f"{server.key}.pub"  # only the agent has the private key
         text = server.config("IdentitiesOnly yes", f"IdentityAgent {socket}").replace(
             f"IdentityFile {server.key}", f"IdentityFile {public}"
         )
@@ -100,7 +100,7 @@ def test_only_named_keys_of_the_agent(tmp_path: Path, one: One, agent: Agent) ->
 
 
 def test_too_many_keys_are_told(tmp_path: Path, refused: Refused, agent: Agent) -> None:
-    """A host that ends the login after too many keys is named as such, with the keys."""
+    """A host that disconnects after too many keys is reported, with the keys."""
     with running(tmp_path / "server", "MaxAuthTries 2") as server:
         socket = agent(*[keygen(tmp_path / f"other{n}") for n in range(4)])
         error = refused(server.config(f"IdentityAgent {socket}").replace(str(server.key), "none"))
@@ -109,13 +109,13 @@ def test_too_many_keys_are_told(tmp_path: Path, refused: Refused, agent: Agent) 
 
 
 def test_dead_agent_is_told(server: Server, refused: Refused, tmp_path: Path) -> None:
-    """An agent that is not there is named."""
+    """A missing agent is named."""
     error = refused(server.config(f"IdentityAgent {tmp_path / 'gone'}").replace(str(server.key), "none"))
     assert f"agent {tmp_path / 'gone'} (" in error.text
 
 
 def test_certificate_logs_in(tmp_path: Path, one: One, refused: Refused) -> None:
-    """A key that is trusted by a certificate logs in with it, wherever the certificate lies."""
+    """A key logs in with its certificate, next to the key or as CertificateFile."""
     authority = keygen(tmp_path / "authority")
     with running(tmp_path / "server", f"TrustedUserCAKeys {authority}.pub") as server:
         key = keygen(tmp_path / "key")
@@ -130,7 +130,7 @@ def test_certificate_logs_in(tmp_path: Path, one: One, refused: Refused) -> None
 
 
 def test_second_factor_is_told(tmp_path: Path, refused: Refused) -> None:
-    """A host that asks for more than a key says what."""
+    """A host that requires more than a key is reported with what it requires."""
     with running(
         tmp_path / "server", "AuthenticationMethods publickey,password", "PasswordAuthentication yes"
     ) as server:
@@ -140,7 +140,7 @@ def test_second_factor_is_told(tmp_path: Path, refused: Refused) -> None:
 
 
 def test_host_that_takes_no_keys_is_told(tmp_path: Path, refused: Refused) -> None:
-    """A host that takes passwords alone says so."""
+    """A host that accepts passwords alone is reported."""
     options = ("PubkeyAuthentication no", "PasswordAuthentication yes")
     with running(tmp_path / "server", *options) as server:
         assert "only password" in refused(server.config()).text

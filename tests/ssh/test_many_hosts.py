@@ -1,4 +1,4 @@
-"""More hosts than a process may have open files: a process of its own with a low limit, against a real sshd."""
+"""More hosts than a process may have open files: a separate process with a low limit, against a real sshd."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def connected(server: Server, tmp_path: Path, soft: int, hard: int, opened: int 
 
 
 def test_the_limit_is_raised(server: Server, tmp_path: Path) -> None:
-    """Where more open files are allowed than the limit says it is raised, and all hosts are connected to."""
+    """The limit is raised as far as allowed, and all hosts are connected."""
     found = connected(server, tmp_path, soft=48, hard=4096)
     assert len(found["there"]) == HOSTS and found["told"] == {} and found["works"] == "works"
 
 
 def test_hosts_that_do_not_fit_are_refused_by_name(server: Server, tmp_path: Path) -> None:
-    """Under a low limit so many hosts are connected to as have room; each other one is told with the numbers and the fix."""
+    """Under a low limit the first hosts are connected; each other host is reported with the numbers and the fix."""
     found = connected(server, tmp_path, soft=128, hard=128)
     assert 1 <= len(found["there"]) < HOSTS and found["works"] == "works"
     assert found["there"] == [f"h{number}" for number in range(len(found["there"]))]
@@ -69,7 +69,7 @@ def test_hosts_that_do_not_fit_are_refused_by_name(server: Server, tmp_path: Pat
 
 
 def test_hosts_that_do_not_fit_are_not_down() -> None:
-    """A group of which some nodes may be down is not spared for what this machine lacks: a run without them would be refused."""
+    """may_be_down of a group does not cover nodes that this machine has no open files for."""
     nodes = tuple(Host(f"n{number}", "compute", "root", False) for number in range(4))
     site = replace(load(DEFAULT), computes=(ComputeGroup(nodes, "check", 3),))
     for kind, down in ((Unreachable, ()), (Crowded, ("n1", "n2"))):
@@ -79,6 +79,6 @@ def test_hosts_that_do_not_fit_are_not_down() -> None:
 
 
 def test_with_a_thousand_open_files_a_connection_works(server: Server, tmp_path: Path) -> None:
-    """The number of a connection's file may be beyond what select(2) can wait for."""
+    """A connection's file descriptor may be too large for select(2)."""
     found = connected(server, tmp_path, soft=1024, hard=4096, opened=1200)
     assert len(found["there"]) == HOSTS and found["works"] == "works"

@@ -1,4 +1,4 @@
-"""A script on a host: what goes in, what comes back, and when it ends."""
+"""A script on a host: its input, its output, and its end."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from tests.ssh.server import HANG, Server, running
 
 BIG = 50 << 20
 LONG = 200.0
-"""Seconds for what takes some on a quiet machine."""
+"""Seconds for work that takes some on an idle machine."""
 
 
 def _until(file: Path) -> str:
-    """A script that goes on once the file is there."""
+    """A script that waits for the file."""
     return f"until [ -e {file} ]; do sleep 0.05; done"
 
 
 def test_streams_code_and_input_are_kept_apart(session: Session) -> None:
-    """A script's stdout, stderr and exit code come back as they are, and its stdin is the data."""
+    """A script's stdout, stderr and exit code come back unchanged, and its stdin is the data."""
     result = session.run("cat; echo 'to stderr' >&2; exit 3", b"\0 data without end", deadline=HANG)
     assert (result.out, result.err, result.code) == (b"\0 data without end", b"to stderr\n", 3)
 
 
 def test_script_is_taken_to_the_letter(session: Session) -> None:
-    """Quotes, here-documents and words that shells love pass unharmed."""
+    """Quotes, here-documents and special characters of shells arrive unchanged."""
     script = """cat <<'END'\n$HOME `id` "x" 'y' \\ ! % é\nEND\nprintf '%s' "$#"\n"""
     assert session.run(script, deadline=HANG).out.decode() == """$HOME `id` "x" 'y' \\ ! % é\n0"""
 
 
 def test_one_exec_for_one_script(session: Session) -> None:
-    """Each script costs one exec channel on the connection that is there."""
+    """Each script takes one exec channel on the same connection."""
     for _ in range(3):
         session.run("true", deadline=HANG)
     assert session.commands == 3
 
 
 def test_much_data_goes_both_ways_at_once(session: Session) -> None:
-    """50 MB in, as much out as a script may write and the same on stderr: nobody waits for the other."""
+    """50 MB in, the allowed maximum out and the same on stderr: no direction waits for another."""
     data = os.urandom(BIG)
     result = session.run(f"head -c {LIMIT} | tee /dev/stderr; cat >/dev/null", data, deadline=LONG)
     assert result.code == 0
@@ -70,7 +70,7 @@ FLOODS = {
 @pytest.mark.parametrize("script", FLOODS.values(), ids=FLOODS)
 @pytest.mark.parametrize("watched", [False, True], ids=["", "watched"])
 def test_a_host_that_writes_without_end_has_failed(session: Session, one: One, script: str, watched: bool) -> None:
-    """Its output is cut with a word and a fix, long before the deadline; nothing of it is kept, and the next script runs."""
+    """The script fails with a fix long before its deadline, its output is dropped, and the next script runs."""
     seen: list[str] = []
     with pytest.raises(Flooded, match="without end; output cut after ") as flooded:
         session.run(script, deadline=LONG, line=seen.append if watched else None)
@@ -80,19 +80,19 @@ def test_a_host_that_writes_without_end_has_failed(session: Session, one: One, s
 
 
 def test_what_waits_for_a_word_is_not_flooded(session: Session) -> None:
-    """A script that is to stay, and writes without end before it is ready, has failed too."""
+    """A script that should stay, and writes without end before it is ready, fails too."""
     with pytest.raises(Flooded):
         session.pipe("yes >&2", "ready ", deadline=LONG, lifetime=LONG)
 
 
 def test_input_that_is_not_read_holds_nothing_up(session: Session) -> None:
-    """A script that ends without reading its data has ended."""
+    """A script may end without reading its data."""
     result = session.run("exit 4", bytes(BIG), deadline=LONG)
     assert result.code == 4
 
 
 def test_lines_come_while_the_script_runs(session: Session, tmp_path: Path) -> None:
-    """A line is passed on when it is written, not when the script ends, which awaits that here; carriage returns end lines."""
+    """A line is passed on when it is written, not at the script's end; a carriage return ends a line, too."""
     seen: list[str] = []
 
     def see(text: str) -> None:
@@ -107,7 +107,7 @@ def test_lines_come_while_the_script_runs(session: Session, tmp_path: Path) -> N
 
 
 def test_nothing_of_the_script_is_in_argv(session: Session) -> None:
-    """Neither the script nor its data nor a stated variable can be seen by others on the host."""
+    """Other users of the host can see neither the script nor its data nor its variables."""
     mark = os.urandom(8).hex()
     script = f": {mark}\ncat > /dev/null; cat /proc/[0-9]*/cmdline /proc/self/environ"
     result = session.run(script, mark.encode(), deadline=HANG)
@@ -116,7 +116,7 @@ def test_nothing_of_the_script_is_in_argv(session: Session) -> None:
 
 
 def test_deadline_ends_the_script_and_its_children(session: Session) -> None:
-    """What takes too long is ended together with what it started, and its last lines are told."""
+    """A script that takes too long is ended with its children, and its last lines are reported."""
     seconds = 10_000_000 + os.getpid()  # tells these sleeps from others on this machine
     with pytest.raises(DeadlineExceeded) as caught:
         session.run(f"echo begun; sleep {seconds} & echo more >&2; sleep {seconds}", deadline=8)
@@ -125,7 +125,7 @@ def test_deadline_ends_the_script_and_its_children(session: Session) -> None:
 
 
 def test_deadline_ends_what_ignores_the_signal(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script that does not heed TERM is killed."""
+    """A script that ignores TERM is killed."""
     monkeypatch.setattr(remote_shell, "GRACE", 0.5)
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded):
@@ -139,14 +139,14 @@ def test_killed_script_has_a_code(session: Session) -> None:
 
 
 def test_background_process_does_not_keep_us(session: Session) -> None:
-    """What a script leaves running may hold its output open: the script has ended all the same."""
+    """A background process keeps the output open: the script still ends in time."""
     result = session.run("sleep 300 & echo $!; exit 5", deadline=LONG)
     assert result.code == 5
     session.run(f"kill {result.out.decode()}", deadline=HANG)
 
 
 def test_stop_ends_what_runs(session: Session) -> None:
-    """stop() ends the script that runs, with what it started."""
+    """stop() ends the running script with its children."""
     begun = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         running_ = pool.submit(session.run, "echo on; sleep 60", deadline=LONG, line=lambda text: begun.set())
@@ -156,7 +156,7 @@ def test_stop_ends_what_runs(session: Session) -> None:
 
 
 def test_stop_ends_what_has_not_begun_yet(tmp_path: Path, one: One) -> None:
-    """stop() that comes while a script is on its way ends it too, once it begins; what runs beside is spared."""
+    """stop() also ends a script that has been sent and begins later; it spares a script of beside()."""
     with running(tmp_path / "slow") as server:
         session = one(server.config())
         session.run("true", deadline=HANG)
@@ -186,7 +186,7 @@ def test_scripts_side_by_side(session: Session) -> None:
 
 
 def test_as_many_scripts_as_sshd_allows_follow_each_other(tmp_path: Path, one: One) -> None:
-    """A script begins where another has just ended, though sshd may not have seen to that yet."""
+    """A script begins right after another has ended, although sshd may not have noticed that end yet."""
     with running(tmp_path / "narrow", f"MaxSessions {SCRIPTS}") as server:
         session = one(server.config())
         with ThreadPoolExecutor(2 * SCRIPTS) as pool:
@@ -195,7 +195,7 @@ def test_as_many_scripts_as_sshd_allows_follow_each_other(tmp_path: Path, one: O
 
 
 def test_login_shell_that_talks_is_not_heard(tmp_path: Path, one: One) -> None:
-    """What a .bashrc prints is no part of a script's output."""
+    """The output of a .bashrc is not part of a script's output."""
     with running(tmp_path / "talking") as server:
         (server.folder / "home/.bashrc").write_text("echo welcome; echo beware >&2; export PATH=/nowhere:$PATH\n")
         result = one(server.config()).run("echo $PATH", deadline=HANG)
@@ -203,7 +203,7 @@ def test_login_shell_that_talks_is_not_heard(tmp_path: Path, one: One) -> None:
 
 
 def test_master_sees_its_kubeconfig(server: Server, one: One) -> None:
-    """On the master PATH and KUBECONFIG are the site's; elsewhere there is no KUBECONFIG."""
+    """On the master PATH and KUBECONFIG are those of the site file; other hosts have no KUBECONFIG."""
     script = "echo $PATH; echo ${KUBECONFIG-none}; echo $LC_ALL; pwd; umask"
     master = one(server.config(), role="master").run(script, deadline=HANG).out.decode().split()
     assert master == ["/usr/sbin:/usr/bin:/sbin:/bin", "/etc/kubernetes/admin.conf", "C", "/", "0022"]
@@ -211,7 +211,7 @@ def test_master_sees_its_kubeconfig(server: Server, one: One) -> None:
 
 
 def test_broken_connection_is_told(tmp_path: Path, one: One) -> None:
-    """When the connection breaks while a script runs, that is neither success nor failure: it is Lost."""
+    """A connection that breaks while a script runs is Lost: neither success nor failure."""
     with running(tmp_path / "doomed") as server:
         session = one(server.config())
         with ThreadPoolExecutor(1) as pool:
@@ -226,7 +226,7 @@ def test_broken_connection_is_told(tmp_path: Path, one: One) -> None:
 
 
 def test_no_shell_is_told(tmp_path: Path, one: One) -> None:
-    """A login that does not run commands is named as such, with the shell's own words."""
+    """A login that runs no commands is reported, with the shell's own words."""
     options = "ForceCommand echo no commands here; exit 1"
     with running(tmp_path / "closed", options) as server, pytest.raises(Unreachable) as caught:
         one(server.config()).run("true", deadline=HANG)
@@ -235,7 +235,7 @@ def test_no_shell_is_told(tmp_path: Path, one: One) -> None:
 
 
 def test_too_many_sessions_are_told(tmp_path: Path, one: One) -> None:
-    """sshd's limit of sessions on a connection is named, with the setting that raises it."""
+    """sshd's limit of sessions on a connection is reported, with the setting that raises it."""
     with running(tmp_path / "narrow", "MaxSessions 1") as server:
         session = one(server.config())
         with ThreadPoolExecutor(1) as pool:
@@ -251,7 +251,7 @@ def test_too_many_sessions_are_told(tmp_path: Path, one: One) -> None:
 
 
 def test_script_cut_off_is_not_run(tmp_path: Path) -> None:
-    """Of a script that did not arrive whole nothing is run."""
+    """No part of an incomplete script runs."""
     body = remote_shell.script_body(f"touch {tmp_path / 'done'}", {})
     for size in (len(body) - 1, len(body)):
         command = remote_shell.remote_command(len(body), HANG, "token")
@@ -260,7 +260,7 @@ def test_script_cut_off_is_not_run(tmp_path: Path) -> None:
 
 
 def test_an_end_of_input_that_comes_late_costs_no_connection(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script that has ended before its input has: sshd closes its channel meanwhile, and goes on with the connection."""
+    """A script ends before its input does: sshd closes the channel, and the connection continues to work."""
     session.run("true", deadline=HANG)
     transport = session._connection.transport
     send = transport._send_user_message

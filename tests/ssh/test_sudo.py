@@ -1,4 +1,4 @@
-"""Root's rights for one who logs in as somebody else: real sudo, with users that exist for this sshd alone."""
+"""Root's rights for other users by real sudo; the users exist for this sshd alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_passwordless_sudo_is_not_asked(server: Server, one: One) -> None:
-    """Where sudo asks nothing, nothing is asked, and one script is one exec; data and environment arrive."""
+    """Where sudo needs no password, none is asked for, and a script takes one exec; data and environment arrive."""
     session = one(server.config(), user="admin", sudo=True)
     result = session.run("id -u; cat; echo $LC_ALL $SUDO_USER; exit 3", b"data\n", deadline=HANG)
     assert (result.out, result.code) == (b"0\ndata\nC admin\n", 3)
@@ -34,7 +34,7 @@ def test_passwordless_sudo_is_not_asked(server: Server, one: One) -> None:
 
 
 def test_password_is_asked_once_a_run(server: Server, connect: Connect) -> None:
-    """Many hosts and scripts, one question; the second exec of the first script is the only one more."""
+    """Many hosts and scripts, one prompt; only the first script of each host takes a second exec."""
     asked: list[str] = []
 
     def ask(host: str) -> str:
@@ -51,7 +51,7 @@ def test_password_is_asked_once_a_run(server: Server, connect: Connect) -> None:
 
 
 def test_password_goes_nowhere_else(server: Server, one: One) -> None:
-    """The password is in no process's arguments or environment, and no part of what the script reads or writes."""
+    """The password is in no process's arguments or environment, and not in the script's input or output."""
     lines: list[str] = []
     session = one(server.config(), user="operator", sudo=True, ask=lambda host: PASSWORD)
     script = "cat; cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ"
@@ -74,7 +74,7 @@ def test_wrong_password_is_one_clear_error(server: Server, one: One) -> None:
 
 
 def test_user_without_the_right_is_told(server: Server, one: One) -> None:
-    """Who is not in sudoers is told so in sudo's words."""
+    """A user who is not in sudoers gets sudo's message."""
     session = one(server.config(), user="stranger", sudo=True, ask=lambda host: PASSWORD)
     with pytest.raises(SudoRefused) as caught:
         session.run("id -u", deadline=HANG)
@@ -82,7 +82,7 @@ def test_user_without_the_right_is_told(server: Server, one: One) -> None:
 
 
 def test_without_a_terminal_there_is_nobody_to_ask(server: Server, one: One) -> None:
-    """Without a terminal a password that is wanted is an error with what to do."""
+    """Where sudo needs a password and there is no terminal, the error has a fix."""
     session = one(server.config(), user="operator", sudo=True, ask=ask_terminal)
     with pytest.raises(SudoRefused) as caught:
         session.run("id -u", deadline=HANG)
@@ -90,7 +90,7 @@ def test_without_a_terminal_there_is_nobody_to_ask(server: Server, one: One) -> 
 
 
 def test_much_data_through_sudo(server: Server, one: One) -> None:
-    """50 MB in, and as much out as a script may write, go through sudo unharmed."""
+    """50 MB in, and the allowed maximum out, pass through sudo unchanged."""
     data = os.urandom(50 << 20)
     session = one(server.config(), user="operator", sudo=True, ask=lambda host: PASSWORD)
     assert session.run(f"head -c {LIMIT - 100}; sha256sum", data, deadline=200).out == data[: LIMIT - 100] + _sum(
@@ -103,12 +103,12 @@ def _sum(data: bytes) -> bytes:
 
 
 def test_stop_reaches_what_root_runs(server: Server, one: One) -> None:
-    """What runs under sudo is ended too."""
+    """stop() ends scripts under sudo, too."""
     session = one(server.config(), user="admin", sudo=True)
     with ThreadPoolExecutor(1) as pool:
         script = pool.submit(session.run, "sleep 200", deadline=200, line=None)
         ends = time.monotonic() + 100
         while not script.done() and time.monotonic() < ends:
             session.stop()
-            time.sleep(0.1)  # until the script has begun there is nothing to stop
+            time.sleep(0.1)  # before the script has begun, stop() has nothing to end
         assert script.result(1).code == 143

@@ -1,4 +1,4 @@
-"""What programs of a site print with a secret in it, as their sources print it; WORD is the secret."""
+"""Lines that programs of a site print with a secret in them, as in their sources; WORD is the secret."""
 # ruff: noqa: E501  # lines stay as programs print them
 
 import base64
@@ -144,7 +144,7 @@ LINES = [
 ]
 
 SPELLED = (WORD, "hunter2", coded(f"admin:{WORD}")[:20], coded(f"a:{WORD}"), coded(WORD)[:12], WORD.encode().hex())
-"""How the secret stands in them."""
+"""The spellings of the secret in them."""
 
 PLAIN = [
     'I1128 19:01:41.123456       1 controller.go:178] "starting controller" logger="controller" kind="Secret" source="informer: *v1.Secret"',
@@ -207,4 +207,4 @@ PLAIN = [
     "I1128 19:51:14.276446       1 kube-rbac-proxy.go:272] Valid token audiences:",
     'webhook.go:70] "msg"="using dynamic certificate" "secret_name"="cert-manager-webhook-ca" "secret"={"Namespace":"dws-system","Name":"cert"}',
 ]
-"""Lines that speak of secrets and have none: all of each is what a supporter needs."""
+"""Lines about secrets without one: each stays complete."""

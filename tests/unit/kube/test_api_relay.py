@@ -1,4 +1,4 @@
-"""What runs on the master beside `kubectl proxy`, with a program in that one's place."""
+"""The relay that runs on the master, with a fake in place of `kubectl proxy`."""
 
 import fcntl
 import signal
@@ -25,7 +25,7 @@ STAND_IN = "import sys, time; print('Starting to serve', flush=True); time.sleep
 
 @pytest.mark.parametrize("end", ["its input", "signals"])
 def test_the_folder_goes_with_the_program(end: str) -> None:
-    """That the program ends, and that a signal comes twice, as from timeout(1), leaves no folder behind."""
+    """No folder is left when the program ends, or when a signal comes twice, as from timeout(1)."""
     command = [sys.executable, "-c", SLOW + PROGRAM, "serve", "/nowhere", sys.executable, "-c", STAND_IN]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as relay:
         assert relay.stdin and relay.stderr
@@ -41,7 +41,7 @@ def test_the_folder_goes_with_the_program(end: str) -> None:
 
 
 def test_the_next_run_waits_for_a_call_that_is_under_way(tmp_path: Path) -> None:
-    """From the moment that the lock is asked for a change until its answer no other run's script can begin on the master."""
+    """From the check of the lock until the answer to a change no other run's script can begin on the master."""
     (tmp_path / "lock").mkdir()
     (tmp_path / "lock/holder").write_text("me@here\n1\nrun-1\n0\nx 0\n")
     server = socket.socket(socket.AF_UNIX)
@@ -75,7 +75,7 @@ def test_the_next_run_waits_for_a_call_that_is_under_way(tmp_path: Path) -> None
 
 
 def busy(state: Path) -> bool:
-    """Whether another run's script would have to wait."""
+    """Whether another run's script has to wait."""
     with (state / "busy").open("a") as gate:
         try:
             fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""What threads that share the Kubernetes API do to each other, without one; what it says is in tests/ssh."""
+"""The API client without an API server: threads that share it, deletions, old versions. tests/ssh has a real server."""
 
 import threading
 from collections.abc import Generator, Iterator
@@ -15,7 +15,7 @@ THING = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "
 
 
 def test_a_kind_that_nobody_knows_is_told_to_all_who_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the server said is forgotten then, since a CRD may bring the kind: by whoever comes first."""
+    """A missing kind makes the client forget its discovery, since a CRD may define it later; two threads may do so at once."""
     both = threading.Barrier(2, timeout=60)
 
     class Kinds(list[dict[str, Any]]):
@@ -32,7 +32,7 @@ def test_a_kind_that_nobody_knows_is_told_to_all_who_ask_at_once(monkeypatch: py
 
 
 def test_an_object_that_has_got_the_name_of_a_deleted_one_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A deletion by uid is of that very object: the server is told so, and another one may have its name at once."""
+    """A deletion by uid names that object to the server; another object may have its name right after it."""
     asked: list[Any] = []
     cluster = Cluster(cast(RemoteShell, None))
 
@@ -48,7 +48,7 @@ def test_an_object_that_has_got_the_name_of_a_deleted_one_is_not_awaited(monkeyp
 
 
 def test_what_is_being_deleted_for_long_is_awaited_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An API server that was started again no longer knows the version of an object that changed before that."""
+    """A restarted API server no longer has the versions of objects that changed before."""
     old = {"metadata": {"name": "x", "resourceVersion": "7"}}
     answers = iter([old, {"metadata": {"resourceVersion": "900"}, "items": [old]}, None])
 

@@ -1,4 +1,4 @@
-"""An API server that answers without an end, slowly, or what is no answer: read in bounded room and time, told as its failure."""
+"""An API server whose answers are endless, slow or malformed: memory and time are bounded, and the failure is reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BLANKS = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
 
 
 class Channel:
-    """A way to a server in a thread of this process: bytes go through a pair of sockets."""
+    """A channel to a server in a thread of this process, through a pair of sockets."""
 
     eof_received = False
 
@@ -58,7 +58,7 @@ class Channel:
 
 
 def cluster(serve: Callable[[socket.socket], None]) -> Cluster:
-    """An API whose server does this with each request."""
+    """An API whose server handles each request with this function."""
     session = SimpleNamespace(host="ncn-m001", pipe=lambda *words, **more: (Channel(serve), "socket"))
     return Cluster(cast(RemoteShell, session))
 
@@ -69,14 +69,14 @@ def answered(body: bytes, head: bytes = OK) -> Callable[[socket.socket], None]:
 
 
 def endless(theirs: socket.socket) -> None:
-    """Blanks for ever, as JSON may have them."""
+    """Endless blanks, which JSON allows."""
     theirs.sendall(CHUNKED)
     while True:
         theirs.sendall(BLANKS)
 
 
 def trickling(theirs: socket.socket) -> None:
-    """A byte now and then, never so rarely that a pause in it would be too long."""
+    """Single bytes, each before the pause becomes too long."""
     theirs.sendall(OK + b"Content-Length: 100000\r\n\r\n")
     for _ in range(100_000):
         theirs.sendall(b" ")
@@ -84,7 +84,7 @@ def trickling(theirs: socket.socket) -> None:
 
 
 def events(theirs: socket.socket) -> None:
-    """An event of a watch that does not end."""
+    """An endless event of a watch."""
     theirs.sendall(CHUNKED + b'2\r\n{"\r\n')
     while True:
         theirs.sendall(BLANKS.replace(b" ", b"x"))
@@ -92,7 +92,7 @@ def events(theirs: socket.socket) -> None:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Limits that are soon reached."""
+    """Small limits."""
     monkeypatch.setattr(api_call, "LIMIT", 3_000_000)
     monkeypatch.setattr(api_call, "LONGEST", 3_000_000)
 
@@ -106,15 +106,15 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_an_answer_without_an_end_is_not_read_to_it(ask: Callable[[Cluster], Any]) -> None:
-    """It is a failure of the server's, and its connection makes room for another one."""
+    """It is the server's failure, and its connection becomes free for another request."""
     api = cluster(endless)
-    for _ in range(5):  # more than there are connections
+    for _ in range(5):  # more than the number of connections
         with pytest.raises(ClusterError, match="more than 3 MB"):
             ask(api)
 
 
 def test_an_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No single pause is too long, but the whole answer has its time."""
+    """No single pause is too long, but the complete answer has a time limit."""
     monkeypatch.setattr(proxy, "WHOLE", 0.2)
     monkeypatch.setattr("dws_on_csm.kube.client.ANSWER", 0.1)
     with pytest.raises(ClusterError, match="is incomplete"):
@@ -122,13 +122,13 @@ def test_an_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_event_without_an_end_ends_the_watch() -> None:
-    """What waits for the end of an event is bounded, too."""
+    """The size of an event is limited, too."""
     with pytest.raises(ClusterError, match="more than 3 MB"):
         next(cluster(events).watch("/api/v1/nodes", 10.0))
 
 
 def test_a_line_of_a_log_without_an_end_comes_in_pieces() -> None:
-    """A container may print anything: no line is kept for its end for ever."""
+    """A container may print anything: a line without an end is passed on in pieces."""
     lines = cluster(events).lines("/api/v1/log")
     seen = [line for line, _ in zip(lines, range(20), strict=False) if line]
     lines.close()
@@ -137,7 +137,7 @@ def test_a_line_of_a_log_without_an_end_comes_in_pieces() -> None:
 
 @pytest.mark.parametrize("later", ["\xb2", "9" * 5000, "-1", "1e3"])
 def test_a_time_to_ask_again_that_is_none(later: str) -> None:
-    """It is an answer of a busy server, and no end of the run."""
+    """A malformed Retry-After is the failure of a busy server, and not the end of the run."""
     head = b"HTTP/1.1 429 Later\r\nRetry-After: " + later.encode("latin-1") + b"\r\n"
     with pytest.raises(ClusterError, match="too busy"):
         cluster(answered(b'{"message": "too busy"}', head)).get("/api/v1/nodes")
@@ -150,7 +150,7 @@ FLAT = b'{"a":' * 300 + b"1" + b"}" * 300
 @pytest.mark.parametrize("body", [DEEP, FLAT, b"[]", b"7", b"null", b"{", b"9" * 9000, b"\xff"])
 @pytest.mark.parametrize("status", [b"200 OK", b"500 No"])
 def test_what_is_no_answer_is_a_failure_of_the_server(body: bytes, status: bytes) -> None:
-    """Nested too deeply, no object, no JSON, no text: each is told as what it is."""
+    """An answer that is nested too deeply, no object, no JSON or no text is reported as that."""
     with pytest.raises(ClusterError) as error:
         cluster(answered(body, OK.replace(b"200 OK", status))).get("/api/v1/nodes")
     assert len(str(error.value)) < 3000
@@ -158,20 +158,20 @@ def test_what_is_no_answer_is_a_failure_of_the_server(body: bytes, status: bytes
 
 @pytest.mark.parametrize("key", ["groups", "items", "resources", "versions"])
 def test_a_list_that_nobody_has_begun_is_an_empty_one(key: str) -> None:
-    """Go writes such a one as null: a CRD's group has it until its first kind is served."""
+    """Go writes an unset list as null: a CRD's group has it until its first kind is served."""
     answer = b'{"kind": "List", "%s": null}' % key.encode()
     assert cluster(answered(answer)).get("/apis/x") == {"kind": "List", key: []}
 
 
 @pytest.mark.parametrize("event", [b"[]", b"{}", b'{"type": "ADDED"}', b'{"type": "ERROR", "object": []}', DEEP])
 def test_what_is_no_event_ends_the_watch(event: bytes) -> None:
-    """Nobody waits for the rest."""
+    """A malformed event ends the watch at once."""
     with pytest.raises(ClusterError):
         list(cluster(answered(event + b"\n")).watch("/api/v1/nodes", 10.0))
 
 
 def test_a_watch_that_tells_of_nothing_that_can_be_read_is_told() -> None:
-    """Whoever waits hears of it, instead of asking again and again."""
+    """The waiting thread gets the error, instead of repeating its request."""
 
     class Watched:
         def get(self, path: str, **query: str) -> dict[str, Any] | None:
@@ -185,7 +185,7 @@ def test_a_watch_that_tells_of_nothing_that_can_be_read_is_told() -> None:
 
 
 class Lies:
-    """Answers of an API server, and of hosts, that have not what they should have."""
+    """Malformed answers of an API server and of hosts."""
 
     host = "ncn-m001"
 
@@ -205,14 +205,14 @@ class Lies:
 
 @pytest.mark.parametrize("secret", [{"data": {"password": 5}}, {"data": {"password": "a"}}, {"data": [1]}, [1]])
 def test_a_secret_that_is_none_keeps_nobody_from_an_archive(secret: Any) -> None:
-    """What could not be searched for is said in it; lines of blanks are no sums of a key."""
+    """The archive names the secret that could not be read; blank lines are no checksums of a key."""
     found, unread = known_secrets(Lies(secret).reading())
     assert "could not be read, so the archive was not searched for it: the answer could not be read" in unread
     assert found.redacted("said") == "said"
 
 
 def test_an_answer_that_goes_too_deep_is_said_in_its_place() -> None:
-    """The archive has all the others."""
+    """The archive has the error in its place, and all other objects."""
     deep: Any = 1
     for _ in range(5000):
         deep = [deep]
@@ -222,7 +222,7 @@ def test_an_answer_that_goes_too_deep_is_said_in_its_place() -> None:
 
 
 def test_workflows_that_are_none_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """`invoke workflows` ends with words and its code, whatever the API says."""
+    """`invoke workflows` ends with a message and its exit code for any answer of the API."""
     master = SimpleNamespace(cluster=lambda: Lies({"spec": 1}))
     sessions = SimpleNamespace(close=lambda: None, master=lambda name: master)
     monkeypatch.setattr(workflows, "connect", lambda site, hosts: sessions)
@@ -238,7 +238,7 @@ HEAD = '{"task": "install", "by": "ada", "at": %s, "undoes": "", "installed": nu
     "record", [NESTED, f'{{"task": {NESTED}', *(HEAD % at for at in ("NaN", "Infinity", "1e300", "-1", "[]"))]
 )
 def test_a_record_on_a_host_that_is_none_is_told_as_one_that_cannot_be_read(record: str) -> None:
-    """Nested too deeply, or begun at no time: the other runs are known all the same."""
+    """A record that is nested too deeply, or has no valid time, is unreadable; the other runs are still known."""
     event = f'{{"event": "opened", "task": "x", "at": {record}}}'
     lines = [f"opened a {HEAD % 5}", f"opened b {record}", f"event c {event}"]
     runs = past_runs.from_records("m", {"m": lines})
@@ -247,7 +247,7 @@ def test_a_record_on_a_host_that_is_none_is_told_as_one_that_cannot_be_read(reco
 
 
 def test_a_record_of_an_object_that_is_nested_too_deeply_is_passed_over() -> None:
-    """It is one of those that can't be read, by its run."""
+    """Such a record counts as unreadable, by its run."""
     read = parse_host_record([f"object a {NESTED}", 'object b {"path": "/x", "before": null, "step": "s"}'])
     assert set(read.unreadable) == {"a"} and set(read.objects) == {"/x"}
 
@@ -255,7 +255,7 @@ def test_a_record_of_an_object_that_is_nested_too_deeply_is_passed_over() -> Non
 def test_a_rollback_to_what_cannot_be_read_ends_in_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An API server's answer that is none is no defect that ends in a traceback: nothing is rolled back, and it is said."""
+    """A malformed answer ends in a message, not in a traceback: nothing was rolled back."""
 
     def read(site: Any, name: str) -> None:
         raise KeyError("items")

@@ -1,4 +1,4 @@
-"""What a difference shows, and what it must never show."""
+"""What a difference shows, and what it never shows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ LONG = "".join(f"Line{i}=x\n" for i in range(1, 31))
     ],
 )
 def test_lines(have: Value, want: Value, lines: tuple[str, ...]) -> None:
-    """A difference says in few lines what leads from what was found to what is wanted."""
+    """A difference says in few lines what changes from the found to the wanted state."""
     assert difference(have, want) == lines
 
 
@@ -76,14 +76,14 @@ def test_context() -> None:
     ],
 )
 def test_secrets(have: Value, want: Value) -> None:
-    """A secret is named where it differs and shown nowhere."""
+    """A secret that differs is named, and never shown."""
     lines = difference(have, want)
     assert any("(secret" in line for line in lines)
     assert "hunter" not in "".join(lines)
 
 
 def test_changed_secret() -> None:
-    """Another secret in the place of one is told as a change."""
+    """A secret that replaces another is shown as a change."""
     assert difference({"key": Secret(b"a")}, {"key": Secret(b"b")}) == ("+ key: (secret, changed)",)
 
 
@@ -92,7 +92,7 @@ def test_changed_secret() -> None:
     "wrap", [lambda s: s, lambda s: {s: s}, lambda s: [s], lambda s: f"x\n{s}\n", lambda s: {"a": [{s: s}]}]
 )
 def test_control_characters(evil: str, wrap: object) -> None:
-    """Nothing that a host has in a file can drive the terminal that shows it."""
+    """No content of a host's file can control the terminal that shows it."""
     assert callable(wrap)
     shown = "".join(difference("before", wrap(evil)))
     assert shown.isprintable()
@@ -118,7 +118,7 @@ def test_no_secret_is_in_the_lines_around_what_differs() -> None:
 
 @pytest.mark.parametrize("form", ["Pass=\\\n{}", "Pass=\\ # on\n  {}", "Pass*={}", "Pass={}"])
 def test_a_secret_that_changes_is_in_no_line(form: str) -> None:
-    """Also where the line that says so is the same before and afterwards, or far from what differs."""
+    """Also where the line that names the secret is unchanged, or far from the difference."""
     before, after = (f"A=1\nJobComp{form.format(word)}\nB=1\n" for word in ("s3cr3t-old", "s3cr3t-new"))
     lines = difference(before, after)
     assert lines and "s3cr3t" not in " ".join(lines)
@@ -127,7 +127,7 @@ def test_a_secret_that_changes_is_in_no_line(form: str) -> None:
 
 
 def test_a_secret_of_an_object_is_not_shown() -> None:
-    """Objects of the cluster are compared as JSON: a variable with a password, or a key in a ConfigMap, is not told."""
+    """Objects of the cluster are compared as JSON: a variable with a password, or a key in a ConfigMap, is not shown."""
     what = "PRIVATE KEY"
     key = f"-----BEGIN {what}-----\nMIIBabcdef\n-----END {what}-----\n"
     one = {"env": [{"name": "A", "value": "1"}], "data": {"tls.key": key, "password": "hunter2"}}
@@ -148,7 +148,7 @@ def test_a_secret_of_an_object_is_not_shown() -> None:
 def test_the_time_grows_with_the_length_and_no_faster(
     before: str, piece: str, after: str, change: Callable[[str], str]
 ) -> None:
-    """A text that somebody else wrote costs as much a line as a short one, however alike its lines are."""
+    """The time for a text is linear in its lines, also where many lines are alike."""
 
     def work(size: int) -> object:
         have = before + (piece * size)[:size] + after
@@ -158,7 +158,7 @@ def test_the_time_grows_with_the_length_and_no_faster(
 
 
 def test_what_differs_in_very_many_lines_is_told_by_their_number() -> None:
-    """Nobody reads thousands of lines, and to compare them takes long: how many there are is said, and where they begin."""
+    """Of thousands of different lines only the number and the beginning are shown: a comparison would take long."""
     have, want = ("".join(f"{sign}{i}\n" for i in range(MOST + more)) for sign, more in (("a", 1), ("b", 0)))
     assert difference(f"X=1\n{have}Y=1\n", f"X=1\n{want}Y=1\n") == (
         "@ line 2",
@@ -171,7 +171,7 @@ def test_what_differs_in_very_many_lines_is_told_by_their_number() -> None:
 
 
 def test_one_change_in_a_very_long_text_is_shown() -> None:
-    """What is the same before it and behind it does not count, however much that is."""
+    """Equal lines before and after the difference do not count for the limit."""
     text = "#\n" * (3 * MOST)
     assert difference(f"{text}A=1\n{text}", f"{text}A=2\n{text}") == (
         f"@ line {3 * MOST - 2}",

@@ -176,7 +176,7 @@ SAID = [
 
 @pytest.mark.parametrize("said", SAID)
 def test_a_secret_is_redacted(said: str) -> None:
-    """Whatever it stands in: YAML, JSON, JSON in JSON, settings, a command line, a URL, headers, a key that was cut off."""
+    """In YAML, JSON, JSON inside JSON, settings, a command line, a URL, headers, or as a truncated key."""
     assert "s3cr3t" in said
     shown = redact.text(said)
     assert "s3cr3t" not in shown
@@ -193,7 +193,7 @@ GOES = [(form, said) for form in secret_forms.FORMS for said in texts(form.goes)
 
 @pytest.mark.parametrize(("form", "said"), GOES, ids=[f"{form.name}: {said}" for form, said in GOES])
 def test_a_form_of_the_table_is_redacted(form: secret_forms.Form, said: str) -> None:
-    """By its own row, so that none is there for nothing; and in a text of JSON inside JSON, which stays JSON."""
+    """By its own row, so each row is needed; also in a text of JSON inside JSON, which stays JSON."""
     assert "SECRET" in said
     one = secret_forms.redacted(said, (form,))
     assert "SECRET" not in one and REDACTED in one
@@ -210,14 +210,16 @@ STAYS = [said for form in secret_forms.FORMS for said in texts(form.stays)]
 
 @pytest.mark.parametrize("said", STAYS)
 def test_what_only_looks_like_a_form_stays(said: str) -> None:
-    """A supporter needs it."""
+    """The readers of an archive need such text."""
     assert redact.text(said) == said
 
 
 @pytest.mark.parametrize("said", leaky_output.LINES)
 def test_what_programs_print_has_no_secret(said: str) -> None:
-    """podman, skopeo, git, kubectl, helm, ansible, cray, systemd, the kernel's audit and Slurm, by lines of theirs."""
-    assert any(spelled.lower() in said.lower() for spelled in leaky_output.SPELLED), "it has no secret to lose"
+    """Real lines of podman, skopeo, git, kubectl, helm, ansible, cray, systemd, the kernel's audit log and Slurm."""
+    assert any(spelled.lower() in said.lower() for spelled in leaky_output.SPELLED), (
+        "the line has no secret for this test"
+    )
     for shown in (redact.text(said), redact.text(json.dumps({"a": said})), redact.text(f"a\n{said}\nb")):
         assert not any(spelled.lower() in shown.lower() for spelled in leaky_output.SPELLED)
         assert redact.text(shown) == shown
@@ -225,7 +227,7 @@ def test_what_programs_print_has_no_secret(said: str) -> None:
 
 @pytest.mark.parametrize("said", leaky_output.PLAIN)
 def test_what_programs_print_of_secrets_stays(said: str) -> None:
-    """Not one of these lines loses a word, alone, among others or in JSON."""
+    """These lines stay unchanged, alone, among others and in JSON."""
     assert redact.text(said) == said
     assert redact.text(json.dumps({"said": said})) == json.dumps({"said": said})
     assert redact.text(f"before\n{said}\nbehind\n") == f"before\n{said}\nbehind\n"
@@ -249,7 +251,7 @@ KEPT = [
 
 @pytest.mark.parametrize(("said", "rest"), KEPT)
 def test_what_comes_behind_a_secret_stays(said: str, rest: str) -> None:
-    """No more goes than the value, where its end can be told."""
+    """Only the value is replaced, where its end is clear."""
     shown = redact.text(said)
     assert shown.endswith(rest)
     assert REDACTED in shown and "s3cr3t" not in shown.removesuffix(rest)
@@ -257,13 +259,13 @@ def test_what_comes_behind_a_secret_stays(said: str, rest: str) -> None:
 
 @pytest.mark.parametrize("said", [coded(KEY), f'"client-data": "{coded(KEY)}"', coded(KEY)[:101]])
 def test_a_key_in_base64_is_redacted(said: str) -> None:
-    """A private key that somebody embedded, even a part of one."""
+    """An embedded private key is redacted, also a part of one."""
     assert coded(KEY)[24:60] not in redact.text(said)
 
 
 @pytest.mark.parametrize("before", ["kubectl said: ", "x\\n", "jwt=", '"', "Bearer "])
 def test_a_token_of_a_service_account_is_redacted(before: str) -> None:
-    """A JSON web token has a form of its own, wherever it is."""
+    """A JSON web token has a form of its own, in any context."""
     token = ".".join(coded(part).rstrip("=") for part in ('{"alg":"RS256"}', '{"sub":"me"}', "signature"))
     assert token[4:] not in redact.text(f"{before}{token}, and ended")
 
@@ -303,12 +305,12 @@ def test_a_token_of_a_service_account_is_redacted(before: str) -> None:
     ],
 )
 def test_what_is_no_secret_stays(said: str) -> None:
-    """Names of Secrets, paths, certificates and sentences are what helps."""
+    """Names of Secrets, paths, certificates and sentences stay: they help."""
     assert redact.text(said) == said
 
 
 def test_a_secret_is_preferred_to_a_name_that_looks_like_one() -> None:
-    """`secret` may name a Secret or be one: it goes."""
+    """The value of `secret` may be a Secret's name or a secret: it is redacted."""
     assert redact.text("nexus.secret: nexus/nexus-admin-credential") == f"nexus.secret: {REDACTED}"
     wrong = 'hosts.yaml:109:11: registry.secret: takes the NAMESPACE/NAME of a Secret, not "5"'
     assert redact.text(wrong) == wrong, "the site file's own key names one"
@@ -446,12 +448,12 @@ BEHIND += [
 
 @pytest.mark.parametrize(("before", "piece"), [*(("", one) for one in HOSTILE), *BEHIND])
 def test_the_time_grows_with_the_length_and_no_faster(before: str, piece: str) -> None:
-    """A user's #DW line of any length, whatever it repeats, costs as much a character as a short one."""
+    """The time for a user's #DW line is linear in its length, for any repeated text."""
     assert_no_square(lambda length: redact.text(before + (piece * length)[:length] + "!"), 6_000)
 
 
 def test_a_known_secret_is_found_by_its_value() -> None:
-    """The site's own passwords go where no name stands before them, in every form in which a text may have them."""
+    """The site's own passwords are redacted without a name before them, in every form."""
     word = 'kor<rekt"Pferd"/+&'
     known = Known([Secret(word.encode())])
     forms = [word, json.dumps(word)[1:-1], quote(word, safe=""), quote_plus(word), html.escape(word), coded(word)]
@@ -522,7 +524,7 @@ SPELLED = {
 
 @pytest.mark.parametrize("spelled", SPELLED.values(), ids=SPELLED.keys())
 def test_a_known_password_is_found_in_every_spelling(spelled: str) -> None:
-    """As programs of a site write it: escaped, encoded, as numbers; no half of it stays either."""
+    """Escaped, encoded and as numbers, as a site's programs write it; no part of it stays."""
     known = Known([Secret(WORD.encode())])
     for before, behind in (("it said ", " there"), ('{"said": "', '"}'), ("x='", "'"), ("[", "]")):
         shown = redact.text(f"{before}{spelled}{behind}", known)
@@ -532,14 +534,14 @@ def test_a_known_password_is_found_in_every_spelling(spelled: str) -> None:
 
 
 def test_a_known_password_is_found_in_a_known_time() -> None:
-    """A text that begins as its spellings do, however often, takes no longer for its length than another."""
+    """Repeated beginnings of its spellings take linear time, too."""
     known = Known([Secret(b"\\\\\"\"  aaa''b"), Secret(b"%%%%%%%%")])
     for piece in ("\\", '"', " ", "'", "%", "%25", "a", "&#92;", "\\u005c", "XFxc", "5c", "92, ", "JSUl", "\n"):
         assert_no_square(lambda length: known.redacted((piece * length)[:length] + "!"), 5_000)  # noqa: B023 - called at once
 
 
 def test_a_piece_of_a_known_key_is_found() -> None:
-    """A key never leaves its host: a text that has a piece of it is known by that piece's sum."""
+    """A key never leaves its host: a piece of it in a text is recognized by the piece's checksum."""
     key = coded("".join(chr(33 + number % 90) for number in range(600)))
     pieces = [hashlib.sha256(key[at : at + 40].encode()).hexdigest() for at in range(0, len(key) - 39, 40)]
     known = Known(pieces=pieces)
@@ -549,12 +551,12 @@ def test_a_piece_of_a_known_key_is_found() -> None:
 
 
 def test_a_password_of_two_letters_redacts_nothing() -> None:
-    """It would stand everywhere."""
+    """Such a short password would occur everywhere."""
     assert redact.text("all is well", Known([Secret(b"al"), Secret(b"")])) == "all is well"
 
 
 def test_objects_lose_secrets_by_key_by_variable_and_by_argument() -> None:
-    """A container's environment names its variables beside their values, its arguments before them; a Secret's name is none."""
+    """Variables of a container are named next to their values, arguments before them; a Secret's name stays."""
     pod = {
         "spec": {
             "containers": [
@@ -574,7 +576,7 @@ def test_objects_lose_secrets_by_key_by_variable_and_by_argument() -> None:
 
 
 def test_redacting_twice_is_redacting_once() -> None:
-    """What was redacted as an object is redacted as text again, and stays readable."""
+    """Redacting a redacted text changes nothing."""
     once = redact.text(f"password: {SECRET}\nnext: line\ncurl --token={SECRET} --creds {SECRET} here")
     assert redact.text(once) == once
 
@@ -582,7 +584,7 @@ def test_redacting_twice_is_redacting_once() -> None:
 def test_the_sums_of_a_keys_pieces_are_made_on_its_host(
     local_host: LocalHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Of the key nothing is printed but sums, and by them the archive finds it, whole or in part, decoded too."""
+    """A host prints only checksums of its key. By them the archive finds the key, complete or in part, also decoded."""
     body = "\n".join(coded("".join(chr(33 + (line * 7 + at) % 90) for at in range(48))) for line in range(6))
     pem = f"{DASHES}BEGIN EC {KIND}{DASHES}\n{body}\n{DASHES}END EC {KIND}{DASHES}\n"
     (tmp_path / "kubeconfig").write_text(f"users:\n- user:\n    client-key-data: {coded(pem)}\n")
@@ -608,7 +610,7 @@ def pieces(file: Path) -> str:
 @needs_root
 @pytest.mark.parametrize("trap", ["link", "fifo", "second name"])
 def test_a_key_is_summed_where_it_is_slurm_users_alone(hostile_host: Host, trap: str) -> None:
-    """What SlurmUser put in its kubeconfig's place has root read nothing, nor wait; and the archive can say so."""
+    """A trap of SlurmUser in its kubeconfig's place makes root neither read another file nor wait; the error names the file."""
     file, kubeconfig = hostile_host.etc / "file", f"client-key-data: {coded('k' * 90)}\n"
     hostile_host.owned(file, kubeconfig)
     assert len(hostile_host.run(pieces(file), "sh").stdout.splitlines()) >= 3
@@ -619,7 +621,7 @@ def test_a_key_is_summed_where_it_is_slurm_users_alone(hostile_host: Host, trap:
 
 
 def test_what_could_not_be_searched_for_is_said_in_the_archive() -> None:
-    """Where the password or a key can't be read, the archive says so, and is made all the same."""
+    """Where the password or a key can't be read, the archive says so, and is still created."""
 
     def gone(host: str = "") -> None:
         raise Unreachable(host or "ncn-m001", "no way there", "")
@@ -636,7 +638,7 @@ def test_what_could_not_be_searched_for_is_said_in_the_archive() -> None:
 )
 @pytest.mark.parametrize("indent", [None, 1])
 def test_what_was_json_stays_json(value: object, indent: int | None) -> None:
-    """Whoever gets an archive can read its JSON, also that which stands in a text of JSON, whatever was redacted in it."""
+    """Redacted JSON stays valid JSON, also inside a text of JSON."""
     inner = json.dumps({"token": value, "next": 1}, indent=indent)
     for known in (redact.text, lambda said: redact.text(json.dumps(redact.data(json.loads(said)), indent=indent))):
         found = json.loads(known(json.dumps({"text": inner, "secret": value, "next": 2}, indent=indent)))

@@ -1,4 +1,4 @@
-"""How long a script's output is waited for once it has ended, on a channel that is stood in for."""
+"""How long the reader waits for a script's output after the script's end, on a fake channel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Buffer:
-    """Wakes nobody: what comes is found by those who look."""
+    """A buffer that wakes no reader: the reader finds data when it checks."""
 
     def set_event(self, event: threading.Event) -> None:
         pass
@@ -29,7 +29,7 @@ class Buffer:
 
 @dataclass
 class Ended:
-    """A channel whose script has ended; at the look number `late` the rest of its output comes, and the end of it."""
+    """A channel whose script has ended; at the check number `late` the rest of its output comes, and its end."""
 
     late: int
     looks: int = 0
@@ -59,19 +59,19 @@ class Ended:
 
 @pytest.fixture
 def talk() -> Exchange:
-    """A talk in which the script has begun."""
+    """An exchange whose script has begun."""
     begun = Exchange(Stream("token", None), Stream("token", None))
     begun.out.feed(b"token 7\n")
     return begun
 
 
 def read(channel: Ended, talk: Exchange) -> bool:
-    """What became of a script that had ten minutes."""
+    """Whether a script ended within ten minutes."""
     return transport_channel._read(cast("Channel", channel), talk, time.monotonic() + 600, lambda: True)
 
 
 def test_what_comes_after_a_standstill_is_read(talk: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that stands still for seconds has not been quiet for so long: the rest of the output is still awaited."""
+    """Seconds in which this machine was suspended do not count as quiet: the reader still waits for the rest."""
     clock = itertools.count(time.monotonic(), 4)
     monkeypatch.setattr(transport_channel, "PULSE", 0.01)
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
@@ -82,7 +82,7 @@ def test_what_comes_after_a_standstill_is_read(talk: Exchange, monkeypatch: pyte
 def test_an_output_that_is_held_open_is_not_waited_for_to_its_end(
     talk: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What runs on in the background and says nothing keeps nobody."""
+    """A background process that writes nothing does not delay the end."""
     monkeypatch.setattr(transport_channel, "PULSE", 0.01)
     channel = Ended(late=1000)
     assert read(channel, talk)

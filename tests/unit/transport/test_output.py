@@ -1,4 +1,4 @@
-"""What comes back from a host: bounded in memory, and in time that grows as it does."""
+"""A script's output: bounded in memory, and read in linear time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.unit.growth import assert_no_square
 
 
 def fed(size: int, piece: int) -> None:
-    """A stream takes `size` bytes before the mark, and as many behind it, in pieces."""
+    """Feed a stream with `size` bytes before the mark, and as many after it, in pieces."""
     stream = Stream("token", None)
     for _ in range(size // piece):
         stream.feed(b"x" * piece)
@@ -32,7 +32,7 @@ def test_the_mark_is_sought_in_linear_time(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("started", [False, True])
 def test_memory_is_bounded(started: bool) -> None:
-    """However much comes, no more than the limit is kept; what is lacking is said."""
+    """Only the bytes up to the limit are kept, and the rest is reported."""
     stream = Stream("token", None)
     limit = LIMIT if started else BEFORE
     if started:
@@ -51,7 +51,7 @@ def test_memory_is_bounded(started: bool) -> None:
 
 @pytest.mark.parametrize("cut", range(1, 9))
 def test_a_mark_that_comes_in_pieces_is_found(cut: int) -> None:
-    """Wherever it is cut, and whatever looks like it before it."""
+    """The mark is found across pieces, also after text that looks like it."""
     stream = Stream("token", None)
     for piece in (b"token\ntoken x token ", b"token 77\n"[:cut], b"token 77\n"[cut:], b"rest"):
         stream.feed(piece)
@@ -59,7 +59,7 @@ def test_a_mark_that_comes_in_pieces_is_found(cut: int) -> None:
 
 
 def test_lines_are_cut_and_counted() -> None:
-    """A line without end is shown to its first characters, and of many lines no more than anybody could read."""
+    """A line without end is shown up to a limit, and so are many lines."""
     seen: list[str] = []
     lines = Lines(seen.append)
     for _ in range(10):
@@ -72,7 +72,7 @@ def test_lines_are_cut_and_counted() -> None:
 
 
 def test_a_line_is_known_once_it_is_whole() -> None:
-    """The word that is awaited counts at the begin of a line, with its line's end."""
+    """The awaited word counts at the beginning of a complete line."""
     stream = Stream("token", None)
     stream.feed(b"token 1\nnot ready 1\n")
     assert stream.line(b"ready ") is None
@@ -86,5 +86,5 @@ def test_a_line_is_known_once_it_is_whole() -> None:
 
 
 def test_the_last_lines_of_much() -> None:
-    """They are found without reading all of it."""
+    """The last lines are found without reading the whole output."""
     assert tail(b"x" * 5_000_000 + b"\nlast\n", lines=1) == ("last",)

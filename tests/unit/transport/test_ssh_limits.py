@@ -1,4 +1,4 @@
-"""A server that sends more than it may: a real one of Paramiko's at the other end of a pair of sockets, that keeps to nothing."""
+"""A server that sends more than it may: Paramiko's own, without its limits, at the other end of a pair of sockets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from dws_on_csm.transport.ssh_config import Destination
 
 HANG = 60.0
 MOST = 60_000_000
-"""Bytes after which the server gives up: nothing has stopped it."""
+"""Bytes after which the server stops, since the client did not stop it."""
 PIECE = b"x" * 30_000
 
 TO = Destination(
@@ -39,7 +39,7 @@ TO = Destination(
 
 
 class Flooding(ServerInterface):
-    """Takes everybody in, and sends without asking how much the other side has room for."""
+    """Accepts every login, and sends without regard to the window."""
 
     def __init__(self, before: Callable[[Channel], None], data: Callable[[Channel], Message]) -> None:
         self.before, self.data = before, data
@@ -86,7 +86,7 @@ def err(channel: Any) -> Message:
 
 
 def ended(channel: Any) -> None:
-    """The token on both streams, and the end of the output, behind which nothing may come."""
+    """Send the token on both streams, and the end of the output, after which no data may follow."""
     channel.sendall(b"token 7\n")
     channel.sendall_stderr(b"token 7\n")
     message = Message()
@@ -97,7 +97,7 @@ def ended(channel: Any) -> None:
 
 @contextmanager
 def connected(server: Flooding) -> Iterator[Channel]:
-    """A session channel to it, of a connection as ours are."""
+    """A session channel to the server, on a connection like ours."""
     ours, theirs = socket.socketpair()
     there, here = Transport(theirs), _transport(TO)(ours)
     try:
@@ -113,7 +113,7 @@ def connected(server: Flooding) -> Iterator[Channel]:
 
 @pytest.mark.parametrize("data", [out, err])
 def test_a_channel_that_nobody_reads_fills_no_memory(data: Callable[[Channel], Message]) -> None:
-    """A server that ignores the window is cut off: the connection ends, and whoever reads then learns it."""
+    """The connection to a server that ignores the window ends, and its readers see that."""
     server = Flooding(lambda channel: None, data)
     with connected(server) as channel:
         channel.exec_command("x")
@@ -124,7 +124,7 @@ def test_a_channel_that_nobody_reads_fills_no_memory(data: Callable[[Channel], M
 
 @pytest.mark.parametrize("data", [out, err])
 def test_what_comes_behind_the_end_of_the_output(data: Callable[[Channel], Message]) -> None:
-    """While the exit code is waited for nothing is read: what comes then without an end ends the exchange, without a code."""
+    """Nothing is read while the client waits for the exit code: endless data then ends the exchange without a code."""
     server = Flooding(ended, data)
     talk = Exchange(Stream("token", None), Stream("token", None))
     with connected(server) as channel:
@@ -135,7 +135,7 @@ def test_what_comes_behind_the_end_of_the_output(data: Callable[[Channel], Messa
 
 @pytest.mark.parametrize("length", [(1 << 21) + 4, (1 << 31) + 4, (1 << 32) - 4])
 def test_a_packet_of_any_size_is_not_awaited(length: int) -> None:
-    """Anybody in between could name 4 GB, before a key is shown: the connection ends there."""
+    """A machine in between could announce 4 GB before a key is shown: the connection ends there."""
     ours, theirs = socket.socketpair()
     client = _transport(TO)(ours)
     with theirs:
@@ -145,7 +145,7 @@ def test_a_packet_of_any_size_is_not_awaited(length: int) -> None:
 
 
 def test_what_is_within_the_window_comes_whole() -> None:
-    """A server that keeps to it is read as before, whatever the reader takes at once."""
+    """The data of a server that keeps to the window arrives complete."""
     size = 10_000_000
 
     class Fair(Flooding):
