@@ -50,11 +50,13 @@ def opened(
     undoes: str,
     installed: Mapping[str, Any] | None,
     without: Sequence[str] = (),
+    controllers: Sequence[str] = (),
 ) -> None:
     """Record on the master that `run` is about to change something: who began it, what is `installed` (see recorded()), which
-    run it `undoes`, and the hosts of the site that it goes `without`: there it undoes nothing."""
+    run it `undoes`, the hosts of the site that it goes `without`: there it undoes nothing; and the site's `controllers`: another
+    Slurm that uses this DWS has others, and a site file of its own."""
     head = {"run": run, "task": task, "by": owner(), "at": time.time(), "undoes": undoes, "installed": installed}
-    head["without"] = list(without)
+    head |= {"without": list(without), "controllers": list(controllers)}
     _append(reach, run, ".opened", [head])
 
 

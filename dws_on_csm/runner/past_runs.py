@@ -34,6 +34,7 @@ class PastRun:
     changed    host -> steps that were begun there, or changed something
     undoes     the run before which it restored everything, "" if it was no rollback
     without    the hosts of the site on which it could change nothing: outside its limit, or unreachable
+    controllers  those of its site file; none where that was not recorded
     installed  the DWS installation before it; None where it was not read
     kept       whether the hosts have records of what it changed, so that it can be rolled back
     ended      whether a host's log of runs has its line, so that it has ended, though its exit code may be unknown
@@ -49,6 +50,7 @@ class PastRun:
     changed: dict[str, list[str]] = field(default_factory=dict)
     undoes: str = ""
     without: frozenset[str] = frozenset()
+    controllers: frozenset[str] = frozenset()
     installed: Mapping[str, Any] | None = None
     kept: bool = False
     ended: bool = False
@@ -160,6 +162,7 @@ def _add_opened(run: PastRun, head: Mapping[str, Any]) -> bool:
     try:
         run.task, run.by, run.at, run.undoes = head["task"], head["by"], _time(head["at"]), head["undoes"]
         run.without = frozenset(_names(head.get("without", [])))
+        run.controllers = frozenset(_names(head.get("controllers", [])))
         run.installed, run.kept = head["installed"], True
     except MALFORMED:
         return False
@@ -271,9 +274,12 @@ def headless(run: PastRun) -> bool:
 def last(runs: Sequence[PastRun]) -> PastRun | None:
     """The run that a rollback undoes by default: the last that changed something and is not undone on each of its hosts."""
     standing = [run for run in runs if run.kept and run.changes and not run.undoes]
-    return next(
-        (run for run in reversed(standing) if not all(_undone_on(host, run, runs) for host in run.changes)), None
-    )
+    return next((run for run in reversed(standing) if not is_undone(run, runs)), None)
+
+
+def is_undone(run: PastRun, runs: Sequence[PastRun]) -> bool:
+    """Whether rollbacks restored all that the run changed."""
+    return all(_undone_on(host, run, runs) for host in run.changes)
 
 
 def _undone_on(host: str, run: PastRun, runs: Sequence[PastRun]) -> bool:

@@ -260,7 +260,8 @@ def _change(run: Run, options: Options, display: select.Display) -> str:
         return _not_confirmed(run)
     run.changing = True
     installed = images.recorded(keyed((*options.reads, *run.stages)), run.board.facts)
-    images.opened(run.reach, run.id, options.task, options.undoes, installed, left_out(run))
+    controllers = [host.name for host in run.site.controllers]
+    images.opened(run.reach, run.id, options.task, options.undoes, installed, left_out(run), controllers)
     _forget_proof(run)
     try:
         if pending.before:

@@ -66,6 +66,7 @@ def _read(site: Site, name: str) -> tuple[PastRun, RollbackTarget, list[str]]:
         fingerprints = _fingerprints(site, sessions, hosts)
         runs = past_runs.joined({}, past_runs.on_hosts(site, sessions))
         wanted = _choose(runs, name, site)
+        _refuse_other_sites(runs, wanted, site)
         records = _host_records(site, sessions, hosts, wanted.id)
         unreadable = unreadable_records(runs, records, wanted.id)
         now = installed.read(master.cluster())
@@ -156,6 +157,20 @@ def _choose(runs: Sequence[PastRun], name: str, site: Site) -> PastRun:
             f"Those of the last {site.keep_runs} runs are kept (keep_runs in the site file)."
         )
     return by_id[name]
+
+
+def _refuse_other_sites(runs: Sequence[PastRun], wanted: PastRun, site: Site) -> None:
+    """Raises CannotRollBack where one of the runs that would be undone was of another Slurm's site file: on the master its changes
+    would be undone, too, and on its controllers not."""
+    own = {host.name for host in site.controllers}
+    for later in runs:
+        others = later.controllers and not later.controllers & own
+        settled = past_runs.is_undone(later, runs) or (later.undoes >= wanted.id and later.code == 0)
+        if later.id >= wanted.id and later.changes and others and not settled:
+            raise CannotRollBack(
+                f"Run {later.id} would be undone too, and was made with another site file (controllers "
+                f"{fold(sorted(later.controllers))}): another Slurm uses this DWS. Roll that run back with its own site file first."
+            )
 
 
 def _fingerprints(site: Site, sessions: Sessions, hosts: Sequence[Host]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from dws_on_csm.commands.history import former_state, rollback_target
+from dws_on_csm.commands.history import former_state, rollback, rollback_target
 from dws_on_csm.commands.history import journal as past_runs
 from dws_on_csm.commands.history.former_state import FormerState
 from dws_on_csm.commands.history.host_record import parse_host_record
@@ -113,9 +113,38 @@ def test_a_run_writes_which_hosts_it_leaves_out(local_host: LocalHost, tmp_path:
             master, {master: local_host.run(runner_past_runs.script(), deadline=60).out.decode().splitlines()}
         )
         assert (told[run].without, told[run].undoes) == (frozenset(without), "r")
+        assert told[run].controllers == {controller}
         (line,) = list(past_runs._text([told[run]]))
         assert ("rollback of r, without " in line) == bool(without) and all(host in line for host in without)
         assert past_runs._record(told[run])["without"] == without
+
+
+@pytest.mark.parametrize(
+    ("runs", "wanted", "refused"),
+    [
+        ("AB", "1", "2"),
+        ("AB", "2", "2"),
+        ("BA", "2", ""),
+        ("AA", "1", ""),
+        ("A?", "1", ""),
+        ("ABb", "1", ""),
+    ],
+)
+def test_no_run_of_another_slurms_site_file_is_undone(tmp_path: Path, runs: str, wanted: str, refused: str) -> None:
+    """Two Slurms with one DWS have one master: a rollback of one would take the other's rights, and reach none of its hosts."""
+    site = load(write(tmp_path, MINIMAL))
+    own = frozenset({site.controllers[0].name})
+    known = {"A": own, "B": frozenset({"b1", "b2"}), "b": frozenset({"b1", "b2"}), "?": frozenset[str]()}
+    found = [
+        replace(past(str(number), on="m", undoes="2" if whose == "b" else ""), controllers=known[whose])
+        for number, whose in enumerate(runs, 1)
+    ]
+    chosen = next(run for run in found if run.id == wanted)
+    if not refused:
+        rollback._refuse_other_sites(found, chosen, site)
+        return
+    with pytest.raises(rollback.CannotRollBack, match=rf"Run {refused} .*controllers b\[1-2\]"):
+        rollback._refuse_other_sites(found, chosen, site)
 
 
 def test_the_oldest_image_counts() -> None:
