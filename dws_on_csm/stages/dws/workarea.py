@@ -8,7 +8,7 @@ import shlex
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from dws_on_csm.bundle import supply as supplies
 from dws_on_csm.config import site as site_data
@@ -87,20 +87,6 @@ def commit_text(have: Value) -> str:
     return f"commit {have['commit']}" if have and have.get("commit") else ""
 
 
-def not_roots(folder: str, host: str, path: str) -> Finding:
-    """The finding for a clone from which root must not run anything: other users could have changed it, or its settings."""
-    text = f"other users than root can write {path} on {host}, and root runs programs from {folder}"
-    fix = f"remove {folder} on {host}, and it is cloned again; set master.workarea to a folder that only root can write"
-    return Finding("workarea-not-roots", text, fix)
-
-
-def other_commit(folder: str, host: str, version: str, at: str, wanted: str) -> Finding:
-    """The finding for a clone whose tag is at another commit than the site file pins."""
-    text = f"the tag v{version} in {folder} on {host} is commit {at}, but the site file pins {wanted}"
-    fix = f"find out which commit is right; then correct the site file, or remove {folder} on {host}, and it is cloned again"
-    return Finding("commit-differs", text, fix)
-
-
 def _change_clone(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     folder = names.clone(ctx.site)
     if have["modified"]:
@@ -112,22 +98,36 @@ def _change_clone(ctx: StepContext, have: Value, want: Value) -> Sequence[Action
                 f"see the change with `git -C {folder} diff`, save it elsewhere, then run `git -C {folder} checkout .`",
             )
         )
-    if "open" in have:
-        raise Refused(not_roots(folder, ctx.host, have["open"]))
-    pin = ctx.site.versions.commit("dws")
-    if pin and have["commit"] not in ("", pin):
-        raise Refused(other_commit(folder, ctx.host, ctx.site.versions.dws, have["commit"], pin))
-    tag, supply = f"v{ctx.site.versions.dws}", supplies.repository(ctx.site, "dws")
-    settings = {
-        "clone": folder,
-        "tag": tag,
-        "commit": pin,
-        "sources": shlex.join(supply.sources),
-        "origin": supply.origin,
-    }
     template = "master/clone.sh" if have["at"] == "absent" else "master/fetch.sh"
-    script = render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", template, **settings, **supplies.settings(ctx.site))
-    return [*supply.uploads, RunScript(f"clone dws {tag} into {folder}", script, ctx.site.deadlines.clone)]
+    return clone_actions(ctx, "dws", folder, have["commit"], have.get("open", ""), template)
+
+
+def clone_actions(
+    ctx: StepContext, name: Literal["dws", "plugin"], folder: str, commit: str, writable: str, template: str
+) -> Sequence[Action]:
+    """The actions that clone a repository at its version's tag into `folder`, or fetch the tag there.
+
+    commit    of the tag in the present clone; "" for none. Raises Refused where the site file pins another commit
+    writable  a path of the clone that other users can write; "" for none. Raises Refused: root must not run anything from it
+    """
+    version, pin = getattr(ctx.site.versions, name), ctx.site.versions.commit(name)
+    if writable:
+        text = f"other users than root can write {writable} on {ctx.host}, and root runs programs from {folder}"
+        fix = f"remove {folder} on {ctx.host}, and it is cloned again; set master.workarea to a folder that only root can write"
+        raise Refused(Finding("workarea-not-roots", text, fix))
+    if pin and commit not in ("", pin):
+        text = f"the tag v{version} in {folder} on {ctx.host} is commit {commit}, but the site file pins {pin}"
+        fix = (
+            f"find out which commit is right; then correct the site file, or remove {folder} on {ctx.host}, and it is cloned"
+            " again"
+        )
+        raise Refused(Finding("commit-differs", text, fix))
+    supply = supplies.repository(ctx.site, name)
+    settings = {"clone": folder, "tag": f"v{version}", "commit": pin, "sources": shlex.join(supply.sources)}
+    settings |= {"origin": supply.origin, **supplies.settings(ctx.site)}
+    title = f"clone {'dws' if name == 'dws' else 'dws-slurm-bb-plugin'} v{version} into {folder}"
+    script = render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", template, **settings)
+    return [*supply.uploads, RunScript(title, script, ctx.site.deadlines.clone)]
 
 
 # --- kustomize

@@ -10,7 +10,6 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from dws_on_csm.bundle import supply as supplies
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import compatibility
 from dws_on_csm.model import render
@@ -57,7 +56,7 @@ def _read_repository(ctx: StepContext, found: Value) -> Value:
     if not found["there"]:
         return None
     at = f"v{ctx.site.versions.plugin}" if found["commit"] and len(found["files"]) == 2 else "no such tag"
-    at = "not root's alone" if found["open"] else at
+    at = "writable by others" if found["open"] else at
     return {"at": at, "modified": found["modified"], "commit": found["commit"]}
 
 
@@ -76,24 +75,8 @@ def _change_repository(ctx: StepContext, have: Value, want: Value) -> Sequence[A
         )
         fix = f"move the change to a fork (sources.plugin), then run `git -C {folder} checkout .`"
         raise Refused(Finding("plugin-modified", text, fix))
-    if have and have["at"] == "not root's alone":
-        raise Refused(workarea.not_roots(folder, ctx.host, ctx.facts.one("plugin.repository")["open"]))
-    pin = ctx.site.versions.commit("plugin")
-    if have and pin and have["commit"] not in ("", pin):
-        raise Refused(workarea.other_commit(folder, ctx.host, ctx.site.versions.plugin, have["commit"], pin))
-    supply = supplies.repository(ctx.site, "plugin")
-    settings = {
-        "clone": folder,
-        "tag": tag,
-        "commit": pin,
-        "sources": shlex.join(supply.sources),
-        "origin": supply.origin,
-    }
-    title = f"clone dws-slurm-bb-plugin {tag} into {folder}"
-    script = render.script(
-        "lib/as.sh", "lib/via.sh", "lib/git.sh", "master/clone.sh", **settings, **supplies.settings(ctx.site)
-    )
-    return [*supply.uploads, RunScript(title, script, ctx.site.deadlines.clone)]
+    writable = ctx.facts.one("plugin.repository")["open"] if have else ""
+    return workarea.clone_actions(ctx, "plugin", folder, have["commit"] if have else "", writable, "master/clone.sh")
 
 
 # --- the files on the controllers
