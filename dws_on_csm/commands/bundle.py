@@ -27,7 +27,7 @@ def attached(site: Site, file: str) -> tuple[Site, str]:
     A bundle that cannot be used is reported with the fix and ends the process with exit code 3: no host was touched.
     """
     try:
-        return archive.attach(site, _path(file)), f" --bundle {shlex.quote(file)}"
+        return archive.attach(site, Path(file).expanduser()), f" --bundle {shlex.quote(file)}"
     except Refused as refused:
         _print_findings(refused)
         sys.exit(3)
@@ -35,7 +35,7 @@ def attached(site: Site, file: str) -> tuple[Site, str]:
 
 def make(site: Site, file: str) -> int:
     """Make the bundle for this site with a progress display, and list its contents. The exit code; 1: it could not be made."""
-    target = _path(file)
+    target = Path(file).expanduser()
     try:
         with _display(sys.stderr) as begin:
             manifest = build.make(site, target, begin)
@@ -53,16 +53,12 @@ def make(site: Site, file: str) -> int:
 
 def show(file: str) -> int:
     """Check every byte of a bundle and list its contents. The exit code; 1: it is damaged or cannot be used."""
-    path = _path(file)
+    path = Path(file).expanduser()
     try:
         _list(path, archive.load(path).manifest)
     except Refused as refused:
         return _print_findings(refused)
     return 0
-
-
-def _path(file: str) -> Path:
-    return Path(file).expanduser()
 
 
 def _print_findings(refused: Refused) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from dws_on_csm.commands.doctor import rules_access, rules_cluster
 from dws_on_csm.commands.doctor.diagnosis import first_few, run_repair
@@ -37,18 +38,7 @@ def _repository(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]
         yield Finding("plugin-clone", text, run_repair(ctx, "plugin"))
 
 
-def _lua(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    yield from _file(ctx, plugin.LUA, "plugin", have, want, "Slurm rejects every #DW sbatch, without a reason")
-
-
-def _conf(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    effect = (
-        "once slurmctld restarts, #DW jobs run without a Workflow and so without their storage, and no message says so"
-    )
-    yield from _file(ctx, plugin.CONF, "burst-buffer-conf", have, want, effect)
-
-
-def _file(ctx: StepContext, name: str, prefix: str, have: Value, want: Value, effect: str) -> Iterator[Finding]:
+def _file(name: str, prefix: str, effect: str, ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     path, fix = f"{ctx.site.slurm.folder}/{name}", run_repair(ctx, "plugin")
     if have is None:
         yield Finding(f"{prefix}-missing", f"{path} is missing on {ctx.host}: {effect}", fix)
@@ -104,6 +94,10 @@ def _former(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
         )
 
 
+_NO_STORAGE = (
+    "once slurmctld restarts, #DW jobs run without a Workflow and so without their storage, and no message says so"
+)
+
 RULES: dict[str, Rule] = {
     "workarea.clone": rules_cluster.clone,
     "workarea.kustomize": rules_cluster.kustomize,
@@ -118,8 +112,8 @@ RULES: dict[str, Rule] = {
     "access.kubeconfig": lambda ctx, have, want: rules_access.rights(ctx, have) if have else (),
     "access.old-subjects": _former,
     "plugin.repository": _repository,
-    "plugin.lua": _lua,
-    "plugin.conf": _conf,
+    "plugin.lua": partial(_file, plugin.LUA, "plugin", "Slurm rejects every #DW sbatch, without a reason"),
+    "plugin.conf": partial(_file, plugin.CONF, "burst-buffer-conf", _NO_STORAGE),
     "slurm.conf": _slurm_conf,
     "slurm.daemon": _daemon,
     "computes.conf": _node_conf,
