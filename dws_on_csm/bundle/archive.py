@@ -209,7 +209,7 @@ def _other_commits(site: Site, bundle: Bundle) -> Iterator[Finding]:
     for name in ("dws", "plugin"):
         has, pin = bundle.manifest.parts[name].id, site.versions.commit(name)
         if pin not in ("", has):
-            text = f"{bundle.path} has {name} at commit {has or 'unknown'}; {relative(site.path)} pins {pin}"
+            text = f"{bundle.path} has {name} at commit {has or 'unknown'}, but {relative(site.path)} pins {pin}"
             yield Finding("commit-differs", text, _REMAKE)
 
 
@@ -219,11 +219,11 @@ def _other_images(site: Site, bundle: Bundle) -> Iterator[Finding]:
         pins = [source.partition("@")[2] for source in getattr(site.sources, role)]
         used = bundle.manifest.parts[role].source
         if all(pins) and used.partition("@")[2] not in pins:
-            text = f"{bundle.path} has {role} from {used}; {relative(site.path)} pins {' or '.join(pins)}"
+            text = f"{bundle.path} has {role} from {used}, but {relative(site.path)} pins {' or '.join(pins)}"
             yield Finding("digest-differs", text, _REMAKE)
 
 
 def _other_version(site: Site, path: Path, name: str, has: str, wanted: str) -> Finding:
-    text = f"{path} has {name} {has}; {relative(site.path)} wants {wanted}"
+    text = f"{path} has {name} {has}, but {relative(site.path)} wants {wanted}"
     fix = f"set versions.{name} to {has}, or make a bundle for this site file: `invoke bundle.make FILE --hosts PATH`"
     return Finding("bundle-version", text, fix)

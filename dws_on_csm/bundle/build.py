@@ -104,7 +104,9 @@ def _check_proxy(context: BuildContext) -> None:
     out = git.text(["-C", str(context.folder / "dws.git"), *search], 60.0, codes=(0, 1))  # 1: no match
     tags = {line.partition(":")[2] for line in lines(out)}
     if tags and wanted not in tags:
-        text = f"dws {tag} asks for kube-rbac-proxy {' or '.join(sorted(tags))}; versions.kube_rbac_proxy is {wanted}"
+        text = (
+            f"dws {tag} asks for kube-rbac-proxy {' or '.join(sorted(tags))}, but versions.kube_rbac_proxy is {wanted}"
+        )
         raise Refused(Finding("kube-rbac-proxy-version", text, f"set versions.kube_rbac_proxy to {min(tags)}"))
 
 
@@ -147,7 +149,7 @@ def repository(context: BuildContext, name: str, file: str) -> Part:
     source = _first(sources, name, take)
     commit = git.text(["-C", str(bare), "rev-parse", f"{ref}^{{commit}}"], deadline).strip()
     if (pin := context.site.versions.commit(name)) not in ("", commit):
-        text = f"v{version} of {source} is commit {commit}, and the site file pins {pin}"
+        text = f"v{version} of {source} is commit {commit}, but the site file pins {pin}"
         raise Refused(Finding("commit-differs", text, f"find out which of the two is right; correct versions.{name}"))
     return replace(archive.part(context.folder / file, source), id=commit)
 

@@ -57,7 +57,7 @@ def image(site: Site, name: str, tag: str) -> Supply:
     """The image `name` ("dws_image") with a tag. Raises Refused where the bundle or this machine lacks it."""
     if site.bundle:
         if (has := site.bundle.manifest.versions[VERSION_OF[name]]) != tag:
-            text = f"the manifests ask for the tag {tag} of {VERSION_OF[name]}; {site.bundle.path} has {has}"
+            text = f"the manifests ask for the tag {tag} of {VERSION_OF[name]}, but {site.bundle.path} has {has}"
             fix = f"set versions.{VERSION_OF[name]} to {tag} and make the bundle again: `invoke bundle.make FILE`"
             raise Refused(Finding("bundle-image", text, fix))
         return _bundled(site, name, site.deadlines.image)

@@ -146,7 +146,7 @@ def test_each_version_that_differs_is_refused_with_the_fix(made: Path, tmp_path:
     with pytest.raises(Refused) as error:
         archive.attach(site, made)
     one, two = error.value.findings
-    assert one.text == f"{made} has dws 0.0.20; {site.path} wants 0.0.19"
+    assert one.text == f"{made} has dws 0.0.20, but {site.path} wants 0.0.19"
     assert one.fix.startswith("set versions.dws to 0.0.20, or make a bundle for this site file")
     assert "kube_rbac_proxy v0.14.1" in two.text
 
