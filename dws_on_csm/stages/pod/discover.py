@@ -58,9 +58,9 @@ def state(ctx: StepContext) -> Json:
 
 def part(ctx: StepContext, name: str) -> Json:
     """Its `workload` or `config_map`. Raises NotYetKnown without one: a finding says so, and what would follow is unknown."""
-    if (one := state(ctx).get(name)) is None:
+    if (value := state(ctx).get(name)) is None:
         raise NotYetKnown("preflight")
-    answer: Json = one
+    answer: Json = value
     return answer
 
 
@@ -91,12 +91,12 @@ def read(cluster: Cluster, pod: Pod) -> Value:
     some = pods.running(cluster, pod)
     if len(some) != 1:
         return {"pod": ""}
-    one = some[0]
-    workload, owner = _workload(cluster, pod.namespace, one)
-    spec = workload["spec"]["template"]["spec"] if workload else one["spec"]
+    running_pod = some[0]
+    workload, owner = _workload(cluster, pod.namespace, running_pod)
+    spec = workload["spec"]["template"]["spec"] if workload else running_pod["spec"]
     volume, subpaths, files = _mounted(spec, pod.container)
     return {
-        "pod": one["metadata"]["name"],
+        "pod": running_pod["metadata"]["name"],
         "workload": _describe_workload(workload) if workload else None,
         "owner": owner,
         "volume": volume,
@@ -104,7 +104,7 @@ def read(cluster: Cluster, pod: Pod) -> Value:
         "config_map": _config_map(cluster, pod.namespace, volume or files),
         "secret": _secret(volume, workload),
         "group": str(spec.get("securityContext", {}).get("fsGroup", "")),
-        "mounts": mount_lifetimes(one["spec"], spec, pod.container),
+        "mounts": mount_lifetimes(running_pod["spec"], spec, pod.container),
     }
 
 
@@ -120,8 +120,8 @@ def mount_lifetimes(spec: Json, template: Json, container: str) -> list[list[str
     spec   of the pod itself: a StatefulSet's template does not name the volumes of its claims
     """
     bound = template.get("nodeName") or "kubernetes.io/hostname" in (template.get("nodeSelector") or {})
-    volumes = {one["name"]: one for one in spec.get("volumes") or ()}
-    mine: Json = next((one for one in spec["containers"] if one["name"] == container), {})
+    volumes = {volume["name"]: volume for volume in spec.get("volumes") or ()}
+    mine: Json = next((entry for entry in spec["containers"] if entry["name"] == container), {})
     return [
         [m["mountPath"], _lifetime(volumes.get(m["name"]) or {}, bool(bound))] for m in mine.get("volumeMounts") or ()
     ]
@@ -135,9 +135,9 @@ def _lifetime(volume: Json, bound: bool) -> str:
 _OWNERS = {"ReplicaSet": "replicasets", "Deployment": "deployments", "StatefulSet": "statefulsets"}
 
 
-def _workload(cluster: Cluster, namespace: str, one: Json) -> tuple[Json | None, str]:
+def _workload(cluster: Cluster, namespace: str, pod: Json) -> tuple[Json | None, str]:
     """The Deployment or StatefulSet that made the pod, or what else it belongs to, in words."""
-    owner = _controller(one)
+    owner = _controller(pod)
     while owner and owner["kind"] in _OWNERS:
         path = _path(namespace, owner["kind"], owner["name"])
         thing = cluster.get(path)
@@ -151,8 +151,8 @@ def _path(namespace: str, kind: str, name: str) -> str:
     return f"/apis/apps/v1/namespaces/{namespace}/{_OWNERS[kind]}/{name}"
 
 
-def _controller(one: Json) -> Json | None:
-    return next((owner for owner in one["metadata"].get("ownerReferences", ()) if owner.get("controller")), None)
+def _controller(child: Json) -> Json | None:
+    return next((owner for owner in child["metadata"].get("ownerReferences", ()) if owner.get("controller")), None)
 
 
 def _describe_workload(workload: Json) -> Value:
@@ -167,10 +167,10 @@ def _describe_workload(workload: Json) -> Value:
     }
 
 
-def manager(one: Json) -> str:
+def manager(resource: Json) -> str:
     """The name of what reverts changes made to an object; "" for nothing."""
-    meta = one["metadata"]
-    if owner := _controller(one) or next(iter(meta.get("ownerReferences") or ()), None):
+    meta = resource["metadata"]
+    if owner := _controller(resource) or next(iter(meta.get("ownerReferences") or ()), None):
         return f"{owner['kind']} {owner['name']}"
     return managed_by(meta)
 
@@ -189,7 +189,7 @@ def managed_by(meta: Mapping[str, Any]) -> str:
     """The release or delivery that manages the object with this metadata, by its marks; "" for none."""
     for where, key, what in _MARKS:
         if name := (meta.get(where) or {}).get(key):
-            return f"{what} {name.partition(':')[0]}"  # Argo CD's mark goes on with the object itself
+            return f"{what} {name.partition(':')[0]}"  # Argo CD's mark has the object's own name after it
     if (meta.get("labels") or {}).get("app.kubernetes.io/managed-by") == "Helm":
         return "Helm"
     # Argo CD may know an object by a label that others use too: the writers show it then
@@ -199,20 +199,22 @@ def managed_by(meta: Mapping[str, Any]) -> str:
 
 def _mounted(spec: Json, container: str) -> tuple[Value, Value, Value]:
     """The volume that is the folder, the mounts with a subPath in it, and the volume that the first of those is of."""
-    mine: Json = next((one for one in spec["containers"] if one["name"] == container), {})
+    mine: Json = next((entry for entry in spec["containers"] if entry["name"] == container), {})
     mounts = [
-        one for one in mine.get("volumeMounts", ()) if f"{one['mountPath'].rstrip('/')}/".startswith(f"{FOLDER}/")
+        mount for mount in mine.get("volumeMounts", ()) if f"{mount['mountPath'].rstrip('/')}/".startswith(f"{FOLDER}/")
     ]
-    subpaths = [one["mountPath"] for one in mounts if one.get("subPath") or one.get("subPathExpr")]
+    subpaths = [mount["mountPath"] for mount in mounts if mount.get("subPath") or mount.get("subPathExpr")]
     whole = [
-        one["name"] for one in mounts if one["mountPath"].rstrip("/") == FOLDER and one["mountPath"] not in subpaths
+        mount["name"]
+        for mount in mounts
+        if mount["mountPath"].rstrip("/") == FOLDER and mount["mountPath"] not in subpaths
     ]
-    pieces = [one["name"] for one in mounts if one["mountPath"] in subpaths]
+    pieces = [mount["name"] for mount in mounts if mount["mountPath"] in subpaths]
     return _volume(spec, whole), subpaths, _volume(spec, pieces[:1])
 
 
 def _volume(spec: Json, some: Sequence[str]) -> Value:
-    return next((one for one in spec.get("volumes", ()) if one["name"] in some), None)
+    return next((volume for volume in spec.get("volumes", ()) if volume["name"] in some), None)
 
 
 def sources(volume: Json | None) -> list[dict[str, Any]]:
@@ -225,8 +227,8 @@ def sources(volume: Json | None) -> list[dict[str, Any]]:
 
 
 def _config_map(cluster: Cluster, namespace: str, volume: Json | None) -> Value:
-    for one in sources(volume):
-        name = one.get("configMap", {}).get("name")
+    for source in sources(volume):
+        name = source.get("configMap", {}).get("name")
         path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
         thing = cluster.get(path) if name else None
         if thing and "slurm.conf" in (thing.get("data") or {}):
@@ -235,10 +237,10 @@ def _config_map(cluster: Cluster, namespace: str, volume: Json | None) -> Value:
 
 
 def _secret(volume: Json | None, workload: Json | None) -> Value:
-    for one in sources(volume):
-        for item in one.get("secret", {}).get("items") or ():
+    for source in sources(volume):
+        for item in source.get("secret", {}).get("items") or ():
             if item["path"] == FILE:
-                return {"name": one["secret"]["name"], "key": item["key"], "mounted": True}
+                return {"name": source["secret"]["name"], "key": item["key"], "mounted": True}
     return {
         "name": f"{workload['metadata']['name'] if workload else 'slurmctld'}{SUFFIX}",
         "key": KEY,

@@ -66,8 +66,8 @@ def refresh(ctx: StepContext, pod: Pod) -> CallApi:
     (Kubernetes' documentation, "Configure a Pod to Use a ConfigMap": mounted ConfigMaps are updated automatically)."""
 
     def ask(cluster: Cluster) -> bytes:
-        for one in pods.running(cluster, pod):
-            path = f"/api/v1/namespaces/{pod.namespace}/pods/{one['metadata']['name']}"
+        for running_pod in pods.running(cluster, pod):
+            path = f"/api/v1/namespaces/{pod.namespace}/pods/{running_pod['metadata']['name']}"
             cluster.patch(path, {"metadata": {"annotations": {"dws-on-csm/changed": f"{time.time():.3f}"}}})
         return b""
 

@@ -28,7 +28,7 @@ def wanted_volume(ctx: StepContext) -> dict[str, Any]:
     if volume is None:
         raise NotYetKnown("preflight")  # which says why
     name = part(ctx, "config_map")["name"]
-    some = [_with_mode(ctx, one) for one in sources(volume)]
+    some = [_with_mode(ctx, source) for source in sources(volume)]
     some += _plugin(some, name)
     if not have["secret"]["mounted"]:
         item = {"key": have["secret"]["key"], "path": FILE, "mode": mode(ctx)}
@@ -52,10 +52,10 @@ def _plugin(some: Sequence[Json], name: str) -> list[dict[str, Any]]:
 
     It is optional, and a source of its own: the kubelet starts no pod while a listed key is missing.
     """
-    mine = [one["configMap"] for one in some if one.get("configMap", {}).get("name") == name]
-    if not all(one.get("items") for one in mine):
+    mine = [source["configMap"] for source in some if source.get("configMap", {}).get("name") == name]
+    if not all(source.get("items") for source in mine):
         return []
-    listed = {item["path"] for one in mine for item in one["items"]}
+    listed = {item["path"] for source in mine for item in source["items"]}
     items = [{"key": key, "path": key} for key in PLUGIN if key not in listed]
     return [{"configMap": {"name": name, "items": items, "optional": True}}] if items else []
 
@@ -67,8 +67,8 @@ def _read_mount(ctx: StepContext, have: Value) -> Value:
 def _describe_volume(volume: Json) -> Value:
     """The folder's sources as sentences."""
     told = []
-    for one in sources(volume):
-        for kind, source in one.items():
+    for entry in sources(volume):
+        for kind, source in entry.items():
             items = source.get("items")
             files = ", ".join(f"{i['path']}{_octal(i)}" for i in items) if items else "all its keys"
             told.append(f"{kind} {source.get('name', '')}: {files}")

@@ -48,8 +48,8 @@ def action(ctx: StepContext, title: str, edits: Sequence[Json], back: Sequence[J
         "seen": ANYTHING,
         "value": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    undone = [_reversed_edit(one) for one in reversed(edits)] if back is None else list(back)
-    was = [_reversed_edit(one) for one in reversed(undone)] if not edits and undone else None
+    undone = [_reversed_edit(edit) for edit in reversed(edits)] if back is None else list(back)
+    was = [_reversed_edit(edit) for edit in reversed(undone)] if not edits and undone else None
     script = _rollout_script(
         ctx,
         pod,
@@ -124,12 +124,12 @@ def _look_rolled(ctx: StepContext) -> ApiLook:
 
 def _rolled(cluster: Cluster, path: str) -> bool:
     """Whether all of the workload's pods are of its present template, and available."""
-    one = cluster.get(path)
-    if one is None:
+    current = cluster.get(path)
+    if current is None:
         return False
-    status, wanted = one.get("status", {}), one["spec"].get("replicas", 1)
+    status, wanted = current.get("status", {}), current["spec"].get("replicas", 1)
     counts = {status.get(key, 0) for key in ("replicas", "updatedReplicas", "readyReplicas")}
-    return status.get("observedGeneration", 0) >= one["metadata"]["generation"] and counts == {wanted}
+    return status.get("observedGeneration", 0) >= current["metadata"]["generation"] and counts == {wanted}
 
 
 ROLLED = Step(

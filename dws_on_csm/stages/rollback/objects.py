@@ -23,28 +23,28 @@ def step(things: Sequence[ObjectSnapshot], stage: str, run: str) -> Step:
     DWS's namespace stays if it contains objects of others: they would be deleted with it.
     """
     key = f"{stage}.objects"
-    own = [one.label for one in things if one.before is None]
+    own = [known.label for known in things if known.before is None]
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         found = ctx.facts.one(key)
-        odd = [one for one in reversed(things) if have[one.label] != want[one.label]]
+        odd = [known for known in reversed(things) if have[known.label] != want[known.label]]
         # the preflight compared them before anything was changed; compare once more now
-        if since_ := [one for one in odd if one.left and found[one.label]["sum"] not in one.left]:
-            raise Refused(*(unchanged.object_changed(one, run) for one in since_))
-        return [action for one in odd for action in _change(one, found[one.label], run)]
+        if since_ := [known for known in odd if known.left and found[known.label]["sum"] not in known.left]:
+            raise Refused(*(unchanged.object_changed(known, run) for known in since_))
+        return [action for known in odd for action in _change(known, found[known.label], run)]
 
     def want(ctx: StepContext) -> Value:
         seen: Mapping[str, Mapping[str, str]] = next(iter(ctx.facts.found.get(key, {}).values()), {})
-        stays = {label: one["text"] for label, one in seen.items() if one["text"].startswith(STAYS)}
-        return {one.label: _object_text(one.before) for one in things} | stays
+        stays = {label: observed["text"] for label, observed in seen.items() if observed["text"].startswith(STAYS)}
+        return {known.label: _object_text(known.before) for known in things} | stays
 
     return Step(
         "objects",
         "master",
-        lambda ctx: ApiLook(lambda cluster: {one.label: _observed(cluster, one, own) for one in things}),
+        lambda ctx: ApiLook(lambda cluster: {known.label: _observed(cluster, known, own) for known in things}),
         want,
         change,
-        read=lambda ctx, found: {label: one["text"] for label, one in found.items()},
+        read=lambda ctx, found: {label: observed["text"] for label, observed in found.items()},
         settle_seconds=lambda site: 30.0,
         status_text=lambda have: "; ".join(f"{label} {text}" for label, text in have.items() if text.startswith(STAYS)),
         removes=lambda ctx, have, want: _object_removals(things, have),
@@ -55,55 +55,55 @@ def step(things: Sequence[ObjectSnapshot], stage: str, run: str) -> Step:
 THERE, STAYS = "exists", "stays, because it contains objects of others: "
 
 
-def _observed(cluster: Cluster, one: ObjectSnapshot, own: Collection[str]) -> dict[str, str]:
+def _observed(cluster: Cluster, known: ObjectSnapshot, own: Collection[str]) -> dict[str, str]:
     """An object's text for comparison, its fingerprint, and its resourceVersion ("" if it does not exist)."""
-    found = cluster.get(one.path)
-    text = THERE if found and one.before is None else _object_text(found)
-    if text == THERE and one.path == installed.NAMESPACE and (others := foreign_objects.found(cluster, own)):
+    found = cluster.get(known.path)
+    text = THERE if found and known.before is None else _object_text(found)
+    if text == THERE and known.path == installed.NAMESPACE and (others := foreign_objects.found(cluster, own)):
         text = STAYS + ", ".join(others)
     version = found["metadata"]["resourceVersion"] if found else ""
     return {"text": text, "sum": kube_objects.fingerprint(found), "version": version}
 
 
-def _object_text(one: Mapping[str, Any] | None) -> str:
+def _object_text(content: Mapping[str, Any] | None) -> str:
     """An object as text for comparison and for a shown difference."""
     return (
         ABSENT
-        if one is None
-        else json.dumps(kube_objects.lasting(kube_objects.normal(one)), indent=1, sort_keys=True) + "\n"
+        if content is None
+        else json.dumps(kube_objects.lasting(kube_objects.normal(content)), indent=1, sort_keys=True) + "\n"
     )
 
 
-def _change(one: ObjectSnapshot, seen: Mapping[str, str], run: str) -> Sequence[Action]:
+def _change(known: ObjectSnapshot, seen: Mapping[str, str], run: str) -> Sequence[Action]:
     def still(cluster: Cluster, found: Mapping[str, Any]) -> None:
         if kube_objects.fingerprint(found) != seen["sum"]:
-            raise Refused(unchanged.object_changed(one, run))
-        if one.path == installed.NAMESPACE and (others := foreign_objects.found(cluster)):
-            text = f"{one.label} now contains objects of others: {', '.join(others)}"
+            raise Refused(unchanged.object_changed(known, run))
+        if known.path == installed.NAMESPACE and (others := foreign_objects.found(cluster)):
+            text = f"{known.label} now contains objects of others: {', '.join(others)}"
             raise Refused(Finding("namespace-in-use", text, "run the same command again: the namespace then stays"))
 
     version = seen["version"]
-    if one.before is None:
-        return [Delete(one.path, 180.0, recheck=still)]
-    # a binding's role can't be changed
-    anew = bool(version) and one.before["kind"].endswith("RoleBinding")
-    if version and not anew:
-        return [_write(one, "replace", one.path, version)]
-    made = _write(one, "create", one.path.rpartition("/")[0], "")
-    return [Delete(one.path, recheck=still), made] if anew else [made]
+    if known.before is None:
+        return [Delete(known.path, 180.0, recheck=still)]
+    # the API refuses to change a binding's role
+    recreated = bool(version) and known.before["kind"].endswith("RoleBinding")
+    if version and not recreated:
+        return [_write(known, "replace", known.path, version)]
+    made = _write(known, "create", known.path.rpartition("/")[0], "")
+    return [Delete(known.path, recheck=still), made] if recreated else [made]
 
 
-def _write(one: ObjectSnapshot, verb: str, path: str, version: str) -> RunScript:
+def _write(known: ObjectSnapshot, verb: str, path: str, version: str) -> RunScript:
     """Write the object exactly as it was (kubectl apply would add an annotation). The API refuses an outdated `version`."""
-    assert one.before is not None
-    meta = {**one.before["metadata"], **({"resourceVersion": version} if version else {})}
-    content = json.dumps({**one.before, "metadata": meta}).encode()
+    assert known.before is not None
+    meta = {**known.before["metadata"], **({"resourceVersion": version} if version else {})}
+    content = json.dumps({**known.before, "metadata": meta}).encode()
     command = f"kubectl --request-timeout 60s {verb} --raw {shlex.quote(path)} --filename - >/dev/null"
-    return RunScript(f"restore {one.label}", command, data=content, objects=(one.path,))
+    return RunScript(f"restore {known.label}", command, data=content, objects=(known.path,))
 
 
 def _object_removals(things: Sequence[ObjectSnapshot], have: Value) -> str:
-    gone = [one.label for one in things if one.before is None and have[one.label] == THERE]
+    gone = [known.label for known in things if known.before is None and have[known.label] == THERE]
     return f"in the cluster: {', '.join(gone)}" if gone else ""
 
 
@@ -133,12 +133,12 @@ def saved(first: str) -> tuple[Check | Step, ...]:
         return ApiLook(lambda cluster: kept_configuration.missing(cluster, objects))
 
     def due(ctx: StepContext, found: Value) -> Value:
-        coming = {dws_objects.label(one) for one in found}
+        coming = {dws_objects.label(item) for item in found}
         return [label for label in ctx.facts.one("replace.lacking") if label not in coming]
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         objects = [*ctx.facts.one("replace.saved")]
-        objects += [one for one in ctx.facts.one("replace.former") if dws_objects.label(one) in have]
+        objects += [item for item in ctx.facts.one("replace.former") if dws_objects.label(item) in have]
         script, data = _PUT.format(pending=pending), dws_objects.text(objects).encode()
         return [RunScript(f"restore saved configuration: {', '.join(have)}", script, data=data)]
 

@@ -51,10 +51,10 @@ def _with_dws_closed(goal: RollbackTarget, every: Sequence[Stage]) -> tuple[Stag
     """
     taking = ["slurm", "pods", "slurmctld", "plugin"] if goal.off else []
     taking += ["objects"] if goal.dws == "leave" and _jobs_lose_storage(goal) else []
-    around = [one.name for one in every if one.name in taking]
+    around = [stage.name for stage in every if stage.name in taking]
     if not around:
         return (*every, close_dws.last(every, "undeploy")) if goal.dws == "remove" else tuple(every)
-    made = [replace(one, needs=(*one.needs, close_dws.NAME)) if one.name in around else one for one in every]
+    made = [replace(stage, needs=(*stage.needs, close_dws.NAME)) if stage.name in around else stage for stage in every]
     made.insert(1, close_dws.stage(around))
     return (*made, close_dws.last(made, close_dws.NAME, *([rollout.ROLLED] if goal.pods else ())))
 
@@ -66,7 +66,7 @@ def _one_after_the_other(parts: Sequence[Sequence[Stage]]) -> tuple[Stage, ...]:
         return tuple(end)
     # a clone and images may be fetched meanwhile: the confirmation needs their results
     early = ("workarea", "images")
-    waiting = [one if one.name in early else replace(one, needs=(*one.needs, begin[-1].name)) for one in end]
+    waiting = [stage if stage.name in early else replace(stage, needs=(*stage.needs, begin[-1].name)) for stage in end]
     return (*begin, *waiting)
 
 
@@ -76,7 +76,7 @@ def _one_after_the_other(parts: Sequence[Sequence[Stage]]) -> tuple[Stage, ...]:
 def _preflight(goal: RollbackTarget) -> Stage:
     known = {item.name: item for item in _base(goal).steps}
     if goal.dws != "remove":
-        known |= {one.name: one for one in _guards(goal, "preflight")}
+        known |= {check.name: check for check in _guards(goal, "preflight")}
     if _crds(goal):
         known |= {"owned": owned.check(lambda ctx: True)}
     if goal.dws != "leave" or goal.things or goal.pods:
@@ -113,13 +113,13 @@ def _guards(goal: RollbackTarget, stage: str) -> Sequence[Check]:
 def _jobs_lose_storage(goal: RollbackTarget) -> bool:
     """Whether jobs lose their burst buffer, or Workflows their CRD or controller."""
     serving = set(installed.TRACES.values())
-    gone = [one.path for one in goal.things if one.before is None]
+    gone = [known.path for known in goal.things if known.before is None]
     return goal.off or any(path in serving or "/customresourcedefinitions/" in path for path in gone)
 
 
 def _crds(goal: RollbackTarget) -> bool:
     """Whether CRDs are deleted, and with them all objects of their kinds, although DWS as a whole stays."""
-    return any(one.before is None and one.path.startswith(installed.CRDS) for one in goal.things)
+    return any(known.before is None and known.path.startswith(installed.CRDS) for known in goal.things)
 
 
 _CONTROLLER_UNJUDGED = Check(controller.CHECK.name, "controller", controller.look, lambda ctx, have: ())
@@ -129,11 +129,11 @@ def _base(goal: RollbackTarget) -> Stage:
     if goal.dws == "install":
         # whether controllers reach the API is for those to say who make kubeconfigs; what Slurm is like, for what changes it
         left_out = {"api"} if goal.slurm else {"api", "controller", "controllers", "slurm-conf"}
-        kept = tuple(one for one in checks.STAGE.steps if one.name not in left_out)
+        kept = tuple(step for step in checks.STAGE.steps if step.name not in left_out)
         return replace(checks.STAGE, steps=kept)
     every = undeploy.stages(slurm=goal.off)[0]
-    wanted = {"cluster", "installed"} if goal.dws == "leave" else {one.name for one in every.steps}
-    return replace(every, steps=tuple(one for one in every.steps if one.name in wanted))
+    wanted = {"cluster", "installed"} if goal.dws == "leave" else {step.name for step in every.steps}
+    return replace(every, steps=tuple(step for step in every.steps if step.name in wanted))
 
 
 # --- the Slurm side
@@ -143,11 +143,11 @@ def _slurm_side(goal: RollbackTarget, conf: str) -> tuple[Stage, ...]:
     # a Workflow, or the end of a namespace, may have come since the preflight was judged
     spaces = (workflow_namespace.moved(goal.spaces),) if goal.spaces else ()
     files = rollback_files.files(goal, "plugin", "controller", {conf})
-    made = tuple(replace(one, steps=(*spaces, *one.steps)) for one in files)
+    made = tuple(replace(stage, steps=(*spaces, *stage.steps)) for stage in files)
     daemons = (*((_slurm(goal, conf),) if goal.slurm else ()), *(_pods(goal) if goal.pods else ()))
     if goal.off:  # a job may have come since the preflight was judged
         daemons = (_guarded(goal, daemons[0]), *daemons[1:])
-        made = tuple(_guarded(goal, one) for one in made)
+        made = tuple(_guarded(goal, stage) for stage in made)
     nodes = rollback_files.files(goal, "computes", "compute", set())
     order = (*made, *daemons) if all(goal.enabled.values()) else (*daemons, *made)
     fresh = (replace(rbac.STAGE, needs=(), steps=(*spaces, *_kubeconfigs())),) if goal.renew else ()
@@ -159,17 +159,17 @@ def _guarded(goal: RollbackTarget, stage: Stage) -> Stage:
 
 
 def _in_sequence(every: Sequence[Stage]) -> tuple[Stage, ...]:
-    before_ = ("preflight", *(one.name for one in every))
-    return tuple(replace(one, needs=(need,)) for one, need in zip(every, before_, strict=False))
+    before_ = ("preflight", *(stage.name for stage in every))
+    return tuple(replace(stage, needs=(need,)) for stage, need in zip(every, before_, strict=False))
 
 
 def _kubeconfigs() -> Sequence[Step | Check]:
-    return [one for one in rbac.STAGE.steps if one.name in ("cluster", "kubeconfig")]
+    return [step for step in rbac.STAGE.steps if step.name in ("cluster", "kubeconfig")]
 
 
 def _slurm(goal: RollbackTarget, conf: str) -> Stage:
-    steps = {one.name: one for one in activate.STAGE.steps if isinstance(one, Step)}
-    gone = {one.name: one for one in deactivate.SLURM.steps if isinstance(one, Step)}["daemon"]
+    steps = {step.name: step for step in activate.STAGE.steps if isinstance(step, Step)}
+    gone = {step.name: step for step in deactivate.SLURM.steps if isinstance(step, Step)}["daemon"]
 
     def want(ctx: StepContext) -> Value:
         known = goal.files.get(ctx.host, {}).get(conf)
@@ -234,7 +234,7 @@ def _conf_removals(ctx: StepContext, have: Value, want: Value) -> str:
 
 def _unchanged(stage: Stage, name: str, goal: RollbackTarget) -> Stage:
     """The stage with a check before its step `name`, if it has one: the DWS installation is the one that was to be removed."""
-    at = [one.name for one in stage.steps].index(name) if name in [one.name for one in stage.steps] else None
+    at = [step.name for step in stage.steps].index(name) if name in [step.name for step in stage.steps] else None
     if at is None:
         return stage
     return replace(stage, steps=(*stage.steps[:at], unchanged.dws(goal, lambda ctx: True), *stage.steps[at:]))
@@ -249,7 +249,7 @@ def _cluster(goal: RollbackTarget) -> tuple[Stage, ...]:
     """DWS, then the single objects."""
     dws: tuple[Stage, ...] = () if goal.off or _jobs_lose_storage(goal) else (reopen.STAGE,)
     if goal.dws == "remove":
-        dws = tuple(_unchanged(one, "storage", goal) for one in undeploy.stages(slurm=False)[1:-1])
+        dws = tuple(_unchanged(stage, "storage", goal) for stage in undeploy.stages(slurm=False)[1:-1])
     elif goal.dws == "install":
         previous = replace(dws_replace.STAGE, steps=(*dws_replace.STAGE.steps, *objects.saved(goal.run)))
         # where none had to go before, none may have come meanwhile

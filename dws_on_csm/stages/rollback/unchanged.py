@@ -53,20 +53,20 @@ def file_changed(ctx: StepContext, path: str, goal: RollbackTarget) -> Finding:
 
 def cluster_objects(goal: RollbackTarget) -> Check:
     """The check that the objects are as those runs left them, as far as the records say."""
-    watched = [one for one in (*goal.things, *goal.pods) if one.left]
+    watched = [known for known in (*goal.things, *goal.pods) if known.left]
 
     def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
-        return [object_changed(one, goal.run) for one in watched if have[one.path] not in one.left]
+        return [object_changed(known, goal.run) for known in watched if have[known.path] not in known.left]
 
     def look(ctx: StepContext) -> Look:
-        return ApiLook(lambda cluster: {one.path: objects.fingerprint(cluster.get(one.path)) for one in watched})
+        return ApiLook(lambda cluster: {known.path: objects.fingerprint(cluster.get(known.path)) for known in watched})
 
     return Check("since-cluster", "master", look if watched else lambda ctx: Constant({}), judge)
 
 
-def object_changed(one: ObjectSnapshot, run: str) -> Finding:
+def object_changed(known: ObjectSnapshot, run: str) -> Finding:
     """The finding for an object that was modified since the undone runs, `run` and later ones."""
-    text = f"{one.label} was modified after run {run}"
+    text = f"{known.label} was modified after run {run}"
     fix = f"compare it with before/RUN/.objects in {STATE} on the master, resolve it by hand and run again"
     return Finding("object-changed", text, fix)
 

@@ -71,8 +71,8 @@ def wanted_text(ctx: StepContext, text: str) -> str:
     if said and said.value.lower() == slurmctld.TYPE:
         return text
     if said and said.value.lower() not in ("", "(null)"):
-        found = f"slurm.conf on {ctx.host} has {KEY}={said.value}, and Slurm supports one burst buffer only"
-        raise Refused(Finding("other-burst-buffer", found, "take it out first, if no job needs it any more"))
+        why = f"slurm.conf on {ctx.host} has {KEY}={said.value}, and Slurm supports one burst buffer only"
+        raise Refused(Finding("other-burst-buffer", why, "remove that line once no job needs it"))
     return slurm_conf.with_setting(text, KEY, slurmctld.TYPE, COMMENT)
 
 
@@ -176,14 +176,18 @@ def _judge_hooks(ctx: StepContext, found: Value) -> Sequence[Finding]:
         return ()
     if found is None:
         raise NotYetKnown("slurm")
-    busy = [one for one in found if one["desired"] in AWAITED_STATES and not one["ready"] and not one["deleting"]]
+    busy = [
+        workflow
+        for workflow in found
+        if workflow["desired"] in AWAITED_STATES and not workflow["ready"] and not workflow["deleting"]
+    ]
     fix = "run again when `invoke workflows` shows all of them ready; users can submit jobs meanwhile"
-    return [Finding("workflow-at-work", _describe_moving_workflow(ctx.host, one), fix) for one in busy]
+    return [Finding("workflow-at-work", _describe_moving_workflow(ctx.host, workflow), fix) for workflow in busy]
 
 
-def _describe_moving_workflow(host: str, one: workflows.Workflow) -> str:
-    whose = f" of job {one['job']}" if one["job"] else ""
-    what = f"Workflow {workflows.label(one)}{whose} is moving to {one['desired']}"
+def _describe_moving_workflow(host: str, workflow: workflows.Workflow) -> str:
+    whose = f" of job {workflow['job']}" if workflow["job"] else ""
+    what = f"Workflow {workflows.label(workflow)}{whose} is moving to {workflow['desired']}"
     return f"{what}: restarting slurmctld on {host} would abort that, and the job would lose its data"
 
 

@@ -28,7 +28,7 @@ FACT = "preflight.slurm-conf"
 
 def group(ctx: StepContext) -> ComputeGroup:
     """The group of the site file that this node is in."""
-    return next(one for one in ctx.site.computes if any(host.name == ctx.host for host in one.hosts))
+    return next(group for group in ctx.site.computes if any(host.name == ctx.host for host in group.hosts))
 
 
 def _look(ctx: StepContext) -> ShellLook:
@@ -58,7 +58,7 @@ def unpacked(content: bytes) -> bytes:
     except zlib.error as error:
         raise ValueError(str(error)) from None
     if len(text) <= slurm_conf.LARGEST and not unpacking.eof:
-        raise ValueError("it was cut off")
+        raise ValueError("it is incomplete")
     return text
 
 

@@ -83,7 +83,7 @@ def _state_findings(ctx: StepContext, have: Value) -> Iterator[Finding]:
 def _lasting(path: str, mounts: Sequence[Sequence[str]]) -> str:
     """What the next pod finds at a path, by the innermost mount that contains it."""
     above = [(at.rstrip("/"), what) for at, what in mounts if f"{path.rstrip('/')}/".startswith(f"{at.rstrip('/')}/")]
-    return max(above, key=lambda one: len(one[0]))[1] if above else "inside the container"
+    return max(above, key=lambda mount: len(mount[0]))[1] if above else "inside the container"
 
 
 def _template(ctx: StepContext, have: Value) -> str:
@@ -95,10 +95,11 @@ def _template(ctx: StepContext, have: Value) -> str:
 
 
 def _kept_findings(ctx: StepContext, pod: Pod, have: Value) -> Iterator[Finding]:
-    for one, what in ((have["workload"], "workload"), (have["config_map"], "ConfigMap")):
-        if one and one["manager"]:
-            kind = one.get("kind", what)
-            text = f"{kind} {pod.namespace}/{one['name']} is managed by {one['manager']}, which will revert changes made here"
+    for resource, what in ((have["workload"], "workload"), (have["config_map"], "ConfigMap")):
+        if resource and resource["manager"]:
+            kind = resource.get("kind", what)
+            text = f"{kind} {pod.namespace}/{resource['name']} is managed by {resource['manager']}, which will revert changes"
+            text += " made here"
             yield Finding(
                 "pod-kept", text, f"change it there: {_by_hand(pod, have)}; then accept this finding by its name"
             )

@@ -47,7 +47,7 @@ def owner(ctx: StepContext) -> str:
     """SlurmUser's uid and gid as chown takes them, "UID:GID". Raises Refused where SlurmUser is unknown."""
     found = ctx.facts.all("access.kubeconfig")[ctx.host]
     numbers = (found.get("slurm_uid", ""), found.get("slurm_group", ""))
-    if not all(re.fullmatch("[0-9]+", one, re.ASCII) for one in numbers):
+    if not all(re.fullmatch("[0-9]+", number, re.ASCII) for number in numbers):
         why = found.get("slurm_why") or f"SlurmUser on {ctx.host} is unknown"
         raise Refused(Finding("slurm-user-unknown", why, "correct SlurmUser in slurm.conf"))
     return ":".join(numbers)
