@@ -20,13 +20,13 @@ def rmtree(*where, **how):
     taken_away(*where, **how)
 shutil.rmtree = rmtree
 """
-STAND_IN = "import sys, time; print('Starting to serve', flush=True); time.sleep(600)"
+FAKE_PROXY = "import sys, time; print('Starting to serve', flush=True); time.sleep(600)"
 
 
 @pytest.mark.parametrize("end", ["its input", "signals"])
 def test_the_folder_goes_with_the_program(end: str) -> None:
     """No folder is left when the program ends, or when a signal comes twice, as from timeout(1)."""
-    command = [sys.executable, "-c", SLOW + PROGRAM, "serve", "/nowhere", sys.executable, "-c", STAND_IN]
+    command = [sys.executable, "-c", SLOW + PROGRAM, "serve", "/nowhere", sys.executable, "-c", FAKE_PROXY]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as relay:
         assert relay.stdin and relay.stderr
         ready, _, where = relay.stderr.readline().partition(" ")

@@ -47,7 +47,7 @@ def test_an_image_of_which_nobody_was_asked_stays(
 ) -> None:
     """Which image is wanted may show only once its source was pulled: it is written down, so that the next run can ask."""
     record = tmp_path / "images"
-    stand_ins = f"""
+    fakes = f"""
 vanishing() {{ :; }}
 whole() {{ mv "$1" "$2"; }}
 credential() {{ :; }}
@@ -55,7 +55,7 @@ via() {{ "$@"; }}
 podman() {{ case $1 in pull) echo {"a" * 64} ;; push) echo pushed >>{tmp_path}/did ;; esac; }}
 record={record}
 """
-    script = stand_ins + render.read("master/images_push.sh") + f'\nstart {NAME} {there} "{known}" source\nfinish\n'
+    script = fakes + render.read("master/images_push.sh") + f'\nstart {NAME} {there} "{known}" source\nfinish\n'
     done = subprocess.run(["sh", "-e"], input=script, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == code, done.stderr
     assert (tmp_path / "did").exists() is pushes
