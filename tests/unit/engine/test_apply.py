@@ -1,4 +1,4 @@
-"""The engine on a host that is a folder: the real sh runs what it decides."""
+"""The engine on a host that is a folder: its scripts run in the real sh."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def install(run: Run) -> None:
 
 
 def test_what_is_wrong_is_put_right_and_what_is_right_is_left_alone(local_host: LocalHost) -> None:
-    """A file that differs is written, one that is right isn't touched."""
+    """A file that differs is written, and one that is as wanted isn't touched."""
     (local_host.folder / "right").write_text("same")
     run, seen = a_run(
         local_host, Stage("files", (), (a_file(local_host, "right", "same"), a_file(local_host, "wrong", "new")))
@@ -82,7 +82,7 @@ def test_what_is_wrong_is_put_right_and_what_is_right_is_left_alone(local_host: 
 
 
 def test_a_second_run_takes_one_exec_and_changes_nothing(local_host: LocalHost) -> None:
-    """When everything is right, one exec sees it."""
+    """When everything is as wanted, one exec finds that out."""
     stages = (
         Stage("one", (), (a_file(local_host, "a", "1"), a_file(local_host, "b", "2"))),
         Stage("two", ("one",), (a_file(local_host, "c", "3"),)),
@@ -96,7 +96,7 @@ def test_a_second_run_takes_one_exec_and_changes_nothing(local_host: LocalHost) 
 
 
 def test_a_plan_says_the_same_and_writes_nothing(local_host: LocalHost) -> None:
-    """A plan shows the difference, and the folder is as it was."""
+    """A plan shows the difference and changes nothing in the folder."""
     run, seen = a_run(local_host, Stage("files", (), (a_file(local_host, "wrong", "new"),)))
     state.first_looks(run)
     engine_plan.plan(run)
@@ -106,7 +106,7 @@ def test_a_plan_says_the_same_and_writes_nothing(local_host: LocalHost) -> None:
 
 
 def test_a_step_that_stays_wrong_has_failed_whatever_its_exit_code(local_host: LocalHost) -> None:
-    """An action that ends with 0 and changes nothing isn't believed."""
+    """An action that exits with 0 and changes nothing has failed."""
     step = replace(a_file(local_host, "x", "1"), change=lambda place, have, want: [RunScript("do nothing", "true")])
     run, seen = a_run(local_host, Stage("files", (), (step,)))
     install(run)
@@ -131,7 +131,7 @@ def test_a_failing_command_is_shown_with_its_last_words_and_what_needs_it_is_ski
 
 
 def test_a_secret_reaches_its_file_and_nothing_else(local_host: LocalHost) -> None:
-    """No event has a secret in it, and its file has the mode that was asked for."""
+    """No event contains a secret, and the secret's file has the mode of the action."""
     path = local_host.folder / "key"
     step = Step(
         "key",
@@ -148,7 +148,7 @@ def test_a_secret_reaches_its_file_and_nothing_else(local_host: LocalHost) -> No
 
 
 def test_the_file_that_was_there_is_kept_once_a_run(local_host: LocalHost, tmp_path: Path) -> None:
-    """A before-image holds what was there before the run, not what a first change of the same run made."""
+    """A before-image has the state before the run, not the result of the run's first change."""
     path = local_host.folder / "x"
     path.write_text("old")
     twice = replace(
@@ -163,7 +163,7 @@ def test_the_file_that_was_there_is_kept_once_a_run(local_host: LocalHost, tmp_p
 
 
 def test_a_large_file_travels_behind_the_script(local_host: LocalHost) -> None:
-    """A file too large for the script arrives whole, next to a small one in the same exec."""
+    """A file too large for the script arrives complete, together with a small one in the same exec."""
     large, small = bytes(range(256)) * 4096, b"small"
     paths = [local_host.folder / "large", local_host.folder / "small"]
     step = Step(
@@ -178,7 +178,7 @@ def test_a_large_file_travels_behind_the_script(local_host: LocalHost) -> None:
 
 
 def test_findings_of_all_checks_are_told_at_once_and_a_site_may_accept_one(local_host: LocalHost) -> None:
-    """Every check is judged before anything else, and an accepted finding stands in nobody's way."""
+    """Every check is judged before the first change, and an accepted finding refuses nothing."""
 
     def check(name: str) -> Check:
         judged = (Finding(name, "so it is", "mend it"),)
@@ -193,7 +193,7 @@ def test_findings_of_all_checks_are_told_at_once_and_a_site_may_accept_one(local
 
 
 def test_what_an_earlier_stage_finds_out_is_unknown_in_a_plan_and_known_in_an_install(local_host: LocalHost) -> None:
-    """A step may want what only a stage before it can say."""
+    """What a step wants may depend on a fact of an earlier stage."""
     source = a_file(local_host, "source", "text")
     copy = a_file(local_host, "copy", "text")
 
@@ -217,7 +217,7 @@ def test_what_an_earlier_stage_finds_out_is_unknown_in_a_plan_and_known_in_an_in
 def test_a_difference_that_the_site_accepts_is_left_as_it_is(
     local_host: LocalHost, accept: frozenset[str], left: bool
 ) -> None:
-    """It is said in the note of its step, by a plan as well; without a word in the site file it is put right."""
+    """The step's note says so, in a plan too; a difference that the site file does not accept is corrected."""
     (local_host.folder / "x").write_text("mine")
     step = replace(a_file(local_host, "x", "1"), accepted_as=lambda place, have, want: "file-edited")
     run, seen = a_run(local_host, Stage("first", (), (step,)))
@@ -231,7 +231,7 @@ def test_a_difference_that_the_site_accepts_is_left_as_it_is(
 
 
 def test_a_refusal_names_what_to_do_and_touches_nothing(local_host: LocalHost) -> None:
-    """Refused is told apart from failed."""
+    """A refusal is reported as refused, not as failed."""
 
     def refuse(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         raise Refused(Finding("busy", "3 Workflows remain", "wait for them"))
@@ -242,7 +242,7 @@ def test_a_refusal_names_what_to_do_and_touches_nothing(local_host: LocalHost) -
 
 
 def test_a_serial_stage_stops_after_its_first_host(local_host: LocalHost) -> None:
-    """Where the first host fails, the others aren't begun; those are told in no order."""
+    """If the first host fails, the others aren't begun; they are reported in any order."""
     bad = replace(
         a_file(local_host, "x", "1"),
         role="controller",
@@ -258,7 +258,7 @@ def test_a_serial_stage_stops_after_its_first_host(local_host: LocalHost) -> Non
 
 
 def test_a_look_that_breaks_is_a_failure_of_its_own_step(local_host: LocalHost) -> None:
-    """One broken look doesn't hide the others of its host."""
+    """One failed look doesn't hide the others of its host."""
     broken = replace(a_file(local_host, "x", "1"), look=lambda place: ShellLook("echo why >&2; exit 4", bytes.decode))
     run, seen = a_run(local_host, Stage("a", (), (broken,)), Stage("b", (), (a_file(local_host, "y", "1"),)))
     install(run)
@@ -277,12 +277,12 @@ def becomes(seen: Sequence[Event]) -> dict[tuple[str, str], str]:
 
 
 def words(text: str) -> dict[str, str]:
-    """What host one says where it says `text`; host two says a number."""
+    """Host one prints `text`; host two prints a number."""
     return {"one": text, "two": "7"}
 
 
 def test_a_judge_that_does_not_understand_one_hosts_words_fails_there_alone(local_host: LocalHost) -> None:
-    """It is told as a defect, of that host and by the check's name; other checks and other hosts are judged all the same."""
+    """It is reported as a defect with host and check; other checks and other hosts are judged all the same."""
 
     def judge(place: StepContext, have: Value) -> Sequence[Finding]:
         return () if int(have) == 7 else (Finding("none", "no seven", "say seven"),)
@@ -303,7 +303,7 @@ def test_a_judge_that_does_not_understand_one_hosts_words_fails_there_alone(loca
 
 @pytest.mark.parametrize("part", ["look", "read", "want", "change", "takes", "why", "means"])
 def test_a_step_that_does_not_understand_one_hosts_words_fails_there_alone(local_host: LocalHost, part: str) -> None:
-    """Whichever of its functions it is: the plan and the install go on with the other host, and end."""
+    """Whichever function of the step raises: plan and install continue with the other host, and finish."""
 
     def breaks(place: StepContext) -> None:
         if place.host == "one":
@@ -361,20 +361,20 @@ def test_a_step_that_does_not_understand_one_hosts_words_fails_there_alone(local
 
 
 class Woken(threading.Event):
-    """Remembers of each wait whether something ended it; it waits long, so that only what nothing ends is over by itself."""
+    """An event that records of each wait whether it was set; the timeout is long, so that only a missing wake-up reaches it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.woken: list[bool] = []
 
     def wait(self, timeout: float | None = None) -> bool:
-        """As any event's, but for how long."""
+        """As Event.wait, with another timeout."""
         self.woken.append(super().wait(60))
         return self.woken[-1]
 
 
 def test_no_time_is_lost_between_stages_nor_behind_the_last(local_host: LocalHost) -> None:
-    """Whatever is through wakes the run at once: it never sleeps until a time is over where nothing takes any."""
+    """Each completed step wakes the run at once: it never sleeps until a timeout."""
     right = Step("right", "master", lambda place: Constant(1), lambda place: 1)
     run, seen = a_run(local_host, Stage("a", (), (right,)), Stage("b", ("a",), (right,)), Stage("c", ("b",), (right,)))
     run.progressed = woken = Woken()
@@ -384,7 +384,7 @@ def test_no_time_is_lost_between_stages_nor_behind_the_last(local_host: LocalHos
 
 
 def test_a_stage_without_hosts_is_not_shown(local_host: LocalHost) -> None:
-    """Displays and reports are told of the stages that have a host to work on, and of what those build on."""
+    """Displays and reports get the stages that have a host to work on, and what these build on."""
     step = a_file(local_host, "x", "1")
     stages = (
         Stage("a", (), (step,)),
@@ -395,7 +395,7 @@ def test_a_stage_without_hosts_is_not_shown(local_host: LocalHost) -> None:
 
 
 def test_a_stage_that_needs_a_step_alone_does_not_wait_for_the_rest_of_that_stage(local_host: LocalHost) -> None:
-    """The first stage's second step awaits what the second stage makes once the first step is through."""
+    """The first stage's second step waits for a file that the second stage makes after the first step."""
     awaited = replace(a_file(local_host, "made", "1"), change=None, settle_seconds=lambda site: 60.0)
     first = Stage("a", (), (a_file(local_host, "first", "1"), awaited))
     run, seen = a_run(local_host, first, Stage("b", ("a.first",), (a_file(local_host, "made", "1"),)))
@@ -407,7 +407,7 @@ def test_a_stage_that_needs_a_step_alone_does_not_wait_for_the_rest_of_that_stag
 
 
 def test_a_stage_that_needs_a_step_alone_is_stopped_by_that_step_alone(local_host: LocalHost) -> None:
-    """What fails behind that step is nothing to it; where the step itself fails, it names it."""
+    """A failure after that step does not block the stage; if the step itself fails, the note names it."""
     fails = replace(a_file(local_host, "x", "1"), change=lambda place, have, want: [RunScript("fail", "exit 1")])
     first = Stage("a", (), (a_file(local_host, "first", "1"), fails))
     run, seen = a_run(
@@ -422,7 +422,7 @@ def test_a_stage_that_needs_a_step_alone_is_stopped_by_that_step_alone(local_hos
 
 
 def test_a_stage_is_looked_at_again_after_something_it_needs_has_changed(local_host: LocalHost) -> None:
-    """What was right before may be wrong after: the second stage sees it."""
+    """An earlier stage may break what was as wanted before: the second stage notices."""
     path = local_host.folder / "shared"
     path.write_text("right")
     spoil = replace(
@@ -441,7 +441,7 @@ def test_a_stage_is_looked_at_again_after_something_it_needs_has_changed(local_h
 
 
 def test_a_limit_leaves_the_other_hosts_alone(local_host: LocalHost, tmp_path: Path) -> None:
-    """A host outside the limit is read, and not changed."""
+    """A host outside the limit is read and not changed."""
     step = replace(a_file(local_host, "x", "1"), role="controller")
     run, seen = a_run(local_host, Stage("a", (), (step,)), roles={"controller": ("one", "two")})
     site: Site = replace(run.site, limit=frozenset({"two"}))
@@ -451,7 +451,7 @@ def test_a_limit_leaves_the_other_hosts_alone(local_host: LocalHost, tmp_path: P
 
 
 def test_a_look_that_builds_on_another_is_made_in_a_second_exec(local_host: LocalHost) -> None:
-    """What a first look finds decides what a second one reads, before anything is changed; knowing it takes no exec."""
+    """A second look may depend on the fact of a first one, before the first change; a Constant needs no exec."""
     (local_host.folder / "name").write_text("other")
     (local_host.folder / "other").write_text("text")
     name = replace(a_file(local_host, "name", "other"), name="name")
@@ -472,7 +472,7 @@ def test_a_look_that_builds_on_another_is_made_in_a_second_exec(local_host: Loca
 
 
 def test_each_look_is_worked_out_once_and_one_at_the_cluster_after_the_shells(local_host: LocalHost) -> None:
-    """A look again asks a step for its look once; one that goes to the cluster may build on what the shell found just now."""
+    """When a host is read again, each step is asked for its look once; a look at the API may use facts of the shell's looks."""
     asked: list[str] = []
 
     def look(place: StepContext) -> ShellLook:
@@ -493,7 +493,7 @@ def test_each_look_is_worked_out_once_and_one_at_the_cluster_after_the_shells(lo
 
 
 def test_what_takes_something_away_says_what_to_run_before_asking(local_host: LocalHost) -> None:
-    """A question that a stage can answer in more detail waits for that stage alone, and the rest runs once after it."""
+    """Confirmation waits for the stage that knows the details, and for it alone; the rest runs once, afterwards."""
     taken = replace(a_file(local_host, "taken", "1"), removes=lambda place, have, want: "it", confirm_after="first")
     stages = (
         Stage("first", (), (a_file(local_host, "source", "1"),)),
@@ -511,7 +511,7 @@ def test_what_takes_something_away_says_what_to_run_before_asking(local_host: Lo
 
 
 def test_what_is_taken_away_is_told_even_where_the_way_there_is_not_known_yet(local_host: LocalHost) -> None:
-    """A step that can't say yet what it will do, but what goes, is asked about beforehand."""
+    """A step that does not know yet how it changes something, but what it removes, needs confirmation beforehand."""
 
     def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         raise NotYetKnown("first")
@@ -523,7 +523,7 @@ def test_what_is_taken_away_is_told_even_where_the_way_there_is_not_known_yet(lo
 
 
 def test_what_is_taken_away_is_told_even_where_what_comes_is_not_known_yet(local_host: LocalHost) -> None:
-    """What lies there is asked about before anything is done, though an earlier stage has to say what gets its place."""
+    """Its removal needs confirmation before the first change, though an earlier stage decides what replaces it."""
 
     def want(place: StepContext) -> Value:
         raise NotYetKnown("first")
@@ -552,7 +552,7 @@ def test_what_is_taken_away_is_told_even_where_what_comes_is_not_known_yet(local
 def test_nothing_goes_that_nobody_was_asked_about(
     local_host: LocalHost, agrees: dict[str, object], outcome: str
 ) -> None:
-    """What only shows within a run that it takes something away is refused there, unless that was agreed to."""
+    """A removal that becomes known only during the run is refused, unless it was confirmed."""
     (local_host.folder / "x").write_text("mine")
     ready = a_file(local_host, "ready", "1")
     x = replace(
@@ -579,7 +579,7 @@ def test_nothing_goes_that_nobody_was_asked_about(
 def test_a_new_file_takes_the_old_ones_place_only_if_it_does(
     local_host: LocalHost, check: str, outcome: str, text: str
 ) -> None:
-    """A file with a check is tried beside the old one, and leaves nothing behind where it doesn't do."""
+    """A file with a check is tested next to the old one, and removed if it does not work."""
     path = local_host.folder / "x"
     path.write_text("old")
     step = replace(
@@ -593,7 +593,7 @@ def test_a_new_file_takes_the_old_ones_place_only_if_it_does(
 
 
 def test_a_wait_that_is_stopped_is_no_failure(local_host: LocalHost) -> None:
-    """It says what was awaited, and blames no deadline: there is nothing to mend but to run it again."""
+    """The note says what was awaited and blames no deadline: the fix is to run the command again."""
     waiting = replace(
         a_file(local_host, "x", "1"),
         change=None,
@@ -617,7 +617,7 @@ def test_a_wait_that_is_stopped_is_no_failure(local_host: LocalHost) -> None:
 
 
 def test_a_command_that_is_stopped_is_told_as_that(local_host: LocalHost) -> None:
-    """What a stopped run ended has no hint of a cause that it does not have."""
+    """A script that a stopped run ended is reported without the step's hint."""
     step = replace(
         a_file(local_host, "x", "1"),
         change=lambda place, have, want: [RunScript("work", "exit 143")],
@@ -639,7 +639,7 @@ def test_a_command_that_is_stopped_is_told_as_that(local_host: LocalHost) -> Non
 
 @pytest.mark.parametrize(("there", "outcome"), [("1", "ok"), ("0", "would change")])
 def test_a_plan_says_that_a_proof_is_made_anew(local_host: LocalHost, there: str, outcome: str) -> None:
-    """A proof that holds now does not hold once something is changed: the plan shows what the run will do."""
+    """A proof does not hold after a change: the plan shows that it will be repeated."""
     (local_host.folder / "x").write_text(there)
     (local_host.folder / "proof").write_text("1")
     proof = replace(a_file(local_host, "proof", "1"), repeat_text="a job proves it")
@@ -655,7 +655,7 @@ def test_a_plan_says_that_a_proof_is_made_anew(local_host: LocalHost, there: str
 
 
 def taking(host: LocalHost) -> Step:
-    """A step that takes away what the file `list` names: as it calls them, and each by what it is."""
+    """A step that removes what the file `list` names; each entry is words=thing."""
 
     def takes(place: StepContext, have: Value, want: Value) -> Sequence[Removal]:
         return [Removal(f"{len(have)} things, {time.monotonic()} s old", frozenset(have))] if have else ()
@@ -677,7 +677,7 @@ def taking(host: LocalHost) -> Step:
 def test_who_agrees_agrees_to_what_was_told_and_not_to_what_has_its_place(
     local_host: LocalHost, then: str, outcome: str, left: str
 ) -> None:
-    """Right before the change it is told again: less may go than was agreed to, and nothing else. What is new is named."""
+    """Removals are compared again right before the change: fewer may go than were confirmed, but none that is new."""
     (local_host.folder / "list").write_text("a b")
     change = RunScript("somebody else at work", f"echo {then} >list")
     first = replace(
@@ -695,7 +695,7 @@ def test_who_agrees_agrees_to_what_was_told_and_not_to_what_has_its_place(
 
 
 def a_guard(host: LocalHost, role: str = "submitter") -> Check:
-    """A check that refuses while the file `job` is there."""
+    """A check that refuses while the file `job` exists."""
 
     def judge(place: StepContext, have: Value) -> Sequence[Finding]:
         return (Finding("job-in-slurm", f"on {place.host}: {have}", "wait"),) if have else ()
@@ -705,7 +705,7 @@ def a_guard(host: LocalHost, role: str = "submitter") -> Check:
 
 
 def test_a_check_of_a_host_that_is_left_out_stands_in_the_way_all_the_same(local_host: LocalHost) -> None:
-    """A limit says what may be changed. What is so elsewhere is told by name; and a host that is all right says nothing."""
+    """A finding on a host outside the limit is reported with the host; a host without findings is not."""
     roles = {"master": ("one",), "submitter": ("two",), "controller": ("two", "three")}
     quiet = replace(a_guard(local_host, "controller"), judge=lambda place, have: ())
     first = Stage("preflight", (), (a_guard(local_host), replace(quiet, name="quiet")))
@@ -719,7 +719,7 @@ def test_a_check_of_a_host_that_is_left_out_stands_in_the_way_all_the_same(local
 
 
 def test_what_was_checked_first_is_looked_at_again_right_before_the_deed(local_host: LocalHost) -> None:
-    """On another host than the deed's, that the run may not even change; nothing that the stage needs has changed anything."""
+    """A check of a stage is repeated on another host, outside the limit, though nothing that the stage needs has changed."""
     check, deed = a_guard(local_host), a_file(local_host, "deed", "1")
     stages = (Stage("preflight", (), (check,)), Stage("removal", ("preflight",), (check, deed)))
     for job in ("", "job 7"):
@@ -738,7 +738,7 @@ def test_what_was_checked_first_is_looked_at_again_right_before_the_deed(local_h
 
 
 def test_a_check_that_can_never_say_does_not_pass(local_host: LocalHost) -> None:
-    """What is not known when it comes to the deed, though all that could tell is through, stops it."""
+    """A fact that is still unknown right before the change, though all stages that could provide it are complete, stops it."""
 
     def judge(place: StepContext, have: Value) -> Sequence[Finding]:
         raise NotYetKnown("removal")
@@ -752,7 +752,7 @@ def test_a_check_that_can_never_say_does_not_pass(local_host: LocalHost) -> None
 
 
 def test_what_a_run_found_first_is_known_however_often_it_looks(local_host: LocalHost) -> None:
-    """What was typed before anybody had seen more speaks of that; a look at all again, under the lock, replaces the rest."""
+    """The first facts stay for what was typed before; reading again under the lock replaces the other facts."""
     check = a_guard(local_host, "master")
     run, _ = a_run(local_host, Stage("preflight", (), (check,)))
     for text in ("first", "second", "third"):
@@ -766,7 +766,7 @@ def test_what_a_run_found_first_is_known_however_often_it_looks(local_host: Loca
 
 
 def a_door(host: LocalHost, name: str, wanted: str) -> Step:
-    """A step that wants the door, a file that says "open" or "closed", as it is `wanted`."""
+    """A step that wants the door, a file with "open" or "closed" in it, to be `wanted`."""
     change = RunScript(f"{name} it", f"echo {wanted} >{shlex.quote(str(host.folder / 'door'))}")
     return replace(
         a_file(host, "door", f"{wanted}\n"), name=name, change=lambda place, have, want: [change], repeat_text="again"
@@ -774,7 +774,7 @@ def a_door(host: LocalHost, name: str, wanted: str) -> Step:
 
 
 def behind_a_door(host: LocalHost, *deeds: Step | Check, around: tuple[str, ...] = ("deed",)) -> tuple[Stage, ...]:
-    """A stage behind a closed door, which is opened at the end."""
+    """A stage that runs while the door is closed; the door is opened at the end."""
     return (
         Stage("close", (), (a_door(host, "close", "closed"),), around=around),
         Stage("deed", ("close",), deeds),
@@ -783,7 +783,7 @@ def behind_a_door(host: LocalHost, *deeds: Step | Check, around: tuple[str, ...]
 
 
 def of_the_door(host: LocalHost, *deeds: Step | Check, stopping: bool = False) -> tuple[Run, dict[str, str]]:
-    """A run behind the door, to its end."""
+    """Such a run, from its first look to its end."""
     (host.folder / "door").write_text("open\n")
     run, seen = a_run(host, *behind_a_door(host, *deeds))
     run.changing = True
@@ -800,7 +800,7 @@ def failing(host: LocalHost, script: str) -> Step:
 
 
 def test_what_a_stage_closed_is_opened_again_whatever_became_of_the_others(local_host: LocalHost) -> None:
-    """After a refusal, a failure, a defect of ours and Ctrl-C; what lies between saw it closed."""
+    """After a refusal, a failure, a defect and Ctrl-C; the steps between saw the door closed."""
 
     def refuse(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
         raise Refused(Finding("job-in-slurm", "a job", "wait"))
@@ -837,7 +837,7 @@ def test_what_a_stage_closed_is_opened_again_whatever_became_of_the_others(local
 
 
 def test_what_was_closed_by_a_step_that_failed_is_opened_too(local_host: LocalHost) -> None:
-    """A step that failed may have done its work all the same: what comes last looks for itself."""
+    """A step that failed may have done its work all the same: the last stage reads the state itself."""
     closing, deed, opening = behind_a_door(local_host, a_file(local_host, "deed", "1"))
     half = RunScript("close it", "echo closed >door; exit 1")
     step = replace(a_door(local_host, "close", "closed"), change=lambda place, have, want: [half])
@@ -851,7 +851,7 @@ def test_what_was_closed_by_a_step_that_failed_is_opened_too(local_host: LocalHo
 
 
 def test_a_stage_that_makes_way_for_others_does_nothing_where_they_have_nothing_to_do(local_host: LocalHost) -> None:
-    """And a stopped run closes nothing; a plan says of both ends what it would do."""
+    """A stopped run closes nothing; a plan shows both closing and opening."""
     (local_host.folder / "deed").write_text("1")
     deed = a_file(local_host, "deed", "1")
     _, seen = of_the_door(local_host, deed)
@@ -868,7 +868,7 @@ def test_a_stage_that_makes_way_for_others_does_nothing_where_they_have_nothing_
 
 
 def test_what_comes_last_waits_for_what_is_at_work_and_no_signal_ends_it(local_host: LocalHost) -> None:
-    """A stopped run has left something at work: it is awaited before the door is opened, and where it stays, the door does."""
+    """A stopped run waits for its remaining script before it opens the door; if the script does not end, the door stays closed."""
     at_work = replace(
         a_file(local_host, "rest", "none"),
         name="rest",
@@ -929,7 +929,7 @@ def test_what_comes_last_waits_for_what_is_at_work_and_no_signal_ends_it(local_h
 
 @pytest.mark.parametrize("job", ["", "job 7"])
 def test_a_check_may_need_what_a_later_step_of_its_stage_finds(local_host: LocalHost, job: str) -> None:
-    """Also where nobody could look at that before the stage began: it is looked at first then, and the check says."""
+    """Also where it could not be read before the stage began: it is read first then, and the check refuses."""
     clone, deed, guard = (
         a_file(local_host, "clone", "1"),
         a_file(local_host, "deed", "1"),

@@ -1,4 +1,4 @@
-"""The fence at the head of scripts: a run that lost the site's lock changes nothing, wherever it stood still meanwhile."""
+"""The fence at the head of scripts: a run that lost the site's lock changes nothing, wherever it was suspended."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def state() -> Path:
 
 
 def taken_by(run: str) -> None:
-    """Let that run hold the lock of a master, which this host is from then on."""
+    """Give the lock to that run; this host is a master from then on."""
     (state() / "lock").mkdir(parents=True, exist_ok=True)
     (state() / "gate").touch()
     (state() / "lock/holder").write_text(f"ann@admin2\n1\n{run}\n0\nx 0\n")
 
 
 def test_only_the_holder_of_the_lock_changes_the_master(shell: tuple[str, ...], tmp_path: Path) -> None:
-    """On the master each script of a run that has not got the lock does nothing, and says who has it."""
+    """On the master a script of a run without the lock does nothing, and says who holds it."""
     there = tmp_path / "there"
     script, data = compile_actions([Put(str(there), b"new")], OLD, "mark", "a.step")
     for changing in (script, fenced(OLD, f"touch {there}")):
@@ -69,7 +69,7 @@ def test_only_the_holder_of_the_lock_changes_the_master(shell: tuple[str, ...], 
 
 
 def test_a_host_lets_no_run_in_behind_a_later_one(shell: tuple[str, ...], tmp_path: Path) -> None:
-    """Where a later run was at work once, one that is named before it changes nothing any more; the later ones do."""
+    """Where a later run has worked, a run with an earlier id changes nothing any more; still later runs do."""
     there = tmp_path / "there"
     assert sh(shell, fenced(OLD, "true"))[0] == 0
     assert sh(shell, fenced(NEW, "true"))[0] == 0
@@ -79,7 +79,7 @@ def test_a_host_lets_no_run_in_behind_a_later_one(shell: tuple[str, ...], tmp_pa
 
 
 def test_a_host_that_remembers_a_run_that_its_master_has_forgotten_says_the_way_out(shell: tuple[str, ...]) -> None:
-    """The master's state was lost, and its clock is behind: the refusal names the file that is to go, and then it is none."""
+    """The master's state was lost and its clock is behind: the refusal names the file to remove, and then the run may work."""
     sh(shell, fenced(NEW))
     code, said = sh(shell, fenced(OLD, "true"))
     found = re.search(r"remove (\S+/busy) there\)", said)
@@ -89,7 +89,7 @@ def test_a_host_that_remembers_a_run_that_its_master_has_forgotten_says_the_way_
 
 
 def test_what_is_known_of_the_last_run_needs_no_room(shell: tuple[str, ...]) -> None:
-    """The name of the last run is written over the one before, of the same length: at no moment there is none."""
+    """The last run's id overwrites the former one of the same length: the file is never empty."""
     sh(shell, fenced(OLD))
     before = (state() / "busy").stat()
     sh(shell, fenced(NEW))
@@ -99,7 +99,7 @@ def test_what_is_known_of_the_last_run_needs_no_room(shell: tuple[str, ...]) -> 
 
 
 def test_a_script_of_the_run_before_ends_first(shell: tuple[str, ...], tmp_path: Path) -> None:
-    """What an earlier run had begun on a host is through before the fence lets a later one in."""
+    """The fence lets a later run in only when scripts of the earlier one have ended."""
     go, through = tmp_path / "go", tmp_path / "through"
     subprocess.run(["mkfifo", go], check=True)
     script = fenced(OLD, f"echo begun; read x <{go}; touch {through}")
@@ -117,7 +117,7 @@ def test_a_script_of_the_run_before_ends_first(shell: tuple[str, ...], tmp_path:
 
 @dataclass
 class Master(LocalHost):
-    """A master on which something happens right before a script that says so: when its run has asked for its lock already."""
+    """A master on which something happens right before a marked script: after its run has checked its lock."""
 
     when: Callable[[str], bool] = lambda script: False
     then: Callable[[], None] = lambda: None
@@ -172,8 +172,8 @@ def step(name: str, *planned: RunElsewhere | CallApi | RunScript | Put) -> Step:
 
 @pytest.mark.parametrize("kind", ["script", "ask", "record", "first"])
 def test_a_run_that_stood_still_before_its_command(site: Site, tmp_path: Path, kind: str) -> None:
-    """Between a run's question for its lock and its command its machine sleeps, and another run takes the lock: nothing of
-    that command is done, whatever kind it is, nor anything else of the run; and it says who has the lock."""
+    """A run's machine sleeps between the check of its lock and its command, and another run takes the lock: nothing of that
+    command is done, whatever its kind, and the run changes nothing more; it says who holds the lock."""
     there = tmp_path / "there"
     marks = {"script": "touch", "ask": "touch", "record": ".objects", "first": ".opened"}
     site.host.when = lambda script: marks[kind] in script and "holder" in script
@@ -193,8 +193,8 @@ def test_a_run_that_stood_still_before_its_command(site: Site, tmp_path: Path, k
 
 
 def test_who_takes_a_lock_that_was_not_given_up_shuts_its_run_out_everywhere(site: Site, tmp_path: Path) -> None:
-    """A run that stands still holds no lock for ever. The next one tells all hosts, before it looks at anything: from then on
-    the first one changes nothing, also on a host on which the next one has nothing to do."""
+    """A suspended run does not keep its lock. The next run tells all hosts before it reads anything: from then on the first one
+    changes nothing, also on hosts on which the next run has nothing to do."""
     with hold(site.host, identifier(time.time())) as first:
         first.over.set()  # nobody renews it
         holder = state() / "lock/holder"
@@ -212,7 +212,7 @@ def test_who_takes_a_lock_that_was_not_given_up_shuts_its_run_out_everywhere(sit
 
 
 def test_after_a_run_that_gave_the_lock_up_nothing_more_is_asked(site: Site) -> None:
-    """The usual run has no further exec for all this."""
+    """An ordinary run needs no additional exec for all this."""
     runs = [site.run(step(name, RunScript("change", f"touch {name}"))).id for name in ("one", "two")]
     assert site.named == runs, "the calls of the API are not told whose they are"
     assert runs[0] < runs[1] and not {fenced(run) for run in runs} & {*site.host.scripts}
@@ -221,7 +221,7 @@ def test_after_a_run_that_gave_the_lock_up_nothing_more_is_asked(site: Site) -> 
 def test_a_host_on_which_the_former_run_is_still_at_work(
     site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Who takes over changes nothing while a command of the run before is at work somewhere, and says so."""
+    """A run that takes over changes nothing while a script of the former run is running, and says so."""
     monkeypatch.setattr(
         "dws_on_csm.engine.host_script.FENCE",
         fenced("x").partition("\n")[2].replace("-w 60", "-w 0.1").removesuffix("set +eu\numask 022\n"),

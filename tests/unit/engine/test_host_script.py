@@ -1,4 +1,4 @@
-"""What root writes and reads in folders of others: the real sh, a real second user, real links, fifos and renames."""
+"""What root writes and reads in other users' folders: the real sh, a real second user, real links, fifos and renames."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SHELLS = {"dash": ("dash", "-c"), "bash": ("bash", "--posix", "-c")}
 
 @dataclass(frozen=True)
 class Host(Hostile):
-    """A hostile host with a file in SlurmUser's folder and one in root's; `shell` is what /bin/sh is."""
+    """A hostile host with a file in SlurmUser's folder and one in root's; `shell` is its /bin/sh."""
 
     shell: Sequence[str]
 
@@ -49,14 +49,14 @@ class Host(Hostile):
         return (self.before / ".record").read_text().splitlines()
 
     def sh(self, script: str, data: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
-        """The script behind the library of actions."""
+        """The script, after the library of actions."""
         return self.through(f"STATE={self.state}; RUN=r\n{LIBRARY}\n{script}", data, environment)
 
     def do(self, *actions: Action, **environment: str) -> subprocess.CompletedProcess[bytes]:
         return self.through(*compile_actions(actions, "r", "==mark", "stage.step"), environment)
 
     def through(self, script: str, data: bytes, environment: Mapping[str, str]) -> subprocess.CompletedProcess[bytes]:
-        """What a session does: the script with its standard input."""
+        """Run the script with its standard input, as a session does."""
         own = {**os.environ, **environment}
         return subprocess.run([*self.shell, script], input=data, capture_output=True, timeout=60, check=False, env=own)
 
@@ -66,7 +66,7 @@ class Host(Hostile):
 
 @pytest.fixture(params=SHELLS)
 def host(request: pytest.FixtureRequest, hostile_host: Hostile, monkeypatch: pytest.MonkeyPatch) -> Host:
-    """A host of this kind with each shell."""
+    """A hostile host with each shell."""
     assert shutil.which(request.param), f"{request.param} is needed: apt-get install {request.param}"
     host = Host(hostile_host.top, SHELLS[request.param])
     for module in ("model.actions", "engine.host_script"):
@@ -83,7 +83,7 @@ def host(request: pytest.FixtureRequest, hostile_host: Hostile, monkeypatch: pyt
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
 @pytest.mark.parametrize("folder", ["etc", "own"])
 def test_a_file_has_the_content_mode_and_owner_that_were_asked_for(host: Host, mode: int, folder: str) -> None:
-    """Whoever's the folder is, and whoever's the file was; nothing else is left there."""
+    """Whoever owns the folder and owned the file; nothing else is left there."""
     path = host.top / folder / "file"
     done = host.do(Put(str(path), b"new\n", mode, OWNER))
     assert (done.returncode, done.stderr) == (0, b"")
@@ -95,7 +95,7 @@ def test_a_file_has_the_content_mode_and_owner_that_were_asked_for(host: Host, m
 
 
 def test_a_folder_that_is_lacking_is_made(host: Host) -> None:
-    """Everybody may enter it, and it is root's."""
+    """It is root's, and everybody may enter it."""
     path = host.own / "a/b/file"
     assert host.do(Put(str(path), b"new\n")).returncode == 0
     assert path.read_text() == "new\n"
@@ -114,7 +114,7 @@ def test_a_folder_with_the_set_group_bit_is_no_obstacle(host: Host) -> None:
 
 
 def test_files_are_recorded_by_their_real_paths(host: Host) -> None:
-    """Links of root's are followed, those of folders too: images and records lie under the path that has none."""
+    """Root's links are followed, those of folders too: before-images and records use the path without links."""
     (host.own / "link").symlink_to("../etc")
     path = host.own / "link/file"
     assert host.do(Put(str(path), b"new\n"), Remove(str(path))).returncode == 0
@@ -125,7 +125,7 @@ def test_files_are_recorded_by_their_real_paths(host: Host) -> None:
 
 
 def test_a_secret_is_recorded_as_one(host: Host) -> None:
-    """Before its before-image is made, so that there is never an image of a key that nothing tells to be one."""
+    """The record comes before the before-image: there is never an image of a key that is not marked as secret."""
     (host.own / "link").symlink_to(host.etc / "file")
     assert host.do(Put(str(host.own / "link"), Secret(b"key"), 0o600, OWNER)).returncode == 0
     assert f"secret {host.etc}/file" in host.record
@@ -138,7 +138,7 @@ def test_a_secret_is_recorded_as_one(host: Host) -> None:
 
 
 def test_a_before_image_is_the_file_with_mode_owner_and_date_and_no_set_id_bits(host: Host) -> None:
-    """Put back, a program of somebody else's would be root's."""
+    """If it were restored, another user's program would be root's."""
     path = host.etc / "file"
     path.chmod(0o6755)
     os.utime(path, (1, 1))
@@ -153,7 +153,7 @@ def test_a_before_image_is_the_file_with_mode_owner_and_date_and_no_set_id_bits(
 @pytest.mark.parametrize("action", ["put", "secret", "remove", "keep", "put back"])
 @pytest.mark.parametrize("trap", ["link", "link to a folder", "fifo", "second name", "folder"])
 def test_what_slurm_user_put_in_a_files_place_is_not_followed(host: Host, action: str, trap: str) -> None:
-    """Neither written to nor read, given away nor waited for: it is refused, and told."""
+    """It is neither written, read, given away nor waited for: it is refused with a message."""
     path = host.etc / "file"
     host.traps(path, trap)
     image = host.top / "image"
@@ -173,7 +173,7 @@ def test_what_slurm_user_put_in_a_files_place_is_not_followed(host: Host, action
 
 
 def test_a_link_in_a_folder_that_the_group_root_can_write_is_followed(host: Host) -> None:
-    """The group root is root: such a folder is root's alone; with another group it is not."""
+    """A folder writable by the group root is root's alone; by another group it is not."""
     (host.own / "link").symlink_to("file")
     host.own.chmod(0o775)
     assert host.do(Put(f"{host.own}/link", b"new\n")).returncode == 0
@@ -185,7 +185,7 @@ def test_a_link_in_a_folder_that_the_group_root_can_write_is_followed(host: Host
 
 
 def test_a_link_of_root_in_a_folder_that_others_can_write_is_not_followed_either(host: Host) -> None:
-    """Its owner says nothing: SlurmUser may move it there from elsewhere in its folder."""
+    """Its owner proves nothing: SlurmUser may have moved it there."""
     (host.etc / "file").unlink()
     (host.etc / "file").symlink_to(host.secret)
     done = host.do(Put(str(host.etc / "file"), b"new\n"))
@@ -194,7 +194,7 @@ def test_a_link_of_root_in_a_folder_that_others_can_write_is_not_followed_either
 
 
 def test_what_is_cleared_is_roots_alone(host: Host) -> None:
-    """A killed put's folder goes with the next put; a link of that name goes, and not what it points to."""
+    """The next put removes the folder of a killed one; it removes a link of that name, and not its target."""
     name = f".file.dws-on-csm.{os.uname().nodename}"
     (host.etc / f"{name}.killed").mkdir(mode=0o700)
     (host.etc / f"{name}.killed/new").write_text("half")
@@ -207,7 +207,7 @@ def test_what_is_cleared_is_roots_alone(host: Host) -> None:
 
 
 def test_a_folder_of_roots_that_is_given_that_name_stays(host: Host) -> None:
-    """SlurmUser can rename what lies in its folder, and has root remove nothing by that."""
+    """SlurmUser can rename files in its folder, but cannot make root remove another file."""
     name = f".file.dws-on-csm.{os.uname().nodename}"
     for mode, content in ((0o700, ("munge.key",)), (0o700, ("munge.key", "new")), (0o755, ("new",)), (0o755, ())):
         keys = host.etc / f"{name}.{mode:o}{len(content)}"
@@ -221,7 +221,7 @@ def test_a_folder_of_roots_that_is_given_that_name_stays(host: Host) -> None:
 
 
 def test_a_before_image_that_is_not_what_it_was_stays_where_it_is(host: Host) -> None:
-    """Its checksum was told when the rollback was planned."""
+    """Its checksum was recorded when the rollback was planned."""
     image = host.top / "image"
     image.write_text("changed\n")
     script = f"path={host.own}/file\nsource={image}\nsum=abc\n{render.read('host/put_back.sh')}"
@@ -234,7 +234,7 @@ def test_a_before_image_that_is_not_what_it_was_stays_where_it_is(host: Host) ->
 
 
 def race(etc: Path, canary: Path, others: Path) -> None:
-    """SlurmUser, who swaps whatever root makes in its folder for a link, as soon as it is there. Never returns."""
+    """SlurmUser swaps each file that root makes in its folder for a link, at once. Never returns."""
     os.setgroups([])
     os.setresgid(THEM.pw_gid, THEM.pw_gid, THEM.pw_gid)
     os.setresuid(THEM.pw_uid, THEM.pw_uid, THEM.pw_uid)
@@ -255,7 +255,7 @@ def swap(path: Path, canary: Path, others: Path) -> None:
 
 
 def test_nothing_of_roots_is_given_away_in_a_race(host: Host) -> None:
-    """Folders and files that root makes are swapped for links while it works: a put fails or succeeds, and no more."""
+    """Folders and files are swapped for links while root works: a put fails or succeeds, and does nothing else."""
     (host.own / "new").write_text("root's")
     (host.own / "new").chmod(0o600)
     racer = multiprocessing.get_context("fork").Process(
@@ -279,7 +279,7 @@ TRACED = "openat,mkdir,fsync,rename,renameat,renameat2,unlinkat,unlink"
 
 
 def traced(host: Host, tmp_path: Path, *actions: Action) -> list[str]:
-    """The system calls with which the actions reach the disk, in order, names of what is random left out."""
+    """The system calls by which the actions reach the disk, in order, without random names."""
     script, data = compile_actions(actions, "r", "==mark", "stage.step")
     trace = str(tmp_path / "trace")
     command = ["strace", "-f", "-y", "-qq", "-e", f"trace={TRACED}", "-o", trace, *host.shell, script]
@@ -289,7 +289,7 @@ def traced(host: Host, tmp_path: Path, *actions: Action) -> list[str]:
 
 
 def assert_in_order(calls: Sequence[str], order: Sequence[str]) -> None:
-    """That for each pattern there is a call that fits, and the first ones come in this order."""
+    """Assert that a call matches each pattern, and that the first matches come in this order."""
 
     def at(pattern: str) -> int:
         found = [number for number, call in enumerate(calls) if re.search(pattern, call)]
@@ -301,7 +301,7 @@ def assert_in_order(calls: Sequence[str], order: Sequence[str]) -> None:
 
 
 def test_what_is_written_is_on_the_disk_in_order(host: Host, tmp_path: Path) -> None:
-    """The before-image, the record, the content, the name: each is synced before the next is begun; and so is the folder."""
+    """Before-image, record, content, name: each is synced before the next begins, and so is the folder."""
     etc, before = re.escape(str(host.etc)), re.escape(str(host.before))
     calls = traced(host, tmp_path, Put(f"{host.etc}/file", b"new\n", 0o644, OWNER))
     staged = rf"{etc}/\.file\.dws-on-csm\.[^/]+\.X"
@@ -323,7 +323,7 @@ def test_what_is_written_is_on_the_disk_in_order(host: Host, tmp_path: Path) -> 
 
 
 def test_what_is_removed_is_recorded_on_the_disk_before(host: Host, tmp_path: Path) -> None:
-    """Its image, the record, and then it goes; and its folder knows it."""
+    """Before-image, record, removal, in this order; then the folder is synced."""
     etc, before = re.escape(str(host.etc)), re.escape(str(host.before))
     calls = traced(host, tmp_path, Remove(f"{host.etc}/file"))
     order = [
@@ -340,7 +340,7 @@ def test_what_is_removed_is_recorded_on_the_disk_before(host: Host, tmp_path: Pa
 
 @pytest.mark.parametrize("brings", [False, True])
 def test_a_script_that_is_ended_waits_until_what_it_began_has_cleared_away(host: Host, brings: bool) -> None:
-    """The action at work clears away, what was brought for it goes, no other action begins, and only then has it ended."""
+    """The running action cleans up, uploaded files are removed, no other action begins; only then the script ends."""
     begun, cleared, after = (host.own / name for name in ("begun", "cleared", "after"))
     clearing = f"trap 'sleep 1; : >{cleared}' EXIT; trap 'exit 143' TERM\n"
     work = RunScript("work", f"{clearing}: >{begun}\nwhile :; do sleep 0.1; done")

@@ -1,4 +1,4 @@
-"""The lock's own scripts, each killed behind every line, between the lines of another, and in every state against a model."""
+"""The lock's scripts: killed after every line, interleaved with each other, and compared with a model in every state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dws_on_csm.engine import site_lock
 from dws_on_csm.runner.journal import identifier
 
 HANG = 60.0
-"""Seconds after which something hangs that takes a moment on a quiet machine."""
+"""Seconds after which a fast operation counts as hanging."""
 NOW = 1_800_000_000
 UP = 1_000_000
 BOOT = "c0ffee00-0000-4000-8000-000000000001"
@@ -28,7 +28,7 @@ SHELLS = (("dash",), ("bash", "--posix"))
 
 @dataclass
 class Master:
-    """A master whose clocks stand until they are moved: `up`, seconds since its boot, and `now`, which anybody may set."""
+    """A master whose clocks the test sets: `up`, seconds since its boot, and `now`, the settable clock."""
 
     folder: Path
     shell: tuple[str, ...] = SHELLS[0]
@@ -81,12 +81,12 @@ class Master:
         return out.startswith("taken")
 
     def is_held(self, who: str, left: int) -> None:
-        """Let somebody hold the lock for so many seconds more."""
+        """Give the lock to a run for so many seconds."""
         self.holder.parent.mkdir(parents=True, exist_ok=True)
         self.holder.write_text(f"{who}\n1\n{self.names[who]}\n{self.now + left}\n{self.boot} {self.up + left}\n")
 
     def is_torn(self) -> None:
-        """Let nothing be in the holder's file, as after a power cut."""
+        """Empty the holder's file, as after a power failure."""
         self.is_held("c", 0)
         self.holder.write_text("")
 
@@ -96,7 +96,7 @@ class Master:
         self.up += seconds
 
     def starts_again(self, up: int) -> None:
-        """Let the master have been started again so many seconds ago."""
+        """Reboot the master, so many seconds ago."""
         self.boot, self.up = f"{self.boot[:-12]}{int(self.boot[-12:], 16) + 1:012x}", up
 
     def clear(self) -> None:
@@ -106,7 +106,7 @@ class Master:
 
 
 def _put(path: Path, text: str, mode: int = 0o644) -> None:
-    """Others may be reading it: nothing happens where it says that."""
+    """Another process may be reading it: then this does nothing."""
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
         path.chmod(mode)
@@ -120,7 +120,7 @@ def master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Master:
 
 
 def with_line(script: str, line: str, shell: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The script with `line` behind each of its lines in turn that does something, and the line behind which it is."""
+    """The script with `line` inserted after each command in turn; and the command."""
     lines = [one for one in script.splitlines() if one.strip() and not one.startswith("#")]
     for number in range(lines.index("set -eu") + 1, len(lines)):
         changed = "\n".join([*lines[:number], line, *lines[number:]])
@@ -141,7 +141,7 @@ BEGINNINGS: dict[str, tuple[str, Callable[[Master], object]]] = {
 
 
 OTHERS = {"take, held": "c", "take, torn": ""}
-"""Whose the lock stays where a killed one did not get it."""
+"""Who holds the lock if the killed script did not get it."""
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ OTHERS = {"take, held": "c", "take, torn": ""}
     ids=lambda one: one if isinstance(one, str) else one[0],
 )
 def test_killed_behind_any_line(master: Master, beginning: str, shell: tuple[str, ...]) -> None:
-    """A script that is killed anywhere leaves the lock held by one or by nobody, and when its time is over it can be taken."""
+    """A script killed anywhere leaves at most one holder, and the lock can be taken when it has expired."""
     verb, prepare = BEGINNINGS[beginning]
     master.shell = shell
     tried = 0
@@ -174,7 +174,7 @@ def test_killed_behind_any_line(master: Master, beginning: str, shell: tuple[str
 
 
 def waiting(master: Master) -> bool:
-    """Whether a script waits until another one has left the gate."""
+    """Whether a script waits until another one has released the gate."""
     number = f":{(master.state / 'gate').stat().st_ino} " if (master.state / "gate").exists() else "none"
     locks = Path("/proc/locks").read_text().splitlines()
     return any("-> FLOCK" in one and number in one for one in locks)
@@ -185,7 +185,7 @@ def waiting(master: Master) -> bool:
     [("take", "take"), ("take", "renew"), ("take", "leave"), ("renew", "take"), ("leave", "take")],
 )
 def test_between_any_two_lines(master: Master, first: str, second: str) -> None:
-    """At a lock that has expired one script comes between any two lines of another: there is one holder at most, who knows it."""
+    """One script runs between any two lines of another at an expired lock: there is at most one holder, and it knows."""
     at, go = master.folder / "at", master.folder / "go"
     stop = f": >{at}; until [ -e {go} ]; do sleep 0.01; done"
     for script, line in with_line(master.script(first, "a"), stop, master.shell):
@@ -215,7 +215,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_it_says_until_when_others_were_at_work(master: Master) -> None:
-    """Who takes the lock hears how long ago somebody else may have held it: until it was given up, ended, or its holder died."""
+    """Taking the lock reports how long ago another run may have held it: until it was released, expired, or its holder died."""
 
     def since(over: str = "") -> int:
         return int(master.run(master.script("take", "a", over))[1].split()[1])
@@ -247,7 +247,7 @@ def test_it_says_until_when_others_were_at_work(master: Master) -> None:
 
 
 def test_it_is_on_the_disk_before_it_counts(master: Master) -> None:
-    """The lock is synced before it is put in place, and its folder after that: a power cut leaves it whole or not there."""
+    """The lock is synced before its rename, and its folder after it: a power failure leaves it complete or absent."""
     order = master.folder / "order"
     for verb in ("take", "renew", "leave"):
         names = {"sync": "command sync", "mv": "command mv"}
@@ -262,7 +262,7 @@ def test_it_is_on_the_disk_before_it_counts(master: Master) -> None:
 
 
 def test_three_at_once(master: Master) -> None:
-    """Of three that find the lock expired at the same time one takes it, each time."""
+    """Of three scripts that find the lock expired at the same time, one takes it, each time."""
     for _ in range(8):
         master.is_held("c", 0)
         begun = [master.begin(master.script("take", who)) for who in "abc"]
@@ -276,7 +276,7 @@ def test_three_at_once(master: Master) -> None:
 
 @dataclass(frozen=True)
 class State:
-    """Who holds the lock ("" nobody) and for how many seconds more."""
+    """The lock's holder ("": none), and seconds until it expires."""
 
     holder: str
     left: int
@@ -289,12 +289,12 @@ DEEDS = (*itertools.product(("take", "renew", "leave"), "ab", ("",)), ("take", "
 
 
 def rebooted(state: State, up: int) -> State:
-    """What becomes of the lock when the master starts: who had it has it, and for $HOLD seconds of the new boot at most."""
+    """The lock after a boot of the master: the same holder, for at most $HOLD seconds of the new boot."""
     return State(state.holder, HOLD - up) if state.holder else state
 
 
 def model(before: State, verb: str, who: str, over: str) -> tuple[State, bool]:
-    """What becomes of the lock, and whether the one who does it got what he wanted."""
+    """The lock after this script, and whether the script succeeded."""
     if verb == "renew":
         return (State(who, HOLD), True) if before.holder == who else (before, False)
     if verb == "leave":
@@ -315,7 +315,7 @@ def seen(master: Master) -> State:
 
 @pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: " ".join(filter(None, deed)))
 def test_as_the_model_says(master: Master, deed: tuple[str, str, str]) -> None:
-    """Each script does to the lock, in each of its states, what the model does; wherever the clock jumped that can be set."""
+    """In each state of the lock each script does what the model does, wherever the settable clock jumped."""
     verb, who, over = deed
     for before, jump in zip(STATES, itertools.cycle(JUMPS), strict=False):
         master.clear()
@@ -327,7 +327,7 @@ def test_as_the_model_says(master: Master, deed: tuple[str, str, str]) -> None:
 
 @pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: " ".join(filter(None, deed)))
 def test_as_the_model_says_after_a_boot(master: Master, deed: tuple[str, str, str]) -> None:
-    """The lock of a former boot holds for as long as if it had been renewed right before this one, and can be renewed."""
+    """A lock of the former boot lasts as if it had been renewed right before this boot, and can be renewed."""
     verb, who, over = deed
     states = (State("", 0), State("a", 1), State("a", 10 * HOLD), State("b", 60))
     for (before, up), jump in zip(itertools.product(states, (0, 60, HOLD, UP)), itertools.cycle(JUMPS), strict=False):
@@ -345,7 +345,7 @@ def _done(master: Master, verb: str, who: str, over: str) -> tuple[State, bool]:
 
 
 def test_random_courses(master: Master) -> None:
-    """Through any course of deeds, of time, of jumps of the clock and of boots of the master the lock is what the model says."""
+    """After any sequence of scripts, time, clock jumps and boots of the master, the lock is as in the model."""
     random = Random(8)  # noqa: S311  # no secret: the same courses each time
     for _ in range(12):
         master.clear()
@@ -373,7 +373,7 @@ def test_random_courses(master: Master) -> None:
 
 
 def test_a_lock_of_an_earlier_version(master: Master) -> None:
-    """One that says when it ends by the clock alone, which may have jumped, ends as if it had been renewed just now."""
+    """A lock that has its end by the settable clock alone expires as if it had been renewed just now."""
     master.is_held("c", 20)
     master.holder.write_text("".join(master.holder.read_text().splitlines(keepends=True)[:4]))
     master.now += 10 * HOLD
@@ -385,7 +385,7 @@ def test_a_lock_of_an_earlier_version(master: Master) -> None:
 
 
 def test_each_name_is_after_that_of_the_lock_before(master: Master) -> None:
-    """Runs that leave nothing else on the master are named in their order, too: whether they gave the lock up or not."""
+    """Runs that leave nothing else on the master have ids in their order too, whether they released the lock or not."""
     names: list[str] = []
     for digits, ends in (("ffff", "left"), ("eeee", "over"), ("dddd", "left"), ("cccc", "left")):
         own = {"over": "", "who": "w", "pid": "1", "process": "x", "run": f"{identifier(NOW - 60)[:-4]}{digits}"}
@@ -400,7 +400,7 @@ def test_each_name_is_after_that_of_the_lock_before(master: Master) -> None:
 
 
 def test_a_run_of_the_lock_from_clocks_apart(master: Master) -> None:
-    """With names by clocks a minute apart, both ways, two runs follow each other: the lock goes by the master's clock alone."""
+    """Two runs whose clocks differ by a minute, either way, follow each other: the lock uses the master's clock alone."""
     for behind, ahead in (("a", "b"), ("b", "a")):
         names = {behind: identifier(NOW - 60), ahead: identifier(NOW + 60)}
         for who in (behind, ahead):

@@ -1,4 +1,4 @@
-"""What is known of a site while several hosts are looked at at once."""
+"""Reading several hosts at once, and what the board knows of them."""
 
 import base64
 import gzip
@@ -31,7 +31,7 @@ HOSTS = 3000
 
 @pytest.fixture
 def hurried() -> Iterator[None]:
-    """Threads take turns as often as they can."""
+    """Let threads switch as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -39,7 +39,7 @@ def hurried() -> Iterator[None]:
 
 
 def test_one_host_is_noted_while_another_goes_through_all(hurried: None) -> None:
-    """What is stored in the meantime neither ends that nor is lost."""
+    """A fact stored meanwhile neither breaks the iteration nor is lost."""
     board = Board(load(DEFAULT))
     board.store("a.step", "first", 0)
 
@@ -56,7 +56,7 @@ def test_one_host_is_noted_while_another_goes_through_all(hurried: None) -> None
 
 
 def test_one_step_is_through_while_another_asks_what_failed(hurried: None, local_host: LocalHost) -> None:
-    """A stage that begins sees to what it needs, whatever is noted of the others at that moment."""
+    """A stage that begins checks what it needs while other stages record their outcomes."""
     reach = Reach(lambda name: local_host, lambda: None, lambda role: "one")
     run = Run("run-1", load(DEFAULT), [], reach, lambda event: None, {})
     run.done("first", "deploy.step", "failed", 0.0)
@@ -72,7 +72,7 @@ def test_one_step_is_through_while_another_asks_what_failed(hurried: None, local
 
 
 def test_each_change_has_a_number_of_its_own(hurried: None) -> None:
-    """A look that is older than any of several changes at once is known to be."""
+    """A look that is older than one of several simultaneous changes is stale."""
     board = Board(load(DEFAULT))
 
     def note() -> None:
@@ -115,7 +115,7 @@ def _recursing(out: bytes) -> object:
 def test_what_a_host_answers_fails_that_hosts_look_alone(
     parse: Callable[[bytes], object], out: bytes, named: str
 ) -> None:
-    """Whatever a parser raises: the look has failed, the words name the host and the error, and the others go on."""
+    """Whatever a parser raises: the look fails, the message names host and error, and the others continue."""
     board = Board(load(DEFAULT))
     looks = {"a.bad": ShellLook("true", parse), "a.good": ShellLook("true", lambda out: 1)}
     frame = Frame(out, b"", 0)
@@ -128,7 +128,7 @@ def test_what_a_host_answers_fails_that_hosts_look_alone(
 
 
 def test_what_an_api_server_answers_fails_that_look_alone() -> None:
-    """An answer without what an object has ends no run; that the server is away still does."""
+    """A malformed answer fails one look; an unreachable server is still an error of the run."""
     board = Board(load(DEFAULT))
 
     def away(cluster: object) -> object:
@@ -146,7 +146,7 @@ def test_what_an_api_server_answers_fails_that_look_alone() -> None:
 
 
 def test_a_small_answer_that_unpacks_to_more_than_memory_is_not_unpacked() -> None:
-    """A node's slurm.conf comes packed: what says more than a slurm.conf can be is refused after that much of it."""
+    """A node's slurm.conf comes compressed: one that unpacks to more than the limit is refused there."""
     bomb = base64.b64encode(gzip.compress(bytes(400_000_000), 1))
     tracemalloc.start()
     with pytest.raises(ValueError, match="larger than 2 MB"):
@@ -160,7 +160,7 @@ def test_a_small_answer_that_unpacks_to_more_than_memory_is_not_unpacked() -> No
 
 @pytest.mark.parametrize("number", ["7", "-1", "x", "", "1" * 5000, "\N{SUPERSCRIPT TWO}"])
 def test_an_action_that_was_not_sent_is_not_at_work(number: str) -> None:
-    """Root on a host can say that any action begins: it is shown as one of those that were sent, and ends nothing."""
+    """Root on a host can print that any action begins: only an action that was sent is shown, and nothing breaks."""
     began: list[str] = []
     at: Any = SimpleNamespace(began=began.append, line=lambda text: None)
     watch = perform._Progress(at, [RunScript("one", "true", 1.0)], "M")
@@ -171,7 +171,7 @@ def test_an_action_that_was_not_sent_is_not_at_work(number: str) -> None:
 
 @pytest.mark.parametrize("ends", ["x", "", "-1", "1" * 5000, "\N{SUPERSCRIPT TWO}"])
 def test_a_frame_without_an_exit_code_never_ended(ends: str) -> None:
-    """A host that makes up the end of a look has that one failed, and the others are read."""
+    """A host that forges the end of a look fails that look, and the others are read."""
     out = f"\nM one\nsaid\nM = {ends}\n\nM two\nmore\nM = 0\n".encode()
     assert {name: frame.out for name, frame in engine_looks.split(out, b"", "M").items()} == {"two": b"more"}
 

@@ -1,4 +1,4 @@
-"""The lock of a site, on a folder of this machine: the real sh takes it, renews it and leaves it."""
+"""The lock of a site, in a folder of this machine: the real sh takes, renews and releases it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from dws_on_csm.runner.run import work
 from tests.unit.conftest import Answer, LocalHost
 
 HANG = 60.0
-"""Seconds after which something hangs that takes a moment on a quiet machine."""
+"""Seconds after which a fast operation counts as hanging."""
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def state(local_host: LocalHost) -> Iterator[Path]:
 
 
 def held(state: Path, who: str, process: object, run: str, left: int, identified: tuple[str, ...] = ()) -> None:
-    """Somebody's lock, for so many seconds more; of an earlier version where nothing tells its process from others."""
+    """A lock that expires in so many seconds; without an identity it is one of an earlier version."""
     (state / "lock").mkdir(parents=True)
     (state / "lock" / "holder").write_text(holding(who, process, run, left))
     if identified:
@@ -50,7 +50,7 @@ def held(state: Path, who: str, process: object, run: str, left: int, identified
 
 
 def holding(who: str, process: object, run: str, left: int) -> str:
-    """What the holder's file says then."""
+    """The text of the holder's file."""
     return f"{who}\n{process}\n{run}\n{int(time.time()) + left}\n{site_lock.BOOT.read_text().strip()} {up() + left}\n"
 
 
@@ -83,7 +83,7 @@ def now() -> str:
 
 
 def test_it_is_there_while_a_run_is_at_work(local_host: LocalHost, state: Path) -> None:
-    """The lock names who holds it and what tells its process from others, and is gone after the run."""
+    """The lock names its holder and the identity of its process, and is gone after the run."""
     run = now()
     with hold(local_host, run) as got:
         who, process, run_, until_, counts = lines(state)
@@ -95,7 +95,7 @@ def test_it_is_there_while_a_run_is_at_work(local_host: LocalHost, state: Path) 
 
 
 def test_somebody_elses_is_kept(local_host: LocalHost, state: Path) -> None:
-    """Another operator's run is named, with the seconds until its lock would end, and its lock stays."""
+    """Another operator's run is named, with the seconds until its lock expires, and the lock stays."""
     held(state, "ann@admin2", 1, "run-9", 100)
     with (
         pytest.raises(Locked, match=r"^Run run-9 by ann@admin2 is running on this site\.") as refused,
@@ -107,7 +107,7 @@ def test_somebody_elses_is_kept(local_host: LocalHost, state: Path) -> None:
 
 
 def ended() -> int:
-    """The number of a process that has ended."""
+    """The id of a process that has ended."""
     process = subprocess.Popen(["true"])
     process.wait()
     return process.pid
@@ -129,7 +129,7 @@ def ended() -> int:
 def test_only_a_process_of_this_machine_that_has_ended_gives_way_early(
     local_host: LocalHost, state: Path, others: Callable[[], tuple[str, int, tuple[str, ...]]], taken: bool
 ) -> None:
-    """A live lock is taken over where its process is known to have ended: not for its name, nor for a number that was reused."""
+    """A lock is taken over where its process has certainly ended: not by the owner's name, nor if the process id was reused."""
     who, process, identified = others()
     held(state, who, process, "run-9", 100, identified=identified)
     with ExitStack() as stack:
@@ -143,7 +143,7 @@ def test_only_a_process_of_this_machine_that_has_ended_gives_way_early(
 
 
 def test_a_process_of_somebody_else_is_no_defect(tmp_path: Path) -> None:
-    """Who may not signal the holder's process, since it is another user's, takes it for one that is at work."""
+    """A process that this user may not signal counts as running."""
     code = "import sys; from dws_on_csm.engine.site_lock import *; from dws_on_csm.engine import site_lock as h\n"
     code += "mine = identity(); print(gone(Holder('o', 1, 'r', 9, (mine[0], h._started(1)))), gone(Holder('o', 1, 'r', 9, mine)))"
     as_nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"] if os.getuid() == 0 else []
@@ -154,7 +154,7 @@ def test_a_process_of_somebody_else_is_no_defect(tmp_path: Path) -> None:
 
 
 def test_a_machine_that_tells_nothing_of_its_processes_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without /proc (macOS), or in another process namespace, nobody's lock is taken over early."""
+    """Without /proc (macOS), or in another process namespace, no lock is taken over early."""
     dead = Holder(owner(), ended(), "r", 9, identity())
     assert gone(dead)
     monkeypatch.setattr(site_lock, "MACHINE", Path("/nowhere"))
@@ -165,7 +165,7 @@ def test_a_machine_that_tells_nothing_of_its_processes_waits(monkeypatch: pytest
 
 @pytest.mark.parametrize("left", [0, -1000, None], ids=["over", "long over", "cut off"])
 def test_one_that_has_ended_gives_way(local_host: LocalHost, state: Path, left: int | None) -> None:
-    """A lock whose time is over, or that was cut off while an earlier version took it away, holds nobody up."""
+    """A lock that has expired, or was half removed by an earlier version, does not block a run."""
     held(state, "ann@admin2", 1, "run-9", left or 0)
     if left is None:
         (state / "lock" / "holder").unlink()
@@ -184,7 +184,7 @@ def test_one_that_has_ended_gives_way(local_host: LocalHost, state: Path, left: 
     ids=["empty", "no end", "no number", "zeros", "earlier version", "too late"],
 )
 def test_one_whose_end_nobody_knows_ends(local_host: LocalHost, state: Path, text: str) -> None:
-    """A torn lock, and one of an earlier version, whose end says the clock alone, hold as long as one that was just renewed."""
+    """A damaged lock, and one of an earlier version, last as long as one that was just renewed."""
     held(state, "ann@admin2", 1, "run-9", 0)
     (state / "lock" / "holder").write_text(text)
     for _ in range(2):
@@ -197,7 +197,7 @@ def test_one_whose_end_nobody_knows_ends(local_host: LocalHost, state: Path, tex
 
 
 def test_one_that_can_not_be_made_is_told(local_host: LocalHost, state: Path) -> None:
-    """Where the folder can't be written, its host, the reason and what to mend are said."""
+    """If the folder can't be written, the message has host, reason and fix."""
     state.write_text("a file in the folder's place")
     with (
         pytest.raises(Unreachable, match=r"one: the site can't be locked: mkdir: .*File exists"),
@@ -208,7 +208,7 @@ def test_one_that_can_not_be_made_is_told(local_host: LocalHost, state: Path) ->
 
 @dataclass
 class Talking(LocalHost):
-    """A master whose shell prints something of its own before, or in place of, what a script prints."""
+    """A master whose shell prints something before, or in place of, a script's output."""
 
     answer: bytes = b""
 
@@ -231,7 +231,7 @@ ODD += [b"held x\nann\n1\nr\n0\n0", b"held 9\nann\n1\nr", b"\xff\xfe", b"taken 0
 
 @pytest.mark.parametrize("answer", ODD)
 def test_an_answer_that_is_none_is_told(tmp_path: Path, state: Path, answer: bytes) -> None:
-    """Whatever a master answers where the lock is to be taken, it is no defect: host, answer and what to do are said."""
+    """An unexpected answer of the master is not a defect: the message has host, answer and fix."""
     host = Talking(tmp_path, answer=answer)
     with (
         pytest.raises(Unreachable, match="one: the site can't be locked: the answer of the script could not be read"),
@@ -259,14 +259,14 @@ class Broken(LocalHost):
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lock that is renewed every second, and again at once where that failed."""
+    """A lock that is renewed every second, and at once after a failure."""
     monkeypatch.setattr(site_lock, "LEASE_SECONDS", 3)
     monkeypatch.setattr(site_lock, "AGAIN", 0.01)
     monkeypatch.setattr(site_lock, "MARGIN", 0.0)
 
 
 def test_it_is_renewed(local_host: LocalHost, state: Path, hurried: None) -> None:
-    """As long as its run is at work the lock's end moves on, by itself."""
+    """While its run is running, the lock's end moves on automatically."""
     with hold(local_host, now()):
         first = ends(state)
         until(lambda: ends(state) >= first + 2)
@@ -275,7 +275,7 @@ def test_it_is_renewed(local_host: LocalHost, state: Path, hurried: None) -> Non
 def test_a_renewal_that_fails_is_tried_again(
     local_host: LocalHost, state: Path, hurried: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One renewal that fails, or several, is not the last one."""
+    """Failed renewals are tried again."""
     monkeypatch.setattr(site_lock, "LEASE_SECONDS", 60)
     host, told = Broken(local_host.folder, fails=3), list[str]()
     with hold(host, now(), told.append) as got:
@@ -287,7 +287,7 @@ def test_a_renewal_that_fails_is_tried_again(
 
 
 def test_a_renewal_gives_time_again(local_host: LocalHost, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From each renewal on the lock holds for as long as from the first moment, also where the next renewals fail."""
+    """Each renewal gives the lock its full time, also if the next renewals fail."""
     host, told, later = Broken(local_host.folder), list[str](), 0.0
     real = site_lock.clock
     monkeypatch.setattr(site_lock, "clock", lambda: real() + later)
@@ -303,7 +303,7 @@ def test_a_renewal_gives_time_again(local_host: LocalHost, state: Path, monkeypa
 
 
 def test_renewing_goes_on_by_itself_after_a_failure(local_host: LocalHost, state: Path, hurried: None) -> None:
-    """The thread that renews tries again soon after a failure, until the lock would have ended."""
+    """The renewing thread tries again soon after a failure, until the lock would have expired."""
     host = Broken(local_host.folder, fails=2)
     with hold(host, now()):
         first = ends(state)
@@ -311,7 +311,7 @@ def test_renewing_goes_on_by_itself_after_a_failure(local_host: LocalHost, state
 
 
 def test_a_lock_that_could_not_be_renewed_in_time_is_lost(local_host: LocalHost, state: Path, hurried: None) -> None:
-    """Where no renewal gets through until the lock has ended, that is said once, and nothing may be changed any more."""
+    """If no renewal succeeds until the lock has expired, this is reported once, and nothing may be changed any more."""
     host, told = Broken(local_host.folder, fails=1 << 30), list[str]()
     with hold(host, now(), told.append) as got:
         until(lambda: bool(told))
@@ -324,7 +324,7 @@ def test_a_lock_that_could_not_be_renewed_in_time_is_lost(local_host: LocalHost,
 def test_a_run_that_stood_still_asks_before_it_goes_on(
     local_host: LocalHost, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After its machine slept longer than the lock holds a run goes on if nobody took the lock; else it changes nothing."""
+    """After its machine slept longer than the lock lasts, a run continues unless another run took the lock."""
     asleep = 0.0
     real = site_lock.clock
     monkeypatch.setattr(site_lock, "clock", lambda: real() + asleep)
@@ -340,7 +340,7 @@ def test_a_run_that_stood_still_asks_before_it_goes_on(
 
 
 def test_a_lock_that_is_gone_is_lost(local_host: LocalHost, state: Path, hurried: None) -> None:
-    """Where somebody took and left the lock meanwhile, or took it away by hand, that is noticed too."""
+    """A lock that another run took and released, or that was removed by hand, is noticed too."""
     told: list[str] = []
     with hold(local_host, now(), told.append):
         forced(state)
@@ -351,7 +351,7 @@ def test_a_lock_that_is_gone_is_lost(local_host: LocalHost, state: Path, hurried
 def test_a_run_that_lost_its_lock_stops_before_its_next_change(
     local_host: LocalHost, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run whose lock was taken meanwhile changes nothing more, says who took it, and fails."""
+    """A run whose lock was taken changes nothing more, says who took it, and fails."""
     seen: list[Event] = []
     changed = local_host.folder / "changed"
 
@@ -384,7 +384,7 @@ def test_a_run_that_lost_its_lock_stops_before_its_next_change(
 
 
 def test_what_was_seen_before_another_run_ended_is_looked_at_again(local_host: LocalHost, state: Path) -> None:
-    """A run that another one preceded, between its first looks and its lock, decides by how things are then."""
+    """If another run worked between a run's first looks and its lock, the run reads again and decides by that."""
     one = local_host.folder / "one"
     one.touch()
 
@@ -415,7 +415,7 @@ def test_what_was_seen_before_another_run_ended_is_looked_at_again(local_host: L
 
 @pytest.mark.parametrize("hours", [-24, -2, 0, 2, 24])
 def test_a_run_is_named_by_the_masters_clock(local_host: LocalHost, state: Path, hours: int) -> None:
-    """An operator's clock that is wrong names no run: each has the master's time, and its own last digits."""
+    """A wrong operator's clock does not affect ids: each id has the master's time, and the run's own digits."""
     run = identifier(time.time() + 3600 * hours)
     with hold(local_host, run) as got:
         assert lines(state)[2] == got.run
@@ -427,7 +427,7 @@ def test_a_run_is_named_by_the_masters_clock(local_host: LocalHost, state: Path,
 
 
 def test_names_of_runs_are_in_the_order_of_the_runs(local_host: LocalHost, state: Path) -> None:
-    """Whatever the operators' clocks say, and behind a name from the future on the master: each name is after the last."""
+    """Whatever the operators' clocks say, and after an id from the future on the master: each id is later than the last."""
     begun = int(time.time())
     names = [identifier(begun + 90000)]
     (state / "before" / names[0]).mkdir(parents=True)
@@ -440,7 +440,7 @@ def test_names_of_runs_are_in_the_order_of_the_runs(local_host: LocalHost, state
 
 
 def test_two_runs_of_one_second_are_in_order(local_host: LocalHost, state: Path) -> None:
-    """The second of two runs that began in one second has the later name, whatever its digits."""
+    """The second of two runs that began in the same second has the later id, whatever its digits."""
     begun = identifier(time.time() - 30)[:-4]
     names = []
     for digits in ("ffff", "0000"):
@@ -451,7 +451,7 @@ def test_two_runs_of_one_second_are_in_order(local_host: LocalHost, state: Path)
 
 
 def test_the_run_goes_by_its_name_from_then_on(local_host: LocalHost, state: Path) -> None:
-    """What a run leaves on hosts, and what is told of it, has the name that the master gave it."""
+    """Records on hosts and in the journal have the id that the master gave the run."""
     seen: list[Event] = []
     look = ShellLook("cat one 2>/dev/null || echo none", lambda out: out.decode().strip())
     step = Step("one", "master", lambda place: look, lambda place: "x", lambda *_: [RunScript("change", "echo x >one")])
@@ -473,7 +473,7 @@ def test_the_run_goes_by_its_name_from_then_on(local_host: LocalHost, state: Pat
 
 @dataclass
 class Apart(LocalHost):
-    """Another host than the master: its state lies in its own folder."""
+    """A host other than the master: its state is in its own folder."""
 
     def run(self, script: str, data: bytes = b"", *, deadline: float, line: Any = None) -> Answer:
         mine = script.replace(actions.STATE, str(self.folder / "state"))
@@ -483,7 +483,7 @@ class Apart(LocalHost):
 def test_a_host_that_knows_a_later_run_is_told_before_anything_is_changed(
     local_host: LocalHost, state: Path, tmp_path: Path
 ) -> None:
-    """The master lost its state, or its clock had been ahead: no host is changed, and what to remove where is said."""
+    """The master lost its state, or its clock was ahead: no host is changed, and the message says what to remove where."""
     (tmp_path / "two").mkdir()
     hosts = {"one": local_host, "two": Apart(tmp_path / "two", host="two")}
     late = "20990101T000000Z-aaaa"
@@ -512,7 +512,7 @@ def test_a_host_that_knows_a_later_run_is_told_before_anything_is_changed(
 
 
 def test_a_run_is_named_after_the_last_that_was_at_work_on_the_master(local_host: LocalHost, state: Path) -> None:
-    """Also where nothing else is left of that one."""
+    """Also if that run left nothing else."""
     state.mkdir()
     (state / "busy").write_text("20990101T000000Z-aaaa\n")
     with hold(local_host, now()) as got:

@@ -1,4 +1,4 @@
-"""Files that are brought for one script, and the scripts of a run side by side: with the real sh."""
+"""Files uploaded for one script, and scripts of a run side by side: with the real sh."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONTENT = bytes(range(256)) * 40_000
 
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that stands for /var/lib/dws-on-csm."""
+    """The folder in place of /var/lib/dws-on-csm."""
     monkeypatch.setattr("dws_on_csm.engine.host_script.STATE", str(tmp_path / "state"))
     monkeypatch.setattr("dws_on_csm.engine.host_script.LIBRARY", LIBRARY.replace("-w 60", "-w 0.2"))
     return tmp_path / "state"
@@ -48,7 +48,7 @@ def use(state: Path, name: str = "dws.bundle") -> RunScript:
 
 
 def test_a_file_is_there_for_the_actions_behind_it_and_gone_afterwards(state: Path) -> None:
-    """It arrives byte for byte, root's alone, and says how far it is."""
+    """It arrives byte for byte, readable by root alone, and reports its progress."""
     code, out = done([bring(), bring(b"small", "other"), use(state), use(state, "other")])
     assert code == 0, out
     assert hashlib.sha256(CONTENT).hexdigest() + "\n600\n" in out
@@ -58,13 +58,13 @@ def test_a_file_is_there_for_the_actions_behind_it_and_gone_afterwards(state: Pa
 
 
 def test_it_is_gone_as_well_when_what_needs_it_fails(state: Path) -> None:
-    """The exit code is that of what failed."""
+    """The exit code is that of the failed action."""
     assert done([bring(), RunScript("fail", "exit 7")])[0] == 7
     assert list((state / "parts").iterdir()) == []
 
 
 def test_a_file_that_was_cut_off_is_not_used(state: Path) -> None:
-    """The connection may break at any byte: what is behind it is not run."""
+    """The connection may break at any byte: later actions are not run."""
     code, out = done([bring(), RunScript("never", f"touch {state}/never")], cut=1)
     assert code == 1 and "dws.bundle arrived incomplete" in out
     assert not (state / "never").exists()
@@ -72,7 +72,7 @@ def test_a_file_that_was_cut_off_is_not_used(state: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_refused_before_the_script_is_made() -> None:
-    """What `read` raises comes through."""
+    """An exception of `read` is passed on."""
 
     def read() -> bytes:
         raise Refused(Finding("source-unreadable", "no such file", "correct sources.dws"))
@@ -82,7 +82,7 @@ def test_a_file_that_cannot_be_read_is_refused_before_the_script_is_made() -> No
 
 
 def hold(state: Path, run: str) -> subprocess.Popen[bytes]:
-    """A script of `run` that is at work until its pipe is closed."""
+    """A script of `run` that runs until its pipe is closed."""
     process, _ = start([RunScript("wait", f"mkfifo {state}/fifo; echo here; read line <{state}/fifo")], run)
     assert process.stdout
     while b"here" not in process.stdout.readline():
@@ -106,7 +106,7 @@ def test_the_scripts_of_one_run_are_at_work_side_by_side(state: Path) -> None:
 
 
 def test_a_script_of_an_earlier_run_keeps_the_next_run_out_until_it_ends(state: Path) -> None:
-    """One that was cut off from its operator goes on, and what it brought stays as long."""
+    """A script that lost its operator continues, and its uploaded files stay as long."""
     first = hold(state, "early")
     (state / "parts").mkdir()
     (state / "parts/left").touch()

@@ -1,4 +1,4 @@
-"""What somebody is asked before a run takes anything away, and that nothing else goes: the real sh, the real lock."""
+"""Confirmation before a run removes anything, and that nothing else is removed: the real sh, the real lock."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.unit.conftest import LocalHost
 
 
 def taking(name: str = "x") -> Step:
-    """A step that takes away what the file `list` names: each told by a name, and known by what is behind its =."""
+    """A step that removes what the file `list` names; each entry is words=thing."""
 
     def takes(place: StepContext, have: Value, want: Value) -> Sequence[Removal]:
         return [Removal(one.partition("=")[0], frozenset({one})) for one in have]
@@ -43,7 +43,7 @@ def taking(name: str = "x") -> Step:
 
 @pytest.fixture
 def terminal(local_host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """Makes a terminal whose answers these are; each may do something first. Returns what was told there."""
+    """Makes a terminal with these answers; each may do something first. Returns the lines shown there."""
     monkeypatch.setattr("dws_on_csm.engine.site_lock.STATE", str(local_host.folder / "state"))
     monkeypatch.setattr("dws_on_csm.engine.before_images.STATE", str(local_host.folder / "state"))
     told: list[str] = []
@@ -69,7 +69,7 @@ def worked(host: LocalHost, *stages: Stage, yes: bool = False) -> tuple[str, lis
 
 
 def other_run(host: LocalHost, text: str) -> Callable[[], str]:
-    """Somebody answers yes, after another run has changed what there is."""
+    """An answer yes, after another run has changed the list."""
 
     def answer() -> str:
         with hold(host, identifier(time.time())):
@@ -86,7 +86,7 @@ STAGES = (Stage("first", (), ()), Stage("second", ("first",), (taking(),)))
 def test_what_came_while_somebody_was_asked_is_asked_as_well(
     local_host: LocalHost, terminal: Callable[..., list[str]], last: str, gone: list[str]
 ) -> None:
-    """With the lock it is looked at again: what has the name of something that was agreed to, and is another, is new."""
+    """With the lock it is read again: another thing under a confirmed name is new, and needs confirmation."""
     (local_host.folder / "list").write_text("a=1 b=2")
     told = terminal(other_run(local_host, "b=2 a=7"), lambda: last)
     refused, _ = worked(local_host, *STAGES)
@@ -96,7 +96,7 @@ def test_what_came_while_somebody_was_asked_is_asked_as_well(
 
 
 def test_who_is_asked_hears_what_else_a_change_means(local_host: LocalHost, terminal: Callable[..., list[str]]) -> None:
-    """What a change does that does not show in what differs, as starting what was stopped, is told with the question."""
+    """Side effects of a change, such as starting a stopped service, are shown with the question."""
     (local_host.folder / "list").write_text("a=1")
     step = replace(taking(), side_effect=lambda place, have, want: "something starts")
     told = terminal(lambda: "n")
@@ -108,7 +108,7 @@ def test_who_is_asked_hears_what_else_a_change_means(local_host: LocalHost, term
 def test_what_has_gone_meanwhile_is_not_asked_about_again(
     local_host: LocalHost, terminal: Callable[..., list[str]]
 ) -> None:
-    """Less than was agreed to goes without another question."""
+    """Fewer removals than confirmed need no other question."""
     (local_host.folder / "list").write_text("a=1 b=2")
     told = terminal(other_run(local_host, "b=2"))
     assert worked(local_host, *STAGES)[0] == ""
@@ -118,7 +118,7 @@ def test_what_has_gone_meanwhile_is_not_asked_about_again(
 def test_what_comes_when_nobody_can_be_asked_any_more_is_refused(
     local_host: LocalHost, terminal: Callable[..., list[str]]
 ) -> None:
-    """Stages are at work by then: the step says what is new, and takes nothing away."""
+    """Stages are running by then: the step names what is new, and removes nothing."""
     (local_host.folder / "list").write_text("a=1")
     make = RunScript("somebody is at work beside this run", "echo a=7 >list; : >ready")
     ready = Step(
@@ -139,7 +139,7 @@ def test_what_comes_when_nobody_can_be_asked_any_more_is_refused(
 
 
 def test_yes_agrees_to_all_that_it_covers(local_host: LocalHost, terminal: Callable[..., list[str]]) -> None:
-    """Nobody is asked."""
+    """There is no question."""
     (local_host.folder / "list").write_text("a=1 b=2")
     assert worked(local_host, *STAGES, yes=True)[0] == ""
     assert _gone(local_host.folder) == ["a=1", "b=2"]
@@ -148,7 +148,7 @@ def test_yes_agrees_to_all_that_it_covers(local_host: LocalHost, terminal: Calla
 def test_without_a_terminal_and_without_yes_nothing_goes(
     local_host: LocalHost, terminal: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told what would go, and the lock isn't even taken."""
+    """The run shows what it would remove, and does not take the lock."""
     (local_host.folder / "list").write_text("a=1")
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     assert worked(local_host, *STAGES)[0] == NOT_CONFIRMED
@@ -176,6 +176,6 @@ def _gone(folder: Path) -> list[str]:
 def test_a_number_alone_is_asked_about_where_somebody_can_answer(
     monkeypatch: pytest.MonkeyPatch, typed: str, yes: bool, tty: bool, without_asking: bool
 ) -> None:
-    """It may count other storage than was seen before; a printed number and names do not."""
+    """A number alone may count other storage than a person has seen; a printed number and names do not."""
     monkeypatch.setattr("sys.stdin.isatty", lambda: tty, raising=False)
     assert confirmed_by_yes(typed, Options(yes=yes)) is without_asking

@@ -33,7 +33,7 @@ CODES: list[tuple[tuple[Outcome, ...], bool, int]] = [
 
 @pytest.mark.parametrize(("outcomes", "plan", "code"), CODES)
 def test_only_what_is_known_to_be_right_is_success(outcomes: tuple[Outcome, ...], plan: bool, code: int) -> None:
-    """A run at whose end something is not known has not converged; a plan has what comes later still to find out."""
+    """A run with an unknown outcome has not converged; in a plan, unknown outcomes are changes."""
     made = {("stage", str(number), "host"): outcome for number, outcome in enumerate(outcomes)}
     assert exit_codes.exit_code(made, plan, unproven=False) == code
 
@@ -80,12 +80,12 @@ REFUSED: tuple[tuple[str, str, str, Outcome], ...] = (("plugin", "jobs", "c1", "
 def test_a_run_that_was_refused_says_what_it_had_changed(
     outcomes: tuple[tuple[str, str, str, Outcome], ...], refused: str, said: str
 ) -> None:
-    """It never says that nothing was touched where something was; what it has taken back itself is no change."""
+    """It names what it changed; what it has taken back itself does not count."""
     assert exit_codes.summary(a_run(*outcomes), Options(), refused, (), NOBODY, 0.0, Path("page")).message == said
 
 
 def test_who_leaves_at_once_is_told_what_comes_last() -> None:
-    """With what it means that it was not done."""
+    """The message names the steps that were not done, with what that means."""
     made = a_run(CLOSED[0])
     made.changing = made.holding = True
     said = exit_codes.summary_at_once(made.site, Options(), (made, NOBODY), (), "1", 0.0, Path("page")).message
@@ -98,7 +98,7 @@ def test_who_leaves_at_once_is_told_what_comes_last() -> None:
 
 
 def test_what_is_not_known_is_said() -> None:
-    """The last words say why such a run is no success."""
+    """The message says why such a run did not succeed."""
     counts: dict[str, int] = {str(outcome): 0 for outcome in OUTCOMES}
     said = exit_codes._message(Options(), exit_codes.FAILED, {**counts, "unknown": 2}, stopped=False)
     assert said.startswith("The state of 2 steps is unknown")

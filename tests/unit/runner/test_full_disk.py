@@ -1,4 +1,4 @@
-"""A disk that is full, at the operator's or on a host: what is written is whole or not there, and it is said."""
+"""A full disk, here or on a host: a file is written completely or not at all, and a message says so."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.unit.small_disk import PAGE, Disk, small_disk
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 LARGE = b"y" * (4 * PAGE + 100)
 FREE = (0, 1, 2, 3)
-"""Pages: none, room for the begin of what is written, and for nearly all of it."""
+"""Pages: none, room for the beginning of the file, and for nearly all of it."""
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 @pytest.fixture
 def host(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> LocalHost:
-    """A host whose state lies on the small disk."""
+    """A host whose state is on the small disk."""
     for module in ("model.actions", "engine.host_script", "engine.before_images", "runner.run_log", "runner.past_runs"):
         monkeypatch.setattr(f"dws_on_csm.{module}.STATE", str(disk.folder / "state"))
     (disk.folder / "state").mkdir()
@@ -64,7 +64,7 @@ def reached(host: LocalHost, cluster: Any = None) -> Reach:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """What of a write was left, where others find it."""
+    """The remains of a write, where other scripts find them."""
     every = [path for path in folder.rglob("*") if "before" not in path.parts]
     return [path.name for path in every if path.suffix == ".part" or ".dws-on-csm." in path.name]
 
@@ -91,13 +91,13 @@ WRITERS = {
     "pod/pod_activate.sh": "its files end with the rollout; its record is pod_noted.sh's kind",
     "master/sign.sh": "its folder ends with it, and openssl reads each file that it writes",
 }
-"""Each template that writes to a file, and where it is tried on a full disk, or why it need not be."""
+"""Each template that writes to a file, and its test on a full disk, or why it needs none."""
 
 _WRITES = re.compile(r'(?<![<\d&$-])>{1,2}(?![&=])\s*"?\$|\btruncate\b|\btee\b|(?<![\w-])(?:mv|cp) -')
 
 
 def test_every_template_that_writes_is_known_here() -> None:
-    """A new one is tried on a full disk, or says why it need not be."""
+    """A new template has a test on a full disk, or a reason why it needs none."""
     found = {
         path.relative_to(render.TEMPLATES).as_posix()
         for path in render.TEMPLATES.rglob("*.sh")
@@ -113,7 +113,7 @@ def sh(script: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
 @pytest.mark.parametrize("free", FREE)
 @pytest.mark.parametrize("kind", ["written", "appended"])
 def test_a_record_is_whole_or_as_it_was(disk: Disk, kind: str, free: int) -> None:
-    """Whatever room is left: what was there is there, and nothing of what did not fit."""
+    """Whatever space is left: the old file stays, and nothing of the new one that did not fit."""
     file = disk.folder / "record"
     file.write_bytes(b"before\n")
     disk.leave(free)
@@ -127,7 +127,7 @@ def test_a_record_is_whole_or_as_it_was(disk: Disk, kind: str, free: int) -> Non
 
 @pytest.mark.parametrize("kind", ["written", "appended"])
 def test_what_came_with_a_broken_connection_is_no_record(disk: Disk, kind: str) -> None:
-    """Fewer bytes than were sent are taken back."""
+    """An incomplete file is removed."""
     file = disk.folder / "record"
     file.write_bytes(b"before\n")
     assert sh(f"{render.read('lib/written.sh')}\n{kind} {file} 100", b"half").returncode == 1
@@ -136,7 +136,7 @@ def test_what_came_with_a_broken_connection_is_no_record(disk: Disk, kind: str) 
 
 @pytest.mark.parametrize("free", FREE)
 def test_a_file_that_does_not_fit_is_not_put(host: LocalHost, disk: Disk, free: int) -> None:
-    """The one that is there stays, and nothing of the new one."""
+    """The old file stays, and nothing of the new one."""
     file = disk.folder / "file"
     file.write_bytes(b"before\n")
     disk.leave(free)
@@ -146,7 +146,7 @@ def test_a_file_that_does_not_fit_is_not_put(host: LocalHost, disk: Disk, free: 
 
 
 def test_a_before_image_that_does_not_fit_stops_the_change(host: LocalHost, disk: Disk) -> None:
-    """What could not be put back is not changed."""
+    """A file that could not be restored later is not changed."""
     file = disk.folder / "file"
     file.write_bytes(LARGE)
     disk.leave(2)
@@ -158,7 +158,7 @@ def test_a_before_image_that_does_not_fit_stops_the_change(host: LocalHost, disk
 
 @pytest.mark.parametrize("free", FREE)
 def test_put_back_is_whole_or_not_at_all(host: LocalHost, disk: Disk, free: int, tmp_path: Path) -> None:
-    """A before-image that does not fit any more leaves the file as it is."""
+    """If the before-image does not fit, the file is not changed."""
     file, image = disk.folder / "file", tmp_path / "image"
     file.write_bytes(b"now\n")
     image.write_bytes(LARGE)
@@ -174,7 +174,7 @@ def test_put_back_is_whole_or_not_at_all(host: LocalHost, disk: Disk, free: int,
 
 
 def test_a_before_image_that_is_not_what_it_was_is_not_put_back(host: LocalHost, disk: Disk, tmp_path: Path) -> None:
-    """Its checksum was taken when the rollback was planned: a torn or changed image replaces nothing."""
+    """Its checksum was recorded when the rollback was planned: a damaged or changed image replaces nothing."""
     file, image = disk.folder / "file", tmp_path / "image"
     file.write_bytes(b"now\n")
     image.write_bytes(b"before\n")
@@ -222,7 +222,7 @@ ENDS = {
 @pytest.mark.parametrize("free", FREE)
 @pytest.mark.parametrize("name", RECORDS)
 def test_what_scripts_note_is_whole_or_as_it_was(disk: Disk, name: str, free: int) -> None:
-    """A note that does not fit does not take the place of the one before it."""
+    """A note that does not fit does not replace the former one."""
     note, prepared = RECORDS[name]
     begin, call = ENDS[name]
     body = _tail_of(name, begin)
@@ -237,7 +237,7 @@ def test_what_scripts_note_is_whole_or_as_it_was(disk: Disk, name: str, free: in
 
 @pytest.mark.parametrize("free", [0, 1])
 def test_a_lock_is_held_or_free(disk: Disk, free: int) -> None:
-    """A lock that cannot be taken or renewed for want of room stays as it was, and nobody takes himself for its holder."""
+    """A lock that can't be taken or renewed on a full disk stays as it was, and no run believes that it holds it."""
     one = {"run": "20260101T000000Z-0001", "over": "", "who": "me@here", "pid": "1", "process": "x" * 3 * PAGE}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(site_lock, "STATE", str(disk.folder))
@@ -262,7 +262,7 @@ def test_a_lock_is_held_or_free(disk: Disk, free: int) -> None:
 
 @pytest.mark.parametrize("free", FREE[:2])
 def test_nothing_is_changed_whose_way_back_could_not_be_kept(host: LocalHost, disk: Disk, free: int) -> None:
-    """The object's state does not fit on the master's disk: the action does not run, and the cause is said with its fix."""
+    """The object's state does not fit on the master's disk: the action does not run, and the message has cause and fix."""
 
     class Api:
         def get(self, path: str) -> Any:
@@ -280,7 +280,7 @@ def test_nothing_is_changed_whose_way_back_could_not_be_kept(host: LocalHost, di
 
 
 class Connected(dict[str, Any]):
-    """All hosts of the site are one."""
+    """All hosts of the site are the same host."""
 
     commands = connections = 1
 
@@ -304,7 +304,7 @@ class Connected(dict[str, Any]):
 
 
 def test_a_journal_that_does_not_fit_on_the_master(host: LocalHost, disk: Disk) -> None:
-    """It is said, no half of it is left there, and the history can be read by everybody."""
+    """A message says so, no incomplete journal is left there, and the history stays readable."""
     reach = reached(host)
     text = b"".join(
         json.dumps({"event": "opened", "task": "install", "at": 1.0, "n": n}).encode() + b"\n" for n in range(300)
@@ -323,7 +323,7 @@ def test_a_journal_that_does_not_fit_on_the_master(host: LocalHost, disk: Disk) 
 
 
 def test_torn_records_are_named_and_passed_over(host: LocalHost, disk: Disk) -> None:
-    """Whatever lies in the state of a host, the journal lists the runs and says what it could not read."""
+    """Whatever the files in a host's state contain, the runs are listed, with what could not be read."""
     state = disk.folder / "state"
     for name, opened in {"1": '{"run": "1", "task": "install"', "2": "", "3": '{"run": "3"}', "4": "{[]"}.items():
         (state / "before" / name).mkdir(parents=True)
@@ -340,7 +340,7 @@ def test_torn_records_are_named_and_passed_over(host: LocalHost, disk: Disk) -> 
 
 
 def test_the_operators_own_journals_may_be_torn(tmp_path: Path) -> None:
-    """Lines that are no records are counted, the others are read."""
+    """Lines that are not records are counted, and the others are read."""
     (tmp_path / "1").mkdir()
     opened = json.dumps({"event": "opened", "task": "install", "at": 1.0, "site": str(DEFAULT.absolute())})
     (tmp_path / "1/journal.jsonl").write_bytes(opened.encode() + b'\n{"event": "su\n\xff\n{"event": "summary"}\n{"ev')
@@ -365,7 +365,7 @@ OBJECT = 'object 1 {"path": "/x", "step": "deploy.applied", "before": null}'
     ],
 )
 def test_a_rollback_passes_over_what_does_not_matter(line: str, matters: bool) -> None:
-    """It says whose record it could not read, and refuses where without it nobody knows how something was."""
+    """It names the unreadable record, and refuses where an earlier state is unknown without it."""
     found: dict[str, HostRecord] = {"one": parse_host_record([OBJECT, line])}
     assert found["one"].objects["/x"]["before"] is None
     if matters:
@@ -377,7 +377,7 @@ def test_a_rollback_passes_over_what_does_not_matter(line: str, matters: bool) -
 
 
 def test_a_rollback_of_a_run_whose_begin_cannot_be_read(tmp_path: Path) -> None:
-    """It names the record, and does not go back to a run before it in its place."""
+    """It names the record, and does not undo an earlier run in its place."""
     whole = PastRun("1", changed={"one": ["a.b"]}, kept=True)
     torn = PastRun("2", changed={"one": ["a.b"]}, unread=[f"{past_runs.OPENED}, on one"])
     for name in ("", "2"):
@@ -394,7 +394,7 @@ def opened(name: str) -> Event:
 
 
 def test_a_journal_goes_on_without_a_disk(disk: Disk) -> None:
-    """Full at the start, midway or at the end: no event raises, the file has whole lines, and what is lacking is said."""
+    """Full at the start, midway or at the end: no event raises, the file has complete lines, and what is missing is reported."""
     disk.leave(0)
     folder = disk.folder / "runs"
     first = Journal("1", 10, folder)
@@ -422,7 +422,7 @@ def test_a_journal_goes_on_without_a_disk(disk: Disk) -> None:
 
 @pytest.mark.parametrize("room", [0, 1])
 def test_known_hosts_has_whole_lines(disk: Disk, room: int) -> None:
-    """A host key that does not fit is no half line in the person's file, which OpenSSH reads too."""
+    """A host key that does not fit leaves no incomplete line in the user's known_hosts, which OpenSSH reads too."""
     file = disk.folder / "known_hosts"
     file.write_bytes(b"#" * (PAGE - 40 - room * PAGE // 2) + b"\n")
     disk.leave(0)
@@ -442,7 +442,7 @@ def test_known_hosts_has_whole_lines(disk: Disk, room: int) -> None:
 def test_a_run_says_how_it_ended_and_does_what_it_was_to(
     host: LocalHost, disk: Disk, monkeypatch: pytest.MonkeyPatch, when: str, tmp_path: Path
 ) -> None:
-    """The operator's disk fills up: the change is made, the summary comes with what could not be written."""
+    """The operator's disk fills up: the change is made, and the summary names what could not be written."""
     target = tmp_path / "target"
 
     def change(place: StepContext, have: Value, want: Value) -> Sequence[Any]:

@@ -1,4 +1,4 @@
-"""The journals of runs: how many are kept, and which never go."""
+"""The journals of runs: how many are kept, and which are never removed."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def _left(folder: Path) -> list[str]:
 
 
 def test_the_newest_are_kept_and_whatever_is_at_work(tmp_path: Path) -> None:
-    """A run that began before many others, and goes on, keeps its folder until it has ended."""
+    """A run that began before many others and is still running keeps its folder."""
     long = Journal("1", 2, tmp_path)
     long(Opened("1", "install", {}, {}, 0.0))
     for number in "2345":
@@ -34,7 +34,7 @@ def test_the_newest_are_kept_and_whatever_is_at_work(tmp_path: Path) -> None:
 
 
 def test_runs_that_changed_nothing_push_none_out_that_did(tmp_path: Path) -> None:
-    """However many plans, proofs and refused runs come after an install, its journal stays; of them the newest do."""
+    """However many plans, proofs and refused runs follow an install, its journal stays; of those the newest stay."""
     _run(tmp_path, "1")
     for number in range(2, 6):
         _run(tmp_path, f"{number}a", "verify", "verify")
@@ -46,7 +46,7 @@ def test_runs_that_changed_nothing_push_none_out_that_did(tmp_path: Path) -> Non
 
 
 def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path) -> None:
-    """Ended while it connects, a run has done nothing that anybody could want to read."""
+    """A run that ended while it connected leaves no folder: there is nothing to read."""
     journal = Journal("1", 2, tmp_path)
     journal(Opened("1", "plan", {}, {}, 0.0))
     journal.close()
@@ -54,7 +54,7 @@ def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path) -> None:
 
 
 def test_a_journal_that_was_cut_off_keeps_nobody_from_pruning(tmp_path: Path) -> None:
-    """A last line that was cut off is no reason to fail: the run before it is judged by what is whole."""
+    """An incomplete last line does not matter: the run is judged by the complete lines."""
     for number in "123":
         _run(tmp_path, number)
     with (tmp_path / "3" / "journal.jsonl").open("a") as journal:

@@ -1,4 +1,4 @@
-"""How the work of a run ends where something breaks that no step expected."""
+"""How a run ends after an error that no step expected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.unit.conftest import LocalHost
 
 
 def a_step(wrong: Exception) -> Step:
-    """A step that breaks while it decides."""
+    """A step whose `want` raises."""
 
     def want(place: StepContext) -> Value:
         raise wrong
@@ -38,7 +38,7 @@ def worked(host: LocalHost, step: Step) -> list[Done]:
 
 
 def test_a_defect_of_ours_is_told_like_a_failed_step(local_host: LocalHost) -> None:
-    """Whoever waits for the run gets its end: what broke, of which step and host, where in the code, and what to do."""
+    """The run ends with a report: the error, its step and host, where in the code, and what to do."""
     (done,) = worked(local_host, a_step(KeyError("nowhere")))
     (told,) = done.failures
     assert (done.host, done.stage, done.step, done.outcome) == ("one", "some", "one", "failed")
@@ -47,7 +47,7 @@ def test_a_defect_of_ours_is_told_like_a_failed_step(local_host: LocalHost) -> N
 
 
 def test_a_defect_outside_of_any_step_is_told_too(local_host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run ends with words, whatever broke."""
+    """The run ends with a report, whatever was raised."""
 
     def plan(run: Run) -> None:
         raise KeyError("nowhere")
@@ -61,7 +61,7 @@ def test_a_defect_outside_of_any_step_is_told_too(local_host: LocalHost, monkeyp
 
 
 def test_a_broken_connection_is_no_defect(local_host: LocalHost) -> None:
-    """It is told with its host and what happened."""
+    """It is reported with its host and what happened."""
     (done,) = worked(local_host, a_step(Lost("one", "the connection broke")))
     assert (done.host, done.outcome) == ("one", "failed")
     assert [one.meaning for one in done.failures] == ["one: the connection broke"]

@@ -1,4 +1,4 @@
-"""What runs leave on the hosts: the same runs on all of them, as long as they are among those to keep."""
+"""The records that runs leave on the hosts: the same runs on all of them, as long as they are kept."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _reach(hosts: Mapping[str, LocalHost]) -> Reach:
 
 
 def _before(host: LocalHost, run: str, step: str) -> Path:
-    """What a run leaves on a host before it changes something there."""
+    """The record that a run leaves on a host before its first change there."""
     folder = host.folder / "state" / "before" / run
     (folder / "etc").mkdir(parents=True)
     (folder / "etc" / "slurm-dws.kubeconfig").write_text("a key")
@@ -67,7 +67,7 @@ def _run(
     code: int = 0,
     without: Sequence[str] = (),
 ) -> None:
-    """A whole run: opened on the master, at work on some hosts, ended on those that it reached; old ones go."""
+    """A complete run: opened on the master, working on some hosts, recorded on those that it reached; old runs are removed."""
     run, stage, _, name = _id(number), *step.partition(".")
     opened = {"run": run, "task": "install", "by": "joe@admin", "at": float(number), "installed": None}
     opened |= {"undoes": _id(undoes) if undoes else "", "without": list(without)}
@@ -97,7 +97,7 @@ def _history(hosts: Mapping[str, LocalHost]) -> dict[str, PastRun]:
 
 
 def test_old_runs_go_from_a_host_that_no_later_run_changes(hosts: Mapping[str, LocalHost]) -> None:
-    """A key that an old run put aside on a controller goes when its run is not among those to keep, whatever changed since."""
+    """A key in an old run's before-images on a controller is removed with its run, whatever changed since."""
     _run(hosts, 1, on=("ctl2",))
     for number in (2, 3):
         _run(hosts, number)
@@ -106,7 +106,7 @@ def test_old_runs_go_from_a_host_that_no_later_run_changes(hosts: Mapping[str, L
 
 
 def test_a_host_that_was_away_is_pruned_by_the_next_run_that_reaches_it(hosts: Mapping[str, LocalHost]) -> None:
-    """What was to go while a host did not answer goes from it later, though the master no longer knows of it."""
+    """Records that should have been removed while a host was down are removed later, though the master no longer knows the run."""
     _run(hosts, 1, on=("ctl2",))
     for number in (2, 3):
         _run(hosts, number, reached=("master", "ctl1"))
@@ -126,7 +126,7 @@ def test_proofs_push_no_before_images_out(hosts: Mapping[str, LocalHost]) -> Non
 
 
 def test_what_the_master_does_not_know_stays_until_it_is_too_old(hosts: Mapping[str, LocalHost]) -> None:
-    """A master that was set up anew takes no before-image from a controller; once enough runs are known, older ones go."""
+    """A reinstalled master removes no before-images from a controller; when enough runs are known, older ones are removed."""
     _before(hosts["ctl1"], _id(1), "slurm.conf")
     _run(hosts, 2)
     assert _id(1) in _kept(hosts["ctl1"])
@@ -135,7 +135,7 @@ def test_what_the_master_does_not_know_stays_until_it_is_too_old(hosts: Mapping[
 
 
 def test_a_controller_has_no_say_in_what_goes(hosts: Mapping[str, LocalHost]) -> None:
-    """Runs of the future that a controller tells of push nothing out anywhere."""
+    """Ids from the future on a controller remove nothing anywhere."""
     for number in range(20, 28):
         _before(hosts["ctl2"], _id(number), "slurm.conf")
     _run(hosts, 1)
@@ -144,7 +144,7 @@ def test_a_controller_has_no_say_in_what_goes(hosts: Mapping[str, LocalHost]) ->
 
 
 def test_a_run_that_was_cut_off_is_kept_as_one_that_changed_something(hosts: Mapping[str, LocalHost]) -> None:
-    """Nobody can say what it did, so what was there before it may be wanted."""
+    """What it changed is unknown, so its before-images may be needed."""
     _run(hosts, 1)
     (hosts["master"].folder / "state" / "runs" / _id(1)).unlink()
     for number in (2, 3):
@@ -153,7 +153,7 @@ def test_a_run_that_was_cut_off_is_kept_as_one_that_changed_something(hosts: Map
 
 
 def test_what_can_not_be_written_is_told(hosts: Mapping[str, LocalHost]) -> None:
-    """What could not be written on a host is said with its name, and the others have theirs."""
+    """A record that could not be written is reported with its host, and the other hosts have theirs."""
     (hosts["ctl1"].folder / "state").write_text("no folder")
     (said,) = run_log.leave(_reach(hosts), _id(2), "install", {"ctl1": ["slurm.conf"]}, b"")
     assert said.startswith("ctl1: the record of this run can't be written")
@@ -161,7 +161,7 @@ def test_what_can_not_be_written_is_told(hosts: Mapping[str, LocalHost]) -> None
 
 
 def test_a_finished_run_is_never_shown_as_cut_off(hosts: Mapping[str, LocalHost]) -> None:
-    """A run of which only a controller has something left says when it was, whose, what, and that it has ended."""
+    """Of a run that only a controller has a line of: time, person, task, and that it has ended."""
     _run(hosts, 1, on=("ctl2",))
     for number in (2, 3):
         _run(hosts, number, reached=("master", "ctl1"))
@@ -177,7 +177,7 @@ def test_a_finished_run_is_never_shown_as_cut_off(hosts: Mapping[str, LocalHost]
 
 
 def test_the_lines_of_a_journal_come_without_differences(hosts: Mapping[str, LocalHost]) -> None:
-    """What a run changed is read from the hosts, and no file's content with it."""
+    """What a run changed is read from the hosts, without any file's content."""
     _run(hosts, 1)
     out = hosts["master"].run(past_runs.script(), deadline=30.0).out
     assert b"changed" in out and b"diff" not in out
@@ -185,7 +185,7 @@ def test_the_lines_of_a_journal_come_without_differences(hosts: Mapping[str, Loc
 
 
 def test_what_keeps_a_run_from_being_kept_is_said_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the line or the journal of a run can't be written, the run's last words say so, and old runs go all the same."""
+    """If the line or the journal of a run can't be written, the summary says so, and old runs are removed all the same."""
     pruned: list[object] = []
 
     def full(*more: object) -> list[str]:
@@ -213,8 +213,8 @@ def test_what_keeps_a_run_from_being_kept_is_said_at_the_end(monkeypatch: pytest
 
 
 def test_what_a_rollback_that_failed_was_to_undo_stays(hosts: Mapping[str, LocalHost]) -> None:
-    """However often it fails, or goes without a host, and whatever is done in between: its before-images are there for the
-    next try. They go once it is undone to its end, or when the last try of it is old itself."""
+    """However often its rollback fails, or leaves out a host, and whatever runs in between: its before-images stay for the next
+    try. They are removed when the rollback is complete, or when the last try is old itself."""
     _run(hosts, 1, on=("ctl1", "ctl2"))
     _run(hosts, 2)
     for number in (3, 4):
@@ -234,7 +234,7 @@ def test_what_a_rollback_that_failed_was_to_undo_stays(hosts: Mapping[str, Local
 
 
 def test_a_run_of_which_nobody_knows_what_it_undid_lets_none_go(hosts: Mapping[str, LocalHost]) -> None:
-    """Its record is torn: it may have been a rollback that failed. Once it is old it holds nothing back."""
+    """Its record is damaged: it may be a failed rollback. When it is old, it does not keep other runs."""
     for number in (1, 2):
         _run(hosts, number)
     (hosts["master"].folder / "state" / "before" / _id(2) / ".opened").write_text('{"run": "')
@@ -245,7 +245,7 @@ def test_a_run_of_which_nobody_knows_what_it_undid_lets_none_go(hosts: Mapping[s
 
 
 def _taken(host: LocalHost, run: str) -> None:
-    """That run holds the lock, of which `host` is the master, and has been at work there."""
+    """That run holds the lock on the master `host`, and has worked there."""
     (host.folder / "state/lock").mkdir(parents=True, exist_ok=True)
     (host.folder / "state/gate").touch()
     (host.folder / "state/busy").write_text(f"{run}\n")
@@ -253,7 +253,7 @@ def _taken(host: LocalHost, run: str) -> None:
 
 
 def test_a_run_that_stood_still_at_its_end_takes_nothing_from_the_next(hosts: Mapping[str, LocalHost]) -> None:
-    """Behind a later run a host lets neither the line of this one in, nor what takes old runs away."""
+    """After a later run, a host accepts neither the line of this run, nor its removal of old runs."""
     for number in (1, 2):
         _run(hosts, number)
     _taken(hosts["master"], _id(9))
@@ -268,7 +268,7 @@ def test_a_run_that_stood_still_at_its_end_takes_nothing_from_the_next(hosts: Ma
 
 
 def test_a_run_that_loses_its_lock_midway_takes_nothing_more(hosts: Mapping[str, LocalHost]) -> None:
-    """It read on the master what is to go; a later run came to one controller before its command for that one did."""
+    """A run read on the master what to remove; a later run reached one controller before its script did."""
     for number in (1, 2):
         _run(hosts, number, on=("ctl1", "ctl2"))
     _taken(hosts["master"], _id(3))
@@ -280,7 +280,7 @@ def test_a_run_that_loses_its_lock_midway_takes_nothing_more(hosts: Mapping[str,
 
 @dataclass
 class _Watched(LocalHost):
-    """A master that notes who has the lock when something is written at a run's end, or taken away; `then` comes first."""
+    """A master that notes the lock's holder when a run's record is written, or an old one removed; `then` is called first."""
 
     holders: list[str] = field(default_factory=list)
     then: Callable[[], None] = lambda: None
@@ -312,7 +312,7 @@ Made = Callable[..., Summary]
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[_Watched, Made]]:
-    """A master, and what makes a whole run on it: a shell command is its change."""
+    """A master, and a function that makes a complete run on it, with a shell command as its change."""
     host = _Watched(tmp_path, host="one")
     site = load(DEFAULT)
     site = replace(site, keep_runs=1, master=replace(site.master, host=replace(site.master.host, name="one")))
@@ -339,7 +339,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[_Wat
 
 
 def test_what_a_run_leaves_is_left_while_it_has_the_lock(made: tuple[_Watched, Made]) -> None:
-    """Its line, its journal and the end of old runs come before anybody else can take the lock; then it is free."""
+    """Its line, its journal and the removal of old runs come before another run can take the lock; then the lock is free."""
     host, make = made
     end = make(f"printf x >{host.folder}/file")
     assert end.exit == 0 and end.lacking == () and set(host.holders) == {end.run} and len(host.holders) >= 2
@@ -350,7 +350,7 @@ def test_what_a_run_leaves_is_left_while_it_has_the_lock(made: tuple[_Watched, M
 def test_what_a_host_says_at_the_end_is_shown_and_kept_without_secrets(
     made: tuple[_Watched, Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In words of why a run could not leave its line there: on the terminal, and in the report."""
+    """The reason why a run's record could not be written: on the terminal, and in the report."""
     host, make = made
     monkeypatch.setattr(run_log, "leave", lambda *words: ["one: printf: token=s3cr3tWort42: no space left"])
     end = make(f"printf x >{host.folder}/file")
@@ -360,7 +360,7 @@ def test_what_a_host_says_at_the_end_is_shown_and_kept_without_secrets(
 
 
 def test_a_run_that_lost_its_lock_at_its_end_leaves_and_takes_nothing(made: tuple[_Watched, Made]) -> None:
-    """It ends as it ended, and says what is missing; the before-images that the next run needs stay."""
+    """Its outcome stays, and the summary says what is missing; the before-images that the next run needs stay."""
     host, make = made
     first = make(f"printf x >{host.folder}/file")
     (host.folder / "file").unlink()
@@ -372,7 +372,7 @@ def test_a_run_that_lost_its_lock_at_its_end_leaves_and_takes_nothing(made: tupl
 
 
 def test_a_run_that_failed_lets_no_old_run_go(made: tuple[_Watched, Made]) -> None:
-    """Who failed is made again, or taken back: what was there before stays until a run ends well."""
+    """A failed run is repeated or undone: before-images stay until a run ends well."""
     host, make = made
     runs = [make(f"printf x >{host.folder}/file").run]
     (host.folder / "file").unlink()
@@ -383,7 +383,7 @@ def test_a_run_that_failed_lets_no_old_run_go(made: tuple[_Watched, Made]) -> No
 
 
 def test_a_proof_that_stays_stops_the_run_before_its_first_change(made: tuple[_Watched, Made]) -> None:
-    """What was proven before would count for what is changed now: the run fails, and says why."""
+    """The former proof would count for this run's changes: the run fails, and says why."""
     host, make = made
     (host.folder / "state/proof.json").mkdir(parents=True)  # so that rm can't take it away, nor for root
     end = make(f"printf x >{host.folder}/file")
