@@ -1,4 +1,4 @@
-"""DWS's webhook is replaced only where it gets other pods, and not while Workflows need the one that answers."""
+"""DWS's webhook is replaced only where its pods change, and not while Workflows need it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Answers:
         self.live = live
 
     def get(self, path: str, **query: str) -> Any:
-        """The Deployment, where it is asked for."""
+        """The Deployment, at its path."""
         return self.live if path.endswith(f"/{names.WEBHOOK}") else None
 
 
 def place(change: str, available: int, monkeypatch: pytest.MonkeyPatch) -> StepContext:
-    """A master whose webhook has so many pods that answer, of whatever form, and differs from its manifest in `change`."""
+    """A master whose webhook has so many pods that respond, up to date or not, and differs from its manifest in `change`."""
     live = copy.deepcopy(dict(WEBHOOK))
     if change == "replicas":
         live["spec"]["replicas"] = 2
@@ -82,7 +82,7 @@ def place(change: str, available: int, monkeypatch: pytest.MonkeyPatch) -> StepC
 def test_when_the_webhook_is_replaced(
     change: str, available: int, goes: bool, guarded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where its pods change, or none answers; and where one answers that goes, Workflows and jobs are looked at before."""
+    """It is replaced where its pods change, or none responds; where one responds, Workflows and jobs are checked first."""
     here = place(change, available, monkeypatch)
     found = here.facts.one("deploy.applied")
     actions = deploy._change_applied(here, deploy._read_applied(here, found), deploy._want_applied(here))
@@ -93,7 +93,7 @@ def test_when_the_webhook_is_replaced(
 
 
 def test_a_workflow_that_is_at_work_keeps_the_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its job could not copy its results out while nothing answers for the webhook."""
+    """Its job could not copy its results out while no webhook responds."""
     here = place("image", 3, monkeypatch)
     job = {
         "id": "7",

@@ -1,4 +1,4 @@
-"""What others have put into DWS's namespace is never taken along by a rollback."""
+"""A rollback never removes objects of others in DWS's namespace."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS = {
 
 
 class SpaceApi:
-    """An API: PLURAL -> metadata of what is in DWS's namespace. `broken`: a path that does not answer."""
+    """An API: PLURAL -> metadata of the objects in DWS's namespace. `broken`: a path that does not respond."""
 
     broken = ""
     deleted: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class SpaceApi:
 
 
 def of_itself() -> SpaceApi:
-    """What is there after an undeploy, and comes and goes by itself."""
+    """Objects that are in the namespace after an undeploy, and that controllers create automatically."""
     owner = {"kind": "ReplicaSet", "apiVersion": "apps/v1", "name": "gone", "uid": "x"}
     return SpaceApi(
         configmaps=[
@@ -97,7 +97,7 @@ def with_dws(site: SpaceApi) -> SpaceApi:
 
 
 def test_what_comes_by_itself_is_nobodys() -> None:
-    """Neither what is left after an undeploy, nor DWS as long as it is there."""
+    """Neither leftovers of an undeploy count, nor DWS itself while it is installed."""
     for one in (of_itself(), with_dws(of_itself())):
         assert foreign_objects.found(one) == []  # type: ignore[arg-type]
 
@@ -113,14 +113,14 @@ def test_what_comes_by_itself_is_nobodys() -> None:
     ],
 )
 def test_what_others_made_is_named(plural: str, meta: dict[str, Any]) -> None:
-    """Whether DWS is there or not."""
+    """With DWS installed and without it."""
     for one in (of_itself(), with_dws(of_itself())):
         one[plural].append(meta)
         assert foreign_objects.found(one) == [f"{plural}/{meta['name']}"]  # type: ignore[arg-type]
 
 
 def test_once_dws_is_gone_nothing_is_its_own() -> None:
-    """What is called like its things, and objects of its kinds, are somebody's then."""
+    """Objects with names like DWS's, and objects of its kinds, belong to somebody then."""
     site = with_dws(of_itself())
     site["deployments"].clear()
     assert foreign_objects.found(site) == ["serviceaccounts/dws-webhook", "storages/rabbit-1"]  # type: ignore[arg-type]
@@ -128,7 +128,7 @@ def test_once_dws_is_gone_nothing_is_its_own() -> None:
 
 @pytest.mark.parametrize("path", ["/apis/apps/v1", f"/apis/apps/v1/namespaces/{names.NAMESPACE}/replicasets"])
 def test_who_does_not_answer_may_have_something_there(path: str) -> None:
-    """No answer is no empty list: it is told."""
+    """A failed request is not an empty list: it is reported."""
     site = of_itself()
     site.broken = path
     told = foreign_objects.found(site)  # type: ignore[arg-type]
@@ -145,7 +145,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def rolled_back(api: SpaceApi, site: Site, meanwhile: str = "") -> tuple[Any, Any, str]:
-    """The step looks, and does what it decides; `meanwhile`: a ConfigMap that comes between. Have, want, what it tells."""
+    """Run the step; `meanwhile`: a ConfigMap that is created in between. Returns have, want and the status text."""
     step = objects.step([ObjectSnapshot(installed.NAMESPACE, None, frozenset())], "objects", "1")
     look = step.look(StepContext(site, Facts({}), "m"))
     assert isinstance(look, ApiLook) and step.read and step.change and step.status_text
@@ -165,14 +165,14 @@ def rolled_back(api: SpaceApi, site: Site, meanwhile: str = "") -> tuple[Any, An
 
 
 def test_an_empty_namespace_goes(site: Site) -> None:
-    """With what comes by itself."""
+    """Together with the objects that Kubernetes creates automatically."""
     api = of_itself()
     rolled_back(api, site)
     assert api.deleted == (installed.NAMESPACE,)
 
 
 def test_a_namespace_with_things_of_others_stays_and_they_are_named(site: Site) -> None:
-    """The rollback is through with it then: it says so, and nothing is asked, deleted or refused."""
+    """The rollback reports it, and then nothing is confirmed, deleted or refused."""
     api = of_itself()
     api["configmaps"].append({"name": "others-driver"})
     have, want, told = rolled_back(api, site)
@@ -181,7 +181,7 @@ def test_a_namespace_with_things_of_others_stays_and_they_are_named(site: Site) 
 
 
 def test_what_comes_right_before_the_deed_stops_it(site: Site) -> None:
-    """It is looked once more then."""
+    """The step checks once more then."""
     api = of_itself()
     with pytest.raises(Refused) as refused:
         rolled_back(api, site, "just-now")

@@ -1,4 +1,4 @@
-"""An image that somebody else pushed under the name of one of DWS's goes only where somebody agreed to it."""
+"""An image that somebody else pushed under the name of a DWS image is replaced only after a confirmation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAME = "registry.local/dws:0.0.20"
     ],
 )
 def test_another_image_is_asked_about(registry: str, pushed: str, asked: bool) -> None:
-    """The question has its digest; who agrees agrees to that image alone."""
+    """The question has its digest; the confirmation covers that image only."""
     have = {NAME: {"registry": registry, "pushed": pushed}}
     seen = images._pushed_removals(StepContext(load(DEFAULT), Facts(), "m"), have, {})
     assert [(OTHER in one.words, one.things) for one in seen] == [(True, frozenset({f"{NAME} {OTHER}"}))] * asked
@@ -45,7 +45,7 @@ def test_another_image_is_asked_about(registry: str, pushed: str, asked: bool) -
 def test_an_image_of_which_nobody_was_asked_stays(
     tmp_path: Path, there: str, known: str, pushes: bool, code: int
 ) -> None:
-    """Which image is wanted may show only once its source was pulled: it is written down, so that the next run can ask."""
+    """The wanted digest may be unknown until its source is pulled: it is recorded then, so that the next run can prompt."""
     record = tmp_path / "images"
     fakes = f"""
 vanishing() {{ :; }}
@@ -65,7 +65,7 @@ record={record}
 
 @pytest.mark.parametrize(("registry", "expected"), [(OTHER, "image-differs"), ("absent", "")])
 def test_which_difference_is_an_image_of_the_sites_own(registry: str, expected: str) -> None:
-    """An image that is not there is none that the site pushed."""
+    """An image that is missing was not pushed by the site."""
     have = {NAME: {"registry": registry, "pushed": WANTED}}
     want = {NAME: {"registry": WANTED, "pushed": WANTED}}
     assert images._accepted_pushed(StepContext(load(DEFAULT), Facts(), "m"), have, want) == expected

@@ -1,4 +1,4 @@
-"""What others keep below objects of DWS is not deleted by Kubernetes in passing: found in all API groups, named, refused."""
+"""Objects of others that objects of DWS own are found in all API groups and named, and the removal is refused."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ __all__ = ["site"]
 def theirs(
     name: str, owner: str, kind: str = "PersistentVolumeClaim", group: str = "v1", **meta: Any
 ) -> dict[str, Any]:
-    """An object of somebody's, owned by an object (a uid)."""
+    """An object of somebody else, owned by the object with this uid."""
     refs = [{"apiVersion": "x/v1", "kind": "X", "name": "x", "uid": one} for one in owner.split()]
     made = {"name": name, "namespace": "default", "uid": f"{kind}-{name}", "creationTimestamp": "2026-01-31T12:00:00Z"}
     resource = kind.lower() + "s"
@@ -83,7 +83,7 @@ def there(tmp_path: Path) -> Path:
 
 
 def looked(there: Path, dying: bool = False) -> subprocess.CompletedProcess[str]:
-    """The look of the check, with the master's Python."""
+    """Run the look of the check with a real Python."""
     place = a_place()
     here = installed.found(place)
     place.facts.found[installed.FACT.name] = {MASTER: {**here, "crds": {"x": {"deleting": dying}}}}
@@ -106,7 +106,7 @@ def asked(there: Path) -> list[str]:
 
 
 def test_what_a_storage_owns_is_found_in_every_group(there: Path, tmp_path: Path) -> None:
-    """By its uid alone, in any version that is served; with what that owns further. What nobody of DWS owns is not."""
+    """By the uid alone, in any served version, together with all that such an object owns itself; no other object is found."""
     holds(tmp_path, "storages", IDLE)
     node = theirs("node", "Storage-rabbit-1", "NnfNode", "nnf.cray.hpe.com/v1", namespace="rabbit-1")
     wide = theirs("volume", "Storage-rabbit-1", "PersistentVolume")
@@ -123,7 +123,7 @@ def test_what_a_storage_owns_is_found_in_every_group(there: Path, tmp_path: Path
 
 
 def test_of_others_the_metadata_alone_is_read_in_pages(there: Path, tmp_path: Path) -> None:
-    """A Secret's content stays where it is, and a kind with many objects comes in pages; none of them is left out."""
+    """The content of a Secret is never read; a kind with many objects is read in pages, completely."""
     holds(tmp_path, "storages", IDLE)
     many = [theirs(f"s{n}", "Storage-rabbit-1" if n == 1234 else "x", "Secret") for n in range(1300)]
     event = theirs("e", "Storage-rabbit-1", "Event")
@@ -134,7 +134,7 @@ def test_of_others_the_metadata_alone_is_read_in_pages(there: Path, tmp_path: Pa
 
 
 def test_where_nothing_of_dws_could_own_anything_nothing_is_listed(there: Path, tmp_path: Path) -> None:
-    """No object, or only a Workflow with what belongs to it: that has its own guards."""
+    """No object, or only a Workflow with its objects: these have their own guards."""
     assert found(there, CLAIM)["owned"] == []
     holds(tmp_path, "workflows", an_object("Workflow", "bb1"))
     holds(tmp_path, "servers", some_servers("bb1-0", owner="Workflow-bb1"))
@@ -158,7 +158,7 @@ def judged(found: Mapping[str, Any], typed: str = "", agreed: Sequence[Any] = ()
 
 
 def test_the_fix_keeps_the_object_and_its_other_owners(there: Path, tmp_path: Path) -> None:
-    """A merge patch of this very object, as a shell takes it, that takes the owners out that go, and no other."""
+    """A merge patch of this very object, quoted for a shell, that removes only the owners that are to be deleted."""
     holds(tmp_path, "storages", IDLE)
     (one,) = found(there, theirs("data", "Storage-rabbit-1 somebody"))["owned"]
     text, fix = dws_objects.describe_owned(one, NOW), dws_objects.owned_fix(one)
@@ -174,7 +174,7 @@ def test_the_fix_keeps_the_object_and_its_other_owners(there: Path, tmp_path: Pa
 
 
 def test_many_are_told_all_and_an_odd_name_reaches_no_terminal_as_it_is(there: Path, tmp_path: Path) -> None:
-    """The whole list: each of them is somebody's data."""
+    """The complete list: each of them is somebody's data."""
     holds(tmp_path, "storages", IDLE)
     every = [theirs(f"c{n}", "Storage-rabbit-1") for n in range(200)]
     every[0]["metadata"]["name"] = "a\x1b[2J"
@@ -183,7 +183,7 @@ def test_many_are_told_all_and_an_odd_name_reaches_no_terminal_as_it_is(there: P
 
 
 def test_what_belongs_to_storage_goes_with_it_where_that_was_typed_and_is_named(there: Path, tmp_path: Path) -> None:
-    """Also through what the instance owns; before it is typed it is told as well, and it is among what is agreed to."""
+    """Also through the instance's own objects; it is reported before, and it is among the confirmed things."""
     psi, servers = a_psi(), some_servers("scratch", owner="PersistentStorageInstance-scratch")
     holds(tmp_path, "persistentstorageinstances", psi)
     holds(tmp_path, "servers", servers)
@@ -210,7 +210,7 @@ def test_what_belongs_to_storage_goes_with_it_where_that_was_typed_and_is_named(
 
 
 def test_what_is_set_free_takes_nothing_along_either(there: Path, tmp_path: Path) -> None:
-    """Where an undeploy left CRDs half deleted, what is being deleted goes with its finalizer; the rest stays."""
+    """Where an undeploy deleted CRDs in part, only objects that are being deleted are released; the others stay."""
     holds(tmp_path, "storages", finalized(IDLE), an_object("Storage", "stays"))
     others = [CLAIM, theirs("other", "Storage-stays"), theirs("going", "Storage-rabbit-1", deletionTimestamp="now")]
     assert [one["name"] for one in found(there, *others, dying=True)["owned"]] == ["default/data"]
@@ -226,7 +226,7 @@ def test_what_is_set_free_takes_nothing_along_either(there: Path, tmp_path: Path
 
 
 def test_what_has_lost_its_last_owner_goes_in_any_case() -> None:
-    """As a Servers whose instance is gone: Kubernetes is about to delete it, with all that it owns."""
+    """As a Servers whose instance was deleted: Kubernetes is about to delete it, with all that it owns."""
     servers = some_servers("left", owner="PersistentStorageInstance-gone")
     assert dws_objects.removed_with_dws({"servers": [servers]}) == {}
     servers["metadata"]["ownerReferences"].append({"apiVersion": "x/v1", "kind": "X", "name": "x", "uid": "somebody"})
@@ -240,7 +240,7 @@ METRICS = theirs("m", "x", "PodMetrics", "metrics.k8s.io/v1beta1")
 
 
 def test_a_group_whose_server_is_known_to_be_down_is_told_and_stops_nothing(there: Path, tmp_path: Path) -> None:
-    """The garbage collector does not reach it either. One that Kubernetes itself should serve stops it, or is accepted."""
+    """The garbage collector cannot reach it either. A group of Kubernetes itself that fails stops the run, unless accepted."""
     holds(tmp_path, "storages", IDLE)
     (there / "broken").write_text("/apis/metrics.k8s.io/v1beta1")
     (there / "down").write_text("v1beta1.metrics.k8s.io")
@@ -256,7 +256,7 @@ def test_a_group_whose_server_is_known_to_be_down_is_told_and_stops_nothing(ther
 
 
 def test_a_kind_that_is_not_listed_in_one_version_is_asked_for_in_another(there: Path, tmp_path: Path) -> None:
-    """Where none is, nobody knows, and that is a finding."""
+    """Where no version can be listed, the owners are unknown: a finding."""
     holds(tmp_path, "storages", IDLE)
     both = [theirs("a", "x", "Vault", "x.y/v2"), theirs("b", "Storage-rabbit-1", "Vault", "x.y/v1")]
     (there / "broken").write_text("/apis/x.y/v2/vaults")
@@ -271,7 +271,7 @@ def test_a_kind_that_is_not_listed_in_one_version_is_asked_for_in_another(there:
 def test_an_api_that_does_not_say_which_groups_there_are_fails_the_look(
     there: Path, tmp_path: Path, broken: str
 ) -> None:
-    """With its words, and nothing is left behind."""
+    """With its message, and nothing is left behind."""
     holds(tmp_path, "storages", IDLE)
     (there / "broken").write_text(broken)
     done = looked(there)
@@ -279,7 +279,7 @@ def test_an_api_that_does_not_say_which_groups_there_are_fails_the_look(
 
 
 def test_no_proxy_is_left_however_it_ends(there: Path, tmp_path: Path) -> None:
-    """Its socket lies in a folder of root's alone; both are gone with a look that is ended, too."""
+    """Its socket is in a folder that only root can enter; both are removed, also when the look is interrupted."""
     (there / "kubectl").rename(there / "real")
     program = (
         f'#!/bin/sh\necho $$ "$2" >{tmp_path}/begun.part\nmv {tmp_path}/begun.part {tmp_path}/begun\nexec sleep 900\n'
@@ -304,7 +304,7 @@ def test_no_proxy_is_left_however_it_ends(there: Path, tmp_path: Path) -> None:
 
 
 def test_the_last_look_stops_where_kubernetes_would_delete_what_others_keep(site: Site, tmp_path: Path) -> None:
-    """By name and with the fix; nothing is saved, deleted or marked. Without the owner it goes through."""
+    """By name and with the fix; nothing is saved, deleted or marked. Without the owner the removal succeeds."""
     holds(tmp_path, "storages", IDLE)
     holds(tmp_path, "systemconfigurations", CONFIG)
     holds(tmp_path, "others", CLAIM)
@@ -323,7 +323,7 @@ def test_the_last_look_stops_where_kubernetes_would_delete_what_others_keep(site
 def test_the_last_look_judges_what_cannot_be_asked_as_the_first_does(
     site: Site, tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What Kubernetes calls unavailable, or the site accepts, stops nothing; anything else does."""
+    """A group that Kubernetes reports as unavailable, or that the site accepts, does not stop the run; any other does."""
     holds(tmp_path, "storages", IDLE)
     holds(tmp_path, "others", METRICS)
     (tmp_path / "cluster/broken").write_text("/apis/metrics.k8s.io/v1beta1")
@@ -366,7 +366,7 @@ def test_the_check_stands_before_every_removal() -> None:
 
 @pytest.mark.parametrize("stages", [undeploy.stages(), undeploy.stages(slurm=True)], ids=["DWS", "with Slurm"])
 def test_where_nothing_is_there_nothing_more_has_to_be_known(stages: Sequence[Stage]) -> None:
-    """An undeploy of nothing goes through: what was typed for storage is no question then."""
+    """An undeploy of nothing succeeds: the names typed for storage do not matter then."""
     (check,) = (one for one in stages[0].steps if one.name == "owned")
     assert isinstance(check, Check)
     nothing = {"traces": [], "crds": {}, "unfinished": "", "tag": ""}
@@ -376,7 +376,7 @@ def test_where_nothing_is_there_nothing_more_has_to_be_known(stages: Sequence[St
 
 
 def test_no_site_file_accepts_it() -> None:
-    """It is data of somebody's; that some kind can't be asked may be lived with."""
+    """It is somebody's data; only a kind that cannot be listed may be accepted."""
     site = load(DEFAULT)
     place = StepContext(site, Facts({persistent_storage.FACT: {MASTER: persistent_storage.NOTHING}}), MASTER)
     one = {"what": "x", "why": "y", "down": False}

@@ -1,4 +1,4 @@
-"""How many of DWS's pods are ready, as the API tells of its deployments."""
+"""The number of DWS's ready pods, from the status of its Deployments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def a_deployment(wanted: int, generation: int = 1, **status: int) -> dict[str, A
 
 
 class Answers:
-    """The API of a cluster that has these deployments and no pod to tell of."""
+    """The API of a cluster that has these Deployments and no waiting pod."""
 
     def __init__(self, **deployments: Mapping[str, Any]) -> None:
         self.deployments = {name.replace("_", "-"): one for name, one in deployments.items()}
@@ -49,7 +49,7 @@ class Answers:
     ],
 )
 def test_pods_of_a_former_form_do_not_count(status: dict[str, int], generation: int, ready: str) -> None:
-    """A Deployment that is being updated has as many ready pods as surely are of its present form."""
+    """During an update only the pods count that are certainly up to date."""
     found = readiness.AVAILABLE.look(None).read(Answers(dws_webhook=a_deployment(3, generation, **status)))  # type: ignore[arg-type, union-attr]
     assert found[names.WEBHOOK] == ready and found[names.CONTROLLER] == "missing"
 
@@ -59,7 +59,7 @@ def test_pods_of_a_former_form_do_not_count(status: dict[str, int], generation: 
     [(1, 0, False), (0, 3, False), (1, 1, True), (1, 3, True)],
 )
 def test_a_proof_needs_the_controller_and_one_that_answers(controller: int, webhook: int, serves: bool) -> None:
-    """What a Workflow needs is there with the first of the webhook's pods, but not without the controller."""
+    """A Workflow needs the controller and one pod of the webhook."""
     rendered = [
         {"kind": "Deployment", "metadata": {"name": name}, "spec": {"replicas": count}}
         for name, count in ((names.CONTROLLER, 1), (names.WEBHOOK, 3))

@@ -53,13 +53,13 @@ def registry(tls: tuple[ssl.SSLContext, Path]) -> Iterator[Registry]:
 
 @pytest.fixture
 def thieves(tls: tuple[ssl.SSLContext, Path]) -> Iterator[Mapping[str, Registry]]:
-    """Somebody else's servers: one without TLS, and one with it whose certificate curl trusts."""
+    """Servers of somebody else: one without TLS, and one with TLS whose certificate curl trusts."""
     with serving(Registry()) as plain, serving(Registry(), tls[0]) as other:
         yield {"plain": plain, "other": other}
 
 
 def ran(registry: Registry, tls: Path, folder: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """The script behind templates/master/registry.sh, with a kubectl that has the Secret."""
+    """Run a script after templates/master/registry.sh, with a kubectl that has the Secret."""
     data = {
         key: base64.b64encode(value.encode()).decode() for key, value in (("username", "admin"), ("password", PASSWORD))
     }
@@ -89,7 +89,7 @@ def begun(registry: Registry, tls: tuple[ssl.SSLContext, Path], folder: Path, lo
 def test_an_upload_is_taken_back_at_the_registry(
     registry: Registry, tls: tuple[ssl.SSLContext, Path], tmp_path: Path, location: str
 ) -> None:
-    """A place of its own, as a path or whole, is asked once, as it was named."""
+    """A location on the registry itself, as a path or as a URL, is requested once, as it was named."""
     place = location.format(base=registry.base)
     begun(registry, tls, tmp_path, place)
     assert registry.seen[1:] == [("DELETE", place.removeprefix(registry.base), BASIC)]
@@ -121,7 +121,7 @@ def test_the_password_goes_nowhere_else(
     tmp_path: Path,
     location: str,
 ) -> None:
-    """A place without TLS, another host, an option of curl's and what only looks like the registry are asked nothing."""
+    """A location without TLS, another host, an option of curl and a name that only looks like the registry get no request."""
     plain, other = thieves["plain"], thieves["other"]
     (tmp_path / "evil").write_text(f'url = "{plain.base}/stolen"\n')
     words = {"base": registry.base, "plain": plain.base, "other": other.base, "folder": str(tmp_path)}
@@ -135,7 +135,7 @@ def test_the_password_goes_nowhere_else(
 def test_no_redirect_takes_the_password_along(
     registry: Registry, thieves: Mapping[str, Registry], tls: tuple[ssl.SSLContext, Path], tmp_path: Path
 ) -> None:
-    """An answer that sends elsewhere is an answer, and no other place is asked."""
+    """A redirect is not followed: no other host gets a request."""
     digest = registry.blob(b"a manifest")
     done = ran(
         registry, tls[1], tmp_path, f'login=$(credential curl)\nask /v2/dws/blobs/{digest} --write-out "%{{http_code}}"'

@@ -1,4 +1,4 @@
-"""The namespace that Workflows are created in: nothing is switched to one that is not there, or away from live Workflows."""
+"""The namespace of Workflows: no kubeconfig is switched to one that does not exist, or away from live Workflows."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def place(at: Site, kubeconfigs: Mapping[str, Mapping[str, str]] | None = None) 
 def test_a_rollback_brings_no_kubeconfig_back_that_names_another_namespace_than_live_workflows(
     monkeypatch: pytest.MonkeyPatch, there: Mapping[str, Any], names: list[str], busy: bool
 ) -> None:
-    """The plugin would find them no more; and the namespace has to be there."""
+    """The plugin would no longer find them; and the namespace has to exist."""
     every = [{"namespace": "slurm", "name": "bb1"}] if busy else []
     monkeypatch.setattr("dws_on_csm.stages.dws.workflows.read", lambda cluster: every)
     goal = RollbackTarget(
@@ -92,7 +92,7 @@ def test_a_rollback_brings_no_kubeconfig_back_that_names_another_namespace_than_
 def test_which_namespaces_a_rollback_changes(
     now: str, then: str | None, renewed: bool, moved: Mapping[str, tuple[str, str]]
 ) -> None:
-    """By what lies on the controller and what comes back; a kubeconfig that is made anew names that of the site file."""
+    """By the present kubeconfig and the restored one; a new kubeconfig names the namespace of the site file."""
     coming = {} if then is None else {KUBECONFIG: FileSnapshot(KUBECONFIG, "1", "", "", "x", frozenset(), space=then)}
     at = site()
     found = rollback_target._namespaces(at, HostRecord(namespace=now), coming, renewed)
@@ -112,7 +112,7 @@ def test_which_namespaces_a_rollback_changes(
 def test_a_namespace_that_is_not_there_is_told_before_anything_is_touched(
     state: str, create: bool, fix: str | None
 ) -> None:
-    """The finding names it and offers to make it; one that is being deleted can't be made yet."""
+    """The finding names it and offers to create it; a namespace that is being deleted cannot be created yet."""
     found = workflow_namespace.judge(place(site(create_namespace=create)), {"state": state, "workflows": {}})
     assert [one.name for one in found] == ([] if fix is None else ["namespace-missing"])
     assert all("slurm" in one.text and fix and fix in one.fix for one in found)
@@ -142,7 +142,7 @@ LEFT = {"old": [f"bb{number}" for number in range(1, 8)], "other": ["bb99"]}
 def test_workflows_in_the_namespace_in_use_stand_in_the_way(
     kubeconfigs: Mapping[str, Mapping[str, str]], limit: frozenset[str] | None, hosts: list[str]
 ) -> None:
-    """As long as one is where a controller's kubeconfig points, that kubeconfig is not pointed elsewhere."""
+    """While a Workflow is in the namespace of a controller's kubeconfig, that kubeconfig is not switched."""
     here = place(replace(site(), limit=limit), kubeconfigs)
     found = workflow_namespace.judge(here, {"state": "there", "workflows": LEFT})
     assert [one.name for one in found] == ["workflows-in-old-namespace"] * bool(hosts)
@@ -154,7 +154,7 @@ def test_workflows_in_the_namespace_in_use_stand_in_the_way(
 
 
 def test_a_kubeconfig_without_a_namespace_has_the_default_one() -> None:
-    """So kubectl reads it."""
+    """As kubectl reads it."""
     found = workflow_namespace.judge(
         place(site(), {"c1": {"mode": "600"}}), {"state": "there", "workflows": {"default": ["bb1"]}}
     )
@@ -172,7 +172,7 @@ def test_whatever_writes_kubeconfigs_looks_before() -> None:
 
 @pytest.mark.parametrize("renew", [False, True])
 def test_a_rollback_looks_once_more_right_before_a_kubeconfig_comes_that_names_another_namespace(renew: bool) -> None:
-    """Whether it is put back or made anew: a job may have been submitted, or the namespace may have gone, since the preflight."""
+    """For a restored and for a new one: since the preflight a job may have been submitted, or the namespace deleted."""
     former = {KUBECONFIG: FileSnapshot(KUBECONFIG, "1", "600", "slurm:slurm", "x", frozenset(), image=KUBECONFIG)}
     files, roles = {"c": {} if renew else former}, {"controller": ("c",)}
     goal = RollbackTarget(
@@ -198,7 +198,7 @@ def test_the_look_has_all_that_is_judged(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_it_is_made_before_anything_needs_it_and_only_where_that_is_asked_for() -> None:
-    """The stage is there with access.create_namespace alone; DWS and the kubeconfigs wait for it."""
+    """The stage exists only with access.create_namespace; DWS and the kubeconfigs wait for it."""
     assert "namespace" not in [stage.name for stage in procedure(site())]
     for version in ("0.0.20", "0.1.12"):
         asked = site(create_namespace=True)
@@ -209,7 +209,7 @@ def test_it_is_made_before_anything_needs_it_and_only_where_that_is_asked_for() 
 
 
 def test_no_rollback_takes_it_away() -> None:
-    """It is created as no object of the run: others may have put something there since."""
+    """It is not recorded as an object of the run: others may have put something there since."""
     (action,) = workflow_namespace._create(place(site(create_namespace=True)), "missing", "there")
     assert isinstance(action, CallApi) and action.objects == ()
     cluster = Cluster({})
@@ -226,5 +226,5 @@ def test_no_rollback_takes_it_away() -> None:
     ],
 )
 def test_what_is_not_found_is_named(spaces: Mapping[str, Mapping[str, Any]], serves: bool, said: str) -> None:
-    """A 404 means the namespace or the resource: the other one is not blamed."""
+    """A 404 means the namespace or the resource: the message names the right one."""
     assert deploy._dry_run(Cluster(spaces, serves), site()) == said  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What is found on the master before anything is touched."""
+"""The checks of the master before a run changes anything."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ASKED = 1_800_000_000.0
 def test_a_clock_is_wrong_when_it_told_no_time_between_question_and_answer(
     monkeypatch: pytest.MonkeyPatch, told: int, took: int, found: list[str]
 ) -> None:
-    """`told` is what the host's clock said, and `took` how long its looks did, in seconds after they were asked for."""
+    """`told` is the host's clock, and `took` the duration of its looks, in seconds after they were asked for."""
     monkeypatch.setattr(time, "time", lambda: ASKED)
     check, place = checks.STAGE.steps[0], StepContext(load(DEFAULT), Facts(), "ncn-m001")
     assert isinstance(check, Check)
@@ -46,7 +46,7 @@ def test_a_clock_is_wrong_when_it_told_no_time_between_question_and_answer(
 
 @needs_root
 def test_a_kubeconfig_of_others_on_the_master_is_a_finding(hostile_host: Host) -> None:
-    """It may name programs, and root runs kubectl with it; one of root's in a folder of root's is none."""
+    """A kubeconfig can start programs, and root runs kubectl with it; a file and folder of root are fine."""
     site = load(DEFAULT)
     conf = hostile_host.owned(hostile_host.top / "admin.conf", "")
     site = replace(site, master=replace(site.master, kubeconfig=str(conf), pki=str(hostile_host.top)))

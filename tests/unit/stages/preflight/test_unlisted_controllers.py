@@ -1,4 +1,4 @@
-"""Controllers that slurm.conf names, and the site file does not: who is found, who is no such one, and what it means."""
+"""Controllers that slurm.conf names and the site file does not list: which are found, which are not, and the findings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BOTH = "ClusterName=lab\nSlurmctldHost=c1\nSlurmctldHost=c2(10.0.0.2)\n"
 
 
 def found(name: str, text: str = BOTH, addresses: str = "", fqdn: str = "", **included: str) -> dict[str, Any]:
-    """What a look at a controller found that calls itself `name`."""
+    """The look at a controller whose own name is `name`."""
     files = {CONF: text, **{f"/etc/slurm/{file}.conf": more for file, more in included.items()}}
     return {
         **dict.fromkeys(controller.SINGLE, ""),
@@ -40,7 +40,7 @@ def found(name: str, text: str = BOTH, addresses: str = "", fqdn: str = "", **in
 
 
 def places(seen: dict[str, dict[str, Any]], pings: str = "", spelled: tuple[str, ...] = ()) -> list[StepContext]:
-    """The places of a site with these controllers, by the site file's names; `spelled`: those that were not looked at."""
+    """The contexts of a site with these controllers, by the site file's names; `spelled`: controllers without a look."""
     hosts = tuple(Host(name, "controller", "root", False) for name in (*seen, *spelled))
     site = replace(load(DEFAULT), controllers=hosts)
     told = slurmctld.parse("".join(f"named={line}\n" for line in pings.splitlines()).encode())
@@ -49,7 +49,7 @@ def places(seen: dict[str, dict[str, Any]], pings: str = "", spelled: tuple[str,
 
 
 def findings(some: list[StepContext], takes: bool = False) -> list[Finding]:
-    """What the check says on all of them."""
+    """The findings of the check on all of them."""
     return [one for place in some for one in unlisted_controllers.check(takes).judge(place, None)]
 
 
@@ -71,7 +71,7 @@ def findings(some: list[StepContext], takes: bool = False) -> list[Finding]:
     ],
 )
 def test_a_site_that_names_all_has_no_finding(seen: dict[str, dict[str, Any]], why: str) -> None:
-    """What a host calls itself decides, and neither the site file's spelling nor an address."""
+    """The name that a host gives itself decides, and neither the site file's spelling nor an address."""
     assert [one.name for takes in (False, True) for one in findings(places(seen), takes)] == [], why
 
 
@@ -89,7 +89,7 @@ def test_a_site_that_names_all_has_no_finding(seen: dict[str, dict[str, Any]], w
     ],
 )  # fmt: skip
 def test_one_that_is_left_out_is_found(text: str, included: str, pings: str, missed: list[str]) -> None:
-    """Wherever slurm.conf names it, or `scontrol ping` alone: once, with the line that adds it."""
+    """Wherever slurm.conf names it, or only `scontrol ping`: one finding, with the line to add."""
     some = places({"one": found("c1", text, more=included), "two": found("c1", text, more=included)}, pings)
     for takes, name in ((False, "controller-unlisted"), (True, "controllers-left-out")):
         told = findings(some, takes)
@@ -122,13 +122,13 @@ def test_where_it_can_not_be_decided(seen: dict[str, Any], spelled: tuple[str, .
 
 
 def test_a_limit_hides_none() -> None:
-    """The controllers that a run may not change are looked at all the same, and are the site's."""
+    """Controllers that a run may not change are looked at as well, and belong to the site."""
     (first, _) = places({"c1": found("c1"), "c2": found("c2")})
     assert unlisted_controllers.left_out(replace(first, site=replace(first.site, limit=frozenset({"c1"})))) == ([], [])
 
 
 def test_who_looks() -> None:
-    """An install, the doctor, an undeploy of the Slurm side and a rollback of it; whoever takes the plugin away never goes on."""
+    """An install, the doctor, an undeploy and a rollback of the Slurm side; a run that removes the plugin never continues."""
 
     def judged(stages: tuple[Stage, ...]) -> list[str]:
         place = places({"a": found("c1")})[0]
@@ -151,7 +151,7 @@ def test_who_looks() -> None:
 
 
 def test_what_a_host_calls_itself(tmp_path: Path) -> None:
-    """The look tells its name, that with its domain, and its addresses; and what `scontrol ping` names."""
+    """The look returns its name, with and without domain, its addresses, and the controllers of `scontrol ping`."""
     (tmp_path / "slurm.conf").write_text("ClusterName=x\n")
     programs = {
         "uname": "echo c1",

@@ -1,4 +1,4 @@
-"""Folders in which others than root and SlurmUser could put another slurm.conf: real folders, owners and groups."""
+"""Folders in which other users than root and SlurmUser could replace slurm.conf: real folders, owners and groups."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SLURM_USER, OTHER = "daemon", "nobody"
 
 @pytest.fixture
 def etc() -> Iterator[Path]:
-    """SlurmUser's folder with a slurm.conf, where others may go."""
+    """SlurmUser's folder with a slurm.conf, which others can enter."""
     with tempfile.TemporaryDirectory() as made:
         Path(made).chmod(0o755)
         folder = Path(made) / "etc"
@@ -46,14 +46,14 @@ def found(etc: Path) -> list[tuple[str, str]]:
 
 
 def test_a_folder_of_slurm_users_is_as_it_may_be(etc: Path) -> None:
-    """So is one that its own group can write, as long as nobody else is in it, and /tmp far above."""
+    """So is a folder that a group without other members can write, and /tmp far above."""
     os.chown(etc, -1, pwd.getpwnam(SLURM_USER).pw_gid)
     etc.chmod(0o775)
     assert found(etc) == []
 
 
 def given(path: Path, owner: str, group: str, mode: int) -> None:
-    """Gives a file or a folder to others, where they are named, and this mode."""
+    """Give a file or a folder this owner and group, if named, and this mode."""
     os.chown(path, pwd.getpwnam(owner).pw_uid if owner else -1, pwd.getpwnam(group).pw_gid if group else -1)
     path.chmod(mode)
 
@@ -95,7 +95,7 @@ def test_a_folder_of_slurms_plugins_that_others_can_write_is_one_too(etc: Path) 
 
 
 def test_a_link_that_root_does_not_follow_is_one_too(etc: Path) -> None:
-    """Before anything is touched, and not when the file is to be written."""
+    """In the preflight, and not only when the file is written."""
     (etc / "burst_buffer.lua").symlink_to(etc.parent / "elsewhere")
     ((name, text),) = found(etc)
     assert name == "slurm-file-link" and f"does not follow the link {etc}/burst_buffer.lua" in text
@@ -114,14 +114,14 @@ def test_a_link_that_root_does_not_follow_is_one_too(etc: Path) -> None:
 def test_a_file_that_others_can_write_is_a_finding(
     etc: Path, file: str, owner: str, group: str, mode: int, who: str
 ) -> None:
-    """slurm.conf itself, and what it includes, whatever the folder is like."""
+    """slurm.conf itself and its includes, whatever the mode of the folder is."""
     given(etc / file, owner, group, mode)
     ((name, text),) = found(etc)
     assert name == "slurm-file-writable" and f"{etc}/{file} on c1 can be written by {who}" in text
 
 
 def test_a_file_of_slurm_users_is_as_it_may_be(etc: Path) -> None:
-    """So is one that its own group can write, as long as nobody else is in it; and root's, by root's group."""
+    """So is a file that a group without other members can write; and root's file, by root's group."""
     slurm = pwd.getpwnam(SLURM_USER)
     os.chown(etc / "slurm.conf", slurm.pw_uid, slurm.pw_gid)
     (etc / "slurm.conf").chmod(0o664)
@@ -130,7 +130,7 @@ def test_a_file_of_slurm_users_is_as_it_may_be(etc: Path) -> None:
 
 
 def test_whom_an_acl_names_is_one_of_the_others(etc: Path) -> None:
-    """The mode has the group's bits then, and who is in the group says nothing."""
+    """The group bits of the mode are the ACL's mask then, and the group's members do not matter."""
     if (
         not shutil.which("setfacl")
         or subprocess.run(
