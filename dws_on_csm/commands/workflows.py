@@ -141,7 +141,8 @@ def _rows(
         cells = [_cells(workflow, seen, fate) for workflow, fate in zip(listed, fates, strict=True)]
         head, *body = tables.rows((COLUMNS, *cells), "")
         yield head
-        yield from ([(row[1][0], _style(fate))] for row, fate in zip(body, fates, strict=True))
+        for row, fate in zip(body, fates, strict=True):
+            yield [(row[1][0], "bold red" if fate in ("orphan", "lost") else "")]
     elif has_crd:
         yield [("No Workflows.", "bold")]
     else:
@@ -154,10 +155,6 @@ def _rows(
         yield [
             (f"{text}Use `kubectl get {names.WORKFLOWS}`: `kubectl get workflows` may mean the other one.", "yellow")
         ]
-
-
-def _style(fate: Fate) -> str:
-    return "bold red" if fate in ("orphan", "lost") else ""
 
 
 def _records(

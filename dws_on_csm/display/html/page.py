@@ -41,7 +41,7 @@ def render(events: Sequence[Event]) -> str:
         summary=progress.summary,
         facts=_facts(progress),
         result=_result(progress.summary),
-        counts={name: number for name in OUTCOMES if (number := _count(progress, name))},
+        counts={name: sum(stage.counts[name] for stage in progress.stages.values()) for name in OUTCOMES},
         failures=alike(done for stage in progress.stages.values() for done in stage.bad),
         timeline=timeline(progress, events),
         proof=_proof(progress),
@@ -70,10 +70,6 @@ def _result(end: Summary | None) -> tuple[Outcome, str]:
         5: ("refused", "! installed, not verified"),
     }
     return results.get(end.exit, ("failed", "✗ failed")) if end else ("unknown", "… interrupted")
-
-
-def _count(progress: Progress, outcome: Outcome) -> int:
-    return sum(stage.counts[outcome] for stage in progress.stages.values())
 
 
 def _proof(progress: Progress) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from dws_on_csm.display.progress import Progress
@@ -72,14 +72,15 @@ def _with_marks(steps: Sequence[Bar]) -> list[Bar]:
         if _instant(bar):
             marks.setdefault((bar.stage, bar.host, bar.outcome, round(bar.begin, 1)), []).append(bar)
     merged = [
-        Bar(stage, host, ", ".join(bar.step for bar in same), outcome, same[0].begin, same[-1].end, label=_label(same))
-        for (stage, host, outcome, _), same in marks.items()
+        replace(
+            same[0],
+            step=", ".join(bar.step for bar in same),
+            end=same[-1].end,
+            label=f"{len(same)} {same[0].outcome}" if len(same) > 1 else "",
+        )
+        for same in marks.values()
     ]
     return sorted([*long, *merged], key=lambda bar: bar.begin)
-
-
-def _label(same: Sequence[Bar]) -> str:
-    return same[0].step if len(same) == 1 else f"{len(same)} {same[0].outcome}"
 
 
 # --- layout
