@@ -79,12 +79,14 @@ def _slurm_side(due: Callable[[StepContext], bool], terms: in_use.Terms) -> tupl
 def words(slurm: bool = False, **flags: bool) -> dict[str, str]:
     """What a run of these stages has to say of itself (`flags`, `done`, `right` of a run's options)."""
     given = "".join(f" --{name.replace('_', '-')}" for name, on in {"slurm": slurm, **flags}.items() if on)
-    kept = f"The namespace {names.NAMESPACE} and its Secret webhook-server-cert stay, as upstream has it"
-    points = "" if slurm else "; Slurm still has its burst buffer, and refuses #DW jobs (--slurm takes it away)"
+    kept = (
+        f"The namespace {names.NAMESPACE} and its Secret webhook-server-cert stay, as with upstream's `make undeploy`"
+    )
+    points = "" if slurm else "; Slurm still has its burst buffer and rejects #DW jobs (--slurm removes it)"
     return {
         "flags": given,
         "done": f"Undeployed. {kept}{points}.",
-        "right": "Nothing is installed: there is nothing to undeploy.",
+        "right": "DWS is not installed: nothing to undeploy.",
     }
 
 
@@ -149,7 +151,7 @@ def _removal(needs: tuple[str, ...], checks: Sequence[Check], orphans: bool) -> 
 
 
 def _orphans(stage: str) -> Step:
-    """The step `orphans`: no Workflow is there whose job is gone.
+    """The step `orphans`: there is no Workflow whose job is gone.
 
     Of those that are there now it knows only what was seen before Slurm was asked; a later one may be of a later job.
     """
@@ -184,19 +186,23 @@ def _orphans(stage: str) -> Step:
         change,
         read=read,
         removes=takes,
-        hint="DWS's controller takes a deleted Workflow down: see `kubectl -n dws-system logs deploy/dws-controller-manager`",
+        hint="DWS's controller has to remove a deleted Workflow: check `kubectl -n dws-system logs deploy/dws-controller-manager`",
     )
 
 
 def _since(told: str) -> Finding:
-    return Finding("workflow-orphan", f"{told}; it came while this was at work", "run again: it is told then")
+    return Finding(
+        "workflow-orphan",
+        f"{told}; it appeared while this run was running",
+        "run the same command again: it lists that Workflow",
+    )
 
 
 def _takes(ctx: StepContext, have: Value, want: Value) -> str:
     every = persistent_storage.kept(ctx)
-    saved = f"; objects that are saved before, and not put back: {', '.join(every)}" if every else ""
+    saved = f"; objects that are saved first, and not restored: {', '.join(every)}" if every else ""
     saved += "".join(f"; {one}" for one in owned.describe_unasked(ctx))
-    what = f"DWS {have['DWS']}" if have["DWS"] != "none" else "what is left of DWS"
+    what = f"DWS {have['DWS']}" if have["DWS"] != "none" else "the rest of DWS"
     return f"{what}: {len(have['CRDs'])} CRDs; {len(have['objects'])} objects of its own{saved}"
 
 
@@ -217,9 +223,7 @@ _RBAC = Stage(
             lambda ctx: ApiLook(_applied),
             lambda ctx: [],
             lambda ctx, have, want: [Delete(path) for label, path in APPLIED.items() if label in have],
-            removes=lambda ctx, have, want: (
-                f"{' and '.join(have)}: the kubeconfigs of the controllers may do nothing any more"
-            ),
+            removes=lambda ctx, have, want: f"{' and '.join(have)}: the controllers' kubeconfigs lose all rights",
         ),
     ),
 )

@@ -134,7 +134,7 @@ def test_it_takes_orphans_and_dws_and_leaves_what_upstream_leaves(site: Path, or
         "clusterrolebinding.rbac.authorization.k8s.io/slurm-dws-viewer",
     ]
     on(MASTER, "kubectl get secret --namespace dws-system webhook-server-cert")
-    assert "--slurm takes it away" in done.summary["message"]
+    assert "--slurm removes it" in done.summary["message"]
     refused = on(PRIMARY, f"{SUBMIT} 2>&1 || true", feed=BURST_BUFFER)
     assert "Burst Buffer request invalid" in refused and "NotFound" in refused
 

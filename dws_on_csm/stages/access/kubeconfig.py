@@ -180,7 +180,7 @@ def _refuse_short(ctx: StepContext, certificate: bytes) -> None:
     """What every run would have to renew again is not worth taking the place of what is there."""
     left, least = certificates.read(certificate).days_left, ctx.site.access.renew_below
     if left <= least:
-        text = f"the certificate that came holds for {left} days, and one below {least} is renewed (access.renew_below)"
+        text = f"the new certificate is valid for {left} days, but one with {least} days or less is renewed (access.renew_below)"
         fix = "raise --cluster-signing-duration of kube-controller-manager, lower access.renew_below, or set access.via: ca"
         raise Refused(Finding("certificate-short", text, fix))
 
@@ -206,7 +206,7 @@ STEP = Step(
     read=read,
     settle_seconds=discover.settle_seconds(10.0),
     status_text=near_its_end,
-    hint="the plugin reaches the API with this file only: see `kubectl auth can-i --list` as SlurmUser on that controller",
+    hint="the plugin uses only this file for the API: run `kubectl auth can-i --list` as SlurmUser on that controller",
 )
 """The step as an install makes it."""
 

@@ -196,7 +196,7 @@ def _parse_cluster(out: bytes) -> Value:
 def _judge_cluster(ctx: StepContext, have: Value) -> Sequence[Finding]:
     if have["server"].startswith("https://") and "BEGIN CERTIFICATE" in have["ca"]:
         return ()
-    text = f"{ctx.site.master.kubeconfig} names no https server, or {ctx.site.master.pki}/ca.crt is no certificate"
+    text = f"{ctx.site.master.kubeconfig} has no https server, or {ctx.site.master.pki}/ca.crt is not a certificate"
     return (Finding("cluster-unclear", text, "set master.kubeconfig, master.context and master.pki"),)
 
 

@@ -19,7 +19,7 @@ Gone = Callable[[StepContext], tuple[str, ...]]
 
 REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 VERBS = ("get", "list", "create", "patch", "delete")
-NOTHING = "may do nothing with Workflows"
+NOTHING = "has no rights on Workflows"
 
 
 def rights(gone: Gone) -> Step:
@@ -35,7 +35,7 @@ def rights(gone: Gone) -> Step:
         look,
         lambda ctx: dict.fromkeys(gone(ctx), NOTHING),
         settle_seconds=lambda site: 15.0,  # each API server learns of a changed binding by itself
-        hint="another binding names it: `kubectl get clusterrolebindings,rolebindings -A -o wide` shows which",
+        hint="another binding gives it rights: run `kubectl get clusterrolebindings,rolebindings -A -o wide` to find it",
     )
 
 
@@ -100,14 +100,14 @@ def refused(gone: Gone) -> Step:
         status_text=lambda have: (
             f"tried {len(have)} kept before: {', '.join(sorted(set(have.values())))}" if have else ""
         ),
-        hint="a kubeconfig of the name that was revoked still works there",
+        hint="a kubeconfig of the revoked name still works there",
     )
 
 
 def _answer(may: str, said: str) -> str:
     if may == "no":
         return "refused"
-    return f"still works: {said or 'no Workflow is there'}" if may == "yes" else f"could not be tried: {said}"
+    return f"still works: {said or 'there is no Workflow'}" if may == "yes" else f"cannot be tried: {said}"
 
 
 def _holds(pem: bytes, ca: bytes) -> bool:

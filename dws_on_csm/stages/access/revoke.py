@@ -94,7 +94,7 @@ def _takes_names(ctx: StepContext, have: Value, want: Value) -> str:
 
 
 def _takes(ctx: StepContext, have: Sequence[str]) -> str:
-    return f"{' and '.join(have)} of {names.BINDING}: whoever has a kubeconfig of that name is refused, for good"
+    return f"{' and '.join(have)} of {names.BINDING}: every kubeconfig of that name is rejected, permanently"
 
 
 # --- whether it can be done
@@ -109,28 +109,28 @@ def _names(gone: Gone) -> Check:
 
 def _whole(ctx: StepContext) -> Sequence[Finding]:
     out = [host.name for host in ctx.site.controllers if not ctx.site.active(host)]
-    text = f"{', '.join(out)} would keep a kubeconfig that is refused, or the old name its rights"
-    fix = "narrow it by neither --hosts nor --limit"
+    text = f"{', '.join(out)} would keep a rejected kubeconfig, or the old name would keep its rights"
+    fix = "give neither --limit nor a node set for --hosts"
     lacking = (Finding("controllers-left-out", text, fix),) if out else ()
-    return (*lacking, *in_use.left_out(ctx, "the old name would have to lose its rights"))
+    return (*lacking, *in_use.left_out(ctx, "the old name must lose its rights"))
 
 
 def _bindable(ctx: StepContext, binding: Value) -> Sequence[Finding]:
     if binding and binding["role"] == names.role(ctx.site):
         return ()
-    text = f"{names.BINDING} is not there, or gives another role than {names.role(ctx.site)}"
+    text = f"{names.BINDING} does not exist, or gives another role than {names.role(ctx.site)}"
     return (Finding("not-installed", text, "run `invoke install` first"),)
 
 
 def _nameable(ctx: StepContext, going: Sequence[str]) -> Sequence[Finding]:
     own, record = ctx.site.access.common_name, _record(ctx)
     if own in going or not going:
-        already = "; revoked already: " + ", ".join(record) if record else ""
-        text = f"the site file still names {own}, which is what the controllers have{already}"
+        already = "; already revoked: " + ", ".join(record) if record else ""
+        text = f"the site file still names {own}, which the controllers use{already}"
         return (Finding("name-in-use", text, f"{_edit(ctx.site, record)}, and run this again: then {own} is revoked"),)
     known = _bound(ctx) | common_names(before(ctx).values()) | set(record) | common_names(_kept(ctx))
     return [
-        Finding("name-unknown", f"nothing here ever had the name {one}", f"known are {', '.join(sorted(known))}")
+        Finding("name-unknown", f"this site never used the name {one}", f"known names: {', '.join(sorted(known))}")
         for one in going
         if one not in known
     ]

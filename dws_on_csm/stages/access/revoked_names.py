@@ -51,8 +51,10 @@ def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
     name = ctx.site.access.common_name
     if name not in found:
         return ()
-    text = f"{name} was revoked: a certificate for it, which holds until {until(found[name])}, may be in other hands"
-    fix = f"set access.common_name in {ctx.site.path.name} to a name that was never used"
+    text = (
+        f"{name} was revoked: a certificate for it, which holds until {until(found[name])}, may be in the wrong hands"
+    )
+    fix = f"set access.common_name in {ctx.site.path.name} to a new name"
     return (Finding("name-revoked", text, fix),)
 
 

@@ -41,9 +41,7 @@ def _judge_before(ctx: StepContext, have: Value) -> Sequence[Finding]:
     if found in ("", own) or not ctx.site.active(ctx.host):
         return ()
     text = f"the kubeconfig on {ctx.host} is for {found}, and access.common_name is {own}"
-    return (
-        Finding("other-name", text, "`invoke install` changes names, and makes new keys and certificates with them"),
-    )
+    return (Finding("other-name", text, "run `invoke install`: it changes the name, with a new key and certificate"),)
 
 
 def _look_signing(ctx: StepContext) -> Look:
@@ -58,10 +56,10 @@ def _judge_signing(ctx: StepContext, have: Value) -> Sequence[Finding]:
     key = f"{ctx.site.master.pki}/ca.key"
     told = {
         "api": ("the cluster does not serve certificates.k8s.io/v1", "sign with the CA's key: --via ca"),
-        "openssl": (f"openssl is not there on {ctx.host}", "install it, or have the cluster sign: --via csr"),
+        "openssl": (f"openssl is not installed on {ctx.host}", "install it, or let the cluster sign: --via csr"),
         "key": (
             f"{key} can't be read on {ctx.host}",
-            "set master.pki to where it is, or have the cluster sign: --via csr",
+            "correct master.pki, or let the cluster sign: --via csr",
         ),
     }
     return (Finding("nobody-signs", *told[have]),) if have else ()
@@ -86,7 +84,7 @@ def stages(site: Site) -> tuple[Stage, ...]:
     )
 
 
-_HINT = "the kubeconfig from before is still in place; `invoke install` puts right what it needs beside its certificate"
+_HINT = "the former kubeconfig is still in place; `invoke install` corrects everything but its certificate"
 
 
 def _read(ctx: StepContext, found: Value) -> Value:
@@ -123,7 +121,7 @@ def said(site: Site) -> Callable[[Value], str]:
 def _capped(site: Site) -> str:
     """Why a certificate came shorter than asked for."""
     if site.access.via == "ca":
-        return "it was signed before that was set"
+        return "it was signed before access.days was changed"
     return "the cluster signs for no longer (--cluster-signing-duration of kube-controller-manager)"
 
 

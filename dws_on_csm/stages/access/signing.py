@@ -112,5 +112,5 @@ def _awaited(cluster: Cluster, path: str, deadline: float) -> bytes:
         if bad:
             raise ClusterError(0, f"the request was {bad[0]['type'].lower()}: {bad[0].get('message', '')}")
         if time.monotonic() >= end:
-            text = f"the request was approved, and not signed within {deadline:.0f} s: kube-controller-manager needs the CA's key"
+            text = f"the request was approved, but not signed within {deadline:.0f} s: kube-controller-manager needs the CA's key"
             raise ClusterError(504, f"{text} (--cluster-signing-key-file)")

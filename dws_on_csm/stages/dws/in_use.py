@@ -20,11 +20,11 @@ LISTED = 25
 """Workflows and jobs that are told one by one; of more than these the number is told."""
 
 FIXES: dict[Fate, str] = {
-    "live": "wait until the job is through, or `scancel {job}`; `scancel --hurry {job}` leaves out the copying of its results",
-    "ending": "wait a minute and run again: its job has just ended, and Slurm takes it down",
-    "orphan": "Slurm will never take it down: `invoke undeploy --orphans` deletes it, or "
+    "live": "wait until the job ends, or run `scancel {job}`; `scancel --hurry {job}` skips the copying of its results",
+    "ending": "wait a minute and run again: its job has just ended, and Slurm removes it",
+    "orphan": "Slurm will never remove it. Run `invoke undeploy --orphans`, or "
     f"`kubectl delete {names.WORKFLOWS} --namespace {{namespace}} {{name}}` on the master",
-    "lost": "`invoke undeploy` without --slurm sets it free, so that Slurm can end its job; then again with --slurm",
+    "lost": "run `invoke undeploy` without --slurm, so that Slurm can end its job; then again with --slurm",
     "foreign": "find out who made it (another Slurm may use this DWS); when nobody needs it any more: "
     f"`kubectl delete {names.WORKFLOWS} --namespace {{namespace}} {{name}}` on the master",
 }
@@ -114,8 +114,8 @@ def left_out(ctx: StepContext, what: str) -> Sequence[Finding]:
     """A finding where `what` is due, and this run may not change the master, where that is done."""
     if ctx.site.active(ctx.site.master.host):
         return ()
-    text = f"{what}, and --limit, or --hosts, leaves out {ctx.site.master.host.name}, where that is done"
-    return (Finding("master-left-out", text, "name the master among these hosts, too, or give neither"),)
+    text = f"{what}, but --limit or --hosts leaves out {ctx.site.master.host.name}, where that is done"
+    return (Finding("master-left-out", text, "add the master to these hosts, or give neither option"),)
 
 
 def found(ctx: StepContext, stage: str) -> tuple[list[Workflow], Jobs]:
@@ -161,7 +161,7 @@ def _workflows(fates: Mapping[Fate, Sequence[Workflow]], seen: Jobs, spared: Col
 def _fix(fate: Fate, one: Workflow) -> str:
     if fate == "live" and one["desired"] == "Proposal":
         # a job that is held, or has to begin later, is cancelled without a teardown (seen on Slurm 24.11)
-        return f"wait until the job is through, or `scancel {one['job']}`, and, if its Workflow stays, --orphans a minute later"
+        return f"wait until the job ends, or run `scancel {one['job']}`; if its Workflow stays, use --orphans a minute later"
     return FIXES[fate].format(**one)
 
 
@@ -175,13 +175,15 @@ def _others(seen: Jobs, owners: set[str], all_jobs: bool) -> Sequence[Finding]:
 def _job(job: Job, seen: Jobs) -> Finding:
     what = "uses the burst buffer" if job["burst_buffer"] else "is in Slurm, and --all-jobs was given"
     text = f"job {job['id']} of {job['user']} {what}: {job['state']}, submitted {workflows.ago(seen, job['submitted'])} ago"
-    return Finding("job-in-slurm", text, f"wait until it is through, or `scancel {job['id']}`")
+    return Finding("job-in-slurm", text, f"wait until it ends, or run `scancel {job['id']}`")
 
 
 def silent(host: str, site: Site) -> Finding:
     """Slurm does not say which jobs there are."""
-    text = f"squeue on {host} does not answer, so nobody knows which jobs need DWS"
-    return Finding("jobs-unknown", text, f"see `systemctl status {site.slurm.service}` there, and run again")
+    text = f"squeue on {host} does not respond, so it is unknown which jobs need DWS"
+    return Finding(
+        "jobs-unknown", text, f"run `systemctl status {site.slurm.service}` there, correct the cause, and run again"
+    )
 
 
 def _cut(told: Sequence[Finding], name: str, what: str, fix: str) -> Sequence[Finding]:

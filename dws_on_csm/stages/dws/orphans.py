@@ -26,7 +26,7 @@ def deletion(ctx: StepContext, told: Sequence[Workflow]) -> Sequence[Action]:
     def read(cluster: Cluster) -> bytes:
         return json.dumps([one for one in workflows.read(cluster) if one["id"] in ids]).encode()
 
-    return [CallApi("see which of the orphans are still there", read, lambda out: _asked(ctx, json.loads(out)))]
+    return [CallApi("check which orphaned Workflows still exist", read, lambda out: _asked(ctx, json.loads(out)))]
 
 
 def _asked(ctx: StepContext, there: Sequence[Workflow]) -> Sequence[Action]:
@@ -57,5 +57,5 @@ def _parsed(ctx: StepContext, out: bytes) -> Jobs:
 
 
 def _alive(one: Workflow, seen: Jobs) -> Finding:
-    text = f"{workflows.told(one, seen)}: it was taken for an orphan, and is none; no Workflow was deleted"
-    return Finding("workflow-live", text, "run again: it looks anew")
+    text = f"{workflows.told(one, seen)}: it is no longer orphaned, so no Workflow was deleted"
+    return Finding("workflow-live", text, "run the same command again: it checks again")

@@ -78,7 +78,7 @@ def objections(typed: str, found: Sequence[Mapping[str, Any]]) -> Sequence[Findi
         f"to delete {_it(found)} with all data, give undeploy or install {OPTION}={every}, or {OPTION}={number(found)}"
     )
     told = [Finding(_finding(one), dws_objects.describe(dict(one)), "keep it, or ask its owner") for one in left]
-    why = "its deletion destroys what users have stored, so --yes does not cover it"
+    why = "its deletion destroys data of users, so --yes does not confirm it"
     if typed:
         why += f"; {typed!r} names neither all of it nor its number, which is {number(found)}"
     return (*told, Finding("storage-not-agreed", why, fix))
@@ -144,7 +144,7 @@ def step(stage: str, due: Callable[[StepContext], str]) -> Step:
         deletions = [Delete(one["path"], ctx.site.deadlines.command, one["uid"]) for one in first]
         if len(found) == len(have):
             return deletions
-        title = "wait until what was made for Workflows that are gone is gone, too"
+        title = "wait until storage of the deleted Workflows is freed"
         return [CallApi(title, lambda cluster: freed(cluster, lambda one: passing(ctx, one))), *deletions]
 
     def takes(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
@@ -157,7 +157,7 @@ def step(stage: str, due: Callable[[StepContext], str]) -> Step:
                 *(dws_objects.describe_owned(dict(one)) for one in below),
             ]
         )
-        return [Removal(f"persistent storage with all data on it, for ever: {told}", things)] if found else []
+        return [Removal(f"persistent storage, permanently and with all data on it: {told}", things)] if found else []
 
     return Step(
         "storage",
@@ -167,7 +167,7 @@ def step(stage: str, due: Callable[[StepContext], str]) -> Step:
         change,
         read=lambda ctx, found: [dws_objects.describe(one) for one in found["data"]],
         removes=takes,
-        hint="its storage driver frees it, and then its finalizer: see that driver's log; a new run goes on from here",
+        hint="its storage driver has to free it: check that driver's log, then run the same command again to continue",
     )
 
 
@@ -187,10 +187,11 @@ def freed(cluster: Cluster, passing: Callable[[Mapping[str, Any]], bool]) -> byt
 
 
 def _since(found: Sequence[Mapping[str, Any]], agreed: Collection[str]) -> Sequence[Finding]:
-    fix = f"run again: the names, or the number, for {OPTION} are others now"
+    fix = f"run the same command again: the names, or the number, for {OPTION} have changed"
     new = [one for one in found if one["uid"] not in agreed]
     return [
-        Finding(_finding(one), f"{dws_objects.describe(dict(one))}; it came while this was at work", fix) for one in new
+        Finding(_finding(one), f"{dws_objects.describe(dict(one))}; it appeared while this run was running", fix)
+        for one in new
     ]
 
 

@@ -48,9 +48,11 @@ def findings(ctx: StepContext, used: bool) -> Sequence[Finding]:
     if not names:
         return ()
     paths = " and ".join(f"{ctx.site.slurm.folder}/{name}" for name in names)
-    text = f"slurmctld on {ctx.host} uses the site's own {paths} (BurstBufferType=burst_buffer/lua), not the plugin of DWS; "
-    text += "Slurm takes one burst buffer only, and the jobs that use that one would lose their storage"
-    fix = "once no job needs that burst buffer any more, take BurstBufferType out of slurm.conf, restart slurmctld, and run again"
+    text = f"slurmctld on {ctx.host} uses {paths}, which this tool did not install (BurstBufferType=burst_buffer/lua); "
+    text += "Slurm supports one burst buffer only, and jobs that use that one would lose their storage"
+    fix = (
+        "once no job needs that burst buffer, remove BurstBufferType from slurm.conf, restart slurmctld, and run again"
+    )
     return (Finding("other-burst-buffer", text, fix),)
 
 
@@ -58,7 +60,7 @@ _IN_USE = """
 used() { printf '%s\\n' "$1" >&2; exit 1; }
 [ "$conf_code" = 0 ] || used "slurm.conf cannot be read, so it is unknown whether slurmctld uses $own"
 case $(conf_said BurstBufferType | tr '[:upper:]' '[:lower:]') in *burst_buffer/lua*)
-    used "slurm.conf has set BurstBufferType=burst_buffer/lua since this run began, so slurmctld uses the site's own $own"
+    used "slurm.conf has set BurstBufferType=burst_buffer/lua since this run began, so slurmctld uses $own"
     ;;
 esac
 main=$(main_pid)
@@ -75,7 +77,7 @@ def guard(ctx: StepContext, name: str) -> Sequence[RunScript]:
         return ()
     path, slurm = f"{ctx.site.slurm.folder}/{name}", ctx.site.slurm
     script = render.script("lib/as.sh", "lib/slurmctld.sh", folder=slurm.folder, unit=slurm.service, own=path)
-    return (RunScript(f"check again that slurmctld does not use the site's own {path}", script + _IN_USE, 60.0),)
+    return (RunScript(f"check again that slurmctld does not use {path}", script + _IN_USE, 60.0),)
 
 
 def takes(ctx: StepContext, name: str) -> Sequence[Removal]:
@@ -85,5 +87,5 @@ def takes(ctx: StepContext, name: str) -> Sequence[Removal]:
 
 def _taken(ctx: StepContext, name: str, text: str) -> Removal:
     path = f"{ctx.site.slurm.folder}/{name}"
-    words = f"{path} of the site's own on {ctx.host}, which is not the plugin of DWS (kept there as a before-image)"
+    words = f"{path} on {ctx.host}, which this tool did not install and which is not DWS's plugin (saved there as a before-image)"
     return Removal(words, frozenset({f"{path} {hashlib.sha256(text.encode()).hexdigest()}"}))

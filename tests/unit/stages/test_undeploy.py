@@ -595,7 +595,7 @@ def test_everything_that_goes_with_its_crd_is_named() -> None:
     """None of it is cut off; what of it comes back, and what does not, is said."""
     every = [f"Storage default/rabbit-{n}" for n in range(200)]
     place = a_place({persistent_storage.FACT: {"data": [], "kept": every}})
-    assert f"saved before, and not put back: {', '.join(every)}" in undeploy._takes(place, HAVE, {})
+    assert f"saved first, and not restored: {', '.join(every)}" in undeploy._takes(place, HAVE, {})
     assert f"saved before and put back: {', '.join(every)}" in dws_replace._removal_text(place, HAVE, {})
 
 

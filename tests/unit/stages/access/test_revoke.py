@@ -164,7 +164,7 @@ def test_a_name_that_the_site_file_does_not_mention(tmp_path: Path, section: str
 def test_what_is_in_nobodys_hands_is_not_revoked_for_nothing(site: Site) -> None:
     """A name with a typing error is refused, with those that are known."""
     ((name, fix),) = revoking(named(site, "new"), "odl")
-    assert (name, fix) == ("name-unknown", "known are old")
+    assert (name, fix) == ("name-unknown", "known names: old")
 
 
 def test_a_revoked_name_never_comes_back(site: Site) -> None:

@@ -203,7 +203,7 @@ def test_slurm_is_asked_once_more_right_before(world: World, tmp_path: Path, kno
     world.workflow("8")
     world.workflow("9")
     world.job(*filter(None, [known]), answers=answers)
-    with pytest.raises(Refused, match=f"job {known} of joe, RUNNING" if known else "does not answer"):
+    with pytest.raises(Refused, match=f"job {known} of joe, RUNNING" if known else "does not respond"):
         deed(world, tmp_path, ("8", "9"))
     assert not world.deleted
 
@@ -239,5 +239,5 @@ def test_what_was_not_told_before_is_refused(world: World, tmp_path: Path) -> No
     place = a_place(found)
     step = undeploy._orphans("undeploy")
     assert step.change is not None and step.read is not None
-    with pytest.raises(Refused, match="came while this was at work"):
+    with pytest.raises(Refused, match="appeared while this run was running"):
         step.change(place, step.read(place, found["undeploy.orphans"]), {})

@@ -449,7 +449,7 @@ def test_what_came_between_question_and_deed_is_refused(typed: str) -> None:
     """One that has the number's place, or the very name of one that was agreed to, but is another."""
     before, later = found(a_psi("a")), found(a_psi("a"))
     later[0]["uid"] = "another"
-    with pytest.raises(Refused, match="came while this was at work"):
+    with pytest.raises(Refused, match="appeared while this run was running"):
         deleted(a_place(typed, agreed=before, now=later))
 
 

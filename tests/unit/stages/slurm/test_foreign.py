@@ -82,7 +82,10 @@ def test_a_burst_buffer_in_use_is_refused(found: dict[str, Any], place: StepCont
     """Jobs of another burst buffer would lose it: with BurstBufferType on, or still in slurmctld's memory, it stands in the way."""
     seen = controller.judge(place, found)
     assert [one.name for one in seen] == ["other-burst-buffer"] * len(named)
-    assert all(f"the site's own {files} (" in one.text and one.fix for one, files in zip(seen, named, strict=True))
+    assert all(
+        f"uses {files}, which this tool did not install (" in one.text and one.fix
+        for one, files in zip(seen, named, strict=True)
+    )
     assert "other-burst-buffer" in acceptable.WHY_NOT
 
 
@@ -95,8 +98,8 @@ def taken(place: StepContext, name: str) -> tuple[Removal, ...]:
 def test_one_that_nothing_uses_is_asked_about() -> None:
     """It is named with its host, also before the plugin was cloned; who agrees agrees to that content alone."""
     lua, conf = (taken(there(OWN_LUA, OWN_CONF), name)[0] for name in ("lua", "conf"))
-    assert lua.words.startswith("/etc/slurm/burst_buffer.lua of the site's own on slurmctl, ")
-    assert conf.words.startswith("/etc/slurm/burst_buffer.conf of the site's own on slurmctl, ")
+    assert lua.words.startswith("/etc/slurm/burst_buffer.lua on slurmctl, which this tool did not install")
+    assert conf.words.startswith("/etc/slurm/burst_buffer.conf on slurmctl, which this tool did not install")
     assert lua.confirmed != taken(there(OWN_LUA + "x = 1\n"), "lua")[0].confirmed
     assert taken(there(OURS + "-- edited\n", "Directive=DW\n"), "lua") == taken(there(), "conf") == ()
 
@@ -218,7 +221,7 @@ def test_an_undeploy_says_what_it_did_not_install() -> None:
     assert isinstance(files, Step)
     have = ["/etc/slurm/burst_buffer.lua", "/etc/slurm/slurm-dws.kubeconfig"]
     all_, own = files.removals(there(OWN_LUA), have, [])
-    assert "burst_buffer.lua of the site's own on slurmctl, which is not the plugin of DWS" in own.words
+    assert "burst_buffer.lua on slurmctl, which this tool did not install and which is not DWS's plugin" in own.words
     assert own.confirmed != files.removals(there(OWN_LUA + "x = 1\n"), have, [])[1].confirmed
     assert files.removals(there(OURS), have, []) == (all_,)
     assert {one.name for one in deactivate.FILES.steps} >= {"lua", "conf"}, "what `foreign` asks for is looked at"
