@@ -47,8 +47,8 @@ class Fence:
 
     def lock_lost(self, head: bytes) -> str:
         """Why a request must not pass: its run has lost the site's lock. "" where it may pass."""
-        found = RUN.search(head)
-        if not found:
+        named = RUN.search(head)
+        if not named:
             return ""
         self.answered()
         self.gate = os.open(self.state + "/busy", os.O_RDWR | os.O_CREAT, 0o600)
@@ -57,7 +57,7 @@ class Fence:
             lines = Path(self.state, "lock", "holder").read_bytes().split(b"\n")
         except OSError:
             return "it is gone from the master"
-        if len(lines) > 2 and lines[2] == found.group(1):
+        if len(lines) > 2 and lines[2] == named.group(1):
             return ""
         return b" took it with run ".join((lines[0], b"".join(lines[2:3]))).decode(errors="replace")
 

@@ -106,14 +106,14 @@ class Cluster:
 
     def names(self, path: str) -> list[str]:
         """The names of the objects in the collection at `path`, without the objects: of CRDs those would be megabytes."""
-        return [one["name"] for one in self.metadata(path)]
+        return [item["name"] for item in self.metadata(path)]
 
     def metadata(self, path: str) -> list[Json]:
         """The metadata of the objects in the collection at `path`: of a Secret without its content."""
         answer = api_call.parse(
             api_call.read_body(api_call.open_success(self._client, ("GET", path, {}, None, METADATA)))
         )
-        return [one["metadata"] for one in answer["items"]]
+        return [item["metadata"] for item in answer["items"]]
 
     def lines(self, path: str, seconds: float = ANSWER, **query: str) -> Generator[str | None]:
         """The lines of an answer as they come (a pod's log), and None after each piece. A pause may take `seconds` at most."""

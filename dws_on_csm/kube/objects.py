@@ -14,23 +14,23 @@ _LATER = ("caBundle", "deployment.kubernetes.io/revision")
 """Fields that controllers fill in after an object was written."""
 
 
-def normal(one: Any) -> Any:
+def normal(item: Any) -> Any:
     """An object without the fields that the API server writes, so that it can be created again; None for None."""
-    if one is None:
+    if item is None:
         return None
-    meta = {key: value for key, value in one["metadata"].items() if key not in _OF_THE_SERVER}
-    return {**{key: value for key, value in one.items() if key != "status"}, "metadata": meta}
+    meta = {key: value for key, value in item["metadata"].items() if key not in _OF_THE_SERVER}
+    return {**{key: value for key, value in item.items() if key != "status"}, "metadata": meta}
 
 
-def fingerprint(one: Any) -> str:
+def fingerprint(item: Any) -> str:
     """A checksum that is the same for two equal objects; "absent" for None."""
-    if one is None:
+    if item is None:
         return "absent"
-    return hashlib.sha256(json.dumps(lasting(normal(one)), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(lasting(normal(item)), sort_keys=True).encode()).hexdigest()
 
 
 def lasting(value: Any) -> Any:
     """An object without the fields that controllers fill in."""
     if isinstance(value, Mapping):
-        return {key: lasting(one) for key, one in value.items() if key not in _LATER}
-    return [lasting(one) for one in value] if isinstance(value, list) else value
+        return {key: lasting(field) for key, field in value.items() if key not in _LATER}
+    return [lasting(item) for item in value] if isinstance(value, list) else value

@@ -187,10 +187,10 @@ def _unified(key: str, have: Sequence[str], want: Sequence[str]) -> Iterator[str
                 yield from (f"+ {escaped(line)}" for line in want[c:d])
 
 
-def _same(one: Sequence[str], other: Sequence[str]) -> int:
+def _same(first: Sequence[str], second: Sequence[str]) -> int:
     """The number of equal lines at the beginning."""
-    shorter = min(len(one), len(other))
-    return next((at for at in range(shorter) if one[at] != other[at]), shorter)
+    shorter = min(len(first), len(second))
+    return next((at for at in range(shorter) if first[at] != second[at]), shorter)
 
 
 def _header(key: str, start: int) -> str:

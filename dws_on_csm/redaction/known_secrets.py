@@ -1,4 +1,4 @@
-"""The site's own secrets, found by value, in each spelling that a program may use."""
+"""The site's own secrets, match by value, in each spelling that a program may use."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Known:
         self._values = [re.compile(form) for value in plain for form in forms(value)]
         self._pieces = frozenset(pieces)
 
-    def redacted(self, said: str) -> str:
+    def redacted(self, text: str) -> str:
         """The text with these secrets replaced."""
         for value in self._values:
-            said = value.sub(REDACTED, said)
-        return _RUN.sub(lambda found: REDACTED if self._has(found[0]) else found[0], said) if self._pieces else said
+            text = value.sub(REDACTED, text)
+        return _RUN.sub(lambda match: REDACTED if self._has(match[0]) else match[0], text) if self._pieces else text
 
     def _has(self, run: str) -> bool:
         windows = (run[at : at + _PIECE].encode() for at in range(len(run) - _PIECE + 1))
@@ -90,7 +90,7 @@ def _any_case(byte: int) -> str:
 
 def _digits(hexadecimal: str) -> str:
     """Hexadecimal digits in upper or lower case."""
-    return "".join(f"[{one}{one.upper()}]" if one.isalpha() else one for one in hexadecimal)
+    return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in hexadecimal)
 
 
 def _base64(value: bytes) -> Iterator[str]:
@@ -109,4 +109,4 @@ _WRAP = r"(?:(?:\\{1,15}[rn]|[\r\n]){1,2}[ \t]{0,40})?"
 def _coded(run: str) -> str:
     """A pattern for base64 in either alphabet, escaped, percent-encoded, or in lines."""
     special = {"+": r"(?:[+-]|%2[bB]|\\{1,15}u002[bB])", "/": r"(?:\\{0,15}/|_|%2[fF]|\\{1,15}u002[fF])"}
-    return _WRAP.join(special.get(one, one) for one in run)
+    return _WRAP.join(special.get(character, character) for character in run)

@@ -50,113 +50,113 @@ _NEAR = 80
 """Characters behind a variable's name in which its value begins."""
 
 
-def redacted(said: str) -> str:
+def redacted(text: str) -> str:
     """The text with the values of secrets' names replaced."""
-    return "".join(_parts(said))
+    return "".join(_parts(text))
 
 
-def _parts(said: str) -> Iterator[str]:
+def _parts(text: str) -> Iterator[str]:
     at = last = 0
     called = -1  # the end of a variable's name that is a secret's
-    while (begin := _next(said, at, called)) >= 0 and (found := _HEAD.search(said, begin)):
-        at, key = found.end(), found["name"].lower()
-        if key in ("name", "key") and (variable := _CALLED.match(said, at)) and secret(variable[1]):
+    while (begin := _next(text, at, called)) >= 0 and (match := _HEAD.search(text, begin)):
+        at, key = match.end(), match["name"].lower()
+        if key in ("name", "key") and (variable := _CALLED.match(text, at)) and secret(variable[1]):
             called = variable.end()
-        if not (_named(said, found) or (key == "value" and _follows(said, called, found))):
+        if not (_named(text, match) or (key == "value" and _follows(text, called, match))):
             continue
-        end, instead = _value(said, found)
+        end, instead = _value(text, match)
         if end > at:
-            yield said[last:at] + instead
+            yield text[last:at] + instead
             last = at = end
-    yield said[last:]
+    yield text[last:]
 
 
-def _next(said: str, at: int, called: int) -> int:
+def _next(text: str, at: int, called: int) -> int:
     """Where the search for a name continues from `at` on; -1: nowhere."""
     if called >= 0 and at - called <= _NEAR:
         return at
-    hint = HINT.search(said, at)
+    hint = HINT.search(text, at)
     return max(at, hint.start() - _LONGEST) if hint else -1
 
 
-def _follows(said: str, called: int, found: re.Match[str]) -> bool:
+def _follows(text: str, called: int, match: re.Match[str]) -> bool:
     """Whether this is the value of the variable whose name ended at `called`."""
-    return called >= 0 and bool(_BETWEEN.fullmatch(said, called, found.start()))
+    return called >= 0 and bool(_BETWEEN.fullmatch(text, called, match.start()))
 
 
-def argument(said: str, at: int) -> tuple[int, str]:
+def argument(text: str, at: int) -> tuple[int, str]:
     """The end of the word of a command line that begins at `at`, and its replacement."""
-    opened = _OPEN.match(said, at)
-    if said.startswith(REDACTED, opened.end() if opened else at):
+    opened = _OPEN.match(text, at)
+    if text.startswith(REDACTED, opened.end() if opened else at):
         return at, ""
-    if opened and (end := _closed(said, opened)):
+    if opened and (end := _closed(text, opened)):
         return end, f"{opened[0]}{REDACTED}{opened[0]}"
-    return _word(said, at, ""), REDACTED
+    return _word(text, at, ""), REDACTED
 
 
-def _named(said: str, found: re.Match[str]) -> bool:
+def _named(text: str, match: re.Match[str]) -> bool:
     """Whether this is a secret's name with its value behind it."""
-    before = said[found.start() - 1 : found.start()]
-    if before == "/" and found["sep"] != "=" and found["name"] != "password":
+    before = text[match.start() - 1 : match.start()]
+    if before == "/" and match["sep"] != "=" and match["name"] != "password":
         return False  # a file's or an object's name: ca.key, nexus/nexus-admin-credential
-    if found["of"] and not password(found["name"]):
+    if match["of"] and not password(match["name"]):
         return False  # `token of joe: ...`: mostly a result, not a token
-    return (not found["tag"] or before == "<") and secret(found["name"])
+    return (not match["tag"] or before == "<") and secret(match["name"])
 
 
-def _value(said: str, found: re.Match[str]) -> tuple[int, str]:
+def _value(text: str, match: re.Match[str]) -> tuple[int, str]:
     """The end of the value behind the name, and its replacement. Where the end is the beginning, there is no value."""
-    at, before = found.end(), said[found.start() - 1 : found.start()]
-    opened = _OPEN.match(said, at)
-    if said.startswith(REDACTED, opened.end() if opened else at):
+    at, before = match.end(), text[match.start() - 1 : match.start()]
+    opened = _OPEN.match(text, at)
+    if text.startswith(REDACTED, opened.end() if opened else at):
         return at, ""
-    if _NONE.match(said, at):
+    if _NONE.match(text, at):
         return at, ""
     if opened:
-        end = _closed(said, opened)
-        return (end, f"{opened[0]}{REDACTED}{opened[0]}") if end else (_until(said, at, "\n"), REDACTED)
-    if found["tag"]:
-        return _until(said, at, "[<\n]"), REDACTED
-    quoted = f"{found['close']}{REDACTED}{found['close']}"  # JSON stays JSON
-    if found["close"] and (literal := _LITERAL.match(said, at)):
+        end = _closed(text, opened)
+        return (end, f"{opened[0]}{REDACTED}{opened[0]}") if end else (_until(text, at, "\n"), REDACTED)
+    if match["tag"]:
+        return _until(text, at, "[<\n]"), REDACTED
+    quoted = f"{match['close']}{REDACTED}{match['close']}"  # JSON stays JSON
+    if match["close"] and (literal := _LITERAL.match(text, at)):
         return literal.end(), quoted
-    if found["close"] and (listed := _LIST.match(said, at)):
-        return _until(said, listed.end(), _LIST_END), f"[{quoted}"
-    if (found["sep"] == ":" or (found["close"] and found["sep"] == "=")) and _STRUCTURE.match(said, at):
+    if match["close"] and (listed := _LIST.match(text, at)):
+        return _until(text, listed.end(), _LIST_END), f"[{quoted}"
+    if (match["sep"] == ":" or (match["close"] and match["sep"] == "=")) and _STRUCTURE.match(text, at):
         return at, ""
-    line = _Line.of(said, found)
-    if line.first and found["sep"] == ":":
-        return line.scalar(said, at), REDACTED
-    if before in ("'", '"') and not found["close"]:
-        return _until(said, at, rf"{before}|{line.end}"), REDACTED
-    if found["item"] or words(found["name"])[-1] in _HEADERS:
-        return _until(said, at, line.end), REDACTED
-    return _word(said, at, before), REDACTED
+    line = _Line.of(text, match)
+    if line.first and match["sep"] == ":":
+        return line.scalar(text, at), REDACTED
+    if before in ("'", '"') and not match["close"]:
+        return _until(text, at, rf"{before}|{line.end}"), REDACTED
+    if match["item"] or words(match["name"])[-1] in _HEADERS:
+        return _until(text, at, line.end), REDACTED
+    return _word(text, at, before), REDACTED
 
 
-def _word(said: str, at: int, before: str) -> int:
+def _word(text: str, at: int, before: str) -> int:
     """The end of a value without blanks; in a URL's query it ends at the next setting."""
-    found = (_SETTING if before in ("?", "&") else _WORD).match(said, at)
-    return at + max(1, len(found[0].rstrip(",;)]}"))) if found else at
+    match = (_SETTING if before in ("?", "&") else _WORD).match(text, at)
+    return at + max(1, len(match[0].rstrip(",;)]}"))) if match else at
 
 
-def _until(said: str, at: int, stop: str) -> int:
+def _until(text: str, at: int, stop: str) -> int:
     """The next place of the pattern `stop`, or the text's end."""
-    found = re.compile(stop).search(said, at)
-    return found.start() if found else len(said)
+    match = re.compile(stop).search(text, at)
+    return match.start() if match else len(text)
 
 
-def _closed(said: str, opened: re.Match[str]) -> int:
+def _closed(text: str, opened: re.Match[str]) -> int:
     """The place behind the closing quote; 0 where it is missing."""
     slashes, mark = len(opened[1]), opened[2]
     at = opened.end()
-    while (end := said.find(mark, at)) >= 0:
+    while (end := text.find(mark, at)) >= 0:
         if mark == "'" and not slashes:  # YAML's and the shell's: '' is one, and \ is itself
-            if not said.startswith("''", end):
+            if not text.startswith("''", end):
                 return end + 1
             at = end + 2
             continue
-        run = end - len(said[at:end].rstrip("\\")) - at
+        run = end - len(text[at:end].rstrip("\\")) - at
         if run <= slashes if slashes else run % 2 == 0:
             return end + 1
         at = end + 1
@@ -178,30 +178,30 @@ class _Line:
     end: str
 
     @classmethod
-    def of(cls, said: str, found: re.Match[str]) -> _Line:
-        back = max(0, found.start() - _BACK)
-        start = max(said.rfind("\n", back, found.start()) + 1, back)
-        escaped = said.rfind("\\n", start, found.start())
-        if not found["close"] and said[found.start() - 1 : found.start()] == '"':
-            escaped = found.start() - 2  # a text in JSON begins with it
+    def of(cls, text: str, match: re.Match[str]) -> _Line:
+        back = max(0, match.start() - _BACK)
+        start = max(text.rfind("\n", back, match.start()) + 1, back)
+        escaped = text.rfind("\\n", start, match.start())
+        if not match["close"] and text[match.start() - 1 : match.start()] == '"':
+            escaped = match.start() - 2  # a text in JSON begins with it
         begin = start if escaped < 0 else escaped + 2
-        indent = _INDENT.match(said, begin, found.start())
+        indent = _INDENT.match(text, begin, match.start())
         assert indent is not None
-        first = bool(_BEFORE.fullmatch(said, begin, found.start())) and (begin > back or back == 0)
+        first = bool(_BEFORE.fullmatch(text, begin, match.start())) and (begin > back or back == 0)
         newline, end = ("\n", r"\n") if escaped < 0 else ("\\n", r"\n|\\n|(?<!\\)\\*+\"")
         return cls(first, indent.end() - begin, newline, end)
 
-    def scalar(self, said: str, at: int) -> int:
+    def scalar(self, text: str, at: int) -> int:
         """The end of a YAML scalar that begins at `at`: this line's end, or that of the last line that is indented deeper."""
-        end = _until(said, at, self.end)
-        begun, listed = bool(said[at:end].strip()), False
+        end = _until(text, at, self.end)
+        begun, listed = bool(text[at:end].strip()), False
         last = end if begun else at
-        while said.startswith(self.newline, end):
+        while text.startswith(self.newline, end):
             begin = end + len(self.newline)
-            end = _until(said, begin, self.end)
-            line = said[begin:end]
+            end = _until(text, begin, self.end)
+            line = text[begin:end]
             if not line.strip():
-                if end == len(said):
+                if end == len(text):
                     break
                 continue  # a blank line is inside where a deeper one follows
             depth = len(line) - len(line.lstrip(" \t"))

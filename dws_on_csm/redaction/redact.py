@@ -26,13 +26,13 @@ from dws_on_csm.redaction.secret_names import secret
 NOTHING = Known()
 
 
-def text(said: str, known: Known = NOTHING) -> str:
+def text(text: str, known: Known = NOTHING) -> str:
     """The text with each secret in it replaced, `known` secrets anywhere in it."""
-    return _Search(known).text(said)
+    return _Search(known).text(text)
 
 
 def data(value: Any, known: Known = NOTHING) -> Any:
-    """JSON's own types with each secret replaced. It is found by its key, by its name in a list of variables or arguments, or by
+    """JSON's own types with each secret replaced. It is match by its key, by its name in a list of variables or arguments, or by
     its form."""
     return _Search(known).data(value)
 
@@ -51,22 +51,22 @@ class _Search:
     known: Known
     depth: int = 0
 
-    def text(self, said: str) -> str:
+    def text(self, text: str) -> str:
         """The redacted text: first its JSON, then all of it."""
-        whole = self._json(said)
+        whole = self._json(text)
         if whole is None:
-            whole = "\n".join(map(self._line, said.split("\n"))) if "{" in said or "[" in said else said
+            whole = "\n".join(map(self._line, text.split("\n"))) if "{" in text or "[" in text else text
         return self.plain(whole)
 
-    def plain(self, said: str) -> str:
+    def plain(self, text: str) -> str:
         """A redacted text without JSON."""
-        said = slurm_conf_secrets.redacted(self.known.redacted(said))
-        said = named_values.redacted(secret_forms.redacted(said))
+        text = slurm_conf_secrets.redacted(self.known.redacted(text))
+        text = named_values.redacted(secret_forms.redacted(text))
         if self.depth < _DEPTH:
             deeper = _Search(self.known, self.depth + 1)
             for layer in _LAYERS:
-                said = layer.pattern.sub(lambda found: layer.searched(found[0], deeper), said)  # noqa: B023  # used at once
-        return said
+                text = layer.pattern.sub(lambda match: layer.searched(match[0], deeper), text)  # noqa: B023  # used at once
+        return text
 
     def _line(self, line: str) -> str:
         """A line with its JSON redacted, which words may precede."""
@@ -87,16 +87,16 @@ class _Search:
             begin = end
         return line
 
-    def _json(self, said: str) -> str | None:
+    def _json(self, text: str) -> str | None:
         """The redacted JSON, unchanged where it has no secrets; None where this is no JSON."""
-        if said.lstrip()[:1] not in ("{", "["):
+        if text.lstrip()[:1] not in ("{", "["):
             return None
         try:
-            value = json.loads(said)
+            value = json.loads(text)
             clean = self.data(value)
         except (ValueError, RecursionError):
             return None
-        return said if clean == value else _written(clean, said)
+        return text if clean == value else _written(clean, text)
 
     def data(self, value: Any) -> Any:
         """See `data` above."""
@@ -111,25 +111,25 @@ class _Search:
         called = next((lower[key] for key in ("name", "key") if isinstance(lower.get(key), str)), "")
         whole = lower.get("kind") == "Secret"
 
-        def gone(key: str) -> bool:
+        def is_secret(key: str) -> bool:
             return secret(key) or (key.lower() == "value" and secret(called))
 
         clean = {}
         for key, item in value.items():
             name = str(key)
             if whole and name in ("data", "stringData") and isinstance(item, Mapping):
-                clean[name] = {str(one): REDACTED for one in item}
+                clean[name] = {str(field): REDACTED for field in item}
             else:
-                clean[self.plain(name)] = self._all_gone(item) if gone(name) else self.data(item)
+                clean[self.plain(name)] = self._all_redacted(item) if is_secret(name) else self.data(item)
         return clean
 
-    def _all_gone(self, item: Any) -> Any:
+    def _all_redacted(self, item: Any) -> Any:
         """The redacted value of a secret's name: a text, a number, or a list of them. A mapping (`secret: {...}`) names the
         place of a secret, and has none itself."""
         if isinstance(item, Mapping) or item is None or isinstance(item, bool) or item == "":
             return self.data(item)
         if isinstance(item, list | tuple):
-            return [self._all_gone(one) for one in item]
+            return [self._all_redacted(value) for value in item]
         return REDACTED
 
     def _list(self, value: list[Any]) -> list[Any]:
@@ -170,22 +170,22 @@ class _Layer:
     searched: Callable[[str, _Search], str]
 
 
-def _percent(said: str, search: _Search) -> str:
+def _percent(text: str, search: _Search) -> str:
     """A text with a secret is shown decoded, except for line ends."""
-    plain = unquote_plus(said)
+    plain = unquote_plus(text)
     clean = search.text(plain)
-    return said if clean == plain else quote(clean, safe=string.punctuation + " ")
+    return text if clean == plain else quote(clean, safe=string.punctuation + " ")
 
 
-def _entities(said: str, search: _Search) -> str:
-    plain = html.unescape(said)
+def _entities(text: str, search: _Search) -> str:
+    plain = html.unescape(text)
     clean = search.text(plain)
-    return said if clean == plain else html.escape(clean)
+    return text if clean == plain else html.escape(clean)
 
 
-def _base64(said: str, search: _Search) -> str:
+def _base64(text: str, search: _Search) -> str:
     """Replaced as a whole where any part is secret: nobody reads the rest."""
-    run = re.sub(r"\\+[nr]|\s", "", said).rstrip("=").replace("-", "+").replace("_", "/")
+    run = re.sub(r"\\+[nr]|\s", "", text).rstrip("=").replace("-", "+").replace("_", "/")
     for skip in range(4):
         content = base64.b64decode(run[skip : skip + (len(run) - skip) // 4 * 4] + _rest(run[skip:]))
         if _is_key(content):
@@ -193,7 +193,7 @@ def _base64(said: str, search: _Search) -> str:
         plain = _as_text(content)
         if plain and (_USER.fullmatch(plain) or search.text(plain) != plain):
             return REDACTED
-    return REDACTED if _is_random(run) else said
+    return REDACTED if _is_random(run) else text
 
 
 def _rest(run: str) -> str:
@@ -210,7 +210,7 @@ def _as_text(content: bytes) -> str:
         if error.start < len(content) - 3 or error.start < 8:
             return ""
         plain = content[: error.start].decode()
-    return plain if all(one.isprintable() or one in "\t\r\n" for one in plain) else ""
+    return plain if all(character.isprintable() or character in "\t\r\n" for character in plain) else ""
 
 
 _USER = re.compile(r"(?:[\w.@\\-]{2,64}|\$oauthtoken|<token>):(?!//)[^\s:/]\S{3,200}")
@@ -236,10 +236,10 @@ def _is_random(run: str) -> bool:
     return kinds and len(set(run)) >= 48 and run.count("/") * 20 < len(run)
 
 
-def _hexadecimal(said: str, search: _Search) -> str:
+def _hexadecimal(text: str, search: _Search) -> str:
     """Replaced as a whole. The kernel's audit log writes a command's words like this, with a NUL between them."""
-    plain = _as_text(bytes.fromhex(said).replace(b"\0", b" "))
-    return REDACTED if plain and search.text(plain) != plain else said
+    plain = _as_text(bytes.fromhex(text).replace(b"\0", b" "))
+    return REDACTED if plain and search.text(plain) != plain else text
 
 
 _WRAPPED = r"(?:(?<=[A-Za-z0-9+/]{60})(?:\\{1,7}n|\r?\n)[ \t]{0,40}[A-Za-z0-9+/]++)*+"

@@ -30,32 +30,32 @@ class Form:
     instead: Instead | None = REDACTED
 
 
-def redacted(said: str, forms: Sequence[Form] | None = None) -> str:
+def redacted(text: str, forms: Sequence[Form] | None = None) -> str:
     """The text with the secrets of these rows replaced, of the whole table by default."""
     for form in FORMS if forms is None else forms:
-        said = _behind(said, form.pattern) if form.instead is None else form.pattern.sub(form.instead, said)
-    return said
+        text = _behind(text, form.pattern) if form.instead is None else form.pattern.sub(form.instead, text)
+    return text
 
 
-def _behind(said: str, pattern: re.Pattern[str]) -> str:
+def _behind(text: str, pattern: re.Pattern[str]) -> str:
     """The text with the word behind each match of the pattern replaced."""
     parts, last = [], 0
-    for found in pattern.finditer(said):
-        if found.end() < last:
+    for match in pattern.finditer(text):
+        if match.end() < last:
             continue
-        end, instead = named_values.argument(said, found.end())
-        if end > found.end():
-            parts.append(said[last : found.end()] + instead)
+        end, instead = named_values.argument(text, match.end())
+        if end > match.end():
+            parts.append(text[last : match.end()] + instead)
             last = end
-    return "".join(parts) + said[last:]
+    return "".join(parts) + text[last:]
 
 
 # --- URLs
 
 
-def _url(found: re.Match[str]) -> str:
+def _url(match: re.Match[str]) -> str:
     """A URL without user and password, also of URLs inside it; a URL of ssh keeps a user without a password."""
-    parts = re.split(r"(:(?:\\?/){2})", found[0])
+    parts = re.split(r"(:(?:\\?/){2})", match[0])
     clean = parts[:1]
     for mark, part in zip(parts[1::2], parts[2::2], strict=True):
         # what stands before it ends with its scheme; all of it would be searched once for each URL in it
@@ -76,12 +76,12 @@ def _without_user(rest: str, ssh: bool) -> str:
     return f"{REDACTED}{rest[cut:]}"
 
 
-def _element(found: re.Match[str]) -> str:
-    return f"{found[1]}{REDACTED}" if secret(found[2]) or secret(found[3] or "") else found[0]
+def _element(match: re.Match[str]) -> str:
+    return f"{match[1]}{REDACTED}" if secret(match[2]) or secret(match[3] or "") else match[0]
 
 
-def _before_its_name(found: re.Match[str]) -> str:
-    return f"{found[1]}{found['quote']}{REDACTED}{found['quote']}{found['rest']}" if secret(found["name"]) else found[0]
+def _before_its_name(match: re.Match[str]) -> str:
+    return f"{match[1]}{match['quote']}{REDACTED}{match['quote']}{match['rest']}" if secret(match["name"]) else match[0]
 
 
 def _pair(quoted: str) -> str:
@@ -92,20 +92,20 @@ _NEAR = 3000
 """Characters around an object's data in which its kind is searched."""
 
 
-def _yaml(found: re.Match[str]) -> str:
+def _yaml(match: re.Match[str]) -> str:
     """The data of a Secret's manifest with its keys alone; other objects unchanged."""
-    column = len(found["indent"]) + len(found["item"] or "")
-    around = found.string[max(0, found.start() - _NEAR) : found.end() + _NEAR]
+    column = len(match["indent"]) + len(match["item"] or "")
+    around = match.string[max(0, match.start() - _NEAR) : match.end() + _NEAR]
     kind = re.compile(rf"^(?: {{{column}}}|{' ' * max(0, column - 2)}- )kind: Secret[ \t]*$", re.MULTILINE)
-    if "stringData" not in found[0].partition(":")[0] and not kind.search(around):
-        return found[0]
+    if "stringData" not in match[0].partition(":")[0] and not kind.search(around):
+        return match[0]
     keys = re.compile(rf"^( {{{column + 1},{column + 8}}}[\w./-]{{1,253}}:)", re.MULTILINE)
-    first = min((len(one[1]) - len(one[1].lstrip()) for one in keys.finditer(found["body"])), default=0)
+    first = min((len(key[1]) - len(key[1].lstrip()) for key in keys.finditer(match["body"])), default=0)
     clean = [
-        f"{one[1]} {REDACTED}" for one in keys.finditer(found["body"]) if len(one[1]) - len(one[1].lstrip()) == first
+        f"{key[1]} {REDACTED}" for key in keys.finditer(match["body"]) if len(key[1]) - len(key[1].lstrip()) == first
     ]
-    end = "\n" if found[0].endswith("\n") else ""
-    return found[0][: len(found[0]) - len(found["body"])] + "\n".join(clean) + end
+    end = "\n" if match[0].endswith("\n") else ""
+    return match[0][: len(match[0]) - len(match["body"])] + "\n".join(clean) + end
 
 
 _AFRESH = r"(?:(?<=\\[nrt])|(?<![\w.+-]))"
@@ -478,7 +478,7 @@ FORMS = (
             '{"apiVersion":"v1","stringData":{"nexus":"SECRET',
         ),
         ('{"kind":"ConfigMap","data":{"a":"b"}}',),
-        lambda found: f"{found[1]}{_pair(found['q'] or found['r'])}",
+        lambda match: f"{match[1]}{_pair(match['q'] or match['r'])}",
     ),
     Form(
         "Secret of Kubernetes, in YAML",
@@ -492,6 +492,6 @@ FORMS = (
             "items:\n- apiVersion: v1\n  data:\n    nexus: SECRET\n  kind: Secret\n",
         ),
         ("apiVersion: v1\ndata:\n  a: b\nkind: ConfigMap\n",),
-        lambda found: _yaml(found),
+        lambda match: _yaml(match),
     ),
 )

@@ -16,11 +16,11 @@ _ODD = re.compile(r"[*/+-]=|\\")
 _KEY = re.compile(r"[+-]?\s*([a-z0-9_.]+)\s*[-*+/]?=", re.ASCII | re.IGNORECASE)
 
 
-def redacted(said: str) -> str:
+def redacted(text: str) -> str:
     """The text with such values replaced, each up to the end of its line."""
-    if "=" not in said or not _ODD.search(said) or not HINT.search(said.replace("\\", "")):
-        return said
-    return "".join(_clean(line.raw, line.text) for line in lines_of(said))
+    if "=" not in text or not _ODD.search(text) or not HINT.search(text.replace("\\", "")):
+        return text
+    return "".join(_clean(line.raw, line.text) for line in lines_of(text))
 
 
 def _clean(raw: str, meant: str) -> str:

@@ -262,7 +262,7 @@ def test_context_is_the_one_that_is_named(api: ApiServer, server: Server, one: O
     assert one(server.config(), role="master", master=_master(api, context="admin")).cluster().get("/version")
 
 
-def test_proxy_that_died_is_started_anew(cluster: Cluster, master: MasterSession) -> None:
+def test_proxy_that_died_is_restarted(cluster: Cluster, master: MasterSession) -> None:
     """When kubectl proxy dies the next request starts another."""
     assert cluster.get("/version")
     socket = cluster._proxy._socket
