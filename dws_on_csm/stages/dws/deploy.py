@@ -27,27 +27,27 @@ APPLIED: Fact[dict[str, str]] = Fact("deploy", "applied")
 
 def _look_applied(ctx: StepContext) -> ApiLook:
     objects = manifests.wanted(ctx)
-    return APPLIED.api(lambda cluster: {manifests.label(one): _state(cluster, one) for one in objects})
+    return APPLIED.api(lambda cluster: {manifests.label(manifest): _state(cluster, manifest) for manifest in objects})
 
 
 def _read_applied(ctx: StepContext, found: Value) -> Value:
     """{"as rendered": how many, "missing": names, "not as rendered": names and where}."""
-    odd = [f"{name}: {state}" for name, state in found.items() if state not in ("missing", "as rendered")]
+    different = [f"{name}: {state}" for name, state in found.items() if state not in ("missing", "as rendered")]
     return {
         "as rendered": sum(1 for state in found.values() if state == "as rendered"),
         "missing": [name for name, state in found.items() if state == "missing"],
-        "not as rendered": odd,
+        "not as rendered": different,
     }
 
 
-def _state(cluster: Cluster, one: Mapping[str, Any]) -> str:
-    have = cluster.get(manifests.api_path(one))
+def _state(cluster: Cluster, manifest: Mapping[str, Any]) -> str:
+    have = cluster.get(manifests.api_path(manifest))
     if have is None:
         return "missing"
     if "deletionTimestamp" in have["metadata"]:
         return "being deleted"
-    trimmed = {key: value for key, value in one.items() if key != "status"}
-    template = dws_objects.part(dict(one), *_TEMPLATE.split("."))
+    trimmed = {key: value for key, value in manifest.items() if key != "status"}
+    template = dws_objects.part(dict(manifest), *_TEMPLATE.split("."))
     # a difference that replaces the pods is reported before any other
     pods = manifests.difference({"spec": {"template": template}}, have) if template else ""
     return pods or manifests.difference(trimmed, have) or "as rendered"
@@ -66,18 +66,18 @@ def _change_applied(ctx: StepContext, have: Value, want: Value) -> Sequence[Acti
 
 
 def _accepted_applied(ctx: StepContext, have: Value, want: Value) -> str:
-    """The finding that all differences are, where each object exists and the webhook answers: the site may have changed them.
+    """The finding that a site may accept where every object exists and the webhook responds: the site may have changed them.
 
-    What gives rights is not among those objects, but for the plugin's role where that lets it do nothing more.
+    No object that grants rights is among them, except the plugin's role if it allows nothing more than the manifest's.
     """
-    odd: list[str] = have["not as rendered"]
-    deleted = any(one.endswith(": being deleted") for one in odd)
+    different: list[str] = have["not as rendered"]
+    deleted = any(one.endswith(": being deleted") for one in different)
     if have["missing"] or deleted or not ctx.facts.one(readiness.FACT)["answers"]:
         return ""
-    granting = [one.partition(": ")[0] for one in odd if one.partition(" ")[0] in _GRANTING]
+    granting = [one.partition(": ")[0] for one in different if one.partition(" ")[0] in _GRANTING]
     if not granting:
         return "objects-differ"
-    alone = len(odd) == 1 or "objects-differ" in ctx.site.accept
+    alone = len(different) == 1 or "objects-differ" in ctx.site.accept
     role = f"ClusterRole {names.role(ctx.site)}"
     return "role-differs" if alone and granting == [role] and _role_harmless(ctx, role) else ""
 
@@ -86,13 +86,13 @@ _GRANTING = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 
 
 def _role_harmless(ctx: StepContext, label: str) -> bool:
-    have: Value = next(iter(ctx.facts.found.get("access.role", {}).values()), None)
+    have: Value = ctx.facts.one_or_none(Fact("access", "role"))
     want = next(one for one in manifests.wanted(ctx) if manifests.label(one) == label)
     return bool(have) and plugin_role.harmless(have["rules"], want["rules"])
 
 
-def _left(ctx: StepContext) -> bool:
-    """Whether the differences stay since the site accepts them."""
+def _accepted(ctx: StepContext) -> bool:
+    """Whether the site accepts the differences, so that they stay."""
     have = _read_applied(ctx, ctx.facts.one(APPLIED))
     return bool(have["not as rendered"]) and _accepted_applied(ctx, have, None) in ctx.site.accept
 
@@ -112,7 +112,7 @@ _TEMPLATE = "spec.template"
 def _interrupts(ctx: StepContext) -> bool:
     """Whether a webhook that responds is replaced: meanwhile running Workflows cannot continue, and their jobs fail."""
     have = _read_applied(ctx, ctx.facts.one(APPLIED))
-    return ctx.facts.one(readiness.FACT)["answers"] and _webhook_changes(ctx, have) and not _left(ctx)
+    return ctx.facts.one(readiness.FACT)["answers"] and _webhook_changes(ctx, have) and not _accepted(ctx)
 
 
 def _applied_side_effect(ctx: StepContext, have: Value, want: Value) -> str:
@@ -134,7 +134,9 @@ def _different_paths(ctx: StepContext) -> tuple[str, ...]:
     """The paths of the objects that are not as rendered: an apply changes them."""
     states = ctx.facts.one(APPLIED)
     return tuple(
-        manifests.api_path(one) for one in manifests.wanted(ctx) if states[manifests.label(one)] != "as rendered"
+        manifests.api_path(manifest)
+        for manifest in manifests.wanted(ctx)
+        if states[manifests.label(manifest)] != "as rendered"
     )
 
 

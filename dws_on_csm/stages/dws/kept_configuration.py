@@ -61,17 +61,17 @@ def states(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> dict[str, Kep
     at = paths(cluster, objects)
     schemas = {above: _schema(cluster, above) for above in {path.rpartition("/")[0] for path in at if path}}
     answer: dict[str, Kept] = {}
-    for path, one in zip(at, objects, strict=True):
-        known, lost = _known(_without_uid(one), schemas.get(path.rpartition("/")[0], {}))
-        state = _state(cluster.get(path) if path else None, one, known)
-        answer[dws_objects.label(one)] = {"state": state, "lost": lost}
+    for path, item in zip(at, objects, strict=True):
+        known, lost = _known(_without_uid(item), schemas.get(path.rpartition("/")[0], {}))
+        state = _state(cluster.get(path) if path else None, item, known)
+        answer[dws_objects.label(item)] = {"state": state, "lost": lost}
     return answer
 
 
-def _state(have: Mapping[str, Any] | None, one: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+def _state(have: Mapping[str, Any] | None, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     if have is None or "deletionTimestamp" in have["metadata"]:
         return "missing"
-    if have["metadata"]["uid"] == one["metadata"]["uid"]:
+    if have["metadata"]["uid"] == saved["metadata"]["uid"]:
         return "as saved"  # it was never deleted; later changes by others stay
     notes = {key: text for key, text in (wanted["metadata"].get("annotations") or {}).items() if key != _CONVERTED}
     return (
@@ -88,12 +88,12 @@ def _schema(cluster: Cluster, path: str) -> Mapping[str, Any]:
     return schemas.get(version) or {}
 
 
-def _known(one: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _known(item: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """An object without the fields that its schema does not have, and the paths of these fields (".spec.mode")."""
     lost: list[str] = []
-    own = {key: value for key, value in one.items() if key not in ("apiVersion", "kind", "metadata")}
+    own = {key: value for key, value in item.items() if key not in ("apiVersion", "kind", "metadata")}
     known = _pruned(own, schema, "", lost) if schema else own
-    return {**{key: one[key] for key in one if key not in own}, **known}, lost
+    return {**{key: item[key] for key in item if key not in own}, **known}, lost
 
 
 def _pruned(value: Any, schema: Mapping[str, Any], at: str, lost: list[str]) -> Any:
@@ -123,22 +123,22 @@ def paths(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _plurals(cluster: Cluster, version: str) -> dict[str, str]:
-    found = (cluster.get(f"/apis/{version}") or {"resources": []})["resources"]
-    return {one["kind"]: one["name"] for one in found if "/" not in one["name"]}
+    resources = (cluster.get(f"/apis/{version}") or {"resources": []})["resources"]
+    return {resource["kind"]: resource["name"] for resource in resources if "/" not in resource["name"]}
 
 
-def _path(one: Mapping[str, Any], plural: str) -> str:
-    space = one["metadata"].get("namespace")
+def _path(item: Mapping[str, Any], plural: str) -> str:
+    space = item["metadata"].get("namespace")
     within = f"namespaces/{space}/" if space else ""
-    return f"/apis/{one['apiVersion']}/{within}{plural}/{one['metadata']['name']}" if plural else ""
+    return f"/apis/{item['apiVersion']}/{within}{plural}/{item['metadata']['name']}" if plural else ""
 
 
 def missing(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
     """The labels of the objects that do not exist, whatever the others contain. Raises ClusterError."""
     live = [cluster.get(path) if path else None for path in paths(cluster, objects)]
     return [
-        dws_objects.label(one)
-        for one, have in zip(objects, live, strict=True)
+        dws_objects.label(item)
+        for item, have in zip(objects, live, strict=True)
         if have is None or "deletionTimestamp" in have["metadata"]
     ]
 
@@ -210,21 +210,21 @@ def _label_text(label: str, lost: Sequence[str]) -> str:
 def put(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> bytes:
     """Create the missing objects, and give the others their saved fields. Raises ClusterError."""
     current = states(cluster, objects)
-    for path, one in zip(paths(cluster, objects), objects, strict=True):
-        state = current[dws_objects.label(one)]["state"]
+    for path, item in zip(paths(cluster, objects), objects, strict=True):
+        state = current[dws_objects.label(item)]["state"]
         if not path:
-            raise ClusterError(404, f"{one['apiVersion']} {one['kind']} is not served by the installed DWS")
+            raise ClusterError(404, f"{item['apiVersion']} {item['kind']} is not served by the installed DWS")
         if state == "missing":
-            cluster.create(path.rpartition("/")[0], _without_uid(one))
+            cluster.create(path.rpartition("/")[0], _without_uid(item))
         elif state != "as saved":
             cluster.patch(
-                path, {key: value for key, value in _without_uid(one).items() if key not in ("apiVersion", "kind")}
+                path, {key: value for key, value in _without_uid(item).items() if key not in ("apiVersion", "kind")}
             )
     return b""
 
 
-def _without_uid(one: Mapping[str, Any]) -> dict[str, Any]:
-    return {**one, "metadata": {key: value for key, value in one["metadata"].items() if key != "uid"}}
+def _without_uid(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {**item, "metadata": {key: value for key, value in item["metadata"].items() if key != "uid"}}
 
 
 STEPS = (

@@ -22,7 +22,9 @@ def _read(cluster: Cluster) -> dict[str, Any]:
     """Deployment -> "1 of 3" pods that are up to date and ready, or "missing"; "because": why the others are not ready;
     "stuck": pods that would wait long before they try again; "answers": whether any pod of the webhook responds."""
     deployments = {name: cluster.get(f"{DEPLOYMENTS}/{name}") for name in (names.CONTROLLER, names.WEBHOOK)}
-    ready: dict[str, Any] = {name: _ready(one) if one else "missing" for name, one in deployments.items()}
+    ready: dict[str, Any] = {
+        name: _ready(deployment) if deployment else "missing" for name, deployment in deployments.items()
+    }
     pods = [] if all(map(complete, ready.values())) else waiting(cluster)
     stuck = [pod["pod"] for pod in pods if pod["stuck"]]
     webhook = deployments[names.WEBHOOK] or {}
@@ -111,7 +113,10 @@ def _want_available(ctx: StepContext) -> Value:
 
 def _wanted(ctx: StepContext) -> dict[str, str]:
     deployments = [manifest for manifest in manifests.objects(ctx) if manifest["kind"] == "Deployment"]
-    return {one["metadata"]["name"]: "{0} of {0}".format(one["spec"]["replicas"]) for one in deployments}
+    return {
+        deployment["metadata"]["name"]: "{0} of {0}".format(deployment["spec"]["replicas"])
+        for deployment in deployments
+    }
 
 
 def _step(

@@ -53,10 +53,13 @@ def agreed(ctx: StepContext) -> bool:
     return not _objections(ctx, found)
 
 
-def _objections(ctx: StepContext, found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
+def _objections(ctx: StepContext, data: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
     first: Sequence[Mapping[str, Any]] = next(iter(ctx.facts.first.get(FACT.name, {}).values()), [])
-    findings = persistent_storage.refusals(ctx.site.deletes, first, found)
-    return [one if one.name == "storage-not-agreed" else replace(one, text=one.text + LEAK) for one in findings]
+    findings = persistent_storage.refusals(ctx.site.deletes, first, data)
+    return [
+        finding if finding.name == "storage-not-agreed" else replace(finding, text=finding.text + LEAK)
+        for finding in findings
+    ]
 
 
 def step(stage: str) -> Step:
@@ -105,12 +108,12 @@ def _read(cluster: Cluster) -> Stuck:
     }
 
 
-def _finalizers(one: Mapping[str, Any]) -> list[str]:
-    return list(one["metadata"].get("finalizers", []))
+def _finalizers(item: Mapping[str, Any]) -> list[str]:
+    return list(item["metadata"].get("finalizers", []))
 
 
 def _of_dws(finalizers: Sequence[str]) -> bool:
-    return any(one.startswith(names.GROUP) for one in finalizers)
+    return any(finalizer.startswith(names.GROUP) for finalizer in finalizers)
 
 
 def _clear_all(crds: Value) -> Sequence[Action]:

@@ -21,10 +21,10 @@ def state(cluster: Cluster, site: Site) -> str:
 
 
 def _state(cluster: Cluster, name: str) -> str:
-    found = cluster.get(f"/api/v1/namespaces/{name}")
-    if found is None:
+    namespace = cluster.get(f"/api/v1/namespaces/{name}")
+    if namespace is None:
         return "missing"
-    return "being deleted" if "deletionTimestamp" in found["metadata"] else "there"
+    return "being deleted" if "deletionTimestamp" in namespace["metadata"] else "there"
 
 
 def _look(ctx: StepContext) -> ApiLook:
@@ -38,10 +38,10 @@ def _look(ctx: StepContext) -> ApiLook:
 
 def _by_space(cluster: Cluster) -> dict[str, list[str]]:
     """Namespace -> the names of the Workflows in it."""
-    found: dict[str, list[str]] = {}
-    for one in workflows.read(cluster):
-        found.setdefault(one["namespace"], []).append(one["name"])
-    return found
+    by_namespace: dict[str, list[str]] = {}
+    for workflow in workflows.read(cluster):
+        by_namespace.setdefault(workflow["namespace"], []).append(workflow["name"])
+    return by_namespace
 
 
 def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
@@ -49,28 +49,28 @@ def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
     return [*_judge_state(ctx, have["state"]), *_judge_leftover(ctx, have["workflows"])]
 
 
-def _judge_state(ctx: StepContext, found: str) -> Iterator[Finding]:
+def _judge_state(ctx: StepContext, state: str) -> Iterator[Finding]:
     site = ctx.site
-    if found == "there" or (found == "missing" and site.access.create_namespace):
+    if state == "there" or (state == "missing" and site.access.create_namespace):
         return
     text = (
-        f"the namespace {site.access.namespace}, in which the plugin creates Workflows (access.namespace), is {found}"
+        f"the namespace {site.access.namespace}, in which the plugin creates Workflows (access.namespace), is {state}"
     )
     fix = "correct access.namespace, or set access.create_namespace: true to create it"
     yield Finding(
         "namespace-missing",
         text,
-        fix if found == "missing" else "wait until it is deleted, or set another access.namespace",
+        fix if state == "missing" else "wait until it is deleted, or set another access.namespace",
     )
 
 
-def _judge_leftover(ctx: StepContext, found: dict[str, list[str]]) -> Iterator[Finding]:
+def _judge_leftover(ctx: StepContext, by_namespace: dict[str, list[str]]) -> Iterator[Finding]:
     new = ctx.site.access.namespace
     for old, hosts in _in_use(ctx).items():
-        if old == new or not (some := found.get(old)):
+        if old == new or not (workflow_names := by_namespace.get(old)):
             continue
         text = (
-            f"{_names_text(some)} in the namespace {old}, which the kubeconfig on {', '.join(hosts)} names: "
+            f"{_names_text(workflow_names)} in the namespace {old}, which the kubeconfig on {', '.join(hosts)} names: "
             f"with {new} (access.namespace) the plugin would no longer find these Workflows, and nothing would end them"
         )
         fix = f"set access.namespace back to {old} until their jobs are complete (`invoke workflows` lists them)"
