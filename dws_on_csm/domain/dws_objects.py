@@ -51,15 +51,20 @@ def data(kinds: Kinds) -> List[Dict[str, Any]]:
     and objects that belong to one, have guards of their own.
     """
     jobs = of_jobs(kinds)
-    lost = [item for plural in sorted(kinds) for item in kinds[plural] if used(plural, item) and uid(item) not in jobs]
+    lost = [
+        item
+        for plural in sorted(kinds)
+        for item in kinds[plural]
+        if is_user_data(plural, item) and uid(item) not in jobs
+    ]
     uids = {uid(item) for item in lost}
     persistent = {uid(item) for item in _instances(kinds)}
     entries = {uid(item) for item in lost if uid(item) in persistent or not (owners(item) & uids)}
-    covered = below(kinds, entries)
+    covered = with_dependents(kinds, entries)
     for item in lost:
         if uid(item) not in covered:
             entries.add(uid(item))
-            covered = below(kinds, entries)
+            covered = with_dependents(kinds, entries)
     return [_entry(item, kinds) for item in lost if uid(item) in entries]
 
 
@@ -73,7 +78,7 @@ def preserved(kinds: Kinds, own: Set[str]) -> List[Object]:
         for plural in sorted(kinds)
         for item in kinds[plural]
         if plural != "workflows"
-        and not used(plural, item)
+        and not is_user_data(plural, item)
         and "deletionTimestamp" not in item["metadata"]
         and label(item) not in own
     ]
@@ -87,9 +92,9 @@ def of_jobs(kinds: Kinds) -> Set[str]:
     Persistent storage, and objects that it owns, are never among them, whatever their owners and labels. A Workflow that is being
     deleted protects nothing any more: its leftovers count as data.
     """
-    persistent = below(kinds, {uid(item) for item in _instances(kinds)})
+    persistent = with_dependents(kinds, {uid(item) for item in _instances(kinds)})
     workflows = {uid(item) for item in kinds.get("workflows", []) if "deletionTimestamp" not in item["metadata"]}
-    return below(kinds, workflows, persistent, _workflow)
+    return with_dependents(kinds, workflows, persistent, _workflow)
 
 
 def removed_with_dws(kinds: Kinds, dying: bool = False) -> Dict[str, str]:
@@ -100,10 +105,10 @@ def removed_with_dws(kinds: Kinds, dying: bool = False) -> Dict[str, str]:
     """
     every = [item for plural in sorted(kinds) for item in kinds[plural]]
     present, jobs = {uid(item) for item in every}, of_jobs(kinds)
-    ends = [
+    removed = [
         item for item in every if item["kind"] != "Workflow" and uid(item) not in jobs and not _ownerless(item, present)
     ]
-    return {uid(item): label(item) for item in ends if not dying or "deletionTimestamp" in item["metadata"]}
+    return {uid(item): label(item) for item in removed if not dying or "deletionTimestamp" in item["metadata"]}
 
 
 def _ownerless(item: Object, present: Set[str]) -> bool:
@@ -116,7 +121,7 @@ def _instances(kinds: Kinds) -> List[Object]:
     return kinds.get(PERSISTENT, [])
 
 
-def below(
+def with_dependents(
     kinds: Kinds, first: Set[str], never: Collection[str] = (), more: Callable[[Object], str] = lambda item: ""
 ) -> Set[str]:
     """The uids `first`, and those of all direct and indirect dependents except `never`. `more`: the uid of another owner."""
@@ -134,7 +139,7 @@ def _workflow(item: Object) -> str:
     return str((item["metadata"].get("labels") or {}).get(GROUP + "/workflow.uid", "none"))
 
 
-def used(plural: str, item: Object) -> bool:
+def is_user_data(plural: str, item: Object) -> bool:
     """Whether an object is data of users, or in use by them."""
     if plural == "workflows":
         return False

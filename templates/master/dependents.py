@@ -305,6 +305,6 @@ def look_for_owned(dying):
             found, unasked = dependents(get, removed_with_dws(kinds, dying))
     except Silent as error:
         sys.exit(f"the API server did not list the objects that objects of DWS own: {error}")
-    stored = below(kinds, {one["uid"] for one in data(kinds)})
+    stored = with_dependents(kinds, {one["uid"] for one in data(kinds)})
     owned_ = [dict(one, data=bool(stored.intersection(one["under"]))) for one in found]
     print(json.dumps({"owned": owned_, "unasked": unasked}))
