@@ -196,16 +196,16 @@ def _step(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item]) 
 def _change(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], began: float) -> None:
     stage = key.partition(".")[0]
     before, want = have_of(run, key, step, host), step.want(run.board.context(host))
-    at = StepReporter(run.id, host, stage, step.name, run.emit)
+    reporter = StepReporter(run.id, host, stage, step.name, run.emit)
     if step.change is not None:
         _refuse_unconfirmed(run, key, step, host)
         actions = step.change(run.board.context(host), before, want)
-        perform(run.reach, run.board, at, actions, proof)
-    have = _settled(run, key, step, host, proof, at)
+        perform(run.reach, run.board, reporter, actions, proof)
+    have = _settled(run, key, step, host, proof, reporter)
     want = step.want(run.board.context(host))
     if have == want:
         texts = _note_and_table(run, key, step, host)
-        texts["note"] = "; ".join(filter(None, (texts["note"], *at.notes)))
+        texts["note"] = "; ".join(filter(None, (texts["note"], *reporter.notes)))
         run.done(host, key, "changed", began, diff=difference(before, have), **texts)
     elif run.stopped:
         why = status_text(step, have) or "not yet as wanted"
@@ -239,7 +239,7 @@ def _note_and_table(run: Run, key: str, step: Step, host: str) -> dict[str, Any]
     return {"note": note, "table": step.table(run.board.have(key, host)) if step.table else ()}
 
 
-def _settled(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], at: StepReporter) -> object:
+def _settled(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item], reporter: StepReporter) -> object:
     """What the look returns once that is as wanted, or once the step's settle_seconds have passed."""
     end = time.monotonic() + (step.settle_seconds(run.site) if step.settle_seconds else 0.0)
     reported = ""
@@ -250,7 +250,7 @@ def _settled(run: Run, key: str, step: Step, host: str, proof: Mapping[str, Item
             return have
         why = status_text(step, have) or "not yet as wanted"
         if why != reported:
-            run.emit(Awaiting(host, at.stage, at.step, why, left, time.time()))
+            run.emit(Awaiting(host, reporter.stage, reporter.step, why, left, time.time()))
             reported = why
         _pause(run, step, host, left)
         refresh(run.reach, run.board, host, {key: step})

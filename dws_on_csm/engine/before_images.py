@@ -70,20 +70,22 @@ def touched(action: Action, cluster: Callable[[], Any]) -> Sequence[str]:
     return action.objects if isinstance(action, RunScript | RunElsewhere | CallApi) else ()
 
 
-def keep(reach: Reach, at: StepReporter, paths: Sequence[str]) -> None:
+def keep(reach: Reach, reporter: StepReporter, paths: Sequence[str]) -> None:
     """Save the objects at `paths` as they are now on the master; of a Secret only that there was one."""
     if paths:
-        step = f"{at.stage}.{at.step}"
+        step = f"{reporter.stage}.{reporter.step}"
         objects = zip(paths, _get(reach, paths), strict=True)
         records = [{"path": path, "step": step, "before": _kept(content)} for path, content in objects]
-        _append(reach, at.run, ".objects", records)
+        _append(reach, reporter.run, ".objects", records)
 
 
-def left(reach: Reach, at: StepReporter, paths: Sequence[str]) -> None:
+def left(reach: Reach, reporter: StepReporter, paths: Sequence[str]) -> None:
     """Record what the objects at `paths` became: by it a later rollback tells whether they were changed since."""
     if paths:
         objects = zip(paths, _get(reach, paths), strict=True)
-        _append(reach, at.run, ".objects", [{"path": path, "left": fingerprint(content)} for path, content in objects])
+        _append(
+            reach, reporter.run, ".objects", [{"path": path, "left": fingerprint(content)} for path, content in objects]
+        )
 
 
 def _kept(content: Any) -> Any:

@@ -38,7 +38,9 @@ class ActionFailed(Exception):
         self.failure = failure
 
 
-def perform(reach: Reach, board: Board, at: StepReporter, actions: Sequence[Action], proof: Mapping[str, Item]) -> None:
+def perform(
+    reach: Reach, board: Board, reporter: StepReporter, actions: Sequence[Action], proof: Mapping[str, Item]
+) -> None:
     """Do `actions` in order, then make the looks of `proof` on this host; in the same exec where the last action runs there.
 
     Raises ActionFailed, Refused, ClusterError and what the session raises.
@@ -50,23 +52,23 @@ def perform(reach: Reach, board: Board, at: StepReporter, actions: Sequence[Acti
         last = number == len(groups) - 1
         reach.guard()
         touched = [path for action in group for path in before_images.touched(action, reach.cluster)]
-        before_images.keep(reach, at, touched)
+        before_images.keep(reach, reporter, touched)
         if kind == "host":
-            left = _on_host(reach, board, at, group, proof if last else {})
+            left = _on_host(reach, board, reporter, group, proof if last else {})
             looked = last
         elif kind == "cluster":
-            _in_cluster(reach, at, group)
+            _in_cluster(reach, reporter, group)
         else:
             for ask in group:
                 assert isinstance(ask, RunElsewhere | CallApi)
-                perform(reach, board, at, _answer(reach, at, ask), proof if last else {})
+                perform(reach, board, reporter, _answer(reach, reporter, ask), proof if last else {})
                 left, looked = {}, last
-        before_images.left(reach, at, touched)
-    board.note(at.stage)
+        before_images.left(reach, reporter, touched)
+    board.note(reporter.stage)
     if looked:
-        engine_looks.read_api(board, at.host, left, reach.cluster)
+        engine_looks.read_api(board, reporter.host, left, reach.cluster)
     else:
-        refresh(reach, board, at.host, proof)
+        refresh(reach, board, reporter.host, proof)
 
 
 def _where(action: Action) -> str:
@@ -76,28 +78,30 @@ def _where(action: Action) -> str:
 
 
 def _on_host(
-    reach: Reach, board: Board, at: StepReporter, group: Sequence[Action], proof: Mapping[str, Item]
+    reach: Reach, board: Board, reporter: StepReporter, group: Sequence[Action], proof: Mapping[str, Item]
 ) -> Mapping[str, Item]:
     """Do the `group` and make the shell looks of `proof` in one exec. Returns the items of `proof` whose looks go to the API."""
     mark = engine_looks.marker()
-    script, data = compile_actions(group, at.run, mark, f"{at.stage}.{at.step}")
-    looks, left = engine_looks.snippets(board, proof, at.host)
+    script, data = compile_actions(group, reporter.run, mark, f"{reporter.stage}.{reporter.step}")
+    looks, left = engine_looks.snippets(board, proof, reporter.host)
     deadline = total_deadline(group) + (board.site.deadlines.look if looks else 0.0)
-    watch = _Progress(at, group, mark)
-    answer = reach.change(at.host, script + engine_looks.script(looks, mark), data, deadline=deadline, line=watch.line)
+    watch = _Progress(reporter, group, mark)
+    answer = reach.change(
+        reporter.host, script + engine_looks.script(looks, mark), data, deadline=deadline, line=watch.line
+    )
     if answer.code != 0 and not watch.looking:
         raise ActionFailed(watch.failure(answer.code))
-    at.notes.extend(action.note for action in group if isinstance(action, RunScript) and action.note)
-    board.note(at.stage)
-    engine_looks.read_shell(board, at.host, looks, engine_looks.split(answer.out, answer.err, mark), "")
+    reporter.notes.extend(action.note for action in group if isinstance(action, RunScript) and action.note)
+    board.note(reporter.stage)
+    engine_looks.read_shell(board, reporter.host, looks, engine_looks.split(answer.out, answer.err, mark), "")
     return left
 
 
 class _Progress:
     """Follows the output of a script: which action runs, and its last lines."""
 
-    def __init__(self, at: StepReporter, group: Sequence[Action], mark: str) -> None:
-        self.at, self.group, self.mark = at, group, mark
+    def __init__(self, reporter: StepReporter, group: Sequence[Action], mark: str) -> None:
+        self.reporter, self.group, self.mark = reporter, group, mark
         self.number = 0
         self.looking = False
         self.tail: list[str] = []
@@ -111,12 +115,12 @@ class _Progress:
                 return
             self.number = int(number)
             self.tail = []
-            self.at.began(title(self.group[self.number]))
+            self.reporter.began(title(self.group[self.number]))
         elif text.startswith(self.mark):
             self.looking = True
         elif text.strip() and not self.looking:
             self.tail = [*self.tail[-19:], text]
-            self.at.line(text)
+            self.reporter.line(text)
 
     def failure(self, code: int) -> Failure:
         """The failure of the action that ran last."""
@@ -124,17 +128,19 @@ class _Progress:
         return Failure(title(self.group[self.number]), code, tuple(self.tail), meaning)
 
 
-def _in_cluster(reach: Reach, at: StepReporter, group: Sequence[Action]) -> None:
+def _in_cluster(reach: Reach, reporter: StepReporter, group: Sequence[Action]) -> None:
     deleted: dict[str, float] = {}
     for number, action in enumerate(group):
         if number:
             reach.guard()
-        at.began(title(action))
+        reporter.began(title(action))
         if isinstance(action, Apply):
             reach.cluster().apply(action.manifest)
             kind, name = action.manifest["kind"], action.manifest["metadata"]["name"]
             if since := deleted.pop(f"{kind.lower()}s/{name}", 0.0):
-                at.notes.append(f"{kind} {name} was recreated: missing for {time.monotonic() - since:.2f} s at most")
+                reporter.notes.append(
+                    f"{kind} {name} was recreated: missing for {time.monotonic() - since:.2f} s at most"
+                )
         else:
             assert isinstance(action, Delete)
             deleted["/".join(action.path.split("/")[-2:])] = time.monotonic()
@@ -163,13 +169,15 @@ def _delete(cluster: Any, action: Delete) -> None:
                 raise
 
 
-def _answer(reach: Reach, at: StepReporter, ask: RunElsewhere | CallApi) -> Sequence[Action]:
+def _answer(reach: Reach, reporter: StepReporter, ask: RunElsewhere | CallApi) -> Sequence[Action]:
     """Do what `ask` says elsewhere. Returns the next actions here, which its answer makes."""
-    at.began(ask.title)
+    reporter.began(ask.title)
     if isinstance(ask, CallApi):
         return ask.then(ask.ask(reach.cluster()))
-    line = at.line if ask.show_output else None
-    script = fenced(at.run, "set -eu\numask 077\n" + (ask.script if isinstance(ask.script, str) else ask.script()))
+    line = reporter.line if ask.show_output else None
+    script = fenced(
+        reporter.run, "set -eu\numask 077\n" + (ask.script if isinstance(ask.script, str) else ask.script())
+    )
     answer = reach.change(reach.of(ask.role), script, deadline=ask.deadline + WAITS, line=line)
     if answer.code == BUSY:
         raise ActionFailed(Failure(ask.title, BUSY, meaning=f"{STILL}; {RETRY}"))

@@ -89,8 +89,8 @@ NAMED = (
           'slurm timeout 30 scancel --hurry --quiet "$job"\n', ":\n", "test_verify_job"),
     Named("a record moved into place unmeasured", "templates/lib/written.sh",
           'if cat >"$1.part" && [ "$(stat -c %s -- "$1.part")" = "$2" ] &&', 'if cat >"$1.part" &&', "test_full_disk"),
-    Named("before-image not kept, change made", "dws_on_csm/engine/perform.py", "before_images.keep(reach, at, touched)", "pass",
-          "test_full_disk test_apply"),
+    Named("before-image not kept, change made", "dws_on_csm/engine/perform.py", "before_images.keep(reach, reporter, touched)",
+          "pass", "test_full_disk test_apply"),
 )  # fmt: skip
 
 TESTS = {

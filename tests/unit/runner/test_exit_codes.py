@@ -34,8 +34,8 @@ CODES: list[tuple[tuple[Outcome, ...], bool, int]] = [
 @pytest.mark.parametrize(("outcomes", "plan", "code"), CODES)
 def test_only_what_is_known_to_be_right_is_success(outcomes: tuple[Outcome, ...], plan: bool, code: int) -> None:
     """A run with an unknown outcome has not converged; in a plan, unknown outcomes are changes."""
-    made = {("stage", str(number), "host"): outcome for number, outcome in enumerate(outcomes)}
-    assert exit_codes.exit_code(made, plan, unproven=False) == code
+    by_step = {("stage", str(number), "host"): outcome for number, outcome in enumerate(outcomes)}
+    assert exit_codes.exit_code(by_step, plan, unproven=False) == code
 
 
 def a_run(*outcomes: tuple[str, str, str, Outcome]) -> Run:
@@ -45,9 +45,9 @@ def a_run(*outcomes: tuple[str, str, str, Outcome]) -> Run:
     last = Stage("open", (), (opened,), ends="close")
     stages = (around, Stage("slurm", (), ()), last)
     reach = Reach(lambda host: None, lambda: None, lambda role: "m")
-    made = Run("1", load(DEFAULT), stages, reach, lambda event: None, {"master": ("m",)})
-    made.outcomes.update({(stage, step, host): outcome for stage, step, host, outcome in outcomes})
-    return made
+    run = Run("1", load(DEFAULT), stages, reach, lambda event: None, {"master": ("m",)})
+    run.outcomes.update({(stage, step, host): outcome for stage, step, host, outcome in outcomes})
+    return run
 
 
 CLOSED: tuple[tuple[str, str, str, Outcome], ...] = (("close", "dws", "m", "changed"), ("open", "open", "m", "changed"))
@@ -59,7 +59,7 @@ REFUSED: tuple[tuple[str, str, str, Outcome], ...] = (("plugin", "jobs", "c1", "
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "refused", "said"),
+    ("outcomes", "refused", "message"),
     [
         (REFUSED, "", "Refused. Nothing was changed."),
         ((*CLOSED, *REFUSED), "", "Refused. Nothing was changed."),
@@ -78,32 +78,32 @@ REFUSED: tuple[tuple[str, str, str, Outcome], ...] = (("plugin", "jobs", "c1", "
     ],
 )
 def test_a_run_that_was_refused_says_what_it_had_changed(
-    outcomes: tuple[tuple[str, str, str, Outcome], ...], refused: str, said: str
+    outcomes: tuple[tuple[str, str, str, Outcome], ...], refused: str, message: str
 ) -> None:
     """It names what it changed; what it has taken back itself does not count."""
-    assert exit_codes.summary(a_run(*outcomes), Options(), refused, (), NOBODY, 0.0, Path("page")).message == said
+    assert exit_codes.summary(a_run(*outcomes), Options(), refused, (), NOBODY, 0.0, Path("page")).message == message
 
 
 def test_who_leaves_at_once_is_told_what_comes_last() -> None:
     """The message names the steps that were not done, with what that means."""
-    made = a_run(CLOSED[0])
-    made.changing = made.holding = True
-    said = exit_codes.summary_at_once(made.site, Options(), (made, NOBODY), (), "1", 0.0, Path("page")).message
-    assert said.endswith("open.open was not done: DWS is closed.")
-    made.outcomes.update({("open", "open", "m"): "changed"})
+    run = a_run(CLOSED[0])
+    run.changing = run.holding = True
+    message = exit_codes.summary_at_once(run.site, Options(), (run, NOBODY), (), "1", 0.0, Path("page")).message
+    assert message.endswith("open.open was not done: DWS is closed.")
+    run.outcomes.update({("open", "open", "m"): "changed"})
     assert (
         "not done"
-        not in exit_codes.summary_at_once(made.site, Options(), (made, NOBODY), (), "1", 0.0, Path("page")).message
+        not in exit_codes.summary_at_once(run.site, Options(), (run, NOBODY), (), "1", 0.0, Path("page")).message
     )
 
 
 def test_what_is_not_known_is_said() -> None:
     """The message says why such a run did not succeed."""
     counts: dict[str, int] = {str(outcome): 0 for outcome in OUTCOMES}
-    said = exit_codes._message(Options(), exit_codes.FAILED, {**counts, "unknown": 2}, stopped=False)
-    assert said.startswith("The state of 2 steps is unknown")
-    said = exit_codes._message(Options(), exit_codes.FAILED, {**counts, "unknown": 2, "failed": 1}, stopped=False)
-    assert said.startswith("Failed.")
+    message = exit_codes._message(Options(), exit_codes.FAILED, {**counts, "unknown": 2}, stopped=False)
+    assert message.startswith("The state of 2 steps is unknown")
+    message = exit_codes._message(Options(), exit_codes.FAILED, {**counts, "unknown": 2, "failed": 1}, stopped=False)
+    assert message.startswith("Failed.")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,11 @@
 import json
 from pathlib import Path
 
-from dws_on_csm.model.events import Done, Opened, Outcome
-from dws_on_csm.runner.journal import Journal, prune
+from dws_on_csm.model.events import PROOFS, Done, Opened, Outcome
+from dws_on_csm.runner.journal import PASSING, Journal, prune
+from dws_on_csm.stages import cancel, verify
+from dws_on_csm.stages.dws import reopen
+from dws_on_csm.stages.slurm import close_dws
 
 
 def _run(folder: Path, name: str, task: str = "install", stage: str = "slurm", outcome: Outcome = "changed") -> None:
@@ -61,3 +64,10 @@ def test_a_journal_that_was_cut_off_keeps_nobody_from_pruning(tmp_path: Path) ->
         journal.write(json.dumps({"event": "done", "outcome": "changed"})[:-3])
     prune(1, tmp_path)
     assert _left(tmp_path) == ["3"]
+
+
+def test_records_and_stages_agree_on_what_lasts() -> None:
+    """Records name stages; those that are known to change nothing lasting are the present ones."""
+    proofs = (verify.STAGE, cancel.STAGE)
+    assert tuple(stage.name for stage in proofs) == PROOFS and all(stage.proves for stage in proofs)
+    assert (close_dws.NAME, reopen.STAGE.name) == PASSING
