@@ -188,7 +188,7 @@ class Lock:
     def _renewed(self) -> str:
         """Why the renewal failed, or ""."""
         try:
-            answer = self._session.beside(_script("master/lock_renew.sh", run=self.run), deadline=DEADLINE)
+            answer = self._session.run_aside(_script("master/lock_renew.sh", run=self.run), deadline=DEADLINE)
         except Exception as error:  # noqa: BLE001  # the next try may succeed, whatever the error
             return str(error) or type(error).__name__
         if answer.code == LOST:
@@ -212,7 +212,7 @@ class Lock:
         """Release the lock, if it is still this run's."""
         self.over.set()
         for _ in range(2):  # a signal meant for other scripts may have ended the first try
-            if self._session.beside(_script("master/lock_leave.sh", run=self.run), deadline=DEADLINE).code == 0:
+            if self._session.run_aside(_script("master/lock_leave.sh", run=self.run), deadline=DEADLINE).code == 0:
                 return
 
 

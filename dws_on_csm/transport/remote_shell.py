@@ -124,7 +124,7 @@ class RemoteShell(ABC):
         finally:
             self.places.release()
 
-    def beside(self, script: str, *, deadline: float) -> Result:
+    def run_aside(self, script: str, *, deadline: float) -> Result:
         """Like run(), without waiting for other scripts, and stop() does not end it: for the few short scripts that can't
         wait for long ones and must not end with them.
         """
@@ -212,7 +212,7 @@ class RemoteShell(ABC):
         while doomed and time.monotonic() < deadline_at:
             groups = {id(exchange): exchange.out.number or exchange.err.number for exchange in doomed}
             if begun := [f"-{number}" for number in groups.values() if number]:
-                self.beside(f"kill -s TERM -- {' '.join(begun)}", deadline=30.0)
+                self.run_aside(f"kill -s TERM -- {' '.join(begun)}", deadline=30.0)
             else:
                 time.sleep(0.05)  # no event says that a script has begun
             running = {id(exchange) for exchange in self._now()}

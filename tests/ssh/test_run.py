@@ -156,7 +156,7 @@ def test_stop_ends_what_runs(session: Session) -> None:
 
 
 def test_stop_ends_what_has_not_begun_yet(tmp_path: Path, one: One) -> None:
-    """stop() also ends a script that has been sent and begins later; it spares a script of beside()."""
+    """stop() also ends a script that has been sent and begins later; it spares a script of run_aside()."""
     with running(tmp_path / "slow") as server:
         session = one(server.config())
         session.run("true", deadline=HANG)
@@ -172,7 +172,7 @@ def test_stop_ends_what_has_not_begun_yet(tmp_path: Path, one: One) -> None:
         with ThreadPoolExecutor(2) as pool:
             running_ = pool.submit(session.run, "sleep 600", deadline=LONG)
             assert opened.wait(HANG)
-            spared = pool.submit(session.beside, "sleep 3; echo spared", deadline=LONG)
+            spared = pool.submit(session.run_aside, "sleep 3; echo spared", deadline=LONG)
             session.stop()
             assert running_.result(HANG).code == 143
             assert spared.result(HANG).out == b"spared\n"

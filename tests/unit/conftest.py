@@ -61,7 +61,7 @@ class LocalHost:
         """An API that takes the name of a run, and nothing else."""
         return SimpleNamespace(fence=lambda run: None)
 
-    def beside(self, script: str, *, deadline: float) -> Answer:
+    def run_aside(self, script: str, *, deadline: float) -> Answer:
         return self.run(script, deadline=deadline)
 
 

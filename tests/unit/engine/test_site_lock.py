@@ -250,11 +250,11 @@ class Broken(LocalHost):
 
     fails: int = 0
 
-    def beside(self, script: str, *, deadline: float) -> Answer:
+    def run_aside(self, script: str, *, deadline: float) -> Answer:
         if self.fails:
             self.fails -= 1
             raise Lost("one", "the connection broke")
-        return super().beside(script, deadline=deadline)
+        return super().run_aside(script, deadline=deadline)
 
 
 @pytest.fixture
