@@ -18,6 +18,7 @@ from dws_on_csm.runner.inspect import Reading, looked
 from dws_on_csm.runner.options import Options
 from dws_on_csm.stages.access import kubeconfig, revoke, revoked_names, rotate
 from dws_on_csm.stages.access.rotate import ACCESS
+from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG
 from dws_on_csm.stages.preflight import unlisted_controllers
 from dws_on_csm.stages.slurm import slurm_user
 
@@ -117,10 +118,10 @@ def _status_of_host(reading: Reading, host: str) -> Status:
     if reason := reading.silent.get(host):
         return Status(host, problems=(Problem(f"the host cannot be reached: {reason.text}", reason.fix),))
     board = reading.run.board
-    if failed := board.failed.get(("access.kubeconfig", host)):
+    if failed := board.failed.get((KUBECONFIG.name, host)):
         return Status(host, problems=(Problem(failed, "run `invoke doctor`"),))
-    found = board.facts.all("access.kubeconfig")[host]
-    cluster = next(iter(board.facts.found.get("access.cluster", {}).values()), None)
+    found = board.facts.all(KUBECONFIG)[host]
+    cluster = board.facts.one_or_none(API_SERVER)
     revoked: Mapping[str, str] = next(iter(board.facts.found.get("access.common_name", {}).values()), {})
     return status_of(reading.run.site, host, found, cluster["ca"].encode() if cluster else b"", revoked)
 

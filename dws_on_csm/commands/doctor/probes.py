@@ -29,6 +29,7 @@ from dws_on_csm.model.step import (
 from dws_on_csm.stages import jobs
 from dws_on_csm.stages.dws import workflows
 from dws_on_csm.stages.dws.workflows import Workflow
+from dws_on_csm.stages.facts import KUBECONFIG
 from dws_on_csm.stages.install import STAGES
 from dws_on_csm.stages.jobs import Jobs
 from dws_on_csm.stages.pod import discover
@@ -90,9 +91,7 @@ def _answered(ctx: StepContext, found: Value) -> Iterator[Finding]:
         text = f"kubectl cannot use the kubeconfig on {host}, so {SBATCH_FAILS}; {message}"
         yield Finding("kubeconfig-broken", text, fix)
     elif "status" not in found:
-        server = (
-            ctx.facts.found.get("access.kubeconfig", {}).get(host, {}).get("server", "the server in its kubeconfig")
-        )
+        server = ctx.facts.known(KUBECONFIG).get(host, {}).get("server", "the server in its kubeconfig")
         text = f"kubectl on {host} gets no answer from {server}, so {SBATCH_FAILS}; {message}"
         check = "run `kubectl get --raw /readyz` on the master. If the API server responds there, "
         check += f"correct access.server in the site file and {fix}"

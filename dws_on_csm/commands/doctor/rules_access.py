@@ -8,6 +8,7 @@ from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, first_few, run_re
 from dws_on_csm.domain import certificates, names, plugin_role
 from dws_on_csm.model.step import Finding, NotYetKnown, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig, rbac
+from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG
 from dws_on_csm.stages.pod import discover
 
 
@@ -54,7 +55,7 @@ def binding(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
 
 def shared(ctx: StepContext, found: Value) -> Iterator[Finding]:
     """The names in the binding that this site did not put there, as far as all controllers' kubeconfigs were seen."""
-    seen = ctx.facts.found.get("access.kubeconfig", {})
+    seen = ctx.facts.known(KUBECONFIG)
     others = rbac.strangers(ctx, found["subjects"]) if found else ()
     if others and all(host.name in seen for host in ctx.site.controllers):
         fix = "if another Slurm uses it, set accept: [binding-shared]; else remove that name, on the master: "
@@ -101,7 +102,7 @@ def _certificate(ctx: StepContext, pem: bytes, fix: str) -> Iterator[Finding]:
         text = f"the plugin's certificate on {host} is for {certificate.common_name}, "
         text += f"but access.common_name in the site file is {ctx.site.access.common_name}"
         yield Finding("certificate-foreign", text, fix)
-    masters = ctx.facts.found.get("access.cluster", {})
+    masters = ctx.facts.known(API_SERVER)
     if any(not certificates.signed_by(pem, master["ca"].encode()) for master in masters.values()):
         text = f"the plugin's certificate on {host} is not signed by this cluster's CA: "
         text += f"the API server rejects it, so {SBATCH_FAILS}"

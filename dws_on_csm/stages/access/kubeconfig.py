@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from dws_on_csm.domain import certificates, names
 from dws_on_csm.model import render
@@ -13,6 +14,7 @@ from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import Check, Finding, Refused, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages.access import signing
+from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG
 from dws_on_csm.stages.pod import discover, files
 from dws_on_csm.stages.slurm import slurm_user as slurm_slurm_user
 from dws_on_csm.stages.slurm.slurm_user import slurm_user
@@ -20,12 +22,12 @@ from dws_on_csm.stages.slurm.slurm_user import slurm_user
 
 def server(ctx: StepContext) -> str:
     """The API server's URL as the controllers use it. Raises Unknown before the admin's context was read."""
-    return ctx.site.access.server or str(ctx.facts.one("access.cluster")["server"])
+    return ctx.site.access.server or ctx.facts.one(API_SERVER)["server"]
 
 
 def reaches(ctx: StepContext) -> bool:
     """Whether this controller's kubeconfig, as it lies there, reached the API server that is wanted."""
-    found = ctx.facts.found.get("access.kubeconfig", {}).get(ctx.host, {})
+    found = ctx.facts.known(KUBECONFIG).get(ctx.host, {})
     return (
         found.get("server") == server(ctx) and slurm_slurm_user.rights(found.get("may", [])) == slurm_slurm_user.RIGHTS
     )
@@ -56,10 +58,10 @@ def look(ctx: StepContext, can_i: str = "") -> ShellLook:
     """The file, and what kubectl may do with it as SlurmUser; `can_i`: a shell function in place of that call."""
     can_i = can_i or slurm_slurm_user.can_i()
     script = _LOOK_KUBECONFIG.format(kubeconfig=names.KUBECONFIG, slurm_user=slurm_user(ctx), can_i=can_i)
-    return ShellLook(render.read("lib/safe_file.sh") + script, _parse)
+    return KUBECONFIG.shell(render.read("lib/safe_file.sh") + script, _parse)
 
 
-def _parse(out: bytes) -> Value:
+def _parse(out: bytes) -> dict[str, Any]:
     told = parse_pairs(out, "replace")
     found = first_values(told)
     int(found.get("mode", "0"), 8)  # ValueError: no mode
@@ -73,7 +75,7 @@ def read(ctx: StepContext, found: Value) -> Value:
     """What was found, in the words of what is wanted."""
     if "mode" not in found:
         return None
-    cluster = ctx.facts.one("access.cluster")
+    cluster = ctx.facts.one(API_SERVER)
     told = {
         "certificate": _judged(certificate(found), cluster["ca"].encode(), ctx),
         "valid": _valid(found),
@@ -100,7 +102,7 @@ def certificate(found: Value) -> bytes:
 
 def trusted(ctx: StepContext, found: Value) -> bool:
     """Whether it has the CA that the admin's kubeconfig has; True where that wasn't seen."""
-    seen = ctx.facts.found.get("access.cluster", {}).values()
+    seen = ctx.facts.known(API_SERVER).values()
     return all(_decoded(found.get("certificate-authority-data", "")) == one["trusts"].encode() for one in seen)
 
 
@@ -134,7 +136,7 @@ FITS = "of this cluster's CA"
 
 
 def wanted(ctx: StepContext) -> Value:
-    seen = ctx.facts.found.get("access.kubeconfig", {}).get(ctx.host)
+    seen = ctx.facts.known(KUBECONFIG).get(ctx.host)
     valid, least = seen and _valid(seen), ctx.site.access.renew_below
     told = {
         "certificate": FITS,
@@ -171,7 +173,7 @@ def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
 
 
 def _content(ctx: StepContext, want: Value, certificate: bytes, key: Secret) -> Secret:
-    cluster, user = ctx.facts.one("access.cluster"), ctx.site.access.common_name
+    cluster, user = ctx.facts.one(API_SERVER), ctx.site.access.common_name
     trusts, space = cluster["trusts"].encode(), want["namespace"]
     return certificates.kubeconfig(cluster["name"], want["server"], trusts, user, space, certificate, key)
 

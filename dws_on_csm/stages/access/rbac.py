@@ -16,6 +16,7 @@ from dws_on_csm.model.actions import Action, Apply, Delete
 from dws_on_csm.model.step import ApiLook, Check, Finding, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.dws import manifests, workflow_namespace
+from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG, ApiServer
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
@@ -84,7 +85,7 @@ def _subjects(ctx: StepContext, step: str) -> set[str]:
 
 def former(ctx: StepContext, hosts: Sequence[str]) -> set[str]:
     """The subjects of the binding that are former names of this site, which a kubeconfig on one of `hosts` still has."""
-    used = _names(ctx.facts.found.get("access.kubeconfig", {}), hosts)
+    used = _names(ctx.facts.known(KUBECONFIG), hosts)
     return (used & _subjects(ctx, "access.binding")) - {_own(ctx)}
 
 
@@ -97,9 +98,7 @@ def strangers(ctx: StepContext, subjects: Collection[str]) -> set[str]:
     """Of `subjects` of the binding those that this site does not name, and that no kubeconfig has, or had when this run began,
     on its controllers: another Slurm may use them."""
     controllers, facts = [host.name for host in ctx.site.controllers], ctx.facts
-    looks = [
-        seen.get(key, {}) for seen in (facts.found, facts.first) for key in ("access.kubeconfig", kubeconfig.NAME_KEY)
-    ]
+    looks = [seen.get(key, {}) for seen in (facts.found, facts.first) for key in (KUBECONFIG.name, kubeconfig.NAME_KEY)]
     return set(subjects) - {_own(ctx)}.union(*(_names(found, controllers) for found in looks))
 
 
@@ -184,10 +183,10 @@ kubectl config view --minify --raw {context}--output \
 echo
 cat {shlex.quote(ctx.site.master.pki)}/ca.crt
 """
-    return ShellLook(script, _parse_cluster)
+    return API_SERVER.shell(script, _parse_cluster)
 
 
-def _parse_cluster(out: bytes) -> Value:
+def _parse_cluster(out: bytes) -> ApiServer:
     first, _, ca = out.decode().partition("\n")
     name, server, data = [*first.split(" "), "", "", ""][:3]
     return {"name": name, "server": server, "trusts": base64.b64decode(data).decode() or ca, "ca": ca}
@@ -204,7 +203,7 @@ STAGE = Stage(
     "access",
     ("workarea", "pod"),
     (
-        Check("cluster", "master", _look_cluster, _judge_cluster),
+        Check(API_SERVER.step, "master", _look_cluster, _judge_cluster),
         Step("role", "master", _look_role, _want_role, _change_role, accepted_as=_accepted_role),
         Step("binding", "master", _look_binding, _want_binding, _change_binding),
         workflow_namespace.CHECK,

@@ -13,6 +13,7 @@ from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import ApiLook, Check, Look, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
+from dws_on_csm.stages.facts import API_SERVER
 
 Gone = Callable[[StepContext], tuple[str, ...]]
 """The names that are to have no rights, as far as is known. Raises Unknown."""
@@ -60,7 +61,7 @@ def _look_kept(ctx: StepContext, call: str) -> ShellLook:
 
 def _cluster(ctx: StepContext) -> str:
     """Where the API server is and whom to trust, as a kubeconfig has it: what an old one says of that is not believed."""
-    trusts: str = ctx.facts.one("access.cluster")["trusts"]
+    trusts: str = ctx.facts.one(API_SERVER)["trusts"]
     told = {
         "server": kubeconfig.server(ctx),
         "certificate-authority-data": base64.b64encode(trusts.encode()).decode(),
@@ -81,7 +82,7 @@ def refused(gone: Gone) -> Step:
     """A step: every kubeconfig of that name that was kept on the controller is refused in a call as the plugin makes it."""
 
     def read(ctx: StepContext, found: Value) -> Value:
-        ca = ctx.facts.one("access.cluster")["ca"].encode()
+        ca = ctx.facts.one(API_SERVER)["ca"].encode()
         pems = {run: kubeconfig.certificate(one) for run, one in found.items()}
         tried = {run for run, pem in pems.items() if certificates.common_name(pem) in gone(ctx) and _holds(pem, ca)}
         return {run: _answer(found[run]["may"], found[run]["said"]) for run in tried}

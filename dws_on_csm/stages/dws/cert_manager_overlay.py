@@ -7,22 +7,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import TypedDict
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.model.actions import Action, Put
-from dws_on_csm.model.step import Fact, ShellLook, Step, StepContext, Value
-
-
-class ClusterState(TypedDict):
-    """The versions of Kubernetes, the API versions of cert-manager, and the workers that take pods."""
-
-    kubernetes: str
-    cert_manager: list[str]
-    workers: list[str]
-
-
-CLUSTER: Fact[ClusterState] = Fact("preflight", "cluster")
+from dws_on_csm.model.step import ShellLook, Step, StepContext, Value
+from dws_on_csm.stages.facts import CLUSTER
 
 
 def modern(ctx: StepContext) -> bool:

@@ -10,6 +10,7 @@ from dws_on_csm.model.actions import Action, CallApi
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import workflows
+from dws_on_csm.stages.facts import KUBECONFIG
 
 LISTED = 5
 """So many Workflows are named in a message; of more it says the number."""
@@ -117,7 +118,7 @@ def _names_text(found: Sequence[str]) -> str:
 def _in_use(ctx: StepContext) -> dict[str, list[str]]:
     """Namespace -> the controllers that this run may change and whose kubeconfig names it."""
     used: dict[str, list[str]] = {}
-    for host, found in ctx.facts.found.get("access.kubeconfig", {}).items():
+    for host, found in ctx.facts.known(KUBECONFIG).items():
         if "mode" in found and ctx.site.active(host):
             used.setdefault(found.get("namespace") or "default", []).append(host)
     return used

@@ -7,13 +7,14 @@ from typing import Any
 
 from dws_on_csm.model.actions import Action
 from dws_on_csm.model.step import NotYetKnown, Stage, Step, StepContext, Value
+from dws_on_csm.stages.facts import KUBECONFIG
 from dws_on_csm.stages.pod import rollout
 from dws_on_csm.stages.pod.discover import FILE, FOLDER, PLUGIN, SUFFIX, Json, look, part, sources, state
 
 
 def mode(ctx: StepContext) -> int:
     """The kubeconfig's mode in the volume: the strictest with which SlurmUser can read it. Its owner is root, its group fsGroup."""
-    seen = ctx.facts.all("access.kubeconfig").get(ctx.host)
+    seen = ctx.facts.all(KUBECONFIG).get(ctx.host)
     if seen is None:
         raise NotYetKnown("access")
     if seen["slurm_uid"] == "0":

@@ -15,7 +15,7 @@ from dws_on_csm.model.step import Check, Finding, ShellLook, Stage, StepContext,
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import revoked_names
 from dws_on_csm.stages.dws import installed, replace, workflow_namespace
-from dws_on_csm.stages.dws.cert_manager_overlay import CLUSTER, ClusterState
+from dws_on_csm.stages.facts import CLUSTER, ClusterState
 from dws_on_csm.stages.preflight import endpoints, unlisted_controllers, writable_folders
 from dws_on_csm.stages.slurm import computes, controller, pod_checks
 

@@ -9,7 +9,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.step import Check, Finding, NotYetKnown, ShellLook, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.dws import images
-from dws_on_csm.stages.dws.cert_manager_overlay import CLUSTER
+from dws_on_csm.stages.facts import API_SERVER, CLUSTER, KUBECONFIG
 
 # --- the registry
 
@@ -64,9 +64,9 @@ then echo reached; else printf '%s\\n' "$output"; fi
 
 def _look_api(ctx: StepContext) -> ShellLook:
     """The look is made only where no kubeconfig proves the connection already."""
-    if ctx.host not in ctx.facts.found.get("access.kubeconfig", {}):
+    if ctx.host not in ctx.facts.known(KUBECONFIG):
         return ShellLook(":", lambda out: None)
-    ca = shlex.quote(ctx.facts.one("access.cluster")["trusts"])
+    ca = shlex.quote(ctx.facts.one(API_SERVER)["trusts"])
     script = _REACH.format(ca=ca, server=shlex.quote(kubeconfig.server(ctx)))
     return ShellLook(script, lambda out: out.decode(errors="replace").strip())
 

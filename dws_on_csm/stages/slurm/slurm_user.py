@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.step import Finding, Refused, StepContext
+from dws_on_csm.stages.facts import KUBECONFIG
 
 # can_i ARGUMENTS: kubectl auth can-i with $file, as SlurmUser, with a temporary cache in memory. A kubeconfig may name a program to
 # run: nothing is run where SlurmUser is unknown, or is root and others can write the file.
@@ -45,7 +46,7 @@ def slurm_user(ctx: StepContext) -> str:
 
 def owner(ctx: StepContext) -> str:
     """SlurmUser's uid and gid as chown takes them, "UID:GID". Raises Refused where SlurmUser is unknown."""
-    found = ctx.facts.all("access.kubeconfig")[ctx.host]
+    found = ctx.facts.all(KUBECONFIG)[ctx.host]
     numbers = (found.get("slurm_uid", ""), found.get("slurm_group", ""))
     if not all(re.fullmatch("[0-9]+", number, re.ASCII) for number in numbers):
         why = found.get("slurm_why") or f"SlurmUser on {ctx.host} is unknown"
