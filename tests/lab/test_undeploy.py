@@ -143,7 +143,7 @@ def test_where_nothing_is_installed_it_changes_nothing(site: Path) -> None:
     """A second run finds nothing to do."""
     again = undeploy(site, "--yes")
     assert (again.code, again.having("changed", "failed", "refused")) == (0, set()), again.err
-    assert "Nothing is installed" in again.summary["message"]
+    assert "DWS is not installed" in again.summary["message"]
 
 
 def undeploy_by_hand(on: On) -> None:
