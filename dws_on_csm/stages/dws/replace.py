@@ -53,8 +53,15 @@ def _removal_text(ctx: StepContext, have: Value, want: Value) -> str:
     ]
     kept = persistent_storage.kept(ctx)
     sentences += [f"objects that are saved before and put back: {', '.join(kept)}"] if kept else []
-    sentences += owned.describe_unasked(ctx)
+    sentences += [*owned.describe_unasked(ctx), *describe_others(ctx)]
     return "; ".join([*sentences, describe_plugin(ctx)])
+
+
+def describe_others(ctx: StepContext) -> Sequence[str]:
+    """Whose DWS is replaced besides this site's, in words: other names have rights where several Slurms use one DWS."""
+    bound = next(iter(ctx.facts.found.get("access.binding", {}).values()), None) or {"subjects": ()}
+    others = sorted(set(bound["subjects"]) - {f"User {ctx.site.access.common_name}"})
+    return [f"it is replaced for {', '.join(others)}, too (ClusterRoleBinding {names.BINDING})"] if others else []
 
 
 def describe_crds(ctx: StepContext, have: Value) -> Sequence[str]:

@@ -599,6 +599,15 @@ def test_everything_that_goes_with_its_crd_is_named() -> None:
     assert f"saved before and put back: {', '.join(every)}" in dws_replace._removal_text(place, HAVE, {})
 
 
+def test_an_upgrade_names_another_slurm_that_uses_dws() -> None:
+    """Its name in the binding is part of what is confirmed; its Workflows stop the upgrade (see above)."""
+    bound = {"role": "workload-manager", "subjects": ["User slurm-cluster-b", "User slurm-dws"]}
+    place = a_place({"access.binding": bound, persistent_storage.FACT: persistent_storage.NOTHING})
+    assert "replaced for User slurm-cluster-b, too" in dws_replace._removal_text(place, HAVE, {})
+    alone = a_place({"access.binding": {**bound, "subjects": ["User slurm-dws"]}})
+    assert not dws_replace.describe_others(alone) and not dws_replace.describe_others(a_place({"access.binding": None}))
+
+
 # --- what is done
 
 
