@@ -84,9 +84,9 @@ def step_record(done: Done) -> dict[str, Any]:
     """The record of a step on a host; diff, note, failures and table (one object for each row) only where they are not empty."""
     always = {"host": done.host, "stage": done.stage, "step": done.step, "outcome": done.outcome}
     table = [dict(zip(done.table[0], row, strict=True)) for row in done.table[1:]]
-    some = {"diff": done.diff, "note": done.note, "failures": _plain(done.failures), "table": table}
+    optional = {"diff": done.diff, "note": done.note, "failures": _plain(done.failures), "table": table}
     seconds = {"seconds": round(done.seconds, 3)}
-    return {"event": "step", **always, **seconds, **{key: value for key, value in some.items() if value}}
+    return {"event": "step", **always, **seconds, **{key: value for key, value in optional.items() if value}}
 
 
 def _summary(end: Summary) -> dict[str, Any]:
@@ -94,8 +94,7 @@ def _summary(end: Summary) -> dict[str, Any]:
     counts: dict[str, int] = {outcome: end.counts.get(outcome, 0) for outcome in OUTCOMES}
     # "execs" is the former name of "commands": to be dropped with version 2
     sizes = {"hosts": end.hosts, "commands": end.commands, "execs": end.commands, "connections": end.connections}
-    some = {
-        key: value for key, value in {"message": end.message, "next": end.next, "report": end.report}.items() if value
-    } | ({"lacking": list(end.lacking)} if end.lacking else {})
+    optional = {"message": end.message, "next": end.next, "report": end.report, "lacking": list(end.lacking)}
+    details = {key: value for key, value in optional.items() if value}
     head = {"event": "summary", "run": end.run, "exit": end.exit}
-    return {**head, **counts, **sizes, "seconds": round(end.seconds, 3), **some}
+    return {**head, **counts, **sizes, "seconds": round(end.seconds, 3), **details}
