@@ -1,16 +1,15 @@
-# One activation, on the controller itself and detached from whoever asked for it: slurm.conf replaced, slurmctld started
-# again, and whatever doesn't come up put back. Ends with exit code 0 only if slurmctld answers with what was wanted.
-# The functions are those of safe_file.sh and slurmctld.sh. Set before: $work (its own folder: next, back, progress), $state,
-# $folder, $unit, $seen (slurm.conf's checksum), $deadline, $log (slurmctld's, or ""), $units (where systemd reads units of
-# this host's own).
-#   next   the text that slurm.conf is to have; absent where only the restart is wanted
-#   back   the text that slurm.conf gets if slurmctld doesn't come up; absent where it must not be touched
-# Where only the restart is wanted, `back` is slurm.conf without the burst buffer, and this keeps there:
-#   was    the text that slurm.conf has: it gets it again if slurmctld does not come up with `back` either
-#   again  that this is so
-# $1: nothing for the activation itself. If that was interrupted, the same script puts back what it had changed:
-#   stopped   its unit has ended, whatever ended it
-#   boot      the host starts, and slurmctld has not been started yet
+# One activation, on the controller itself and detached from the run that began it: replace slurm.conf, restart slurmctld, and undo
+# both unless slurmctld comes up. Exit code 0 only if slurmctld responds with the new text. Prints nothing: $work/progress has its
+# messages. Goes after safe_file.sh and slurmctld.sh. Set before: $work (its own folder: next, back, progress), $state, $folder,
+# $unit, $seen (slurm.conf's checksum), $deadline, $log (slurmctld's, or ""), $units (the folder of this host's own systemd units).
+#   next   slurm.conf's new text; absent for a restart alone
+#   back   slurm.conf's text if slurmctld does not come up; absent where slurm.conf must stay
+# For a restart alone, `back` is slurm.conf without the burst buffer, and this script writes there:
+#   was    slurm.conf's present text, restored if slurmctld does not come up with `back` either
+#   again  exists once that has happened
+# $1: nothing for the activation itself. If it was interrupted, the same script undoes its changes:
+#   stopped   its unit has ended, for any reason
+#   boot      the host starts, and slurmctld does not run yet
 #   again     a later run found it
 set -u
 umask 077
@@ -27,8 +26,8 @@ sum() { sha256sum -- "$1" | cut -d' ' -f1; }
 conf_sum() { { peek "$conf" 2>/dev/null || echo unreadable; } | sha256sum | cut -d' ' -f1; }
 clock() { awk '{ printf "%d\n", $1 * 10 }' /proc/uptime; } # tenths of a second; nobody sets this clock
 
-# Written out before anything is changed: whoever comes after an end in the middle knows by it what to put back. /run does
-# not outlive the host, so what is to be done when that starts is a unit on disk, there for as long as this takes.
+# pledge: before any change, write to disk what is needed to undo it. /run does not outlive the host: the unit for boot is on disk,
+# for as long as this takes.
 pledge() {
     rm -f -- "$pending"
     there=$(real "$conf")
@@ -53,7 +52,7 @@ END
 }
 pledged() { [ "$(readlink -- "$pending")" = "$work" ]; }
 
-# finish CODE OUTCOME REASON: the outcome outlives the folder, for whoever comes after a lost connection.
+# finish CODE OUTCOME REASON: record the outcome, which outlives the folder: a run whose connection broke can read it.
 finish() {
     say "$3"
     {
@@ -76,15 +75,15 @@ settled() {
     # nobody follows these
     case $how in boot | again) rm -rf -- "$work" ;; esac
 }
-# What slurmctld is known to start with: the text of its files, and which process has read them.
+# has_read: the texts with which slurmctld is known to start, and the process that has read them
 has_read() {
     echo "sum=$(conf_sum)"
     echo "process=$(identity "$(main_pid)")"
     conf_texts text
 }
 
-# replace FILE SUM: slurm.conf, which has this checksum, gets the text of FILE. The same owner, mode, labels and attributes as
-# what it takes the place of; never half of it, and never readable to more people than before.
+# replace FILE SUM: write FILE's text to slurm.conf, which must have this checksum. Owner, mode, labels and attributes stay; it is
+# never incomplete, and never readable to more people than before.
 replace() (
     into "$conf" && staged || exit 1
     if copied "../$name" ./new && [ "$(sum ./new)" = "$2" ] && cat -- "$1" >./new && [ "$(sum ./new)" = "$(sum "$1")" ]; then
@@ -95,7 +94,7 @@ replace() (
     fi
 ) 2>>"$work/progress"
 
-# What is started here without systemd is SlurmUser's from then on: it gets no open file of root's, this progress neither.
+# Without systemd, slurmctld gets no open file of root's, not even this script's progress: it runs as SlurmUser.
 start_again() {
     if systemd; then
         # started several times within seconds, systemd would refuse
@@ -117,13 +116,13 @@ alive() {
 }
 here() { pings | grep -qx 'here UP'; }
 
-# Start slurmctld again and wait until it answers. 1: it died; 2: it is alive, and did not answer within the deadline.
-# The old process answers too: so nothing counts before the restart is through, which waits for as long as the unit's type has it.
+# bring_up: restart slurmctld and wait until it responds. 1: it ended; 2: it runs but did not respond within the deadline.
+# The old process responds too, so nothing counts before the restart has finished.
 bring_up() {
     answered=
     : >"$work/touched"
     rm -f -- "$work/through"
-    # SlurmUser writes it, and slurm.conf says where it is: it is read with SlurmUser's rights
+    # SlurmUser writes the log, and slurm.conf names it: it is read with SlurmUser's rights
     log_at=$(counted "$(slurm stat -L -c %s -- "$log" 2>/dev/null)")
     since=$(date +%s)
     until_=$(($(clock) + deadline * 10))
@@ -132,23 +131,23 @@ bring_up() {
     (start_again; : >"$work/through") </dev/null >/dev/null 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
     while [ "$(clock)" -lt "$until_" ]; do
         if [ ! -e "$work/through" ]; then sleep 0.1; continue; fi
-        # where a slurmctld that runs is what shows that slurm.conf is right about SlurmUser, that is known from now on
+        # a running slurmctld may be what shows who SlurmUser is
         [ -n "$slurm_uid" ] || { who_is_slurm; slurm_path; }
         alive || return 1
         main=$(main_pid)
         patience=$(((until_ - $(clock)) / 10 + 1))
-        # it answers only once it has loaded its plugins and read its state
+        # it responds only after it has loaded its plugins and read its state
         if here && alive && [ "$(main_pid)" = "$main" ]; then patience=30; answered=yes; return 0; fi
         if [ -z "$said" ] && alive; then said=yes; say "slurmctld runs but does not respond yet"; fi
         sleep 0.2
     done
     patience=30
-    # one that is still being stopped, or started, has not died
+    # while systemd still stops or starts it, it has not ended
     [ ! -e "$work/through" ] || alive || return 1
     return 2
 }
 
-# What slurmctld said when it ended: its last errors, from its log and from the journal.
+# last_words: the last errors that slurmctld reported, from its log and from the journal
 last_words() {
     {
         [ -z "$log" ] || slurm timeout 10 tail -c "+$((log_at + 1))" -- "$log" 2>/dev/null
@@ -174,13 +173,13 @@ put_back() {
     come_up
 }
 
-# slurmctld with the text that slurm.conf has now, after what is told by $why and $what.
+# come_up: start slurmctld with slurm.conf's present text; $why and $what say what happened before.
 come_up() {
     bring_up
     code=$?
     [ "$code" != 0 ] || finish 1 reverted "$why; $what; slurmctld responds"
     last_words
-    # one that ends with the line, and without it is still at work, may well have ended for it
+    # if it ended with the line and still runs without it, the line may be the cause
     if [ -e "$work/was" ] && [ ! -e "$work/again" ] && [ "${first-1}$code" != 12 ] && [ "$(conf_sum)" = "$(sum "$work/back")" ]; then
         as_it_was
     fi
@@ -188,7 +187,7 @@ come_up() {
     finish 1 down "$why; $what; slurmctld ended again"
 }
 
-# The line that was taken out was not the reason: slurm.conf is as it was, and slurmctld started with that.
+# as_it_was: the removed line was not the cause: restore slurm.conf and start slurmctld with it
 neither="slurmctld did not start with or without BurstBufferType, so that line is not the cause"
 as_it_was() {
     : >"$work/again"
@@ -199,7 +198,7 @@ as_it_was() {
     come_up
 }
 
-# What was interrupted is put back, wherever that was; done twice, it does nothing the second time.
+# recover: undo an interrupted activation, wherever it was interrupted; the second time it does nothing.
 recover() {
     trap '' HUP INT TERM PIPE
     if ! pledged; then
@@ -228,7 +227,7 @@ recover() {
     if [ "$how" = boot ] || host_stops; then finish 1 reverted "$why; $what; slurmctld starts with it at boot"; fi
     say "$why; $what"
     if [ "$now" != "$seen" ] || [ -e "$work/next" ]; then come_up; fi
-    # a restart alone: one that does not come up is treated as it would have been
+    # a restart alone: continue as the activation would have
     bring_up
     code=$?
     [ "$code" != 0 ] || finish 1 reverted "$why; $what; slurmctld responds"
@@ -245,7 +244,7 @@ ended() {
     slurm_path
     recover
 }
-# a look holds it for an instant
+# alone SECONDS: take the activation's lock; a look holds it for an instant
 alone() {
     exec 8>>"$state/activation.lock"
     flock -w "$1" 8 || { say "another activation is running on this host"; [ -n "$how" ] || : >"$work/done"; exit 75; }
@@ -253,7 +252,7 @@ alone() {
 
 answered=
 if [ -n "$how" ]; then
-    # one that ended by itself, or never began for another one's sake, has nothing left to settle, and waits for nobody
+    # one that finished, or never began because another one runs, has nothing to undo
     if [ -e "$work/done" ] && ! pledged; then
         rm -f -- "$work/next" "$work/back" "$work/was"
         exit 0
@@ -263,7 +262,7 @@ if [ -n "$how" ]; then
 fi
 : >"$work/begun"
 alone 2
-: >"$state/activation.lock" # its time says since when
+: >"$state/activation.lock" # its time says when this began
 if [ -e "$pending" ]; then
     exec 8>&-
     sh "$pending/activate" again >>"$work/progress" 2>&1
@@ -277,7 +276,7 @@ now=$seen
 if [ "$(conf_sum)" != "$seen" ]; then
     finish 1 refused "slurm.conf was changed meanwhile: nothing was done, run again"
 fi
-# kept, not made of slurm.conf when it is needed: that has another text then
+# a copy: slurm.conf has another text by the time it is needed
 if [ ! -e "$work/next" ] && [ -e "$work/back" ]; then
     peek "$conf" >"$work/was" 2>/dev/null
     [ "$(sum "$work/was")" = "$seen" ] || finish 1 refused "slurm.conf could not be saved: nothing was changed"

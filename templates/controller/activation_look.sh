@@ -1,5 +1,5 @@
-# An activation holds its lock for as long as it works; the lock's time says since when. One that has ended without being
-# settled has left a link to what it needs for that.
+# Prints "running since TIME" or "interrupted, begun TIME" of an activation, nothing without one. Set before: $lock, $pending.
+# An activation holds its lock while it runs, and the lock's time says since when. An interrupted one leaves the link $pending.
 if [ -e "$lock" ] && ! flock -n -s "$lock" true; then
     echo "running since $(stat -c %y "$lock" | cut -d. -f1)"
 elif [ -e "$pending" ]; then

@@ -1,5 +1,5 @@
-# One thing done with a job that is to be cancelled. Goes behind as.sh and slurmctld.sh. Set before: user options job_folder name (of
-# the job), and $step with what it needs. Answers are "name=value" lines.
+# One step of `verify.cancel`. Prints "name=value" lines. Goes after as.sh and slurmctld.sh. Set before: $user, $options, $job_folder,
+# $name (of the job), and $step with the settings that it names below.
 slurm_path
 look() {
     shown=$(slurm timeout 30 scontrol --oneliner show job "$job" 2>/dev/null | tr ' ' '\n')

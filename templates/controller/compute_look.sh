@@ -1,5 +1,5 @@
-# A node's slurm.conf: mode, owner, and its content in a few kilobytes, since there are many nodes. Goes behind
-# safe_file.sh and holds_secret.sh: one that holds a key is told as one that does, and the key is not.
+# Prints mode, owner and content (gzip, base64: there are many nodes) of a node's slurm.conf; of one that holds a key, only that it
+# does. Goes after safe_file.sh and holds_secret.sh. Set before: $file.
 [ -e "$file" ] || exit 0
 stated '%a %U:%G' "$file" || exit 1
 content=$(peek "$file" base64 -w 0) || exit 1

@@ -1,5 +1,5 @@
-# A file's content, and which file it is: on a shared file system its number and the time of its last change are the same
-# wherever it is seen, and of two files they are not. Goes behind safe_file.sh.
+# Prints which file $file is, then its content in base64; nothing where it does not exist. Inode and time of change are the same on
+# all hosts that share the file, and differ between files. Goes after safe_file.sh. Set before: $file.
 [ -e "$file" ] || exit 0
 stated '%i %.9Z' "$file" || exit 1
 peek "$file" base64 -w 0

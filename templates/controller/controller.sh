@@ -1,5 +1,6 @@
-# What is so on a controller, before anything is done there. Prints "name=value" lines: first those that nobody but root has a
-# say in, then what SlurmUser's files and programs say, of which none makes a line of another name. Only reads.
+# The facts of a controller for the check `controller`. Prints "name=value" lines: first those that only root decides, then those of
+# SlurmUser's files and programs, none of which can produce a line of another name. Only reads. Goes after slurmctld.sh and lua.sh.
+# Set before: $folder, $unit.
 slurm_path
 main=$(main_pid)
 program=$(program)
@@ -20,7 +21,7 @@ fact program "$program"
 # --- slurm.conf and its includes: path and content
 if [ -e "$folder/slurm.conf" ]; then conf_texts file; fi
 
-# --- the burst buffer plugin of this Slurm: the one beside the plugins in use, else the one where packages put it
+# --- this Slurm's burst_buffer_lua.so: next to the plugins in use, else where packages install it
 {
     [ -z "$main" ] || of_process "$main" maps | sed -n 's|^.* \(/[^ ]*\)/[^/ ]*\.so$|\1|p' | grep -i slurm | sort -u
     conf_said PluginDir | tr : '\n'
@@ -46,7 +47,7 @@ done
 case $slurm_uid in '') runs=nobody ;; 0) runs=root ;; *) runs=$slurm_uid ;; esac
 interpreters "$runs" | sed 's/^/lua=/'
 
-# --- kubectl, where slurmctld would find it
+# --- kubectl on slurmctld's PATH
 guessed=
 if [ -n "$main" ]; then
     searched=$(path_of "$main")

@@ -1,6 +1,6 @@
-# How the plugin reaches the API server from here: with $file, as SlurmUser, by the kubectl that slurmctld finds.
-# Behind vanishing.sh and slurmctld.sh. One that takes $slow milliseconds or more is called again, three times at most: the quickest counts.
-# Prints "name=value" lines, of the file nothing that is secret. Only reads.
+# How the plugin reaches the API server from here: with the kubeconfig $file, as SlurmUser, with slurmctld's kubectl. A call of $slow
+# milliseconds or more is repeated, at most twice: the quickest counts. Prints "name=value" lines, and nothing secret. Only reads.
+# Goes after vanishing.sh and slurmctld.sh. Set before: $folder, $unit, $file, $slow.
 fact user "$slurm_name"
 token=/var/run/secrets/kubernetes.io/serviceaccount/token
 [ ! -e "$token" ] || echo "token=$token"

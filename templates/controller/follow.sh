@@ -1,13 +1,13 @@
-# Starts an activation that outlives this connection, and follows it. Its standard input is slurm.conf's next text, then the
-# one to put back: $next_size and $back_size bytes. Set before: $state, $conf, $next_size, $back_size, $next_sum, $back_sum,
-# $program (activate.sh with its settings, but for $work), $longest. The functions are those of detach.sh.
+# Starts an activation that outlives this connection, and prints its progress. Standard input is slurm.conf's next text, then the
+# one that undoes it: $next_size and $back_size bytes. Set before: $state, $conf, $next_size, $back_size, $next_sum, $back_sum,
+# $program (activate.sh with its settings except $work), $longest. Goes after detach.sh and vanishing.sh.
 umask 077
 swept
 work=$(mktemp -d "$state/activation.d.XXXXXX")
 vanishing "$work"
 if [ "$next_size" -gt 0 ]; then head -c "$next_size" >"$work/next"; fi
 if [ "$back_size" -gt 0 ]; then head -c "$back_size" >"$work/back"; fi
-# a connection that broke may have brought a part only
+# a broken connection may have brought only a part
 for one in next back; do
     if [ "$one" = next ]; then wanted=$next_sum; else wanted=$back_sum; fi
     if [ -n "$wanted" ]; then echo "$wanted  $work/$one" | sha256sum --check --status; fi

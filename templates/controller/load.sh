@@ -1,6 +1,6 @@
-# loads: the plugin's text, from standard input, as slurmctld would load it, and as the user that slurmctld runs as: what is a check
-# must not run as root. Where that is root, both the Lua and the text have to be what nobody else could write: the text is $file's,
-# or else this tool's. Behind slurm_conf.sh.
+# loads: load the plugin's text from standard input as slurmctld would, as SlurmUser: a check must not run as root. Where SlurmUser is
+# root, nobody else may be able to write the Lua or the text ($file's, else this tool's own). Prints the error if it fails.
+# Goes after slurm_conf.sh. Set before: $file ("" for a text of this tool's), $lua, $program (load.lua), $hooks.
 # Lua takes a program that begins with a comment for an option, hence the blank before it.
 loads() {
     obeys "${file:-/}" && obeys "$lua" || return 1

@@ -1,6 +1,6 @@
-# A file of the plugin as it lies on a controller, and whether the Luas of this host compile it (it is not run). It is read as
-# SlurmUser where root alone is not the one who can write it: it could be a link to what only root may read. One that
-# holds a key instead of a plugin is told as one that does, and the key is not. Goes behind slurm_conf.sh and holds_secret.sh.
+# A file of the plugin on a controller. Prints mode=, owner=, content= (base64) and, with lua.sh, compiled=LUA ERROR for each Lua of
+# this host (the file is not run). Where others than root can write the file it is read as SlurmUser: it could be a link to what only
+# root may read. Of a file that holds a key, only that is printed. Goes after slurm_conf.sh and holds_secret.sh. Set before: $file.
 [ -e "$file" ] || exit 0
 stat -L -c 'mode=%a
 owner=%U:%G' -- "$file"

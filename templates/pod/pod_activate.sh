@@ -1,14 +1,14 @@
-# One rollout of a slurmctld's workload, on the master and detached from whoever asked for it: objects edited, the pod made
-# anew, and everything put back unless slurmctld answers in it. Exit code 0 only if it does.
-# Where only the pod is wanted anew, `back` takes the burst buffer out of slurm.conf; `was` undoes that, where slurmctld does not
-# answer without it either. Set before: $work (its own folder: next, back, was, progress), $state, $host (the controller's name), $namespace, $selector,
-# $container, $workload (KIND/NAME), $context (kubectl's option or ""), $deadline (seconds), $edit (pod_edit.py), $answers (a script
-# for the container). $1: nothing; or "stopped" once it has ended, whatever ended it: what it had changed is then put back.
+# One rollout of a slurmctld's workload, on the master and detached from the run that began it: edit objects, get a new pod, and undo
+# all unless slurmctld responds in it. Exit code 0 only if it does. Prints nothing: $work/progress has its messages.
+# For a new pod alone, `back` removes the burst buffer from slurm.conf, and `was` undoes that where slurmctld does not respond without
+# it either. Set before: $work (its own folder: next, back, was, progress), $state, $host (the controller's name), $namespace,
+# $selector, $container, $workload (KIND/NAME), $context (kubectl's option or ""), $deadline (seconds), $edit (pod_edit.py),
+# $answers (a script for the container). $1: nothing; or "stopped" after it ended for any reason: its changes are then undone.
 set -u
 umask 077
 say() { printf '%s\n' "$*" >>"$work/progress"; }
 up() { read -r up_ rest_ </proc/uptime && echo "${up_%%.*}"; } # seconds since this machine started: nobody sets that clock
-# kube SECONDS ARGUMENTS: an API server, or a kubelet, may take a request and never answer it.
+# kube SECONDS ARGUMENTS: kubectl with a limit, since an API server or a kubelet may accept a request and never answer.
 kube() {
     limit=$1
     shift
@@ -23,13 +23,13 @@ edited() {
     timeout --foreground -k 5 300 python3 "$work/edit" "$work/$1" "$namespace" kubectl ${context:+"$context"} \
         --cache-dir "$work/cache" --request-timeout 20s >>"$work/progress" 2>&1
 }
-# The newest pod that isn't being ended: "NAME RESTARTS WAITING-FOR".
+# pod: the newest pod that isn't being deleted: "NAME RESTARTS WAITING-REASON"
 pod() {
     kube 30 --request-timeout 20s get pods --selector "$selector" --sort-by=.metadata.creationTimestamp --output go-template='{{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}}{{range .status.containerStatuses}}{{if eq .name "'"$container"'"}} {{.restartCount}} {{with .state.waiting}}{{.reason}}{{end}}{{end}}{{end}}{{"\n"}}{{end}}{{end}}' 2>/dev/null | tail -n 1
 }
 
-# Wait until the workload's new pod is there and slurmctld answers in it. 1: it ends again and again, or can't be started;
-# 2: it did not answer within the deadline.
+# bring_up: wait until the workload's new pod runs and slurmctld responds in it. 1: it ends again and again, or can't be started;
+# 2: it did not respond within the deadline.
 bring_up() {
     ends=$(($(up) + deadline))
     (exec timeout --foreground -k 5 "$((deadline + 10))" kubectl ${context:+"$context"} --cache-dir "$work/cache" \
@@ -55,7 +55,7 @@ bring_up() {
         kube "$((left + 30))" exec --stdin "$name" --container "$container" -- sh -s >/dev/null 2>&1 || return 2
 }
 
-# What slurmctld said when it ended: its last errors.
+# last_words: the last errors that slurmctld reported
 last_words() {
     name=$(pod)
     name=${name%% *}
@@ -75,17 +75,17 @@ put_back() {
     undo
 }
 
-# Everything as it was, after what $why tells.
+# undo: undo all edits; $why says what happened before.
 undo() {
     what="all changes were undone"
     [ ! -e "$work/was" ] || what="BurstBufferType was removed from slurm.conf"
     anew back
-    # one that ends with the line, and without it is still at work, may well have ended for it
+    # if it ended with the line and still runs without it, the line may be the cause
     if [ -e "$work/was" ] && [ "${first-1}$code" != 12 ]; then as_it_was; fi
     finish 1 "$why; $what; slurmctld has not responded yet"
 }
 
-# The line that was taken out was not the reason: slurm.conf has its former text, and slurmctld starts with that.
+# as_it_was: the removed line was not the cause: restore slurm.conf
 as_it_was() {
     : >"$work/again"
     why="slurmctld did not start with or without BurstBufferType, so that line is not the cause"
@@ -94,7 +94,7 @@ as_it_was() {
     finish 1 "$why; $what; slurmctld has not responded yet"
 }
 
-# The edits of $work/$1, and another pod; comes back with $code where slurmctld does not answer in it.
+# anew FILE: make the edits of $work/FILE and get a new pod; returns with $code where slurmctld does not respond in it.
 anew() {
     broken=$(pod)
     broken=${broken%% *}

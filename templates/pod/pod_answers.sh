@@ -1,5 +1,5 @@
-# In a slurmctld's own container, behind slurmctld.sh: waits until it answers, for $patience_ seconds, and notes what it has read.
-# Set before: $folder, $unit, $state, $patience_.
+# In slurmctld's own container: wait up to $patience_ seconds until it responds, then record what it has read. Prints nothing.
+# Goes after slurmctld.sh and pod_noted.sh. Set before: $folder, $unit, $state, $patience_.
 slurm_path
 until_=$(($(up) + patience_))
 patience=10

@@ -1,5 +1,5 @@
-# Starts a rollout that outlives this connection, and follows it. Set before: $state, $unit, $program (pod_activate.sh with its
-# settings, but for $work), $longest, $next, $back and $was (edits for pod_edit.py, base64; $was may be ""). The functions are those of detach.sh.
+# Starts a rollout that outlives this connection, and prints its progress. Set before: $state, $unit, $program (pod_activate.sh with
+# its settings except $work), $longest, $next, $back and $was (edits for pod_edit.py, base64; $was may be ""). Goes after detach.sh.
 umask 077
 mkdir -p "$state"
 swept

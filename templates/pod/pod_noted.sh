@@ -1,6 +1,6 @@
-# noted: write down what the files that slurmctld reads when it starts are now. Every change of a ConfigMap gives all files of
-# its volume a new time, so times alone don't tell whether slurmctld has read what they say. The note lives as long as the
-# container, which is as long as its slurmctld.
+# noted: record the checksums of the files that slurmctld reads when it starts. Every change of a ConfigMap gives all files of its
+# volume a new time, so times alone do not show whether slurmctld has read them. The record lives as long as the container, and so as
+# long as its slurmctld. Goes after slurmctld.sh. Set before: $state, $folder.
 noted() {
     mkdir -p "$state"
     {
