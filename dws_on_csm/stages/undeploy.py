@@ -1,6 +1,6 @@
-"""The undeploy: stages like an install's. The Slurm side goes first where it is asked for, then DWS, then role and binding.
+"""The undeploy: stages like an install's. The Slurm side is removed first, if that was asked for, then DWS, then role and binding.
 
-Behind the closing of DWS no job with #DW gets in any more (see closing): what is looked at there is all that there will be.
+Once DWS is closed, sbatch rejects jobs with #DW (see close_dws): the checks behind it see every job that there will be.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ APPLIED = {
 def stages(slurm: bool = False, rbac: bool = False, orphans: bool = False, all_jobs: bool = False) -> tuple[Stage, ...]:
     """The procedure in order.
 
-    slurm     first the plugin, its kubeconfig and slurm.conf's BurstBufferType are taken from the controllers
-    rbac      at last the plugin's role and binding are taken away
-    orphans   Workflows whose job is gone are deleted; without it they are a reason to refuse
+    slurm     first remove the plugin, its kubeconfig and slurm.conf's BurstBufferType from the controllers
+    rbac      finally, remove the plugin's role and binding
+    orphans   delete orphaned Workflows; without it they are a reason to refuse
     all_jobs  any job in Slurm is a reason to refuse, not only those that use the burst buffer
     """
 
@@ -67,7 +67,7 @@ def stages(slurm: bool = False, rbac: bool = False, orphans: bool = False, all_j
 
 
 def _slurm_side(due: Callable[[StepContext], bool], terms: in_use.Terms) -> tuple[Stage, ...]:
-    """DWS closed, then slurm.conf, then the files; before each of the two it is looked at what needs them."""
+    """The stages that close DWS, then change slurm.conf, then remove the files; each of the last two first checks what needs it."""
     needs = {deactivate.SLURM.name: (close_dws.NAME,), deactivate.FILES.name: deactivate.FILES.needs}
     guarded = tuple(
         replace(one, needs=needs[one.name], steps=(*in_use.checks(one.name, due, terms), *one.steps))
@@ -77,7 +77,7 @@ def _slurm_side(due: Callable[[StepContext], bool], terms: in_use.Terms) -> tupl
 
 
 def words(slurm: bool = False, **flags: bool) -> dict[str, str]:
-    """What a run of these stages has to say of itself (`flags`, `done`, `right` of a run's options)."""
+    """The words of a run of these stages: `flags`, `done` and `right` of its options."""
     given = "".join(f" --{name.replace('_', '-')}" for name, on in {"slurm": slurm, **flags}.items() if on)
     kept = (
         f"The namespace {names.NAMESPACE} and its Secret webhook-server-cert stay, as with upstream's `make undeploy`"
@@ -91,7 +91,7 @@ def words(slurm: bool = False, **flags: bool) -> dict[str, str]:
 
 
 def version(ctx: StepContext) -> str:
-    """The version that is due to be taken away: whichever is there; "" where nothing is."""
+    """The version to remove: the installed one; "" if there is none."""
     return installed.version(ctx) if installed.there(ctx) else ""
 
 
@@ -99,7 +99,7 @@ def version(ctx: StepContext) -> str:
 
 
 def _preflight(slurm: bool, checks: Sequence[Check]) -> Stage:
-    """What an undeploy needs of an install's checks, and what stands in the way of an undeploy."""
+    """The checks that an undeploy shares with an install, and those of what prevents an undeploy."""
     known = {item.name: item for item in preflight_checks.STAGE.steps if isinstance(item, Check)}
     tools = replace(known["master"], judge=lambda ctx, have: _tools(ctx, have, known["master"].judge(ctx, have)))
     read = replace(known["cluster"], judge=lambda ctx, have: ())
@@ -120,7 +120,7 @@ NEEDED = ("awk", "bash", "expr", "git", "kubectl", "make", "python3", "python3-y
 
 
 def _tools(ctx: StepContext, have: Value, of_install: Sequence[Finding]) -> Sequence[Finding]:
-    """Of what an install finds on the master: the login, and the tools that an undeploy calls as well."""
+    """Of an install's findings on the master: the login, and missing tools that an undeploy calls as well."""
     found = [one for one in of_install if one.name == "not-root"]
     lacking = [line.removeprefix("lacks ") for line in have["lines"] if line.startswith("lacks ")]
     needs = [one for one in lacking if one in NEEDED] if version(ctx) else []
@@ -144,7 +144,7 @@ def _removal(needs: tuple[str, ...], checks: Sequence[Check], orphans: bool) -> 
             owned.check(version),
             persistent_storage.step("undeploy", version),
             stuck_crds.step("undeploy"),
-            remove.removed_step(version, "workarea", _takes),
+            remove.removed_step(version, "workarea", _removal_text),
             kept_configuration.told_step(version),
         ),
     )
@@ -164,13 +164,13 @@ def _orphans(stage: str) -> Step:
 
     def read(ctx: StepContext, found: Value) -> Value:
         _, seen = in_use.found(ctx, stage)
-        return {workflows.label(one): workflows.told(one, seen) for one in orphaned(ctx, found)}
+        return {workflows.label(one): workflows.describe(one, seen) for one in orphaned(ctx, found)}
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         told = orphaned(ctx, ctx.facts.one(f"{stage}.orphans"))
         first = {one["id"] for one in ctx.facts.one(f"{in_use.FIRST}.workflows")}
         if new := [one for one in told if one["id"] not in first]:
-            raise Refused(*(_since(workflows.told(one, in_use.found(ctx, stage)[1])) for one in new))
+            raise Refused(*(_since(workflows.describe(one, in_use.found(ctx, stage)[1])) for one in new))
         return orphans.deletion(ctx, told)
 
     def takes(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
@@ -198,7 +198,7 @@ def _since(told: str) -> Finding:
     )
 
 
-def _takes(ctx: StepContext, have: Value, want: Value) -> str:
+def _removal_text(ctx: StepContext, have: Value, want: Value) -> str:
     every = persistent_storage.kept(ctx)
     saved = f"; objects that are saved first, and not restored: {', '.join(every)}" if every else ""
     saved += "".join(f"; {one}" for one in owned.describe_unasked(ctx))

@@ -163,7 +163,7 @@ def _orphan(workflow: Workflow, seen: Jobs) -> Finding:
     if workflows.doubt(workflow, seen):
         why = "first make sure that no other Slurm that uses this DWS needs it"
     return Finding(
-        "orphan", workflows.told(workflow, seen), f"run `{workflows.deletion(workflow)}` on the master: {why}"
+        "orphan", workflows.describe(workflow, seen), f"run `{workflows.deletion(workflow)}` on the master: {why}"
     )
 
 

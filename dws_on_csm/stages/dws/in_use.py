@@ -1,4 +1,4 @@
-"""Why DWS must not be taken away now: Workflows and jobs that need it, and persistent storage, each with how to get rid of it."""
+"""What prevents the removal of DWS: Workflows and jobs that need it, and persistent storage, each with what to do about it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dws_on_csm.stages.dws.workflows import Fate, Workflow
 from dws_on_csm.stages.jobs import Job, Jobs
 
 FIRST = "preflight"
-"""The stage that tells it all before anything is touched. Later ones only tell what has changed since."""
+"""The stage that reports everything before any change. Later stages report only what has changed since."""
 
 LISTED = 25
-"""Workflows and jobs that are told one by one; of more than these the number is told."""
+"""So many Workflows and jobs are listed one by one; of more, only the number is given."""
 
 FIXES: dict[Fate, str] = {
     "live": "wait until the job ends, or run `scancel {job}`; `scancel --hurry {job}` skips the copying of its results",
@@ -32,11 +32,11 @@ FIXES: dict[Fate, str] = {
 
 @dataclass(frozen=True)
 class Terms:
-    """What is asked for, as far as it says what stands in the way.
+    """The options that decide what prevents a removal.
 
-    orphans    orphaned Workflows are no reason, since they are deleted
-    all_jobs   every job of Slurm's is one, not only those that use the burst buffer
-    slurm      the burst buffer is taken from Slurm as well, which then can't end a job whose Workflow is lost
+    orphans    orphaned Workflows do not: they are deleted
+    all_jobs   every job in Slurm does, not only those that use the burst buffer
+    slurm      the burst buffer is removed from Slurm as well, which then cannot end a job whose Workflow is lost
     """
 
     orphans: bool = False
@@ -50,14 +50,13 @@ def checks(
     terms: Terms | None = None,
     read: Callable[[StepContext], bool] | None = None,
 ) -> tuple[Check, ...]:
-    """The checks `workflows` and `jobs` of a stage, in this order: nothing that uses DWS may be there where it is `due` to go.
+    """The checks `workflows` and `jobs` of a stage, in this order: nothing uses DWS where it is `due` to be removed.
 
-    Slurm is asked after the Workflows were seen. In a later stage than the first they are judged when it has been asked again.
-    The first stage also checks `storage`; whoever takes DWS away has persistent_storage.step for that. And it checks
-    `limit`: where DWS
-    goes, the master is one of the hosts that the run may change.
+    Slurm is asked after the Workflows were read. Later stages judge both when Slurm has been asked again. The first stage also
+    has the checks `storage` (right before the removal persistent_storage.step checks it again) and `limit`: the run may change
+    the master.
 
-    read   where jobs, Workflows and storage are looked at, if that is elsewhere too
+    read   where jobs, Workflows and storage are read, if also elsewhere
     """
     read, terms = read or due, terms or Terms()
 
@@ -149,7 +148,7 @@ def _owners(ctx: StepContext, stage: str) -> set[str]:
 
 def _workflows(fates: Mapping[Fate, Sequence[Workflow]], seen: Jobs, spared: Collection[str]) -> Sequence[Finding]:
     told = [
-        Finding(f"workflow-{fate}", workflows.told(one, seen), _fix(fate, one))
+        Finding(f"workflow-{fate}", workflows.describe(one, seen), _fix(fate, one))
         for fate in FIXES
         if fate not in spared
         for one in fates.get(fate, ())

@@ -1,7 +1,6 @@
-"""Workflows whose job is gone, deleted: right before it Slurm is asked once more, and what it knows stays.
+"""The deletion of orphaned Workflows: right before it, Slurm is asked once more, and a job that it needs keeps its Workflow.
 
-The Workflows are read first, and then Slurm is asked: it has had the job of each of them before the plugin made it. So one
-that Slurm does not know then is an orphan, whatever any clock says.
+The Workflows are read first, and then Slurm is asked: it had each job before the plugin made its Workflow.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from dws_on_csm.stages.dws.workflows import Workflow
 from dws_on_csm.stages.jobs import Jobs
 
 
-def deletion(ctx: StepContext, told: Sequence[Workflow]) -> Sequence[Action]:
-    """What deletes these very Workflows, of which somebody was told: all of them, or none where one is no orphan any more."""
-    ids = {one["id"] for one in told}
+def deletion(ctx: StepContext, confirmed: Sequence[Workflow]) -> Sequence[Action]:
+    """The actions that delete these Workflows, by their uids: all of them, or none if one is no longer orphaned."""
+    ids = {workflow["id"] for workflow in confirmed}
 
     def read(cluster: Cluster) -> bytes:
-        return json.dumps([one for one in workflows.read(cluster) if one["id"] in ids]).encode()
+        return json.dumps([workflow for workflow in workflows.read(cluster) if workflow["id"] in ids]).encode()
 
     return [CallApi("check which orphaned Workflows still exist", read, lambda out: _asked(ctx, json.loads(out)))]
 
@@ -57,5 +56,5 @@ def _parsed(ctx: StepContext, out: bytes) -> Jobs:
 
 
 def _alive(one: Workflow, seen: Jobs) -> Finding:
-    text = f"{workflows.told(one, seen)}: it is no longer orphaned, so no Workflow was deleted"
+    text = f"{workflows.describe(one, seen)}: it is no longer orphaned, so no Workflow was deleted"
     return Finding("workflow-live", text, "run the same command again: it checks again")

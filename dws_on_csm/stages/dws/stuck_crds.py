@@ -151,7 +151,7 @@ def _stuck_status(have: Value) -> str:
 def _removals(ctx: StepContext, stage: str, stuck: Stuck) -> Sequence[Removal]:
     """The objects to release, for the confirmation: each by name, a Workflow with its job."""
     every, jobs = in_use.found(ctx, stage)
-    words = {workflows.label(one): workflows.told(one, jobs) for one in every}
+    words = {workflows.label(one): workflows.describe(one, jobs) for one in every}
     crds = stuck["crds"]
     objects = [
         words.get(name, f"Workflow {name}") if plural == "workflows" else f"{plural} {name}"

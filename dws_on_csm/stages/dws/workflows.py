@@ -154,7 +154,7 @@ def label(workflow: Workflow) -> str:
     return f"{workflow['namespace']}/{workflow['name']}"
 
 
-def told(workflow: Workflow, jobs: Jobs) -> str:
+def describe(workflow: Workflow, jobs: Jobs) -> str:
     """A Workflow in words: "Workflow default/bb12 in PreRun (not ready): job 12 of joe, RUNNING, 3 min old"."""
     status = f": {workflow['status']}" if workflow["status"] else ""
     state = workflow["desired"] + ("" if workflow["ready"] else f" (not ready{status})")

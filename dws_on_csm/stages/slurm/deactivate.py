@@ -100,7 +100,7 @@ def _file_removals(ctx: StepContext, have: Value, want: Value) -> Sequence[Remov
     own = [
         replace(one, words=f"BEWARE: {one.words}")
         for name in (plugin.LUA, plugin.CONF)
-        for one in foreign.takes(ctx, name)
+        for one in foreign.removals(ctx, name)
     ]
     return [Removal(f"{', '.join(have)} on {ctx.host} ({kept})"), *own]
 

@@ -1,4 +1,4 @@
-"""A burst_buffer.lua or burst_buffer.conf of the site's own: of another burst buffer than DWS's, as the files themselves say."""
+"""A burst_buffer.lua or burst_buffer.conf of another burst buffer than DWS's, which this tool did not install."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from dws_on_csm.model.step import Finding, Removal, StepContext
 LUA, CONF = "burst_buffer.lua", "burst_buffer.conf"
 
 NOT_SHOWN = "-- (this file "
-"""How templates/controller/plugin_file.sh begins the text of a file of which it does not tell the content: nobody knows
-whose that is."""
+"""How templates/controller/plugin_file.sh begins its text for a file whose content it does not print: its origin is unknown."""
 
 _COMMENT = re.compile("--.*")
 _DWS = re.compile(
     r"(?:dataworkflowservices\.github\.io|dws\.cray\.hpe\.com)\b|^[ \t]*function[ \t]+DWS[ \t]*[:.]", re.MULTILINE
 )
-"""What every version of DWS's plugin has in it: the group of its Workflows, its functions."""
+"""Every version of DWS's plugin contains this: the group of its Workflows, or its functions."""
 
 
 def foreign(name: str, text: str) -> bool:
-    """Whether a file of this name is in use for another burst buffer: it says something, and is not DWS's plugin, edited or not."""
+    """Whether the text of a file of this name is of another burst buffer: it is not empty, and not DWS's plugin, edited or not."""
     if name == CONF:
         directive = slurm_conf.value(text, "Directive")
         says = any(line.partition("#")[0].strip() for line in text.split("\n"))
@@ -35,7 +34,7 @@ def foreign(name: str, text: str) -> bool:
 
 
 def _seen(ctx: StepContext) -> Iterator[tuple[str, str]]:
-    """Name and text of the files of the site's own that lie on this host, as far as it was looked at."""
+    """Name and text of such files on this host, as far as they were read."""
     for name, key in ((LUA, "plugin.lua"), (CONF, "plugin.conf")):
         found = ctx.facts.found.get(key, {}).get(ctx.host)
         if found and foreign(name, found["text"]):
@@ -43,7 +42,7 @@ def _seen(ctx: StepContext) -> Iterator[tuple[str, str]]:
 
 
 def findings(ctx: StepContext, used: bool) -> Sequence[Finding]:
-    """What stands in the way where slurmctld has the burst buffer of these files: its jobs would lose it."""
+    """A finding if slurmctld uses (`used`) the burst buffer of such files: its jobs would lose it."""
     names = [name for name, _ in _seen(ctx)] if used else []
     if not names:
         return ()
@@ -80,12 +79,12 @@ def guard(ctx: StepContext, name: str) -> Sequence[RunScript]:
     return (RunScript(f"check again that slurmctld does not use {path}", script + _IN_USE, 60.0),)
 
 
-def takes(ctx: StepContext, name: str) -> Sequence[Removal]:
-    """What goes where nothing uses the file: it is put over, and nobody may have meant that."""
-    return [_taken(ctx, name, text) for one, text in _seen(ctx) if one == name]
+def removals(ctx: StepContext, name: str) -> Sequence[Removal]:
+    """The removal of such a file where nothing uses it: it is replaced, which has to be confirmed."""
+    return [_removal(ctx, name, text) for one, text in _seen(ctx) if one == name]
 
 
-def _taken(ctx: StepContext, name: str, text: str) -> Removal:
+def _removal(ctx: StepContext, name: str, text: str) -> Removal:
     path = f"{ctx.site.slurm.folder}/{name}"
     words = f"{path} on {ctx.host}, which this tool did not install and which is not DWS's plugin (saved there as a before-image)"
     return Removal(words, frozenset({f"{path} {hashlib.sha256(text.encode()).hexdigest()}"}))

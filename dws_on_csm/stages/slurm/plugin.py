@@ -293,7 +293,7 @@ STAGE = Stage(
             _change_lua,
             read=_read_lua,
             settle_seconds=discover.settle_seconds(0.0),
-            removes=lambda ctx, have, want: foreign.takes(ctx, LUA),
+            removes=lambda ctx, have, want: foreign.removals(ctx, LUA),
             accepted_as=_covered_lua,
             hint=f"{LUA} is unchanged: with a plugin that fails to load, slurmctld refuses #DW jobs and does not start",
         ),
@@ -305,7 +305,7 @@ STAGE = Stage(
             _change_conf,
             read=_read_conf,
             settle_seconds=discover.settle_seconds(0.0),
-            removes=lambda ctx, have, want: foreign.takes(ctx, CONF),
+            removes=lambda ctx, have, want: foreign.removals(ctx, CONF),
         ),
     ),
 )

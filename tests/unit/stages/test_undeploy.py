@@ -248,7 +248,7 @@ def test_a_job_of_a_federations_other_cluster_is_not_gone(
     """One that was submitted there need not be known here, and one that was started there is REVOKED here."""
     seen: Jobs = {**slurm_says(*some, past={str(number): 1500}), "cluster": cluster}
     assert workflows.fate(a_workflow(f"bb{number}"), seen) == fate
-    assert ("of the federation" in workflows.told(a_workflow(f"bb{number}"), seen)) == (fate == "live" and not some)
+    assert ("of the federation" in workflows.describe(a_workflow(f"bb{number}"), seen)) == (fate == "live" and not some)
 
 
 def test_the_number_of_a_cluster_in_its_federation() -> None:
@@ -283,7 +283,7 @@ slurm() {{
     seen = jobs.parse(out)
     assert seen["now"] == now and seen["answers"]
     assert workflows.fate(a_workflow(), seen) == "ending"
-    assert ("some time" in workflows.told(a_workflow(), seen)) == (not now)
+    assert ("some time" in workflows.describe(a_workflow(), seen)) == (not now)
 
 
 @pytest.mark.parametrize(
@@ -595,7 +595,7 @@ def test_everything_that_goes_with_its_crd_is_named() -> None:
     """None of it is cut off; what of it comes back, and what does not, is said."""
     every = [f"Storage default/rabbit-{n}" for n in range(200)]
     place = a_place({persistent_storage.FACT: {"data": [], "kept": every}})
-    assert f"saved first, and not restored: {', '.join(every)}" in undeploy._takes(place, HAVE, {})
+    assert f"saved first, and not restored: {', '.join(every)}" in undeploy._removal_text(place, HAVE, {})
     assert f"saved before and put back: {', '.join(every)}" in dws_replace._removal_text(place, HAVE, {})
 
 
@@ -618,7 +618,7 @@ def undeployed(found: dict[str, Any], have: dict[str, Any]) -> list[Any]:
         "preflight.cluster": {"cert_manager": ["v1", "v1alpha3"]},
         "workarea.rendered": rendered(workflows=("v1alpha2",)),
     }
-    step = remove.removed_step(undeploy.version, "workarea", undeploy._takes)
+    step = remove.removed_step(undeploy.version, "workarea", undeploy._removal_text)
     assert step.change is not None
     return list(step.change(a_place(facts), have, {}))
 

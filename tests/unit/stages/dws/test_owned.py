@@ -248,7 +248,7 @@ def test_a_group_whose_server_is_known_to_be_down_is_told_and_stops_nothing(ther
     assert [(one["what"], one["down"]) for one in seen["unasked"]] == [("metrics.k8s.io/v1beta1", True)]
     assert judged(seen) == []
     place = a_place(found={"preflight.owned": seen})
-    assert "metrics.k8s.io/v1beta1 could not be searched" in undeploy._takes(
+    assert "metrics.k8s.io/v1beta1 could not be searched" in undeploy._removal_text(
         place, {"DWS": "x", "CRDs": [], "objects": []}, None
     )
     (there / "down").unlink()
