@@ -164,7 +164,7 @@ def install(ends: bool = True) -> list[tuple[float, Event]]:
     script.done(f"{CONTROLLERS[0]} verify job", at + 4.4, "changed", 4.3, diff=diff["job"], note=note)
     if not ends:
         return sorted(script.events, key=lambda pair: pair[0])
-    return script.end(at + 4.5, 0, "Installed and proven: a job went through DWS from Proposal to Teardown.")
+    return script.end(at + 4.5, 0, "Installed and verified.")
 
 
 FAILURE = Failure(
@@ -189,10 +189,10 @@ def failed() -> list[tuple[float, Event]]:
     script.done(f"{MASTER} deploy webhook", 9.8, "skipped", note="an earlier step failed")
     for host in CONTROLLERS:
         script.done(
-            f"{host} slurm activation", 9.8, "skipped", note=f"needs deploy, which did not get through on {MASTER}"
+            f"{host} slurm activation", 9.8, "skipped", note=f"needs deploy, which did not complete on {MASTER}"
         )
     script.done(
-        f"{CONTROLLERS[0]} verify job", 9.8, "skipped", note=f"needs slurm, which did not get through on {MASTER}"
+        f"{CONTROLLERS[0]} verify job", 9.8, "skipped", note=f"needs slurm, which did not complete on {MASTER}"
     )
     return script.end(10.0, 1, "Deploy failed; Slurm was not touched.", "invoke install --hosts hosts.yaml")
 
