@@ -186,11 +186,6 @@ def _at_work(file: Path) -> bool:
     return False
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The records of a journal; an incomplete last line is left out."""
-    return records(path)[0]
-
-
 def records(path: Path) -> tuple[list[dict[str, Any]], str]:
     """The records of a journal that can be read; and what can't be read and why, in words, or "".
 

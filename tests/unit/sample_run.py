@@ -191,9 +191,7 @@ def failed() -> list[tuple[float, Event]]:
         script.done(
             f"{host} slurm activation", 9.8, "skipped", note=f"needs deploy, which did not complete on {MASTER}"
         )
-    script.done(
-        f"{CONTROLLERS[0]} verify job", 9.8, "skipped", note=f"needs slurm, which did not complete on {MASTER}"
-    )
+    script.done(f"{CONTROLLERS[0]} verify job", 9.8, "skipped", note=f"needs slurm, which did not complete on {MASTER}")
     return script.end(10.0, 1, "Deploy failed; Slurm was not touched.", "invoke install --hosts hosts.yaml")
 
 

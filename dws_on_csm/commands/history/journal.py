@@ -53,7 +53,7 @@ def _lines(runs: list[PastRun], name: str) -> Iterator[str]:
 def _diffs(run: PastRun) -> Iterator[str]:
     """What a run changed, as differences, where this machine made the run: its journal is here."""
     path = journal.RUNS / run.id / "journal.jsonl"
-    for record in journal.read(path) if path.exists() else ():
+    for record in journal.records(path)[0] if path.exists() else ():
         if record.get("event") == "done" and (record["diff"] or record["failures"]):
             yield f"\n{record['host']}: {record['stage']}.{record['step']}: {current(record['outcome'])}"
             yield from (f"    {line}" for line in record["diff"])
