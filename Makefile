@@ -11,7 +11,7 @@ PYTEST := $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope
 
 # Parallel make would run checks and tests at the same time, and mix their output.
 .NOTPARALLEL:
-.PHONY: help setup demo test fast mutants tools parts check lint format types completion clean
+.PHONY: help setup demo test fast unit mutants tools parts check lint format types completion clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,10 @@ demo: $(READY) ## Boot a site in a box, install DWS on it, and prove it with a j
 test: $(READY) check tools parts ## Run all tests, also those on the lab
 	$(PYTEST)
 
-fast: $(READY) tools ## Run the tests that need no lab
+fast: $(READY) tools ## Run the tests that take a minute together
+	$(PYTEST) -m 'not lab and not slow'
+
+unit: $(READY) tools ## Run all tests that need no lab (about 12 minutes)
 	$(PYTEST) -m 'not lab'
 
 mutants: $(READY) tools ## Change one place of the code at a time, and report changes that no test notices (as root; 20 minutes)

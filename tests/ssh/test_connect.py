@@ -17,6 +17,8 @@ from dws_on_csm.transport.remote_shell import RemoteShell
 from tests.ssh.conftest import Connect, Deadlines, One, Refused
 from tests.ssh.server import HANG, Server, free_port, running
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def jump(tmp_path: Path) -> Iterator[Server]:

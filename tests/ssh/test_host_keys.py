@@ -10,6 +10,8 @@ import pytest
 from tests.ssh.conftest import One, Refused
 from tests.ssh.server import Server, keygen
 
+pytestmark = pytest.mark.slow
+
 
 def _file(tmp_path: Path, *lines: str, name: str = "known_hosts") -> Path:
     file = tmp_path / name

@@ -15,6 +15,8 @@ import pytest
 
 from tests.ssh.server import HANG, Server, running
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # A run of one step on the master, whose change ignores TERM; all its hosts are one sshd.

@@ -11,6 +11,8 @@ import pytest
 from tests.ssh.conftest import One, Refused
 from tests.ssh.server import HANG, Server, keygen, running
 
+pytestmark = pytest.mark.slow
+
 Agent = Callable[..., str]
 
 

@@ -9,12 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import ComputeGroup, Host
 from dws_on_csm.model.errors import Crowded, Unreachable
 from dws_on_csm.runner.connections import Sessions, answering, roles
 from dws_on_csm.transport.connect import Jumps
 from tests.ssh.server import HANG, Server
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTS = 40

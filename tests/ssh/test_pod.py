@@ -18,6 +18,8 @@ from dws_on_csm.model.errors import DeadlineExceeded, Unreachable
 from tests.ssh.conftest import One
 from tests.ssh.server import HANG, Server
 
+pytestmark = pytest.mark.slow
+
 KUBECTL = """#!/bin/sh
 printf '%s\\n' "$*" >>"$(dirname "$0")/calls"
 while [ "$1" != -- ]; do shift; done

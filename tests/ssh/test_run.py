@@ -21,6 +21,8 @@ from dws_on_csm.transport.session import Session
 from tests.ssh.conftest import One
 from tests.ssh.server import HANG, Server, running
 
+pytestmark = pytest.mark.slow
+
 BIG = 50 << 20
 LONG = 200.0
 """Seconds for work that takes some on an idle machine."""

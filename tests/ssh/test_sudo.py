@@ -18,6 +18,8 @@ from tests.ssh.conftest import Connect, One
 from tests.ssh.server import HANG, Server
 from tests.ssh.sudoers import PASSWORD, hosting
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=["use_pty", "!use_pty"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

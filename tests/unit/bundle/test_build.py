@@ -17,6 +17,8 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.model.step import Refused
 from tests.unit import bundles
 
+pytestmark = pytest.mark.slow
+
 MAKEFILE = "KUSTOMIZE_VERSION ?= v5.1.1\n"
 MANIFEST = "image: gcr.io/kubebuilder/kube-rbac-proxy:v0.14.1\n"
 

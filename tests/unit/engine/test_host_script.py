@@ -25,6 +25,8 @@ from dws_on_csm.model.secret import Secret
 from tests.unit.hostile import SLURM_USER, hostile_host
 from tests.unit.hostile import Host as Hostile
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["hostile_host"]
 
 THEM = pwd.getpwnam(SLURM_USER)

@@ -16,6 +16,8 @@ import pytest
 from dws_on_csm.engine import site_lock
 from dws_on_csm.runner.journal import identifier
 
+pytestmark = pytest.mark.slow
+
 HANG = 60.0
 """Seconds after which a fast operation counts as hanging."""
 NOW = 1_800_000_000

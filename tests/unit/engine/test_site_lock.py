@@ -30,6 +30,8 @@ from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.run import work
 from tests.unit.conftest import Answer, LocalHost
 
+pytestmark = pytest.mark.slow
+
 HANG = 60.0
 """Seconds after which a fast operation counts as hanging."""
 

@@ -11,6 +11,8 @@ from lab import upstream_fakes
 from tests.unit import loopback_cluster
 from tests.unit.loopback_cluster import Cluster
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = upstream_fakes.UPSTREAM / "dws-slurm-bb-plugin/src/burst_buffer/burst_buffer.lua"
 STATES = ("Proposal", "Setup", "DataIn", "PreRun", "PostRun", "DataOut", "Teardown")
 

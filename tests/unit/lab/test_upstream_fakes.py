@@ -12,6 +12,8 @@ import yaml
 
 from lab import go_builds, images, upstream_fakes
 
+pytestmark = pytest.mark.slow
+
 KUBECTL = """#!/bin/sh
 case $1 in
 get) exit 1;;

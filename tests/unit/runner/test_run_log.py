@@ -26,6 +26,8 @@ from dws_on_csm.runner.options import Options
 from dws_on_csm.runner.past_runs import PastRun
 from tests.unit.conftest import Answer, LocalHost
 
+pytestmark = pytest.mark.slow
+
 HOSTS = ("master", "ctl1", "ctl2")
 
 

@@ -16,6 +16,8 @@ from dws_on_csm.model import render
 from tests.unit.hostile import SLURM_USER, Host, hostile_host, needs_root
 from tests.unit.templates.test_templates import scripts
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["hostile_host"]
 SHELLS = pytest.mark.parametrize("shell", ["dash", "bash", "bash --posix"])
 LONG = 900

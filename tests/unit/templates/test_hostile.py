@@ -15,7 +15,7 @@ from dws_on_csm.stages.slurm import controller, plugin
 from tests.unit.hostile import SECRET, SLURM_USER, USER, Host, hostile_host, needs_root, running
 
 __all__ = ["hostile_host"]
-pytestmark = needs_root
+pytestmark = [needs_root, pytest.mark.slow]
 SHELLS = pytest.mark.parametrize("shell", ["dash", "bash"])
 
 # --- what another user gets

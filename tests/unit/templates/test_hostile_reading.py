@@ -19,7 +19,7 @@ from dws_on_csm.model import render
 from tests.unit.hostile import SLURM_USER, Host, hostile_host, needs_root
 
 __all__ = ["hostile_host"]
-pytestmark = needs_root
+pytestmark = [needs_root, pytest.mark.slow]
 SHELLS = pytest.mark.parametrize("shell", ["dash", "bash", "bash --posix"])
 SOON = 100
 """Seconds after which root would be held up; much more than a busy machine needs."""

@@ -22,7 +22,7 @@ from dws_on_csm.stages.slurm import controller, plugin, slurm_user
 from tests.unit.hostile import SLURM_USER, USER, Host, hostile_host, needs_root, running
 
 __all__ = ["hostile_host"]
-pytestmark = needs_root
+pytestmark = [needs_root, pytest.mark.slow]
 SHELLS = pytest.mark.parametrize("shell", ["dash", "bash"])
 VICTIM = "bin"
 """An account that has nothing to do with Slurm, number 2."""

@@ -49,6 +49,8 @@ from tests.unit.stages.dws.test_persistent_storage import (
     some_servers,
 )
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["site"]
 
 

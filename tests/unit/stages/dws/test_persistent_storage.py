@@ -50,6 +50,8 @@ from dws_on_csm.stages.rollback import procedure
 from tests.unit import fake_kubectl
 from tests.unit.conftest import LocalHost
 
+pytestmark = pytest.mark.slow
+
 V = "v1alpha2"
 MASTER = "ncn-m001"
 

@@ -21,7 +21,7 @@ from tests.unit import loopback_cluster
 from tests.unit.loopback_cluster import Cluster
 from tests.unit.stages.dws.test_persistent_storage import CONFIG, IDLE, RULE, a_place, a_psi, some_servers
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 
 WORKFLOW = """
 apiVersion: dataworkflowservices.github.io/v1alpha2

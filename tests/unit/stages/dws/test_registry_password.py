@@ -22,6 +22,8 @@ from dws_on_csm.model import render
 from tests.unit.authority import pem, private
 from tests.unit.registry_server import Registry, serving
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = 'ho"r\\se/42\n'
 BASIC = "Basic " + base64.b64encode(f"admin:{PASSWORD}".encode()).decode()
 

@@ -19,6 +19,8 @@ import pytest
 
 from dws_on_csm.model import render
 
+pytestmark = pytest.mark.slow
+
 KUBECTL = """#!{python}
 import json, os, pathlib, sys, time
 words, folder = sys.argv[1:], pathlib.Path({folder!r})

@@ -33,6 +33,8 @@ from tests.unit.conftest import LocalHost
 from tests.unit.site_files import MINIMAL, write
 from tests.unit.stages.rollback.test_rollback import OURS, certificate
 
+pytestmark = pytest.mark.slow
+
 SHELLS = pytest.mark.parametrize("shell", [("dash",), ("bash", "--posix")], ids=["dash", "bash"])
 
 _KIND = "EC PRIVATE KEY"

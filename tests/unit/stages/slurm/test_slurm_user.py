@@ -16,6 +16,8 @@ from dws_on_csm.model.step import Facts, Refused, StepContext
 from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.slurm import slurm_user
 
+pytestmark = pytest.mark.slow
+
 CASES: dict[str, tuple[dict[str, str], str]] = {
     "another daemon's file beside it": (
         {"slurm.conf": "SlurmUser=daemon\n", "slurmdbd.conf": "SlurmUser=root\n"},

@@ -19,6 +19,8 @@ from dws_on_csm.engine.host_script import BUSY, LIBRARY
 from dws_on_csm.model import render
 from tests.unit.hostile import Host
 
+pytestmark = pytest.mark.slow
+
 RESTART = """
 if [ -e "$TOP/starts" ]; then # what each start comes to, a word a line: up, ends or silent
     how=$(sed -n 1p "$TOP/starts"); sed -i 1d "$TOP/starts"; cat "$TOP/etc/slurm.conf" >>"$TOP/tried"

@@ -25,6 +25,8 @@ from dws_on_csm.stages.slurm import transaction
 from tests.unit.hostile import Host as Hostile
 from tests.unit.stages.slurm.test_transaction import NEW, OLD, checksum, controller
 
+pytestmark = pytest.mark.slow
+
 Then = Literal["stopped", "boot", "again"]
 """Who comes by after the cut: the unit's end, the host's next start, a later run."""
 

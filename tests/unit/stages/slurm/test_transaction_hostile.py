@@ -21,6 +21,8 @@ from tests.unit.stages.slurm.test_transaction import (
     outcome,
 )
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["activate", "host"]
 
 
