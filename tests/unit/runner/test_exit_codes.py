@@ -73,8 +73,8 @@ REFUSED: tuple[tuple[str, str, str, Outcome], ...] = (("plugin", "jobs", "c1", "
             "",
             "Failed. Run the same command again to continue. Already changed by this run: close.dws (m).",
         ),
-        (SLURM, "Nobody agreed.", "Nobody agreed. Already changed by this run: slurm.conf (c[1-2])."),
-        ((), "Nobody agreed.", "Nobody agreed."),
+        (SLURM, "Nothing was removed.", "Nothing was removed. Already changed by this run: slurm.conf (c[1-2])."),
+        ((), "Nothing was removed.", "Nothing was removed."),
     ],
 )
 def test_a_run_that_was_refused_says_what_it_had_changed(
