@@ -1,7 +1,7 @@
-# Proves an installation with a job that has a bare #DW: its Workflow seen in each state, bbstat, completed, gone.
-# Goes behind as.sh, vanishing.sh and slurmctld.sh. Set before: kubeconfig workflows namespace user job_folder options allowed state_folder
-# Lines on standard output are for people; the last one names the proof. Exit codes: 0 proven, 5 never got resources.
-# Whatever happens, and if it is killed, nothing of it stays: neither job nor Workflow nor process.
+# Proves an installation with a job that has a bare #DW: its Workflow in each state, bbstat's response, completion, no Workflow left.
+# Goes after as.sh, vanishing.sh and slurmctld.sh. Set before: $kubeconfig, $workflows, $namespace, $user, $job_folder, $options,
+# $allowed, $state_folder. Prints lines for people; the last one names the proof. Exit codes: 0 proven, 5 never got resources.
+# However it ends, also killed, it leaves neither job nor Workflow nor process.
 
 name=dws-on-csm-test
 work=

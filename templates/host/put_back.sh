@@ -1,4 +1,4 @@
-# A before-image put back: its bytes, mode, owner and date. Goes behind the library of actions. Set before: $path, $source, $sum
+# Restores a before-image with its bytes, mode, owner and date. Goes after the library of actions. Set before: $path, $source, $sum.
 (
     umask 077
     into "$path" || exit 1

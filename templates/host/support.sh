@@ -1,4 +1,5 @@
-# What there is to know of a host for somebody who helps: versions, services, jobs. Only reads.
+# A host's versions, services and jobs for the support archive: "== COMMAND", then its output. Only reads. Goes after slurmctld.sh.
+# Set before: $folder, $unit.
 say() {
     case $1 in slurm) shift; with='slurm timeout 20' ;; *) with='timeout -k 3 20' ;; esac
     printf '%s\n' "== $*"

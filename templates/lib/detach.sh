@@ -1,6 +1,6 @@
-# detached UNIT DESCRIPTION: run $program (a script, with $work set before it) so that it outlives this connection, and follow
-# what it writes to $work/progress. Ends with its exit code, or 75 where another one of UNIT is at work. It is asked to stop
-# after $longest seconds, and whatever ends it, it is called once more with the word "stopped", which puts back what it must.
+# detached UNIT DESCRIPTION: run $program (a script, with $work set before it) so that it outlives this connection, and print
+# $work/progress. Ends with its exit code, or 75 where another one of UNIT runs. It is stopped after $longest seconds; after any end it
+# is called once more with the word "stopped", to undo what it must. Set before: $work, $program, $longest.
 detached() {
     : >"$work/progress"
     printf 'work=%s\n%s\n' "'$work'" "$program" >"$work/activate"
@@ -18,7 +18,7 @@ detached() {
     tail -s 0.1 -n +1 -f --pid="$follower" "$work/progress" 2>/dev/null || :
     code=0
     wait "$follower" || code=$?
-    # one that is still at work needs its folder
+    # one that still runs needs its folder
     if [ -e "$work/done" ] || [ ! -e "$work/begun" ]; then rm -rf -- "$work"; fi
     if [ "$code" != 0 ] && systemctl is-active --quiet "$1.service" 2>/dev/null; then
         echo "another activation is running on this host"
@@ -27,7 +27,7 @@ detached() {
     exit "$code"
 }
 
-# left by a follower whose connection broke
+# swept: remove folders that a broken connection left. Set before: $state.
 swept() {
     for old in "$state"/activation.d.*; do
         if [ "$old" = "$(readlink -- "$state/activation.pending")" ]; then continue; fi

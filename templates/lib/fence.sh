@@ -1,9 +1,9 @@
-# At the head of each script that changes something: it waits until scripts of other runs have ended on this host, and runs
-# only while its run may. A run that stood still (a laptop asleep, Ctrl-Z) may have lost the site's lock since it asked: on the
-# master the lock itself is asked (lock.sh); each other host knows the last run that was at work on it, and runs are named in
-# their order. Where this says "go on", no other run's script begins here before this one has ended.
-# The lock on `busy` is shared by a run's own scripts, whose stages are at work side by side, and kept from every other run's. It
-# is inherited by whatever a script starts: one that outlived its connection holds it until it ends.
+# The head of each script that changes something: it waits until scripts of other runs have ended on this host, and continues only if
+# its run still may. A run that was paused (a laptop asleep, Ctrl-Z) may have lost the site's lock: on the master the lock itself shows
+# it (lock.sh); each other host remembers the last run that changed it, and names of runs are in order. Once this continues, no other
+# run's script begins here before this one has ended. Prints the reason on standard error; exit codes 75 (busy) and 76 (lock lost).
+# The scripts of one run share the lock on `busy`, since its stages run in parallel; every other run waits for it. A script's children
+# inherit it: one that outlives its connection holds it until it ends.
 # Set before: $STATE, $RUN
 set -eu
 umask 077

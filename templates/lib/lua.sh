@@ -1,5 +1,5 @@
-# interpreters WHO: every Lua of this host by its version, "5.4 /usr/bin/lua5.4" a line. WHO runs them, a number; root, and nobody in
-# place of root or of one who is not known, only those that are root's alone.
+# interpreters WHO: every Lua of this host with its version, "5.4 /usr/bin/lua5.4" a line. The account WHO (a number) runs them; where
+# WHO is root or nobody, only those that only root can write. Goes after as.sh.
 interpreters() {
     for name in lua5.4 lua5.3 lua5.2 lua5.1 lua-5.4 lua-5.3 lua-5.2 lua54 lua53 lua52 lua; do
         path=$(PATH=${as_path:-$PATH}; command -v "$name") || continue

@@ -1,15 +1,15 @@
-# slurm.conf as Slurm's own parser reads it, for scripts that have to know something of it before anybody can tell them; and who
-# SlurmUser is by it. slurm_conf.py says the grammar, and reads the same. Behind as.sh. Set before: $folder (of slurm.conf).
-# It is read once, when this file is: all that a script does goes by that one reading, whatever becomes of the file meanwhile.
+# Reads slurm.conf as Slurm's own parser does, for scripts on hosts, where Python may be missing; and finds SlurmUser by it.
+# dws_on_csm/domain/slurm_conf.py reads the same in Python, and documents the grammar. Goes after as.sh. Set before: $folder (of
+# slurm.conf). The file is read once, here: all that a script does goes by this reading, even if the file changes meanwhile.
 LC_ALL=C
 export LC_ALL
 
-# What conf_read found: "file PATH" for slurm.conf and all that it includes, each once, then "said KEY VALUE" for some keys, in
-# small letters, as they are set in Slurm's order: the last counts; without quotes. How it ended is in $conf_code:
+# conf_read: sets $conf_found: "file PATH" for slurm.conf and all its includes, each once, then "said KEY VALUE" for some keys (in
+# lower case, without quotes; the last setting in Slurm's order counts). Sets $conf_code:
 #   0 read, 3 too many files, 4 one of them can't be read, 5 too large altogether; any other: cut off at a limit
-# An Include stands at the very beginning of a line; a relative one lies beside slurm.conf, whichever file includes it.
-# Whoever writes slurm.conf says what it includes: a device, or a file without end, costs no more than this, and nothing that reads
-# it is left behind: what reads a file has a bound of its own, with all that it starts, and no lock of this script's.
+# An Include is at the very beginning of a line; a relative path is relative to slurm.conf's folder, in every file.
+# The writer of slurm.conf decides what it includes, also a device or an endless file: each read has a limit, ends with all that it
+# started, and holds no lock of this script's.
 conf_read() {
     conf_code=0
     conf_found=$(conf_awk 8>&- 9>&-) || conf_code=$?
@@ -105,12 +105,12 @@ conf_files() { printf '%s\n' "$conf_found" | sed -n 's/^file //p'; }
 # log_file: where slurmctld writes its log, a path; nothing where slurm.conf names none.
 log_file() { conf_said SlurmctldLogFile | grep '^/' || :; }
 
-# who_is_slurm: who SlurmUser is. Sets
-#   $slurm_uid   its number; "" where that is not known: then nothing is run as it, and nothing of it as root
-#   $slurm_name  its name here; where it is not known, what slurm.conf says
-#   $slurm_lacks why it is not known, in a word: unreadable, unknown, open; and $slurm_why in a sentence
-# Whoever can write slurm.conf says who SlurmUser is, and could say the name of any account to have its programs run with the
-# rights of that: so what others than root can write is believed only where it makes them nobody else (`vouched`).
+# who_is_slurm: sets
+#   $slurm_uid   SlurmUser's number; "" where it is unknown: then nothing is run as SlurmUser, and nothing of SlurmUser's as root
+#   $slurm_name  its name on this host; slurm.conf's word where it is unknown
+#   $slurm_lacks why it is unknown, in a word: unreadable, unknown, open; $slurm_why the same as a sentence
+# The writer of slurm.conf could name any account as SlurmUser, to run programs with that account's rights: a slurm.conf that
+# others than root can write is trusted only where that gains them nothing (`vouched`).
 who_is_slurm() {
     slurm_uid='' slurm_lacks='' slurm_why=''
     slurm_name=$(conf_said SlurmUser)
@@ -136,17 +136,17 @@ who_is_slurm() {
     fi
 }
 
-# vouched NUMBER: whether nobody could have made that account SlurmUser to have its rights. So it is where root and that user alone
-# can write what was read; and that user is none by the word of others where slurm.conf or its folder is that user's, in what
-# nobody else can write, or where the host's slurmctld runs as that user. For root only the first holds.
+# vouched NUMBER: whether nobody could have named that account as SlurmUser to gain its rights. This holds where only root and that
+# account can write what was read, where slurm.conf or its folder belongs to that account in a folder that nobody else can write, or
+# where the host's slurmctld runs as that account. For root only the first holds.
 vouched() {
     if closed "$1" >/dev/null; then return 0; fi
     [ "$1" != 0 ] || return 1
     owned "$1" "$folder/slurm.conf" || owned "$1" "$folder" || slurmctld_as "$1"
 }
 
-# closed NUMBER: whether root and that account alone can write slurm.conf and all that it includes; if not, the first that
-# somebody else can write, and whose that is. Of a file that isn't there the folder counts in which it could be made.
+# closed NUMBER: whether only root and that account can write slurm.conf and all its includes; if not, prints the first path that
+# somebody else can write, and its owner. For a missing file the folder counts in which it could be created.
 closed() (
     conf_files | while IFS= read -r file; do
         at=$file
@@ -158,8 +158,8 @@ closed() (
     done
 )
 
-# owned NUMBER PATH: whether PATH is that account's, and what it lies in is its or root's alone: another one can't have put there
-# what is somebody's. A second name of a file may be one that another one gave it.
+# owned NUMBER PATH: whether PATH belongs to that account, and only it and root can write the folders above, so that nobody else put
+# it there. A file with a second hard link does not count: another account may have made the link.
 owned() (
     path=$2 hops=0
     while :; do
@@ -174,22 +174,22 @@ owned() (
     case $(stat -c '%u %h %F' -- "$path" 2>/dev/null) in "$1 1 regular"* | "$1 "*" directory") exit 0 ;; *) exit 1 ;; esac
 )
 
-# slurmctld_as NUMBER: whether the slurmctld that root has had started runs with the rights of that account alone. Anybody can
-# start one: so it is the process that systemd has for the unit, and in a container the first one.
+# slurmctld_as NUMBER: whether the slurmctld that root started runs with that account's rights alone. Anybody can start one, so the
+# unit's main process counts, and in a container the first process.
 slurmctld_as() (
     main=1
     [ ! -d /run/systemd/system ] || main=$(systemctl show -p MainPID "${unit:-slurmctld}" 2>/dev/null | sed -n 's/^MainPID=0*\([1-9][0-9]*\)$/\1/p')
     [ -n "$main" ] && [ "$(its Uid "$main")" = "$1" ] && is_slurmctld "$main"
 )
-# is_slurmctld PROCESS: whether its program is called so, and lies where root alone can change it. What /proc has of owners tells
-# nothing: a process can make them root's.
+# is_slurmctld PROCESS: whether its program has that name, and only root can change it. Owners in /proc prove nothing: a process can
+# make them root's.
 is_slurmctld() {
     lies=$(lies_at "$1")
     case ${lies##*/} in slurmctld | slurmctld-*) roots "$lies" ;; *) return 1 ;; esac # Debian's is slurmctld-wlm
 }
 
-# obeys FILE: as whom a program runs that FILE may name programs to, as a kubeconfig does, or that FILE is: sets $runner to SlurmUser.
-# Where that is root, FILE has to be root's alone; where it is not known, nothing is run. 77, with words, if nothing may be run.
+# obeys FILE: sets $runner to the account for a program that FILE is, or that FILE may name programs to (a kubeconfig): SlurmUser.
+# Returns 77 with a message where SlurmUser is unknown, or is root and others than root can write FILE: then nothing may be run.
 obeys() {
     runner=$slurm_uid
     case $slurm_uid in

@@ -1,11 +1,11 @@
-# Functions around one slurmctld on its own host, for sh, behind as.sh and slurm_conf.sh. Set before: $folder (of slurm.conf), $unit (its service).
+# Functions about the slurmctld of this host. Goes after as.sh and slurm_conf.sh. Set before: $folder (of slurm.conf), $unit (its service).
 LC_ALL=C
 export LC_ALL
 unset SLURM_TIME_FORMAT
 
 systemd() { [ -d /run/systemd/system ] && command -v systemctl >/dev/null; }
 
-# The process as the service manager has it; nothing if there is none.
+# main_pid: slurmctld's process, as the service manager has it; nothing if there is none.
 main_pid() {
     if systemd; then
         systemctl show -p MainPID "$unit" | sed -n 's/^MainPID=0*\([1-9][0-9]*\)$/\1/p'
@@ -16,19 +16,19 @@ main_pid() {
     fi
 }
 
-# slurms PID: whether a process that calls itself slurmctld is Slurm's. Anybody can start one of that name, and root runs what it
-# is and believes what it says: it has to be root's or SlurmUser's, and the program one that root alone can change.
+# slurms PID: whether a process named slurmctld is Slurm's. Anybody can start a process of that name, and root runs its program and
+# trusts its output: it must be root's or SlurmUser's, and only root may be able to change its program.
 slurms() {
     for has in $(sed -n 's/^Uid://p' "/proc/$1/status" 2>/dev/null) none; do
         case $has in 0 | "$slurm_uid") ;; none) break ;; *) return 1 ;; esac
     done
     is_slurmctld "$1"
 }
-# When the process $1 began, in ticks since boot.
+# began PID: when the process began, in ticks since boot
 began() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 
-# Where slurmctld itself lies: that of the process, or else the one where Slurm's programs are looked for. It may be somebody
-# else's than root's, and so root never runs it: `slurm PROGRAM -V` does.
+# program: slurmctld's path: of the process, else from the usual folders. It may belong to another user, so root never runs it:
+# use `slurm PROGRAM -V`.
 program() {
     main=$(main_pid)
     if [ -n "$main" ] && lies=$(lies_at "$main") && [ -n "$lies" ]; then
@@ -39,8 +39,8 @@ program() {
 }
 usual='/usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /opt/slurm/sbin /opt/slurm/bin'
 
-# scontrol is installed beside slurmctld, and that folder need not be on PATH. Root's own PATH stays as it is: these folders may
-# be another user's, and then root looks for nothing there, not as SlurmUser either.
+# slurm_path: sets $as_path, the PATH for Slurm's programs: scontrol is in slurmctld's folder, which may not be on PATH. Root's own
+# PATH is unchanged; where SlurmUser is root, folders that others can write are left out.
 slurm_path() {
     found=$(program)
     as_path=$PATH
@@ -50,8 +50,8 @@ slurm_path() {
     done
 }
 
-# slurm COMMAND...: a program of Slurm's as SlurmUser, who may do everything there that root may. Slurm's programs load plugins
-# from where slurm.conf says (PluginDir): whoever can write that would be root.
+# slurm COMMAND...: run a program of Slurm's as SlurmUser, who has root's rights in Slurm. Not as root: Slurm's programs load plugins
+# from slurm.conf's PluginDir, so who can write that folder would be root.
 slurm() {
     for word; do case $word in timeout | -* | [0-9]*) ;; *) break ;; esac; done
     case $slurm_uid$word in
@@ -61,7 +61,7 @@ slurm() {
     "${runs_as:-as}" "$runner" "$@"
 }
 
-# running_setting SECONDS KEY: what the slurmctld in charge runs with, by its own word; nothing where it does not respond in time.
+# running_setting SECONDS KEY: the value with which the slurmctld in charge runs; nothing where it does not respond in time.
 running_setting() { slurm timeout "$1" scontrol show config 2>/dev/null </dev/null | sed -n "s/^$2 *= *//p"; }
 
 # conf_texts NAME: "NAME=PATH CONTENT" for slurm.conf and each file that it includes, in base64; "unreadable=PATH" for the others.
@@ -70,7 +70,7 @@ conf_texts() {
     left=6700000
     whose=$(reader "$slurm_uid" "$folder/slurm.conf")
     conf_files | while IFS= read -r file; do
-        # who writes slurm.conf says what it includes: that could be any file
+        # the writer of slurm.conf decides what it includes: it could be any file
         if [ "$whose" = root ]; then as_whom=$(reader "$slurm_uid" "$file"); else as_whom=$whose; fi
         if content=$(text_of "$as_whom" "$file") && [ "${#content}" -le "$left" ]; then
             left=$((left - ${#content}))
@@ -81,19 +81,19 @@ conf_texts() {
     done
 }
 
-# The files that slurmctld reads when it starts, as far as they are there, a path a line.
+# start_files: the existing files that slurmctld reads when it starts, a path a line
 start_files() {
     { [ ! -e "$folder/slurm.conf" ] || conf_files; echo "$folder/burst_buffer.conf"; } | while IFS= read -r file; do
         [ ! -e "$file" ] || printf '%s\n' "$file"
     done
 }
 
-# What `scontrol ping` says of each SlurmctldHost, in the order in which they take over: "here|there UP|DOWN" a line.
-# A host may be named there with or without its domain, and several names may stand for one. For one that doesn't answer
-# scontrol tries for as long as MessageTimeout, at most $patience seconds for all of them.
+# pings: `scontrol ping` of each SlurmctldHost in the order in which they take over: "here|there UP|DOWN" a line. A host may be named
+# with or without its domain, or by several names. For one that doesn't respond scontrol tries for MessageTimeout, at most $patience
+# seconds for all of them.
 patience=30
 pings() { pinged | located; }
-# The same as scontrol has it: "NAMES UP|DOWN" a line.
+# pinged: the same with names: "NAMES UP|DOWN" a line
 pinged() {
     slurm timeout "$patience" scontrol ping 2>/dev/null </dev/null |
         sed -n 's/^Slurmctld([^)]*) at \([^ ]*\) is \(UP\|DOWN\).*/\1 \2/p'
@@ -108,8 +108,8 @@ located() {
     done
 }
 
-# When the process $1 began, in seconds of this host's clock with two digits behind the point. The clock and the time since
-# boot can't be read at once: on a busy host seconds lie between, so the closest of some pairs counts.
+# started PID: when the process began, in seconds of this host's clock with two decimals. The clock and the time since boot can't be
+# read at once, and seconds may pass between them on a busy host: the closest of several pairs counts.
 started() {
     ticks=$(began "$1")
     tries=0
@@ -125,7 +125,7 @@ started() {
         END { printf "%.2f\n", boot + ticks / hertz }'
 }
 
-# Which process $1 is: no other one has the same, after another start of the host neither.
+# identity PID: a name that no other process has, not even after a reboot
 identity() {
     [ -z "$1" ] || echo "$(cat /proc/sys/kernel/random/boot_id) $1 $(began "$1")"
 }

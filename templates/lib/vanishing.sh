@@ -1,13 +1,13 @@
-# vanishing FOLDER: it goes with this shell, however that is ended. Of a signal alone dash would leave it; and `timeout` sends
-# its signal twice, of which the second must not stop what the first has begun.
+# vanishing FOLDER: remove it when this shell ends, also by a signal (dash alone would leave it then). `timeout` sends its signal twice:
+# the second must not stop the removal.
 vanishing() {
     vanishing=$1
     trap 'rm -rf -- "$vanishing"' EXIT
     trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE
 }
 
-# in_memory WHO: a folder in memory, $work, where root writes; and $home in it, which is that account's and where root writes nothing:
-# whoever owns a folder can have a link in it where a file of root's is to be. It is removed without following any.
+# in_memory WHO: make a folder in memory, $work, for root's files; and $home in it, which belongs to that account. Root writes nothing
+# in $home: its owner could put a link in a file's place. Removal follows no link. Goes after as.sh.
 in_memory() {
     account "$1" || return 1
     work=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)

@@ -1,13 +1,13 @@
-# How root's own records come to the disk: whole or not at all, also on a full disk, and however the machine ends. Content, name
-# and folder are on the disk in that order before a function ends. All of them are in folders of root's alone; a path has a / in it.
+# Write root's own records completely or not at all, also on a full disk and over a power failure: content, name and folder are on disk
+# in that order before a function ends. All are in folders that only root can write; a path has a / in it.
 
-# lasting FILE: what was written to it is on the disk, and so is its name
+# lasting FILE: sync its content and its name
 lasting() { sync -- "$1" && sync -- "${1%/*}"; }
 
-# whole PART PATH: PART, a file or a folder that was made whole beside PATH, takes its place
+# whole PART PATH: rename PART, a complete file or folder next to PATH, to PATH
 whole() { sync -- "$1" && mv -fT -- "$1" "$2" && sync -- "${2%/*}"; }
 
-# written PATH SIZE: a file of what comes on standard input, so many bytes
+# written PATH SIZE: write the file from standard input, which must have SIZE bytes
 written() {
     if cat >"$1.part" && [ "$(stat -c %s -- "$1.part")" = "$2" ] && whole "$1.part" "$1"; then return; fi
     rm -f -- "$1.part"
@@ -15,7 +15,7 @@ written() {
     return 1
 }
 
-# appended PATH SIZE: that at the end of a file, a line of its own
+# appended PATH SIZE: append standard input to the file, as a line of its own
 appended() ( # under a lock: stages side by side write to one file
     exec 8>>"$1" && flock -w 30 8 || exit 1
     had=$(stat -c %s -- "$1")
