@@ -246,7 +246,7 @@ def test_a_rollback_brings_no_revoked_name_back(variant: Variant, on: On) -> Non
         assert f"The former kubeconfig on {host} is not restored: first was revoked" in back.summary["message"]
     assert {certificate(on, host).common_name for host in CONTROLLERS} == {"second"}
     assert bound(on) == ["second"]
-    assert re.search(rf"What was revoked stays revoked: {OTHERS}first\b", back.summary["message"])
+    assert re.search(rf"Revoked names stay revoked: {OTHERS}first\b", back.summary["message"])
 
 
 MOMENTS = (("done", PRIMARY, "kubeconfig"), ("began", MASTER, "old-subjects"), ("done", MASTER, "old-subjects"))

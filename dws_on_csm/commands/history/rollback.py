@@ -13,7 +13,7 @@ from dws_on_csm.display.progress import fold
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
-from dws_on_csm.model.errors import MALFORMED, RemoteError, Unreachable, error_text
+from dws_on_csm.model.errors import READ_ERRORS, Unreachable, error_text
 from dws_on_csm.model.snapshot import RollbackTarget
 from dws_on_csm.runner import past_runs
 from dws_on_csm.runner.connections import Sessions, connect_all, roles
@@ -39,11 +39,9 @@ def rollback(site: Site, name: str, options: Options) -> int:
     except CannotRollBack as error:
         console.note(error)
         return REFUSED
-    except RemoteError as error:
-        console.note(f"{error.host}: {error}")
-        return FAILED
-    except MALFORMED as error:
-        console.note(f"Nothing was rolled back: {error_text(error)}")
+    except READ_ERRORS as error:
+        fix = getattr(error, "fix", "")
+        console.note(f"Nothing was rolled back: {error_text(error)}", *([f"Fix: {fix}"] if fix else []))
         return FAILED
     stays = " ".join([f"The workarea {site.master.workarea} and the images in {site.registry.name} stay.", *sentences])
     where = ""
