@@ -10,6 +10,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.lines import parse_pairs
 from dws_on_csm.model.step import Check, Finding, ShellLook, Stage, StepContext, Value
 from dws_on_csm.stages import verify
+from dws_on_csm.stages.slurm import slurmctld
 
 JOB = "dws-on-csm-cancel"
 """The jobs' names begin with this; the run's id follows."""
@@ -47,7 +48,7 @@ def answers(out: bytes) -> dict[str, str]:
 
 def _judge_active(ctx: StepContext, found: Value) -> Sequence[Finding]:
     seen = []
-    if found.get("type") != "burst_buffer/lua":
+    if found.get("type") != slurmctld.TYPE:
         text = f"slurmctld on {ctx.host} does not respond"
         if found.get("type"):
             text = f"slurmctld on {ctx.host} runs with BurstBufferType={found['type']}"

@@ -213,9 +213,7 @@ def _pods(goal: RollbackTarget) -> tuple[Stage, Stage]:
             "not read": slurmctld.unread(ctx.site, found),
         },
         settle_seconds=lambda site: site.deadlines.slurmctld + 60.0,
-        status_text=lambda have: (
-            "; ".join(have["not read"]) if have["answers"] else "slurmctld does not respond to `scontrol ping`"
-        ),
+        status_text=activate.daemon_status,
         hint="run `kubectl rollout status` and `kubectl logs` for the pod's workload",
     )
     return Stage("pods", (), (objects.step(goal.pods, "pods", goal.run), rollout.ROLLED)), Stage(

@@ -199,7 +199,8 @@ HOOKS = Check("hooks", "controller", _look_hooks, _judge_hooks)
 """Refuse a restart of slurmctld while its plugin waits for a Workflow."""
 
 
-def _daemon_status(have: Value) -> str:
+def daemon_status(have: Value) -> str:
+    """Why slurmctld needs a restart, or that it does not respond."""
     return "; ".join(have["not read"]) if have["answers"] else "slurmctld does not respond to `scontrol ping`"
 
 
@@ -221,7 +222,7 @@ STAGE = Stage(
             lambda ctx: "none",
             transaction.settle,
             side_effect=lambda ctx, have, want: transaction.settle_side_effect(have),
-            settle_seconds=lambda site: 3 * (site.deadlines.slurmctld + 100.0),
+            settle_seconds=transaction.longest,
             status_text=lambda have: "" if have == "none" else f"activation by an earlier run: {have}",
             hint="run `systemctl status dws-on-csm-activation` on that controller",
         ),
@@ -244,7 +245,7 @@ STAGE = Stage(
             _change_daemon,
             read=_read_daemon,
             settle_seconds=lambda site: 10.0,
-            status_text=_daemon_status,
+            status_text=daemon_status,
             side_effect=_restart_side_effect,
             hint="read `journalctl -u slurmctld` and slurmctld's log on that controller",
         ),

@@ -115,7 +115,7 @@ def _service_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
         return (
             Finding("slurm-unit-missing", text, "set slurm.service in the site file to the name of slurmctld's unit"),
         )
-    enabled = _burst_buffer_type(ctx, found) == OURS
+    enabled = _burst_buffer_type(ctx, found) == slurmctld.TYPE
     if not found["main"] and not enabled:
         text = f"slurmctld does not run on {host}, so this run cannot tell whether it starts with the burst buffer"
         return (
@@ -126,9 +126,6 @@ def _service_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
             ),
         )
     return ()
-
-
-OURS = "burst_buffer/lua"
 
 
 def _burst_buffer_type(ctx: StepContext, found: Value) -> str:
@@ -158,7 +155,7 @@ def _conf_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
         text = f"{conf} on {ctx.host} includes {', '.join(found['unreadable'])}, which can't be read"
         seen.append(Finding("slurm-conf-include", text, "correct the Include line: slurmctld would fail to restart"))
     other = setting(found, ctx.site, "BurstBufferType")
-    if other and other.value.lower() not in (OURS, "(null)", ""):
+    if other and other.value.lower() not in (slurmctld.TYPE, "(null)", ""):
         text = f"slurm.conf on {ctx.host} has BurstBufferType={other.value}, and Slurm supports one burst buffer only"
         fix = f"remove that line once no job needs it: `grep -ri BurstBufferType {ctx.site.slurm.folder}` finds it"
         seen.append(Finding("other-burst-buffer", text, fix))
@@ -168,7 +165,7 @@ def _conf_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
 
 def _uses_burst_buffer(ctx: StepContext, found: Value) -> bool:
     """Whether slurmctld uses a burst buffer in Lua, or will when it starts."""
-    return _burst_buffer_type(ctx, found).lower() == OURS or bool(slurmctld.state(ctx)["loaded"])
+    return _burst_buffer_type(ctx, found).lower() == slurmctld.TYPE or bool(slurmctld.state(ctx)["loaded"])
 
 
 def _position_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
@@ -187,7 +184,9 @@ def _position_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
 
 def _not_loaded(ctx: StepContext, found: Value) -> Sequence[Finding]:
     """Warn that a restart would load somebody's untested change; where slurm.conf has our line, a restart is needed anyway."""
-    if _burst_buffer_type(ctx, found) == OURS or not (changed := slurmctld.unread(ctx.site, slurmctld.state(ctx))):
+    if _burst_buffer_type(ctx, found) == slurmctld.TYPE or not (
+        changed := slurmctld.unread(ctx.site, slurmctld.state(ctx))
+    ):
         return ()
     conf, keys = ctx.site.slurm.conf, slurmctld.differing(slurmctld.state(ctx))
     if keys is not None and {key.lower() for key in keys} <= {activate.KEY.lower()}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from dws_on_csm.config.site import Site
 from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE, Action, RunElsewhere, RunScript
@@ -26,7 +27,7 @@ def transaction(
     fixed = {"state": STATE, "folder": slurm.folder, "unit": slurm.service, "seen": checksum(content(seen))}
     fixed |= {"deadline": str(int(deadline)), "log": _log_path(ctx, seen), "units": UNITS}
     settings = {
-        "longest": str(int(longest(ctx))),
+        "longest": str(int(longest(ctx.site))),
         "state": STATE,
         "conf": ctx.site.slurm.conf,
         "program": render.script(
@@ -36,13 +37,13 @@ def transaction(
     for name, text in zip(("next", "back"), texts, strict=True):
         settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}
     script = render.script("lib/detach.sh", "lib/vanishing.sh", "controller/follow.sh", **settings)
-    return RunScript(title, script, longest(ctx) + 30.0, b"".join(texts))
+    return RunScript(title, script, longest(ctx.site) + 30.0, b"".join(texts))
 
 
-def longest(ctx: StepContext) -> float:
+def longest(site: Site) -> float:
     """The seconds that it may take: three starts of slurmctld (new text, former text, and the new one again where that was not
     the cause), with systemd's 90 s for each stop."""
-    return 3 * (ctx.site.deadlines.slurmctld + 100.0)
+    return 3 * (site.deadlines.slurmctld + 100.0)
 
 
 def _rollout(ctx: StepContext, title: str, seen: str, following: str | None, back: str | None) -> RunElsewhere:
@@ -99,7 +100,7 @@ def settle(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     """Undo an interrupted activation by its own script; the step waits for a running one."""
     if not str(have).startswith(INTERRUPTED):
         return []
-    return [RunScript("undo an interrupted activation", _SETTLE, longest(ctx) + 90.0)]
+    return [RunScript("undo an interrupted activation", _SETTLE, longest(ctx.site) + 90.0)]
 
 
 def settle_side_effect(have: Value) -> str:
