@@ -272,11 +272,11 @@ def dependents(get, ends):
         for ref in one["refs"]:
             below_it.setdefault(ref["uid"], []).append(one)
     return [
-        told_of(one, below_it, ends) for one in every.values() if any(ref["uid"] in ends for ref in one["refs"])
+        dependent(one, below_it, ends) for one in every.values() if any(ref["uid"] in ends for ref in one["refs"])
     ], unasked
 
 
-def told_of(one, below_it, ends):
+def dependent(one, below_it, ends):
     own = [ref["uid"] for ref in one["refs"] if ref["uid"] in ends]
     others = [ref for ref in one["refs"] if ref["uid"] not in ends]
     more, seen = [], {one["uid"]}

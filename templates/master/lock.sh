@@ -1,11 +1,11 @@
 # The lock of a site: a folder on the master, $state/lock. Its file `holder` has five lines: who holds it, the process there, the
-# run, when the lock ends by this master's clock, and when it does by what counts: the id of this boot, and seconds since then.
-# Nobody sets that clock, while the other one may jump (NTP, a virtual machine that stood still); it is told for people, and for
-# earlier versions of this. The folder's file `process` tells the holder's process from all others.
-# The file `left` says when the lock was last given up, by this clock too, and by which run.
-# Whatever reads or writes these holds the file `gate` (flock), which goes with the script that holds it, however that ends.
-# Every file is whole and on the disk before it is in place: a script that is killed behind any line leaves the lock held or
-# free. Goes behind written.sh and lock_holder.sh.
+# run, when the lock ends by this master's wall clock, and when it ends by the clock that counts: the id of this boot, and seconds
+# since then. That clock cannot be set, while the wall clock may jump (NTP, a paused virtual machine); the wall clock's time is for
+# people and for earlier versions of this tool. The folder's file `process` distinguishes the holder's process from all others.
+# The file `left` says when the lock was last released, also by the clock that counts, and by which run.
+# Each script that reads or writes these files holds the file `gate` (flock) until it ends, however it ends.
+# Every file is complete and on disk before it is renamed into place: a script that is killed after any line leaves the lock held
+# or free. Goes after written.sh and lock_holder.sh.
 # Set before: $state, $run, $hold (seconds that a lock lasts), $proc (/proc)
 set -eu
 umask 077

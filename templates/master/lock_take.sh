@@ -1,7 +1,7 @@
-# Take the lock (lock.sh): prints "taken SINCE RUN", or "held LEFT" and the lines of who holds it, for LEFT seconds more. SINCE: so
-# many seconds ago somebody else may still have held it; behind RUN stands the run that did not give it up, if one did not. RUN is
-# $run where that began by this master's clock, after all runs that are known here; else a new one with the same last digits: the
-# names of runs order them.
+# Takes the lock (lock.sh). Prints "taken SINCE RUN FORMER", or "held LEFT" and the lines of its holder, for LEFT seconds more.
+# SINCE: so many seconds ago another run may still have held it. FORMER: the run that did not release it, if there is one. RUN is
+# $run where its time is right by this master's clock, and after all runs that are known here; else a new one with the same last
+# digits: the names of runs order them.
 # Set before: $who, $pid, $process (lines that tell the process from all others), $over (a run that is known to have died)
 numeral() { [ -n "$1" ] && [ "${#1}" -le 12 ] && [ -z "$(printf %s "$1" | tr -d 0-9)" ]; }
 rm -rf lock.new lock.old

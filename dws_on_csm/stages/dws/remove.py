@@ -97,13 +97,13 @@ def _rendered(due: Due, stage: str) -> Check:
 
 
 def removed_step(
-    due: Due, workarea_stage: str, describe: Describe, told_after: str = "", *, again: bool = False
+    due: Due, workarea_stage: str, describe: Describe, confirm_after: str = "", *, again: bool = False
 ) -> Step:
     """The step `removed`: nothing of the version that is due is in the cluster, except its namespace.
 
     workarea_stage   the stage that has its clone
     describe         the removal in words, for the confirmation
-    told_after       the stage after which `describe` can tell everything
+    confirm_after       the stage after which `describe` can tell everything
     again            another version follows, so that preserved objects are put back there (see kept_configuration)
     """
 
@@ -138,7 +138,7 @@ def removed_step(
         status_text=_removed_status,
         removes=lambda ctx, have, want: [Removal(describe(ctx, have, want), _things(have))],
         side_effect=lambda ctx, have, want: ORDER,
-        confirm_after=told_after or workarea_stage,
+        confirm_after=confirm_after or workarea_stage,
         hint="an object that stays waits for the finalizers in its metadata.finalizers; run the same command again to continue",
     )
 

@@ -110,7 +110,7 @@ STAGE = Stage(
         owned.check(due),
         persistent_storage.step("replace", other),
         stuck_crds.step("replace"),
-        remove.removed_step(other, "replace", _removal_text, told_after="workarea", again=True),
+        remove.removed_step(other, "replace", _removal_text, confirm_after="workarea", again=True),
     ),
 )
 """The installed version is removed once everything that the wanted one needs is at hand."""
