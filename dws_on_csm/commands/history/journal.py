@@ -78,7 +78,7 @@ def _undone_run(run: PastRun) -> str:
 
 INTERRUPTED = "interrupted, or still running"
 UNKNOWN = "ended, with unknown result"
-RESULTS = {0: "done", 1: "failed", 3: "refused", 5: "not proven"}
+RESULTS = {0: "done", 1: "failed", 3: "refused", 5: "not verified"}
 
 
 def _result(run: PastRun) -> str:

@@ -64,7 +64,7 @@ def _facts(progress: Progress) -> dict[str, object]:
 def _result(end: Summary | None) -> tuple[Outcome, str]:
     """The run's result: the outcome whose colour it has, and its words."""
     results: dict[int, tuple[Outcome, str]] = {
-        0: ("ok", "✓ converged"),
+        0: ("ok", "✓ done"),
         3: ("refused", "! refused"),
         4: ("would change", "~ has changes"),
         5: ("refused", "! installed, not verified"),
