@@ -35,7 +35,7 @@ HELP = {
     "json": "write JSON lines, and nothing else, to standard output",
     "yes": "do not ask before removing anything",
     "verify": "submit the test job even if nothing changed",
-    "delete-persistent-storage": "delete users' storage and its data: all names (a,b,c), or the number that the refusal shows",
+    "delete-persistent-storage": "delete users' storage and its data: all names (a,b), or the code that the refusal shows",
 }
 
 
@@ -91,13 +91,16 @@ def plan(
 @task(
     optional=["hosts"],
     auto_shortflags=False,
-    help={k: HELP[k] for k in ("hosts", "limit", "json")}
-    | {"cancel": "cancel jobs in each state of their Workflow and check that each Workflow ends"},
+    help={k: HELP[k] for k in ("hosts", "json")}
+    | {
+        "limit": "has no effect: verify changes no host",
+        "cancel": "cancel jobs in each state of their Workflow and check that each Workflow ends",
+    },
 )
 def verify(
     c: Context, hosts: str | bool | None = None, limit: str | None = None, json: bool = False, cancel: bool = False
 ) -> None:
-    """Verify the installation with a test job, or by cancelling jobs; change nothing."""
+    """Verify the installation with a test job (--cancel: with jobs that it cancels); change nothing."""
     from dataclasses import replace
 
     site = replace(_site(hosts, limit), limit=None)  # nothing is changed, so there is nothing to limit
@@ -205,7 +208,7 @@ def show(c: Context, hosts: str | bool | None = None, limit: str | None = None, 
     optional=["hosts"],
     auto_shortflags=False,
     help={
-        "via": "who signs: ca (with the CA's key on the master) or csr (the cluster) (default: access.via)",
+        "via": "who signs: ca, with the key of the CA on the master, or csr, the cluster. Default: access.via",
         "plan": PLAN,
     }
     | {k: HELP[k] for k in ("hosts", "limit", "json")},
@@ -244,7 +247,7 @@ def revoke(
     yes: bool = False,
     plan: bool = False,
 ) -> None:
-    """Give the controllers the site file's new common name and remove all rights of the old one."""
+    """Give the controllers the new access.common_name of the site file; remove all rights of the old name."""
     site = _site(hosts, None)
     from dws_on_csm.commands import certificates
     from dws_on_csm.runner.run import run

@@ -33,10 +33,10 @@ MANY = 8
 
 def show(site: Site, as_json: bool) -> int:
     """Check the host that `site` is limited to, and print its state. The exit code is a plan's."""
-    from dws_on_csm.stages.install import STAGES
+    from dws_on_csm.stages.install import procedure
 
     host = next(iter(site.limit or ()))
-    with looked(site, STAGES) as reading:
+    with looked(site, procedure(site)) as reading:
         if reason := reading.silent.get(host):
             printed([[(f"{host} cannot be reached: {reason.text}", "bold red")], [(f"    fix  {reason.fix}", "bold")]])
             return FAILED

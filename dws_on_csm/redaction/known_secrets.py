@@ -1,4 +1,4 @@
-"""The site's own secrets, match by value, in each spelling that a program may use."""
+"""The site's own secrets, found by value, in each spelling that a program may use."""
 
 from __future__ import annotations
 

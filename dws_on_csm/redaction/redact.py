@@ -32,7 +32,7 @@ def text(text: str, known: Known = NOTHING) -> str:
 
 
 def data(value: Any, known: Known = NOTHING) -> Any:
-    """JSON's own types with each secret replaced. It is match by its key, by its name in a list of variables or arguments, or by
+    """JSON's own types with each secret replaced. Each is found by its key, by its name in a list of variables or arguments, or by
     its form."""
     return _Search(known).data(value)
 

@@ -12,7 +12,7 @@ SBATCH_FAILS = "every sbatch with #DW lines fails"
 """What users notice of most findings."""
 
 
-def run_repair(ctx: StepContext, what: str, host: str = "") -> str:
+def repair_fix(ctx: StepContext, what: str, host: str = "") -> str:
     """The fix that repairs a stage or step on the host (the context's, if none is given), as a command to type."""
     return f"run `{repair_command(ctx.site, host or ctx.host, what)}`"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, run_repair
+from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, repair_fix
 from dws_on_csm.domain import names, slurm_conf
 from dws_on_csm.engine import site_lock
 from dws_on_csm.model import render
@@ -66,7 +66,7 @@ def _judge_reach(ctx: StepContext, found: Value) -> Sequence[Finding]:
     findings = [_token(ctx, path) for path in found["token"]]
     if "there" in found and "readable" not in found:
         text = f"{found['user']} cannot read {file} on {host}; the plugin runs as {found['user']}, so {SBATCH_FAILS}"
-        findings.append(Finding("kubeconfig-unreadable", text, run_repair(ctx, "access")))
+        findings.append(Finding("kubeconfig-unreadable", text, repair_fix(ctx, "access")))
     if "code" in found and controller.state(ctx)["kubectl"]:
         findings += _answered(ctx, found)
     return findings
@@ -78,13 +78,13 @@ def _token(ctx: StepContext, path: str) -> Finding:
     if not discover.pod_of(ctx):
         fix = f"remove {path}: only a pod needs one"
     if path == names.KUBECONFIG:
-        fix = f"remove {path}; then {run_repair(ctx, 'access')}, which makes a new one"
+        fix = f"remove {path}; then {repair_fix(ctx, 'access')}, which makes a new one"
     return Finding("token-beside-certificate", text, fix)
 
 
 def _answered(ctx: StepContext, found: Value) -> Iterator[Finding]:
     """The first thing that is wrong with kubectl's call: kubeconfig, connection, the server's answer, its speed."""
-    host, seconds, fix = ctx.host, found["milliseconds"] / 1000, run_repair(ctx, "access")
+    host, seconds, fix = ctx.host, found["milliseconds"] / 1000, repair_fix(ctx, "access")
     said = found.get("said", "")
     message = f"kubectl says: {said}" if said else f"kubectl ended with exit code {found['code']}"
     if "asked" not in found and found["code"] not in ("0", TIMED_OUT):
@@ -130,7 +130,7 @@ def _judge_loads(ctx: StepContext, found: Value) -> Sequence[Finding]:
     if not found["said"]:
         return ()
     text = f"{plugin.LUA} on {ctx.host} does not load: Slurm rejects every #DW sbatch, and slurmctld cannot restart. "
-    return (Finding("plugin-not-loading", f"{text}Lua says: {found['said']}", run_repair(ctx, "plugin.lua")),)
+    return (Finding("plugin-not-loading", f"{text}Lua says: {found['said']}", repair_fix(ctx, "plugin.lua")),)
 
 
 # --- orphaned Workflows

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from dws_on_csm.commands.doctor import rules_access, rules_cluster
-from dws_on_csm.commands.doctor.diagnosis import first_few, run_repair
+from dws_on_csm.commands.doctor.diagnosis import first_few, repair_fix
 from dws_on_csm.domain import names
 from dws_on_csm.model.step import Finding, StepContext, Value
 from dws_on_csm.redaction.diff import difference
@@ -23,7 +23,7 @@ def other(key: str) -> Rule:
 
     def rule(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
         lines = "; ".join(difference(have, want)[:4])
-        yield Finding("not-as-wanted", f"{key} on {ctx.host} is not as wanted: {lines}", run_repair(ctx, key))
+        yield Finding("not-as-wanted", f"{key} on {ctx.host} is not as wanted: {lines}", repair_fix(ctx, key))
 
     return rule
 
@@ -35,11 +35,11 @@ def _repository(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]
         yield Finding("plugin-clone", text, rules_cluster.discard_changes(folder))
     else:
         text = f"{folder} is missing, or is not a clone at its tag: {effect}"
-        yield Finding("plugin-clone", text, run_repair(ctx, "plugin"))
+        yield Finding("plugin-clone", text, repair_fix(ctx, "plugin"))
 
 
 def _file(name: str, prefix: str, effect: str, ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    path, fix = f"{ctx.site.slurm.folder}/{name}", run_repair(ctx, "plugin")
+    path, fix = f"{ctx.site.slurm.folder}/{name}", repair_fix(ctx, "plugin")
     if have is None:
         yield Finding(f"{prefix}-missing", f"{path} is missing on {ctx.host}: {effect}", fix)
         return
@@ -55,11 +55,11 @@ def _file(name: str, prefix: str, effect: str, ctx: StepContext, have: Value, wa
 def _slurm_conf(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     text = f"slurm.conf on {ctx.host} does not set BurstBufferType={slurmctld.TYPE}: "
     text += "Slurm ignores #DW lines, and jobs run without their storage"
-    yield Finding("burst-buffer-off", text, run_repair(ctx, "slurm"))
+    yield Finding("burst-buffer-off", text, repair_fix(ctx, "slurm"))
 
 
 def _daemon(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
-    fix = run_repair(ctx, "slurm")
+    fix = repair_fix(ctx, "slurm")
     if not have["answers"]:
         text = f"slurmctld on {ctx.host} does not respond to `scontrol ping`"
         why = f"run `journalctl -u {ctx.site.slurm.service}` on {ctx.host} to see why; then "
@@ -81,7 +81,7 @@ def _unread(ctx: StepContext, reasons: Iterable[str]) -> list[str]:
 def _node_conf(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     lines = first_few([line for line in difference(have, want) if line[:2] in ("+ ", "- ")])
     text = f"{ctx.site.slurm.folder}/slurm.conf on {ctx.host} differs from the controllers' ({LEGEND}): {lines}"
-    yield Finding("slurm-conf-differs", text, run_repair(ctx, "computes"))
+    yield Finding("slurm-conf-differs", text, repair_fix(ctx, "computes"))
 
 
 def _former(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, first_few, run_repair
+from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, first_few, repair_fix
 from dws_on_csm.domain import certificates, names, plugin_role
 from dws_on_csm.model.step import Finding, NotYetKnown, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig, rbac
@@ -14,7 +14,7 @@ from dws_on_csm.stages.pod import discover
 
 def role(ctx: StepContext, found: Value) -> Iterator[Finding]:
     """The ClusterRole: whether it lets the plugin work, and nothing else. Judged also where its manifest is unknown."""
-    name, fix = names.role(ctx.site), run_repair(ctx, "access")
+    name, fix = names.role(ctx.site), repair_fix(ctx, "access")
     if found is None:
         text = f"the ClusterRole {name} does not exist: the plugin has no rights, so {SBATCH_FAILS}"
         yield Finding("role-lacks-rights", text, fix)
@@ -50,7 +50,7 @@ def binding(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     if have:
         text = f"ClusterRoleBinding {names.BINDING} gives {have['role']} to {', '.join(have['subjects']) or 'nobody'}; "
         text += f"it should give {want['role']} to {', '.join(want['subjects'])}"
-    yield Finding("binding-wrong", text, run_repair(ctx, "access"))
+    yield Finding("binding-wrong", text, repair_fix(ctx, "access"))
 
 
 def shared(ctx: StepContext, found: Value) -> Iterator[Finding]:
@@ -64,7 +64,7 @@ def shared(ctx: StepContext, found: Value) -> Iterator[Finding]:
 
 def file(ctx: StepContext, found: Value) -> Iterator[Finding]:
     """The kubeconfig on a controller: each of its parts is judged, whatever the others are like."""
-    host, fix = ctx.host, run_repair(ctx, "access")
+    host, fix = ctx.host, repair_fix(ctx, "access")
     if "mode" not in found:
         text = f"{names.KUBECONFIG} is missing on {host}: the plugin cannot log in to the cluster, so {SBATCH_FAILS}"
         yield Finding("kubeconfig-missing", text, fix)
@@ -75,7 +75,9 @@ def file(ctx: StepContext, found: Value) -> Iterator[Finding]:
         yield Finding("kubeconfig-open", text, f"{group}; then run `invoke install`")
     elif not discover.pod_of(ctx) and int(found["mode"], 8) & 0o077:
         text = f"{names.KUBECONFIG} on {host} has mode {found['mode']}: other users than SlurmUser can read the private key"
-        fix_open = f"{fix}, then `invoke certs.revoke`, since somebody may have copied the key"
+        fix_open = (
+            f"{fix}. Somebody may have copied the key: set a new access.common_name, then run `invoke certs.revoke`"
+        )
         yield Finding("kubeconfig-open", text, fix_open)
     yield from _certificate(ctx, kubeconfig.certificate(found), fix)
     yield from _settings(ctx, found, fix)
@@ -137,7 +139,7 @@ def rights(ctx: StepContext, have: Value) -> Iterator[Finding]:
     if answer.startswith("may not "):
         text = f"the plugin on {ctx.host} {answer}: its ClusterRole or ClusterRoleBinding does not allow it"
         master = ctx.site.master.host.name
-        yield Finding("role-lacks-rights", text, run_repair(ctx, "access", master))
+        yield Finding("role-lacks-rights", text, repair_fix(ctx, "access", master))
     elif answer == "may read Secrets":
         name = ctx.site.access.common_name
         text = f"the plugin on {ctx.host} may read Secrets, which it does not need"

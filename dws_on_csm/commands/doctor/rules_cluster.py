@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, first_few, run_repair
+from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, first_few, repair_fix
 from dws_on_csm.domain import names
 from dws_on_csm.engine.looks import LookFailed
 from dws_on_csm.model.step import Finding, StepContext, Value
@@ -23,7 +23,7 @@ def clone(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
         yield Finding("workarea-modified", text, discard_changes(folder))
     if have["at"] != want["at"]:
         text = f"{folder} is missing, or is not a clone at its tag ({have['at']}): an undeploy needs it"
-        yield Finding("workarea-missing", text, run_repair(ctx, "workarea"))
+        yield Finding("workarea-missing", text, repair_fix(ctx, "workarea"))
 
 
 def discard_changes(folder: str) -> str:
@@ -34,7 +34,7 @@ def discard_changes(folder: str) -> str:
 def kustomize(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     """The kustomize that the clone's Makefile needs."""
     text = f"kustomize in {names.clone(ctx.site)}/bin is {have['there']}, but DWS's Makefile needs {have['asked']}"
-    yield Finding("kustomize-missing", text, run_repair(ctx, "workarea"))
+    yield Finding("kustomize-missing", text, repair_fix(ctx, "workarea"))
 
 
 def images(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
@@ -42,10 +42,10 @@ def images(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     for name, image in have.items():
         if image["registry"] == "absent":
             text = f"{name} is missing from the registry: a pod that restarts on another node cannot pull it"
-            yield Finding("image-missing", text, run_repair(ctx, "images"))
+            yield Finding("image-missing", text, repair_fix(ctx, "images"))
         elif image["registry"].startswith("sha256:") and image["registry"] != want[name]["registry"]:
             text = f"{name} in the registry is a different image from the one that was pushed"
-            yield Finding("image-differs", text, run_repair(ctx, "images"))
+            yield Finding("image-differs", text, repair_fix(ctx, "images"))
     unreadable = {image["registry"] for image in have.values() if image["registry"].startswith("not readable")}
     if unreadable:
         reasons = ", ".join(sorted(unreadable)).removeprefix("not readable: ")
@@ -58,10 +58,10 @@ def applied(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
         return  # one finding says that: dws-not-installed
     if missing := have["missing"]:
         text = f"objects of DWS are missing: {first_few(missing)}"
-        yield Finding("objects-missing", text, run_repair(ctx, "deploy"))
+        yield Finding("objects-missing", text, repair_fix(ctx, "deploy"))
     if differing := have["not as rendered"]:
         text = f"objects of DWS differ from its manifests: {first_few(differing)}"
-        yield Finding("objects-differ", text, run_repair(ctx, "deploy"))
+        yield Finding("objects-differ", text, repair_fix(ctx, "deploy"))
 
 
 def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
@@ -72,7 +72,7 @@ def available(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
         )
         text = f"not all pods of DWS are ready: {counts}{'; ' + have['because'] if have['because'] else ''}"
         fix = f"run `kubectl -n {names.NAMESPACE} describe pods` on the master and remove the cause; then "
-        yield Finding("pods-not-ready", text, fix + run_repair(ctx, "deploy"))
+        yield Finding("pods-not-ready", text, fix + repair_fix(ctx, "deploy"))
 
 
 def _ready_pods(have: str, want: str) -> str:
@@ -85,7 +85,7 @@ def admits(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     if installed.there(ctx):
         text = f"DWS's webhook does not admit a test Workflow, so {SBATCH_FAILS}: {have['webhook']}"
         fix = f"run `kubectl -n {names.NAMESPACE} get pods,service,endpoints` on the master to see its pods; then "
-        yield Finding("webhook-not-answering", text, fix + run_repair(ctx, "deploy"))
+        yield Finding("webhook-not-answering", text, fix + repair_fix(ctx, "deploy"))
 
 
 def closed(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:

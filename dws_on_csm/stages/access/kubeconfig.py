@@ -21,7 +21,7 @@ from dws_on_csm.stages.slurm.slurm_user import slurm_user
 
 
 def server(ctx: StepContext) -> str:
-    """The API server's URL as the controllers use it. Raises Unknown before the admin's context was read."""
+    """The API server's URL as the controllers use it. Raises NotYetKnown before the admin's context was read."""
     return ctx.site.access.server or ctx.facts.one(API_SERVER)["server"]
 
 

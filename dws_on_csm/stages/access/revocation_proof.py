@@ -16,7 +16,7 @@ from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.facts import API_SERVER
 
 Gone = Callable[[StepContext], tuple[str, ...]]
-"""The names that are to have no rights, as far as is known. Raises Unknown."""
+"""The names that are to have no rights, as far as is known. Raises NotYetKnown."""
 
 REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 VERBS = ("get", "list", "create", "patch", "delete")

@@ -28,7 +28,7 @@ BEFORE = Check("before", "controller", kubeconfig.look, lambda ctx, have: ())
 
 
 def before(ctx: StepContext) -> Mapping[str, Any]:
-    """Host -> what BEFORE found there. Raises Unknown until it has been made on every controller."""
+    """Host -> what BEFORE found there. Raises NotYetKnown until it has been made on every controller."""
     found = ctx.facts.found.get("preflight.before", {})
     if not all(host.name in found for host in ctx.site.controllers):
         raise NotYetKnown("preflight")

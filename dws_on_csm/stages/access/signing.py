@@ -14,8 +14,8 @@ from dws_on_csm.model.actions import Action, CallApi, RunElsewhere
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.model.step import StepContext
 
-BEFORE = 300
-"""Seconds before now from which a certificate is valid: so far may an API server's clock be behind the master's."""
+BACKDATED_SECONDS = 300
+"""A certificate is valid from this many seconds before now, so that an API server whose clock is behind accepts it."""
 
 VERSION = "/apis/certificates.k8s.io/v1"
 REQUESTS = f"{VERSION}/certificatesigningrequests"
@@ -42,7 +42,7 @@ def signed(ctx: StepContext, csr: Callable[[], bytes], then: Callable[[bytes], S
 
 
 def _times(days: int) -> dict[str, str]:
-    return {"days": str(days), "before": str(BEFORE)}
+    return {"days": str(days), "before": str(BACKDATED_SECONDS)}
 
 
 def _fed(script: str, csr: bytes) -> str:
@@ -57,7 +57,7 @@ def by_request(cluster: Cluster, ctx: StepContext, csr: bytes, deadline: float =
     """The certificate (PEM) that the cluster signs for `csr`. Nothing of the request stays. Raises ClusterError."""
     name = "dws-on-csm-" + re.sub(r"[^a-z0-9.-]", "-", ctx.host.lower())
     path = f"{REQUESTS}/{name}"
-    cluster.delete(path, DEADLINE)  # one that a run left which was cut off
+    cluster.delete(path, DEADLINE)  # a request that an interrupted run left
     made = cluster.create(REQUESTS, _request(name, csr, _seconds(cluster, ctx.site.access.days)))
     try:
         cluster.patch(f"{path}/approval", _approval(made))

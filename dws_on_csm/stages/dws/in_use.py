@@ -118,7 +118,7 @@ def left_out(ctx: StepContext, what: str) -> Sequence[Finding]:
 
 
 def found(ctx: StepContext, stage: str) -> tuple[list[Workflow], Jobs]:
-    """The Workflows and jobs that the checks of `stage` found last. Raises Unknown if they weren't made."""
+    """The Workflows and jobs that the checks of `stage` found last. Raises NotYetKnown if they weren't made."""
     return ctx.facts.one(f"{stage}.workflows"), _jobs(ctx, stage)
 
 

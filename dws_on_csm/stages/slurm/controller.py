@@ -115,7 +115,7 @@ def _service_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
         return (
             Finding("slurm-unit-missing", text, "set slurm.service in the site file to the name of slurmctld's unit"),
         )
-    enabled = _burst_buffer_type(ctx, found) == slurmctld.TYPE
+    enabled = _burst_buffer_type(ctx, found).lower() == slurmctld.TYPE
     if not found["main"] and not enabled:
         text = f"slurmctld does not run on {host}, so this run cannot tell whether it starts with the burst buffer"
         return (
@@ -184,7 +184,7 @@ def _position_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
 
 def _not_loaded(ctx: StepContext, found: Value) -> Sequence[Finding]:
     """Warn that a restart would load somebody's untested change; where slurm.conf has our line, a restart is needed anyway."""
-    if _burst_buffer_type(ctx, found) == slurmctld.TYPE or not (
+    if _burst_buffer_type(ctx, found).lower() == slurmctld.TYPE or not (
         changed := slurmctld.unread(ctx.site, slurmctld.state(ctx))
     ):
         return ()

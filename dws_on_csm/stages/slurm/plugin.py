@@ -133,7 +133,7 @@ def _compiles(ctx: StepContext) -> str:
 
 
 def upstream(ctx: StepContext) -> Mapping[str, str]:
-    """The plugin's files by name, as its repository's tag has them. Raises Unknown before it was cloned."""
+    """The plugin's files by name, as its repository's tag has them. Raises NotYetKnown before it was cloned."""
     found, pin = ctx.facts.one("plugin.repository"), ctx.site.versions.commit("plugin")
     if len(found["files"]) < 2 or pin not in ("", found["commit"]):
         raise NotYetKnown("plugin")
