@@ -9,21 +9,22 @@ from dws_on_csm.redaction import redact
 
 T = TypeVar("T")
 
-TEXT_FIELDS = {"step", "text", "why", "title", "diff", "note", "message", "next", "lacking", "report", "site"}
-TEXT_FIELDS |= {"command", "tail", "meaning", "fix"}
-"""Fields of events that hold text; the others hold numbers, and names of hosts and stages."""
+NAMES = frozenset({"run", "task", "host", "hosts", "stage", "stages", "outcome", "counts"})
+"""Fields of events that hold this tool's own words and names of hosts. Every other text is redacted, also one that is new."""
 
 
 def redact_event(event: T) -> T:
     """The event with each secret in its texts replaced; a list of lines is searched as one text."""
     assert is_dataclass(event) and not isinstance(event, type)
-    changes: dict[str, Any] = {}
-    for field in fields(event):
-        value = getattr(event, field.name)
-        if field.name in TEXT_FIELDS:
-            changes[field.name] = redact.text(value) if isinstance(value, str) else tuple(redact.data(value))
-        elif field.name == "failures":
-            changes[field.name] = tuple(map(redact_event, value))
-        elif field.name == "table":
-            changes[field.name] = tuple(tuple(map(redact.text, row)) for row in value)
-    return replace(event, **changes) if changes else event
+    kept = {field.name: getattr(event, field.name) for field in fields(event) if field.name not in NAMES}
+    return replace(event, **{name: _redacted(name, value) for name, value in kept.items()})
+
+
+def _redacted(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return redact.text(value)
+    if name == "failures":
+        return tuple(map(redact_event, value))
+    if name == "table":
+        return tuple(tuple(map(redact.text, row)) for row in value)
+    return tuple(redact.data(value)) if isinstance(value, tuple) else value
