@@ -20,7 +20,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.step import Facts, Refused, ShellLook, StepContext
 from dws_on_csm.stages.dws import images, workarea
 from dws_on_csm.stages.slurm import plugin
-from tests.unit import bundles
+from tests.unit import bundles, steps
 from tests.unit.hostile import SLURM_USER, Host, hostile_host, needs_root
 
 __all__ = ["hostile_host"]
@@ -99,16 +99,16 @@ def test_a_clone_that_is_there_is_held_against_the_pin(tmp_path: Path, monkeypat
     for pin in ("", commit_of(there)):
         have = looked(site := pinned(tmp_path, pin))
         place = StepContext(site, Facts({"workarea.clone": {"m": have}}), "m")
-        assert workarea._want_clone(place) == have
+        assert steps.step(workarea.STAGE, "clone").want(place) == have
         assert workarea.commit_text(have) == f"commit {commit_of(there)}"
     have = looked(site := pinned(tmp_path, OTHER))
     place = StepContext(site, Facts({"workarea.clone": {"m": have}}), "m")
-    want = workarea._want_clone(place)
+    want = steps.step(workarea.STAGE, "clone").want(place)
     assert want != have
     with pytest.raises(
         Refused, match=f"commit-differs: .* is commit {commit_of(there)}, but the site file pins {OTHER}"
     ):
-        workarea._change_clone(place, have, want)
+        steps.change(workarea.STAGE, "clone", place, have, want)
 
 
 def test_a_pin_holds_for_the_version_that_it_was_made_for(tmp_path: Path) -> None:
@@ -125,9 +125,9 @@ def test_plugin_files_of_another_commit_than_the_pinned_one_are_not_put_anywhere
     place = StepContext(site, Facts({"plugin.repository": {"m": found}}), "m")
     with pytest.raises(Exception, match="plugin"):
         plugin.upstream(place)
-    have = plugin._read_repository(place, found)
+    have = steps.read(plugin.STAGE, "repository", place, found)
     with pytest.raises(Refused, match="commit-differs"):
-        plugin._change_repository(place, have, plugin._want_repository(place))
+        steps.change(plugin.STAGE, "repository", place, have, steps.step(plugin.STAGE, "repository").want(place))
     found["commit"] = OTHER
     assert plugin.upstream(place) == found["files"]
 
@@ -229,7 +229,7 @@ def test_nothing_of_a_clone_that_others_can_write_is_run(
     assert not (hostile_host.top / "harmed").exists()
     assert of_plugin["open"] == told["clone"]["open"] == str(top / theirs).removesuffix("/.")
     with pytest.raises(Refused, match="workarea-not-roots"):
-        workarea._change_clone(place, told["clone"], None)
+        steps.change(workarea.STAGE, "clone", place, told["clone"], None)
 
 
 @needs_root

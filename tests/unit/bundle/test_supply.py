@@ -18,7 +18,7 @@ from dws_on_csm.model import actions, render
 from dws_on_csm.model.actions import Action, RunScript, Upload
 from dws_on_csm.model.step import Facts, Refused, Step, StepContext
 from dws_on_csm.stages.dws import workarea
-from tests.unit import bundles
+from tests.unit import bundles, steps
 from tests.unit.conftest import LocalHost
 from tests.unit.site_files import MINIMAL, said
 
@@ -166,7 +166,7 @@ def test_kustomize_comes_from_the_bundle(tmp_path: Path, host: LocalHost, monkey
     subprocess.run(["tar", "-czf", archive, "-C", folder, "kustomize"], check=True, timeout=60)
     monkeypatch.setattr(names, "clone", lambda site: str(clone))
     site = bundles.site(tmp_path, "", bundles.written(tmp_path / "site.bundle", folder))
-    planned = list(workarea._change_kustomize(place(site), {}, WANT))
+    planned = list(steps.change(workarea.STAGE, "kustomize", place(site), {}, WANT))
     assert [type(one) for one in planned] == [Upload, RunScript]
     code, told = run(host, planned)
     assert code == 0, told
@@ -178,7 +178,7 @@ def test_a_bundle_with_another_kustomize_than_the_makefile_asks_for_is_refused(t
     """Nothing is downloaded without being asked for; a kustomize in the site file is used."""
     site = bundles.site(tmp_path, "", bundles.written(tmp_path / "site.bundle", tmp_path / "parts"))
     with pytest.raises(Refused, match=r"bundle-kustomize: the Makefile asks for kustomize v9, but .* has v5\.1\.1"):
-        workarea._change_kustomize(place(site), {}, {"asked": "v9", "there": "v9"})
+        steps.change(workarea.STAGE, "kustomize", place(site), {}, {"asked": "v9", "there": "v9"})
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,9 @@ FILLED: dict[str, Any] = {
 @pytest.mark.parametrize("kind", get_args(Event), ids=lambda kind: kind.__name__)
 def test_every_text_of_an_event_is_redacted(kind: type[Event]) -> None:
     """Whatever its field is called, also one that is added later, unless it holds a name of ours."""
-    values = {field.name: "x" if field.name in NAMES else FILLED[str(field.type)] for field in fields(kind)}
+    values: dict[str, Any] = {
+        field.name: "x" if field.name in NAMES else FILLED[str(field.type)] for field in fields(kind)
+    }
     values |= {name: {} for name in ("hosts", "stages", "counts") if name in values}
     event = kind(**values)
     planted = [field.name for field in fields(kind) if "s3cr3t" in json.dumps(to_json(event)[field.name])]

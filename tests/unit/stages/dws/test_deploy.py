@@ -14,6 +14,7 @@ from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Delete
 from dws_on_csm.model.step import Check, Constant, Facts, Step, StepContext
 from dws_on_csm.stages.dws import cert_manager_overlay, deploy, manifests, readiness
+from tests.unit import steps
 
 WEBHOOK: Mapping[str, Any] = {
     "apiVersion": "apps/v1",
@@ -85,11 +86,17 @@ def test_when_the_webhook_is_replaced(
     """It is replaced where its pods change, or none responds; where one responds, Workflows and jobs are checked first."""
     here = place(change, available, monkeypatch)
     found = here.facts.one("deploy.applied")
-    actions = deploy._change_applied(here, deploy._read_applied(here, found), deploy._want_applied(here))
+    actions = steps.change(
+        deploy.STAGE,
+        "applied",
+        here,
+        steps.read(deploy.STAGE, "applied", here, found),
+        steps.step(deploy.STAGE, "applied").want(here),
+    )
     assert any(isinstance(one, Delete) for one in actions) == goes
     checks = {one.name: one for one in deploy.STAGE.steps if isinstance(one, Check)}
     assert isinstance(checks["workflows"].look(here), Constant) != guarded
-    assert bool(deploy._applied_side_effect(here, found, None)) == guarded
+    assert bool(steps.side_effect(deploy.STAGE, "applied", here, found, None)) == guarded
 
 
 def test_a_workflow_that_is_at_work_keeps_the_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,9 +132,9 @@ def test_accepted_differences_stay(change: str, available: int, accepted: str, m
     """Where every object exists and the webhook answers; then nothing interrupts it, and no Workflow stands in the way."""
     here = place(change, available, monkeypatch)
     applied = next(one for one in deploy.STAGE.steps if one.name == "applied")
-    have = deploy._read_applied(here, here.facts.one("deploy.applied"))
+    have = steps.read(deploy.STAGE, "applied", here, here.facts.one("deploy.applied"))
     assert isinstance(applied, Step) and applied.accepted_as
-    assert applied.accepted_as(here, have, deploy._want_applied(here)) == accepted
+    assert applied.accepted_as(here, have, steps.step(deploy.STAGE, "applied").want(here)) == accepted
     accepting = StepContext(replace(here.site, accept=frozenset({"objects-differ"})), here.facts, here.host)
     assert not deploy._interrupts(accepting)
 
@@ -162,4 +169,4 @@ def test_what_gives_rights_is_accepted_for_the_plugins_harmless_role_alone(
     site = replace(site, versions=replace(site.versions, dws="0.1.12"), accept=frozenset(accept))
     facts = {"deploy.available": {"m": {"answers": True}}, "access.role": {"m": {"rules": rules}}}
     have = {"missing": [], "not as rendered": [f"{one}: rules" for one in odd]}
-    assert deploy._accepted_applied(StepContext(site, Facts(facts), "m"), have, None) == accepted
+    assert steps.accepted_as(deploy.STAGE, "applied", StepContext(site, Facts(facts), "m"), have, None) == accepted

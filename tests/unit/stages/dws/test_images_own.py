@@ -11,6 +11,7 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
 from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.stages.dws import images
+from tests.unit import steps
 
 WANTED, OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 NAME = "registry.local/dws:0.0.20"
@@ -28,7 +29,7 @@ NAME = "registry.local/dws:0.0.20"
 def test_another_image_is_asked_about(registry: str, pushed: str, asked: bool) -> None:
     """The question has its digest; the confirmation covers that image only."""
     have = {NAME: {"registry": registry, "pushed": pushed}}
-    seen = images._pushed_removals(StepContext(load(DEFAULT), Facts(), "m"), have, {})
+    seen = steps.removals(images.STAGE, "pushed", StepContext(load(DEFAULT), Facts(), "m"), have, {})
     assert [(OTHER in one.words, one.things) for one in seen] == [(True, frozenset({f"{NAME} {OTHER}"}))] * asked
 
 
@@ -68,4 +69,4 @@ def test_which_difference_is_an_image_of_the_sites_own(registry: str, expected: 
     """An image that is missing was not pushed by the site."""
     have = {NAME: {"registry": registry, "pushed": WANTED}}
     want = {NAME: {"registry": WANTED, "pushed": WANTED}}
-    assert images._accepted_pushed(StepContext(load(DEFAULT), Facts(), "m"), have, want) == expected
+    assert steps.accepted_as(images.STAGE, "pushed", StepContext(load(DEFAULT), Facts(), "m"), have, want) == expected

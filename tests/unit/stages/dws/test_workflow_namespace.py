@@ -22,6 +22,7 @@ from dws_on_csm.stages.dws import deploy, workflow_namespace
 from dws_on_csm.stages.install import procedure
 from dws_on_csm.stages.preflight import checks
 from dws_on_csm.stages.rollback import procedure as rollback_procedure
+from tests.unit import steps
 
 
 class Cluster:
@@ -210,7 +211,7 @@ def test_it_is_made_before_anything_needs_it_and_only_where_that_is_asked_for() 
 
 def test_no_rollback_takes_it_away() -> None:
     """It is not recorded as an object of the run: others may have put something there since."""
-    (action,) = workflow_namespace._create(place(site(create_namespace=True)), "missing", "there")
+    (action,) = steps.change(workflow_namespace.STAGE, "made", place(site(create_namespace=True)), "missing", "there")
     assert isinstance(action, CallApi) and action.objects == ()
     cluster = Cluster({})
     action.ask(cluster)  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.step import Constant, Facts, NotYetKnown, Refused, Step, StepContext
 from dws_on_csm.stages.slurm import activate, computes, slurmctld, transaction
+from tests.unit import steps
 from tests.unit.growth import assert_no_square
 
 SITE = load(DEFAULT)
@@ -97,7 +98,7 @@ def test_any_bytes_come_back_as_they_were(tmp_path: Path, content: bytes) -> Non
 def test_the_transaction_has_both_texts_and_their_checksums() -> None:
     """What to put, what to put back, what must be there now; all that goes through standard input."""
     here = place()
-    (action,) = activate._change_conf(here, TEXT, activate.wanted_text(here, TEXT))
+    (action,) = steps.change(activate.STAGE, "conf", here, TEXT, activate.wanted_text(here, TEXT))
     assert isinstance(action, RunScript)
     assert action.data == activate.wanted_text(here, TEXT).encode() + TEXT.encode()
     assert transaction.checksum(TEXT.encode()) in action.script
@@ -167,7 +168,7 @@ def test_another_ones_answer_does_not_count(change: dict[str, Any], answers: boo
 def test_a_daemon_that_is_down_is_started() -> None:
     """With files that are right, one that does not answer is brought up by the same transaction, without a new text."""
     here = place(TEXT + LINE)
-    (action,) = activate._change_daemon(here, {"answers": False, "not read": []}, None)
+    (action,) = steps.change(activate.STAGE, "daemon", here, {"answers": False, "not read": []}, None)
     assert isinstance(action, RunScript)
     assert action.data == TEXT.encode()
     assert "next_size=0\n" in action.script
@@ -186,7 +187,7 @@ def test_a_file_that_another_runs_with_is_not_taken_away(identity: str, other: d
     """On a shared /etc/slurm the second one's failure leaves slurm.conf to the first, if that runs with it."""
     conf = {"one": {"id": "1 1.1", "text": TEXT + LINE}, "two": {"id": identity, "text": TEXT + LINE}}
     here = place(TEXT + LINE, facts={"slurm.conf": conf, "slurm.daemon": {"one": CURRENT, "two": other}})
-    (action,) = activate._change_daemon(here, None, None)
+    (action,) = steps.change(activate.STAGE, "daemon", here, None, None)
     assert isinstance(action, RunScript)
     assert (action.data == b"") is kept
 
@@ -215,7 +216,7 @@ def test_a_text_that_is_known_to_start_is_not_touched(mine: dict[str, Any], othe
     if other:
         conf["two"], daemons["two"] = {"id": "2 1.1", **other}, CURRENT
     here = place(TEXT + LINE, facts={"slurm.conf": conf, "slurm.daemon": daemons})
-    (action,) = activate._change_daemon(here, None, None)
+    (action,) = steps.change(activate.STAGE, "daemon", here, None, None)
     assert isinstance(action, RunScript)
     assert action.data == (b"" if kept else TEXT.encode())
 
@@ -223,7 +224,7 @@ def test_a_text_that_is_known_to_start_is_not_touched(mine: dict[str, Any], othe
 def test_a_line_that_is_not_there_is_not_taken_out() -> None:
     """Where an included file has it, slurm.conf stays what it is."""
     here = place(TEXT + "Include more.conf\n", LINE)
-    (action,) = activate._change_daemon(here, None, None)
+    (action,) = steps.change(activate.STAGE, "daemon", here, None, None)
     assert isinstance(action, RunScript) and action.data == b""
 
 
@@ -353,8 +354,8 @@ def test_what_is_said_of_nodes_that_are_only_compared() -> None:
 def test_a_node_that_is_edited() -> None:
     """It gets the controllers' text, with the mode and owner that its file had."""
     here = node("edit", "X=1\n")
-    want = computes._want(here)
-    (put,) = computes._change(here, "X=1\n", want)
+    want = steps.step(computes.STAGE, "conf").want(here)
+    (put,) = steps.change(computes.STAGE, "conf", here, "X=1\n", want)
     assert want == activate.wanted_text(place(), TEXT)
     assert (put.path, put.content, put.mode, put.owner) == (CONF, want.encode(), 0o640, "root:slurm")  # type: ignore[union-attr]
 
@@ -375,12 +376,12 @@ def test_no_password_comes_where_users_can_read_it(line: str, mode: str, there: 
     """A node's file keeps its mode: what it does not have yet, and is secret, is not written into one that is open."""
     here = node("edit", f"{there}\n", more=f"{line}\n")
     here.facts.found["computes.conf"]["nid1"]["mode"] = mode
-    want = computes._want(here)
+    want = steps.step(computes.STAGE, "conf").want(here)
     if not refused:
-        assert computes._change(here, f"{there}\n", want)
+        assert steps.change(computes.STAGE, "conf", here, f"{there}\n", want)
         return
     with pytest.raises(Refused) as raised:
-        computes._change(here, f"{there}\n", want)
+        steps.change(computes.STAGE, "conf", here, f"{there}\n", want)
     (finding,) = raised.value.findings
     assert finding.name == "slurm-conf-secret" and "JobCompPass" in finding.text and "s3cr3t" not in finding.text
 
@@ -389,7 +390,7 @@ def test_a_node_is_known_only_after_the_controller() -> None:
     """Before a controller was looked at nothing can be wanted of a node."""
     here = node("edit", TEXT)
     with pytest.raises(NotYetKnown):
-        computes._want(replace(here, facts=Facts({"computes.conf": {"nid1": None}})))
+        steps.step(computes.STAGE, "conf").want(replace(here, facts=Facts({"computes.conf": {"nid1": None}})))
 
 
 def test_a_nodes_file_comes_in_small(tmp_path: Path) -> None:

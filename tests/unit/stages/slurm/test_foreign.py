@@ -15,6 +15,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import Put, RunScript
 from dws_on_csm.model.step import Facts, Removal, Step, StepContext
 from dws_on_csm.stages.slurm import controller, deactivate, foreign, plugin, slurmctld
+from tests.unit import steps
 from tests.unit.stages.slurm.test_controller import CONF, GOOD, RUNNING, TEXT
 
 SITE = load(DEFAULT)
@@ -117,7 +118,10 @@ def test_which_difference_is_an_edited_plugin(change: dict[str, str], expected: 
     """Only DWS's own plugin that has every function that this Slurm asks for, and differs in nothing else."""
     seen = {"preflight.controller": {"slurmctl": {"hooks": ["slurm_bb_pools"]}}}
     want = {"mode": "644", "owner": "root:root", "text": OURS, "compiles": "with lua"}
-    assert plugin._covered_lua(StepContext(SITE, Facts(seen), "slurmctl"), want | change, want) == expected
+    assert (
+        steps.accepted_as(plugin.STAGE, "lua", StepContext(SITE, Facts(seen), "slurmctl"), want | change, want)
+        == expected
+    )
 
 
 EDITED = OURS + "-- edited\n"
@@ -148,15 +152,18 @@ def test_an_accepted_edit_keeps_its_text_where_its_mode_is_corrected(
     )
     place = StepContext(replace(SITE, accept=frozenset({"plugin-edited"})), facts, "slurmctl")
     monkeypatch.setattr(plugin, "required_functions", lambda place: ["slurm_bb_pools"])
-    have, want = plugin._read_lua(place, {**file, "mode": now}), plugin._want_lua(place)
+    have, want = (
+        steps.read(plugin.STAGE, "lua", place, {**file, "mode": now}),
+        steps.step(plugin.STAGE, "lua").want(place),
+    )
     assert want["text"] == text and want["mode"] == "644"
     if text == EDITED:
-        (put,) = plugin._change_lua(place, have, want)
+        (put,) = steps.change(plugin.STAGE, "lua", place, have, want)
         assert isinstance(put, Put) and put.content == EDITED.encode() and "cmp -s" in put.check
     else:
-        assert plugin._covered_lua(place, have, want) == "plugin-edited"
+        assert steps.accepted_as(plugin.STAGE, "lua", place, have, want) == "plugin-edited"
     refused = StepContext(SITE, facts, "slurmctl")
-    assert plugin._want_lua(refused)["text"] == OURS
+    assert steps.step(plugin.STAGE, "lua").want(refused)["text"] == OURS
 
 
 STUBS = """set -eu

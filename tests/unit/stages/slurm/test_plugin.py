@@ -16,6 +16,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import Put, RunScript
 from dws_on_csm.model.step import Facts, NotYetKnown, Refused, StepContext
 from dws_on_csm.stages.slurm import plugin
+from tests.unit import steps
 
 SITE = load(DEFAULT)
 HOOKS = ["slurm_bb_pools", "slurm_bb_test_data_in", "slurm_bb_test_data_out"]
@@ -82,13 +83,13 @@ def test_only_global_functions_count_as_defined(text: str, names: set[str]) -> N
 def test_nothing_is_wanted_before_the_repository_is_there() -> None:
     """A plan on an empty site can't know the files yet, and says so."""
     with pytest.raises(NotYetKnown, match="known after plugin"):
-        plugin._want_conf(place(files={}))
+        steps.step(plugin.STAGE, "conf").want(place(files={}))
 
 
 def test_the_file_is_loaded_before_it_is_put_in_place() -> None:
     """With a Lua of the linked version the text is loaded first; it comes on standard input and is left nowhere."""
     here = place()
-    load_, put = plugin._change_lua(here, None, plugin._want_lua(here))
+    load_, put = steps.change(plugin.STAGE, "lua", here, None, steps.step(plugin.STAGE, "lua").want(here))
     assert isinstance(load_, RunScript)
     assert load_.data == plugin.with_shim(here, PLUGIN).encode()
     assert put == Put("/etc/slurm/burst_buffer.lua", load_.data, 0o644)
@@ -97,15 +98,21 @@ def test_the_file_is_loaded_before_it_is_put_in_place() -> None:
 def test_without_that_lua_the_plan_says_so() -> None:
     """Where the host has another Lua only, nothing is loaded, and what is wanted says that."""
     here = place(lua=[["5.1", "/usr/bin/lua"]])
-    want = plugin._want_lua(here)
+    want = steps.step(plugin.STAGE, "lua").want(here)
     assert want["compiles"] == "not tried: this host has no Lua 5.4"
-    assert [type(action) for action in plugin._change_lua(here, None, want)] == [Put]
+    assert [type(action) for action in steps.change(plugin.STAGE, "lua", here, None, want)] == [Put]
 
 
 def test_a_clone_that_somebody_changed_is_refused() -> None:
     """It is kept, and named with its files."""
     with pytest.raises(Refused, match=r"plugin-modified.*src/burst_buffer/burst_buffer\.lua"):
-        plugin._change_repository(place(), {"at": "", "modified": [f"src/burst_buffer/{plugin.LUA}"]}, {"at": "v0.0.5"})
+        steps.change(
+            plugin.STAGE,
+            "repository",
+            place(),
+            {"at": "", "modified": [f"src/burst_buffer/{plugin.LUA}"]},
+            {"at": "v0.0.5"},
+        )
 
 
 # --- its scripts, run
@@ -157,7 +164,7 @@ def test_the_sources_are_tried_in_order(repository: Path, tmp_path: Path) -> Non
     assert (found["there"], found["modified"], found["files"]) == (True, [], FILES)
     here = place()
     here.facts.found["plugin.repository"] = {"m": found}
-    assert plugin._read_repository(here, found) == plugin._want_repository(here)
+    assert steps.read(plugin.STAGE, "repository", here, found) == steps.step(plugin.STAGE, "repository").want(here)
 
 
 def test_a_tag_that_is_nowhere_leaves_nothing(repository: Path, tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""A stage's steps, called as the engine calls them: by what a step declares, not by the functions behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dws_on_csm.model.actions import Action
+from dws_on_csm.model.step import Removal, Stage, Step, StepContext, Value
+
+
+def step(stage: Stage, name: str) -> Step:
+    """The step of this name."""
+    (found,) = (item for item in stage.steps if item.name == name)
+    assert isinstance(found, Step)
+    return found
+
+
+def read(stage: Stage, name: str, ctx: StepContext, value: Value) -> Value:
+    """The state that a look's result means, in the terms of what is wanted."""
+    item = step(stage, name)
+    return item.read(ctx, value) if item.read else value
+
+
+def change(stage: Stage, name: str, ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    """The step's actions."""
+    function = step(stage, name).change
+    assert function
+    return function(ctx, have, want)
+
+
+def accepted_as(stage: Stage, name: str, ctx: StepContext, have: Value, want: Value) -> str:
+    """The finding that covers the whole difference, or ""."""
+    function = step(stage, name).accepted_as
+    assert function
+    return function(ctx, have, want)
+
+
+def side_effect(stage: Stage, name: str, ctx: StepContext, have: Value, want: Value) -> str:
+    """What the change does besides the difference."""
+    function = step(stage, name).side_effect
+    assert function
+    return function(ctx, have, want)
+
+
+def removals(stage: Stage, name: str, ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
+    """What the change removes."""
+    return step(stage, name).removals(ctx, have, want)
