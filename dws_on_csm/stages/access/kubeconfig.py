@@ -1,4 +1,4 @@
-"""The kubeconfig on a controller with which the plugin proves who it is: read, judged, tried, and made anew."""
+"""The kubeconfig with which the plugin logs in to the cluster, on each controller: read, judged, tried and replaced."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def server(ctx: StepContext) -> str:
 
 
 def reaches(ctx: StepContext) -> bool:
-    """Whether this controller's kubeconfig, as it lies there, reached the API server that is wanted."""
+    """Whether this controller's present kubeconfig reached the wanted API server."""
     found = ctx.facts.known(KUBECONFIG).get(ctx.host, {})
     return (
         found.get("server") == server(ctx) and slurm_slurm_user.rights(found.get("may", [])) == slurm_slurm_user.RIGHTS
@@ -55,7 +55,7 @@ can_i --list --no-headers 2>&1 | sed -n '/^Warning/d; s/^/may=/p'
 
 
 def look(ctx: StepContext, can_i: str = "") -> ShellLook:
-    """The file, and what kubectl may do with it as SlurmUser; `can_i`: a shell function in place of that call."""
+    """A look at the file, and at what kubectl may do with it as SlurmUser. `can_i`: a shell function in place of that call."""
     can_i = can_i or slurm_slurm_user.can_i()
     script = _LOOK_KUBECONFIG.format(kubeconfig=names.KUBECONFIG, slurm_user=slurm_user(ctx), can_i=can_i)
     return KUBECONFIG.shell(render.read("lib/safe_file.sh") + script, _parse)
@@ -72,7 +72,7 @@ def _parse(out: bytes) -> dict[str, Any]:
 
 
 def read(ctx: StepContext, found: Value) -> Value:
-    """What was found, in the words of what is wanted."""
+    """The look's result in the terms of `wanted`; None without a file."""
     if "mode" not in found:
         return None
     cluster = ctx.facts.one(API_SERVER)
@@ -91,23 +91,23 @@ def read(ctx: StepContext, found: Value) -> Value:
 
 
 def _slurm_users(found: Value) -> bool:
-    """Whether the file is SlurmUser's, by its number: a user may have several names. Nobody's where SlurmUser is not known."""
+    """Whether SlurmUser owns the file, by number: a user may have several names. False where SlurmUser is unknown."""
     return bool(found.get("slurm_uid")) and found["slurm_uid"] == found.get("owner_uid")
 
 
 def certificate(found: Value) -> bytes:
-    """The certificate (PEM) of what was found on a controller; b"" if there is none."""
+    """The certificate (PEM) in the look's result; b"" if there is none."""
     return _decoded(found.get("client-certificate-data", ""))
 
 
 def trusted(ctx: StepContext, found: Value) -> bool:
-    """Whether it has the CA that the admin's kubeconfig has; True where that wasn't seen."""
+    """Whether it has the CA of the admin's kubeconfig; True where that was not read."""
     seen = ctx.facts.known(API_SERVER).values()
     return all(_decoded(found.get("certificate-authority-data", "")) == one["trusts"].encode() for one in seen)
 
 
 def _valid(found: Value) -> Value:
-    """Until when its certificate holds; None if it has none."""
+    """The end of its certificate; None if it has none."""
     try:
         seen = certificates.read(certificate(found))
     except ValueError:
@@ -136,6 +136,7 @@ FITS = "of this cluster's CA"
 
 
 def wanted(ctx: StepContext) -> Value:
+    """The wanted state of the kubeconfig; its certificate may be any that is valid long enough."""
     seen = ctx.facts.known(KUBECONFIG).get(ctx.host)
     valid, least = seen and _valid(seen), ctx.site.access.renew_below
     told = {
@@ -153,10 +154,10 @@ def wanted(ctx: StepContext) -> Value:
 
 
 def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    """A new key and certificate; a key whose file can't be trusted any more isn't worth keeping.
+    """The actions for a new key and certificate.
 
-    Where only owner or mode are wrong too: whoever could read the key may have it, and whoever may write to the folder may
-    have moved another file of root's there, which must not be given to SlurmUser.
+    Also where only the owner or the mode is wrong: another user may have read the key, or may have moved another file of root's
+    there, which SlurmUser must not get.
     """
     owner = "" if discover.pod_of(ctx) else slurm_slurm_user.owner(ctx)
     request = cache(lambda: certificates.request(ctx.site.access.common_name))  # made when it is sent, not in a plan
@@ -179,7 +180,7 @@ def _content(ctx: StepContext, want: Value, certificate: bytes, key: Secret) -> 
 
 
 def _refuse_short(ctx: StepContext, certificate: bytes) -> None:
-    """What every run would have to renew again is not worth taking the place of what is there."""
+    """Refuse a certificate that the next run would have to renew again."""
     left, least = certificates.read(certificate).days_left, ctx.site.access.renew_below
     if left <= least:
         text = f"the new certificate is valid for {left} days, but one with {least} days or less is renewed (access.renew_below)"
@@ -188,7 +189,7 @@ def _refuse_short(ctx: StepContext, certificate: bytes) -> None:
 
 
 WARN = 60
-"""Days before its end from which every run says how long a certificate still holds."""
+"""From this many days before its end, every run says how long a certificate is still valid."""
 
 
 def near_its_end(have: Value) -> str:
@@ -210,9 +211,9 @@ STEP = Step(
     status_text=near_its_end,
     hint="the plugin uses only this file for the API: run `kubectl auth can-i --list` as SlurmUser on that controller",
 )
-"""The step as an install makes it."""
+"""The step of an install."""
 
 NAME = Check("kubeconfig", "controller", lambda ctx: look(ctx, "can_i() { :; }"), lambda ctx, have: ())
-"""Whose name the kubeconfig has, without a call of the API."""
+"""Reads the common name of the kubeconfig, without a call of the API."""
 NAME_KEY = "preflight.kubeconfig"
-"""The fact that NAME finds, in a stage `preflight`."""
+"""The name of that fact in a stage `preflight`."""

@@ -1,4 +1,4 @@
-"""The proof that a common name has no rights any more: what the API server says of it, and calls with its old kubeconfigs."""
+"""The proof that a common name has no rights: the API server's own answer, and calls with its old kubeconfigs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.facts import API_SERVER
 
 Gone = Callable[[StepContext], tuple[str, ...]]
-"""The names that are to have no rights, as far as is known. Raises NotYetKnown."""
+"""Returns the names that must have no rights. Raises NotYetKnown."""
 
 REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 VERBS = ("get", "list", "create", "patch", "delete")
@@ -24,7 +24,7 @@ NOTHING = "has no rights on Workflows"
 
 
 def rights(gone: Gone) -> Step:
-    """A step: the API server says that nothing is allowed to the name, whatever binding might allow it."""
+    """A step: the API server allows nothing to the name, by any binding."""
 
     def look(ctx: StepContext) -> Look:
         going, space = gone(ctx), ctx.site.access.namespace
@@ -35,7 +35,7 @@ def rights(gone: Gone) -> Step:
         "master",
         look,
         lambda ctx: dict.fromkeys(gone(ctx), NOTHING),
-        settle_seconds=lambda site: 15.0,  # each API server learns of a changed binding by itself
+        settle_seconds=lambda site: 15.0,  # each API server sees a changed binding a little later
         hint="another binding gives it rights: run `kubectl get clusterrolebindings,rolebindings -A -o wide` to find it",
     )
 
@@ -60,7 +60,7 @@ def _look_kept(ctx: StepContext, call: str) -> ShellLook:
 
 
 def _cluster(ctx: StepContext) -> str:
-    """Where the API server is and whom to trust, as a kubeconfig has it: what an old one says of that is not believed."""
+    """The API server and its CA in the form of a kubeconfig; an old kubeconfig's own values are not trusted."""
     trusts: str = ctx.facts.one(API_SERVER)["trusts"]
     told = {
         "server": kubeconfig.server(ctx),
@@ -75,11 +75,11 @@ def _parse_kept(out: bytes) -> Value:
 
 
 KEPT = Check("kept", "controller", lambda ctx: _look_kept(ctx, ""), lambda ctx, have: ())
-"""The kubeconfigs that runs have kept as before-images: run -> its certificate, as a kubeconfig has it."""
+"""The kubeconfigs that earlier runs saved as before-images: run -> its certificate, as a kubeconfig has it."""
 
 
 def refused(gone: Gone) -> Step:
-    """A step: every kubeconfig of that name that was kept on the controller is refused in a call as the plugin makes it."""
+    """A step: the API server refuses every saved kubeconfig of that name, in a call as the plugin makes it."""
 
     def read(ctx: StepContext, found: Value) -> Value:
         ca = ctx.facts.one(API_SERVER)["ca"].encode()
@@ -99,7 +99,7 @@ def refused(gone: Gone) -> Step:
         read=read,
         settle_seconds=lambda site: 15.0,
         status_text=lambda have: (
-            f"tried {len(have)} kept before: {', '.join(sorted(set(have.values())))}" if have else ""
+            f"tried {len(have)} saved kubeconfigs: {', '.join(sorted(set(have.values())))}" if have else ""
         ),
         hint="a kubeconfig of the revoked name still works there",
     )

@@ -1,6 +1,6 @@
-"""Taking a common name's rights away for good: a client certificate can't be revoked, but its name can be left with nothing.
+"""The permanent removal of a common name's rights. Kubernetes cannot revoke a client certificate, but its name can lose all rights.
 
-The new name gets its rights beside the old one and every controller its new kubeconfig; only then does the old name go.
+The new name gets its rights in addition to the old one, and every controller its new kubeconfig; only then the old name is removed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dws_on_csm.stages.slurm import pod_checks
 
 
 def stages(name: str = "") -> tuple[Stage, ...]:
-    """The revocation of `name`; "": of whatever names are in use beside the site file's."""
+    """The revocation of `name`; "": of all names in use except the site file's."""
 
     def gone(ctx: StepContext) -> tuple[str, ...]:
         return leaving(ctx, name)
@@ -49,7 +49,7 @@ def stages(name: str = "") -> tuple[Stage, ...]:
     changes = (
         ACCESS["cluster"],
         workflow_namespace.CHECK,
-        # what is recorded once is refused for good: it is agreed to as well, name by name
+        # a recorded name is rejected permanently: so each name is confirmed, too
         replace(_recorded("recorded", gone, revoked_names.BEING), removes=_takes_names),
         ACCESS["binding"],
         kubeconfig.STEP,
@@ -69,8 +69,8 @@ def stages(name: str = "") -> tuple[Stage, ...]:
 
 
 def leaving(ctx: StepContext, name: str) -> tuple[str, ...]:
-    """`name`, or else all names that this site's controllers have, and those of their former kubeconfigs that are bound or being
-    revoked; but for the one in the site file. Names of another Slurm's are revoked by name alone."""
+    """The names to revoke: `name`, or else all names that this site's controllers have, and those of their former kubeconfigs that
+    are bound or being revoked, except the site file's. Names of another Slurm are revoked only if `name` says so."""
     if name:
         return (name,)
     unfinished = {one for one, text in _record(ctx).items() if revoked_names.state(text) == revoked_names.BEING}
@@ -97,7 +97,7 @@ def _takes(ctx: StepContext, have: Sequence[str]) -> str:
     return f"{' and '.join(have)} of {names.BINDING}: every kubeconfig of that name is rejected, permanently"
 
 
-# --- whether it can be done
+# --- checks before the revocation
 
 
 def _names(gone: Gone) -> Check:
@@ -137,7 +137,7 @@ def _nameable(ctx: StepContext, going: Sequence[str]) -> Sequence[Finding]:
 
 
 def _edit(site: Site, record: Iterable[str]) -> str:
-    """What to change in the site file, and where."""
+    """The line to change in the site file."""
     new = fresh(site.access.common_name, set(record))
     line, section = (load.line_of(site.path, key) for key in ("access.common_name", "access"))
     name = site.path.name
@@ -149,17 +149,17 @@ def _edit(site: Site, record: Iterable[str]) -> str:
 
 
 def fresh(own: str, taken: set[str]) -> str:
-    """A name that says since when it holds."""
+    """A new name with the date of today."""
     base = re.sub(r"-\d{8}(-\d+)?$", "", own)[:50] + time.strftime("-%Y%m%d", time.gmtime())
     every = [base, *(f"{base}-{number}" for number in range(2, len(taken) + 3))]
     return next(one for one in every if one not in {own, *taken})
 
 
-# --- what is recorded
+# --- the record of revoked names
 
 
 def _recorded(name: str, gone: Gone, state: str) -> Step:
-    """A step: what is gone is recorded as being in this state, or in a later one."""
+    """A step: the revoked names are recorded in this state, or in a later one."""
 
     def read(ctx: StepContext, found: Value) -> Value:
         def as_wanted(one: str) -> bool:
@@ -186,7 +186,7 @@ def _recorded(name: str, gone: Gone, state: str) -> Step:
 
 
 def _until(ctx: StepContext, name: str) -> str:
-    """The day on which the last certificate of this name ends that is known here, or else one made now would."""
+    """The last day on which a known certificate of this name is valid, or else one made now would be."""
     pems = [kubeconfig.certificate(one) for one in (*before(ctx).values(), *_kept(ctx))]
     ends = [certificates.read(pem).until for pem in pems if certificates.common_name(pem) == name]
     last = max(end.timestamp() for end in ends) if ends else time.time() + ctx.site.access.days * 86400
@@ -194,5 +194,5 @@ def _until(ctx: StepContext, name: str) -> str:
 
 
 def _kept(ctx: StepContext) -> list[Value]:
-    """What is known of the kubeconfigs that runs have kept, on all controllers."""
+    """The kubeconfigs that earlier runs saved, on all controllers."""
     return [one for found in ctx.facts.all("preflight.kept").values() for one in found.values()]

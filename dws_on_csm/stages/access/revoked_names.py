@@ -1,6 +1,6 @@
-"""The names that were revoked, as the cluster remembers them: a certificate for one of them may be in anybody's hands.
+"""The revoked names, as recorded in the cluster: anybody may have a certificate for one of them.
 
-A name that was revoked must never be given any rights again, whatever an older site file or an older state of the site says.
+A revoked name must never get rights again, even if an older site file or an older state of the site asks for it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from dws_on_csm.model.step import ApiLook, Check, Finding, StepContext, Value
 
 NAME, NAMESPACE = "dws-on-csm-revoked", "kube-system"
 PATH = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{NAME}"
-"""A ConfigMap that no undeploy takes away: common name -> "2028-04-06 revoked" (or "being revoked"), the day its
-certificates end by themselves."""
+"""A ConfigMap that no undeploy removes: common name -> "2028-04-06 revoked" (or "being revoked"); the date is the last day on
+which a certificate of that name is valid."""
 
 BEING, DONE = "being revoked", "revoked"
 
 
 def read(cluster: Cluster) -> dict[str, str]:
-    """Common name -> what is recorded of it; nothing where nothing was ever revoked. Raises ClusterError."""
+    """Common name -> its record; empty where no name was ever revoked. Raises ClusterError."""
     return dict((cluster.get(PATH) or {}).get("data") or {})
 
 
 def written(names: Mapping[str, str]) -> Apply:
-    """The action that records exactly these."""
+    """The action that records exactly these names."""
     manifest: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -37,23 +37,21 @@ def written(names: Mapping[str, str]) -> Apply:
 
 
 def state(recorded: str) -> str:
-    """BEING or DONE, or "" for what is not recorded."""
+    """BEING or DONE; "" for a name without a record."""
     return recorded.partition(" ")[2]
 
 
 def until(recorded: str) -> str:
-    """The day on which its certificates end by themselves."""
+    """The last day on which a certificate of the name is valid."""
     return recorded.partition(" ")[0]
 
 
 def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
-    """The site's common name must not be one that was revoked."""
+    """Refuse a site file whose common name was revoked."""
     name = ctx.site.access.common_name
     if name not in found:
         return ()
-    text = (
-        f"{name} was revoked: a certificate for it, which holds until {until(found[name])}, may be in the wrong hands"
-    )
+    text = f"{name} was revoked: a certificate for it, valid until {until(found[name])}, may be in the wrong hands"
     fix = f"set access.common_name in {ctx.site.path.name} to a new name"
     return (Finding("name-revoked", text, fix),)
 

@@ -1,4 +1,4 @@
-"""New keys and certificates on the controllers, one after the other, while the plugin works on with the ones it has."""
+"""New keys and certificates, one controller after the other; the plugin keeps working with the old ones until then."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ACCESS = {item.name: item for item in rbac.STAGE.steps}
 MADE = "key and certificate"
 
 
-# --- what there is before anything is done
+# --- the state before the rotation
 
 BEFORE = Check("before", "controller", kubeconfig.look, lambda ctx, have: ())
-"""The kubeconfigs as they are at first: what is found here is never looked at again."""
+"""The kubeconfigs at the beginning of the run; they are read once."""
 
 
 def before(ctx: StepContext) -> Mapping[str, Any]:
-    """Host -> what BEFORE found there. Raises NotYetKnown until it has been made on every controller."""
+    """Host -> its kubeconfig at the beginning. Raises NotYetKnown until every controller was read."""
     found = ctx.facts.found.get("preflight.before", {})
     if not all(host.name in found for host in ctx.site.controllers):
         raise NotYetKnown("preflight")
@@ -36,7 +36,7 @@ def before(ctx: StepContext) -> Mapping[str, Any]:
 
 
 def _judge_before(ctx: StepContext, have: Value) -> Sequence[Finding]:
-    """A rotation changes no names: the new certificate is for whoever the old one is for."""
+    """A rotation keeps the common name: refuse where the site file has another one."""
     own, found = ctx.site.access.common_name, certificates.common_name(kubeconfig.certificate(have))
     if found in ("", own) or not ctx.site.active(ctx.host):
         return ()
@@ -66,15 +66,15 @@ def _judge_signing(ctx: StepContext, have: Value) -> Sequence[Finding]:
 
 
 SIGNING = Check("signing", "master", _look_signing, _judge_signing)
-"""Whoever is to sign can be reached."""
+"""The signer of access.via is available."""
 
 
 # --- rotation
 
 
 def stages(site: Site) -> tuple[Stage, ...]:
-    """The rotation: on one controller first, and on the others when the plugin has used the new certificate there."""
-    step = replace(kubeconfig.STEP, read=_read, want=_want, status_text=said(site), hint=_HINT)
+    """The rotation: one controller first, and the others after the plugin has used the new certificate there."""
+    step = replace(kubeconfig.STEP, read=_read, want=_want, status_text=validity_text(site), hint=_HINT)
     return (
         Stage(
             "preflight", (), (SIGNING, workflow_namespace.CHECK, pod_checks.KNOWN, replace(BEFORE, judge=_judge_before))
@@ -88,43 +88,43 @@ _HINT = "the former kubeconfig is still in place; `invoke install` corrects ever
 
 
 def _read(ctx: StepContext, found: Value) -> Value:
-    """As an install reads it, and whether the certificate is another one than at first."""
+    """The state as an install reads it, and whether the certificate was replaced in this run."""
     have = kubeconfig.read(ctx, found)
     if have is None:
         return None
     same = kubeconfig.certificate(found) == kubeconfig.certificate(before(ctx)[ctx.host])
-    return have | {MADE: "those from before" if same else "made anew"}
+    return have | {MADE: "the former ones" if same else "new"}
 
 
 def _want(ctx: StepContext) -> Value:
-    return kubeconfig.wanted(ctx) | {MADE: "made anew"}
+    return kubeconfig.wanted(ctx) | {MADE: "new"}
 
 
-def said(site: Site) -> Callable[[Value], str]:
-    """What is said of a kubeconfig that was made anew: until when it holds, and whether that is less than was asked for."""
+def validity_text(site: Site) -> Callable[[Value], str]:
+    """Return the function that says until when a new certificate is valid, and whether that is less than access.days."""
 
-    def why(have: Value) -> str:
-        if not have or not have["valid"] or have.get(MADE) == "those from before":
+    def text_of(have: Value) -> str:
+        if not have or not have["valid"] or have.get(MADE) == "the former ones":
             return ""
         days = have["valid"]["days left"]
-        text = f"holds until {have['valid']['until']}, {days} days"
-        # a day of it has begun already
+        text = f"valid until {have['valid']['until']}, {days} days"
+        # the first day has begun already
         return (
             text
             if days >= site.access.days - 1
             else f"{text}; access.days asks for {site.access.days}: {_capped(site)}"
         )
 
-    return why
+    return text_of
 
 
 def _capped(site: Site) -> str:
-    """Why a certificate came shorter than asked for."""
+    """Why a certificate is valid for less than access.days."""
     if site.access.via == "ca":
         return "it was signed before access.days was changed"
     return "the cluster signs for no longer (--cluster-signing-duration of kube-controller-manager)"
 
 
 def common_names(found: Iterable[Value]) -> set[str]:
-    """The common names of these kubeconfigs, each as a look found it."""
+    """The common names in these kubeconfigs, each as a look returned it."""
     return {name for one in found if (name := certificates.common_name(kubeconfig.certificate(one)))}

@@ -21,7 +21,7 @@ VERSION = "/apis/certificates.k8s.io/v1"
 REQUESTS = f"{VERSION}/certificatesigningrequests"
 SIGNER = "kubernetes.io/kube-apiserver-client"
 DEADLINE = 30.0
-"""Seconds for the controller manager to sign what was approved: it takes less than one."""
+"""Seconds for the controller manager to sign an approved request; it needs less than one."""
 
 
 def signed(ctx: StepContext, csr: Callable[[], bytes], then: Callable[[bytes], Sequence[Action]]) -> Action:
@@ -67,7 +67,7 @@ def by_request(cluster: Cluster, ctx: StepContext, csr: bytes, deadline: float =
 
 
 def _seconds(cluster: Cluster, days: int) -> dict[str, int]:
-    """How long it shall hold, where the API knows such a wish: from Kubernetes 1.22 on."""
+    """The wanted duration, where the API has a field for it: from Kubernetes 1.22 on."""
     version = cluster.get("/version") or {}
     major, minor = (int(re.sub(r"\D.*", "", version.get(key, "")) or 0) for key in ("major", "minor"))
     return {"expirationSeconds": days * 86400} if (major, minor) >= (1, 22) else {}
@@ -88,12 +88,12 @@ def _request(name: str, csr: bytes, seconds: Mapping[str, int]) -> dict[str, Any
 
 
 def _approval(made: Mapping[str, Any]) -> dict[str, Any]:
-    """Approves the very request that was made: if anybody has put another in its place, the version doesn't fit."""
+    """The approval of exactly this request: the resourceVersion does not fit another one in its place."""
     said = {
         "type": "Approved",
         "status": "True",
         "reason": "DwsOnCsm",
-        "message": "asked for by an administrator's run",
+        "message": "requested by a run of an administrator",
     }
     return {
         "metadata": {"resourceVersion": made["metadata"]["resourceVersion"]},

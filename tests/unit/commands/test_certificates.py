@@ -285,12 +285,12 @@ def test_a_rotation_changes_no_names(site: Site) -> None:
 @pytest.mark.parametrize(
     ("via", "days", "said"),
     [
-        ("ca", 499.5, "holds until {}, 499 days"),
-        ("csr", 364.5, "holds until {}, 364 days; access.days asks for 500: the cluster signs for no longer"),
+        ("ca", 499.5, "valid until {}, 499 days"),
+        ("csr", 364.5, "valid until {}, 364 days; access.days asks for 500: the cluster signs for no longer"),
     ],
 )
 def test_what_came_is_told(site: Site, via: str, days: float, said: str) -> None:
     """Fewer days than requested are reported with the reason."""
     asking = named(site, via=via)
     have = kubeconfig.read(place := at(asking, {}), found(authority().sign("slurm-dws", days)))
-    assert place and rotate.said(asking)(have).startswith(said.format(have["valid"]["until"]))
+    assert place and rotate.validity_text(asking)(have).startswith(said.format(have["valid"]["until"]))
