@@ -205,7 +205,8 @@ def test_an_interrupted_reset_is_mended(life: Lab) -> None:
 def interrupt(lab: Lab, at: str, task: str = "up") -> None:
     """Runs a task of the lab in a process of its own and kills that when it says `at`."""
     script = (
-        f"from lab import labs, site; site.{task}(labs.existing('{lab.name}'), lambda text: print(text, flush=True))"
+        f"from lab import lifecycle, registry; "
+        f"lifecycle.{task}(registry.existing('{lab.name}'), lambda text: print(text, flush=True))"
     )
     environment = {**os.environ, "PYTHONPATH": str(registry.CHECKOUT)}
     command = [sys.executable, "-c", script]

@@ -26,7 +26,8 @@ import json, os, pathlib, sys, time
 words, folder = sys.argv[1:], pathlib.Path({folder!r})
 hangs = (folder / "hangs").read_text().split()
 if hangs and all(one in words for one in hangs):
-    pathlib.Path(folder / "hung").touch()
+    with (folder / "hung").open("a") as log:
+        log.write(f"{{os.getpid()}}\\n")
     time.sleep(600)
 if "get" in words and "pods" in words:
     print("slurmctld-1 0")
@@ -55,10 +56,38 @@ elif "logs" in words and (folder / "floods").exists():
     print("error: no end of it " + "x" * 20_000_000)
     print("fatal: the last of it")
 """
-IMPATIENT = """#!/bin/sh
-until [ "${1#-}" = "$1" ]; do if [ "$1" = -k ]; then shift; fi; shift; done
-shift
-exec /usr/bin/timeout --foreground -k 1 2 "$@"
+# As timeout(1), but it gives up at once a command that has come to a kubectl that hangs, and no other: a busy machine is slow.
+IMPATIENT = """#!{python}
+import pathlib, signal, subprocess, sys, time
+words, hung = sys.argv[1:], pathlib.Path({folder!r}) / "hung"
+while words[0].startswith("-"):
+    del words[: 2 if words[0] == "-k" else 1]
+process = subprocess.Popen(words[1:])
+
+def end(code):
+    for pid in [str(process.pid), *hanging()]:
+        subprocess.run(["kill", pid], stderr=subprocess.DEVNULL)
+    process.wait()
+    sys.exit(code)
+
+def hanging():
+    return [pid for pid in (hung.read_text().split() if hung.exists() else ()) if of_ours(pid)]
+
+def of_ours(pid):
+    while pid not in ("0", "1", str(process.pid)):
+        try:
+            pid = pathlib.Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            return False
+    return pid == str(process.pid)
+
+signal.signal(signal.SIGTERM, lambda *_: end(143))
+limit = time.monotonic() + float(words[0])
+while process.poll() is None:
+    if hanging() or time.monotonic() > limit:
+        end(124)
+    time.sleep(0.05)
+sys.exit(process.returncode)
 """
 
 
@@ -73,9 +102,9 @@ class Rollout:
         there = {"kind": "configmap_c", "metadata": {"resourceVersion": "7"}, "data": {"slurm.conf": "old"}}
         self.object.write_text(json.dumps(there))
         self.hang("")
-        programs = {"kubectl": KUBECTL.format(python=sys.executable, folder=str(folder)), "timeout": IMPATIENT}
+        programs = {"kubectl": KUBECTL, "timeout": IMPATIENT}
         for name, text in programs.items():
-            (folder / "bin" / name).write_text(text)
+            (folder / "bin" / name).write_text(text.format(python=sys.executable, folder=str(folder)))
             (folder / "bin" / name).chmod(0o755)
         for name, seen, value in (("next", "old", "new"), ("back", "new", "old")):
             edits = [{"object": "configmap/c", "at": ["data", "slurm.conf"], "seen": seen, "value": value}]
