@@ -18,7 +18,7 @@ from dws_on_csm.model.events import Done
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.printable import escaped
 from dws_on_csm.model.secret import Secret
-from dws_on_csm.model.step import NotYetKnown, Refused, Value
+from dws_on_csm.model.step import NotYetKnown, Refused, Step, Value
 from dws_on_csm.runner.connections import roles
 from dws_on_csm.runner.exit_codes import FAILED, exit_code
 from dws_on_csm.runner.inspect import Reading, looked
@@ -84,8 +84,7 @@ def _found(run: Run, done: Done, host: str) -> Value:
     item = keyed(run.stages)[key]
     try:
         found = run.board.have(key, host)
-        read = getattr(item, "read", None)
-        return brief(read(run.board.context(host), found) if read else found)
+        return brief(item.have(run.board.context(host), found) if isinstance(item, Step) else found)
     except (NotYetKnown, Refused, LookFailed):
         return None
 

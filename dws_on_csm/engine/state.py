@@ -191,8 +191,7 @@ def places(run: Run, stage: Stage) -> Iterator[tuple[str, Item, str]]:
 
 def have_of(run: Run, key: str, step: Step, host: str) -> object:
     """What the step's look returned, in the terms of what it wants. Raises NotYetKnown, LookFailed."""
-    value = run.board.have(key, host)
-    return step.read(run.board.context(host), value) if step.read else value
+    return step.have(run.board.context(host), run.board.have(key, host))
 
 
 def status_text(step: Step, have: object) -> str:

@@ -203,6 +203,10 @@ class Step:
     confirm_after: str = ""
     hint: str = ""
 
+    def have(self, ctx: StepContext, value: Value) -> Value:
+        """What the look returned, in the form of `want`. May raise NotYetKnown or Refused, as `read` may."""
+        return self.read(ctx, value) if self.read else value
+
     def removals(self, ctx: StepContext, have: Value, want: Value) -> tuple[Removal, ...]:
         """`removes`, always as Removals."""
         removed = self.removes(ctx, have, want) if self.removes else ()

@@ -17,8 +17,7 @@ def step(stage: Stage, name: str) -> Step:
 
 def read(stage: Stage, name: str, ctx: StepContext, value: Value) -> Value:
     """The state that a look's result means, in the terms of what is wanted."""
-    item = step(stage, name)
-    return item.read(ctx, value) if item.read else value
+    return step(stage, name).have(ctx, value)
 
 
 def change(stage: Stage, name: str, ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:

@@ -116,9 +116,7 @@ def _judges(run: Run, key: str, item: Item, host: str, found: Value) -> Iterator
 
 def _step(run: Run, key: str, step: Step, host: str) -> Sequence[Finding]:
     ctx = run.board.context(host)
-    found = run.board.have(key, host)
-    have = step.read(ctx, found) if step.read else found
-    want = step.want(ctx)
+    have, want = step.have(ctx, run.board.have(key, host)), step.want(ctx)
     return [] if have == want else list(rules.RULES.get(key, rules.other(key))(ctx, have, want))
 
 

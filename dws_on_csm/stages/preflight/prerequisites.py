@@ -38,8 +38,7 @@ def _wrong(ctx: StepContext, stage: Stage) -> Iterator[Finding]:
 def _right(ctx: StepContext, step: Step, found: Value) -> bool:
     """Whether a step is as wanted, or that is unknown yet."""
     try:
-        have = step.read(ctx, found) if step.read else found
-        return bool(have == step.want(ctx))
+        return bool(step.have(ctx, found) == step.want(ctx))
     except NotYetKnown:
         return True
     except Refused:

@@ -70,6 +70,18 @@ def install(run: Run) -> None:
     apply.install(run)
 
 
+def stop_at(run: Run, kind: type[Event]) -> None:
+    """Stop the run at its first event of this kind."""
+    emit = run.emit
+
+    def stop(event: Event) -> None:
+        emit(event)
+        if isinstance(event, kind):
+            run.stopping.set()
+
+    run.emit = stop
+
+
 def test_what_is_wrong_is_put_right_and_what_is_right_is_left_alone(local_host: LocalHost) -> None:
     """A file that differs is written, and one that is as wanted isn't touched."""
     (local_host.folder / "right").write_text("same")
@@ -602,14 +614,7 @@ def test_a_wait_that_is_stopped_is_no_failure(local_host: LocalHost) -> None:
         hint="raise it",
     )
     run, seen = a_run(local_host, Stage("files", (), (waiting,)))
-    emit = run.emit
-
-    def stop(event: Event) -> None:
-        emit(event)
-        if isinstance(event, Awaiting):
-            run.stopping.set()
-
-    run.emit = stop
+    stop_at(run, Awaiting)
     install(run)
     (done,) = (one for one in seen if isinstance(one, Done))
     assert (done.outcome, done.note) == ("skipped", "the run was stopped while it waited: 0 of 3 pods")
@@ -624,14 +629,7 @@ def test_a_command_that_is_stopped_is_told_as_that(local_host: LocalHost) -> Non
         hint="raise a deadline",
     )
     run, seen = a_run(local_host, Stage("files", (), (step,)))
-    emit = run.emit
-
-    def stop(event: Event) -> None:
-        emit(event)
-        if isinstance(event, Began):
-            run.stopping.set()
-
-    run.emit = stop
+    stop_at(run, Began)
     install(run)
     (failure,) = next(one for one in seen if isinstance(one, Done)).failures
     assert (failure.meaning, failure.fix) == (apply.STOPPED, apply.AGAIN)
