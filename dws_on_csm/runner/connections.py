@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dws_on_csm.config.site import Host, Site
 from dws_on_csm.display import console
 from dws_on_csm.engine.context import Reach
+from dws_on_csm.engine.state import DEFECT
 from dws_on_csm.kube.client import Cluster, preload
 from dws_on_csm.kube.master_session import MasterSession
-from dws_on_csm.model.errors import Crowded, SudoRefused, Unreachable
+from dws_on_csm.model.errors import Crowded, RemoteError, SudoRefused, Unreachable
 from dws_on_csm.model.events import Done, Event, Failure, Outcome
 from dws_on_csm.transport import open_files, sudo
 from dws_on_csm.transport.remote_shell import RemoteShell
@@ -129,23 +132,24 @@ def connect_all(site: Site, hosts: Sequence[Host], ask: sudo.AskPassword = ask_t
         from dws_on_csm.transport.connect import Jumps  # slow to import: done while ssh -G runs
 
         sessions = Sessions(Jumps())
-        destinations = _within_limit(hosts, [_either(future.result) for future in resolving], limit, connecting)
+        answers = [_either(host, future.result) for host, future in zip(hosts, resolving, strict=True)]
+        destinations = _within_limit(hosts, answers, limit, connecting)
         password = sudo.Password(ask)
         unopened = [
-            _session(site, host, destination, password, sessions.jumps)
+            _either(host, partial(_session, site, host, destination, password, sessions.jumps))
             for host, destination in zip(hosts, destinations, strict=True)
         ]
         opening = [pool.submit(opened, session) for session in unopened]
-        sessions.update((host.name, _either(future.result)) for host, future in zip(hosts, opening, strict=True))
-    sessions.update((host.name, _either(partial(_pod, site, host, sessions))) for host in all_hosts if host.pod)
+        sessions.update((host.name, _either(host, future.result)) for host, future in zip(hosts, opening, strict=True))
+    sessions.update((host.name, _either(host, partial(_pod, site, host, sessions))) for host in all_hosts if host.pod)
     return sessions
 
 
 def _session(
     site: Site, host: Host, destination: Destination | Unreachable, password: sudo.Password, jumps: Jumps
-) -> Session | Unreachable:
+) -> Session:
     if isinstance(destination, Unreachable):
-        return destination
+        raise destination
     common = destination, _environment(site, host), password if host.sudo else None, jumps
     return MasterSession(*common, site.master.context) if host.role == "master" else Session(*common)
 
@@ -174,11 +178,25 @@ def _environment(site: Site, host: Host) -> dict[str, str]:
 T = TypeVar("T")
 
 
-def _either(attempt: Callable[[], T]) -> T | Unreachable:
+def _either(host: Host, attempt: Callable[[], T]) -> T | Unreachable:
+    """What the attempt returns, or why there is no connection to `host`.
+
+    The one place where any other error becomes that host's: nothing that happens while connecting ends the run for all hosts.
+    """
     try:
         return attempt()
     except Unreachable as error:
         return error
+    except RemoteError as error:
+        return Unreachable(host.name, str(error), error.fix)
+    except OSError as error:
+        text = f"connecting failed: {error}"
+        return Unreachable(host.name, text, f"check whether `ssh {host.name}` works as this user")
+    except Exception as error:  # noqa: BLE001  # a defect of ours, or of a library, with what this host sent
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        text = f"connecting failed: {DEFECT}, {type(error).__name__}: {error} ({where})"
+        return Unreachable(host.name, text, f"check whether `ssh {host.name}` works; please report this defect")
 
 
 def _within_limit(

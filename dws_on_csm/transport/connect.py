@@ -169,6 +169,10 @@ def connect(to: Destination, deadline_at: float, jumps: Jumps, login: Connect) -
             way.close()
         timeout = deadline_at - began if time.monotonic() >= deadline_at else None
         raise _explained(to, error, timeout, command_error) from error
+    except BaseException:
+        if way:
+            way.close()
+        raise
 
 
 def _way(to: Destination, deadline_at: float, jumps: Jumps) -> Link:
@@ -226,7 +230,7 @@ def _explained(to: Destination, error: Exception, timeout: float | None, command
     if timeout is not None:
         fix = f"check whether `ssh {to.name}` works; for more time, raise deadlines.connect in the site file"
         return Unreachable(to.name, f"the connection to {where} timed out after {timeout:.0f} s", fix)
-    if isinstance(error, OSError) and error.errno:
+    if isinstance(error, OSError) and error.errno and not error.filename:  # else it is no error of the network
         text = f"the connection to {where} failed: {os.strerror(error.errno)}"
         return Unreachable(to.name, text, f"check whether sshd runs there, and whether `ssh {to.name}` works")
     text = f"SSH to {where} failed: {command_error or str(error) or type(error).__name__}"

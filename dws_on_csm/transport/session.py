@@ -61,7 +61,7 @@ class Session(RemoteShell):
         self._connection.client.set_missing_host_key_policy(HostKeys(self._to))
         try:
             connect.connect(self._to, time.monotonic() + seconds, self._jumps, login)
-        except Unreachable:
+        except BaseException:
             self._connection.client.close()  # Fabric's own close() does nothing for a connection that failed
             raise
 

@@ -134,19 +134,20 @@ def resolve(
 def _settings(query: Query, deadline: float) -> Settings:
     command = query.command()
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=deadline, check=False
-        )
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=deadline, check=False)
     except FileNotFoundError:
         fix = "install OpenSSH's client: `ssh -G` reads ssh_config for this tool"
         raise Unreachable(query.name, "the program ssh is missing on this machine", fix) from None
+    except OSError as error:
+        fix = f"make `{shlex.join(command)}` work: it reads ssh_config for this tool"
+        raise Unreachable(query.name, f"the program ssh can't be run: {error.strerror}", fix) from None
     except subprocess.TimeoutExpired:
         fix = "check the commands that `Match exec` runs in ssh_config"
         raise Unreachable(query.name, f"`{shlex.join(command)}` took more than {deadline:.0f} s", fix) from None
     if done.returncode:
         fix = f"run `{shlex.join(command)}`, and correct the settings that it complains about"
-        raise Unreachable(query.name, f"ssh_config: {done.stderr.strip()}", fix)
-    return Settings(done.stdout)
+        raise Unreachable(query.name, f"ssh_config: {done.stderr.decode(errors='replace').strip()}", fix)
+    return Settings(os.fsdecode(done.stdout))  # a path need not be UTF-8
 
 
 def _refuse_unsupported(name: str, settings: Settings) -> None:

@@ -52,3 +52,15 @@ class Limited(Transport):
 
     def __init__(self, sock: Any, **more: Any) -> None:
         super().__init__(sock, packetizer_class=_Packets, **more)
+
+    def run(self) -> None:
+        """Paramiko's thread of this connection. An error in it ends the connection, whose users get it.
+
+        Paramiko's own handler of an OSError fails for one without a number, such as a time-out: Python would write a
+        traceback to stderr, and the users of the connection would wait for its end in vain.
+        """
+        try:
+            super().run()
+        except Exception as error:  # noqa: BLE001  # any error is the connection's end, which its users are told
+            self.saved_exception = error
+            self.close()
