@@ -7,10 +7,10 @@ from typing import Any
 
 from invoke import Collection, Context, task
 
-from dws_on_csm.commands import leftout
+from dws_on_csm.commands import command_line
 from dws_on_csm.display import console
 
-leftout.allow()
+command_line.install()
 console.guard()
 
 
@@ -22,8 +22,7 @@ def _site(hosts: Any, limit: str | None) -> Any:
     try:
         return from_hosts_option(hosts, limit)
     except (SiteError, HostsError) as error:
-        console.note(error)
-        sys.exit(2)
+        command_line.leave(error)
 
 
 PLAN = "show what would change; change nothing"
@@ -355,7 +354,7 @@ def demo(c: Context) -> None:
         sys.exit(show())
 
 
-namespace = Collection(install, plan, verify, undeploy, workflows, logs, doctor, journal, rollback, demo)
+namespace = Collection(install, plan, verify, undeploy, workflows, logs, doctor, journal, rollback)
 
 certs = Collection("certs", rotate, revoke)
 certs.add_task(show, default=True)
@@ -365,6 +364,11 @@ bundles = Collection("bundle")
 bundles.add_task(make_bundle, name="make")
 bundles.add_task(show_bundle, name="show")
 namespace.add_collection(bundles)
+
+for commands in (namespace, certs, bundles):
+    command_line.add_exit_codes(commands)
+
+namespace.add_task(demo)
 
 from lab.tasks import namespace as lab  # noqa: E402
 

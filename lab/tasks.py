@@ -36,9 +36,9 @@ def up(
     from lab import lifecycle, registry, requirements
     from lab.model import Options
 
+    roots = _path(dws_repo), _path(plugin_repo), _images(image or []), _path(slurm_root)
     with errors("lab.up"):
         requirements.programs_of_packages(announce := clock())
-        roots = _path(dws_repo), _path(plugin_repo), _images(image or []), _path(slurm_root)
         lab = registry.create(name, Options(*roots, old_api, slurmctld_pod))
         lifecycle.up(lab, announce)
         shown = os.path.relpath(lab.state)
@@ -129,7 +129,7 @@ def clock() -> Callable[[str], None]:
 
 def _path(given: str) -> Path | None:
     if given and not Path(given).exists():
-        raise LookupError(f"{given} does not exist")
+        raise Exit(f"{given} does not exist", code=2)
     return Path(given).resolve() if given else None
 
 
@@ -137,7 +137,7 @@ def _images(given: list[str]) -> tuple[tuple[str, Path], ...]:
     pairs = [option.partition("=") for option in given]
     for name, equals, archive in pairs:
         if not equals or ":" not in name.rpartition("/")[2] or not Path(archive).is_file():
-            raise ValueError(f"--image {name}{equals}{archive}: expected NAME:TAG=ARCHIVE, where ARCHIVE is a file")
+            raise Exit(f"--image {name}{equals}{archive}: expected NAME:TAG=ARCHIVE, where ARCHIVE is a file", code=2)
     return tuple((name, Path(archive).resolve()) for name, _, archive in pairs)
 
 

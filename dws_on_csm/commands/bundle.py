@@ -19,6 +19,7 @@ from dws_on_csm.display import console
 from dws_on_csm.display.select import is_terminal
 from dws_on_csm.model.printable import escaped_lines
 from dws_on_csm.model.step import Refused
+from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, REFUSED
 
 
 def attached(site: Site, file: str) -> tuple[Site, str]:
@@ -29,12 +30,11 @@ def attached(site: Site, file: str) -> tuple[Site, str]:
     try:
         return archive.attach(site, Path(file).expanduser()), f" --bundle {shlex.quote(file)}"
     except Refused as refused:
-        _print_findings(refused)
-        sys.exit(3)
+        sys.exit(_print_findings(refused))
 
 
 def make(site: Site, file: str) -> int:
-    """Make the bundle for this site with a progress display, and list its contents. The exit code; 1: it could not be made."""
+    """Make the bundle for this site with a progress display, and list its contents. The exit code."""
     target = Path(file).expanduser()
     try:
         with _display(sys.stderr) as begin:
@@ -43,29 +43,29 @@ def make(site: Site, file: str) -> int:
         return _print_findings(refused)
     except (SourceError, OSError) as error:
         console.note(f"{target}: {error}")
-        return 1
+        return FAILED
     except KeyboardInterrupt:
         console.note(f"Stopped. {target} was not changed.")
-        return 1
+        return FAILED
     _list(target, manifest)
-    return 0
+    return CONVERGED
 
 
 def show(file: str) -> int:
-    """Check every byte of a bundle and list its contents. The exit code; 1: it is damaged or cannot be used."""
+    """Check every byte of a bundle and list its contents. The exit code; REFUSED: it cannot be used."""
     path = Path(file).expanduser()
     try:
         _list(path, archive.load(path).manifest)
     except Refused as refused:
         return _print_findings(refused)
-    return 0
+    return CONVERGED
 
 
 def _print_findings(refused: Refused) -> int:
     """Print each finding with its fix; the exit code."""
     for finding in refused.findings:
         console.note(f"{finding.name}: {finding.text}\n  {finding.fix}")
-    return 1
+    return REFUSED
 
 
 def _list(path: Path, manifest: Manifest) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from dws_on_csm.commands import certificate_fixes
+from dws_on_csm.commands.command_line import leave
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import console
 from dws_on_csm.display.paint import printed
@@ -84,8 +85,7 @@ VIA: dict[str, Literal["ca", "csr"]] = {"ca": "ca", "csr": "csr"}
 def rotation(site: Site, via: str, **how: Any) -> tuple[Site, Sequence[Stage], Options]:
     """The arguments of a run of `invoke certs.rotate`; `via` "": as in the site file. Exits for another `via`."""
     if via and via not in VIA:
-        console.note(f"--via {via}: expected {' or '.join(VIA)}")
-        sys.exit(1)
+        leave(f"--via {via}: expected {' or '.join(VIA)}")
     access = replace(site.access, via=VIA.get(via, site.access.via))
     site = replace(site, computes=(), access=access)
     done = "Every controller has a new key and certificate, and the plugin works with them."
@@ -130,14 +130,19 @@ def status_of(site: Site, host: str, found: Mapping[str, Any], ca: bytes, revoke
     """The status of a controller's kubeconfig. `ca`: the cluster's present CA (PEM; b"" if unknown); `revoked`: revoked names."""
     status = Status(host, slurm_user=found["slurm_user"])
     if "mode" not in found:
-        return replace(status, problems=(Problem("the kubeconfig is missing", "run `invoke install`"),))
+        return replace(
+            status, problems=(Problem("the kubeconfig is missing", certificate_fixes.new_kubeconfig(site, host)),)
+        )
     may, server = slurm_user.rights(found["may"]), found.get("server", "")
     status = replace(status, server=server, file=f"{found['mode']} {found['owner']}", may=may)
     try:
         certificate = certificates.read(pem := kubeconfig.certificate(found))
     except ValueError:
         return replace(
-            status, problems=(Problem("the kubeconfig has no readable certificate", "run `invoke install`"),)
+            status,
+            problems=(
+                Problem("the kubeconfig has no readable certificate", certificate_fixes.new_kubeconfig(site, host)),
+            ),
         )
     signer = certificates.signer(pem, ca) if ca else None
     status = replace(
@@ -165,7 +170,7 @@ def _problems(
             "the signature was not checked: the master did not provide the cluster's CA", "run `invoke doctor`"
         )
     elif signer is None:
-        yield Problem("the cluster's present CA did not sign the certificate", "run `invoke certs.rotate`")
+        yield Problem("the cluster's present CA did not sign the certificate", certificate_fixes.NEW_CERTIFICATE)
     elif signer.days_left < certificate.days_left:
         text = f"the cluster's CA expires on {signer.until:%Y-%m-%d}, before the certificate"
         yield Problem(text, "renew the cluster's CA, then run `invoke certs.rotate`", bad=False)
@@ -174,9 +179,9 @@ def _problems(
     if status.days_left is not None and status.days_left < kubeconfig.WARN:
         low = status.days_left <= site.access.renew_below
         text = "the certificate has expired" if status.days_left < 0 else "the certificate expires soon"
-        yield Problem(text, "run `invoke certs.rotate`", bad=low)
+        yield Problem(text, certificate_fixes.NEW_CERTIFICATE, bad=low)
     if status.may != slurm_user.RIGHTS:
-        yield Problem(f"{status.slurm_user} {status.may}", "run `invoke install`, which restores the plugin's rights")
+        yield Problem(f"{status.slurm_user} {status.may}", certificate_fixes.rights(site))
 
 
 def _other_name(site: Site, name: str, revoked: Collection[str]) -> Problem:
@@ -184,8 +189,7 @@ def _other_name(site: Site, name: str, revoked: Collection[str]) -> Problem:
     text = f"the certificate is for {name}, but the site file says {own}"
     if own in revoked:  # an install gives no revoked name its rights again: the site file is out of date
         return Problem(f"{text}, which was revoked", f"set access.common_name in {site.path.name} to {name}", bad=False)
-    fix = "run `invoke install` to change it; then `invoke certs.revoke` removes all rights of the old name"
-    return Problem(text, fix, bad=False)
+    return Problem(text, certificate_fixes.NEW_NAME, bad=False)
 
 
 # --- as a table

@@ -6,18 +6,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from fabric import Connection, task
 from fabric.main import program
 from invoke import Collection, Context
 
+from dws_on_csm.commands import command_line
+from dws_on_csm.commands.command_line import leave
 from dws_on_csm.display import console
 
 if TYPE_CHECKING:
     from dws_on_csm.config.site import Site
     from dws_on_csm.model.step import Check, Stage, Step
 
+command_line.install()
 console.guard()
 
 HELP = {
@@ -91,21 +94,16 @@ def _site(c: Any, path: str | None) -> Site:
     from dws_on_csm.runner.inspect import only
 
     if not isinstance(c, Connection):
-        _leave("Name a host of the site file: fab -H HOST ...")
+        leave("Name a host of the site file: fab -H HOST ...")
     if "," in program.args.hosts.value:
-        _leave("Name one host at a time. For several hosts, use `invoke install --limit NODESET`.")
+        leave("Name one host at a time. For several hosts, use `invoke install --limit NODESET`.")
     plain = Connection(c.original_host, config=c.config)
     if (c.user, c.port) != (plain.user, plain.port):
-        _leave(f"Use `fab -H {c.original_host}` without a user or port: the site file and ssh_config set them.")
+        leave(f"Use `fab -H {c.original_host}` without a user or port: the site file and ssh_config set them.")
     try:
         return only(load(Path(path).expanduser() if path else DEFAULT, "--site"), c.original_host)
     except (SiteError, HostsError) as error:
-        _leave(str(error))
-
-
-def _leave(text: str) -> NoReturn:
-    console.note(text)
-    sys.exit(2)
+        leave(error)
 
 
 def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
@@ -121,10 +119,10 @@ def chosen(site: Site, stages: Sequence[Stage], what: str) -> tuple[Stage, ...]:
     name, _, step = what.partition(".")
     known = {stage.name: stage for stage in stages}
     if name not in known:
-        _leave(f"{name} is not a stage{did_you_mean(name, known) or '.'} Stages: {', '.join(known)}.")
+        leave(f"{name} is not a stage{did_you_mean(name, known) or '.'} Stages: {', '.join(known)}.")
     names = [item.name for item in known[name].steps]
     if step and step not in names:
-        _leave(f"{step} is not a step of {name}{did_you_mean(step, names) or '.'} Steps: {', '.join(names)}.")
+        leave(f"{step} is not a step of {name}{did_you_mean(step, names) or '.'} Steps: {', '.join(names)}.")
     # the stage's checks must hold before any of its steps is changed
     guards = {item.name for item in known[name].steps if isinstance(item, Check) and name != "preflight"}
     items = tuple(item for item in known[name].steps if step in ("", item.name) or item.name in guards)
@@ -148,8 +146,9 @@ def _role(site: Site, what: str, items: Sequence[Step | Check]) -> str:
     mine = [item.role for item in changing if host in hosts_of.get(item.role, ())]
     if not mine:
         at = dict.fromkeys(other for item in changing for other in hosts_of.get(item.role, ()))
-        _leave(f"{what} has nothing to do on {host}; it runs on {', '.join(at) or 'no host of this site'}.")
+        leave(f"{what} has nothing to do on {host}; it runs on {', '.join(at) or 'no host of this site'}.")
     return mine[0]
 
 
 namespace = Collection(look, repair, redo, logs)
+command_line.add_exit_codes(namespace)

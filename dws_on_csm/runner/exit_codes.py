@@ -19,8 +19,9 @@ from dws_on_csm.model.step import Step
 from dws_on_csm.runner.connections import Sessions
 from dws_on_csm.runner.options import Options
 
-CONVERGED, FAILED, SITE_FILE, REFUSED, CHANGES, UNPROVEN = 0, 1, 2, 3, 4, 5
-"""Exit codes: nothing left to do; failed; errors in the site file; refused; a plan has changes; installed, but not verified."""
+CONVERGED, FAILED, USAGE, REFUSED, CHANGES, UNPROVEN = 0, 1, 2, 3, 4, 5
+"""Exit codes of every command, as in docs/exit-codes.md: as wanted; failed; wrong command line or site file; refused; a plan has
+changes; installed, but not verified."""
 
 ALREADY_CHANGED = "Already changed by this run: "
 

@@ -17,7 +17,7 @@ from dws_on_csm.display.paint import printed
 from dws_on_csm.display.progress import fold
 from dws_on_csm.display.style import Row, plural
 from dws_on_csm.model.printable import escaped
-from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, REFUSED
+from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, USAGE
 from dws_on_csm.runner.inspect import Reading, looked
 
 PATIENCE = 200.0
@@ -29,7 +29,7 @@ def doctor(site: Site, archive_path: str | None, as_json: bool) -> int:
     archive = Path(archive_path).expanduser() if archive_path else None
     if archive and (why := _unwritable(archive)):
         console.note(why)
-        return REFUSED
+        return USAGE
     patient = replace(site, deadlines=replace(site.deadlines, look=max(PATIENCE, site.deadlines.look)))
     with looked(patient, stages()) as reading:
         diagnosis = diagnose(reading)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dws_on_csm.commands import certificate_fixes
 from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, first_few, repair_fix
 from dws_on_csm.domain import certificates, names, plugin_role
 from dws_on_csm.model.step import Finding, NotYetKnown, StepContext, Value
@@ -64,7 +65,7 @@ def shared(ctx: StepContext, found: Value) -> Iterator[Finding]:
 
 def file(ctx: StepContext, found: Value) -> Iterator[Finding]:
     """The kubeconfig on a controller: each of its parts is judged, whatever the others are like."""
-    host, fix = ctx.host, repair_fix(ctx, "access")
+    host, fix = ctx.host, certificate_fixes.new_kubeconfig(ctx.site, ctx.host)
     if "mode" not in found:
         text = f"{names.KUBECONFIG} is missing on {host}: the plugin cannot log in to the cluster, so {SBATCH_FAILS}"
         yield Finding("kubeconfig-missing", text, fix)
@@ -95,20 +96,20 @@ def _certificate(ctx: StepContext, pem: bytes, fix: str) -> Iterator[Finding]:
     until = f"{certificate.until:%Y-%m-%d %H:%M} UTC"
     if certificate.days_left < 0:
         text = f"the plugin's certificate on {host} expired on {until}, so {SBATCH_FAILS}"
-        yield Finding("certificate-expired", text, fix)
+        yield Finding("certificate-expired", text, certificate_fixes.NEW_CERTIFICATE)
     elif certificate.days_left < kubeconfig.WARN:
         text = f"the plugin's certificate on {host} expires in {certificate.days_left} days, on {until}; "
         text += f"from then on {SBATCH_FAILS}"
-        yield Finding("certificate-ends-soon", text, "run `invoke certs.rotate`")
+        yield Finding("certificate-ends-soon", text, certificate_fixes.NEW_CERTIFICATE)
     if certificate.common_name != ctx.site.access.common_name:
         text = f"the plugin's certificate on {host} is for {certificate.common_name}, "
         text += f"but access.common_name in the site file is {ctx.site.access.common_name}"
-        yield Finding("certificate-foreign", text, fix)
+        yield Finding("certificate-foreign", text, certificate_fixes.NEW_NAME)
     masters = ctx.facts.known(API_SERVER)
     if any(not certificates.signed_by(pem, master["ca"].encode()) for master in masters.values()):
         text = f"the plugin's certificate on {host} is not signed by this cluster's CA: "
         text += f"the API server rejects it, so {SBATCH_FAILS}"
-        yield Finding("certificate-foreign", text, fix)
+        yield Finding("certificate-foreign", text, certificate_fixes.NEW_CERTIFICATE)
 
 
 def _settings(ctx: StepContext, found: Value, fix: str) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from dws_on_csm.display.progress import fold
 from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import current
 from dws_on_csm.runner import journal, past_runs
+from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, REFUSED
 from dws_on_csm.runner.interrupt import read_only
 from dws_on_csm.runner.past_runs import PastRun
 
@@ -23,16 +24,16 @@ def show(site: Site, name: str, as_json: bool) -> int:
             runs = past_runs.runs(site)
     except RemoteError as error:
         console.note(f"{site.master.host.name}: {error}")
-        return 1
+        return FAILED
     runs = [run for run in runs if name in ("", run.id)]
     if name and not runs:
         console.note(f"There is no run {name}. `invoke journal` lists the runs.")
-        return 3
+        return REFUSED
     if as_json:
         console.records(map(_record, runs))
     else:
         console.say(*_lines(runs, name))
-    return 0
+    return CONVERGED
 
 
 def _lines(runs: list[PastRun], name: str) -> Iterator[str]:

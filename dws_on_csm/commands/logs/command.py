@@ -14,7 +14,7 @@ from dws_on_csm.display.paint import painter
 from dws_on_csm.display.style import Row
 from dws_on_csm.model.printable import plain_line
 from dws_on_csm.redaction import redact
-from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, SITE_FILE
+from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, USAGE
 
 
 def logs(site: Site, job: str | None, back: str, follow: bool) -> int:
@@ -23,7 +23,7 @@ def logs(site: Site, job: str | None, back: str, follow: bool) -> int:
         since, wanted = _request(site, job, back)
     except ValueError as error:
         console.note(error)
-        return SITE_FILE
+        return USAGE
     show = _shower()
     with sources(site, since, follow) as opened:
         try:

@@ -172,7 +172,7 @@ def test_a_bundle_is_shown_with_all_that_is_in_it(made: Path, capsys: pytest.Cap
     assert digest in said
     assert all(name in said and source in said for name, source in bundles.FILES.values())
     made.write_bytes(made.read_bytes()[:-1])
-    assert bundle.show(str(made)) == 1
+    assert bundle.show(str(made)) == 3
     assert "bundle-damaged" in capsys.readouterr().err
 
 

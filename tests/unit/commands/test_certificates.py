@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dws_on_csm.commands import certificates
+from dws_on_csm.commands.doctor import rules_access
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.display.style import text
@@ -19,7 +20,7 @@ from dws_on_csm.domain import certificates as pki
 from dws_on_csm.model.actions import CallApi, Put, RunElsewhere
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.secret import Secret
-from dws_on_csm.model.step import Refused
+from dws_on_csm.model.step import Facts, Refused, StepContext
 from dws_on_csm.stages.access import kubeconfig, rotate, signing
 from tests.unit.authority import MAY, at, authority, found, named
 from tests.unit.site_files import write
@@ -71,6 +72,20 @@ def test_what_is_wrong_with_a_certificate(site: Site, case: str) -> None:
     seen, wrong = SHOWN[case]
     told = certificates.status_of(site, "c1", seen, CA)
     assert [(problem.text, problem.bad) for problem in told.problems] == wrong
+
+
+SAME = ("it ends in two months", "it is over", "the CA was made anew", "it is for somebody else", "there is none")
+
+
+@pytest.mark.parametrize("case", [*SAME, "it is in another file"])
+def test_doctor_and_certs_show_the_same_fix(site: Site, case: str) -> None:
+    """One problem has one fix, whichever command reports it."""
+    seen = SHOWN[case][0]
+    cluster = {"ca": CA.decode(), "server": seen.get("server", ""), "trusts": ""}
+    ctx = StepContext(site, Facts({"access.cluster": {"m": cluster}}), "c1")
+    fixes = {finding.fix for finding in rules_access.file(ctx, seen)}
+    shown = {problem.fix for problem in certificates.status_of(site, "c1", seen, CA).problems}
+    assert shown and shown <= fixes
 
 
 def test_a_certificate_does_not_outlive_its_ca(site: Site) -> None:

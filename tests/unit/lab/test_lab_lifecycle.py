@@ -143,7 +143,7 @@ def test_this_machines_control_groups_are_found() -> None:
 @pytest.mark.parametrize("given", ["dws:1", "dws=/etc/hostname", "dws:1=/nonexistent"])
 def test_a_wrong_image_option_says_what_is_wanted(given: str) -> None:
     """--image without a tag, an archive or a file is refused with its form."""
-    with pytest.raises(ValueError, match="expected NAME:TAG=ARCHIVE"):
+    with pytest.raises(Exit, match="expected NAME:TAG=ARCHIVE"):
         tasks._images([given])
 
 
