@@ -13,8 +13,7 @@ from dws_on_csm.transport import sudo
 from dws_on_csm.transport.session import Session
 
 if TYPE_CHECKING:
-    from dws_on_csm.transport.connect import Jumps
-    from dws_on_csm.transport.ssh_config import Destination
+    from dws_on_csm.transport.link import Link
 
 
 class MasterSession(Session):
@@ -22,13 +21,13 @@ class MasterSession(Session):
 
     def __init__(
         self,
-        to: Destination,
+        host: str,
+        link: Link,
         environment: Mapping[str, str],
         password: sudo.Password | None,
-        jumps: Jumps,
         context: str = "",
     ) -> None:
-        super().__init__(to, environment, password, jumps)
+        super().__init__(host, link, environment, password)
         self._context = context
         self._cluster: Cluster | None = None
         self._making = threading.Lock()

@@ -16,9 +16,8 @@ from dws_on_csm.transport.remote_shell import GRACE, RemoteShell, exports, remot
 from dws_on_csm.transport.sudo import Rights
 
 if TYPE_CHECKING:
-    from paramiko import Channel
-
     from dws_on_csm.transport.channel import Exchange
+    from dws_on_csm.transport.link import Channel
 
 # kubectl would cache what it learns of the API in the admin's home, and a plan must leave nothing there.
 _EXEC = """{exports}cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX) || exit
@@ -56,9 +55,9 @@ class PodSession(RemoteShell):
         """Raises Unreachable where no such pod runs, or several do."""
         self._name()
 
-    def channel(self) -> Channel:
+    def channel(self, command: str) -> Channel:
         """A channel of the master's connection; the master counts it."""
-        return self._master.channel()
+        return self._master.channel(command)
 
     def close(self) -> None:
         """The master closes its connection itself."""

@@ -16,7 +16,7 @@ from dws_on_csm.model.actions import STATE
 from dws_on_csm.transport.remote_shell import RemoteShell
 
 if TYPE_CHECKING:
-    from paramiko import Channel
+    from dws_on_csm.transport.link import Channel
 
 PROGRAM = (Path(__file__).parent / "api_relay.py").read_text()
 START = 20.0  # seconds in which kubectl proxy starts
@@ -55,8 +55,8 @@ class Proxy:
         """End the proxy and all its channels. If the master responds, it then has removed all its files."""
         with self._lock:
             if self._keeper and not self._keeper.closed:
-                self._keeper.shutdown_write()
-                self._keeper.status_event.wait(END)
+                self._keeper.end_input()
+                self._keeper.exit_code(END)
                 self._keeper.close()
 
     def _pipe(self, words: str) -> tuple[Channel, str]:

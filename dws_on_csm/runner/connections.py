@@ -21,6 +21,7 @@ from dws_on_csm.kube.master_session import MasterSession
 from dws_on_csm.model.errors import Crowded, RemoteError, SudoRefused, Unreachable
 from dws_on_csm.model.events import Done, Event, Failure, Outcome
 from dws_on_csm.transport import open_files, sudo
+from dws_on_csm.transport.fabric_link import FabricLink
 from dws_on_csm.transport.remote_shell import RemoteShell
 from dws_on_csm.transport.session import Session
 from dws_on_csm.transport.ssh_config import Destination, Query, resolve
@@ -150,7 +151,8 @@ def _session(
 ) -> Session:
     if isinstance(destination, Unreachable):
         raise destination
-    common = destination, _environment(site, host), password if host.sudo else None, jumps
+    link = FabricLink(destination, jumps)
+    common = host.name, link, _environment(site, host), password if host.sudo else None
     return MasterSession(*common, site.master.context) if host.role == "master" else Session(*common)
 
 

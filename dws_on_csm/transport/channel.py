@@ -7,13 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
 
 from dws_on_csm.model.secret import Secret
+from dws_on_csm.transport.link import Channel
 from dws_on_csm.transport.output import LineSink, Stream, tail
-
-if TYPE_CHECKING:
-    from paramiko import Channel
 
 PIECE = 1 << 15  # bytes that fit into one SSH packet
 PULSE = 1.0  # seconds; the end of the script does not wake the reader, so the reader checks for it
@@ -66,7 +63,7 @@ class Exchange:
 def converse(channel: Channel, request: ExecRequest, exchange: Exchange, deadline: float) -> None:
     """Runs `request` on `channel` and fills `exchange`. After `deadline` seconds it closes the channel in any case."""
     began = time.monotonic()
-    writer = _InputFeeder(channel, request.command, request.stay)
+    writer = _InputFeeder(channel, request.stay)
     try:
         exchange.whole = _read(channel, exchange, began + deadline, _Dialog(request, exchange, writer).feed)
     finally:
@@ -79,7 +76,7 @@ def begin(channel: Channel, request: ExecRequest, exchange: Exchange, deadline: 
 
     Then the channel stays open. Where the line does not come within `deadline` seconds, the channel is closed.
     """
-    writer = _InputFeeder(channel, request.command, request.stay)
+    writer = _InputFeeder(channel, request.stay)
     feeder = _Dialog(request, exchange, writer)
     began = time.monotonic()
     exchange.whole = _read(
@@ -91,14 +88,8 @@ def begin(channel: Channel, request: ExecRequest, exchange: Exchange, deadline: 
 
 
 def _finish(channel: Channel, exchange: Exchange, writer: _InputFeeder) -> None:
-    if (
-        exchange.whole
-        and not exchange.refused
-        and not exchange.flood
-        and channel.status_event.wait(STATUS)
-        and channel.exit_status >= 0
-    ):
-        exchange.code = channel.exit_status
+    if exchange.whole and not exchange.refused and not exchange.flood:
+        exchange.code = channel.exit_code(STATUS)
     writer.end()
     channel.close()
     exchange.out.end()
@@ -112,16 +103,16 @@ def ready_line(exchange: Exchange, ready: bytes) -> str | None:
 
 
 class _InputFeeder:
-    """Sends the remote command, then the pieces that send() gets, from a thread of its own.
+    """Starts the command, then sends the pieces that send() gets, from a thread of its own.
 
     Sending blocks until the command is accepted, and while the window is full. Neither may delay reading or the deadline.
     """
 
-    def __init__(self, channel: Channel, command: str, stay: bool) -> None:
+    def __init__(self, channel: Channel, stay: bool) -> None:
         self._channel = channel
         self._stay = stay
         self._pieces: SimpleQueue[bytes | None] = SimpleQueue()
-        threading.Thread(target=self._work, args=(command,), daemon=True, name="ssh-writer").start()
+        threading.Thread(target=self._work, daemon=True, name="ssh-writer").start()
 
     def send(self, *pieces: bytes) -> None:
         """Queues `pieces`."""
@@ -132,36 +123,17 @@ class _InputFeeder:
         """Ends the thread, once all pieces are sent."""
         self._pieces.put(None)
 
-    def _work(self, command: str) -> None:
-        from paramiko import SSHException
-
+    def _work(self) -> None:
         try:
-            self._channel.exec_command(command)
+            self._channel.start()
             while (piece := self._pieces.get()) is not None:
                 view = memoryview(piece)
                 for begin in range(0, len(view), PIECE):
                     self._channel.sendall(bytes(view[begin : begin + PIECE]))
             if not self._stay:
-                _end_of_input(self._channel)
-        except (SSHException, OSError, EOFError):
+                self._channel.end_input()
+        except (OSError, EOFError):
             self._channel.close()  # the reader sees that and goes by the exit code: a script need not read all its input
-
-
-def _end_of_input(channel: Any) -> None:
-    """Sends the end of input, unless the channel has ended.
-
-    Channel.shutdown_write() makes that message under the channel's lock and sends it after releasing the lock. When the remote
-    side closes the channel in between, Paramiko's own thread may send its close first, and sshd ends the whole connection
-    over an end of input on a closed channel. So this sends it under the lock, too; except during a key exchange, when
-    Paramiko's thread needs the lock and must not wait.
-    """
-    if not channel.transport.clear_to_send.is_set():
-        channel.shutdown_write()
-        return
-    with channel.lock:
-        message = None if channel.closed else channel._send_eof()
-        if message is not None:
-            channel.transport._send_user_message(message)
 
 
 class _Dialog:
@@ -194,28 +166,10 @@ class _Dialog:
             self._writer.send(self._request.password.reveal() + b"\n")
 
 
-class _Wake(threading.Event):
-    """The event that Paramiko's two buffers set when data has come.
-
-    Each buffer would also clear the event when it is empty, and lose the news of the other buffer; Channel.fileno() has that fault.
-    """
-
-    def clear(self) -> None:
-        pass
-
-    def reset(self) -> None:
-        """From now on only new data counts."""
-        super().clear()
-
-
 def _read(channel: Channel, exchange: Exchange, deadline_at: float, feed: Callable[[], bool]) -> bool:
     """Reads until both streams end or `feed` returns False. Returns False when `deadline_at` (of time.monotonic) came first."""
-    wake = _Wake()
-    channel.in_buffer.set_event(wake)
-    channel.in_stderr_buffer.set_event(wake)
     quiet = 0
     while True:
-        wake.reset()
         if _drained(channel, exchange) or exchange.flood or not feed():
             return True
         over = bool(channel.exit_status_ready())
@@ -226,7 +180,7 @@ def _read(channel: Channel, exchange: Exchange, deadline_at: float, feed: Callab
             return over
         if channel.recv_ready() or channel.recv_stderr_ready():
             continue
-        if not wake.wait(min(left, PULSE)) and over:
+        if not channel.wait(min(left, PULSE)) and over:
             quiet += 1
 
 

@@ -14,16 +14,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from dws_on_csm.model.errors import DeadlineExceeded, Flooded, Lost, SudoRefused, Unreachable
 from dws_on_csm.transport import channel, sudo
 from dws_on_csm.transport.channel import Exchange, ExecRequest
+from dws_on_csm.transport.link import Channel
 from dws_on_csm.transport.output import LineSink, Stream, tail
 from dws_on_csm.transport.sudo import Rights
-
-if TYPE_CHECKING:
-    from paramiko import Channel
 
 SCRIPTS = 4  # at once on one connection: sshd allows 10 sessions, of which the cluster's API takes up to 5
 BEGINS = 20.0  # seconds within which a script that was sent to a host says that it has begun
@@ -95,8 +92,8 @@ class RemoteShell(ABC):
         """Closes the connection. A script that still runs on the host ends at its deadline."""
 
     @abstractmethod
-    def channel(self) -> Channel:
-        """A new session channel. Raises Lost or Unreachable."""
+    def channel(self, command: str) -> Channel:
+        """A new channel for `command`. Raises Lost or Unreachable."""
 
     @abstractmethod
     def _command(self, rights: Rights, size: int, seconds: float, token: str) -> str:
@@ -136,7 +133,7 @@ class RemoteShell(ABC):
         def converse(rights: Rights) -> Exchange:
             request, exchange = self._request(rights, body, data, deadline, line)
             with nullcontext() if aside else self._listed(exchange):
-                channel.converse(self.channel(), request, exchange, deadline + GRACE + OVERDUE)
+                channel.converse(self.channel(request.command), request, exchange, deadline + GRACE + OVERDUE)
             return exchange
 
         return self._result(self._with_rights(converse), deadline)
@@ -152,7 +149,7 @@ class RemoteShell(ABC):
 
         def begin(rights: Rights) -> Exchange:
             request, exchange = self._request(rights, body, b"", lifetime, None, stay=True)
-            opened.append(self.channel())
+            opened.append(self.channel(request.command))
             channel.begin(opened[-1], request, exchange, deadline, ready.encode())
             return exchange
 

@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from paramiko import Channel, Message
+from paramiko import Message
 from paramiko.common import cMSG_CHANNEL_EOF
 
 from dws_on_csm.model.errors import DeadlineExceeded, Flooded, Lost, Unreachable
 from dws_on_csm.transport import remote_shell
+from dws_on_csm.transport.fabric_link import FabricLink
+from dws_on_csm.transport.link import Channel
 from dws_on_csm.transport.output import LIMIT, LONGEST, MOST
 from dws_on_csm.transport.remote_shell import SCRIPTS
 from dws_on_csm.transport.session import Session
@@ -165,10 +167,10 @@ def test_stop_ends_what_has_not_begun_yet(tmp_path: Path, one: One) -> None:
         opened = threading.Event()
         channel = session.channel
 
-        def slowly() -> Channel:
+        def slowly(command: str) -> Channel:
             opened.set()
             time.sleep(1)  # a host that answers slowly
-            return channel()
+            return channel(command)
 
         session.channel = slowly  # type: ignore[method-assign]
         with ThreadPoolExecutor(2) as pool:
@@ -264,7 +266,8 @@ def test_script_cut_off_is_not_run(tmp_path: Path) -> None:
 def test_an_end_of_input_that_comes_late_costs_no_connection(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """A script ends before its input does: sshd closes the channel, and the connection continues to work."""
     session.run("true", deadline=HANG)
-    transport = session._connection.transport
+    assert isinstance(session.link, FabricLink)
+    transport = session.link.connection.transport
     send = transport._send_user_message
 
     def late(message: Message) -> None:

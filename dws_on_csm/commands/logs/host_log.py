@@ -12,8 +12,7 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.model import render
 
 if TYPE_CHECKING:
-    from paramiko import Channel
-
+    from dws_on_csm.transport.link import Channel
     from dws_on_csm.transport.remote_shell import RemoteShell
 
 MARK = "--dws-on-csm-logs"

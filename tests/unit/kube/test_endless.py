@@ -41,7 +41,6 @@ class Channel:
         self._ours, theirs = socket.socketpair()
         self.closed = False
         self.settimeout, self.recv, self.sendall = self._ours.settimeout, self._ours.recv, self._ours.sendall
-        self.status_event = threading.Event()
         threading.Thread(target=self._serve, args=(serve, theirs), daemon=True).start()
 
     def _serve(self, serve: Callable[[socket.socket], None], theirs: socket.socket) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -14,17 +14,7 @@ from dws_on_csm.transport.channel import Exchange
 from dws_on_csm.transport.output import Stream
 
 if TYPE_CHECKING:
-    import threading
-
-    from paramiko import Channel
-
-
-@dataclass
-class Buffer:
-    """A buffer that wakes no reader: the reader finds data when it checks."""
-
-    def set_event(self, event: threading.Event) -> None:
-        pass
+    from dws_on_csm.transport.link import Channel
 
 
 @dataclass
@@ -34,8 +24,6 @@ class Ended:
     late: int
     looks: int = 0
     closed: bool = False
-    in_buffer: Buffer = field(default_factory=Buffer)
-    in_stderr_buffer: Buffer = field(default_factory=Buffer)
     rest: bytes = b"the rest\n"
 
     @property
@@ -54,6 +42,9 @@ class Ended:
         return rest
 
     def recv_stderr_ready(self) -> bool:
+        return False
+
+    def wait(self, seconds: float) -> bool:
         return False
 
 

@@ -23,6 +23,7 @@ from paramiko.common import (
 from dws_on_csm.transport import channel as transport_channel
 from dws_on_csm.transport.channel import Exchange, ExecRequest
 from dws_on_csm.transport.connect import _transport
+from dws_on_csm.transport.fabric_link import FabricChannel
 from dws_on_csm.transport.output import Stream
 from dws_on_csm.transport.ssh_config import Destination
 
@@ -128,7 +129,7 @@ def test_what_comes_behind_the_end_of_the_output(data: Callable[[Channel], Messa
     server = Flooding(ended, data)
     talk = Exchange(Stream("token", None), Stream("token", None))
     with connected(server) as channel:
-        transport_channel.converse(channel, ExecRequest("token", "x", b"", b"", None), talk, HANG)
+        transport_channel.converse(FabricChannel(channel, "x"), ExecRequest("token", "x", b"", b"", None), talk, HANG)
         assert server.over.wait(HANG)
         assert server.sent < MOST and talk.code is None
 
