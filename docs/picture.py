@@ -64,7 +64,7 @@ def standing(events: Iterable[Event], seconds: float) -> tuple[Progress, float]:
 def picture(events: Iterable[Event], seconds: float) -> str:
     """The terminal at that moment, as SVG."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, highlight=False)
-    console.print(Text("$ invoke install --hosts"))
+    console.print(Text("$ invoke install"))
     progress, now = standing(events, seconds)
     for row in screen.frame(progress, WIDTH, 30, now):
         console.print(Text.assemble(*row), no_wrap=True, overflow="ellipsis")
