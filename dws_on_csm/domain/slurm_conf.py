@@ -28,6 +28,9 @@ MARK = "dws-on-csm"
 
 NONE: Mapping[str, str] = MappingProxyType({})
 
+FOLDER = "/etc/slurm"
+"""The folder of slurm.conf where a caller names no other."""
+
 FILES = 300
 """Most files that are read, slurm.conf included; a file that is included twice counts twice. slurm_conf.sh has the same limit."""
 
@@ -67,18 +70,18 @@ def decoded(content: bytes) -> str:
     return content.decode(errors="surrogateescape")
 
 
-def value(text: str, key: str, includes: Mapping[str, str] = NONE) -> Setting | None:
+def value(text: str, key: str, includes: Mapping[str, str] = NONE, folder: str = FOLDER) -> Setting | None:
     """The setting of `key` in slurm.conf's `text` and its included files, the last of several; None where none sets it.
 
-    `includes`: path -> text of the included files; a missing file counts as empty. Raises Refused where the files together
-    are larger than any real slurm.conf.
+    `includes`: path -> text of the included files; a missing file counts as empty. `folder`: slurm.conf's. Raises Refused
+    where the files together are larger than any real slurm.conf.
     """
-    return next(reversed(settings(text, key, includes)), None)
+    return next(reversed(settings(text, key, includes, folder)), None)
 
 
-def settings(text: str, key: str, includes: Mapping[str, str] = NONE) -> tuple[Setting, ...]:
+def settings(text: str, key: str, includes: Mapping[str, str] = NONE, folder: str = FOLDER) -> tuple[Setting, ...]:
     """All settings of `key`, in the order in which Slurm reads them (SlurmctldHost has several)."""
-    read = _read(text, includes)
+    read = _read(text, includes, folder)
     return tuple(Setting(line.value(), file, line.first, line.last) for file, line in read if line.sets(key))
 
 
@@ -86,23 +89,32 @@ Conf = tuple[str, Mapping[str, str]]
 """slurm.conf's text, and path -> text of its included files."""
 
 
-def differing(one: Conf, other: Conf) -> tuple[str, ...]:
-    """The keys with different values in two slurm.confs, spelled as there, sorted.
+def differing(one: Conf, other: Conf, folder: str = FOLDER) -> tuple[str, ...]:
+    """The keys with different values in two slurm.confs of this folder, spelled as there, sorted.
 
     Comments, white space, a key's case, and the order of lines of different keys do not count.
     """
-    first, second = _meaning(*one), _meaning(*other)
+    first, second = _meaning(*one, folder), _meaning(*other, folder)
     names = {key: name for meaning in (first, second) for key, (name, _) in meaning.items()}
     return tuple(sorted(names[key] for key in names if first.get(key, ("", []))[1] != second.get(key, ("", []))[1]))
 
 
-def _meaning(text: str, includes: Mapping[str, str]) -> dict[str, tuple[str, list[tuple[str, ...]]]]:
+def _meaning(text: str, includes: Mapping[str, str], folder: str) -> dict[str, tuple[str, list[tuple[str, ...]]]]:
     """Key in lower case -> its spelling, and the words of its lines, in their order."""
     meaning: dict[str, tuple[str, list[tuple[str, ...]]]] = {}
-    for _, line in _read(text, includes):
+    for _, line in _read(text, includes, folder):
         if words := line.words():
             meaning.setdefault(words[0].lower(), (words[0], []))[1].append(words[1:])
     return meaning
+
+
+def burst_buffers(value: str) -> tuple[str, ...]:
+    """The plugins that a BurstBufferType makes slurmctld load: names with commas between, each with or without its prefix.
+
+    Case counts. Slurm refuses to start with more than one. Source: bb_g_init in src/interfaces/burst_buffer.c.
+    """
+    prefix = "burst_buffer/"
+    return tuple(prefix + name.removeprefix(prefix) for name in value.split(",") if name and value.lower() != "(null)")
 
 
 def with_setting(text: str, key: str, value: str, after_comment: str) -> str:
@@ -221,19 +233,18 @@ def _written(value: str) -> str:
 # --- files
 
 
-def _read(text: str, includes: Mapping[str, str]) -> Iterator[tuple[str, Line]]:
+def _read(text: str, includes: Mapping[str, str], folder: str) -> Iterator[tuple[str, Line]]:
     """The lines of slurm.conf and its included files, in Slurm's order, each with its file."""
     cluster = ""
     top: tuple[str, ...] = ("",)
     pending = [(top, line) for line in lines_of(text)][::-1]
-    paths: dict[str, str] = {}
     files, size, lines = 1, len(text), len(pending)
     while pending:
         trail, line = pending.pop()
         if include := _INCLUDE.match(line.text):
             name = include[1].replace("%c", cluster)
-            path = paths[name] if name in paths else paths.setdefault(name, _path(name, includes))
-            if path and path in trail:  # Slurm itself never finishes reading a file that includes itself
+            path = name if name.startswith("/") else f"{folder}/{name}"
+            if path in trail:  # Slurm itself never finishes reading a file that includes itself
                 continue
             # A missing file counts too: it limits how many lookups one text can cause.
             files, size = files + 1, size + len(includes.get(path, ""))
@@ -257,30 +268,38 @@ def _too_long() -> Finding:
     )
 
 
-def _path(name: str, includes: Mapping[str, str]) -> str:
-    """The path of the file that `Include NAME` means: NAME, or the shortest path that ends with it; "" where there is none."""
-    paths = [path for path in includes if path == name or path.endswith(f"/{name}")]
-    return min(paths, key=len, default="")
-
-
 # --- edits
 
 
 def _removed(text: str, lines: Iterable[Line]) -> str:
     """`text` without `lines` and this tool's comments above them; a text without a final newline stays without it."""
     gone = {line.start for line in lines}
-    remaining: list[Line] = []
+    remaining: list[str] = []
+    comment = "\r\n"
     for line in lines_of(text):
         if line.start not in gone:
-            remaining.append(line)
+            remaining.append(line.raw)
         elif remaining and _is_ours(remaining[-1]):
-            remaining.pop()
-    rest = "".join(line.raw for line in remaining)
-    return re.sub(r"\r?\n\Z", "", rest) if gone and not text.endswith("\n") else rest
+            comment = remaining.pop()
+        elif remaining and line.start + len(line.raw) == len(text):
+            remaining[-1], comment = _without_joined_comment(remaining[-1])
+    rest = "".join(remaining)
+    if not gone or text.endswith("\n"):
+        return rest
+    # what was appended began with a line end of the kind that its comment has
+    return rest.removesuffix("\r\n" if comment.endswith("\r\n") and rest.endswith("\r\n") else "\n")
 
 
-def _is_ours(line: Line) -> bool:
-    return line.raw.lstrip(SPACE).startswith("#") and MARK in line.raw
+def _without_joined_comment(raw: str) -> tuple[str, str]:
+    """A line without this tool's comment, where that ends it, and the comment: the line was the text's last one, and ended in a
+    backslash. With more text behind it the comment has to stay: that text would become a part of the line.
+    """
+    *before, last = _PART.findall(raw)
+    return ("".join(before), last) if before and _is_ours(last) else (raw, "\r\n")
+
+
+def _is_ours(raw: str) -> bool:
+    return raw.lstrip(SPACE).startswith("#") and MARK in raw
 
 
 def _appended(text: str, line: str, comment: str) -> str:

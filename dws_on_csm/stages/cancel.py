@@ -48,7 +48,7 @@ def answers(out: bytes) -> dict[str, str]:
 
 def _judge_active(ctx: StepContext, found: Value) -> Sequence[Finding]:
     seen = []
-    if found.get("type") != slurmctld.TYPE:
+    if not slurmctld.is_lua(found.get("type", "")):
         text = f"slurmctld on {ctx.host} does not respond"
         if found.get("type"):
             text = f"slurmctld on {ctx.host} runs with BurstBufferType={found['type']}"

@@ -90,7 +90,7 @@ def _namespaces(site: Site, record: HostRecord, targets: Mapping[str, FileSnapsh
 def _enables(text: str) -> bool:
     """Whether a slurm.conf enables the burst buffer."""
     setting = slurm_conf.value(text, activate.KEY)
-    return bool(setting and setting.value.lower() == slurmctld.TYPE)
+    return bool(setting and slurmctld.is_lua(setting.value))
 
 
 def belongs_to_a_pod(site: Site, path: str) -> bool:

@@ -34,9 +34,9 @@ def entries(site: Site, files: Mapping[str, str], pinged: Sequence[str] = ()) ->
     includes, by path.
     """
     text = files.get(site.slurm.conf, "")
-    named = [_entry(setting.value) for setting in slurm_conf.settings(text, "SlurmctldHost", files)]
+    named = [_entry(setting.value) for setting in slurm_conf.settings(text, "SlurmctldHost", files, site.slurm.folder)]
     older = (("ControlMachine", "ControlAddr"), ("BackupController", "BackupAddr"))
-    named = named or [entry for keys in older for entry in _older(text, files, *keys)]
+    named = named or [entry for keys in older for entry in _older(site, files, *keys)]
     known = {name for entry in named for name in entry.names}
     more = [Entry(tuple(names.split(","))) for names in pinged if not known & set(names.split(","))]
     return list(dict.fromkeys([*named, *more]))
@@ -47,9 +47,9 @@ def _entry(value: str) -> Entry:
     return Entry(tuple(filter(None, name.strip().split(","))), address.partition(")")[0].strip())
 
 
-def _older(text: str, files: Mapping[str, str], name: str, address: str) -> Iterator[Entry]:
-    at = slurm_conf.value(text, address, files)
-    if (host := slurm_conf.value(text, name, files)) is not None:
+def _older(site: Site, files: Mapping[str, str], name: str, address: str) -> Iterator[Entry]:
+    host, at = (controller.setting({"files": files}, site, key) for key in (name, address))
+    if host is not None:
         yield Entry(_entry(host.value).names, at.value if at else "")
 
 

@@ -223,7 +223,7 @@ def _pods(goal: RollbackTarget) -> tuple[Stage, Stage]:
 
 def _conf_removals(ctx: StepContext, have: Value, want: Value) -> str:
     kept = slurm_conf.value(str(want), activate.KEY)
-    gone = not (kept and kept.value.lower() == slurmctld.TYPE)
+    gone = not (kept and slurmctld.is_lua(kept.value))
     return activate.setting_removal(ctx) if gone else ""
 
 

@@ -25,7 +25,7 @@ from dws_on_csm.model.step import (
 )
 from dws_on_csm.stages.dws import workflows
 from dws_on_csm.stages.pod import discover, rollout
-from dws_on_csm.stages.slurm import slurmctld, transaction
+from dws_on_csm.stages.slurm import foreign, slurmctld, transaction
 
 KEY = "BurstBufferType"
 COMMENT = "set by dws-on-csm: jobs with #DW lines get a Workflow from DataWorkflowServices"
@@ -56,8 +56,13 @@ def current_text(ctx: StepContext) -> str:
 
 def enabled(ctx: StepContext) -> bool:
     """Whether slurm.conf or its includes set the burst buffer. Raises NotYetKnown if slurm.conf wasn't read."""
-    said = slurm_conf.value(current_text(ctx), KEY, transaction.included_files(ctx))
-    return said is not None and said.value.lower() == slurmctld.TYPE
+    said = _setting(ctx, current_text(ctx))
+    return said is not None and slurmctld.is_lua(said.value)
+
+
+def _setting(ctx: StepContext, text: str) -> slurm_conf.Setting | None:
+    """BurstBufferType in a text of slurm.conf and in this controller's included files."""
+    return slurm_conf.value(text, KEY, transaction.included_files(ctx), ctx.site.slurm.folder)
 
 
 def _want_conf(ctx: StepContext) -> Value:
@@ -66,13 +71,11 @@ def _want_conf(ctx: StepContext) -> Value:
 
 def wanted_text(ctx: StepContext, text: str) -> str:
     """`text` with the burst buffer enabled; unchanged where it or its includes enable it already."""
-    other = transaction.included_files(ctx)
-    said = slurm_conf.value(text, KEY, other)
-    if said and said.value.lower() == slurmctld.TYPE:
+    said = _setting(ctx, text)
+    if said and slurmctld.is_lua(said.value):
         return text
-    if said and said.value.lower() not in ("", "(null)"):
-        why = f"slurm.conf on {ctx.host} has {KEY}={said.value}, and Slurm supports one burst buffer only"
-        raise Refused(Finding("other-burst-buffer", why, "remove that line once no job needs it"))
+    for finding in foreign.other_type(ctx, said):
+        raise Refused(finding)
     return slurm_conf.with_setting(text, KEY, slurmctld.TYPE, COMMENT)
 
 

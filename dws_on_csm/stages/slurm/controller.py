@@ -83,7 +83,7 @@ def interpreter(ctx: StepContext) -> str:
 def setting(found: Mapping[str, Any], site: Site, key: str) -> slurm_conf.Setting | None:
     """The setting of `key` in slurm.conf and its includes; None if it isn't set."""
     text = found["files"].get(site.slurm.conf, "")
-    return slurm_conf.value(text, key, found["files"])
+    return slurm_conf.value(text, key, found["files"], site.slurm.folder)
 
 
 # --- what stands in the way
@@ -115,7 +115,7 @@ def _service_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
         return (
             Finding("slurm-unit-missing", text, "set slurm.service in the site file to the name of slurmctld's unit"),
         )
-    enabled = _burst_buffer_type(ctx, found).lower() == slurmctld.TYPE
+    enabled = slurmctld.is_lua(_burst_buffer_type(ctx, found))
     if not found["main"] and not enabled:
         text = f"slurmctld does not run on {host}, so this run cannot tell whether it starts with the burst buffer"
         return (
@@ -129,7 +129,7 @@ def _service_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
 
 
 def _burst_buffer_type(ctx: StepContext, found: Value) -> str:
-    said = setting(found, ctx.site, "BurstBufferType")
+    said = setting(found, ctx.site, activate.KEY)
     return said.value if said else ""
 
 
@@ -154,18 +154,9 @@ def _conf_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
     if found["unreadable"]:
         text = f"{conf} on {ctx.host} includes {', '.join(found['unreadable'])}, which can't be read"
         seen.append(Finding("slurm-conf-include", text, "correct the Include line: slurmctld would fail to restart"))
-    other = setting(found, ctx.site, "BurstBufferType")
-    if other and other.value.lower() not in (slurmctld.TYPE, "(null)", ""):
-        text = f"slurm.conf on {ctx.host} has BurstBufferType={other.value}, and Slurm supports one burst buffer only"
-        fix = f"remove that line once no job needs it: `grep -ri BurstBufferType {ctx.site.slurm.folder}` finds it"
-        seen.append(Finding("other-burst-buffer", text, fix))
-    seen += foreign.findings(ctx, _uses_burst_buffer(ctx, found))
+    seen += foreign.other_type(ctx, setting(found, ctx.site, activate.KEY))
+    seen += foreign.other_files(ctx, foreign.LUA, foreign.CONF)
     return [*seen, *_position_findings(ctx, found), *_not_loaded(ctx, found)]
-
-
-def _uses_burst_buffer(ctx: StepContext, found: Value) -> bool:
-    """Whether slurmctld uses a burst buffer in Lua, or will when it starts."""
-    return _burst_buffer_type(ctx, found).lower() == slurmctld.TYPE or bool(slurmctld.state(ctx)["loaded"])
 
 
 def _position_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
@@ -184,7 +175,7 @@ def _position_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
 
 def _not_loaded(ctx: StepContext, found: Value) -> Sequence[Finding]:
     """Warn that a restart would load somebody's untested change; where slurm.conf has our line, a restart is needed anyway."""
-    if _burst_buffer_type(ctx, found).lower() == slurmctld.TYPE or not (
+    if slurmctld.is_lua(_burst_buffer_type(ctx, found)) or not (
         changed := slurmctld.unread(ctx.site, slurmctld.state(ctx))
     ):
         return ()

@@ -1,15 +1,17 @@
-"""A burst_buffer.lua or burst_buffer.conf of another burst buffer than DWS's, which this tool did not install."""
+"""A burst buffer other than DWS's: another BurstBufferType, or another tool's burst_buffer.lua or burst_buffer.conf.
+
+An install never replaces one, whether slurmctld uses it or not: it refuses, and says what it found.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from dws_on_csm.domain import slurm_conf
-from dws_on_csm.model import render
-from dws_on_csm.model.actions import RunScript
-from dws_on_csm.model.step import Finding, Removal, StepContext
+from dws_on_csm.model.step import Finding, Refused, Removal, StepContext
 
 LUA, CONF = "burst_buffer.lua", "burst_buffer.conf"
 
@@ -33,55 +35,59 @@ def foreign(name: str, text: str) -> bool:
     return text.startswith(NOT_SHOWN) or (bool(said.strip()) and not _DWS.search(said))
 
 
-def _seen(ctx: StepContext) -> Iterator[tuple[str, str]]:
-    """Name and text of such files on this host, as far as they were read."""
+def other_type(ctx: StepContext, setting: slurm_conf.Setting | None) -> Sequence[Finding]:
+    """A finding if slurm.conf names another burst buffer, in a setting of BurstBufferType."""
+    if setting is None or slurm_conf.burst_buffers(setting.value) in ((), ("burst_buffer/lua",)):
+        return ()
+    where = setting.file or ctx.site.slurm.conf
+    what = f"{where} on {ctx.host} has BurstBufferType={setting.value}"
+    return (_other(what, "remove that line and restart slurmctld"),)
+
+
+def other_files(ctx: StepContext, *names: str) -> Sequence[Finding]:
+    """A finding for those of these files on this host, as far as they were read, that are not DWS's plugin."""
+    seen = [(name, found) for name, found in _seen(ctx) if name in names]
+    if not seen:
+        return ()
+    folder = ctx.site.slurm.folder
+    what = " and ".join(
+        f"{folder}/{name} on {ctx.host} is not DWS's plugin ({_description(found)})" for name, found in seen
+    )
+    moved = " and ".join(f"{folder}/{name}" for name, _ in seen)
+    return (
+        _other(what, f"remove BurstBufferType from slurm.conf, restart slurmctld, and move {moved} to another folder"),
+    )
+
+
+def _other(what: str, fix: str) -> Finding:
+    text = f"{what}, and Slurm supports one burst buffer only: jobs that use it would lose their storage"
+    return Finding("other-burst-buffer", text, f"once no job needs that burst buffer, {fix}; then run again")
+
+
+def refuse(ctx: StepContext, name: str) -> None:
+    """Raise Refused if this file on the host is another tool's: it must not be replaced."""
+    for finding in other_files(ctx, name):
+        raise Refused(finding)
+
+
+def _seen(ctx: StepContext) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Name and look of such files on this host, as far as they were read."""
     for name, key in ((LUA, "plugin.lua"), (CONF, "plugin.conf")):
         found = ctx.facts.found.get(key, {}).get(ctx.host)
         if found and foreign(name, found["text"]):
-            yield name, found["text"]
+            yield name, found
 
 
-def findings(ctx: StepContext, used: bool) -> Sequence[Finding]:
-    """A finding if slurmctld uses (`used`) the burst buffer of such files: its jobs would lose it."""
-    names = [name for name, _ in _seen(ctx)] if used else []
-    if not names:
-        return ()
-    paths = " and ".join(f"{ctx.site.slurm.folder}/{name}" for name in names)
-    text = f"slurmctld on {ctx.host} uses {paths}, which this tool did not install (BurstBufferType=burst_buffer/lua); "
-    text += "Slurm supports one burst buffer only, and jobs that use that one would lose their storage"
-    fix = (
-        "once no job needs that burst buffer, remove BurstBufferType from slurm.conf, restart slurmctld, and run again"
-    )
-    return (Finding("other-burst-buffer", text, fix),)
-
-
-_IN_USE = """
-used() { printf '%s\\n' "$1" >&2; exit 1; }
-[ "$conf_code" = 0 ] || used "slurm.conf cannot be read, so it is unknown whether slurmctld uses $own"
-case $(conf_said BurstBufferType | tr '[:upper:]' '[:lower:]') in *burst_buffer/lua*)
-    used "slurm.conf has set BurstBufferType=burst_buffer/lua since this run began, so slurmctld uses $own"
-    ;;
-esac
-main=$(main_pid)
-if [ -n "$main" ]; then
-    maps=$(of_process "$main" maps) || used "slurmctld's memory cannot be read, so it is unknown whether it uses $own"
-    case $maps in */burst_buffer_lua.so*) used "slurmctld has loaded its burst buffer since this run began: it uses $own" ;; esac
-fi
-"""
-
-
-def guard(ctx: StepContext, name: str) -> Sequence[RunScript]:
-    """What goes before the replacement of a file that this tool did not install: slurmctld is asked again whether it uses it."""
-    if not any(seen == name for seen, _ in _seen(ctx)):
-        return ()
-    path, slurm = f"{ctx.site.slurm.folder}/{name}", ctx.site.slurm
-    script = render.script("lib/as.sh", "lib/slurmctld.sh", folder=slurm.folder, unit=slurm.service, own=path)
-    return (RunScript(f"check again that slurmctld does not use {path}", script + _IN_USE, 60.0),)
+def _description(found: Mapping[str, Any]) -> str:
+    """What a file is, for an administrator who does not know it: size, owner, time of change, first lines."""
+    about = [f"{found[key]}" for key in ("size", "owner", "changed") if found.get(key)]
+    first = [" ".join(line.split())[:80] for line in found["text"].split("\n") if line.strip()][:2]
+    return ", ".join([*about, f"begins with: {' | '.join(first)}"])
 
 
 def removals(ctx: StepContext, name: str) -> Sequence[Removal]:
-    """The removal of such a file where nothing uses it: it is replaced, which has to be confirmed."""
-    return [_removal(ctx, name, text) for one, text in _seen(ctx) if one == name]
+    """The removal of such a file by an undeploy, which has to be confirmed."""
+    return [_removal(ctx, name, found["text"]) for other, found in _seen(ctx) if other == name]
 
 
 def _removal(ctx: StepContext, name: str, text: str) -> Removal:

@@ -102,7 +102,8 @@ def look_file(ctx: StepContext, name: str, *before: str) -> ShellLook:
 
 
 def _parse_file(out: bytes) -> Value:
-    """{"mode", "owner", "text", "compiled": path of a Lua -> "" or why it can't compile it}, or None: no such file."""
+    """{"mode", "owner", "size" and "changed" in words, "text", "exact": whether the text is all of it, "compiled": path of a Lua ->
+    "" or why it can't compile it}, or None: no such file."""
     told = parse_pairs(out, "replace")
     if not told:
         return None
@@ -110,7 +111,8 @@ def _parse_file(out: bytes) -> Value:
     text = base64.b64decode(found["content"]).decode(errors="backslashreplace")
     compiled = first_values(text.partition(" ")[::2] for text in all_values(told, "compiled"))
     exact = text.encode() == base64.b64decode(found["content"])
-    return {"mode": found["mode"], "owner": found["owner"], "compiled": compiled, "text": text, "exact": exact}
+    about = {key: found.get(key, "") for key in ("mode", "owner", "size", "changed")}
+    return {**about, "compiled": compiled, "text": text, "exact": exact}
 
 
 def _read_conf(ctx: StepContext, found: Value) -> Value:
@@ -174,6 +176,7 @@ def _want_conf(ctx: StepContext) -> Value:
 
 
 def _change_lua(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    foreign.refuse(ctx, LUA)
     # an accepted edit keeps its text: one that was edited since it was read stays as it is
     check = (
         f'cmp -s -- "$file" {shlex.quote(ctx.site.slurm.folder)}/{LUA}' if have and have["text"] == want["text"] else ""
@@ -190,13 +193,14 @@ def _covered_lua(ctx: StepContext, have: Value, want: Value) -> str:
 
 
 def _change_conf(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
+    foreign.refuse(ctx, CONF)
     return _put(ctx, CONF, want["text"])
 
 
 def _put(ctx: StepContext, name: str, text: str, check: str = "") -> Sequence[Action]:
     if discover.pod_of(ctx):
         return files.config(ctx, {name: text})
-    return [*foreign.guard(ctx, name), Put(f"{ctx.site.slurm.folder}/{name}", text.encode(), 0o644, check=check)]
+    return [Put(f"{ctx.site.slurm.folder}/{name}", text.encode(), 0o644, check=check)]
 
 
 def load(ctx: StepContext, text: str) -> Sequence[Action]:
@@ -293,7 +297,6 @@ STAGE = Stage(
             _change_lua,
             read=_read_lua,
             settle_seconds=discover.settle_seconds(0.0),
-            removes=lambda ctx, have, want: foreign.removals(ctx, LUA),
             accepted_as=_covered_lua,
             hint=f"{LUA} is unchanged: with a plugin that fails to load, slurmctld refuses #DW jobs and does not start",
         ),
@@ -305,7 +308,6 @@ STAGE = Stage(
             _change_conf,
             read=_read_conf,
             settle_seconds=discover.settle_seconds(0.0),
-            removes=lambda ctx, have, want: foreign.removals(ctx, CONF),
         ),
     ),
 )

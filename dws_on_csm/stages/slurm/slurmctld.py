@@ -19,6 +19,11 @@ FACT = "slurm.daemon"
 TYPE = "burst_buffer/lua"
 
 
+def is_lua(type_: str) -> bool:
+    """Whether a BurstBufferType is burst_buffer/lua, in any spelling that means the same to Slurm (`lua`)."""
+    return slurm_conf.burst_buffers(type_) == (TYPE,)
+
+
 def look(ctx: StepContext) -> ShellLook:
     """The look of the step `daemon`; `parse` says what it returns."""
     slurm = ctx.site.slurm
@@ -89,7 +94,7 @@ def differing(found: Mapping[str, Any]) -> tuple[str, ...] | None:
     if not found.get("was"):
         return None
     before, after = ((next(iter(files.values()), ""), files) for files in (found["was"], found["is"]))
-    return slurm_conf.differing(before, after)
+    return slurm_conf.differing(before, after, next(iter(found["was"])).rpartition("/")[0])
 
 
 def unread(site: Site, found: Mapping[str, Any]) -> list[str]:
@@ -117,7 +122,7 @@ def without(found: Mapping[str, Any]) -> Sequence[str]:
     """How the slurmctld in charge lacks the plugin, as sentences; none if it has the plugin or stands by."""
     if not in_charge(found):
         return ()
-    if found["type"] != TYPE:
+    if not is_lua(found["type"]):
         return (f"BurstBufferType is {found['type'] or 'unknown'}",)
     return () if found["loaded"] else ("burst_buffer_lua.so is not loaded",)
 

@@ -60,7 +60,7 @@ def _rollout(ctx: StepContext, title: str, seen: str, following: str | None, bac
 
 
 def _log_path(ctx: StepContext, text: str) -> str:
-    said = slurm_conf.value(text, "SlurmctldLogFile", included_files(ctx))
+    said = slurm_conf.value(text, "SlurmctldLogFile", included_files(ctx), ctx.site.slurm.folder)
     return said.value if said else ""
 
 

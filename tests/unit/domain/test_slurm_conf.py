@@ -95,6 +95,10 @@ def test_a_value_is_what_slurm_takes_it_for(text: str, value: str | None) -> Non
         ("include mail.conf\nMailProg=/bin/a\n", "/bin/a"),
         ("include mail.conf\nMailProg=/bin/a\ninclude mail.conf\n", "/bin/inc"),
         ("Include loop.conf\n", "/bin/loop"),
+        ("Include same.conf\n", "/bin/relative"),
+        ("Include /a/same.conf\n", "/bin/absolute"),
+        ("Include gone.conf\n", None),  # sub/gone.conf is another file
+        ("Include ./sub/../mail.conf\n", None),  # the host's reader names each file as its Include does
         ("Include elsewhere.conf\n", None),
         ("#Include mail.conf\n", None),
         ("  Include mail.conf\n", None),  # "Parse error": slurmctld does not start
@@ -108,10 +112,44 @@ def test_included_files_are_read_where_the_include_stands(text: str, value: str 
         "/etc/slurm/sub/outer.conf": "Include mail.conf\n",
         "/etc/slurm/mail.conf": "MailProg=/bin/inc\n",
         "/etc/slurm/alps.conf": "MailProg=/bin/alps\n",
+        "/a/same.conf": "MailProg=/bin/absolute\n",
+        "/etc/slurm/same.conf": "MailProg=/bin/relative\n",
+        "/etc/slurm/sub/gone.conf": "MailProg=/bin/gone\n",
         "/etc/slurm/loop.conf": "MailProg=/bin/loop\nInclude loop.conf\n",
     }
     setting = slurm_conf.value(text, "MailProg", files)
     assert (setting.value if setting else None) == value
+
+
+def test_a_relative_include_is_in_the_folder_of_slurm_conf() -> None:
+    """Wherever slurm.conf is: /etc/slurm is only its usual folder."""
+    files = {"/opt/slurm/etc/mail.conf": "MailProg=/bin/opt\n", "/etc/slurm/mail.conf": "MailProg=/bin/etc\n"}
+    setting = slurm_conf.value("Include mail.conf\n", "MailProg", files, "/opt/slurm/etc")
+    assert setting == Setting("/bin/opt", "/opt/slurm/etc/mail.conf", 1, 1)
+    other = {"/opt/slurm/etc/mail.conf": "MailProg=/bin/other\n"}
+    texts = ("Include mail.conf\n", files), ("Include mail.conf\n", other)
+    assert slurm_conf.differing(*texts, "/opt/slurm/etc") == ("MailProg",)
+
+
+@pytest.mark.parametrize(
+    ("value", "plugins"),
+    [
+        ("lua", (LUA,)),
+        ("burst_buffer/lua", (LUA,)),
+        ("lua,", (LUA,)),
+        (",burst_buffer/lua", (LUA,)),
+        ("Lua", ("burst_buffer/Lua",)),  # "cannot find": slurmctld does not start
+        ("Burst_Buffer/lua", ("burst_buffer/Burst_Buffer/lua",)),  # the same
+        ("datawarp", ("burst_buffer/datawarp",)),
+        ("lua,datawarp", (LUA, "burst_buffer/datawarp")),
+        ("", ()),
+        (",", ()),
+        ("(null)", ()),
+    ],
+)
+def test_a_burst_buffer_type_names_plugins(value: str, plugins: tuple[str, ...]) -> None:
+    """Slurm adds the prefix where it lacks, so `lua` is burst_buffer/lua."""
+    assert slurm_conf.burst_buffers(value) == plugins
 
 
 def test_a_setting_names_its_file_and_lines() -> None:
@@ -145,6 +183,19 @@ TEXTS = [
     "KillWait=7",
     "# caf\udce9\x85\u2028 \x0b\x0c\nKillWait=7\n",
     "# dws-on-csm is described in the wiki\n",
+    # ends in a continuation
+    "KillWait=7 \\\n",
+    "KillWait=7 \\",
+    "KillWait=7 \\  \n",
+    "KillWait=7 \\\r\n",
+    "KillWait=7\r\nSchedulerParameters=a,\\\r",
+    "KillWait=7 \\ # why\n",
+    "KillWait=7 \\\n# dws-on-csm is described in the wiki\n",
+    "KillWait=7 \\\n# dws-on-csm is described in the wiki",
+    "# dws-on-csm is described in the wiki \\\n",
+    "\\\n\\\n",
+    "\\",
+    "Include nodes.conf \\\n",
 ]
 
 
@@ -166,12 +217,12 @@ def test_what_is_appended_ends_its_lines_as_the_file_does() -> None:
 
 
 def test_a_file_that_ends_in_a_continuation_does_not_swallow_what_is_appended() -> None:
-    """The earlier line is joined with our comment, not with the setting; the comment stays, or that line would continue further."""
-    text = "KillWait=7 \\\n"
-    changed = slurm_conf.with_setting(text, KEY, LUA, "why")
+    """The earlier line is joined with our comment, not with the setting. If somebody adds lines, the comment stays, or that
+    line would continue into them."""
+    changed = slurm_conf.with_setting("KillWait=7 \\\n", KEY, LUA, "why")
     assert found(changed, KEY) == LUA
     assert found(changed, "KillWait") == "7"
-    kept = slurm_conf.without_setting(changed, KEY) + "MailProg=/bin/a\n"
+    kept = slurm_conf.without_setting(changed + "MailProg=/bin/a\n", KEY)
     assert (found(kept), found(kept, "KillWait")) == ("/bin/a", "7")
 
 
@@ -230,6 +281,7 @@ def test_no_text_whatever_loses_another_setting() -> None:
         assert [setting.value for setting in slurm_conf.settings(changed, KEY)] == [LUA], repr(text)
         assert slurm_conf.with_setting(changed, KEY, LUA, "why") == changed, repr(text)
         assert slurm_conf.settings(without, KEY) == (), repr(text)
+        assert without == text or slurm_conf.settings(text, KEY), repr(text)
         for key in "AB":
             meant = [setting.value for setting in slurm_conf.settings(text, key)]
             assert [setting.value for setting in slurm_conf.settings(changed, key)] == meant, repr(text)

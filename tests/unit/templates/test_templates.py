@@ -37,7 +37,6 @@ ELSEWHERE = {
     "lib/detach.sh": ("test_transaction_hostile.test_a_slurmctld_holds_no_lock_of_the_activation",),
     "controller/slurm_folders.sh": ("test_writable_folders.test_a_link_that_root_does_not_follow_is_one_too",),
     "engine/host_script.LIBRARY": ("test_host_script.test_nothing_of_roots_is_given_away_in_a_race",),
-    "stages/slurm/foreign._IN_USE": ("test_foreign.test_a_burst_buffer_that_came_into_use_meanwhile_stays",),
     "stages/slurm/slurm_user._CAN_I": ("test_hostile.test_a_link_where_root_would_write_is_never_followed",),
     "stages/cancel._LOOK_ACTIVE": ("test_hostile_slurm_user.test_root_uses_no_kubeconfig_of_others",),
     "commands/doctor/probes._LOADS": ("test_hostile.test_the_plugin_is_loaded_as_slurm_user",),

@@ -1,7 +1,8 @@
-"""A burst buffer of the site's own: told from DWS's plugin, refused where slurmctld uses it, asked about where nothing does."""
+"""Another tool's burst buffer: told from DWS's plugin, and refused."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,9 @@ import pytest
 
 from dws_on_csm.config import acceptable
 from dws_on_csm.config.load import DEFAULT, load
-from dws_on_csm.model import render
-from dws_on_csm.model.actions import Put, RunScript
-from dws_on_csm.model.step import Facts, Removal, Step, StepContext
-from dws_on_csm.stages.slurm import controller, deactivate, foreign, plugin, slurmctld
+from dws_on_csm.model.actions import Put
+from dws_on_csm.model.step import Facts, Refused, Step, StepContext
+from dws_on_csm.stages.slurm import activate, controller, deactivate, foreign, plugin, slurmctld
 from tests.unit import steps
 from tests.unit.stages.slurm.test_controller import CONF, GOOD, RUNNING, TEXT
 
@@ -67,42 +67,90 @@ def daemon_of(running: dict[str, Any]) -> dict[str, Any]:
     return {slurmctld.FACT: {"slurmctl": RUNNING | running}}
 
 
+@pytest.mark.parametrize("found", [ENABLED, GOOD, GOOD | {"files": {CONF: TEXT + "BurstBufferType=lua\n"}}])
 @pytest.mark.parametrize(
-    ("found", "place", "named"),
+    ("place", "named"),
     [
-        (ENABLED, there(OWN_LUA, OWN_CONF), ["/etc/slurm/burst_buffer.lua and /etc/slurm/burst_buffer.conf"]),
-        (ENABLED, there(OWN_LUA), ["/etc/slurm/burst_buffer.lua"]),
-        (ENABLED, there(OURS, OWN_CONF), ["/etc/slurm/burst_buffer.conf"]),
-        (GOOD, there(OWN_LUA, loaded=True), ["/etc/slurm/burst_buffer.lua"]),
-        (GOOD, there(OWN_LUA, OWN_CONF), []),
-        (ENABLED, there(OURS + "-- edited\n", "Directive=DW\n"), []),
-        (ENABLED, there(), []),
+        (there(OWN_LUA, OWN_CONF), ["burst_buffer.lua", "burst_buffer.conf"]),
+        (there(OWN_LUA), ["burst_buffer.lua"]),
+        (there(OURS, OWN_CONF), ["burst_buffer.conf"]),
+        (there(OWN_LUA, loaded=True), ["burst_buffer.lua"]),
+        (there(OURS + "-- edited\n", "Directive=DW\n"), []),
+        (there(), []),
     ],
 )
-def test_a_burst_buffer_in_use_is_refused(found: dict[str, Any], place: StepContext, named: list[str]) -> None:
-    """Jobs of another burst buffer would lose it: with BurstBufferType on, or still in slurmctld's memory, it stands in the way."""
+def test_another_tools_files_are_refused(found: dict[str, Any], place: StepContext, named: list[str]) -> None:
+    """Whether slurmctld uses them or not: before the first change, all files in one finding, which no site file accepts."""
     seen = controller.judge(place, found)
-    assert [one.name for one in seen] == ["other-burst-buffer"] * len(named)
-    assert all(
-        f"uses {files}, which this tool did not install (" in one.text and one.fix
-        for one, files in zip(seen, named, strict=True)
-    )
+    assert [one.name for one in seen] == ["other-burst-buffer"] * bool(named)
+    for one in seen:
+        for name in named:
+            assert (
+                f"/etc/slurm/{name} on slurmctl is not DWS's plugin (" in one.text and f"/etc/slurm/{name}" in one.fix
+            )
     assert "other-burst-buffer" in acceptable.WHY_NOT
 
 
-def taken(place: StepContext, name: str) -> tuple[Removal, ...]:
-    """What the step of this file would take away, before it is known what comes in its place."""
-    step = next(one for one in plugin.STAGE.steps if isinstance(one, Step) and one.name == name)
-    return step.removals(place, {"text": "x"}, None)
+def test_a_file_is_described_to_who_does_not_know_it() -> None:
+    """Its size, owner, time of change and first lines are in the finding, without what could control a terminal."""
+    look = {"size": "131 bytes", "owner": "bb:bb", "changed": "changed 2026-11-20 10:11:12", "text": f"\n\t{OWN_LUA}"}
+    facts = Facts({"plugin.lua": {"slurmctl": look}, **daemon_of({})})
+    (seen,) = controller.judge(StepContext(SITE, facts, "slurmctl"), GOOD)
+    assert (
+        '(131 bytes, bb:bb, changed 2026-11-20 10:11:12, begins with: local TOOL = "/usr/sbin/other-stager" | '
+        in seen.text
+    )
 
 
-def test_one_that_nothing_uses_is_asked_about() -> None:
-    """It is named with its host, also before the plugin was cloned; who agrees agrees to that content alone."""
-    lua, conf = (taken(there(OWN_LUA, OWN_CONF), name)[0] for name in ("lua", "conf"))
-    assert lua.words.startswith("/etc/slurm/burst_buffer.lua on slurmctl, which this tool did not install")
-    assert conf.words.startswith("/etc/slurm/burst_buffer.conf on slurmctl, which this tool did not install")
-    assert lua.confirmed != taken(there(OWN_LUA + "x = 1\n"), "lua")[0].confirmed
-    assert taken(there(OURS + "-- edited\n", "Directive=DW\n"), "lua") == taken(there(), "conf") == ()
+def test_what_is_seen_of_a_file(tmp_path: Path) -> None:
+    """The look tells mode, owner, size and time of change beside the content."""
+    (tmp_path / "slurm.conf").write_text("ClusterName=x\n")
+    (tmp_path / "burst_buffer.conf").write_text(OWN_CONF)
+    (tmp_path / "burst_buffer.conf").chmod(0o640)
+    os.utime(tmp_path / "burst_buffer.conf", (0, 86400 * 365))
+    look = plugin.look_file(
+        StepContext(replace(SITE, slurm=replace(SITE.slurm, folder=str(tmp_path))), Facts({}), "c"), plugin.CONF
+    )
+    done = subprocess.run(["sh", "-c", look.script], capture_output=True, check=True, env=os.environ | {"TZ": "UTC"})
+    found = look.parse(done.stdout)
+    assert {key: found[key] for key in ("mode", "size", "changed", "text")} == {
+        "mode": "640",
+        "size": "16 bytes",
+        "changed": "changed 1971-01-01 00:00:00",
+        "text": OWN_CONF,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "value"),
+    [
+        ("BurstBufferType=burst_buffer/datawarp\n", CONF, "burst_buffer/datawarp"),
+        ("BurstBufferType=datawarp\n", CONF, "datawarp"),
+        ("BurstBufferType=lua,datawarp\n", CONF, "lua,datawarp"),
+        ("BurstBufferType=Lua\n", CONF, "Lua"),
+        ("Include bb.conf\n", "/etc/slurm/bb.conf", "generic"),
+    ],
+)
+def test_another_burst_buffer_type_is_refused_in_the_same_words(text: str, where: str, value: str) -> None:
+    """By the preflight and by the step, with the file that has the line."""
+    files = {CONF: text, "/etc/slurm/bb.conf": "BurstBufferType=generic\n"}
+    facts = Facts({controller.FACT: {"slurmctl": GOOD | {"files": files}}, **daemon_of({})})
+    place = StepContext(SITE, facts, "slurmctl")
+    (seen,) = controller.judge(place, GOOD | {"files": files})
+    with pytest.raises(Refused) as refused:
+        activate.wanted_text(place, text)
+    assert (seen.text, seen.fix) == (refused.value.findings[0].text, refused.value.findings[0].fix)
+    assert seen.text.startswith(
+        f"{where} on slurmctl has BurstBufferType={value}, and Slurm supports one burst buffer only"
+    )
+
+
+@pytest.mark.parametrize("name", ["lua", "conf"])
+def test_the_step_itself_refuses_too(name: str) -> None:
+    """Also where no preflight ran, as in a repair: nothing puts a file over another tool's."""
+    have, want = {"text": "theirs"}, {"text": "ours"}
+    with pytest.raises(Refused, match="other-burst-buffer"):
+        steps.change(plugin.STAGE, name, there(OWN_LUA, OWN_CONF), have, want)
 
 
 @pytest.mark.parametrize(
@@ -164,62 +212,6 @@ def test_an_accepted_edit_keeps_its_text_where_its_mode_is_corrected(
         assert steps.accepted_as(plugin.STAGE, "lua", place, have, want) == "plugin-edited"
     refused = StepContext(SITE, facts, "slurmctl")
     assert steps.step(plugin.STAGE, "lua").want(refused)["text"] == OURS
-
-
-STUBS = """set -eu
-conf_said() { printf '%s\\n' "$type"; }
-main_pid() { printf '%s\\n' "$main"; }
-of_process() { [ "$maps" != unreadable ] && printf '%s\\n' "$maps"; }
-own=/etc/slurm/burst_buffer.lua
-"""
-LOADED = "7f-80 r-xp 0 0 0 /usr/lib64/slurm/burst_buffer_lua.so"
-
-
-@pytest.mark.parametrize("shell", ["dash", "bash --posix"])
-@pytest.mark.parametrize(
-    ("code", "type_", "main", "maps", "why"),
-    [
-        ("0", "", "7", "7f-80 r-xp 0 0 0 /usr/sbin/slurmctld", ""),
-        ("0", "", "", "", ""),
-        ("0", "BurstBuffer_none", "", "", ""),
-        ("0", "Burst_Buffer/Lua", "", "", "BurstBufferType=burst_buffer/lua"),
-        ("0", "", "7", LOADED, "has loaded"),
-        ("0", "", "7", "unreadable", "cannot be read"),
-        ("1", "", "", "", "cannot be read"),
-    ],
-)
-def test_a_burst_buffer_that_came_into_use_meanwhile_stays(
-    shell: str, code: str, type_: str, main: str, maps: str, why: str
-) -> None:
-    """Right before the file is replaced slurmctld is asked again. Where that is unknown, the file stays too."""
-    settings = {"conf_code": code, "type": type_, "main": main, "maps": maps, "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(
-        [*shell.split(), "-c", STUBS + foreign._IN_USE], env=settings, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, why in done.stderr) == (1 if why else 0, True)
-
-
-@pytest.mark.parametrize("line", ["BurstBufferType=burst_buffer/lua", "burstbuffertype = Burst_Buffer/Lua"])
-def test_the_guard_reads_slurm_conf(tmp_path: Path, line: str) -> None:
-    """What it says at that moment, in an include too."""
-    (tmp_path / "slurm.conf").write_text("ClusterName=x\nInclude more.conf\n")
-    (tmp_path / "more.conf").write_text("")
-    names = ("lib/as.sh", "lib/slurmctld.sh")
-    script = render.script(*names, folder=str(tmp_path), unit="no-such-unit", own="/etc/slurm/burst_buffer.lua")
-    words = ["sh", "-euc", f"{script}\nmain_pid() {{ :; }}\n{foreign._IN_USE}"]
-    assert subprocess.run(words, capture_output=True, check=False).returncode == 0
-    (tmp_path / "more.conf").write_text(f"{line}\n")
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "BurstBufferType=burst_buffer/lua" in done.stderr
-
-
-def test_only_a_file_that_this_tool_did_not_install_is_guarded() -> None:
-    """The guard goes before the replacement, in the same script."""
-    for name in (plugin.LUA, plugin.CONF):
-        first, put = plugin._put(there(OWN_LUA, OWN_CONF), name, "x")
-        assert isinstance(first, RunScript) and f"own=/etc/slurm/{name}" in first.script and isinstance(put, Put)
-        (alone,) = plugin._put(there(OURS, "Directive=DW\n"), name, "x")
-        assert isinstance(alone, Put)
 
 
 def test_an_undeploy_says_what_it_did_not_install() -> None:
