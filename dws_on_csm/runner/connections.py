@@ -28,6 +28,7 @@ from dws_on_csm.transport.ssh_config import Destination, Query, resolve
 
 if TYPE_CHECKING:
     from dws_on_csm.kube.pod_session import PodSession
+    from dws_on_csm.transport.auth import Waiting
     from dws_on_csm.transport.connect import Jumps
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -55,6 +56,8 @@ class Sessions(dict[str, RemoteShell | Unreachable]):
     def __init__(self, jumps: Jumps) -> None:
         super().__init__()
         self.jumps = jumps
+        self.waited: set[str] = set()
+        """The hosts, and jump hosts, of which a person was told that they wait."""
 
     def session(self, host: str) -> RemoteShell:
         """The connection to a host. Raises Unreachable where there is none."""
@@ -98,20 +101,28 @@ def ask_terminal(host: str) -> str:
     return console.password(f"sudo password on {host} (for all hosts of this run): ")
 
 
-def connect(site: Site, hosts: Sequence[Host]) -> Sessions:
+def announce(host: str, words: str, seconds: float) -> None:
+    """Say on standard error that a connection waits for a person."""
+    console.note(f"{host}: {words} (up to {seconds:.0f} s)")
+
+
+def connect(site: Site, hosts: Sequence[Host], waiting: Waiting | None = None) -> Sessions:
     """Connections to these hosts, the master among them; its way to the Kubernetes API is prepared in the background."""
     threading.Thread(target=preload, daemon=True).start()
-    sessions = connect_all(site, hosts)
+    sessions = connect_all(site, hosts, waiting=waiting)
     if isinstance(master := sessions[site.master.host.name], MasterSession):
         master.warm()
     return sessions
 
 
-def connect_all(site: Site, hosts: Sequence[Host], ask: sudo.AskPassword = ask_terminal) -> Sessions:
+def connect_all(
+    site: Site, hosts: Sequence[Host], ask: sudo.AskPassword = ask_terminal, waiting: Waiting | None = None
+) -> Sessions:
     """Connections to `hosts`, opened in parallel, each within the site's deadline. Where this process may not open enough files
     for all, the first hosts get theirs, and the others the reason, with the numbers.
 
-    `ask` is called at most once, when a host's sudo wants a password.
+    `ask` is called at most once, when a host's sudo wants a password; `waiting` (else announce()), when a connection waits for
+    a person.
     """
     seconds = site.deadlines.connect
     jumps: dict[Query, Destination] = {}
@@ -132,7 +143,11 @@ def connect_all(site: Site, hosts: Sequence[Host], ask: sudo.AskPassword = ask_t
         resolving = [pool.submit(resolved, host) for host in hosts]
         from dws_on_csm.transport.connect import Jumps  # slow to import: done while ssh -G runs
 
-        sessions = Sessions(Jumps())
+        def tell(host: str, words: str, seconds: float) -> None:
+            sessions.waited.add(host)
+            (waiting or announce)(host, words, seconds)
+
+        sessions = Sessions(Jumps(tell))
         answers = [_either(host, future.result) for host, future in zip(hosts, resolving, strict=True)]
         destinations = _within_limit(hosts, answers, limit, connecting)
         password = sudo.Password(ask)
@@ -254,6 +269,8 @@ def answering(
         note = "may be down, as the site file says" if host in spared else ""
         outcome: Outcome = "skipped" if host in spared else "failed"
         emit(Done(host, "connect", "ssh", outcome, time.time(), 0.0, note=note, failures=(failure,)))
+    for host in sorted(sessions.waited - silent.keys()):
+        emit(Done(host, "connect", "ssh", "ok", time.time(), 0.0))  # it waits no more
     answered = {role: tuple(host for host in names if host not in silent) for role, names in hosts.items()}
     return answered, tuple(host for host in silent if host not in spared)
 

@@ -27,7 +27,7 @@ from dws_on_csm.engine.site_lock import LEASE_SECONDS, Locked, clock, hold
 from dws_on_csm.engine.state import Run, at_work, defect, lasting, left_out, on_all
 from dws_on_csm.model.actions import PROOF, STATE
 from dws_on_csm.model.errors import RemoteError, Unreachable
-from dws_on_csm.model.events import Event, Failure, Opened, Renamed, Summary
+from dws_on_csm.model.events import Awaiting, Event, Failure, Opened, Renamed, Summary
 from dws_on_csm.model.printable import plain_line
 from dws_on_csm.model.step import Check, ShellLook, Stage, StepContext
 from dws_on_csm.redaction.events import redact_event
@@ -81,7 +81,11 @@ def _connect_and_work(request: _Request, interrupts: Interrupts) -> int:
     hosts_by_role = roles(site)
     graph = at_work(request.stages, hosts_by_role)
     emit(Opened(journal.run, options.shown, hosts_by_role, graph, request.began, str(site.path.absolute())))
-    sessions = connect(site, site.hosts())
+
+    def waiting(host: str, words: str, seconds: float) -> None:
+        emit(Awaiting(host, "connect", "ssh", words, seconds, time.time()))
+
+    sessions = connect(site, site.hosts(), waiting)
     try:
         hosts, down = answering(site, hosts_by_role, sessions, emit)
         yes = confirmed_by_yes(site.deletes, options)

@@ -2,147 +2,291 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
+import io
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from paramiko import AuthenticationException, BadAuthenticationType, PKey, SSHException, Transport
-from paramiko.agent import AgentSSH
-from paramiko.pkey import PublicBlob, UnknownKeyType
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from paramiko import ECDSAKey, Ed25519Key, PKey, RSAKey, SSHException, Transport
 
 from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.transport import public_keys
+from dws_on_csm.transport.agent import Agent, AgentError
+from dws_on_csm.transport.public_keys import PublicKey
 from dws_on_csm.transport.ssh_config import Destination
+from dws_on_csm.transport.userauth import Answer, Disconnected, UserAuth
 
-Candidate = tuple[str, PKey]
-"""A key's name for people, and the key."""
+Waiting = Callable[[str, str, float], object]
+"""Tells a person what a host waits for: the host, the words, the seconds left."""
+
+RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
+_CERTIFICATE = "-cert-v01@openssh.com"
+_OTHER_WAYS = ("PKCS11Provider", "GSSAPIAuthentication", "HostbasedAuthentication")
 
 
-class _Agent(AgentSSH):
-    """The agent at a socket. Paramiko's own Agent reads its path from the environment, which all threads share."""
+class NoKey(Exception):
+    """A key can't be used; the message says why."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(10)
-        self._socket.connect(path)
-        self._connect(self._socket)  # type: ignore[attr-defined]
 
-    def close(self) -> None:
-        self._socket.close()
+@dataclass(frozen=True)
+class Candidate:
+    """A key or certificate that may be offered.
+
+    name   its name for people
+    agent  whether it is in the agent
+    path   the file of its private key, if that is known
+    """
+
+    name: str
+    key: PublicKey
+    agent: bool = False
+    path: Path | None = None
 
 
 class Login:
     """Tries the keys that ssh would try, in its order; `tried` has the result of each.
 
-    This is the auth_strategy of SSHClient.connect.
+    This is the auth_strategy of SSHClient.connect. `seconds`: how long all of it may take; a key that needs a touch or a PIN
+    gets all of that. The host is asked first whether it takes a key of the agent, so nobody touches a key in vain.
     """
 
-    def __init__(self, to: Destination) -> None:
+    def __init__(self, to: Destination, seconds: float, waiting: Waiting) -> None:
         self._to = to
-        self._agent: _Agent | None = None
+        self._deadline_at = time.monotonic() + seconds
+        self._seconds = seconds
+        self._waiting = waiting
+        self._agent: Agent | None = None
         self.tried: list[str] = []
 
     def authenticate(self, transport: Transport) -> None:
         """Logs in. Raises Unreachable when the host accepts no key."""
         try:
-            for name, key in self._candidates():
-                if self._accepted(transport, name, key):
-                    return
-            raise self._refused("the host accepted no key")
+            self._login(UserAuth(transport, self._to.user, self._deadline_at), transport)
+        except Disconnected as error:
+            raise self._refused(self._farewell(str(error))) from error
+        except TimeoutError as error:
+            fix = f"check whether `ssh {self._to.name}` works; for more time, raise deadlines.connect in the site file"
+            raise self._failed(f"timed out: the host did not answer within {self._seconds:.0f} s", fix) from error
         finally:
             if self._agent:
                 self._agent.close()
 
-    def _accepted(self, transport: Transport, name: str, key: PKey) -> bool:
+    def _login(self, host: UserAuth, transport: Transport) -> None:
+        answer, accepted = host.begin(), ""
+        if answer.success:
+            return
+        self._check(answer, accepted)
+        for candidate in self._candidates():
+            try:
+                answer = self._offer(host, transport, candidate)
+            except (NoKey, AgentError) as error:
+                self.tried.append(f"{candidate.name} ({error})")
+                if isinstance(error, AgentError) and error.late:
+                    raise self._unsigned(candidate) from error
+                continue
+            except Disconnected:
+                self.tried.append(f"{candidate.name} (refused)")
+                raise
+            if answer.success:
+                return
+            self.tried.append(f"{candidate.name} ({'accepted' if answer.partial else 'refused'})")
+            accepted = candidate.name if answer.partial else accepted
+            self._check(answer, accepted)
+        more = f"the host accepted {accepted}, but requires another key, too"
+        raise self._refused(more if accepted else "the host accepted no key")
+
+    def _check(self, answer: Answer, accepted: str) -> None:
+        """Raises Unreachable where no key helps any more. `accepted`: the key that the host has taken so far."""
+        if "publickey" in answer.methods:
+            return
+        methods = ", ".join(answer.methods) or "nothing"
+        if accepted:
+            raise self._refused(f"the host accepted {accepted}, but requires more than a key: {methods}")
+        raise self._refused(f"the host does not accept keys, only {methods}")
+
+    def _offer(self, host: UserAuth, transport: Transport, candidate: Candidate) -> Answer:
+        """The host's answer to this key. Raises NoKey and AgentError where it can't sign."""
+        key = candidate.key
+        algorithm = self._algorithm(key, transport)
+        if (bits := key.rsa_bits) is not None and bits < self._to.rsa_bits:
+            raise NoKey(f"shorter than RequiredRSASize {self._to.rsa_bits}")
+        sign, asks_first = self._signer(candidate)
+        if asks_first and not (answer := host.asks(key.blob, algorithm)).taken:
+            return answer
+        signature = sign(host.challenge(key.blob, algorithm), algorithm.removesuffix(_CERTIFICATE))
+        return host.signs(key.blob, algorithm, signature)
+
+    def _algorithm(self, key: PublicKey, transport: Transport) -> str:
+        """The signature's algorithm: one that ssh_config allows and, if it has said so, the host. Raises NoKey."""
+        allowed = self._to.algorithms.get("pubkeyacceptedalgorithms", ())
+        suffix = _CERTIFICATE if key.certificate else ""
+        kinds = tuple(kind + suffix for kind in RSA) if key.rsa_bits is not None else (key.kind,)
+        kinds = tuple(kind for kind in kinds if not allowed or kind in allowed)
+        if not kinds:
+            raise NoKey("PubkeyAcceptedAlgorithms of ssh_config does not have it")
+        says = transport.server_extensions.get("server-sig-algs", b"")  # type: ignore[attr-defined]
+        names = (says if isinstance(says, str) else says.decode(errors="replace")).split(",")
+        if key.rsa_bits is None or names == [""]:
+            return kinds[0]
+        both = [kind for kind in kinds if kind in names or kind.removesuffix(_CERTIFICATE) in names]
+        if not both:
+            raise NoKey("the host accepts none of the RSA algorithms that ssh_config allows")
+        return both[0]
+
+    def _signer(self, candidate: Candidate) -> tuple[Callable[[bytes, str], bytes], bool]:
+        """What signs for a key, and whether the host is to be asked first. Raises NoKey."""
+        if blob := self._blob_of_agent(candidate):
+            agent = self._agent
+            assert agent
+            return lambda data, algorithm: agent.sign(candidate.name, blob, data, algorithm), True
+        path = candidate.path or self._private_file(candidate.key)
+        if not path:
+            raise NoKey("its private key is neither in the agent nor in an IdentityFile")
+        key = private_key(path)
+        if key.asbytes() != candidate.key.plain:
+            raise NoKey(f"the private key in {path} is another one")
+        return lambda data, algorithm: bytes(key.sign_ssh_data(data, algorithm).asbytes()), False
+
+    def _blob_of_agent(self, candidate: Candidate) -> bytes:
+        """The agent's key that signs for this one: a certificate's plain key, else itself; b"" where the agent has none."""
+        blobs = (candidate.key.plain, candidate.key.blob)
+        return next((blob for blob in blobs if any(key.blob == blob for _, key in self._of_agent)), b"")
+
+    def _private_file(self, key: PublicKey) -> Path | None:
+        files = (file.path for file in self._files if file.key.plain == key.plain)
+        return next((path for path in files if path and path.is_file()), None)
+
+    def _candidates(self) -> Iterator[Candidate]:
+        """CertificateFile, the agent's keys that ssh_config names, the agent's others, the files that are left; each once.
+
+        The order is that of pubkey_prepare() in OpenSSH's sshconnect2.c.
+        """
+        agent = [Candidate(f"{name} of the agent", key, agent=True) for name, key in self._of_agent if key.for_users]
+        named = {file.key.blob for file in self._files}
+        yield from self._certificates
+        yield from (candidate for candidate in agent if candidate.key.blob in named)
+        if not self._to.identities_only:
+            yield from (candidate for candidate in agent if candidate.key.blob not in named)
+        held = {candidate.key.blob for candidate in agent}
+        yield from (file for file in self._files if file.key.blob not in held)
+
+    @cached_property
+    def _of_agent(self) -> list[tuple[str, PublicKey]]:
+        if not self._to.agent:
+            return []
         try:
-            more = transport.auth_publickey(self._to.user, key)
-        except BadAuthenticationType as error:
-            raise self._refused(f"the host does not accept keys, only {', '.join(error.allowed_types)}") from error
-        except AuthenticationException as error:
-            self.tried.append(f"{name} (refused)")
-            if not transport.is_active():
-                raise self._refused("the host disconnected after too many keys (MaxAuthTries)") from error
-            return False
-        except SSHException as error:
-            raise self._refused(f"{name}: {error}") from error
-        if more:
-            raise self._refused(f"the host accepted {name}, but requires more than a key: {', '.join(more)}")
-        return True
+            self._agent = Agent(self._to.agent, self._deadline_at, self._tell)
+            return self._agent.keys()
+        except AgentError as error:
+            self.tried.append(f"agent {self._to.agent} ({error})")
+            return []
+
+    def _tell(self, name: str) -> None:
+        self._waiting(
+            self._to.name, f"waiting for your key (touch?): {name}", max(self._deadline_at - time.monotonic(), 0.0)
+        )
+
+    @cached_property
+    def _certificates(self) -> list[Candidate]:
+        """The certificates that CertificateFile names."""
+        named = []
+        for path in self._to.certificates:
+            key = public_keys.of_public_file(path)
+            if key and key.certificate and key.for_users:
+                named.append(Candidate(str(path), key))
+            else:
+                self.tried.append(f"{path} (no certificate of a user)")
+        return named
+
+    @cached_property
+    def _files(self) -> list[Candidate]:
+        """The keys of IdentityFile, each followed by its certificate next to it, unless CertificateFile names some."""
+        files = []
+        for path in self._to.identities:
+            try:
+                key = public_keys.of_file(path) or _loaded(path)
+            except NoKey as error:
+                self.tried.append(f"{path} ({error})")
+                continue
+            files += [Candidate(str(path), key, path=path)] if key else []
+            beside = path.with_name(path.name + "-cert.pub")
+            certificate = None if self._to.certificates else public_keys.of_public_file(beside)
+            if certificate and certificate.certificate and certificate.for_users:
+                files.append(Candidate(str(beside), certificate, path=path))
+        return files
+
+    # what people are told
+
+    def _farewell(self, words: str) -> str:
+        said = f" ({words})" if words else ""
+        if self.tried:
+            return f"the host disconnected after too many keys (MaxAuthTries){said}"
+        return f"the host disconnected{said}"
 
     def _refused(self, text: str) -> Unreachable:
         to = self._to
-        tried = "; ".join(self.tried) or "none found"
-        unsupported = [keyword for keyword in to.unsupported if keyword in _OTHER_WAYS]
-        more = f"; this tool does not support {' and '.join(unsupported)} of ssh_config" if unsupported else ""
         fix = f"make `ssh -o BatchMode=yes {to.user}@{to.name}` work with a key: name it with IdentityFile in "
         fix += (
             f"ssh_config, load it into the agent (ssh-add), or add it to the authorized_keys of {to.user} on the host"
         )
+        return self._failed(text, fix)
+
+    def _unsigned(self, candidate: Candidate) -> Unreachable:
+        fix = "touch the key, or enter its PIN, while the run waits for it; for more time, raise deadlines.connect in "
+        text = f"timed out: {candidate.name} did not sign within {self._seconds:.0f} s (a touch, a PIN?)"
+        return self._failed(text, f"{fix}the site file")
+
+    def _failed(self, text: str, fix: str) -> Unreachable:
+        to = self._to
+        tried = "; ".join(self.tried) or "none found"
+        unsupported = [keyword for keyword in to.unsupported if keyword in _OTHER_WAYS]
+        more = f"; this tool does not support {' and '.join(unsupported)} of ssh_config" if unsupported else ""
         return Unreachable(to.name, f"login as {to.user} failed: {text}. Keys tried: {tried}{more}", fix)
 
-    def _candidates(self) -> Iterator[Candidate]:
-        """The agent's keys that ssh_config names, the agent's other keys, then files; each key once."""
-        public = [blob for path in self._to.identities if (blob := _public(path))]
-        ours = {key.asbytes(): (name, key) for name, key in self._of_agent()}
-        named = [blob for blob in public if blob in ours]
-        others = [] if self._to.identities_only else [blob for blob in ours if blob not in named]
-        yield from (ours[blob] for blob in (*named, *others))
-        for path in self._to.identities:
-            if path.is_file() and _public(path) not in ours:
-                yield from self._of_file(path)
 
-    def _of_agent(self) -> Iterator[Candidate]:
-        if not self._to.agent:
-            return
-        try:
-            self._agent = _Agent(self._to.agent)
-        except (OSError, SSHException) as error:
-            self.tried.append(f"agent {self._to.agent} ({error})")
-            return
-        for key in self._agent.get_keys():
-            yield f"{key.comment or key.get_name()} of the agent", key
-
-    def _of_file(self, path: Path) -> Iterator[Candidate]:
-        """The key in `path`: with each of its certificates first, then without."""
-        try:
-            key = PKey.from_path(path)
-        except (OSError, ValueError, TypeError, UnknownKeyType, SSHException) as error:
-            self.tried.append(f"{path} ({_reason(error)})")
-            return
-        if key.get_name() == "ssh-rsa" and key.get_bits() < self._to.rsa_bits:
-            self.tried.append(f"{path} (shorter than RequiredRSASize {self._to.rsa_bits})")
-            return
-        for certificate in self._to.certificates:
-            if certificate.is_file() and _certifies(certificate, key):
-                key.load_certificate(str(certificate))
-                yield str(certificate), key
-        if key.public_blob:
-            yield f"{path}-cert.pub", key
-            key.public_blob = None
-        yield str(path), key
+_CLASSES: Mapping[type, type[PKey]] = {
+    rsa.RSAPrivateKey: RSAKey,
+    ed25519.Ed25519PrivateKey: Ed25519Key,
+    ec.EllipticCurvePrivateKey: ECDSAKey,
+}
 
 
-_OTHER_WAYS = ("PKCS11Provider", "GSSAPIAuthentication", "HostbasedAuthentication")
+def private_key(path: Path) -> PKey:
+    """The private key in a file of any format that OpenSSH reads: its own, PEM, PKCS#8. Raises NoKey."""
+    known = public_keys.of_file(path)
+    if known and known.hardware:
+        raise NoKey("a key of a FIDO device; load it into the agent with ssh-add")
+    try:
+        data = path.read_bytes()
+        load = serialization.load_ssh_private_key if b"OPENSSH PRIVATE KEY" in data else _load_pem
+        loaded = load(data, None)
+        kind = next(kind for base, kind in _CLASSES.items() if isinstance(loaded, base))
+        # Paramiko reads only some formats: it gets the key in the one that it knows for all kinds, in memory alone
+        how = (serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+        return kind.from_private_key(io.StringIO(loaded.private_bytes(*how).decode()))
+    except FileNotFoundError:
+        raise NoKey("its private key is neither in the agent nor in this file") from None
+    except TypeError:  # raised by cryptography where a key needs a password
+        raise NoKey("locked by a passphrase; load it with ssh-add") from None
+    except (OSError, ValueError, StopIteration, UnsupportedAlgorithm, SSHException) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
+        raise NoKey(reason or "of a kind that this tool does not know; load it with ssh-add") from None
 
 
-def _public(path: Path) -> bytes | None:
-    """The public key next to the private key in `path`, or in `path` itself; None without one."""
-    for file in (path.with_name(path.name + ".pub"), path):
-        with suppress(OSError, ValueError):  # the file is missing or no public key: try the next
-            return PublicBlob.from_file(str(file)).key_blob
-    return None
+def _load_pem(data: bytes, password: bytes | None) -> PrivateKeyTypes:
+    return serialization.load_pem_private_key(data, password)
 
 
-def _certifies(certificate: Path, key: PKey) -> bool:
-    """Whether the certificate is for this key: it contains the key's numbers, after its own type and a nonce."""
-    numbers = key.asbytes()[4 + len(key.get_name()) :]
-    with suppress(OSError, ValueError):  # an unreadable certificate is for no key
-        return numbers in PublicBlob.from_file(str(certificate)).key_blob
-    return False
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TypeError):  # raised by cryptography where a key needs a password
-        return "locked by a passphrase; load it with ssh-add"
-    return str(error).partition("\n")[0] or type(error).__name__
+def _loaded(path: Path) -> PublicKey | None:
+    """The public key of a private key in a file without it; None where there is no file. Raises NoKey."""
+    with suppress(OSError):  # it is reported when it is read
+        if not path.exists():
+            return None
+    return PublicKey(private_key(path).asbytes())

@@ -14,7 +14,7 @@ from typing import Any
 from paramiko import Channel, SSHClient, SSHException, Transport
 
 from dws_on_csm.model.errors import Unreachable
-from dws_on_csm.transport.auth import Login
+from dws_on_csm.transport.auth import Login, Waiting
 from dws_on_csm.transport.known_hosts import HostKeys
 from dws_on_csm.transport.output import tail
 from dws_on_csm.transport.ssh_config import Destination
@@ -22,8 +22,6 @@ from dws_on_csm.transport.ssh_limits import Limited
 
 KEEPALIVE = 15  # seconds
 UNACKNOWLEDGED = 30_000  # milliseconds after which a connection without acknowledgements has broken
-PUBKEYS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
-RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 
 Link = socket.socket | Channel
 
@@ -106,9 +104,13 @@ def tcp(to: Destination, deadline_at: float) -> socket.socket:
 
 
 class Jumps:
-    """Connections to jump hosts. Each jump host is tried once, however many hosts are behind it."""
+    """Connections to jump hosts. Each jump host is tried once, however many hosts are behind it.
 
-    def __init__(self) -> None:
+    `waiting` tells a person when a connection, also one to another host, waits for that person.
+    """
+
+    def __init__(self, waiting: Waiting = lambda host, words, seconds: None) -> None:
+        self.waiting = waiting
         self._lock = threading.Lock()
         self._locks: dict[Destination, threading.Lock] = {}
         self._tried: dict[Destination, SSHClient | Unreachable] = {}
@@ -162,7 +164,7 @@ def connect(to: Destination, deadline_at: float, jumps: Jumps, login: Connect) -
     deadline_at = min(deadline_at, began + to.timeout) if to.timeout is not None else deadline_at
     try:
         way = _way(to, deadline_at, jumps)
-        login(_arguments(to, way, left(deadline_at)))
+        login(_arguments(to, way, left(deadline_at), jumps.waiting))
     except ERRORS as error:
         command_error = way.error_lines() if isinstance(way, CommandSocket) else ""
         if way:
@@ -183,9 +185,9 @@ def _way(to: Destination, deadline_at: float, jumps: Jumps) -> Link:
     return tcp(to, deadline_at)
 
 
-def _arguments(to: Destination, way: Link, seconds: float) -> dict[str, Any]:
+def _arguments(to: Destination, way: Link, seconds: float, waiting: Waiting) -> dict[str, Any]:
     waits = ("timeout", "banner_timeout", "auth_timeout", "channel_timeout")
-    fixed = {"sock": way, "auth_strategy": Login(to), "transport_factory": _transport(to)}
+    fixed = {"sock": way, "auth_strategy": Login(to, seconds, waiting), "transport_factory": _transport(to)}
     return fixed | dict.fromkeys(waits, seconds)
 
 
@@ -193,8 +195,6 @@ def _transport(to: Destination) -> Callable[..., Transport]:
     """Makes transports that use the algorithms of ssh_config, and prefer host keys of known_hosts."""
 
     def make(sock: Link, **more: Any) -> Transport:
-        allowed = to.algorithms.get("pubkeyacceptedalgorithms", (*PUBKEYS, *RSA))
-        more["disabled_algorithms"] = {"pubkeys": [name for name in (*PUBKEYS, *RSA) if name not in allowed]}
         transport = Limited(sock, **more)
         options = transport.get_security_options()
         options.kex = _both(to, "kexalgorithms", options.kex)

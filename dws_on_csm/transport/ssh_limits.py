@@ -52,6 +52,13 @@ class Limited(Transport):
 
     def __init__(self, sock: Any, **more: Any) -> None:
         super().__init__(sock, packetizer_class=_Packets, **more)
+        self.farewell = ""
+        """The server's words as it disconnected."""
+
+    def _parse_disconnect(self, message: Message) -> None:
+        """Paramiko's own only writes them to a log."""
+        message.get_int()
+        self.farewell = message.get_string()[:200].decode(errors="replace")
 
     def run(self) -> None:
         """Paramiko's thread of this connection. An error in it ends the connection, whose users get it.
