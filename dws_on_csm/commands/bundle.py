@@ -13,6 +13,7 @@ from typing import TextIO
 
 from dws_on_csm.bundle import archive, build
 from dws_on_csm.bundle.download import Progress, SourceError
+from dws_on_csm.commands.command_line import leave
 from dws_on_csm.config.bundle_contents import Manifest
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import console
@@ -36,6 +37,8 @@ def attached(site: Site, file: str) -> tuple[Site, str]:
 def make(site: Site, file: str) -> int:
     """Make the bundle for this site with a progress display, and list its contents. The exit code."""
     target = Path(file).expanduser()
+    if not target.absolute().parent.is_dir():
+        leave(f"{target.parent} is not a folder. Choose another path for the bundle.")
     try:
         with _display(sys.stderr) as begin:
             manifest = build.make(site, target, begin)

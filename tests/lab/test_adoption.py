@@ -76,7 +76,7 @@ def site(lab: Lab, adopted: Answer) -> Path:
     return scene.site_file(lab)
 
 
-def test_what_is_right_is_adopted_and_what_is_not_is_mended(adopted: Answer) -> None:
+def test_correct_parts_are_adopted_and_wrong_ones_corrected(adopted: Answer) -> None:
     """The install asks nothing, says of each step which was which, and a job proves the whole."""
     assert adopted.having("ok") >= RIGHT, RIGHT - adopted.having("ok")
     assert adopted.having("changed") >= MENDED, MENDED - adopted.having("changed")
@@ -118,7 +118,7 @@ def later_cert_manager(on: On, site: Path) -> Iterator[None]:
     until(on, MASTER, OLD_ONE)
 
 
-def test_what_was_installed_by_hand_is_undeployed(
+def test_an_installation_by_hand_is_undeployed(
     site: Path, later_cert_manager: None, whole: Mapping[str, str], before: str, on: On
 ) -> None:
     """Also where the clone is not there any more and cert-manager is another one by now, of which DWS's own overlay asks what

@@ -35,7 +35,7 @@ def test_the_lab_serves_v1_alone(modern: Lab) -> None:
     assert served.strip() == '["v1"]'
 
 
-def test_a_plan_shows_the_overlay_before_anything_is_there(modern: Lab) -> None:
+def test_a_plan_of_an_empty_site_shows_the_overlay(modern: Lab) -> None:
     """Its text, line by line, and where it will lie."""
     planned = product.plan(scene.site_file(modern))
     (step,) = (one for one in planned.steps if one["step"] == "overlay")

@@ -86,7 +86,7 @@ def records(answer: Answer) -> list[Record]:
     return [json.loads(line) for line in answer.out.splitlines()]
 
 
-def test_what_is_wrong_is_shown(site: Path, on: On) -> None:
+def test_problems_of_certificates_are_shown(site: Path, on: On) -> None:
     """A kubeconfig that SlurmUser can't read ends it with exit code 1, and the command that helps."""
     on(PRIMARY, f"chown root {KUBECONFIG}")
     answer = product.invoke("certs", f"--hosts={site}", deadline=60)
@@ -227,7 +227,7 @@ def test_a_name_that_was_revoked_never_comes_back(variant: Variant, on: On) -> N
     assert bound(on) == ["second"]
 
 
-def test_what_is_revoked_stays_so(variant: Variant) -> None:
+def test_a_revoked_name_stays_revoked(variant: Variant) -> None:
     """Asked for by name again it is proven again and changes nothing; without a name there is nothing left to revoke."""
     again = revoke(variant(common_name="second"), "first")
     assert again.code == 0 and again.having("changed") == set(), again.told
@@ -253,7 +253,7 @@ MOMENTS = (("done", PRIMARY, "kubeconfig"), ("began", MASTER, "old-subjects"), (
 """When the revocation is killed: event, host, step; each run goes on from where the one before was cut off."""
 
 
-def test_a_revocation_that_is_killed_goes_on(lab: Lab, variant: Variant, on: On) -> None:
+def test_a_killed_revocation_continues(lab: Lab, variant: Variant, on: On) -> None:
     """Killed again and again, it comes to its end, and in between the plugin is never refused."""
     site = variant(common_name="third")
     with plugin_calls(lab) as calls:

@@ -94,7 +94,7 @@ def members(archive: Path) -> dict[str, bytes]:
         return {one.name.partition("/")[2]: tar.extractfile(one).read() for one in tar}  # type: ignore[union-attr]
 
 
-def test_each_problem_is_told_by_its_name(first: Scene) -> None:
+def test_each_problem_is_reported_by_name(first: Scene) -> None:
     """Exactly what was provoked is found, each at its host, whatever else is wrong; what can't be seen is said to be so."""
     assert first.seen.provoked == expected(FIRST)
     assert {(MASTER, "images.pushed")} == first.seen.unseen
@@ -167,7 +167,7 @@ def who_is_stopped_says_nothing(on: On, site: Path) -> None:
     assert (process.returncode, out, err) == (1, "", "Stopped; nothing was changed.\n")
 
 
-def test_an_archive_that_is_there_is_left_alone(lab: Lab, tmp_path: Path) -> None:
+def test_an_existing_archive_stays(lab: Lab, tmp_path: Path) -> None:
     """Nothing is looked at for a file that could not be written."""
     archive = tmp_path / "support.tar.gz"
     archive.write_bytes(b"another one")

@@ -114,7 +114,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize("what", TABLE)
-def test_what_is_there_after_an_install(site: Path, on: On, what: str) -> None:
+def test_the_result_of_an_install(site: Path, on: On, what: str) -> None:
     """Each thing that the procedure makes is there, as it has to be."""
     host, command, said = TABLE[what]
     assert on(host, command).strip() == said
@@ -156,7 +156,7 @@ def test_a_plan_after_an_install_is_empty(site: Path) -> None:
     assert (planned.code, {step["outcome"] for step in planned.steps}) == (0, {"ok"}), planned.told
 
 
-def test_the_last_proof_is_shown_and_a_new_one_made_when_asked_for(site: Path) -> None:
+def test_the_last_proof_is_shown_and_verify_makes_a_new_one(site: Path) -> None:
     """Without changes the last job is told of; --verify submits another."""
     first, second = product.install(site), product.install(site, "--verify")
     jobs = [

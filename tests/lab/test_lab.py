@@ -183,7 +183,7 @@ def life() -> Iterator[Lab]:
     lifecycle.down(made)
 
 
-def test_an_interrupted_up_is_mended(lab: Lab, life: Lab) -> None:
+def test_an_interrupted_up_is_repaired(lab: Lab, life: Lab) -> None:
     """`lab.up`, killed while hosts were booting, is mended by the next one, beside another lab that goes on."""
     interrupt(life, "booting all hosts")
     cluster.await_none(lambda: not any(machine.running(life, host) for host in life.hosts), "no host boots", 60)
@@ -193,7 +193,7 @@ def test_an_interrupted_up_is_mended(lab: Lab, life: Lab) -> None:
     assert ssh.run(lab, "ncn-m001", "hostname") == ssh.run(life, "ncn-m001", "hostname")
 
 
-def test_an_interrupted_reset_is_mended(life: Lab) -> None:
+def test_an_interrupted_reset_is_repaired(life: Lab) -> None:
     """`lab.reset`, killed half way, is finished by the next `lab.up`."""
     ssh.run(life, "upstream", "touch /etc/mark")
     interrupt(life, "booting all hosts", task="reset")

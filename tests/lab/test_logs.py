@@ -50,7 +50,7 @@ def stamps(out: str) -> list[tuple[str, str]]:
     return found
 
 
-def test_one_jobs_entries_from_everywhere_in_one_order(on: On, site: Path) -> None:
+def test_entries_of_a_job_from_all_hosts_in_order(on: On, site: Path) -> None:
     """The plugin's hooks with the Workflow that they wrote, DWS's controller and webhook, by time, and no other job's."""
     other, job = run_job(on), run_job(on)
     said = command.invoke("logs", f"--hosts={site}", "--job", job, "--since", "5m")

@@ -27,7 +27,7 @@ def test_on_an_installed_site(lab: Lab) -> None:
     assert (planned.code, {step["outcome"] for step in planned.steps}) == (0, {"ok"}), planned.told
 
 
-def test_on_a_site_with_something_to_put_right(lab: Lab, on: On) -> None:
+def test_on_a_site_with_differences(lab: Lab, on: On) -> None:
     """A plan names exactly what was edited and shows the difference, with exit code 4, and puts nothing right."""
     scene.installed(lab)
     on(PRIMARY, "echo '-- edited' >>/etc/slurm/burst_buffer.lua; chmod 644 /etc/slurm/slurm-dws.kubeconfig")
@@ -54,7 +54,7 @@ def test_on_a_pristine_site(lab: Lab) -> None:
     assert f"workarea.clone@{MASTER}" in diffs and f"access.kubeconfig@{PRIMARY}" in diffs
 
 
-def test_what_cannot_be_known_yet_is_said_to_be_unknown(lab: Lab) -> None:
+def test_a_plan_says_unknown_where_it_cannot_know(lab: Lab) -> None:
     """What depends on the clone, which isn't there, is "known after workarea" in a plan: neither ok nor made up."""
     scene.pristine(lab)
     planned = product.plan(scene.site_file(lab))

@@ -166,7 +166,7 @@ def test_a_new_pod_needs_nothing_but_a_proof(site: Path, kubectl: Kubectl) -> No
     assert (done.code, done.having("changed")) == (0, {"verify.job@slurmctld"}), done.told
 
 
-def test_exactly_what_was_edited_is_put_right(pod_lab: Lab, site: Path, kubectl: Kubectl) -> None:
+def test_exactly_the_edited_parts_are_corrected(pod_lab: Lab, site: Path, kubectl: Kubectl) -> None:
     """A key of the ConfigMap that somebody removed comes back, in the pod that is there."""
     before = pods(kubectl)
     kubectl(f"""patch {CONFIG} --type=merge --patch '{{"data": {{"burst_buffer.lua": null}}}}'""")
@@ -179,7 +179,7 @@ def test_exactly_what_was_edited_is_put_right(pod_lab: Lab, site: Path, kubectl:
     assert pods(kubectl) == before
 
 
-def test_the_certificate_outranks_the_token_that_lies_beside_it(pod_lab: Lab, site: Path) -> None:
+def test_the_certificate_outranks_a_token_beside_it(pod_lab: Lab, site: Path) -> None:
     """With both, as the plugin calls kubectl in a pod, the API server takes the certificate; the doctor tells of the token."""
     token = "$(cat /var/run/secrets/kubernetes.io/serviceaccount/token)"
     assert "slurm-dws" in pod.run(pod_lab, f'{KUBECTL} {KUBECONFIG} --token="{token}" auth whoami 2>&1')

@@ -37,7 +37,7 @@ def repair(host: str, site: Path, what: str) -> command.Said:
     return command.fab(host, "repair", what, "--site", str(site), "--json")
 
 
-def test_a_look_shows_what_is_there_and_changes_nothing(lab: Lab, site: Path) -> None:
+def test_a_look_shows_the_state_and_changes_nothing(lab: Lab, site: Path) -> None:
     """Every step of this host with what was found; exit code 0 where all of it is right."""
     before = tree.files(lab, PRIMARY)
     said = look(PRIMARY, site)
@@ -49,7 +49,7 @@ def test_a_look_shows_what_is_there_and_changes_nothing(lab: Lab, site: Path) ->
     assert "deploy.applied" in outcomes(look(MASTER, site)) and "deploy.applied" not in outcomes(said)
 
 
-def test_one_step_is_put_right_there_and_nothing_else(lab: Lab, on: On, site: Path) -> None:
+def test_a_repair_corrects_its_step_and_nothing_else(lab: Lab, on: On, site: Path) -> None:
     """`repair plugin.lua` mends that file; the next step, and the other controller, are as wrong as before."""
     scene.everywhere(lab, f"echo '-- edited' >>{LUA}", PRIMARY, BACKUP)
     on(PRIMARY, f"echo '# edited' >>{CONF}")
@@ -99,7 +99,9 @@ def test_a_new_kubeconfig_on_one_host(on: On, site: Path) -> None:
         (PRIMARY, ["repair", "deploy"], f"it runs on {MASTER}"),
     ],
 )
-def test_what_is_not_there_is_refused_before_any_connection(host: str, words: list[str], said: str, site: Path) -> None:
+def test_unknown_stages_and_hosts_are_refused_before_any_connection(
+    host: str, words: list[str], said: str, site: Path
+) -> None:
     """A host that the site file lacks, a user, a stage that isn't one, or isn't done there."""
     done = command.fab(host, *words, "--site", str(site))
     assert (done.code, said in done.err) == (2, True), done.err

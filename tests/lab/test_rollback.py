@@ -131,7 +131,7 @@ def test_a_repair(lab: Lab, on: On) -> None:
     assert on(BACKUP, "ls /etc/slurm/burst_buffer.conf")
 
 
-def test_what_was_changed_since(lab: Lab, on: On, untouched: tuple[Mapping[str, str], set[str]]) -> None:
+def test_later_changes_stop_a_rollback(lab: Lab, on: On, untouched: tuple[Mapping[str, str], set[str]]) -> None:
     """A file and an object that somebody changed after the run, a Workflow and a job that need DWS: each is named at once,
     and nothing is touched.
     """
@@ -151,7 +151,7 @@ def test_what_was_changed_since(lab: Lab, on: On, untouched: tuple[Mapping[str, 
     assert (files(lab), back.having("changed")) == (before, set())
 
 
-def test_it_goes_on_when_these_are_settled_and_wherever_it_was_killed(
+def test_it_continues_after_later_changes_are_resolved_and_after_a_kill(
     lab: Lab, on: On, untouched: tuple[Mapping[str, str], set[str]]
 ) -> None:
     """The first install is undone, with all that came after it, by a rollback that is killed midway and one that goes on."""

@@ -64,7 +64,7 @@ def test_yes_takes_no_storage_along(site: Path, older: Path, on: On) -> None:
     assert images(on, "0.0.20") and "scratch" in on(MASTER, INSTANCES)
 
 
-def test_another_version_takes_what_was_typed_and_puts_the_rest_back(older: Path, on: On) -> None:
+def test_another_version_deletes_the_named_storage_and_restores_the_rest(older: Path, on: On) -> None:
     """The driver frees the instance while DWS is there; what it had configured is as it was, and is kept no longer."""
     before = driver.content(on)
     assert len(before) == 4 and "Storage default/rabbit-2" in before
@@ -76,7 +76,7 @@ def test_another_version_takes_what_was_typed_and_puts_the_rest_back(older: Path
     assert product.install(older).having("changed") == set()
 
 
-def test_an_undeploy_saves_what_was_configured(site: Path, older: Path, on: On) -> None:
+def test_an_undeploy_saves_the_configuration(site: Path, older: Path, on: On) -> None:
     """It says where, and how it comes back; nothing of ours is left in the cluster."""
     before = driver.content(on)
     done = undeploy(older, "--yes")

@@ -112,7 +112,7 @@ def test_a_plan_shows_what_would_go_and_takes_nothing(site: Path, orphan: str, o
     on(MASTER, f"kubectl get {WORKFLOWS} bb{orphan}")
 
 
-def test_an_orphan_is_told_apart_and_without_an_answer_nothing_goes(site: Path, orphan: str, on: On) -> None:
+def test_an_orphan_is_recognized_and_not_deleted_without_confirmation(site: Path, orphan: str, on: On) -> None:
     """Without --orphans it refuses, and says what the orphan is; with it, it asks, and nobody answers here."""
     refused, asked = undeploy(site), undeploy(site, "--orphans")
     assert (refused.code, asked.code) == (3, 3)

@@ -94,7 +94,7 @@ def mended(site: Path) -> Answer:
     return done
 
 
-def test_an_upgrade_backwards_goes_on_wherever_it_was_cut(older: Path, on: On) -> None:
+def test_a_downgrade_continues_after_any_interruption(older: Path, on: On) -> None:
     """Killed while the clone is at work, within `make undeploy`, and while the new one is deployed: the last run ends proven."""
     cut(older, "began", "replace.removed", 1.5)
     cut(older, "done", "replace.removed", 0.0)
@@ -105,7 +105,7 @@ def test_an_upgrade_backwards_goes_on_wherever_it_was_cut(older: Path, on: On) -
     assert "undeploying" not in on(MASTER, "kubectl get namespace dws-system --output yaml")
 
 
-def test_an_upgrade_whose_clone_is_gone_clones_that_tag_again(site: Path, older: Path, on: On) -> None:
+def test_an_upgrade_without_the_old_clone_clones_that_tag_again(site: Path, older: Path, on: On) -> None:
     """What is installed is undeployed with its own clone: a plan says that it is missing, the run that it is made."""
     on(MASTER, "rm -rf /root/dws-on-csm/dws-0.0.19")
     plan = product.plan(site)
@@ -118,7 +118,7 @@ def test_an_upgrade_whose_clone_is_gone_clones_that_tag_again(site: Path, older:
     assert product.install(site).having("changed") == set()
 
 
-def test_an_install_mends_what_somebody_undeployed_with_a_live_workflow(site: Path, held: str, on: On) -> None:
+def test_an_install_repairs_an_undeploy_by_hand_with_a_live_workflow(site: Path, held: str, on: On) -> None:
     """The CRD that would never go is set free, DWS comes back, and a job proves it."""
     undeploy_by_hand(on)
     asked, done = product.install(site), product.install(site, "--yes")

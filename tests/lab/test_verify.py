@@ -77,7 +77,7 @@ def edited(on: On, expression: str) -> Iterator[None]:
 # --- the test job
 
 
-def test_the_time_in_each_state_is_told(site: Path, on: On) -> None:
+def test_the_time_in_each_state_is_reported(site: Path, on: On) -> None:
     """A job passes all states, and the time that each took is in the JSON and in the report."""
     answer = verify(site)
     (proof,) = (step for step in answer.steps if step["step"] == "job")

@@ -134,7 +134,7 @@ def test_only_a_run_with_the_lock_changes_the_cluster(
     subprocess.run(["flock", "-n", "-x", tmp_path / "busy", "true"], check=True)  # nothing holds it any more
 
 
-def test_what_is_put_off_is_asked_again(cluster: Cluster) -> None:
+def test_deferred_requests_are_repeated(cluster: Cluster) -> None:
     """Objects are listed right after a change of their CRD, although the API server asks for a later retry (HTTP 429)."""
     widgets = "/apis/example.com/v1/widgets"
     for number in range(10):
@@ -159,7 +159,7 @@ def _apply_widgets(cluster: Cluster, column: str) -> None:
     )
 
 
-def test_kind_that_nobody_knows(cluster: Cluster) -> None:
+def test_unknown_kind(cluster: Cluster) -> None:
     """A kind that the server does not serve is named."""
     with pytest.raises(ClusterError, match="does not serve the kind Confusion of v1"):
         cluster.apply({"apiVersion": "v1", "kind": "Confusion", "metadata": {"name": "x"}})
@@ -254,7 +254,7 @@ def test_api_server_that_is_down(api: ApiServer, server: Server, one: One, tmp_p
         one(server.config(), role="master", master=gone).cluster().get("/version")
 
 
-def test_context_is_the_one_that_is_named(api: ApiServer, server: Server, one: One) -> None:
+def test_configured_context_is_used(api: ApiServer, server: Server, one: One) -> None:
     """Another context than the kubeconfig's current one can be used."""
     session = one(server.config(), role="master", master=_master(api, context="nobody"))
     with pytest.raises(ClusterError, match="nobody"):
@@ -296,7 +296,7 @@ def test_no_cache_is_left(server: Server, cluster: Cluster) -> None:
     assert not (server.folder / "home/.kube").exists()
 
 
-def test_nothing_is_left_of_one_who_is_killed(api: ApiServer, server: Server, tmp_path: Path) -> None:
+def test_killed_program_leaves_nothing(api: ApiServer, server: Server, tmp_path: Path) -> None:
     """When this process is killed, the proxy on the master and its folder disappear within seconds."""
     (tmp_path / "config").write_text(server.config())
     program = f"""

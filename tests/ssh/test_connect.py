@@ -60,7 +60,7 @@ def test_many_hosts_side_by_side(server: Server, connect: Connect) -> None:
     assert sessions.commands == 19
 
 
-def test_closed_port_is_told(server: Server, refused: Refused) -> None:
+def test_closed_port_is_reported(server: Server, refused: Refused) -> None:
     """A closed port is reported with its address."""
     port = free_port()
     error = refused(server.config(f"Port {port}"))
@@ -68,7 +68,7 @@ def test_closed_port_is_told(server: Server, refused: Refused) -> None:
     assert "ssh host" in error.fix
 
 
-def test_unknown_name_is_told(server: Server, refused: Refused) -> None:
+def test_unknown_name_is_reported(server: Server, refused: Refused) -> None:
     """A name without an address is reported."""
     error = refused(server.config("HostName nowhere.invalid"))
     assert "nowhere.invalid has no address" in error.text
@@ -90,7 +90,7 @@ def test_connect_timeout_of_ssh_config_holds(server: Server, refused: Refused, m
     assert time.monotonic() - began < 100
 
 
-def test_other_service_is_told(server: Server, refused: Refused) -> None:
+def test_other_service_is_reported(server: Server, refused: Refused) -> None:
     """A port with another service than SSH is reported."""
 
     def answer(listener: socket.socket) -> None:
@@ -142,7 +142,7 @@ def test_jump_that_fails_is_tried_once(server: Server, jump: Server, connect: Co
     assert time.monotonic() - began < 6 * 5
 
 
-def test_jump_in_a_circle_is_told(server: Server, refused: Refused) -> None:
+def test_jump_in_a_circle_is_reported(server: Server, refused: Refused) -> None:
     """Jump hosts that lead to each other are refused."""
     text = server.config("ProxyJump one") + "Host one\n  ProxyJump two\nHost two\n  ProxyJump one\n"
     assert "circle" in refused(text).text
@@ -164,7 +164,7 @@ def test_proxy_command_that_does_not_heed_is_ended() -> None:
     assert link._process.returncode == -signal.SIGKILL
 
 
-def test_proxy_command_that_fails_is_told(server: Server, refused: Refused) -> None:
+def test_proxy_command_that_fails_is_reported(server: Server, refused: Refused) -> None:
     """A ProxyCommand that ends without a connection fails at once."""
     began = time.monotonic()
     error = refused(server.config("ProxyCommand echo no way >&2; false"), deadlines=Deadlines(connect=200))
@@ -183,7 +183,7 @@ def test_what_cannot_hold_is_refused(server: Server, refused: Refused, line: str
     assert line.split()[0] in error.fix
 
 
-def test_mistake_in_ssh_config_is_told(server: Server, refused: Refused) -> None:
+def test_mistake_in_ssh_config_is_reported(server: Server, refused: Refused) -> None:
     """A mistake in ssh_config is reported in ssh's words, with the line."""
     error = refused("Nonsense yes\n" + server.config())
     assert "line 1: Bad configuration option: nonsense" in error.text

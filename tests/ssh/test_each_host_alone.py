@@ -92,7 +92,7 @@ def _login(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("place", [_resolve, _session, _host_keys, _login], ids=lambda place: place.__name__[1:])
-def test_any_error_is_told_for_its_host(
+def test_any_error_is_reported_for_its_host(
     server: Server,
     connect: Connect,
     monkeypatch: pytest.MonkeyPatch,

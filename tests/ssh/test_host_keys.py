@@ -36,7 +36,7 @@ def test_unknown_key_is_refused(server: Server, refused: Refused) -> None:
 
 
 @pytest.mark.parametrize("how", ["accept-new", "no"])
-def test_unknown_key_is_remembered_when_told_so(server: Server, one: One, tmp_path: Path, how: str) -> None:
+def test_unknown_key_is_stored_where_configured(server: Server, one: One, tmp_path: Path, how: str) -> None:
     """StrictHostKeyChecking accept-new and no accept an unknown key, and add it to known_hosts."""
     file = tmp_path / "new" / "known_hosts"
     lines = (f"StrictHostKeyChecking {how}", f"UserKnownHostsFile {file}", "HashKnownHosts yes")
@@ -96,7 +96,7 @@ def test_negated_pattern_is_no_match(server: Server, refused: Refused, tmp_path:
     assert "its host key is unknown" in refused(server.config(f"UserKnownHostsFile {file}")).text
 
 
-def test_alias_is_what_is_looked_for(server: Server, one: One, refused: Refused) -> None:
+def test_host_key_alias_is_looked_up(server: Server, one: One, refused: Refused) -> None:
     """With HostKeyAlias only that name counts."""
     one(server.config("HostKeyAlias node", f"UserKnownHostsFile {server.known_hosts('node')}"))
     assert "(node)" in refused(server.config("HostKeyAlias node")).text

@@ -48,7 +48,7 @@ def test_refused_key_is_named(server: Server, refused: Refused, tmp_path: Path) 
     assert "authorized_keys" in error.fix
 
 
-def test_no_key_is_told(server: Server, refused: Refused) -> None:
+def test_no_key_is_reported(server: Server, refused: Refused) -> None:
     """A missing key is reported."""
     error = refused(server.config("GSSAPIAuthentication yes").replace(str(server.key), "none"))
     assert "Keys tried: none found" in error.text
@@ -79,7 +79,7 @@ def test_key_of_the_agent(server: Server, one: One, agent: Agent) -> None:
     one(server.config(f"IdentityAgent {socket}").replace(f"IdentityFile {server.key}", "IdentityFile none"))
 
 
-def test_agent_is_forwarded_when_told_so(
+def test_agent_is_forwarded_where_configured(
     server: Server, one: One, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scripts on the host can use the agent with ForwardAgent yes, and only then."""
@@ -101,7 +101,7 @@ def test_only_named_keys_of_the_agent(tmp_path: Path, one: One, agent: Agent) ->
         one(text)
 
 
-def test_too_many_keys_are_told(tmp_path: Path, refused: Refused, agent: Agent) -> None:
+def test_too_many_keys_are_reported(tmp_path: Path, refused: Refused, agent: Agent) -> None:
     """A host that disconnects after too many keys is reported, with the keys."""
     with running(tmp_path / "server", "MaxAuthTries 2") as server:
         socket = agent(*[keygen(tmp_path / f"other{n}") for n in range(4)])
@@ -110,7 +110,7 @@ def test_too_many_keys_are_told(tmp_path: Path, refused: Refused, agent: Agent) 
     assert "other1 of the agent (refused)" in error.text
 
 
-def test_dead_agent_is_told(server: Server, refused: Refused, tmp_path: Path) -> None:
+def test_dead_agent_is_reported(server: Server, refused: Refused, tmp_path: Path) -> None:
     """A missing agent is named."""
     error = refused(server.config(f"IdentityAgent {tmp_path / 'gone'}").replace(str(server.key), "none"))
     assert f"agent {tmp_path / 'gone'} (" in error.text
@@ -131,7 +131,7 @@ def test_certificate_logs_in(tmp_path: Path, one: One, refused: Refused) -> None
         one(server.config(f"CertificateFile {certificate}").replace(str(server.key), str(key)))
 
 
-def test_second_factor_is_told(tmp_path: Path, refused: Refused) -> None:
+def test_second_factor_is_reported(tmp_path: Path, refused: Refused) -> None:
     """A host that requires more than a key is reported with what it requires."""
     with running(
         tmp_path / "server", "AuthenticationMethods publickey,password", "PasswordAuthentication yes"
@@ -141,7 +141,7 @@ def test_second_factor_is_told(tmp_path: Path, refused: Refused) -> None:
     assert str(server.key) in error.text
 
 
-def test_host_that_takes_no_keys_is_told(tmp_path: Path, refused: Refused) -> None:
+def test_host_that_takes_no_keys_is_reported(tmp_path: Path, refused: Refused) -> None:
     """A host that accepts passwords alone is reported."""
     options = ("PubkeyAuthentication no", "PasswordAuthentication yes")
     with running(tmp_path / "server", *options) as server:

@@ -214,7 +214,7 @@ def test_master_sees_its_kubeconfig(server: Server, one: One) -> None:
     assert b"none" in one(server.config()).run(script, deadline=HANG).out
 
 
-def test_broken_connection_is_told(tmp_path: Path, one: One) -> None:
+def test_broken_connection_is_reported(tmp_path: Path, one: One) -> None:
     """A connection that breaks while a script runs is Lost: neither success nor failure."""
     with running(tmp_path / "doomed") as server:
         session = one(server.config())
@@ -229,7 +229,7 @@ def test_broken_connection_is_told(tmp_path: Path, one: One) -> None:
             session.run("true", deadline=HANG)
 
 
-def test_no_shell_is_told(tmp_path: Path, one: One) -> None:
+def test_no_shell_is_reported(tmp_path: Path, one: One) -> None:
     """A login that runs no commands is reported, with the shell's own words."""
     options = "ForceCommand echo no commands here; exit 1"
     with running(tmp_path / "closed", options) as server, pytest.raises(Unreachable) as caught:
@@ -238,7 +238,7 @@ def test_no_shell_is_told(tmp_path: Path, one: One) -> None:
     assert "ssh host" in caught.value.fix
 
 
-def test_too_many_sessions_are_told(tmp_path: Path, one: One) -> None:
+def test_too_many_sessions_are_reported(tmp_path: Path, one: One) -> None:
     """sshd's limit of sessions on a connection is reported, with the setting that raises it."""
     with running(tmp_path / "narrow", "MaxSessions 1") as server:
         session = one(server.config())
@@ -254,7 +254,7 @@ def test_too_many_sessions_are_told(tmp_path: Path, one: One) -> None:
     assert "MaxSessions" in caught.value.fix
 
 
-def test_script_cut_off_is_not_run(tmp_path: Path) -> None:
+def test_incomplete_script_is_not_run(tmp_path: Path) -> None:
     """No part of an incomplete script runs."""
     body = remote_shell.script_body(f"touch {tmp_path / 'done'}", {})
     for size in (len(body) - 1, len(body)):

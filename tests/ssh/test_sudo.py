@@ -75,7 +75,7 @@ def test_wrong_password_is_one_clear_error(server: Server, one: One) -> None:
     assert "wrong" not in str(caught.value)
 
 
-def test_user_without_the_right_is_told(server: Server, one: One) -> None:
+def test_user_without_sudo_rights_is_reported(server: Server, one: One) -> None:
     """A user who is not in sudoers gets sudo's message."""
     session = one(server.config(), user="stranger", sudo=True, ask=lambda host: PASSWORD)
     with pytest.raises(SudoRefused) as caught:
@@ -83,7 +83,7 @@ def test_user_without_the_right_is_told(server: Server, one: One) -> None:
     assert "stranger is not in the sudoers file" in caught.value.text
 
 
-def test_without_a_terminal_there_is_nobody_to_ask(server: Server, one: One) -> None:
+def test_without_a_terminal_no_password_is_asked_for(server: Server, one: One) -> None:
     """Where sudo needs a password and there is no terminal, the error has a fix."""
     session = one(server.config(), user="operator", sudo=True, ask=ask_terminal)
     with pytest.raises(SudoRefused) as caught:

@@ -33,7 +33,7 @@ def test_those_with_a_name_can_be_chosen_by_file() -> None:
 
 
 @pytest.mark.parametrize("given", [["templates/nosuch.sh"], ["--named", "dws_on_csm/transport/output.py"]])
-def test_where_nothing_can_be_tried_it_says_so(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_to_try_is_reported(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not end well with nothing tried."""
     monkeypatch.setattr("sys.argv", ["mutants", *given])
     monkeypatch.setattr("os.geteuid", lambda: 0)
@@ -47,7 +47,7 @@ def test_each_file_has_its_tests() -> None:
     assert all((ROOT / one).exists() for file in TESTS for one in (file, *paths(TESTS[file])))
 
 
-def test_what_is_made_of_python() -> None:
+def test_mutations_of_python() -> None:
     """Each mutant differs from the program and from the others in one place."""
     text = "def f(a):\n    if a < 1 and True:\n        g(a)\n        raise ValueError(a)\n    return a\n"
     found = [one.text for one in of_python("f.py", text)]
@@ -56,7 +56,7 @@ def test_what_is_made_of_python() -> None:
     assert sum("raise" not in one for one in found) == 1
 
 
-def test_what_is_made_of_shell() -> None:
+def test_mutations_of_shell() -> None:
     """Lines left out and tests turned, none of which is no script."""
     text = 'set -eu\nif [ -e "$a" ] && [ "$b" = c ]; then\n    rm -f "$a" || exit 1\nfi\n'
     found = {one.text for one in of_shell("f.sh", text)}

@@ -31,7 +31,7 @@ def refused(path: Path) -> str:
     return finding.name
 
 
-def test_what_is_written_is_read_again(made: Path, tmp_path: Path) -> None:
+def test_written_text_is_read_back(made: Path, tmp_path: Path) -> None:
     """The manifest and every part, byte for byte."""
     found = archive.load(made)
     assert found.manifest == bundles.parts(tmp_path / "parts")
@@ -67,7 +67,7 @@ def test_any_other_byte_is_refused(made: Path, tmp_path: Path) -> None:
         assert refused(wrong) == "bundle-damaged", at
 
 
-def test_a_shorter_or_longer_one_is_refused(made: Path, tmp_path: Path) -> None:
+def test_a_shorter_or_longer_bundle_is_refused(made: Path, tmp_path: Path) -> None:
     """An incomplete copy, an empty one, and one with bytes after its end."""
     whole, wrong = made.read_bytes(), tmp_path / "wrong.bundle"
     for content in (b"", whole[:1], whole[:-1], whole[:-512], whole[: len(whole) // 2], whole + b"\0", whole + whole):
@@ -76,7 +76,7 @@ def test_a_shorter_or_longer_one_is_refused(made: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nowhere", "."])
-def test_what_is_no_file_is_said(tmp_path: Path, name: str) -> None:
+def test_a_path_that_is_no_file_is_reported(tmp_path: Path, name: str) -> None:
     """No such file, and a folder."""
     assert refused(tmp_path / name) == "bundle-unreadable"
 
@@ -151,7 +151,7 @@ def test_each_version_that_differs_is_refused_with_the_fix(made: Path, tmp_path:
     assert "kube_rbac_proxy v0.14.1" in two.text
 
 
-def test_a_refused_bundle_is_said_before_anybody_is_connected_to(made: Path, tmp_path: Path) -> None:
+def test_a_refused_bundle_is_reported_before_any_connection(made: Path, tmp_path: Path) -> None:
     """Exit code 3 and the fix, before any host is reached; no run begins."""
     site = bundles.site(tmp_path, "versions: {dws: 0.0.19}\n")
     command = [sys.executable, "-m", "invoke", "install", f"--hosts={site.path}", f"--bundle={made}", "--json"]
@@ -176,7 +176,7 @@ def test_a_bundle_is_shown_with_all_that_is_in_it(made: Path, capsys: pytest.Cap
     assert "bundle-damaged" in capsys.readouterr().err
 
 
-def test_a_manifest_is_told_in_the_same_order_always() -> None:
+def test_a_manifest_is_listed_in_a_fixed_order() -> None:
     """Its keys are sorted, so that people can compare two bundles."""
     text = archive.manifest_text(Manifest({"b": "1", "a": "2"}, {}, {})).decode()
     assert text.index('"a"') < text.index('"b"') and text.endswith("}\n")

@@ -76,7 +76,9 @@ def test_everything_is_in_it(tmp_path: Path, sources: dict[str, Any], monkeypatc
     assert [path.name for path in target.parent.iterdir()] == ["site.bundle"]
 
 
-def test_made_twice_it_is_the_same(tmp_path: Path, sources: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_contents_make_the_same_bundle(
+    tmp_path: Path, sources: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Byte for byte, also after git has stored its objects in another form."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     targets = [folder(tmp_path) / name for name in ("one", "two")]
@@ -96,7 +98,7 @@ MISSING: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("changes", "said"), MISSING.values(), ids=MISSING.keys())
-def test_what_can_not_be_had_is_said_and_nothing_is_left(
+def test_failed_downloads_are_reported_and_leave_nothing(
     tmp_path: Path, sources: dict[str, Any], changes: dict[str, Any], said: str
 ) -> None:
     """The error has the message of each source; an older bundle does not change."""
@@ -107,16 +109,14 @@ def test_what_can_not_be_had_is_said_and_nothing_is_left(
     assert [path.read_text() for path in target.parent.iterdir()] == ["an older one"]
 
 
-def test_a_tag_that_the_repository_lacks_is_said(tmp_path: Path, sources: dict[str, Any]) -> None:
+def test_a_missing_tag_is_reported(tmp_path: Path, sources: dict[str, Any]) -> None:
     """The error has the version and the source."""
     asked = bundles.site(tmp_path, yaml.safe_dump({"sources": sources, "versions": {"plugin": "0.0.9"}}))
     with pytest.raises(Refused, match=r"source-failed: .*plugin: git bundle: .*v0\.0\.9"):
         build.make(asked, folder(tmp_path) / "site.bundle", nobody)
 
 
-def test_another_proxy_than_the_manifests_ask_for_is_said_before_images_are_fetched(
-    tmp_path: Path, sources: dict[str, Any]
-) -> None:
+def test_a_wrong_proxy_version_is_reported_before_images_are_fetched(tmp_path: Path, sources: dict[str, Any]) -> None:
     """Otherwise the error would appear only on the offline site."""
     text = yaml.safe_dump({"sources": sources, "versions": {"kube_rbac_proxy": "v0.15.0"}})
     begun: list[str] = []
@@ -139,17 +139,18 @@ def test_the_releases_own_checksum_counts(monkeypatch: pytest.MonkeyPatch) -> No
         build._published_sum("https://x/", "kustomize_v9")
 
 
-def test_the_task_says_what_is_wrong_with_the_fix(
+def test_the_task_reports_findings_with_their_fixes(
     tmp_path: Path, sources: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 1: a missing source, a missing folder, and a folder instead of a file."""
+    """A missing source, and a folder instead of a file, are findings (3); a path in a missing folder is a wrong argument (2)."""
     wrong = site(tmp_path, sources, plugin=["/nowhere/plugin"])
-    assert bundle.make(wrong, str(folder(tmp_path) / "b")) == 1
+    assert bundle.make(wrong, str(folder(tmp_path) / "b")) == 3
     said = capsys.readouterr().err
     assert "source-failed: " in said and "correct sources.plugin" in said
-    assert bundle.make(wrong, str(tmp_path / "not/there")) == 1
-    assert "No such file or directory" in capsys.readouterr().err
-    assert bundle.make(wrong, str(tmp_path)) == 1
+    with pytest.raises(SystemExit) as ended:
+        bundle.make(wrong, str(tmp_path / "not/there"))
+    assert ended.value.code == 2 and "/not is not a folder" in capsys.readouterr().err
+    assert bundle.make(wrong, str(tmp_path)) == 3
     assert "file-is-folder: " in capsys.readouterr().err
 
 
@@ -164,7 +165,7 @@ def test_the_task_tells_each_part_and_the_checksum(
     assert hashlib.sha256(target.read_bytes()).hexdigest() in told.out
 
 
-def test_an_answer_that_is_made_otherwise_is_said_and_the_next_source_asked() -> None:
+def test_an_unexpected_answer_is_reported_and_the_next_source_asked() -> None:
     """A registry or mirror that answers with unexpected JSON is a source that failed."""
 
     def take(source: str) -> str:

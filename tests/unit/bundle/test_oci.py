@@ -129,7 +129,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("put", "said"), WRONG.values(), ids=WRONG.keys())
-def test_what_can_not_be_taken_is_said(registry: Registry, tmp_path: Path, put: Any, said: str) -> None:
+def test_unusable_images_are_reported(registry: Registry, tmp_path: Path, put: Any, said: str) -> None:
     """The error has the URL, and no file is left."""
     put(registry)
     with pytest.raises(SourceError, match=said) as error:
@@ -138,7 +138,7 @@ def test_what_can_not_be_taken_is_said(registry: Registry, tmp_path: Path, put: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_not_what_its_digest_says_is_refused(registry: Registry, tmp_path: Path) -> None:
+def test_content_that_differs_from_its_digest_is_refused(registry: Registry, tmp_path: Path) -> None:
     """A layer that was changed in the registry or on the network."""
     image(registry, tag="v1")
     registry.blobs[registry.blob(LAYERS[1])] = LAYERS[0]

@@ -91,7 +91,7 @@ def looked(site: Site, step: str = "clone") -> object:
     return look.parse(done.stdout)
 
 
-def test_a_clone_that_is_there_is_held_against_the_pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_clone_is_compared_with_the_pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In every run, by name, before any of its code runs; the journal has the used commit, pinned or not."""
     there = bundles.repository(tmp_path / "clone")
     git.text(["-C", str(there), "checkout", "-q", TAG], 30)
@@ -111,14 +111,14 @@ def test_a_clone_that_is_there_is_held_against_the_pin(tmp_path: Path, monkeypat
         steps.change(workarea.STAGE, "clone", place, have, want)
 
 
-def test_a_pin_holds_for_the_version_that_it_was_made_for(tmp_path: Path) -> None:
+def test_a_pin_is_valid_for_its_version_only(tmp_path: Path) -> None:
     """The earlier version, which an upgrade undeploys, has another commit."""
     versions = pinned(tmp_path, OTHER).versions
     assert versions.commit("dws") == OTHER
     assert replace(versions, dws="0.0.19").commit("dws") == "" == versions.commit("plugin")
 
 
-def test_plugin_files_of_another_commit_than_the_pinned_one_are_not_put_anywhere(tmp_path: Path) -> None:
+def test_plugin_files_of_an_unpinned_commit_are_not_installed(tmp_path: Path) -> None:
     """Their right content is unknown then, and the clone is refused."""
     site = bundles.site(tmp_path, yaml.safe_dump({"versions": {"plugin": {"tag": "0.0.5", "commit": OTHER}}}))
     found = {"there": True, "commit": "cd" * 20, "modified": [], "open": "", "files": dict.fromkeys("ab", "")}
@@ -146,7 +146,7 @@ def test_which_images_are_used_is_noted() -> None:
     assert images._digests_text({"r/dws:1": {"registry": DIGEST, "pushed": DIGEST}}) == f"r/dws:1 {DIGEST}"
 
 
-def test_a_bundle_is_made_of_the_image_that_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_contains_the_pinned_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The registry is asked for the digest; the archive has the name with the tag."""
     asked: list[tuple[str, str]] = []
 
@@ -165,7 +165,7 @@ def test_a_bundle_is_made_of_the_image_that_is_pinned(tmp_path: Path, monkeypatc
 # --- bundles
 
 
-def test_a_bundle_with_something_else_than_what_is_pinned_is_refused(tmp_path: Path) -> None:
+def test_a_bundle_that_differs_from_the_pins_is_refused(tmp_path: Path) -> None:
     """Commits and digests, before any host is connected to."""
     made = bundles.written(tmp_path / "site.bundle", tmp_path / "parts")
     pins = {"versions": {"dws": {"tag": "0.0.20", "commit": OTHER}}, "sources": {"dws_image": [f"a.b/dws@{DIGEST}"]}}
@@ -174,7 +174,7 @@ def test_a_bundle_with_something_else_than_what_is_pinned_is_refused(tmp_path: P
     assert [one.name for one in error.value.findings] == ["commit-differs", "digest-differs"]
 
 
-def test_a_bundle_is_not_made_of_another_commit_than_the_pinned_one(tmp_path: Path) -> None:
+def test_no_bundle_is_made_of_an_unpinned_commit(tmp_path: Path) -> None:
     """The same words as on the master."""
     upstream = bundles.repository(tmp_path / "upstream")
     work = build.BuildContext(pinned(tmp_path, OTHER, str(upstream)), tmp_path, lambda title: lambda done, total: None)
@@ -258,7 +258,7 @@ def test_a_repository_of_others_on_the_master_has_to_be_pinned(hostile_host: Hos
 
 
 @pytest.mark.parametrize("url", ["http://mirror/layer", "ftp://mirror/layer"])
-def test_what_was_asked_for_over_https_comes_over_https(url: str) -> None:
+def test_downloads_over_https_stay_on_https(url: str) -> None:
     """A redirection to anything else is not followed; one to https:// is, and one of what was asked for over http://."""
     handler = download.Redirects()
 

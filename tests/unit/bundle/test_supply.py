@@ -115,7 +115,7 @@ def test_with_a_bundle_nothing_else_is_asked(tmp_path: Path) -> None:
     assert supply.repository(site, "plugin").origin == "https://github.com/DataWorkflowServices/dws-slurm-bb-plugin.git"
 
 
-def test_another_version_than_the_bundles_comes_from_the_site_files_sources(tmp_path: Path) -> None:
+def test_versions_not_in_the_bundle_come_from_the_site_files_sources(tmp_path: Path) -> None:
     """The clone of an older version, which an upgrade undeploys with, if the master has it no more."""
     site = bundled(tmp_path)
     older = replace(site, versions=replace(site.versions, dws="0.0.19"))
@@ -129,7 +129,7 @@ def test_an_image_of_another_tag_than_the_bundles_is_refused(tmp_path: Path) -> 
         supply.image(bundled(tmp_path), "kube_rbac_proxy_image", "v0.15.0")
 
 
-def test_files_of_this_machine_that_are_missing_are_said_before_anything_is_done(tmp_path: Path) -> None:
+def test_files_of_this_machine_that_are_missing_are_reported_before_anything_is_done(tmp_path: Path) -> None:
     """A plan reports it too: it is found when the actions are made, not when they run."""
     site = bundles.site(tmp_path, "sources: {dws: [/nowhere/dws], dws_image: [/nowhere/dws.tar]}\n")
     with pytest.raises(Refused, match="source-missing: /nowhere/dws does not exist on this machine"):
@@ -189,7 +189,7 @@ def test_a_bundle_with_another_kustomize_than_the_makefile_asks_for_is_refused(t
         ("absent", "bin/kustomize is absent, but the Makefile of this dws asks for v5.5.0"),
     ],
 )
-def test_a_kustomize_of_another_version_is_told(there: str, told: str) -> None:
+def test_a_kustomize_of_another_version_is_reported(there: str, told: str) -> None:
     """sources.kustomize may still be that of an earlier version: the message has both versions."""
     (step,) = (one for one in workarea.STAGE.steps if isinstance(one, Step) and one.name == "kustomize")
     assert step.status_text is not None and step.status_text({"asked": "v5.5.0", "there": there}) == told

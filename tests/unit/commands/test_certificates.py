@@ -67,7 +67,7 @@ SHOWN: dict[str, tuple[dict[str, Any], list[tuple[str, bool]]]] = {
 
 
 @pytest.mark.parametrize("case", SHOWN)
-def test_what_is_wrong_with_a_certificate(site: Site, case: str) -> None:
+def test_problems_of_a_certificate(site: Site, case: str) -> None:
     """Each problem is shown, and counts as bad when the plugin cannot use the certificate, now or soon."""
     seen, wrong = SHOWN[case]
     told = certificates.status_of(site, "c1", seen, CA)
@@ -96,7 +96,7 @@ def test_a_certificate_does_not_outlive_its_ca(site: Site) -> None:
     assert re.match(r"the cluster\'s CA expires on \d{4}-\d\d-\d\d, before the certificate", told.problems[0].text)
 
 
-def test_a_site_file_with_a_revoked_name_is_what_is_old(site: Site) -> None:
+def test_a_revoked_name_in_the_site_file_is_out_of_date(site: Site) -> None:
     """No install gives a revoked name its rights again: the fix changes the name in the site file."""
     told = certificates.status_of(
         site, "c1", found(authority().sign("new", 400)), CA, {"slurm-dws": "2028-04-10 revoked"}
@@ -112,7 +112,7 @@ def test_a_master_that_says_nothing(site: Site) -> None:
     assert told.signed is None and [problem.bad for problem in told.problems] == [True]
 
 
-def test_the_table_has_a_column_for_each_controller_and_tells_what_is_wrong_once(site: Site) -> None:
+def test_the_table_has_a_column_for_each_controller_and_each_problem_once(site: Site) -> None:
     """A problem of two controllers is shown once, with both names."""
     pems = [authority().sign("slurm-dws", days) for days in (20, 21)]
     every = [certificates.status_of(site, host, found(pem), CA) for host, pem in zip(("c1", "c2"), pems, strict=True)]
@@ -141,7 +141,7 @@ def test_a_kubeconfig_without_a_certificate_has_no_end(have: Any) -> None:
     assert kubeconfig.near_its_end(have) == ""
 
 
-def test_a_certificate_that_ends_within_renew_below_is_made_anew(site: Site) -> None:
+def test_a_certificate_that_ends_within_renew_below_is_renewed(site: Site) -> None:
     """30 days are too few where more than 30 are wanted."""
     place = at(site, {"c1": found(authority().sign("slurm-dws", 30.5))})
     assert kubeconfig.wanted(place)["valid"] == {"days left": "more than 30"}
@@ -276,7 +276,7 @@ def test_a_plan_makes_no_key(site: Site, monkeypatch: pytest.MonkeyPatch, via: s
 # --- rotation
 
 
-def test_a_certificate_is_anew_when_it_is_another_than_at_first(site: Site) -> None:
+def test_a_certificate_is_new_when_it_differs_from_the_first(site: Site) -> None:
     """A controller that shares the folder of an earlier one finds the new certificate there, and changes nothing."""
     step = next(one for one in rotate.stages(site)[1].steps if one.name == "kubeconfig")
     old, new = (found(authority().sign("slurm-dws", 400)) for _ in range(2))
@@ -304,7 +304,7 @@ def test_a_rotation_changes_no_names(site: Site) -> None:
         ("csr", 364.5, "valid until {}, 364 days; access.days asks for 500: the cluster signs for no longer"),
     ],
 )
-def test_what_came_is_told(site: Site, via: str, days: float, said: str) -> None:
+def test_the_new_validity_is_reported(site: Site, via: str, days: float, said: str) -> None:
     """Fewer days than requested are reported with the reason."""
     asking = named(site, via=via)
     have = kubeconfig.read(place := at(asking, {}), found(authority().sign("slurm-dws", days)))

@@ -32,7 +32,7 @@ def site(tmp_path: Path) -> Site:
     return load(write(tmp_path, SITE))
 
 
-def test_a_repair_has_the_one_host_and_those_that_say_what_is_wanted(site: Site) -> None:
+def test_a_repair_connects_its_host_and_those_that_it_needs(site: Site) -> None:
     """Only the master, the controllers and the named node are connected."""
     names = [host.name for host in only(site, PRIMARY).hosts()]
     assert names == [MASTER, PRIMARY, "slurmctl2"]
@@ -48,7 +48,7 @@ def test_a_host_that_is_not_in_the_site_file_is_refused(site: Site, name: str) -
         only(site, name)
 
 
-def test_a_stage_or_one_step_of_it_is_chosen_with_the_preflight_before(site: Site) -> None:
+def test_a_stage_or_step_is_chosen_with_the_preflight(site: Site) -> None:
     """`plugin` is the whole stage, `plugin.lua` that step alone; the preflight comes before either. The checks of DWS's
     removal run where that is chosen."""
     stages = {stage.name: stage for stage in STAGES}
@@ -78,7 +78,7 @@ def test_what_guards_a_stage_guards_each_step_of_it(site: Site) -> None:
         ("deploy", f"it runs on {MASTER}"),
     ],
 )
-def test_what_there_is_not_to_do_there_is_told(
+def test_a_stage_without_work_on_the_host_is_reported(
     site: Site, what: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An unknown stage or step, or one that does not run on the host, ends with the known ones and exit code 2."""
@@ -126,7 +126,7 @@ def test_what_a_needed_step_refuses_refuses_the_repair(site: Site) -> None:
     assert len(check.judge(StepContext(site, Facts({"one.file": {PRIMARY: ""}}), PRIMARY), None)) == 1
 
 
-def test_long_texts_are_told_by_their_size() -> None:
+def test_long_texts_are_shown_as_their_size() -> None:
     """The screen shows values, and the size of a file; never a secret."""
     seen = brief({"mode": "644", "text": "a\nb\n", "list": ["x" * 200], "objects": [{}] * 9, "key": Secret(b"s3cret")})
     assert seen == {

@@ -38,7 +38,7 @@ def _names() -> Iterator[str]:
                 yield from MADE.get(text, [text]) if not isinstance(name, ast.Starred) else ()
 
 
-def test_every_finding_is_said_to_be_acceptable_or_not() -> None:
+def test_every_finding_is_listed_as_acceptable_or_not() -> None:
     """A new finding is in one of the tables of dws_on_csm/config/acceptable.py, with the reason."""
     known = {*acceptable.ACCEPTABLE, *acceptable.WHY_NOT, "nobody-signs"}
     assert set(_names()) - known == set(), "add these to dws_on_csm/config/acceptable.py: ACCEPTABLE or _REASONS"
@@ -47,7 +47,7 @@ def test_every_finding_is_said_to_be_acceptable_or_not() -> None:
 
 
 @pytest.mark.parametrize("name", [*acceptable.WHY_NOT])
-def test_why_not_is_said(name: str) -> None:
+def test_the_reason_is_reported(name: str) -> None:
     """The refusal gives the reason, and does not suggest a similar name."""
     assert (
         acceptable.refusal(name) == f"{name} cannot be accepted: {acceptable.WHY_NOT[name]}; follow the finding's fix"

@@ -43,7 +43,7 @@ def keywords(part: Any, names: bool = False) -> Iterator[str]:
                 yield from keywords(value, names=not names and name in ("properties", "$defs"))
 
 
-def test_the_schema_is_one_that_the_loader_obeys_wholly() -> None:
+def test_the_loader_obeys_the_whole_schema() -> None:
     """It is a valid schema, and has no keyword that the loader would ignore."""
     Draft202012Validator.check_schema(RULES)
     assert set(keywords(RULES)) <= KEYWORDS
@@ -181,7 +181,7 @@ def test_the_example_names_every_key_that_there_is_in_the_schemas_order() -> Non
     assert list(KEYS) == known
 
 
-def test_the_example_is_valid_as_it_stands_and_with_everything_in_it() -> None:
+def test_the_example_is_valid_with_and_without_its_commented_lines() -> None:
     """An editor accepts the example, also with all its lines uncommented."""
     everything = uncommented(*(index for index, _ in OFF.values()))
     for text in (DEFAULT.read_text(), everything):

@@ -30,7 +30,7 @@ def test_node_sets_become_hosts_in_the_files_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("computes", ["{hosts: 'n[1-2]'}", "[{hosts: 'n[1-2]'}]", "[{hosts: n1}, {hosts: n2}]"])
-def test_computes_are_one_group_or_a_list_of_them(tmp_path: Path, computes: str) -> None:
+def test_computes_are_a_group_or_a_list_of_groups(tmp_path: Path, computes: str) -> None:
     """A single group needs no list around it."""
     site = load(write(tmp_path, f"{MINIMAL}computes: {computes}\n"))
     assert [host.name for host in site.hosts("compute")] == ["n1", "n2"]
@@ -144,7 +144,7 @@ def test_unknown_hosts_are_refused_by_name(site: Site, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nodeset", ["nid[1-", "@all", "*", "-x", "nid[1-999999999]", "nid1!nid1"])
-def test_what_is_no_node_set_is_refused(site: Site, nodeset: str) -> None:
+def test_an_invalid_node_set_is_refused(site: Site, nodeset: str) -> None:
     """The error shows the node set and what is wrong with it."""
     with pytest.raises(HostsError, match=re.escape(f"{nodeset!r} is not a node set: ")):
         narrow(site, nodeset)

@@ -172,14 +172,14 @@ BAD_YAML: list[tuple[str, str | bytes, str]] = [
 
 
 @pytest.mark.parametrize(("text", "problem"), [bad[1:] for bad in BAD_YAML], ids=[bad[0] for bad in BAD_YAML])
-def test_what_is_not_yaml_is_said_with_its_place(tmp_path: Path, text: str | bytes, problem: str) -> None:
+def test_invalid_yaml_is_reported_with_its_place(tmp_path: Path, text: str | bytes, problem: str) -> None:
     """Invalid YAML is one problem, in one line."""
     (line,) = said(tmp_path, text)
     assert problem in line
 
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "{}"])
-def test_an_empty_file_lacks_what_is_required(tmp_path: Path, text: str) -> None:
+def test_an_empty_file_lacks_the_required_keys(tmp_path: Path, text: str) -> None:
     """The errors name the two keys that every site needs."""
     assert [line.split(": ")[:3] for line in said(tmp_path, text)] == [
         ["1:1", "controllers", "missing"],
@@ -187,7 +187,7 @@ def test_an_empty_file_lacks_what_is_required(tmp_path: Path, text: str) -> None
     ]
 
 
-def test_a_file_that_is_not_there_is_said_with_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_the_fix(tmp_path: Path) -> None:
     """A missing or unreadable file is a problem of the file, not a stack trace; the message names the command's option."""
     with pytest.raises(SiteError, match=r"nowhere.yaml: no such file: .*--hosts PATH"):
         load(tmp_path / "nowhere.yaml")
@@ -197,7 +197,7 @@ def test_a_file_that_is_not_there_is_said_with_what_to_do(tmp_path: Path) -> Non
         load(tmp_path)
 
 
-def test_all_that_is_wrong_is_said_at_once_in_the_files_order(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once_in_the_files_order(tmp_path: Path) -> None:
     """Wrong keys, wrong types, bad node sets and conflicts are in one message, each with line and column."""
     text = (
         "master: {host: m, pki: pki}\n"
@@ -220,7 +220,7 @@ def test_all_that_is_wrong_is_said_at_once_in_the_files_order(tmp_path: Path) ->
     ]
 
 
-def test_a_wrong_part_of_a_mapping_that_is_merged_twice_is_one_problem(tmp_path: Path) -> None:
+def test_a_mistake_in_a_mapping_merged_twice_is_one_problem(tmp_path: Path) -> None:
     """The place is that of its text, once for each key that merges it."""
     text = "master: {host: m}\ncontrollers: [&c {host: c, sudo: x, sudo: y}, {<<: *c, host: d}]\n"
     lines = said(tmp_path, text)

@@ -318,7 +318,7 @@ def test_markup_of_hosts_is_text(markup: str) -> None:
     assert markup in _OWN.sub("", bar.buffer.getvalue().decode())
 
 
-def test_what_nobody_caught_is_escaped_too() -> None:
+def test_uncaught_errors_are_escaped() -> None:
     """A traceback with a host's words drives no terminal either."""
     script = "from dws_on_csm.display import console; console.guard(); raise ValueError('\\x1b[2J \\u202e')"
     done = subprocess.run(

@@ -51,7 +51,7 @@ def test_signing_leaves_nothing_on_the_master(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ca.crt", "ca.key"]
 
 
-def test_what_openssl_says_is_told_when_it_does_not_sign(tmp_path: Path) -> None:
+def test_openssls_message_is_reported_when_it_does_not_sign(tmp_path: Path) -> None:
     """An invalid request ends the script with openssl's own message on standard error, and nothing is signed."""
     told = signed(tmp_path, authority(), b"no request\n")
     assert told.returncode != 0 and told.stdout == b"" and b"request" in told.stderr.lower()
@@ -70,7 +70,7 @@ def test_days_left_are_whole_ones(days: float, left: int) -> None:
     assert certificates.read(authority().sign("a", days, 20)).days_left == left
 
 
-def test_who_signed_is_told_among_several_authorities() -> None:
+def test_the_signer_is_recognized_among_several_authorities() -> None:
     """The file of a renewed CA has two certificates; the one that signed is returned, or None."""
     old, new, other = authority("old", 20), authority("new"), authority("other")
     both = old.certificate + new.certificate
@@ -86,7 +86,7 @@ def test_an_authority_of_the_same_name_is_not_the_same() -> None:
 
 
 @pytest.mark.parametrize("pem", [b"", b"nothing", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
-def test_what_is_no_certificate(pem: bytes) -> None:
+def test_invalid_certificates(pem: bytes) -> None:
     """It is a ValueError, and names nobody."""
     with pytest.raises(ValueError):
         certificates.read(pem)

@@ -51,7 +51,7 @@ def test_each_row_is_broken_by_what_it_excludes(change: dict[str, str], names: l
     assert [row.name for row in broken(FITS | change)] == names
 
 
-def test_what_this_tool_mends_stands_in_nobodys_way() -> None:
+def test_a_row_with_a_remedy_is_no_finding() -> None:
     """A row with a remedy is no finding; any other row is one, with the versions, the reason and a fix."""
     assert findings(FITS | {"slurm": "24.11.5", "cert-manager": "1.12.9"}) == []
     (one,) = findings(FITS | {"slurm": "22.05.8"}, "slurmctl1")

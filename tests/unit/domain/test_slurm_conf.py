@@ -200,7 +200,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_what_is_appended_comes_off_again_without_a_trace(text: str) -> None:
+def test_an_appended_line_is_removed_without_a_trace(text: str) -> None:
     """A rollback or undeploy restores the exact bytes, including a missing final newline."""
     changed = slurm_conf.with_setting(text, KEY, LUA, "why")
     assert changed.startswith(text)
@@ -210,13 +210,13 @@ def test_what_is_appended_comes_off_again_without_a_trace(text: str) -> None:
     assert slurm_conf.without_setting(changed, KEY) == text
 
 
-def test_what_is_appended_ends_its_lines_as_the_file_does() -> None:
+def test_an_appended_line_has_the_files_line_ending() -> None:
     """A file with CR LF gets no other line ends."""
     changed = slurm_conf.with_setting(SITE.replace("\n", "\r\n"), KEY, LUA, "set by dws-on-csm")
     assert changed.endswith(f"\r\n# set by dws-on-csm\r\n{KEY}={LUA}\r\n")
 
 
-def test_a_file_that_ends_in_a_continuation_does_not_swallow_what_is_appended() -> None:
+def test_a_final_continuation_does_not_swallow_an_appended_line() -> None:
     """The earlier line is joined with our comment, not with the setting. If somebody adds lines, the comment stays, or that
     line would continue into them."""
     changed = slurm_conf.with_setting("KillWait=7 \\\n", KEY, LUA, "why")
@@ -248,7 +248,7 @@ def test_a_value_is_replaced_in_its_place(text: str, line: str, after: str) -> N
     assert slurm_conf.without_setting(changed, KEY) == text
 
 
-def test_of_several_lines_the_one_that_counts_stays() -> None:
+def test_of_several_lines_the_effective_one_stays() -> None:
     """Slurm uses the last and logs an error for the others, which are removed; the lines between them stay."""
     text = f"{KEY}=a # 1\nKillWait=7\n# set by dws-on-csm\n{KEY}=b\n\n burstbuffertype=c # 3\nInclude x\n"
     changed = slurm_conf.with_setting(text, KEY, LUA, "why")
@@ -308,7 +308,7 @@ def test_a_key_is_taken_out_with_our_comment_alone(text: str, without: str) -> N
 
 
 @pytest.mark.parametrize("value", ["plain", "two words", "", "a#b", "a\\b", "#", "\\", "a\tb # c", "'x'"])
-def test_what_is_written_is_read_again(value: str) -> None:
+def test_written_text_is_read_back(value: str) -> None:
     """Any value can be read back, quoted and escaped where Slurm's grammar requires it."""
     for text in ("", "MailProg=/bin/a # c\n"):
         changed = slurm_conf.with_setting(text, "MailProg", value, "why")
@@ -378,7 +378,7 @@ def test_as_many_files_as_a_site_may_have_are_read() -> None:
     assert len(slurm_conf.settings("Include loop\n", "A", loop)) == 400
 
 
-def test_what_is_longer_than_any_slurm_conf_is_not_read() -> None:
+def test_a_too_long_slurm_conf_is_not_read() -> None:
     """A text has a limit in bytes and in lines; below it, each byte is preserved."""
     for content in (b"#" * (slurm_conf.LARGEST + 1), b"\n" * (slurm_conf.LINES + 1)):
         with pytest.raises(ValueError, match="does not read it"):

@@ -82,7 +82,7 @@ def stop_at(run: Run, kind: type[Event]) -> None:
     run.emit = stop
 
 
-def test_what_is_wrong_is_put_right_and_what_is_right_is_left_alone(local_host: LocalHost) -> None:
+def test_wrong_steps_are_corrected_and_correct_ones_unchanged(local_host: LocalHost) -> None:
     """A file that differs is written, and one that is as wanted isn't touched."""
     (local_host.folder / "right").write_text("same")
     run, seen = a_run(
@@ -189,7 +189,7 @@ def test_a_large_file_travels_behind_the_script(local_host: LocalHost) -> None:
     assert [p.read_bytes() for p in paths] == [large, small]
 
 
-def test_findings_of_all_checks_are_told_at_once_and_a_site_may_accept_one(local_host: LocalHost) -> None:
+def test_all_findings_are_reported_at_once_and_a_site_may_accept_them(local_host: LocalHost) -> None:
     """Every check is judged before the first change, and an accepted finding refuses nothing."""
 
     def check(name: str) -> Check:
@@ -293,7 +293,7 @@ def words(text: str) -> dict[str, str]:
     return {"one": text, "two": "7"}
 
 
-def test_a_judge_that_does_not_understand_one_hosts_words_fails_there_alone(local_host: LocalHost) -> None:
+def test_a_judge_that_cannot_parse_a_host_fails_there_only(local_host: LocalHost) -> None:
     """It is reported as a defect with host and check; other checks and other hosts are judged all the same."""
 
     def judge(place: StepContext, have: Value) -> Sequence[Finding]:
@@ -314,7 +314,7 @@ def test_a_judge_that_does_not_understand_one_hosts_words_fails_there_alone(loca
 
 
 @pytest.mark.parametrize("part", ["look", "read", "want", "change", "takes", "why", "means"])
-def test_a_step_that_does_not_understand_one_hosts_words_fails_there_alone(local_host: LocalHost, part: str) -> None:
+def test_a_step_that_cannot_parse_a_host_fails_there_only(local_host: LocalHost, part: str) -> None:
     """Whichever function of the step raises: plan and install continue with the other host, and finish."""
 
     def breaks(place: StepContext) -> None:
@@ -462,7 +462,7 @@ def test_a_limit_leaves_the_other_hosts_alone(local_host: LocalHost, tmp_path: P
     assert [(e.host, e.outcome) for e in seen if isinstance(e, Done)] == [("two", "changed")]
 
 
-def test_a_look_that_builds_on_another_is_made_in_a_second_exec(local_host: LocalHost) -> None:
+def test_dependent_looks_run_in_a_second_exec(local_host: LocalHost) -> None:
     """A second look may depend on the fact of a first one, before the first change; a Constant needs no exec."""
     (local_host.folder / "name").write_text("other")
     (local_host.folder / "other").write_text("text")
@@ -483,7 +483,7 @@ def test_a_look_that_builds_on_another_is_made_in_a_second_exec(local_host: Loca
     assert local_host.commands == 2
 
 
-def test_each_look_is_worked_out_once_and_one_at_the_cluster_after_the_shells(local_host: LocalHost) -> None:
+def test_each_look_runs_once_and_api_looks_follow_shell_looks(local_host: LocalHost) -> None:
     """When a host is read again, each step is asked for its look once; a look at the API may use facts of the shell's looks."""
     asked: list[str] = []
 
@@ -522,7 +522,7 @@ def test_what_takes_something_away_says_what_to_run_before_asking(local_host: Lo
     assert [e.outcome for e in seen if isinstance(e, Done)] == ["changed", "changed"]
 
 
-def test_what_is_taken_away_is_told_even_where_the_way_there_is_not_known_yet(local_host: LocalHost) -> None:
+def test_removals_are_listed_before_the_change_is_known(local_host: LocalHost) -> None:
     """A step that does not know yet how it changes something, but what it removes, needs confirmation beforehand."""
 
     def change(place: StepContext, have: Value, want: Value) -> Sequence[Action]:
@@ -534,7 +534,7 @@ def test_what_is_taken_away_is_told_even_where_the_way_there_is_not_known_yet(lo
     assert engine_plan.pending(run).removes == ("it",)
 
 
-def test_what_is_taken_away_is_told_even_where_what_comes_is_not_known_yet(local_host: LocalHost) -> None:
+def test_removals_are_listed_before_the_wanted_state_is_known(local_host: LocalHost) -> None:
     """Its removal needs confirmation before the first change, though an earlier stage decides what replaces it."""
 
     def want(place: StepContext) -> Value:
@@ -561,9 +561,7 @@ def test_what_is_taken_away_is_told_even_where_what_comes_is_not_known_yet(local
         ),
     ],
 )
-def test_nothing_goes_that_nobody_was_asked_about(
-    local_host: LocalHost, agrees: dict[str, object], outcome: str
-) -> None:
+def test_unconfirmed_removals_are_refused(local_host: LocalHost, agrees: dict[str, object], outcome: str) -> None:
     """A removal that becomes known only during the run is refused, unless it was confirmed."""
     (local_host.folder / "x").write_text("mine")
     ready = a_file(local_host, "ready", "1")
@@ -621,7 +619,7 @@ def test_a_wait_that_is_stopped_is_no_failure(local_host: LocalHost) -> None:
     assert done.failures == ()
 
 
-def test_a_command_that_is_stopped_is_told_as_that(local_host: LocalHost) -> None:
+def test_a_stopped_command_is_reported_as_stopped(local_host: LocalHost) -> None:
     """A script that a stopped run ended is reported without the step's hint."""
     step = replace(
         a_file(local_host, "x", "1"),
@@ -636,7 +634,7 @@ def test_a_command_that_is_stopped_is_told_as_that(local_host: LocalHost) -> Non
 
 
 @pytest.mark.parametrize(("there", "outcome"), [("1", "ok"), ("0", "would change")])
-def test_a_plan_says_that_a_proof_is_made_anew(local_host: LocalHost, there: str, outcome: str) -> None:
+def test_a_plan_says_that_the_proof_runs_again(local_host: LocalHost, there: str, outcome: str) -> None:
     """A proof does not hold after a change: the plan shows that it will be repeated."""
     (local_host.folder / "x").write_text(there)
     (local_host.folder / "proof").write_text("1")
@@ -672,7 +670,7 @@ def taking(host: LocalHost) -> Step:
     ("then", "outcome", "left"),
     [("a b", "changed", ""), ("b", "changed", ""), ("a b c", "refused", "a b c"), ("c", "refused", "c")],
 )
-def test_who_agrees_agrees_to_what_was_told_and_not_to_what_has_its_place(
+def test_a_confirmation_covers_the_shown_object_and_not_its_successor(
     local_host: LocalHost, then: str, outcome: str, left: str
 ) -> None:
     """Removals are compared again right before the change: fewer may go than were confirmed, but none that is new."""
@@ -702,7 +700,7 @@ def a_guard(host: LocalHost, role: str = "submitter") -> Check:
     return Check("jobs", role, lambda place: ShellLook(script, lambda out: out.decode().strip()), judge)
 
 
-def test_a_check_of_a_host_that_is_left_out_stands_in_the_way_all_the_same(local_host: LocalHost) -> None:
+def test_a_finding_outside_the_limit_still_stops_the_run(local_host: LocalHost) -> None:
     """A finding on a host outside the limit is reported with the host; a host without findings is not."""
     roles = {"master": ("one",), "submitter": ("two",), "controller": ("two", "three")}
     quiet = replace(a_guard(local_host, "controller"), judge=lambda place, have: ())
@@ -716,7 +714,7 @@ def test_a_check_of_a_host_that_is_left_out_stands_in_the_way_all_the_same(local
         assert [(e.host, e.outcome) for e in seen if isinstance(e, Done)] == ([] if right else [("two", "refused")])
 
 
-def test_what_was_checked_first_is_looked_at_again_right_before_the_deed(local_host: LocalHost) -> None:
+def test_checks_run_again_right_before_the_change(local_host: LocalHost) -> None:
     """A check of a stage is repeated on another host, outside the limit, though nothing that the stage needs has changed."""
     check, deed = a_guard(local_host), a_file(local_host, "deed", "1")
     stages = (Stage("preflight", (), (check,)), Stage("removal", ("preflight",), (check, deed)))
@@ -834,7 +832,7 @@ def test_what_a_stage_closed_is_opened_again_whatever_became_of_the_others(local
         assert name == "refused" or (local_host.folder / "seen").read_text() == "closed\n"
 
 
-def test_what_was_closed_by_a_step_that_failed_is_opened_too(local_host: LocalHost) -> None:
+def test_dws_closed_by_a_failed_step_is_opened(local_host: LocalHost) -> None:
     """A step that failed may have done its work all the same: the last stage reads the state itself."""
     closing, deed, opening = behind_a_door(local_host, a_file(local_host, "deed", "1"))
     half = RunScript("close it", "echo closed >door; exit 1")
@@ -865,7 +863,7 @@ def test_a_stage_that_makes_way_for_others_does_nothing_where_they_have_nothing_
     assert seen == {"close.close": "skipped", "deed.deed": "skipped", "open.open": "ok"}
 
 
-def test_what_comes_last_waits_for_what_is_at_work_and_no_signal_ends_it(local_host: LocalHost) -> None:
+def test_final_stages_wait_for_running_work_and_survive_signals(local_host: LocalHost) -> None:
     """A stopped run waits for its remaining script before it opens the door; if the script does not end, the door stays closed."""
     at_work = replace(
         a_file(local_host, "rest", "none"),

@@ -88,7 +88,7 @@ def test_a_host_that_remembers_a_run_that_its_master_has_forgotten_says_the_way_
     assert sh(shell, fenced(OLD, "true")) == (0, "")
 
 
-def test_what_is_known_of_the_last_run_needs_no_room(shell: tuple[str, ...]) -> None:
+def test_the_last_runs_name_needs_no_disk_space(shell: tuple[str, ...]) -> None:
     """The last run's id overwrites the former one of the same length: the file is never empty."""
     sh(shell, fenced(OLD))
     before = (state() / "busy").stat()

@@ -195,7 +195,7 @@ def test_a_link_of_root_in_a_folder_that_others_can_write_is_not_followed_either
     assert host.unharmed()
 
 
-def test_what_is_cleared_is_roots_alone(host: Host) -> None:
+def test_only_roots_own_files_are_cleared(host: Host) -> None:
     """The next put removes the folder of a killed one; it removes a link of that name, and not its target."""
     name = f".file.dws-on-csm.{os.uname().nodename}"
     (host.etc / f"{name}.killed").mkdir(mode=0o700)
@@ -302,7 +302,7 @@ def assert_in_order(calls: Sequence[str], order: Sequence[str]) -> None:
     assert places == sorted(places), "\n".join(calls[place] for place in places)
 
 
-def test_what_is_written_is_on_the_disk_in_order(host: Host, tmp_path: Path) -> None:
+def test_writes_reach_the_disk_in_order(host: Host, tmp_path: Path) -> None:
     """Before-image, record, content, name: each is synced before the next begins, and so is the folder."""
     etc, before = re.escape(str(host.etc)), re.escape(str(host.before))
     calls = traced(host, tmp_path, Put(f"{host.etc}/file", b"new\n", 0o644, OWNER))
@@ -324,7 +324,7 @@ def test_what_is_written_is_on_the_disk_in_order(host: Host, tmp_path: Path) -> 
     assert opened and all("O_NOFOLLOW" in call for call in opened)
 
 
-def test_what_is_removed_is_recorded_on_the_disk_before(host: Host, tmp_path: Path) -> None:
+def test_removals_are_recorded_on_disk_before(host: Host, tmp_path: Path) -> None:
     """Before-image, record, removal, in this order; then the folder is synced."""
     etc, before = re.escape(str(host.etc)), re.escape(str(host.before))
     calls = traced(host, tmp_path, Remove(f"{host.etc}/file"))

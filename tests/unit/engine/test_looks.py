@@ -193,7 +193,7 @@ def test_each_snippet_has_a_frame_whatever_becomes_of_the_others() -> None:
     }
 
 
-def test_of_one_that_never_ended_the_last_words_are_known() -> None:
+def test_the_last_output_of_an_unfinished_look_is_known() -> None:
     """It has no frame, nor have those after it; its last words are reported without the marks of frames."""
     done = run(one="echo early >&2", two="echo out of memory >&2; kill -9 $$", three="echo 3")
     assert list(engine_looks.split(done.stdout, done.stderr, MARK)) == ["one"]

@@ -84,7 +84,7 @@ def now() -> str:
     return identifier(time.time())
 
 
-def test_it_is_there_while_a_run_is_at_work(local_host: LocalHost, state: Path) -> None:
+def test_the_lock_exists_while_a_run_works(local_host: LocalHost, state: Path) -> None:
     """The lock names its holder and the identity of its process, and is gone after the run."""
     run = now()
     with hold(local_host, run) as got:
@@ -185,7 +185,7 @@ def test_one_that_has_ended_gives_way(local_host: LocalHost, state: Path, left: 
     ],
     ids=["empty", "no end", "no number", "zeros", "earlier version", "too late"],
 )
-def test_one_whose_end_nobody_knows_ends(local_host: LocalHost, state: Path, text: str) -> None:
+def test_a_lock_without_a_known_end_expires(local_host: LocalHost, state: Path, text: str) -> None:
     """A damaged lock, and one of an earlier version, last as long as one that was just renewed."""
     held(state, "ann@admin2", 1, "run-9", 0)
     (state / "lock" / "holder").write_text(text)
@@ -198,7 +198,7 @@ def test_one_whose_end_nobody_knows_ends(local_host: LocalHost, state: Path, tex
         pass
 
 
-def test_one_that_can_not_be_made_is_told(local_host: LocalHost, state: Path) -> None:
+def test_a_lock_that_cannot_be_taken_is_reported(local_host: LocalHost, state: Path) -> None:
     """If the folder can't be written, the message has host, reason and fix."""
     state.write_text("a file in the folder's place")
     with (
@@ -232,7 +232,7 @@ ODD += [b"held x\nann\n1\nr\n0\n0", b"held 9\nann\n1\nr", b"\xff\xfe", b"taken 0
 
 
 @pytest.mark.parametrize("answer", ODD)
-def test_an_answer_that_is_none_is_told(tmp_path: Path, state: Path, answer: bytes) -> None:
+def test_a_useless_answer_is_reported(tmp_path: Path, state: Path, answer: bytes) -> None:
     """An unexpected answer of the master is not a defect: the message has host, answer and fix."""
     host = Talking(tmp_path, answer=answer)
     with (
@@ -304,7 +304,7 @@ def test_a_renewal_gives_time_again(local_host: LocalHost, state: Path, monkeypa
     assert len(told) == 1
 
 
-def test_renewing_goes_on_by_itself_after_a_failure(local_host: LocalHost, state: Path, hurried: None) -> None:
+def test_renewal_continues_after_a_failure(local_host: LocalHost, state: Path, hurried: None) -> None:
     """The renewing thread tries again soon after a failure, until the lock would have expired."""
     host = Broken(local_host.folder, fails=2)
     with hold(host, now()):
@@ -323,7 +323,7 @@ def test_a_lock_that_could_not_be_renewed_in_time_is_lost(local_host: LocalHost,
     assert len(told) == 1
 
 
-def test_a_run_that_stood_still_asks_before_it_goes_on(
+def test_a_paused_run_checks_the_lock_before_it_continues(
     local_host: LocalHost, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After its machine slept longer than the lock lasts, a run continues unless another run took the lock."""
@@ -341,7 +341,7 @@ def test_a_run_that_stood_still_asks_before_it_goes_on(
     forced(state)
 
 
-def test_a_lock_that_is_gone_is_lost(local_host: LocalHost, state: Path, hurried: None) -> None:
+def test_a_vanished_lock_is_lost(local_host: LocalHost, state: Path, hurried: None) -> None:
     """A lock that another run took and released, or that was removed by hand, is noticed too."""
     told: list[str] = []
     with hold(local_host, now(), told.append):
@@ -385,7 +385,7 @@ def test_a_run_that_lost_its_lock_stops_before_its_next_change(
     forced(state)
 
 
-def test_what_was_seen_before_another_run_ended_is_looked_at_again(local_host: LocalHost, state: Path) -> None:
+def test_looks_from_before_the_end_of_another_run_are_repeated(local_host: LocalHost, state: Path) -> None:
     """If another run worked between a run's first looks and its lock, the run reads again and decides by that."""
     one = local_host.folder / "one"
     one.touch()
@@ -482,7 +482,7 @@ class Apart(LocalHost):
         return super().run(mine, data, deadline=deadline, line=line)
 
 
-def test_a_host_that_knows_a_later_run_is_told_before_anything_is_changed(
+def test_a_host_that_knows_a_later_run_is_reported_before_any_change(
     local_host: LocalHost, state: Path, tmp_path: Path
 ) -> None:
     """The master lost its state, or its clock was ahead: no host is changed, and the message says what to remove where."""

@@ -47,7 +47,7 @@ def use(state: Path, name: str = "dws.bundle") -> RunScript:
     return RunScript("use it", f"sha256sum {state}/parts/{name} | cut -d' ' -f1; stat -c %a {state}/parts/{name}")
 
 
-def test_a_file_is_there_for_the_actions_behind_it_and_gone_afterwards(state: Path) -> None:
+def test_an_upload_exists_for_the_next_actions_only(state: Path) -> None:
     """It arrives byte for byte, readable by root alone, and reports its progress."""
     code, out = done([bring(), bring(b"small", "other"), use(state), use(state, "other")])
     assert code == 0, out
@@ -57,13 +57,13 @@ def test_a_file_is_there_for_the_actions_behind_it_and_gone_afterwards(state: Pa
     assert list((state / "parts").iterdir()) == []
 
 
-def test_it_is_gone_as_well_when_what_needs_it_fails(state: Path) -> None:
+def test_an_upload_is_removed_when_an_action_fails(state: Path) -> None:
     """The exit code is that of the failed action."""
     assert done([bring(), RunScript("fail", "exit 7")])[0] == 7
     assert list((state / "parts").iterdir()) == []
 
 
-def test_a_file_that_was_cut_off_is_not_used(state: Path) -> None:
+def test_an_incomplete_upload_is_not_used(state: Path) -> None:
     """The connection may break at any byte: later actions are not run."""
     code, out = done([bring(), RunScript("never", f"touch {state}/never")], cut=1)
     assert code == 1 and "dws.bundle arrived incomplete" in out
@@ -96,7 +96,7 @@ def end(state: Path, process: subprocess.Popen[bytes]) -> None:
     assert process.returncode == 0
 
 
-def test_the_scripts_of_one_run_are_at_work_side_by_side(state: Path) -> None:
+def test_scripts_of_the_same_run_work_side_by_side(state: Path) -> None:
     """Stages that don't need each other don't wait for each other's commands."""
     first = hold(state, "early")
     try:

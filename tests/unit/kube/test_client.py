@@ -14,7 +14,7 @@ from dws_on_csm.transport.remote_shell import RemoteShell
 THING = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "x"}}
 
 
-def test_a_kind_that_nobody_knows_is_told_to_all_who_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_kind_is_reported_to_all_waiting_callers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing kind makes the client forget its discovery, since a CRD may define it later; two threads may do so at once."""
     both = threading.Barrier(2, timeout=60)
 
@@ -31,7 +31,7 @@ def test_a_kind_that_nobody_knows_is_told_to_all_who_ask_at_once(monkeypatch: py
                 told.result()
 
 
-def test_an_object_that_has_got_the_name_of_a_deleted_one_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_successor_with_the_same_name_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     """A deletion by uid names that object to the server; another object may have its name right after it."""
     asked: list[Any] = []
     cluster = Cluster(cast(RemoteShell, None))
@@ -47,7 +47,7 @@ def test_an_object_that_has_got_the_name_of_a_deleted_one_is_not_awaited(monkeyp
     assert [one["preconditions"] for one in asked] == [{"uid": "the one"}, {"uid": "the one", "resourceVersion": "7"}]
 
 
-def test_what_is_being_deleted_for_long_is_awaited_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_deletion_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     """A restarted API server no longer has the versions of objects that changed before."""
     old = {"metadata": {"name": "x", "resourceVersion": "7"}}
     answers = iter([old, {"metadata": {"resourceVersion": "900"}, "items": [old]}, None])

@@ -112,7 +112,7 @@ def test_an_answer_without_an_end_is_not_read_to_it(ask: Callable[[Cluster], Any
             ask(api)
 
 
-def test_an_answer_that_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trickling_answer_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """No single pause is too long, but the complete answer has a time limit."""
     monkeypatch.setattr(proxy, "WHOLE", 0.2)
     monkeypatch.setattr("dws_on_csm.kube.client.ANSWER", 0.1)
@@ -148,7 +148,7 @@ FLAT = b'{"a":' * 300 + b"1" + b"}" * 300
 
 @pytest.mark.parametrize("body", [DEEP, FLAT, b"[]", b"7", b"null", b"{", b"9" * 9000, b"\xff"])
 @pytest.mark.parametrize("status", [b"200 OK", b"500 No"])
-def test_what_is_no_answer_is_a_failure_of_the_server(body: bytes, status: bytes) -> None:
+def test_an_unusable_answer_is_a_failure_of_the_server(body: bytes, status: bytes) -> None:
     """An answer that is nested too deeply, no object, no JSON or no text is reported as that."""
     with pytest.raises(ClusterError) as error:
         cluster(answered(body, OK.replace(b"200 OK", status))).get("/api/v1/nodes")
@@ -156,20 +156,20 @@ def test_what_is_no_answer_is_a_failure_of_the_server(body: bytes, status: bytes
 
 
 @pytest.mark.parametrize("key", ["groups", "items", "resources", "versions"])
-def test_a_list_that_nobody_has_begun_is_an_empty_one(key: str) -> None:
+def test_a_null_list_is_empty(key: str) -> None:
     """Go writes an unset list as null: a CRD's group has it until its first kind is served."""
     answer = b'{"kind": "List", "%s": null}' % key.encode()
     assert cluster(answered(answer)).get("/apis/x") == {"kind": "List", key: []}
 
 
 @pytest.mark.parametrize("event", [b"[]", b"{}", b'{"type": "ADDED"}', b'{"type": "ERROR", "object": []}', DEEP])
-def test_what_is_no_event_ends_the_watch(event: bytes) -> None:
+def test_an_unusable_event_ends_the_watch(event: bytes) -> None:
     """A malformed event ends the watch at once."""
     with pytest.raises(ClusterError):
         list(cluster(answered(event + b"\n")).watch("/api/v1/nodes", 10.0))
 
 
-def test_a_watch_that_tells_of_nothing_that_can_be_read_is_told() -> None:
+def test_a_watch_without_readable_events_is_reported() -> None:
     """The waiting thread gets the error, instead of repeating its request."""
 
     class Watched:
@@ -203,14 +203,14 @@ class Lies:
 
 
 @pytest.mark.parametrize("secret", [{"data": {"password": 5}}, {"data": {"password": "a"}}, {"data": [1]}, [1]])
-def test_a_secret_that_is_none_keeps_nobody_from_an_archive(secret: Any) -> None:
+def test_an_unusable_secret_does_not_prevent_an_archive(secret: Any) -> None:
     """The archive names the secret that could not be read; blank lines are no checksums of a key."""
     found, unread = known_secrets(Lies(secret).reading())
     assert "could not be read, so the archive was not searched for it: the answer could not be read" in unread
     assert found.redacted("said") == "said"
 
 
-def test_an_answer_that_goes_too_deep_is_said_in_its_place() -> None:
+def test_a_too_deeply_nested_answer_is_reported() -> None:
     """The archive has the error in its place, and all other objects."""
     deep: Any = 1
     for _ in range(5000):
@@ -220,7 +220,7 @@ def test_an_answer_that_goes_too_deep_is_said_in_its_place() -> None:
     )
 
 
-def test_workflows_that_are_none_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusable_workflows_are_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """`invoke workflows` ends with a message and its exit code for any answer of the API."""
     master = SimpleNamespace(cluster=lambda: Lies({"spec": 1}))
     sessions = SimpleNamespace(close=lambda: None, master=lambda name: master)
@@ -236,7 +236,7 @@ HEAD = '{"task": "install", "by": "ada", "at": %s, "undoes": "", "installed": nu
 @pytest.mark.parametrize(
     "record", [NESTED, f'{{"task": {NESTED}', *(HEAD % at for at in ("NaN", "Infinity", "1e300", "-1", "[]"))]
 )
-def test_a_record_on_a_host_that_is_none_is_told_as_one_that_cannot_be_read(record: str) -> None:
+def test_a_hosts_unusable_record_is_reported_as_unreadable(record: str) -> None:
     """A record that is nested too deeply, or has no valid time, is unreadable; the other runs are still known."""
     event = f'{{"event": "opened", "task": "x", "at": {record}}}'
     lines = [f"opened a {HEAD % 5}", f"opened b {record}", f"event c {event}"]

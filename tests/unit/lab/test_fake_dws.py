@@ -198,7 +198,7 @@ def test_drivers_of_a_rule_hold_as_they_do_upstream(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("state", ["Proposal", "Setup"])
-def test_a_driver_joins_no_workflow_that_is_there(cluster: Cluster, state: str) -> None:
+def test_a_driver_joins_no_existing_workflow(cluster: Cluster, state: str) -> None:
     """Drivers are registered by rules when a Workflow is created; one that is added later is refused in any state."""
     name = f"late-{state.lower()}"
     assert create(cluster, name).returncode == 0

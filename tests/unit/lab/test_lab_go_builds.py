@@ -56,7 +56,7 @@ def test_a_build_that_fails_ends_with_the_compilers_words_and_leaves_nothing(mod
     assert go_builds.go_program("hello", module, ".", announce=lambda text: None).is_file()
 
 
-def test_a_temporary_folder_that_is_gone_does_not_matter(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_temporary_folder_does_not_matter(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A build works whatever $TMPDIR and $GOFLAGS the caller has."""
     monkeypatch.setenv("TMPDIR", "/nonexistent")
     monkeypatch.setenv("GOFLAGS", "-mod=vendor")
@@ -77,7 +77,7 @@ def ours() -> list[dict[str, Any]]:
     return [document for document in yaml.safe_load_all(certmanager.OURS.read_text()) if document]
 
 
-def test_the_deployments_run_the_images_that_are_made_for_them() -> None:
+def test_deployments_run_the_built_images() -> None:
     """Nothing serves these images: a name that differed by a letter would never be found."""
     pods = [one["spec"]["template"]["spec"] for one in ours() if one["kind"] == "Deployment"]
     wanted = {container["image"] for pod in pods for container in pod["containers"]}

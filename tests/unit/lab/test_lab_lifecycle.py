@@ -21,7 +21,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_default_lab_lies_in_dot_lab(checkout: Path) -> None:
+def test_the_folder_of_the_default_lab_is_dot_lab(checkout: Path) -> None:
     """The default lab has the network 10.77.0.0/24 and the folder .lab; the next one a network of its own."""
     first, second = registry.create("", Options()), registry.create("two", Options())
     assert (first.state, first.index) == (checkout / ".lab", 0)
@@ -36,7 +36,7 @@ def test_a_bad_name_is_refused(checkout: Path, name: str) -> None:
         registry.folder(name)
 
 
-def test_networks_of_others_are_left_alone(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_of_others_stay_unchanged(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that another checkout's lab or the machine itself has is not taken."""
     monkeypatch.setattr(network, "owners", lambda: {0: "/elsewhere/.lab"})
     monkeypatch.setattr(network, "addresses", lambda: ["10.77.1.9/24", "10.77.2.0/23"])
@@ -76,9 +76,7 @@ def test_a_lab_without_its_folder_is_found_again(checkout: Path, monkeypatch: py
     assert registry.lost("y") is None
 
 
-def test_a_network_that_another_checkout_took_meanwhile_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_network_of_another_checkout_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If two labs chose the same network at the same time, the second one gets an error, and removes nothing."""
     monkeypatch.setattr(network, "owners", lambda: {9: "/elsewhere/.lab"})
     monkeypatch.setattr(network, "remove", lambda lab: pytest.fail("a network of another lab's was taken away"))
@@ -95,13 +93,13 @@ def test_options_are_kept_and_no_others_taken(checkout: Path) -> None:
         registry.create("true", Options(dws_repo=Path("/srv/other")))
 
 
-def test_a_missing_lab_is_said_with_the_fix(checkout: Path) -> None:
+def test_a_missing_lab_is_reported_with_the_fix(checkout: Path) -> None:
     """The error for a lab that does not exist says how to make it."""
     with pytest.raises(LookupError, match=r"invoke lab\.up --name two"):
         registry.existing("two")
 
 
-def test_all_that_is_missing_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_missing_programs_are_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All problems of a machine are in one error, each with its fix."""
     monkeypatch.setattr(requirements, "PACKAGES", {})
     monkeypatch.setattr(requirements, "MEMORY", 1 << 60)
@@ -141,7 +139,7 @@ def test_this_machines_control_groups_are_found() -> None:
 
 
 @pytest.mark.parametrize("given", ["dws:1", "dws=/etc/hostname", "dws:1=/nonexistent"])
-def test_a_wrong_image_option_says_what_is_wanted(given: str) -> None:
+def test_a_wrong_image_option_shows_the_expected_form(given: str) -> None:
     """--image without a tag, an archive or a file is refused with its form."""
     with pytest.raises(Exit, match="expected NAME:TAG=ARCHIVE"):
         tasks._images([given])

@@ -36,7 +36,7 @@ def test_another_lab_that_comes_is_no_change(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["file", "link"])
-def test_what_is_put_in_the_place_of_something_shared_is_a_change(shared: Path, name: str) -> None:
+def test_a_replaced_shared_file_is_a_change(shared: Path, name: str) -> None:
     """A file that was replaced by the same content is seen: the labs no longer share it."""
     before = seen(shared)
     (shared / name).unlink()

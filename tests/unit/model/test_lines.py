@@ -99,7 +99,7 @@ def test_a_fact_is_not_forged_in_the_middle_of_a_line(name: str) -> None:
     assert facts(parse(said.format(text).encode())) == facts(parse(said.format("x").encode()))
 
 
-def test_a_second_fact_of_one_name_counts_for_nothing() -> None:
+def test_a_second_fact_of_the_same_name_is_ignored() -> None:
     """A script prints its own facts first."""
     found = controller.parse(b"user=slurm\nuid=5\nversion=24.05\nuid=0\nuser=root\n")
     assert (found["user"], found["uid"]) == ("slurm", "5")

@@ -157,7 +157,7 @@ def test_the_time_grows_with_the_length_and_no_faster(
     assert_no_square(work, 1_200)
 
 
-def test_what_differs_in_very_many_lines_is_told_by_their_number() -> None:
+def test_very_large_differences_are_counted() -> None:
     """Of thousands of different lines only the number and the beginning are shown: a comparison would take long."""
     have, want = ("".join(f"{sign}{i}\n" for i in range(MOST + more)) for sign, more in (("a", 1), ("b", 0)))
     assert difference(f"X=1\n{have}Y=1\n", f"X=1\n{want}Y=1\n") == (

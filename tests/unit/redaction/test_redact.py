@@ -304,7 +304,7 @@ def test_a_token_of_a_service_account_is_redacted(before: str) -> None:
         CERTIFICATE,
     ],
 )
-def test_what_is_no_secret_stays(said: str) -> None:
+def test_harmless_text_stays(said: str) -> None:
     """Names of Secrets, paths, certificates and sentences stay: they help."""
     assert redact.text(said) == said
 
@@ -581,7 +581,7 @@ def test_redacting_twice_is_redacting_once() -> None:
     assert redact.text(once) == once
 
 
-def test_the_sums_of_a_keys_pieces_are_made_on_its_host(
+def test_checksums_of_key_pieces_are_computed_on_the_host(
     local_host: LocalHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A host prints only checksums of its key. By them the archive finds the key, complete or in part, also decoded."""
@@ -620,7 +620,7 @@ def test_a_key_is_summed_where_it_is_slurm_users_alone(hostile_host: Host, trap:
     assert (answer.stdout, answer.returncode) == ("", 1) and str(file) in answer.stderr
 
 
-def test_what_could_not_be_searched_for_is_said_in_the_archive() -> None:
+def test_the_archive_says_which_secrets_could_not_be_searched_for() -> None:
     """Where the password or a key can't be read, the archive says so, and is still created."""
 
     def gone(host: str = "") -> None:
@@ -637,7 +637,7 @@ def test_what_could_not_be_searched_for_is_said_in_the_archive() -> None:
     "value", ["a", 5, 1.5, True, None, "", [], ["a"], ["a]b", "c"], [5, 6], [{"a": 1}], {"a": "b"}]
 )
 @pytest.mark.parametrize("indent", [None, 1])
-def test_what_was_json_stays_json(value: object, indent: int | None) -> None:
+def test_json_stays_json(value: object, indent: int | None) -> None:
     """Redacted JSON stays valid JSON, also inside a text of JSON."""
     inner = json.dumps({"token": value, "next": 1}, indent=indent)
     for known in (redact.text, lambda said: redact.text(json.dumps(redact.data(json.loads(said)), indent=indent))):

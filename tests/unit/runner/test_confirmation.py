@@ -105,7 +105,7 @@ def test_who_is_asked_hears_what_else_a_change_means(local_host: LocalHost, term
     assert told == ["This run will remove:", "  a", *effects]
 
 
-def test_what_has_gone_meanwhile_is_not_asked_about_again(
+def test_removals_that_vanished_are_not_asked_about_again(
     local_host: LocalHost, terminal: Callable[..., list[str]]
 ) -> None:
     """Fewer removals than confirmed need no other question."""
@@ -115,7 +115,7 @@ def test_what_has_gone_meanwhile_is_not_asked_about_again(
     assert told == ["This run will remove:", "  a", "  b"] and _gone(local_host.folder) == ["b=2"]
 
 
-def test_what_comes_when_nobody_can_be_asked_any_more_is_refused(
+def test_late_removals_that_nobody_can_confirm_are_refused(
     local_host: LocalHost, terminal: Callable[..., list[str]]
 ) -> None:
     """Stages are running by then: the step names what is new, and removes nothing."""

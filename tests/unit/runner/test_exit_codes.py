@@ -32,7 +32,7 @@ CODES: list[tuple[tuple[Outcome, ...], bool, int]] = [
 
 
 @pytest.mark.parametrize(("outcomes", "plan", "code"), CODES)
-def test_only_what_is_known_to_be_right_is_success(outcomes: tuple[Outcome, ...], plan: bool, code: int) -> None:
+def test_only_a_known_correct_state_is_success(outcomes: tuple[Outcome, ...], plan: bool, code: int) -> None:
     """A run with an unknown outcome has not converged; in a plan, unknown outcomes are changes."""
     by_step = {("stage", str(number), "host"): outcome for number, outcome in enumerate(outcomes)}
     assert exit_codes.exit_code(by_step, plan, unproven=False) == code
@@ -84,7 +84,7 @@ def test_a_run_that_was_refused_says_what_it_had_changed(
     assert exit_codes.summary(a_run(*outcomes), Options(), refused, (), NOBODY, 0.0, Path("page")).message == message
 
 
-def test_who_leaves_at_once_is_told_what_comes_last() -> None:
+def test_leaving_at_once_reports_the_last_steps() -> None:
     """The message names the steps that were not done, with what that means."""
     run = a_run(CLOSED[0])
     run.changing = run.holding = True
@@ -97,7 +97,7 @@ def test_who_leaves_at_once_is_told_what_comes_last() -> None:
     )
 
 
-def test_what_is_not_known_is_said() -> None:
+def test_unknown_states_are_reported() -> None:
     """The message says why such a run did not succeed."""
     counts: dict[str, int] = {str(outcome): 0 for outcome in OUTCOMES}
     message = exit_codes._message(Options(), exit_codes.FAILED, {**counts, "unknown": 2}, stopped=False)

@@ -393,7 +393,7 @@ def opened(name: str) -> Event:
     return Opened(name, "install", {"master": ("one",)}, {"some": ()}, 1.0)
 
 
-def test_a_journal_goes_on_without_a_disk(disk: Disk) -> None:
+def test_a_journal_continues_without_a_disk(disk: Disk) -> None:
     """Full at the start, midway or at the end: no event raises, the file has complete lines, and what is missing is reported."""
     disk.leave(0)
     folder = disk.folder / "runs"

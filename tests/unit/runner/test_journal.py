@@ -56,7 +56,7 @@ def test_a_run_that_never_began_leaves_no_folder(tmp_path: Path) -> None:
     assert _left(tmp_path) == []
 
 
-def test_a_journal_that_was_cut_off_keeps_nobody_from_pruning(tmp_path: Path) -> None:
+def test_an_incomplete_journal_does_not_prevent_pruning(tmp_path: Path) -> None:
     """An incomplete last line does not matter: the run is judged by the complete lines."""
     for number in "123":
         _run(tmp_path, number)

@@ -37,7 +37,7 @@ def worked(host: LocalHost, step: Step) -> list[Done]:
     return [event for event in seen if isinstance(event, Done)]
 
 
-def test_a_defect_of_ours_is_told_like_a_failed_step(local_host: LocalHost) -> None:
+def test_a_defect_is_reported_as_a_failed_step(local_host: LocalHost) -> None:
     """The run ends with a report: the error, its step and host, where in the code, and what to do."""
     (done,) = worked(local_host, a_step(KeyError("nowhere")))
     (told,) = done.failures
@@ -46,7 +46,7 @@ def test_a_defect_of_ours_is_told_like_a_failed_step(local_host: LocalHost) -> N
     assert told.tail[0] == "Traceback (most recent call last):" and any("in want" in line for line in told.tail)
 
 
-def test_a_defect_outside_of_any_step_is_told_too(local_host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_outside_any_step_is_reported(local_host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run ends with a report, whatever was raised."""
 
     def plan(run: Run) -> None:

@@ -145,7 +145,7 @@ def test_a_controller_has_no_say_in_what_goes(hosts: Mapping[str, LocalHost]) ->
     assert _kept(hosts["master"]) == _kept(hosts["ctl1"]) == [_id(1), _id(2)]
 
 
-def test_a_run_that_was_cut_off_is_kept_as_one_that_changed_something(hosts: Mapping[str, LocalHost]) -> None:
+def test_an_interrupted_run_is_kept_as_a_changing_run(hosts: Mapping[str, LocalHost]) -> None:
     """What it changed is unknown, so its before-images may be needed."""
     _run(hosts, 1)
     (hosts["master"].folder / "state" / "runs" / _id(1)).unlink()
@@ -154,7 +154,7 @@ def test_a_run_that_was_cut_off_is_kept_as_one_that_changed_something(hosts: Map
     assert _id(1) in _kept(hosts["master"])
 
 
-def test_what_can_not_be_written_is_told(hosts: Mapping[str, LocalHost]) -> None:
+def test_failed_writes_are_reported(hosts: Mapping[str, LocalHost]) -> None:
     """A record that could not be written is reported with its host, and the other hosts have theirs."""
     (hosts["ctl1"].folder / "state").write_text("no folder")
     (said,) = run_log.leave(_reach(hosts), _id(2), "install", {"ctl1": ["slurm.conf"]}, b"")
@@ -162,7 +162,7 @@ def test_what_can_not_be_written_is_told(hosts: Mapping[str, LocalHost]) -> None
     assert (hosts["master"].folder / "state" / "runs.log").exists()
 
 
-def test_a_finished_run_is_never_shown_as_cut_off(hosts: Mapping[str, LocalHost]) -> None:
+def test_a_finished_run_is_never_shown_as_interrupted(hosts: Mapping[str, LocalHost]) -> None:
     """Of a run that only a controller has a line of: time, person, task, and that it has ended."""
     _run(hosts, 1, on=("ctl2",))
     for number in (2, 3):
@@ -186,7 +186,7 @@ def test_the_lines_of_a_journal_come_without_differences(hosts: Mapping[str, Loc
     assert _history(hosts)[_id(1)].changes == {"ctl1": ["slurm.conf"]}
 
 
-def test_what_keeps_a_run_from_being_kept_is_said_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_why_a_run_is_not_kept_is_reported_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the line or the journal of a run can't be written, the summary says so, and old runs are removed all the same."""
     pruned: list[object] = []
 
@@ -235,7 +235,7 @@ def test_what_a_rollback_that_failed_was_to_undo_stays(hosts: Mapping[str, Local
     assert _kept(hosts["master"]) == [_id(9), _id(10)]
 
 
-def test_a_run_of_which_nobody_knows_what_it_undid_lets_none_go(hosts: Mapping[str, LocalHost]) -> None:
+def test_an_unreadable_rollback_prevents_pruning(hosts: Mapping[str, LocalHost]) -> None:
     """Its record is damaged: it may be a failed rollback. When it is old, it does not keep other runs."""
     for number in (1, 2):
         _run(hosts, number)

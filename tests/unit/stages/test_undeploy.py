@@ -127,9 +127,7 @@ def slurm_says(*some: Job, answers: bool = True, past: Mapping[str, int] | None 
         ("foreign", a_workflow("mine", job=""), slurm_says()),
     ],
 )
-def test_a_workflow_is_an_orphan_only_when_its_job_is_gone_for_a_while(
-    fate: str, workflow: Workflow, seen: Jobs
-) -> None:
+def test_a_workflow_is_an_orphan_only_a_while_after_its_job(fate: str, workflow: Workflow, seen: Jobs) -> None:
     """Where Slurm doesn't answer, or its job has ended just now, nothing is. No clock of the API server's decides anything."""
     assert workflows.fate(workflow, seen) == fate
 
@@ -166,7 +164,7 @@ def test_a_workflow_that_may_be_another_slurms_is_no_orphan(workflow: Workflow, 
         assert "scancel" not in told[name] and f"--namespace {workflow['namespace']} bb12" in told[name]
 
 
-def test_a_job_with_the_number_of_another_slurms_is_told_besides() -> None:
+def test_a_job_number_of_another_slurm_is_reported() -> None:
     """The Workflow of another namespace is not that of the job which has its number here."""
     told = refusals({"preflight.workflows": [a_workflow(namespace="user-b")], "preflight.jobs": slurm_says(a_job())})
     assert [one.split()[0] for one in told] == ["workflow-foreign", "job-in-slurm"]
@@ -185,7 +183,7 @@ def test_a_workflow_that_goes_with_its_crd_is_lost_whatever_its_job_does() -> No
         ("other", {"origin": "burst_buffer.lua"}, ""),
     ],
 )
-def test_only_what_the_plugin_made_belongs_to_a_job(name: str, labels: dict[str, str], job: str) -> None:
+def test_only_workflows_of_the_plugin_belong_to_a_job(name: str, labels: dict[str, str], job: str) -> None:
     """A name like the plugin's is not enough: its label has to be there as well."""
     meta = {
         "namespace": "default",
@@ -265,7 +263,7 @@ def test_the_number_of_a_cluster_in_its_federation() -> None:
 
 
 @pytest.mark.parametrize(("says", "now"), [("1700000100", 1_700_000_100), ("2026-01-31T12:00:00", 0), ("", 0)])
-def test_how_long_ago_a_job_ended_one_clock_says(tmp_path: Path, says: str, now: int) -> None:
+def test_the_age_of_an_ended_job_comes_from_one_clock(tmp_path: Path, says: str, now: int) -> None:
     """That of slurmctld, which dates the ends of jobs; the clock of the host on which it is asked may be any other."""
     (tmp_path / "date").write_text("#!/bin/sh\necho 1900000000\n")
     (tmp_path / "date").chmod(0o755)
@@ -378,14 +376,14 @@ def test_a_refusal_says_name_job_user_state_age_and_what_to_do() -> None:
     assert all(told.values())
 
 
-def test_orphans_that_are_to_be_deleted_stand_in_nobodys_way() -> None:
+def test_orphans_to_be_deleted_do_not_stop_the_run() -> None:
     """With --orphans an orphan is no finding, and a live one still is."""
     seen = slurm_says(a_job(), past={"9": 1500})
     found = {"preflight.workflows": [a_workflow(), a_workflow("bb9")], "preflight.jobs": seen}
     assert [one.split()[0] for one in refusals(found, orphans=True)] == ["workflow-live"]
 
 
-def test_the_burst_buffer_stays_in_slurm_while_a_job_of_a_lost_workflow_is_there() -> None:
+def test_the_burst_buffer_stays_while_a_job_of_a_lost_workflow_exists() -> None:
     """Without a burst buffer Slurm could not end such a job; setting its Workflow free comes first."""
     dying = {**INSTALLED, "crds": {"workflows": {**CRDS["workflows"], "deleting": True}}}
     every, seen = [a_workflow(deleting=True), a_workflow("bb9", deleting=True)], slurm_says(a_job("STAGE_OUT"))
@@ -414,7 +412,7 @@ def test_a_slurm_that_does_not_answer_is_a_reason() -> None:
     assert [one.split()[0] for one in refusals(found)] == ["jobs-unknown"]
 
 
-def test_many_are_told_by_number() -> None:
+def test_many_workflows_are_counted() -> None:
     """A thousand Workflows are not a thousand lines."""
     found = {
         "preflight.workflows": [a_workflow(f"bb{n}") for n in range(1000)],
@@ -425,7 +423,7 @@ def test_many_are_told_by_number() -> None:
     assert any("and 975 more" in one for one in told)
 
 
-def test_no_controller_gets_the_burst_buffer_before_dws_is_there() -> None:
+def test_no_controller_gets_the_burst_buffer_before_dws() -> None:
     """With a limit that leaves the master out nobody would install it: every #DW job would be refused from then on."""
     (check,) = (one for one in dws_replace.checks("preflight") if one.name == "limit")
     (removal,) = (one for one in undeploy.stages()[0].steps if one.name == "limit")
@@ -457,7 +455,7 @@ def test_where_the_master_is_left_out_dws_cannot_go() -> None:
         assert not check.judge(replace(place, site=replace(site, limit=frozenset({MASTER}))), None)
 
 
-def test_a_workflow_that_came_to_life_again_is_told_though_it_is_the_same() -> None:
+def test_a_revived_workflow_is_reported_again() -> None:
     """What is to be thought of it depends on its job, which may be requeued between the first look and the last."""
     orphan = [a_workflow()]
     found = {"preflight.workflows": orphan, "preflight.jobs": slurm_says(), "undeploy.workflows": orphan}
@@ -526,7 +524,9 @@ def test_a_tag_names_the_clone_that_undeploys_it(tag: str, version: str) -> None
         ({"tag": "", "traces": []}, "0.0.20", ""),
     ],
 )
-def test_another_version_goes_before_the_wanted_one_comes(found: dict[str, Any], wanted: str, other: str) -> None:
+def test_the_old_version_is_removed_before_the_new_one_is_installed(
+    found: dict[str, Any], wanted: str, other: str
+) -> None:
     """Older or newer, dirty, or half undeployed: with the clone of what is there; CRDs alone say no version."""
     assert dws_replace.other(a_place({installed.FACT.name: {**INSTALLED, **found}}, dws=wanted)) == other
 
@@ -562,7 +562,7 @@ HAVE = {
 }
 
 
-def test_the_crd_versions_that_come_and_go_are_told() -> None:
+def test_added_and_removed_crd_versions_are_reported() -> None:
     """Against what the wanted version's clone deploys; before it is cloned that is said."""
     come = rendered(workflows=("v1alpha2", "v1alpha3"), storages=("v1alpha2",), computes=("v1alpha3",))
     told = dws_replace.describe_crds(a_place({"workarea.rendered": come}), HAVE)
@@ -580,7 +580,7 @@ def test_the_crd_versions_that_come_and_go_are_told() -> None:
         (("v1alpha5", "v1alpha6"), "which is NOT among those that DWS 0.0.20 serves: v1alpha5, v1alpha6"),
     ],
 )
-def test_whether_the_plugins_workflows_are_served_is_told(served: tuple[str, ...], told: str) -> None:
+def test_the_plan_reports_whether_the_plugins_workflows_are_served(served: tuple[str, ...], told: str) -> None:
     """By what the clone's own manifests say."""
     assert dws_replace.describe_plugin(a_place({"workarea.rendered": rendered(workflows=served)})).endswith(told)
 
@@ -646,7 +646,7 @@ def test_an_undeploy_knows_what_the_clone_does_not() -> None:
 
 
 @pytest.mark.parametrize(("there", "goes"), [("0.0.20", True), ("none", True), ("0.1.12", False)])
-def test_no_other_dws_goes_than_the_one_that_was_seen_first(there: str, goes: bool) -> None:
+def test_only_the_dws_seen_first_is_removed(there: str, goes: bool) -> None:
     """Also with --yes: what was installed by hand meanwhile would go by the clone of another version."""
     have = {"DWS": there, "CRDs": {}, "objects": []}
     if goes:
@@ -657,7 +657,7 @@ def test_no_other_dws_goes_than_the_one_that_was_seen_first(there: str, goes: bo
     assert [one.name for one in refused.value.findings] == ["not-agreed"]
 
 
-def test_what_goes_is_told_without_the_clone_that_takes_it_away() -> None:
+def test_removals_are_listed_without_the_clone() -> None:
     """Where the installed version's clone is gone, nobody knows its manifests yet: what goes is asked about all the same."""
     facts = {
         installed.FACT.name: {**INSTALLED, "tag": "0.0.20"},
@@ -677,7 +677,7 @@ def test_what_goes_is_told_without_the_clone_that_takes_it_away() -> None:
     )
 
 
-def test_no_namespace_is_made_for_a_mark() -> None:
+def test_no_namespace_is_created_for_a_mark() -> None:
     """Where somebody deleted the namespace, an undeploy doesn't bring it back."""
     (only,) = undeployed({"namespace": False}, {"DWS": "none", "CRDs": {}, "objects": []})
     assert settings(only)["mark"] == ""
@@ -760,7 +760,7 @@ def test_without_flags_neither_slurm_nor_the_role_is_touched() -> None:
 
 
 @pytest.mark.parametrize(("crds", "closed"), [(CRDS, "open"), ({}, "open"), (CRDS, "closed")])
-def test_dws_is_closed_where_a_kind_of_it_is_there(crds: dict[str, Any], closed: str) -> None:
+def test_dws_is_closed_where_a_kind_of_it_exists(crds: dict[str, Any], closed: str) -> None:
     """Where none is, Slurm's plugin makes no Workflow, and there is nothing to close; one that was left closed stays so."""
     (step,) = close_dws.stage(["slurm"]).steps
     assert isinstance(step, Step)
@@ -768,7 +768,7 @@ def test_dws_is_closed_where_a_kind_of_it_is_there(crds: dict[str, Any], closed:
     assert step.want(place) == ("closed" if crds else closed)
 
 
-def test_what_is_at_work_on_a_slurmctld_is_awaited_before_dws_is_opened(tmp_path: Path, local_host: LocalHost) -> None:
+def test_work_on_slurmctlds_is_awaited_before_dws_is_opened(tmp_path: Path, local_host: LocalHost) -> None:
     """Activations on hosts, rollouts on the master: they go on when a run is stopped, and what was cut off is at work no more."""
     *waits, opened = close_dws.last((), close_dws.NAME).steps
     assert [(one.name, one.role) for one in waits] == [("activation", "controller"), ("rollouts", "master")]
@@ -817,7 +817,7 @@ class Recorder:
     ("before", "dws", "role"),
     [("workload-manager", "0.1.1", "dws-workload-manager"), ("dws-workload-manager", "0.1.0", "workload-manager")],
 )
-def test_a_binding_to_the_other_role_is_made_anew_and_the_gap_told(
+def test_a_binding_to_the_other_role_is_recreated_and_the_gap_reported(
     local_host: LocalHost, before: str, dws: str, role: str
 ) -> None:
     """A binding's role can't be changed; from 0.1.1 on it is another one. How long it was not there is measured."""

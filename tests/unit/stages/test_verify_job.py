@@ -43,7 +43,7 @@ def script(tmp_path: Path) -> str:
     return f'set -eu\n{given}slurm_path() {{ :; }}\nobeys() {{ runner=root; }}\nslurm() {{ as root "$@"; }}\n{body}'
 
 
-def test_nothing_is_written_behind_the_one_that_is_stopped(tmp_path: Path, script: str) -> None:
+def test_a_stopped_job_script_writes_nothing_more(tmp_path: Path, script: str) -> None:
     """What watched the Workflow, and takes a moment to end, brings no file back that was taken away."""
     environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
     alive, held = os.pipe()

@@ -55,7 +55,7 @@ CALLS = (
 @needs_root
 @SHELLS
 @pytest.mark.usefixtures("stubborn")
-def test_nobody_holds_up_root(hostile_host: Host, shell: str) -> None:
+def test_root_never_waits_for_others(hostile_host: Host, shell: str) -> None:
     """A program of SlurmUser's is killed in its time, and what holds its output open is not waited for; what it said counts."""
 
     def told(number: int, program: str) -> tuple[str, ...]:
@@ -79,7 +79,7 @@ def test_nobody_holds_up_root(hostile_host: Host, shell: str) -> None:
 
 @needs_root
 @SHELLS
-def test_what_is_said_without_an_end_is_cut(hostile_host: Host, shell: str) -> None:
+def test_endless_output_is_cut(hostile_host: Host, shell: str) -> None:
     """So many bytes, or a line that is longer than memory, end the program that says them; what is within them is whole."""
     script = render.script("lib/as.sh") + f"most=100000\nas {SLURM_USER} timeout {SOON} $program 2>/dev/null | wc -c\n"
     for program, size in (("yes", 99999), ("seq 3000", 13893), ("printf part", 4), ("true", 0)):
@@ -122,7 +122,7 @@ def test_a_file_of_theirs_is_read_to_a_bound(hostile_host: Host, shell: str) -> 
 
 @needs_root
 @SHELLS
-def test_a_file_that_nothing_comes_from_is_given_up(hostile_host: Host, shell: str) -> None:
+def test_reading_a_silent_file_times_out(hostile_host: Host, shell: str) -> None:
     """As on a file server that is away: what was read of it ends with another exit code, and nobody waits for ever."""
     hostile_host.program("dd", "exec sleep 600")
     limit = "timeout --foreground -k 3 30 dd"
@@ -361,7 +361,7 @@ def test_words_of_others_go_through_printf(name: str) -> None:
     assert {one for one in echoed(SCRIPTS[name]) - OWN_WORDS if (name, one) not in FIRST} == set()
 
 
-def test_a_refusal_is_one_line_whatever_is_in_it() -> None:
+def test_a_refusal_is_always_a_single_line() -> None:
     """A folder of SlurmUser's has any name: what root says of it is no second line."""
     script = f"{render.script('lib/safe_file.sh')}\nrefused '/etc/a\\nmode=666\\c is no file'"
     told = subprocess.run(["dash", "-c", script], capture_output=True, text=True, check=False)

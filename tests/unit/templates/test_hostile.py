@@ -68,7 +68,7 @@ def test_an_event_of_a_workflow_stays_one_line(hostile_host: Host, shell: str) -
 
 
 @SHELLS
-def test_nobody_stops_the_clock_that_ends_them(hostile_host: Host, shell: str) -> None:
+def test_nobody_can_stop_the_timeout(hostile_host: Host, shell: str) -> None:
     """A command that runs for too long is ended by root's timeout, whatever it does to processes that it may signal."""
     stops = "kill -STOP $PPID 2>/dev/null; exec sleep 300"
     script = render.script("lib/as.sh") + f"as {SLURM_USER} timeout 1 sh -c '{stops}'\necho $?\n"
@@ -77,7 +77,7 @@ def test_nobody_stops_the_clock_that_ends_them(hostile_host: Host, shell: str) -
 
 
 @SHELLS
-def test_what_is_roots_alone(hostile_host: Host, shell: str) -> None:
+def test_files_of_root_alone(hostile_host: Host, shell: str) -> None:
     """Neither the file nor a folder above it, nor where a link leads to or lies, can be changed by somebody else."""
     top = hostile_host.top
     safe = hostile_host.program("safe", "true")
@@ -401,7 +401,7 @@ def test_a_log_that_is_named_to_have_another_file_read(hostile_host: Host, templ
         assert ("their own" in answer.stdout) is seen, answer
 
 
-def test_a_log_that_is_named_to_have_its_end_told(hostile_host: Host) -> None:
+def test_a_log_path_that_names_a_secret_file(hostile_host: Host) -> None:
     """What an activation tells of a slurmctld that ended is nothing that only root may read."""
     text = render.read("controller/activate.sh")
     words = text[text.index("last_words() {") : text.index("put_back() {")]

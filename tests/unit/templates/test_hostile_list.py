@@ -9,7 +9,7 @@ from tests.unit import listed
 from tests.unit.hostile import HELD
 
 
-def test_every_test_that_is_listed_is_there() -> None:
+def test_every_listed_test_exists() -> None:
     """A template whose test was renamed or removed is one without it."""
     assert all((render.TEMPLATES / name).is_file() for name in HELD)
     for module, name in {tuple(one.split(".")) for some in HELD.values() for one in some}:
@@ -51,7 +51,7 @@ def test_no_program_of_slurms_runs_as_root() -> None:
     assert len(lines(SLURMS)) > 10
 
 
-def test_rights_are_given_up_in_one_place() -> None:
+def test_only_one_function_drops_rights() -> None:
     """Whatever runs as somebody else, or with a kubeconfig that is somebody else's, gets a clean environment and no lock."""
     allowed = r"as\.sh: |slurmctld\.sh: \[ -z \"\$group\" \]|\bas \"?\$|\bexec_as "
     assert [line for line in lines(OTHERS) if not re.search(allowed, line)] == []

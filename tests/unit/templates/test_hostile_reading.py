@@ -83,7 +83,7 @@ def at_work_on(path: Path) -> list[str]:
 
 
 @SHELLS
-def test_a_fifo_that_takes_a_files_place_holds_up_nobody(hostile_host: Host, shell: str) -> None:
+def test_a_fifo_in_a_files_place_blocks_nobody(hostile_host: Host, shell: str) -> None:
     """SlurmUser swaps a file and a fifo faster than anybody looks: root waits for neither, and leaves nothing behind."""
     hostile_host.program("pgrep", "exit 1")
     one, other = hostile_host.owned(hostile_host.etc / "one", "#\n"), hostile_host.etc / "other"

@@ -230,7 +230,7 @@ OPEN: Mapping[str, Callable[[Host], None]] = {
 
 @SHELLS
 @pytest.mark.parametrize("case", OPEN)
-def test_nobody_makes_another_account_slurm_user(hostile_host: Host, shell: str, case: str) -> None:
+def test_no_other_account_becomes_slurm_user(hostile_host: Host, shell: str, case: str) -> None:
     """Whoever can write slurm.conf would have programs run with that account's rights; it is said which file is open to whom."""
     hostile_host.program("pgrep", "exit 1")
     ran = hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
@@ -393,7 +393,7 @@ def test_slurm_conf_is_read_once(hostile_host: Host) -> None:
 
 
 @SHELLS
-def test_what_a_process_says_of_itself_is_asked_with_one_users_rights(hostile_host: Host, shell: str) -> None:
+def test_a_process_is_read_with_its_users_rights(hostile_host: Host, shell: str) -> None:
     """Where root may not look, its own user may; not with rights that a set-id program gave to somebody, and not as root."""
     asked = "by_its_user $pid sh -c '[ \"$(id -u)\" = 0 ] && exit 1; id -u; id -g; id -G'"
     cases = {

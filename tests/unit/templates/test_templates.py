@@ -35,7 +35,7 @@ ELSEWHERE = {
     "controller/key_pieces.sh": ("test_redact.test_a_key_is_summed_where_it_is_slurm_users_alone",),
     "controller/follow.sh": ("test_transaction_hostile.test_what_slurm_user_put_in_slurm_confs_place_is_refused",),
     "lib/detach.sh": ("test_transaction_hostile.test_a_slurmctld_holds_no_lock_of_the_activation",),
-    "controller/slurm_folders.sh": ("test_writable_folders.test_a_link_that_root_does_not_follow_is_one_too",),
+    "controller/slurm_folders.sh": ("test_writable_folders.test_a_foreign_link_is_a_finding",),
     "engine/host_script.LIBRARY": ("test_host_script.test_nothing_of_roots_is_given_away_in_a_race",),
     "stages/slurm/slurm_user._CAN_I": ("test_hostile.test_a_link_where_root_would_write_is_never_followed",),
     "stages/cancel._LOOK_ACTIVE": ("test_hostile_slurm_user.test_root_uses_no_kubeconfig_of_others",),
@@ -153,7 +153,7 @@ def test_every_script_is_tried_or_says_why_it_need_not_be() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(APART.keys() - EXEMPT))
-def test_a_script_that_stands_apart_names_no_file_of_others(name: str) -> None:
+def test_a_script_without_hostile_test_names_no_file_of_others(name: str) -> None:
     """By the names that such files have in all scripts; what is in /tmp or beside slurm.conf is tried instead."""
     text = scripts().get(name, "")
     code = "\n".join(re.sub(r"^\s*(?:#|--).*|\s# .*", "", line) for line in text.splitlines())
@@ -267,7 +267,7 @@ def test_a_file_that_is_not_read_whole_fails_the_look(hostile_host: Host, name: 
 @needs_root
 @pytest.mark.parametrize("shell", ["dash", "bash"])
 @pytest.mark.parametrize("reads", ["text_of root", f"text_of {SLURM_USER}", "sum_of"])
-def test_what_is_read_for_a_look_is_whole(hostile_host: Host, reads: str, shell: str) -> None:
+def test_a_look_reads_complete_files(hostile_host: Host, reads: str, shell: str) -> None:
     """The same for what is read as SlurmUser, and for checksums."""
     file = hostile_host.etc / "slurm.conf"
     script = f"{render.script('lib/as.sh')}\n{reads} {file}"
@@ -279,7 +279,7 @@ def test_what_is_read_for_a_look_is_whole(hostile_host: Host, reads: str, shell:
 
 
 @needs_root
-def test_a_file_that_is_replaced_while_it_is_read_is_one_of_the_two(hostile_host: Host) -> None:
+def test_a_file_replaced_during_a_read_is_old_or_new(hostile_host: Host) -> None:
     """What is put in its place meanwhile is read instead; one that never holds still is refused."""
     file = hostile_host.owned(hostile_host.etc / "file", "old\n")
     hostile_host.owned(hostile_host.etc / "next", "next\n")

@@ -113,7 +113,7 @@ def connected(server: Flooding) -> Iterator[Channel]:
 
 
 @pytest.mark.parametrize("data", [out, err])
-def test_a_channel_that_nobody_reads_fills_no_memory(data: Callable[[Channel], Message]) -> None:
+def test_an_unread_channel_fills_no_memory(data: Callable[[Channel], Message]) -> None:
     """The connection to a server that ignores the window ends, and its readers see that."""
     server = Flooding(lambda channel: None, data)
     with connected(server) as channel:
@@ -145,7 +145,7 @@ def test_a_packet_of_any_size_is_not_awaited(length: int) -> None:
             client.start_client(timeout=HANG)
 
 
-def test_what_is_within_the_window_comes_whole() -> None:
+def test_output_within_the_window_arrives_complete() -> None:
     """The data of a server that keeps to the window arrives complete."""
     size = 10_000_000
 

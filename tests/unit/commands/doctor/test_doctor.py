@@ -106,7 +106,7 @@ def test_a_kubeconfig_that_is_not_there_or_has_no_certificate() -> None:
     assert told(rules_access.file(place(), GOOD)) == ["certificate-missing"]
 
 
-def test_a_certificate_of_another_ca_is_told_where_the_ca_is_known() -> None:
+def test_a_certificate_of_another_ca_is_reported_where_the_ca_is_known() -> None:
     """The cluster's present CA did not sign it."""
     from base64 import b64decode
 
@@ -235,7 +235,7 @@ def test_one_slow_call_is_no_slow_api(tmp_path: Path) -> None:
     assert (tmp_path / "calls").read_text().count("call") > 1
 
 
-def test_without_kubectl_nothing_is_said_of_the_api() -> None:
+def test_without_kubectl_nothing_is_reported_of_the_api() -> None:
     """A missing kubectl has a finding of its own, and says nothing about the server."""
     found = {**REACH, "code": "127", "status": None}
     seen = place(preflight_controller={"kubectl": ""})
@@ -286,7 +286,7 @@ def test_only_workflows_without_a_job_are_orphans() -> None:
     assert [(one.name, "bb2" in one.text, "bb2" in one.fix) for one in found] == [("orphan", True, True)]
 
 
-def test_without_slurms_word_nobody_is_called_an_orphan() -> None:
+def test_without_slurms_answer_no_workflow_is_an_orphan() -> None:
     """Where squeue responds on no controller, the jobs are unknown."""
     silent = place(doctor_jobs={"answers": False, "now": 0.0, "jobs": {}})
     with pytest.raises(NotYetKnown):
@@ -365,19 +365,19 @@ INSTALLED = {"tag": SITE.versions.dws, "unfinished": "", "namespace": True, "tra
         ({"crds": {"workflows": {"deleting": True}}}, ["crds-stuck"]),
     ],
 )
-def test_what_is_there_of_dws(change: dict[str, Any], expected: list[str]) -> None:
+def test_the_state_of_dws(change: dict[str, Any], expected: list[str]) -> None:
     """Not installed, another version, the tag of a changed clone, an interrupted undeploy, CRDs whose deletion is stuck."""
     assert told(rules_cluster.in_cluster(place(MASTER), {**INSTALLED, **change})) == expected
 
 
 @pytest.mark.parametrize(("at_work", "expected"), [("", ["dws-closed"]), ("a command of run x", []), ("run x", [])])
-def test_dws_that_was_left_closed_is_told(at_work: str, expected: list[str]) -> None:
+def test_dws_that_was_left_closed_is_reported(at_work: str, expected: list[str]) -> None:
     """While a run, or a script that a run left, is running, DWS may be closed."""
     seen = place(MASTER, **{"doctor_at-work": at_work})
     assert told(rules.RULES["deploy.open"](seen, "closed", "open")) == expected
 
 
-def test_what_is_at_work_on_the_master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_at_work_on_the_master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run whose lock has not expired, by the lock's own scripts, and a script that holds `busy`; with the real sh and flock."""
     script = _AT_WORK.replace(STATE, str(tmp_path))
 
@@ -415,7 +415,7 @@ def test_what_is_at_work_on_the_master(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("makes", [False, True])
-def test_a_namespace_that_is_not_there_is_told(makes: bool) -> None:
+def test_a_missing_namespace_is_reported(makes: bool) -> None:
     """Also where the next install may create it: until then every #DW sbatch fails."""
     site = replace(SITE, access=replace(SITE.access, create_namespace=makes))
     seen, found = replace(place(MASTER), site=site), {"state": "missing", "workflows": {}}
@@ -425,7 +425,7 @@ def test_a_namespace_that_is_not_there_is_told(makes: bool) -> None:
     assert told(every) == ["namespace-missing"]
 
 
-def test_of_a_site_without_dws_its_parts_are_not_told_one_by_one() -> None:
+def test_without_dws_its_parts_are_not_reported_separately() -> None:
     """A DWS that is not installed is one finding, not four."""
     seen = place(MASTER, preflight_installed={**INSTALLED, "tag": "", "traces": []})
     have = {"missing": ["a"], "not as rendered": ["b"], "webhook": "no", "because": ""}
@@ -444,7 +444,7 @@ def test_controllers_with_different_files() -> None:
     assert told(_judge_alike(StepContext(SITE, seen.facts, HOST), None)) == []
 
 
-def test_a_step_without_a_rule_is_told_all_the_same() -> None:
+def test_a_step_without_a_rule_is_reported() -> None:
     """A step that is added one day is not forgotten."""
     (found,) = rules.other("new.step")(place(), {"a": 1}, {"a": 2})
     assert found.name == "not-as-wanted" and "new.step" in found.text
@@ -471,7 +471,7 @@ def test_the_clock_that_is_wrong_is_named(ahead: dict[str, float], wrong: list[s
 # --- for people
 
 
-def test_the_same_on_many_hosts_is_told_once() -> None:
+def test_the_same_finding_on_many_hosts_is_reported_once() -> None:
     """A thousand nodes with the same finding are one paragraph; a node with another one has its own."""
     some = [
         HostFinding(f"nid{n}", Finding("slurm-conf-differs", f"slurm.conf on nid{n} differs: X=1", "fix it"))
@@ -493,7 +493,7 @@ def test_hosts_stay_in_the_order_of_the_site_file() -> None:
     ]
 
 
-def test_one_reason_why_something_was_not_seen_is_told_once() -> None:
+def test_a_reason_for_several_missing_checks_is_reported_once() -> None:
     """An API server that is down makes ten checks impossible, and is one line for each host."""
     unseen = tuple(Unseen(MASTER, step, f"the look at {step} was refused") for step in ("a.one", "a.two"))
     (row, _) = _unseen((*unseen,))

@@ -101,7 +101,7 @@ def test_an_entry_is_shown_when_nothing_more_comes() -> None:
         ("2026-01-31T11:59:00", Clock(ahead=-60), 0),
     ],
 )
-def test_all_times_are_told_by_one_clock(stamp: str, clock: Clock, seconds: float) -> None:
+def test_all_times_are_shown_by_one_clock(stamp: str, clock: Clock, seconds: float) -> None:
     """A time stamp has its own zone, or its host's, and is corrected by the host's clock difference."""
     assert clock.time(stamp) - NOON == pytest.approx(seconds, abs=0.001)
 
@@ -158,19 +158,19 @@ def test_so_long_ago(text: str, seconds: int) -> None:
         ("nid000001", None, "slurmctl, ncn"),
     ],
 )
-def test_what_can_not_be_asked_for_is_said(host: str, job: str | None, said: str) -> None:
+def test_impossible_requests_are_reported(host: str, job: str | None, said: str) -> None:
     """A job has a number, and nodes have no such logs: an empty answer would look like an empty log."""
     with pytest.raises(ValueError, match=said):
         _request(replace(load(DEFAULT), limit=frozenset({host})), job, "10m")
 
 
-def test_silence_is_said() -> None:
+def test_a_silent_source_is_reported() -> None:
     """The note says since when and about which job, and how to stop following."""
     assert _nothing_found(NOON, "12", follow=False).startswith("no log entries about job 12 since 2026-01-31 ")
     assert _nothing_found(NOON, None, follow=True).endswith("until Ctrl-C")
 
 
-def test_a_time_of_this_machine_and_what_is_none() -> None:
+def test_a_local_time_and_invalid_times() -> None:
     """A time is accepted as it is; for other text the error says what is expected."""
     assert start_time("2026-01-31T12:00:00+00:00", 0.0) == NOON
     with pytest.raises(ValueError, match="10m"):
@@ -181,7 +181,7 @@ def test_a_time_of_this_machine_and_what_is_none() -> None:
     ("renewed", "ahead"),
     [("12:00:00.400000", 0.0), ("12:00:01.900000", 0.0), ("12:01:30.500000", 90.0), ("11:59:30.500000", -30.0)],
 )
-def test_a_nodes_clock_is_told_by_its_lease(renewed: str, ahead: float) -> None:
+def test_a_nodes_clock_is_read_from_its_lease(renewed: str, ahead: float) -> None:
     """A kubelet writes its own time, the API server its own in whole seconds: differences below two seconds are ignored."""
     fields = [
         {"manager": "kubelet", "time": "2026-01-31T12:00:00Z"},
@@ -376,7 +376,7 @@ def test_without_a_file_the_journal_is_read(tmp_path: Path) -> None:
     assert abs(entry.at - time.time()) < 60
 
 
-def test_a_log_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_log_is_reported(tmp_path: Path) -> None:
     """The message has the path from slurm.conf."""
     lines, said = read(tmp_path, str(tmp_path / "elsewhere.log"))
     assert lines == ["--mark"]
@@ -415,7 +415,9 @@ def test_a_past_that_takes_too_long_is_cut_with_a_word(tmp_path: Path) -> None:
         (["[2030-01-01T00:00:00.000] lua: x", "--dws-on-csm-logs"], ""),
     ],
 )
-def test_what_is_missing_of_a_log_is_told(monkeypatch: pytest.MonkeyPatch, lines: list[str | None], cut: str) -> None:
+def test_missing_parts_of_a_log_are_reported(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str | None], cut: str
+) -> None:
     """Where a host's past entries are incomplete, those that arrived are shown, and a note says so."""
     clock = iter(range(0, 100_000, 250))
     monkeypatch.setattr("dws_on_csm.commands.logs.host_log.time.monotonic", lambda: float(next(clock)))
@@ -426,7 +428,7 @@ def test_what_is_missing_of_a_log_is_told(monkeypatch: pytest.MonkeyPatch, lines
     assert cut in log.cut and bool(log.cut) is bool(cut) and bool(closed) is ("sent nothing" in cut)
 
 
-def test_a_followed_log_goes_on_and_ends_with_its_reader(tmp_path: Path) -> None:
+def test_a_followed_log_continues_and_ends_with_its_reader(tmp_path: Path) -> None:
     """New entries arrive at once, also after a rotation; no process is left when the input ends."""
     log = tmp_path / "slurmctld.log"
     log.write_text(log_line(10, "lua: before"))

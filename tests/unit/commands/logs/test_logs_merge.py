@@ -53,7 +53,7 @@ def sources(*logs: Any) -> Sources:
     return Sources(hosts=list(logs))
 
 
-def test_what_is_there_comes_in_order() -> None:
+def test_existing_entries_come_in_order() -> None:
     """Entries of several logs are shown in the order of their times."""
     one = Log([Entry(1, "a", "1"), Entry(3, "a", "3")])
     two = Log([Entry(2, "b", "2"), Entry(4, "b", "4")])
@@ -83,7 +83,7 @@ def test_what_comes_even_later_comes_when_it_comes(monkeypatch: pytest.MonkeyPat
     assert texts == ["2", "4", "3"]
 
 
-def test_a_log_that_breaks_off_is_told_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_that_breaks_off_is_reported_and_the_others_continue(capsys: pytest.CaptureFixture[str]) -> None:
     """The end of one source is noted; the command ends when no source is left."""
     found = sources(Log(), Log([WINDOW / 2, Entry(1, "b", "still")], ends=False))
     assert [entry.text for entry in new_entries(found)] == ["still"]
@@ -190,7 +190,7 @@ class Failing(Api):
         yield from super().lines(path, seconds, **query)
 
 
-def test_a_pod_that_has_gone_or_breaks_off_is_no_source_that_is_missing(
+def test_a_vanished_pod_is_no_missing_source(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Pods come and go while logs are followed: an interrupted answer is noted once and retried."""

@@ -61,7 +61,7 @@ def test_the_whole_table_fits_a_narrow_terminal() -> None:
     assert max(len(text(row)) for row in tables.rows(table)) <= 80
 
 
-def test_tables_of_a_stage_are_one_in_the_order_of_their_beginnings() -> None:
+def test_tables_of_a_stage_are_joined_in_the_order_of_their_start() -> None:
     """Rows come in the order in which their steps began; other columns make a table of their own."""
     columns = ("a", "b")
     done = [
@@ -123,7 +123,7 @@ class Scripted(Bench):
         return self.answers[step]
 
 
-def test_a_case_that_cannot_be_made_leaves_its_resources_to_the_others() -> None:
+def test_a_case_that_cannot_start_leaves_its_resources_to_the_others() -> None:
     """Its job is cancelled at once, not when all cases have finished: they may need its resources."""
     job = SimpleNamespace(deadline=1.0)
     run = SimpleNamespace(
@@ -145,7 +145,7 @@ class Changing(SimpleNamespace):
 
 
 @pytest.mark.parametrize(("code", "said"), [(BUSY, STILL), (1, "because squeue failed: no controller")])
-def test_jobs_that_could_not_be_cleared_away_are_told(monkeypatch: pytest.MonkeyPatch, code: int, said: str) -> None:
+def test_jobs_that_could_not_be_removed_are_reported(monkeypatch: pytest.MonkeyPatch, code: int, said: str) -> None:
     """Where another run's command blocks this one, or Slurm does not respond, no job was cancelled, and that is an error."""
     monkeypatch.setattr("dws_on_csm.stages.cancel.script", lambda place, step, run: "true")
     answer = SimpleNamespace(code=code, out=b"", err=b"no controller")
@@ -174,7 +174,7 @@ class Workflows:
 
 
 @pytest.mark.parametrize("then", ["a", "b"])
-def test_a_workflow_goes_only_as_it_was_seen_for_its_job(monkeypatch: pytest.MonkeyPatch, then: str) -> None:
+def test_a_workflow_is_deleted_only_as_it_was_seen(monkeypatch: pytest.MonkeyPatch, then: str) -> None:
     """A later Workflow of the same name stays, and that is no failure."""
     monkeypatch.setattr("dws_on_csm.stages.cancel.script", lambda place, step, run: "true")
     monkeypatch.setattr("dws_on_csm.commands.verify_cancel.command.CLEARED", 0.0)
@@ -281,7 +281,7 @@ class Feed:
 GO_ON = threading.Event()
 
 
-def test_a_watch_goes_on_where_a_round_ended() -> None:
+def test_a_watch_continues_where_a_round_ended() -> None:
     """Each Workflow has its own events, and the next request continues at the last version."""
     feed = Feed()
     watch = Watch(feed, "/workflows")

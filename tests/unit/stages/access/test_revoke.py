@@ -161,7 +161,7 @@ def test_a_name_that_the_site_file_does_not_mention(tmp_path: Path, section: str
     assert [name for name, said in revoking(site, "slurm-dws") if re.search(fix, said)] == ["name-in-use"]
 
 
-def test_what_is_in_nobodys_hands_is_not_revoked_for_nothing(site: Site) -> None:
+def test_a_name_that_no_kubeconfig_has_is_not_revoked(site: Site) -> None:
     """A name with a typing error is refused, with those that are known."""
     ((name, fix),) = revoking(named(site, "new"), "odl")
     assert (name, fix) == ("name-unknown", "known names: old")
@@ -172,7 +172,7 @@ def test_a_revoked_name_never_comes_back(site: Site) -> None:
     assert [name for name, _ in revoking(named(site, "new"), record={"new": "2030-01-01 revoked"})] == ["name-revoked"]
 
 
-def test_a_revocation_that_was_cut_off_goes_on(site: Site) -> None:
+def test_an_interrupted_revocation_continues(site: Site) -> None:
     """What is recorded as being revoked has to go, though no binding and no kubeconfig has it any more."""
     new = found(authority().sign("new", 100))
     record = {"old": "2030-01-01 being revoked", "older": "2029-01-01 revoked"}
@@ -206,7 +206,7 @@ def test_another_slurms_names_are_revoked_by_name_alone(site: Site) -> None:
 
 
 @pytest.mark.parametrize("bound", [None, {"role": "dws-workload-manager", "subjects": ["User old"]}])
-def test_nothing_is_revoked_where_a_binding_would_have_to_be_made_anew(site: Site, bound: Any) -> None:
+def test_nothing_is_revoked_where_a_binding_must_be_recreated(site: Site, bound: Any) -> None:
     """Without the binding, or with another role in it, there would be a gap: an install comes first."""
     assert ("not-installed", "run `invoke install` first") in revoking(named(site, "new"), "old", bound=bound)
 
@@ -233,7 +233,7 @@ def test_a_fresh_name_says_since_when_it_holds(own: str, taken: set[str], fresh:
     assert re.fullmatch(fresh, made := revoke.fresh(own, taken)) and len(made) <= 64
 
 
-def test_a_fresh_name_is_one_that_was_never_used() -> None:
+def test_a_fresh_name_was_never_used() -> None:
     """Two on one day are told apart."""
     first = revoke.fresh("a", set())
     second = revoke.fresh(first, {"a"})
@@ -267,12 +267,12 @@ def test_only_kubeconfigs_that_could_still_work_have_to_be_refused(site: Site) -
         ("", "", ""),
     ],
 )
-def test_what_is_recorded(text: str, state: str, until: str) -> None:
+def test_revoked_names_are_recorded(text: str, state: str, until: str) -> None:
     """The day on which its certificates end, and how far it has come."""
     assert (revoked_names.state(text), revoked_names.until(text)) == (state, until)
 
 
-def test_no_name_is_recorded_that_nobody_agreed_to_give_up(site: Site) -> None:
+def test_only_confirmed_names_are_recorded(site: Site) -> None:
     """What is recorded never comes back. A name that got rights after somebody was asked is refused before it is recorded."""
     steps = {one.name: one for one in revoke.stages()[1].steps if isinstance(one, Step)}
     recorded, former = steps["recorded"], steps["old-subjects"]

@@ -96,7 +96,7 @@ def with_dws(site: SpaceApi) -> SpaceApi:
     return site
 
 
-def test_what_comes_by_itself_is_nobodys() -> None:
+def test_objects_that_kubernetes_creates_are_not_foreign() -> None:
     """Neither leftovers of an undeploy count, nor DWS itself while it is installed."""
     for one in (of_itself(), with_dws(of_itself())):
         assert foreign_objects.found(one) == []  # type: ignore[arg-type]
@@ -112,14 +112,14 @@ def test_what_comes_by_itself_is_nobodys() -> None:
         ("configmaps", {"name": "noted", "annotations": {"kubernetes.io/service-account.name": "default"}}),
     ],
 )
-def test_what_others_made_is_named(plural: str, meta: dict[str, Any]) -> None:
+def test_foreign_objects_are_named(plural: str, meta: dict[str, Any]) -> None:
     """With DWS installed and without it."""
     for one in (of_itself(), with_dws(of_itself())):
         one[plural].append(meta)
         assert foreign_objects.found(one) == [f"{plural}/{meta['name']}"]  # type: ignore[arg-type]
 
 
-def test_once_dws_is_gone_nothing_is_its_own() -> None:
+def test_without_dws_no_object_is_its_own() -> None:
     """Objects with names like DWS's, and objects of its kinds, belong to somebody then."""
     site = with_dws(of_itself())
     site["deployments"].clear()

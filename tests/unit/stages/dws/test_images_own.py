@@ -43,9 +43,7 @@ def test_another_image_is_asked_about(registry: str, pushed: str, asked: bool) -
         ("absent", WANTED, True, 0),
     ],
 )
-def test_an_image_of_which_nobody_was_asked_stays(
-    tmp_path: Path, there: str, known: str, pushes: bool, code: int
-) -> None:
+def test_an_unconfirmed_image_stays(tmp_path: Path, there: str, known: str, pushes: bool, code: int) -> None:
     """The wanted digest may be unknown until its source is pulled: it is recorded then, so that the next run can prompt."""
     record = tmp_path / "images"
     fakes = f"""

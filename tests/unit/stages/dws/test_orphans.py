@@ -227,7 +227,7 @@ def test_another_workflow_of_that_name_stays(world: World, tmp_path: Path) -> No
     assert not world.deleted
 
 
-def test_what_was_not_told_before_is_refused(world: World, tmp_path: Path) -> None:
+def test_unconfirmed_orphans_are_refused(world: World, tmp_path: Path) -> None:
     """An orphan that was not there at the first look is one that nobody agreed to."""
     found = {
         "preflight.workflows": [],

@@ -175,7 +175,7 @@ def test_the_fix_keeps_the_object_and_its_other_owners(there: Path, tmp_path: Pa
     assert judged({"owned": [one], "unasked": []})[0].startswith("storage-owned: PersistentVolumeClaim default/data")
 
 
-def test_many_are_told_all_and_an_odd_name_reaches_no_terminal_as_it_is(there: Path, tmp_path: Path) -> None:
+def test_many_objects_are_all_listed_and_odd_names_are_escaped(there: Path, tmp_path: Path) -> None:
     """The complete list: each of them is somebody's data."""
     holds(tmp_path, "storages", IDLE)
     every = [theirs(f"c{n}", "Storage-rabbit-1") for n in range(200)]
@@ -211,7 +211,7 @@ def test_what_belongs_to_storage_goes_with_it_where_that_was_typed_and_is_named(
     assert not any("default/data" in one for one in taken.things)
 
 
-def test_what_is_set_free_takes_nothing_along_either(there: Path, tmp_path: Path) -> None:
+def test_released_objects_delete_nothing_else(there: Path, tmp_path: Path) -> None:
     """Where an undeploy deleted CRDs in part, only objects that are being deleted are released; the others stay."""
     holds(tmp_path, "storages", finalized(IDLE), an_object("Storage", "stays"))
     others = [CLAIM, theirs("other", "Storage-stays"), theirs("going", "Storage-rabbit-1", deletionTimestamp="now")]
@@ -241,7 +241,7 @@ def test_what_has_lost_its_last_owner_goes_in_any_case() -> None:
 METRICS = theirs("m", "x", "PodMetrics", "metrics.k8s.io/v1beta1")
 
 
-def test_a_group_whose_server_is_known_to_be_down_is_told_and_stops_nothing(there: Path, tmp_path: Path) -> None:
+def test_a_group_whose_server_is_down_is_reported_and_stops_nothing(there: Path, tmp_path: Path) -> None:
     """The garbage collector cannot reach it either. A group of Kubernetes itself that fails stops the run, unless accepted."""
     holds(tmp_path, "storages", IDLE)
     (there / "broken").write_text("/apis/metrics.k8s.io/v1beta1")
@@ -257,7 +257,7 @@ def test_a_group_whose_server_is_known_to_be_down_is_told_and_stops_nothing(ther
     assert judged(found(there, METRICS))[0].startswith("owners-unknown: metrics.k8s.io/v1beta1 could not be searched")
 
 
-def test_a_kind_that_is_not_listed_in_one_version_is_asked_for_in_another(there: Path, tmp_path: Path) -> None:
+def test_a_kind_missing_in_one_version_is_listed_in_another(there: Path, tmp_path: Path) -> None:
     """Where no version can be listed, the owners are unknown: a finding."""
     holds(tmp_path, "storages", IDLE)
     both = [theirs("a", "x", "Vault", "x.y/v2"), theirs("b", "Storage-rabbit-1", "Vault", "x.y/v1")]
@@ -350,7 +350,7 @@ def test_the_last_look_judges_what_cannot_be_asked_as_the_first_does(
 # --- wherever DWS, or a kind of it, goes
 
 
-def test_the_check_stands_before_every_removal() -> None:
+def test_the_check_precedes_every_removal() -> None:
     """In the preflight and again right before: of an undeploy, an upgrade, and a rollback that takes DWS or one of its kinds."""
     one = ObjectSnapshot(f"{installed.CRDS}/storages.{fake_kubectl.GROUP}", None, frozenset())
     goal = RollbackTarget("1", "leave", {}, (), {})
@@ -367,7 +367,7 @@ def test_the_check_stands_before_every_removal() -> None:
 
 
 @pytest.mark.parametrize("stages", [undeploy.stages(), undeploy.stages(slurm=True)], ids=["DWS", "with Slurm"])
-def test_where_nothing_is_there_nothing_more_has_to_be_known(stages: Sequence[Stage]) -> None:
+def test_without_dws_nothing_else_has_to_be_known(stages: Sequence[Stage]) -> None:
     """An undeploy of nothing succeeds: the names typed for storage do not matter then."""
     (check,) = (one for one in stages[0].steps if one.name == "owned")
     assert isinstance(check, Check)

@@ -114,7 +114,7 @@ NOW = 1_769_860_800.0 + 3 * 86400
         ("vaults", an_object("Vault", "x"), True),
     ],
 )
-def test_data_of_users_is_what_is_persistent_in_use_or_unknown(plural: str, one: dict[str, Any], is_data: bool) -> None:
+def test_persistent_used_and_unknown_objects_are_data_of_users(plural: str, one: dict[str, Any], is_data: bool) -> None:
     """Everything else is configuration, and is kept."""
     assert [bool(dws_objects.data({plural: [one]})), bool(dws_objects.preserved({plural: [one]}, set()))] == [
         is_data,
@@ -122,7 +122,7 @@ def test_data_of_users_is_what_is_persistent_in_use_or_unknown(plural: str, one:
     ]
 
 
-def test_what_is_lost_is_told_with_owner_size_and_age() -> None:
+def test_storage_is_reported_with_owner_size_and_age() -> None:
     """A Servers goes with the instance that owns it, and says how much it is and on which Storages; none is cut off."""
     psi, servers = (
         a_psi(),
@@ -150,7 +150,7 @@ def test_what_a_user_wrote_reaches_no_terminal_as_it_is() -> None:
     )
 
 
-def test_what_is_kept_can_be_created_anew_anywhere() -> None:
+def test_saved_objects_can_be_created_in_any_cluster() -> None:
     """Without what the server, DWS and drivers write; and without an owner whose uid nobody has any more."""
     owner = {"apiVersion": "nnf.cray.hpe.com/v1", "kind": "NnfNode", "name": "n", "uid": "1"}
     one = {
@@ -320,7 +320,7 @@ def refused(place: StepContext, found: Sequence[Any]) -> Sequence[Finding]:
 
 
 @pytest.mark.parametrize("typed", ["1", "a", "default/a"])
-def test_what_was_typed_speaks_of_what_was_seen_first(typed: str) -> None:
+def test_typed_names_apply_to_the_storage_seen_first(typed: str) -> None:
     """The run looks again when it has the lock, or right before the deed: what is in that place by then is another one."""
     before, later = found(a_psi("a")), found(a_psi("a"))
     later[0]["uid"] = "another"
@@ -368,9 +368,7 @@ def of_a_workflow(uid: str, name: str = "for-12") -> dict[str, Any]:
 
 @pytest.mark.parametrize("seen", [True, False])
 @pytest.mark.parametrize("freed", [True, False])
-def test_what_was_made_for_an_orphan_that_was_deleted_is_given_time_to_go(
-    monkeypatch: pytest.MonkeyPatch, seen: bool, freed: bool
-) -> None:
+def test_storage_of_a_deleted_orphan_is_awaited(monkeypatch: pytest.MonkeyPatch, seen: bool, freed: bool) -> None:
     """Its driver frees it a moment after the Workflow: that is awaited, for a while, and never agreed to or deleted. Of a Workflow
     that this stage has not seen it is refused at once."""
     cluster = dws(servers=("Servers", [of_a_workflow("orphan")]), workflows=("Workflow", []))
@@ -418,7 +416,7 @@ def test_whose_storage_is_is_known_when_its_workflow_is_gone() -> None:
     }
 
 
-def test_what_was_agreed_to_is_deleted_one_by_one_while_drivers_can_free_it() -> None:
+def test_confirmed_storage_is_deleted_while_drivers_can_free_it() -> None:
     """Instances first; each by its uid, so that another one that has got its name meanwhile stays."""
     some = found(some_servers("left"), a_psi("a"))
     gone = deleted(a_place("2", agreed=some, now=some))
@@ -728,9 +726,7 @@ def test_a_servers_that_gets_its_allocations_after_the_last_look_stops_it(site: 
         assert not any("annotate" in one for one in calls(tmp_path))
 
 
-def test_what_somebody_changes_of_what_is_kept_after_it_was_saved_is_saved_and_not_lost(
-    site: Site, tmp_path: Path
-) -> None:
+def test_later_changes_of_saved_objects_are_saved_too(site: Site, tmp_path: Path) -> None:
     """It goes only in the very state that is saved: what comes between the look and its deletion is the text that is put back."""
     newer = {**CONFIG, "metadata": {**CONFIG["metadata"], "resourceVersion": "2"}, "spec": {"storageNodes": []}}
     holds(tmp_path, "systemconfigurations", CONFIG)
@@ -760,7 +756,7 @@ def test_what_changes_all_the_time_stops_it(site: Site, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stays", [True, False])
-def test_what_was_deleted_is_put_back_where_dws_stays(site: Site, tmp_path: Path, stays: bool) -> None:
+def test_deleted_objects_are_restored_where_dws_stays(site: Site, tmp_path: Path, stays: bool) -> None:
     """When `make undeploy` fails, whatever kinds are still there have their objects again; of the others, what was saved stays."""
     holds(tmp_path, "systemconfigurations", CONFIG)
     holds(tmp_path, "storages", IDLE)
@@ -894,7 +890,7 @@ def test_dws_is_opened_again_by_a_script_that_is_ended(site: Site, tmp_path: Pat
     assert ran.returncode == 143 and not (tmp_path / "cluster/closed").exists()
 
 
-def test_dws_that_stays_closed_is_told_and_is_a_failure(site: Site, tmp_path: Path) -> None:
+def test_dws_that_stays_closed_is_reported_as_a_failure(site: Site, tmp_path: Path) -> None:
     """With the command that opens it."""
     (tmp_path / "cluster/fails").write_text("delete validating")
     ran = site()
@@ -902,7 +898,7 @@ def test_dws_that_stays_closed_is_told_and_is_a_failure(site: Site, tmp_path: Pa
     assert ran.returncode == 1 and f"kubectl delete validatingwebhookconfiguration {persistent_storage.CLOSED}" in said
 
 
-def test_what_is_kept_is_saved_before_for_root_alone(site: Site, tmp_path: Path) -> None:
+def test_objects_are_saved_for_root_alone_before_a_removal(site: Site, tmp_path: Path) -> None:
     """As a file for `kubectl create`; with another version to come, it is also what is to be put back."""
     holds(tmp_path, "systemconfigurations", CONFIG)
     holds(tmp_path, "storages", IDLE)
@@ -979,7 +975,7 @@ def of_deploy(name: str) -> Step:
     return step
 
 
-def test_what_is_missing_or_differs_is_put_back_and_compared() -> None:
+def test_missing_and_different_objects_are_restored_and_compared() -> None:
     """Whatever new DWS or a driver added stays; a second look finds all of it as it was saved."""
     saved = dws_objects.preserved(
         {"storages": [IDLE], "systemconfigurations": [CONFIG], "dwdirectiverules": [RULE]}, set()
@@ -1007,7 +1003,7 @@ def test_what_is_missing_or_differs_is_put_back_and_compared() -> None:
 
 
 @pytest.mark.parametrize(("older", "dws_version"), [(False, "0.0.20"), (True, "0.0.20"), (True, "0.1.9")])
-def test_what_somebody_made_anew_since_it_was_saved_stays(older: bool, dws_version: str) -> None:
+def test_objects_recreated_by_others_stay(older: bool, dws_version: str) -> None:
     """Where its kind was there before this run, and no version goes in it: that is said, and what was saved is not thrown away.
     What DWS or a driver has made in this very run gives way to what was saved; what is missing is made in any case."""
     saved = dws_objects.preserved({"storages": [IDLE], "systemconfigurations": [CONFIG]}, set())
@@ -1072,7 +1068,7 @@ def test_what_dws_notes_for_itself_while_it_converts_is_not_compared() -> None:
     assert told == ["as saved", 'metadata.annotations.slot is "8", not "7"']
 
 
-def test_a_kind_that_the_new_dws_does_not_serve_is_told() -> None:
+def test_a_kind_that_the_new_dws_does_not_serve_is_reported() -> None:
     """What is kept of it lies where it lay, and the run fails by name."""
     saved = dws_objects.preserved({"storages": [IDLE]}, set())
     with pytest.raises(ClusterError, match="Storage is not served"):

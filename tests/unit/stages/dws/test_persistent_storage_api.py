@@ -164,7 +164,7 @@ def test_no_job_comes_between_the_look_and_the_deed(cluster: Cluster, tmp_path: 
 
 
 @pytest.mark.parametrize("used", [False, True])
-def test_an_idle_servers_goes_only_as_it_was_seen(cluster: Cluster, tmp_path: Path, used: bool) -> None:
+def test_an_idle_servers_object_is_deleted_only_as_it_was_seen(cluster: Cluster, tmp_path: Path, used: bool) -> None:
     """Its allocations come by a change, which is open to all while new objects are refused: who has got them stops it."""
     made(cluster, some_servers("waiting", storages=()))
     at = f"/apis/{names.GROUP}/v1alpha2/namespaces/default/servers/waiting"
@@ -238,7 +238,7 @@ def states(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> list[str]:
     return [one["state"] for one in kept_configuration.states(Api(cluster), objects).values()]  # type: ignore[arg-type]
 
 
-def test_what_was_kept_is_as_it_was_when_it_is_put_back(cluster: Cluster, tmp_path: Path) -> None:
+def test_saved_objects_are_restored_unchanged(cluster: Cluster, tmp_path: Path) -> None:
     """Saved, gone, put back, compared: by the install that follows, and by hand with the command of the page."""
     made(cluster, CONFIG, RULE, IDLE)
     before = {dws_objects.label(one): one for one in installed.contents(Api(cluster))["storages"]}  # type: ignore[arg-type]
@@ -264,7 +264,7 @@ def test_what_was_kept_is_as_it_was_when_it_is_put_back(cluster: Cluster, tmp_pa
     assert states(cluster, saved) == ["as saved"] * 3
 
 
-def test_what_an_older_version_has_no_field_for_is_told_and_not_awaited(cluster: Cluster, tmp_path: Path) -> None:
+def test_fields_unknown_to_an_older_version_are_reported_and_not_awaited(cluster: Cluster, tmp_path: Path) -> None:
     """Back to a DWS whose Storages have no mode: the API server leaves that field out, and all else is as it was saved."""
     at = f"storages.{names.GROUP}"
     made(cluster, IDLE)
@@ -294,9 +294,7 @@ def test_what_an_older_version_has_no_field_for_is_told_and_not_awaited(cluster:
         assert cluster.kubectl("patch", "crd", at, "--type=json", "-p", json.dumps(back)).returncode == 0
 
 
-def test_what_dws_has_made_itself_is_put_back_without_the_uid_of_its_former_maker(
-    cluster: Cluster, tmp_path: Path
-) -> None:
+def test_owned_objects_are_restored_without_the_former_owners_uid(cluster: Cluster, tmp_path: Path) -> None:
     """From 0.1 on DWS makes the Storages of a SystemConfiguration, and notes its uid as a label: that is another one afterwards."""
     at = "storages.dataworkflowservices.github.io/rabbit-1"
 

@@ -58,7 +58,7 @@ def test_pods_of_a_former_form_do_not_count(status: dict[str, int], generation: 
     ("controller", "webhook", "serves"),
     [(1, 0, False), (0, 3, False), (1, 1, True), (1, 3, True)],
 )
-def test_a_proof_needs_the_controller_and_one_that_answers(controller: int, webhook: int, serves: bool) -> None:
+def test_a_proof_needs_the_controller_and_an_answering_webhook(controller: int, webhook: int, serves: bool) -> None:
     """A Workflow needs the controller and one pod of the webhook."""
     rendered = [
         {"kind": "Deployment", "metadata": {"name": name}, "spec": {"replicas": count}}

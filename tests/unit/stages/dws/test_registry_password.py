@@ -88,7 +88,7 @@ def begun(registry: Registry, tls: tuple[ssl.SSLContext, Path], folder: Path, lo
 @pytest.mark.parametrize(
     "location", ["/v2/dws/blobs/uploads/1?a=b", "{base}/v2/dws/blobs/uploads/1?a=b", "/v2/[1-9]{{a,b}}"]
 )
-def test_an_upload_is_taken_back_at_the_registry(
+def test_an_incomplete_upload_is_cancelled_at_the_registry(
     registry: Registry, tls: tuple[ssl.SSLContext, Path], tmp_path: Path, location: str
 ) -> None:
     """A location on the registry itself, as a path or as a URL, is requested once, as it was named."""

@@ -110,9 +110,7 @@ def test_which_namespaces_a_rollback_changes(
         ("being deleted", True, "wait until it is deleted"),
     ],
 )
-def test_a_namespace_that_is_not_there_is_told_before_anything_is_touched(
-    state: str, create: bool, fix: str | None
-) -> None:
+def test_a_missing_namespace_is_reported_before_any_change(state: str, create: bool, fix: str | None) -> None:
     """The finding names it and offers to create it; a namespace that is being deleted cannot be created yet."""
     found = workflow_namespace.judge(place(site(create_namespace=create)), {"state": state, "workflows": {}})
     assert [one.name for one in found] == ([] if fix is None else ["namespace-missing"])
@@ -198,7 +196,7 @@ def test_the_look_has_all_that_is_judged(monkeypatch: pytest.MonkeyPatch) -> Non
     assert look.read(Cluster({})) == {"state": "missing", "workflows": {"old": ["bb1", "bb2"]}}  # type: ignore[arg-type]
 
 
-def test_it_is_made_before_anything_needs_it_and_only_where_that_is_asked_for() -> None:
+def test_it_is_created_before_it_is_needed_and_only_on_request() -> None:
     """The stage exists only with access.create_namespace; DWS and the kubeconfigs wait for it."""
     assert "namespace" not in [stage.name for stage in procedure(site())]
     for version in ("0.0.20", "0.1.12"):
@@ -226,6 +224,6 @@ def test_no_rollback_takes_it_away() -> None:
         ({}, True, "the namespace slurm is missing"),
     ],
 )
-def test_what_is_not_found_is_named(spaces: Mapping[str, Mapping[str, Any]], serves: bool, said: str) -> None:
+def test_missing_objects_are_named(spaces: Mapping[str, Mapping[str, Any]], serves: bool, said: str) -> None:
     """A 404 means the namespace or the resource: the message names the right one."""
     assert deploy._dry_run(Cluster(spaces, serves), site()) == said  # type: ignore[arg-type]

@@ -121,7 +121,7 @@ SUBPATH = {"mountPath": "/etc/slurm/slurm.conf", "subPath": "slurm.conf"}
         (objects(deployment(CONFIG_VOLUME), owner=("Job", "once")), ["pod-workload"]),
     ],
 )  # fmt: skip
-def test_what_cannot_be_made_lasting_is_refused(place: StepContext, there: dict[str, Any], names: list[str]) -> None:
+def test_changes_that_would_not_last_are_refused(place: StepContext, there: dict[str, Any], names: list[str]) -> None:
     """By name, and with the place to change it."""
     found = list(pod_checks.judge(place, seen(place, there)))
     assert [one.name for one in found] == names
@@ -216,7 +216,7 @@ def test_who_keeps_an_object_is_read_from_its_marks(meta: dict[str, Any], keeper
         objects(deployment(CONFIG_VOLUME), owner=("Job", "once")),
     ],
 )
-def test_what_is_refused_is_planned_no_further(place: StepContext, there: dict[str, Any]) -> None:
+def test_a_refused_change_is_not_planned_further(place: StepContext, there: dict[str, Any]) -> None:
     """Without a volume, a ConfigMap or a workload it isn't known what would be mounted where, and a plan says that."""
     found = seen(place, there)
     kubeconfig = {"slurm_uid": "64030", "slurm_group": "1"}
@@ -353,7 +353,7 @@ def test_a_kubectl_that_says_too_much_is_ended(tmp_path: Path) -> None:
     assert done.returncode == 1 and "kubectl --output printed more than 16 MB" in done.stdout
 
 
-def test_what_was_changed_meanwhile_is_left(edit: Any) -> None:
+def test_a_meanwhile_changed_object_stays(edit: Any) -> None:
     """All edits or none: the first object stays too."""
     there = {"configmap/a": thing("a", data={"k": "1"}), "configmap/b": thing("b", data={"k": "other"})}
     edits = [{"object": name, "at": ["data", "k"], "seen": "1", "value": "2"} for name in there]

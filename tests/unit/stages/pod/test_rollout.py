@@ -173,7 +173,7 @@ def test_a_container_that_prints_without_end_fills_no_disk(rollout: Rollout, cod
 
 
 @pytest.mark.parametrize("cut", [signal.SIGTERM, signal.SIGKILL])
-def test_one_that_is_cut_off(rollout: Rollout, cut: signal.Signals) -> None:
+def test_an_interrupted_rollout(rollout: Rollout, cut: signal.Signals) -> None:
     """What it changed is put back: by itself where it is asked to stop, by its unit's end where it was killed."""
     rollout.hang("exec")
     process = rollout.begin()

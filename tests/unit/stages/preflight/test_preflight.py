@@ -30,7 +30,7 @@ ASKED = 1_800_000_000.0
         (100, 59, ["clock-skew"]),
     ],
 )
-def test_a_clock_is_wrong_when_it_told_no_time_between_question_and_answer(
+def test_a_clock_outside_question_and_answer_is_wrong(
     monkeypatch: pytest.MonkeyPatch, told: int, took: int, found: list[str]
 ) -> None:
     """`told` is the host's clock, and `took` the duration of its looks, in seconds after they were asked for."""

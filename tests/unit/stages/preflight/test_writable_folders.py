@@ -78,7 +78,7 @@ def test_one_that_others_can_write_is_a_finding(
     assert name == "slurm-folder-writable" and who in text and " on c1 can be written by " in text
 
 
-def test_a_folder_of_slurms_plugins_that_others_can_write_is_one_too(etc: Path) -> None:
+def test_a_writable_folder_of_slurms_plugins_is_a_finding(etc: Path) -> None:
     """Each folder that PluginDir names, whether or not there is such a plugin, and one above it."""
     plugins = etc.parent / "lib"
     for name in ("site", "slurm"):
@@ -94,7 +94,7 @@ def test_a_folder_of_slurms_plugins_that_others_can_write_is_one_too(etc: Path) 
     assert name == "slurm-folder-writable" and f"{plugins} on c1" in text
 
 
-def test_a_link_that_root_does_not_follow_is_one_too(etc: Path) -> None:
+def test_a_foreign_link_is_a_finding(etc: Path) -> None:
     """In the preflight, and not only when the file is written."""
     (etc / "burst_buffer.lua").symlink_to(etc.parent / "elsewhere")
     ((name, text),) = found(etc)
@@ -129,7 +129,7 @@ def test_a_file_of_slurm_users_is_as_it_may_be(etc: Path) -> None:
     assert found(etc) == []
 
 
-def test_whom_an_acl_names_is_one_of_the_others(etc: Path) -> None:
+def test_users_in_an_acl_count_as_others(etc: Path) -> None:
     """The group bits of the mode are the ACL's mask then, and the group's members do not matter."""
     if (
         not shutil.which("setfacl")

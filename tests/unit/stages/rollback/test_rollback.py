@@ -180,7 +180,7 @@ ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterroles/workload-manager"
         (['{"path": "%s", "left": "f"}', '{"path": "%s", "step": "access.role", "before": null}'], set()),
     ],
 )
-def test_objects_of_a_run_that_was_cut_off(after: Sequence[str], known: set[str]) -> None:
+def test_objects_of_an_interrupted_run(after: Sequence[str], known: set[str]) -> None:
     """Where a run was interrupted between its record of an object and the change, what it left is unknown."""
     first = '{"path": "%s", "step": "access.role", "before": null}'
     found = parse_host_record([f"object 1 {line % ROLE if '%s' in line else line}" for line in [first, *after]])
@@ -313,7 +313,7 @@ def test_a_crd_goes_with_an_undeploy_alone() -> None:
     assert things == [] and "invoke undeploy" in said[0]
 
 
-def test_a_dws_of_no_version_cannot_come_back_and_it_is_said_what_to_do() -> None:
+def test_a_dws_without_a_version_is_not_restored_and_the_fix_is_named() -> None:
     """Its image's tag is no version: the sentence has the tag, what stays, and what to do."""
     was = state({**THERE, "tag": "latest"}, THERE)
     assert was.lost and former_state.dws_action(was, THERE) == "leave"
@@ -323,7 +323,7 @@ def test_a_dws_of_no_version_cannot_come_back_and_it_is_said_what_to_do() -> Non
 
 
 @pytest.mark.parametrize("dws", ["leave", "remove", "install"])
-def test_an_orphan_that_was_taken_away_does_not_come_back(dws: Dws) -> None:
+def test_a_deleted_orphan_is_not_restored(dws: Dws) -> None:
     """Nothing would ever remove it; and before DWS was installed it did not exist either."""
     path = f"/apis/{names.GROUP}/v1alpha2/namespaces/default/workflows/bb10"
     record = f'{{"path": "{path}", "step": "undeploy.orphans", "before": {{"kind": "Workflow", "metadata": {{}}}}}}'
@@ -333,7 +333,7 @@ def test_an_orphan_that_was_taken_away_does_not_come_back(dws: Dws) -> None:
     assert made == [] and [line.partition(":")[0] for line in said] == ["Workflow bb10 is not recreated"]
 
 
-def test_what_was_revoked() -> None:
+def test_revoked_names_are_not_restored() -> None:
     """The binding is restored with its former role, for the present name, without revoked names; their record stays."""
     old = {"kind": "x", "metadata": {}, "roleRef": {"name": "then"}, "subjects": [{"name": "old"}, {"name": "both"}]}
     now = {"roleRef": {"name": "now"}, "subjects": [{"name": "new"}, {"name": "both"}]}
@@ -503,7 +503,7 @@ class Storages:
         ("7", ("x",), [], []),
     ],
 )
-def test_what_was_there_before_the_run_is_at_hand_for_the_install(
+def test_the_state_before_the_run_is_passed_to_the_install(
     local_host: LocalHost,
     site: Site,
     monkeypatch: pytest.MonkeyPatch,
@@ -705,7 +705,7 @@ def test_a_rollback_is_not_done_by_half_for_a_limit(site: Site, goal: RollbackTa
 
 
 @pytest.mark.parametrize("dws", ["leave", "remove", "install"])
-def test_a_goal_is_of_the_dws_that_is_there(site: Site, dws: Dws) -> None:
+def test_a_goal_belongs_to_the_installed_dws(site: Site, dws: Dws) -> None:
     """The present DWS decided what to do about it: where another one was installed since, the rollback refuses."""
     now = {**THERE, "namespace": True, "crds": {}}
     first, *_ = procedure.stages(RollbackTarget("1", dws, {}, (), {"c": True}, now=now), "/etc/slurm/slurm.conf")
@@ -841,7 +841,7 @@ def test_an_object_that_is_edited_right_before_its_deletion_stays(
         assert cluster.deleted == [("u", "1")] * (len(states) - 2)
 
 
-def test_a_status_that_goes_on_changing_stops_no_deletion(site: Site) -> None:
+def test_a_changing_status_stops_no_deletion(site: Site) -> None:
     """What controllers write is no edit: the object is checked again, and deleted."""
     busy = a_role("ours", version="2", ready="no")
     cluster = Changing(LEFT_SO, LEFT_SO, busy)

@@ -352,7 +352,7 @@ def test_kept_kubeconfigs_are_found_behind_links(linked: Linked) -> None:
     assert sorted(len(run.split()) for run in found) == [1, 2]
 
 
-def test_a_slurm_conf_that_cannot_be_read_is_told(linked: Linked) -> None:
+def test_a_slurm_conf_that_cannot_be_read_is_reported(linked: Linked) -> None:
     """A host whose slurm.conf is unreadable does not count as one without the burst buffer."""
     conf = Path(linked.site.slurm.conf)
     conf.unlink()
@@ -363,7 +363,7 @@ def test_a_slurm_conf_that_cannot_be_read_is_told(linked: Linked) -> None:
 
 
 @pytest.mark.parametrize("name", ["plugin", "node"])
-def test_a_key_where_a_file_of_ours_should_be_is_not_told(tmp_path: Path, name: str) -> None:
+def test_a_key_in_the_place_of_our_file_is_not_shown(tmp_path: Path, name: str) -> None:
     """Where a plugin's file or a node's slurm.conf is a key, or a link to one, that is reported, and the key is not shown."""
     file = tmp_path / "file"
     (tmp_path / "key").write_text(PEM)

@@ -61,7 +61,7 @@ def place(
         (TEXT + "Include more.conf\n", LINE),
     ],
 )
-def test_what_says_so_already_is_left_alone(text: str, included: str) -> None:
+def test_an_enabled_file_stays_unchanged(text: str, included: str) -> None:
     """Byte for byte, whoever wrote it and wherever it stands."""
     assert activate.wanted_text(place(text, included), text) == text
 
@@ -107,7 +107,7 @@ def test_the_transaction_has_both_texts_and_their_checksums() -> None:
     assert action.deadline > 2 * SITE.deadlines.slurmctld
 
 
-def test_disabling_what_is_not_enabled_does_nothing() -> None:
+def test_disabling_a_disabled_file_does_nothing() -> None:
     """An undeploy that is repeated finds nothing to do; otherwise the line goes, and comes back if that fails."""
     assert activate.disable(place()) == []
     (action,) = activate.disable(place(TEXT + LINE))
@@ -183,7 +183,7 @@ def test_a_daemon_that_is_down_is_started() -> None:
         ("2 1.1", CURRENT, False),
     ],
 )
-def test_a_file_that_another_runs_with_is_not_taken_away(identity: str, other: dict[str, Any], kept: bool) -> None:
+def test_a_file_that_another_slurmctld_uses_stays(identity: str, other: dict[str, Any], kept: bool) -> None:
     """On a shared /etc/slurm the second one's failure leaves slurm.conf to the first, if that runs with it."""
     conf = {"one": {"id": "1 1.1", "text": TEXT + LINE}, "two": {"id": identity, "text": TEXT + LINE}}
     here = place(TEXT + LINE, facts={"slurm.conf": conf, "slurm.daemon": {"one": CURRENT, "two": other}})
@@ -228,7 +228,7 @@ def test_a_line_that_is_not_there_is_not_taken_out() -> None:
     assert isinstance(action, RunScript) and action.data == b""
 
 
-def test_one_that_does_not_run_is_told_to_be_started() -> None:
+def test_a_stopped_slurmctld_is_started() -> None:
     """Somebody may have stopped it: the plan says that it will be started, and the report that it was."""
     step = next(one for one in activate.STAGE.steps if one.name == "daemon")
     assert isinstance(step, Step) and step.side_effect and step.change
@@ -340,7 +340,7 @@ def test_a_nodes_file_costs_no_more_than_its_length() -> None:
     assert_no_square(work, 12)
 
 
-def test_what_is_said_of_nodes_that_are_only_compared() -> None:
+def test_nodes_that_are_only_compared_are_reported() -> None:
     """That the line is lacking, or in what they differ; nothing of one that is the same, or where Slurm is configless."""
     configless = "SlurmctldParameters=power_save_interval=5,enable_configless\n"
     assert computes._difference_status(node("check", TEXT)).startswith("lacks BurstBufferType=burst_buffer/lua")

@@ -48,7 +48,7 @@ def read(was: str) -> dict[str, Any]:
     return {"changed": {CONF: 150.0}, "was": {CONF: was}, "is": {CONF: TEXT}}
 
 
-def test_what_was_not_loaded_is_named() -> None:
+def test_settings_that_are_not_loaded_are_named() -> None:
     """The keys that differ, and all three ways on."""
     running = RUNNING | read(f"{TEXT}MailProg=/x\nslurmctldport=1\n")
     (seen,) = controller.judge(StepContext(SITE, Facts({slurmctld.FACT: {"slurmctl": running}}), "slurmctl"), GOOD)

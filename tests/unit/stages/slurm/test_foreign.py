@@ -50,7 +50,7 @@ ENABLED = GOOD | {"files": {CONF: TEXT + "BurstBufferType=burst_buffer/lua\n"}}
         (plugin.CONF, "# Directive=BB\n", False),
     ],
 )
-def test_what_is_the_sites_own(name: str, text: str, expected: bool) -> None:
+def test_burst_buffers_of_the_site_are_recognized(name: str, text: str, expected: bool) -> None:
     """DWS's plugin stays DWS's when it is edited; a comment makes none of another one; what says nothing is nobody's."""
     assert foreign.foreign(name, text) is expected
 

@@ -46,7 +46,7 @@ def test_hooks_that_slurm_asks_for_and_the_plugin_lacks_are_added() -> None:
 
 
 @pytest.mark.parametrize("asked", [["slurm_bb_pools"], []])
-def test_a_plugin_that_has_them_all_is_left_alone(asked: list[str]) -> None:
+def test_a_complete_plugin_stays_unchanged(asked: list[str]) -> None:
     """An older Slurm asks for fewer hooks, and gets the plugin as upstream has it."""
     assert plugin.with_shim(place(hooks=asked, version="23.11.4"), PLUGIN) == PLUGIN
 
@@ -56,7 +56,7 @@ def test_the_version_tells_where_the_library_does_not() -> None:
     assert "slurm_bb_test_data_in" in plugin.with_shim(place(hooks=[], version="24.05.1"), PLUGIN)
 
 
-def test_a_hook_that_nobody_knows_is_refused() -> None:
+def test_an_unknown_hook_is_refused() -> None:
     """What a hook of a Slurm to come has to do can't be guessed."""
     with pytest.raises(Refused, match=r"hooks-unknown: .*slurm_bb_to_come"):
         plugin.with_shim(place(hooks=[*HOOKS, "slurm_bb_to_come"]), PLUGIN)
@@ -80,7 +80,7 @@ def test_only_global_functions_count_as_defined(text: str, names: set[str]) -> N
 # --- what is wanted, and how it is made so
 
 
-def test_nothing_is_wanted_before_the_repository_is_there() -> None:
+def test_nothing_is_wanted_before_the_repository_is_cloned() -> None:
     """A plan on an empty site can't know the files yet, and says so."""
     with pytest.raises(NotYetKnown, match="known after plugin"):
         steps.step(plugin.STAGE, "conf").want(place(files={}))
@@ -239,7 +239,7 @@ def test_a_good_plugin_loads(lua: str, tmp_path: Path) -> None:
     assert (told.returncode, told.stderr) == (0, b"")
 
 
-def test_what_lies_there_is_compiled_and_not_run(lua: str, tmp_path: Path) -> None:
+def test_an_installed_plugin_is_compiled_and_not_run(lua: str, tmp_path: Path) -> None:
     """A look at a file that would do harm when it is run does none; a syntax error is told."""
     file = tmp_path / plugin.LUA
     script = (

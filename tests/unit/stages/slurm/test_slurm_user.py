@@ -180,7 +180,7 @@ UNREAD: dict[str, tuple[str, str, str]] = {
 
 
 @pytest.mark.parametrize("case", UNREAD)
-def test_what_is_not_read_to_its_end_makes_nobody_root(tmp_path: Path, case: str) -> None:
+def test_an_incomplete_slurm_conf_makes_nobody_root(tmp_path: Path, case: str) -> None:
     """A key that was not found says nothing where the rest could not be read: it is not Slurm's default then."""
     program, body, why = UNREAD[case]
     includes, program = (program, "") if program.startswith("Include") else ("", program)

@@ -172,7 +172,7 @@ def test_one_that_is_still_being_stopped(host: Path, activate: Activate) -> None
     assert (conf(host), outcome(host)) == (OLD, "reverted")
 
 
-def test_what_is_worse_still(host: Path, activate: Activate) -> None:
+def test_both_texts_fail(host: Path, activate: Activate) -> None:
     """If it doesn't start with the old text either, that is said, and the file is as it was."""
     (host / "etc/slurm.conf").write_text("BROKEN before\n")
     told = activate("BROKEN\n", "BROKEN before\n", seen="BROKEN before\n")

@@ -167,7 +167,7 @@ WAYS: tuple[tuple[str, Then], ...] = (("KILL", "stopped"), ("KILL", "boot"), ("K
 
 
 @pytest.mark.parametrize("case", range(len(CASES)), ids=list(CASES))
-def test_cut_off_behind_any_line(tmp_path: Path, moments: list[int], case: int) -> None:
+def test_interrupted_after_any_line(tmp_path: Path, moments: list[int], case: int) -> None:
     """slurm.conf is the old one, or one that slurmctld was seen to start with; slurmctld runs; nothing is left to settle.
 
     Each line has one of WAYS in a case, in turn. What settles a kill is cut off at the same line once more, where it
@@ -196,7 +196,7 @@ def test_cut_off_behind_any_line(tmp_path: Path, moments: list[int], case: int) 
         assert [text for text in pool.map(one, some) if text] == []
 
 
-def test_cut_off_while_the_line_is_found_innocent(tmp_path: Path, moments: list[int]) -> None:
+def test_interrupted_while_the_old_text_is_tried(tmp_path: Path, moments: list[int]) -> None:
     """An activation of a slurmctld that cannot start, interrupted after any line: slurm.conf has its former text in the end."""
     texts = (None, OLD)
 
@@ -227,7 +227,7 @@ def test_cut_off_while_the_line_is_found_innocent(tmp_path: Path, moments: list[
         assert [text for text in pool.map(one, some) if text] == []
 
 
-def test_the_next_one_settles_what_was_cut_off(tmp_path: Path) -> None:
+def test_the_next_activation_finishes_an_interrupted_one(tmp_path: Path) -> None:
     """An activation that finds a pending one puts that back first, and is refused where the text isn't the one it saw."""
     host = Host.made(tmp_path, NEW, OLD)
     host.write(with_lines({n: BEHIND.format(signal="KILL") for n in possible() if "slurm.conf replaced" in lines()[n]}))
@@ -320,7 +320,7 @@ esac"""
     assert (host.conf.read_text(), host.outcome(), host.wrong()) == (NEW, "activated", [])
 
 
-def test_what_is_started_does_not_hold_the_lock(tmp_path: Path) -> None:
+def test_started_programs_do_not_hold_the_lock(tmp_path: Path) -> None:
     """A slurmctld that runs on for years leaves it to the next activation."""
     host = Host.made(tmp_path, NEW, OLD)
     (host.top / "bin/systemctl").rename(host.top / "bin/usual")
@@ -344,7 +344,7 @@ def test_a_text_that_was_not_written_whole(tmp_path: Path) -> None:
     assert (host.conf.read_text(), host.outcome(), (tmp_path / "restarts").exists()) == (OLD, "refused", False)
 
 
-def test_what_is_on_the_disk_before_slurm_conf_is_another_one(tmp_path: Path) -> None:
+def test_the_way_back_is_on_disk_before_slurm_conf_changes(tmp_path: Path) -> None:
     """The script, both texts, their folder, and then the link by which they are found."""
     host = Host.made(tmp_path, NEW, OLD)
     told = 'for one; do echo "$one,$(readlink "$TOP/state/activation.pending"),$(grep -c Burst "$TOP/etc/slurm.conf")"; done'
