@@ -130,6 +130,16 @@ class Facts:
         """Host -> this fact; empty where no host was looked at yet."""
         return self.found.get(fact.name, {})
 
+    def at_first(self, fact: Fact[T]) -> Mapping[str, T]:
+        """Host -> this fact as the first look of this run returned it; empty where no host was looked at yet."""
+        return self.first.get(fact.name, {})
+
+    def on(self, fact: Fact[T], host: str) -> T:
+        """This fact of `host`. Raises NotYetKnown if it was not looked at."""
+        if host not in (everywhere := self.known(fact)):
+            raise NotYetKnown(fact.stage)
+        return everywhere[host]
+
     @overload
     def all(self, fact: Fact[T]) -> Mapping[str, T]: ...
     @overload

@@ -24,6 +24,51 @@ class ApiServer(TypedDict):
     ca: str
 
 
+class Single(TypedDict):
+    """The values that a controller prints once; "" for what is missing.
+
+    host, program, version, main, LoadState, ActiveState   the host's name; slurmctld: its file, process, service
+    fqdn, addresses   what else the host calls itself, and where it is reached
+    user, uid, lacks, why   SlurmUser, or why it is not known who that is, in a word and in a sentence
+    path, kubectl     PATH as slurmctld has it, and kubectl in it
+    library, unread   burst_buffer_lua.so; the same where it cannot be read to its end
+    """
+
+    host: str
+    program: str
+    version: str
+    main: str
+    LoadState: str
+    ActiveState: str
+    fqdn: str
+    addresses: str
+    user: str
+    uid: str
+    lacks: str
+    why: str
+    path: str
+    kubectl: str
+    library: str
+    unread: str
+
+
+class Controller(Single):
+    """Slurm, Lua and kubectl on a controller.
+
+    hooks    the functions that slurmctld calls
+    linked   the Lua of its burst_buffer_lua.so: ["5.4"]
+    lua      [version, path] of each interpreter on the host
+    files    path -> text of slurm.conf, which is the first, and of its includes; `unreadable` lists the other includes
+    """
+
+    hooks: list[str]
+    linked: list[str]
+    lua: list[list[str]]
+    files: dict[str, str]
+    unreadable: list[str]
+
+
+CONTROLLER: Fact[Controller] = Fact("preflight", "controller")
 CLUSTER: Fact[ClusterState] = Fact("preflight", "cluster")
 API_SERVER: Fact[ApiServer] = Fact("access", "cluster")
 KUBECONFIG: Fact[dict[str, Any]] = Fact("access", "kubeconfig")

@@ -19,6 +19,7 @@ from dws_on_csm.model.actions import STATE, RunScript
 from dws_on_csm.model.step import Facts, ShellLook, StepContext
 from dws_on_csm.runner.connections import Sessions, connect_all
 from dws_on_csm.runner.journal import identifier
+from dws_on_csm.stages.facts import CONTROLLER
 from dws_on_csm.stages.slurm import activate, controller, plugin, slurmctld, transaction
 from dws_on_csm.transport.remote_shell import RemoteShell, Result
 from lab.model import Lab
@@ -69,7 +70,11 @@ class Controllers:
     def place(self, host: str) -> StepContext:
         """The host with what the looks find there now."""
         facts = Facts()
-        looks = {controller.FACT: controller.look, slurmctld.FACT: slurmctld.look, "slurm.conf": activate._look_conf}
+        looks = {
+            CONTROLLER.name: controller.look,
+            slurmctld.FACT.name: slurmctld.look,
+            activate.SLURM_CONF.name: activate._look_conf,
+        }
         for key, look in looks.items():
             made = look(StepContext(self.site, facts, host))
             facts.found[key] = {host: made.parse(self.run(host, made.script).out)}
@@ -105,9 +110,9 @@ class Controllers:
         """slurm.conf there."""
         return self.on(host, f"cat {CONF}")
 
-    def daemon(self, host: str) -> dict[str, object]:
+    def daemon(self, host: str) -> slurmctld.Daemon:
         """What the look at the daemon finds there."""
-        return dict(slurmctld.state(self.place(host)))
+        return slurmctld.state(self.place(host))
 
     def restart(self) -> None:
         """Both daemons answer, those that were touched after a new start."""

@@ -237,7 +237,7 @@ def test_a_rollout_whose_slurmctld_does_not_start_is_put_back(pod_lab: Lab, site
     before = config(kubectl)
     place = StepContext(load(site), Facts(), NAME)
     facts = stage.read(_Api(kubectl), load(site).controllers[0].pod)  # type: ignore[arg-type]
-    place = StepContext(place.site, Facts({stage.FACT: {NAME: facts}}), NAME)
+    place = StepContext(place.site, Facts({stage.FACT.name: {NAME: facts}}), NAME)
     wrong = before["slurm.conf"] + "NoSuchKey=1\n"
     edit = {
         "object": "configmap/slurm-conf",

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from dws_on_csm.model.actions import Action
 from dws_on_csm.model.step import Removal, Stage, Step, StepContext, Value
+
+T = TypeVar("T")
+
+
+def present(value: T | None) -> T:
+    """What a look returned, where it found the file."""
+    assert value is not None
+    return value
 
 
 def step(stage: Stage, name: str) -> Step:

@@ -18,6 +18,7 @@ from dws_on_csm.model.step import (
     ApiLook,
     Check,
     Constant,
+    Fact,
     Finding,
     Look,
     NotYetKnown,
@@ -29,7 +30,7 @@ from dws_on_csm.model.step import (
 from dws_on_csm.stages import jobs
 from dws_on_csm.stages.dws import workflows
 from dws_on_csm.stages.dws.workflows import Workflow
-from dws_on_csm.stages.facts import KUBECONFIG
+from dws_on_csm.stages.facts import CONTROLLER, KUBECONFIG
 from dws_on_csm.stages.install import STAGES
 from dws_on_csm.stages.jobs import Jobs
 from dws_on_csm.stages.pod import discover
@@ -135,7 +136,8 @@ def _judge_loads(ctx: StepContext, found: Value) -> Sequence[Finding]:
 
 # --- orphaned Workflows
 
-_JOBS, _WORKFLOWS = "doctor.jobs", "doctor.workflows"
+_JOBS: Fact[Jobs] = Fact("doctor", "jobs")
+_WORKFLOWS: Fact[list[Workflow]] = Fact("doctor", "workflows")
 
 
 def _look_jobs(ctx: StepContext) -> Look:
@@ -169,7 +171,7 @@ def _orphan(workflow: Workflow, seen: Jobs) -> Finding:
 
 def _jobs(ctx: StepContext) -> Jobs | None:
     """Slurm's jobs from the first controller whose squeue responded; None if none did."""
-    return next((answer for answer in ctx.facts.found.get(_JOBS, {}).values() if answer["answers"]), None)
+    return next((answer for answer in ctx.facts.known(_JOBS).values() if answer["answers"]), None)
 
 
 # --- free disk space
@@ -191,7 +193,7 @@ def _folders(ctx: StepContext) -> Iterator[str]:
     """The folders of slurmctld's files, its state and its log, and of an install's before-images."""
     yield from (ctx.site.slurm.folder, STATE)
     for key, is_folder in (("StateSaveLocation", True), ("SlurmctldLogFile", False)):
-        if setting := controller.setting(controller.state(ctx), ctx.site, key):
+        if setting := controller.setting(controller.state(ctx)["files"], ctx.site, key):
             yield setting.value if is_folder else str(PurePosixPath(setting.value).parent)
 
 
@@ -215,7 +217,7 @@ def _judge_free(ctx: StepContext, found: Value) -> Sequence[Finding]:
 
 def _judge_alike(ctx: StepContext, found: Value) -> Sequence[Finding]:
     first = ctx.site.controllers[0].name
-    mine, theirs = controller.state(ctx), ctx.facts.all(controller.FACT).get(first)
+    mine, theirs = controller.state(ctx), ctx.facts.all(CONTROLLER).get(first)
     if ctx.host == first or theirs is None:
         return ()
     differing = [

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, first_few, repair_fix
 from dws_on_csm.domain import names
 from dws_on_csm.engine.looks import LookFailed
-from dws_on_csm.model.step import Finding, StepContext, Value
+from dws_on_csm.model.step import Fact, Finding, StepContext, Value
 from dws_on_csm.stages.dws import installed, persistent_storage
 
-AT_WORK = "doctor.at-work"
+AT_WORK: Fact[str] = Fact("doctor", "at-work")
 """The probe that says what is running on the master, in words; "" for nothing."""
 
 

@@ -8,16 +8,72 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from dws_on_csm.config.site import Pod, Site
 from dws_on_csm.domain import names
 from dws_on_csm.kube import pods
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import ApiLook, NotYetKnown, StepContext, Value
+from dws_on_csm.model.step import ApiLook, Fact, NotYetKnown, StepContext, Value
 
-FACT, MOUNT = "preflight.pod", "pod.mount"
-"""The facts with `look`'s result, by controller: of the first look, and of the step that may change the mount."""
+Json = Mapping[str, Any]
+
+
+class Workload(TypedDict):
+    """The Deployment or StatefulSet that made a pod; manager: who reverts changes made to it, "" for nobody."""
+
+    kind: str
+    name: str
+    path: str
+    manager: str
+    strategy: str
+
+
+class ConfigMap(TypedDict):
+    """The ConfigMap that has slurm.conf; manager: as that of a workload."""
+
+    name: str
+    path: str
+    manager: str
+    immutable: bool
+
+
+class Secret(TypedDict):
+    """The Secret that has the kubeconfig, and whether the pod's template mounts it already."""
+
+    name: str
+    key: str
+    mounted: bool
+
+
+class PodState(TypedDict):
+    """A slurmctld's pod, what it is made of, and where its /etc/slurm comes from.
+
+    pod         its name; "" where none runs, or several do: then nothing else is known
+    workload    what made it; None where that is neither a Deployment nor a StatefulSet
+    owner       KIND/NAME of what the pod belongs to then
+    volume      the volume that the pod has as /etc/slurm, as its template has it; None where there is none
+    subpaths    mounts with a subPath in /etc/slurm
+    config_map  None where none has slurm.conf
+    group       securityContext.fsGroup, "" where it isn't set
+    mounts      [path in the container, what the next pod finds there: see `mount_lifetimes`] of each mounted volume
+    """
+
+    pod: str
+    workload: NotRequired[Workload | None]
+    owner: NotRequired[str]
+    volume: NotRequired[dict[str, Any] | None]
+    subpaths: NotRequired[list[str]]
+    config_map: NotRequired[ConfigMap | None]
+    secret: NotRequired[Secret]
+    group: NotRequired[str]
+    mounts: NotRequired[list[list[str]]]
+
+
+FACT: Fact[PodState] = Fact("preflight", "pod")
+"""The first look of a run."""
+MOUNT: Fact[PodState] = Fact("pod", "mount")
+"""The look of the step that may change the mount."""
 
 SETTLE = 150.0
 """Seconds within which a kubelet updates a pod's files even if `files.refresh` does not reach it."""
@@ -28,8 +84,6 @@ SUFFIX = "-slurm-dws"
 """The name of our Secret is the workload's with this suffix."""
 KEY = "kubeconfig"
 """The Secret's key."""
-
-Json = Mapping[str, Any]
 
 
 def pod_of(ctx: StepContext) -> Pod | None:
@@ -47,21 +101,25 @@ def settle_seconds(otherwise: float) -> Callable[[Site], float]:
     return lambda site: SETTLE if any(host.pod for host in site.controllers) else otherwise
 
 
-def state(ctx: StepContext) -> Json:
+def state(ctx: StepContext) -> PodState:
     """The last look's result on this controller. Raises NotYetKnown before there is one."""
-    for fact in (MOUNT, FACT):
-        if ctx.host in (seen := ctx.facts.found.get(fact, {})):
-            answer: Json = seen[ctx.host]
-            return answer
-    raise NotYetKnown("preflight")
+    if ctx.host in (mounted := ctx.facts.known(MOUNT)):
+        return mounted[ctx.host]
+    return ctx.facts.on(FACT, ctx.host)
 
 
-def part(ctx: StepContext, name: str) -> Json:
-    """Its `workload` or `config_map`. Raises NotYetKnown without one: a finding says so, and what would follow is unknown."""
-    if (value := state(ctx).get(name)) is None:
-        raise NotYetKnown("preflight")
-    answer: Json = value
-    return answer
+def workload(ctx: StepContext) -> Workload:
+    """The pod's workload. Raises NotYetKnown without one: a finding says so, and what would follow is unknown."""
+    if (have := state(ctx).get("workload")) is None:
+        raise NotYetKnown(FACT.stage)
+    return have
+
+
+def config_map(ctx: StepContext) -> ConfigMap:
+    """The ConfigMap that has slurm.conf. Raises NotYetKnown without one, as `workload` does."""
+    if (have := state(ctx).get("config_map")) is None:
+        raise NotYetKnown(FACT.stage)
+    return have
 
 
 # --- the look
@@ -71,27 +129,15 @@ def look(ctx: StepContext) -> ApiLook:
     """The look of the check `pod`; `read` says what it returns."""
     pod = pod_of(ctx)
     assert pod is not None
-    return ApiLook(lambda cluster: read(cluster, pod))
+    return FACT.api(lambda cluster: read(cluster, pod))
 
 
-def read(cluster: Cluster, pod: Pod) -> Value:
-    """The pod, what it is made of, and where its /etc/slurm comes from, as a dict. Raises ClusterError.
-
-    pod         its name; "" where none runs, or several do
-    workload    {"kind", "name", "path", "manager", "strategy"} of the Deployment or StatefulSet;
-                manager: who reverts changes made to it, "" for nobody
-    owner       KIND/NAME of what the pod belongs to, where that is neither
-    volume      the volume that the pod has as /etc/slurm, as its template has it; None where there is none
-    subpaths    mounts with a subPath in /etc/slurm
-    config_map  {"name", "path", "manager", "immutable"} of the one that has slurm.conf; None where none does
-    secret      the name of the Secret that has the kubeconfig, and whether it is mounted already
-    group       securityContext.fsGroup, "" where it isn't set
-    mounts      [path in the container, what the next pod finds there: see `mount_lifetimes`] of each mounted volume
-    """
-    some = pods.running(cluster, pod)
-    if len(some) != 1:
+def read(cluster: Cluster, pod: Pod) -> PodState:
+    """The state of the pod. Raises ClusterError."""
+    running = pods.running(cluster, pod)
+    if len(running) != 1:
         return {"pod": ""}
-    running_pod = some[0]
+    running_pod = running[0]
     workload, owner = _workload(cluster, pod.namespace, running_pod)
     spec = workload["spec"]["template"]["spec"] if workload else running_pod["spec"]
     volume, subpaths, files = _mounted(spec, pod.container)
@@ -155,7 +201,7 @@ def _controller(child: Json) -> Json | None:
     return next((owner for owner in child["metadata"].get("ownerReferences", ()) if owner.get("controller")), None)
 
 
-def _describe_workload(workload: Json) -> Value:
+def _describe_workload(workload: Json) -> Workload:
     spec, meta = workload["spec"], workload["metadata"]
     strategy = spec.get("strategy") or spec.get("updateStrategy") or {}
     return {
@@ -197,7 +243,7 @@ def managed_by(meta: Mapping[str, Any]) -> str:
     return "Argo CD" if any(writer.startswith("argocd-") for writer in writers) else ""
 
 
-def _mounted(spec: Json, container: str) -> tuple[Value, Value, Value]:
+def _mounted(spec: Json, container: str) -> tuple[dict[str, Any] | None, list[str], dict[str, Any] | None]:
     """The volume that is the folder, the mounts with a subPath in it, and the volume that the first of those is of."""
     mine: Json = next((entry for entry in spec["containers"] if entry["name"] == container), {})
     mounts = [
@@ -213,8 +259,8 @@ def _mounted(spec: Json, container: str) -> tuple[Value, Value, Value]:
     return _volume(spec, whole), subpaths, _volume(spec, pieces[:1])
 
 
-def _volume(spec: Json, some: Sequence[str]) -> Value:
-    return next((volume for volume in spec.get("volumes", ()) if volume["name"] in some), None)
+def _volume(spec: Json, names: Sequence[str]) -> dict[str, Any] | None:
+    return next((volume for volume in spec.get("volumes", ()) if volume["name"] in names), None)
 
 
 def sources(volume: Json | None) -> list[dict[str, Any]]:
@@ -226,7 +272,7 @@ def sources(volume: Json | None) -> list[dict[str, Any]]:
     return []
 
 
-def _config_map(cluster: Cluster, namespace: str, volume: Json | None) -> Value:
+def _config_map(cluster: Cluster, namespace: str, volume: Json | None) -> ConfigMap | None:
     for source in sources(volume):
         name = source.get("configMap", {}).get("name")
         path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
@@ -236,7 +282,7 @@ def _config_map(cluster: Cluster, namespace: str, volume: Json | None) -> Value:
     return None
 
 
-def _secret(volume: Json | None, workload: Json | None) -> Value:
+def _secret(volume: Json | None, workload: Json | None) -> Secret:
     for source in sources(volume):
         for item in source.get("secret", {}).get("items") or ():
             if item["path"] == FILE:

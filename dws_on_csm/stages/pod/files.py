@@ -13,7 +13,8 @@ from dws_on_csm.model.actions import STATE, Action, CallApi, Delete, RunScript
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import StepContext
-from dws_on_csm.stages.pod.discover import part, pod_of, state
+from dws_on_csm.stages.pod import discover
+from dws_on_csm.stages.pod.discover import pod_of, state
 
 
 def config(ctx: StepContext, keys: Mapping[str, str | None]) -> Sequence[Action]:
@@ -21,7 +22,7 @@ def config(ctx: StepContext, keys: Mapping[str, str | None]) -> Sequence[Action]
 
     It is a patch: an apply would remove the keys that another step applied.
     """
-    pod, path = pod_of(ctx), part(ctx, "config_map")["path"]
+    pod, path = pod_of(ctx), discover.config_map(ctx)["path"]
     assert pod is not None
 
     def ask(cluster: Cluster) -> bytes:
@@ -29,7 +30,7 @@ def config(ctx: StepContext, keys: Mapping[str, str | None]) -> Sequence[Action]
         return b""
 
     said = [f"{'write' if text is not None else 'remove'} {key}" for key, text in keys.items()]
-    title = f"{', '.join(said)} in ConfigMap {part(ctx, 'config_map')['name']}"
+    title = f"{', '.join(said)} in ConfigMap {discover.config_map(ctx)['name']}"
     return [record_read_files(ctx), CallApi(title, ask, objects=(path,)), refresh(ctx, pod)]
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from dws_on_csm.model.actions import Action
 from dws_on_csm.model.step import NotYetKnown, Stage, Step, StepContext, Value
 from dws_on_csm.stages.facts import KUBECONFIG
-from dws_on_csm.stages.pod import rollout
-from dws_on_csm.stages.pod.discover import FILE, FOLDER, PLUGIN, SUFFIX, Json, look, part, sources, state
+from dws_on_csm.stages.pod import discover, rollout
+from dws_on_csm.stages.pod.discover import FILE, FOLDER, PLUGIN, SUFFIX, Json, PodState, look, sources, state
 
 
 def mode(ctx: StepContext) -> int:
@@ -25,35 +25,35 @@ def mode(ctx: StepContext) -> int:
 def wanted_volume(ctx: StepContext) -> dict[str, Any]:
     """The pod's volume with the plugin's files and the Secret added; unchanged where it has them."""
     have = state(ctx)
-    volume: dict[str, Any] | None = have["volume"]
+    volume = have["volume"]
     if volume is None:
         raise NotYetKnown("preflight")  # which says why
-    name = part(ctx, "config_map")["name"]
-    some = [_with_mode(ctx, source) for source in sources(volume)]
-    some += _plugin(some, name)
+    name = discover.config_map(ctx)["name"]
+    wanted = [_with_mode(ctx, source) for source in sources(volume)]
+    wanted += _plugin(wanted, name)
     if not have["secret"]["mounted"]:
         item = {"key": have["secret"]["key"], "path": FILE, "mode": mode(ctx)}
-        some.append({"secret": {"name": have["secret"]["name"], "items": [item], "optional": True}})
-    if some == sources(volume):
+        wanted.append({"secret": {"name": have["secret"]["name"], "items": [item], "optional": True}})
+    if wanted == sources(volume):
         return volume
     kind = volume.get("projected") or volume.get("configMap") or {}
-    return {"name": volume["name"], "projected": {"defaultMode": kind.get("defaultMode", 0o644), "sources": some}}
+    return {"name": volume["name"], "projected": {"defaultMode": kind.get("defaultMode", 0o644), "sources": wanted}}
 
 
 def _with_mode(ctx: StepContext, source: dict[str, Any]) -> dict[str, Any]:
     """The source; if it is our Secret, with the present mode."""
     mine = source.get("secret", {})
-    if mine.get("name") != f"{part(ctx, 'workload')['name']}{SUFFIX}":
+    if mine.get("name") != f"{discover.workload(ctx)['name']}{SUFFIX}":
         return source
     return {"secret": {**mine, "items": [{**item, "mode": mode(ctx)} for item in mine.get("items") or ()]}}
 
 
-def _plugin(some: Sequence[Json], name: str) -> list[dict[str, Any]]:
+def _plugin(listed_sources: Sequence[Json], name: str) -> list[dict[str, Any]]:
     """The source to add where the sources list files of ConfigMap `name`, but not the plugin's.
 
     It is optional, and a source of its own: the kubelet starts no pod while a listed key is missing.
     """
-    mine = [source["configMap"] for source in some if source.get("configMap", {}).get("name") == name]
+    mine = [source["configMap"] for source in listed_sources if source.get("configMap", {}).get("name") == name]
     if not all(source.get("items") for source in mine):
         return []
     listed = {item["path"] for source in mine for item in source["items"]}
@@ -61,19 +61,19 @@ def _plugin(some: Sequence[Json], name: str) -> list[dict[str, Any]]:
     return [{"configMap": {"name": name, "items": items, "optional": True}}] if items else []
 
 
-def _read_mount(ctx: StepContext, have: Value) -> Value:
+def _read_mount(ctx: StepContext, have: PodState) -> Value:
     return _describe_volume(have["volume"])
 
 
-def _describe_volume(volume: Json) -> Value:
+def _describe_volume(volume: Json | None) -> Value:
     """The folder's sources as sentences."""
-    told = []
+    described = []
     for entry in sources(volume):
         for kind, source in entry.items():
             items = source.get("items")
             files = ", ".join(f"{i['path']}{_octal(i)}" for i in items) if items else "all its keys"
-            told.append(f"{kind} {source.get('name', '')}: {files}")
-    return {FOLDER: told}
+            described.append(f"{kind} {source.get('name', '')}: {files}")
+    return {FOLDER: described}
 
 
 def _octal(item: Json) -> str:
@@ -82,9 +82,10 @@ def _octal(item: Json) -> str:
 
 def _change_mount(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     volume, wanted = state(ctx)["volume"], wanted_volume(ctx)
+    assert volume is not None
     at = ["spec", "template", "spec", "volumes", {"name": volume["name"]}]
     edit = {"object": rollout.workload(ctx), "at": at, "seen": volume, "value": wanted}
-    title = f"mount Secret {state(ctx)['secret']['name']} together with ConfigMap {part(ctx, 'config_map')['name']}"
+    title = f"mount Secret {state(ctx)['secret']['name']} together with ConfigMap {discover.config_map(ctx)['name']}"
     return [rollout.action(ctx, title, [edit])]
 
 

@@ -13,7 +13,8 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE, RunElsewhere
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.step import ApiLook, Step, StepContext
-from dws_on_csm.stages.pod.discover import Json, part, pod_of
+from dws_on_csm.stages.pod import discover
+from dws_on_csm.stages.pod.discover import Json, pod_of
 
 RESTARTED = "dws-on-csm/restarted"
 """An annotation of the pod's template: a new value makes a new pod."""
@@ -21,13 +22,13 @@ RESTARTED = "dws-on-csm/restarted"
 
 def workload(ctx: StepContext) -> str:
     """`deployment/slurmctld`, as kubectl takes it."""
-    have = part(ctx, "workload")
+    have = discover.workload(ctx)
     return f"{have['kind'].lower()}/{have['name']}"
 
 
 def side_effect(ctx: StepContext) -> str:
     """What a rollout does to slurmctld, for a plan."""
-    have = part(ctx, "workload")
+    have = discover.workload(ctx)
     return (
         f"slurmctld stops while {have['kind']} {have['name']} rolls out ({have['strategy']}), then starts in a new pod"
     )
@@ -39,7 +40,7 @@ def action(ctx: StepContext, title: str, edits: Sequence[Json], back: Sequence[J
     back    the edits that are made instead then; by default those that undo `edits`. Without `edits` they are undone in turn if
             slurmctld does not respond with them either
     """
-    pod, have = pod_of(ctx), part(ctx, "workload")
+    pod, have = pod_of(ctx), discover.workload(ctx)
     assert pod is not None
     at = ["spec", "template", "metadata", "annotations", RESTARTED]
     again = {
@@ -57,7 +58,7 @@ def action(ctx: StepContext, title: str, edits: Sequence[Json], back: Sequence[J
         [*undone, {**again, "value": f"{again['value']}-back"}],
         [*was, {**again, "value": f"{again['value']}-was"}] if was else [],
     )
-    objects = (have["path"], part(ctx, "config_map")["path"])
+    objects = (have["path"], discover.config_map(ctx)["path"])
     return RunElsewhere(title, "master", script, deadline=longest(ctx) + 60.0, show_output=True, objects=objects)
 
 
@@ -114,7 +115,7 @@ def _base64(edits: Sequence[Json]) -> str:
 
 
 def _look_rolled(ctx: StepContext) -> ApiLook:
-    pod, path = pod_of(ctx), part(ctx, "workload")["path"]
+    pod, path = pod_of(ctx), discover.workload(ctx)["path"]
     assert pod is not None
     watch = f"/api/v1/namespaces/{pod.namespace}/pods"
     return ApiLook(

@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model.step import Check, Constant, Finding, StepContext, Value
+from dws_on_csm.stages.facts import CONTROLLER, Controller
 from dws_on_csm.stages.slurm import controller, slurmctld
-
-Found = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def _entry(value: str) -> Entry:
 
 
 def _older(site: Site, files: Mapping[str, str], name: str, address: str) -> Iterator[Entry]:
-    host, at = (controller.setting({"files": files}, site, key) for key in (name, address))
+    host, at = (controller.setting(files, site, key) for key in (name, address))
     if host is not None:
         yield Entry(_entry(host.value).names, at.value if at else "")
 
@@ -56,27 +54,27 @@ def _older(site: Site, files: Mapping[str, str], name: str, address: str) -> Ite
 # --- which host an entry is
 
 
-def _own(found: Found) -> set[str]:
+def _own(state: Controller) -> set[str]:
     """The names that a host gives itself."""
-    names = {found["host"], found["host"].partition(".")[0], found["fqdn"]}
+    names = {state["host"], state["host"].partition(".")[0], state["fqdn"]}
     return {name.lower() for name in names if name}
 
 
-def _is(found: Found, one: Entry) -> bool:
+def _is(state: Controller, entry: Entry) -> bool:
     """Whether an entry is this host, which `localhost` is wherever it is read."""
-    return bool({name.lower() for name in one.names} & {*_own(found), "localhost"})
+    return bool({name.lower() for name in entry.names} & {*_own(state), "localhost"})
 
 
-def _reached(found: Found, one: Entry) -> bool:
+def _reached(state: Controller, entry: Entry) -> bool:
     """Whether an entry's address, or an address in place of its name, is this host's."""
-    where = {word.lower() for word in (one.address, *one.names)}
-    return bool(where & {*found["addresses"].lower().split(), *_own(found)})
+    where = {word.lower() for word in (entry.address, *entry.names)}
+    return bool(where & {*state["addresses"].lower().split(), *_own(state)})
 
 
-def _spelled(name: str, one: Entry) -> bool:
+def _spelled(name: str, entry: Entry) -> bool:
     """Whether the site file's name of a host that was not seen may mean an entry."""
     mine = {name.lower(), name.lower().partition(".")[0]}
-    theirs = {word.lower() for word in (*one.names, one.address)}
+    theirs = {word.lower() for word in (*entry.names, entry.address)}
     return bool(mine & (theirs | {word.partition(".")[0] for word in theirs if not _numeric(word)}))
 
 
@@ -89,7 +87,7 @@ def left_out(ctx: StepContext) -> tuple[list[Entry], list[Entry]]:
 
     Raises NotYetKnown where no controller was looked at.
     """
-    seen = {host: found for host, found in ctx.facts.all(controller.FACT).items() if found["host"]}
+    seen = {host: state for host, state in ctx.facts.all(CONTROLLER).items() if state["host"]}
     mine = _named(ctx, ctx.host, controller.state(ctx))
     foreign = [one for one in mine if not any(_is(found, one) for found in seen.values())]
     unseen = [host.name for host in ctx.site.controllers if host.name not in seen]
@@ -102,9 +100,9 @@ def left_out(ctx: StepContext) -> tuple[list[Entry], list[Entry]]:
     return [one for one in foreign if one not in doubted], doubted
 
 
-def _named(ctx: StepContext, host: str, found: Found) -> list[Entry]:
-    running = ctx.facts.found.get(slurmctld.FACT, {}).get(host)
-    return entries(ctx.site, found["files"], [names for names, _ in running["named"]] if running else ())
+def _named(ctx: StepContext, host: str, state: Controller) -> list[Entry]:
+    running = ctx.facts.known(slurmctld.FACT).get(host)
+    return entries(ctx.site, state["files"], [names for names, _ in running["named"]] if running else ())
 
 
 # --- the findings
@@ -140,7 +138,7 @@ _UNSTORED = "jobs with #DW lines would run there without storage"
 
 def _before(ctx: StepContext) -> set[Entry]:
     """The entries that a controller before this one reports already: slurm.conf is mostly the same on all of them."""
-    everywhere, entries_before = ctx.facts.all(controller.FACT), set()
+    everywhere, entries_before = ctx.facts.all(CONTROLLER), set()
     for host in ctx.site.controllers:
         if host.name == ctx.host:
             break
@@ -148,33 +146,36 @@ def _before(ctx: StepContext) -> set[Entry]:
     return entries_before
 
 
-def _entry_text(ctx: StepContext, one: Entry) -> str:
-    running: Found = ctx.facts.found.get(slurmctld.FACT, {}).get(ctx.host) or {"named": ()}
+def _entry_text(ctx: StepContext, entry: Entry) -> str:
+    running = ctx.facts.known(slurmctld.FACT).get(ctx.host)
+    named = running["named"] if running else ()
     state = next(
-        (f" (`scontrol ping`: {state})" for names, state in running["named"] if set(names.split(",")) & {*one.names}),
+        (f" (`scontrol ping`: {state})" for names, state in named if set(names.split(",")) & {*entry.names}),
         "",
     )
-    return f"slurm.conf on {ctx.host} names {','.join(one.names)} as a controller{state}"
+    return f"slurm.conf on {ctx.host} names {','.join(entry.names)} as a controller{state}"
 
 
-def _add(ctx: StepContext, one: Entry) -> str:
-    return f"add `- host: {one.names[0]}` under controllers in {ctx.site.path.name}"
+def _add(ctx: StepContext, entry: Entry) -> str:
+    return f"add `- host: {entry.names[0]}` under controllers in {ctx.site.path.name}"
 
 
-def _missed(ctx: StepContext, one: Entry, effect: str) -> Finding:
+def _missed(ctx: StepContext, entry: Entry, effect: str) -> Finding:
     effect = effect or "when its slurmctld takes over, jobs with #DW lines run without their storage"
-    fix = f"{_add(ctx, one)}; if its slurmctld is never used again, remove it from slurm.conf, or accept: [controller-unlisted]"
-    return Finding("controller-unlisted", f"{_entry_text(ctx, one)}, but the site file does not list it: {effect}", fix)
+    fix = f"{_add(ctx, entry)}; if its slurmctld is never used again, remove it from slurm.conf, or accept: [controller-unlisted]"
+    return Finding(
+        "controller-unlisted", f"{_entry_text(ctx, entry)}, but the site file does not list it: {effect}", fix
+    )
 
 
-def _taken(ctx: StepContext, one: Entry) -> Finding:
-    text = f"{_entry_text(ctx, one)}, but the site file does not list it: its slurmctld would keep using burst-buffer files that "
-    fix = f"{_add(ctx, one)}; if its slurmctld is never used again, remove it from slurm.conf"
+def _taken(ctx: StepContext, entry: Entry) -> Finding:
+    text = f"{_entry_text(ctx, entry)}, but the site file does not list it: its slurmctld would keep using burst-buffer files that "
+    fix = f"{_add(ctx, entry)}; if its slurmctld is never used again, remove it from slurm.conf"
     return Finding("controllers-left-out", f"{text}this run removes, and might not start again", fix)
 
 
-def _unclear(ctx: StepContext, one: Entry, takes: bool, effect: str) -> Finding:
+def _unclear(ctx: StepContext, entry: Entry, takes: bool, effect: str) -> Finding:
     what = "its slurmctld would lose files that it uses" if takes else effect or _UNSTORED
-    text = f"{_entry_text(ctx, one)}, but no controller of the site file has this name; it may still be one of them"
-    fix = f"if it is another host, {_add(ctx, one)}; if it is one of them, accept: [controllers-unclear]"
+    text = f"{_entry_text(ctx, entry)}, but no controller of the site file has this name; it may still be one of them"
+    fix = f"if it is another host, {_add(ctx, entry)}; if it is one of them, accept: [controllers-unclear]"
     return Finding("controllers-unclear", f"{text}; if it is another host, {what}", fix)

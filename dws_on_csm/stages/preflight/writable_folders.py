@@ -10,8 +10,8 @@ from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Check, Constant, Finding, Look, ShellLook, StepContext, Value
+from dws_on_csm.stages.facts import CONTROLLER
 from dws_on_csm.stages.pod import discover
-from dws_on_csm.stages.slurm import controller
 
 STICKY = 0o1000
 """In such a folder only the owner of a file can move it."""
@@ -53,7 +53,7 @@ def parse(out: bytes) -> Value:
 
 def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
     """Findings for each file or folder that others can write, and for each link that root must not follow."""
-    seen = ctx.facts.found.get(controller.FACT, {}).get(ctx.host)
+    seen = ctx.facts.known(CONTROLLER).get(ctx.host)
     allowed = {"root", seen["user"] if seen and seen["uid"] else "root"}
     fix = "replace the link by the file itself, or let only root write the folder (`chown root`, `chmod go-w`)"
     linked = [Finding("slurm-file-link", f"on {ctx.host}: {reason}", fix) for reason in found["links"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal, TypedDict
 
 from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import render
@@ -13,6 +14,7 @@ from dws_on_csm.model.step import (
     ApiLook,
     Check,
     Constant,
+    Fact,
     Finding,
     Look,
     NotYetKnown,
@@ -34,12 +36,25 @@ COMMENT = "set by dws-on-csm: jobs with #DW lines get a Workflow from DataWorkfl
 # --- slurm.conf
 
 
+class SlurmConf(TypedDict):
+    """slurm.conf on a controller: which file it is, and its content, non-UTF-8 bytes included."""
+
+    id: str
+    text: str
+
+
+SLURM_CONF: Fact[SlurmConf | None] = Fact("slurm", "conf")
+"""None where there is no file."""
+
+
 def _look_conf(ctx: StepContext) -> ShellLook:
-    return ShellLook(render.script("lib/safe_file.sh", "controller/conf_look.sh", file=ctx.site.slurm.conf), parse_conf)
+    return SLURM_CONF.shell(
+        render.script("lib/safe_file.sh", "controller/conf_look.sh", file=ctx.site.slurm.conf), parse_conf
+    )
 
 
-def parse_conf(out: bytes) -> Value:
-    """Parse the look: {"id": which file it is, "text": its content, non-UTF-8 bytes included}; None where there is no file."""
+def parse_conf(out: bytes) -> SlurmConf | None:
+    """Parse the look's output. Raises ValueError."""
     if not out.strip():
         return None
     which, _, content = out.decode().partition("\n")
@@ -48,10 +63,10 @@ def parse_conf(out: bytes) -> Value:
 
 def current_text(ctx: StepContext) -> str:
     """slurm.conf's text as last read on this controller. Raises NotYetKnown if it wasn't read."""
-    found = ctx.facts.all("slurm.conf").get(ctx.host)
-    if found is None:
-        raise NotYetKnown("slurm")
-    return str(found["text"])
+    conf = ctx.facts.on(SLURM_CONF, ctx.host)
+    if conf is None:
+        raise NotYetKnown(SLURM_CONF.stage)
+    return conf["text"]
 
 
 def enabled(ctx: StepContext) -> bool:
@@ -125,8 +140,8 @@ def disable(ctx: StepContext) -> Sequence[Action]:
 # --- the daemon
 
 
-def _read_daemon(ctx: StepContext, found: Value) -> Value:
-    return {"answers": slurmctld.answers(found), "not read": slurmctld.stale(ctx.site, found)}
+def _read_daemon(ctx: StepContext, daemon: slurmctld.Daemon) -> Value:
+    return {"answers": slurmctld.answers(daemon), "not read": slurmctld.stale(ctx.site, daemon)}
 
 
 def _want_daemon(ctx: StepContext) -> Value:
@@ -152,14 +167,16 @@ def _stopped(ctx: StepContext) -> bool:
 
 def _known_to_start(ctx: StepContext, text: str) -> bool:
     """Whether some slurmctld is known to start with this text: this one once did, or another one runs with it."""
-    known: str = slurmctld.state(ctx)["activated"]
-    return known == transaction.checksum(transaction.content(text)) or _runs_elsewhere(ctx, "text")
+    return slurmctld.state(ctx)["activated"] == transaction.checksum(transaction.content(text)) or _runs_elsewhere(
+        ctx, "text"
+    )
 
 
-def _runs_elsewhere(ctx: StepContext, what: str) -> bool:
+def _runs_elsewhere(ctx: StepContext, key: Literal["id", "text"]) -> bool:
     """Whether another controller runs with the present text of the same file ("id") or of an equal file ("text")."""
-    files, daemons = ctx.facts.all("slurm.conf"), ctx.facts.all(slurmctld.FACT)
-    same = [host for host, file in files.items() if file and file[what] == files[ctx.host][what]]
+    files, daemons = ctx.facts.all(SLURM_CONF), ctx.facts.all(slurmctld.FACT)
+    own = files[ctx.host]
+    same = [host for host, file in files.items() if own and file and file[key] == own[key]]
     good = [host for host in same if host in daemons and slurmctld.answers(daemons[host])]
     return any(host != ctx.host and not slurmctld.stale(ctx.site, daemons[host]) for host in good)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import zlib
 from base64 import b64decode
 from collections.abc import Sequence
+from typing import TypedDict
 
 from dws_on_csm.config.site import ComputeGroup
 from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, Put
-from dws_on_csm.model.step import Check, Constant, Finding, Refused, ShellLook, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import Check, Constant, Fact, Finding, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.redaction import slurm_conf_secrets
 from dws_on_csm.redaction.diff import difference
 from dws_on_csm.stages.slurm import activate, controller, slurmctld
@@ -22,8 +23,19 @@ from dws_on_csm.stages.slurm import activate, controller, slurmctld
 LEGEND = "- present, + expected"
 """What the signs in front of a difference's lines mean."""
 
-FACT = "preflight.slurm-conf"
-"""The fact with CHECK's result on nodes that are only compared."""
+
+class NodeConf(TypedDict):
+    """slurm.conf on a node."""
+
+    mode: str
+    owner: str
+    text: str
+
+
+COMPARED: Fact[NodeConf | None] = Fact("preflight", "slurm-conf")
+"""On nodes that are only compared; None where there is no file, and on others."""
+EDITED: Fact[NodeConf | None] = Fact("computes", "conf")
+"""On nodes whose file is edited; None where there is no file, and on others."""
 
 
 def group(ctx: StepContext) -> ComputeGroup:
@@ -32,7 +44,7 @@ def group(ctx: StepContext) -> ComputeGroup:
 
 
 def _look(ctx: StepContext) -> ShellLook:
-    return ShellLook(
+    return COMPARED.shell(
         render.script(
             "lib/safe_file.sh", "lib/holds_secret.sh", "controller/compute_look.sh", file=ctx.site.slurm.conf
         ),
@@ -40,8 +52,8 @@ def _look(ctx: StepContext) -> ShellLook:
     )
 
 
-def parse(out: bytes) -> Value:
-    """{"mode", "owner", "text"} of a node's slurm.conf; None where there is none."""
+def parse(out: bytes) -> NodeConf | None:
+    """Parse the look's output; None where there is no file. Raises ValueError."""
     if not out.strip():
         return None
     mode, owner, content = out.decode().split()
@@ -71,7 +83,7 @@ def wanted(ctx: StepContext) -> str:
 def configless(ctx: StepContext) -> bool:
     """Whether nodes get their slurm.conf from slurmctld, so that copies of their own do not matter."""
     first = StepContext(ctx.site, ctx.facts, ctx.site.controllers[0].name)
-    said = controller.setting(controller.state(first), ctx.site, "SlurmctldParameters")
+    said = controller.setting(controller.state(first)["files"], ctx.site, "SlurmctldParameters")
     return said is not None and "enable_configless" in said.value.lower()
 
 
@@ -82,14 +94,14 @@ def _look_compared(ctx: StepContext) -> ShellLook | Constant:
     return Constant(None) if group(ctx).slurm_conf == "edit" else _look(ctx)
 
 
-def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def judge(ctx: StepContext, conf: NodeConf | None) -> Sequence[Finding]:
     """The finding for a node of a group with `check` whose slurm.conf differs in more than BurstBufferType."""
     if group(ctx).slurm_conf != "check":
         return ()
     try:
         if configless(ctx):
             return ()
-        lines = _difference(ctx, found, ours=False)
+        lines = _difference(ctx, conf, ours=False)
     except Refused:
         return ()  # the controller's own check says what is wrong there
     if not lines:
@@ -99,9 +111,9 @@ def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
     return (Finding("slurm-conf-differs", text, fix),)
 
 
-def _difference(ctx: StepContext, found: Value, ours: bool) -> list[str]:
+def _difference(ctx: StepContext, conf: NodeConf | None, ours: bool) -> list[str]:
     """The differing lines of a node's file and the controllers'; without `ours`, BurstBufferType does not count."""
-    texts = [found["text"] if found else "", wanted(ctx)]
+    texts = [conf["text"] if conf else "", wanted(ctx)]
     if not ours:
         texts = [slurm_conf.without_setting(text, activate.KEY) for text in texts]
     lines = difference(*(f"{text.rstrip()}\n" for text in texts))
@@ -115,9 +127,9 @@ def _first_lines(lines: Sequence[str]) -> str:
 
 def _difference_status(ctx: StepContext) -> str:
     """The status of a node that is only compared; "" if its file is equal."""
-    found = ctx.facts.all(FACT).get(ctx.host)
-    lines = [] if configless(ctx) else _difference(ctx, found, ours=True)
-    if group(ctx).slurm_conf == "check" and not _difference(ctx, found, ours=False):
+    conf = ctx.facts.all(COMPARED).get(ctx.host)
+    lines = [] if configless(ctx) else _difference(ctx, conf, ours=True)
+    if group(ctx).slurm_conf == "check" and not _difference(ctx, conf, ours=False):
         return f"lacks {activate.KEY}={slurmctld.TYPE}, which only slurmctld reads" if lines else ""
     return f"differs from the controllers' ({LEGEND}): {_first_lines(lines)}" if lines else ""
 
@@ -129,9 +141,9 @@ def _look_edited(ctx: StepContext) -> ShellLook | Constant:
     return _look(ctx) if group(ctx).slurm_conf == "edit" else Constant(None)
 
 
-def _read(ctx: StepContext, found: Value) -> Value:
+def _read(ctx: StepContext, conf: NodeConf | None) -> Value:
     if group(ctx).slurm_conf == "edit":
-        return found["text"] if found else None
+        return conf["text"] if conf else None
     return {"told": _difference_status(ctx)}
 
 
@@ -139,12 +151,12 @@ def _want(ctx: StepContext) -> Value:
     if group(ctx).slurm_conf != "edit":
         return {"told": _difference_status(ctx)}
     if configless(ctx):
-        return _read(ctx, ctx.facts.all("computes.conf")[ctx.host])
+        return _read(ctx, ctx.facts.all(EDITED)[ctx.host])
     return wanted(ctx)
 
 
 def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    seen = ctx.facts.all("computes.conf")[ctx.host] or {"mode": "644", "owner": "root:root"}
+    seen = ctx.facts.all(EDITED)[ctx.host] or {"mode": "644", "owner": "root:root"}
     if opened := _exposed_passwords(str(have or ""), str(want), int(seen["mode"], 8)):
         text = (
             f"the controllers' {ctx.site.slurm.conf} contains a password ({', '.join(opened)}), and users can read that file"

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import cast
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import compatibility, slurm_conf
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
-from dws_on_csm.model.step import Check, Finding, NotYetKnown, ShellLook, StepContext, Value
+from dws_on_csm.model.step import Check, Finding, ShellLook, StepContext
+from dws_on_csm.stages.facts import CONTROLLER, Controller, Single
 from dws_on_csm.stages.slurm import activate, foreign, slurmctld
-
-FACT = "preflight.controller"
-"""The fact that holds `look`'s result, by host."""
-
-
-SINGLE = (
-    *("host", "program", "version", "main", "LoadState", "ActiveState"),  # slurmctld: its file, process, service
-    *("fqdn", "addresses"),  # what else the host calls itself, and where it is reached
-    *("user", "uid", "lacks", "why"),  # SlurmUser, or why it is not known who that is, in a word and in a sentence
-    *("path", "kubectl"),  # PATH as slurmctld has it
-    *("library", "unread"),  # burst_buffer_lua.so; the same where it cannot be read to its end
-)
 
 
 def look(ctx: StepContext) -> ShellLook:
     """The look of the check `controller`; `parse` says what it returns."""
     slurm = ctx.site.slurm
-    return ShellLook(
+    return CONTROLLER.shell(
         render.script(
             "lib/as.sh",
             "lib/slurmctld.sh",
@@ -42,22 +31,19 @@ def look(ctx: StepContext) -> ShellLook:
     )
 
 
-def parse(out: bytes) -> Value:
-    """Parse the look's lines: a dict of SINGLE by name ("" for what is missing), and these lists and dicts.
-
-    hooks    the functions that slurmctld calls
-    linked   the Lua of its burst_buffer_lua.so: ["5.4"]
-    lua      [version, path] of each interpreter on the host
-    files    path -> text of slurm.conf, which is the first, and of its includes; `unreadable` lists the other includes
-    """
-    told = parse_pairs(out, "surrogateescape")
-    single = dict.fromkeys(SINGLE, "")
-    found: dict[str, Any] = single | {key: text for key, text in first_values(told).items() if key in single}
-    for key in ("hook", "linked", "unreadable"):
-        found[f"{key}s" if key == "hook" else key] = all_values(told, key)
-    found["lua"] = [text.split(" ", 1) for text in all_values(told, "lua")]
-    found["files"] = first_values(_file(text) for text in all_values(told, "file"))
-    return found
+def parse(out: bytes) -> Controller:
+    """Parse the look's lines. Raises ValueError."""
+    pairs = parse_pairs(out, "surrogateescape")
+    printed = first_values(pairs)
+    single = cast(Single, {key: printed.get(key, "") for key in Single.__annotations__})
+    return {
+        **single,
+        "hooks": all_values(pairs, "hook"),
+        "linked": all_values(pairs, "linked"),
+        "lua": [text.split(" ", 1) for text in all_values(pairs, "lua")],
+        "files": first_values(_file(text) for text in all_values(pairs, "file")),
+        "unreadable": all_values(pairs, "unreadable"),
+    }
 
 
 def _file(line: str) -> tuple[str, str]:
@@ -65,13 +51,9 @@ def _file(line: str) -> tuple[str, str]:
     return path, slurm_conf.decoded(base64.b64decode(content))
 
 
-def state(ctx: StepContext) -> Mapping[str, Any]:
+def state(ctx: StepContext) -> Controller:
     """The result of `look` on this controller. Raises NotYetKnown before it was made."""
-    everywhere = ctx.facts.all(FACT)
-    if ctx.host not in everywhere:
-        raise NotYetKnown("preflight")
-    answer: Mapping[str, Any] = everywhere[ctx.host]
-    return answer
+    return ctx.facts.on(CONTROLLER, ctx.host)
 
 
 def interpreter(ctx: StepContext) -> str:
@@ -80,16 +62,15 @@ def interpreter(ctx: StepContext) -> str:
     return next((path for version, path in seen["lua"] if version in seen["linked"]), "")
 
 
-def setting(found: Mapping[str, Any], site: Site, key: str) -> slurm_conf.Setting | None:
-    """The setting of `key` in slurm.conf and its includes; None if it isn't set."""
-    text = found["files"].get(site.slurm.conf, "")
-    return slurm_conf.value(text, key, found["files"], site.slurm.folder)
+def setting(files: Mapping[str, str], site: Site, key: str) -> slurm_conf.Setting | None:
+    """The setting of `key` in `files`, slurm.conf and its includes by path; None if it isn't set."""
+    return slurm_conf.value(files.get(site.slurm.conf, ""), key, files, site.slurm.folder)
 
 
 # --- what stands in the way
 
 
-def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def judge(ctx: StepContext, found: Controller) -> Sequence[Finding]:
     """The findings on this controller that would make an install fail."""
     conf = ctx.site.slurm.conf
     if not found["program"]:
@@ -108,7 +89,7 @@ def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
     return [*looked, *_user_findings(ctx, found), *_kubectl_findings(ctx, found)]
 
 
-def _service_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _service_findings(ctx: StepContext, found: Controller) -> Sequence[Finding]:
     unit, host = ctx.site.slurm.service, ctx.host
     if found["LoadState"] == "not-found":
         text = f"systemd on {host} has no unit {unit}"
@@ -128,12 +109,12 @@ def _service_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
     return ()
 
 
-def _burst_buffer_type(ctx: StepContext, found: Value) -> str:
-    said = setting(found, ctx.site, activate.KEY)
+def _burst_buffer_type(ctx: StepContext, found: Controller) -> str:
+    said = setting(found["files"], ctx.site, activate.KEY)
     return said.value if said else ""
 
 
-def _plugin_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _plugin_findings(ctx: StepContext, found: Controller) -> Sequence[Finding]:
     versions = {"plugin": ctx.site.versions.plugin, "slurm": found["version"]}
     versions |= {"dws": ctx.site.versions.dws, "lua": min(found["linked"], default="")}
     seen = list(compatibility.findings(versions, ctx.host))
@@ -148,18 +129,18 @@ def _plugin_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
     return seen
 
 
-def _conf_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _conf_findings(ctx: StepContext, found: Controller) -> Sequence[Finding]:
     seen = []
     conf = ctx.site.slurm.conf
     if found["unreadable"]:
         text = f"{conf} on {ctx.host} includes {', '.join(found['unreadable'])}, which can't be read"
         seen.append(Finding("slurm-conf-include", text, "correct the Include line: slurmctld would fail to restart"))
-    seen += foreign.other_type(ctx, setting(found, ctx.site, activate.KEY))
+    seen += foreign.other_type(ctx, setting(found["files"], ctx.site, activate.KEY))
     seen += foreign.other_files(ctx, foreign.LUA, foreign.CONF)
     return [*seen, *_position_findings(ctx, found), *_not_loaded(ctx, found)]
 
 
-def _position_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _position_findings(ctx: StepContext, found: Controller) -> Sequence[Finding]:
     pings = slurmctld.state(ctx)["pings"]
     if not pings or any(where == "here" for where, _ in pings):
         return ()
@@ -173,7 +154,7 @@ def _position_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
     )
 
 
-def _not_loaded(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _not_loaded(ctx: StepContext, found: Controller) -> Sequence[Finding]:
     """Warn that a restart would load somebody's untested change; where slurm.conf has our line, a restart is needed anyway."""
     if slurmctld.is_lua(_burst_buffer_type(ctx, found)) or not (
         changed := slurmctld.unread(ctx.site, slurmctld.state(ctx))
@@ -191,7 +172,7 @@ def _not_loaded(ctx: StepContext, found: Value) -> Sequence[Finding]:
     return (Finding("slurm-conf-not-loaded", text, fix),)
 
 
-def _user_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _user_findings(ctx: StepContext, found: Controller) -> Sequence[Finding]:
     """Nothing runs as a SlurmUser that slurm.conf may name wrongly: it could be any account."""
     if found["uid"]:
         return ()
@@ -208,7 +189,7 @@ def _user_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
     return (Finding("slurm-user-unknown", why, fix),)
 
 
-def _kubectl_findings(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def _kubectl_findings(ctx: StepContext, found: Controller) -> Sequence[Finding]:
     if found["kubectl"]:
         return ()
     text = f"slurmctld on {ctx.host} cannot find kubectl on its PATH ({found['path']})"

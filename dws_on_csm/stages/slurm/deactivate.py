@@ -34,7 +34,7 @@ def _want_conf(ctx: StepContext) -> Value:
     own = slurm_conf.value(text, activate.KEY)
     if own:
         return slurm_conf.without_setting(text, activate.KEY) if slurmctld.is_lua(own.value) else text
-    other = controller.setting(controller.state(ctx), ctx.site, activate.KEY)
+    other = controller.setting(controller.state(ctx)["files"], ctx.site, activate.KEY)
     if other and other.file and slurmctld.is_lua(other.value):
         text = f"{activate.KEY} is set in {other.file} on {ctx.host}, a file that dws-on-csm does not edit"
         raise Refused(Finding("burst-buffer-included", text, "remove that line there and run again"))

@@ -7,13 +7,35 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TypedDict
 
 from dws_on_csm.domain import slurm_conf
-from dws_on_csm.model.step import Finding, Refused, Removal, StepContext
+from dws_on_csm.model.step import Fact, Finding, Refused, Removal, StepContext
 
 LUA, CONF = "burst_buffer.lua", "burst_buffer.conf"
+
+
+class PluginFile(TypedDict):
+    """burst_buffer.lua or burst_buffer.conf on a controller.
+
+    size, changed   in words
+    compiled        path of a Lua -> "" or why it can't compile the file
+    exact           whether `text` is all bytes of the file
+    """
+
+    mode: str
+    owner: str
+    size: str
+    changed: str
+    compiled: dict[str, str]
+    text: str
+    exact: bool
+
+
+LUA_FILE: Fact[PluginFile | None] = Fact("plugin", "lua")
+CONF_FILE: Fact[PluginFile | None] = Fact("plugin", "conf")
+"""None where there is no file."""
 
 NOT_SHOWN = "-- (this file "
 """How templates/controller/plugin_file.sh begins its text for a file whose content it does not print: its origin is unknown."""
@@ -46,12 +68,12 @@ def other_type(ctx: StepContext, setting: slurm_conf.Setting | None) -> Sequence
 
 def other_files(ctx: StepContext, *names: str) -> Sequence[Finding]:
     """A finding for those of these files on this host, as far as they were read, that are not DWS's plugin."""
-    seen = [(name, found) for name, found in _seen(ctx) if name in names]
+    seen = [(name, file) for name, file in _seen(ctx) if name in names]
     if not seen:
         return ()
     folder = ctx.site.slurm.folder
     what = " and ".join(
-        f"{folder}/{name} on {ctx.host} is not DWS's plugin ({_description(found)})" for name, found in seen
+        f"{folder}/{name} on {ctx.host} is not DWS's plugin ({_description(file)})" for name, file in seen
     )
     moved = " and ".join(f"{folder}/{name}" for name, _ in seen)
     return (
@@ -70,24 +92,24 @@ def refuse(ctx: StepContext, name: str) -> None:
         raise Refused(finding)
 
 
-def _seen(ctx: StepContext) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _seen(ctx: StepContext) -> Iterator[tuple[str, PluginFile]]:
     """Name and look of such files on this host, as far as they were read."""
-    for name, key in ((LUA, "plugin.lua"), (CONF, "plugin.conf")):
-        found = ctx.facts.found.get(key, {}).get(ctx.host)
-        if found and foreign(name, found["text"]):
-            yield name, found
+    for name, fact in ((LUA, LUA_FILE), (CONF, CONF_FILE)):
+        file = ctx.facts.known(fact).get(ctx.host)
+        if file and foreign(name, file["text"]):
+            yield name, file
 
 
-def _description(found: Mapping[str, Any]) -> str:
+def _description(file: PluginFile) -> str:
     """What a file is, for an administrator who does not know it: size, owner, time of change, first lines."""
-    about = [f"{found[key]}" for key in ("size", "owner", "changed") if found.get(key)]
-    first = [" ".join(line.split())[:80] for line in found["text"].split("\n") if line.strip()][:2]
+    about = [text for text in (file.get("size"), file.get("owner"), file.get("changed")) if text]
+    first = [" ".join(line.split())[:80] for line in file["text"].split("\n") if line.strip()][:2]
     return ", ".join([*about, f"begins with: {' | '.join(first)}"])
 
 
 def removals(ctx: StepContext, name: str) -> Sequence[Removal]:
     """The removal of such a file by an undeploy, which has to be confirmed."""
-    return [_removal(ctx, name, found["text"]) for other, found in _seen(ctx) if other == name]
+    return [_removal(ctx, name, file["text"]) for other, file in _seen(ctx) if other == name]
 
 
 def _removal(ctx: StepContext, name: str, text: str) -> Removal:

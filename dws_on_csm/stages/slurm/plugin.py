@@ -9,16 +9,18 @@ import base64
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import compatibility
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, Put, RunScript
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
-from dws_on_csm.model.step import Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import Fact, Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import workarea
 from dws_on_csm.stages.pod import discover, files
 from dws_on_csm.stages.slurm import controller, foreign
+from dws_on_csm.stages.slurm.foreign import LUA_FILE, PluginFile
 from dws_on_csm.stages.slurm.slurm_user import slurm_user
 
 LUA, CONF = foreign.LUA, foreign.CONF
@@ -32,38 +34,57 @@ def clone(site: Site) -> str:
 # --- the repository on the master
 
 
+class Repository(TypedDict):
+    """The plugin's clone on the master.
+
+    commit     the tag's; "" if there is no such tag
+    modified   paths with local changes
+    files      name -> text as the tag has it
+    open       what of it others than root can write; "" for nothing
+    """
+
+    there: bool
+    commit: str
+    open: str
+    modified: list[str]
+    files: dict[str, str]
+
+
+REPOSITORY: Fact[Repository] = Fact("plugin", "repository")
+
+
 def _look_repository(ctx: StepContext) -> ShellLook:
     settings = {"clone": clone(ctx.site), "tag": f"v{ctx.site.versions.plugin}", "files": f"{LUA} {CONF}"}
-    return ShellLook(render.script("lib/as.sh", "lib/git.sh", "master/plugin_look.sh", **settings), _parse_repository)
+    return REPOSITORY.shell(
+        render.script("lib/as.sh", "lib/git.sh", "master/plugin_look.sh", **settings), _parse_repository
+    )
 
 
-def _parse_repository(out: bytes) -> Value:
-    """{"there": bool, "commit": the tag's or "", "modified": paths, "files": name -> text as the tag has it,
-    "open": what of it others than root can write, or ""}."""
-    told = parse_pairs(out)
-    single = first_values(told)
-    files = [text.partition(" ")[::2] for text in all_values(told, "file")]
+def _parse_repository(out: bytes) -> Repository:
+    pairs = parse_pairs(out)
+    single = first_values(pairs)
+    files = [text.partition(" ")[::2] for text in all_values(pairs, "file")]
     return {
-        "there": bool(told),
+        "there": bool(pairs),
         "commit": single.get("commit", ""),
         "open": single.get("open", ""),
-        "modified": all_values(told, "modified"),
+        "modified": all_values(pairs, "modified"),
         "files": {name: base64.b64decode(content).decode(errors="replace") for name, content in files},
     }
 
 
-def _read_repository(ctx: StepContext, found: Value) -> Value:
-    if not found["there"]:
+def _read_repository(ctx: StepContext, repository: Repository) -> Value:
+    if not repository["there"]:
         return None
-    at = f"v{ctx.site.versions.plugin}" if found["commit"] and len(found["files"]) == 2 else "no such tag"
-    at = "writable by others" if found["open"] else at
-    return {"at": at, "modified": found["modified"], "commit": found["commit"]}
+    at = f"v{ctx.site.versions.plugin}" if repository["commit"] and len(repository["files"]) == 2 else "no such tag"
+    at = "writable by others" if repository["open"] else at
+    return {"at": at, "modified": repository["modified"], "commit": repository["commit"]}
 
 
 def _want_repository(ctx: StepContext) -> Value:
     """The pinned commit, else the tag's."""
-    have = next(iter(ctx.facts.found.get("plugin.repository", {}).values()), None) or {"commit": ""}
-    commit = ctx.site.versions.commit("plugin") or have["commit"] or "the tag's"
+    have = ctx.facts.one_or_none(REPOSITORY)
+    commit = ctx.site.versions.commit("plugin") or (have and have["commit"]) or "the tag's"
     return {"at": f"v{ctx.site.versions.plugin}", "modified": [], "commit": commit}
 
 
@@ -75,7 +96,7 @@ def _change_repository(ctx: StepContext, have: Value, want: Value) -> Sequence[A
         )
         fix = f"move the change to a fork (sources.plugin), then run `git -C {folder} checkout .`"
         raise Refused(Finding("plugin-modified", text, fix))
-    writable = ctx.facts.one("plugin.repository")["open"] if have else ""
+    writable = ctx.facts.one(REPOSITORY)["open"] if have else ""
     return workarea.clone_actions(ctx, "plugin", folder, have["commit"] if have else "", writable, "master/clone.sh")
 
 
@@ -91,6 +112,7 @@ def _look_conf(ctx: StepContext) -> ShellLook:
 
 
 def look_file(ctx: StepContext, name: str, *before: str) -> ShellLook:
+    """The look at the file of this name; `before`: more templates that its script needs."""
     script = render.script(
         "lib/as.sh",
         *before,
@@ -98,33 +120,38 @@ def look_file(ctx: StepContext, name: str, *before: str) -> ShellLook:
         "controller/plugin_file.sh",
         file=f"{ctx.site.slurm.folder}/{name}",
     )
-    return ShellLook(slurm_user(ctx) + script, _parse_file)
+    return LUA_FILE.shell(slurm_user(ctx) + script, _parse_file)
 
 
-def _parse_file(out: bytes) -> Value:
-    """{"mode", "owner", "size" and "changed" in words, "text", "exact": whether the text is all of it, "compiled": path of a Lua ->
-    "" or why it can't compile it}, or None: no such file."""
-    told = parse_pairs(out, "replace")
-    if not told:
+def _parse_file(out: bytes) -> PluginFile | None:
+    pairs = parse_pairs(out, "replace")
+    if not pairs:
         return None
-    found = first_values(told)
-    text = base64.b64decode(found["content"]).decode(errors="backslashreplace")
-    compiled = first_values(text.partition(" ")[::2] for text in all_values(told, "compiled"))
-    exact = text.encode() == base64.b64decode(found["content"])
-    about = {key: found.get(key, "") for key in ("mode", "owner", "size", "changed")}
-    return {**about, "compiled": compiled, "text": text, "exact": exact}
+    single = first_values(pairs)
+    text = base64.b64decode(single["content"]).decode(errors="backslashreplace")
+    return {
+        "mode": single.get("mode", ""),
+        "owner": single.get("owner", ""),
+        "size": single.get("size", ""),
+        "changed": single.get("changed", ""),
+        "compiled": first_values(text.partition(" ")[::2] for text in all_values(pairs, "compiled")),
+        "text": text,
+        "exact": text.encode() == base64.b64decode(single["content"]),
+    }
 
 
-def _read_conf(ctx: StepContext, found: Value) -> Value:
-    return discover.without_mode_in_pod(ctx, {key: found[key] for key in ("mode", "owner", "text")}) if found else None
+def _read_conf(ctx: StepContext, file: PluginFile | None) -> Value:
+    if not file:
+        return None
+    return discover.without_mode_in_pod(ctx, {"mode": file["mode"], "owner": file["owner"], "text": file["text"]})
 
 
-def _read_lua(ctx: StepContext, found: Value) -> Value:
-    if not found:
+def _read_lua(ctx: StepContext, file: PluginFile | None) -> Value:
+    if not file:
         return None
     lua = controller.interpreter(ctx)
-    said = found["compiled"].get(lua, "") if lua else ""
-    return {**_read_conf(ctx, found), "compiles": f"no: {said}" if said else _compiles(ctx)}
+    error = file["compiled"].get(lua, "") if lua else ""
+    return {**_read_conf(ctx, file), "compiles": f"no: {error}" if error else _compiles(ctx)}
 
 
 def _compiles(ctx: StepContext) -> str:
@@ -136,11 +163,10 @@ def _compiles(ctx: StepContext) -> str:
 
 def upstream(ctx: StepContext) -> Mapping[str, str]:
     """The plugin's files by name, as its repository's tag has them. Raises NotYetKnown before it was cloned."""
-    found, pin = ctx.facts.one("plugin.repository"), ctx.site.versions.commit("plugin")
-    if len(found["files"]) < 2 or pin not in ("", found["commit"]):
+    repository, pin = ctx.facts.one(REPOSITORY), ctx.site.versions.commit("plugin")
+    if len(repository["files"]) < 2 or pin not in ("", repository["commit"]):
         raise NotYetKnown("plugin")
-    files: Mapping[str, str] = found["files"]
-    return files
+    return repository["files"]
 
 
 def _want_lua(ctx: StepContext) -> Value:
@@ -153,13 +179,13 @@ def _want_lua(ctx: StepContext) -> Value:
 
 def _accepted_edit(ctx: StepContext, want: Value) -> str:
     """The text of an edited plugin that the site accepts, where this run only corrects its mode and owner; "" otherwise."""
-    looks = [seen.get("plugin.lua", {}).get(ctx.host) for seen in (ctx.facts.found, ctx.facts.first)]
-    found = looks[0]
-    if not found or not found.get("exact") or "plugin-edited" not in ctx.site.accept:
+    looks = [known(LUA_FILE).get(ctx.host) for known in (ctx.facts.known, ctx.facts.at_first)]
+    file = looks[0]
+    if not file or not file.get("exact") or "plugin-edited" not in ctx.site.accept:
         return ""
     corrected = any(seen and not _differ(_read_conf(ctx, seen), want) <= {"text"} for seen in looks)
-    edited = _differ(_read_lua(ctx, found), want) - {"mode", "owner"} == {"text"} and _loadable(ctx, found["text"])
-    return str(found["text"]) if corrected and edited else ""
+    edited = _differ(_read_lua(ctx, file), want) - {"mode", "owner"} == {"text"} and _loadable(ctx, file["text"])
+    return file["text"] if corrected and edited else ""
 
 
 def _differ(have: Value, want: Value) -> set[str]:
@@ -187,8 +213,8 @@ def _change_lua(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
 def _covered_lua(ctx: StepContext, have: Value, want: Value) -> str:
     """An edited plugin of DWS that this Slurm can load is the site's to accept. Where its bytes are not text that can be
     written again, also with another mode or owner."""
-    found = ctx.facts.found.get("plugin.lua", {}).get(ctx.host) or {}
-    spared = {"text"} if found.get("exact", True) else {"text", "mode", "owner"}
+    file = ctx.facts.known(LUA_FILE).get(ctx.host)
+    spared = {"text"} if not file or file.get("exact", True) else {"text", "mode", "owner"}
     return "plugin-edited" if _differ(have, want) <= spared and _loadable(ctx, have["text"]) else ""
 
 
@@ -254,8 +280,7 @@ def required_functions(ctx: StepContext) -> Sequence[str]:
     """The functions that slurmctld calls: those that its burst_buffer_lua.so names, else those known of its version."""
     seen = controller.state(ctx)
     if seen["hooks"]:
-        hooks: Sequence[str] = seen["hooks"]
-        return hooks
+        return seen["hooks"]
     broken = compatibility.broken({"plugin": ctx.site.versions.plugin, "slurm": seen["version"]})
     return SHIMMED if any(row.name == "hooks-missing" for row in broken) else ()
 

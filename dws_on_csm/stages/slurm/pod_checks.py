@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dws_on_csm.config.site import Pod
-from dws_on_csm.model.step import Check, Finding, StepContext, Value
-from dws_on_csm.stages.pod.discover import FILE, FOLDER, KEY, SAME, SAME_ON_NODE, look, pod_of, sources
+from dws_on_csm.model.step import Check, Finding, StepContext
+from dws_on_csm.stages.facts import CONTROLLER
+from dws_on_csm.stages.pod.discover import FILE, FOLDER, KEY, SAME, SAME_ON_NODE, PodState, look, pod_of, sources
 from dws_on_csm.stages.slurm import controller
 
 
-def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+def judge(ctx: StepContext, have: PodState) -> Sequence[Finding]:
     """The findings about this pod whose changes would not survive it."""
     pod = pod_of(ctx)
     assert pod is not None
@@ -21,7 +22,7 @@ def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
     return [*found, *_state_findings(ctx, have)]
 
 
-def _workload_findings(ctx: StepContext, pod: Pod, have: Value) -> Iterator[Finding]:
+def _workload_findings(ctx: StepContext, pod: Pod, have: PodState) -> Iterator[Finding]:
     workload = have["workload"]
     if workload is None:
         text = f"pod {have['pod']} belongs to {have['owner']}, not to a Deployment or StatefulSet: changes would end with it"
@@ -34,7 +35,7 @@ def _workload_findings(ctx: StepContext, pod: Pod, have: Value) -> Iterator[Find
         yield Finding("pod-folder", text, f"set slurm.folder to {FOLDER}, and mount it there")
 
 
-def _folder_findings(ctx: StepContext, have: Value) -> Iterator[Finding]:
+def _folder_findings(ctx: StepContext, have: PodState) -> Iterator[Finding]:
     volume, config_map = have["volume"], have["config_map"]
     if have["subpaths"]:
         text = (
@@ -60,12 +61,12 @@ STATE = "/var/spool"
 """StateSaveLocation where slurm.conf has none."""
 
 
-def _state_findings(ctx: StepContext, have: Value) -> Iterator[Finding]:
+def _state_findings(ctx: StepContext, have: PodState) -> Iterator[Finding]:
     """Slurm keeps its jobs in StateSaveLocation alone: they are lost if the next pod does not have the same folder."""
-    seen = ctx.facts.found.get(controller.FACT, {}).get(ctx.host)
+    seen = ctx.facts.known(CONTROLLER).get(ctx.host)
     if not seen:
         return  # the check `controller` reports it
-    said = controller.setting(seen, ctx.site, "StateSaveLocation")
+    said = controller.setting(seen["files"], ctx.site, "StateSaveLocation")
     state = said.value if said else STATE
     kept_in = _lasting(state, have["mounts"])
     if kept_in == SAME:
@@ -86,7 +87,7 @@ def _lasting(path: str, mounts: Sequence[Sequence[str]]) -> str:
     return max(above, key=lambda mount: len(mount[0]))[1] if above else "inside the container"
 
 
-def _template(ctx: StepContext, have: Value) -> str:
+def _template(ctx: StepContext, have: PodState) -> str:
     """The place where a mount is changed, for a fix."""
     pod, workload = pod_of(ctx), have["workload"]
     assert pod is not None
@@ -94,7 +95,7 @@ def _template(ctx: StepContext, have: Value) -> str:
     return f"the template of {whose}, container {pod.container}"
 
 
-def _kept_findings(ctx: StepContext, pod: Pod, have: Value) -> Iterator[Finding]:
+def _kept_findings(ctx: StepContext, pod: Pod, have: PodState) -> Iterator[Finding]:
     for resource, what in ((have["workload"], "workload"), (have["config_map"], "ConfigMap")):
         if resource and resource["manager"]:
             kind = resource.get("kind", what)
@@ -105,7 +106,7 @@ def _kept_findings(ctx: StepContext, pod: Pod, have: Value) -> Iterator[Finding]
             )
 
 
-def _by_hand(pod: Pod, have: Value) -> str:
+def _by_hand(pod: Pod, have: PodState) -> str:
     """What the site must configure where this tool can't."""
     name = have["config_map"]["name"] if have["config_map"] else "the ConfigMap with slurm.conf"
     secret = have["secret"]["name"]

@@ -3,18 +3,46 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TypedDict
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
-from dws_on_csm.model.step import NotYetKnown, ShellLook, StepContext, Value
+from dws_on_csm.model.step import Fact, ShellLook, StepContext
 
-FACT = "slurm.daemon"
-"""The fact that holds `look`'s result, by host."""
+
+class Daemon(TypedDict):
+    """slurmctld's process, what it has read and how it responds. Times are seconds of the host's clock, with two decimals.
+
+    main, started   the process ("" if none) and when it began
+    loaded          whether it has burst_buffer_lua.so in its memory
+    changed         path -> when slurm.conf, what it includes and burst_buffer.conf were changed
+    named           [names, "UP" or "DOWN"] of each SlurmctldHost, as `scontrol ping` has it: several names have commas between
+    pings           ["here" or "there", "UP" or "DOWN"] of each SlurmctldHost, in the order in which they take over
+    type            BurstBufferType of the slurmctld that is in charge
+    was, now        path -> text of slurm.conf, which is the first, and of what it includes: as this process read them, and as
+                    they are now; both empty where that isn't known, or where it is the same (`same`)
+    activated       the checksum of the slurm.conf with which an activation of ours saw this slurmctld answer; "" if none did
+    """
+
+    main: str
+    started: float
+    loaded: bool
+    changed: dict[str, float]
+    named: list[list[str]]
+    pings: list[list[str]]
+    type: str
+    was: dict[str, str]
+    now: dict[str, str]
+    same: bool
+    activated: str
+
+
+FACT: Fact[Daemon] = Fact("slurm", "daemon")
+"""The result of `look`."""
 
 TYPE = "burst_buffer/lua"
 
@@ -28,22 +56,11 @@ def look(ctx: StepContext) -> ShellLook:
     """The look of the step `daemon`; `parse` says what it returns."""
     slurm = ctx.site.slurm
     settings = {"folder": slurm.folder, "unit": slurm.service, "state": STATE}
-    return ShellLook(render.script("lib/as.sh", "lib/slurmctld.sh", "controller/daemon.sh", **settings), parse)
+    return FACT.shell(render.script("lib/as.sh", "lib/slurmctld.sh", "controller/daemon.sh", **settings), parse)
 
 
-def parse(out: bytes) -> Value:
-    """Parse the look's lines into a dict. Times are seconds of the host's clock, with two decimals.
-
-    main, started   the process ("" if none) and when it began
-    loaded          whether it has burst_buffer_lua.so in its memory
-    changed         path -> when slurm.conf, what it includes and burst_buffer.conf were changed
-    named           [names, "UP" or "DOWN"] of each SlurmctldHost, as `scontrol ping` has it: several names have commas between
-    pings           ["here" or "there", "UP" or "DOWN"] of each SlurmctldHost, in the order in which they take over
-    type            BurstBufferType of the slurmctld that is in charge
-    was, is         path -> text of slurm.conf, which is the first, and of what it includes: as this process read them, and as
-                    they are now; both empty where that isn't known, or where it is the same (`same`)
-    activated       the checksum of the slurm.conf with which an activation of ours saw this slurmctld answer; "" if none did
-    """
+def parse(out: bytes) -> Daemon:
+    """Parse the look's lines. Raises ValueError."""
     told = parse_pairs(out, "replace")
     single = first_values(told)
     changed = [text.split(" ", 1) for text in all_values(told, "changed")]
@@ -56,7 +73,7 @@ def parse(out: bytes) -> Value:
         "pings": [text.split(" ") for text in all_values(told, "ping")],
         "type": single.get("type", ""),
         "was": _texts(all_values(told, "was")),
-        "is": _texts(all_values(told, "is")),
+        "now": _texts(all_values(told, "is")),
         "same": single.get("same") == "yes",
         "activated": single.get("activated", ""),
     }
@@ -67,64 +84,60 @@ def _texts(lines: Iterable[str]) -> dict[str, str]:
     return {path: slurm_conf.decoded(base64.b64decode(content)) for path, content in parts}
 
 
-def state(ctx: StepContext) -> Mapping[str, Any]:
+def state(ctx: StepContext) -> Daemon:
     """The result of `look` on this controller. Raises NotYetKnown before it was made."""
-    everywhere = ctx.facts.all(FACT)
-    if ctx.host not in everywhere:
-        raise NotYetKnown("slurm")
-    answer: Mapping[str, Any] = everywhere[ctx.host]
-    return answer
+    return ctx.facts.on(FACT, ctx.host)
 
 
-def in_charge(found: Mapping[str, Any]) -> bool:
+def in_charge(daemon: Daemon) -> bool:
     """Whether this slurmctld is in charge: the first that responds. The others stand by."""
-    answering = [where for where, state in found["pings"] if state == "UP"]
+    answering = [where for where, state in daemon["pings"] if state == "UP"]
     return answering[:1] == ["here"]
 
 
-def answers(found: Mapping[str, Any]) -> bool:
+def answers(daemon: Daemon) -> bool:
     """Whether this host's own slurmctld responds, in charge or standing by."""
-    return bool(found["main"]) and ["here", "UP"] in found["pings"]
+    return bool(daemon["main"]) and ["here", "UP"] in daemon["pings"]
 
 
-def differing(found: Mapping[str, Any]) -> tuple[str, ...] | None:
+def differing(daemon: Daemon) -> tuple[str, ...] | None:
     """The keys that slurm.conf and its includes set to other values than this slurmctld has read; None where that is unknown."""
-    if found.get("same"):
+    if daemon.get("same"):
         return ()
-    if not found.get("was"):
+    if not daemon.get("was"):
         return None
-    before, after = ((next(iter(files.values()), ""), files) for files in (found["was"], found["is"]))
-    return slurm_conf.differing(before, after, next(iter(found["was"])).rpartition("/")[0])
+    before, after = ((next(iter(files.values()), ""), files) for files in (daemon["was"], daemon["now"]))
+    return slurm_conf.differing(before, after, next(iter(daemon["was"])).rpartition("/")[0])
 
 
-def unread(site: Site, found: Mapping[str, Any]) -> list[str]:
+def unread(site: Site, daemon: Daemon) -> list[str]:
     """The paths of slurm.conf and its includes that changed after this slurmctld started; none where their meaning is the
     same as what it has read."""
-    if differing(found) == ():
+    if differing(daemon) == ():
         return []
     conf = _conf(site)
-    return [p for p, at in found["changed"].items() if p != conf and found["main"] and at > found["started"]]
+    return [p for p, at in daemon["changed"].items() if p != conf and daemon["main"] and at > daemon["started"]]
 
 
-def stale(site: Site, found: Mapping[str, Any]) -> list[str]:
+def stale(site: Site, daemon: Daemon) -> list[str]:
     """The reasons why this slurmctld needs a restart, as sentences; none if it is current."""
-    if not found["main"]:
+    if not daemon["main"]:
         return []
-    why = [f"{path} changed after slurmctld read it" for path in unread(site, found)]
-    if (conf := _conf(site)) not in found["changed"]:
+    why = [f"{path} changed after slurmctld read it" for path in unread(site, daemon)]
+    if (conf := _conf(site)) not in daemon["changed"]:
         why.append(f"{conf} is missing: jobs would run without their Workflows")
-    elif found["changed"][conf] > found["started"]:
+    elif daemon["changed"][conf] > daemon["started"]:
         why.append(f"{conf} changed after slurmctld read it")
-    return [*why, *without(found)]
+    return [*why, *without(daemon)]
 
 
-def without(found: Mapping[str, Any]) -> Sequence[str]:
+def without(daemon: Daemon) -> Sequence[str]:
     """How the slurmctld in charge lacks the plugin, as sentences; none if it has the plugin or stands by."""
-    if not in_charge(found):
+    if not in_charge(daemon):
         return ()
-    if not is_lua(found["type"]):
-        return (f"BurstBufferType is {found['type'] or 'unknown'}",)
-    return () if found["loaded"] else ("burst_buffer_lua.so is not loaded",)
+    if not is_lua(daemon["type"]):
+        return (f"BurstBufferType is {daemon['type'] or 'unknown'}",)
+    return () if daemon["loaded"] else ("burst_buffer_lua.so is not loaded",)
 
 
 def _conf(site: Site) -> str:

@@ -10,6 +10,7 @@ from dws_on_csm.domain import slurm_conf
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE, Action, RunElsewhere, RunScript
 from dws_on_csm.model.step import Constant, Look, ShellLook, StepContext, Value
+from dws_on_csm.stages.facts import CONTROLLER
 from dws_on_csm.stages.pod import discover, rollout
 
 
@@ -50,7 +51,7 @@ def _rollout(ctx: StepContext, title: str, seen: str, following: str | None, bac
     """The same for a pod: slurm.conf is a key of a ConfigMap, and the next pod reads it."""
 
     def edit(before: str, after: str) -> dict[str, Value]:
-        name = f"configmap/{discover.part(ctx, 'config_map')['name']}"
+        name = f"configmap/{discover.config_map(ctx)['name']}"
         return {"object": name, "at": ["data", "slurm.conf"], "seen": before, "value": after}
 
     edits = [edit(seen, following)] if following is not None else []
@@ -118,6 +119,6 @@ if [ -e {PENDING} ]; then sh {PENDING}/activate again || :; fi
 
 def included_files(ctx: StepContext) -> dict[str, str]:
     """Path -> text of the files that this controller's slurm.conf includes."""
-    everywhere = ctx.facts.all("preflight.controller")
-    files = everywhere.get(ctx.host, {}).get("files", {})
+    everywhere = ctx.facts.all(CONTROLLER)
+    files = everywhere[ctx.host]["files"] if ctx.host in everywhere else {}
     return {name: text for name, text in files.items() if name != ctx.site.slurm.conf}

@@ -12,6 +12,7 @@ import pytest
 from dws_on_csm.model import render
 from dws_on_csm.stages.access import revocation_proof
 from dws_on_csm.stages.slurm import controller, plugin
+from tests.unit import steps
 from tests.unit.hostile import SECRET, SLURM_USER, USER, Host, hostile_host, needs_root, running
 
 __all__ = ["hostile_host"]
@@ -370,12 +371,12 @@ def test_a_plugin_that_is_a_link_to_what_only_root_may_read(hostile_host: Host) 
     )
     file.symlink_to(hostile_host.secret)
     assert (
-        plugin._parse_file(hostile_host.run(script).stdout.encode())["text"]
+        steps.present(plugin._parse_file(hostile_host.run(script).stdout.encode()))["text"]
         == "-- (this file can not be read to its end)\n"
     )
     file.unlink()
     hostile_host.owned(file, "return 0\n")
-    assert plugin._parse_file(hostile_host.run(script).stdout.encode())["text"] == "return 0\n"
+    assert steps.present(plugin._parse_file(hostile_host.run(script).stdout.encode()))["text"] == "return 0\n"
 
 
 @pytest.mark.parametrize("template", ["controller/logs.sh", "host/support.sh"])

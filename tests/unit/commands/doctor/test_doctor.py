@@ -39,7 +39,8 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.step import Check, Facts, Finding, NotYetKnown, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
-from dws_on_csm.stages.slurm import controller, slurmctld
+from dws_on_csm.stages.facts import CONTROLLER
+from dws_on_csm.stages.slurm import slurmctld
 
 SITE = load(DEFAULT)
 MASTER, HOST = SITE.master.host.name, SITE.controllers[0].name
@@ -439,7 +440,7 @@ def test_controllers_with_different_files() -> None:
     two = {
         "files": {"/etc/slurm/slurm.conf": "A=1\nBurstBufferType=burst_buffer/lua\n", "/etc/slurm/nodes.conf": "N=2\n"}
     }
-    seen = StepContext(SITE, Facts({controller.FACT: {HOST: one, "other": two}}), "other")
+    seen = StepContext(SITE, Facts({CONTROLLER.name: {HOST: one, "other": two}}), "other")
     assert [one.text.split()[0] for one in _judge_alike(seen, None)] == ["/etc/slurm/nodes.conf"]
     assert told(_judge_alike(StepContext(SITE, seen.facts, HOST), None)) == []
 

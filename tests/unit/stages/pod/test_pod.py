@@ -220,7 +220,7 @@ def test_a_refused_change_is_not_planned_further(place: StepContext, there: dict
     """Without a volume, a ConfigMap or a workload it isn't known what would be mounted where, and a plan says that."""
     found = seen(place, there)
     kubeconfig = {"slurm_uid": "64030", "slurm_group": "1"}
-    spot = replace(place, facts=Facts({discover.FACT: {NAME: found}, "access.kubeconfig": {NAME: kubeconfig}}))
+    spot = replace(place, facts=Facts({discover.FACT.name: {NAME: found}, "access.kubeconfig": {NAME: kubeconfig}}))
     with pytest.raises(NotYetKnown):
         mount.wanted_volume(spot)
         rollout.side_effect(spot)
@@ -243,7 +243,9 @@ def test_a_finding_names_what_has_to_be_where(place: StepContext) -> None:
 
 def wanted(place: StepContext, volume: dict[str, Any], user: str = "64030", group: str = "64030") -> Any:
     have = {**seen(place, objects(deployment(volume))), "group": "64030"}
-    facts = Facts({discover.FACT: {NAME: have}, "access.kubeconfig": {NAME: {"slurm_uid": user, "slurm_group": group}}})
+    facts = Facts(
+        {discover.FACT.name: {NAME: have}, "access.kubeconfig": {NAME: {"slurm_uid": user, "slurm_group": group}}}
+    )
     return mount.wanted_volume(replace(place, facts=facts))
 
 

@@ -18,6 +18,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.snapshot import RollbackTarget
 from dws_on_csm.model.step import Check, Facts, Finding, Stage, StepContext
 from dws_on_csm.stages import undeploy
+from dws_on_csm.stages.facts import CONTROLLER, Single
 from dws_on_csm.stages.install import STAGES
 from dws_on_csm.stages.preflight import unlisted_controllers
 from dws_on_csm.stages.rollback import procedure
@@ -31,7 +32,7 @@ def found(name: str, text: str = BOTH, addresses: str = "", fqdn: str = "", **in
     """The look at a controller whose own name is `name`."""
     files = {CONF: text, **{f"/etc/slurm/{file}.conf": more for file, more in included.items()}}
     return {
-        **dict.fromkeys(controller.SINGLE, ""),
+        **dict.fromkeys(Single.__annotations__, ""),
         "host": name,
         "fqdn": fqdn,
         "addresses": addresses,
@@ -44,7 +45,7 @@ def places(seen: dict[str, dict[str, Any]], pings: str = "", spelled: tuple[str,
     hosts = tuple(Host(name, "controller", "root", False) for name in (*seen, *spelled))
     site = replace(load(DEFAULT), controllers=hosts)
     told = slurmctld.parse("".join(f"named={line}\n" for line in pings.splitlines()).encode())
-    facts = Facts({controller.FACT: dict(seen), slurmctld.FACT: dict.fromkeys(seen, told)})
+    facts = Facts({CONTROLLER.name: dict(seen), slurmctld.FACT.name: dict.fromkeys(seen, told)})
     return [StepContext(site, facts, name) for name in seen]
 
 

@@ -15,8 +15,8 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
 from dws_on_csm.model.step import Facts, StepContext
+from dws_on_csm.stages.facts import CONTROLLER
 from dws_on_csm.stages.preflight import writable_folders
-from dws_on_csm.stages.slurm import controller
 
 SLURM_USER, OTHER = "daemon", "nobody"
 
@@ -41,7 +41,7 @@ def found(etc: Path) -> list[tuple[str, str]]:
     names = ("lib/safe_file.sh", "lib/slurmctld.sh", "controller/slurm_folders.sh")
     script = render.script(*names, folder=str(etc), unit="slurmctld", files=files)
     done = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True)
-    place = StepContext(load(DEFAULT), Facts({controller.FACT: {"c1": {"user": SLURM_USER, "uid": "1"}}}), "c1")
+    place = StepContext(load(DEFAULT), Facts({CONTROLLER.name: {"c1": {"user": SLURM_USER, "uid": "1"}}}), "c1")
     return [(one.name, one.text) for one in writable_folders.judge(place, writable_folders.parse(done.stdout))]
 
 

@@ -29,6 +29,7 @@ from dws_on_csm.stages.access.kubeconfig import certificate as pem_of
 from dws_on_csm.stages.access.revocation_proof import _parse_kept
 from dws_on_csm.stages.rollback import files, unchanged
 from dws_on_csm.stages.slurm import computes, plugin
+from tests.unit import steps
 from tests.unit.conftest import LocalHost
 from tests.unit.site_files import MINIMAL, write
 from tests.unit.stages.rollback.test_rollback import OURS, certificate
@@ -377,5 +378,6 @@ def test_a_key_in_the_place_of_our_file_is_not_shown(tmp_path: Path, name: str) 
         ),
     }
     done = subprocess.run(["sh", "-c", scripts[name]], capture_output=True, timeout=60, check=True)
-    text = plugin._parse_file(done.stdout)["text"] if name == "plugin" else computes.parse(done.stdout)["text"]
+    found = plugin._parse_file(done.stdout) if name == "plugin" else computes.parse(done.stdout)
+    text = steps.present(found)["text"]
     assert "holds a key" in text and "PRIVATE" not in text

@@ -26,7 +26,7 @@ SITE = load(DEFAULT)
 CONF, BB = "/etc/slurm/slurm.conf", "/etc/slurm/burst_buffer.conf"
 TEXT = "ClusterName=lab\nSlurmctldLogFile=/var/log/slurmctld.log\n"
 LINE = "BurstBufferType=burst_buffer/lua\n"
-CURRENT: dict[str, Any] = {
+CURRENT: Any = {
     "main": "51",
     "started": 100.0,
     "loaded": True,
@@ -89,7 +89,7 @@ def test_any_bytes_come_back_as_they_were(tmp_path: Path, content: bytes) -> Non
     file.write_bytes(content)
     script = render.script("lib/safe_file.sh", "controller/conf_look.sh", file=str(file))
     told = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True)
-    found = activate.parse_conf(told.stdout)
+    found = steps.present(activate.parse_conf(told.stdout))
     assert transaction.content(found["text"]) == content
     assert found["id"].startswith(f"{file.stat().st_ino} ")
     assert activate.parse_conf(b"") is None
@@ -307,7 +307,7 @@ def node(
     controller = facts.found["preflight.controller"][first] | {"host": first}
     facts.found["preflight.controller"][first] = controller
     return StepContext(
-        site, Facts(facts.found | {computes.FACT: {"nid1": found}, "computes.conf": {"nid1": found}}), "nid1"
+        site, Facts(facts.found | {computes.COMPARED.name: {"nid1": found}, "computes.conf": {"nid1": found}}), "nid1"
     )
 
 
@@ -324,7 +324,7 @@ def test_a_node_that_is_checked(text: str | None, names: list[str]) -> None:
     """It may lack the line that slurmctld alone reads, and nothing else, before the controllers have it and after."""
     for controllers in (TEXT, activate.wanted_text(place(), TEXT)):
         here = node("check", text, controllers)
-        found = computes.judge(here, here.facts.all(computes.FACT)["nid1"])
+        found = computes.judge(here, here.facts.all(computes.COMPARED)["nid1"])
         assert [one.name for one in found] == names
         assert all("(- present, + expected): " in one.text for one in found)
 
@@ -335,7 +335,7 @@ def test_a_nodes_file_costs_no_more_than_its_length() -> None:
     def work(size: int) -> object:
         theirs, ours = ("".join(f"NodeName={name}{i:06} CPUs=128\n" for i in range(size)) for name in ("nix", "nid"))
         here = node("check", theirs, TEXT + ours)
-        return computes.judge(here, here.facts.all(computes.FACT)["nid1"])
+        return computes.judge(here, here.facts.all(computes.COMPARED)["nid1"])
 
     assert_no_square(work, 12)
 
@@ -399,7 +399,7 @@ def test_a_nodes_file_comes_in_small(tmp_path: Path) -> None:
     file.write_text(TEXT * 200)
     script = render.script("lib/safe_file.sh", "lib/holds_secret.sh", "controller/compute_look.sh", file=str(file))
     told = subprocess.run(["sh", "-c", script], capture_output=True, timeout=60, check=True).stdout
-    assert computes.parse(told)["text"] == TEXT * 200
+    assert steps.present(computes.parse(told))["text"] == TEXT * 200
     assert len(told) < len(TEXT * 200) / 10
     assert gzip.decompress(base64.b64decode(told.split()[-1])).decode() == TEXT * 200
 
@@ -421,9 +421,8 @@ def test_what_it_has_read_is_known_from_its_activation(tmp_path: Path) -> None:
         environment = {"PATH": "/usr/sbin:/usr/bin:/bin", "PID": str(pid)}
         return subprocess.run(["sh", "-c", library + script], env=environment, capture_output=True, timeout=60).stdout
 
-    def found(pid: int) -> dict[str, Any]:
-        seen: dict[str, Any] = slurmctld.parse(told(render.read("controller/daemon.sh"), pid))
-        return seen
+    def found(pid: int) -> slurmctld.Daemon:
+        return slurmctld.parse(told(render.read("controller/daemon.sh"), pid))
 
     with subprocess.Popen(["sleep", "60"]) as process, subprocess.Popen(["sleep", "60"]) as another:
         conf.write_text(TEXT + LINE)
@@ -432,7 +431,7 @@ def test_what_it_has_read_is_known_from_its_activation(tmp_path: Path) -> None:
         assert slurmctld.differing(found(process.pid)) == ()
         conf.write_text("# somebody's comment\n" + TEXT + LINE)
         seen = found(process.pid)
-        assert (slurmctld.differing(seen), seen["was"], seen["is"][str(conf)]) == (
+        assert (slurmctld.differing(seen), seen["was"], seen["now"][str(conf)]) == (
             (),
             {str(conf): TEXT + LINE},
             conf.read_text(),
@@ -447,8 +446,8 @@ def test_what_it_has_read_is_known_from_its_activation(tmp_path: Path) -> None:
 def test_a_comment_is_no_reason_to_start_slurmctld_again() -> None:
     """What it has read still means the same."""
     changed = {"changed": {CONF: 150.0, BB: 9.0}, "was": {CONF: TEXT + LINE}}
-    assert slurmctld.stale(SITE, CURRENT | changed | {"is": {CONF: f"# x\n{TEXT}{LINE}"}}) == []
-    assert slurmctld.stale(SITE, CURRENT | changed | {"is": {CONF: f"{TEXT}{LINE}X=1\n"}}) == [
+    assert slurmctld.stale(SITE, CURRENT | changed | {"now": {CONF: f"# x\n{TEXT}{LINE}"}}) == []
+    assert slurmctld.stale(SITE, CURRENT | changed | {"now": {CONF: f"{TEXT}{LINE}X=1\n"}}) == [
         f"{CONF} changed after slurmctld read it"
     ]
 

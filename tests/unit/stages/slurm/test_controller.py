@@ -11,13 +11,14 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
 from dws_on_csm.model.step import Facts, Refused, StepContext
+from dws_on_csm.stages.facts import Single
 from dws_on_csm.stages.slurm import controller, slurmctld
 
 SITE = load(DEFAULT)
 CONF = "/etc/slurm/slurm.conf"
 TEXT = "ClusterName=lab\nSlurmctldHost=slurmctl\nSlurmUser=slurm\n"
-GOOD: dict[str, Any] = {
-    **dict.fromkeys(controller.SINGLE, ""),
+GOOD: Any = {
+    **dict.fromkeys(Single.__annotations__, ""),
     "host": "slurmctl",
     "program": "/usr/sbin/slurmctld",
     "version": "24.11.5",
@@ -45,19 +46,19 @@ RUNNING: dict[str, Any] = {
 
 def read(was: str) -> dict[str, Any]:
     """A slurmctld that has read this slurm.conf before somebody changed it."""
-    return {"changed": {CONF: 150.0}, "was": {CONF: was}, "is": {CONF: TEXT}}
+    return {"changed": {CONF: 150.0}, "was": {CONF: was}, "now": {CONF: TEXT}}
 
 
 def test_settings_that_are_not_loaded_are_named() -> None:
     """The keys that differ, and all three ways on."""
     running = RUNNING | read(f"{TEXT}MailProg=/x\nslurmctldport=1\n")
-    (seen,) = controller.judge(StepContext(SITE, Facts({slurmctld.FACT: {"slurmctl": running}}), "slurmctl"), GOOD)
+    (seen,) = controller.judge(StepContext(SITE, Facts({slurmctld.FACT.name: {"slurmctl": running}}), "slurmctl"), GOOD)
     assert "(MailProg, slurmctldport)" in seen.text
     assert all(way in seen.fix for way in ("restart", "undo", "accept: [slurm-conf-not-loaded]"))
 
 
-def names(found: dict[str, Any], running: dict[str, Any]) -> list[str]:
-    place = StepContext(SITE, Facts({slurmctld.FACT: {"slurmctl": running}}), "slurmctl")
+def names(found: Any, running: dict[str, Any]) -> list[str]:
+    place = StepContext(SITE, Facts({slurmctld.FACT.name: {"slurmctl": running}}), "slurmctl")
     seen = controller.judge(place, found)
     assert all(one.fix for one in seen)
     return [one.name for one in seen]

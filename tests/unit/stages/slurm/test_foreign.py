@@ -14,6 +14,7 @@ from dws_on_csm.config import acceptable
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model.actions import Put
 from dws_on_csm.model.step import Facts, Refused, Step, StepContext
+from dws_on_csm.stages.facts import CONTROLLER
 from dws_on_csm.stages.slurm import activate, controller, deactivate, foreign, plugin, slurmctld
 from tests.unit import steps
 from tests.unit.stages.slurm.test_controller import CONF, GOOD, RUNNING, TEXT
@@ -64,7 +65,7 @@ def there(lua: str | None = None, conf: str | None = None, **running: Any) -> St
 
 def daemon_of(running: dict[str, Any]) -> dict[str, Any]:
     """What was seen of slurmctld."""
-    return {slurmctld.FACT: {"slurmctl": RUNNING | running}}
+    return {slurmctld.FACT.name: {"slurmctl": RUNNING | running}}
 
 
 @pytest.mark.parametrize("found", [ENABLED, GOOD, GOOD | {"files": {CONF: TEXT + "BurstBufferType=lua\n"}}])
@@ -79,7 +80,7 @@ def daemon_of(running: dict[str, Any]) -> dict[str, Any]:
         (there(), []),
     ],
 )
-def test_another_tools_files_are_refused(found: dict[str, Any], place: StepContext, named: list[str]) -> None:
+def test_another_tools_files_are_refused(found: Any, place: StepContext, named: list[str]) -> None:
     """Whether slurmctld uses them or not: before the first change, all files in one finding, which no site file accepts."""
     seen = controller.judge(place, found)
     assert [one.name for one in seen] == ["other-burst-buffer"] * bool(named)
@@ -134,7 +135,7 @@ def test_what_is_seen_of_a_file(tmp_path: Path) -> None:
 def test_another_burst_buffer_type_is_refused_in_the_same_words(text: str, where: str, value: str) -> None:
     """By the preflight and by the step, with the file that has the line."""
     files = {CONF: text, "/etc/slurm/bb.conf": "BurstBufferType=generic\n"}
-    facts = Facts({controller.FACT: {"slurmctl": GOOD | {"files": files}}, **daemon_of({})})
+    facts = Facts({CONTROLLER.name: {"slurmctl": GOOD | {"files": files}}, **daemon_of({})})
     place = StepContext(SITE, facts, "slurmctl")
     (seen,) = controller.judge(place, GOOD | {"files": files})
     with pytest.raises(Refused) as refused:

@@ -193,7 +193,7 @@ def test_the_look_at_a_file_tells_what_it_is_like(tmp_path: Path) -> None:
     assert plugin._parse_file(run(script, tmp_path).stdout) is None
     file.write_text("Directive=DW\n")
     file.chmod(0o640)
-    found = plugin._parse_file(run(script, tmp_path).stdout)
+    found = steps.present(plugin._parse_file(run(script, tmp_path).stdout))
     assert (found["mode"], found["text"]) == ("640", "Directive=DW\n")
 
 
@@ -255,16 +255,16 @@ def test_an_installed_plugin_is_compiled_and_not_run(lua: str, tmp_path: Path) -
         )
     )
     file.write_text(f"io.open('{tmp_path}/harm', 'w')")
-    assert plugin._parse_file(run(script, tmp_path).stdout)["compiled"] == {lua: ""}
+    assert steps.present(plugin._parse_file(run(script, tmp_path).stdout))["compiled"] == {lua: ""}
     assert not (tmp_path / "harm").exists()
     file.write_text("function (")
-    assert "expected near" in plugin._parse_file(run(script, tmp_path).stdout)["compiled"][lua]
+    assert "expected near" in steps.present(plugin._parse_file(run(script, tmp_path).stdout))["compiled"][lua]
 
 
 def test_content_is_shown_whatever_it_is() -> None:
     """A file that is no text is shown as far as it can be, and differs from what is wanted."""
     line = b"mode=644\nowner=root:root\ncontent=" + base64.b64encode(b"\xff\x00x") + b"\n"
-    assert plugin._parse_file(line)["text"] == "\\xff\x00x"
+    assert steps.present(plugin._parse_file(line))["text"] == "\\xff\x00x"
 
 
 def test_half_of_a_plugin_is_none(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
