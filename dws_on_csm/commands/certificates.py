@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -14,12 +14,12 @@ from dws_on_csm.display.paint import printed
 from dws_on_csm.display.style import Row, plural
 from dws_on_csm.domain import certificates
 from dws_on_csm.model.printable import escaped
-from dws_on_csm.model.step import Check, Stage
+from dws_on_csm.model.step import Check, Fact, Stage
 from dws_on_csm.runner.inspect import Reading, looked
 from dws_on_csm.runner.options import Options
 from dws_on_csm.stages.access import kubeconfig, revoke, revoked_names, rotate
 from dws_on_csm.stages.access.rotate import ACCESS
-from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG
+from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG, Kubeconfig
 from dws_on_csm.stages.preflight import unlisted_controllers
 from dws_on_csm.stages.slurm import slurm_user
 
@@ -30,6 +30,7 @@ STAGES = (
         (ACCESS["cluster"], revoked_names.CHECK, Check("kubeconfig", "controller", kubeconfig.look, lambda p, h: ())),
     ),
 )
+_REVOKED: Fact[dict[str, str]] = Fact("access", revoked_names.FACT.step)
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,11 @@ def _status_of_host(reading: Reading, host: str) -> Status:
         return Status(host, problems=(Problem(failed, "run `invoke doctor`"),))
     found = board.facts.all(KUBECONFIG)[host]
     cluster = board.facts.one_or_none(API_SERVER)
-    revoked: Mapping[str, str] = next(iter(board.facts.found.get("access.common_name", {}).values()), {})
+    revoked = board.facts.one_or_none(_REVOKED) or {}
     return status_of(reading.run.site, host, found, cluster["ca"].encode() if cluster else b"", revoked)
 
 
-def status_of(site: Site, host: str, found: Mapping[str, Any], ca: bytes, revoked: Collection[str] = ()) -> Status:
+def status_of(site: Site, host: str, found: Kubeconfig, ca: bytes, revoked: Collection[str] = ()) -> Status:
     """The status of a controller's kubeconfig. `ca`: the cluster's present CA (PEM; b"" if unknown); `revoked`: revoked names."""
     status = Status(host, slurm_user=found["slurm_user"])
     if "mode" not in found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import NotRequired, TypedDict
 
 from dws_on_csm.model.step import Fact
 
@@ -22,6 +22,44 @@ class ApiServer(TypedDict):
     server: str
     trusts: str
     ca: str
+
+
+class Role(TypedDict):
+    """The rules of the plugin's ClusterRole."""
+
+    rules: list[dict[str, object]]
+
+
+class Binding(TypedDict):
+    """The plugin's ClusterRoleBinding: its role, and its subjects as "User slurm-dws"."""
+
+    role: str
+    subjects: list[str]
+
+
+Certified = TypedDict("Certified", {"client-certificate-data": NotRequired[str]})
+"""The certificate of a kubeconfig, as the file has it."""
+
+_Values = TypedDict("_Values", {"certificate-authority-data": str, "current-context": str}, total=False)
+
+
+class Kubeconfig(Certified, _Values):
+    """A controller's kubeconfig without its key, and SlurmUser's account there. Without `mode` there is no file.
+
+    slurm_uid, slurm_group   SlurmUser's numbers; "" or missing where they are unknown, and `slurm_why` may say why
+    may                      the lines of `kubectl auth can-i --list` with this file, as SlurmUser
+    """
+
+    slurm_user: str
+    slurm_uid: NotRequired[str]
+    slurm_group: NotRequired[str]
+    slurm_why: NotRequired[str]
+    mode: NotRequired[str]
+    owner: NotRequired[str]
+    owner_uid: NotRequired[str]
+    server: NotRequired[str]
+    namespace: NotRequired[str]
+    may: list[str]
 
 
 class Single(TypedDict):
@@ -71,5 +109,7 @@ class Controller(Single):
 CONTROLLER: Fact[Controller] = Fact("preflight", "controller")
 CLUSTER: Fact[ClusterState] = Fact("preflight", "cluster")
 API_SERVER: Fact[ApiServer] = Fact("access", "cluster")
-KUBECONFIG: Fact[dict[str, Any]] = Fact("access", "kubeconfig")
-"""The values of a controller's kubeconfig, and SlurmUser's numbers there: see access/kubeconfig.py."""
+ROLE: Fact[Role | None] = Fact("access", "role")
+BINDING: Fact[Binding | None] = Fact("access", "binding")
+"""None where it does not exist."""
+KUBECONFIG: Fact[Kubeconfig] = Fact("access", "kubeconfig")

@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.model.step import Facts, StepContext
+from dws_on_csm.stages.facts import Kubeconfig
 
 MAY = ["workflows.dataworkflowservices.github.io   []   []   [create delete get list patch update watch]"]
 
@@ -54,7 +55,7 @@ def pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def found(pem: bytes, may: list[str] = MAY, server: str = "https://api:6443") -> dict[str, Any]:
+def found(pem: bytes, may: list[str] = MAY, server: str = "https://api:6443") -> Kubeconfig:
     """What a look finds of a kubeconfig with this certificate."""
     return {
         "slurm_user": "slurm",

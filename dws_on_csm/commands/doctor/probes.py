@@ -83,6 +83,12 @@ def _token(ctx: StepContext, path: str) -> Finding:
     return Finding("token-beside-certificate", text, fix)
 
 
+def _server(ctx: StepContext) -> str:
+    """The API server of the kubeconfig, for a message."""
+    kubeconfig = ctx.facts.known(KUBECONFIG).get(ctx.host)
+    return (kubeconfig and kubeconfig.get("server")) or "the server in its kubeconfig"
+
+
 def _answered(ctx: StepContext, found: Value) -> Iterator[Finding]:
     """The first thing that is wrong with kubectl's call: kubeconfig, connection, the server's answer, its speed."""
     host, seconds, fix = ctx.host, found["milliseconds"] / 1000, repair_fix(ctx, "access")
@@ -92,7 +98,7 @@ def _answered(ctx: StepContext, found: Value) -> Iterator[Finding]:
         text = f"kubectl cannot use the kubeconfig on {host}, so {SBATCH_FAILS}; {message}"
         yield Finding("kubeconfig-broken", text, fix)
     elif "status" not in found:
-        server = ctx.facts.known(KUBECONFIG).get(host, {}).get("server", "the server in its kubeconfig")
+        server = _server(ctx)
         text = f"kubectl on {host} gets no answer from {server}, so {SBATCH_FAILS}; {message}"
         check = "run `kubectl get --raw /readyz` on the master. If the API server responds there, "
         check += f"correct access.server in the site file and {fix}"

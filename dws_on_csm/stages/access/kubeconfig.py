@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import cast
 
 from dws_on_csm.domain import certificates, names
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, Put
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.secret import Secret
-from dws_on_csm.model.step import Check, Finding, Refused, ShellLook, Step, StepContext, Value
+from dws_on_csm.model.step import Check, Fact, Finding, Refused, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages.access import signing
-from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG
+from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG, Certified, Kubeconfig
 from dws_on_csm.stages.pod import discover, files
 from dws_on_csm.stages.slurm import slurm_user as slurm_slurm_user
 from dws_on_csm.stages.slurm.slurm_user import slurm_user
@@ -27,10 +27,10 @@ def server(ctx: StepContext) -> str:
 
 def reaches(ctx: StepContext) -> bool:
     """Whether this controller's present kubeconfig reached the wanted API server."""
-    found = ctx.facts.known(KUBECONFIG).get(ctx.host, {})
-    return (
-        found.get("server") == server(ctx) and slurm_slurm_user.rights(found.get("may", [])) == slurm_slurm_user.RIGHTS
-    )
+    have, wanted_server = ctx.facts.known(KUBECONFIG).get(ctx.host), server(ctx)
+    if have is None or have.get("server") != wanted_server:
+        return False
+    return slurm_slurm_user.rights(have["may"]) == slurm_slurm_user.RIGHTS
 
 
 # The key never leaves the host: of the file only what is public is printed. kubectl, run as SlurmUser, proves the rest.
@@ -61,17 +61,15 @@ def look(ctx: StepContext, can_i: str = "") -> ShellLook:
     return KUBECONFIG.shell(render.read("lib/safe_file.sh") + script, _parse)
 
 
-def _parse(out: bytes) -> dict[str, Any]:
-    told = parse_pairs(out, "replace")
-    found = first_values(told)
-    int(found.get("mode", "0"), 8)  # ValueError: no mode
-    return found | {
-        "slurm_user": found["slurm_user"],
-        "may": all_values(told, "may"),
-    }  # KeyError: the answer begins with it
+def _parse(out: bytes) -> Kubeconfig:
+    pairs = parse_pairs(out, "replace")
+    single = first_values(pairs)
+    int(single.get("mode", "0"), 8)  # ValueError: no mode
+    values: dict[str, object] = {**single, "slurm_user": single["slurm_user"]}  # KeyError: the answer begins with it
+    return cast(Kubeconfig, values | {"may": all_values(pairs, "may")})
 
 
-def read(ctx: StepContext, found: Value) -> Value:
+def read(ctx: StepContext, found: Kubeconfig) -> Value:
     """The look's result in the terms of `wanted`; None without a file."""
     if "mode" not in found:
         return None
@@ -90,23 +88,23 @@ def read(ctx: StepContext, found: Value) -> Value:
     return discover.without_mode_in_pod(ctx, told)
 
 
-def _slurm_users(found: Value) -> bool:
+def _slurm_users(found: Kubeconfig) -> bool:
     """Whether SlurmUser owns the file, by number: a user may have several names. False where SlurmUser is unknown."""
     return bool(found.get("slurm_uid")) and found["slurm_uid"] == found.get("owner_uid")
 
 
-def certificate(found: Value) -> bytes:
+def certificate(found: Certified) -> bytes:
     """The certificate (PEM) in the look's result; b"" if there is none."""
     return _decoded(found.get("client-certificate-data", ""))
 
 
-def trusted(ctx: StepContext, found: Value) -> bool:
+def trusted(ctx: StepContext, found: Kubeconfig) -> bool:
     """Whether it has the CA of the admin's kubeconfig; True where that was not read."""
     seen = ctx.facts.known(API_SERVER).values()
     return all(_decoded(found.get("certificate-authority-data", "")) == one["trusts"].encode() for one in seen)
 
 
-def _valid(found: Value) -> Value:
+def _valid(found: Kubeconfig) -> Value:
     """The end of its certificate; None if it has none."""
     try:
         seen = certificates.read(certificate(found))
@@ -215,5 +213,5 @@ STEP = Step(
 
 NAME = Check("kubeconfig", "controller", lambda ctx: look(ctx, "can_i() { :; }"), lambda ctx, have: ())
 """Reads the common name of the kubeconfig, without a call of the API."""
-NAME_KEY = "preflight.kubeconfig"
-"""The name of that fact in a stage `preflight`."""
+NAMED: Fact[Kubeconfig] = Fact("preflight", "kubeconfig")
+"""What NAME reads in a stage `preflight`."""

@@ -13,10 +13,10 @@ from typing import Any
 
 from dws_on_csm.domain import certificates, names, plugin_role
 from dws_on_csm.model.actions import Action, Apply, Delete
-from dws_on_csm.model.step import ApiLook, Check, Finding, ShellLook, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import ApiLook, Check, Fact, Finding, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.dws import manifests, workflow_namespace
-from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG, ApiServer
+from dws_on_csm.stages.facts import API_SERVER, BINDING, KUBECONFIG, ROLE, ApiServer, Binding, Kubeconfig, Role
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
@@ -24,11 +24,15 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
 # --- role and binding
 
 
+OLD_SUBJECTS: Fact[Binding | None] = Fact("access", "old-subjects")
+"""The binding after the controllers got their kubeconfigs."""
+
+
 def _look_role(ctx: StepContext) -> ApiLook:
-    return ApiLook(lambda cluster: _rules(cluster.get(f"{RBAC}/clusterroles/{names.role(ctx.site)}")))
+    return ROLE.api(lambda cluster: _rules(cluster.get(f"{RBAC}/clusterroles/{names.role(ctx.site)}")))
 
 
-def _rules(role: Mapping[str, Any] | None) -> Value:
+def _rules(role: Mapping[str, Any] | None) -> Role | None:
     return {"rules": role["rules"]} if role else None
 
 
@@ -37,7 +41,7 @@ def _want_role(ctx: StepContext) -> Value:
     if made:
         return {"rules": made["rules"]}
     # deployed with the rest from 0.1.1 on: the stage deploy sees to what it says
-    return ctx.facts.one("access.role")
+    return ctx.facts.one(ROLE)
 
 
 def _accepted_role(ctx: StepContext, have: Value, want: Value) -> str:
@@ -51,10 +55,10 @@ def _change_role(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]
 
 
 def _look_binding(ctx: StepContext) -> ApiLook:
-    return ApiLook(lambda cluster: _bound(cluster.get(f"{RBAC}/clusterrolebindings/{names.BINDING}")))
+    return BINDING.api(lambda cluster: _bound(cluster.get(f"{RBAC}/clusterrolebindings/{names.BINDING}")))
 
 
-def _bound(binding: Mapping[str, Any] | None) -> Value:
+def _bound(binding: Mapping[str, Any] | None) -> Binding | None:
     if binding is None:
         return None
     return {
@@ -69,7 +73,7 @@ def _subject(one: Mapping[str, Any]) -> str:
 
 def _want_binding(ctx: StepContext) -> Value:
     """The site's name; former names that a kubeconfig still has, until each controller has the new one; and other Slurms' names."""
-    subjects = _subjects(ctx, "access.binding")
+    subjects = _subjects(ctx, BINDING)
     used = former(ctx, [host.name for host in ctx.site.controllers])
     return {"role": names.role(ctx.site), "subjects": sorted({_own(ctx), *used, *strangers(ctx, subjects)})}
 
@@ -78,18 +82,19 @@ def _own(ctx: StepContext) -> str:
     return f"User {ctx.site.access.common_name}"
 
 
-def _subjects(ctx: StepContext, step: str) -> set[str]:
-    """The subjects of the binding as `step` saw it."""
-    return set((ctx.facts.found.get(step, {}).get(ctx.host) or {"subjects": []})["subjects"])
+def _subjects(ctx: StepContext, fact: Fact[Binding | None]) -> set[str]:
+    """The subjects of the binding as the step of `fact` saw it."""
+    have = ctx.facts.known(fact).get(ctx.host)
+    return set(have["subjects"]) if have else set()
 
 
 def former(ctx: StepContext, hosts: Sequence[str]) -> set[str]:
     """The subjects of the binding that are former names of this site, which a kubeconfig on one of `hosts` still has."""
     used = _names(ctx.facts.known(KUBECONFIG), hosts)
-    return (used & _subjects(ctx, "access.binding")) - {_own(ctx)}
+    return (used & _subjects(ctx, BINDING)) - {_own(ctx)}
 
 
-def _names(found: Mapping[str, Value], hosts: Sequence[str]) -> set[str]:
+def _names(found: Mapping[str, Kubeconfig], hosts: Sequence[str]) -> set[str]:
     """The subjects that the kubeconfigs on these hosts stand for."""
     return {f"User {certificates.common_name(kubeconfig.certificate(found[host]))}" for host in hosts if host in found}
 
@@ -98,7 +103,7 @@ def strangers(ctx: StepContext, subjects: Collection[str]) -> set[str]:
     """Of `subjects` of the binding those that this site does not name, and that no kubeconfig has, or had when this run began,
     on its controllers: another Slurm may use them."""
     controllers, facts = [host.name for host in ctx.site.controllers], ctx.facts
-    looks = [seen.get(key, {}) for seen in (facts.found, facts.first) for key in (KUBECONFIG.name, kubeconfig.NAME_KEY)]
+    looks = [known(fact) for known in (facts.known, facts.at_first) for fact in (KUBECONFIG, kubeconfig.NAMED)]
     return set(subjects) - {_own(ctx)}.union(*(_names(found, controllers) for found in looks))
 
 
@@ -108,7 +113,7 @@ def described(others: Collection[str]) -> str:
     return f"ClusterRoleBinding {names.BINDING} also gives rights to {listed}: another Slurm may use this DWS"
 
 
-def removal_command(ctx: StepContext, bound: Value) -> str:
+def removal_command(ctx: StepContext, bound: Binding) -> str:
     """The command that removes the strangers from the binding `bound`, for whoever knows that no other Slurm needs them."""
     users = sorted({_own(ctx), *bound["subjects"]} - strangers(ctx, bound["subjects"]))
     options = " ".join(f"--user={shlex.quote(user.partition(' ')[2])}" for user in users)
@@ -119,9 +124,9 @@ def removal_command(ctx: StepContext, bound: Value) -> str:
 def shared(due: Callable[[StepContext], bool]) -> Check:
     """The check `shared`: no other Slurm has rights in a DWS that is `due` to be removed."""
 
-    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+    def judge(ctx: StepContext, have: Binding | None) -> Sequence[Finding]:
         others = strangers(ctx, have["subjects"]) if have and due(ctx) else ()
-        if not others:
+        if not have or not others:
             return ()
         text = f"{described(others)}; that Slurm's jobs would lose DWS"
         fix = "make sure that no other Slurm uses DWS, then remove the name on the master and run again: "
@@ -158,18 +163,20 @@ def _reference(group: str, kind: str, name: str) -> dict[str, str]:
     return {"kind": kind, "namespace": namespace, "name": short}
 
 
-def _read_former(ctx: StepContext, found: Value) -> Value:
-    return sorted(set(found["subjects"]) - {_own(ctx)}) if found else []
+def _read_former(ctx: StepContext, have: Binding | None) -> Value:
+    return sorted(set(have["subjects"]) - {_own(ctx)}) if have else []
 
 
 def _want_former(ctx: StepContext) -> Value:
     """Those that a controller has which this run must not change, and other Slurms' names."""
     used = former(ctx, [host.name for host in ctx.site.controllers if not ctx.site.active(host)])
-    return sorted(used | strangers(ctx, _subjects(ctx, "access.old-subjects")))
+    return sorted(used | strangers(ctx, _subjects(ctx, OLD_SUBJECTS)))
 
 
 def _change_former(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    return [binding(ctx.facts.all("access.old-subjects")[ctx.host]["role"], [_own(ctx), *want])]
+    have_binding = ctx.facts.all(OLD_SUBJECTS)[ctx.host]
+    assert have_binding is not None
+    return [binding(have_binding["role"], [_own(ctx), *want])]
 
 
 # --- the cluster's CA and address
@@ -209,7 +216,7 @@ STAGE = Stage(
         workflow_namespace.CHECK,
         kubeconfig.STEP,
         Step(
-            "old-subjects",
+            OLD_SUBJECTS.step,
             "master",
             _look_binding,
             _want_former,

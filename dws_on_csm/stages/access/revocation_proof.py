@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from dws_on_csm.domain import certificates, names
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import ApiLook, Check, Look, ShellLook, Step, StepContext, Value
+from dws_on_csm.model.step import ApiLook, Check, Fact, Look, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
-from dws_on_csm.stages.facts import API_SERVER
+from dws_on_csm.stages.facts import API_SERVER, Certified
 
 Gone = Callable[[StepContext], tuple[str, ...]]
 """Returns the names that must have no rights. Raises NotYetKnown."""
@@ -54,45 +54,56 @@ def _allowed(cluster: Cluster, name: str, namespace: str) -> str:
 def _look_kept(ctx: StepContext, call: str) -> ShellLook:
     settings = {"state": STATE, "kubeconfig": names.KUBECONFIG, "call": call, "workflows": names.WORKFLOWS}
     settings |= {"namespace": ctx.site.access.namespace, "cluster": _cluster(ctx) if call else ""}
-    return ShellLook(
+    return SAVED.shell(
         render.script("lib/as.sh", "lib/vanishing.sh", "host/kept_kubeconfigs.sh", **settings), _parse_kept
     )
 
 
 def _cluster(ctx: StepContext) -> str:
     """The API server and its CA in the form of a kubeconfig; an old kubeconfig's own values are not trusted."""
-    trusts: str = ctx.facts.one(API_SERVER)["trusts"]
-    told = {
+    trusts = ctx.facts.one(API_SERVER)["trusts"]
+    values = {
         "server": kubeconfig.server(ctx),
         "certificate-authority-data": base64.b64encode(trusts.encode()).decode(),
     }
-    return json.dumps(told)
+    return json.dumps(values)
 
 
-def _parse_kept(out: bytes) -> Value:
+def _parse_kept(out: bytes) -> dict[str, SavedKubeconfig]:
     rows = [line.split("\t") for line in lines(out, "replace")]
     return {run: {"client-certificate-data": data, "may": may, "said": said} for run, data, may, said in rows}
 
 
-KEPT = Check("kept", "controller", lambda ctx: _look_kept(ctx, ""), lambda ctx, have: ())
+class SavedKubeconfig(Certified):
+    """A kubeconfig that an earlier run saved, and whether it still works: see templates/host/kept_kubeconfigs.sh."""
+
+    may: str
+    said: str
+
+
+SAVED: Fact[dict[str, SavedKubeconfig]] = Fact("preflight", "kept")
+REFUSED: Fact[dict[str, SavedKubeconfig]] = Fact("revoked", "refused")
+"""Run -> the kubeconfig that it saved; what it may is only known of REFUSED."""
+
+KEPT = Check(SAVED.step, "controller", lambda ctx: _look_kept(ctx, ""), lambda ctx, have: ())
 """The kubeconfigs that earlier runs saved as before-images: run -> its certificate, as a kubeconfig has it."""
 
 
 def refused(gone: Gone) -> Step:
     """A step: the API server refuses every saved kubeconfig of that name, in a call as the plugin makes it."""
 
-    def read(ctx: StepContext, found: Value) -> Value:
+    def read(ctx: StepContext, saved: Mapping[str, SavedKubeconfig]) -> Value:
         ca = ctx.facts.one(API_SERVER)["ca"].encode()
-        pems = {run: kubeconfig.certificate(one) for run, one in found.items()}
+        pems = {run: kubeconfig.certificate(file) for run, file in saved.items()}
         tried = {run for run, pem in pems.items() if certificates.common_name(pem) in gone(ctx) and _holds(pem, ca)}
-        return {run: _answer(found[run]["may"], found[run]["said"]) for run in tried}
+        return {run: _answer(saved[run]["may"], saved[run]["said"]) for run in tried}
 
     def want(ctx: StepContext) -> Value:
-        found = ctx.facts.found.get("revoked.refused", {}).get(ctx.host, {})
-        return dict.fromkeys(read(ctx, found), "refused")
+        saved = ctx.facts.known(REFUSED).get(ctx.host, {})
+        return dict.fromkeys(read(ctx, saved), "refused")
 
     return Step(
-        "refused",
+        REFUSED.step,
         "controller",
         lambda ctx: _look_kept(ctx, "yes"),
         want,

@@ -14,12 +14,13 @@ from dws_on_csm.config import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import certificates, names
 from dws_on_csm.model.actions import Action
-from dws_on_csm.model.step import ApiLook, Check, Finding, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import Check, Fact, Finding, Stage, Step, StepContext, Value
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import kubeconfig, revocation_proof, revoked_names
 from dws_on_csm.stages.access.revocation_proof import Gone
 from dws_on_csm.stages.access.rotate import ACCESS, BEFORE, SIGNING, before, common_names
 from dws_on_csm.stages.dws import in_use, workflow_namespace
+from dws_on_csm.stages.facts import Binding, Certified
 from dws_on_csm.stages.slurm import pod_checks
 
 
@@ -34,7 +35,7 @@ def stages(name: str = "") -> tuple[Stage, ...]:
     kept = former.want
 
     def want(ctx: StepContext) -> Value:
-        return sorted({*kept(ctx)} - {f"User {one}" for one in gone(ctx)})
+        return sorted({*kept(ctx)} - {f"User {former_name}" for former_name in gone(ctx)})
 
     taking = replace(former, want=want, removes=lambda ctx, have, want: _takes(ctx, sorted({*have} - {*(want or ())})))
     first = (
@@ -50,7 +51,7 @@ def stages(name: str = "") -> tuple[Stage, ...]:
         ACCESS["cluster"],
         workflow_namespace.CHECK,
         # a recorded name is rejected permanently: so each name is confirmed, too
-        replace(_recorded("recorded", gone, revoked_names.BEING), removes=_takes_names),
+        replace(_recorded(RECORDED, gone, revoked_names.BEING), removes=_takes_names),
         ACCESS["binding"],
         kubeconfig.STEP,
         taking,
@@ -58,7 +59,7 @@ def stages(name: str = "") -> tuple[Stage, ...]:
     proofs = (
         revocation_proof.rights(gone),
         revocation_proof.refused(gone),
-        _recorded("done", gone, revoked_names.DONE),
+        _recorded(DONE, gone, revoked_names.DONE),
     )
     return (
         Stage("preflight", (), first),
@@ -73,20 +74,22 @@ def leaving(ctx: StepContext, name: str) -> tuple[str, ...]:
     are bound or being revoked, except the site file's. Names of another Slurm are revoked only if `name` says so."""
     if name:
         return (name,)
-    unfinished = {one for one, text in _record(ctx).items() if revoked_names.state(text) == revoked_names.BEING}
+    unfinished = {
+        recorded for recorded, text in _record(ctx).items() if revoked_names.state(text) == revoked_names.BEING
+    }
     used = common_names(before(ctx).values())
     past = (_bound(ctx) | unfinished) & common_names(_kept(ctx))
     return tuple(sorted((used | past) - {ctx.site.access.common_name}))
 
 
 def _record(ctx: StepContext) -> dict[str, str]:
-    found: dict[str, str] = ctx.facts.one("preflight.common_name")
-    return found
+    return ctx.facts.one(revoked_names.FACT)
 
 
 def _bound(ctx: StepContext) -> set[str]:
-    binding = ctx.facts.one("preflight.names") or {"subjects": []}
-    return {name for kind, _, name in (one.partition(" ") for one in binding["subjects"]) if kind == "User"}
+    binding = ctx.facts.one(NAMES)
+    subjects = binding["subjects"] if binding else ()
+    return {name for kind, _, name in (subject.partition(" ") for subject in subjects) if kind == "User"}
 
 
 def _takes_names(ctx: StepContext, have: Value, want: Value) -> str:
@@ -100,11 +103,14 @@ def _takes(ctx: StepContext, have: Sequence[str]) -> str:
 # --- checks before the revocation
 
 
+NAMES: Fact[Binding | None] = Fact("preflight", "names")
+
+
 def _names(gone: Gone) -> Check:
-    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+    def judge(ctx: StepContext, have: Binding | None) -> Sequence[Finding]:
         return [*_whole(ctx), *_bindable(ctx, have), *_nameable(ctx, gone(ctx))]
 
-    return Check("names", "master", ACCESS["binding"].look, judge)
+    return Check(NAMES.step, "master", ACCESS["binding"].look, judge)
 
 
 def _whole(ctx: StepContext) -> Sequence[Finding]:
@@ -115,7 +121,7 @@ def _whole(ctx: StepContext) -> Sequence[Finding]:
     return (*lacking, *in_use.left_out(ctx, "the old name must lose its rights"))
 
 
-def _bindable(ctx: StepContext, binding: Value) -> Sequence[Finding]:
+def _bindable(ctx: StepContext, binding: Binding | None) -> Sequence[Finding]:
     if binding and binding["role"] == names.role(ctx.site):
         return ()
     text = f"{names.BINDING} does not exist, or gives another role than {names.role(ctx.site)}"
@@ -158,27 +164,34 @@ def fresh(own: str, taken: set[str]) -> str:
 # --- the record of revoked names
 
 
-def _recorded(name: str, gone: Gone, state: str) -> Step:
+RECORDED: Fact[dict[str, str]] = Fact("access", "recorded")
+DONE: Fact[dict[str, str]] = Fact("revoked", "done")
+"""Common name -> its record."""
+
+
+def _recorded(fact: Fact[dict[str, str]], gone: Gone, state: str) -> Step:
     """A step: the revoked names are recorded in this state, or in a later one."""
 
-    def read(ctx: StepContext, found: Value) -> Value:
-        def as_wanted(one: str) -> bool:
-            return revoked_names.state(found.get(one, "")) in (state, revoked_names.DONE)
+    def read(ctx: StepContext, record: dict[str, str]) -> Value:
+        def as_wanted(name: str) -> bool:
+            return revoked_names.state(record.get(name, "")) in (state, revoked_names.DONE)
 
         return {
-            one: state if as_wanted(one) else revoked_names.state(found.get(one, "")) or "not recorded"
-            for one in gone(ctx)
+            name: state if as_wanted(name) else revoked_names.state(record.get(name, "")) or "not recorded"
+            for name in gone(ctx)
         }
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        found: dict[str, str] = ctx.facts.one(f"{'access' if name == 'recorded' else 'revoked'}.{name}")
-        added = {one: f"{revoked_names.until(found.get(one, '')) or _until(ctx, one)} {state}" for one in gone(ctx)}
-        return [revoked_names.written(found | {one: text for one, text in added.items() if have[one] != state})]
+        record = ctx.facts.one(fact)
+        added = {
+            name: f"{revoked_names.until(record.get(name, '')) or _until(ctx, name)} {state}" for name in gone(ctx)
+        }
+        return [revoked_names.written(record | {name: text for name, text in added.items() if have[name] != state})]
 
     return Step(
-        name,
+        fact.step,
         "master",
-        lambda ctx: ApiLook(revoked_names.read),
+        lambda ctx: fact.api(revoked_names.read),
         lambda ctx: dict.fromkeys(gone(ctx), state),
         change,
         read=read,
@@ -187,12 +200,12 @@ def _recorded(name: str, gone: Gone, state: str) -> Step:
 
 def _until(ctx: StepContext, name: str) -> str:
     """The last day on which a known certificate of this name is valid, or else one made now would be."""
-    pems = [kubeconfig.certificate(one) for one in (*before(ctx).values(), *_kept(ctx))]
+    pems = [kubeconfig.certificate(file) for file in (*before(ctx).values(), *_kept(ctx))]
     ends = [certificates.read(pem).until for pem in pems if certificates.common_name(pem) == name]
     last = max(end.timestamp() for end in ends) if ends else time.time() + ctx.site.access.days * 86400
     return time.strftime("%Y-%m-%d", time.gmtime(last))
 
 
-def _kept(ctx: StepContext) -> list[Value]:
+def _kept(ctx: StepContext) -> list[Certified]:
     """The kubeconfigs that earlier runs saved, on all controllers."""
-    return [one for found in ctx.facts.all("preflight.kept").values() for one in found.values()]
+    return [file for saved in ctx.facts.all(revocation_proof.SAVED).values() for file in saved.values()]

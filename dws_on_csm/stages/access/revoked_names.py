@@ -10,7 +10,7 @@ from typing import Any
 
 from dws_on_csm.model.actions import Apply
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import ApiLook, Check, Finding, StepContext, Value
+from dws_on_csm.model.step import Check, Fact, Finding, StepContext
 
 NAME, NAMESPACE = "dws-on-csm-revoked", "kube-system"
 PATH = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{NAME}"
@@ -46,7 +46,7 @@ def until(recorded: str) -> str:
     return recorded.partition(" ")[0]
 
 
-def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
+def judge(ctx: StepContext, found: Mapping[str, str]) -> Sequence[Finding]:
     """Refuse a site file whose common name was revoked."""
     name = ctx.site.access.common_name
     if name not in found:
@@ -56,4 +56,6 @@ def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
     return (Finding("name-revoked", text, fix),)
 
 
-CHECK = Check("common_name", "master", lambda ctx: ApiLook(read), judge)
+FACT: Fact[dict[str, str]] = Fact("preflight", "common_name")
+"""Common name -> its record; empty where no name was ever revoked."""
+CHECK = Check(FACT.step, "master", lambda ctx: FACT.api(read), judge)

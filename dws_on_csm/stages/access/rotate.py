@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import certificates
-from dws_on_csm.model.step import ApiLook, Check, Finding, Look, NotYetKnown, ShellLook, Stage, StepContext, Value
+from dws_on_csm.model.step import ApiLook, Check, Fact, Finding, Look, NotYetKnown, ShellLook, Stage, StepContext, Value
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import kubeconfig, rbac, signing
 from dws_on_csm.stages.dws import workflow_namespace
+from dws_on_csm.stages.facts import Certified, Kubeconfig
 from dws_on_csm.stages.slurm import pod_checks
 
 ACCESS = {item.name: item for item in rbac.STAGE.steps}
@@ -25,17 +25,18 @@ MADE = "key and certificate"
 
 BEFORE = Check("before", "controller", kubeconfig.look, lambda ctx, have: ())
 """The kubeconfigs at the beginning of the run; they are read once."""
+FORMER: Fact[Kubeconfig] = Fact("preflight", BEFORE.name)
 
 
-def before(ctx: StepContext) -> Mapping[str, Any]:
+def before(ctx: StepContext) -> Mapping[str, Kubeconfig]:
     """Host -> its kubeconfig at the beginning. Raises NotYetKnown until every controller was read."""
-    found = ctx.facts.found.get("preflight.before", {})
-    if not all(host.name in found for host in ctx.site.controllers):
-        raise NotYetKnown("preflight")
-    return found
+    former = ctx.facts.known(FORMER)
+    if not all(host.name in former for host in ctx.site.controllers):
+        raise NotYetKnown(FORMER.stage)
+    return former
 
 
-def _judge_before(ctx: StepContext, have: Value) -> Sequence[Finding]:
+def _judge_before(ctx: StepContext, have: Kubeconfig) -> Sequence[Finding]:
     """A rotation keeps the common name: refuse where the site file has another one."""
     own, found = ctx.site.access.common_name, certificates.common_name(kubeconfig.certificate(have))
     if found in ("", own) or not ctx.site.active(ctx.host):
@@ -87,7 +88,7 @@ def stages(site: Site) -> tuple[Stage, ...]:
 _HINT = "the former kubeconfig is still in place; `invoke install` corrects everything but its certificate"
 
 
-def _read(ctx: StepContext, found: Value) -> Value:
+def _read(ctx: StepContext, found: Kubeconfig) -> Value:
     """The state as an install reads it, and whether the certificate was replaced in this run."""
     have = kubeconfig.read(ctx, found)
     if have is None:
@@ -125,6 +126,6 @@ def _capped(site: Site) -> str:
     return "the cluster signs for no longer (--cluster-signing-duration of kube-controller-manager)"
 
 
-def common_names(found: Iterable[Value]) -> set[str]:
+def common_names(found: Iterable[Certified]) -> set[str]:
     """The common names in these kubeconfigs, each as a look returned it."""
     return {name for one in found if (name := certificates.common_name(kubeconfig.certificate(one)))}

@@ -22,6 +22,7 @@ from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import Facts, Refused, StepContext
 from dws_on_csm.stages.access import kubeconfig, rotate, signing
+from dws_on_csm.stages.facts import Kubeconfig
 from tests.unit.authority import MAY, at, authority, found, named
 from tests.unit.site_files import write
 
@@ -37,7 +38,7 @@ def site(tmp_path: Path) -> Site:
 # --- invoke certs
 
 OTHER = authority("kubernetes", 100)
-SHOWN: dict[str, tuple[dict[str, Any], list[tuple[str, bool]]]] = {
+SHOWN: dict[str, tuple[Kubeconfig, list[tuple[str, bool]]]] = {
     "all is well": (found(authority().sign("slurm-dws", 400)), []),
     "it ends in two months": (found(authority().sign("slurm-dws", 59.5)), [("the certificate expires soon", False)]),
     "less is left than is renewed": (

@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -212,7 +213,7 @@ def test_an_incomplete_slurm_conf_makes_nobody_root(tmp_path: Path, case: str) -
         ({"owner": "slurm", "slurm_user": "slurm", "owner_uid": "5", "slurm_uid": ""}, False),
     ],
 )
-def test_owners_are_compared_by_their_number(found: dict[str, str], owner: bool) -> None:
+def test_owners_are_compared_by_their_number(found: Any, owner: bool) -> None:
     """A user that has two names, or that slurm.conf calls by its number, owns its file."""
     assert kubeconfig._slurm_users(found) is owner
 
