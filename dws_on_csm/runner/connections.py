@@ -58,6 +58,8 @@ class Sessions(dict[str, RemoteShell | Unreachable]):
         self.jumps = jumps
         self.waited: set[str] = set()
         """The hosts, and jump hosts, of which a person was told that they wait."""
+        self.notes: dict[str, list[str]] = {}
+        """What a person should know of connections that were made, by host and jump host."""
 
     def session(self, host: str) -> RemoteShell:
         """The connection to a host. Raises Unreachable where there is none."""
@@ -157,6 +159,10 @@ def connect_all(
         ]
         opening = [pool.submit(opened, session) for session in unopened]
         sessions.update((host.name, _either(host, future.result)) for host, future in zip(hosts, opening, strict=True))
+    made = (to for to in destinations if isinstance(to, Destination) and not isinstance(sessions[to.name], Unreachable))
+    sessions.notes = {to.name: to.notes for destination in made for to in destination.hops() if to.notes}
+    if not waiting:
+        console.note(*(f"{host}: {note}" for host, notes in sessions.notes.items() for note in notes))
     sessions.update((host.name, _either(host, partial(_pod, site, host, sessions))) for host in all_hosts if host.pod)
     return sessions
 
@@ -269,8 +275,9 @@ def answering(
         note = "may be down, as the site file says" if host in spared else ""
         outcome: Outcome = "skipped" if host in spared else "failed"
         emit(Done(host, "connect", "ssh", outcome, time.time(), 0.0, note=note, failures=(failure,)))
-    for host in sorted(sessions.waited - silent.keys()):
-        emit(Done(host, "connect", "ssh", "ok", time.time(), 0.0))  # it waits no more
+    for host in sorted((sessions.waited | sessions.notes.keys()) - silent.keys()):
+        note = "; ".join(sessions.notes.get(host, ()))
+        emit(Done(host, "connect", "ssh", "ok", time.time(), 0.0, note=note))
     answered = {role: tuple(host for host in names if host not in silent) for role, names in hosts.items()}
     return answered, tuple(host for host in silent if host not in spared)
 

@@ -55,7 +55,10 @@ class CommandSocket(socket.socket):
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - read when the command has failed
         with far:
             self._process = subprocess.Popen(
-                ["sh", "-c", f"exec {command}"], stdin=far.fileno(), stdout=far.fileno(), stderr=self._errors
+                [os.environ.get("SHELL") or "/bin/sh", "-c", f"exec {command}"],
+                stdin=far.fileno(),
+                stdout=far.fileno(),
+                stderr=self._errors,
             )
 
     def error_lines(self) -> str:

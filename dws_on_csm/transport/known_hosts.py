@@ -38,14 +38,32 @@ class Line:
 
 
 def known(names: Iterable[str], files: Iterable[Path]) -> list[Line]:
-    """The lines of `files` that name a host by one of `names`; lines of other hosts are not decoded."""
+    """The lines of `files` that name a host by one of `names`; lines of other hosts are not decoded.
+
+    A file that this user can't read is left out, as by ssh; unreadable() names it.
+    """
     return [line for file in files for line in _of_file(file, tuple(names))]
 
 
+def unreadable(files: Iterable[Path]) -> list[str]:
+    """The files that exist and can't be read, each with the reason."""
+    reasons = []
+    for file in files:
+        try:
+            if file.is_file():
+                file.open("rb").close()
+        except OSError as error:
+            reasons.append(f"{file}: {error.strerror}")
+    return reasons
+
+
 def _of_file(file: Path, names: tuple[str, ...]) -> Iterator[Line]:
-    if not file.is_file():
-        return
-    plain, others = _rows(file, file.stat().st_mtime_ns)
+    try:
+        if not file.is_file():
+            return
+        plain, others = _rows(file, file.stat().st_mtime_ns)
+    except OSError:
+        return  # unreadable() has it, where it matters
     rows = {row for name in names for row in plain.get(name, ())}
     rows |= {row for row in others if any(_matches(row.hosts, name) for name in names)}
     for row in sorted(rows):
@@ -111,37 +129,41 @@ class HostKeys(MissingHostKeyPolicy):
 
     def __init__(self, to: Destination) -> None:
         self._to = to
-        self._known = known(to.key_names, to.known_hosts)
+        name, *without_port = to.key_names
+        self._named = known([name], to.known_hosts)
+        self._without_port = known(without_port, to.known_hosts)
+        """What known_hosts has for the name without its port. It helps where its key is the host's; another host may have it."""
 
     def first(self, kinds: Iterable[str]) -> list[str]:
         """The host key algorithms `kinds`, those of known keys first: so the host shows a known key."""
-        types = {line.kind for line in self._known if not line.marker}
+        named, others = (
+            {line.kind for line in lines if not line.marker} for lines in (self._named, self._without_port)
+        )
+        types = named or others
         return sorted(kinds, key=lambda kind: ("ssh-rsa" if kind.startswith("rsa-sha2") else kind) not in types)
 
     def missing_host_key(self, client: SSHClient, hostname: str, key: PKey) -> None:
         """Raises Unreachable unless `key` is the host's."""
         del client, hostname
-        mine = [line for line in self._known if line.blob == key.asbytes()]
-        plain = [line for line in self._known if not line.marker]
+        mine = [line for line in (*self._named, *self._without_port) if line.blob == key.asbytes()]
         if revoked := [line for line in mine if line.marker == "@revoked"]:
-            text = f"its host key is revoked ({_list(revoked)}): {_print(key)}"
+            text = f"its host key is revoked ({_list(dict.fromkeys(revoked))}): {_print(key)}"
             self._fail(text, "ask the host's owner for a new host key")
         if key.get_name() == "ssh-rsa" and key.get_bits() < self._to.rsa_bits:
             text = f"its RSA host key has {key.get_bits()} bits; RequiredRSASize of ssh_config is {self._to.rsa_bits}"
             self._fail(text, "give the host a longer host key, or one of another type")
-        if not any(line in mine for line in plain):
-            self._unknown(key, plain)
-
-    def _unknown(self, key: PKey, plain: list[Line]) -> None:
-        if plain:
+        if any(not line.marker for line in mine):
+            return
+        if plain := [line for line in self._named if not line.marker]:
             self._refuse_changed(key, plain)
         if self._to.strict == "ask":
             self._refuse_unknown(key)
         try:
             _remember(self._to, key)
-        except OSError as error:
-            text = f"its host key could not be added to {self._to.known_hosts[0]}: {error.strerror}"
-            self._fail(text, "make that file writable, or add the key to it")
+        except OSError as error:  # ssh warns and logs in, too
+            file = next(iter(self._to.known_hosts), "known_hosts")
+            text = f"its new host key could not be added to {file} ({error.strerror}): {_print(key)} is trusted for this run"
+            self._to.notes.append(text)
 
     def _refuse_changed(self, key: PKey, plain: list[Line]) -> None:
         files = dict.fromkeys(line.file for line in plain)
@@ -152,7 +174,12 @@ class HostKeys(MissingHostKeyPolicy):
 
     def _refuse_unknown(self, key: PKey) -> None:
         text = f"its host key is unknown ({self._to.key_names[0]}): {_print(key)}"
-        if authorities := [line for line in self._known if line.marker == "@cert-authority"]:
+        if files := unreadable(self._to.known_hosts):
+            text += f"; this user can't read {', '.join(files)}"
+        if others := [line for line in self._without_port if not line.marker]:
+            text += f"; without its port the name has another key ({_list(others)})"
+        authorities = [line for line in (*self._named, *self._without_port) if line.marker == "@cert-authority"]
+        if authorities := list(dict.fromkeys(authorities)):
             text += f"; this tool does not check host certificates ({_list(authorities)})"
         if unsupported := [keyword for keyword in self._to.unsupported if keyword in _OTHER_PROOFS]:
             text += f"; this tool does not support {' and '.join(unsupported)} of ssh_config"
@@ -181,11 +208,13 @@ def _remember(to: Destination, key: PKey) -> None:
     file = next(iter(to.known_hosts), Path("/dev/null"))
     name = ParamikoHostKeys.hash_host(to.key_names[0]) if to.hash_names else to.key_names[0]
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     line = f"{name} {key.get_name()} {key.get_base64()}\n".encode()
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # one thread at a time
         size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) not in (b"\n", b""):  # a device has no last byte
+            line = b"\n" + line
         if os.write(descriptor, line) < len(line):
             os.ftruncate(descriptor, size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

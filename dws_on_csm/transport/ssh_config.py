@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import re
 import shlex
 import socket
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +20,8 @@ DEEPEST = 8  # jumps behind jumps; more is a circle
 OWN_CONFIG = "in an ssh_config of its own (ssh.config in the site file)"
 
 Strict = Literal["ask", "accept-new", "no"]
-Tokens = Mapping[str, str]
-"""The letter of a %-token -> its value."""
+Tokens = Callable[[str], str]
+"""The letter of a %-token -> its value. Raises UnknownToken."""
 
 _STRICT: Mapping[str, Strict] = {"accept-new": "accept-new", "false": "no", "no": "no", "off": "no"}
 _ALGORITHMS = ("ciphers", "kexalgorithms", "macs", "hostkeyalgorithms", "pubkeyacceptedalgorithms")
@@ -44,6 +45,7 @@ class Destination:
     algorithms   the allowed ciphers, kexalgorithms, macs, hostkeyalgorithms, pubkeyacceptedalgorithms
     command      ProxyCommand with its tokens filled in, "" for none
     unsupported  settings that are set and ignored here: with them ssh may log in where this tool can't
+    notes        what a person should know of the connection, in sentences; filled while connecting
     """
 
     name: str
@@ -67,6 +69,13 @@ class Destination:
     command: str
     jump: Destination | None
     unsupported: tuple[str, ...]
+    notes: list[str] = field(default_factory=list, compare=False)
+
+    def hops(self) -> Iterator[Destination]:
+        """The host itself, and the jump hosts on the way to it."""
+        yield self
+        if self.jump:
+            yield from self.jump.hops()
 
 
 @dataclass(frozen=True)
@@ -79,11 +88,11 @@ class Query:
     port: str = ""
     via: str = ""
 
-    def command(self) -> list[str]:
-        """The command that prints the host's settings."""
+    def command(self, more: Sequence[str] = ()) -> list[str]:
+        """The command that prints the host's settings; `more` are options that outrank ssh_config."""
         named = {"-F": str(self.config or ""), "-l": self.user, "-p": self.port, "-J": self.via}
         options = [word for flag, value in named.items() if value for word in (flag, value)]
-        return ["ssh", "-T", "-G", *options, "--", self.name]
+        return ["ssh", "-T", "-G", *options, *more, "--", self.name]
 
 
 class Settings:
@@ -125,14 +134,15 @@ def resolve(
     settings = _settings(query, deadline)
     _refuse_unsupported(query.name, settings)
     try:
-        return _destination(query, settings, _jump(query, settings, deadline, {} if jumps is None else jumps, depth))
+        jump = _jump(query, settings, deadline, {} if jumps is None else jumps, depth)
+        return _destination(query, settings, jump, partial(_token_of_ssh, query, deadline))
     except UnknownToken as error:
         fix = f"write the value out for this host, {OWN_CONFIG}"
         raise Unreachable(query.name, f"ssh_config: {error} has no value here", fix) from None
 
 
-def _settings(query: Query, deadline: float) -> Settings:
-    command = query.command()
+def _settings(query: Query, deadline: float, *options: str) -> Settings:
+    command = query.command(options)
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=deadline, check=False)
     except FileNotFoundError:
@@ -180,10 +190,10 @@ def _jump(
     return jumps[hop]
 
 
-def _destination(query: Query, settings: Settings, jump: Destination | None) -> Destination:
+def _destination(query: Query, settings: Settings, jump: Destination | None, other: Tokens) -> Destination:
     hostname, port, alias = settings.first("hostname"), settings.first("port", "22"), settings.first("hostkeyalias")
-    tokens = _tokens(query.name, hostname, settings.first("user"), port, alias)
-    files = [*settings.first("userknownhostsfile").split(), *settings.first("globalknownhostsfile").split()]
+    tokens = _tokens(query.name, hostname, settings.first("user"), port, alias, other)
+    files = [*_files(settings.first("userknownhostsfile")), *_files(settings.first("globalknownhostsfile"))]
     timeout = settings.first("connecttimeout", "none")
     return Destination(
         name=query.name,
@@ -196,7 +206,7 @@ def _destination(query: Query, settings: Settings, jump: Destination | None) -> 
         agent=_agent(settings.first("identityagent"), tokens),
         forward_agent=settings.enabled("forwardagent"),
         key_names=(alias,) if alias else _key_names(hostname.lower(), int(port)),
-        known_hosts=_paths(files, tokens),
+        known_hosts=tuple(_home(file) for file in files if file != "none"),
         strict=_STRICT.get(settings.first("stricthostkeychecking"), "ask"),
         hash_names=settings.enabled("hashknownhosts"),
         rsa_bits=int(settings.first("requiredrsasize", "1024")),
@@ -215,12 +225,48 @@ def _key_names(hostname: str, port: int) -> tuple[str, ...]:
     return (hostname,) if port == 22 else (f"[{hostname}]:{port}", hostname)
 
 
-def _tokens(name: str, hostname: str, user: str, port: str, alias: str) -> Tokens:
-    """The tokens that `ssh -G` leaves in its values, for the host that was asked about as `name`."""
+def _files(value: str) -> list[str]:
+    """The paths in a value of several: `ssh -G` prints them without the quotes that ssh_config has around blanks.
+
+    A path begins with a slash or is a file; what follows belongs to it, unless it is a path or a file as well.
+    """
+    paths: list[str] = []
+    for word in re.split(r" (?=[/~])", value):
+        *pieces, last = word.split(" ")
+        paths += _existing([*pieces, last]) if pieces else [last]
+    return [path for path in paths if path]
+
+
+def _existing(words: Sequence[str]) -> list[str]:
+    """The words as paths: the longest that exist; all words are one path where none does."""
+    for count in range(len(words), 0, -1):
+        path = " ".join(words[:count])
+        if os.path.lexists(path):
+            return [path, *(_existing(words[count:]) if words[count:] else ())]
+    return [" ".join(words)]
+
+
+def _home(path: str) -> Path:
+    """The path, with ~ as ssh reads it: the home of the password database, not $HOME."""
+    mine = re.fullmatch(r"~(/.*)?", path)
+    return Path(pwd.getpwuid(os.getuid()).pw_dir + (mine[1] or "") if mine else path).expanduser()
+
+
+def _token_of_ssh(query: Query, deadline: float, letter: str) -> str:
+    """The value of a token that needs ssh itself (%C, and those of newer versions): it fills tokens in for this setting."""
+    try:
+        value = _settings(query, deadline, "-o", f"UserKnownHostsFile=/%{letter}").first("userknownhostsfile")
+    except Unreachable as error:
+        raise UnknownToken(letter) from error
+    return value.removeprefix("/")
+
+
+def _tokens(name: str, hostname: str, user: str, port: str, alias: str, other: Tokens) -> Tokens:
+    """The tokens that `ssh -G` leaves in its values, for the host that was asked about as `name`; `other` has the rest."""
     local = socket.gethostname()
-    return {
+    known = {
         "%": "%",
-        "d": str(Path.home()),
+        "d": str(_home("~")),
         "h": hostname,
         "i": str(os.getuid()),
         "k": alias or name,
@@ -229,17 +275,19 @@ def _tokens(name: str, hostname: str, user: str, port: str, alias: str) -> Token
         "n": name,
         "p": port,
         "r": user,
-        "u": getpass.getuser(),
+        "u": pwd.getpwuid(os.getuid()).pw_name,
     }
+    return lambda letter: known[letter] if letter in known else other(letter)
 
 
 def _fill(text: str, tokens: Tokens) -> str:
     """`text` with its tokens and ${VARIABLES} filled in. Raises UnknownToken."""
 
     def token(match: re.Match[str]) -> str:
-        if match[1] not in tokens:
-            raise UnknownToken(f"%{match[1]} in {text!r}")
-        return tokens[match[1]]
+        try:
+            return tokens(match[1])
+        except UnknownToken:
+            raise UnknownToken(f"%{match[1]} in {text!r}") from None
 
     def variable(match: re.Match[str]) -> str:
         if match[1] not in os.environ:
@@ -251,7 +299,7 @@ def _fill(text: str, tokens: Tokens) -> str:
 
 def _paths(values: Iterable[str], tokens: Tokens) -> tuple[Path, ...]:
     """The values as paths, with ~ and tokens filled in, without `none`."""
-    return tuple(Path(_fill(value, tokens)).expanduser() for value in values if value and value != "none")
+    return tuple(_home(_fill(value, tokens)) for value in values if value and value != "none")
 
 
 def _agent(value: str, tokens: Tokens) -> str:
@@ -260,4 +308,6 @@ def _agent(value: str, tokens: Tokens) -> str:
         return os.environ.get("SSH_AUTH_SOCK", "")
     if value.startswith("$") and not value.startswith("${"):
         return os.environ.get(value[1:], "")
-    return "" if value == "none" else str(Path(_fill(value, tokens)).expanduser())
+    if value == "none" or os.path.lexists(value):  # some versions have filled in its tokens
+        return "" if value == "none" else value
+    return str(_home(_fill(value, tokens)))

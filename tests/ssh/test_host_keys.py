@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.ssh.conftest import One, Refused
+from tests.ssh.conftest import Connect, One, Refused
 from tests.ssh.server import Server, keygen
 
 pytestmark = pytest.mark.slow
@@ -117,3 +118,63 @@ def test_authority_is_named(server: Server, refused: Refused, tmp_path: Path) ->
     error = refused(server.config(f"UserKnownHostsFile {file}", "VerifyHostKeyDNS yes"))
     assert f"host certificates ({file}:1)" in error.text
     assert "VerifyHostKeyDNS" in error.text
+
+
+def test_file_that_cannot_be_written_is_noted(server: Server, connect: Connect, tmp_path: Path) -> None:
+    """A new key that can't be added to known_hosts is trusted for this run, as by ssh, with a note."""
+    (tmp_path / "file").write_text("")
+    for file in ("/proc/nothere/known_hosts", f"{tmp_path / 'file'}/known_hosts"):
+        sessions = connect(server.config("StrictHostKeyChecking accept-new", f"UserKnownHostsFile {file}"))
+        assert sessions.open(), sessions
+        (note,) = sessions.notes["host"]
+        assert f"its new host key could not be added to {file}" in note
+
+
+def test_a_line_without_its_end_is_left_whole(server: Server, one: One, tmp_path: Path) -> None:
+    """A key is added on a line of its own, also where the last line of known_hosts has no newline."""
+    file = _file(tmp_path, f"other {_other(tmp_path)}")
+    file.write_text(before := file.read_text().rstrip("\n"))
+    one(server.config("StrictHostKeyChecking accept-new", f"UserKnownHostsFile {file}"))
+    assert file.read_text() == f"{before}\n[127.0.0.1]:{server.port} {server.host_key}\n"
+
+
+def test_paths_with_blanks_are_whole(server: Server, one: One, refused: Refused, tmp_path: Path) -> None:
+    """Quoted paths of ssh_config stay whole, although `ssh -G` prints them without their quotes."""
+    folder = tmp_path / "my  own files"
+    folder.mkdir()
+    known = server.known_hosts().rename(folder / "known hosts")
+    for words in (f'"{known}"', f'/dev/null "{known}"', f'"{known}" /dev/null', f'"{folder}/not there" "{known}"'):
+        one(server.config(f"UserKnownHostsFile {words}"))
+    one(server.config(f'GlobalKnownHostsFile /dev/null "{known}"', "UserKnownHostsFile /dev/null"))
+    key = folder / "my key"
+    key.write_bytes(server.key.read_bytes())
+    key.chmod(0o600)
+    one(server.config(f'IdentityFile "{key}"').replace(f"IdentityFile {server.key}", ""))
+    new = folder / "new hosts"
+    one(server.config(f'UserKnownHostsFile "{new}" "{known}x"', "StrictHostKeyChecking accept-new"))
+    assert server.host_key in new.read_text()
+
+
+def test_port_of_its_own_is_another_host(server: Server, one: One, refused: Refused, tmp_path: Path) -> None:
+    """Behind NAT the plain name has another host's key: the key of the name with its port is new, not changed."""
+    file = _file(tmp_path, f"127.0.0.1 {_other(tmp_path)}")
+    error = refused(server.config(f"UserKnownHostsFile {file}"))
+    assert "its host key is unknown" in error.text
+    assert f"without its port the name has another key ({file}:1)" in error.text
+    one(server.config("StrictHostKeyChecking accept-new", f"UserKnownHostsFile {file}"))
+    assert file.read_text().splitlines()[1] == f"[127.0.0.1]:{server.port} {server.host_key}"
+
+
+def test_file_that_cannot_be_read_is_left_out(server: Server, tmp_path: Path) -> None:
+    """A known_hosts that this user can't read is passed over, as by ssh; where its line is missed, it is named."""
+    mine = server.known_hosts()
+    program = f"""
+import os, sys
+from pathlib import Path
+from dws_on_csm.transport.known_hosts import known, unreadable
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+print(len(known(["[127.0.0.1]:{server.port}"], [Path(sys.argv[1]), Path("/etc/hosts")])), *unreadable([Path(sys.argv[1])]))
+"""
+    mine.chmod(0o600)
+    done = subprocess.run([sys.executable, "-c", program, mine], capture_output=True, text=True, check=True)
+    assert done.stdout == f"0 {mine}: Permission denied\n"
