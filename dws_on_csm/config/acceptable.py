@@ -75,9 +75,9 @@ _REASONS: Mapping[str, str] = {
         cert-manager-missing cluster-unclear cluster-unreachable crds-stuck file-is-folder git-missing image-elsewhere
         image-missing image-unknown kube-rbac-proxy-version kustomize-checksum kustomize-missing kustomize-unknown
         kustomize-unreadable master-file-missing namespace-missing needs-not-right nobody-signs not-as-wanted
-        not-installed not-root objects-missing pods-not-ready registry-credential registry-secret registry-unreachable
-        registry-unreadable source-failed source-missing source-unreadable tools-missing undeploy-unfinished
-        workarea-missing
+        not-installed not-root objects-missing podman-broken pods-not-ready registry-credential registry-secret
+        registry-token registry-unreachable registry-unreadable source-failed source-missing source-unreadable
+        tools-missing undeploy-unfinished workarea-missing
     """,
 }
 """Reason -> the findings that cannot be accepted for it."""

@@ -180,7 +180,7 @@ def _site(path: Path, data: dict[str, Any]) -> Site:
         ssh=Ssh(config, ssh["user"] or "", ssh["sudo"], ssh["connections"]),
         versions=_versions(data["versions"]),
         sources=_sources(path, data["sources"]),
-        registry=Registry(registry["name"], namespace, secret),
+        registry=Registry(registry["name"], namespace, secret, tuple(registry["token_hosts"])),
         access=Access(**data["access"]),
         slurm=Slurm(**data["slurm"]),
         test_job=TestJob(**data["test_job"]),

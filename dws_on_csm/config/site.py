@@ -127,11 +127,21 @@ class Sources:
 
 @dataclass(frozen=True)
 class Registry:
-    """The registry from which the cluster pulls, and the Secret with its `username` and `password`."""
+    """The registry from which the cluster pulls, and the Secret with its `username` and `password`.
+
+    name         HOST[:PORT][/PATH], as in the names of images
+    token_hosts  other hosts (HOST[:PORT]) that may get the password too, to issue tokens
+    """
 
     name: str
     secret_namespace: str
     secret_name: str
+    token_hosts: tuple[str, ...] = ()
+
+    @property
+    def host(self) -> str:
+        """HOST[:PORT]: where its API is, whatever the path in its name."""
+        return self.name.partition("/")[0]
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,9 @@ def judge(run: Run, key: str, check: Check, host: str, last: Collection[str] = (
     """
     began = time.time()
     try:
-        found = check.judge(run.board.context(host), run.board.have(key, host))
+        ctx, have = run.board.context(host), run.board.have(key, host)
+        found = check.judge(ctx, have)
+        own = check.note(ctx, have) if check.note else ""
     except NotYetKnown as unknown:
         if unknown.stage in last:
             run.done(host, key, "failed", began, failures=(not_provided(unknown),))
@@ -76,7 +78,8 @@ def judge(run: Run, key: str, check: Check, host: str, last: Collection[str] = (
         run.done(host, key, "failed", began, failures=(defect(error, key),))
         return
     refused = [finding for finding in found if finding.name not in run.site.accept]
-    note = "; ".join(f"accepted: {finding.name} ({finding.text})" for finding in found if finding not in refused)
+    accepted_texts = [f"accepted: {finding.name} ({finding.text})" for finding in found if finding not in refused]
+    note = "; ".join(filter(None, [own, *accepted_texts]))
     run.done(host, key, "refused" if refused else "ok", began, note=note, failures=failures_of(refused))
 
 

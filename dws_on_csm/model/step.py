@@ -230,6 +230,7 @@ class Check:
     """A condition for every change: a look, and a pure judge of its result.
 
     record  pure: the look's result -> what each run writes on the master before its first change, for a later rollback
+    note    pure: what a run says of it although nothing is wrong; "" for nothing
     """
 
     name: str
@@ -237,6 +238,7 @@ class Check:
     look: Callable[[StepContext], Look]
     judge: Callable[[StepContext, Value], Sequence[Finding]]
     record: Callable[[Value], Mapping[str, Any]] | None = None
+    note: Callable[[StepContext, Value], str] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""A registry on the loopback, as far as its HTTP API is needed: to pull, with or without tokens, blobs served elsewhere; and to
-begin an upload, at a place that it names."""
+"""A registry on the loopback, as far as its HTTP API is needed: to pull, with or without tokens, blobs served elsewhere; to begin
+an upload, at a place that it names; and to ask for a login, or answer what no registry answers."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class Registry:
     asked   path and Authorization header of each request for a blob, at the place that it is redirected to
     location where an upload goes on, as the registry says
     seen    method, path and Authorization header of each request
+    ways    WWW-Authenticate headers: where there are any, requests need an Authorization header of `good`
+    answers path -> status, Content-Type, body, further headers, in place of what a registry answers
     """
 
     manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
@@ -32,6 +34,9 @@ class Registry:
     base: str = ""
     location: str = ""
     seen: list[tuple[str, str, str]] = field(default_factory=list)
+    ways: tuple[str, ...] = ()
+    good: frozenset[str] = frozenset()
+    answers: dict[str, tuple[int, str, bytes, tuple[tuple[str, str], ...]]] = field(default_factory=dict)
 
     def blob(self, content: bytes) -> str:
         """Takes it in; its digest."""
@@ -56,11 +61,27 @@ def serving(registry: Registry, tls: ssl.SSLContext | None = None) -> Iterator[R
         def do_POST(self) -> None:
             self._note()
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self._answer(202, "text/plain", b"", ("Location", registry.location))
+            if not self._apart():
+                self._answer(202, "text/plain", b"", ("Location", registry.location))
 
         def do_DELETE(self) -> None:
             self._note()
-            self._answer(204, "text/plain", b"")
+            if not self._apart():
+                self._answer(204, "text/plain", b"")
+
+        def _apart(self) -> bool:
+            """Whether the request was answered in another way than a registry that lets everybody in does."""
+            path = self.path.partition("?")[0]
+            if path in registry.answers:
+                status, kind, body, headers = registry.answers[path]
+                self._answer(status, kind, body, *headers)
+            elif registry.ways and self.headers.get("Authorization") not in registry.good:
+                self._answer(401, "application/json", b"{}", *(("WWW-Authenticate", way) for way in registry.ways))
+            elif path == "/v2/":
+                self._answer(200, "application/json", b"{}")
+            else:
+                return False
+            return True
 
         def _note(self) -> None:
             registry.seen.append((self.command, self.path, self.headers.get("Authorization", "")))
@@ -68,6 +89,8 @@ def serving(registry: Registry, tls: ssl.SSLContext | None = None) -> Iterator[R
         def do_GET(self) -> None:
             self._note()
             path = self.path.partition("?")[0]
+            if self._apart():
+                return
             if path == "/token":
                 self._answer(200, "application/json", json.dumps({"token": TOKEN}).encode())
             elif path.startswith("/storage/"):

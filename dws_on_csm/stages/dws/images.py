@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
@@ -45,9 +44,19 @@ def registry_settings(site: Site) -> dict[str, str]:
     registry = site.registry
     return {
         "registry": registry.name,
-        "secret_namespace": registry.secret_namespace,
-        "secret_name": registry.secret_name,
+        "registry_secret": f"{registry.secret_namespace}/{registry.secret_name}",
+        "token_hosts": " ".join(registry.token_hosts),
+        "registry_program": render.read("master/registry.py"),
     }
+
+
+def tls_text(site: Site, tls: str) -> str:
+    """What a run says where the registry's TLS is not verified; "" where it is."""
+    texts = {
+        "unverified": "TLS is not verified, as registries.conf says",
+        "plain": "the password and images are sent without TLS (http), as registries.conf says",
+    }
+    return f"{site.registry.host}: {texts[tls]}" if tls in texts else ""
 
 
 def _look_pushed(ctx: StepContext) -> ShellLook:
@@ -71,25 +80,8 @@ def _parse_pushed(out: bytes) -> dict[str, Image]:
     rows = [line.split(" ", 2) for line in lines(out) if line.count(" ") > 1]
     pushed = {name: digest for word, name, digest in rows if word == "pushed"}
     return {
-        name: {"registry": _in_registry(answer), "pushed": pushed.get(name, _NEVER)}
-        for word, name, answer in rows
-        if word == "image"
+        name: {"registry": state, "pushed": pushed.get(name, _NEVER)} for word, name, state in rows if word == "image"
     }
-
-
-def _in_registry(answer: str) -> str:
-    body, _, code = answer.rpartition(" ")
-    if code == "200":
-        return str(json.loads(body).get("config", {}).get("digest", "not readable: it is not the manifest of an image"))
-    return "absent" if code == "404" else f"not readable: {_MEANING.get(code, 'HTTP ' + code)}"
-
-
-_MEANING = {
-    "401": "the registry rejects the credential (HTTP 401)",
-    "403": "the registry rejects this user (HTTP 403)",
-    "000": "cannot connect to the registry",
-    "": "cannot connect to the registry",
-}
 
 
 def _want_pushed(ctx: StepContext) -> Value:
@@ -142,9 +134,9 @@ def _digests_text(have: Value) -> str:
 
 def _fix(site: Site, why: str) -> str:
     secret = f"{site.registry.secret_namespace}/{site.registry.secret_name}"
-    if "40" in why:
+    if "rejects" in why:
         return f"if the password was changed in Nexus, set the new one in the Secret {secret}, then run the same command again"
-    return f"run `curl -v https://{site.registry.name}/v2/` on the master to see the cause"
+    return f"run `curl -v https://{site.registry.host}/v2/` on the master to see the cause"
 
 
 def _writable(site: Site, name: str) -> RunScript:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 
@@ -13,35 +14,53 @@ from dws_on_csm.stages.facts import API_SERVER, CLUSTER, KUBECONFIG
 
 # --- the registry
 
-_REGISTRY = """
-if ! login=$(credential curl 2>&1); then printf 'secret %s\\n' "$(printf '%s' "$login" | tail -n 1)"; exit 0; fi
-code=$(ask /v2/ --output /dev/null --write-out 'code %{http_code}' 2>&1) || true
-printf '%s\\n' "$code" | tail -n 2
-"""
-
 
 def _look_registry(ctx: StepContext) -> ShellLook:
-    script = render.script("master/registry.sh", **images.registry_settings(ctx.site)) + _REGISTRY
-    return ShellLook(script, lambda out: out.decode().strip())
+    script = render.script("master/registry.sh", **images.registry_settings(ctx.site)) + "\nask_registry check\n"
+    return ShellLook(script, _parse_registry)
+
+
+def _parse_registry(out: bytes) -> dict[str, str]:
+    """How TLS is, and what is wrong, as templates/master/registry.py says it. Raises ValueError, KeyError."""
+    told = json.loads(out)
+    return {"tls": told["tls"], "problem": told.get("problem", ""), "text": told.get("text", "")}
 
 
 def _judge_registry(ctx: StepContext, have: Value) -> Sequence[Finding]:
-    registry = ctx.site.registry
+    registry, text = ctx.site.registry, have["text"]
     secret = f"{registry.secret_namespace}/{registry.secret_name}"
-    if have.startswith("secret "):
+    if have["problem"] == "secret":
         _needs_the_api(ctx)
-        text = f"cannot read the registry's credential from the Secret {secret}: {have[7:]}"
+        text = f"cannot read the registry's credential from the Secret {secret}: {text}"
         return (Finding("registry-secret", text, "correct registry.secret, or create that Secret"),)
-    code = have.rpartition("code ")[2]
-    if code == "200":
-        return ()
-    if code in ("401", "403"):
-        fix = f"if the password was changed in Nexus, set the new one in the Secret {secret}"
-        text = f"{registry.name} rejects the credential of the Secret {secret} (HTTP {code})"
-        return (Finding("registry-credential", text, fix),)
-    reason = have.split("\n")[0].removesuffix(f"code {code}").strip() or f"HTTP {code}"
-    fix = f"run `curl -v https://{registry.name}/v2/` on {ctx.host} to see the cause"
-    return (Finding("registry-unreachable", f"{registry.name} does not respond as a registry: {reason}", fix),)
+    findings = {
+        "credential": Finding(
+            "registry-credential",
+            f"{registry.host} rejects the credential of the Secret {secret} ({text})",
+            f"if the password was changed in Nexus, set the new one in the Secret {secret}",
+        ),
+        "token": Finding(
+            "registry-token",
+            f"{registry.host} wants its password sent to another place, to get a token: {text}",
+            "if that host may get the password, and has https, add it to registry.token_hosts; else correct the registry",
+        ),
+        "podman": Finding(
+            "podman-broken",
+            f"podman does not work on {ctx.host}: {text}",
+            f"run `podman info` on {ctx.host}, and correct podman's configuration (/etc/containers)",
+        ),
+        "unreachable": Finding(
+            "registry-unreachable",
+            f"{registry.host} does not respond as a registry: {text}",
+            f"run `curl -v https://{registry.host}/v2/` on {ctx.host} to see the cause; podman takes more CAs from"
+            f" /etc/containers/certs.d/{registry.host}/ca.crt",
+        ),
+    }
+    return (findings[have["problem"]],) if have["problem"] else ()
+
+
+def _note_registry(ctx: StepContext, have: Value) -> str:
+    return images.tls_text(ctx.site, have["tls"])
 
 
 def _needs_the_api(ctx: StepContext) -> None:
@@ -82,5 +101,5 @@ def _judge_api(ctx: StepContext, have: Value) -> Sequence[Finding]:
     return (Finding("api-unreachable", text, fix),)
 
 
-REGISTRY = Check("registry", "master", _look_registry, _judge_registry)
+REGISTRY = Check("registry", "master", _look_registry, _judge_registry, note=_note_registry)
 API = Check("api", "controller", _look_api, _judge_api)

@@ -108,6 +108,7 @@ OTHERS: dict[str, Any] = {
     "computes[0].slurm_conf": "edit",
     "ssh.config": "/etc/passwd",
     "registry.secret": "a/b",
+    "registry.token_hosts": ["login.example:8443"],
     "controllers[0].pod.selector": "app.kubernetes.io/name=slurmctld",
     "access.server": "https://a:1",
     "access.via": "csr",

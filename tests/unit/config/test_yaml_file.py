@@ -60,7 +60,7 @@ BAD_FOR_BOTH: list[tuple[str, dict[str, Any], str]] = [
     ("no TLS", {"access": {"server": "http://a:1"}}, "access.server: expected https://HOST:PORT"),
     ("no name", {"registry": {"secret": "nexus"}}, "registry.secret: expected NAMESPACE/NAME"),
     ("a Secret's name", {"registry": {"secret": "nexus/A"}}, "registry.secret: expected NAMESPACE/NAME"),
-    ("a registry's path", {"registry": {"name": "a/b"}}, "registry.name: expected HOST or HOST:PORT"),
+    ("a registry's path", {"registry": {"name": "a/B"}}, "registry.name: expected HOST or HOST:PORT"),
     ("no deadline", {"deadlines": {"look": 0}}, 'deadlines.look: expected a number from 1 to 86400, not "0"'),
     ("half a second", {"deadlines": {"look": 0.5}}, 'deadlines.look: expected a number from 1 to 86400, not "0.5"'),
     ("a job's deadline", {"test_job": {"deadline": 0.9}}, "test_job.deadline: expected a number from 1 to 86400"),

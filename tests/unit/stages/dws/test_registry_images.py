@@ -1,0 +1,183 @@
+"""What the registry has under an image's name, by its answers: an image, an index of several, or what no registry answers."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dws_on_csm.stages.dws import images
+from tests.unit.registry_host import RegistryHost, certified
+from tests.unit.registry_server import Registry, serving
+
+pytestmark = pytest.mark.slow
+
+CONFIG, OTHER, LOST = (f"sha256:{letter * 64}" for letter in "abc")
+IMAGE = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
+    """A certificate for 127.0.0.1, and its file to trust."""
+    return certified(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def registry(tls: tuple[ssl.SSLContext, Path]) -> Iterator[Registry]:
+    with serving(Registry(), tls[0]) as served:
+        yield served
+
+
+@pytest.fixture
+def host(tls: tuple[ssl.SSLContext, Path], tmp_path: Path) -> RegistryHost:
+    host = RegistryHost(tmp_path, tls[1])
+    (tmp_path / "bin").mkdir()
+    return host
+
+
+def manifest(config: str = CONFIG) -> dict[str, Any]:
+    return {"schemaVersion": 2, "mediaType": IMAGE, "config": {"digest": config, "size": 1}, "layers": []}
+
+
+def entry(digest: str, architecture: str = "amd64", system: str = "linux", **more: Any) -> dict[str, Any]:
+    platform = {"os": system, "architecture": architecture, **more}
+    return {"mediaType": IMAGE, "digest": digest, "size": 500, "platform": platform}
+
+
+def name_of(registry: Registry) -> str:
+    return registry.base.partition("://")[2]
+
+
+def test_an_image(registry: Registry, host: RegistryHost) -> None:
+    """Its configuration's digest; "absent" where there is none; also below a path of the registry."""
+    registry.manifest(manifest(), "1")
+    name = name_of(registry)
+    assert [host.state(name), host.state(name, "dws:2"), host.state(f"{name}/repository/docker")] == [
+        CONFIG,
+        "absent",
+        CONFIG,
+    ]
+    paths = [path for _, path, _ in registry.seen if path != "/v2/"]
+    assert paths == [
+        f"/v2/{path}" for path in ("dws/manifests/1", "dws/manifests/2", "repository/docker/dws/manifests/1")
+    ]
+
+
+@pytest.mark.parametrize("kind", [INDEX, LIST])
+def test_an_index_counts_as_the_image_in_it(registry: Registry, host: RegistryHost, kind: str) -> None:
+    """That for linux on this kind of machine, whatever stands before it."""
+    child, arm = registry.manifest(manifest()), registry.manifest(manifest(OTHER))
+    attested = {
+        **entry(LOST, "unknown", "unknown"),
+        "annotations": {"vnd.docker.reference.type": "attestation-manifest"},
+    }
+    listed = [attested, entry(arm, "arm64"), entry(LOST, "amd64", "windows"), "x", {}, entry(child), entry(arm)]
+    registry.manifest({"schemaVersion": 2, "mediaType": kind, "manifests": listed}, "1")
+    assert host.state(name_of(registry)) == CONFIG
+
+
+@pytest.mark.parametrize("listed", ["none", "null", "arm", "lost", "nested"])
+def test_an_index_without_the_image_is_another_image(registry: Registry, host: RegistryHost, listed: str) -> None:
+    """Its own digest: somebody pushed it, so that it is replaced only after a confirmation."""
+    nested = registry.manifest({"schemaVersion": 2, "mediaType": INDEX, "manifests": []})
+    entries = {
+        "none": [],
+        "null": None,
+        "arm": [entry(registry.manifest(manifest()), "arm64")],
+        "lost": [entry(LOST)],
+        "nested": [entry(nested)],
+    }
+    content = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries[listed]}
+    digest = registry.manifest(content, "1")
+    assert host.state(name_of(registry)) in (digest, nested)
+
+
+def test_an_index_of_one_image_needs_no_platform(registry: Registry, host: RegistryHost) -> None:
+    """Some tools leave it out."""
+    child = registry.manifest(manifest())
+    registry.manifest(
+        {"schemaVersion": 2, "mediaType": INDEX, "manifests": [{"mediaType": IMAGE, "digest": child}]}, "1"
+    )
+    assert host.state(name_of(registry)) == CONFIG
+
+
+BODIES = [
+    b"null",
+    b"[]",
+    b'""',
+    b"",
+    b"0",
+    b"{}",
+    b"<html></html>",
+    b'{"config":null}',
+    b'{"config":[]}',
+    b'{"config":{}}',
+]
+BODIES += [
+    b'{"config":{"digest":null}}',
+    b'{"config":{"digest":"sha256:x y"}}',
+    b'{"config":{"digest":7}}',
+    b'{"manifests":"x"}',
+]
+BODIES += [
+    b'{"schemaVersion":2,"config":{"digest":"sha256:',
+    b"\xff\xfe{",
+    b"[" * 100_000,
+    b'{"config":null,"manifests":[]}',
+]
+BODIES += [b'{"manifests":{"a":1}}']
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"), [*((body, IMAGE) for body in BODIES), (b"{}", "text/html"), (b"", "text/plain")], ids=repr
+)
+def test_what_no_registry_answers_is_said(registry: Registry, host: RegistryHost, body: bytes, kind: str) -> None:
+    """Whatever the content type says: no traceback, and nothing is pushed over it."""
+    registry.answers["/v2/dws/manifests/1"] = (200, kind, body, ())
+    state = host.state(name_of(registry))
+    assert state.startswith("not readable: it does not answer as a registry: it sends ")
+    parsed = images.PUSHED.shell("", images._parse_pushed).parse(f"image registry.local/dws:1 {state}\n".encode())
+    assert parsed["registry.local/dws:1"]["registry"] == state
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ((200, "application/json", b"{}", ()), ""),
+        ((200, "text/plain", b"", ()), ""),
+        ((200, "application/json", b"true", ()), ""),
+        ((200, "text/plain", b"hello", (("Docker-Distribution-Api-Version", "registry/2.0"),)), ""),
+        ((200, "text/html", b"<html>Nexus</html>", ()), "a web page"),
+        ((200, "text/plain", b"<html>Nexus</html>", ()), "<html>"),
+        ((200, "application/json", b'{"a":', ()), "it sends"),
+        ((302, "text/html", b"", (("Location", "/login"),)), "HTTP 302 to /login"),
+        ((404, "text/html", b"", ()), "HTTP 404"),
+        ((503, "text/html", b"", ()), "HTTP 503"),
+    ],
+)
+def test_a_server_that_is_no_registry_is_a_finding(
+    registry: Registry, host: RegistryHost, answer: tuple[int, str, bytes, tuple[tuple[str, str], ...]], problem: str
+) -> None:
+    """/v2/ answers with JSON or with nothing, or says which API it has."""
+    registry.answers["/v2/"] = answer
+    told = host.check(name_of(registry))
+    assert (told.get("problem", ""), problem in told.get("text", "")) == ("unreachable" if problem else "", True)
+
+
+@pytest.mark.parametrize("status", [401, 403, 500, 502])
+def test_a_registry_that_gives_no_manifest_is_not_readable(registry: Registry, host: RegistryHost, status: int) -> None:
+    """A user without rights, and a server that fails: the image may be there."""
+    registry.answers["/v2/dws/manifests/1"] = (status, "application/json", b"{}", ())
+    assert f"HTTP {status}" in host.state(name_of(registry))
+
+
+def test_a_registry_that_is_gone_is_said_of_each_image(host: RegistryHost) -> None:
+    """A look does not fail for it: doctor and plan say what is wrong."""
+    done = host.run("127.0.0.1:1", "ask_registry images 127.0.0.1:1/a:1 127.0.0.1:1/b:1")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [f"image 127.0.0.1:1/{one}:1 not readable: Connection refused" for one in "ab"]
