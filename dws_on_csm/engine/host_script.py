@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import STATE, Action, Put, Remove, RunScript, Upload
+from dws_on_csm.model.actions import OWN_STATE, STATE, Action, Put, Remove, RunScript, Upload
 from dws_on_csm.model.secret import Secret
 
 INLINE = 128 * 1024
@@ -126,7 +126,7 @@ def fenced(run: str, script: str = "") -> str:
 
 
 def _of(run: str) -> str:
-    return f"STATE={STATE}; RUN={shlex.quote(run)}"
+    return f"STATE={STATE}; {OWN_STATE}; RUN={shlex.quote(run)}"
 
 
 def compile_actions(actions: Sequence[Action], run: str, mark: str, step: str = "") -> tuple[str, bytes]:

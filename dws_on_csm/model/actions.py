@@ -12,8 +12,8 @@ from dws_on_csm.model.secret import Secret
 STATE = "/var/lib/dws-on-csm"
 """The folder on every host for before-images, journals and the last proof; only root has access."""
 
-PROOF = f"{STATE}/proof.json"
-"""The last proof, on the submitter. It holds until something is changed: a run removes it before its first change."""
+OWN_STATE = '[ "$(id -u)" = 0 ] || STATE=/dev/shm/dws-on-csm-$(id -u)'
+"""Shell: another $STATE, in memory, for the user of a container who is not root and cannot write in root's folder."""
 
 PARTS = f"{STATE}/parts"
 """The folder for files that are sent only for the script that needs them."""

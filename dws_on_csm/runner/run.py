@@ -25,7 +25,7 @@ from dws_on_csm.engine.looks import keyed
 from dws_on_csm.engine.plan import Pending
 from dws_on_csm.engine.site_lock import LEASE_SECONDS, Locked, clock, hold
 from dws_on_csm.engine.state import Run, at_work, defect, lasting, left_out, on_all
-from dws_on_csm.model.actions import PROOF, STATE
+from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.errors import RemoteError, Unreachable
 from dws_on_csm.model.events import Awaiting, Event, Failure, Opened, Renamed, Summary
 from dws_on_csm.model.printable import plain_line
@@ -278,7 +278,7 @@ def _change(run: Run, options: Options, display: select.Display) -> str:
     return ""
 
 
-_FORGET = f"if [ -e {PROOF} ]; then rm -f {PROOF} && sync {STATE}; fi\n"
+_FORGET = 'if [ -e "$STATE/proof.json" ]; then rm -f "$STATE/proof.json" && sync "$STATE"; fi\n'
 
 
 def _forget_proof(run: Run) -> None:

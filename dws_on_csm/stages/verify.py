@@ -9,8 +9,8 @@ from dataclasses import replace
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
-from dws_on_csm.model.actions import PROOF, STATE, Action, RunScript
-from dws_on_csm.model.lines import parse_record
+from dws_on_csm.model.actions import OWN_STATE, STATE, Action, RunScript
+from dws_on_csm.model.lines import lines, parse_record
 from dws_on_csm.model.step import Check, Finding, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.pod import discover, files
 
@@ -19,13 +19,14 @@ from dws_on_csm.stages.pod import discover, files
 _LOOK_USER = """
 slurm_path
 account "$user" || { echo unknown; exit 0; }
+[ "$(id -u)" = 0 ] || [ "$as_number" = "$(id -u)" ] || { echo "other $(id -u)"; exit 0; }
 (PATH=$as_path; command -v sbatch >/dev/null) || echo sbatch
 as "$user" test -x "$job_folder" || echo folder
 """
 
 
 def _look_user(ctx: StepContext) -> ShellLook:
-    return ShellLook(script(ctx, _LOOK_USER), lambda out: out.decode().split())
+    return ShellLook(script(ctx, _LOOK_USER), lines)
 
 
 def _judge_user(ctx: StepContext, found: Value) -> Sequence[Finding]:
@@ -47,7 +48,14 @@ def _judge_user(ctx: StepContext, found: Value) -> Sequence[Finding]:
             "set test_job.folder in the site file to a folder that this user can enter",
         ),
     }
-    return [every[word] for word in found]
+    return [every[word] if word in every else _other_user(ctx, word) for word in found]
+
+
+def _other_user(ctx: StepContext, word: str) -> Finding:
+    """A container whose user is not root runs everything as that user; `word`: "other NUMBER", with its number."""
+    number = word.partition(" ")[2]
+    text = f"scripts run as user {number} on {ctx.host}, so they cannot submit the test job as {ctx.site.test_job.user}"
+    return Finding("test-user-unknown", text, f"set test_job.user in the site file to the name of user {number} there")
 
 
 USER = Check("user", "submitter", _look_user, _judge_user)
@@ -81,7 +89,7 @@ def _options(site: Site) -> list[str]:
 
 
 def _look(ctx: StepContext) -> ShellLook:
-    return ShellLook(f"date +%s; cat {PROOF} 2>/dev/null || true", _parse)
+    return ShellLook(f'date +%s; STATE={STATE}; {OWN_STATE}; cat "$STATE/proof.json" 2>/dev/null || true', _parse)
 
 
 def _parse(out: bytes) -> Value:

@@ -10,7 +10,7 @@ if [ -n "$main" ]; then
 fi
 # read_so FILE: whether a record says that slurmctld has read the file's present text (pod_noted.sh)
 read_so() {
-    [ -e "$state/activation" ] && sum=$(sum_of "$1") &&
+    recorded "$main" && sum=$(sum_of "$1") &&
         grep -qxF "file=$sum $1" "$state/activation" && printf 'changed=0 %s\n' "$1"
 }
 start_files | while IFS= read -r file; do

@@ -22,7 +22,8 @@ account() {
 # say: no text of a file, and no other name, leads there. Of this script's environment it gets PATH (or $as_path) and where
 # slurm.conf is; of its open files none but the first three: a lock that it held would be held for as long as it likes. It is
 # killed after a minute, or as many seconds as a COMMAND that begins with `timeout SECONDS` says, by this script's user: one of
-# its own that user could stop. What it leaves behind holds up nobody (bounded.sh).
+# its own that user could stop. What it leaves behind holds up nobody (bounded.sh). In a container whose user is not root, that
+# user is in root's place, and can become nobody else.
 as() {
     case ${2-} in timeout) bounded exec_as "$@" ;; *) as_=$1; shift; bounded exec_as "$as_" timeout 60 "$@" ;; esac
 }
@@ -31,12 +32,14 @@ as() {
 exec_as() {
     exec 8>&- 9>&-
     [ "$1" = root ] || exec 3>&- 4>&- 5>&- 6>&- 7>&-
-    who=$1 timed=
+    who=$1 timed= me=$(id -u)
     shift
     if [ "$1" = timeout ]; then
         timed="timeout --foreground -k 3 $2"
         shift 2
     fi
+    # the user of a container who is not root is all that a script there can be
+    if [ "$who" = root ] && [ "$me" != 0 ]; then who=$me; fi
     if ! account "$who"; then
         printf 'account %s does not exist: nothing was run\n' "$who" >&2
         exit 77
@@ -46,7 +49,13 @@ exec_as() {
         exit 77
     fi
     # root in a container, or whoever a container runs as, may not be allowed to set what is so already
-    if [ "$as_number" != "$(id -u)" ]; then set -- setpriv --reuid "$as_number" --regid "$as_group" --init-groups "$@"; fi
+    if [ "$as_number" != "$me" ]; then
+        if [ "$me" != 0 ]; then
+            printf 'user %s cannot become %s: nothing was run\n' "$me" "$as_name" >&2
+            exit 77
+        fi
+        set -- setpriv --reuid "$as_number" --regid "$as_group" --init-groups "$@"
+    fi
     # before setpriv, not behind it: the environment of what runs as that user can be read by that user
     # shellcheck disable=SC2086 # words
     exec $timed env -i "PATH=${as_path:-$PATH}" "HOME=${as_home:-/}" "USER=$as_name" "LOGNAME=$as_name" SHELL=/bin/sh LC_ALL=C \
@@ -142,7 +151,7 @@ by_its_user() {
     shift
     timeout --foreground -k 3 20 "$@" 2>/dev/null 8>&- 9>&- || {
         number=$(its Uid "$of") && group=$(its Gid "$of") &&
-            case $number in 0) false ;; esac &&
+            case $number in 0 | "$(id -u)") false ;; esac &&
             bounded timeout --foreground -k 3 20 env -i "PATH=$PATH" setpriv --reuid "$number" --regid "$group" --clear-groups "$@" \
                 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- 2>/dev/null
     }

@@ -2,6 +2,8 @@
 LC_ALL=C
 export LC_ALL
 unset SLURM_TIME_FORMAT
+# the folder for this tool's records, where a script has one: as OWN_STATE in model/actions.py
+[ "$(id -u)" = 0 ] || state=/dev/shm/dws-on-csm-$(id -u) state_folder=/dev/shm/dws-on-csm-$(id -u)
 
 systemd() { [ -d /run/systemd/system ] && command -v systemctl >/dev/null; }
 
@@ -128,4 +130,9 @@ started() {
 # identity PID: a name that no other process has, not even after a reboot
 identity() {
     [ -z "$1" ] || echo "$(cat /proc/sys/kernel/random/boot_id) $1 $(began "$1")"
+}
+# recorded PID: whether $state has a record of what this slurmctld has read
+recorded() {
+    [ -e "$state/activation" ] || return 1
+    ! grep -q '^process=' "$state/activation" || grep -qxF "process=$(identity "$1")" "$state/activation"
 }

@@ -13,7 +13,7 @@ in_memory() {
     work=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
     home=$work/home
     mkdir -m 700 "$home"
-    chown -h "$as_number:$as_group" "$home"
+    if [ "$as_number" != "$(id -u)" ]; then chown -h "$as_number:$as_group" "$home"; fi
     chmod 711 "$work"
 }
 

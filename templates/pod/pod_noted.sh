@@ -1,9 +1,10 @@
 # noted: record the checksums of the files that slurmctld reads when it starts. Every change of a ConfigMap gives all files of its
-# volume a new time, so times alone do not show whether slurmctld has read them. The record lives as long as the container, and so as
-# long as its slurmctld. Goes after slurmctld.sh. Set before: $state, $folder.
+# volume a new time, so times alone do not show whether slurmctld has read them. The record holds for that
+# slurmctld alone. Goes after slurmctld.sh. Set before: $state, $folder.
 noted() {
     mkdir -p "$state"
     {
+        echo "process=$(identity "$(main_pid)")"
         echo "sum=$(sha256sum <"$folder/slurm.conf" | cut -d' ' -f1)"
         start_files | while IFS= read -r file; do
             if [ -f "$file" ] && sum=$(timeout -k 3 20 sha256sum -- "$file"); then printf 'file=%s %s\n' "${sum%% *}" "$file"; fi

@@ -87,7 +87,7 @@ def record_read_files(ctx: StepContext) -> RunScript:
 _UNREAD = """
 slurm_path
 main=$(main_pid)
-if [ -n "$main" ] && [ ! -e "$state/activation" ]; then
+if [ -n "$main" ] && ! recorded "$main"; then
     began=$(started "$main")
     start_files | while IFS= read -r file; do
         stat -L -c '%.2Z' -- "$file"

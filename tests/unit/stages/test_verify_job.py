@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
+from dws_on_csm.model.step import Facts, StepContext
+from dws_on_csm.stages import verify
 
 # The watcher says that it is there; asked to end it still writes to its HOME, as kubectl to its cache.
 PROGRAMS = {
@@ -119,3 +122,12 @@ def test_a_proof_is_json_whatever_was_said(tmp_path: Path) -> None:
     proof = json.loads((tmp_path / "state/proof.json").read_text())
     assert (proof["job"], proof["seconds"], proof["api"]) == (said, 3.5, said)
     assert list(proof["times"]) == ["API", "Proposal", "ab"]
+
+
+def test_a_container_whose_user_is_not_root_submits_as_that_user_alone() -> None:
+    """The finding says which user that is, and what to set."""
+    site = load(DEFAULT)
+    (seen,) = verify.USER.judge(StepContext(site, Facts({}), "slurmctld"), ["other 64030"])
+    assert seen.name == "test-user-unknown"
+    assert "scripts run as user 64030 on slurmctld, so they cannot submit the test job as nobody" in seen.text
+    assert "set test_job.user" in seen.fix and "user 64030" in seen.fix
