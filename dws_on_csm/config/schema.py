@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from dws_on_csm.config.nodeset import did_you_mean, expand
+from dws_on_csm.config.nodeset import did_you_mean, expand, instead, is_host
 
 Rule = Mapping[str, Any]
 """A part of a schema."""
@@ -148,9 +148,12 @@ class Reader:
     def _scalar(self, node: yaml.Node, rule: Rule, key: str) -> Any:
         try:
             value = yaml.SafeLoader("").construct_object(node)
-            if not _allowed(value, rule):
+            form = rule.get("format")
+            if form in ("host", "nodeset") and isinstance(value, str) and (advice := instead(value)):
+                return self._wrong(node, key, f"{self._mismatch(node, rule)}: {advice}")
+            if not _allowed(value, rule) or (form == "host" and not is_host(value)):
                 return self._wrong(node, key, self._mismatch(node, rule))
-            if rule.get("format") == "nodeset":
+            if form == "nodeset":
                 expand(value)
         except ValueError as error:
             return self._wrong(node, key, f"expected {self._expected(rule)}, not {_node_text(node)}: {error}")

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from dws_on_csm.config.load import load
+from dws_on_csm.config.nodeset import instead, is_host
 from dws_on_csm.config.yaml_file import SiteError
 from tests.unit.site_files import HOSTS, JUDGE, MINIMAL, said
 
@@ -241,3 +242,50 @@ def test_a_password_in_a_url_is_refused_and_not_shown(tmp_path: Path, source: st
     lines = said(tmp_path, f"{MINIMAL}{source}\n")
     assert any("without a password" in line for line in lines)
     assert "geheim" not in "".join(lines)
+
+
+FORMS = [
+    (
+        "ncn-m001:2222",
+        "write ncn-m001 here and `Port 2222` under `Host ncn-m001` in the ssh_config that ssh.config names",
+    ),
+    ("root@ncn-m001", "write ncn-m001 here and `user: root` beside it"),
+    ("root@ncn-m001:22", "write ncn-m001 here, `user: root` beside it, and `Port 22` under `Host ncn-m001` in"),
+    ("ssh://ncn-m001", "write ncn-m001 here"),
+    ("ssh://ncn-m001/", "write ncn-m001 here"),
+    ("ssh://root@ncn-m001:2222", "write ncn-m001 here, `user: root` beside it, and `Port 2222` under"),
+    ("10.0.0.1:22", "write 10.0.0.1 here and `Port 22` under `Host 10.0.0.1`"),
+    ("[::1]:22", "write ::1 here and `Port 22` under `Host ::1`"),
+    ("[::1]", "write ::1 here"),
+    ("root@[fe80::1]:22", "write fe80::1 here, `user: root` beside it, and `Port 22` under `Host fe80::1`"),
+]
+
+
+@pytest.mark.parametrize(("value", "advice"), FORMS, ids=[value for value, _ in FORMS])
+def test_a_host_is_a_name_alone(tmp_path: Path, value: str, advice: str) -> None:
+    """Wherever a host is named, a user, a port, brackets or ssh:// are refused, with what to write instead."""
+    places = {
+        "1:16: master.host": f"master: {{host: '{value}'}}\ncontrollers: [{{host: c}}]",
+        "2:22: controllers[0].host": f"master: {{host: m}}\ncontrollers: [{{host: '{value}'}}]",
+        "3:19: computes.hosts": f"{MINIMAL}computes: {{hosts: '{value}'}}",
+        "3:20: computes[0].hosts": f"{MINIMAL}computes: [{{hosts: '{value}'}}]",
+    }
+    for place, text in places.items():
+        (problem,) = said(tmp_path, text)
+        assert problem.startswith(f"{place}: expected a host's name or ")
+        assert f": {advice}" in problem
+
+
+def test_several_hosts_with_ports_are_refused(tmp_path: Path) -> None:
+    """A port behind a node set is refused, too, and an IPv6 address is a host."""
+    for value in ("c[1-2]:2222", "c1:22,c2:22", "root@c[1-2]", "a:b:c"):
+        (line,) = said(tmp_path, f"master: {{host: m}}\ncontrollers: [{{host: '{value}'}}]\n")
+        assert "controllers[0].host: expected a host's name or a node set" in line
+    assert (
+        instead("c[1-2]:22")
+        == "write c[1-2] here and `Port 22` for these hosts in the ssh_config that ssh.config names"
+    )
+    assert instead("c1:22,c2:22").startswith("write c1,c2 here and `Port 22` for these hosts")
+    assert not any(map(instead, ("nid[1-3,5]x[2-3]", "[1-3]", "@all", "a,b", "n1.example.org")))
+    assert not instead("2001:db8::1")
+    assert is_host("2001:db8::1")
