@@ -10,8 +10,17 @@ from dws_on_csm.domain import names
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
 from dws_on_csm.stages.dws import installed
 
-_PASSING = frozenset({"endpoints", "endpointslices", "events", "leases", "policyreports"})
-"""Kinds of objects that Kubernetes and other controllers write automatically, and that hold nobody's data."""
+_PASSING = frozenset(
+    {
+        ("", "endpoints"),
+        ("", "events"),
+        ("coordination.k8s.io", "leases"),
+        ("discovery.k8s.io", "endpointslices"),
+        ("events.k8s.io", "events"),
+        ("wgpolicyk8s.io", "policyreports"),
+    }
+)
+"""(group, plural) of objects that Kubernetes and other controllers write automatically, and that hold nobody's data."""
 
 _OF_EVERY_NAMESPACE = frozenset(
     {
@@ -49,25 +58,38 @@ def found(cluster: Cluster, own: Collection[str] = ()) -> list[str]:
 
 
 def _kinds(cluster: Cluster) -> Iterator[tuple[str, str, str]]:
-    """Each kind that objects in a namespace may have: the path of its API version, its plural, and KIND.GROUP."""
+    """Each kind that objects in a namespace may have, once: the path of its API version, its plural, and KIND.GROUP.
+
+    Of all versions of a group, since the preferred one need not serve all its kinds: CronJob is only in batch/v1beta1 up to
+    Kubernetes 1.20. Any version of a kind lists all its objects.
+    """
     groups = (cluster.get("/apis") or {"groups": []})["groups"]
-    for path in ["/api/v1", *(f"/apis/{one['preferredVersion']['groupVersion']}" for one in groups)]:
+    listed = set[tuple[str, str]]()
+    for path in ["/api/v1", *(f"/apis/{version}" for group in groups for version in _versions(group))]:
         group = path.split("/")[2] if path != "/api/v1" else ""
         try:
             kinds = (cluster.get(path) or {"resources": []})["resources"]
         except ClusterError:
             yield path, "", ""
             continue
-        for one in kinds:
+        for kind in kinds:
             # kinds that cannot be deleted, as measurements and reviews, do not count
-            if one["namespaced"] and "/" not in one["name"] and {"list", "delete"} <= {*one["verbs"]}:
-                yield path, one["name"], f"{one['kind']}.{group}"
+            served = kind["namespaced"] and "/" not in kind["name"] and {"list", "delete"} <= {*kind["verbs"]}
+            if served and (group, kind["name"]) not in listed:
+                listed.add((group, kind["name"]))
+                yield path, kind["name"], f"{kind['kind']}.{group}"
+
+
+def _versions(group: Mapping[str, Any]) -> list[str]:
+    """The versions of an API group as GROUP/VERSION, the preferred one first."""
+    preferred = group["preferredVersion"]["groupVersion"]
+    return [preferred, *(one["groupVersion"] for one in group["versions"] if one["groupVersion"] != preferred)]
 
 
 def _listed(cluster: Cluster, path: str, plural: str, kind: str) -> Sequence[tuple[str, str, Mapping[str, Any]]]:
     """(label, group, metadata) of each object of a kind in DWS's namespace."""
     group = kind.partition(".")[2]
-    if plural in _PASSING:
+    if (group, plural) in _PASSING:
         return ()
     try:
         if not plural:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -160,7 +161,8 @@ def _workflows(fates: Mapping[Fate, Sequence[Workflow]], seen: Jobs, spared: Col
 def _fix(fate: Fate, one: Workflow) -> str:
     if fate == "live" and one["desired"] == "Proposal":
         # a job that is held, or has to begin later, is cancelled without a teardown (seen on Slurm 24.11)
-        return f"wait until the job ends, or run `scancel {one['job']}`; if its Workflow stays, use --orphans a minute later"
+        cancel = f"scancel {shlex.quote(one['job'])}"
+        return f"wait until the job ends, or run `{cancel}`; if its Workflow stays, use --orphans a minute later"
     return FIXES[fate].format(**one)
 
 
@@ -174,7 +176,7 @@ def _others(seen: Jobs, owners: set[str], all_jobs: bool) -> Sequence[Finding]:
 def _job(job: Job, seen: Jobs) -> Finding:
     what = "uses the burst buffer" if job["burst_buffer"] else "is in Slurm, and --all-jobs was given"
     text = f"job {job['id']} of {job['user']} {what}: {job['state']}, submitted {workflows.ago(seen, job['submitted'])} ago"
-    return Finding("job-in-slurm", text, f"wait until it ends, or run `scancel {job['id']}`")
+    return Finding("job-in-slurm", text, f"wait until it ends, or run `scancel {shlex.quote(job['id'])}`")
 
 
 def silent(host: str, site: Site) -> Finding:

@@ -277,7 +277,8 @@ def _file_text(have: Value) -> str:
     if not have["objects"]:
         return ""
     objects = ", ".join(have["objects"])
-    return f"saved in {have['file']}: {objects}; once DWS is installed again, `kubectl create -f {have['file']}` puts them back"
+    command = f"kubectl create -f {shlex.quote(have['file'])}"
+    return f"saved in {have['file']}: {objects}; once DWS is installed again, `{command}` puts them back"
 
 
 assert names.GROUP == dws_objects.GROUP, "dws_objects.py imports nothing, so it has a copy of the name"

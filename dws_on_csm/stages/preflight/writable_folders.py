@@ -90,7 +90,9 @@ def _others(row: Value, found: Value, allowed: set[str]) -> str:
 
 
 def _fix(path: str, owner: str) -> str:
-    return f"let only root and SlurmUser write to it: `{f'chown {owner} {path}; ' if owner else ''}chmod go-w {path}`"
+    """The fix with its command, which root will paste: SlurmUser may have chosen the path, and may make it a link meanwhile."""
+    quoted = shlex.quote(path)
+    return f"let only root and SlurmUser write to it: `{f'chown -h {owner} -- {quoted}; ' if owner else ''}chmod go-w -- {quoted}`"
 
 
 CHECK = Check("folders", "controller", look, judge)

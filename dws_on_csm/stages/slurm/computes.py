@@ -18,6 +18,7 @@ from dws_on_csm.model.actions import Action, Put
 from dws_on_csm.model.step import Check, Constant, Fact, Finding, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.redaction import slurm_conf_secrets
 from dws_on_csm.redaction.diff import difference
+from dws_on_csm.stages import facts
 from dws_on_csm.stages.slurm import activate, controller, slurmctld
 
 LEGEND = "- present, + expected"
@@ -157,10 +158,11 @@ def _want(ctx: StepContext) -> Value:
 
 def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     seen = ctx.facts.all(EDITED)[ctx.host] or {"mode": "644", "owner": "root:root"}
-    if opened := _exposed_passwords(str(have or ""), str(want), int(seen["mode"], 8)):
+    opened = _exposed_passwords(str(have or ""), str(want), int(seen["mode"], 8), _closed_group(ctx, seen["owner"]))
+    if opened:
         text = (
             f"the controllers' {ctx.site.slurm.conf} contains a password ({', '.join(opened)}), and users can read that file"
-            f" on {ctx.host} (mode {seen['mode']})"
+            f" on {ctx.host} (mode {seen['mode']}, {seen['owner']})"
         )
         fix = (
             f"run `chmod 600 {ctx.site.slurm.conf}` there if no user's command needs it, remove the password from the"
@@ -171,9 +173,15 @@ def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     return [Put(ctx.site.slurm.conf, content, int(seen["mode"], 8), seen["owner"])]
 
 
-def _exposed_passwords(have: str, want: str, mode: int) -> list[str]:
+def _closed_group(ctx: StepContext, owner: str) -> bool:
+    """Whether the group in `owner` (USER:GROUP) is root's, or is named like SlurmUser: users are in no such group."""
+    users = {found["user"] for found in ctx.facts.all(facts.CONTROLLER).values() if found["uid"]}
+    return owner.partition(":")[2] in {"root", *users}
+
+
+def _exposed_passwords(have: str, want: str, mode: int, closed_group: bool) -> list[str]:
     """The keys of passwords that users could newly read if `want` replaced `have` in a file of this mode."""
-    if not mode & 0o007:
+    if not mode & (0o007 if closed_group else 0o077):
         return []
     return slurm_conf_secrets.new(have, want)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -124,7 +125,7 @@ def _plugin_findings(ctx: StepContext, found: Controller) -> Sequence[Finding]:
         seen.append(Finding("bb-plugin-missing", text, fix))
     if found["unread"]:
         text = f"{found['unread']} on {ctx.host} cannot be read to its end, so it is unknown which functions slurmctld calls"
-        fix = f"check that root can read it, and the disk or file server that has it: `sha256sum {found['unread']}`"
+        fix = f"check that root can read it, and the disk or file server that has it: `sha256sum -- {shlex.quote(found['unread'])}`"
         seen.append(Finding("hooks-unknown", text, fix))
     return seen
 

@@ -24,6 +24,8 @@ KINDS = {
     "/apis/apps/v1": ["deployments Deployment", "replicasets ReplicaSet"],
     "/apis/coordination.k8s.io/v1": ["leases Lease"],
     f"/apis/{names.GROUP}/v1alpha2": ["storages Storage"],
+    "/apis/batch/v1": ["jobs Job"],
+    "/apis/batch/v1beta1": ["jobs Job", "cronjobs CronJob"],
 }
 
 
@@ -43,8 +45,16 @@ class SpaceApi:
         if path == self.broken:
             raise ClusterError(503, "no endpoints")
         if path == "/apis":
-            groups = [one.removeprefix("/apis/") for one in KINDS if one != "/api/v1"]
-            return {"groups": [{"preferredVersion": {"groupVersion": one}} for one in groups]}
+            versions = [one.removeprefix("/apis/") for one in KINDS if one != "/api/v1"]
+            groups: dict[str, list[str]] = {}
+            for version in versions:
+                groups.setdefault(version.partition("/")[0], []).append(version)
+            return {
+                "groups": [
+                    {"preferredVersion": {"groupVersion": own[0]}, "versions": [{"groupVersion": one} for one in own]}
+                    for own in groups.values()
+                ]
+            }
         if path in KINDS:
             some = [one.split() for one in KINDS[path]]
             return {
@@ -109,6 +119,7 @@ def test_objects_that_kubernetes_creates_are_not_foreign() -> None:
         ("secrets", {"name": "password"}),
         ("pods", {"name": "bare"}),
         ("pods", {"name": "of-a-node", "ownerReferences": [{"kind": "Node", "apiVersion": "v1", "uid": "n"}]}),
+        ("cronjobs", {"name": "served-in-an-old-version-only"}),
         ("configmaps", {"name": "noted", "annotations": {"kubernetes.io/service-account.name": "default"}}),
     ],
 )
@@ -117,6 +128,20 @@ def test_foreign_objects_are_named(plural: str, meta: dict[str, Any]) -> None:
     for one in (of_itself(), with_dws(of_itself())):
         one[plural].append(meta)
         assert foreign_objects.found(one) == [f"{plural}/{meta['name']}"]  # type: ignore[arg-type]
+
+
+def test_only_kubernetes_own_kinds_hold_nobodys_data() -> None:
+    """A kind of another group with the plural of one of them counts."""
+
+    class Claims(SpaceApi):
+        def get(self, path: str, **query: str) -> dict[str, Any] | None:
+            if path == "/apis":
+                version = {"groupVersion": "claims.example/v1"}
+                return {"groups": [{"preferredVersion": version, "versions": [version]}]}
+            kind = {"name": "leases", "kind": "Lease", "namespaced": True, "verbs": ["list", "delete"]}
+            return {"resources": [kind]} if path == "/apis/claims.example/v1" else None
+
+    assert foreign_objects.found(Claims(leases=[{"name": "of-a-user"}])) == ["leases/of-a-user"]  # type: ignore[arg-type]
 
 
 def test_without_dws_no_object_is_its_own() -> None:

@@ -147,3 +147,16 @@ def test_names_may_have_blanks() -> None:
     told = writable_folders.parse(b"folder root\tdomain users\t775\t/etc/slurm\nmember domain users\tann lee\n")
     assert told["folders"] == [[True, "root", "domain users", 0o775, "/etc/slurm"]]
     assert told["members"] == {"domain users": ["ann lee"]}
+
+
+def test_a_path_that_slurm_user_chose_runs_nothing_when_the_fix_is_pasted(tmp_path: Path) -> None:
+    """It is one quoted word, and chown follows no link that took its place."""
+    trap = f"{tmp_path}/$(touch ran)/'; touch ran; '.conf"
+    row = [True, OTHER, "users", 0o666, trap]
+    answer = {"files": [row], "folders": [], "members": {}, "acls": [], "links": []}
+    place = StepContext(load(DEFAULT), Facts({CONTROLLER.name: {"c1": {"user": SLURM_USER, "uid": "1"}}}), "c1")
+    (finding,) = writable_folders.judge(place, answer)
+    command = finding.fix.partition("`")[2].rpartition("`")[0]
+    assert command.startswith("chown -h SlurmUser -- ")
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    assert not (tmp_path / "ran").exists()

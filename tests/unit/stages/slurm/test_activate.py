@@ -304,7 +304,7 @@ def node(
     first = site.controllers[0].name
     found = {"mode": "640", "owner": "root:slurm", "text": text} if text is not None else None
     facts = place(controllers + more, host=first).facts
-    controller = facts.found["preflight.controller"][first] | {"host": first}
+    controller = facts.found["preflight.controller"][first] | {"host": first, "user": "slurm", "uid": "64030"}
     facts.found["preflight.controller"][first] = controller
     return StepContext(
         site, Facts(facts.found | {computes.COMPARED.name: {"nid1": found}, "computes.conf": {"nid1": found}}), "nid1"
@@ -367,6 +367,8 @@ def test_a_node_that_is_edited() -> None:
         ("JobCompPass*=s3cr3t", "644", "X=1", True),
         ("JobCompPass=\\\n  s3cr3t", "644", "X=1", True),
         ("JobCompPass=s3cr3t", "640", "X=1", False),
+        ("JobCompPass=s3cr3t", "640 root:users", "X=1", True),
+        ("JobCompPass=s3cr3t", "600 root:users", "X=1", False),
         ("JobCompPass=s3cr3t", "644", "jobcomppass=s3cr3t", True),
         ("JobCompPass=s3cr3t", "644", "JobCompPass=s3cr3t # as everywhere", False),
         ("AccountingStoragePass=/run/munge/dbd.socket", "644", "X=1", False),
@@ -375,7 +377,9 @@ def test_a_node_that_is_edited() -> None:
 def test_no_password_comes_where_users_can_read_it(line: str, mode: str, there: str, refused: bool) -> None:
     """A node's file keeps its mode: what it does not have yet, and is secret, is not written into one that is open."""
     here = node("edit", f"{there}\n", more=f"{line}\n")
-    here.facts.found["computes.conf"]["nid1"]["mode"] = mode
+    seen = here.facts.found["computes.conf"]["nid1"]
+    seen["mode"], _, owner = mode.partition(" ")
+    seen["owner"] = owner or seen["owner"]
     want = steps.step(computes.STAGE, "conf").want(here)
     if not refused:
         assert steps.change(computes.STAGE, "conf", here, f"{there}\n", want)
