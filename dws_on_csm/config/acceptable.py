@@ -58,8 +58,8 @@ _REASONS: Mapping[str, str] = {
     "the run needs the master": "master-left-out",
     "slurmctld might not restart": """
         burst-buffer-included controllers-left-out hooks-unknown not-a-controller other-burst-buffer
-        slurm-conf-include slurm-conf-missing slurm-conf-too-long slurm-file-link slurm-missing slurm-unit-missing
-        slurm-user-unknown bb-plugin-missing slurmctld-not-answering slurmctld-not-running
+        slurm-conf-elsewhere slurm-conf-include slurm-conf-missing slurm-conf-too-long slurm-file-link slurm-missing
+        slurm-unit-missing slurm-user-unknown bb-plugin-missing slurmctld-not-answering slurmctld-not-running
     """,
     "#DW jobs would fail": """
         api-refuses api-unreachable binding-wrong burst-buffer-conf-edited burst-buffer-conf-missing burst-buffer-off

@@ -26,6 +26,7 @@ NEEDS = {
     "lib/slurm_conf.sh": ("lib/as.sh",),
     "lib/slurmctld.sh": ("lib/as.sh", "lib/slurm_conf.sh"),
     "controller/activate.sh": ("lib/written.sh",),
+    "controller/controller.sh": ("controller/conf_path.sh",),
     "master/lock.sh": ("lib/written.sh", "master/lock_holder.sh"),
 }
 """Template -> the templates whose functions it calls."""

@@ -93,10 +93,11 @@ class Single(TypedDict):
 class Controller(Single):
     """Slurm, Lua and kubectl on a controller.
 
-    hooks    the functions that slurmctld calls
-    linked   the Lua of its burst_buffer_lua.so: ["5.4"]
-    lua      [version, path] of each interpreter on the host
-    files    path -> text of slurm.conf, which is the first, and of its includes; `unreadable` lists the other includes
+    hooks      the functions that slurmctld calls
+    linked     the Lua of its burst_buffer_lua.so: ["5.4"]
+    lua        [version, path] of each interpreter on the host
+    files      path -> text of slurm.conf, which is the first, and of its includes; `unreadable` lists the other includes
+    elsewhere  each slurm.conf that slurmctld reads, or will read, in place of the site file's: "PATH (HOW IT IS KNOWN)"
     """
 
     hooks: list[str]
@@ -104,6 +105,7 @@ class Controller(Single):
     lua: list[list[str]]
     files: dict[str, str]
     unreadable: list[str]
+    elsewhere: NotRequired[list[str]]
 
 
 CONTROLLER: Fact[Controller] = Fact("preflight", "controller")

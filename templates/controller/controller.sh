@@ -18,6 +18,9 @@ fi
 fact program "$program"
 [ -z "$program" ] || fact version "$(slurm timeout 20 "$program" -V 2>/dev/null </dev/null | sed -n '1s/^.* //p')"
 
+# --- another slurm.conf that slurmctld reads
+other_confs | while IFS= read -r line; do fact elsewhere "$line"; done
+
 # --- slurm.conf and its includes: path and content
 if [ -e "$folder/slurm.conf" ]; then conf_texts file; fi
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import cast
 
 from dws_on_csm.config.site import Site
@@ -44,6 +45,7 @@ def parse(out: bytes) -> Controller:
         "lua": [text.split(" ", 1) for text in all_values(pairs, "lua")],
         "files": first_values(_file(text) for text in all_values(pairs, "file")),
         "unreadable": all_values(pairs, "unreadable"),
+        "elsewhere": all_values(pairs, "elsewhere"),
     }
 
 
@@ -79,6 +81,8 @@ def judge(ctx: StepContext, found: Controller) -> Sequence[Finding]:
         return (
             Finding("slurm-missing", text, "correct controllers in the site file: list the hosts where slurmctld runs"),
         )
+    if elsewhere := found.get("elsewhere"):
+        return (_elsewhere(ctx, elsewhere),)
     if conf not in found["files"]:
         return (
             Finding(
@@ -88,6 +92,17 @@ def judge(ctx: StepContext, found: Controller) -> Sequence[Finding]:
         )
     looked = (*_service_findings(ctx, found), *_plugin_findings(ctx, found), *_conf_findings(ctx, found))
     return [*looked, *_user_findings(ctx, found), *_kubectl_findings(ctx, found)]
+
+
+def _elsewhere(ctx: StepContext, named: Sequence[str]) -> Finding:
+    """slurmctld reads another slurm.conf than this run would edit. Nothing else in that file matters then."""
+    text = f"slurmctld on {ctx.host} reads {' and '.join(named)}, but slurm.folder in the site file makes it {ctx.site.slurm.conf}"
+    paths = {name.rpartition(" (")[0] for name in named}
+    path = PurePosixPath(paths.pop())
+    fix = "start slurmctld with one slurm.conf, in its arguments and its unit, and set slurm.folder to its folder"
+    if not paths and path.is_absolute() and path.name == "slurm.conf":
+        fix = f"set slurm.folder to {path.parent} in the site file; or start slurmctld with {ctx.site.slurm.conf}"
+    return Finding("slurm-conf-elsewhere", text, fix)
 
 
 def _service_findings(ctx: StepContext, found: Controller) -> Sequence[Finding]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dws_on_csm.config import acceptable
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model import render
 from dws_on_csm.model.step import Facts, Refused, StepContext
@@ -112,6 +113,31 @@ def names(found: Any, running: dict[str, Any]) -> list[str]:
 def test_findings(change: dict[str, Any], running: dict[str, Any], expected: list[str]) -> None:
     """Each thing that an install would fail at has its name and a fix, all of them at once."""
     assert names(GOOD | change, RUNNING | running) == expected
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "fix"),
+    [
+        (
+            ["/opt/slurm/etc/slurm.conf (-f in the running process)"],
+            "set slurm.folder to /opt/slurm/etc in the site file",
+        ),
+        (["/opt/slurm/etc/slurm.conf (as slurmctld reports)"], "set slurm.folder to /opt/slurm/etc in the site file"),
+        (["/etc/slurm/test.conf (SLURM_CONF in the unit slurmctld)"], "start slurmctld with one slurm.conf"),
+        (["slurm.conf (-f in the running process)"], "start slurmctld with one slurm.conf"),
+        (["/a/slurm.conf (-f in the running process)", "/b/slurm.conf (-f in the unit x)"], "start slurmctld with one"),
+    ],
+)
+@pytest.mark.parametrize("files", [{CONF: TEXT}, {}])
+def test_a_slurm_conf_that_slurmctld_does_not_read_is_refused(
+    elsewhere: list[str], fix: str, files: dict[str, str]
+) -> None:
+    """Both paths are named, and nothing else is said of a file that does not matter."""
+    place = StepContext(SITE, Facts({slurmctld.FACT.name: {"slurmctl": RUNNING}}), "slurmctl")
+    (seen,) = controller.judge(place, GOOD | {"elsewhere": elsewhere, "files": files, "kubectl": ""})
+    assert seen.name == "slurm-conf-elsewhere" and seen.name in acceptable.WHY_NOT
+    assert all(named in seen.text for named in elsewhere) and f"makes it {CONF}" in seen.text
+    assert seen.fix.startswith(fix)
 
 
 def test_a_slurm_conf_without_end_is_refused() -> None:
