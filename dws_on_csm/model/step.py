@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dws_on_csm.model.actions import Action
 from dws_on_csm.model.cluster_api import Cluster
@@ -140,22 +140,13 @@ class Facts:
             raise NotYetKnown(fact.stage)
         return everywhere[host]
 
-    @overload
-    def all(self, fact: Fact[T]) -> Mapping[str, T]: ...
-    @overload
-    def all(self, fact: str) -> Mapping[str, Value]: ...
-    def all(self, fact: Fact[Any] | str) -> Mapping[str, Value]:
-        """Host -> this fact. Raises NotYetKnown if no host was looked at. A text, "STAGE.STEP", gives it without its type."""
-        name = fact if isinstance(fact, str) else fact.name
-        if not self.found.get(name):
-            raise NotYetKnown(name.partition(".")[0])
-        return self.found[name]
+    def all(self, fact: Fact[T]) -> Mapping[str, T]:
+        """Host -> this fact. Raises NotYetKnown if no host was looked at."""
+        if not (everywhere := self.known(fact)):
+            raise NotYetKnown(fact.stage)
+        return everywhere
 
-    @overload
-    def one(self, fact: Fact[T]) -> T: ...
-    @overload
-    def one(self, fact: str) -> Value: ...
-    def one(self, fact: Fact[Any] | str) -> Value:
+    def one(self, fact: Fact[T]) -> T:
         """This fact of the master (or of the first host of its role). Raises NotYetKnown."""
         return next(iter(self.all(fact).values()))
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import parse_pairs
-from dws_on_csm.model.step import Check, Finding, ShellLook, Stage, StepContext, Value
+from dws_on_csm.model.step import Check, Fact, Finding, ShellLook, Stage, StepContext, Value
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.slurm import slurmctld
 
@@ -72,12 +72,15 @@ kubectl "$@" --request-timeout 20s --namespace {names.NAMESPACE} logs deployment
 def _look_holds(ctx: StepContext) -> ShellLook:
     context = ctx.site.master.context
     words = f"set -- --context={shlex.quote(context)}" if context else "set --"
-    return ShellLook(words + _LOOK_HOLDS, lambda out: int(out) > 0)
+    return HOLDS.shell(words + _LOOK_HOLDS, lambda out: int(out) > 0)
+
+
+HOLDS: Fact[bool] = Fact("cancel", "holds")
 
 
 def holds(ctx: StepContext) -> bool:
     """Whether the site's DWS can hold a Workflow in a state for a test."""
-    return bool(ctx.facts.one("cancel.holds"))
+    return ctx.facts.one(HOLDS)
 
 
 def script(ctx: StepContext, step: str, run: str, **given: str) -> str:
@@ -93,7 +96,7 @@ STAGE = Stage(
     (
         verify.USER,
         Check("active", "submitter", _look_active, _judge_active),
-        Check("holds", "master", _look_holds, lambda ctx, found: ()),
+        Check(HOLDS.step, "master", _look_holds, lambda ctx, found: ()),
     ),
     proves=True,
 )

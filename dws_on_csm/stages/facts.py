@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from dws_on_csm.model.step import Fact
 
@@ -106,6 +106,19 @@ class Controller(Single):
     files: dict[str, str]
     unreadable: list[str]
     elsewhere: NotRequired[list[str]]
+
+
+class Owned(TypedDict):
+    """Objects that Kubernetes deletes together with objects of DWS, and API groups that do not say whether they have any: see
+    templates/master/dependents.py."""
+
+    owned: list[dict[str, Any]]
+    unasked: list[dict[str, Any]]
+
+
+def owned(stage: str) -> Fact[Owned]:
+    """What the check `owned` of a stage found."""
+    return Fact(stage, "owned")
 
 
 CONTROLLER: Fact[Controller] = Fact("preflight", "controller")

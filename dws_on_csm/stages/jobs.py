@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NotRequired, TypedDict
 
 from dws_on_csm.model import render
-from dws_on_csm.model.step import ShellLook, StepContext
+from dws_on_csm.model.step import Fact, ShellLook, StepContext
 
 OVER = frozenset(
     {
@@ -54,6 +54,11 @@ class Jobs(TypedDict):
     namespace: NotRequired[str]
     accounting: NotRequired[str]
     accounted: NotRequired[dict[str, list[tuple[int, float, float]]]]
+
+
+def fact(stage: str) -> Fact[Jobs | None]:
+    """What the check `jobs` of a stage read; None where nobody had to be asked."""
+    return Fact(stage, "jobs")
 
 
 def look(ctx: StepContext, numbers: Iterable[str] = ()) -> ShellLook:

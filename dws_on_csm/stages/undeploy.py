@@ -11,7 +11,7 @@ from dataclasses import replace
 from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Action, Delete
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import ApiLook, Check, Finding, Refused, Removal, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import ApiLook, Check, Fact, Finding, Refused, Removal, Stage, Step, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.access import rbac as rbac_stage
 from dws_on_csm.stages.dws import (
@@ -156,32 +156,34 @@ def _orphans(stage: str) -> Step:
     Of those that are there now it knows only what was seen before Slurm was asked; a later one may be of a later job.
     """
 
-    def orphaned(ctx: StepContext, found: Sequence[Workflow]) -> list[Workflow]:
-        before, seen = in_use.found(ctx, stage)
-        earlier = {one["id"] for one in before}
-        some = [one for one in found if one["id"] in earlier]
-        return workflows.by_fate(some, seen, in_use.stuck(ctx)).get("orphan", [])
+    fact: Fact[list[Workflow]] = Fact(stage, "orphans")
 
-    def read(ctx: StepContext, found: Value) -> Value:
+    def orphaned(ctx: StepContext, existing: Sequence[Workflow]) -> list[Workflow]:
+        before, seen = in_use.found(ctx, stage)
+        earlier = {workflow["id"] for workflow in before}
+        known = [workflow for workflow in existing if workflow["id"] in earlier]
+        return workflows.by_fate(known, seen, in_use.stuck(ctx)).get("orphan", [])
+
+    def read(ctx: StepContext, existing: list[Workflow]) -> Value:
         _, seen = in_use.found(ctx, stage)
-        return {workflows.label(one): workflows.describe(one, seen) for one in orphaned(ctx, found)}
+        return {workflows.label(orphan): workflows.describe(orphan, seen) for orphan in orphaned(ctx, existing)}
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        told = orphaned(ctx, ctx.facts.one(f"{stage}.orphans"))
-        first = {one["id"] for one in ctx.facts.one(f"{in_use.FIRST}.workflows")}
-        if new := [one for one in told if one["id"] not in first]:
-            raise Refused(*(_since(workflows.describe(one, in_use.found(ctx, stage)[1])) for one in new))
-        return orphans.deletion(ctx, told)
+        confirmed = orphaned(ctx, ctx.facts.one(fact))
+        first = {workflow["id"] for workflow in ctx.facts.one(workflows.fact(in_use.FIRST))}
+        if new := [orphan for orphan in confirmed if orphan["id"] not in first]:
+            raise Refused(*(_since(workflows.describe(orphan, in_use.found(ctx, stage)[1])) for orphan in new))
+        return orphans.deletion(ctx, confirmed)
 
     def takes(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
-        some = orphaned(ctx, ctx.facts.one(f"{stage}.orphans"))
-        things = frozenset(f"Workflow {workflows.label(one)} ({one['id']})" for one in some)
+        present = orphaned(ctx, ctx.facts.one(fact))
+        things = frozenset(f"Workflow {workflows.label(orphan)} ({orphan['id']})" for orphan in present)
         return [Removal("orphans: " + "; ".join(have.values()), things)]
 
     return Step(
-        "orphans",
+        fact.step,
         "master",
-        lambda ctx: ApiLook(workflows.read),
+        lambda ctx: fact.api(workflows.read),
         lambda ctx: {},
         change,
         read=read,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, TypedDict
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import OWN_STATE, STATE, Action, RunScript
 from dws_on_csm.model.lines import lines, parse_record
-from dws_on_csm.model.step import Check, Finding, ShellLook, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import Check, Fact, Finding, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.pod import discover, files
 
 # --- what a test job needs
@@ -88,17 +89,26 @@ def _options(site: Site) -> list[str]:
 # --- the job
 
 
+class Proof(TypedDict):
+    """The host's time, and the proof of the last test job there; None without one that can be read."""
+
+    now: int
+    proof: dict[str, Any] | None
+
+
+JOB: Fact[Proof] = Fact("verify", "job")
+
+
 def _look(ctx: StepContext) -> ShellLook:
-    return ShellLook(f'date +%s; STATE={STATE}; {OWN_STATE}; cat "$STATE/proof.json" 2>/dev/null || true', _parse)
+    return JOB.shell(f'date +%s; STATE={STATE}; {OWN_STATE}; cat "$STATE/proof.json" 2>/dev/null || true', _parse)
 
 
-def _parse(out: bytes) -> Value:
-    """The host's time and its proof; None for a proof that can't be read."""
+def _parse(out: bytes) -> Proof:
     now, _, rest = out.decode(errors="replace").partition("\n")
     return {"now": int(now), "proof": parse_record(rest) or None}
 
 
-def _read(ctx: StepContext, found: Value) -> Value:
+def _read(ctx: StepContext, found: Proof) -> Value:
     """The proof as a sentence; None without one."""
     proof = found["proof"]
     if proof is None:
@@ -107,14 +117,14 @@ def _read(ctx: StepContext, found: Value) -> Value:
     return f"job {proof['job']}, {age}: {proof['states']} in {proof['seconds']} s; bbstat: {proof['bbstat']}"
 
 
-def _table(found: Value) -> tuple[tuple[str, ...], ...]:
+def _table(found: Proof) -> tuple[tuple[str, ...], ...]:
     """A table of the seconds that the API took to respond to SlurmUser, and that the Workflow spent in each state."""
     times = (found["proof"] or {}).get("times", {})
     return (tuple(times), tuple(f"{seconds:.1f}s" for seconds in times.values())) if times else ()
 
 
 def _want(ctx: StepContext) -> Value:
-    return _read(ctx, ctx.facts.all("verify.job")[ctx.host]) or "proven by a test job"
+    return _read(ctx, ctx.facts.all(JOB)[ctx.host]) or "proven by a test job"
 
 
 def _change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
@@ -143,7 +153,7 @@ STAGE = Stage(
     ("deploy.webhook", "access", "slurm"),
     (
         Step(
-            "job",
+            JOB.step,
             "submitter",
             _look,
             _want,

@@ -15,6 +15,7 @@ from dws_on_csm.engine.state import Run, defect
 from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.step import Check, Finding, NotYetKnown, Refused, Step, Value
 from dws_on_csm.runner.inspect import Reading
+from dws_on_csm.stages import verify
 from dws_on_csm.stages.preflight.checks import SKEW
 from dws_on_csm.transport.remote_shell import RemoteShell
 
@@ -67,7 +68,7 @@ def _notes(reading: Reading) -> Iterator[str]:
     for done in reading.done():
         if done.stage == "connect" and done.outcome == "skipped":
             yield f"{done.host} is down; the site file allows that"
-    for host, found in reading.run.board.facts.found.get("verify.job", {}).items():
+    for host, found in reading.run.board.facts.known(verify.JOB).items():
         if found["proof"] is None:
             yield f"{host}: no test job has run since the last change; run `invoke verify`"
 

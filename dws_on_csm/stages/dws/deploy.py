@@ -20,6 +20,7 @@ from dws_on_csm.stages.dws import (
     reopen,
     workflow_namespace,
 )
+from dws_on_csm.stages.facts import ROLE
 
 APPLIED: Fact[dict[str, str]] = Fact("deploy", "applied")
 """Label -> "as rendered", "missing", "being deleted", or the first difference from the manifest."""
@@ -86,9 +87,9 @@ _GRANTING = ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 
 
 def _role_harmless(ctx: StepContext, label: str) -> bool:
-    have: Value = ctx.facts.one_or_none(Fact("access", "role"))
+    have = ctx.facts.one_or_none(ROLE)
     want = next(one for one in manifests.wanted(ctx) if manifests.label(one) == label)
-    return bool(have) and plugin_role.harmless(have["rules"], want["rules"])
+    return have is not None and plugin_role.harmless(have["rules"], want["rules"])
 
 
 def _accepted(ctx: StepContext) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
-from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Look, NotYetKnown, StepContext, Value
+from dws_on_csm.model.step import Check, Constant, Finding, Look, NotYetKnown, StepContext, Value
 from dws_on_csm.stages import jobs
 from dws_on_csm.stages.dws import installed, persistent_storage, workflows
 from dws_on_csm.stages.dws.workflows import Fate, Workflow
@@ -65,13 +65,13 @@ def checks(
         return f"DWS {installed.version_text(ctx)} would have to go" if due(ctx) and installed.there(ctx) else ""
 
     def workflows_look(ctx: StepContext) -> Look:
-        return ApiLook(workflows.read) if read(ctx) else Constant([])
+        return workflows.fact(stage).api(workflows.read) if read(ctx) else Constant([])
 
     def jobs_look(ctx: StepContext) -> Look:
         if not read(ctx):
             return Constant(None)
         # Slurm is asked after these were seen: see workflows.fate
-        return jobs.look(ctx, (one["job"] for one in ctx.facts.one(f"{stage}.workflows")))
+        return jobs.look(ctx, (workflow["job"] for workflow in ctx.facts.one(workflows.fact(stage))))
 
     def judge_workflows(ctx: StepContext, have: Value) -> Sequence[Finding]:
         return objecting(ctx, have) if stage == FIRST and due(ctx) else ()
@@ -86,7 +86,7 @@ def checks(
             return ()
         if have is None:
             raise NotYetKnown(stage)
-        every = [] if stage == FIRST else ctx.facts.one(f"{stage}.workflows")
+        every = [] if stage == FIRST else ctx.facts.one(workflows.fact(stage))
         if stage != FIRST and have["answers"] and (every, have["jobs"]) == _told(ctx):
             return ()
         told = () if stage == FIRST else objecting(ctx, every)
@@ -120,7 +120,7 @@ def left_out(ctx: StepContext, what: str) -> Sequence[Finding]:
 
 def found(ctx: StepContext, stage: str) -> tuple[list[Workflow], Jobs]:
     """The Workflows and jobs that the checks of `stage` found last. Raises NotYetKnown if they weren't made."""
-    return ctx.facts.one(f"{stage}.workflows"), _jobs(ctx, stage)
+    return ctx.facts.one(workflows.fact(stage)), _jobs(ctx, stage)
 
 
 def stuck(ctx: StepContext) -> bool:
@@ -131,20 +131,19 @@ def stuck(ctx: StepContext) -> bool:
 
 def _jobs(ctx: StepContext, stage: str) -> Jobs:
     """What is known of Slurm's jobs; where its host can't be reached, nothing."""
-    everywhere = ctx.facts.found.get(f"{stage}.jobs", {})
     nothing: Jobs = {"answers": False, "now": 0.0, "jobs": {}}
-    return next((one for one in everywhere.values() if one), nothing)
+    return next((answer for answer in ctx.facts.known(jobs.fact(stage)).values() if answer), nothing)
 
 
 def _told(ctx: StepContext) -> tuple[list[Workflow], dict[str, Job]]:
     """What was told of before anything was touched."""
-    return ctx.facts.one(f"{FIRST}.workflows"), _jobs(ctx, FIRST)["jobs"]
+    return ctx.facts.one(workflows.fact(FIRST)), _jobs(ctx, FIRST)["jobs"]
 
 
 def _owners(ctx: StepContext, stage: str) -> set[str]:
-    everywhere = ctx.facts.found.get(f"{stage}.workflows", {})
     seen = _jobs(ctx, stage)
-    return {one["job"] for some in everywhere.values() for one in some if not workflows.doubt(one, seen)}
+    known = ctx.facts.one_or_none(workflows.fact(stage)) or ()
+    return {workflow["job"] for workflow in known if not workflows.doubt(workflow, seen)}
 
 
 def _workflows(fates: Mapping[Fate, Sequence[Workflow]], seen: Jobs, spared: Collection[str]) -> Sequence[Finding]:

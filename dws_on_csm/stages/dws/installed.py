@@ -169,7 +169,7 @@ def release(tag: str) -> str:
 def as_of(ctx: StepContext, version: str, workarea: str) -> StepContext:
     """The context as if the site file had this version; the facts of the stage `workarea` are those of its clone."""
     site = replace(ctx.site, versions=replace(ctx.site.versions, dws=version))
-    own = {f"workarea.{name}": ctx.facts.found.get(f"{workarea}.{name}", {}) for name in _WORKAREA}
+    own = {f"workarea.{name}": {**ctx.facts.known(Fact[Any](workarea, name))} for name in _WORKAREA}
     return replace(ctx, site=site, facts=replace(ctx.facts, found={**ctx.facts.found, **own}))
 
 

@@ -11,7 +11,7 @@ from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.model import actions
 from dws_on_csm.model.actions import Action, CallApi, RunScript
 from dws_on_csm.model.cluster_api import Cluster, ClusterError
-from dws_on_csm.model.step import ApiLook, Constant, Fact, ShellLook, Step, StepContext, Value
+from dws_on_csm.model.step import ApiLook, Constant, Fact, Step, StepContext, Value
 from dws_on_csm.stages.dws import installed, manifests, replace
 
 _CONVERTED = f"{names.GROUP}/conversion-data"
@@ -255,25 +255,35 @@ STEPS = (
 # --- reported, where no version follows
 
 
+class SavedFile(TypedDict):
+    """The newest file of saved objects on the master, and the labels of the objects in it; "" and none where there is no file."""
+
+    file: str
+    objects: list[str]
+
+
+SAVED_FILE: Fact[SavedFile] = Fact("undeploy", "kept")
+
+
 def told_step(due: Callable[[StepContext], str]) -> Step:
     """The step `kept` of an undeploy: it reports the file of saved objects, and how to put them back."""
     newest = f"ls -1 {shlex.quote(actions.STATE)}/before/*/.kept.json 2>/dev/null | tail -n 1"
     script = f'file=$({newest})\n[ -n "$file" ] || exit 0\necho "$file"\ncat -- "$file"\n'
     return Step(
-        "kept",
+        SAVED_FILE.step,
         "master",
-        lambda ctx: ShellLook(script, _parse) if due(ctx) else Constant({"file": "", "objects": []}),
-        lambda ctx: ctx.facts.one("undeploy.kept"),
+        lambda ctx: SAVED_FILE.shell(script, _parse) if due(ctx) else Constant({"file": "", "objects": []}),
+        lambda ctx: ctx.facts.one(SAVED_FILE),
         status_text=_file_text,
     )
 
 
-def _parse(out: bytes) -> Value:
+def _parse(out: bytes) -> SavedFile:
     file, _, text = out.partition(b"\n")
     return {"file": file.decode(), "objects": [dws_objects.label(one) for one in _items(text)]}
 
 
-def _file_text(have: Value) -> str:
+def _file_text(have: SavedFile) -> str:
     if not have["objects"]:
         return ""
     objects = ", ".join(have["objects"])

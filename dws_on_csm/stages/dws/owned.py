@@ -10,12 +10,13 @@ from typing import Any
 
 from dws_on_csm.domain import dws_objects
 from dws_on_csm.model import render
-from dws_on_csm.model.step import Check, Constant, Fact, Finding, Look, ShellLook, StepContext, Value
+from dws_on_csm.model.step import Check, Constant, Finding, Look, ShellLook, StepContext
 from dws_on_csm.stages.dws import in_use, persistent_storage, stuck_crds
+from dws_on_csm.stages.facts import Owned, owned
 
 Due = Callable[[StepContext], object]
 
-NOTHING: Mapping[str, Any] = {"owned": [], "unasked": []}
+NOTHING: Owned = {"owned": [], "unasked": []}
 
 
 def program() -> str:
@@ -37,12 +38,12 @@ def check(due: Due) -> Check:
     def agreed(ctx: StepContext) -> bool:
         return persistent_storage.agreed(ctx) if due(ctx) else stuck_crds.agreed(ctx)
 
-    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
-        owned = [one for one in have["owned"] if not (one["data"] and agreed(ctx))]
+    def judge(ctx: StepContext, have: Owned) -> Sequence[Finding]:
+        others = [one for one in have["owned"] if not (one["data"] and agreed(ctx))]
         return [
             *(
                 Finding("storage-owned", dws_objects.describe_owned(dict(one)), dws_objects.owned_fix(dict(one)))
-                for one in owned
+                for one in others
             ),
             *(_unknown(one) for one in have["unasked"] if not one["down"]),
         ]
@@ -62,7 +63,7 @@ def _unknown(one: Mapping[str, Any]) -> Finding:
 
 def describe_unasked(ctx: StepContext) -> list[str]:
     """The API groups that could not be checked before this run changed anything, in words."""
-    found = ctx.facts.one_or_none(Fact[Mapping[str, Any]](in_use.FIRST, "owned")) or NOTHING
+    found = ctx.facts.one_or_none(owned(in_use.FIRST)) or NOTHING
     return [dws_objects.describe_unlisted(one) for one in found["unasked"]]
 
 

@@ -5,25 +5,34 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from dws_on_csm.config.site import is_count
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.model.actions import Action, CallApi, Delete
 from dws_on_csm.model.cluster_api import Cluster
-from dws_on_csm.model.step import ApiLook, Check, Constant, Finding, Refused, Removal, Step, StepContext, Value
-from dws_on_csm.stages.dws import installed
+from dws_on_csm.model.step import Check, Constant, Fact, Finding, Refused, Removal, Step, StepContext, Value
+from dws_on_csm.stages.dws import installed, workflows
+from dws_on_csm.stages.facts import owned
 
-FACT = "preflight.storage"
-"""Where what `check` finds is kept: what its first look found is what was typed by names or their number."""
+
+class Storage(TypedDict):
+    """What DWS holds: data of users (see dws_objects.data), and the labels of what is saved before DWS is removed."""
+
+    data: list[dict[str, Any]]
+    kept: list[str]
+
+
+FACT: Fact[Storage] = Fact("preflight", "storage")
+"""Names or a number that somebody typed refer to what the first look of a run returned."""
 
 OPTION = "--delete-persistent-storage"
 
-NOTHING: Mapping[str, Any] = {"data": [], "kept": []}
+NOTHING: Storage = {"data": [], "kept": []}
 
 
-def read(cluster: Cluster) -> Value:
-    """What DWS holds, of whichever kinds it has: {"data": see dws_objects.data, "kept": labels}. Raises ClusterError."""
+def read(cluster: Cluster) -> Storage:
+    """What DWS holds, of whichever kinds it has. Raises ClusterError."""
     kinds = installed.contents(cluster)
     found = [{**one, "path": _path(one, kinds)} for one in dws_objects.data(kinds)]
     return {"data": found, "kept": [dws_objects.label(one) for one in dws_objects.preserved(kinds, set())]}
@@ -39,17 +48,15 @@ def _path(one: Mapping[str, Any], kinds: Mapping[str, Sequence[Mapping[str, Any]
 def check(due: Callable[[StepContext], bool], looks: Callable[[StepContext], bool]) -> Check:
     """The check `storage` of preflight: no data of users is there where DWS is `due` to go, unless its deletion was typed."""
 
-    def judge(ctx: StepContext, have: Value) -> Sequence[Finding]:
+    def judge(ctx: StepContext, have: Storage) -> Sequence[Finding]:
         return refusals(ctx.site.deletes, _first(ctx), have["data"]) if due(ctx) else ()
 
-    return Check("storage", "master", lambda ctx: ApiLook(read) if looks(ctx) else Constant(NOTHING), judge)
+    return Check(FACT.step, "master", lambda ctx: FACT.api(read) if looks(ctx) else Constant(NOTHING), judge)
 
 
 def _first(ctx: StepContext) -> Sequence[Mapping[str, Any]]:
     """What the first look of this run found."""
-    found: Mapping[str, Any] = next(iter(ctx.facts.first.get(FACT, {}).values()), NOTHING)
-    data: Sequence[Mapping[str, Any]] = found["data"]
-    return data
+    return next(iter(ctx.facts.at_first(FACT).values()), NOTHING)["data"]
 
 
 def refusals(typed: str, first: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
@@ -124,16 +131,15 @@ def step(stage: str, due: Callable[[StepContext], str]) -> Step:
     look of this run found it, while DWS and the drivers are still there to free it; anything else it refuses. What was made for a
     Workflow that has just gone (`orphans`) goes a moment later: it waits for that, and for nothing else. What else
     Kubernetes deletes with it the check `owned` of that stage has found (see stages/owned)."""
-    key = f"{stage}.storage"
+    fact: Fact[Storage] = Fact(stage, "storage")
 
     def passing(ctx: StepContext, one: Mapping[str, Any]) -> bool:
         """Whether it was made for a Workflow that was there a moment ago, and is gone: its driver frees it a little later."""
-        every = ctx.facts.found.get(f"{stage}.workflows", {})
-        ids = {workflow["id"] for some in every.values() for workflow in some}
+        ids = {workflow["id"] for workflow in ctx.facts.one_or_none(workflows.fact(stage)) or ()}
         return not ids.isdisjoint(one["of"]) and one["uid"] not in {some["uid"] for some in _first(ctx)}
 
     def staying(ctx: StepContext) -> list[Mapping[str, Any]]:
-        return [one for one in ctx.facts.one(key)["data"] if not passing(ctx, one)]
+        return [one for one in ctx.facts.one(fact)["data"] if not passing(ctx, one)]
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         found = staying(ctx)
@@ -149,7 +155,7 @@ def step(stage: str, due: Callable[[StepContext], str]) -> Step:
 
     def takes(ctx: StepContext, have: Value, want: Value) -> Sequence[Removal]:
         found = staying(ctx)
-        below = [one for one in ctx.facts.one(f"{stage}.owned")["owned"] if one["data"]]
+        below = [one for one in ctx.facts.one(owned(stage))["owned"] if one["data"]]
         things = frozenset(f"{one['kind']} {one['name']} ({one['uid']})" for one in (*found, *below))
         told = "; ".join(
             [
@@ -160,9 +166,9 @@ def step(stage: str, due: Callable[[StepContext], str]) -> Step:
         return [Removal(f"persistent storage, permanently and with all data on it: {told}", things)] if found else []
 
     return Step(
-        "storage",
+        fact.step,
         "master",
-        lambda ctx: ApiLook(read) if due(ctx) else Constant(NOTHING),
+        lambda ctx: fact.api(read) if due(ctx) else Constant(NOTHING),
         lambda ctx: [],
         change,
         read=lambda ctx, found: [dws_objects.describe(one) for one in found["data"]],
@@ -197,8 +203,7 @@ def _since(found: Sequence[Mapping[str, Any]], agreed: Collection[str]) -> Seque
 
 def kept(ctx: StepContext) -> list[str]:
     """Labels of what is saved before DWS goes, as far as that was seen before anything was done."""
-    found = next(iter(ctx.facts.found.get(FACT, {}).values()), NOTHING)
-    return list(found["kept"])
+    return list((ctx.facts.one_or_none(FACT) or NOTHING)["kept"])
 
 
 CLOSED = "dws-on-csm-closed"

@@ -16,6 +16,7 @@ from dws_on_csm.model.step import (
     ApiLook,
     Check,
     Constant,
+    Fact,
     Finding,
     Look,
     NotYetKnown,
@@ -69,8 +70,8 @@ def _with_local_changes(clone: Step, stage: str) -> Step:
     """Files of the clone that somebody changed stay: they may be what was deployed, and no image gets its tag from this clone."""
 
     def want(ctx: StepContext) -> Value:
-        wanted, have = clone.want(ctx), ctx.facts.one(f"{stage}.{clone.name}")
-        return {**wanted, "modified": have["modified"]} if wanted else None
+        wanted, have = clone.want(ctx), ctx.facts.one(Fact[workarea.Clone | None](stage, clone.name))
+        return {**wanted, "modified": have["modified"]} if wanted and have else None
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
         assert clone.change is not None
@@ -113,7 +114,7 @@ def removed_step(
     def look(ctx: StepContext) -> Look:
         if not due(ctx):
             return Constant(None)
-        ctx.facts.one(f"{workarea_stage}.rendered")
+        ctx.facts.one(Fact[manifests.Rendered](workarea_stage, manifests.RENDERED.step))
         objects = _paths(at(ctx))
         return ApiLook(lambda cluster: _remains(cluster, objects))
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dws_on_csm.domain import compatibility, names
 from dws_on_csm.model.step import Check, NotYetKnown, Stage, StepContext, Value
 from dws_on_csm.stages.dws import in_use, installed, manifests, owned, persistent_storage, remove, stuck_crds
+from dws_on_csm.stages.facts import BINDING
 
 
 def other(ctx: StepContext) -> str:
@@ -59,8 +60,8 @@ def _removal_text(ctx: StepContext, have: Value, want: Value) -> str:
 
 def describe_others(ctx: StepContext) -> Sequence[str]:
     """Whose DWS is replaced besides this site's, in words: other names have rights where several Slurms use one DWS."""
-    bound = next(iter(ctx.facts.found.get("access.binding", {}).values()), None) or {"subjects": ()}
-    others = sorted(set(bound["subjects"]) - {f"User {ctx.site.access.common_name}"})
+    bound = ctx.facts.one_or_none(BINDING)
+    others = sorted(set(bound["subjects"] if bound else ()) - {f"User {ctx.site.access.common_name}"})
     return [f"it is replaced for {', '.join(others)}, too (ClusterRoleBinding {names.BINDING})"] if others else []
 
 

@@ -54,7 +54,7 @@ def agreed(ctx: StepContext) -> bool:
 
 
 def _objections(ctx: StepContext, data: Sequence[Mapping[str, Any]]) -> Sequence[Finding]:
-    first: Sequence[Mapping[str, Any]] = next(iter(ctx.facts.first.get(FACT.name, {}).values()), [])
+    first = next(iter(ctx.facts.at_first(FACT).values()), [])
     findings = persistent_storage.refusals(ctx.site.deletes, first, data)
     return [
         finding if finding.name == "storage-not-agreed" else replace(finding, text=finding.text + LEAK)

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict
 
 from dws_on_csm.domain import names
 from dws_on_csm.model.cluster_api import Cluster
+from dws_on_csm.model.step import Fact
 from dws_on_csm.stages.dws import installed
 from dws_on_csm.stages.jobs import Jobs, elsewhere
 
@@ -44,6 +45,11 @@ class Workflow(TypedDict):
     created: float
     deleting: bool
     finalizers: list[str]
+
+
+def fact(stage: str) -> Fact[list[Workflow]]:
+    """What the check `workflows` of a stage read."""
+    return Fact(stage, "workflows")
 
 
 def read(cluster: Cluster) -> list[Workflow]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dws_on_csm.model.step import Check, Constant, Finding, NotYetKnown, Refused, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import Check, Constant, Fact, Finding, NotYetKnown, Refused, Stage, Step, StepContext, Value
 
 
 def check(stages: Sequence[Stage], name: str, role: str) -> Check:
@@ -29,7 +29,7 @@ def _needed(stages: Sequence[Stage], name: str) -> list[Stage]:
 
 def _wrong(ctx: StepContext, stage: Stage) -> Iterator[Finding]:
     for step in stage.steps:
-        seen = ctx.facts.found.get(f"{stage.name}.{step.name}", {})
+        seen = ctx.facts.known(Fact[Value](stage.name, step.name))
         if isinstance(step, Step) and ctx.host in seen and not _right(ctx, step, seen[ctx.host]):
             text = f"{stage.name}.{step.name} on {ctx.host} is not as expected, and this stage needs it"
             yield Finding("needs-not-right", text, f"run `fab -H {ctx.host} repair {stage.name}`, or `invoke install`")

@@ -11,7 +11,7 @@ from dws_on_csm.model import render, snapshot
 from dws_on_csm.model.actions import STATE, Action, Remove, RunScript
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.snapshot import ABSENT, FileSnapshot, RollbackTarget
-from dws_on_csm.model.step import Constant, Look, Refused, ShellLook, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import Constant, Fact, Look, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.rollback import unchanged
 from dws_on_csm.stages.slurm import plugin
 
@@ -39,6 +39,8 @@ holds_secret "$content" || printf 'text %s\\n' "$content"
 
 
 def _file(goal: RollbackTarget, role: str, path: str, name: str) -> Step:
+    fact: Fact[Mapping[str, str] | None] = Fact("plugin" if role == "controller" else "computes", name)
+
     def mine(ctx: StepContext) -> FileSnapshot | None:
         return goal.files.get(ctx.host, {}).get(path)
 
@@ -58,7 +60,7 @@ def _file(goal: RollbackTarget, role: str, path: str, name: str) -> Step:
         return read(ctx, _as_wanted(known)) if known else None
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        known, found = mine(ctx), ctx.facts.all(f"{stage}.{name}")[ctx.host]
+        known, found = mine(ctx), ctx.facts.all(fact)[ctx.host]
         assert known is not None
         if (found["sum"] if found else ABSENT) not in known.left:
             raise Refused(unchanged.file_changed(ctx, path, goal))
@@ -66,7 +68,6 @@ def _file(goal: RollbackTarget, role: str, path: str, name: str) -> Step:
             return [Remove(path, secret=path == names.KUBECONFIG)]
         return [*_load_check(ctx, known, goal), _put_back(known)]
 
-    stage = "plugin" if role == "controller" else "computes"
     return Step(name, role, look, want, change, read=read, removes=_file_removals(path))
 
 

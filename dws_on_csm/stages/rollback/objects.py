@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from dws_on_csm.domain import dws_objects
 from dws_on_csm.kube import objects as kube_objects
 from dws_on_csm.model.actions import STATE, Action, Delete, RunScript
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.snapshot import ABSENT, ObjectSnapshot
-from dws_on_csm.model.step import ApiLook, Check, Finding, Look, Refused, ShellLook, Step, StepContext, Value
+from dws_on_csm.model.step import Check, Fact, Finding, Look, Refused, Step, StepContext, Value
 from dws_on_csm.stages.dws import foreign_objects, installed, kept_configuration
 from dws_on_csm.stages.rollback import unchanged
 
@@ -22,26 +22,26 @@ def step(things: Sequence[ObjectSnapshot], stage: str, run: str) -> Step:
 
     DWS's namespace stays if it contains objects of others: they would be deleted with it.
     """
-    key = f"{stage}.objects"
+    fact: Fact[dict[str, Observed]] = Fact(stage, "objects")
     own = [known.label for known in things if known.before is None]
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        found = ctx.facts.one(key)
+        seen = ctx.facts.one(fact)
         odd = [known for known in reversed(things) if have[known.label] != want[known.label]]
         # the preflight compared them before anything was changed; compare once more now
-        if since_ := [known for known in odd if known.left and found[known.label]["sum"] not in known.left]:
+        if since_ := [known for known in odd if known.left and seen[known.label]["sum"] not in known.left]:
             raise Refused(*(unchanged.object_changed(known, run) for known in since_))
-        return [action for known in odd for action in _change(known, found[known.label], run)]
+        return [action for known in odd for action in _change(known, seen[known.label], run)]
 
     def want(ctx: StepContext) -> Value:
-        seen: Mapping[str, Mapping[str, str]] = next(iter(ctx.facts.found.get(key, {}).values()), {})
+        seen = ctx.facts.one_or_none(fact) or {}
         stays = {label: observed["text"] for label, observed in seen.items() if observed["text"].startswith(STAYS)}
         return {known.label: _object_text(known.before) for known in things} | stays
 
     return Step(
-        "objects",
+        fact.step,
         "master",
-        lambda ctx: ApiLook(lambda cluster: {known.label: _observed(cluster, known, own) for known in things}),
+        lambda ctx: fact.api(lambda cluster: {known.label: _observed(cluster, known, own) for known in things}),
         want,
         change,
         read=lambda ctx, found: {label: observed["text"] for label, observed in found.items()},
@@ -52,11 +52,18 @@ def step(things: Sequence[ObjectSnapshot], stage: str, run: str) -> Step:
     )
 
 
+class Observed(TypedDict):
+    """An object's text for comparison, its fingerprint, and its resourceVersion ("" if it does not exist)."""
+
+    text: str
+    sum: str
+    version: str
+
+
 THERE, STAYS = "exists", "stays, because it contains objects of others: "
 
 
-def _observed(cluster: Cluster, known: ObjectSnapshot, own: Collection[str]) -> dict[str, str]:
-    """An object's text for comparison, its fingerprint, and its resourceVersion ("" if it does not exist)."""
+def _observed(cluster: Cluster, known: ObjectSnapshot, own: Collection[str]) -> Observed:
     found = cluster.get(known.path)
     text = THERE if found and known.before is None else _object_text(found)
     if text == THERE and known.path == installed.NAMESPACE and (others := foreign_objects.found(cluster, own)):
@@ -74,7 +81,7 @@ def _object_text(content: Mapping[str, Any] | None) -> str:
     )
 
 
-def _change(known: ObjectSnapshot, seen: Mapping[str, str], run: str) -> Sequence[Action]:
+def _change(known: ObjectSnapshot, seen: Observed, run: str) -> Sequence[Action]:
     def still(cluster: Cluster, found: Mapping[str, Any]) -> None:
         if kube_objects.fingerprint(found) != seen["sum"]:
             raise Refused(unchanged.object_changed(known, run))
@@ -122,6 +129,14 @@ whole {pending}.part {pending}
 """
 
 
+FORMER: Fact[list[dict[str, Any]]] = Fact("replace", "former")
+"""The objects that the first removal saved."""
+LACKING: Fact[list[str]] = Fact("replace", "lacking")
+"""The labels of those that do not exist now."""
+SAVED: Fact[list[dict[str, Any]]] = Fact("replace", "saved")
+"""The objects that the install will put back so far."""
+
+
 def saved(first: str) -> tuple[Check | Step, ...]:
     """The steps that make saved objects available to the install that follows, which restores them (stages/dws/kept_configuration):
     objects of DWS's kinds that the first removal since the run `first` saved and that do not exist now.
@@ -129,27 +144,27 @@ def saved(first: str) -> tuple[Check | Step, ...]:
     pending = shlex.quote(kept_configuration.pending())
 
     def lacking(ctx: StepContext) -> Look:
-        objects = ctx.facts.one("replace.former")
-        return ApiLook(lambda cluster: kept_configuration.missing(cluster, objects))
+        objects = ctx.facts.one(FORMER)
+        return LACKING.api(lambda cluster: kept_configuration.missing(cluster, objects))
 
     def due(ctx: StepContext, found: Value) -> Value:
         coming = {dws_objects.label(item) for item in found}
-        return [label for label in ctx.facts.one("replace.lacking") if label not in coming]
+        return [label for label in ctx.facts.one(LACKING) if label not in coming]
 
     def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        objects = [*ctx.facts.one("replace.saved")]
-        objects += [item for item in ctx.facts.one("replace.former") if dws_objects.label(item) in have]
+        objects = [*ctx.facts.one(SAVED)]
+        objects += [item for item in ctx.facts.one(FORMER) if dws_objects.label(item) in have]
         script, data = _PUT.format(pending=pending), dws_objects.text(objects).encode()
         return [RunScript(f"restore saved configuration: {', '.join(have)}", script, data=data)]
 
     former = _FORMER.format(state=shlex.quote(STATE), first=shlex.quote(first))
     return (
-        Check("former", "master", lambda ctx: ShellLook(former, _items), lambda ctx, have: ()),
-        Check("lacking", "master", lacking, lambda ctx, have: ()),
+        Check(FORMER.step, "master", lambda ctx: FORMER.shell(former, _items), lambda ctx, have: ()),
+        Check(LACKING.step, "master", lacking, lambda ctx, have: ()),
         Step(
-            "saved",
+            SAVED.step,
             "master",
-            lambda ctx: ShellLook(f"cat -- {pending} 2>/dev/null || true", _items),
+            lambda ctx: SAVED.shell(f"cat -- {pending} 2>/dev/null || true", _items),
             lambda ctx: [],
             change,
             read=due,
@@ -157,5 +172,6 @@ def saved(first: str) -> tuple[Check | Step, ...]:
     )
 
 
-def _items(out: bytes) -> Value:
-    return json.loads(out)["items"] if out.strip() else []
+def _items(out: bytes) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = json.loads(out)["items"] if out.strip() else []
+    return items

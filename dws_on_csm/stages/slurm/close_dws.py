@@ -14,12 +14,14 @@ from dataclasses import replace
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE, RunScript
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Constant, Look, ShellLook, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import Constant, Fact, Look, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import installed, persistent_storage, reopen
 from dws_on_csm.stages.dws.reopen import PROGRAM
 from dws_on_csm.stages.slurm import transaction
 
 NAME = "close"
+DWS: Fact[str] = Fact(NAME, "dws")
+"""Whether DWS is "open" or "closed"."""
 
 
 def _command() -> str:
@@ -29,7 +31,7 @@ def _command() -> str:
 
 def _want(ctx: StepContext) -> Value:
     """Return "closed"; without CRDs of DWS its present state, since the plugin can create no Workflow then."""
-    return "closed" if installed.found(ctx)["crds"] else ctx.facts.one(f"{NAME}.dws")
+    return "closed" if installed.found(ctx)["crds"] else ctx.facts.one(DWS)
 
 
 def stage(around: Sequence[str]) -> Stage:
@@ -38,7 +40,7 @@ def stage(around: Sequence[str]) -> Stage:
 
 
 _CLOSED = Step(
-    "dws",
+    DWS.step,
     "master",
     reopen.STEP.look,
     _want,

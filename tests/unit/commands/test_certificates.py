@@ -20,7 +20,7 @@ from dws_on_csm.domain import certificates as pki
 from dws_on_csm.model.actions import CallApi, Put, RunElsewhere
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.secret import Secret
-from dws_on_csm.model.step import Facts, Refused, StepContext
+from dws_on_csm.model.step import Fact, Facts, Refused, StepContext
 from dws_on_csm.stages.access import kubeconfig, rotate, signing
 from dws_on_csm.stages.facts import Kubeconfig
 from tests.unit.authority import MAY, at, authority, found, named
@@ -131,7 +131,7 @@ def test_the_table_has_a_column_for_each_controller_and_each_problem_once(site: 
 def test_every_run_warns_two_months_ahead(site: Site, days: float, said: str) -> None:
     """Below 60 days the step says so, though it changes nothing yet; above that it says nothing."""
     place = at(site, {"c1": found(authority().sign("slurm-dws", days), server="https://api")})
-    have = kubeconfig.read(place, place.facts.all("access.kubeconfig")["c1"])
+    have = kubeconfig.read(place, place.facts.all(Fact[Any]("access", "kubeconfig"))["c1"])
     assert have == {**kubeconfig.wanted(place)}
     assert kubeconfig.near_its_end(have) == said.format(have["valid"]["until"])
 

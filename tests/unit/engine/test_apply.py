@@ -27,6 +27,7 @@ from dws_on_csm.model.step import (
     ApiLook,
     Check,
     Constant,
+    Fact,
     Finding,
     NotYetKnown,
     Refused,
@@ -210,7 +211,7 @@ def test_what_an_earlier_stage_finds_out_is_unknown_in_a_plan_and_known_in_an_in
     copy = a_file(local_host, "copy", "text")
 
     def want(place: StepContext) -> Value:
-        found = place.facts.one("first.source")
+        found = place.facts.one(Fact[Any]("first", "source"))
         if not found:
             raise NotYetKnown("first")
         return found
@@ -469,10 +470,10 @@ def test_dependent_looks_run_in_a_second_exec(local_host: LocalHost) -> None:
     name = replace(a_file(local_host, "name", "other"), name="name")
 
     def look(place: StepContext) -> ShellLook:
-        return ShellLook(f"cat {local_host.folder}/{place.facts.one('one.name')}", bytes.decode)
+        return ShellLook(f"cat {local_host.folder}/{place.facts.one(Fact[Any]('one', 'name'))}", bytes.decode)
 
     def known(place: StepContext) -> Constant:
-        return Constant(place.facts.one("one.name"))
+        return Constant(place.facts.one(Fact[Any]("one", "name")))
 
     second = Step("second", "master", look, lambda place: "text")
     third = Step("third", "master", known, lambda place: "other")
@@ -493,7 +494,7 @@ def test_each_look_runs_once_and_api_looks_follow_shell_looks(local_host: LocalH
 
     def in_cluster(place: StepContext) -> ApiLook:
         asked.append("cluster")
-        name = place.facts.one("one.shell")
+        name = place.facts.one(Fact[Any]("one", "shell"))
         return ApiLook(lambda cluster: f"{name} in {cluster}")
 
     steps = (Step("cluster", "master", in_cluster, str), Step("shell", "master", look, str))
@@ -755,7 +756,7 @@ def test_what_a_run_found_first_is_known_however_often_it_looks(local_host: Loca
         (local_host.folder / "job").write_text(text)
         state.first_looks(run)
         facts = run.board.facts
-        assert (facts.one("preflight.jobs"), facts.first["preflight.jobs"]) == (text, {"one": "first"})
+        assert (facts.one(Fact[Any]("preflight", "jobs")), facts.first["preflight.jobs"]) == (text, {"one": "first"})
 
 
 # --- what comes last
@@ -933,14 +934,14 @@ def test_a_check_may_need_what_a_later_step_of_its_stage_finds(local_host: Local
     )
 
     def late(place: StepContext) -> ShellLook:
-        if place.facts.one("one.clone") != "1":
+        if place.facts.one(Fact[Any]("one", "clone")) != "1":
             raise NotYetKnown("one")
         made = deed.look(place)
         assert isinstance(made, ShellLook)
         return made
 
     def behind(place: StepContext) -> ShellLook:
-        place.facts.one("two.deed")
+        place.facts.one(Fact[Any]("two", "deed"))
         made = guard.look(place)
         assert isinstance(made, ShellLook)
         return made

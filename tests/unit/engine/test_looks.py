@@ -22,7 +22,7 @@ from dws_on_csm.engine.looks import Board, Frame
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.cluster_api import ClusterError
-from dws_on_csm.model.step import ApiLook, Check, ShellLook
+from dws_on_csm.model.step import ApiLook, Check, Fact, ShellLook
 from dws_on_csm.stages.slurm import computes
 from tests.unit.conftest import LocalHost
 
@@ -51,8 +51,8 @@ def test_one_host_is_noted_while_another_goes_through_all(hurried: None) -> None
     for one in noting:
         one.start()
     while any(one.is_alive() for one in noting):
-        assert sum(1 for value in board.facts.all("a.step").values() if value == 0) >= 1
-    assert len(board.facts.all("a.step")) == 2 * HOSTS + 1
+        assert sum(1 for value in board.facts.all(Fact[Any]("a", "step")).values() if value == 0) >= 1
+    assert len(board.facts.all(Fact[Any]("a", "step"))) == 2 * HOSTS + 1
 
 
 def test_one_step_is_through_while_another_asks_what_failed(hurried: None, local_host: LocalHost) -> None:

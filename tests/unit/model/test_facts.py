@@ -14,6 +14,7 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model.step import Fact, Facts, NotYetKnown, Stage
 from dws_on_csm.stages import cancel, install, undeploy
 from dws_on_csm.stages.access import revoke, rotate
+from dws_on_csm.stages.rollback import objects
 
 NUMBER: Fact[int] = Fact("stage", "step")
 
@@ -29,6 +30,7 @@ def procedures() -> list[Stage]:
         *certificates.STAGES,
         *probes.stages(),
         cancel.STAGE,
+        Stage("replace", (), objects.saved("a-run")),
     ]
 
 

@@ -85,7 +85,7 @@ def test_when_the_webhook_is_replaced(
 ) -> None:
     """It is replaced where its pods change, or none responds; where one responds, Workflows and jobs are checked first."""
     here = place(change, available, monkeypatch)
-    found = here.facts.one("deploy.applied")
+    found = here.facts.one(deploy.APPLIED)
     actions = steps.change(
         deploy.STAGE,
         "applied",
@@ -132,7 +132,7 @@ def test_accepted_differences_stay(change: str, available: int, accepted: str, m
     """Where every object exists and the webhook answers; then nothing interrupts it, and no Workflow stands in the way."""
     here = place(change, available, monkeypatch)
     applied = next(one for one in deploy.STAGE.steps if one.name == "applied")
-    have = steps.read(deploy.STAGE, "applied", here, here.facts.one("deploy.applied"))
+    have = steps.read(deploy.STAGE, "applied", here, here.facts.one(deploy.APPLIED))
     assert isinstance(applied, Step) and applied.accepted_as
     assert applied.accepted_as(here, have, steps.step(deploy.STAGE, "applied").want(here)) == accepted
     accepting = StepContext(replace(here.site, accept=frozenset({"objects-differ"})), here.facts, here.host)

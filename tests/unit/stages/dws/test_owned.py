@@ -380,7 +380,7 @@ def test_without_dws_nothing_else_has_to_be_known(stages: Sequence[Stage]) -> No
 def test_no_site_file_accepts_it() -> None:
     """It is somebody's data; only a kind that cannot be listed may be accepted."""
     site = load(DEFAULT)
-    place = StepContext(site, Facts({persistent_storage.FACT: {MASTER: persistent_storage.NOTHING}}), MASTER)
+    place = StepContext(site, Facts({persistent_storage.FACT.name: {MASTER: persistent_storage.NOTHING}}), MASTER)
     one = {"what": "x", "why": "y", "down": False}
     assert [f.name for f in owned.check(lambda place: True).judge(place, {"owned": [], "unasked": [one]})] == [
         dws_objects.OWNERS_UNKNOWN

@@ -31,7 +31,7 @@ from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.events import Event
 from dws_on_csm.model.snapshot import Dws, RollbackTarget
-from dws_on_csm.model.step import Check, Facts, Finding, Refused, Step, StepContext
+from dws_on_csm.model.step import Check, Fact, Facts, Finding, Refused, Step, StepContext
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.dws import (
     in_use,
@@ -325,8 +325,8 @@ def test_typed_names_apply_to_the_storage_seen_first(typed: str) -> None:
     before, later = found(a_psi("a")), found(a_psi("a"))
     later[0]["uid"] = "another"
     board = Board(load(DEFAULT))
-    board.store(persistent_storage.FACT, MASTER, {"data": before, "kept": []})
-    board.store(persistent_storage.FACT, MASTER, {"data": later, "kept": []})
+    board.store(persistent_storage.FACT.name, MASTER, {"data": before, "kept": []})
+    board.store(persistent_storage.FACT.name, MASTER, {"data": later, "kept": []})
     place = replace(board.context(MASTER), site=replace(board.site, deletes=typed))
     assert [one.name for one in refused(place, later)] == ["storage-persistent"]
     assert not refused(place, before) and not refused(place, [])
@@ -345,18 +345,18 @@ def a_place(
     there = {"tag": "0.0.20", "unfinished": "", "namespace": True, "traces": ["x"], "crds": {}}
     facts = {
         installed.FACT.name: there,
-        persistent_storage.FACT: {"data": list(agreed), "kept": []},
+        persistent_storage.FACT.name: {"data": list(agreed), "kept": []},
         "undeploy.storage": {"data": list(now)},
         "undeploy.owned": {"owned": [], "unasked": []},
     }
     every = {key: {MASTER: value} for key, value in {**facts, **(found or {})}.items()}
-    return StepContext(site, Facts(every, {persistent_storage.FACT: every[persistent_storage.FACT]}), MASTER)
+    return StepContext(site, Facts(every, {persistent_storage.FACT.name: every[persistent_storage.FACT.name]}), MASTER)
 
 
 def deleted(place: StepContext) -> list[Delete]:
     step = persistent_storage.step("undeploy", undeploy.version)
     assert step.change is not None and step.read is not None
-    have = step.read(place, place.facts.one("undeploy.storage"))
+    have = step.read(place, place.facts.one(Fact[Any]("undeploy", "storage")))
     return [one for one in step.change(place, have, []) if isinstance(one, Delete)]
 
 
@@ -376,7 +376,7 @@ def test_storage_of_a_deleted_orphan_is_awaited(monkeypatch: pytest.MonkeyPatch,
     place = a_place(now=now, found={"undeploy.workflows": [{"id": "orphan"}] if seen else []})
     step = persistent_storage.step("undeploy", undeploy.version)
     assert step.change is not None and step.read is not None
-    have = step.read(place, place.facts.one("undeploy.storage"))
+    have = step.read(place, place.facts.one(Fact[Any]("undeploy", "storage")))
     if not seen:
         with pytest.raises(Refused):
             step.change(place, have, [])
@@ -560,7 +560,7 @@ def set_free(typed: str, cluster: Any, *, agreed: bool = True) -> list[Any]:
     step = stuck_crds.step("replace")
     place.facts.found["replace.stuck"] = {MASTER: step.look(place).read(cluster)}  # type: ignore[union-attr]
     assert step.read is not None and step.change is not None
-    return list(step.change(place, step.read(place, place.facts.one("replace.stuck")), {}))
+    return list(step.change(place, step.read(place, place.facts.one(Fact[Any]("replace", "stuck"))), {}))
 
 
 @pytest.mark.parametrize("plural", STUCK_KINDS)
@@ -1019,7 +1019,7 @@ def test_objects_recreated_by_others_stay(older: bool, dws_version: str) -> None
         place.facts.found["deploy.kept"] = {MASTER: kept_configuration.states(cluster, saved)}  # type: ignore[arg-type]
         step = of_deploy("kept")
         assert step.read is not None
-        return step.read(place, place.facts.one("deploy.kept")), step.want(place)
+        return step.read(place, place.facts.one(Fact[Any]("deploy", "kept"))), step.want(place)
 
     have, want = look()
     assert have != want

@@ -34,7 +34,7 @@ from dws_on_csm.model import snapshot
 from dws_on_csm.model.actions import Delete, RunScript
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.snapshot import ABSENT, Dws, FileSnapshot, ObjectSnapshot, RollbackTarget
-from dws_on_csm.model.step import ApiLook, Check, Facts, Finding, Refused, ShellLook, Step, StepContext
+from dws_on_csm.model.step import ApiLook, Check, Fact, Facts, Finding, Refused, ShellLook, Step, StepContext
 from dws_on_csm.runner import past_runs as runner_past_runs
 from dws_on_csm.runner import run as runner_run
 from dws_on_csm.runner.options import Options
@@ -539,7 +539,7 @@ def test_the_state_before_the_run_is_passed_to_the_install(
     look()
     step = steps[-1]
     assert isinstance(step, Step) and step.read and step.change
-    have = step.read(place, facts.one("replace.saved"))
+    have = step.read(place, facts.one(Fact[Any]("replace", "saved")))
     assert have == [f"Storage default/{name}" for name in back]
     if not have:
         return
@@ -551,7 +551,7 @@ def test_the_state_before_the_run_is_passed_to_the_install(
     specs = {one["metadata"]["name"]: one["spec"]["state"] for one in items}
     assert specs == {**dict.fromkeys(pending, "newer"), **dict.fromkeys(back, "Disabled")}
     look()
-    assert step.read(place, facts.one("replace.saved")) == []
+    assert step.read(place, facts.one(Fact[Any]("replace", "saved"))) == []
 
 
 def test_objects_are_brought_back_wherever_dws_comes_back() -> None:
