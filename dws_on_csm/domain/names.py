@@ -21,6 +21,9 @@ ROLE = "workload-manager"
 KUBECONFIG = "/etc/slurm/slurm-dws.kubeconfig"
 """The plugin's burst_buffer.lua has this path as a constant."""
 
+PLUGIN_LUA, PLUGIN_CONF = "burst_buffer.lua", "burst_buffer.conf"
+"""The plugin's files, next to slurm.conf: Slurm has these names as constants (src/plugins/burst_buffer/lua)."""
+
 
 def clone(site: Site) -> str:
     """The folder of the clone of dws on the master: one for each version, so that undeploy finds the installed version."""

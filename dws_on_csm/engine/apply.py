@@ -19,10 +19,10 @@ from itertools import groupby
 from typing import Any
 
 from dws_on_csm.engine import looks
-from dws_on_csm.engine.context import StepReporter
 from dws_on_csm.engine.looks import Item, LookFailed
 from dws_on_csm.engine.perform import ActionFailed, perform, refresh
 from dws_on_csm.engine.plan import due, idle, judge, not_provided, preview
+from dws_on_csm.engine.reach import StepReporter
 from dws_on_csm.engine.state import (
     Run,
     accepted,

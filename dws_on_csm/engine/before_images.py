@@ -22,8 +22,8 @@ from dws_on_csm.model.actions import STATE, Action, Apply, CallApi, Delete, RunE
 from dws_on_csm.model.step import Check
 
 if TYPE_CHECKING:
-    from dws_on_csm.engine.context import Reach, StepReporter
     from dws_on_csm.engine.looks import Item
+    from dws_on_csm.engine.reach import Reach, StepReporter
     from dws_on_csm.model.step import Facts
 
 # A record that could not be written completely is removed, and then nothing is changed.

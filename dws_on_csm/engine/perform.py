@@ -9,9 +9,9 @@ from typing import Any
 
 from dws_on_csm.engine import before_images
 from dws_on_csm.engine import looks as engine_looks
-from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.engine.host_script import BUSY, RETRY, STILL, WAITS, compile_actions, fenced
 from dws_on_csm.engine.looks import Board, Item
+from dws_on_csm.engine.reach import Reach, StepReporter
 from dws_on_csm.model.actions import (
     Action,
     Apply,

@@ -12,9 +12,9 @@ from functools import partial
 
 from dws_on_csm.config.site import Site
 from dws_on_csm.engine import looks
-from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.looks import Board, Item, LookFailed
 from dws_on_csm.engine.perform import refresh
+from dws_on_csm.engine.reach import Reach
 from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import Done, Event, Failure, Outcome
 from dws_on_csm.model.lines import lines

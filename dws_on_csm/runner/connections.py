@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dws_on_csm.config.site import Host, Site
 from dws_on_csm.display import console
-from dws_on_csm.engine.context import Reach
+from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.state import DEFECT
 from dws_on_csm.kube.client import Cluster, preload
 from dws_on_csm.kube.master_session import MasterSession

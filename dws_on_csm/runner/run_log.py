@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.host_script import fenced
+from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.site_lock import owner
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE

@@ -12,7 +12,7 @@ import pytest
 
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
-from dws_on_csm.domain import slurm_conf
+from dws_on_csm.domain import names, slurm_conf
 from dws_on_csm.engine import looks as engine_looks
 from dws_on_csm.engine.host_script import BUSY, compile_actions
 from dws_on_csm.model.actions import STATE, RunScript
@@ -146,8 +146,8 @@ def controllers(lab: Lab) -> Iterator[Controllers]:
         if (without := slurm_conf.without_setting(text, activate.KEY)) != text:
             made.on(host, f"cat >{CONF}", feed=without)
             made.touched.add(host)
-        made.on(host, f"cat >{LUA}", feed=plugin.with_shim(made.place(host), (UPSTREAM / plugin.LUA).read_text()))
-        made.on(host, "cat >/etc/slurm/burst_buffer.conf", feed=(UPSTREAM / plugin.CONF).read_text())
+        made.on(host, f"cat >{LUA}", feed=plugin.with_shim(made.place(host), (UPSTREAM / names.PLUGIN_LUA).read_text()))
+        made.on(host, "cat >/etc/slurm/burst_buffer.conf", feed=(UPSTREAM / names.PLUGIN_CONF).read_text())
     made.restart()
     yield made
     sessions.close()

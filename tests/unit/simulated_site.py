@@ -20,7 +20,7 @@ from dws_on_csm.commands.history.host_record import parse_host_record
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.engine import before_images
-from dws_on_csm.engine.context import Reach, StepReporter
+from dws_on_csm.engine.reach import Reach, StepReporter
 from dws_on_csm.kube import objects as kube_objects
 from dws_on_csm.model.actions import Action, Delete, RunScript
 from dws_on_csm.model.snapshot import ABSENT, ObjectSnapshot, RollbackTarget

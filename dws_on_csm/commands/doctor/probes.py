@@ -120,7 +120,7 @@ def _look_loads(ctx: StepContext) -> Look:
     lua = controller.interpreter(ctx)
     if not lua:
         return Constant({"lua": "", "said": ""})
-    file = f"{ctx.site.slurm.folder}/{plugin.LUA}"
+    file = f"{ctx.site.slurm.folder}/{names.PLUGIN_LUA}"
     given = f"file={file}\n[ -e $file ] || exit 0\n"
     script = given + plugin.loading(ctx, lua, _LOADS)
     return ShellLook(script, lambda out: {"lua": lua, "said": out.decode(errors="replace").strip()})
@@ -136,7 +136,7 @@ said=$(printf %s "$content" | base64 -d | loads 2>&1) || printf "%s" "${said:-Lu
 def _judge_loads(ctx: StepContext, found: Value) -> Sequence[Finding]:
     if not found["said"]:
         return ()
-    text = f"{plugin.LUA} on {ctx.host} does not load: Slurm rejects every #DW sbatch, and slurmctld cannot restart. "
+    text = f"{names.PLUGIN_LUA} on {ctx.host} does not load: Slurm rejects every #DW sbatch, and slurmctld cannot restart. "
     return (Finding("plugin-not-loading", f"{text}Lua says: {found['said']}", repair_fix(ctx, "plugin.lua")),)
 
 

@@ -72,10 +72,10 @@ def _daemon(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
 def _unread(ctx: StepContext, reasons: Iterable[str]) -> list[str]:
     """`reasons` without those that have findings of their own: no burst_buffer.conf; no BurstBufferType in slurm.conf."""
     daemon = slurmctld.state(ctx)
-    conf_missing = f"{ctx.site.slurm.folder}/burst_buffer.conf" not in daemon["changed"]
+    conf_missing = slurmctld.burst_buffer_conf(ctx.site) not in daemon["changed"]
     off = slurmctld.without(daemon)
     off = off if off and not activate.enabled(ctx) else ()
-    return [reason for reason in reasons if reason not in off and not (conf_missing and "burst_buffer.conf" in reason)]
+    return [reason for reason in reasons if reason not in off and not (conf_missing and names.PLUGIN_CONF in reason)]
 
 
 def _node_conf(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
@@ -112,8 +112,8 @@ RULES: dict[str, Rule] = {
     "access.kubeconfig": lambda ctx, have, want: rules_access.rights(ctx, have) if have else (),
     "access.old-subjects": _former,
     "plugin.repository": _repository,
-    "plugin.lua": partial(_file, plugin.LUA, "plugin", "Slurm rejects every #DW sbatch, without a reason"),
-    "plugin.conf": partial(_file, plugin.CONF, "burst-buffer-conf", _NO_STORAGE),
+    "plugin.lua": partial(_file, names.PLUGIN_LUA, "plugin", "Slurm rejects every #DW sbatch, without a reason"),
+    "plugin.conf": partial(_file, names.PLUGIN_CONF, "burst-buffer-conf", _NO_STORAGE),
     "slurm.conf": _slurm_conf,
     "slurm.daemon": _daemon,
     "computes.conf": _node_conf,

@@ -12,7 +12,6 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.model.errors import MALFORMED
 from dws_on_csm.model.snapshot import ABSENT, FileSnapshot
-from dws_on_csm.stages.slurm import plugin
 
 
 @dataclass
@@ -37,7 +36,7 @@ class HostRecord:
 
 def compared_paths(site: Site) -> tuple[str, ...]:
     """The paths by which a rollback compares files, wherever links lead from there."""
-    plugin_files = (f"{site.slurm.folder}/{name}" for name in (plugin.LUA, plugin.CONF))
+    plugin_files = (f"{site.slurm.folder}/{name}" for name in (names.PLUGIN_LUA, names.PLUGIN_CONF))
     return (names.KUBECONFIG, site.slurm.conf, *plugin_files)
 
 

@@ -13,7 +13,7 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.domain import certificates, names, slurm_conf
 from dws_on_csm.model.snapshot import ABSENT, FileSnapshot, ObjectSnapshot, RollbackTarget
 from dws_on_csm.runner.past_runs import PastRun
-from dws_on_csm.stages.slurm import activate, plugin, slurmctld
+from dws_on_csm.stages.slurm import activate, slurmctld
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ def target(
     }
     files = {host: targets for host, (targets, _, _) in of_hosts.items()}
     sentences += [sentence for _, reasons, _ in of_hosts.values() for sentence in reasons]
-    slurm = any(path in (conf, f"{site.slurm.folder}/{plugin.CONF}") for targets in files.values() for path in targets)
+    slurm = any(
+        path in (conf, f"{site.slurm.folder}/{names.PLUGIN_CONF}") for targets in files.values() for path in targets
+    )
     off = any(not on and _enables(records[host].conf or "") for host, on in enabled.items() if host in records)
     renew = any(needs_new for _, _, needs_new in of_hosts.values())
     renew = renew or any(enabled[name] for name in pods_without_kubeconfig(site, master))
@@ -128,7 +130,7 @@ def file_targets(
     files: dict[str, FileSnapshot] = {}
     sentences: list[str] = []
     needs_new = False
-    needed = {f"{site.slurm.folder}/{plugin.LUA}", f"{site.slurm.folder}/{plugin.CONF}", names.KUBECONFIG}
+    needed = {f"{site.slurm.folder}/{names.PLUGIN_LUA}", f"{site.slurm.folder}/{names.PLUGIN_CONF}", names.KUBECONFIG}
     workarea = f"{site.master.workarea}/"
     for path, image in record.files.items():
         if host == site.master.host.name and (path.startswith(workarea) or image.image.startswith(workarea)):

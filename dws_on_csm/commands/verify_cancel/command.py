@@ -21,9 +21,9 @@ from dws_on_csm.commands.verify_cancel.case import (
 from dws_on_csm.commands.verify_cancel.known_outcomes import CASES, Case, describe, rows
 from dws_on_csm.commands.verify_cancel.workflow_hold import WorkflowHold
 from dws_on_csm.commands.verify_cancel.workflow_watch import Watch
-from dws_on_csm.engine.context import StepReporter
 from dws_on_csm.engine.host_script import fenced
 from dws_on_csm.engine.looks import LookFailed
+from dws_on_csm.engine.reach import StepReporter
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.errors import RemoteError
 from dws_on_csm.model.events import Failure, Outcome

@@ -16,8 +16,7 @@ from dws_on_csm.model.step import Check, Fact, Finding, Refused, ShellLook, Step
 from dws_on_csm.stages.access import signing
 from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG, Certified, Kubeconfig
 from dws_on_csm.stages.pod import discover, files
-from dws_on_csm.stages.slurm import slurm_user as slurm_slurm_user
-from dws_on_csm.stages.slurm.slurm_user import slurm_user
+from dws_on_csm.stages.slurm import slurm_user
 
 
 def server(ctx: StepContext) -> str:
@@ -30,7 +29,7 @@ def reaches(ctx: StepContext) -> bool:
     have, wanted_server = ctx.facts.known(KUBECONFIG).get(ctx.host), server(ctx)
     if have is None or have.get("server") != wanted_server:
         return False
-    return slurm_slurm_user.rights(have["may"]) == slurm_slurm_user.RIGHTS
+    return slurm_user.rights(have["may"]) == slurm_user.RIGHTS
 
 
 # The key never leaves the host: of the file only what is public is printed. kubectl, run as SlurmUser, proves the rest.
@@ -56,8 +55,8 @@ can_i --list --no-headers 2>&1 | sed -n '/^Warning/d; s/^/may=/p'
 
 def look(ctx: StepContext, can_i: str = "") -> ShellLook:
     """A look at the file, and at what kubectl may do with it as SlurmUser. `can_i`: a shell function in place of that call."""
-    can_i = can_i or slurm_slurm_user.can_i()
-    script = _LOOK_KUBECONFIG.format(kubeconfig=names.KUBECONFIG, slurm_user=slurm_user(ctx), can_i=can_i)
+    can_i = can_i or slurm_user.can_i()
+    script = _LOOK_KUBECONFIG.format(kubeconfig=names.KUBECONFIG, slurm_user=slurm_user.shell(ctx), can_i=can_i)
     return KUBECONFIG.shell(render.read("lib/safe_file.sh") + script, _parse)
 
 
@@ -83,7 +82,7 @@ def read(ctx: StepContext, found: Kubeconfig) -> Value:
         "context": found.get("current-context", ""),
         "mode": found["mode"],
         "owner": "SlurmUser" if _slurm_users(found) else found["owner"],
-        "SlurmUser": slurm_slurm_user.rights(found["may"]),
+        "SlurmUser": slurm_user.rights(found["may"]),
     }
     return discover.without_mode_in_pod(ctx, told)
 
@@ -146,7 +145,7 @@ def wanted(ctx: StepContext) -> Value:
         "context": ctx.site.access.common_name,
         "mode": "600",
         "owner": "SlurmUser",
-        "SlurmUser": slurm_slurm_user.RIGHTS,
+        "SlurmUser": slurm_user.RIGHTS,
     }
     return discover.without_mode_in_pod(ctx, told)
 
@@ -157,18 +156,18 @@ def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     Also where only the owner or the mode is wrong: another user may have read the key, or may have moved another file of root's
     there, which SlurmUser must not get.
     """
-    owner = "" if discover.pod_of(ctx) else slurm_slurm_user.owner(ctx)
+    owner = "" if discover.pod_of(ctx) else slurm_user.owner(ctx)
     request = cache(lambda: certificates.request(ctx.site.access.common_name))  # made when it is sent, not in a plan
-    works = have is not None and have["SlurmUser"] == slurm_slurm_user.RIGHTS
+    works = have is not None and have["SlurmUser"] == slurm_user.RIGHTS
 
     def then(certificate: bytes) -> Sequence[Action]:
         _refuse_short(ctx, certificate)
         content = _content(ctx, want, certificate, request().key)
         if discover.pod_of(ctx):
             return files.kubeconfig(ctx, content)
-        return [Put(names.KUBECONFIG, content, 0o600, owner, check=slurm_slurm_user.try_script(ctx) if works else "")]
+        return [Put(names.KUBECONFIG, content, 0o600, owner, check=slurm_user.try_script(ctx) if works else "")]
 
-    return [signing.signed(ctx, lambda: request().csr, then)]
+    return [signing.action(ctx, lambda: request().csr, then)]
 
 
 def _content(ctx: StepContext, want: Value, certificate: bytes, key: Secret) -> Secret:

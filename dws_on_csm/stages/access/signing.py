@@ -24,7 +24,7 @@ DEADLINE = 30.0
 """Seconds for the controller manager to sign an approved request; it needs less than one."""
 
 
-def signed(ctx: StepContext, csr: Callable[[], bytes], then: Callable[[bytes], Sequence[Action]]) -> Action:
+def action(ctx: StepContext, csr: Callable[[], bytes], then: Callable[[bytes], Sequence[Action]]) -> Action:
     """The action that has a request signed as access.via says. `csr` returns the request (PEM) when it is sent; `then` makes the
     next actions of the certificate (PEM)."""
     access = ctx.site.access

@@ -78,7 +78,7 @@ MOUNT: Fact[PodState] = Fact("pod", "mount")
 SETTLE = 150.0
 """Seconds within which a kubelet updates a pod's files even if `files.refresh` does not reach it."""
 
-PLUGIN = ("burst_buffer.lua", "burst_buffer.conf")
+PLUGIN = (names.PLUGIN_LUA, names.PLUGIN_CONF)
 FOLDER, FILE = (str(PurePosixPath(names.KUBECONFIG).parent), PurePosixPath(names.KUBECONFIG).name)
 SUFFIX = "-slurm-dws"
 """The name of our Secret is the workload's with this suffix."""

@@ -22,7 +22,8 @@ def look(ctx: StepContext) -> Look:
     if discover.pod_of(ctx):
         return Constant({"files": [], "folders": [], "members": {}, "acls": [], "links": []})
     slurm = ctx.site.slurm
-    files = [slurm.conf, f"{slurm.folder}/burst_buffer.lua", f"{slurm.folder}/burst_buffer.conf", names.KUBECONFIG]
+    own = (f"{slurm.folder}/{name}" for name in (names.PLUGIN_LUA, names.PLUGIN_CONF))
+    files = [slurm.conf, *own, names.KUBECONFIG]
     settings = {"folder": slurm.folder, "unit": slurm.service, "files": shlex.join(files)}
     return ShellLook(
         render.script("lib/safe_file.sh", "lib/slurmctld.sh", "controller/slurm_folders.sh", **settings), parse

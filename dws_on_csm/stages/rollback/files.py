@@ -109,7 +109,7 @@ def _load_check(ctx: StepContext, known: FileSnapshot, goal: RollbackTarget) -> 
 
     Where slurmctld has no burst buffer afterwards, nothing loads the plugin, and it is restored without that.
     """
-    used = known.path.endswith(f"/{plugin.LUA}") and goal.enabled.get(ctx.host, False)
+    used = known.path.endswith(f"/{names.PLUGIN_LUA}") and goal.enabled.get(ctx.host, False)
     return plugin.load_file(ctx, _source(known)) if used else []
 
 

@@ -102,7 +102,7 @@ def checksum_with_setting(text: str) -> str:
 def _change_conf(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     if have is None:
         raise Refused(Finding("slurm-conf-missing", f"no {ctx.site.slurm.conf} on {ctx.host}", "correct slurm.folder"))
-    return [transaction.transaction(ctx, _title(ctx, f"set {KEY} in {ctx.site.slurm.conf}"), have, want, back=have)]
+    return [transaction.action(ctx, _title(ctx, f"set {KEY} in {ctx.site.slurm.conf}"), have, want, back=have)]
 
 
 def _title(ctx: StepContext, what: str) -> str:
@@ -114,11 +114,7 @@ def _title(ctx: StepContext, what: str) -> str:
 def restore(ctx: StepContext, before: Value) -> Sequence[Action]:
     """Restore slurm.conf's text `before` and restart slurmctld, as a rollback does."""
     now = current_text(ctx)
-    return (
-        []
-        if now == before
-        else [transaction.transaction(ctx, _title(ctx, "restore slurm.conf"), now, before, back=now)]
-    )
+    return [] if now == before else [transaction.action(ctx, _title(ctx, "restore slurm.conf"), now, before, back=now)]
 
 
 def setting_removal(ctx: StepContext) -> str:
@@ -132,9 +128,7 @@ def disable(ctx: StepContext) -> Sequence[Action]:
     without = slurm_conf.without_setting(now, KEY)
     if now == without:
         return []
-    return [
-        transaction.transaction(ctx, _title(ctx, f"remove {KEY} from {ctx.site.slurm.conf}"), now, without, back=now)
-    ]
+    return [transaction.action(ctx, _title(ctx, f"remove {KEY} from {ctx.site.slurm.conf}"), now, without, back=now)]
 
 
 # --- the daemon
@@ -155,7 +149,7 @@ def _change_daemon(ctx: StepContext, have: Value, want: Value) -> Sequence[Actio
     now = current_text(ctx)
     without = slurm_conf.without_setting(now, KEY)
     kept = without == now or _runs_elsewhere(ctx, "id") or (_stopped(ctx) and _known_to_start(ctx, now))
-    again = transaction.transaction(ctx, f"restart {ctx.site.slurm.service}", now, None, None if kept else without)
+    again = transaction.action(ctx, f"restart {ctx.site.slurm.service}", now, None, None if kept else without)
     if _stopped(ctx) and isinstance(again, RunScript):
         again = replace(again, note=f"slurmctld did not run on {ctx.host}; this run started it")
     return [again]

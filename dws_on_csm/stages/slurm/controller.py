@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import cast
 
 from dws_on_csm.config.site import Site
-from dws_on_csm.domain import compatibility, slurm_conf
+from dws_on_csm.domain import compatibility, names, slurm_conf
 from dws_on_csm.model import render
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Check, Finding, ShellLook, StepContext
@@ -152,7 +152,7 @@ def _conf_findings(ctx: StepContext, found: Controller) -> Sequence[Finding]:
         text = f"{conf} on {ctx.host} includes {', '.join(found['unreadable'])}, which can't be read"
         seen.append(Finding("slurm-conf-include", text, "correct the Include line: slurmctld would fail to restart"))
     seen += foreign.other_type(ctx, setting(found["files"], ctx.site, activate.KEY))
-    seen += foreign.other_files(ctx, foreign.LUA, foreign.CONF)
+    seen += foreign.other_files(ctx, names.PLUGIN_LUA, names.PLUGIN_CONF)
     return [*seen, *_position_findings(ctx, found), *_not_loaded(ctx, found)]
 
 

@@ -50,7 +50,7 @@ def _read_daemon(ctx: StepContext, found: Value) -> Value:
 
 def _restart(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     title = f"restart {ctx.site.slurm.service}"
-    return [transaction.transaction(ctx, title, activate.current_text(ctx), None, back=None)]
+    return [transaction.action(ctx, title, activate.current_text(ctx), None, back=None)]
 
 
 SLURM = Stage(
@@ -80,7 +80,7 @@ SLURM = Stage(
 
 
 def _paths(site: Site) -> tuple[str, ...]:
-    return (f"{site.slurm.folder}/{plugin.LUA}", f"{site.slurm.folder}/{plugin.CONF}", names.KUBECONFIG)
+    return (f"{site.slurm.folder}/{names.PLUGIN_LUA}", f"{site.slurm.folder}/{names.PLUGIN_CONF}", names.KUBECONFIG)
 
 
 def _look_files(ctx: StepContext) -> ShellLook:
@@ -99,7 +99,7 @@ def _file_removals(ctx: StepContext, have: Value, want: Value) -> Sequence[Remov
     kept = "saved on the master, except the kubeconfig" if discover.pod_of(ctx) else "saved there as before-images"
     own = [
         replace(one, words=f"BEWARE: {one.words}")
-        for name in (plugin.LUA, plugin.CONF)
+        for name in (names.PLUGIN_LUA, names.PLUGIN_CONF)
         for one in foreign.removals(ctx, name)
     ]
     return [Removal(f"{', '.join(have)} on {ctx.host} ({kept})"), *own]
@@ -109,8 +109,8 @@ FILES = Stage(
     "plugin",
     ("slurm",),
     (
-        Check("lua", "controller", lambda ctx: plugin.look_file(ctx, plugin.LUA), lambda ctx, have: ()),
-        Check("conf", "controller", lambda ctx: plugin.look_file(ctx, plugin.CONF), lambda ctx, have: ()),
+        Check("lua", "controller", lambda ctx: plugin.look_file(ctx, names.PLUGIN_LUA), lambda ctx, have: ()),
+        Check("conf", "controller", lambda ctx: plugin.look_file(ctx, names.PLUGIN_CONF), lambda ctx, have: ()),
         Step(
             "files",
             "controller",

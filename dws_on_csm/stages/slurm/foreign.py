@@ -10,10 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
-from dws_on_csm.domain import slurm_conf
+from dws_on_csm.domain import names, slurm_conf
 from dws_on_csm.model.step import Fact, Finding, Refused, Removal, StepContext
-
-LUA, CONF = "burst_buffer.lua", "burst_buffer.conf"
 
 
 class PluginFile(TypedDict):
@@ -49,7 +47,7 @@ _DWS = re.compile(
 
 def foreign(name: str, text: str) -> bool:
     """Whether the text of a file of this name is of another burst buffer: it is not empty, and not DWS's plugin, edited or not."""
-    if name == CONF:
+    if name == names.PLUGIN_CONF:
         directive = slurm_conf.value(text, "Directive")
         says = any(line.partition("#")[0].strip() for line in text.split("\n"))
         return says and (directive is None or directive.value != "DW")
@@ -66,9 +64,9 @@ def other_type(ctx: StepContext, setting: slurm_conf.Setting | None) -> Sequence
     return (_other(what, "remove that line and restart slurmctld"),)
 
 
-def other_files(ctx: StepContext, *names: str) -> Sequence[Finding]:
+def other_files(ctx: StepContext, *file_names: str) -> Sequence[Finding]:
     """A finding for those of these files on this host, as far as they were read, that are not DWS's plugin."""
-    seen = [(name, file) for name, file in _seen(ctx) if name in names]
+    seen = [(name, file) for name, file in _seen(ctx) if name in file_names]
     if not seen:
         return ()
     folder = ctx.site.slurm.folder
@@ -94,7 +92,7 @@ def refuse(ctx: StepContext, name: str) -> None:
 
 def _seen(ctx: StepContext) -> Iterator[tuple[str, PluginFile]]:
     """Name and look of such files on this host, as far as they were read."""
-    for name, fact in ((LUA, LUA_FILE), (CONF, CONF_FILE)):
+    for name, fact in ((names.PLUGIN_LUA, LUA_FILE), (names.PLUGIN_CONF, CONF_FILE)):
         file = ctx.facts.known(fact).get(ctx.host)
         if file and foreign(name, file["text"]):
             yield name, file

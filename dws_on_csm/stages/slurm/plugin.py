@@ -12,18 +12,15 @@ from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from dws_on_csm.config.site import Site
-from dws_on_csm.domain import compatibility
+from dws_on_csm.domain import compatibility, names
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Action, Put, RunScript
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.step import Fact, Finding, NotYetKnown, Refused, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.dws import workarea
 from dws_on_csm.stages.pod import discover, files
-from dws_on_csm.stages.slurm import controller, foreign
+from dws_on_csm.stages.slurm import controller, foreign, slurm_user
 from dws_on_csm.stages.slurm.foreign import LUA_FILE, PluginFile
-from dws_on_csm.stages.slurm.slurm_user import slurm_user
-
-LUA, CONF = foreign.LUA, foreign.CONF
 
 
 def clone(site: Site) -> str:
@@ -54,7 +51,11 @@ REPOSITORY: Fact[Repository] = Fact("plugin", "repository")
 
 
 def _look_repository(ctx: StepContext) -> ShellLook:
-    settings = {"clone": clone(ctx.site), "tag": f"v{ctx.site.versions.plugin}", "files": f"{LUA} {CONF}"}
+    settings = {
+        "clone": clone(ctx.site),
+        "tag": f"v{ctx.site.versions.plugin}",
+        "files": f"{names.PLUGIN_LUA} {names.PLUGIN_CONF}",
+    }
     return REPOSITORY.shell(
         render.script("lib/as.sh", "lib/git.sh", "master/plugin_look.sh", **settings), _parse_repository
     )
@@ -104,11 +105,11 @@ def _change_repository(ctx: StepContext, have: Value, want: Value) -> Sequence[A
 
 
 def _look_lua(ctx: StepContext) -> ShellLook:
-    return look_file(ctx, LUA, "lib/lua.sh")
+    return look_file(ctx, names.PLUGIN_LUA, "lib/lua.sh")
 
 
 def _look_conf(ctx: StepContext) -> ShellLook:
-    return look_file(ctx, CONF)
+    return look_file(ctx, names.PLUGIN_CONF)
 
 
 def look_file(ctx: StepContext, name: str, *before: str) -> ShellLook:
@@ -120,7 +121,7 @@ def look_file(ctx: StepContext, name: str, *before: str) -> ShellLook:
         "controller/plugin_file.sh",
         file=f"{ctx.site.slurm.folder}/{name}",
     )
-    return LUA_FILE.shell(slurm_user(ctx) + script, _parse_file)
+    return LUA_FILE.shell(slurm_user.shell(ctx) + script, _parse_file)
 
 
 def _parse_file(out: bytes) -> PluginFile | None:
@@ -170,7 +171,7 @@ def upstream(ctx: StepContext) -> Mapping[str, str]:
 
 
 def _want_lua(ctx: StepContext) -> Value:
-    text = with_shim(ctx, upstream(ctx)[LUA])
+    text = with_shim(ctx, upstream(ctx)[names.PLUGIN_LUA])
     want = discover.without_mode_in_pod(
         ctx, {"mode": "644", "owner": "root:root", "text": text, "compiles": _compiles(ctx)}
     )
@@ -194,20 +195,20 @@ def _differ(have: Value, want: Value) -> set[str]:
 
 def _loadable(ctx: StepContext, text: str) -> bool:
     """Whether a text is DWS's plugin, with every function that this Slurm asks for."""
-    return not foreign.foreign(LUA, text) and set(required_functions(ctx)) <= defined_functions(text)
+    return not foreign.foreign(names.PLUGIN_LUA, text) and set(required_functions(ctx)) <= defined_functions(text)
 
 
 def _want_conf(ctx: StepContext) -> Value:
-    return discover.without_mode_in_pod(ctx, {"mode": "644", "owner": "root:root", "text": upstream(ctx)[CONF]})
+    text = upstream(ctx)[names.PLUGIN_CONF]
+    return discover.without_mode_in_pod(ctx, {"mode": "644", "owner": "root:root", "text": text})
 
 
 def _change_lua(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    foreign.refuse(ctx, LUA)
+    foreign.refuse(ctx, names.PLUGIN_LUA)
     # an accepted edit keeps its text: one that was edited since it was read stays as it is
-    check = (
-        f'cmp -s -- "$file" {shlex.quote(ctx.site.slurm.folder)}/{LUA}' if have and have["text"] == want["text"] else ""
-    )
-    return [*load(ctx, want["text"]), *_put(ctx, LUA, want["text"], check)]
+    present = f"{shlex.quote(ctx.site.slurm.folder)}/{names.PLUGIN_LUA}"
+    check = f'cmp -s -- "$file" {present}' if have and have["text"] == want["text"] else ""
+    return [*load(ctx, want["text"]), *_put(ctx, names.PLUGIN_LUA, want["text"], check)]
 
 
 def _covered_lua(ctx: StepContext, have: Value, want: Value) -> str:
@@ -219,8 +220,8 @@ def _covered_lua(ctx: StepContext, have: Value, want: Value) -> str:
 
 
 def _change_conf(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-    foreign.refuse(ctx, CONF)
-    return _put(ctx, CONF, want["text"])
+    foreign.refuse(ctx, names.PLUGIN_CONF)
+    return _put(ctx, names.PLUGIN_CONF, want["text"])
 
 
 def _put(ctx: StepContext, name: str, text: str, check: str = "") -> Sequence[Action]:
@@ -235,7 +236,7 @@ def load(ctx: StepContext, text: str) -> Sequence[Action]:
     if not lua:
         return []
     script = "file=\n" + loading(ctx, lua, "loads\n")
-    return [RunScript(f"load {LUA} with {lua} before installing it", script, 30.0, text.encode())]
+    return [RunScript(f"load {names.PLUGIN_LUA} with {lua} before installing it", script, 30.0, text.encode())]
 
 
 def load_file(ctx: StepContext, file: str) -> Sequence[Action]:
@@ -244,13 +245,13 @@ def load_file(ctx: StepContext, file: str) -> Sequence[Action]:
     if not lua:
         return []
     script = "file=\n" + loading(ctx, lua, f"loads <{shlex.quote(file)}\n")
-    return [RunScript(f"load {LUA} with {lua} before installing it", script, 30.0)]
+    return [RunScript(f"load {names.PLUGIN_LUA} with {lua} before installing it", script, 30.0)]
 
 
 def loading(ctx: StepContext, lua: str, body: str) -> str:
     """The script `body`, with templates/controller/load.sh's function before it; $file has to be set."""
     settings = {"lua": lua, "program": render.read("controller/load.lua"), "hooks": " ".join(required_functions(ctx))}
-    return slurm_user(ctx) + render.script("lib/as.sh", "controller/load.sh", **settings) + body
+    return slurm_user.shell(ctx) + render.script("lib/as.sh", "controller/load.sh", **settings) + body
 
 
 # --- functions that this Slurm calls and the plugin lacks
@@ -323,7 +324,8 @@ STAGE = Stage(
             read=_read_lua,
             settle_seconds=discover.settle_seconds(0.0),
             accepted_as=_covered_lua,
-            hint=f"{LUA} is unchanged: with a plugin that fails to load, slurmctld refuses #DW jobs and does not start",
+            hint=f"{names.PLUGIN_LUA} is unchanged: with a plugin that fails to load, slurmctld refuses #DW jobs and does not "
+            "start",
         ),
         Step(
             "conf",

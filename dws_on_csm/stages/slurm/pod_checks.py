@@ -8,7 +8,18 @@ from dataclasses import replace
 from dws_on_csm.config.site import Pod
 from dws_on_csm.model.step import Check, Finding, StepContext
 from dws_on_csm.stages.facts import CONTROLLER
-from dws_on_csm.stages.pod.discover import FILE, FOLDER, KEY, SAME, SAME_ON_NODE, PodState, look, pod_of, sources
+from dws_on_csm.stages.pod.discover import (
+    FILE,
+    FOLDER,
+    KEY,
+    PLUGIN,
+    SAME,
+    SAME_ON_NODE,
+    PodState,
+    look,
+    pod_of,
+    sources,
+)
 from dws_on_csm.stages.slurm import controller
 
 
@@ -111,7 +122,7 @@ def _by_hand(pod: Pod, have: PodState) -> str:
     name = have["config_map"]["name"] if have["config_map"] else "the ConfigMap with slurm.conf"
     secret = have["secret"]["name"]
     return (
-        f"burst_buffer.lua, burst_buffer.conf and BurstBufferType=burst_buffer/lua in {name}, and {FOLDER} as a projected "
+        f"{', '.join(PLUGIN)} and BurstBufferType=burst_buffer/lua in {name}, and {FOLDER} as a projected "
         f"volume of it and of Secret {secret} (key {KEY} as {FILE}, optional), all in namespace {pod.namespace}"
     )
 

@@ -35,11 +35,11 @@ done
 
 
 def can_i() -> str:
-    """Shell lines that define `can_i ARGUMENTS`: what SlurmUser may do with the kubeconfig $file. They go after `slurm_user`'s."""
+    """Shell lines that define `can_i ARGUMENTS`: what SlurmUser may do with the kubeconfig $file. They go after `shell`'s."""
     return render.script("lib/as.sh", "lib/vanishing.sh") + _CAN_I
 
 
-def slurm_user(ctx: StepContext) -> str:
+def shell(ctx: StepContext) -> str:
     """Shell lines that set $slurm_uid to SlurmUser as this controller's slurm.conf has it (templates/lib/slurm_conf.sh)."""
     return render.script("lib/slurm_conf.sh", folder=ctx.site.slurm.folder, unit=ctx.site.slurm.service)
 
@@ -56,7 +56,7 @@ def owner(ctx: StepContext) -> str:
 
 def try_script(ctx: StepContext) -> str:
     """A script that retries until the kubeconfig $file may create Workflows, and fails after 10 seconds."""
-    return _TRY.format(slurm_user=slurm_user(ctx), can_i=can_i(), seconds=10, workflows=names.WORKFLOWS)
+    return _TRY.format(slurm_user=shell(ctx), can_i=can_i(), seconds=10, workflows=names.WORKFLOWS)
 
 
 RIGHTS = "may work on Workflows, and may not read Secrets"

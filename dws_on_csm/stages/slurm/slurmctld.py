@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 from dws_on_csm.config.site import Site
-from dws_on_csm.domain import slurm_conf
+from dws_on_csm.domain import names, slurm_conf
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.lines import all_values, first_values, parse_pairs
@@ -115,7 +115,7 @@ def unread(site: Site, daemon: Daemon) -> list[str]:
     same as what it has read."""
     if differing(daemon) == ():
         return []
-    conf = _conf(site)
+    conf = burst_buffer_conf(site)
     return [p for p, at in daemon["changed"].items() if p != conf and daemon["main"] and at > daemon["started"]]
 
 
@@ -124,7 +124,7 @@ def stale(site: Site, daemon: Daemon) -> list[str]:
     if not daemon["main"]:
         return []
     why = [f"{path} changed after slurmctld read it" for path in unread(site, daemon)]
-    if (conf := _conf(site)) not in daemon["changed"]:
+    if (conf := burst_buffer_conf(site)) not in daemon["changed"]:
         why.append(f"{conf} is missing: jobs would run without their Workflows")
     elif daemon["changed"][conf] > daemon["started"]:
         why.append(f"{conf} changed after slurmctld read it")
@@ -140,5 +140,6 @@ def without(daemon: Daemon) -> Sequence[str]:
     return () if daemon["loaded"] else ("burst_buffer_lua.so is not loaded",)
 
 
-def _conf(site: Site) -> str:
-    return f"{site.slurm.folder}/burst_buffer.conf"
+def burst_buffer_conf(site: Site) -> str:
+    """The path of the plugin's burst_buffer.conf."""
+    return f"{site.slurm.folder}/{names.PLUGIN_CONF}"

@@ -16,9 +16,9 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import Site
 from dws_on_csm.engine import apply, state
 from dws_on_csm.engine import plan as engine_plan
-from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.looks import keyed
 from dws_on_csm.engine.perform import refresh
+from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.state import DEFECT, Run, at_work
 from dws_on_csm.model.actions import Action, Put, RunScript
 from dws_on_csm.model.events import Awaiting, Began, Done, Event, Line

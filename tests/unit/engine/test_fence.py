@@ -14,8 +14,8 @@ import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.display.select import Display
-from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.host_script import BUSY, FENCED, OUTRUN, compile_actions, fenced
+from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.site_lock import hold
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model import actions

@@ -17,8 +17,8 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.engine import looks as engine_looks
 from dws_on_csm.engine import perform
-from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.looks import Board, Frame
+from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.cluster_api import ClusterError

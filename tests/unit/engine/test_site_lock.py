@@ -17,7 +17,7 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.display.select import Display
 from dws_on_csm.engine import site_lock
-from dws_on_csm.engine.context import Reach
+from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.site_lock import Holder, Locked, gone, hold, identity, owner
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model import actions

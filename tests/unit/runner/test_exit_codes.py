@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
-from dws_on_csm.engine.context import Reach
+from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.events import OUTCOMES, Outcome
 from dws_on_csm.model.step import Constant, Stage, Step

@@ -21,10 +21,10 @@ from dws_on_csm.commands.history.host_record import HostRecord, parse_host_recor
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.display.select import Display
 from dws_on_csm.engine import site_lock
-from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.engine.host_script import compile_actions
 from dws_on_csm.engine.looks import Board
 from dws_on_csm.engine.perform import perform
+from dws_on_csm.engine.reach import Reach, StepReporter
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Put, RunScript
 from dws_on_csm.model.errors import Unreachable

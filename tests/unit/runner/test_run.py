@@ -9,7 +9,7 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.display.select import Display
 from dws_on_csm.engine import plan as engine_plan
-from dws_on_csm.engine.context import Reach
+from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.state import DEFECT, Run
 from dws_on_csm.model.errors import Lost
 from dws_on_csm.model.events import Done, Event

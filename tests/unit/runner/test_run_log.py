@@ -16,7 +16,7 @@ from dws_on_csm.commands.history import journal
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.display.select import Display
 from dws_on_csm.engine import host_script
-from dws_on_csm.engine.context import Reach
+from dws_on_csm.engine.reach import Reach
 from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.events import Event, Summary
 from dws_on_csm.model.step import ShellLook, Stage, Step

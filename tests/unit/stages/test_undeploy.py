@@ -14,10 +14,10 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.config.site import Pod, Site
 from dws_on_csm.domain import names
-from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.engine.looks import Board
 from dws_on_csm.engine.perform import perform
 from dws_on_csm.engine.plan import preview
+from dws_on_csm.engine.reach import Reach, StepReporter
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model import actions, render
 from dws_on_csm.model.actions import Apply, Delete, Remove, RunScript

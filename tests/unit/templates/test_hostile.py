@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.stages.access import revocation_proof
 from dws_on_csm.stages.slurm import controller, plugin
@@ -361,7 +362,7 @@ def test_a_slurm_conf_that_includes_what_only_root_may_read(hostile_host: Host) 
 
 def test_a_plugin_that_is_a_link_to_what_only_root_may_read(hostile_host: Host) -> None:
     """What a plan would show as a difference, and a journal would keep, is nothing that SlurmUser can't read itself."""
-    file = hostile_host.etc / plugin.LUA
+    file = hostile_host.etc / names.PLUGIN_LUA
     script = render.script(
         "lib/slurm_conf.sh",
         "lib/holds_secret.sh",
@@ -421,7 +422,7 @@ def test_the_plugin_is_loaded_as_slurm_user(hostile_host: Host) -> None:
     """What it does when it is loaded, it does with SlurmUser's rights; as root it is not tried where others wrote it."""
     lua = shutil.which("lua5.4")
     assert lua, "lua5.4 is needed: apt-get install lua5.4"
-    file = hostile_host.etc / plugin.LUA
+    file = hostile_host.etc / names.PLUGIN_LUA
     told = hostile_host.owned(hostile_host.open / "who", "", mode=0o666)
     harm = base64.b64encode(f"os.execute('id -u >>{told}')\n".encode()).decode()
     settings = {"file": str(file), "lua": lua, "program": render.read("controller/load.lua"), "hooks": ""}

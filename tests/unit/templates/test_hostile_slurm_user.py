@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.step import Facts, StepContext
 from dws_on_csm.stages import cancel
-from dws_on_csm.stages.slurm import controller, plugin, slurm_user
+from dws_on_csm.stages.slurm import controller, slurm_user
 from tests.unit.hostile import SLURM_USER, USER, Host, hostile_host, needs_root, running
 
 __all__ = ["hostile_host"]
@@ -514,7 +515,7 @@ FLOOD = {"device": "/dev/zero", "fifo": "", "large": ""}
 def test_a_file_without_end_is_not_taken_in(hostile_host: Host, what: str) -> None:
     """What slurm.conf includes, or lies in the plugin's place, may be a device, a fifo, or fill a host's memory: it is not read."""
     hostile_host.program("pgrep", "exit 1")
-    file = hostile_host.etc / plugin.LUA
+    file = hostile_host.etc / names.PLUGIN_LUA
     if what == "device":
         file.symlink_to("/dev/zero")
     elif what == "fifo":
@@ -524,7 +525,7 @@ def test_a_file_without_end_is_not_taken_in(hostile_host: Host, what: str) -> No
             made.truncate(10**12)
     conf(
         hostile_host,
-        f"SlurmUser={SLURM_USER}\nInclude {plugin.LUA}\n" if what != "large" else f"SlurmUser={SLURM_USER}\n",
+        f"SlurmUser={SLURM_USER}\nInclude {names.PLUGIN_LUA}\n" if what != "large" else f"SlurmUser={SLURM_USER}\n",
         SLURM_USER,
     )
     settings = {

@@ -22,8 +22,8 @@ from dws_on_csm.commands.verify_cancel.workflow_hold import WorkflowHold
 from dws_on_csm.commands.verify_cancel.workflow_watch import Watch, seen
 from dws_on_csm.display import tables
 from dws_on_csm.display.style import text
-from dws_on_csm.engine.context import Reach
 from dws_on_csm.engine.host_script import BUSY, STILL
+from dws_on_csm.engine.reach import Reach
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model import render
 from dws_on_csm.model.cluster_api import CONFLICT, ClusterError

@@ -10,8 +10,8 @@ import pytest
 from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
-from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.engine.perform import _in_cluster
+from dws_on_csm.engine.reach import Reach, StepReporter
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.snapshot import ObjectSnapshot
 from dws_on_csm.model.step import ApiLook, Facts, Refused, StepContext

@@ -14,9 +14,9 @@ from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import names
 from dws_on_csm.engine import apply, state
 from dws_on_csm.engine import plan as engine_plan
-from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.engine.looks import Board
 from dws_on_csm.engine.perform import perform
+from dws_on_csm.engine.reach import Reach, StepReporter
 from dws_on_csm.engine.state import Run
 from dws_on_csm.model.events import Done, Event
 from dws_on_csm.model.step import Check, Refused, ShellLook, Stage

@@ -21,10 +21,10 @@ import pytest
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.domain import dws_objects, names
 from dws_on_csm.engine import before_images, host_script
-from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.engine.host_script import compile_actions
 from dws_on_csm.engine.looks import Board
 from dws_on_csm.engine.perform import perform
+from dws_on_csm.engine.reach import Reach, StepReporter
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import CallApi, Delete, RunScript
 from dws_on_csm.model.cluster_api import ClusterError

@@ -25,9 +25,9 @@ from dws_on_csm.config.load import load
 from dws_on_csm.config.site import Site
 from dws_on_csm.display.select import Display
 from dws_on_csm.domain import dws_objects, names
-from dws_on_csm.engine.context import Reach, StepReporter
 from dws_on_csm.engine.host_script import compile_actions
 from dws_on_csm.engine.perform import _in_cluster
+from dws_on_csm.engine.reach import Reach, StepReporter
 from dws_on_csm.engine.state import Run
 from dws_on_csm.kube import objects as kube_objects
 from dws_on_csm.model import snapshot

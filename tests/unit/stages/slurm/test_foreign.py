@@ -12,6 +12,7 @@ import pytest
 
 from dws_on_csm.config import acceptable
 from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.domain import names
 from dws_on_csm.model.actions import Put
 from dws_on_csm.model.step import Facts, Refused, Step, StepContext
 from dws_on_csm.stages.facts import CONTROLLER
@@ -30,25 +31,25 @@ ENABLED = GOOD | {"files": {CONF: TEXT + "BurstBufferType=burst_buffer/lua\n"}}
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        (plugin.LUA, OWN_LUA, True),
-        (plugin.LUA, OWN_LUA + "-- not workflows.dataworkflowservices.github.io\n", True),
-        (plugin.LUA, 'dofile("/opt/site/bb.lua")\n', True),
-        (plugin.LUA, "-- (this file holds a key, which is not shown)\n", True),
-        (plugin.LUA, "-- (this file can not be read to its end)\n", True),
-        (plugin.LUA, OURS, False),
-        (plugin.LUA, OURS + "-- edited\nlocal site = 1\n", False),
-        (plugin.LUA, f"{OURS}-- begin: {plugin.SHIM_MARK}\n", False),
-        (plugin.LUA, 'local WORKFLOW_CRD = "workflows.dws.cray.hpe.com"\n', False),
-        (plugin.LUA, "function DWS:new(workflow_name)\n", False),
-        (plugin.LUA, "", False),
-        (plugin.LUA, "\n-- nothing yet\n", False),
-        (plugin.CONF, OWN_CONF, True),
-        (plugin.CONF, "# Directive=DW\nDirective=BB\n", True),
-        (plugin.CONF, "Flags=EnablePersistent\n", True),
-        (plugin.CONF, (UPSTREAM / "burst_buffer.conf").read_text(), False),
-        (plugin.CONF, "directive = DW # ours\nFlags=TeardownFailure,TeardownFailure\n", False),
-        (plugin.CONF, "", False),
-        (plugin.CONF, "# Directive=BB\n", False),
+        (names.PLUGIN_LUA, OWN_LUA, True),
+        (names.PLUGIN_LUA, OWN_LUA + "-- not workflows.dataworkflowservices.github.io\n", True),
+        (names.PLUGIN_LUA, 'dofile("/opt/site/bb.lua")\n', True),
+        (names.PLUGIN_LUA, "-- (this file holds a key, which is not shown)\n", True),
+        (names.PLUGIN_LUA, "-- (this file can not be read to its end)\n", True),
+        (names.PLUGIN_LUA, OURS, False),
+        (names.PLUGIN_LUA, OURS + "-- edited\nlocal site = 1\n", False),
+        (names.PLUGIN_LUA, f"{OURS}-- begin: {plugin.SHIM_MARK}\n", False),
+        (names.PLUGIN_LUA, 'local WORKFLOW_CRD = "workflows.dws.cray.hpe.com"\n', False),
+        (names.PLUGIN_LUA, "function DWS:new(workflow_name)\n", False),
+        (names.PLUGIN_LUA, "", False),
+        (names.PLUGIN_LUA, "\n-- nothing yet\n", False),
+        (names.PLUGIN_CONF, OWN_CONF, True),
+        (names.PLUGIN_CONF, "# Directive=DW\nDirective=BB\n", True),
+        (names.PLUGIN_CONF, "Flags=EnablePersistent\n", True),
+        (names.PLUGIN_CONF, (UPSTREAM / "burst_buffer.conf").read_text(), False),
+        (names.PLUGIN_CONF, "directive = DW # ours\nFlags=TeardownFailure,TeardownFailure\n", False),
+        (names.PLUGIN_CONF, "", False),
+        (names.PLUGIN_CONF, "# Directive=BB\n", False),
     ],
 )
 def test_burst_buffers_of_the_site_are_recognized(name: str, text: str, expected: bool) -> None:
@@ -110,7 +111,7 @@ def test_what_is_seen_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "burst_buffer.conf").chmod(0o640)
     os.utime(tmp_path / "burst_buffer.conf", (0, 86400 * 365))
     look = plugin.look_file(
-        StepContext(replace(SITE, slurm=replace(SITE.slurm, folder=str(tmp_path))), Facts({}), "c"), plugin.CONF
+        StepContext(replace(SITE, slurm=replace(SITE.slurm, folder=str(tmp_path))), Facts({}), "c"), names.PLUGIN_CONF
     )
     done = subprocess.run(["sh", "-c", look.script], capture_output=True, check=True, env=os.environ | {"TZ": "UTC"})
     found = look.parse(done.stdout)
@@ -189,7 +190,7 @@ def test_an_accepted_edit_keeps_its_text_where_its_mode_is_corrected(
     first: str, now: str, exact: bool, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its mode alone is corrected, and only as long as nobody edits it meanwhile. Bytes that are no text are left as they are."""
-    monkeypatch.setattr(plugin, "upstream", lambda place: {plugin.LUA: OURS, plugin.CONF: ""})
+    monkeypatch.setattr(plugin, "upstream", lambda place: {names.PLUGIN_LUA: OURS, names.PLUGIN_CONF: ""})
     monkeypatch.setattr(plugin, "with_shim", lambda place, text: text)
     monkeypatch.setattr(controller, "interpreter", lambda place: "")
     monkeypatch.setattr(controller, "state", lambda place: {"linked": []})

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.domain import names
 from dws_on_csm.model import render
 from dws_on_csm.model.actions import Put, RunScript
 from dws_on_csm.model.step import Facts, NotYetKnown, Refused, StepContext
@@ -22,7 +23,7 @@ SITE = load(DEFAULT)
 HOOKS = ["slurm_bb_pools", "slurm_bb_test_data_in", "slurm_bb_test_data_out"]
 OURS = "lab/upstream/dws-slurm-bb-plugin/src/burst_buffer"
 PLUGIN = "local function helper() end\n\nfunction slurm_bb_pools()\n\treturn 0\nend\n"
-FILES = {plugin.LUA: PLUGIN, plugin.CONF: "Directive=DW\n"}
+FILES = {names.PLUGIN_LUA: PLUGIN, names.PLUGIN_CONF: "Directive=DW\n"}
 
 
 def place(host: str = "slurmctl1", files: dict[str, str] | None = None, **more: Any) -> StepContext:
@@ -110,7 +111,7 @@ def test_a_clone_that_somebody_changed_is_refused() -> None:
             plugin.STAGE,
             "repository",
             place(),
-            {"at": "", "modified": [f"src/burst_buffer/{plugin.LUA}"]},
+            {"at": "", "modified": [f"src/burst_buffer/{names.PLUGIN_LUA}"]},
             {"at": "v0.0.5"},
         )
 
@@ -151,7 +152,7 @@ def clone(repository: Path, folder: Path, tag: str = "v0.0.5") -> subprocess.Com
 
 
 def look(folder: Path, tag: str = "v0.0.5") -> Any:
-    settings = {"clone": str(folder), "tag": tag, "files": f"{plugin.LUA} {plugin.CONF}"}
+    settings = {"clone": str(folder), "tag": tag, "files": f"{names.PLUGIN_LUA} {names.PLUGIN_CONF}"}
     told = run(render.script("lib/as.sh", "lib/git.sh", "master/plugin_look.sh", **settings), folder.parent)
     assert told.returncode == 0, told
     return plugin._parse_repository(told.stdout)
@@ -177,16 +178,16 @@ def test_a_tag_that_is_nowhere_leaves_nothing(repository: Path, tmp_path: Path) 
 def test_a_changed_work_tree_is_seen_and_not_installed(repository: Path, tmp_path: Path) -> None:
     """The changed path is named, and the files are those of the tag all the same. The look writes nothing."""
     clone(repository, tmp_path / "clone")
-    (tmp_path / "clone/src/burst_buffer" / plugin.LUA).write_text("changed\n")
+    (tmp_path / "clone/src/burst_buffer" / names.PLUGIN_LUA).write_text("changed\n")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "clone").rglob("*")}
     found = look(tmp_path / "clone")
-    assert (found["modified"], found["files"]) == ([f"src/burst_buffer/{plugin.LUA}"], FILES)
+    assert (found["modified"], found["files"]) == ([f"src/burst_buffer/{names.PLUGIN_LUA}"], FILES)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "clone").rglob("*")} == before
 
 
 def test_the_look_at_a_file_tells_what_it_is_like(tmp_path: Path) -> None:
     """Mode, owner, content; nothing where there is none."""
-    file = tmp_path / plugin.CONF
+    file = tmp_path / names.PLUGIN_CONF
     script = render.script(
         "lib/slurm_conf.sh", "lib/holds_secret.sh", "controller/plugin_file.sh", folder=str(tmp_path), file=str(file)
     )
@@ -234,14 +235,14 @@ def test_what_slurmctld_would_refuse_does_not_load(lua: str, tmp_path: Path, tex
 
 def test_a_good_plugin_loads(lua: str, tmp_path: Path) -> None:
     """Ours, with the hooks added, loads and has every function that is asked for."""
-    text = (Path(__file__).parents[4] / OURS / plugin.LUA).read_text()
+    text = (Path(__file__).parents[4] / OURS / names.PLUGIN_LUA).read_text()
     told = load_lua(lua, plugin.with_shim(place(), text), tmp_path, " ".join(HOOKS))
     assert (told.returncode, told.stderr) == (0, b"")
 
 
 def test_an_installed_plugin_is_compiled_and_not_run(lua: str, tmp_path: Path) -> None:
     """A look at a file that would do harm when it is run does none; a syntax error is told."""
-    file = tmp_path / plugin.LUA
+    file = tmp_path / names.PLUGIN_LUA
     script = (
         "interpreters() { echo 5.4 "
         + lua
@@ -275,6 +276,6 @@ def test_half_of_a_plugin_is_none(repository: Path, tmp_path: Path, monkeypatch:
     half.write_text(f'#!/bin/sh\ncase " $*" in *" show "*) {git} "$@" | head -c 9; exit 1 ;; esac\n{git} "$@"\n')
     half.chmod(0o755)
     monkeypatch.setenv("PATH", f"{half.parent}:{os.environ['PATH']}")
-    settings = {"clone": str(tmp_path / "clone"), "tag": "v0.0.5", "files": f"{plugin.LUA} {plugin.CONF}"}
+    settings = {"clone": str(tmp_path / "clone"), "tag": "v0.0.5", "files": f"{names.PLUGIN_LUA} {names.PLUGIN_CONF}"}
     told = run(render.script("lib/as.sh", "lib/git.sh", "master/plugin_look.sh", **settings), tmp_path)
     assert told.returncode != 0 and b"file=" not in told.stdout

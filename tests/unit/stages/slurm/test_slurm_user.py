@@ -100,7 +100,7 @@ def test_who_slurm_user_is(tmp_path: Path, case: str, awk: str) -> None:
 def test_every_script_asks_in_the_same_way(tmp_path: Path) -> None:
     """What the kubeconfig is made for, tried as and looked at as is who slurmctld runs as."""
     site = load(DEFAULT)
-    made = slurm_user.slurm_user(StepContext(site, Facts(), "one")).replace(site.slurm.folder, str(tmp_path))
+    made = slurm_user.shell(StepContext(site, Facts(), "one")).replace(site.slurm.folder, str(tmp_path))
     written(tmp_path, CASES["another daemon's file beside it"][0])
     told = subprocess.check_output(["sh", "-euc", f"{made}\necho $slurm_uid"], text=True)
     assert told == "1\n"
