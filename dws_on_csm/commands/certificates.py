@@ -134,7 +134,8 @@ def status_of(site: Site, host: str, found: Kubeconfig, ca: bytes, revoked: Coll
         return replace(
             status, problems=(Problem("the kubeconfig is missing", certificate_fixes.new_kubeconfig(site, host)),)
         )
-    may, server = slurm_user.rights(found["may"]), found.get("server", "")
+    permissions, server = slurm_user.permissions(found["may"]), found.get("server", "")
+    may = slurm_user.permissions_text(permissions)
     status = replace(status, server=server, file=f"{found['mode']} {found['owner']}", may=may)
     try:
         certificate = certificates.read(pem := kubeconfig.certificate(found))
@@ -156,7 +157,10 @@ def status_of(site: Site, host: str, found: Kubeconfig, ca: bytes, revoked: Coll
         serial=certificate.serial,
         signed=signer is not None if ca else None,
     )
-    return replace(status, problems=tuple(_problems(site, status, certificate, signer, revoked)))
+    problems = list(_problems(site, status, certificate, signer, revoked))
+    if permissions != slurm_user.NEEDED:
+        problems.append(Problem(f"{status.slurm_user} {may}", certificate_fixes.rights(site)))
+    return replace(status, problems=tuple(problems))
 
 
 def _problems(
@@ -181,8 +185,6 @@ def _problems(
         low = status.days_left <= site.access.renew_below
         text = "the certificate has expired" if status.days_left < 0 else "the certificate expires soon"
         yield Problem(text, certificate_fixes.NEW_CERTIFICATE, bad=low)
-    if status.may != slurm_user.RIGHTS:
-        yield Problem(f"{status.slurm_user} {status.may}", certificate_fixes.rights(site))
 
 
 def _other_name(site: Site, name: str, revoked: Collection[str]) -> Problem:

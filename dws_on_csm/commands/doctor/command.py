@@ -31,7 +31,7 @@ def doctor(site: Site, archive_path: str | None, as_json: bool) -> int:
         console.note(why)
         return USAGE
     patient = replace(site, deadlines=replace(site.deadlines, look=max(PATIENCE, site.deadlines.look)))
-    with looked(patient, stages()) as reading:
+    with looked(patient, stages(patient)) as reading:
         diagnosis = diagnose(reading)
         if as_json:
             console.records(records(diagnosis))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from dws_on_csm.commands.doctor.diagnosis import SBATCH_FAILS, repair_fix
+from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names, slurm_conf
 from dws_on_csm.engine import site_lock
 from dws_on_csm.model import render
@@ -31,7 +32,7 @@ from dws_on_csm.stages import jobs
 from dws_on_csm.stages.dws import workflows
 from dws_on_csm.stages.dws.workflows import Workflow
 from dws_on_csm.stages.facts import CONTROLLER, KUBECONFIG
-from dws_on_csm.stages.install import STAGES
+from dws_on_csm.stages.install import procedure
 from dws_on_csm.stages.jobs import Jobs
 from dws_on_csm.stages.pod import discover
 from dws_on_csm.stages.preflight import checks
@@ -280,7 +281,8 @@ PROBES = Stage(
 )
 
 
-def stages() -> tuple[Stage, ...]:
-    """All stages that the doctor checks: its own, then an install's, without the checks that matter to an install alone."""
+def stages(site: Site) -> tuple[Stage, ...]:
+    """All stages that the doctor checks: its own, then an install's of this site, without the checks for an install alone."""
     asked = tuple(item for item in checks.STAGE.steps if item.name not in ("jobs", "workflows", "api"))
-    return (PROBES, *(replace(s, steps=asked) if s is checks.STAGE else s for s in STAGES if s.name != "replace"))
+    others = (stage for stage in procedure(site) if stage.name != "replace")
+    return (PROBES, *(replace(stage, steps=asked) if stage.name == checks.STAGE.name else stage for stage in others))

@@ -99,6 +99,7 @@ _NO_STORAGE = (
 )
 
 RULES: dict[str, Rule] = {
+    "namespace.made": rules_cluster.namespace,
     "workarea.clone": rules_cluster.clone,
     "workarea.kustomize": rules_cluster.kustomize,
     "images.pushed": rules_cluster.images,
@@ -109,7 +110,7 @@ RULES: dict[str, Rule] = {
     "deploy.available": rules_cluster.available,
     "access.role": lambda ctx, have, want: (),  # see ALWAYS
     "access.binding": rules_access.binding,
-    "access.kubeconfig": lambda ctx, have, want: rules_access.rights(ctx, have) if have else (),
+    "access.kubeconfig": lambda ctx, have, want: rules_access.rights(ctx) if have else (),
     "access.old-subjects": _former,
     "plugin.repository": _repository,
     "plugin.lua": partial(_file, names.PLUGIN_LUA, "plugin", "Slurm rejects every #DW sbatch, without a reason"),
@@ -126,6 +127,5 @@ ALWAYS: dict[str, Callable[[StepContext, Value], Iterable[Finding]]] = {
     "access.kubeconfig": rules_access.file,
     "access.old-subjects": rules_access.shared,
     "preflight.installed": rules_cluster.in_cluster,
-    "preflight.namespace": rules_cluster.namespace,
 }
 """Step -> its judge, which needs no wanted state and is called even where that is unknown."""

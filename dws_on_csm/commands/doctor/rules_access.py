@@ -11,6 +11,7 @@ from dws_on_csm.model.step import Finding, NotYetKnown, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig, rbac
 from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG
 from dws_on_csm.stages.pod import discover
+from dws_on_csm.stages.slurm import slurm_user
 
 
 def role(ctx: StepContext, found: Value) -> Iterator[Finding]:
@@ -134,14 +135,15 @@ def _server(ctx: StepContext) -> str:
         return ""
 
 
-def rights(ctx: StepContext, have: Value) -> Iterator[Finding]:
+def rights(ctx: StepContext) -> Iterator[Finding]:
     """What the API server lets SlurmUser do with this kubeconfig, where it answered."""
-    answer = have["SlurmUser"]
-    if answer.startswith("may not "):
-        text = f"the plugin on {ctx.host} {answer}: its ClusterRole or ClusterRoleBinding does not allow it"
+    present = slurm_user.permissions(ctx.facts.all(KUBECONFIG)[ctx.host]["may"])
+    if present.lacking:
+        text = f"the plugin on {ctx.host} {slurm_user.permissions_text(present)}: its ClusterRole or ClusterRoleBinding does "
+        text += "not allow it"
         master = ctx.site.master.host.name
         yield Finding("role-lacks-rights", text, repair_fix(ctx, "access", master))
-    elif answer == "may read Secrets":
+    elif present.secrets:
         name = ctx.site.access.common_name
         text = f"the plugin on {ctx.host} may read Secrets, which it does not need"
         fix = f"find the role binding that gives this right to {name}, and remove {name} from it: "

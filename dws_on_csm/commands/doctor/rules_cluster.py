@@ -99,9 +99,9 @@ def closed(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
     yield Finding("dws-closed", text, fix)
 
 
-def namespace(ctx: StepContext, found: Value) -> Iterator[Finding]:
-    """The namespace of Workflows where it is missing, also where an install may create it."""
-    if found["state"] == "missing" and ctx.site.access.create_namespace:
+def namespace(ctx: StepContext, have: Value, want: Value) -> Iterator[Finding]:
+    """The namespace of Workflows where it is missing and an install creates it; the preflight's check reports the other cases."""
+    if have == "missing":
         text = f"the namespace {ctx.site.access.namespace} (access.namespace) does not exist, so {SBATCH_FAILS}"
         yield Finding("namespace-missing", text, "run `invoke install`, which creates it")
 

@@ -29,7 +29,7 @@ def reaches(ctx: StepContext) -> bool:
     have, wanted_server = ctx.facts.known(KUBECONFIG).get(ctx.host), server(ctx)
     if have is None or have.get("server") != wanted_server:
         return False
-    return slurm_user.rights(have["may"]) == slurm_user.RIGHTS
+    return slurm_user.permissions(have["may"]) == slurm_user.NEEDED
 
 
 # The key never leaves the host: of the file only what is public is printed. kubectl, run as SlurmUser, proves the rest.
@@ -82,7 +82,7 @@ def read(ctx: StepContext, found: Kubeconfig) -> Value:
         "context": found.get("current-context", ""),
         "mode": found["mode"],
         "owner": "SlurmUser" if _slurm_users(found) else found["owner"],
-        "SlurmUser": slurm_user.rights(found["may"]),
+        "SlurmUser": slurm_user.permissions_text(slurm_user.permissions(found["may"])),
     }
     return discover.without_mode_in_pod(ctx, told)
 
@@ -145,7 +145,7 @@ def wanted(ctx: StepContext) -> Value:
         "context": ctx.site.access.common_name,
         "mode": "600",
         "owner": "SlurmUser",
-        "SlurmUser": slurm_user.RIGHTS,
+        "SlurmUser": slurm_user.permissions_text(slurm_user.NEEDED),
     }
     return discover.without_mode_in_pod(ctx, told)
 
@@ -158,7 +158,7 @@ def change(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
     """
     owner = "" if discover.pod_of(ctx) else slurm_user.owner(ctx)
     request = cache(lambda: certificates.request(ctx.site.access.common_name))  # made when it is sent, not in a plan
-    works = have is not None and have["SlurmUser"] == slurm_user.RIGHTS
+    works = have is not None and have["SlurmUser"] == want["SlurmUser"]
 
     def then(certificate: bytes) -> Sequence[Action]:
         _refuse_short(ctx, certificate)

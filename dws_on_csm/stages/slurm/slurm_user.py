@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
@@ -59,17 +60,39 @@ def try_script(ctx: StepContext) -> str:
     return _TRY.format(slurm_user=shell(ctx), can_i=can_i(), seconds=10, workflows=names.WORKFLOWS)
 
 
-RIGHTS = "may work on Workflows, and may not read Secrets"
+@dataclass(frozen=True)
+class Permissions:
+    """What the API server lets SlurmUser do with a kubeconfig.
+
+    refused   what kubectl said instead of an answer; "" where it answered
+    lacking   the verbs on Workflows that the plugin needs and SlurmUser lacks
+    secrets   whether SlurmUser may read Secrets
+    """
+
+    refused: str = ""
+    lacking: tuple[str, ...] = ()
+    secrets: bool = False
 
 
-def rights(table: Sequence[str]) -> str:
-    """`kubectl auth can-i --list` in a sentence: resource first, verbs in the last brackets."""
+NEEDED = Permissions()
+"""What the plugin needs, and no more."""
+
+
+def permissions(table: Sequence[str]) -> Permissions:
+    """The permissions in the lines of `kubectl auth can-i --list`: resource first, verbs in the last brackets."""
     verbs = {
         row.split()[0]: set(row.rpartition("[")[2].rstrip("] ").split()) for row in table if row.rstrip().endswith("]")
     }
     if not verbs:
-        return "is refused: " + (table[-1][:200] if table else "kubectl said nothing")
+        return Permissions(refused=table[-1][:200] if table else "kubectl said nothing")
     lacking = {"create", "get", "patch", "delete"} - verbs.get(names.WORKFLOWS, set())
-    if lacking:
-        return f"may not {', '.join(sorted(lacking))} Workflows"
-    return "may read Secrets" if {"secrets", "*.*", "*"} & set(verbs) else RIGHTS
+    return Permissions("", tuple(sorted(lacking)), bool({"secrets", "*.*", "*"} & set(verbs)))
+
+
+def permissions_text(present: Permissions) -> str:
+    """Permissions in words, to follow SlurmUser's name."""
+    if present.refused:
+        return f"is refused: {present.refused}"
+    if present.lacking:
+        return f"may not {', '.join(present.lacking)} Workflows"
+    return "may read Secrets" if present.secrets else "may work on Workflows, and may not read Secrets"

@@ -28,7 +28,7 @@ def procedures() -> list[Stage]:
         *rotate.stages(site),
         *revoke.stages(),
         *certificates.STAGES,
-        *probes.stages(),
+        *probes.stages(site),
         cancel.STAGE,
         Stage("replace", (), objects.saved("a-run")),
     ]

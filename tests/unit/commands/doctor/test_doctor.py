@@ -40,6 +40,7 @@ from dws_on_csm.model.actions import STATE
 from dws_on_csm.model.step import Check, Facts, Finding, NotYetKnown, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.facts import CONTROLLER
+from dws_on_csm.stages.install import procedure
 from dws_on_csm.stages.slurm import slurmctld
 
 SITE = load(DEFAULT)
@@ -419,10 +420,14 @@ def test_a_run_at_work_on_the_master(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_missing_namespace_is_reported(makes: bool) -> None:
     """Also where the next install may create it: until then every #DW sbatch fails."""
     site = replace(SITE, access=replace(SITE.access, create_namespace=makes))
+    by_name = {stage.name: stage for stage in stages(site)}
     seen, found = replace(place(MASTER), site=site), {"state": "missing", "workflows": {}}
-    (check,) = (one for one in {stage.name: stage for stage in stages()}["preflight"].steps if one.name == "namespace")
+    (check,) = (item for item in by_name["preflight"].steps if item.name == "namespace")
     assert isinstance(check, Check)
-    every = [*rules.ALWAYS["preflight.namespace"](seen, found), *check.judge(seen, found)]
+    every = list(check.judge(seen, found))
+    if "namespace" in by_name:
+        (step,) = by_name["namespace"].steps
+        every += rules.RULES[f"namespace.{step.name}"](seen, "missing", "there")
     assert told(every) == ["namespace-missing"]
 
 
@@ -530,7 +535,9 @@ def test_the_page_has_every_name() -> None:
 
 
 def test_the_doctor_looks_at_everything_that_an_install_looks_at() -> None:
-    """It has all stages of an install, except for those of an upgrade."""
-    from dws_on_csm.stages.install import STAGES
-
-    assert {stage.name for stage in stages()} == {stage.name for stage in STAGES} - {"replace"} | {"doctor"}
+    """It has all stages of this site's install, except for those of an upgrade: with its namespace, and what each stage needs."""
+    for create in (False, True):
+        site = replace(SITE, access=replace(SITE.access, create_namespace=create))
+        seen = {stage.name: stage.needs for stage in stages(site)}
+        wanted = {stage.name: stage.needs for stage in procedure(site) if stage.name != "replace"}
+        assert seen == wanted | {"doctor": ()} and ("namespace" in seen) is create

@@ -139,7 +139,7 @@ def test_who_looks() -> None:
         return [finding.name for one in checks for finding in one.judge(place, None)]
 
     back = RollbackTarget("x", "leave", {}, (), {"a": True}, True, False, False, ())
-    assert judged(STAGES) == judged(probes.stages()) == ["controller-unlisted"]
+    assert judged(STAGES) == judged(probes.stages(load(DEFAULT))) == ["controller-unlisted"]
     assert judged(tuple(certificates.rotation(load(DEFAULT), "")[1])) == ["controller-unlisted"]
     assert judged(tuple(certificates.revocation(load(DEFAULT), "old")[1])) == ["controller-unlisted"]
     assert judged(undeploy.stages(slurm=True)) == ["controllers-left-out"]

@@ -228,3 +228,39 @@ def test_the_kubeconfig_is_given_to_a_number(tmp_path: Path) -> None:
     for uid in ("", "+0", "0 ", "root", "1\n"):
         with pytest.raises(Refused, match="slurm-user-unknown: others can write it"):
             owner(slurm_user="x", slurm_uid=uid, slurm_group="1", slurm_why="others can write it")
+
+
+WORK = "workflows.dataworkflowservices.github.io [] [] [create delete get patch]"
+
+
+@pytest.mark.parametrize(
+    ("table", "permissions", "text"),
+    [
+        ([WORK], slurm_user.NEEDED, "may work on Workflows, and may not read Secrets"),
+        ([WORK, "secrets [] [] [get]"], slurm_user.Permissions(secrets=True), "may read Secrets"),
+        ([WORK, "*.* [] [] [*]"], slurm_user.Permissions(secrets=True), "may read Secrets"),
+        (
+            [WORK.replace("create delete ", "")],
+            slurm_user.Permissions(lacking=("create", "delete")),
+            "may not create, delete Workflows",
+        ),
+        (
+            ["error: no such host"],
+            slurm_user.Permissions(refused="error: no such host"),
+            "is refused: error: no such host",
+        ),
+        ([], slurm_user.Permissions(refused="kubectl said nothing"), "is refused: kubectl said nothing"),
+        # kubectl's message decides nothing, whatever it says
+        (
+            ["may read Secrets"],
+            slurm_user.Permissions(refused="may read Secrets"),
+            "is refused: may read Secrets",
+        ),
+    ],
+)
+def test_permissions_are_a_value_and_worded_where_they_are_shown(
+    table: list[str], permissions: slurm_user.Permissions, text: str
+) -> None:
+    """What SlurmUser may do is read from kubectl's table; each case has its words."""
+    assert slurm_user.permissions(table) == permissions
+    assert slurm_user.permissions_text(permissions) == text
