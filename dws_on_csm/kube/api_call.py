@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -67,8 +68,15 @@ def _once(client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse
         raise ClusterError(0, f"the API server did not answer {request[0]} {request[1]}: {error}") from error
 
 
+_STEPS = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\x00-\x20\x7f%?#\\\\]")
+"""What makes a path mean another one: an empty segment, "." or ".." (urllib3 follows these), a query, an escape."""
+
+
 def _sent(client: Any, request: Request, seconds: float) -> urllib3.HTTPResponse:
     method, path, query, body, kind = request
+    if not path.startswith("/") or _STEPS.search(path[1:]):
+        # a name that a host or the cluster chose became part of it
+        raise ClusterError(0, f"{path[:200]!r} is not the path of an API object: nothing was sent")
     headers = {"Accept": kind if kind == METADATA else JSON, "Content-Type": kind}
     parameters = {"query_params": list(query.items()), "header_params": headers, "body": body}
     serialized = client.param_serialize(method, path, **parameters)

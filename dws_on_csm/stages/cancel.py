@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dws_on_csm.domain import names
 from dws_on_csm.model import render
+from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.model.lines import parse_pairs
 from dws_on_csm.model.step import Check, Fact, Finding, ShellLook, Stage, StepContext, Value
 from dws_on_csm.stages import verify
@@ -44,6 +46,18 @@ def answers(out: bytes) -> dict[str, str]:
     for name, value in parse_pairs(out, "replace"):
         found[name] = f"{found[name]} {value}" if name in found else value
     return found
+
+
+def job_ids(host: str, printed: Mapping[str, str]) -> list[str]:
+    """The job ids that `host` printed in the steps `submit` and `clear`; the names of Workflows are made of them.
+
+    Raises Unreachable where it printed something else: in a path of the API that could mean any object.
+    """
+    ids = printed.get("id", "").split()
+    if wrong := [number for number in ids if not re.fullmatch("[0-9]{1,20}", number, re.ASCII)]:
+        text = f"what it printed as a job's number is none: {wrong[0][:80]!r}"
+        raise Unreachable(host, text, f"run `squeue` on {host}, and find out what prints that")
+    return ids
 
 
 def _judge_active(ctx: StepContext, found: Value) -> Sequence[Finding]:

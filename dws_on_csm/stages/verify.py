@@ -21,7 +21,7 @@ _LOOK_USER = """
 slurm_path
 account "$user" || { echo unknown; exit 0; }
 [ "$(id -u)" = 0 ] || [ "$as_number" = "$(id -u)" ] || { echo "other $(id -u)"; exit 0; }
-(PATH=$as_path; command -v sbatch >/dev/null) || echo sbatch
+(PATH=$users_path; command -v sbatch >/dev/null) || echo sbatch
 as "$user" test -x "$job_folder" || echo folder
 """
 
@@ -40,7 +40,7 @@ def _judge_user(ctx: StepContext, found: Value) -> Sequence[Finding]:
         ),
         "sbatch": Finding(
             "sbatch-missing",
-            f"sbatch is missing on {host}, both on PATH and in slurmctld's folder",
+            f"sbatch on {host} is neither on PATH nor in slurmctld's folder, or others than root can write that folder",
             "install Slurm's client commands there: the test job is submitted from that host",
         ),
         "folder": Finding(

@@ -21,7 +21,7 @@ submit) # $how: sbatch's options that make the case; $commands: what the job doe
     cd "$job_folder"
     # shellcheck disable=SC2086 # options are words, each quoted before
     id=$(printf '#!/bin/sh\n#DW\n%s\n' "$commands" |
-        eval "as \"\$user\" timeout 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=5 $how $options") || exit 1
+        eval "as_user \"\$user\" timeout 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=5 $how $options") || exit 1
     id=${id%%;*}
     numeral "$id" || { echo "sbatch printed no job id" >&2; exit 1; }
     echo "id=$id"
@@ -41,7 +41,7 @@ cancel) # $words: scancel's options
     if slurm test -f "$file"; then echo "size=$(counted "$(slurm stat -L -c %s -- "$file")")"; else echo size=0; fi
     date +since=%s
     # shellcheck disable=SC2086 # one option or none
-    as "$user" timeout 60 scancel $words "$job" 2>&1 | sed 's/^/said=/'
+    as_user "$user" timeout 60 scancel $words "$job" 2>&1 | sed 's/^/said=/'
     ;;
 end) # $size and $since: how long the log was when it was cancelled, and when; $allowed in seconds
     limit=$(($(up) + allowed))

@@ -3,7 +3,7 @@
 # $program (activate.sh with its settings except $work), $longest. Goes after detach.sh and vanishing.sh.
 umask 077
 swept
-work=$(mktemp -d "$state/activation.d.XXXXXX")
+work=$(mktemp -d "$state/activation.d.XXXXXX") || exit 1
 vanishing "$work"
 if [ "$next_size" -gt 0 ]; then head -c "$next_size" >"$work/next"; fi
 if [ "$back_size" -gt 0 ]; then head -c "$back_size" >"$work/back"; fi

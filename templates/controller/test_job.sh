@@ -110,7 +110,7 @@ began=$(now)
 over=
 # shellcheck disable=SC2086 # options are words, each quoted before
 job=$(printf '#!/bin/sh\n#DW\ntrue\n' |
-    eval "as \"\$user\" timeout 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=1 $options") || exit 1
+    eval "as_user \"\$user\" timeout 120 sbatch --parsable --job-name=\$name --output=/dev/null --time=1 $options") || exit 1
 job=${job%%;*}
 numeral "$job" || { job= && failed "sbatch printed no job id"; }
 printf '%s\n' "submitted job $job as $user"
@@ -141,7 +141,7 @@ while :; do
         said=$lines
     fi
     if [ -z "$bbstat" ]; then
-        bbstat=$(as "$user" timeout 60 scontrol show bbstat workflow "$job" 2>&1 | tr -cd '[:alnum:]=:_. -')
+        bbstat=$(as_user "$user" timeout 60 scontrol show bbstat workflow "$job" 2>&1 | tr -cd '[:alnum:]=:_. -')
         printf '%s\n' "scontrol show bbstat workflow $job: $bbstat"
     fi
     if [ "$(last 2)" = DELETED ]; then break; fi

@@ -45,14 +45,22 @@ usual='/usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /opt/slurm/sbin /opt/sl
 
 # slurm_path: sets $as_path, the PATH for Slurm's programs: scontrol is in slurmctld's folder, which may not be on PATH. Root's own
 # PATH is unchanged; where SlurmUser is root, folders that others can write are left out.
+# $users_path is the PATH for what another user runs: SlurmUser's process chose its own program's folder, so that counts only if it
+# is root's alone.
 slurm_path() {
     found=$(program)
-    as_path=$PATH
+    as_path=$PATH users_path=$PATH
     for one in ${found:+"${found%/*}" "${found%/*/*}/bin"} $usual; do
-        case $slurm_uid in '' | 0) roots "$one" || continue ;; esac
+        safe=
+        ! roots "$one" || safe=yes
+        case $slurm_uid in '' | 0) [ -n "$safe" ] || continue ;; esac
         as_path=$as_path:$one
+        case " $usual " in *" $one "*) safe=yes ;; esac
+        [ -z "$safe" ] || users_path=$users_path:$one
     done
 }
+# as_user USER COMMAND...: run a command of Slurm's as a user other than SlurmUser.
+as_user() { (as_path=$users_path; as "$@"); }
 
 # slurm COMMAND...: run a program of Slurm's as SlurmUser, who has root's rights in Slurm. Not as root: Slurm's programs load plugins
 # from slurm.conf's PluginDir, so who can write that folder would be root.

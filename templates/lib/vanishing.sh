@@ -7,15 +7,17 @@ vanishing() {
 }
 
 # in_memory WHO: make a folder in memory, $work, for root's files; and $home in it, which belongs to that account. Root writes nothing
-# in $home: its owner could put a link in a file's place. Removal follows no link. Goes after as.sh.
+# in $home: its owner could put a link in a file's place. Removal follows no link. Goes after as.sh. Anybody can use up /dev/shm: where
+# there is no such folder this shell ends, whoever called, since an empty $work would turn what follows to folders of the system.
 in_memory() {
-    account "$1" || return 1
-    work=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX)
+    account "$1" || exit 1
+    work=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX) && [ -n "$work" ] || exit 1
     home=$work/home
-    mkdir -m 700 "$home"
-    if [ "$as_number" != "$(id -u)" ]; then chown -h "$as_number:$as_group" "$home"; fi
-    chmod 711 "$work"
+    if mkdir -m 700 "$home" && owned_home && chmod 711 "$work"; then return 0; fi
+    rm -rf -- "$work"
+    exit 1
 }
+owned_home() { [ "$as_number" = "$(id -u)" ] || chown -h "$as_number:$as_group" "$home"; }
 
 # runner_kubectl SECONDS KUBECONFIG ARGUMENTS...: kubectl as the account $runner (`obeys KUBECONFIG` sets it: a kubeconfig may name
 # programs to run). Set before: $runner; $home, that account's folder for kubectl's cache (in_memory); $kubectl_path: the PATH of

@@ -1,7 +1,7 @@
 # Signs the request on standard input with the cluster's CA, whose key does not leave the master; prints the certificate.
 # `openssl ca` and not `openssl x509 -req`: only it can make a certificate valid from a moment before now, which an API server needs
 # whose clock is a little slow. Its database and its serial number's file are in the temporary folder.
-folder=$(mktemp -d)
+folder=$(mktemp -d) || exit 1
 vanishing "$folder"
 cat >"$folder/csr"
 : >"$folder/index"

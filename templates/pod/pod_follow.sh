@@ -3,7 +3,7 @@
 umask 077
 mkdir -p "$state"
 swept
-work=$(mktemp -d "$state/activation.d.XXXXXX")
+work=$(mktemp -d "$state/activation.d.XXXXXX") || exit 1
 printf %s "$next" | base64 -d >"$work/next"
 printf %s "$back" | base64 -d >"$work/back"
 [ -z "$was" ] || printf %s "$was" | base64 -d >"$work/was"

@@ -96,7 +96,7 @@ def submit(bench: Bench, case: Case) -> str:
     how = "--begin=now+1hour" if case.where == "not begun" else "--hold" if _waits(case) else ""
     commands = "sleep 250" if case.where in (*STATES[:4], "running") else "true"
     with _proposals_held(bench, case):
-        job = bench.script("submit", 150.0, how=how, commands=commands)["id"]
+        (job,) = cancel.job_ids(bench.host, bench.script("submit", 150.0, how=how, commands=commands))
         if bench.holds and case.held:
             bench.holds.change(add=[f"bb{job}.{case.where}"])
     return job

@@ -79,7 +79,7 @@ def _clear(bench: Bench, *, left: bool = False) -> None:
     answers = cancel.answers(out.encode(errors="surrogateescape"))
     deadline_at = time.monotonic() + CLEARED
     cluster = bench.run.reach.cluster()
-    for job in answers.get("id", "").split():
+    for job in cancel.job_ids(bench.host, answers):
         workflow = cluster.get(f"{collection(bench.run)}/bb{job}")
         if workflow and not bench.until(job, is_gone, deadline_at - time.monotonic()):
             delete_workflow(bench, job, workflow["metadata"]["uid"])

@@ -63,3 +63,15 @@ def test_a_slow_deletion_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "watch", watch)
     cluster.delete("/api/v1/things/x")
     assert next(answers, "all asked") == "all asked"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x/../../../api/v1/secrets/y", "..", ".", "", "x%2f..", "x?dryRun=All", "x#y", "x y", "x\n", "a/./b", "a//b"],
+)
+def test_a_name_that_somebody_chose_leads_to_no_other_object(name: str) -> None:
+    """A name becomes a part of a path; what would make it another path is refused before anything is sent."""
+    cluster = Cluster(cast(RemoteShell, None))
+    for call in (cluster.get, cluster.delete):
+        with pytest.raises(ClusterError, match="is not the path of an API object"):
+            call(f"/apis/example.com/v1/namespaces/n/things/{name}")

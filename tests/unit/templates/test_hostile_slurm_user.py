@@ -456,6 +456,24 @@ def test_root_uses_no_kubeconfig_of_others(hostile_host: Host) -> None:
         assert name in ("doctor",) or "others than root can write" in answer.stdout + answer.stderr, (name, answer)
 
 
+def test_no_other_user_runs_what_slurm_user_put_beside_its_process(hostile_host: Host) -> None:
+    """SlurmUser's slurmctld can be anywhere: the test job's user finds sbatch in folders of root's, or where Slurm usually is."""
+    hostile_host.program("pgrep", "exit 1")
+    conf(hostile_host, f"SlurmUser={SLURM_USER}\n", SLURM_USER)
+    trap = hostile_host.etc / "bin"
+    trap.mkdir()
+    hostile_host.owned(trap / "sbatch", "#!/bin/sh\nid -un\n", mode=0o755)
+    settings = {"folder": str(hostile_host.etc), "unit": "no-such-unit"}
+    body = f"""program() {{ echo {hostile_host.etc}/sbin/slurmctld; }}
+slurm_path
+as_user nobody sh -c 'echo "$PATH"'
+slurm sh -c 'echo "$PATH"'
+"""
+    users, own = hostile_host.run(render.script("lib/slurmctld.sh", **settings) + body).stdout.splitlines()
+    assert str(trap) not in users and "/opt/slurm/bin" in users
+    assert str(trap) in own  # what runs as SlurmUser may be SlurmUser's
+
+
 # --- words that somebody else has put there
 
 

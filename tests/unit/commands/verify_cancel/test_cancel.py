@@ -328,3 +328,14 @@ def test_a_workflow_without_a_name_is_held_with_all_others() -> None:
         holds.change(add=["bb1.Proposal"])
     holds.change(add=["bb2.Setup"], drop=["bb1.Proposal"])
     assert store.kept == [["Proposal"], ["Proposal", "bb1.Proposal"], ["bb1.Proposal"], ["bb2.Setup"]]
+
+
+@pytest.mark.parametrize("printed", ["x/../../secrets/y", "1 2;3", "1/status", "١٢", "-1", ""])
+def test_only_numbers_count_as_jobs(printed: str) -> None:
+    """A controller prints them, and the names of Workflows that are deleted are made of them."""
+    assert cancel.job_ids("c1", {"id": "17 4"}) == ["17", "4"]
+    if not printed:
+        assert cancel.job_ids("c1", {}) == []
+        return
+    with pytest.raises(Unreachable, match="job's number"):
+        cancel.job_ids("c1", {"id": printed})
