@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING
 from dws_on_csm.config.site import Pod
 from dws_on_csm.kube import pods
 from dws_on_csm.kube.master_session import MasterSession
-from dws_on_csm.model import render
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.errors import Unreachable
-from dws_on_csm.transport.remote_shell import GRACE, RemoteShell, exports, remote_command
+from dws_on_csm.transport import login_shell
+from dws_on_csm.transport.remote_shell import GRACE, RemoteShell, exports
 from dws_on_csm.transport.sudo import Rights
 
 if TYPE_CHECKING:
     from dws_on_csm.transport.channel import Exchange
     from dws_on_csm.transport.link import Channel
 
-# kubectl would cache what it learns of the API in the admin's home, and a plan must leave nothing there.
-_EXEC = """{exports}cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX) || exit
-vanishing "$cache"
-timeout --foreground -k 5 {limit} \\
-    kubectl{context} --cache-dir "$cache" exec --stdin --namespace {namespace} {pod} --container {container} -- sh -c {command}
-exit $?
-"""
+# kubectl would cache what it learns of the API in the admin's home, and a plan must leave nothing there. One line: see login_shell.
+# The script in the container has its own deadline; kubectl itself would wait for ever for a kubelet that hangs.
+_EXEC = (
+    "shift; cache=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX) || exit; trap 'rm -rf -- \"$cache\"' EXIT; "
+    "trap 'trap \"\" HUP TERM PIPE; exit 143' HUP TERM PIPE; "
+    'timeout --foreground -k 5 {limit} kubectl{context} --cache-dir "$cache" exec --stdin --namespace {namespace} {pod} '
+    '--container {container} -- "$@"; exit $?'
+)
 
 
 class PodSession(RemoteShell):
@@ -81,23 +82,17 @@ class PodSession(RemoteShell):
         )
         raise Unreachable(self.host, f"no pod {where}", fix)
 
-    def _command(self, rights: Rights, size: int, seconds: float, token: str) -> str:
-        settings = {
-            "namespace": self._pod.namespace,
-            "pod": self._name(),
-            "container": self._pod.container,
-            "command": remote_command(size, seconds, token),
-        }
+    def _command(self, rights: Rights, seconds: float, token: str, marked: bool) -> str:
+        settings = {"namespace": self._pod.namespace, "pod": self._name(), "container": self._pod.container}
         context = f" --context={shlex.quote(self._context)}" if self._context else ""
         quoted = {name: shlex.quote(value) for name, value in settings.items()}
-        # the script in the container has its own deadline; kubectl itself would wait for ever for a kubelet that hangs
-        script = render.read("lib/vanishing.sh") + _EXEC.format(
-            exports=exports(self._kubectl_environment), context=context, limit=int(seconds + GRACE) + 30, **quoted
-        )
-        return shlex.join(("exec", *rights.words, "sh", "-c", script))
+        script = exports(self._kubectl_environment).replace("\n", "; ")
+        script += _EXEC.format(context=context, limit=int(seconds + GRACE) + 30, **quoted)
+        words = login_shell.clean(login_shell.script_code(seconds, GRACE, token, marked))
+        return login_shell.login_command(token, (script, "sh", token, *words), rights)
 
     def _unstarted(self, exchange: Exchange) -> Unreachable:
         fix = f"check `kubectl -n {self._pod.namespace} get pods -l {self._pod.selector}`; "
-        fix += "the container needs sh, head and timeout"
+        fix += "the container needs sh, env, timeout, head and cksum"
         text = f"scripts can't start in its container (exit code {exchange.code}): {exchange.login_text()}"
         return Unreachable(self.host, text, fix)

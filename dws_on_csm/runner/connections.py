@@ -95,12 +95,17 @@ class Sessions(dict[str, RemoteShell | Unreachable]):
         self.jumps.close()
 
 
-def ask_terminal(host: str) -> str:
-    """The sudo password, asked for on the terminal. Raises SudoRefused where there is no terminal."""
+def ask_terminal(question: sudo.Question) -> str:
+    """The answer to sudo's question, asked for on the terminal. Raises SudoRefused where there is no terminal."""
+    asks = (
+        f"sudo on {question.host} asks for the password of {question.user}"
+        if question.user
+        else f"sudo on {question.host} asks: {question.text}"
+    )
     if not sys.stdin.isatty():
         fix = "run this on a terminal, or give the user NOPASSWD in sudoers, or log in as root (ssh.user)"
-        raise SudoRefused(host, "sudo asks for a password and there is no terminal to ask on", fix)
-    return console.password(f"sudo password on {host} (for all hosts of this run): ")
+        raise SudoRefused(question.host, f"{asks}, and there is no terminal to ask on", fix)
+    return console.password(f"{asks} (used for all hosts of this run): ")
 
 
 def announce(host: str, words: str, seconds: float) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-from dws_on_csm.model.secret import Secret
+from dws_on_csm.transport import sudo
 from dws_on_csm.transport.link import Channel
 from dws_on_csm.transport.output import LineSink, Stream, tail
 
@@ -19,14 +20,20 @@ PULSE = 1.0  # seconds; the end of the script does not wake the reader, so the r
 DRAIN, LINGER = 3, 30.0
 PIECES = 16  # of each stream that are read before the deadline is checked again
 STATUS = 30.0  # seconds within which the exit code follows the end of the output
+LOGIN = 6.0
+"""Seconds after which a login that has not started our command is looked into: it may be slow, or wait for input."""
+START = 60.0
+"""Seconds from there to the script's start: sudo may wait for name servers."""
+STRAY = 5.0
+"""Seconds by which what is written to one stream may come after what is written to the other."""
 
 
 @dataclass(frozen=True)
 class ExecRequest:
     """What to run: the remote `command`, which prints `token` when it starts, the script (`body`) that it reads, its stdin.
 
-    `password` answers `prompt`; then nothing else is sent before `token` appears. `stay`: the script's stdin stays open
-    after `data`.
+    Nothing is sent before `token` has come, except what `answer` returns: the answer to sudo's question, see sudo.Dialog.
+    `login`: the seconds that the login shell has to start the command. `stay`: the script's stdin stays open after `data`.
     """
 
     token: str
@@ -34,19 +41,27 @@ class ExecRequest:
     body: bytes
     data: bytes
     line: LineSink | None
-    prompt: str = ""
-    password: Secret | None = None
+    answer: sudo.Answer | None = None
+    login: float = LOGIN
     stay: bool = False
 
 
 @dataclass
 class Exchange:
-    """What came of a request. `whole`: it ended before its deadline; `code` is None where the channel has no exit code."""
+    """What came of a request. `whole`: it ended before its deadline; `code` is None where the channel has no exit code.
+
+    A request was given up before its script was sent where one of these is set: `overdue` ("login": the login shell has not
+    started the command; "script": nothing has started the script; "stdout": it has, and its output goes elsewhere), `refused`
+    (sudo did not take the answer), `question` (sudo's second question). `asked` is whose password sudo wanted.
+    """
 
     out: Stream
     err: Stream
     whole: bool = False
-    refused: bool = False  # the password was wrong
+    overdue: str = ""
+    refused: bool = False
+    question: str = ""
+    asked: str = ""
     code: int | None = None
     seconds: float = 0.0
 
@@ -55,17 +70,41 @@ class Exchange:
         """A sentence that says where too much output was cut off; "" where none was."""
         return self.out.flood or self.err.flood
 
+    @property
+    def given_up(self) -> bool:
+        """Whether the script was not sent, and never will be."""
+        return bool(self.overdue or self.refused or self.question)
+
+    @property
+    def reached(self) -> str:
+        """How far the command has come: "", "login" or "rights", see Stream."""
+        return self.err.reached or self.out.reached
+
+    @property
+    def shell(self) -> str:
+        """The path of the login shell; "" where that was not told."""
+        return self.err.shell or self.out.shell
+
+    @property
+    def ended(self) -> bool:
+        """Whether the script has ended, as both streams say."""
+        return self.out.ended is not None and self.err.ended is not None
+
     def login_text(self) -> str:
-        """What the login wrote before the script started, in one line."""
-        return " ".join(tail(bytes(self.out.before), bytes(self.err.before), lines=3))
+        """What the login, or sudo, wrote before the script started, in one line."""
+        return " ".join(tail(self.out.words(), self.err.words(), lines=3))
 
 
 def converse(channel: Channel, request: ExecRequest, exchange: Exchange, deadline: float) -> None:
-    """Runs `request` on `channel` and fills `exchange`. After `deadline` seconds it closes the channel in any case."""
-    began = time.monotonic()
+    """Runs `request` on `channel` and fills `exchange`. `deadline` seconds after the script's start it closes the channel in any
+    case.
+    """
     writer = _InputFeeder(channel, request.stay)
+    began = time.monotonic()
     try:
-        exchange.whole = _read(channel, exchange, began + deadline, _Dialog(request, exchange, writer).feed)
+        exchange.whole = _read(channel, exchange, math.inf, _Start(request, exchange, writer).feed)
+        if exchange.out.started:
+            exchange.whole = _read(channel, exchange, time.monotonic() + deadline, lambda: True)
     finally:
         _finish(channel, exchange, writer)
         exchange.seconds = time.monotonic() - began
@@ -77,19 +116,35 @@ def begin(channel: Channel, request: ExecRequest, exchange: Exchange, deadline: 
     Then the channel stays open. Where the line does not come within `deadline` seconds, the channel is closed.
     """
     writer = _InputFeeder(channel, request.stay)
-    feeder = _Dialog(request, exchange, writer)
     began = time.monotonic()
-    exchange.whole = _read(
-        channel, exchange, began + deadline, lambda: feeder.feed() and ready_line(exchange, ready) is None
-    )
-    exchange.seconds = time.monotonic() - began
-    if ready_line(exchange, ready) is None:
+    try:
+        exchange.whole = _read(channel, exchange, math.inf, _Start(request, exchange, writer).feed)
+        if exchange.out.started:
+            waits = time.monotonic() + deadline
+            exchange.whole = _read(channel, exchange, waits, lambda: ready_line(exchange, ready) is None)
+    finally:
+        exchange.seconds = time.monotonic() - began
+        if ready_line(exchange, ready) is None:
+            _finish(channel, exchange, writer)
+
+
+def probe(channel: Channel, exchange: Exchange, seconds: float) -> None:
+    """Runs a command without input until the login shell has started it, or has ended, or `seconds` have passed."""
+    writer = _InputFeeder(channel, stay=False)
+    writer.end()
+    began = time.monotonic()
+    try:
+        exchange.whole = _read(channel, exchange, began + seconds, lambda: not exchange.reached)
+    finally:
+        exchange.seconds = time.monotonic() - began
         _finish(channel, exchange, writer)
 
 
 def _finish(channel: Channel, exchange: Exchange, writer: _InputFeeder) -> None:
-    if exchange.whole and not exchange.refused and not exchange.flood:
-        exchange.code = channel.exit_code(STATUS)
+    if exchange.whole and not exchange.given_up and not exchange.flood:
+        # the script's own code; the login shell may end with another one
+        ends = (exchange.out.ended, exchange.err.ended, channel.exit_code(PULSE if exchange.ended else STATUS))
+        exchange.code = next((code for code in ends if code is not None), None)
     writer.end()
     channel.close()
     exchange.out.end()
@@ -136,41 +191,53 @@ class _InputFeeder:
             self._channel.close()  # the reader sees that and goes by the exit code: a script need not read all its input
 
 
-class _Dialog:
-    """Sends the script and its stdin: at once, or after sudo has its password."""
+class _Start:
+    """Follows a command from the login shell to its script, answers sudo, and then sends the script and its stdin."""
 
     def __init__(self, request: ExecRequest, exchange: Exchange, writer: _InputFeeder) -> None:
         self._request, self._exchange, self._writer = request, exchange, writer
-        self._sent = request.password is None
-        if self._sent:
-            writer.send(request.body, request.data)
-            writer.end()
-        self._answered = False
+        self._sudo = sudo.Dialog(request.token, request.answer) if request.answer else None
+        self._reached = exchange.reached
+        self._since = time.monotonic()
 
     def feed(self) -> bool:
-        """Sends what is due after a read. False: the password was wrong, so trying again makes no sense."""
-        if self._sent:
-            return True
-        if self._exchange.err.started:
-            self._sent = True
+        """Does what is due after a read. False: the script was sent, or the request was given up."""
+        exchange = self._exchange
+        if exchange.out.started:
             self._writer.send(self._request.body, self._request.data)
             self._writer.end()
-        elif prompts := self._exchange.err.before.count(self._request.prompt.encode()):
-            self._exchange.refused = prompts > 1
-            self._answer()
-        return not self._exchange.refused
+            return False
+        reached = "script" if exchange.err.started else exchange.reached
+        if reached != self._reached:
+            self._reached, self._since = reached, time.monotonic()
+        if self._sudo and exchange.reached == "login" and not exchange.err.started:
+            self._converse(self._sudo)
+        exchange.overdue = self._overdue()
+        return not exchange.given_up
 
-    def _answer(self) -> None:
-        if not self._answered and self._request.password:
-            self._answered = True
-            self._writer.send(self._request.password.reveal() + b"\n")
+    def _converse(self, dialog: sudo.Dialog) -> None:
+        exchange = self._exchange
+        if answer := dialog.feed(bytes(exchange.err.before[exchange.err.since :])):
+            self._writer.send(answer.reveal() + b"\n")
+            self._since = time.monotonic()  # a person may have thought about it
+        exchange.asked, exchange.refused, exchange.question = dialog.asked, dialog.refused, dialog.question
+
+    def _overdue(self) -> str:
+        waited = time.monotonic() - self._since
+        if self._exchange.err.started:
+            return "stdout" if waited > STRAY else ""
+        if self._exchange.reached:
+            return "script" if waited > START else ""
+        return "login" if waited > self._request.login else ""
 
 
 def _read(channel: Channel, exchange: Exchange, deadline_at: float, feed: Callable[[], bool]) -> bool:
-    """Reads until both streams end or `feed` returns False. Returns False when `deadline_at` (of time.monotonic) came first."""
+    """Reads until both streams or the script end, or `feed` returns False. Returns False when `deadline_at` (of time.monotonic)
+    came first.
+    """
     quiet = 0
     while True:
-        if _drained(channel, exchange) or exchange.flood or not feed():
+        if _drained(channel, exchange) or exchange.flood or exchange.ended or not feed():
             return True
         over = bool(channel.exit_status_ready())
         if over:

@@ -9,7 +9,7 @@ LONGEST = 4096
 """Bytes of a line that are shown; after so many the line is shown although its end has not come."""
 LIMIT = 16_000_000
 """Bytes that a script may write to each of its streams: ten times the largest output of ours."""
-BEFORE = 128_000
+BEFORE = LIMIT
 """Bytes that a login may write to each stream before the script begins."""
 MOST = 200_000
 """Lines of a watched script."""
@@ -49,19 +49,28 @@ class Lines:
 
 
 class Stream:
-    """One of stdout and stderr: the bytes before the line `TOKEN NUMBER`, and after it.
+    """One of stdout and stderr: the bytes before the line `TOKEN NUMBER`, and those from there to `TOKEN ends CODE`.
 
-    `flood` says where too much output was cut off; later bytes are dropped.
+    Before these, `TOKEN login SHELL` says that the login shell has started our command, and `TOKEN rights` that sudo has:
+    `reached` is "", "login" or "rights", `shell` the path of the login shell. `ended` is CODE, None before it has come; later
+    bytes are dropped. `flood` says where too much output was cut off.
     """
 
     def __init__(self, token: str, sink: LineSink | None) -> None:
-        self._mark = re.compile(rb"%b (\d{1,19})\n" % token.encode())
-        self._overlap = len(token) + 20  # bytes of a mark that may have come already
+        self._token = token.encode()
+        self._mark = re.compile(rb"%b (?:(\d{1,19})|(login|rights) ?([^\n]{0,80}))\n" % self._token)
+        self._end = re.compile(rb"%b ends (\d{1,3})\n" % self._token)
+        self._overlap = len(token) + 100  # bytes of a mark that may have come already
+        self._held = b""
         self._kept = bytearray()
         self._lines = Lines(sink) if sink else None
         self.before = bytearray()
+        self.reached = ""
+        self.shell = ""
+        self.since = 0  # where in `before` the bytes begin that came after the last mark
         self.number: int | None = None
         self.started = False
+        self.ended: int | None = None
         self.flood = ""
 
     def feed(self, chunk: bytes) -> None:
@@ -73,20 +82,47 @@ class Stream:
             return
         seen = len(self.before)
         self.before += chunk
-        self._seek(max(seen - self._overlap, 0))
+        self._seek(max(seen - self._overlap, self.since))
         if len(self.before) > BEFORE:
             del self.before[BEFORE:]
-            self.flood = f"the login writes without end before the script starts; output cut after {BEFORE // 1000} kB"
+            self.flood = (
+                f"the login writes without end before the script starts; output cut after {BEFORE // 1_000_000} MB"
+            )
 
     def _seek(self, begin: int) -> None:
-        if found := self._mark.search(self.before, begin):
-            self.started = True
-            self.number = int(found[1])
-            rest = bytes(self.before[found.end() :])
-            del self.before[found.start() :]
-            self._take(rest)
+        while mark := self._mark.search(self.before, begin):
+            begin = self.since = mark.end()
+            if mark[1]:
+                self.started = True
+                self.number = int(mark[1])
+                rest = bytes(self.before[mark.end() :])
+                del self.before[mark.start() :]
+                self._take(rest)
+                return
+            self.reached = mark[2].decode()
+            self.shell = self.shell or mark[3].decode(errors="replace")
 
     def _take(self, chunk: bytes) -> None:
+        if self.ended is not None:
+            return
+        chunk = self._held + chunk
+        if end := self._end.search(chunk):
+            self._held, self.ended = b"", int(end[1])
+            chunk = chunk[: end.start()]
+        else:
+            split = self._begun_mark(chunk)
+            self._held, chunk = chunk[split:], chunk[:split]
+        self._keep(chunk)
+
+    def _begun_mark(self, chunk: bytes) -> int:
+        """Where the last mark in `chunk` begins if the rest of it may still come; else the end of `chunk`."""
+        begin = chunk.rfind(self._token)
+        if begin >= 0 and len(chunk) - begin < len(self._token) + len(b" ends 123\n"):
+            return begin
+        parts = (len(chunk) - size for size in range(len(self._token) - 1, 0, -1) if chunk.endswith(self._token[:size]))
+        return next(parts, len(chunk))
+
+    def _keep(self, chunk: bytes) -> None:
         if len(self._kept) + len(chunk) > LIMIT:
             chunk = chunk[: LIMIT - len(self._kept)]
             self.flood = f"the script writes without end; output cut after {LIMIT // 1_000_000} MB"
@@ -98,12 +134,22 @@ class Stream:
 
     def end(self) -> None:
         """Passes on the last line: no more bytes will come."""
+        held, self._held = self._held, b""
+        self._keep(held)
         if self._lines:
             self._lines.end()
 
     def content(self) -> bytes:
-        """Everything after the mark."""
-        return bytes(self._kept)
+        """Everything between the marks."""
+        return bytes(self._kept) + self._held
+
+    def words(self) -> bytes:
+        """What was written after the last mark before the script: the login's words, or those of sudo."""
+        return re.sub(rb"%b [^\n:]*[\n:]" % self._token, b"", bytes(self.before[self.since :]))
+
+    def says(self, text: str) -> bool:
+        """Whether the content is the line `TOKEN text` alone."""
+        return self._kept == self._token + f" {text}\n".encode()
 
     def line(self, head: bytes) -> bytes | None:
         """The rest of the first complete line of the content that begins with `head`; None where there is none yet."""

@@ -1,7 +1,9 @@
 """Scripts on one host, each over an exec channel: how they start, get their rights, run and end.
 
-sshd always gets the same few words as its command, and they read the script from stdin. A script in argv would be visible to
-every user of the host (`ps`), and sudo would log it; so only its length is in there.
+sshd always gets the same few words as its command (login_shell.py), and they read the script from stdin. A script in argv would
+be visible to every user of the host (`ps`), and sudo would log it. Each script waits until its own command has begun there: a
+login may be another one each time. That costs no round trip, as the host first has to accept the command in any case, but the
+time in which the login shell starts.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from dws_on_csm.model.errors import DeadlineExceeded, Flooded, Lost, SudoRefused, Unreachable
-from dws_on_csm.transport import channel, sudo
-from dws_on_csm.transport.channel import Exchange, ExecRequest
+from dws_on_csm.model.errors import DeadlineExceeded, Flooded, Lost, Unreachable
+from dws_on_csm.model.secret import Secret
+from dws_on_csm.transport import channel, login_shell, sudo, unstarted
+from dws_on_csm.transport.channel import LOGIN, START, Exchange, ExecRequest
 from dws_on_csm.transport.link import Channel
 from dws_on_csm.transport.output import LineSink, Stream, tail
 from dws_on_csm.transport.sudo import Rights
@@ -25,9 +28,6 @@ from dws_on_csm.transport.sudo import Rights
 SCRIPTS = 4  # at once on one connection: sshd allows 10 sessions, of which the cluster's API takes up to 5
 BEGINS = 20.0  # seconds within which a script that was sent to a host says that it has begun
 OVERDUE = 3.0  # seconds that the remote end has to keep the deadline itself before the channel is closed
-
-LAST_LINE = "#whole"
-"""A script's last line. A script that was cut off on its way lacks it, and no part of it runs."""
 
 GRACE = 20.0
 """Seconds between the signals TERM and KILL, in which a script that has to end cleans up."""
@@ -43,26 +43,15 @@ class Result:
     seconds: float
 
 
-def remote_command(size: int, seconds: float, token: str, prefix: tuple[str, ...] = ()) -> str:
-    """The command for sshd that runs a script of `size` bytes for at most `seconds`, after the words of `prefix` (sudo's).
-
-    It writes `token PGID` to stdout and stderr when it is ready for the script; all output before that is the login
-    shell's. Any login shell can run it: sh, csh and fish read these quotes alike.
-    """
-    read = f's=$(head -c {size}); case $s in *"{LAST_LINE}") eval "$s";; *) echo "script cut off" >&2; exit 125;; esac'
-    inner = f"echo {token} $PPID; echo {token} $PPID >&2; {read}"
-    bounded = f"timeout -k {GRACE:g} {seconds:.3f} sh -c {shlex.quote(inner)}; exit $?"
-    return shlex.join(("exec", *prefix, "sh", "-c", bounded))
-
-
 def script_body(script: str, environment: Mapping[str, str]) -> bytes:
-    """`script` as it is sent: with its environment, umask and folder before it, and LAST_LINE after it."""
-    return f"{exports(environment)}umask 022\ncd /\n{script}\n{LAST_LINE}".encode()
+    """`script` as it is sent: with its environment, umask and folder before it, and its checksum."""
+    return login_shell.checked(f"{exports(environment)}umask 022\ncd /\n{script}")
 
 
 def exports(environment: Mapping[str, str]) -> str:
     """The lines of sh that set `environment`."""
-    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+    variables = {"SHELL": "/bin/sh", **environment}
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
 
 
 class RemoteShell(ABC):
@@ -79,7 +68,8 @@ class RemoteShell(ABC):
         self.password = password
         self.places = threading.Semaphore(SCRIPTS)
         self._environment = environment
-        self._asks = False  # whether sudo is known to ask for a password here
+        self._login = LOGIN  # seconds that the login shell has to start a command
+        self._ways = sudo.WAYS  # the ways to call sudo that have not failed here
         self._running: list[Exchange] = []
         self._lock = threading.Lock()
 
@@ -96,12 +86,12 @@ class RemoteShell(ABC):
         """A new channel for `command`. Raises Lost or Unreachable."""
 
     @abstractmethod
-    def _command(self, rights: Rights, size: int, seconds: float, token: str) -> str:
-        """The command for sshd that runs a script of `size` bytes there; see remote_command()."""
+    def _command(self, rights: Rights, seconds: float, token: str, marked: bool) -> str:
+        """The command for sshd that runs a script; see login_shell.script_code()."""
 
     @abstractmethod
     def _unstarted(self, exchange: Exchange) -> Unreachable:
-        """The error for a script that did not start."""
+        """The error for a script that the login shell, and sudo, have started, and that did not begin."""
 
     def run(self, script: str, data: bytes = b"", *, deadline: float, line: LineSink | None = None) -> Result:
         """Runs `script` with sh, as root where this session uses sudo; `data` is its stdin.
@@ -109,7 +99,7 @@ class RemoteShell(ABC):
         The script runs as it is (no -eu), in /, with umask 022. After `deadline` seconds it and its children are ended:
         DeadlineExceeded. `line` gets each line of its stdout and stderr as it comes. Raises Lost when the connection
         breaks; then the script may have read a part of `data` only, so a script checks data before it puts it in place.
-        Raises SudoRefused or Unreachable when the script could not be started.
+        Raises Unreachable, or SudoRefused, when the script could not be started: then no part of it ran.
         """
 
         deadline_at = time.monotonic() + deadline
@@ -162,39 +152,79 @@ class RemoteShell(ABC):
         raise Unreachable(self.host, f"a script ended before it was ready: {text}", "correct what it complains about")
 
     def _with_rights(self, attempt: Callable[[Rights], Exchange]) -> Exchange:
-        """The attempt as the login's user, or under sudo: without a password as long as sudo asks for none."""
+        """The attempt as the login's user, or under sudo, in the first of sudo's ways that works here."""
         if self.password is None:
-            return attempt(sudo.NONE)
-        if not self._asks:
-            exchange = attempt(sudo.FREE)
-            if exchange.err.started or exchange.code != sudo.WOULD_ASK:
+            return self._behind_login(attempt, sudo.NONE)
+        ways, exchanges = self._ways, []
+        for number, rights in enumerate(ways):
+            exchanges.append(exchange := self._behind_login(attempt, rights))
+            if exchange.code != sudo.REFUSED or exchange.reached != "login" or exchange.asked:
+                self._ways = ways[number:]
                 return exchange
-            self._asks = True
-        return attempt(sudo.asking(self.password.get(self.host)))
+        return exchanges[-2:][0]  # the last way was tried because of what the one before it said
+
+    def _behind_login(self, attempt: Callable[[Rights], Exchange], rights: Rights) -> Exchange:
+        """The attempt, made again with more time where the login is slow. Raises Unreachable where it waits for input: where it is
+        fast without input, and then again does not start the command with one.
+        """
+        exchange = attempt(rights)
+        if exchange.overdue != "login":
+            return exchange
+        alone = self._probe()
+        if not alone.reached:
+            raise unstarted.not_started(self.host, alone)
+        self._login = max(self._login, 3 * alone.seconds)
+        exchange = attempt(rights)
+        if exchange.overdue == "login":
+            raise unstarted.reads_input(self.host, alone.shell)
+        return exchange
+
+    def _probe(self) -> Exchange:
+        """How far the login gets, and how fast, with a command that does nothing, and without input."""
+        token = secrets.token_hex(8)
+        exchange = Exchange(Stream(token, None), Stream(token, None))
+        command = login_shell.login_command(token, ("exit 0", "sh", token), sudo.NONE)
+        channel.probe(self.channel(command), exchange, START)
+        return exchange
 
     def _request(
         self, rights: Rights, body: bytes, data: bytes, seconds: float, line: LineSink | None, stay: bool = False
     ) -> tuple[ExecRequest, Exchange]:
         token = secrets.token_hex(8)  # tells the script's output from the login's own
-        command = self._command(rights, len(body), seconds, token)
-        request = ExecRequest(token, command, body, data, line, rights.prompt, rights.password, stay)
+        command = self._command(rights, seconds, token, marked=not stay)
+        answer = self._answer if rights.asks else None
+        request = ExecRequest(token, command, body, data, line, answer, self._login, stay)
         return request, Exchange(Stream(token, line), Stream(token, line))
 
+    def _answer(self, user: str, text: str) -> Secret:
+        assert self.password is not None
+        return self.password.get(sudo.Question(self.host, user, text))
+
     def _result(self, exchange: Exchange, deadline: float) -> Result:
-        """What came of a script. Raises Flooded, DeadlineExceeded, Lost, SudoRefused, and _unstarted()."""
+        """What came of a script. Raises Flooded, DeadlineExceeded, Lost, SudoRefused, and Unreachable."""
         if exchange.flood:
             raise Flooded(self.host, exchange.flood)
+        if exchange.out.started:
+            return self._outcome(exchange, deadline)
+        if exchange.code is None and not exchange.given_up:
+            raise Lost(self.host, "the connection broke before a script began")
+        if not exchange.reached:
+            raise unstarted.not_started(self.host, exchange)
+        if exchange.overdue == "stdout":
+            raise unstarted.redirects(self.host, exchange.shell)
+        if self.password and exchange.reached == "login":
+            raise unstarted.sudo_refused(self.host, exchange)
+        raise self._unstarted(exchange)
+
+    def _outcome(self, exchange: Exchange, deadline: float) -> Result:
         out, err = exchange.out.content(), exchange.err.content()
         late = exchange.code in (124, 137) and exchange.seconds >= deadline  # the codes by which timeout(1) says so
         if not exchange.whole or late:
             raise DeadlineExceeded(self.host, deadline, tail(out, err))
-        if exchange.refused:
-            fix = "run the same command again, with the right password"
-            raise SudoRefused(self.host, "sudo did not accept the password", fix)
         if exchange.code is None:
             raise Lost(self.host, "the connection broke while a script ran")
-        if not exchange.err.started:
-            raise self._unstarted(exchange)
+        if exchange.err.says(login_shell.TORN):
+            raise unstarted.torn(self.host, exchange.shell)
         return Result(out, err, exchange.code, exchange.seconds)
 
     @property

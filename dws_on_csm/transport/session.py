@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dws_on_csm.model.errors import SudoRefused, Unreachable
-from dws_on_csm.transport import sudo
+from dws_on_csm.model.errors import Unreachable
+from dws_on_csm.transport import login_shell, remote_shell, sudo
 from dws_on_csm.transport.link import Channel, Link
-from dws_on_csm.transport.remote_shell import RemoteShell, remote_command
+from dws_on_csm.transport.remote_shell import RemoteShell
 from dws_on_csm.transport.sudo import Rights
 
 if TYPE_CHECKING:
@@ -35,14 +35,13 @@ class Session(RemoteShell):
             self.commands += 1
         return channel
 
-    def _command(self, rights: Rights, size: int, seconds: float, token: str) -> str:
-        return remote_command(size, seconds, token, rights.words)
+    def _command(self, rights: Rights, seconds: float, token: str, marked: bool) -> str:
+        code = login_shell.script_code(seconds, remote_shell.GRACE, token, marked)
+        return login_shell.login_command(token, code, rights)
 
     def _unstarted(self, exchange: Exchange) -> Unreachable:
-        if self.password:
-            fix = f"make `sudo sh` work for this user on {self.host}, or log in as root (ssh.user)"
-            return SudoRefused(self.host, f"sudo refused: {exchange.login_text()}", fix)
-        fix = (
-            f"run `ssh {self.host} sh -c true` and correct its error; the login needs sh, head and timeout on its PATH"
-        )
-        return Unreachable(self.host, f"scripts can't start (exit code {exchange.code}): {exchange.login_text()}", fix)
+        words = exchange.login_text() or "nothing was written"
+        fix = "install sh, env, timeout, head and cksum there"
+        if exchange.reached == "rights":
+            fix += "; where they are there, remove NOEXEC for this user from sudoers"
+        return Unreachable(self.host, f"scripts can't start (exit code {exchange.code}): {words}", fix)

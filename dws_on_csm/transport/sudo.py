@@ -1,50 +1,121 @@
-"""Root's rights for scripts where the login's user is not root."""
+"""Root's rights for scripts where the login's user is not root: how sudo is called, and what it asks."""
 
 from __future__ import annotations
 
-import secrets
+import re
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from dws_on_csm.model.secret import Secret
 
-AskPassword = Callable[[str], str]
-"""Host -> the sudo password, from a person. Raises SudoRefused where it can't ask."""
+
+@dataclass(frozen=True)
+class Question:
+    """What sudo on `host` asks: the password of the account `user`; or, where `user` is "", in its own words, `text`."""
+
+    host: str
+    user: str
+    text: str = ""
+
+
+AskPassword = Callable[[Question], str]
+"""The answer, from a person. Raises SudoRefused where it can't ask."""
 
 
 @dataclass(frozen=True)
 class Rights:
-    """How a script gets its rights: the words before its command, and the password that answers a prompt on stderr."""
+    """How a script gets its rights: the words before its command, for a token. `asks`: they may ask for a password, on stderr.
+    `terminal`: they get a terminal of their own, beside their input and outputs.
+    """
 
-    words: tuple[str, ...] = ()
-    prompt: str = ""
-    password: Secret | None = None
+    words: Callable[[str], tuple[str, ...]] = lambda token: ()
+    asks: bool = False
+    terminal: bool = False
 
 
 NONE = Rights()
-FREE = Rights(("sudo", "-n", "--"))
-"""sudo that never asks for a password; it ends with WOULD_ASK where it needs one."""
-WOULD_ASK = 1
-
-
-def asking(password: Secret) -> Rights:
-    """sudo that writes a random prompt, and reads the password from stdin after it."""
-    prompt = secrets.token_hex(8)
-    return Rights(("sudo", "-S", "-p", prompt, "--"), prompt, password)
+WAYS: tuple[Rights, ...] = (
+    Rights(lambda token: ("sudo", "-n", "-H", "--")),
+    Rights(lambda token: ("sudo", "-S", "-H", "-p", f"{token} asks %p:", "--"), asks=True),
+    Rights(lambda token: ("sudo", "-S", "-H", "-p", f"{token} asks %p:", "--"), asks=True, terminal=True),
+)
+"""The ways to call sudo, in the order in which they are tried: it never asks; it reads a password from stdin after a prompt that
+names the account whose password it wants (%p: the user's, or with targetpw, rootpw or runaspw another one); the same with a
+terminal of its own, which requiretty demands, while its input and outputs stay what they are."""
+REFUSED = 1
+"""sudo's own exit code."""
 
 
 class Password:
-    """The sudo password of all hosts, asked for when the first host needs it, and once a run."""
+    """The answers of a run: each question is asked once, when the first host needs the answer, and the answer serves all hosts."""
 
     def __init__(self, ask: AskPassword) -> None:
         self._ask = ask
         self._lock = threading.Lock()
-        self._known: Secret | None = None
+        self._known: dict[tuple[str, str], Secret] = {}
 
-    def get(self, host: str) -> Secret:
-        """The password. Raises what AskPassword raises."""
+    def get(self, question: Question) -> Secret:
+        """The answer. Raises what AskPassword raises."""
+        key = question.user, question.text
         with self._lock:
-            if self._known is None:
-                self._known = Secret(self._ask(host).encode())
-            return self._known
+            if key not in self._known:
+                self._known[key] = Secret(self._ask(question).encode())
+            return self._known[key]
+
+
+Answer = Callable[[str, str], Secret]
+"""The answer to a Question with this `user` and `text`. Raises what AskPassword raises."""
+
+PAUSE = 5.0
+"""Seconds for which sudo has written nothing after a line without end: that line is a question."""
+_PASSWORD = re.compile(rb"password|passphrase", re.IGNORECASE)
+
+
+class Dialog:
+    """What sudo asks on stderr before it starts the script, and the answer to its first question, if that is for a password.
+
+    `asked` is whose password that was, or the question itself. `refused`: the same question came again, with an explanation.
+    `question`: another question came, in sudo's words.
+    """
+
+    def __init__(self, token: str, answer: Answer) -> None:
+        self._answer = answer
+        self._prompt = re.compile(rb"%b asks ([^:\n]*):" % token.encode())
+        self._handled = 0
+        self._last = b""
+        self._since = 0.0
+        self.asked = ""
+        self.refused = False
+        self.question = ""
+
+    def feed(self, text: bytes) -> Secret | None:
+        """The answer that is due, now that sudo has written `text`, all in all."""
+        if prompt := self._prompt.search(text, self._handled):
+            between, self._handled = text[self._handled : prompt.start()].strip(), prompt.end()
+            user = prompt[1].decode(errors="replace")
+            if not self.asked:
+                return self._answered(user, "")
+            # PAM says why it asks again, and says nothing where it asks for something else
+            self.refused = bool(between)
+            self.question = "" if between else f"a second password of {user}"
+            return None
+        return self._foreign(text[self._handled :].rpartition(b"\n")[2].strip(), len(text))
+
+    def _foreign(self, line: bytes, handled: int) -> Secret | None:
+        """The answer to a question that is not sudo's own but a PAM module's: a line without end, with nothing after it."""
+        if line != self._last:
+            self._last, self._since = line, time.monotonic()
+        if not line or time.monotonic() - self._since < PAUSE:
+            return None
+        self._handled, text = handled, line.decode(errors="replace")
+        if not self.asked and _PASSWORD.search(line):
+            return self._answered("", text)
+        self.refused = text == self.asked
+        self.question = "" if self.refused else text
+        return None
+
+    def _answered(self, user: str, text: str) -> Secret:
+        self.asked = user or text
+        return self._answer(user, text)

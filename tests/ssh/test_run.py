@@ -14,7 +14,7 @@ from paramiko import Message
 from paramiko.common import cMSG_CHANNEL_EOF
 
 from dws_on_csm.model.errors import DeadlineExceeded, Flooded, Lost, Unreachable
-from dws_on_csm.transport import remote_shell
+from dws_on_csm.transport import login_shell, remote_shell, sudo
 from dws_on_csm.transport.fabric_link import FabricLink
 from dws_on_csm.transport.link import Channel
 from dws_on_csm.transport.output import LIMIT, LONGEST, MOST
@@ -254,13 +254,14 @@ def test_too_many_sessions_are_reported(tmp_path: Path, one: One) -> None:
     assert "MaxSessions" in caught.value.fix
 
 
-def test_incomplete_script_is_not_run(tmp_path: Path) -> None:
-    """No part of an incomplete script runs."""
+@pytest.mark.parametrize("lost", [slice(0), slice(-1), slice(1, None), slice(30, None), slice(0, None)])
+def test_incomplete_script_is_not_run(tmp_path: Path, lost: slice) -> None:
+    """No part of an incomplete script runs, whichever part of it is missing."""
     body = remote_shell.script_body(f"touch {tmp_path / 'done'}", {})
-    for size in (len(body) - 1, len(body)):
-        command = remote_shell.remote_command(len(body), HANG, "token")
-        done = subprocess.run(["sh", "-c", command], input=body[:size], capture_output=True, timeout=HANG, check=False)
-        assert ((tmp_path / "done").exists(), done.returncode) == ((True, 0) if size == len(body) else (False, 125))
+    command = login_shell.login_command("token", login_shell.script_code(HANG, 1, "token"), sudo.NONE)
+    done = subprocess.run(["sh", "-c", command], input=body[lost], capture_output=True, timeout=HANG, check=False)
+    whole = body[lost] == body
+    assert ((tmp_path / "done").exists(), done.returncode) == ((True, 0) if whole else (False, 125))
 
 
 def test_an_end_of_input_that_comes_late_costs_no_connection(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def read(ctx: StepContext, found: Kubeconfig) -> Value:
     cluster = ctx.facts.one(API_SERVER)
     told = {
         "certificate": _judged(certificate(found), cluster["ca"].encode(), ctx),
-        "valid": _valid(ctx, found),
+        "valid": _valid(found),
         "server": found.get("server", ""),
         "trusts": "the cluster's CA" if trusted(ctx, found) else "another CA",
         "namespace": found.get("namespace", "default"),
@@ -98,17 +98,15 @@ def certificate(found: Certified) -> bytes:
 
 
 def trusted(ctx: StepContext, found: Kubeconfig) -> bool:
-    """Whether it trusts the certificates of the cluster's CA, and no others; True where those were not read."""
-    trusts = set(certificates.bundle(_decoded(found.get("certificate-authority-data", ""))))
+    """Whether it has the CA of the admin's kubeconfig; True where that was not read."""
     seen = ctx.facts.known(API_SERVER).values()
-    return all(trusts == set(certificates.bundle(server["trusts"].encode())) for server in seen)
+    return all(_decoded(found.get("certificate-authority-data", "")) == one["trusts"].encode() for one in seen)
 
 
-def _valid(ctx: StepContext, found: Kubeconfig) -> Value:
-    """The end of its certificate, or of the CA that signed it where that is earlier; None if it has none."""
-    cluster = ctx.facts.one_or_none(API_SERVER)
+def _valid(found: Kubeconfig) -> Value:
+    """The end of its certificate; None if it has none."""
     try:
-        seen = certificates.within_ca(certificate(found), cluster["ca"].encode() if cluster else b"")
+        seen = certificates.read(certificate(found))
     except ValueError:
         return None
     return {"until": f"{seen.until:%Y-%m-%d}", "days left": seen.days_left}
@@ -137,7 +135,7 @@ FITS = "of this cluster's CA"
 def wanted(ctx: StepContext) -> Value:
     """The wanted state of the kubeconfig; its certificate may be any that is valid long enough."""
     seen = ctx.facts.known(KUBECONFIG).get(ctx.host)
-    valid, least = seen and _valid(ctx, seen), ctx.site.access.renew_below
+    valid, least = seen and _valid(seen), ctx.site.access.renew_below
     told = {
         "certificate": FITS,
         "valid": valid if valid and valid["days left"] > least else {"days left": f"more than {least}"},
@@ -184,8 +182,6 @@ def _refuse_short(ctx: StepContext, certificate: bytes) -> None:
     if left <= least:
         text = f"the new certificate is valid for {left} days, but one with {least} days or less is renewed (access.renew_below)"
         fix = "raise --cluster-signing-duration of kube-controller-manager, lower access.renew_below, or set access.via: ca"
-        if ctx.site.access.via == "ca":
-            fix = signing.RENEW_CA
         raise Refused(Finding("certificate-short", text, fix))
 
 

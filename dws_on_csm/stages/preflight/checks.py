@@ -13,7 +13,7 @@ from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Check, Finding, ShellLook, Stage, StepContext, Value
 from dws_on_csm.stages import verify
-from dws_on_csm.stages.access import revoked_names, signing
+from dws_on_csm.stages.access import revoked_names
 from dws_on_csm.stages.dws import installed, replace, workflow_namespace
 from dws_on_csm.stages.facts import CLUSTER, ClusterState
 from dws_on_csm.stages.preflight import endpoints, unlisted_controllers, writable_folders
@@ -38,6 +38,7 @@ while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
 for one in "$folder" /var/lib/containers /var/lib; do
     [ ! -d "$one" ] || df -Pk "$one" | awk -v at="$one" 'NR == 2 {{print "room", $4, at}}'
 done
+[ -r {pki}/ca.key ] || echo "lacks-key {pki}/ca.key"
 [ -r {kubeconfig} ] || echo "lacks-file {kubeconfig}"
 for one in {kubeconfig} {pki}/ca.key; do [ ! -e "$one" ] || roots "$one" || echo "open-file $one"; done
 """
@@ -82,7 +83,8 @@ def _judge_master(ctx: StepContext, have: Value) -> Sequence[Finding]:
         findings.append(
             Finding("tools-missing", text, "install them with the host's package manager, or correct master.path")
         )
-    findings += [_unreadable(rest) for word, rest in words if word == "lacks-file"]
+    needed = ("lacks-file",) if ctx.site.access.via == "csr" else ("lacks-key", "lacks-file")
+    findings += [_unreadable(rest) for word, rest in words if word in needed]
     findings += [_open(rest) for word, rest in words if word == "open-file"]
     rooms = dict.fromkeys(rest for word, rest in words if word == "room" and int(rest.split()[0]) < REQUIRED_KB)
     findings += [_room(ctx.host, *rest.split(" ", 1)) for rest in rooms]
@@ -94,7 +96,7 @@ def _uid(host: str) -> Finding:
 
 
 def _unreadable(path: str) -> Finding:
-    fix = "set master.kubeconfig to the path of this file on the master"
+    fix = "set master.pki and master.kubeconfig to the paths of these files on the master"
     return Finding("master-file-missing", f"{path} cannot be read on the master", fix)
 
 
@@ -176,7 +178,6 @@ STAGE = Stage(
         unlisted_controllers.CHECK,
         writable_folders.CHECK,
         endpoints.API,
-        signing.CHECK,
         computes.CHECK,
         verify.USER,
     ),

@@ -49,7 +49,6 @@ CLUSTER = "works on the cluster and the registry, through pipes and in folders o
 FUNCTIONS = "functions that judge or pass on what they are given; they open nothing"
 APART = {
     "controller/activation_look.sh": STATE_ALONE,
-    "master/ca.sh": "reads the CA's certificates and key, which are root's, by openssl",
     "master/closing.py": CLUSTER,
     "master/dependents.py": CLUSTER,
     "lib/fence.sh": STATE_ALONE,
@@ -86,7 +85,6 @@ APART = {
     "runner/run._LAST": STATE_ALONE,
     "engine/before_images._APPEND": STATE_ALONE,
     "stages/slurm/transaction._SETTLE": STATE_ALONE,
-    "stages/access/signing._LOOK": "reads the CA's certificates and key, which are root's, by openssl",
     "stages/cancel._LOOK_HOLDS": CLUSTER,
     "stages/dws/remove._WITHOUT_NAMESPACE": CLUSTER,
     "stages/slurm/close_dws._ROLLOUT": STATE_ALONE,
