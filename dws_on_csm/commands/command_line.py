@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,12 +31,24 @@ def install() -> None:
     - Only one command runs at a time: `undeploy plan` would undeploy.
     - `rollback [RUN]`: a positional argument with the default "" may be left out.
     """
+    _open_closed_streams()
     ParseMachine.handle, ParseMachine.complete_flag, ParseMachine.complete_context = (
         _handled,
         _completed_flag,
         _completed_context,
     )
     Parser.parse_argv = _parsed
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null in place of a standard stream that was closed (`>&-`): a connection or a file would get its number, and then
+    what is written to the stream."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 EXIT_CODES = """Exit codes: 0 all as it should be; 1 failed, or something is wrong; 2 wrong command line or site file;

@@ -115,3 +115,11 @@ def test_the_page_lists_every_exit_code() -> None:
         exit_codes.UNPROVEN,
     )
     assert [line[:5] for line in text.splitlines() if line[2:3].isdigit()] == [f"| {code} |" for code in codes]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_changes_no_exit_code(closed: str, tmp_path: Path) -> None:
+    """As from a daemon: nothing else gets the stream's number, and the command ends as ever."""
+    line = f'"{BIN}/invoke" plan --hosts "{tmp_path}/missing.yaml" {closed}'
+    done = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
