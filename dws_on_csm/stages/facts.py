@@ -124,6 +124,8 @@ def owned(stage: str) -> Fact[Owned]:
 CONTROLLER: Fact[Controller] = Fact("preflight", "controller")
 CLUSTER: Fact[ClusterState] = Fact("preflight", "cluster")
 API_SERVER: Fact[ApiServer] = Fact("access", "cluster")
+AUTHORITY: Fact[ApiServer] = Fact("preflight", "authority")
+"""The same as API_SERVER, read before the preflight is judged."""
 ROLE: Fact[Role | None] = Fact("access", "role")
 BINDING: Fact[Binding | None] = Fact("access", "binding")
 """None where it does not exist."""

@@ -55,7 +55,9 @@ def stages(slurm: bool = False, rbac: bool = False, orphans: bool = False, all_j
     after = (replace(_RBAC, steps=(rbac_stage.shared(lambda ctx: True), *_RBAC.steps)),) if rbac else ()
     shared = rbac_stage.shared(lambda ctx: installed.there(ctx) or rbac)
     every = (
-        _preflight(slurm, (kubeconfig.NAME, shared, *in_use.checks("preflight", due, terms))),
+        _preflight(
+            slurm, (kubeconfig.NAME, rbac_stage.AUTHORITY_CHECK, shared, *in_use.checks("preflight", due, terms))
+        ),
         *before,
         Stage("workarea", ("preflight",), remove.clone_steps("workarea", version)),
         _removal(

@@ -14,7 +14,7 @@ from dws_on_csm.model.lines import all_values, first_values, parse_pairs
 from dws_on_csm.model.secret import Secret
 from dws_on_csm.model.step import Check, Fact, Finding, Refused, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages.access import signing
-from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG, Certified, Kubeconfig
+from dws_on_csm.stages.facts import API_SERVER, AUTHORITY, KUBECONFIG, Certified, Kubeconfig
 from dws_on_csm.stages.pod import discover, files
 from dws_on_csm.stages.slurm import slurm_user
 
@@ -95,6 +95,17 @@ def _slurm_users(found: Kubeconfig) -> bool:
 def certificate(found: Certified) -> bytes:
     """The certificate (PEM) in the look's result; b"" if there is none."""
     return _decoded(found.get("client-certificate-data", ""))
+
+
+def proven_name(ctx: StepContext, found: Certified) -> str:
+    """The common name of its certificate, if the cluster's CA signed that; else "".
+
+    The file is SlurmUser's, who could write a certificate of their own there, with the name of another Slurm.
+    """
+    pem = certificate(found)
+    name = certificates.common_name(pem)
+    authorities = [seen["ca"].encode() for fact in (API_SERVER, AUTHORITY) for seen in ctx.facts.known(fact).values()]
+    return name if name and any(certificates.signed_by(pem, ca) for ca in authorities if b"-----BEGIN" in ca) else ""
 
 
 def trusted(ctx: StepContext, found: Kubeconfig) -> bool:

@@ -9,14 +9,25 @@ from __future__ import annotations
 import base64
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from dws_on_csm.domain import certificates, names, plugin_role
+from dws_on_csm.domain import names, plugin_role
 from dws_on_csm.model.actions import Action, Apply, Delete
 from dws_on_csm.model.step import ApiLook, Check, Fact, Finding, ShellLook, Stage, Step, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
 from dws_on_csm.stages.dws import manifests, workflow_namespace
-from dws_on_csm.stages.facts import API_SERVER, BINDING, KUBECONFIG, ROLE, ApiServer, Binding, Kubeconfig, Role
+from dws_on_csm.stages.facts import (
+    API_SERVER,
+    AUTHORITY,
+    BINDING,
+    KUBECONFIG,
+    ROLE,
+    ApiServer,
+    Binding,
+    Kubeconfig,
+    Role,
+)
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
@@ -90,13 +101,13 @@ def _subjects(ctx: StepContext, fact: Fact[Binding | None]) -> set[str]:
 
 def former(ctx: StepContext, hosts: Sequence[str]) -> set[str]:
     """The subjects of the binding that are former names of this site, which a kubeconfig on one of `hosts` still has."""
-    used = _names(ctx.facts.known(KUBECONFIG), hosts)
+    used = _names(ctx, ctx.facts.known(KUBECONFIG), hosts)
     return (used & _subjects(ctx, BINDING)) - {_own(ctx)}
 
 
-def _names(found: Mapping[str, Kubeconfig], hosts: Sequence[str]) -> set[str]:
-    """The subjects that the kubeconfigs on these hosts stand for."""
-    return {f"User {certificates.common_name(kubeconfig.certificate(found[host]))}" for host in hosts if host in found}
+def _names(ctx: StepContext, found: Mapping[str, Kubeconfig], hosts: Sequence[str]) -> set[str]:
+    """The subjects that the kubeconfigs on these hosts stand for, as far as the cluster's CA says so."""
+    return {f"User {kubeconfig.proven_name(ctx, found[host])}" for host in hosts if host in found}
 
 
 def strangers(ctx: StepContext, subjects: Collection[str]) -> set[str]:
@@ -104,7 +115,7 @@ def strangers(ctx: StepContext, subjects: Collection[str]) -> set[str]:
     on its controllers: another Slurm may use them."""
     controllers, facts = [host.name for host in ctx.site.controllers], ctx.facts
     looks = [known(fact) for known in (facts.known, facts.at_first) for fact in (KUBECONFIG, kubeconfig.NAMED)]
-    return set(subjects) - {_own(ctx)}.union(*(_names(found, controllers) for found in looks))
+    return set(subjects) - {_own(ctx)}.union(*(_names(ctx, found, controllers) for found in looks))
 
 
 def described(others: Collection[str]) -> str:
@@ -191,6 +202,15 @@ echo
 cat {shlex.quote(ctx.site.master.pki)}/ca.crt
 """
     return API_SERVER.shell(script, _parse_cluster)
+
+
+def _look_authority(ctx: StepContext) -> ShellLook:
+    return replace(_look_cluster(ctx), script=f"{{ {_look_cluster(ctx).script}\n}} 2>/dev/null || :\n")
+
+
+AUTHORITY_CHECK = Check(AUTHORITY.step, "master", _look_authority, lambda ctx, have: ())
+"""Reads the cluster's CA, for whoever has to know which names it signed (kubeconfig.proven_name). Where it can't be read, it signed
+none."""
 
 
 def _parse_cluster(out: bytes) -> ApiServer:

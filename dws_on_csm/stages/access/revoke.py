@@ -16,9 +16,9 @@ from dws_on_csm.domain import certificates, names
 from dws_on_csm.model.actions import Action
 from dws_on_csm.model.step import Check, Fact, Finding, Stage, Step, StepContext, Value
 from dws_on_csm.stages import verify
-from dws_on_csm.stages.access import kubeconfig, revocation_proof, revoked_names
+from dws_on_csm.stages.access import kubeconfig, rbac, revocation_proof, revoked_names
 from dws_on_csm.stages.access.revocation_proof import Gone
-from dws_on_csm.stages.access.rotate import ACCESS, BEFORE, SIGNING, before, common_names
+from dws_on_csm.stages.access.rotate import ACCESS, BEFORE, SIGNING, before, proven_names
 from dws_on_csm.stages.dws import in_use, workflow_namespace
 from dws_on_csm.stages.facts import Binding, Certified
 from dws_on_csm.stages.slurm import pod_checks
@@ -40,6 +40,7 @@ def stages(name: str = "") -> tuple[Stage, ...]:
     taking = replace(former, want=want, removes=lambda ctx, have, want: _takes(ctx, sorted({*have} - {*(want or ())})))
     first = (
         revoked_names.CHECK,
+        rbac.AUTHORITY_CHECK,
         SIGNING,
         workflow_namespace.CHECK,
         pod_checks.KNOWN,
@@ -77,8 +78,8 @@ def leaving(ctx: StepContext, name: str) -> tuple[str, ...]:
     unfinished = {
         recorded for recorded, text in _record(ctx).items() if revoked_names.state(text) == revoked_names.BEING
     }
-    used = common_names(before(ctx).values())
-    past = (_bound(ctx) | unfinished) & common_names(_kept(ctx))
+    used = proven_names(ctx, before(ctx).values())
+    past = (_bound(ctx) | unfinished) & proven_names(ctx, _kept(ctx))
     return tuple(sorted((used | past) - {ctx.site.access.common_name}))
 
 
@@ -134,7 +135,7 @@ def _nameable(ctx: StepContext, going: Sequence[str]) -> Sequence[Finding]:
         already = "; already revoked: " + ", ".join(record) if record else ""
         text = f"the site file still names {own}, which the controllers use{already}"
         return (Finding("name-in-use", text, f"{_edit(ctx.site, record)}, and run this again: then {own} is revoked"),)
-    known = _bound(ctx) | common_names(before(ctx).values()) | set(record) | common_names(_kept(ctx))
+    known = _bound(ctx) | proven_names(ctx, before(ctx).values()) | set(record) | proven_names(ctx, _kept(ctx))
     return [
         Finding("name-unknown", f"this site never used the name {one}", f"known names: {', '.join(sorted(known))}")
         for one in going

@@ -126,6 +126,6 @@ def _capped(site: Site) -> str:
     return "the cluster signs for no longer (--cluster-signing-duration of kube-controller-manager)"
 
 
-def common_names(found: Iterable[Certified]) -> set[str]:
-    """The common names in these kubeconfigs, each as a look returned it."""
-    return {name for one in found if (name := certificates.common_name(kubeconfig.certificate(one)))}
+def proven_names(ctx: StepContext, found: Iterable[Certified]) -> set[str]:
+    """The common names in these kubeconfigs, each as a look returned it, that the cluster's CA signed."""
+    return {name for file in found if (name := kubeconfig.proven_name(ctx, file))}

@@ -15,6 +15,7 @@ from dws_on_csm.model.actions import Apply
 from dws_on_csm.model.step import Step
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.access import rbac, revocation_proof, revoke, revoked_names
+from dws_on_csm.stages.facts import AUTHORITY
 from tests.unit.authority import at, authority, found, named
 from tests.unit.site_files import write
 
@@ -113,6 +114,30 @@ def test_a_shared_dws_is_not_removed(site: Site) -> None:
     assert not check.judge(place, {**bound, "subjects": ["User new", "User old"]})
     stages = {stage.name: stage for stage in undeploy.stages(rbac=True)}
     assert all("shared" in [one.name for one in stages[name].steps] for name in ("preflight", "undeploy", "access"))
+
+
+def test_a_name_of_another_slurm_counts_only_if_the_cluster_signed_it(site: Site) -> None:
+    """SlurmUser can write any certificate into the kubeconfig: that takes no rights from another Slurm, and hides nothing."""
+    bound = {"role": "workload-manager", "subjects": ["User new", "User slurm-b"]}
+    own, forged = found(authority().sign("new", 100)), found(authority("somebody").sign("slurm-b", 100))
+    here = at(named(site, "new"), {"c1": forged, "c2": own}, "m", preflight__names=bound, preflight__common_name={})
+    here.facts.found["preflight.kept"] = {"c1": {"run": forged}}
+    here.facts.found["access.old-subjects"] = {"m": bound}
+    (finding,) = rbac.shared(lambda place: True).judge(here, bound)
+    assert finding.name == "dws-shared" and "User slurm-b:" in finding.text
+    former = next(item for item in rbac.STAGE.steps if item.name == "old-subjects")
+    assert isinstance(former, Step) and former.want(here) == ["User slurm-b"]
+    assert revoke.leaving(here, "") == ()
+    signed = found(authority().sign("slurm-b", 100))
+    with_it = at(named(site, "new"), {"c1": signed, "c2": own}, "m")
+    assert not rbac.shared(lambda place: True).judge(with_it, bound)
+
+
+def test_whoever_asks_for_names_has_read_the_cluster_s_authority() -> None:
+    """Before the first finding: in an undeploy, and in a revocation."""
+    for stages in (undeploy.stages(), revoke.stages()):
+        names = [item.name for item in stages[0].steps]
+        assert AUTHORITY.step in names and stages[0].name == AUTHORITY.stage
 
 
 # --- revocation
