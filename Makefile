@@ -11,7 +11,7 @@ PYTEST := $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope
 
 # Parallel make would run checks and tests at the same time, and mix their output.
 .NOTPARALLEL:
-.PHONY: help setup demo test fast unit mutants tools parts check lint format types completion clean
+.PHONY: help setup demo test fast unit sites mutants tools parts check lint format types completion clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ fast: $(READY) tools ## Run the tests that take a minute together
 
 unit: $(READY) tools ## Run all tests that need no lab (about 12 minutes)
 	$(PYTEST) -m 'not lab'
+
+sites: $(READY) tools ## Try forms of ssh that real sites have, beside OpenSSH's own client, and print what came of each
+	$(BIN)/pytest --numprocesses=0 tests/sites
 
 mutants: $(READY) tools ## Change one place of the code at a time, and report changes that no test notices (as root; 20 minutes)
 	$(BIN)/python -m tests.mutants

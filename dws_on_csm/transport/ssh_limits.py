@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from paramiko import Channel, Message, SSHException, Transport
 from paramiko.common import MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA
+from paramiko.kex_curve25519 import KexCurve25519
 from paramiko.packet import Packetizer
 
 PACKET = 1 << 20
@@ -49,6 +50,10 @@ class Limited(Transport):
         MSG_CHANNEL_DATA: _fed,
         MSG_CHANNEL_EXTENDED_DATA: _fed_extended,
     }
+
+    # the name that RFC 8731 gave to libssh's key exchange: some hosts, and some ssh_configs, know only that
+    _kex_info: ClassVar[dict[str, type]] = {**Transport._kex_info, "curve25519-sha256": KexCurve25519}  # type: ignore[attr-defined]
+    _preferred_kex: ClassVar[tuple[str, ...]] = ("curve25519-sha256", *Transport._preferred_kex)  # type: ignore[attr-defined]
 
     def __init__(self, sock: Any, **more: Any) -> None:
         super().__init__(sock, packetizer_class=_Packets, **more)

@@ -1,0 +1,1 @@
+"""What real sites have, each form run against real servers: the tool works where the site's own programs do."""

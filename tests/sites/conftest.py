@@ -1,0 +1,42 @@
+"""The results of all forms, found once; and the table of them at the end."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sites.form import Result
+from tests.sites.judge import judged
+from tests.sites.ssh_forms import FORMS
+from tests.sites.world import built
+
+ROW = "a row of the table"
+Row = tuple[str, str, str, str]
+
+
+@pytest.fixture(scope="session")
+def results() -> Iterator[dict[str, Result]]:
+    """What came of each form of ssh, by its name."""
+    with tempfile.TemporaryDirectory(prefix="sites-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # the second user has files in it
+        with built(folder / "world") as world:
+            yield judged(world, FORMS, folder)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Prints a row for each form: what it is, whether ssh and the tool got in, and the cause where the tool did not."""
+    found = [report for reports in terminalreporter.stats.values() for report in reports]
+    calls = [report for report in found if getattr(report, "when", "") == "call"]
+    rows: list[Row] = [value for report in calls for name, value in report.user_properties if name == ROW]
+    if not rows:
+        return
+    rows = [("form", "ssh", "tool", "cause"), *rows]
+    width = max(len(row[0]) for row in rows)
+    terminalreporter.section("sites: ssh and the tool")
+    for form, ssh, tool, cause in rows:
+        terminalreporter.write_line(f"{form:<{width}}  {ssh:<3}  {tool:<4}  {cause[:150]}".rstrip())
