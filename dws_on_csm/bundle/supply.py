@@ -35,7 +35,7 @@ class Supply:
 
 
 def settings(site: Site) -> dict[str, str]:
-    """The settings of templates/lib/via.sh."""
+    """The settings of templates/lib/proxy.sh."""
     proxies = site.master.proxies
     return {"proxy": proxies.https, "unproxied": ",".join(proxies.no_proxy)}
 

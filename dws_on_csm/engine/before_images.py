@@ -31,7 +31,7 @@ _APPEND = """
 set -eu
 umask 077
 mkdir -p {folder}
-appended {folder}/{name} {size}
+append_line {folder}/{name} {size}
 """
 
 
@@ -104,5 +104,5 @@ def _append(reach: Reach, run: str, name: str, records: Sequence[Mapping[str, An
     text = "".join(json.dumps(record) + "\n" for record in records).encode()
     script = _APPEND.format(folder=f"{STATE}/before/{shlex.quote(run)}", name=name, size=len(text))
     undone, fix = "the earlier state could not be saved there: ", f"free disk space: `df -h {STATE}`"
-    script = fenced(run, render.read("lib/written.sh") + script)
+    script = fenced(run, render.read("lib/durable.sh") + script)
     reach.run_fenced(reach.of("master"), script, text, deadline=60.0, undone=undone, fix=fix)

@@ -33,15 +33,15 @@ FENCE = render.read("lib/fence.sh")
 WAITS = 60.0
 """Seconds for which the fence waits until other runs' scripts have ended."""
 
-# record: writes a line about what this run is about to do to a file; the line is on disk once `recorded` has ended.
+# record: writes a line about what this run is about to do to a file; the line is on disk once `sync_record` has ended.
 # keep: saves a before-image, once a run, so that a second change in the same run doesn't overwrite it.
-# left: records what this run leaves of a file: by it a later rollback tells whether the file was changed since.
-# secret: records that a file has, or had, a key or a password in it.
+# record_left: records what this run leaves of a file: by it a later rollback tells whether the file was changed since.
+# record_secret: records that a file has, or had, a key or a password in it.
 # All of them name files by their real paths, without links.
 # put: makes the file beside the old one with mode and owner set and its size checked (safe_file.sh), then renames it.
 # receive: receives a file that only this script needs, in pieces, to report progress; `forget` removes it again.
 LIBRARY = (
-    render.read("lib/written.sh")
+    render.read("lib/durable.sh")
     + render.read("lib/safe_file.sh")
     + FENCE
     + r"""
@@ -54,52 +54,52 @@ record() (
     if [ -e .record ] && [ -n "$(tail -c 1 .record)" ]; then echo >>.record || exit 1; fi
     printf '%s\n' "$*" >>.record
 )
-recorded() { sync -- "$STATE/before/$RUN/.record" "$STATE/before/$RUN" "$STATE/before"; }
-kept() { # behind `into`
+sync_record() { sync -- "$STATE/before/$RUN/.record" "$STATE/before/$RUN" "$STATE/before"; }
+keep_current() { # behind `enter_folder_of`
     image="$STATE/before/$RUN$folder/$name"
     if [ -e "$image" ] || [ -e "$image.absent" ]; then return 0; fi
-    if [ -e "./$name" ]; then what "./$name" || return 1; fi
+    if [ -e "./$name" ]; then identify "./$name" || return 1; fi
     mkdir -p "${image%/*}" || return 1
     if [ -e "./$name" ]; then
-        copied "./$name" "$image.part" && whole "$image.part" "$image" || return 1
+        copy_file "./$name" "$image.part" && rename_synced "$image.part" "$image" || return 1
     else
-        { : >"$image.absent"; } && lasting "$image.absent" || return 1
+        { : >"$image.absent"; } && sync_file "$image.absent" || return 1
     fi
     image=${image%/*}
     while [ "$image" != "$STATE/before" ]; do image=${image%/*}; sync -- "$image" || return 1; done
 }
-keep() ( umask 077; into "$1" && kept )
-left() { record "left $1 $2" && recorded; }
-secret() ( path=$(real "$1") && record "secret $path" && recorded )
+keep() ( umask 077; enter_folder_of "$1" && keep_current )
+record_left() { record "left $1 $2" && sync_record; }
+record_secret() ( path=$(real_path "$1") && record "secret $path" && sync_record )
 put() ( # PATH MODE OWNER SIZE secret|plain [CHECK]
-    into "$1" make || exit 1
+    enter_folder_of "$1" make || exit 1
     path=$folder/$name
     [ "$5" = plain ] || record "secret $path" || exit 1
-    kept && staged || exit 1
+    keep_current && open_stage || exit 1
     if ! (set -C; cat >./new) || [ "$(stat -c %s -- ./new)" != "$4" ]; then
-        unstaged
-        refused "$path arrived incomplete" || exit 1
+        close_stage
+        refuse "$path arrived incomplete" || exit 1
     fi
     sum=$(checksum ./new)
-    if ! chown -h -- "$3" ./new || ! chmod -- "$2" ./new; then unstaged; exit 1; fi
-    labelled
+    if ! chown -h -- "$3" ./new || ! chmod -- "$2" ./new; then close_stage; exit 1; fi
+    set_label
     if [ $# -gt 5 ]; then
         # other users may reach the file by its name, and nothing else in this folder
         chmod 711 .
         if ! "$6" "$(pwd -P)/new"; then
-            unstaged
-            refused "the new $path was tested and does not work: the old one stays" || exit 1
+            close_stage
+            refuse "the new $path was tested and does not work: the old one stays" || exit 1
         fi
         chmod 700 .
     fi
-    if record "left $sum $path" && recorded; then placed; else unstaged; exit 1; fi
+    if record "left $sum $path" && sync_record; then install_new; else close_stage; exit 1; fi
 )
 remove() ( # PATH secret|plain
-    into "$1" || exit 1
+    enter_folder_of "$1" || exit 1
     path=$folder/$name
     [ -e "./$name" ] || exit 0
     [ "$2" = plain ] || record "secret $path" || exit 1
-    kept && record "left absent $path" && recorded && rm -f -- "./$name" && sync -- .
+    keep_current && record "left absent $path" && sync_record && rm -f -- "./$name" && sync -- .
 )
 brought=
 forget() { for name in $brought; do rm -f -- "$STATE/parts/$name"; done; }

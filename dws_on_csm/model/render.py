@@ -25,9 +25,9 @@ NEEDS = {
     "lib/as.sh": ("lib/bounded.sh",),
     "lib/slurm_conf.sh": ("lib/as.sh",),
     "lib/slurmctld.sh": ("lib/as.sh", "lib/slurm_conf.sh"),
-    "controller/activate.sh": ("lib/written.sh",),
+    "controller/activate.sh": ("lib/durable.sh",),
     "controller/controller.sh": ("controller/conf_path.sh",),
-    "master/lock.sh": ("lib/written.sh", "master/lock_holder.sh"),
+    "master/lock.sh": ("lib/durable.sh", "master/lock_holder.sh"),
 }
 """Template -> the templates whose functions it calls."""
 

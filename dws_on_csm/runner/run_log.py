@@ -29,11 +29,11 @@ _LEAVE = """
 umask 077
 mkdir -p {state}/before {state}/runs
 wrong=0
-printf '%s\\n' {line} | appended {state}/runs.log {size} || wrong=1
+printf '%s\\n' {line} | append_line {state}/runs.log {size} || wrong=1
 """
 
 _JOURNAL = """
-written {state}/runs/{run} {size} || wrong=1
+write_file {state}/runs/{run} {size} || wrong=1
 """
 
 # On its standard input: the oldest run to keep ("-": all), then the younger ones to remove all the same.
@@ -71,7 +71,7 @@ def leave(reach: Reach, run: str, task: str, hosts: Mapping[str, Sequence[str]],
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = f"{at} {run} {task} by {owner()}: {', '.join(hosts.get(host, ())) or 'nothing here'}"
         size = str(len(line.encode()) + 1)
-        script = render.read("lib/written.sh") + _LEAVE.format(state=STATE, line=shlex.quote(line), size=size)
+        script = render.read("lib/durable.sh") + _LEAVE.format(state=STATE, line=shlex.quote(line), size=size)
         master = host == reach.of("master")
         script += _JOURNAL.format(state=STATE, run=shlex.quote(run), size=len(journal)) if master else ""
         _run(reach, host, fenced(run, script + "exit $wrong\n"), journal if master else b"")

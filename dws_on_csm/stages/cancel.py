@@ -26,8 +26,8 @@ cd /
 fact type "$(running_setting 60 BurstBufferType)"
 if why=$(obeys "$kubeconfig" 2>&1); then
     obeys "$kubeconfig"
-    in_memory "$runner"
-    vanishing "$work"
+    make_memory_folder "$runner"
+    remove_at_exit "$work"
     runner_kubectl 30 "$kubeconfig" --namespace "$namespace" get "$workflows" --output name 2>"$work/said" >/dev/null ||
         sed 's/^/refused=/' "$work/said"
 else

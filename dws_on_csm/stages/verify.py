@@ -64,7 +64,7 @@ USER = Check("user", "submitter", _look_user, _judge_user)
 
 
 def script(ctx: StepContext, body: str, **more: str) -> str:
-    """A script that submits jobs as the test user: `body` after as.sh, vanishing.sh and slurmctld.sh, with $user, $job_folder,
+    """A script that submits jobs as the test user: `body` after as.sh, temporary.sh and slurmctld.sh, with $user, $job_folder,
     $options (sbatch's, from the site file), $kubeconfig, $workflows, $namespace and `more` set."""
     slurm, job = ctx.site.slurm, ctx.site.test_job
     given = {
@@ -76,7 +76,7 @@ def script(ctx: StepContext, body: str, **more: str) -> str:
         "options": shlex.join(_options(ctx.site)),
         **more,
     }
-    parts = ("lib/as.sh", "lib/vanishing.sh", "lib/slurmctld.sh")
+    parts = ("lib/as.sh", "lib/temporary.sh", "lib/slurmctld.sh")
     return render.script(*parts, folder=slurm.folder, unit=slurm.service, **given) + body
 
 

@@ -23,14 +23,14 @@ say() {
     case $how in boot | again) printf '%s\n' "$*" ;; esac
 }
 sum() { sha256sum -- "$1" | cut -d' ' -f1; }
-conf_sum() { { peek "$conf" 2>/dev/null || echo unreadable; } | sha256sum | cut -d' ' -f1; }
+conf_sum() { { read_file "$conf" 2>/dev/null || echo unreadable; } | sha256sum | cut -d' ' -f1; }
 clock() { awk '{ printf "%d\n", $1 * 10 }' /proc/uptime; } # tenths of a second; nobody sets this clock
 
 # pledge: before any change, write to disk what is needed to undo it. /run does not outlive the host: the unit for boot is on disk,
 # for as long as this takes.
 pledge() {
     rm -f -- "$pending"
-    there=$(real "$conf")
+    there=$(real_path "$conf")
     if systemd; then
         mkdir -p -- "$units/multi-user.target.wants" &&
             cat >"$units/$boot" <<END && ln -sf -- "../$boot" "$units/multi-user.target.wants/$boot" || return 1
@@ -59,7 +59,7 @@ finish() {
         printf 'outcome=%s\nat=%s\nreason=%s\n' "$2" "$(date '+%F %T')" "$3"
         [ -z "$answered" ] || has_read
     } >"$state/activation.part"
-    whole "$state/activation.part" "$state/activation"
+    rename_synced "$state/activation.part" "$state/activation"
     # how it ended is on disk before the means to settle it go
     : >"$work/done"
     sync -- "$work"
@@ -85,11 +85,11 @@ has_read() {
 # replace FILE SUM: write FILE's text to slurm.conf, which must have this checksum. Owner, mode, labels and attributes stay; it is
 # never incomplete, and never readable to more people than before.
 replace() (
-    into "$conf" && staged || exit 1
-    if copied "../$name" ./new && [ "$(sum ./new)" = "$2" ] && cat -- "$1" >./new && [ "$(sum ./new)" = "$(sum "$1")" ]; then
-        placed
+    enter_folder_of "$conf" && open_stage || exit 1
+    if copy_file "../$name" ./new && [ "$(sum ./new)" = "$2" ] && cat -- "$1" >./new && [ "$(sum ./new)" = "$(sum "$1")" ]; then
+        install_new
     else
-        unstaged
+        close_stage
         exit 1
     fi
 ) 2>>"$work/progress"
@@ -278,7 +278,7 @@ if [ "$(conf_sum)" != "$seen" ]; then
 fi
 # a copy: slurm.conf has another text by the time it is needed
 if [ ! -e "$work/next" ] && [ -e "$work/back" ]; then
-    peek "$conf" >"$work/was" 2>/dev/null
+    read_file "$conf" >"$work/was" 2>/dev/null
     [ "$(sum "$work/was")" = "$seen" ] || finish 1 refused "slurm.conf could not be saved: nothing was changed"
 fi
 pledge || finish 1 refused "the record for undoing this could not be written: nothing was changed"

@@ -1,6 +1,6 @@
 # How the plugin reaches the API server from here: with the kubeconfig $file, as SlurmUser, with slurmctld's kubectl. A call of $slow
 # milliseconds or more is repeated, at most twice: the quickest counts. Prints "name=value" lines, and nothing secret. Only reads.
-# Goes after vanishing.sh and slurmctld.sh. Set before: $folder, $unit, $file, $slow.
+# Goes after temporary.sh and slurmctld.sh. Set before: $folder, $unit, $file, $slow.
 fact user "$slurm_name"
 token=/var/run/secrets/kubernetes.io/serviceaccount/token
 [ ! -e "$token" ] || echo "token=$token"
@@ -11,8 +11,8 @@ slurm_path
 if ! as "$runner" cat -- "$file" >/dev/null 2>&1; then exit 0; fi
 echo readable=yes
 ! as "$runner" grep -qE '^[[:space:]-]*"?(token|tokenFile)"?:' -- "$file" || fact token "$file"
-in_memory "$runner"
-vanishing "$work"
+make_memory_folder "$runner"
+remove_at_exit "$work"
 kubectl_path=$(path_of "$(main_pid)")
 kubectl_path=${kubectl_path:-$PATH}
 tries=0

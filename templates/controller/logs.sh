@@ -6,7 +6,7 @@
 slurm_path
 log=$(log_file)
 # slurm.conf names it and SlurmUser writes it, so that root must not read it: it could be any file
-theirs() { slurm "$@" 2>/dev/null; }
+as_slurm_user() { slurm "$@" 2>/dev/null; }
 most=16000000000
 room=100000000 # bytes of what is there already that are passed on; a log that is packed may have any number
 from=$(date -d "@$since" +%Y-%m-%dT%H:%M:%S)
@@ -38,7 +38,7 @@ pick() (
 # a log that was rotated since then, oldest first, and the one in use as far as it goes now
 before() {
     ends=$(($(up) + past))
-    { theirs timeout 30 find "${log%/*}" -maxdepth 1 -type f -newermt "@$since" \( -name "${log##*/}[.-]*" \) -printf '%T@ %p\n' ||
+    { as_slurm_user timeout 30 find "${log%/*}" -maxdepth 1 -type f -newermt "@$since" \( -name "${log##*/}[.-]*" \) -printf '%T@ %p\n' ||
         echo "0 $mark"; } |
         sort -n | while read -r _ one; do
         if [ "$one" = "$mark" ]; then echo "$mark unread"; else within gzip -cdf -- "$one"; fi
@@ -50,7 +50,7 @@ within() {
     left=$((ends - $(up)))
     code=124
     if [ "$left" -gt 0 ]; then
-        theirs timeout "$left" "$@" </dev/null
+        as_slurm_user timeout "$left" "$@" </dev/null
         code=$?
     fi
     how_it_ended "$code"
@@ -71,7 +71,7 @@ earlier() {
     how_it_ended $?
 }
 
-if [ -n "$log" ] && theirs test -r "$log" && size=$(theirs stat -L -c %s -- "$log"); then
+if [ -n "$log" ] && as_slurm_user test -r "$log" && size=$(as_slurm_user stat -L -c %s -- "$log"); then
     end=$(counted "$size")
     where=$log
 elif [ -z "$log" ] && [ -e "$folder/slurm.conf" ] && [ "$conf_code" != 0 ]; then
@@ -90,7 +90,7 @@ esac
 echo "$mark"
 [ -n "$follow" ] || exit 0
 case $where in
-/*) (runs_as=exec_as; theirs tail -c "+$((end + 1))" -F -- "$log") | room=0 pick & ;; # until all of this ends
+/*) (runs_as=exec_as; as_slurm_user tail -c "+$((end + 1))" -F -- "$log") | room=0 pick & ;; # until all of this ends
 the*) journal "" --follow --lines all | room=0 pick & ;;
 esac
 cat >/dev/null # until the one who reads has gone

@@ -28,7 +28,7 @@ if [ -e "$folder/slurm.conf" ]; then
     set -- "$@" $(conf_said PluginDir | tr : '\n' | sed -n 's|^/.*|&/burst_buffer_lua.so|p')
 fi
 for file in "$@"; do
-    if ! path=$(real "$file" 2>&1); then printf 'link %s\n' "$path"; continue; fi
+    if ! path=$(real_path "$file" 2>&1); then printf 'link %s\n' "$path"; continue; fi
     if [ -f "$path" ] && printf '%s\n' "$confs" | grep -qxF -e "$file"; then printf 'file %s\n' "$path"; fi
     path=${path%/*}
     [ ! -d "$path/" ] || printf 'folder %s\n' "$path"

@@ -1,5 +1,5 @@
 # Proves an installation with a job that has a bare #DW: its Workflow in each state, bbstat's response, completion, no Workflow left.
-# Goes after as.sh, vanishing.sh and slurmctld.sh. Set before: $kubeconfig, $workflows, $namespace, $user, $job_folder, $options,
+# Goes after as.sh, temporary.sh and slurmctld.sh. Set before: $kubeconfig, $workflows, $namespace, $user, $job_folder, $options,
 # $allowed, $state_folder. Prints lines for people; the last one names the proof. Exit codes: 0 proven, 5 never got resources.
 # However it ends, also killed, it leaves neither job nor Workflow nor process.
 
@@ -69,7 +69,7 @@ trap 'exit 141' PIPE
 
 slurm_path
 obeys "$kubeconfig" 2>&1 || exit 1
-in_memory "$runner"
+make_memory_folder "$runner"
 mkfifo -m 600 "$work/events"
 : >"$work/seen"
 
@@ -188,4 +188,4 @@ mkdir -p "$state_folder"
 printf '{"job": "%s", "at": %s, "seconds": %s, "states": "%s", "bbstat": "%s", "api": "%s", "times": {"API": %s%s}}\n' \
     "$(in_json "$job")" "$(date +%s)" "$took" "$(in_json "$states")" "$(in_json "$bbstat")" "$(in_json "$listed")" \
     "$(spent "$api")" "$times" >"$state_folder/proof.part"
-whole "$state_folder/proof.part" "$state_folder/proof.json" # of written.sh, which all actions have
+rename_synced "$state_folder/proof.part" "$state_folder/proof.json" # of durable.sh, which all actions have

@@ -44,11 +44,11 @@ one() { # RUN PATH
     printf 'image %s %s %s %s %s\n' "$1" "$mode" "$sum" "${content:--}" "$path"
 }
 if [ -e "$conf" ]; then
-    content=$(peek "$conf" base64 -w 0) || exit 1
+    content=$(read_file "$conf" base64 -w 0) || exit 1
     printf 'conf %s\n' "$content"
 fi
 if [ -n "$conf" ] && [ -e "$kubeconfig" ]; then
-    text=$(peek "$kubeconfig") || exit 1
+    text=$(read_file "$kubeconfig") || exit 1
     printf 'space - %s %s\n' "$(printf '%s\n' "$text" | namespace)" "$kubeconfig"
 fi
 cd "$state/before" 2>/dev/null || exit 0

@@ -1,13 +1,13 @@
 # Restores a before-image with its bytes, mode, owner and date. Goes after the library of actions. Set before: $path, $source, $sum.
 (
     umask 077
-    into "$path" || exit 1
+    enter_folder_of "$path" || exit 1
     path=$folder/$name
-    kept && staged || exit 1
+    keep_current && open_stage || exit 1
     if ! cp -p -- "$source" ./new || [ "$(checksum ./new)" != "$sum" ]; then
-        unstaged
-        refused "$source was changed or is damaged" || exit 1
+        close_stage
+        refuse "$source was changed or is damaged" || exit 1
     fi
-    labelled
-    if record "left $sum $path" && recorded; then placed; else unstaged; exit 1; fi
+    set_label
+    if record "left $sum $path" && sync_record; then install_new; else close_stage; exit 1; fi
 )

@@ -1,7 +1,7 @@
-# detached UNIT DESCRIPTION: run $program (a script, with $work set before it) so that it outlives this connection, and print
+# run_detached UNIT DESCRIPTION: run $program (a script, with $work set before it) so that it outlives this connection, and print
 # $work/progress. Ends with its exit code, or 75 where another one of UNIT runs. It is stopped after $longest seconds; after any end it
 # is called once more with the word "stopped", to undo what it must. Set before: $work, $program, $longest.
-detached() {
+run_detached() {
     : >"$work/progress"
     printf 'work=%s\n%s\n' "'$work'" "$program" >"$work/activate"
     if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; then
@@ -27,8 +27,8 @@ detached() {
     exit "$code"
 }
 
-# swept: remove folders that a broken connection left. Set before: $state.
-swept() {
+# remove_leftovers: remove folders that a broken connection left. Set before: $state.
+remove_leftovers() {
     for old in "$state"/activation.d.*; do
         if [ "$old" = "$(readlink -- "$state/activation.pending")" ]; then continue; fi
         if [ -e "$old/done" ] || [ -n "$(find "$old" -maxdepth 0 -mmin +1440 2>/dev/null)" ]; then rm -rf -- "$old"; fi

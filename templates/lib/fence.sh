@@ -9,24 +9,24 @@ set -eu
 umask 077
 mkdir -p "$STATE"
 exec 8>>"$STATE/entry" 9>>"$STATE/busy"
-busy() { echo "another run's command is still running on this host" >&2; exit 75; }
-fenced() { printf '%s\n' "lost its lock: $*" >&2; exit 76; }
-flock -w 90 8 || busy
+exit_busy() { echo "another run's command is still running on this host" >&2; exit 75; }
+exit_fenced() { printf '%s\n' "lost its lock: $*" >&2; exit 76; }
+flock -w 90 8 || exit_busy
 last=
 read -r last <"$STATE/busy" || :
 if [ "$last" != "$RUN" ]; then
     if [ "$last" \> "$RUN" ]; then
         # runs that are named by a master that has forgotten all before them come after none of those
         lost="if the master lost its $STATE and no other run is active, remove $STATE/busy there"
-        fenced "run $last has changed $(uname -n) since ($lost)"
+        exit_fenced "run $last has changed $(uname -n) since ($lost)"
     fi
-    flock -w 60 9 || busy
+    flock -w 60 9 || exit_busy
     rm -rf -- "$STATE/parts"
     printf '%s\n' "$RUN" 1<>"$STATE/busy" # in place, so that no full disk leaves none
 fi
-flock -s -w 60 9 || busy
+flock -s -w 60 9 || exit_busy
 exec 8>&-
 if [ -e "$STATE/gate" ] && [ "$(sed -n 3p "$STATE/lock/holder" 2>/dev/null)" != "$RUN" ]; then
-    if [ ! -e "$STATE/lock/holder" ]; then fenced "it is gone from the master"; fi
-    fenced "$(sed -n 's/$/ took it with run/; 1p' "$STATE/lock/holder") $(sed -n 3p "$STATE/lock/holder")"
+    if [ ! -e "$STATE/lock/holder" ]; then exit_fenced "it is gone from the master"; fi
+    exit_fenced "$(sed -n 's/$/ took it with run/; 1p' "$STATE/lock/holder") $(sed -n 3p "$STATE/lock/holder")"
 fi

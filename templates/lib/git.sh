@@ -2,8 +2,8 @@
 # settings could name programs. GIT_OPTIONAL_LOCKS=0: `git status` would refresh the index, and a look must not write.
 export GIT_TERMINAL_PROMPT=0 GIT_OPTIONAL_LOCKS=0 GIT_ALLOW_PROTOCOL=https:ssh:file
 
-# theirs FOLDER: what of it others than root can write, the first of it; nothing if it is root's alone.
-theirs() {
+# first_writable FOLDER: what of it others than root can write, the first of it; nothing if it is root's alone.
+first_writable() {
     if ! roots "$1"; then
         printf '%s\n' "$1"
     else
@@ -19,8 +19,8 @@ theirs() {
     fi
 }
 
-# pinned FOLDER SOURCE: whether $tag in that clone is $commit, as far as the site file names one. Nothing of it has run so far.
-pinned() {
+# check_pin FOLDER SOURCE: whether $tag in that clone is $commit, as far as the site file names one. Nothing of it has run so far.
+check_pin() {
     at=$(git -C "$1" rev-parse --quiet --verify "refs/tags/$tag^{commit}") || at='no commit'
     [ -z "$commit" ] || [ "$at" = "$commit" ] || {
         printf '%s\n' "$tag of $2 is $at, but the site file pins $commit: it is not used" >&2
@@ -28,8 +28,8 @@ pinned() {
     }
 }
 
-# own SOURCE: a repository in a folder of this host is root's alone, or $commit says what it has to be
-own() {
+# check_source SOURCE: a repository in a folder of this host is root's alone, or $commit says what it has to be
+check_source() {
     case $1 in file://*) ;; *) return 0 ;; esac
     [ -n "$commit" ] || roots "${1#file://}" || [ ! -e "${1#file://}" ] || {
         printf '%s\n' "others than root can write $1: pin its commit in the site file" >&2

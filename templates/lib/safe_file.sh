@@ -6,18 +6,18 @@
 # A link is followed only where it is root's and lies in a folder that root alone can write, as all folders above it do.
 # POSIX sh with coreutils 8.24 or newer (sync FILE). Bodies in ( ): neither folder nor variables are the caller's.
 
-refused() {
+refuse() {
     printf '%s\n' "$*" >&2
     return 1
 }
 
 # --- going there
 
-# stepped: looks where the shell is now; sets $id (of this folder), $above (of its parent), $who (its owner and mode), $here
+# inspect_folder: looks where the shell is now; sets $id (of this folder), $above (of its parent), $who (its owner and mode), $here
 # (yes: root alone, or its group where no ACL names others, can write it). $chain is no from the first folder on that others can
 # write; one that is sticky, as /tmp, lets nobody move what is root's in it; in one that is mounted to be read only, as a
 # ConfigMap is in a pod, nobody can write whatever its mode says.
-stepped() {
+inspect_folder() {
     # shellcheck disable=SC2046 # words
     set -- $(stat -c '%d:%i %u %a %g' . ..)
     [ $# = 8 ] || return 1
@@ -33,29 +33,29 @@ stepped() {
     esac
 }
 
-# into PATH [make]: the shell goes into the folder in which the file lies that PATH means; sets $name, the file's there, and
+# enter_folder_of PATH [make]: the shell goes into the folder in which the file lies that PATH means; sets $name, the file's there, and
 # $folder. Folders that are lacking are made, where that is asked for.
-into() {
+enter_folder_of() {
     rest=$1 make=${2-} hops=0 chain=yes
-    case $rest in /*) ;; *) refused "$1 is not an absolute path" || return 1 ;; esac
-    { cd -P / && stepped; } || return 1
+    case $rest in /*) ;; *) refuse "$1 is not an absolute path" || return 1 ;; esac
+    { cd -P / && inspect_folder; } || return 1
     while :; do
         while :; do case $rest in /*) rest=${rest#/} ;; *) break ;; esac; done
         name=${rest%%/*}
         rest=${rest#"$name"}
         if [ -L "./$name" ]; then
             if [ "$chain $here $(stat -c %u -- "./$name")" != 'yes yes 0' ] || [ "$hops" = 40 ]; then
-                refused "$1: root does not follow the link $(pwd -P)/$name, because others than root can write its folder:" \
+                refuse "$1: root does not follow the link $(pwd -P)/$name, because others than root can write its folder:" \
                     "replace the link by the file itself"
                 return 1
             fi
             hops=$((hops + 1))
             rest=$(readlink -- "./$name")$rest
-            case $rest in /*) { cd -P / && stepped; } || return 1 ;; esac
+            case $rest in /*) { cd -P / && inspect_folder; } || return 1 ;; esac
             continue
         fi
         case $rest in '' | /)
-            case $name in '' | . | ..) refused "$1 is not a file" || return 1 ;; esac
+            case $name in '' | . | ..) refuse "$1 is not a file" || return 1 ;; esac
             folder=$(pwd -P)
             [ "$folder" != / ] || folder=
             return 0
@@ -63,102 +63,102 @@ into() {
         esac
         if [ -n "$make" ] && [ ! -e "./$name" ]; then mkdir -m 755 -- "./$name" && sync -- . || return 1; fi
         parent=$id
-        { cd -P "./$name" && stepped; } || { refused "$1: cannot enter the folder $name in $(pwd -P)" || return 1; }
+        { cd -P "./$name" && inspect_folder; } || { refuse "$1: cannot enter the folder $name in $(pwd -P)" || return 1; }
         case $name in . | ..) continue ;; esac
-        if [ "$above" != "$parent" ]; then refused "$1: the folder $name was moved meanwhile: run again" || return 1; fi
+        if [ "$above" != "$parent" ]; then refuse "$1: the folder $name was moved meanwhile: run again" || return 1; fi
     done
 }
 
-# real PATH: the path of the file that PATH means, without a link in it; PATH itself where there is no such folder
-real() (
-    if [ ! -d "${1%/*}/" ]; then printf '%s\n' "$1"; else into "$1" && printf '%s\n' "$folder/$name"; fi
+# real_path PATH: the path of the file that PATH means, without a link in it; PATH itself where there is no such folder
+real_path() (
+    if [ ! -d "${1%/*}/" ]; then printf '%s\n' "$1"; else enter_folder_of "$1" && printf '%s\n' "$folder/$name"; fi
 )
 
 # --- reading
 
-# what FILE: all by which a regular file is known from what somebody puts in its place, or changes it into meanwhile. In a
+# identify FILE: all by which a regular file is known from what somebody puts in its place, or changes it into meanwhile. In a
 # folder of others a second name of a file is one of somebody else's file.
-what() {
+identify() {
     known=$(stat -c '%h %d:%i %u:%g %a %s %.9Y %.9Z %F' -- "$1") || return 1
     case $known in
     *' regular file' | *' regular empty file') ;;
-    *) refused "$folder/$name is not a regular file" || return 1 ;;
+    *) refuse "$folder/$name is not a regular file" || return 1 ;;
     esac
     case $here$known in
     yes* | 'no1 '*) ;;
-    *) refused "$folder/$name has a second hard link, and others than root can write its folder" || return 1 ;;
+    *) refuse "$folder/$name has a second hard link, and others than root can write its folder" || return 1 ;;
     esac
 }
 
-# copied FILE COPY: COPY, in a folder of root's alone, becomes what FILE is: content, owner, mode (but for set-id bits), date,
+# copy_file FILE COPY: COPY, in a folder of root's alone, becomes what FILE is: content, owner, mode (but for set-id bits), date,
 # labels. Neither a link is followed nor a fifo or a device opened; some 64 MiB at most.
-copied() {
-    what "$1" || return 1
+copy_file() {
+    identify "$1" || return 1
     seen_=$known
     rm -rf -- "$2"
     if (ulimit -f 131072 2>/dev/null; exec timeout --foreground --kill-after=3 30 cp -RP --preserve=all -- "$1" "$2" 8>&- 9>&-) &&
-        what "$1" && [ "$known" = "$seen_" ] && [ -f "$2" ] && [ ! -L "$2" ] && chmod u-s,g-s -- "$2"; then
+        identify "$1" && [ "$known" = "$seen_" ] && [ -f "$2" ] && [ ! -L "$2" ] && chmod u-s,g-s -- "$2"; then
         return 0
     fi
     rm -rf -- "$2"
-    refused "$folder/$name could not be read completely, or was changed meanwhile: run again"
+    refuse "$folder/$name could not be read completely, or was changed meanwhile: run again"
 }
 
-# peek PATH [COMMAND...]: its content, or what COMMAND makes of it: no `peek PATH | COMMAND`, since a pipe has the exit code of its
+# read_file PATH [COMMAND...]: its content, or what COMMAND makes of it: no `read_file PATH | COMMAND`, since a pipe has the exit code of its
 # last command alone, and COMMAND makes something also of a content that was cut off. Fails where the file could not be read whole;
 # with COMMAND, nothing is printed then. Nothing is written. Of 8 MiB at most: files that are read here have a hundredth of that,
 # and one of others may seem to have no end. One that nothing comes from, as on a file server that is away, is given up.
-peek() (
-    into "$1" || exit 1
+read_file() (
+    enter_folder_of "$1" || exit 1
     shift
-    if [ $# = 0 ]; then peeked; exit $?; fi # of itself, in a trap, it would end with the code of before
+    if [ $# = 0 ]; then read_current; exit $?; fi # of itself, in a trap, it would end with the code of before
     for _ in 1 2 3; do # one that is being replaced is there again at once
-        what "./$name" || exit 1
+        identify "./$name" || exit 1
         seen_=$known
         made=$(
             exec 4>&1
-            code=$({ { peeked 3>&- 4>&- && echo 0 >&3; } | "$@" >&4 3>&- 4>&-; } 3>&1) && [ "$code" = 0 ]
-        ) || refused "$folder/$name could not be read completely" || exit 1
-        what "./$name" || exit 1
+            code=$({ { read_current 3>&- 4>&- && echo 0 >&3; } | "$@" >&4 3>&- 4>&-; } 3>&1) && [ "$code" = 0 ]
+        ) || refuse "$folder/$name could not be read completely" || exit 1
+        identify "./$name" || exit 1
         if [ "$known" = "$seen_" ]; then printf '%s\n' "$made"; exit 0; fi
     done
-    refused "$folder/$name could not be read completely, because another program is changing it: run again"
+    refuse "$folder/$name could not be read completely, because another program is changing it: run again"
 )
-peeked() {
-    what "./$name" || return 1
+read_current() {
+    identify "./$name" || return 1
     size=${known#* * * * }
-    if [ "${size%% *}" -gt 8388608 ]; then refused "$folder/$name is larger than 8 MiB: it is not read" || return 1; fi
+    if [ "${size%% *}" -gt 8388608 ]; then refuse "$folder/$name is larger than 8 MiB: it is not read" || return 1; fi
     timeout --foreground -k 3 30 dd if="./$name" iflag=nofollow,nonblock,fullblock bs=65536 count=128 status=none 8>&- 9>&-
 }
 
-# stated FORMAT PATH: what stat says of it
-stated() (
-    into "$2" && what "./$name" && stat -c "$1" -- "./$name"
+# stat_file FORMAT PATH: what stat says of it
+stat_file() (
+    enter_folder_of "$2" && identify "./$name" && stat -c "$1" -- "./$name"
 )
 
 # --- writing
 
-# staged: behind `into`. The shell goes on into a new folder of root's alone inside that one; the file is to be made in it as
+# open_stage: behind `enter_folder_of`. The shell goes on into a new folder of root's alone inside that one; the file is to be made in it as
 # ./new. What interrupted ones left is cleared first: theirs have this host's name, since controllers may share a folder.
-staged() {
+open_stage() {
     mine=".$name.dws-on-csm.$(uname -n)"
     find . -maxdepth 1 -name "$mine.*" ! -type d \( -user 0 -o -type f \) -exec rm -f -- {} + || return 1
-    find . -maxdepth 1 -name "$mine.*" -type d -user 0 | while IFS= read -r one; do (left_stage "$one") || :; done
+    find . -maxdepth 1 -name "$mine.*" -type d -user 0 | while IFS= read -r one; do (remove_stage "$one") || :; done
     parent=$id there=$here
     stage=$(umask 077 && mktemp -d "./$mine.XXXXXXXXXX") || return 1
-    { cd -P "$stage" && stepped; } || return 1
+    { cd -P "$stage" && inspect_folder; } || return 1
     here=$there # of the folder that the file lies in
     case $above,$who in
     "$parent,0 700" | "$parent,0 "?700) ;;
-    *) refused "$folder: another program replaced the folder $stage: run again" || return 1 ;;
+    *) refuse "$folder: another program replaced the folder $stage: run again" || return 1 ;;
     esac
 }
 
-# left_stage FOLDER: removes one that an earlier `staged` left. The folder's owner may have given that name to another one of
-# root's: so it has to be as `staged` makes it, with nothing but what is made in it.
-left_stage() {
+# remove_stage FOLDER: removes one that an earlier `open_stage` left. The folder's owner may have given that name to another one of
+# root's: so it has to be as `open_stage` makes it, with nothing but what is made in it.
+remove_stage() {
     parent=$id
-    cd -P "$1" && stepped || return 0
+    cd -P "$1" && inspect_folder || return 0
     case $above,$who in "$parent,0 700" | "$parent,0 "?700) ;; *) return 0 ;; esac
     case $(ls -A) in
     '') ;;
@@ -168,24 +168,24 @@ left_stage() {
     cd -P .. && rmdir -- "$1"
 }
 
-# unstaged: out of that folder, which goes
-unstaged() {
+# close_stage: out of that folder, which goes
+close_stage() {
     rm -f -- ./new
     cd -P .. && { rmdir -- "$stage" 2>/dev/null || :; }
 }
 
-# placed: ./new takes the file's place. Once it has, this says 0: what is there then is the new one.
-placed() {
+# install_new: ./new takes the file's place. Once it has, this says 0: what is there then is the new one.
+install_new() {
     if ! sync -- ./new || ! mv -fT -- ./new "../$name"; then
-        unstaged
+        close_stage
         return 1
     fi
-    unstaged
+    close_stage
     sync -- . || printf '%s\n' "$folder/$name is new, and may be the old one after a power failure: its folder could not be synced" >&2
 }
 
-# labelled: ./new gets the SELinux label that its place has by the policy
-labelled() {
+# set_label: ./new gets the SELinux label that its place has by the policy
+set_label() {
     if command -v selinuxenabled >/dev/null 2>&1 && selinuxenabled && label=$(matchpathcon -n "$folder/$name"); then
         chcon -h -- "$label" ./new || :
     fi

@@ -1,5 +1,5 @@
 # Clones the repository with $tag into $clone, from the first of $sources that has the tag (at $commit, if that is set). Sources
-# are URLs, and paths of git bundles on this host. Goes after as.sh, via.sh and git.sh.
+# are URLs, and paths of git bundles on this host. Goes after as.sh, proxy.sh and git.sh.
 # It clones into another folder and renames that: an interrupted clone never looks like a complete one.
 eval "set -- $sources"
 get() { # SOURCE
@@ -10,13 +10,13 @@ get() { # SOURCE
                 { [ -z "$origin" ] || git -C "$clone.part" remote add origin "$origin"; } &&
                 git -C "$clone.part" fetch --quiet --no-tags "$1" "refs/tags/$tag:refs/tags/$tag"
             ;;
-        *) own "$1" && via git clone --quiet --no-checkout -- "$1" "$clone.part" ;;
+        *) check_source "$1" && with_proxy git clone --quiet --no-checkout -- "$1" "$clone.part" ;;
     esac
 }
 mkdir -p -- "${clone%/*}"
 for source; do
     printf '%s\n' "cloning $source"
-    if get "$source" && pinned "$clone.part" "$source" && git -C "$clone.part" checkout --quiet --detach "refs/tags/$tag"; then
+    if get "$source" && check_pin "$clone.part" "$source" && git -C "$clone.part" checkout --quiet --detach "refs/tags/$tag"; then
         rm -rf -- "$clone"
         mv -- "$clone.part" "$clone"
         exit 0

@@ -3,8 +3,8 @@ eval "set -- $sources"
 rm -f -- "$clone/.git/index.lock" # of a git that was killed
 for source; do
     if git -C "$clone" rev-parse --quiet --verify "refs/tags/$tag^{commit}" >/dev/null ||
-        { own "$source" && via git -C "$clone" fetch --quiet --no-tags -- "$source" "refs/tags/$tag:refs/tags/$tag"; }; then
-        pinned "$clone" "$source" || exit 1
+        { check_source "$source" && with_proxy git -C "$clone" fetch --quiet --no-tags -- "$source" "refs/tags/$tag:refs/tags/$tag"; }; then
+        check_pin "$clone" "$source" || exit 1
         git -C "$clone" checkout --quiet --detach "refs/tags/$tag"
         exit 0
     fi

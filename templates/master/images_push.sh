@@ -2,7 +2,7 @@
 # the image's configuration in the registry, or a word; KNOWN is the digest of the wanted one, if known. Another image under that
 # name is replaced only where KNOWN is a digest: then somebody confirmed it. A SOURCE is a name, or the path of an archive.
 work=$(mktemp -d) || exit 1
-vanishing "$work"
+remove_at_exit "$work"
 started=
 transport() {
     case $1 in /*) ;; *) return ;; esac
@@ -15,7 +15,7 @@ bring() {
     digest=
     for source in "$@"; do
         printf '%s\n' "pulling $source"
-        if digest=$(via podman pull --quiet -- "$(transport "$source")$source"); then break; fi
+        if digest=$(with_proxy podman pull --quiet -- "$(transport "$source")$source"); then break; fi
     done
     if [ -z "$digest" ]; then
         printf '%s\n' "none of these sources has $image: $*"
@@ -47,7 +47,7 @@ finish() {
     for one in "$work"/*; do
         [ -e "$one" ] || continue
         { grep -v "^$(cut -d' ' -f1 "$one") " "$record" 2>/dev/null || true; cat "$one"; } >"$record.part"
-        whole "$record.part" "$record" # of written.sh, which all actions have
+        rename_synced "$record.part" "$record" # of durable.sh, which all actions have
     done
     return $failed
 }

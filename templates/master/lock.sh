@@ -5,7 +5,7 @@
 # The file `left` says when the lock was last released, also by the clock that counts, and by which run.
 # Each script that reads or writes these files holds the file `gate` (flock) until it ends, however it ends.
 # Every file is complete and on disk before it is renamed into place: a script that is killed after any line leaves the lock held
-# or free. Goes after written.sh and lock_holder.sh.
+# or free. Goes after durable.sh and lock_holder.sh.
 # Set before: $state, $run, $hold (seconds that a lock lasts), $proc (/proc)
 set -eu
 umask 077
@@ -21,5 +21,5 @@ count
 # held FOLDER WHO PROCESS RUN: write the holder's file of FOLDER: from now on it holds for $hold seconds
 held() {
     printf '%s\n' "$2" "$3" "$4" "$(($(date +%s) + hold))" "$boot $until" >"$1/new"
-    whole "$1/new" "$1/holder"
+    rename_synced "$1/new" "$1/holder"
 }

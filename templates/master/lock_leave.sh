@@ -2,7 +2,7 @@
 if [ "$(line 3)" != "$run" ]; then exit 0; fi
 rm -rf lock.old
 printf '%s\n' "$boot $up $run" >left.part
-whole ./left.part ./left
+rename_synced ./left.part ./left
 mv -T lock lock.old
 sync .
 rm -rf lock.old

@@ -52,6 +52,6 @@ printf '%s\n' "$process" >lock.new/process
 sync lock.new/process
 held lock.new "$who" "$pid" "$run"
 if [ -e lock ]; then mv -T lock lock.old; fi
-whole ./lock.new ./lock
+rename_synced ./lock.new ./lock
 rm -rf lock.old
 printf '%s\n' "taken $since $run $former"

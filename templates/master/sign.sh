@@ -2,7 +2,7 @@
 # `openssl ca` and not `openssl x509 -req`: only it can make a certificate valid from a moment before now, which an API server needs
 # whose clock is a little slow. Its database and its serial number's file are in the temporary folder.
 folder=$(mktemp -d) || exit 1
-vanishing "$folder"
+remove_at_exit "$folder"
 cat >"$folder/csr"
 : >"$folder/index"
 printf '%s\n' "$serial" >"$folder/serial"

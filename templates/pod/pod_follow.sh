@@ -2,9 +2,9 @@
 # its settings except $work), $longest, $next, $back and $was (edits for pod_edit.py, base64; $was may be ""). Goes after detach.sh.
 umask 077
 mkdir -p "$state"
-swept
+remove_leftovers
 work=$(mktemp -d "$state/activation.d.XXXXXX") || exit 1
 printf %s "$next" | base64 -d >"$work/next"
 printf %s "$back" | base64 -d >"$work/back"
 [ -z "$was" ] || printf %s "$was" | base64 -d >"$work/was"
-detached "$unit" 'dws-on-csm rolls out a slurmctld in a pod'
+run_detached "$unit" 'dws-on-csm rolls out a slurmctld in a pod'

@@ -87,7 +87,7 @@ NAMED = (
           "test_verify_job"),
     Named("test_job.sh cancelling nothing", "templates/controller/test_job.sh",
           'slurm timeout 30 scancel --hurry --quiet "$job"\n', ":\n", "test_verify_job"),
-    Named("a record moved into place unmeasured", "templates/lib/written.sh",
+    Named("a record moved into place unmeasured", "templates/lib/durable.sh",
           'if cat >"$1.part" && [ "$(stat -c %s -- "$1.part")" = "$2" ] &&', 'if cat >"$1.part" &&', "test_full_disk"),
     Named("before-image not kept, change made", "dws_on_csm/engine/perform.py", "before_images.keep(reach, reporter, touched)",
           "pass", "test_full_disk test_apply"),
@@ -120,7 +120,7 @@ TESTS = {
     "templates/host/put_back.sh": "test_rollback_secrets test_hostile test_full_disk",
     "templates/lib/safe_file.sh": "test_host_script test_hostile",
     "templates/controller/test_job.sh": "test_verify_job",
-    "templates/lib/written.sh": "test_full_disk test_run_log",
+    "templates/lib/durable.sh": "test_full_disk test_run_log",
 }
 """File -> the files of tests/unit that cover it."""
 

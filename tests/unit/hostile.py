@@ -39,7 +39,7 @@ HELD: Mapping[str, Sequence[str]] = {
     "master/fetch.sh": ("test_pins.test_a_tag_that_comes_into_a_clone_is_held_against_the_pin_too",),
     "lib/git.sh": ("test_pins.test_nothing_of_a_clone_that_others_can_write_is_run",),
     "controller/jobs.sh": ("test_hostile.test_slurms_programs_are_slurm_users",),
-    "host/kept_kubeconfigs.sh": ("test_hostile.test_a_kubeconfig_that_names_a_program_is_parsed_and_not_run",),
+    "host/saved_kubeconfigs.sh": ("test_hostile.test_a_kubeconfig_that_names_a_program_is_parsed_and_not_run",),
     "controller/load.sh": ("test_hostile.test_the_plugin_is_loaded_as_slurm_user",),
     "controller/logs.sh": ("test_hostile.test_a_log_that_is_named_to_have_another_file_read",),
     "lib/lua.sh": (
@@ -60,7 +60,7 @@ HELD: Mapping[str, Sequence[str]] = {
     ),
     "host/support.sh": ("test_hostile.test_a_log_that_is_named_to_have_another_file_read",),
     "controller/test_job.sh": ("test_hostile.test_a_test_job_gets_nothing_of_roots",),
-    "lib/vanishing.sh": ("test_hostile.test_a_link_where_root_would_write_is_never_followed",),
+    "lib/temporary.sh": ("test_hostile.test_a_link_where_root_would_write_is_never_followed",),
 }
 """Template -> the tests, MODULE.NAME, that run it against a hostile user."""
 

@@ -51,7 +51,7 @@ TIMED_OUT = "124"
 def _look_reach(ctx: StepContext) -> ShellLook:
     slurm = ctx.site.slurm
     settings = {"file": names.KUBECONFIG, "folder": slurm.folder, "unit": slurm.service, "slow": str(SLOW)}
-    parts = ("lib/as.sh", "lib/slurmctld.sh", "lib/vanishing.sh", "controller/doctor_reach.sh")
+    parts = ("lib/as.sh", "lib/slurmctld.sh", "lib/temporary.sh", "controller/doctor_reach.sh")
     return ShellLook(render.script(*parts, **settings), _parse_reach)
 
 

@@ -41,10 +41,10 @@ fact slurm_uid "$slurm_uid"
 [ -z "$slurm_uid" ] || fact slurm_group "$(account "$slurm_uid" && echo "$as_group")"
 [ -z "$slurm_why" ] || fact slurm_why "$slurm_why"
 [ -e "$file" ] || exit 0
-stated 'mode=%a
+stat_file 'mode=%a
 owner=%U
 owner_uid=%u' "$file" || exit 1
-text=$(peek "$file") || exit 1
+text=$(read_file "$file") || exit 1
 for key in client-certificate-data certificate-authority-data server namespace current-context; do
     printf '%s\\n' "$text" | sed -n "s/^[- ]*$key: *\\"*\\([^\\"]*\\)\\"*$/$key=\\1/p" | head -n 1
 done

@@ -55,7 +55,7 @@ def _look_kept(ctx: StepContext, call: str) -> ShellLook:
     settings = {"state": STATE, "kubeconfig": names.KUBECONFIG, "call": call, "workflows": names.WORKFLOWS}
     settings |= {"namespace": ctx.site.access.namespace, "cluster": _cluster(ctx) if call else ""}
     return SAVED.shell(
-        render.script("lib/as.sh", "lib/vanishing.sh", "host/kept_kubeconfigs.sh", **settings), _parse_kept
+        render.script("lib/as.sh", "lib/temporary.sh", "host/saved_kubeconfigs.sh", **settings), _parse_kept
     )
 
 
@@ -75,7 +75,7 @@ def _parse_kept(out: bytes) -> dict[str, SavedKubeconfig]:
 
 
 class SavedKubeconfig(Certified):
-    """A kubeconfig that an earlier run saved, and whether it still works: see templates/host/kept_kubeconfigs.sh."""
+    """A kubeconfig that an earlier run saved, and whether it still works: see templates/host/saved_kubeconfigs.sh."""
 
     may: str
     said: str

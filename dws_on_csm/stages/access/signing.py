@@ -32,7 +32,7 @@ def action(ctx: StepContext, csr: Callable[[], bytes], then: Callable[[bytes], S
     if access.via == "csr":
         return CallApi(f"request {what}, from the cluster", lambda cluster: by_request(cluster, ctx, csr()), then)
     script = render.script(
-        "lib/vanishing.sh",
+        "lib/temporary.sh",
         "master/sign.sh",
         pki=ctx.site.master.pki,
         serial=certificates.serial(),

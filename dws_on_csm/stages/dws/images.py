@@ -152,7 +152,7 @@ def _push(ctx: StepContext, wrong: Mapping[str, str], known: Mapping[str, str]) 
     supply = {name: supplies.image(ctx.site, sources[name], name.rpartition(":")[2]) for name in wrong}
     settings = registry_settings(ctx.site) | {"record": RECORD} | supplies.settings(ctx.site)
     starts = [shlex.join(["start", name, digest, known[name], *supply[name].sources]) for name, digest in wrong.items()]
-    scripts = ("lib/via.sh", "master/registry.sh", "lib/vanishing.sh", "master/images_push.sh")
+    scripts = ("lib/proxy.sh", "master/registry.sh", "lib/temporary.sh", "master/images_push.sh")
     script = "\n".join([render.script(*scripts, **settings), *starts, "finish"])
     title = f"pull, tag and push {' and '.join(wrong)}"
     uploads = [upload for parts in supply.values() for upload in parts.uploads]

@@ -49,7 +49,7 @@ KUSTOMIZE: Fact[Kustomize] = Fact("workarea", "kustomize")
 
 _CLONE = """
 cd {clone} 2>/dev/null || exit 0
-open=$(theirs {clone})
+open=$(first_writable {clone})
 [ -z "$open" ] || {{ printf 'open=%s\\n' "$open"; exit 0; }}
 tag=$(git rev-parse -q --verify 'refs/tags/v{version}^{{commit}}') || tag=
 head=$(git rev-parse -q --verify HEAD) || head=
@@ -126,7 +126,7 @@ def clone_actions(
     settings = {"clone": folder, "tag": f"v{version}", "commit": pin, "sources": shlex.join(supply.sources)}
     settings |= {"origin": supply.origin, **supplies.settings(ctx.site)}
     title = f"clone {'dws' if name == 'dws' else 'dws-slurm-bb-plugin'} v{version} into {folder}"
-    script = render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", template, **settings)
+    script = render.script("lib/as.sh", "lib/proxy.sh", "lib/git.sh", template, **settings)
     return [*supply.uploads, RunScript(title, script, ctx.site.deadlines.clone)]
 
 
@@ -136,7 +136,7 @@ def clone_actions(
 def _look_kustomize(ctx: StepContext) -> ShellLook:
     script = """
 cd {clone} 2>/dev/null || exit 0
-[ -z "$(theirs {clone})" ] || exit 0
+[ -z "$(first_writable {clone})" ] || exit 0
 sed -n 's/^KUSTOMIZE_VERSION *?*= */asked=/p' Makefile
 [ ! -x bin/kustomize ] || printf 'there=%s\\n' "$(bin/kustomize version 2>/dev/null)"
 """
@@ -173,7 +173,8 @@ def _change_kustomize(ctx: StepContext, have: Value, want: Value) -> Sequence[Ac
     if given is None:
         title = f"make kustomize: download and run upstream's install script for kustomize {want['asked']}"
         script = (
-            render.script("lib/via.sh", **supplies.settings(site)) + f"cd {shlex.quote(folder)}\nvia make kustomize\n"
+            render.script("lib/proxy.sh", **supplies.settings(site))
+            + f"cd {shlex.quote(folder)}\nwith_proxy make kustomize\n"
         )
         return [RunScript(title, script, site.deadlines.clone)]
     if "://" in given.source:
@@ -206,7 +207,7 @@ def _local(given: site_data.Kustomize) -> bytes:
 def _download(site: Site, folder: str, given: site_data.Kustomize) -> RunScript:
     script = f"""
 archive=bin/.download
-via curl --proto =https --fail --silent --show-error --location --output "$archive" -- {shlex.quote(given.source)}
+with_proxy curl --proto =https --fail --silent --show-error --location --output "$archive" -- {shlex.quote(given.source)}
 echo "{given.sha256}  $archive" | sha256sum --check --quiet
 """
     return _unpacked(site, folder, f"download kustomize from {given.source}", script)
@@ -224,7 +225,7 @@ if gzip -t "$archive" 2>/dev/null; then tar -xzOf "$archive" kustomize >bin/.unp
 chmod 755 bin/.unpacked
 mv -f bin/.unpacked bin/kustomize
 """
-    return RunScript(title, render.script("lib/via.sh", **supplies.settings(site)) + script, site.deadlines.clone)
+    return RunScript(title, render.script("lib/proxy.sh", **supplies.settings(site)) + script, site.deadlines.clone)
 
 
 STAGE = Stage(

@@ -27,8 +27,8 @@ def files(goal: RollbackTarget, stage: str, role: str, but: set[str]) -> tuple[S
 _LOOK = """
 file={path}
 [ -e "$file" ] || exit 0
-stated '%a %U:%G' "$file" || exit 1
-content=$(peek "$file" base64 -w 0) || exit 1
+stat_file '%a %U:%G' "$file" || exit 1
+content=$(read_file "$file" base64 -w 0) || exit 1
 printf %s "$content" | base64 -d | sha256sum | cut -d' ' -f1
 """
 
@@ -120,6 +120,6 @@ def _source(known: FileSnapshot) -> str:
 def _put_back(known: FileSnapshot) -> RunScript:
     settings = {"path": known.path, "source": _source(known), "sum": known.sum}
     # the restored file holds a secret, and the present one may too
-    noted = f"secret {shlex.quote(known.path)}\n" if known.text is None else ""
+    noted = f"record_secret {shlex.quote(known.path)}\n" if known.text is None else ""
     script = noted + render.script("host/put_back.sh", **settings)
     return RunScript(f"restore {known.path} as it was before run {known.run}", script)

@@ -125,7 +125,7 @@ done
 _PUT = """
 umask 077
 cat >{pending}.part
-whole {pending}.part {pending}
+rename_synced {pending}.part {pending}
 """
 
 

@@ -16,8 +16,8 @@ from dws_on_csm.stages.dws import installed
 _SUMS = """
 for file in {paths}; do
     if [ ! -e "$file" ]; then printf 'absent %s\\n' "$file"; continue; fi
-    stated %n "$file" >/dev/null || exit 1
-    sum=$(peek "$file" sha256sum) || exit 1
+    stat_file %n "$file" >/dev/null || exit 1
+    sum=$(read_file "$file" sha256sum) || exit 1
     printf '%s %s\\n' "${{sum%% *}}" "$file"
 done
 """

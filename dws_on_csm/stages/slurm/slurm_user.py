@@ -18,8 +18,8 @@ can_i() {
     obeys "$file" && runner_kubectl 20 "$file" auth can-i "$@"
 }
 if obeys "$file" 2>/dev/null; then
-    in_memory "$runner"
-    vanishing "$work"
+    make_memory_folder "$runner"
+    remove_at_exit "$work"
 fi
 """
 
@@ -37,7 +37,7 @@ done
 
 def can_i() -> str:
     """Shell lines that define `can_i ARGUMENTS`: what SlurmUser may do with the kubeconfig $file. They go after `shell`'s."""
-    return render.script("lib/as.sh", "lib/vanishing.sh") + _CAN_I
+    return render.script("lib/as.sh", "lib/temporary.sh") + _CAN_I
 
 
 def shell(ctx: StepContext) -> str:

@@ -45,7 +45,7 @@ def clone(site: Site, folder: Path, template: str = "master/clone.sh") -> subpro
     """The script by which the stage workarea gets DWS."""
     told = {"clone": str(folder), "tag": TAG, "commit": site.versions.commit("dws"), "origin": ""}
     told |= {"sources": shlex.join(supply.repository(site, "dws").sources), **supply.settings(site)}
-    script = "set -eu\n" + render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", template, **told)
+    script = "set -eu\n" + render.script("lib/as.sh", "lib/proxy.sh", "lib/git.sh", template, **told)
     return subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -238,7 +238,7 @@ def test_a_clone_that_the_group_root_can_write_is_roots(hostile_host: Host) -> N
     top = hostile_host.top / "clone"
     bundles.repository(top)
     subprocess.run(["chmod", "-R", "g+w", top], check=True, timeout=30)
-    script = f'{render.script("lib/as.sh", "lib/git.sh")}\ntheirs "{top}"\n'
+    script = f'{render.script("lib/as.sh", "lib/git.sh")}\nfirst_writable "{top}"\n'
     for shell in ("dash", "bash"):
         assert hostile_host.run(script, shell).stdout == ""
     subprocess.run(["chgrp", USER_GROUP, top / ".git/config"], check=True, timeout=30)

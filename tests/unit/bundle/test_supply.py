@@ -51,7 +51,7 @@ def cloning(site: Site, folder: Path, template: str = "master/clone.sh") -> list
     given = supply.repository(site, "dws")
     told = {"clone": str(folder), "tag": TAG, "sources": shlex.join(given.sources), "origin": given.origin}
     told["commit"] = site.versions.commit("dws")
-    script = render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", template, **told, **supply.settings(site))
+    script = render.script("lib/as.sh", "lib/proxy.sh", "lib/git.sh", template, **told, **supply.settings(site))
     return [*given.uploads, RunScript("clone", script)]
 
 
@@ -200,7 +200,7 @@ def test_a_kustomize_of_another_version_is_reported(there: str, told: str) -> No
 
 
 def via(site: Site, command: str) -> str:
-    script = render.script("lib/via.sh", **supply.settings(site)) + command
+    script = render.script("lib/proxy.sh", **supply.settings(site)) + command
     environment = {"PATH": "/usr/bin:/bin", "no_proxy": "old", "https_proxy": "http://old:1"}
     done = subprocess.run(
         ["sh", "-euc", script], env=environment, capture_output=True, text=True, timeout=60, check=True
@@ -216,14 +216,14 @@ def test_only_the_commands_that_go_outside_see_the_proxy(tmp_path: Path) -> None
     site = bundles.site(tmp_path, "").master
     told: dict[str, Any] = {"https": "http://proxy:3128", "no_proxy": ("mirror.site", ".local")}
     whole = replace(bundles.site(tmp_path), master=replace(site, proxies=replace(site.proxies, **told)))
-    first, second = via(whole, f"via {SHOW}\n{SHOW}\n").splitlines()
+    first, second = via(whole, f"with_proxy {SHOW}\n{SHOW}\n").splitlines()
     assert first == "http://proxy:3128 http://proxy:3128 mirror.site,.local mirror.site,.local"
     assert second == "http://old:1  old "
 
 
 def test_without_a_proxy_the_hosts_own_holds(tmp_path: Path) -> None:
     """A proxy in the master's own environment stays."""
-    assert via(bundles.site(tmp_path), f"via {SHOW}\n") == "http://old:1  old \n"
+    assert via(bundles.site(tmp_path), f"with_proxy {SHOW}\n") == "http://old:1  old \n"
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def leftovers(folder: Path) -> list[str]:
 # --- the shell's writers
 
 WRITERS = {
-    "lib/written.sh": "here",
+    "lib/durable.sh": "here",
     "lib/fence.sh": "it writes in place what is as long as what was there",
     "host/put_back.sh": "here",
     "lib/safe_file.sh": "here, by what puts files and puts them back",
@@ -80,7 +80,7 @@ WRITERS = {
     "master/images_push.sh": "here",
     "controller/test_job.sh": "here",
     "controller/activate.sh": "here",
-    "host/kept_kubeconfigs.sh": "its folder ends with it, and what does not fit cannot be used as a certificate",
+    "host/saved_kubeconfigs.sh": "its folder ends with it, and what does not fit cannot be used as a certificate",
     "master/lock.sh": "here",
     "master/lock_take.sh": "here",
     "master/lock_leave.sh": "it renames and removes alone",
@@ -111,26 +111,26 @@ def sh(script: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
 
 
 @pytest.mark.parametrize("free", FREE)
-@pytest.mark.parametrize("kind", ["written", "appended"])
+@pytest.mark.parametrize("kind", ["write_file", "append_line"])
 def test_a_record_is_whole_or_as_it_was(disk: Disk, kind: str, free: int) -> None:
     """Whatever space is left: the old file stays, and nothing of the new one that did not fit."""
     file = disk.folder / "record"
     file.write_bytes(b"before\n")
     disk.leave(free)
-    done = sh(f"{render.read('lib/written.sh')}\n{kind} {file} {len(LARGE)}", LARGE)
+    done = sh(f"{render.read('lib/durable.sh')}\n{kind} {file} {len(LARGE)}", LARGE)
     assert done.returncode == 1 and str(file) in done.stderr.decode()
     assert file.read_bytes() == b"before\n" and leftovers(disk.folder) == []
     disk.room()
-    assert sh(f"{render.read('lib/written.sh')}\n{kind} {file} {len(LARGE)}", LARGE).returncode == 0
-    assert file.read_bytes() == (LARGE if kind == "written" else b"before\n\n" + LARGE)
+    assert sh(f"{render.read('lib/durable.sh')}\n{kind} {file} {len(LARGE)}", LARGE).returncode == 0
+    assert file.read_bytes() == (LARGE if kind == "write_file" else b"before\n\n" + LARGE)
 
 
-@pytest.mark.parametrize("kind", ["written", "appended"])
+@pytest.mark.parametrize("kind", ["write_file", "append_line"])
 def test_what_came_with_a_broken_connection_is_no_record(disk: Disk, kind: str) -> None:
     """An incomplete file is removed."""
     file = disk.folder / "record"
     file.write_bytes(b"before\n")
-    assert sh(f"{render.read('lib/written.sh')}\n{kind} {file} 100", b"half").returncode == 1
+    assert sh(f"{render.read('lib/durable.sh')}\n{kind} {file} 100", b"half").returncode == 1
     assert file.read_bytes() == b"before\n"
 
 

@@ -40,7 +40,7 @@ def script(tmp_path: Path) -> str:
         (tmp_path / "bin" / name).chmod(0o755)
     os.mkfifo(tmp_path / "told")
     given = "".join(f"{name}=x\n" for name in SETTINGS) + "slurm_uid=0\nslurm_name=root\nuser=root\njob_folder=/\n"
-    body = render.script("lib/as.sh", "lib/vanishing.sh", "controller/test_job.sh").replace(
+    body = render.script("lib/as.sh", "lib/temporary.sh", "controller/test_job.sh").replace(
         "/dev/shm", f"{tmp_path}/shm"
     )
     return f'set -eu\n{given}slurm_path() {{ :; }}\nobeys() {{ runner=root; }}\nslurm() {{ as root "$@"; }}\n{body}'
@@ -110,7 +110,7 @@ def test_a_proof_is_json_whatever_was_said(tmp_path: Path) -> None:
     (tmp_path / "events").write_text("\n".join(events) + "\n")
     stubs = (
         f"{line}\nevents() {{ cat {tmp_path}/events; }}\nlast() {{ :; }}\nspent() {{ echo 1.5; }}\n"
-        f'whole() {{ mv "$1" "$2"; }}\nall= took=3.5 api=1500 state_folder={tmp_path}/state\n'
+        f'rename_synced() {{ mv "$1" "$2"; }}\nall= took=3.5 api=1500 state_folder={tmp_path}/state\n'
     )
     subprocess.run(
         ["sh", "-euc", stubs + part],

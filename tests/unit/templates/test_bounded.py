@@ -108,7 +108,7 @@ def test_the_code_and_the_input_are_the_programs(hostile_host: Host, shell: str)
 def test_a_file_of_theirs_is_read_to_a_bound(hostile_host: Host, shell: str) -> None:
     """A file that has no end is refused with words, and so is what is no file; up to 8 MiB it is read whole."""
     file = hostile_host.etc / "slurm.conf"
-    script = f"{render.script('lib/safe_file.sh')}\npeek {file} | wc -c\npeek {file} >/dev/null\necho $?\n"
+    script = f"{render.script('lib/safe_file.sh')}\nread_file {file} | wc -c\nread_file {file} >/dev/null\necho $?\n"
     for size, told in ((8 << 20, f"{8 << 20}\n0\n"), ((8 << 20) + 1, "0\n1\n"), (1 << 40, "0\n1\n")):
         os.truncate(file, size)
         answer = hostile_host.run(script, shell.split()[0], seconds=SOON)
@@ -128,7 +128,9 @@ def test_reading_a_silent_file_times_out(hostile_host: Host, shell: str) -> None
     limit = "timeout --foreground -k 3 30 dd"
     library = render.script("lib/safe_file.sh")
     assert library.count(limit) == 1
-    script = f"{library.replace(limit, limit.replace(' 30 ', ' 1 '))}\npeek {hostile_host.etc}/slurm.conf\necho $?\n"
+    script = (
+        f"{library.replace(limit, limit.replace(' 30 ', ' 1 '))}\nread_file {hostile_host.etc}/slurm.conf\necho $?\n"
+    )
     assert hostile_host.run(script, shell.split()[0], seconds=SOON).stdout == "124\n"
 
 
@@ -200,8 +202,8 @@ APART = {
     ("master/lock_holder.sh", "end"): "line of a file of root's, asked for 12 digits at most first",
     ("master/lock_take.sh", "end"): "what `ending` of lock_holder.sh says",
     ("lib/safe_file.sh", "size"): "what the kernel says of a file",
-    ("lib/written.sh", "had"): "what stat says of a file of root's",
-    ("lib/written.sh", "2"): "Python's length of what it sends",
+    ("lib/durable.sh", "had"): "what stat says of a file of root's",
+    ("lib/durable.sh", "2"): "Python's length of what it sends",
     ("controller/test_job.sh", "1"): "milliseconds that this script has counted",
     ("controller/test_job.sh", "at"): "the time that this script puts before each line",
     ("controller/test_job.sh", "said"): "lines",
@@ -268,7 +270,7 @@ def test_a_timeout_kills(name: str) -> None:
     """`timeout SECONDS` alone is what `as` and `slurm` take; every other one has -k, so that nobody outlives it."""
     for line in re.sub(r"(?m)^\s*#.*$", "", SCRIPTS[name].replace("\\\n", " ")).splitlines():
         for found in re.finditer(r"(?<![-\w$])timeout(?=\s+[-\"$0-9{])\s+((?:\S+\s+){0,3})", line):
-            theirs = re.search(r"(?:\bas|\bexec_as|\bslurm|\btheirs)\b[^|;&]*$", line[: found.start()])
+            theirs = re.search(r"(?:\bas|\bexec_as|\bslurm|\bas_slurm_user)\b[^|;&]*$", line[: found.start()])
             words = found[1]
             if theirs:
                 assert re.match(r"\"?[$0-9]", words), line
@@ -363,6 +365,6 @@ def test_words_of_others_go_through_printf(name: str) -> None:
 
 def test_a_refusal_is_always_a_single_line() -> None:
     """A folder of SlurmUser's has any name: what root says of it is no second line."""
-    script = f"{render.script('lib/safe_file.sh')}\nrefused '/etc/a\\nmode=666\\c is no file'"
+    script = f"{render.script('lib/safe_file.sh')}\nrefuse '/etc/a\\nmode=666\\c is no file'"
     told = subprocess.run(["dash", "-c", script], capture_output=True, text=True, check=False)
     assert told.stderr == "/etc/a\\nmode=666\\c is no file\n"

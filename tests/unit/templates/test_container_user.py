@@ -99,11 +99,11 @@ def test_slurms_programs_and_kubectl_run(container: Host, shell: str) -> None:
 slurm_path
 slurm scontrol ping
 obeys "$file" || exit 1
-in_memory "$runner"
-vanishing "$work"
+make_memory_folder "$runner"
+remove_at_exit "$work"
 runner_kubectl 20 "$file" get pods
 """
-    script = library(container, "lib/vanishing.sh", "lib/slurmctld.sh", file=f"{container.etc}/kubeconfig") + body
+    script = library(container, "lib/temporary.sh", "lib/slurmctld.sh", file=f"{container.etc}/kubeconfig") + body
     done = run(container, script, shell)
     assert (done.stdout, done.stderr) == (f"scontrol {ME.pw_uid}\nkubectl {ME.pw_uid}\n", "")
 

@@ -146,7 +146,7 @@ def test_a_kubeconfig_that_names_a_program_is_parsed_and_not_run(hostile_host: H
         "state": str(hostile_host.top / "state"), "kubeconfig": str(hostile_host.etc / "kubeconfig"), "call": "yes",
         "workflows": "workflows.x", "namespace": "default", "cluster": '{"server": "https://api:6443"}',
     }  # fmt: skip
-    script = "set -eu\n" + render.script("lib/as.sh", "lib/vanishing.sh", "host/kept_kubeconfigs.sh", **settings)
+    script = "set -eu\n" + render.script("lib/as.sh", "lib/temporary.sh", "host/saved_kubeconfigs.sh", **settings)
     script = script.replace("/dev/shm", str(hostile_host.open))
     answer = hostile_host.run(script, shell, {"TOKEN": "geheim"})
     assert not (hostile_host.top / "harmed").exists()
@@ -181,7 +181,7 @@ def test_a_link_where_root_would_write_is_never_followed(hostile_host: Host, she
     settings = {"user": SLURM_USER, "file": str(hostile_host.etc / "kubeconfig"), "folder": str(hostile_host.etc)}
     settings |= {"unit": "no-such-unit", "slow": "200"}  # it is called three times
     script = render.script(
-        "lib/as.sh", "lib/slurmctld.sh", "lib/vanishing.sh", "controller/doctor_reach.sh", **settings
+        "lib/as.sh", "lib/slurmctld.sh", "lib/temporary.sh", "controller/doctor_reach.sh", **settings
     )
     # PATH as slurmctld has it is not to be known here: nothing runs
     script = script.replace("/dev/shm", str(hostile_host.open))
@@ -208,7 +208,7 @@ def test_a_test_job_gets_nothing_of_roots(hostile_host: Host) -> None:
     script = (
         "set -eu\n"
         + locks
-        + render.script("lib/as.sh", "lib/vanishing.sh", "lib/slurmctld.sh", "controller/test_job.sh", **settings)
+        + render.script("lib/as.sh", "lib/temporary.sh", "lib/slurmctld.sh", "controller/test_job.sh", **settings)
     )
     script = script.replace("/dev/shm", str(hostile_host.open))
     hostile_host.program("sleep", 'case $1 in 30) exec /bin/sleep 30 ;; *) exec /bin/sleep "$1" ;; esac')

@@ -354,8 +354,8 @@ def test_a_link_in_a_folder_that_an_acl_opens_is_not_followed(hostile_host: Host
     (folder / "link").symlink_to("file")
     (folder / "file").write_text("text\n")
     folder.chmod(0o775)
-    follows = f"{render.read('lib/safe_file.sh')}\npeek {folder}/link"
-    theirs = f"{render.script('lib/as.sh', 'lib/git.sh')}\ntheirs {folder}"
+    follows = f"{render.read('lib/safe_file.sh')}\nread_file {folder}/link"
+    theirs = f"{render.script('lib/as.sh', 'lib/git.sh')}\nfirst_writable {folder}"
     assert hostile_host.run(follows).stdout == "text\n"
     assert hostile_host.run(theirs).stdout == ""
     name_another(folder / "file")
@@ -442,7 +442,7 @@ def test_root_uses_no_kubeconfig_of_others(hostile_host: Host) -> None:
     }
     given |= {"workflows": "w", "namespace": "n", "user": USER, "job_folder": "/", "allowed": "1", "options": ""}
     given |= {"state_folder": str(hostile_host.top)}
-    library = render.script("lib/vanishing.sh", "lib/slurmctld.sh", **given)
+    library = render.script("lib/temporary.sh", "lib/slurmctld.sh", **given)
     assert cancel._LOOK_ACTIVE in cancel._look_active(place).script
     bodies = {
         "can_i": slurm_user.can_i() + "can_i create x",
@@ -567,7 +567,9 @@ def test_a_file_without_end_is_not_taken_in(hostile_host: Host, what: str) -> No
 def test_a_large_file_is_not_peeked_at(hostile_host: Host) -> None:
     """Root's own readers keep some of what they read in memory: of a file of SlurmUser's only as much as is sensible."""
     file = hostile_host.owned(hostile_host.etc / "kubeconfig", "users: []\n")
-    script = f"ulimit -v 500000\n{render.read('lib/safe_file.sh')}\ntext=$(peek {file}) && printf '%s\\n' \"$text\""
+    script = (
+        f"ulimit -v 500000\n{render.read('lib/safe_file.sh')}\ntext=$(read_file {file}) && printf '%s\\n' \"$text\""
+    )
     assert hostile_host.run(script).stdout == "users: []\n"
     with file.open("a") as made:
         made.truncate(10**12)

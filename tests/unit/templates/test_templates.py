@@ -74,8 +74,8 @@ APART = {
     "controller/shim.lua": "a part of a file that is put, and read by slurmctld",
     "master/sign.sh": "works in a new folder of root's on the master, and with the CA's key",
     "master/undeploy.sh": CLUSTER,
-    "lib/via.sh": FUNCTIONS,
-    "lib/written.sh": STATE_ALONE,
+    "lib/proxy.sh": FUNCTIONS,
+    "lib/durable.sh": STATE_ALONE,
     "kube/pod_session._EXEC": CLUSTER,
     "commands/doctor/probes._AT_WORK": STATE_ALONE,
     "commands/doctor/probes._FREE": "asks df how full file systems are",
@@ -284,7 +284,7 @@ def test_a_file_replaced_during_a_read_is_old_or_new(hostile_host: Host) -> None
     """What is put in its place meanwhile is read instead; one that never holds still is refused."""
     file = hostile_host.owned(hostile_host.etc / "file", "old\n")
     hostile_host.owned(hostile_host.etc / "next", "next\n")
-    script = f"{render.script('lib/safe_file.sh')}\npeek {file} cat"
+    script = f"{render.script('lib/safe_file.sh')}\nread_file {file} cat"
     hostile_host.program(
         "dd", f'/usr/bin/dd "$@"; [ ! -e {hostile_host.etc}/next ] || mv {hostile_host.etc}/next {file}'
     )

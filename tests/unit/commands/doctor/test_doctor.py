@@ -228,7 +228,7 @@ def test_one_slow_call_is_no_slow_api(tmp_path: Path) -> None:
         "slow": "2000",
     }
     script = render.script(
-        "lib/as.sh", "lib/slurmctld.sh", "lib/vanishing.sh", "controller/doctor_reach.sh", **settings
+        "lib/as.sh", "lib/slurmctld.sh", "lib/temporary.sh", "controller/doctor_reach.sh", **settings
     )
     own = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["sh", "-s"], input=script, env=own, capture_output=True, text=True, timeout=60, check=True)

@@ -47,10 +47,10 @@ def test_an_unconfirmed_image_stays(tmp_path: Path, there: str, known: str, push
     """The wanted digest may be unknown until its source is pulled: it is recorded then, so that the next run can prompt."""
     record = tmp_path / "images"
     fakes = f"""
-vanishing() {{ :; }}
-whole() {{ mv "$1" "$2"; }}
+remove_at_exit() {{ :; }}
+rename_synced() {{ mv "$1" "$2"; }}
 credential() {{ :; }}
-via() {{ "$@"; }}
+with_proxy() {{ "$@"; }}
 podman() {{ case $1 in pull) echo {"a" * 64} ;; push) echo pushed >>{tmp_path}/did ;; esac; }}
 record={record}
 """

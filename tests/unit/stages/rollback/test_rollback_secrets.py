@@ -346,7 +346,7 @@ def test_kept_kubeconfigs_are_found_behind_links(linked: Linked) -> None:
     linked.do("r1", Remove(str(other)))
     settings = {"state": linked.state, "kubeconfig": str(linked.kubeconfig), "call": "", "workflows": "w"}
     script = render.script(
-        "lib/as.sh", "lib/vanishing.sh", "host/kept_kubeconfigs.sh", namespace="n", cluster="", **settings
+        "lib/as.sh", "lib/temporary.sh", "host/saved_kubeconfigs.sh", namespace="n", cluster="", **settings
     )
     found = _parse_kept(linked.sh(script).encode())
     assert certificates.common_name(pem_of(found["r1"])) == "slurm-dws"

@@ -147,7 +147,7 @@ def clone(repository: Path, folder: Path, tag: str = "v0.0.5") -> subprocess.Com
         "unproxied": "",
         "commit": "",
     }
-    script = render.script("lib/as.sh", "lib/via.sh", "lib/git.sh", "master/clone.sh", **settings)
+    script = render.script("lib/as.sh", "lib/proxy.sh", "lib/git.sh", "master/clone.sh", **settings)
     return run(f"set -eu\n{script}", folder.parent)
 
 

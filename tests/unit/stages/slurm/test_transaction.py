@@ -105,7 +105,7 @@ def activate(host: Path, request: pytest.FixtureRequest) -> Activate:
         for name, text in texts.items():
             settings |= {f"{name}_size": str(len(text)), f"{name}_sum": checksum(text) if text else ""}
         data = "".join(texts.values())
-        activation = render.script("lib/detach.sh", "lib/vanishing.sh", "controller/follow.sh", **settings)
+        activation = render.script("lib/detach.sh", "lib/temporary.sh", "controller/follow.sh", **settings)
         script = f"STATE={host}/state; RUN=test\n{LIBRARY}\n(\n{activation}\n)"
         environment = {"PATH": f"{host}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TOP": str(host)}
         return subprocess.run(

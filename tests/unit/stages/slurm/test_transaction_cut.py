@@ -73,7 +73,7 @@ class Host(Hostile):
         fixed = {"state": f"{self.top}/state", "folder": f"{self.top}/etc", "unit": "slurmctld", "deadline": "30"}
         fixed |= {"log": "", "seen": checksum(seen), "units": f"{self.top}/units", "work": str(self.work)}
         (self.work / "activate").write_text(
-            render.script("lib/written.sh", "lib/safe_file.sh", "lib/as.sh", "lib/slurmctld.sh", **fixed)
+            render.script("lib/durable.sh", "lib/safe_file.sh", "lib/as.sh", "lib/slurmctld.sh", **fixed)
             + SYSTEMD
             + body
         )

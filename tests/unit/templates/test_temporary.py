@@ -14,10 +14,13 @@ SCRIPTS = sorted(Path("templates").rglob("*.sh"))
 UNCHECKED = re.compile(r"=\"?\$\(\s*mktemp [^)\n]*\)\"?(?! && | \|\| )|\$\([^)\n]*&& mktemp [^)\n]*\)(?! && | \|\| )")
 
 
-@pytest.mark.parametrize("caller", ["in_memory nobody", "if ! in_memory nobody; then :; fi", "in_memory nobody || :"])
+@pytest.mark.parametrize(
+    "caller",
+    ["make_memory_folder nobody", "if ! make_memory_folder nobody; then :; fi", "make_memory_folder nobody || :"],
+)
 def test_without_a_folder_in_memory_the_script_ends(caller: str) -> None:
     """Anybody can use up /dev/shm: then no folder of the system is given away in its place, whoever called."""
-    script = render.script("lib/as.sh", "lib/vanishing.sh") + f"{caller}\necho continued\n"
+    script = render.script("lib/as.sh", "lib/temporary.sh") + f"{caller}\necho continued\n"
     mounts = "mount -t tmpfs -o nr_inodes=1 none /dev/shm && mount -t tmpfs none /home && chown 0:0 /home"
     shell = f"{mounts} || exit 99\nsh -s\ncode=$?\nstat -c %U /home\nexit $code"
     done = subprocess.run(
@@ -34,5 +37,5 @@ def test_each_temporary_folder_is_checked(script: Path) -> None:
 
 def test_an_unchecked_folder_would_be_noticed() -> None:
     """The search above recognizes the forms that a script may use."""
-    assert UNCHECKED.search("work=$(mktemp -d)\nvanishing") and UNCHECKED.search("a=$(umask 077 && mktemp -d x)\n")
+    assert UNCHECKED.search("work=$(mktemp -d)\nremove_at_exit") and UNCHECKED.search("a=$(umask 077 && mktemp -d x)\n")
     assert not UNCHECKED.search("work=$(mktemp -d) || exit 1\n")

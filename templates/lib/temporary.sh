@@ -1,15 +1,15 @@
-# vanishing FOLDER: remove it when this shell ends, also by a signal (dash alone would leave it then). `timeout` sends its signal twice:
+# remove_at_exit FOLDER: remove it when this shell ends, also by a signal (dash alone would leave it then). `timeout` sends its signal twice:
 # the second must not stop the removal.
-vanishing() {
-    vanishing=$1
-    trap 'rm -rf -- "$vanishing"' EXIT
+remove_at_exit() {
+    remove_at_exit_=$1
+    trap 'rm -rf -- "$remove_at_exit_"' EXIT
     trap 'trap "" HUP TERM PIPE; exit 143' HUP TERM PIPE
 }
 
-# in_memory WHO: make a folder in memory, $work, for root's files; and $home in it, which belongs to that account. Root writes nothing
+# make_memory_folder WHO: make a folder in memory, $work, for root's files; and $home in it, which belongs to that account. Root writes nothing
 # in $home: its owner could put a link in a file's place. Removal follows no link. Goes after as.sh. Anybody can use up /dev/shm: where
 # there is no such folder this shell ends, whoever called, since an empty $work would turn what follows to folders of the system.
-in_memory() {
+make_memory_folder() {
     account "$1" || exit 1
     work=$(mktemp -d /dev/shm/dws-on-csm.XXXXXX) && [ -n "$work" ] || exit 1
     home=$work/home
@@ -20,7 +20,7 @@ in_memory() {
 owned_home() { [ "$as_number" = "$(id -u)" ] || chown -h "$as_number:$as_group" "$home"; }
 
 # runner_kubectl SECONDS KUBECONFIG ARGUMENTS...: kubectl as the account $runner (`obeys KUBECONFIG` sets it: a kubeconfig may name
-# programs to run). Set before: $runner; $home, that account's folder for kubectl's cache (in_memory); $kubectl_path: the PATH of
+# programs to run). Set before: $runner; $home, that account's folder for kubectl's cache (make_memory_folder); $kubectl_path: the PATH of
 # kubectl, or "" for that of `as`.
 runner_kubectl() {
     within_=$1 kubeconfig_=$2

@@ -1,15 +1,15 @@
 # The kubeconfigs that runs have kept as before-images, known by what is in them, wherever they lay: a line RUN CERTIFICATE MAY
 # SAID each, with tabs between; RUN with its path where that isn't $kubeconfig, which may be a link or lie below one.
 # MAY and SAID only with $call: whether it may create Workflows ("yes", "no"), and what a call as the plugin makes it says.
-# Behind as.sh and vanishing.sh. Set before: $state, $kubeconfig, $call, $workflows, $namespace, $cluster (of a kubeconfig, as
+# Behind as.sh and temporary.sh. Set before: $state, $kubeconfig, $call, $workflows, $namespace, $cluster (of a kubeconfig, as
 # JSON). No key is printed.
 # What was SlurmUser's may name programs to run, files to read and servers to call: kubectl never sees it. Certificate and key
 # are taken out of it, and a kubeconfig of our own is made with the cluster's own address and CA. It has no name: /proc alone
 # leads to it, and it ends with the calls.
 file=$(readlink -m -- "$kubeconfig")
 umask 077
-in_memory root
-vanishing "$work"
+make_memory_folder root
+remove_at_exit "$work"
 # one reading: a pipe does not tell whether grep could read all of it
 values() { printf %s "$content" | base64 -d | grep -aoE "$1\"? *: *\"?[A-Za-z0-9+/=]+" | sed 's/.*[: "]//'; }
 ours() {
