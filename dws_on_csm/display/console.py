@@ -11,6 +11,7 @@ import getpass
 import json
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -111,9 +112,14 @@ def styled(row: Row, **how: Any) -> Text:
 
 
 def guard() -> None:
-    """Make Python write uncaught exceptions in this way too."""
+    """Make Python write uncaught exceptions in this way too, and nothing of Paramiko's threads: their users get the error."""
 
     def hook(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
         note("".join(traceback.format_exception(kind, error, where)).rstrip("\n"))
 
+    def thread_hook(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None and not type(args.thread).__module__.startswith("paramiko."):
+            hook(args.exc_type, args.exc_value, args.exc_traceback)
+
     sys.excepthook = hook
+    threading.excepthook = thread_hook

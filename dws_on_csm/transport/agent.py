@@ -56,7 +56,14 @@ class Agent:
     def keys(self) -> list[tuple[str, PublicKey]]:
         """The agent's keys in its order, each with its comment."""
         answer = self._ask(Message(bytes([_LIST])), _LISTED, "the agent did not list its keys")
-        return [_named(answer.get_binary(), answer.get_binary()) for _ in range(min(answer.get_int(), _LARGEST // 8))]
+        keys = []
+        for _ in range(answer.get_int()):
+            blob, comment = answer.get_binary(), answer.get_binary()
+            if not blob and not comment:
+                break  # the answer is shorter than it says
+            key = PublicKey(blob)
+            keys += [(comment.decode(errors="replace") or key.kind, key)] if key.kind else []
+        return keys
 
     def sign(self, name: str, blob: bytes, data: bytes, algorithm: str) -> bytes:
         """The agent's signature for `data`, by its key `blob`, which people know as `name`."""
@@ -104,8 +111,3 @@ class Agent:
             raise AgentError("the agent did not answer in time", late=True) from error
         except OSError as error:
             raise AgentError(error.strerror or str(error)) from error
-
-
-def _named(blob: bytes, comment: bytes) -> tuple[str, PublicKey]:
-    key = PublicKey(blob)
-    return comment.decode(errors="replace") or key.kind, key

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from paramiko import Channel, SSHClient, SSHException, Transport
+from paramiko.ssh_exception import IncompatiblePeer
 
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.transport.auth import Login, Waiting
@@ -236,5 +237,8 @@ def _explained(to: Destination, error: Exception, timeout: float | None, command
     if isinstance(error, OSError) and error.errno and not error.filename:  # else it is no error of the network
         text = f"the connection to {where} failed: {os.strerror(error.errno)}"
         return Unreachable(to.name, text, f"check whether sshd runs there, and whether `ssh {to.name}` works")
+    if isinstance(error, IncompatiblePeer):
+        fix = f"allow one of the tool's in the host's sshd_config and in ssh_config; `ssh -G {to.name}` shows what that allows"
+        return Unreachable(to.name, f"SSH to {where} failed: {error}", fix)
     text = f"SSH to {where} failed: {command_error or str(error) or type(error).__name__}"
     return Unreachable(to.name, text, f"run `ssh -v {to.name}` to see the cause")

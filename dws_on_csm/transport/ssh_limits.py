@@ -9,6 +9,7 @@ from paramiko import Channel, Message, SSHException, Transport
 from paramiko.common import MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA
 from paramiko.kex_curve25519 import KexCurve25519
 from paramiko.packet import Packetizer
+from paramiko.ssh_exception import IncompatiblePeer
 
 PACKET = 1 << 20
 """Bytes of the largest packet. RFC 4253 requires 35000, and OpenSSH takes four times as many."""
@@ -59,6 +60,26 @@ class Limited(Transport):
         super().__init__(sock, packetizer_class=_Packets, **more)
         self.farewell = ""
         """The server's words as it disconnected."""
+
+    def _parse_kex_init(self, m: Message) -> None:
+        """Paramiko's own, whose error says what is not in common, but not what either side has."""
+        theirs: dict[str, list[str]] = self._really_parse_kex_init(Message(m.get_remainder()))  # type: ignore[attr-defined]
+        try:
+            super()._parse_kex_init(m)  # type: ignore[misc]
+        except IncompatiblePeer as error:
+            ours = self.get_security_options()
+            pairs = {
+                "key exchange": (theirs["kex_algo_list"], ours.kex),
+                "kind of host key": (theirs["server_key_algo_list"], ours.key_types),
+                "cipher": (theirs["server_encrypt_algo_list"], ours.ciphers),
+                "MAC": (theirs["server_mac_algo_list"], ours.digests),
+            }
+            lacking = [
+                f"no {what} in common: the host offers {', '.join(offered)}; this tool has {', '.join(own)}"
+                for what, (offered, own) in pairs.items()
+                if not set(offered) & set(own)
+            ]
+            raise IncompatiblePeer(". ".join(lacking)[:2000] or str(error)) from error
 
     def _parse_disconnect(self, message: Message) -> None:
         """Paramiko's own only writes them to a log."""

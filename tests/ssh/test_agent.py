@@ -66,6 +66,26 @@ def test_kinds_that_nobody_knows_do_no_harm(server: Server, one: One, agent: Sta
     assert there.signed == []
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\x0c\xff\xff\xff\xff",
+        b"\x0c\0\0\0\1\0\0\xff\xff",
+        b"\x0c",
+        b"\x05",
+        b"",
+        b"\x0c\0\0\0\1\0\0\0\4\xff\xff\xff\xff",
+    ],
+)
+def test_agent_that_answers_nonsense_does_no_harm(
+    server: Server, one: One, agent: Start, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    """An agent whose list of keys is cut off, or no list, costs no time, and the key in the file logs in."""
+    there = agent()
+    monkeypatch.setattr(FakeAgent, "answer", lambda self, request: answer)
+    one(_config(server, there, identity=server.key))
+
+
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa"])
 def test_fido_key_logs_in(tmp_path: Path, one: One, agent: Start, kind: str) -> None:
     """A key of a FIDO device logs in through the agent, which signs with it."""

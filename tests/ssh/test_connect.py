@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from paramiko.ssh_exception import IncompatiblePeer
 
 from dws_on_csm.model.errors import Unreachable
 from dws_on_csm.transport.connect import CommandSocket
 from dws_on_csm.transport.remote_shell import RemoteShell
+from dws_on_csm.transport.ssh_limits import Limited
 from tests.ssh.conftest import Connect, Deadlines, One, Refused
 from tests.ssh.server import HANG, Server, free_port, running
 
@@ -202,3 +204,34 @@ def test_without_ssh_there_is_a_clear_word(server: Server, refused: Refused, mon
     """A missing OpenSSH client is reported."""
     monkeypatch.setenv("PATH", "/nowhere")
     assert "ssh is missing on this machine" in refused(server.config()).text
+
+
+@pytest.mark.parametrize(
+    ("option", "offered", "ours"),
+    [
+        (
+            "Ciphers chacha20-poly1305@openssh.com",
+            "no cipher in common: the host offers chacha20-poly1305",
+            "aes256-ctr",
+        ),
+        (
+            "KexAlgorithms sntrup761x25519-sha512@openssh.com",
+            "no key exchange in common: the host offers sntrup761",
+            "ecdh-",
+        ),
+        (
+            "MACs umac-128-etm@openssh.com",
+            "no MAC in common: the host offers umac-128-etm@openssh.com",
+            "hmac-sha2-256",
+        ),
+    ],
+)
+def test_both_sides_algorithms_are_told(tmp_path: Path, option: str, offered: str, ours: str) -> None:
+    """Where host and tool have nothing in common, the lists of both are shown."""
+    with running(tmp_path / "server", option, "Ciphers aes128-ctr") as server:
+        transport = Limited(socket.create_connection(("127.0.0.1", server.port)))
+        with pytest.raises(IncompatiblePeer) as error:
+            transport.start_client(timeout=HANG)
+        transport.close()
+    assert offered in str(error.value)
+    assert ours in str(error.value).partition("this tool has")[2]

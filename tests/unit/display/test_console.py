@@ -356,3 +356,20 @@ def test_the_question_is_not_on_standard_output(monkeypatch: pytest.MonkeyPatch)
         patched.setattr(sys, "stdin", io.StringIO("y\n"))
         assert console.ask("Go on? [y/N] ") == "y"
     assert (out.getvalue(), err.getvalue()) == ("", "Go on? [y/N] ")
+
+
+def test_threads_of_paramiko_write_nothing() -> None:
+    """An error in a thread of Paramiko's is its users' to report; one in another thread is written, without secrets."""
+    script = """
+import threading
+from paramiko.agent import AgentRemoteProxy
+from dws_on_csm.display import console
+console.guard()
+def fail(): raise ValueError("of ours")
+for thread in (AgentRemoteProxy(None, None), threading.Thread(target=fail)):
+    thread.start()
+    thread.join()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.endswith("ValueError: of ours\n")
