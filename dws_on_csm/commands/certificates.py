@@ -17,8 +17,7 @@ from dws_on_csm.model.printable import escaped
 from dws_on_csm.model.step import Check, Fact, Stage
 from dws_on_csm.runner.inspect import Reading, looked
 from dws_on_csm.runner.options import Options
-from dws_on_csm.stages.access import kubeconfig, revoke, revoked_names, rotate
-from dws_on_csm.stages.access.rotate import ACCESS
+from dws_on_csm.stages.access import kubeconfig, rbac, revoke, revoked_names, rotate
 from dws_on_csm.stages.facts import API_SERVER, KUBECONFIG, Kubeconfig
 from dws_on_csm.stages.preflight import unlisted_controllers
 from dws_on_csm.stages.slurm import slurm_user
@@ -27,7 +26,7 @@ STAGES = (
     Stage(
         "access",
         (),
-        (ACCESS["cluster"], revoked_names.CHECK, Check("kubeconfig", "controller", kubeconfig.look, lambda p, h: ())),
+        (rbac.CLUSTER_CHECK, revoked_names.CHECK, Check("kubeconfig", "controller", kubeconfig.look, lambda p, h: ())),
     ),
 )
 _REVOKED: Fact[dict[str, str]] = Fact("access", revoked_names.FACT.step)

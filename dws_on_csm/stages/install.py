@@ -8,23 +8,24 @@ from dws_on_csm.config.site import Site
 from dws_on_csm.domain import names
 from dws_on_csm.model.step import Stage
 from dws_on_csm.stages import verify
-from dws_on_csm.stages.access import rbac
+from dws_on_csm.stages.access.stage import STAGE as ACCESS
 from dws_on_csm.stages.dws import deploy, images, workarea, workflow_namespace
 from dws_on_csm.stages.dws import replace as dws_replace
-from dws_on_csm.stages.pod import mount
-from dws_on_csm.stages.preflight import checks
-from dws_on_csm.stages.slurm import activate, computes, plugin
+from dws_on_csm.stages.pod.stage import STAGE as POD
+from dws_on_csm.stages.preflight.stage import STAGE as PREFLIGHT
+from dws_on_csm.stages.slurm import computes, plugin
+from dws_on_csm.stages.slurm.stage import STAGE as SLURM
 
 STAGES = (
-    checks.STAGE,
+    PREFLIGHT,
     workarea.STAGE,
     images.STAGE,
     dws_replace.STAGE,
     deploy.STAGE,
-    mount.STAGE,
-    rbac.STAGE,
+    POD,
+    ACCESS,
     plugin.STAGE,
-    activate.STAGE,
+    SLURM,
     computes.STAGE,
     verify.STAGE,
 )

@@ -26,8 +26,8 @@ from dws_on_csm.stages.dws import (
     workflows,
 )
 from dws_on_csm.stages.dws.workflows import Workflow
-from dws_on_csm.stages.preflight import checks as preflight_checks
 from dws_on_csm.stages.preflight import unlisted_controllers
+from dws_on_csm.stages.preflight.stage import STAGE as PREFLIGHT
 from dws_on_csm.stages.slurm import close_dws, controller, deactivate, pod_checks
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -102,7 +102,7 @@ def version(ctx: StepContext) -> str:
 
 def _preflight(slurm: bool, checks: Sequence[Check]) -> Stage:
     """The checks that an undeploy shares with an install, and those of what prevents an undeploy."""
-    known = {item.name: item for item in preflight_checks.STAGE.steps if isinstance(item, Check)}
+    known = {item.name: item for item in PREFLIGHT.steps if isinstance(item, Check)}
     tools = replace(known["master"], judge=lambda ctx, have: _tools(ctx, have, known["master"].judge(ctx, have)))
     read = replace(known["cluster"], judge=lambda ctx, have: ())
     theirs = owned.check(version)

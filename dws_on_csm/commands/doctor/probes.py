@@ -35,7 +35,7 @@ from dws_on_csm.stages.facts import CONTROLLER, KUBECONFIG
 from dws_on_csm.stages.install import procedure
 from dws_on_csm.stages.jobs import Jobs
 from dws_on_csm.stages.pod import discover
-from dws_on_csm.stages.preflight import checks
+from dws_on_csm.stages.preflight.stage import STAGE as PREFLIGHT
 from dws_on_csm.stages.slurm import activate, controller, plugin
 
 SLOW = 3000
@@ -283,6 +283,6 @@ PROBES = Stage(
 
 def stages(site: Site) -> tuple[Stage, ...]:
     """All stages that the doctor checks: its own, then an install's of this site, without the checks for an install alone."""
-    asked = tuple(item for item in checks.STAGE.steps if item.name not in ("jobs", "workflows", "api"))
+    asked = tuple(item for item in PREFLIGHT.steps if item.name not in ("jobs", "workflows", "api"))
     others = (stage for stage in procedure(site) if stage.name != "replace")
-    return (PROBES, *(replace(stage, steps=asked) if stage.name == checks.STAGE.name else stage for stage in others))
+    return (PROBES, *(replace(stage, steps=asked) if stage.name == PREFLIGHT.name else stage for stage in others))

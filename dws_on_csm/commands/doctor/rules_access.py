@@ -40,8 +40,7 @@ def _other_rules(ctx: StepContext, excess: list[str], fix: str) -> Finding:
 def _wanted(ctx: StepContext, found: Value) -> Value:
     """The role as the manifests have it; as it is where the manifests could not be read."""
     try:
-        step = next(step for step in rbac.STAGE.steps if step.name == "role")
-        return step.want(ctx)  # type: ignore[union-attr]
+        return rbac.ROLE_STEP.want(ctx)
     except NotYetKnown:
         return found
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from dws_on_csm.domain import names, plugin_role
 from dws_on_csm.model.actions import Action, Apply, Delete
-from dws_on_csm.model.step import ApiLook, Check, Fact, Finding, ShellLook, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import ApiLook, Check, Fact, Finding, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages.access import kubeconfig
-from dws_on_csm.stages.dws import manifests, workflow_namespace
+from dws_on_csm.stages.dws import manifests
 from dws_on_csm.stages.facts import (
     API_SERVER,
     AUTHORITY,
@@ -226,25 +226,19 @@ def _judge_cluster(ctx: StepContext, have: Value) -> Sequence[Finding]:
     return (Finding("cluster-unclear", text, "set master.kubeconfig, master.context and master.pki"),)
 
 
-STAGE = Stage(
-    "access",
-    ("workarea", "pod"),
-    (
-        Check(API_SERVER.step, "master", _look_cluster, _judge_cluster),
-        Step("role", "master", _look_role, _want_role, _change_role, accepted_as=_accepted_role),
-        Step("binding", "master", _look_binding, _want_binding, _change_binding),
-        workflow_namespace.CHECK,
-        kubeconfig.STEP,
-        Step(
-            OLD_SUBJECTS.step,
-            "master",
-            _look_binding,
-            _want_former,
-            _change_former,
-            read=_read_former,
-            status_text=lambda have: (
-                f"{', '.join(have)} of {names.BINDING} stay; `invoke doctor` says why" if have else ""
-            ),
-        ),
-    ),
+CLUSTER_CHECK = Check(API_SERVER.step, "master", _look_cluster, _judge_cluster)
+
+ROLE_STEP = Step(ROLE.step, "master", _look_role, _want_role, _change_role, accepted_as=_accepted_role)
+
+BINDING_STEP = Step(BINDING.step, "master", _look_binding, _want_binding, _change_binding)
+
+OLD_SUBJECTS_STEP = Step(
+    OLD_SUBJECTS.step,
+    "master",
+    _look_binding,
+    _want_former,
+    _change_former,
+    read=_read_former,
+    status_text=lambda have: f"{', '.join(have)} of {names.BINDING} stay; `invoke doctor` says why" if have else "",
 )
+"""The binding has no name that no kubeconfig of this site needs any more."""

@@ -18,7 +18,7 @@ from dws_on_csm.model.step import Check, Fact, Finding, Stage, Step, StepContext
 from dws_on_csm.stages import verify
 from dws_on_csm.stages.access import kubeconfig, rbac, revocation_proof, revoked_names
 from dws_on_csm.stages.access.revocation_proof import Gone
-from dws_on_csm.stages.access.rotate import ACCESS, BEFORE, SIGNING, before, proven_names
+from dws_on_csm.stages.access.rotate import BEFORE, SIGNING, before, proven_names
 from dws_on_csm.stages.dws import in_use, workflow_namespace
 from dws_on_csm.stages.facts import Binding, Certified
 from dws_on_csm.stages.slurm import pod_checks
@@ -30,8 +30,7 @@ def stages(name: str = "") -> tuple[Stage, ...]:
     def gone(ctx: StepContext) -> tuple[str, ...]:
         return leaving(ctx, name)
 
-    former = ACCESS["old-subjects"]
-    assert isinstance(former, Step)
+    former = rbac.OLD_SUBJECTS_STEP
     kept = former.want
 
     def want(ctx: StepContext) -> Value:
@@ -49,11 +48,11 @@ def stages(name: str = "") -> tuple[Stage, ...]:
         _names(gone),
     )
     changes = (
-        ACCESS["cluster"],
+        rbac.CLUSTER_CHECK,
         workflow_namespace.CHECK,
         # a recorded name is rejected permanently: so each name is confirmed, too
         replace(_recorded(RECORDED, gone, revoked_names.BEING), removes=_takes_names),
-        ACCESS["binding"],
+        rbac.BINDING_STEP,
         kubeconfig.STEP,
         taking,
     )
@@ -111,7 +110,7 @@ def _names(gone: Gone) -> Check:
     def judge(ctx: StepContext, have: Binding | None) -> Sequence[Finding]:
         return [*_whole(ctx), *_bindable(ctx, have), *_nameable(ctx, gone(ctx))]
 
-    return Check(NAMES.step, "master", ACCESS["binding"].look, judge)
+    return Check(NAMES.step, "master", rbac.BINDING_STEP.look, judge)
 
 
 def _whole(ctx: StepContext) -> Sequence[Finding]:

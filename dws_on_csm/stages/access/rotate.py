@@ -15,9 +15,6 @@ from dws_on_csm.stages.dws import workflow_namespace
 from dws_on_csm.stages.facts import Certified, Kubeconfig
 from dws_on_csm.stages.slurm import pod_checks
 
-ACCESS = {item.name: item for item in rbac.STAGE.steps}
-"""The steps of an install's stage `access` by name."""
-
 MADE = "key and certificate"
 
 
@@ -80,7 +77,7 @@ def stages(site: Site) -> tuple[Stage, ...]:
         Stage(
             "preflight", (), (SIGNING, workflow_namespace.CHECK, pod_checks.KNOWN, replace(BEFORE, judge=_judge_before))
         ),
-        Stage("access", ("preflight",), (ACCESS["cluster"], workflow_namespace.CHECK, step), serial=True),
+        Stage("access", ("preflight",), (rbac.CLUSTER_CHECK, workflow_namespace.CHECK, step), serial=True),
         replace(verify.STAGE, needs=("access",)),
     )
 

@@ -16,8 +16,8 @@ from dws_on_csm.stages.dws import (
     in_use,
     kept_configuration,
     manifests,
+    open_dws,
     readiness,
-    reopen,
     workflow_namespace,
 )
 from dws_on_csm.stages.facts import ROLE
@@ -207,7 +207,7 @@ STAGE = Stage(
             "the pods in the namespace cert-manager",
         ),
         readiness.MINIMUM,
-        reopen.STEP,
+        open_dws.STEP,
         Step(
             "webhook",
             "master",

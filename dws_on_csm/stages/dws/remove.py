@@ -26,7 +26,7 @@ from dws_on_csm.model.step import (
     StepContext,
     Value,
 )
-from dws_on_csm.stages.dws import cert_manager_overlay, installed, manifests, persistent_storage, reopen, workarea
+from dws_on_csm.stages.dws import cert_manager_overlay, installed, manifests, open_dws, persistent_storage, workarea
 
 Due = Callable[[StepContext], str]
 """The version to be removed, as its clone is called; "" for none. Raises NotYetKnown before the cluster was looked at."""
@@ -214,7 +214,7 @@ def undeploy_actions(ctx: StepContext, tag: str, have: Value, *, again: bool = F
     rest = sorted(set(have["CRDs"]) - manifests.versions(manifests.objects(ctx)).keys())
     settings = {
         "rest": " ".join(f"{plural}.{names.GROUP}" for plural in rest),
-        "look": reopen.PROGRAM + render.read("master/dependents.py") + render.read("master/last_look.py"),
+        "look": open_dws.PROGRAM + render.read("master/dependents.py") + render.read("master/last_look.py"),
         "asked": json.dumps(
             {
                 "closing": persistent_storage.CLOSING,

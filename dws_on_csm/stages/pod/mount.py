@@ -1,4 +1,4 @@
-"""The stage `pod`: one volume as the pod's /etc/slurm, of the ConfigMap and of the Secret with the kubeconfig."""
+"""The step `mount`: one volume as the pod's /etc/slurm, of the ConfigMap and of the Secret with the kubeconfig."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dws_on_csm.model.actions import Action
-from dws_on_csm.model.step import NotYetKnown, Stage, Step, StepContext, Value
+from dws_on_csm.model.step import NotYetKnown, Step, StepContext, Value
 from dws_on_csm.stages.facts import KUBECONFIG
 from dws_on_csm.stages.pod import discover, rollout
 from dws_on_csm.stages.pod.discover import FILE, FOLDER, PLUGIN, SUFFIX, Json, PodState, look, sources, state
@@ -96,21 +96,15 @@ def _mount_side_effect(ctx: StepContext) -> str:
     return effect
 
 
-STAGE = Stage(
+STEP = Step(
+    discover.MOUNT.step,
     "pod",
-    ("preflight",),
-    (
-        Step(
-            "mount",
-            "pod",
-            look,
-            lambda ctx: _describe_volume(wanted_volume(ctx)),
-            _change_mount,
-            read=_read_mount,
-            settle_seconds=lambda site: 30.0,
-            side_effect=lambda ctx, have, want: _mount_side_effect(ctx),
-            hint="the pod's template was restored; `kubectl describe` of the pod shows what it waited for",
-        ),
-    ),
+    look,
+    lambda ctx: _describe_volume(wanted_volume(ctx)),
+    _change_mount,
+    read=_read_mount,
+    settle_seconds=lambda site: 30.0,
+    side_effect=lambda ctx, have, want: _mount_side_effect(ctx),
+    hint="the pod's template was restored; `kubectl describe` of the pod shows what it waited for",
 )
 """Mount the kubeconfig's Secret in the pod's template."""

@@ -11,13 +11,8 @@ from dws_on_csm.domain import compatibility
 from dws_on_csm.model import render
 from dws_on_csm.model.cluster_api import Cluster
 from dws_on_csm.model.lines import lines
-from dws_on_csm.model.step import Check, Finding, ShellLook, Stage, StepContext, Value
-from dws_on_csm.stages import verify
-from dws_on_csm.stages.access import revoked_names
-from dws_on_csm.stages.dws import installed, replace, workflow_namespace
+from dws_on_csm.model.step import Check, Finding, ShellLook, StepContext, Value
 from dws_on_csm.stages.facts import CLUSTER, ClusterState
-from dws_on_csm.stages.preflight import endpoints, unlisted_controllers, writable_folders
-from dws_on_csm.stages.slurm import computes, controller, pod_checks
 
 TOOLS = ("awk", "bash", "curl", "expr", "git", "kubectl", "make", "openssl", "podman", "python3", "sed", "which")
 """What the Makefile of dws and this tool call on the master (its deploy.sh, git-version-gen and undeploy's python3)."""
@@ -162,23 +157,6 @@ def _judge_cluster(ctx: StepContext, have: Value) -> Sequence[Finding]:
     return findings
 
 
-STAGE = Stage(
-    "preflight",
-    (),
-    (
-        Check("master", "master", _look_master, _judge_master),
-        endpoints.REGISTRY,
-        Check(CLUSTER.step, "master", lambda ctx: CLUSTER.api(_read_cluster), _judge_cluster),
-        installed.CHECK,
-        workflow_namespace.CHECK,
-        revoked_names.CHECK,
-        *replace.checks("preflight"),
-        pod_checks.CHECK,
-        Check("controller", "controller", controller.look, controller.judge),
-        unlisted_controllers.CHECK,
-        writable_folders.CHECK,
-        endpoints.API,
-        computes.CHECK,
-        verify.USER,
-    ),
-)
+MASTER = Check("master", "master", _look_master, _judge_master)
+
+CLUSTER_CHECK = Check(CLUSTER.step, "master", lambda ctx: CLUSTER.api(_read_cluster), _judge_cluster)

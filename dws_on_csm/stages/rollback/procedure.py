@@ -14,15 +14,16 @@ from dws_on_csm.model.actions import Action
 from dws_on_csm.model.snapshot import ABSENT, RollbackTarget
 from dws_on_csm.model.step import Check, Refused, Stage, Step, StepContext, Value
 from dws_on_csm.stages import undeploy
-from dws_on_csm.stages.access import rbac, revoked_names
+from dws_on_csm.stages.access import kubeconfig, rbac, revoked_names
+from dws_on_csm.stages.access.stage import STAGE as ACCESS
 from dws_on_csm.stages.dws import (
     deploy,
     images,
     in_use,
     installed,
+    open_dws,
     owned,
     persistent_storage,
-    reopen,
     stuck_crds,
     workarea,
     workflow_namespace,
@@ -31,7 +32,8 @@ from dws_on_csm.stages.dws import (
     replace as dws_replace,
 )
 from dws_on_csm.stages.pod import rollout
-from dws_on_csm.stages.preflight import checks, unlisted_controllers
+from dws_on_csm.stages.preflight import unlisted_controllers
+from dws_on_csm.stages.preflight.stage import STAGE as PREFLIGHT
 from dws_on_csm.stages.rollback import files as rollback_files
 from dws_on_csm.stages.rollback import objects, unchanged
 from dws_on_csm.stages.slurm import activate, close_dws, controller, deactivate, pod_checks, slurmctld, transaction
@@ -129,8 +131,8 @@ def _base(goal: RollbackTarget) -> Stage:
     if goal.dws == "install":
         # whether controllers reach the API is for those to say who make kubeconfigs; what Slurm is like, for what changes it
         left_out = {"api"} if goal.slurm else {"api", "controller", "controllers", "slurm-conf"}
-        kept = tuple(step for step in checks.STAGE.steps if step.name not in left_out)
-        return replace(checks.STAGE, steps=kept)
+        kept = tuple(step for step in PREFLIGHT.steps if step.name not in left_out)
+        return replace(PREFLIGHT, steps=kept)
     every = undeploy.stages(slurm=goal.off)[0]
     wanted = {"cluster", "installed"} if goal.dws == "leave" else {step.name for step in every.steps}
     return replace(every, steps=tuple(step for step in every.steps if step.name in wanted))
@@ -150,7 +152,7 @@ def _slurm_side(goal: RollbackTarget, conf: str) -> tuple[Stage, ...]:
         made = tuple(_guarded(goal, stage) for stage in made)
     nodes = rollback_files.files(goal, "computes", "compute", set())
     order = (*made, *daemons) if all(goal.enabled.values()) else (*daemons, *made)
-    fresh = (replace(rbac.STAGE, needs=(), steps=(*spaces, *_kubeconfigs())),) if goal.renew else ()
+    fresh = (replace(ACCESS, needs=(), steps=(*spaces, rbac.CLUSTER_CHECK, kubeconfig.STEP)),) if goal.renew else ()
     return _in_sequence((*fresh, *order, *nodes))
 
 
@@ -163,12 +165,7 @@ def _in_sequence(every: Sequence[Stage]) -> tuple[Stage, ...]:
     return tuple(replace(stage, needs=(need,)) for stage, need in zip(every, before_, strict=False))
 
 
-def _kubeconfigs() -> Sequence[Step | Check]:
-    return [step for step in rbac.STAGE.steps if step.name in ("cluster", "kubeconfig")]
-
-
 def _slurm(goal: RollbackTarget, conf: str) -> Stage:
-    steps = {step.name: step for step in activate.STAGE.steps if isinstance(step, Step)}
     gone = {step.name: step for step in deactivate.SLURM.steps if isinstance(step, Step)}["daemon"]
 
     def want(ctx: StepContext) -> Value:
@@ -184,21 +181,21 @@ def _slurm(goal: RollbackTarget, conf: str) -> Stage:
         return activate.restore(ctx, want)
 
     def of(ctx: StepContext) -> Step:
-        return steps["daemon"] if goal.enabled.get(ctx.host) else gone
+        return activate.DAEMON if goal.enabled.get(ctx.host) else gone
 
     def read(ctx: StepContext, found: Value) -> Value:
-        made = of(ctx).read
-        assert made is not None
-        return made(ctx, found)
+        step_read = of(ctx).read
+        assert step_read is not None
+        return step_read(ctx, found)
 
     def start(ctx: StepContext, have: Value, want: Value) -> Sequence[Action]:
-        made = of(ctx).change
-        assert made is not None
-        return made(ctx, have, want)
+        step_change = of(ctx).change
+        assert step_change is not None
+        return step_change(ctx, have, want)
 
-    told = replace(steps["conf"], want=want, change=change, removes=_conf_removals)
-    alive = replace(steps["daemon"], read=read, change=start, want=lambda ctx: of(ctx).want(ctx))
-    return Stage("slurm", (), (activate.HOOKS, steps["activation"], told, alive), serial=True)
+    conf_step = replace(activate.CONF, want=want, change=change, removes=_conf_removals)
+    daemon_step = replace(activate.DAEMON, read=read, change=start, want=lambda ctx: of(ctx).want(ctx))
+    return Stage("slurm", (), (activate.HOOKS, activate.ACTIVATION, conf_step, daemon_step), serial=True)
 
 
 def _pods(goal: RollbackTarget) -> tuple[Stage, Stage]:
@@ -245,7 +242,7 @@ def _dws_removed_first(ctx: StepContext) -> bool:
 
 def _cluster(goal: RollbackTarget) -> tuple[Stage, ...]:
     """DWS, then the single objects."""
-    dws: tuple[Stage, ...] = () if goal.off or _jobs_lose_storage(goal) else (reopen.STAGE,)
+    dws: tuple[Stage, ...] = () if goal.off or _jobs_lose_storage(goal) else (open_dws.STAGE,)
     if goal.dws == "remove":
         dws = tuple(_unchanged(stage, "storage", goal) for stage in undeploy.stages(slurm=False)[1:-1])
     elif goal.dws == "install":

@@ -1,4 +1,4 @@
-"""The stage `slurm`: set BurstBufferType in slurm.conf, and restart slurmctld so that it reads it."""
+"""The steps that set BurstBufferType in slurm.conf, and restart slurmctld so that it reads it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from dws_on_csm.model.step import (
     NotYetKnown,
     Refused,
     ShellLook,
-    Stage,
     Step,
     StepContext,
     Value,
@@ -224,45 +223,42 @@ def _restart_side_effect(ctx: StepContext, have: Value, want: Value) -> str:
     return rollout.side_effect(ctx) if discover.pod_of(ctx) else f"restarts {ctx.site.slurm.service}"
 
 
-STAGE = Stage(
-    "slurm",
-    ("plugin", "access", "images"),
-    (
-        HOOKS,
-        Step(
-            "activation",
-            "controller",
-            transaction.look,
-            lambda ctx: "none",
-            transaction.settle,
-            side_effect=lambda ctx, have, want: transaction.settle_side_effect(have),
-            settle_seconds=transaction.longest,
-            status_text=lambda have: "" if have == "none" else f"activation by an earlier run: {have}",
-            hint="run `systemctl status dws-on-csm-activation` on that controller",
-        ),
-        Step(
-            "conf",
-            "controller",
-            _look_conf,
-            _want_conf,
-            _change_conf,
-            read=lambda ctx, found: found["text"] if found else None,
-            settle_seconds=discover.settle_seconds(0.0),
-            side_effect=_restart_side_effect,
-            hint="the output above shows slurmctld's errors and what was restored; correct the cause and run again",
-        ),
-        Step(
-            "daemon",
-            "controller",
-            slurmctld.look,
-            _want_daemon,
-            _change_daemon,
-            read=_read_daemon,
-            settle_seconds=lambda site: 10.0,
-            status_text=daemon_status,
-            side_effect=_restart_side_effect,
-            hint="read `journalctl -u slurmctld` and slurmctld's log on that controller",
-        ),
-    ),
-    serial=True,
+ACTIVATION = Step(
+    "activation",
+    "controller",
+    transaction.look,
+    lambda ctx: "none",
+    transaction.settle,
+    side_effect=lambda ctx, have, want: transaction.settle_side_effect(have),
+    settle_seconds=transaction.longest,
+    status_text=lambda have: "" if have == "none" else f"activation by an earlier run: {have}",
+    hint="run `systemctl status dws-on-csm-activation` on that controller",
 )
+"""No activation of an earlier run is running or interrupted."""
+
+CONF = Step(
+    SLURM_CONF.step,
+    "controller",
+    _look_conf,
+    _want_conf,
+    _change_conf,
+    read=lambda ctx, conf: conf["text"] if conf else None,
+    settle_seconds=discover.settle_seconds(0.0),
+    side_effect=_restart_side_effect,
+    hint="the output above shows slurmctld's errors and what was restored; correct the cause and run again",
+)
+"""slurm.conf has the burst buffer."""
+
+DAEMON = Step(
+    slurmctld.FACT.step,
+    "controller",
+    slurmctld.look,
+    _want_daemon,
+    _change_daemon,
+    read=_read_daemon,
+    settle_seconds=lambda site: 10.0,
+    status_text=daemon_status,
+    side_effect=_restart_side_effect,
+    hint="read `journalctl -u slurmctld` and slurmctld's log on that controller",
+)
+"""slurmctld responds, and has read its files."""

@@ -15,8 +15,8 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import STATE, RunScript
 from dws_on_csm.model.lines import lines
 from dws_on_csm.model.step import Constant, Fact, Look, ShellLook, Stage, Step, StepContext, Value
-from dws_on_csm.stages.dws import installed, persistent_storage, reopen
-from dws_on_csm.stages.dws.reopen import PROGRAM
+from dws_on_csm.stages.dws import installed, open_dws, persistent_storage
+from dws_on_csm.stages.dws.open_dws import PROGRAM
 from dws_on_csm.stages.slurm import transaction
 
 NAME = "close"
@@ -42,7 +42,7 @@ def stage(around: Sequence[str]) -> Stage:
 _CLOSED = Step(
     DWS.step,
     "master",
-    reopen.STEP.look,
+    open_dws.STEP.look,
     _want,
     lambda ctx, have, want: [RunScript("close DWS: its API rejects new Workflows", _command(), 300.0)],
     side_effect=lambda ctx, have, want: (
@@ -59,9 +59,9 @@ def last(every: Sequence[Stage], ends: str, *waits: Step) -> Stage:
     Activations and rollouts of slurmctld continue without the run that began them: this stage waits for them, and for `waits`.
     """
     at_work = (_ACTIVATIONS, _ROLLOUTS) if ends == NAME else ()
-    again = replace(reopen.STEP, repeat_text="reopened at the end, also where this run fails")
+    again = replace(open_dws.STEP, repeat_text="reopened at the end, also where this run fails")
     needs = tuple(one.name for one in every)
-    return Stage(reopen.STAGE.name, needs, (*at_work, *waits, again), ends=ends)
+    return Stage(open_dws.STAGE.name, needs, (*at_work, *waits, again), ends=ends)
 
 
 def _wait_until_finished(name: str, role: str, look: Callable[[StepContext], Look]) -> Step:

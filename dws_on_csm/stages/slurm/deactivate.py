@@ -14,8 +14,6 @@ from dws_on_csm.model.step import Check, Finding, Refused, Removal, ShellLook, S
 from dws_on_csm.stages.pod import discover, files
 from dws_on_csm.stages.slurm import activate, controller, foreign, plugin, slurmctld, transaction
 
-_ACTIVATE_STEPS = {step.name: step for step in activate.STAGE.steps if isinstance(step, Step)}
-
 
 def judge(ctx: StepContext, found: Value) -> Sequence[Finding]:
     """Refuse unless the run has all controllers: one that is left out may share the files that are removed."""
@@ -57,15 +55,15 @@ SLURM = Stage(
     "slurm",
     ("preflight",),
     (
-        _ACTIVATE_STEPS["activation"],
+        activate.ACTIVATION,
         replace(
-            _ACTIVATE_STEPS["conf"],
+            activate.CONF,
             want=_want_conf,
             change=lambda ctx, have, want: activate.disable(ctx),
             removes=lambda ctx, have, want: activate.setting_removal(ctx),
         ),
         replace(
-            _ACTIVATE_STEPS["daemon"],
+            activate.DAEMON,
             read=_read_daemon,
             want=lambda ctx: {"answers": True, "not read": []},
             change=_restart,

@@ -25,6 +25,7 @@ from dws_on_csm.model.events import Event
 from dws_on_csm.model.step import Check, Facts, Finding, NotYetKnown, Refused, ShellLook, Step, StepContext, Value
 from dws_on_csm.stages import jobs, undeploy
 from dws_on_csm.stages.access import rbac
+from dws_on_csm.stages.access.stage import STAGE as ACCESS
 from dws_on_csm.stages.dws import (
     in_use,
     installed,
@@ -821,7 +822,7 @@ def test_a_binding_to_the_other_role_is_recreated_and_the_gap_reported(
     local_host: LocalHost, before: str, dws: str, role: str
 ) -> None:
     """A binding's role can't be changed; from 0.1.1 on it is another one. How long it was not there is measured."""
-    (step,) = (one for one in rbac.STAGE.steps if one.name == "binding" and not isinstance(one, Check))
+    (step,) = (one for one in ACCESS.steps if one.name == "binding" and not isinstance(one, Check))
     place = a_place({}, dws=dws)
     want = step.want(place)
     assert want["role"] == role and step.change is not None

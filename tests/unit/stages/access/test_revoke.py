@@ -15,6 +15,7 @@ from dws_on_csm.model.actions import Apply
 from dws_on_csm.model.step import Step
 from dws_on_csm.stages import undeploy
 from dws_on_csm.stages.access import rbac, revocation_proof, revoke, revoked_names
+from dws_on_csm.stages.access.stage import STAGE as ACCESS
 from dws_on_csm.stages.facts import AUTHORITY
 from tests.unit.authority import at, authority, found, named
 from tests.unit.site_files import write
@@ -48,7 +49,7 @@ def test_a_former_name_keeps_its_rights_as_long_as_a_kubeconfig_has_it(
     old = found(authority().sign("old", 100))
     bound = {"role": "workload-manager", "subjects": ["User old", "User somebody"]}
     place = at(here, {"c1": old, "c2": old}, "m", access__binding=bound, **{"access__old-subjects": bound})
-    binding, former = (item for item in rbac.STAGE.steps if item.name in ("binding", "old-subjects"))
+    binding, former = (item for item in ACCESS.steps if item.name in ("binding", "old-subjects"))
     assert binding.want(place)["subjects"] == first  # type: ignore[union-attr]
     assert former.want(place) == last  # type: ignore[union-attr]
 
@@ -59,7 +60,7 @@ def test_a_former_name_goes_when_each_controller_has_the_new_one(site: Site) -> 
     new, old = (found(authority().sign(name, 100)) for name in ("new", "old"))
     place = at(named(site, "new"), {"c1": new, "c2": new}, "m", **{"access__old-subjects": bound})
     place.facts.first["access.kubeconfig"] = {"c1": old, "c2": new}
-    former = next(item for item in rbac.STAGE.steps if item.name == "old-subjects")
+    former = next(item for item in ACCESS.steps if item.name == "old-subjects")
     assert isinstance(former, Step) and former.change and former.read and former.status_text
     have, want = former.read(place, bound), former.want(place)
     assert want == ["ServiceAccount b/slurm", "User b"] and "User old" in have
@@ -88,7 +89,7 @@ RULE = {
 )
 def test_a_role_that_the_site_changed_is_left_where_it_allows_no_more(site: Site, rules: Any, accepted: str) -> None:
     """It may look different, or allow less than upstream's; one with which the plugin cannot work is put back."""
-    role = next(item for item in rbac.STAGE.steps if item.name == "role")
+    role = next(item for item in ACCESS.steps if item.name == "role")
     assert isinstance(role, Step) and role.accepted_as
     want = {"rules": [{**RULE, "verbs": [*RULE["verbs"], "watch"]}]}
     assert role.accepted_as(at(site, {}, "m"), {"rules": rules}, want) == accepted
@@ -125,7 +126,7 @@ def test_a_name_of_another_slurm_counts_only_if_the_cluster_signed_it(site: Site
     here.facts.found["access.old-subjects"] = {"m": bound}
     (finding,) = rbac.shared(lambda place: True).judge(here, bound)
     assert finding.name == "dws-shared" and "User slurm-b:" in finding.text
-    former = next(item for item in rbac.STAGE.steps if item.name == "old-subjects")
+    former = rbac.OLD_SUBJECTS_STEP
     assert isinstance(former, Step) and former.want(here) == ["User slurm-b"]
     assert revoke.leaving(here, "") == ()
     signed = found(authority().sign("slurm-b", 100))

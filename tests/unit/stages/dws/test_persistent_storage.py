@@ -37,9 +37,9 @@ from dws_on_csm.stages.dws import (
     in_use,
     installed,
     kept_configuration,
+    open_dws,
     persistent_storage,
     remove,
-    reopen,
     stuck_crds,
 )
 from dws_on_csm.stages.dws import (
@@ -961,7 +961,7 @@ def test_a_plain_undeploy_puts_nothing_back_later(site: Site, tmp_path: Path) ->
 
 def test_the_look_on_the_master_is_in_the_words_of_its_python() -> None:
     """3.6 on SLES 15; and it is the very text that judges before anything is touched."""
-    program = reopen.PROGRAM + render.read("master/dependents.py") + render.read("master/last_look.py")
+    program = open_dws.PROGRAM + render.read("master/dependents.py") + render.read("master/last_look.py")
     ast.parse(program, feature_version=(3, 6))
     assert "capture_output" not in program and "fromisoformat" not in program and "from __future__" not in program
     assert len(program) < 100_000
@@ -1078,9 +1078,9 @@ def test_a_kind_that_the_new_dws_does_not_serve_is_reported() -> None:
 def test_a_dws_that_was_left_closed_is_opened_by_an_install() -> None:
     """Also where the run that had closed it was killed, and nobody undeploys again."""
     cluster = Cluster({persistent_storage.CLOSED_PATH: persistent_storage.CLOSING})
-    look = reopen.STEP.look(a_place())
-    assert look.read(cluster) == "closed" and reopen.STEP.change is not None  # type: ignore[union-attr,arg-type]
-    (action,) = reopen.STEP.change(a_place(), "closed", "open")
+    look = open_dws.STEP.look(a_place())
+    assert look.read(cluster) == "closed" and open_dws.STEP.change is not None  # type: ignore[union-attr,arg-type]
+    (action,) = open_dws.STEP.change(a_place(), "closed", "open")
     assert isinstance(action, RunScript) and action.script.endswith(f"{persistent_storage.CLOSED} --ignore-not-found")
 
 
@@ -1093,7 +1093,7 @@ def test_every_task_that_brings_or_takes_dws_opens_it() -> None:
         *(procedure.stages(replace(goal, dws=dws), "c") for dws in get_args(Dws)),
     ):
         steps = [step for stage in stages for step in stage.steps]
-        (opened,) = (step for step in steps if step.name == reopen.STEP.name)
+        (opened,) = (step for step in steps if step.name == open_dws.STEP.name)
         removed = [step.name for step in steps].index("removed") if "removed" in [step.name for step in steps] else -1
         assert steps.index(opened) > removed
 

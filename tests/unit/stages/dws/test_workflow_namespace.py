@@ -17,10 +17,11 @@ from dws_on_csm.model.actions import CallApi
 from dws_on_csm.model.cluster_api import ClusterError
 from dws_on_csm.model.snapshot import FileSnapshot, RollbackTarget
 from dws_on_csm.model.step import ApiLook, Check, Facts, Step, StepContext
-from dws_on_csm.stages.access import rbac, revoke, rotate
+from dws_on_csm.stages.access import revoke, rotate
+from dws_on_csm.stages.access.stage import STAGE as ACCESS
 from dws_on_csm.stages.dws import deploy, workflow_namespace
 from dws_on_csm.stages.install import procedure
-from dws_on_csm.stages.preflight import checks
+from dws_on_csm.stages.preflight.stage import STAGE as PREFLIGHT
 from dws_on_csm.stages.rollback import procedure as rollback_procedure
 from tests.unit import steps
 
@@ -162,9 +163,9 @@ def test_a_kubeconfig_without_a_namespace_has_the_default_one() -> None:
 
 def test_whatever_writes_kubeconfigs_looks_before() -> None:
     """An install, a rotation and a revocation refuse before anything is touched, and once more right before."""
-    firsts = [checks.STAGE, rotate.stages(site())[0], revoke.stages()[0]]
+    firsts = [PREFLIGHT, rotate.stages(site())[0], revoke.stages()[0]]
     assert all(workflow_namespace.CHECK in stage.steps for stage in firsts)
-    for stage in (rbac.STAGE, rotate.stages(site())[1], revoke.stages()[1]):
+    for stage in (ACCESS, rotate.stages(site())[1], revoke.stages()[1]):
         names = [item.name for item in stage.steps]
         assert names.index("namespace") < names.index("kubeconfig")
 

@@ -10,7 +10,7 @@ import pytest
 
 from dws_on_csm.config.load import DEFAULT, load
 from dws_on_csm.model.step import Check, Facts, ShellLook, StepContext
-from dws_on_csm.stages.preflight import checks
+from dws_on_csm.stages.preflight.stage import STAGE as PREFLIGHT
 from tests.unit.hostile import SLURM_USER, Host, hostile_host, needs_root
 
 __all__ = ["hostile_host"]
@@ -35,7 +35,7 @@ def test_a_clock_outside_question_and_answer_is_wrong(
 ) -> None:
     """`told` is the host's clock, and `took` the duration of its looks, in seconds after they were asked for."""
     monkeypatch.setattr(time, "time", lambda: ASKED)
-    check, place = checks.STAGE.steps[0], StepContext(load(DEFAULT), Facts(), "ncn-m001")
+    check, place = PREFLIGHT.steps[0], StepContext(load(DEFAULT), Facts(), "ncn-m001")
     assert isinstance(check, Check)
     look = check.look(place)
     assert isinstance(look, ShellLook)
@@ -50,7 +50,7 @@ def test_a_kubeconfig_of_others_on_the_master_is_a_finding(hostile_host: Host) -
     site = load(DEFAULT)
     conf = hostile_host.owned(hostile_host.top / "admin.conf", "")
     site = replace(site, master=replace(site.master, kubeconfig=str(conf), pki=str(hostile_host.top)))
-    check, place = checks.STAGE.steps[0], StepContext(site, Facts(), "ncn-m001")
+    check, place = PREFLIGHT.steps[0], StepContext(site, Facts(), "ncn-m001")
     assert isinstance(check, Check)
     for owner, expected in ((SLURM_USER, ["master-file-open"]), ("root", [])):
         shutil.chown(conf, owner)

@@ -19,6 +19,7 @@ from dws_on_csm.model import render
 from dws_on_csm.model.actions import RunScript
 from dws_on_csm.model.step import Constant, Facts, NotYetKnown, Refused, Step, StepContext
 from dws_on_csm.stages.slurm import activate, computes, slurmctld, transaction
+from dws_on_csm.stages.slurm.stage import STAGE as SLURM
 from tests.unit import steps
 from tests.unit.growth import assert_no_square
 
@@ -98,7 +99,7 @@ def test_any_bytes_come_back_as_they_were(tmp_path: Path, content: bytes) -> Non
 def test_the_transaction_has_both_texts_and_their_checksums() -> None:
     """What to put, what to put back, what must be there now; all that goes through standard input."""
     here = place()
-    (action,) = steps.change(activate.STAGE, "conf", here, TEXT, activate.wanted_text(here, TEXT))
+    (action,) = steps.change(SLURM, "conf", here, TEXT, activate.wanted_text(here, TEXT))
     assert isinstance(action, RunScript)
     assert action.data == activate.wanted_text(here, TEXT).encode() + TEXT.encode()
     assert transaction.checksum(TEXT.encode()) in action.script
@@ -168,7 +169,7 @@ def test_another_ones_answer_does_not_count(change: dict[str, Any], answers: boo
 def test_a_daemon_that_is_down_is_started() -> None:
     """With files that are right, one that does not answer is brought up by the same transaction, without a new text."""
     here = place(TEXT + LINE)
-    (action,) = steps.change(activate.STAGE, "daemon", here, {"answers": False, "not read": []}, None)
+    (action,) = steps.change(SLURM, "daemon", here, {"answers": False, "not read": []}, None)
     assert isinstance(action, RunScript)
     assert action.data == TEXT.encode()
     assert "next_size=0\n" in action.script
@@ -187,7 +188,7 @@ def test_a_file_that_another_slurmctld_uses_stays(identity: str, other: dict[str
     """On a shared /etc/slurm the second one's failure leaves slurm.conf to the first, if that runs with it."""
     conf = {"one": {"id": "1 1.1", "text": TEXT + LINE}, "two": {"id": identity, "text": TEXT + LINE}}
     here = place(TEXT + LINE, facts={"slurm.conf": conf, "slurm.daemon": {"one": CURRENT, "two": other}})
-    (action,) = steps.change(activate.STAGE, "daemon", here, None, None)
+    (action,) = steps.change(SLURM, "daemon", here, None, None)
     assert isinstance(action, RunScript)
     assert (action.data == b"") is kept
 
@@ -216,7 +217,7 @@ def test_a_text_that_is_known_to_start_is_not_touched(mine: dict[str, Any], othe
     if other:
         conf["two"], daemons["two"] = {"id": "2 1.1", **other}, CURRENT
     here = place(TEXT + LINE, facts={"slurm.conf": conf, "slurm.daemon": daemons})
-    (action,) = steps.change(activate.STAGE, "daemon", here, None, None)
+    (action,) = steps.change(SLURM, "daemon", here, None, None)
     assert isinstance(action, RunScript)
     assert action.data == (b"" if kept else TEXT.encode())
 
@@ -224,13 +225,13 @@ def test_a_text_that_is_known_to_start_is_not_touched(mine: dict[str, Any], othe
 def test_a_line_that_is_not_there_is_not_taken_out() -> None:
     """Where an included file has it, slurm.conf stays what it is."""
     here = place(TEXT + "Include more.conf\n", LINE)
-    (action,) = steps.change(activate.STAGE, "daemon", here, None, None)
+    (action,) = steps.change(SLURM, "daemon", here, None, None)
     assert isinstance(action, RunScript) and action.data == b""
 
 
 def test_a_stopped_slurmctld_is_started() -> None:
     """Somebody may have stopped it: the plan says that it will be started, and the report that it was."""
-    step = next(one for one in activate.STAGE.steps if one.name == "daemon")
+    step = next(one for one in SLURM.steps if one.name == "daemon")
     assert isinstance(step, Step) and step.side_effect and step.change
     for state, means in (
         (CURRENT, "restarts slurmctld"),

@@ -1,0 +1,31 @@
+"""The stage `preflight`: all checks before the first change."""
+
+from __future__ import annotations
+
+from dws_on_csm.model.step import Stage
+from dws_on_csm.stages import verify
+from dws_on_csm.stages.access import revoked_names
+from dws_on_csm.stages.dws import installed, replace, workflow_namespace
+from dws_on_csm.stages.preflight import checks, endpoints, unlisted_controllers, writable_folders
+from dws_on_csm.stages.slurm import computes, controller, pod_checks
+
+STAGE = Stage(
+    "preflight",
+    (),
+    (
+        checks.MASTER,
+        endpoints.REGISTRY,
+        checks.CLUSTER_CHECK,
+        installed.CHECK,
+        workflow_namespace.CHECK,
+        revoked_names.CHECK,
+        *replace.checks("preflight"),
+        pod_checks.CHECK,
+        controller.CHECK,
+        unlisted_controllers.CHECK,
+        writable_folders.CHECK,
+        endpoints.API,
+        computes.CHECK,
+        verify.USER,
+    ),
+)

@@ -1,0 +1,13 @@
+"""The stage `slurm`: slurm.conf has the burst buffer, and slurmctld runs with it."""
+
+from __future__ import annotations
+
+from dws_on_csm.model.step import Stage
+from dws_on_csm.stages.slurm import activate
+
+STAGE = Stage(
+    "slurm",
+    ("plugin", "access", "images"),
+    (activate.HOOKS, activate.ACTIVATION, activate.CONF, activate.DAEMON),
+    serial=True,
+)
