@@ -749,4 +749,141 @@ LOGINS = (
     Form("ControlPath none", config="ControlMaster auto\nControlPath none"),
 )
 
-FORMS: tuple[Form, ...] = (*CASES, *SETTINGS, *ALGORITHMS, *WAYS, *KEYS, *AGENTS, *KNOWN, *LOGINS)
+MORE = (
+    Form("Windows' line ends in ssh_config", before="Match originalhost host\r\n  Ciphers aes128-ctr\r\n"),
+    Form("an ssh_config in another encoding", before="# caf\udce9\nHost caf\udce9\n  Port 1\n"),
+    Form("capitals in the host's name", ask="MyHost"),
+    Form("Match exec that fails and writes", before='Match exec "echo much; echo more >&2; exit 3"\n  Port 1\n'),
+    Form("PubkeyAuthentication host-bound", config="PubkeyAuthentication host-bound"),
+    Form("PubkeyAuthentication unbound", config="PubkeyAuthentication unbound"),
+    Form("BindAddress by name", config="BindAddress localhost"),
+    Form(
+        "a name with an address on which nobody listens, and one",
+        config="HostName localhost\nHostKeyAlias node\nUserKnownHostsFile {dir}/k",
+        without=("HostName", *NEW),
+        files={"k": "{line:node}\n"},
+    ),
+    Form(
+        "HostKeyAlias with capitals",
+        config="HostKeyAlias Node\nUserKnownHostsFile {dir}/k",
+        without=NEW,
+        files={"k": "{line:node}\n"},
+    ),
+    Form(
+        "HostKeyAlias with capitals in known_hosts",
+        config="HostKeyAlias node\nUserKnownHostsFile {dir}/k",
+        without=NEW,
+        files={"k": "{line:Node}\n"},
+    ),
+    Form(
+        "HostKeyAlias, hashed",
+        config="HostKeyAlias node\nUserKnownHostsFile {dir}/k",
+        without=NEW,
+        files={"k": "{hashed:node}\n"},
+    ),
+    Form(
+        "HostKeyAlias with capitals, hashed",
+        config="HostKeyAlias Node\nUserKnownHostsFile {dir}/k",
+        without=NEW,
+        files={"k": "{hashed:node}\n"},
+    ),
+    Form(
+        "HostName with capitals",
+        config="HostName LOCALHOST\nUserKnownHostsFile {dir}/k",
+        without=("HostName", *NEW),
+        files={"k": "{line:[localhost]:PORT}\n"},
+    ),
+    Form(
+        "known_hosts with other bytes",
+        config="UserKnownHostsFile {dir}/k",
+        without=NEW,
+        files={"k": "\udcff\udcfe\x00 \udce9\n{line:[127.0.0.1]:PORT} caf\udce9\n"},
+    ),
+    Form(
+        "known_hosts with a broken key",
+        config="UserKnownHostsFile {dir}/k",
+        without=NEW,
+        files={"k": "[127.0.0.1]:{port} ssh-ed25519 AAAA\n{line:[127.0.0.1]:PORT}\n"},
+    ),
+    Form("known_hosts by a link", config="UserKnownHostsFile {dir}/../tool/known {dir}/../ssh/known", without=NEW),
+    Form(
+        "known_hosts with an authority that did not sign, and the key",
+        config="UserKnownHostsFile {dir}/k",
+        without=NEW,
+        files={"k": "@cert-authority * {hostkey:other1}\n{line:[127.0.0.1]:PORT}\n"},
+    ),
+    Form(
+        "a host certificate that another authority signed, accept-new",
+        server="host-certificate",
+        config="HostKeyAlias node\nStrictHostKeyChecking accept-new\nUserKnownHostsFile {dir}/k",
+        without=NEW,
+        files={"k": "@cert-authority node {hostkey:other1}\n"},
+    ),
+    Form(
+        "HostKeyAlgorithms of certificates alone",
+        server="host-certificate",
+        config="HostKeyAlgorithms ssh-ed25519-cert-v01@openssh.com\nHostKeyAlias node\nUserKnownHostsFile {dir}/k",
+        without=NEW,
+        files={"k": "@cert-authority node {hostkey:authority}\n"},
+        openssh=True,
+    ),
+    Form("a key file that is a folder, then another", config="IdentityFile {dir}"),
+    Form(
+        "a key file that this user can't read, then another",
+        config="IdentityFile {private:second}\nIdentityFile {key}",
+        without=("IdentityFile",),
+        modes={"second": 0o600},
+        user="nobody",
+    ),
+    Form(
+        "a key file with Windows' line ends, then another",
+        config="IdentityFile {dir}/w",
+        files={"w": "-----BEGIN OPENSSH PRIVATE KEY-----\r\nAAAA\r\n-----END OPENSSH PRIVATE KEY-----\r\n"},
+    ),
+    Form(
+        "a PuTTY key, then another",
+        config="IdentityFile {dir}/p",
+        files={"p": "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n"},
+    ),
+    Form("the same key twice", config="IdentityFile {key}\nIdentityFile {key}", agent=("key",)),
+    Form(
+        "an expired certificate next to the key",
+        config="IdentityFile {private:expired}",
+        without=("IdentityFile",),
+        after="# {cert:expired}\n",
+        cause="expired \\(refused\\)",
+        server="certificates",
+    ),
+    Form("an expired certificate, and the plain key is accepted", config="CertificateFile {cert:expired}"),
+    Form(
+        "a certificate for another user",
+        config="CertificateFile {cert:stranger}",
+        server="certificates",
+        cause="stranger-cert.pub \\(",
+    ),
+    Form(
+        "a broken certificate next to the key",
+        config="IdentityFile {key:rsa}",
+        without=("IdentityFile",),
+        files={"rsa-cert.pub": "ssh-rsa-cert-v01@openssh.com AAAA\n"},
+    ),
+    Form("a broken CertificateFile", config="CertificateFile {dir}/c", files={"c": "nonsense\n"}),
+    Form("an agent whose socket is a file, then a key file", config="IdentityAgent {dir}/known"),
+    Form("SSH_AUTH_SOCK is empty", without=("IdentityAgent",), env={"SSH_AUTH_SOCK": ""}),
+    Form(
+        "IdentityAgent of a variable that is not set", config="IdentityAgent $NO_SUCH_AGENT", without=("IdentityAgent",)
+    ),
+    Form("RekeyLimit here and there", server="rekey", config="RekeyLimit 16K"),
+    Form("a host that lets other users in alone", server="others", cause="key \\(refused\\)"),
+    Form("a forced command", server="forced"),
+    Form("a start-up file that writes", server="banner", config="SetEnv LC_TALK=yes"),
+    Form(
+        "HOME is not this user's home",
+        config="IdentityFile ~/.ssh/no-such-key\nIdentityFile %d/.ssh/no-such-key",
+        env={"HOME": "/nonexistent"},
+    ),
+    Form("no HOME at all", env={"HOME": ""}),
+    Form("TERM, LANG and others are strange", env={"TERM": "", "LC_ALL": "xx_XX", "LANG": "de_DE.ISO-8859-1"}),
+)
+
+FORMS: tuple[Form, ...] = (*CASES, *SETTINGS, *ALGORITHMS, *WAYS, *KEYS, *AGENTS, *KNOWN, *LOGINS, *MORE)

@@ -27,6 +27,8 @@ from tests.ssh.conftest import Deadlines, Site, Ssh
 PRELOADED = (encodings.idna, cryptography, fabric, paramiko, rich, redact, connect, fabric_link, known_hosts, session)
 """What is imported late, and could not be any more as the second user."""
 
+DATA = b"data\n" * 40_000
+
 
 def main() -> None:
     """Serves requests until the end of the input."""
@@ -80,10 +82,10 @@ def _connected(request: dict[str, Any]) -> dict[str, Any]:
         if isinstance(session, Unreachable):
             return {"in": False, "text": session.text, "fix": session.fix}
         try:
-            came = session.run("cat; echo in", b"data\n" * 1000, deadline=60).out
+            came = session.run("cat; echo in", DATA, deadline=60).out
         except RemoteError as error:
             return {"in": False, "text": str(error), "fix": error.fix}
-        return {"in": came == b"data\n" * 1000 + b"in\n", "text": "", "fix": ""}
+        return {"in": came == DATA + b"in\n", "text": "", "fix": ""}
     finally:
         sessions.close()
 

@@ -45,7 +45,9 @@ SERVERS: Mapping[str, tuple[str, ...]] = {
     ),
     "curve": ("KexAlgorithms curve25519-sha256",),
     "sha256": ("PubkeyAcceptedAlgorithms rsa-sha2-256", "AuthorizedKeysFile {folder}/rsa.pub"),
-    "no-sessions": ("MaxSessions 0",),
+    "rekey": ("RekeyLimit 16K", "KexAlgorithms -sntrup*"),
+    "others": ("AllowUsers somebody",),
+    "forced": ('ForceCommand sh -c "$SSH_ORIGINAL_COMMAND"',),
 }
 """The sshds by name: lines of sshd_config that outrank the usual ones."""
 
@@ -63,6 +65,8 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "ecdsa521": ("-t", "ecdsa", "-b", "521"),
     "ecdsa-pem": ("-t", "ecdsa", "-m", "PEM"),
     "ecdsa-pkcs8": ("-t", "ecdsa", "-m", "PKCS8"),
+    "expired": ("-t", "ed25519"),
+    "stranger": ("-t", "ed25519"),
     "authority": ("-t", "ed25519"),
     "hostkey": ("-t", "ed25519"),
     "hostrsa": ("-t", "rsa", "-b", "2048"),
@@ -70,7 +74,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 }
 """Keys by name, and how ssh-keygen makes them."""
 
-STRANGERS = ("other1", "other2", "other3", "authority", "hostkey", "hostrsa", "hostecdsa")
+STRANGERS = ("stranger", "other1", "other2", "other3", "authority", "hostkey", "hostrsa", "hostecdsa")
 """Keys that may not log in."""
 
 RELAY = """
@@ -120,6 +124,8 @@ def built(folder: Path) -> Iterator[World]:
         keygen(folder / name, *words)
     for key in ("key", "rsa", "ecdsa256"):
         _certify(folder, key)
+    _certify(folder, "expired", "-n", "root", "-V", "20200101:20200102")
+    _certify(folder, "stranger", "-n", "somebody")
     _certify(folder, "hostkey", "-h", "-n", "127.0.0.1,node")
     with ExitStack() as stack:
         world = World(folder, stack)
