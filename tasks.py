@@ -38,26 +38,24 @@ HELP = {
 }
 
 
-def _deleting(site: Any, typed: str) -> tuple[Any, str]:
-    """The site with the persistent storage that may be deleted, and the flag that repeats this in the command to continue with."""
+def _deleting(site: Any, typed: str) -> tuple[Any, list[str]]:
+    """The site with the persistent storage that may be deleted, and the option that repeats this."""
     from dataclasses import replace
-    from shlex import quote
 
-    return replace(site, deletes=typed), f" --delete-persistent-storage={quote(typed)}" if typed else ""
+    return replace(site, deletes=typed), [f"--delete-persistent-storage={typed}"] if typed else []
 
 
 def _run(name: str, hosts: Any, limit: str | None, bundle: str = "", deletes: str = "", **options: Any) -> None:
-    site, options["flags"] = _deleting(_site(hosts, limit), deletes)
+    site, words = _deleting(_site(hosts, limit), deletes)
     if bundle:
         from dws_on_csm.commands.bundle import attached
 
-        site, flags = attached(site, bundle)
-        options["flags"] += flags
+        site, words = attached(site, bundle), [*words, "--bundle", bundle]
     from dws_on_csm.runner.options import Options
     from dws_on_csm.runner.run import run
     from dws_on_csm.stages.install import procedure
 
-    sys.exit(run(site, procedure(site), Options(task=name, **options)))
+    sys.exit(run(site, procedure(site), Options(task=name, words=words, **options)))
 
 
 @task(
@@ -112,7 +110,7 @@ def verify(
         from dws_on_csm.stages.cancel import STAGE
 
         right = "Verified: cancelled jobs behave as documented."
-        sys.exit(run(site, (STAGE,), Options("verify", json=json, flags=" --cancel", right=right, work=work)))
+        sys.exit(run(site, (STAGE,), Options("verify", json=json, words=["--cancel"], right=right, work=work)))
     sys.exit(run(site, ALONE, Options(task="verify", verify=True, json=json, done="Verified.")))
 
 
@@ -150,9 +148,9 @@ def undeploy(
     from dws_on_csm.stages import undeploy as procedure
 
     given = {"slurm": slurm, "rbac": rbac, "orphans": orphans, "all_jobs": all_jobs}
-    words = procedure.words(**given)
-    told = (words["flags"] + deleting, words["done"], words["right"])
-    options = Options("undeploy", plan, yes, json=json, flags=told[0], done=told[1], right=told[2])
+    words = [*(f"--{name.replace('_', '-')}" for name, on in given.items() if on), *deleting]
+    done, right = procedure.endings(slurm)
+    options = Options("undeploy", plan, yes, json=json, words=words, done=done, right=right)
     sys.exit(run(site, procedure.stages(**given), options))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,13 +22,13 @@ from dws_on_csm.model.step import Refused
 from dws_on_csm.runner.exit_codes import CONVERGED, FAILED, REFUSED
 
 
-def attached(site: Site, file: str) -> tuple[Site, str]:
-    """The site with this bundle as its only supply, and the flag that repeats it in a command.
+def attached(site: Site, file: str) -> Site:
+    """The site with this bundle as its only supply.
 
     A bundle that cannot be used is reported with the fix and ends the process with exit code 3: no host was touched.
     """
     try:
-        return archive.attach(site, Path(file).expanduser()), f" --bundle {shlex.quote(file)}"
+        return archive.attach(site, Path(file).expanduser())
     except Refused as refused:
         sys.exit(_print_findings(refused))
 

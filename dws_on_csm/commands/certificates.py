@@ -89,15 +89,15 @@ def rotation(site: Site, via: str, **how: Any) -> tuple[Site, Sequence[Stage], O
     access = replace(site.access, via=VIA.get(via, site.access.via))
     site = replace(site, computes=(), access=access)
     done = "Every controller has a new key and certificate, and the plugin works with them."
-    flags = f" --via {via}" if via else ""
-    return site, _seeing_all(rotate.stages(site), _KEEPS), Options(task="certs.rotate", flags=flags, done=done, **how)
+    words = ("--via", via) if via else ()
+    return site, _seeing_all(rotate.stages(site), _KEEPS), Options(task="certs.rotate", words=words, done=done, **how)
 
 
 def revocation(site: Site, name: str, **how: Any) -> tuple[Site, Sequence[Stage], Options]:
     """The arguments of a run of `invoke certs.revoke`."""
     done = "Revoked: the API server rejects every kubeconfig of the old name, and the plugin works with the new name."
     right = "Already revoked: the API server rejects every kubeconfig of that name."
-    options = Options(task="certs.revoke", flags=f" {name}" if name else "", done=done, right=right, **how)
+    options = Options(task="certs.revoke", words=(name,) if name else (), done=done, right=right, **how)
     return replace(site, computes=()), _seeing_all(revoke.stages(name), _REJECTED), options
 
 

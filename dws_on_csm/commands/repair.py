@@ -59,9 +59,10 @@ def repair(c: Context, what: str, site: str | None = None, yes: bool = False, js
     every = procedure(given)
     stages = chosen(given, every, what)
     host = next(iter(given.limit or ()))
-    again = f"fab -H {host} repair {what} --site {given.path}"
     right = f"{what} is correct on {host}."
-    options = Options("repair", yes=yes, verify=what.startswith("verify"), json=json, again=again, reads=every)
+    options = Options(
+        "repair", yes=yes, verify=what.startswith("verify"), json=json, words=(what,), host=host, reads=every
+    )
     sys.exit(run(given, stages, replace(options, done=f"{what} was corrected on {host}.", right=right)))
 
 

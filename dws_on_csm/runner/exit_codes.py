@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dws_on_csm.config.load import DEFAULT
 from dws_on_csm.config.site import Site
 from dws_on_csm.display.progress import fold
 from dws_on_csm.display.style import plural
@@ -16,6 +14,7 @@ from dws_on_csm.engine.site_lock import LEASE_SECONDS
 from dws_on_csm.engine.state import NOT_OK_OUTCOMES, Run
 from dws_on_csm.model.events import OUTCOMES, Outcome, Summary
 from dws_on_csm.model.step import Step
+from dws_on_csm.runner import repeat
 from dws_on_csm.runner.connections import Sessions
 from dws_on_csm.runner.options import Options
 
@@ -55,7 +54,7 @@ def summary(
         connections=sessions.connections,
         seconds=time.time() - began,
         message=message,
-        next=_command(options, run.site) if code in (FAILED, REFUSED, UNPROVEN) else "",
+        next=repeat.again(options, run.site) if code in (FAILED, REFUSED, UNPROVEN) else "",
         report=os.path.relpath(page),
     )
 
@@ -80,7 +79,7 @@ def summary_at_once(
         connections=sessions.connections if sessions else 0,
         seconds=time.time() - began,
         message=" ".join(_sentences_at_once(run, running)),
-        next=_command(options, site),
+        next=repeat.again(options, site),
         report=os.path.relpath(page),
     )
 
@@ -123,18 +122,6 @@ def _changed(run: Run) -> str:
     texts = [f"{step} ({fold(hosts)})" for step, hosts in hosts_by_step.items()]
     more = [f"and {len(texts) - NAMED} more steps"] if len(texts) > NAMED else []
     return ", ".join([*texts[:NAMED], *more])
-
-
-def _command(options: Options, site: Site) -> str:
-    return options.again or f"invoke {options.task}{options.flags} {_selection(site)}"
-
-
-def _selection(site: Site) -> str:
-    """The options that select the site file and the hosts of this run."""
-    if site.limit is None:
-        return f"--hosts {site.path}"
-    nodes = shlex.quote(fold(sorted(site.limit)))
-    return f"--hosts {nodes}" if site.path == DEFAULT else f"--hosts {site.path} --limit {nodes}"
 
 
 def _counts(outcomes: Mapping[tuple[str, str, str], Outcome]) -> dict[str, int]:

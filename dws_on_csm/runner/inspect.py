@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from dws_on_csm.config.load import DEFAULT
 from dws_on_csm.config.site import Site
 from dws_on_csm.display import console
 from dws_on_csm.display.style import plural
@@ -83,12 +82,6 @@ def only(site: Site, name: str) -> Site:
     host = site.host(name)
     groups = [replace(group, hosts=(host,), may_be_down=0) for group in site.computes if host in group.hosts]
     return replace(site, computes=tuple(groups), limit=frozenset({host.name}))
-
-
-def repair_command(site: Site, host: str, what: str) -> str:
-    """The command that repairs a stage or step on one host, as it is typed."""
-    path = "" if site.path == DEFAULT else f" --site {site.path}"
-    return f"fab -H {host} repair {what}{path}"
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from dws_on_csm.model.step import Stage
 class Options:
     """What a command asks of a run: `plan` only shows; `yes` confirms removals; `verify` runs the proof even if nothing changed.
 
-    flags   the task's further words, for the command that continues after a failure (" --slurm")
-    again   that command, where it isn't `invoke TASK`
+    words   the task's further words, for the command that repeats it ("--slurm")
+    host    the one host of `fab -H HOST TASK`; "" for `invoke TASK`
     reads   stages that are only read, because the own ones need their facts
     done    what a run that changed something has done, in words
     right   what to say where nothing had to be done
@@ -27,8 +27,8 @@ class Options:
     yes: bool = False
     verify: bool = False
     json: bool = False
-    flags: str = ""
-    again: str = ""
+    words: Sequence[str] = ()
+    host: str = ""
     reads: Sequence[Stage] = ()
     done: str = "Installed and verified."
     right: str = "Everything is as it should be."

@@ -78,18 +78,13 @@ def _slurm_side(due: Callable[[StepContext], bool], terms: in_use.Terms) -> tupl
     return (close_dws.stage([*needs]), *guarded)
 
 
-def words(slurm: bool = False, **flags: bool) -> dict[str, str]:
-    """The words of a run of these stages: `flags`, `done` and `right` of its options."""
-    given = "".join(f" --{name.replace('_', '-')}" for name, on in {"slurm": slurm, **flags}.items() if on)
+def endings(slurm: bool = False) -> tuple[str, str]:
+    """What a run of these stages says at its end: where it has undeployed, and where there was nothing to undeploy."""
     kept = (
         f"The namespace {names.NAMESPACE} and its Secret webhook-server-cert stay, as with upstream's `make undeploy`"
     )
     points = "" if slurm else "; Slurm still has its burst buffer and rejects #DW jobs (--slurm removes it)"
-    return {
-        "flags": given,
-        "done": f"Undeployed. {kept}{points}.",
-        "right": "DWS is not installed: nothing to undeploy.",
-    }
+    return f"Undeployed. {kept}{points}.", "DWS is not installed: nothing to undeploy."
 
 
 def version(ctx: StepContext) -> str:

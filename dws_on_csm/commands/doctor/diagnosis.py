@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dws_on_csm.model.step import Finding, StepContext
-from dws_on_csm.runner.inspect import repair_command
+from dws_on_csm.runner import repeat
 
 SBATCH_FAILS = "every sbatch with #DW lines fails"
 """What users notice of most findings."""
@@ -14,7 +14,7 @@ SBATCH_FAILS = "every sbatch with #DW lines fails"
 
 def repair_fix(ctx: StepContext, what: str, host: str = "") -> str:
     """The fix that repairs a stage or step on the host (the context's, if none is given), as a command to type."""
-    return f"run `{repair_command(ctx.site, host or ctx.host, what)}`"
+    return f"run `{repeat.repair(ctx.site, host or ctx.host, what)}`"
 
 
 def first_few(words: list[str], shown: int = 3) -> str:

@@ -49,7 +49,7 @@ def rollback(site: Site, name: str, options: Options) -> int:
         where = f" on {fold(sorted(site.limit))}, and on no other host that run {wanted.id} changed"
     done = f"Rolled back to the state before run {wanted.id}{where}. {stays}"
     right = f"The site is already in the state before run {wanted.id}{where}. {stays}"
-    options = replace(options, flags=f" {wanted.id}", undoes=wanted.id, done=done, right=right)
+    options = replace(options, words=(wanted.id,), undoes=wanted.id, done=done, right=right)
     former = replace(site, versions=replace(site.versions, dws=goal.version or site.versions.dws))
     return run(former if goal.dws == "install" else site, procedure.stages(goal, site.slurm.conf), options)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,18 +103,3 @@ def test_unknown_states_are_reported() -> None:
     assert message.startswith("The state of 2 steps is unknown")
     message = exit_codes._message(Options(), exit_codes.FAILED, {**counts, "unknown": 2, "failed": 1}, stopped=False)
     assert message.startswith("Failed.")
-
-
-@pytest.mark.parametrize(
-    ("path", "limit", "options"),
-    [
-        ("/etc/site.yaml", None, "--hosts /etc/site.yaml"),
-        ("/etc/site.yaml", {"m"}, "--hosts /etc/site.yaml --limit m"),
-        ("/etc/site.yaml", {"c1", "c2"}, "--hosts /etc/site.yaml --limit 'c[1-2]'"),
-        (str(DEFAULT), {"c1", "c2"}, "--hosts 'c[1-2]'"),
-    ],
-)
-def test_the_command_to_continue_changes_no_more_hosts(path: str, limit: set[str] | None, options: str) -> None:
-    """After a refused run on some hosts the shown command is for these hosts alone."""
-    site = replace(load(DEFAULT), path=Path(path), limit=None if limit is None else frozenset(limit))
-    assert exit_codes._command(Options("install"), site).endswith(f"invoke install {options}")

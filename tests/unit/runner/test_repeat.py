@@ -1,0 +1,84 @@
+"""The command that a message gives to run again, or to repair a step."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+import tasks
+from dws_on_csm.config.load import DEFAULT, load
+from dws_on_csm.runner import repeat, run
+from dws_on_csm.runner.options import Options
+
+
+@pytest.mark.parametrize(
+    ("path", "limit", "options"),
+    [
+        ("/etc/site.yaml", None, "--hosts /etc/site.yaml"),
+        ("/etc/site.yaml", {"m"}, "--hosts /etc/site.yaml --limit m"),
+        ("/etc/site.yaml", {"c1", "c2"}, "--hosts /etc/site.yaml --limit 'c[1-2]'"),
+        (str(DEFAULT), {"c1", "c2"}, "--hosts 'c[1-2]'"),
+    ],
+)
+def test_the_command_to_continue_changes_no_more_hosts(path: str, limit: set[str] | None, options: str) -> None:
+    """After a refused run on some hosts the shown command is for these hosts alone."""
+    site = replace(load(DEFAULT), path=Path(path), limit=None if limit is None else frozenset(limit))
+    assert repeat.again(Options("install"), site) == f"invoke install {options}"
+
+
+EVIL = "/tmp/a site; touch harm/hosts.yaml"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options("install"),
+        Options("rollback", words=("1 2",)),
+        Options("repair", words=("plugin.lua",), host="c1; reboot", yes=True),
+    ],
+)
+def test_each_word_of_a_command_stays_one_word(options: Options) -> None:
+    """A path or an argument with spaces, quotes and semicolons is one word for the shell that it is pasted into."""
+    site = replace(load(DEFAULT), path=Path(EVIL), limit=None)
+    words = shlex.split(repeat.again(options, site))
+    assert EVIL in words and set(options.words) <= set(words) and (options.host or "invoke") in words
+    words = shlex.split(repeat.repair(site, "c1", "plugin.lua"))
+    assert words == ["fab", "-H", "c1", "repair", "plugin.lua", "--site", EVIL]
+
+
+GIVEN: dict[str, Callable[[], Any]] = {
+    "install --verify --yes": lambda: tasks.install.body(None, verify=True, yes=True),
+    "install --delete-persistent-storage='a b,c' --json": lambda: tasks.install.body(
+        None, delete_persistent_storage="a b,c", json=True
+    ),
+    "plan --json": lambda: tasks.plan.body(None, json=True),
+    "verify": lambda: tasks.verify.body(None),
+    "verify --cancel": lambda: tasks.verify.body(None, cancel=True),
+    "undeploy --slurm --all-jobs --plan": lambda: tasks.undeploy.body(None, slurm=True, all_jobs=True, plan=True),
+    "certs.rotate --via csr --plan": lambda: tasks.rotate.body(None, via="csr", plan=True),
+    "certs.revoke 'an old name' --yes": lambda: tasks.revoke.body(None, "an old name", yes=True),
+}
+
+
+@pytest.mark.parametrize("given", GIVEN)
+def test_all_options_that_were_given_are_repeated(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is lost, so that the same command runs again; the site file is named besides."""
+    seen = []
+
+    def not_run(site: Any, stages: Any, options: Options) -> NoReturn:
+        seen.append(repeat.again(options, site))
+        sys.exit(0)
+
+    monkeypatch.setattr(run, "run", not_run)
+    with pytest.raises(SystemExit):
+        GIVEN[given]()
+    (command,) = seen
+    words = shlex.split(command)
+    assert words[0] == "invoke" and words.pop(words.index("--hosts") + 1) == str(DEFAULT)
+    assert sorted(words[1:]) == sorted([*shlex.split(given), "--hosts"])
